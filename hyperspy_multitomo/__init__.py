@@ -1,4 +1,39 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Multi-modal electron tomography for HyperSpy."""
+"""Multi-modal electron tomography for HyperSpy: HAADF and EDS tilt series to quantified 3-D elemental volumes.
+
+The names below are imported on first use, so that ``import hyperspy_multitomo.tomography`` needs NumPy, SciPy and numba alone.
+"""
+
+from importlib import import_module
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "Alignment": "alignment",
+    "LazyTiltSeriesEDS": "signals",
+    "LazyTiltSeriesHAADF": "signals",
+    "LazyTomographicVolume": "signals",
+    "ResponseRatios": "composition",
+    "TiltGeometry": "tomography",
+    "TiltSeriesEDS": "signals",
+    "TiltSeriesHAADF": "signals",
+    "TomographicVolume": "signals",
+    "elemental_maps": "signals",
+    "load_tilt_series": "signals",
+    "projector": "tomography",
+}
+_PACKAGES = ("acquisition", "alignment", "composition", "inspection", "signals", "simulation", "tomography")
+
+__all__ = ["__version__", *_PACKAGES, *_HOME]
+
+
+def __getattr__(name: str):
+    if name in _PACKAGES:
+        return import_module(f"{__name__}.{name}")
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Projections summed to blocks of pixels, with the covariance of the noise that the blocks carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Fewer blocks than these cannot tell elements apart nor show where the model fails.
+FEWEST_BLOCKS = 48
+FEWEST_BLOCKS_PER_TILT = 4
+
+
+@dataclass(frozen=True)
+class BlockSums:
+    """
+    Sums over the masked pixels of every block that holds any; blocks are listed tilt after tilt.
+
+    Attributes
+    ----------
+    counts : numpy.ndarray (block, channel)
+    haadf : numpy.ndarray (block,)
+    place : numpy.ndarray of int (block,)
+        Flat index of each block in `grid`.
+    grid : tuple of int
+        (tilt, x, y) size in blocks.
+    side : int
+        Pixels along an edge of a block.
+    """
+
+    counts: np.ndarray
+    haadf: np.ndarray
+    place: np.ndarray
+    grid: tuple[int, int, int]
+    side: int
+
+    @property
+    def tilt(self) -> np.ndarray:
+        """Index of each block's tilt."""
+        return self.place // (self.grid[1] * self.grid[2])
+
+    def as_map(self, values: np.ndarray) -> np.ndarray:
+        """Lay values (block,) out as (tilt, x, y), NaN where no pixel is masked in."""
+        laid = np.full(self.grid, np.nan, np.float32)
+        laid.flat[self.place] = values
+        return laid
+
+
+def sum_blocks(maps: np.ndarray, haadf: np.ndarray, mask: np.ndarray, side: int) -> BlockSums:
+    """Sum maps (channel, tilt, x, y) and haadf (tilt, x, y) over the masked pixels of blocks of `side` pixels."""
+    pixels = _block_sum(mask, side)
+    used = pixels > 0
+    counts = np.stack([_block_sum(channel, side, mask)[used] for channel in maps], axis=1)
+    return BlockSums(counts, _block_sum(haadf, side, mask)[used], np.flatnonzero(used), pixels.shape, side)
+
+
+def block_side(counts: float, mask: np.ndarray, min_counts: float) -> tuple[int, bool]:
+    """
+    Find the smallest side whose mean masked block holds `min_counts` of the weakest element.
+
+    Parameters
+    ----------
+    counts : float
+        Counts of the weakest element in all masked pixels.
+    mask : numpy.ndarray of bool (tilt, x, y)
+    min_counts : float
+
+    Returns
+    -------
+    side : int
+        Pixels.
+    capped : bool
+        True where a larger side was needed but would have left too few blocks.
+    """
+    fewest = max(FEWEST_BLOCKS, FEWEST_BLOCKS_PER_TILT * len(mask))
+    side = max(1, int(np.sqrt(min_counts * np.count_nonzero(mask) / counts)))
+    number = _masked_blocks(mask, side)
+    while counts < min_counts * number:
+        if number <= fewest or side >= max(mask.shape[1:]):
+            break
+        side += 1
+        number = _masked_blocks(mask, side)
+    capped = False
+    while number < fewest and side > 1:
+        side, capped = side - 1, True
+        number = _masked_blocks(mask, side)
+    return side, capped or counts < min_counts * number
+
+
+def noise_covariance(maps: np.ndarray, mask: np.ndarray, side: int = 1, block_weights: np.ndarray | None = None) -> np.ndarray:
+    """
+    Measure, per tilt, the covariance of the pixel noise between channels, summed over the masked pixels.
+
+    The mixed difference d = p(x, y) - p(x+1, y) - p(x, y+1) + p(x+1, y+1) is blind to any image f(x) + g(y), the gradients of the
+    specimen among them, and carries four pixels' noise: <d d'>/4 is the noise covariance of one pixel. Nothing is assumed about
+    its law, so the maps may be net counts, scaled or correlated with one another (lines that overlap); only noise that is
+    correlated between pixels (smoothed maps) escapes.
+
+    Parameters
+    ----------
+    maps : numpy.ndarray (channel, tilt, x, y)
+    mask : numpy.ndarray of bool (tilt, x, y)
+    side : int, default 1
+        Side of the blocks that `block_weights` belong to, px.
+    block_weights : numpy.ndarray (tilt, block x, block y), optional
+        Weights of the blocks in the sum; 1 if not given.
+
+    Returns
+    -------
+    numpy.ndarray (tilt, channel, channel)
+    """
+    channels, tilts = maps.shape[:2]
+    covariance = np.zeros((tilts, channels, channels))
+    for t in range(tilts):
+        weights = mask[t].astype(np.float64)
+        if block_weights is not None:
+            spread = np.repeat(np.repeat(block_weights[t], side, axis=0), side, axis=1)
+            weights *= spread[: weights.shape[0], : weights.shape[1]]
+        differences, cells, variance = _differences(maps[:, t].astype(np.float64), weights)
+        if cells.sum() > 0:
+            covariance[t] = (differences * cells) @ differences.T / variance * (weights.sum() / cells.sum())
+    return covariance
+
+
+def _differences(images: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the differences (channel, cell), the weights of the cells and the number of pixel variances in one."""
+    if min(weights.shape) > 1:
+        corners = (np.s_[..., :-1, :-1], np.s_[..., 1:, :-1], np.s_[..., :-1, 1:], np.s_[..., 1:, 1:])
+        signs, variance = (1, -1, -1, 1), 4.0
+    else:
+        # A single line of pixels: second differences, blind to gradients, 1 + 4 + 1 variances.
+        images, weights = images.reshape(len(images), -1), weights.ravel()
+        corners, signs, variance = (np.s_[..., :-2], np.s_[..., 1:-1], np.s_[..., 2:]), (1, -2, 1), 6.0
+    difference = sum(sign * images[corner] for sign, corner in zip(signs, corners, strict=True))
+    cells = np.minimum.reduce([weights[corner] for corner in corners])
+    return difference.reshape(len(images), -1), cells.ravel(), variance
+
+
+def _block_sum(images: np.ndarray, side: int, mask: np.ndarray | None = None) -> np.ndarray:
+    """Sum (tilt, x, y) over blocks, in float64, tilt by tilt; the last block of a row may be narrower."""
+    tilts, width, height = images.shape
+    grid = (tilts, -(-width // side), -(-height // side))
+    sums = np.empty(grid)
+    for t in range(tilts):
+        image = images[t].astype(np.float64) if mask is None else np.where(mask[t], images[t], 0.0).astype(np.float64)
+        padded = np.pad(image, ((0, grid[1] * side - width), (0, grid[2] * side - height)))
+        sums[t] = padded.reshape(grid[1], side, grid[2], side).sum(axis=(1, 3))
+    return sums
+
+
+def _masked_blocks(mask: np.ndarray, side: int) -> int:
+    return int(np.count_nonzero(_block_sum(mask, side)))

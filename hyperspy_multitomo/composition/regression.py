@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Non-negative least squares whose regressors carry noise of known covariance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import LinAlgError, eigh
+from scipy.optimize import nnls
+
+# Columns are dependent where the squared singular value of the scaled regressors falls to float32 rounding.
+DEPENDENT = 1e-10
+# At least this many times the noise has to be left in every direction of the regressors.
+DISTINCT = 2.0
+
+
+@dataclass(frozen=True)
+class NormalEquations:
+    """Per tilt: gram P'P (tilt, channel, channel), cross P'h (tilt, channel) and the noise within gram, of its shape."""
+
+    gram: np.ndarray
+    cross: np.ndarray
+    noise: np.ndarray
+
+    def total(self, tilts: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Sum gram, cross and noise over the given tilts, which may be repeated."""
+        return self.gram[tilts].sum(axis=0), self.cross[tilts].sum(axis=0), self.noise[tilts].sum(axis=0)
+
+
+def solve_nonnegative(gram: np.ndarray, cross: np.ndarray, noise: np.ndarray, prior: np.ndarray | None = None) -> np.ndarray:
+    """
+    Minimise r'(gram + prior - k noise)r - 2 cross'r over r >= 0.
+
+    k is 1, unless the noise would take more than half of what is there in some direction: then the share that takes half. So
+    the matrix stays positive definite, and elements that the noise alone tells apart are not torn apart.
+
+    Parameters
+    ----------
+    gram, noise : numpy.ndarray (channel, channel)
+    cross : numpy.ndarray (channel,)
+    prior : numpy.ndarray (channel + 1, channel + 1), optional
+        See `prior_terms`.
+
+    Returns
+    -------
+    numpy.ndarray (channel,)
+    """
+    channels = len(cross)
+    matrix, target = _with_prior(gram, cross, prior)
+    share, _ = _noise_share(matrix, noise)
+    matrix[:channels, :channels] -= share * noise
+    scale = np.sqrt(np.diag(matrix))
+    # nnls wants the square root of the normal equations: |B r - c|^2 with B'B = matrix and B'c = target.
+    values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
+    roots = np.sqrt(np.maximum(values, np.finfo(np.float64).eps * values[-1]))
+    solution, _ = nnls(roots[:, None] * vectors.T, (vectors.T @ (target / scale)) / roots)
+    return (solution / scale)[:channels]
+
+
+def indistinct_channels(gram: np.ndarray, cross: np.ndarray, noise: np.ndarray, prior: np.ndarray | None = None) -> list[int]:
+    """Return the channels that the noise makes impossible to tell apart (see `solve_nonnegative`), or an empty list."""
+    matrix, _ = _with_prior(gram, cross, prior)
+    share, direction = _noise_share(matrix, noise)
+    if share == 1.0:
+        return []
+    weight = np.abs(direction[: len(cross)]) * np.sqrt(np.diag(gram))
+    return [int(i) for i in np.flatnonzero(weight > 0.3 * weight.max())]
+
+
+def check_independent(counts: np.ndarray, prior: np.ndarray | None, names: Sequence[str]) -> None:
+    """Raise ValueError naming the channels of counts (block, channel) of which one is a sum of multiples of the others."""
+    gram, _ = _with_prior(counts.T @ counts, np.zeros(counts.shape[1]), prior)
+    scale = np.sqrt(np.diag(gram))
+    values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
+    involved = (np.abs(vectors[:, values < DEPENDENT]) > 1e-3).any(axis=1)[: len(names)]
+    if involved.any():
+        dependent = ", ".join(name for name, is_in in zip(names, involved, strict=True) if is_in)
+        raise ValueError(
+            f"the maps of {dependent} depend on one another exactly, so that their response ratios are not defined; leave one "
+            "out, use a finer mask or smaller blocks, or give prior={element: relative ratio} for all of them"
+        )
+
+
+def prior_terms(
+    names: Sequence[str], prior: Mapping[str, float] | None, strength: float, energy: np.ndarray
+) -> np.ndarray | None:
+    """
+    Write the rows strength * sqrt(energy_e) * (r_e - s q_e) = 0 as normal equations in (r, s).
+
+    Parameters
+    ----------
+    names : sequence of str
+        The channels that are fitted.
+    prior : mapping of str to float or None
+        q_e > 0 of two channels at least.
+    strength : float
+        Positive.
+    energy : numpy.ndarray (channel,)
+        sum of p_e^2 over the blocks.
+
+    Returns
+    -------
+    numpy.ndarray (channel + 1, channel + 1) or None
+    """
+    if prior is None:
+        return None
+    unknown = [element for element in prior if element not in names]
+    if unknown:
+        raise ValueError(f"the prior names {', '.join(unknown)}, but the elements with counts are {', '.join(names)}")
+    if len(prior) < 2 or not all(np.isfinite(q) and q > 0 for q in prior.values()):
+        raise ValueError(f"the prior is {dict(prior)}; give positive relative ratios of two elements or more")
+    if not (np.isfinite(strength) and strength > 0):
+        raise ValueError(f"prior_strength is {strength}; it has to be positive (leave the prior out to switch it off)")
+    terms = np.zeros((len(names) + 1, len(names) + 1))
+    for element, q in prior.items():
+        row = np.zeros(len(terms))
+        row[[names.index(element), -1]] = 1.0, -q
+        terms += strength**2 * energy[names.index(element)] * np.outer(row, row)
+    return terms
+
+
+def one_sided_weights(signal: np.ndarray, fit: Callable[[np.ndarray], np.ndarray], repeats: int = 15) -> np.ndarray:
+    """
+    Find the blocks that a model explains, where others may be brighter than the model but none darker.
+
+    The scatter is measured on the blocks that are darker than the model, in units of the model's square root (counts). First
+    brighter blocks are given less pull the farther off they are (Huber's weights, one-sided); then those beyond three
+    standard deviations are left out.
+
+    Parameters
+    ----------
+    signal : numpy.ndarray (block,)
+    fit : callable
+        Weights (block,) -> model (block,).
+    repeats : int, default 15
+        Rounds of each of the two stages.
+
+    Returns
+    -------
+    numpy.ndarray (block,)
+        1 or 0.
+
+    References
+    ----------
+    P.J. Huber, Ann. Math. Statist. 35 (1964) 73, doi:10.1214/aoms/1177703732.
+    """
+    weights = np.ones(len(signal))
+    for pull in [_huber_pull] * repeats + [_kept] * repeats:
+        model = fit(weights)
+        excess = (signal - model) / np.sqrt(np.maximum(model, 0.01 * np.abs(model).mean()))
+        below = excess[excess < 0]
+        # 1.4826 median |d| is the standard deviation of a normal distribution; by symmetry its lower half is enough.
+        scatter = 1.4826 * np.median(-below) if below.size else np.finfo(np.float64).eps
+        previous, weights = weights, pull(excess / scatter)
+        if pull is _kept and np.array_equal(weights, previous):
+            break
+    return weights
+
+
+def _huber_pull(deviation: np.ndarray) -> np.ndarray:
+    return 1.0 / np.maximum(deviation, 1.0)
+
+
+def _kept(deviation: np.ndarray) -> np.ndarray:
+    return (deviation < 3.0).astype(np.float64)
+
+
+def _with_prior(gram: np.ndarray, cross: np.ndarray, prior: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Widen the equations by the common factor of the prior."""
+    if prior is None:
+        return gram.copy(), cross
+    matrix = prior.copy()
+    matrix[: len(cross), : len(cross)] += gram
+    return matrix, np.append(cross, 0.0)
+
+
+def _noise_share(matrix: np.ndarray, noise: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the share of the noise that can be taken off and the direction that limits it."""
+    widened = np.zeros_like(matrix)
+    widened[: len(noise), : len(noise)] = noise
+    scale = np.sqrt(np.diag(matrix))
+    try:
+        part, directions = eigh(widened / np.outer(scale, scale), matrix / np.outer(scale, scale))
+    except LinAlgError:
+        # A resampling that left the maps dependent: no direction can spare anything.
+        return 0.0, np.ones(len(matrix))
+    share = 1.0 if part[-1] <= 1.0 / DISTINCT else 1.0 / (DISTINCT * part[-1])
+    return float(share), directions[:, -1] / scale

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every signal of the package has: named channels, a history, calibrated axes in a known order, safe saving."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .history import read_history
+from .keyed import axis_named, keep_present, recall
+from .saving import save_atomically
+
+#: Channels of a volume that are not chemical elements.
+OTHER_CHANNELS = ("HAADF", "rest")
+_NM = {"nm": 1.0, "µm": 1e3, "μm": 1e3, "um": 1e3, "mm": 1e6, "m": 1e9, "Å": 0.1, "A": 0.1, "pm": 1e-3}
+
+
+class TomographySignal:
+    """Mixin of the tilt series and of the volumes."""
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels along the axis ``element`` as it is now; empty where there is none."""
+        return tuple(recall(self, "channels") or ())
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """The channels that are chemical elements (neither ``"HAADF"`` nor ``"rest"``)."""
+        return tuple(name for name in self.channels if name not in OTHER_CHANNELS)
+
+    @property
+    def history(self) -> list[dict]:
+        """The steps that made this signal, oldest first, with their parameters and the package's version."""
+        return read_history(self)
+
+    @property
+    def pixel_size(self) -> float | None:
+        """Pixel size across the tilt axis in nm, or None where the axis ``x`` has no length unit."""
+        axis = axis_named(self, "x")
+        factor = _NM.get(str(axis.units)) if axis is not None else None
+        return None if factor is None else float(axis.scale) * factor
+
+    def __contains__(self, channel: str) -> bool:
+        return channel in self.channels
+
+    def __getitem__(self, channel: str):
+        """Return one channel by name, without the axis ``element``: ``volume["Au"]``."""
+        names = self.channels
+        if channel not in names:
+            raise KeyError(f"no channel {channel!r}; there are {', '.join(names) or 'no named channels'}")
+        if axis_named(self, "element") is None:
+            return self.deepcopy()
+        at = names.index(channel)
+        one = self.inav[self._along_element(slice(at, at + 1))]
+        keep_present(one)
+        one = one.inav[one._along_element(0)]
+        one.metadata.General.title = channel
+        return one
+
+    def _along_element(self, item) -> tuple:
+        return tuple(item if axis.name == "element" else slice(None) for axis in self.axes_manager.navigation_axes)
+
+    def array(self, *names: str):
+        """Return the data (NumPy or dask) with the axes in the order of `names`, without copying.
+
+        A signal with one named channel and no axis ``element`` gets that axis, of length one.
+
+        Raises
+        ------
+        ValueError
+            Where an axis is missing or there is one more, named in the message.
+        """
+        axes = {axis.name: axis.index_in_array for axis in self.axes_manager._axes}
+        data = self.data
+        if "element" in names and "element" not in axes and len(self.channels) == 1:
+            axes["element"] = data.ndim
+            data = data[..., None]
+        missing = [name for name in names if name not in axes]
+        extra = [name for name in axes if name not in names]
+        if missing or extra:
+            problem = [f"has no axis {', '.join(missing)} (summed or sliced away?)"] if missing else []
+            problem += [f"has also {', '.join(map(str, extra))}"] if extra else []
+            raise ValueError(
+                f"{type(self).__name__} with the axes ({', '.join(names)}) is needed; this one {' and '.join(problem)}"
+            )
+        return data.transpose([axes[name] for name in names])
+
+    def save(self, filename=None, overwrite=None, extension=None, file_format=None, **kwds):
+        """Save to a file, or a .zspy folder, in such a way that no failure can harm the previous one.
+
+        The data are written under a temporary name in the same folder and renamed when they are complete.
+
+        Parameters
+        ----------
+        filename : str or path-like
+            The file; the suffix selects the format, ``.hspy`` where there is none.
+        overwrite : bool, optional
+            True replaces an existing file. Otherwise an existing file is an error, and stays as it is.
+        extension, file_format : str, optional
+            As in HyperSpy's ``save``.
+        **kwds
+            Passed to the writer, e.g. ``chunks``.
+
+        Raises
+        ------
+        FileExistsError
+            If the file exists and `overwrite` is not True.
+        """
+        path = self._path(filename)
+        if extension:
+            path = path.with_suffix("." + extension.lstrip("."))
+        elif not path.suffix:
+            path = path.with_suffix(".hspy")
+        write = super().save
+        save_atomically(lambda temporary: write(temporary, overwrite=True, file_format=file_format, **kwds), path, overwrite)
+        self.tmp_parameters.set_item("folder", str(path.parent))
+        self.tmp_parameters.set_item("filename", path.stem)
+        self.tmp_parameters.set_item("extension", path.suffix.lstrip("."))
+
+    def _path(self, filename) -> Path:
+        """Return the path to save to; without a file name, the one that the signal was last saved to or loaded from."""
+        path = None if filename is None else Path(os.fspath(filename))
+        if path is not None and (path.suffix == ".zspy" or not path.is_dir()):
+            return path
+        last = self.tmp_parameters
+        if not last.has_item("filename"):
+            raise ValueError("the signal has not been saved before: pass a file name, e.g. save('particle.zspy')")
+        name = last.filename + "." + last.get_item("extension", default="hspy").lstrip(".")
+        return (path or Path(last.get_item("folder", default="."))) / name
+
+
+def length_axis(name: str, size: int, pixel_size: float | None, offset: float = 0.0) -> dict:
+    """Return a HyperSpy axis dictionary in nm, or in px where `pixel_size` is None."""
+    scale, units = (1.0, "px") if pixel_size is None else (float(pixel_size), "nm")
+    return {"name": name, "size": int(size), "offset": float(offset), "scale": scale, "units": units, "navigate": False}
+
+
+def check_finite(data, what: str) -> None:
+    """Raise a ValueError where the data hold NaN or infinite values, naming `what` they are."""
+    bad = int(data.size - np.count_nonzero(np.isfinite(data)))
+    if bad:
+        raise ValueError(
+            f"{what} has {bad} NaN or infinite values of {data.size}; replace them, or drop the tilts that hold them"
+        )

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From arrays and tilts to signals: sorted by tilt, tilt axis along y, calibrated axes, keys recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .base import axis_named, check_finite, length_axis
+from .keyed import NODE, record, set_keys
+
+
+def images_and_axes(images, tilts, pixel_size):
+    """Return (data (tilt, y, x), tilts, pixel_size, metadata) of an array or a HyperSpy signal.
+
+    Raises
+    ------
+    ValueError
+        Where the data have not three dimensions, or no tilts are known.
+    """
+    metadata: dict = {}
+    if hasattr(images, "axes_manager"):
+        signal = images
+        images = signal.data
+        metadata = {
+            name: node for name, node in signal.metadata.as_dictionary().items() if name in ("Acquisition_instrument", "Sample")
+        }
+        names = [axis.name for axis in signal.axes_manager._axes]
+        if tilts is None and "tilt" in names:
+            tilts = np.array(axis_named(signal, "tilt").axis)
+        if pixel_size is None:
+            from .base import TomographySignal
+
+            last = signal.axes_manager._axes[-1]
+            pixel_size = TomographySignal.pixel_size.fget(signal) if last.name == "x" else None
+    elif not hasattr(images, "dask"):
+        images = np.asarray(images)
+    if images.ndim != 3:
+        raise ValueError(f"images must have the shape (tilt, y, x); got {images.ndim} dimensions {tuple(images.shape)}")
+    if tilts is None:
+        raise ValueError("no tilts are known: pass tilts=, one angle in degrees per image")
+    if isinstance(tilts, str) or hasattr(tilts, "__fspath__"):
+        from ..acquisition.tilts import read_tilt_file
+
+        tilts = read_tilt_file(tilts)
+    return images, np.asarray(tilts, dtype=float), pixel_size, metadata
+
+
+def build_series(
+    cls,
+    data,
+    tilts,
+    pixel_size: float | Sequence[float] | None,
+    *,
+    channels: Sequence[str] | None = None,
+    tilt_axis: str = "y",
+    reverse_tilts: bool = False,
+    duplicates: str = "error",
+    metadata: Mapping | None = None,
+    per_tilt: Mapping[str, Sequence] | None = None,
+    title: str = "",
+):
+    """Make a tilt series of the class `cls` from data (tilt, [element,] y, x).
+
+    Parameters
+    ----------
+    cls : type
+        `TiltSeriesHAADF` or `TiltSeriesEDS`.
+    data : ndarray or dask array
+        Array order (tilt, y, x), or (tilt, element, y, x) with `channels`.
+    tilts : array-like, shape (tilt,)
+        Degrees, in the order of `data`, which is taken as the order of acquisition.
+    pixel_size : float, (y, x) or None
+        In nm.
+    channels : sequence of str, optional
+        Names along the axis ``element``.
+    tilt_axis, reverse_tilts, duplicates
+        As in `TiltSeriesHAADF.from_images`.
+    metadata : dict, optional
+        HyperSpy metadata.
+    per_tilt : dict of sequences, optional
+        What else is known for each tilt, in the order of `data`.
+    title : str, default ""
+        ``metadata.General.title``.
+    """
+    from ..acquisition.tilts import order_tilts
+
+    if tilt_axis not in ("x", "y"):
+        raise ValueError(f"tilt_axis={tilt_axis!r} must be 'x' or 'y', the direction of the tilt axis in the images")
+    if len(tilts) != data.shape[0]:
+        raise ValueError(
+            f"`tilts` has {len(tilts)} angles but there are {data.shape[0]} projections; pass one angle per projection"
+        )
+    order = order_tilts(tilts, reverse=reverse_tilts, duplicates=duplicates)
+    if isinstance(data, np.ndarray):
+        check_finite(data, f"the {title or 'tilt series'}")
+        data = np.ascontiguousarray(data, dtype=np.float32) if data.dtype.kind != "f" or data.dtype.itemsize > 4 else data
+    else:
+        data = data.astype(np.float32)
+    data = order.merge(data)
+    spacing = (pixel_size, pixel_size) if pixel_size is None or np.isscalar(pixel_size) else tuple(pixel_size)
+    if tilt_axis == "x":
+        data, spacing = data.swapaxes(-1, -2), spacing[::-1]
+    axes = [{"name": "tilt", "axis": order.tilts, "units": "°", "navigate": True}]
+    if channels is not None:
+        axes.append({"name": "element", "size": len(channels), "offset": 0, "scale": 1, "navigate": True})
+    axes += [length_axis("y", data.shape[-2], spacing[0]), length_axis("x", data.shape[-1], spacing[1])]
+    series = _signal(cls, data, axes, metadata, title)
+    series.metadata.set_item(f"{NODE}.tilt_axis", tilt_axis)
+    record(series, "acquisition_order", order.acquisition_order, ("tilt",))
+    for name, values in (per_tilt or {}).items():
+        record(series, name, [values[group[0]] for group in order.groups], ("tilt",))
+    if channels is not None:
+        record(series, "channels", list(channels), ("element",))
+    return series
+
+
+def build_volume(volumes, pixel_size, *, like=None, quantity="", axis_position=0.0, y_axis=None):
+    """Make a `TomographicVolume`; see its `from_arrays`.
+
+    `axis_position` is the coordinate of the tilt axis along x, and `y_axis` the axis dictionary along y, both as in the series.
+    """
+    from .volume import TomographicVolume
+
+    channels = tuple(volumes) if isinstance(volumes, Mapping) else None
+    data = volumes if channels is None else _stack(list(volumes.values()))
+    if data.ndim != (3 if channels is None else 4):
+        raise ValueError(f"a volume must have the shape (z, y, x); got {data.shape}")
+    if like is not None:
+        axes = {axis.name: axis.get_axis_dictionary() for axis in like.axes_manager._axes}
+        spatial = [axes["z"], axes["y"], axes["x"]]
+        metadata = like.metadata.as_dictionary()
+        metadata.pop("_HyperSpy", None)
+        metadata.get("Tomography", {}).pop("arrays", None)
+        metadata.pop("Signal", None)
+    else:
+        step = 1.0 if pixel_size is None else float(pixel_size)
+        spatial = [length_axis("z", data.shape[0], pixel_size, -(data.shape[0] - 1) / 2 * step)]
+        spatial += [y_axis or length_axis("y", data.shape[-2], pixel_size)]
+        spatial += [length_axis("x", data.shape[-1], pixel_size, axis_position - (data.shape[-1] - 1) / 2 * step)]
+        spatial[0]["navigate"] = True
+        metadata = None
+    if channels is not None:
+        spatial.insert(1, {"name": "element", "size": len(channels), "offset": 0, "scale": 1, "navigate": True})
+    volume = _signal(TomographicVolume, data, spatial, metadata, "Volume")
+    volume.metadata.set_item(f"{NODE}.quantity", quantity)
+    if channels is not None:
+        record(volume, "channels", list(channels), ("element",))
+    return volume
+
+
+def _stack(arrays):
+    if any(hasattr(array, "dask") for array in arrays):
+        import dask.array as da
+
+        return da.stack(arrays, axis=1)
+    shapes = {np.shape(array) for array in arrays}
+    if len(shapes) > 1:
+        raise ValueError(f"the channels have different shapes {sorted(shapes)}; all must be alike")
+    return np.stack(arrays, axis=1)
+
+
+def _signal(cls, data, axes, metadata, title):
+    if hasattr(data, "dask"):
+        from hyperspy._signals.lazy import LazySignal  # noqa: F401  (registers the lazy classes)
+
+        signal = cls(data, axes=axes, metadata=dict(metadata or {})).as_lazy()
+    else:
+        signal = cls(data, axes=axes, metadata=dict(metadata or {}))
+    signal.metadata.General.title = title
+    signal.metadata.Signal.signal_type = cls._signal_type
+    set_keys(signal)
+    return signal

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Metadata that stay true: arrays stored whole beside their keys and looked up at the present axes.
+
+HyperSpy slices data but not metadata, so an array per tilt or per element would lie after the first ``inav``. Here every such
+array is stored once, whole, with the names of its dimensions, beside one set of keys for the signal: the tilts (degrees), the
+element numbers, and the grid (offset, scale, size) of the image axes x and y. `recall` looks the array up at the axes as they
+are now: by value along tilt and element, by cropping and summing pixels along x and y. Nothing has to be updated when a signal
+is sliced, cropped, rebinned, transposed or copied, and a look-up that is no longer possible raises an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+NODE = "Tomography"
+_BY_VALUE = ("tilt", "element")
+_GRIDS = ("x", "y")
+# Tilts are compared to a ten-thousandth of a degree, pixel edges to a thousandth of a pixel.
+_TILT_TOLERANCE, _EDGE_TOLERANCE = 1e-4, 1e-3
+
+
+def axis_named(signal, name: str):
+    """Return the axis called `name`, or None where the signal has none."""
+    for axis in signal.axes_manager._axes:
+        if axis.name == name:
+            return axis
+    return None
+
+
+def set_keys(signal) -> None:
+    """Take the present axes of a signal as the keys of everything recorded from now on."""
+    keys = {}
+    for axis in signal.axes_manager._axes:
+        if axis.name in _BY_VALUE:
+            keys[axis.name] = np.array(axis.axis, dtype=float)
+        elif axis.name in _GRIDS:
+            keys[axis.name] = np.array([axis.offset, axis.scale, axis.size], dtype=float)
+    signal.metadata.set_item(f"{NODE}.recorded_axes", keys)
+
+
+def record(signal, name: str, values, dims: Sequence[str]) -> None:
+    """Store `values` whole under `name`; its leading dimensions are those called `dims`, as the axes are now.
+
+    Parameters
+    ----------
+    signal : BaseSignal
+        A signal whose keys have been set.
+    name : str
+        What the array is called in ``metadata.Tomography.arrays``.
+    values : array-like or list of str
+        One entry along each of `dims`; further dimensions are kept as they are.
+    dims : sequence of {"tilt", "element", "y", "x"}
+        Names of the leading dimensions.
+    """
+    keep_present(signal)
+    if not all(isinstance(v, str) for v in values):
+        values = np.asarray(values)
+    signal.metadata.set_item(f"{NODE}.arrays.{name}", {"dims": " ".join(dims), "values": values})
+
+
+def forget(signal, name: str) -> None:
+    """Remove what was recorded under `name`, if anything was."""
+    if recorded(signal, name):
+        delattr(signal.metadata.get_item(f"{NODE}.arrays"), name)
+
+
+def recorded(signal, name: str) -> bool:
+    """Say whether anything was recorded under `name`."""
+    return signal.metadata.has_item(f"{NODE}.arrays.{name}")
+
+
+def recall(signal, name: str):
+    """Return what was recorded under `name`, at the present axes of the signal.
+
+    Returns
+    -------
+    ndarray, list of str or None
+        None where nothing was recorded. Along x and y pixels are cropped and summed as the signal was.
+
+    Raises
+    ------
+    LookupError
+        Where an axis is missing or holds values that were not there when the array was recorded.
+    """
+    if not recorded(signal, name):
+        return None
+    item = signal.metadata.get_item(f"{NODE}.arrays.{name}")
+    dims, values = item.dims.split(), item.values
+    if isinstance(values, list | tuple):
+        return [values[i] for i in indices(signal, dims[0])]
+    values = np.asarray(values)
+    for position, dim in enumerate(dims):
+        if dim in _BY_VALUE:
+            values = np.take(values, indices(signal, dim), axis=position)
+        else:
+            values = _cut_and_sum(values, position, signal, dim)
+    return values
+
+
+def indices(signal, name: str) -> np.ndarray:
+    """Return where the present values of the axis `name` stand among its keys.
+
+    Raises
+    ------
+    LookupError
+        Where the axis is missing (summed or sliced away) or has values that are not among the keys.
+    """
+    stored = np.asarray(signal.metadata.get_item(f"{NODE}.recorded_axes.{name}"), dtype=float)
+    axis = axis_named(signal, name)
+    if axis is None:
+        if stored.size == 1:
+            return np.array([0])
+        raise LookupError(
+            f"the signal has no axis {name!r} any more (summed or sliced away): what was recorded per {name} is unknown"
+        )
+    present = np.atleast_1d(np.asarray(axis.axis, dtype=float))
+    found = np.abs(stored[None, :] - present[:, None]).argmin(axis=1)
+    wrong = np.abs(stored[found] - present) > _TILT_TOLERANCE
+    if wrong.any():
+        raise LookupError(
+            f"the axis {name!r} holds {present[wrong][:3]} which are not among the recorded values {stored}: "
+            "it was rebinned or changed; go back to the signal as it was loaded"
+        )
+    return found
+
+
+def grid(signal, name: str) -> tuple[float, float]:
+    """Return (first, binning) of the present image axis `name` in pixels of the recorded grid.
+
+    The edges of the present pixel i are at ``first + i * binning`` and ``first + (i + 1) * binning``, counted in recorded pixels.
+    A new calibration of the whole axis (same size) leaves them at (0, 1).
+    """
+    offset, scale, size = np.asarray(signal.metadata.get_item(f"{NODE}.recorded_axes.{name}"), dtype=float)
+    axis = axis_named(signal, name)
+    if axis is None:
+        raise LookupError(f"the signal has no axis {name!r} any more: positions along it are unknown")
+    if axis.size == size:
+        return 0.0, 1.0
+    binning = axis.scale / scale
+    first = (axis.offset - offset) / scale + 0.5 - 0.5 * binning
+    if first < -_EDGE_TOLERANCE or first + axis.size * binning > size + _EDGE_TOLERANCE:
+        raise LookupError(
+            f"the axis {name!r} (offset {axis.offset:g}, scale {axis.scale:g}, size {axis.size}) is not on the recorded grid "
+            f"(offset {offset:g}, scale {scale:g}, size {size:g}): calibrate the whole series before cropping or binning it"
+        )
+    return float(first), float(binning)
+
+
+def to_present(signal, name: str, position: float) -> float:
+    """Convert a position on the recorded grid of an axis (px, 0 = centre of the first pixel) to the present one."""
+    first, binning = grid(signal, name)
+    return (position + 0.5 - first) / binning - 0.5
+
+
+def to_recorded(signal, name: str, position: float) -> float:
+    """Convert a position on the present axis (px, 0 = centre of the first pixel) to the recorded grid."""
+    first, binning = grid(signal, name)
+    return (position + 0.5) * binning + first - 0.5
+
+
+def keep_present(signal) -> None:
+    """Forget the tilts and elements that the signal no longer has: keys and arrays are cut to the present axes."""
+    keys = signal.metadata.get_item(f"{NODE}.recorded_axes")
+    changed = [
+        name
+        for name in _BY_VALUE
+        if keys.has_item(name) and axis_named(signal, name) is not None and np.size(keys[name]) != axis_named(signal, name).size
+    ]
+    for name in changed:
+        keep = indices(signal, name)
+        arrays = signal.metadata.get_item(f"{NODE}.arrays", default=None)
+        for _, item in arrays or ():
+            dims = item.dims.split()
+            if name in dims:
+                if isinstance(item.values, list | tuple):
+                    item.values = [item.values[i] for i in keep]
+                else:
+                    item.values = np.take(np.asarray(item.values), keep, axis=dims.index(name))
+        keys[name] = np.asarray(keys[name], dtype=float)[keep]
+
+
+def _cut_and_sum(values: np.ndarray, position: int, signal, name: str) -> np.ndarray:
+    first, binning = grid(signal, name)
+    start, factor = round(first), round(binning)
+    if abs(first - start) > _EDGE_TOLERANCE or abs(binning - factor) > _EDGE_TOLERANCE:
+        raise LookupError(
+            f"the axis {name!r} was rebinned by {binning:g}: what was recorded per pixel follows whole numbers only"
+        )
+    size = axis_named(signal, name).size
+    values = np.moveaxis(values, position, -1)[..., start : start + size * factor]
+    values = values.reshape(*values.shape[:-1], size, factor).sum(axis=-1)
+    return np.moveaxis(values, -1, position)

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The tilt geometry: where the centre of every voxel falls on the detector at every tilt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral
+
+import numpy as np
+
+
+def _per_tilt(name: str, values, length: int | None = None) -> tuple[float, ...]:
+    """Return `values` as a tuple of finite floats, one per tilt, or say what is wrong with them."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"`{name}` has the shape {array.shape}; expected one number per tilt, a list that is not empty")
+    if not np.isfinite(array).all():
+        bad = np.flatnonzero(~np.isfinite(array)).tolist()
+        raise ValueError(f"`{name}` is not finite at the positions {bad}; drop those tilts or give their values")
+    if length is not None and array.size != length:
+        raise ValueError(f"`{name}` has {array.size} values but there are {length} tilts; pass one value per tilt")
+    return tuple(array.tolist())
+
+
+def _size(name: str, value) -> int:
+    """Return `value` as a number of pixels, at least two, or say what is wrong with it."""
+    if not isinstance(value, Integral) or value < 2:
+        raise ValueError(f"`{name}` is {value!r}; expected a whole number of pixels, 2 or more")
+    return int(value)
+
+
+@dataclass(frozen=True)
+class TiltGeometry:
+    """Parallel-beam geometry of one tilt series on a volume grid, equal and hashable by value.
+
+    The centre of voxel (x, z) falls at tilt t on the detector coordinate (pixels, counted from 0)::
+
+        u = (nu - 1)/2 + axis_offset + shifts[t] + x' cos t + z' sin t,   x' = x - (nx - 1)/2,  z' = z - (nz - 1)/2
+
+    Every slice y along the tilt axis is projected alike. A geometry of its own for each modality, on the same volume
+    grid, lets the modalities have different tilts.
+
+    Parameters
+    ----------
+    tilts : sequence of float
+        Tilt angles in degrees, in any order, kept as a tuple.
+    detector_width : int
+        Number of detector pixels across the tilt axis (x of the projections).
+    volume_shape : (int, int), optional
+        Voxels along z and x; by default both are `detector_width`.
+    pixel_size : float, default 1.0
+        Edge of a voxel and of a detector pixel, in nm (or any unit of length): line integrals come out in it.
+    axis_offset : float, default 0.0
+        Pixels by which the tilt axis lies beyond the middle of the detector, (nu - 1)/2.
+    shifts : sequence of float, optional
+        Pixels by which each recorded projection is displaced towards +x; by default none is. Kept as a tuple.
+
+    Raises
+    ------
+    ValueError
+        If tilts or shifts are not finite, their numbers differ, or a size is not positive.
+
+    Examples
+    --------
+    >>> geometry = TiltGeometry([-60, 0, 60], detector_width=32, volume_shape=(16, 32))
+    >>> geometry.tilts
+    (-60.0, 0.0, 60.0)
+    >>> geometry.volume_shape
+    (16, 32)
+    >>> geometry == TiltGeometry((-60.0, 0.0, 60.0), 32, (16, 32), shifts=[0, 0, 0])
+    True
+    """
+
+    tilts: Sequence[float]
+    detector_width: int
+    volume_shape: tuple[int, int] | None = None
+    pixel_size: float = 1.0
+    axis_offset: float = 0.0
+    shifts: Sequence[float] | None = None
+
+    def __post_init__(self):
+        tilts = _per_tilt("tilts", self.tilts)
+        width = _size("detector_width", self.detector_width)
+        shape = (width, width) if self.volume_shape is None else tuple(self.volume_shape)
+        if len(shape) != 2:
+            raise ValueError(f"`volume_shape` is {self.volume_shape!r}; expected two numbers of voxels, (z, x)")
+        shape = (_size("volume_shape[0]", shape[0]), _size("volume_shape[1]", shape[1]))
+        shifts = (0.0,) * len(tilts) if self.shifts is None else _per_tilt("shifts", self.shifts, len(tilts))
+        pixel_size, axis_offset = float(self.pixel_size), float(self.axis_offset)
+        if not (np.isfinite(pixel_size) and pixel_size > 0):
+            raise ValueError(f"`pixel_size` is {self.pixel_size!r}; expected a positive length, in nm")
+        if not np.isfinite(axis_offset):
+            raise ValueError(f"`axis_offset` is {self.axis_offset!r}; expected a finite number of pixels")
+        values = (tilts, width, shape, pixel_size, axis_offset, shifts)
+        for field, value in zip(self.__dataclass_fields__, values, strict=True):
+            object.__setattr__(self, field, value)
+
+    @property
+    def directions(self) -> np.ndarray:
+        """cos t and sin t of every tilt, shape (tilt, 2): the detector's axis in the frame (x, z) of the volume."""
+        # Exact zeros at multiples of 90 degrees, so that rays along the grid stay on it.
+        t = np.asarray(self.tilts)
+        quarter = np.round(t / 90)
+        rest = np.deg2rad(t - 90 * quarter)
+        turn = quarter.astype(np.int64) % 4
+        cos, sin = np.cos(rest), np.sin(rest)
+        return np.stack([np.choose(turn, [cos, -sin, -cos, sin]), np.choose(turn, [sin, cos, -sin, -cos])], axis=1)
+
+    @property
+    def origins(self) -> np.ndarray:
+        """Detector coordinate (px) on which the centre of the volume falls at every tilt, shape (tilt,)."""
+        return (self.detector_width - 1) / 2 + self.axis_offset + np.asarray(self.shifts)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Vectors of float32 lanes inside numba functions: one value of this type holds the same voxel of L neighbouring slices.
+
+A lanes array is a one-dimensional array whose elements are records of L float32 (`lanes_dtype`), so that L is part of its
+type and LLVM splits `<L x float>` into the vector registers that the machine has.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+ALIGNMENT = 64  # bytes: one AVX-512 register, one cache line
+
+
+class Lanes(types.Type):
+    """Numba type of a vector of `count` float32."""
+
+    def __init__(self, count: int):
+        self.count = count
+        super().__init__(name=f"Lanes({count})")
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, ir.VectorType(ir.FloatType(), fe_type.count))
+
+
+def lanes_dtype(count: int) -> np.dtype:
+    """Return the record type of `count` float32 that marks an array as a lanes array."""
+    return np.dtype([("lanes", np.float32, (count,))])
+
+
+def _lanes_of(array) -> Lanes | None:
+    if isinstance(array, types.Array) and array.ndim == 1 and isinstance(array.dtype, types.Record):
+        return Lanes(array.dtype.size // 4)
+    return None
+
+
+def _pointer(context, builder, array_type, array, index):
+    struct = context.make_array(array_type)(context, builder, array)
+    vector = ir.VectorType(ir.FloatType(), array_type.dtype.size // 4)
+    return builder.gep(builder.bitcast(struct.data, vector.as_pointer()), [index])
+
+
+@intrinsic
+def load(typingctx, array, index):
+    """Return the lanes of element `index`."""
+    lanes = _lanes_of(array)
+    if lanes is None or not isinstance(index, types.Integer):
+        return None
+
+    def codegen(context, builder, signature, args):
+        index = context.cast(builder, args[1], signature.args[1], types.intp)
+        value = builder.load(_pointer(context, builder, signature.args[0], args[0], index))
+        value.align = ALIGNMENT
+        return value
+
+    return lanes(array, index), codegen
+
+
+@intrinsic
+def store(typingctx, array, index, value):
+    """Write `value` into the lanes of element `index`."""
+    lanes = _lanes_of(array)
+    if lanes is None or not isinstance(index, types.Integer) or value != lanes:
+        return None
+
+    def codegen(context, builder, signature, args):
+        index = context.cast(builder, args[1], signature.args[1], types.intp)
+        builder.store(args[2], _pointer(context, builder, signature.args[0], args[0], index), align=ALIGNMENT)
+        return context.get_dummy_value()
+
+    return types.void(array, index, value), codegen
+
+
+@intrinsic
+def zero(typingctx, array):
+    """Return lanes of zeros, as many as an element of `array` has."""
+    lanes = _lanes_of(array)
+    if lanes is None:
+        return None
+
+    def codegen(context, builder, signature, args):
+        return ir.Constant(ir.VectorType(ir.FloatType(), signature.return_type.count), None)
+
+    return lanes(array), codegen
+
+
+def _splat(builder, scalar, count):
+    vector = ir.VectorType(ir.FloatType(), count)
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), count), None)
+    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), mask)
+
+
+def _scalar_or_lanes(context, builder, value_type, value, count):
+    if isinstance(value_type, Lanes):
+        return value
+    return _splat(builder, context.cast(builder, value, value_type, types.float32), count)
+
+
+@intrinsic
+def fma(typingctx, factor, lanes, addend):
+    """Return factor * lanes + addend in one rounding; `factor` is a number or lanes."""
+    if not isinstance(lanes, Lanes) or addend != lanes or not (factor == lanes or isinstance(factor, types.Float)):
+        return None
+
+    def codegen(context, builder, signature, args):
+        count = signature.return_type.count
+        factor = _scalar_or_lanes(context, builder, signature.args[0], args[0], count)
+        vector = ir.VectorType(ir.FloatType(), count)
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{count}f32"
+        )
+        return builder.call(function, [factor, args[1], args[2]])
+
+    return lanes(factor, lanes, addend), codegen
+
+
+@intrinsic
+def positive(typingctx, lanes):
+    """Return the larger of every lane and 0."""
+    if not isinstance(lanes, Lanes):
+        return None
+
+    def codegen(context, builder, signature, args):
+        vector = ir.VectorType(ir.FloatType(), signature.return_type.count)
+        nought = ir.Constant(vector, None)
+        return builder.select(builder.fcmp_ordered(">", args[0], nought), args[0], nought)
+
+    return lanes(lanes), codegen

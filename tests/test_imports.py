@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The package imports lightly, and its modules import each other in one direction only."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+PACKAGE = Path(__file__).resolve().parents[1] / "hyperspy_multitomo"
+
+#: What each part may import of ours, besides itself.
+MAY_IMPORT = {
+    "tomography": set(),
+    "acquisition": {"tomography"},
+    "alignment": {"tomography", "acquisition"},
+    "composition": {"tomography"},
+    "simulation": {"tomography", "acquisition", "alignment", "composition"},
+    "inspection": {"tomography", "acquisition", "alignment", "composition"},
+    "signals": {"tomography", "acquisition", "alignment", "composition", "simulation", "inspection"},
+}
+HEAVY = ("astra", "matplotlib", "ipywidgets", "exspy", "k3d", "hyperspy")
+
+
+def loaded_after(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint('\\n'.join(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_package_import_is_light():
+    assert loaded_after("import hyperspy_multitomo").isdisjoint(HEAVY)
+
+
+def test_tomography_needs_numpy_scipy_and_numba_alone():
+    loaded = loaded_after("import hyperspy_multitomo.tomography as t; t.projector(t.TiltGeometry([0.0, 10.0], 8))")
+    assert loaded.isdisjoint((*HEAVY, "dask", "skimage", "rsciio", "tqdm"))
+
+
+def imports_of_ours(path: Path):
+    """Yield (part, at module level) for each import of the package's own parts in a file."""
+    tree = ast.parse(path.read_text())
+    depth = len(path.relative_to(PACKAGE).parts)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            below = path.relative_to(PACKAGE).parts[: depth - node.level]
+            module = (*below, *(node.module or "").split("."))
+            names = [module[0]] if module[0] else [alias.name for alias in node.names]
+            yield from names
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            modules = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            yield from (m.split(".")[1] for m in modules if m and m.startswith("hyperspy_multitomo."))
+
+
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_imports_go_one_way(part):
+    files = sorted((PACKAGE / part).glob("*.py"))
+    assert files
+    for path in files:
+        wrong = {name for name in imports_of_ours(path) if name in MAY_IMPORT} - MAY_IMPORT[part] - {part}
+        assert not wrong, f"{path.name} imports {wrong}"
+        assert "demo" not in set(imports_of_ours(path))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_heavy_libraries_are_imported_inside_functions(path):
+    top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {alias.name.split(".")[0] for node in top if isinstance(node, ast.Import) for alias in node.names}
+    names |= {(node.module or "").split(".")[0] for node in top if isinstance(node, ast.ImportFrom) and not node.level}
+    allowed = {"hyperspy"} if path.parent.name == "signals" else set()
+    assert names.isdisjoint(set(HEAVY) - allowed)
+
+
+def test_every_file_says_its_licence_and_its_idea():
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text()
+        assert text.startswith("# SPDX-License-Identifier: GPL-3.0-or-later\n"), path
+        assert ast.get_docstring(ast.parse(text)), path
+
+
+def test_extension_file_at_the_top_is_the_one_in_the_package():
+    top = PACKAGE.parent / "hyperspy_extension.yaml"
+    assert top.read_text() == (PACKAGE / "hyperspy_extension.yaml").read_text()
+
+
+def test_every_registered_class_exists_and_has_a_lazy_twin():
+    import hyperspy_multitomo as mt
+
+    registered = yaml.safe_load((PACKAGE / "hyperspy_extension.yaml").read_text())["signals"]
+    assert {"TiltSeriesHAADF", "TiltSeriesEDS", "TomographicVolume"} <= set(registered)
+    for name, entry in registered.items():
+        cls = getattr(mt, name)
+        assert cls._signal_type == entry["signal_type"]
+        assert cls._lazy == entry["lazy"] == name.startswith("Lazy")
+        assert name.startswith("Lazy") or f"Lazy{name}" in registered
