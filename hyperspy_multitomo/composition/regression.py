@@ -12,61 +12,84 @@ from scipy.optimize import nnls
 
 # Columns are dependent where the squared singular value of the scaled regressors falls to float32 rounding.
 DEPENDENT = 1e-10
-# At least this many times the noise has to be left in every direction of the regressors.
-DISTINCT = 2.0
+# What the noise leaves of the regressors, in any direction, has to stand out by this many standard deviations.
+SIGNIFICANT = 5.0
 
 
 @dataclass(frozen=True)
 class NormalEquations:
-    """Per tilt: gram P'P (tilt, channel, channel), cross P'h (tilt, channel) and the noise within gram, of its shape."""
+    """
+    Normal equations of h = P r by tilt, with the part of P'P that is noise.
+
+    Attributes
+    ----------
+    gram : numpy.ndarray (tilt, channel, channel)
+        P'P.
+    cross : numpy.ndarray (tilt, channel)
+        P'h.
+    noise : numpy.ndarray (tilt, channel, channel)
+        Covariance of the noise of P, summed over its rows.
+    rows : int
+        Number of rows of P.
+    """
 
     gram: np.ndarray
     cross: np.ndarray
     noise: np.ndarray
+    rows: int
 
-    def total(self, tilts: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sum gram, cross and noise over the given tilts, which may be repeated."""
-        return self.gram[tilts].sum(axis=0), self.cross[tilts].sum(axis=0), self.noise[tilts].sum(axis=0)
+    def solve(self, prior: np.ndarray | None = None, tilts: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """
+        Minimise r'(gram + prior - k noise) r - 2 cross'r over r >= 0.
 
+        k is 1 as long as what the noise leaves is significant in every direction; else it is made so small that the matrix stays
+        positive definite, and channels that differ by their noise alone are not torn apart.
 
-def solve_nonnegative(gram: np.ndarray, cross: np.ndarray, noise: np.ndarray, prior: np.ndarray | None = None) -> np.ndarray:
-    """
-    Minimise r'(gram + prior - k noise)r - 2 cross'r over r >= 0.
+        Parameters
+        ----------
+        prior : numpy.ndarray (channel + 1, channel + 1), optional
+            See `prior_terms`.
+        tilts : numpy.ndarray of int or slice, optional
+            Which tilts to sum over; they may be repeated.
 
-    k is 1, unless the noise would take more than half of what is there in some direction: then the share that takes half. So
-    the matrix stays positive definite, and elements that the noise alone tells apart are not torn apart.
+        Returns
+        -------
+        numpy.ndarray (channel,)
+        """
+        matrix, target = _with_prior(self.gram[tilts].sum(axis=0), self.cross[tilts].sum(axis=0), prior)
+        noise = self.noise[tilts].sum(axis=0)
+        channels = len(noise)
+        matrix[:channels, :channels] -= self._noise_share(matrix, noise)[0] * noise
+        scale = np.sqrt(np.diag(matrix))
+        # nnls wants the square root of the normal equations: |B r - c|^2 with B'B = matrix and B'c = target.
+        values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
+        roots = np.sqrt(np.maximum(values, np.finfo(np.float64).eps * values[-1]))
+        solution, _ = nnls(roots[:, None] * vectors.T, (vectors.T @ (target / scale)) / roots)
+        return (solution / scale)[:channels]
 
-    Parameters
-    ----------
-    gram, noise : numpy.ndarray (channel, channel)
-    cross : numpy.ndarray (channel,)
-    prior : numpy.ndarray (channel + 1, channel + 1), optional
-        See `prior_terms`.
+    def indistinct(self, prior: np.ndarray | None = None) -> list[int]:
+        """Return the channels that differ by no more than their noise, which `solve` cannot tell apart."""
+        gram = self.gram.sum(axis=0)
+        matrix, _ = _with_prior(gram, self.cross.sum(axis=0), prior)
+        share, direction = self._noise_share(matrix, self.noise.sum(axis=0))
+        if share == 1.0:
+            return []
+        weight = np.abs(direction[: len(gram)]) * np.sqrt(np.diag(gram))
+        return [int(i) for i in np.flatnonzero(weight > 0.3 * weight.max())]
 
-    Returns
-    -------
-    numpy.ndarray (channel,)
-    """
-    channels = len(cross)
-    matrix, target = _with_prior(gram, cross, prior)
-    share, _ = _noise_share(matrix, noise)
-    matrix[:channels, :channels] -= share * noise
-    scale = np.sqrt(np.diag(matrix))
-    # nnls wants the square root of the normal equations: |B r - c|^2 with B'B = matrix and B'c = target.
-    values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
-    roots = np.sqrt(np.maximum(values, np.finfo(np.float64).eps * values[-1]))
-    solution, _ = nnls(roots[:, None] * vectors.T, (vectors.T @ (target / scale)) / roots)
-    return (solution / scale)[:channels]
-
-
-def indistinct_channels(gram: np.ndarray, cross: np.ndarray, noise: np.ndarray, prior: np.ndarray | None = None) -> list[int]:
-    """Return the channels that the noise makes impossible to tell apart (see `solve_nonnegative`), or an empty list."""
-    matrix, _ = _with_prior(gram, cross, prior)
-    share, direction = _noise_share(matrix, noise)
-    if share == 1.0:
-        return []
-    weight = np.abs(direction[: len(cross)]) * np.sqrt(np.diag(gram))
-    return [int(i) for i in np.flatnonzero(weight > 0.3 * weight.max())]
+    def _noise_share(self, matrix: np.ndarray, noise: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the share of the noise that can be taken off, and the direction that limits it."""
+        widened = np.zeros_like(matrix)
+        widened[: len(noise), : len(noise)] = noise
+        scale = np.outer(*[np.sqrt(np.diag(matrix))] * 2)
+        try:
+            parts, directions = eigh(widened / scale, matrix / scale)
+        except LinAlgError:
+            # A resampling that left the maps dependent: no direction can spare anything.
+            return 0.0, np.ones(len(matrix))
+        # The relative scatter of a sum of `rows` squares is sqrt(2/rows); with few rows half may be noise.
+        largest = max(0.5, 1.0 - SIGNIFICANT * np.sqrt(2.0 / self.rows))
+        return min(1.0, largest / max(parts[-1], largest)), directions[:, -1] / np.sqrt(np.diag(matrix))
 
 
 def check_independent(counts: np.ndarray, prior: np.ndarray | None, names: Sequence[str]) -> None:
@@ -174,17 +197,3 @@ def _with_prior(gram: np.ndarray, cross: np.ndarray, prior: np.ndarray | None) -
     matrix = prior.copy()
     matrix[: len(cross), : len(cross)] += gram
     return matrix, np.append(cross, 0.0)
-
-
-def _noise_share(matrix: np.ndarray, noise: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return the share of the noise that can be taken off and the direction that limits it."""
-    widened = np.zeros_like(matrix)
-    widened[: len(noise), : len(noise)] = noise
-    scale = np.sqrt(np.diag(matrix))
-    try:
-        part, directions = eigh(widened / np.outer(scale, scale), matrix / np.outer(scale, scale))
-    except LinAlgError:
-        # A resampling that left the maps dependent: no direction can spare anything.
-        return 0.0, np.ones(len(matrix))
-    share = 1.0 if part[-1] <= 1.0 / DISTINCT else 1.0 / (DISTINCT * part[-1])
-    return float(share), directions[:, -1] / scale

@@ -15,10 +15,8 @@ from hyperspy_multitomo.composition.blocks import BlockSums, block_side, noise_c
 from hyperspy_multitomo.composition.regression import (
     NormalEquations,
     check_independent,
-    indistinct_channels,
     one_sided_weights,
     prior_terms,
-    solve_nonnegative,
 )
 from hyperspy_multitomo.composition.threshold import specimen_mask
 
@@ -42,7 +40,8 @@ class ResponseRatios:
     standard_errors : numpy.ndarray (channel,)
         Of `values`, from a bootstrap over tilts; what is wrong at every tilt alike is not in them.
     r2 : float
-        Centred coefficient of determination over the blocks (with ``rest``: over the blocks that were fitted).
+        Centred coefficient of determination over the blocks (with ``rest``: over the blocks that were fitted). The noise of the
+        counts lowers it, the more so the smaller the blocks.
     residual_per_tilt : numpy.ndarray (tilt,)
         |h - sum_e r_e p_e| / |h| over the blocks of each tilt; NaN for a tilt without any.
     residual_map : numpy.ndarray (tilt, block x, block y)
@@ -168,9 +167,9 @@ def fit_response_ratios(
 
     Notes
     -----
-    On a core-shell particle of 128 x 128 x 32 and 31 tilts the ratios are within 3 % of the truth at 0.3 counts per pixel and
-    1 % at 1, 3 and 10 where core and shell are pure; where each holds a fifth of the other's element, within 4 %, and blocks of
-    50 counts without the correction were up to 12 % off.
+    Measured on a core-shell particle of 128 x 128 x 32 and 31 tilts at 0.3, 1, 3 and 10 counts per pixel, ten seeds: mean errors
+    below 1.5 % with a scatter of 2, 0.7, 0.4 and 0.2 %; where core and shell hold a fifth of each other's element, below 2 %
+    with a scatter of 4, 2.3, 0.6 and 0.5 %. There blocks of 50 counts without the correction are 3 to 12 % off.
 
     References
     ----------
@@ -203,7 +202,7 @@ def fit_response_ratios(
 
     weights = _block_weights(chosen, mask, blocks, prior_matrix) if rest else None
     equations = _normal_equations(chosen, mask, blocks, weights)
-    solution = solve_nonnegative(*equations.total(), prior_matrix)
+    solution = equations.solve(prior_matrix)
     values, errors = np.zeros(len(elements)), np.zeros(len(elements))
     values[used], errors[used] = solution, _bootstrap(equations, prior_matrix, n_bootstrap, seed)
     fit = _assess(blocks, solution, weights) | {
@@ -215,8 +214,9 @@ def fit_response_ratios(
     block_counts = np.zeros(len(elements))
     block_counts[used] = blocks.counts.mean(axis=0)
     ratios = ResponseRatios(**fit, block_size=side, block_counts=block_counts)
-    alike = [names[i] for i in indistinct_channels(*equations.total(), prior_matrix)]
-    for message in _doubts(ratios, alike, min_counts if capped else None):
+    alike = [names[i] for i in equations.indistinct(prior_matrix)]
+    noise = float(solution @ equations.noise.sum(axis=0) @ solution)
+    for message in _doubts(ratios, alike, noise / (_deviation(blocks, weights) ** 2).sum(), min_counts if capped else None):
         warnings.warn(message, UserWarning, stacklevel=2)
     return ratios
 
@@ -289,15 +289,14 @@ def _normal_equations(maps: np.ndarray, mask: np.ndarray, blocks: BlockSums, wei
         here = blocks.tilt == t
         weighted = blocks.counts[here].T * weight[here]
         gram[t], cross[t] = weighted @ blocks.counts[here], weighted @ blocks.haadf[here]
-    return NormalEquations(gram, cross, noise_covariance(maps, mask, blocks.side, spread))
+    return NormalEquations(gram, cross, noise_covariance(maps, mask, blocks.side, spread), len(weight))
 
 
 def _block_weights(maps: np.ndarray, mask: np.ndarray, blocks: BlockSums, prior_matrix: np.ndarray | None) -> np.ndarray:
     """Find the blocks that the maps explain: 1 for these, 0 for those that are far brighter."""
 
     def fit(weights: np.ndarray) -> np.ndarray:
-        solution = solve_nonnegative(*_normal_equations(maps, mask, blocks, weights).total(), prior_matrix)
-        return blocks.counts @ solution
+        return blocks.counts @ _normal_equations(maps, mask, blocks, weights).solve(prior_matrix)
 
     return one_sided_weights(blocks.haadf, fit)
 
@@ -308,7 +307,7 @@ def _bootstrap(equations: NormalEquations, prior_matrix: np.ndarray | None, repe
         return np.full(equations.cross.shape[1], np.nan)
     rng = np.random.default_rng(seed)
     tilts = len(equations.cross)
-    drawn = [solve_nonnegative(*equations.total(rng.integers(tilts, size=tilts)), prior_matrix) for _ in range(repeats)]
+    drawn = [equations.solve(prior_matrix, rng.integers(tilts, size=tilts)) for _ in range(repeats)]
     return np.std(drawn, axis=0, ddof=1)
 
 
@@ -316,8 +315,7 @@ def _assess(blocks: BlockSums, solution: np.ndarray, weights: np.ndarray | None)
     """Return r2, residual_per_tilt and residual_map of the fitted blocks."""
     fitted = np.ones(len(blocks.haadf), bool) if weights is None else weights > 0
     residual = blocks.haadf - blocks.counts @ solution
-    spread = blocks.haadf[fitted] - blocks.haadf[fitted].mean()
-    r2 = 1.0 - float((residual[fitted] ** 2).sum() / (spread**2).sum())
+    r2 = 1.0 - float((residual[fitted] ** 2).sum() / (_deviation(blocks, weights) ** 2).sum())
     tilts = blocks.grid[0]
     misfit = np.bincount(blocks.tilt[fitted], residual[fitted] ** 2, tilts)
     signal = np.bincount(blocks.tilt[fitted], blocks.haadf[fitted] ** 2, tilts)
@@ -325,12 +323,19 @@ def _assess(blocks: BlockSums, solution: np.ndarray, weights: np.ndarray | None)
     return {"r2": r2, "residual_per_tilt": per_tilt, "residual_map": blocks.as_map(residual)}
 
 
-def _doubts(ratios: ResponseRatios, alike: list[str], missed_counts: float | None) -> list[str]:
+def _deviation(blocks: BlockSums, weights: np.ndarray | None) -> np.ndarray:
+    """Return what the HAADF of the fitted blocks deviates from its mean by."""
+    fitted = blocks.haadf if weights is None else blocks.haadf[weights > 0]
+    return fitted - fitted.mean()
+
+
+def _doubts(ratios: ResponseRatios, alike: list[str], noise_part: float, missed_counts: float | None) -> list[str]:
     """Say in words what the reader of the ratios has to know."""
     doubts = []
     if ratios.r2 < POOR_FIT:
         doubts.append(
-            f"R2 = {ratios.r2:.2f}: {', '.join(ratios.elements)} explain the HAADF poorly. Which element is missing? Look where "
+            f"R2 = {ratios.r2:.2f}, the noise of the counts taking {noise_part:.2f}: {', '.join(ratios.elements)} explain the "
+            "HAADF poorly. Which element is missing? Look where "
             "`residual_map` is positive (a strap, the support, a coating, oxygen or carbon) and add it, or pass rest=True"
         )
     if ratios.unexplained:

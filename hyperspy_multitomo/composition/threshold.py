@@ -116,4 +116,5 @@ def specimen_mask(haadf: ArrayLike, fraction: float = 0.05) -> np.ndarray:
 def _otsu(values: np.ndarray) -> float:
     from skimage.filters import threshold_otsu
 
-    return float(threshold_otsu(values)) if values.min() < values.max() else float(values.min()) - 1.0
+    # Flat: an axis of three or four would be taken for colours.
+    return float(threshold_otsu(values.ravel())) if values.min() < values.max() else float(values.min()) - 1.0

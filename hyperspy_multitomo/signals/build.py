@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .base import axis_named, check_finite, length_axis
-from .keyed import NODE, record, set_keys
+from .base import TomographySignal, check_finite, length_axis
+from .keyed import NODE, axis_named, record, set_keys
 
 
 def images_and_axes(images, tilts, pixel_size):
@@ -30,8 +30,6 @@ def images_and_axes(images, tilts, pixel_size):
         if tilts is None and "tilt" in names:
             tilts = np.array(axis_named(signal, "tilt").axis)
         if pixel_size is None:
-            from .base import TomographySignal
-
             last = signal.axes_manager._axes[-1]
             pixel_size = TomographySignal.pixel_size.fget(signal) if last.name == "x" else None
     elif not hasattr(images, "dask"):
@@ -92,7 +90,7 @@ def build_series(
         raise ValueError(
             f"`tilts` has {len(tilts)} angles but there are {data.shape[0]} projections; pass one angle per projection"
         )
-    order = order_tilts(tilts, reverse=reverse_tilts, duplicates=duplicates)
+    order = order_tilts(tilts, reverse=reverse_tilts, duplicates=merging(duplicates, "mean" if channels is None else "sum"))
     if isinstance(data, np.ndarray):
         check_finite(data, f"the {title or 'tilt series'}")
         data = np.ascontiguousarray(data, dtype=np.float32) if data.dtype.kind != "f" or data.dtype.itemsize > 4 else data
@@ -113,7 +111,17 @@ def build_series(
         record(series, name, [values[group[0]] for group in order.groups], ("tilt",))
     if channels is not None:
         record(series, "channels", list(channels), ("element",))
+        exposures = np.array([len(group) for group in order.groups], dtype=float)
+        if exposures.max() > 1:
+            record(series, "gains", exposures, ("tilt",))
     return series
+
+
+def merging(duplicates: str, how: str) -> str:
+    """Return what `order_tilts` is to do with duplicates: ``"error"``, or `how` where they are to be merged."""
+    if duplicates not in ("error", "merge"):
+        raise ValueError(f"duplicates={duplicates!r} must be 'error' or 'merge'")
+    return how if duplicates == "merge" else "error"
 
 
 def build_volume(volumes, pixel_size, *, like=None, quantity="", axis_position=0.0, y_axis=None):
@@ -163,11 +171,10 @@ def _stack(arrays):
 
 def _signal(cls, data, axes, metadata, title):
     if hasattr(data, "dask"):
-        from hyperspy._signals.lazy import LazySignal  # noqa: F401  (registers the lazy classes)
+        from hyperspy_multitomo import signals
 
-        signal = cls(data, axes=axes, metadata=dict(metadata or {})).as_lazy()
-    else:
-        signal = cls(data, axes=axes, metadata=dict(metadata or {}))
+        cls = getattr(signals, f"Lazy{cls.__name__.removeprefix('Lazy')}")
+    signal = cls(data, axes=axes, metadata=dict(metadata or {}))
     signal.metadata.General.title = title
     signal.metadata.Signal.signal_type = cls._signal_type
     set_keys(signal)

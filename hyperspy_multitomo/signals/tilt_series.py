@@ -172,7 +172,7 @@ class TiltSeries(TomographySignal):
         -------
         TiltGeometry
         """
-        axis = axis_named(self, "x")
+        tilts, axis = self.tilts, axis_named(self, "x")
         pixel = self.pixel_size or 1.0
         shape = tuple(
             axis.size if extent is None else _pixels(extent, pixel, name) for extent, name in ((depth, "depth"), (width, "width"))
@@ -180,7 +180,7 @@ class TiltSeries(TomographySignal):
         alignment = self.alignment
         shifts = None if alignment is None else alignment.geometry_shifts
         return TiltGeometry(
-            tilts=self.tilts,
+            tilts=tilts,
             detector_width=axis.size,
             volume_shape=shape,
             pixel_size=pixel,

@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tilts: where the angle of each projection comes from, and the order in which the projections are kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+__all__ = ["TiltOrder", "check_tilts", "order_tilts", "read_tilt_file", "resolve_tilts", "tilts_from_names"]
+
+# A sign belongs to the number unless a digit stands before it, as in a date or a range.
+_NUMBER = r"(?:(?<!\d)[-+−])?\d+(?:\.\d+)?"
+_LAST_NUMBER = re.compile(rf"({_NUMBER})(?!.*\d)")
+_NUMBER_OF_DEGREES = re.compile(rf"({_NUMBER})[ _]?(?:deg|°)", re.IGNORECASE)
+_TILT_FILES = (".rawtlt", ".tlt", ".txt", ".csv")
+_REMEDIES = 'pass tilts="filename", a regular expression with one group, an array (one angle per projection) or a .rawtlt file'
+
+#: Two tilts closer than this (degrees) are the same tilt.
+SAME_TILT = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class TiltOrder:
+    """
+    How projections are sorted by tilt and which of them are merged.
+
+    Attributes
+    ----------
+    tilts : ndarray (tilt,)
+        Degrees, ascending.
+    groups : tuple of tuples of int
+        For each of these tilts the places of its projections in the order of acquisition.
+    combine : "sum" or "mean"
+        What `merge` does with several projections of one tilt: counts are summed, images averaged.
+    """
+
+    tilts: np.ndarray
+    groups: tuple[tuple[int, ...], ...]
+    combine: str = "sum"
+
+    @property
+    def acquisition_order(self) -> np.ndarray:
+        """Place of each tilt (its first projection) in the order of acquisition, 0 first, shape (tilt,)."""
+        return np.array([group[0] for group in self.groups])
+
+    def merge(self, data):
+        """
+        Return the projections in ascending tilt, those of one tilt merged.
+
+        Parameters
+        ----------
+        data : ndarray or dask array (projection, ...)
+            In the order of acquisition.
+
+        Returns
+        -------
+        ndarray or dask array (tilt, ...)
+            Of the dtype of `data`, except for merged integer data: sums are 64-bit integers, means float32.
+        """
+        if all(len(group) == 1 for group in self.groups):
+            return data[self.acquisition_order]
+        if np.dtype(data.dtype).kind == "f":
+            kind = data.dtype
+        else:
+            kind = np.int64 if self.combine == "sum" else np.float32
+        merged = [getattr(data[list(group)], self.combine)(axis=0, dtype=kind) for group in self.groups]
+        if isinstance(data, np.ndarray):
+            return np.stack(merged)
+        import dask.array as da
+
+        return da.stack(merged)
+
+
+def check_tilts(tilts: ArrayLike, n: int | None = None) -> np.ndarray:
+    """
+    Return tilts as an array of degrees after checking that they can be those of one series.
+
+    Parameters
+    ----------
+    tilts : array_like (tilt,)
+        Degrees.
+    n : int, optional
+        Number of projections.
+
+    Returns
+    -------
+    ndarray (tilt,), float64
+
+    Raises
+    ------
+    ValueError
+        For tilts that are not numbers, NaN or infinite, of the wrong number, fewer than two, all equal, above 360 degrees, or
+        covering more than 360 degrees.
+
+    Examples
+    --------
+    >>> check_tilts([-40, 0, 40], n=3)
+    array([-40.,   0.,  40.])
+    """
+    try:
+        angles = np.array(tilts, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"tilts={tilts!r} are not numbers; {_REMEDIES}") from None
+    if angles.ndim != 1:
+        raise ValueError(f"tilts must be a one-dimensional array of degrees; got the shape {angles.shape}")
+    if n is not None and angles.size != n:
+        raise ValueError(f"`tilts` has {angles.size} angles but there are {n} projections; pass one angle per projection")
+    if angles.size < 2:
+        raise ValueError(f"a tilt series needs at least two tilts; got {angles.size}")
+    if not np.isfinite(angles).all():
+        wrong = np.flatnonzero(~np.isfinite(angles)).tolist()
+        raise ValueError(f"tilts must be finite; NaN or infinite at the places {wrong}: {_REMEDIES}")
+    if np.ptp(angles) < SAME_TILT:
+        raise ValueError(f"all {angles.size} tilts are equal ({angles[0]:g} degrees); {_REMEDIES}")
+    if np.abs(angles).max() > 360 or np.ptp(angles) > 360:
+        raise ValueError(
+            f"tilts go from {angles.min():g} to {angles.max():g}; expected degrees within +-360 that cover at most 360 degrees"
+        )
+    return angles
+
+
+def order_tilts(tilts: ArrayLike, *, reverse: bool = False, duplicates: Literal["error", "sum", "mean"] = "error") -> TiltOrder:
+    """
+    Sort tilts ascending, and group the projections that have the same tilt.
+
+    Parameters
+    ----------
+    tilts : array_like (projection,)
+        Degrees, in the order of acquisition.
+    reverse : bool, default False
+        Change the sign of the tilts, for data of the other handedness.
+    duplicates : {"error", "sum", "mean"}, default "error"
+        What to do with projections of one tilt (closer than 0.001 degrees): refuse them, sum them (counts) or average them
+        (images).
+
+    Returns
+    -------
+    TiltOrder
+
+    Raises
+    ------
+    ValueError
+        For duplicates with ``duplicates="error"``, an unknown choice, and what `check_tilts` refuses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> order = order_tilts([10, -5, -5], duplicates="mean")
+    >>> order.tilts, order.groups
+    (array([-5., 10.]), ((1, 2), (0,)))
+    >>> order.merge(np.array([7.0, 1.0, 2.0]))
+    array([1.5, 7. ])
+    """
+    if duplicates not in ("error", "sum", "mean"):
+        raise ValueError(f"duplicates={duplicates!r} must be 'error', 'sum' (counts) or 'mean' (images)")
+    angles = check_tilts(tilts)
+    if reverse:
+        # 0 - t and not -t: a tilt of 0 stays +0.
+        angles = 0.0 - angles
+    order = np.argsort(angles, kind="stable")
+    starts = np.flatnonzero(np.diff(angles[order], prepend=-np.inf) >= SAME_TILT)
+    groups = tuple(tuple(sorted(group.tolist())) for group in np.split(order, starts[1:]))
+    repeated = [f"{angles[group[0]]:g}" for group in groups if len(group) > 1]
+    if repeated and duplicates == "error":
+        raise ValueError(
+            f"duplicate tilts: {', '.join(repeated)} degrees occur more than once; "
+            "ask for them to be merged (counts are summed, images averaged) or leave the repeated projections out"
+        )
+    return TiltOrder(np.array([angles[group[0]] for group in groups]), groups, "mean" if duplicates == "mean" else "sum")
+
+
+def read_tilt_file(path: str | Path) -> np.ndarray:
+    """
+    Read tilts from a text file: .rawtlt, .tlt, .txt or .csv.
+
+    Parameters
+    ----------
+    path : path-like
+        One angle per line, or all on one line; or columns with a header that names one of them "tilt" or "angle". Lines that
+        start with ``#`` are comments. The angles are in the order of the projections.
+
+    Returns
+    -------
+    ndarray (tilt,)
+        Degrees.
+
+    Raises
+    ------
+    ValueError
+        For a file without angles, or with several columns of which none is named.
+    FileNotFoundError
+        Where there is no such file.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not a text file of tilts in degrees") from None
+    rows = [re.split(r"[,;\s]+", line.strip().strip(",;")) for line in text.splitlines()]
+    rows = [row for row in rows if row != [""] and not row[0].startswith("#")]
+    header: list[str] = []
+    if rows and not any(_is_number(cell) for cell in rows[0]):
+        header = [cell.strip("\"'").lower() for cell in rows.pop(0)]
+    if not rows:
+        raise ValueError(f"{path} contains no tilts; expected one angle in degrees per line")
+    named = [i for i, name in enumerate(header) if "tilt" in name or "angle" in name]
+    if len(header) > 1 and named:
+        rows = [row[named[0] : named[0] + 1] for row in rows]
+    elif len(rows) == 1:
+        rows = [[cell] for cell in rows[0]]
+    if any(len(row) != 1 or not _is_number(row[0]) for row in rows):
+        raise ValueError(f"{path} is not a list of tilts: expected one angle in degrees per line, or a column named 'tilt'")
+    return np.array([float(row[0]) for row in rows])
+
+
+def tilts_from_names(paths: Sequence[str | Path], pattern: str | re.Pattern | None = None) -> np.ndarray:
+    r"""
+    Read the tilt of each file from its name.
+
+    Parameters
+    ----------
+    paths : sequence of path-like (tilt,)
+        The names are looked at without folder and extension.
+    pattern : str or compiled pattern, optional
+        Regular expression whose first group (or whole match) is the angle in degrees. By default the number before "deg" or
+        "°", else the last number of the name, with its decimals and with the sign right before it, unless a digit stands
+        before the sign (``2024-11-05`` is a date).
+
+    Returns
+    -------
+    ndarray (tilt,)
+        Degrees.
+
+    Raises
+    ------
+    ValueError
+        For an invalid pattern, and names in which it finds no number; they are listed.
+
+    Examples
+    --------
+    >>> tilts_from_names(["-40.bcf", "tilt_+12.5deg.bcf", "scan003_-20.0.bcf"])
+    array([-40. ,  12.5, -20. ])
+    >>> tilts_from_names(["A10_b1.mrc", "A-5_b1.mrc"], r"A(-?\d+)")
+    array([10., -5.])
+    """
+    try:
+        patterns = [_NUMBER_OF_DEGREES, _LAST_NUMBER] if pattern is None else [re.compile(pattern)]
+    except re.error as error:
+        raise ValueError(f"tilts={pattern!r} is neither a file nor a valid regular expression ({error}); {_REMEDIES}") from None
+    tilts, without = [], []
+    for path in paths:
+        match = next((found for found in (p.search(Path(path).stem) for p in patterns) if found), None)
+        text = (match[1] if match.re.groups else match[0]) if match else None
+        text = (text or "").replace("−", "-")
+        if _is_number(text):
+            tilts.append(float(text))
+        else:
+            without.append(Path(path).name)
+    if without:
+        rule = "number" if pattern is None else f"number by {patterns[0].pattern!r}"
+        raise ValueError(f"no {rule} found in the file names {', '.join(without)}; {_REMEDIES}")
+    return np.array(tilts)
+
+
+def resolve_tilts(
+    tilts: ArrayLike | str | Path | re.Pattern | None,
+    paths: Sequence[str | Path] = (),
+    metadata_tilts: ArrayLike | None = None,
+    n: int | None = None,
+) -> np.ndarray:
+    r"""
+    Find the tilt of each projection.
+
+    Parameters
+    ----------
+    tilts : array_like, "metadata", "filename", path, regular expression or None
+        An array of degrees; ``"metadata"`` for those stored in the files; ``"filename"`` or a regular expression for those in
+        the names (see `tilts_from_names`); a .rawtlt, .tlt, .txt or .csv file. None takes the metadata if they differ from
+        each other, else a .rawtlt or .tlt file beside a stack, else the names.
+    paths : sequence of path-like
+        The files: one per projection, or one stack.
+    metadata_tilts : array_like (projection,), optional
+        Tilts stored in the files, NaN where there is none.
+    n : int, optional
+        Number of projections; by default the number of `paths`.
+
+    Returns
+    -------
+    ndarray (projection,)
+        Degrees, in the order of the projections.
+
+    Raises
+    ------
+    ValueError
+        Where no tilts are found, and what `check_tilts` refuses.
+
+    Examples
+    --------
+    >>> resolve_tilts("filename", ["a_-5.bcf", "a_5.bcf"])
+    array([-5.,  5.])
+    >>> resolve_tilts(None, ["a_-5.bcf", "a_5.bcf"], metadata_tilts=[0.0, 0.0])
+    array([-5.,  5.])
+    """
+    n = len(paths) if n is None else n
+    if tilts is None:
+        return _default_tilts(paths, metadata_tilts, n)
+    if isinstance(tilts, re.Pattern):
+        return check_tilts(tilts_from_names(paths, tilts), n)
+    if not isinstance(tilts, str | Path):
+        return check_tilts(tilts, n)
+    if str(tilts) == "metadata":
+        if metadata_tilts is None or not np.isfinite(np.asarray(metadata_tilts, dtype=float)).any():
+            raise ValueError(f"the files contain no tilts; {_REMEDIES}")
+        return check_tilts(metadata_tilts, n)
+    if str(tilts) == "filename":
+        return check_tilts(tilts_from_names(paths), n)
+    if Path(tilts).suffix.lower() in _TILT_FILES or isinstance(tilts, Path):
+        return check_tilts(read_tilt_file(tilts), n)
+    return check_tilts(tilts_from_names(paths, tilts), n)
+
+
+def beside(path: str | Path) -> Path | None:
+    """Return the .rawtlt or .tlt file of the same name beside a stack, or None."""
+    names = (Path(path).with_suffix(suffix) for suffix in (".rawtlt", ".tlt"))
+    return next((name for name in names if name.is_file()), None)
+
+
+def _default_tilts(paths, metadata_tilts, n):
+    stored = None if metadata_tilts is None else np.asarray(metadata_tilts, dtype=float)
+    if stored is not None and stored.size == n and np.isfinite(stored).all() and np.ptp(stored) >= SAME_TILT:
+        return check_tilts(stored, n)
+    if len(paths) == 1 and (listed := beside(paths[0])) is not None:
+        return check_tilts(read_tilt_file(listed), n)
+    if len(paths) > 1 and len(paths) == n:
+        try:
+            return check_tilts(tilts_from_names(paths), n)
+        except ValueError as error:
+            cause = str(error)
+    else:
+        cause = f"no tilts are known for the {n} projections; {_REMEDIES}"
+    if stored is not None and np.isfinite(stored).all() and stored.size:
+        cause = f"all tilts in the metadata are equal ({stored[0]:g} degrees), and {cause}"
+    raise ValueError(cause)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Spectra to maps"""
+def elemental_maps(): ...

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tilt series of known truth: phantoms and the microscope that images them."""
+
+from hyperspy_multitomo.simulation.microscope import SimulatedSeries, count, simulate
+from hyperspy_multitomo.simulation.phantoms import huber, schwartz, yuan, zhong
+from hyperspy_multitomo.simulation.specimen import Phantom, line_integrals
+
+__all__ = ["Phantom", "SimulatedSeries", "count", "huber", "line_integrals", "schwartz", "simulate", "yuan", "zhong"]

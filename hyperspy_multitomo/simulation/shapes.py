@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Outlines of particles as functions of position, in fractions of the field's half width.
+
+Each takes coordinates x and z that broadcast together and says, point by point, what is inside.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def turned(x: np.ndarray, z: np.ndarray, degrees: float, centre: tuple[float, float] = (0.0, 0.0)):
+    """Return the coordinates in a frame at `centre` whose x axis is turned by `degrees` from x towards z."""
+    angle = np.deg2rad(degrees)
+    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    x, z = x - np.float32(centre[0]), z - np.float32(centre[1])
+    return x * cos + z * sin, z * cos - x * sin
+
+
+def inside_polygon(x: np.ndarray, z: np.ndarray, sides: int, circumradius: float, corner: float) -> np.ndarray:
+    """Return what lies inside a regular polygon with a vertex on +x and corners rounded by circles of radius `corner`.
+
+    `circumradius` is that of the rounded outline: where it cuts the line from the centre through a vertex.
+    """
+    if corner >= circumradius:
+        return x * x + z * z < circumradius**2
+    sector = 2 * np.pi / sides
+    inner = circumradius - corner
+    apothem, half_side = inner * np.cos(sector / 2), inner * np.sin(sector / 2)
+    # The nearest side, seen with its middle on the first axis: one sector is enough by symmetry.
+    angle = np.abs(np.arctan2(z, x) % sector - sector / 2)
+    radius = np.hypot(x, z)
+    across, along = radius * np.cos(angle) - apothem, radius * np.sin(angle) - half_side
+    return np.hypot(np.maximum(across, 0), np.maximum(along, 0)) <= corner
+
+
+def inside_ripple(x: np.ndarray, z: np.ndarray, radius: float, amplitude: float, fold: int) -> np.ndarray:
+    """Return what lies inside a disc whose radius ripples `fold` times around by the fraction `amplitude`."""
+    return np.hypot(x, z) < radius * (1 + amplitude * np.cos(fold * np.arctan2(z, x)))
+
+
+def inside_ellipse(x: np.ndarray, z: np.ndarray, half_axes: tuple[float, float]) -> np.ndarray:
+    """Return what lies inside an ellipse with the given half axes along x and z."""
+    return (x / half_axes[0]) ** 2 + (z / half_axes[1]) ** 2 < 1
+
+
+def cap(y: float, half_length: float, centre: float = 0.0, power: float = 2.0) -> float:
+    """Return by how much a section at y is smaller than the widest: a superellipse, 0 beyond the ends; power 2 is an ellipsoid."""
+    return max(0.0, 1.0 - abs((y - centre) / half_length) ** power) ** (1.0 / power)

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A phantom: a body known at every point, and what a microscope's detectors get from each unit of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+# Points along each edge of a voxel whose mean is the truth there: outlines are then right to 1/16 of a voxel.
+TRUTH_OVERSAMPLING = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Phantom:
+    """
+    A body of known composition with what is needed to simulate its tilt series.
+
+    The same object of the same physical size is sampled whatever `size` is; along the tilt axis it fills `slices`.
+
+    Attributes
+    ----------
+    name : str
+        Whose phantom it resembles.
+    elements : tuple of str
+        Names of the channels.
+    unit : str
+        Of `truth`.
+    size : int
+        Voxels along x and along z, pixels across the detector.
+    slices : int
+        Voxels along the tilt axis y; a phantom of one slice is the section through the middle.
+    pixel_size : float
+        nm.
+    tilts : numpy.ndarray (tilt,)
+        Of the EDS series, degrees.
+    haadf_tilts : numpy.ndarray (tilt,)
+        Of the HAADF series, degrees.
+    counts_per_unit : numpy.ndarray (channel,)
+        s_e, EDS counts per unit of `truth` and nm of path.
+    haadf_per_unit : numpy.ndarray (channel,)
+        z_e, HAADF signal per unit of `truth` and nm of path.
+    blur : float
+        Standard deviation, in px, of the Gaussian along the detector that smooths the EDS maps after the counting.
+    haadf_noise : "none" or "poisson"
+        Whether the HAADF is counted (its unit is then the electron) or free of noise.
+    body : callable
+        ``body(x, z, y)`` gives (channel, z, x), in `unit`, at points in fractions of the half width (-1..1): x of shape (1, x),
+        z of shape (z, 1), y a number.
+    """
+
+    name: str
+    elements: tuple[str, ...]
+    unit: str
+    size: int
+    slices: int
+    pixel_size: float
+    tilts: np.ndarray
+    haadf_tilts: np.ndarray
+    counts_per_unit: np.ndarray
+    haadf_per_unit: np.ndarray
+    blur: float
+    haadf_noise: str
+    body: Callable[[np.ndarray, np.ndarray, float], np.ndarray]
+
+    def fine(self, factor: int = 1, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """
+        Sample the body on a finer grid across the tilt axis.
+
+        Parameters
+        ----------
+        factor : int, default 1
+            Fine voxels along each edge (x and z) of a voxel of the reconstruction's grid. Along y each slice is the mean of
+            `factor` planes.
+        start, stop : int, optional
+            First slice and the one after the last; by default all.
+
+        Returns
+        -------
+        numpy.ndarray (channel, z, x, y), float32
+            `factor` times as many voxels along z and x, in `unit`.
+
+        Raises
+        ------
+        ValueError
+            If `factor` is not a whole number from 1 up.
+        """
+        if factor < 1 or int(factor) != factor:
+            raise ValueError(f"the factor is {factor!r}; expected a whole number of fine voxels per voxel, 1 or more")
+        stop = self.slices if stop is None else stop
+        across = _unit_points(self.size * factor)
+        x, z = across[None, :], across[:, None]
+        planes = _unit_points(self.slices * factor).reshape(self.slices, factor) if self.slices > 1 else np.zeros((1, 1))
+        volume = np.zeros((len(self.elements), across.size, across.size, stop - start), np.float32)
+        for y in range(start, stop):
+            volume[..., y - start] = sum(self.body(x, z, float(plane)) for plane in planes[y]) / planes.shape[1]
+        return volume
+
+    @cached_property
+    def truth(self) -> np.ndarray:
+        """The body on the reconstruction's grid, (channel, z, x, y) float32 in `unit`: the mean over each voxel."""
+        n, k = self.size, TRUTH_OVERSAMPLING
+        sampled = self.fine(k).reshape(len(self.elements), n, k, n, k, self.slices)
+        truth = sampled.mean(axis=(2, 4), dtype=np.float32)
+        truth.setflags(write=False)
+        return truth
+
+    @property
+    def counts_per_nm(self) -> np.ndarray:
+        """The truth in EDS counts per nm of path, (channel, z, x, y): what a reconstruction of the maps should give."""
+        return self.truth * self.counts_per_unit.astype(np.float32)[:, None, None, None]
+
+    @property
+    def ratios(self) -> np.ndarray:
+        """Response ratios r_e = z_e / s_e, (channel,): HAADF signal per EDS count."""
+        return self.haadf_per_unit / self.counts_per_unit
+
+
+def line_integrals(body: Callable, tilts: np.ndarray, samples: int = 192) -> np.ndarray:
+    """
+    Integrate a body's middle section along the rays themselves, without a grid of voxels in between.
+
+    Parameters
+    ----------
+    body : callable
+        As `Phantom.body`.
+    tilts : array_like (tilt,)
+        Degrees.
+    samples : int, default 192
+        Rays across the field, and points along each.
+
+    Returns
+    -------
+    numpy.ndarray (channel, tilt, x)
+        In the body's unit times the half width of the field; over the centres of the rays.
+    """
+    points = _unit_points(samples)
+    u, w = points[None, :], points[:, None]
+    integrals = []
+    for tilt in np.deg2rad(np.asarray(tilts, dtype=np.float64)):
+        cos, sin = np.float32(np.cos(tilt)), np.float32(np.sin(tilt))
+        integrals.append(body(u * cos - w * sin, u * sin + w * cos, 0.0).sum(axis=1) * (2 / samples))
+    return np.stack(integrals, axis=1)
+
+
+def _unit_points(count: int) -> np.ndarray:
+    """Return the centres of `count` equal parts of -1..1."""
+    return ((2 * np.arange(count) + 1) / count - 1).astype(np.float32)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Masks of the particle and of the specimen."""
+
+import numpy as np
+import pytest
+from ellipsoids import ellipsoid
+
+from hyperspy_multitomo.composition import particle_mask, specimen_mask
+
+
+def test_otsu_finds_a_noisy_ball():
+    z, x, y = np.mgrid[:32, :32, :32] - 15.5
+    ball = z**2 + x**2 + y**2 < 100
+    volume = 10.0 * ball + np.random.default_rng(0).normal(size=ball.shape)
+    found = particle_mask(volume)
+    assert 2 * (found & ball).sum() / (found.sum() + ball.sum()) > 0.99
+
+
+def test_number_and_mask_as_given():
+    volume = np.array([0.0, 1.0, 2.0, 3.0])
+    assert particle_mask(volume, 1.0).tolist() == [False, False, True, True]
+    given = np.array([True, False, False, True])
+    assert particle_mask(volume, given) is given
+    assert particle_mask(np.full(3, 2.0)).all()
+
+
+@pytest.mark.parametrize(
+    ("volume", "method", "message"),
+    [
+        (np.zeros((2, 2)), "otsu", "nothing in the volume is positive"),
+        (np.full((2, 2), np.nan), "otsu", "NaN"),
+        (np.ones((2, 2)), "li", "unknown threshold method 'li'"),
+        (np.ones((2, 2)), 3.0, "no voxel inside"),
+        (np.ones((2, 2)), np.ones((2, 2)), "has to be bool"),
+        (np.ones((2, 2)), np.ones(3, bool), r"shape \(2, 2\)"),
+    ],
+)
+def test_bad_input(volume, method, message):
+    with pytest.raises(ValueError, match=message):
+        particle_mask(volume, method)
+
+
+def test_specimen_keeps_the_thin_rim_and_leaves_the_vacuum():
+    tilts = np.arange(-60, 61, 20)
+    path = ellipsoid(tilts, 96, 64, axes=(30, 25, 20))
+    noisy = 100 * path + np.random.default_rng(0).normal(size=path.shape) * 20
+    mask = specimen_mask(noisy)
+    assert mask[path > 6].mean() > 0.999
+    far = ellipsoid(tilts, 96, 64, axes=(34, 29, 24)) == 0
+    assert mask[far].mean() < 0.001
+
+
+def test_specimen_keeps_all_of_a_lamella_that_fills_the_view():
+    x = np.linspace(0, 1, 64)
+    # Four times brighter on one side than on the other: Otsu would cut it in two.
+    lamella = np.broadcast_to(1 + 3 * (x > 0.5), (5, 32, 64))
+    assert specimen_mask(lamella).all()
+    assert not particle_mask(lamella).all()
+
+
+def test_specimen_of_a_tiny_particle_and_of_nothing():
+    image = np.zeros((2, 100, 100))
+    image[:, 50:54, 50:54] = 1.0
+    assert specimen_mask(image)[:, 50:54, 50:54].all()
+    with pytest.raises(ValueError, match="no pixel of the HAADF series is positive"):
+        specimen_mask(np.zeros((2, 8, 8)))
+    with pytest.raises(ValueError, match="fraction is 1"):
+        specimen_mask(image, fraction=1)
