@@ -205,15 +205,17 @@ def fit_response_ratios(
     solution = equations.solve(prior_matrix)
     values, errors = np.zeros(len(elements)), np.zeros(len(elements))
     values[used], errors[used] = solution, _bootstrap(equations, prior_matrix, n_bootstrap, seed)
-    fit = _assess(blocks, solution, weights) | {
-        "elements": elements,
-        "values": values,
-        "standard_errors": errors,
-        "rest": bool(rest),
-    }
     block_counts = np.zeros(len(elements))
     block_counts[used] = blocks.counts.mean(axis=0)
-    ratios = ResponseRatios(**fit, block_size=side, block_counts=block_counts)
+    ratios = ResponseRatios(
+        elements=elements,
+        values=values,
+        standard_errors=errors,
+        **_assess(blocks, solution, weights),
+        block_size=side,
+        block_counts=block_counts,
+        rest=bool(rest),
+    )
     alike = [names[i] for i in equations.indistinct(prior_matrix)]
     noise = float(solution @ equations.noise.sum(axis=0) @ solution)
     for message in _doubts(ratios, alike, noise / (_deviation(blocks, weights) ** 2).sum(), min_counts if capped else None):

@@ -129,8 +129,8 @@ class TiltSeries(TomographySignal):
         alignment : Alignment, optional
             Shifts (px of this series) of the same tilts, e.g. ``eds.align(haadf.alignment)``. Measured where it is None.
         method : {"auto", "cross_correlation", "centre_of_mass"}, default "auto"
-            How to measure. ``"auto"``: cross-correlation of neighbours, then the centre of mass where the object lies
-            wholly in view.
+            How to measure. ``"auto"`` decides for each direction: the centre of mass where the object lies wholly in view,
+            else the cross-correlation of neighbouring tilts.
 
         Returns
         -------

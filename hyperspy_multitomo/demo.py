@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The main job as one command, ``multitomo-demo``: from files, or a simulated particle, to volumes, composition and a page."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+PAGE = "report.html"
+
+
+@dataclasses.dataclass
+class Job:
+    """A tilt series on its way through the main job, and what came of it."""
+
+    title: str
+    haadf: object
+    eds: object
+    lamella: bool = False
+    depth: float | None = None
+    width: float | None = None
+    factors: dict | None = None
+    spectrum: object = None
+    truth: object = None
+    results: dict = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def timed(self, what: str, function, *args, **kwds):
+        """Run one step: say what it is, note its warnings for the page and its time."""
+        print(f"{what} ... ", end="", flush=True)
+        start = time.perf_counter()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            value = function(*args, **kwds)
+        self.seconds[what] = time.perf_counter() - start
+        print(f"{self.seconds[what]:.1f} s")
+        for message in dict.fromkeys(str(w.message) for w in caught if _is_ours(w)):
+            print(f"  note: {message}")
+            self.notes.append(message)
+        return value
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``multitomo-demo``; return the exit status."""
+    options = _parser().parse_args(argv)
+    out = Path(options.out)
+    names = [f"{name}.zspy" for name in ("haadf", "eds", "volume_hebt", "volume_eds_sirt", "composition")] + [PAGE]
+    existing = [name for name in names if (out / name).exists()]
+    if existing and not options.overwrite:
+        print(f"{out} already holds {', '.join(existing)}; choose another --out, or pass --overwrite to replace them", file=sys.stderr)
+        return 2
+    try:
+        job = _from_files(options) if options.data else _simulated(options)
+        _reconstruct(job, options)
+        _write(job, out)
+    except (ValueError, OSError) as error:
+        print(f"\nmultitomo-demo: {error}", file=sys.stderr)
+        return 1
+    print(f"\nDone in {sum(job.seconds.values()):.0f} s. Open {out / PAGE}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="multitomo-demo",
+        description="From HAADF and EDS tilt series to 3-D elemental volumes and their composition. Without --data it simulates a "
+        "gold-silver core-shell particle and shows the errors too.",
+    )
+    files = parser.add_argument_group("files")
+    files.add_argument("--data", metavar="FOLDER", help="folder or pattern of microscope files, one per tilt (Bruker .bcf)")
+    files.add_argument("--elements", nargs="+", metavar="EL", help="elements to map, e.g. --elements Au Ag")
+    files.add_argument("--also", nargs="+", metavar="EL", default=None, help="elements in the spectra that need no volume (grid, holder)")
+    files.add_argument("--tilts", metavar="WHERE", help="'metadata', 'filename', a regular expression or a .rawtlt file")
+    files.add_argument("--tilt-axis", choices=("y", "x"), default="y", help="direction of the tilt axis in the images (default y)")
+    files.add_argument("--reverse-tilts", action="store_true", help="change the sign of the tilts")
+    files.add_argument("--out", metavar="FOLDER", default="multitomo_results", help="where to write (default multitomo_results)")
+    files.add_argument("--overwrite", action="store_true", help="replace earlier results")
+    how = parser.add_argument_group("reconstruction")
+    how.add_argument("--alpha", type=float, default=0.7, help="weight of the HAADF in HEBT, between 0 and 1 (default 0.7)")
+    how.add_argument("--iterations", type=int, default=100, help="iterations of HEBT (default 100); EDS alone gets half")
+    how.add_argument("--depth", type=float, metavar="NM", help="depth of the volume; by default found from the data for a lamella")
+    how.add_argument("--k-factors", nargs="+", metavar="EL=K", help="Cliff-Lorimer factors, e.g. --k-factors Au=1.9 Ag=1.3")
+    return parser
+
+
+def _from_files(options) -> Job:
+    from hyperspy_multitomo import elemental_maps, load_tilt_series
+    from hyperspy_multitomo.acquisition.elemental import suggest_elements
+
+    if not options.elements:
+        raise ValueError("name the elements to map, e.g. --elements Au Ag")
+    job = Job(title=Path(options.data).resolve().name, haadf=None, eds=None)
+    loaded = job.timed(
+        "loading the files",
+        load_tilt_series,
+        options.data,
+        tilts=options.tilts,
+        tilt_axis=options.tilt_axis,
+        reverse_tilts=options.reverse_tilts,
+    )
+    if not isinstance(loaded, tuple):
+        raise ValueError(f"{options.data} holds {loaded.metadata.General.title} alone; HAADF images and EDS spectra are both needed")
+    job.haadf, spectra = loaded
+    job.eds = job.timed("mapping the elements", elemental_maps, spectra, elements=options.elements, also=options.also)
+    job.factors = _k_factors(options.k_factors)
+    return job
+
+
+def _simulated(options) -> Job:
+    from hyperspy_multitomo import TiltSeriesEDS, TiltSeriesHAADF
+    from hyperspy_multitomo.simulation import simulate, yuan
+
+    job = Job(title="A simulated gold-silver particle", haadf=None, eds=None)
+    rng = np.random.default_rng(7)
+    tilts = np.arange(-75.0, 76.0, 5.0)
+    moved = {name: rng.uniform(-3, 3, tilts.size).round(1) for name in ("across", "along")}
+    phantom = yuan(size=97, slices=32)
+    series = job.timed("simulating the microscope", simulate, phantom, tilts=tilts, dose=0.1, seed=7, **moved)
+    known = {"tilts": tilts, "pixel_size": phantom.pixel_size}
+    maps = dict(zip(series.elements, series.maps.transpose(0, 1, 3, 2), strict=True))
+    job.eds = TiltSeriesEDS.from_maps(maps, **known)
+    job.haadf = TiltSeriesHAADF.from_images(series.haadf.transpose(0, 2, 1), **known)
+    job.truth = series
+    # Mass per count, up to a common factor: what a standard would give.
+    job.factors = {name: 1 / s for name, s in zip(series.elements, phantom.counts_per_unit, strict=True)}
+    return job
+
+
+def _k_factors(given: list[str] | None) -> dict[str, float] | None:
+    factors = {}
+    for item in given or ():
+        element, _, value = item.partition("=")
+        try:
+            factors[element] = float(value)
+        except ValueError:
+            raise ValueError(f"--k-factors {item}: expected EL=K, e.g. Au=1.9") from None
+    return factors or None
+
+
+def _reconstruct(job: Job, options) -> None:
+    from hyperspy_multitomo.acquisition.preprocessing import eds_gains, gain_from_means, wholly_in_view
+
+    haadf, eds, results = job.haadf, job.eds, job.results
+    results["alignment"] = job.timed("aligning", haadf.align)
+    eds.align(haadf.alignment)
+    images = haadf.array("tilt", "x", "y")
+    job.lamella = not wholly_in_view(images, sides="across")
+    haadf.gains = gain_from_means(images, haadf.tilts, "lamella" if job.lamella else "constant")
+    eds.gains = eds_gains(eds.array("element", "tilt", "x", "y"), images, haadf_gains=haadf.gains)
+    results["ratios"] = job.timed("fitting the response ratios", eds.fit_response_ratios, haadf)
+    _choose_extent(job, options)
+    extent = {"depth": job.depth, "width": job.width, "show_progressbar": False}
+    results["sirt"] = job.timed("reconstructing from EDS alone (SIRT)", eds.reconstruct_sirt, max(1, options.iterations // 2), **extent)
+    results["hebt"] = job.timed(
+        "reconstructing with the HAADF (HEBT)", eds.reconstruct_hebt, haadf, options.alpha, options.iterations, **extent
+    )
+    factors = job.factors or dict.fromkeys(eds.elements, 1.0)
+    results["composition"] = job.timed("quantifying", results["hebt"].quantify, "CL", factors)
+
+
+def _choose_extent(job: Job, options) -> None:
+    """Limit a lamella's volume in depth, and widen it to what the detector sees at the highest tilt."""
+    job.depth = options.depth
+    if not job.lamella:
+        return
+    from hyperspy_multitomo.inspection.extent import lamella_depth
+
+    series = job.haadf
+    pixel = series.pixel_size or 1.0
+    if job.depth is None:
+        job.depth = job.timed("finding the depth of the lamella", lamella_depth, series)
+    highest = np.deg2rad(np.abs(series.tilts).max())
+    seen = series.axes_manager["x"].size * pixel
+    job.width = (seen + job.depth * np.sin(highest)) / np.cos(highest)
+
+
+def _write(job: Job, out: Path) -> None:
+    from hyperspy_multitomo.demo_page import write_page
+
+    out.mkdir(parents=True, exist_ok=True)
+    signals = {"haadf": job.haadf, "eds": job.eds, "volume_hebt": job.results["hebt"]}
+    signals |= {"volume_eds_sirt": job.results["sirt"], "composition": job.results["composition"]}
+
+    def save():
+        for name, signal in signals.items():
+            signal.save(out / f"{name}.zspy", overwrite=True)
+
+    job.timed("saving", save)
+    job.timed("writing the page", write_page, job, out / PAGE)
+
+
+def _is_ours(warning) -> bool:
+    return issubclass(warning.category, UserWarning) and "hyperspy_multitomo" in str(warning.filename)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
