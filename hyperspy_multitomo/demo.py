@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     names = [f"{name}.zspy" for name in ("haadf", "eds", "volume_hebt", "volume_eds_sirt", "composition")] + [PAGE]
     existing = [name for name in names if (out / name).exists()]
     if existing and not options.overwrite:
-        print(f"{out} already holds {', '.join(existing)}; choose another --out, or pass --overwrite to replace them", file=sys.stderr)
+        print(f"{out} holds {', '.join(existing)} already; choose another --out, or pass --overwrite", file=sys.stderr)
         return 2
     try:
         job = _from_files(options) if options.data else _simulated(options)
@@ -70,29 +70,30 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="multitomo-demo",
-        description="From HAADF and EDS tilt series to 3-D elemental volumes and their composition. Without --data it simulates a "
-        "gold-silver core-shell particle and shows the errors too.",
+        description="From HAADF and EDS tilt series to 3-D elemental volumes and their composition. "
+        "Without --data it simulates a gold-silver core-shell particle and shows the errors too.",
     )
     files = parser.add_argument_group("files")
-    files.add_argument("--data", metavar="FOLDER", help="folder or pattern of microscope files, one per tilt (Bruker .bcf)")
+    files.add_argument("--data", metavar="FOLDER", help="microscope files, one per tilt: a folder or a pattern")
     files.add_argument("--elements", nargs="+", metavar="EL", help="elements to map, e.g. --elements Au Ag")
-    files.add_argument("--also", nargs="+", metavar="EL", default=None, help="elements in the spectra that need no volume (grid, holder)")
+    files.add_argument("--also", nargs="+", metavar="EL", help="elements in the spectra that need no volume (grid, holder)")
     files.add_argument("--tilts", metavar="WHERE", help="'metadata', 'filename', a regular expression or a .rawtlt file")
-    files.add_argument("--tilt-axis", choices=("y", "x"), default="y", help="direction of the tilt axis in the images (default y)")
+    files.add_argument(
+        "--tilt-axis", choices=("y", "x"), default="y", help="direction of the tilt axis in the images (default y)"
+    )
     files.add_argument("--reverse-tilts", action="store_true", help="change the sign of the tilts")
     files.add_argument("--out", metavar="FOLDER", default="multitomo_results", help="where to write (default multitomo_results)")
     files.add_argument("--overwrite", action="store_true", help="replace earlier results")
     how = parser.add_argument_group("reconstruction")
     how.add_argument("--alpha", type=float, default=0.7, help="weight of the HAADF in HEBT, between 0 and 1 (default 0.7)")
     how.add_argument("--iterations", type=int, default=100, help="iterations of HEBT (default 100); EDS alone gets half")
-    how.add_argument("--depth", type=float, metavar="NM", help="depth of the volume; by default found from the data for a lamella")
-    how.add_argument("--k-factors", nargs="+", metavar="EL=K", help="Cliff-Lorimer factors, e.g. --k-factors Au=1.9 Ag=1.3")
+    how.add_argument("--depth", type=float, metavar="NM", help="depth of the volume; by default found for a lamella")
+    how.add_argument("--k-factors", nargs="+", metavar="EL=K", help="Cliff-Lorimer factors, e.g. Au=1.9 Ag=1.3")
     return parser
 
 
 def _from_files(options) -> Job:
     from hyperspy_multitomo import elemental_maps, load_tilt_series
-    from hyperspy_multitomo.acquisition.elemental import suggest_elements
 
     if not options.elements:
         raise ValueError("name the elements to map, e.g. --elements Au Ag")
@@ -106,7 +107,9 @@ def _from_files(options) -> Job:
         reverse_tilts=options.reverse_tilts,
     )
     if not isinstance(loaded, tuple):
-        raise ValueError(f"{options.data} holds {loaded.metadata.General.title} alone; HAADF images and EDS spectra are both needed")
+        raise ValueError(
+            f"{options.data} holds {loaded.metadata.General.title} alone; HAADF images and EDS spectra are both needed"
+        )
     job.haadf, spectra = loaded
     job.eds = job.timed("mapping the elements", elemental_maps, spectra, elements=options.elements, also=options.also)
     job.factors = _k_factors(options.k_factors)
@@ -157,7 +160,9 @@ def _reconstruct(job: Job, options) -> None:
     results["ratios"] = job.timed("fitting the response ratios", eds.fit_response_ratios, haadf)
     _choose_extent(job, options)
     extent = {"depth": job.depth, "width": job.width, "show_progressbar": False}
-    results["sirt"] = job.timed("reconstructing from EDS alone (SIRT)", eds.reconstruct_sirt, max(1, options.iterations // 2), **extent)
+    results["sirt"] = job.timed(
+        "reconstructing from EDS alone (SIRT)", eds.reconstruct_sirt, max(1, options.iterations // 2), **extent
+    )
     results["hebt"] = job.timed(
         "reconstructing with the HAADF (HEBT)", eds.reconstruct_hebt, haadf, options.alpha, options.iterations, **extent
     )

@@ -31,7 +31,7 @@ READERS = {
 }
 # Readers that end the whole process on a damaged file (compiled, without bounds checks): tried in a process of their own first.
 _UNSAFE = (".bcf",)
-_NANOMETRES = {"m": 1e9, "mm": 1e6, "µm": 1e3, "μm": 1e3, "um": 1e3, "micron": 1e3, "nm": 1.0, "Å": 0.1, "Å": 0.1, "pm": 1e-3}
+_NANOMETRES = {"m": 1e9, "mm": 1e6, "µm": 1e3, "μm": 1e3, "um": 1e3, "micron": 1e3, "nm": 1.0, "Å": 0.1, "A": 0.1, "pm": 1e-3}
 _KILOELECTRONVOLTS = {"keV": 1.0, "eV": 1e-3}
 _TRIAL = """
 import sys

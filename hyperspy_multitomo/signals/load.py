@@ -39,8 +39,8 @@ def load_tilt_series(
         .hspy and .zspy.
     tilts : array-like, "metadata", "filename", regular expression or path-like, optional
         Tilts in degrees in the order of the files (or of the stack); where to take them from; a regular expression for the
-        file names; or a .rawtlt, .tlt, .txt or .csv file. By default the metadata if they differ from tilt to tilt, else a .rawtlt
-        beside the stack, else the last number of each file name.
+        file names; or a .rawtlt, .tlt, .txt or .csv file. By default the metadata if they differ from tilt to tilt, else a
+        .rawtlt beside the stack, else the last number of each file name.
     tilt_axis : {"y", "x"}, default "y"
         Direction of the tilt axis in the images; with ``"x"`` images are transposed, so that it is y here.
     reverse_tilts : bool, default False
@@ -157,7 +157,10 @@ def _spectra(records: list[Record], angles, *, lazy, tilt_axis, reverse_tilts, d
     spacing = records[0].pixel_size or (None, None)
     if tilt_axis == "x":
         data, spacing = data.swapaxes(1, 2), spacing[::-1]
-    y, x = (length_axis(name, size, step) | {"navigate": True} for name, size, step in zip("yx", data.shape[1:3], spacing, strict=True))
+    y, x = (
+        length_axis(name, size, step) | {"navigate": True}
+        for name, size, step in zip("yx", data.shape[1:3], spacing, strict=True)
+    )
     energy = {name: records[0].energy_axis[name] for name in ("size", "offset", "scale", "units")}
     energy |= {"name": "Energy", "navigate": False}
     axes = [{"name": "tilt", "axis": order.tilts, "units": "°", "navigate": True}, y, x, energy]

@@ -11,10 +11,11 @@ import numpy as np
 from ..alignment.transform import Alignment
 from ..composition.response import ResponseRatios, fit_response_ratios
 from ..tomography import TiltGeometry, hebt, projector, run, sirt
-from .base import axis_named, check_finite
+from .base import check_finite
 from .build import build_volume
 from .history import add_step, read_history
-from .keyed import NODE, record
+from .keyed import NODE, axis_named, record
+from .progress import progress_over
 from .volume import TomographicVolume, mask_array
 
 # Slices in one slab of a lazy reconstruction: a whole number of the kernels' blocks.
@@ -134,7 +135,7 @@ class _Problem:
                 mask,
                 initial,
                 iterations=iterations,
-                progress=_progress(show_progressbar, iterations),
+                progress=lambda iterates: progress_over(iterates, show_progressbar, "reconstructing", iterations),
                 **options,
             )
             volume = result.volume
@@ -290,16 +291,3 @@ def _initial(initial, shape):
     if initial.shape != expected:
         raise ValueError(f"the start volume has the shape {initial.shape} but {expected} (z, element, y, x) is needed")
     return initial.transpose(1, 0, 3, 2)
-
-
-def _progress(show_progressbar, iterations):
-    """Return what wraps the solver's loop: HyperSpy's progress bar, or nothing."""
-    import hyperspy.api as hs
-
-    if show_progressbar is None:
-        show_progressbar = hs.preferences.General.show_progressbar
-    if not show_progressbar:
-        return None
-    from hyperspy.external.progressbar import progressbar
-
-    return lambda iterates: progressbar(iterates, total=iterations, leave=True)

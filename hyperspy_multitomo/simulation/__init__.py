@@ -4,5 +4,6 @@
 from hyperspy_multitomo.simulation.microscope import SimulatedSeries, count, simulate
 from hyperspy_multitomo.simulation.phantoms import huber, schwartz, yuan, zhong
 from hyperspy_multitomo.simulation.specimen import Phantom, line_integrals
+from hyperspy_multitomo.simulation.spectra import spectra
 
-__all__ = ["Phantom", "SimulatedSeries", "count", "huber", "line_integrals", "schwartz", "simulate", "yuan", "zhong"]
+__all__ = ["Phantom", "SimulatedSeries", "count", "huber", "line_integrals", "schwartz", "simulate", "spectra", "yuan", "zhong"]

@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from hyperspy_multitomo.simulation.specimen import Phantom, line_integrals
 from hyperspy_multitomo.simulation.shapes import cap, inside_ellipse, inside_polygon, inside_ripple, turned
+from hyperspy_multitomo.simulation.specimen import Phantom, line_integrals
 
 EVERY_FIVE_DEGREES = np.arange(-75.0, 76.0, 5.0)
 

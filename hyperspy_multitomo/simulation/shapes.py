@@ -45,5 +45,5 @@ def inside_ellipse(x: np.ndarray, z: np.ndarray, half_axes: tuple[float, float])
 
 
 def cap(y: float, half_length: float, centre: float = 0.0, power: float = 2.0) -> float:
-    """Return by how much a section at y is smaller than the widest: a superellipse, 0 beyond the ends; power 2 is an ellipsoid."""
+    """Return the size of a section at y relative to the widest: a superellipse (power 2: an ellipsoid), 0 beyond its ends."""
     return max(0.0, 1.0 - abs((y - centre) / half_length) ** power) ** (1.0 / power)

@@ -98,7 +98,7 @@ class TiltGeometry:
 
     @property
     def directions(self) -> np.ndarray:
-        """cos t and sin t of every tilt, shape (tilt, 2): the detector's axis in the frame (x, z) of the volume."""
+        """The detector's axis (cos t, sin t) in the frame (x, z) of the volume at every tilt, shape (tilt, 2)."""
         # Exact zeros at multiples of 90 degrees, so that rays along the grid stay on it.
         t = np.asarray(self.tilts)
         quarter = np.round(t / 90)

@@ -130,19 +130,73 @@ def project(volume, projections, table, length, shape, group, start, stop):
 
 
 @kernel
-def mix_residuals(projections, data, haadf, weights, gains, haadf_gains, own, mix, ratios, shape, group, start, stop, squares):
-    """Turn the projections W x of one group into what is projected back, for the tilts from `start` to before `stop`.
+def _sum_tile(sums, projections, plane, tilts, height, width, first, near, far, begin):
+    """Add what the rays of `tilts` tilts give to each voxel of a tile to its sum, which starts from zero with `begin`."""
+    for r in range(height):
+        for k in range(width):
+            voxel = r * TILE + k
+            a = zero(projections) if begin else load(sums, voxel)
+            b = zero(projections)
+            for t in range(tilts):
+                y = plane + first[t, voxel]
+                a = fma(near[t, voxel], load(projections, y), a)
+                b = fma(far[t, voxel], load(projections, y + 1), b)
+            store(sums, voxel, fma(ONE, a, b))
 
-    With the residuals e_c = p_c - g_c W x_c of the channels that have data, and f = h - g_h sum_c r_c W x_c of the HAADF, the
-    projections of channel c become R (own_c e_c + mix_c f), R = 1/(W 1) in `weights` (tilt, u). `haadf` is None where there is
-    no sum. The sums of e_c^2, then of f^2, go to `squares`.
+
+@kernel
+def _finish_tile(volume, sums, voxel, step, extra, extra_voxel, share, mask, mask_voxel, nonnegative, height, width, stride):
+    """Put the sums of a tile into the volume: as they are where `step` is None, else as the update of an iteration."""
+    for r in range(height):
+        for k in range(width):
+            v = voxel + r * stride + k
+            total = load(sums, r * TILE + k)
+            if step is not None:
+                if extra is not None:
+                    total = fma(share, load(extra, extra_voxel + r * stride + k), total)
+                total = fma(step[r, k], total, load(volume, v))
+                if nonnegative:
+                    total = positive(total)
+                if mask is not None:
+                    total = fma(load(mask, mask_voxel + r * stride + k), total, zero(volume))
+            store(volume, v, total)
+
+
+@kernel
+def back_project(projections, volume, table, length, shape, group, start, stop, sums, step, extra, shares, mask, nonnegative):
+    """Project back into the rows z from `start` to before `stop` of all channels of a group of slices: b = W^T y.
+
+    With `step` None the volume becomes b. With `step` an array C (channel, z, x) it becomes the next iterate of a solver,
+    x + C (b + shares_channel extra), then made non-negative if asked for, then multiplied by the mask; `extra` and `mask` are
+    lanes (group, z, x) or None. `sums` is scratch, lanes (channel, TILE, TILE).
     """
     channels, nz, nx, row_stride, nt, nu, tilt_stride = shape
-    with_data = own.size
-    lane_sums = np.zeros(1, projections.dtype)
-    for tilt in range(start, stop):
-        for channel in range(channels):
-            total = zero(projections)
-            for u in range(nu):
-                y = ((group * channels + channel) * nt + tilt) * tilt_stride + u
-                total = load(projections, y)
+    first = np.empty((TILTS, TILE * TILE), np.int32)
+    near = np.empty((TILTS, TILE * TILE), np.float32)
+    far = np.empty((TILTS, TILE * TILE), np.float32)
+    for z in range(start, stop, TILE):
+        height = min(TILE, stop - z)
+        for x in range(0, nx, TILE):
+            width = min(TILE, nx - x)
+            for tilt in range(0, nt, TILTS):
+                tilts = min(TILTS, nt - tilt)
+                for t in range(tilts):
+                    c, s, origin = table[tilt + t, 0], table[tilt + t, 1], table[tilt + t, 2]
+                    base = origin + z * s + x * c
+                    inverse = 1 / max(abs(c), abs(s))
+                    row = np.int32((tilt + t) * tilt_stride)
+                    _voxel_weights(first[t], near[t], far[t], base, c, s, inverse, length * inverse, nu - 2.0, row)
+                for channel in range(channels):
+                    tile_sums = sums[channel * TILE * TILE : (channel + 1) * TILE * TILE]
+                    plane = (group * channels + channel) * nt * tilt_stride
+                    _sum_tile(tile_sums, projections, plane, tilts, height, width, first, near, far, tilt == 0)
+            for channel in range(channels):
+                tile_sums = sums[channel * TILE * TILE : (channel + 1) * TILE * TILE]
+                voxel = ((group * channels + channel) * nz + z) * row_stride + x
+                shared_voxel = (group * nz + z) * row_stride + x
+                tile_step = None if step is None else step[channel, z : z + height, x : x + width]
+                share = np.float32(0) if extra is None else shares[channel]
+                _finish_tile(
+                    volume, tile_sums, voxel, tile_step, extra, shared_voxel, share, mask, shared_voxel, nonnegative,
+                    height, width, row_stride,
+                )  # fmt: skip

@@ -114,9 +114,7 @@ def fma(typingctx, factor, lanes, addend):
         count = signature.return_type.count
         factor = _scalar_or_lanes(context, builder, signature.args[0], args[0], count)
         vector = ir.VectorType(ir.FloatType(), count)
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{count}f32"
-        )
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{count}f32")
         return builder.call(function, [factor, args[1], args[2]])
 
     return lanes(factor, lanes, addend), codegen
@@ -134,3 +132,20 @@ def positive(typingctx, lanes):
         return builder.select(builder.fcmp_ordered(">", args[0], nought), args[0], nought)
 
     return lanes(lanes), codegen
+
+
+@intrinsic
+def lane_sum(typingctx, lanes):
+    """Return the sum of the lanes, in double precision."""
+    if not isinstance(lanes, Lanes):
+        return None
+
+    def codegen(context, builder, signature, args):
+        count = signature.args[0].count
+        vector = ir.VectorType(ir.DoubleType(), count)
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.DoubleType(), [ir.DoubleType(), vector]), f"llvm.vector.reduce.fadd.v{count}f64"
+        )
+        return builder.call(function, [ir.Constant(ir.DoubleType(), 0.0), builder.fpext(args[0], vector)])
+
+    return types.float64(lanes), codegen

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Counts of each element in each pixel: the result of every way to make maps, and the product that makes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+__all__ = ["ElementalCounts", "apply_rows", "check_spectra"]
+
+# Spectra converted to float32 at a time: 16 MiB of 2048 channels.
+_BLOCK = 2048
+
+
+@dataclass(frozen=True, eq=False)
+class ElementalCounts:
+    """
+    Maps of the counts of each element.
+
+    Attributes
+    ----------
+    elements, lines : tuple of str
+        ``("Fe", ...)`` and ``("Fe_Ka", ...)``.
+    net : ndarray (element, ...), float32
+        Counts in the main line.
+    gross : ndarray (element, ...), float32
+        Counts as recorded in the window of one FWHM on each side of the line: whole numbers with Poisson statistics.
+    background : ndarray (element, ...), float32
+        Expected counts of everything else in this window.
+    window_share : ndarray (element,)
+        Own counts in the window per net count, so that gross = window_share * net + background on average.
+    """
+
+    elements: tuple[str, ...]
+    lines: tuple[str, ...]
+    net: np.ndarray
+    gross: np.ndarray
+    background: np.ndarray
+    window_share: np.ndarray
+
+
+def check_spectra(spectra: ArrayLike, channels: int, name: str = "spectra") -> np.ndarray:
+    """
+    Return spectra as an array after checking that they are raw counts.
+
+    Parameters
+    ----------
+    spectra : array_like (..., energy)
+    channels : int
+        Number of channels that is expected.
+    name : str
+        For the error messages.
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    ValueError
+        For the wrong number of channels, NaN, infinite or negative values.
+    """
+    spectra = np.asarray(spectra)
+    if spectra.ndim < 1 or spectra.shape[-1] != channels:
+        raise ValueError(f"{name} have the shape {spectra.shape}, but the energy axis has {channels} channels")
+    if spectra.dtype.kind == "f" and not np.isfinite(spectra).all():
+        raise ValueError(f"{name} contain NaN or infinite values; expected raw counts")
+    if spectra.dtype.kind not in "ub" and spectra.size and spectra.min() < 0:
+        raise ValueError(f"{name} contain negative values (lowest {spectra.min():g}); expected raw counts, nothing subtracted")
+    return spectra
+
+
+def apply_rows(rows: np.ndarray, spectra: np.ndarray) -> np.ndarray:
+    """
+    Return the product (row, ...) of rows (row, energy) with spectra (..., energy), float32.
+
+    Examples
+    --------
+    >>> apply_rows(np.ones((1, 4)), np.arange(8, dtype=np.uint8).reshape(2, 4))
+    array([[ 6., 22.]], dtype=float32)
+    """
+    flat = spectra.reshape(-1, spectra.shape[-1])
+    matrix = np.ascontiguousarray(rows.T, dtype=np.float32)
+    product = np.empty((len(rows), len(flat)), np.float32)
+    for first in range(0, len(flat), _BLOCK):
+        product[:, first : first + _BLOCK] = (flat[first : first + _BLOCK].astype(np.float32) @ matrix).T
+    return product.reshape(len(rows), *spectra.shape[:-1])

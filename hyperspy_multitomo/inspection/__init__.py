@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Looking at what was measured and reconstructed: figures of merit, pictures and the page that shows them."""
+
+from hyperspy_multitomo.inspection.metrics import (
+    crowther_resolution,
+    dice,
+    elongation_factor,
+    largest_gap,
+    nrmse,
+    psnr,
+    r_squared,
+    scaled_mse,
+    ssim_structure,
+    wrong_pixels,
+)
+from hyperspy_multitomo.inspection.picture import colour_mix
+from hyperspy_multitomo.inspection.series_plots import plot_projections, plot_residuals, plot_response, plot_sinogram
+from hyperspy_multitomo.inspection.volume_plots import plot_comparison, plot_composition, plot_slices
+
+__all__ = [
+    "colour_mix",
+    "crowther_resolution",
+    "dice",
+    "elongation_factor",
+    "largest_gap",
+    "nrmse",
+    "plot_comparison",
+    "plot_composition",
+    "plot_projections",
+    "plot_residuals",
+    "plot_response",
+    "plot_sinogram",
+    "plot_slices",
+    "psnr",
+    "r_squared",
+    "scaled_mse",
+    "ssim_structure",
+    "wrong_pixels",
+]

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One picture in a figure: robust limits, a scale bar, the names of its axes, and the mixing of channels into colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOUR_MAP = "inferno"
+PAGE_WIDTH = 9.6  # inches
+
+# Okabe and Ito's palette, which stays distinct under the common colour blindnesses, ordered for sums on black.
+PALETTE = ("#D55E00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#BBBBBB")
+
+
+def robust_limits(data: ArrayLike, percentile: float = 99.7) -> tuple[float, float]:
+    """
+    Return the limits of a grey scale that a few hot pixels cannot stretch.
+
+    Parameters
+    ----------
+    data : array_like
+        NaN and infinite values are left out.
+    percentile : float, default 99.7
+        Of the values up to which the scale goes; downwards it goes to 0, or below for data below 0 in as many pixels.
+
+    Returns
+    -------
+    low, high : float
+        Different, whatever the data.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.ones(1000); image[0] = 1e6
+    >>> robust_limits(image)
+    (0.0, 1.0)
+    """
+    values = np.asarray(data)
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return 0.0, 1.0
+    low, high = np.percentile(values, [100 - percentile, percentile])
+    if high <= 0:
+        # An object smaller than the share of pixels left out; or nothing at all.
+        high = values.max()
+    low = min(0.0, float(low))
+    return low, float(high) if high > low else low + 1.0
+
+
+def colour_mix(
+    channels: ArrayLike, *, limits: Sequence[tuple[float, float]] | None = None, colours: Sequence[str] | None = None
+) -> np.ndarray:
+    """
+    Add channels up, each in its own colour, on black.
+
+    Parameters
+    ----------
+    channels : array_like (channel, ...)
+        Images or volumes, any unit.
+    limits : sequence of (float, float), optional
+        Values of each channel that are black and full colour; by default robust limits of each.
+    colours : sequence of str, optional
+        Any colours that matplotlib knows; by default a palette that colour-blind readers can tell apart.
+
+    Returns
+    -------
+    numpy.ndarray (..., 3), float32
+        Red, green and blue from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer colours or limits than channels.
+
+    References
+    ----------
+    M. Okabe, K. Ito, Color universal design (2008), https://jfly.uni-koeln.de/color/.
+
+    Examples
+    --------
+    >>> colour_mix([[[0.0, 1.0]], [[1.0, 0.0]]], colours=["#ff0000", "#0000ff"], limits=[(0, 1)] * 2)[0]
+    array([[0., 0., 1.],
+           [1., 0., 0.]], dtype=float32)
+    """
+    from matplotlib.colors import to_rgb
+
+    channels = np.asarray(channels, dtype=np.float32)
+    colours = PALETTE if colours is None else colours
+    limits = [robust_limits(channel) for channel in channels] if limits is None else limits
+    if len(colours) < len(channels) or len(limits) != len(channels):
+        raise ValueError(
+            f"there are {len(channels)} channels but {len(colours)} colours and {len(limits)} limits; give one for each"
+        )
+    mixed = np.zeros((*channels.shape[1:], 3), np.float32)
+    for channel, colour, (low, high) in zip(channels, colours, limits, strict=False):
+        mixed += np.clip((channel - low) / (high - low), 0, 1)[..., None] * np.array(to_rgb(colour), np.float32)
+    return np.clip(mixed, 0, 1)
+
+
+def show_image(axes, image, limits, cmap, *, horizontal: str, vertical: str, upward: bool):
+    """Draw an image (vertical, horizontal) or (vertical, horizontal, 3) without ticks, its axes named by small arrows."""
+    low, high = limits
+    kind = {} if image.ndim == 3 else {"cmap": cmap, "vmin": low, "vmax": high}
+    shown = axes.imshow(image, origin="lower" if upward else "upper", interpolation="nearest", **kind)
+    axes.set(xticks=[], yticks=[])
+    axes.set_xlabel(f"{horizontal} →", fontsize=8, labelpad=2)
+    # The text is turned by 90 degrees: reading on goes up the page.
+    axes.set_ylabel(f"{vertical} →" if upward else f"← {vertical}", fontsize=8, labelpad=2)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return shown
+
+
+def scale_bar(axes, pixel_size: float | None) -> None:
+    """Draw a bar of a round length, about a quarter of the picture, at its lower left."""
+    from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
+
+    left, right = axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    size, unit = (1.0, "px") if pixel_size is None else (pixel_size, "nm")
+    length = round_length(abs(right - left) * size / 4)
+    x, y = left + 0.05 * (right - left), bottom + 0.06 * (top - bottom)
+    # The same on flat pictures: a share of the width, in the direction of up.
+    thickness = 0.012 * abs(right - left) * np.sign(top - bottom)
+    axes.add_patch(Rectangle((x, y), length / size, thickness, facecolor="white", edgecolor="black", linewidth=0.5))
+    text = axes.text(x, y + 2 * thickness, f"{length:g} {unit}", color="white", fontsize=8, va="bottom", ha="left")
+    text.set_path_effects([withStroke(linewidth=1.5, foreground="black")])
+
+
+def round_length(length: float) -> float:
+    """Return the largest 1, 2 or 5 times a power of ten that is not longer."""
+    power = 10.0 ** np.floor(np.log10(length))
+    return float(max(step for step in (1, 2, 5) if step * power <= length * (1 + 1e-9)) * power)
+
+
+def page_figure(height: float) -> Figure:
+    """Return an empty figure as wide as a page and `height` inches high, which spaces its pictures itself."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(PAGE_WIDTH, float(height)), layout="constrained")
+
+
+def colour_bar(figure: Figure, shown, axes, unit: str, shrink: float = 0.9) -> None:
+    """Draw the colour scale beside one picture or a row of them."""
+    bar = figure.colorbar(shown, ax=axes, shrink=shrink, pad=0.02, aspect=25)
+    bar.set_label(unit, fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+
+
+def hide_empty(figure: Figure) -> None:
+    """Take away the cells of a grid in which nothing was drawn."""
+    for axes in figure.axes:
+        if not axes.has_data():
+            axes.set_axis_off()
+
+
+def distinct_colours(count: int) -> list[str]:
+    """Return as many colours as asked for, in turn from the palette."""
+    return [PALETTE[i % len(PALETTE)] for i in range(count)]
+
+
+def named_channels(what: str, array: ArrayLike, names: Sequence[str], axes: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:
+    """Return the array and a name for each of its channels, or say how they do not fit together."""
+    array = np.asarray(array)
+    if array.ndim != len(axes) or 0 in array.shape:
+        raise ValueError(f"`{what}` has the shape {array.shape}; expected ({', '.join(axes)}), none of them empty")
+    if isinstance(names, str) or len(names) != len(array):
+        raise ValueError(f"`{what}` has {len(array)} channels for the names {names!r}; give each channel one name")
+    return array, [str(name) for name in names]
+
+
+def checked_tilts(tilts: ArrayLike, count: int) -> np.ndarray:
+    """Return the tilts as an array, or say that their number is wrong."""
+    tilts = np.asarray(tilts, dtype=np.float64)
+    if tilts.shape != (count,):
+        raise ValueError(f"`tilts` has the shape {tilts.shape} but there are {count} projections; pass one angle per projection")
+    return tilts

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All figures under one name: of tilt series, fits, volumes and compositions."""
+
+from hyperspy_multitomo.inspection.picture import colour_mix, robust_limits
+from hyperspy_multitomo.inspection.series_plots import plot_projections, plot_residuals, plot_response, plot_sinogram
+from hyperspy_multitomo.inspection.volume_plots import plot_comparison, plot_composition, plot_slices
+
+__all__ = [
+    "colour_mix",
+    "plot_comparison",
+    "plot_composition",
+    "plot_projections",
+    "plot_residuals",
+    "plot_response",
+    "plot_sinogram",
+    "plot_slices",
+    "robust_limits",
+]

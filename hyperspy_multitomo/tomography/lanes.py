@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lanes arrays: groups of slices laid side by side, so that one weight serves a whole vector of them.
+
+An array (channel, a, b, y) becomes (group, channel, a, b), each element holding the values of L slices. Rows b are padded to an
+odd number of elements, because rows whose distance is a power of two compete for the same lines of the cache.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from hyperspy_multitomo.tomography.simd import ALIGNMENT, lanes_dtype
+
+# What a group of 64, 32 or 16 lanes costs, measured against 64: the weights are worked out once for every group.
+_COST_OF_GROUP = {64: 1.0, 32: 0.65, 16: 0.5}
+
+
+@cache
+def _lane_counts() -> tuple[int, ...]:
+    """Numbers of lanes worth using: two sums of 64 fill the registers of AVX-512, and would overflow any other machine's."""
+    import llvmlite.binding as llvm
+
+    wide = llvm.get_host_cpu_features().get("avx512f", False)
+    return (64, 32, 16) if wide else (32, 16)
+
+
+def lane_count(slices: int) -> int:
+    """Return the number of lanes (16, 32 or 64) that makes `slices` slices cheapest."""
+    return min(_lane_counts(), key=lambda count: -(-slices // count) * _COST_OF_GROUP[count])
+
+
+def odd(length: int) -> int:
+    """Return the row stride for rows of `length` elements."""
+    return length | 1
+
+
+def empty_lanes(elements: int, count: int) -> np.ndarray:
+    """Return a flat lanes array of `elements` elements of `count` lanes, aligned, not initialised."""
+    raw = np.empty(elements * count * 4 + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + elements * count * 4].view(lanes_dtype(count))
+
+
+def pack(array: np.ndarray, count: int) -> np.ndarray:
+    """Return the lanes array of `array` (channel, a, b, y), flat (group, channel, a, stride of b); unused lanes are 0."""
+    channels, a, b, slices = array.shape
+    groups = -(-slices // count)
+    packed = empty_lanes(groups * channels * a * odd(b), count)
+    view = packed["lanes"].reshape(groups, channels, a, odd(b), count)
+    view[:, :, :, b:] = 0
+    for group in range(groups):
+        part = array[..., group * count : (group + 1) * count]
+        view[group, :, :, :b, : part.shape[-1]] = part
+        view[group, :, :, :b, part.shape[-1] :] = 0
+    return packed
+
+
+def unpack(packed: np.ndarray, shape: tuple[int, int, int, int]) -> np.ndarray:
+    """Return the array (channel, a, b, y) of the given shape, float32, from its lanes array."""
+    channels, a, b, _ = shape
+    count = packed.dtype.itemsize // 4
+    view = packed["lanes"].reshape(-1, channels, a, odd(b), count)
+    array = np.empty(shape, np.float32)
+    for group in range(view.shape[0]):
+        part = array[..., group * count : (group + 1) * count]
+        part[...] = view[group, :, :, :b, : part.shape[-1]]
+    return array

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Projectors: one face, `A(volume)` and its exact adjoint `A.T(projections)`, for every back-end of a registry."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+
+from hyperspy_multitomo.tomography.geometry import TiltGeometry
+from hyperspy_multitomo.tomography.parallel import thread_count
+
+
+def _last_axes(name: str, array, shape: tuple[int, int], axes: str) -> np.ndarray:
+    """Return `array` as float32 with the axes (..., *shape, y), or say how its shape differs."""
+    array = np.asarray(array)
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"the {name} have the type {array.dtype}; expected real numbers")
+    if array.ndim < 3 or array.shape[-3:-1] != shape or array.shape[-1] == 0:
+        raise ValueError(
+            f"the {name} have the shape {array.shape}; expected (..., {axes}, y) = (..., {shape[0]}, {shape[1]}, y), "
+            "with at least one slice y; move the axes or build the projector for this geometry"
+        )
+    return array.astype(np.float32, copy=False)
+
+
+class Projector(ABC):
+    """The linear map W from volumes (..., z, x, y) to projections (..., tilt, x, y): line integrals, in units of pixel size.
+
+    A back-end gives `_project` and `_back_project`. Slices y and leading axes (channels) are independent of each other.
+
+    Attributes
+    ----------
+    geometry : TiltGeometry
+    threads : int
+        Threads that a call may use.
+    domain_shape : (int, int)
+        (z, x) of a volume.
+    range_shape : (int, int)
+        (tilt, x) of the projections.
+    """
+
+    def __init__(self, geometry: TiltGeometry, threads: int | None = None):
+        if not isinstance(geometry, TiltGeometry):
+            raise TypeError(f"`geometry` is a {type(geometry).__name__}; expected a TiltGeometry")
+        self.geometry = geometry
+        self.threads = thread_count(threads)
+        self.domain_shape = geometry.volume_shape
+        self.range_shape = (len(geometry.tilts), geometry.detector_width)
+        self._adjoint = Adjoint(self)
+
+    @abstractmethod
+    def _project(self, volumes: np.ndarray) -> np.ndarray:
+        """Map float32 (channel, z, x, y) to float32 (channel, tilt, x, y)."""
+
+    @abstractmethod
+    def _back_project(self, projections: np.ndarray) -> np.ndarray:
+        """Map float32 (channel, tilt, x, y) to float32 (channel, z, x, y)."""
+
+    def __call__(self, volume) -> np.ndarray:
+        """Project `volume` (..., z, x, y) to float32 (..., tilt, x, y)."""
+        volume = _last_axes("volumes", volume, self.domain_shape, "z, x")
+        lead, slices = volume.shape[:-3], volume.shape[-1]
+        projections = self._project(volume.reshape(-1, *self.domain_shape, slices))
+        return projections.reshape(*lead, *self.range_shape, slices)
+
+    @property
+    def T(self) -> Adjoint:
+        """The adjoint: projections (..., tilt, x, y) to volumes (..., z, x, y)."""
+        return self._adjoint
+
+    def row_sums(self) -> np.ndarray:
+        """Return W 1 (tilt, x): the length of each ray inside the volume."""
+        return self(np.ones((*self.domain_shape, 1), np.float32))[..., 0]
+
+    def column_sums(self, weights_per_tilt=None) -> np.ndarray:
+        """Return W^T g (z, x), with g the weights per tilt (by default 1) on every ray of a tilt."""
+        ones = np.ones((*self.range_shape, 1), np.float32)
+        if weights_per_tilt is not None:
+            weights = np.asarray(weights_per_tilt, np.float32)
+            if weights.shape != self.range_shape[:1]:
+                raise ValueError(
+                    f"`weights_per_tilt` has the shape {weights.shape}; expected ({self.range_shape[0]},), one per tilt"
+                )
+            ones *= weights[:, None, None]
+        return self.T(ones)[..., 0]
+
+    def norm(self, iterations: int = 50) -> float:
+        """Return the largest singular value of W, by power iteration from a volume of ones (W is not negative)."""
+        volume = np.ones((*self.domain_shape, 1), np.float32)
+        square = 0.0
+        for _ in range(iterations):
+            length = np.linalg.norm(volume)
+            if length == 0:
+                return 0.0
+            volume = self.T(self(volume / np.float32(length)))
+            last, square = square, float(np.linalg.norm(volume))
+            if abs(square - last) <= 1e-7 * square:
+                break
+        return float(np.sqrt(square))
+
+
+class Adjoint:
+    """The transpose of a projector; its own transpose is the projector itself."""
+
+    def __init__(self, projector: Projector):
+        self._projector = projector
+        self.geometry = projector.geometry
+        self.domain_shape, self.range_shape = projector.range_shape, projector.domain_shape
+
+    def __call__(self, projections) -> np.ndarray:
+        """Project back `projections` (..., tilt, x, y) to float32 (..., z, x, y)."""
+        projections = _last_axes("projections", projections, self.domain_shape, "tilt, x")
+        lead, slices = projections.shape[:-3], projections.shape[-1]
+        volume = self._projector._back_project(projections.reshape(-1, *self.domain_shape, slices))
+        return volume.reshape(*lead, *self.range_shape, slices)
+
+    @property
+    def T(self) -> Projector:
+        """The projector."""
+        return self._projector
+
+
+def _numba() -> type[Projector]:
+    from hyperspy_multitomo.tomography.numba_projector import NumbaProjector
+
+    return NumbaProjector
+
+
+def _astra_cpu() -> type[Projector]:
+    import astra  # noqa: F401
+
+    from hyperspy_multitomo.tomography.astra_projector import AstraCpuProjector
+
+    return AstraCpuProjector
+
+
+# Best first. Each entry imports what its back-end needs and returns the class, or raises ImportError.
+BACKENDS: dict[str, Callable[[], type[Projector]]] = {"numba": _numba, "astra_cpu": _astra_cpu}
+
+
+def projector(geometry: TiltGeometry, backend: str | None = None, threads: int | None = None) -> Projector:
+    """Return the projector of a tilt geometry.
+
+    Parameters
+    ----------
+    geometry : TiltGeometry
+        Tilts, detector, volume and pixel size.
+    backend : {"numba", "astra_cpu"}, optional
+        By default the first of these that can be imported. "astra_cpu" is ASTRA's 'linear' projector, slice by slice: a
+        reference, fifty times slower.
+    threads : int, optional
+        Threads that a call may use; by default all cores that are available. "astra_cpu" uses one.
+
+    Returns
+    -------
+    Projector
+        `A` with `A(volume)`, `A.T(projections)`, `A.row_sums()`, `A.column_sums()`, `A.norm()`.
+
+    Raises
+    ------
+    ValueError
+        If there is no back-end of that name.
+    ImportError
+        If the back-end cannot be imported.
+
+    Notes
+    -----
+    Joseph's weights, P. M. Joseph, IEEE Trans. Med. Imaging 1 (1982) 192, doi:10.1109/TMI.1982.4307572.
+
+    Examples
+    --------
+    >>> A = projector(TiltGeometry([0, 90], detector_width=8, pixel_size=0.5))
+    >>> volume = np.zeros((8, 8, 1))
+    >>> volume[2, 5] = 6.0
+    >>> projections = A(volume)
+    >>> projections[0, 5, 0], projections[1, 2, 0]
+    (np.float32(3.0), np.float32(3.0))
+    """
+    if backend is None:
+        for load in BACKENDS.values():
+            try:
+                return load()(geometry, threads)
+            except ImportError:
+                continue
+        raise ImportError(f"none of the projector back-ends {list(BACKENDS)} can be imported; install numba")
+    if backend not in BACKENDS:
+        raise ValueError(f"there is no projector back-end {backend!r}; choose one of {list(BACKENDS)}, or None for the best")
+    try:
+        return BACKENDS[backend]()(geometry, threads)
+    except ImportError as error:
+        raise ImportError(
+            f"the projector back-end {backend!r} cannot be imported ({error}); install it or leave `backend` out"
+        ) from error
+
+
+def dot_test(A, rng: np.random.Generator | int | None = 0, slices: int = 4) -> float:
+    """Return how far `A.T` is from the adjoint of `A`: |<A x, y> - <x, A^T y>| / (|A x| |y|) for random x and y.
+
+    Parameters
+    ----------
+    A : Projector
+        Or anything with `domain_shape`, `range_shape`, `A(x)` and `A.T(y)`, such as an operator of your own.
+    rng : numpy.random.Generator or int, default 0
+        Generator or seed of x and y, which are normal and have zero mean, so that no common offset hides a mismatch.
+    slices : int, default 4
+        Slices y that x and y have.
+
+    Returns
+    -------
+    float
+        About 1e-8 for a matched pair in single precision; sums are in double precision.
+
+    Examples
+    --------
+    >>> dot_test(projector(TiltGeometry(range(-60, 61, 20), 16))) < 1e-6
+    True
+    """
+    rng = np.random.default_rng(rng)
+    x = rng.standard_normal((*A.domain_shape, slices))
+    y = rng.standard_normal((*A.range_shape, slices))
+    x, y = np.float32(x - x.mean()), np.float32(y - y.mean())
+    Ax, ATy = np.asarray(A(x), np.float64), np.asarray(A.T(y), np.float64)
+    mismatch = abs(np.vdot(Ax, y.astype(np.float64)) - np.vdot(x.astype(np.float64), ATy))
+    return float(mismatch / (np.linalg.norm(Ax) * np.linalg.norm(y.astype(np.float64))))

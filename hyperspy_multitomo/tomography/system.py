@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+r"""The stacked system that SIRT and SIRT-HEBT solve: its data, its coefficients per channel, its row and column sums.
+
+Each element e has its own data, p_e = g_e W x_e, and the HAADF sees their sum, h = g_h sum_e r_e W x_e (g: gains per tilt). In
+the quantities X_e = r_e x_e of Zhong et al., Ultramicroscopy 174 (2017) 35, doi:10.1016/j.ultramic.2016.12.008, the k elements
+with r_e > 0 and the HAADF make the stacked system of their eqs. 9-11::
+
+    (1 - alpha) r_e p_e = (1 - alpha) g_e W X_e     for every e,        alpha h = alpha g_h W sum_e X_e
+
+**weighting "sirt"** (the default) is SIRT on these rows as they stand, X <- X + C A^T R (b - A X). R divides by the row sums,
+(1 - alpha) g_e W1 and alpha k g_h W1, so that one factor 1 - alpha, alpha of the two in A^T .. A cancels; C divides by the column
+sums (1 - alpha) W^T g_e + alpha W^T g_h. Written in x_e = X_e/r_e, with R = 1/(W1)::
+
+    x_e <- x_e + C_e [ (1 - alpha) W^T R (p_e - g_e W x_e) + alpha/(k r_e) W^T R (h - g_h sum_e r_e W x_e) ]
+
+The effective pulls of the two residuals are 1 - alpha and alpha/k; no square root of k enters.
+
+**weighting "squared"** reads eq. 9 as least squares, min (1 - alpha)^2 sum_e |r_e p_e - g_e W X_e|^2 + alpha^2 |h - ..|^2. The
+preconditioner is that of the rows without alpha, whose squared weights go into R: (1 - alpha)^2/(g_e W1) and alpha^2/(k g_h W1).
+C divides by what then stands in the columns, sum_i R_i (row sum)_i a_ij = (1 - alpha)^2 W^T g_e + alpha^2 W^T g_h. The step is
+the one above with (1 - alpha)^2 for 1 - alpha and alpha^2 for alpha. Either way C^(1/2) A^T R A C^(1/2) has no eigenvalue above
+1, which makes the step stable.
+
+An element with r_e = 0 takes no part in the sum and is solved by plain SIRT from its own data (own 1, mix 0). The channel "rest"
+stands for what no map explains: it has no data, r = 1, own 0, mix alpha/k, and column sums alpha W^T g_h. Plain SIRT is own 1,
+mix 0 for all channels. So four numbers per channel describe every case, and one kernel serves them all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from hyperspy_multitomo.tomography.projectors import Projector
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """What each channel takes from its own residual and from the HAADF's, arrays (channel,).
+
+    `own` and `mix` multiply the two residuals, `ratios` the channel in the HAADF sum; `haadf` is the weight of the HAADF rows in
+    the channel's column sums, as `own` is that of the channel's own rows.
+    """
+
+    own: np.ndarray
+    mix: np.ndarray
+    ratios: np.ndarray
+    haadf: np.ndarray
+
+
+def sirt_coefficients(channels: int) -> Coefficients:
+    """Return the coefficients of `channels` independent channels."""
+    none = np.zeros(channels)
+    return Coefficients(np.ones(channels), none, none, none)
+
+
+def hebt_coefficients(ratios: np.ndarray, alpha: float, weighting: str, rest: bool) -> Coefficients:
+    """Return the coefficients of HEBT with these response ratios (channel,); `rest` adds a last channel without data."""
+    power = {"sirt": 1, "squared": 2}[weighting]
+    own_weight, haadf_weight = (1 - alpha) ** power, alpha**power
+    ratios = np.append(ratios, 1.0) if rest else np.asarray(ratios, float)
+    takes_part = ratios > 0
+    own = np.where(takes_part, own_weight, 1.0)
+    if rest:
+        own[-1] = 0.0
+    haadf = np.where(takes_part, haadf_weight, 0.0)
+    mix = np.divide(haadf, takes_part.sum() * ratios, out=np.zeros_like(haadf), where=takes_part)
+    return Coefficients(own, mix, ratios, haadf)
+
+
+def _inverse(sums: np.ndarray, unit: float) -> np.ndarray:
+    """Return 1/sums, and 0 where the sum is nothing but rounding: a ray that misses the volume, a voxel that no ray sees."""
+    return np.divide(1.0, sums, out=np.zeros_like(sums), where=sums > 1e-6 * unit)
+
+
+@dataclass(frozen=True)
+class System:
+    """Data, projectors and coefficients of one reconstruction, validated, float32.
+
+    `projections` (channel with data, tilt, x, y), `gains` (channel with data, tilt), `haadf` (tilt, x, y) or None with
+    `haadf_gains` (tilt,), `initial` (channel, z, x, y), `mask` (z, x), (z, x, y) or None. Tilts whose gain is 0 have zero data.
+    """
+
+    A: Projector
+    projections: np.ndarray
+    gains: np.ndarray
+    coefficients: Coefficients
+    initial: np.ndarray
+    haadf_projector: Projector | None = None
+    haadf: np.ndarray | None = None
+    haadf_gains: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    nonnegative: bool = True
+
+    @property
+    def shared(self) -> bool:
+        """Whether the HAADF has the geometry of the elements, so that one projection of them serves both."""
+        return self.haadf is not None and self.haadf_projector.geometry == self.A.geometry
+
+    @cached_property
+    def ray_weights(self) -> np.ndarray:
+        """R = 1/(W 1), (tilt, x), 0 for rays that miss the volume."""
+        return _inverse(self.A.row_sums(), self.A.geometry.pixel_size)
+
+    @cached_property
+    def haadf_ray_weights(self) -> np.ndarray:
+        """R of the HAADF's rays, (tilt, x)."""
+        return self.ray_weights if self.shared else _inverse(self.haadf_projector.row_sums(), self.A.geometry.pixel_size)
+
+    @cached_property
+    def steps(self) -> np.ndarray:
+        """C, the inverse column sums, (channel, z, x), 0 for voxels that no ray sees or that the mask (z, x) leaves out."""
+        coefficients = self.coefficients
+        haadf_sums = 0.0
+        if self.haadf is not None:
+            haadf_sums = self.haadf_projector.column_sums(self.haadf_gains)
+        sums = np.empty((coefficients.own.size, *self.A.domain_shape), np.float32)
+        known: dict[bytes, np.ndarray] = {}
+        for channel, (own, haadf) in enumerate(zip(coefficients.own, coefficients.haadf, strict=True)):
+            sums[channel] = haadf * haadf_sums
+            if own > 0:
+                gains = self.gains[channel]
+                if gains.tobytes() not in known:
+                    known[gains.tobytes()] = self.A.column_sums(gains)
+                sums[channel] += own * known[gains.tobytes()]
+        steps = _inverse(sums, self.A.geometry.pixel_size)
+        if self.mask is not None and self.mask.ndim == 2:
+            steps *= self.mask
+        return steps
+
+    @cached_property
+    def data_norms(self) -> dict[str, np.ndarray]:
+        """|b| of the elements, (channel,), and of the HAADF."""
+        norms = {"eds": np.array([np.linalg.norm(channel.astype(np.float64)) for channel in self.projections])}
+        if self.haadf is not None:
+            norms["haadf"] = np.linalg.norm(self.haadf.astype(np.float64))
+        return norms
+
+    def relative_residuals(self, squares: np.ndarray) -> dict[str, np.ndarray | float]:
+        """Return |b - A x|/|b| from the sums of squares of the elements' residuals and, last, the HAADF's; 0 where b is 0."""
+        residuals = {}
+        for name, norm in self.data_norms.items():
+            part = np.sqrt(squares[:-1] if name == "eds" else squares[-1])
+            residuals[name] = part / np.where(norm > 0, norm, np.inf)
+        return residuals
+
+    def start(self) -> np.ndarray:
+        """Return the start (channel, z, x, y), made to obey the constraints."""
+        volume = np.maximum(self.initial, 0) if self.nonnegative else self.initial.copy()
+        if self.mask is not None:
+            volume *= self.mask if self.mask.ndim == 3 else self.mask[..., None]
+        return volume
