@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 PAGE = "report.html"
+# Small blocks keep the grains apart, and the fit allows for the noise of their counts.
+BLOCK, PRIOR_STRENGTH = 8, 0.1
 
 
 @dataclasses.dataclass
@@ -26,7 +28,6 @@ class Job:
     depth: float | None = None
     width: float | None = None
     factors: dict | None = None
-    spectrum: object = None
     truth: object = None
     results: dict = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -86,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     files.add_argument("--overwrite", action="store_true", help="replace earlier results")
     how = parser.add_argument_group("reconstruction")
     how.add_argument("--alpha", type=float, default=0.7, help="weight of the HAADF in HEBT, between 0 and 1 (default 0.7)")
-    how.add_argument("--iterations", type=int, default=100, help="iterations of HEBT (default 100); EDS alone gets half")
+    how.add_argument("--iterations", type=int, default=100, help="iterations (default 100)")
     how.add_argument("--depth", type=float, metavar="NM", help="depth of the volume; by default found for a lamella")
     how.add_argument("--k-factors", nargs="+", metavar="EL=K", help="Cliff-Lorimer factors, e.g. Au=1.9 Ag=1.3")
     return parser
@@ -124,8 +125,8 @@ def _simulated(options) -> Job:
     rng = np.random.default_rng(7)
     tilts = np.arange(-75.0, 76.0, 5.0)
     moved = {name: rng.uniform(-3, 3, tilts.size).round(1) for name in ("across", "along")}
-    phantom = yuan(size=97, slices=32)
-    series = job.timed("simulating the microscope", simulate, phantom, tilts=tilts, dose=0.1, seed=7, **moved)
+    phantom = yuan(size=97, slices=64)
+    series = job.timed("simulating the microscope", simulate, phantom, tilts=tilts, dose=0.2, seed=7, **moved)
     known = {"tilts": tilts, "pixel_size": phantom.pixel_size}
     maps = dict(zip(series.elements, series.maps.transpose(0, 1, 3, 2), strict=True))
     job.eds = TiltSeriesEDS.from_maps(maps, **known)
@@ -157,12 +158,17 @@ def _reconstruct(job: Job, options) -> None:
     job.lamella = not wholly_in_view(images, sides="across")
     haadf.gains = gain_from_means(images, haadf.tilts, "lamella" if job.lamella else "constant")
     eds.gains = eds_gains(eds.array("element", "tilt", "x", "y"), images, haadf_gains=haadf.gains)
-    results["ratios"] = job.timed("fitting the response ratios", eds.fit_response_ratios, haadf)
+    results["ratios"] = job.timed(
+        "fitting the response ratios",
+        eds.fit_response_ratios,
+        haadf,
+        block_size=BLOCK,
+        prior=_prior(job.factors) if options.data else None,
+        prior_strength=PRIOR_STRENGTH,
+    )
     _choose_extent(job, options)
     extent = {"depth": job.depth, "width": job.width, "show_progressbar": False}
-    results["sirt"] = job.timed(
-        "reconstructing from EDS alone (SIRT)", eds.reconstruct_sirt, max(1, options.iterations // 2), **extent
-    )
+    results["sirt"] = job.timed("reconstructing from EDS alone (SIRT)", eds.reconstruct_sirt, options.iterations, **extent)
     results["hebt"] = job.timed(
         "reconstructing with the HAADF (HEBT)", eds.reconstruct_hebt, haadf, options.alpha, options.iterations, **extent
     )
@@ -170,20 +176,26 @@ def _reconstruct(job: Job, options) -> None:
     results["composition"] = job.timed("quantifying", results["hebt"].quantify, "CL", factors)
 
 
+def _prior(factors: dict | None) -> dict | None:
+    """Return relative response ratios for elements whose maps are too alike: HAADF per mass, about Z^1.7/A, times mass per count."""
+    if factors is None or len(factors) < 2:
+        return None
+    from exspy.material import elements
+
+    general = {name: elements.as_dictionary()[name]["General_properties"] for name in factors}
+    return {name: general[name]["Z"] ** 1.7 / general[name]["atomic_weight"] * k for name, k in factors.items()}
+
+
 def _choose_extent(job: Job, options) -> None:
     """Limit a lamella's volume in depth, and widen it to what the detector sees at the highest tilt."""
     job.depth = options.depth
     if not job.lamella:
         return
-    from hyperspy_multitomo.inspection.extent import lamella_depth
+    from hyperspy_multitomo.tomography import visible_width
 
-    series = job.haadf
-    pixel = series.pixel_size or 1.0
     if job.depth is None:
-        job.depth = job.timed("finding the depth of the lamella", lamella_depth, series)
-    highest = np.deg2rad(np.abs(series.tilts).max())
-    seen = series.axes_manager["x"].size * pixel
-    job.width = (seen + job.depth * np.sin(highest)) / np.cos(highest)
+        job.depth = job.timed("finding the depth of the lamella", job.haadf.estimate_depth)
+    job.width = visible_width(job.haadf.geometry(), job.depth)
 
 
 def _write(job: Job, out: Path) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 
 from . import __version__
 from .inspection import metrics, plotting
+from .acquisition.xray_lines import line_energy
 from .inspection.report import Page
+from .inspection.spectrum_plot import plot_spectrum
 from .signals.saving import save_atomically
 
 
@@ -107,8 +109,13 @@ def _projections(page: Page, job) -> None:
         plotting.plot_projections(maps, eds.tilts, eds.elements, pixel_size=eds.pixel_size),
         "Net counts of each element in single pixels at the same tilt. Negative values are noise around zero, not an error.",
     )
-    if job.spectrum is not None:
-        page.figure(job.spectrum, "The summed spectrum and the fit of line families and background behind the maps.")
+    spectrum = eds.spectrum_fit
+    if spectrum is not None:
+        centres = {line.replace("_", " "): line_energy(line) for line in eds.lines}
+        page.figure(
+            plot_spectrum(**spectrum, lines=centres),
+            "The summed spectrum and the fit of line families and background behind the maps.",
+        )
     aligned = haadf.aligned()
     page.figure(
         plotting.plot_sinogram(aligned.array("tilt", "x", "y")[None], haadf.tilts, ["HAADF, aligned"], pixel_size=haadf.pixel_size,
@@ -125,10 +132,11 @@ def _ratios(page: Page, job) -> None:
         "bright in the HAADF and missing among the elements."
     )
     measured = _blocks(job.haadf.array("tilt", "x", "y"), side) / job.haadf.gains[:, None, None]
+    maps = [_blocks(images, side) / job.eds.gains[:, None, None] for images in job.eds.array("element", "tilt", "x", "y")]
     page.figure(
         plotting.plot_response(
             measured,
-            measured - ratios.residual_map,
+            np.tensordot(ratios.values, maps, axes=1),
             job.eds.tilts,
             r2=ratios.r2,
             residual_per_tilt=ratios.residual_per_tilt,
@@ -148,10 +156,13 @@ def _volumes(page: Page, job) -> None:
     volumes = {name: job.results[key].array("element", "z", "x", "y") for name, key in (("EDS alone", "sirt"), ("HEBT", "hebt"))}
     if job.truth is not None:
         volumes["truth"] = job.truth.truth
-    for plane, words in (("xy", "mid-depth, seen along the beam"), ("xz", "across the tilt axis; electrons come from the top")):
+    for plane, words in (
+        ("xy", "at mid-depth, seen along the beam"),
+        ("xz", "across the tilt axis; the electrons come from the top"),
+    ):
         page.figure(
             plotting.plot_comparison(volumes, eds.elements, plane=plane, pixel_size=pixel, unit=unit),
-            f"{plane} sections at {words}.",
+            f"Sections {plane}, {words}.",
         )
 
 
@@ -163,7 +174,7 @@ def _errors(page: Page, job) -> None:
     for i, name in enumerate(job.eds.elements):
         for title, key in (("EDS alone", "sirt"), ("HEBT", "hebt")):
             volume = job.results[key].array("element", "z", "x", "y")[i]
-            relative = metrics.scaled_mse(volume, truth[i]) / float(np.square(truth[i], dtype=float).sum())
+            relative = metrics.scaled_mse(volume, truth[i]) / float(np.square(truth[i], dtype=float).mean())
             rows.append((f"{name}, {title}", f"{metrics.ssim_structure(volume, truth[i]):.3f}", f"{relative:.4f}"))
     page.table(rows, header=["volume", "correlation", "relative squared error"])
     weights = np.array([job.factors[name] for name in job.eds.elements])[:, None, None, None] * truth

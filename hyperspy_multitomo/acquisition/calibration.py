@@ -47,7 +47,7 @@ class LineShapes:
     detector: Detector
 
     def on(self, energy: np.ndarray) -> np.ndarray:
-        """Return the shapes (family, energy) per count in the Gaussian of the main line."""
+        """Return the shapes (family, energy) per count in the main line."""
         return np.array([family.weights @ self.detector.lines(family, energy) for family in self.families])
 
 
@@ -87,7 +87,12 @@ def variance_of(model: np.ndarray, model_error: float = 0.0) -> np.ndarray:
 
 
 def fit_spectrum(
-    counts: np.ndarray, components: np.ndarray, prior: np.ndarray | None = None, model_error: float = MODEL_ERROR
+    counts: np.ndarray,
+    components: np.ndarray,
+    prior: np.ndarray | None = None,
+    *,
+    model_error: float = MODEL_ERROR,
+    variance: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     Fit non-negative amounts of components to a spectrum, weighted by the modelled variance.
@@ -100,6 +105,8 @@ def fit_spectrum(
         Rows whose product with the amounts ought to be 0 +- 1.
     model_error : float
         Relative error of the model.
+    variance : ndarray (energy,), optional
+        Of the counts, where it is known; by default it is taken from the model, in three rounds.
 
     Returns
     -------
@@ -107,21 +114,29 @@ def fit_spectrum(
     model : ndarray (energy,)
     variance : ndarray (energy,)
     """
+    if variance is not None:
+        amounts = _non_negative(counts, components, prior, variance)
+        return amounts, amounts @ components, variance
     # Smoothed, so that the first weights do not favour channels that happen to be low.
     variance = variance_of(np.convolve(counts, np.ones(9) / 9, mode="same") + 0.5, model_error)
     for _ in range(3):
-        weighted = components / variance
-        normal, target = weighted @ components.T, weighted @ counts
-        if prior is not None:
-            normal = normal + prior.T @ prior
-        scale = np.sqrt(np.diag(normal))
-        scale[scale == 0] = 1.0
-        # The triangular root has the same solution and as many rows as there are components; the ridge keeps it regular.
-        root = np.linalg.cholesky(normal / np.outer(scale, scale) + 1e-10 * np.eye(len(scale)))
-        amounts = nnls(root.T, np.linalg.solve(root, target / scale), maxiter=30 * len(scale))[0] / scale
+        amounts = _non_negative(counts, components, prior, variance)
         model = amounts @ components
         variance = variance_of(model, model_error)
     return amounts, model, variance
+
+
+def _non_negative(counts, components, prior, variance) -> np.ndarray:
+    weighted = components / variance
+    # Not by BLAS: its threads make products of this size slow where others compute at the same time.
+    normal, target = np.einsum("ie,je->ij", weighted, components), weighted @ counts
+    if prior is not None:
+        normal = normal + prior.T @ prior
+    scale = np.sqrt(np.diag(normal))
+    scale[scale == 0] = 1.0
+    # The triangular root has the same solution and as many rows as there are components; the ridge keeps it regular.
+    root = np.linalg.cholesky(normal / np.outer(scale, scale) + 1e-10 * np.eye(len(scale)))
+    return nnls(root.T, np.linalg.solve(root, target / scale), maxiter=30 * len(scale))[0] / scale
 
 
 def calibrate(
@@ -186,14 +201,18 @@ def refine_detector(
     expected = _parameters(series or _NOMINAL)
     trust = _TRUST_IN_FILE if series is None else _TRUST_IN_SERIES
 
-    def misfit(parameters):
-        trial = Detector(*parameters)
+    def fitted(trial, variance=None):
         if loose:
             lines, prior = loose_components(families, trial, energy, counts.sum())
             prior = np.pad(prior, ((0, 0), (0, len(basis))))
         else:
             lines, prior = LineShapes(tuple(families), trial).on(energy), None
-        _, model, variance = fit_spectrum(counts, np.vstack([lines, basis]), prior)
+        return fit_spectrum(counts, np.vstack([lines, basis]), prior, variance=variance)
+
+    _, _, variance = fitted(start)
+
+    def misfit(parameters):
+        _, model, _ = fitted(Detector(*parameters), variance)
         return np.r_[(counts - model) / np.sqrt(variance), (parameters - expected) / trust]
 
     solution = least_squares(
@@ -205,7 +224,7 @@ def refine_detector(
         diff_step=np.array([1e-2, 1e-5, 1e-2, 1e-3, 1e-2, 1e-2]),
         loss="soft_l1" if loose else "linear",
         f_scale=5.0,
-        max_nfev=12,
+        max_nfev=8,
     )
     return Detector(*(float(value) for value in solution.x))
 

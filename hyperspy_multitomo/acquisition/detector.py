@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import erfcx
+from scipy.special import erf, erfcx, ndtr
 
 from .xray_lines import LineFamily, fwhm
 
@@ -15,6 +15,8 @@ __all__ = ["Detector"]
 # Photons above the K edge of silicon are absorbed close enough to the contact to lose part of their charge.
 _SILICON_K_EDGE = 1.839
 _SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
+# Part of a Gaussian within one FWHM on each side.
+_WITHIN_FWHM = float(erf(2 * np.sqrt(np.log(2))))
 # The detectors' response to light elements bends the energy scale over this range (keV).
 _BEND = 2.0
 
@@ -35,7 +37,7 @@ class Detector:
     resolution : float, default 130
         Full width at half maximum of Mn Ka in eV.
     tail : float, default 0
-        Counts in the tail below a line per count in the line, for lines above the silicon K edge (incomplete charge
+        Counts in the tail below a line per count in its Gaussian, for lines above the silicon K edge (incomplete charge
         collection).
     tail_length : float, default 0.2
         Decay length of the tail in keV.
@@ -56,6 +58,9 @@ class Detector:
         """
         Return the shape of each line of a family, per count in the line.
 
+        The count of a line is defined by what lies within one FWHM of it: 98.1 % of a Gaussian. So it is what a window or the fit
+        of a Gaussian gives, and does not depend on how much of the line is called its tail.
+
         Parameters
         ----------
         family : LineFamily
@@ -65,21 +70,37 @@ class Detector:
         Returns
         -------
         ndarray (line, energy)
-            Gaussians of unit sum, and the tails below them.
+            Gaussians and the tails below them.
         """
         true = self.corrected(energy)
         width = np.gradient(true)
-        sigma = (fwhm(family.energies, self.resolution) * _SIGMA_PER_FWHM)[:, None]
-        x = (true - family.energies[:, None]) / sigma
+        shapes = np.zeros((len(family.names), energy.size))
+        for shape, centre in zip(shapes, family.energies, strict=True):
+            sigma = float(fwhm(centre, self.resolution)) * _SIGMA_PER_FWHM
+            tail = self.tail if centre > _SILICON_K_EDGE else 0.0
+            reach = centre - 7 * sigma - (12 * self.tail_length if tail else 0.0), centre + 7 * sigma
+            near = slice(*np.searchsorted(true, reach))
+            shape[near] = self._shape(true[near] - centre, sigma, tail) * width[near]
+        return shapes
+
+    def _shape(self, distance: np.ndarray, sigma: float, tail: float) -> np.ndarray:
+        x = distance / sigma
         bell = np.exp(-(x**2) / 2)
         shape = bell / (sigma * np.sqrt(2 * np.pi))
-        if self.tail > 0:
-            # exp(E / length) below the line, convolved with the Gaussian; erfcx keeps it finite.
+        if tail > 0:
+            # exp(E / length) below the line, convolved with the Gaussian.
             argument = (x + sigma / self.tail_length) / np.sqrt(2)
-            smeared = bell * erfcx(np.maximum(argument, -20.0)) / (2 * self.tail_length)
-            fraction = np.where(family.energies > _SILICON_K_EDGE, self.tail, 0.0)[:, None]
-            shape = shape + fraction * np.where(argument > -20.0, smeared, 0.0)
-        return shape * width
+            # erfcx overflows far below the line, where erfc is 2 and the product the plain exponential.
+            far = np.exp(np.minimum(distance / self.tail_length + (sigma / self.tail_length) ** 2 / 2, 0.0)) * 2
+            smeared = np.where(argument > -5, bell * erfcx(np.maximum(argument, -5)), far)
+            shape = shape + tail * smeared / (2 * self.tail_length)
+            shape /= 1 + tail * self._tail_within_fwhm(sigma) / _WITHIN_FWHM
+        return shape
+
+    def _tail_within_fwhm(self, sigma: float) -> float:
+        width, ratio = np.array([-1, 1]) / _SIGMA_PER_FWHM, sigma / self.tail_length
+        below, above = ndtr(width) + np.exp(width * ratio + ratio**2 / 2) * ndtr(-width - ratio)
+        return above - below
 
     def channels(self, energy: np.ndarray, centre: float, half_width: float) -> np.ndarray:
         """Return a mask of the channels whose true energy lies within `half_width` of `centre` (keV)."""

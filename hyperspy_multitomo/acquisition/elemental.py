@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +14,7 @@ from .background import background_basis, background_parts
 from .calibration import LineShapes, calibrate, fit_spectrum, refine_detector, variance_of
 from .counts import ElementalCounts, apply_rows, check_spectra
 from .detector import Detector
+from .notices import warn
 from .unlisted import Unlisted, find_unlisted
 from .xray_lines import LineFamily, families_of, fwhm, line_of, resolve_lines
 
@@ -224,8 +224,8 @@ def prepare_fit(
     the estimate is linear in the counts, unbiased also where a pixel has less than one of them, and the sum of the maps is the
     fit of the summed spectrum. The weights of minor lines in the data base hold for one absorption and are refined on the data.
 
-    Net counts are those in the main line alone (Fe Ka without Fe Kb), as in eXSpy's models and windows, so that their k-factors,
-    zeta-factors and cross sections apply.
+    Net counts are those in the main line alone (Fe Ka without Fe Kb), as a Gaussian of the same counts within one FWHM, so that
+    k-factors, zeta-factors and cross sections for eXSpy's models and windows apply.
 
     Examples
     --------
@@ -314,7 +314,7 @@ def _warn_of_unlisted(unlisted: tuple[Unlisted, ...], fitted: bool) -> None:
         what = f"they are fitted but not mapped; name them in elements or also=[{listed}]"
     else:
         what = f"they disturb their neighbours; add them: also=[{listed}]"
-    warnings.warn(f"strong peaks of elements that are not listed: {names}; {what}", UserWarning, stacklevel=3)
+    warn(f"strong peaks of elements that are not listed: {names}; {what}")
 
 
 def _warn_of_overlaps(model: LineModel) -> None:
@@ -322,9 +322,7 @@ def _warn_of_overlaps(model: LineModel) -> None:
     raised = {line: factor for line, factor in zip(model.lines.values(), model.inflation(middle), strict=True)}
     blurred = [f"{line} ({factor:.0f} times)" for line, factor in raised.items() if factor > _INFLATION]
     if blurred:
-        warnings.warn(
+        warn(
             f"overlaps with other lines raise the noise of {', '.join(blurred)}; choose another line with lines=[...] or leave "
-            "out what is not in the specimen",
-            UserWarning,
-            stacklevel=3,
+            "out what is not in the specimen"
         )

@@ -7,18 +7,19 @@ import glob
 import re
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from .notices import warn
+from .records import Record, record_of
 from .tilts import beside, read_tilt_file
 
-__all__ = ["Record", "expand_files", "read_records", "read_stack", "read_tilt_files"]
+__all__ = ["expand_files", "read_records", "read_stack", "read_tilt_files"]
 
 #: RosettaSciIO reader of each extension. A format that needs nothing else is one more entry.
 READERS = {
@@ -31,8 +32,6 @@ READERS = {
 }
 # Readers that end the whole process on a damaged file (compiled, without bounds checks): tried in a process of their own first.
 _UNSAFE = (".bcf",)
-_NANOMETRES = {"m": 1e9, "mm": 1e6, "µm": 1e3, "μm": 1e3, "um": 1e3, "micron": 1e3, "nm": 1.0, "Å": 0.1, "A": 0.1, "pm": 1e-3}
-_KILOELECTRONVOLTS = {"keV": 1.0, "eV": 1e-3}
 _TRIAL = """
 import sys
 for path in sys.argv[2:]:
@@ -42,79 +41,6 @@ for path in sys.argv[2:]:
     except BaseException as error:
         print(type(error).__name__, *str(error).splitlines()[:1], flush=True)
 """
-
-
-@dataclass(frozen=True, eq=False)
-class Record:
-    """
-    One data set of a file, calibrated in nm and keV.
-
-    Attributes
-    ----------
-    path : Path
-        The file it came from.
-    kind : {"image", "spectrum_image", "image_stack", "spectrum_image_stack", "other"}
-        Stacks have the tilt as their first axis.
-    title : str
-    data : ndarray or dask array
-        (y, x), (y, x, energy), (tilt, y, x) or (tilt, y, x, energy), of the dtype of the file.
-    axes : list of dict
-        As RosettaSciIO gives them; lengths in nm, energies in keV. An axis without calibration has the scale 1 and no units.
-    metadata, original_metadata : dict
-    """
-
-    path: Path
-    kind: str
-    title: str
-    data: Any
-    axes: list[dict]
-    metadata: dict = field(default_factory=dict, repr=False)
-    original_metadata: dict = field(default_factory=dict, repr=False)
-
-    @property
-    def pixel_size(self) -> tuple[float, float] | None:
-        """Size of a pixel (y, x) in nm, or None where the file does not say."""
-        last = self.axes[:-1] if self.energy_axis else self.axes
-        sides = [axis["scale"] if axis.get("units") == "nm" and "scale" in axis else None for axis in last[-2:]]
-        return None if None in sides or len(sides) < 2 else (float(sides[0]), float(sides[1]))
-
-    @property
-    def energy_axis(self) -> dict | None:
-        """Axis of the energies (keV) of a spectrum image, or None."""
-        return self.axes[-1] if self.axes and self.axes[-1].get("units") == "keV" else None
-
-    @property
-    def energy(self) -> np.ndarray | None:
-        """Energy of each channel in keV, shape (energy,), or None."""
-        axis = self.energy_axis
-        return None if axis is None else axis["offset"] + axis["scale"] * np.arange(axis["size"])
-
-    @property
-    def beam_energy(self) -> float | None:
-        """In keV, or None where the file does not say."""
-        value = self.metadata.get("Acquisition_instrument", {}).get("TEM", {}).get("beam_energy")
-        return None if value is None else float(value)
-
-    @property
-    def elements(self) -> tuple[str, ...]:
-        """Elements that the file lists, sorted."""
-        return tuple(sorted(self.metadata.get("Sample", {}).get("elements", ())))
-
-    @property
-    def tilts(self) -> np.ndarray:
-        """Tilt of each projection in degrees, shape (tilt,), of length 1 if it is no stack; NaN where the file does not say."""
-        microscope = self.metadata.get("Acquisition_instrument", {}).get("TEM", {})
-        stored = microscope.get("Stage", {}).get("tilt_alpha", microscope.get("tilt_stage"))
-        if not self.kind.endswith("stack"):
-            return np.array([np.nan if stored is None else float(stored)])
-        first, size = self.axes[0], self.data.shape[0]
-        header = self.original_metadata.get("fei_header", {})
-        for listed in (first.get("axis"), header.get("a_tilt"), stored):
-            if listed is not None and np.size(listed) == size:
-                return np.array(listed, dtype=float)
-        if first.get("name") == "tilt" and "scale" in first:
-            return first["offset"] + first["scale"] * np.arange(size, dtype=float)
-        return np.full(size, np.nan)
 
 
 def expand_files(files: str | Path | Iterable[str | Path]) -> list[Path]:
@@ -227,7 +153,7 @@ def read_tilt_files(
         except (OSError, ValueError) as error:
             if on_error == "raise":
                 raise
-            warnings.warn(f"left out: {error}", UserWarning, stacklevel=2)
+            warn(f"left out: {error}")
             continue
         if (found := _only([r for r in records if r.kind == "image"], image, path)) is not None:
             images[path] = found
@@ -355,38 +281,7 @@ def _read(path: Path, lazy: bool) -> list[Record]:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ValueError(f"{path.name} cannot be read, it is damaged or truncated ({reason})") from error
-    return [_record(path, content) for content in contents]
-
-
-def _record(path, content) -> Record:
-    axes = [_calibrated(axis) for axis in content["axes"]]
-    metadata = content.get("metadata", {})
-    spectral = bool(axes) and axes[-1].get("units") == "keV"
-    spatial = len(axes) - spectral
-    kinds = {2: "spectrum_image", 3: "spectrum_image_stack"} if spectral else {2: "image", 3: "image_stack"}
-    title = metadata.get("General", {}).get("title", "")
-    return Record(
-        path=path,
-        kind=kinds.get(spatial, "other"),
-        title=title,
-        data=content["data"],
-        axes=axes,
-        metadata=metadata,
-        original_metadata=content.get("original_metadata", {}),
-    )
-
-
-def _calibrated(axis: dict) -> dict:
-    axis = dict(axis)
-    units = str(axis.get("units") or "").strip()
-    for table, unit in ((_NANOMETRES, "nm"), (_KILOELECTRONVOLTS, "keV")):
-        if units in table and axis.get("scale"):
-            axis.update(scale=axis["scale"] * table[units], offset=axis.get("offset", 0.0) * table[units], units=unit)
-            return axis
-    if "scale" in axis and not axis["scale"]:
-        # MRC headers without a pixel size say 0 nm.
-        axis.update(scale=1.0, offset=0.0, units=None)
-    return axis
+    return [record_of(path, content) for content in contents]
 
 
 def _only(found: list[Record], wanted: str | None, path: Path) -> Record | None:

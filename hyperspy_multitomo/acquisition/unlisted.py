@@ -23,6 +23,8 @@ _SIGNIFICANCE = 10.0
 _PART_OF_ALL_COUNTS = 1e-3
 # A peak explains most of the misfit around it; the flanks of a misfitted neighbour do not look like one.
 _EXPLAINED = 0.4
+# Part of a peak's shape that no listed line can imitate; P Ka beside Pt Ma has less.
+_DISTINCT = 0.3
 _AT_MOST = 12
 
 
@@ -123,7 +125,7 @@ def _strongest(counts, energy, families, candidates, detector) -> Unlisted | Non
         shape = (family.weights @ detector.lines(family, energy)) * weight
         own = shape - span @ (span.T @ shape)
         norm = np.linalg.norm(own)
-        if norm < 0.05 * np.linalg.norm(shape):
+        if norm < _DISTINCT * np.linalg.norm(shape):
             continue
         score = own @ residual / norm
         near = detector.channels(energy, family.energy, 1.5 * fwhm(family.energy, detector.resolution))

@@ -100,7 +100,7 @@ def background_windows(
     --------
     >>> left, right = background_windows(6.404, 0.13, [6.404, 7.058], [0.13, 0.135], (0.2, 20))
     >>> [round(side, 2) for side in (*left, *right)]
-    [6.13, 6.26, 6.55, 6.68]
+    [6.14, 6.27, 6.55, 6.68]
     """
     keep_off = np.asarray(obstacle_widths) * _CLEARANCE
     obstacles = np.asarray(obstacles)

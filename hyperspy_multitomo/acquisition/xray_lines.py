@@ -220,6 +220,36 @@ def resolve_lines(
     return chosen
 
 
+def line_energy(line: str) -> float:
+    """
+    Return the energy of an X-ray line in keV.
+
+    Parameters
+    ----------
+    line : str
+        Its name as in eXSpy, ``"Fe_Ka"``.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        For an unknown line.
+
+    Examples
+    --------
+    >>> round(line_energy("Fe_Ka"), 2)
+    6.4
+    """
+    element, _, name = line.partition("_")
+    try:
+        return float(_data_base()[element][name][0])
+    except KeyError:
+        raise ValueError(f"unknown line {line!r}; expected a name such as 'Fe_Ka'") from None
+
+
 @cache
 def _all_families(element: str) -> tuple[LineFamily, ...]:
     known = _data_base()

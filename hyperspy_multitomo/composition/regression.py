@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import LinAlgError, eigh
@@ -66,6 +66,11 @@ class NormalEquations:
         roots = np.sqrt(np.maximum(values, np.finfo(np.float64).eps * values[-1]))
         solution, _ = nnls(roots[:, None] * vectors.T, (vectors.T @ (target / scale)) / roots)
         return (solution / scale)[:channels]
+
+    def of(self, channels: np.ndarray) -> NormalEquations:
+        """Return the normal equations of some of the channels."""
+        square = np.ix_(range(len(self.gram)), channels, channels)
+        return replace(self, gram=self.gram[square], cross=self.cross[:, channels], noise=self.noise[square])
 
     def indistinct(self, prior: np.ndarray | None = None) -> list[int]:
         """Return the channels that differ by no more than their noise, which `solve` cannot tell apart."""

@@ -24,6 +24,8 @@ __all__ = ["ResponseRatios", "fit_response_ratios"]
 
 # Below this centred R2 an element that is bright in the HAADF is most likely missing (METHODS: 0.91-0.98 are published).
 POOR_FIT = 0.9
+# A ratio counts as different from 0 if it is this many standard errors above.
+SIGNIFICANT_RATIO = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,8 @@ class ResponseRatios:
     elements : tuple of str
         Names of the channels.
     values : numpy.ndarray (channel,)
-        r_e, HAADF signal per count; 0 where the other elements explain the HAADF without this one.
+        r_e, HAADF signal per count; 0 where the other elements explain the HAADF without this one, that is, where it is not above 0
+        by twice its standard error.
     standard_errors : numpy.ndarray (channel,)
         Of `values`, from a bootstrap over tilts; what is wrong at every tilt alike is not in them.
     r2 : float
@@ -202,9 +205,9 @@ def fit_response_ratios(
 
     weights = _block_weights(chosen, mask, blocks, prior_matrix) if rest else None
     equations = _normal_equations(chosen, mask, blocks, weights)
-    solution = equations.solve(prior_matrix)
+    solution, spread = _significant(equations, prior_matrix, n_bootstrap, seed)
     values, errors = np.zeros(len(elements)), np.zeros(len(elements))
-    values[used], errors[used] = solution, _bootstrap(equations, prior_matrix, n_bootstrap, seed)
+    values[used], errors[used] = solution, spread
     block_counts = np.zeros(len(elements))
     block_counts[used] = blocks.counts.mean(axis=0)
     ratios = ResponseRatios(
@@ -301,6 +304,27 @@ def _block_weights(maps: np.ndarray, mask: np.ndarray, blocks: BlockSums, prior_
         return blocks.counts @ _normal_equations(maps, mask, blocks, weights).solve(prior_matrix)
 
     return one_sided_weights(blocks.haadf, fit)
+
+
+def _significant(
+    equations: NormalEquations, prior_matrix: np.ndarray | None, repeats: int, seed: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ratios and standard errors; what is not above 0 by twice its error becomes 0, one by one, and the rest is refitted.
+
+    A ratio that is all but 0 would make a volume of x_e/r_e out of nothing but HAADF residuals.
+    """
+    solution, spread = equations.solve(prior_matrix), _bootstrap(equations, prior_matrix, repeats, seed)
+    kept, errors = np.arange(len(solution)), spread
+    while prior_matrix is None:
+        values = solution[kept]
+        doubtful = np.flatnonzero((values > 0) & (values < SIGNIFICANT_RATIO * errors))
+        if not doubtful.size or len(kept) == 1:
+            break
+        kept = np.delete(kept, doubtful[np.argmin(values[doubtful] / errors[doubtful])])
+        rest = equations.of(kept)
+        solution, errors = np.zeros(len(solution)), _bootstrap(rest, None, repeats, seed)
+        solution[kept], spread[kept] = rest.solve(), errors
+    return solution, spread
 
 
 def _bootstrap(equations: NormalEquations, prior_matrix: np.ndarray | None, repeats: int, seed: int | None) -> np.ndarray:

@@ -127,11 +127,13 @@ def scale_bar(axes, pixel_size: float | None) -> None:
     bottom, top = axes.get_ylim()
     size, unit = (1.0, "px") if pixel_size is None else (pixel_size, "nm")
     length = round_length(abs(right - left) * size / 4)
-    x, y = left + 0.05 * (right - left), bottom + 0.06 * (top - bottom)
+    x, y = left + 0.05 * (right - left), bottom + 0.09 * (top - bottom)
     # The same on flat pictures: a share of the width, in the direction of up.
     thickness = 0.012 * abs(right - left) * np.sign(top - bottom)
     axes.add_patch(Rectangle((x, y), length / size, thickness, facecolor="white", edgecolor="black", linewidth=0.5))
-    text = axes.text(x, y + 2 * thickness, f"{length:g} {unit}", color="white", fontsize=8, va="bottom", ha="left")
+    # Beside the bar, since there may be no room above it.
+    beside = x + length / size + 0.015 * (right - left)
+    text = axes.text(beside, y + thickness / 2, f"{length:g} {unit}", color="white", fontsize=8, va="center_baseline", ha="left")
     text.set_path_effects([withStroke(linewidth=1.5, foreground="black")])
 
 

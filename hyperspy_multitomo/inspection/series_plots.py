@@ -72,7 +72,7 @@ def plot_projections(
     columns = min(len(images), 4 if len(images) != 5 else 5)
     rows = -(-len(images) // columns)
     cell = PAGE_WIDTH / columns
-    height = cell * np.clip(images.shape[1] / images.shape[2], 0.12, 3) * 0.72 + 0.5
+    height = min(cell * np.clip(images.shape[1] / images.shape[2], 0.12, 3) * 0.72, 4.2) + 0.5
     figure = page_figure(rows * height + 0.4)
     for axes, image, name in zip(figure.subplots(rows, columns, squeeze=False).ravel(), images, names, strict=False):
         shown = show_image(axes, image, robust_limits(image), COLOUR_MAP, horizontal="x", vertical="y", upward=False)

@@ -158,7 +158,7 @@ def plot_comparison(
         raise ValueError(f"the position is {position}; expected 0 to {shape[1 + axis] - 1}")
     across, down = (shape[1 + "zxy".index(letter)] for letter in plane)
     cell = PAGE_WIDTH * 0.82 / len(arrays)
-    figure = page_figure(len(names) * (cell * np.clip(down / across, 0.12, 3) + 0.35) + 0.3)
+    figure = page_figure(len(names) * (max(cell * min(down / across, 3), 0.8) + 0.4) + 0.3)
     grid = figure.subplots(len(names), len(arrays), squeeze=False)
     for row, name in enumerate(names):
         cuts = [section(array[row], plane, position) for array in arrays.values()]
@@ -167,7 +167,7 @@ def plot_comparison(
             shown = show_image(axes, cut, limits, COLOUR_MAP, horizontal=plane[0], vertical=plane[1], upward=plane[1] == "z")
             if row == 0:
                 axes.set_title(title, fontsize=11)
-        grid[row, 0].annotate(name, (0.04, 0.96), xycoords="axes fraction", color="white", va="top", fontweight="bold")
+        grid[row, 0].set_title(name, fontsize=11, loc="left", fontweight="bold")
         scale_bar(grid[row, 0], pixel_size)
         colour_bar(figure, shown, list(grid[row]), unit, shrink=0.85)
     return figure
@@ -232,7 +232,7 @@ def plot_composition(
     grid[-1, 0].set_title("together", fontsize=11, loc="left", fontweight="bold")
     axes = figure.add_subplot(grid[0, 0].get_gridspec()[-1, :])
     for percent, name, colour in zip(composition, names, colours, strict=True):
-        axes.hist(percent[inside], bins=50, range=(0, 100), histtype="stepfilled", alpha=0.55, color=colour, label=name)
+        axes.hist(percent[inside], bins=50, range=(0, 100), histtype="step", linewidth=1.8, color=colour, label=name)
     axes.set(xlabel=unit, ylabel="voxels in the particle", xlim=(0, 100))
     axes.legend(frameon=False)
     return figure
@@ -243,7 +243,7 @@ def _section_grid(rows: int, shape: tuple[int, int, int], below: float = 0.0) ->
     z, x, y = shape
     widths = np.maximum([x, x, y], 0.12 * max(x, y))
     scale = PAGE_WIDTH * 0.80 / widths.sum()
-    height = min(scale * max(y, z), 4.0) + 0.4
+    height = min(max(scale * max(y, z), 0.8), 4.0) + 0.4
     figure = page_figure(rows * height + below + 0.4)
     heights = [height] * rows + [below] * (below > 0)
     grid = figure.add_gridspec(len(heights), 3, width_ratios=widths, height_ratios=heights)

@@ -125,6 +125,14 @@ class TiltSeriesEDS(TiltSeries, Signal2D):
         return recall(self, "window_share")
 
     @property
+    def spectrum_fit(self) -> dict[str, np.ndarray] | None:
+        """Summed spectrum of the whole series that the maps were made from: ``energy`` (keV), ``counts``, ``fit``, ``background``."""
+        if not self.metadata.has_item(f"{NODE}.spectrum_fit"):
+            return None
+        held = self.metadata.get_item(f"{NODE}.spectrum_fit").as_dictionary()
+        return {name: np.asarray(values) for name, values in held.items()}
+
+    @property
     def response_ratios(self) -> ResponseRatios | None:
         """The attached response ratios, for the elements as they are now, or None."""
         values = recall(self, "ratios")
@@ -187,11 +195,13 @@ class TiltSeriesEDS(TiltSeries, Signal2D):
         --------
         >>> import numpy as np
         >>> import hyperspy_multitomo as mt
-        >>> counts = np.random.default_rng(0).poisson(30, (2, 5, 32, 32)).astype("float32")
+        >>> expected = np.zeros((2, 5, 32, 32))
+        >>> expected[0, :, 4:20, 4:28], expected[1, :, 12:28, 4:28] = 5.0, 8.0
+        >>> counts = np.random.default_rng(0).poisson(expected)
         >>> eds = mt.TiltSeriesEDS.from_maps({"Au": counts[0], "Ag": counts[1]}, tilts=np.arange(5))
-        >>> haadf = mt.TiltSeriesHAADF.from_images(3 * counts[0] + 2 * counts[1], tilts=np.arange(5))
-        >>> eds.fit_response_ratios(haadf).values.round(1)
-        array([3., 2.])
+        >>> haadf = mt.TiltSeriesHAADF.from_images(40 * expected[0] + 10 * expected[1], tilts=np.arange(5))
+        >>> eds.fit_response_ratios(haadf).values.round(-1)
+        array([40., 10.])
         """
         fit = reconstruct.fit_ratios(
             self,

@@ -158,6 +158,27 @@ class TiltSeriesHAADF(TiltSeries, Signal2D):
             show_progressbar=show_progressbar,
         )
 
+    def estimate_depth(self) -> float:
+        """Estimate the depth that the volume of a lamella needs, inclination included, for ``depth=``.
+
+        Returns
+        -------
+        float
+            In nm (px without calibration). See `hyperspy_multitomo.tomography.estimate_depth`; it takes seconds.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> images = np.random.default_rng(0).random((5, 4, 16))
+        >>> haadf = mt.TiltSeriesHAADF.from_images(images, tilts=[-40, -20, 0, 20, 40], pixel_size=2.0)
+        >>> 8 <= haadf.estimate_depth() <= 32
+        True
+        """
+        from ..tomography import estimate_depth
+
+        return estimate_depth(reconstruct.projections(self)[0], self.geometry(), gains=self.gains)
+
     def _alignment_images(self) -> np.ndarray:
         return np.asarray(self.array("tilt", "x", "y"), dtype=np.float32)
 

@@ -25,7 +25,7 @@ _SLAB = 64
 def reconstruct_sirt(series, iterations: int, *, depth, width, **options) -> TomographicVolume:
     """See `TiltSeriesHAADF.reconstruct_sirt` and `TiltSeriesEDS.reconstruct_sirt`."""
     problem = _Problem(series, geometry=series.geometry(depth, width), gains=_gains(series), channels=series.channels)
-    volume = problem.solve(iterations, projections=_projections(series), **options)
+    volume = problem.solve(iterations, projections=projections(series), **options)
     _describe(volume, series, "reconstruct_sirt", problem, options)
     return volume
 
@@ -46,7 +46,7 @@ def reconstruct_hebt(
         haadf_geometry=None if haadf_geometry == geometry else haadf_geometry,
         haadf_gains=_gains(haadf),
     )
-    volume = problem.solve(iterations, projections=_projections(eds), haadf=_projections(haadf)[0], **options)
+    volume = problem.solve(iterations, projections=projections(eds), haadf=projections(haadf)[0], **options)
     record(volume, "ratios", np.append(values, 1.0) if rest else values, ("element",))
     _describe(volume, eds, "reconstruct_hebt", problem, options, alpha=alpha, weighting=weighting, rest=rest, ratios=values,
               haadf_history=read_history(haadf))  # fmt: skip
@@ -62,7 +62,7 @@ def fit_ratios(eds, haadf, *, mask, **options) -> ResponseRatios:
             f"the EDS tilts {eds.tilts} and the HAADF tilts {haadf.tilts} have fewer than two in common; pass ratios="
         )
     partners = [int(np.abs(haadf.tilts - eds.tilts[i]).argmin()) for i in common]
-    images = [np.asarray(_projections(series), dtype=np.float32) for series in _in_one_frame(eds, haadf)]
+    images = [np.asarray(projections(series), dtype=np.float32) for series in _in_one_frame(eds, haadf)]
     if mask is not None:
         mask = np.asarray(getattr(mask, "data", mask)).astype(bool).transpose(0, 2, 1)[common]
     gains, haadf_gains = _gains(eds), _gains(haadf)
@@ -222,7 +222,7 @@ def _describe(volume, series, step, problem, options, **parameters) -> None:
     add_step(volume, step, after=series, **parameters, **outcome, **kept, gains=problem.gains, geometry=geometry)
 
 
-def _projections(series):
+def projections(series):
     """Return a series as (channel, tilt, x, y), resampled where the alignment moves it along the axis or turns it."""
     if axis_named(series, "element") or series.channels:
         data = series.array("element", "tilt", "x", "y")

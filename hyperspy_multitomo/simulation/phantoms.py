@@ -42,7 +42,7 @@ def zhong(size: int = 512, slices: int = 1) -> Phantom:
     References
     ----------
     Z. Zhong, B. Goris, R. Schoenmakers, S. Bals, K.J. Batenburg, Ultramicroscopy 174 (2017) 35,
-    doi:10.1016/j.ultramic.2016.12.008, sec. 3.1.
+    doi:10.1016/j.ultramic.2016.12.008.
 
     Examples
     --------
@@ -258,7 +258,7 @@ def schwartz(size: int = 128, slices: int = 1) -> Phantom:
     References
     ----------
     J. Schwartz, Z.W. Di, Y. Jiang, J. Manassa, J. Pietryga et al., Nat. Commun. 15 (2024) 3555,
-    doi:10.1038/s41467-024-47558-0, fig. 2.
+    doi:10.1038/s41467-024-47558-0.
 
     Examples
     --------

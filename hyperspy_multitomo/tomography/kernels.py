@@ -3,8 +3,8 @@
 
 Voxel (x, z) has its centre on the detector at p. With c = max(|cos t|, |sin t|) and the voxel size s, the weight of that voxel
 in ray u is s/c max(0, 1 - |u - p|/c): linear interpolation on the rows that the ray crosses most steeply (P. M. Joseph,
-IEEE Trans. Med. Imaging 1 (1982) 192, doi:10.1109/TMI.1982.4307572). Both directions evaluate this one formula in double
-precision, so that the pair is adjoint to the rounding of the sums.
+IEEE Trans. Med. Imaging 1 (1982) 192, doi:10.1109/TMI.1982.4307572). Both directions evaluate this one formula,
+so that the pair is adjoint up to rounding.
 
 Lanes arrays are flat: volumes hold (group, channel, z, x), projections (group, channel, tilt, u), and each element is the lanes
 of one group of slices. `shape` is (channels, nz, nx, volume row stride, nt, nu, projection row stride). `table` holds per tilt
@@ -27,33 +27,52 @@ BAND = 8  # rows that a ray crosses while its sum stays in registers
 RUN = 16  # rays
 
 ONE = np.float32(1)
+NOUGHT = np.float32(0)
 
 kernel = njit(nogil=True, cache=True, error_model="numpy")
 
 
 @kernel
-def _voxel_weights(first, near, far, base, c, s, inverse, length, last, row):
-    """Weights of the two rays that can meet each voxel of a tile at one tilt, and where the first of the two is stored."""
+def _voxel_weights(first, near, far, slot, base, c, s, length, nu, row):
+    """Weights of the two rays that can meet each voxel of a tile at one tilt, and where the first of the two is stored.
+
+    The tile's corner falls on `base`. Positions within the tile are counted from the whole part of it, in single precision,
+    which places them to 2e-6 px; in double precision the weights would take twice the time.
+    """
+    whole = np.floor(base)
+    corner, c, s = np.float32(base - whole), np.float32(c), np.float32(s)
+    lowest, highest = np.float32(-whole), np.float32(nu - 2 - whole)
+    inverse = ONE / max(abs(c), abs(s))
+    length = np.float32(length) * inverse
+    row = np.int32(row + whole)
     for k in range(TILE * TILE):
-        p = base + (k // TILE) * s + (k % TILE) * c
-        i = np.int32(min(max(p, 0.0), last))
-        d = p - i
-        near[k] = max(0.0, 1.0 - abs(d) * inverse) * length
-        far[k] = max(0.0, 1.0 - abs(d - 1.0) * inverse) * length
-        first[k] = row + i
+        p = corner + np.float32(k // TILE) * s + np.float32(k % TILE) * c
+        i = np.int32(min(max(np.floor(p), lowest), highest))
+        d = (p - np.float32(i)) * inverse
+        near[slot, k] = max(NOUGHT, ONE - abs(d)) * length
+        far[slot, k] = max(NOUGHT, ONE - abs(d - inverse)) * length
+        first[slot, k] = row + i
 
 
 @kernel
-def _ray_weights(first, near, far, base, c, length, last, row, stride):
-    """Weights of the two voxels of one row that each ray of a run can meet, and where the first of the two is stored."""
-    inverse = 1 / c
+def _ray_weights(first, near, far, slot, base, c, length, along, row, stride):
+    """Weights of the two voxels of one row that each ray of a run can meet, and where the first of the two is stored.
+
+    Voxel 0 of the row falls on `base`, counted from the first ray of the run; `c` is the step from voxel to voxel.
+    """
+    start = -base / c
+    whole = np.floor(start)
+    start, step = np.float32(start - whole), np.float32(1 / c)
+    lowest, highest = np.float32(-whole), np.float32(along - 2 - whole)
+    length = np.float32(length / abs(c))
+    row, stride = np.int32(row + whole * stride), np.int32(stride)
     for k in range(RUN):
-        q = (k - base) * inverse
-        i = np.int32(min(max(q, 0.0), last))
-        d = q - i
-        near[k] = max(0.0, 1.0 - abs(d)) * length
-        far[k] = max(0.0, 1.0 - abs(d - 1.0)) * length
-        first[k] = row + i * stride
+        q = start + np.float32(k) * step
+        i = np.int32(min(max(np.floor(q), lowest), highest))
+        d = q - np.float32(i)
+        near[slot, k] = max(NOUGHT, ONE - abs(d)) * length
+        far[slot, k] = max(NOUGHT, ONE - abs(d - ONE)) * length
+        first[slot, k] = row + i * stride
 
 
 @kernel
@@ -75,7 +94,7 @@ def _rays_of_tile(base, c, half, start, along, nu):
 
 @kernel
 def _sum_rays(volume, projections, plane, ray, rays, rows, stride, first, near, far):
-    """Add what `rays` rays collect on `rows` rows to the projections, from the element `ray` on."""
+    """Add what `rays` rays collect on the rows of a band to the projections, from the element `ray` on."""
     for k in range(rays):
         a = load(projections, ray + k)
         b = zero(projections)
@@ -87,46 +106,47 @@ def _sum_rays(volume, projections, plane, ray, rays, rows, stride, first, near, 
 
 
 @kernel
-def project(volume, projections, table, length, shape, group, start, stop):
-    """Project all channels of a group of slices at the tilts from `start` to before `stop`: y = W x.
-
-    `length` is the voxel size, the unit of the line integrals.
-    """
-    channels, nz, nx, row_stride, nt, nu, tilt_stride = shape
+def _project_channel(volume, projections, table, length, shape, channel, start, stop):
+    """Project one channel of a group of slices at the tilts from `start` to before `stop`."""
+    _, nz, nx, row_stride, nt, nu, tilt_stride = shape
     first = np.empty((BAND, RUN), np.int32)
     near = np.empty((BAND, RUN), np.float32)
     far = np.empty((BAND, RUN), np.float32)
-    for channel in range(channels):
-        for tilt in range(start, stop):
-            ray = ((group * channels + channel) * nt + tilt) * tilt_stride
-            for k in range(tilt_stride):
-                store(projections, ray + k, zero(projections))
-    for steep in range(2):  # rows along x for the tilts below 45 degrees, then rows along z for the others
+    for ray in range((channel * nt + start) * tilt_stride, (channel * nt + stop) * tilt_stride):
+        store(projections, ray, zero(projections))
+    for steep in range(2):  # rows along x for the tilts up to 45 degrees, then rows along z for the others
         if steep:
             rows, along, next_row, next_voxel = nx, nz, 1, row_stride
         else:
             rows, along, next_row, next_voxel = nz, nx, row_stride, 1
         for band in range(0, rows, BAND):
             height = min(BAND, rows - band)
+            middle = (height - 1) / 2
             for tile in range(0, along, RUN):
                 for tilt in range(start, stop):
                     c, s, origin = table[tilt, steep], table[tilt, 1 - steep], table[tilt, 2]
                     if abs(c) < abs(s) or (steep and abs(c) == abs(s)):
                         continue
-                    middle = (height - 1) / 2
                     low, high = _rays_of_tile(origin + (band + middle) * s, c, middle * abs(s), tile, along, nu)
-                    for run in range(low, high, RUN):
+                    for ray in range(low, high, RUN):
                         for r in range(height):
-                            base = origin + (band + r) * s - run
-                            row = np.int32((band + r) * next_row)
-                            _ray_weights(
-                                first[r], near[r], far[r], base, c, length / abs(c), along - 2.0, row, np.int32(next_voxel)
-                            )
-                        for channel in range(channels):
-                            plane = (group * channels + channel) * nz * row_stride
-                            ray = ((group * channels + channel) * nt + tilt) * tilt_stride + run
-                            count = min(RUN, high - run)
-                            _sum_rays(volume, projections, plane, ray, count, height, next_voxel, first, near, far)
+                            base = origin + (band + r) * s - ray
+                            _ray_weights(first, near, far, r, base, c, length, along, (band + r) * next_row, next_voxel)
+                        target = (channel * nt + tilt) * tilt_stride + ray
+                        rays = min(RUN, high - ray)
+                        _sum_rays(
+                            volume, projections, channel * nz * row_stride, target, rays, height, next_voxel, first, near, far
+                        )  # fmt: skip
+
+
+@kernel
+def project(volume, projections, table, length, shape, group, start, stop):
+    """Project all channels of a group of slices at the tilts from `start` to before `stop`: y = W x.
+
+    `length` is the voxel size, the unit of the line integrals.
+    """
+    for channel in range(group * shape[0], (group + 1) * shape[0]):
+        _project_channel(volume, projections, table, length, shape, channel, start, stop)
 
 
 @kernel
@@ -168,35 +188,30 @@ def back_project(projections, volume, table, length, shape, group, start, stop, 
 
     With `step` None the volume becomes b. With `step` an array C (channel, z, x) it becomes the next iterate of a solver,
     x + C (b + shares_channel extra), then made non-negative if asked for, then multiplied by the mask; `extra` and `mask` are
-    lanes (group, z, x) or None. `sums` is scratch, lanes (channel, TILE, TILE).
+    lanes (group, z, x) or None. `sums` is scratch, the lanes of a tile.
     """
     channels, nz, nx, row_stride, nt, nu, tilt_stride = shape
     first = np.empty((TILTS, TILE * TILE), np.int32)
     near = np.empty((TILTS, TILE * TILE), np.float32)
     far = np.empty((TILTS, TILE * TILE), np.float32)
-    for z in range(start, stop, TILE):
-        height = min(TILE, stop - z)
-        for x in range(0, nx, TILE):
-            width = min(TILE, nx - x)
-            for tilt in range(0, nt, TILTS):
-                tilts = min(TILTS, nt - tilt)
-                for t in range(tilts):
-                    c, s, origin = table[tilt + t, 0], table[tilt + t, 1], table[tilt + t, 2]
-                    base = origin + z * s + x * c
-                    inverse = 1 / max(abs(c), abs(s))
-                    row = np.int32((tilt + t) * tilt_stride)
-                    _voxel_weights(first[t], near[t], far[t], base, c, s, inverse, length * inverse, nu - 2.0, row)
-                for channel in range(channels):
-                    tile_sums = sums[channel * TILE * TILE : (channel + 1) * TILE * TILE]
-                    plane = (group * channels + channel) * nt * tilt_stride
-                    _sum_tile(tile_sums, projections, plane, tilts, height, width, first, near, far, tilt == 0)
-            for channel in range(channels):
-                tile_sums = sums[channel * TILE * TILE : (channel + 1) * TILE * TILE]
+    for channel in range(channels):
+        share = np.float32(0) if extra is None else shares[channel]
+        plane = (group * channels + channel) * nt * tilt_stride
+        for z in range(start, stop, TILE):
+            height = min(TILE, stop - z)
+            for x in range(0, nx, TILE):
+                width = min(TILE, nx - x)
+                for tilt in range(0, nt, TILTS):
+                    tilts = min(TILTS, nt - tilt)
+                    for t in range(tilts):
+                        c, s, origin = table[tilt + t, 0], table[tilt + t, 1], table[tilt + t, 2]
+                        base = origin + z * s + x * c
+                        _voxel_weights(first, near, far, t, base, c, s, length, nu, (tilt + t) * tilt_stride)
+                    _sum_tile(sums, projections, plane, tilts, height, width, first, near, far, tilt == 0)
                 voxel = ((group * channels + channel) * nz + z) * row_stride + x
                 shared_voxel = (group * nz + z) * row_stride + x
                 tile_step = None if step is None else step[channel, z : z + height, x : x + width]
-                share = np.float32(0) if extra is None else shares[channel]
                 _finish_tile(
-                    volume, tile_sums, voxel, tile_step, extra, shared_voxel, share, mask, shared_voxel, nonnegative,
+                    volume, sums, voxel, tile_step, extra, shared_voxel, share, mask, shared_voxel, nonnegative,
                     height, width, row_stride,
                 )  # fmt: skip

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Warnings that point at the line of the user's program, however deep in the package their cause lies."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+__all__ = ["warn"]
+
+
+def warn(message: str) -> None:
+    """Issue a `UserWarning` at the first caller outside this package."""
+    package = __name__.partition(".")[0]
+    level = 1
+    while sys._getframe(level).f_globals.get("__name__", "").partition(".")[0] == package and sys._getframe(level).f_back:
+        level += 1
+    warnings.warn(message, UserWarning, stacklevel=level + 1)

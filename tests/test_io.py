@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Microscope files to records: formats, calibration, stacks, damaged and ill-matched files."""
+
+import shutil
+from pathlib import Path
+
+import hyperspy.api as hs
+import numpy as np
+import pytest
+
+from hyperspy_multitomo.acquisition import expand_files, read_records, read_stack, read_tilt_files, resolve_tilts
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+needs_bruker = pytest.mark.skipif(not (DATA / "idp_l2083").is_dir(), reason="the Bruker example files are absent")
+needs_mrc = pytest.mark.skipif(not (DATA / "huber_phantom").is_dir(), reason="the MRC example files are absent")
+
+
+def write_image(path, shape=(6, 8), scale=0.002, units="µm", value=1.0, title="HAADF"):
+    signal = hs.signals.Signal2D(np.full(shape, value, np.float32))
+    for axis, name in zip(signal.axes_manager.signal_axes, "xy", strict=True):
+        axis.name, axis.scale = name, scale
+        if units is not None:
+            axis.units = units
+    signal.metadata.General.title = title
+    signal.save(path)
+    return path
+
+
+def write_spectra(path, channels=64, offset=0.0, units="keV", elements=("Fe",)):
+    signal = hs.signals.Signal1D(np.ones((4, 5, channels), np.uint8))
+    axis = signal.axes_manager[-1]
+    axis.name, axis.offset, axis.scale, axis.units = "Energy", offset, 0.01 if units == "keV" else 10.0, units
+    for axis in signal.axes_manager.navigation_axes:
+        axis.scale, axis.units = 3.0, "nm"
+    signal.metadata.set_item("Sample.elements", list(elements))
+    signal.metadata.set_item("Acquisition_instrument.TEM.Stage.tilt_alpha", 12.5)
+    signal.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200)
+    signal.save(path)
+    return path
+
+
+def write_mrc(path, data):
+    """Write the 1024-byte header of an MRC file (mode 2) without a pixel size, and the data."""
+    header = np.zeros(256, np.int32)
+    header[:4] = *data.shape[::-1], 2
+    header[7:10] = data.shape[::-1]
+    header[16:19] = 1, 2, 3
+    header[52:54] = np.frombuffer(b"MAP DD\0\0", np.int32)
+    path.write_bytes(header.tobytes() + data.astype("<f4").tobytes())
+    return path
+
+
+class TestFiles:
+    def test_natural_order(self, tmp_path):
+        for name in ("a_10", "a_-10", "a_2", "a_-5", "a_2.5"):
+            (tmp_path / f"{name}.bcf").touch()
+        (tmp_path / "notes.docx").touch()
+        names = ["a_-10.bcf", "a_-5.bcf", "a_2.bcf", "a_2.5.bcf", "a_10.bcf"]
+        assert [path.name for path in expand_files(tmp_path)] == names
+        assert [path.name for path in expand_files(str(tmp_path / "*.bcf"))] == names
+        listed = [tmp_path / "a_2.bcf", str(tmp_path / "a_-5.bcf")]
+        assert [path.name for path in expand_files(listed)] == ["a_2.bcf", "a_-5.bcf"]
+
+    def test_nothing_found(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"no file matches '.*\*\.bcf'"):
+            expand_files(tmp_path / "*.bcf")
+        with pytest.raises(FileNotFoundError, match="no microscope files"):
+            expand_files(tmp_path)
+        with pytest.raises(FileNotFoundError, match=r"0\.bcf"):
+            expand_files(tmp_path / "0.bcf")
+        with pytest.raises(FileNotFoundError, match="empty"):
+            expand_files([])
+        with pytest.raises(TypeError, match="pattern"):
+            expand_files(3)
+
+    def test_mixed_formats_need_a_pattern(self, tmp_path):
+        (tmp_path / "1.bcf").touch()
+        (tmp_path / "2.mrc").touch()
+        with pytest.raises(ValueError, match=r"\.bcf, \.mrc.*pattern"):
+            expand_files(tmp_path)
+
+    def test_unknown_extension(self, tmp_path):
+        (tmp_path / "a.xyz").touch()
+        with pytest.raises(ValueError, match=r"a\.xyz: unknown extension '\.xyz'.*\.bcf"):
+            read_records(tmp_path / "a.xyz")
+
+
+class TestRecords:
+    @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
+    def test_lengths_in_nm(self, tmp_path, suffix):
+        (record,) = read_records(write_image(tmp_path / f"a.{suffix}"))
+        assert record.kind == "image"
+        assert record.pixel_size == pytest.approx((2.0, 2.0))
+        assert record.energy is None
+        assert np.isnan(record.tilts).all()
+
+    @pytest.mark.parametrize("units", ["keV", "eV"])
+    def test_energies_in_kev(self, tmp_path, units):
+        (record,) = read_records(write_spectra(tmp_path / "a.hspy", units=units))
+        assert record.kind == "spectrum_image"
+        np.testing.assert_allclose(record.energy[:3], [0, 0.01, 0.02])
+        assert record.pixel_size == (3.0, 3.0)
+        assert record.elements == ("Fe",)
+        assert record.beam_energy == 200
+        np.testing.assert_array_equal(record.tilts, [12.5])
+
+    def test_missing_calibration(self, tmp_path):
+        (record,) = read_records(write_image(tmp_path / "a.hspy", scale=1.0, units=None))
+        assert record.pixel_size is None
+
+    def test_missing_file(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"a\.bcf"):
+            read_records(tmp_path / "a.bcf")
+
+
+class TestSeries:
+    def test_images_and_spectra_of_separate_files(self, tmp_path):
+        files = [write_image(tmp_path / f"{tilt}.hspy", value=tilt) for tilt in (10, -10)]
+        series = read_tilt_files(files)
+        assert [record.data[0, 0] for record in series["images"]] == [10, -10]
+        assert series["spectra"] == []
+
+    def test_lazy_spectra(self, tmp_path):
+        files = [write_spectra(tmp_path / f"{tilt}.hspy") for tilt in (10, -10)]
+        assert all(hasattr(record.data, "dask") for record in read_tilt_files(files)["spectra"])
+        assert not any(hasattr(record.data, "dask") for record in read_tilt_files(files, lazy=False)["spectra"])
+
+    @pytest.mark.parametrize(
+        ("write", "odd", "what"),
+        [
+            (write_image, {"shape": (6, 9)}, "shape"),
+            (write_image, {"scale": 0.0021}, "pixel size"),
+            (write_spectra, {"offset": 0.1}, "energy axis"),
+            (write_spectra, {"channels": 65}, "shape"),
+            (write_spectra, {"elements": ["Co"]}, "elements"),
+        ],
+    )
+    def test_files_that_differ_are_named(self, tmp_path, write, odd, what):
+        files = [write(tmp_path / f"{name}.hspy") for name in ("1", "2")] + [write(tmp_path / "odd.hspy", **odd)]
+        with pytest.raises(ValueError, match=rf"same {what}.*1\.hspy, 2\.hspy;.*odd\.hspy"):
+            read_tilt_files(files)
+
+    def test_files_of_different_content(self, tmp_path):
+        files = [write_image(tmp_path / "1.hspy"), write_spectra(tmp_path / "2.hspy")]
+        with pytest.raises(ValueError, match=r"no image, unlike the others: 2\.hspy"):
+            read_tilt_files(files)
+
+    def test_damaged_file(self, tmp_path):
+        files = [write_image(tmp_path / f"{tilt}.hspy") for tilt in (1, 2, 3)]
+        files[1].write_bytes(files[1].read_bytes()[:3000])
+        with pytest.raises(ValueError, match=r"2\.hspy cannot be read"):
+            read_tilt_files(files)
+        with pytest.warns(UserWarning, match=r"left out: 2\.hspy"):
+            series = read_tilt_files(files, on_error="skip")
+        assert [record.path.name for record in series["images"]] == ["1.hspy", "3.hspy"]
+        with pytest.raises(ValueError, match="'raise' or 'skip'"):
+            read_tilt_files(files, on_error="ignore")
+
+
+class TestStacks:
+    def test_mrc_with_tilts_beside_it(self, tmp_path):
+        data = np.random.default_rng(0).random((3, 5, 7)).astype(np.float32)
+        path = write_mrc(tmp_path / "a.mrc", data)
+        (tmp_path / "a.rawtlt").write_text("-10\n0\n10")
+        stack = read_stack(path)
+        np.testing.assert_array_equal(stack.data, data)
+        assert [axis["name"] for axis in stack.axes] == ["tilt", "y", "x"]
+        assert stack.pixel_size is None
+        assert np.isnan(stack.tilts).all()
+        np.testing.assert_array_equal(resolve_tilts(None, [path], stack.tilts, n=3), [-10, 0, 10])
+
+    def test_sinograms_are_told_by_the_number_of_tilts(self, tmp_path):
+        data = np.random.default_rng(0).random((5, 3, 7)).astype(np.float32)
+        path = write_mrc(tmp_path / "a.mrc", data)
+        for stack in (read_stack(path, n_tilts=3), read_stack(path, stack_axes="y tilt x")):
+            np.testing.assert_array_equal(stack.data, data.swapaxes(0, 1))
+        np.testing.assert_array_equal(read_stack(path).data, data)
+
+    def test_axes_that_do_not_fit(self, tmp_path):
+        path = write_mrc(tmp_path / "a.mrc", np.zeros((5, 3, 7)))
+        with pytest.raises(ValueError, match=r"a\.mrc has the shape \(5, 3, 7\), no axis of which fits the 4 tilts"):
+            read_stack(path, n_tilts=4)
+        with pytest.raises(ValueError, match="stack_axes='tilt z x'"):
+            read_stack(path, stack_axes="tilt z x")
+        with pytest.raises(ValueError, match="0 stacks"):
+            read_stack(write_image(tmp_path / "b.hspy"))
+
+    def test_tilt_axis_of_a_signal(self, tmp_path):
+        axes = [{"name": "tilt", "axis": [-50.0, 0.0, 20.0], "navigate": True}]
+        axes += [
+            {"name": name, "size": size, "scale": 0.5, "units": "nm", "navigate": False} for name, size in (("y", 4), ("x", 5))
+        ]
+        hs.signals.Signal2D(np.ones((3, 4, 5)), axes=axes).save(tmp_path / "a.hspy")
+        stack = read_stack(tmp_path / "a.hspy")
+        np.testing.assert_array_equal(stack.tilts, [-50, 0, 20])
+        assert stack.pixel_size == (0.5, 0.5)
+
+    @needs_mrc
+    def test_huber_phantom(self):
+        stack = read_stack(DATA / "huber_phantom" / "HAADF_lrsino.mrc")
+        assert stack.data.shape == (36, 60, 433)
+        # The object is in view at every tilt: its mass is the same in each projection, slice by slice.
+        mass = np.asarray(stack.data, dtype=float).sum(axis=2)
+        assert np.all(mass.std(axis=0) < 0.05 * mass.mean(axis=0))
+        np.testing.assert_array_equal(resolve_tilts(None, [stack.path], stack.tilts, n=36), np.arange(0, -180, -5))
+
+
+@needs_bruker
+class TestBruker:
+    def test_image_and_spectra_of_a_file(self):
+        image, spectra = read_records(DATA / "idp_l2083" / "-40.bcf", lazy=True)
+        assert (image.kind, image.title, image.data.shape) == ("image", "HAADF", (256, 256))
+        assert (spectra.kind, spectra.data.shape) == ("spectrum_image", (256, 256, 2048))
+        assert image.pixel_size == pytest.approx((13.08, 13.08), abs=0.01)
+        assert spectra.pixel_size == image.pixel_size
+        assert spectra.energy[[0, -1]] == pytest.approx([-0.471, 20.005], abs=1e-3)
+        assert hasattr(spectra.data, "dask")
+
+    def test_truncated_and_corrupt_files(self, tmp_path):
+        """The compiled reader ends the process on these; the error names them and the process lives."""
+        for name in ("0", "5", "10", "15"):
+            shutil.copy(DATA / "idp_l2083" / f"{name}.bcf", tmp_path)
+            (tmp_path / f"{name}.bcf").chmod(0o600)
+        content = (tmp_path / "5.bcf").read_bytes()
+        (tmp_path / "5.bcf").write_bytes(content[: len(content) // 2])
+        content = bytearray((tmp_path / "10.bcf").read_bytes())
+        middle = len(content) // 2
+        content[middle : middle + 5000] = np.random.default_rng(0).bytes(5000)
+        (tmp_path / "10.bcf").write_bytes(content)
+        with pytest.raises(ValueError, match=r"5\.bcf cannot be read, it is damaged or truncated"):
+            read_tilt_files(tmp_path)
+        with pytest.raises(ValueError, match=r"5\.bcf cannot be read"):
+            read_records(tmp_path / "5.bcf")
+        with pytest.warns(UserWarning, match="left out") as caught:
+            series = read_tilt_files(tmp_path, on_error="skip")
+        assert [str(w.message).split()[2] for w in caught if "left out" in str(w.message)] == ["5.bcf", "10.bcf"]
+        assert [record.path.name for record in series["spectra"]] == ["0.bcf", "15.bcf"]
