@@ -177,7 +177,7 @@ def _reconstruct(job: Job, options) -> None:
 
 
 def _prior(factors: dict | None) -> dict | None:
-    """Return relative response ratios for elements whose maps are too alike: HAADF per mass, about Z^1.7/A, times mass per count."""
+    """Return relative ratios for elements whose maps are too alike: HAADF per mass, about Z^1.7/A, times mass per count."""
     if factors is None or len(factors) < 2:
         return None
     from exspy.material import elements

@@ -38,8 +38,8 @@ class ResponseRatios:
     elements : tuple of str
         Names of the channels.
     values : numpy.ndarray (channel,)
-        r_e, HAADF signal per count; 0 where the other elements explain the HAADF without this one, that is, where it is not above 0
-        by twice its standard error.
+        r_e, HAADF signal per count; 0 where the other elements explain the HAADF without this one, that is, where it is not
+        above 0 by twice its standard error.
     standard_errors : numpy.ndarray (channel,)
         Of `values`, from a bootstrap over tilts; what is wrong at every tilt alike is not in them.
     r2 : float

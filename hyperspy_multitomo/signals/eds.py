@@ -126,7 +126,7 @@ class TiltSeriesEDS(TiltSeries, Signal2D):
 
     @property
     def spectrum_fit(self) -> dict[str, np.ndarray] | None:
-        """Summed spectrum of the whole series that the maps were made from: ``energy`` (keV), ``counts``, ``fit``, ``background``."""
+        """Spectrum of the whole series behind the maps: ``energy`` (keV), ``counts``, ``fit`` and ``background``; or None."""
         if not self.metadata.has_item(f"{NODE}.spectrum_fit"):
             return None
         held = self.metadata.get_item(f"{NODE}.spectrum_fit").as_dictionary()

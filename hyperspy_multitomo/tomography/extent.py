@@ -21,8 +21,8 @@ _SLICES = 64
 def visible_width(geometry: TiltGeometry, depth: float) -> float:
     """Return how wide a lamella is that the detector sees at some tilt, in the unit of `geometry.pixel_size`.
 
-    At the tilt t a detector of width W, whose image is displaced by d, sees as far as (W/2 + |d| + depth/2 |sin t|)/cos t from the
-    tilt axis. What lies out there and is not in the volume would pile up at its rim.
+    At the tilt t a detector of width W, whose image is displaced by d, sees as far as (W/2 + |d| + depth/2 |sin t|)/cos t from
+    the tilt axis. What lies out there and is not in the volume would pile up at its rim.
 
     Parameters
     ----------

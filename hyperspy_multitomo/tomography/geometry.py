@@ -9,6 +9,8 @@ from numbers import Integral
 
 import numpy as np
 
+FARTHEST = 1e6  # px: positions beyond it would lose their fractions in the single precision of the projectors
+
 
 def _per_tilt(name: str, values, length: int | None = None) -> tuple[float, ...]:
     """Return `values` as a tuple of finite floats, one per tilt, or say what is wrong with them."""
@@ -90,8 +92,11 @@ class TiltGeometry:
         pixel_size, axis_offset = float(self.pixel_size), float(self.axis_offset)
         if not (np.isfinite(pixel_size) and pixel_size > 0):
             raise ValueError(f"`pixel_size` is {self.pixel_size!r}; expected a positive length, in nm")
-        if not np.isfinite(axis_offset):
-            raise ValueError(f"`axis_offset` is {self.axis_offset!r}; expected a finite number of pixels")
+        if not abs(axis_offset) < FARTHEST or max(map(abs, shifts)) >= FARTHEST:
+            raise ValueError(
+                f"`axis_offset` is {self.axis_offset!r} and the largest of `shifts` {max(map(abs, shifts))}; "
+                f"expected finite numbers of pixels below {FARTHEST:.0e}"
+            )
         values = (tilts, width, shape, pixel_size, axis_offset, shifts)
         for field, value in zip(self.__dataclass_fields__, values, strict=True):
             object.__setattr__(self, field, value)

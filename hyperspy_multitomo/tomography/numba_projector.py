@@ -56,7 +56,7 @@ class NumbaProjector(Projector):
         volume = empty_lanes(groups * channels * nz * odd(nx), count)
 
         def rows(*task):
-            sums = empty_lanes(channels * TILE * TILE, count)
+            sums = empty_lanes(TILE * TILE, count)
             back_project(packed, volume, self.table, length, shape, *task, sums, None, None, None, None, False)
 
         with Workers(self.threads) as workers:

@@ -115,7 +115,7 @@ class _Rays:
 
     def back(self, volume, step, extra, shares, mask, nonnegative, group, start, stop):
         """Project back into some rows of the volume, which become the next iterate where `step` is given."""
-        sums = empty_lanes(self.shape[0] * TILE * TILE, self.count)
+        sums = empty_lanes(TILE * TILE, self.count)
         back_project(
             self.rays, volume, self.A.table, self.A.geometry.pixel_size, self.shape, group, start, stop, sums,
             step, extra, shares, mask, nonnegative,
