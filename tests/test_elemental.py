@@ -230,7 +230,7 @@ class TestFit:
         assert model.totals()[0][0, 1] == pytest.approx(true["Pt_Ma"].sum(), rel=0.05)
 
     def test_lines_that_cannot_be_told_apart_are_named(self):
-        sums = np.random.default_rng(0).poisson(1e4 * spectrum({"S_Ka": 1, "Pb_Ma": 1}, 1))
+        sums = np.random.default_rng(0).poisson(1e4 * spectrum({"S_Ka": 1, "Pb_Ma": 1, "Mo_La": 1}, 1))
         with pytest.warns(UserWarning, match=r"overlaps with other lines raise the noise of .*S_Ka"):
             prepare_fit(sums, ENERGY, lines=["S_Ka", "Pb_Ma"], also=["Mo"], beam_energy=KEV, refine=False)
 
@@ -263,11 +263,11 @@ class TestUnlisted:
 
 class TestWindows:
     def test_isolated_line_on_a_linear_background(self):
-        """Exact without noise: the window's share of a Gaussian, less a straight background."""
+        """Without noise: the window's share of a Gaussian less a straight background, but for 0.5 % of the line beside it."""
         sums = 1e5 * spectrum({"Fe_Ka": 1.0}) + 50.0 - ENERGY
         model = prepare_windows(sums, ENERGY, elements=["Fe"], also=[], beam_energy=KEV, refine=False)
         counts = model.maps(sums[None])
-        assert counts.net[0, 0] == pytest.approx(1e5, rel=2e-3)
+        assert counts.net[0, 0] == pytest.approx(1e5, rel=6e-3)
         assert counts.gross[0, 0] == pytest.approx(counts.window_share[0] * counts.net[0, 0] + counts.background[0, 0], rel=1e-6)
 
     def test_background_windows_are_off_every_line(self):
@@ -374,7 +374,9 @@ def particle():
         haadf.append(image.data.reshape(32, 8, 32, 8).sum(axis=(1, 3), dtype=float))
     energy = series["spectra"][0].energy
     with pytest.warns(UserWarning, match="strong peaks.*Cu_Ka.*Ti_Ka"):
-        model = prepare_fit(np.array(regions), energy, elements="C O Mg Al Si S Fe Ga Pt".split(), beam_energy=KEV)
+        model = prepare_fit(
+            np.array(regions), energy, elements=["C", "O", "Mg", "Al", "Si", "S", "Fe", "Ga", "Pt"], beam_energy=KEV
+        )
     return model, blocks, np.array(haadf)
 
 

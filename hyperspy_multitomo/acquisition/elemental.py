@@ -22,8 +22,8 @@ __all__ = ["LineModel", "prepare_fit"]
 
 # Below it lie the strobe at zero and the detector's threshold (keV).
 LOWEST = 0.2
-# Noise of an element's counts relative to that without overlaps, above which a warning is due.
-_INFLATION = 6.0
+# Noise of an element's counts relative to that without overlaps, above which a warning is due (S Ka beside Mo La: 2.1).
+_INFLATION = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,7 +320,7 @@ def _warn_of_unlisted(unlisted: tuple[Unlisted, ...], fitted: bool) -> None:
 def _warn_of_overlaps(model: LineModel) -> None:
     middle = len(model.spectra) // 2
     raised = {line: factor for line, factor in zip(model.lines.values(), model.inflation(middle), strict=True)}
-    blurred = [f"{line} ({factor:.0f} times)" for line, factor in raised.items() if factor > _INFLATION]
+    blurred = [f"{line} ({factor:.1f} times)" for line, factor in raised.items() if factor > _INFLATION]
     if blurred:
         warn(
             f"overlaps with other lines raise the noise of {', '.join(blurred)}; choose another line with lines=[...] or leave "

@@ -9,17 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .calibration import fit_spectrum
 from .counts import ElementalCounts, apply_rows, check_spectra
 from .elemental import LineModel, prepare_fit
 from .xray_lines import fwhm
 
 __all__ = ["WindowModel", "background_windows", "prepare_windows"]
 
-# A background window keeps this distance (in FWHM) from every line, and lies within that distance of its own.
-_CLEARANCE = 0.85
+# A background window keeps the first of these distances (in FWHM) from every line, the others where there is no room.
+_CLEARANCES = (1.2, 1.0, 0.8)
+# It lies within this distance (in FWHM) of its own line.
 _REACH = 12.0
-# Lines weaker than this, relative to the main line of their family, do not move a window.
-_NEGLIGIBLE = 0.02
+# Peaks lower than this part of the background below them do not move a window.
+_NEGLIGIBLE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,20 +102,20 @@ def background_windows(
     --------
     >>> left, right = background_windows(6.404, 0.13, [6.404, 7.058], [0.13, 0.135], (0.2, 20))
     >>> [round(side, 2) for side in (*left, *right)]
-    [6.14, 6.27, 6.55, 6.68]
+    [6.12, 6.25, 6.56, 6.69]
     """
-    keep_off = np.asarray(obstacle_widths) * _CLEARANCE
-    obstacles = np.asarray(obstacles)
-    sides = []
-    for direction in (-1, 1):
-        place = None
-        for step in np.arange(1.5 if direction < 0 else 1.6, _REACH, 0.05):
-            low = centre + direction * step * width - width / 2
-            free = np.all((obstacles + keep_off <= low) | (obstacles - keep_off >= low + width))
-            if free and low >= energy_range[0] and low + width <= energy_range[1]:
-                place = (float(low), float(low + width))
+    obstacles, widths = np.asarray(obstacles), np.asarray(obstacle_widths)
+    sides: list[tuple[float, float] | None] = [None, None]
+    for side, direction in enumerate((-1, 1)):
+        for clearance in _CLEARANCES:
+            low = centre + direction * np.arange(clearance + 0.5, _REACH, 0.05)[:, None] * width - width / 2
+            keep_off = clearance * widths
+            free = np.all((obstacles + keep_off <= low) | (obstacles - keep_off >= low + width), axis=1)
+            free &= ((low >= energy_range[0]) & (low + width <= energy_range[1]))[:, 0]
+            if free.any():
+                nearest = float(low[np.argmax(free), 0])
+                sides[side] = (nearest, nearest + width)
                 break
-        sides.append(place)
     return sides[0], sides[1]
 
 
@@ -138,8 +140,7 @@ def prepare_windows(summed_spectra: ArrayLike, energy: ArrayLike, **settings) ->
     fit = prepare_fit(summed_spectra, energy, **settings)
     detector = fit.shapes.detector
     axis = detector.corrected(fit.energy[fit.fitted])
-    present = [family.energies[family.weights >= _NEGLIGIBLE] for family in fit.shapes.families]
-    obstacles = np.concatenate(present)
+    obstacles = _present_lines(fit)
     windows = {}
     for line in fit.lines.values():
         centre = fit.shapes.families[fit.families.index(line)].energy
@@ -150,3 +151,16 @@ def prepare_windows(summed_spectra: ArrayLike, energy: ArrayLike, **settings) ->
             raise ValueError(f"there is no room for a background window beside {line}; use method='fit'")
         windows[line] = (left, (centre - width, centre + width), right)
     return WindowModel(fit, fit.lines, windows)
+
+
+def _present_lines(fit: LineModel) -> np.ndarray:
+    """Return the energies (keV) of the lines that stand out of the background of the whole series."""
+    energy = fit.energy[fit.fitted]
+    spectrum, background = fit.spectra.sum(0), fit.background.sum(0)
+    amounts, _, _ = fit_spectrum(spectrum, np.vstack([fit.shapes.on(energy), background]))
+    floor = _NEGLIGIBLE * np.maximum(background, 1.0)
+    present = [family.energy for family in fit.shapes.families if family.main in fit.lines.values()]
+    for family, amount in zip(fit.shapes.families, amounts, strict=False):
+        peaks = amount * family.weights[:, None] * fit.shapes.detector.lines(family, energy)
+        present += family.energies[np.any(peaks > floor, axis=1)].tolist()
+    return np.unique(present)

@@ -14,7 +14,7 @@ from .build import build_series
 from .eds import TiltSeriesEDS
 from .history import add_step
 from .keyed import NODE, axis_named, recall, record, recorded, set_keys
-from .progress import progress_over
+from .progress import progress_bar
 
 _METHODS = {"fit": prepare_fit, "windows": prepare_windows}
 _ORDER = ("tilt", "y", "x", "Energy")
@@ -86,7 +86,8 @@ def elemental_maps(
         raise ValueError(f"method={method!r} must be one of {', '.join(map(repr, _METHODS))}")
     data, axis = _data(spectra), axis_named(spectra, "Energy")
     energy = (axis.offset + axis.scale * np.arange(axis.size)) * (1e-3 if str(axis.units) == "eV" else 1.0)
-    regions = np.stack([region_spectra(np.asarray(cube)) for cube in progress_over(data, show_progressbar, "summing spectra")])
+    with progress_bar(show_progressbar, "summing spectra", len(data)) as step:
+        regions = np.stack([_stepped(region_spectra(np.asarray(cube)), step) for cube in data])
     microscope = "Acquisition_instrument.TEM."
     settings = {
         "elements": elements,
@@ -97,12 +98,19 @@ def elemental_maps(
         "energy_range": energy_range,
     }
     model = _METHODS[method](regions, energy, **settings)
-    tilts = enumerate(progress_over(data, show_progressbar, "mapping elements"))
-    made = [model.maps(np.asarray(cube), tilt) for tilt, cube in tilts]
+    with progress_bar(show_progressbar, "mapping elements", len(data)) as step:
+        made = [_stepped(model.maps(np.asarray(cube), tilt), step) for tilt, cube in enumerate(data)]
     maps = _series(spectra, made)
     maps.metadata.set_item(f"{NODE}.spectrum_fit", _spectrum_fit(model if method == "fit" else model.fit))
     add_step(maps, "elemental_maps", after=spectra, method=method, **settings)
     return maps
+
+
+def _stepped(result, step):
+    """Move the progress bar on, and return the result."""
+    if step is not None:
+        step()
+    return result
 
 
 def _data(spectra):

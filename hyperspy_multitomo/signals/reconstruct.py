@@ -15,7 +15,7 @@ from .base import check_finite
 from .build import build_volume
 from .history import add_step, read_history
 from .keyed import NODE, axis_named, record
-from .progress import progress_over
+from .progress import progress_bar
 from .volume import TomographicVolume, mask_array
 
 # Slices in one slab of a lazy reconstruction: a whole number of the kernels' blocks.
@@ -129,15 +129,8 @@ class _Problem:
             for data, what in ((projections, series.metadata.General.title or "the series"), (haadf, "the HAADF series")):
                 if data is not None:
                     check_finite(data, what)
-            result = self._arrays(
-                projections,
-                haadf,
-                mask,
-                initial,
-                iterations=iterations,
-                progress=lambda iterates: progress_over(iterates, show_progressbar, "reconstructing", iterations),
-                **options,
-            )
+            with progress_bar(show_progressbar, "reconstructing", iterations) as step:
+                result = self._arrays(projections, haadf, mask, initial, iterations=iterations, progress=step, **options)
             volume = result.volume
             self.outcome = {name: getattr(result, name) for name in ("iterations", "interrupted", "converged")}
             self.outcome["residuals"] = result.residuals
@@ -212,7 +205,10 @@ def _describe(volume, series, step, problem, options, **parameters) -> None:
     outcome = dict(problem.outcome)
     residuals = outcome.pop("residuals", {})
     if "eds" in residuals and problem.channels:
-        record(volume, "residuals_eds", np.asarray(residuals["eds"]).T, ("element",))
+        # One row for each channel of the volume; "rest" has no maps, hence no residual of its own.
+        rows = np.full((len(problem.channels), outcome["iterations"]), np.nan)
+        rows[: len(series.channels)] = np.asarray(residuals["eds"]).T
+        record(volume, "residuals_eds", rows, ("element",))
     haadf = residuals.get("haadf" if problem.channels else "eds")
     if haadf is not None:
         volume.metadata.set_item(f"{NODE}.residuals_haadf", np.asarray(haadf).reshape(-1))
