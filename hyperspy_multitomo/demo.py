@@ -77,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     files = parser.add_argument_group("files")
     files.add_argument("--data", metavar="FOLDER", help="microscope files, one per tilt: a folder or a pattern")
     files.add_argument("--elements", nargs="+", metavar="EL", help="elements to map, e.g. --elements Au Ag")
-    files.add_argument("--also", nargs="+", metavar="EL", help="elements in the spectra that need no volume (grid, holder)")
+    files.add_argument(
+        "--also", nargs="+", metavar="EL", default="auto", help="elements in the spectra that need no volume (grid, holder)"
+    )
     files.add_argument("--tilts", metavar="WHERE", help="'metadata', 'filename', a regular expression or a .rawtlt file")
     files.add_argument(
         "--tilt-axis", choices=("y", "x"), default="y", help="direction of the tilt axis in the images (default y)"
@@ -112,7 +114,8 @@ def _from_files(options) -> Job:
             f"{options.data} holds {loaded.metadata.General.title} alone; HAADF images and EDS spectra are both needed"
         )
     job.haadf, spectra = loaded
-    job.eds = job.timed("mapping the elements", elemental_maps, spectra, elements=options.elements, also=options.also)
+    wanted = {"elements": options.elements, "also": options.also, "show_progressbar": False}
+    job.eds = job.timed("mapping the elements", elemental_maps, spectra, **wanted)
     job.factors = _k_factors(options.k_factors)
     return job
 

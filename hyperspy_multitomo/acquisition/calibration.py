@@ -126,10 +126,14 @@ def fit_spectrum(
     return amounts, model, variance
 
 
+def gram(rows: np.ndarray) -> np.ndarray:
+    """Return rows @ rows.T, not by BLAS: its threads make products of this size slow where others compute at the same time."""
+    return np.einsum("ie,je->ij", rows, rows)
+
+
 def _non_negative(counts, components, prior, variance) -> np.ndarray:
-    weighted = components / variance
-    # Not by BLAS: its threads make products of this size slow where others compute at the same time.
-    normal, target = np.einsum("ie,je->ij", weighted, components), weighted @ counts
+    weighted = components / np.sqrt(variance)
+    normal, target = gram(weighted), weighted @ (counts / np.sqrt(variance))
     if prior is not None:
         normal = normal + prior.T @ prior
     scale = np.sqrt(np.diag(normal))
@@ -261,7 +265,7 @@ def _refine_weights(groups, energy, fits, shapes: LineShapes, tabulated: Sequenc
     normal, target = np.diag(1 / trust**2), table / trust**2
     for group, (amounts, model, variance) in zip(groups, fits, strict=True):
         matrix = np.array([amounts[f] * lines[f][i] for f, i in free]) / np.sqrt(variance)
-        normal += matrix @ matrix.T
+        normal += gram(matrix)
         target += matrix @ ((group - model) / np.sqrt(variance) + now @ matrix)
     root = np.linalg.cholesky(normal)
     limits = np.array([_limits(tabulated[f].shell, tabulated[f].weights[i]) for f, i in free]).T

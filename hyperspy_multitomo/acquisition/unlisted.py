@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .background import background_basis
-from .calibration import MODEL_ERROR, fit_spectrum, loose_components, refine_detector, variance_of
+from .calibration import MODEL_ERROR, fit_spectrum, gram, loose_components, refine_detector, variance_of
 from .detector import Detector
 from .xray_lines import LineFamily, families_of, fwhm, line_of
 
@@ -118,12 +118,13 @@ def _strongest(counts, energy, families, candidates, detector) -> Unlisted | Non
     amounts, model, _ = fit_spectrum(counts, components, prior)
     weight = 1 / np.sqrt(variance_of(model, 2 * MODEL_ERROR))
     # Only what the fit may still change competes with a candidate.
-    span, _ = np.linalg.qr((components[amounts > 0] * weight).T)
+    active = components[amounts > 0] * weight
+    inverse = np.linalg.pinv(gram(active), rcond=1e-9, hermitian=True)
     residual = (counts - model) * weight
     best, best_score = None, 0.0
     for element, family in candidates.items():
         shape = (family.weights @ detector.lines(family, energy)) * weight
-        own = shape - span @ (span.T @ shape)
+        own = shape - (inverse @ (active @ shape)) @ active
         norm = np.linalg.norm(own)
         if norm < _DISTINCT * np.linalg.norm(shape):
             continue

@@ -92,7 +92,7 @@ def elemental_maps(
     settings = {
         "elements": elements,
         "lines": lines,
-        "also": also,
+        "also": () if also is None else also,
         "beam_energy": spectra.metadata.get_item(microscope + "beam_energy", default=None),
         "resolution": spectra.metadata.get_item(microscope + "Detector.EDS.energy_resolution_MnKa", default=None),
         "energy_range": energy_range,

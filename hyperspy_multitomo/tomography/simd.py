@@ -114,7 +114,7 @@ def fma(typingctx, factor, lanes, addend):
         count = signature.return_type.count
         factor = _scalar_or_lanes(context, builder, signature.args[0], args[0], count)
         vector = ir.VectorType(ir.FloatType(), count)
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{count}f32")
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{count}f32")
         return builder.call(function, [factor, args[1], args[2]])
 
     return lanes(factor, lanes, addend), codegen
