@@ -42,7 +42,7 @@ class Job:
             value = function(*args, **kwds)
         self.seconds[what] = time.perf_counter() - start
         print(f"{self.seconds[what]:.1f} s")
-        for message in dict.fromkeys(str(w.message) for w in caught if _is_ours(w)):
+        for message in dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning):
             print(f"  note: {message}")
             self.notes.append(message)
         return value
@@ -214,10 +214,6 @@ def _write(job: Job, out: Path) -> None:
 
     job.timed("saving", save)
     job.timed("writing the page", write_page, job, out / PAGE)
-
-
-def _is_ours(warning) -> bool:
-    return issubclass(warning.category, UserWarning) and "hyperspy_multitomo" in str(warning.filename)
 
 
 if __name__ == "__main__":

@@ -150,8 +150,8 @@ def _volumes(page: Page, job) -> None:
     page.heading("Volumes")
     page.text(
         "Each element reconstructed from its maps alone (SIRT) and together with the HAADF (HEBT), as many iterations each, in "
-        "counts per unit of path. HEBT has the outline of the HAADF and less noise; where the two differ in more than that, look at "
-        "the response ratios. An element without a ratio looks alike in both."
+        "counts per unit of path. HEBT has the outline of the HAADF and less noise; where the two differ in more than that, look "
+        "at the response ratios. An element without a ratio looks alike in both."
     )
     eds, pixel = job.eds, job.eds.pixel_size
     unit = "counts per nm" if pixel else "counts per px"
@@ -172,8 +172,8 @@ def _errors(page: Page, job) -> None:
     page.heading("Against the truth")
     few = job.results["hebt"].history[-1]["iterations"] // 4
     page.text(
-        "The particle is simulated, so the errors are known: correlation 1 and squared error 0 would be perfect. EDS alone is best "
-        f"after fewer iterations, when it is blurred and not yet noisy; it is listed after {few} too."
+        "The particle is simulated, so the errors are known: correlation 1 and squared error 0 would be perfect. EDS alone is "
+        f"best after fewer iterations, when it is blurred and not yet noisy; it is listed after {few} too."
     )
     truth = job.truth.truth
     early = job.eds.reconstruct_sirt(few, show_progressbar=False)

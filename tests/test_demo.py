@@ -13,7 +13,7 @@ import hyperspy_multitomo as mt
 from hyperspy_multitomo.demo import main
 
 IDP = Path(__file__).resolve().parents[2] / "shared" / "data" / "idp_l2083"
-ELEMENTS = "C O Mg Al Si S Fe Ga Pt".split()
+ELEMENTS = ["C", "O", "Mg", "Al", "Si", "S", "Fe", "Ga", "Pt"]
 RESULTS = {"haadf.zspy", "eds.zspy", "volume_hebt.zspy", "volume_eds_sirt.zspy", "composition.zspy", "report.html"}
 
 

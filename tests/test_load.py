@@ -61,8 +61,8 @@ class TestBruker:
         assert spectra.data.shape == (3, 256, 256, 2048)
         assert turned.tilt_axis == "x"
 
-    def test_equal_metadata_tilts_name_the_remedies(self, three_files):
-        with pytest.raises(ValueError, match=r"equal.*filename"):
+    def test_files_without_tilts_name_the_remedies(self, three_files):
+        with pytest.raises(ValueError, match=r"no tilts.*filename"):
             mt.load_tilt_series(three_files, tilts="metadata")
 
     def test_duplicates(self, three_files):
@@ -108,6 +108,32 @@ class TestStacks:
 
 
 class TestOthers:
+    def test_tilts_of_the_metadata(self, tmp_path):
+        """Each file's stage tilt is taken where they differ; all equal is an error that names the remedies."""
+        for number, tilt in enumerate((20.0, -10.0, 5.0)):
+            image = hs.signals.Signal2D(np.full((6, 8), float(number)))
+            image.metadata.set_item("Acquisition_instrument.TEM.Stage.tilt_alpha", tilt)
+            image.save(tmp_path / f"view{number}.hspy")
+            image.metadata.Acquisition_instrument.TEM.Stage.tilt_alpha = 0.0
+            image.save(tmp_path / f"flat{number}.hspy")
+        loaded = mt.load_tilt_series(str(tmp_path / "view*.hspy"), tilts="metadata")
+        np.testing.assert_array_equal(loaded.tilts, [-10, 5, 20])
+        np.testing.assert_array_equal(loaded.data[:, 0, 0], [1, 2, 0])
+        np.testing.assert_array_equal(mt.load_tilt_series(str(tmp_path / "view*.hspy")).tilts, [-10, 5, 20])
+        with pytest.raises(ValueError, match=r"equal.*filename"):
+            mt.load_tilt_series(str(tmp_path / "flat*.hspy"), tilts="metadata")
+
+    def test_mapped_metadata_of_a_reader(self):
+        from hyperspy_multitomo.acquisition.records import record_of
+
+        content = {
+            "data": np.zeros((4, 5)),
+            "axes": [{"name": "y", "size": 4}, {"name": "x", "size": 5}],
+            "original_metadata": {"Stage": {"Tilt": -35.0}},
+            "mapping": {"Stage.Tilt": ("Acquisition_instrument.TEM.Stage.tilt_alpha", None), "Stage.X": ("A.x", float)},
+        }
+        np.testing.assert_array_equal(record_of(Path("a.bcf"), content).tilts, [-35.0])
+
     def test_a_plain_hyperspy_stack(self, tmp_path):
         stack = hs.signals.Signal2D(np.random.default_rng(0).random((4, 6, 8)).astype(np.float32))
         stack.save(tmp_path / "stack.hspy")

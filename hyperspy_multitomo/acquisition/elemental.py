@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..notices import warn
 from .background import background_basis, background_parts
 from .calibration import LineShapes, calibrate, fit_spectrum, refine_detector, variance_of
 from .counts import ElementalCounts, apply_rows, check_spectra
 from .detector import Detector
-from .notices import warn
 from .unlisted import Unlisted, find_unlisted
 from .xray_lines import LineFamily, families_of, fwhm, line_of, resolve_lines
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .notices import warn
+from ..notices import warn
 from .records import Record, record_of
 from .tilts import beside, read_tilt_file
 

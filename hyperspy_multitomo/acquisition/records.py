@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,7 +94,7 @@ class Record:
 def record_of(path: Path, content: dict) -> Record:
     """Make a record of what a RosettaSciIO reader returned for one data set."""
     axes = [_calibrated(axis) for axis in content["axes"]]
-    metadata = content.get("metadata", {})
+    metadata = _with_mapped(content)
     spectral = bool(axes) and axes[-1].get("units") == "keV"
     spatial = len(axes) - spectral
     kinds = {2: "spectrum_image", 3: "spectrum_image_stack"} if spectral else {2: "image", 3: "image_stack"}
@@ -106,6 +108,23 @@ def record_of(path: Path, content: dict) -> Record:
         metadata=metadata,
         original_metadata=content.get("original_metadata", {}),
     )
+
+
+def _with_mapped(content: dict) -> dict:
+    """Return the metadata with what the reader says belongs there from the original metadata, such as the tilt of the stage."""
+    metadata = copy.deepcopy(content.get("metadata", {}))
+    for source, (target, function) in (content.get("mapping") or {}).items():
+        value = content.get("original_metadata", {})
+        for name in source.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if value is None:
+            continue
+        *nodes, leaf = target.split(".")
+        branch = metadata
+        for node in nodes:
+            branch = branch.setdefault(node, {})
+        branch.setdefault(leaf, value if function is None else function(value))
+    return metadata
 
 
 def _calibrated(axis: dict) -> dict:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -19,6 +18,7 @@ from hyperspy_multitomo.composition.regression import (
     prior_terms,
 )
 from hyperspy_multitomo.composition.threshold import specimen_mask
+from hyperspy_multitomo.notices import warn
 
 __all__ = ["ResponseRatios", "fit_response_ratios"]
 
@@ -222,7 +222,7 @@ def fit_response_ratios(
     alike = [names[i] for i in equations.indistinct(prior_matrix)]
     noise = float(solution @ equations.noise.sum(axis=0) @ solution)
     for message in _doubts(ratios, alike, noise / (_deviation(blocks, weights) ** 2).sum(), min_counts if capped else None):
-        warnings.warn(message, UserWarning, stacklevel=2)
+        warn(message)
     return ratios
 
 

@@ -69,7 +69,7 @@ def checked_initial(initial, channels: int, A: Projector, slices: int, has_chann
     """Return the start as float32 (channel, z, x, y)."""
     shape = (channels, *A.domain_shape, slices)
     if initial is None:
-        return np.zeros(shape, np.float32)
+        return np.broadcast_to(np.float32(0), shape)  # takes no memory
     array = _real("initial", initial)
     wanted = shape if has_channels else shape[1:]
     if array.shape != wanted:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The linear (Joseph) projector pair on lanes: one set of weights serves every slice and channel, both ways.
+"""The linear (Joseph) projector pair on lanes: one set of weights serves all slices of a group, both ways.
 
 Voxel (x, z) has its centre on the detector at p. With c = max(|cos t|, |sin t|) and the voxel size s, the weight of that voxel
 in ray u is s/c max(0, 1 - |u - p|/c): linear interpolation on the rows that the ray crosses most steeply (P. M. Joseph,
@@ -20,7 +20,7 @@ from numba import njit
 from hyperspy_multitomo.tomography.simd import fma, load, positive, store, zero
 
 # A tile of voxels with the rays of TILTS tilts, or a band of rows with the voxels that RUN rays meet, are about 30 KiB at
-# 64 lanes. On Zen 5 (48 KiB of first-level cache) half or twice of any of them is slower.
+# 64 lanes. On Zen 5 (48 KiB of first-level cache) neither half nor twice of any of them was faster.
 TILE = 8  # voxels, along z and x
 TILTS = 8
 BAND = 8  # rows that a ray crosses while its sum stays in registers
@@ -29,6 +29,7 @@ RUN = 16  # rays
 ONE = np.float32(1)
 NOUGHT = np.float32(0)
 
+# numba's cache looks at the file of the kernel alone: after a change of simd.py, delete __pycache__.
 kernel = njit(nogil=True, cache=True, error_model="numpy")
 
 
@@ -37,7 +38,7 @@ def _voxel_weights(first, near, far, slot, base, c, s, length, nu, row):
     """Weights of the two rays that can meet each voxel of a tile at one tilt, and where the first of the two is stored.
 
     The tile's corner falls on `base`. Positions within the tile are counted from the whole part of it, in single precision,
-    which places them to 2e-6 px; in double precision the weights would take twice the time.
+    which places them to 2e-6 px; in double precision the weights would take more than twice the time.
     """
     whole = np.floor(base)
     corner, c, s = np.float32(base - whole), np.float32(c), np.float32(s)

@@ -106,7 +106,7 @@ def _scalar_or_lanes(context, builder, value_type, value, count):
 
 @intrinsic
 def fma(typingctx, factor, lanes, addend):
-    """Return factor * lanes + addend in one rounding; `factor` is a number or lanes."""
+    """Return factor * lanes + addend, in one rounding where the machine has it; `factor` is a number or lanes."""
     if not isinstance(lanes, Lanes) or addend != lanes or not (factor == lanes or isinstance(factor, types.Float)):
         return None
 
@@ -114,7 +114,9 @@ def fma(typingctx, factor, lanes, addend):
         count = signature.return_type.count
         factor = _scalar_or_lanes(context, builder, signature.args[0], args[0], count)
         vector = ir.VectorType(ir.FloatType(), count)
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{count}f32")
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{count}f32"
+        )
         return builder.call(function, [factor, args[1], args[2]])
 
     return lanes(factor, lanes, addend), codegen

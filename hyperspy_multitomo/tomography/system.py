@@ -133,10 +133,10 @@ class System:
     @cached_property
     def data_norms(self) -> dict[str, np.ndarray]:
         """|b| of the elements, (channel,), and of the HAADF."""
-        norms = {"eds": np.array([np.linalg.norm(channel.astype(np.float64)) for channel in self.projections])}
+        squares = {"eds": np.einsum("ctxy,ctxy->c", self.projections, self.projections, dtype=np.float64)}
         if self.haadf is not None:
-            norms["haadf"] = np.linalg.norm(self.haadf.astype(np.float64))
-        return norms
+            squares["haadf"] = np.einsum("txy,txy->", self.haadf, self.haadf, dtype=np.float64)
+        return {name: np.sqrt(square) for name, square in squares.items()}
 
     def relative_residuals(self, squares: np.ndarray) -> dict[str, np.ndarray | float]:
         """Return |b - A x|/|b| from the sums of squares of the elements' residuals and, last, the HAADF's; 0 where b is 0."""
@@ -148,6 +148,8 @@ class System:
 
     def start(self) -> np.ndarray:
         """Return the start (channel, z, x, y), made to obey the constraints."""
+        if not self.initial.any():
+            return self.initial
         volume = np.maximum(self.initial, 0) if self.nonnegative else self.initial.copy()
         if self.mask is not None:
             volume *= self.mask if self.mask.ndim == 3 else self.mask[..., None]
