@@ -67,6 +67,13 @@ class ResponseRatios:
     block_counts: np.ndarray
     rest: bool = False
 
+    def __repr__(self) -> str:
+        ratios = ", ".join(
+            f"{element} {value:.4g} ± {error:.2g}"
+            for element, value, error in zip(self.elements, self.values, self.standard_errors, strict=True)
+        )
+        return f"<ResponseRatios {ratios}; R2 = {self.r2:.3f} on blocks of {self.block_size} px>"
+
     @property
     def unexplained(self) -> tuple[str, ...]:
         """Elements of ratio 0: the HAADF says nothing on them, they are reconstructed from their EDS alone."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -167,7 +168,10 @@ def _spectra(records: list[Record], angles, *, lazy, tilt_axis, reverse_tilts, d
     signal = LazySignal1D(data, axes=axes) if lazy else Signal1D(np.asarray(data), axes=axes)
     for node, content in _metadata(records).items():
         signal.metadata.set_item(node, content)
-    signal.set_signal_type("EDS_TEM")
+    with warnings.catch_warnings():
+        # eXSpy still imports HyperSpy's classes by their old names.
+        warnings.simplefilter("ignore")
+        signal.set_signal_type("EDS_TEM")
     signal.metadata.General.title = "EDS"
     set_keys(signal)
     signal.metadata.set_item(f"{NODE}.tilt_axis", tilt_axis)
