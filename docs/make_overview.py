@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Draw the README's picture: one section of a simulated particle from EDS alone, by HEBT, and as it is."""
+"""Draw the README's picture: one section of a simulated particle from EDS alone, by HEBT (each at its best), and as it is."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ haadf = mt.TiltSeriesHAADF.from_images(series.haadf.transpose(0, 2, 1), **known)
 eds.fit_response_ratios(haadf, block_size=8)
 order = ("element", "z", "x", "y")
 volumes = {
-    "EDS alone, 25 iterations": eds.reconstruct_sirt(25, show_progressbar=False).array(*order),
-    "HEBT, 100 iterations": eds.reconstruct_hebt(haadf, show_progressbar=False).array(*order),
+    "EDS alone": eds.reconstruct_sirt(10, show_progressbar=False).array(*order),
+    "HEBT": eds.reconstruct_hebt(haadf, alpha=0.8, iterations=50, show_progressbar=False).array(*order),
     "truth": series.truth,
 }
 figure = plot_comparison(volumes, eds.elements, plane="xz", pixel_size=series.pixel_size)

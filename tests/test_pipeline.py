@@ -3,6 +3,7 @@
 
 import json
 from contextlib import contextmanager
+from pathlib import Path
 
 import dask.array as da
 import numpy as np
@@ -13,6 +14,7 @@ from hyperspy_multitomo.alignment import Alignment
 from hyperspy_multitomo.inspection import ssim_structure
 from hyperspy_multitomo.simulation import simulate, yuan
 
+HUBER = Path(__file__).resolve().parents[2] / "shared" / "data" / "huber_phantom"
 QUIET = {"show_progressbar": False}
 
 
@@ -222,6 +224,22 @@ class TestQuantify:
         haadf, _ = series_of(simulated)
         with pytest.raises(ValueError, match="no elements"):
             haadf.reconstruct_sirt(2, **QUIET).quantify("CL", {"Au": 1.0})
+
+
+@pytest.mark.skipif(not HUBER.is_dir(), reason=f"the example data {HUBER.name} are not beside the repository")
+def test_stacks_of_a_phantom_on_disk():
+    """The tilt series of Huber et al. (2019): sinograms with their .rawtlt files; the HAADF guides the weak elements."""
+    names = ("Yb", "Al", "Si")
+    eds = mt.TiltSeriesEDS.from_maps({name: HUBER / f"{name}_EDXsino.mrc" for name in names}).isig[:, :16]
+    haadf = mt.load_tilt_series(HUBER / "HAADF_lrsino.mrc").isig[:, :16]
+    alone = eds.reconstruct_sirt(30, **QUIET)
+    assert alone.data.shape == (433, 3, 16, 433)
+    ratios = eds.fit_response_ratios(haadf)
+    assert ratios.r2 > 0.9
+    volume = eds.reconstruct_hebt(haadf, iterations=30, **QUIET)
+    assert volume.residuals["haadf"][-1] < 0.1 < volume.residuals["haadf"][0]
+    noise = [np.abs(np.diff(v["Yb"].data, axis=1)).mean() / v["Yb"].data.mean() for v in (volume, alone)]
+    assert noise[0] < 0.8 * noise[1]
 
 
 class TestBadInput:
