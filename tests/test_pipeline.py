@@ -243,6 +243,17 @@ def test_stacks_of_a_phantom_on_disk():
 
 
 class TestBadInput:
+    def test_haadf_is_no_haadf(self, simulated):
+        _, eds = series_of(simulated)
+        with pytest.raises(TypeError, match="TiltSeriesHAADF"):
+            eds.reconstruct_hebt(eds, ratios={"Au": 1.0, "Ag": 1.0})
+
+    def test_only_one_series_is_aligned(self, simulated):
+        haadf, eds = series_of(simulated)
+        haadf.alignment = Alignment.identity(15)
+        with pytest.warns(UserWarning, match=r"eds\.align\(haadf\.alignment\)"):
+            eds.reconstruct_hebt(haadf, iterations=1, ratios={"Au": 1.0, "Ag": 1.0}, **QUIET)
+
     def test_other_shape_or_pixel_size(self, simulated):
         haadf, eds = series_of(simulated)
         with pytest.raises(ValueError, match="49 px along x but the HAADF images 40"):

@@ -93,7 +93,7 @@ def build_series(
     order = order_tilts(tilts, reverse=reverse_tilts, duplicates=merging(duplicates, "mean" if channels is None else "sum"))
     if isinstance(data, np.ndarray):
         check_finite(data, f"the {title or 'tilt series'}")
-        data = np.ascontiguousarray(data, dtype=np.float32) if data.dtype.kind != "f" or data.dtype.itemsize > 4 else data
+        data = data.astype(np.float32, copy=False)
     else:
         data = data.astype(np.float32)
     data = order.merge(data)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..alignment.transform import Alignment
 from ..composition.response import ResponseRatios, fit_response_ratios
+from ..notices import warn
 from ..tomography import TiltGeometry, hebt, projector, run, sirt
 from .base import check_finite
 from .build import build_volume
@@ -246,7 +247,9 @@ def _gains(series):
 
 
 def _check_pair(eds, haadf) -> None:
-    """Raise a ValueError where two series cannot share a volume."""
+    """Raise an error where two series cannot share a volume; warn where only one of them is aligned."""
+    if getattr(haadf, "_signal_type", None) != "TiltSeriesHAADF":
+        raise TypeError(f"haadf must be a TiltSeriesHAADF; got {haadf!r}")
     for name in ("x", "y"):
         mine, other = axis_named(eds, name), axis_named(haadf, name)
         if mine is None or other is None:
@@ -260,6 +263,11 @@ def _check_pair(eds, haadf) -> None:
                 f"the pixel size along {name} is {mine.scale:g} {mine.units} for EDS but {other.scale:g} {other.units} "
                 "for HAADF; calibrate both alike"
             )
+    if (eds.alignment is None) != (haadf.alignment is None):
+        aligned, other = ("HAADF", "EDS") if eds.alignment is None else ("EDS", "HAADF")
+        warn(
+            f"the {aligned} series is aligned but the {other} series is not; attach the same alignment: eds.align(haadf.alignment)"
+        )
 
 
 def _ratio_values(ratios, channels) -> np.ndarray:
