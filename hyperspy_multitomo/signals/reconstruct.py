@@ -265,9 +265,7 @@ def _check_pair(eds, haadf) -> None:
             )
     if (eds.alignment is None) != (haadf.alignment is None):
         aligned, other = ("HAADF", "EDS") if eds.alignment is None else ("EDS", "HAADF")
-        warn(
-            f"the {aligned} series is aligned but the {other} series is not; attach the same alignment: eds.align(haadf.alignment)"
-        )
+        warn(f"the {aligned} series is aligned but the {other} series is not; attach one to both: eds.align(haadf.alignment)")
 
 
 def _ratio_values(ratios, channels) -> np.ndarray:
