@@ -102,6 +102,14 @@ class TestStacks:
         assert eds.data.shape == (36, 3, 60, 433)
         assert eds["Al"].data.max() == pytest.approx(44, abs=2)
 
+    def test_maps_from_files_with_tilts_in_their_order(self):
+        tilts = 2.0 * np.arange(36)[::-1] - 40
+        eds = mt.TiltSeriesEDS.from_maps({"Al": HUBER / "Al_EDXsino.mrc"}, tilts=tilts)
+        haadf = mt.TiltSeriesHAADF.from_images(HUBER / "Al_EDXsino.mrc", tilts=HUBER / "Al_EDXsino.rawtlt")
+        np.testing.assert_array_equal(eds.tilts, tilts[::-1])
+        np.testing.assert_array_equal(eds["Al"].data, haadf.data)
+        assert eds.acquisition_order[0] == 35
+
     def test_wrong_number_of_tilts(self):
         with pytest.raises(ValueError, match="35"):
             mt.load_tilt_series(HUBER / "HAADF_lrsino.mrc", tilts=np.arange(35))

@@ -137,6 +137,22 @@ class TestVolumes:
         monkeypatch.undo()
         np.testing.assert_allclose(volume.data, eds.reconstruct_sirt(done, **QUIET).data)
 
+    def test_handedness_from_images_to_volume(self):
+        """A grain at x = 6 nm, z = 10 nm (nearer to the source) is seen at x cos t + z sin t, and comes back there."""
+        tilts = np.arange(-60, 61, 15.0)
+        images = np.zeros((tilts.size, 4, 41), np.float32)
+        u = np.arange(41) - 20
+        for image, t in zip(images, np.deg2rad(tilts), strict=True):
+            image[:] = np.exp(-((u - (3 * np.cos(t) + 5 * np.sin(t))) ** 2) / 2)
+        volume = mt.TiltSeriesHAADF.from_images(images, tilts=tilts, pixel_size=2.0).reconstruct_sirt(20, **QUIET)
+        z, _, x = np.unravel_index(volume.data.argmax(), volume.data.shape)
+        axes = volume.axes_manager
+        assert axes["z"].axis[z] == pytest.approx(10.0)
+        assert axes["x"].axis[x] - axes["x"].axis.mean() == pytest.approx(6.0)
+        reversed_ = mt.TiltSeriesHAADF.from_images(images, tilts=tilts, pixel_size=2.0, reverse_tilts=True)
+        z, _, _ = np.unravel_index(reversed_.reconstruct_sirt(20, **QUIET).data.argmax(), volume.data.shape)
+        assert axes["z"].axis[z] == pytest.approx(-10.0)
+
 
 class TestLazy:
     def test_lazy_in_lazy_out_and_equal(self, simulated):

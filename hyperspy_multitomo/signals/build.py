@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from ..acquisition.io import read_stack
+from ..acquisition.tilts import order_tilts, resolve_tilts
 from .base import TomographySignal, check_finite, length_axis
 from .keyed import NODE, axis_named, record, set_keys
 
 
 def images_and_axes(images, tilts, pixel_size):
-    """Return (data (tilt, y, x), tilts, pixel_size, metadata) of an array or a HyperSpy signal.
+    """Return (data (tilt, y, x), tilts, pixel_size, metadata) of an array, a HyperSpy signal or the path of an image stack.
+
+    The projections are in the order in which they come; `tilts` are in degrees, or what `resolve_tilts` takes.
 
     Raises
     ------
@@ -20,29 +25,23 @@ def images_and_axes(images, tilts, pixel_size):
         Where the data have not three dimensions, or no tilts are known.
     """
     metadata: dict = {}
-    if hasattr(images, "axes_manager"):
-        signal = images
-        images = signal.data
-        metadata = {
-            name: node for name, node in signal.metadata.as_dictionary().items() if name in ("Acquisition_instrument", "Sample")
-        }
-        names = [axis.name for axis in signal.axes_manager._axes]
-        if tilts is None and "tilt" in names:
-            tilts = np.array(axis_named(signal, "tilt").axis)
-        if pixel_size is None:
-            last = signal.axes_manager._axes[-1]
-            pixel_size = TomographySignal.pixel_size.fget(signal) if last.name == "x" else None
+    stored, paths = None, ()
+    if isinstance(images, str | Path):
+        stack = read_stack(images, n_tilts=None if tilts is None or isinstance(tilts, str | Path) else np.size(tilts))
+        stored, paths, metadata = stack.tilts, [stack.path], stack.metadata
+        images, pixel_size = stack.data, stack.pixel_size if pixel_size is None else pixel_size
+    elif hasattr(images, "axes_manager"):
+        signal, images, metadata = images, images.data, images.metadata.as_dictionary()
+        axis = axis_named(signal, "tilt")
+        stored = None if axis is None else np.array(axis.axis)
+        if pixel_size is None and signal.axes_manager._axes[-1].name == "x":
+            pixel_size = TomographySignal.pixel_size.fget(signal)
     elif not hasattr(images, "dask"):
         images = np.asarray(images)
     if images.ndim != 3:
         raise ValueError(f"images must have the shape (tilt, y, x); got {images.ndim} dimensions {tuple(images.shape)}")
-    if tilts is None:
-        raise ValueError("no tilts are known: pass tilts=, one angle in degrees per image")
-    if isinstance(tilts, str) or hasattr(tilts, "__fspath__"):
-        from ..acquisition.tilts import read_tilt_file
-
-        tilts = read_tilt_file(tilts)
-    return images, np.asarray(tilts, dtype=float), pixel_size, metadata
+    metadata = {name: metadata[name] for name in ("Acquisition_instrument", "Sample") if name in metadata}
+    return images, resolve_tilts(tilts, paths, stored, n=images.shape[0]), pixel_size, metadata
 
 
 def build_series(
@@ -82,14 +81,8 @@ def build_series(
     title : str, default ""
         ``metadata.General.title``.
     """
-    from ..acquisition.tilts import order_tilts
-
     if tilt_axis not in ("x", "y"):
         raise ValueError(f"tilt_axis={tilt_axis!r} must be 'x' or 'y', the direction of the tilt axis in the images")
-    if len(tilts) != data.shape[0]:
-        raise ValueError(
-            f"`tilts` has {len(tilts)} angles but there are {data.shape[0]} projections; pass one angle per projection"
-        )
     order = order_tilts(tilts, reverse=reverse_tilts, duplicates=merging(duplicates, "mean" if channels is None else "sum"))
     if isinstance(data, np.ndarray):
         check_finite(data, f"the {title or 'tilt series'}")

@@ -75,7 +75,7 @@ class TiltSeriesEDS(TiltSeries, Signal2D):
         """
         if not isinstance(maps, Mapping) or not maps:
             raise ValueError('maps must be a dict with the maps of each element, e.g. {"Yb": yb, "Al": al}')
-        read = {name: images_and_axes(_opened(item, tilts), tilts, pixel_size) for name, item in maps.items()}
+        read = {name: images_and_axes(item, tilts, pixel_size) for name, item in maps.items()}
         (first, (data, tilts, pixel_size, metadata)) = next(iter(read.items()))
         for name, (other, other_tilts, other_size, _) in read.items():
             if other.shape != data.shape:
@@ -380,12 +380,3 @@ class TiltSeriesEDS(TiltSeries, Signal2D):
 
 class LazyTiltSeriesEDS(TiltSeriesEDS, LazySignal2D):
     """A `TiltSeriesEDS` whose data are a dask array."""
-
-
-def _opened(item, tilts):
-    """Return an array or signal; a path is read as an image stack."""
-    if not isinstance(item, str) and not hasattr(item, "__fspath__"):
-        return item
-    from .load import load_tilt_series
-
-    return load_tilt_series(item, tilts=tilts)

@@ -32,10 +32,10 @@ class TiltSeriesHAADF(TiltSeries, Signal2D):
 
         Parameters
         ----------
-        images : array-like, dask array or Signal2D
-            Shape (tilt, y, x), in the order of acquisition or any other. A dask array makes a lazy series.
+        images : array-like, dask array, Signal2D or path-like
+            Shape (tilt, y, x), in the order of acquisition or any other. A dask array makes a lazy series, a path is read.
         tilts : array-like of float or path-like, optional
-            Tilt of each image in degrees, or the file that lists them; by default the values of the signal's tilt axis.
+            Tilt of each image in degrees, or the file that lists them; by default those of the signal or file.
         pixel_size : float, optional
             In nm; by default that of the signal. Without one lengths are in px.
         tilt_axis : {"y", "x"}, default "y"
