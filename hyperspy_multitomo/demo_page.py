@@ -70,7 +70,7 @@ def _overview(page: Page, job) -> None:
                 f"{counts.sum():,.0f}",
                 f"{counts.sum() / counts.size:.3f}",
                 f"{counts.sum(axis=(1, 2)).min():,.0f}",
-                f"{r:.4g} ± {error:.2g}" if r else "0: from its EDS alone",
+                f"{_rounded(r)} ± {_rounded(error)}" if r else "0: from its EDS alone",
             )
             for name, line, counts, r, error in zip(
                 eds.elements,
@@ -260,6 +260,10 @@ def _blocks(images: np.ndarray, side: int) -> np.ndarray:
     tilts, x, y = images.shape
     cut = images[:, : x // side * side, : y // side * side]
     return cut.reshape(tilts, x // side, side, y // side, side).sum(axis=(2, 4))
+
+
+def _rounded(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _span(values) -> str:

@@ -74,7 +74,14 @@ def plot_projections(
     cell = PAGE_WIDTH / columns
     height = min(cell * np.clip(images.shape[1] / images.shape[2], 0.12, 3) * 0.72, 4.2) + 0.5
     figure = page_figure(rows * height + 0.4)
-    for axes, image, name in zip(figure.subplots(rows, columns, squeeze=False).ravel(), images, names, strict=False):
+    if columns == 1:
+        # One picture stands in the middle, with its colour scale beside it.
+        wide = min(0.9 * PAGE_WIDTH, (height - 0.5) * images.shape[2] / images.shape[1] + 0.8)
+        side = (PAGE_WIDTH - wide) / 2
+        cells = [figure.add_subplot(figure.add_gridspec(1, 3, width_ratios=(side, wide, side))[0, 1])]
+    else:
+        cells = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, image, name in zip(cells, images, names, strict=False):
         shown = show_image(axes, image, robust_limits(image), COLOUR_MAP, horizontal="x", vertical="y", upward=False)
         axes.set_title(name, fontsize=11)
         scale_bar(axes, pixel_size)
