@@ -149,6 +149,12 @@ class TestMetadataStayTrue:
         np.testing.assert_allclose(part.inav[:, 1:].alignment.across, [2, 3])
         assert part.elements == ("Ag", "Cu")
 
+    def test_recording_on_reversed_elements(self):
+        part = eds_series().inav[::-1, :]
+        part.gains = np.ones((5, 3)) * [3.0, 2.0, 1.0]
+        assert part.elements == ("Cu", "Ag", "Au")
+        np.testing.assert_allclose(part["Au"].gains, np.ones((5, 1)))
+
     def test_cropping_moves_the_tilt_axis_with_the_object(self):
         part = eds_series().isig[4:10, 2:]
         # The axis stood at pixel 7.5 + 1.5 = 9 of 16, that is pixel 5 of the six from 4 to 9, whose centre is 2.5.

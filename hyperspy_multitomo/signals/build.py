@@ -117,49 +117,47 @@ def merging(duplicates: str, how: str) -> str:
     return how if duplicates == "merge" else "error"
 
 
-def build_volume(volumes, pixel_size, *, like=None, quantity="", axis_position=0.0, y_axis=None):
-    """Make a `TomographicVolume`; see its `from_arrays`.
+def build_volume(data, channels, pixel_size, *, like=None, quantity="", axis_position=0.0, y_axis=None, title="Volume"):
+    """Make a `TomographicVolume` of data (z, y, x), or (z, element, y, x) with the names of the `channels`.
 
-    `axis_position` is the coordinate of the tilt axis along x, and `y_axis` the axis dictionary along y, both as in the series.
+    `axis_position` is the coordinate of the tilt axis along x, and `y_axis` the axis dictionary along y, both as in the series;
+    with `like`, another volume, axes and metadata are taken from that.
     """
     from .volume import TomographicVolume
 
-    channels = tuple(volumes) if isinstance(volumes, Mapping) else None
-    data = volumes if channels is None else _stack(list(volumes.values()))
     if data.ndim != (3 if channels is None else 4):
         raise ValueError(f"a volume must have the shape (z, y, x); got {data.shape}")
+    metadata: dict = {}
     if like is not None:
         axes = {axis.name: axis.get_axis_dictionary() for axis in like.axes_manager._axes}
         spatial = [axes["z"], axes["y"], axes["x"]]
         metadata = like.metadata.as_dictionary()
-        metadata.pop("_HyperSpy", None)
-        metadata.get("Tomography", {}).pop("arrays", None)
-        metadata.pop("Signal", None)
+        metadata = {name: metadata[name] for name in ("Acquisition_instrument", "Sample") if name in metadata}
     else:
         step = 1.0 if pixel_size is None else float(pixel_size)
-        spatial = [length_axis("z", data.shape[0], pixel_size, -(data.shape[0] - 1) / 2 * step)]
+        spatial = [length_axis("z", data.shape[0], pixel_size, -(data.shape[0] - 1) / 2 * step) | {"navigate": True}]
         spatial += [y_axis or length_axis("y", data.shape[-2], pixel_size)]
         spatial += [length_axis("x", data.shape[-1], pixel_size, axis_position - (data.shape[-1] - 1) / 2 * step)]
-        spatial[0]["navigate"] = True
-        metadata = None
     if channels is not None:
         spatial.insert(1, {"name": "element", "size": len(channels), "offset": 0, "scale": 1, "navigate": True})
-    volume = _signal(TomographicVolume, data, spatial, metadata, "Volume")
+    volume = _signal(TomographicVolume, data, spatial, metadata, title)
     volume.metadata.set_item(f"{NODE}.quantity", quantity)
     if channels is not None:
         record(volume, "channels", list(channels), ("element",))
     return volume
 
 
-def _stack(arrays):
-    if any(hasattr(array, "dask") for array in arrays):
-        import dask.array as da
-
-        return da.stack(arrays, axis=1)
-    shapes = {np.shape(array) for array in arrays}
+def stack_channels(arrays, axis: int):
+    """Stack one array for each channel, NumPy or dask, along a new axis."""
+    arrays = [array if hasattr(array, "dask") else np.asarray(array) for array in arrays]
+    shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
         raise ValueError(f"the channels have different shapes {sorted(shapes)}; all must be alike")
-    return np.stack(arrays, axis=1)
+    if not any(hasattr(array, "dask") for array in arrays):
+        return np.stack(arrays, axis=axis)
+    import dask.array as da
+
+    return da.stack(arrays, axis=axis)
 
 
 def _signal(cls, data, axes, metadata, title):

@@ -11,7 +11,8 @@ from hyperspy.signals import LazySignal2D, Signal2D
 from ..composition.response import ResponseRatios
 from . import reconstruct
 from .base import check_finite
-from .build import build_series, images_and_axes
+from .build import build_series, images_and_axes, stack_channels
+from .frames import aligned_copy
 from .haadf import TiltSeriesHAADF
 from .history import add_step
 from .keyed import NODE, recall, record
@@ -84,13 +85,7 @@ class TiltSeriesEDS(TiltSeries, Signal2D):
                 raise ValueError(
                     f"the maps of {name} have other tilts or another pixel size ({other_size} nm) than those of {first}"
                 )
-        arrays = [item[0] for item in read.values()]
-        if any(hasattr(array, "dask") for array in arrays):
-            import dask.array as da
-
-            stacked = da.stack(arrays, axis=1)
-        else:
-            stacked = np.stack(arrays, axis=1)
+        stacked = stack_channels([item[0] for item in read.values()], axis=1)
         return build_series(
             cls,
             stacked,
@@ -237,7 +232,7 @@ class TiltSeriesEDS(TiltSeries, Signal2D):
 
         The copy has its tilt axis in the middle and no alignment attached.
         """
-        return reconstruct.aligned_copy(self)
+        return aligned_copy(self)
 
     def reconstruct_sirt(
         self,

@@ -8,6 +8,7 @@ from hyperspy.signals import LazySignal2D, Signal2D
 
 from . import reconstruct
 from .build import build_series, images_and_axes
+from .frames import aligned_copy, projections
 from .tilt_series import TiltSeries
 from .volume import TomographicVolume
 
@@ -81,7 +82,7 @@ class TiltSeriesHAADF(TiltSeries, Signal2D):
 
         The copy has its tilt axis in the middle and no alignment attached.
         """
-        return reconstruct.aligned_copy(self)
+        return aligned_copy(self)
 
     def reconstruct_sirt(
         self,
@@ -177,7 +178,7 @@ class TiltSeriesHAADF(TiltSeries, Signal2D):
         """
         from ..tomography import estimate_depth
 
-        return estimate_depth(reconstruct.projections(self)[0], self.geometry(), gains=self.gains)
+        return estimate_depth(projections(self)[0], self.geometry(), gains=self.gains)
 
     def _alignment_images(self) -> np.ndarray:
         return np.asarray(self.array("tilt", "x", "y"), dtype=np.float32)

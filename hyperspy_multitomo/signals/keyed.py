@@ -163,12 +163,10 @@ def to_recorded(signal, name: str, position: float) -> float:
 def keep_present(signal) -> None:
     """Forget the tilts and elements that the signal no longer has: keys and arrays are cut to the present axes."""
     keys = signal.metadata.get_item(f"{NODE}.recorded_axes")
-    changed = [
-        name
-        for name in _BY_VALUE
-        if keys.has_item(name) and axis_named(signal, name) is not None and np.size(keys[name]) != axis_named(signal, name).size
-    ]
-    for name in changed:
+    for name in _BY_VALUE:
+        axis = axis_named(signal, name)
+        if axis is None or not keys.has_item(name) or np.array_equal(axis.axis, np.asarray(keys[name])):
+            continue
         keep = indices(signal, name)
         arrays = signal.metadata.get_item(f"{NODE}.arrays", default=None)
         for _, item in arrays or ():

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from hyperspy.signals import LazySignal2D, Signal2D
 
@@ -84,7 +86,9 @@ class TomographicVolume(TomographySignal, Signal2D):
 
         Examples
         --------
-        >>> import numpy as np
+        >>> from collections.abc import Mapping
+
+        import numpy as np
         >>> import hyperspy_multitomo as mt
         >>> volume = mt.TomographicVolume.from_arrays({"Ag": np.ones((4, 4, 4)), "Au": np.ones((4, 4, 4))})
         >>> composition = volume.quantify("CL", factors={"Ag": 1.0, "Au": 3.0}, mask=np.ones((4, 4, 4), bool))
@@ -140,15 +144,20 @@ class TomographicVolume(TomographySignal, Signal2D):
 
         Examples
         --------
-        >>> import numpy as np
+        >>> from collections.abc import Mapping
+
+        import numpy as np
         >>> import hyperspy_multitomo as mt
         >>> volume = mt.TomographicVolume.from_arrays({"Au": np.ones((4, 5, 6))}, pixel_size=0.5)
         >>> volume["Au"].data.shape, "Ag" in volume
         ((4, 5, 6), False)
         """
-        from .build import build_volume
+        from .build import build_volume, stack_channels
 
-        return build_volume(volumes, pixel_size, like=like, quantity=quantity)
+        if not isinstance(volumes, Mapping):
+            return build_volume(volumes, None, pixel_size, like=like, quantity=quantity)
+        data = stack_channels(volumes.values(), axis=1)
+        return build_volume(data, tuple(volumes), pixel_size, like=like, quantity=quantity)
 
 
 class LazyTomographicVolume(TomographicVolume, LazySignal2D):
