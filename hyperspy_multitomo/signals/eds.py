@@ -12,7 +12,6 @@ from ..composition.response import ResponseRatios
 from . import reconstruct
 from .base import check_finite
 from .build import build_series, images_and_axes, stack_channels
-from .frames import aligned_copy
 from .haadf import TiltSeriesHAADF
 from .history import add_step
 from .keyed import NODE, recall, record
@@ -31,6 +30,7 @@ class TiltSeriesEDS(TiltSeries, Signal2D):
     """
 
     _signal_type = "TiltSeriesEDS"
+    _ITERATIONS = 50
 
     @classmethod
     def from_maps(
@@ -226,57 +226,6 @@ class TiltSeriesEDS(TiltSeries, Signal2D):
             prior_strength=prior_strength,
         )
         return fit
-
-    def aligned(self) -> TiltSeriesEDS:
-        """Return the series with the attached alignment applied to the maps (linear interpolation), to look at.
-
-        The copy has its tilt axis in the middle and no alignment attached.
-        """
-        return aligned_copy(self)
-
-    def reconstruct_sirt(
-        self,
-        iterations: int = 50,
-        *,
-        mask=None,
-        initial=None,
-        depth: float | None = None,
-        width: float | None = None,
-        tolerance: float | None = None,
-        nonnegative: bool = True,
-        backend: str | None = None,
-        show_progressbar: bool | None = None,
-    ) -> TomographicVolume:
-        """Reconstruct each element by SIRT from its maps alone.
-
-        Parameters are those of `TiltSeriesHAADF.reconstruct_sirt`; `initial` has the shape (z, element, y, x). Noisy maps
-        want few iterations, 20 to 50.
-
-        Returns
-        -------
-        TomographicVolume
-            Axes ``(element, z | x, y)``, array order (z, element, y, x), counts per nm of path.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import hyperspy_multitomo as mt
-        >>> eds = mt.TiltSeriesEDS.from_maps({"Au": np.ones((3, 4, 8))}, tilts=[-40, 0, 40])
-        >>> eds.reconstruct_sirt(iterations=5, show_progressbar=False)["Au"].data.shape
-        (8, 4, 8)
-        """
-        return reconstruct.reconstruct_sirt(
-            self,
-            iterations,
-            mask=mask,
-            initial=initial,
-            depth=depth,
-            width=width,
-            tolerance=tolerance,
-            nonnegative=nonnegative,
-            backend=backend,
-            show_progressbar=show_progressbar,
-        )
 
     def reconstruct_hebt(
         self,

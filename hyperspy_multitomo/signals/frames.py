@@ -34,7 +34,7 @@ def in_one_frame(eds, haadf):
 
 
 def aligned_copy(series):
-    """Return a copy of a series resampled once to its alignment; see `TiltSeriesHAADF.aligned`."""
+    """Return a copy of a series resampled once to its alignment; see `TiltSeries.aligned`."""
     names = ("element", "tilt", "x", "y") if axis_named(series, "element") else ("tilt", "x", "y")
     places = [axis_named(series, name).index_in_array for name in names]
     images = np.asarray(series.array(*names), dtype=np.float32)

@@ -136,6 +136,8 @@ def grid(signal, name: str) -> tuple[float, float]:
     axis = axis_named(signal, name)
     if axis is None:
         raise LookupError(f"the signal has no axis {name!r} any more: positions along it are unknown")
+    if axis.scale * scale < 0:
+        raise LookupError(f"the axis {name!r} has been reversed: positions along it, and the handedness of the series, are lost")
     if axis.size == size:
         return 0.0, 1.0
     binning = axis.scale / scale

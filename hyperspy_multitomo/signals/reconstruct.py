@@ -23,7 +23,7 @@ _SLAB = 64
 
 
 def reconstruct_sirt(series, iterations: int, *, depth, width, **options) -> TomographicVolume:
-    """See `TiltSeriesHAADF.reconstruct_sirt` and `TiltSeriesEDS.reconstruct_sirt`."""
+    """See `TiltSeries.reconstruct_sirt`."""
     problem = _Problem(series, geometry=series.geometry(depth, width), gains=_gains(series), channels=series.channels)
     volume, outcome = problem.solve(iterations, maps=projections(series), **options)
     _describe(volume, series, "reconstruct_sirt", problem, outcome, options)

@@ -9,9 +9,12 @@ import numpy as np
 
 from ..alignment.transform import Alignment
 from ..tomography.geometry import TiltGeometry
+from . import reconstruct
 from .base import TomographySignal
+from .frames import aligned_copy
 from .history import add_step
 from .keyed import NODE, axis_named, forget, grid, recall, record, recorded, to_present, to_recorded
+from .volume import TomographicVolume
 
 _AXIS = f"{NODE}.axis_position"
 _ROTATION = f"{NODE}.rotation"
@@ -160,6 +163,13 @@ class TiltSeries(TomographySignal):
         add_step(self, "align", method=method, **alignment.as_dict())
         return self.alignment
 
+    def aligned(self) -> TiltSeries:
+        """Return the series with the attached alignment applied (linear interpolation), to look at.
+
+        The copy has its tilt axis in the middle and no alignment attached.
+        """
+        return aligned_copy(self)
+
     def geometry(self, depth: float | None = None, width: float | None = None) -> TiltGeometry:
         """Return the projection geometry of this series.
 
@@ -188,9 +198,81 @@ class TiltSeries(TomographySignal):
             shifts=shifts,
         )
 
-    def same_tilts(self, other: TiltSeries) -> bool:
-        """Say whether another series has exactly the same tilts."""
-        return len(self.tilts) == len(other.tilts) and np.allclose(self.tilts, other.tilts, atol=1e-4)
+    def reconstruct_sirt(
+        self,
+        iterations: int | None = None,
+        *,
+        mask=None,
+        initial=None,
+        depth: float | None = None,
+        width: float | None = None,
+        tolerance: float | None = None,
+        nonnegative: bool = True,
+        backend: str | None = None,
+        show_progressbar: bool | None = None,
+    ) -> TomographicVolume:
+        """Reconstruct by SIRT: the HAADF, or each element from its maps alone.
+
+        Parameters
+        ----------
+        iterations : int, optional
+            How many; exactly so many run unless `tolerance` is given. By default 100 for HAADF images and 50 for elemental maps,
+            whose noise grows with the iterations.
+        mask : array-like of bool or signal, shape (z, y, x), optional
+            Voxels outside it stay zero.
+        initial : TomographicVolume or array, shape (z, [element,] y, x), optional
+            Start from here instead of from zero.
+        depth, width : float, optional
+            Extent of the volume along z and x in nm (px without calibration); as wide as the detector by default.
+            Thinner for a lamella, wider where the specimen leaves the field of view.
+        tolerance : float, optional
+            Stop when the relative residual changes by less than this from one iteration to the next.
+        nonnegative : bool, default True
+            Keep the volume from going below zero.
+        backend : {"numba", "astra_cpu"}, optional
+            The projector; the fastest one by default.
+        show_progressbar : bool, optional
+            HyperSpy's preference by default.
+
+        Returns
+        -------
+        TomographicVolume
+            Array order (z, y, x), HAADF signal per nm of path; or (z, element, y, x), counts per nm of path.
+
+        Raises
+        ------
+        ValueError
+            For data that are not finite, shapes that do not fit, or missing axes.
+
+        Notes
+        -----
+        Non-negative SIRT [1]_: x <- max(0, x + C A^T R (b - A x)). An interrupted run (Ctrl-C, or the stop button of the
+        notebook) returns the last whole iterate. Memory: the volume and three copies of the projections.
+
+        References
+        ----------
+        .. [1] P. Gilbert, J. Theor. Biol. 36 (1972) 105, https://doi.org/10.1016/0022-5193(72)90180-4.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> haadf = mt.TiltSeriesHAADF.from_images(np.ones((3, 4, 8)), tilts=[-40, 0, 40])
+        >>> haadf.reconstruct_sirt(iterations=5, show_progressbar=False)
+        <TomographicVolume, title: HAADF, dimensions: (8|8, 4)>
+        """
+        return reconstruct.reconstruct_sirt(
+            self,
+            self._ITERATIONS if iterations is None else iterations,
+            mask=mask,
+            initial=initial,
+            depth=depth,
+            width=width,
+            tolerance=tolerance,
+            nonnegative=nonnegative,
+            backend=backend,
+            show_progressbar=show_progressbar,
+        )
 
 
 def _pixels(extent: float, pixel: float, name: str) -> int:
