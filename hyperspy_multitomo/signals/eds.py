@@ -182,6 +182,12 @@ class TiltSeriesEDS(TiltSeries, Signal2D):
         UserWarning
             Where R2 is below 0.9 (an element is missing), or the ratio of an element comes out zero.
 
+        Notes
+        -----
+        Blocks and an allowance for the noise of the counts keep the ratios from sagging at low counts, see
+        `hyperspy_multitomo.composition.fit_response_ratios`. One very weak element makes the blocks so large that grains blur into
+        each other; then pass ``block_size=8``, say. Fit before the maps are smoothed.
+
         References
         ----------
         .. [1] Z. Zhong et al., Ultramicroscopy 174 (2017) 35, https://doi.org/10.1016/j.ultramic.2016.12.008.

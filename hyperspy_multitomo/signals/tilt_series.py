@@ -247,7 +247,8 @@ class TiltSeries(TomographySignal):
         Notes
         -----
         Non-negative SIRT [1]_: x <- max(0, x + C A^T R (b - A x)). An interrupted run (Ctrl-C, or the stop button of the
-        notebook) returns the last whole iterate. Memory: the volume and three copies of the projections.
+        notebook) returns the last whole iterate. Memory: twice the volume and three times the
+        projections.
 
         References
         ----------
