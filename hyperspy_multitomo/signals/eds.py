@@ -185,8 +185,8 @@ class TiltSeriesEDS(TiltSeries, Signal2D):
         Notes
         -----
         Blocks and an allowance for the noise of the counts keep the ratios from sagging at low counts, see
-        `hyperspy_multitomo.composition.fit_response_ratios`. One very weak element makes the blocks so large that grains blur into
-        each other; then pass ``block_size=8``, say. Fit before the maps are smoothed.
+        `hyperspy_multitomo.composition.fit_response_ratios`. One very weak element makes the blocks so large that grains
+        blur into each other; then pass ``block_size=8``, say. Fit before the maps are smoothed.
 
         References
         ----------
