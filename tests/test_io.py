@@ -216,6 +216,12 @@ class TestBruker:
         assert spectra.energy[[0, -1]] == pytest.approx([-0.471, 20.005], abs=1e-3)
         assert hasattr(spectra.data, "dask")
 
+    @pytest.mark.parametrize("interpreter", ["/nowhere/python", "/bin/true"])
+    def test_read_without_a_trial_where_none_can_be_started(self, monkeypatch, interpreter):
+        """Inside another program `sys.executable` may be no Python; whole files are read all the same."""
+        monkeypatch.setattr("sys.executable", interpreter)
+        assert [record.kind for record in read_records(DATA / "idp_l2083" / "0.bcf", lazy=True)] == ["image", "spectrum_image"]
+
     def test_truncated_and_corrupt_files(self, tmp_path):
         """The compiled reader ends the process on these; the error names them and the process lives."""
         for name in ("0", "5", "10", "15"):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 import subprocess
 import sys
@@ -34,9 +35,11 @@ READERS = {
 _UNSAFE = (".bcf",)
 _TRIAL = """
 import sys
+reader = __import__(sys.argv[1], fromlist=["file_reader"])
+print("ready", flush=True)
 for path in sys.argv[2:]:
     try:
-        __import__(sys.argv[1], fromlist=["file_reader"]).file_reader(path)
+        reader.file_reader(path)
         print("readable", flush=True)
     except BaseException as error:
         print(type(error).__name__, *str(error).splitlines()[:1], flush=True)
@@ -256,9 +259,9 @@ def _damaged(paths: Sequence[Path]) -> dict[Path, str]:
     for suffix in _UNSAFE:
         waiting = [path for path in paths if path.suffix.lower() == suffix]
         while waiting:
-            command = [sys.executable, "-c", _TRIAL, READERS[suffix], *map(str, waiting)]
-            answers = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
-            answers = answers[: len(waiting)]
+            answers = _tried(READERS[suffix], waiting)
+            if answers is None:
+                break
             for path, answer in zip(waiting, answers, strict=False):
                 if answer != "readable":
                     damaged[path] = f"{path.name} cannot be read, it is damaged or truncated ({answer})"
@@ -267,6 +270,18 @@ def _damaged(paths: Sequence[Path]) -> dict[Path, str]:
                 damaged[waiting[0]] = f"{waiting[0].name} cannot be read, it is damaged or truncated (the reader crashed)"
                 waiting = waiting[1:]
     return damaged
+
+
+def _tried(reader: str, paths: Sequence[Path]) -> list[str] | None:
+    """Return what a process of its own says of each file, up to a crash; None where no such process can be started."""
+    command = [sys.executable or "python", "-c", _TRIAL, reader, *map(str, paths)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    try:
+        answers = subprocess.run(command, capture_output=True, text=True, check=False, env=environment).stdout.splitlines()
+    except OSError:
+        return None
+    # An interpreter inside another program may not start, or lack the reader: then the files are read without a trial.
+    return answers[1 : len(paths) + 1] if answers[:1] == ["ready"] else None
 
 
 def _read(path: Path, lazy: bool) -> list[Record]:
