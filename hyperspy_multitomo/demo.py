@@ -14,7 +14,9 @@ import numpy as np
 
 PAGE = "report.html"
 # Small blocks keep the grains apart, and the fit allows for the noise of their counts.
-BLOCK, PRIOR_STRENGTH = 8, 0.1
+BLOCK = 8
+# Strong enough to settle ratios that the maps leave open, at a cost of less than 0.02 in R2 on the real example.
+PRIOR_STRENGTH = 0.5
 
 
 @dataclasses.dataclass
@@ -161,14 +163,7 @@ def _reconstruct(job: Job, options) -> None:
     job.lamella = not wholly_in_view(images, sides="across")
     haadf.gains = gain_from_means(images, haadf.tilts, "lamella" if job.lamella else "constant")
     eds.gains = eds_gains(eds.array("element", "tilt", "x", "y"), images, haadf_gains=haadf.gains)
-    results["ratios"] = job.timed(
-        "fitting the response ratios",
-        eds.fit_response_ratios,
-        haadf,
-        block_size=BLOCK,
-        prior=_prior(job.factors) if options.data else None,
-        prior_strength=PRIOR_STRENGTH,
-    )
+    results["ratios"] = _fit_ratios(job)
     _choose_extent(job, options)
     extent = {"depth": job.depth, "width": job.width, "show_progressbar": False}
     results["sirt"] = job.timed("reconstructing from EDS alone (SIRT)", eds.reconstruct_sirt, options.iterations, **extent)
@@ -179,14 +174,31 @@ def _reconstruct(job: Job, options) -> None:
     results["composition"] = job.timed("quantifying", results["hebt"].quantify, "CL", factors)
 
 
-def _prior(factors: dict | None) -> dict | None:
-    """Return relative ratios for elements whose maps are too alike: HAADF per mass, about Z^1.7/A, times mass per count."""
-    if factors is None or len(factors) < 2:
-        return None
-    from exspy.material import elements
+def _fit_ratios(job: Job):
+    """Fit the response ratios; elements whose maps are too alike for that are tied to the others by a rough prior."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        plain = job.eds.fit_response_ratios(job.haadf, block_size=BLOCK)
+    if not plain.unexplained or len(plain.elements) < 2:
+        return job.timed("fitting the response ratios", job.eds.fit_response_ratios, job.haadf, block_size=BLOCK)
+    tied = {"block_size": BLOCK, "prior": _prior(job.eds.elements, job.factors), "prior_strength": PRIOR_STRENGTH}
+    ratios = job.timed("fitting the response ratios", job.eds.fit_response_ratios, job.haadf, **tied)
+    job.notes.append(
+        f"The maps alone do not tell the response ratio of {', '.join(plain.unexplained)} from those of elements that occur "
+        "together with them. A prior ties all ratios: HAADF signal per mass as Z^1.7/A, "
+        + ("mass per count from the k-factors. " if job.factors else "the same mass per count for each element. ")
+        + f"R² is {plain.r2:.3f} without and {ratios.r2:.3f} with it."
+    )
+    return ratios
 
-    general = {name: elements.as_dictionary()[name]["General_properties"] for name in factors}
-    return {name: general[name]["Z"] ** 1.7 / general[name]["atomic_weight"] * k for name, k in factors.items()}
+
+def _prior(elements, factors: dict | None) -> dict[str, float]:
+    """Return relative response ratios: HAADF per mass, about Z^1.7/A, times mass per count, the k-factors or 1."""
+    from exspy.material import elements as table
+
+    table = table.as_dictionary()
+    general = {name: table[name]["General_properties"] for name in elements}
+    return {name: g["Z"] ** 1.7 / g["atomic_weight"] * (factors or {}).get(name, 1.0) for name, g in general.items()}
 
 
 def _choose_extent(job: Job, options) -> None:

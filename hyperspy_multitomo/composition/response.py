@@ -22,7 +22,7 @@ from hyperspy_multitomo.notices import warn
 
 __all__ = ["ResponseRatios", "fit_response_ratios"]
 
-# Below this centred R2 an element that is bright in the HAADF is most likely missing (METHODS: 0.91-0.98 are published).
+# Below this centred R2 an element that is bright in the HAADF is most likely missing (0.91 to 0.98 are published).
 POOR_FIT = 0.9
 # A ratio counts as different from 0 if it is this many standard errors above.
 SIGNIFICANT_RATIO = 2.0
@@ -322,15 +322,17 @@ def _significant(
     """
     solution, spread = equations.solve(prior_matrix), _bootstrap(equations, prior_matrix, repeats, seed)
     kept, errors = np.arange(len(solution)), spread
-    while prior_matrix is None:
+    while True:
         values = solution[kept]
         doubtful = np.flatnonzero((values > 0) & (values < SIGNIFICANT_RATIO * errors))
         if not doubtful.size or len(kept) == 1:
             break
         kept = np.delete(kept, doubtful[np.argmin(values[doubtful] / errors[doubtful])])
         rest = equations.of(kept)
-        solution, errors = np.zeros(len(solution)), _bootstrap(rest, None, repeats, seed)
-        solution[kept], spread[kept] = rest.solve(), errors
+        # The last row of the prior is its common factor.
+        held = None if prior_matrix is None else prior_matrix[np.ix_([*kept, -1], [*kept, -1])]
+        solution, errors = np.zeros(len(solution)), _bootstrap(rest, held, repeats, seed)
+        solution[kept], spread[kept] = rest.solve(held), errors
     return solution, spread
 
 
