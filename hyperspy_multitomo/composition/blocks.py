@@ -47,12 +47,15 @@ class BlockSums:
         return laid
 
 
-def sum_blocks(maps: np.ndarray, haadf: np.ndarray, mask: np.ndarray, side: int) -> BlockSums:
-    """Sum maps (channel, tilt, x, y) and haadf (tilt, x, y) over the masked pixels of blocks of `side` pixels."""
-    pixels = _block_sum(mask, side)
+def sum_blocks(maps: np.ndarray, haadf: np.ndarray, mask: np.ndarray, side: int, offset: tuple[int, int] = (0, 0)) -> BlockSums:
+    """Sum maps (channel, tilt, x, y) and haadf (tilt, x, y) over the masked pixels of blocks of `side` pixels.
+
+    The grid of the blocks begins `offset` pixels before the first pixel, along x and y.
+    """
+    pixels = _block_sum(mask, side, offset=offset)
     used = pixels > 0
-    counts = np.stack([_block_sum(channel, side, mask)[used] for channel in maps], axis=1)
-    return BlockSums(counts, _block_sum(haadf, side, mask)[used], np.flatnonzero(used), pixels.shape, side)
+    counts = np.stack([_block_sum(channel, side, mask, offset)[used] for channel in maps], axis=1)
+    return BlockSums(counts, _block_sum(haadf, side, mask, offset)[used], np.flatnonzero(used), pixels.shape, side)
 
 
 def block_side(counts: float, mask: np.ndarray, min_counts: float) -> tuple[int, bool]:
@@ -137,14 +140,15 @@ def _differences(images: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, n
     return difference.reshape(len(images), -1), cells.ravel(), variance
 
 
-def _block_sum(images: np.ndarray, side: int, mask: np.ndarray | None = None) -> np.ndarray:
-    """Sum (tilt, x, y) over blocks, in float64, tilt by tilt; the last block of a row may be narrower."""
+def _block_sum(images: np.ndarray, side: int, mask: np.ndarray | None = None, offset: tuple[int, int] = (0, 0)) -> np.ndarray:
+    """Sum (tilt, x, y) over blocks, in float64, tilt by tilt; the first and the last block of a row may be narrower."""
     tilts, width, height = images.shape
-    grid = (tilts, -(-width // side), -(-height // side))
+    left, top = offset
+    grid = (tilts, -(-(width + left) // side), -(-(height + top) // side))
     sums = np.empty(grid)
     for t in range(tilts):
         image = images[t].astype(np.float64) if mask is None else np.where(mask[t], images[t], 0.0).astype(np.float64)
-        padded = np.pad(image, ((0, grid[1] * side - width), (0, grid[2] * side - height)))
+        padded = np.pad(image, ((left, grid[1] * side - width - left), (top, grid[2] * side - height - top)))
         sums[t] = padded.reshape(grid[1], side, grid[2], side).sum(axis=(1, 3))
     return sums
 

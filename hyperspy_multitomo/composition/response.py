@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ __all__ = ["ResponseRatios", "fit_response_ratios"]
 POOR_FIT = 0.9
 # A ratio counts as different from 0 if it is this many standard errors above.
 SIGNIFICANT_RATIO = 2.0
+# Shifted grids of blocks along each direction.
+GRIDS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +130,8 @@ def fit_response_ratios(
     Counts are noisy regressors, which biases plain least squares. Two remedies work together: pixels are summed to blocks with
     enough counts, and the noise covariance of the counts, measured from the differences between neighbouring pixels, is taken
     off the normal equations (errors in variables): (P'P - N) r = P'h. Nothing is assumed on the law of the noise, but it has to
-    be independent from pixel to pixel: fit before the maps are smoothed.
+    be independent from pixel to pixel: fit before the maps are smoothed. The equations are means over grids of blocks shifted by
+    half a block, so that little depends on where a grid cuts the phases.
 
     Parameters
     ----------
@@ -210,8 +214,8 @@ def fit_response_ratios(
     prior_matrix = prior_terms(names, prior, prior_strength, (blocks.counts**2).sum(axis=0))
     check_independent(blocks.counts, prior_matrix, names)
 
-    weights = _block_weights(chosen, mask, blocks, prior_matrix) if rest else None
-    equations = _normal_equations(chosen, mask, blocks, weights)
+    weights = _block_weights(chosen, haadf, mask, blocks, prior_matrix) if rest else None
+    equations = _normal_equations(chosen, haadf, mask, blocks, weights)
     solution, spread = _significant(equations, prior_matrix, n_bootstrap, seed)
     values, errors = np.zeros(len(elements)), np.zeros(len(elements))
     values[used], errors[used] = solution, spread
@@ -291,24 +295,36 @@ def _used_channels(maps: np.ndarray, present: np.ndarray, elements: tuple[str, .
     return used
 
 
-def _normal_equations(maps: np.ndarray, mask: np.ndarray, blocks: BlockSums, weights: np.ndarray | None) -> NormalEquations:
-    """Sum the weighted normal equations of every tilt, with the noise covariance in them."""
-    weight = np.ones(len(blocks.haadf)) if weights is None else weights
-    spread = None if weights is None else np.nan_to_num(blocks.as_map(weights))
+def _normal_equations(
+    maps: np.ndarray, haadf: np.ndarray, mask: np.ndarray, blocks: BlockSums, weights: np.ndarray | None
+) -> NormalEquations:
+    """Sum the weighted normal equations of every tilt, with the noise covariance in them.
+
+    Without weights they are the mean over shifted grids of blocks, which makes the result depend less on where core and shell
+    happen to be cut.
+    """
+    steps = [0] if weights is not None else sorted({round(blocks.side * k / GRIDS) for k in range(GRIDS)})
     tilts, channels = blocks.grid[0], len(maps)
     gram, cross = np.zeros((tilts, channels, channels)), np.zeros((tilts, channels))
-    for t in range(tilts):
-        here = blocks.tilt == t
-        weighted = blocks.counts[here].T * weight[here]
-        gram[t], cross[t] = weighted @ blocks.counts[here], weighted @ blocks.haadf[here]
-    return NormalEquations(gram, cross, noise_covariance(maps, mask, blocks.side, spread), len(weight))
+    for offset in product(steps, steps):
+        grid = blocks if offset == (0, 0) else sum_blocks(maps, haadf, mask, blocks.side, offset)
+        weight = np.ones(len(grid.haadf)) if weights is None else weights
+        for t in range(tilts):
+            here = grid.tilt == t
+            weighted = grid.counts[here].T * weight[here]
+            gram[t] += weighted @ grid.counts[here] / len(steps) ** 2
+            cross[t] += weighted @ grid.haadf[here] / len(steps) ** 2
+    spread = None if weights is None else np.nan_to_num(blocks.as_map(weights))
+    return NormalEquations(gram, cross, noise_covariance(maps, mask, blocks.side, spread), len(blocks.haadf))
 
 
-def _block_weights(maps: np.ndarray, mask: np.ndarray, blocks: BlockSums, prior_matrix: np.ndarray | None) -> np.ndarray:
+def _block_weights(
+    maps: np.ndarray, haadf: np.ndarray, mask: np.ndarray, blocks: BlockSums, prior_matrix: np.ndarray | None
+) -> np.ndarray:
     """Find the blocks that the maps explain: 1 for these, 0 for those that are far brighter."""
 
     def fit(weights: np.ndarray) -> np.ndarray:
-        return blocks.counts @ _normal_equations(maps, mask, blocks, weights).solve(prior_matrix)
+        return blocks.counts @ _normal_equations(maps, haadf, mask, blocks, weights).solve(prior_matrix)
 
     return one_sided_weights(blocks.haadf, fit)
 
