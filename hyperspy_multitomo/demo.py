@@ -60,6 +60,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{out} holds {', '.join(existing)} already; choose another --out, or pass --overwrite", file=sys.stderr)
         return 2
     try:
+        if not 0 < options.alpha < 1:
+            raise ValueError(f"--alpha {options.alpha:g} must be between 0 and 1")
         job = _from_files(options) if options.data else _simulated(options)
         _reconstruct(job, options)
         _write(job, out)
@@ -102,7 +104,9 @@ def _from_files(options) -> Job:
 
     if not options.elements:
         raise ValueError("name the elements to map, e.g. --elements Au Ag")
-    job = Job(title=Path(options.data).resolve().name, haadf=None, eds=None)
+    place = Path(options.data).resolve()
+    job = Job(title=(place if place.exists() else place.parent).name, haadf=None, eds=None)
+    job.factors = _k_factors(options.k_factors, options.elements)
     loaded = job.timed(
         "loading the files",
         load_tilt_series,
@@ -118,7 +122,6 @@ def _from_files(options) -> Job:
     job.haadf, spectra = loaded
     wanted = {"elements": options.elements, "also": options.also, "show_progressbar": False}
     job.eds = job.timed("mapping the elements", elemental_maps, spectra, **wanted)
-    job.factors = _k_factors(options.k_factors)
     return job
 
 
@@ -142,7 +145,7 @@ def _simulated(options) -> Job:
     return job
 
 
-def _k_factors(given: list[str] | None) -> dict[str, float] | None:
+def _k_factors(given: list[str] | None, elements: list[str]) -> dict[str, float] | None:
     factors = {}
     for item in given or ():
         element, _, value = item.partition("=")
@@ -150,6 +153,8 @@ def _k_factors(given: list[str] | None) -> dict[str, float] | None:
             factors[element] = float(value)
         except ValueError:
             raise ValueError(f"--k-factors {item}: expected EL=K, e.g. Au=1.9") from None
+    if given and set(factors) != set(elements):
+        raise ValueError(f"--k-factors names {', '.join(factors)}; name each of {', '.join(elements)} and no other")
     return factors or None
 
 

@@ -56,7 +56,8 @@ class TestSimulated:
             (["--data", "nowhere"], "elements"),
             (["--data", "nowhere", "--elements", "Au"], "nowhere"),
             (["--alpha", "1.5"], "alpha"),
-            (["--data", "nowhere", "--elements", "Au", "--k-factors", "Au"], "EL=K|nowhere"),
+            (["--data", "nowhere", "--elements", "Au", "--k-factors", "Au"], "EL=K"),
+            (["--data", "nowhere", "--elements", "Au", "Ag", "--k-factors", "Au=2"], "each of Au, Ag"),
         ],
     )
     def test_what_goes_wrong_is_said_in_one_line(self, tmp_path, capsys, arguments, message):

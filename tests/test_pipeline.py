@@ -259,6 +259,16 @@ def test_stacks_of_a_phantom_on_disk():
 
 
 class TestBadInput:
+    def test_series_cropped_differently(self, simulated):
+        haadf, eds = series_of(simulated)
+        with pytest.raises(ValueError, match="crop both series alike"):
+            eds.isig[:40, :].reconstruct_hebt(haadf.isig[9:, :], ratios={"Au": 1.0, "Ag": 1.0})
+
+    def test_mask_of_another_shape(self, simulated):
+        haadf, eds = series_of(simulated)
+        with pytest.raises(ValueError, match=r"mask has the shape \(20, 49\)"):
+            eds.fit_response_ratios(haadf, mask=np.ones((20, 49), bool))
+
     def test_haadf_is_no_haadf(self, simulated):
         _, eds = series_of(simulated)
         with pytest.raises(TypeError, match="TiltSeriesHAADF"):

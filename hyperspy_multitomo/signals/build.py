@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..acquisition.io import read_stack
-from ..acquisition.tilts import order_tilts, resolve_tilts
+from ..acquisition.tilts import order_tilts, read_tilt_file, resolve_tilts
 from .base import TomographySignal, check_finite, length_axis
 from .keyed import NODE, axis_named, record, set_keys
 
@@ -27,7 +27,7 @@ def images_and_axes(images, tilts, pixel_size):
     metadata: dict = {}
     stored, paths = None, ()
     if isinstance(images, str | Path):
-        stack = read_stack(images, n_tilts=None if tilts is None or isinstance(tilts, str | Path) else np.size(tilts))
+        stack = read_stack(images, n_tilts=count_tilts(tilts))
         stored, paths, metadata = stack.tilts, [stack.path], stack.metadata
         images, pixel_size = stack.data, stack.pixel_size if pixel_size is None else pixel_size
     elif hasattr(images, "axes_manager"):
@@ -42,6 +42,15 @@ def images_and_axes(images, tilts, pixel_size):
         raise ValueError(f"images must have the shape (tilt, y, x); got {images.ndim} dimensions {tuple(images.shape)}")
     metadata = {name: metadata[name] for name in ("Acquisition_instrument", "Sample") if name in metadata}
     return images, resolve_tilts(tilts, paths, stored, n=images.shape[0]), pixel_size, metadata
+
+
+def count_tilts(tilts) -> int | None:
+    """Return how many tilts are given, as an array or in a file, or None where that is not known."""
+    if tilts is None:
+        return None
+    if isinstance(tilts, str | Path):
+        return read_tilt_file(tilts).size if Path(tilts).is_file() else None
+    return np.size(tilts)
 
 
 def build_series(

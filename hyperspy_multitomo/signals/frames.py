@@ -69,6 +69,11 @@ def check_pair(eds, haadf) -> None:
                 f"the pixel size along {name} is {mine.scale:g} {mine.units} for EDS but {other.scale:g} {other.units} "
                 "for HAADF; calibrate both alike"
             )
+        if abs(mine.offset - other.offset) > 0.01 * abs(mine.scale):
+            raise ValueError(
+                f"the EDS maps begin at {name} = {mine.offset:g} {mine.units} but the HAADF images at {other.offset:g}; "
+                "crop both series alike"
+            )
     if (eds.alignment is None) != (haadf.alignment is None):
         aligned, other = ("HAADF", "EDS") if eds.alignment is None else ("EDS", "HAADF")
         warn(f"the {aligned} series is aligned but the {other} series is not; attach one to both: eds.align(haadf.alignment)")

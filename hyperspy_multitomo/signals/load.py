@@ -11,7 +11,7 @@ import numpy as np
 from ..acquisition.io import Record, expand_files, read_stack, read_tilt_files
 from ..acquisition.tilts import order_tilts, resolve_tilts
 from .base import length_axis
-from .build import build_series, merging
+from .build import build_series, count_tilts, merging
 from .haadf import TiltSeriesHAADF
 from .history import add_step
 from .keyed import NODE, record, set_keys
@@ -90,7 +90,7 @@ def load_tilt_series(
         if ours is not None:
             return ours
         found = {"images": [], "spectra": []}
-        stack = read_stack(paths[0], stack_axes=stack_axes, n_tilts=_count(tilts), lazy=bool(lazy))
+        stack = read_stack(paths[0], stack_axes=stack_axes, n_tilts=count_tilts(tilts), lazy=bool(lazy))
         found["images" if stack.kind == "image_stack" else "spectra"] = [stack]
     else:
         found = read_tilt_files(paths, on_error=on_error, lazy=lazy is not False, image=image)
@@ -110,16 +110,6 @@ def load_tilt_series(
     for signal in made:
         add_step(signal, "load_tilt_series", files=[str(path) for path in kept], **how)
     return made[0] if len(made) == 1 else tuple(made)
-
-
-def _count(tilts) -> int | None:
-    if tilts is None:
-        return None
-    if isinstance(tilts, str | Path):
-        from ..acquisition.tilts import read_tilt_file
-
-        return read_tilt_file(tilts).size if Path(tilts).is_file() else None
-    return np.size(tilts)
 
 
 def _saved_by_us(path: Path, lazy):

@@ -15,6 +15,7 @@ from .eds import TiltSeriesEDS
 from .history import add_step
 from .keyed import NODE, axis_named, recall, record, recorded, set_keys
 from .progress import progress_bar
+from .tilt_series import AXIS, axis_position
 
 _METHODS = {"fit": prepare_fit, "windows": prepare_windows}
 _ORDER = ("tilt", "y", "x", "Energy")
@@ -132,6 +133,9 @@ def _series(spectra, made) -> TiltSeriesEDS:
         mine, theirs = axis_named(maps, name), axis_named(spectra, name)
         mine.offset, mine.scale, mine.units = theirs.offset, theirs.scale, theirs.units
     set_keys(maps)
+    if spectra.metadata.has_item(f"{NODE}.recorded_axes.x"):
+        # Spectra that were cropped keep the tilt axis where it was.
+        maps.metadata.set_item(AXIS, axis_position(spectra))
     maps.metadata.set_item(f"{NODE}.tilt_axis", spectra.metadata.get_item(f"{NODE}.tilt_axis", default="y"))
     for name in ("acquisition_order", "gains", "files", "real_time", "live_time", "beam_current"):
         if recorded(spectra, name):

@@ -63,7 +63,11 @@ def fit_ratios(eds, haadf, *, mask, **options) -> ResponseRatios:
     partners = [int(np.abs(haadf.tilts - eds.tilts[i]).argmin()) for i in common]
     images = [np.asarray(projections(series), dtype=np.float32) for series in in_one_frame(eds, haadf)]
     if mask is not None:
-        mask = np.asarray(getattr(mask, "data", mask)).astype(bool).transpose(0, 2, 1)[common]
+        mask = np.asarray(getattr(mask, "data", mask))
+        expected = eds.array("element", "tilt", "y", "x").shape[1:]
+        if mask.shape != expected:
+            raise ValueError(f"the mask has the shape {mask.shape} but the maps are {expected} (tilt, y, x)")
+        mask = mask.astype(bool).transpose(0, 2, 1)[common]
     gains, haadf_gains = _gains(eds), _gains(haadf)
     fit = fit_response_ratios(
         images[0][:, common],

@@ -16,7 +16,7 @@ from .history import add_step
 from .keyed import NODE, axis_named, forget, grid, recall, record, recorded, to_present, to_recorded
 from .volume import TomographicVolume
 
-_AXIS = f"{NODE}.axis_position"
+AXIS = f"{NODE}.axis_position"
 _ROTATION = f"{NODE}.rotation"
 
 
@@ -68,9 +68,7 @@ class TiltSeries(TomographySignal):
     @property
     def axis_offset(self) -> float:
         """Position of the tilt axis across the images, in px from their centre (n - 1)/2, positive towards larger x."""
-        recorded_size = np.asarray(self.metadata.get_item(f"{NODE}.recorded_axes.x"))[2]
-        position = self.metadata.get_item(_AXIS, default=(recorded_size - 1) / 2)
-        return to_present(self, "x", position) - (axis_named(self, "x").size - 1) / 2
+        return axis_position(self) - (axis_named(self, "x").size - 1) / 2
 
     @property
     def alignment(self) -> Alignment | None:
@@ -102,7 +100,7 @@ class TiltSeries(TomographySignal):
         record(self, "across", across, ("tilt",))
         record(self, "along", along, ("tilt",))
         centre = (axis_named(self, "x").size - 1) / 2
-        self.metadata.set_item(_AXIS, to_recorded(self, "x", centre + alignment.axis_offset))
+        self.metadata.set_item(AXIS, to_recorded(self, "x", centre + alignment.axis_offset))
         self.metadata.set_item(_ROTATION, float(alignment.rotation))
 
     def _about_present_centre(self, across, along, rotation: float, inverse: bool = False):
@@ -159,6 +157,8 @@ class TiltSeries(TomographySignal):
             from ..alignment.shifts import align
 
             alignment = align(self._alignment_images(), self.tilts, method=method)
+        else:
+            method = "given"
         self.alignment = alignment
         add_step(self, "align", method=method, **alignment.as_dict())
         return self.alignment
@@ -274,6 +274,12 @@ class TiltSeries(TomographySignal):
             backend=backend,
             show_progressbar=show_progressbar,
         )
+
+
+def axis_position(signal) -> float:
+    """Return where the tilt axis is on the present axis x of a series or of its spectra (px, 0 = centre of the first pixel)."""
+    recorded_size = np.asarray(signal.metadata.get_item(f"{NODE}.recorded_axes.x"))[2]
+    return to_present(signal, "x", signal.metadata.get_item(AXIS, default=(recorded_size - 1) / 2))
 
 
 def _pixels(extent: float, pixel: float, name: str) -> int:

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From EDS spectra to the series of maps: what goes along with the counts."""
+
+import hyperspy.api as hs
+import numpy as np
+import pytest
+
+import hyperspy_multitomo as mt
+
+ENERGY = 0.01 * np.arange(1, 1025)
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    """Spectra of iron, 2 counts per pixel on the left and 6 on the right half, loaded from a file, and what was drawn."""
+    line = np.exp(-(((ENERGY - 6.4039) / 0.057) ** 2) / 2)
+    amount = np.where(np.arange(12) < 6, 2.0, 6.0)
+    counts = np.random.default_rng(0).poisson(amount[:, None] * line / line.sum() + 0.01, (3, 8, 12, ENERGY.size))
+    axes = [{"name": "tilt", "axis": [-20.0, 0.0, 20.0]}]
+    axes += [{"name": name, "size": size, "scale": 2.0, "units": "nm"} for name, size in (("y", 8), ("x", 12))]
+    axes += [{"name": "Energy", "size": ENERGY.size, "offset": 0.01, "scale": 0.01, "units": "keV"}]
+    signal = hs.signals.Signal1D(counts.astype(np.uint8), axes=axes)
+    signal.set_signal_type("EDS_TEM")
+    signal.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200)
+    path = tmp_path_factory.mktemp("spectra") / "spectra.hspy"
+    signal.save(path)
+    return mt.load_tilt_series(path), counts
+
+
+def maps_of(spectra, **kwds):
+    return mt.elemental_maps(spectra, elements=["Fe"], also=[], show_progressbar=False, **kwds)
+
+
+def test_counts_calibration_and_lines(loaded):
+    spectra, counts = loaded
+    maps = maps_of(spectra)
+    assert (maps.elements, maps.lines, maps.pixel_size) == (("Fe",), ("Fe_Ka",), 2.0)
+    np.testing.assert_array_equal(maps.tilts, [-20, 0, 20])
+    right, left = maps.data[..., 6:].mean(), maps.data[..., :6].mean()
+    assert (left, right) == pytest.approx((2.0, 6.0), rel=0.08)
+    window = (ENERGY > 6.4039 - 0.134) & (ENERGY < 6.4039 + 0.134)
+    assert maps.gross.sum() == pytest.approx(counts[..., window].sum(), rel=0.03)
+    expected = maps.window_share[:, :, None, None] * maps.data + maps.background
+    assert maps.gross.sum() == pytest.approx(expected.sum(), rel=0.02)
+    assert maps.spectrum_fit["counts"].sum() == counts[..., ENERGY >= 0.2].sum()
+    assert [step["step"] for step in maps.history] == ["load_tilt_series", "elemental_maps"]
+
+
+def test_cropped_spectra_keep_the_tilt_axis(loaded):
+    """Cropping before the mapping and cropping after it are the same."""
+    spectra, _ = loaded
+    before = maps_of(spectra.inav[3:, 2:, :])
+    after = maps_of(spectra).isig[3:, 2:]
+    assert before.axis_offset == pytest.approx(after.axis_offset) == pytest.approx(5.5 - 3 - 4.0)
+    assert before.axes_manager["x"].offset == after.axes_manager["x"].offset
+    assert before.data.shape == after.data.shape
+    np.testing.assert_array_equal(before.gross, after.gross)
+
+
+def test_windows_agree_with_the_fit_on_a_lonely_line(loaded):
+    spectra, _ = loaded
+    assert maps_of(spectra, method="windows").data.sum() == pytest.approx(maps_of(spectra).data.sum(), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("kwds", "message"), [({"method": "model"}, "'fit', 'windows'"), ({"energy_range": (1.0, 5.0)}, "Fe_Ka")]
+)
+def test_bad_choices(loaded, kwds, message):
+    with pytest.raises(ValueError, match=message):
+        maps_of(loaded[0], **kwds)
+
+
+def test_one_tilt_is_no_series(loaded):
+    with pytest.raises(ValueError, match="x, y, tilt | Energy"):
+        maps_of(loaded[0].inav[:, :, 0])
