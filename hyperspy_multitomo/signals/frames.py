@@ -27,6 +27,12 @@ def projections(series):
     return in_place(np.asarray(data, dtype=np.float32))
 
 
+def gains_of(series):
+    """Return the gains of a series in the numerics' order, (tilt,) or (channel, tilt), or None."""
+    gains = series.gains
+    return None if gains is None else (gains.T if gains.ndim == 2 else gains)
+
+
 def in_one_frame(eds, haadf):
     """Return both series; aligned copies where their alignments differ, so that their pixels correspond."""
     first, second = eds.alignment, haadf.alignment

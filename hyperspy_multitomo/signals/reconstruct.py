@@ -8,11 +8,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..composition.response import ResponseRatios, fit_response_ratios
+from ..composition.response import ResponseRatios
 from ..tomography import TiltGeometry, hebt, projector, run, sirt
 from .base import check_finite
 from .build import build_volume
-from .frames import check_pair, in_one_frame, projections
+from .frames import check_pair, gains_of, projections
 from .history import add_step, read_history
 from .keyed import NODE, axis_named, record
 from .progress import progress_bar
@@ -24,7 +24,7 @@ _SLAB = 64
 
 def reconstruct_sirt(series, iterations: int, *, depth, width, **options) -> TomographicVolume:
     """See `TiltSeries.reconstruct_sirt`."""
-    problem = _Problem(series, geometry=series.geometry(depth, width), gains=_gains(series), channels=series.channels)
+    problem = _Problem(series, geometry=series.geometry(depth, width), gains=gains_of(series), channels=series.channels)
     volume, outcome = problem.solve(iterations, maps=projections(series), **options)
     _describe(volume, series, "reconstruct_sirt", problem, outcome, options)
     return volume
@@ -40,51 +40,16 @@ def reconstruct_hebt(
     problem = _Problem(
         eds,
         geometry=geometry,
-        gains=_gains(eds),
+        gains=gains_of(eds),
         channels=(*eds.channels, "rest") if rest else eds.channels,
         hebt={"alpha": alpha, "weighting": weighting, "rest": rest, "ratios": values},
         haadf_geometry=None if haadf_geometry == geometry else haadf_geometry,
-        haadf_gains=_gains(haadf),
+        haadf_gains=gains_of(haadf),
     )
     volume, outcome = problem.solve(iterations, maps=projections(eds), haadf=projections(haadf)[0], **options)
     record(volume, "ratios", np.append(values, 1.0) if rest else values, ("element",))
     _describe(volume, eds, "reconstruct_hebt", problem, outcome, options, **problem.hebt, haadf_history=read_history(haadf))
     return volume
-
-
-def fit_ratios(eds, haadf, *, mask, **options) -> ResponseRatios:
-    """See `TiltSeriesEDS.fit_response_ratios`."""
-    check_pair(eds, haadf)
-    common = [i for i, t in enumerate(eds.tilts) if np.any(np.abs(haadf.tilts - t) < 1e-4)]
-    if len(common) < 2:
-        raise ValueError(
-            f"the EDS tilts {eds.tilts} and the HAADF tilts {haadf.tilts} have fewer than two in common; pass ratios="
-        )
-    partners = [int(np.abs(haadf.tilts - eds.tilts[i]).argmin()) for i in common]
-    images = [np.asarray(projections(series), dtype=np.float32) for series in in_one_frame(eds, haadf)]
-    if mask is not None:
-        mask = np.asarray(getattr(mask, "data", mask))
-        expected = eds.array("element", "tilt", "y", "x").shape[1:]
-        if mask.shape != expected:
-            raise ValueError(f"the mask has the shape {mask.shape} but the maps are {expected} (tilt, y, x)")
-        mask = mask.astype(bool).transpose(0, 2, 1)[common]
-    gains, haadf_gains = _gains(eds), _gains(haadf)
-    fit = fit_response_ratios(
-        images[0][:, common],
-        images[1][0][partners],
-        eds.channels,
-        gains=None if gains is None else gains[..., common],
-        haadf_gains=None if haadf_gains is None else haadf_gains[partners],
-        mask=mask,
-        **options,
-    )
-    # One entry for each tilt of the EDS series; NaN where the HAADF has no such tilt.
-    per_tilt = {}
-    for name in ("residual_per_tilt", "residual_map"):
-        values = getattr(fit, name)
-        per_tilt[name] = np.full((len(eds.tilts), *values.shape[1:]), np.nan, values.dtype)
-        per_tilt[name][common] = values
-    return dataclasses.replace(fit, **per_tilt)
 
 
 @dataclasses.dataclass
@@ -189,11 +154,6 @@ def _describe(volume, series, step, problem, outcome, options, **parameters) -> 
     kept.update({name: "given" if options[name] is not None else None for name in ("mask", "initial")})
     geometry = {field.name: getattr(problem.geometry, field.name) for field in dataclasses.fields(problem.geometry)}
     add_step(volume, step, after=series, **parameters, **outcome, **kept, gains=problem.gains, geometry=geometry)
-
-
-def _gains(series):
-    gains = series.gains
-    return None if gains is None else (gains.T if gains.ndim == 2 else gains)
 
 
 def _ratio_values(ratios, channels) -> np.ndarray:

@@ -86,9 +86,7 @@ class TomographicVolume(TomographySignal, Signal2D):
 
         Examples
         --------
-        >>> from collections.abc import Mapping
-
-        import numpy as np
+        >>> import numpy as np
         >>> import hyperspy_multitomo as mt
         >>> volume = mt.TomographicVolume.from_arrays({"Ag": np.ones((4, 4, 4)), "Au": np.ones((4, 4, 4))})
         >>> composition = volume.quantify("CL", factors={"Ag": 1.0, "Au": 3.0}, mask=np.ones((4, 4, 4), bool))
@@ -144,9 +142,7 @@ class TomographicVolume(TomographySignal, Signal2D):
 
         Examples
         --------
-        >>> from collections.abc import Mapping
-
-        import numpy as np
+        >>> import numpy as np
         >>> import hyperspy_multitomo as mt
         >>> volume = mt.TomographicVolume.from_arrays({"Au": np.ones((4, 5, 6))}, pixel_size=0.5)
         >>> volume["Au"].data.shape, "Ag" in volume

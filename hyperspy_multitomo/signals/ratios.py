@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Response ratios of a series of elemental maps: fitted against the HAADF, attached to the series, looked up again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..composition.response import ResponseRatios, fit_response_ratios
+from .frames import check_pair, gains_of, in_one_frame, projections
+from .haadf import TiltSeriesHAADF
+from .history import add_step
+from .keyed import NODE, recall, record
+
+# What of a fit of the response ratios belongs to each element, and what to each tilt.
+_PER_ELEMENT, _PER_TILT = ("standard_errors", "block_counts"), ("residual_per_tilt", "residual_map")
+
+
+class Ratios:
+    """Mixin of the series of elemental maps: their response ratios."""
+
+    @property
+    def response_ratios(self) -> ResponseRatios | None:
+        """The attached response ratios, for the elements as they are now, or None."""
+        values = recall(self, "ratios")
+        if values is None:
+            return None
+        stored = self.metadata.get_item(f"{NODE}.ratio_fit").as_dictionary()
+        kept = {name: recall(self, f"ratios_{name}") for name in (*_PER_ELEMENT, *_PER_TILT)}
+        return ResponseRatios.from_dict({**stored, **kept, "elements": self.channels, "values": values})
+
+    def fit_response_ratios(
+        self,
+        haadf: TiltSeriesHAADF,
+        *,
+        mask=None,
+        block_size: int | None = None,
+        min_counts: float = 50.0,
+        rest: bool = False,
+        prior: Mapping[str, float] | None = None,
+        prior_strength: float = 1.0,
+    ) -> ResponseRatios:
+        """Fit the response ratios r_e of ``HAADF = sum_e r_e p_e`` and attach them.
+
+        Parameters
+        ----------
+        haadf : TiltSeriesHAADF
+            The HAADF series, of the same images; the tilts that both series have are used.
+        mask : array-like of bool, shape (tilt, y, x), optional
+            Pixels to use; by default those where the HAADF stands out from its background.
+        block_size : int, optional
+            Side of the blocks of pixels (px); by default so large that the weakest element has `min_counts` in a block.
+        min_counts : float, default 50
+            Counts of the weakest element in the mean block.
+        rest : bool, default False
+            Explain HAADF that no map explains by one more, non-negative channel, instead of letting it pull the ratios.
+        prior : dict of str to float, optional
+            Relative ratios of two elements or more, for maps that are nearly dependent.
+        prior_strength : float, default 1
+            Weight of the prior against the data.
+
+        Returns
+        -------
+        ResponseRatios
+            ``values``, ``standard_errors``, ``r2``, ``residual_per_tilt``, ``residual_map``.
+
+        Raises
+        ------
+        ValueError
+            For series that do not fit together, all-zero or exactly dependent maps, data that are not finite.
+
+        Warns
+        -----
+        UserWarning
+            Where R2 is below 0.9 (an element is missing), or the ratio of an element comes out zero.
+
+        Notes
+        -----
+        Blocks and an allowance for the noise of the counts keep the ratios from sagging at low counts, see
+        `hyperspy_multitomo.composition.fit_response_ratios`. One very weak element makes the blocks so large that grains
+        blur into each other; then pass ``block_size=8``, say. Fit before the maps are smoothed.
+
+        References
+        ----------
+        .. [1] Z. Zhong et al., Ultramicroscopy 174 (2017) 35, https://doi.org/10.1016/j.ultramic.2016.12.008.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> expected = np.zeros((2, 5, 32, 32))
+        >>> expected[0, :, 4:20, 4:28], expected[1, :, 12:28, 4:28] = 5.0, 8.0
+        >>> counts = np.random.default_rng(0).poisson(expected)
+        >>> eds = mt.TiltSeriesEDS.from_maps({"Au": counts[0], "Ag": counts[1]}, tilts=np.arange(5))
+        >>> haadf = mt.TiltSeriesHAADF.from_images(40 * expected[0] + 10 * expected[1], tilts=np.arange(5))
+        >>> eds.fit_response_ratios(haadf).values.round(-1)
+        array([40., 10.])
+        """
+        fit = _fit(
+            self,
+            haadf,
+            mask=mask,
+            block_size=block_size,
+            min_counts=min_counts,
+            rest=rest,
+            prior=prior,
+            prior_strength=prior_strength,
+        )
+        record(self, "ratios", fit.values, ("element",))
+        stored = fit.as_dict()
+        for name in _PER_ELEMENT:
+            record(self, f"ratios_{name}", stored[name], ("element",))
+        for name in _PER_TILT:
+            record(self, f"ratios_{name}", stored[name], ("tilt",))
+        self.metadata.set_item(f"{NODE}.ratio_fit", {name: stored[name] for name in ("r2", "block_size", "rest")})
+        add_step(
+            self,
+            "fit_response_ratios",
+            ratios=dict(zip(self.channels, fit.values, strict=True)),
+            r2=fit.r2,
+            block_size=fit.block_size,
+            rest=rest,
+            prior=prior,
+            prior_strength=prior_strength,
+        )
+        return fit
+
+
+def _fit(eds, haadf, *, mask, **options) -> ResponseRatios:
+    """Fit over the tilts that both series have."""
+    check_pair(eds, haadf)
+    common = [i for i, t in enumerate(eds.tilts) if np.any(np.abs(haadf.tilts - t) < 1e-4)]
+    if len(common) < 2:
+        raise ValueError(
+            f"the EDS tilts {eds.tilts} and the HAADF tilts {haadf.tilts} have fewer than two in common; pass ratios="
+        )
+    partners = [int(np.abs(haadf.tilts - eds.tilts[i]).argmin()) for i in common]
+    images = [np.asarray(projections(series), dtype=np.float32) for series in in_one_frame(eds, haadf)]
+    if mask is not None:
+        mask = np.asarray(getattr(mask, "data", mask))
+        expected = eds.array("element", "tilt", "y", "x").shape[1:]
+        if mask.shape != expected:
+            raise ValueError(f"the mask has the shape {mask.shape} but the maps are {expected} (tilt, y, x)")
+        mask = mask.astype(bool).transpose(0, 2, 1)[common]
+    gains, haadf_gains = gains_of(eds), gains_of(haadf)
+    fit = fit_response_ratios(
+        images[0][:, common],
+        images[1][0][partners],
+        eds.channels,
+        gains=None if gains is None else gains[..., common],
+        haadf_gains=None if haadf_gains is None else haadf_gains[partners],
+        mask=mask,
+        **options,
+    )
+    # One entry for each tilt of the EDS series; NaN where the HAADF has no such tilt.
+    per_tilt = {}
+    for name in ("residual_per_tilt", "residual_map"):
+        values = getattr(fit, name)
+        per_tilt[name] = np.full((len(eds.tilts), *values.shape[1:]), np.nan, values.dtype)
+        per_tilt[name][common] = values
+    return dataclasses.replace(fit, **per_tilt)
