@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How time and memory of SIRT and HEBT grow with slices, size, tilts, elements and threads: a table and a figure.
 
-`python benchmarks/growth.py [--figure growth.png]`. One size is varied at a time around a base problem; every point is measured in
-a fresh process, without setting up. Memory is what the process held at its peak beyond the imports, with the input data in it. The
-exponent p of the growth ~ n^p is fitted to the larger half of the points, where fixed costs no longer show.
+`python benchmarks/growth.py [--figure growth.png]`. One size is varied at a time around a base problem; every point is
+measured in a fresh process, without setting up. Memory is what the process held at its peak beyond the imports, with the
+input data in it. The exponent p of the growth ~ n^p is fitted to the larger half of the points, where fixed costs no longer
+show.
 """
 
 from __future__ import annotations
