@@ -8,6 +8,7 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 
+from hyperspy_multitomo import load_tilt_series
 from hyperspy_multitomo.acquisition import expand_files, read_records, read_stack, read_tilt_files, resolve_tilts
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -73,11 +74,10 @@ class TestFiles:
         with pytest.raises(TypeError, match="pattern"):
             expand_files(3)
 
-    def test_mixed_formats_need_a_pattern(self, tmp_path):
-        (tmp_path / "1.bcf").touch()
-        (tmp_path / "2.mrc").touch()
-        with pytest.raises(ValueError, match=r"\.bcf, \.mrc.*pattern"):
-            expand_files(tmp_path)
+    def test_several_formats(self, tmp_path):
+        for name in ("2.mrc", "1.bcf", "-3.dm4"):
+            (tmp_path / name).touch()
+        assert [path.name for path in expand_files(tmp_path)] == ["-3.dm4", "1.bcf", "2.mrc"]
 
     def test_unknown_extension(self, tmp_path):
         (tmp_path / "a.xyz").touch()
@@ -132,7 +132,6 @@ class TestSeries:
             (write_image, {"scale": 0.0021}, "pixel size"),
             (write_spectra, {"offset": 0.1}, "energy axis"),
             (write_spectra, {"channels": 65}, "shape"),
-            (write_spectra, {"elements": ["Co"]}, "elements"),
         ],
     )
     def test_files_that_differ_are_named(self, tmp_path, write, odd, what):
@@ -140,10 +139,18 @@ class TestSeries:
         with pytest.raises(ValueError, match=rf"same {what}.*1\.hspy, 2\.hspy;.*odd\.hspy"):
             read_tilt_files(files)
 
+    def test_different_elements_are_all_kept(self, tmp_path):
+        """Which elements were chosen in the microscope's program differs from tilt to tilt, and hinders nothing."""
+        files = [write_spectra(tmp_path / "1.hspy"), write_spectra(tmp_path / "2.hspy", elements=["Co", "Fe"])]
+        with pytest.warns(UserWarning, match=r"different elements \(Co, Fe; Fe\); all of them are kept"):
+            spectra = load_tilt_series(files)
+        assert spectra.metadata.Sample.elements == ["Co", "Fe"]
+
     def test_files_of_different_content(self, tmp_path):
         files = [write_image(tmp_path / "1.hspy"), write_spectra(tmp_path / "2.hspy")]
-        with pytest.raises(ValueError, match=r"no image, unlike the others: 2\.hspy"):
-            read_tilt_files(files)
+        series = read_tilt_files(files)
+        assert [record.path.name for record in series["images"]] == ["1.hspy"]
+        assert [record.path.name for record in series["spectra"]] == ["2.hspy"]
 
     def test_damaged_file(self, tmp_path):
         files = [write_image(tmp_path / f"{tilt}.hspy") for tilt in (1, 2, 3)]

@@ -55,7 +55,8 @@ class TestBruker:
         files = [three_files / f"{t}.bcf" for t in (0, 10, -5)]
         plain, _ = mt.load_tilt_series(files, tilts=[0, 10, -5])
         turned, spectra = mt.load_tilt_series(files, tilts=[0, 10, -5], tilt_axis="x", reverse_tilts=True)
-        np.testing.assert_array_equal(plain.acquisition_order, [2, 0, 1])
+        # The times in the files, 21:47, 21:52 and 22:01, go before the order in which the files are given.
+        np.testing.assert_array_equal(plain.acquisition_order, [0, 1, 2])
         np.testing.assert_array_equal(turned.tilts, [-10, 0, 5])
         np.testing.assert_array_equal(turned.data, plain.data[::-1].swapaxes(1, 2))
         assert spectra.data.shape == (3, 256, 256, 2048)

@@ -111,9 +111,14 @@ class TestResolve:
         with pytest.raises(ValueError, match=message):
             resolve_tilts(tilts, ["a", "b", "c"])
 
-    def test_one_tilt_is_no_series(self):
-        with pytest.raises(ValueError, match="at least two"):
-            check_tilts([10])
+    def test_one_tilt_is_a_single_view(self):
+        np.testing.assert_array_equal(check_tilts([10]), [10])
+        np.testing.assert_array_equal(resolve_tilts(None, ["a.emd"], [10.0]), [10])
+        np.testing.assert_array_equal(order_tilts([10]).tilts, [10])
+        with pytest.raises(ValueError, match=r"no tilts are known.*a\.emd.*tilts=\[0\]"):
+            resolve_tilts(None, ["a.emd"], [np.nan])
+        with pytest.raises(ValueError, match="at least one"):
+            check_tilts([])
 
     def test_the_full_circle_is_allowed(self):
         assert check_tilts(np.arange(0, 360, 5)).size == 72

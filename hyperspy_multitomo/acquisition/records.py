@@ -15,26 +15,32 @@ __all__ = ["Record", "record_of"]
 
 _NANOMETRES = {"m": 1e9, "mm": 1e6, "µm": 1e3, "μm": 1e3, "um": 1e3, "micron": 1e3, "nm": 1.0, "Å": 0.1, "A": 0.1, "pm": 1e-3}
 _KILOELECTRONVOLTS = {"keV": 1.0, "eV": 1e-3}
+_ELECTRONVOLTS = {"eV": 1.0, "keV": 1e3}
 _DEGREES = ("°", "deg", "degree", "degrees")
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
     """
-    One data set of a file, calibrated in nm and keV.
+    One data set of a file, calibrated in nm and keV (EDS) or eV (EELS).
 
     Attributes
     ----------
     path : Path
         The file it came from.
-    kind : {"image", "spectrum_image", "image_stack", "spectrum_image_stack", "other"}
-        Stacks have the tilt as their first axis.
+    kind : {"image", "spectrum_image", "image_stack", "spectrum_image_stack", "map", "other"}
+        Stacks have the tilt as their first axis; a "map" was computed by the microscope's program and is no measured image.
     title : str
     data : ndarray or dask array
         (y, x), (y, x, energy), (tilt, y, x) or (tilt, y, x, energy), of the dtype of the file.
     axes : list of dict
-        As RosettaSciIO gives them; lengths in nm, energies in keV. An axis without calibration has the scale 1 and no units.
+        In the order of the data; lengths in nm, energies in keV (EDS) or eV (EELS). An axis without calibration has the scale 1
+        and no units.
     metadata, original_metadata : dict
+    spectroscopy : {"EDS", "EELS"} or None
+        What the spectra are.
+    detector : str
+        Name of the detector, where the file gives it beside the title.
     """
 
     path: Path
@@ -44,22 +50,24 @@ class Record:
     axes: list[dict]
     metadata: dict = field(default_factory=dict, repr=False)
     original_metadata: dict = field(default_factory=dict, repr=False)
+    spectroscopy: str | None = None
+    detector: str = ""
 
     @property
     def pixel_size(self) -> tuple[float, float] | None:
         """Size of a pixel (y, x) in nm, or None where the file does not say."""
-        last = self.axes[:-1] if self.energy_axis else self.axes
+        last = self.axes[:-1] if self.spectroscopy else self.axes
         sides = [axis["scale"] if axis.get("units") == "nm" and "scale" in axis else None for axis in last[-2:]]
         return None if None in sides or len(sides) < 2 else (float(sides[0]), float(sides[1]))
 
     @property
     def energy_axis(self) -> dict | None:
-        """Axis of the energies (keV) of a spectrum image, or None."""
-        return self.axes[-1] if self.axes and self.axes[-1].get("units") == "keV" else None
+        """Axis of the energies of a spectrum image (EDS in keV, EELS in eV), or None."""
+        return self.axes[-1] if self.spectroscopy else None
 
     @property
     def energy(self) -> np.ndarray | None:
-        """Energy of each channel in keV, shape (energy,), or None."""
+        """Energy of each channel, shape (energy,), in keV (EDS) or eV (EELS), or None."""
         axis = self.energy_axis
         return None if axis is None else axis["offset"] + axis["scale"] * np.arange(axis["size"])
 
@@ -75,6 +83,22 @@ class Record:
         return tuple(sorted(self.metadata.get("Sample", {}).get("elements", ())))
 
     @property
+    def times(self) -> np.ndarray:
+        """When each projection was acquired, shape (tilt,), datetime64[s]; not-a-time where the file does not say."""
+        listed = self.metadata.get("General", {}).get("times")
+        size = self.data.shape[0] if self.kind.endswith("stack") else 1
+        if listed is not None and np.size(listed) == size:
+            return np.array(listed, dtype="datetime64[s]").reshape(size)
+        general = self.metadata.get("General", {})
+        date, time = general.get("date"), general.get("time")
+        try:
+            # A date without its time does not tell the order within a day.
+            stamp = np.datetime64(f"{date}T{str(time)[:8]}" if date and time else "NaT", "s")
+        except ValueError:
+            stamp = np.datetime64("NaT", "s")
+        return np.full(size, stamp if size == 1 else np.datetime64("NaT", "s"))
+
+    @property
     def tilts(self) -> np.ndarray:
         """Tilt of each projection in degrees, shape (tilt,), of length 1 if it is no stack; NaN where the file does not say."""
         microscope = self.metadata.get("Acquisition_instrument", {}).get("TEM", {})
@@ -82,8 +106,7 @@ class Record:
         if not self.kind.endswith("stack"):
             return np.array([np.nan if stored is None else float(stored)])
         first, size = self.axes[0], self.data.shape[0]
-        header = self.original_metadata.get("fei_header", {})
-        for listed in (first.get("axis"), header.get("a_tilt"), stored):
+        for listed in (first.get("axis"), stored):
             if listed is not None and np.size(listed) == size:
                 return np.array(listed, dtype=float)
         if str(first.get("units") or "").lower() in _DEGREES and "scale" in first:
@@ -92,22 +115,35 @@ class Record:
 
 
 def record_of(path: Path, content: dict) -> Record:
-    """Make a record of what a RosettaSciIO reader returned for one data set."""
-    axes = [_calibrated(axis) for axis in content["axes"]]
+    """Make a record of what a RosettaSciIO reader returned for one data set; the axis of the energies becomes the last."""
     metadata = _with_mapped(content)
-    spectral = bool(axes) and axes[-1].get("units") == "keV"
-    spatial = len(axes) - spectral
-    kinds = {2: "spectrum_image", 3: "spectrum_image_stack"} if spectral else {2: "image", 3: "image_stack"}
-    title = metadata.get("General", {}).get("title", "")
+    spectroscopy, position = _spectral(content["axes"], metadata.get("Signal", {}).get("signal_type", ""))
+    data = content["data"]
+    order = [i for i in range(len(content["axes"])) if i != position] + ([] if position is None else [position])
+    if order != sorted(order):
+        data = data.transpose(order)
+    axes = [_calibrated(content["axes"][i], spectroscopy) for i in order]
+    kinds = {2: "spectrum_image", 3: "spectrum_image_stack"} if spectroscopy else {2: "image", 3: "image_stack"}
     return Record(
         path=path,
-        kind=kinds.get(spatial, "other"),
-        title=title,
-        data=content["data"],
+        kind="other" if np.dtype(data.dtype).kind not in "iufb" else kinds.get(len(axes) - bool(spectroscopy), "other"),
+        title=metadata.get("General", {}).get("title") or "",
+        data=data,
         axes=axes,
         metadata=metadata,
         original_metadata=content.get("original_metadata", {}),
+        spectroscopy=spectroscopy,
     )
+
+
+def _spectral(axes: list[dict], signal_type: str) -> tuple[str | None, int | None]:
+    """Return "EDS" or "EELS" and the place of the axis of the energies, or twice None."""
+    spectral = [i for i, axis in enumerate(axes) if str(axis.get("units") or "").strip() in _KILOELECTRONVOLTS]
+    if not spectral:
+        return None, None
+    position = spectral[-1]
+    is_eels = "EELS" in signal_type.upper() or "loss" in str(axes[position].get("name")).lower()
+    return "EELS" if is_eels and not signal_type.upper().startswith("EDS") else "EDS", position
 
 
 def _with_mapped(content: dict) -> dict:
@@ -116,21 +152,40 @@ def _with_mapped(content: dict) -> dict:
     for source, (target, function) in (content.get("mapping") or {}).items():
         value = content.get("original_metadata", {})
         for name in source.split("."):
-            value = value.get(name) if isinstance(value, Mapping) else None
+            value = _entry(value, name) if isinstance(value, Mapping) else None
         if value is None:
             continue
+        if source.startswith("fei_header."):
+            value = _of_images(value, content["data"])
         *nodes, leaf = target.split(".")
         branch = metadata
         for node in nodes:
             branch = branch.setdefault(node, {})
-        branch.setdefault(leaf, value if function is None else function(value))
+        value = value if function is None else function(value)
+        # Gatan writes a current of 0 where none was measured.
+        if value is not None and not (leaf == "beam_current" and not value):
+            branch.setdefault(leaf, value)
     return metadata
 
 
-def _calibrated(axis: dict) -> dict:
+def _of_images(values, data):
+    """Return the entries of FEI's extended MRC header, which has room for 1024 images, that belong to those in the file."""
+    values = np.ravel(values)
+    return float(values[0]) if data.ndim < 3 else values[: data.shape[0]].astype(float)
+
+
+def _entry(tree: Mapping, name: str):
+    """Return the entry of a name in which the reader may have put underscores for spaces."""
+    if name in tree:
+        return tree[name]
+    return next((value for key, value in tree.items() if str(key).replace(" ", "_") == name.replace(" ", "_")), None)
+
+
+def _calibrated(axis: dict, spectroscopy: str | None) -> dict:
     axis = {key: value for key, value in axis.items() if key != "index_in_array"}
     units = str(axis.get("units") or "").strip()
-    for table, unit in ((_NANOMETRES, "nm"), (_KILOELECTRONVOLTS, "keV")):
+    energies = (_ELECTRONVOLTS, "eV") if spectroscopy == "EELS" else (_KILOELECTRONVOLTS, "keV")
+    for table, unit in ((_NANOMETRES, "nm"), energies):
         if units in table and axis.get("scale"):
             axis.update(scale=axis["scale"] * table[units], offset=axis.get("offset", 0.0) * table[units], units=unit)
             return axis

@@ -12,14 +12,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .mdoc import mdoc_beside, read_mdoc
+
 __all__ = ["TiltOrder", "check_tilts", "order_tilts", "read_tilt_file", "resolve_tilts", "tilts_from_names"]
 
 # A sign belongs to the number unless a digit stands before it, as in a date or a range.
 _NUMBER = r"(?:(?<!\d)[-+−])?\d+(?:\.\d+)?"
 _LAST_NUMBER = re.compile(rf"({_NUMBER})(?!.*\d)")
 _NUMBER_OF_DEGREES = re.compile(rf"({_NUMBER})[ _]?(?:deg|°)", re.IGNORECASE)
-_TILT_FILES = (".rawtlt", ".tlt", ".txt", ".csv")
-_REMEDIES = 'pass tilts="filename", a regular expression with one group, an array (one angle per projection) or a .rawtlt file'
+_TILT_FILES = (".rawtlt", ".tlt", ".mdoc", ".txt", ".csv")
+_REMEDIES = (
+    'pass tilts="filename", a regular expression with one group, an array (one angle per projection), '
+    "or a .rawtlt, .tlt or .mdoc file"
+)
 
 #: Two tilts closer than this (degrees) are the same tilt.
 SAME_TILT = 1e-3
@@ -77,7 +82,7 @@ class TiltOrder:
         return da.stack(merged)
 
 
-def check_tilts(tilts: ArrayLike, n: int | None = None) -> np.ndarray:
+def check_tilts(tilts: ArrayLike, n: int | None = None, source: str = "`tilts`") -> np.ndarray:
     """
     Return tilts as an array of degrees after checking that they can be those of one series.
 
@@ -87,6 +92,8 @@ def check_tilts(tilts: ArrayLike, n: int | None = None) -> np.ndarray:
         Degrees.
     n : int, optional
         Number of projections.
+    source : str, default "`tilts`"
+        Where the tilts come from, for the message of an error.
 
     Returns
     -------
@@ -95,8 +102,8 @@ def check_tilts(tilts: ArrayLike, n: int | None = None) -> np.ndarray:
     Raises
     ------
     ValueError
-        For tilts that are not numbers, NaN or infinite, of the wrong number, fewer than two, all equal, above 360 degrees, or
-        covering more than 360 degrees.
+        For tilts that are not numbers, NaN or infinite, of the wrong number, none, all equal, above 360 degrees, or covering
+        more than 360 degrees. A single tilt is a single view.
 
     Examples
     --------
@@ -110,13 +117,13 @@ def check_tilts(tilts: ArrayLike, n: int | None = None) -> np.ndarray:
     if angles.ndim != 1:
         raise ValueError(f"tilts must be a one-dimensional array of degrees; got the shape {angles.shape}")
     if n is not None and angles.size != n:
-        raise ValueError(f"`tilts` has {angles.size} angles but there are {n} projections; pass one angle per projection")
-    if angles.size < 2:
-        raise ValueError(f"a tilt series needs at least two tilts; got {angles.size}")
+        raise ValueError(f"{source} has {angles.size} angles but there are {n} projections; pass one angle per projection")
+    if angles.size == 0:
+        raise ValueError(f"a tilt series needs at least one tilt; got none: {_REMEDIES}")
     if not np.isfinite(angles).all():
         wrong = np.flatnonzero(~np.isfinite(angles)).tolist()
         raise ValueError(f"tilts must be finite; NaN or infinite at the places {wrong}: {_REMEDIES}")
-    if np.ptp(angles) < SAME_TILT:
+    if angles.size > 1 and np.ptp(angles) < SAME_TILT:
         raise ValueError(f"all {angles.size} tilts are equal ({angles[0]:g} degrees); {_REMEDIES}")
     if np.abs(angles).max() > 360 or np.ptp(angles) > 360:
         raise ValueError(
@@ -177,7 +184,7 @@ def order_tilts(tilts: ArrayLike, *, reverse: bool = False, duplicates: Literal[
 
 def read_tilt_file(path: str | Path) -> np.ndarray:
     """
-    Read tilts from a text file: .rawtlt, .tlt, .txt or .csv.
+    Read tilts from a text file: .rawtlt, .tlt, .txt or .csv, or SerialEM's .mdoc.
 
     Parameters
     ----------
@@ -198,6 +205,8 @@ def read_tilt_file(path: str | Path) -> np.ndarray:
         Where there is no such file.
     """
     path = Path(path)
+    if path.suffix.lower() == ".mdoc":
+        return read_mdoc(path).tilts
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -281,8 +290,8 @@ def resolve_tilts(
     ----------
     tilts : array_like, "metadata", "filename", path, regular expression or None
         An array of degrees; ``"metadata"`` for those stored in the files; ``"filename"`` or a regular expression for those in
-        the names (see `tilts_from_names`); a .rawtlt, .tlt, .txt or .csv file. None takes the metadata if they differ from
-        each other, else a .rawtlt or .tlt file beside a stack, else the names.
+        the names (see `tilts_from_names`); a .rawtlt, .tlt, .mdoc, .txt or .csv file. None takes the metadata if they differ from
+        each other (or there is one), else a .rawtlt, .tlt or .mdoc file beside a stack, else the names.
     paths : sequence of path-like
         The files: one per projection, or one stack.
     metadata_tilts : array_like (projection,), optional
@@ -321,29 +330,31 @@ def resolve_tilts(
     if str(tilts) == "filename":
         return check_tilts(tilts_from_names(paths), n)
     if Path(tilts).suffix.lower() in _TILT_FILES or isinstance(tilts, Path):
-        return check_tilts(read_tilt_file(tilts), n)
+        return check_tilts(read_tilt_file(tilts), n, Path(tilts).name)
     return check_tilts(tilts_from_names(paths, tilts), n)
 
 
 def beside(path: str | Path) -> Path | None:
-    """Return the .rawtlt or .tlt file of the same name beside a stack, or None."""
+    """Return the .rawtlt or .tlt file of the same name beside a stack, failing this SerialEM's .mdoc, or None."""
     names = (Path(path).with_suffix(suffix) for suffix in (".rawtlt", ".tlt"))
-    return next((name for name in names if name.is_file()), None)
+    return next((name for name in names if name.is_file()), mdoc_beside(path))
 
 
 def _default_tilts(paths, metadata_tilts, n):
     stored = None if metadata_tilts is None else np.asarray(metadata_tilts, dtype=float)
-    if stored is not None and stored.size == n and np.isfinite(stored).all() and np.ptp(stored) >= SAME_TILT:
+    if stored is not None and stored.size == n and np.isfinite(stored).all() and (n == 1 or np.ptp(stored) >= SAME_TILT):
         return check_tilts(stored, n)
     if len(paths) == 1 and (listed := beside(paths[0])) is not None:
-        return check_tilts(read_tilt_file(listed), n)
+        return check_tilts(read_tilt_file(listed), n, listed.name)
     if len(paths) > 1 and len(paths) == n:
         try:
             return check_tilts(tilts_from_names(paths), n)
         except ValueError as error:
             cause = str(error)
     else:
-        cause = f"no tilts are known for the {n} projections; {_REMEDIES}"
+        told = ", ".join(Path(path).name for path in paths[:3]) or "the images"
+        single = "; for a single view pass its tilt, e.g. tilts=[0]" if n == 1 else ""
+        cause = f"no tilts are known for the {n} projections of {told}: {_REMEDIES}{single}"
     if stored is not None and np.isfinite(stored).all() and stored.size:
         cause = f"all tilts in the metadata are equal ({stored[0]:g} degrees), and {cause}"
     raise ValueError(cause)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.acquisition.preprocessing import wholly_in_view
+from hyperspy_multitomo.acquisition.field_of_view import wholly_in_view
 from hyperspy_multitomo.alignment.transform import Alignment
 
 __all__ = ["align", "centre_of_mass_shifts", "cross_correlation_shifts"]

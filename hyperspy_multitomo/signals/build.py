@@ -17,7 +17,8 @@ from .keyed import NODE, axis_named, record, set_keys
 def images_and_axes(images, tilts, pixel_size):
     """Return (data (tilt, y, x), tilts, pixel_size, metadata) of an array, a HyperSpy signal or the path of an image stack.
 
-    The projections are in the order in which they come; `tilts` are in degrees, or what `resolve_tilts` takes.
+    A single image (y, x) with a single tilt is a series of one view. The projections are in the order in which they come; `tilts`
+    are in degrees, or what `resolve_tilts` takes.
 
     Raises
     ------
@@ -38,6 +39,8 @@ def images_and_axes(images, tilts, pixel_size):
             pixel_size = TomographySignal.pixel_size.fget(signal)
     elif not hasattr(images, "dask"):
         images = np.asarray(images)
+    if images.ndim == 2 and count_tilts(tilts) == 1:
+        images = images[None]
     if images.ndim != 3:
         raise ValueError(f"images must have the shape (tilt, y, x); got {images.ndim} dimensions {tuple(images.shape)}")
     metadata = {name: metadata[name] for name in ("Acquisition_instrument", "Sample") if name in metadata}

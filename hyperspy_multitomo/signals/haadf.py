@@ -54,7 +54,7 @@ class TiltSeriesHAADF(HAADFPreprocessing, TiltSeries, Signal2D):
         Raises
         ------
         ValueError
-            For the wrong number of tilts, equal, duplicate or NaN tilts, fewer than two, or images that are not finite.
+            For the wrong number of tilts, equal, duplicate or NaN tilts, or images that are not finite.
 
         Examples
         --------

@@ -8,15 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from ..acquisition.io import Record, expand_files, read_stack, read_tilt_files
-from ..acquisition.tilts import order_tilts, resolve_tilts
+from ..acquisition.io import expand_files, read_tilt_files
+from ..acquisition.modalities import align_modalities
+from ..acquisition.records import Record
+from ..acquisition.tilts import order_tilts
+from ..notices import warn
 from .base import length_axis
 from .build import build_series, count_tilts, merging
 from .haadf import TiltSeriesHAADF
 from .history import add_step
 from .keyed import NODE, record, set_keys
 
-_OURS = ("TiltSeriesHAADF", "TiltSeriesEDS", "TomographicVolume")
+_OURS = ("TiltSeriesHAADF", "TiltSeriesEDS", "TiltSeriesEELS", "TomographicVolume")
+#: eXSpy's signal of each kind of spectra: signal type, name of the axis of the energies, title.
+_SPECTRA = {"EDS": ("EDS_TEM", "Energy", "EDS"), "EELS": ("EELS", "Energy loss", "EELS")}
 
 
 def load_tilt_series(
@@ -29,19 +34,24 @@ def load_tilt_series(
     on_error: str = "raise",
     stack_axes: str | None = None,
     image: str | None = None,
+    spectra: str | None = None,
+    energy_loss: float | None = None,
+    frames: tuple[int, int] | None = None,
+    register_frames: bool = False,
     lazy: bool | None = None,
 ):
-    """Load a tilt series: one file per tilt, or one file that holds the whole stack.
+    """Load a tilt series: one file per tilt, images and spectra in files of their own, or a file that holds a whole stack.
 
     Parameters
     ----------
     files : path-like or list of path-like
-        A folder, a pattern such as ``"tilts/*.bcf"``, a list of files, or a single stack. Bruker .bcf, MRC (.mrc, .st, .ali),
-        .hspy and .zspy.
+        A folder, a pattern such as ``"tilts/*.bcf"``, a list of files, or a single stack. Bruker .bcf, Velox .emd, Gatan .dm3
+        and .dm4, MRC (.mrc, .st, .ali), TIFF, .hspy and .zspy. Images and spectra may be in files of their own, which are
+        paired by their tilts (within half a degree).
     tilts : array-like, "metadata", "filename", regular expression or path-like, optional
         Tilts in degrees in the order of the files (or of the stack); where to take them from; a regular expression for the
-        file names; or a .rawtlt, .tlt, .txt or .csv file. By default the metadata if they differ from tilt to tilt, else a
-        .rawtlt beside the stack, else the last number of each file name.
+        file names; or a .rawtlt, .tlt, .mdoc, .txt or .csv file. By default the metadata if they differ from tilt to tilt, else
+        a .rawtlt, .tlt or .mdoc beside the stack, else the last number of each file name. One tilt makes a single view.
     tilt_axis : {"y", "x"}, default "y"
         Direction of the tilt axis in the images; with ``"x"`` images are transposed, so that it is y here.
     reverse_tilts : bool, default False
@@ -53,7 +63,18 @@ def load_tilt_series(
     stack_axes : str, optional
         Order of the axes in a stack, e.g. ``"y tilt x"`` for sinograms; by default the axis that fits the number of tilts.
     image : str, optional
-        Title (or a part of it) of the image to take where the files hold several; by default the one called HAADF.
+        Detector or title (or a part of it) of the image to take where the files hold several; by default the one called HAADF.
+    spectra : {"EDS", "EELS"}, optional
+        Which spectra to take from files with both; by default EDS.
+    energy_loss : float, optional
+        Energy loss in eV that the EELS spectra have to include, where the files hold several ranges.
+    frames : (int, int), optional
+        Velox: first frame, from 0, and the one after the last. The image is averaged over them and the EDS events are summed;
+        by default over all frames. EELS spectra are not kept frame by frame.
+    register_frames : bool, default False
+        Velox: measure the drift of the frames on the image, and move its frames and (by whole pixels) the events back before
+        averaging and summing. The largest shift at each tilt is recorded as ``frame_drift`` (px): crop as much from the borders,
+        where fewer frames contribute.
     lazy : bool, optional
         By default images are read and spectrum images stay on disk until they are needed; True keeps both there, False
         reads both.
@@ -62,8 +83,9 @@ def load_tilt_series(
     -------
     TiltSeriesHAADF, spectra, or both as a tuple
         ``haadf`` with the axes ``(tilt | x, y)``; ``spectra``, eXSpy's (lazy) EDS_TEM signal with the axes
-        ``(x, y, tilt | Energy)``. Whatever the files hold: both, or only one of them. A file saved by this package comes back
-        as it was.
+        ``(x, y, tilt | Energy)`` in keV, or its EELS signal with ``(x, y, tilt | Energy loss)`` in eV. Whatever the files hold:
+        both, or only one of them. A file saved by this package comes back as it was. The acquisition order is that of the
+        times in the files, failing these that of the files.
 
     Raises
     ------
@@ -89,27 +111,56 @@ def load_tilt_series(
         ours = _saved_by_us(paths[0], lazy)
         if ours is not None:
             return ours
-        found = {"images": [], "spectra": []}
-        stack = read_stack(paths[0], stack_axes=stack_axes, n_tilts=count_tilts(tilts), lazy=bool(lazy))
-        found["images" if stack.kind == "image_stack" else "spectra"] = [stack]
-    else:
-        found = read_tilt_files(paths, on_error=on_error, lazy=lazy is not False, image=image)
-    kept = [r.path for r in found["images"] or found["spectra"]]
-    if not np.isscalar(tilts) and tilts is not None and np.size(tilts) == len(paths) and len(kept) < len(paths):
-        # Tilts given for all files: those of the files left out are left out too.
-        tilts = [t for t, path in zip(tilts, paths, strict=True) if path in kept]
-    records = found["images"] or found["spectra"]
-    stored = np.concatenate([r.tilts for r in records])
-    angles = resolve_tilts(tilts, kept, stored, n=len(stored))
+    found = read_tilt_files(
+        paths,
+        on_error=on_error,
+        lazy=lazy is not False,
+        image=image,
+        spectra=spectra,
+        energy_loss=energy_loss,
+        frames=frames,
+        register_frames=register_frames,
+        stack_axes=stack_axes,
+        n_tilts=count_tilts(tilts),
+    )
+    series, angles = align_modalities(found, tilts, paths, skip=on_error == "skip")
     how = {"tilt_axis": tilt_axis, "reverse_tilts": reverse_tilts, "duplicates": duplicates}
+    _check_tilt_axis(series, tilt_axis)
     made = []
-    if found["images"]:
-        made.append(_images(found["images"], angles, lazy=bool(lazy), **how))
-    if found["spectra"]:
-        made.append(_spectra(found["spectra"], angles, lazy=lazy is not False, **how))
+    if "images" in series:
+        made.append(_images(series["images"], angles, lazy=bool(lazy), **how))
+    if "spectra" in series:
+        made.append(_spectra(series["spectra"], angles, lazy=lazy is not False, **how))
+    chosen = {
+        "image": image,
+        "spectra": spectra,
+        "energy_loss": energy_loss,
+        "frames": frames,
+        "register_frames": register_frames,
+    }
+    chosen = {name: value for name, value in chosen.items() if value}
     for signal in made:
-        add_step(signal, "load_tilt_series", files=[str(path) for path in kept], **how)
+        add_step(signal, "load_tilt_series", files=[str(path) for path in _files(series)], **how, **chosen)
     return made[0] if len(made) == 1 else tuple(made)
+
+
+def _files(series: dict[str, list[Record]]) -> list[Path]:
+    """Return the files of a series, each once."""
+    return list(dict.fromkeys(record.path for records in series.values() for record in records))
+
+
+def _check_tilt_axis(series: dict[str, list[Record]], tilt_axis: str) -> None:
+    """Warn where SerialEM says that the tilt axis is nearer to the other direction of the images."""
+    record = next(iter(series.values()))[0]
+    angle = _find(record.metadata.get("Acquisition_instrument", {}), "tilt_axis_angle")
+    if angle is None:
+        return
+    nearer = "y" if abs((angle + 90) % 180 - 90) <= 45 else "x"
+    if nearer != tilt_axis:
+        warn(
+            f"the .mdoc of {record.path.name} says that the tilt axis is {angle:g} degrees from the image y axis, nearer to "
+            f"{nearer} than to {tilt_axis}; pass tilt_axis={nearer!r} unless the images have been rotated since"
+        )
 
 
 def _saved_by_us(path: Path, lazy):
@@ -139,7 +190,7 @@ def _images(records: list[Record], angles, *, lazy, **how) -> TiltSeriesHAADF:
 
 
 def _spectra(records: list[Record], angles, *, lazy, tilt_axis, reverse_tilts, duplicates):
-    """Return an EDS_TEM signal, array order (tilt, y, x, energy), one chunk per tilt."""
+    """Return eXSpy's signal, array order (tilt, y, x, energy), in chunks of one tilt or parts of it."""
     from hyperspy.signals import LazySignal1D, Signal1D
 
     data = _stacked(records)
@@ -153,7 +204,8 @@ def _spectra(records: list[Record], angles, *, lazy, tilt_axis, reverse_tilts, d
         for name, size, step in zip("yx", data.shape[1:3], spacing, strict=True)
     )
     energy = {name: records[0].energy_axis[name] for name in ("size", "offset", "scale", "units")}
-    energy |= {"name": "Energy", "navigate": False}
+    signal_type, name, title = _SPECTRA[records[0].spectroscopy]
+    energy |= {"name": name, "navigate": False}
     axes = [{"name": "tilt", "axis": order.tilts, "units": "°", "navigate": True}, y, x, energy]
     signal = LazySignal1D(data, axes=axes) if lazy else Signal1D(np.asarray(data), axes=axes)
     for node, content in _metadata(records).items():
@@ -161,8 +213,9 @@ def _spectra(records: list[Record], angles, *, lazy, tilt_axis, reverse_tilts, d
     with warnings.catch_warnings():
         # eXSpy still imports HyperSpy's classes by their old names.
         warnings.simplefilter("ignore")
-        signal.set_signal_type("EDS_TEM")
-    signal.metadata.General.title = "EDS"
+        signal.set_signal_type(signal_type)
+    _without_assumed_angles(signal, records[0])
+    signal.metadata.General.title = title
     set_keys(signal)
     signal.metadata.set_item(f"{NODE}.tilt_axis", tilt_axis)
     record(signal, "acquisition_order", order.acquisition_order, ("tilt",))
@@ -174,9 +227,18 @@ def _spectra(records: list[Record], angles, *, lazy, tilt_axis, reverse_tilts, d
     return signal
 
 
+def _without_assumed_angles(signal, first: Record) -> None:
+    """Remove the detector angles that eXSpy sets from its preferences where the file has none: they would pass for measured."""
+    told = first.metadata.get("Acquisition_instrument", {}).get("TEM", {}).get("Detector", {}).get("EDS", {})
+    detector = signal.metadata.get_item("Acquisition_instrument.TEM.Detector.EDS", default=None)
+    for name in ("azimuth_angle", "elevation_angle"):
+        if detector is not None and detector.has_item(name) and name not in told:
+            delattr(detector, name)
+
+
 def _stacked(records: list[Record]):
     """Return the data of all tilts: those of a stack, or of one file per tilt."""
-    if len(records) == 1:
+    if records[0].kind.endswith("stack"):
         return records[0].data
     arrays = [record.data for record in records]
     if not any(hasattr(array, "dask") for array in arrays):
@@ -189,11 +251,16 @@ def _stacked(records: list[Record]):
 def _metadata(records: list[Record]) -> dict:
     """Return what of the files' metadata holds for the whole series: what differs from tilt to tilt is left to `_per_tilt`."""
     first, *others = (record.metadata for record in records)
-    return {
+    common = {
         name: _common(first[name], [other.get(name) for other in others])
         for name in ("Acquisition_instrument", "Sample")
         if name in first
     }
+    for name in ("elements", "xray_lines"):
+        listed = sorted({item for record in records for item in record.metadata.get("Sample", {}).get(name, ())})
+        if listed:
+            common.setdefault("Sample", {})[name] = listed
+    return common
 
 
 def _common(tree: dict, others: list) -> dict:
@@ -208,14 +275,19 @@ def _common(tree: dict, others: list) -> dict:
 
 
 def _per_tilt(records: list[Record], n: int) -> dict:
-    """Return what the files say of each tilt, in their order: the file's name and the times of the EDS detector."""
+    """Return what the files say of each tilt, in their order: file, time, live and real time, current, drift of the frames."""
+    times = np.concatenate([record.times for record in records])
+    known: dict = {} if np.isnat(times).any() else {"acquired": [str(time) for time in times]}
     if len(records) != n:
-        return {}
-    known: dict = {"files": [record.path.name for record in records]}
+        return known
+    known["files"] = [record.path.name for record in records]
     for name in ("real_time", "live_time", "beam_current"):
         values = [_find(record.metadata.get("Acquisition_instrument", {}), name) for record in records]
         if None not in values:
             known[name] = [float(value) for value in values]
+    shifts = [record.metadata.get("General", {}).get("frame_shifts") for record in records]
+    if all(moved is not None for moved in shifts):
+        known["frame_drift"] = [float(np.abs(moved).max()) for moved in shifts]
     return known
 
 

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which files a pattern, a folder or a list stands for, in natural order."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from .readers import EXTENSIONS
+
+__all__ = ["expand_files", "listed"]
+
+
+def expand_files(files: str | Path | Iterable[str | Path]) -> list[Path]:
+    """
+    List the files that a pattern, a folder, a path or a list of them stands for.
+
+    Parameters
+    ----------
+    files : path-like or iterable of path-like
+        A glob pattern or a folder (its files of known extensions) is sorted naturally (2 before 10, -10 before -5); a list
+        keeps its order.
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    FileNotFoundError
+        Where nothing is found.
+    TypeError
+        For what is no path.
+    """
+    if isinstance(files, str | Path):
+        return _expand_one(files)
+    if not isinstance(files, Iterable):
+        raise TypeError(f"files={files!r} must be a pattern, a folder, a file or a list of them")
+    found = [path for item in files for path in _expand_one(item)]
+    if not found:
+        raise FileNotFoundError("the list of files is empty; pass a pattern, a folder, a file or a list of them")
+    return found
+
+
+def listed(paths, limit: int = 8) -> str:
+    """Return the names of files for a message, the first few of them."""
+    names = [Path(path).name for path in paths]
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _expand_one(item):
+    text = str(item)
+    path = Path(text).expanduser()
+    if path.is_dir() and path.suffix.lower() not in EXTENSIONS:
+        found = sorted((p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS), key=_natural)
+        if not found:
+            raise FileNotFoundError(f"no microscope files in the folder {path}; these can be read: {', '.join(EXTENSIONS)}")
+        return found
+    if path.exists():
+        return [path]
+    if not glob.has_magic(text):
+        raise FileNotFoundError(f"there is no file or folder {path}")
+    found = sorted(map(Path, glob.glob(str(path), recursive=True)), key=_natural)
+    if not found:
+        raise FileNotFoundError(f"no file matches {text!r} (looked from {Path.cwd()})")
+    return found
+
+
+def _natural(path):
+    """Sort key in which numbers count as numbers; a minus is a sign at the start of the name or after a separator."""
+    parts = re.split(r"((?:(?<![A-Za-z0-9])-)?\d+(?:\.\d+)?)", path.stem)
+    return str(path.parent), [(float(part), "") if i % 2 else (-np.inf, part) for i, part in enumerate(parts)], path.suffix

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Frames of one view, scanned one after the other: their drift measured on the images, and their sum without it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import ndimage, sparse
+
+__all__ = ["average_frames", "count_events", "register_frames", "sum_frames"]
+
+#: The value in a stream of events that ends a pixel; any other is the channel of one event.
+NEXT_PIXEL = 65535
+# Sub-pixel accuracy of the registration: a tenth of a pixel is well below what events can follow.
+_UPSAMPLING = 10
+_STEPS = 2
+# Noise of single pixels says nothing of the position of anything larger.
+_SMOOTHING = 1.0
+
+
+def register_frames(images: Sequence[ArrayLike]) -> np.ndarray:
+    """
+    Measure the rigid drift of frames by cross-correlation with the average of the frames before.
+
+    Parameters
+    ----------
+    images : sequence of array_like (y, x), or ndarray (frame, y, x)
+        They are looked at one by one.
+
+    Returns
+    -------
+    ndarray (frame, 2)
+        Shift (y, x) in px that has to be added to the object's position in a frame to put it where it is in the first, to a
+        tenth of a pixel: ``aligned = shift(image, shifts[frame])``.
+
+    Raises
+    ------
+    ValueError
+        For frames of different shape or without contrast.
+
+    Notes
+    -----
+    Each frame is compared with the average of those already registered, from the shift of the frame before, and all once more
+    with the average of all others, so that errors do not add up. Frames are smoothed (Gaussian, 1 px), and tapered towards their
+    borders, because their opposite borders do not fit together. Since that pulls large shifts towards zero, a frame is shifted by
+    what was found and compared again. The peak of the cross-correlation is found as in Guizar-Sicairos, Thurman, Fienup, Opt.
+    Lett. 33 (2008) 156, doi:10.1364/OL.33.000156.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.zeros((32, 32)); image[10:18, 12:16] = 1
+    >>> register_frames([image, np.roll(image, (2, -1), axis=(0, 1))])
+    array([[ 0.,  0.],
+           [-2.,  1.]])
+    """
+    shifts = np.zeros((len(images), 2))
+    shape = np.shape(images[0])
+    total = np.zeros(shape, dtype=np.float64)
+    taper = np.outer(*(np.hanning(size + 2)[1:-1] for size in shape)).astype(np.float32)
+    for number in range(len(images)):
+        image = _frame(images, number, shape)
+        if number:
+            shifts[number] = shifts[number - 1]
+            for _ in range(_STEPS):
+                shifts[number] += _residual(total, image, shifts[number], taper)
+        total += _moved(image, shifts[number])
+    for number in range(len(images) if len(images) > 2 else 0):
+        image = _frame(images, number, shape)
+        others = total - _moved(image, shifts[number])
+        shifts[number] += _residual(others, image, shifts[number], taper)
+        total = others + _moved(image, shifts[number])
+    # The sum with 0.0 turns -0.0 into 0.
+    return np.round(shifts - shifts[:1], 6) + 0.0
+
+
+def _frame(images, number: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a frame, smoothed, after a look at whether it can be registered."""
+    image = np.asarray(images[number], dtype=np.float32)
+    if image.shape != shape:
+        raise ValueError(f"frame {number} has the shape {image.shape}, the first {shape}; frames must be alike")
+    if not np.ptp(image) > 0:
+        raise ValueError(f"frame {number} is the same everywhere ({image.flat[0]:g}): it cannot be registered")
+    return ndimage.gaussian_filter(image, _SMOOTHING)
+
+
+def _residual(reference: np.ndarray, image: np.ndarray, shift: np.ndarray, taper: np.ndarray) -> np.ndarray:
+    """Return what is missing (y, x) in the shift of an image on a reference."""
+    from skimage.registration import phase_cross_correlation
+
+    moving = _tapered(_moved(image, shift), taper)
+    found = phase_cross_correlation(_tapered(reference, taper), moving, upsample_factor=_UPSAMPLING, normalization=None)
+    return found[0]
+
+
+def sum_frames(frames: Iterable[ArrayLike], shifts: ArrayLike | None = None) -> np.ndarray:
+    """
+    Sum frames of counts, each moved by the whole number of pixels nearest to its shift.
+
+    Parameters
+    ----------
+    frames : iterable of array_like (y, x, ...)
+        Counts, e.g. the spectrum image (y, x, energy) of each frame.
+    shifts : array_like (frame, 2), optional
+        (y, x) in px as `register_frames` gives them; none by default.
+
+    Returns
+    -------
+    ndarray (y, x, ...)
+        Integer counts stay integer (64 bit) and none is divided among pixels; those moved out of the image are lost.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sum_frames(np.array([[[0, 3, 0]], [[0, 0, 2]]]), shifts=[[0, 0], [0, -1.2]])
+    array([[0, 5, 0]])
+    """
+    total: np.ndarray | None = None
+    for number, frame in enumerate(frames):
+        frame = np.asarray(frame)
+        if total is None:
+            total = np.zeros(frame.shape, dtype=np.int64 if frame.dtype.kind in "iub" else frame.dtype)
+        whole = (0, 0) if shifts is None else np.rint(np.asarray(shifts)[number]).astype(int)
+        target, source = zip(*(_overlap(size, step) for size, step in zip(frame.shape, whole, strict=False)), strict=True)
+        total[target] += frame[source]
+    if total is None:
+        raise ValueError("there are no frames to sum")
+    return total
+
+
+def average_frames(images: Sequence[ArrayLike], shifts: ArrayLike | None = None) -> np.ndarray:
+    """
+    Average images frame by frame, each moved by its shift with linear interpolation.
+
+    Parameters
+    ----------
+    images : sequence of array_like (y, x)
+        They are looked at one by one.
+    shifts : array_like (frame, 2), optional
+        (y, x) in px as `register_frames` gives them; none by default.
+
+    Returns
+    -------
+    ndarray (y, x), float32
+        The mean of the frames that saw each pixel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> average_frames([np.array([[0.0, 3.0, 0.0]]), np.array([[0.0, 0.0, 5.0]])], shifts=[[0, 0], [0, -1]])
+    array([[0., 4., 0.]], dtype=float32)
+    """
+    if len(images) == 0:
+        raise ValueError("there are no frames to average")
+    total, seen = 0.0, 0.0
+    for number in range(len(images)):
+        image = np.asarray(images[number], dtype=np.float32)
+        step = np.zeros(2) if shifts is None else np.asarray(shifts, dtype=float)[number]
+        total = total + _moved(image, step, mode="constant").astype(np.float64)
+        seen = seen + _moved(np.ones_like(image), step, mode="constant")
+    return np.divide(total, seen, out=np.zeros_like(total), where=seen > 0).astype(np.float32)
+
+
+def count_events(
+    stream: Iterable[np.ndarray],
+    shape: tuple[int, int],
+    channels: int,
+    frames: tuple[int, int] | None = None,
+    shifts: ArrayLike | None = None,
+) -> sparse.csr_matrix:
+    """
+    Count the events of a stream, in which 65535 ends a pixel and any other value is the channel of one event.
+
+    Parameters
+    ----------
+    stream : iterable of ndarray of uint16
+        The stream in pieces of any length; pixels follow each other along x, then y, then the frames.
+    shape : (int, int)
+        Size of a frame (y, x) in px.
+    channels : int
+        Number of channels; events above are left out.
+    frames : (int, int), optional
+        First frame (from 0) and the one after the last; all by default.
+    shifts : array_like (frame, 2), optional
+        (y, x) in px of each of these frames, see `register_frames`; events move by whole pixels.
+
+    Returns
+    -------
+    csr_matrix (y * x, energy)
+        Counts of each pixel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stream = np.array([2, 65535, 0, 1, 65535, 2, 65535], dtype=np.uint16)
+    >>> count_events([stream], (1, 2), 3).toarray()
+    array([[0, 0, 2],
+           [1, 1, 0]], dtype=int32)
+    >>> count_events([stream], (1, 2), 3, frames=(0, 1)).nnz
+    3
+    """
+    height, width = shape
+    first, last = (0, np.inf) if frames is None else frames
+    whole = None if shifts is None else np.rint(np.asarray(shifts)).astype(np.int64)
+    counts = sparse.csr_matrix((height * width, channels), dtype=np.int32)
+    passed = 0
+    for piece in stream:
+        ends = piece == NEXT_PIXEL
+        place = passed + np.cumsum(ends)
+        passed = int(place[-1]) if len(place) else passed
+        kept = ~ends & (piece < channels) & (place >= first * height * width) & (place < last * height * width)
+        frame, pixel = np.divmod(place[kept], height * width)
+        y, x = np.divmod(pixel, width)
+        if whole is not None:
+            y, x = y + whole[frame - first, 0], x + whole[frame - first, 1]
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        found = y[inside] * width + x[inside], piece[kept][inside]
+        counts = counts + sparse.coo_matrix((np.ones(len(found[0]), np.int32), found), shape=counts.shape).tocsr()
+        if passed >= last * height * width:
+            break
+    return counts
+
+
+def _tapered(image: np.ndarray, taper: np.ndarray) -> np.ndarray:
+    return (image - (image * taper).sum() / taper.sum()) * taper
+
+
+def _moved(image: np.ndarray, step: ArrayLike, mode: str = "nearest") -> np.ndarray:
+    return image if not np.any(step) else ndimage.shift(image, step, order=1, mode=mode)
+
+
+def _overlap(size: int, step: int) -> tuple[slice, slice]:
+    """Return where pixels moved by `step` arrive, and where they come from."""
+    step = int(np.clip(step, -size, size))
+    return slice(max(step, 0), size + min(step, 0)), slice(max(-step, 0), size + min(-step, 0))

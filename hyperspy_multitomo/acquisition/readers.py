@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One microscope file to its records, by the reader of its format."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+from .mdoc import Mdoc, mdoc_beside, read_mdoc
+from .records import Record, record_of
+from .velox import is_velox, read_velox
+
+__all__ = ["EXTENSIONS", "damaged_files", "read_records"]
+
+#: RosettaSciIO reader of each extension. A format that needs nothing else is one more entry.
+READERS = {
+    ".bcf": "rsciio.bruker",
+    ".emd": "rsciio.emd",
+    ".dm3": "rsciio.digitalmicrograph",
+    ".dm4": "rsciio.digitalmicrograph",
+    ".mrc": "rsciio.mrc",
+    ".st": "rsciio.mrc",
+    ".ali": "rsciio.mrc",
+    ".tif": "rsciio.tiff",
+    ".tiff": "rsciio.tiff",
+    ".hspy": "rsciio.hspy",
+    ".zspy": "rsciio.zspy",
+}
+EXTENSIONS = tuple(READERS)
+# A Velox file may have the extension of HDF5; in a folder such files are passed over.
+_HDF5 = (".h5", ".hdf5")
+#: Extensions of files that have no frames to choose from.
+FRAMELESS = tuple(suffix for suffix in READERS if suffix != ".emd")
+# What RosettaSciIO needs besides itself, and how to get it.
+_EXTRAS = {"sparse": "rosettasciio[eds-stream]", "tifffile": "rosettasciio[tiff]", "zarr": "rosettasciio[zspy]"}
+# Readers that end the whole process on a damaged file (compiled, without bounds checks): tried in a process of their own first.
+_UNSAFE = (".bcf",)
+_TRIAL = """
+import sys
+reader = __import__(sys.argv[1], fromlist=["file_reader"])
+print("ready", flush=True)
+for path in sys.argv[2:]:
+    try:
+        reader.file_reader(path)
+        print("readable", flush=True)
+    except BaseException as error:
+        print(type(error).__name__, *str(error).splitlines()[:1], flush=True)
+"""
+
+
+def read_records(
+    path: str | Path,
+    *,
+    lazy: bool = False,
+    frames: tuple[int, int] | None = None,
+    register_frames: bool = False,
+    image: str | None = None,
+) -> list[Record]:
+    """
+    Read all data sets of one file.
+
+    Parameters
+    ----------
+    path : path-like
+        Bruker .bcf, Velox .emd (also .h5 and .hdf5), Gatan .dm3 and .dm4, MRC (.mrc, .st, .ali, with the .mdoc beside it),
+        TIFF, .hspy or .zspy.
+    lazy : bool, default False
+        Return dask arrays where the reader has them (images of .bcf files are always in memory).
+    frames : (int, int), optional
+        Velox: first frame, from 0, and the one after the last; by default all are summed.
+    register_frames : bool, default False
+        Velox: move the frames back by the drift measured on the image, see `velox.read_velox`.
+    image : str, optional
+        The image by which frames are registered, where there are several.
+
+    Returns
+    -------
+    list of Record
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there is no such file.
+    ValueError
+        For an unknown extension, an empty file, a file that cannot be read, frames of a file without; it is named.
+    ModuleNotFoundError
+        Where a package is missing that the format needs; it is named.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    if not known(path):
+        raise ValueError(f"{path.name}: unknown extension {path.suffix!r}; these can be read: {', '.join(EXTENSIONS)}")
+    damaged = damaged_files([path])
+    if damaged:
+        raise ValueError(damaged[path])
+    return read_checked(path, lazy=lazy, frames=frames, register_frames=register_frames, image=image)
+
+
+def known(path: Path) -> bool:
+    """Say whether files with this extension can be read."""
+    return path.suffix.lower() in (*EXTENSIONS, *_HDF5)
+
+
+def damaged_files(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return an error message for each file whose reader would fail or end the process; the files of one reader in one go."""
+    damaged = {
+        path: f"{path.name} is empty (0 bytes); leave it out" for path in paths if path.is_file() and not path.stat().st_size
+    }
+    paths = [path for path in paths if path not in damaged]
+    for suffix in _UNSAFE:
+        waiting = [path for path in paths if path.suffix.lower() == suffix]
+        while waiting:
+            answers = _tried(READERS[suffix], waiting)
+            if answers is None:
+                break
+            for path, answer in zip(waiting, answers, strict=False):
+                if answer != "readable":
+                    damaged[path] = f"{path.name} cannot be read, it is damaged or truncated ({answer})"
+            waiting = waiting[len(answers) :]
+            if waiting:
+                damaged[waiting[0]] = f"{waiting[0].name} cannot be read, it is damaged or truncated (the reader crashed)"
+                waiting = waiting[1:]
+    return damaged
+
+
+def _tried(reader: str, paths: Sequence[Path]) -> list[str] | None:
+    """Return what a process of its own says of each file, up to a crash; None where no such process can be started."""
+    command = [sys.executable or "python", "-c", _TRIAL, reader, *map(str, paths)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    try:
+        answers = subprocess.run(command, capture_output=True, text=True, check=False, env=environment).stdout.splitlines()
+    except OSError:
+        return None
+    # An interpreter inside another program may not start, or lack the reader: then the files are read without a trial.
+    return answers[1 : len(paths) + 1] if answers[:1] == ["ready"] else None
+
+
+def read_checked(path: Path, *, lazy: bool, frames=None, register_frames: bool = False, image: str | None = None) -> list[Record]:
+    """Read a file that `damaged_files` has nothing against; see `read_records`."""
+    suffix = path.suffix.lower()
+    if not known(path):
+        raise ValueError(f"{path.name}: unknown extension {path.suffix!r}; these can be read: {', '.join(EXTENSIONS)}")
+    with _told_of(path, FileNotFoundError):
+        velox = suffix in (".emd", *_HDF5) and is_velox(path)
+    if velox:
+        with _told_of(path, ValueError):
+            return read_velox(path, lazy=lazy, frames=frames, register=register_frames, image=image)
+    if frames is not None or register_frames:
+        raise ValueError(f"{path.name} is no Velox file: it has no frames to choose or to register")
+    if suffix in _HDF5:
+        raise ValueError(f"{path.name} is no Velox file; save its arrays with HyperSpy as .hspy to read them")
+    with _told_of(path, FileNotFoundError), _quiet():
+        contents = import_module(READERS[suffix]).file_reader(str(path), lazy=lazy)
+        if READERS[suffix] == "rsciio.tiff":
+            _add_imagej_unit(contents)
+        records = [record_of(path, content) for content in contents]
+    if suffix == ".emd" and not records:
+        raise ValueError(f"{path.name} is an HDF5 file in which neither Velox nor NCEM data are found; leave it out")
+    return [_completed(record) for record in records]
+
+
+def _add_imagej_unit(contents: list[dict]) -> None:
+    """Put the unit of length that ImageJ writes into the description at the axes; RosettaSciIO knows microns only."""
+    for content in contents:
+        unit = re.search(r"^unit=(.+)$", str(content["original_metadata"].get("ImageDescription", "")), re.MULTILINE)
+        for axis in content["axes"][-2:] if unit else ():
+            # ImageJ escapes what is not ASCII: \\u00B5m, \\u00C5.
+            axis["units"] = axis.get("units") or unit[1].strip().replace("\\u00B5", "µ").replace("\\u00C5", "Å")
+
+
+def _completed(record: Record) -> Record:
+    """Add what stands beside the file: the .mdoc of an image file; and its name, where it has no title."""
+    listed = mdoc_beside(record.path) if READERS[record.path.suffix.lower()] in ("rsciio.mrc", "rsciio.tiff") else None
+    if record.data.dtype.names is not None:
+        raise ValueError(f"{record.path.name} is a colour picture, not the signal of a detector; leave it out")
+    if listed is not None:
+        record = _with_mdoc(record, read_mdoc(listed))
+    return record if record.title else replace(record, title=record.path.stem)
+
+
+def _with_mdoc(record: Record, told: Mdoc) -> Record:
+    microscope = {"beam_energy": told.beam_energy}
+    stage = {"tilt_axis_angle": told.tilt_axis_angle}
+    general = {}
+    if not record.kind.endswith("stack") and told.tilts.size == 1:
+        stage["tilt_alpha"] = float(told.tilts[0])
+    if told.times.size == (record.data.shape[0] if record.kind.endswith("stack") else 1):
+        general["times"] = [str(time) for time in told.times]
+    for axis in record.axes[-2:]:
+        if told.pixel_size and axis.get("units") != "nm":
+            axis.update(scale=told.pixel_size, offset=0.0, units="nm")
+    metadata = copy.deepcopy(record.metadata)
+    known_of = metadata.setdefault("Acquisition_instrument", {}).setdefault("TEM", {})
+    known_of.update({name: value for name, value in microscope.items() if value is not None})
+    known_of.setdefault("Stage", {}).update({name: value for name, value in stage.items() if value is not None})
+    metadata.setdefault("General", {}).update(general)
+    return replace(record, metadata=metadata)
+
+
+@contextmanager
+def _told_of(path: Path, passing: type[Exception]) -> Iterator[None]:
+    """Let errors name the file: a package that is missing, or a damaged file; those of the type `passing` do so themselves."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = error.name or next((name for name in _EXTRAS if name in str(error)), str(error))
+        remedy = _EXTRAS.get(package, package)
+        raise ModuleNotFoundError(
+            f"{path.name} needs the package {package!r}, which is not installed; pip install '{remedy}'", name=package
+        ) from error
+    except passing:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(
+            f"{path.name} cannot be read, it is damaged or truncated, or not what its name says ({reason})"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep readers from talking: what they warn of is checked here, or does not concern a tilt series."""
+    logger = logging.getLogger("rsciio")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
