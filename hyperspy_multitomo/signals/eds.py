@@ -18,6 +18,7 @@ class TiltSeriesEDS(ElementalTiltSeries):
 
     _signal_type = "TiltSeriesEDS"
     _TITLE = "EDS"
+    _COUNTED = "lines"
 
     @property
     def lines(self) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ class ElementalTiltSeries(ElementalPreprocessing, Ratios, BimodalReconstructions
 
     _ITERATIONS = 50
     _TITLE = ""
+    # What the counts of each element are those of: "lines" or "edges".
+    _COUNTED = ""
 
     @classmethod
     def from_maps(
@@ -93,12 +95,12 @@ class ElementalTiltSeries(ElementalPreprocessing, Ratios, BimodalReconstructions
 
     @property
     def gross(self) -> np.ndarray | None:
-        """Counts as recorded in the window of each line, shape (tilt, element, y, x), cropped and binned as the data, or None."""
+        """Counts as recorded in the window of each line or edge, shape (tilt, element, y, x), binned as the data, or None."""
         return recall(self, "gross")
 
     @property
     def background(self) -> np.ndarray | None:
-        """What of `gross` is expected not to be the element's own line: background and overlaps, shape as `gross`, or None."""
+        """What of `gross` is expected not to be the element's own: background and overlaps, shape as `gross`, or None."""
         return recall(self, "background")
 
     @property

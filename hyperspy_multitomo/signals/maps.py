@@ -18,7 +18,6 @@ from .progress import progress_bar
 from .tilt_series import AXIS, axis_position
 
 _METHODS = {"fit": prepare_fit, "windows": prepare_windows}
-_ORDER = ("tilt", "y", "x", "Energy")
 
 
 def elemental_maps(
@@ -62,6 +61,8 @@ def elemental_maps(
     ------
     ValueError
         For axes other than these, negative or not finite counts, and elements without a line in range.
+    TypeError
+        For EELS spectra, whose maps `edge_maps` makes.
 
     Notes
     -----
@@ -85,10 +86,12 @@ def elemental_maps(
     """
     if method not in _METHODS:
         raise ValueError(f"method={method!r} must be one of {', '.join(map(repr, _METHODS))}")
-    data, axis = _data(spectra), axis_named(spectra, "Energy")
+    if str(spectra.metadata.get_item("Signal.signal_type", default="")) == "EELS":
+        raise TypeError("elemental_maps makes maps of X-ray lines, but these are EELS spectra; use edge_maps")
+    data, axis = spectra_in_order(spectra, "Energy"), axis_named(spectra, "Energy")
     energy = (axis.offset + axis.scale * np.arange(axis.size)) * (1e-3 if str(axis.units) == "eV" else 1.0)
     with progress_bar(show_progressbar, "summing spectra", len(data)) as step:
-        regions = np.stack([_stepped(region_spectra(np.asarray(cube)), step) for cube in data])
+        regions = np.stack([stepped(region_spectra(np.asarray(cube)), step) for cube in data])
     microscope = "Acquisition_instrument.TEM."
     settings = {
         "elements": elements,
@@ -100,33 +103,34 @@ def elemental_maps(
     }
     model = _METHODS[method](regions, energy, **settings)
     with progress_bar(show_progressbar, "mapping elements", len(data)) as step:
-        made = [_stepped(model.maps(np.asarray(cube), tilt), step) for tilt, cube in enumerate(data)]
-    maps = _series(spectra, made)
+        made = [stepped(model.maps(np.asarray(cube), tilt), step) for tilt, cube in enumerate(data)]
+    maps = series_of_counts(TiltSeriesEDS, spectra, made)
     maps.metadata.set_item(f"{NODE}.spectrum_fit", _spectrum_fit(model if method == "fit" else model.fit))
     add_step(maps, "elemental_maps", after=spectra, method=method, **settings)
     return maps
 
 
-def _stepped(result, step):
+def stepped(result, step):
     """Move the progress bar on, and return the result."""
     if step is not None:
         step()
     return result
 
 
-def _data(spectra):
-    """Return the data as (tilt, y, x, energy)."""
+def spectra_in_order(spectra, energy: str):
+    """Return the data of the spectrum images as (tilt, y, x, energy), where the axis of the energies is called `energy`."""
     names = [axis.name for axis in spectra.axes_manager._axes]
-    if sorted(names) != sorted(_ORDER):
-        raise ValueError(f"spectra with the axes (x, y, tilt | Energy) are needed; these have {', '.join(map(str, names))}")
-    return spectra.data.transpose([names.index(name) for name in _ORDER])
+    order = ("tilt", "y", "x", energy)
+    if sorted(map(str, names)) != sorted(order):
+        raise ValueError(f"spectra with the axes (x, y, tilt | {energy}) are needed; these have {', '.join(map(str, names))}")
+    return spectra.data.transpose([names.index(name) for name in order])
 
 
-def _series(spectra, made) -> TiltSeriesEDS:
-    """Return the signal of the maps (one `ElementalCounts` per tilt) with all that is known of the spectra."""
+def series_of_counts(cls, spectra, made):
+    """Return the series of the class `cls` of the maps (one `ElementalCounts` per tilt) with all that is known of the spectra."""
     first = made[0]
     net = np.stack([counts.net for counts in made])
-    maps = build_series(TiltSeriesEDS, net, axis_named(spectra, "tilt").axis, None, channels=first.elements, title="EDS")
+    maps = build_series(cls, net, axis_named(spectra, "tilt").axis, None, channels=first.elements, title=cls._TITLE)
     if spectra.metadata.has_item("Acquisition_instrument"):
         maps.metadata.set_item("Acquisition_instrument", spectra.metadata.Acquisition_instrument.as_dictionary())
     for name in ("x", "y"):
@@ -137,10 +141,10 @@ def _series(spectra, made) -> TiltSeriesEDS:
         # Spectra that were cropped keep the tilt axis where it was.
         maps.metadata.set_item(AXIS, axis_position(spectra))
     maps.metadata.set_item(f"{NODE}.tilt_axis", spectra.metadata.get_item(f"{NODE}.tilt_axis", default="y"))
-    for name in ("acquisition_order", "gains", "files", "real_time", "live_time", "beam_current"):
+    for name in ("acquisition_order", "gains", "files", "acquired", "real_time", "live_time", "beam_current", "frame_drift"):
         if recorded(spectra, name):
             record(maps, name, recall(spectra, name), ("tilt",))
-    record(maps, "lines", list(first.lines), ("element",))
+    record(maps, cls._COUNTED, list(first.lines), ("element",))
     for name in ("gross", "background"):
         record(maps, name, np.stack([getattr(counts, name) for counts in made]), ("tilt", "element", "y", "x"))
     record(maps, "window_share", np.stack([counts.window_share for counts in made]), ("tilt", "element"))
