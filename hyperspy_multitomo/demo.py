@@ -159,15 +159,11 @@ def _k_factors(given: list[str] | None, elements: list[str]) -> dict[str, float]
 
 
 def _reconstruct(job: Job, options) -> None:
-    from hyperspy_multitomo.acquisition.preprocessing import eds_gains, gain_from_means, wholly_in_view
-
     haadf, eds, results = job.haadf, job.eds, job.results
     results["alignment"] = job.timed("aligning", haadf.align)
     eds.align(haadf.alignment)
-    images = haadf.array("tilt", "x", "y")
-    job.lamella = not wholly_in_view(images, sides="across")
-    haadf.gains = gain_from_means(images, haadf.tilts, "lamella" if job.lamella else "constant")
-    eds.gains = eds_gains(eds.array("element", "tilt", "x", "y"), images, haadf_gains=haadf.gains)
+    job.lamella = haadf.estimate_gains().model == "lamella"
+    eds.estimate_gains(haadf)
     results["ratios"] = _fit_ratios(job)
     _choose_extent(job, options)
     extent = {"depth": job.depth, "width": job.width, "show_progressbar": False}

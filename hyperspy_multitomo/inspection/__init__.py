@@ -14,6 +14,7 @@ from hyperspy_multitomo.inspection.metrics import (
     wrong_pixels,
 )
 from hyperspy_multitomo.inspection.picture import colour_mix
+from hyperspy_multitomo.inspection.preprocessing_plots import plot_background, plot_dose_drift, plot_gains, plot_tilt_ranking
 from hyperspy_multitomo.inspection.series_plots import plot_projections, plot_residuals, plot_response, plot_sinogram
 from hyperspy_multitomo.inspection.volume_plots import plot_comparison, plot_composition, plot_slices
 
@@ -24,13 +25,17 @@ __all__ = [
     "elongation_factor",
     "largest_gap",
     "nrmse",
+    "plot_background",
     "plot_comparison",
     "plot_composition",
+    "plot_dose_drift",
+    "plot_gains",
     "plot_projections",
     "plot_residuals",
     "plot_response",
     "plot_sinogram",
     "plot_slices",
+    "plot_tilt_ranking",
     "psnr",
     "r_squared",
     "scaled_mse",

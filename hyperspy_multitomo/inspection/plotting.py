@@ -2,17 +2,22 @@
 """All figures under one name: of tilt series, fits, volumes and compositions."""
 
 from hyperspy_multitomo.inspection.picture import colour_mix, robust_limits
+from hyperspy_multitomo.inspection.preprocessing_plots import plot_background, plot_dose_drift, plot_gains, plot_tilt_ranking
 from hyperspy_multitomo.inspection.series_plots import plot_projections, plot_residuals, plot_response, plot_sinogram
 from hyperspy_multitomo.inspection.volume_plots import plot_comparison, plot_composition, plot_slices
 
 __all__ = [
     "colour_mix",
+    "plot_background",
     "plot_comparison",
     "plot_composition",
+    "plot_dose_drift",
+    "plot_gains",
     "plot_projections",
     "plot_residuals",
     "plot_response",
     "plot_sinogram",
     "plot_slices",
+    "plot_tilt_ranking",
     "robust_limits",
 ]

@@ -39,7 +39,7 @@ def plot_projections(
     Parameters
     ----------
     maps : array_like (channel, tilt, x, y)
-        EDS maps, HAADF images, or both.
+        Elemental maps, HAADF images, or both.
     tilts : array_like (tilt,)
         Degrees.
     names : sequence of str (channel,)
@@ -106,7 +106,7 @@ def plot_sinogram(
     Parameters
     ----------
     projections : array_like (channel, tilt, x, y)
-        EDS maps, HAADF images, or both.
+        Elemental maps, HAADF images, or both.
     tilts : array_like (tilt,)
         Degrees, in any order: each projection is drawn at its own tilt.
     names : sequence of str (channel,)
