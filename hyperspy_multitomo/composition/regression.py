@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,20 +15,108 @@ from scipy.optimize import nnls
 DEPENDENT = 1e-10
 # What the noise leaves of the regressors, in any direction, has to stand out by this many standard deviations.
 SIGNIFICANT = 5.0
+# A ratio counts as different from 0 if it is this many standard errors above.
+SIGNIFICANT_RATIO = 2.0
+
+
+class ErrorsInVariables(ABC):
+    """Normal equations of h = P r, summed by groups of rows, with the part of P'P that is noise."""
+
+    noise: np.ndarray
+
+    @property
+    @abstractmethod
+    def removable(self) -> float:
+        """Part of the equations that noise may make up, in any direction, for all of it to be taken off."""
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """Number of regressors."""
+
+    @property
+    @abstractmethod
+    def groups(self) -> int:
+        """Number of groups of rows that the bootstrap draws from."""
+
+    @abstractmethod
+    def sums(self, groups: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return gram (channel, channel), cross (channel,) and noise (channel, channel) of some groups, which may be repeated."""
+
+    @abstractmethod
+    def of(self, channels: np.ndarray) -> ErrorsInVariables:
+        """Return the equations of some of the channels."""
+
+    def solve(self, prior: np.ndarray | None = None, groups: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """
+        Minimise r'(gram + prior - k noise) r - 2 cross'r over r >= 0.
+
+        k is 1 as long as the noise makes up no more than `removable` in every direction; else it is made smaller, so that the
+        matrix stays positive definite and channels that differ by their noise alone are not torn apart.
+
+        Parameters
+        ----------
+        prior : numpy.ndarray (channel + 1, channel + 1), optional
+            See `prior_terms`.
+        groups : numpy.ndarray of int or slice, optional
+            Which groups to sum over; they may be repeated.
+
+        Returns
+        -------
+        numpy.ndarray (channel,)
+        """
+        gram, cross, noise = self.sums(groups)
+        matrix, target = _with_prior(gram, cross, prior)
+        channels = len(noise)
+        matrix[:channels, :channels] -= self._noise_share(matrix, noise)[0] * noise
+        scale = _scale_of(matrix)
+        # nnls wants the square root of the normal equations: |B r - c|^2 with B'B = matrix and B'c = target.
+        values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
+        roots = np.sqrt(np.maximum(values, np.finfo(np.float64).eps * values[-1]))
+        solution, _ = nnls(roots[:, None] * vectors.T, (vectors.T @ (target / scale)) / roots)
+        return (solution / scale)[:channels]
+
+    def indistinct(self, prior: np.ndarray | None = None) -> list[int]:
+        """Return the channels that differ by no more than their noise, which `solve` cannot tell apart."""
+        gram, cross, noise = self.sums()
+        matrix, _ = _with_prior(gram, cross, prior)
+        share, direction = self._noise_share(matrix, noise)
+        if share == 1.0:
+            return []
+        weight = np.abs(direction[: len(gram)]) * np.sqrt(np.diag(gram))
+        return [int(i) for i in np.flatnonzero(weight > 0.3 * weight.max())]
+
+    def _noise_share(self, matrix: np.ndarray, noise: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the share of the noise that can be taken off, and the direction that limits it."""
+        widened = np.zeros_like(matrix)
+        widened[: len(noise), : len(noise)] = noise
+        scale = _scale_of(matrix)
+        try:
+            parts, directions = eigh(widened / np.outer(scale, scale), matrix / np.outer(scale, scale))
+        except LinAlgError:
+            # A resampling that left the maps dependent: no direction can spare anything.
+            return 0.0, np.ones(len(matrix))
+        return min(1.0, self.removable / max(parts[-1], self.removable)), directions[:, -1] / scale
+
+
+def _scale_of(matrix: np.ndarray) -> np.ndarray:
+    """Return the roots of the diagonal, 1 where a resampling has left a channel without any counts."""
+    diagonal = np.diag(matrix)
+    return np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
 
 
 @dataclass(frozen=True)
-class NormalEquations:
+class NormalEquations(ErrorsInVariables):
     """
-    Normal equations of h = P r by tilt, with the part of P'P that is noise.
+    Normal equations whose regressors are the noisy counts themselves.
 
     Attributes
     ----------
-    gram : numpy.ndarray (tilt, channel, channel)
+    gram : numpy.ndarray (group, channel, channel)
         P'P.
-    cross : numpy.ndarray (tilt, channel)
+    cross : numpy.ndarray (group, channel)
         P'h.
-    noise : numpy.ndarray (tilt, channel, channel)
+    noise : numpy.ndarray (group, channel, channel)
         Covariance of the noise of P, summed over its rows.
     rows : int
         Number of rows of P.
@@ -38,63 +127,77 @@ class NormalEquations:
     noise: np.ndarray
     rows: int
 
-    def solve(self, prior: np.ndarray | None = None, tilts: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """
-        Minimise r'(gram + prior - k noise) r - 2 cross'r over r >= 0.
+    @property
+    def removable(self) -> float:
+        """Part of the equations that noise may make up, in any direction, for all of it to be taken off."""
+        # The relative scatter of a sum of `rows` squares is sqrt(2/rows); with few rows half may be noise.
+        return max(0.5, 1.0 - SIGNIFICANT * np.sqrt(2.0 / self.rows))
 
-        k is 1 as long as what the noise leaves is significant in every direction; else it is made so small that the matrix stays
-        positive definite, and channels that differ by their noise alone are not torn apart.
+    @property
+    def channels(self) -> int:
+        """Number of regressors."""
+        return self.cross.shape[1]
 
-        Parameters
-        ----------
-        prior : numpy.ndarray (channel + 1, channel + 1), optional
-            See `prior_terms`.
-        tilts : numpy.ndarray of int or slice, optional
-            Which tilts to sum over; they may be repeated.
+    @property
+    def groups(self) -> int:
+        """Number of groups of rows that the bootstrap draws from."""
+        return len(self.cross)
 
-        Returns
-        -------
-        numpy.ndarray (channel,)
-        """
-        matrix, target = _with_prior(self.gram[tilts].sum(axis=0), self.cross[tilts].sum(axis=0), prior)
-        noise = self.noise[tilts].sum(axis=0)
-        channels = len(noise)
-        matrix[:channels, :channels] -= self._noise_share(matrix, noise)[0] * noise
-        scale = np.sqrt(np.diag(matrix))
-        # nnls wants the square root of the normal equations: |B r - c|^2 with B'B = matrix and B'c = target.
-        values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
-        roots = np.sqrt(np.maximum(values, np.finfo(np.float64).eps * values[-1]))
-        solution, _ = nnls(roots[:, None] * vectors.T, (vectors.T @ (target / scale)) / roots)
-        return (solution / scale)[:channels]
+    def sums(self, groups: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return gram, cross and noise of some groups."""
+        return self.gram[groups].sum(axis=0), self.cross[groups].sum(axis=0), self.noise[groups].sum(axis=0)
 
     def of(self, channels: np.ndarray) -> NormalEquations:
         """Return the normal equations of some of the channels."""
-        square = np.ix_(range(len(self.gram)), channels, channels)
+        square = np.ix_(range(self.groups), channels, channels)
         return replace(self, gram=self.gram[square], cross=self.cross[:, channels], noise=self.noise[square])
 
-    def indistinct(self, prior: np.ndarray | None = None) -> list[int]:
-        """Return the channels that differ by no more than their noise, which `solve` cannot tell apart."""
-        gram = self.gram.sum(axis=0)
-        matrix, _ = _with_prior(gram, self.cross.sum(axis=0), prior)
-        share, direction = self._noise_share(matrix, self.noise.sum(axis=0))
-        if share == 1.0:
-            return []
-        weight = np.abs(direction[: len(gram)]) * np.sqrt(np.diag(gram))
-        return [int(i) for i in np.flatnonzero(weight > 0.3 * weight.max())]
 
-    def _noise_share(self, matrix: np.ndarray, noise: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return the share of the noise that can be taken off, and the direction that limits it."""
-        widened = np.zeros_like(matrix)
-        widened[: len(noise), : len(noise)] = noise
-        scale = np.outer(*[np.sqrt(np.diag(matrix))] * 2)
-        try:
-            parts, directions = eigh(widened / scale, matrix / scale)
-        except LinAlgError:
-            # A resampling that left the maps dependent: no direction can spare anything.
-            return 0.0, np.ones(len(matrix))
-        # The relative scatter of a sum of `rows` squares is sqrt(2/rows); with few rows half may be noise.
-        largest = max(0.5, 1.0 - SIGNIFICANT * np.sqrt(2.0 / self.rows))
-        return min(1.0, largest / max(parts[-1], largest)), directions[:, -1] / np.sqrt(np.diag(matrix))
+def significant_ratios(
+    equations: ErrorsInVariables, prior_matrix: np.ndarray | None, repeats: int, seed: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return ratios and standard errors; what is not above 0 by twice its error becomes 0, one by one, and the rest is refitted.
+
+    A ratio that is all but 0 would make a volume of x_e/r_e out of nothing but HAADF residuals.
+
+    Parameters
+    ----------
+    equations : ErrorsInVariables
+    prior_matrix : numpy.ndarray (channel + 1, channel + 1) or None
+        See `prior_terms`.
+    repeats : int
+        Resamplings of the groups; below 2 the errors are NaN and no ratio is judged by them.
+    seed : int or None
+
+    Returns
+    -------
+    ratios, errors : numpy.ndarray (channel,)
+    """
+    solution, spread = equations.solve(prior_matrix), _bootstrap(equations, prior_matrix, repeats, seed)
+    kept, errors = np.arange(len(solution)), spread
+    while True:
+        values = solution[kept]
+        doubtful = np.flatnonzero((values > 0) & (values < SIGNIFICANT_RATIO * errors))
+        if not doubtful.size or len(kept) == 1:
+            break
+        kept = np.delete(kept, doubtful[np.argmin(values[doubtful] / errors[doubtful])])
+        rest = equations.of(kept)
+        # The last row of the prior is its common factor.
+        held = None if prior_matrix is None else prior_matrix[np.ix_([*kept, -1], [*kept, -1])]
+        solution, errors = np.zeros(len(solution)), _bootstrap(rest, held, repeats, seed)
+        solution[kept], spread[kept] = rest.solve(held), errors
+    return solution, spread
+
+
+def _bootstrap(equations: ErrorsInVariables, prior_matrix: np.ndarray | None, repeats: int, seed: int | None) -> np.ndarray:
+    """Return the standard deviation of the ratios over resampled groups."""
+    if repeats < 2:
+        return np.full(equations.channels, np.nan)
+    rng = np.random.default_rng(seed)
+    groups = equations.groups
+    drawn = [equations.solve(prior_matrix, rng.integers(groups, size=groups)) for _ in range(repeats)]
+    return np.std(drawn, axis=0, ddof=1)
 
 
 def check_independent(counts: np.ndarray, prior: np.ndarray | None, names: Sequence[str]) -> None:

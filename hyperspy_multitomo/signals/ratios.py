@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..composition.response import ResponseRatios, fit_response_ratios
-from .frames import check_pair, gains_of, in_one_frame, projections
+from .frames import check_pair, gains_of, in_one_frame
 from .haadf import TiltSeriesHAADF
 from .history import add_step
 from .keyed import NODE, recall, record
@@ -35,6 +35,7 @@ class Ratios:
         self,
         haadf: TiltSeriesHAADF,
         *,
+        method: str = "blocks",
         mask=None,
         block_size: int | None = None,
         min_counts: float = 50.0,
@@ -47,11 +48,16 @@ class Ratios:
         Parameters
         ----------
         haadf : TiltSeriesHAADF
-            The HAADF series, of the same images; the tilts that both series have are used.
+            The HAADF series, of the same images; the tilts that both series have are used, one at least.
+        method : {"blocks", "poisson"}, default "blocks"
+            ``"blocks"`` sums pixels to blocks and takes the measured noise off; for maps of any scale, EELS maps included.
+            ``"poisson"`` stays at the pixels and predicts each from its neighbours; for counts: better where phases are
+            small or mixed, where counts are few, and beside one very weak element, for which blocks would be large.
         mask : array-like of bool, shape (tilt, y, x), optional
             Pixels to use; by default those where the HAADF stands out from its background.
         block_size : int, optional
-            Side of the blocks of pixels (px); by default so large that the weakest element has `min_counts` in a block.
+            Side of the blocks of pixels (px); by default so large that the weakest element has `min_counts` in a block. R2 and
+            the residuals are those of the blocks with either method.
         min_counts : float, default 50
             Counts of the weakest element in the mean block.
         rest : bool, default False
@@ -64,23 +70,27 @@ class Ratios:
         Returns
         -------
         ResponseRatios
-            ``values``, ``standard_errors``, ``r2``, ``residual_per_tilt``, ``residual_map``.
+            ``values``, ``standard_errors`` (from a bootstrap over the tilts, or parts of the views where there are fewer than
+            eight), ``r2``, ``residual_per_tilt``, ``residual_map``, ``method``.
 
         Raises
         ------
         ValueError
-            For series that do not fit together, all-zero or exactly dependent maps, data that are not finite.
+            For series that do not fit together, all-zero or exactly dependent maps, data that are not finite, and for
+            ``"poisson"`` on maps that are neither counts nor made from counts by `elemental_maps`.
 
         Warns
         -----
         UserWarning
-            Where R2 is below 0.9 (an element is missing), or the ratio of an element comes out zero.
+            Where R2 is below 0.9 (an element is missing), the ratio of an element comes out zero, or the maps have been smoothed
+            or resampled.
 
         Notes
         -----
-        Blocks and an allowance for the noise of the counts keep the ratios from sagging at low counts, see
-        `hyperspy_multitomo.composition.fit_response_ratios`. One very weak element makes the blocks so large that grains
-        blur into each other; then pass ``block_size=8``, say. Fit before the maps are smoothed.
+        Either method keeps the ratios from sagging at low counts, see `hyperspy_multitomo.composition.fit_response_ratios`. One
+        very weak element makes the blocks so large that grains blur into each other; then pass ``block_size=8``, say, or
+        ``method="poisson"``. Where both methods differ by more than their standard errors, the maps do not explain the HAADF.
+        Fit before the maps are smoothed. Series that share their alignment are fitted as recorded, not resampled.
 
         References
         ----------
@@ -97,10 +107,13 @@ class Ratios:
         >>> haadf = mt.TiltSeriesHAADF.from_images(40 * expected[0] + 10 * expected[1], tilts=np.arange(5))
         >>> eds.fit_response_ratios(haadf).values.round(-1)
         array([40., 10.])
+        >>> eds.fit_response_ratios(haadf, method="poisson").values.round(-1)
+        array([40., 10.])
         """
         fit = _fit(
             self,
             haadf,
+            method=method,
             mask=mask,
             block_size=block_size,
             min_counts=min_counts,
@@ -114,10 +127,11 @@ class Ratios:
             record(self, f"ratios_{name}", stored[name], ("element",))
         for name in _PER_TILT:
             record(self, f"ratios_{name}", stored[name], ("tilt",))
-        self.metadata.set_item(f"{NODE}.ratio_fit", {name: stored[name] for name in ("r2", "block_size", "rest")})
+        self.metadata.set_item(f"{NODE}.ratio_fit", {name: stored[name] for name in ("r2", "block_size", "rest", "method")})
         add_step(
             self,
             "fit_response_ratios",
+            method=method,
             ratios=dict(zip(self.channels, fit.values, strict=True)),
             r2=fit.r2,
             block_size=fit.block_size,
@@ -128,16 +142,16 @@ class Ratios:
         return fit
 
 
-def _fit(eds, haadf, *, mask, **options) -> ResponseRatios:
+def _fit(eds, haadf, *, mask, method, **options) -> ResponseRatios:
     """Fit over the tilts that both series have."""
     check_pair(eds, haadf)
     common = [i for i, t in enumerate(eds.tilts) if np.any(np.abs(haadf.tilts - t) < 1e-4)]
-    if len(common) < 2:
-        raise ValueError(
-            f"the EDS tilts {eds.tilts} and the HAADF tilts {haadf.tilts} have fewer than two in common; pass ratios="
-        )
+    if not common:
+        raise ValueError(f"the EDS tilts {eds.tilts} and the HAADF tilts {haadf.tilts} have none in common; pass ratios=")
     partners = [int(np.abs(haadf.tilts - eds.tilts[i]).argmin()) for i in common]
-    images = [np.asarray(projections(series), dtype=np.float32) for series in in_one_frame(eds, haadf)]
+    # In one frame pixels correspond: no need to resample, which would correlate the noise of neighbours.
+    maps, images = in_one_frame(eds, haadf)
+    maps, images = np.asarray(maps.array("element", "tilt", "x", "y")), np.asarray(images.array("tilt", "x", "y"))
     if mask is not None:
         mask = np.asarray(getattr(mask, "data", mask))
         expected = eds.array("element", "tilt", "y", "x").shape[1:]
@@ -146,12 +160,14 @@ def _fit(eds, haadf, *, mask, **options) -> ResponseRatios:
         mask = mask.astype(bool).transpose(0, 2, 1)[common]
     gains, haadf_gains = gains_of(eds), gains_of(haadf)
     fit = fit_response_ratios(
-        images[0][:, common],
-        images[1][0][partners],
+        np.asarray(maps[:, common], dtype=np.float32),
+        np.asarray(images[partners], dtype=np.float32),
         eds.channels,
+        method=method,
         gains=None if gains is None else gains[..., common],
         haadf_gains=None if haadf_gains is None else haadf_gains[partners],
         mask=mask,
+        **(_recorded_counts(eds, common) if method == "poisson" else {}),
         **options,
     )
     # One entry for each tilt of the EDS series; NaN where the HAADF has no such tilt.
@@ -161,3 +177,13 @@ def _fit(eds, haadf, *, mask, **options) -> ResponseRatios:
         per_tilt[name] = np.full((len(eds.tilts), *values.shape[1:]), np.nan, values.dtype)
         per_tilt[name][common] = values
     return dataclasses.replace(fit, **per_tilt)
+
+
+def _recorded_counts(eds, tilts: list[int]) -> dict[str, np.ndarray]:
+    """Return the gross counts and window shares of some tilts in the numerics' order; nothing where none were recorded."""
+    if eds.gross is None:
+        return {}
+    counts = {"gross": eds.gross.transpose(1, 0, 3, 2)[:, tilts]}
+    if eds.window_share is not None:
+        counts["window_share"] = eds.window_share.T[:, tilts]
+    return counts
