@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from hyperspy_multitomo.tomography import TiltGeometry, hebt, projector, run, sirt
+from hyperspy_multitomo.tomography import TiltGeometry, cgls, em, fbp, hebt, projector, run, sirt
 
 
 class Projectors:
@@ -37,7 +37,8 @@ class Solvers:
         self.maps = np.random.default_rng(0).random((2, *self.A.range_shape, 64), np.float32)
         self.haadf = self.maps.sum(axis=0)
         run(self.hebt(), 1)
-        run(sirt(self.A, self.maps), 1)
+        for solver in (sirt, em, cgls):
+            run(solver(self.A, self.maps), 1)
 
     def hebt(self):
         """Return the iterates of HEBT."""
@@ -50,6 +51,18 @@ class Solvers:
     def time_hebt(self):
         """Time HEBT."""
         run(self.hebt(), 10)
+
+    def time_em(self):
+        """Time EM."""
+        run(em(self.A, self.maps), 10)
+
+    def time_cgls(self):
+        """Time CGLS."""
+        run(cgls(self.A, self.maps), 10)
+
+    def time_fbp(self):
+        """Time filtered back projection."""
+        fbp(self.A, self.maps)
 
     def peakmem_hebt(self):
         """Peak memory of HEBT."""

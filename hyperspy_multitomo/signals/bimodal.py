@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..composition.response import ResponseRatios
-from . import reconstruct
+from . import methods
 from .haadf import TiltSeriesHAADF
 from .volume import TomographicVolume
 
@@ -27,6 +27,9 @@ class BimodalReconstructions:
         initial=None,
         depth: float | None = None,
         width: float | None = None,
+        relaxation: float = 1.0,
+        stopping: str | None = None,
+        noise: float | None = None,
         tolerance: float | None = None,
         nonnegative: bool = True,
         backend: str | None = None,
@@ -37,11 +40,12 @@ class BimodalReconstructions:
         Parameters
         ----------
         haadf : TiltSeriesHAADF
-            The HAADF series, with tilts of its own if need be, the same pixel size and field of view.
+            The HAADF series of the same field of view, with tilts of its own if need be; its pixels are those of the maps, or a
+            whole number of them makes one of the maps, whose volume then has the voxels of the HAADF.
         alpha : float, default 0.7
             Weight of the HAADF, between 0 and 1; 0.7 to 0.9 is usual. Larger values need more iterations.
         iterations : int, default 100
-            How many; exactly so many run unless `tolerance` is given.
+            How many, at most; exactly so many run without a stopping rule.
         ratios : ResponseRatios or dict of str to float, optional
             HAADF signal per count of each element; by default those attached by `fit_response_ratios`, fitted now where
             there are none.
@@ -50,19 +54,22 @@ class BimodalReconstructions:
         weighting : {"sirt", "squared"}, default "sirt"
             ``"sirt"``: the rows of the stacked system weigh (1 - alpha) and alpha, and SIRT's preconditioner makes the pulls of
             the residuals (1 - alpha) and alpha / k for k elements. ``"squared"``: the pulls are (1 - alpha)^2 and alpha^2 / k.
-        mask, initial, depth, width, tolerance, nonnegative, backend, show_progressbar
+        stopping : {"discrepancy"}, optional
+            Stop when the residual of the maps is down to the noise of their counts, for all elements.
+        mask, initial, depth, width, relaxation, noise, tolerance, nonnegative, backend, show_progressbar
             As in `reconstruct_sirt`.
 
         Returns
         -------
         TomographicVolume
-            Axes ``(element, z | x, y)``, array order (z, element, y, x), each element in its own counts per nm of path;
-            the ratios used are in `TomographicVolume.response_ratios`.
+            Axes ``(element, z | x, y)``, array order (z, element, y, x), each element in its own counts per nm of path, of
+            one pixel of the maps; the ratios used are in `TomographicVolume.response_ratios`.
 
         Raises
         ------
         ValueError
-            For alpha outside (0, 1), series of different shape or pixel size, ratios that are all zero, data that are not finite.
+            For alpha outside (0, 1), series of another field of view or pixels that do not fit, a single tilt, ratios that are
+            all zero, data that are not finite.
 
         Notes
         -----
@@ -85,7 +92,7 @@ class BimodalReconstructions:
         """
         if ratios is None and self.response_ratios is None:
             self.fit_response_ratios(haadf, rest=rest)
-        return reconstruct.reconstruct_hebt(
+        return methods.reconstruct_hebt(
             self,
             haadf,
             alpha,
@@ -97,6 +104,9 @@ class BimodalReconstructions:
             initial=initial,
             depth=depth,
             width=width,
+            relaxation=relaxation,
+            stopping=stopping,
+            noise=noise,
             tolerance=tolerance,
             nonnegative=nonnegative,
             backend=backend,

@@ -17,14 +17,31 @@ def projections(series):
         data = series.array("element", "tilt", "x", "y")
     else:
         data = series.array("tilt", "x", "y")[None]
+    return in_place(series, data)
+
+
+def in_place(series, images):
+    """Return images (channel, tilt, x, y) of a series resampled as its alignment asks for, NumPy or dask as they are."""
     alignment = series.alignment
 
-    def in_place(images):
+    def moved(images):
         return images if alignment is None else alignment.apply(images, for_geometry=True)
 
-    if series._lazy:
-        return data if alignment is None else data.rechunk((1, -1, -1, -1)).map_blocks(in_place, dtype=np.float32)
-    return in_place(np.asarray(data, dtype=np.float32))
+    if hasattr(images, "dask"):
+        return images if alignment is None else images.rechunk((1, -1, -1, -1)).map_blocks(moved, dtype=np.float32)
+    return moved(np.asarray(images, dtype=np.float32))
+
+
+def recorded_counts(series):
+    """Return (gross, background, share) of elemental maps: counts (channel, tilt, x, y) in place, share (channel, tilt); or None.
+
+    What was expected of the elements themselves is share times the net counts, and gross counts are that plus the background.
+    """
+    held = [getattr(series, name, None) for name in ("gross", "background", "window_share")]
+    if any(values is None for values in held):
+        return None
+    gross, background = (in_place(series, values.transpose(1, 0, 3, 2)) for values in held[:2])
+    return gross, background, held[2].T
 
 
 def gains_of(series):
@@ -34,9 +51,21 @@ def gains_of(series):
 
 
 def in_one_frame(eds, haadf):
-    """Return both series; aligned copies where their alignments differ, so that their pixels correspond."""
-    first, second = eds.alignment, haadf.alignment
-    return (eds, haadf) if first == second else (eds.aligned(), haadf.aligned())
+    """Return both series with pixels that correspond.
+
+    The HAADF is averaged over pixels as large as those of the maps; where their alignments differ, both are aligned copies.
+    """
+    binning = pixel_ratio(eds, haadf)
+    if binning > 1:
+        haadf = haadf.bin(binning)
+    return (eds, haadf) if _alike(eds.alignment, haadf.alignment) else (eds.aligned(), haadf.aligned())
+
+
+def _alike(first: Alignment | None, second: Alignment | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    pairs = zip(first.as_dict().values(), second.as_dict().values(), strict=True)
+    return all(np.shape(a) == np.shape(b) and np.allclose(a, b, atol=1e-6) for a, b in pairs)
 
 
 def aligned_copy(series):
@@ -58,28 +87,48 @@ def aligned_copy(series):
     return copy
 
 
-def check_pair(eds, haadf) -> None:
-    """Raise an error where two series cannot share a volume; warn where only one of them is aligned."""
+def pixel_ratio(eds, haadf) -> int:
+    """Return how many pixels of the HAADF make one of the maps, along each edge."""
+    return max(1, round(axis_named(eds, "x").scale / axis_named(haadf, "x").scale))
+
+
+def check_pair(eds, haadf) -> int:
+    """Raise an error where two series cannot share a volume; warn where only one of them is aligned.
+
+    Returns how many pixels of the HAADF make one of the maps, along each edge.
+    """
+    title = eds._TITLE
     if getattr(haadf, "_signal_type", None) != "TiltSeriesHAADF":
         raise TypeError(f"haadf must be a TiltSeriesHAADF; got {haadf!r}")
     for name in ("x", "y"):
-        mine, other = axis_named(eds, name), axis_named(haadf, name)
-        if mine is None or other is None:
+        if axis_named(eds, name) is None or axis_named(haadf, name) is None:
             raise ValueError(f"both series need the axis {name!r}; it has been summed or sliced away in one of them")
-        if mine.size != other.size:
+    binning = pixel_ratio(eds, haadf)
+    for name in ("x", "y"):
+        mine, other = axis_named(eds, name), axis_named(haadf, name)
+        if mine.units != other.units or not np.isclose(mine.scale, binning * other.scale, rtol=1e-3):
             raise ValueError(
-                f"the EDS maps have {mine.size} px along {name} but the HAADF images {other.size}; crop or bin both alike"
+                f"the pixel size along {name} is {mine.scale:g} {mine.units} for {title} but {other.scale:g} {other.units} "
+                "for HAADF; calibrate both alike, and where they differ bin the HAADF so that a whole number of its pixels makes "
+                "one of the maps"
             )
-        if mine.units != other.units or not np.isclose(mine.scale, other.scale, rtol=1e-3):
+        if mine.size * binning != other.size:
+            pixels = "" if binning == 1 else f", {binning} to each px of the maps"
             raise ValueError(
-                f"the pixel size along {name} is {mine.scale:g} {mine.units} for EDS but {other.scale:g} {other.units} "
-                "for HAADF; calibrate both alike"
+                f"the {title} maps have {mine.size} px along {name} but the HAADF images {other.size}{pixels}; "
+                "crop or bin both alike, to the same field of view"
             )
-        if abs(mine.offset - other.offset) > 0.01 * abs(mine.scale):
+        # Files state where the first pixel begins, or put 0 at its centre whatever its size.
+        edges = (mine.offset - mine.scale / 2) - (other.offset - other.scale / 2)
+        if min(abs(edges), abs(mine.offset) + abs(other.offset)) > 0.01 * abs(other.scale):
             raise ValueError(
-                f"the EDS maps begin at {name} = {mine.offset:g} {mine.units} but the HAADF images at {other.offset:g}; "
+                f"the {title} maps begin at {name} = {mine.offset:g} {mine.units} but the HAADF images at {other.offset:g}; "
                 "crop both series alike"
             )
     if (eds.alignment is None) != (haadf.alignment is None):
-        aligned, other = ("HAADF", "EDS") if eds.alignment is None else ("EDS", "HAADF")
-        warn(f"the {aligned} series is aligned but the {other} series is not; attach one to both: eds.align(haadf.alignment)")
+        aligned, other = ("HAADF", title) if eds.alignment is None else (title, "HAADF")
+        remedy = (
+            "eds.align(haadf.alignment)" if binning == 1 else f"with px {binning} times as large for the maps as for the HAADF"
+        )
+        warn(f"the {aligned} series is aligned but the {other} series is not; attach one to both: {remedy}")
+    return binning

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from . import reconstruct
+from . import methods
 from .volume import TomographicVolume
 
 
 class Reconstructions:
-    """Mixin of the tilt series: `reconstruct_sirt`."""
+    """Mixin of the tilt series: `reconstruct_fbp`, `reconstruct_sirt`, `reconstruct_em` and `reconstruct_cgls`."""
 
     def reconstruct_sirt(
         self,
@@ -18,6 +18,9 @@ class Reconstructions:
         initial=None,
         depth: float | None = None,
         width: float | None = None,
+        relaxation: float = 1.0,
+        stopping: str | None = None,
+        noise: float | None = None,
         tolerance: float | None = None,
         nonnegative: bool = True,
         backend: str | None = None,
@@ -28,8 +31,8 @@ class Reconstructions:
         Parameters
         ----------
         iterations : int, optional
-            How many; exactly so many run unless `tolerance` is given. By default 100 for HAADF images and 50 for elemental maps,
-            whose noise grows with the iterations.
+            How many, at most; exactly so many run without a stopping rule. By default 100 for HAADF images and 50 for elemental
+            maps, whose noise grows with the iterations.
         mask : array-like of bool or signal, shape (z, y, x), optional
             Voxels outside it stay zero.
         initial : TomographicVolume or array, shape (z, [element,] y, x), optional
@@ -37,6 +40,14 @@ class Reconstructions:
         depth, width : float, optional
             Extent of the volume along z and x in nm (px without calibration); as wide as the detector by default.
             Thinner for a lamella, wider where the specimen leaves the field of view.
+        relaxation : float, default 1.0
+            Factor on every step, between 0 and 2; small ones converge more slowly and stop more finely.
+        stopping : {"discrepancy"}, optional
+            Stop when the residual is down to the noise of the data: of maps the noise of their counts, from `gross` where it is
+            recorded; of images noise estimated from their finest detail. Each element stands still from there on.
+        noise : float, optional
+            For `stopping`: standard deviation of the noise in each pixel, instead of those estimates; maps that were smoothed
+            need it.
         tolerance : float, optional
             Stop when the relative residual changes by less than this from one iteration to the next.
         nonnegative : bool, default True
@@ -49,18 +60,19 @@ class Reconstructions:
         Returns
         -------
         TomographicVolume
-            Array order (z, y, x), HAADF signal per nm of path; or (z, element, y, x), counts per nm of path.
+            Array order (z, y, x), HAADF signal per nm of path; or (z, element, y, x), counts per nm of path. What stopped the
+            run, and the iterations of each element, are in the last step of its `history`.
 
         Raises
         ------
         ValueError
-            For data that are not finite, shapes that do not fit, or missing axes.
+            For data that are not finite, a single tilt, shapes that do not fit, or missing axes.
 
         Notes
         -----
-        Non-negative SIRT [1]_: x <- max(0, x + C A^T R (b - A x)). An interrupted run (Ctrl-C, or the stop button of the
-        notebook) returns the last whole iterate. Memory: twice the volume and three times the
-        projections.
+        Non-negative SIRT [1]_: x <- max(0, x + lambda C A^T R (b - A x)). An interrupted run (Ctrl-C, or the stop button of the
+        notebook) returns the last whole iterate. A lazy series stops each slab of 64 slices by itself. Memory: twice the volume
+        and three times the projections.
 
         References
         ----------
@@ -74,15 +86,211 @@ class Reconstructions:
         >>> haadf.reconstruct_sirt(iterations=5, show_progressbar=False)
         <TomographicVolume, title: HAADF, dimensions: (8|8, 4)>
         """
-        return reconstruct.reconstruct_sirt(
+        return methods.reconstruct_sirt(
             self,
             self._ITERATIONS if iterations is None else iterations,
             mask=mask,
             initial=initial,
             depth=depth,
             width=width,
+            relaxation=relaxation,
+            stopping=stopping,
+            noise=noise,
             tolerance=tolerance,
             nonnegative=nonnegative,
             backend=backend,
             show_progressbar=show_progressbar,
+        )
+
+    def reconstruct_em(
+        self,
+        iterations: int | None = None,
+        *,
+        background=None,
+        mask=None,
+        initial=None,
+        depth: float | None = None,
+        width: float | None = None,
+        stopping: str | None = None,
+        noise: float | None = None,
+        tolerance: float | None = None,
+        backend: str | None = None,
+        show_progressbar: bool | None = None,
+    ) -> TomographicVolume:
+        """Reconstruct by EM: the maximum likelihood of Poisson counts, with the background in the model instead of subtracted.
+
+        Parameters
+        ----------
+        iterations : int, optional
+            How many, at most; exactly so many run without a stopping rule. By default 50 for HAADF images and 10 for elemental
+            maps, whose noise grows with the iterations: about 3 are best at 1 count per pixel, 5 at 5 and 10 at 30.
+        background : float or array-like, optional
+            Counts per pixel expected from anything but the specimen (or element): a number, one for each tilt, for each tilt and
+            element, or (tilt, [element,] y, x). By default that which was recorded with the maps, else 0.
+        mask, depth, width, stopping, noise, tolerance, backend, show_progressbar
+            As in `reconstruct_sirt`.
+        initial : TomographicVolume or array, shape (z, [element,] y, x), optional
+            Start from here instead of from a uniform volume; not negative, and what is 0 stays 0.
+
+        Returns
+        -------
+        TomographicVolume
+            As that of `reconstruct_sirt`, net counts per nm of path. `TomographicVolume.residuals` have the ``"deviance"`` too.
+
+        Raises
+        ------
+        ValueError
+            For negative values where no gross counts are recorded, a background that does not fit, and what `reconstruct_sirt`
+            refuses.
+
+        Notes
+        -----
+        x <- x/(A^T 1) A^T (y/(A x + b)) [1]_, A = gain x share x W. Maps that were made from spectra have their `gross` counts y,
+        `background` b and `window_share` recorded: these are reconstructed, as they were counted, whatever has since been done to
+        the net counts. An alignment resamples y and b alike, which keeps their sums but makes neighbours alike.
+
+        References
+        ----------
+        .. [1] L. A. Shepp, Y. Vardi, IEEE Trans. Med. Imaging 1 (1982) 113, https://doi.org/10.1109/TMI.1982.4307558.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> counts = np.random.default_rng(0).poisson(3.0, (3, 4, 8))
+        >>> eds = mt.TiltSeriesEDS.from_maps({"Au": counts}, tilts=[-40, 0, 40])
+        >>> eds.reconstruct_em(iterations=5, background=1.0, show_progressbar=False)
+        <TomographicVolume, title: Volume, dimensions: (1, 8|8, 4)>
+        """
+        return methods.reconstruct_em(
+            self,
+            (10 if self.channels else 50) if iterations is None else iterations,
+            background=background,
+            mask=mask,
+            initial=initial,
+            depth=depth,
+            width=width,
+            stopping=stopping,
+            noise=noise,
+            tolerance=tolerance,
+            backend=backend,
+            show_progressbar=show_progressbar,
+        )
+
+    def reconstruct_cgls(
+        self,
+        iterations: int = 5,
+        *,
+        mask=None,
+        initial=None,
+        depth: float | None = None,
+        width: float | None = None,
+        stopping: str | None = None,
+        noise: float | None = None,
+        tolerance: float | None = None,
+        backend: str | None = None,
+        show_progressbar: bool | None = None,
+    ) -> TomographicVolume:
+        """Reconstruct by CGLS, conjugate gradients for least squares, without constraints: fast, and soon at the noise.
+
+        Parameters
+        ----------
+        iterations : int, default 5
+            How many, at most. The error falls for some iterations and then rises again as the noise is being fitted; 3 to 5 are
+            best for maps, 10 to 20 for images with little noise.
+        mask, initial, depth, width, stopping, noise, tolerance, backend, show_progressbar
+            As in `reconstruct_sirt`.
+
+        Returns
+        -------
+        TomographicVolume
+            As that of `reconstruct_sirt`; voxels may be negative.
+
+        Raises
+        ------
+        ValueError
+            As `reconstruct_sirt`.
+
+        Notes
+        -----
+        The recurrences of LSQR [1]_, which are those of CGLS with the rounding kept at bay; step sizes are those of each slice.
+        Memory: four times the volume, and the projections three times and once more for each iteration.
+
+        References
+        ----------
+        .. [1] C. C. Paige, M. A. Saunders, ACM Trans. Math. Softw. 8 (1982) 43, https://doi.org/10.1145/355984.355989.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> haadf = mt.TiltSeriesHAADF.from_images(np.ones((3, 4, 8)), tilts=[-40, 0, 40])
+        >>> haadf.reconstruct_cgls(iterations=3, show_progressbar=False)
+        <TomographicVolume, title: HAADF, dimensions: (8|8, 4)>
+        """
+        return methods.reconstruct_cgls(
+            self,
+            iterations,
+            mask=mask,
+            initial=initial,
+            depth=depth,
+            width=width,
+            stopping=stopping,
+            noise=noise,
+            tolerance=tolerance,
+            backend=backend,
+            show_progressbar=show_progressbar,
+        )
+
+    def reconstruct_fbp(
+        self,
+        filter: str = "ramp",
+        *,
+        cutoff: float = 1.0,
+        depth: float | None = None,
+        width: float | None = None,
+        backend: str | None = None,
+        show_progressbar: bool | None = None,
+    ) -> TomographicVolume:
+        """Reconstruct by filtered back projection: a quick look, or many tilts over the whole range.
+
+        Parameters
+        ----------
+        filter : {"ramp", "shepp-logan", "cosine", "hamming", "hann"}, default "ramp"
+            The ramp, alone or times a window that takes noise and detail down; the smoothest is the last.
+        cutoff : float, default 1.0
+            Where the window ends, in units of the highest frequency of the images, above 0 up to 1.
+        depth, width, backend, show_progressbar
+            As in `reconstruct_sirt`.
+
+        Returns
+        -------
+        TomographicVolume
+            As that of `reconstruct_sirt`; voxels may be negative.
+
+        Raises
+        ------
+        ValueError
+            For another filter or cutoff, and what `reconstruct_sirt` refuses.
+
+        Notes
+        -----
+        See [1]_, eq. 3.61. There is no forward model for gains to enter: the data are divided by them. Tilts weigh by the angle
+        that they stand for; a missing wedge is not made up for, except that its share is given to the other tilts, which
+        keeps the scale of what looks alike from all sides.
+
+        References
+        ----------
+        .. [1] A. C. Kak, M. Slaney, Principles of Computerized Tomographic Imaging (1988), https://doi.org/10.1137/1.9780898719277.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> haadf = mt.TiltSeriesHAADF.from_images(np.ones((3, 4, 8)), tilts=[-60, 0, 60])
+        >>> haadf.reconstruct_fbp("hann", show_progressbar=False)
+        <TomographicVolume, title: HAADF, dimensions: (8|8, 4)>
+        """
+        return methods.reconstruct_fbp(
+            self, filter=filter, cutoff=cutoff, depth=depth, width=width, backend=backend, show_progressbar=show_progressbar
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a HAADF and an EDS tilt series share: tilts, gains, the tilt axis, the alignment and the projection geometry."""
+"""What all tilt series share: tilts, gains, the tilt axis, the alignment and the projection geometry."""
 
 from __future__ import annotations
 
@@ -170,22 +170,32 @@ class TiltSeries(Preprocessing, Reconstructions, TomographySignal):
         """
         return aligned_copy(self)
 
-    def geometry(self, depth: float | None = None, width: float | None = None) -> TiltGeometry:
+    def geometry(self, depth: float | None = None, width: float | None = None, *, binning: int = 1) -> TiltGeometry:
         """Return the projection geometry of this series.
 
         Parameters
         ----------
         depth, width : float, optional
             Extent of the volume along z and x in nm (px where the series has no calibration); as wide as the detector by default.
+        binning : int, default 1
+            Voxels along the edge of a pixel of this series, for a volume on the finer grid of another one.
 
         Returns
         -------
         TiltGeometry
+
+        Raises
+        ------
+        ValueError
+            For an extent that is not positive, or axes that have been summed or sliced away.
         """
         tilts, axis = self.tilts, axis_named(self, "x")
-        pixel = self.pixel_size or 1.0
+        if axis is None:
+            raise ValueError("this series has no axis 'x' any more (summed or sliced away), so that it has no projections")
+        pixel = (self.pixel_size or 1.0) / binning
         shape = tuple(
-            axis.size if extent is None else _pixels(extent, pixel, name) for extent, name in ((depth, "depth"), (width, "width"))
+            axis.size * binning if extent is None else _pixels(extent, pixel, name)
+            for extent, name in ((depth, "depth"), (width, "width"))
         )
         alignment = self.alignment
         shifts = None if alignment is None else alignment.geometry_shifts
@@ -196,6 +206,7 @@ class TiltSeries(Preprocessing, Reconstructions, TomographySignal):
             pixel_size=pixel,
             axis_offset=self.axis_offset,
             shifts=shifts,
+            binning=binning,
         )
 
 

@@ -33,12 +33,16 @@ class TomographicVolume(TomographySignal, Signal2D):
     def residuals(self) -> dict[str, np.ndarray]:
         """Relative residuals ``|b - A x| / |b|`` at the start of each iteration.
 
-        ``"eds"`` has the shape (iteration, element), ``"haadf"`` (iteration,).
+        ``"eds"`` has the shape (iteration, element), ``"haadf"`` (iteration,). EM adds ``"deviance"``, the Poisson deviance per
+        pixel of the projections, (iteration, element) or, of images, (iteration,).
         """
-        eds = recall(self, "residuals_eds")
-        haadf = self.metadata.get_item(f"{NODE}.residuals_haadf", default=None)
-        found = {} if eds is None else {"eds": eds.T}
-        return found if haadf is None else {**found, "haadf": np.asarray(haadf)}
+        maps = {"eds": recall(self, "residuals_eds"), "deviance": recall(self, "deviance_eds")}
+        images = {
+            "haadf": self.metadata.get_item(f"{NODE}.residuals_haadf", default=None),
+            "deviance": self.metadata.get_item(f"{NODE}.deviance_haadf", default=None),
+        }
+        found = {name: values.T for name, values in maps.items() if values is not None}
+        return found | {name: np.asarray(values) for name, values in images.items() if values is not None}
 
     @property
     def response_ratios(self) -> dict[str, float] | None:

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tomography of plain arrays: geometry, projectors and iterative solvers, with NumPy, SciPy and numba alone."""
 
+from hyperspy_multitomo.tomography.cgls import cgls
+from hyperspy_multitomo.tomography.em import em
 from hyperspy_multitomo.tomography.extent import estimate_depth, visible_width
+from hyperspy_multitomo.tomography.fbp import fbp
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
+from hyperspy_multitomo.tomography.iterates import Iterate, Reconstruction, run
 from hyperspy_multitomo.tomography.projectors import BACKENDS, Projector, dot_test, projector
-from hyperspy_multitomo.tomography.solvers import Iterate, Reconstruction, hebt, run, sirt
+from hyperspy_multitomo.tomography.solvers import hebt, sirt
+from hyperspy_multitomo.tomography.stopping import counting_noise, image_noise
 
 __all__ = [
     "BACKENDS",
@@ -12,9 +17,14 @@ __all__ = [
     "Projector",
     "Reconstruction",
     "TiltGeometry",
+    "cgls",
+    "counting_noise",
     "dot_test",
+    "em",
     "estimate_depth",
+    "fbp",
     "hebt",
+    "image_noise",
     "projector",
     "run",
     "sirt",

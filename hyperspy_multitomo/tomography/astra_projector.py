@@ -18,8 +18,9 @@ class AstraCpuProjector(Projector):
 
     def __init__(self, geometry, threads=None):
         super().__init__(geometry, threads)
-        cos, sin = geometry.directions.T
-        middle = geometry.origins - (geometry.detector_width - 1) / 2
+        cos, sin = self.rays.directions.T
+        middle = self.rays.origins - (self.rays.detector_width - 1) / 2
+        self._sinogram_shape = (len(cos), self.rays.detector_width)
         # Per tilt: direction of the ray, centre of the detector, step from pixel to pixel.
         self._vectors = np.column_stack([sin, cos, -middle * cos, middle * sin, cos, -sin])
 
@@ -29,7 +30,7 @@ class AstraCpuProjector(Projector):
         import astra
 
         volume_geometry = astra.create_vol_geom(*self.domain_shape)
-        geometry = astra.create_proj_geom("parallel_vec", self.geometry.detector_width, self._vectors)
+        geometry = astra.create_proj_geom("parallel_vec", self.rays.detector_width, self._vectors)
         ids = {
             "ProjectorId": astra.create_projector("linear", geometry, volume_geometry),
             "ProjectionDataId": astra.data2d.link("-sino", geometry, projections),
@@ -47,7 +48,7 @@ class AstraCpuProjector(Projector):
     def _map(self, kind: str, source: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         channels, slices = source.shape[0], source.shape[-1]
         result = np.empty((channels, *shape, slices), np.float32)
-        volume, projections = np.zeros(self.domain_shape, np.float32), np.zeros(self.range_shape, np.float32)
+        volume, projections = np.zeros(self.domain_shape, np.float32), np.zeros(self._sinogram_shape, np.float32)
         given, wanted = (volume, projections) if kind == "FP" else (projections, volume)
         with self._algorithm(kind, volume, projections) as run:
             for channel in range(channels):
@@ -59,7 +60,7 @@ class AstraCpuProjector(Projector):
         return result * np.float32(self.geometry.pixel_size)
 
     def _project(self, volumes):
-        return self._map("FP", volumes, self.range_shape)
+        return self._map("FP", volumes, self._sinogram_shape)
 
     def _back_project(self, projections):
         return self._map("BP", projections, self.domain_shape)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 
 from hyperspy_multitomo.tomography.projectors import Projector
@@ -44,6 +46,41 @@ def checked_gains(name: str, gains, shape: tuple[int, int]) -> np.ndarray:
             f"`{name}` must not be negative, and some tilt of each channel needs a gain above 0; got {array.tolist()}"
         )
     return np.ascontiguousarray(np.broadcast_to(array, shape), np.float32)
+
+
+def checked_relaxation(relaxation) -> float:
+    """Return the relaxation as a float between 0 and 2."""
+    if not (isinstance(relaxation, Real) and 0 < relaxation < 2):
+        raise ValueError(
+            f"`relaxation` is {relaxation!r}; expected a number between 0 and 2, by default 1: beyond, the iteration grows"
+        )
+    return float(relaxation)
+
+
+def checked_counts(name: str, counts: np.ndarray) -> np.ndarray:
+    """Return counts (channel, tilt, x, y) as they are, none of them negative."""
+    if counts.min() < 0:
+        raise ValueError(
+            f"`{name}` has negative values, down to {counts.min():g}; EM needs counts as recorded: pass gross counts and their "
+            "background instead of net counts"
+        )
+    return counts
+
+
+def checked_background(background, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return the expected background as float32 (channel, tilt, x, y), or None where it is 0."""
+    if background is None:
+        return None
+    array = _real("background", background)
+    try:
+        array = np.broadcast_to(array.astype(np.float32, copy=False), shape)
+    except ValueError:
+        raise ValueError(
+            f"`background` has the shape {array.shape}; expected a number, or what broadcasts to {shape}, (channel, tilt, x, y)"
+        ) from None
+    if array.min() < 0:
+        raise ValueError(f"`background` has negative values, down to {array.min():g}; expected counts from 0 up")
+    return array if array.any() else None
 
 
 def without_dead_tilts(projections: np.ndarray, gains: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 
 import numpy as np
@@ -41,7 +41,9 @@ class TiltGeometry:
         u = (nu - 1)/2 + axis_offset + shifts[t] + x' cos t + z' sin t,   x' = x - (nx - 1)/2,  z' = z - (nz - 1)/2
 
     Every slice y along the tilt axis is projected alike. A geometry of its own for each modality, on the same volume
-    grid, lets the modalities have different tilts.
+    grid, lets the modalities have different tilts, and with `binning` different pixels: a detector pixel is `binning` voxels
+    wide, across the tilt axis and along it, x' and z' above are divided by it, and a projection is the mean of the line integrals
+    through the `binning` x `binning` voxel columns that a pixel covers.
 
     Parameters
     ----------
@@ -50,13 +52,15 @@ class TiltGeometry:
     detector_width : int
         Number of detector pixels across the tilt axis (x of the projections).
     volume_shape : (int, int), optional
-        Voxels along z and x; by default both are `detector_width`.
+        Voxels along z and x; by default both are `detector_width` times `binning`.
     pixel_size : float, default 1.0
-        Edge of a voxel and of a detector pixel, in nm (or any unit of length): line integrals come out in it.
+        Edge of a voxel, in nm (or any unit of length): line integrals come out in it.
     axis_offset : float, default 0.0
-        Pixels by which the tilt axis lies beyond the middle of the detector, (nu - 1)/2.
+        Detector pixels by which the tilt axis lies beyond the middle of the detector, (nu - 1)/2.
     shifts : sequence of float, optional
-        Pixels by which each recorded projection is displaced towards +x; by default none is. Kept as a tuple.
+        Detector pixels by which each recorded projection is displaced towards +x; by default none is. Kept as a tuple.
+    binning : int, default 1
+        Voxels along the edge of a detector pixel.
 
     Raises
     ------
@@ -80,11 +84,17 @@ class TiltGeometry:
     pixel_size: float = 1.0
     axis_offset: float = 0.0
     shifts: Sequence[float] | None = None
+    binning: int = 1
 
     def __post_init__(self):
         tilts = _per_tilt("tilts", self.tilts)
         width = _size("detector_width", self.detector_width)
-        shape = (width, width) if self.volume_shape is None else tuple(self.volume_shape)
+        if not isinstance(self.binning, Integral) or self.binning < 1:
+            raise ValueError(
+                f"`binning` is {self.binning!r}; expected how many voxels wide a detector pixel is, a whole number from 1"
+            )
+        binning = int(self.binning)
+        shape = (width * binning,) * 2 if self.volume_shape is None else tuple(self.volume_shape)
         if len(shape) != 2:
             raise ValueError(f"`volume_shape` is {self.volume_shape!r}; expected two numbers of voxels, (z, x)")
         shape = (_size("volume_shape[0]", shape[0]), _size("volume_shape[1]", shape[1]))
@@ -97,9 +107,22 @@ class TiltGeometry:
                 f"`axis_offset` is {self.axis_offset!r} and the largest of `shifts` {max(map(abs, shifts))}; "
                 f"expected finite numbers of pixels below {FARTHEST:.0e}"
             )
-        values = (tilts, width, shape, pixel_size, axis_offset, shifts)
+        values = (tilts, width, shape, pixel_size, axis_offset, shifts, binning)
         for field, value in zip(self.__dataclass_fields__, values, strict=True):
             object.__setattr__(self, field, value)
+
+    @property
+    def fine(self) -> TiltGeometry:
+        """The same geometry with detector pixels of one voxel; itself where they are."""
+        if self.binning == 1:
+            return self
+        return replace(
+            self,
+            detector_width=self.detector_width * self.binning,
+            axis_offset=self.axis_offset * self.binning,
+            shifts=[shift * self.binning for shift in self.shifts],
+            binning=1,
+        )
 
     @property
     def directions(self) -> np.ndarray:
@@ -114,5 +137,5 @@ class TiltGeometry:
 
     @property
     def origins(self) -> np.ndarray:
-        """Detector coordinate (px) on which the centre of the volume falls at every tilt, shape (tilt,)."""
+        """Detector coordinate (detector px) on which the centre of the volume falls at every tilt, shape (tilt,)."""
         return (self.detector_width - 1) / 2 + self.axis_offset + np.asarray(self.shifts)

@@ -166,7 +166,9 @@ def _sum_tile(sums, projections, plane, tilts, height, width, first, near, far, 
 
 
 @kernel
-def _finish_tile(volume, sums, voxel, step, extra, extra_voxel, share, mask, mask_voxel, nonnegative, height, width, stride):
+def _finish_tile(
+    volume, sums, voxel, step, multiply, extra, extra_voxel, share, mask, mask_voxel, nonnegative, height, width, stride
+):
     """Put the sums of a tile into the volume: as they are where `step` is None, else as the update of an iteration."""
     for r in range(height):
         for k in range(width):
@@ -175,7 +177,11 @@ def _finish_tile(volume, sums, voxel, step, extra, extra_voxel, share, mask, mas
             if step is not None:
                 if extra is not None:
                     total = fma(share, load(extra, extra_voxel + r * stride + k), total)
-                total = fma(step[r, k], total, load(volume, v))
+                old = load(volume, v)
+                if multiply:
+                    total = fma(fma(step[r, k], total, zero(volume)), old, old)
+                else:
+                    total = fma(step[r, k], total, old)
                 if nonnegative:
                     total = positive(total)
                 if mask is not None:
@@ -184,12 +190,14 @@ def _finish_tile(volume, sums, voxel, step, extra, extra_voxel, share, mask, mas
 
 
 @kernel
-def back_project(projections, volume, table, length, shape, group, start, stop, sums, step, extra, shares, mask, nonnegative):
+def back_project(
+    projections, volume, table, length, shape, group, start, stop, sums, step, multiply, extra, shares, mask, nonnegative
+):
     """Project back into the rows z from `start` to before `stop` of all channels of a group of slices: b = W^T y.
 
     With `step` None the volume becomes b. With `step` an array C (channel, z, x) it becomes the next iterate of a solver,
-    x + C (b + shares_channel extra), then made non-negative if asked for, then multiplied by the mask; `extra` and `mask` are
-    lanes (group, z, x) or None. `sums` is scratch, the lanes of a tile.
+    x + C (b + shares_channel extra), or x + x C b with `multiply`, then made non-negative if asked for, then multiplied by the
+    mask; `extra` and `mask` are lanes (group, z, x) or None. `sums` is scratch, the lanes of a tile.
     """
     channels, nz, nx, row_stride, nt, nu, tilt_stride = shape
     first = np.empty((TILTS, TILE * TILE), np.int32)
@@ -213,6 +221,6 @@ def back_project(projections, volume, table, length, shape, group, start, stop, 
                 shared_voxel = (group * nz + z) * row_stride + x
                 tile_step = None if step is None else step[channel, z : z + height, x : x + width]
                 _finish_tile(
-                    volume, sums, voxel, tile_step, extra, shared_voxel, share, mask, shared_voxel, nonnegative,
+                    volume, sums, voxel, tile_step, multiply, extra, shared_voxel, share, mask, shared_voxel, nonnegative,
                     height, width, row_stride,
                 )  # fmt: skip

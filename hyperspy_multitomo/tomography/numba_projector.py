@@ -18,13 +18,13 @@ class NumbaProjector(Projector):
         super().__init__(geometry, threads)
         nz, nx = geometry.volume_shape
         directions = geometry.directions
-        corner = geometry.origins - directions @ [(nx - 1) / 2, (nz - 1) / 2]
+        corner = self.rays.origins - directions @ [(nx - 1) / 2, (nz - 1) / 2]
         self.table = np.column_stack([directions, corner])
 
     def shape(self, channels: int) -> tuple[int, ...]:
         """Return the sizes that the kernels ask for."""
-        (nz, nx), (nt, nu) = self.domain_shape, self.range_shape
-        return channels, nz, nx, odd(nx), nt, nu, odd(nu)
+        (nz, nx), nu = self.domain_shape, self.rays.detector_width
+        return channels, nz, nx, odd(nx), self.range_shape[0], nu, odd(nu)
 
     def tilt_tasks(self, groups: int) -> list[tuple[int, int, int]]:
         """Return the (group, start, stop) of the forward tasks; several tilts share what they read of the volume."""
@@ -41,7 +41,7 @@ class NumbaProjector(Projector):
         count = lane_count(slices)
         packed, shape, length = pack(volumes, count), self.shape(channels), self.geometry.pixel_size
         groups = -(-slices // count)
-        nt, nu = self.range_shape
+        nt, nu = self.range_shape[0], self.rays.detector_width
         projections = empty_lanes(groups * channels * nt * odd(nu), count)
         with Workers(self.threads) as workers:
             workers.run(lambda *task: project(packed, projections, self.table, length, shape, *task), self.tilt_tasks(groups))
@@ -57,7 +57,7 @@ class NumbaProjector(Projector):
 
         def rows(*task):
             sums = empty_lanes(TILE * TILE, count)
-            back_project(packed, volume, self.table, length, shape, *task, sums, None, None, None, None, False)
+            back_project(packed, volume, self.table, length, shape, *task, sums, None, False, None, None, None, False)
 
         with Workers(self.threads) as workers:
             workers.run(rows, self.row_tasks(groups))

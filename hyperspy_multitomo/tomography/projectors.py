@@ -25,14 +25,32 @@ def _last_axes(name: str, array, shape: tuple[int, int], axes: str) -> np.ndarra
     return array.astype(np.float32, copy=False)
 
 
+def block_means(projections: np.ndarray, binning: int) -> np.ndarray:
+    """Return the means over blocks of `binning` pixels along x and y of projections (channel, tilt, x, y)."""
+    if binning == 1:
+        return projections
+    channels, tilts, width, slices = projections.shape
+    blocks = projections.reshape(channels, tilts, width // binning, binning, slices // binning, binning)
+    return blocks.mean(axis=(3, 5), dtype=np.float32)
+
+
+def spread(projections: np.ndarray, binning: int) -> np.ndarray:
+    """Return projections (..., x, y) with each pixel repeated on the `binning` x `binning` fine ones that it covers."""
+    return projections if binning == 1 else projections.repeat(binning, axis=-2).repeat(binning, axis=-1)
+
+
 class Projector(ABC):
     """The linear map W from volumes (..., z, x, y) to projections (..., tilt, x, y): line integrals, in units of pixel size.
 
-    A back-end gives `_project` and `_back_project`. Slices y and leading axes (channels) are independent of each other.
+    A back-end gives `_project` and `_back_project`, both for the detector pixels of `rays`, which are as wide as a voxel.
+    Slices y and leading axes (channels) are independent of each other, except that a detector pixel of several voxels
+    (`TiltGeometry.binning`, b) is the mean of b slices too: b slices of the volume make one of the projections.
 
     Attributes
     ----------
     geometry : TiltGeometry
+    rays : TiltGeometry
+        The same with detector pixels of one voxel.
     threads : int
         Threads that a call may use.
     domain_shape : (int, int)
@@ -45,6 +63,7 @@ class Projector(ABC):
         if not isinstance(geometry, TiltGeometry):
             raise TypeError(f"`geometry` is a {type(geometry).__name__}; expected a TiltGeometry")
         self.geometry = geometry
+        self.rays = geometry.fine
         self.threads = thread_count(threads)
         self.domain_shape = geometry.volume_shape
         self.range_shape = (len(geometry.tilts), geometry.detector_width)
@@ -61,9 +80,13 @@ class Projector(ABC):
     def __call__(self, volume) -> np.ndarray:
         """Project `volume` (..., z, x, y) to float32 (..., tilt, x, y)."""
         volume = _last_axes("volumes", volume, self.domain_shape, "z, x")
-        lead, slices = volume.shape[:-3], volume.shape[-1]
+        lead, slices, binning = volume.shape[:-3], volume.shape[-1], self.geometry.binning
+        if slices % binning:
+            raise ValueError(
+                f"the volumes have {slices} slices y, but a detector pixel is {binning} voxels wide; give a multiple of {binning}"
+            )
         projections = self._project(volume.reshape(-1, *self.domain_shape, slices))
-        return projections.reshape(*lead, *self.range_shape, slices)
+        return block_means(projections, binning).reshape(*lead, *self.range_shape, -1)
 
     @property
     def T(self) -> Adjoint:
@@ -72,7 +95,7 @@ class Projector(ABC):
 
     def row_sums(self) -> np.ndarray:
         """Return W 1 (tilt, x): the length of each ray inside the volume."""
-        return self(np.ones((*self.domain_shape, 1), np.float32))[..., 0]
+        return self(np.ones((*self.domain_shape, self.geometry.binning), np.float32))[..., 0]
 
     def column_sums(self, weights_per_tilt=None) -> np.ndarray:
         """Return W^T g (z, x), with g the weights per tilt (by default 1) on every ray of a tilt."""
@@ -88,7 +111,7 @@ class Projector(ABC):
 
     def norm(self, iterations: int = 50) -> float:
         """Return the largest singular value of W, by power iteration from a volume of ones (W is not negative)."""
-        volume = np.ones((*self.domain_shape, 1), np.float32)
+        volume = np.ones((*self.domain_shape, self.geometry.binning), np.float32)
         square = 0.0
         for _ in range(iterations):
             length = np.linalg.norm(volume)
@@ -112,9 +135,12 @@ class Adjoint:
     def __call__(self, projections) -> np.ndarray:
         """Project back `projections` (..., tilt, x, y) to float32 (..., z, x, y)."""
         projections = _last_axes("projections", projections, self.domain_shape, "tilt, x")
-        lead, slices = projections.shape[:-3], projections.shape[-1]
-        volume = self._projector._back_project(projections.reshape(-1, *self.domain_shape, slices))
-        return volume.reshape(*lead, *self.range_shape, slices)
+        lead, binning = projections.shape[:-3], self.geometry.binning
+        projections = spread(projections.reshape(-1, *self.domain_shape, projections.shape[-1]), binning)
+        if binning > 1:
+            projections *= np.float32(1 / binning**2)
+        volume = self._projector._back_project(projections)
+        return volume.reshape(*lead, *self.range_shape, -1)
 
     @property
     def T(self) -> Projector:
@@ -205,7 +231,7 @@ def dot_test(A, rng: np.random.Generator | int | None = 0, slices: int = 4) -> f
     rng : numpy.random.Generator or int, default 0
         Generator or seed of x and y, which are normal and have zero mean, so that no common offset hides a mismatch.
     slices : int, default 4
-        Slices y that x and y have.
+        Slices of the projections y; x has as many, times the geometry's binning.
 
     Returns
     -------
@@ -218,7 +244,8 @@ def dot_test(A, rng: np.random.Generator | int | None = 0, slices: int = 4) -> f
     True
     """
     rng = np.random.default_rng(rng)
-    x = rng.standard_normal((*A.domain_shape, slices))
+    binning = getattr(getattr(A, "geometry", None), "binning", 1)
+    x = rng.standard_normal((*A.domain_shape, slices * binning))
     y = rng.standard_normal((*A.range_shape, slices))
     x, y = np.float32(x - x.mean()), np.float32(y - y.mean())
     Ax, ATy = np.asarray(A(x), np.float64), np.asarray(A.T(y), np.float64)

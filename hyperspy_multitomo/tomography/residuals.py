@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The channel mix on lanes: from projections to the residuals of every element and of their HAADF sum, in one pass."""
+"""Residuals on lanes: from projections to what SIRT and HEBT, or EM, project back."""
 
 from __future__ import annotations
 
-from hyperspy_multitomo.tomography.kernels import kernel
-from hyperspy_multitomo.tomography.simd import fma, lane_sum, load, store, zero
+import numpy as np
+
+from hyperspy_multitomo.tomography.kernels import ONE, kernel
+from hyperspy_multitomo.tomography.simd import fma, lane_sum, load, logarithm, quotient, splat, store, zero
 
 
 @kernel
 def mix_residuals(
-    projections, data, haadf, weights, gains, haadf_gains, coefficients, shape, group, start, stop, scratch, squares
+    projections, seen, data, haadf, weights, gains, haadf_gains, coefficients, shape, group, start, stop, scratch, squares
 ):
     """Turn the projections W x of one group into what is projected back, for the tilts from `start` to before `stop`.
 
     With the residuals e_c = p_c - g_c W x_c of the channels that have data (those of `gains`), and f = h - g_h sum_c r_c W x_c
-    of the HAADF, the projections of channel c become R (own_c e_c + mix_c f), R = 1/(W 1) in `weights` (tilt, u). `coefficients`
-    are the three rows own, mix and r, per channel; `haadf` is None where there is no sum. The sums of e_c^2 and, last, f^2 go
-    to `squares`; `scratch` is as many lanes.
+    of the HAADF, the projections of channel c become own_c R e_c + mix_c R_h f. The pair `weights` holds R = 1/(W 1)
+    and R_h, (tilt, u), which differ where the pixels of the elements are larger. `coefficients` are the three rows own, mix and
+    r, per channel; `haadf` is None where there is no sum. `seen` is what the detector of the elements sees of W x: the
+    projections themselves, or their means over its pixels. The sums of e_c^2 and, last, f^2 go to `squares`; `scratch` is as
+    many lanes.
     """
     channels, _, _, _, nt, nu, tilt_stride = shape
     with_data = gains.shape[0]
@@ -28,7 +32,7 @@ def mix_residuals(
         for u in range(nu):
             first = (group * channels * nt + tilt) * tilt_stride + u
             datum = (group * with_data * nt + tilt) * tilt_stride + u
-            weight = weights[tilt, u]
+            weight, mixed = weights[0][tilt, u], weights[1][tilt, u]
             f = nought
             if haadf is not None:
                 for c in range(channels):
@@ -37,14 +41,65 @@ def mix_residuals(
                 store(scratch, with_data, fma(f, f, load(scratch, with_data)))
             for c in range(channels):
                 y = first + c * nt * tilt_stride
-                total = fma(weight * mix[c], f, nought)
+                total = fma(mixed * mix[c], f, nought)
                 if c < with_data:
-                    e = fma(-gains[c, tilt], load(projections, y), load(data, datum + c * nt * tilt_stride))
+                    e = fma(-gains[c, tilt], load(seen, y), load(data, datum + c * nt * tilt_stride))
                     store(scratch, c, fma(e, e, load(scratch, c)))
                     total = fma(weight * own[c], e, total)
                 store(projections, y, total)
     for k in range(with_data + 1):
         squares[k] = lane_sum(load(scratch, k))
+
+
+@kernel
+def average_pixels(projections, seen, binning, shape, group, start, stop):
+    """Write the means over detector pixels of `binning` x `binning` voxels into `seen`, at each of the voxels they cover.
+
+    Both are the lanes as plain float32 (element, lane); `binning` divides the number of lanes.
+    """
+    channels, _, _, _, nt, nu, tilt_stride = shape
+    lanes = projections.shape[1]
+    share = np.float32(1 / binning**2)
+    for channel in range(group * channels, (group + 1) * channels):
+        for tilt in range(start, stop):
+            for u in range(0, nu, binning):
+                first = (channel * nt + tilt) * tilt_stride + u
+                for lane in range(0, lanes, binning):
+                    total = np.float32(0)
+                    for k in range(binning):
+                        for y in range(binning):
+                            total += projections[first + k, lane + y]
+                    for k in range(binning):
+                        for y in range(binning):
+                            seen[first + k, lane + y] = share * total
+
+
+@kernel
+def count_residuals(projections, counts, background, gains, least, shape, group, start, stop, scratch, sums):
+    """Turn the projections W x of one group into g (y/m - 1), m = g W x + b, for the tilts from `start` to before `stop`.
+
+    `counts` y and `background` b are lanes as the projections are, the background None where there is none; no m is taken to be
+    below `least`. Row c of `sums` receives the sums of (y - m)^2 and of y log(y/m) - y + m over the channel's rays; `scratch` is
+    two lanes.
+    """
+    channels, _, _, _, nt, nu, tilt_stride = shape
+    nought = zero(projections)
+    for c in range(channels):
+        store(scratch, 0, nought)
+        store(scratch, 1, nought)
+        for tilt in range(start, stop):
+            gain = gains[c, tilt]
+            for u in range(nu):
+                ray = ((group * channels + c) * nt + tilt) * tilt_stride + u
+                y, m = load(counts, ray), fma(gain, load(projections, ray), nought)
+                if background is not None:
+                    m = fma(ONE, load(background, ray), m)
+                ratio, e = quotient(y, m, least), fma(-ONE, m, y)
+                store(projections, ray, fma(gain, ratio, splat(-gain, projections)))
+                if gain > 0:
+                    store(scratch, 0, fma(e, e, load(scratch, 0)))
+                    store(scratch, 1, fma(y, logarithm(ratio), fma(-ONE, e, load(scratch, 1))))
+        sums[c, 0], sums[c, 1] = lane_sum(load(scratch, 0)), lane_sum(load(scratch, 1))
 
 
 @kernel

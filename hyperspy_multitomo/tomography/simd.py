@@ -105,6 +105,20 @@ def _scalar_or_lanes(context, builder, value_type, value, count):
 
 
 @intrinsic
+def splat(typingctx, number, array):
+    """Return lanes that all hold `number`, as many as an element of `array` has."""
+    lanes = _lanes_of(array)
+    if lanes is None or not isinstance(number, types.Float):
+        return None
+
+    def codegen(context, builder, signature, args):
+        number = context.cast(builder, args[0], signature.args[0], types.float32)
+        return _splat(builder, number, signature.return_type.count)
+
+    return lanes(number, array), codegen
+
+
+@intrinsic
 def fma(typingctx, factor, lanes, addend):
     """Return factor * lanes + addend, in one rounding where the machine has it; `factor` is a number or lanes."""
     if not isinstance(lanes, Lanes) or addend != lanes or not (factor == lanes or isinstance(factor, types.Float)):
@@ -151,3 +165,47 @@ def lane_sum(typingctx, lanes):
         return builder.call(function, [ir.Constant(ir.DoubleType(), 0.0), builder.fpext(args[0], vector)])
 
     return types.float64(lanes), codegen
+
+
+@intrinsic
+def quotient(typingctx, numerator, denominator, least):
+    """Return numerator / max(denominator, least), lanes by lanes; `least` is a number."""
+    if not isinstance(numerator, Lanes) or denominator != numerator or not isinstance(least, types.Float):
+        return None
+
+    def codegen(context, builder, signature, args):
+        floor = _splat(builder, context.cast(builder, args[2], signature.args[2], types.float32), signature.return_type.count)
+        larger = builder.select(builder.fcmp_ordered(">", args[1], floor), args[1], floor)
+        return builder.fdiv(args[0], larger)
+
+    return numerator(numerator, denominator, least), codegen
+
+
+@intrinsic
+def logarithm(typingctx, lanes):
+    """Return the natural logarithm of every lane to 2e-7, for normal numbers above 0; a finite number for 0."""
+    if not isinstance(lanes, Lanes):
+        return None
+
+    def codegen(context, builder, signature, args):
+        count = signature.return_type.count
+        floats, whole = ir.VectorType(ir.FloatType(), count), ir.VectorType(ir.IntType(32), count)
+
+        def number(value):
+            return ir.Constant(floats, [value] * count)
+
+        def bits(value):
+            return ir.Constant(whole, [value] * count)
+
+        # v = m 2^e with sqrt(1/2) <= m < sqrt(2), which 0x3f3504f3 begins; log m = 2 artanh s, s = (m - 1)/(m + 1), |s| < 0.172.
+        raw = builder.bitcast(args[0], whole)
+        exponent = builder.ashr(builder.sub(raw, bits(0x3F3504F3)), bits(23))
+        m = builder.bitcast(builder.sub(raw, builder.shl(exponent, bits(23))), floats)
+        s = builder.fdiv(builder.fsub(m, number(1.0)), builder.fadd(m, number(1.0)))
+        square = builder.fmul(s, s)
+        series = number(2 / 9)
+        for power in (7, 5, 3, 1):
+            series = builder.fadd(builder.fmul(series, square), number(2 / power))
+        return builder.fadd(builder.fmul(s, series), builder.fmul(builder.sitofp(exponent, floats), number(0.6931471805599453)))
+
+    return lanes(lanes), codegen

@@ -8,11 +8,12 @@ from threading import Event, Lock
 
 import numpy as np
 
-from hyperspy_multitomo.tomography.kernels import TILE, back_project, project
 from hyperspy_multitomo.tomography.lanes import empty_lanes, lane_count, pack, unpack
 from hyperspy_multitomo.tomography.numba_projector import NumbaProjector
 from hyperspy_multitomo.tomography.parallel import Workers
-from hyperspy_multitomo.tomography.residuals import mix_residuals, sum_channels
+from hyperspy_multitomo.tomography.projectors import Projector, spread
+from hyperspy_multitomo.tomography.rays import Rays
+from hyperspy_multitomo.tomography.residuals import average_pixels, mix_residuals, sum_channels
 from hyperspy_multitomo.tomography.system import System
 
 
@@ -26,6 +27,8 @@ class Steps(ABC):
         self.system = system
         self.iteration = 0
         self.residuals: dict[str, np.ndarray | float] = {}
+        self.held = np.zeros(len(system.coefficients.own), bool)
+        self.channel_iterations = np.zeros(self.held.size, int)
         self._workers = Workers(system.A.threads)
         self._lock = Lock()
         self._cancelled = Event()
@@ -44,6 +47,21 @@ class Steps(ABC):
         with self._lock:
             return self._read()
 
+    @property
+    def separate(self) -> bool:
+        """Whether no channel has anything to do with another."""
+        return self.system.haadf is None
+
+    def hold(self, channels: np.ndarray) -> None:
+        """Let the channels, bool (channel,), stand still from the next iteration on."""
+        self.held |= channels
+
+    def _count(self, residuals: dict) -> None:
+        """Take note of an iteration that is done."""
+        self.residuals = residuals
+        self.iteration += 1
+        self.channel_iterations += ~self.held
+
     def cancel(self) -> None:
         """Ask an iteration under way to end soon."""
         self._cancelled.set()
@@ -51,6 +69,11 @@ class Steps(ABC):
     def close(self) -> None:
         """Let go of the threads; the volume stays."""
         self._workers.close()
+
+
+def sums_of_squares(residuals: np.ndarray) -> np.ndarray:
+    """Return the sum of squares of each channel (channel,) in double precision."""
+    return np.array([np.sum(np.square(channel, dtype=np.float64)) for channel in residuals])
 
 
 class TextbookSteps(Steps):
@@ -69,14 +92,15 @@ class TextbookSteps(Steps):
         own, mix, ratios = (v.astype(np.float32) for v in (s.coefficients.own, s.coefficients.mix, s.coefficients.ratios))
         with_data = len(s.projections)
         e = s.projections - s.gains[:, :, None, None] * s.A(x[:with_data])
+        rows = np.float32(s.A.geometry.binning**2)
         update = np.zeros_like(x)
-        update[:with_data] = s.A.T(own[:with_data, None, None, None] * s.ray_weights[..., None] * e)
-        squares = [np.sum(np.square(channel, dtype=np.float64)) for channel in e]
+        update[:with_data] = rows * s.A.T(own[:with_data, None, None, None] * s.ray_weights[..., None] * e)
         f = np.zeros(1)
         if s.haadf is not None:
             f = s.haadf - s.haadf_gains[:, None, None] * s.haadf_projector(np.tensordot(ratios, x, 1))
-            update += mix[:, None, None, None] * s.haadf_projector.T(s.haadf_ray_weights[..., None] * f)
-        x = x + s.steps[..., None] * update
+            rows = np.float32(s.haadf_projector.geometry.binning**2)
+            update += (rows * mix)[:, None, None, None] * s.haadf_projector.T(s.haadf_ray_weights[..., None] * f)
+        x = x + s.steps[..., None] * np.where(self.held, 0, np.float32(1))[:, None, None, None] * update
         if s.nonnegative:
             x = np.maximum(x, 0)
         if s.mask is not None and s.mask.ndim == 3:
@@ -85,54 +109,56 @@ class TextbookSteps(Steps):
             return
         with self._lock:
             self._volume = x
-            self.residuals = s.relative_residuals(np.array([*squares, np.sum(np.square(f, dtype=np.float64))]))
-            self.iteration += 1
+            self._count(s.relative_residuals(np.append(sums_of_squares(e), np.sum(np.square(f, dtype=np.float64)))))
 
 
-class _Rays:
-    """The projections of one projector in lanes: data, weights, and the array that holds W x, then what is projected back."""
+class _DataRays(Rays):
+    """Rays with the data that they are compared to, and the weights and coefficients of the comparison.
 
-    def __init__(self, A: NumbaProjector, data: np.ndarray, gains, weights, coefficients, channels: int, count: int):
-        nt = A.range_shape[0]
-        self.A, self.shape, self.gains, self.weights = A, A.shape(channels), gains, weights
+    `haadf_weights` are those of the HAADF that is mixed in, None where none is.
+    """
+
+    def __init__(self, A: NumbaProjector, data, gains, weights, haadf_weights, coefficients, channels: int, count: int):
+        binning = self._binning = A.geometry.binning
+        super().__init__(A, channels, data.shape[-1] * binning, count)
+        weights = np.repeat(weights, binning, axis=1)
+        self.gains, self.weights = gains, (weights, weights if haadf_weights is None else haadf_weights)
         self.coefficients = tuple(np.float32(v) for v in coefficients)
-        self.groups = -(-data.shape[-1] // count)
-        self.count = count
-        self.data = pack(data, count)
-        self.rays = empty_lanes(self.groups * channels * nt * self.shape[-1], count)
-        self.tasks = [(number, *task) for number, task in enumerate(A.tilt_tasks(self.groups))]
-        self.squares = np.zeros((len(self.tasks), len(gains) + 1))
+        self.data = pack(spread(data, binning), count)
+        self._seen = self.rays if binning == 1 else self.empty()
+        self._squares = np.zeros((len(self.tasks), len(gains) + 1))
+
+    @property
+    def squares(self) -> np.ndarray:
+        """Sums of squares of the residuals, (channel with data and, last, the HAADF sum): of each pixel once."""
+        squares = self._squares.sum(axis=0)
+        squares[:-1] /= self._binning**2
+        return squares
 
     def forward(self, volume, haadf, haadf_gains, number, group, start, stop):
         """Project the volume at some tilts and turn the projections into weighted residuals."""
-        length = self.A.geometry.pixel_size
+        self.project(volume, group, start, stop)
+        if self._binning > 1:
+            lanes = (array["lanes"] for array in (self.rays, self._seen))
+            average_pixels(*lanes, self._binning, self.shape, group, start, stop)
         scratch = empty_lanes(len(self.gains) + 1, self.count)
-        project(volume, self.rays, self.A.table, length, self.shape, group, start, stop)
         mix_residuals(
-            self.rays, self.data, haadf, self.weights, self.gains, haadf_gains, self.coefficients, self.shape,
-            group, start, stop, scratch, self.squares[number],
-        )  # fmt: skip
-
-    def back(self, volume, step, extra, shares, mask, nonnegative, group, start, stop):
-        """Project back into some rows of the volume, which become the next iterate where `step` is given."""
-        sums = empty_lanes(TILE * TILE, self.count)
-        back_project(
-            self.rays, volume, self.A.table, self.A.geometry.pixel_size, self.shape, group, start, stop, sums,
-            step, extra, shares, mask, nonnegative,
+            self.rays, self._seen, self.data, haadf, self.weights, self.gains, haadf_gains, self.coefficients, self.shape,
+            group, start, stop, scratch, self._squares[number],
         )  # fmt: skip
 
 
 class FusedSteps(Steps):
     """The same iteration by the compiled kernels: data and volume stay in lanes from the first iteration to the last.
 
-    Where HAADF and elements share their geometry, the projections of the elements make the HAADF's too. Otherwise the sum of the
+    Where HAADF and elements share their rays, the projections of the elements make the HAADF's too. Otherwise the sum of the
     elements is projected and its residual projected back on its own, and added to each element's update.
     """
 
     def __init__(self, system: System):
         super().__init__(system)
         s, c = system, system.coefficients
-        channels, self._slices = len(c.own), s.projections.shape[-1]
+        channels, self._slices = len(c.own), s.initial.shape[-1]
         count = lane_count(self._slices)
         self._x = pack(s.start(), count)
         self._mask = None
@@ -140,17 +166,24 @@ class FusedSteps(Steps):
             self._mask = pack(s.mask[None], count)
         self._haadf, self._sum, self._extra = None, None, None
         mix = c.mix if s.shared else np.zeros(channels)
-        self._eds = _Rays(s.A, s.projections, s.gains, s.ray_weights, (c.own, mix, c.ratios), channels, count)
+        weights = s.ray_weights, s.haadf_ray_weights if s.shared else None
+        self._eds = _DataRays(s.A, s.projections, s.gains, *weights, (c.own, mix, c.ratios), channels, count)
         self._haadf_data = pack(s.haadf[None], count) if s.shared else None
         if s.haadf is not None and not s.shared:
             one = (np.ones(1), np.zeros(1), np.zeros(1))
-            self._haadf = _Rays(s.haadf_projector, s.haadf[None], s.haadf_gains[None], s.haadf_ray_weights, one, 1, count)
+            haadf = s.haadf_projector, s.haadf[None], s.haadf_gains[None], s.haadf_ray_weights
+            self._haadf = _DataRays(*haadf, None, one, 1, count)
             self._sum = empty_lanes(self._x.size // channels, count)
             self._extra = empty_lanes(self._x.size // channels, count)
-        self._ratios, self._shares, self._step = np.float32(c.ratios), np.float32(c.mix), np.ascontiguousarray(s.steps)
+        self._ratios, self._shares, self._step = np.float32(c.ratios), np.float32(c.mix), np.array(s.steps)
 
     def _read(self):
         return unpack(self._x, (len(self._ratios), *self.system.A.domain_shape, self._slices))
+
+    def hold(self, channels):
+        """Let the channels stand still: a step of 0 leaves a volume that obeys the constraints as it is."""
+        super().hold(channels)
+        self._step[self.held] = 0
 
     def _run(self, call, tasks):
         self._workers.run(lambda *task: None if self._cancelled.is_set() else call(*task), tasks)
@@ -160,7 +193,7 @@ class FusedSteps(Steps):
         rays = self._haadf
         self._run(lambda *task: sum_channels(self._x, self._sum, self._ratios, self._eds.shape, *task), rows)
         self._run(lambda *task: rays.forward(self._sum, None, None, *task), rays.tasks)
-        self._run(lambda *task: rays.back(self._extra, None, None, None, None, False, *task), rows)
+        self._run(lambda *task: rays.back(self._extra, *task), rows)
 
     def advance(self):
         """Do one iteration."""
@@ -172,19 +205,21 @@ class FusedSteps(Steps):
         self._run(lambda *task: eds.forward(self._x, self._haadf_data, haadf_gains, *task), eds.tasks)
         if self._cancelled.is_set():
             return
+        update = dict(step=self._step, extra=self._extra, shares=self._shares, mask=self._mask, nonnegative=s.nonnegative)
         with self._lock:  # and no cancelling: what is begun here makes a whole iterate
-            self._workers.run(
-                lambda *task: eds.back(self._x, self._step, self._extra, self._shares, self._mask, s.nonnegative, *task), rows
-            )
-            squares = eds.squares.sum(axis=0)
+            self._workers.run(lambda *task: eds.back(self._x, *task, **update), rows)
+            squares = eds.squares
             if self._haadf is not None:
-                squares[-1] = self._haadf.squares[:, 0].sum()
-            self.residuals = s.relative_residuals(squares)
-            self.iteration += 1
+                squares[-1] = self._haadf.squares[0]
+            self._count(s.relative_residuals(squares))
+
+
+def fits_lanes(A: Projector) -> bool:
+    """Whether the compiled kernels can run this projector's iterations: pixels of several voxels have to divide the lanes."""
+    return isinstance(A, NumbaProjector) and A.geometry.binning in (1, 2, 4, 8, 16)
 
 
 def steps_of(system: System) -> Steps:
     """Return the fused form where every projector is numba's, else the textbook form."""
     projectors = [system.A] if system.haadf is None else [system.A, system.haadf_projector]
-    fused = all(isinstance(A, NumbaProjector) for A in projectors)
-    return FusedSteps(system) if fused else TextbookSteps(system)
+    return FusedSteps(system) if all(map(fits_lanes, projectors)) else TextbookSteps(system)

@@ -19,7 +19,10 @@ The effective pulls of the two residuals are 1 - alpha and alpha/k; no square ro
 preconditioner is that of the rows without alpha, whose squared weights go into R: (1 - alpha)^2/(g_e W1) and alpha^2/(k g_h W1).
 C divides by what then stands in the columns, sum_i R_i (row sum)_i a_ij = (1 - alpha)^2 W^T g_e + alpha^2 W^T g_h. The step is
 the one above with (1 - alpha)^2 for 1 - alpha and alpha^2 for alpha. Either way C^(1/2) A^T R A C^(1/2) has no eigenvalue above
-1, which makes the step stable.
+1, which makes the step stable, and any relaxation between 0 and 2 on top of it too.
+
+**Pixels of b x b voxels** (`TiltGeometry.binning`): W is then the mean over the voxel columns of a pixel, and such a row counts
+b^2 times, once for each of them. Its pull and its part in the column sums are then those of b^2 rows at full resolution.
 
 An element with r_e = 0 takes no part in the sum and is solved by plain SIRT from its own data (own 1, mix 0). The channel "rest"
 stands for what no map explains: it has no data, r = 1, own 0, mix alpha/k, and column sums alpha W^T g_h. Plain SIRT is own 1,
@@ -75,12 +78,18 @@ def _inverse(sums: np.ndarray, unit: float) -> np.ndarray:
     return np.divide(1.0, sums, out=np.zeros_like(sums), where=sums > 1e-6 * unit)
 
 
+def _column_sums(A: Projector, gains: np.ndarray) -> np.ndarray:
+    """Return W^T g (z, x) with the rows of a pixel of b x b voxels counted b^2 times."""
+    return A.column_sums(gains) * np.float32(A.geometry.binning**2)
+
+
 @dataclass(frozen=True)
 class System:
     """Data, projectors and coefficients of one reconstruction, validated, float32.
 
     `projections` (channel with data, tilt, x, y), `gains` (channel with data, tilt), `haadf` (tilt, x, y) or None with
     `haadf_gains` (tilt,), `initial` (channel, z, x, y), `mask` (z, x), (z, x, y) or None. Tilts whose gain is 0 have zero data.
+    `relaxation` is a factor on C.
     """
 
     A: Projector
@@ -93,11 +102,13 @@ class System:
     haadf_gains: np.ndarray | None = None
     mask: np.ndarray | None = None
     nonnegative: bool = True
+    relaxation: float = 1.0
 
     @property
     def shared(self) -> bool:
-        """Whether the HAADF has the geometry of the elements, so that one projection of them serves both."""
-        return self.haadf is not None and self.haadf_projector.geometry == self.A.geometry
+        """Whether the HAADF has the rays of the elements, so that one projection of them serves both."""
+        haadf = self.haadf_projector
+        return self.haadf is not None and haadf.geometry.binning == 1 and haadf.geometry == self.A.rays
 
     @cached_property
     def ray_weights(self) -> np.ndarray:
@@ -107,15 +118,15 @@ class System:
     @cached_property
     def haadf_ray_weights(self) -> np.ndarray:
         """R of the HAADF's rays, (tilt, x)."""
-        return self.ray_weights if self.shared else _inverse(self.haadf_projector.row_sums(), self.A.geometry.pixel_size)
+        return _inverse(self.haadf_projector.row_sums(), self.A.geometry.pixel_size)
 
     @cached_property
     def steps(self) -> np.ndarray:
-        """C, the inverse column sums, (channel, z, x), 0 for voxels that no ray sees or that the mask (z, x) leaves out."""
+        """C, the relaxation over the column sums, (channel, z, x), 0 for voxels without rays or outside the mask (z, x)."""
         coefficients = self.coefficients
         haadf_sums = 0.0
         if self.haadf is not None:
-            haadf_sums = self.haadf_projector.column_sums(self.haadf_gains)
+            haadf_sums = _column_sums(self.haadf_projector, self.haadf_gains)
         sums = np.empty((coefficients.own.size, *self.A.domain_shape), np.float32)
         known: dict[bytes, np.ndarray] = {}
         for channel, (own, haadf) in enumerate(zip(coefficients.own, coefficients.haadf, strict=True)):
@@ -123,9 +134,9 @@ class System:
             if own > 0:
                 gains = self.gains[channel]
                 if gains.tobytes() not in known:
-                    known[gains.tobytes()] = self.A.column_sums(gains)
+                    known[gains.tobytes()] = _column_sums(self.A, gains)
                 sums[channel] += own * known[gains.tobytes()]
-        steps = _inverse(sums, self.A.geometry.pixel_size)
+        steps = _inverse(sums, self.A.geometry.pixel_size) * np.float32(self.relaxation)
         if self.mask is not None and self.mask.ndim == 2:
             steps *= self.mask
         return steps

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How good the reconstructions are and what they cost, as tables: `python benchmarks/methods.py`.
+
+EM against SIRT at few counts, HEBT with maps of larger pixels than the HAADF's, and the time of each method.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from itertools import islice
+
+import numpy as np
+
+from hyperspy_multitomo.inspection.metrics import scaled_mse, ssim_structure
+from hyperspy_multitomo.simulation import simulate
+from hyperspy_multitomo.simulation.phantoms import zhong
+from hyperspy_multitomo.tomography import TiltGeometry, cgls, em, fbp, hebt, projector, run, sirt
+
+ELEMENTS = ("Au", "Ag")
+FIXED = {"EM": 10, "SIRT": 50}
+
+
+def scores(volume, truth) -> np.ndarray:
+    """Return (correlation, relative MSE after optimal scaling, relative error as it is), means over the noise seeds y."""
+    rows = [
+        (ssim_structure(x, truth), scaled_mse(x, truth) / np.mean(truth**2), np.linalg.norm(x - truth) / np.linalg.norm(truth))
+        for x in np.moveaxis(volume, -1, 0)
+    ]
+    return np.mean(rows, axis=0)
+
+
+def em_and_sirt(size: int, seeds: int, most: int = 150) -> None:
+    """Print the table of EM against SIRT; the slices are noise seeds of one section of the Zhong phantom."""
+    phantom = zhong(size)
+    clean = simulate(phantom, blur=0).expected_maps
+    A = projector(TiltGeometry(phantom.tilts, size, pixel_size=phantom.pixel_size))
+    print(
+        f"Zhong phantom, {size} px, {len(phantom.tilts)} tilts, {seeds} seeds, no smoothing; SIRT has the background subtracted"
+    )
+    print("| counts | background | element | method | best at | correlation | MSE | error | fixed | correlation | MSE | error |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    for level in (1, 5, 30):
+        for background in (0.0, 1.0):
+            for e, element in enumerate(ELEMENTS):
+                # Counts per pixel: the mean of the element's own over the pixels that see it.
+                factor = level / clean[e][clean[e] > 0].mean()
+                truth = factor * phantom.counts_per_nm[e, ..., 0]
+                expected = np.repeat(factor * clean[e], seeds, axis=-1) + background
+                counts = np.random.default_rng(level).poisson(expected).astype(np.float32)
+                for name in ("EM", "SIRT"):
+                    iterates = em(A, counts, background=background) if name == "EM" else sirt(A, counts - background)
+                    found = [scores(iterate.volume, truth) for iterate in islice(iterates, 1, most + 1)]
+                    best = int(np.argmin([row[1] for row in found]))
+                    line = " | ".join(f"{value:.3f}" for value in found[best])
+                    fixed = " | ".join(f"{value:.3f}" for value in found[FIXED[name] - 1])
+                    print(
+                        f"| {level} | {background:g} | {element} | {name} | {best + 1} | {line} | {FIXED[name]} | {fixed} |",
+                        flush=True,
+                    )
+
+
+def pixel_sizes(size: int, slices: int, iterations: int = 100) -> None:
+    """Print the table of HEBT with maps of 1, 2 and 4 times the HAADF's pixels, at equal dose, and its time."""
+    phantom = zhong(size, slices)
+    series = simulate(phantom, blur=0, dose=4 * size / 512, seed=0)
+    geometry = TiltGeometry(series.tilts, size, pixel_size=series.pixel_size)
+    fine = projector(geometry)
+    print(f"HEBT, Zhong phantom, {size} px, {slices} slices, {iterations} iterations, alpha 0.7, no smoothing")
+    print("| pixels of the maps | correlation Au | Ag | error Au | Ag | ms per slice and iteration |")
+    print("|---|---|---|---|---|---|")
+    for binning in (1, 2, 4):
+        A = projector(TiltGeometry(series.tilts, size // binning, (size, size), series.pixel_size, binning=binning))
+        shape = (2, len(series.tilts), size // binning, binning, slices // binning, binning)
+        maps = series.maps.reshape(shape).sum(axis=(3, 5))
+        iterates = hebt(A, maps, series.haadf, series.true_ratios / binning**2, haadf_projector=fine)
+        run(iterates, 1)
+        begin = time.perf_counter()
+        volume = run(iterates, iterations - 1).volume / binning**2
+        spent = 1e3 * (time.perf_counter() - begin) / slices / (iterations - 1)
+        correlations = [np.corrcoef(volume[e].ravel(), series.truth[e].ravel())[0, 1] for e in range(2)]
+        errors = [np.linalg.norm(volume[e] - series.truth[e]) / np.linalg.norm(series.truth[e]) for e in range(2)]
+        figures = " | ".join(f"{value:.3f}" for value in (*correlations, *errors, spent))
+        print(f"| {binning} x {binning} | {figures} |", flush=True)
+
+
+def times(width: int = 256, tilts: int = 61, slices: int = 64, iterations: int = 10) -> None:
+    """Print the time of each method."""
+    A = projector(TiltGeometry(np.linspace(-75, 75, tilts), width))
+    data = np.random.default_rng(0).random((*A.range_shape, slices), np.float32)
+    solvers = {
+        "SIRT": lambda: sirt(A, data),
+        "EM": lambda: em(A, data),
+        "EM with background": lambda: em(A, data, background=data),
+        "CGLS": lambda: cgls(A, data),
+    }
+    print(f"{width}^2 x {slices} slices, {tilts} tilts; ms per slice and iteration (FBP: per slice), best of 3")
+    print("| method | wall | core |")
+    print("|---|---|---|")
+    for name, make in solvers.items():
+        run(make(), 1)
+        best = []
+        for _ in range(3):
+            iterates = make()
+            run(iterates, 1)
+            best.append(_timed(lambda iterates=iterates: run(iterates, iterations)))
+        print("| {} | {:.3f} | {:.3f} |".format(name, *np.min(best, axis=0) * 1e3 / slices / iterations), flush=True)
+    fbp(A, data)
+    print("| FBP | {:.3f} | {:.3f} |".format(*np.min([_timed(lambda: fbp(A, data)) for _ in range(3)], axis=0) * 1e3 / slices))
+
+
+def _timed(call) -> tuple[float, float]:
+    """Return the (wall, core) seconds of a call."""
+    wall, core = time.perf_counter(), time.process_time()
+    call()
+    return time.perf_counter() - wall, time.process_time() - core
+
+
+def main() -> None:
+    """Print the tables that are asked for."""
+    parser = argparse.ArgumentParser(description="quality and time of the reconstructions")
+    parser.add_argument("tables", nargs="*", default=["em", "pixels", "time"], help="em, pixels, time")
+    parser.add_argument("--size", type=int, default=128, help="px of the phantoms")
+    parser.add_argument("--seeds", type=int, default=8)
+    options = parser.parse_args()
+    if "em" in options.tables:
+        em_and_sirt(options.size, options.seeds)
+    if "pixels" in options.tables:
+        pixel_sizes(options.size, 64)
+    if "time" in options.tables:
+        times()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The model of each reconstruction: which solver gets which of a series' arrays, gains and backgrounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..composition.response import ResponseRatios
+from ..tomography import cgls, counting_noise, em, fbp, hebt, image_noise, sirt
+from .base import check_finite
+from .frames import check_pair, gains_of, in_place, projections, recorded_counts
+from .history import read_history
+from .keyed import record
+from .reconstruct import Problem
+from .volume import TomographicVolume
+
+
+def reconstruct_sirt(series, iterations: int, *, depth, width, **options) -> TomographicVolume:
+    """See `Reconstructions.reconstruct_sirt`."""
+    return _reconstruct(sirt, "reconstruct_sirt", series, iterations, depth, width, ("nonnegative", "relaxation"), options)
+
+
+def reconstruct_cgls(series, iterations: int, *, depth, width, **options) -> TomographicVolume:
+    """See `Reconstructions.reconstruct_cgls`."""
+    return _reconstruct(cgls, "reconstruct_cgls", series, iterations, depth, width, (), options)
+
+
+def _reconstruct(solver, step, series, iterations, depth, width, own, options) -> TomographicVolume:
+    """Reconstruct a series from its own data; `own` names the options that the solver takes."""
+    _check_tilts(series)
+    stopping, sigma = options.pop("stopping"), options.pop("noise")
+    parameters, gains = {name: options.pop(name) for name in own}, gains_of(series)
+
+    def solve(project, arrays):
+        given = {name: arrays[name] for name in ("mask", "initial")}
+        return solver(project(geometry), arrays["maps"], gains=gains, **given, **parameters)
+
+    geometry = series.geometry(depth, width)
+    arrays, noise = _with_noise(series, {"maps": projections(series)}, gains, stopping, sigma)
+    problem = Problem(series, series, geometry, series.channels, solve, noise)
+    volume, outcome = problem.solve(arrays, iterations, **options)
+    _describe(problem, volume, step, outcome, options, **parameters, stopping=stopping, noise=sigma, gains=gains)
+    return volume
+
+
+def reconstruct_fbp(series, *, filter, cutoff, depth, width, **options) -> TomographicVolume:
+    """See `Reconstructions.reconstruct_fbp`."""
+    _check_tilts(series)
+    gains, geometry = gains_of(series), series.geometry(depth, width)
+
+    def solve(project, arrays):
+        return fbp(project(geometry), arrays["maps"], filter=filter, cutoff=cutoff, gains=gains)
+
+    problem = Problem(series, series, geometry, series.channels, solve)
+    volume, _ = problem.solve({"maps": projections(series)}, 0, **options)
+    problem.describe(volume, "reconstruct_fbp", {}, filter=filter, cutoff=cutoff, gains=gains, backend=options["backend"])
+    return volume
+
+
+def reconstruct_em(series, iterations: int, *, background, depth, width, **options) -> TomographicVolume:
+    """See `Reconstructions.reconstruct_em`."""
+    _check_tilts(series)
+    stopping, sigma = options.pop("stopping"), options.pop("noise")
+    counts, expected, gains = _counts(series, background)
+    geometry = series.geometry(depth, width)
+
+    def solve(project, arrays):
+        given = {name: arrays[name] for name in ("background", "mask", "initial")}
+        return em(project(geometry), arrays["maps"], gains=gains, **given)
+
+    arrays, noise = _with_noise(series, {"maps": counts, "background": expected}, gains, stopping, sigma, gross=True)
+    problem = Problem(series, series, geometry, series.channels, solve, noise)
+    volume, outcome = problem.solve(arrays, iterations, **options)
+    told = dict(background=background, stopping=stopping, noise=sigma, gains=gains)
+    _describe(problem, volume, "reconstruct_em", outcome, options, **told)
+    return volume
+
+
+def reconstruct_hebt(
+    eds, haadf, alpha: float, iterations: int, *, ratios, rest: bool, weighting: str, depth, width, **options
+) -> TomographicVolume:
+    """See `BimodalReconstructions.reconstruct_hebt`."""
+    binning = check_pair(eds, haadf)
+    for series in (eds, haadf):
+        _check_tilts(series)
+    stopping, sigma = options.pop("stopping"), options.pop("noise")
+    values = _ratio_values(ratios, eds.channels)
+    own = {name: options.pop(name) for name in ("nonnegative", "relaxation")}
+    model = {"alpha": alpha, "weighting": weighting, "rest": rest, "ratios": values}
+    geometry, haadf_geometry = eds.geometry(depth, width, binning=binning), haadf.geometry(depth, width)
+    gains, haadf_gains = gains_of(eds), gains_of(haadf)
+
+    def solve(project, arrays):
+        other = None if haadf_geometry == geometry else project(haadf_geometry)
+        given = {name: arrays[name] for name in ("mask", "initial")}
+        shared = dict(gains=gains, haadf_gains=haadf_gains, haadf_projector=other, **given, **own, **model)
+        return hebt(project(geometry), arrays["maps"], arrays["haadf"], **shared)
+
+    arrays = {"maps": projections(eds), "haadf": projections(haadf)[0]}
+    arrays, noise = _with_noise(eds, arrays, gains, stopping, sigma)
+    channels = (*eds.channels, "rest") if rest else eds.channels
+    problem = Problem(eds, eds if binning == 1 else haadf, geometry, channels, solve, noise)
+    volume, outcome = problem.solve(arrays, iterations, **options)
+    record(volume, "ratios", np.append(values, 1.0) if rest else values, ("element",))
+    told = dict(**own, stopping=stopping, noise=sigma, gains=gains, haadf_gains=haadf_gains, haadf_history=read_history(haadf))
+    _describe(problem, volume, "reconstruct_hebt", outcome, options, **model, **told)
+    return volume
+
+
+def _describe(problem, volume, step, outcome, options, **parameters) -> None:
+    """Record a step with the options that all iterative methods share."""
+    shared = {name: options[name] for name in ("tolerance", "backend", "mask", "initial")}
+    problem.describe(volume, step, outcome, **parameters, **shared)
+
+
+def _check_tilts(series) -> None:
+    if len(series.tilts) < 2:
+        raise ValueError(
+            f"the {series.metadata.General.title} series has a single tilt, which says nothing of depth; "
+            "a reconstruction needs at least two tilts"
+        )
+
+
+def _counts(series, background):
+    """Return (gross counts, background or None, gains) for EM, in the numerics' order: what the windows hold, and their share."""
+    gains, found = gains_of(series), recorded_counts(series)
+    if found is None:
+        counts = projections(series)
+        if counts.min() < 0:
+            raise ValueError(
+                f"the {series.metadata.General.title} series has negative values and no gross counts beside them, but EM needs "
+                "counts as recorded: make the maps by elemental_maps or edge_maps, which keep them, or use reconstruct_sirt"
+            )
+        return counts, _background(series, background, counts.shape), gains
+    counts, expected, share = found
+    gains = share if gains is None else share * gains
+    if background is not None:
+        expected = _background(series, background, counts.shape)
+    return counts, expected, gains
+
+
+def _background(series, background, shape):
+    """Return a background given as (tilt, [element,] y, x), or as leading dimensions of that, as (channel, tilt, x, y)."""
+    if background is None:
+        return None
+    given = np.asarray(background, dtype=np.float32)
+    check_finite(given, "the background")
+    whole = (shape[1], shape[0], shape[3], shape[2]) if series.channels else (shape[1], shape[3], shape[2])
+    if given.shape not in [whole[:n] for n in range(3)] + [whole]:
+        expected = "(tilt, element, y, x)" if series.channels else "(tilt, y, x)"
+        raise ValueError(
+            f"the background has the shape {given.shape}; expected a number, {shape[1]} numbers (one for each tilt), or "
+            f"{whole} {expected}"
+        )
+    imaged = given.ndim == len(whole)
+    given = np.broadcast_to(given.reshape(given.shape + (1,) * (len(whole) - given.ndim)), whole)
+    given = given.transpose(1, 0, 3, 2) if series.channels else given.transpose(0, 2, 1)[None]
+    return in_place(series, given) if imaged else given
+
+
+def _with_noise(series, arrays, gains, stopping, sigma, gross: bool = False):
+    """Return the arrays with what the noise is taken from, and the function that takes it; None without a stopping rule."""
+    if stopping not in (None, "discrepancy"):
+        raise ValueError(f"stopping={stopping!r} must be None or 'discrepancy'")
+    if sigma is not None and not (np.isscalar(sigma) and np.isfinite(sigma) and sigma > 0):
+        raise ValueError(f"noise={sigma!r} must be a positive number: the standard deviation of the noise in each pixel")
+    if stopping is None:
+        if sigma is not None:
+            raise ValueError("noise= serves the stopping rule; pass stopping='discrepancy' with it")
+        return arrays, None
+    if sigma is not None:
+        return arrays, lambda found: counting_noise(found["maps"], sigma**2, gains=gains)
+    if not series.channels:
+        return arrays, lambda found: image_noise(found["maps"][0])
+    counts = None if gross else recorded_counts(series)
+    if series.is_smoothed and not gross:
+        raise ValueError(
+            "these maps were smoothed and have less noise than counts; pass noise=, its standard deviation per pixel"
+        )
+    if counts is not None:
+        arrays = {**arrays, "variances": counts[0] / np.square(counts[2])[..., None, None]}
+    elif arrays["maps"].min() < 0:
+        raise ValueError(
+            "these maps have negative values and no gross counts beside them, so that their noise is not known; pass noise=, its "
+            "standard deviation per pixel"
+        )
+    return arrays, lambda found: counting_noise(found["maps"], found.get("variances"), gains=gains)
+
+
+def _ratio_values(ratios, channels) -> np.ndarray:
+    """Return the ratios in the order of the channels."""
+    if isinstance(ratios, ResponseRatios):
+        ratios = dict(zip(ratios.elements, ratios.values, strict=True))
+    if not isinstance(ratios, Mapping):
+        raise TypeError(
+            f"ratios must be the result of fit_response_ratios or a dict of element to ratio; got {type(ratios).__name__}"
+        )
+    missing = [name for name in channels if name not in ratios]
+    if missing:
+        raise ValueError(f"no response ratio for {', '.join(missing)}; pass one for each of {', '.join(channels)}")
+    return np.array([ratios[name] for name in channels], dtype=float)
