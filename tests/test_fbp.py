@@ -90,6 +90,10 @@ class TestWeights:
     def test_the_same_direction_twice_shares_its_weight(self):
         np.testing.assert_allclose(np.rad2deg(tilt_weights([-90, -45, 0, 45, 90])), [22.5, 45, 45, 45, 22.5])
 
+    @pytest.mark.parametrize("tilts", [[-90, -86.25, 0, 45, 90], [-60, -50, 0, 50, 60], [-70, -10, 0, 20, 180]])
+    def test_mirrored_tilts_weigh_alike(self, tilts):
+        np.testing.assert_allclose(tilt_weights(-np.array(tilts)), tilt_weights(np.array(tilts)), rtol=1e-6)
+
     def test_order_does_not_matter(self):
         tilts = np.random.default_rng(1).permutation(LIMITED)
         np.testing.assert_allclose(tilt_weights(tilts), np.pi / len(tilts))

@@ -79,3 +79,42 @@ def test_bad_choices(loaded, kwds, message):
 def test_one_tilt_is_no_series(loaded):
     with pytest.raises(ValueError, match="x, y, tilt | Energy"):
         maps_of(loaded[0].inav[:, :, 0])
+
+
+def few_counts(seed=3):
+    """Spectra of 3 counts of Fe Ka per pixel of a square, on a background of 0.3 counts in the window of the line."""
+    (family,) = (family for family in families_of("Fe", 200, (0.2, 10.2)) if family.shell == "K")
+    sigma = fwhm(family.energies) / np.sqrt(8 * np.log(2))
+    line = np.exp(-(((ENERGY - family.energies[0]) / sigma[0]) ** 2) / 2)
+    inside = np.zeros((5, 41, 41, 1))
+    inside[:, 12:29, 12:29] = 3.0
+    counts = np.random.default_rng(seed).poisson(inside * line / line.sum() + 0.01, (5, 41, 41, ENERGY.size))
+    axes = [{"name": "tilt", "axis": np.arange(-60.0, 61, 30)}, {"name": "y", "size": 41}, {"name": "x", "size": 41}]
+    axes += [{"name": "Energy", "size": ENERGY.size, "offset": 0.01, "scale": 0.01, "units": "keV"}]
+    spectra = hs.signals.Signal1D(counts.astype(np.uint8), axes=axes)
+    spectra.set_signal_type("EDS_TEM")
+    spectra.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200)
+    return spectra
+
+
+@pytest.mark.parametrize("method", ["fit", "windows"])
+def test_em_takes_the_recorded_counts_of_noisy_maps(method):
+    maps = maps_of(few_counts(), method=method)
+    assert maps.data.min() < 0
+    em, sirt = (getattr(maps, f"reconstruct_{name}")(3, show_progressbar=False).data[:, 0] for name in ("em", "sirt"))
+    # What is more than the net counts of a tilt is noise that neither can cancel, because voxels do not go below 0.
+    net = maps.data.sum() / len(maps.tilts)
+    assert net < em.sum() < sirt.sum() < 1.6 * net
+    assert em.sum() < 1.3 * net
+    contrast = [volume[12:29, 12:29, 12:29].mean() / volume[:, :8].mean() for volume in (em, sirt)]
+    assert contrast[0] > 2 * contrast[1] > 20
+
+
+def test_aligned_copies_leave_the_recorded_counts_behind(loaded):
+    maps = maps_of(loaded[0])
+    assert maps.aligned().gross is not None
+    maps.align(mt.Alignment.identity(3))
+    copy = maps.aligned()
+    assert copy.gross is None is copy.background
+    np.testing.assert_array_equal(copy.window_share, maps.window_share)
+    assert maps.gross is not None

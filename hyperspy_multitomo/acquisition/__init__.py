@@ -3,7 +3,7 @@
 
 from hyperspy_multitomo.acquisition.bad_tilts import TiltRanking, image_measures, rank_tilts
 from hyperspy_multitomo.acquisition.calibration import LineShapes, region_spectra
-from hyperspy_multitomo.acquisition.counts import ElementalCounts
+from hyperspy_multitomo.acquisition.counts import ElementalCounts, expected_background
 from hyperspy_multitomo.acquisition.defects import Saturation, find_saturation, hot_pixels, hot_positions
 from hyperspy_multitomo.acquisition.detector import Detector
 from hyperspy_multitomo.acquisition.detector_offset import BackgroundLevel, background_level, fit_background
@@ -43,6 +43,7 @@ __all__ = [
     "edges_between",
     "eds_gains",
     "expand_files",
+    "expected_background",
     "expected_means",
     "families_of",
     "find_saturation",

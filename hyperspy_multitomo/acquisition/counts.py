@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["ElementalCounts", "apply_rows", "check_spectra"]
+__all__ = ["ElementalCounts", "apply_rows", "check_spectra", "expected_background"]
 
 # Spectra converted to float32 at a time: 16 MiB of 2048 channels.
 _BLOCK = 2048
+# Background counts that a Gaussian is to gather, and its largest standard deviation (px): holders and grids have edges.
+_GATHERED, _WIDEST = 100.0, 6.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,3 +89,43 @@ def apply_rows(rows: np.ndarray, spectra: np.ndarray) -> np.ndarray:
     for first in range(0, len(flat), _BLOCK):
         product[:, first : first + _BLOCK] = (flat[first : first + _BLOCK].astype(np.float32) @ matrix).T
     return product.reshape(len(rows), *spectra.shape[:-1])
+
+
+def expected_background(background: ArrayLike) -> np.ndarray:
+    """
+    Turn backgrounds that were estimated pixel by pixel into expectations, as the mean of a Poisson law has to be.
+
+    Estimates from few counts are noisy, and negative here and there. Each image is smoothed by a Gaussian so wide that it
+    gathers some hundred background counts, 6 px at most; what is still negative becomes 0, and the sum is kept.
+
+    Parameters
+    ----------
+    background : array_like (..., x, y)
+        Estimated background counts.
+
+    Returns
+    -------
+    ndarray (..., x, y), float32
+        None below 0; the sum of each image is that of `background`, or 0 where that is negative.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> noisy = np.random.default_rng(0).normal(1.0, 2.0, (32, 32))
+    >>> smooth = expected_background(noisy)
+    >>> bool(smooth.min() > 0), bool(np.isclose(smooth.sum(), noisy.sum(), rtol=1e-4))
+    (True, True)
+    """
+    from scipy.ndimage import gaussian_filter
+
+    background = np.asarray(background, dtype=np.float32)
+    expected = np.zeros_like(background)
+    for place in np.ndindex(background.shape[:-2]):
+        image = background[place]
+        mean = float(image.mean(dtype=np.float64))
+        if mean > 0:
+            # A Gaussian averages over 4 pi sigma^2 pixels.
+            sigma = min(_WIDEST, np.sqrt(_GATHERED / (4 * np.pi * mean)))
+            smooth = np.maximum(gaussian_filter(image, sigma, mode="nearest"), 0)
+            expected[place] = smooth * np.float32(mean / smooth.mean(dtype=np.float64))
+    return expected

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..acquisition.counts import expected_background
 from ..alignment.transform import Alignment
 from ..notices import warn
 from .history import add_step
-from .keyed import axis_named
+from .keyed import axis_named, forget
 
 
 def projections(series):
@@ -35,13 +36,14 @@ def in_place(series, images):
 def recorded_counts(series):
     """Return (gross, background, share) of elemental maps: counts (channel, tilt, x, y) in place, share (channel, tilt); or None.
 
-    What was expected of the elements themselves is share times the net counts, and gross counts are that plus the background.
+    What was expected of the elements themselves is share times the net counts, and gross counts are that plus the background,
+    which is smoothed here to an expectation.
     """
     held = [getattr(series, name, None) for name in ("gross", "background", "window_share")]
     if any(values is None for values in held):
         return None
-    gross, background = (in_place(series, values.transpose(1, 0, 3, 2)) for values in held[:2])
-    return gross, background, held[2].T
+    gross, background = (values.transpose(1, 0, 3, 2) for values in held[:2])
+    return in_place(series, gross), in_place(series, expected_background(background)), held[2].T
 
 
 def gains_of(series):
@@ -83,6 +85,10 @@ def aligned_copy(series):
     copy = series._deepcopy_with_new_data(np.ascontiguousarray(images.transpose(np.argsort(places))))
     copy.alignment = Alignment.identity(len(series.tilts))
     copy.alignment = None
+    if alignment is not None:
+        # Counts as recorded do not belong to resampled images.
+        for name in ("gross", "background"):
+            forget(copy, name)
     add_step(copy, "aligned")
     return copy
 

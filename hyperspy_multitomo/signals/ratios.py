@@ -147,11 +147,11 @@ def _fit(eds, haadf, *, mask, method, **options) -> ResponseRatios:
     check_pair(eds, haadf)
     common = [i for i, t in enumerate(eds.tilts) if np.any(np.abs(haadf.tilts - t) < 1e-4)]
     if not common:
-        raise ValueError(f"the EDS tilts {eds.tilts} and the HAADF tilts {haadf.tilts} have none in common; pass ratios=")
+        raise ValueError(f"the {eds._TITLE} tilts {eds.tilts} and HAADF tilts {haadf.tilts} have none in common; pass ratios=")
     partners = [int(np.abs(haadf.tilts - eds.tilts[i]).argmin()) for i in common]
     # In one frame pixels correspond: no need to resample, which would correlate the noise of neighbours.
-    maps, images = in_one_frame(eds, haadf)
-    maps, images = np.asarray(maps.array("element", "tilt", "x", "y")), np.asarray(images.array("tilt", "x", "y"))
+    framed, images = in_one_frame(eds, haadf)
+    maps, images = np.asarray(framed.array("element", "tilt", "x", "y")), np.asarray(images.array("tilt", "x", "y"))
     if mask is not None:
         mask = np.asarray(getattr(mask, "data", mask))
         expected = eds.array("element", "tilt", "y", "x").shape[1:]
@@ -167,10 +167,10 @@ def _fit(eds, haadf, *, mask, method, **options) -> ResponseRatios:
         gains=None if gains is None else gains[..., common],
         haadf_gains=None if haadf_gains is None else haadf_gains[partners],
         mask=mask,
-        **(_recorded_counts(eds, common) if method == "poisson" else {}),
+        **(_recorded_counts(framed, common) if method == "poisson" else {}),
         **options,
     )
-    # One entry for each tilt of the EDS series; NaN where the HAADF has no such tilt.
+    # One entry for each tilt of the maps; NaN where the HAADF has no such tilt.
     per_tilt = {}
     for name in ("residual_per_tilt", "residual_map"):
         values = getattr(fit, name)

@@ -147,7 +147,9 @@ class Reconstructions:
         -----
         x <- x/(A^T 1) A^T (y/(A x + b)) [1]_, A = gain x share x W. Maps that were made from spectra have their `gross` counts y,
         `background` b and `window_share` recorded: these are reconstructed, as they were counted, whatever has since been done to
-        the net counts. An alignment resamples y and b alike, which keeps their sums but makes neighbours alike.
+        the net counts. The recorded background is estimated in each pixel and as noisy as the counts; it is smoothed first, see
+        `hyperspy_multitomo.acquisition.expected_background`. An alignment resamples y and b alike, which keeps their sums but
+        makes neighbours alike.
 
         References
         ----------

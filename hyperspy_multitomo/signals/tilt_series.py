@@ -166,7 +166,8 @@ class TiltSeries(Preprocessing, Reconstructions, TomographySignal):
     def aligned(self) -> TiltSeries:
         """Return the series with the attached alignment applied (linear interpolation), to look at.
 
-        The copy has its tilt axis in the middle and no alignment attached.
+        The copy has its tilt axis in the middle and no alignment attached. Elemental maps lose their `gross` and `background`
+        counts, which belong to the images as recorded.
         """
         return aligned_copy(self)
 

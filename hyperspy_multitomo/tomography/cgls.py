@@ -23,6 +23,9 @@ from hyperspy_multitomo.tomography.rays import Rays
 from hyperspy_multitomo.tomography.steps import Steps, fits_lanes
 from hyperspy_multitomo.tomography.system import System, sirt_coefficients
 
+# Of the norm of A: a new direction below it is for the most part rounding, in single precision and after some iterations.
+EXHAUSTED = 1e-3
+
 
 def cgls(A: Projector, projections, *, gains=None, mask=None, initial=None) -> Iterator[Iterate]:
     """Solve min_x |A x - b|^2 by conjugate gradients, every slice of every channel on its own.
@@ -61,8 +64,8 @@ def cgls(A: Projector, projections, *, gains=None, mask=None, initial=None) -> I
     In single precision the directions lose their orthogonality after some five iterations, and with it the equality with
     exact arithmetic. So the equivalent recurrences of LSQR are used (C. C. Paige and M. A. Saunders, ACM Trans. Math. Softw. 8
     (1982) 43, doi:10.1145/355984.355989), whose basis in the space of the projections is kept and orthogonalised again; one side
-    suffices (H. D. Simon and H. Zha, SIAM J. Sci. Comput. 21 (2000) 2257, doi:10.1137/S1064827597327309). Memory: two volumes
-    beside the result, and one more set of projections per iteration.
+    suffices (H. D. Simon and H. Zha, SIAM J. Sci. Comput. 21 (2000) 2257, doi:10.1137/S1064827597327309). A slice whose Krylov
+    space is exhausted stays as it is. Memory: two volumes beside the result, and one more set of projections per iteration.
 
     Examples
     --------
@@ -104,6 +107,8 @@ class _Bidiagonal(Steps):
     def _begin(self, beta: np.ndarray, alpha: np.ndarray) -> None:
         """Take the norms of the first residual and of its gradient."""
         self._alpha, self._phi, self._rho = alpha, beta, alpha
+        self._size = alpha**2
+        self._exhausted = alpha == 0
 
     @abstractmethod
     def _next_u(self, alpha: np.ndarray) -> np.ndarray:
@@ -128,12 +133,18 @@ class _Bidiagonal(Steps):
             return
         with self._lock:  # what is begun here is finished, so that u, v, w and x belong together
             residuals = self.system.relative_residuals(np.append(self._per_channel(self._phi**2), 0.0))
-            alpha = self._next_v(beta)
+            # An exhausted slice goes on without recurrence, bounded, and without effect.
+            beta = np.where(self._exhausted, 0.0, beta)
+            alpha = np.where(self._exhausted, 0.0, self._next_v(beta))
             rho = np.hypot(self._rho, beta)
             cosine, sine = _quotients(self._rho, rho), _quotients(beta, rho)
             step, share = _quotients(cosine * self._phi, rho), _quotients(sine * alpha, rho)
-            self._move(step, share)
-            self._alpha, self._rho, self._phi = alpha, -cosine * alpha, sine * self._phi
+            self._move(np.where(self._exhausted, 0.0, step), np.where(self._exhausted, 0.0, share))
+            self._phi = np.where(self._exhausted, self._phi, sine * self._phi)
+            self._alpha, self._rho = alpha, -cosine * alpha
+            # The norm of B grows towards that of A.
+            self._size = self._size + alpha**2 + beta**2
+            self._exhausted |= np.minimum(alpha, beta) <= EXHAUSTED * np.sqrt(self._size)
             self._count(residuals)
 
 

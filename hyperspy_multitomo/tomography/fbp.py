@@ -114,16 +114,17 @@ def ramp(width: int, pixel_size: float, filter: str = "ramp", cutoff: float = 1.
 def tilt_weights(tilts: np.ndarray) -> np.ndarray:
     """Return the angle (rad) that each tilt stands for, (tilt,), their sum pi.
 
-    Tilts 180 degrees apart see the same. The widest gap, where it is more than twice the median, is the missing wedge: the
-    tilts on its sides stand for as much there as on their other side.
+    Tilts 180 degrees apart see the same and share what their direction stands for. The widest gap, where it is more than twice
+    the median, is the missing wedge: the tilts on its sides stand for as much there as on their other side.
     """
-    directions = np.mod(np.asarray(tilts, float), 180)
-    order = np.argsort(directions, kind="stable")
-    gaps = np.diff(directions[order], append=directions[order[0]] + 180)  # gap i lies after the tilt i
-    before = np.roll(gaps, 1)
-    wedge = int(gaps.argmax())
-    if len(gaps) > 2 and gaps[wedge] > 2 * np.median(gaps):
-        gaps[wedge], before[(wedge + 1) % len(gaps)] = before[wedge], gaps[(wedge + 1) % len(gaps)]
-    weights = np.empty(len(gaps))
-    weights[order] = before + gaps
+    # Rounded, so that -90 and 90 are one direction; the second remainder brings 180 to 0.
+    directions = np.mod(np.round(np.mod(np.asarray(tilts, float), 180), 6), 180)
+    directions, place, shared_by = np.unique(directions, return_inverse=True, return_counts=True)
+    gaps = np.diff(directions, append=directions[0] + 180)  # gap i lies after the direction i
+    after, before = gaps.copy(), np.roll(gaps, 1)
+    if len(gaps) > 2 and gaps.max() > 2 * np.median(gaps):
+        for wedge in np.flatnonzero(gaps > gaps.max() * (1 - 1e-9)):
+            beyond = (wedge + 1) % len(gaps)
+            after[wedge], before[beyond] = before[wedge], after[beyond]
+    weights = ((before + after) / shared_by)[place]
     return np.pi * weights / weights.sum()
