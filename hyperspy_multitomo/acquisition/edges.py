@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from numbers import Real
 
 import numpy as np
 
@@ -212,16 +213,22 @@ def integration_ranges(
     Raises
     ------
     ValueError
-        For a width that is not positive, and windows of other edges.
+        For a width that is not positive, windows of other edges, and windows that end before the onset.
 
     Examples
     --------
     >>> integration_ranges(resolve_edges(["O_K"], (480, 820)), 50)
     {'O_K': (532.0, 582.0)}
     """
-    if not (np.isfinite(width) and width > 0):
+    if not (isinstance(width, Real) and np.isfinite(width) and width > 0):
         raise ValueError(f"width={width!r} must be a positive width in eV")
-    return {edge.name: (edge.onset, edge.onset + width) for edge in edges} | _given(edges, given, "integration_windows")
+    windows = {edge.name: (edge.onset, edge.onset + width) for edge in edges} | _given(edges, given, "integration_windows")
+    for edge in edges:
+        if max(windows[edge.name]) <= edge.onset:
+            raise ValueError(
+                f"the integration window of {edge.name}, {windows[edge.name]} eV, ends before its onset at {edge.onset:g} eV"
+            )
+    return windows
 
 
 def background_ranges(
@@ -291,6 +298,9 @@ def _given(edges: Sequence[Edge], given: Mapping | None, name: str) -> dict[str,
     unknown = [str(key) for key in given if key not in names]
     if unknown:
         raise ValueError(f"{name} has {', '.join(unknown)}, but the edges are {', '.join(edge.name for edge in edges)}")
+    for key, window in given.items():
+        if np.shape(window) != (2,):
+            raise ValueError(f"{name}[{key!r}] is {window!r}; expected (lowest, highest) in eV")
     return {names[key]: tuple(window) for key, window in given.items()}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 __all__ = ["Mdoc", "mdoc_beside", "read_mdoc"]
 
 _SECTION = re.compile(r"\[\s*ZValue\s*=\s*\d+\s*\]")
-_AXIS = re.compile(r"tilt axis(?:\s+angle)?\s*[=:]?\s*([-+]?\d+(?:\.\d+)?)", re.IGNORECASE)
+_AXIS = re.compile(r"tilt\s*axis(?:\s*angle)?\s*[=:]?\s*([-+]?\d+(?:\.\d+)?)", re.IGNORECASE)
 _TIME_FORMATS = ("%d-%b-%Y %H:%M:%S", "%d-%b-%y %H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S")
 
 
@@ -59,7 +59,7 @@ def read_mdoc(path: str | Path) -> Mdoc:
     path : path-like
         Lines ``key = value``: some for the stack, then a section ``[ZValue = n]`` for each image with its TiltAngle (degrees)
         and maybe PixelSpacing (angstrom), Voltage (kV) and DateTime. The angle of the tilt axis stands in a remark
-        ``[T = ... Tilt axis angle = ...]``, or as RotationAngle.
+        ``[T = ... Tilt axis angle = ...]``, or is RotationAngle, which SerialEM counts from the x axis, less 90 degrees.
 
     Returns
     -------
@@ -90,13 +90,13 @@ def read_mdoc(path: str | Path) -> Mdoc:
         told = f"no TiltAngle for the images {', '.join(without[:8])}" if images else "no image sections [ZValue = n]"
         raise ValueError(f"{path.name} has {told}; pass the tilts as an array or in a .rawtlt file")
     common = images[0] | _values(head)
-    spacing, axis = _number(common.get("PixelSpacing")), _AXIS.search(text)
+    spacing, axis, rotation = _number(common.get("PixelSpacing")), _AXIS.search(text), _number(common.get("RotationAngle"))
     return Mdoc(
         tilts=np.array([_number(image["TiltAngle"]) for image in images]),
         times=np.array([_time(image.get("DateTime")) for image in images], dtype="datetime64[s]"),
         pixel_size=spacing / 10 if spacing else None,
         beam_energy=_number(common.get("Voltage")),
-        tilt_axis_angle=float(axis[1]) if axis else _number(common.get("RotationAngle")),
+        tilt_axis_angle=float(axis[1]) if axis else None if rotation is None else rotation - 90.0,
     )
 
 

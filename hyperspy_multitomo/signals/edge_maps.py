@@ -80,7 +80,7 @@ def edge_maps(
         For axes other than these, an axis without energies in eV or keV, unknown edges, ranges outside the data, windows that
         hold another listed edge or too few channels, counts that are not finite, and sums of spectra that are negative.
     TypeError
-        For EDS spectra, whose maps `elemental_maps` makes.
+        For what is no EELS signal; `elemental_maps` makes maps of EDS spectra.
 
     Warns
     -----
@@ -124,7 +124,7 @@ def edge_maps(
         raise ValueError("energy_range goes with method='fit'; windows take background_windows={'O_K': (low, high)} in eV")
     data, energy = _data_and_energy(spectra)
     listed = resolve_edges(edges, (energy[0], energy[-1]))
-    others = resolve_edges(also, (energy[0], energy[-1]), once=False) if len(also) else ()
+    others = _others(also, listed, (energy[0], energy[-1]))
     with progress_bar(show_progressbar, "summing spectra", len(data)) as step:
         summed = [stepped(_summed(cube, tilt, energy.size), step) for tilt, cube in enumerate(data)]
     regions, lowest = np.stack([sums for sums, _ in summed]), min(low for _, low in summed)
@@ -153,8 +153,20 @@ def edge_maps(
     return maps
 
 
+def _others(also, listed, energy_range):
+    """Return the edges that are in the spectra but not mapped, after a check that none of them is mapped all the same."""
+    if isinstance(also, str):
+        raise ValueError(f'also={also!r} must be a list of edges such as ["{also}"]')
+    twice = [name for name in also if name in {edge.name for edge in listed}]
+    if twice:
+        raise ValueError(f"also={list(also)} names {', '.join(twice)}, which is mapped; leave it out of one of the two")
+    return resolve_edges(also, energy_range, once=False) if len(also) else ()
+
+
 def _data_and_energy(spectra):
     """Return the data as (tilt, y, x, energy), and the energy losses (energy,) in eV, after checks of what the signal is."""
+    if not hasattr(spectra, "axes_manager"):
+        raise TypeError(f"edge_maps needs an EELS signal with the axes (x, y, tilt | energy loss), got {type(spectra).__name__}")
     kind = str(spectra.metadata.get_item("Signal.signal_type", default=""))
     if kind.startswith("EDS"):
         raise TypeError(f"edge_maps makes maps of EELS edges, but these are {kind} spectra; use elemental_maps")
@@ -200,7 +212,7 @@ def _warn_of_absent(model) -> None:
     absent = [
         f"{edge.name} ({counts:.3g} ± {error:.2g} counts)"
         for edge, counts, error in zip(model.edges, net, errors, strict=True)
-        if counts < _SIGNIFICANCE * error
+        if not counts > _SIGNIFICANCE * error
     ]
     if absent:
         warn(

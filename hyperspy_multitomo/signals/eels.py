@@ -64,6 +64,9 @@ class TiltSeriesEELS(ElementalTiltSeries):
         if not isinstance(maps, Mapping):
             return super().from_maps(maps, tilts, pixel_size, **options)
         names = [(str(name), _EDGE.fullmatch(str(name))) for name in maps]
+        unknown = [name for name, edge in names if not edge and not name.isalnum()]
+        if unknown:
+            raise ValueError(f"the maps {', '.join(unknown)} are named after no edge; expected elements or edges such as 'Mn_L3'")
         elements = [edge[1] if edge else name for name, edge in names]
         twice = sorted({name for name in elements if elements.count(name) > 1})
         if twice:
