@@ -134,7 +134,7 @@ def _simulated(options) -> Job:
     tilts = np.arange(-75.0, 76.0, 5.0)
     moved = {name: rng.uniform(-3, 3, tilts.size).round(1) for name in ("across", "along")}
     phantom = yuan(size=97, slices=64)
-    series = job.timed("simulating the microscope", simulate, phantom, tilts=tilts, dose=0.2, seed=7, **moved)
+    series = job.timed("simulating the microscope", simulate, phantom, tilts=tilts, dose=0.2, blur=0, seed=7, **moved)
     known = {"tilts": tilts, "pixel_size": phantom.pixel_size}
     maps = dict(zip(series.elements, series.maps.transpose(0, 1, 3, 2), strict=True))
     job.eds = TiltSeriesEDS.from_maps(maps, **known)

@@ -8,7 +8,7 @@ import pytest
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.alignment import Alignment
-from hyperspy_multitomo.tomography import TiltGeometry, dot_test, hebt, projector, run, sirt
+from hyperspy_multitomo.tomography import TiltGeometry, dot_test, hebt, projector, run, sirt, visible_width
 from hyperspy_multitomo.tomography.steps import FusedSteps, TextbookSteps
 
 TILTS = np.linspace(-70, 70, 15)
@@ -78,6 +78,13 @@ class TestGeometry:
         np.testing.assert_allclose(again.origins, geometry.origins)
         assert geometry.fine is geometry
         assert TiltGeometry([0, 1], 8, binning=4).volume_shape == (32, 32)
+
+    @pytest.mark.parametrize("binning", [1, 2, 4])
+    def test_large_pixels_see_as_much_of_a_lamella(self, binning):
+        geometry = TiltGeometry([-60, 0, 60], 32, (32, 32), 0.5, axis_offset=4, shifts=[0, 2, -4])
+        # Half the detector, what the image and the axis are displaced by, and half of the depth seen at 60 degrees.
+        expected = 2 * ((16 + 4) * 0.5 + 10 / 2 * np.sqrt(3) / 2) / 0.5
+        assert visible_width(coarse(geometry, binning), depth=10) == pytest.approx(expected)
 
     @pytest.mark.parametrize("binning", [0, -1, 1.5, "2"])
     def test_bad_binning(self, binning):
@@ -223,9 +230,13 @@ class TestSignals:
         haadf = mt.TiltSeriesHAADF.from_images(moved, tilts=TILTS, pixel_size=0.5)
         eds = mt.TiltSeriesEDS.from_maps(moved_maps, tilts=TILTS, pixel_size=1.0)
         haadf.align(Alignment(-across, np.zeros(15)))
-        with pytest.warns(UserWarning, match="px 2 times as large"):
+        with pytest.warns(UserWarning, match=r"HAADF series, call align\(Alignment\(a.across / 2, .* of the EDS series"):
             eds.reconstruct_hebt(haadf, iterations=1, ratios=ratios, **QUIET)
         eds.align(Alignment(-across / 2, np.zeros(15)))
+        haadf.alignment = None
+        with pytest.warns(UserWarning, match=r"the EDS series, call align\(Alignment\(a.across \* 2, .* of the HAADF series"):
+            eds.reconstruct_hebt(haadf, iterations=1, ratios=ratios, **QUIET)
+        haadf.align(Alignment(-across, np.zeros(15)))
         volume = eds.reconstruct_hebt(haadf, iterations=30, ratios=ratios, **QUIET)
         assert relative(volume.data, expected.data) < 0.12
 
@@ -234,7 +245,7 @@ class TestSignals:
         odd = haadf.deepcopy()
         for name in ("x", "y"):
             odd.axes_manager[name].scale = 0.4
-        with pytest.raises(ValueError, match="whole number of its pixels"):
+        with pytest.raises(ValueError, match="whole number of HAADF pixels"):
             eds.reconstruct_hebt(odd, ratios={"A": 1, "B": 1}, **QUIET)
         with pytest.raises(ValueError, match="12 px along x but the HAADF images 22, 2 to each"):
             eds.reconstruct_hebt(haadf.isig[:22, :], ratios={"A": 1, "B": 1}, **QUIET)

@@ -343,6 +343,8 @@ def test_from_maps_takes_elements_or_edges():
     assert (plain.elements, plain.edges, plain.gross) == (("Co", "O"), (), None)
     with pytest.raises(ValueError, match="name Co more than once"):
         mt.TiltSeriesEELS.from_maps({"Co_L3": ones, "Co_K": ones}, tilts=TILTS)
+    with pytest.raises(ValueError, match="the maps Mn_L23 are named after no edge"):
+        mt.TiltSeriesEELS.from_maps({"Mn_L23": ones, "O_K": ones}, tilts=TILTS)
     with pytest.raises(ValueError, match="must be a dict"):
         mt.TiltSeriesEELS.from_maps([ones], tilts=TILTS)
 
@@ -380,6 +382,11 @@ def test_dask_maps_make_a_lazy_series():
         (["O_K"], {"integration_windows": {"Fe_L3": (533, 560)}}, "has Fe_L3, but the edges are O_K"),
         (["O_K"], {"integration_windows": (533, 560)}, "must be a dict"),
         (["O_K"], {"integration_windows": {"O_K": (560, 533)}}, "expected .lowest, highest. in eV"),
+        (["O_K"], {"width": "wide"}, "width='wide' must be a positive width"),
+        (["O_K"], {"integration_windows": {"O_K": 560}}, "expected .lowest, highest. in eV"),
+        (["O_K"], {"integration_windows": {"O_K": (450, 500)}}, "window of O_K, .450, 500. eV, ends before its onset at 532 eV"),
+        (["O_K"], {"also": ["Mn_L3", "O_K"]}, "names O_K, which is mapped"),
+        (["O_K"], {"also": "Mn_L3"}, "also='Mn_L3' must be a list"),
         (["O_K"], {"energy_range": (300, 700)}, "energy_range, 300 to 700 eV, lies outside the data"),
         (["O_K"], {"energy_range": (525, 700)}, "too close to the first edge"),
         (["O_K"], {"background_windows": {"O_K": (480, 520)}}, "go with method='windows'"),
@@ -411,6 +418,12 @@ def test_an_edge_that_is_not_there_is_named(scene):
             edge_maps(scene[0], ["F_K", "Co_L3"], also=["O_K", "Mn_L3"] if method == "fit" else ["O_K"], method=method)
 
 
+@pytest.mark.parametrize("method", ["fit", "windows"])
+def test_spectra_without_counts_show_no_edges(method):
+    with pytest.warns(UserWarning, match="no edge stands out"):
+        assert not edge_maps(as_signal(np.zeros((3, 8, 8, LOSS.size), np.uint8)), method=method).data.any()
+
+
 def test_windows_on_fine_structure_are_warned_of(scene):
     with pytest.warns(UserWarning, match="background window of Mn_L3 begins 8 eV above the onset of O_K"):
         edge_maps(scene[0], ["O_K", "Mn_L3"], method="windows", background_windows={"Mn_L3": (540, 630)})
@@ -431,6 +444,8 @@ def test_each_kind_of_spectra_has_its_own_function(scene):
     counts = scene[0].data[:, :2, :2]
     with pytest.raises(TypeError, match="EDS_TEM spectra; use elemental_maps"):
         edge_maps(as_signal(counts, kind="EDS_TEM"))
+    with pytest.raises(TypeError, match="needs an EELS signal .* got ndarray"):
+        edge_maps(counts)
     with pytest.raises(TypeError, match="set_signal_type"):
         edge_maps(as_signal(counts, kind=""))
     with pytest.raises(TypeError, match="use edge_maps"):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """DM3/DM4, MRC with .mdoc, TIFF, .hspy and .zspy, files of images beside files of spectra, and what is wrong with files."""
 
-import subprocess
 import sys
 
 import hyperspy.api as hs
@@ -135,6 +134,15 @@ class TestMrc:
         with pytest.warns(UserWarning, match=r"a\.mrc.*-86\.2 degrees.*pass tilt_axis='x'"):
             mt.load_tilt_series(tmp_path / "a.mrc")
         mt.load_tilt_series(tmp_path / "a.mrc", tilt_axis="x")
+
+    @pytest.mark.parametrize(
+        ("line", "angle"),
+        [("[T =     Tilt axis angle = -94.8, binning = 1]", -94.8), ("[T = TiltAxisAngle = 3.5  Binning = 1]", 3.5), ("", 84.0)],
+    )
+    def test_forms_of_the_tilt_axis(self, tmp_path, line, angle):
+        """SerialEM counts RotationAngle from the x axis, and the angle of the remark from the y axis."""
+        (tmp_path / "a.mdoc").write_text(f"{line}\n[ZValue = 0]\nTiltAngle = 3\nRotationAngle = 174\n")
+        assert read_mdoc(tmp_path / "a.mdoc").tilt_axis_angle == angle
 
     def test_mdoc_without_angles(self, tmp_path):
         path = tmp_path / "a.mdoc"
@@ -315,32 +323,42 @@ class TestBadInput:
         with pytest.raises(ValueError, match=r"a\.tlt has 3 angles but there are 4 projections"):
             mt.load_tilt_series(path, tilts=tmp_path / "a.tlt", stack_axes="tilt y x")
 
+    def test_missing_file_of_tilts(self, tmp_path):
+        path = write_mrc(tmp_path / "a.mrc", random(4, 5, 7))
+        write_mdoc(tmp_path / "a.mrc.mdoc", [-20, 0, 20])
+        with pytest.raises(FileNotFoundError, match=r"no file of tilts other\.rawtlt"):
+            mt.load_tilt_series(path, tilts="other.rawtlt")
+        with pytest.raises(ValueError, match=r"fits the 3 tilts of a\.mrc\.mdoc; pass one tilt for each image"):
+            mt.load_tilt_series(path)
+
+    def test_energies_without_units(self, tmp_path):
+        for kind in ("EDS_TEM", "EELS"):
+            signal = hs.signals.Signal1D(random(4, 5, 16))
+            signal.set_signal_type(kind)
+            signal.save(tmp_path / f"{kind}.hspy")
+            with pytest.raises(ValueError, match=rf"axis of the {kind} energies in {kind}\.hspy has no units"):
+                mt.load_tilt_series(tmp_path / f"{kind}.hspy", tilts=[0])
+
     def test_several_stacks_of_images(self, tmp_path):
         files = [write_mrc(tmp_path / name, random(3, 5, 7)) for name in ("a.mrc", "b.mrc")]
         with pytest.raises(ValueError, match=r"a whole tilt series, and one file is enough; found a\.mrc, b\.mrc"):
             mt.load_tilt_series(files, tilts=[0, 1, 2])
         assert read_stack(files[0]).kind == "image_stack"
 
-    def test_missing_package(self, tmp_path):
-        """A process in which a package cannot be imported says which, and how to install it."""
+    def test_missing_package(self, tmp_path, monkeypatch):
+        """Where a package cannot be imported the error says which, and how to install it."""
         write_image(tmp_path / "a.zspy")
-        code = (
-            "import sys; sys.modules['zarr'] = None\n"
-            "from hyperspy_multitomo.acquisition import read_records\n"
-            f"read_records({str(tmp_path / 'a.zspy')!r})"
-        )
-        told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr
-        assert "a.zspy needs the package 'zarr', which is not installed; pip install 'rosettasciio[zspy]'" in told
+        for name in [name for name in sys.modules if name.startswith("rsciio.zspy")]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, "zarr", None)
+        told = r"a\.zspy needs the package 'zarr', which is not installed; pip install 'rosettasciio\[zspy\]'"
+        with pytest.raises(ModuleNotFoundError, match=told):
+            read_records(tmp_path / "a.zspy")
 
-    def test_events_need_no_other_package(self, tmp_path):
+    def test_events_need_no_other_package(self, tmp_path, monkeypatch):
         path = write_velox(tmp_path / "a.emd", {}, [np.ones((1, 5, 6, 8), int)])
-        code = (
-            "import sys; sys.modules['sparse'] = None\n"
-            "from hyperspy_multitomo.acquisition import read_records\n"
-            f"print(read_records({str(path)!r})[0].data.sum())"
-        )
-        told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        assert told.strip() == str(5 * 6 * 8)
+        monkeypatch.setitem(sys.modules, "sparse", None)
+        assert read_records(path)[0].data.sum() == 5 * 6 * 8
 
     def test_a_folder_passes_over_other_files(self, tmp_path):
         for name in ("-10.dm4", "2.mrc", "notes.txt", "results.h5", "thumbnail.png"):

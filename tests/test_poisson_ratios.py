@@ -101,7 +101,8 @@ def test_neighbour_means_leave_the_pixel_out_and_keep_constants():
 
 def test_second_stage_is_symmetric_and_positive():
     maps, haadf, _ = simulated(1.0)
-    gram, _, noise = instrument_equations(maps, maps, haadf, specimen_mask(haadf)).sums()
+    equations = instrument_equations(maps, maps, haadf, specimen_mask(haadf))
+    gram, noise = equations.sums()[0], equations.noise.sum(axis=0)
     np.testing.assert_allclose(gram, gram.T, rtol=1e-6)
     assert (np.linalg.eigvalsh(gram - noise) > 0).all()
     # The noise that the first stage fits is a small part.
@@ -168,6 +169,41 @@ def test_smoothed_maps_are_noticed(method):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit_response_ratios(gross, haadf, ["Au", "Ag"], method=method, n_bootstrap=0)
+
+
+@pytest.mark.parametrize("counts", [100.0, 1000.0])
+def test_sharp_features_at_high_counts_are_not_taken_for_smoothing(counts):
+    """There the specimen's own differences exceed the noise; but whole numbers have not been smoothed."""
+    gross, haadf, _ = simulated(counts, width=24, height=12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit = fit_response_ratios(gross, haadf, ["Au", "Ag"], n_bootstrap=0)
+    assert noise_correlation(gross, specimen_mask(haadf)) > 0.2 or counts < 1000
+    np.testing.assert_allclose(fit.values, TRUE, rtol=0.02)
+    with pytest.warns(UserWarning, match="smoothed or resampled"):
+        fit_response_ratios(gaussian_filter(gross, (0, 0, 0.8, 0.8)), haadf, ["Au", "Ag"], n_bootstrap=0)
+
+
+@pytest.mark.parametrize("method", ["blocks", "poisson"])
+def test_edges_and_grains_are_not_taken_for_noise(method):
+    """Without any noise the ratios are exact, although neighbouring pixels differ; with a mask and with rest as well."""
+    rng = np.random.default_rng(3)
+    phase = rng.random((3, 40, 30)) < 0.5
+    maps = (20 + 80 * np.stack([phase, ~phase])).astype(np.float32)
+    haadf = np.tensordot(TRUE, maps, 1).astype(np.float32)
+    mask = rng.random((3, 40, 30)) < 0.95
+    for options in ({}, {"mask": mask, "block_size": 2}, {"rest": True}):
+        fit = fit_response_ratios(maps, haadf, ["Au", "Ag"], method=method, n_bootstrap=0, **options)
+        np.testing.assert_allclose(fit.values, TRUE, rtol=1e-3)
+
+
+def test_maps_of_tiny_values_are_not_taken_for_counts():
+    gross, haadf, _ = simulated(3.0)
+    with pytest.raises(ValueError, match="not whole numbers"):
+        poisson(1e-6 * gross, haadf)
+    with pytest.warns(UserWarning, match="fewer than the 50 asked for"):
+        fit = fit_response_ratios(np.float32(1e-6) * gross, haadf, ["Au", "Ag"], n_bootstrap=0)
+    np.testing.assert_allclose(1e-6 * fit.values, TRUE, rtol=0.02)
 
 
 def test_noise_correlation_of_white_and_of_smoothed_noise():

@@ -59,6 +59,22 @@ class TestGains:
         with pytest.raises(ValueError, match="mask has the shape"):
             eds.estimate_gains(haadf, mask=mask[:3])
 
+    @pytest.mark.parametrize("aligned", [False, True])
+    def test_maps_of_larger_pixels_than_the_haadf_with_a_mask(self, aligned):
+        haadf, eds = pair(counts=50.0)
+        if aligned:
+            haadf.alignment = Alignment(across=np.arange(13.0), along=np.zeros(13), axis_offset=0.0, rotation=0.0)
+        coarse = eds.bin(2)
+        mask = np.zeros((13, 12, 24), bool)
+        mask[..., 4:20] = True
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "the HAADF series is aligned")
+            found = coarse.estimate_gains(haadf, mask=mask).values
+        np.testing.assert_allclose(found, SHADOW, rtol=0.05)
+        fine = mask.repeat(2, axis=1).repeat(2, axis=2)
+        haadf.alignment = None
+        np.testing.assert_allclose(found, eds.estimate_gains(haadf, mask=fine).values, rtol=1e-6)
+
     def test_means_of_a_particle_and_of_a_lamella(self):
         haadf, eds = pair(counts=50.0)
         assert eds.estimate_gains().model == "constant"
@@ -78,6 +94,14 @@ class TestGains:
         expected = np.array([10, 40, 30]) / 26.667
         for _ in range(2):
             np.testing.assert_allclose(eds.estimate_gains(model="live_time").values, expected, rtol=1e-4)
+        with pytest.raises(ValueError, match="leave out all other options"):
+            eds.estimate_gains(model="live_time", smooth=0)
+        each = eds.deepcopy()
+        each.gains = np.array([[1.0], [2.0], [1.0]])
+        found = each.estimate_gains(model="live_time")
+        assert found.elements == ("Au",)
+        np.testing.assert_allclose(found.values[:, 0], expected, rtol=1e-4)
+        assert len(plotting.plot_gains(found).axes[0].get_legend().get_texts()) == 1
         record(eds, "beam_current", [1.0, 1.0, 2.0], ("tilt",))
         np.testing.assert_allclose(eds.estimate_gains(model="live_time").values, np.array([10, 40, 60]) / 36.667, rtol=1e-4)
 

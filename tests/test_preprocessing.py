@@ -214,6 +214,9 @@ class TestBackgroundLevel:
             fit_background([1.0, 1.0, 1.0], [0, 0.1, 0.2])
         with pytest.raises(ValueError, match="three tilts"):
             fit_background([1.0, 1.0], [0, 10])
+        with pytest.raises(ValueError, match="stands on edge"):
+            fit_background([1.0, 1.2, 1.5], [0, 45, 90])
+        assert fit_background([1.0, 1.0, 1.0], [0, 45, 90], film=False).offset == 1.0
         with pytest.raises(ValueError, match="at least one pixel"):
             background_level(np.ones((4, 4)), np.zeros((4, 4), bool))
 
@@ -249,6 +252,15 @@ class TestDefects:
         hot, median = hot_pixels(image)
         assert sorted(map(tuple, np.argwhere(hot))) == places
         assert np.abs(median[5, 5]) < 100
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float64])
+    def test_hot_pixels_of_whole_numbers_are_those_of_floats(self, dtype):
+        """Unsigned numbers have no differences below 0: dark pixels must not wrap around to hot ones."""
+        image = np.random.default_rng(11).normal(100, 3, (32, 32)).round()
+        image[9, 7], image[3, 3] = 250, 0
+        hot, median = hot_pixels(image.astype(dtype))
+        assert np.argwhere(hot).tolist() == [[9, 7]]
+        np.testing.assert_array_equal(median, hot_pixels(image)[1])
 
     def test_pure_noise_has_no_hot_pixels(self):
         assert not hot_pixels(np.random.default_rng(11).normal(100, 10, (256, 256)))[0].any()
@@ -309,6 +321,27 @@ class TestBadTilts:
         word = {"dark": "darker", "bright": "brighter", "blurred": "less sharp", "another object": "unlike"}[fault]
         assert word in ranking.reasons[bad]
         assert f"{self.TILTS[bad]:.1f}" in str(ranking).splitlines()[1]
+
+    def test_tilts_that_merely_scatter_are_rarely_suspicious(self):
+        """The polynomial takes part of the scatter of a few tilts; a score in what is left of it would cry wolf."""
+        rng, tilts = np.random.default_rng(15), np.linspace(-60, 60, 13)
+        found = np.zeros((400, 2), bool)
+        for series in found:
+            signal = np.exp(rng.normal(0, 0.03, 13))
+            series[0] = rank_tilts({"signal": signal}, tilts).suspicious.size > 0
+            signal[4] *= np.exp(-8 * 0.03)
+            series[1] = tilts[4] in rank_tilts({"signal": signal}, tilts).suspicious
+        alarms, hits = found.mean(axis=0)
+        assert alarms < 0.08
+        assert hits > 0.85
+
+    def test_a_single_slice_and_even_images_can_be_ranked(self):
+        images = self.particle()
+        images[7] *= 0.5
+        assert self.ranked(images[:, :, 32:33]).suspicious[0] == self.TILTS[7]
+        even = self.ranked(np.ones((len(self.TILTS), 8, 8)))
+        assert even.suspicious.size == 0
+        assert "-0.0" not in str(even)
 
     def test_shifts_off_their_course(self):
         radians = np.deg2rad(self.TILTS)

@@ -4,7 +4,18 @@
 import numpy as np
 import pytest
 
-from hyperspy_multitomo.tomography import TiltGeometry, cgls, counting_noise, hebt, image_noise, projector, run, sirt
+from hyperspy_multitomo.tomography import (
+    TiltGeometry,
+    cgls,
+    counting_noise,
+    hebt,
+    image_noise,
+    image_variance,
+    net_variance,
+    projector,
+    run,
+    sirt,
+)
 
 TILTS = np.linspace(-75, 75, 31)
 
@@ -67,10 +78,30 @@ class TestDiscrepancy:
         with pytest.raises(ValueError, match="coupled"):
             next(hebt(A, counts, haadf, [20.0, 60.0])).hold([True, False])
 
-    def test_cgls(self, A, counts):
-        result = run(cgls(A, counts), 30, noise=counting_noise(counts))
+    @pytest.mark.parametrize("backend", ["numba", "astra_cpu"])
+    def test_cgls_ends_with_the_iterate_that_meets_the_rule(self, A, truth, counts, backend):
+        if backend == "astra_cpu":
+            pytest.importorskip("astra", reason="astra-toolbox is not installed")
+        A, noise = projector(A.geometry, backend), counting_noise(counts)
+        result = run(cgls(A, counts), 30, noise=noise)
         assert result.stopped_by == "discrepancy"
-        assert result.iterations < 15
+        for channel, done in enumerate(result.channel_iterations):
+            assert done < 15
+            for iterations, met in ((done, True), (done - 1, False)):
+                volume = run(cgls(A, counts[channel]), int(iterations)).volume
+                residual = np.linalg.norm(counts[channel] - A(volume)) / np.linalg.norm(counts[channel])
+                assert (residual <= noise[channel]) is np.bool_(met)
+        # One iteration more would fit the noise.
+        few = result.channel_iterations[1]
+        errors = [np.linalg.norm(run(cgls(A, counts[1]), int(n)).volume - truth[1]) for n in (few, few + 1)]
+        assert np.linalg.norm(result.volume[1] - truth[1]) == pytest.approx(errors[0], rel=1e-4)
+        assert errors[1] > 1.5 * errors[0]
+
+    def test_residuals_of_cgls_stay_with_a_channel_that_is_held(self, A, counts):
+        result = run(cgls(A, counts), 8, noise=counting_noise(counts) * [0.0, 1.0])
+        residual = np.linalg.norm(counts[1] - A(result.volume[1])) / np.linalg.norm(counts[1])
+        assert result.channel_iterations.tolist() == [8, 2]
+        assert result.residuals["eds"][-1, 1] == pytest.approx(residual, rel=1e-4)
 
     def test_images_with_noise_estimated(self, A, truth):
         images = A(truth[0]) * 50
@@ -104,12 +135,29 @@ class TestNoise:
         noise = counting_noise(net, gross / 0.8**2)
         assert noise[0] * np.linalg.norm(net) == pytest.approx(np.linalg.norm(net - 2.0 / 0.8), rel=0.03)
 
+    @pytest.mark.parametrize("level", [0.5, 5.0, 200.0])
+    @pytest.mark.parametrize("beside", [0.0, 0.3, 1.5])
+    def test_noise_of_net_counts_is_measured(self, level, beside):
+        """A background that is counted in windows beside adds to the variance; structure does not, edges and all."""
+        rng, y = np.random.default_rng(5), np.indices((64, 64)).sum(axis=0)
+        mean = level * np.where(y > 60, 3.0, 1.0) * np.ones((2, 4, 1, 1))
+        gross, windows = rng.poisson(mean + 2), rng.poisson(2 / max(beside, 1e-9), mean.shape) if beside else 0
+        net = gross - (beside * windows if beside else 2.0)
+        expected = (mean + 2).mean() + 2 * beside
+        np.testing.assert_allclose(net_variance(net, gross).mean(axis=1), expected, rtol=0.15)
+
+    def test_noise_of_single_rows(self):
+        images = np.random.default_rng(6).normal(100, 3, (20, 400, 1))
+        assert image_variance(images).mean() == pytest.approx(9, rel=0.1)
+        counts = np.random.default_rng(7).poisson(4.0, (1, 20, 400, 1))
+        assert net_variance(counts, counts).mean() == pytest.approx(4, rel=0.1)
+
     def test_dead_tilts_are_left_out(self, counts):
         gains = (np.arange(31) > 4).astype(float)
         np.testing.assert_allclose(counting_noise(counts, gains=gains), counting_noise(counts[:, 5:]), rtol=1e-6)
 
     def test_bad_input(self):
-        with pytest.raises(ValueError, match="gross counts"):
+        with pytest.raises(ValueError, match="net_variance"):
             counting_noise(np.full((1, 2, 3, 4), -1.0))
         with pytest.raises(ValueError, match="expected"):
             counting_noise(np.ones((3, 4)))
@@ -117,7 +165,7 @@ class TestNoise:
             image_noise(np.zeros((2, 8, 8)))
         with pytest.raises(ValueError, match="above 0"):
             image_noise(np.ones((2, 8, 8)), sigma=-1)
-        with pytest.raises(ValueError, match="pass its sigma"):
+        with pytest.raises(ValueError, match="finest detail is 0; pass its standard deviation"):
             image_noise(np.ones((2, 8, 8)))
 
 

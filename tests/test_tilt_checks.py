@@ -77,6 +77,13 @@ class TestTilts:
         haadf.gains = gains
         assert TILTS[4] not in haadf.rank_tilts().suspicious
 
+    def test_a_film_on_edge_can_be_ranked_by_a_constant_mean(self):
+        tilts = np.arange(-90.0, 91.0, 15.0)
+        even = mt.TiltSeriesHAADF.from_images(np.ones((13, 16, 16)), tilts=tilts)
+        with pytest.raises(ValueError, match="use model='constant'"):
+            even.rank_tilts()
+        assert even.rank_tilts(model="constant").suspicious.size == 0
+
 
 class TestDoseDrift:
     ORDER = np.random.default_rng(4).permutation(13)

@@ -85,6 +85,19 @@ class TestResolve:
         (tmp_path / "stack.rawtlt").write_text("-60\n0\n60\n")
         np.testing.assert_array_equal(resolve_tilts(None, [tmp_path / "stack.mrc"], n=3), [-60, 0, 60])
 
+    def test_jitter_of_the_stage_is_no_tilt(self):
+        """A holder that turns on its own leaves the stage where it is, to some thousandths of a degree."""
+        names = ["a_-10.dm4", "a_0.dm4", "a_10.dm4"]
+        np.testing.assert_array_equal(resolve_tilts(None, names, metadata_tilts=[0.004, 0.001, 0.006]), [-10, 0, 10])
+        np.testing.assert_array_equal(
+            resolve_tilts("metadata", names, metadata_tilts=[0.004, 0.001, 0.006]), [0.004, 0.001, 0.006]
+        )
+
+    def test_a_count_of_the_files_is_warned_of(self):
+        with pytest.warns(UserWarning, match=r"the tilts 1, 2, 3 \.\.\. .* may be a count of the files"):
+            resolve_tilts(None, ["t-10_001.dm4", "t0_002.dm4", "t10_003.dm4"])
+        resolve_tilts("filename", ["t_1.dm4", "t_2.dm4", "t_3.dm4"])
+
     def test_equal_in_the_metadata_names_the_remedies(self):
         with pytest.raises(ValueError, match=r"all 3 tilts are equal \(0 degrees\).*" + REMEDIES):
             resolve_tilts("metadata", ["a.bcf", "b.bcf", "c.bcf"], [0.0, 0.0, 0.0])

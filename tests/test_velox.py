@@ -184,6 +184,41 @@ class TestWritten:
         assert data.chunks[0] == (5, 5, 5, 5, 4)
         np.testing.assert_array_equal(data.compute(), events.sum(axis=0))
 
+    def test_computed_images_of_complex_numbers(self, tmp_path):
+        images, events = scene()
+        path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events])
+        with h5py.File(path, "a") as file:
+            group = file.create_group("Data/Image/dpc")
+            group["Data"] = np.zeros((*SHAPE, len(images)), dtype=[("realFloat", "<f4"), ("imagFloat", "<f4")])
+            group["Metadata"] = file["Data/Image/haadf/Metadata"][:]
+        kinds = [record.kind for record in read_velox(path)]
+        assert sorted(kinds) == ["image", "map", "spectrum_image"]
+        np.testing.assert_allclose(mt.load_tilt_series(path, lazy=False)[0].data[0], images.mean(axis=0), rtol=1e-6)
+
+    def test_size_of_the_map_is_that_of_its_frames(self, tmp_path):
+        """Where the scan says otherwise, the image with as many pixels as a frame of the events has tells the size."""
+        images, events = scene()
+        path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events])
+        with h5py.File(path, "a") as file:
+            for node in ("SpectrumImage/map", "SpectrumStream/stream1"):
+                told = file[f"Data/{node}/Metadata"]
+                texts = [column.tobytes().replace(b'"width": "128"', b'"width": "256"') for column in told[:].T]
+                told[:] = np.array([np.frombuffer(text, np.uint8) for text in texts]).T
+        np.testing.assert_array_equal(read_velox(path)[-1].data, events.sum(axis=0))
+        with h5py.File(path, "a") as file:
+            del file["Data/Image/haadf"]
+        with pytest.raises(
+            ValueError, match=r"a\.emd does not say how large its EDS map is: a frame of its events has 672 pixels"
+        ):
+            read_velox(path)
+
+    def test_stream_without_a_table_of_frames(self, tmp_path):
+        images, events = scene()
+        path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events])
+        with h5py.File(path, "a") as file:
+            del file["Data/SpectrumStream/stream1/FrameLocationTable"]
+        np.testing.assert_array_equal(read_velox(path, frames=(1, 3))[-1].data, events[1:3].sum(axis=0))
+
     def test_hdf5_by_another_name(self, tmp_path):
         images, events = scene()
         path = write_velox(tmp_path / "a.h5", {"HAADF": images}, [events])
@@ -201,6 +236,29 @@ class TestBadInput:
         path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events])
         with pytest.raises(ValueError, match=r"a\.emd has 4 frames; frames="):
             mt.load_tilt_series(path, frames=frames)
+
+    @pytest.mark.parametrize("frames", [3, (1,), (0, 2.5), (0, None), "all"])
+    def test_frames_that_are_no_range(self, tmp_path, frames):
+        images, events = scene()
+        path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events])
+        with pytest.raises(ValueError, match=r"must be \(first, last\): two whole numbers"):
+            mt.load_tilt_series(path, frames=frames)
+
+    @pytest.mark.parametrize("with_events", [True, False])
+    def test_frames_of_a_file_of_one_frame(self, tmp_path, with_events):
+        images, events = scene()
+        path = write_velox(tmp_path / "a.emd", {"HAADF": images[:1]}, [events[:1]] if with_events else [])
+        mt.load_tilt_series(path, frames=(0, 1))
+        with pytest.raises(ValueError, match=r"a\.emd has 1 frames"):
+            mt.load_tilt_series(path, frames=(5, 10))
+
+    def test_energy_loss_without_eels(self, tmp_path):
+        images, events = scene()
+        path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events])
+        with pytest.raises(ValueError, match="no file has EELS spectra, only EDS"):
+            mt.load_tilt_series(path, energy_loss=708)
+        with pytest.raises(ValueError, match="energy_loss=708 goes with EELS"):
+            mt.load_tilt_series(path, energy_loss=708, spectra="EDS")
 
     def test_pruned_and_missing_streams(self, tmp_path):
         images, events = scene()
@@ -309,7 +367,7 @@ class TestReal:
             mt.load_tilt_series(path, spectra="EELS")
         with pytest.raises(ValueError, match="no spectra at an energy loss of 5000 eV, only"):
             mt.load_tilt_series(path, spectra="EELS", energy_loss=5000)
-        image, eels = mt.load_tilt_series(path, spectra="EELS", energy_loss=708)
+        image, eels = mt.load_tilt_series(path, energy_loss=708)
         assert eels.metadata.Signal.signal_type == "EELS"
         assert eels.data.shape == (1, 16, 20, 2048)
         assert [axis.name for axis in eels.axes_manager._axes] == ["tilt", "y", "x", "Energy loss"]

@@ -76,7 +76,8 @@ class TiltRanking:
         reasons, names = self.reasons, list(self.scores)
         lines = ["  tilt  " + "".join(f"{name:>11}" for name in names) + "  reason"]
         for t in self.order:
-            values = "".join(f"{self.scores[name][t]:>11.1f}" for name in names)
+            # No -0.0 in the table.
+            values = "".join(f"{round(float(self.scores[name][t]), 1) + 0.0:>11.1f}" for name in names)
             lines.append(f"{self.tilts[t]:6.1f}° {values}  {reasons[t] or '-'}")
         return "\n".join(lines)
 
@@ -126,7 +127,7 @@ def image_measures(images, tilts: ArrayLike, blur: float = 1.0) -> dict[str, np.
         if not np.isfinite(signal[t]) or signal[t] <= 0:
             raise ValueError(f"the image at tilt {tilts[t]:g} has the mean {signal[t]:g}; leave this tilt out: it has no signal")
         smooth = gaussian_filter(image, blur)
-        sharpness[t] = sum(float(np.square(g).mean(dtype=np.float64)) for g in np.gradient(smooth)) / signal[t] ** 2
+        sharpness[t] = _mean_square_gradient(smooth) / signal[t] ** 2
         spectra[t] = _normalised_spectrum(smooth)
         # The two tilts before this one, so that the last and the first have two partners as well.
         for other in (t - 1, t - 2):
@@ -169,13 +170,15 @@ def rank_tilts(
     Raises
     ------
     ValueError
-        For arrays of other lengths, or a threshold that is not positive.
+        For arrays of other lengths, none at all, or a threshold that is not positive.
 
     Notes
     -----
     The course is a polynomial of the tilt, of degree 3 at most, fitted with Tukey's biweight, which gives no weight to what lies
-    far off; for shifts across the tilt axis it is a constant, cos t and sin t, those of a point, as well. Scores are distances in
-    1.4826 median absolute deviations, taken as no less than 1 % of signal, 3 % of sharpness, 0.005 of correlation and 0.5 px.
+    far off; for shifts across the tilt axis it is a constant, cos t and sin t, the course of a point. Scores are distances in
+    1.4826 median absolute deviations, times sqrt(n / (n - p)) for the p coefficients that were fitted to n tilts, and taken as no
+    less than 1 % of signal, 3 % of sharpness, 0.005 of correlation and 0.5 px. Of series whose signal merely scatters (normal
+    distribution) up to one in twenty has a tilt beyond 5.
 
     Examples
     --------
@@ -191,6 +194,8 @@ def rank_tilts(
     for name, values in given.items():
         if np.shape(values) != tilts.shape:
             raise ValueError(f"`{name}` has the shape {np.shape(values)} for {len(tilts)} tilts; pass one value per tilt")
+    if not given:
+        raise ValueError("nothing was measured of the tilts; pass `measures` from image_measures, or shifts")
     if not threshold > 0:
         raise ValueError(f"threshold={threshold!r} must be positive")
     given = {name: np.asarray(values, dtype=np.float64) for name, values in given.items()}
@@ -200,7 +205,8 @@ def rank_tilts(
     if "signal" in given:
         scores["signal"] = _score(np.log(given["signal"] / (1.0 if expected is None else expected)), powers, "signal")
     if "sharpness" in given:
-        scores["sharpness"] = _score(np.log(given["sharpness"]), powers, "sharpness")
+        # Even images have no gradient at all.
+        scores["sharpness"] = _score(np.log(np.maximum(given["sharpness"], np.finfo(float).tiny)), powers, "sharpness")
     if "likeness" in given:
         scores["likeness"] = _score(given["likeness"], powers, "likeness")
     moved = [
@@ -219,14 +225,26 @@ def _score(values: np.ndarray, basis: np.ndarray, name: str) -> np.ndarray:
     fitted[0] = np.median(values)
     for _ in range(30):
         misfit = values - basis @ fitted
-        scale = max(1.4826 * float(np.median(np.abs(misfit))), _MEASURES[name][0])
+        scale = _scatter(misfit, basis, name)
         weights = np.square(np.clip(1 - np.square(misfit / (4.685 * scale)), 0, None))
         if np.count_nonzero(weights) <= basis.shape[1]:
             break
         root = np.sqrt(weights)
         fitted = np.linalg.lstsq(basis * root[:, None], values * root, rcond=None)[0]
     misfit = values - basis @ fitted
-    return misfit / max(1.4826 * float(np.median(np.abs(misfit))), _MEASURES[name][0])
+    return misfit / _scatter(misfit, basis, name)
+
+
+def _scatter(misfit: np.ndarray, basis: np.ndarray, name: str) -> float:
+    """Return the robust standard deviation, corrected for what the fit has taken of it, and not below the measure's floor."""
+    taken = np.sqrt(len(misfit) / (len(misfit) - basis.shape[1]))
+    return max(1.4826 * taken * float(np.median(np.abs(misfit))), _MEASURES[name][0])
+
+
+def _mean_square_gradient(image: np.ndarray) -> float:
+    """Return the mean square of the gradient (per px), along the directions in which there is more than one pixel."""
+    slopes = (np.gradient(image, axis=axis) for axis, size in enumerate(image.shape) if size > 1)
+    return sum(float(np.square(slope).mean(dtype=np.float64)) for slope in slopes)
 
 
 def _normalised_spectrum(image: np.ndarray) -> np.ndarray:

@@ -6,6 +6,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+# A film or lamella further over than this (degrees) stands on edge: its path is set by its ends, not by 1/cos t.
+STEEPEST = 85.0
+
 
 def checked_images(images: ArrayLike) -> np.ndarray:
     """Return images (tilt, x, y) as an array, or say what is wrong with them."""

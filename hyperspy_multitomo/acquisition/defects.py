@@ -148,6 +148,8 @@ def hot_pixels(image: ArrayLike, threshold: float = 8.0, size: int = 5) -> tuple
     if not (threshold > 0 and isinstance(size, int | np.integer) and size >= 3 and size % 2):
         raise ValueError(f"threshold={threshold!r} must be positive and size={size!r} an odd number of pixels, 3 or more")
     image = np.asarray(image)
+    # Unsigned counts have no differences below 0.
+    image = image if image.dtype.kind == "f" else image.astype(np.float32)
     median = median_filter(image, size)
     excess = image - median
     deviation = np.abs(excess)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.acquisition.checks import checked_tilts
+from hyperspy_multitomo.acquisition.checks import STEEPEST, checked_tilts
 
 __all__ = ["BackgroundLevel", "background_level", "fit_background"]
 
@@ -148,7 +148,8 @@ def fit_background(levels: ArrayLike, tilts: ArrayLike, *, gains: ArrayLike | No
     Raises
     ------
     ValueError
-        For fewer than three tilts, levels that are not finite, or tilts so alike that offset and film cannot be told apart.
+        For fewer than three tilts, levels that are not finite, a film that stands on edge (beyond 85 degrees), or tilts so alike
+        that offset and film cannot be told apart.
 
     Notes
     -----
@@ -168,6 +169,8 @@ def fit_background(levels: ArrayLike, tilts: ArrayLike, *, gains: ArrayLike | No
     tilts = checked_tilts(tilts, levels.size)
     if levels.ndim != 1 or levels.size < 3 or not np.isfinite(levels).all():
         raise ValueError(f"the levels have the shape {levels.shape}; expected one finite level for each of three tilts or more")
+    if film and np.abs(tilts).max() > STEEPEST:
+        raise ValueError(f"a film beyond {STEEPEST:g} degrees stands on edge; leave those tilts out, or pass film=False")
     gains = np.ones(levels.size) if gains is None else np.asarray(gains, dtype=np.float64)
     columns = [np.ones(levels.size)] + ([gains / np.cos(np.deg2rad(tilts))] if film else [])
     design = np.stack(columns, axis=1)

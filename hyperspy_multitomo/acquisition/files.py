@@ -23,7 +23,7 @@ def expand_files(files: str | Path | Iterable[str | Path]) -> list[Path]:
     ----------
     files : path-like or iterable of path-like
         A glob pattern or a folder (its files of known extensions) is sorted naturally (2 before 10, -10 before -5); a list
-        keeps its order.
+        keeps its order, and has each file once.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def expand_files(files: str | Path | Iterable[str | Path]) -> list[Path]:
         return _expand_one(files)
     if not isinstance(files, Iterable):
         raise TypeError(f"files={files!r} must be a pattern, a folder, a file or a list of them")
-    found = [path for item in files for path in _expand_one(item)]
+    found = list(dict.fromkeys(path for item in files for path in _expand_one(item)))
     if not found:
         raise FileNotFoundError("the list of files is empty; pass a pattern, a folder, a file or a list of them")
     return found

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import index
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,6 +19,29 @@ _UPSAMPLING = 10
 _STEPS = 2
 # Noise of single pixels says nothing of the position of anything larger.
 _SMOOTHING = 1.0
+
+
+def check_frames(frames: Sequence[int] | None) -> tuple[int, int] | None:
+    """
+    Return a range of frames as two integers, or None.
+
+    Raises
+    ------
+    ValueError
+        For anything but two whole numbers.
+
+    Examples
+    --------
+    >>> check_frames([2, 10])
+    (2, 10)
+    """
+    if frames is None:
+        return None
+    try:
+        first, last = map(index, frames)
+    except (TypeError, ValueError):
+        raise ValueError(f"frames={frames!r} must be (first, last): two whole numbers, the last frame not included") from None
+    return first, last
 
 
 def register_frames(images: Sequence[ArrayLike]) -> np.ndarray:

@@ -9,12 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.acquisition.checks import checked_tilts
+from hyperspy_multitomo.acquisition.checks import STEEPEST, checked_tilts
 
 __all__ = ["GainEstimate", "expected_means", "fit_gains", "gain_from_means"]
-
-# A lamella further over than this stands on edge: its path is set by its ends, not by 1/cos t.
-_STEEPEST = 85.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -86,8 +83,10 @@ def expected_means(tilts: ArrayLike, model: Literal["constant", "lamella"]) -> n
         return np.ones(len(tilts))
     if model != "lamella":
         raise ValueError(f"unknown model {model!r}; use 'constant' (wholly in view) or 'lamella' (fills the view)")
-    if np.abs(tilts).max() > _STEEPEST:
-        raise ValueError("a lamella beyond 85 degrees has no defined thickness; leave those tilts out or use model='constant'")
+    if np.abs(tilts).max() > STEEPEST:
+        raise ValueError(
+            f"a lamella beyond {STEEPEST:g} degrees has no defined thickness; leave those tilts out or use model='constant'"
+        )
     return 1 / np.cos(np.deg2rad(tilts))
 
 

@@ -48,7 +48,7 @@ def read_tilt_files(
     image : str, optional
         Title or detector (or a part of it) of the image to take where a file has several; by default the one called HAADF.
     spectra : {"EDS", "EELS"}, optional
-        Which spectra to take; by default EDS where any file has them, else EELS.
+        Which spectra to take; by default EDS where any file has them, else EELS, and EELS where `energy_loss` is given.
     energy_loss : float, optional
         Energy loss in eV that the EELS spectra have to include, where a file has several ranges.
     frames, register_frames
@@ -72,11 +72,14 @@ def read_tilt_files(
         raise ValueError(f"on_error={on_error!r} must be 'raise' or 'skip'")
     if spectra not in (None, "EDS", "EELS"):
         raise ValueError(f"spectra={spectra!r} must be 'EDS', 'EELS' or None (EDS where there are any, else EELS)")
+    if energy_loss is not None:
+        if spectra == "EDS":
+            raise ValueError(f"energy_loss={energy_loss!r} goes with EELS spectra; leave it out to take spectra='EDS'")
+        spectra = "EELS"
     paths = expand_files(files)
     options = {"lazy": lazy, "frames": frames, "register_frames": register_frames, "image": image}
     read = _read_all(paths, on_error, options)
-    found = [record for records in read.values() for record in records]
-    kinds = {record.spectroscopy for record in found if record.kind.startswith("spectrum_image")}
+    kinds = {record.spectroscopy for records in read.values() for record in records if record.kind.startswith("spectrum_image")}
     wanted = spectra or ("EDS" if "EDS" in kinds else "EELS")
     if spectra is not None and spectra not in kinds:
         other = f", only {', '.join(sorted(kinds))}" if kinds else ""
@@ -86,15 +89,21 @@ def read_tilt_files(
         stacks = [_stack(record, stack_axes, n_tilts) for record in records if record.kind.endswith("stack")]
         spectral = choose_spectra(records, wanted, energy_loss, path)
         shape = None if spectral is None else spectral.data.shape[:2]
-        for name, kept, one in (
-            ("image", images, choose_image(records, image, shape, path)),
-            ("spectrum image", chosen, spectral),
+        for name, kept, one, kind in (
+            ("image", images, choose_image(records, image, shape, path), None),
+            ("spectrum image", chosen, spectral, wanted),
         ):
-            same = [stack for stack in stacks if (stack.spectroscopy is None) == (name == "image")]
+            same = [stack for stack in stacks if stack.spectroscopy == kind]
             if len(same) + (one is not None) > 1:
                 raise ValueError(f"{path.name} has several stacks of {name}s, or stacks and single ones; save one of them alone")
             if same or one is not None:
                 kept[path] = same[0] if same else one
+    foreign = [path for path, records in read.items() if path not in images | chosen and records]
+    if foreign and (images or chosen):
+        raise ValueError(
+            f"these files have neither an image nor spectra that could be one of the series: {listed(foreign)}; leave them out, "
+            "and load a series that was saved by this package alone"
+        )
     return _checked_series(paths, images, chosen)
 
 
@@ -238,9 +247,12 @@ def _tilt_axis(record: Record, n_tilts: int | None) -> int:
     if n_tilts is None:
         return 0
     shape = tuple(record.data.shape[:3])
-    where = f" of {tilt_file.name}" if tilt_file is not None and read_tilt_file(tilt_file).size == n_tilts else ""
+    where = f" of {tilt_file.name}" if tilt_file is not None and read_tilt_file(tilt_file).size == n_tilts else " given"
     fitting = [i for i, size in enumerate(shape) if size == n_tilts]
     if not fitting:
-        raise ValueError(f"{record.path.name} has the shape {shape}, no axis of which fits the {n_tilts} tilts{where}")
+        raise ValueError(
+            f"{record.path.name} has the shape {shape}, no axis of which fits the {n_tilts} tilts{where}; "
+            "pass one tilt for each image"
+        )
     # Images, tilt first, are the rule where several axes would fit.
     return fitting[0]

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["pair_by_tilt"]
+from .tilts import SAME_VIEW
 
-#: Two readings of the stage at one tilt differ by less than this (degrees).
-SAME_VIEW = 0.5
+__all__ = ["pair_by_tilt"]
 
 
 def pair_by_tilt(

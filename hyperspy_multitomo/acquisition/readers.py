@@ -184,6 +184,9 @@ def _completed(record: Record) -> Record:
     listed = mdoc_beside(record.path) if READERS[record.path.suffix.lower()] in ("rsciio.mrc", "rsciio.tiff") else None
     if record.data.dtype.names is not None:
         raise ValueError(f"{record.path.name} is a colour picture, not the signal of a detector; leave it out")
+    kind = str(record.metadata.get("Signal", {}).get("signal_type", ""))
+    if record.spectroscopy is None and kind.upper().startswith(("EDS", "EELS")):
+        raise ValueError(f"the axis of the {kind} energies in {record.path.name} has no units; save it again with eV or keV")
     if listed is not None:
         record = _with_mdoc(record, read_mdoc(listed))
     return record if record.title else replace(record, title=record.path.stem)

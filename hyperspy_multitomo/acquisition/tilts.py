@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..notices import warn
 from .mdoc import mdoc_beside, read_mdoc
 
 __all__ = ["TiltOrder", "check_tilts", "order_tilts", "read_tilt_file", "resolve_tilts", "tilts_from_names"]
@@ -28,6 +29,8 @@ _REMEDIES = (
 
 #: Two tilts closer than this (degrees) are the same tilt.
 SAME_TILT = 1e-3
+#: Two readings of the stage at one tilt differ by less than this (degrees).
+SAME_VIEW = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,6 +208,8 @@ def read_tilt_file(path: str | Path) -> np.ndarray:
         Where there is no such file.
     """
     path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of tilts {path}")
     if path.suffix.lower() == ".mdoc":
         return read_mdoc(path).tilts
     try:
@@ -290,8 +295,8 @@ def resolve_tilts(
     ----------
     tilts : array_like, "metadata", "filename", path, regular expression or None
         An array of degrees; ``"metadata"`` for those stored in the files; ``"filename"`` or a regular expression for those in
-        the names (see `tilts_from_names`); a .rawtlt, .tlt, .mdoc, .txt or .csv file. None takes the metadata if they differ from
-        each other (or there is one), else a .rawtlt, .tlt or .mdoc file beside a stack, else the names.
+        the names (see `tilts_from_names`); a .rawtlt, .tlt, .mdoc, .txt or .csv file. None takes the metadata if they cover half
+        a degree (or there is one), else a .rawtlt, .tlt or .mdoc file beside a stack, else the names.
     paths : sequence of path-like
         The files: one per projection, or one stack.
     metadata_tilts : array_like (projection,), optional
@@ -329,9 +334,14 @@ def resolve_tilts(
         return check_tilts(metadata_tilts, n)
     if str(tilts) == "filename":
         return check_tilts(tilts_from_names(paths), n)
-    if Path(tilts).suffix.lower() in _TILT_FILES or isinstance(tilts, Path):
+    if is_tilt_file(tilts):
         return check_tilts(read_tilt_file(tilts), n, Path(tilts).name)
     return check_tilts(tilts_from_names(paths, tilts), n)
+
+
+def is_tilt_file(tilts: str | Path) -> bool:
+    """Say whether the name of a file is meant, and not where to look for the tilts or a regular expression."""
+    return isinstance(tilts, Path) or Path(tilts).suffix.lower() in _TILT_FILES
 
 
 def beside(path: str | Path) -> Path | None:
@@ -342,21 +352,26 @@ def beside(path: str | Path) -> Path | None:
 
 def _default_tilts(paths, metadata_tilts, n):
     stored = None if metadata_tilts is None else np.asarray(metadata_tilts, dtype=float)
-    if stored is not None and stored.size == n and np.isfinite(stored).all() and (n == 1 or np.ptp(stored) >= SAME_TILT):
+    if stored is not None and stored.size == n and np.isfinite(stored).all() and (n == 1 or np.ptp(stored) >= SAME_VIEW):
         return check_tilts(stored, n)
     if len(paths) == 1 and (listed := beside(paths[0])) is not None:
         return check_tilts(read_tilt_file(listed), n, listed.name)
     if len(paths) > 1 and len(paths) == n:
         try:
-            return check_tilts(tilts_from_names(paths), n)
+            named = check_tilts(tilts_from_names(paths), n)
         except ValueError as error:
             cause = str(error)
+        else:
+            if n > 2 and named[0] in (0, 1) and np.all(np.diff(named) == 1):
+                told = ", ".join(f"{tilt:g}" for tilt in named[:3])
+                warn(f"the tilts {told} ... are from the file names and may be a count of the files; if so: {_REMEDIES}")
+            return named
     else:
         told = ", ".join(Path(path).name for path in paths[:3]) or "the images"
         single = "; for a single view pass its tilt, e.g. tilts=[0]" if n == 1 else ""
         cause = f"no tilts are known for the {n} projections of {told}: {_REMEDIES}{single}"
     if stored is not None and np.isfinite(stored).all() and stored.size:
-        cause = f"all tilts in the metadata are equal ({stored[0]:g} degrees), and {cause}"
+        cause = f"the tilts in the metadata are equal ({stored[0]:g} degrees) or nearly so, and {cause}"
     raise ValueError(cause)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..notices import warn
 from .choice import choose_image
-from .frames import average_frames, count_events, register_frames
+from .frames import NEXT_PIXEL, average_frames, check_frames, count_events, register_frames
 from .records import Record
 from .velox_metadata import (
     detector_of,
@@ -40,8 +40,13 @@ class _Plan:
     frames: tuple[int, int] | None = None
     shifts: np.ndarray | None = None
 
+    def of_image(self, total: int) -> tuple[int, int]:
+        """Return the first frame of an image and the one after the last; a survey of a single frame is taken whole."""
+        return (0, 1) if total == 1 else self.range_of(total)
+
     def range_of(self, total: int) -> tuple[int, int]:
-        if self.frames is None or total == 1:
+        """Return the first of the frames of the file that are used, and the one after the last."""
+        if self.frames is None:
             return 0, total
         first, last = self.frames
         if not 0 <= first < last <= total:
@@ -100,10 +105,12 @@ def read_velox(
 
     Notes
     -----
-    The file is read here and not by RosettaSciIO 0.15, which takes the first frame of each image beside the events of all
-    frames, the live time of the first frame, and the size of the EDS map from whichever image the file lists last.
+    The file is read here and not by RosettaSciIO 0.15, which takes the size of the EDS map from whichever image the file lists
+    last (events of a map in a survey arrive in wrong pixels), the first frame of each image beside the events of all frames, no
+    live time where frames are summed, and neither beam energy nor the detector's zero of EELS spectra; frames cannot be moved
+    before they are summed without all of them in memory.
     """
-    plan = _Plan(Path(path), None if frames is None else (int(frames[0]), int(frames[1])))
+    plan = _Plan(Path(path), check_frames(frames))
     with h5py.File(path, "r") as file:
         nodes = [f"Data/Image/{name}" for name in file.get("Data/Image", {})]
         images = [_image(file, node, plan) for node in nodes]
@@ -118,7 +125,9 @@ def read_velox(
             images = [_image(file, node, plan) for node in nodes]
         records = images + ([_eds(file, streams, shape, plan)] if streams else [])
         records += [_eels(file, f"Data/EelsSpectrumImage/{name}", plan.path) for name in file.get("Data/EelsSpectrumImage", {})]
-        if "Data/SpectrumImage" in file and not streams:
+        if not streams and images:
+            plan.range_of(max(file[node]["Data"].shape[2] for node in nodes))
+        if "Data/SpectrumImage" in file and "Data/EelsSpectrumImage" not in file and not streams:
             warn(f"{plan.path.name}: its EDS events have been pruned; export it from Velox unpruned to have spectra")
     return records if lazy else [replace(record, data=np.asarray(record.data)) for record in records]
 
@@ -128,19 +137,21 @@ class _Frames:
 
     def __init__(self, data: h5py.Dataset, plan: _Plan):
         self.data = data
-        self.first, self.last = plan.range_of(data.shape[2])
+        self.first, self.last = plan.of_image(data.shape[2])
 
     def __len__(self) -> int:
         return self.last - self.first
 
     def __getitem__(self, number: int) -> np.ndarray:
-        return self.data[:, :, self.first + number]
+        frame = self.data[:, :, self.first + number]
+        # Velox stores complex images (DPC, FFT) as pairs of numbers.
+        return frame if frame.dtype.names is None else np.abs(frame.view(np.float32).view(np.complex64))
 
 
 def _image(file: h5py.File, node: str, plan: _Plan) -> Record:
     data = file[node]["Data"]
     total = data.shape[2]
-    first, last = plan.range_of(total)
+    first, last = plan.of_image(total)
     told = _told(file[node], first)
     name, entry = detector_of(told)
     # Maps of elements name a group of detectors or a spectrometer; DPC images are not of real numbers.
@@ -179,15 +190,24 @@ def _read_image(path: Path, node: str, plan: _Plan) -> np.ndarray:
 def _map_shape(file: h5py.File, streams: list[str], images: list[Record]) -> tuple[int, int] | None:
     """Return the number of pixels (y, x) of the spectrum image, None where there is none."""
     maps = [f"Data/SpectrumImage/{name}" for name in file.get("Data/SpectrumImage", {})]
-    for node in [*maps, *streams]:
-        if shape := scan_shape(_told(file[node])):
-            return shape
-    if streams:
-        measured = {record.data.shape for record in images if record.kind == "image"}
-        if len(measured) == 1:
-            return measured.pop()
-        raise ValueError(f"{Path(file.filename).name} does not say how large its EDS map is (images of {sorted(measured)})")
-    return None
+    told = [scan_shape(_told(file[node])) for node in [*maps, *streams]]
+    shapes = [shape for shape in told if shape] + [record.data.shape for record in images if record.kind == "image"]
+    if not streams:
+        return next((shape for shape in told if shape), None)
+    starts = file[streams[0]]["FrameLocationTable"][:, 0] if "FrameLocationTable" in file[streams[0]] else ()
+    if len(starts) == 0 and shapes:
+        return shapes[0]
+    whole = len(starts) > 1
+    pixels = _count_pixels(file[streams[0]]["Data"], int(starts[1]) if whole else None)
+    # The end of the last pixel of a recording may be missing, and one of a single frame may have been stopped within it.
+    fitting = [shape for shape in shapes if shape[0] * shape[1] - pixels in (0, 1)]
+    fitting += [] if whole else [shape for shape in shapes if shape[0] * shape[1] > pixels]
+    if not fitting:
+        raise ValueError(
+            f"{Path(file.filename).name} does not say how large its EDS map is: a frame of its events has {pixels} pixels, but "
+            f"scan and images have {sorted(set(shapes))}; export it from Velox again"
+        )
+    return fitting[0]
 
 
 def _eds(file: h5py.File, streams: list[str], shape: tuple[int, int], plan: _Plan) -> Record:
@@ -230,13 +250,18 @@ def _eds(file: h5py.File, streams: list[str], shape: tuple[int, int], plan: _Pla
 def _frame_count(group: h5py.Group, shape: tuple[int, int]) -> int:
     if "FrameLocationTable" in group:
         return int(group["FrameLocationTable"].shape[0])
-    ends = sum(int(np.count_nonzero(piece == 65535)) for piece in _pieces(group["Data"]))
-    return max(1, -(-ends // (shape[0] * shape[1])))
+    return max(1, -(-_count_pixels(group["Data"]) // (shape[0] * shape[1])))
 
 
-def _pieces(stream: h5py.Dataset) -> Iterator[np.ndarray]:
-    for start in range(0, stream.shape[0], _PIECE):
-        yield stream[start : start + _PIECE, 0]
+def _count_pixels(stream: h5py.Dataset, stop: int | None = None) -> int:
+    """Return how many pixels end in a stream, or before one of its values."""
+    return sum(int(np.count_nonzero(piece == NEXT_PIXEL)) for piece in _pieces(stream, stop))
+
+
+def _pieces(stream: h5py.Dataset, stop: int | None = None) -> Iterator[np.ndarray]:
+    stop = stream.shape[0] if stop is None else stop
+    for start in range(0, stop, _PIECE):
+        yield stream[start : min(start + _PIECE, stop), 0]
 
 
 def _read_events(path, streams, shape, channels, frames, shifts):

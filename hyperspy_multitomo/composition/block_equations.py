@@ -65,7 +65,8 @@ def block_equations(
             weighted = grid.counts[here].T * weight[here]
             gram[group] += weighted @ grid.counts[here] / len(steps) ** 2
             cross[group] += weighted @ grid.haadf[here] / len(steps) ** 2
-    return NormalEquations(gram, cross, noise_covariance(maps, mask, side, spread), rows)
+    noise = noise_covariance(maps, mask, side, spread, haadf)
+    return NormalEquations(gram, cross, noise[..., :channels], noise[..., channels], rows)
 
 
 def explained_blocks(

@@ -80,7 +80,11 @@ def block_side(counts: float, mask: np.ndarray, min_counts: float) -> tuple[int,
         True where a larger side was needed but would have left too few blocks.
     """
     fewest = max(FEWEST_BLOCKS, FEWEST_BLOCKS_PER_TILT * len(mask))
-    side = max(1, int(np.sqrt(min_counts * np.count_nonzero(mask) / counts)))
+    # Scaled maps may be so small that no block would hold enough: begin where a view full of specimen has enough blocks.
+    largest = max(mask.shape[1:])
+    while largest > 1 and len(mask) * np.prod([-(-length // largest) for length in mask.shape[1:]]) < fewest:
+        largest -= 1
+    side = int(np.clip(np.sqrt(min_counts * np.count_nonzero(mask) / counts), 1, largest))
     number = _masked_blocks(mask, side)
     while counts < min_counts * number:
         if number <= fewest or side >= max(mask.shape[1:]):
@@ -94,7 +98,13 @@ def block_side(counts: float, mask: np.ndarray, min_counts: float) -> tuple[int,
     return side, capped or counts < min_counts * number
 
 
-def noise_covariance(maps: np.ndarray, mask: np.ndarray, side: int = 1, block_weights: np.ndarray | None = None) -> np.ndarray:
+def noise_covariance(
+    maps: np.ndarray,
+    mask: np.ndarray,
+    side: int = 1,
+    block_weights: np.ndarray | None = None,
+    haadf: np.ndarray | None = None,
+) -> np.ndarray:
     """
     Measure, per tilt, the covariance of the pixel noise between channels, summed over the masked pixels.
 
@@ -102,6 +112,9 @@ def noise_covariance(maps: np.ndarray, mask: np.ndarray, side: int = 1, block_we
     specimen among them, and carries four pixels' noise: <d d'>/4 is the noise covariance of one pixel. Nothing is assumed about
     its law, so the maps may be net counts, scaled or correlated with one another (lines that overlap); only noise that is
     correlated between pixels (smoothed maps) escapes.
+
+    At many counts the edges of the specimen exceed the noise in d. They do so in the HAADF h = r'p too: with c the same products
+    of d with the differences of the HAADF, (P'P - N) r = P'h - c holds for noise and edges alike.
 
     Parameters
     ----------
@@ -111,21 +124,24 @@ def noise_covariance(maps: np.ndarray, mask: np.ndarray, side: int = 1, block_we
         Side of the blocks that `block_weights` belong to, px.
     block_weights : numpy.ndarray (tilt, block x, block y), optional
         Weights of the blocks in the sum; 1 if not given.
+    haadf : numpy.ndarray (tilt, x, y), optional
+        For c, which is then one more column.
 
     Returns
     -------
-    numpy.ndarray (tilt, channel, channel)
+    numpy.ndarray (tilt, channel, channel) or (tilt, channel, channel + 1)
     """
     channels, tilts = maps.shape[:2]
-    covariance = np.zeros((tilts, channels, channels))
+    covariance = np.zeros((tilts, channels, channels + (haadf is not None)))
     for t in range(tilts):
         weights = mask[t].astype(np.float64)
         if block_weights is not None:
             spread = np.repeat(np.repeat(block_weights[t], side, axis=0), side, axis=1)
             weights *= spread[: weights.shape[0], : weights.shape[1]]
-        differences, cells, variance = _differences(maps[:, t].astype(np.float64), weights)
+        images = maps[:, t] if haadf is None else np.concatenate([maps[:, t], haadf[None, t]])
+        differences, cells, variance = _differences(images.astype(np.float64), weights)
         if cells.sum() > 0:
-            covariance[t] = (differences * cells) @ differences.T / variance * (weights.sum() / cells.sum())
+            covariance[t] = (differences[:channels] * cells) @ differences.T / variance * (weights.sum() / cells.sum())
     return covariance
 
 
@@ -136,7 +152,8 @@ def noise_correlation(maps: np.ndarray, mask: np.ndarray) -> float:
     Neighbouring mixed differences (see `noise_covariance`) share half of their pixels, so that independent noise correlates them
     by -1/2; what lies above is returned, for the direction where it is most and the map where it is least, as smoothing touches
     all maps and the specimen's own sharp features the strongest only. A Gaussian of 0.6, 0.8 and 3.4 px gives 0.35, 0.7 and 1.4,
-    linear interpolation half a pixel off 0.5, counts as recorded less than 0.1 (up to 30 per pixel).
+    linear interpolation half a pixel off 0.5, counts as recorded less than 0.1 (up to 30 per pixel; beyond that the specimen
+    itself exceeds its noise, and reaches 0.7 in images of 24 px).
 
     Parameters
     ----------

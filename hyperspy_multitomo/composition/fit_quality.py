@@ -77,12 +77,12 @@ def doubts(
         )
     if missed_counts is not None:
         doubts.append(
-            f"blocks of {ratios.block_size} px hold {ratios.block_counts[ratios.block_counts > 0].min():.0f} counts of the "
+            f"blocks of {ratios.block_size} px hold {ratios.block_counts[ratios.block_counts > 0].min():.3g} counts of the "
             f"weakest element, fewer than the {missed_counts:g} asked for: larger ones would be too few"
         )
     if correlation > CORRELATED:
         doubts.append(
-            "the noise of neighbouring pixels is correlated, as in maps that were smoothed or resampled, and then biases the "
+            "the noise of neighbouring pixels looks correlated, as in maps that were smoothed or resampled, and then biases the "
             "ratios; fit them to the maps as recorded and smooth afterwards"
         )
     return doubts

@@ -37,12 +37,15 @@ class InstrumentEquations(ErrorsInVariables):
         F'Wh.
     noise : numpy.ndarray (group, channel, channel)
         What the noise of P adds to the equations because as many coefficients as instruments were fitted to it.
+    edges : numpy.ndarray (group, channel)
+        What edges of the specimen, which its measurement takes for noise, add alike on the side of the HAADF.
     """
 
     instruments: np.ndarray
     counts: np.ndarray
     signal: np.ndarray
     noise: np.ndarray
+    edges: np.ndarray
 
     @property
     def channels(self) -> int:
@@ -59,16 +62,16 @@ class InstrumentEquations(ErrorsInVariables):
         """Part of the equations that noise may make up, in any direction, for all of it to be taken off."""
         return 1.0 / STRONG
 
-    def sums(self, groups: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return gram, cross and noise of the second stage, in which the counts are those predicted by the first."""
+    def sums(self, groups: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """Return gram and cross of the second stage, in which the counts are those predicted by the first."""
         counts = self.counts[groups].sum(axis=0)
         predict = np.linalg.solve(_regular(self.instruments[groups].sum(axis=0)), counts)
-        return counts.T @ predict, predict.T @ self.signal[groups].sum(axis=0), self.noise[groups].sum(axis=0)
+        return counts.T @ predict, predict.T @ self.signal[groups].sum(axis=0)
 
     def of(self, channels: np.ndarray) -> InstrumentEquations:
         """Return the equations of some of the channels; the neighbours of all of them remain instruments."""
         square = np.ix_(range(self.groups), channels, channels)
-        return replace(self, counts=self.counts[:, :, channels], noise=self.noise[square])
+        return replace(self, counts=self.counts[:, :, channels], noise=self.noise[square], edges=self.edges[:, channels])
 
 
 def _regular(gram: np.ndarray) -> np.ndarray:
@@ -159,7 +162,8 @@ def instrument_equations(
         ratios = _summed(pixels, weights).solve()
         weights = _weights(pixels, variance, mask, ratios)
     equations = _summed(pixels, weights)
-    return replace(equations, noise=_fitted_noise(maps, mask, pixels, weights, equations))
+    noise = _fitted_noise(maps, haadf, mask, pixels, weights, equations)
+    return replace(equations, noise=noise[..., :-1], edges=noise[..., -1])
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,8 @@ def _summed(pixels: list[_Pixels], weights: list[np.ndarray]) -> InstrumentEquat
             counts.append(weighted @ view.counts[:, group].T)
             signal.append(weighted @ view.signal[group])
     channels = len(pixels[0].counts)
-    return InstrumentEquations(np.array(gram), np.array(counts), np.array(signal), np.zeros((len(gram), channels, channels)))
+    noise = np.zeros((len(gram), channels, channels + 1))
+    return InstrumentEquations(np.array(gram), np.array(counts), np.array(signal), noise[..., :-1], noise[..., -1])
 
 
 def _weights(pixels: list[_Pixels], variance: np.ndarray, mask: np.ndarray, ratios: np.ndarray) -> list[np.ndarray]:
@@ -217,11 +222,17 @@ def _weights(pixels: list[_Pixels], variance: np.ndarray, mask: np.ndarray, rati
 
 
 def _fitted_noise(
-    maps: np.ndarray, mask: np.ndarray, pixels: list[_Pixels], weights: list[np.ndarray], equations: InstrumentEquations
+    maps: np.ndarray,
+    haadf: np.ndarray,
+    mask: np.ndarray,
+    pixels: list[_Pixels],
+    weights: list[np.ndarray],
+    equations: InstrumentEquations,
 ) -> np.ndarray:
-    """Return what the noise of the counts adds to the second stage, (group, channel, channel): Nagar's correction.
+    """Return what the noise of the counts adds to the second stage, (group, channel, channel + 1): Nagar's correction.
 
-    Each pixel's noise covariance, as measured between neighbours, times its weight and its leverage on the first stage.
+    Each pixel's noise covariance, as measured between neighbours, times its weight and its leverage on the first stage; in the
+    last column the edges that are in it, see `noise_covariance`.
     """
     inverse = np.linalg.inv(_regular(equations.instruments.sum(axis=0)))
     noise = []
@@ -230,7 +241,7 @@ def _fitted_noise(
         share = weight**2 * np.einsum("ip,ip->p", instruments, inverse @ instruments)
         laid = np.zeros(mask.shape[1:])
         laid[mask[t]] = share
-        covariance = noise_covariance(maps[:, t : t + 1], mask[t : t + 1], 1, laid[None])[0]
+        covariance = noise_covariance(maps[:, t : t + 1], mask[t : t + 1], 1, laid[None], haadf[t : t + 1])[0]
         whole = max(share.sum(), np.finfo(np.float64).tiny)
         noise += [covariance * share[group].sum() / whole for group in view.groups]
     return np.array(noise)

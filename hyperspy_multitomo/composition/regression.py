@@ -23,6 +23,7 @@ class ErrorsInVariables(ABC):
     """Normal equations of h = P r, summed by groups of rows, with the part of P'P that is noise."""
 
     noise: np.ndarray
+    edges: np.ndarray
 
     @property
     @abstractmethod
@@ -40,8 +41,8 @@ class ErrorsInVariables(ABC):
         """Number of groups of rows that the bootstrap draws from."""
 
     @abstractmethod
-    def sums(self, groups: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return gram (channel, channel), cross (channel,) and noise (channel, channel) of some groups, which may be repeated."""
+    def sums(self, groups: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """Return gram (channel, channel) and cross (channel,) of some groups, which may be repeated."""
 
     @abstractmethod
     def of(self, channels: np.ndarray) -> ErrorsInVariables:
@@ -49,7 +50,7 @@ class ErrorsInVariables(ABC):
 
     def solve(self, prior: np.ndarray | None = None, groups: np.ndarray | slice = slice(None)) -> np.ndarray:
         """
-        Minimise r'(gram + prior - k noise) r - 2 cross'r over r >= 0.
+        Minimise r'(gram + prior - k noise) r - 2 (cross - k edges)'r over r >= 0.
 
         k is 1 as long as the noise makes up no more than `removable` in every direction; else it is made smaller, so that the
         matrix stays positive definite and channels that differ by their noise alone are not torn apart.
@@ -65,10 +66,12 @@ class ErrorsInVariables(ABC):
         -------
         numpy.ndarray (channel,)
         """
-        gram, cross, noise = self.sums(groups)
+        gram, cross = self.sums(groups)
+        noise, edges = self.noise[groups].sum(axis=0), self.edges[groups].sum(axis=0)
         matrix, target = _with_prior(gram, cross, prior)
-        channels = len(noise)
-        matrix[:channels, :channels] -= self._noise_share(matrix, noise)[0] * noise
+        channels, share = len(noise), self._noise_share(matrix, noise)[0]
+        matrix[:channels, :channels] -= share * noise
+        target[:channels] -= share * edges
         scale = _scale_of(matrix)
         # nnls wants the square root of the normal equations: |B r - c|^2 with B'B = matrix and B'c = target.
         values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
@@ -78,9 +81,9 @@ class ErrorsInVariables(ABC):
 
     def indistinct(self, prior: np.ndarray | None = None) -> list[int]:
         """Return the channels that differ by no more than their noise, which `solve` cannot tell apart."""
-        gram, cross, noise = self.sums()
+        gram, cross = self.sums()
         matrix, _ = _with_prior(gram, cross, prior)
-        share, direction = self._noise_share(matrix, noise)
+        share, direction = self._noise_share(matrix, self.noise.sum(axis=0))
         if share == 1.0:
             return []
         weight = np.abs(direction[: len(gram)]) * np.sqrt(np.diag(gram))
@@ -117,7 +120,9 @@ class NormalEquations(ErrorsInVariables):
     cross : numpy.ndarray (group, channel)
         P'h.
     noise : numpy.ndarray (group, channel, channel)
-        Covariance of the noise of P, summed over its rows.
+        Covariance of the noise of P, summed over its rows, with what edges of the specimen add to its measurement.
+    edges : numpy.ndarray (group, channel)
+        What they add to P'h, measured alike: see `noise_covariance`.
     rows : int
         Number of rows of P.
     """
@@ -125,6 +130,7 @@ class NormalEquations(ErrorsInVariables):
     gram: np.ndarray
     cross: np.ndarray
     noise: np.ndarray
+    edges: np.ndarray
     rows: int
 
     @property
@@ -143,14 +149,16 @@ class NormalEquations(ErrorsInVariables):
         """Number of groups of rows that the bootstrap draws from."""
         return len(self.cross)
 
-    def sums(self, groups: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return gram, cross and noise of some groups."""
-        return self.gram[groups].sum(axis=0), self.cross[groups].sum(axis=0), self.noise[groups].sum(axis=0)
+    def sums(self, groups: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """Return gram and cross of some groups."""
+        return self.gram[groups].sum(axis=0), self.cross[groups].sum(axis=0)
 
     def of(self, channels: np.ndarray) -> NormalEquations:
         """Return the normal equations of some of the channels."""
         square = np.ix_(range(self.groups), channels, channels)
-        return replace(self, gram=self.gram[square], cross=self.cross[:, channels], noise=self.noise[square])
+        return replace(
+            self, gram=self.gram[square], cross=self.cross[:, channels], noise=self.noise[square], edges=self.edges[:, channels]
+        )
 
 
 def significant_ratios(
@@ -301,7 +309,7 @@ def _kept(deviation: np.ndarray) -> np.ndarray:
 def _with_prior(gram: np.ndarray, cross: np.ndarray, prior: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Widen the equations by the common factor of the prior."""
     if prior is None:
-        return gram.copy(), cross
+        return gram.copy(), cross.copy()
     matrix = prior.copy()
     matrix[: len(cross), : len(cross)] += gram
     return matrix, np.append(cross, 0.0)

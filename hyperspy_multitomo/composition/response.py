@@ -54,8 +54,9 @@ def fit_response_ratios(
     independent from pixel to pixel: fit before the maps are smoothed or resampled.
 
     ``"blocks"`` sums the pixels to blocks with enough counts and takes the noise covariance of the counts, measured from the
-    differences between neighbouring pixels, off the normal equations: (P'P - N) r = P'h. It is for maps of any scale. Grains
-    smaller than the blocks blur into each other. Every block counts alike.
+    differences between neighbouring pixels, off the normal equations: (P'P - N) r = P'h - c, with c the same differences of the
+    HAADF, so that edges and grains are not taken for noise. It is for maps of any scale. Grains smaller than the blocks blur into
+    each other. Every block counts alike.
 
     ``"poisson"`` stays at the pixels: what multiplies h - r'p there is the counts predicted from the neighbouring pixels, so that
     the noise drops out whatever its law, and the Poisson variance of the gross counts weighs the pixels. It is the better one
@@ -114,7 +115,8 @@ def fit_response_ratios(
     -----
     UserWarning
         If R2 < 0.9, if a ratio comes out 0, if two elements cannot be told apart within the noise, if the view is too small for
-        blocks of `min_counts`, if the noise of neighbouring pixels is correlated (smoothed or resampled maps).
+        blocks of `min_counts`, if the noise of neighbouring pixels looks correlated (smoothed or resampled maps; never for
+        maps of whole numbers).
 
     Notes
     -----
@@ -187,11 +189,12 @@ def fit_response_ratios(
         rest=bool(rest),
         method=method,
     )
+    correlation = 0.0 if any(_is_count(recorded[i]) for i in used) else noise_correlation(chosen, mask)
     alike = [names[i] for i in equations.indistinct(prior_matrix)]
     kept = None if weights is None else np.nan_to_num(blocks.as_map(weights))
     noise = float(solution @ noise_covariance(chosen, mask, side, kept).sum(axis=0) @ solution)
     noise_part = noise / (deviation(blocks, weights) ** 2).sum()
-    for message in doubts(ratios, alike, noise_part, min_counts if capped else None, noise_correlation(chosen, mask)):
+    for message in doubts(ratios, alike, noise_part, min_counts if capped else None, correlation):
         warn(message)
     return ratios
 
@@ -199,6 +202,11 @@ def fit_response_ratios(
 def _pixels_of(blocks: np.ndarray, side: int, shape: tuple[int, ...]) -> np.ndarray:
     """Spread (tilt, block x, block y) over the pixels of the blocks."""
     return blocks.repeat(side, axis=1).repeat(side, axis=2)[:, : shape[1], : shape[2]]
+
+
+def _is_count(channel: np.ndarray) -> bool:
+    """Tell whether a map holds whole numbers from 0 up: then it has not been smoothed, resampled or scaled."""
+    return bool((channel >= 0).all() and (channel == np.rint(channel)).all())
 
 
 def _poisson_variance(
@@ -210,12 +218,13 @@ def _poisson_variance(
 ) -> np.ndarray:
     """Return an unbiased estimate of the variance of maps/gains from the counts that were recorded, (channel, tilt, x, y)."""
     if gross is None:
-        counts = [bool((channel >= 0).all() and (np.abs(channel - np.rint(channel)) < 1e-3).all()) for channel in maps]
+        counts = [_is_count(channel) for channel in maps]
         if not all(counts):
             others = ", ".join(element for element, is_count in zip(elements, counts, strict=True) if not is_count)
             raise ValueError(
-                f"method='poisson' needs counts, but the maps of {others} are not whole numbers from 0 up (scaled, smoothed, or "
-                "net of a background) and come without gross counts; pass gross= and window_share=, or take method='blocks'"
+                f"method='poisson' needs counts, but the maps of {others} are not whole numbers from 0 up (scaled, smoothed, "
+                "resampled, or net of a background) and come without gross counts; pass gross= and window_share=, or take "
+                "method='blocks'"
             )
         gross = maps
     gross = np.asarray(gross)

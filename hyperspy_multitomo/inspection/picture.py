@@ -17,6 +17,8 @@ PAGE_WIDTH = 9.6  # inches
 
 # Okabe and Ito's palette, which stays distinct under the common colour blindnesses, ordered for sums on black.
 PALETTE = ("#D55E00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#BBBBBB")
+# The same for lines on white, where yellow and light grey would be lost.
+LINES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
 
 
 def robust_limits(data: ArrayLike, percentile: float = 99.7) -> tuple[float, float]:
@@ -167,6 +169,11 @@ def hide_empty(figure: Figure) -> None:
 def distinct_colours(count: int) -> list[str]:
     """Return as many colours as asked for, in turn from the palette."""
     return [PALETTE[i % len(PALETTE)] for i in range(count)]
+
+
+def line_styles(count: int) -> list[tuple[str, str]]:
+    """Return as many colours for lines on white, each with a marker that changes when the colours begin again."""
+    return [(LINES[i % len(LINES)], "osv^"[i // len(LINES) % 4]) for i in range(count)]
 
 
 def named_channels(what: str, array: ArrayLike, names: Sequence[str], axes: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:

@@ -11,7 +11,7 @@ from hyperspy_multitomo.acquisition.bad_tilts import TiltRanking
 from hyperspy_multitomo.acquisition.detector_offset import BackgroundLevel
 from hyperspy_multitomo.acquisition.dose_drift import DoseDrift
 from hyperspy_multitomo.acquisition.gains import GainEstimate
-from hyperspy_multitomo.inspection.picture import PALETTE, distinct_colours, page_figure
+from hyperspy_multitomo.inspection.picture import line_styles, page_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,15 +41,25 @@ def plot_gains(gains: GainEstimate) -> Figure:
     axes = figure.subplots()
     values = np.reshape(gains.values, (len(gains.tilts), -1))
     errors = None if gains.standard_errors is None else np.reshape(gains.standard_errors, values.shape)
-    for i, (name, colour) in enumerate(zip(gains.elements or ("",), distinct_colours(values.shape[1]), strict=True)):
+    styles = line_styles(values.shape[1])
+    for i, (name, (colour, marker)) in enumerate(zip(gains.elements or ("",), styles, strict=True)):
         bar = None if errors is None else errors[:, i]
-        style = f"{_marker(i)}-"
-        axes.errorbar(gains.tilts, values[:, i], bar, fmt=style, color=colour, markersize=4, capsize=2, label=name or None)
+        axes.errorbar(
+            gains.tilts,
+            values[:, i],
+            bar,
+            fmt=f"{marker}-",
+            color=colour,
+            markersize=4,
+            linewidth=1,
+            capsize=2,
+            label=name or None,
+        )
     axes.axhline(1, color="#888888", linewidth=0.8)
-    axes.set(xlabel="tilt (°)", ylabel="gain", title=f"Gains against the expected signal: {gains.model}")
+    axes.set(xlabel="tilt (°)", ylabel="gain", title=f"Gains; expected signal: {gains.model}")
     axes.grid(alpha=0.3)
     if gains.elements:
-        axes.legend(frameon=False, ncols=2)
+        _legend_beside(axes)
     return figure
 
 
@@ -78,8 +88,8 @@ def plot_background(fit: BackgroundLevel) -> Figure:
     upper.plot(fit.tilts, fit.levels, "o", color="#0072B2", markersize=4, label="measured")
     upper.plot(fit.tilts, fit.offset + fit.film_levels, color="#D55E00", label="offset + film / cos t")
     upper.axhline(fit.offset, color="#888888", linewidth=0.8, linestyle="--", label="offset")
-    upper.set(ylabel="HAADF signal", title=str(fit))
-    upper.legend(frameon=False)
+    upper.set(ylabel="HAADF signal", title=str(fit).replace(", scatter", "\nscatter"))
+    _legend_beside(upper)
     lower.plot(fit.tilts, fit.residuals, "o", color="#0072B2", markersize=4)
     lower.axhline(0, color="#888888", linewidth=0.8)
     lower.set(xlabel="tilt (°)", ylabel="residual")
@@ -108,25 +118,33 @@ def plot_tilt_ranking(ranking: TiltRanking) -> Figure:
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['0°']
     """
+    from matplotlib.ticker import SymmetricalLogLocator
+
     figure = page_figure(3.6)
     axes = figure.subplots()
-    for (name, scores), colour in zip(ranking.scores.items(), distinct_colours(len(ranking.scores)), strict=True):
-        axes.plot(ranking.tilts, scores, "o-", color=colour, markersize=4, linewidth=0.8, label=name)
+    for (name, scores), (colour, marker) in zip(ranking.scores.items(), line_styles(len(ranking.scores)), strict=True):
+        axes.plot(ranking.tilts, scores, f"{marker}-", color=colour, markersize=4, linewidth=0.8, label=name)
     for side in (-1, 1):
         axes.axhline(side * ranking.threshold, color="#888888", linewidth=0.8, linestyle="--")
     for tilt in ranking.suspicious:
         axes.axvline(tilt, color="#CC0000", alpha=0.3, linewidth=4)
         axes.annotate(f"{tilt:g}°", (tilt, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8)
     axes.set(xlabel="tilt (°)", ylabel="score (robust standard deviations)")
-    axes.set_yscale("symlog", linthresh=2 * ranking.threshold)
+    if max(np.abs(scores).max() for scores in ranking.scores.values()) > 4 * ranking.threshold:
+        # A tilt that is far off would flatten all others; the logarithmic part has its own ticks, in plain numbers.
+        axes.set_yscale("symlog", linthresh=2 * ranking.threshold)
+        axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=2 * ranking.threshold, subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, ncols=2)
+    _legend_beside(axes)
     return figure
 
 
 def plot_dose_drift(drift: DoseDrift) -> Figure:
     """
     Draw the signal over the expected one against the order of acquisition, with the fitted drift.
+
+    Where order and tilt can be told apart, the fitted dependence on the tilt is taken off.
 
     Parameters
     ----------
@@ -149,23 +167,26 @@ def plot_dose_drift(drift: DoseDrift) -> Figure:
     figure = page_figure(3.8)
     axes = figure.subplots()
     along = np.argsort(drift.order)
-    channels = zip(drift.names, drift.relative, drift.fitted, drift.change, drift.change_error, strict=True)
-    colours = distinct_colours(len(drift.names))
-    for i, (name, values, fitted, change, error) in enumerate(channels):
+    values, lines, title = drift.relative, drift.fitted, "Signal over the expected one, and its change over the series"
+    if drift.confounded:
+        title += "\norder and tilt went together: may be shadowing"
+    else:
+        # What goes with the tilt would hide the drift.
+        lines = 1 + drift.slope[:, None] * (drift.order - drift.order.mean())
+        values = drift.relative - drift.fitted + lines
+        title += "\n(the smooth dependence on the tilt is taken off)"
+    channels = zip(drift.names, values, lines, drift.change, drift.change_error, strict=True)
+    styles = line_styles(len(drift.names))
+    for (name, signal, line, change, error), (colour, marker) in zip(channels, styles, strict=True):
         label = f"{name}: {100 * change:+.1f} ± {100 * error:.1f} %"
-        axes.plot(drift.order[along], values[along], _marker(i), color=colours[i], markersize=4, label=label)
-        axes.plot(drift.order[along], fitted[along], color=colours[i], linewidth=1)
-    title = "Signal over the expected one, and its change over the series"
-    axes.set(
-        xlabel="order of acquisition",
-        ylabel="relative signal",
-        title=title + ("\norder and tilt went together: may be shadowing" if drift.confounded else ""),
-    )
+        axes.plot(drift.order[along], signal[along], marker, color=colour, markersize=4, label=label)
+        axes.plot(drift.order[along], line[along], color=colour, linewidth=1)
+    axes.set(xlabel="order of acquisition", ylabel="relative signal", title=title)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _legend_beside(axes)
     return figure
 
 
-def _marker(i: int) -> str:
-    """Return another marker for each turn of the palette."""
-    return "osv^"[i // len(PALETTE) % 4]
+def _legend_beside(axes) -> None:
+    """Name the curves to the right of the axes, where no curve can be hidden."""
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -17,8 +17,8 @@ from hyperspy_multitomo.inspection.picture import (
     PAGE_WIDTH,
     checked_tilts,
     colour_bar,
-    distinct_colours,
     hide_empty,
+    line_styles,
     named_channels,
     page_figure,
     robust_limits,
@@ -281,7 +281,7 @@ def plot_residuals(residuals: Mapping[str, ArrayLike]) -> Figure:
         raise ValueError(f"the residuals have the shapes {shapes}; expected one list over the iterations for each name")
     figure = page_figure(3.4)
     axes = figure.subplots()
-    for (name, values), colour in zip(curves.items(), distinct_colours(len(curves)), strict=True):
+    for (name, values), (colour, _) in zip(curves.items(), line_styles(len(curves)), strict=True):
         shade = "#222222" if name.upper() == "HAADF" else colour
         axes.semilogy(np.arange(1, values.size + 1), values, color=shade, label=name)
     axes.set(xlabel="iteration", ylabel="relative residual")

@@ -55,7 +55,7 @@ class BimodalReconstructions:
             ``"sirt"``: the rows of the stacked system weigh (1 - alpha) and alpha, and SIRT's preconditioner makes the pulls of
             the residuals (1 - alpha) and alpha / k for k elements. ``"squared"``: the pulls are (1 - alpha)^2 and alpha^2 / k.
         stopping : {"discrepancy"}, optional
-            Stop when the residual of the maps is down to the noise of their counts, for all elements.
+            Stop when the residual of the maps is down to their noise, for all elements; see `reconstruct_sirt`.
         mask, initial, depth, width, relaxation, noise, tolerance, nonnegative, backend, show_progressbar
             As in `reconstruct_sirt`.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..acquisition.io import read_stack
-from ..acquisition.tilts import order_tilts, read_tilt_file, resolve_tilts
+from ..acquisition.tilts import is_tilt_file, order_tilts, read_tilt_file, resolve_tilts
 from .base import TomographySignal, check_finite, length_axis
 from .keyed import NODE, axis_named, record, set_keys
 
@@ -49,10 +49,10 @@ def images_and_axes(images, tilts, pixel_size):
 
 def count_tilts(tilts) -> int | None:
     """Return how many tilts are given, as an array or in a file, or None where that is not known."""
-    if tilts is None:
+    if tilts is None or hasattr(tilts, "pattern"):
         return None
     if isinstance(tilts, str | Path):
-        return read_tilt_file(tilts).size if Path(tilts).is_file() else None
+        return read_tilt_file(tilts).size if is_tilt_file(tilts) else None
     return np.size(tilts)
 
 
@@ -95,6 +95,8 @@ def build_series(
     """
     if tilt_axis not in ("x", "y"):
         raise ValueError(f"tilt_axis={tilt_axis!r} must be 'x' or 'y', the direction of the tilt axis in the images")
+    if np.dtype(data.dtype).kind not in "biuf":
+        raise ValueError(f"the {title or 'tilt series'} has values of the type {data.dtype}; expected real numbers")
     order = order_tilts(tilts, reverse=reverse_tilts, duplicates=merging(duplicates, "mean" if channels is None else "sum"))
     if isinstance(data, np.ndarray):
         check_finite(data, f"the {title or 'tilt series'}")
@@ -103,6 +105,8 @@ def build_series(
         data = data.astype(np.float32)
     data = order.merge(data)
     spacing = (pixel_size, pixel_size) if pixel_size is None or np.isscalar(pixel_size) else tuple(pixel_size)
+    if any(side is not None and not side > 0 for side in spacing):
+        raise ValueError(f"pixel_size={pixel_size!r} must be a positive length in nm, or None where it is not known")
     if tilt_axis == "x":
         data, spacing = data.swapaxes(-1, -2), spacing[::-1]
     axes = [{"name": "tilt", "axis": order.tilts, "units": "°", "navigate": True}]

@@ -12,13 +12,16 @@ from .history import add_step
 from .keyed import axis_named, forget
 
 
+def as_recorded(series):
+    """Return a series as (channel, tilt, x, y), a view of its data."""
+    if axis_named(series, "element") or series.channels:
+        return series.array("element", "tilt", "x", "y")
+    return series.array("tilt", "x", "y")[None]
+
+
 def projections(series):
     """Return a series as (channel, tilt, x, y), resampled where the alignment moves it along the axis or turns it."""
-    if axis_named(series, "element") or series.channels:
-        data = series.array("element", "tilt", "x", "y")
-    else:
-        data = series.array("tilt", "x", "y")[None]
-    return in_place(series, data)
+    return in_place(series, as_recorded(series))
 
 
 def in_place(series, images):
@@ -115,8 +118,8 @@ def check_pair(eds, haadf) -> int:
         if mine.units != other.units or not np.isclose(mine.scale, binning * other.scale, rtol=1e-3):
             raise ValueError(
                 f"the pixel size along {name} is {mine.scale:g} {mine.units} for {title} but {other.scale:g} {other.units} "
-                "for HAADF; calibrate both alike, and where they differ bin the HAADF so that a whole number of its pixels makes "
-                "one of the maps"
+                "for HAADF; calibrate both alike, and where they differ bin one of them so that a whole number of HAADF pixels "
+                "makes one of the maps"
             )
         if mine.size * binning != other.size:
             pixels = "" if binning == 1 else f", {binning} to each px of the maps"
@@ -132,9 +135,10 @@ def check_pair(eds, haadf) -> int:
                 "crop both series alike"
             )
     if (eds.alignment is None) != (haadf.alignment is None):
-        aligned, other = ("HAADF", title) if eds.alignment is None else (title, "HAADF")
-        remedy = (
-            "eds.align(haadf.alignment)" if binning == 1 else f"with px {binning} times as large for the maps as for the HAADF"
+        aligned, other, times = ("HAADF", title, f"/ {binning}") if eds.alignment is None else (title, "HAADF", f"* {binning}")
+        take = "a" if binning == 1 else f"Alignment(a.across {times}, a.along {times}, a.axis_offset {times}, a.rotation)"
+        warn(
+            f"the {aligned} series is aligned but the {other} series is not; attach the same to both: with a the alignment of "
+            f"the {aligned} series, call align({take}) of the {other} series"
         )
-        warn(f"the {aligned} series is aligned but the {other} series is not; attach one to both: {remedy}")
     return binning

@@ -10,7 +10,7 @@ import numpy as np
 from ..acquisition.field_of_view import wholly_in_view
 from ..acquisition.gains import GainEstimate, expected_means, fit_gains
 from ..acquisition.shadowing import weighted_sum
-from .frames import check_pair, in_one_frame
+from .frames import check_pair, in_one_frame, pixel_ratio
 from .history import add_step
 from .keyed import axis_named, forget, recall, record
 
@@ -146,7 +146,11 @@ class ElementalGains:
             raise ValueError(f"model={model!r} does not use the HAADF series; leave out one of the two")
         settings = {"per_element": per_element, "smooth": smooth, "weights": weights}
         if model == "live_time":
-            return _attach(self, GainEstimate(_live_times(self), None, self.tilts, model))
+            if per_element or any(option is not None for option in (smooth, weights, mask)):
+                raise ValueError("model='live_time' takes the recorded times as they are; leave out all other options")
+            values = _live_times(self)
+            elements = self.channels if values.ndim == 2 else ()
+            return _attach(self, GainEstimate(values, None, self.tilts, model, elements))
         series, partner = (self, None) if haadf is None else _pair(self, haadf)
         mask = None if mask is None else _checked_mask(mask, series)
         if partner is None:
@@ -183,14 +187,22 @@ def chosen_model(series, model: str = "auto") -> str:
         raise ValueError(f"model={model!r} must be one of {', '.join(map(repr, _MODELS))}")
     if model != "auto":
         return model
-    return "constant" if wholly_in_view(series._alignment_images(), sides="across") else "lamella"
+    data = as_channels(series)
+    # Tilt by tilt, since the maps of all elements may be more than the memory holds.
+    images = np.stack([np.asarray(data[:, t], dtype=np.float32).sum(axis=0) for t in range(data.shape[1])])
+    return "constant" if wholly_in_view(images, sides="across") else "lamella"
+
+
+def as_channels(series):
+    """Return the data of a series, NumPy or dask, as (channel, tilt, x, y): one channel for the HAADF, one for each element."""
+    if axis_named(series, "element") or series.channels:
+        return series.array("element", "tilt", "x", "y")
+    return series.array("tilt", "x", "y")[None]
 
 
 def tilt_sums(series, mask: np.ndarray | None = None) -> np.ndarray:
     """Return the sums over the pixels of each image, (channel, tilt), read tilt by tilt; `mask` is (tilt, x, y)."""
-    names = ("element", "tilt", "x", "y")
-    data = series.array(*names) if axis_named(series, "element") or series.channels else series.array(*names[1:])[None]
-    sums = []
+    data, sums = as_channels(series), []
     for t in range(data.shape[1]):
         images = np.asarray(data[:, t])
         where = True if mask is None else mask[t]
@@ -218,7 +230,9 @@ def _pair(eds, haadf):
     """Return both series in one frame."""
     check_pair(eds, haadf)
     if eds.alignment is None or haadf.alignment is None:
-        return eds, haadf
+        # As recorded, even where one of the two has been aligned.
+        binning = pixel_ratio(eds, haadf)
+        return eds, haadf.bin(binning) if binning > 1 else haadf
     return in_one_frame(eds, haadf)
 
 

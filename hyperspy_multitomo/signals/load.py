@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..acquisition.io import expand_files, read_tilt_files
+from ..acquisition.frames import check_frames
+from ..acquisition.io import expand_files, read_records, read_tilt_files
 from ..acquisition.modalities import align_modalities
 from ..acquisition.records import Record
 from ..acquisition.tilts import order_tilts
@@ -50,8 +51,8 @@ def load_tilt_series(
         paired by their tilts (within half a degree).
     tilts : array-like, "metadata", "filename", regular expression or path-like, optional
         Tilts in degrees in the order of the files (or of the stack); where to take them from; a regular expression for the
-        file names; or a .rawtlt, .tlt, .mdoc, .txt or .csv file. By default the metadata if they differ from tilt to tilt, else
-        a .rawtlt, .tlt or .mdoc beside the stack, else the last number of each file name. One tilt makes a single view.
+        file names; or a .rawtlt, .tlt, .mdoc, .txt or .csv file. By default the metadata if they cover half a degree, else a
+        .rawtlt, .tlt or .mdoc beside the stack, else the last number of each file name. One tilt makes a single view.
     tilt_axis : {"y", "x"}, default "y"
         Direction of the tilt axis in the images; with ``"x"`` images are transposed, so that it is y here.
     reverse_tilts : bool, default False
@@ -65,7 +66,7 @@ def load_tilt_series(
     image : str, optional
         Detector or title (or a part of it) of the image to take where the files hold several; by default the one called HAADF.
     spectra : {"EDS", "EELS"}, optional
-        Which spectra to take from files with both; by default EDS.
+        Which spectra to take from files with both; by default EDS, and EELS where `energy_loss` is given.
     energy_loss : float, optional
         Energy loss in eV that the EELS spectra have to include, where the files hold several ranges.
     frames : (int, int), optional
@@ -110,7 +111,10 @@ def load_tilt_series(
     if len(paths) == 1:
         ours = _saved_by_us(paths[0], lazy)
         if ours is not None:
+            if tilts is not None or reverse_tilts:
+                warn(f"{paths[0].name} was saved by this package and comes back as it was: the tilts that are given are not used")
             return ours
+    frames = check_frames(frames)
     found = read_tilt_files(
         paths,
         on_error=on_error,
@@ -165,12 +169,16 @@ def _check_tilt_axis(series: dict[str, list[Record]], tilt_axis: str) -> None:
 
 def _saved_by_us(path: Path, lazy):
     """Return the signal of a file that this package saved, or None."""
-    if path.suffix not in (".hspy", ".zspy"):
+    if path.suffix.lower() not in (".hspy", ".zspy"):
+        return None
+    # A lazy look at what it is: spectra are not read twice.
+    found, *others = read_records(path, lazy=True)
+    is_series = found.metadata.get("Signal", {}).get("signal_type") in _OURS
+    if others or not (is_series or NODE in found.metadata):
         return None
     import hyperspy.api as hs
 
-    loaded = hs.load(path, lazy=bool(lazy))
-    return loaded if getattr(loaded, "_signal_type", None) in _OURS else None
+    return hs.load(path, lazy=bool(lazy) if is_series else lazy is not False)
 
 
 def _images(records: list[Record], angles, *, lazy, **how) -> TiltSeriesHAADF:

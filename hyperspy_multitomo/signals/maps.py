@@ -122,7 +122,10 @@ def spectra_in_order(spectra, energy: str):
     names = [axis.name for axis in spectra.axes_manager._axes]
     order = ("tilt", "y", "x", energy)
     if sorted(map(str, names)) != sorted(order):
-        raise ValueError(f"spectra with the axes (x, y, tilt | {energy}) are needed; these have {', '.join(map(str, names))}")
+        raise ValueError(
+            f"spectra with the axes (x, y, tilt | {energy}) are needed; these have {', '.join(map(str, names))}. "
+            "Name the axes so; a single view has them when it is loaded with load_tilt_series(file, tilts=[0])"
+        )
     return spectra.data.transpose([names.index(name) for name in order])
 
 

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..composition.response import ResponseRatios
-from ..tomography import cgls, counting_noise, em, fbp, hebt, image_noise, sirt
+from ..tomography import cgls, em, fbp, hebt, sirt
 from .base import check_finite
 from .frames import check_pair, gains_of, in_place, projections, recorded_counts
 from .history import read_history
 from .keyed import record
+from .noise import with_noise
 from .reconstruct import Problem
 from .volume import TomographicVolume
 
@@ -38,7 +39,7 @@ def _reconstruct(solver, step, series, iterations, depth, width, own, options) -
         return solver(project(geometry), arrays["maps"], gains=gains, **given, **parameters)
 
     geometry = series.geometry(depth, width)
-    arrays, noise = _with_noise(series, {"maps": projections(series)}, gains, stopping, sigma)
+    arrays, noise = with_noise(series, {"maps": projections(series)}, gains, stopping, sigma)
     problem = Problem(series, series, geometry, series.channels, solve, noise)
     volume, outcome = problem.solve(arrays, iterations, **options)
     _describe(problem, volume, step, outcome, options, **parameters, stopping=stopping, noise=sigma, gains=gains)
@@ -70,10 +71,11 @@ def reconstruct_em(series, iterations: int, *, background, depth, width, **optio
         given = {name: arrays[name] for name in ("background", "mask", "initial")}
         return em(project(geometry), arrays["maps"], gains=gains, **given)
 
-    arrays, noise = _with_noise(series, {"maps": counts, "background": expected}, gains, stopping, sigma, gross=True)
+    arrays, noise = with_noise(series, {"maps": counts, "background": expected}, gains, stopping, sigma, em=True)
     problem = Problem(series, series, geometry, series.channels, solve, noise)
     volume, outcome = problem.solve(arrays, iterations, **options)
-    told = dict(background=background, stopping=stopping, noise=sigma, gains=gains)
+    taken = "data" if getattr(series, "gross", None) is None else "gross"
+    told = dict(counts=taken, background=background, stopping=stopping, noise=sigma, gains=gains)
     _describe(problem, volume, "reconstruct_em", outcome, options, **told)
     return volume
 
@@ -99,7 +101,7 @@ def reconstruct_hebt(
         return hebt(project(geometry), arrays["maps"], arrays["haadf"], **shared)
 
     arrays = {"maps": projections(eds), "haadf": projections(haadf)[0]}
-    arrays, noise = _with_noise(eds, arrays, gains, stopping, sigma)
+    arrays, noise = with_noise(eds, arrays, gains, stopping, sigma)
     channels = (*eds.channels, "rest") if rest else eds.channels
     problem = Problem(eds, eds if binning == 1 else haadf, geometry, channels, solve, noise)
     volume, outcome = problem.solve(arrays, iterations, **options)
@@ -128,10 +130,15 @@ def _counts(series, background):
     gains, found = gains_of(series), recorded_counts(series)
     if found is None:
         counts = projections(series)
-        if counts.min() < 0:
+        if not series._lazy and counts.min() < 0:
+            remedy = (
+                "make the maps by elemental_maps or edge_maps, which keep them (a copy that is aligned() has lost them)"
+                if series.channels
+                else "leave the detector's offset in the images and pass it as background="
+            )
             raise ValueError(
                 f"the {series.metadata.General.title} series has negative values and no gross counts beside them, but EM needs "
-                "counts as recorded: make the maps by elemental_maps or edge_maps, which keep them, or use reconstruct_sirt"
+                f"counts as recorded: {remedy}, or use reconstruct_sirt"
             )
         return counts, _background(series, background, counts.shape), gains
     counts, expected, share = found
@@ -158,35 +165,6 @@ def _background(series, background, shape):
     given = np.broadcast_to(given.reshape(given.shape + (1,) * (len(whole) - given.ndim)), whole)
     given = given.transpose(1, 0, 3, 2) if series.channels else given.transpose(0, 2, 1)[None]
     return in_place(series, given) if imaged else given
-
-
-def _with_noise(series, arrays, gains, stopping, sigma, gross: bool = False):
-    """Return the arrays with what the noise is taken from, and the function that takes it; None without a stopping rule."""
-    if stopping not in (None, "discrepancy"):
-        raise ValueError(f"stopping={stopping!r} must be None or 'discrepancy'")
-    if sigma is not None and not (np.isscalar(sigma) and np.isfinite(sigma) and sigma > 0):
-        raise ValueError(f"noise={sigma!r} must be a positive number: the standard deviation of the noise in each pixel")
-    if stopping is None:
-        if sigma is not None:
-            raise ValueError("noise= serves the stopping rule; pass stopping='discrepancy' with it")
-        return arrays, None
-    if sigma is not None:
-        return arrays, lambda found: counting_noise(found["maps"], sigma**2, gains=gains)
-    if not series.channels:
-        return arrays, lambda found: image_noise(found["maps"][0])
-    counts = None if gross else recorded_counts(series)
-    if series.is_smoothed and not gross:
-        raise ValueError(
-            "these maps were smoothed and have less noise than counts; pass noise=, its standard deviation per pixel"
-        )
-    if counts is not None:
-        arrays = {**arrays, "variances": counts[0] / np.square(counts[2])[..., None, None]}
-    elif arrays["maps"].min() < 0:
-        raise ValueError(
-            "these maps have negative values and no gross counts beside them, so that their noise is not known; pass noise=, its "
-            "standard deviation per pixel"
-        )
-    return arrays, lambda found: counting_noise(found["maps"], found.get("variances"), gains=gains)
 
 
 def _ratio_values(ratios, channels) -> np.ndarray:

@@ -12,7 +12,7 @@ from ..notices import warn
 from .gains import ElementalGains, HAADFGains, known_gains
 from .history import add_step
 from .image_changes import ImageChanges, each_image
-from .keyed import axis_named, recall
+from .keyed import axis_named
 from .tilt_checks import TiltChecks
 
 
@@ -257,8 +257,8 @@ class ElementalPreprocessing(ElementalGains):
         >>> hot.shape, bool(hot.any())
         ((1, 24, 24), False)
         """
-        data, gross, share = self.array("tilt", "element", "y", "x"), recall(self, "gross"), self.window_share
-        total = np.sum([np.asarray(images) for images in data], axis=0, dtype=np.float64)
+        data, gross, share = self.array("tilt", "element", "y", "x"), self.gross, self.window_share
+        total = sum(np.asarray(images, dtype=np.float64) for images in data)
         variance = [None] * len(total)
         if gross is not None:
             variance = np.sum(gross / (1.0 if share is None else share[..., None, None] ** 2), axis=0, dtype=np.float64)

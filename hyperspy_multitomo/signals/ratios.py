@@ -10,6 +10,7 @@ import numpy as np
 
 from ..composition.response import ResponseRatios, fit_response_ratios
 from .frames import check_pair, gains_of, in_one_frame
+from .gains import haadf_at
 from .haadf import TiltSeriesHAADF
 from .history import add_step
 from .keyed import NODE, recall, record
@@ -145,13 +146,14 @@ class Ratios:
 def _fit(eds, haadf, *, mask, method, **options) -> ResponseRatios:
     """Fit over the tilts that both series have."""
     check_pair(eds, haadf)
-    common = [i for i, t in enumerate(eds.tilts) if np.any(np.abs(haadf.tilts - t) < 1e-4)]
-    if not common:
+    partners = haadf_at(eds.tilts, haadf)
+    common = np.flatnonzero(partners >= 0)
+    if not common.size:
         raise ValueError(f"the {eds._TITLE} tilts {eds.tilts} and HAADF tilts {haadf.tilts} have none in common; pass ratios=")
-    partners = [int(np.abs(haadf.tilts - eds.tilts[i]).argmin()) for i in common]
+    partners = partners[common]
     # In one frame pixels correspond: no need to resample, which would correlate the noise of neighbours.
     framed, images = in_one_frame(eds, haadf)
-    maps, images = np.asarray(framed.array("element", "tilt", "x", "y")), np.asarray(images.array("tilt", "x", "y"))
+    maps, images = framed.array("element", "tilt", "x", "y"), images.array("tilt", "x", "y")
     if mask is not None:
         mask = np.asarray(getattr(mask, "data", mask))
         expected = eds.array("element", "tilt", "y", "x").shape[1:]
@@ -179,7 +181,7 @@ def _fit(eds, haadf, *, mask, method, **options) -> ResponseRatios:
     return dataclasses.replace(fit, **per_tilt)
 
 
-def _recorded_counts(eds, tilts: list[int]) -> dict[str, np.ndarray]:
+def _recorded_counts(eds, tilts: np.ndarray) -> dict[str, np.ndarray]:
     """Return the gross counts and window shares of some tilts in the numerics' order; nothing where none were recorded."""
     if eds.gross is None:
         return {}

@@ -22,7 +22,7 @@ _SLAB = 64
 _GIVEN = ("mask", "initial", "background")
 # Arrays at the pixels of the HAADF where they differ from those of the maps come first: they state where dask cuts. Maps and what
 # goes with them have channels k at tilts t on the detector x, the HAADF has tilts u on w, volumes have channels c on (z, v).
-_AXES = {"haadf": "uwy", "mask": "zvy", "initial": "czvy", "maps": "ktxy", "background": "ktxy", "variances": "ktxy"}
+_AXES = {"haadf": "uwy", "mask": "zvy", "initial": "czvy"} | dict.fromkeys(("maps", "background", "recorded", "gross"), "ktxy")
 
 
 @dataclasses.dataclass
@@ -62,7 +62,7 @@ class Problem:
         arrays = {
             **arrays,
             "mask": None if mask is None else mask_array(mask, shape[1:]),
-            "initial": None if initial is None else _initial(initial, shape),
+            "initial": None if initial is None else _initial(initial, shape, self.channels),
         }
         control = {"iterations": iterations, "tolerance": tolerance, "backend": backend}
         if self.series._lazy:
@@ -150,10 +150,16 @@ class Problem:
         add_step(volume, step, after=series, **told, **outcome, geometry=geometry)
 
 
-def _initial(initial, shape):
-    """Return a start volume given as (z, [element,] y, x), array or signal, as (channel, z, x, y)."""
+def _initial(initial, shape, channels):
+    """Return a start volume given as (z, [element,] y, x), array or signal, as (channel, z, x, y); a signal's by their names."""
     if isinstance(initial, TomographicVolume):
+        missing = [name for name in channels if name not in initial.channels]
+        if missing:
+            held = ", ".join(initial.channels) or "one without a name"
+            raise ValueError(f"the start volume has no channel {', '.join(missing)}; it holds {held}")
+        places = [initial.channels.index(name) for name in channels]
         initial = initial.array(*(("z", "element", "y", "x") if initial.channels else ("z", "y", "x")))
+        initial = initial[:, places] if places else initial
     initial = initial if hasattr(initial, "dask") else np.asarray(initial, dtype=np.float32)
     if initial.ndim == 3:
         initial = initial[:, None]

@@ -10,7 +10,7 @@ from ..acquisition.dose_drift import DoseDrift, fit_dose_drift
 from ..acquisition.gains import expected_means
 from ..notices import warn
 from .frames import check_pair
-from .gains import chosen_model, count_variances, haadf_at, known_gains, tilt_sums
+from .gains import as_channels, chosen_model, count_variances, haadf_at, known_gains, tilt_sums
 from .history import add_step
 from .keyed import axis_named, keep_present
 
@@ -23,7 +23,7 @@ _MAP_BLUR, _IMAGE_BLUR = 3.0, 1.0
 class TiltChecks:
     """Mixin of the tilt series: `rank_tilts`, `drop_tilts` and `check_dose_drift`."""
 
-    def rank_tilts(self, threshold: float = 5.0) -> TiltRanking:
+    def rank_tilts(self, threshold: float = 5.0, *, model: str = "auto") -> TiltRanking:
         """Rank the tilts by how far they lie from the smooth course of the series, the worst first.
 
         Nothing is dropped: look at the suspicious images, then call `drop_tilts`.
@@ -32,6 +32,8 @@ class TiltChecks:
         ----------
         threshold : float, default 5.0
             Score, in robust standard deviations, beyond which a tilt is suspicious.
+        model : {"auto", "constant", "lamella"}, default "auto"
+            What the mean should be at each tilt, as in `estimate_gains`.
 
         Returns
         -------
@@ -42,7 +44,7 @@ class TiltChecks:
         Raises
         ------
         ValueError
-            For fewer than three tilts, or images without signal.
+            For fewer than three tilts, images without signal, an unknown model, or a lamella that stands on edge.
 
         Notes
         -----
@@ -60,16 +62,15 @@ class TiltChecks:
         >>> haadf.rank_tilts().suspicious
         array([-10.])
         """
-        names = ("element", "tilt", "x", "y") if axis_named(self, "element") or self.channels else ("tilt", "x", "y")
-        data = self.array(*names)
-        images = data if data.ndim == 3 else data.sum(axis=0)
+        data = as_channels(self)
+        images = data[0] if len(data) == 1 else data.sum(axis=0)
         tilts, known = self.tilts, known_gains(self)
-        expected = expected_means(tilts, chosen_model(self))
+        expected = expected_means(tilts, chosen_model(self, model))
         if known is not None:
             expected = expected * (known if known.ndim == 1 else known.mean(axis=1))
         alignment = self.alignment
         moved = {} if alignment is None else {"across": alignment.across, "along": alignment.along}
-        measures = image_measures(images, tilts, blur=_IMAGE_BLUR if data.ndim == 3 else _MAP_BLUR)
+        measures = image_measures(images, tilts, blur=_MAP_BLUR if self.channels else _IMAGE_BLUR)
         return rank_tilts(measures, tilts, expected=expected, threshold=threshold, **moved)
 
     def drop_tilts(self, tilts):
@@ -160,7 +161,7 @@ class TiltChecks:
         >>> print(haadf.check_dose_drift())
          HAADF: -2.5 ± 0.0 % from the first image to the last
         """
-        order, tilts, known = self.acquisition_order, self.tilts, known_gains(self)
+        tilts, order, known = self.tilts, self.acquisition_order, known_gains(self)
         if order is None:
             raise ValueError("the order of acquisition is not known; load the images in that order")
         sums, named = tilt_sums(self), bool(self.channels)

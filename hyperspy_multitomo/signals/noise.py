@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The noise of a series, for the rule that stops a reconstruction there: from its counts as recorded, or its finest detail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..tomography import counting_noise, image_variance, net_variance
+from .frames import as_recorded
+
+
+def with_noise(series, arrays: dict, gains, stopping, sigma, *, em: bool = False) -> tuple[dict, Callable | None]:
+    """Return the arrays with those that the noise is taken from, and the function that takes it; None without a stopping rule.
+
+    The function gives what `tomography.run` takes as `noise`, relative to the array ``"maps"``.
+    """
+    if stopping not in (None, "discrepancy"):
+        raise ValueError(f"stopping={stopping!r} must be None or 'discrepancy'")
+    if sigma is not None and not (np.isscalar(sigma) and np.isfinite(sigma) and sigma > 0):
+        raise ValueError(f"noise={sigma!r} must be a positive number: the standard deviation of the noise in each pixel")
+    if stopping is None:
+        if sigma is not None:
+            raise ValueError("noise= serves the stopping rule; pass stopping='discrepancy' with it")
+        return arrays, None
+    gross = getattr(series, "gross", None)
+    if sigma is None and series.is_smoothed and not (em and gross is not None):
+        raise ValueError("these images were smoothed, which hides their noise; pass noise=, its standard deviation per pixel")
+    arrays = {**arrays, "recorded": as_recorded(series), "gross": None if gross is None else gross.transpose(1, 0, 3, 2)}
+    kept = _kept(series.alignment, len(series.tilts))
+
+    def noise(found):
+        variances = (_variances(series, found, em) if sigma is None else sigma**2) * kept
+        variances = np.broadcast_to(variances, found["maps"].shape[:2])
+        return counting_noise(found["maps"], variances[..., None, None], gains=gains)
+
+    return arrays, noise
+
+
+def _variances(series, found, em: bool) -> np.ndarray:
+    """Return the variance of the noise in a pixel as recorded, (channel, tilt)."""
+    recorded, gross = found["recorded"], found["gross"]
+    if not series.channels:
+        return image_variance(recorded[0])[None]
+    if gross is not None and not em:
+        return net_variance(recorded, gross)
+    counts = recorded if gross is None else gross
+    if gross is None and not ((counts >= 0).all() and (counts == np.rint(counts)).all()):
+        raise ValueError(
+            "these maps are no whole counts and have no gross counts beside them, so that their noise is not known; pass noise=, "
+            "its standard deviation per pixel"
+        )
+    return counts.mean(axis=(2, 3), dtype=np.float64)
+
+
+def _kept(alignment, tilts: int) -> np.ndarray:
+    """Return what is left of the variance of each image (tilt,) when it is put in place by linear interpolation."""
+    if alignment is None:
+        return np.ones(tilts)
+    if alignment.rotation:
+        return np.full(tilts, 4 / 9)  # the mean over all positions within a pixel
+    part = alignment.along - np.floor(alignment.along)
+    return part**2 + (1 - part) ** 2
