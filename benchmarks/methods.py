@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How good the reconstructions are and what they cost, as tables: `python benchmarks/methods.py`.
 
-EM against SIRT at few counts, HEBT with maps of larger pixels than the HAADF's, and the time of each method.
+EM against SIRT and CGLS at few counts, and where the noise stops them; HEBT with maps of larger pixels than the HAADF's; the time
+of each method.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import numpy as np
 from hyperspy_multitomo.inspection.metrics import scaled_mse, ssim_structure
 from hyperspy_multitomo.simulation import simulate
 from hyperspy_multitomo.simulation.phantoms import zhong
-from hyperspy_multitomo.tomography import TiltGeometry, cgls, em, fbp, hebt, projector, run, sirt
+from hyperspy_multitomo.tomography import TiltGeometry, cgls, counting_noise, em, fbp, hebt, projector, run, sirt
 
 ELEMENTS = ("Au", "Ag")
-FIXED = {"EM": 10, "SIRT": 50}
+FIXED = {"EM": 10, "SIRT": 50, "CGLS": 2}
+MOST = {"EM": 100, "SIRT": 150, "CGLS": 15}
 
 
 def scores(volume, truth) -> np.ndarray:
@@ -30,16 +32,18 @@ def scores(volume, truth) -> np.ndarray:
     return np.mean(rows, axis=0)
 
 
-def em_and_sirt(size: int, seeds: int, most: int = 150) -> None:
-    """Print the table of EM against SIRT; the slices are noise seeds of one section of the Zhong phantom."""
+def few_counts(size: int, seeds: int) -> None:
+    """Print the table of EM, SIRT and CGLS; the slices are noise seeds of one section of the Zhong phantom."""
     phantom = zhong(size)
     clean = simulate(phantom, blur=0).expected_maps
     A = projector(TiltGeometry(phantom.tilts, size, pixel_size=phantom.pixel_size))
     print(
-        f"Zhong phantom, {size} px, {len(phantom.tilts)} tilts, {seeds} seeds, no smoothing; SIRT has the background subtracted"
+        f"Zhong phantom, {size} px, {len(phantom.tilts)} tilts, {seeds} seeds, no smoothing; SIRT and CGLS have the background "
+        "subtracted; last, where stopping='discrepancy' ends and the error there"
     )
-    print("| counts | background | element | method | best at | correlation | MSE | error | fixed | correlation | MSE | error |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    names = ("counts", "background", "element", "method", "best at", "correlation", "MSE", "error")
+    print("| {} |".format(" | ".join((*names, "fixed", *names[-3:], "noise at", "error"))))
+    print("|" + 14 * "---|")
     for level in (1, 5, 30):
         for background in (0.0, 1.0):
             for e, element in enumerate(ELEMENTS):
@@ -48,14 +52,21 @@ def em_and_sirt(size: int, seeds: int, most: int = 150) -> None:
                 truth = factor * phantom.counts_per_nm[e, ..., 0]
                 expected = np.repeat(factor * clean[e], seeds, axis=-1) + background
                 counts = np.random.default_rng(level).poisson(expected).astype(np.float32)
-                for name in ("EM", "SIRT"):
-                    iterates = em(A, counts, background=background) if name == "EM" else sirt(A, counts - background)
-                    found = [scores(iterate.volume, truth) for iterate in islice(iterates, 1, most + 1)]
+                net = counts - background
+                solvers = {
+                    "EM": lambda counts=counts, background=background: em(A, counts, background=background),
+                    "SIRT": lambda net=net: sirt(A, net),
+                    "CGLS": lambda net=net: cgls(A, net),
+                }
+                for name, solve in solvers.items():
+                    found = [scores(iterate.volume, truth) for iterate in islice(solve(), 1, MOST[name] + 1)]
                     best = int(np.argmin([row[1] for row in found]))
-                    line = " | ".join(f"{value:.3f}" for value in found[best])
-                    fixed = " | ".join(f"{value:.3f}" for value in found[FIXED[name] - 1])
+                    noise = counting_noise(counts if name == "EM" else net, counts)
+                    stop = run(solve(), MOST[name], noise=noise).iterations
+                    line, fixed = (" | ".join(f"{value:.3f}" for value in found[at]) for at in (best, FIXED[name] - 1))
                     print(
-                        f"| {level} | {background:g} | {element} | {name} | {best + 1} | {line} | {FIXED[name]} | {fixed} |",
+                        f"| {level} | {background:g} | {element} | {name} | {best + 1} | {line} | {FIXED[name]} | {fixed} "
+                        f"| {stop} | {found[stop - 1][2]:.3f} |",
                         flush=True,
                     )
 
@@ -124,7 +135,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     options = parser.parse_args()
     if "em" in options.tables:
-        em_and_sirt(options.size, options.seeds)
+        few_counts(options.size, options.seeds)
     if "pixels" in options.tables:
         pixel_sizes(options.size, 64)
     if "time" in options.tables:

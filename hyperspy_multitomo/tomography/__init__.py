@@ -9,7 +9,7 @@ from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.iterates import Iterate, Reconstruction, run
 from hyperspy_multitomo.tomography.projectors import BACKENDS, Projector, dot_test, projector
 from hyperspy_multitomo.tomography.solvers import hebt, sirt
-from hyperspy_multitomo.tomography.stopping import counting_noise, image_noise
+from hyperspy_multitomo.tomography.stopping import counting_noise, image_noise, image_variance, net_variance
 
 __all__ = [
     "BACKENDS",
@@ -25,6 +25,8 @@ __all__ = [
     "fbp",
     "hebt",
     "image_noise",
+    "image_variance",
+    "net_variance",
     "projector",
     "run",
     "sirt",

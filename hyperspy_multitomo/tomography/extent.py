@@ -45,10 +45,11 @@ def visible_width(geometry: TiltGeometry, depth: float) -> float:
     >>> round(visible_width(TiltGeometry([-60, 0, 60], 100), depth=0.0))
     200
     """
+    geometry = geometry.fine  # detector pixels as wide as voxels, which the pixel size is of
     tilts = np.deg2rad(geometry.tilts)
     if np.cos(tilts).min() < np.cos(np.deg2rad(85)):
         raise ValueError("tilts beyond 85 degrees are too high for a lamella; give the width of the volume")
-    displaced = np.abs(geometry.axis_offset + (0.0 if geometry.shifts is None else np.array(geometry.shifts)))
+    displaced = np.abs(geometry.axis_offset + np.array(geometry.shifts))
     seen = (geometry.detector_width / 2 + displaced) * geometry.pixel_size + depth / 2 * np.abs(np.sin(tilts))
     return float(2 * np.max(seen / np.cos(tilts)))
 

@@ -55,7 +55,7 @@ def fbp(A: Projector, projections, *, filter: str = "ramp", cutoff: float = 1.0,
     Tomographic Imaging, 1988, eq. 3.61, doi:10.1137/1.9780898719277), padded by zeros, and projected back by A.T, weighted by the
     angles that the tilts stand for, half the gaps to their neighbours. Over a limited range these are scaled up so that their sum
     is pi all the same: the scale is then right for an object that looks alike from all sides, and the missing wedge is not
-    otherwise made up for.
+    otherwise made up for. Of a film, which lies in it for the most part, little but the outline is left.
 
     Examples
     --------

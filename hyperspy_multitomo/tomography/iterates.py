@@ -48,6 +48,11 @@ class Iterate:
         return dict(self._steps.residuals)
 
     @property
+    def latest_residuals(self) -> dict[str, np.ndarray | float]:
+        """The latest that are known, as `residuals`: of CGLS those of the volume as it is now."""
+        return dict(self._steps.latest)
+
+    @property
     def separate(self) -> bool:
         """Whether the channels are solved apart from each other, so that some can be held while others go on."""
         return self._steps.separate
@@ -162,7 +167,8 @@ def run(
 
     Notes
     -----
-    The residual of a volume is known when the next one is made: a run ends one iteration after the rule is met.
+    The residual of a volume is known when the next one is made: a run ends one iteration after the rule is met. CGLS, to which
+    one iteration matters and whose recurrences know it at once, is stopped by `noise` at the iterate that meets it.
 
     Examples
     --------

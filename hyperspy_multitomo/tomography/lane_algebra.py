@@ -45,14 +45,3 @@ def multiply_tilts(y, gains, size, group, start, stop):
             first = ((group * channels + c) * tilts + tilt) * stride
             for k in range(first, first + length):
                 store(y, k, fma(gains[c, tilt], load(y, k), zero(y)))
-
-
-@kernel
-def multiply_mask(y, mask, size, group, start, stop):
-    """Multiply a volume by a mask, lanes (group, z, x)."""
-    channels, rows, length, stride = size
-    for c in range(channels):
-        for row in range(start, stop):
-            first, inside = ((group * channels + c) * rows + row) * stride, (group * rows + row) * stride
-            for k in range(length):
-                store(y, first + k, fma(load(mask, inside + k), load(y, first + k), zero(y)))

@@ -27,6 +27,7 @@ class Steps(ABC):
         self.system = system
         self.iteration = 0
         self.residuals: dict[str, np.ndarray | float] = {}
+        self.latest = self.residuals
         self.held = np.zeros(len(system.coefficients.own), bool)
         self.channel_iterations = np.zeros(self.held.size, int)
         self._workers = Workers(system.A.threads)
@@ -56,9 +57,10 @@ class Steps(ABC):
         """Let the channels, bool (channel,), stand still from the next iteration on."""
         self.held |= channels
 
-    def _count(self, residuals: dict) -> None:
-        """Take note of an iteration that is done."""
+    def _count(self, residuals: dict, latest: dict | None = None) -> None:
+        """Take note of an iteration that is done, of the residuals it started from, and those it led to if they are known."""
         self.residuals = residuals
+        self.latest = residuals if latest is None else latest
         self.iteration += 1
         self.channel_iterations += ~self.held
 

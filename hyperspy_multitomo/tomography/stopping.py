@@ -6,6 +6,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+# Median of the square of a normal variable of variance 1.
+_MEDIAN = 0.4549
+# Counts per pixel from which the noise of blocks of 2 x 2 pixels is nearly normal.
+_MANY = 10.0
+
 
 class StoppingRule:
     """What `run` asks after every iteration; see there for the parameters."""
@@ -23,7 +28,7 @@ class StoppingRule:
 
     def reached(self, iterate, history: list[dict]) -> str | None:
         """Return "tolerance" or "discrepancy" where the run should end, given the residuals of all iterations so far."""
-        if self._noise is not None and self._at_noise(iterate, history[-1]["eds"]):
+        if self._noise is not None and self._at_noise(iterate, iterate.latest_residuals["eds"]):
             return "discrepancy"
         if self._tolerance is not None and _change(history) < self._tolerance:
             return "tolerance"
@@ -59,7 +64,7 @@ def counting_noise(projections: ArrayLike, variances: ArrayLike | None = None, *
         Counts as they were recorded, neither smoothed nor scaled; or net counts, with `variances`.
     variances : array_like, optional
         Variance of each value, of the same shape or broadcast to it. By default the counts themselves: those of a Poisson process
-        have the variance of their mean. For net counts, the gross counts in the window over the square of the window's share.
+        have the variance of their mean. For net counts see `net_variance`.
     gains : array_like (tilt,) or (channel, tilt), optional
         Of the projections: tilts of gain 0 are left out.
 
@@ -90,7 +95,7 @@ def counting_noise(projections: ArrayLike, variances: ArrayLike | None = None, *
         raise ValueError(f"`projections` has the shape {data.shape}; expected (channel, tilt, x, y) or (tilt, x, y)")
     variances = data if variances is None else np.broadcast_to(np.asarray(variances, dtype=np.float32), data.shape)
     if variances.min() < 0:
-        raise ValueError("counts, or their variances, must not be negative; for net counts pass `variances`, the gross counts")
+        raise ValueError("counts, or their variances, must not be negative; for net counts pass `variances`, see `net_variance`")
     live = np.ones(data.shape[:2]) if gains is None else np.broadcast_to(np.asarray(gains) > 0, data.shape[:2])
     squares = (live * np.einsum("ctxy,ctxy->ct", data, data, dtype=np.float64)).sum(axis=1)
     noise = (live * variances.sum(axis=(2, 3), dtype=np.float64)).sum(axis=1)
@@ -131,15 +136,94 @@ def image_noise(projections: ArrayLike, sigma: float | None = None) -> float:
     if images.ndim != 3 or not images.any():
         raise ValueError(f"the images have the shape {images.shape}; expected (tilt, x, y), not all zero")
     if sigma is None:
-        width, height = (size // 2 * 2 for size in images.shape[1:])
-        blocks = images[:, :width, :height].reshape(len(images), width // 2, 2, height // 2, 2)
-        detail = (blocks[:, :, 0, :, 0] - blocks[:, :, 1, :, 0] - blocks[:, :, 0, :, 1] + blocks[:, :, 1, :, 1]) / 2
-        # The median of the absolute value of a normal variable is 0.6745 of its standard deviation.
-        variance = np.mean((np.median(np.abs(detail), axis=(1, 2)) / 0.6745) ** 2)
-        if not variance > 0:
-            raise ValueError("no noise can be estimated from these images (most of their finest detail is 0); pass its sigma")
+        variance = image_variance(images).mean()
     elif not (np.isfinite(sigma) and sigma > 0):
         raise ValueError(f"`sigma` is {sigma!r}; expected the standard deviation of the noise per pixel, above 0")
     else:
         variance = float(sigma) ** 2
     return float(np.sqrt(variance / np.mean(np.square(images, dtype=np.float64))))
+
+
+def image_variance(images: ArrayLike) -> np.ndarray:
+    """Return the variance of the noise in a pixel of each image (tilt,), from the median of the finest detail; see `image_noise`.
+
+    Parameters
+    ----------
+    images : array_like (tilt, x, y)
+        As they were recorded.
+
+    Returns
+    -------
+    numpy.ndarray (tilt,)
+        0 for images that are all zero.
+
+    Raises
+    ------
+    ValueError
+        If the images are not zero but most of their finest detail is.
+
+    Examples
+    --------
+    >>> image_variance(np.random.default_rng(0).normal(0, 3, (1, 64, 64))).round()
+    array([9.])
+    """
+    images = np.asarray(images, dtype=np.float32)
+    variances = np.median(np.square(_detail(images)), axis=(1, 2)).astype(np.float64) / _MEDIAN
+    if images.any() and not variances.any():
+        raise ValueError(
+            "no noise can be estimated from these images, because most of their finest detail is 0; pass its standard deviation"
+        )
+    return variances
+
+
+def net_variance(net: ArrayLike, gross: ArrayLike) -> np.ndarray:
+    """Measure the variance of the noise in a pixel of maps of net counts, from their finest detail.
+
+    It depends on how the maps were made: subtracting a background that is itself counted adds to the variance of the gross
+    counts, a fit to a whole family of lines takes from it. Where there are counts enough for a normal law, in blocks of 2 x 2
+    pixels, the median says how large the variance is for each gross count, and keeps edges out; below, the mean does.
+
+    Parameters
+    ----------
+    net : array_like (channel, tilt, x, y)
+        Net counts as they were made, neither smoothed nor resampled.
+    gross : array_like (channel, tilt, x, y)
+        Counts as recorded, with the background.
+
+    Returns
+    -------
+    numpy.ndarray (channel, tilt)
+        Mean over the pixels.
+
+    Examples
+    --------
+    >>> gross, beside = np.random.default_rng(0).poisson([[5.0], [3.0]], (1, 4, 64, 2, 64)).transpose(3, 0, 1, 2, 4)
+    >>> net_variance(gross - beside, gross).mean().round()
+    np.float64(8.0)
+    """
+    net, gross = np.asarray(net, dtype=np.float32), np.asarray(gross, dtype=np.float32)
+    squares = np.square(_detail(net), dtype=np.float64)
+    counts = _of_pairs(gross, 1.0, 0.5)
+    variances = np.empty(net.shape[:2])
+    for place in np.ndindex(variances.shape):
+        expected, found = counts[place], squares[place]
+        many = expected >= _MANY
+        if many.any():
+            found = np.where(many, expected * np.median(found[many] / expected[many]) / _MEDIAN, found)
+        variances[place] = found.mean()
+    return variances
+
+
+def _of_pairs(images: np.ndarray, sign: float, factor: float) -> np.ndarray:
+    """Return factor (a + sign b) of neighbours a, b along x, then along y; a single row or column stays as it is."""
+    for axis in (-2, -1):
+        pairs = images.shape[axis] // 2
+        if pairs:
+            images = np.moveaxis(images, axis, -1)[..., : 2 * pairs]
+            images = np.moveaxis(np.float32(factor) * (images[..., ::2] + np.float32(sign) * images[..., 1::2]), -1, axis)
+    return images
+
+
+def _detail(images: np.ndarray) -> np.ndarray:
+    """Return the finest diagonal detail, that of blocks of 2 x 2 pixels, whose noise is that of a pixel."""
+    return _of_pairs(images, -1.0, np.sqrt(0.5))

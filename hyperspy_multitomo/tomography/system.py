@@ -73,9 +73,10 @@ def hebt_coefficients(ratios: np.ndarray, alpha: float, weighting: str, rest: bo
     return Coefficients(own, mix, ratios, haadf)
 
 
-def _inverse(sums: np.ndarray, unit: float) -> np.ndarray:
-    """Return 1/sums, and 0 where the sum is nothing but rounding: a ray that misses the volume, a voxel that no ray sees."""
-    return np.divide(1.0, sums, out=np.zeros_like(sums), where=sums > 1e-6 * unit)
+def _inverse(sums: np.ndarray) -> np.ndarray:
+    """Return 1/sums (.., a, b), and 0 where a sum is nothing but rounding: a ray or voxel that meets no voxel or ray."""
+    # Against the largest, not the voxel size: gains may be live times or beam currents, in any unit.
+    return np.divide(1.0, sums, out=np.zeros_like(sums), where=sums > 1e-6 * sums.max(axis=(-2, -1), keepdims=True))
 
 
 def _column_sums(A: Projector, gains: np.ndarray) -> np.ndarray:
@@ -113,12 +114,12 @@ class System:
     @cached_property
     def ray_weights(self) -> np.ndarray:
         """R = 1/(W 1), (tilt, x), 0 for rays that miss the volume."""
-        return _inverse(self.A.row_sums(), self.A.geometry.pixel_size)
+        return _inverse(self.A.row_sums())
 
     @cached_property
     def haadf_ray_weights(self) -> np.ndarray:
         """R of the HAADF's rays, (tilt, x)."""
-        return _inverse(self.haadf_projector.row_sums(), self.A.geometry.pixel_size)
+        return _inverse(self.haadf_projector.row_sums())
 
     @cached_property
     def steps(self) -> np.ndarray:
@@ -136,7 +137,7 @@ class System:
                 if gains.tobytes() not in known:
                     known[gains.tobytes()] = _column_sums(self.A, gains)
                 sums[channel] += own * known[gains.tobytes()]
-        steps = _inverse(sums, self.A.geometry.pixel_size) * np.float32(self.relaxation)
+        steps = _inverse(sums) * np.float32(self.relaxation)
         if self.mask is not None and self.mask.ndim == 2:
             steps *= self.mask
         return steps
