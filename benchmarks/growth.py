@@ -19,7 +19,7 @@ import time
 
 import numpy as np
 
-REPEATS, ITERATIONS = 3, 10
+REPEATS, ITERATIONS = 10, 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +97,7 @@ def draw(results: dict, path: str) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator
 
     figure, panels = plt.subplots(2, len(SWEEPS) + 1, figsize=(15, 6), layout="constrained", sharey="row")
     colours = dict(zip(METHODS, ("#0072B2", "#D55E00"), strict=True))
@@ -109,6 +110,8 @@ def draw(results: dict, path: str) -> None:
                 panel.loglog(sizes, values, "o-", color=colours[method], label=label)
                 panel.set_xticks(sizes, [str(size) for size in sizes])
                 panel.minorticks_off()
+                panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+                panel.yaxis.set_major_formatter("{x:g}")
                 panel.legend(frameon=False, fontsize=8)
         unit = " (px)" if name == "width" else ""
         panels[1, column].set_xlabel(name + unit)

@@ -20,7 +20,7 @@ from .tilt_series import TiltSeries
 class ElementalTiltSeries(ElementalPreprocessing, Ratios, BimodalReconstructions, TiltSeries, Signal2D):
     """Base of the tilt series of elemental maps: axes ``(element, tilt | x, y)``, array order (tilt, element, y, x)."""
 
-    _ITERATIONS = 50
+    _ITERATIONS = 20
     _TITLE = ""
     # What the counts of each element are those of: "lines" or "edges".
     _COUNTED = ""

@@ -31,7 +31,7 @@ class Reconstructions:
         Parameters
         ----------
         iterations : int, optional
-            How many, at most; exactly so many run without a stopping rule. By default 100 for HAADF images and 50 for elemental
+            How many, at most; exactly so many run without a stopping rule. By default 100 for HAADF images and 20 for elemental
             maps, whose noise grows with the iterations: about 5, 10 and 20 are best at 1, 5 and 30 counts per pixel where nothing
             is smoothed.
         mask : array-like of bool or signal, shape (z, y, x), optional
