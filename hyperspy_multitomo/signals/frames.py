@@ -135,10 +135,11 @@ def check_pair(eds, haadf) -> int:
                 "crop both series alike"
             )
     if (eds.alignment is None) != (haadf.alignment is None):
-        aligned, other, times = ("HAADF", title, f"/ {binning}") if eds.alignment is None else (title, "HAADF", f"* {binning}")
-        take = "a" if binning == 1 else f"Alignment(a.across {times}, a.along {times}, a.axis_offset {times}, a.rotation)"
-        warn(
-            f"the {aligned} series is aligned but the {other} series is not; attach the same to both: with a the alignment of "
-            f"the {aligned} series, call align({take}) of the {other} series"
-        )
+        aligned, other = ("HAADF", title) if eds.alignment is None else (title, "HAADF")
+        source, target, times = ("haadf", "eds", "/") if eds.alignment is None else ("eds", "haadf", "*")
+        remedy = f"{target}.align({source}.alignment)"
+        if binning > 1:
+            values = ", ".join(f"a.{name} {times} {binning}" for name in ("across", "along", "axis_offset"))
+            remedy = f"a = {source}.alignment; {target}.align(mt.Alignment({values}, a.rotation))"
+        warn(f"the {aligned} series is aligned but the {other} series is not; attach the same to both: {remedy}")
     return binning
