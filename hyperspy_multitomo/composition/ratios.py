@@ -64,7 +64,7 @@ class ResponseRatios:
 
     @property
     def unexplained(self) -> tuple[str, ...]:
-        """Elements of ratio 0: the HAADF says nothing on them, they are reconstructed from their EDS alone."""
+        """Elements of ratio 0: the HAADF says nothing on them, they are reconstructed from their own maps alone."""
         return tuple(element for element, value in zip(self.elements, self.values, strict=True) if value == 0)
 
     def __getitem__(self, element: str) -> float:
