@@ -251,14 +251,21 @@ def plot_response(
     return figure
 
 
-def plot_residuals(residuals: Mapping[str, ArrayLike]) -> Figure:
+def plot_residuals(
+    residuals: Mapping[str, ArrayLike], iterations: ArrayLike | None = None, *, objective: ArrayLike | None = None
+) -> Figure:
     """
-    Show how the residuals of a reconstruction fall from iteration to iteration.
+    Show how the residuals of a reconstruction fall from iteration to iteration, and the objective of a regularised one.
 
     Parameters
     ----------
-    residuals : mapping of str to array_like (iteration,)
+    residuals : mapping of str to array_like (measurement,)
         Relative residuals |b - A x| / |b|, one curve for each name; NaN is left out.
+    iterations : array_like (measurement,), optional
+        Numbers of the iterations at which they were measured, ``volume.residuals["iteration"]``; by default 1, 2, and so on.
+    objective : array_like (measurement,), optional
+        What a regularised method makes small, ``volume.residuals["objective"]``: drawn beside as the part that is still above the
+        last value.
 
     Returns
     -------
@@ -267,7 +274,7 @@ def plot_residuals(residuals: Mapping[str, ArrayLike]) -> Figure:
     Raises
     ------
     ValueError
-        If there is no curve, or one is not one-dimensional.
+        If there is no curve, one is not one-dimensional, or lengths differ from that of `iterations`.
 
     Examples
     --------
@@ -279,14 +286,24 @@ def plot_residuals(residuals: Mapping[str, ArrayLike]) -> Figure:
     if not curves or any(values.ndim != 1 for values in curves.values()):
         shapes = {name: values.shape for name, values in curves.items()}
         raise ValueError(f"the residuals have the shapes {shapes}; expected one list over the iterations for each name")
+    fall = np.zeros(0) if objective is None else np.asarray(objective, dtype=np.float64)
+    lengths = {values.size for values in (*curves.values(), *([] if objective is None else [fall]))}
+    if iterations is not None and lengths != {np.size(iterations)}:
+        raise ValueError(f"there are {np.size(iterations)} iterations but curves of {sorted(lengths)} values; pass one for each")
     figure = page_figure(3.4)
-    axes = figure.subplots()
+    axes = figure.subplots(1, 1 if objective is None else 2, squeeze=False)[0]
     for (name, values), (colour, _) in zip(curves.items(), line_styles(len(curves)), strict=True):
         shade = "#222222" if name.upper() == "HAADF" else colour
-        axes.semilogy(np.arange(1, values.size + 1), values, color=shade, label=name)
-    axes.set(xlabel="iteration", ylabel="relative residual")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(frameon=False, ncols=2)
+        axes[0].semilogy(np.arange(1, values.size + 1) if iterations is None else iterations, values, color=shade, label=name)
+    axes[0].set(xlabel="iteration", ylabel="relative residual")
+    axes[0].legend(frameon=False, ncols=2)
+    if objective is not None:
+        above = (fall - fall[-1:]) / np.maximum(np.abs(fall[-1:]), np.finfo(float).tiny)
+        numbers = np.arange(1, fall.size + 1) if iterations is None else np.asarray(iterations)
+        axes[1].semilogy(numbers[above > 0], above[above > 0], color="#0072B2")
+        axes[1].set(xlabel="iteration", ylabel="objective above its last value, relative")
+    for panel in axes:
+        panel.grid(alpha=0.3, which="both")
     return figure
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from ..composition.response import ResponseRatios
 from . import methods
 from .haadf import TiltSeriesHAADF
+from .regularised_methods import ITERATIONS, TOLERANCE, model_of, reconstruct_regularised
 from .volume import TomographicVolume
 
 
@@ -17,25 +18,37 @@ class BimodalReconstructions:
     def reconstruct_hebt(
         self,
         haadf: TiltSeriesHAADF,
-        alpha: float = 0.7,
-        iterations: int = 100,
+        alpha: float | None = None,
+        iterations: int | None = None,
         *,
         ratios: ResponseRatios | Mapping[str, float] | None = None,
         rest: bool = False,
-        weighting: str = "sirt",
+        regulariser: str | None = None,
+        data_term: str | None = None,
+        haadf_term: str | None = None,
+        haadf_gain: float | None = None,
+        weight: float | None = None,
+        coupled: bool | str | None = None,
+        dimensions: int | None = None,
+        alpha0: float | None = None,
+        background=None,
+        weighting: str | None = None,
+        relaxation: float | None = None,
+        stopping: str | None = None,
+        noise: float | None = None,
         mask=None,
         initial=None,
         depth: float | None = None,
         width: float | None = None,
-        relaxation: float = 1.0,
-        stopping: str | None = None,
-        noise: float | None = None,
         tolerance: float | None = None,
         nonnegative: bool = True,
         backend: str | None = None,
         show_progressbar: bool | None = None,
     ) -> TomographicVolume:
-        """Reconstruct all elements together with the HAADF images: HAADF-EDS bimodal tomography.
+        """Reconstruct all elements together with the HAADF images, which are the sum of the elements times their response ratios.
+
+        HAADF-EDS bimodal tomography in two forms: plain, by SIRT with a weight alpha of the HAADF, and with a regulariser, where
+        the maps weigh by their counts and the HAADF by its noise.
 
         Parameters
         ----------
@@ -43,20 +56,34 @@ class BimodalReconstructions:
             The HAADF series of the same field of view, with tilts of its own if need be; its pixels are those of the maps, or a
             whole number of them makes one of the maps, whose volume then has the voxels of the HAADF.
         alpha : float, default 0.7
-            Weight of the HAADF, between 0 and 1; 0.7 to 0.9 is usual. Larger values need more iterations.
-        iterations : int, default 100
-            How many, at most; exactly so many run without a stopping rule.
+            Plain form: weight of the HAADF, between 0 and 1; 0.7 to 0.9 is usual. Larger values need more iterations.
+        iterations : int, optional
+            How many, at most: 100 by default, exactly so many without a stopping rule; 500 with a regulariser.
         ratios : ResponseRatios or dict of str to float, optional
             HAADF signal per count of each element; by default those attached by `fit_response_ratios`, fitted now where
             there are none.
         rest : bool, default False
             Add a channel ``"rest"`` (HAADF signal per nm) for what no map explains.
+        regulariser : {"tv", "tgv", "tnv"}, optional
+            The form with a regulariser; see `reconstruct_tv`, `reconstruct_tgv` and `reconstruct_tnv`.
+        data_term, haadf_term, haadf_gain, weight, coupled, dimensions, background
+            With a regulariser: as in `reconstruct_tv`.
+        alpha0 : float, default 4.0
+            With ``regulariser="tgv"``: as in `reconstruct_tgv`.
         weighting : {"sirt", "squared"}, default "sirt"
-            ``"sirt"``: the rows of the stacked system weigh (1 - alpha) and alpha, and SIRT's preconditioner makes the pulls of
-            the residuals (1 - alpha) and alpha / k for k elements. ``"squared"``: the pulls are (1 - alpha)^2 and alpha^2 / k.
+            Plain form. ``"sirt"``: the rows of the stacked system weigh (1 - alpha) and alpha, and SIRT's preconditioner makes
+            the pulls of the residuals (1 - alpha) and alpha / k for k elements. ``"squared"``: the pulls are (1 - alpha)^2 and
+            alpha^2 / k.
+        relaxation : float, default 1.0
+            Plain form: factor on every step, between 0 and 2.
         stopping : {"discrepancy"}, optional
-            Stop when the residual of the maps is down to their noise, for all elements; see `reconstruct_sirt`.
-        mask, initial, depth, width, relaxation, noise, tolerance, nonnegative, backend, show_progressbar
+            Plain form: stop when the residual of the maps is down to their noise, for all elements; see `reconstruct_sirt`.
+        noise : float, optional
+            Plain form, for `stopping`; see `reconstruct_sirt`.
+        tolerance : float, optional
+            Plain form: as in `reconstruct_sirt`. With a regulariser as in `reconstruct_tv`, which has a default; 0 does all
+            iterations.
+        mask, initial, depth, width, nonnegative, backend, show_progressbar
             As in `reconstruct_sirt`.
 
         Returns
@@ -69,12 +96,13 @@ class BimodalReconstructions:
         ------
         ValueError
             For alpha outside (0, 1), series of another field of view or pixels that do not fit, a single tilt, ratios that are
-            all zero, data that are not finite.
+            all zero, data that are not finite, and keywords of the form that is not asked for.
 
         Notes
         -----
-        SIRT on the stacked system of [1]_ (eqs 9 to 11). An element whose ratio is zero is reconstructed from its maps alone. An
-        interrupted run returns the last whole iterate.
+        Plain: SIRT on the stacked system of [1]_ (eqs 9 to 11). With a regulariser: the divergence of the counts and that of the
+        HAADF, in noise-equivalent electrons, from their expectations, plus the regulariser; no paper has that. An element whose
+        ratio is zero is reconstructed from its maps alone. An interrupted run returns the last whole iterate.
 
         References
         ----------
@@ -89,26 +117,57 @@ class BimodalReconstructions:
         >>> haadf = mt.TiltSeriesHAADF.from_images(3 * maps, tilts=[-40, 0, 40])
         >>> eds.reconstruct_hebt(haadf, iterations=5, ratios={"Au": 3.0}, show_progressbar=False)["Au"].data.shape
         (8, 4, 8)
+        >>> smooth = eds.reconstruct_hebt(haadf, regulariser="tv", iterations=20, ratios={"Au": 3.0}, show_progressbar=False)
+        >>> smooth.channels
+        ('Au',)
         """
+        plain = {"alpha": alpha, "weighting": weighting, "relaxation": relaxation, "stopping": stopping, "noise": noise}
+        regularised = {
+            "data_term": data_term,
+            "haadf_term": haadf_term,
+            "haadf_gain": haadf_gain,
+            "weight": weight,
+            "coupled": coupled,
+            "dimensions": dimensions,
+            "alpha0": alpha0,
+            "background": background,
+        }
+        _check_form(regulariser, plain, regularised)
         if ratios is None and self.response_ratios is None:
             self.fit_response_ratios(haadf, rest=rest)
-        return methods.reconstruct_hebt(
+        ratios = self.response_ratios if ratios is None else ratios
+        shared = {"ratios": ratios, "rest": rest, "mask": mask, "initial": initial, "depth": depth, "width": width}
+        shared |= {"nonnegative": nonnegative, "backend": backend, "show_progressbar": show_progressbar}
+        if regulariser is None:
+            given = {"weighting": "sirt", "relaxation": 1.0} | {name: value for name, value in plain.items() if value is not None}
+            given = {"stopping": None, "noise": None, "tolerance": tolerance} | given
+            return methods.reconstruct_hebt(
+                self, haadf, given.pop("alpha", 0.7), 100 if iterations is None else iterations, **given, **shared
+            )
+        given = {name: value for name, value in regularised.items() if value is not None}
+        return reconstruct_regularised(
             self,
             haadf,
-            alpha,
-            iterations,
-            ratios=self.response_ratios if ratios is None else ratios,
-            rest=rest,
-            weighting=weighting,
-            mask=mask,
-            initial=initial,
-            depth=depth,
-            width=width,
-            relaxation=relaxation,
-            stopping=stopping,
-            noise=noise,
-            tolerance=tolerance,
-            nonnegative=nonnegative,
-            backend=backend,
-            show_progressbar=show_progressbar,
+            "reconstruct_hebt",
+            model_of(regulariser, **given),
+            iterations=ITERATIONS if iterations is None else iterations,
+            tolerance=TOLERANCE if tolerance is None else tolerance,
+            **shared,
+        )
+
+
+def _check_form(regulariser: str | None, plain: dict, regularised: dict) -> None:
+    """Raise an error for an unknown regulariser, and for keywords of the form of HEBT that is not asked for."""
+    if regulariser not in (None, "tv", "tgv", "tnv"):
+        raise ValueError(f"regulariser={regulariser!r} must be 'tv', 'tgv' or 'tnv', or None for plain HEBT")
+    others = dict(regularised) if regulariser is None else dict(plain)
+    if regulariser is not None:
+        others |= {name: regularised[name] for name in {"tv": ["alpha0"], "tnv": ["alpha0", "coupled"]}.get(regulariser, [])}
+    given = [f"{name}=" for name, value in others.items() if value is not None]
+    if given and regulariser is None:
+        raise ValueError(f"{', '.join(given)} belongs to HEBT with a regulariser: pass regulariser='tv', 'tgv' or 'tnv' with it")
+    if given:
+        raise ValueError(
+            f"{', '.join(given)} has no meaning with regulariser={regulariser!r}, where maps and HAADF weigh by their noise: "
+            "leave it out; weight= says how much to smooth, and haadf_gain= how far to trust the HAADF"
         )

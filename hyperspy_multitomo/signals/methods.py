@@ -30,7 +30,7 @@ def reconstruct_cgls(series, iterations: int, *, depth, width, **options) -> Tom
 
 def _reconstruct(solver, step, series, iterations, depth, width, own, options) -> TomographicVolume:
     """Reconstruct a series from its own data; `own` names the options that the solver takes."""
-    _check_tilts(series)
+    check_tilts(series)
     stopping, sigma = options.pop("stopping"), options.pop("noise")
     parameters, gains = {name: options.pop(name) for name in own}, gains_of(series)
 
@@ -48,7 +48,7 @@ def _reconstruct(solver, step, series, iterations, depth, width, own, options) -
 
 def reconstruct_fbp(series, *, filter, cutoff, depth, width, **options) -> TomographicVolume:
     """See `Reconstructions.reconstruct_fbp`."""
-    _check_tilts(series)
+    check_tilts(series)
     gains, geometry = gains_of(series), series.geometry(depth, width)
 
     def solve(project, arrays):
@@ -62,9 +62,9 @@ def reconstruct_fbp(series, *, filter, cutoff, depth, width, **options) -> Tomog
 
 def reconstruct_em(series, iterations: int, *, background, depth, width, **options) -> TomographicVolume:
     """See `Reconstructions.reconstruct_em`."""
-    _check_tilts(series)
+    check_tilts(series)
     stopping, sigma = options.pop("stopping"), options.pop("noise")
-    counts, expected, gains = _counts(series, background)
+    counts, expected, gains = counts_of(series, background)
     geometry = series.geometry(depth, width)
 
     def solve(project, arrays):
@@ -86,9 +86,9 @@ def reconstruct_hebt(
     """See `BimodalReconstructions.reconstruct_hebt`."""
     binning = check_pair(eds, haadf)
     for series in (eds, haadf):
-        _check_tilts(series)
+        check_tilts(series)
     stopping, sigma = options.pop("stopping"), options.pop("noise")
-    values = _ratio_values(ratios, eds.channels)
+    values = ratio_values(ratios, eds.channels)
     own = {name: options.pop(name) for name in ("nonnegative", "relaxation")}
     model = {"alpha": alpha, "weighting": weighting, "rest": rest, "ratios": values}
     geometry, haadf_geometry = eds.geometry(depth, width, binning=binning), haadf.geometry(depth, width)
@@ -117,7 +117,8 @@ def _describe(problem, volume, step, outcome, options, **parameters) -> None:
     problem.describe(volume, step, outcome, **parameters, **shared)
 
 
-def _check_tilts(series) -> None:
+def check_tilts(series) -> None:
+    """Raise an error where a series has a single tilt."""
     if len(series.tilts) < 2:
         raise ValueError(
             f"the {series.metadata.General.title} series has a single tilt, which says nothing of depth; "
@@ -125,8 +126,11 @@ def _check_tilts(series) -> None:
         )
 
 
-def _counts(series, background):
-    """Return (gross counts, background or None, gains) for EM, in the numerics' order: what the windows hold, and their share."""
+def counts_of(series, background, method: str = "EM", instead: str = "use reconstruct_sirt"):
+    """Return (gross counts, background or None, gains) in the numerics' order: what the windows hold, and their share.
+
+    `method` is what needs them and `instead` the way out, for the error where there are none.
+    """
     gains, found = gains_of(series), recorded_counts(series)
     if found is None:
         counts = projections(series)
@@ -137,18 +141,18 @@ def _counts(series, background):
                 else "leave the detector's offset in the images and pass it as background="
             )
             raise ValueError(
-                f"the {series.metadata.General.title} series has negative values and no gross counts beside them, but EM needs "
-                f"counts as recorded: {remedy}, or use reconstruct_sirt"
+                f"the {series.metadata.General.title} series has negative values and no gross counts beside them, but {method} "
+                f"needs counts as recorded: {remedy}, or {instead}"
             )
-        return counts, _background(series, background, counts.shape), gains
+        return counts, background_of(series, background, counts.shape), gains
     counts, expected, share = found
     gains = share if gains is None else share * gains
     if background is not None:
-        expected = _background(series, background, counts.shape)
+        expected = background_of(series, background, counts.shape)
     return counts, expected, gains
 
 
-def _background(series, background, shape):
+def background_of(series, background, shape):
     """Return a background given as (tilt, [element,] y, x), or as leading dimensions of that, as (channel, tilt, x, y)."""
     if background is None:
         return None
@@ -167,7 +171,7 @@ def _background(series, background, shape):
     return in_place(series, given) if imaged else given
 
 
-def _ratio_values(ratios, channels) -> np.ndarray:
+def ratio_values(ratios, channels) -> np.ndarray:
     """Return the ratios in the order of the channels."""
     if isinstance(ratios, ResponseRatios):
         ratios = dict(zip(ratios.elements, ratios.values, strict=True))

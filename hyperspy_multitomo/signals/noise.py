@@ -54,6 +54,28 @@ def _variances(series, found, em: bool) -> np.ndarray:
     return counts.mean(axis=(2, 3), dtype=np.float64)
 
 
+def mean_variances(series, tilts: np.ndarray) -> np.ndarray:
+    """Return the variance of the noise in a pixel of elemental maps, of each channel, as the mean over some of the tilts.
+
+    It is that of whole counts, or measured from the finest detail, and above 0 in any case.
+    """
+    recorded, gross = np.asarray(as_recorded(series)[:, tilts], dtype=np.float32), getattr(series, "gross", None)
+    if gross is not None:
+        gross = np.asarray(gross)[tilts].transpose(1, 0, 3, 2)
+        if series.is_smoothed:  # which spreads the noise of the counts over neighbours, and leaves what they say
+            share = 1.0 if series.window_share is None else np.asarray(series.window_share)[tilts].T
+            variances = gross.mean(axis=(2, 3), dtype=np.float64) / share**2
+        else:
+            variances = net_variance(recorded, gross)
+    elif (recorded >= 0).all() and (recorded == np.rint(recorded)).all():
+        variances = recorded.mean(axis=(2, 3), dtype=np.float64)
+    else:
+        variances = net_variance(recorded, np.maximum(recorded, 0))
+    variances = variances.mean(axis=1)
+    squares = np.square(recorded, dtype=np.float64).mean(axis=(1, 2, 3))
+    return np.maximum(variances, np.where(squares > 0, 1e-4 * squares, 1.0))
+
+
 def _kept(alignment, tilts: int) -> np.ndarray:
     """Return what is left of the variance of each image (tilt,) when it is put in place by linear interpolation."""
     if alignment is None:

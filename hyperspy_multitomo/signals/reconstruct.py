@@ -70,7 +70,7 @@ class Problem:
         arrays = {name: None if array is None else np.asarray(array) for name, array in arrays.items()}
         with progress_bar(show_progressbar, "reconstructing", max(iterations, 1)) as step:
             result = self._run(arrays, progress=step, **control)
-        told = ("iterations", "interrupted", "converged", "stopped_by", "channel_iterations", "residuals")
+        told = ("iterations", "interrupted", "converged", "stopped_by", "channel_iterations", "residuals", "measured_at")
         return self._as_signal(result.volume), {name: getattr(result, name) for name in told}
 
     def _run(self, arrays, *, iterations, tolerance, backend, progress=None, threads=None) -> Reconstruction:
@@ -134,17 +134,22 @@ class Problem:
         for node in ("Acquisition_instrument", "Sample"):
             if series.metadata.has_item(node):
                 volume.metadata.set_item(node, series.metadata.get_item(node).as_dictionary())
-        residuals = outcome.pop("residuals", {})
+        residuals, measured_at = outcome.pop("residuals", {}), outcome.pop("measured_at", None)
         for found, name in (("eds", "residuals"), ("deviance", "deviance")):
             if found in residuals and self.channels:
-                # One row for each channel of the volume; "rest" has no maps, hence no residual of its own.
-                rows = np.full((len(self.channels), outcome["iterations"]), np.nan)
-                rows[: len(series.channels)] = np.asarray(residuals[found]).T
+                # One row for each channel of the volume; "HAADF" and "rest" have no maps.
+                values = np.asarray(residuals[found]).T
+                rows = np.full((len(self.channels), values.shape[1]), np.nan)
+                rows[: len(series.channels)] = values
                 record(volume, f"{name}_eds", rows, ("element",))
             elif found in residuals:
                 volume.metadata.set_item(f"{NODE}.{name}_haadf", np.asarray(residuals[found]).reshape(-1))
         if "haadf" in residuals:
             volume.metadata.set_item(f"{NODE}.residuals_haadf", np.asarray(residuals["haadf"]).reshape(-1))
+        if "objective" in residuals:
+            volume.metadata.set_item(f"{NODE}.objective", np.asarray(residuals["objective"]))
+        if residuals:
+            volume.metadata.set_item(f"{NODE}.residuals_iteration", np.asarray(measured_at))
         told = {name: "given" if name in _GIVEN and value is not None else value for name, value in parameters.items()}
         geometry = {field.name: getattr(self.geometry, field.name) for field in dataclasses.fields(self.geometry)}
         add_step(volume, step, after=series, **told, **outcome, geometry=geometry)

@@ -31,18 +31,22 @@ class TomographicVolume(TomographySignal, Signal2D):
 
     @property
     def residuals(self) -> dict[str, np.ndarray]:
-        """Relative residuals ``|b - A x| / |b|`` at the start of each iteration.
+        """Relative residuals ``|b - A x| / |b|``, at the start of each iteration or, with a regulariser, of every tenth volume.
 
-        ``"eds"`` has the shape (iteration, element), ``"haadf"`` (iteration,). EM adds ``"deviance"``, the Poisson deviance per
-        pixel of the projections, (iteration, element) or, of images, (iteration,).
+        ``"eds"`` has the shape (iteration, element), NaN for channels without maps, ``"haadf"`` (iteration,). EM adds
+        ``"deviance"``, the Poisson deviance per pixel of the projections, (iteration, element) or, of images, (iteration,); a
+        regularised method the ``"objective"`` that it makes small, (iteration,). ``"iteration"`` numbers the iterations.
         """
         maps = {"eds": recall(self, "residuals_eds"), "deviance": recall(self, "deviance_eds")}
-        images = {
-            "haadf": self.metadata.get_item(f"{NODE}.residuals_haadf", default=None),
-            "deviance": self.metadata.get_item(f"{NODE}.deviance_haadf", default=None),
-        }
         found = {name: values.T for name, values in maps.items() if values is not None}
-        return found | {name: np.asarray(values) for name, values in images.items() if values is not None}
+        images = {
+            "haadf": "residuals_haadf",
+            "deviance": "deviance_haadf",
+            "objective": "objective",
+            "iteration": "residuals_iteration",
+        }
+        items = {name: self.metadata.get_item(f"{NODE}.{path}", default=None) for name, path in images.items()}
+        return found | {name: np.asarray(values) for name, values in items.items() if values is not None}
 
     @property
     def response_ratios(self) -> dict[str, float] | None:

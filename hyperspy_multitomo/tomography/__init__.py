@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tomography of plain arrays: geometry, projectors and iterative solvers, with NumPy, SciPy and numba alone."""
 
+from hyperspy_multitomo.tomography.calibration import Calibration, calibrate
 from hyperspy_multitomo.tomography.cgls import cgls
 from hyperspy_multitomo.tomography.em import em
 from hyperspy_multitomo.tomography.extent import estimate_depth, visible_width
@@ -10,13 +11,18 @@ from hyperspy_multitomo.tomography.iterates import Iterate, Reconstruction, run
 from hyperspy_multitomo.tomography.projectors import BACKENDS, Projector, dot_test, projector
 from hyperspy_multitomo.tomography.solvers import hebt, sirt
 from hyperspy_multitomo.tomography.stopping import counting_noise, image_noise, image_variance, net_variance
+from hyperspy_multitomo.tomography.variational import DataTerm, Regulariser, variational
 
 __all__ = [
     "BACKENDS",
+    "Calibration",
+    "DataTerm",
     "Iterate",
     "Projector",
     "Reconstruction",
+    "Regulariser",
     "TiltGeometry",
+    "calibrate",
     "cgls",
     "counting_noise",
     "dot_test",
@@ -30,5 +36,6 @@ __all__ = [
     "projector",
     "run",
     "sirt",
+    "variational",
     "visible_width",
 ]

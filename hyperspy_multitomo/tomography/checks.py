@@ -57,11 +57,25 @@ def checked_relaxation(relaxation) -> float:
     return float(relaxation)
 
 
+def checked_power(power) -> float:
+    """Return the power of the HAADF as a float from 1 to 2."""
+    if not (isinstance(power, Real) and 1 <= power <= 2):
+        raise ValueError(f"`power` is {power!r}; expected a number from 1, for a HAADF that is a sum of the elements, to 2")
+    return float(power)
+
+
+def checked_positive(name: str, values):
+    """Return a number or numbers, all above 0, as they are."""
+    if not np.all(_real(name, values) > 0):
+        raise ValueError(f"`{name}` is {values!r}; expected a value above 0")
+    return values
+
+
 def checked_counts(name: str, counts: np.ndarray) -> np.ndarray:
     """Return counts (channel, tilt, x, y) as they are, none of them negative."""
     if counts.min() < 0:
         raise ValueError(
-            f"`{name}` has negative values, down to {counts.min():g}; EM needs counts as recorded: pass gross counts and their "
+            f"`{name}` has negative values, down to {counts.min():g}; expected counts as recorded: pass gross counts and their "
             "background instead of net counts"
         )
     return counts

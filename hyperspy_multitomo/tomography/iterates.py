@@ -53,6 +53,11 @@ class Iterate:
         return dict(self._steps.latest)
 
     @property
+    def measured(self) -> bool:
+        """Whether the last iteration found new residuals; all solvers do in each but those with a regulariser, in every tenth."""
+        return self._steps.measured
+
+    @property
     def separate(self) -> bool:
         """Whether the channels are solved apart from each other, so that some can be held while others go on."""
         return self._steps.separate
@@ -83,7 +88,7 @@ class Reconstruction:
         (channel, z, x, y) or (z, x, y) float32, signal per unit length.
     residuals : dict of numpy.ndarray
         Per iteration, |b - A x|/|b| of the volume that it started from: "eds" (iteration, channel), "haadf" (iteration,); of EM
-        "deviance" too, (iteration, channel).
+        "deviance" too, (iteration, channel); with a regulariser at every tenth iteration, and "objective" (iteration,).
     iterations : int
         Iterations done.
     interrupted : bool
@@ -94,6 +99,8 @@ class Reconstruction:
         What ended it.
     channel_iterations : numpy.ndarray
         Iterations that each channel took part in, (channel,).
+    measured_at : numpy.ndarray
+        Iterations at which the residuals were found, as many as they have rows.
     """
 
     volume: np.ndarray
@@ -103,14 +110,15 @@ class Reconstruction:
     converged: bool
     stopped_by: str = "iterations"
     channel_iterations: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    measured_at: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
 
 
-def iterates_of(steps: Steps, has_channels: bool) -> Iterator[Iterate]:
-    """Yield the start, then every iterate, without end.
+def iterates_of(steps: Steps, has_channels: bool, kind: type[Iterate] = Iterate) -> Iterator[Iterate]:
+    """Yield the start, then every iterate, without end, as a view of the given kind.
 
     The work is done in a thread of its own, so that an interrupt, which arrives in the main thread, finds the iterate whole.
     """
-    iterate = Iterate(steps, has_channels)
+    iterate = kind(steps, has_channels)
     try:
         yield iterate
         with ThreadPoolExecutor(1) as conductor:
@@ -182,16 +190,21 @@ def run(
         raise ValueError(f"`iterations` is {iterations!r}; expected a whole number, 0 or more")
     rule = StoppingRule(tolerance, noise)
     history: list[dict] = []
-    iterate, stopped_by = None, "iterations"
+    measured_at: list[int] = []
+    iterate, stopped_by, done = None, "iterations", 0
     try:
         for iterate in iterates:
             reached = None
             if iterate.iteration > 0:
-                history.append(iterate.residuals)
+                done += 1
+                if iterate.measured:
+                    history.append(iterate.residuals)
+                    measured_at.append(iterate.iteration)
                 if progress is not None:
                     progress(iterate)
-                reached = rule.reached(iterate, history)
-            if reached or len(history) >= iterations:
+                if iterate.measured:
+                    reached = rule.reached(iterate, history)
+            if reached or done >= iterations:
                 stopped_by = reached or stopped_by
                 break
     except KeyboardInterrupt:
@@ -209,4 +222,5 @@ def run(
         converged=stopped_by in ("tolerance", "discrepancy"),
         stopped_by=stopped_by,
         channel_iterations=iterate.channel_iterations,
+        measured_at=np.array(measured_at, int),
     )

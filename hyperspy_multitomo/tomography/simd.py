@@ -7,11 +7,13 @@ type and LLVM splits `<L x float>` into the vector registers that the machine ha
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba.extending import intrinsic, models, overload, register_model
 
 ALIGNMENT = 64  # bytes: one AVX-512 register, one cache line
 
@@ -134,6 +136,108 @@ def fma(typingctx, factor, lanes, addend):
         return builder.call(function, [factor, args[1], args[2]])
 
     return lanes(factor, lanes, addend), codegen
+
+
+def _of_two(instruction, **how):
+    """Return the intrinsic that applies an LLVM instruction to lanes and lanes, or to lanes and a number."""
+
+    @intrinsic
+    def operation(typingctx, a, b):
+        lanes = a if isinstance(a, Lanes) else b
+        if not isinstance(lanes, Lanes) or not all(v == lanes or isinstance(v, types.Float) for v in (a, b)):
+            return None
+
+        def codegen(context, builder, signature, args):
+            values = zip(signature.args, args, strict=True)
+            values = [_scalar_or_lanes(context, builder, kind, value, signature.return_type.count) for kind, value in values]
+            return instruction(builder, *values, **how)
+
+        return lanes(a, b), codegen
+
+    return operation
+
+
+def _define(symbol, instruction):
+    operation = _of_two(instruction, flags=("contract",))  # a product and a sum may become one fused instruction
+
+    @overload(symbol)
+    def choose(a, b):
+        if isinstance(a, Lanes) or isinstance(b, Lanes):
+            return lambda a, b: operation(a, b)
+        return None
+
+
+_define(operator.add, ir.IRBuilder.fadd)
+_define(operator.sub, ir.IRBuilder.fsub)
+_define(operator.mul, ir.IRBuilder.fmul)
+_define(operator.truediv, ir.IRBuilder.fdiv)
+
+# The larger of two, lanes by lanes; one of them may be a number.
+larger = _of_two(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+
+
+def _of_one(name, operands=1):
+    """Return the intrinsic of an LLVM function of `operands` lanes."""
+
+    def build(lanes, values):
+        if not all(isinstance(value, Lanes) and value == lanes for value in values):
+            return None
+
+        def codegen(context, builder, signature, args):
+            count = signature.return_type.count
+            vector = ir.VectorType(ir.FloatType(), count)
+            function = ir.FunctionType(vector, [vector] * operands)
+            return builder.call(cgutils.get_or_insert_function(builder.module, function, f"llvm.{name}.v{count}f32"), args)
+
+        return lanes(*values), codegen
+
+    if operands == 1:
+        return intrinsic(lambda typingctx, lanes: build(lanes, (lanes,)))
+    return intrinsic(lambda typingctx, lanes, other: build(lanes, (lanes, other)))
+
+
+root = _of_one("sqrt")  # of numbers from 0
+magnitude = _of_one("fabs")
+with_sign = _of_one("copysign", 2)  # the magnitude of the first, the sign of the second
+
+
+def _neighbours(shift):
+    """Return the intrinsic that reads lanes `shift`, `shift` + 1, .. of two elements laid end to end; negative from the end."""
+
+    @intrinsic
+    def operation(typingctx, first, second):
+        if not isinstance(first, Lanes) or second != first:
+            return None
+
+        def codegen(context, builder, signature, args):
+            count = signature.return_type.count
+            lanes = [shift % count + k for k in range(count)]
+            return builder.shuffle_vector(*args, ir.Constant(ir.VectorType(ir.IntType(32), count), lanes))
+
+        return first(first, second), codegen
+
+    return operation
+
+
+# Every lane's neighbour in y: `following(here, after)` holds slices y + 1, `preceding(before, here)` slices y - 1, where
+# `after` and `before` are the same voxel of the lanes that come next and came last.
+following = _neighbours(1)
+preceding = _neighbours(-1)
+
+
+@intrinsic
+def any_above(typingctx, lanes, number):
+    """Return whether any lane is above `number`."""
+    if not isinstance(lanes, Lanes) or not isinstance(number, types.Float):
+        return None
+
+    def codegen(context, builder, signature, args):
+        count = signature.args[0].count
+        number = _scalar_or_lanes(context, builder, signature.args[1], args[1], count)
+        above = builder.bitcast(builder.fcmp_ordered(">", args[0], number), ir.IntType(count))
+        return builder.icmp_unsigned("!=", above, ir.Constant(ir.IntType(count), 0))
+
+    return types.boolean(lanes, number), codegen
 
 
 @intrinsic

@@ -21,6 +21,7 @@ class Steps(ABC):
     """The state of a solver: the current volume, its iteration number, the residuals of the volume before it.
 
     `advance` may run in another thread than the one that reads `volume`; the lock lets a reader see whole iterates only.
+    `measured` says whether the last iteration found new residuals.
     """
 
     def __init__(self, system: System):
@@ -28,9 +29,10 @@ class Steps(ABC):
         self.iteration = 0
         self.residuals: dict[str, np.ndarray | float] = {}
         self.latest = self.residuals
-        self.held = np.zeros(len(system.coefficients.own), bool)
+        self.measured = True
+        self.held = np.zeros(system.channels, bool)
         self.channel_iterations = np.zeros(self.held.size, int)
-        self._workers = Workers(system.A.threads)
+        self._workers = Workers(system.threads)
         self._lock = Lock()
         self._cancelled = Event()
 
@@ -51,7 +53,7 @@ class Steps(ABC):
     @property
     def separate(self) -> bool:
         """Whether no channel has anything to do with another."""
-        return self.system.haadf is None
+        return self.system.separate
 
     def hold(self, channels: np.ndarray) -> None:
         """Let the channels, bool (channel,), stand still from the next iteration on."""

@@ -47,9 +47,12 @@ class StoppingRule:
 
 
 def _change(history: list[dict]) -> float:
-    """Return the largest change of a relative residual in the last iteration."""
+    """Return the largest change of a relative residual since the last measurement, or the relative change of the objective."""
     if len(history) < 2:
         return np.inf
+    if "objective" in history[-1]:
+        last, now = (entry["objective"] for entry in history[-2:])
+        return abs(last - now) / max(abs(now), np.finfo(float).tiny)
     return max(
         np.max(np.abs(np.subtract(history[-1][name], history[-2][name]))) for name in ("eds", "haadf") if name in history[-1]
     )

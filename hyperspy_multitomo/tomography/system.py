@@ -106,6 +106,21 @@ class System:
     relaxation: float = 1.0
 
     @property
+    def channels(self) -> int:
+        """Number of channels of the volume."""
+        return len(self.coefficients.own)
+
+    @property
+    def threads(self) -> int:
+        """Threads to use."""
+        return self.A.threads
+
+    @property
+    def separate(self) -> bool:
+        """Whether no channel has anything to do with another."""
+        return self.haadf is None
+
+    @property
     def shared(self) -> bool:
         """Whether the HAADF has the rays of the elements, so that one projection of them serves both."""
         haadf = self.haadf_projector

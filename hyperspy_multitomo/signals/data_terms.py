@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Series as the data terms of a variational problem: their arrays, their noise, and what a calibration looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from ..notices import warn
+from ..tomography import DataTerm, TiltGeometry
+from ..tomography.noise_equivalent import noise_equivalent_gain, typical_signal
+from .base import check_finite
+from .frames import as_recorded, check_pair, gains_of, projections
+from .methods import background_of, check_tilts, counts_of
+from .noise import mean_variances
+
+DISCREPANCIES = {"poisson": "kl", "least_squares": "ls"}
+# Slices that stand for a series in two dimensions, and tilts whose images say how noisy it is, spread evenly.
+_SLICES, _TILTS = 32, 16
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One series as a data term, all but its arrays, `data` naming that of the projections.
+
+    `weight` says how noisy the data are; `gain`, of images, is the signal of one noise-equivalent electron.
+    """
+
+    data: str
+    geometry: TiltGeometry
+    gains: np.ndarray | None
+    discrepancy: str
+    weight: np.ndarray | float
+    gain: float | None = None
+    first: int = 0
+    mix: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A series, alone or with HAADF images, in the numerics' order.
+
+    Attributes
+    ----------
+    series, haadf : TiltSeries
+        The second is None for a series alone.
+    arrays : dict
+        ``"maps"``, ``"background"`` and ``"haadf"``, as `Problem.solve` takes them.
+    modalities : tuple of Modality
+        That of the maps, and of the HAADF.
+    """
+
+    series: object
+    haadf: object
+    arrays: dict
+    modalities: tuple[Modality, ...]
+
+    @property
+    def binning(self) -> int:
+        """Voxels along the edge of a pixel of the maps."""
+        return self.modalities[0].geometry.binning
+
+    def with_mix(self, mix: np.ndarray) -> Measured:
+        """Return the same with HAADF images that see the sum of all channels times `mix`."""
+        *others, haadf = self.modalities
+        return replace(self, modalities=(*others, replace(haadf, first=0, mix=mix)))
+
+    def weighted(self, terms) -> Measured:
+        """Return the same with the weights of some terms."""
+        modalities = tuple(replace(m, weight=t.weight) for m, t in zip(self.modalities, terms, strict=True))
+        return replace(self, modalities=modalities)
+
+    def terms(self, project: Callable, arrays: dict) -> list[DataTerm]:
+        """Return the terms with some arrays; modalities of one geometry share its projector, which `project` makes."""
+        projectors: dict = {}
+        terms = []
+        for m in self.modalities:
+            A = projectors[m.geometry] = projectors.get(m.geometry) or project(m.geometry)
+            background = arrays["background"] if m.data == "maps" else None
+            terms.append(DataTerm(A, arrays[m.data], m.first, m.mix, m.gains, background, m.discrepancy, m.weight))
+        return terms
+
+    @cached_property
+    def some_slices(self) -> dict:
+        """Some slices of the arrays, evenly spread, the same whether the series is lazy or not."""
+        return self._at(_spread(self.arrays["maps"].shape[-1], _SLICES))
+
+    @property
+    def brightest_slices(self) -> dict:
+        """The same, and those that hold the largest value of each channel."""
+        maps, haadf = self.arrays["maps"], self.arrays.get("haadf")
+        largest = [np.asarray(maps.max(axis=(1, 2))).argmax(axis=1)]
+        if haadf is not None:
+            largest.append(np.asarray(haadf.max(axis=(0, 1))).argmax(keepdims=True) // self.binning)
+        return self._at(np.unique(np.concatenate([_spread(maps.shape[-1], _SLICES), *largest])))
+
+    def _at(self, slices: np.ndarray) -> dict:
+        fine = (self.binning * slices[:, None] + np.arange(self.binning)).ravel()
+        chosen = {name: fine if name == "haadf" else slices for name in self.arrays}
+        return {name: None if array is None else np.asarray(array[..., chosen[name]]) for name, array in self.arrays.items()}
+
+    def check(self, poisson: bool) -> None:
+        """Raise an error for data that are not finite; warn of channels without counts, and of a noise that is not known.
+
+        Of a lazy series some slices are looked at.
+        """
+        series, arrays = self.series, self.some_slices if self.series._lazy else self.arrays
+        check_finite(arrays["maps"], f"the {series.metadata.General.title} series")
+        if not series.channels:
+            return
+        empty = [name for name, maps in zip(series.channels, arrays["maps"], strict=True) if not maps.any()]
+        if empty:
+            warn(f"there are no counts of {', '.join(empty)} anywhere, so that the volume of it is empty")
+        if getattr(series, "gross", None) is not None:
+            return
+        recorded = as_recorded(series)
+        recorded = np.asarray(recorded[..., _spread(recorded.shape[-1], _SLICES)])
+        if series.is_smoothed or (poisson and not (recorded == np.rint(recorded)).all()):
+            warn(
+                "these maps are no counts as recorded, so that their noise is not known any more and the default weight may "
+                "smooth too much or too little: pass the maps as counted, or choose weight= by eye"
+            )
+
+
+def measured(series, haadf, data_term, haadf_term, haadf_gain, background, depth, width) -> Measured:
+    """Return series as arrays and modalities; see `RegularisedMaps.reconstruct_tv` for the parameters."""
+    for each in (series,) if haadf is None else (series, haadf):
+        check_tilts(each)
+    binning = 1 if haadf is None else check_pair(series, haadf)
+    geometry = series.geometry(depth, width, binning=binning)
+    data, gains = projections(series), gains_of(series)
+    if series.channels and data_term == "poisson":
+        data, expected, gains = counts_of(series, background, "data_term='poisson'", "pass data_term='least_squares'")
+        noise = "kl", np.ones(len(series.channels))
+    else:
+        expected = background_of(series, background, data.shape)
+        if series.channels:
+            noise = "ls", 1 / mean_variances(series, _spread(len(series.tilts), _TILTS))
+        else:
+            noise = _noise_of_images(series, data_term, haadf_gain, "data_term")
+    arrays, modalities = {"maps": data, "background": expected}, [Modality("maps", geometry, gains, *noise)]
+    if haadf is not None:
+        arrays["haadf"] = projections(haadf)[0]
+        other, noise = haadf.geometry(depth, width), _noise_of_images(haadf, haadf_term, haadf_gain)
+        modalities.append(Modality("haadf", other, gains_of(haadf), *noise, len(series.channels)))
+    if not series._lazy:
+        arrays = {name: None if array is None else np.asarray(array) for name, array in arrays.items()}
+    return Measured(series, haadf, arrays, tuple(modalities))
+
+
+def _noise_of_images(haadf, term: str | None, gain: float | None, keyword: str = "haadf_term") -> tuple[str, float, float]:
+    """Return the discrepancy of HAADF images, its weight, and the signal of one noise-equivalent electron."""
+    lowest = float(haadf.data.min())
+    term = term or ("least_squares" if lowest < 0 else "poisson")
+    if term == "poisson" and lowest < 0:
+        raise ValueError(
+            f"the HAADF series has negative values, down to {lowest:g}, and {keyword}='poisson' needs signal from 0 up: pass "
+            f"{keyword}='least_squares'"
+        )
+    images = np.asarray(as_recorded(haadf)[0, _spread(len(haadf.tilts), _TILTS)], dtype=np.float32)
+    check_finite(images, "the HAADF series")
+    gain = noise_equivalent_gain(images) if gain is None else float(gain)
+    return DISCREPANCIES[term], 1 / (gain if term == "poisson" else gain * typical_signal(images)), gain
+
+
+def _spread(count: int, most: int) -> np.ndarray:
+    """Return `most` whole numbers below `count` at the most, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))

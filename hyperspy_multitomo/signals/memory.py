@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Memory, reckoned before a long run: how much there is, and an error where it will not do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_memory() -> int | None:
+    """Return the bytes that this process may still take, or None where the system does not tell."""
+    known = [found for found in (_of_machine(), _of_container()) if found is not None]
+    return min(known, default=None)
+
+
+def check_memory(needed: int, what: str, remedy: str) -> None:
+    """Raise a MemoryError where fewer bytes are available than needed.
+
+    Parameters
+    ----------
+    needed : int
+        Bytes.
+    what, remedy : str
+        What needs them, and what makes it need less, for the message.
+    """
+    available = available_memory()
+    if available is not None and needed > available:
+        raise MemoryError(f"{what} needs about {needed / 1e9:.3g} GB and {available / 1e9:.3g} GB are available: {remedy}")
+
+
+def _of_machine() -> int | None:
+    """Return what the kernel can hand out without swapping."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return _of_other_systems()
+    sizes = dict(line.split(":") for line in lines)
+    return int(sizes["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in sizes else None
+
+
+def _of_other_systems() -> int | None:
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return int(psutil.virtual_memory().available)
+
+
+def _of_container() -> int | None:
+    """Return what the limit of a container leaves, cached files not counted."""
+    try:
+        limit = (_CGROUP / "memory.max").read_text().strip()
+        used = int((_CGROUP / "memory.current").read_text())
+        cached = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+    except OSError:
+        return None
+    return None if limit == "max" else max(int(limit) - used + int(cached.get("inactive_file", 0)), 0)

@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The regularised reconstructions of elemental maps, alone or with the HAADF: TV, TGV and nuclear TV with counting statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .haadf import TiltSeriesHAADF
+from .regularised_methods import ITERATIONS, TOLERANCE, Model, model_of, reconstruct_fused, reconstruct_regularised
+from .volume import TomographicVolume
+
+
+class RegularisedMaps:
+    """Mixin of the series of elemental maps: `reconstruct_tv`, `reconstruct_tgv`, `reconstruct_tnv` and `reconstruct_fused`."""
+
+    def reconstruct_tv(
+        self,
+        haadf: TiltSeriesHAADF | None = None,
+        *,
+        weight: float = 1.0,
+        mu: Mapping[str, float] | Sequence[float] | None = None,
+        coupled: bool = True,
+        dimensions: int = 3,
+        iterations: int = ITERATIONS,
+        tolerance: float | None = TOLERANCE,
+        data_term: str = "poisson",
+        haadf_term: str | None = None,
+        haadf_gain: float | None = None,
+        background=None,
+        mask=None,
+        initial=None,
+        depth: float | None = None,
+        width: float | None = None,
+        nonnegative: bool = True,
+        backend: str | None = None,
+        show_progressbar: bool | None = None,
+    ) -> TomographicVolume:
+        """Reconstruct by total variation (TV): flat regions with sharp edges, as far as the counts do not say otherwise.
+
+        For compounds and particles of even composition, few counts and few tilts; where composition changes gradually, see
+        `reconstruct_tgv`, and with a HAADF series that shows all elements, `reconstruct_tnv`.
+
+        Parameters
+        ----------
+        haadf : TiltSeriesHAADF, optional
+            The HAADF series of the same field of view, less its background, which becomes one more channel, ``"HAADF"``: its
+            edges help to find those of the elements. Tilts and pixels may be its own, as in `reconstruct_hebt`.
+        weight : float, default 1.0
+            How much to smooth, without unit: 1 is the default for the noise of these data, 2 twice as much. Noise that shows as
+            speckle asks for more, details that melt away for less; try factors of 2.
+        mu : dict of str to float, or sequence of float, optional
+            Huber's weights [1]_ of the data of each channel, instead of `weight`: of each by its name, or in order with the
+            HAADF's first.
+        coupled : bool, default True
+            Whether the channels want their edges at the same places; with False each is reconstructed alone.
+        dimensions : {3, 2}, default 3
+            2 for slices apart from each other, which a lazy series needs; 3 is better.
+        iterations : int, default 500
+            How many, at most.
+        tolerance : float, optional
+            End when the objective changes by less than this part of it in ten iterations; None to do all `iterations`.
+        data_term : {"poisson", "least_squares"}, default "poisson"
+            Statistics of the maps. ``"poisson"`` takes counts as recorded: the `gross` counts with their background in the model
+            where the maps have them. ``"least_squares"`` takes the net maps, negative values and all, with an even noise.
+        haadf_term : {"poisson", "least_squares"}, optional
+            Statistics of the HAADF images; by default ``"poisson"`` where none of them is negative. Its counts are
+            noise-equivalent electrons.
+        haadf_gain : float, optional
+            HAADF signal of one noise-equivalent electron: the larger, the less the HAADF is trusted. By default estimated from
+            the images, and no smaller than for a noise of 1 %.
+        background : float or array-like, optional
+            Counts per pixel expected from anything but the element, as in `reconstruct_em`.
+        mask, initial, depth, width, nonnegative, backend, show_progressbar
+            As in `reconstruct_sirt`.
+
+        Returns
+        -------
+        TomographicVolume
+            Axes ``(element, z | x, y)``, array order (z, element, y, x), each element in counts per nm of path, the channel
+            ``"HAADF"`` in HAADF signal per nm. `TomographicVolume.residuals` have the ``"objective"``; the last step of its
+            `history` says what ended the run and holds the weights and scales in physical terms.
+
+        Raises
+        ------
+        ValueError
+            For weights that are not positive, negative counts, a lazy series in three dimensions, and what `reconstruct_hebt`
+            refuses.
+        MemoryError
+            Where the run would need more memory than there is.
+
+        Warns
+        -----
+        UserWarning
+            For an element without a single count, and for maps that are no whole counts, whose noise is not known.
+
+        Notes
+        -----
+        Minimises the Kullback-Leibler divergence of the counts from their expectation plus weight times TV(x/S) over x >= 0, S
+        the range of each channel, by a primal-dual method [1]_; see `hyperspy_multitomo.tomography.variational`. An interrupted
+        run returns the last whole iterate.
+
+        References
+        ----------
+        .. [1] R. Huber et al., Nanoscale 11 (2019) 5617, https://doi.org/10.1039/C8NR09058K.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> counts = np.random.default_rng(0).poisson(3.0, (3, 4, 8))
+        >>> eds = mt.TiltSeriesEDS.from_maps({"Au": counts}, tilts=[-40, 0, 40])
+        >>> haadf = mt.TiltSeriesHAADF.from_images(np.full((3, 4, 8), 90.0), tilts=[-40, 0, 40])
+        >>> volume = eds.reconstruct_tv(haadf, iterations=20, show_progressbar=False)
+        >>> volume.channels, volume.elements
+        (('Au', 'HAADF'), ('Au',))
+        """
+        model = Model("tv", coupled, weight, mu, dimensions, 4.0, data_term, haadf_term, haadf_gain, background)
+        return reconstruct_regularised(
+            self,
+            haadf,
+            "reconstruct_tv",
+            model,
+            iterations=iterations,
+            tolerance=tolerance,
+            mask=mask,
+            initial=initial,
+            depth=depth,
+            width=width,
+            nonnegative=nonnegative,
+            backend=backend,
+            show_progressbar=show_progressbar,
+        )
+
+    def reconstruct_tgv(
+        self,
+        haadf: TiltSeriesHAADF | None = None,
+        *,
+        weight: float = 1.0,
+        mu: Mapping[str, float] | Sequence[float] | None = None,
+        coupled: bool | str = True,
+        dimensions: int = 3,
+        alpha0: float = 4.0,
+        iterations: int = ITERATIONS,
+        tolerance: float | None = TOLERANCE,
+        data_term: str = "poisson",
+        haadf_term: str | None = None,
+        haadf_gain: float | None = None,
+        background=None,
+        mask=None,
+        initial=None,
+        depth: float | None = None,
+        width: float | None = None,
+        nonnegative: bool = True,
+        backend: str | None = None,
+        show_progressbar: bool | None = None,
+    ) -> TomographicVolume:
+        """Reconstruct by total generalised variation (TGV): smooth slopes with sharp edges, without the steps of TV.
+
+        For gradual changes of composition. It takes about three times the time and memory of TV.
+
+        Parameters
+        ----------
+        haadf, weight, mu, dimensions, iterations, tolerance, data_term, haadf_term, haadf_gain, background
+            As in `reconstruct_tv`.
+        coupled : bool or "nuclear", default True
+            As in `reconstruct_tv`; ``"nuclear"`` for edges of one direction as in `reconstruct_tnv`.
+        alpha0 : float, default 4.0
+            How far slopes are preferred to steps, in voxels: small values give more slopes, large ones are TV.
+        mask, initial, depth, width, nonnegative, backend, show_progressbar
+            As in `reconstruct_sirt`.
+
+        Returns
+        -------
+        TomographicVolume
+            As that of `reconstruct_tv`.
+
+        Raises
+        ------
+        ValueError, MemoryError
+            As `reconstruct_tv`.
+
+        Notes
+        -----
+        TGV(u) = min_w |grad u - w| + alpha0 |E w|, E the symmetrised gradient [1]_, [2]_.
+
+        References
+        ----------
+        .. [1] K. Bredies, K. Kunisch, T. Pock, SIAM J. Imaging Sci. 3 (2010) 492, https://doi.org/10.1137/090769521.
+        .. [2] R. Huber et al., Nanoscale 11 (2019) 5617, https://doi.org/10.1039/C8NR09058K.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> counts = np.random.default_rng(0).poisson(3.0, (3, 4, 8))
+        >>> eds = mt.TiltSeriesEDS.from_maps({"Au": counts}, tilts=[-40, 0, 40])
+        >>> eds.reconstruct_tgv(iterations=20, weight=2.0, show_progressbar=False)
+        <TomographicVolume, title: Volume, dimensions: (1, 8|8, 4)>
+        """
+        model = Model("tgv", coupled, weight, mu, dimensions, alpha0, data_term, haadf_term, haadf_gain, background)
+        return reconstruct_regularised(
+            self,
+            haadf,
+            "reconstruct_tgv",
+            model,
+            iterations=iterations,
+            tolerance=tolerance,
+            mask=mask,
+            initial=initial,
+            depth=depth,
+            width=width,
+            nonnegative=nonnegative,
+            backend=backend,
+            show_progressbar=show_progressbar,
+        )
+
+    def reconstruct_tnv(
+        self,
+        haadf: TiltSeriesHAADF | None = None,
+        *,
+        weight: float = 1.0,
+        mu: Mapping[str, float] | Sequence[float] | None = None,
+        dimensions: int = 3,
+        iterations: int = ITERATIONS,
+        tolerance: float | None = TOLERANCE,
+        data_term: str = "poisson",
+        haadf_term: str | None = None,
+        haadf_gain: float | None = None,
+        background=None,
+        mask=None,
+        initial=None,
+        depth: float | None = None,
+        width: float | None = None,
+        nonnegative: bool = True,
+        backend: str | None = None,
+        show_progressbar: bool | None = None,
+    ) -> TomographicVolume:
+        """Reconstruct by total nuclear variation (TNV): edges of all channels at one place and along one direction.
+
+        It couples weak elements to the HAADF more closely than TV does.
+
+        Parameters
+        ----------
+        haadf, weight, mu, dimensions, iterations, tolerance, data_term, haadf_term, haadf_gain, background
+            As in `reconstruct_tv`.
+        mask, initial, depth, width, nonnegative, backend, show_progressbar
+            As in `reconstruct_sirt`.
+
+        Returns
+        -------
+        TomographicVolume
+            As that of `reconstruct_tv`.
+
+        Raises
+        ------
+        ValueError, MemoryError
+            As `reconstruct_tv`.
+
+        Notes
+        -----
+        The sum over voxels of the nuclear norm of the gradients of all channels, a matrix of channels and directions [1]_. Of one
+        channel it is TV.
+
+        References
+        ----------
+        .. [1] Z. Zhong et al., Ultramicroscopy 191 (2018) 1, https://doi.org/10.1016/j.ultramic.2018.04.011.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> counts = np.random.default_rng(0).poisson(3.0, (2, 3, 4, 8))
+        >>> eds = mt.TiltSeriesEDS.from_maps({"Au": counts[0], "Ag": counts[1]}, tilts=[-40, 0, 40])
+        >>> eds.reconstruct_tnv(iterations=20, show_progressbar=False)
+        <TomographicVolume, title: Volume, dimensions: (2, 8|8, 4)>
+        """
+        model = Model("tv", "nuclear", weight, mu, dimensions, 4.0, data_term, haadf_term, haadf_gain, background)
+        return reconstruct_regularised(
+            self,
+            haadf,
+            "reconstruct_tnv",
+            model,
+            iterations=iterations,
+            tolerance=tolerance,
+            mask=mask,
+            initial=initial,
+            depth=depth,
+            width=width,
+            nonnegative=nonnegative,
+            backend=backend,
+            show_progressbar=show_progressbar,
+        )
+
+    def reconstruct_fused(
+        self,
+        haadf: TiltSeriesHAADF,
+        *,
+        power: float = 1.0,
+        haadf_weights: Mapping[str, float] | None = None,
+        regulariser: str = "tv",
+        weight: float = 1.0,
+        coupled: bool | str = True,
+        dimensions: int = 3,
+        alpha0: float = 4.0,
+        iterations: int = ITERATIONS,
+        tolerance: float | None = TOLERANCE,
+        data_term: str = "poisson",
+        haadf_term: str | None = None,
+        haadf_gain: float | None = None,
+        background=None,
+        mask=None,
+        initial=None,
+        depth: float | None = None,
+        width: float | None = None,
+        backend: str | None = None,
+        show_progressbar: bool | None = None,
+    ) -> TomographicVolume:
+        """Reconstruct few maps together with many HAADF images, which see a power of the elements: fused multi-modal tomography.
+
+        For maps at few tilts and HAADF images at many. The HAADF is explained by the elements alone: all that are bright in it
+        have to have maps.
+
+        Parameters
+        ----------
+        haadf : TiltSeriesHAADF
+            The HAADF series of the same field of view, less its background; see `reconstruct_hebt`.
+        power : float, default 1.0
+            The HAADF sees sum r_e x_e^power, from 1, where it is a sum of the maps, to 2.
+        haadf_weights : dict of str to float, optional
+            How bright the elements are in the HAADF relative to each other, for equal x_e^power; the scale is fitted. By default
+            all is fitted, to a reconstruction of the maps alone.
+        regulariser : {"tv", "tgv", "tnv"}, default "tv"
+            See `reconstruct_tv`, `reconstruct_tgv` and `reconstruct_tnv`.
+        weight, coupled, dimensions, iterations, tolerance, data_term, haadf_term, haadf_gain, background
+            As in `reconstruct_tv`.
+        alpha0 : float, default 4.0
+            With ``regulariser="tgv"``: as in `reconstruct_tgv`.
+        mask, initial, depth, width, backend, show_progressbar
+            As in `reconstruct_sirt`.
+
+        Returns
+        -------
+        TomographicVolume
+            Axes ``(element, z | x, y)``, array order (z, element, y, x), each element in its own counts per nm of path, not
+            negative. The last step of its `history` holds the ``haadf_weights``, r_e.
+
+        Raises
+        ------
+        ValueError, MemoryError
+            As `reconstruct_tv`, and for a power outside 1 to 2 or an element without a weight.
+
+        Warns
+        -----
+        UserWarning
+            Where the elements explain less than 0.9 of the HAADF's variance.
+
+        Notes
+        -----
+        The model of [1]_ with counting statistics and coupled channels, see `hyperspy_multitomo.tomography.fused`. With
+        ``power=1`` and known response ratios, `reconstruct_hebt` with a regulariser is the same.
+
+        References
+        ----------
+        .. [1] J. Schwartz et al., Nat. Commun. 15 (2024) 3555, https://doi.org/10.1038/s41467-024-47558-0.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> tilts, few = np.arange(-60, 61, 10), [-60, 0, 60]
+        >>> images = np.zeros((13, 4, 12)); images[:, :, 4:8] = 400.0
+        >>> haadf = mt.TiltSeriesHAADF.from_images(images, tilts=tilts)
+        >>> eds = mt.TiltSeriesEDS.from_maps({"Au": np.random.default_rng(0).poisson(images[::6] / 40)}, tilts=few)
+        >>> eds.reconstruct_fused(haadf, iterations=20, show_progressbar=False)
+        <TomographicVolume, title: Volume, dimensions: (1, 12|12, 4)>
+        """
+        model = model_of(
+            regulariser,
+            coupled,
+            weight=weight,
+            dimensions=dimensions,
+            alpha0=alpha0,
+            data_term=data_term,
+            haadf_term=haadf_term,
+            haadf_gain=haadf_gain,
+            background=background,
+        )
+        return reconstruct_fused(
+            self,
+            haadf,
+            model,
+            power=power,
+            haadf_weights=haadf_weights,
+            iterations=iterations,
+            tolerance=tolerance,
+            mask=mask,
+            initial=initial,
+            depth=depth,
+            width=width,
+            backend=backend,
+            show_progressbar=show_progressbar,
+        )

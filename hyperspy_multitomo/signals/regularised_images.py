@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The regularised reconstructions of HAADF images: TV and TGV in noise-equivalent electrons."""
+
+from __future__ import annotations
+
+from .regularised_methods import ITERATIONS, TOLERANCE, Model, reconstruct_regularised
+from .volume import TomographicVolume
+
+
+class RegularisedImages:
+    """Mixin of the HAADF series: `reconstruct_tv` and `reconstruct_tgv`."""
+
+    def reconstruct_tv(
+        self,
+        *,
+        weight: float = 1.0,
+        mu: float | None = None,
+        dimensions: int = 3,
+        iterations: int = ITERATIONS,
+        tolerance: float | None = TOLERANCE,
+        data_term: str | None = None,
+        haadf_gain: float | None = None,
+        background=None,
+        mask=None,
+        initial=None,
+        depth: float | None = None,
+        width: float | None = None,
+        nonnegative: bool = True,
+        backend: str | None = None,
+        show_progressbar: bool | None = None,
+    ) -> TomographicVolume:
+        """Reconstruct by total variation (TV): flat regions with sharp edges, for few or noisy images.
+
+        Parameters
+        ----------
+        weight : float, default 1.0
+            How much to smooth, without unit: 1 is the default for the noise of these images, 2 twice as much.
+        mu : float, optional
+            Huber's weight of the data, instead of `weight`; see `TiltSeriesEDS.reconstruct_tv`.
+        dimensions : {3, 2}, default 3
+            2 for slices apart from each other, which a lazy series needs; 3 is better.
+        iterations : int, default 500
+            How many, at most.
+        tolerance : float, optional
+            End when the objective changes by less than this part of it in ten iterations; None to do all `iterations`.
+        data_term : {"poisson", "least_squares"}, optional
+            Statistics of the images: those of noise-equivalent electrons, which is the default where no pixel is negative, or an
+            even noise.
+        haadf_gain : float, optional
+            Signal of one noise-equivalent electron. By default estimated from the images, and no smaller than for a noise of 1 %.
+        background : float or array-like, optional
+            Signal expected from anything but the specimen, such as the detector's offset, as in `reconstruct_em`.
+        mask, initial, depth, width, nonnegative, backend, show_progressbar
+            As in `reconstruct_sirt`.
+
+        Returns
+        -------
+        TomographicVolume
+            Array order (z, y, x), HAADF signal per nm of path. `TomographicVolume.residuals` have the ``"objective"``.
+
+        Raises
+        ------
+        ValueError
+            For weights that are not positive, a lazy series in three dimensions, and what `reconstruct_sirt` refuses.
+        MemoryError
+            Where the run would need more memory than there is.
+
+        Notes
+        -----
+        See `TiltSeriesEDS.reconstruct_tv`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> haadf = mt.TiltSeriesHAADF.from_images(np.full((3, 4, 8), 90.0), tilts=[-40, 0, 40])
+        >>> haadf.reconstruct_tv(iterations=20, show_progressbar=False)
+        <TomographicVolume, title: HAADF, dimensions: (8|8, 4)>
+        """
+        return reconstruct_regularised(
+            self,
+            None,
+            "reconstruct_tv",
+            Model("tv", True, weight, _of_one(mu), dimensions, 4.0, data_term, None, haadf_gain, background),
+            iterations=iterations,
+            tolerance=tolerance,
+            mask=mask,
+            initial=initial,
+            depth=depth,
+            width=width,
+            nonnegative=nonnegative,
+            backend=backend,
+            show_progressbar=show_progressbar,
+        )
+
+    def reconstruct_tgv(
+        self,
+        *,
+        weight: float = 1.0,
+        mu: float | None = None,
+        dimensions: int = 3,
+        alpha0: float = 4.0,
+        iterations: int = ITERATIONS,
+        tolerance: float | None = TOLERANCE,
+        data_term: str | None = None,
+        haadf_gain: float | None = None,
+        background=None,
+        mask=None,
+        initial=None,
+        depth: float | None = None,
+        width: float | None = None,
+        nonnegative: bool = True,
+        backend: str | None = None,
+        show_progressbar: bool | None = None,
+    ) -> TomographicVolume:
+        """Reconstruct by total generalised variation (TGV): smooth slopes with sharp edges, without the steps of TV.
+
+        Parameters
+        ----------
+        weight, mu, dimensions, iterations, tolerance, data_term, haadf_gain, background
+            As in `reconstruct_tv`.
+        alpha0 : float, default 4.0
+            How far slopes are preferred to steps, in voxels: small values give more slopes, large ones are TV.
+        mask, initial, depth, width, nonnegative, backend, show_progressbar
+            As in `reconstruct_sirt`.
+
+        Returns
+        -------
+        TomographicVolume
+            As that of `reconstruct_tv`.
+
+        Raises
+        ------
+        ValueError, MemoryError
+            As `reconstruct_tv`.
+
+        Notes
+        -----
+        See `TiltSeriesEDS.reconstruct_tgv`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> haadf = mt.TiltSeriesHAADF.from_images(np.full((3, 4, 8), 90.0), tilts=[-40, 0, 40])
+        >>> haadf.reconstruct_tgv(iterations=20, show_progressbar=False)
+        <TomographicVolume, title: HAADF, dimensions: (8|8, 4)>
+        """
+        return reconstruct_regularised(
+            self,
+            None,
+            "reconstruct_tgv",
+            Model("tgv", True, weight, _of_one(mu), dimensions, alpha0, data_term, None, haadf_gain, background),
+            iterations=iterations,
+            tolerance=tolerance,
+            mask=mask,
+            initial=initial,
+            depth=depth,
+            width=width,
+            nonnegative=nonnegative,
+            backend=backend,
+            show_progressbar=show_progressbar,
+        )
+
+
+def _of_one(mu):
+    """Return the mu of the only channel as a sequence."""
+    return None if mu is None else [mu]

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The model of each regularised reconstruction: how the HAADF enters it, its calibration, and the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..tomography import Calibration, DataTerm, calibrate, projector, run, variational
+from ..tomography.fused import fused
+from ..tomography.haadf_weights import regressed_weights, scaled_weights
+from ..tomography.lanes import lane_count
+from .data_terms import DISCREPANCIES, Measured, measured
+from .frames import gains_of
+from .history import read_history
+from .keyed import record
+from .memory import check_memory
+from .methods import ratio_values
+from .reconstruct import Problem
+from .volume import TomographicVolume
+
+#: Iterations, at most, and the relative change of the objective in ten of them at which a run ends.
+ITERATIONS, TOLERANCE = 500, 1e-4
+_COUPLINGS = {True: "frobenius", False: "uncoupled", "nuclear": "nuclear"}
+# Iterations of the reconstruction of some slices of the maps that tells how bright the elements are in the HAADF.
+_CHEMISTRY = 150
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is asked for, whatever the data; see `RegularisedMaps.reconstruct_tv` for the keywords."""
+
+    kind: str
+    coupled: bool | str = True
+    weight: float = 1.0
+    mu: Mapping[str, float] | Sequence[float] | None = None
+    dimensions: int = 3
+    alpha0: float = 4.0
+    data_term: str | None = "poisson"
+    haadf_term: str | None = None
+    haadf_gain: float | None = None
+    background: object = None
+
+    def __post_init__(self):
+        for name in ("data_term", "haadf_term"):
+            if getattr(self, name) not in (None, *DISCREPANCIES):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be 'poisson' or 'least_squares'")
+        for name in ("weight", "alpha0", "haadf_gain"):
+            value = getattr(self, name)
+            if value is not None and not (np.isscalar(value) and np.isfinite(value) and value > 0):
+                raise ValueError(f"{name}={value!r} must be a positive number")
+        if self.dimensions not in (2, 3):
+            raise ValueError(f"dimensions={self.dimensions!r} must be 3, or 2 for slices apart from each other")
+        if self.coupled not in _COUPLINGS:
+            raise ValueError(f"coupled={self.coupled!r} must be True, False or 'nuclear'")
+        if self.mu is not None and self.weight != 1:
+            raise ValueError("mu= and weight= both say how much to smooth; pass one of them")
+
+    @property
+    def regulariser(self) -> str:
+        """Its name: ``"tv"``, ``"tgv"`` or ``"tnv"``."""
+        return "tnv" if (self.kind, self.coupled) == ("tv", "nuclear") else self.kind
+
+    def measured(self, series, haadf, depth, width, channels: int) -> Measured:
+        """Return the series as terms, after checking that a run of so many channels is possible."""
+        if series._lazy and self.dimensions == 3:
+            raise ValueError(
+                "this series is lazy, and dimensions=3 couples all its slices: pass dimensions=2, which goes slab by slab, or "
+                "load the series by compute() first"
+            )
+        found = measured(series, haadf, self.data_term, self.haadf_term, self.haadf_gain, self.background, depth, width)
+        found.check(self.data_term == "poisson")
+        if not series._lazy:
+            _check_memory(found, self, channels)
+        return found
+
+    def looked_at(self, found: Measured) -> dict:
+        """Return the arrays for a calibration: in two dimensions those of some slices, also where the series is not lazy."""
+        if self.dimensions == 3:
+            return found.arrays
+        return found.some_slices if self.mu is None else found.brightest_slices
+
+    def calibrated(self, terms: Sequence[DataTerm], names: Sequence[str]) -> Calibration:
+        """Return scales of the channels, weights of the terms and the regulariser's, in physical terms."""
+        mu = None if self.mu is None else _mu_values(self.mu, names)
+        options = {name: getattr(self, name) for name in ("kind", "dimensions", "alpha0", "weight")}
+        return calibrate(terms, len(names), coupling=_COUPLINGS[self.coupled], mu=mu, **options)
+
+
+def model_of(regulariser: str, coupled: bool | str = True, **options) -> Model:
+    """Return the model of a regulariser given by its name, ``"tv"``, ``"tgv"`` or ``"tnv"``."""
+    if regulariser not in ("tv", "tgv", "tnv"):
+        raise ValueError(f"regulariser={regulariser!r} must be 'tv', 'tgv' or 'tnv'")
+    return Model("tv", "nuclear", **options) if regulariser == "tnv" else Model(regulariser, coupled, **options)
+
+
+def reconstruct_regularised(
+    series, haadf, step: str, model: Model, *, ratios=None, rest: bool = False, depth, width, nonnegative, **options
+) -> TomographicVolume:
+    """Reconstruct a series, alone or with the HAADF: as one more channel, or through the response ratios where those are given.
+
+    `step` is the method's name in the history.
+    """
+    separate = haadf is not None and ratios is None
+    channels = (*series.channels, *["HAADF"] * separate, *["rest"] * rest)
+    names = channels or ("HAADF",)
+    found = model.measured(series, haadf, depth, width, len(names))
+    sample = model.looked_at(found)
+    if ratios is not None:
+        ratios = ratio_values(ratios, series.channels)
+        found = found.with_mix(ratios)
+    calibration = model.calibrated(found.terms(_projector_of(options), sample), series.channels if rest else names)
+    if rest:  # which has no data of its own to tell its range
+        calibration = replace(calibration, scales=np.append(calibration.scales, (calibration.scales * ratios).max()))
+        found = found.with_mix(np.append(ratios, 1.0))
+
+    def solver(terms, **given):
+        return variational(terms, calibration.regulariser, calibration.scales, nonnegative=nonnegative, **given)
+
+    told = {} if ratios is None else {"regulariser": model.regulariser, "ratios": ratios, "rest": rest}
+    volume = _run(found, step, model, channels, calibration, solver, options, nonnegative=nonnegative, **told)
+    if ratios is not None:
+        record(volume, "ratios", found.modalities[1].mix, ("element",))
+    return volume
+
+
+def reconstruct_fused(series, haadf, model: Model, *, power: float, haadf_weights, depth, width, **options) -> TomographicVolume:
+    """See `RegularisedMaps.reconstruct_fused`."""
+    channels = series.channels
+    found = model.measured(series, haadf, depth, width, len(channels))
+    project, some, sample = _projector_of(options), found.some_slices, model.looked_at(found)
+    maps, images = found.with_mix(np.ones(len(channels))).terms(project, some)
+    flat = replace(model, kind="tv", dimensions=2).calibrated([maps], channels)
+    chemistry = run(variational(flat.terms, flat.regulariser, flat.scales), _CHEMISTRY).volume
+    if haadf_weights is None:
+        weights = regressed_weights(chemistry, maps, images, power=power)
+    else:
+        weights = scaled_weights(ratio_values(haadf_weights, channels), chemistry, maps, images, power=power)
+    # For its calibration the power law is the straight line that meets it at the range of each channel.
+    line = found.with_mix(weights * flat.scales.astype(float) ** (power - 1))
+    calibration = model.calibrated(line.terms(project, sample), channels)
+
+    def solver(terms, **given):
+        return fused(terms, calibration.regulariser, calibration.scales, power=power, **given)
+
+    told = {"regulariser": model.regulariser, "power": power, "haadf_weights": dict(zip(channels, weights.tolist(), strict=True))}
+    volume = _run(found.with_mix(weights), "reconstruct_fused", model, channels, calibration, solver, options, **told)
+    if power == 1:
+        record(volume, "ratios", weights, ("element",))
+    return volume
+
+
+def _run(
+    found: Measured, step: str, model: Model, channels, calibration: Calibration, solver: Callable, options: dict, **told
+) -> TomographicVolume:
+    """Run a solver of terms, mask and start on the whole series, and describe the volume."""
+    weighted = found.weighted(calibration.terms)
+
+    def solve(project, arrays):
+        return solver(weighted.terms(project, arrays), mask=arrays["mask"], initial=arrays["initial"])
+
+    series, haadf = found.series, found.haadf
+    problem = Problem(series, series if found.binning == 1 else haadf, found.modalities[0].geometry, channels, solve)
+    # 0 stands for no tolerance where None stands for the default.
+    volume, outcome = problem.solve(found.arrays, **options | {"tolerance": options["tolerance"] or None})
+    told |= {name: value for name, value in vars(model).items() if name != "kind"}
+    told |= {name: options[name] for name in ("tolerance", "backend", "mask", "initial")}
+    told |= {"gains": gains_of(series), "calibration": calibration.describe()}
+    told["data_terms"] = {m.data: {"discrepancy": m.discrepancy, "weight": m.weight} for m in found.modalities}
+    told["haadf_gain"] = next((m.gain for m in found.modalities if m.gain is not None), None)
+    if haadf is not None:
+        told |= {"haadf_gains": gains_of(haadf), "haadf_history": read_history(haadf)}
+    problem.describe(volume, step, outcome, **told)
+    return volume
+
+
+def _projector_of(options: dict) -> Callable:
+    return lambda geometry: projector(geometry, backend=options["backend"])
+
+
+def _mu_values(mu, names: Sequence[str]) -> np.ndarray:
+    """Return Huber's mu in the order of the channels; a sequence has the HAADF's first."""
+    order = ("HAADF", *[name for name in names if name != "HAADF"]) if "HAADF" in names else names
+    if not isinstance(mu, Mapping):
+        if np.shape(mu) != (len(order),):
+            raise ValueError(f"mu={mu!r} must hold one number for each of {', '.join(order)}, in this order, or be a dict")
+        mu = dict(zip(order, mu, strict=True))
+    if sorted(mu) != sorted(names):
+        raise ValueError(f"mu holds {', '.join(mu)}; expected one number for each of {', '.join(order)}")
+    values = np.array([mu[name] for name in names], dtype=float)
+    if not (np.isfinite(values) & (values > 0)).all():
+        raise ValueError(f"mu={values.tolist()} must be positive numbers")
+    return values
+
+
+def _check_memory(found: Measured, model: Model, channels: int) -> None:
+    """Raise a MemoryError where the volumes, fields and rays of the run do not fit."""
+    geometry, dimensions = found.modalities[0].geometry, model.dimensions
+    slices = found.arrays["maps"].shape[-1] * geometry.binning
+    lanes = lane_count(slices)
+    held = -(-slices // lanes) * lanes
+    # u twice, the back projection and three copies of the result; p, and for TGV w twice and q.
+    fields = dimensions if model.kind == "tv" else 3 * dimensions + dimensions * (dimensions + 1) // 2
+    numbers = channels * (6 + fields) * int(np.prod(geometry.volume_shape)) * held
+    for m in found.modalities:
+        rows = found.arrays["maps"].shape[0] if m.data == "maps" else 1
+        rays = rows * len(m.geometry.tilts) * m.geometry.detector_width * m.geometry.binning * held
+        numbers += rays * (3 + (m.geometry.binning > 1) + (m.data == "maps" and found.arrays["background"] is not None))
+    remedy = "crop or bin the series, take fewer elements, or pass dimensions=2 with a lazy series, which goes slab by slab"
+    if model.kind == "tgv":
+        remedy += ", or use reconstruct_tv or reconstruct_tnv, which hold a third"
+    check_memory(4 * numbers, f"this reconstruction of {channels} channels", remedy)

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+r"""How strong a regulariser has to be: the range of each channel and the flow of its noise, found from the data.
+
+A volume u stays a minimiser of D(K u, f) + lambda TV(u) when its data change by noise n, if a field p (the *flow*) with div p
+equal to the noise's pull on the voxels, K^T D'' n, is nowhere larger than lambda. So the rms flow of the noise in the object,
+that of grad Laplace^-1 K^T D'' n, is the natural unit of lambda. It takes all into account that changes the noise: counts,
+tilts, size, pixel, gains, background. It is taken in the plane across the tilt axis, in which the noise of back projections
+extends. Each row of data is divided by the flow of its own noise, which makes one lambda fit channels of 1 and of 10^5 counts
+alike. The statistics within the row stay as they are, from ray to ray and from tilt to tilt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.fft import dctn, idctn
+from scipy.ndimage import gaussian_filter
+
+from hyperspy_multitomo.tomography.checks import checked_positive
+from hyperspy_multitomo.tomography.differences import gradient
+from hyperspy_multitomo.tomography.iterates import run
+from hyperspy_multitomo.tomography.solvers import sirt
+from hyperspy_multitomo.tomography.variational import DataTerm, Regulariser, variational
+from hyperspy_multitomo.tomography.variational_system import Term
+
+# lambda over the rms size of the noise's flow at weight 1, in two and three dimensions: the middle of what is best on simulated
+# series of four kinds, see docs/theory.md.
+STRENGTH = {2: 0.16, 3: 0.11}
+# Slices that are looked at, and samples of the noise of a channel, times slices.
+_SLICES, _SAMPLES = 8, 32
+# Iterations of the rough reconstructions.
+_SIRT, _ROUGH = 10, 60
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `calibrate` returns, the arguments of `variational`.
+
+    Attributes
+    ----------
+    terms : tuple of DataTerm
+        With their final weights.
+    regulariser : Regulariser
+    scales : numpy.ndarray (channel,)
+        Range of each channel, signal per unit length.
+    flows : numpy.ndarray (row of all terms,)
+        rms flow of the noise, which the weight of the row was divided by; 1 where `mu` was given.
+    """
+
+    terms: tuple[DataTerm, ...]
+    regulariser: Regulariser
+    scales: np.ndarray
+    flows: np.ndarray
+
+    def describe(self) -> dict:
+        """Return what it found, as plain numbers for a record."""
+        return {
+            "scales": [float(value) for value in self.scales],
+            "noise_flows": [float(value) for value in self.flows],
+            "term_weights": [float(value) for term in self.terms for value in np.atleast_1d(term.weight)],
+            "regulariser_weight": float(self.regulariser.weight),
+        }
+
+
+def calibrate(
+    terms: Sequence[DataTerm],
+    channels: int,
+    *,
+    kind: str = "tv",
+    coupling: str = "frobenius",
+    dimensions: int = 3,
+    alpha0: float = 4.0,
+    weight: float = 1.0,
+    mu=None,
+) -> Calibration:
+    """Find the ranges of the channels and the strength of the regulariser for some data.
+
+    Parameters
+    ----------
+    terms : sequence of DataTerm
+        As for `variational`. Their weights state the statistics: 1 for counts.
+    channels : int
+        Of the volume; each needs data of its own, besides which there may be those of a sum.
+    kind, coupling, dimensions, alpha0
+        As in `Regulariser`.
+    weight : float, default 1.0
+        Smoothness relative to the default, above 0: 2 is twice as smooth.
+    mu : array_like (channel,), optional
+        The published parameters of Huber et al., for data scaled to a maximum of 1 and pixels of unit size, instead of all this.
+        They take the place of `weight`; larger ones mean less smoothing.
+
+    Returns
+    -------
+    Calibration
+
+    Raises
+    ------
+    ValueError
+        For weights that are not positive, both `weight` and `mu`, or a channel without data.
+
+    Notes
+    -----
+    With `mu`, sum_c mu_c |T| KL(T u_c, f_c/max f_c) + R(u) is minimised, T being the projector of unit pixels: d_c is
+    mu_c |T|/max f_c and the scale of a channel max f_c for unit pixels. That is what the authors' program does, which divides
+    alpha by the norm of T too.
+
+    The ranges are the means of rough reconstructions (TV in two dimensions, some slices) weighted by themselves.
+
+    Examples
+    --------
+    >>> from hyperspy_multitomo.tomography import DataTerm, TiltGeometry, calibrate, projector, run, variational
+    >>> A = projector(TiltGeometry(range(-80, 81, 20), detector_width=24))
+    >>> truth = np.zeros((1, 24, 24, 2))
+    >>> truth[:, 8:16, 8:16] = 2.0
+    >>> found = calibrate([DataTerm(A, np.random.default_rng(0).poisson(A(truth)))], channels=1, dimensions=2)
+    >>> bool(1.5 < found.scales[0] < 2.5)
+    True
+    >>> result = run(variational(found.terms, found.regulariser, found.scales), 200)
+    """
+    checked_positive("weight", weight)
+    shape = dict(kind=kind, coupling=coupling, dimensions=dimensions, alpha0=alpha0)
+    checked = [term.checked(channels, "eds") for term in terms]
+    own = [t for t in checked if t.mix is None]
+    if {c for t in own for c in range(t.first, t.first + t.rows)} != set(range(channels)):
+        raise ValueError(f"each of the {channels} channels needs data of its own; got those of {sum(t.rows for t in own)}")
+    if mu is not None:
+        if weight != 1:
+            raise ValueError("`weight` and `mu` both say how strong the regulariser is; give one of them")
+        return _by_mu(terms, checked, channels, mu, shape)
+    few = _some_slices(checked)
+    rough = _smoothed(few, channels)
+    scales = _ranges(rough)
+    balanced = [_divided(t, _flows(t, rough, scales)) for t in few if t.mix is None]
+    plain = Regulariser(STRENGTH[2], "tv", "uncoupled", 2)
+    scales = _ranges(run(variational(balanced, plain, scales, initial=rough), _ROUGH).volume)
+    flows = [_flows(t, rough, scales) for t in few]
+    weighted = tuple(replace(term, weight=t.weights / f) for term, t, f in zip(terms, checked, flows, strict=True))
+    strength = weight * STRENGTH[dimensions] * _joint_size(coupling, channels, sum(t.rows for t in checked), dimensions)
+    return Calibration(weighted, Regulariser(float(strength), **shape), scales.astype(np.float32), np.concatenate(flows))
+
+
+def _by_mu(terms, checked: list[Term], channels: int, mu, shape: dict) -> Calibration:
+    """Return what the published parameters mean."""
+    mu = np.asarray(checked_positive("mu", mu), float)
+    if mu.shape != (channels,):
+        raise ValueError(f"`mu` has the shape {mu.shape}; expected {channels} values, one per channel of the volume")
+    if any(t.mix is not None for t in checked):
+        raise ValueError("`mu` is defined for data of one channel each, not for a sum of channels; leave it out")
+    scales, weighted = np.ones(channels), []
+    for term, t in zip(terms, checked, strict=True):
+        rows = slice(t.first, t.first + t.rows)
+        largest = np.maximum(t.data.max(axis=(1, 2, 3)), np.finfo(np.float32).tiny)
+        pixel = t.A.geometry.pixel_size
+        scales[rows] = largest / pixel
+        weighted.append(replace(term, weight=mu[rows] * (t.A.norm() / pixel) / largest))
+    return Calibration(tuple(weighted), Regulariser(1.0, **shape), scales.astype(np.float32), np.ones(channels))
+
+
+def _some_slices(terms: list[Term]) -> list[Term]:
+    """Return the terms with few slices of the volume, spread evenly over it."""
+    coarsest = max(t.A.geometry.binning for t in terms)
+    units, wanted = terms[0].data.shape[-1] * terms[0].A.geometry.binning // coarsest, max(1, _SLICES // coarsest)
+    kept = np.unique(np.linspace(0, units - 1, min(units, wanted) + 2).round().astype(int)[1:-1])
+    return [_slices_of(t, kept, coarsest) for t in terms]
+
+
+def _slices_of(t: Term, units: np.ndarray, coarsest: int) -> Term:
+    def part(array, length):
+        return None if array is None else array[..., (units[:, None] * length + np.arange(length)).ravel()]
+
+    length = coarsest // t.A.geometry.binning
+    mix = t.mix if t.mix is None or t.mix.ndim == 1 else part(t.mix, coarsest)
+    return replace(t, data=part(t.data, length), background=part(t.background, length), mix=mix)
+
+
+def _divided(t: Term, flows: np.ndarray) -> DataTerm:
+    """Return the term as an argument of `variational`, divided by the flow of each row."""
+    return DataTerm(t.A, t.data, t.first, None, t.gains, t.background, t.discrepancy, t.weights / flows)
+
+
+def _smoothed(terms: list[Term], channels: int) -> np.ndarray:
+    """Return a rough volume (channel, z, x, y): few iterations of SIRT of the net data, smoothed."""
+    slices = terms[0].data.shape[-1] * terms[0].A.geometry.binning
+    volume = np.zeros((channels, *terms[0].A.domain_shape, slices), np.float32)
+    for t in terms:
+        if t.mix is None:
+            net = t.data if t.background is None else t.data - t.background
+            found = run(sirt(t.A, net, gains=t.gains), _SIRT).volume
+            volume[t.first : t.first + t.rows] = gaussian_filter(found, (0, 1.5, 1.5, 0))
+    return volume
+
+
+def _ranges(volume: np.ndarray) -> np.ndarray:
+    """Return the mean of each channel weighted by itself, (channel,); a part of the others' where it is empty."""
+    squares, sums = (np.sum(volume**k, axis=(1, 2, 3), dtype=np.float64) for k in (2, 1))
+    ranges = squares / np.where(sums > 0, sums, 1)
+    smallest = ranges[ranges > 0].min() if (ranges > 0).any() else 1.0
+    return np.where(ranges > 0, ranges, smallest)
+
+
+def _flows(t: Term, rough: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Return the rms flow of the noise of each row, (row,), in the object that `rough` shows; 1 where there is nothing."""
+    channels = slice(t.first, t.first + t.rows) if t.mix is None else slice(None)
+    seen = rough[channels] if t.mix is None else (_volume_like(t.mix) * rough).sum(axis=0, keepdims=True)
+    expected = t.expectations(t.A(seen))
+    typical = _self_mean(expected)
+    variances = t.weights[:, None, None, None] * np.ones_like(expected)
+    if t.discrepancy == "kl":
+        variances /= np.maximum(expected, 0.02 * np.maximum(typical, np.finfo(np.float32).tiny))
+    # The sum of all channels pulls at each of them by its own factor.
+    factors = scales[channels] if t.mix is None else [np.sqrt(np.square(scales * _volume_like(t.mix).mean(axis=(1, 2, 3))).sum())]
+    rng = np.random.default_rng(0)
+    squares, samples = np.zeros(t.rows), -(-_SAMPLES // rough.shape[-1])
+    inside = seen > 0.25 * _self_mean(seen)
+    for _ in range(samples):
+        noise = rng.standard_normal(expected.shape, np.float32) * np.sqrt(variances)
+        flow = _flow(t.A.T(t.gains[:, :, None, None] * noise))
+        squares += [flow[row][inside[row]].mean() if inside[row].any() else 0 for row in range(t.rows)]
+    found = np.asarray(factors) * np.sqrt(squares / samples)
+    return np.where(found > 0, found, 1.0)
+
+
+def _volume_like(mix: np.ndarray) -> np.ndarray:
+    return mix if mix.ndim == 4 else mix[:, None, None, None]
+
+
+def _self_mean(values: np.ndarray) -> np.ndarray:
+    """Return the mean of each row weighted by itself, (row, 1, 1, 1)."""
+    squares, sums = (np.sum(values**k, axis=(1, 2, 3), keepdims=True) for k in (2, 1))
+    return squares / np.where(sums > 0, sums, 1)
+
+
+def _flow(pull: np.ndarray) -> np.ndarray:
+    """Return |p|^2 (channel, z, x, y) of the curl-free field p in the plane (z, x) with div p = pull; none leaves the volume."""
+    eigenvalues = [2 - 2 * np.cos(np.pi * np.arange(length) / length) for length in pull.shape[1:3]]
+    laplace = np.add.outer(*eigenvalues)[..., None]
+    potential = dctn(pull, axes=(1, 2), norm="ortho") / np.where(laplace > 0, laplace, np.inf)
+    return np.square(gradient(idctn(potential, axes=(1, 2), norm="ortho"), 2)).sum(axis=1)
+
+
+def _joint_size(coupling: str, channels: int, sources: int, dimensions: int) -> float:
+    """Return the rms size, in the norm dual to that of the coupling, of independent flows of size 1 of all sources of noise."""
+    if coupling == "uncoupled":
+        return 1.0
+    if coupling == "frobenius":
+        return float(np.sqrt(sources))
+    matrices = np.random.default_rng(0).standard_normal((2000, max(channels, sources), dimensions)) / np.sqrt(dimensions)
+    return float(np.sqrt(np.mean(np.square(np.linalg.norm(matrices, 2, axis=(1, 2))))))

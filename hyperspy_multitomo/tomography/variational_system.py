@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+r"""A variational problem: its terms, the step sizes of the primal-dual method, and the values of both objectives.
+
+    min_{u >= 0}  sum_k D_k(K_k u + b_k, f_k) + lambda R(u),     x_c = S_c u_c
+
+with TV, R(u) = \|grad u\|, or TGV, R(u) = min_w \|grad u - w\| + alpha_0 \|E w\|. The volumes x are in signal per unit length,
+u has no unit, and K_k projects with the gains and scales in it. The saddle point is that of
+
+    sum_k [<K_k u + b_k, s_k> - D_k^*(s_k)] + <grad u - w, p> + <E w, q>,     |p| <= lambda,  |q| <= alpha_0 lambda.
+
+**Step sizes.** With factors gamma > 0 for each block of rows and xi > 0 for each block of columns of the operator K, the steps
+sigma_i = gamma_i/sum_j |K_ij| xi_j and tau_j = xi_j/sum_i gamma_i |K_ij| obey |Sigma^(1/2) K T^(1/2)| <= 1 (T. Pock, A.
+Chambolle, ICCV 2011, 1762, doi:10.1109/ICCV.2011.6126441, lemma 2, with rows and columns scaled). The bound on the distance to
+the solution, sum_b |y_b - y_b*|^2/sigma_b + |u - u*|^2/tau, is least for gamma_b proportional to the size of the dual block
+y_b: lambda for p, that of the noise, d/sqrt(f) a ray, for data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from hyperspy_multitomo.tomography.differences import (
+    gradient,
+    gradient_adjoint,
+    symmetrised_gradient,
+    symmetrised_gradient_adjoint,
+)
+from hyperspy_multitomo.tomography.functionals import COUPLINGS, DISCREPANCIES, Frobenius, Uncoupled
+from hyperspy_multitomo.tomography.projectors import Projector
+
+# Sizes of the dual blocks against each other and the primal one, tuned on simulated series; see docs/theory.md.
+REGULARISER, DATA, FIELD = 1.0, 1.0, 0.5
+
+
+@dataclass(frozen=True)
+class Term:
+    """One data term, validated: rows of data, each seeing one channel or, with `mix`, one row seeing a sum of all.
+
+    `data` and `background` (row, tilt, x, y), the background None where it is 0; `gains` (row, tilt); `weights` d (row,);
+    `first` is the channel of row 0. `mix` (channel,) or (channel, z, x, y) are factors of x. `name` is that of its residuals.
+    """
+
+    A: Projector
+    data: np.ndarray
+    gains: np.ndarray
+    weights: np.ndarray
+    discrepancy: str
+    background: np.ndarray | None = None
+    first: int = 0
+    mix: np.ndarray | None = None
+    name: str = "eds"
+
+    @property
+    def rows(self) -> int:
+        """Rows of data."""
+        return len(self.data)
+
+    @cached_property
+    def live(self) -> np.ndarray:
+        """False for tilts of gain 0, whose data say nothing, (row, tilt, 1, 1)."""
+        return (self.gains > 0)[:, :, None, None]
+
+    @cached_property
+    def dual_size(self) -> np.ndarray:
+        """Size of the dual variable of a ray, (row,): d/sqrt(f) for counts f, sqrt(d) for least squares, d being 1/variance."""
+        if self.discrepancy == "ls":
+            return np.sqrt(self.weights)
+        mean = np.array([row.mean(dtype=np.float64) for row in self.data])
+        return self.weights / np.sqrt(np.maximum(mean, 1e-3))
+
+    def difference(self, expectations: np.ndarray) -> np.ndarray:
+        """Return data less expectations, 0 where tilts are dead."""
+        return np.where(self.live, self.data - expectations, 0)
+
+    def relative(self, squares: np.ndarray) -> np.ndarray | float:
+        """Return |f - a|/|f| of each row from the sums of squares of the difference; 0 where the data are 0."""
+        norms = np.sqrt(np.sum(np.square(self.data, dtype=np.float64), axis=(1, 2, 3)))
+        relative = np.sqrt(squares) / np.where(norms > 0, norms, np.inf)
+        return relative if self.name == "eds" else float(relative[0])
+
+    def expectations(self, projections: np.ndarray) -> np.ndarray:
+        """Return gain times projections plus background, (row, tilt, x, y)."""
+        means = self.gains[:, :, None, None] * projections
+        return means if self.background is None else means + self.background
+
+
+@dataclass(frozen=True)
+class VariationalSystem:
+    """The validated problem, float32; `scales` S (channel,), `strength` lambda, `initial` x (channel, z, x, y)."""
+
+    terms: tuple[Term, ...]
+    scales: np.ndarray
+    initial: np.ndarray
+    kind: str
+    coupling: str
+    dimensions: int
+    strength: float
+    alpha0: float = 4.0
+    mask: np.ndarray | None = None
+    nonnegative: bool = True
+    relaxation: float = 1.8
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the volume."""
+        return len(self.scales)
+
+    @property
+    def A(self) -> Projector:
+        """A projector of the volume grid."""
+        return self.terms[0].A
+
+    @property
+    def threads(self) -> int:
+        """Threads to use."""
+        return self.A.threads
+
+    @property
+    def separate(self) -> bool:
+        """Whether channels can be held one by one: never, as one rule stops all."""
+        return False
+
+    @property
+    def norm(self):
+        """The norm of the gradient (TV), or of its difference from the field (TGV)."""
+        return COUPLINGS[self.coupling]
+
+    @property
+    def field_norm(self):
+        """The norm of the symmetrised gradient of TGV's field: coupled as Frobenius norm wherever channels are coupled."""
+        return Uncoupled if self.coupling == "uncoupled" else Frobenius
+
+    # Operators
+
+    def mixed(self, term: Term, u: np.ndarray) -> np.ndarray:
+        """Return what the rows of a term see of u, (row, z, x, y), in the unit of x."""
+        if term.mix is None:
+            channels = slice(term.first, term.first + term.rows)
+            return self.scales[channels, None, None, None] * u[channels]
+        return (self._coefficients(term) * u).sum(axis=0, keepdims=True)
+
+    def _coefficients(self, term: Term) -> np.ndarray:
+        mix = term.mix if term.mix.ndim == 4 else term.mix[:, None, None, None]
+        return self.scales[:, None, None, None] * mix
+
+    def project(self, term: Term, u: np.ndarray) -> np.ndarray:
+        """Return the expectations K u + b of a term."""
+        return term.expectations(term.A(self.mixed(term, u)))
+
+    def back_project(self, term: Term, s: np.ndarray, out: np.ndarray) -> None:
+        """Add K^T s of a term to `out` (channel, z, x, y)."""
+        back = term.A.T(term.gains[:, :, None, None] * s)
+        if term.mix is None:
+            channels = slice(term.first, term.first + term.rows)
+            out[channels] += self.scales[channels, None, None, None] * back
+        else:
+            out += self._coefficients(term) * back
+
+    # Step sizes
+
+    @cached_property
+    def _data_steps(self) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return sigma of each term, (row, tilt, x), and sum gamma |K| over data, (channel, z, x)."""
+        sigmas, columns = [], np.zeros((self.channels, *self.A.domain_shape), np.float32)
+        for term in self.terms:
+            lengths, sigma = term.A.row_sums(), np.zeros((term.rows, *term.A.range_shape), np.float32)
+            for row in range(term.rows):
+                gains = term.gains[row]
+                if term.mix is None:
+                    factors = np.zeros(self.channels, np.float32)
+                    factors[term.first + row] = self.scales[term.first + row]
+                else:
+                    mix = np.abs(term.mix if term.mix.ndim == 1 else term.mix.max(axis=(1, 2, 3)))
+                    factors = (self.scales * mix).astype(np.float32)
+                sums = factors.sum() * gains[:, None] * lengths
+                column = term.A.column_sums(gains)
+                typical = sums[sums > 0].mean() / max(factors.max() * column.mean(dtype=np.float64), 1e-30) if sums.any() else 1.0
+                gamma = DATA * term.dual_size[row] * np.sqrt(typical)
+                sigma[row] = np.divide(gamma, sums, out=np.zeros_like(sums), where=sums > 1e-6 * sums.max())
+                columns += (gamma * factors)[:, None, None] * column
+            sigmas.append(sigma)
+        return sigmas, columns
+
+    @property
+    def data_steps(self) -> list[np.ndarray]:
+        """Step sizes sigma of the rays of each term, (row, tilt, x); 0 for rays that meet nothing."""
+        return self._data_steps[0]
+
+    @property
+    def _gammas(self) -> tuple[float, float]:
+        """Sizes of the dual blocks p and q."""
+        size = REGULARISER * self.strength / np.sqrt(self.dimensions)
+        return size, size * self.alpha0
+
+    @cached_property
+    def volume_steps(self) -> np.ndarray:
+        """Step sizes tau of u, (channel, z, x)."""
+        sums = self._data_steps[1] + np.float32(2 * self.dimensions * self._gammas[0])
+        return (1 / sums).astype(np.float32)
+
+    @property
+    def gradient_step(self) -> float:
+        """Step size sigma of p."""
+        return self._gammas[0] / (2 + (FIELD if self.kind == "tgv" else 0))
+
+    @property
+    def field_step(self) -> float:
+        """Step size tau of w."""
+        first, second = self._gammas
+        return FIELD / (first + second * (2 + np.sqrt(2) * (self.dimensions - 1)))
+
+    @property
+    def matrix_step(self) -> float:
+        """Step size sigma of q."""
+        return self._gammas[1] / (2 * np.sqrt(2) * FIELD)
+
+    # Values
+
+    def restricted(self, u: np.ndarray) -> np.ndarray:
+        """Return u made to obey the constraints."""
+        if self.nonnegative:
+            u = np.maximum(u, 0)
+        if self.mask is not None:
+            u = u * (self.mask if self.mask.ndim == 3 else self.mask[..., None])
+        return u
+
+    def start(self) -> np.ndarray:
+        """Return the start of u."""
+        return self.restricted(self.initial / self.scales[:, None, None, None]).astype(np.float32)
+
+    def data_values(self, term: Term, expectations: np.ndarray) -> np.ndarray:
+        """Return D of each row of a term, (row,)."""
+        d = term.weights[:, None, None, None]
+        values = DISCREPANCIES[term.discrepancy].value(expectations, term.data, d)
+        return np.sum(np.where(term.live, values, 0), axis=(1, 2, 3), dtype=np.float64)
+
+    def regulariser_value(self, u: np.ndarray, w: np.ndarray | None) -> float:
+        """Return R(u), for TGV with the field w (an upper bound until w is the best)."""
+        field = gradient(u, self.dimensions)
+        if self.kind == "tv":
+            return self.norm.value(field)
+        return self.norm.value(field - w) + self.alpha0 * self.field_norm.value(symmetrised_gradient(w))
+
+    def objective(self, u: np.ndarray, w: np.ndarray | None) -> float:
+        """Return the value that is minimised."""
+        data = sum(self.data_values(term, self.project(term, u)).sum() for term in self.terms)
+        return float(data + self.strength * self.regulariser_value(u, w))
+
+    def gap(self, u: np.ndarray, w: np.ndarray | None, p: np.ndarray, q: np.ndarray | None, s: list[np.ndarray]) -> float:
+        """Return the primal-dual gap over volumes up to twice the largest voxel and fields up to twice the largest vector.
+
+        The unrestricted gap is infinite before the dual constraints hold exactly, which they do in the limit alone: A. Chambolle,
+        T. Pock, J. Math. Imaging Vis. 40 (2011) 120, doi:10.1007/s10851-010-0251-1, sec. 3.1.
+        """
+        dual, pull = 0.0, gradient_adjoint(p := self.norm.project(p, self.strength)).astype(np.float32)
+        for term, dual_rays in zip(self.terms, s, strict=True):
+            d = term.weights[:, None, None, None]
+            if term.discrepancy == "kl":  # over-relaxed duals may leave the domain
+                dual_rays = np.minimum(dual_rays, d * np.float32(1 - 1e-6))
+            dual_rays = np.where(term.live, dual_rays, 0)
+            values = DISCREPANCIES[term.discrepancy].conjugate(dual_rays, term.data, d)
+            dual -= np.sum(np.where(term.live, values, 0), dtype=np.float64)
+            if term.background is not None:
+                dual += np.sum(dual_rays * term.background, dtype=np.float64)
+            self.back_project(term, dual_rays, pull)
+        bound = 2 * float(u.max())
+        allowed = self.restricted(np.ones_like(u))
+        pull *= allowed
+        dual -= bound * float(np.sum(np.maximum(-pull, 0) if self.nonnegative else np.abs(pull), dtype=np.float64))
+        if w is not None:
+            q = self.field_norm.project(q, self.alpha0 * self.strength)
+            slack = np.sqrt(np.square(symmetrised_gradient_adjoint(q) - p).sum(axis=1))
+            largest = 2 * float(np.sqrt(np.square(w).sum(axis=1)).max())
+            dual -= largest * float(np.sum(slack, dtype=np.float64))
+        return self.objective(u, w) - dual
+
+    def residuals(self, u: np.ndarray, w: np.ndarray | None) -> dict:
+        """Return the objective, and |f - K u - b|/|f| of each term by its name: one number a row, or one for the HAADF."""
+        found: dict = {"objective": self.strength * self.regulariser_value(u, w)}
+        for term in self.terms:
+            expected = self.project(term, u)
+            found["objective"] += float(self.data_values(term, expected).sum())
+            found[term.name] = term.relative(np.sum(np.square(term.difference(expected), dtype=np.float64), axis=(1, 2, 3)))
+        return found
+
+    def with_mix(self, mix: np.ndarray, background: np.ndarray | None) -> VariationalSystem:
+        """Return the system with other factors and background of its mixed term."""
+        terms = tuple(t if t.mix is None else replace(t, mix=mix, background=background) for t in self.terms)
+        return replace(self, terms=terms)

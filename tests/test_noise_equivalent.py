@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The signal per noise-equivalent electron: found from the noise of images, and never below the floor."""
+
+import numpy as np
+import pytest
+
+from hyperspy_multitomo.tomography import TiltGeometry, projector
+from hyperspy_multitomo.tomography.noise_equivalent import noise_equivalent_gain, typical_signal
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Mean electrons (tilt, x, y) of a particle in vacuum, 500 at the most."""
+    volume = np.zeros((64, 64, 48), np.float32)
+    volume[14:50, 12:48, 6:40] = 1.0
+    volume[24:40, 20:36, 12:30] = 2.5
+    projections = projector(TiltGeometry(np.arange(-60, 61, 20.0), 64))(volume)
+    return 500 * projections / projections.max()
+
+
+class TestGain:
+    @pytest.mark.parametrize("gain", [0.01, 1.0, 400.0])
+    @pytest.mark.parametrize("electrons", [20.0, 500.0])
+    def test_counted_electrons(self, images, gain, electrons):
+        counted = np.random.default_rng(0).poisson(images * electrons / 500)
+        assert noise_equivalent_gain(gain * counted) == pytest.approx(gain, rel=0.15)
+
+    def test_noise_of_another_kind(self, images):
+        """Gaussian noise of the detector: that of so many electrons at a typical pixel."""
+        noisy = 30 * (images + np.random.default_rng(0).normal(0, 40, images.shape))
+        assert noise_equivalent_gain(noisy) == pytest.approx(30 * 40**2 / typical_signal(images), rel=0.3)
+
+    def test_vacuum_and_its_noise_have_no_say(self, images):
+        rng = np.random.default_rng(0)
+        wide = np.pad(rng.poisson(images).astype(float), [(0, 0), (64, 64), (0, 0)])
+        wide += rng.normal(0, 1, wide.shape)
+        assert noise_equivalent_gain(wide) == pytest.approx(1.0, rel=0.15)
+
+    def test_the_floor(self, images):
+        """Images without noise, and with less of it than the model is good for."""
+        typical = typical_signal(images)
+        for clean in (images, np.random.default_rng(0).poisson(images * 1e4) / 1e4, np.full((2, 32, 32), typical)):
+            assert noise_equivalent_gain(clean) == pytest.approx(1e-4 * typical, rel=1e-3)
+        assert noise_equivalent_gain(images, floor=0.1) == pytest.approx(1e-2 * typical, rel=1e-3)
+
+    @pytest.mark.parametrize("shape", [(3, 1, 40), (3, 40, 1), (3, 5, 7)])
+    def test_any_shape(self, shape):
+        assert noise_equivalent_gain(np.ones(shape)) >= 1e-4 * 0.999
+
+
+class TestTypicalSignal:
+    def test_vacuum_has_no_weight(self, images):
+        assert typical_signal(images) == pytest.approx(typical_signal(np.pad(images, [(0, 0), (30, 30), (0, 0)])))
+        assert images.mean() < typical_signal(images) < images.max()
+
+    @pytest.mark.parametrize("images", [np.zeros((2, 4, 4)), -np.ones((2, 4, 4))])
+    def test_nothing_there(self, images):
+        with pytest.raises(ValueError, match="expected signal above 0"):
+            noise_equivalent_gain(images)
+
+
+@pytest.mark.parametrize("floor", [0, -1.0, np.nan])
+def test_floor_that_is_none(floor):
+    with pytest.raises(ValueError, match="`floor` is"):
+        noise_equivalent_gain(np.ones((2, 4, 4)), floor=floor)
