@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Time of an iteration of Graptor, the program of the TGV paper: one line of JSON for every OpenCL platform with a CPU.
 
-`python benchmarks/graptor.py DIR`, DIR being a clone of https://github.com/kbredies/graptor (GPL-3), by a Python with NumPy, SciPy,
-matplotlib, pyopencl and an OpenCL platform for the CPU: pocl or Intel's. It need not be the Python of this project, and needs
-nothing of it. The work is Graptor's coupled 3-D TGV with Kullback-Leibler terms on maps of random counts, scaled to [0, 1] as its
-own script does it.
+`python benchmarks/graptor.py DIR`, DIR being a clone of https://github.com/kbredies/graptor (GPL-3), by a Python with NumPy,
+SciPy, matplotlib, pyopencl and an OpenCL platform for the CPU: pocl or Intel's. It need not be the Python of this project, and
+needs nothing of it. The work is Graptor's coupled 3-D TGV with Kullback-Leibler terms on maps of random counts, scaled to
+[0, 1] as its own script does it.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main() -> None:
     maps /= maps.max()
     tilts = np.arange(size.tilts) * 180 / size.tilts
     for platform in pyopencl.get_platforms():
-        name = f"{platform.name.strip()}, {platform.version.strip()}"
+        name = " ".join([platform.name, *platform.version.split()[2:4]])
         try:
             context = pyopencl.Context(platform.get_devices(pyopencl.device_type.CPU))
             wall, core = measure(module, context, maps, tilts, size.iterations)

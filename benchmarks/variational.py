@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """TV, TGV and nuclear TV: time, memory and bandwidth of an iteration, iterations to the minimum, growth, Graptor beside them.
 
-`python benchmarks/variational.py [--graptor DIR [--graptor-python PYTHON]]`. Times are per slice, channel and iteration, the best of
-several, every point in a fresh process and without setting up; core milliseconds are those of all threads. Memory is what the
-process held at its peak beyond the imports. "Moved" are the bytes that an iteration cannot but read or write, once each, and "of
-the copy" how near this comes to the bandwidth that the same cores reach when they copy a large array.
+`python benchmarks/variational.py [--graptor DIR [--graptor-python PYTHON]]`. Times are per slice, channel and iteration, the best
+of several, every point in a fresh process and without setting up; core milliseconds are those of all threads. Memory is what
+the process held at its peak beyond the imports. "Moved" are the bytes that an iteration cannot but read or write, once each, and
+"of the copy" how near this comes to the bandwidth that the same cores reach when they copy a large array.
 """
 
 from __future__ import annotations
@@ -142,7 +142,8 @@ def iterations_table(base: Size, cores: int) -> float:
 
 def growth_table(base: Size) -> None:
     """Print how the whole time of an iteration and the memory of 3-D TGV grow with slices and channels."""
-    print("\n| TGV 3-D, varied | value | ms per iteration | memory (MB) | time ~ n^p, p | memory ~ n^p, p |\n|---|---|---|---|---|---|")
+    print("\n| TGV 3-D, varied | value | ms per iteration | memory (MB) | time ~ n^p, p | memory ~ n^p, p |")
+    print("|" + 6 * "---|")
     for name, values in {"slices": (16, 32, 64, 128), "channels": (1, 2, 4, 8)}.items():
         points = []
         for value in values:
@@ -156,12 +157,12 @@ def growth_table(base: Size) -> None:
             print(f"| {name} | {value} | {points[-1][1]:.1f} | {points[-1][2]:.0f}{powers}", flush=True)
 
 
-def published_problem(size: int, slices: int):
-    """Return terms and scales of the Huber phantom with the weights of the paper.
+def published_problem(size: int, slices: int, threads: int):
+    """Return terms, scales and strength of the Huber phantom with the weights of the paper, and the norm |T|.
 
     Its program minimises sum mu_c |T| KL(T u_c, f_c) + TGV(u) for maps f_c = F_c/m_c, m_c a high percentile, and lengths in
-    pixels, |T| being the norm of the projection. In counts F_c that is sum d_c KL(W x_c, F_c) + TGV(x/S), with d_c =
-    mu_c |T|/m_c and S_c = m_c/pixel.
+    pixels, |T| being the norm of the projection. In counts F_c that is sum d_c KL(W x_c, F_c) + lambda TGV(x/S), with d_c =
+    mu_c |T|/m_c and lambda/S_c = pixel/m_c: lambda is free, and 1 over the mean ray makes x/S about 1.
     """
     from hyperspy_multitomo.simulation import simulate
     from hyperspy_multitomo.simulation.phantoms import huber
@@ -170,24 +171,28 @@ def published_problem(size: int, slices: int):
     series = simulate(huber(size, slices), seed=0)
     maps = np.concatenate([series.haadf[None], series.maps]).astype(np.float32)
     largest = np.array([np.percentile(channel, PERCENTILE) for channel in maps])
-    A = projector(TiltGeometry(series.tilts, size, pixel_size=series.pixel_size))
-    norm = A.norm() / series.pixel_size
-    return [DataTerm(A, maps, weight=np.array(PUBLISHED) * norm / largest)], largest / series.pixel_size
+    A = projector(TiltGeometry(series.tilts, size, pixel_size=series.pixel_size), threads=threads)
+    norm, ray = A.norm() / series.pixel_size, float(A.row_sums().mean())
+    return DataTerm(A, maps, weight=np.array(PUBLISHED) * norm / largest), largest / ray, series.pixel_size / ray, norm
 
 
-def systems(terms, scales, kind: str) -> dict:
+def systems(kind: str, term, scales, strength: float, norm: float) -> dict:
     """Return the problem with the engine's step sizes and with those of the paper, as printed and as in its program."""
     from hyperspy_multitomo.tomography.variational_system import VariationalSystem
 
     @dataclass(frozen=True)
     class PaperRule(VariationalSystem):
-        """sigma = tau = 1/sqrt(17) for the projection T/|T|: the text has the volume times |T|, the program the objective by |T|^2."""
+        """sigma = tau = 1/sqrt(17), no over-relaxation, with the projection T/|T|.
 
-        ratio: float = 1.0  # |T| or |T|^2
+        The printed form scales the volume by |T|, the program the objective by 1/|T|^2: `balance` times lambda is what either
+        makes of the dual step sizes here.
+        """
+
+        balance: float = 1.0
 
         @property
         def data_steps(self):
-            sigma = self.strength * self.ratio / np.sqrt(17) / (self.scales * self.A.norm()) ** 2
+            sigma = self.gradient_step / (self.scales * self.A.norm()) ** 2
             return [np.broadcast_to(sigma[:, None, None], (self.channels, *self.A.range_shape)).astype(np.float32)]
 
         @property
@@ -196,23 +201,116 @@ def systems(terms, scales, kind: str) -> dict:
 
         @property
         def gradient_step(self):
-            return self.strength * self.ratio / np.sqrt(17)
+            return self.strength * self.balance / np.sqrt(17)
 
         @property
         def field_step(self):
-            return 1 / (self.strength * self.ratio * np.sqrt(17))
+            return 1 / (self.strength * self.balance * np.sqrt(17))
 
         @property
         def matrix_step(self):
             return self.gradient_step
 
-    checked = tuple(term.checked(len(scales), "eds") for term in terms)
-    A, slices = checked[0].A, checked[0].data.shape[-1]
-    start = np.zeros((len(scales), *A.domain_shape, slices), np.float32)
-    problem = dict(terms=checked, scales=np.float32(scales), initial=start, kind=kind, coupling="frobenius", dimensions=3)
-    norm = A.norm() / A.geometry.pixel_size
+    checked = term.checked(len(scales), "eds")
+    start = np.zeros((len(scales), *checked.A.domain_shape, checked.data.shape[-1]), np.float32)
+    problem = dict(
+        terms=(checked,),
+        scales=np.float32(scales),
+        initial=start,
+        kind=kind,
+        coupling="frobenius",
+        dimensions=3,
+        strength=strength,
+    )
     return {
-        "ours": VariationalSystem(**problem, strength=1.0),
-        "paper": PaperRule(**problem, strength=1.0, relaxation=1.0, ratio=norm),
-        "its program": PaperRule(**problem, strength=1.0, relaxation=1.0, ratio=norm**2),
+        "ours": VariationalSystem(**problem),
+        "paper, as printed": PaperRule(**problem, relaxation=1.0, balance=norm * strength),
+        "paper, as its program": PaperRule(**problem, relaxation=1.0, balance=norm**2 * strength),
     }
+
+
+def first_below(objectives: list, times: list, level: float) -> str:
+    """Return the iterations and seconds after which the objective stays below a level."""
+    from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY
+
+    above = np.flatnonzero(np.array(objectives) > level)
+    at = above[-1] + 1 if above.size else 0
+    if at == len(objectives):
+        return f"> {MEASURED_EVERY * at} | > {times[-1]:.1f}"
+    return f"{MEASURED_EVERY * (at + 1)} | {times[at]:.1f}"
+
+
+def gaps_table(size: int, slices: int, most: int, threads: int) -> None:
+    """Print the iterations and seconds to relative gaps of the objective; the minimum is the lowest of all runs."""
+    from hyperspy_multitomo.tomography.primal_dual import primal_dual_of
+
+    problem = published_problem(size, slices, threads)
+    print(f"\nHuber phantom with the published weights, {size}^2 x {slices} slices, 4 channels, 3-D; at most {most} iterations\n")
+    print("| regulariser | steps | " + " | ".join(f"iterations to {gap:g} | s" for gap in GAPS) + " | gap at the end |")
+    print("|" + (3 + 2 * len(GAPS)) * "---|")
+    for name in ("TV", "TGV"):
+        curves = {}
+        for rule, system in systems(METHODS[name][0], *problem).items():
+            steps, objectives, times, spent = primal_dual_of(system), [], [], 0.0
+            steps.advance()  # compiles
+            for _ in range(most - 1):
+                start = time.perf_counter()
+                steps.advance()
+                spent += time.perf_counter() - start
+                if steps.measured:
+                    objectives.append(steps.residuals["objective"])
+                    times.append(spent)
+            steps.close()
+            curves[rule] = objectives, times
+        lowest = min(min(objectives) for objectives, _ in curves.values())
+        for rule, (objectives, times) in curves.items():
+            reached = " | ".join(first_below(objectives, times, (1 + gap) * lowest) for gap in GAPS)
+            print(f"| {name} | {rule} | {reached} | {objectives[-1] / lowest - 1:.1e} |", flush=True)
+
+
+def graptor_table(directory: str, python: str, base: Size, alone: float) -> None:
+    """Print the times of Graptor, of fewer slices, against the core milliseconds of ours."""
+    print("\n| Graptor, coupled TGV 3-D, on | threads | wall ms | core ms | ours faster, per core |\n|---|---|---|---|---|")
+    for threads in sorted({1, base.threads}):
+        command = [python, "-W", "ignore", str(Path(__file__).with_name("graptor.py")), directory, f"--threads={threads}"]
+        command += [f"--{name}={getattr(base, name)}" for name in ("width", "tilts", "channels")]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            print(f"\nGraptor did not run: {done.stderr.strip().splitlines()[-1]}")
+            return
+        for line in filter(lambda line: line.startswith("{"), done.stdout.splitlines()):
+            found = json.loads(line)
+            if "error" in found:
+                print(f"| {found['platform']} | {threads} | {found['error']} | | |", flush=True)
+            else:
+                ratio = found["core"] / alone
+                print(
+                    f"| {found['platform']} | {threads} | {found['wall']:.2f} | {found['core']:.2f} | {ratio:.1f} |", flush=True
+                )
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description="time and memory of TV, TGV and nuclear TV")
+    parser.add_argument("--graptor", metavar="DIR", help="a clone of https://github.com/kbredies/graptor to compare with")
+    parser.add_argument("--graptor-python", default=sys.executable, help="a Python with pyopencl, see benchmarks/graptor.py")
+    parser.add_argument("--width", type=int, default=256, help="pixels across, of the table of times")
+    parser.add_argument("--slices", type=int, default=64)
+    parser.add_argument("--iterations", type=int, default=3000, help="at most, of the table of gaps")
+    arguments = parser.parse_args()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    base = Size(arguments.width, slices=arguments.slices, threads=cores)
+    print(
+        f"{platform.processor() or platform.machine()}, {cores} cores; ms per slice, channel and iteration, best of {REPEATS}\n"
+    )
+    alone = iterations_table(base, cores)
+    if arguments.graptor:
+        graptor_table(arguments.graptor, arguments.graptor_python, base, alone)
+    else:
+        print("\nGraptor is left out: give a clone of https://github.com/kbredies/graptor as --graptor DIR")
+    growth_table(replace(base, width=arguments.width // 2))
+    gaps_table(64, 16, arguments.iterations, cores)
+
+
+if __name__ == "__main__":
+    main()

@@ -65,6 +65,13 @@ def spectral(truth, lazy=False):
     return eds
 
 
+@pytest.fixture(scope="module")
+def few(truth):
+    """Four times the counts, at every other tilt."""
+    counts = np.random.default_rng(3).poisson(4 * projector(geometry(TILTS[::2]))(truth)).transpose(0, 1, 3, 2)
+    return mt.TiltSeriesEDS.from_maps(dict(zip(RATIOS, counts, strict=True)), tilts=TILTS[::2], pixel_size=0.5)
+
+
 def dask_if(lazy, array):
     if not lazy:
         return array
@@ -429,11 +436,6 @@ class TestFormsOfHEBT:
 
 class TestFused:
     """Maps at a few tilts, images at many."""
-
-    @pytest.fixture(scope="class")
-    def few(self, truth):
-        counts = np.random.default_rng(3).poisson(4 * projector(geometry(TILTS[::2]))(truth)).transpose(0, 1, 3, 2)
-        return mt.TiltSeriesEDS.from_maps(dict(zip(RATIOS, counts, strict=True)), tilts=TILTS[::2], pixel_size=0.5)
 
     def images(self, truth, power=1.0):
         signal = np.tensordot(list(RATIOS.values()), projector(geometry(HAADF_TILTS))(np.power(truth, power)), 1)

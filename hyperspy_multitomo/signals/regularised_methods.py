@@ -201,8 +201,8 @@ def _check_memory(found: Measured, model: Model, channels: int) -> None:
     slices = found.arrays["maps"].shape[-1] * geometry.binning
     lanes = lane_count(slices)
     held = -(-slices // lanes) * lanes
-    # u twice, the back projection and three copies of the result; p, and for TGV w twice and q.
-    fields = dimensions if model.kind == "tv" else 3 * dimensions + dimensions * (dimensions + 1) // 2
+    # u twice, the back projection and three copies of the result; p, and for TGV w twice, its copy and q.
+    fields = dimensions if model.kind == "tv" else 4 * dimensions + dimensions * (dimensions + 1) // 2
     numbers = channels * (6 + fields) * int(np.prod(geometry.volume_shape)) * held
     for m in found.modalities:
         rows = found.arrays["maps"].shape[0] if m.data == "maps" else 1

@@ -6,7 +6,9 @@ from hyperspy_multitomo.tomography.cgls import cgls
 from hyperspy_multitomo.tomography.em import em
 from hyperspy_multitomo.tomography.extent import estimate_depth, visible_width
 from hyperspy_multitomo.tomography.fbp import fbp
+from hyperspy_multitomo.tomography.fused import fused
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
+from hyperspy_multitomo.tomography.haadf_weights import regressed_weights, scaled_weights
 from hyperspy_multitomo.tomography.iterates import Iterate, Reconstruction, run
 from hyperspy_multitomo.tomography.projectors import BACKENDS, Projector, dot_test, projector
 from hyperspy_multitomo.tomography.solvers import hebt, sirt
@@ -29,12 +31,15 @@ __all__ = [
     "em",
     "estimate_depth",
     "fbp",
+    "fused",
     "hebt",
     "image_noise",
     "image_variance",
     "net_variance",
     "projector",
+    "regressed_weights",
     "run",
+    "scaled_weights",
     "sirt",
     "variational",
     "visible_width",

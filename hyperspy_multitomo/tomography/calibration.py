@@ -208,7 +208,8 @@ def _flows(t: Term, rough: np.ndarray, scales: np.ndarray) -> np.ndarray:
     typical = _self_mean(expected)
     variances = t.weights[:, None, None, None] * np.ones_like(expected)
     if t.discrepancy == "kl":
-        variances /= np.maximum(expected, 0.02 * np.maximum(typical, np.finfo(np.float32).tiny))
+        floor = 0.02 * typical
+        variances *= np.divide(1, np.maximum(expected, floor), out=np.zeros_like(expected), where=floor > 0)
     # The sum of all channels pulls at each of them by its own factor.
     factors = scales[channels] if t.mix is None else [np.sqrt(np.square(scales * _volume_like(t.mix).mean(axis=(1, 2, 3))).sum())]
     rng = np.random.default_rng(0)

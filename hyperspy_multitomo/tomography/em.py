@@ -17,6 +17,7 @@ from hyperspy_multitomo.tomography.checks import (
     checked_projections,
     without_dead_tilts,
 )
+from hyperspy_multitomo.tomography.functionals import LEAST
 from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
 from hyperspy_multitomo.tomography.lanes import empty_lanes, lane_count, pack, unpack
 from hyperspy_multitomo.tomography.projectors import Projector
@@ -24,9 +25,6 @@ from hyperspy_multitomo.tomography.rays import Rays
 from hyperspy_multitomo.tomography.residuals import count_residuals
 from hyperspy_multitomo.tomography.steps import Steps, fits_lanes, sums_of_squares
 from hyperspy_multitomo.tomography.system import System, sirt_coefficients
-
-# Expected counts are not taken to be below this: a ray that meets nothing has none, and what it counted moves no voxel.
-LEAST = np.float32(1e-20)
 
 
 def em(

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import numpy as np
 
+# Expected counts are not taken to be below this: a ray that meets nothing has none, whatever it counted.
+LEAST = np.float32(1e-20)
+
 
 class KullbackLeibler:
     """Poisson statistics: D(a, f) = d sum [a - f + f log(f/a)], f counts with the expectations a."""
 
     @staticmethod
     def value(a, f, d) -> np.ndarray:
-        """Return each ray's part of D; infinite where a is 0 and f is not."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            logs = np.where(f > 0, f * np.log(np.where(f > 0, f, 1) / np.maximum(a, 0)), 0)
+        """Return each ray's part of D; very large, not infinite, where a is 0 and f is not."""
+        logs = np.where(f > 0, f * np.log(np.where(f > 0, f, 1) / np.maximum(a, LEAST)), 0)
         return d * (a - f + logs)
 
     @staticmethod

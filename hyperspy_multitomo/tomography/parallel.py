@@ -44,9 +44,10 @@ class Workers:
             pass
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads; what is run later is run by the caller's own."""
         if self._pool is not None:
             self._pool.shutdown()
+            self._pool = None
 
     def __enter__(self) -> Workers:
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hyperspy_multitomo.tomography.em import LEAST
+from hyperspy_multitomo.tomography.functionals import LEAST
 from hyperspy_multitomo.tomography.kernels import TILE, back_project, project
 from hyperspy_multitomo.tomography.lanes import empty_lanes, lane_count, odd, pack, unpack
 from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, PrimalDual, TextbookPrimalDual
@@ -118,7 +118,7 @@ class FusedPrimalDual(PrimalDual):
     """The iteration of `TextbookPrimalDual` in four passes: the data back, volume and field, their duals, the rays.
 
     The over-relaxed volume is not kept: it follows from u~ and the extrapolated one. Numbers held per voxel and channel are
-    6 (TV) or 18 (TGV) in three dimensions, 5 or 13 in two.
+    6 (TV) or 18 (TGV) in three dimensions, 5 or 12 in two.
     """
 
     def __init__(self, system: VariationalSystem):

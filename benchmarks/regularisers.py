@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What regularisation gains, as tables: `python benchmarks/regularisers.py [huber] [tgv] [composition] [--figure PATH]`.
+
+TV, TGV and nuclear TV, coupled or not, in two and three dimensions, against SIRT on the Huber phantom; TGV against TV where
+composition is graded; the composition and the outline of a particle by every way that the HAADF can enter. The methods run as the
+signals' methods do, with the default steps and tolerance; "best" is the best weight of a factor-2 grid.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+
+from hyperspy_multitomo.composition import fit_response_ratios
+from hyperspy_multitomo.composition.threshold import particle_mask
+from hyperspy_multitomo.inspection.metrics import dice, nrmse, psnr
+from hyperspy_multitomo.simulation import Phantom, SimulatedSeries, count, simulate
+from hyperspy_multitomo.simulation.phantoms import EVERY_FIVE_DEGREES, huber, yuan, zhong
+from hyperspy_multitomo.simulation.shapes import cap, inside_ellipse, turned
+from hyperspy_multitomo.tomography import DataTerm, Projector, TiltGeometry, calibrate, em, hebt, projector, run, sirt, variational
+from hyperspy_multitomo.tomography.noise_equivalent import noise_equivalent_gain
+
+WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
+# Those of the signals' methods: iterations, at most, and the relative change of the objective in ten of them.
+ITERATIONS, TOLERANCE = 500, 1e-4
+
+
+@dataclass(frozen=True)
+class Method:
+    """A regulariser, and how the HAADF enters: not at all, as one more channel, or as the sum of the maps times their ratios."""
+
+    kind: str = "tv"
+    coupling: str = "frobenius"
+    dimensions: int = 3
+    haadf: str | None = "channel"
+
+    def volumes(self, data: Data, weights=WEIGHTS, **options) -> Iterator[np.ndarray]:
+        """Yield the volume (channel, z, x, y) at each weight, in counts per nm, the HAADF's channel last."""
+        terms = [DataTerm(data.A, data.maps)]
+        channels = len(data.maps) + (self.haadf == "channel")
+        if self.haadf is not None:
+            mix = data.ratios if self.haadf == "mix" else None
+            weight = 1 / noise_equivalent_gain(data.haadf)
+            terms.append(DataTerm(data.A, data.haadf[None], len(data.maps) if mix is None else 0, mix, weight=weight))
+        found = calibrate(terms, channels, kind=self.kind, coupling=self.coupling, dimensions=self.dimensions, **options)
+        for weight in weights:
+            regulariser = replace(found.regulariser, weight=weight * found.regulariser.weight)
+            yield run(variational(found.terms, regulariser, found.scales), ITERATIONS, tolerance=TOLERANCE).volume
+
+
+@dataclass(frozen=True)
+class Data:
+    """Maps and HAADF images of one simulated series, not smoothed, and the response ratios fitted to them."""
+
+    series: SimulatedSeries
+    A: Projector
+    ratios: np.ndarray | None = None
+
+    @classmethod
+    def simulated(cls, phantom: Phantom, seed: int, *, dose: float = 1.0, fitted: bool = False) -> Data:
+        """Return a series with noise of its own; with `fitted`, the ratios too."""
+        series = simulate(phantom, dose=dose, blur=0, seed=seed)
+        A = projector(TiltGeometry(series.tilts, phantom.size, pixel_size=series.pixel_size))
+        ratios = fit_response_ratios(series.maps, series.haadf, series.elements).values if fitted else None
+        return cls(series, A, ratios)
+
+    @property
+    def maps(self) -> np.ndarray:
+        """Counts (channel, tilt, x, y)."""
+        return self.series.maps
+
+    @property
+    def haadf(self) -> np.ndarray:
+        """Images (tilt, x, y)."""
+        return self.series.haadf
+
+    @property
+    def truth(self) -> np.ndarray:
+        """What the volumes should be, (channel, z, x, y), the HAADF's channel last."""
+        truth = self.series.truth
+        return np.concatenate([truth, np.tensordot(self.series.true_ratios, truth, 1)[None]])
+
+
+def best_of(scores: np.ndarray, *, largest: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Return which weight is best on average over the seeds, for each channel, and its scores (seed, channel).
+
+    `scores` are (seed, weight, channel).
+    """
+    mean = scores.mean(axis=0)
+    best = mean.argmax(axis=0) if largest else mean.argmin(axis=0)
+    return best, np.take_along_axis(scores, best[None, None], axis=1)[:, 0]
+
+
+def spread(values) -> str:
+    """Return the mean over the seeds, and the least and the most."""
+    return f"{np.mean(values):.1f} ({np.min(values):.1f} to {np.max(values):.1f})"
+
+
+def huber_table(size: int, slices: int, seeds: int) -> None:
+    """Print the PSNR of each method on the Huber phantom, and what coupling, the third dimension and the nuclear norm gain."""
+    phantom = huber(size, slices)
+    names = (*phantom.elements, "HAADF")
+    data = [Data.simulated(phantom, seed) for seed in range(seeds)]
+    print(f"Huber phantom, {size}^2 x {slices} slices, PSNR in dB, mean of {seeds} seeds; in brackets the best weight, or iteration\n")
+    print("| method | " + " | ".join(f"{name}, best" for name in names) + " | " + " | ".join(f"{n}, weight 1" for n in names) + " |")
+    print("|" + (1 + 2 * len(names)) * "---|")
+    sirt_scores = np.array([[_psnrs(i.volume, d) for i in islice(sirt(d.A, _all(d)), 1, 151)] for d in data])
+    best, reached = best_of(sirt_scores)
+    print("| SIRT | " + " | ".join(f"{v:.1f} ({b + 1})" for v, b in zip(reached.mean(axis=0), best, strict=True)) + " |" + 4 * " |")
+    found = {"SIRT": (reached, reached)}
+    for kind in ("tv", "tgv"):
+        for dimensions in (2, 3):
+            for coupling in ("uncoupled", "frobenius", "nuclear"):
+                method = Method(kind, coupling, dimensions)
+                scores = np.array([[_psnrs(volume, d) for volume in method.volumes(d)] for d in data])
+                best, reached = best_of(scores)
+                default = scores[:, WEIGHTS.index(1.0)]
+                name = f"{kind.upper()} {dimensions}-D {coupling}"
+                found[name] = reached, default
+                at_best = [f"{v:.1f} ({WEIGHTS[b]:g})" for v, b in zip(reached.mean(axis=0), best, strict=True)]
+                print(f"| {name} | " + " | ".join([*at_best, *(f"{v:.1f}" for v in default.mean(axis=0))]) + " |", flush=True)
+    print("\nGains of Yb, dB: mean, least and most of the seeds\n\n| | best weights | weight 1 |\n|---|---|---|")
+    for kind in ("TV", "TGV"):
+        for claim, better, worse in (
+            ("coupled (Frobenius) over uncoupled, 2-D", "2-D frobenius", "2-D uncoupled"),
+            ("coupled (Frobenius) over uncoupled, 3-D", "3-D frobenius", "3-D uncoupled"),
+            ("3-D over 2-D, Frobenius", "3-D frobenius", "2-D frobenius"),
+            ("nuclear over Frobenius, 2-D", "2-D nuclear", "2-D frobenius"),
+            ("nuclear over Frobenius, 3-D", "3-D nuclear", "3-D frobenius"),
+            ("2-D uncoupled over SIRT", "2-D uncoupled", None),
+        ):
+            pair = found[f"{kind} {better}"], found["SIRT" if worse is None else f"{kind} {worse}"]
+            gains = [spread(a[:, 0] - b[:, 0]) for a, b in zip(*pair, strict=True)]
+            print(f"| {kind}, {claim} | {gains[0]} | {gains[1]} |")
+
+
+def _all(data: Data) -> np.ndarray:
+    """Return the projections of all channels, (channel, tilt, x, y), the HAADF last."""
+    return np.concatenate([data.maps, data.haadf[None]])
+
+
+def _psnrs(volume: np.ndarray, data: Data) -> list[float]:
+    return [psnr(*pair) for pair in zip(volume, data.truth, strict=True)]
+
+
+def graded(size: int = 96, slices: int = 24) -> Phantom:
+    """Return two particles of an alloy whose composition changes gradually, sharply bounded.
+
+    An ellipsoid of 78 nm, all silver at one end and all gold at the other, and one of 36 nm with gold that thins out from its
+    middle. 31 tilts, 20 counts of each element at the most, HAADF of 2e4 electrons with the contrast of Z^1.8.
+    """
+
+    def body(x, z, y):
+        along, across = turned(x, z, 30, (-0.15, 0.12))
+        scale = cap(y, 1.4)
+        large = inside_ellipse(along, across, (0.62 * scale, 0.55 * scale))
+        offset = np.hypot(x - np.float32(0.55), z + np.float32(0.5))
+        small = (offset < 0.28 * scale) & ~large
+        gold = np.where(large, np.clip(0.5 + along / 1.2, 0, 1), 0) + np.where(small, 0.9 * np.cos(np.pi / 2 * offset / 0.3), 0)
+        return np.stack([gold, (large | small) - gold]).astype(np.float32)
+
+    haadf = np.array([79.0, 47.0]) ** 1.8
+    return Phantom(
+        name="graded",
+        elements=("Au", "Ag"),
+        unit="1 (fraction of the volume)",
+        size=size,
+        slices=slices,
+        pixel_size=128 / size,
+        tilts=EVERY_FIVE_DEGREES,
+        haadf_tilts=EVERY_FIVE_DEGREES,
+        counts_per_unit=np.array([0.4, 0.4]),
+        haadf_per_unit=2e4 / 70 * haadf / haadf.max(),
+        blur=0.0,
+        haadf_noise="poisson",
+        body=body,
+    )
