@@ -63,7 +63,7 @@ def main() -> None:
     """Print a line of JSON for each platform: its name, and the times or the error."""
     parser = argparse.ArgumentParser(description="time of an iteration of Graptor's coupled 3-D TGV on the CPU")
     parser.add_argument("directory", help="a clone of Graptor")
-    for name, value in {"width": 256, "tilts": 36, "slices": 8, "channels": 4, "iterations": 10, "threads": 0}.items():
+    for name, value in {"width": 256, "tilts": 36, "slices": 4, "channels": 4, "iterations": 10, "threads": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     size = parser.parse_args()
     if size.threads:
@@ -82,7 +82,7 @@ def main() -> None:
             wall, core = measure(module, context, maps, tilts, size.iterations)
             print(json.dumps({"platform": name, "wall": wall, "core": core}), flush=True)
         except pyopencl.Error as error:
-            print(json.dumps({"platform": name, "error": str(error).strip().splitlines()[0]}), flush=True)
+            print(json.dumps({"platform": name, "error": str(error).split(":")[0]}), flush=True)
 
 
 if __name__ == "__main__":

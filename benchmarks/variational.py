@@ -90,20 +90,20 @@ def measure(method: str, size: Size, queue) -> None:
     queue.put((*each, 1024 * (peak - before) / size.voxels))
 
 
-def in_own_process(method: str, size: Size) -> tuple[float, float, float]:
-    """Return what `measure` puts, from a fresh process."""
+def in_own_process(function, *task):
+    """Return what a function puts, from a fresh process; its peak memory starts at that of this one, which has to stay small."""
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
-    process = context.Process(target=measure, args=(method, size, queue))
+    process = context.Process(target=function, args=(*task, queue))
     process.start()
     process.join()
     if process.exitcode:
-        raise RuntimeError(f"{method} of {size} ended with the exit code {process.exitcode}")
+        raise RuntimeError(f"{function.__name__} of {task} ended with the exit code {process.exitcode}")
     return queue.get()
 
 
-def copy_bandwidth(threads: int, megabytes: int = 256) -> float:
-    """Return how many GB/s are read and written when so many threads copy arrays of that size."""
+def copy_bandwidth(threads: int, queue, megabytes: int = 256) -> None:
+    """Put how many GB/s are read and written when so many threads copy arrays of that size."""
     pairs = [np.ones((2, megabytes * 2**18), np.float32) for _ in range(threads)]
     best = np.inf
     with ThreadPoolExecutor(threads) as pool:
@@ -111,12 +111,12 @@ def copy_bandwidth(threads: int, megabytes: int = 256) -> float:
             start = time.perf_counter()
             list(pool.map(lambda pair: np.copyto(pair[1], pair[0]), pairs))
             best = min(best, time.perf_counter() - start)
-    return threads * pairs[0].nbytes / best / 1e9
+    queue.put(threads * pairs[0].nbytes / best / 1e9)
 
 
 def iterations_table(base: Size, cores: int) -> float:
     """Print time, memory and bandwidth of an iteration; return the core milliseconds of TGV in 3-D on one thread."""
-    copies = {threads: copy_bandwidth(threads) for threads in sorted({1, cores})}
+    copies = {threads: in_own_process(copy_bandwidth, threads) for threads in sorted({1, cores})}
     print("copying large arrays: " + ", ".join(f"{rate:.1f} GB/s on {threads} threads" for threads, rate in copies.items()))
     print(f"\n{base.width}^2 x {base.slices} slices, {base.tilts} tilts, {base.channels} channels\n")
     print("| method | threads | wall ms | core ms | of TV | memory (B/voxel) | moved (B/voxel) | GB/s | of the copy |")
@@ -127,7 +127,7 @@ def iterations_table(base: Size, cores: int) -> float:
             tv = None
             for method, (kind, _) in METHODS.items():
                 size = replace(base, dimensions=dimensions, threads=threads)
-                wall, core, memory = in_own_process(method, size)
+                wall, core, memory = in_own_process(measure, method, size)
                 tv = tv or wall
                 speed = size.moved(kind) * size.width**2 / wall / 1e6
                 print(
@@ -148,7 +148,7 @@ def growth_table(base: Size) -> None:
         points = []
         for value in values:
             size = replace(base, **{name: value})
-            wall, _, memory = in_own_process("TGV", size)
+            wall, _, memory = in_own_process(measure, "TGV", size)
             points.append((value, wall * size.slices * size.channels, memory * size.voxels / 1e6))
             powers = " | | |"
             if value == values[-1]:
@@ -242,7 +242,7 @@ def first_below(objectives: list, times: list, level: float) -> str:
 
 def gaps_table(size: int, slices: int, most: int, threads: int) -> None:
     """Print the iterations and seconds to relative gaps of the objective; the minimum is the lowest of all runs."""
-    from hyperspy_multitomo.tomography.primal_dual import primal_dual_of
+    from hyperspy_multitomo.tomography.primal_dual_fused import primal_dual_of
 
     problem = published_problem(size, slices, threads)
     print(f"\nHuber phantom with the published weights, {size}^2 x {slices} slices, 4 channels, 3-D; at most {most} iterations\n")

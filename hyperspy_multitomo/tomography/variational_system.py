@@ -8,11 +8,17 @@ u has no unit, and K_k projects with the gains and scales in it. The saddle poin
 
     sum_k [<K_k u + b_k, s_k> - D_k^*(s_k)] + <grad u - w, p> + <E w, q>,     |p| <= lambda,  |q| <= alpha_0 lambda.
 
-**Step sizes.** With factors gamma > 0 for each block of rows and xi > 0 for each block of columns of the operator K, the steps
+**Step sizes.** With factors gamma > 0 for each row and xi > 0 for each block of columns of the operator K, the steps
 sigma_i = gamma_i/sum_j |K_ij| xi_j and tau_j = xi_j/sum_i gamma_i |K_ij| obey |Sigma^(1/2) K T^(1/2)| <= 1 (T. Pock, A.
-Chambolle, ICCV 2011, 1762, doi:10.1109/ICCV.2011.6126441, lemma 2, with rows and columns scaled). The bound on the distance to
-the solution, sum_b |y_b - y_b*|^2/sigma_b + |u - u*|^2/tau, is least for gamma_b proportional to the size of the dual block
-y_b: lambda for p, that of the noise, d/sqrt(f) a ray, for data.
+Chambolle, ICCV 2011, 1762, doi:10.1109/ICCV.2011.6126441, lemma 2, with rows and columns scaled). What is left to choose are the
+gamma. The bound on the distance to the solution, sum_i (y_i - y_i*)^2/sigma_i + |u - u*|^2/tau, wants them in proportion to the
+size of the dual variables: lambda for p; for a ray that of the noise, sqrt(c) with the curvature c of D at the data (1/variance:
+d, or d/f for counts). That alone fits data of little noise slowly: their D* is strongly convex, with modulus 1/c, and parts of
+the volume that the projections show weakly oscillate while sigma is far below c. Hence the second term of
+
+    gamma_i = DATA sqrt(c_i) (1 + DAMPING sqrt(c_i) sum_j |K_ij|),
+
+which is large for rays of many counts; sigma_i is then never below DATA DAMPING c_i.
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from scipy.ndimage import uniform_filter1d
 
 from hyperspy_multitomo.tomography.differences import (
     gradient,
@@ -31,8 +38,9 @@ from hyperspy_multitomo.tomography.differences import (
 from hyperspy_multitomo.tomography.functionals import COUPLINGS, DISCREPANCIES, Frobenius, Uncoupled
 from hyperspy_multitomo.tomography.projectors import Projector
 
-# Sizes of the dual blocks against each other and the primal one, tuned on simulated series; see docs/theory.md.
-REGULARISER, DATA, FIELD = 1.0, 1.0, 0.5
+# Sizes of the dual blocks, the damping of data, and the size of TGV's field, all against a volume u of size 1: tuned on two
+# phantoms, see benchmarks/steps.py for others.
+REGULARISER, DATA, DAMPING, FIELD = 8.0, 2.0, 0.02, 0.3
 
 
 @dataclass(frozen=True)
@@ -63,13 +71,16 @@ class Term:
         """False for tilts of gain 0, whose data say nothing, (row, tilt, 1, 1)."""
         return (self.gains > 0)[:, :, None, None]
 
-    @cached_property
-    def dual_size(self) -> np.ndarray:
-        """Size of the dual variable of a ray, (row,): d/sqrt(f) for counts f, sqrt(d) for least squares, d being 1/variance."""
+    def curvature(self, row: int) -> np.ndarray:
+        """Return the second derivative of D at the data of a row, (tilt, x): d, or d/f for counts f.
+
+        Counts are averaged along y and over 5 px of the detector, and taken to be at least a twentieth of their mean.
+        """
+        d, counts = float(self.weights[row]), self.data[row]
         if self.discrepancy == "ls":
-            return np.sqrt(self.weights)
-        mean = np.array([row.mean(dtype=np.float64) for row in self.data])
-        return self.weights / np.sqrt(np.maximum(mean, 1e-3))
+            return np.full(counts.shape[:2], d)
+        counts = uniform_filter1d(counts.mean(axis=-1, dtype=np.float64), 5, axis=1)
+        return d / np.maximum(counts, max(0.05 * counts.mean(), 1e-3 / d))
 
     def difference(self, expectations: np.ndarray) -> np.ndarray:
         """Return data less expectations, 0 where tilts are dead."""
@@ -168,19 +179,22 @@ class VariationalSystem:
         for term in self.terms:
             lengths, sigma = term.A.row_sums(), np.zeros((term.rows, *term.A.range_shape), np.float32)
             for row in range(term.rows):
-                gains = term.gains[row]
                 if term.mix is None:
                     factors = np.zeros(self.channels, np.float32)
                     factors[term.first + row] = self.scales[term.first + row]
                 else:
-                    mix = np.abs(term.mix if term.mix.ndim == 1 else term.mix.max(axis=(1, 2, 3)))
+                    mix = term.mix if term.mix.ndim == 1 else term.mix.max(axis=(1, 2, 3))
                     factors = (self.scales * mix).astype(np.float32)
-                sums = factors.sum() * gains[:, None] * lengths
-                column = term.A.column_sums(gains)
-                typical = sums[sums > 0].mean() / max(factors.max() * column.mean(dtype=np.float64), 1e-30) if sums.any() else 1.0
-                gamma = DATA * term.dual_size[row] * np.sqrt(typical)
-                sigma[row] = np.divide(gamma, sums, out=np.zeros_like(sums), where=sums > 1e-6 * sums.max())
-                columns += (gamma * factors)[:, None, None] * column
+                sums = factors.sum() * term.gains[row][:, None] * lengths
+                if not (seen := sums > 1e-6 * sums.max()).any():
+                    continue
+                # Rays are longer than columns where there are few tilts: half of that goes to either side.
+                typical = sums[seen].mean()
+                longer = typical / (factors.max() * term.A.column_sums(term.gains[row]).mean(dtype=np.float64))
+                root = np.sqrt(term.curvature(row))
+                gamma = np.where(seen, DATA * np.sqrt(longer) * root * (1 + DAMPING * root * typical), 0).astype(np.float32)
+                sigma[row] = np.divide(gamma, sums, out=np.zeros_like(sums), where=seen)
+                columns += factors[:, None, None] * term.A.T((term.gains[row][:, None] * gamma)[..., None])[..., 0]
             sigmas.append(sigma)
         return sigmas, columns
 
