@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -43,23 +44,27 @@ REGULARISERS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """A phantom and its series."""
 
     phantom: object
+    exposures: int
     tilts: np.ndarray | None = None
     electrons: float = 1.0
     haadf_power: float = 1.0
     dead: int | None = None
 
-    def series(self, exposures: int):
-        """Return maps and HAADF of all exposures, and their projectors."""
+    @cached_property
+    def series(self):
+        """Maps and HAADF of all exposures, and their projectors."""
         p = self.phantom
         seen = replace(p, haadf_per_unit=p.haadf_per_unit * self.electrons)
-        raised = replace(seen, body=lambda x, z, y: p.body(x, z, y) ** self.haadf_power)
-        found = [simulate(seen, self.tilts, p.haadf_tilts, seed=seed) for seed in range(exposures)]
-        images = [simulate(raised, self.tilts, p.haadf_tilts, seed=seed) for seed in range(exposures)]
+        found = [simulate(seen, self.tilts, p.haadf_tilts, seed=seed) for seed in range(self.exposures)]
+        images = found
+        if self.haadf_power != 1:
+            raised = replace(seen, body=lambda x, z, y: p.body(x, z, y) ** self.haadf_power)
+            images = [simulate(raised, self.tilts, p.haadf_tilts, seed=seed) for seed in range(self.exposures)]
         maps = np.concatenate([one.maps for one in found], axis=-1)
         if self.dead is not None:
             maps[self.dead] = 0
@@ -85,25 +90,29 @@ def invisible_oxygen():
     return replace(phantom, haadf_per_unit=phantom.haadf_per_unit * [1, 1, 0, 1])
 
 
-def reconstructed(
-    case: Case, exposures: int, *, kind="tv", coupling="frobenius", weight=1.0, haadf=None, power=1.0, dimensions=2
-):
+@cache
+def alone(case: Case, **shape):
+    """Return the calibration and the volume of the maps alone."""
+    counts, _, A, _ = case.series
+    found = calibrate([DataTerm(A, counts)], len(counts), **shape)
+    return found, run(variational(found.terms, found.regulariser, found.scales), ITERATIONS).volume
+
+
+def reconstructed(case: Case, *, kind="tv", coupling="frobenius", weight=1.0, haadf=None, power=1.0, dimensions=2):
     """Return the volume of the elements.
 
     `haadf` is None, "channel" for one more channel, or how the weights are found: "true", "regressed" or "scaled".
     """
-    counts, images, A, B = case.series(exposures)
-    channels = len(counts)
+    counts, images, A, B = case.series
+    channels, maps = len(counts), DataTerm(A, counts)
     shape = {"kind": kind, "coupling": coupling, "weight": weight, "dimensions": dimensions}
-    maps = DataTerm(A, counts)
-    alone = calibrate([maps], channels, **shape)
-    volume = run(variational(alone.terms, alone.regulariser, alone.scales), ITERATIONS).volume
+    calibration, volume = alone(case, **shape)
     if haadf is None:
         return volume
     if haadf == "channel":
         both = calibrate([maps, DataTerm(B, images, first=channels)], channels + 1, **shape)
         return run(variational(both.terms, both.regulariser, both.scales), ITERATIONS).volume[:channels]
-    electrons, ranges = DataTerm(B, images), alone.scales.astype(float)
+    electrons, ranges = DataTerm(B, images), calibration.scales.astype(float)
     # What is known are response ratios; full voxels, which are as bright for any power, have the truth's largest value.
     full = case.phantom.counts_per_nm.max(axis=(1, 2, 3))
     ratios = case.phantom.ratios * case.electrons * full ** (1 - power)
@@ -126,9 +135,9 @@ def errors(volume: np.ndarray, case: Case) -> np.ndarray:
     return found
 
 
-def row(name: str, case: Case, exposures: int, **settings) -> None:
+def row(name: str, case: Case, **settings) -> None:
     """Print a row of the mean error, its scatter over the exposures, and those of the elements."""
-    print_row(name, errors(reconstructed(case, exposures, **settings), case))
+    print_row(name, errors(reconstructed(case, **settings), case))
 
 
 def print_row(name: str, found: np.ndarray) -> None:
@@ -144,58 +153,57 @@ def head(title: str, case: Case) -> None:
     print(f"\n| {title} | mean | {' | '.join(elements)} |\n|{'---|' * (2 + len(elements))}")
 
 
-def smoothness(case: Case, exposures: int) -> None:
+def smoothness(case: Case) -> None:
     """Print the errors along the weights of the regulariser."""
     print("| weight | TV alone | fused, true weights | fused, regressed | over TV alone |\n|---|---|---|---|---|")
     for weight in WEIGHTS:
-        alone, true, regressed = (
-            errors(reconstructed(case, exposures, weight=weight, haadf=haadf), case).mean()
-            for haadf in (None, "true", "regressed")
+        maps, true, regressed = (
+            errors(reconstructed(case, weight=weight, haadf=haadf), case).mean() for haadf in (None, "true", "regressed")
         )
-        print(f"| {weight:g} | {alone:.3f} | {true:.3f} | {regressed:.3f} | {regressed / alone:.2f} |", flush=True)
+        print(f"| {weight:g} | {maps:.3f} | {true:.3f} | {regressed:.3f} | {regressed / maps:.2f} |", flush=True)
 
 
-def parts(case: Case, exposures: int) -> None:
+def parts(case: Case) -> None:
     """Print what coupling, fusion and power give."""
     head("weight 1", case)
-    counts, _, A, _ = case.series(exposures)
+    counts, _, A, _ = case.series
     stops = [errors(run(sirt(A, counts), stop).volume, case) for stop in SIRT_STOPS]
     print_row("SIRT, best number of iterations", min(stops, key=np.mean))
     for name, (kind, coupling) in REGULARISERS.items():
         shape = {"kind": kind, "coupling": coupling}
-        row(f"{name}, maps alone", case, exposures, **shape)
+        row(f"{name}, maps alone", case, **shape)
         if coupling != "uncoupled":
-            row(f"{name}, HAADF as a channel", case, exposures, haadf="channel", **shape)
-        row(f"{name}, fused, true weights", case, exposures, haadf="true", **shape)
-        row(f"{name}, fused, regressed weights", case, exposures, haadf="regressed", **shape)
-    row("TV, fused, relative weights known", case, exposures, haadf="scaled")
+            row(f"{name}, HAADF as a channel", case, haadf="channel", **shape)
+        row(f"{name}, fused, true weights", case, haadf="true", **shape)
+        row(f"{name}, fused, regressed weights", case, haadf="regressed", **shape)
+    row("TV, fused, relative weights known", case, haadf="scaled")
     for power in (1.3, 1.6, 2.0):
         for haadf in ("true", "regressed"):
-            row(f"TV, fused, {haadf} weights, power {power}", case, exposures, haadf=haadf, power=power)
+            row(f"TV, fused, {haadf} weights, power {power}", case, haadf=haadf, power=power)
 
 
 def extremes(exposures: int) -> None:
     """Print TV alone and fused, with regressed weights, where data are worse or the model does not hold."""
     plain = schwartz()
     cases = {
-        "5 tilts of maps": Case(plain, np.linspace(-70, 70, 5)),
-        "3 tilts of maps": Case(plain, np.linspace(-70, 70, 3)),
-        "HAADF of 100 electrons": Case(plain, electrons=0.01),
-        "oxygen invisible in the HAADF": Case(invisible_oxygen()),
-        "no counts of O": Case(plain, dead=2),
-        "no counts of Au": Case(plain, dead=3),
-        "Co and Cu mixed": Case(graded()),
-        "Co and Cu mixed, HAADF of power 1.6": Case(graded(), haadf_power=1.6),
+        "5 tilts of maps": Case(plain, exposures, np.linspace(-70, 70, 5)),
+        "3 tilts of maps": Case(plain, exposures, np.linspace(-70, 70, 3)),
+        "HAADF of 100 electrons": Case(plain, exposures, electrons=0.01),
+        "oxygen invisible in the HAADF": Case(invisible_oxygen(), exposures),
+        "no counts of O": Case(plain, exposures, dead=2),
+        "no counts of Au": Case(plain, exposures, dead=3),
+        "Co and Cu mixed": Case(graded(), exposures),
+        "Co and Cu mixed, HAADF of power 1.6": Case(graded(), exposures, haadf_power=1.6),
     }
     head("TV, weight 1", cases["Co and Cu mixed"])
     for name, case in cases.items():
-        row(f"{name}: maps alone", case, exposures)
-        row(f"{name}: fused", case, exposures, haadf="regressed")
+        row(f"{name}: maps alone", case)
+        row(f"{name}: fused", case, haadf="regressed")
         if "mixed" in name:
-            row(f"{name}: fused, power 1.6", case, exposures, haadf="regressed", power=1.6)
-    thick = Case(schwartz(slices=8))
-    row("8 slices: maps alone, 3-D", thick, 1, dimensions=3)
-    row("8 slices: fused, 3-D", thick, 1, dimensions=3, haadf="regressed")
+            row(f"{name}: fused, power 1.6", case, haadf="regressed", power=1.6)
+    thick = Case(schwartz(slices=8), 1)
+    row("8 slices: maps alone, 3-D", thick, dimensions=3)
+    row("8 slices: fused, 3-D", thick, dimensions=3, haadf="regressed")
 
 
 def main() -> None:
@@ -204,9 +212,9 @@ def main() -> None:
     parser.add_argument("--exposures", type=int, default=8, help="draws of noise (default 8)")
     exposures = parser.parse_args().exposures
     warnings.simplefilter("ignore", UserWarning)
-    case = Case(schwartz())
-    smoothness(case, exposures)
-    parts(case, exposures)
+    case = Case(schwartz(), exposures)
+    smoothness(case)
+    parts(case)
     extremes(exposures)
 
 

@@ -25,14 +25,14 @@ METHOD = "Frobenius 3D Reconstruction", "TGV"
 
 
 def loaded(directory: str):
-    """Return Graptor's module of the 3-D reconstruction, with the names that its old NumPy and matplotlib gave it."""
+    """Return Graptor's module of the 3-D reconstruction, with `math`, which the star imports of its day brought along."""
     import matplotlib
 
     matplotlib.use("Agg")
     sys.path.insert(0, directory)
     import radon_tgv_primal_dual_3d as module
 
-    module.sys, module.math = sys, math
+    module.math = math
     return module
 
 

@@ -10,6 +10,7 @@ from hyperspy_multitomo.tomography.fused import fused
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.haadf_weights import regressed_weights, scaled_weights
 from hyperspy_multitomo.tomography.iterates import Iterate, Reconstruction, run
+from hyperspy_multitomo.tomography.noise_equivalent import noise_equivalent_gain, typical_signal
 from hyperspy_multitomo.tomography.projectors import BACKENDS, Projector, dot_test, projector
 from hyperspy_multitomo.tomography.solvers import hebt, sirt
 from hyperspy_multitomo.tomography.stopping import counting_noise, image_noise, image_variance, net_variance
@@ -36,11 +37,13 @@ __all__ = [
     "image_noise",
     "image_variance",
     "net_variance",
+    "noise_equivalent_gain",
     "projector",
     "regressed_weights",
     "run",
     "scaled_weights",
     "sirt",
+    "typical_signal",
     "variational",
     "visible_width",
 ]
