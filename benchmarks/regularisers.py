@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
-from scipy.ndimage import binary_erosion, gaussian_filter1d
+from scipy.ndimage import binary_erosion, gaussian_filter1d, map_coordinates
 
 from hyperspy_multitomo.composition import fit_response_ratios
 from hyperspy_multitomo.composition.threshold import particle_mask
@@ -218,6 +218,46 @@ def gradient_errors(volume: np.ndarray, data: Data) -> list[float]:
     return [float(error) for error in errors]
 
 
+def draw(path: str, size: int, slices: int) -> None:
+    """Draw the gold of the graded particles, true and by TV and TGV in three dimensions, and its profile along the gradient."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    data = Data.simulated(graded(size, slices), 0)
+    per_unit, middle = data.series.phantom.counts_per_unit[0], slices // 2
+    pictures = {"truth": data.series.phantom.truth[0, ..., middle]}
+    for name, kind, alpha0 in (("TV", "tv", 4.0), ("TGV", "tgv", 4.0), ("TGV, alpha0=2", "tgv", 2.0)):
+        (volume,) = Method(kind).volumes(data, [1.0], alpha0=alpha0)
+        pictures[name] = volume[0, ..., middle] / per_unit
+    names, field = list(pictures), size * data.series.pixel_size
+    figure = plt.figure(figsize=(12, 6.4), layout="constrained")
+    below = ["departure"] * 2 + ["profile"] * 2
+    panels = figure.subplot_mosaic([names, below], height_ratios=[1.15, 1])
+    # Along the gradient of the large particle, less its surface, and through the small one; fractions of the half width.
+    large, small = np.linspace(-0.5, 0.5, 201), np.linspace(-0.34, 0.34, 201)
+    lines = {
+        "departure": (large, 0.12 + 0.5 * large, -0.15 + np.sqrt(0.75) * large),
+        "profile": (small, np.full_like(small, -0.5), 0.55 + small),
+    }
+    for name, colour in zip(names, ("black", "#D55E00", "#0072B2", "#009E73"), strict=True):
+        shown = panels[name].imshow(pictures[name], origin="lower", cmap="inferno", vmin=0, vmax=1)
+        panels[name].set(title=name, xticks=[], yticks=[])
+        for below, (along, *points) in lines.items():
+            voxels = (np.array(points) + 1) / 2 * size - 0.5
+            values = map_coordinates(pictures[name], voxels, order=1)
+            if below == "departure":
+                values -= map_coordinates(pictures["truth"], voxels, order=1)
+            panels[below].plot(along * field / 2, values, color=colour, lw=1.5, label=name)
+            panels[name].plot(*voxels[::-1][:, [0, -1]], color="white", lw=0.8, ls=":")
+    figure.colorbar(shown, ax=[panels[name] for name in names], label="Au (fraction of the volume)", shrink=0.85)
+    panels["departure"].set(xlabel="along the gradient of the large particle (nm)", ylabel="Au, less the truth")
+    panels["profile"].set(xlabel="across the small particle (nm)", ylabel="Au (fraction of the volume)")
+    panels["profile"].legend(frameon=False)
+    figure.savefig(path, dpi=90)
+
+
 LEVELS = (5, 30, 300)
 # Name: how the HAADF enters, and the coupling of TV.
 WAYS = {
@@ -283,3 +323,28 @@ def composition_errors(volume: np.ndarray, data: Data) -> list[float]:
     fraction = np.divide(found[0], total, out=np.full_like(total, 1 / len(truth)), where=total > 0)[inside]
     error = fraction - truth[0][inside] / true_total[inside]
     return [float(np.sqrt(np.mean(np.square(error)))), 1 - dice(particle_mask(total), inside)]
+
+
+def main() -> None:
+    """Print the tables that are asked for, or draw the figure."""
+    parser = argparse.ArgumentParser(description="what TV, TGV and nuclear TV gain")
+    parser.add_argument("tables", nargs="*", default=["huber", "tgv", "composition"], help="huber, tgv, composition")
+    parser.add_argument("--size", type=int, default=128, help="px of the Huber phantom and the graded particles")
+    parser.add_argument("--slices", type=int, default=24)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--figure", metavar="PATH", help="only draw TGV against TV, to this file")
+    options = parser.parse_args()
+    if options.figure:
+        draw(options.figure, options.size, options.slices)
+        return
+    if "huber" in options.tables:
+        huber_table(options.size, options.slices, options.seeds)
+    if "tgv" in options.tables:
+        tgv_table(options.size, options.slices, options.seeds)
+    if "composition" in options.tables:
+        composition_table(yuan(97, options.slices), options.seeds)
+        composition_table(zhong(options.size, options.slices), options.seeds)
+
+
+if __name__ == "__main__":
+    main()
