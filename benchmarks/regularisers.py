@@ -22,7 +22,18 @@ from hyperspy_multitomo.inspection.metrics import dice, nrmse, psnr
 from hyperspy_multitomo.simulation import Phantom, SimulatedSeries, count, simulate
 from hyperspy_multitomo.simulation.phantoms import EVERY_FIVE_DEGREES, huber, yuan, zhong
 from hyperspy_multitomo.simulation.shapes import cap, inside_ellipse, turned
-from hyperspy_multitomo.tomography import DataTerm, Projector, TiltGeometry, calibrate, em, hebt, projector, run, sirt, variational
+from hyperspy_multitomo.tomography import (
+    DataTerm,
+    Projector,
+    TiltGeometry,
+    calibrate,
+    em,
+    hebt,
+    projector,
+    run,
+    sirt,
+    variational,
+)
 from hyperspy_multitomo.tomography.noise_equivalent import noise_equivalent_gain
 
 WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -106,12 +117,18 @@ def huber_table(size: int, slices: int, seeds: int) -> None:
     phantom = huber(size, slices)
     names = (*phantom.elements, "HAADF")
     data = [Data.simulated(phantom, seed) for seed in range(seeds)]
-    print(f"Huber phantom, {size}^2 x {slices} slices, PSNR in dB, mean of {seeds} seeds; in brackets the best weight, or iteration\n")
-    print("| method | " + " | ".join(f"{name}, best" for name in names) + " | " + " | ".join(f"{n}, weight 1" for n in names) + " |")
+    print(
+        f"Huber phantom, {size}^2 x {slices} slices, PSNR in dB, mean of {seeds} seeds; in brackets the best weight, or iteration\n"
+    )
+    print(
+        "| method | " + " | ".join(f"{name}, best" for name in names) + " | " + " | ".join(f"{n}, weight 1" for n in names) + " |"
+    )
     print("|" + (1 + 2 * len(names)) * "---|")
     sirt_scores = np.array([[_psnrs(i.volume, d) for i in islice(sirt(d.A, _all(d)), 1, 151)] for d in data])
     best, reached = best_of(sirt_scores)
-    print("| SIRT | " + " | ".join(f"{v:.1f} ({b + 1})" for v, b in zip(reached.mean(axis=0), best, strict=True)) + " |" + 4 * " |")
+    print(
+        "| SIRT | " + " | ".join(f"{v:.1f} ({b + 1})" for v, b in zip(reached.mean(axis=0), best, strict=True)) + " |" + 4 * " |"
+    )
     found = {"SIRT": (reached, reached)}
     for kind in ("tv", "tgv"):
         for dimensions in (2, 3):

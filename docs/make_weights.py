@@ -23,7 +23,7 @@ for weight in (0.25, 0.5, 1.0, 2.0, 4.0):
     volumes[str(Fraction(weight))] = found
 volumes["truth"] = series.truth
 shown = [series.elements.index(name) for name in ("Yb", "Si")]
-part = (shown, slice(30, 112), slice(20, 122))
+part = (shown, slice(14, 112), slice(20, 122))
 figure = plot_comparison({name: array[part] for name, array in volumes.items()}, ["Yb", "Si"], pixel_size=series.pixel_size)
-figure.savefig(Path(__file__).parent / "images" / "weights.png", dpi=100)
+figure.savefig(Path(__file__).parent / "images" / "weights.png", dpi=110)
 print("counts per pixel in the specimen:", np.round([one[series.haadf > 3e4].mean() for one in series.maps], 1))

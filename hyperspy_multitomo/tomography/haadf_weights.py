@@ -55,8 +55,8 @@ def regressed_weights(volume: ArrayLike, maps: DataTerm, haadf: DataTerm, *, pow
 
     Elements that are in one fixed proportion everywhere, as oxygen and metals in their oxides, cannot be told apart by their
     brightness: the sum of their weights is found and not its parts, on which the reconstruction depends as little. For a power
-    above 1 small particles, which the reconstruction blurs, get too high a weight; the response ratios times S^(1 - gamma), S being
-    the signal of the voxels that are full of an element, are an alternative.
+    above 1 small particles, which the reconstruction blurs, get too high a weight; the response ratios times S^(1 - gamma), S
+    being the signal of the voxels that are full of an element, are an alternative.
 
     J. Schwartz et al., Nat. Commun. 15 (2024) 3555, doi:10.1038/s41467-024-47558-0, take the weights from atomic numbers.
 
@@ -77,8 +77,8 @@ def regressed_weights(volume: ArrayLike, maps: DataTerm, haadf: DataTerm, *, pow
     explained = 1 - np.var(signal - weights @ brightness, dtype=np.float64) / np.var(signal, dtype=np.float64)
     if explained < LOW_R_SQUARED:
         warnings.warn(
-            f"the elements explain only {explained:.2f} of the variance of the HAADF: one that is bright in it may be missing, or "
-            "the images may have a background, or be misaligned with the maps",
+            f"the elements explain only {explained:.2f} of the variance of the HAADF: one that is bright in it may be missing, "
+            "or the images may have a background, or be misaligned with the maps",
             stacklevel=2,
         )
     return weights

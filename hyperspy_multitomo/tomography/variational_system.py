@@ -12,13 +12,14 @@ u has no unit, and K_k projects with the gains and scales in it. The saddle poin
 sigma_i = gamma_i/sum_j |K_ij| xi_j and tau_j = xi_j/sum_i gamma_i |K_ij| obey |Sigma^(1/2) K T^(1/2)| <= 1 (T. Pock, A.
 Chambolle, ICCV 2011, 1762, doi:10.1109/ICCV.2011.6126441, lemma 2, with rows and columns scaled). What is left to choose are the
 gamma. The bound on the distance to the solution, sum_i (y_i - y_i*)^2/sigma_i + |u - u*|^2/tau, wants them in proportion to the
-size of the dual variables: lambda for p; for a ray that of the noise, sqrt(c) with the curvature c of D at the data (1/variance:
-d, or d/f for counts). That alone fits data of little noise slowly: their D* is strongly convex, with modulus 1/c, and parts of
-the volume that the projections show weakly oscillate while sigma is far below c. Hence the second term of
+size of the dual variables: lambda for p; for a ray that of the noise. At weights lambda that suit the noise it is about
+sqrt(lambda c), c being the curvature of D at the data, d or d/f for counts. That alone fits data of little noise slowly: their D*
+is strongly convex, with modulus 1/c, and parts of the volume that projections show weakly oscillate while sigma is far below c.
+Hence the second term of
 
-    gamma_i = DATA sqrt(c_i) (1 + DAMPING sqrt(c_i) sum_j |K_ij|),
+    gamma_i = DATA (sqrt(lambda c_i) + DAMPING c_i sum_j |K_ij|),
 
-which is large for rays of many counts; sigma_i is then never below DATA DAMPING c_i.
+which is large for data of many counts; sigma_i is then never far below DATA DAMPING c_i.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ from hyperspy_multitomo.tomography.differences import (
 from hyperspy_multitomo.tomography.functionals import COUPLINGS, DISCREPANCIES, Frobenius, Uncoupled
 from hyperspy_multitomo.tomography.projectors import Projector
 
-# Sizes of the dual blocks, the damping of data, and the size of TGV's field, all against a volume u of size 1: tuned on two
-# phantoms, see benchmarks/steps.py for others.
-REGULARISER, DATA, DAMPING, FIELD = 8.0, 2.0, 0.02, 0.3
+# Sizes of the dual blocks, the damping of the data, and the size of TGV's field, for a volume u of size 1: tuned on two phantoms,
+# see benchmarks/steps.py for others. They are flat: a factor of two in any of them costs a fifth more iterations.
+REGULARISER, DATA, DAMPING, FIELD = 6.0, 2.0, 0.03, 0.3
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Term:
         if self.discrepancy == "ls":
             return np.full(counts.shape[:2], d)
         counts = uniform_filter1d(counts.mean(axis=-1, dtype=np.float64), 5, axis=1)
-        return d / np.maximum(counts, max(0.05 * counts.mean(), 1e-3 / d))
+        return d / np.maximum(counts, max(0.05 * counts.mean(), 1e-3))
 
     def difference(self, expectations: np.ndarray) -> np.ndarray:
         """Return data less expectations, 0 where tilts are dead."""
@@ -191,8 +192,9 @@ class VariationalSystem:
                 # Rays are longer than columns where there are few tilts: half of that goes to either side.
                 typical = sums[seen].mean()
                 longer = typical / (factors.max() * term.A.column_sums(term.gains[row]).mean(dtype=np.float64))
-                root = np.sqrt(term.curvature(row))
-                gamma = np.where(seen, DATA * np.sqrt(longer) * root * (1 + DAMPING * root * typical), 0).astype(np.float32)
+                curvature = term.curvature(row)
+                gamma = DATA * np.sqrt(longer) * (np.sqrt(self.strength * curvature) + DAMPING * typical * curvature)
+                gamma = np.where(seen, gamma, 0).astype(np.float32)
                 sigma[row] = np.divide(gamma, sums, out=np.zeros_like(sums), where=seen)
                 columns += factors[:, None, None] * term.A.T((term.gains[row][:, None] * gamma)[..., None])[..., 0]
             sigmas.append(sigma)
