@@ -19,7 +19,7 @@ from scipy.ndimage import binary_erosion, gaussian_filter1d, map_coordinates
 from hyperspy_multitomo.composition import fit_response_ratios
 from hyperspy_multitomo.composition.threshold import particle_mask
 from hyperspy_multitomo.inspection.metrics import dice, nrmse, psnr
-from hyperspy_multitomo.simulation import Phantom, SimulatedSeries, count, simulate
+from hyperspy_multitomo.simulation import Phantom, SimulatedSeries, simulate
 from hyperspy_multitomo.simulation.phantoms import EVERY_FIVE_DEGREES, huber, yuan, zhong
 from hyperspy_multitomo.simulation.shapes import cap, inside_ellipse, turned
 from hyperspy_multitomo.tomography import (
@@ -39,6 +39,8 @@ from hyperspy_multitomo.tomography.noise_equivalent import noise_equivalent_gain
 WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
 # Those of the signals' methods: iterations, at most, and the relative change of the objective in ten of them.
 ITERATIONS, TOLERANCE = 500, 1e-4
+# Iterations, at most, of the methods without a regulariser.
+MOST = 300
 
 
 @dataclass(frozen=True)
@@ -118,17 +120,14 @@ def huber_table(size: int, slices: int, seeds: int) -> None:
     names = (*phantom.elements, "HAADF")
     data = [Data.simulated(phantom, seed) for seed in range(seeds)]
     print(
-        f"Huber phantom, {size}^2 x {slices} slices, PSNR in dB, mean of {seeds} seeds; in brackets the best weight, or iteration\n"
+        f"Huber phantom, {size}^2 x {slices} slices, PSNR (dB), mean of {seeds} seeds; in brackets the best weight or iteration\n"
     )
-    print(
-        "| method | " + " | ".join(f"{name}, best" for name in names) + " | " + " | ".join(f"{n}, weight 1" for n in names) + " |"
-    )
+    print("| method | " + " | ".join([*(f"{name}, best" for name in names), *(f"{name}, weight 1" for name in names)]) + " |")
     print("|" + (1 + 2 * len(names)) * "---|")
-    sirt_scores = np.array([[_psnrs(i.volume, d) for i in islice(sirt(d.A, _all(d)), 1, 151)] for d in data])
-    best, reached = best_of(sirt_scores)
-    print(
-        "| SIRT | " + " | ".join(f"{v:.1f} ({b + 1})" for v, b in zip(reached.mean(axis=0), best, strict=True)) + " |" + 4 * " |"
-    )
+    scores = np.array([[_psnrs(i.volume, d) for i in islice(sirt(d.A, _all(d)), 1, MOST + 1)] for d in data])
+    best, reached = best_of(scores)
+    at_best = [f"{value:.1f} ({at + 1})" for value, at in zip(reached.mean(axis=0), best, strict=True)]
+    print("| SIRT | " + " | ".join(at_best) + " |" + len(names) * " |", flush=True)
     found = {"SIRT": (reached, reached)}
     for kind in ("tv", "tgv"):
         for dimensions in (2, 3):
@@ -290,8 +289,8 @@ WAYS = {
 def composition_table(phantom: Phantom, seeds: int) -> None:
     """Print the error of the composition inside the particle, and the overlap of the outline, for each way at each dose."""
     print(
-        f"{phantom.name} phantom, {phantom.size}^2 x {phantom.slices} slices, mean of {seeds} seeds; best weight, or iteration, in "
-        "brackets\n"
+        f"{phantom.name} phantom, {phantom.size}^2 x {phantom.slices} slices, mean of {seeds} seeds; in brackets the best weight "
+        "or iteration\n"
     )
     print("| counts | method | RMSE, as is | Dice, as is | RMSE, best | Dice, best |\n" + "|" + 6 * "---|")
     peak = simulate(phantom, blur=0, seed=0).expected_maps.max(axis=(1, 2, 3)).min()
@@ -305,8 +304,8 @@ def composition_table(phantom: Phantom, seeds: int) -> None:
             "HEBT, alpha 0.7, smoothed": (100, lambda d: hebt(d.A, _smoothed(d), d.haadf, d.ratios, alpha=0.7)),
         }
         for name, (fixed, solver) in rows.items():
-            scores = np.array([[composition_errors(i.volume, d) for i in islice(solver(d), 1, 151)] for d in data])
-            _print_row(level, name, scores, fixed - 1, range(1, 151))
+            scores = np.array([[composition_errors(i.volume, d) for i in islice(solver(d), 1, MOST + 1)] for d in data])
+            _print_row(level, name, scores, fixed - 1, range(1, MOST + 1))
         for name, (haadf, coupling) in WAYS.items():
             method = Method("tv", coupling, 3 if phantom.slices > 1 else 2, haadf)
             scores = np.array([[composition_errors(volume, d) for volume in method.volumes(d)] for d in data])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Draw the picture of the page on regularised methods: one section of a simulated alloy by nuclear TV at five weights, and as it is."""
+"""Draw the picture of the page on regularised methods: a section of a simulated alloy by nuclear TV at five weights, and the truth."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +19,8 @@ volumes = {}
 for weight in (0.25, 0.5, 1.0, 2.0, 4.0):
     volume = eds.reconstruct_tnv(haadf, weight=weight, show_progressbar=False)
     found = volume.array("element", "z", "x", "y")[: len(series.elements)]
-    print(weight, dict(zip(series.elements, (round(nrmse(*pair), 3) for pair in zip(found, series.truth, strict=True)), strict=True)))
+    errors = [round(nrmse(one, true), 3) for one, true in zip(found, series.truth, strict=True)]
+    print(weight, dict(zip(series.elements, errors, strict=True)))
     volumes[str(Fraction(weight))] = found
 volumes["truth"] = series.truth
 shown = [series.elements.index(name) for name in ("Yb", "Si")]

@@ -116,7 +116,57 @@ class TestUnits:
         assert volume[1].max() < 1e-3 * volume[0].max()
 
 
+class TestOddData:
+    def test_a_channel_in_slices_that_are_not_looked_at(self):
+        """One slice of 40 holds it: its noise is found there, as if it were everywhere."""
+        A = projector(TiltGeometry(range(-60, 61, 10), 24))
+        truth = np.zeros((2, 24, 24, 40), np.float32)
+        truth[0, 8:16, 8:16] = truth[1, 8:16, 8:16, 15:16] = 2.0
+        everywhere = np.stack([truth[0], np.repeat(truth[1, ..., 15:16], 40, axis=-1)])
+        for background in (0.0, 1.0):
+            counts = (np.random.default_rng(0).poisson(A(volume) + background) for volume in (truth, everywhere))
+            one, all_ = (calibrate([DataTerm(A, data, background=background)], 2) for data in counts)
+            np.testing.assert_allclose(one.flows, all_.flows, rtol=0.4)
+            np.testing.assert_allclose(one.scales, all_.scales, rtol=0.4)
+
+    def test_nothing_but_background(self):
+        """Where no counts are left above the background, the noise is still that of the background."""
+        A = projector(TiltGeometry(range(-60, 61, 20), 12))
+        data = np.random.default_rng(0).poisson(5.0, (1, 7, 12, 2))
+        low, high = (calibrate([DataTerm(A, data, background=b)], 1).flows[0] for b in (50.0, 200.0))
+        assert low / high == pytest.approx(2, rel=0.01)
+
+    def test_pixels_of_different_sizes(self):
+        two, three = (projector(TiltGeometry(range(-60, 61, 20), 12 // b, binning=b)) for b in (2, 3))
+        truth = np.zeros((2, 12, 12, 30), np.float32)
+        truth[:, 4:8, 4:8] = 6.0
+        rng = np.random.default_rng(0)
+        terms = [DataTerm(two, rng.poisson(two(truth[:1]))), DataTerm(three, rng.poisson(three(truth[1:])), first=1)]
+        found = calibrate(terms, 2)
+        assert ((2.0 < found.scales) & (found.scales < 8.0)).all()
+
+    def test_different_grids(self):
+        A = projector(TiltGeometry(range(-60, 61, 20), 12))
+        with pytest.raises(ValueError, match="different volume grids"):
+            calibrate([DataTerm(A, np.ones((1, 7, 12, 4))), DataTerm(A, np.ones((1, 7, 12, 3)), first=1)], 2)
+
+    def test_weights_of_other_rows(self):
+        A = projector(TiltGeometry(range(-60, 61, 20), 12))
+        with pytest.raises(ValueError, match="2, one per row"):
+            calibrate([DataTerm(A, np.ones((2, 7, 12, 4)), weight=[1.0, 2.0, 3.0])], 2)
+
+
 class TestMu:
+    @pytest.mark.parametrize("discrepancy", ["kl", "ls"])
+    def test_a_channel_without_counts(self, discrepancy):
+        A = projector(TiltGeometry(range(-60, 61, 20), 12))
+        data = np.random.default_rng(0).poisson(5.0, (2, 7, 12, 2))
+        data[1] = 0
+        found = calibrate([DataTerm(A, data, discrepancy=discrepancy)], 2, mu=[1.0, 1.0])
+        volume = run(variational(found.terms, found.regulariser, found.scales), 20).volume
+        assert volume[0].max() > 0
+        assert volume[1].max() == 0
+
     def test_conversion(self):
         """What is minimised is that of data scaled to 1 and unit pixels, as it was published."""
         _, (maps, _) = simulated("huber")

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from hyperspy_multitomo.tomography import (
+    DataTerm,
     TiltGeometry,
+    calibrate,
     cgls,
     counting_noise,
     hebt,
@@ -15,7 +17,9 @@ from hyperspy_multitomo.tomography import (
     projector,
     run,
     sirt,
+    variational,
 )
+from hyperspy_multitomo.tomography.stopping import StoppingRule
 
 TILTS = np.linspace(-75, 75, 31)
 
@@ -174,6 +178,24 @@ class TestRun:
         assert run(sirt(A, counts), 3).stopped_by == "iterations"
         assert run(sirt(A, counts), 500, tolerance=1e-2).stopped_by == "tolerance"
         assert run(sirt(A, counts), 3).channel_iterations.tolist() == [3, 3]
+
+    def test_a_turning_point_of_the_objective_is_no_end(self):
+        rule, history = StoppingRule(tolerance=1e-3), []
+        found = []
+        for objective in (12.0, 9.0, 9.001, 9.1, 9.05, 9.051, 9.049):
+            history.append({"objective": objective, "eds": np.array([0.5])})
+            found.append(rule.reached(None, history))
+        assert found == [None] * 6 + ["tolerance"]
+
+    def test_regularised_runs_end_near_the_minimum(self):
+        A = projector(TiltGeometry(np.linspace(-70, 70, 30), 24))
+        z, x = np.mgrid[:24, :24] - 12
+        truth = np.stack([(np.hypot(z - 3 * i + 2, x + 2 * i) < 6 + i) * (1 + z / 24) for i in range(3)])[..., None]
+        terms = [DataTerm(A, np.random.default_rng(0).poisson(A(truth * [[[[1]]], [[[5]]], [[[1]]]])))]
+        found = calibrate(terms, 3, kind="tgv", coupling="nuclear")
+        ends = [run(variational(found.terms, found.regulariser, found.scales), 1200, tolerance=t) for t in (1e-4, None)]
+        assert ends[0].stopped_by == "tolerance"
+        assert ends[0].residuals["objective"][-1] < 1.004 * ends[1].residuals["objective"][-1]
 
     @pytest.mark.parametrize("noise", [-0.1, np.nan, [[0.1]]])
     def test_bad_noise(self, A, counts, noise):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import lcm
 
 import numpy as np
 from scipy.fft import dctn, idctn
@@ -22,7 +23,7 @@ from hyperspy_multitomo.tomography.checks import checked_positive
 from hyperspy_multitomo.tomography.differences import gradient
 from hyperspy_multitomo.tomography.iterates import run
 from hyperspy_multitomo.tomography.solvers import sirt
-from hyperspy_multitomo.tomography.variational import DataTerm, Regulariser, variational
+from hyperspy_multitomo.tomography.variational import DataTerm, Regulariser, check_terms, variational
 from hyperspy_multitomo.tomography.variational_system import Term
 
 # lambda over the rms size of the noise's flow at weight 1, in two and three dimensions: the middle of what is best on simulated
@@ -30,6 +31,8 @@ from hyperspy_multitomo.tomography.variational_system import Term
 STRENGTH = {2: 0.16, 3: 0.11}
 # Slices that are looked at, and samples of the noise of a channel, times slices.
 _SLICES, _SAMPLES = 8, 32
+# A row of data whose signal in these slices is below this part of that in its brightest one is looked at there too.
+_ABSENT = 0.1
 # Iterations of the rough reconstructions.
 _SIRT, _ROUGH = 10, 60
 
@@ -46,7 +49,8 @@ class Calibration:
     scales : numpy.ndarray (channel,)
         Range of each channel, signal per unit length.
     flows : numpy.ndarray (row of all terms,)
-        rms flow of the noise, which the weight of the row was divided by; 1 where `mu` was given.
+        rms flow of the noise, which the weight of the row was divided by; 1 where there is neither signal nor noise, and where
+        `mu` was given.
     """
 
     terms: tuple[DataTerm, ...]
@@ -98,7 +102,7 @@ def calibrate(
     Raises
     ------
     ValueError
-        For weights that are not positive, both `weight` and `mu`, or a channel without data.
+        For weights that are not positive, both `weight` and `mu`, a channel without data, or terms of different volume grids.
 
     Notes
     -----
@@ -107,7 +111,8 @@ def calibrate(
     with lambda/S_c = pixel/max f_c. It is what the authors' program does: it divides alpha by |T|^2, which their text does
     not say. For their phantom, not for their specimen, it took the 98th percentile of the data for the maximum.
 
-    The ranges are the means of rough reconstructions (TV in two dimensions, some slices) weighted by themselves.
+    The ranges are the means of rough reconstructions (TV in two dimensions, some slices) weighted by themselves. A channel
+    without any signal gets the smallest range of the others.
 
     Examples
     --------
@@ -123,6 +128,7 @@ def calibrate(
     checked_positive("weight", weight)
     shape = dict(kind=kind, coupling=coupling, dimensions=dimensions, alpha0=alpha0)
     checked = [term.checked(channels, "eds") for term in terms]
+    check_terms(checked)
     own = [t for t in checked if t.mix is None]
     if {c for t in own for c in range(t.first, t.first + t.rows)} != set(range(channels)):
         raise ValueError(f"each of the {channels} channels needs data of its own; got those of {sum(t.rows for t in own)}")
@@ -153,7 +159,8 @@ def _by_mu(terms, checked: list[Term], channels: int, mu, shape: dict) -> Calibr
     geometry, path = checked[0].A.geometry, float(checked[0].A.row_sums().mean())
     for term, t in zip(terms, checked, strict=True):
         rows = slice(t.first, t.first + t.rows)
-        largest = np.maximum(t.data.max(axis=(1, 2, 3)), np.finfo(np.float32).tiny)
+        largest = t.data.max(axis=(1, 2, 3)).astype(float)
+        largest[largest <= 0] = 1.0  # nothing there to scale
         # The regulariser is of x pixel/largest; with the range of x, largest/path, as scale, steps suit u of about 1.
         scales[rows] = largest / path
         norm = t.A.norm() / geometry.pixel_size
@@ -163,19 +170,32 @@ def _by_mu(terms, checked: list[Term], channels: int, mu, shape: dict) -> Calibr
 
 
 def _some_slices(terms: list[Term]) -> list[Term]:
-    """Return the terms with few slices of the volume, spread evenly over it."""
-    coarsest = max(t.A.geometry.binning for t in terms)
-    units, wanted = terms[0].data.shape[-1] * terms[0].A.geometry.binning // coarsest, max(1, _SLICES // coarsest)
-    kept = np.unique(np.linspace(0, units - 1, min(units, wanted) + 2).round().astype(int)[1:-1])
-    return [_slices_of(t, kept, coarsest) for t in terms]
+    """Return the terms with few slices of the volume: some spread evenly over it, and the brightest of what is not in these."""
+    together = lcm(*(t.A.geometry.binning for t in terms))  # so many slices are whole pixels of all terms
+    units, wanted = terms[0].data.shape[-1] * terms[0].A.geometry.binning // together, max(1, _SLICES // together)
+    kept = np.linspace(0, units - 1, min(units, wanted) + 2).round().astype(int)[1:-1]
+    signals = np.concatenate([_signal(t, together // t.A.geometry.binning) for t in terms])
+    absent = signals[:, kept].mean(axis=1) < _ABSENT * signals.max(axis=1)
+    kept = np.union1d(kept, signals[absent].argmax(axis=1))
+    return [_slices_of(t, kept, together) for t in terms]
 
 
-def _slices_of(t: Term, units: np.ndarray, coarsest: int) -> Term:
+def _signal(t: Term, length: int) -> np.ndarray:
+    """Return the sum of data less background of each row in units of `length` slices, (row, unit)."""
+    signal = t.data.sum(axis=2, dtype=np.float64)
+    if t.background is not None:
+        signal -= t.live[..., 0] * t.background.sum(axis=2, dtype=np.float64)
+    return signal.sum(axis=1).reshape(t.rows, -1, length).sum(axis=2)
+
+
+def _slices_of(t: Term, units: np.ndarray, together: int) -> Term:
+    """Return the term with units of so many slices."""
+
     def part(array, length):
         return None if array is None else array[..., (units[:, None] * length + np.arange(length)).ravel()]
 
-    length = coarsest // t.A.geometry.binning
-    mix = t.mix if t.mix is None or t.mix.ndim == 1 else part(t.mix, coarsest)
+    length = together // t.A.geometry.binning
+    mix = t.mix if t.mix is None or t.mix.ndim == 1 else part(t.mix, together)
     return replace(t, data=part(t.data, length), background=part(t.background, length), mix=mix)
 
 
@@ -197,15 +217,17 @@ def _smoothed(terms: list[Term], channels: int) -> np.ndarray:
 
 
 def _ranges(volume: np.ndarray) -> np.ndarray:
-    """Return the mean of each channel weighted by itself, (channel,); a part of the others' where it is empty."""
-    squares, sums = (np.sum(volume**k, axis=(1, 2, 3), dtype=np.float64) for k in (2, 1))
-    ranges = squares / np.where(sums > 0, sums, 1)
+    """Return the mean of each channel weighted by itself, (channel,); the smallest of the others' where it is empty."""
+    ranges = _self_mean(volume)[:, 0, 0, 0]
     smallest = ranges[ranges > 0].min() if (ranges > 0).any() else 1.0
     return np.where(ranges > 0, ranges, smallest)
 
 
 def _flows(t: Term, rough: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """Return the rms flow of the noise of each row, (row,), in the object that `rough` shows; 1 where there is nothing."""
+    """Return the rms flow of the noise of each row, (row,), in the object that `rough` shows, or in the whole volume.
+
+    It is that of the volume for rows of which nothing is seen, and 1 where there is no noise either.
+    """
     channels = slice(t.first, t.first + t.rows) if t.mix is None else slice(None)
     seen = rough[channels] if t.mix is None else (_volume_like(t.mix) * rough).sum(axis=0, keepdims=True)
     expected = t.expectations(t.A(seen))
@@ -219,10 +241,11 @@ def _flows(t: Term, rough: np.ndarray, scales: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(0)
     squares, samples = np.zeros(t.rows), -(-_SAMPLES // rough.shape[-1])
     inside = seen > 0.25 * _self_mean(seen)
+    inside[~inside.any(axis=(1, 2, 3))] = True
     for _ in range(samples):
         noise = rng.standard_normal(expected.shape, np.float32) * np.sqrt(variances)
         flow = _flow(t.A.T(t.gains[:, :, None, None] * noise))
-        squares += [flow[row][inside[row]].mean() if inside[row].any() else 0 for row in range(t.rows)]
+        squares += [flow[row][inside[row]].mean() for row in range(t.rows)]
     found = np.asarray(factors) * np.sqrt(squares / samples)
     return np.where(found > 0, found, 1.0)
 
@@ -233,7 +256,9 @@ def _volume_like(mix: np.ndarray) -> np.ndarray:
 
 def _self_mean(values: np.ndarray) -> np.ndarray:
     """Return the mean of each row weighted by itself, (row, 1, 1, 1)."""
-    squares, sums = (np.sum(values**k, axis=(1, 2, 3), keepdims=True) for k in (2, 1))
+    # In double precision, which holds the squares of any unit.
+    values = values.astype(np.float64)
+    squares, sums = (np.sum(power, axis=(1, 2, 3), keepdims=True) for power in (np.square(values), values))
     return squares / np.where(sums > 0, sums, 1)
 
 

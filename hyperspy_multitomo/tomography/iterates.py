@@ -40,10 +40,11 @@ class Iterate:
 
     @property
     def residuals(self) -> dict[str, np.ndarray | float]:
-        """|b - A x|/|b| of the volume that the last iteration started from, empty at the start.
+        """|b - A x|/|b| of the volume that the last iteration started from; empty before anything was measured.
 
         "eds" is an array, one value per channel of the projections (for SIRT of any signal too), "haadf" a number. EM adds
-        "deviance", an array: twice the Kullback-Leibler divergence of the counts from their expectation, per ray.
+        "deviance", an array: twice the Kullback-Leibler divergence of the counts from their expectation, per ray. With a
+        regulariser they are those of the volume at the last tenth iteration, and there is the "objective", a number.
         """
         return dict(self._steps.residuals)
 
@@ -88,7 +89,8 @@ class Reconstruction:
         (channel, z, x, y) or (z, x, y) float32, signal per unit length.
     residuals : dict of numpy.ndarray
         Per iteration, |b - A x|/|b| of the volume that it started from: "eds" (iteration, channel), "haadf" (iteration,); of EM
-        "deviance" too, (iteration, channel); with a regulariser at every tenth iteration, and "objective" (iteration,).
+        "deviance" too, (iteration, channel). With a regulariser of the volume after every tenth iteration, and "objective"
+        (iteration,); empty where none of these was among the iterations.
     iterations : int
         Iterations done.
     interrupted : bool
@@ -150,8 +152,9 @@ def run(
     iterations : int
         Iterations to do, at most.
     tolerance : float, optional
-        Stop before that when no relative residual changes by this much between two iterations. By default exactly `iterations`
-        are done.
+        Stop before that when no relative residual changes by this much between two iterations; with a regulariser when the
+        last three measurements of the objective, over twenty iterations, are within this much of each other, relative to it. By
+        default exactly `iterations` are done.
     noise : float or array_like (channel,), optional
         Discrepancy principle: stop when the relative residual |b - A x|/|b| is down to this, the norm of the noise over that of
         the data; see `counting_noise` and `image_noise`. Each channel is held where it is once it gets there, while the others

@@ -40,7 +40,7 @@ class _TermRays(Rays):
     data; `scales` (row,) are factors of what it sees.
     """
 
-    def __init__(self, term: Term, steps: np.ndarray, scales: np.ndarray, first: int, channels: int, count: int):
+    def __init__(self, term: Term, scales: np.ndarray, first: int, channels: int, count: int):
         binning = self._binning = term.A.geometry.binning
         super().__init__(term.A, term.rows, term.data.shape[-1] * binning, count)
         self._first, self._channels = first, channels
@@ -53,7 +53,7 @@ class _TermRays(Rays):
         self._sums = np.zeros((len(self.tasks), term.rows, 2))
         self.rays["lanes"][:] = 0
         self._duals = _zeros(self.rays.size, count)
-        self.renew(term, steps)
+        self._steps = self._background = None  # until `renew`
 
     def renew(self, term: Term, steps: np.ndarray) -> None:
         """Take the background of a term and the step sizes."""
@@ -143,12 +143,12 @@ class FusedPrimalDual(PrimalDual):
         self._values = np.zeros((len(self._rows), 2))
         self._sum = self._extra = self._shares = self._mix = None
         self._rays = []
-        for term, steps in zip(s.terms, s.data_steps, strict=True):
+        for term in s.terms:
             if term.mix is None:
                 scales = s.scales[term.first : term.first + term.rows]
-                self._rays.append(_TermRays(term, steps, scales, term.first, s.channels, count))
+                self._rays.append(_TermRays(term, scales, term.first, s.channels, count))
             else:
-                self._rays.append(_TermRays(term, steps, np.ones(1), 0, 1, count))
+                self._rays.append(_TermRays(term, np.ones(1), 0, 1, count))
                 self._sum, self._extra = (_zeros(groups * nz * stride, count) for _ in range(2))
         self._renew()
 

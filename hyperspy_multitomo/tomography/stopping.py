@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike
 _MEDIAN = 0.4549
 # Counts per pixel from which the noise of blocks of 2 x 2 pixels is nearly normal.
 _MANY = 10.0
+# Measurements of the objective that have to be alike. The primal-dual method swings as it converges, so that two in a row are
+# alike at every turning point: with two, runs of TGV end up to 2 % above the minimum at a tolerance of 1e-4, with three 0.2 %.
+_ALIKE = 3
 
 
 class StoppingRule:
@@ -47,12 +50,12 @@ class StoppingRule:
 
 
 def _change(history: list[dict]) -> float:
-    """Return the largest change of a relative residual since the last measurement, or the relative change of the objective."""
+    """Return the largest change of a relative residual since the last measurement, or the relative range of the objective."""
     if len(history) < 2:
         return np.inf
     if "objective" in history[-1]:
-        last, now = (entry["objective"] for entry in history[-2:])
-        return abs(last - now) / max(abs(now), np.finfo(float).tiny)
+        values = [entry["objective"] for entry in history[-_ALIKE:]]
+        return np.ptp(values) / max(abs(values[-1]), np.finfo(float).tiny) if len(values) == _ALIKE else np.inf
     return max(
         np.max(np.abs(np.subtract(history[-1][name], history[-2][name]))) for name in ("eds", "haadf") if name in history[-1]
     )

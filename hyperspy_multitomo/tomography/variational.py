@@ -84,13 +84,15 @@ class DataTerm:
                 raise ValueError("`mix` must be finite and not negative, with some channel above 0")
         elif not 0 <= self.first <= channels - rows:
             raise ValueError(f"the data have {rows} rows from channel {self.first} on, but the volume has {channels} channels")
-        weights = np.broadcast_to(checked_positive("weight", self.weight), (rows,)).astype(np.float32)
+        weights = np.asarray(checked_positive("weight", self.weight), np.float32)
+        if weights.shape not in ((), (1,), (rows,)):
+            raise ValueError(f"`weight` has the shape {weights.shape}; expected a number, or {rows}, one per row of data")
         gains = checked_gains("gains", self.gains, data.shape[:2])
         return Term(
             A=self.A,
             data=without_dead_tilts(data, gains),
             gains=gains,
-            weights=weights,
+            weights=np.ascontiguousarray(np.broadcast_to(weights, (rows,))),
             discrepancy=self.discrepancy,
             background=checked_background(self.background, data.shape),
             first=int(self.first),
@@ -207,7 +209,7 @@ def checked_problem(
     checked = tuple(
         term.checked(scales.size, name) for term, name in zip(terms, ("eds", "haadf", *["more"] * len(terms)), strict=False)
     )
-    _check_terms(checked)
+    check_terms(checked)
     A, slices = checked[0].A, checked[0].data.shape[-1] * checked[0].A.geometry.binning
     return VariationalSystem(
         terms=checked,
@@ -224,7 +226,7 @@ def checked_problem(
     )
 
 
-def _check_terms(terms: Sequence[Term]) -> None:
+def check_terms(terms: Sequence[Term]) -> None:
     """Raise an error unless the terms share a volume grid and see each channel once at most, besides one sum."""
     if len(terms) > 2:
         raise ValueError(f"there are {len(terms)} terms; expected one of maps and at most one of the HAADF")
