@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Draw the picture of the page on regularised methods: a section of a simulated alloy by nuclear TV at five weights, and the truth."""
+"""Draw the picture of the page on regularised methods: a section by nuclear TV at five weights, and the truth."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Differences and functionals of the variational methods: adjoints, proximal maps by their definition, conjugates, closed forms."""
+"""Differences and functionals of the variational methods: adjoints, proximal maps by definition, conjugates, closed forms."""
 
 import numpy as np
 import pytest
@@ -71,9 +71,7 @@ class TestDifferences:
         flat, full = gradient(u, 2), gradient(u, 3)
         np.testing.assert_array_equal(flat, full[:, :2])
         np.testing.assert_array_equal(full[:, 2], 0)
-        # yy is not looked at: beyond the last slice E sees a field that drops to 0.
-        wide, deep = symmetrised_gradient(flat), symmetrised_gradient(full)
-        np.testing.assert_array_equal(wide, deep[:, [0, 1, 3], ..., :])
+        np.testing.assert_array_equal(symmetrised_gradient(flat), symmetrised_gradient(full)[:, [0, 1, 3]])
 
     def test_input_is_left_alone(self, rng):
         u, p, q = (rng.standard_normal(s) for s in ((2, 4, 5, 3), (2, 3, 4, 5, 3), (2, 6, 4, 5, 3)))
@@ -144,7 +142,7 @@ class TestDiscrepancies:
 def test_kullback_leibler_beyond_its_domain():
     kl = DISCREPANCIES["kl"]
     ones, none = np.ones(1), np.zeros(1)
-    assert kl.value(none, ones, 1.0) == np.inf
+    assert 30 < kl.value(none, ones, 1.0) < 60  # as if 1e-20 were expected: objectives stay finite
     assert kl.value(none, none, 1.0) == 0
     assert kl.conjugate(np.array([1.001, 1.0]), np.array([0.0, 2.0]), 1.0).tolist() == [np.inf, np.inf]
     assert kl.conjugate(np.array([1.0]), none, 1.0) == 0
@@ -249,12 +247,10 @@ class TestClosedForms:
 
     @pytest.mark.parametrize("length", [8, 16])
     def test_a_ramp_costs_its_ends_not_its_height(self, length):
-        """With w = grad u a ramp of slope s costs 2 alpha_0 s a row by TGV however long it is; its height by TV, w = 0."""
-        slope, alpha0 = 0.5, 4.0
-        x = np.arange(32.0)
-        u = np.broadcast_to(slope * np.clip(x - 8, 0, length), (1, 2, 32))[..., None]
+        """With w = grad u a ramp of slope s has |E w| = 2 s a row however long it is; by TV it costs its height."""
+        slope, rows = 0.5, 6
+        u = np.broadcast_to(slope * np.clip(np.arange(32.0) - 8, 0, length), (1, rows, 32))[..., None]
         w = gradient(u, 2)
-        # Two rows: the mixed derivative at the border of z adds to the ends of the columns, hence the difference along x alone.
-        ends = symmetrised_gradient(w)[:, 1:2, 0, :, 0]
-        assert np.abs(ends).sum() * alpha0 == pytest.approx(2 * alpha0 * slope)
-        assert Frobenius.value(w) == pytest.approx(2 * slope * length)
+        inside = symmetrised_gradient(w)[:, :, 1:-1]  # rows at the border see the field end
+        assert Frobenius.value(inside) == pytest.approx(2 * slope * (rows - 2))
+        assert Frobenius.value(w) == pytest.approx(rows * slope * length)

@@ -14,10 +14,12 @@ from ..tomography import DataTerm, TiltGeometry
 from ..tomography.noise_equivalent import noise_equivalent_gain, typical_signal
 from .base import check_finite
 from .frames import as_recorded, check_pair, gains_of, projections
-from .methods import background_of, check_tilts, counts_of
+from .methods import background_of, check_counts, check_tilts, counts_of
 from .noise import mean_variances
 
 DISCREPANCIES = {"poisson": "kl", "least_squares": "ls"}
+# What needs counts, and the way out.
+_COUNTS = "data_term='poisson'", "pass data_term='least_squares'"
 # Slices that stand for a series in two dimensions, and tilts whose images say how noisy it is, spread evenly.
 _SLICES, _TILTS = 32, 16
 
@@ -102,18 +104,28 @@ class Measured:
         chosen = {name: fine if name == "haadf" else slices for name in self.arrays}
         return {name: None if array is None else np.asarray(array[..., chosen[name]]) for name, array in self.arrays.items()}
 
-    def check(self, poisson: bool) -> None:
+    def check(self, poisson: bool, summed: bool) -> None:
         """Raise an error for data that are not finite; warn of channels without counts, and of a noise that is not known.
 
-        Of a lazy series some slices are looked at.
+        With `summed` the HAADF is seen as a sum of the elements. Of a lazy series some slices are looked at.
         """
         series, arrays = self.series, self.some_slices if self.series._lazy else self.arrays
         check_finite(arrays["maps"], f"the {series.metadata.General.title} series")
+        if self.haadf is not None:
+            check_finite(arrays["haadf"], "the HAADF series")
         if not series.channels:
             return
+        if poisson:
+            check_counts(series, arrays["maps"], *_COUNTS)
         empty = [name for name, maps in zip(series.channels, arrays["maps"], strict=True) if not maps.any()]
+        where = "in the slices that were looked at" if series._lazy else "anywhere"
+        if summed and len(empty) == len(series.channels):
+            raise ValueError(
+                f"there are no counts of {', '.join(empty)} {where}, so that nothing tells the elements in the HAADF apart; pass "
+                "maps with counts, or reconstruct the HAADF alone"
+            )
         if empty:
-            warn(f"there are no counts of {', '.join(empty)} anywhere, so that the volume of it is empty")
+            warn(f"there are no counts of {', '.join(empty)} {where}, so that the volume of it is empty")
         if getattr(series, "gross", None) is not None:
             return
         recorded = as_recorded(series)
@@ -127,20 +139,20 @@ class Measured:
 
 def measured(series, haadf, data_term, haadf_term, haadf_gain, background, depth, width) -> Measured:
     """Return series as arrays and modalities; see `RegularisedMaps.reconstruct_tv` for the parameters."""
+    binning = 1 if haadf is None else check_pair(series, haadf)
     for each in (series,) if haadf is None else (series, haadf):
         check_tilts(each)
-    binning = 1 if haadf is None else check_pair(series, haadf)
     geometry = series.geometry(depth, width, binning=binning)
-    data, gains = projections(series), gains_of(series)
-    if series.channels and data_term == "poisson":
-        data, expected, gains = counts_of(series, background, "data_term='poisson'", "pass data_term='least_squares'")
+    if series.channels and data_term != "least_squares":
+        data, expected, gains = counts_of(series, background, *_COUNTS)
         noise = "kl", np.ones(len(series.channels))
     else:
+        data, gains = projections(series), gains_of(series)
         expected = background_of(series, background, data.shape)
         if series.channels:
             noise = "ls", 1 / mean_variances(series, _spread(len(series.tilts), _TILTS))
         else:
-            noise = _noise_of_images(series, data_term, haadf_gain, "data_term")
+            noise = _noise_of_images(series, data_term, haadf_gain, expected, "data_term")
     arrays, modalities = {"maps": data, "background": expected}, [Modality("maps", geometry, gains, *noise)]
     if haadf is not None:
         arrays["haadf"] = projections(haadf)[0]
@@ -151,7 +163,7 @@ def measured(series, haadf, data_term, haadf_term, haadf_gain, background, depth
     return Measured(series, haadf, arrays, tuple(modalities))
 
 
-def _noise_of_images(haadf, term: str | None, gain: float | None, keyword: str = "haadf_term") -> tuple[str, float, float]:
+def _noise_of_images(haadf, term: str | None, gain: float | None, background=None, keyword="haadf_term") -> tuple:
     """Return the discrepancy of HAADF images, its weight, and the signal of one noise-equivalent electron."""
     lowest = float(haadf.data.min())
     term = term or ("least_squares" if lowest < 0 else "poisson")
@@ -160,10 +172,19 @@ def _noise_of_images(haadf, term: str | None, gain: float | None, keyword: str =
             f"the HAADF series has negative values, down to {lowest:g}, and {keyword}='poisson' needs signal from 0 up: pass "
             f"{keyword}='least_squares'"
         )
-    images = np.asarray(as_recorded(haadf)[0, _spread(len(haadf.tilts), _TILTS)], dtype=np.float32)
+    tilts = _spread(len(haadf.tilts), _TILTS)
+    images = np.asarray(as_recorded(haadf)[0, tilts], dtype=np.float32)
     check_finite(images, "the HAADF series")
-    gain = noise_equivalent_gain(images) if gain is None else float(gain)
-    return DISCREPANCIES[term], 1 / (gain if term == "poisson" else gain * typical_signal(images)), gain
+    besides = np.float32(0) if background is None else background[0, tilts]
+    if gain is None and haadf.is_smoothed:
+        warn(
+            "these HAADF images were smoothed, which hides their noise, so that they may be trusted too much: pass the images as "
+            "recorded, or haadf_gain="
+        )
+    gain = noise_equivalent_gain(images, besides) if gain is None else float(gain)
+    if term == "poisson":
+        return DISCREPANCIES[term], 1 / gain, gain
+    return DISCREPANCIES[term], 1 / (gain * (typical_signal(images - besides) + float(besides.mean()))), gain
 
 
 def _spread(count: int, most: int) -> np.ndarray:

@@ -134,22 +134,28 @@ def counts_of(series, background, method: str = "EM", instead: str = "use recons
     gains, found = gains_of(series), recorded_counts(series)
     if found is None:
         counts = projections(series)
-        if not series._lazy and counts.min() < 0:
-            remedy = (
-                "make the maps by elemental_maps or edge_maps, which keep them (a copy that is aligned() has lost them)"
-                if series.channels
-                else "leave the detector's offset in the images and pass it as background="
-            )
-            raise ValueError(
-                f"the {series.metadata.General.title} series has negative values and no gross counts beside them, but {method} "
-                f"needs counts as recorded: {remedy}, or {instead}"
-            )
+        if not series._lazy:
+            check_counts(series, counts, method, instead)
         return counts, background_of(series, background, counts.shape), gains
     counts, expected, share = found
     gains = share if gains is None else share * gains
     if background is not None:
         expected = background_of(series, background, counts.shape)
     return counts, expected, gains
+
+
+def check_counts(series, counts, method: str, instead: str) -> None:
+    """Raise an error for negative counts; see `counts_of`."""
+    if counts.min() < 0:
+        remedy = (
+            "make the maps by elemental_maps or edge_maps, which keep them (a copy that is aligned() has lost them)"
+            if series.channels
+            else "leave the detector's offset in the images and pass it as background="
+        )
+        raise ValueError(
+            f"the {series.metadata.General.title} series has negative values and no gross counts beside them, but {method} "
+            f"needs counts as recorded: {remedy}, or {instead}"
+        )
 
 
 def background_of(series, background, shape):
@@ -171,15 +177,19 @@ def background_of(series, background, shape):
     return in_place(series, given) if imaged else given
 
 
-def ratio_values(ratios, channels) -> np.ndarray:
-    """Return the ratios in the order of the channels."""
-    if isinstance(ratios, ResponseRatios):
-        ratios = dict(zip(ratios.elements, ratios.values, strict=True))
-    if not isinstance(ratios, Mapping):
-        raise TypeError(
-            f"ratios must be the result of fit_response_ratios or a dict of element to ratio; got {type(ratios).__name__}"
-        )
-    missing = [name for name in channels if name not in ratios]
+def ratio_values(given, channels, keyword: str = "ratios") -> np.ndarray:
+    """Return response ratios, or what else a keyword holds for each element, in the order of the channels."""
+    of_fit = keyword == "ratios"
+    if isinstance(given, ResponseRatios):
+        given = dict(zip(given.elements, given.values, strict=True))
+    if not isinstance(given, Mapping):
+        source = "the result of fit_response_ratios or " if of_fit else ""
+        raise TypeError(f"{keyword} must be {source}a dict of element to number; got {type(given).__name__}")
+    missing = [name for name in channels if name not in given]
     if missing:
-        raise ValueError(f"no response ratio for {', '.join(missing)}; pass one for each of {', '.join(channels)}")
-    return np.array([ratios[name] for name in channels], dtype=float)
+        what = "response ratio" if of_fit else f"number in {keyword}"
+        raise ValueError(f"no {what} for {', '.join(missing)}; pass one for each of {', '.join(channels)}")
+    values = np.array([given[name] for name in channels], dtype=float)
+    if not (np.isfinite(values).all() and values.min() >= 0):
+        raise ValueError(f"{keyword} holds {dict(zip(channels, values.tolist(), strict=True))}; expected numbers from 0 up")
+    return values

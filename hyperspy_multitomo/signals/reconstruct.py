@@ -59,16 +59,12 @@ class Problem:
         """Return the volume as a signal, and a dict with what is to be said of the run."""
         slices = arrays["maps"].shape[-1] * self.geometry.binning
         shape = (max(1, len(self.channels)), *self.geometry.volume_shape, slices)
-        arrays = {
-            **arrays,
-            "mask": None if mask is None else mask_array(mask, shape[1:]),
-            "initial": None if initial is None else _initial(initial, shape, self.channels),
-        }
+        arrays = {**arrays, **start_arrays(mask, initial, shape, self.channels)}
         control = {"iterations": iterations, "tolerance": tolerance, "backend": backend}
         if self.series._lazy:
             return self._as_signal(self._in_slabs(arrays, shape, control)), {"iterations": iterations}
         arrays = {name: None if array is None else np.asarray(array) for name, array in arrays.items()}
-        with progress_bar(show_progressbar, "reconstructing", max(iterations, 1)) as step:
+        with progress_bar(show_progressbar, "reconstructing", iterations or 1) as step:
             result = self._run(arrays, progress=step, **control)
         told = ("iterations", "interrupted", "converged", "stopped_by", "channel_iterations", "residuals", "measured_at")
         return self._as_signal(result.volume), {name: getattr(result, name) for name in told}
@@ -155,13 +151,25 @@ class Problem:
         add_step(volume, step, after=series, **told, **outcome, geometry=geometry)
 
 
+def start_arrays(mask, initial, shape: tuple[int, ...], channels) -> dict:
+    """Return a mask and a start volume in the numerics' order, None where there is none; `shape` is (channel, z, x, y)."""
+    return {
+        "mask": None if mask is None else mask_array(mask, shape[1:]),
+        "initial": None if initial is None else _initial(initial, shape, channels),
+    }
+
+
 def _initial(initial, shape, channels):
     """Return a start volume given as (z, [element,] y, x), array or signal, as (channel, z, x, y); a signal's by their names."""
     if isinstance(initial, TomographicVolume):
-        missing = [name for name in channels if name not in initial.channels]
-        if missing:
-            held = ", ".join(initial.channels) or "one without a name"
-            raise ValueError(f"the start volume has no channel {', '.join(missing)}; it holds {held}")
+        held = ", ".join(initial.channels) or "one without a name"
+        if missing := [name for name in channels if name not in initial.channels]:
+            raise ValueError(
+                f"the start volume has no channel {', '.join(missing)}; it holds {held}: start from a volume with all of "
+                f"{', '.join(channels)}, or leave out initial="
+            )
+        if not channels and len(initial.channels) > 1:
+            raise ValueError(f"the start volume has the channels {held}; pick the one to start from, as in volume['HAADF']")
         places = [initial.channels.index(name) for name in channels]
         initial = initial.array(*(("z", "element", "y", "x") if initial.channels else ("z", "y", "x")))
         initial = initial[:, places] if places else initial

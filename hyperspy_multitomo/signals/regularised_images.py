@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .regularised_methods import ITERATIONS, TOLERANCE, Model, reconstruct_regularised
 from .volume import TomographicVolume
 
@@ -164,5 +166,5 @@ class RegularisedImages:
 
 
 def _of_one(mu):
-    """Return the mu of the only channel as a sequence."""
-    return None if mu is None else [mu]
+    """Return the mu of the only channel as a sequence, or as it is where its channel is named."""
+    return mu if mu is None or isinstance(mu, Mapping) else [mu]

@@ -5,20 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 
 from ..tomography import Calibration, DataTerm, calibrate, projector, run, variational
+from ..tomography.checks import checked_power
 from ..tomography.fused import fused
 from ..tomography.haadf_weights import regressed_weights, scaled_weights
 from ..tomography.lanes import lane_count
+from ..tomography.steps import fits_lanes
 from .data_terms import DISCREPANCIES, Measured, measured
 from .frames import gains_of
 from .history import read_history
 from .keyed import record
 from .memory import check_memory
 from .methods import ratio_values
-from .reconstruct import Problem
+from .reconstruct import Problem, start_arrays
 from .volume import TomographicVolume
 
 #: Iterations, at most, and the relative change of the objective in ten of them at which a run ends.
@@ -26,6 +29,8 @@ ITERATIONS, TOLERANCE = 500, 1e-4
 _COUPLINGS = {True: "frobenius", False: "uncoupled", "nuclear": "nuclear"}
 # Iterations of the reconstruction of some slices of the maps that tells how bright the elements are in the HAADF.
 _CHEMISTRY = 150
+# Memory for volumes and fields without the compiled kernels, with astra or pixels of 3, 5, 6 ... voxels, over that with them.
+_TEXTBOOK = 3
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,11 @@ class Model:
             if getattr(self, name) not in (None, *DISCREPANCIES):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be 'poisson' or 'least_squares'")
         for name in ("weight", "alpha0", "haadf_gain"):
-            value = getattr(self, name)
-            if value is not None and not (np.isscalar(value) and np.isfinite(value) and value > 0):
+            if not (_is_positive(value := getattr(self, name)) or (name, value) == ("haadf_gain", None)):
                 raise ValueError(f"{name}={value!r} must be a positive number")
         if self.dimensions not in (2, 3):
             raise ValueError(f"dimensions={self.dimensions!r} must be 3, or 2 for slices apart from each other")
-        if self.coupled not in _COUPLINGS:
+        if self.coupled not in tuple(_COUPLINGS):
             raise ValueError(f"coupled={self.coupled!r} must be True, False or 'nuclear'")
         if self.mu is not None and self.weight != 1:
             raise ValueError("mu= and weight= both say how much to smooth; pass one of them")
@@ -63,17 +67,15 @@ class Model:
         """Its name: ``"tv"``, ``"tgv"`` or ``"tnv"``."""
         return "tnv" if (self.kind, self.coupled) == ("tv", "nuclear") else self.kind
 
-    def measured(self, series, haadf, depth, width, channels: int) -> Measured:
-        """Return the series as terms, after checking that a run of so many channels is possible."""
+    def measured(self, series, haadf, depth, width, *, summed: bool = False) -> Measured:
+        """Return the series as terms, after checking them; with `summed` the HAADF is to be seen as a sum of the elements."""
         if series._lazy and self.dimensions == 3:
             raise ValueError(
                 "this series is lazy, and dimensions=3 couples all its slices: pass dimensions=2, which goes slab by slab, or "
                 "load the series by compute() first"
             )
         found = measured(series, haadf, self.data_term, self.haadf_term, self.haadf_gain, self.background, depth, width)
-        found.check(self.data_term == "poisson")
-        if not series._lazy:
-            _check_memory(found, self, channels)
+        found.check(self.data_term != "least_squares", summed)
         return found
 
     def looked_at(self, found: Measured) -> dict:
@@ -93,6 +95,8 @@ def model_of(regulariser: str, coupled: bool | str = True, **options) -> Model:
     """Return the model of a regulariser given by its name, ``"tv"``, ``"tgv"`` or ``"tnv"``."""
     if regulariser not in ("tv", "tgv", "tnv"):
         raise ValueError(f"regulariser={regulariser!r} must be 'tv', 'tgv' or 'tnv'")
+    if regulariser == "tnv" and not coupled:
+        raise ValueError("coupled=False contradicts regulariser='tnv', which couples the channels; pass regulariser='tv' with it")
     return Model("tv", "nuclear", **options) if regulariser == "tnv" else Model(regulariser, coupled, **options)
 
 
@@ -106,10 +110,15 @@ def reconstruct_regularised(
     separate = haadf is not None and ratios is None
     channels = (*series.channels, *["HAADF"] * separate, *["rest"] * rest)
     names = channels or ("HAADF",)
-    found = model.measured(series, haadf, depth, width, len(names))
+    if ratios is not None and not (ratios := ratio_values(ratios, series.channels)).any():
+        raise ValueError(
+            "all response ratios are 0, so that the HAADF says nothing of the elements; pass others, or use "
+            "reconstruct_tv(haadf), which shares only its edges with them"
+        )
+    found = model.measured(series, haadf, depth, width, summed=ratios is not None)
+    _check_run(found, model, channels, options)
     sample = model.looked_at(found)
     if ratios is not None:
-        ratios = ratio_values(ratios, series.channels)
         found = found.with_mix(ratios)
     calibration = model.calibrated(found.terms(_projector_of(options), sample), series.channels if rest else names)
     if rest:  # which has no data of its own to tell its range
@@ -128,8 +137,11 @@ def reconstruct_regularised(
 
 def reconstruct_fused(series, haadf, model: Model, *, power: float, haadf_weights, depth, width, **options) -> TomographicVolume:
     """See `RegularisedMaps.reconstruct_fused`."""
-    channels = series.channels
-    found = model.measured(series, haadf, depth, width, len(channels))
+    channels, power = series.channels, checked_power(power)
+    if haadf_weights is not None and not (haadf_weights := ratio_values(haadf_weights, channels, "haadf_weights")).any():
+        raise ValueError("all haadf_weights are 0; expected some above 0, how bright the elements are relative to each other")
+    found = model.measured(series, haadf, depth, width, summed=True)
+    _check_run(found, model, channels, options, power)
     project, some, sample = _projector_of(options), found.some_slices, model.looked_at(found)
     maps, images = found.with_mix(np.ones(len(channels))).terms(project, some)
     flat = replace(model, kind="tv", dimensions=2).calibrated([maps], channels)
@@ -137,7 +149,7 @@ def reconstruct_fused(series, haadf, model: Model, *, power: float, haadf_weight
     if haadf_weights is None:
         weights = regressed_weights(chemistry, maps, images, power=power)
     else:
-        weights = scaled_weights(ratio_values(haadf_weights, channels), chemistry, maps, images, power=power)
+        weights = scaled_weights(haadf_weights, chemistry, maps, images, power=power)
     # For its calibration the power law is the straight line that meets it at the range of each channel.
     line = found.with_mix(weights * flat.scales.astype(float) ** (power - 1))
     calibration = model.calibrated(line.terms(project, sample), channels)
@@ -172,6 +184,7 @@ def _run(
     told["haadf_gain"] = next((m.gain for m in found.modalities if m.gain is not None), None)
     if haadf is not None:
         told |= {"haadf_gains": gains_of(haadf), "haadf_history": read_history(haadf)}
+        told["haadf_geometry"] = vars(found.modalities[1].geometry)
     problem.describe(volume, step, outcome, **told)
     return volume
 
@@ -189,26 +202,45 @@ def _mu_values(mu, names: Sequence[str]) -> np.ndarray:
         mu = dict(zip(order, mu, strict=True))
     if sorted(mu) != sorted(names):
         raise ValueError(f"mu holds {', '.join(mu)}; expected one number for each of {', '.join(order)}")
-    values = np.array([mu[name] for name in names], dtype=float)
-    if not (np.isfinite(values) & (values > 0)).all():
-        raise ValueError(f"mu={values.tolist()} must be positive numbers")
-    return values
+    if not all(_is_positive(value) for value in mu.values()):
+        raise ValueError(f"mu={mu} must hold positive numbers")
+    return np.array([mu[name] for name in names], dtype=float)
 
 
-def _check_memory(found: Measured, model: Model, channels: int) -> None:
-    """Raise a MemoryError where the volumes, fields and rays of the run do not fit."""
-    geometry, dimensions = found.modalities[0].geometry, model.dimensions
-    slices = found.arrays["maps"].shape[-1] * geometry.binning
+def _is_positive(value) -> bool:
+    return isinstance(value, Real) and bool(np.isfinite(value)) and value > 0
+
+
+def _check_run(found: Measured, model: Model, channels: Sequence[str], options: dict, power: float = 1.0) -> None:
+    """Raise an error, before anything is computed, for a mask or start that does not fit and a run that needs too much memory."""
+    geometry = found.modalities[0].geometry
+    shape = (max(1, len(channels)), *geometry.volume_shape, found.arrays["maps"].shape[-1] * geometry.binning)
+    start_arrays(options["mask"], options["initial"], shape, channels)
+    if not found.series._lazy:
+        project = _projector_of(options)
+        textbook = not all(fits_lanes(project(m.geometry)) for m in found.modalities)
+        _check_memory(found, model, shape, textbook, power)
+
+
+def _check_memory(found: Measured, model: Model, shape: tuple[int, ...], textbook: bool, power: float) -> None:
+    """Raise a MemoryError where the volumes (channel, z, x, y), fields and rays of the run do not fit."""
+    dimensions, (channels, *plane, slices) = model.dimensions, shape
     lanes = lane_count(slices)
     held = -(-slices // lanes) * lanes
     # u twice, the back projection and three copies of the result; p, and for TGV w twice, its copy and q.
     fields = dimensions if model.kind == "tv" else 4 * dimensions + dimensions * (dimensions + 1) // 2
-    numbers = channels * (6 + fields) * int(np.prod(geometry.volume_shape)) * held
+    numbers = 6 + fields
+    if power != 1:  # factors of each voxel, and the objective in NumPy, with copies of all fields
+        numbers += 9 + 2 * fields
+    if textbook:
+        numbers *= _TEXTBOOK
+    numbers *= channels * int(np.prod(plane)) * held
     for m in found.modalities:
         rows = found.arrays["maps"].shape[0] if m.data == "maps" else 1
         rays = rows * len(m.geometry.tilts) * m.geometry.detector_width * m.geometry.binning * held
-        numbers += rays * (3 + (m.geometry.binning > 1) + (m.data == "maps" and found.arrays["background"] is not None))
+        # Background and gross counts are there as recorded, in place, and in lanes.
+        numbers += rays * (3 + (m.geometry.binning > 1) + 4 * (m.data == "maps" and found.arrays["background"] is not None))
     remedy = "crop or bin the series, take fewer elements, or pass dimensions=2 with a lazy series, which goes slab by slab"
     if model.kind == "tgv":
         remedy += ", or use reconstruct_tv or reconstruct_tnv, which hold a third"
-    check_memory(4 * numbers, f"this reconstruction of {channels} channels", remedy)
+    check_memory(4 * numbers, f"this reconstruction of {channels} channel{'s' * (channels > 1)}", remedy)

@@ -26,8 +26,9 @@ class TomographicVolume(TomographySignal, Signal2D):
 
     @property
     def quantity(self) -> str:
-        """What the voxels hold, e.g. ``"counts / nm"`` or ``"weight percent"``."""
-        return self.metadata.get_item(_QUANTITY, default="")
+        """What the voxels hold, e.g. ``"counts / nm"`` or ``"weight percent"``: that of the elements, if there are any."""
+        quantity = self.metadata.get_item(_QUANTITY, default="")
+        return quantity if self.elements or not self.channels else quantity.replace("counts", "HAADF signal")
 
     @property
     def residuals(self) -> dict[str, np.ndarray]:

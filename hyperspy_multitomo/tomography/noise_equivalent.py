@@ -6,8 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-# Median of the square of a normal variable of variance 1.
-_MEDIAN = 0.4549
+from hyperspy_multitomo.tomography.stopping import MEDIAN, finest_detail, of_pairs
 
 
 def typical_signal(images: ArrayLike) -> float:
@@ -36,11 +35,13 @@ def typical_signal(images: ArrayLike) -> float:
     images = np.asarray(images, dtype=np.float64)
     total = images.sum()
     if not total > 0:
-        raise ValueError(f"the images have a sum of {total:g}; expected signal above 0")
+        raise ValueError(
+            f"the images have a sum of {total:g}; expected signal above 0: has too much been subtracted as background?"
+        )
     return float(np.square(images).sum() / total)
 
 
-def noise_equivalent_gain(images: ArrayLike, *, floor: float = 0.01) -> float:
+def noise_equivalent_gain(images: ArrayLike, background: ArrayLike = 0.0, *, floor: float = 0.01) -> float:
     """Estimate the signal per noise-equivalent electron: variance over mean of the noise, where the specimen is.
 
     An image divided by it has the noise of that many electrons, counted.
@@ -48,7 +49,10 @@ def noise_equivalent_gain(images: ArrayLike, *, floor: float = 0.01) -> float:
     Parameters
     ----------
     images : array_like (tilt, x, y)
-        As they were recorded, less the detector's offset, neither smoothed nor resampled.
+        As they were recorded, neither smoothed nor resampled.
+    background : float or array_like, default 0.0
+        What they hold besides the signal of the specimen, such as the detector's offset; of their shape or broadcast to it. It
+        counts as electrons too.
     floor : float, default 0.01
         Noise per pixel, relative to the typical signal, below which no image is trusted: alignment, diffraction and the straight
         rays of the model are in error by about as much.
@@ -56,17 +60,19 @@ def noise_equivalent_gain(images: ArrayLike, *, floor: float = 0.01) -> float:
     Returns
     -------
     float
-        Above 0. That of the floor, floor^2 times the typical signal, where the images are less noisy or hold no noise at all.
+        Above 0. That of the floor, floor^2 times the typical signal without background, where the images are less noisy or hold
+        no noise at all.
 
     Raises
     ------
     ValueError
-        If there is nothing in the images, or `floor` is not above 0.
+        If there is nothing in the images besides the background, or `floor` is not above 0.
 
     Notes
     -----
     The variance is that of the finest diagonal detail, the median over blocks of 2 x 2 pixels that are at least half as bright as
-    the specimen is on average: edges and vacuum have no say. Noise of other kinds counts as electrons too.
+    the specimen is on average: edges and vacuum have no say. In a single row or column blocks are of 2 pixels. Noise of other
+    kinds counts as electrons too.
 
     Examples
     --------
@@ -79,16 +85,9 @@ def noise_equivalent_gain(images: ArrayLike, *, floor: float = 0.01) -> float:
     if not (np.isfinite(floor) and floor > 0):
         raise ValueError(f"`floor` is {floor!r}; expected a relative noise above 0, by default 0.01")
     images = np.asarray(images, dtype=np.float32)
-    typical = typical_signal(images)
-    mean, detail = _blocks(images)
-    bright = mean > typical / 2
-    measured = np.median(np.square(detail[bright]) / mean[bright]) / _MEDIAN if bright.any() else 0.0
-    return float(max(measured, floor**2 * typical))
-
-
-def _blocks(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean of each block of 2 x 2 pixels, and its diagonal detail, whose variance is that of a pixel."""
-    x, y = (size // 2 * 2 for size in images.shape[1:])
-    a, b = images[:, 0:x:2, 0:y:2], images[:, 0:x:2, 1:y:2]
-    c, d = images[:, 1:x:2, 0:y:2], images[:, 1:x:2, 1:y:2]
-    return (a + b + c + d) / 4, (a - b - c + d) / 2
+    signal = images - np.asarray(background, dtype=np.float32)
+    typical, besides = typical_signal(signal), max(float(np.mean(background)), 0.0)
+    mean = of_pairs(images, 1.0, 0.5)
+    bright = (of_pairs(signal, 1.0, 0.5) > typical / 2) & (mean > 0)
+    measured = np.median(np.square(finest_detail(images)[bright]) / mean[bright]) / MEDIAN if bright.any() else 0.0
+    return float(max(measured, (floor * typical) ** 2 / (typical + besides)))

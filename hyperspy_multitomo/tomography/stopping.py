@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 # Median of the square of a normal variable of variance 1.
-_MEDIAN = 0.4549
+MEDIAN = 0.4549
 # Counts per pixel from which the noise of blocks of 2 x 2 pixels is nearly normal.
 _MANY = 10.0
 # Measurements of the objective that have to be alike. The primal-dual method swings as it converges, so that two in a row are
@@ -174,7 +174,7 @@ def image_variance(images: ArrayLike) -> np.ndarray:
     array([9.])
     """
     images = np.asarray(images, dtype=np.float32)
-    variances = np.median(np.square(_detail(images)), axis=(1, 2)).astype(np.float64) / _MEDIAN
+    variances = np.median(np.square(finest_detail(images)), axis=(1, 2)).astype(np.float64) / MEDIAN
     if images.any() and not variances.any():
         raise ValueError(
             "no noise can be estimated from these images, because most of their finest detail is 0; pass its standard deviation"
@@ -208,19 +208,19 @@ def net_variance(net: ArrayLike, gross: ArrayLike) -> np.ndarray:
     np.float64(8.0)
     """
     net, gross = np.asarray(net, dtype=np.float32), np.asarray(gross, dtype=np.float32)
-    squares = np.square(_detail(net), dtype=np.float64)
-    counts = _of_pairs(gross, 1.0, 0.5)
+    squares = np.square(finest_detail(net), dtype=np.float64)
+    counts = of_pairs(gross, 1.0, 0.5)
     variances = np.empty(net.shape[:2])
     for place in np.ndindex(variances.shape):
         expected, found = counts[place], squares[place]
         many = expected >= _MANY
         if many.any():
-            found = np.where(many, expected * np.median(found[many] / expected[many]) / _MEDIAN, found)
+            found = np.where(many, expected * np.median(found[many] / expected[many]) / MEDIAN, found)
         variances[place] = found.mean()
     return variances
 
 
-def _of_pairs(images: np.ndarray, sign: float, factor: float) -> np.ndarray:
+def of_pairs(images: np.ndarray, sign: float, factor: float) -> np.ndarray:
     """Return factor (a + sign b) of neighbours a, b along x, then along y; a single row or column stays as it is."""
     for axis in (-2, -1):
         pairs = images.shape[axis] // 2
@@ -230,6 +230,6 @@ def _of_pairs(images: np.ndarray, sign: float, factor: float) -> np.ndarray:
     return images
 
 
-def _detail(images: np.ndarray) -> np.ndarray:
+def finest_detail(images: np.ndarray) -> np.ndarray:
     """Return the finest diagonal detail, that of blocks of 2 x 2 pixels, whose noise is that of a pixel."""
-    return _of_pairs(images, -1.0, np.sqrt(0.5))
+    return of_pairs(images, -1.0, np.sqrt(0.5))

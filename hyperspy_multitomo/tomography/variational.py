@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -211,8 +211,9 @@ def checked_problem(
     )
     check_terms(checked)
     A, slices = checked[0].A, checked[0].data.shape[-1] * checked[0].A.geometry.binning
+    mask = checked_mask(mask, A, slices)
     return VariationalSystem(
-        terms=checked,
+        terms=tuple(_without_blind_rays(term, mask) for term in checked),
         scales=scales,
         initial=checked_initial(initial, scales.size, A, slices, True),
         kind=regulariser.kind,
@@ -220,10 +221,20 @@ def checked_problem(
         dimensions=regulariser.dimensions,
         strength=float(regulariser.weight),
         alpha0=float(regulariser.alpha0),
-        mask=checked_mask(mask, A, slices),
+        mask=mask,
         nonnegative=bool(nonnegative),
         relaxation=checked_relaxation(relaxation),
     )
+
+
+def _without_blind_rays(term: Term, mask: np.ndarray | None) -> Term:
+    """Return the term with the background for data where a ray meets no voxel of the mask: nothing else can explain those."""
+    inside = np.ones((*term.A.domain_shape, term.A.geometry.binning), np.float32) if mask is None else mask
+    lengths = term.A(inside if inside.ndim == 3 else inside[..., None].repeat(term.A.geometry.binning, axis=-1))
+    blind = lengths <= 1e-6 * term.A.geometry.pixel_size
+    if not blind.any():
+        return term
+    return replace(term, data=np.where(blind, np.float32(0) if term.background is None else term.background, term.data))
 
 
 def check_terms(terms: Sequence[Term]) -> None:

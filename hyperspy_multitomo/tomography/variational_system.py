@@ -41,7 +41,7 @@ from hyperspy_multitomo.tomography.projectors import Projector
 
 # Sizes of the dual blocks, the damping of the data, and the size of TGV's field, for a volume u of size 1: tuned on two phantoms,
 # see benchmarks/steps.py for others. They are flat: a factor of two in any of them costs a fifth more iterations.
-REGULARISER, DATA, DAMPING, FIELD = 6.0, 2.0, 0.03, 0.02
+REGULARISER, DATA, DAMPING, FIELD = 8.0, 2.0, 0.03, 0.06
 
 
 @dataclass(frozen=True)
