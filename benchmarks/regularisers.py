@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
@@ -40,7 +41,7 @@ WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
 # Those of the signals' methods: iterations, at most, and the relative change of the objective in ten of them.
 ITERATIONS, TOLERANCE = 500, 1e-4
 # Iterations, at most, of the methods without a regulariser.
-MOST = 300
+MOST = 200
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,18 @@ class Data:
         """What the volumes should be, (channel, z, x, y), the HAADF's channel last."""
         truth = self.series.truth
         return np.concatenate([truth, np.tensordot(self.series.true_ratios, truth, 1)[None]])
+
+    @cached_property
+    def regions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The true fraction of the first element (z, x, y), where the particle is, and where it is deep inside.
+
+        That is more than three voxels from any surface and from where the fraction passes one half.
+        """
+        truth = self.series.phantom.truth
+        total = truth.sum(axis=0)
+        inside = particle_mask(total)
+        fraction = truth[0] / np.where(inside, total, 1)
+        return fraction, inside, _eroded(inside & (fraction > 0.5)) | _eroded(inside & (fraction <= 0.5))
 
 
 def best_of(scores: np.ndarray, *, largest: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -328,21 +341,17 @@ def _smoothed(data: Data) -> np.ndarray:
 
 
 def composition_errors(volume: np.ndarray, data: Data) -> list[float]:
-    """Return two errors of the fraction of the first element, and 1 less the Dice overlap of the outlines.
+    """Return the RMSE of the fraction of the first element inside and deep inside, and 1 less the Dice overlap of the outlines.
 
-    The RMSE inside the particle, and that of the voxels more than three voxels from any surface and from where the fraction
-    passes one half. Fractions by weight, or of whatever the truth is in, from counts and the true counts per unit; voxels left
-    empty hold all elements in equal parts. Both outlines are by Otsu's threshold.
+    Fractions by weight, or of whatever the truth is in, from counts and the true counts per unit; voxels left empty hold all
+    elements in equal parts. Both outlines are by Otsu's threshold.
     """
-    truth, per_unit = data.series.phantom.truth, data.series.phantom.counts_per_unit
-    found = volume[: len(truth)] / per_unit[:, None, None, None]
-    total, true_total = found.sum(axis=0), truth.sum(axis=0)
-    inside = particle_mask(true_total)
-    true_fraction = truth[0] / np.where(inside, true_total, 1)
-    fraction = np.divide(found[0], total, out=np.full_like(total, 1 / len(truth)), where=total > 0)
+    true_fraction, inside, deep = data.regions
+    per_unit = data.series.phantom.counts_per_unit
+    found = volume[: len(per_unit)] / per_unit[:, None, None, None]
+    total = found.sum(axis=0)
+    fraction = np.divide(found[0], total, out=np.full_like(total, 1 / len(found)), where=total > 0)
     squares = np.square(fraction - true_fraction)
-    rich = true_fraction > 0.5
-    deep = sum(_eroded(inside & side) for side in (rich, ~rich)) > 0
     return [float(np.sqrt(squares[region].mean())) for region in (inside, deep)] + [1 - dice(particle_mask(total), inside)]
 
 

@@ -15,7 +15,7 @@ from ..tomography.noise_equivalent import noise_equivalent_gain, typical_signal
 from .base import check_finite
 from .frames import as_recorded, check_pair, gains_of, projections
 from .methods import background_of, check_counts, check_tilts, counts_of
-from .noise import mean_variances
+from .noise import typical_variances
 
 DISCREPANCIES = {"poisson": "kl", "least_squares": "ls"}
 # What needs counts, and the way out.
@@ -150,7 +150,7 @@ def measured(series, haadf, data_term, haadf_term, haadf_gain, background, depth
         data, gains = projections(series), gains_of(series)
         expected = background_of(series, background, data.shape)
         if series.channels:
-            noise = "ls", 1 / mean_variances(series, _spread(len(series.tilts), _TILTS))
+            noise = "ls", 1 / typical_variances(series, _spread(len(series.tilts), _TILTS))
         else:
             noise = _noise_of_images(series, data_term, haadf_gain, expected, "data_term")
     arrays, modalities = {"maps": data, "background": expected}, [Modality("maps", geometry, gains, *noise)]

@@ -108,7 +108,7 @@ def check_pair(eds, haadf) -> int:
     """
     title = eds._TITLE
     if getattr(haadf, "_signal_type", None) != "TiltSeriesHAADF":
-        raise TypeError(f"haadf must be a TiltSeriesHAADF; got {haadf!r}")
+        raise TypeError(f"haadf must be a TiltSeriesHAADF; got {type(haadf).__name__}")
     for name in ("x", "y"):
         if axis_named(eds, name) is None or axis_named(haadf, name) is None:
             raise ValueError(f"both series need the axis {name!r}; it has been summed or sliced away in one of them")

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The noise of a series, for the rule that stops a reconstruction there: from its counts as recorded, or its finest detail."""
+"""The noise of a series, to stop a reconstruction there or to weigh its data: from counts as recorded, or the finest detail."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
+from scipy.ndimage import uniform_filter1d
 
 from ..tomography import counting_noise, image_variance, net_variance
 from .frames import as_recorded
+
+# Pixels that are averaged to tell signal from noise.
+_PROFILE = 5
 
 
 def with_noise(series, arrays: dict, gains, stopping, sigma, *, em: bool = False) -> tuple[dict, Callable | None]:
@@ -54,26 +58,31 @@ def _variances(series, found, em: bool) -> np.ndarray:
     return counts.mean(axis=(2, 3), dtype=np.float64)
 
 
-def mean_variances(series, tilts: np.ndarray) -> np.ndarray:
-    """Return the variance of the noise in a pixel of elemental maps, of each channel, as the mean over some of the tilts.
+def typical_variances(series, tilts: np.ndarray) -> np.ndarray:
+    """Return the variance of the noise in a pixel of each elemental map, where the element is, as the mean over some tilts.
 
-    It is that of whole counts, or measured from the finest detail, and above 0 in any case.
+    It is that of whole counts, or measured from the finest detail, and above 0 in any case. Vacuum, which has neither counts nor
+    noise, has no say: pixels weigh by their own signal, smoothed along x and averaged along y.
     """
     recorded, gross = np.asarray(as_recorded(series)[:, tilts], dtype=np.float32), getattr(series, "gross", None)
-    if gross is not None:
-        gross = np.asarray(gross)[tilts].transpose(1, 0, 3, 2)
-        if series.is_smoothed:  # which spreads the noise of the counts over neighbours, and leaves what they say
-            share = 1.0 if series.window_share is None else np.asarray(series.window_share)[tilts].T
-            variances = gross.mean(axis=(2, 3), dtype=np.float64) / share**2
-        else:
-            variances = net_variance(recorded, gross)
-    elif (recorded >= 0).all() and (recorded == np.rint(recorded)).all():
-        variances = recorded.mean(axis=(2, 3), dtype=np.float64)
+    counts = np.maximum(recorded, 0) if gross is None else np.asarray(gross)[tilts].transpose(1, 0, 3, 2)
+    if gross is not None and series.is_smoothed:  # which spreads the noise of counts over neighbours, and leaves what they say
+        share = 1.0 if series.window_share is None else np.asarray(series.window_share)[tilts].T
+        variances = counts.mean(axis=(2, 3), dtype=np.float64) / share**2
+    elif gross is None and (recorded >= 0).all() and (recorded == np.rint(recorded)).all():
+        variances = counts.mean(axis=(2, 3), dtype=np.float64)
     else:
-        variances = net_variance(recorded, np.maximum(recorded, 0))
-    variances = variances.mean(axis=1)
+        variances = net_variance(recorded, counts)
+    signal, profile = (
+        uniform_filter1d(values.mean(axis=3, dtype=np.float64), _PROFILE, axis=2) for values in (np.maximum(recorded, 0), counts)
+    )
+    # The noise of a pixel goes with its counts.
+    even = profile.mean(axis=2)
+    local = np.divide(variances, even, out=np.zeros_like(even), where=even > 0)[..., None] * profile
+    total = signal.sum(axis=(1, 2))
+    typical = np.where(total > 0, (signal * local).sum(axis=(1, 2)) / np.where(total > 0, total, 1), variances.mean(axis=1))
     squares = np.square(recorded, dtype=np.float64).mean(axis=(1, 2, 3))
-    return np.maximum(variances, np.where(squares > 0, 1e-4 * squares, 1.0))
+    return np.maximum(typical, np.where(squares > 0, 1e-4 * squares, 1.0))
 
 
 def _kept(alignment, tilts: int) -> np.ndarray:

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The regularised reconstructions of elemental maps, alone or with the HAADF: TV, TGV and nuclear TV with counting statistics."""
+"""The regularised reconstructions of elemental maps, alone or with the HAADF as one more channel: TV, TGV and nuclear TV."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from .haadf import TiltSeriesHAADF
-from .regularised_methods import ITERATIONS, TOLERANCE, Model, model_of, reconstruct_fused, reconstruct_regularised
+from .regularised_methods import ITERATIONS, TOLERANCE, Model, reconstruct_regularised
 from .volume import TomographicVolume
 
 
 class RegularisedMaps:
-    """Mixin of the series of elemental maps: `reconstruct_tv`, `reconstruct_tgv`, `reconstruct_tnv` and `reconstruct_fused`."""
+    """Mixin of the series of elemental maps: `reconstruct_tv`, `reconstruct_tgv` and `reconstruct_tnv`."""
 
     def reconstruct_tv(
         self,
@@ -287,116 +287,6 @@ class RegularisedMaps:
             depth=depth,
             width=width,
             nonnegative=nonnegative,
-            backend=backend,
-            show_progressbar=show_progressbar,
-        )
-
-    def reconstruct_fused(
-        self,
-        haadf: TiltSeriesHAADF,
-        *,
-        power: float = 1.0,
-        haadf_weights: Mapping[str, float] | None = None,
-        regulariser: str = "tv",
-        weight: float = 1.0,
-        coupled: bool | str = True,
-        dimensions: int = 3,
-        alpha0: float = 4.0,
-        iterations: int = ITERATIONS,
-        tolerance: float | None = TOLERANCE,
-        data_term: str = "poisson",
-        haadf_term: str | None = None,
-        haadf_gain: float | None = None,
-        background=None,
-        mask=None,
-        initial=None,
-        depth: float | None = None,
-        width: float | None = None,
-        backend: str | None = None,
-        show_progressbar: bool | None = None,
-    ) -> TomographicVolume:
-        """Reconstruct few maps together with many HAADF images, which see a power of the elements: fused multi-modal tomography.
-
-        For maps at few tilts and HAADF images at many. The HAADF is explained by the elements alone: all that are bright in it
-        have to have maps.
-
-        Parameters
-        ----------
-        haadf : TiltSeriesHAADF
-            The HAADF series of the same field of view, less its background; see `reconstruct_hebt`.
-        power : float, default 1.0
-            The HAADF sees sum r_e x_e^power, from 1, where it is a sum of the maps, to 2.
-        haadf_weights : dict of str to float, optional
-            How bright the elements are in the HAADF relative to each other, for equal x_e^power; the scale is fitted. By default
-            all is fitted, to a reconstruction of the maps alone.
-        regulariser : {"tv", "tgv", "tnv"}, default "tv"
-            See `reconstruct_tv`, `reconstruct_tgv` and `reconstruct_tnv`.
-        weight, coupled, dimensions, iterations, tolerance, data_term, haadf_term, haadf_gain, background
-            As in `reconstruct_tv`.
-        alpha0 : float, default 4.0
-            With ``regulariser="tgv"``: as in `reconstruct_tgv`.
-        mask, initial, depth, width, backend, show_progressbar
-            As in `reconstruct_sirt`.
-
-        Returns
-        -------
-        TomographicVolume
-            Axes ``(element, z | x, y)``, array order (z, element, y, x), each element in its own counts per nm of path, not
-            negative. The last step of its `history` holds the ``haadf_weights``, r_e.
-
-        Raises
-        ------
-        ValueError, MemoryError
-            As `reconstruct_tv`, and for a power outside 1 to 2 or an element without a weight.
-
-        Warns
-        -----
-        UserWarning
-            Where the elements explain less than 0.9 of the HAADF's variance.
-
-        Notes
-        -----
-        The model of [1]_ with counting statistics and coupled channels, see `hyperspy_multitomo.tomography.fused`. With
-        ``power=1`` and known response ratios, `reconstruct_hebt` with a regulariser is the same.
-
-        References
-        ----------
-        .. [1] J. Schwartz et al., Nat. Commun. 15 (2024) 3555, https://doi.org/10.1038/s41467-024-47558-0.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import hyperspy_multitomo as mt
-        >>> tilts, few = np.arange(-60, 61, 10), [-60, 0, 60]
-        >>> images = np.zeros((13, 4, 12)); images[:, :, 4:8] = 400.0
-        >>> haadf = mt.TiltSeriesHAADF.from_images(images, tilts=tilts)
-        >>> eds = mt.TiltSeriesEDS.from_maps({"Au": np.random.default_rng(0).poisson(images[::6] / 40)}, tilts=few)
-        >>> eds.reconstruct_fused(haadf, iterations=20, show_progressbar=False)
-        <TomographicVolume, title: Volume, dimensions: (1, 12|12, 4)>
-        """
-        model = model_of(
-            regulariser,
-            coupled,
-            weight=weight,
-            dimensions=dimensions,
-            alpha0=alpha0,
-            data_term=data_term,
-            haadf_term=haadf_term,
-            haadf_gain=haadf_gain,
-            background=background,
-        )
-        return reconstruct_fused(
-            self,
-            haadf,
-            model,
-            power=power,
-            haadf_weights=haadf_weights,
-            iterations=iterations,
-            tolerance=tolerance,
-            mask=mask,
-            initial=initial,
-            depth=depth,
-            width=width,
             backend=backend,
             show_progressbar=show_progressbar,
         )

@@ -136,7 +136,7 @@ def reconstruct_regularised(
 
 
 def reconstruct_fused(series, haadf, model: Model, *, power: float, haadf_weights, depth, width, **options) -> TomographicVolume:
-    """See `RegularisedMaps.reconstruct_fused`."""
+    """See `BimodalReconstructions.reconstruct_fused`."""
     channels, power = series.channels, checked_power(power)
     if haadf_weights is not None and not (haadf_weights := ratio_values(haadf_weights, channels, "haadf_weights")).any():
         raise ValueError("all haadf_weights are 0; expected some above 0, how bright the elements are relative to each other")
@@ -231,7 +231,7 @@ def _check_memory(found: Measured, model: Model, shape: tuple[int, ...], textboo
     fields = dimensions if model.kind == "tv" else 4 * dimensions + dimensions * (dimensions + 1) // 2
     numbers = 6 + fields
     if power != 1:  # factors of each voxel, and the objective in NumPy, with copies of all fields
-        numbers += 9 + 2 * fields
+        numbers += 10 + fields
     if textbook:
         numbers *= _TEXTBOOK
     numbers *= channels * int(np.prod(plane)) * held

@@ -39,9 +39,10 @@ from hyperspy_multitomo.tomography.differences import (
 from hyperspy_multitomo.tomography.functionals import COUPLINGS, DISCREPANCIES, Frobenius, Uncoupled
 from hyperspy_multitomo.tomography.projectors import Projector
 
-# Sizes of the dual blocks, the damping of the data, and the size of TGV's field, for a volume u of size 1: tuned on two phantoms,
-# see benchmarks/steps.py for others. They are flat: a factor of two in any of them costs a fifth more iterations.
-REGULARISER, DATA, DAMPING, FIELD = 8.0, 2.0, 0.03, 0.06
+# Sizes of the dual blocks, the damping of the data, and the size of TGV's field against that of the volume, 1: the slope per voxel
+# of objects some tens of voxels wide. Tuned on two phantoms, see benchmarks/steps.py for others; the first three are flat, a factor
+# of two in any of them costs a fifth more iterations.
+REGULARISER, DATA, DAMPING, FIELD = 8.0, 2.0, 0.03, 0.015
 
 
 @dataclass(frozen=True)
