@@ -43,6 +43,19 @@ class TestGain:
             assert noise_equivalent_gain(clean) == pytest.approx(1e-4 * typical, rel=1e-3)
         assert noise_equivalent_gain(images, floor=0.1) == pytest.approx(1e-2 * typical, rel=1e-3)
 
+    @pytest.mark.parametrize("shape", [(9, 1, 200), (9, 200, 1)])
+    def test_a_single_slice(self, shape):
+        """Blocks are of two pixels there: an even image of one slice has its noise."""
+        one = np.random.default_rng(0).poisson(400.0, shape)
+        assert noise_equivalent_gain(25.0 * one) == pytest.approx(25.0, rel=0.15)
+
+    def test_a_background_that_is_known(self, images):
+        """Its counts are noise too, and it is no signal that the floor could be a part of."""
+        counted = np.random.default_rng(0).poisson(images + 300.0)
+        assert noise_equivalent_gain(7.0 * counted, 7.0 * 300.0) == pytest.approx(7.0, rel=0.15)
+        typical, offset = typical_signal(images), np.full(images.shape, 1e6)
+        assert noise_equivalent_gain(images + offset, offset) == pytest.approx((0.01 * typical) ** 2 / (typical + 1e6), rel=0.05)
+
     @pytest.mark.parametrize("shape", [(3, 1, 40), (3, 40, 1), (3, 5, 7)])
     def test_any_shape(self, shape):
         assert noise_equivalent_gain(np.ones(shape)) >= 1e-4 * 0.999

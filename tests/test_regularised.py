@@ -1,97 +1,36 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The regularised reconstructions on the signals: what enters the model, what the volumes hold and record, and bad input."""
+"""The regularised reconstructions on the signals: what enters the model, and what the volumes hold and record."""
 
 import hyperspy.api as hs
 import numpy as np
 import pytest
+from regularised_series import (
+    FEW,
+    HAADF_TILTS,
+    METHODS,
+    QUIET,
+    RATIOS,
+    SHARES,
+    TILTS,
+    arrays,
+    eds_of,
+    geometry,
+    haadf_of,
+    relative,
+    solved,
+    spectral,
+    two_elements,
+)
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.alignment import Alignment
 from hyperspy_multitomo.inspection import plot_residuals
-from hyperspy_multitomo.signals import memory
-from hyperspy_multitomo.signals.keyed import record
-from hyperspy_multitomo.tomography import DataTerm, TiltGeometry, calibrate, hebt, projector, run, variational
-
-TILTS = np.arange(-60, 61, 15.0)
-HAADF_TILTS = np.arange(-65, 66, 10.0)
-QUIET = {"show_progressbar": False}
-FEW = QUIET | {"iterations": 20}
-SHARES = np.linspace(0.7, 0.9, 2 * len(TILTS)).reshape(len(TILTS), 2)
-RATIOS = {"Au": 40.0, "Ag": 15.0}
-# What each method asks of the regulariser.
-METHODS = {
-    "tv": dict(kind="tv", coupling="frobenius"),
-    "tgv": dict(kind="tgv", coupling="frobenius"),
-    "tnv": dict(kind="tv", coupling="nuclear"),
-}
+from hyperspy_multitomo.tomography import DataTerm, projector
 
 
 @pytest.fixture(scope="module")
 def truth():
-    """Two elements (element, z, x, y), in counts per nm."""
-    volume = np.zeros((2, 24, 24, 5), np.float32)
-    volume[0, 6:16, 6:17] = 2.0
-    volume[1, 10:19, 10:20, 1:] = 1.0
-    return volume
-
-
-def geometry(tilts=TILTS, **kwds):
-    return TiltGeometry(tilts, kwds.pop("detector_width", 24), pixel_size=0.5, **kwds)
-
-
-def haadf_of(truth, tilts=TILTS, noise=2.0, lazy=False):
-    images = np.tensordot(list(RATIOS.values()), projector(geometry(tilts))(truth), 1)
-    images = images + np.random.default_rng(5).normal(0, noise, images.shape) + 20
-    return mt.TiltSeriesHAADF.from_images(dask_if(lazy, images.transpose(0, 2, 1)), tilts=tilts, pixel_size=0.5)
-
-
-def eds_of(truth, dose=1.0, lazy=False, cls=mt.TiltSeriesEDS, **kwds):
-    """Counts as recorded."""
-    counts = np.random.default_rng(0).poisson(dose * projector(geometry())(truth)).transpose(0, 1, 3, 2)
-    maps = {name: dask_if(lazy, part) for name, part in zip(RATIOS, counts, strict=True)}
-    return cls.from_maps(maps, tilts=TILTS, pixel_size=0.5, **kwds)
-
-
-def spectral(truth, lazy=False):
-    """Net counts, some of them negative, with the gross counts and the background beside them."""
-    expected = SHARES.T[:, :, None, None] * projector(geometry())(truth)
-    gross = np.random.default_rng(0).poisson(expected + 3.0)
-    net = (gross - 3.0) / SHARES.T[:, :, None, None]
-    maps = {name: dask_if(lazy, net[i].transpose(0, 2, 1)) for i, name in enumerate(RATIOS)}
-    eds = mt.TiltSeriesEDS.from_maps(maps, tilts=TILTS, pixel_size=0.5)
-    for name, values in (("gross", gross), ("background", np.full_like(net, 3.0))):
-        record(eds, name, values.transpose(1, 0, 3, 2).astype(np.float32), ("tilt", "element", "y", "x"))
-    record(eds, "window_share", SHARES, ("tilt", "element"))
-    return eds
-
-
-@pytest.fixture(scope="module")
-def few(truth):
-    """Four times the counts, at every other tilt."""
-    counts = np.random.default_rng(3).poisson(4 * projector(geometry(TILTS[::2]))(truth)).transpose(0, 1, 3, 2)
-    return mt.TiltSeriesEDS.from_maps(dict(zip(RATIOS, counts, strict=True)), tilts=TILTS[::2], pixel_size=0.5)
-
-
-def dask_if(lazy, array):
-    if not lazy:
-        return array
-    import dask.array as da
-
-    return da.from_array(array)
-
-
-def arrays(volume):
-    return volume.array(*(("element",) if volume.channels else ()), "z", "x", "y")
-
-
-def relative(a, b):
-    return np.linalg.norm(a - b) / np.linalg.norm(b)
-
-
-def solved(terms, channels, iterations=20, **kwds):
-    """The reconstruction from arrays that the signals should give."""
-    found = calibrate(terms, channels, **kwds)
-    return run(variational(found.terms, found.regulariser, found.scales), iterations).volume
+    return two_elements()
 
 
 class TestAgainstArrays:
@@ -124,6 +63,13 @@ class TestAgainstArrays:
         assert relative(arrays(volume), expected) < 1e-4
         assert volume.response_ratios == RATIOS
 
+    @pytest.mark.parametrize("method", METHODS)
+    def test_a_single_slice_has_two_dimensions(self, truth, method):
+        """And is as smooth as those."""
+        one, haadf = eds_of(truth).isig[:, 2:3], haadf_of(truth).isig[:, 2:3]
+        volumes = [getattr(one, f"reconstruct_{method}")(haadf, dimensions=n, **FEW).data for n in (2, 3)]
+        assert relative(*volumes) < 1e-5
+
     def test_keywords_reach_the_regulariser(self, truth):
         eds = eds_of(truth)
         terms = [DataTerm(projector(geometry()), eds.array("element", "tilt", "x", "y"))]
@@ -139,12 +85,15 @@ class TestAgainstArrays:
         volume = eds.reconstruct_tv(data_term="least_squares", **FEW)
         told = volume.history[-1]["data_terms"]["maps"]
         assert told["discrepancy"] == "ls"
-        spread = (eds.gross / SHARES[:, :, None, None] ** 2).mean(axis=(0, 2, 3))
-        weight = 1 / spread
+        # The variance where the element is: means weighted by its true signal.
+        signal = projector(geometry())(truth).transpose(1, 0, 3, 2)
+        variances = (SHARES[:, :, None, None] * signal + 3.0) / SHARES[:, :, None, None] ** 2
+        weight = signal.sum(axis=(0, 2, 3)) / (signal * variances).sum(axis=(0, 2, 3))
+        np.testing.assert_allclose(told["weight"], weight, rtol=0.25)  # measured from 45 noisy rays of 24 px
         expected = solved([DataTerm(projector(geometry()), net, discrepancy="ls", weight=weight)], 2)
         assert relative(arrays(volume), expected) < 0.15  # the noise is measured there
         smoothed = eds.smooth(1.0).reconstruct_tv(data_term="least_squares", **FEW)
-        np.testing.assert_allclose(smoothed.history[-1]["data_terms"]["maps"]["weight"], weight, rtol=0.01)
+        np.testing.assert_allclose(smoothed.history[-1]["data_terms"]["maps"]["weight"], weight, rtol=0.25)
 
     @pytest.mark.parametrize("method", ["tv", "tgv"])
     def test_images_alone(self, truth, method):
@@ -165,6 +114,9 @@ class TestAgainstArrays:
         begun = eds.reconstruct_tv(initial=volume, **(FEW | {"iterations": 0}))
         np.testing.assert_allclose(begun.data, volume.data, rtol=1e-5)
         assert eds.reconstruct_tv(nonnegative=False, weight=0.1, **FEW).data.min() < 0 <= volume.data.min()
+        both = eds.reconstruct_tv(haadf_of(truth), **FEW)
+        begun = haadf_of(truth).reconstruct_tv(initial=both["HAADF"], **(FEW | {"iterations": 0}))
+        np.testing.assert_allclose(begun.data, both["HAADF"].data, rtol=1e-5)
 
 
 class TestVolumes:
@@ -174,7 +126,8 @@ class TestVolumes:
         assert volume.elements == ("Au", "Ag")
         assert volume.data.shape == (24, 3, 5, 24)
         assert volume["HAADF"].data.shape == (24, 5, 24)
-        assert volume.quantity == "counts / nm"
+        assert volume.quantity == volume["Au"].quantity == "counts / nm"
+        assert volume["HAADF"].quantity == "HAADF signal / nm"
         percent = volume.quantify("CL", {"Au": 1.0, "Ag": 1.5})
         assert percent.channels == ("Au", "Ag")
 
@@ -263,6 +216,7 @@ class TestHistory:
         assert step["data_terms"]["maps"]["discrepancy"] == "kl"
         assert step["data_terms"]["haadf"]["weight"] > 0
         assert step["haadf_gains"] == [1.0] * len(TILTS)
+        assert step["haadf_geometry"]["tilts"] == TILTS.tolist()
         assert step["haadf_history"] == haadf.history
 
     def test_residuals_of_every_tenth_iteration(self, truth):
@@ -327,55 +281,6 @@ class TestPlot:
             plot_residuals(curves, [10, 20, 30])
 
 
-class TestNoise:
-    def test_images_with_negative_values_have_an_even_noise(self, truth):
-        haadf = haadf_of(truth)
-        haadf.data -= 25
-        eds = eds_of(truth)
-        assert eds.reconstruct_tv(haadf, **FEW).history[-1]["data_terms"]["haadf"]["discrepancy"] == "ls"
-        assert haadf.reconstruct_tv(**FEW).history[-1]["data_terms"]["maps"]["discrepancy"] == "ls"
-        with pytest.raises(ValueError, match=r"negative values, down to -.*pass haadf_term='least_squares'"):
-            eds.reconstruct_tv(haadf, haadf_term="poisson", **FEW)
-        with pytest.raises(ValueError, match=r"pass data_term='least_squares'"):
-            haadf.reconstruct_tv(data_term="poisson", **FEW)
-
-    def test_noisier_images_weigh_less(self, truth):
-        eds = eds_of(truth)
-        weights = [
-            eds.reconstruct_tv(haadf_of(truth, noise=noise), **FEW).history[-1]["data_terms"]["haadf"]["weight"]
-            for noise in (5.0, 20.0)
-        ]
-        assert weights[0] > 5 * weights[1]
-
-    def test_a_channel_without_counts(self, truth):
-        empty = truth * np.array([1, 0], np.float32)[:, None, None, None]
-        for call in (
-            lambda eds: eds.reconstruct_tv(**FEW),
-            lambda eds: eds.reconstruct_tnv(haadf_of(truth), **FEW),
-            lambda eds: eds.reconstruct_tgv(data_term="least_squares", **FEW),
-            lambda eds: eds.reconstruct_hebt(haadf_of(truth), ratios={"Au": 40.0, "Ag": 0.0}, regulariser="tv", **FEW),
-        ):
-            with pytest.warns(UserWarning, match="no counts of Ag anywhere"):
-                volume = call(eds_of(empty))
-            assert np.isfinite(volume.data).all()
-            assert np.abs(volume["Ag"].data).max() <= 1e-3 * volume["Au"].data.max()
-
-    def test_whole_counts_are_not_remarked_upon(self, truth, recwarn):
-        eds_of(truth).reconstruct_tv(**FEW)
-        spectral(truth).reconstruct_tv(**FEW)
-        spectral(truth).smooth(1.0).reconstruct_tv(**FEW)
-        assert not [w for w in recwarn if "no counts as recorded" in str(w.message)]
-
-    def test_other_values_are(self, truth):
-        eds = eds_of(truth)
-        scaled = mt.TiltSeriesEDS.from_maps({"Au": 0.3 * eds["Au"].data}, tilts=TILTS)
-        with pytest.warns(UserWarning, match="no counts as recorded") as found:
-            scaled.reconstruct_tv(**FEW)
-        assert len([w for w in found if "no counts" in str(w.message)]) == 1
-        with pytest.warns(UserWarning, match="no counts as recorded"):
-            eds.smooth(1.0).reconstruct_tv(data_term="least_squares", **FEW)
-
-
 class TestLazy:
     @pytest.mark.parametrize("method", METHODS)
     def test_lazy_equals_eager(self, truth, method):
@@ -388,183 +293,17 @@ class TestLazy:
         assert lazy._lazy
         assert lazy.channels == eager.channels
         assert lazy.history[-1]["calibration"] == eager.history[-1]["calibration"]
-        assert relative(lazy.data.compute(), eager.data) < 1e-4
+        assert relative(lazy.data.compute(), eager.data) < 1e-3  # steps are those of each slab
 
     def test_images_and_hebt(self, truth):
         truth = np.tile(truth, (1, 1, 1, 14))
         options = FEW | {"dimensions": 2, "tolerance": None}
         images = [haadf_of(truth, lazy=lazy).reconstruct_tv(**options).data for lazy in (False, True)]
-        assert relative(images[1].compute(), images[0]) < 1e-4
+        assert relative(images[1].compute(), images[0]) < 1e-3
         options |= {"regulariser": "tv", "ratios": RATIOS, "tolerance": 0, "iterations": 60}
         maps = [eds_of(truth, lazy=lazy).reconstruct_hebt(haadf_of(truth, lazy=lazy), **options).data for lazy in (False, True)]
-        assert relative(maps[1].compute(), maps[0]) < 1e-3  # steps are those of each slab
+        assert relative(maps[1].compute(), maps[0]) < 1e-3
 
     def test_three_dimensions_need_all_slices(self, truth):
         with pytest.raises(ValueError, match=r"pass dimensions=2.*compute\(\)"):
             eds_of(truth, lazy=True).reconstruct_tv(**FEW)
-
-
-class TestFormsOfHEBT:
-    def test_plain_as_ever(self, truth):
-        eds, haadf = eds_of(truth), haadf_of(truth)
-        A = projector(geometry())
-        maps, images = eds.array("element", "tilt", "x", "y"), haadf.array("tilt", "x", "y")
-        volume = eds.reconstruct_hebt(haadf, ratios=RATIOS, **QUIET)
-        assert relative(arrays(volume), run(hebt(A, maps, images, [40.0, 15.0], alpha=0.7), 100).volume) < 1e-5
-        assert volume.history[-1]["alpha"] == 0.7
-        volume = eds.reconstruct_hebt(haadf, 0.5, 10, ratios=RATIOS, weighting="squared", relaxation=0.8, **QUIET)
-        other = hebt(A, maps, images, [40.0, 15.0], alpha=0.5, weighting="squared", relaxation=0.8)
-        assert relative(arrays(volume), run(other, 10).volume) < 1e-5
-
-    @pytest.mark.parametrize(
-        ("keywords", "message"),
-        [
-            ({"data_term": "poisson"}, r"data_term= .*pass regulariser='tv', 'tgv' or 'tnv'"),
-            ({"weight": 2.0, "haadf_gain": 3.0}, r"haadf_gain=, weight= .*pass regulariser="),
-            ({"regulariser": "tv", "alpha": 0.7}, r"alpha= has no meaning with regulariser='tv'"),
-            ({"regulariser": "tv", "stopping": "discrepancy", "noise": 1.0}, "stopping=, noise= has no meaning"),
-            ({"regulariser": "tv", "weighting": "sirt"}, "weighting= has no meaning"),
-            ({"regulariser": "tv", "alpha0": 4.0}, "alpha0= has no meaning"),
-            ({"regulariser": "tnv", "coupled": True}, "coupled= has no meaning"),
-            ({"regulariser": "l1"}, "must be 'tv', 'tgv' or 'tnv'"),
-        ],
-    )
-    def test_keywords_of_the_other_form(self, truth, keywords, message):
-        with pytest.raises(ValueError, match=message):
-            eds_of(truth).reconstruct_hebt(haadf_of(truth), ratios=RATIOS, **keywords, **QUIET)
-
-
-class TestFused:
-    """Maps at a few tilts, images at many."""
-
-    def images(self, truth, power=1.0):
-        signal = np.tensordot(list(RATIOS.values()), projector(geometry(HAADF_TILTS))(np.power(truth, power)), 1)
-        return mt.TiltSeriesHAADF.from_images(signal.transpose(0, 2, 1), tilts=HAADF_TILTS, pixel_size=0.5)
-
-    def test_weights_are_found_and_given(self, truth, few):
-        haadf = self.images(truth)
-        volume = few.reconstruct_fused(haadf, dimensions=2, **(FEW | {"iterations": 100}))
-        assert volume.channels == ("Au", "Ag")
-        step = volume.history[-1]
-        assert (step["step"], step["power"], step["regulariser"]) == ("reconstruct_fused", 1.0, "tv")
-        for name, weight in step["haadf_weights"].items():
-            assert weight == pytest.approx(RATIOS[name] / 4, rel=0.25)
-        assert volume.response_ratios == step["haadf_weights"]
-        given = few.reconstruct_fused(haadf, haadf_weights={"Ag": 1.5, "Au": 4.0}, dimensions=2, **FEW)
-        weights = given.history[-1]["haadf_weights"]
-        assert weights["Au"] / weights["Ag"] == pytest.approx(4 / 1.5)
-        assert weights["Au"] == pytest.approx(10.0, rel=0.15)
-
-    @pytest.mark.parametrize("regulariser", METHODS)
-    def test_the_images_help(self, truth, few, regulariser):
-        """Absolute scale kept: the error is that of counts per nm."""
-        options = {"iterations": 150, "dimensions": 2} | QUIET
-        alone = getattr(few, f"reconstruct_{regulariser}")(**options)
-        both = few.reconstruct_fused(self.images(truth), regulariser=regulariser, **options)
-        expected = (4 * truth).transpose(1, 0, 3, 2)
-        assert relative(both.data, expected) < 0.9 * relative(alone.data, expected)
-
-    def test_power(self, truth, few):
-        options = {"iterations": 150, "dimensions": 2} | QUIET
-        haadf = self.images(truth, 1.6)
-        volume = few.reconstruct_fused(haadf, power=1.6, **options)
-        expected = (4 * truth).transpose(1, 0, 3, 2)
-        assert relative(volume.data, expected) < relative(few.reconstruct_tv(**options).data, expected)
-        assert volume.response_ratios is None
-        for name, weight in volume.history[-1]["haadf_weights"].items():
-            assert weight == pytest.approx(RATIOS[name] / 4**1.6, rel=0.4)
-
-    def test_lazy_equals_eager(self, truth, few):
-        truth = np.tile(truth, (1, 1, 1, 14))
-        haadf, eds = self.images(truth), eds_of(truth, 4.0)
-        options = {"iterations": 60, "dimensions": 2, "tolerance": None} | QUIET
-        eager, lazy = eds.reconstruct_fused(haadf, **options), eds.as_lazy().reconstruct_fused(haadf, **options)
-        assert lazy._lazy
-        assert lazy.history[-1]["haadf_weights"] == eager.history[-1]["haadf_weights"]
-        assert relative(lazy.data.compute(), eager.data) < 1e-3
-
-    def test_refused(self, truth, few):
-        haadf = self.images(truth)
-        for keywords, message in (
-            ({"power": 0.9}, "`power` is 0.9"),
-            ({"haadf_weights": {"Au": 1.0}}, "for Ag"),
-            ({"haadf_weights": {"Au": -1.0, "Ag": 1.0}}, "none below 0"),
-            ({"regulariser": "l1"}, "must be 'tv', 'tgv' or 'tnv'"),
-        ):
-            with pytest.raises(ValueError, match=message):
-                few.reconstruct_fused(haadf, **keywords, **FEW)
-
-
-class TestBadInput:
-    @pytest.mark.parametrize(
-        ("keywords", "message"),
-        [
-            ({"weight": 0}, "weight=0 must be a positive number"),
-            ({"weight": -1.0}, "weight=-1.0 must be a positive number"),
-            ({"weight": np.nan}, "weight=nan must be a positive number"),
-            ({"mu": {"Au": 0.01, "Ag": -0.01}}, "positive numbers"),
-            ({"mu": [0.01]}, "one number for each of Au, Ag, in this order"),
-            ({"mu": {"Au": 0.01}}, "mu holds Au; expected one number for each of Au, Ag"),
-            ({"mu": [0.01, 0.02], "weight": 2.0}, "pass one of them"),
-            ({"dimensions": 1}, "dimensions=1 must be 3, or 2"),
-            ({"coupled": "frobenius"}, "True, False or 'nuclear'"),
-            ({"data_term": "huber"}, "'poisson' or 'least_squares'"),
-            ({"haadf_term": "kl"}, "'poisson' or 'least_squares'"),
-            ({"haadf_gain": 0.0}, "haadf_gain=0.0 must be a positive number"),
-            ({"iterations": -1}, "0 or more"),
-            ({"tolerance": -1.0}, "expected a positive number"),
-            ({"background": -1.0}, "from 0 up"),
-            ({"background": np.ones(4)}, "one for each tilt"),
-        ],
-    )
-    def test_keywords(self, truth, keywords, message):
-        with pytest.raises(ValueError, match=message):
-            eds_of(truth).reconstruct_tv(**keywords, **QUIET)
-
-    def test_alpha0(self, truth):
-        with pytest.raises(ValueError, match="alpha0=0 must be a positive number"):
-            eds_of(truth).reconstruct_tgv(alpha0=0, **QUIET)
-
-    def test_negative_counts(self, truth):
-        bare = mt.TiltSeriesEDS.from_maps({"Au": spectral(truth)["Au"].data}, tilts=TILTS)
-        with pytest.raises(ValueError, match=r"no gross counts beside them.*elemental_maps.*data_term='least_squares'"):
-            bare.reconstruct_tv(**FEW)
-
-    def test_a_single_tilt(self, truth):
-        with pytest.raises(ValueError, match="at least two tilts"):
-            haadf_of(truth).inav[3:4].reconstruct_tv(**FEW)
-        with pytest.raises(ValueError, match="HAADF series has a single tilt"):
-            eds_of(truth).reconstruct_tv(haadf_of(truth).inav[3:4], **FEW)
-
-    def test_data_that_are_not_finite(self, truth):
-        eds, haadf = eds_of(truth), haadf_of(truth)
-        eds.data[2, 0, 1, 1] = np.nan
-        with pytest.raises(ValueError, match="the EDS series has 1 NaN"):
-            eds.reconstruct_tv(**FEW)
-        haadf.data[:, 1, 1] = np.inf
-        with pytest.raises(ValueError, match="the HAADF series has"):
-            eds_of(truth).reconstruct_tv(haadf, **FEW)
-
-    def test_nothing_in_the_images(self, truth):
-        haadf = haadf_of(truth)
-        haadf.data[:] = 0
-        with pytest.raises(ValueError, match="expected signal above 0"):
-            haadf.reconstruct_tv(**FEW)
-
-    def test_another_field_of_view(self, truth):
-        with pytest.raises(ValueError, match="px along y"):
-            eds_of(truth).reconstruct_tv(haadf_of(truth).isig[:, :3], **FEW)
-        with pytest.raises(TypeError, match="must be a TiltSeriesHAADF"):
-            eds_of(truth).reconstruct_tv(eds_of(truth), **FEW)
-
-    def test_memory_that_would_not_suffice(self, truth, monkeypatch):
-        monkeypatch.setattr(memory, "available_memory", lambda: 1_500_000)
-        eds, haadf = eds_of(truth), haadf_of(truth)
-        eds.reconstruct_tv(**FEW)
-        with pytest.raises(MemoryError, match=r"3 channels needs about .* GB and 0.0015 GB.*crop or bin.*reconstruct_tv or"):
-            eds.reconstruct_tgv(haadf, **FEW)
-
-
-def test_available_memory_is_that_of_the_machine():
-    available = memory.available_memory()
-    assert available is None or 1e7 < available < 1e14

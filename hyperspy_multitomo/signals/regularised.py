@@ -57,8 +57,8 @@ class RegularisedMaps:
             2 for slices apart from each other, which a lazy series needs; 3 is better.
         iterations : int, default 500
             How many, at most.
-        tolerance : float, optional
-            End when the objective changes by less than this part of it in ten iterations; None to do all `iterations`.
+        tolerance : float, default 1e-4
+            End when the objective changes by less than this part of it in twenty iterations; None to do all `iterations`.
         data_term : {"poisson", "least_squares"}, default "poisson"
             Statistics of the maps. ``"poisson"`` takes counts as recorded: the `gross` counts with their background in the model
             where the maps have them. ``"least_squares"`` takes the net maps, negative values and all, with an even noise.
@@ -69,7 +69,7 @@ class RegularisedMaps:
             HAADF signal of one noise-equivalent electron: the larger, the less the HAADF is trusted. By default estimated from
             the images, and no smaller than for a noise of 1 %.
         background : float or array-like, optional
-            Counts per pixel expected from anything but the element, as in `reconstruct_em`.
+            Counts per pixel of the maps expected from anything but the element, as in `reconstruct_em`.
         mask, initial, depth, width, nonnegative, backend, show_progressbar
             As in `reconstruct_sirt`.
 
@@ -77,8 +77,9 @@ class RegularisedMaps:
         -------
         TomographicVolume
             Axes ``(element, z | x, y)``, array order (z, element, y, x), each element in counts per nm of path, the channel
-            ``"HAADF"`` in HAADF signal per nm. `TomographicVolume.residuals` have the ``"objective"``; the last step of its
-            `history` says what ended the run and holds the weights and scales in physical terms.
+            ``"HAADF"`` in HAADF signal per nm. The last step of its `history` holds the weights and scales in physical
+            terms. Unless it is lazy, that step says what ended the run, and `TomographicVolume.residuals` have the
+            ``"objective"``.
 
         Raises
         ------
@@ -91,7 +92,8 @@ class RegularisedMaps:
         Warns
         -----
         UserWarning
-            For an element without a single count, and for maps that are no whole counts, whose noise is not known.
+            For an element without a single count, for maps that are no whole counts, whose noise is not known, and for smoothed
+            HAADF images without a `haadf_gain`.
 
         Notes
         -----
@@ -263,7 +265,7 @@ class RegularisedMaps:
 
         References
         ----------
-        .. [1] Z. Zhong et al., Ultramicroscopy 191 (2018) 1, https://doi.org/10.1016/j.ultramic.2018.04.011.
+        .. [1] Z. Zhong et al., Ultramicroscopy 191 (2018) 34, https://doi.org/10.1016/j.ultramic.2018.04.011.
 
         Examples
         --------

@@ -43,15 +43,16 @@ class RegularisedImages:
             2 for slices apart from each other, which a lazy series needs; 3 is better.
         iterations : int, default 500
             How many, at most.
-        tolerance : float, optional
-            End when the objective changes by less than this part of it in ten iterations; None to do all `iterations`.
+        tolerance : float, default 1e-4
+            End when the objective changes by less than this part of it in twenty iterations; None to do all `iterations`.
         data_term : {"poisson", "least_squares"}, optional
             Statistics of the images: those of noise-equivalent electrons, which is the default where no pixel is negative, or an
             even noise.
         haadf_gain : float, optional
             Signal of one noise-equivalent electron. By default estimated from the images, and no smaller than for a noise of 1 %.
         background : float or array-like, optional
-            Signal expected from anything but the specimen, such as the detector's offset, as in `reconstruct_em`.
+            Signal expected from anything but the specimen, such as the detector's offset, as in `reconstruct_em`. Without it an
+            offset is reconstructed as if it were specimen.
         mask, initial, depth, width, nonnegative, backend, show_progressbar
             As in `reconstruct_sirt`.
 
@@ -66,6 +67,11 @@ class RegularisedImages:
             For weights that are not positive, a lazy series in three dimensions, and what `reconstruct_sirt` refuses.
         MemoryError
             Where the run would need more memory than there is.
+
+        Warns
+        -----
+        UserWarning
+            For smoothed images without a `haadf_gain`.
 
         Notes
         -----

@@ -24,7 +24,7 @@ from .methods import ratio_values
 from .reconstruct import Problem, start_arrays
 from .volume import TomographicVolume
 
-#: Iterations, at most, and the relative change of the objective in ten of them at which a run ends.
+#: Iterations, at most, and the relative change of the objective in twenty of them at which a run ends.
 ITERATIONS, TOLERANCE = 500, 1e-4
 _COUPLINGS = {True: "frobenius", False: "uncoupled", "nuclear": "nuclear"}
 # Iterations of the reconstruction of some slices of the maps that tells how bright the elements are in the HAADF.

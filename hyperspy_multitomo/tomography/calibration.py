@@ -88,7 +88,7 @@ def calibrate(
     channels : int
         Of the volume; each needs data of its own, besides which there may be those of a sum.
     kind, coupling, dimensions, alpha0
-        As in `Regulariser`.
+        As in `Regulariser`; a single slice has two dimensions.
     weight : float, default 1.0
         Smoothness relative to the default, above 0: 2 is twice as smooth.
     mu : array_like (channel,), optional
@@ -126,9 +126,11 @@ def calibrate(
     >>> result = run(variational(found.terms, found.regulariser, found.scales), 200)
     """
     checked_positive("weight", weight)
-    shape = dict(kind=kind, coupling=coupling, dimensions=dimensions, alpha0=alpha0)
     checked = [term.checked(channels, "eds") for term in terms]
     check_terms(checked)
+    if checked[0].data.shape[-1] * checked[0].A.geometry.binning == 1:
+        dimensions = 2  # which a single slice has, and their strength
+    shape = dict(kind=kind, coupling=coupling, dimensions=dimensions, alpha0=alpha0)
     own = [t for t in checked if t.mix is None]
     if {c for t in own for c in range(t.first, t.first + t.rows)} != set(range(channels)):
         raise ValueError(f"each of the {channels} channels needs data of its own; got those of {sum(t.rows for t in own)}")

@@ -179,7 +179,7 @@ def variational(
     Notes
     -----
     Terms as in R. Huber et al., Nanoscale 11 (2019) 5617, doi:10.1039/C8NR09058K (TV and TGV with Frobenius coupling), and Z.
-    Zhong et al., Ultramicroscopy 191 (2018) 1 (nuclear). Steps: diagonal preconditioning and over-relaxation, see
+    Zhong et al., Ultramicroscopy 191 (2018) 34 (nuclear). Steps: diagonal preconditioning and over-relaxation, see
     `variational_system` and `primal_dual`. The problem is convex: the iterates converge to a minimiser from any start.
 
     Examples

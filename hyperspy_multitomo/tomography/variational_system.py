@@ -39,9 +39,9 @@ from hyperspy_multitomo.tomography.differences import (
 from hyperspy_multitomo.tomography.functionals import COUPLINGS, DISCREPANCIES, Frobenius, Uncoupled
 from hyperspy_multitomo.tomography.projectors import Projector
 
-# Sizes of the dual blocks, the damping of the data, and the size of TGV's field against that of the volume, 1: the slope per voxel
-# of objects some tens of voxels wide. Tuned on two phantoms, see benchmarks/steps.py for others; the first three are flat, a factor
-# of two in any of them costs a fifth more iterations.
+# Sizes of the dual blocks, the damping of the data, and the size of TGV's field against that of the volume, 1: the slope per
+# voxel of objects some tens of voxels wide. Tuned on two phantoms, see benchmarks/steps.py for others. The first three are flat:
+# a factor of two in any of them costs a fifth more iterations.
 REGULARISER, DATA, DAMPING, FIELD = 8.0, 2.0, 0.03, 0.015
 
 
@@ -283,7 +283,7 @@ class VariationalSystem:
             if term.background is not None:
                 dual += np.sum(dual_rays * term.background, dtype=np.float64)
             self.back_project(term, dual_rays, pull)
-        bound = 2 * float(u.max())
+        bound = 2 * float(np.abs(u).max())
         allowed = self.restricted(np.ones_like(u))
         pull *= allowed
         dual -= bound * float(np.sum(np.maximum(-pull, 0) if self.nonnegative else np.abs(pull), dtype=np.float64))
