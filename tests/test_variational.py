@@ -551,3 +551,9 @@ def test_terms_that_do_not_go_together(A, haadf_A, counts, haadf):
     ):
         with pytest.raises(ValueError, match=message):
             variational(terms, Regulariser(1.0), SCALES)
+
+
+def test_counts_have_no_negative_volumes():
+    A = projector(TiltGeometry([0.0, 60.0], 6))
+    with pytest.raises(ValueError, match="no negative expectations"):
+        variational([DataTerm(A, np.ones((1, 2, 6, 1)))], Regulariser(1.0), [1.0], nonnegative=False)

@@ -160,7 +160,7 @@ def variational(
     initial : array_like, optional
         Start x, shape of the volume; the default is 0.
     nonnegative : bool, default True
-        Whether x >= 0 is asked for.
+        Whether x >= 0 is asked for; False for least squares alone.
     relaxation : float, default 1.8
         Over-relaxation, between 0 and 2.
 
@@ -210,6 +210,8 @@ def checked_problem(
         term.checked(scales.size, name) for term, name in zip(terms, ("eds", "haadf", *["more"] * len(terms)), strict=False)
     )
     check_terms(checked)
+    if not nonnegative and any(term.discrepancy == "kl" for term in checked):
+        raise ValueError("`nonnegative` is False, but counts (discrepancy 'kl') have no negative expectations; take 'ls' for it")
     A, slices = checked[0].A, checked[0].data.shape[-1] * checked[0].A.geometry.binning
     mask = checked_mask(mask, A, slices)
     return VariationalSystem(
