@@ -1,16 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The alignment of a tilt series: what moves each image into place, and the one resampling that does it."""
+"""The alignment of a tilt series: what moves each image into place, and what of that the projection geometry takes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hyperspy_multitomo.alignment.quality import AlignmentQuality
+from hyperspy_multitomo.alignment.resampling import FILLS, moved, transformed
+
 __all__ = ["Alignment"]
+
+# Tilts this far apart, in degrees, are still the same view.
+SAME_TILT = 0.5
+# Signs of (across, along) after the images have been flipped.
+ORIENTATIONS = {"same": (1, 1), "flip_x": (-1, 1), "flip_y": (1, -1), "rotate_180": (-1, -1)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,8 +28,9 @@ class Alignment:
     """
     Shifts per tilt, in-plane rotation and position of the tilt axis.
 
-    The order is: shifts, in the unrotated frame; then the rotation about the image centre (n-1)/2; then the offset, which is
-    where the tilt axis lies in the images so aligned. It moves nothing: the projection geometry takes it.
+    The order is: shifts (and the drift during the scan, where there is one), in the unrotated frame; then the rotation about the
+    image centre (n-1)/2; then the offset, which is where the tilt axis lies in the images so aligned. It moves nothing: the
+    projection geometry takes it. An alignment is a value: methods that change it return another one.
 
     Parameters
     ----------
@@ -30,6 +41,17 @@ class Alignment:
         The tilt axis of the aligned images is at x = (n-1)/2 + axis_offset, px.
     rotation : float, default 0
         In-plane rotation in degrees, positive from +x towards +y.
+    tilts : array_like (tilt,), optional
+        Degrees, that of each shift: needed to pass the alignment on to a series of other tilts.
+    pixel_size : float, optional
+        nm: needed to pass it on to a series of other pixels.
+    drift : array_like (tilt, 2), optional
+        Drift (x, y) during the scan, px per scan line: added to the shifts is this times the distance (lines) from the middle
+        of the scan.
+    slow_axis : {"y", "x"}, default "y"
+        Direction in which the scan goes from line to line.
+    quality : AlignmentQuality, optional
+        Standard errors and residuals, where it was measured.
 
     Raises
     ------
@@ -51,28 +73,48 @@ class Alignment:
     along: np.ndarray
     axis_offset: float = 0.0
     rotation: float = 0.0
+    tilts: np.ndarray | None = None
+    pixel_size: float | None = None
+    drift: np.ndarray | None = None
+    slow_axis: str = "y"
+    quality: AlignmentQuality | None = None
 
     def __post_init__(self) -> None:
         for name in ("across", "along"):
             shifts = np.array(getattr(self, name), dtype=np.float64)
             if shifts.ndim != 1 or not np.isfinite(shifts).all():
                 raise ValueError(f"`{name}` is {shifts}; expected one finite shift in px per tilt")
-            shifts.flags.writeable = False
-            object.__setattr__(self, name, shifts)
-        if len(self.across) != len(self.along):
-            raise ValueError(f"`across` has {len(self.across)} shifts and `along` {len(self.along)}; give one of each per tilt")
+            _freeze(self, name, shifts)
+        count = len(self.across)
+        if count != len(self.along):
+            raise ValueError(f"`across` has {count} shifts and `along` {len(self.along)}; give one of each per tilt")
         for name in ("axis_offset", "rotation"):
             value = float(getattr(self, name))
             if not np.isfinite(value):
                 raise ValueError(f"`{name}` is {value}; it has to be finite")
             object.__setattr__(self, name, value)
+        for name, shape in (("tilts", (count,)), ("drift", (count, 2))):
+            if getattr(self, name) is None:
+                continue
+            values = np.array(getattr(self, name), dtype=np.float64)
+            if values.shape != shape or not np.isfinite(values).all():
+                raise ValueError(f"`{name}` has the shape {values.shape}; expected {shape}, finite, for {count} shifts")
+            _freeze(self, name, values)
+        if self.drift is not None and not self.drift.any():
+            object.__setattr__(self, "drift", None)
+        if self.slow_axis not in ("x", "y"):
+            raise ValueError(f"`slow_axis` is {self.slow_axis!r}; expected 'x' or 'y'")
+        if self.pixel_size is not None and not (np.isfinite(self.pixel_size) and self.pixel_size > 0):
+            raise ValueError(f"`pixel_size` is {self.pixel_size!r}; expected a positive length in nm")
+        if self.quality is not None and self.quality.residual.size != count:
+            raise ValueError(f"`quality` is of {self.quality.residual.size} tilts but there are {count} shifts")
 
     def __len__(self) -> int:
         """Return the number of tilts."""
         return len(self.across)
 
     def __eq__(self, other: object) -> bool:
-        """Compare by value."""
+        """Compare by what is done to the images."""
         return isinstance(other, Alignment) and self._key() == other._key()
 
     def __hash__(self) -> int:
@@ -87,38 +129,291 @@ class Alignment:
     @classmethod
     def from_dict(cls, held: Mapping[str, Any]) -> Alignment:
         """Restore what `as_dict` returned."""
-        return cls(held["across"], held["along"], held["axis_offset"], held["rotation"])
+        quality = held.get("quality")
+        return cls(**{**held, "quality": None if quality is None else AlignmentQuality.from_dict(quality)})
 
     def as_dict(self) -> dict[str, Any]:
-        """Return lists and plain numbers."""
-        return {
+        """Return lists and plain numbers, without what is not known."""
+        held: dict[str, Any] = {
             "across": self.across.tolist(),
             "along": self.along.tolist(),
             "axis_offset": self.axis_offset,
             "rotation": self.rotation,
         }
+        if self.tilts is not None:
+            held["tilts"] = self.tilts.tolist()
+        if self.pixel_size is not None:
+            held["pixel_size"] = float(self.pixel_size)
+        if self.drift is not None:
+            held |= {"drift": self.drift.tolist(), "slow_axis": self.slow_axis}
+        if self.quality is not None:
+            held["quality"] = self.quality.as_dict()
+        return held
+
+    @property
+    def across_nm(self) -> np.ndarray:
+        """Shifts across the axis in nm, (tilt,)."""
+        return self.across * self._known_pixel()
+
+    @property
+    def along_nm(self) -> np.ndarray:
+        """Shifts along the axis in nm, (tilt,)."""
+        return self.along * self._known_pixel()
+
+    @property
+    def axis_offset_nm(self) -> float:
+        """Position of the tilt axis in nm from the middle of the images."""
+        return self.axis_offset * self._known_pixel()
+
+    @property
+    def suspicious(self) -> np.ndarray:
+        """Tilts (degrees; their numbers, where no tilts are known) whose residual stands out; empty where none was measured."""
+        labels = np.arange(len(self)) if self.tilts is None else self.tilts
+        return labels[:0] if self.quality is None else labels[self.quality.suspicious]
+
+    def save(self, path, overwrite: bool | None = None) -> Path:
+        """
+        Write a file that `load` reads, completely or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            The suffix selects the format: ``.json`` (everything), ``.csv`` (a table to edit: tilt, across, along and their
+            errors) or ``.xf`` (IMOD's transforms, without drift and errors; IMOD wants the tilt axis in the middle, so the offset
+            goes into the shifts).
+        overwrite : bool, optional
+            True replaces an existing file, which is an error otherwise.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        ValueError
+            For another suffix.
+        FileExistsError
+            If the file exists and `overwrite` is not True.
+        """
+        from hyperspy_multitomo.alignment.files import save
+
+        return save(self, path, overwrite)
+
+    @classmethod
+    def load(cls, path, tilts=None, pixel_size: float | None = None) -> Alignment:
+        """
+        Read a file of shifts.
+
+        Parameters
+        ----------
+        path : path-like
+            What `save` wrote, the JSON or CSV of ours; shifts made in tomviz (JSON, a list of pairs); or IMOD's ``.xf``.
+        tilts : array_like (tilt,) or path-like, optional
+            Degrees, or a file that lists them (``.tlt``, ``.rawtlt``), for files that do not say: tomviz and IMOD. Beside an
+            ``.xf`` the ``.tlt`` of the same name is taken.
+        pixel_size : float, optional
+            nm, for files that do not say.
+
+        Returns
+        -------
+        Alignment
+
+        Raises
+        ------
+        ValueError
+            For files that are none of these, with what was found in them.
+
+        Notes
+        -----
+        Tomviz counts y from the bottom of the image, HyperSpy from the top: the sign of ``along`` changes. Rows of MRC images are
+        as IMOD numbers them. Tomviz: https://tomviz.org; IMOD: J. R. Kremer et al., J. Struct. Biol. 116 (1996) 71,
+        https://doi.org/10.1006/jsbi.1996.0013.
+        """
+        from hyperspy_multitomo.alignment.files import load
+
+        return load(path, tilts, pixel_size)
 
     def subset(self, tilts: slice | ArrayLike) -> Alignment:
         """Return the alignment of some of the tilts: a slice, indices or a boolean mask."""
         chosen = tilts if isinstance(tilts, slice) else np.asarray(tilts)
-        return Alignment(self.across[chosen], self.along[chosen], self.axis_offset, self.rotation)
+        arrays = {name: getattr(self, name) for name in ("across", "along", "tilts", "drift")}
+        arrays = {name: None if values is None else values[chosen] for name, values in arrays.items()}
+        return replace(self, **arrays, quality=None if self.quality is None else self.quality.subset(chosen))
+
+    def with_shift(self, tilt: float, *, across: float | None = None, along: float | None = None) -> Alignment:
+        """
+        Return the alignment with the shift of one tilt set by hand.
+
+        Parameters
+        ----------
+        tilt : float
+            Degrees, to half a degree.
+        across, along : float, optional
+            The new shifts, px; those that are not given stay.
+
+        Returns
+        -------
+        Alignment
+
+        Raises
+        ------
+        ValueError
+            Where the tilts are not known, or there is no such tilt.
+
+        Examples
+        --------
+        >>> alignment = Alignment([0.0, 1.0], [2.0, 3.0], tilts=[-10, 10])
+        >>> alignment.with_shift(10, along=2.5).along
+        array([2. , 2.5])
+        """
+        place = self._places([tilt])[0]
+        changed = {"across": self.across.copy(), "along": self.along.copy()}
+        for name, value in (("across", across), ("along", along)):
+            if value is not None:
+                changed[name][place] = value
+        return replace(self, **changed)
+
+    def then(self, other: Alignment) -> Alignment:
+        """
+        Return this alignment and another one, measured on the images that this one has put in place, as one.
+
+        Parameters
+        ----------
+        other : Alignment
+            Of as many tilts, in the same pixels, without a drift.
+
+        Returns
+        -------
+        Alignment
+            With the axis and the quality of `other`. Applying it resamples once.
+
+        Raises
+        ------
+        ValueError
+            For another number of tilts, other pixels, or a drift in the second.
+
+        Examples
+        --------
+        >>> first, second = Alignment([1.0], [0.0], rotation=90.0), Alignment([0.0], [2.0], axis_offset=3.0)
+        >>> both = first.then(second)
+        >>> both.across.round(6), both.along.round(6), both.rotation, both.axis_offset
+        (array([3.]), array([0.]), 90.0, 3.0)
+        """
+        if len(self) != len(other):
+            raise ValueError(f"the first alignment has {len(self)} tilts and the second {len(other)}; both need the same")
+        for name in ("tilts", "pixel_size"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine is not None and theirs is not None and not np.allclose(mine, theirs, rtol=1e-3):
+                raise ValueError(f"the {name} of the two alignments differ, {mine} and {theirs}; use `transfer` on one of them")
+        if other.drift is not None:
+            raise ValueError("the second alignment has a drift, which has to come first: it belongs to the images as recorded")
+        # R2 (R1 (v + s1) + s2) = R2 R1 (v + s1 + R1' s2), about the centre.
+        shifts = np.stack([self.across, self.along]) + _turn(-self.rotation) @ np.stack([other.across, other.along])
+        return replace(
+            self,
+            across=shifts[0],
+            along=shifts[1],
+            axis_offset=other.axis_offset,
+            rotation=self.rotation + other.rotation,
+            tilts=other.tilts if self.tilts is None else self.tilts,
+            pixel_size=other.pixel_size if self.pixel_size is None else self.pixel_size,
+            quality=other.quality,
+        )
+
+    def inverse(self) -> Alignment:
+        """
+        Return what moves aligned images back to where they were recorded.
+
+        Returns
+        -------
+        Alignment
+            Without an axis offset, which images as recorded do not have: ``a.then(a.inverse())`` is the identity.
+
+        Raises
+        ------
+        ValueError
+            For an alignment with a drift, whose inverse would have to rotate first.
+        """
+        if self.drift is not None:
+            raise ValueError("an alignment with a drift has no inverse of this kind; keep the images as recorded instead")
+        shifts = -_turn(self.rotation) @ np.stack([self.across, self.along])
+        return Alignment(shifts[0], shifts[1], 0.0, -self.rotation, self.tilts, self.pixel_size)
+
+    def transfer(
+        self,
+        tilts: ArrayLike | None = None,
+        pixel_size: float | None = None,
+        *,
+        orientation: str = "same",
+        interpolate: bool = False,
+    ) -> Alignment:
+        """
+        Return the same alignment for another modality of the same field of view.
+
+        Parameters
+        ----------
+        tilts : array_like (tilt,), optional
+            Degrees of the other series: some of those of this alignment, to half a degree, or with `interpolate` any between.
+        pixel_size : float, optional
+            nm, of the other series.
+        orientation : {"same", "flip_x", "flip_y", "rotate_180"}, default "same"
+            How the other images lie with respect to those on which this was measured.
+        interpolate : bool, default False
+            Interpolate shifts linearly at tilts that are not among its own. That holds for a slow drift of the stage, not for the
+            jumps that most stages make from tilt to tilt.
+
+        Returns
+        -------
+        Alignment
+
+        Raises
+        ------
+        ValueError
+            For tilts that are not there, which are named, or where tilts or pixel size of this alignment are not known.
+
+        Examples
+        --------
+        >>> haadf = Alignment([0.0, 2.0, 4.0], [1.0, 1.0, 2.0], axis_offset=6.0, tilts=[-20, 0, 20], pixel_size=0.5)
+        >>> eds = haadf.transfer([-20, 20], pixel_size=1.0)
+        >>> eds.across, eds.axis_offset
+        (array([0., 2.]), 3.0)
+        """
+        if orientation not in ORIENTATIONS:
+            raise ValueError(f"orientation={orientation!r} must be one of {', '.join(map(repr, ORIENTATIONS))}")
+        found = self if tilts is None else self._at(np.asarray(tilts, dtype=np.float64), interpolate)
+        if pixel_size is not None:
+            found = found._in_pixels_of(pixel_size)
+        sign_x, sign_y = ORIENTATIONS[orientation]
+        drift = found.drift
+        if drift is not None:
+            # A flip of the scan's slow axis reverses the distance from the middle as well.
+            drift = drift * (sign_x, sign_y) * (sign_y if self.slow_axis == "y" else sign_x)
+        return replace(
+            found,
+            across=sign_x * found.across,
+            along=sign_y * found.along,
+            axis_offset=sign_x * found.axis_offset,
+            rotation=sign_x * sign_y * found.rotation,
+            drift=drift,
+        )
 
     @property
     def geometry_shifts(self) -> np.ndarray:
         """
         Displacement of each image across the axis that the projection geometry takes (tilt,), px.
 
-        ``TiltGeometry(shifts=...)`` says where the recorded object is, hence the opposite sign. With a rotation the images are
-        resampled in any case, and nothing is left to the geometry.
+        ``TiltGeometry(shifts=...)`` says where the recorded object is, hence the opposite sign. With a rotation it is the part
+        across the rotated axis.
         """
-        return np.zeros(len(self)) if self.rotation else -self.across
+        return -self._placed_shifts()[0]
 
-    def apply(self, images: ArrayLike, *, for_geometry: bool = False) -> np.ndarray:
+    def apply(self, images: ArrayLike, *, for_geometry: bool = False, fill: str = "zero") -> np.ndarray:
         """
         Move the images into place in one resampling.
 
         Linear interpolation, because it keeps counts non-negative and conserves their sum (but for what leaves the view); whole
-        pixels move without any loss. What enters the view is zero.
+        pixels move without any loss.
 
         Parameters
         ----------
@@ -126,7 +421,9 @@ class Alignment:
             Images as recorded; any leading axes, e.g. channels.
         for_geometry : bool, default False
             True leaves to the projection geometry what it can take (`geometry_shifts`), so that the images are resampled
-            only along the axis, or not at all.
+            only along the axis and where they are turned, or not at all.
+        fill : {"zero", "edge"}, default "zero"
+            What enters the view: nothing, or the nearest pixel that was seen, which suits a specimen that goes on beyond the view.
 
         Returns
         -------
@@ -141,50 +438,95 @@ class Alignment:
         images = np.asarray(images, dtype=np.float32)
         if images.ndim < 3 or images.shape[-3] != len(self):
             raise ValueError(f"the images have shape {images.shape}; expected (..., tilt, x, y) with {len(self)} tilts")
-        across = self.across + self.geometry_shifts if for_geometry else self.across
-        if not (across.any() or self.along.any() or self.rotation):
+        if fill not in FILLS:
+            raise ValueError(f"fill={fill!r} must be one of {', '.join(map(repr, FILLS))}")
+        across, along = self._placed_shifts()
+        if for_geometry:
+            across = np.zeros_like(across)
+        turned = self.rotation != 0 or self.drift is not None
+        if not (across.any() or along.any() or turned):
             return images
         aligned = np.empty_like(images)
-        for t, shifts in enumerate(zip(across, self.along, strict=True)):
+        for t, shifts in enumerate(zip(across, along, strict=True)):
+            matrix = self._matrix(t)
             for leading in np.ndindex(images.shape[:-3]):
                 place = (*leading, t)
-                aligned[place] = (
-                    _rotated(images[place], shifts, self.rotation) if self.rotation else _moved(images[place], shifts)
-                )
+                aligned[place] = transformed(images[place], matrix, shifts, fill) if turned else moved(images[place], shifts, fill)
         return aligned
 
+    def _placed_shifts(self) -> np.ndarray:
+        """Return the shifts (2, tilt) in the frame after the rotation."""
+        shifts = np.stack([self.across, self.along])
+        return _turn(self.rotation) @ shifts if self.rotation else shifts
+
+    def _matrix(self, t: int) -> np.ndarray:
+        """Return the linear part of what is done to an image: the rotation after the shear by the drift."""
+        shear = np.eye(2)
+        if self.drift is not None:
+            shear[:, 1 if self.slow_axis == "y" else 0] += self.drift[t]
+        return _turn(self.rotation) @ shear
+
+    def _known_pixel(self) -> float:
+        if self.pixel_size is None:
+            raise ValueError("the pixel size of this alignment is not known; set it: dataclasses.replace(a, pixel_size=...)")
+        return float(self.pixel_size)
+
+    def _places(self, tilts: ArrayLike) -> np.ndarray:
+        """Return where some tilts stand among those of the alignment, or name those that do not."""
+        tilts = np.asarray(tilts, dtype=np.float64)
+        if self.tilts is None:
+            raise ValueError("the tilts of this alignment are not known; give it as tilts= when it is made or loaded")
+        distance = np.abs(self.tilts[:, None] - tilts[None, :])
+        missing = tilts[distance.min(axis=0) > SAME_TILT]
+        if missing.size:
+            raise ValueError(
+                f"the alignment has no shifts for the tilts {missing} degrees; it has {self.tilts}. Is it of another series? "
+                "Leave these tilts out (drop_tilts), or pass interpolate=True if the stage drifted slowly"
+            )
+        return distance.argmin(axis=0)
+
+    def _at(self, tilts: np.ndarray, interpolate: bool) -> Alignment:
+        if not interpolate:
+            if self.tilts is None and tilts.size == len(self):
+                return replace(self, tilts=tilts)
+            if self.tilts is None:
+                raise ValueError(
+                    f"the alignment has shifts for {len(self)} tilts but the series has {tilts.size}, and it does not say for "
+                    "which: give its tilts="
+                )
+            return replace(self.subset(self._places(tilts)), tilts=tilts)
+        if self.tilts is None or self.drift is not None:
+            raise ValueError("to interpolate, an alignment needs known tilts and no drift during the scans")
+        order = np.argsort(self.tilts)
+        own = self.tilts[order]
+        beyond = tilts[(tilts < own[0] - SAME_TILT) | (tilts > own[-1] + SAME_TILT)]
+        if beyond.size:
+            raise ValueError(f"the tilts {beyond} degrees lie outside {own[0]:g} to {own[-1]:g}, where shifts are known")
+        shifts = {name: np.interp(tilts, own, getattr(self, name)[order]) for name in ("across", "along")}
+        return replace(self, **shifts, tilts=tilts, quality=None)
+
+    def _in_pixels_of(self, pixel_size: float) -> Alignment:
+        ratio = self._known_pixel() / float(pixel_size)
+        return replace(
+            self,
+            across=self.across * ratio,
+            along=self.along * ratio,
+            axis_offset=self.axis_offset * ratio,
+            pixel_size=float(pixel_size),
+            quality=None if self.quality is None else self.quality.scaled(ratio),
+        )
+
     def _key(self) -> tuple:
-        return (tuple(self.across), tuple(self.along), self.axis_offset, self.rotation)
+        drift = None if self.drift is None else (self.slow_axis, self.drift.tobytes())
+        return (tuple(self.across), tuple(self.along), self.axis_offset, self.rotation, drift)
 
 
-def _moved(image: np.ndarray, shifts: tuple[float, float]) -> np.ndarray:
-    """Shift along both axes by linear interpolation, a product of two one-dimensional ones."""
-    for axis, shift in enumerate(shifts):
-        whole = int(np.floor(shift))
-        part = np.float32(shift - whole)
-        near = _moved_whole(image, whole, axis)
-        image = near if part == 0 else (1 - part) * near + part * _moved_whole(image, whole + 1, axis)
-    return image
+def _turn(degrees: float) -> np.ndarray:
+    """Return the matrix that turns (x, y) from +x towards +y."""
+    angle = math.radians(degrees)
+    return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
 
-def _moved_whole(image: np.ndarray, shift: int, axis: int) -> np.ndarray:
-    size = image.shape[axis]
-    moved = np.zeros_like(image)
-    source, target = [slice(None)] * image.ndim, [slice(None)] * image.ndim
-    source[axis] = slice(max(0, -shift), max(0, size - max(0, shift)))
-    target[axis] = slice(max(0, shift), max(0, size + min(0, shift)))
-    if abs(shift) < size:
-        moved[tuple(target)] = image[tuple(source)]
-    return moved
-
-
-def _rotated(image: np.ndarray, shifts: tuple[float, float], rotation: float) -> np.ndarray:
-    """Shift, then rotate about the centre, in one linear interpolation."""
-    from scipy.ndimage import affine_transform
-
-    angle = np.deg2rad(rotation)
-    # The object at v moves to R (v + s - c) + c; so the image at u is taken from R' (u - c) + c - s.
-    inverse = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    centre = (np.array(image.shape) - 1) / 2
-    offset = centre - np.array(shifts) - inverse @ centre
-    return affine_transform(image, inverse, offset, order=1, mode="constant", cval=0.0)
+def _freeze(alignment: Alignment, name: str, values: np.ndarray) -> None:
+    values.flags.writeable = False
+    object.__setattr__(alignment, name, values)

@@ -2,8 +2,22 @@
 """Tilt series of known truth: phantoms and the microscope that images them."""
 
 from hyperspy_multitomo.simulation.microscope import SimulatedSeries, count, simulate
+from hyperspy_multitomo.simulation.misaligned import MisalignedSeries, misaligned
 from hyperspy_multitomo.simulation.phantoms import huber, schwartz, yuan, zhong
 from hyperspy_multitomo.simulation.specimen import Phantom, line_integrals
 from hyperspy_multitomo.simulation.spectra import spectra
 
-__all__ = ["Phantom", "SimulatedSeries", "count", "huber", "line_integrals", "schwartz", "simulate", "spectra", "yuan", "zhong"]
+__all__ = [
+    "MisalignedSeries",
+    "Phantom",
+    "SimulatedSeries",
+    "count",
+    "huber",
+    "line_integrals",
+    "misaligned",
+    "schwartz",
+    "simulate",
+    "spectra",
+    "yuan",
+    "zhong",
+]

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What of the specimen is in view: the whole of it, but for an even film, or a part."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+# Width of the rim that is looked at, as a part of the side, and how uneven it may be, as a part of the image's contrast.
+_RIM, _UNEVEN = 0.04, 0.07
+_SMOOTHING = 2.0
+
+
+def in_view(images: np.ndarray, side: Literal["across", "along"]) -> bool:
+    """
+    Tell whether a specimen ends inside the view at every tilt, but for an even film that it may lie on.
+
+    It does if the rim on both sides is even: the mean distance from its median is small against the contrast of the image.
+
+    Parameters
+    ----------
+    images : numpy.ndarray (tilt, x, y)
+    side : {"across", "along"}
+        The tilt axis: its sides left and right, or its ends.
+
+    Returns
+    -------
+    bool
+    """
+    from scipy.ndimage import gaussian_filter
+
+    for image in images:
+        smooth = gaussian_filter(image, _SMOOTHING)
+        rim = _rim(smooth if side == "across" else smooth.T)
+        level = np.median(rim)
+        contrast = np.percentile(smooth, 99) - level
+        if not np.abs(rim - level).mean() <= _UNEVEN * contrast:
+            return False
+    return True
+
+
+def without_film(images: np.ndarray) -> np.ndarray:
+    """Return images (tilt, x, y) less the level of their rim on both sides of the tilt axis."""
+    return images - np.array([np.median(_rim(image)) for image in images], np.float32)[:, None, None]
+
+
+def _rim(image: np.ndarray) -> np.ndarray:
+    width = max(1, round(_RIM * len(image)))
+    return np.concatenate([image[:width], image[-width:]])

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images at one resolution that can be looked at as any alignment would place them, without resampling them in steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+# Standard deviation, in binned pixels, of the Gaussian that takes off what the binned grid cannot hold.
+_BLUR = 0.6
+
+
+@dataclass(frozen=True)
+class Placement:
+    """
+    Where the images of a series are, the tilt axis being at x = 0 and y = 0 in the middle.
+
+    Attributes
+    ----------
+    across, along : numpy.ndarray (tilt,)
+        Shifts before the rotation, px.
+    rotation : float
+        Radians, from +x towards +y.
+    """
+
+    across: np.ndarray
+    along: np.ndarray
+    rotation: float = 0.0
+
+    @cached_property
+    def turned(self) -> np.ndarray:
+        """The shifts after the rotation, (2, tilt)."""
+        return _turn(self.rotation) @ np.stack([self.across, self.along])
+
+    def moved(self, dx: np.ndarray, dy: np.ndarray, turn: float = 0.0) -> Placement:
+        """Return the placement with shifts added after the rotation, and then a little more rotation."""
+        across, along = _turn(-self.rotation) @ np.stack([dx, dy])
+        return Placement(self.across + across, self.along + along, self.rotation + turn)
+
+    def of(self, places: np.ndarray) -> Placement:
+        """Return the placement of some tilts."""
+        return Placement(self.across[places], self.along[places], self.rotation)
+
+
+class MovingImages:
+    """
+    Images (tilt, x, y), binned, as cubic splines that are sampled in place.
+
+    Parameters
+    ----------
+    images : numpy.ndarray (tilt, x, y)
+        As recorded.
+    bins : int
+        Pixels along each edge of a binned one.
+    pixel : float, default 1.0
+        Edge of a pixel of these images, in px of the series whose alignment it is.
+    """
+
+    def __init__(self, images: np.ndarray, bins: int, pixel: float = 1.0):
+        from scipy.ndimage import gaussian_filter, spline_filter
+
+        self.shape = images.shape[1:]
+        self.step = bins * pixel
+        self._bins, self._pixel = bins, pixel
+        sizes = [size // bins for size in self.shape]
+        self._starts = [(size - count * bins) // 2 for size, count in zip(self.shape, sizes, strict=True)]
+        window = tuple(slice(start, start + count * bins) for start, count in zip(self._starts, sizes, strict=True))
+        binned = images[(slice(None), *window)].reshape(len(images), sizes[0], bins, sizes[1], bins).mean(axis=(2, 4))
+        smooth = gaussian_filter(binned, (0, _BLUR, _BLUR))
+        self._splines = np.stack([spline_filter(image, order=3, mode="mirror", output=np.float32) for image in smooth])
+
+    def sample(self, placement: Placement, u: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return the images (tilt, u, y) at positions u across the axis and y along it, px, once they are in place."""
+        from scipy.ndimage import map_coordinates
+
+        grid = np.meshgrid(u, y, indexing="ij")
+        back = np.tensordot(_turn(-placement.rotation), np.stack(grid), 1)
+        values = np.empty((len(self._splines), len(u), len(y)), np.float32)
+        for t, shifts in enumerate(zip(placement.across, placement.along, strict=True)):
+            places = [
+                (((v - s) / self._pixel + (size - 1) / 2 - start) + 0.5) / self._bins - 0.5
+                for v, s, size, start in zip(back, shifts, self.shape, self._starts, strict=True)
+            ]
+            map_coordinates(self._splines[t], places, values[t], order=3, mode="nearest", prefilter=False)
+        return values
+
+
+def common_view(placement: Placement, extent: tuple[float, float]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the range across and that along the axis, px, which all images of an extent (x, y) show once in place."""
+    ranges = []
+    for axis, shifts in enumerate(placement.turned):
+        # A turned image is cut to the rectangle inside it.
+        margin = abs(np.sin(placement.rotation)) * extent[1 - axis] / 2
+        half = extent[axis] / 2
+        ranges.append((float(max(shifts.max(), 0) - half + margin), float(min(shifts.min(), 0) + half - margin)))
+    return ranges[0], ranges[1]
+
+
+def positions(low: float, high: float, step: float) -> np.ndarray:
+    """Return the middles of as many steps as fit between two ends, about their middle."""
+    count = int((high - low) / step + 1e-6)
+    return (np.arange(count) - (count - 1) / 2) * step + (low + high) / 2
+
+
+def _turn(angle: float) -> np.ndarray:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

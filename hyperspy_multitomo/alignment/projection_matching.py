@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Projection matching: reconstruct, project again, register the images to that, and so on, from coarse pixels to fine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hyperspy_multitomo.alignment.centre_of_mass import point_path
+from hyperspy_multitomo.alignment.checks import check_features, checked_series
+from hyperspy_multitomo.alignment.extent import in_view, without_film
+from hyperspy_multitomo.alignment.moving import MovingImages, Placement, common_view, positions
+from hyperspy_multitomo.alignment.newton import AXIS_SPREAD
+from hyperspy_multitomo.alignment.transform import Alignment
+from hyperspy_multitomo.tomography import TiltGeometry, projector, run, sirt
+
+__all__ = ["projection_matching_shifts"]
+
+_UPSAMPLING = 20
+# Pixels across the view on the first grid; shifts that move less than this part of a pixel have arrived.
+_FIRST, _ARRIVED = 64, 0.05
+# Depth of the volume of a specimen that is cut by the view, in widths of it.
+_DEPTH = 0.4
+
+
+def projection_matching_shifts(
+    images: ArrayLike,
+    tilts: ArrayLike,
+    start: Alignment,
+    *,
+    rounds: int = 10,
+    iterations: int = 15,
+    progress: Callable[[str], object] | None = None,
+) -> Alignment:
+    """
+    Refine shifts by registering each image to the projection of a reconstruction from all of them.
+
+    All slices are reconstructed together, by SIRT without negative values, first from binned images. The rotation stays as it is.
+    What changes slowly with the tilt goes into the reconstruction and is corrected slowly; `refine` has no such modes.
+
+    Parameters
+    ----------
+    images : array_like (tilt, x, y)
+        As recorded.
+    tilts : array_like (tilt,)
+        Degrees.
+    start : Alignment
+        Right to a few pixels.
+    rounds : int, default 10
+        Reconstructions on each grid, at most.
+    iterations : int, default 15
+        Of SIRT.
+    progress : callable, optional
+        Called with a line of words after each grid.
+
+    Returns
+    -------
+    Alignment
+        With the rotation of the start.
+
+    Raises
+    ------
+    ValueError
+        For bad images, or numbers below 1.
+
+    References
+    ----------
+    T. Sanders, I. Arslan, Microsc. Microanal. 23 (2017) 1141, doi:10.1017/S1431927617012677.
+
+    Examples
+    --------
+    >>> from hyperspy_multitomo.simulation import misaligned
+    >>> series = misaligned("needle", size=48, tilts=np.arange(-60, 61, 10), shift=1.0, axis_offset=0, rotation=0)
+    >>> found = projection_matching_shifts(series.haadf, series.tilts, Alignment.identity(13))
+    >>> bool(np.std(found.along - series.alignment.along) < 0.2)
+    True
+    """
+    from skimage.registration import phase_cross_correlation
+
+    images, tilts = checked_series(images, tilts, fewest=3)
+    check_features(images, tilts)
+    if len(start) != len(tilts) or min(rounds, iterations) < 1:
+        raise ValueError(f"expected a start of {len(tilts)} tilts and rounds and iterations from 1; got {len(start)}, {rounds}")
+    whole = in_view(images, "across"), in_view(images, "along")
+    images = without_film(images) if whole[0] else images
+    extent, angle = images.shape[1:], np.deg2rad(start.rotation)
+    placement = Placement(start.across, start.along, angle).moved(np.full(len(tilts), -start.axis_offset), np.zeros(len(tilts)))
+    finest = max(1, round(extent[0] / 256))
+    for bins in sorted({max(finest, round(extent[0] / _FIRST)), finest}, reverse=True):
+        moving = MovingImages(images, bins)
+        for count in range(1, rounds + 1):
+            ranges = [
+                (-size / 2, size / 2) if inside else limits
+                for size, inside, limits in zip(extent, whole, common_view(placement, extent), strict=True)
+            ]
+            u, y = (positions(*limits, moving.step) for limits in ranges)
+            data = moving.sample(placement, u, y)
+            A = projector(_geometry(tilts, u, whole[0]))
+            expected = A(run(sirt(A, data), iterations).volume)
+            taper = np.outer(*(np.hanning(len(side) + 2)[1:-1] for side in (u, y))).astype(np.float32)
+            steps = np.empty((2, len(tilts)))
+            for t in range(len(tilts)):
+                pair = [(image - (image * taper).sum() / taper.sum()) * taper for image in (expected[t], data[t])]
+                steps[:, t] = phase_cross_correlation(*pair, upsample_factor=_UPSAMPLING, normalization=None)[0]
+            steps[1] -= steps[1].mean()
+            placement = placement.moved(*(steps * moving.step))
+            if np.abs(steps).max() <= _ARRIVED:
+                break
+        if progress is not None:
+            progress(f"projection matching on a grid of {bins} px: {count} rounds")
+    turned = placement.turned
+    offset, path = point_path(-turned[0], tilts, axis=AXIS_SPREAD * extent[0], height=0.0)
+    placement = placement.moved(path, -np.full(len(tilts), turned[1].mean()))
+    return Alignment(placement.across, placement.along, offset, start.rotation, tilts, start.pixel_size)
+
+
+def _geometry(tilts: np.ndarray, u: np.ndarray, whole: bool) -> TiltGeometry:
+    """Return the geometry of rays at u from the axis, in steps of theirs; a specimen that is cut goes on beyond the view."""
+    step, middle = u[1] - u[0], (u[0] + u[-1]) / 2
+    offset = -middle / step
+    reach = len(u) / 2 + abs(offset)
+    if whole:
+        shape = (int(np.ceil(2 * reach)),) * 2
+    else:
+        steepest = max(0.1, np.cos(np.deg2rad(tilts)).min())
+        depth = max(4, round(_DEPTH * len(u)))
+        shape = (depth, int(np.ceil((2 * reach + depth * np.sqrt(1 - steepest**2)) / steepest)))
+    return TiltGeometry(tilts, len(u), shape, axis_offset=offset)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the projections of an unknown object have in common: the covariance of all rays of a slice.
+
+The object is taken as a Gaussian random field: a sum of round blobs with random amplitudes, at scales from the pixel to eight
+times that, inside a disc about the tilt axis or a slab. A blob projects to the same Gaussian at every tilt, so that all
+consistency conditions of projections (equal mass, the path of the centre of mass, and so on) hold exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SCALES = (1.0, 2.0, 4.0, 8.0)
+# Standard deviation of a blob over its scale, the spacing of the grid it stands on.
+_WIDTH = 0.6
+# The power spectrum of the object falls with about this power of the frequency.
+_POWER = 2.0
+# A slab is cut where rays that are steeper than this leave it, |cos t|.
+_STEEPEST = 0.1
+
+
+@dataclass(frozen=True)
+class Support:
+    """
+    Where the object can be, in any unit of length.
+
+    Attributes
+    ----------
+    shape : {"disc", "slab"}
+        A disc about the tilt axis for an object that is wholly in view across the axis; else a slab that goes on without end.
+    size : float
+        Radius of the disc, or depth of the slab.
+    inclination : float, default 0.0
+        Of the slab, degrees, from +x towards +z: it is edge on at this plus 90.
+    """
+
+    shape: str
+    size: float
+    inclination: float = 0.0
+
+    def blobs(self, tilts: np.ndarray, reach: float, step: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the centres x, z of the blobs of a scale, in steps; `reach` is how far from the axis rays are looked at."""
+        size, reach = self.size / step, reach / step
+        if self.shape == "disc":
+            across = depth = size
+        else:
+            depth = size / 2
+            steepest = max(_STEEPEST, np.cos(np.deg2rad(tilts - self.inclination)).min())
+            across = (reach + depth * np.sqrt(1 - steepest**2)) / steepest + scale
+        x, z = (np.arange(-np.ceil(half / scale), np.ceil(half / scale) + 1) * scale for half in (across, depth))
+        x, z = (grid.ravel() for grid in np.meshgrid(x, z, indexing="ij"))
+        # A blob reaches about half its scale beyond its centre, and the object no further than its edge.
+        if self.shape == "disc":
+            inside = np.hypot(x, z) <= max(size - scale / 2, scale / 2)
+        else:
+            inside = np.abs(z) <= max(depth - scale / 2, 0)
+        x, z, angle = x[inside], z[inside], np.deg2rad(self.inclination)
+        return np.cos(angle) * x - np.sin(angle) * z, np.sin(angle) * x + np.cos(angle) * z
+
+
+def ray_covariance(tilts: np.ndarray, u: np.ndarray, support: Support) -> np.ndarray:
+    """Return the covariance of the rays of all tilts at positions u from the axis, (tilt * u, tilt * u), its mean variance 1."""
+    angles, step = np.deg2rad(tilts), u[1] - u[0]
+    covariance = np.zeros((len(tilts) * len(u),) * 2, np.float32)
+    for scale in SCALES:
+        x, z = support.blobs(tilts, float(np.abs(u).max()), step, scale)
+        centres = np.cos(angles)[:, None] * x + np.sin(angles)[:, None] * z
+        # A ray is as wide as a pixel, whose variance is 1/12.
+        sigma = np.sqrt((_WIDTH * scale) ** 2 + 1 / 12)
+        distance = ((u / step)[None, :, None] - centres[:, None, :]).astype(np.float32) / np.float32(sigma)
+        seen = np.exp(-0.5 * distance**2).reshape(-1, len(x)) * np.float32(scale**2 / sigma)
+        covariance += np.float32(scale ** (_POWER - 2)) * (seen @ seen.T)
+    return covariance / np.diag(covariance).mean(dtype=np.float64).astype(np.float32)

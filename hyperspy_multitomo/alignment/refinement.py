@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The most likely alignment, from coarse pixels to fine, of images and maps together; see `likelihood`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hyperspy_multitomo.alignment.centre_of_mass import outline_reach, point_path
+from hyperspy_multitomo.alignment.checks import check_features, checked_series, named
+from hyperspy_multitomo.alignment.extent import in_view, without_film
+from hyperspy_multitomo.alignment.likelihood import View
+from hyperspy_multitomo.alignment.moving import MovingImages, Placement, common_view, positions
+from hyperspy_multitomo.alignment.newton import AXIS_SPREAD, Newton
+from hyperspy_multitomo.alignment.quality import AlignmentQuality
+from hyperspy_multitomo.alignment.rays import Support, ray_covariance
+from hyperspy_multitomo.alignment.transform import Alignment
+
+__all__ = ["Modality", "refine"]
+
+# Pixels across the object on the first grid and, at most, on the last; rays of a slice at most.
+_FIRST, _LAST, _RAYS = 28, 100, 4500
+# Part of the view that all images have to share, once in place.
+_SHARED = 0.4
+# Depths of a slab that are tried first, in widths of the view; then the support's size and inclination change by such steps.
+_DEPTHS = (0.04, 0.07, 0.11, 0.17, 0.25, 0.38)
+_FACTOR, _INCLINATION, _LARGEST_INCLINATION, _MOST_SUPPORTS = 1.15, 3.0, 25.0, 30
+# Part of the radius that is looked at beyond the object.
+_MARGIN = 1.25
+# Maps need this many counts on the average over the tilts to have a say.
+_FEWEST_COUNTS = 30
+_STEPS, _SMALL = 12, 0.02
+
+
+@dataclass(frozen=True)
+class Modality:
+    """
+    Images that share one alignment with others.
+
+    Attributes
+    ----------
+    images : numpy.ndarray (tilt, x, y)
+        HAADF images or the maps of one element.
+    tilts : numpy.ndarray (tilt,)
+        Degrees, some of those of the series that is aligned.
+    pixel : float
+        Edge of a pixel, in px of the series that is aligned.
+    name : str
+        For the report.
+    """
+
+    images: np.ndarray
+    tilts: np.ndarray
+    pixel: float = 1.0
+    name: str = "maps"
+
+
+def refine(
+    images: ArrayLike,
+    tilts: ArrayLike,
+    start: Alignment,
+    *,
+    others: Sequence[Modality] = (),
+    free: Sequence[str] = ("shifts", "axis", "rotation"),
+    progress: Callable[[str], object] | None = None,
+) -> Alignment:
+    """
+    Refine an alignment by the residual of the reconstruction: the most likely shifts, axis and rotation, jointly.
+
+    All tilts, slices, images and maps decide together, each as far as its noise allows. Nothing is reconstructed: the residual
+    at the best reconstruction, of a Gaussian prior, has a closed form with exact derivatives (see Notes).
+
+    Parameters
+    ----------
+    images : array_like (tilt, x, y)
+        As recorded; HAADF images, or maps.
+    tilts : array_like (tilt,)
+        Degrees.
+    start : Alignment
+        Right to a few pixels, and degrees.
+    others : sequence of Modality, default ()
+        Maps of elements at all or some of the tilts, in pixels of their own, of the same field of view.
+    free : sequence of {"shifts", "axis", "rotation"}, default all
+        What may change. Without "shifts" those of `start` stay, and "axis" moves all images alike.
+    progress : callable, optional
+        Called with a line of words after each grid.
+
+    Returns
+    -------
+    Alignment
+        With its `quality`. The specimen's mid-height is at the height of the tilt axis, and the images move as little as that
+        allows.
+
+    Raises
+    ------
+    ValueError
+        For bad images, and where the images so placed share too little of the view; the tilts are named.
+
+    Notes
+    -----
+    The object is a Gaussian random field in a disc, or in a slab where it is cut by the view across the axis, so that the images
+    b of a slice have the covariance s (K + v 1), and minus the log-likelihood is the sum over slices of b'(K + v 1)^-1 b / 2 s:
+    the residual of the regularised reconstruction (G. H. Golub, V. Pereyra, SIAM J. Numer. Anal. 10 (1973) 413,
+    doi:10.1137/0710036, variable projection) with respect to the geometry. v, s and the size of the support are those of the
+    greatest likelihood. Pixels are binned to the frequencies that neighbouring tilts share, 1/(D dt) (R. A. Crowther et al., Proc. R.
+    Soc. A 317 (1970) 319, doi:10.1098/rspa.1970.0119), which makes the matrices small: 4500 rays at most. The time grows with the third power of
+    that number and with the slices, not with the pixels across.
+
+    Examples
+    --------
+    >>> from hyperspy_multitomo.simulation import misaligned
+    >>> series = misaligned("needle", size=48, tilts=np.arange(-60, 61, 10), shift=1.0, axis_offset=0.5, rotation=1.0)
+    >>> found = refine(series.haadf, series.tilts, Alignment.identity(13))
+    >>> bool(abs(found.rotation - 1) < 0.3)
+    True
+    """
+    images, tilts = checked_series(images, tilts, fewest=3)
+    check_features(images, tilts)
+    if len(start) != len(tilts):
+        raise ValueError(f"the start has shifts for {len(start)} tilts but there are {len(tilts)} images")
+    if start.drift is not None:
+        raise ValueError("the start has a drift during the scan; refine without it, and put the drift first with `then`")
+    unknown = set(free) - {"shifts", "axis", "rotation"}
+    if unknown or not free:
+        raise ValueError(f"free={tuple(free)!r} must name some of 'shifts', 'axis' and 'rotation'")
+    whole = in_view(images, "across"), in_view(images, "along")
+    if whole[0]:
+        images = without_film(images)
+    # The axis is at x = 0 from here on.
+    angle = np.deg2rad(start.rotation)
+    across = start.across - start.axis_offset * np.cos(angle)
+    placement = Placement(across, start.along + start.axis_offset * np.sin(angle), angle)
+    told: list[str] = []
+    series = [Modality(images, tilts, 1.0, "images")]
+    for other in others:
+        counts = other.images.sum(dtype=np.float64) / len(other.tilts)
+        if counts < _FEWEST_COUNTS:
+            told.append(f"{other.name}: {counts:.0f} counts per tilt are too few to help")
+        else:
+            series.append(other)
+    problem = _Problem(series, tilts, whole, free)
+    placement, support = problem.started(placement)
+    first = placement
+    for number, bins in enumerate(problem.grids(placement, support)):
+        support = problem.set_grid(bins, placement, support)
+        problem.newton = problem.steps(placement, free if number or "shifts" not in free else ("shifts",))
+        placement, count = problem.descend(placement)
+        told.append(f"grid of {bins} px, {problem.views[0].rays} rays: {count} steps")
+        if progress is not None:
+            progress(told[-1])
+    problem.newton = problem.steps(placement, free)
+    return problem.result(placement, first, support, start, told)
+
+
+class _Problem:
+    """Images and maps on the present grid, with the state of the search."""
+
+    def __init__(self, series: Sequence[Modality], tilts: np.ndarray, whole: tuple[bool, bool], free: Sequence[str]):
+        self.series, self.tilts, self.whole = series, tilts, whole
+        self.extent = series[0].images.shape[1:]
+        self.places = [_places(tilts, item.tilts) for item in series]
+        self.views: list[View] = []
+        self.bins = 1
+        self.newton: Newton
+
+    def started(self, placement: Placement) -> tuple[Placement, Support | None]:
+        """Put an object that is in view across the axis in the middle; return a first support for it."""
+        if not self.whole[0]:
+            return placement, None
+        images = self.series[0].images
+        centres, reach = outline_reach(images, self.tilts, placement.turned[0], placement.rotation)
+        _, path = point_path(centres, self.tilts, axis=np.inf)
+        return placement.moved(-path, np.zeros(len(self.tilts))), Support("disc", reach)
+
+    def ranges(self, placement: Placement, support: Support | None):
+        """Return the parts of the view across and along the axis that all images show."""
+        ranges = list(common_view(placement, self.extent))
+        for axis, name in enumerate(("across", "along")):
+            size = self.extent[axis]
+            if self.whole[axis]:
+                # Beyond the view there is nothing.
+                ranges[axis] = (-size / 2, size / 2)
+            elif ranges[axis][1] - ranges[axis][0] < _SHARED * size:
+                shifts = placement.turned[axis]
+                far = self.tilts[np.abs(shifts - np.median(shifts)) > (1 - _SHARED) * size / 2]
+                raise ValueError(
+                    f"once in place the images share less than {100 * _SHARED:.0f} % of the view {name} the axis; "
+                    f"{'the image' if far.size == 1 else 'those'} at {named(far if far.size else self.tilts)} degrees is far off: "
+                    "leave it out (drop_tilts), or give its shift"
+                )
+        if support is not None and support.shape == "disc":
+            half = min(_MARGIN * support.size, self.extent[0] / 2)
+            ranges[0] = (-half, half)
+        return ranges
+
+    def grids(self, placement: Placement, support: Support | None) -> list[int]:
+        """Return the bins of the grids, coarse to fine."""
+        across = self.ranges(placement, support)[0]
+        extent = across[1] - across[0]
+        last = max(1, int(np.ceil(extent / min(_LAST, _RAYS / len(self.tilts)))))
+        first = max(last, int(np.ceil(extent / _FIRST)))
+        between = round(np.sqrt(first * last))
+        return [first, *([between] if first > 3 * last else []), last]
+
+    def set_grid(self, bins: int, placement: Placement, support: Support | None) -> Support:
+        """Make the views of a grid and find the most likely support and noise."""
+        self.bins = bins
+        across, along = self.ranges(placement, support)
+        self.views = []
+        for number, (item, places) in enumerate(zip(self.series, self.places, strict=True)):
+            # Maps have few counts: pixels twice as large lose nothing.
+            own = max(1, round((bins if number == 0 else 2 * bins) / item.pixel))
+            moving = MovingImages(item.images, own, item.pixel)
+            u, y = positions(*across, moving.step), positions(*along, moving.step)
+            if min(len(u), len(y)) >= 4:
+                self.views.append(View(moving, item.tilts, places, u, y, cut=not self.whole[1]))
+        chosen = self._likeliest(support, placement)
+        covariances: dict = {}
+        for view in self.views:
+            key = (view.tilts.tobytes(), view.u.tobytes())
+            if key not in covariances:
+                covariances[key] = ray_covariance(view.tilts, view.u, chosen)
+            view.fit(chosen, placement, covariances[key])
+        return chosen
+
+    def _likeliest(self, support: Support | None, placement: Placement) -> Support:
+        """Return the support that makes the images most likely, from one that is given on."""
+        view, tried = self.views[0], {}
+
+        def likelihood(candidate: Support) -> float:
+            if candidate not in tried:
+                tried[candidate] = view.fit(candidate, placement)
+            return tried[candidate]
+
+        if support is None:
+            support = max((Support("slab", depth * self.extent[0]) for depth in _DEPTHS), key=likelihood)
+        while True:
+            around = [replace(support, size=support.size * factor) for factor in (1 / _FACTOR, _FACTOR)]
+            if support.shape == "slab":
+                leaning = (replace(support, inclination=support.inclination + step) for step in (-_INCLINATION, _INCLINATION))
+                around += [item for item in leaning if abs(item.inclination) <= _LARGEST_INCLINATION]
+            better = max(around, key=likelihood)
+            if likelihood(better) <= likelihood(support) or len(tried) > _MOST_SUPPORTS:
+                return support
+            support = better
+
+    def steps(self, placement: Placement, free: Sequence[str]) -> Newton:
+        """Return the steps in some parameters on the present grid."""
+        image = self.views[0]
+        lever = 0.25 * (np.ptp(image.u) + np.ptp(image.y))
+        return Newton(self.tilts, self.extent[0], lever, free)
+
+    def descend(self, placement: Placement) -> tuple[Placement, int]:
+        """Take Newton's steps until they are small; return the placement and their number."""
+        for count in range(1, _STEPS + 1):
+            found = self.newton.derivatives(self.views, placement)
+            dx, dy, turn = self.newton.step(found, self.bins)
+            placement = placement.moved(dx, dy, turn)
+            if max(self.newton.knowable(dx, dy), abs(turn) * self.newton.lever) < _SMALL * self.bins:
+                break
+        return placement, count
+
+    def misfit(self, placement: Placement) -> np.ndarray:
+        """Return what is left of each image, relative to its contrast, (tilt,)."""
+        squares, variances = self.views[0].left_out(placement)
+        return np.sqrt(squares / np.maximum(variances, np.finfo(float).tiny))
+
+    def result(self, placement: Placement, first: Placement, support: Support, start: Alignment, told: list[str]) -> Alignment:
+        """Return the alignment with its quality: the start where that leaves less."""
+        before, after = self.misfit(first), self.misfit(placement)
+        if np.median(after) > np.median(before) * 1.02:
+            told.append("refinement left more than the start, which was kept")
+            placement, after = first, before
+        sure = self.newton.uncertainty(self.newton.derivatives(self.views, placement))
+        size = f"radius {support.size:.1f} px" if support.shape == "disc" else f"depth {support.size:.1f} px"
+        told.append(f"most likely {size}; median residual {np.median(before):.3f} before, {np.median(after):.3f} after")
+        quality = AlignmentQuality(sure.across, sure.along, sure.axis, sure.rotation, after, tuple(told))
+        turned = placement.turned
+        if "shifts" in self.newton.free:
+            # The images move as little as they can without lifting the object.
+            offset, path = point_path(-turned[0], self.tilts, axis=AXIS_SPREAD * self.extent[0], height=0.0)
+            placement = placement.moved(path, -np.full(len(self.tilts), turned[1].mean()))
+            shifts = placement.across, placement.along
+        else:
+            # The shifts stay, and how all images moved alike is how the axis did.
+            turn = placement.rotation - first.rotation
+            offset, shifts = start.axis_offset * np.cos(turn) - (turned[0] - first.turned[0]).mean(), (start.across, start.along)
+        return Alignment(*shifts, offset, np.rad2deg(placement.rotation), self.tilts, start.pixel_size, quality=quality)
+
+
+def _places(tilts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    distance = np.abs(np.asarray(wanted)[:, None] - tilts[None, :])
+    missing = np.asarray(wanted)[distance.min(axis=1) > 0.5]
+    if missing.size:
+        raise ValueError(
+            f"the maps have tilts {missing} degrees that the images lack; align with the maps at the images' tilts "
+            "(drop_tilts), then transfer the alignment"
+        )
+    return distance.argmin(axis=1)
