@@ -103,14 +103,18 @@ def point_path(
     return float(fitted[0] * (axis > 0)), modes @ fitted
 
 
-def outline_reach(images: np.ndarray, tilts: np.ndarray, shifts: np.ndarray, rotation: float) -> tuple[np.ndarray, float]:
-    """Return where the centre of mass is across the axis in each image once placed, (tilt,), and how far the object reaches."""
+def outline_path(images: np.ndarray, tilts: np.ndarray, shifts: np.ndarray, rotation: float) -> tuple[np.ndarray, float]:
+    """Return the path of the middle of an object across the axis in images once placed, (tilt,), and its radius about that.
+
+    The centre of mass says where the axis is; the middle of the object is that of its outline.
+    """
     x, y = (np.arange(size) - (size - 1) / 2 for size in images.shape[1:])
     u = np.cos(rotation) * x[:, None] - np.sin(rotation) * y
-    centres, reach = np.empty(len(images)), 0.0
+    centres, edges = np.empty(len(images)), np.empty((len(images), 2))
     for t, image in enumerate(images):
         mass = outlined(image, tilts[t], _CLEAR_OUTLINE)
-        centre = float((mass * u).sum(dtype=np.float64) / mass.sum(dtype=np.float64))
-        reach = max(reach, float(np.quantile(np.abs(u[mass > 0] - centre), _NEARLY_ALL)))
-        centres[t] = centre + shifts[t]
-    return centres, reach
+        centres[t] = float((mass * u).sum(dtype=np.float64) / mass.sum(dtype=np.float64)) + shifts[t]
+        edges[t] = np.quantile(u[mass > 0], (1 - _NEARLY_ALL, _NEARLY_ALL)) + shifts[t]
+    _, path = point_path(centres, tilts, axis=np.inf)
+    path = path + point_path(edges.mean(axis=1) - path, tilts)[1]
+    return path, float(np.abs(edges - path[:, None]).max())

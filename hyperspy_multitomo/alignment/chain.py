@@ -53,9 +53,9 @@ def align(
     tilts : array_like (tilt,)
         Degrees, in any order.
     method : str, default "auto"
-        - ``"auto"``: rough shifts by what suits the specimen, then ``"refine"``. For each direction of its own the rough shifts are
-          those of the centre of mass where the specimen is in view, but for an even film; else along the axis those of the common
-          line, where it is in view across the axis; else those of the cross-correlation.
+        - ``"auto"``: rough shifts by what suits the specimen, then ``"refine"``. For each direction of its own the rough shifts
+          are those of the centre of mass where the specimen is in view, but for an even film; else along the axis those of the
+          common line, where it is in view across the axis; else those of the cross-correlation.
         - ``"cross_correlation"``, ``"phase_correlation"``: see `cross_correlation_shifts`.
         - ``"centre_of_mass"``: see `centre_of_mass_shifts`.
         - ``"common_line"``: along the axis `common_line_shifts`, across it the centre of mass.
@@ -126,7 +126,8 @@ def rough_shifts(images: np.ndarray, tilts: np.ndarray) -> tuple[Alignment, tupl
         words = "centre of mass across the axis, " + ("and along it" if along else "common line along it")
         return replace(centred, along=shifts), (f"rough shifts: {words}",)
     if along:
-        return replace(correlated, along=centred.along), ("rough shifts: cross-correlation across the axis, centre of mass along it",)
+        words = "cross-correlation across the axis, centre of mass along it"
+        return replace(correlated, along=centred.along), (f"rough shifts: {words}",)
     return correlated, ("rough shifts: cross-correlation",)
 
 

@@ -90,9 +90,7 @@ def _mean_of_others(profiles: np.ndarray, shifts: np.ndarray, t: int) -> tuple[n
     return total / np.maximum(seen, 1), seen
 
 
-def _registered(
-    template: np.ndarray, seen: np.ndarray, profile: np.ndarray, shift: float, limit: float
-) -> tuple[float, float]:
+def _registered(template: np.ndarray, seen: np.ndarray, profile: np.ndarray, shift: float, limit: float) -> tuple[float, float]:
     """Return the change of a shift that makes a profile most like the template where both are known, and the likeness."""
     y = np.arange(len(profile))
     changes = np.arange(-int(limit), int(limit) + 1.0)

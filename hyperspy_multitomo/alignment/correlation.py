@@ -48,8 +48,8 @@ def cross_correlation_shifts(
     passes : int, default 2
         How often the shift of an image is measured.
     neighbours : int, default 3
-        Bundle so many of the images that are in place already: the errors of steps from one image to the next add up, and a single
-        bad image leads all that follow astray.
+        Bundle so many of the images that are in place already: the errors of steps from one image to the next add up, and a
+        single bad image leads all that follow astray.
     phase : bool, default False
         Correlate phases alone, which sharpens the peak of images full of detail and is lost in those with noise.
 

@@ -48,9 +48,11 @@ class Newton:
         Distance from the middle, px, at which a turn is measured as a shift.
     free : sequence of {"shifts", "axis", "rotation"}
         "shifts" are those of each image, "axis" one across the axis for all.
+    centred : bool
+        Whether the object is in the middle already, across and in depth; else its depth is found by the slab that holds it.
     """
 
-    def __init__(self, tilts: np.ndarray, width: float, lever: float, free: Sequence[str]):
+    def __init__(self, tilts: np.ndarray, width: float, lever: float, free: Sequence[str], centred: bool):
         count, angles = len(tilts), np.deg2rad(tilts)
         self.count, self.lever, self.free = count, lever, tuple(free)
         modes = np.stack([np.ones(count), np.cos(angles), np.sin(angles)], axis=1)
@@ -59,19 +61,17 @@ class Newton:
         # Parameters are px; columns of the basis are what may change.
         size, columns = 2 * count + 1, []
         if "shifts" in self.free:
-            columns.append(np.eye(size)[:, : 2 * count])
+            # Where the object is along and across the axis, and in depth, is anybody's choice.
+            along = np.repeat([[0.0], [1.0]], count, axis=0)
+            moved = np.concatenate([modes[:, 1:] if centred else modes[:, 1:2], np.zeros((count, 2 if centred else 1))])
+            chosen = np.linalg.qr(np.hstack([along, moved]))[0]
+            rest = np.linalg.svd(np.eye(2 * count) - chosen @ chosen.T)[0][:, : 2 * count - chosen.shape[1]]
+            columns.append(np.vstack([rest, np.zeros(rest.shape[1])]))
         elif "axis" in self.free:
             columns.append(np.concatenate([np.ones(count) / np.sqrt(count), np.zeros(count + 1)])[:, None])
         if "rotation" in self.free:
             columns.append(np.eye(size)[:, -1:])
-        basis = np.concatenate(columns, axis=1)
-        if "shifts" in self.free:
-            # The mean of the shifts along the axis is anybody's choice.
-            mean = np.zeros(size)
-            mean[count : 2 * count] = 1 / np.sqrt(count)
-            basis = np.linalg.qr(basis - np.outer(mean, mean @ basis))[0][:, : basis.shape[1]]
-            basis = basis[:, np.linalg.norm(basis - np.outer(mean, mean @ basis), axis=0) > 0.5]
-        self.basis = basis
+        self.basis = np.concatenate(columns, axis=1)
         self._axis = np.concatenate([-self._pinv[0], np.zeros(count + 1)])
         self._axis_precision = 1 / (AXIS_SPREAD * width) ** 2
         self._turn_precision = 1 / (np.deg2rad(ROTATION_SPREAD) * lever) ** 2

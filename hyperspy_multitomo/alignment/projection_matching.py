@@ -90,7 +90,7 @@ def projection_matching_shifts(
     finest = max(1, round(extent[0] / 256))
     for bins in sorted({max(finest, round(extent[0] / _FIRST)), finest}, reverse=True):
         moving = MovingImages(images, bins)
-        for count in range(1, rounds + 1):
+        for count in range(1, rounds + 1):  # noqa: B007
             ranges = [
                 (-size / 2, size / 2) if inside else limits
                 for size, inside, limits in zip(extent, whole, common_view(placement, extent), strict=True)

@@ -14,7 +14,7 @@ __all__ = ["AlignmentQuality"]
 # A residual this many robust standard deviations above the median makes a tilt suspicious.
 SUSPICIOUS = 5.0
 # Nor does a spread of the residuals below this part of their median count as one.
-LEAST_SPREAD = 0.1
+LEAST_SPREAD = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +50,11 @@ class AlignmentQuality:
         for name in ("across_error", "along_error", "residual"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
         object.__setattr__(self, "report", tuple(self.report))
+
+    @property
+    def tilt_counts(self) -> set[int]:
+        """Numbers of tilts that errors and residuals are of: one, if all is well."""
+        return {self.across_error.size, self.along_error.size, self.residual.size}
 
     @property
     def suspicious(self) -> np.ndarray:

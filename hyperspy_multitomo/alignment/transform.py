@@ -98,7 +98,7 @@ class Alignment:
                 continue
             values = np.array(getattr(self, name), dtype=np.float64)
             if values.shape != shape or not np.isfinite(values).all():
-                raise ValueError(f"`{name}` has the shape {values.shape}; expected {shape}, finite, for {count} shifts")
+                raise ValueError(f"`{name}` is {values}; expected finite numbers of the shape {shape}, for {count} shifts")
             _freeze(self, name, values)
         if self.drift is not None and not self.drift.any():
             object.__setattr__(self, "drift", None)
@@ -106,8 +106,8 @@ class Alignment:
             raise ValueError(f"`slow_axis` is {self.slow_axis!r}; expected 'x' or 'y'")
         if self.pixel_size is not None and not (np.isfinite(self.pixel_size) and self.pixel_size > 0):
             raise ValueError(f"`pixel_size` is {self.pixel_size!r}; expected a positive length in nm")
-        if self.quality is not None and self.quality.residual.size != count:
-            raise ValueError(f"`quality` is of {self.quality.residual.size} tilts but there are {count} shifts")
+        if self.quality is not None and self.quality.tilt_counts != {count}:
+            raise ValueError(f"`quality` is of {self.quality.tilt_counts} tilts but there are {count} shifts")
 
     def __len__(self) -> int:
         """Return the number of tilts."""
@@ -179,8 +179,8 @@ class Alignment:
         ----------
         path : path-like
             The suffix selects the format: ``.json`` (everything), ``.csv`` (a table to edit: tilt, across, along and their
-            errors) or ``.xf`` (IMOD's transforms, without drift and errors; IMOD wants the tilt axis in the middle, so the offset
-            goes into the shifts).
+            errors) or ``.xf`` (IMOD's transforms, without errors and not with a drift; IMOD wants the tilt axis in the middle, so
+            the offset goes into the shifts).
         overwrite : bool, optional
             True replaces an existing file, which is an error otherwise.
 
@@ -423,7 +423,7 @@ class Alignment:
             True leaves to the projection geometry what it can take (`geometry_shifts`), so that the images are resampled
             only along the axis and where they are turned, or not at all.
         fill : {"zero", "edge"}, default "zero"
-            What enters the view: nothing, or the nearest pixel that was seen, which suits a specimen that goes on beyond the view.
+            What enters the view: nothing, or the nearest pixel that was seen, which suits a specimen that goes on beyond it.
 
         Returns
         -------
@@ -451,7 +451,8 @@ class Alignment:
             matrix = self._matrix(t)
             for leading in np.ndindex(images.shape[:-3]):
                 place = (*leading, t)
-                aligned[place] = transformed(images[place], matrix, shifts, fill) if turned else moved(images[place], shifts, fill)
+                image = images[place]
+                aligned[place] = transformed(image, matrix, shifts, fill) if turned else moved(image, shifts, fill)
         return aligned
 
     def _placed_shifts(self) -> np.ndarray:

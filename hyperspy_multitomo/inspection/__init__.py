@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Looking at what was measured and reconstructed: figures of merit, pictures and the page that shows them."""
 
+from hyperspy_multitomo.inspection.alignment_errors import AlignmentErrors, alignment_errors
+from hyperspy_multitomo.inspection.alignment_plots import plot_alignment, plot_alignment_sinograms
 from hyperspy_multitomo.inspection.metrics import (
     crowther_resolution,
     dice,
@@ -19,12 +21,16 @@ from hyperspy_multitomo.inspection.series_plots import plot_projections, plot_re
 from hyperspy_multitomo.inspection.volume_plots import plot_comparison, plot_composition, plot_slices
 
 __all__ = [
+    "AlignmentErrors",
+    "alignment_errors",
     "colour_mix",
     "crowther_resolution",
     "dice",
     "elongation_factor",
     "largest_gap",
     "nrmse",
+    "plot_alignment",
+    "plot_alignment_sinograms",
     "plot_background",
     "plot_comparison",
     "plot_composition",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """All figures under one name: of tilt series, fits, volumes and compositions."""
 
+from hyperspy_multitomo.inspection.alignment_plots import plot_alignment, plot_alignment_sinograms
 from hyperspy_multitomo.inspection.picture import colour_mix, robust_limits
 from hyperspy_multitomo.inspection.preprocessing_plots import plot_background, plot_dose_drift, plot_gains, plot_tilt_ranking
 from hyperspy_multitomo.inspection.series_plots import plot_projections, plot_residuals, plot_response, plot_sinogram
@@ -8,6 +9,8 @@ from hyperspy_multitomo.inspection.volume_plots import plot_comparison, plot_com
 
 __all__ = [
     "colour_mix",
+    "plot_alignment",
+    "plot_alignment_sinograms",
     "plot_background",
     "plot_comparison",
     "plot_composition",

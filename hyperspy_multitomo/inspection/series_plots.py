@@ -150,7 +150,7 @@ def plot_sinogram(
         # Cells reach halfway to the neighbouring tilts, so that missing tilts show as broad ones.
         shown = axes.pcolormesh(
             np.linspace(-half, half, sinogram.shape[1] + 1),
-            _cell_edges(tilts[order]),
+            cell_edges(tilts[order]),
             sinogram,
             cmap=COLOUR_MAP,
             vmin=low,
@@ -307,7 +307,7 @@ def plot_residuals(
     return figure
 
 
-def _cell_edges(tilts: np.ndarray) -> np.ndarray:
+def cell_edges(tilts: np.ndarray) -> np.ndarray:
     """Return the edges of cells around ascending tilts, halfway between neighbours."""
     if len(tilts) == 1:
         return tilts[0] + np.array([-0.5, 0.5])

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..acquisition.counts import expected_background
@@ -29,7 +31,7 @@ def in_place(series, images):
     alignment = series.alignment
 
     def moved(images):
-        return images if alignment is None else alignment.apply(images, for_geometry=True)
+        return images if alignment is None else alignment.apply(images, for_geometry=True, fill="edge")
 
     if hasattr(images, "dask"):
         return images if alignment is None else images.rechunk((1, -1, -1, -1)).map_blocks(moved, dtype=np.float32)
@@ -69,8 +71,10 @@ def in_one_frame(eds, haadf):
 def _alike(first: Alignment | None, second: Alignment | None) -> bool:
     if first is None or second is None:
         return first is second
-    pairs = zip(first.as_dict().values(), second.as_dict().values(), strict=True)
-    return all(np.shape(a) == np.shape(b) and np.allclose(a, b, atol=1e-6) for a, b in pairs)
+    if len(first) != len(second) or (first.drift is None) != (second.drift is None):
+        return False
+    names = ("across", "along", "axis_offset", "rotation") + (() if first.drift is None else ("drift",))
+    return all(np.allclose(getattr(first, name), getattr(second, name), atol=1e-6) for name in names)
 
 
 def aligned_copy(series):
@@ -84,7 +88,7 @@ def aligned_copy(series):
         angle = np.deg2rad(alignment.rotation)
         across = alignment.across - alignment.axis_offset * np.cos(angle)
         along = alignment.along + alignment.axis_offset * np.sin(angle)
-        images = Alignment(across, along, 0.0, alignment.rotation).apply(images)
+        images = replace(alignment, across=across, along=along, axis_offset=0.0).apply(images, fill="edge")
     copy = series._deepcopy_with_new_data(np.ascontiguousarray(images.transpose(np.argsort(places))))
     copy.alignment = Alignment.identity(len(series.tilts))
     copy.alignment = None
@@ -136,10 +140,7 @@ def check_pair(eds, haadf) -> int:
             )
     if (eds.alignment is None) != (haadf.alignment is None):
         aligned, other = ("HAADF", title) if eds.alignment is None else (title, "HAADF")
-        source, target, times = ("haadf", "eds", "/") if eds.alignment is None else ("eds", "haadf", "*")
+        source, target = ("haadf", "eds") if eds.alignment is None else ("eds", "haadf")
         remedy = f"{target}.align({source}.alignment)"
-        if binning > 1:
-            values = ", ".join(f"a.{name} {times} {binning}" for name in ("across", "along", "axis_offset"))
-            remedy = f"a = {source}.alignment; {target}.align(mt.Alignment({values}, a.rotation))"
         warn(f"the {aligned} series is aligned but the {other} series is not; attach the same to both: {remedy}")
     return binning

@@ -10,12 +10,12 @@ import numpy as np
 from ..acquisition.calibration import region_spectra
 from ..acquisition.elemental import prepare_fit
 from ..acquisition.windows import prepare_windows
+from .aligning import AXIS, axis_position
 from .build import build_series
 from .eds import TiltSeriesEDS
 from .history import add_step
 from .keyed import NODE, axis_named, recall, record, recorded, set_keys
 from .progress import progress_bar
-from .tilt_series import AXIS, axis_position
 
 _METHODS = {"fit": prepare_fit, "windows": prepare_windows}
 

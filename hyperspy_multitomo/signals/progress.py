@@ -13,6 +13,24 @@ def progress_bar(show: bool | None, description: str, total: int) -> Iterator[Ca
 
     `show` is None for HyperSpy's preference.
     """
+    with _bar(show, description, total) as bar:
+        yield None if bar is None else lambda *_: bar.update(1)
+
+
+@contextmanager
+def progress_lines(show: bool | None, description: str) -> Iterator[Callable[[str], object] | None]:
+    """Give a function that says what was done last, for work whose length is not known; None where nothing is wanted."""
+    with _bar(show, description, None) as bar:
+
+        def told(line: str) -> None:
+            bar.set_postfix_str(line, refresh=False)
+            bar.update(1)
+
+        yield None if bar is None else told
+
+
+@contextmanager
+def _bar(show: bool | None, description: str, total: int | None) -> Iterator:
     import hyperspy.api as hs
 
     if not (hs.preferences.General.show_progressbar if show is None else show):
@@ -22,6 +40,6 @@ def progress_bar(show: bool | None, description: str, total: int) -> Iterator[Ca
 
     bar = progressbar(total=total, desc=description, leave=True)
     try:
-        yield lambda *_: bar.update(1)
+        yield bar
     finally:
         bar.close()
