@@ -8,6 +8,7 @@ from hyperspy_multitomo.alignment.correlation import cross_correlation_shifts
 from hyperspy_multitomo.alignment.projection_matching import projection_matching_shifts
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.alignment.refinement import Modality, refine
+from hyperspy_multitomo.alignment.scan_drift import scan_offsets
 from hyperspy_multitomo.alignment.tilt_axis import TiltAxis, axis_by_centre_of_mass
 from hyperspy_multitomo.alignment.transform import Alignment
 
@@ -24,4 +25,5 @@ __all__ = [
     "cross_correlation_shifts",
     "projection_matching_shifts",
     "refine",
+    "scan_offsets",
 ]

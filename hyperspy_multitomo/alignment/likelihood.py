@@ -166,16 +166,17 @@ class View:
         value = 0.5 * float(np.vdot(w, data * self.weights)) / self.scale
         return _spread(value, by_slice / self.scale, (hessian + hessian.T) / (2 * self.scale), self.places, count)
 
-    def left_out(self, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
-        """Return for each tilt (tilt,) the mean square of what the others do not predict of it, and its variance."""
+    def left_out(self, placement: Placement) -> np.ndarray:
+        """Return for each tilt (tilt,) the root mean square of what the others do not predict of it, over what is expected."""
         data = self.images.sample(placement.of(self.places), self.u, self.y)
         w = (self.inverse @ data.reshape(self.rays, -1)).reshape(data.shape)
         n, squares = len(self.u), np.empty(len(self.tilts))
         for t in range(len(self.tilts)):
             rows = slice(t * n, (t + 1) * n)
-            missed = np.linalg.solve(self.inverse[rows, rows].astype(np.float64), w[t])
-            squares[t] = np.mean(missed**2)
-        return squares, data.var(axis=(1, 2), dtype=np.float64)
+            # What is missed is P_tt^-1 w_t, and its covariance s P_tt^-1.
+            missed = np.linalg.solve(self.inverse[rows, rows].astype(np.float64), w[t] * self.weights)
+            squares[t] = np.vdot(w[t], missed) / (self.scale * n * self.weights.sum())
+        return np.sqrt(np.maximum(squares, 0))
 
 
 def _spread(value, by_slice, hessian, places, count) -> Derivatives:

@@ -34,7 +34,8 @@ class AlignmentQuality:
     rotation_error : float
         Of the in-plane rotation, degrees.
     residual : numpy.ndarray (tilt,)
-        Root mean square of what the other tilts do not predict of each image, relative to the image's own contrast.
+        Root mean square of what the other tilts do not predict of each image, relative to what was to be expected of it:
+        about 1, and more where something is wrong with the image or its place.
     report : tuple of str
         What was done, step by step.
     """
@@ -65,6 +66,12 @@ class AlignmentQuality:
         middle = np.median(known)
         spread = max(1.4826 * np.median(np.abs(known - middle)), LEAST_SPREAD * middle)
         return np.nan_to_num(self.residual, nan=middle) > middle + SUSPICIOUS * spread
+
+    def forgetting(self, place: int) -> AlignmentQuality:
+        """Return the same without errors and residual of one tilt, whose shift was set by hand."""
+        names = ("across_error", "along_error", "residual")
+        known = np.arange(self.residual.size) != place
+        return replace(self, **{name: np.where(known, getattr(self, name), np.nan) for name in names})
 
     def subset(self, tilts: slice | np.ndarray) -> AlignmentQuality:
         """Return that of some tilts: a slice, indices or a boolean mask."""

@@ -34,7 +34,9 @@ _MARGIN = 1.25
 _FEWEST_COUNTS = 30
 _STEPS, _SMALL = 12, 0.02
 # A rotation is applied from so many standard errors on.
-_SIGNIFICANT = 2.0
+_SIGNIFICANT = 1.5
+# How much more a refinement may leave unexplained than the start.
+_WORSE = 1.2
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def refine(
     1/(D dt) [2]_, and to 4500 rays of a slice at most. The time grows with the third power of that number and with the slices
     of the binned images, not with the pixels across; memory is that of four matrices of so many rays, 0.3 GB.
 
-    A rotation below two standard errors is taken as none, since to turn images is to resample them.
+    A rotation below one and a half standard errors is taken as none, since to turn images is to resample them.
 
     References
     ----------
@@ -290,16 +292,11 @@ class _Problem:
             self.newton = self.steps(upright, free)
         return upright
 
-    def misfit(self, placement: Placement) -> np.ndarray:
-        """Return what is left of each image, relative to its contrast, (tilt,)."""
-        squares, variances = self.views[0].left_out(placement)
-        return np.sqrt(squares / np.maximum(variances, np.finfo(float).tiny))
-
     def result(self, placement: Placement, first: Placement, support: Support, start: Alignment, told: list[str]) -> Alignment:
-        """Return the alignment with its quality: the start where that leaves less."""
-        before, after = self.misfit(first), self.misfit(placement)
-        if np.median(after) > np.median(before) * 1.02:
-            told.append("refinement left more than the start, which was kept")
+        """Return the alignment with its quality: the start where that leaves clearly less."""
+        before, after = self.views[0].left_out(first), self.views[0].left_out(placement)
+        if np.median(after) > _WORSE * np.median(before):
+            told.append("refinement left more of the images unexplained than the start, which was kept")
             placement, after = first, before
         sure = self.newton.uncertainty(self.newton.derivatives(self.views, placement))
         size = (

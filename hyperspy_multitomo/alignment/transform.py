@@ -255,6 +255,7 @@ class Alignment:
         Returns
         -------
         Alignment
+            Whose quality no longer knows that tilt.
 
         Raises
         ------
@@ -272,7 +273,7 @@ class Alignment:
         for name, value in (("across", across), ("along", along)):
             if value is not None:
                 changed[name][place] = value
-        return replace(self, **changed)
+        return replace(self, **changed, quality=None if self.quality is None else self.quality.forgetting(place))
 
     def then(self, other: Alignment) -> Alignment:
         """

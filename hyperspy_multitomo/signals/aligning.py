@@ -7,8 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..alignment.checks import named
 from ..alignment.quality import AlignmentQuality
-from ..alignment.transform import Alignment
+from ..alignment.transform import SAME_TILT, Alignment
+from ..notices import warn
+from .base import check_finite
 from .frames import aligned_copy
 from .history import add_step
 from .keyed import NODE, axis_named, forget, grid, recall, record, recorded, to_present, to_recorded
@@ -165,6 +168,68 @@ class Aligning:
             maps.align(self.alignment)
         return self.alignment
 
+    def register_to(self, haadf, *, drift: bool = True, slow_axis: str | None = None) -> Alignment:
+        """Measure where each map lies on the HAADF image of the same tilt, and attach that with the alignment of the HAADF.
+
+        For maps that were recorded slowly, after the image or beside it: the stage creeps meanwhile, which displaces the map and
+        shears it.
+
+        Parameters
+        ----------
+        haadf : TiltSeriesHAADF
+            Of the same field of view, at all tilts of the maps. Its alignment, if it has one, comes after what is measured here.
+        drift : bool, default True
+            Measure the drift during each scan as well; one that is not significant is left at 0.
+        slow_axis : {"y", "x"}, optional
+            Direction in which the scan goes from line to line; by default that of the rows as they were loaded.
+
+        Returns
+        -------
+        Alignment
+            As attached, with the standard errors and residuals of the registration.
+
+        Raises
+        ------
+        ValueError
+            For a HAADF of another field of view or without some of the tilts, and for maps of too few counts or unlike their
+            image, which are named.
+
+        Notes
+        -----
+        See `hyperspy_multitomo.alignment.scan_offsets`. Maps that were summed from frames registered on the HAADF need none
+        of it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> series = mt.simulation.misaligned("lamella", size=48, tilts=[-20, 0, 20], shift=0, counts=50)
+        >>> haadf = mt.TiltSeriesHAADF.from_images(series.haadf.swapaxes(1, 2), tilts=series.tilts)
+        >>> maps = dict(zip(series.elements, np.roll(series.maps, 2, axis=2).swapaxes(2, 3)))
+        >>> eds = mt.TiltSeriesEDS.from_maps(maps, tilts=series.tilts)
+        >>> eds.register_to(haadf, drift=False).across.round()
+        array([-2., -2., -2.])
+        """
+        from ..alignment.scan_drift import scan_offsets
+
+        haadf._check_view(self)
+        ratio = axis_named(self, "x").scale / axis_named(haadf, "x").scale
+        slow_axis = slow_axis or ("x" if self.tilt_axis == "x" else "y")
+        own = self.tilts
+        distance = np.abs(haadf.tilts[:, None] - own[None])
+        missing = own[distance.min(axis=0) > SAME_TILT]
+        if missing.size:
+            raise ValueError(f"the HAADF series has no images at {named(missing)} degrees; drop_tilts these maps")
+        images = haadf._alignment_images()[distance.argmin(axis=0)]
+        data = self._registration_images()
+        found = scan_offsets(data, images, own, pixel=ratio, drift=drift, slow_axis=slow_axis)
+        found = replace(found, pixel_size=self.pixel_size)
+        if haadf.alignment is not None:
+            found = replace(found.then(self._fitting(haadf.alignment)), quality=found.quality)
+        self.alignment = found
+        add_step(self, "register_to", drift=drift, slow_axis=slow_axis, **found.as_dict())
+        return self.alignment
+
     def aligned(self):
         """Return the series with the attached alignment applied (linear interpolation), to look at.
 
@@ -223,6 +288,19 @@ class Aligning:
         """Return the elements' maps as `alignment.Modality`, after a look at their field of view."""
         from ..alignment.refinement import Modality
 
+        self._check_view(maps)
+        ratio = axis_named(maps, "x").scale / axis_named(self, "x").scale
+        data = maps._registration_images()
+        return [Modality(images, maps.tilts, ratio, name) for name, images in zip(maps.channels, data, strict=True)]
+
+    def _registration_images(self) -> np.ndarray:
+        """Return the maps (element, tilt, x, y) as recorded."""
+        data = np.asarray(self.array("element", "tilt", "x", "y"), dtype=np.float32)
+        check_finite(data, f"the {self.metadata.General.title} series")
+        return data
+
+    def _check_view(self, maps) -> None:
+        """Raise an error for maps of another field of view."""
         ratio = axis_named(maps, "x").scale / axis_named(self, "x").scale
         for name in ("x", "y"):
             mine, theirs = axis_named(self, name).size, axis_named(maps, name).size * ratio
@@ -231,13 +309,8 @@ class Aligning:
                     f"the maps cover {theirs:g} px of these images along {name}, which have {mine}: crop both to one field of "
                     "view"
                 )
-        data = np.asarray(maps.array("element", "tilt", "x", "y"), dtype=np.float32)
-        return [Modality(images, maps.tilts, ratio, name) for name, images in zip(maps.channels, data, strict=True)]
 
     def _warn_of_suspicious(self, found: Alignment) -> None:
-        from ..alignment.checks import named
-        from ..notices import warn
-
         if found.suspicious.size:
             warn(
                 f"the residual of the alignment stands out at {named(found.suspicious)} degrees: look at these images with "
