@@ -26,7 +26,7 @@ RANGES = {40: np.arange(-70.0, 71.0, 5.0), 60: np.arange(-60.0, 61.0, 4.0)}  # b
 
 def etspy(images, tilts, method: str, truth: Alignment) -> Alignment:
     """Align by ETSpy: its shifts, then its tilt axis by centres of mass, with whatever sign is nearer to the truth."""
-    from etspy import TomoStack
+    from etspy.api import TomoStack
 
     stack = TomoStack(images, tilts=tilts[:, None])
     registered = stack.stack_register(method, show_progressbar=False)
@@ -46,7 +46,7 @@ def accuracy() -> None:
     ours = ("auto", "projection_matching", "common_line", "cross_correlation", "phase_correlation", "centre_of_mass")
     rows = [(method, lambda s, m=method: align(s.haadf, s.tilts, m)) for method in ours]
     try:
-        import etspy as _  # noqa: F401
+        import etspy.api as _  # noqa: F401
 
         for method in ("PC", "COM", "COM-CL", "StackReg"):
             rows.append((f"ETSpy {method}", lambda s, m=method: etspy(s.haadf, s.tilts, m, s.alignment)))

@@ -169,7 +169,7 @@ def test_wrong_table_is_explained(tmp_path, text, message):
         (ours(shear=1.0), "not what was saved: .*shear"),
         (ours(across=[1, 2, 3, np.nan]), "`across` is .*nan.*; expected one finite shift"),
         (ours(across=[1.0]), "`across` has 1 shifts and `along` 4"),
-        (ours(tilts=[1.0]), "`tilts` has the shape"),
+        (ours(tilts=[1.0]), "`tilts` is .* of the shape"),
         (ours(rotation="left"), "could not convert string to float"),
         (ours(axis_offset=np.inf), "`axis_offset` is inf"),
         (ours(quality=[1]), "not what was saved"),

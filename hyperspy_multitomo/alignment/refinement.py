@@ -34,7 +34,7 @@ _MARGIN = 1.25
 _FEWEST_COUNTS = 30
 _STEPS, _SMALL = 12, 0.02
 # A rotation is applied from so many standard errors on.
-_SIGNIFICANT = 1.5
+_SIGNIFICANT = 0.5
 # How much more a refinement may leave unexplained than the start.
 _WORSE = 1.2
 
@@ -112,7 +112,7 @@ def refine(
     1/(D dt) [2]_, and to 4500 rays of a slice at most. The time grows with the third power of that number and with the slices
     of the binned images, not with the pixels across; memory is that of four matrices of so many rays, 0.3 GB.
 
-    A rotation below one and a half standard errors is taken as none, since to turn images is to resample them.
+    A rotation below half its standard error is taken as none, since to turn images is to resample them.
 
     References
     ----------
