@@ -91,6 +91,11 @@ class View:
         self.noise, self._inverse = NOISES[number], None
         return found
 
+    def likelihood(self, support: Support, placement: Placement) -> float:
+        """Return the log-likelihood per pixel with another support and the present noise, changing nothing."""
+        data = self.images.sample(placement.of(self.places), self.u, self.y).reshape(self.rays, -1) * np.sqrt(self.weights)
+        return self._likelihood(ray_covariance(self.tilts, self.u, support), data, self.noise)[0]
+
     def _likelihood(self, covariance: np.ndarray, data: np.ndarray, noise: float) -> tuple:
         """Return (log-likelihood per pixel, scale, Cholesky factor); minus infinity where float32 does not suffice."""
         from scipy.linalg import LinAlgError, cholesky, solve_triangular

@@ -76,7 +76,7 @@ def ray_covariance(tilts: np.ndarray, u: np.ndarray, support: Support) -> np.nda
         centres = np.cos(angles)[:, None] * x + np.sin(angles)[:, None] * z
         # A ray is as wide as a pixel, whose variance is 1/12.
         sigma = np.sqrt((_WIDTH * scale) ** 2 + 1 / 12)
-        distance = ((u / step)[None, :, None] - centres[:, None, :]).astype(np.float32) / np.float32(sigma)
+        distance = ((u / step / sigma)[None, :, None].astype(np.float32)) - (centres / sigma)[:, None, :].astype(np.float32)
         seen = np.exp(-0.5 * distance**2).reshape(-1, len(x)) * (scale**2 / sigma * amplitudes).astype(np.float32)
         covariance += np.float32(scale ** (_POWER - 2)) * (seen @ seen.T)
     return covariance / np.diag(covariance).mean(dtype=np.float64).astype(np.float32)

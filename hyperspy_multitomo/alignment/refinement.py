@@ -21,15 +21,19 @@ from hyperspy_multitomo.alignment.transform import Alignment
 
 __all__ = ["Modality", "refine"]
 
-# Pixels across the object on the first grid and, at most, on the last; rays of a slice at most.
-_FIRST, _LAST, _RAYS = 28, 100, 4500
+# Pixels across the object and rays of a slice, at most, on the first grid and on the last.
+_FIRST, _LAST = (28, 1500), (100, 3200)
 # Part of the view that all images have to share, once in place.
 _SHARED = 0.4
 # Depths of a slab that are tried first, in widths of the view; then the support's size and inclination change by such steps.
 _DEPTHS = (0.04, 0.07, 0.11, 0.17, 0.25, 0.38)
 _FACTOR, _INCLINATION, _LARGEST_INCLINATION, _MOST_SUPPORTS = 1.15, 3.0, 25.0, 30
+# How far beyond its outline an object is looked for.
+_LARGEST = 1.5
 # Part of the radius that is looked at beyond the object.
 _MARGIN = 1.25
+# Pixels across the object at least, however many tilts there are.
+_FEWEST_PIXELS = 14
 # Maps need this many counts on the average over the tilts to have a say.
 _FEWEST_COUNTS = 30
 _STEPS, _SMALL = 12, 0.02
@@ -109,8 +113,8 @@ def refine(
     b of a slice have the covariance s (K + v 1), and minus the log-likelihood is the sum over slices of b' (K + v 1)^-1 b / 2 s:
     the residual of the regularised reconstruction with respect to the geometry (variable projection [1]_). v, s and the size of
     the support are those of the greatest likelihood. Pixels are binned to the frequencies that neighbouring tilts share,
-    1/(D dt) [2]_, and to 4500 rays of a slice at most. The time grows with the third power of that number and with the slices
-    of the binned images, not with the pixels across; memory is that of four matrices of so many rays, 0.3 GB.
+    1/(D dt) [2]_, and to 3200 rays of a slice at most. The time grows with the third power of that number and with the slices
+    of the binned images, not with the pixels across; memory is that of four matrices of so many rays, 0.2 GB.
 
     A rotation below half its standard error is taken as none, since to turn images is to resample them.
 
@@ -154,10 +158,16 @@ def refine(
     problem = _Problem(series, tilts, whole, free)
     placement, support = problem.started(placement)
     first = placement
+    rough = ("shifts",) if "shifts" in free else free
     for number, bins in enumerate(problem.grids(placement, support)):
-        support = problem.set_grid(bins, placement, support)
-        problem.newton = problem.steps(placement, free if number or "shifts" not in free else ("shifts",))
-        placement, count = problem.descend(placement)
+        bins = problem.grids(placement, support)[-1] if number else bins
+        problem.set_grid(bins, placement, support)
+        # The size of an object in view is seen best once it is in place: on the first grid it is looked for twice.
+        for parameters in (free,) if number else (rough,) * (1 + whole[0]):
+            support = problem.likeliest(support, placement)
+            problem.fit(support, placement)
+            problem.newton = problem.steps(placement, parameters)
+            placement, count = problem.descend(placement)
         told.append(f"grid of {bins} px, {problem.views[0].rays} rays: {count} steps")
         if progress is not None:
             progress(told[-1])
@@ -174,6 +184,7 @@ class _Problem:
         self.places = [_places(tilts, item.tilts) for item in series]
         self.views: list[View] = []
         self.bins = 1
+        self.largest = float(self.extent[0])
         self.newton: Newton
 
     def started(self, placement: Placement) -> tuple[Placement, Support | None]:
@@ -182,6 +193,7 @@ class _Problem:
             return placement, None
         images = self.series[0].images
         path, reach = outline_path(images, self.tilts, placement.turned[0], placement.rotation)
+        self.largest = _LARGEST * reach
         return placement.moved(-path, np.zeros(len(self.tilts))), Support("rod", reach)
 
     def ranges(self, placement: Placement, support: Support | None):
@@ -209,13 +221,14 @@ class _Problem:
         """Return the bins of the grids, coarse to fine."""
         across = self.ranges(placement, support)[0]
         extent = across[1] - across[0]
-        last = max(1, int(np.ceil(extent / min(_LAST, _RAYS / len(self.tilts)))))
-        first = max(last, int(np.ceil(extent / _FIRST)))
-        between = round(np.sqrt(first * last))
-        return [first, *([between] if first > 3 * last else []), last]
+        first, last = (
+            max(1, int(np.ceil(extent / min(pixels, max(_FEWEST_PIXELS, rays / len(self.tilts))))))
+            for pixels, rays in (_FIRST, _LAST)
+        )
+        return [max(first, last), last]
 
-    def set_grid(self, bins: int, placement: Placement, support: Support | None) -> Support:
-        """Make the views of a grid and find the most likely support and noise."""
+    def set_grid(self, bins: int, placement: Placement, support: Support | None) -> None:
+        """Make the views of a grid."""
         self.bins = bins
         across, along = self.ranges(placement, support)
         self.views = []
@@ -226,22 +239,24 @@ class _Problem:
             u, y = positions(*across, moving.step), positions(*along, moving.step)
             if min(len(u), len(y)) >= 4:
                 self.views.append(View(moving, item.tilts, places, u, y, cut=not self.whole[1]))
-        chosen = self._likeliest(support, placement)
+
+    def fit(self, support: Support, placement: Placement) -> None:
+        """Give all views a support, and each the noise that makes it most likely."""
         covariances: dict = {}
         for view in self.views:
             key = (view.tilts.tobytes(), view.u.tobytes())
             if key not in covariances:
-                covariances[key] = ray_covariance(view.tilts, view.u, chosen)
-            view.fit(chosen, placement, covariances[key])
-        return chosen
+                covariances[key] = ray_covariance(view.tilts, view.u, support)
+            view.fit(support, placement, covariances[key])
 
-    def _likeliest(self, support: Support | None, placement: Placement) -> Support:
+    def likeliest(self, support: Support | None, placement: Placement) -> Support:
         """Return the support that makes the images most likely, from one that is given on."""
         view, tried = self.views[0], {}
+        view.fit(support or Support("slab", _DEPTHS[-1] * self.extent[0]), placement)
 
         def likelihood(candidate: Support) -> float:
             if candidate not in tried:
-                tried[candidate] = view.fit(candidate, placement)
+                tried[candidate] = view.likelihood(candidate, placement)
             return tried[candidate]
 
         if support is None:
@@ -253,6 +268,7 @@ class _Problem:
                 around += [item for item in leaning if abs(item.inclination) <= _LARGEST_INCLINATION]
             else:
                 around.append(replace(support, shape="ball" if support.shape == "rod" else "rod"))
+            around = [item for item in around if item.size <= self.largest]
             better = max(around, key=likelihood)
             if likelihood(better) <= likelihood(support) or len(tried) > _MOST_SUPPORTS:
                 return support
