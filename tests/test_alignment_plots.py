@@ -90,12 +90,12 @@ def test_wobble_is_the_path_in_the_order_of_the_tilts_with_y_downwards():
 def test_suspicious_tilt_is_marked_and_named():
     axes = panel(drawn(plot_alignment(MEASURED)), "Residual")
     others, suspicious = axes.lines
-    np.testing.assert_allclose(others.get_xydata(), np.stack([TILTS, 100 * QUALITY.residual], 1)[:4])
-    np.testing.assert_allclose(suspicious.get_xydata(), [[20, 50]])
+    np.testing.assert_allclose(others.get_xydata(), np.stack([TILTS, QUALITY.residual], 1)[:4])
+    np.testing.assert_allclose(suspicious.get_xydata(), [[20, 0.5]])
     assert others.get_color() != suspicious.get_color()
     assert others.get_marker() != suspicious.get_marker()
     assert [text.get_text() for text in axes.texts] == ["20°"]
-    assert axes.get_ylabel() == "residual (%)"
+    assert axes.get_ylabel() == "residual"
 
 
 def test_labels_of_suspicious_tilts_stay_inside_and_clear_of_the_points():
@@ -103,7 +103,7 @@ def test_labels_of_suspicious_tilts_stay_inside_and_clear_of_the_points():
     axes = panel(figure, "Residual")
     box, inside = axes.texts[0].get_window_extent(), axes.get_window_extent()
     assert box.y1 < inside.y1
-    assert box.y0 > axes.transData.transform((0, 50))[1]
+    assert box.y0 > axes.transData.transform((0, 0.5))[1]
 
 
 def test_residuals_that_are_all_unknown_have_no_panel():

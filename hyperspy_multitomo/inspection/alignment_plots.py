@@ -154,7 +154,8 @@ def plot_alignment_sinograms(
     panels[0].set_ylabel("tilt (°)")
     if axis_offset is not None:
         _draw_axis(panels[1], axis_offset * size)
-        panels[1].set_title(f"after; dashed: tilt axis at {axis_offset * size:+.2f} {length}", fontsize=11)
+        place = f" at {axis_offset * size:+.2f} {length}" if axis_offset else ""
+        panels[1].set_title(f"after; dashed: tilt axis{place}", fontsize=11)
     colour_bar(figure, shown, list(panels), unit)
     figure.suptitle(f"Sinograms of slice y = {y}", fontsize=12)
     return figure
@@ -200,18 +201,18 @@ def _draw_wobble(figure: Figure, axes, alignment: Alignment, angles: np.ndarray,
 
 def _draw_residual(axes, alignment: Alignment, angles: np.ndarray) -> None:
     """Draw the residual at each tilt and name the suspicious ones."""
-    percent, suspicious = 100 * alignment.quality.residual, alignment.quality.suspicious
+    residual, suspicious = alignment.quality.residual, alignment.quality.suspicious
     for chosen, colour, marker in ((~suspicious, PLAIN_COLOUR, "o"), (suspicious, SUSPICIOUS_COLOUR, "D")):
-        chosen = chosen & np.isfinite(percent)
+        chosen = chosen & np.isfinite(residual)
         if chosen.any():
-            axes.vlines(angles[chosen], 0, percent[chosen], color=colour, linewidth=1, alpha=0.5)
-            axes.plot(angles[chosen], percent[chosen], marker, color=colour, markersize=4)
-    for angle, value in zip(angles[suspicious], percent[suspicious], strict=True):
+            axes.vlines(angles[chosen], 0, residual[chosen], color=colour, linewidth=1, alpha=0.5)
+            axes.plot(angles[chosen], residual[chosen], marker, color=colour, markersize=4)
+    for angle, value in zip(angles[suspicious], residual[suspicious], strict=True):
         text = f"{angle:g}" if alignment.tilts is None else f"{angle:g}°"
         # Upright, so that neighbouring tilts do not write over each other.
         axes.annotate(text, (angle, value), (0, 7), textcoords="offset points", ha="center", va="bottom", rotation=90, fontsize=8)
-    axes.set(ylabel="residual (%)", title="Residual, in % of the image's contrast")
-    axes.set_ylim(0, max(1.45 * np.nanmax(percent, initial=0, where=np.isfinite(percent)), 1e-3))
+    axes.set(ylabel="residual", title="Residual, relative to what is expected")
+    axes.set_ylim(0, max(1.45 * np.nanmax(residual, initial=0, where=np.isfinite(residual)), 1e-3))
     axes.grid(alpha=0.3)
 
 
