@@ -14,7 +14,7 @@ __all__ = ["AlignmentQuality"]
 # A residual this many robust standard deviations above the median makes a tilt suspicious.
 SUSPICIOUS = 5.0
 # Nor does a spread of the residuals below this part of their median count as one.
-LEAST_SPREAD = 0.2
+LEAST_SPREAD = 0.4
 
 
 @dataclass(frozen=True, eq=False)
