@@ -67,7 +67,7 @@ def projection_matching_shifts(
 
     References
     ----------
-    T. Sanders, I. Arslan, Microsc. Microanal. 23 (2017) 1141, doi:10.1017/S1431927617012677.
+    P. A. Penczek, M. Radermacher, J. Frank, Ultramicroscopy 40 (1992) 33, doi:10.1016/0304-3991(92)90233-A.
 
     Examples
     --------
