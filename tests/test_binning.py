@@ -230,13 +230,16 @@ class TestSignals:
         haadf = mt.TiltSeriesHAADF.from_images(moved, tilts=TILTS, pixel_size=0.5)
         eds = mt.TiltSeriesEDS.from_maps(moved_maps, tilts=TILTS, pixel_size=1.0)
         haadf.align(Alignment(-across, np.zeros(15)))
-        with pytest.warns(UserWarning, match=r"a = haadf.alignment; eds.align\(mt.Alignment\(a.across / 2"):
+        with pytest.warns(UserWarning, match=r"attach the same to both: eds.align\(haadf.alignment\)"):
             eds.reconstruct_hebt(haadf, iterations=1, ratios=ratios, **QUIET)
-        eds.align(Alignment(-across / 2, np.zeros(15)))
+        # The line of the warning converts to the pixels of the other series.
+        eds.align(haadf.alignment)
+        np.testing.assert_allclose(eds.alignment.across, -across / 2)
         haadf.alignment = None
-        with pytest.warns(UserWarning, match=r"a = eds.alignment; haadf.align\(mt.Alignment\(a.across \* 2"):
+        with pytest.warns(UserWarning, match=r"attach the same to both: haadf.align\(eds.alignment\)"):
             eds.reconstruct_hebt(haadf, iterations=1, ratios=ratios, **QUIET)
-        haadf.align(Alignment(-across, np.zeros(15)))
+        haadf.align(eds.alignment)
+        np.testing.assert_allclose(haadf.alignment.across, -across)
         volume = eds.reconstruct_hebt(haadf, iterations=30, ratios=ratios, **QUIET)
         assert relative(volume.data, expected.data) < 0.12
 
