@@ -141,7 +141,8 @@ def test_pixel_size_gives_a_scale_in_nanometres(own, given, expected):
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_few_tilts_that_are_in_place(count):
-    drawn(plot_alignment(replace(Alignment.identity(count), tilts=np.arange(count), pixel_size=1.0)))
+    figure = drawn(plot_alignment(replace(Alignment.identity(count), tilts=np.arange(count), pixel_size=1.0)))
+    assert len(panel(figure, "Shifts").lines[0].get_xdata()) == count
 
 
 def test_sinograms_of_one_slice_share_tilts_and_colours():
