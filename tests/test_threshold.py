@@ -12,7 +12,7 @@ def test_otsu_finds_a_noisy_ball():
     z, x, y = np.mgrid[:32, :32, :32] - 15.5
     ball = z**2 + x**2 + y**2 < 100
     volume = 10.0 * ball + np.random.default_rng(0).normal(size=ball.shape)
-    found = particle_mask(volume)
+    found = particle_mask(volume, "otsu")
     assert 2 * (found & ball).sum() / (found.sum() + ball.sum()) > 0.99
 
 
@@ -21,12 +21,13 @@ def test_number_and_mask_as_given():
     assert particle_mask(volume, 1.0).tolist() == [False, False, True, True]
     given = np.array([True, False, False, True])
     assert particle_mask(volume, given) is given
-    assert particle_mask(np.full(3, 2.0)).all()
+    assert particle_mask(np.full(3, 2.0), "otsu").all()
 
 
 @pytest.mark.parametrize(
     ("volume", "method", "message"),
     [
+        (np.zeros((2, 2)), "auto", "nothing in the volume is positive"),
         (np.zeros((2, 2)), "otsu", "nothing in the volume is positive"),
         (np.full((2, 2), np.nan), "otsu", "NaN"),
         (np.ones((2, 2)), "li", "unknown threshold method 'li'"),
@@ -55,7 +56,7 @@ def test_specimen_keeps_all_of_a_lamella_that_fills_the_view():
     # Four times brighter on one side than on the other: Otsu would cut it in two.
     lamella = np.broadcast_to(1 + 3 * (x > 0.5), (5, 32, 64))
     assert specimen_mask(lamella).all()
-    assert not particle_mask(lamella).all()
+    assert not particle_mask(lamella, "otsu").all()
 
 
 def test_specimen_of_a_tiny_particle_and_of_nothing():

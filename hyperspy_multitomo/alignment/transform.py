@@ -409,7 +409,9 @@ class Alignment:
         """
         return -self._placed_shifts()[0]
 
-    def apply(self, images: ArrayLike, *, for_geometry: bool = False, fill: str = "zero") -> np.ndarray:
+    def apply(
+        self, images: ArrayLike, *, for_geometry: bool = False, fill: str = "zero", backward: bool = False
+    ) -> np.ndarray:
         """
         Move the images into place in one resampling.
 
@@ -425,6 +427,8 @@ class Alignment:
             only along the axis and where they are turned, or not at all.
         fill : {"zero", "edge"}, default "zero"
             What enters the view: nothing, or the nearest pixel that was seen, which suits a specimen that goes on beyond it.
+        backward : bool, default False
+            True takes images that are in place back to where they were recorded.
 
         Returns
         -------
@@ -448,8 +452,11 @@ class Alignment:
         if not (across.any() or along.any() or turned):
             return images
         aligned = np.empty_like(images)
-        for t, shifts in enumerate(zip(across, along, strict=True)):
+        for t, shifts in enumerate(np.stack([across, along], axis=1)):
             matrix = self._matrix(t)
+            if backward:
+                matrix = np.linalg.inv(matrix)
+                shifts = -matrix @ shifts
             for leading in np.ndindex(images.shape[:-3]):
                 place = (*leading, t)
                 image = images[place]

@@ -1,8 +1,48 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From counts to composition: response ratios, quantification and the mask of the particle."""
+"""From counts to composition: response ratios, cross sections, quantification, absorption and the mask of the particle."""
 
-from hyperspy_multitomo.composition.quantification import quantify
+from hyperspy_multitomo.composition import cross_sections
+from hyperspy_multitomo.composition.absorption import (
+    attenuation_coefficients,
+    linear_attenuation,
+    ray_transmission,
+    voxel_transmission,
+)
+from hyperspy_multitomo.composition.density import electrons_per_pixel, quantify_density
+from hyperspy_multitomo.composition.detectors import XRayDetector, detectors_from, shadowing_gains, super_x
+from hyperspy_multitomo.composition.edge_spread import ThresholdCurve, edge_spread
+from hyperspy_multitomo.composition.efficiency import Layer, efficiency
+from hyperspy_multitomo.composition.haadf_composition import HAADFComposition, haadf_composition
+from hyperspy_multitomo.composition.haadf_damping import DampingModel, damping_from_maps, estimate_damping
+from hyperspy_multitomo.composition.quantification import composition_errors, quantify
 from hyperspy_multitomo.composition.response import ResponseRatios, fit_response_ratios
 from hyperspy_multitomo.composition.threshold import particle_mask, specimen_mask
 
-__all__ = ["ResponseRatios", "fit_response_ratios", "particle_mask", "quantify", "specimen_mask"]
+__all__ = [
+    "DampingModel",
+    "HAADFComposition",
+    "Layer",
+    "ResponseRatios",
+    "ThresholdCurve",
+    "XRayDetector",
+    "attenuation_coefficients",
+    "composition_errors",
+    "cross_sections",
+    "damping_from_maps",
+    "detectors_from",
+    "edge_spread",
+    "efficiency",
+    "electrons_per_pixel",
+    "estimate_damping",
+    "fit_response_ratios",
+    "haadf_composition",
+    "linear_attenuation",
+    "particle_mask",
+    "quantify",
+    "quantify_density",
+    "ray_transmission",
+    "shadowing_gains",
+    "specimen_mask",
+    "super_x",
+    "voxel_transmission",
+]

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Composition in percent from reconstructed counts, in closed form."""
+"""Composition in percent from reconstructed counts, in closed form, and its standard errors."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hyperspy_multitomo.composition.cross_sections.factors import KINDS
+from hyperspy_multitomo.composition.cross_sections.tables import atomic_weights, symbol_of
 from hyperspy_multitomo.composition.threshold import particle_mask
 
-__all__ = ["quantify"]
+__all__ = ["composition_errors", "quantify"]
 
-METHODS = ("CL", "zeta", "cross_section")
 UNITS = ("weight", "atomic")
 
 
@@ -28,9 +28,10 @@ def quantify(
     """
     Turn volumes of counts into percent of the listed elements.
 
-    With X_e the counts (per unit length, whatever the unit): weight fractions C_e ~ k_e X_e (``"CL"``, Cliff and Lorimer) or
-    C_e ~ zeta_e X_e (``"zeta"``), and atoms ~ X_e / sigma_e (``"cross_section"``), closed to 100 percent in every voxel.
-    Elements that are not listed do not count: the percentages are of the listed ones. Absorption is not corrected.
+    With X_e the counts (per unit length, whatever the unit): weight fractions C_e ~ k_e X_e (``"CL"``, Cliff and Lorimer),
+    C_e ~ zeta_e X_e (``"zeta"``) or C_e ~ X_e / f_e (``"model"``), and atoms ~ X_e / sigma_e (``"cross_section"``), closed to
+    100 percent in every voxel. Elements that are not listed do not count: the percentages are of the listed ones. Absorption is
+    not corrected.
 
     Parameters
     ----------
@@ -38,16 +39,17 @@ def quantify(
         Reconstructed counts of each element; from EDS alone and from HEBT alike. NumPy or, with a `mask` array, dask.
     elements : sequence of str
         Names of the channels, elements ("Au") or lines ("Au_La").
-    method : "CL", "zeta" or "cross_section"
-        What `factors` are: k-factors (relative to any common element), zeta-factors (kg/m^2) or ionisation cross sections (barn).
+    method : {"CL", "zeta", "cross_section", "model"}
+        What `factors` are: k-factors (relative to any common element), zeta-factors (kg/m^2), partial ionisation cross sections
+        (barn) or X-ray factors f (barn mol/g, `cross_sections.xray_factor`).
     factors : mapping of str to float, or sequence of float
         Positive factor of every channel: a dict by element or line, or a list in eXSpy's order, which is the alphabetical order
         of the lines whatever the order of the channels.
     composition_units : "weight" or "atomic", default "weight"
         Weight or atomic percent (eXSpy's default is atomic).
-    mask : "otsu", float, array_like of bool (z, x, y) or None, default None
-        Voxels of the particle; None and "otsu": Otsu's threshold of the sum over the elements weighted by their factors (mass or
-        atoms); a number is a threshold of this sum.
+    mask : {"auto", "esf", "otsu"}, float, array_like of bool (z, x, y) or None, default None
+        Voxels of the particle, or how to find them in the sum over the elements weighted by their factors (mass or atoms): see
+        `particle_mask`. None is ``"auto"``.
 
     Returns
     -------
@@ -59,7 +61,8 @@ def quantify(
     Raises
     ------
     ValueError
-        For an unknown method or unit, factors that are missing, not positive or of other elements, a volume without signal.
+        For an unknown method or unit, factors that are missing, not positive or of other elements, a volume without signal, and
+        a threshold that cannot be found.
 
     Notes
     -----
@@ -71,6 +74,7 @@ def quantify(
     G. Cliff, G.W. Lorimer, J. Microsc. 103 (1975) 203, doi:10.1111/j.1365-2818.1975.tb03895.x (CL).
     M. Watanabe, D.B. Williams, J. Microsc. 221 (2006) 89, doi:10.1111/j.1365-2818.2006.01549.x (zeta).
     K.E. MacArthur et al., Microsc. Microanal. 22 (2016) 71, doi:10.1017/S1431927615015494 (cross sections).
+    H. Yuan et al. 2021, eq. 12 (model).
 
     Examples
     --------
@@ -84,24 +88,141 @@ def quantify(
     array([ True, False])
     """
     volumes = volumes if hasattr(volumes, "__array_function__") else np.asarray(volumes)
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; use one of {', '.join(METHODS)}")
-    if composition_units not in UNITS:
-        raise ValueError(f"unknown composition_units {composition_units!r}; use 'weight' or 'atomic'")
+    lines = _checked_lines(volumes, elements)
+    inside = _particle(volumes, _mass_or_atoms(lines, method, factors), mask)
+    return _closed(volumes, _weights(lines, method, factors, composition_units), inside), inside
+
+
+def composition_errors(
+    volumes: ArrayLike,
+    elements: Sequence[str],
+    method: str,
+    factors: Mapping[str, float] | Sequence[float],
+    composition_units: str = "weight",
+    mask: ArrayLike | None = None,
+    *,
+    factor_errors: Mapping[str, float] | float | None = None,
+    count_errors: ArrayLike | None = None,
+) -> np.ndarray:
+    """
+    Return the standard errors of a composition from those of the factors and of the counts, to first order.
+
+    With the relative errors d_e of w_e X_e: var C_e = C_e^2 [(1 - 2 C_e) d_e^2 + sum_a C_a^2 d_a^2]. What factors have wrong is
+    wrong everywhere alike, so it does not average out over a region as the noise of the counts does.
+
+    Parameters
+    ----------
+    volumes, elements, method, factors, composition_units
+        As in `quantify`.
+    mask : array_like of bool (z, x, y), optional
+        The particle, as `quantify` returned it; by default all voxels.
+    factor_errors : mapping of str to float, or float, optional
+        Relative standard errors of the factors, 0.1 for 10 %, by element or line, or one for all, independent of each other;
+        0 where none is given.
+    count_errors : array_like, optional
+        Standard errors of the volumes, in their unit, of their shape or broadcast to it.
+
+    Returns
+    -------
+    numpy.ndarray (channel, z, x, y)
+        Percent, 0 outside the mask.
+
+    Raises
+    ------
+    ValueError
+        As `quantify`, for negative errors, and where neither kind of error is given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> composition_errors(np.ones((2, 1)), ["Au", "Ag"], "CL", [1.0, 1.0], factor_errors={"Au": 0.1}).ravel()
+    array([2.5, 2.5])
+    """
+    volumes = np.asarray(volumes)
+    if factor_errors is None and count_errors is None:
+        raise ValueError("neither factor_errors nor count_errors is given; without them there is nothing to propagate")
+    lines = _checked_lines(volumes, elements)
+    weights = _weights(lines, method, factors, composition_units)
+    inside = np.ones(volumes.shape[1:], bool) if mask is None else _particle(volumes, weights, mask)
+    shares = _closed(volumes.astype(np.float64), weights, inside) / 100
+    # Absolute errors of the shares before closing, C_e d_e: defined where an element is absent, too.
+    squares = np.zeros(volumes.shape)
+    if factor_errors is not None:
+        relative = _relative_errors(lines, factor_errors)
+        squares += (relative.reshape((-1,) + (1,) * (volumes.ndim - 1)) * shares) ** 2
+    if count_errors is not None:
+        errors = np.asarray(count_errors, dtype=np.float64)
+        if errors.size and not errors.min() >= 0:
+            raise ValueError("count_errors holds negative or NaN values; expected standard errors from 0 up")
+        try:
+            errors = np.broadcast_to(errors, volumes.shape)
+        except ValueError:
+            raise ValueError(f"count_errors has the shape {errors.shape}; expected {volumes.shape}, or what fits it") from None
+        total = _summed(volumes, weights)
+        counted = inside & (total > 0)
+        of_total = np.where(counted, 1 / np.where(counted, total, 1), 0)
+        squares += (weights.reshape((-1,) + (1,) * (volumes.ndim - 1)) * errors * of_total) ** 2
+    variances = (1 - 2 * shares) * squares + shares**2 * squares.sum(axis=0)
+    return 100 * np.sqrt(np.maximum(variances, 0))
+
+
+def _checked_lines(volumes, elements: Sequence[str]) -> list[str]:
+    """Return the names of the channels, one for each, each element once."""
     if volumes.ndim < 1 or isinstance(elements, str) or len(elements) != len(volumes):
         raise ValueError(f"the volumes have shape {volumes.shape} for the elements {elements!r}; give each channel one name")
     lines = [str(element) for element in elements]
-    if len({_element(line) for line in lines}) != len(lines):
+    if len({symbol_of(line) for line in lines}) != len(lines):
         raise ValueError(f"{', '.join(lines)} name one element twice; keep one line of each element")
-    weights = _ordered_factors(lines, factors)
-    if method == "cross_section":
-        weights = 1.0 / weights
-    inside = _particle(volumes, weights, mask)
+    return lines
+
+
+def _weights(
+    lines: list[str], method: str, factors: Mapping[str, float] | Sequence[float], composition_units: str
+) -> np.ndarray:
+    """Return what the counts of each channel are multiplied by, up to a common factor, before they are closed to 100 %."""
+    if method not in KINDS:
+        raise ValueError(f"unknown method {method!r}; use one of {', '.join(KINDS)}")
+    if composition_units not in UNITS:
+        raise ValueError(f"unknown composition_units {composition_units!r}; use 'weight' or 'atomic'")
+    values = ordered_factors(lines, factors)
+    weights = 1 / values if method in ("cross_section", "model") else values
     if composition_units == "atomic" and method != "cross_section":
-        weights = weights / _atomic_weights(lines)
+        weights = weights / atomic_weights(lines)
     elif composition_units == "weight" and method == "cross_section":
-        weights = weights * _atomic_weights(lines)
-    return _closed(volumes, weights, inside), inside
+        weights = weights * atomic_weights(lines)
+    return weights
+
+
+def _mass_or_atoms(lines: list[str], method: str, factors: Mapping[str, float] | Sequence[float]) -> np.ndarray:
+    """Return the weights of the sum that the particle is looked for in."""
+    return _weights(lines, method, factors, "atomic" if method == "cross_section" else "weight")
+
+
+def weighted_sum(
+    volumes: np.ndarray, elements: Sequence[str], method: str, factors: Mapping[str, float] | Sequence[float]
+) -> np.ndarray:
+    """Return the sum over the elements, weighted by their factors (mass or atoms), that `quantify` looks for the particle in."""
+    lines = _checked_lines(volumes, elements)
+    return _summed(volumes, _mass_or_atoms(lines, method, factors))
+
+
+def _summed(volumes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return sum(weight * channel for weight, channel in zip(weights, volumes, strict=True))
+
+
+def _relative_errors(lines: list[str], errors: Mapping[str, float] | float) -> np.ndarray:
+    """Return one relative error from 0 up per channel."""
+    if isinstance(errors, Mapping):
+        unknown = [key for key in errors if not _channels_of(key, lines)]
+        if unknown:
+            raise ValueError(f"factor_errors for {', '.join(unknown)}; the channels are {', '.join(lines)}")
+        found = dict.fromkeys(lines, 0.0) | {line: float(e) for key, e in errors.items() for line in _channels_of(key, lines)}
+        values = np.array(list(found.values()))
+    else:
+        values = np.full(len(lines), float(errors))
+    if not (np.isfinite(values).all() and values.min() >= 0):
+        raise ValueError(f"factor_errors holds {errors!r}; expected relative errors from 0 up, 0.1 for 10 %")
+    return values
 
 
 def _closed(volumes: np.ndarray, weights: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -109,7 +230,7 @@ def _closed(volumes: np.ndarray, weights: np.ndarray, inside: np.ndarray) -> np.
     dtype = np.result_type(volumes.dtype, np.float32)
     # Only ratios of the weights matter; of the order of one they cannot overflow float32.
     weights = (weights / weights.max()).astype(dtype)
-    total = sum(weight * channel for weight, channel in zip(weights, volumes, strict=True))
+    total = _summed(volumes, weights)
     counted = inside & (total > 0)
     scale = np.where(counted, dtype.type(100) / np.where(counted, total, dtype.type(1)), dtype.type(0))
     return np.stack([weight * channel * scale for weight, channel in zip(weights, volumes, strict=True)])
@@ -122,15 +243,10 @@ def _particle(volumes: np.ndarray, weights: np.ndarray, mask: str | float | Arra
         if mask.dtype != bool or mask.shape != volumes.shape[1:]:
             raise ValueError(f"the mask is {mask.dtype} of shape {mask.shape}; expected bool of shape {volumes.shape[1:]}")
         return mask
-    total = sum(weight * channel for weight, channel in zip(weights, volumes, strict=True))
-    return particle_mask(np.asarray(total), "otsu" if mask is None else mask)
+    return particle_mask(np.asarray(_summed(volumes, weights)), "auto" if mask is None else mask)
 
 
-def _element(line: str) -> str:
-    return line.partition("_")[0]
-
-
-def _ordered_factors(lines: list[str], factors: Mapping[str, float] | Sequence[float]) -> np.ndarray:
+def ordered_factors(lines: list[str], factors: Mapping[str, float] | Sequence[float]) -> np.ndarray:
     """Return one positive factor per channel, in the order of the channels."""
     if isinstance(factors, Mapping):
         given = _matched(lines, factors)
@@ -153,8 +269,7 @@ def _matched(lines: list[str], factors: Mapping[str, float]) -> dict[str, float]
     given: dict[str, float] = {}
     unknown = []
     for key, factor in factors.items():
-        # "Au" serves a channel "Au_La" and "Au_La" a channel "Au", but "Au_Ma" does not serve "Au_La".
-        served = [line for line in lines if key == line or (_element(key) == _element(line) and ("_" in key) != ("_" in line))]
+        served = _channels_of(key, lines)
         if not served:
             unknown.append(key)
         for line in served:
@@ -168,15 +283,7 @@ def _matched(lines: list[str], factors: Mapping[str, float]) -> dict[str, float]
     return given
 
 
-def _atomic_weights(lines: list[str]) -> np.ndarray:
-    """Return the atomic weights of eXSpy's table, g/mol."""
-    with warnings.catch_warnings():
-        # eXSpy 0.3 imports HyperSpy's classes from where HyperSpy 2.5 deprecates them.
-        warnings.simplefilter("ignore")
-        from exspy.material import elements as table
-
-    elements = [_element(line) for line in lines]
-    unknown = [element for element in elements if element not in table]
-    if unknown:
-        raise ValueError(f"{', '.join(unknown)}: not the symbol of an element")
-    return np.array([table[element]["General_properties"]["atomic_weight"] for element in elements])
+def _channels_of(key: str, lines: list[str]) -> list[str]:
+    """Return the channels that a factor called `key` is for."""
+    # "Au" serves a channel "Au_La" and "Au_La" a channel "Au", but "Au_Ma" does not serve "Au_La".
+    return [line for line in lines if key == line or (symbol_of(key) == symbol_of(line) and ("_" in key) != ("_" in line))]

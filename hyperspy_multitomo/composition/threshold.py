@@ -6,20 +6,27 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hyperspy_multitomo.composition.edge_spread import checked_total, curve_and_volume
+from hyperspy_multitomo.notices import warn
+
 __all__ = ["particle_mask", "specimen_mask"]
 
 
-def particle_mask(total: ArrayLike, method: str | float | ArrayLike = "otsu") -> np.ndarray:
+def particle_mask(total: ArrayLike, method: str | float | ArrayLike = "auto") -> np.ndarray:
     """
     Tell the voxels of the particle from the empty ones around it.
 
     Parameters
     ----------
     total : array_like (z, x, y), or of any shape
-        Sum over the elements of the reconstructed signal (weighted or not), in any unit.
-    method : "otsu", float or array_like of bool, default "otsu"
-        ``"otsu"`` parts the histogram of `total` in two classes of least variance; a number is a threshold in the unit of
-        `total`, itself outside the particle; a boolean array of the shape of `total` is returned as it is.
+        Sum over the elements of the reconstructed signal, best of X_e/f_e, counts over response: 0 in vacuum, in any unit.
+    method : "auto", "esf", "otsu", float or array_like of bool, default "auto"
+        ``"esf"`` is the level on which the particle's volume depends least, the edge-spread function's; where the volume is
+        noisy, voxels are judged by the median of their neighbours
+        (see `hyperspy_multitomo.composition.edge_spread.edge_spread`).
+        ``"otsu"`` parts the histogram of `total` in two classes of least variance. ``"auto"`` is ``"esf"`` where that is
+        unambiguous, else ``"otsu"`` with a warning. A number is a threshold in the unit of `total`, itself outside the particle;
+        a boolean array of the shape of `total` is returned as it is.
 
     Returns
     -------
@@ -29,10 +36,12 @@ def particle_mask(total: ArrayLike, method: str | float | ArrayLike = "otsu") ->
     Raises
     ------
     ValueError
-        If nothing in `total` is positive, if it is not finite, if the threshold leaves no voxel or the mask is of another shape.
+        If nothing in `total` is positive, if it is not finite, if ``"esf"`` is ambiguous, if the threshold leaves no voxel or the
+        mask is of another shape.
 
     References
     ----------
+    Yuan et al. (2021), "edge spread function" (composition from EDS and HAADF by HEBT).
     N. Otsu, IEEE Trans. Syst. Man Cybern. 9 (1979) 62, doi:10.1109/TSMC.1979.4310076.
 
     Examples
@@ -40,16 +49,14 @@ def particle_mask(total: ArrayLike, method: str | float | ArrayLike = "otsu") ->
     >>> import numpy as np
     >>> particle_mask(np.array([0.0, 0.1, 5.0, 6.0]))
     array([False, False,  True,  True])
+    >>> particle_mask(np.array([0.0, 0.1, 5.0, 6.0]), 5.0)
+    array([False, False, False,  True])
     """
-    total = np.asarray(total)
-    if not np.isfinite(total).all():
-        raise ValueError("the volume holds NaN or infinite values; mask or repair them before thresholding")
-    if total.size == 0 or total.max() <= 0:
-        raise ValueError("nothing in the volume is positive, so there is no particle to find; was the reconstruction run?")
+    total = checked_total(total)
     if isinstance(method, str):
-        if method != "otsu":
-            raise ValueError(f"unknown threshold method {method!r}; use 'otsu', a number or a boolean mask")
-        inside = total > _otsu(total)
+        if method not in ("auto", "esf", "otsu"):
+            raise ValueError(f"unknown threshold method {method!r}; use 'auto', 'esf', 'otsu', a number or a boolean mask")
+        inside = total > _otsu(total) if method == "otsu" else _above_edge_spread(total, otherwise_otsu=method == "auto")
     elif np.ndim(method) == 0 and not isinstance(method, bool | np.bool_):
         inside = total > float(method)
     else:
@@ -111,6 +118,20 @@ def specimen_mask(haadf: ArrayLike, fraction: float = 0.05) -> np.ndarray:
         raise ValueError("no pixel of the HAADF series is positive, so there is no specimen to find")
     smooth = gaussian_filter(haadf.astype(np.float32, copy=False), (0, *([1.0] * (haadf.ndim - 1))))
     return smooth > level
+
+
+def _above_edge_spread(total: np.ndarray, otherwise_otsu: bool) -> np.ndarray:
+    curve, volume = curve_and_volume(total)
+    if not curve.ambiguous:
+        return volume > curve.value
+    if not otherwise_otsu:
+        raise ValueError(f"the edge-spread threshold is ambiguous: {curve.ambiguous}; pass a number, 'otsu' or a mask")
+    level = _otsu(total)
+    warn(
+        f"the particle's threshold is Otsu's, {level:.4g}, since the edge-spread function's is ambiguous: {curve.ambiguous}; "
+        "look at the mask, and pass a number, 'otsu' or a mask"
+    )
+    return total > level
 
 
 def _otsu(values: np.ndarray) -> float:

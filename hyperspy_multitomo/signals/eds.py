@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from hyperspy.signals import LazySignal2D
 
+from .absorption import SelfAbsorption
 from .elemental_series import ElementalTiltSeries
 from .keyed import recall
 
 
-class TiltSeriesEDS(ElementalTiltSeries):
+class TiltSeriesEDS(SelfAbsorption, ElementalTiltSeries):
     """Elemental maps of one object, one set per tilt: axes ``(element, tilt | x, y)``, array order (tilt, element, y, x).
 
     The data are net counts of each element's line. `gross` and `background` hold the counts in the line's window and what of them

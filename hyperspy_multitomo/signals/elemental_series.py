@@ -11,7 +11,8 @@ from hyperspy.signals import Signal2D
 from .base import check_finite
 from .bimodal import BimodalReconstructions
 from .build import build_series, images_and_axes, stack_channels
-from .keyed import NODE, recall
+from .conditions import DOSE, recorded_dose
+from .keyed import NODE, grid, recall
 from .preprocess import ElementalPreprocessing
 from .ratios import Ratios
 from .regularised import RegularisedMaps
@@ -108,6 +109,30 @@ class ElementalTiltSeries(ElementalPreprocessing, Ratios, BimodalReconstructions
     def window_share(self) -> np.ndarray | None:
         """Counts of its own that each net count leaves in the window, shape (tilt, element): gross = share net + background."""
         return recall(self, "window_share")
+
+    @property
+    def dose(self) -> float | None:
+        """Electrons per pixel and tilt at a gain of 1, for absolute numbers; None where it is not known.
+
+        By default from the beam current and the live time in the metadata, which is that of the whole map, over the pixels of the
+        map as it was scanned. Set it where the files have it wrong or not at all.
+        """
+        held = self.metadata.get_item(DOSE, default=None)
+        if held is None:
+            return recorded_dose(self)
+        return float(held) * grid(self, "x")[1] * grid(self, "y")[1]
+
+    @dose.setter
+    def dose(self, electrons: float | None) -> None:
+        if electrons is None:
+            self.metadata.set_item(DOSE, None)
+            return
+        if not (np.ndim(electrons) == 0 and np.isfinite(electrons) and electrons > 0):
+            raise ValueError(
+                f"the dose is {electrons!r}; expected one positive number of electrons per pixel and tilt (what differs from "
+                "tilt to tilt belongs into the gains)"
+            )
+        self.metadata.set_item(DOSE, float(electrons) / (grid(self, "x")[1] * grid(self, "y")[1]))
 
     @property
     def spectrum_fit(self) -> dict[str, np.ndarray] | None:

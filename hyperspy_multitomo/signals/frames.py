@@ -22,8 +22,27 @@ def as_recorded(series):
 
 
 def projections(series):
-    """Return a series as (channel, tilt, x, y), resampled where the alignment moves it along the axis or turns it."""
-    return in_place(series, as_recorded(series))
+    """Return a series as (channel, tilt, x, y), resampled where the alignment moves it along the axis or turns it.
+
+    What the transmission of X-rays has of contrast within an image is divided out; its mean is in `gains_of`.
+    """
+    return in_place(series, even(series, as_recorded(series)))
+
+
+def even(series, images):
+    """Return images (channel, tilt, x, y) as recorded, over what the transmission of a pixel is of the mean of its image.
+
+    The mean stays in the model, as a gain of the counts, so that the statistics are those of what was counted but for this
+    factor.
+    """
+    transmission = _transmission(series)
+    return images if transmission is None else images / (transmission / transmission.mean(axis=(2, 3), keepdims=True))
+
+
+def _transmission(series):
+    """Return the transmission of the X-rays, (channel, tilt, x, y), or None."""
+    transmission = getattr(series, "transmission", None)
+    return None if transmission is None else transmission.transpose(1, 0, 3, 2)
 
 
 def in_place(series, images):
@@ -48,13 +67,20 @@ def recorded_counts(series):
     if any(values is None for values in held):
         return None
     gross, background = (values.transpose(1, 0, 3, 2) for values in held[:2])
-    return in_place(series, gross), in_place(series, expected_background(background)), held[2].T
+    return in_place(series, even(series, gross)), in_place(series, even(series, expected_background(background))), held[2].T
 
 
 def gains_of(series):
-    """Return the gains of a series in the numerics' order, (tilt,) or (channel, tilt), or None."""
-    gains = series.gains
-    return None if gains is None else (gains.T if gains.ndim == 2 else gains)
+    """Return the gains of a series in the numerics' order, (tilt,) or (channel, tilt), or None.
+
+    The mean transmission of the X-rays of each image is in them.
+    """
+    gains, transmission = series.gains, _transmission(series)
+    gains = None if gains is None else gains.T
+    if transmission is None:
+        return gains
+    means = transmission.mean(axis=(2, 3), dtype=np.float64)
+    return means if gains is None else gains * means
 
 
 def in_one_frame(eds, haadf):
@@ -92,6 +118,9 @@ def aligned_copy(series):
     copy = series._deepcopy_with_new_data(np.ascontiguousarray(images.transpose(np.argsort(places))))
     copy.alignment = Alignment.identity(len(series.tilts))
     copy.alignment = None
+    if getattr(series, "transmission", None) is not None:
+        rays = _transmission(series) if alignment is None else alignment.apply(_transmission(series), fill="edge")
+        copy.transmission = np.clip(rays, None, 1).transpose(1, 0, 3, 2)
     if alignment is not None:
         # Counts as recorded do not belong to resampled images.
         for name in ("gross", "background"):

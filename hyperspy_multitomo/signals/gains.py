@@ -10,6 +10,7 @@ import numpy as np
 from ..acquisition.field_of_view import wholly_in_view
 from ..acquisition.gains import GainEstimate, expected_means, fit_gains
 from ..acquisition.shadowing import weighted_sum
+from ..composition.detectors import shadowing_gains
 from .frames import check_pair, in_one_frame, pixel_ratio
 from .history import add_step
 from .keyed import axis_named, forget, recall, record
@@ -81,6 +82,7 @@ class ElementalGains:
         smooth: int | None = None,
         weights: Mapping[str, float] | None = None,
         mask=None,
+        horizon: float | tuple[float, float] | None = None,
     ) -> GainEstimate:
         """Estimate the gain of every tilt, and attach the gains. The counts stay as they are.
 
@@ -89,10 +91,11 @@ class ElementalGains:
         haadf : TiltSeriesHAADF, optional
             The HAADF of the same images: gain(t) is then counts over HAADF signal, which holds for a truncated view too. Its own
             gains are divided out.
-        model : {"auto", "haadf", "constant", "lamella", "live_time"}, default "auto"
+        model : {"auto", "haadf", "constant", "lamella", "live_time", "geometry"}, default "auto"
             ``"auto"`` is ``"haadf"`` where that series is given. Otherwise the counts are compared with a constant mean (object
             wholly in view) or 1/cos t (it fills the view), whichever the rim of the images suggests. ``"live_time"`` compares
-            nothing: the gains are the recorded live times, times the beam currents where these are recorded too.
+            nothing: the gains are the recorded live times, times the beam currents where these are recorded too. ``"geometry"``
+            calculates what the walls of the holder leave visible of the `detectors`.
         per_element : bool, default False
             One gain for each element and tilt, shape (tilt, element). It supposes the same composition in view at all tilts:
             where that changes, the change is taken for shadowing.
@@ -104,6 +107,9 @@ class ElementalGains:
             elements of the specimen, without holder and grid. By default 1 for all.
         mask : array-like of bool, shape (tilt, y, x), optional
             Pixels to sum over.
+        horizon : float or (float, float), optional
+            For ``"geometry"``: degrees over the specimen's plane that the walls of the holder hide, one number or one each for +x
+            and -x; 0 by default.
 
         Returns
         -------
@@ -138,17 +144,19 @@ class ElementalGains:
            0.0°    1.000 ± 0.023
           40.0°    1.500 ± 0.024
         """
-        if model not in (*_MODELS, "haadf", "live_time"):
-            raise ValueError(f"model={model!r} must be 'auto', 'haadf', 'constant', 'lamella' or 'live_time'")
+        if model not in (*_MODELS, "haadf", "live_time", "geometry"):
+            raise ValueError(f"model={model!r} must be 'auto', 'haadf', 'constant', 'lamella', 'live_time' or 'geometry'")
+        if horizon is not None and model != "geometry":
+            raise ValueError("horizon= belongs to model='geometry'; leave it out, or ask for that model")
         if model == "haadf" and haadf is None:
             raise ValueError("model='haadf' compares with the HAADF series: pass it, estimate_gains(haadf)")
         if haadf is not None and model not in ("auto", "haadf"):
             raise ValueError(f"model={model!r} does not use the HAADF series; leave out one of the two")
         settings = {"per_element": per_element, "smooth": smooth, "weights": weights}
-        if model == "live_time":
+        if model in ("live_time", "geometry"):
             if per_element or any(option is not None for option in (smooth, weights, mask)):
-                raise ValueError("model='live_time' takes the recorded times as they are; leave out all other options")
-            values = _live_times(self)
+                raise ValueError(f"model={model!r} does not look at the counts; leave out all other options")
+            values = _live_times(self) if model == "live_time" else _from_geometry(self, horizon)
             elements = self.channels if values.ndim == 2 else ()
             return _attach(self, GainEstimate(values, None, self.tilts, model, elements))
         series, partner = (self, None) if haadf is None else _pair(self, haadf)
@@ -201,10 +209,15 @@ def as_channels(series):
 
 
 def tilt_sums(series, mask: np.ndarray | None = None) -> np.ndarray:
-    """Return the sums over the pixels of each image, (channel, tilt), read tilt by tilt; `mask` is (tilt, x, y)."""
-    data, sums = as_channels(series), []
+    """Return the sums over the pixels of each image, (channel, tilt), read tilt by tilt; `mask` is (tilt, x, y).
+
+    A known transmission of the X-rays is divided out: absorption is no gain.
+    """
+    data, sums, transmission = as_channels(series), [], getattr(series, "transmission", None)
     for t in range(data.shape[1]):
         images = np.asarray(data[:, t])
+        if transmission is not None:
+            images = images / transmission[t].swapaxes(1, 2)
         where = True if mask is None else mask[t]
         sums.append(images.sum(axis=(1, 2), dtype=np.float64, where=where))
     return np.stack(sums, axis=1)
@@ -274,6 +287,21 @@ def _live_times(series) -> np.ndarray:
     values = np.asarray(times, dtype=np.float64) * (1.0 if currents is None else np.asarray(currents, dtype=np.float64))
     if not (np.isfinite(values).all() and (values > 0).all()):
         raise ValueError(f"the recorded live times (or beam currents) {values} are not all positive; set the gains by hand")
+    known = known_gains(series)
+    if known is not None:
+        values = values * known if known.ndim == 1 else values[:, None] * known
+    return values / values.mean(axis=0)
+
+
+def _from_geometry(series, horizon) -> np.ndarray:
+    """Return the visible solid angle at each tilt, times the gains known from loading, of mean 1."""
+    detectors = getattr(series, "detectors", None)
+    if detectors is None:
+        raise ValueError('the X-ray detectors are not known: set eds.detectors = "super-x", or (azimuth, elevation) of each')
+    values = shadowing_gains(detectors, series.tilts, 0.0 if horizon is None else horizon)
+    if values.min() <= 0:
+        hidden = ", ".join(f"{tilt:g}" for tilt in series.tilts[values <= 0])
+        raise ValueError(f"all detectors are hidden at the tilts {hidden}: correct the horizon, or leave these tilts out")
     known = known_gains(series)
     if known is not None:
         values = values * known if known.ndim == 1 else values[:, None] * known

@@ -7,13 +7,14 @@ import numpy as np
 from hyperspy.signals import LazySignal2D, Signal2D
 
 from .build import build_series, images_and_axes
+from .damping import Damping
 from .frames import projections
 from .preprocess import HAADFPreprocessing
 from .regularised_images import RegularisedImages
 from .tilt_series import TiltSeries
 
 
-class TiltSeriesHAADF(HAADFPreprocessing, RegularisedImages, TiltSeries, Signal2D):
+class TiltSeriesHAADF(Damping, HAADFPreprocessing, RegularisedImages, TiltSeries, Signal2D):
     """HAADF-STEM images of one object, one per tilt: axes ``(tilt | x, y)``, array order (tilt, y, x), tilt axis along y."""
 
     _signal_type = "TiltSeriesHAADF"

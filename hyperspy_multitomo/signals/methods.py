@@ -10,7 +10,7 @@ import numpy as np
 from ..composition.response import ResponseRatios
 from ..tomography import cgls, em, fbp, hebt, sirt
 from .base import check_finite
-from .frames import check_pair, gains_of, in_place, projections, recorded_counts
+from .frames import check_pair, even, gains_of, in_place, projections, recorded_counts
 from .history import read_history
 from .keyed import record
 from .noise import with_noise
@@ -105,7 +105,7 @@ def reconstruct_hebt(
     channels = (*eds.channels, "rest") if rest else eds.channels
     problem = Problem(eds, eds if binning == 1 else haadf, geometry, channels, solve, noise)
     volume, outcome = problem.solve(arrays, iterations, **options)
-    record(volume, "ratios", np.append(values, 1.0) if rest else values, ("element",))
+    record_ratios(volume, ratios, values, rest)
     told = dict(**own, stopping=stopping, noise=sigma, gains=gains, haadf_gains=haadf_gains, haadf_history=read_history(haadf))
     _describe(problem, volume, "reconstruct_hebt", outcome, options, **model, **told)
     return volume
@@ -174,7 +174,18 @@ def background_of(series, background, shape):
     imaged = given.ndim == len(whole)
     given = np.broadcast_to(given.reshape(given.shape + (1,) * (len(whole) - given.ndim)), whole)
     given = given.transpose(1, 0, 3, 2) if series.channels else given.transpose(0, 2, 1)[None]
+    given = even(series, given)
     return in_place(series, given) if imaged else given
+
+
+def record_ratios(volume, given, values: np.ndarray, rest: bool) -> None:
+    """Record the response ratios of a volume, and their standard errors where they are known."""
+    last = [1.0] if rest else []
+    record(volume, "ratios", np.append(values, last), ("element",))
+    if isinstance(given, ResponseRatios):
+        errors = dict(zip(given.elements, given.standard_errors, strict=True))
+        found = [errors[name] for name in volume.channels[: len(values)]]
+        record(volume, "ratios_errors", np.append(found, [0.0] if rest else []), ("element",))
 
 
 def ratio_values(given, channels, keyword: str = "ratios") -> np.ndarray:

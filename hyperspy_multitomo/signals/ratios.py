@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..composition.cross_sections import model_ratios
 from ..composition.response import ResponseRatios, fit_response_ratios
-from .frames import check_pair, gains_of, in_one_frame
+from .conditions import beam_energy_of, efficiencies, lines_of
+from .frames import check_pair, even, gains_of, in_one_frame
 from .gains import haadf_at
 from .haadf import TiltSeriesHAADF
 from .history import add_step
@@ -32,6 +34,50 @@ class Ratios:
         kept = {name: recall(self, f"ratios_{name}") for name in (*_PER_ELEMENT, *_PER_TILT)}
         return ResponseRatios.from_dict({**stored, **kept, "elements": self.channels, "values": values})
 
+    def model_ratios(
+        self,
+        haadf_angles: tuple[float, float] | None = None,
+        *,
+        beam_energy: float | None = None,
+        xray_lines: Sequence[str] | Mapping[str, str] | None = None,
+        model: str = "cascade",
+        efficiency=None,
+    ) -> dict[str, float]:
+        """Calculate the response ratios from cross sections, z_e / f_e, up to a common factor.
+
+        Parameters
+        ----------
+        haadf_angles : (float, float), optional
+            Inner and outer angle of the HAADF detector, mrad; without them all elastic scattering counts, which is rough.
+        beam_energy, xray_lines, model, efficiency
+            As in `TomographicVolume.quantify`.
+
+        Returns
+        -------
+        dict of str to float
+            By element. Only their relations mean something.
+
+        Raises
+        ------
+        ValueError
+            For a beam energy or lines that are not known, and energies or angles outside the tables.
+
+        References
+        ----------
+        .. [1] H. Yuan et al. 2021, eqs 15 and 16.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> eds = mt.TiltSeriesEDS.from_maps({"Au": np.ones((2, 4, 4)), "Ag": np.ones((2, 4, 4))}, tilts=[0, 5])
+        >>> ratios = eds.model_ratios((60, 200), beam_energy=100, xray_lines=["Au_Ma", "Ag_La"])
+        >>> round(ratios["Au"] / ratios["Ag"], 2)
+        0.97
+        """
+        lines, energy = lines_of(self, self.channels, xray_lines), beam_energy_of(self, beam_energy)
+        return model_ratios(lines, energy, haadf_angles, model, efficiencies(lines, efficiency))
+
     def fit_response_ratios(
         self,
         haadf: TiltSeriesHAADF,
@@ -41,8 +87,9 @@ class Ratios:
         block_size: int | None = None,
         min_counts: float = 50.0,
         rest: bool = False,
-        prior: Mapping[str, float] | None = None,
+        prior: Mapping[str, float] | str | None = None,
         prior_strength: float = 1.0,
+        haadf_angles: tuple[float, float] | None = None,
     ) -> ResponseRatios:
         """Fit the response ratios r_e of ``HAADF = sum_e r_e p_e`` and attach them.
 
@@ -63,10 +110,13 @@ class Ratios:
             Counts of the weakest element in the mean block.
         rest : bool, default False
             Explain HAADF that no map explains by one more, non-negative channel, instead of letting it pull the ratios.
-        prior : dict of str to float, optional
-            Relative ratios of two elements or more, for maps that are nearly dependent.
+        prior : dict of str to float or "model", optional
+            Relative ratios of two elements or more, for maps that are nearly dependent; ``"model"`` takes those calculated from
+            cross sections, `model_ratios`.
         prior_strength : float, default 1
             Weight of the prior against the data.
+        haadf_angles : (float, float), optional
+            For ``prior="model"``: inner and outer angle of the HAADF detector, mrad.
 
         Returns
         -------
@@ -111,6 +161,14 @@ class Ratios:
         >>> eds.fit_response_ratios(haadf, method="poisson").values.round(-1)
         array([40., 10.])
         """
+        if isinstance(prior, str):
+            if prior != "model":
+                raise ValueError(f"prior={prior!r} must be 'model' or a dict of element to number")
+            present = np.asarray(self.array("element", "tilt", "x", "y").sum(axis=(1, 2, 3))) > 0
+            prior = self.model_ratios(haadf_angles)
+            prior = {name: prior[name] for name, counted in zip(self.channels, present, strict=True) if counted}
+        elif haadf_angles is not None:
+            raise ValueError("haadf_angles= serves to calculate the prior: pass prior='model' with it, or leave it out")
         fit = _fit(
             self,
             haadf,
@@ -153,14 +211,14 @@ def _fit(eds, haadf, *, mask, method, **options) -> ResponseRatios:
     partners = partners[common]
     # In one frame pixels correspond: no need to resample, which would correlate the noise of neighbours.
     framed, images = in_one_frame(eds, haadf)
-    maps, images = framed.array("element", "tilt", "x", "y"), images.array("tilt", "x", "y")
+    maps, images = even(framed, framed.array("element", "tilt", "x", "y")), images.array("tilt", "x", "y")
     if mask is not None:
         mask = np.asarray(getattr(mask, "data", mask))
         expected = eds.array("element", "tilt", "y", "x").shape[1:]
         if mask.shape != expected:
             raise ValueError(f"the mask has the shape {mask.shape} but the maps are {expected} (tilt, y, x)")
         mask = mask.astype(bool).transpose(0, 2, 1)[common]
-    gains, haadf_gains = gains_of(eds), gains_of(haadf)
+    gains, haadf_gains = gains_of(framed), gains_of(haadf)
     fit = fit_response_ratios(
         np.asarray(maps[:, common], dtype=np.float32),
         np.asarray(images[partners], dtype=np.float32),
@@ -184,7 +242,10 @@ def _fit(eds, haadf, *, mask, method, **options) -> ResponseRatios:
 def _recorded_counts(eds, tilts: np.ndarray) -> dict[str, np.ndarray]:
     """Return the gross counts and window shares of some tilts in the numerics' order; nothing where none were recorded."""
     if eds.gross is None:
-        return {}
+        recorded = eds.array("element", "tilt", "x", "y")[:, tilts]
+        whole = getattr(eds, "transmission", None) is not None and bool((recorded >= 0).all() and (recorded % 1 == 0).all())
+        # Evened maps are no whole numbers any more, but those that were counted are.
+        return {"gross": np.asarray(recorded, dtype=np.float32)} if whole else {}
     counts = {"gross": eds.gross.transpose(1, 0, 3, 2)[:, tilts]}
     if eds.window_share is not None:
         counts["window_share"] = eds.window_share.T[:, tilts]

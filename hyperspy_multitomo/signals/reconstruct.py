@@ -11,6 +11,7 @@ import numpy as np
 from ..tomography import Reconstruction, TiltGeometry, projector, run
 from .base import check_finite
 from .build import build_volume
+from .conditions import DOSE
 from .history import add_step
 from .keyed import NODE, axis_named, record
 from .progress import progress_bar
@@ -130,6 +131,11 @@ class Problem:
         for node in ("Acquisition_instrument", "Sample"):
             if series.metadata.has_item(node):
                 volume.metadata.set_item(node, series.metadata.get_item(node).as_dictionary())
+        if getattr(series, "lines", ()):
+            lines = dict(zip(series.channels, series.lines, strict=True))
+            record(volume, "lines", [lines.get(name, "") for name in self.channels], ("element",))
+        if getattr(series, "dose", None) is not None:
+            volume.metadata.set_item(DOSE, series.dose)
         residuals, measured_at = outcome.pop("residuals", {}), outcome.pop("measured_at", None)
         for found, name in (("eds", "residuals"), ("deviance", "deviance")):
             if found in residuals and self.channels:

@@ -20,7 +20,7 @@ from .frames import gains_of
 from .history import read_history
 from .keyed import record
 from .memory import check_memory
-from .methods import ratio_values
+from .methods import ratio_values, record_ratios
 from .reconstruct import Problem, start_arrays
 from .volume import TomographicVolume
 
@@ -109,7 +109,7 @@ def reconstruct_regularised(
     """
     separate = haadf is not None and ratios is None
     channels = (*series.channels, *["HAADF"] * separate, *["rest"] * rest)
-    names = channels or ("HAADF",)
+    names, fitted = channels or ("HAADF",), ratios
     if ratios is not None and not (ratios := ratio_values(ratios, series.channels)).any():
         raise ValueError(
             "all response ratios are 0, so that the HAADF says nothing of the elements; pass others, or use "
@@ -131,7 +131,7 @@ def reconstruct_regularised(
     told = {} if ratios is None else {"regulariser": model.regulariser, "ratios": ratios, "rest": rest}
     volume = _run(found, step, model, channels, calibration, solver, options, nonnegative=nonnegative, **told)
     if ratios is not None:
-        record(volume, "ratios", found.modalities[1].mix, ("element",))
+        record_ratios(volume, fitted, ratios, rest)
     return volume
 
 

@@ -9,13 +9,14 @@ import numpy as np
 from hyperspy.signals import LazySignal2D, Signal2D
 
 from .base import TomographySignal
-from .history import add_step
+from .haadf_composition import HAADFQuantification
 from .keyed import NODE, recall
+from .quantification import Quantification
 
 _QUANTITY = f"{NODE}.quantity"
 
 
-class TomographicVolume(TomographySignal, Signal2D):
+class TomographicVolume(HAADFQuantification, Quantification, TomographySignal, Signal2D):
     """A volume, or one per element: axes ``(z | x, y)`` or ``(element, z | x, y)``, array order (z, [element,] y, x).
 
     Voxels hold signal per unit length of path (`quantity` says which), or percent after `quantify`. ``volume["Au"]`` picks one
@@ -54,81 +55,6 @@ class TomographicVolume(TomographySignal, Signal2D):
         """The response ratios r_e (HAADF signal per count) that made a HEBT volume, or None."""
         values = recall(self, "ratios")
         return None if values is None else {name: float(r) for name, r in zip(self.channels, values, strict=True)}
-
-    def quantify(
-        self,
-        method: str = "CL",
-        factors=None,
-        composition_units: str = "weight",
-        *,
-        mask=None,
-    ) -> TomographicVolume:
-        """Turn volumes of counts into the composition of each voxel, in percent of the listed elements.
-
-        Parameters
-        ----------
-        method : {"CL", "zeta", "cross_section"}, default "CL"
-            Cliff-Lorimer (weight fraction proportional to k_e X_e), zeta-factors (proportional to zeta_e X_e), or partial
-            ionisation cross sections (atomic fraction proportional to X_e / sigma_e).
-        factors : dict or sequence of float
-            The k-factors, zeta-factors (kg/m^2) or cross sections (barn), by element (``{"Au": 1.7}``) or by line
-            (``{"Au_La": 1.7}``), or a sequence in eXSpy's order (alphabetical).
-        composition_units : {"weight", "atomic"}, default "weight"
-            Weight or atomic percent.
-        mask : array-like of bool or signal, shape (z, y, x), optional
-            The particle. By default Otsu's threshold on the weighted sum of the elements.
-
-        Returns
-        -------
-        TomographicVolume
-            Percent for each element, axes as here; 0 outside the particle.
-
-        Raises
-        ------
-        ValueError
-            For an unknown method, missing, surplus, zero or negative factors, an empty mask or an all-zero volume.
-
-        References
-        ----------
-        .. [1] G. Cliff, G. W. Lorimer, J. Microsc. 103 (1975) 203, https://doi.org/10.1111/j.1365-2818.1975.tb03895.x.
-        .. [2] M. Watanabe, D. B. Williams, J. Microsc. 221 (2006) 89, https://doi.org/10.1111/j.1365-2818.2006.01549.x.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import hyperspy_multitomo as mt
-        >>> volume = mt.TomographicVolume.from_arrays({"Ag": np.ones((4, 4, 4)), "Au": np.ones((4, 4, 4))})
-        >>> composition = volume.quantify("CL", factors={"Ag": 1.0, "Au": 3.0}, mask=np.ones((4, 4, 4), bool))
-        >>> float(composition["Au"].data.mean())
-        75.0
-        """
-        from ..composition.quantification import quantify
-
-        elements = self.elements
-        if not elements:
-            raise ValueError("this volume has no elements to quantify; reconstruct a series of elemental maps")
-        volumes = np.asarray(self.array("element", "z", "x", "y"))
-        volumes = volumes[[self.channels.index(name) for name in elements]]
-        if mask is not None:
-            mask = mask_array(mask, volumes.shape[1:])
-        if factors is not None and not hasattr(factors, "keys") and np.ndim(factors) == 1 and len(factors) == len(elements):
-            factors = dict(zip(sorted(elements), factors, strict=True))
-        fractions, particle = quantify(volumes, elements, method, factors, composition_units, mask=mask)
-        result = self.from_arrays(
-            dict(zip(elements, fractions.transpose(0, 1, 3, 2), strict=True)), like=self, quantity=f"{composition_units} percent"
-        )
-        add_step(
-            result,
-            "quantify",
-            after=self,
-            method=method,
-            factors=factors,
-            composition_units=composition_units,
-            mask="given" if mask is not None else "otsu",
-            voxels=int(np.count_nonzero(particle)),
-        )
-        result.metadata.General.title = "Composition"
-        return result.as_lazy() if self._lazy else result
 
     @classmethod
     def from_arrays(cls, volumes, pixel_size: float | None = None, *, like=None, quantity: str = "") -> TomographicVolume:

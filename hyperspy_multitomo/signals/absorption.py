@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Self-absorption of the X-rays of a series: estimated from a reconstruction, attached, and iterated with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from ..acquisition.xray_lines import line_energy
+from ..composition.absorption import attenuation_coefficients, linear_attenuation, ray_transmission
+from ..composition.cross_sections.tables import densities
+from ..composition.detectors import XRayDetector, detectors_from, super_x
+from ..composition.quantification import quantify
+from .conditions import TEM, lines_of
+from .history import add_step
+from .keyed import NODE, forget, grid, recall, record
+from .progress import progress_bar
+
+_DETECTORS = f"{NODE}.detectors"
+
+
+@dataclass(frozen=True, eq=False)
+class AbsorptionEstimate:
+    """What of the X-rays of each element reaches the detectors at each tilt.
+
+    Attributes
+    ----------
+    transmission : numpy.ndarray (tilt, element)
+        Mean over the X-rays that the specimen emits, 0 to 1.
+    tilts : numpy.ndarray (tilt,)
+        Degrees.
+    elements, lines : tuple of str
+        Elements and their lines.
+    density : float
+        Mean density inside the particle that it was calculated with, g/cm^3.
+    """
+
+    transmission: np.ndarray
+    tilts: np.ndarray
+    elements: tuple[str, ...]
+    lines: tuple[str, ...]
+    density: float
+
+    def __str__(self) -> str:
+        rows = [f"mean transmission of the X-rays, density {self.density:.3g} g/cm^3"]
+        rows.append("  tilt  " + "".join(f"{line:>8}" for line in self.lines))
+        for tilt, values in zip(self.tilts, self.transmission, strict=True):
+            rows.append(f"{tilt:6.1f}° " + "".join(f"{value:8.3f}" for value in values))
+        return "\n".join(rows)
+
+
+class SelfAbsorption:
+    """Mixin of the EDS series: its detectors, the transmission of its X-rays, and reconstructions with both."""
+
+    @property
+    def detectors(self) -> tuple[XRayDetector, ...] | None:
+        """The X-ray detectors, set by hand (``eds.detectors = "super-x"``), or those in the metadata, or None.
+
+        The metadata hold one azimuth; a ``detector_type`` of SuperX stands for four, at 45, 135, 225 and 315 degrees. Accepts
+        what `composition.detectors.detectors_from` does: detectors, (azimuth, elevation[, solid angle]) in degrees and sr, or
+        ``"super-x"``.
+        """
+        held = self.metadata.get_item(_DETECTORS, default=None)
+        if held is not None:
+            return detectors_from([dict(one) if isinstance(one, Mapping) else one.as_dictionary() for one in held])
+        names = ("azimuth_angle", "elevation_angle", "detector_type")
+        azimuth, elevation, kind = (self.metadata.get_item(f"{TEM}.Detector.EDS.{name}", default=None) for name in names)
+        if "superx" in str(kind).lower().replace("-", "").replace(" ", ""):
+            return super_x() if elevation is None else super_x(elevation=float(elevation))
+        return None if None in (azimuth, elevation) else detectors_from([(float(azimuth), float(elevation))])
+
+    @detectors.setter
+    def detectors(self, given) -> None:
+        self.metadata.set_item(_DETECTORS, None if given is None else [asdict(one) for one in detectors_from(given)])
+
+    @property
+    def transmission(self) -> np.ndarray | None:
+        """What of the X-rays of each pixel reaches the detectors, (tilt, element, y, x), 0 to 1, or None where it is not known.
+
+        Every reconstruction and fit has it as a factor in its model: counts = gain * transmission * projection. Attached by
+        `estimate_absorption`; ``eds.transmission = None`` takes it off.
+        """
+        held = recall(self, "transmission")
+        # Recorded arrays are summed where pixels are binned; this one is a mean.
+        return None if held is None else held / np.float32(grid(self, "x")[1] * grid(self, "y")[1])
+
+    @transmission.setter
+    def transmission(self, values) -> None:
+        if values is None:
+            forget(self, "transmission")
+            return
+        values = np.asarray(values, dtype=np.float32)
+        expected = self.array("tilt", "element", "y", "x").shape
+        if values.shape != expected or not (values.min() > 0 and values.max() <= 1):
+            raise ValueError(
+                f"the transmission has the shape {values.shape} and values from {values.min():g} to {values.max():g}; expected "
+                f"{expected} (tilt, element, y, x), above 0 and up to 1"
+            )
+        record(self, "transmission", values, ("tilt", "element", "y", "x"))
+
+    def estimate_absorption(
+        self,
+        volume,
+        *,
+        density: float | str | None = None,
+        detectors=None,
+        mask=None,
+        threshold: str | float | None = None,
+        dose: float | None = None,
+        solid_angle: float | None = None,
+        beam_energy: float | None = None,
+        xray_lines: Sequence[str] | Mapping[str, str] | None = None,
+        model: str = "cascade",
+        efficiency=None,
+        show_progressbar: bool | None = None,
+    ) -> AbsorptionEstimate:
+        """Trace the X-rays of each voxel through a reconstruction to each detector, and attach what arrives.
+
+        Parameters
+        ----------
+        volume : TomographicVolume
+            A reconstruction of this series, in counts.
+        density : float or "nominal", optional
+            Mean density of the particle in g/cm^3, if it is known; ``"nominal"`` is that of a mixture of the pure elements, which
+            is too high for oxides and porous matter. By default it follows from dose and solid angle.
+        detectors : optional
+            As `TiltSeriesEDS.detectors`, which it is by default.
+        mask, threshold
+            The particle, as in `TomographicVolume.quantify`. Nothing outside absorbs.
+        dose, solid_angle, beam_energy, xray_lines, model, efficiency
+            As in `TomographicVolume.quantify_density`.
+        show_progressbar : bool, optional
+            By default as HyperSpy's preferences say.
+
+        Returns
+        -------
+        AbsorptionEstimate
+            The mean transmission of each line at each tilt; printing shows a table. The transmission of each pixel is attached.
+
+        Raises
+        ------
+        ValueError
+            For detectors, a density, or a dose that are not known, a volume of other elements or pixels, and an ambiguous
+            threshold.
+
+        Notes
+        -----
+        Beer's law with the mass absorption coefficients of eXSpy, straight paths, and nothing but the elements of the volume:
+        what has no map (and the holder or the grid) does not absorb. The counts stay as they are.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> maps = np.zeros((5, 4, 24)); maps[:, :, 8:16] = 80.0
+        >>> eds = mt.TiltSeriesEDS.from_maps({"Al": maps, "Au": maps}, tilts=np.arange(-40, 41, 20), pixel_size=10.0)
+        >>> eds.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
+        >>> eds.detectors = "super-x"
+        >>> volume = eds.reconstruct_sirt(20, show_progressbar=False)
+        >>> how = dict(density=15.0, xray_lines=["Al_Ka", "Au_La"], threshold="otsu", efficiency=1.0, show_progressbar=False)
+        >>> estimate = eds.estimate_absorption(volume, **how)
+        >>> bool((estimate.transmission[:, 0] < estimate.transmission[:, 1]).all())
+        True
+        """
+        elements, geometry, counts = self._of_volume(volume)
+        lines = lines_of(self, elements, xray_lines)
+        found = detectors_from(detectors) if detectors is not None else self.detectors
+        if found is None:
+            raise ValueError(
+                'the X-ray detectors are not known: pass detectors="super-x" for four at 45, 135, 225 and 315 degrees, or '
+                "(azimuth, elevation) of each in degrees"
+            )
+        options = {"beam_energy": beam_energy, "xray_lines": lines, "model": model, "efficiency": efficiency}
+        if density is None:
+            density_of = volume.quantify_density("model", dose=dose, solid_angle=solid_angle, **options)
+            masses = np.asarray(density_of.array("element", "z", "x", "y"))
+            factors, _ = volume._factors("model", None, elements, "counts", None, options)
+        else:
+            factors, _ = volume._factors("model", None, elements, "counts", None, options)
+            masses = counts / np.array([factors[name] for name in elements], dtype=np.float32)[:, None, None, None]
+        inside = _particle(volume, counts, elements, factors, mask, threshold)
+        masses = np.where(inside, np.maximum(masses, 0), 0).astype(np.float32)
+        if density is not None:
+            masses *= np.float32(_mean_density(density, masses, inside, elements) / masses.sum(axis=0)[inside].mean())
+        energies = [line_energy(f"{line}a" if line[-2] == "_" else line) for line in lines]
+        attenuation = linear_attenuation(masses, attenuation_coefficients(elements, energies))
+        emitting = np.where(inside, np.maximum(counts, 0), 0)
+        with progress_bar(show_progressbar, "absorption", len(self.tilts)) as step:
+            rays = ray_transmission(emitting, attenuation, geometry, found, progress=step)
+        alignment = self.alignment
+        if alignment is not None:
+            rays = np.clip(alignment.apply(rays, for_geometry=True, fill="edge", backward=True), rays.min(), 1)
+        places = [self.channels.index(name) for name in elements]
+        whole = np.ones((len(self.channels), *rays.shape[1:]), np.float32)
+        whole[places] = rays
+        self.transmission = whole.transpose(1, 0, 3, 2)
+        emitted = np.maximum(np.asarray(self.array("element", "tilt", "x", "y")[places], dtype=np.float32), 0)
+        means = (rays * emitted).sum(axis=(2, 3)) / np.maximum(emitted.sum(axis=(2, 3)), 1e-30)
+        mean_density = float(masses.sum(axis=0)[inside].mean())
+        estimate = AbsorptionEstimate(means.T, self.tilts, tuple(elements), tuple(lines), mean_density)
+        add_step(
+            self,
+            "estimate_absorption",
+            density=mean_density,
+            detectors=[asdict(one) for one in found],
+            xray_lines=lines,
+            transmission=estimate.transmission,
+        )
+        return estimate
+
+    def reconstruct_with_absorption(
+        self,
+        haadf=None,
+        method: str | Callable = "hebt",
+        rounds: int = 3,
+        *,
+        absorption: Mapping | None = None,
+        **options,
+    ):
+        """Reconstruct, trace the X-rays through the result, and again, until composition and absorption agree.
+
+        Parameters
+        ----------
+        haadf : TiltSeriesHAADF, optional
+            Passed to the reconstruction, where it takes one.
+        method : str or callable, default "hebt"
+            ``"hebt"``, ``"sirt"``, ``"em"``, ``"tgv"`` ..., for ``reconstruct_...``; or what makes a volume of a series,
+            ``lambda eds: eds.reconstruct_tv(haadf, weight=2)``.
+        rounds : int, default 3
+            Estimates of the absorption; two or three are enough, since what they change shrinks like the absorption itself.
+        absorption : dict, optional
+            Keywords of `estimate_absorption`: ``density``, ``detectors``, ``threshold`` ...
+        **options
+            Keywords of the reconstruction.
+
+        Returns
+        -------
+        TomographicVolume
+            The last reconstruction. The transmission of its model stays attached to the series.
+
+        Raises
+        ------
+        ValueError
+            As `estimate_absorption` and the reconstruction; the series is then as it was before.
+
+        Notes
+        -----
+        Response ratios that ``method="hebt"`` fits are fitted anew in every round: the HAADF is not absorbed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> maps = np.zeros((5, 4, 24)); maps[:, :, 8:16] = 80.0
+        >>> eds = mt.TiltSeriesEDS.from_maps({"Al": maps, "Au": maps}, tilts=np.arange(-40, 41, 20), pixel_size=10.0)
+        >>> eds.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
+        >>> how = dict(density=15.0, detectors="super-x", xray_lines=["Al_Ka", "Au_La"], threshold="otsu", efficiency=1.0)
+        >>> volume = eds.reconstruct_with_absorption(
+        ...     method="sirt", rounds=2, absorption=how, iterations=20, show_progressbar=False
+        ... )
+        >>> bool(volume["Al"].data.sum() > volume["Au"].data.sum())
+        True
+        """
+        if rounds != int(rounds) or rounds < 1:
+            raise ValueError(f"rounds={rounds!r} must be a whole number from 1 up")
+        if haadf is None and method == "hebt":
+            raise ValueError("HEBT needs the HAADF series: pass haadf, or method='sirt' for the maps alone")
+        shown = {"show_progressbar": options["show_progressbar"]} if "show_progressbar" in options else {}
+        before, fitted = self.transmission, "ratios" not in options and haadf is not None and method == "hebt"
+
+        def reconstruct():
+            if fitted:
+                self.fit_response_ratios(haadf)
+            if callable(method):
+                return method(self, **options)
+            return getattr(self, f"reconstruct_{method}")(*([] if haadf is None else [haadf]), **options)
+
+        try:
+            volume = reconstruct()
+            for _ in range(int(rounds)):
+                self.estimate_absorption(volume, **({} | shown | dict(absorption or {})))
+                volume = reconstruct()
+        except Exception:
+            self.transmission = before
+            raise
+        return volume
+
+    def _of_volume(self, volume):
+        """Return the elements that series and volume share, the geometry of the volume, and its counts (element, z, x, y)."""
+        elements = [name for name in volume.elements if name in self.channels]
+        if not elements or len(elements) < len(volume.elements):
+            raise ValueError(
+                f"the volume holds {', '.join(volume.elements) or 'no elements'} and the series {', '.join(self.channels)}: pass "
+                "a reconstruction of this series"
+            )
+        _, counts = volume._counts()
+        pixel = self.pixel_size
+        if pixel is None or volume.pixel_size is None:
+            raise ValueError("absorption needs lengths in nm: set the pixel size of the series before the reconstruction")
+        axes = {axis.name: axis for axis in volume.axes_manager._axes}
+        binning = round(pixel / volume.pixel_size)
+        geometry = self.geometry(axes["z"].size * volume.pixel_size, axes["x"].size * volume.pixel_size, binning=binning)
+        slices = self.array("element", "tilt", "x", "y").shape[-1]
+        if binning < 1 or axes["y"].size != slices * binning:
+            raise ValueError(
+                f"the volume has {axes['y'].size} slices of {volume.pixel_size:g} nm and the maps {slices} of {pixel:g} nm: pass "
+                "a reconstruction of this series"
+            )
+        return elements, geometry, counts
+
+
+def _particle(volume, counts, elements, factors, mask, threshold) -> np.ndarray:
+    """Return the particle (z, x, y), as `quantify` finds it."""
+    if mask is not None:
+        from .volume import mask_array
+
+        return mask_array(mask, counts.shape[1:])
+    return quantify(counts, elements, "model", factors, mask=threshold)[1]
+
+
+def _mean_density(given, masses, inside, elements) -> float:
+    """Return the mean density of the particle, g/cm^3: a number, or that of a mixture of the pure elements by their masses."""
+    if given != "nominal":
+        if isinstance(given, str) or not (np.isfinite(given) and given > 0):
+            raise ValueError(f"density={given!r} must be a positive number in g/cm^3, or 'nominal'")
+        return float(given)
+    shares = masses[:, inside].sum(axis=1, dtype=np.float64)
+    pure = densities(elements)
+    if not np.isfinite(pure[shares > 0]).all():
+        raise ValueError(f"the density of one of {', '.join(elements)} is not known; pass density= in g/cm^3")
+    return float(shares.sum() / (shares[shares > 0] / pure[shares > 0]).sum())

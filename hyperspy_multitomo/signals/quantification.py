@@ -1,0 +1,407 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From volumes of counts to composition and density: `quantify`, its errors and its threshold, `quantify_density`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..composition import quantification
+from ..composition.cross_sections import haadf_factor
+from ..composition.density import quantify_density
+from ..composition.edge_spread import ThresholdCurve, edge_spread
+from .conditions import DOSE, dose_of, factors_of, solid_angle_of
+from .history import add_step, read_history
+from .keyed import recall
+
+
+class Quantification:
+    """Mixin of the volumes: quantification of the elements' counts."""
+
+    @property
+    def dose(self) -> float | None:
+        """Electrons per pixel and tilt behind the volume (at a gain of 1), or None where they are not known."""
+        return self.metadata.get_item(DOSE, default=None)
+
+    def quantify(
+        self,
+        method: str = "CL",
+        factors: Mapping[str, float] | Sequence[float] | None = None,
+        composition_units: str = "weight",
+        *,
+        mask=None,
+        threshold: str | float | None = None,
+        beam_energy: float | None = None,
+        xray_lines: Sequence[str] | Mapping[str, str] | None = None,
+        model: str = "cascade",
+        efficiency=None,
+        through: str = "counts",
+        haadf_angles: tuple[float, float] | None = None,
+    ):
+        """Turn volumes of counts into the composition of each voxel, in percent of the listed elements.
+
+        Parameters
+        ----------
+        method : {"CL", "zeta", "cross_section", "model"}, default "CL"
+            Cliff-Lorimer (weight fraction proportional to k_e X_e), zeta-factors (proportional to zeta_e X_e), partial
+            ionisation cross sections (atomic fraction proportional to X_e / sigma_e), or calculated X-ray factors (weight
+            fraction proportional to X_e / f_e, [4]_), which need no standards.
+        factors : dict or sequence of float
+            The k-factors, zeta-factors (kg/m^2), cross sections (barn) or f (barn mol/g), by element (``{"Au": 1.7}``) or by line
+            (``{"Au_La": 1.7}``), or a sequence in eXSpy's order (alphabetical). ``"model"`` calculates them where none are given.
+        composition_units : {"weight", "atomic"}, default "weight"
+            Weight or atomic percent.
+        mask : array-like of bool or signal, shape (z, y, x), optional
+            The particle.
+        threshold : {"auto", "esf", "otsu"} or float, optional
+            How to find the particle in the weighted sum of the elements (mass or atoms) where no mask is given: by the edge
+            spread function, by Otsu, or above a number; by default ``"auto"``, the first where it is unambiguous, else Otsu with
+            a warning.
+        beam_energy : float, optional
+            For ``"model"``: keV; by default that of the metadata.
+        xray_lines : sequence of str or dict, optional
+            For ``"model"``: the line of each element, ``"Fe_Ka"``, or its family where the maps hold all its lines, ``"Fe_K"``;
+            by default the lines that the maps were made of.
+        model : {"cascade", "direct"}, default "cascade"
+            For ``"model"``: whether vacancies of deeper shells that move outwards count; see `cross_sections.emission`.
+        efficiency : float, dict or callable, optional
+            For ``"model"``: of the detector, for all lines, by element or line, or as a function of the energy in keV
+            (`composition.efficiency`). 1 by default, with a warning for lines below 1 keV.
+        through : {"counts", "ratios"}, default "counts"
+            For ``"model"`` and volumes by HEBT: ``"ratios"`` goes through the HAADF, weight fraction proportional to
+            r_e X_e / z_e (eq. 18 of [4]_), with the response ratios of the reconstruction. It is biased where z_e/(r_e f_e)
+            differs between the elements.
+        haadf_angles : (float, float), optional
+            For ``through="ratios"``: inner and outer angle of the HAADF detector, mrad; see `cross_sections.haadf_factor`.
+
+        Returns
+        -------
+        TomographicVolume
+            Percent for each element, axes as here; 0 outside the particle. The last step of its `history` holds the factors.
+
+        Raises
+        ------
+        ValueError
+            For an unknown method, missing, surplus, zero or negative factors, an ambiguous threshold, an empty mask or an
+            all-zero volume; for a beam energy or lines that are not known, and a line that the beam does not excite.
+
+        Notes
+        -----
+        All volumes are in counts, whatever made them, so that the method does not depend on the reconstruction.
+
+        References
+        ----------
+        .. [1] G. Cliff, G. W. Lorimer, J. Microsc. 103 (1975) 203, https://doi.org/10.1111/j.1365-2818.1975.tb03895.x.
+        .. [2] M. Watanabe, D. B. Williams, J. Microsc. 221 (2006) 89, https://doi.org/10.1111/j.1365-2818.2006.01549.x.
+        .. [3] K. E. MacArthur et al., Microsc. Microanal. 22 (2016) 71, https://doi.org/10.1017/S1431927615015494.
+        .. [4] H. Yuan et al. 2021, eqs 12 and 18.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> volume = mt.TomographicVolume.from_arrays({"Ag": np.ones((4, 4, 4)), "Au": np.ones((4, 4, 4))})
+        >>> inside = np.ones((4, 4, 4), bool)
+        >>> composition = volume.quantify("CL", factors={"Ag": 1.0, "Au": 3.0}, mask=inside)
+        >>> float(composition["Au"].data.mean())
+        75.0
+        >>> composition = volume.quantify("model", beam_energy=100, xray_lines=["Ag_La", "Au_Ma"], mask=inside)
+        >>> round(float(composition["Au"].data.mean()), 1)
+        47.9
+        """
+        elements, volumes = self._counts()
+        if mask is not None and threshold is not None:
+            raise ValueError("mask= says which voxels are the particle, threshold= how to find it; pass one of them")
+        factors, told = self._factors(
+            method,
+            factors,
+            elements,
+            through,
+            haadf_angles,
+            {"beam_energy": beam_energy, "xray_lines": xray_lines, "model": model, "efficiency": efficiency},
+        )
+        where = _mask_of(mask, volumes) if mask is not None else threshold
+        fractions, particle = quantification.quantify(volumes, elements, method, factors, composition_units, mask=where)
+        result = self.from_arrays(
+            dict(zip(elements, fractions.transpose(0, 1, 3, 2), strict=True)), like=self, quantity=f"{composition_units} percent"
+        )
+        add_step(
+            result,
+            "quantify",
+            after=self,
+            method=method,
+            factors=factors,
+            composition_units=composition_units,
+            mask="given" if mask is not None else threshold or "auto",
+            voxels=int(np.count_nonzero(particle)),
+            **told,
+        )
+        result.metadata.General.title = "Composition"
+        return result.as_lazy() if self._lazy else result
+
+    def composition_errors(self, composition, *, factor_errors=None, count_errors=None):
+        """Return the standard errors of a composition that `quantify` made of this volume, to first order.
+
+        Parameters
+        ----------
+        composition : TomographicVolume
+            What `quantify` returned.
+        factor_errors : dict of str to float, or float, optional
+            Relative standard errors of the factors, 0.1 for 10 %, by element, or one for all of them, independent of each other.
+            What the factors have wrong is wrong in all voxels alike.
+        count_errors : TomographicVolume, dict of str to float or array, or float, optional
+            Standard errors of the counts in the voxels, in the unit of this volume: e.g. the scatter of repeated reconstructions.
+
+        Returns
+        -------
+        TomographicVolume
+            Percent of each element, 0 outside the particle. With ``through="ratios"`` the standard errors of the response ratios
+            are in it, where they are known.
+
+        Raises
+        ------
+        ValueError
+            For a composition that was not made of this volume's elements by `quantify`, errors that are negative or of other
+            elements, and where there are no errors to propagate.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> volume = mt.TomographicVolume.from_arrays({"Ag": np.ones((4, 4, 4)), "Au": np.ones((4, 4, 4))})
+        >>> composition = volume.quantify("CL", factors={"Ag": 1.0, "Au": 1.0}, mask=np.ones((4, 4, 4), bool))
+        >>> float(volume.composition_errors(composition, factor_errors={"Au": 0.1})["Au"].data.mean())
+        2.5
+        """
+        elements, volumes = self._counts()
+        made = next((step for step in reversed(read_history(composition)) if step["step"] == "quantify"), None)
+        if made is None or tuple(composition.elements) != tuple(elements):
+            raise ValueError(
+                f"the composition holds {', '.join(composition.elements) or 'no elements'}, this volume {', '.join(elements)}: "
+                "pass what quantify() of this volume returned"
+            )
+        if made.get("through") == "ratios" and (spread := recall(self, "ratios_errors")) is not None:
+            factor_errors = _with_ratios(
+                elements, factor_errors, self.response_ratios, dict(zip(self.channels, spread, strict=True))
+            )
+        fractions = np.asarray(composition.array("element", "z", "x", "y"))
+        if fractions.shape != volumes.shape:
+            raise ValueError(f"the composition has the shape {fractions.shape} and the volume {volumes.shape}: pass its own")
+        errors = quantification.composition_errors(
+            volumes,
+            elements,
+            made["method"],
+            made["factors"],
+            made["composition_units"],
+            mask=fractions.sum(axis=0) > 0,
+            factor_errors=factor_errors,
+            count_errors=_count_errors(count_errors, elements, volumes.shape),
+        ).astype(np.float32)
+        arrays = dict(zip(elements, errors.transpose(0, 1, 3, 2), strict=True))
+        result = self.from_arrays(arrays, like=self, quantity=f"{made['composition_units']} percent, standard error")
+        add_step(result, "composition_errors", after=composition, factor_errors=factor_errors)
+        result.metadata.General.title = "Standard errors of the composition"
+        return result
+
+    def quantify_density(
+        self,
+        method: str = "model",
+        factors: Mapping[str, float] | Sequence[float] | None = None,
+        units: str = "g/cm^3",
+        *,
+        dose: float | None = None,
+        solid_angle: float | None = None,
+        beam_energy: float | None = None,
+        xray_lines: Sequence[str] | Mapping[str, str] | None = None,
+        model: str = "cascade",
+        efficiency=None,
+    ):
+        """Turn volumes of counts into the density of each element, in absolute numbers.
+
+        Parameters
+        ----------
+        method : {"model", "zeta", "cross_section"}, default "model"
+            As in `quantify`.
+        factors : dict or sequence of float, optional
+            As in `quantify`: zeta-factors (kg/m^2), partial cross sections for a photon in the detector (barn), or f (barn
+            mol/g).
+        units : {"g/cm^3", "atoms/nm^3"}, default "g/cm^3"
+        dose : float, optional
+            Electrons per pixel and tilt; by default those of the series, see `TiltSeriesEDS.dose`.
+        solid_angle : float, optional
+            For ``"model"``: of all detectors together, sr; by default ``Detector.EDS.solid_angle`` of the metadata.
+        beam_energy, xray_lines, model, efficiency
+            As in `quantify`.
+
+        Returns
+        -------
+        TomographicVolume
+            Density of each element; the sum over the elements is that of all matter that has maps. Nothing is masked.
+
+        Raises
+        ------
+        ValueError
+            For k-factors, which are relative, a volume without calibration, and a dose or solid angle that are not known.
+
+        References
+        ----------
+        .. [1] M. Watanabe, D. B. Williams, J. Microsc. 221 (2006) 89, https://doi.org/10.1111/j.1365-2818.2006.01549.x.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> volume = mt.TomographicVolume.from_arrays({"Au": np.ones((4, 4, 4))}, pixel_size=1.0)
+        >>> density = volume.quantify_density("zeta", {"Au": 1000.0}, dose=1e8)
+        >>> float(density["Au"].data.mean().round(3))
+        10.0
+        """
+        elements, volumes = self._counts()
+        if self.pixel_size is None:
+            raise ValueError(
+                "the volume has no calibration, so that its counts are per px of path: set the series' pixel size before the "
+                "reconstruction, e.g. from_maps(..., pixel_size=0.76)"
+            )
+        options = {"beam_energy": beam_energy, "xray_lines": xray_lines, "model": model, "efficiency": efficiency}
+        factors, told = self._factors(method, factors, elements, "counts", None, options)
+        if method == "model":
+            told["solid_angle"] = solid_angle_of(self, solid_angle)
+        electrons = dose_of(self, dose)
+        found = quantify_density(volumes, elements, method, factors, electrons, solid_angle=told.get("solid_angle"), units=units)
+        result = self.from_arrays(dict(zip(elements, found.transpose(0, 1, 3, 2), strict=True)), like=self, quantity=units)
+        add_step(result, "quantify_density", after=self, method=method, factors=factors, units=units, dose=electrons, **told)
+        result.metadata.General.title = "Density"
+        return result.as_lazy() if self._lazy else result
+
+    def find_threshold(self, factors: Mapping[str, float] | Sequence[float] | None = None, method: str = "CL") -> ThresholdCurve:
+        """Find the level between background and particle by the edge spread function, and return all that led to it.
+
+        Parameters
+        ----------
+        factors : dict or sequence of float, optional
+            What the sum over the elements is weighted with, as in `quantify`; by default the plain sum of the counts.
+        method : {"CL", "zeta", "cross_section", "model"}, default "CL"
+            What `factors` are.
+
+        Returns
+        -------
+        ThresholdCurve
+            ``value`` in the unit of the weighted sum, the curve V(t), and ``ambiguous``, the reason why it is not clear, if so.
+            See `plot_threshold`.
+
+        Raises
+        ------
+        ValueError
+            For bad factors, or a volume without signal.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> data = np.random.default_rng(0).normal(0, 0.05, (24, 24, 24)); data[6:18, 6:18, 6:18] += 1.0
+        >>> curve = mt.TomographicVolume.from_arrays({"Au": data}).find_threshold()
+        >>> bool(0.2 < curve.value < 0.8)
+        True
+        """
+        elements, volumes = self._counts()
+        given = dict.fromkeys(elements, 1.0) if factors is None else factors
+        return edge_spread(quantification.weighted_sum(volumes, elements, method, given))
+
+    def plot_threshold(self, factors=None, method: str = "CL"):
+        """Draw the volume V(t) above each threshold t, and the threshold that `find_threshold` chose.
+
+        Parameters
+        ----------
+        factors, method
+            As in `find_threshold`.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> data = np.random.default_rng(0).normal(0, 0.05, (24, 24, 24)); data[6:18, 6:18, 6:18] += 1.0
+        >>> figure = mt.TomographicVolume.from_arrays({"Au": data}).plot_threshold()
+        >>> len(figure.axes) > 0
+        True
+        """
+        from ..inspection.threshold_plot import plot_threshold
+
+        unit = self.quantity if factors is None else "weighted sum of the elements"
+        return plot_threshold(self.find_threshold(factors, method), unit=unit)
+
+    def _counts(self) -> tuple[tuple[str, ...], np.ndarray]:
+        """Return the elements and their volumes (element, z, x, y)."""
+        elements = self.elements
+        if not elements:
+            raise ValueError("this volume has no elements to quantify; reconstruct a series of elemental maps")
+        if "percent" in self.quantity:
+            raise ValueError(f"this volume holds {self.quantity} already; quantify the volume of counts that it was made from")
+        volumes = np.asarray(self.array("element", "z", "x", "y"))
+        return elements, volumes[[self.channels.index(name) for name in elements]]
+
+    def _factors(self, method, factors, elements, through, haadf_angles, options) -> tuple[dict[str, float], dict]:
+        """Return the factor of each element, given or calculated, and how it was calculated."""
+        if through not in ("counts", "ratios"):
+            raise ValueError(f"through={through!r} must be 'counts' or 'ratios'")
+        if method != "model" or factors is not None:
+            if through == "ratios":
+                raise ValueError("through='ratios' calculates its factors: use method='model' and leave out factors=")
+            if factors is None:
+                raise ValueError(
+                    f"method={method!r} needs factors=, one for each of {', '.join(elements)}; 'model' calculates them"
+                )
+            if not isinstance(factors, Mapping) and len(factors) == len(elements):
+                factors = dict(zip(sorted(elements), factors, strict=True))
+            return factors, {}
+        found, told = factors_of(self, elements, **options)
+        if through == "counts":
+            return found, told
+        ratios = self.response_ratios
+        if ratios is None or not all(ratios.get(element, 0) > 0 for element in elements):
+            raise ValueError(
+                "through='ratios' needs a volume by HEBT whose elements all have a response ratio above 0; quantify it through "
+                "the counts instead"
+            )
+        energy = told["beam_energy"]
+        factors = {element: haadf_factor(element, energy, haadf_angles) / ratios[element] for element in elements}
+        return factors, {"beam_energy": energy, "through": through, "haadf_angles": haadf_angles}
+
+
+def _mask_of(mask, volumes: np.ndarray) -> np.ndarray:
+    from .volume import mask_array
+
+    return mask_array(mask, volumes.shape[1:])
+
+
+def _with_ratios(elements, factor_errors, ratios, spread) -> dict[str, float]:
+    """Return relative errors of the factors with those of the response ratios added in squares."""
+    given = factor_errors if isinstance(factor_errors, Mapping) else dict.fromkeys(elements, factor_errors or 0.0)
+    return {name: float(np.hypot(given.get(name, 0.0), spread[name] / ratios[name])) for name in elements}
+
+
+def _count_errors(given, elements, shape):
+    """Return standard errors given as a volume, by element, or as a number, as what broadcasts to (element, z, x, y)."""
+    if given is None:
+        return None
+    if hasattr(given, "channels"):
+        missing = [name for name in elements if name not in given.channels]
+        if missing:
+            raise ValueError(f"count_errors has no channel {', '.join(missing)}")
+        return np.asarray(given.array("element", "z", "x", "y"))[[given.channels.index(name) for name in elements]]
+    if isinstance(given, Mapping):
+        if set(given) != set(elements):
+            raise ValueError(f"count_errors are those of {', '.join(given)}; expected one for each of {', '.join(elements)}")
+        return np.stack([np.broadcast_to(_as_zxy(given[name]), shape[1:]) for name in elements])
+    if np.ndim(given) == 0:
+        return float(given)
+    raise TypeError(f"count_errors must be a TomographicVolume, a dict by element or a number; got {type(given).__name__}")
+
+
+def _as_zxy(values) -> np.ndarray:
+    values = np.asarray(values)
+    return values.swapaxes(-1, -2) if values.ndim == 3 else values
