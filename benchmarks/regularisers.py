@@ -107,7 +107,7 @@ class Data:
         """
         truth = self.series.phantom.truth
         total = truth.sum(axis=0)
-        inside = particle_mask(total)
+        inside = particle_mask(total, "otsu")
         fraction = truth[0] / np.where(inside, total, 1)
         return fraction, inside, _eroded(inside & (fraction > 0.5)) | _eroded(inside & (fraction <= 0.5))
 
@@ -352,7 +352,7 @@ def composition_errors(volume: np.ndarray, data: Data) -> list[float]:
     total = found.sum(axis=0)
     fraction = np.divide(found[0], total, out=np.full_like(total, 1 / len(found)), where=total > 0)
     squares = np.square(fraction - true_fraction)
-    return [float(np.sqrt(squares[region].mean())) for region in (inside, deep)] + [1 - dice(particle_mask(total), inside)]
+    return [float(np.sqrt(squares[region].mean())) for region in (inside, deep)] + [1 - dice(particle_mask(total, "otsu"), inside)]
 
 
 def _eroded(region: np.ndarray) -> np.ndarray:

@@ -2,9 +2,11 @@
 """All figures under one name: of tilt series, fits, volumes and compositions."""
 
 from hyperspy_multitomo.inspection.alignment_plots import plot_alignment, plot_alignment_sinograms
+from hyperspy_multitomo.inspection.damping_plot import plot_damping
 from hyperspy_multitomo.inspection.picture import colour_mix, robust_limits
 from hyperspy_multitomo.inspection.preprocessing_plots import plot_background, plot_dose_drift, plot_gains, plot_tilt_ranking
 from hyperspy_multitomo.inspection.series_plots import plot_projections, plot_residuals, plot_response, plot_sinogram
+from hyperspy_multitomo.inspection.threshold_plot import plot_threshold
 from hyperspy_multitomo.inspection.volume_plots import plot_comparison, plot_composition, plot_slices
 
 __all__ = [
@@ -14,6 +16,7 @@ __all__ = [
     "plot_background",
     "plot_comparison",
     "plot_composition",
+    "plot_damping",
     "plot_dose_drift",
     "plot_gains",
     "plot_projections",
@@ -21,6 +24,7 @@ __all__ = [
     "plot_response",
     "plot_sinogram",
     "plot_slices",
+    "plot_threshold",
     "plot_tilt_ranking",
     "robust_limits",
 ]

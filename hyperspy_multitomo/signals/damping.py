@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..composition.haadf_damping import DampingModel, damping_from_maps, estimate_damping
+from ..composition.damping_from_maps import damping_from_maps
+from ..composition.haadf_damping import DampingModel, estimate_damping
 from ..notices import warn
 from .frames import check_pair, gains_of, in_one_frame, projections
 from .gains import chosen_model, haadf_at, known_gains

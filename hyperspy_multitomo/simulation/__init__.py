@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tilt series of known truth: phantoms and the microscope that images them."""
 
+from hyperspy_multitomo.simulation.absorbed import absorbed_maps
+from hyperspy_multitomo.simulation.absorbing_phantoms import gold_shell, heavy_oxide
 from hyperspy_multitomo.simulation.microscope import SimulatedSeries, count, simulate
 from hyperspy_multitomo.simulation.misaligned import MisalignedSeries, misaligned
 from hyperspy_multitomo.simulation.phantoms import huber, schwartz, yuan, zhong
@@ -11,7 +13,10 @@ __all__ = [
     "MisalignedSeries",
     "Phantom",
     "SimulatedSeries",
+    "absorbed_maps",
     "count",
+    "gold_shell",
+    "heavy_oxide",
     "huber",
     "line_integrals",
     "misaligned",

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Noise of HAADF images: its variance as a line in the signal, and pixels averaged until they are quiet enough to be inverted."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["averaged", "noise_law", "quiet_side"]
+
+# Noise of the brightest pixels, relative, above which pixels are averaged: the inversion is expanded to second order in it.
+LOUD, MOST_AVERAGED = 0.02, 8
+# Bins of the signal in which the noise of the images is measured, and the least number of pixels in one.
+_BINS, _LEAST_PIXELS = 16, 100
+
+
+def quiet_side(images: np.ndarray, left: int) -> tuple[int, float]:
+    """Return the side of the pixels, in px, whose mean is quiet enough to be inverted, and its noise at the brightest signal."""
+    top = float(np.percentile(images, 99.9))
+    loudness = np.sqrt(np.polyval(noise_law(images), top)) / top
+    # Fewer pixels than are to be left would average the thickness of the object itself.
+    largest = max(1, min(MOST_AVERAGED, min(images.shape[1:]) // left))
+    side = int(np.clip(np.ceil(loudness / LOUD), 1, largest))
+    return side, loudness / side
+
+
+def averaged(images: np.ndarray, side: int) -> np.ndarray:
+    """Return the means over side x side pixels, (tilt, x, y); the last ones are filled up with zeros."""
+    if side == 1:
+        return images
+    width, height = (-(-length // side) for length in images.shape[1:])
+    filled = np.zeros((len(images), width * side, height * side), np.float32)
+    filled[:, : images.shape[1], : images.shape[2]] = images
+    return filled.reshape(len(images), width, side, height, side).mean(axis=(2, 4))
+
+
+def noise_law(images: np.ndarray) -> np.ndarray:
+    """Measure the variance of a pixel as a line in its signal, (slope, constant), from differences of neighbouring pixels."""
+    from scipy.optimize import nnls
+
+    if min(images.shape[1:]) > 1:
+        corners = (images[:, :-1, :-1], images[:, 1:, 1:], images[:, 1:, :-1], images[:, :-1, 1:])
+        difference, level, variances = corners[0] + corners[1] - corners[2] - corners[3], sum(corners) / 4, 4.0
+    else:
+        flat = images.reshape(len(images), -1)
+        difference, level, variances = flat[:, :-2] - 2 * flat[:, 1:-1] + flat[:, 2:], flat[:, 1:-1], 6.0
+    edges = np.linspace(0, np.percentile(images, 99.9), _BINS + 1)
+    place = np.digitize(level.ravel(), edges) - 1
+    levels, measured = [], []
+    for b in range(_BINS):
+        inside = np.abs(difference.ravel()[place == b])
+        if inside.size >= _LEAST_PIXELS:
+            levels.append(edges[b : b + 2].mean())
+            # 1.4826 median |d| is the standard deviation of normal noise, blind to the few edges.
+            measured.append((1.4826 * np.median(inside)) ** 2 / variances)
+    if not levels or max(measured) == 0:
+        return np.zeros(2)
+    # A variance is known to a part of itself, so relative deviations count.
+    scale = np.maximum(measured, 1e-3 * max(measured))
+    return nnls(np.stack([levels / scale, 1 / scale], axis=1), measured / scale)[0]
