@@ -352,7 +352,8 @@ def composition_errors(volume: np.ndarray, data: Data) -> list[float]:
     total = found.sum(axis=0)
     fraction = np.divide(found[0], total, out=np.full_like(total, 1 / len(found)), where=total > 0)
     squares = np.square(fraction - true_fraction)
-    return [float(np.sqrt(squares[region].mean())) for region in (inside, deep)] + [1 - dice(particle_mask(total, "otsu"), inside)]
+    outline = 1 - dice(particle_mask(total, "otsu"), inside)
+    return [*(float(np.sqrt(squares[region].mean())) for region in (inside, deep)), outline]
 
 
 def _eroded(region: np.ndarray) -> np.ndarray:

@@ -124,7 +124,25 @@ def _from_files(options) -> Job:
     job.haadf, spectra = loaded
     wanted = {"elements": options.elements, "also": options.also, "show_progressbar": False}
     job.eds = job.timed("mapping the elements", elemental_maps, spectra, **wanted)
+    if job.factors is None and job.eds.metadata.has_item("Acquisition_instrument.TEM.beam_energy"):
+        _calculate_factors(job)
     return job
+
+
+def _calculate_factors(job: Job) -> None:
+    """Take calculated factors for k-factors that were not given."""
+    from hyperspy_multitomo.acquisition.xray_lines import line_energy
+    from hyperspy_multitomo.composition.cross_sections import xray_factor
+
+    energy = job.eds.metadata.Acquisition_instrument.TEM.beam_energy
+    job.factors = {line.partition("_")[0]: 1 / xray_factor(line, energy) for line in job.eds.lines}
+    soft = [line.replace("_", " ") for line in job.eds.lines if line_energy(line) < 1]
+    job.notes.append(
+        f"No k-factors were given: the composition is by factors calculated for {energy:g} keV and a detector that counts every "
+        "photon. "
+        + (f"None does below 1 keV ({', '.join(soft)}), so there is more of these than it says. " if soft else "")
+        + "Pass --k-factors EL=K ... for your microscope."
+    )
 
 
 def _simulated(options) -> Job:

@@ -134,12 +134,33 @@ def test_transmission_follows_the_signal(gold):
     np.testing.assert_allclose(eds.bin(2).transmission, values.reshape(*shape[:2], 16, 2, 16, 2).mean(axis=(3, 5)), rtol=1e-5)
     np.testing.assert_allclose(eds.isig[4:20, 8:].transmission, values[:, :, 8:, 4:20], rtol=1e-6)
     np.testing.assert_allclose(eds.inav[:, 3:6].transmission, values[3:6], rtol=1e-6)
+    part = eds.isig[8:24, 4:].bin(2)
+    few = values[:, :, :14, :8]
+    part.transmission = few
+    np.testing.assert_allclose(part.transmission, few, rtol=1e-6)
+    np.testing.assert_allclose(part.isig[2:6, 1:].transmission, few[:, :, 1:, 2:6], rtol=1e-6)
     with pytest.raises(ValueError, match="above 0 and up to 1"):
         eds.transmission = 1.1 * np.ones(shape)
     with pytest.raises(ValueError, match=r"expected \(15, 2, 32, 32\)"):
         eds.transmission = values[:2]
     eds.transmission = None
     assert eds.transmission is None
+
+
+def test_maps_of_larger_pixels_than_the_volume(gold):
+    """HEBT with a finer HAADF: the transmission of a pixel is about the mean of those of its parts."""
+    phantom, maps, haadf, _ = gold
+    fine, images = series_of(phantom, maps, haadf)
+    inside = weight_percent(phantom)[1]
+    how = dict(density=8.0, mask=inside, efficiency=1.0, **QUIET)
+    coarse = series_of(phantom, maps).bin(2)
+    for eds, binning in ((fine, 1), (coarse, 2)):
+        ratios = dict(zip(eds.elements, (phantom.ratios / binning**2).tolist(), strict=True))
+        eds.estimate_absorption(eds.reconstruct_hebt(images, iterations=20, ratios=ratios, **QUIET), **how)
+    expected = fine.transmission.reshape(15, 2, 16, 2, 16, 2).mean(axis=(3, 5))
+    found = coarse.transmission
+    assert np.abs(found - expected)[:, :, 4:12, 4:12].mean() < 0.01
+    assert 0.7 < found[:, 0, 4:12, 4:12].mean() < 0.9
 
 
 def test_shifted_images_have_a_shifted_transmission(gold):

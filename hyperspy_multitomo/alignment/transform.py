@@ -409,9 +409,7 @@ class Alignment:
         """
         return -self._placed_shifts()[0]
 
-    def apply(
-        self, images: ArrayLike, *, for_geometry: bool = False, fill: str = "zero", backward: bool = False
-    ) -> np.ndarray:
+    def apply(self, images: ArrayLike, *, for_geometry: bool = False, fill: str = "zero", backward: bool = False) -> np.ndarray:
         """
         Move the images into place in one resampling.
 

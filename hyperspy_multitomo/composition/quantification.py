@@ -176,9 +176,7 @@ def _checked_lines(volumes, elements: Sequence[str]) -> list[str]:
     return lines
 
 
-def _weights(
-    lines: list[str], method: str, factors: Mapping[str, float] | Sequence[float], composition_units: str
-) -> np.ndarray:
+def _weights(lines: list[str], method: str, factors: Mapping[str, float] | Sequence[float], composition_units: str) -> np.ndarray:
     """Return what the counts of each channel are multiplied by, up to a common factor, before they are closed to 100 %."""
     if method not in KINDS:
         raise ValueError(f"unknown method {method!r}; use one of {', '.join(KINDS)}")

@@ -15,7 +15,7 @@ from ..composition.detectors import XRayDetector, detectors_from, super_x
 from ..composition.quantification import quantify
 from .conditions import TEM, lines_of
 from .history import add_step
-from .keyed import NODE, forget, grid, recall, record
+from .keyed import NODE, forget, grid, on_recorded_grid, recall, record
 from .progress import progress_bar
 
 _DETECTORS = f"{NODE}.detectors"
@@ -98,7 +98,7 @@ class SelfAbsorption:
                 f"the transmission has the shape {values.shape} and values from {values.min():g} to {values.max():g}; expected "
                 f"{expected} (tilt, element, y, x), above 0 and up to 1"
             )
-        record(self, "transmission", values, ("tilt", "element", "y", "x"))
+        record(self, "transmission", on_recorded_grid(self, values, fill=1.0), ("tilt", "element", "y", "x"))
 
     def estimate_absorption(
         self,
@@ -238,7 +238,7 @@ class SelfAbsorption:
         Returns
         -------
         TomographicVolume
-            The last reconstruction. The transmission of its model stays attached to the series.
+            The last reconstruction, or the one that was interrupted. The transmission of its model stays attached to the series.
 
         Raises
         ------
@@ -280,6 +280,8 @@ class SelfAbsorption:
         try:
             volume = reconstruct()
             for _ in range(int(rounds)):
+                if volume.history[-1].get("interrupted"):
+                    break
                 self.estimate_absorption(volume, **({} | shown | dict(absorption or {})))
                 volume = reconstruct()
         except Exception:

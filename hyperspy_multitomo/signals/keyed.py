@@ -60,6 +60,20 @@ def record(signal, name: str, values, dims: Sequence[str]) -> None:
     signal.metadata.set_item(f"{NODE}.arrays.{name}", {"dims": " ".join(dims), "values": values})
 
 
+def on_recorded_grid(signal, values: np.ndarray, fill: float) -> np.ndarray:
+    """Return an array (..., y, x) at the present pixels on the whole recorded grid, for `record`; `fill` where none is present.
+
+    Each recorded pixel gets the value of the present one that it is part of: `recall` gives the sum over those.
+    """
+    for position, name in ((-2, "y"), (-1, "x")):
+        start, factor, size = _whole_pixels(signal, name)
+        whole = int(np.asarray(signal.metadata.get_item(f"{NODE}.recorded_axes.{name}"))[2])
+        padding = [(0, 0)] * values.ndim
+        padding[position] = (start, whole - start - size * factor)
+        values = np.pad(np.repeat(values, factor, axis=position), padding, constant_values=fill)
+    return values
+
+
 def forget(signal, name: str) -> None:
     """Remove what was recorded under `name`, if anything was."""
     if recorded(signal, name):
@@ -182,13 +196,18 @@ def keep_present(signal) -> None:
 
 
 def _cut_and_sum(values: np.ndarray, position: int, signal, name: str) -> np.ndarray:
+    start, factor, size = _whole_pixels(signal, name)
+    values = np.moveaxis(values, position, -1)[..., start : start + size * factor]
+    values = values.reshape(*values.shape[:-1], size, factor).sum(axis=-1)
+    return np.moveaxis(values, -1, position)
+
+
+def _whole_pixels(signal, name: str) -> tuple[int, int, int]:
+    """Return (first recorded pixel, recorded pixels in a present one, present pixels) of an axis; an error for parts of one."""
     first, binning = grid(signal, name)
     start, factor = round(first), round(binning)
     if abs(first - start) > _EDGE_TOLERANCE or abs(binning - factor) > _EDGE_TOLERANCE:
         raise LookupError(
             f"the axis {name!r} was rebinned by {binning:g}: what was recorded per pixel follows whole numbers only"
         )
-    size = axis_named(signal, name).size
-    values = np.moveaxis(values, position, -1)[..., start : start + size * factor]
-    values = values.reshape(*values.shape[:-1], size, factor).sum(axis=-1)
-    return np.moveaxis(values, -1, position)
+    return start, factor, axis_named(signal, name).size

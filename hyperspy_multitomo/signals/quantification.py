@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From volumes of counts to composition and density: `quantify`, its errors and its threshold, `quantify_density`."""
+"""From volumes of counts to composition: `quantify`, its errors, and the threshold of the particle."""
 
 from __future__ import annotations
 
@@ -9,20 +9,14 @@ import numpy as np
 
 from ..composition import quantification
 from ..composition.cross_sections import haadf_factor
-from ..composition.density import quantify_density
 from ..composition.edge_spread import ThresholdCurve, edge_spread
-from .conditions import DOSE, dose_of, factors_of, solid_angle_of
+from .conditions import factors_of
 from .history import add_step, read_history
 from .keyed import recall
 
 
 class Quantification:
     """Mixin of the volumes: quantification of the elements' counts."""
-
-    @property
-    def dose(self) -> float | None:
-        """Electrons per pixel and tilt behind the volume (at a gain of 1), or None where they are not known."""
-        return self.metadata.get_item(DOSE, default=None)
 
     def quantify(
         self,
@@ -203,76 +197,6 @@ class Quantification:
         add_step(result, "composition_errors", after=composition, factor_errors=factor_errors)
         result.metadata.General.title = "Standard errors of the composition"
         return result
-
-    def quantify_density(
-        self,
-        method: str = "model",
-        factors: Mapping[str, float] | Sequence[float] | None = None,
-        units: str = "g/cm^3",
-        *,
-        dose: float | None = None,
-        solid_angle: float | None = None,
-        beam_energy: float | None = None,
-        xray_lines: Sequence[str] | Mapping[str, str] | None = None,
-        model: str = "cascade",
-        efficiency=None,
-    ):
-        """Turn volumes of counts into the density of each element, in absolute numbers.
-
-        Parameters
-        ----------
-        method : {"model", "zeta", "cross_section"}, default "model"
-            As in `quantify`.
-        factors : dict or sequence of float, optional
-            As in `quantify`: zeta-factors (kg/m^2), partial cross sections for a photon in the detector (barn), or f (barn
-            mol/g).
-        units : {"g/cm^3", "atoms/nm^3"}, default "g/cm^3"
-        dose : float, optional
-            Electrons per pixel and tilt; by default those of the series, see `TiltSeriesEDS.dose`.
-        solid_angle : float, optional
-            For ``"model"``: of all detectors together, sr; by default ``Detector.EDS.solid_angle`` of the metadata.
-        beam_energy, xray_lines, model, efficiency
-            As in `quantify`.
-
-        Returns
-        -------
-        TomographicVolume
-            Density of each element; the sum over the elements is that of all matter that has maps. Nothing is masked.
-
-        Raises
-        ------
-        ValueError
-            For k-factors, which are relative, a volume without calibration, and a dose or solid angle that are not known.
-
-        References
-        ----------
-        .. [1] M. Watanabe, D. B. Williams, J. Microsc. 221 (2006) 89, https://doi.org/10.1111/j.1365-2818.2006.01549.x.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import hyperspy_multitomo as mt
-        >>> volume = mt.TomographicVolume.from_arrays({"Au": np.ones((4, 4, 4))}, pixel_size=1.0)
-        >>> density = volume.quantify_density("zeta", {"Au": 1000.0}, dose=1e8)
-        >>> float(density["Au"].data.mean().round(3))
-        10.0
-        """
-        elements, volumes = self._counts()
-        if self.pixel_size is None:
-            raise ValueError(
-                "the volume has no calibration, so that its counts are per px of path: set the series' pixel size before the "
-                "reconstruction, e.g. from_maps(..., pixel_size=0.76)"
-            )
-        options = {"beam_energy": beam_energy, "xray_lines": xray_lines, "model": model, "efficiency": efficiency}
-        factors, told = self._factors(method, factors, elements, "counts", None, options)
-        if method == "model":
-            told["solid_angle"] = solid_angle_of(self, solid_angle)
-        electrons = dose_of(self, dose)
-        found = quantify_density(volumes, elements, method, factors, electrons, solid_angle=told.get("solid_angle"), units=units)
-        result = self.from_arrays(dict(zip(elements, found.transpose(0, 1, 3, 2), strict=True)), like=self, quantity=units)
-        add_step(result, "quantify_density", after=self, method=method, factors=factors, units=units, dose=electrons, **told)
-        result.metadata.General.title = "Density"
-        return result.as_lazy() if self._lazy else result
 
     def find_threshold(self, factors: Mapping[str, float] | Sequence[float] | None = None, method: str = "CL") -> ThresholdCurve:
         """Find the level between background and particle by the edge spread function, and return all that led to it.

@@ -24,7 +24,7 @@ def elastic_browning(element: str, keV: float) -> float:
     element : str
         Symbol, hydrogen to californium.
     keV : float
-        Energy of the beam; the formula was fitted from 0.1 to 30 keV and is extrapolated here, as published work does.
+        Energy of the beam; the formula is for 1 to 100 keV and is extrapolated beyond.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def elastic_browning(element: str, keV: float) -> float:
 
     References
     ----------
-    R. Browning, T. Eimori, E.P. Traut, B. Chui, R.F.W. Pease, J. Vac. Sci. Technol. B 9 (1991) 3578, doi:10.1116/1.585595.
+    R. Browning, Appl. Phys. Lett. 58 (1991) 2845, doi:10.1063/1.104754.
 
     Examples
     --------
