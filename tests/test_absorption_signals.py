@@ -163,6 +163,18 @@ def test_maps_of_larger_pixels_than_the_volume(gold):
     assert 0.7 < found[:, 0, 4:12, 4:12].mean() < 0.9
 
 
+def test_gains_from_before_are_to_be_estimated_again(gold):
+    phantom, maps, haadf, _ = gold
+    eds, images = series_of(phantom, maps, haadf)
+    eds.estimate_gains(images)
+    volume = eds.reconstruct_sirt(5, **QUIET)
+    how = dict(density=8.0, mask=weight_percent(phantom)[1], efficiency=1.0, **QUIET)
+    with pytest.warns(UserWarning, match="call estimate_gains again"):
+        eds.estimate_absorption(volume, **how)
+    eds.estimate_gains(images)
+    np.testing.assert_allclose(eds.gains, 1, atol=0.02)
+
+
 def test_shifted_images_have_a_shifted_transmission(gold):
     phantom, maps, *_ = gold
     straight = series_of(phantom, maps)

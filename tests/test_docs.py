@@ -17,7 +17,8 @@ import hyperspy_multitomo as mt
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PACKAGES = ("acquisition", "alignment", "composition", "inspection", "signals", "simulation", "tomography")
+COMPOSITION = ("composition", "composition.cross_sections")
+PACKAGES = ("acquisition", "alignment", *COMPOSITION, "inspection", "signals", "simulation", "tomography")
 # Of numpydoc's checker: no docstring; parameters that are missing or unknown; what is yielded.
 CODES = {"GL08", "PR01", "PR02", "YD01"}
 

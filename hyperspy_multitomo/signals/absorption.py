@@ -13,6 +13,7 @@ from ..composition.absorption import attenuation_coefficients, linear_attenuatio
 from ..composition.cross_sections.tables import densities
 from ..composition.detectors import XRayDetector, detectors_from, super_x
 from ..composition.quantification import quantify
+from ..notices import warn
 from .conditions import TEM, lines_of
 from .history import add_step
 from .keyed import NODE, forget, grid, on_recorded_grid, recall, record
@@ -145,6 +146,11 @@ class SelfAbsorption:
             For detectors, a density, or a dose that are not known, a volume of other elements or pixels, and an ambiguous
             threshold.
 
+        Warns
+        -----
+        UserWarning
+            Where gains were estimated from the counts before, which then hold a part of the absorption.
+
         Notes
         -----
         Beer's law with the mass absorption coefficients of eXSpy, straight paths, and nothing but the elements of the volume:
@@ -195,6 +201,11 @@ class SelfAbsorption:
         places = [self.channels.index(name) for name in elements]
         whole = np.ones((len(self.channels), *rays.shape[1:]), np.float32)
         whole[places] = rays
+        if self.transmission is None and recall(self, "estimated_gains") is not None:
+            warn(
+                "the gains were estimated from the counts before their absorption was known, and hold how it changes with the "
+                "tilt: call estimate_gains again, which leaves it out now, and reconstruct"
+            )
         self.transmission = whole.transpose(1, 0, 3, 2)
         emitted = np.maximum(np.asarray(self.array("element", "tilt", "x", "y")[places], dtype=np.float32), 0)
         means = (rays * emitted).sum(axis=(2, 3)) / np.maximum(emitted.sum(axis=(2, 3)), 1e-30)

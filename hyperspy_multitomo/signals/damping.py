@@ -37,7 +37,7 @@ class Damping:
         -------
         DampingModel
             ``saturation`` with its error, ``significant`` and the ``reason`` in figures, ``apply`` and ``invert``; for
-            `correct_damping` and `hyperspy_multitomo.inspection.damping_plot.plot_damping`.
+            `correct_damping` and `plot_damping`.
 
         Raises
         ------
@@ -141,6 +141,31 @@ class Damping:
             gains=gains,
         )
         return copy
+
+    def plot_damping(self, model: DampingModel):
+        """Draw the recorded HAADF against the linear signal, and the signal of each tilt before and after the correction.
+
+        Parameters
+        ----------
+        model : DampingModel
+            From `estimate_damping`.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> from hyperspy_multitomo.composition import DampingModel
+        >>> haadf = mt.TiltSeriesHAADF.from_images(np.full((2, 8, 8), 393.47), tilts=[-10, 10])
+        >>> len(haadf.plot_damping(DampingModel(1000.0)).axes) > 0
+        True
+        """
+        from ..inspection.damping_plot import plot_damping
+
+        return plot_damping(model, projections(self)[0])
 
 
 def _refuse_saturated(image: np.ndarray, model: DampingModel) -> None:
