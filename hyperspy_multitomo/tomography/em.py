@@ -90,7 +90,7 @@ def em(
     gains = checked_gains("gains", gains, counts.shape[:2])
     background = checked_background(background, counts.shape)
     channels, slices = counts.shape[0], counts.shape[-1] * A.geometry.binning
-    counts = without_dead_tilts(counts, gains)
+    counts = _without_blind_rays(without_dead_tilts(counts, gains), background, A)
     system = Counted(
         A=A,
         projections=counts,
@@ -106,6 +106,18 @@ def em(
         raise ValueError("`initial` has negative values; expected a start from 0 up, above 0 wherever something may be")
     steps = FusedEM(system) if A.geometry.binning == 1 and fits_lanes(A) else TextbookEM(system)
     return iterates_of(steps, has_channels)
+
+
+def _without_blind_rays(counts: np.ndarray, background: np.ndarray | None, A: Projector) -> np.ndarray:
+    """Return the counts with the background for those of rays that miss the volume: nothing else can explain them.
+
+    A ray along the edge of the volume may be just outside for the projection and just inside for its adjoint, by rounding: its
+    counts over an expectation of nothing would then go to the voxels there.
+    """
+    blind = A.row_sums() <= 1e-6 * A.geometry.pixel_size
+    if not blind.any():
+        return counts
+    return np.where(blind[..., None], np.float32(0) if background is None else background, counts)
 
 
 def _uniform(system: Counted) -> np.ndarray:
