@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How methods open their panels: through HyperSpy's registry, with the command to install what is missing."""
+
+from __future__ import annotations
+
+
+def open_panel(panel, display: bool = True, toolkit: str | None = None):
+    """Show a panel, or with ``display=False`` return its widgets, ``{"ipywidgets": {"widget": ..., "wdict": {...}}}``.
+
+    Raises
+    ------
+    ImportError
+        Where the packages for panels are not installed; the message says how to install them.
+    """
+    try:
+        import ipywidgets  # noqa: F401
+        import link_traits  # noqa: F401
+    except ImportError as error:
+        raise ImportError('panels need more packages: pip install "hyperspy_multitomo[gui]"') from error
+    return panel.gui(display=display, toolkit=toolkit)

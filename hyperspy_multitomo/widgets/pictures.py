@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Arrays as PNG pictures for the panels: grey or coloured images of at least a certain size, and matplotlib figures."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+#: Shortest side of a picture on the screen, px.
+SIDE = 256
+
+
+def png(image: np.ndarray, limits: tuple[float, float] | None = None, colours: str = "gray", side: int = SIDE) -> bytes:
+    """Return an image as a PNG.
+
+    Parameters
+    ----------
+    image : ndarray (row, column) or (row, column, 3)
+        The first row is drawn at the bottom, so that y and z grow upwards. Three numbers from 0 to 1 are a colour.
+    limits : (float, float), optional
+        What is drawn darkest and brightest; by default the range without the extreme half percent at either end.
+    colours : str, default "gray"
+        Name of a colour map of matplotlib, for images without colours.
+    side : int, default 256
+        Pixels are repeated until the shorter side is about that long.
+
+    Returns
+    -------
+    bytes
+    """
+    from matplotlib import colormaps
+    from PIL import Image
+
+    image = np.asarray(image, dtype=np.float32)[::-1]
+    if image.ndim == 2:
+        low, high = robust(image) if limits is None else limits
+        span = high - low if high > low else 1.0
+        image = colormaps[colours](np.clip((np.nan_to_num(image) - low) / span, 0, 1))[..., :3]
+    pixels = (np.clip(image, 0, 1) * 255).astype(np.uint8)
+    factor = max(1, round(side / min(pixels.shape[:2])))
+    pixels = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def robust(image: np.ndarray) -> tuple[float, float]:
+    """Return the range of an image without the extreme half percent at either end."""
+    values = image[np.isfinite(image)]
+    if values.size == 0:
+        return 0.0, 1.0
+    low, high = np.percentile(values, (0.5, 99.5))
+    return float(low), float(high)
+
+
+def figure_png(figure, dpi: int = 80) -> bytes:
+    """Return a matplotlib figure as a PNG, and let go of it."""
+    import matplotlib.pyplot as plt
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    plt.close(figure)
+    return buffer.getvalue()

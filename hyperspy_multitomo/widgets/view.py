@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The parts that the views are made of: labelled controls linked to traits, pictures, and the row with progress and cancel."""
+
+from __future__ import annotations
+
+import ipywidgets as w
+from link_traits import link
+
+_WIDE = {"description_width": "initial"}
+
+
+def control(panel, trait: str, widget, tooltip: str = ""):
+    """Link the value of a widget with a trait of the panel, and return the widget.
+
+    What the panel refuses (a ``TraitError``) is said in its message, and the widget goes back to what it was.
+    """
+    widget.style = _WIDE
+    widget.tooltip = tooltip or panel.trait(trait).desc or ""
+    widget.layout.width = "360px"
+    link((panel, trait), (widget, "value"))
+    return widget
+
+
+def slider(panel, trait: str, label: str, low: float, high: float, step: float, tooltip: str = ""):
+    """Return a slider for a number."""
+    return control(
+        panel, trait,
+        w.FloatSlider(getattr(panel, trait), min=low, max=high, step=step, description=label, continuous_update=False), tooltip,
+    )  # fmt: skip
+
+
+def whole(panel, trait: str, label: str, low: int, high: int, tooltip: str = ""):
+    """Return a slider for a whole number."""
+    return control(
+        panel, trait,
+        w.IntSlider(getattr(panel, trait), min=low, max=high, description=label, continuous_update=False), tooltip,
+    )  # fmt: skip
+
+
+def choice(panel, trait: str, label: str, options, tooltip: str = ""):
+    """Return a drop-down list."""
+    return control(panel, trait, w.Dropdown(options=options, value=getattr(panel, trait), description=label), tooltip)
+
+
+def switch(panel, trait: str, label: str, tooltip: str = ""):
+    """Return a check box."""
+    return control(panel, trait, w.Checkbox(getattr(panel, trait), description=label, indent=False), tooltip)
+
+
+def button(label: str, press, tooltip: str = "", style: str = ""):
+    """Return a button that calls `press`."""
+    widget = w.Button(description=label, tooltip=tooltip, button_style=style, layout=w.Layout(width="auto"))
+    widget.on_click(lambda _: press())
+    return widget
+
+
+def picture(panel, trait: str, caption: str = ""):
+    """Return an image that shows a trait of PNG bytes, with a caption below."""
+    image = w.Image(value=getattr(panel, trait), format="png")
+    panel.observe(lambda event: setattr(image, "value", event.new), trait)
+    return w.VBox([image, w.HTML(f"<small>{caption}</small>")]), image
+
+
+def words(panel, trait: str):
+    """Return text that shows a trait."""
+    label = w.HTML(value=getattr(panel, trait))
+    panel.observe(lambda event: setattr(label, "value", event.new), trait)
+    return label
+
+
+def status(panel) -> tuple[w.Widget, dict]:
+    """Return the row with progress bar, cancel button and message, and its widgets by name."""
+    bar = w.FloatProgress(value=panel.progress, min=0.0, max=1.0, layout=w.Layout(width="200px"))
+    panel.observe(lambda event: setattr(bar, "value", event.new), "progress")
+    cancel = button("Cancel", panel.cancel, "Stop what is running; everything stays as it was.")
+    cancel.disabled = True
+    panel.observe(lambda event: setattr(cancel, "disabled", not event.new), "running")
+    message = words(panel, "message")
+    return w.HBox([bar, cancel, message]), {"progress": bar, "cancel_button": cancel, "message": message}
+
+
+def close_button(panel, box_of) -> w.Widget:
+    """Return a button that closes the panel and its widgets; `box_of` returns the outermost one."""
+
+    def close():
+        panel.close()
+        box_of().close()
+
+    return button("Close", close, "Close the panel; a job that is running is stopped and changes nothing.")
+
+
+def assemble(panel, title: str, controls, pictures, buttons, wdict: dict) -> dict:
+    """Return what a view function returns: the box of all widgets, and the widgets by name."""
+    row, shared = status(panel)
+    box = w.VBox()
+    close = close_button(panel, lambda: box)
+    box.children = [
+        w.HTML(f"<b>{title}</b>"),
+        w.HBox([w.VBox(list(controls)), *pictures]),
+        w.HBox([*buttons, close]),
+        row,
+    ]
+    return {"widget": box, "wdict": {**wdict, **shared, "close_button": close}}
