@@ -68,8 +68,30 @@ def test_heavy_libraries_are_imported_inside_functions(path):
     top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {alias.name.split(".")[0] for node in top if isinstance(node, ast.Import) for alias in node.names}
     names |= {(node.module or "").split(".")[0] for node in top if isinstance(node, ast.ImportFrom) and not node.level}
-    allowed = {"hyperspy"} if path.parent.name == "signals" else set()
+    allowed = {"hyperspy"} if path.parent.name in ("signals", "widgets") else set()
+    if path.name == "view.py" or path.name.endswith("_view.py"):
+        allowed |= {"ipywidgets"}
     assert names.isdisjoint(set(HEAVY) - allowed)
+
+
+def test_panels_are_imported_when_they_are_opened():
+    """No module imports a panel at its top, and only views know of ipywidgets."""
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name != "widgets":
+            top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
+            assert not any("widgets" in (node.module or "") for node in top), path
+    loaded = loaded_after("from hyperspy_multitomo import TiltSeriesHAADF")
+    assert loaded.isdisjoint({"ipywidgets", "k3d", "hyperspy_gui_ipywidgets"})
+
+
+def test_every_registered_panel_has_its_view():
+    import importlib
+
+    pytest.importorskip("hyperspy_gui_ipywidgets", reason="the packages for panels are in the extra gui")
+    gui = yaml.safe_load((PACKAGE / "hyperspy_extension.yaml").read_text())["GUI"]
+    assert set(gui["widgets"]["ipywidgets"]) == set(gui["toolkeys"])
+    for entry in gui["widgets"]["ipywidgets"].values():
+        assert callable(getattr(importlib.import_module(entry["module"]), entry["function"]))
 
 
 def test_every_file_says_its_licence_and_its_idea():

@@ -2,12 +2,15 @@
 """All figures under one name: of tilt series, fits, volumes and compositions."""
 
 from hyperspy_multitomo.inspection.alignment_plots import plot_alignment, plot_alignment_sinograms
+from hyperspy_multitomo.inspection.convergence import plot_convergence
 from hyperspy_multitomo.inspection.damping_plot import plot_damping
+from hyperspy_multitomo.inspection.orthoslices import plot_orthoslices
 from hyperspy_multitomo.inspection.picture import colour_mix, robust_limits
 from hyperspy_multitomo.inspection.preprocessing_plots import plot_background, plot_dose_drift, plot_gains, plot_tilt_ranking
 from hyperspy_multitomo.inspection.series_plots import plot_projections, plot_residuals, plot_response, plot_sinogram
 from hyperspy_multitomo.inspection.threshold_plot import plot_threshold
 from hyperspy_multitomo.inspection.volume_plots import plot_comparison, plot_composition, plot_slices
+from hyperspy_multitomo.inspection.volume_view import plot_volume
 
 __all__ = [
     "colour_mix",
@@ -16,9 +19,11 @@ __all__ = [
     "plot_background",
     "plot_comparison",
     "plot_composition",
+    "plot_convergence",
     "plot_damping",
     "plot_dose_drift",
     "plot_gains",
+    "plot_orthoslices",
     "plot_projections",
     "plot_residuals",
     "plot_response",
@@ -26,5 +31,6 @@ __all__ = [
     "plot_slices",
     "plot_threshold",
     "plot_tilt_ranking",
+    "plot_volume",
     "robust_limits",
 ]

@@ -97,6 +97,9 @@ class Aligning:
         orientation: str = "same",
         interpolate: bool = False,
         show_progressbar: bool | None = None,
+        interactive: bool = False,
+        display: bool = True,
+        toolkit: str | None = None,
     ) -> Alignment:
         """Measure the alignment, or take one that was measured on the other modality, and attach it.
 
@@ -121,15 +124,24 @@ class Aligning:
             Interpolate a given `alignment` at tilts that it does not have; see `Alignment.transfer`.
         show_progressbar : bool, optional
             Tell of each stage of the measurement; by default HyperSpy's preference.
+        interactive : bool, default False
+            Open a panel instead, in which the alignment is measured, corrected by hand and attached.
+        display : bool, default True
+            For the panel: show it, or return its widgets.
+        toolkit : str, optional
+            For the panel: by default that of HyperSpy's preferences.
 
         Returns
         -------
         Alignment
             ``across`` and ``along`` (px per tilt, to be added to the object's position), ``axis_offset`` (px), ``rotation``
-            (degrees), and ``quality`` with standard errors, residuals and a report where it was refined.
+            (degrees), and ``quality`` with standard errors, residuals and a report where it was refined. With `interactive`
+            nothing, or the widgets.
 
         Raises
         ------
+        ImportError
+            With `interactive`, where the packages for panels are missing.
         ValueError
             If tilts do not match, if images have no features to align by or lie beyond the field of view (they are named), and
             for an unknown method.
@@ -148,6 +160,12 @@ class Aligning:
         >>> bool(abs(found.rotation - 2) < 1)
         True
         """
+        if interactive:
+            from ..widgets.alignment import AlignmentPanel
+            from ..widgets.opening import open_panel
+
+            given = dict(method=method, maps=maps, orientation=orientation, interpolate=interpolate)
+            return open_panel(AlignmentPanel(self, alignment, **given), display, toolkit)
         if alignment is not None:
             if maps is not None:
                 raise ValueError("pass either an alignment or maps= to measure one with")

@@ -44,6 +44,9 @@ class BimodalReconstructions:
         nonnegative: bool = True,
         backend: str | None = None,
         show_progressbar: bool | None = None,
+        interactive: bool = False,
+        display: bool = True,
+        toolkit: str | None = None,
     ) -> TomographicVolume:
         """Reconstruct all elements together with the HAADF images, which are the sum of the elements times their response ratios.
 
@@ -85,12 +88,15 @@ class BimodalReconstructions:
             iterations.
         mask, initial, depth, width, nonnegative, backend, show_progressbar
             As in `reconstruct_sirt`.
+        interactive, display, toolkit
+            As in `reconstruct_sirt`: a panel for both forms.
 
         Returns
         -------
         TomographicVolume
             Axes ``(element, z | x, y)``, array order (z, element, y, x), each element in its own counts per nm of path, of
-            one pixel of the maps; the ratios used are in `TomographicVolume.response_ratios`.
+            one pixel of the maps; the ratios used are in `TomographicVolume.response_ratios`. With `interactive` the widgets, or
+            None where they are shown.
 
         Raises
         ------
@@ -133,6 +139,15 @@ class BimodalReconstructions:
             "background": background,
         }
         _check_form(regulariser, plain, regularised)
+        if interactive:
+            from ..widgets.opening import open_panel
+            from ..widgets.reconstruction import ReconstructionPanel
+
+            method = regulariser or ("hebt_squared" if weighting == "squared" else "hebt")
+            given = {name: value for name, value in (plain | regularised).items() if name != "weighting"}
+            given |= dict(ratios=ratios, rest=rest, mask=mask, initial=initial, depth=depth, width=width, tolerance=tolerance)
+            given |= dict(nonnegative=nonnegative, backend=backend, method=method, iterations=iterations)
+            return open_panel(ReconstructionPanel(self, haadf, **given), display, toolkit)
         if ratios is None and self.response_ratios is None:
             self.fit_response_ratios(haadf, rest=rest)
         ratios = self.response_ratios if ratios is None else ratios

@@ -13,13 +13,16 @@ from .bimodal import BimodalReconstructions
 from .build import build_series, images_and_axes, stack_channels
 from .conditions import DOSE, recorded_dose
 from .keyed import NODE, grid, recall
+from .plots import ResponsePlot
 from .preprocess import ElementalPreprocessing
 from .ratios import Ratios
 from .regularised import RegularisedMaps
 from .tilt_series import TiltSeries
 
 
-class ElementalTiltSeries(ElementalPreprocessing, Ratios, BimodalReconstructions, RegularisedMaps, TiltSeries, Signal2D):
+class ElementalTiltSeries(
+    ResponsePlot, ElementalPreprocessing, Ratios, BimodalReconstructions, RegularisedMaps, TiltSeries, Signal2D
+):
     """Base of the tilt series of elemental maps: axes ``(element, tilt | x, y)``, array order (tilt, element, y, x)."""
 
     _ITERATIONS = 20

@@ -32,6 +32,9 @@ class Quantification:
         efficiency=None,
         through: str = "counts",
         haadf_angles: tuple[float, float] | None = None,
+        interactive: bool = False,
+        display: bool = True,
+        toolkit: str | None = None,
     ):
         """Turn volumes of counts into the composition of each voxel, in percent of the listed elements.
 
@@ -68,11 +71,18 @@ class Quantification:
             differs between the elements.
         haadf_angles : (float, float), optional
             For ``through="ratios"``: inner and outer angle of the HAADF detector, mrad; see `cross_sections.haadf_factor`.
+        interactive : bool, default False
+            Open a panel for these settings instead, which shows threshold and composition; its ``result`` is the volume.
+        display : bool, default True
+            With ``interactive``: show the panel, or return its widgets.
+        toolkit : str, optional
+            With ``interactive``: the GUI toolkit, by default as HyperSpy's preferences say.
 
         Returns
         -------
         TomographicVolume
             Percent for each element, axes as here; 0 outside the particle. The last step of its `history` holds the factors.
+            With ``interactive`` the panel, or with ``display=False`` its widgets.
 
         Raises
         ------
@@ -104,6 +114,14 @@ class Quantification:
         >>> round(float(composition["Au"].data.mean()), 1)
         47.9
         """
+        if interactive:
+            from ..widgets.composition import CompositionPanel
+            from ..widgets.opening import open_panel
+
+            options = {"beam_energy": beam_energy, "xray_lines": xray_lines, "model": model, "efficiency": efficiency}
+            options |= {"through": through, "haadf_angles": haadf_angles}
+            panel = CompositionPanel(self, method, factors, composition_units, mask=mask, threshold=threshold, **options)
+            return open_panel(panel, display, toolkit) or panel
         elements, volumes = self._counts()
         if mask is not None and threshold is not None:
             raise ValueError("mask= says which voxels are the particle, threshold= how to find it; pass one of them")

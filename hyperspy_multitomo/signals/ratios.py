@@ -90,6 +90,9 @@ class Ratios:
         prior: Mapping[str, float] | str | None = None,
         prior_strength: float = 1.0,
         haadf_angles: tuple[float, float] | None = None,
+        interactive: bool = False,
+        display: bool = True,
+        toolkit: str | None = None,
     ) -> ResponseRatios:
         """Fit the response ratios r_e of ``HAADF = sum_e r_e p_e`` and attach them.
 
@@ -117,12 +120,18 @@ class Ratios:
             Weight of the prior against the data.
         haadf_angles : (float, float), optional
             For ``prior="model"``: inner and outer angle of the HAADF detector, mrad.
+        interactive : bool, default False
+            Open a panel for these settings instead, which shows the fit and attaches it on demand.
+        display : bool, default True
+            With ``interactive``: show the panel, or return its widgets.
+        toolkit : str, optional
+            With ``interactive``: the GUI toolkit, by default as HyperSpy's preferences say.
 
         Returns
         -------
         ResponseRatios
             ``values``, ``standard_errors`` (from a bootstrap over the tilts, or parts of the views where there are fewer than
-            eight), ``r2``, ``residual_per_tilt``, ``residual_map``, ``method``.
+            eight), ``r2``, ``residual_per_tilt``, ``residual_map``, ``method``. With ``interactive`` None, or the widgets.
 
         Raises
         ------
@@ -161,6 +170,13 @@ class Ratios:
         >>> eds.fit_response_ratios(haadf, method="poisson").values.round(-1)
         array([40., 10.])
         """
+        if interactive:
+            from ..widgets.opening import open_panel
+            from ..widgets.response_ratios import ResponseRatiosPanel
+
+            settings = {"method": method, "mask": mask, "block_size": block_size, "min_counts": min_counts, "rest": rest}
+            settings |= {"prior": prior, "prior_strength": prior_strength, "haadf_angles": haadf_angles}
+            return open_panel(ResponseRatiosPanel(self, haadf, **settings), display, toolkit)
         if isinstance(prior, str):
             if prior != "model":
                 raise ValueError(f"prior={prior!r} must be 'model' or a dict of element to number")
@@ -180,25 +196,30 @@ class Ratios:
             prior=prior,
             prior_strength=prior_strength,
         )
-        record(self, "ratios", fit.values, ("element",))
-        stored = fit.as_dict()
-        for name in _PER_ELEMENT:
-            record(self, f"ratios_{name}", stored[name], ("element",))
-        for name in _PER_TILT:
-            record(self, f"ratios_{name}", stored[name], ("tilt",))
-        self.metadata.set_item(f"{NODE}.ratio_fit", {name: stored[name] for name in ("r2", "block_size", "rest", "method")})
-        add_step(
-            self,
-            "fit_response_ratios",
-            method=method,
-            ratios=dict(zip(self.channels, fit.values, strict=True)),
-            r2=fit.r2,
-            block_size=fit.block_size,
-            rest=rest,
-            prior=prior,
-            prior_strength=prior_strength,
-        )
+        attach_ratios(self, fit, prior, prior_strength)
         return fit
+
+
+def attach_ratios(eds, fit: ResponseRatios, prior: Mapping[str, float] | None, prior_strength: float) -> None:
+    """Attach the response ratios of a fit to the series that they are of, and note how they were fitted."""
+    record(eds, "ratios", fit.values, ("element",))
+    stored = fit.as_dict()
+    for name in _PER_ELEMENT:
+        record(eds, f"ratios_{name}", stored[name], ("element",))
+    for name in _PER_TILT:
+        record(eds, f"ratios_{name}", stored[name], ("tilt",))
+    eds.metadata.set_item(f"{NODE}.ratio_fit", {name: stored[name] for name in ("r2", "block_size", "rest", "method")})
+    add_step(
+        eds,
+        "fit_response_ratios",
+        method=fit.method,
+        ratios=dict(zip(eds.channels, fit.values, strict=True)),
+        r2=fit.r2,
+        block_size=fit.block_size,
+        rest=fit.rest,
+        prior=prior,
+        prior_strength=prior_strength,
+    )
 
 
 def _fit(eds, haadf, *, mask, method, **options) -> ResponseRatios:

@@ -25,6 +25,9 @@ class Reconstructions:
         nonnegative: bool = True,
         backend: str | None = None,
         show_progressbar: bool | None = None,
+        interactive: bool = False,
+        display: bool = True,
+        toolkit: str | None = None,
     ) -> TomographicVolume:
         """Reconstruct by SIRT: the HAADF, or each element from its maps alone.
 
@@ -59,15 +62,24 @@ class Reconstructions:
             The projector; the fastest one by default.
         show_progressbar : bool, optional
             HyperSpy's preference by default.
+        interactive : bool, default False
+            Open a panel that reconstructs one slice as parameters change, and then the whole volume.
+        display : bool, default True
+            With `interactive`: show the panel; with False its widgets are returned.
+        toolkit : str, optional
+            With `interactive`: HyperSpy's toolkit for the panel; its preference by default.
 
         Returns
         -------
         TomographicVolume
             Array order (z, y, x), HAADF signal per nm of path; or (z, element, y, x), counts per nm of path. What stopped the
-            run, and the iterations of each element, are in the last step of its `history`.
+            run, and the iterations of each element, are in the last step of its `history`. With `interactive` the widgets, or
+            None where they are shown.
 
         Raises
         ------
+        ImportError
+            With `interactive`, where the packages for panels are not installed.
         ValueError
             For data that are not finite, a single tilt, shapes that do not fit, or missing axes.
 
@@ -89,6 +101,14 @@ class Reconstructions:
         >>> haadf.reconstruct_sirt(iterations=5, show_progressbar=False)
         <TomographicVolume, title: HAADF, dimensions: (8|8, 4)>
         """
+        if interactive:
+            from ..widgets.opening import open_panel
+            from ..widgets.reconstruction import ReconstructionPanel
+
+            given = dict(mask=mask, initial=initial, depth=depth, width=width, stopping=stopping, noise=noise)
+            given |= dict(relaxation=relaxation, nonnegative=nonnegative, tolerance=tolerance, backend=backend)
+            given["iterations"] = iterations
+            return open_panel(ReconstructionPanel(self, **given), display, toolkit)
         return methods.reconstruct_sirt(
             self,
             self._ITERATIONS if iterations is None else iterations,

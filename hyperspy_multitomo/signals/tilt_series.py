@@ -10,12 +10,14 @@ import numpy as np
 from ..tomography.geometry import TiltGeometry
 from .aligning import Aligning
 from .base import TomographySignal
+from .browsing import Browsing
 from .keyed import NODE, axis_named, forget, recall, record
+from .plots import SeriesPlots
 from .preprocess import Preprocessing
 from .reconstructions import Reconstructions
 
 
-class TiltSeries(Aligning, Preprocessing, Reconstructions, TomographySignal):
+class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions, TomographySignal):
     """Mixin of the tilt series: images (or maps) of one object, one per tilt, the tilt axis along y."""
 
     @property

@@ -10,14 +10,19 @@ from hyperspy.signals import LazySignal2D, Signal2D
 
 from .base import TomographySignal
 from .density import Densities
+from .exploring import Exploring
+from .export import Export
 from .haadf_composition import HAADFQuantification
 from .keyed import NODE, recall
+from .plots import VolumePlots
 from .quantification import Quantification
 
 _QUANTITY = f"{NODE}.quantity"
 
 
-class TomographicVolume(HAADFQuantification, Densities, Quantification, TomographySignal, Signal2D):
+class TomographicVolume(
+    VolumePlots, Exploring, Export, HAADFQuantification, Densities, Quantification, TomographySignal, Signal2D
+):
     """A volume, or one per element: axes ``(z | x, y)`` or ``(element, z | x, y)``, array order (z, [element,] y, x).
 
     Voxels hold signal per unit length of path (`quantity` says which), or percent after `quantify`. ``volume["Au"]`` picks one

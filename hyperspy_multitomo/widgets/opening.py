@@ -13,8 +13,8 @@ def open_panel(panel, display: bool = True, toolkit: str | None = None):
         Where the packages for panels are not installed; the message says how to install them.
     """
     try:
+        import hyperspy_gui_ipywidgets  # noqa: F401
         import ipywidgets  # noqa: F401
-        import link_traits  # noqa: F401
     except ImportError as error:
         raise ImportError('panels need more packages: pip install "hyperspy_multitomo[gui]"') from error
     return panel.gui(display=display, toolkit=toolkit)

@@ -41,8 +41,8 @@ class Job:
 class Panel(t.HasTraits):
     """Base of the panels: traits of their own, and work that leaves the kernel free.
 
-    Two kinds of work: `start`, a long job with a progress bar that can be cancelled, of which there is one at a time; and `refresh`,
-    short work for a picture, where a new request replaces one that has not begun. An error shows in `message`, in words.
+    Two kinds of work: `start`, a long job with a progress bar that can be cancelled, of which there is one at a time; and
+    `refresh`, short work for a picture, where a new request replaces one that has not begun. An error shows in `message`, in words.
     """
 
     message = t.Str(desc="What goes on, or what went wrong.")

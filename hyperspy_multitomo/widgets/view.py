@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import ipywidgets as w
-from link_traits import link
+from traits.api import TraitError
+
+from .panel import said
 
 _WIDE = {"description_width": "initial"}
 
@@ -17,7 +19,17 @@ def control(panel, trait: str, widget, tooltip: str = ""):
     widget.style = _WIDE
     widget.tooltip = tooltip or panel.trait(trait).desc or ""
     widget.layout.width = "360px"
-    link((panel, trait), (widget, "value"))
+    widget.value = getattr(panel, trait)
+
+    def to_panel(event):
+        try:
+            setattr(panel, trait, event.new)
+        except TraitError as error:
+            panel.message = said(error)
+            widget.value = getattr(panel, trait)
+
+    widget.observe(to_panel, "value")
+    panel.observe(lambda event: setattr(widget, "value", event.new), trait)
     return widget
 
 

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The view of the alignment panel in a notebook."""
+
+from __future__ import annotations
+
+import ipywidgets as w
+from hyperspy_gui_ipywidgets.utils import add_display_arg
+from traits.api import TraitError
+
+from .view import assemble, button, choice, picture, slider, whole, words
+
+_SIDE = "220px"
+# Of shifts in px, after the point.
+_DIGITS = 3
+_PICTURES = {
+    "recorded_picture": "Slice as recorded: x →, tilt ↑",
+    "aligned_picture": "Aligned: x →, tilt ↑",
+    "reprojection_picture": "Projections of the slice below",
+    "slice_picture": "Reconstructed slice: x →, z ↑",
+    "overlay_picture": "At the tilt (magenta), next (green)",
+    "difference_picture": "Aligned less projections: red +, blue −",
+}
+
+
+@add_display_arg
+def alignment_view(obj, **kwargs):
+    """Return the widgets of an `AlignmentPanel`."""
+    controls = {
+        "method": choice(
+            obj, "method", "Method", [(name.replace("_", " "), name) for name in obj.trait("method").handler.values]
+        ),
+        "y": whole(obj, "y", "Slice y (px)", 0, obj.last_y),
+        "iterations": whole(obj, "iterations", "SIRT iterations", 1, 50),
+        "axis_offset": _reaching(obj, "axis_offset", "Axis position (px)", min(20.0, obj.highest_x), 0.1),
+        "rotation": _reaching(obj, "rotation", "Rotation (°)", 15.0, 0.1),
+        "tilt": choice(obj, "tilt", "Tilt (°)", [(f"{tilt:g}", place) for place, tilt in enumerate(obj.tilts)]),
+        "across": _entry(obj, "across", "Shift across the axis (px)", "x"),
+        "along": _entry(obj, "along", "Shift along the axis (px)", "y"),
+    }
+    buttons = {
+        "align_button": button("Align", obj.align, "Measure the alignment by the method; this can be cancelled.", "primary"),
+        "undo_button": button("Undo", obj.undo, "Take back the last change of the alignment."),
+        "apply_button": button("Apply", obj.apply, "Attach the alignment that is shown to the series.", "success"),
+    }
+    for name, busy in (("align_button", "running"), ("undo_button", "undoable")):
+        _enabled(obj, buttons[name], busy, when=busy == "undoable")
+    boxes, images = zip(*(picture(obj, name, caption) for name, caption in _PICTURES.items()), strict=True)
+    for box, image in zip(boxes, images, strict=True):
+        image.layout = w.Layout(width=_SIDE, height=_SIDE, object_fit="contain")
+        box.layout.width = "232px"
+    rows = [w.HBox(boxes[:3]), w.HBox(boxes[3:])]
+    figures = words(obj, "summary")
+    wdict = {**controls, **buttons, **dict(zip(_PICTURES, images, strict=True)), "summary": figures}
+    return assemble(
+        obj,
+        "Alignment",
+        [*controls.values(), figures],
+        [w.VBox(rows, layout=w.Layout(margin="0 0 0 16px"))],
+        buttons.values(),
+        wdict,
+    )
+
+
+def _reaching(panel, trait: str, label: str, reach: float, step: float):
+    """Return a slider from -reach to reach that grows where the panel finds more."""
+    reach = max(reach, abs(getattr(panel, trait)))
+
+    def grow(event) -> None:
+        if abs(event.new) > widget.max:
+            widget.min, widget.max = -abs(event.new), abs(event.new)
+
+    # Before the two are linked: the slider has to be wide enough when the value arrives.
+    panel.observe(grow, trait)
+    widget = slider(panel, trait, label, -reach, reach, step)
+    return widget
+
+
+def _entry(panel, trait: str, label: str, direction: str):
+    """Return a field for a number; what the panel refuses is said in its message, and the field goes back."""
+    widget = w.FloatText(round(getattr(panel, trait), _DIGITS), step=0.1, description=label, continuous_update=False)
+
+    def show(*_) -> None:
+        widget.value = round(getattr(panel, trait), _DIGITS)
+
+    def take(change) -> None:
+        # The field shows fewer digits than the panel knows.
+        if change.new == round(getattr(panel, trait), _DIGITS):
+            return
+        try:
+            setattr(panel, trait, change.new)
+        except TraitError:
+            low, high = (getattr(panel, f"{end}_{direction}") for end in ("lowest", "highest"))
+            panel.message = f"{label} has to be from {low:g} to {high:g}; {change.new:g} was given."
+            show()
+
+    widget.observe(take, "value")
+    panel.observe(show, trait)
+    widget.style = {"description_width": "initial"}
+    widget.tooltip, widget.layout.width = panel.trait(trait).desc, "360px"
+    return widget
+
+
+def _enabled(panel, widget, trait: str, when: bool) -> None:
+    """Let a button be pressed only while a trait has a value."""
+
+    def follow(*_) -> None:
+        widget.disabled = getattr(panel, trait) != when
+
+    panel.observe(follow, trait)
+    follow()

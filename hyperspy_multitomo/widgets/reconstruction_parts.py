@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A reconstruction in parts, each of which starts from the last, and one account of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..signals.history import add_step
+from ..signals.keyed import NODE, record
+
+# Parameters of a step that are known by other names in its record.
+_OWN = ("step", "version", "initial", "iterations", "channel_iterations", "interrupted", "parts")
+
+
+@dataclass
+class Parts:
+    """
+    What was done so far of a reconstruction by SIRT or HEBT, which keep nothing from one iteration to the next but the volume.
+
+    Attributes
+    ----------
+    volume : TomographicVolume or None
+        After the last part.
+    sizes : list of int
+        Iterations of each part.
+    residuals : list of dict
+        Those of each part, as `TomographicVolume.residuals`.
+    """
+
+    volume: object = None
+    sizes: list[int] = field(default_factory=list)
+    residuals: list[dict] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """Iterations done."""
+        return sum(self.sizes)
+
+    @property
+    def curves(self) -> dict[str, np.ndarray]:
+        """The residuals of all parts, one after the other."""
+        curves = {name: np.concatenate([part[name] for part in self.residuals]) for name in self.residuals[0]}
+        return curves | {"iteration": np.arange(1, self.done + 1)}
+
+    def go_on(self, reconstruct: Callable, iterations: int, size: Callable[[], int]) -> Iterator[Parts]:
+        """
+        Do what is left of some iterations, part by part.
+
+        Parameters
+        ----------
+        reconstruct : callable
+            ``reconstruct(iterations, initial)`` returns a volume: a public method of the series.
+        iterations : int
+            All of them, with those done.
+        size : callable
+            Returns how many iterations the next part may have.
+
+        Yields
+        ------
+        Parts
+            Itself, after each part.
+        """
+        while self.done < iterations:
+            wanted = max(1, min(size(), iterations - self.done))
+            self.volume = reconstruct(wanted, self.volume)
+            self.sizes.append(wanted)
+            self.residuals.append(self.volume.residuals)
+            yield self
+
+    def account(self, series, interrupted: bool = False):
+        """Return the volume, which says how it was made: all iterations, their residuals, and the parts they came in."""
+        volume, last = self.volume, self.volume.history[-1]
+        if len(self.sizes) > 1 or interrupted:
+            own = {name: value for name, value in last.items() if name not in _OWN}
+            counts = [self.done] * len(last["channel_iterations"])
+            told = dict(initial=None, iterations=self.done, channel_iterations=counts, interrupted=interrupted)
+            add_step(volume, last["step"], after=series, **own, **told, parts=self.sizes)
+            curves = self.curves
+            if "eds" in curves:
+                record(volume, "residuals_eds", curves["eds"].T, ("element",))
+            if "haadf" in curves:
+                volume.metadata.set_item(f"{NODE}.residuals_haadf", curves["haadf"])
+            volume.metadata.set_item(f"{NODE}.residuals_iteration", curves["iteration"])
+        return volume

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The widgets of the reconstruction panel."""
+
+from __future__ import annotations
+
+import ipywidgets as w
+from hyperspy_gui_ipywidgets.utils import add_display_arg
+
+from ..inspection.picture import distinct_colours
+from .pictures import SIDE
+from .reconstruction import METHODS
+from .view import assemble, button, choice, control, picture, slider, whole, words
+
+
+@add_display_arg
+def reconstruction_view(obj, **kwargs):
+    """Return the widgets of a `ReconstructionPanel`."""
+    single = obj.last_slice == 0
+    controls = {
+        # A slider needs two ends that differ.
+        "y": whole(obj, "y", "Slice y (px)", 0, max(1, obj.last_slice)),
+        "element": choice(obj, "element", "Element shown", list(obj.names)),
+        "method": choice(obj, "method", "Method", [(METHODS[name], name) for name in obj.methods]),
+        "alpha": slider(obj, "alpha", "Weight of the HAADF, alpha", 0.05, 0.99, 0.01),
+        "iterations": whole(obj, "iterations", "Iterations", 1, 300),
+        "weight": control(
+            obj, "weight",
+            w.FloatLogSlider(
+                obj.weight, min=-1, max=1, step=0.1, readout_format=".2g", description="Smoothing weight", continuous_update=False
+            ),
+        ),
+    }  # fmt: skip
+    controls["y"].disabled = single
+    buttons = {
+        "apply_button": button("Reconstruct whole volume", obj.apply, "Reconstruct all slices with these parameters.", "primary"),
+        "stop_button": button("Stop", obj.cancel, "Stop after the iterations under way; Resume goes on from there."),
+        "resume_button": button("Resume", obj.resume, "Go on with the run that was stopped, with its own parameters."),
+    }
+
+    def enable(*_) -> None:
+        controls["alpha"].disabled = not obj.method.startswith("hebt")
+        controls["weight"].disabled = obj.method not in ("tv", "tgv", "tnv")
+        buttons["apply_button"].disabled = obj.running
+        buttons["stop_button"].disabled = not obj.running
+        buttons["resume_button"].disabled = obj.running or not obj.can_resume
+
+    obj.observe(enable, "method, running, can_resume")
+    enable()
+    colours = zip(obj.names, distinct_colours(len(obj.names)), strict=True)
+    key = ", ".join(f'<b style="color:{colour}; background:#222; padding:0 3px">{name}</b>' for name, colour in colours)
+    captions = {
+        "alone_element": "By SIRT from its own data, as by default",
+        "alone_mix": f"All together: {key}",
+        "shown_element": "By the chosen method, same scale",
+        "shown_mix": "All together, same scale",
+        "residual_curves": "|data - projections| / |data|",
+    }
+    pictures, images = {}, {}
+    for name, caption in captions.items():
+        pictures[name], images[name] = picture(obj, name, f"{caption}")
+        if name != "residual_curves":
+            images[name].layout = w.Layout(width=f"{SIDE}px")
+    told = words(obj, "shown")
+    shown = w.VBox([w.HTML("<small>Sections of the slice: x to the right, z up</small>"), told])
+    columns = [
+        w.VBox([pictures["alone_element"], pictures["alone_mix"]]),
+        w.VBox([pictures["shown_element"], pictures["shown_mix"]]),
+        w.VBox([pictures["residual_curves"], shown], layout=w.Layout(max_width="340px")),
+    ]
+    wdict = controls | buttons | images | {"shown": told}
+    return assemble(obj, "Reconstruction", controls.values(), columns, buttons.values(), wdict)

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The part of a panel that shows a window on the summed spectrum of a tilt series, and the map of that window at one tilt."""
+
+from __future__ import annotations
+
+import numpy as np
+import traits.api as t
+
+from ..acquisition.xray_lines import families_of, fwhm
+from ..inspection.picture import COLOUR_MAP, LINES, robust_limits
+from ..signals.keyed import axis_named
+from ..signals.maps import spectra_in_order
+from .panel import Job, Panel
+from .pictures import SIDE, figure_png, png
+
+FREE = "free window"
+#: keV; below it lie the strobe and the detector's threshold.
+_LOWEST = 0.1
+# Tilts of spectra and images may differ by this much, degrees.
+_SAME_TILT = 0.01
+
+
+class SpectrumWindow(Panel):
+    """State of the window: a line, or any centre and width; and the pictures of spectrum and map."""
+
+    line = t.Enum(values="lines", desc="An X-ray line: sets the window to one FWHM of the detector on either side of it.")
+    lines = t.List(t.Str, [FREE])
+    centre = t.Range(low="lowest", high="highest", value=1.0, desc="Middle of the window on the spectrum, in keV.")
+    lowest = t.Float(0.0)
+    highest = t.Float(20.0)
+    width = t.Range(low="narrowest", high="widest", value=0.2, desc="Whole width of the window on the spectrum, in keV.")
+    narrowest = t.Float(0.02)
+    widest = t.Float(2.0)
+    spectrum_picture = t.Bytes(desc="The spectrum, summed over all pixels and tilts, with the window.")
+    map_picture = t.Bytes(desc="Counts in the window at the current tilt.")
+    map_title = t.Str(desc="Limits of the window and the counts in it.")
+    moved = t.Event(desc="The window has moved: one event where a line changes both centre and width.")
+
+    #: Counts (tilt, y, x, energy), energies in keV, tilts in degrees; None without spectra.
+    counts = t.Any
+    energy = t.Any
+    spectra_tilts = t.Any
+    #: Spectrum summed over all pixels and tilts (energy,), once it is known.
+    summed = t.Any
+    _families = t.Any(())
+    _resolution = t.Float(130.0)
+    _setting = t.Bool(False)
+
+    def use_spectra(self, spectra, elements) -> None:
+        """Take the spectra, and as choices the lines of `elements` (by default those that the spectra list)."""
+        self.counts = spectra_in_order(spectra, "Energy")
+        axis = axis_named(spectra, "Energy")
+        self.energy = np.asarray(axis.axis, dtype=float) * (1e-3 if str(axis.units) == "eV" else 1.0)
+        self.spectra_tilts = np.asarray(axis_named(spectra, "tilt").axis, dtype=float)
+        microscope, listed = "Acquisition_instrument.TEM.", spectra.metadata.get_item("Sample.elements", default=())
+        beam = spectra.metadata.get_item(microscope + "beam_energy", default=None)
+        resolution = spectra.metadata.get_item(microscope + "Detector.EDS.energy_resolution_MnKa", default=None)
+        self._resolution = float(resolution or 130.0)
+        self.highest = float(self.energy[-1])
+        self.lowest = float(max(self.energy[0], min(_LOWEST, self.highest / 2)))
+        step = float(self.energy[1] - self.energy[0])
+        self.narrowest, self.widest = 2 * step, max(2.0, 4 * step)
+        self._families = [f for name in elements or listed for f in families_of(name, beam, (self.lowest, self.highest))]
+        self.lines = [*(family.main for family in self._families), FREE]
+        self._set_line(self.lines[0])
+
+    def sum_spectra(self, job: Job) -> np.ndarray:
+        """Return the spectrum of the whole series, (energy,), read tilt by tilt."""
+        summed = np.zeros(self.energy.size)
+        for tilt, cube in enumerate(self.counts):
+            job.step(0.5 + 0.5 * tilt / len(self.counts), "Summing the spectra ...")
+            summed += np.asarray(cube).sum(axis=(0, 1))
+        return summed
+
+    @property
+    def window(self) -> np.ndarray:
+        """Channels of the spectrum that lie in the window, (energy,) of bool; always one at least."""
+        distance = np.abs(self.energy - self.centre)
+        return distance <= max(self.width / 2, distance.min()) * (1 + 1e-9)
+
+    @property
+    def edges(self) -> tuple[float, float]:
+        """Where the channels of the window begin and end, in keV."""
+        inside, half = self.energy[self.window], (self.energy[1] - self.energy[0]) / 2
+        return float(inside[0] - half), float(inside[-1] + half)
+
+    def window_map(self, tilt: float) -> np.ndarray | None:
+        """Return the counts in the window at a tilt in degrees, (y, x); None where there are no spectra of that tilt."""
+        place = int(np.abs(self.spectra_tilts - tilt).argmin())
+        if abs(self.spectra_tilts[place] - tilt) > _SAME_TILT:
+            return None
+        inside = np.flatnonzero(self.window)
+        return np.asarray(self.counts[place][..., inside[0] : inside[-1] + 1].sum(axis=-1), dtype=np.float32)
+
+    def draw_map(self, tilt: float) -> None:
+        """Draw the map of the window at a tilt in degrees."""
+        image = self.window_map(tilt)
+        limits = "{:.2f} to {:.2f} keV".format(*self.edges)
+        if image is None:
+            self.map_title = f"{limits}: no spectra at {tilt:.1f}°"
+            image = np.zeros(self.counts.shape[1:3])
+        else:
+            self.map_title = f"{limits} at {tilt:.1f}°: {image.sum():.0f} counts"
+        self.map_picture = image_png(image, COLOUR_MAP, robust_limits(image))
+
+    def draw_spectrum(self) -> None:
+        """Draw the spectrum as a whole, and near the window."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5.6, 4.4), layout="constrained")
+        whole, near = figure.subplots(2, 1)
+        if self.summed is None:
+            for axes in (whole, near):
+                axes.text(0.5, 0.5, "not summed", ha="center", transform=axes.transAxes)
+        else:
+            shown = self.energy >= self.lowest
+            whole.step(self.energy[shown], np.maximum(self.summed[shown], 0.5), where="mid", color="black", linewidth=0.7)
+            whole.set_yscale("log")
+            near.step(self.energy, self.summed, where="mid", color="black", linewidth=0.9)
+            self._zoom(near)
+        for axes in (whole, near):
+            axes.axvspan(*self.edges, color=LINES[0], alpha=0.35, linewidth=0)
+            axes.set_ylabel("counts")
+        near.set_xlabel("energy (keV)")
+        whole.set_xlim(0, self.energy[-1])
+        self.spectrum_picture = figure_png(figure)
+
+    def _zoom(self, axes) -> None:
+        """Show the surroundings of the window, with the names of the lines there."""
+        reach = max(0.6, 1.5 * self.width)
+        low, high = self.centre - reach, self.centre + reach
+        near = (self.energy >= max(low, self.lowest)) & (self.energy <= high)
+        top = max(float(self.summed[near].max(initial=0.0)), 1.0)
+        axes.set(xlim=(low, high), ylim=(0, 1.3 * top))
+        for family in self._families:
+            for name, energy, weight in zip(family.names, family.energies, family.weights, strict=True):
+                if low < energy < high and weight > 0.1:
+                    axes.axvline(energy, color=LINES[1], linewidth=0.7, linestyle=":")
+                    axes.text(energy, 1.28 * top, name.replace("_", " "), rotation=90, fontsize=7, va="top", ha="right")
+
+    def _set_line(self, line: str) -> None:
+        family = next((f for f in self._families if f.main == line), None)
+        self._setting = True
+        try:
+            self.line = line
+            if family is not None:
+                self.centre = min(family.energy, self.highest)
+                width = 2 * float(fwhm(family.energy, self._resolution))
+                self.width = min(max(width, self.narrowest), self.widest)
+        finally:
+            self._setting = False
+        self.moved = True
+
+    @t.observe("line", post_init=True)
+    def _line_chosen(self, event) -> None:
+        if not self._setting:
+            self._set_line(event.new)
+
+    @t.observe("[centre, width]", post_init=True)
+    def _window_moved(self, event) -> None:
+        if not self._setting:
+            self._setting = True
+            self.line = FREE
+            self._setting = False
+            self.moved = True
+
+
+def image_png(image: np.ndarray, colours: str, limits: tuple[float, float] | None = None) -> bytes:
+    """Return an image (y, x) as a PNG whose longer side is `SIDE` px or more; few slices are drawn as a strip."""
+    rows, columns = image.shape
+    image = np.repeat(image, max(1, columns // (8 * rows)), axis=0)
+    return png(image, limits, colours, side=max(1, SIDE * min(image.shape) // max(image.shape)))

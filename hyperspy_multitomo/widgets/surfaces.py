@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Isosurfaces of a volume's channels in 3-D, one plot of k3d, with a clipping plane."""
+
+from __future__ import annotations
+
+import numpy as np
+
+#: Most voxels along an axis that are sent to the browser.
+MOST = 128
+
+
+class Surfaces:
+    """A plot of k3d with one surface per channel.
+
+    Parameters
+    ----------
+    axes : dict of str to (float, float)
+        Position of the first voxel and length of a voxel along z, x and y.
+
+    Raises
+    ------
+    ImportError
+        Where k3d is not installed.
+    """
+
+    def __init__(self, axes: dict[str, tuple[float, float]]):
+        try:
+            import k3d
+        except ImportError as error:
+            raise ImportError('the 3-D view needs k3d: pip install "hyperspy_multitomo[gui]", or pip install k3d') from error
+        self._k3d, self._axes = k3d, axes
+        # Several layers of transparency, so that cores are seen through their shells.
+        self.plot = k3d.plot(camera_up_axis="z", name="Isosurfaces", height=480, depth_peels=6, menu_visibility=False)
+        self.meshes: dict[str, object] = {}
+
+    def add(self, name: str, volume: np.ndarray, level: float) -> None:
+        """Add the surface of a channel, array (z, x, y)."""
+        field, sides = reduced(volume)
+        # Samples lie on the bounds: the outermost are the zeros around the volume.
+        bounds = []
+        for axis, at in (("x", 1), ("y", 2), ("z", 0)):
+            first, step = self._axes[axis]
+            start = first + step * ((sides[at] - 1) / 2 - sides[at])
+            bounds += [start, start + step * sides[at] * (field.shape[at] - 1)]
+        self.meshes[name] = self._k3d.marching_cubes(
+            np.ascontiguousarray(field.transpose(0, 2, 1)), level=level, bounds=bounds, flat_shading=False, name=name,
+            compression_level=1,
+        )  # fmt: skip
+        self.plot += self.meshes[name]
+
+    def style(self, name: str, shown: bool, colour: str, level: float, opacity: float) -> None:
+        """Change how the surface of a channel looks."""
+        from matplotlib.colors import to_hex
+
+        mesh = self.meshes[name]
+        mesh.visible, mesh.level, mesh.opacity = shown, level, opacity
+        mesh.color = int(to_hex(colour)[1:], 16)
+
+    def look(self) -> None:
+        """Look at all surfaces from the front, the right and above, near enough to fill the plot."""
+        self.plot.camera_auto_fit = False
+        self.plot.camera = self.plot.get_auto_camera(factor=0.95, yaw=-60, pitch=65)
+
+    def clip(self, axis: str | None, position: float) -> None:
+        """Hide what lies beyond a position along z or x; None shows everything."""
+        normal = {"x": (-1.0, 0.0, 0.0), "z": (0.0, 0.0, -1.0)}.get(axis)
+        self.plot.clipping_planes = [] if normal is None else [[*normal, float(position)]]
+
+    def html(self) -> str:
+        """Return the plot as it is as an HTML page that needs nothing else."""
+        # Who gets the page has no panel, but k3d's own menu; the panel's plot never hears of it.
+        with self.plot.hold_sync():
+            self.plot.menu_visibility = True
+            try:
+                return self.plot.get_snapshot()
+            finally:
+                self.plot.menu_visibility = False
+
+    def close(self) -> None:
+        """Let go of what was sent to the browser."""
+        for mesh in self.meshes.values():
+            mesh.close()
+
+
+def reduced(volume: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Average neighbours until there are at most `MOST` voxels along each axis, and put a shell of zeros around.
+
+    Returns
+    -------
+    volume : ndarray (z, x, y)
+    sides : (int, int, int)
+        How many voxels were averaged along each axis. Where that does not divide the size, the last voxel is repeated.
+
+    Examples
+    --------
+    >>> field, sides = reduced(np.ones((200, 100, 1), np.float32))
+    >>> field.shape, sides, float(field.max())
+    ((102, 102, 3), (2, 1, 1), 1.0)
+    """
+    volume = np.nan_to_num(np.asarray(volume, dtype=np.float32), posinf=0.0, neginf=0.0)
+    sides = tuple(-(-n // MOST) for n in volume.shape)
+    if max(sides) > 1:
+        volume = np.pad(volume, [(0, -n % side) for n, side in zip(volume.shape, sides, strict=True)], mode="edge")
+        blocks = [size for n, side in zip(volume.shape, sides, strict=True) for size in (n // side, side)]
+        volume = volume.reshape(blocks).mean(axis=(1, 3, 5))
+    return np.pad(volume, 1), sides

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each panel in a real browser: Voila serves it, Chromium opens it, controls are moved by the keyboard, results are compared.
+
+Screenshots go to the folder in ``MULTITOMO_SCREENSHOTS``, if that is set. The scripts in ``tests/panels`` are the notebooks.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+SCRIPTS = sorted((Path(__file__).parent / "panels").glob("*.py"))
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium (apt-get install chromium)")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Voila, serving a notebook of each script; yields its address."""
+    pytest.importorskip("voila", reason="Voila is not installed")
+    nbformat = pytest.importorskip("nbformat")
+    folder = tmp_path_factory.mktemp("panels")
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    for script in SCRIPTS:
+        cell = nbformat.v4.new_code_cell(script.read_text())
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / f"{script.stem}.ipynb")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "voila", str(folder), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"]
+    with (folder / "voila.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        address = f"http://127.0.0.1:{port}"
+        try:
+            for _ in range(120):
+                try:
+                    urllib.request.urlopen(address, timeout=2)
+                    break
+                except OSError:
+                    time.sleep(0.5)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").sync_playwright
+    with sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield chromium
+        chromium.close()
+
+
+class Opened:
+    """A panel in the browser."""
+
+    def __init__(self, page, name):
+        self.page, self.name = page, name
+
+    def picture(self, number=0) -> str:
+        """Return the source of an image."""
+        return self.page.locator("img.widget-image").nth(number).get_attribute("src")
+
+    def move(self, label: str, keys: str = "ArrowRight", times: int = 1) -> None:
+        """Move the slider of a label by the keyboard."""
+        handle = self.row(label).locator(".noUi-handle").first
+        handle.focus()
+        for _ in range(times):
+            handle.press(keys)
+
+    def row(self, label: str):
+        """Return the control of a label."""
+        return self.page.locator(f".jupyter-widgets:has(> .widget-label:text-is({label!r}))").first
+
+    def press(self, label: str) -> None:
+        """Press a button."""
+        self.page.get_by_role("button", name=label, exact=True).first.click()
+
+    def until(self, happened, seconds=60):
+        """Wait until something holds, and return it."""
+        for _ in range(int(seconds / 0.2)):
+            value = happened()
+            if value:
+                return value
+            self.page.wait_for_timeout(200)
+        self.shoot("failed")
+        raise AssertionError(f"nothing happened in {seconds} s")
+
+    def changes(self, act, number=0) -> None:
+        """Do something, and wait until an image is another one."""
+        before = self.picture(number)
+        act()
+        self.until(lambda: self.picture(number) != before)
+
+    def result(self) -> str:
+        """Return the text after ``RESULT`` that a script shows when something was applied."""
+        pattern = re.compile(r"RESULT (.*)")
+        text = self.until(lambda: next(iter(pattern.findall(self.page.inner_text("body"))), None))
+        return text.strip()
+
+    def shoot(self, what: str) -> None:
+        """Keep a screenshot where that is asked for."""
+        folder = os.environ.get("MULTITOMO_SCREENSHOTS")
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=f"{folder}/{self.name}_{what}.png", full_page=True)
+
+
+@pytest.fixture
+def opened(server, browser, request):
+    """Open the panel of a script by its name; nothing may be asked of another server."""
+    name = request.param
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{server}/voila/render/{name}.ipynb", timeout=120_000)
+    page.wait_for_selector(".jupyter-widgets", timeout=120_000)
+    panel = Opened(page, name)
+    yield panel
+    panel.shoot("end")
+    # Voila's own page asks for icons that nothing here uses.
+    ours = (server, server.replace("http", "ws"), "data:", "blob:", "about:")
+    elsewhere = [url for url in asked if not url.startswith(ours) and "fontawesome" not in url]
+    page.close()
+    assert not elsewhere
+
+
+@pytest.mark.parametrize("opened", ["alignment"], indirect=True)
+def test_alignment(opened):
+    opened.changes(lambda: opened.move("Axis position (px)", times=10), number=1)
+    opened.changes(lambda: opened.move("Slice y (px)"), number=0)
+    opened.shoot("moved")
+    opened.press("Align")
+    opened.until(lambda: "Apply attaches it" in opened.page.inner_text("body"), 120)
+    opened.press("Apply")
+    axis, across = map(float, opened.result().split())
+
+    import numpy as np
+
+    import hyperspy_multitomo as mt
+
+    series = mt.simulation.misaligned("particle", size=48, tilts=np.arange(-60, 61, 10), shift=3.0, seed=1)
+    haadf = mt.TiltSeriesHAADF.from_images(series.haadf.swapaxes(1, 2), tilts=series.tilts, pixel_size=0.5)
+    expected = haadf.align()
+    assert axis == pytest.approx(expected.axis_offset, abs=1e-3)
+    assert across == pytest.approx(expected.across[3], abs=1e-3)
