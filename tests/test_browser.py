@@ -154,3 +154,23 @@ def test_alignment(opened):
     expected = haadf.align()
     assert axis == pytest.approx(expected.axis_offset, abs=1e-3)
     assert across == pytest.approx(expected.across[3], abs=1e-3)
+
+
+@pytest.mark.parametrize("opened", ["tilt_series"], indirect=True)
+def test_tilt_series(opened):
+    opened.until(lambda: opened.page.locator("img").count() >= 4)
+    opened.changes(lambda: opened.move("Tilt (°)"))
+    opened.page.get_by_label("This tilt is bad").check()
+    opened.until(lambda: "Marked: " in opened.page.inner_text("body") and "Marked: none" not in opened.page.inner_text("body"))
+    opened.changes(lambda: opened.move("Window centre (keV)", times=10), number=3)
+    opened.shoot("moved")
+    opened.press("Drop marked tilts")
+    assert opened.result() == "-60 -20 0 20 40 60"
+
+
+@pytest.mark.parametrize("opened", ["volume"], indirect=True)
+def test_volume(opened):
+    opened.until(lambda: opened.page.locator("img").count() >= 4)
+    opened.changes(lambda: opened.move("x (nm)", times=3), number=1)
+    opened.shoot("moved")
+    assert "Au" in opened.result()

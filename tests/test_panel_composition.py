@@ -64,7 +64,7 @@ def test_labels_are_unique_and_name_their_units():
     assert "(kg/m²)" in wdict["factor_Au"].description
 
 
-def test_threshold_is_preset_by_find_threshold_and_follows_the_factors():
+def test_threshold_is_preset_by_find_threshold_and_follows_the_factors(monkeypatch):
     volume = ball()
     panel, wdict = opened(volume, "CL", FACTORS)
     assert panel.threshold == pytest.approx(volume.find_threshold(FACTORS).value)
@@ -76,6 +76,11 @@ def test_threshold_is_preset_by_find_threshold_and_follows_the_factors():
     assert not wdict["automatic"].value
     wdict["automatic"].value = True
     assert wdict["threshold"].value == pytest.approx(preset)
+    # A threshold chosen by hand is in the unit of the sum as it was weighted then.
+    wdict["threshold"].value = 8.0
+    monkeypatch.setattr(CompositionPanel, "refresh", lambda *args: None)
+    wdict["factor_Au"].value = 1.0
+    assert panel.keywords()["threshold"] == "auto"
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,9 @@ class Exploring:
 
         Notes
         -----
-        The panel only shows: it changes nothing in the volume. For the surfaces, volumes of more than 128 voxels along an axis
-        are averaged in cubes until they have at most that many, and zeros are put around them so that surfaces are closed.
+        The panel only shows: it changes nothing in the volume. All pictures have y and z upwards, so that sections and surfaces
+        have the same handedness. For the surfaces, axes of more than 128 voxels are averaged until they have at most that many,
+        and zeros are put around the volume so that surfaces are closed.
 
         Examples
         --------

@@ -97,7 +97,7 @@ class CompositionPanel(Panel):
         self._blank()
         self.message = "Looking for the particle ..."
         for name in ("method", *(f"factor_{name}" for name in self.elements)):
-            self.observe(lambda event: self._later("sum"), name)
+            self.observe(lambda event: self._reweighted(), name)
         self.observe(lambda event: self._moved(), "threshold")
         self.observe(lambda event: None if self._presetting else self._later("mask"), "automatic")
         self.observe(lambda event: self._later("units"), "composition_units")
@@ -168,6 +168,12 @@ class CompositionPanel(Panel):
                     return
 
         self.refresh(work)
+
+    def _reweighted(self) -> None:
+        """Find the threshold anew at once: the one before is in another unit, whatever is pressed meanwhile."""
+        self._kept = None
+        self._preset(automatic=True)
+        self._later("sum")
 
     def _moved(self) -> None:
         if not self._presetting:

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
+import weakref
 from collections.abc import Callable
 
 import traits.api as t
+
+#: Threads at work: they end before the interpreter does, which would pull the libraries away from below them.
+_THREADS: weakref.WeakSet = weakref.WeakSet()
 
 
 class Cancelled(Exception):
@@ -42,7 +47,8 @@ class Panel(t.HasTraits):
     """Base of the panels: traits of their own, and work that leaves the kernel free.
 
     Two kinds of work: `start`, a long job with a progress bar that can be cancelled, of which there is one at a time; and
-    `refresh`, short work for a picture, where a new request replaces one that has not begun. An error shows in `message`, in words.
+    `refresh`, short work for a picture, where a new request replaces one that has not begun. An error shows in `message`, in
+    words.
     """
 
     message = t.Str(desc="What goes on, or what went wrong.")
@@ -128,7 +134,15 @@ class Panel(t.HasTraits):
             function()
             return
         self._thread = threading.Thread(target=function, daemon=True)
+        _THREADS.add(self._thread)
         self._thread.start()
+
+
+@atexit.register
+def _wait_for_threads() -> None:
+    """Give drawing threads a moment to end."""
+    for thread in list(_THREADS):
+        thread.join(2.0)
 
 
 def said(error: Exception) -> str:

@@ -33,8 +33,9 @@ _GIVEN = {
     "tgv": _SHARED | _RATIOS | _TERMS | {"coupled", "alpha0"},
     "tnv": _SHARED | _RATIOS | _TERMS,
 }
-# Seconds until a first picture, and of one part of a long job: between parts it can be stopped.
-_FIRST_LOOK, _PART = 0.25, 1.0
+# Seconds until a first picture, and of one part of what follows: between parts a slice gives way to new parameters, and the whole
+# volume can be stopped.
+_FIRST_LOOK, _PART = 0.25, 0.6
 # Iterations of a slice that is looked at with a regulariser; it starts from the picture before.
 _LOOK_REGULARISED = 30
 # The projectors use all cores: one call at a time.
@@ -129,7 +130,8 @@ class ReconstructionPanel(Panel):
             given["ratios"] = eds.response_ratios
         self._series, self._haadf, self._given = eds, haadf, given
         self._alone = self._last = self._path = self._parts = self._drawn = self._run_of = None
-        self._pace = self._whole_pace = 0.01
+        # Seconds of one iteration, not known yet: begin with one.
+        self._pace, self._whole_pace = _FIRST_LOOK, _PART
         self._requests = 0
         # A mask fits the voxels of HEBT, which are those of the HAADF; from the maps alone they are larger where it is finer.
         fits = set() if self._binning > 1 and "mask" in given else {"sirt"}
@@ -213,17 +215,26 @@ class ReconstructionPanel(Panel):
             self._alone = s.y, self._call(few, few.iterations)
         if s.method in _REGULARISED:
             count = min(s.iterations, _LOOK_REGULARISED)
+            self.shown = f"{s.words}: wait for the picture of the slice"
             volume = self._call(s, count, self._near(s))
-            self._show(s, volume, volume.residuals, f"{s.words}, the slice alone, {count} iterations from the picture before")
+            self._show(s, volume, volume.residuals, f"{s.words}, the slice alone, from the picture before (iterations: {count})")
             return
+
+        def follow(iterations: int, initial):
+            return self._timed(s, iterations, initial)
+
         if self._path != s.path or self._parts.done > s.iterations:
-            near, left = self._near(s), s.iterations * self._pace
+            near, long = self._near(s), s.iterations * self._pace > 2 * _FIRST_LOOK
             self._path, self._parts = s.path, Parts()
-            if near is not None and left > 2 * _FIRST_LOOK:
-                count = self._size()
+            if long and near is not None:
+                count = self._size(_FIRST_LOOK)
                 volume = self._timed(s, count, near)
-                self._show(s, volume, volume.residuals, f"First look: {s.words}, {count} iterations from the picture before")
-        for _ in self._parts.go_on(lambda n, initial: self._timed(s, n, initial), s.iterations, self._size):
+                self._show(s, volume, volume.residuals, f"First look: {s.words}, from the picture before (iterations: {count})")
+            elif long:
+                next(self._parts.go_on(follow, s.iterations, lambda: self._size(_FIRST_LOOK)))
+                parts = self._parts
+                self._show(s, parts.volume, parts.curves, f"First look: {s.words}, {parts.done} of {s.iterations} iterations")
+        for _ in self._parts.go_on(follow, s.iterations, lambda: self._size(_PART)):
             if request != self._requests:
                 return
         self._show(s, self._parts.volume, self._parts.curves, f"{s.words}, {s.iterations} iterations")
@@ -245,8 +256,8 @@ class ReconstructionPanel(Panel):
         self._pace = (time.perf_counter() - start) / iterations
         return volume
 
-    def _size(self) -> int:
-        return max(1, int(_FIRST_LOOK / self._pace))
+    def _size(self, seconds: float) -> int:
+        return max(1, int(seconds / self._pace))
 
     def _show(self, s: Settings, volume, curves: dict, words: str) -> None:
         self._last, self._drawn = (self._grid(s), volume), (s, curves, words)

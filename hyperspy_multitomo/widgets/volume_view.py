@@ -24,6 +24,9 @@ def volume_view(obj, **kwargs):
     values.layout = w.Layout(width="360px", min_height="60px")
     pictures = {name: picture(obj, name) for name in ("xz", "yz", "xy", "profile")}
     wdict |= {name: image for name, (_, image) in pictures.items()}
+    for _, image in pictures.values():
+        # A narrow picture must not be drawn as wide as the others.
+        image.layout.align_self = "flex-start"
     sections = w.GridBox(
         [box for box, _ in pictures.values()],
         layout=w.Layout(grid_template_columns="auto auto", width="fit-content", grid_gap="0 8px"),
