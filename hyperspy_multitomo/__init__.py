@@ -24,6 +24,7 @@ _HOME = {
     "elemental_maps": "signals",
     "load_tilt_series": "signals",
     "projector": "tomography",
+    "workbench": "signals",
 }
 _PACKAGES = ("acquisition", "alignment", "composition", "inspection", "signals", "simulation", "tomography")
 

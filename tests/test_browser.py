@@ -79,8 +79,8 @@ class Opened:
             handle.press(keys)
 
     def row(self, label: str):
-        """Return the control of a label."""
-        return self.page.locator(f".jupyter-widgets:has(> .widget-label:text-is({label!r}))").first
+        """Return the slider of a label."""
+        return self.page.locator(".widget-slider").filter(has=self.page.get_by_text(label, exact=True)).first
 
     def press(self, label: str) -> None:
         """Press a button."""
@@ -165,12 +165,102 @@ def test_tilt_series(opened):
     opened.changes(lambda: opened.move("Window centre (keV)", times=10), number=3)
     opened.shoot("moved")
     opened.press("Drop marked tilts")
-    assert opened.result() == "-60 -20 0 20 40 60"
+    assert opened.result() == "-60 -40 -20 0 40 60"
 
 
 @pytest.mark.parametrize("opened", ["volume"], indirect=True)
 def test_volume(opened):
     opened.until(lambda: opened.page.locator("img").count() >= 4)
-    opened.changes(lambda: opened.move("x (nm)", times=3), number=1)
+    opened.changes(lambda: opened.move("x (nm)", times=9), number=1)
     opened.shoot("moved")
+    opened.until(lambda: opened.result().endswith("Au 0, Ag 2"))
+
+
+@pytest.mark.parametrize("opened", ["response_ratios"], indirect=True)
+def test_response_ratios(opened):
+    opened.changes(lambda: opened.move("Tilt shown (°)"))
+    opened.press("Fit")
+    opened.until(lambda: "R²" in opened.page.inner_text("body"))
+    opened.shoot("fitted")
+    opened.press("Apply")
+    found = [float(value) for value in opened.result().split()]
+
+    import numpy as np
+
+    import hyperspy_multitomo as mt
+    from hyperspy_multitomo.simulation import simulate, yuan
+
+    phantom = yuan(size=48, slices=24)
+    s = simulate(phantom, tilts=np.arange(-60, 61, 20.0), dose=0.2, blur=0, seed=1)
+    known = dict(tilts=s.tilts, pixel_size=phantom.pixel_size)
+    eds = mt.TiltSeriesEDS.from_maps(dict(zip(s.elements, s.maps.transpose(0, 1, 3, 2), strict=True)), **known)
+    haadf = mt.TiltSeriesHAADF.from_images(s.haadf.transpose(0, 2, 1), **known)
+    assert found == pytest.approx(eds.fit_response_ratios(haadf).values, rel=1e-4)
+
+
+@pytest.mark.parametrize("opened", ["composition"], indirect=True)
+def test_composition(opened):
+    opened.until(lambda: opened.page.locator("img").count() >= 4)
+    opened.until(lambda: "Mean" in opened.page.inner_text("body") or "mean" in opened.page.inner_text("body"))
+    opened.shoot("opened")
+    opened.press("Apply")
+    mean, *unit = opened.result().split()
+
+    import numpy as np
+
+    import hyperspy_multitomo as mt
+    from hyperspy_multitomo.simulation import yuan
+
+    phantom = yuan(size=40, slices=16)
+    truth = phantom.counts_per_nm.transpose(0, 1, 3, 2)
+    noisy = (truth + np.random.default_rng(0).normal(0, truth.max() / 50, truth.shape)).astype("float32")
+    volume = mt.TomographicVolume.from_arrays(dict(zip(phantom.elements, noisy, strict=True)), pixel_size=phantom.pixel_size)
+    expected = volume.quantify("CL", {"Au": 1.5, "Ag": 1.0})
+    assert " ".join(unit) == "weight percent"
+    assert float(mean) == pytest.approx(float(expected["Au"].data.mean()), abs=1e-3)
+
+
+@pytest.mark.parametrize("opened", ["reconstruction"], indirect=True)
+def test_reconstruction(opened):
+    opened.until(lambda: "100 iterations" in opened.page.inner_text("body"))
+    opened.changes(lambda: opened.move("Weight of the HAADF, alpha", times=5), number=2)
+    opened.until(lambda: "First look" not in opened.page.inner_text("body"))
+    opened.shoot("moved")
+    opened.press("Reconstruct whole volume")
+    alpha, iterations, total = map(float, opened.result().split())
+    assert alpha > 0.7
+    assert iterations == 100
+
+    import numpy as np
+
+    import hyperspy_multitomo as mt
+    from hyperspy_multitomo.simulation import simulate, yuan
+
+    phantom = yuan(size=48, slices=16)
+    s = simulate(phantom, tilts=np.arange(-70, 71, 10.0), dose=0.2, blur=0, seed=7)
+    known = dict(tilts=s.tilts, pixel_size=phantom.pixel_size)
+    haadf = mt.TiltSeriesHAADF.from_images(s.haadf.transpose(0, 2, 1), **known)
+    eds = mt.TiltSeriesEDS.from_maps(dict(zip(s.elements, s.maps.transpose(0, 1, 3, 2), strict=True)), **known)
+    eds.fit_response_ratios(haadf)
+    expected = eds.reconstruct_hebt(haadf, alpha, 100, show_progressbar=False)
+    assert total == pytest.approx(float(expected.data.sum()), rel=1e-3)
+
+
+@pytest.mark.parametrize("opened", ["workbench"], indirect=True)
+def test_workbench(opened):
+    steps = ("Tilt series", "Alignment", "Response ratios", "Reconstruction", "Composition", "Volume")
+    opened.page.get_by_role("tab", name="Composition").click()
+    opened.press("Open composition")
+    opened.until(lambda: "There is no volume yet" in opened.page.inner_text("body"))
+    for step in steps[:4]:
+        opened.page.get_by_role("tab", name=step).first.click()
+        opened.press(f"Open {step.lower()}")
+        opened.until(lambda: opened.page.locator("img:visible").count() >= 1)
+    opened.until(lambda: "100 iterations" in opened.page.inner_text("body"))
+    opened.press("Reconstruct whole volume")
     assert "Au" in opened.result()
+    for step in steps[4:]:
+        opened.page.get_by_role("tab", name=step).first.click()
+        opened.press(f"Open {step.lower()}")
+        opened.until(lambda: opened.page.locator("img:visible").count() >= 1)
+    opened.shoot("volume")

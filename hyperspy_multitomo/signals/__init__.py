@@ -8,6 +8,7 @@ from .haadf import LazyTiltSeriesHAADF, TiltSeriesHAADF
 from .load import load_tilt_series
 from .maps import elemental_maps
 from .volume import LazyTomographicVolume, TomographicVolume
+from .workbench import workbench
 
 __all__ = [
     "LazyTiltSeriesEDS",
@@ -21,4 +22,5 @@ __all__ = [
     "edge_maps",
     "elemental_maps",
     "load_tilt_series",
+    "workbench",
 ]

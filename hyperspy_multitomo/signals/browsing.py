@@ -47,6 +47,4 @@ class Browsing:
         from ..widgets.opening import open_panel
         from ..widgets.tilt_series import TiltSeriesPanel
 
-        panel = TiltSeriesPanel(self, spectra)
-        shown = open_panel(panel, display, toolkit)
-        return panel if display else shown
+        return open_panel(TiltSeriesPanel(self, spectra), display, toolkit)

@@ -121,7 +121,7 @@ class Quantification:
             options = {"beam_energy": beam_energy, "xray_lines": xray_lines, "model": model, "efficiency": efficiency}
             options |= {"through": through, "haadf_angles": haadf_angles}
             panel = CompositionPanel(self, method, factors, composition_units, mask=mask, threshold=threshold, **options)
-            return open_panel(panel, display, toolkit) or panel
+            return open_panel(panel, display, toolkit)
         elements, volumes = self._counts()
         if mask is not None and threshold is not None:
             raise ValueError("mask= says which voxels are the particle, threshold= how to find it; pass one of them")

@@ -16,7 +16,7 @@ from ..inspection.threshold_plot import CURVE, FLAT, THRESHOLD
 from ..inspection.volume_plots import PLANES, section
 from ..signals.volume import mask_array
 from .display import EMPTY, heard, sentences, shaded, small_figure, table
-from .panel import Job, Panel, said
+from .panel import Job, Panel, held, said
 from .pictures import figure_png, png
 
 _BINS = np.linspace(0, 100, 51)
@@ -52,7 +52,7 @@ class CompositionPanel(Panel):
     profile = t.Bytes(desc="Composition along x through the middle of the section.")
     statistics = t.Str(desc="Mean and standard deviation of each element inside the particle.")
     notes = t.Str(desc="What the search for the particle warned of.")
-    result = t.Any(desc="The composition that was made last, a TomographicVolume.")
+    result = held("The composition that was made last, a TomographicVolume.")
 
     def __init__(
         self,

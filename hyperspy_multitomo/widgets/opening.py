@@ -5,7 +5,9 @@ from __future__ import annotations
 
 
 def open_panel(panel, display: bool = True, toolkit: str | None = None):
-    """Show a panel, or with ``display=False`` return its widgets, ``{"ipywidgets": {"widget": ..., "wdict": {...}}}``.
+    """Show a panel and return it, or with ``display=False`` return its widgets.
+
+    The widgets are ``{"ipywidgets": {"widget": ..., "wdict": {...}}}``, those of ``wdict`` by their names.
 
     Raises
     ------
@@ -17,4 +19,5 @@ def open_panel(panel, display: bool = True, toolkit: str | None = None):
         import ipywidgets  # noqa: F401
     except ImportError as error:
         raise ImportError('panels need more packages: pip install "hyperspy_multitomo[gui]"') from error
-    return panel.gui(display=display, toolkit=toolkit)
+    widgets = panel.gui(display=display, toolkit=toolkit)
+    return panel if display else widgets

@@ -14,6 +14,11 @@ import traits.api as t
 _THREADS: weakref.WeakSet = weakref.WeakSet()
 
 
+def held(desc: str = ""):
+    """Return a trait that holds a signal. Signals are compared by identity: ``==`` would compare all their values."""
+    return t.Any(desc=desc, comparison_mode=t.ComparisonMode.identity)
+
+
 class Cancelled(Exception):
     """Raised inside of a job that is to stop."""
 

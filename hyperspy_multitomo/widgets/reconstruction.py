@@ -131,7 +131,7 @@ class ReconstructionPanel(Panel):
         self._series, self._haadf, self._given = eds, haadf, given
         self._alone = self._last = self._path = self._parts = self._drawn = self._run_of = None
         # Seconds of one iteration, not known yet: begin with one.
-        self._pace, self._whole_pace = _FIRST_LOOK, _PART
+        self._pace = self._whole_pace = float("inf")
         self._requests = 0
         # A mask fits the voxels of HEBT, which are those of the HAADF; from the maps alone they are larger where it is finer.
         fits = set() if self._binning > 1 and "mask" in given else {"sirt"}
@@ -151,6 +151,11 @@ class ReconstructionPanel(Panel):
         self.observe(lambda event: self.refresh(self._draw), "element")
         self.observe(lambda event: self._tell_stopped(), "running")
         self.show()
+
+    @property
+    def alone_words(self) -> str:
+        """What the pictures on the left show."""
+        return f"{'Maps alone' if self._series.channels else 'Reference'}: SIRT, {self._series._ITERATIONS} iterations"
 
     def show(self) -> None:
         """Reconstruct the slice with the parameters as they are, and draw it: soon a first look, then what was asked for."""
@@ -320,7 +325,8 @@ class ReconstructionPanel(Panel):
         for _ in parts.go_on(part, s.iterations, lambda: int(_PART / self._whole_pace)):
             left = parts.done < s.iterations
             self.trait_set(partial=parts.account(self._series, interrupted=left), can_resume=True)
-            job.step(parts.done / s.iterations, f"{s.words}: iteration {parts.done} of {s.iterations}")
+            self.progress = parts.done / s.iterations
+            job.step(self.progress, f"{s.words}: iteration {parts.done} of {s.iterations}")
         return parts.account(self._series)
 
     def _take(self, volume) -> None:

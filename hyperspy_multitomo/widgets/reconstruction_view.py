@@ -49,7 +49,7 @@ def reconstruction_view(obj, **kwargs):
     colours = zip(obj.names, distinct_colours(len(obj.names)), strict=True)
     key = ", ".join(f'<b style="color:{colour}; background:#222; padding:0 3px">{name}</b>' for name, colour in colours)
     captions = {
-        "alone_element": "By SIRT from its own data, as by default",
+        "alone_element": obj.alone_words,
         "alone_mix": f"All together: {key}",
         "shown_element": "By the chosen method, same scale",
         "shown_mix": "All together, same scale",
@@ -57,7 +57,7 @@ def reconstruction_view(obj, **kwargs):
     }
     pictures, images = {}, {}
     for name, caption in captions.items():
-        pictures[name], images[name] = picture(obj, name, f"{caption}")
+        pictures[name], images[name] = picture(obj, name, caption)
         if name != "residual_curves":
             images[name].layout = w.Layout(width=f"{SIDE}px")
     told = words(obj, "shown")

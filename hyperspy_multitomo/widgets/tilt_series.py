@@ -9,7 +9,7 @@ from hyperspy.ui_registry import add_gui_method
 
 from ..inspection.picture import COLOUR_MAP, LINES, robust_limits
 from ..signals.gains import as_channels
-from .panel import Job
+from .panel import Job, held
 from .pictures import figure_png
 from .spectrum_window import SpectrumWindow, image_png
 
@@ -36,7 +36,7 @@ class TiltSeriesPanel(SpectrumWindow):
     title = t.Str(desc="Which image is shown.")
     image_picture = t.Bytes(desc="The image at the current tilt.")
     signal_picture = t.Bytes(desc="Signal of each tilt; marked tilts are crossed out.")
-    result = t.Any(desc="The series without the marked tilts, after they were dropped.")
+    result = held("The series without the marked tilts, after they were dropped.")
 
     series = t.Any
     #: Sum of each image, (name, tilt), and limits of brightness of each name, once they are known.

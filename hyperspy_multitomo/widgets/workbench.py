@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import traits.api as t
 from hyperspy.ui_registry import add_gui_method
 
-from .panel import Panel
+from .panel import Panel, held
 
 _NO_VOLUME = "there is no volume yet: reconstruct the whole volume in the step Reconstruction"
 
@@ -18,11 +17,11 @@ class WorkbenchPanel(Panel):
     Each panel is made when it is asked for, on what there is then; what it makes is handed on.
     """
 
-    haadf = t.Any(desc="The HAADF series.")
-    eds = t.Any(desc="The series of elemental maps.")
-    spectra = t.Any(desc="The spectra, or nothing.")
-    volume = t.Any(desc="The volume of counts that was made last.")
-    composition = t.Any(desc="The composition that was made last.")
+    haadf = held("The HAADF series.")
+    eds = held("The series of elemental maps.")
+    spectra = held("The spectra, or nothing.")
+    volume = held("The volume of counts that was made last.")
+    composition = held("The composition that was made last.")
     #: Names of the panels, in the order of the work.
     STEPS = ("Tilt series", "Alignment", "Response ratios", "Reconstruction", "Composition", "Volume")
 

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All panels in one widget."""
+
+from __future__ import annotations
+
+
+def workbench(haadf, eds, spectra=None, display: bool = True, toolkit: str | None = None):
+    """Open all panels in one widget, a tab for each step from the tilt series to the volume.
+
+    Parameters
+    ----------
+    haadf : TiltSeriesHAADF
+        The HAADF series.
+    eds : TiltSeriesEDS or TiltSeriesEELS
+        The elemental maps.
+    spectra : EDSTEMSpectrum, optional
+        The spectra that the maps were made of, for the first tab.
+    display : bool, default True
+        Show the widget; otherwise return it.
+    toolkit : str, optional
+        Of HyperSpy's user interfaces; all that are installed by default.
+
+    Returns
+    -------
+    WorkbenchPanel or dict
+        The workbench, whose ``eds``, ``haadf``, ``volume`` and ``composition`` are what the panels have made so far. With
+        ``display=False`` its widgets, ``{"ipywidgets": {"widget": ..., "wdict": {...}}}``.
+
+    Raises
+    ------
+    ImportError
+        Where the packages for panels are not installed: ``pip install "hyperspy_multitomo[gui]"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import hyperspy_multitomo as mt
+    >>> haadf = mt.TiltSeriesHAADF.from_images(np.ones((3, 8, 8)), tilts=[-40, 0, 40])
+    >>> eds = mt.TiltSeriesEDS.from_maps({"Au": np.ones((3, 8, 8))}, tilts=[-40, 0, 40])
+    >>> widgets = mt.workbench(haadf, eds, display=False)["ipywidgets"]["wdict"]
+    >>> "Reconstruction button" in widgets
+    True
+    """
+    from ..widgets.opening import open_panel
+    from ..widgets.workbench import WorkbenchPanel
+
+    return open_panel(WorkbenchPanel(haadf=haadf, eds=eds, spectra=spectra), display, toolkit)
