@@ -29,6 +29,7 @@ def workbench_view(obj, **kwargs):
             wdict[step] = made["wdict"]
 
         opener = button(f"Open {step.lower()}", open_step, f"Open the panel of this step on what there is now: {step.lower()}.")
+        opener.layout.align_self = "flex-start"
         wdict[f"{step} button"] = opener
         box.children = [opener]
         boxes.append(box)
