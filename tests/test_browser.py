@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-SCRIPTS = sorted((Path(__file__).parent / "panels").glob("*.py"))
+SCRIPTS = [path for path in sorted((Path(__file__).parent / "panels").glob("*.py")) if path.stem != "conftest"]
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium (apt-get install chromium)")
 
