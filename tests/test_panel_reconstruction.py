@@ -212,6 +212,66 @@ class TestWholeVolume:
         assert shown["resume_button"].disabled
         assert panel.partial is None
 
+    @pytest.mark.parametrize(("method", "alone"), [("tv", False), ("tgv", True), ("tnv", True)])
+    def test_regularised_is_stopped(self, series, method, alone):
+        haadf, eds = series
+        data, history = eds.data.copy(), eds.history
+        partner = {} if alone else {"haadf": haadf, "ratios": RATIOS}
+        panel = ReconstructionPanel(eds, **partner, method=method, iterations=20, dimensions=2, threaded=False)
+        shown, moves, told = widgets(panel), [], []
+        panel.observe(lambda event: moves.append(event.new), "progress")
+        panel.observe(lambda event: told.append(event.new), "message")
+        panel.observe(lambda event: len(moves) == 5 and panel.cancel(), "progress")
+        with pytest.warns(UserWarning, match="interrupted: this is iteration 6 of 20"):
+            shown["apply_button"].click()
+        assert moves == [i / 20 for i in range(1, 6)]
+        assert f"{panel._run_of[0].words}: iteration 5 of at most 20" in told
+        assert (panel.result, panel.running) == (None, False)
+        options = {"dimensions": 2, "iterations": 6} | QUIET
+        if alone:
+            expected = getattr(eds, f"reconstruct_{method}")(**options)
+        else:
+            expected = eds.reconstruct_hebt(haadf, regulariser=method, ratios=RATIOS, **options)
+        np.testing.assert_array_equal(panel.partial.data, expected.data)
+        assert panel.partial.channels == expected.channels
+        last = panel.partial.history[-1]
+        assert (last["iterations"], last["interrupted"], last["stopped_by"]) == (6, True, "interrupt")
+        assert panel.message.startswith("Stopped after 6 of at most 20 iterations")
+        assert "cannot be resumed" in panel.message
+        assert shown["resume_button"].disabled
+        panel.resume()
+        assert panel.message.startswith("There is nothing to resume")
+        np.testing.assert_array_equal(eds.data, data)
+        assert eds.history == history
+        # A run that is not stopped takes the place of what was kept.
+        shown["apply_button"].click()
+        assert (panel.result.history[-1]["iterations"], panel.partial, panel.progress) == (20, None, 1.0)
+
+    def test_stop_after_the_last_iteration_keeps_the_volume(self, series):
+        eds = series[1]
+        panel = ReconstructionPanel(eds, method="tv", iterations=10, dimensions=2, threaded=False)
+        panel.observe(lambda event: event.new == 1.0 and panel.cancel(), "progress")
+        panel.apply()
+        assert panel.result is None
+        same(panel.partial, eds.reconstruct_tv(iterations=10, dimensions=2, **QUIET))
+        assert not panel.partial.history[-1]["interrupted"]
+        assert panel.message == "TV, weight 1 had ended, after 10 iterations, before Stop: `partial` holds the result."
+
+    @pytest.mark.filterwarnings("ignore:interrupted:UserWarning")
+    def test_regularised_is_stopped_in_threads(self, series):
+        panel = ReconstructionPanel(series[1], method="tv", iterations=300, dimensions=2)
+        panel.wait(30)
+        moved = threading.Event()
+        panel.observe(lambda event: event.new > 0 and moved.set(), "progress")
+        panel.apply()
+        assert moved.wait(30)
+        panel.cancel()
+        panel.wait(30)
+        assert not panel.running
+        last = panel.partial.history[-1]
+        assert last["interrupted"]
+        assert 0 < last["iterations"] < 300
+
     def test_stopped_in_the_last_part(self, series, panel, small_parts):
         haadf, eds = series
         stop_after(panel, 6)

@@ -15,7 +15,7 @@ from ..inspection.picture import LINES, colour_mix, distinct_colours, robust_lim
 from ..signals.frames import check_pair
 from .panel import Job, Panel
 from .pictures import SIDE, figure_png, png
-from .reconstruction_parts import Parts
+from .reconstruction_parts import Parts, reporting, said_of_stopped
 
 #: What can be chosen, and what it is called.
 METHODS = {"sirt": "SIRT", "hebt": "HEBT", "hebt_squared": "HEBT squared weighting", "tv": "TV", "tgv": "TGV", "tnv": "TNV"}
@@ -89,7 +89,7 @@ class ReconstructionPanel(Panel):
     result : TomographicVolume or None
         The whole volume, as the public method with the same parameters makes it.
     partial : TomographicVolume or None
-        The last whole iterate of a run that was stopped.
+        The last whole iterate of a run that was stopped. TV, TGV and TNV cannot be resumed from it.
     """
 
     last_slice = t.Int
@@ -172,14 +172,14 @@ class ReconstructionPanel(Panel):
     def resume(self) -> None:
         """Go on with a run that was stopped, with the parameters it had, to the same result as without the stop."""
         if not self.can_resume:
-            self.message = "There is nothing to resume: no run was stopped halfway."
+            self.message = "There is nothing to resume: no run of SIRT or HEBT was stopped halfway, and only these can go on."
             return
         self.start(self._reconstruct, self._take)
 
     def _settings(self) -> Settings:
         return Settings(self.y, self.method, self.alpha, self.weight, self.iterations)
 
-    def _call(self, s: Settings, iterations: int, initial=None, one_slice: bool = True):
+    def _call(self, s: Settings, iterations: int, initial=None, one_slice: bool = True, progress=False):
         """Call the public method, for the slice or for all of them."""
         given = {name: value for name, value in self._given.items() if name in _GIVEN[s.method]}
         if s.method in _REGULARISED and self._haadf is None:
@@ -187,7 +187,7 @@ class ReconstructionPanel(Panel):
         series, haadf = self._series, self._haadf
         if one_slice:
             series, haadf, given = self._one_slice(s, given)
-        given |= {"iterations": iterations, "initial": initial, "show_progressbar": False}
+        given |= {"iterations": iterations, "initial": initial, "show_progressbar": progress}
         if s.method in _REGULARISED:
             given |= {"weight": s.weight} | ({"dimensions": 2} if one_slice else {})
         with _COMPUTING:
@@ -312,8 +312,10 @@ class ReconstructionPanel(Panel):
         s, parts = self._run_of
         self.message = f"Reconstructing the whole volume: {s.words}"
         if s.method in _REGULARISED:
-            job.step(0.0, f"{s.words} runs in one piece: Stop takes effect at its end.")
-            return self._call(s, s.iterations, one_slice=False)
+            job.step(0.0)
+            volume = self._call(s, s.iterations, one_slice=False, progress=reporting(job, s.words, s.iterations))
+            self.partial = volume  # ended or not: Stop can still come
+            return volume
 
         def part(iterations: int, initial):
             start = time.perf_counter()
@@ -335,9 +337,9 @@ class ReconstructionPanel(Panel):
         self.message = f"The whole volume is done: {s.words}, {volume.history[-1]['iterations']} iterations."
 
     def _tell_stopped(self) -> None:
-        if not self.running and self.can_resume and not self.closed:
-            s, parts = self._run_of
-            self.message = f"Stopped after {parts.done} of {s.iterations} iterations of {s.words}. Resume goes on with these."
+        if not (self.running or self.closed or self.partial is None):
+            s, _ = self._run_of
+            self.message = said_of_stopped(self.partial.history[-1], s.words, s.iterations, self.can_resume)
 
 
 def _square(image: np.ndarray, limits=None) -> bytes:

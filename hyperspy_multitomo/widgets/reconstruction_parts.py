@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A reconstruction in parts, each of which starts from the last, and one account of all of them."""
+"""A reconstruction that can be stopped: in parts, each from the last, with one account of all; or in one piece."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..signals.history import add_step
 from ..signals.keyed import NODE, record
+from .panel import Cancelled, Job
 
 # Parameters of a step that are known by other names in its record.
 _OWN = ("step", "version", "initial", "iterations", "channel_iterations", "interrupted", "parts")
@@ -85,3 +86,30 @@ class Parts:
                 volume.metadata.set_item(f"{NODE}.residuals_haadf", curves["haadf"])
             volume.metadata.set_item(f"{NODE}.residuals_iteration", curves["iteration"])
         return volume
+
+
+def reporting(job: Job, words: str, iterations: int) -> Callable:
+    """Return a `show_progressbar` for a run in one piece: it tells how far the run is, and ends it where the job is to stop."""
+
+    def step(iterate) -> None:
+        done = iterate.iteration
+        try:
+            job.step(done / iterations, f"{words}: iteration {done} of at most {iterations}")
+        except Cancelled:
+            # This, and nothing else, makes the public method return the iterate.
+            raise KeyboardInterrupt from None
+
+    return step
+
+
+def said_of_stopped(last: Mapping, words: str, iterations: int, can_resume: bool) -> str:
+    """Return what is to be said of a stopped run, whose volume has this last step in its history."""
+    done = last["iterations"]
+    if can_resume:
+        return f"Stopped after {done} of {iterations} iterations of {words}. Resume goes on with these."
+    if not last["interrupted"]:
+        return f"{words} had ended, after {done} iterations, before Stop: `partial` holds the result."
+    return (
+        f"Stopped after {done} of at most {iterations} iterations of {words}. The volume is kept in `partial`, to be used as it "
+        "is; it cannot be resumed, as the dual variables of the run are lost."
+    )

@@ -33,8 +33,10 @@ def reconstruction_view(obj, **kwargs):
     controls["y"].disabled = single
     buttons = {
         "apply_button": button("Reconstruct whole volume", obj.apply, "Reconstruct all slices with these parameters.", "primary"),
-        "stop_button": button("Stop", obj.cancel, "Stop after the iterations under way; Resume goes on from there."),
-        "resume_button": button("Resume", obj.resume, "Go on with the run that was stopped, with its own parameters."),
+        "stop_button": button("Stop", obj.cancel, "Stop after the iterations under way; the volume so far is kept."),
+        "resume_button": button(
+            "Resume", obj.resume, "Go on with the run of SIRT or HEBT that was stopped; TV, TGV and TNV cannot be resumed."
+        ),
     }
 
     def enable(*_) -> None:
