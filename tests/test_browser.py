@@ -223,6 +223,7 @@ def test_composition(opened):
 @pytest.mark.parametrize("opened", ["reconstruction"], indirect=True)
 def test_reconstruction(opened):
     opened.until(lambda: "100 iterations" in opened.page.inner_text("body"))
+    opened.press("Keep for comparison")
     opened.changes(lambda: opened.move("Weight of the HAADF, alpha", times=5), number=2)
     opened.until(lambda: "First look" not in opened.page.inner_text("body"))
     opened.shoot("moved")

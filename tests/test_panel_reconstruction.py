@@ -60,6 +60,32 @@ def same(found, expected):
         np.testing.assert_allclose(found.residuals[name], values, rtol=1e-6)
 
 
+def test_a_picture_is_kept_beside_the_next(panel):
+    shown = widgets(panel)
+    blank, first = panel.kept_mix, panel.shown_mix
+    shown["keep_button"].click()
+    assert "HEBT, alpha 0.70, 6 iterations" in panel.kept
+    assert panel.kept_mix != blank
+    kept = panel.kept_mix
+    assert kept == first  # the same picture at the same scale
+    panel.method = "sirt"
+    assert panel.shown_mix != first
+    assert "HEBT" in panel.kept
+    panel.element = "Ag"
+    assert shown["kept_element"].value == panel.kept_element != blank
+
+
+def test_coupling_is_passed_on(series):
+    haadf, eds = series
+    panel = ReconstructionPanel(
+        eds, haadf, ratios=RATIOS, method="tv", coupled=False, iterations=20, threaded=False, dimensions=2
+    )
+    assert "each element alone" in panel.shown
+    panel.apply()
+    options = dict(ratios=RATIOS, regulariser="tv", coupled=False, iterations=20, dimensions=2)
+    same(panel.result, eds.reconstruct_hebt(haadf, **options, **QUIET))
+
+
 class TestControls:
     @pytest.mark.parametrize(
         ("name", "value", "other"),
@@ -70,6 +96,7 @@ class TestControls:
             ("alpha", 0.3, 0.9),
             ("iterations", 3, 4),
             ("weight", 10.0, 0.1),
+            ("coupled", False, True),
         ],
     )
     def test_both_ways(self, panel, name, value, other):

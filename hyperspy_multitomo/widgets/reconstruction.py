@@ -29,8 +29,8 @@ _GIVEN = {
     "sirt": _SHARED | {"relaxation"},
     "hebt": _SHARED | _RATIOS | {"relaxation"},
     "hebt_squared": _SHARED | _RATIOS | {"relaxation"},
-    "tv": _SHARED | _RATIOS | _TERMS | {"coupled"},
-    "tgv": _SHARED | _RATIOS | _TERMS | {"coupled", "alpha0"},
+    "tv": _SHARED | _RATIOS | _TERMS,
+    "tgv": _SHARED | _RATIOS | _TERMS | {"alpha0"},
     "tnv": _SHARED | _RATIOS | _TERMS,
 }
 # Seconds until a first picture, and of one part of what follows: between parts a slice gives way to new parameters, and the whole
@@ -51,6 +51,7 @@ class Settings:
     alpha: float
     weight: float
     iterations: int
+    coupled: bool = True
 
     @property
     def path(self) -> tuple:
@@ -63,7 +64,9 @@ class Settings:
         name = METHODS[self.method]
         if self.method in _HEBT:
             return f"{name}, alpha {self.alpha:.2f}"
-        return f"{name}, weight {self.weight:.2g}" if self.method in _REGULARISED else name
+        if self.method in _REGULARISED:
+            return f"{name}, weight {self.weight:.2g}{'' if self.coupled else ', each element alone'}"
+        return name
 
 
 @add_gui_method(toolkey="hyperspy_multitomo.reconstruction")
@@ -80,9 +83,9 @@ class ReconstructionPanel(Panel):
     threaded : bool, default True
         Whether to work in threads.
     **given
-        Starting values of ``method``, ``alpha``, ``weight`` and ``iterations``; and keywords of the public methods, which are
-        passed on as they are: ``ratios``, ``rest``, ``mask``, ``depth``, ``width``, ``relaxation``, ``nonnegative``, ``backend``,
-        ``background``, ``dimensions``, ``data_term``, ``haadf_term``, ``haadf_gain``, ``coupled`` and ``alpha0``.
+        Starting values of ``method``, ``alpha``, ``weight``, ``coupled`` and ``iterations``; and keywords of the public methods,
+        which are passed on as they are: ``ratios``, ``rest``, ``mask``, ``depth``, ``width``, ``relaxation``, ``nonnegative``,
+        ``backend``, ``background``, ``dimensions``, ``data_term``, ``haadf_term``, ``haadf_gain`` and ``alpha0``.
 
     Attributes
     ----------
@@ -103,7 +106,11 @@ class ReconstructionPanel(Panel):
     iterations = t.Range(1, 300, 100, desc="Iterations, with TV, TGV and TNV at most; noise grows with those of SIRT and HEBT.")
     weight = t.Range(0.1, 10.0, 1.0, desc="How much TV, TGV and TNV smooth; 1 is the default for the noise of these data.")
 
+    coupled = t.Bool(True, desc="Whether TV and TGV want the edges of all elements at the same places.")
+
     alone_element, alone_mix, shown_element, shown_mix, residual_curves = t.Bytes, t.Bytes, t.Bytes, t.Bytes, t.Bytes
+    kept_element, kept_mix = t.Bytes, t.Bytes
+    kept = t.Str("Nothing kept yet", desc="What the pictures kept for comparison show.")
     shown = t.Str(desc="What the pictures show.")
     # Signals are compared voxel by voxel by ==, which says nothing of whether there is a new one.
     result = t.Any(comparison_mode=t.ComparisonMode.identity, desc="The whole volume, or nothing yet.")
@@ -113,7 +120,11 @@ class ReconstructionPanel(Panel):
     def __init__(self, eds, haadf=None, *, threaded: bool = True, **given):
         if eds._lazy or (haadf is not None and haadf._lazy):
             raise ValueError("the panel needs the series in memory: call its compute(), or crop it to some slices before")
-        own = {name: given.pop(name) for name in ("method", "alpha", "weight", "iterations") if given.get(name) is not None}
+        own = {
+            name: given.pop(name)
+            for name in ("method", "alpha", "weight", "coupled", "iterations")
+            if given.get(name) is not None
+        }
         given = {name: value for name, value in given.items() if value is not None}
         if unknown := set(given) - set().union(*_GIVEN.values()):
             raise ValueError(
@@ -129,7 +140,7 @@ class ReconstructionPanel(Panel):
                 eds.fit_response_ratios(haadf, rest=given.get("rest", False))
             given["ratios"] = eds.response_ratios
         self._series, self._haadf, self._given = eds, haadf, given
-        self._alone = self._last = self._path = self._parts = self._drawn = self._run_of = None
+        self._kept = self._alone = self._last = self._path = self._parts = self._drawn = self._run_of = None
         # Seconds of one iteration, not known yet: begin with one.
         self._pace = self._whole_pace = float("inf")
         self._requests = 0
@@ -146,8 +157,9 @@ class ReconstructionPanel(Panel):
         self.trait_setq(y=self.last_slice // 2, element=self.names[0], **start)
         self.trait_setq(**own)
         blank = png(np.zeros((1, 1)))
-        self.trait_setq(**dict.fromkeys(("alone_element", "alone_mix", "shown_element", "shown_mix", "residual_curves"), blank))
-        self.observe(lambda event: self.show(), "y, method, alpha, iterations, weight")
+        pictures = ("alone_element", "alone_mix", "shown_element", "shown_mix", "kept_element", "kept_mix", "residual_curves")
+        self.trait_setq(**dict.fromkeys(pictures, blank))
+        self.observe(lambda event: self.show(), "y, method, alpha, iterations, weight, coupled")
         self.observe(lambda event: self.refresh(self._draw), "element")
         self.observe(lambda event: self._tell_stopped(), "running")
         self.show()
@@ -163,6 +175,15 @@ class ReconstructionPanel(Panel):
         settings, request = self._settings(), self._requests
         self.refresh(lambda: self._look(settings, request))
 
+    def keep(self) -> None:
+        """Keep what the chosen method shows beside what it will show next."""
+        if self._drawn is None:
+            self.message = "There is no picture to keep yet: wait for the first one."
+            return
+        s, _, words = self._drawn
+        self._kept = self._sections(self._last[1]), f"{words}, slice {s.y}"
+        self.refresh(self._draw)
+
     def apply(self) -> None:
         """Reconstruct the whole volume with the public method; `result` holds it at the end."""
         if not self.running:
@@ -177,7 +198,7 @@ class ReconstructionPanel(Panel):
         self.start(self._reconstruct, self._take)
 
     def _settings(self) -> Settings:
-        return Settings(self.y, self.method, self.alpha, self.weight, self.iterations)
+        return Settings(self.y, self.method, self.alpha, self.weight, self.iterations, self.coupled or self.method == "tnv")
 
     def _call(self, s: Settings, iterations: int, initial=None, one_slice: bool = True, progress=False):
         """Call the public method, for the slice or for all of them."""
@@ -190,6 +211,7 @@ class ReconstructionPanel(Panel):
         given |= {"iterations": iterations, "initial": initial, "show_progressbar": progress}
         if s.method in _REGULARISED:
             given |= {"weight": s.weight} | ({"dimensions": 2} if one_slice else {})
+            given |= {} if s.method == "tnv" or not series.channels else {"coupled": s.coupled}
         with _COMPUTING:
             if s.method == "sirt":
                 return series.reconstruct_sirt(**given)
@@ -269,12 +291,14 @@ class ReconstructionPanel(Panel):
         self._draw()
 
     def _draw(self) -> None:
-        """Draw the pictures of what was reconstructed last, both sides to the same scale."""
+        """Draw the pictures of what was reconstructed last, all to the same scale."""
         if self._drawn is None:
             return
         s, curves, words = self._drawn
         alone, chosen = self._sections(self._alone[1]), self._sections(self._last[1])
-        limits = [robust_limits(np.concatenate([image.ravel() for image in pair])) for pair in zip(alone, chosen, strict=True)]
+        kept, told = (chosen, "") if self._kept is None else self._kept
+        together = zip(alone, chosen, kept, strict=True)
+        limits = [robust_limits(np.concatenate([image.ravel() for image in images])) for images in together]
         place, colours = self.names.index(self.element), distinct_colours(len(self.names))
         self.trait_set(
             alone_element=_square(alone[place], limits[place]),
@@ -284,6 +308,12 @@ class ReconstructionPanel(Panel):
             residual_curves=self._curves(curves, s),
             shown=words,
         )
+        if told:
+            self.trait_set(
+                kept_element=_square(kept[place], limits[place]),
+                kept_mix=_square(colour_mix(kept, limits=limits, colours=colours)),
+                kept=told,
+            )
 
     def _sections(self, volume) -> list[np.ndarray]:
         """Return the section (z, x) of each element."""

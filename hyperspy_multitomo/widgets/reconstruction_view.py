@@ -9,7 +9,7 @@ from hyperspy_gui_ipywidgets.utils import add_display_arg
 from ..inspection.picture import distinct_colours
 from .pictures import SIDE
 from .reconstruction import METHODS
-from .view import assemble, button, choice, control, picture, slider, whole, words
+from .view import assemble, button, choice, control, picture, slider, switch, whole, words
 
 
 @add_display_arg
@@ -29,9 +29,11 @@ def reconstruction_view(obj, **kwargs):
                 obj.weight, min=-1, max=1, step=0.1, readout_format=".2g", description="Smoothing weight", continuous_update=False
             ),
         ),
+        "coupled": switch(obj, "coupled", "Elements share their edges"),
     }  # fmt: skip
     controls["y"].disabled = single
     buttons = {
+        "keep_button": button("Keep for comparison", obj.keep, "Show the present picture beside those that follow."),
         "apply_button": button("Reconstruct whole volume", obj.apply, "Reconstruct all slices with these parameters.", "primary"),
         "stop_button": button("Stop", obj.cancel, "Stop after the iterations under way; the volume so far is kept."),
         "resume_button": button(
@@ -42,6 +44,7 @@ def reconstruction_view(obj, **kwargs):
     def enable(*_) -> None:
         controls["alpha"].disabled = not obj.method.startswith("hebt")
         controls["weight"].disabled = obj.method not in ("tv", "tgv", "tnv")
+        controls["coupled"].disabled = obj.method not in ("tv", "tgv")
         buttons["apply_button"].disabled = obj.running
         buttons["stop_button"].disabled = not obj.running
         buttons["resume_button"].disabled = obj.running or not obj.can_resume
@@ -55,6 +58,8 @@ def reconstruction_view(obj, **kwargs):
         "alone_mix": f"All together: {key}",
         "shown_element": "By the chosen method, same scale",
         "shown_mix": "All together, same scale",
+        "kept_element": "Kept for comparison, same scale",
+        "kept_mix": "All together, as kept",
         "residual_curves": "|data - projections| / |data|",
     }
     pictures, images = {}, {}
@@ -62,12 +67,13 @@ def reconstruction_view(obj, **kwargs):
         pictures[name], images[name] = picture(obj, name, caption)
         if name != "residual_curves":
             images[name].layout = w.Layout(width=f"{SIDE}px")
-    told = words(obj, "shown")
+    told, kept = words(obj, "shown"), words(obj, "kept")
     shown = w.VBox([w.HTML("<small>Sections of the slice: x to the right, z up</small>"), told])
     columns = [
         w.VBox([pictures["alone_element"], pictures["alone_mix"]]),
         w.VBox([pictures["shown_element"], pictures["shown_mix"]]),
+        w.VBox([pictures["kept_element"], pictures["kept_mix"], kept], layout=w.Layout(max_width=f"{SIDE}px")),
         w.VBox([pictures["residual_curves"], shown], layout=w.Layout(max_width="340px")),
     ]
-    wdict = controls | buttons | images | {"shown": told}
+    wdict = controls | buttons | images | {"shown": told, "kept": kept}
     return assemble(obj, "Reconstruction", controls.values(), columns, buttons.values(), wdict)

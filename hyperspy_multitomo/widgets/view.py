@@ -108,7 +108,13 @@ def assemble(panel, title: str, controls, pictures, buttons, wdict: dict) -> dic
     close = close_button(panel, lambda: box)
     box.children = [
         w.HTML(f"<b>{title}</b>"),
-        w.HBox([w.VBox(list(controls)), *pictures]),
+        # Controls keep their width, and pictures go below each other where the window is narrow.
+        w.HBox(
+            [
+                w.VBox(list(controls), layout=w.Layout(flex="0 0 auto")),
+                w.HBox(list(pictures), layout=w.Layout(flex_flow="row wrap", margin="0 0 0 16px")),
+            ]
+        ),
         w.HBox([*buttons, close]),
         row,
     ]
