@@ -147,7 +147,7 @@ def test_method_opens_the_panel_and_returns_it(monkeypatch):
     while not wdict["statistics"].value and time.time() < until:
         time.sleep(0.01)
     assert (wdict["threshold"].value, wdict["automatic"].value, wdict["factor_Au"].value) == (5.0, False, 1.5)
-    monkeypatch.setattr("hyperspy_multitomo.widgets.opening.open_panel", lambda *args: None)
+    monkeypatch.setattr("hyperspy_multitomo.widgets.opening.open_panel", lambda panel, *how: panel)
     assert isinstance(volume.quantify("CL", FACTORS, interactive=True), CompositionPanel)
 
 

@@ -23,7 +23,7 @@ def png(image: np.ndarray, limits: tuple[float, float] | None = None, colours: s
     colours : str, default "gray"
         Name of a colour map of matplotlib, for images without colours.
     side : int, default 256
-        Pixels are repeated until the shorter side is about that long, or the longer one three times that.
+        Pixels are repeated until the shorter side is about that long, but the longer one at most three times `SIDE`.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def png(image: np.ndarray, limits: tuple[float, float] | None = None, colours: s
     pixels = (np.clip(image, 0, 1) * 255).astype(np.uint8)
     # A picture of a single line is a strip, not a wall.
     shorter, longer = sorted(pixels.shape[:2])
-    factor = max(1, min(round(side / shorter), round(3 * side / longer)))
+    factor = max(1, min(round(side / shorter), round(3 * SIDE / longer)))
     pixels = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
