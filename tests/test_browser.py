@@ -265,3 +265,37 @@ def test_workbench(opened):
         opened.press(f"Open {step.lower()}")
         opened.until(lambda: opened.page.locator("img:visible").count() >= 1)
     opened.shoot("volume")
+
+
+# Sliders whose effect shows at the next press of a button only.
+LATER = {"Block size (px, 0: automatic)"}
+
+
+@pytest.mark.parametrize(
+    "opened", ["tilt_series", "alignment", "response_ratios", "reconstruction", "composition", "volume"], indirect=True
+)
+def test_every_slider_changes_a_picture(opened):
+    page = opened.page
+    opened.until(lambda: page.locator("img.widget-image").count() >= 2)
+    opened.until(lambda: "First look" not in page.inner_text("body"))
+    page.wait_for_timeout(1500)
+
+    def pictures():
+        return page.locator("img.widget-image").evaluate_all("images => images.map(image => image.src).join()")
+
+    moved = []
+    for place in range(page.locator(".widget-slider:visible").count()):
+        slider = page.locator(".widget-slider:visible").nth(place)
+        label = slider.locator(".widget-label").first.inner_text()
+        handle = slider.locator(".noUi-handle").first
+        if label in LATER or handle.get_attribute("aria-disabled") == "true" or slider.locator("[disabled]").count():
+            continue
+        before = pictures()
+        handle.focus()
+        for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowLeft", "ArrowLeft"):
+            handle.press(key)
+            page.wait_for_timeout(150)
+        assert opened.until(lambda before=before: pictures() != before, 30), label
+        moved.append(label)
+    assert len(moved) >= 2, moved
+    assert len(set(moved)) == len(moved)
