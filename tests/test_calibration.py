@@ -215,3 +215,27 @@ class TestMu:
         _, (maps, _) = simulated("yuan")
         with pytest.raises(ValueError, match="data of its own"):
             calibrate([maps], 3)
+
+
+def test_the_same_data_are_looked_at_once(monkeypatch):
+    """Another weight or regulariser takes no second look; other data, gains or weights of the data do."""
+    from hyperspy_multitomo.tomography import DataTerm, TiltGeometry, calibrate, calibration, projector
+
+    A = projector(TiltGeometry(range(-80, 81, 20), detector_width=20))
+    truth = np.zeros((2, 20, 20, 3))
+    truth[:, 6:13, 7:14] = 2.0
+    counts = np.random.default_rng(5).poisson(A(truth)).astype(np.float32)
+    looks, real = [], calibration._smoothed
+    monkeypatch.setattr(calibration, "_smoothed", lambda *given: looks.append(1) or real(*given))
+    first = calibrate([DataTerm(A, counts)], 2, dimensions=2)
+    second = calibrate([DataTerm(A, counts)], 2, dimensions=2, weight=3.0, kind="tgv")
+    assert len(looks) == 1
+    np.testing.assert_array_equal(first.scales, second.scales)
+    np.testing.assert_array_equal(first.flows, second.flows)
+    assert second.regulariser.weight == pytest.approx(3 * first.regulariser.weight)
+    second.scales[:] = 0  # what was returned is the caller's
+    assert calibrate([DataTerm(A, counts)], 2, dimensions=2).scales.all()
+    for other in (DataTerm(A, counts + 1), DataTerm(A, counts, gains=np.full(9, 2.0)), DataTerm(A, counts, weight=2.0)):
+        before = len(looks)
+        calibrate([other], 2, dimensions=2)
+        assert len(looks) == before + 1

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from math import lcm
 
 import numpy as np
@@ -35,6 +36,9 @@ _SLICES, _SAMPLES = 8, 32
 _ABSENT = 0.1
 # Iterations of the rough reconstructions.
 _SIRT, _ROUGH = 10, 60
+# What was found for the last data, by their digest, and how many of them.
+_KNOWN: dict[bytes, tuple[np.ndarray, list[np.ndarray]]] = {}
+_REMEMBERED = 8
 
 
 @dataclass(frozen=True)
@@ -138,16 +142,39 @@ def calibrate(
         if weight != 1:
             raise ValueError("`weight` and `mu` both say how strong the regulariser is; give one of them")
         return _by_mu(terms, checked, channels, mu, shape)
-    few = _some_slices(checked)
-    rough = _smoothed(few, channels)
-    scales = _ranges(rough)
-    balanced = [_divided(t, _flows(t, rough, scales)) for t in few if t.mix is None]
-    plain = Regulariser(STRENGTH[2], "tv", "uncoupled", 2)
-    scales = _ranges(run(variational(balanced, plain, scales, initial=rough), _ROUGH).volume)
-    flows = [_flows(t, rough, scales) for t in few]
+    scales, flows = _looked_at(_some_slices(checked), channels)
     weighted = tuple(replace(term, weight=t.weights / f) for term, t, f in zip(terms, checked, flows, strict=True))
     strength = weight * STRENGTH[dimensions] * _joint_size(coupling, channels, sum(t.rows for t in checked), dimensions)
     return Calibration(weighted, Regulariser(float(strength), **shape), scales.astype(np.float32), np.concatenate(flows))
+
+
+def _looked_at(few: list[Term], channels: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the ranges of the channels and the flows of each term; those of the last few data are remembered.
+
+    They do not depend on the regulariser, so that the same data with another weight take no second look.
+    """
+    key = _digest(few)
+    if key not in _KNOWN:
+        rough = _smoothed(few, channels)
+        scales = _ranges(rough)
+        balanced = [_divided(t, _flows(t, rough, scales)) for t in few if t.mix is None]
+        plain = Regulariser(STRENGTH[2], "tv", "uncoupled", 2)
+        scales = _ranges(run(variational(balanced, plain, scales, initial=rough), _ROUGH).volume)
+        while len(_KNOWN) >= _REMEMBERED:
+            _KNOWN.pop(next(iter(_KNOWN)), None)
+        _KNOWN[key] = scales, [_flows(t, rough, scales) for t in few]
+    scales, flows = _KNOWN[key]
+    return scales.copy(), [flow.copy() for flow in flows]
+
+
+def _digest(few: list[Term]) -> bytes:
+    """Return a digest of all that the terms hold."""
+    digest = blake2b()
+    for t in few:
+        digest.update(repr((t.A.geometry, type(t.A).__name__, t.discrepancy, t.first)).encode())
+        for array in (t.data, t.gains, t.weights, t.background, t.mix):
+            digest.update(b"none" if array is None else repr(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+    return digest.digest()
 
 
 def _by_mu(terms, checked: list[Term], channels: int, mu, shape: dict) -> Calibration:

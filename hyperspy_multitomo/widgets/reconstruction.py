@@ -37,7 +37,7 @@ _GIVEN = {
 # volume can be stopped.
 _FIRST_LOOK, _PART = 0.25, 0.6
 # Iterations of a slice that is looked at with a regulariser; it starts from the picture before.
-_LOOK_REGULARISED = 30
+_LOOK_REGULARISED = 20
 # The projectors use all cores: one call at a time.
 _COMPUTING = threading.Lock()
 
