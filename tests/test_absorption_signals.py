@@ -247,5 +247,33 @@ def test_a_volume_of_another_series_is_refused(gold):
         eds.isig[:, :16].estimate_absorption(volume, density=8.0, efficiency=1.0, threshold="otsu", **QUIET)
     with pytest.raises(ValueError, match="whole number"):
         eds.reconstruct_with_absorption(method="sirt", rounds=0)
-    with pytest.raises(ValueError, match="HEBT needs the HAADF"):
+    with pytest.raises(ValueError, match="hebt needs the HAADF"):
         eds.reconstruct_with_absorption()
+    with pytest.raises(ValueError, match="method='art' must be one of"):
+        eds.reconstruct_with_absorption(method="art")
+
+
+def test_each_method_gets_the_haadf_that_it_takes(gold):
+    """A HAADF series for SIRT is refused instead of being taken for the number of iterations."""
+    phantom, maps, haadf, _ = gold
+    eds, images = series_of(phantom, maps, haadf)
+    with pytest.raises(ValueError, match="method='sirt' does not use the HAADF"):
+        eds.reconstruct_with_absorption(images, "sirt", iterations=5)
+    how = dict(density=8.0, mask=weight_percent(phantom)[1], efficiency=1.0)
+    volume = eds.reconstruct_with_absorption(images, "tv", rounds=1, absorption=how, iterations=10, dimensions=2, **QUIET)
+    assert volume.channels == ("Al", "Au", "HAADF")
+    own = eds.reconstruct_with_absorption(
+        method=lambda series: series.reconstruct_sirt(5, **QUIET), rounds=1, absorption=how | QUIET
+    )
+    np.testing.assert_array_equal(own.data, eds.reconstruct_sirt(5, **QUIET).data)
+
+
+def test_ratios_are_refitted_as_they_were_fitted(gold):
+    phantom, maps, haadf, _ = gold
+    eds, images = series_of(phantom, maps, haadf)
+    prior = {"Al": 1.0, "Au": 8.0}
+    eds.fit_response_ratios(images, method="poisson", prior=prior, prior_strength=0.5)
+    how = dict(density=8.0, mask=weight_percent(phantom)[1], efficiency=1.0)
+    eds.reconstruct_with_absorption(images, rounds=1, absorption=how, iterations=5, **QUIET)
+    last = [step for step in eds.history if step["step"] == "fit_response_ratios"][-1]
+    assert (last["method"], last["prior"], last["prior_strength"]) == ("poisson", prior, 0.5)

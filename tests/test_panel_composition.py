@@ -164,7 +164,7 @@ def test_errors_are_said_and_change_nothing():
     assert panel.result is None
     with pytest.raises(ValueError, match="pass one of them"):
         CompositionPanel(volume, mask=np.ones((24, 24, 24), bool), threshold="otsu")
-    with pytest.raises(ValueError, match="already"):
+    with pytest.raises(ValueError, match="not counts"):
         CompositionPanel(volume.quantify("CL", FACTORS))
 
 

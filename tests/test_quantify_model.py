@@ -262,7 +262,7 @@ def test_model_as_prior_tells_collinear_elements_apart():
         (lambda v: v.quantify("CL", [1, 2], through="ratios"), "calculates its factors"),
         (lambda v: v.quantify("model", {"Au": 1.0}), "no factor for Ag"),
         (lambda v: v.quantify("model", {"Au": 1.0, "Ag": 0.0}), "Ag: 0.0"),
-        (lambda v: v.quantify("model").quantify("model"), "holds weight percent already"),
+        (lambda v: v.quantify("model").quantify("model"), "holds weight percent, not counts"),
         (lambda v: v.quantify_density("CL", [1, 2], dose=1e6), "k-factors are relative"),
         (lambda v: v.quantify_density("model", dose=1e6), "solid angle of the X-ray detectors is not in the metadata"),
         (lambda v: v.quantify_density("model", solid_angle=0.7), "the dose is not known"),

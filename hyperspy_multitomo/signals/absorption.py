@@ -8,18 +8,19 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ..acquisition.xray_lines import line_energy
 from ..composition.absorption import attenuation_coefficients, linear_attenuation, ray_transmission
 from ..composition.cross_sections.tables import densities
 from ..composition.detectors import XRayDetector, detectors_from, super_x
 from ..composition.quantification import quantify
 from ..notices import warn
-from .conditions import TEM, lines_of
-from .history import add_step
+from .conditions import TEM, energies_of, lines_of
+from .history import add_step, read_history
 from .keyed import NODE, forget, grid, on_recorded_grid, recall, record
 from .progress import progress_bar
 
 _DETECTORS = f"{NODE}.detectors"
+#: Reconstructions that take the HAADF series.
+_WITH_HAADF = ("hebt", "fused", "tv", "tgv", "tnv")
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,19 +180,17 @@ class SelfAbsorption:
                 "(azimuth, elevation) of each in degrees"
             )
         options = {"beam_energy": beam_energy, "xray_lines": lines, "model": model, "efficiency": efficiency}
+        factors, _ = volume._factors("model", None, elements, "counts", None, options)
+        inside = _particle(counts, elements, factors, mask, threshold)
         if density is None:
-            density_of = volume.quantify_density("model", dose=dose, solid_angle=solid_angle, **options)
-            masses = np.asarray(density_of.array("element", "z", "x", "y"))
-            factors, _ = volume._factors("model", None, elements, "counts", None, options)
+            found_density = volume.quantify_density("model", factors, dose=dose, solid_angle=solid_angle)
+            masses = np.asarray(found_density.array("element", "z", "x", "y"))
         else:
-            factors, _ = volume._factors("model", None, elements, "counts", None, options)
             masses = counts / np.array([factors[name] for name in elements], dtype=np.float32)[:, None, None, None]
-        inside = _particle(volume, counts, elements, factors, mask, threshold)
         masses = np.where(inside, np.maximum(masses, 0), 0).astype(np.float32)
         if density is not None:
             masses *= np.float32(_mean_density(density, masses, inside, elements) / masses.sum(axis=0)[inside].mean())
-        energies = [line_energy(f"{line}a" if line[-2] == "_" else line) for line in lines]
-        attenuation = linear_attenuation(masses, attenuation_coefficients(elements, energies))
+        attenuation = linear_attenuation(masses, attenuation_coefficients(elements, energies_of(lines)))
         emitting = np.where(inside, np.maximum(counts, 0), 0)
         with progress_bar(show_progressbar, "absorption", len(self.tilts)) as step:
             rays = ray_transmission(emitting, attenuation, geometry, found, progress=step)
@@ -235,7 +234,7 @@ class SelfAbsorption:
         Parameters
         ----------
         haadf : TiltSeriesHAADF, optional
-            Passed to the reconstruction, where it takes one.
+            For the methods that take one: ``"hebt"``, ``"fused"``, ``"tv"``, ``"tgv"`` and ``"tnv"``.
         method : str or callable, default "hebt"
             ``"hebt"``, ``"sirt"``, ``"em"``, ``"tgv"`` ..., for ``reconstruct_...``; or what makes a volume of a series,
             ``lambda eds: eds.reconstruct_tv(haadf, weight=2)``.
@@ -254,11 +253,13 @@ class SelfAbsorption:
         Raises
         ------
         ValueError
-            As `estimate_absorption` and the reconstruction; the series is then as it was before.
+            As `estimate_absorption` and the reconstruction, for an unknown method, and for a HAADF series where none is used. The
+            transmission is then as it was before.
 
         Notes
         -----
-        Response ratios that ``method="hebt"`` fits are fitted anew in every round: the HAADF is not absorbed.
+        ``method="hebt"`` without ``ratios=`` fits them anew in every round, since the HAADF is not absorbed: with the method, the
+        prior and the rest of the fit that is attached, if there is one.
 
         Examples
         --------
@@ -276,14 +277,23 @@ class SelfAbsorption:
         """
         if rounds != int(rounds) or rounds < 1:
             raise ValueError(f"rounds={rounds!r} must be a whole number from 1 up")
-        if haadf is None and method == "hebt":
-            raise ValueError("HEBT needs the HAADF series: pass haadf, or method='sirt' for the maps alone")
+        known = [name.removeprefix("reconstruct_") for name in dir(self) if name.startswith("reconstruct_")]
+        known.remove("with_absorption")
+        if not callable(method) and method not in known:
+            raise ValueError(f"method={method!r} must be one of {', '.join(known)}, or what makes a volume of a series")
+        if haadf is None and method in ("hebt", "fused"):
+            raise ValueError(f"{method} needs the HAADF series: pass haadf, or method='sirt' for the maps alone")
+        if haadf is not None and method not in _WITH_HAADF:
+            raise ValueError(
+                f"method={method!r} does not use the HAADF series: leave it out, or pass one of {', '.join(_WITH_HAADF)}"
+            )
         shown = {"show_progressbar": options["show_progressbar"]} if "show_progressbar" in options else {}
-        before, fitted = self.transmission, "ratios" not in options and haadf is not None and method == "hebt"
+        before, fitted = self.transmission, "ratios" not in options and method == "hebt"
+        how = _fit_as_before(self) | ({"rest": options["rest"]} if "rest" in options else {})
 
         def reconstruct():
             if fitted:
-                self.fit_response_ratios(haadf)
+                self.fit_response_ratios(haadf, **how)
             if callable(method):
                 return method(self, **options)
             return getattr(self, f"reconstruct_{method}")(*([] if haadf is None else [haadf]), **options)
@@ -324,7 +334,15 @@ class SelfAbsorption:
         return elements, geometry, counts
 
 
-def _particle(volume, counts, elements, factors, mask, threshold) -> np.ndarray:
+def _fit_as_before(series) -> dict:
+    """Return how the attached response ratios were fitted, as keywords of `fit_response_ratios`; nothing where there are none."""
+    if series.response_ratios is None:
+        return {}
+    step = next((one for one in reversed(read_history(series)) if one["step"] == "fit_response_ratios"), {})
+    return {name: step[name] for name in ("method", "rest", "prior", "prior_strength") if name in step}
+
+
+def _particle(counts, elements, factors, mask, threshold) -> np.ndarray:
     """Return the particle (z, x, y), as `quantify` finds it."""
     if mask is not None:
         from .volume import mask_array

@@ -69,9 +69,12 @@ def factors_of(
 
 def efficiencies(lines: Sequence[str], efficiency) -> np.ndarray:
     """Return the detector's efficiency for each line; 1 with a warning for soft lines where none is given."""
-    # A family stands at its main line.
-    energies = [line_energy(f"{line}a" if line[-2] == "_" else line) for line in lines]
-    return checked_efficiency(lines, energies, efficiency)
+    return checked_efficiency(lines, energies_of(lines), efficiency)
+
+
+def energies_of(lines: Sequence[str]) -> list[float]:
+    """Return the energies of lines in keV; a family such as ``"Ag_L"`` stands at its main line."""
+    return [line_energy(f"{line}a" if line[-2] == "_" else line) for line in lines]
 
 
 def solid_angle_of(signal, given: float | None = None) -> float:

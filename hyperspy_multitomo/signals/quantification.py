@@ -281,8 +281,10 @@ class Quantification:
         elements = self.elements
         if not elements:
             raise ValueError("this volume has no elements to quantify; reconstruct a series of elemental maps")
-        if "percent" in self.quantity:
-            raise ValueError(f"this volume holds {self.quantity} already; quantify the volume of counts that it was made from")
+        if self.quantity and not self.quantity.startswith("counts"):
+            raise ValueError(
+                f"this volume holds {self.quantity}, not counts; quantify the volume of counts that it was made from"
+            )
         volumes = np.asarray(self.array("element", "z", "x", "y"))
         return elements, volumes[[self.channels.index(name) for name in elements]]
 
