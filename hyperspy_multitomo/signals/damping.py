@@ -8,10 +8,11 @@ import numpy as np
 from ..composition.damping_from_maps import damping_from_maps
 from ..composition.haadf_damping import DampingModel, estimate_damping
 from ..notices import warn
-from .frames import check_pair, gains_of, in_one_frame, projections
-from .gains import chosen_model, haadf_at, known_gains
+from .frames import projections
+from .gains import chosen_model, known_gains
 from .history import add_step
 from .keyed import axis_named, forget
+from .pairs import paired
 
 
 class Damping:
@@ -176,29 +177,23 @@ def _refuse_saturated(image: np.ndarray, model: DampingModel) -> None:
 
 def _from_maps(haadf, eds, mask, min_counts: float) -> DampingModel:
     """Estimate over the tilts that both series have."""
-    binning = check_pair(eds, haadf)
-    partners = haadf_at(eds.tilts, haadf)
-    common = np.flatnonzero(partners >= 0)
-    if not common.size:
-        raise ValueError(f"the {eds._TITLE} tilts {eds.tilts} and HAADF tilts {haadf.tilts} have none in common")
-    partners = partners[common]
-    framed, images = in_one_frame(eds, haadf)
-    maps, images = framed.array("element", "tilt", "x", "y"), images.array("tilt", "x", "y")
+    pair = paired(eds, haadf)
     if mask is not None:
         mask = np.asarray(getattr(mask, "data", mask))
         expected = haadf.array("tilt", "y", "x").shape
         if mask.shape != expected:
             raise ValueError(f"the mask has the shape {mask.shape} but the HAADF images are {expected} (tilt, y, x)")
-        mask = mask.astype(bool).transpose(0, 2, 1)[partners]
-        width, height = (binning * size for size in images.shape[1:])
-        mask = mask[:, :width, :height].reshape(len(mask), images.shape[1], binning, images.shape[2], binning).all(axis=(2, 4))
-    gains, known = gains_of(eds), known_gains(haadf)
+        mask = mask.astype(bool).transpose(0, 2, 1)[pair.partners]
+        _, width, height = pair.haadf.shape
+        mask = mask[:, : width * pair.binning, : height * pair.binning]
+        mask = mask.reshape(len(mask), width, pair.binning, height, pair.binning).all(axis=(2, 4))
+    known = known_gains(haadf)
     return damping_from_maps(
-        np.asarray(maps[:, common], dtype=np.float32),
-        np.asarray(images[partners], dtype=np.float32),
-        tilts=eds.tilts[common],
-        gains=None if gains is None else gains[..., common],
-        haadf_gains=None if known is None else known[partners],
+        pair.maps,
+        pair.haadf,
+        tilts=eds.tilts[pair.tilts],
+        gains=pair.gains,
+        haadf_gains=None if known is None else known[pair.partners],
         mask=mask,
         min_counts=min_counts,
     )

@@ -13,10 +13,10 @@ from .bimodal import BimodalReconstructions
 from .build import build_series, images_and_axes, stack_channels
 from .conditions import DOSE, recorded_dose
 from .keyed import NODE, grid, recall
-from .plots import ResponsePlot
 from .preprocess import ElementalPreprocessing
 from .ratios import Ratios
 from .regularised import RegularisedMaps
+from .series_plots import ResponsePlot
 from .tilt_series import TiltSeries
 
 

@@ -11,11 +11,10 @@ import numpy as np
 from ..composition.cross_sections import model_ratios
 from ..composition.response import ResponseRatios, fit_response_ratios
 from .conditions import beam_energy_of, efficiencies, lines_of
-from .frames import check_pair, even, gains_of, in_one_frame
-from .gains import haadf_at
 from .haadf import TiltSeriesHAADF
 from .history import add_step
 from .keyed import NODE, recall, record
+from .pairs import paired
 
 # What of a fit of the response ratios belongs to each element, and what to each tilt.
 _PER_ELEMENT, _PER_TILT = ("standard_errors", "block_counts"), ("residual_per_tilt", "residual_map")
@@ -224,31 +223,23 @@ def attach_ratios(eds, fit: ResponseRatios, prior: Mapping[str, float] | None, p
 
 def _fit(eds, haadf, *, mask, method, **options) -> ResponseRatios:
     """Fit over the tilts that both series have."""
-    check_pair(eds, haadf)
-    partners = haadf_at(eds.tilts, haadf)
-    common = np.flatnonzero(partners >= 0)
-    if not common.size:
-        raise ValueError(f"the {eds._TITLE} tilts {eds.tilts} and HAADF tilts {haadf.tilts} have none in common; pass ratios=")
-    partners = partners[common]
     # In one frame pixels correspond: no need to resample, which would correlate the noise of neighbours.
-    framed, images = in_one_frame(eds, haadf)
-    maps, images = even(framed, framed.array("element", "tilt", "x", "y")), images.array("tilt", "x", "y")
+    pair = paired(eds, haadf)
     if mask is not None:
         mask = np.asarray(getattr(mask, "data", mask))
         expected = eds.array("element", "tilt", "y", "x").shape[1:]
         if mask.shape != expected:
             raise ValueError(f"the mask has the shape {mask.shape} but the maps are {expected} (tilt, y, x)")
-        mask = mask.astype(bool).transpose(0, 2, 1)[common]
-    gains, haadf_gains = gains_of(framed), gains_of(haadf)
+        mask = mask.astype(bool).transpose(0, 2, 1)[pair.tilts]
     fit = fit_response_ratios(
-        np.asarray(maps[:, common], dtype=np.float32),
-        np.asarray(images[partners], dtype=np.float32),
+        pair.maps,
+        pair.haadf,
         eds.channels,
         method=method,
-        gains=None if gains is None else gains[..., common],
-        haadf_gains=None if haadf_gains is None else haadf_gains[partners],
+        gains=pair.gains,
+        haadf_gains=pair.haadf_gains,
         mask=mask,
-        **(_recorded_counts(framed, common) if method == "poisson" else {}),
+        **(_recorded_counts(pair.eds, pair.tilts) if method == "poisson" else {}),
         **options,
     )
     # One entry for each tilt of the maps; NaN where the HAADF has no such tilt.
@@ -256,7 +247,7 @@ def _fit(eds, haadf, *, mask, method, **options) -> ResponseRatios:
     for name in ("residual_per_tilt", "residual_map"):
         values = getattr(fit, name)
         per_tilt[name] = np.full((len(eds.tilts), *values.shape[1:]), np.nan, values.dtype)
-        per_tilt[name][common] = values
+        per_tilt[name][pair.tilts] = values
     return dataclasses.replace(fit, **per_tilt)
 
 

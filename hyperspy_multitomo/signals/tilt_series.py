@@ -12,9 +12,9 @@ from .aligning import Aligning
 from .base import TomographySignal
 from .browsing import Browsing
 from .keyed import NODE, axis_named, forget, recall, record
-from .plots import SeriesPlots
 from .preprocess import Preprocessing
 from .reconstructions import Reconstructions
+from .series_plots import SeriesPlots
 
 
 class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions, TomographySignal):

@@ -10,8 +10,7 @@ from hyperspy.ui_registry import add_gui_method
 from ..composition.blocks import sum_blocks
 from ..composition.ratios import ResponseRatios
 from ..composition.threshold import specimen_mask
-from ..signals.frames import check_pair, gains_of, in_one_frame
-from ..signals.gains import haadf_at
+from ..signals.pairs import paired
 from ..signals.ratios import attach_ratios
 from .display import heard, sentences, shaded, small_figure, table
 from .panel import Job, Panel
@@ -57,17 +56,13 @@ class ResponseRatiosPanel(Panel):
 
     def __init__(self, eds, haadf, threaded: bool = True, **settings):
         super().__init__(threaded=threaded)
-        check_pair(eds, haadf)
         self.eds, self.haadf = eds, haadf
         settings["block_size"] = settings.get("block_size") or 0
         self.trait_set(**{name: settings.pop(name) for name in _SETTINGS if name in settings})
         self.mask = settings.pop("mask", None)
         self._others = settings
-        partners = haadf_at(eds.tilts, haadf)
-        self._common = np.flatnonzero(partners >= 0)
-        if not self._common.size:
-            raise ValueError(f"the {eds._TITLE} tilts {eds.tilts} and HAADF tilts {haadf.tilts} have none in common")
-        self._images = _images(eds, haadf, partners[self._common])
+        pair = paired(eds, haadf)
+        self._common, self._images = pair.tilts, pair.haadf_without_gains
         self.tilts = eds.tilts[self._common]
         self.last_tilt, self.tilt = len(self.tilts) - 1, len(self.tilts) // 2
         self._fit = self._fitted_with = self._blocks = self._limit = None
@@ -199,14 +194,6 @@ class ResponseRatiosPanel(Panel):
         axes.plot([0, top], [0, top], color="#D55E00", linewidth=1)
         axes.legend(frameon=False, fontsize=8)
         return figure
-
-
-def _images(eds, haadf, partners: np.ndarray) -> np.ndarray:
-    """Return the HAADF images that are fitted, (tilt, x, y), at the pixels of the maps and over their gains."""
-    images = in_one_frame(eds, haadf)[1].array("tilt", "x", "y")
-    images = np.asarray(images[partners], dtype=np.float32)
-    gains = gains_of(haadf)
-    return images if gains is None else images / np.asarray(gains[partners], dtype=np.float32)[:, None, None]
 
 
 def _in_words(fit: ResponseRatios) -> str:
