@@ -14,6 +14,9 @@ __all__ = ["ElementalCounts", "apply_rows", "check_spectra", "expected_backgroun
 _BLOCK = 2048
 # Background counts that a Gaussian is to gather, and its largest standard deviation (px): holders and grids have edges.
 _GATHERED, _WIDEST = 100.0, 6.0
+# The Gaussian is cut off at so many standard deviations; pixels farther off (px) do not count.
+_TRUNCATED = 4.0
+BACKGROUND_REACH = round(_TRUNCATED * _WIDEST)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,16 +119,25 @@ def expected_background(background: ArrayLike) -> np.ndarray:
     >>> bool(smooth.min() > 0), bool(np.isclose(smooth.sum(), noisy.sum(), rtol=1e-4))
     (True, True)
     """
-    from scipy.ndimage import gaussian_filter
-
     background = np.asarray(background, dtype=np.float32)
     expected = np.zeros_like(background)
     for place in np.ndindex(background.shape[:-2]):
         image = background[place]
         mean = float(image.mean(dtype=np.float64))
         if mean > 0:
-            # A Gaussian averages over 4 pi sigma^2 pixels.
-            sigma = min(_WIDEST, np.sqrt(_GATHERED / (4 * np.pi * mean)))
-            smooth = np.maximum(gaussian_filter(image, sigma, mode="nearest"), 0)
+            smooth = smoothed_background(image, background_width(mean))
             expected[place] = smooth * np.float32(mean / smooth.mean(dtype=np.float64))
     return expected
+
+
+def background_width(mean: float) -> float:
+    """Return the standard deviation (px) of the Gaussian that smooths a background of so many counts per pixel on average."""
+    # A Gaussian averages over 4 pi sigma^2 pixels.
+    return min(_WIDEST, np.sqrt(_GATHERED / (4 * np.pi * mean)))
+
+
+def smoothed_background(image: np.ndarray, width: float) -> np.ndarray:
+    """Return an image (x, y), or rows of one with the `BACKGROUND_REACH` rows beside them, smoothed and nowhere negative."""
+    from scipy.ndimage import gaussian_filter
+
+    return np.maximum(gaussian_filter(image, width, mode="nearest", truncate=_TRUNCATED), 0)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
-from hyperspy_multitomo.alignment.resampling import FILLS, moved, transformed
+from hyperspy_multitomo.alignment.resampling import FILLS, Rows, moved, rows_needed, transformed
 
 __all__ = ["Alignment"]
 
@@ -409,7 +409,15 @@ class Alignment:
         """
         return -self._placed_shifts()[0]
 
-    def apply(self, images: ArrayLike, *, for_geometry: bool = False, fill: str = "zero", backward: bool = False) -> np.ndarray:
+    def apply(
+        self,
+        images: ArrayLike,
+        *,
+        for_geometry: bool = False,
+        fill: str = "zero",
+        backward: bool = False,
+        rows: Rows | None = None,
+    ) -> np.ndarray:
         """
         Move the images into place in one resampling.
 
@@ -427,6 +435,10 @@ class Alignment:
             What enters the view: nothing, or the nearest pixel that was seen, which suits a specimen that goes on beyond it.
         backward : bool, default False
             True takes images that are in place back to where they were recorded.
+        rows : Rows, optional
+            Which rows to make, and which `images` holds of the whole images: those that `rows_needed` names, or more. They are
+            those of the whole images; with ``fill="zero"`` a pixel that comes to lie on the very edge of a turned image may
+            count as inside or outside.
 
         Returns
         -------
@@ -443,23 +455,68 @@ class Alignment:
             raise ValueError(f"the images have shape {images.shape}; expected (..., tilt, x, y) with {len(self)} tilts")
         if fill not in FILLS:
             raise ValueError(f"fill={fill!r} must be one of {', '.join(map(repr, FILLS))}")
-        across, along = self._placed_shifts()
-        if for_geometry:
-            across = np.zeros_like(across)
-        turned = self.rotation != 0 or self.drift is not None
-        if not (across.any() or along.any() or turned):
-            return images
-        aligned = np.empty_like(images)
-        for t, shifts in enumerate(np.stack([across, along], axis=1)):
-            matrix = self._matrix(t)
-            if backward:
-                matrix = np.linalg.inv(matrix)
-                shifts = -matrix @ shifts
+        if not self.moves(for_geometry=for_geometry):
+            return images if rows is None else images[..., rows.start - rows.first : rows.stop - rows.first]
+        rows = rows or Rows.whole(images.shape[-1])
+        aligned = np.empty((*images.shape[:-1], rows.stop - rows.start), np.float32)
+        for t in range(len(self)):
+            matrix, shifts = self._motion(t, for_geometry, backward)
             for leading in np.ndindex(images.shape[:-3]):
                 place = (*leading, t)
                 image = images[place]
-                aligned[place] = transformed(image, matrix, shifts, fill) if turned else moved(image, shifts, fill)
+                turned = transformed(image, matrix, shifts, fill, rows) if self._turns else moved(image, shifts, fill, rows)
+                aligned[place] = turned
         return aligned
+
+    def moves(self, *, for_geometry: bool = False) -> bool:
+        """Whether `apply` moves any image."""
+        across, along = self._placed_shifts()
+        return bool(self._turns or along.any() or (across.any() and not for_geometry))
+
+    def rows_needed(
+        self, start: int, stop: int, shape: tuple[int, int], *, for_geometry: bool = False, backward: bool = False
+    ) -> tuple[int, int]:
+        """
+        Say of which rows `apply` makes some rows, over all tilts.
+
+        Parameters
+        ----------
+        start, stop : int
+            The rows (pixels along y) from `start` to before `stop` are to be made.
+        shape : tuple of int (x, y)
+            Of the whole images.
+        for_geometry, backward : bool
+            As in `apply`.
+
+        Returns
+        -------
+        first, last : int
+            They are made of the rows from `first` to before `last`.
+
+        Examples
+        --------
+        >>> alignment = Alignment([0.0, 0.0], [2.5, -3.0])
+        >>> alignment.rows_needed(10, 20, (32, 32))
+        (6, 25)
+        """
+        needed = [rows_needed(start, stop, *self._motion(t, for_geometry, backward), shape) for t in range(len(self))]
+        return min(first for first, _ in needed), max(last for _, last in needed)
+
+    @property
+    def _turns(self) -> bool:
+        """Whether the images are turned or sheared."""
+        return self.rotation != 0 or self.drift is not None
+
+    def _motion(self, t: int, for_geometry: bool, backward: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return the linear part of what is done to an image, about its centre, and the shifts (across, along) after it."""
+        shifts = self._placed_shifts()[:, t]
+        if for_geometry:
+            shifts = shifts * (0, 1)
+        matrix = self._matrix(t)
+        if backward:
+            matrix = np.linalg.inv(matrix)
+            shifts = -matrix @ shifts
+        return matrix, shifts
 
     def _placed_shifts(self) -> np.ndarray:
         """Return the shifts (2, tilt) in the frame after the rotation."""

@@ -40,7 +40,7 @@ def quantify_density(
     Parameters
     ----------
     volumes : array_like (channel, z, x, y)
-        Reconstructed counts per nm of path.
+        Reconstructed counts per nm of path, NumPy or dask.
     elements : sequence of str
         Names of the channels, elements or lines.
     method : {"zeta", "cross_section", "model"}
@@ -55,9 +55,9 @@ def quantify_density(
 
     Returns
     -------
-    numpy.ndarray (channel, z, x, y)
-        float32 for float32 volumes. Nothing is masked or closed: the densities of the elements add up to that of the matter that
-        has maps.
+    array (channel, z, x, y)
+        float32 for float32 volumes, a dask array where they are one. Nothing is masked or closed: the densities of the elements
+        add up to that of the matter that has maps.
 
     Raises
     ------

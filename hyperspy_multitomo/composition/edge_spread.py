@@ -8,6 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hyperspy_multitomo.composition.dask_blocks import is_lazy, reduced, with_neighbours
+from hyperspy_multitomo.composition.median import median_of_neighbours
+from hyperspy_multitomo.composition.value_table import ValueTable, dividing
+
 __all__ = ["ThresholdCurve", "edge_spread"]
 
 # Parts of the interior level: width of the smoothing, noise from which neighbours vote, most that is still empty background,
@@ -23,6 +27,7 @@ NEGLIGIBLE, FEW = 0.01, 4.0
 DIM, OR_NOT = 0.4, "which may be a dim phase, a support film or streaks"
 # Where steps suit a bright phase only: of this part of its level and of its number of voxels on, there may be a dim one.
 FAINT, MINOR = 0.15, 0.25
+_NOTHING = "nothing in the volume is positive, so there is no particle to find; was the reconstruction run?"
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,60 +119,110 @@ def edge_spread(total: ArrayLike, smooth: bool | None = None) -> ThresholdCurve:
     >>> 4 < curve.value < 6, curve.ambiguous
     (True, '')
     """
-    return curve_and_volume(checked_total(total), smooth)[0]
+    return searched(checked_total(total), smooth).curve
+
+
+@dataclass(frozen=True, eq=False)
+class Searched:
+    """A threshold that was looked for.
+
+    Attributes
+    ----------
+    curve : ThresholdCurve
+    volume : array
+        What the curve belongs to and the threshold has to be applied to: the volume, or its median over neighbours.
+    table : ValueTable
+        Of `volume`.
+    plain : ValueTable
+        Of the volume as it came.
+    """
+
+    curve: ThresholdCurve
+    volume: np.ndarray
+    table: ValueTable
+    plain: ValueTable
 
 
 def checked_total(total: ArrayLike) -> np.ndarray:
-    """Return the volume as an array, or say why it has no particle to find."""
+    """Return the volume as an array, or say why it has no particle to find; a dask array unchecked, as float32."""
+    if is_lazy(total):
+        return total.astype(np.float32)
     total = np.asarray(total)
     if not np.isfinite(total).all():
         raise ValueError("the volume holds NaN or infinite values; mask or repair them before thresholding")
     if total.size == 0 or total.max() <= 0:
-        raise ValueError("nothing in the volume is positive, so there is no particle to find; was the reconstruction run?")
+        raise ValueError(_NOTHING)
     return total
 
 
-def curve_and_volume(total: np.ndarray, smooth: bool | None = None) -> tuple[ThresholdCurve, np.ndarray]:
-    """Return the curve with the volume that it belongs to and that the threshold has to be applied to."""
-    from scipy.ndimage import median_filter
+def table_of(total) -> ValueTable:
+    """Return the values of a checked volume; one pass over a dask array, which is checked by it."""
+    return _positive(reduced(ValueTable.of, ValueTable.sum, total))
 
-    total = total.astype(np.float32, copy=False) if total.dtype.kind not in "f" else total
-    if smooth is None or smooth:
-        median = median_filter(total, 3)
-        if smooth is None:
-            split, interior = _split(_clipped(median))
-            noise = 1.4826 * np.median(np.abs(total - median)[median > split])
-            smooth = bool(noise > NOISE * interior)
-    volume = median if smooth else total
-    if not volume.max() > 0:
+
+def searched(total, smooth: bool | None = None) -> Searched:
+    """Look for the threshold of a checked volume; two or three passes over a dask array.
+
+    The first counts the values, of the medians as well. The second, left out where `smooth` says it, counts how far voxels are
+    from their medians. The third, only where enough lies below the threshold to be a phase, counts what of it lies inside.
+    """
+    median = with_neighbours(median_of_neighbours, total, np.float32) if smooth is None or smooth else total
+    plain, table = reduced(_two_tables, _two_sums, total, median)
+    _positive(plain)
+    if smooth is None:
+        split, interior = _split(_clipped(table))
+        noise = 1.4826 * reduced(_differences(split), ValueTable.sum, total, median).quantile(0.5)
+        smooth = bool(noise > NOISE * interior)
+    volume, table = (median, table) if smooth else (total, plain)
+    if not table.high > 0:
         raise ValueError("nothing in the volume is positive once each voxel is the median of its neighbours; pass smooth=False")
-    values = _clipped(volume)
+    values = _clipped(table)
     first = None
     # Where little is particle Otsu's method parts the noise from itself; then the particle is in the upper part.
     for _ in range(3):
         split, interior = _split(values)
         # Where hardly anything is positive, the median above Otsu's threshold may not be.
-        curve = _curve(volume, interior if interior > 0 else float(volume.max()), smooth)
+        curve = _curve(table, interior if interior > 0 else table.high, smooth)
         first = first or curve
         if np.isfinite(curve.value):
-            return _with_dim_phase(curve, volume), volume
-        values = values[values > split]
-        if values.min() == values.max():
+            return Searched(_with_dim_phase(curve, table, volume), volume, table, plain)
+        values = values.above(split)
+        if values.low == values.high:
             break
-    return first, volume
+    return Searched(first, volume, table, plain)
 
 
-def _with_dim_phase(curve: ThresholdCurve, volume: np.ndarray) -> ThresholdCurve:
+def _positive(table: ValueTable) -> ValueTable:
+    if table.size == 0 or table.high <= 0:
+        raise ValueError(_NOTHING)
+    return table
+
+
+def _two_tables(total, median) -> tuple[ValueTable, ValueTable]:
+    plain = ValueTable.of(total)
+    return plain, plain if median is total else ValueTable.of(median)
+
+
+def _two_sums(tables) -> tuple[ValueTable, ValueTable]:
+    return ValueTable.sum([plain for plain, _ in tables]), ValueTable.sum([table for _, table in tables])
+
+
+def _differences(split: float):
+    """Return what counts how far the voxels are from their medians, of those whose median is above `split`."""
+
+    def counted(total, median):
+        return ValueTable.of(np.abs(total - median)[median > split])
+
+    return counted
+
+
+def _with_dim_phase(curve: ThresholdCurve, table: ValueTable, volume) -> ThresholdCurve:
     """Call a curve ambiguous if much of what lies below the threshold may be a phase, lost in the wide steps of a bright one."""
-    from scipy.ndimage import binary_erosion
-
-    below = volume[volume <= curve.value]
+    below = table.up_to(curve.value)
     split, level = _split(below)
     if curve.ambiguous or level <= FAINT * curve.interior:
         return curve
-    # The rim of a blurred particle passes through these levels too, but in a thin layer; a phase or a film has an inside.
-    inside = binary_erosion((volume > split) & (volume <= curve.value), border_value=1)
-    if np.count_nonzero(inside) < MINOR * (volume.size - below.size):
+    if _number_inside(volume, split, curve.value) < MINOR * (table.size - below.size):
         return curve
     return replace(
         curve,
@@ -176,39 +231,48 @@ def _with_dim_phase(curve: ThresholdCurve, volume: np.ndarray) -> ThresholdCurve
     )
 
 
-def _clipped(volume: np.ndarray) -> np.ndarray:
+def _number_inside(volume, low: float, high: float) -> int:
+    """Return how many voxels above `low` and up to `high` have neighbours that all are, too.
+
+    The rim of a blurred particle passes through these levels, but in a thin layer; a phase or a film has an inside.
+    """
+
+    def inside(volume):
+        from scipy.ndimage import binary_erosion
+
+        return binary_erosion((volume > low) & (volume <= high), border_value=1)
+
+    return reduced(np.count_nonzero, sum, with_neighbours(inside, volume, bool))
+
+
+def _clipped(table: ValueTable) -> ValueTable:
     """Return the values, a thousandth of hot voxels pulled down, which would draw Otsu's threshold to themselves."""
-    top = np.percentile(volume, 99.9)
-    return np.minimum(volume, top).ravel() if top > 0 else volume.ravel()
+    top = table.quantile(0.999)
+    return table.clipped(top) if top > 0 else table
 
 
-def _split(values: np.ndarray) -> tuple[float, float]:
+def _split(table: ValueTable) -> tuple[float, float]:
     """Return Otsu's threshold and the median of what is above it."""
-    from skimage.filters import threshold_otsu
-
-    low, high = float(values.min()), float(values.max())
-    split = float(threshold_otsu(values)) if low < high else high
+    split = table.otsu() if table.low < table.high else table.high
     # Of values that are equal, or so but for rounding, all are above.
-    return (split, float(np.median(values[values > split]))) if split < high else (-np.inf, high)
+    return (split, table.above(split).quantile(0.5)) if split < table.high else (-np.inf, table.high)
 
 
-def _curve(volume: np.ndarray, interior: float, smoothed: bool) -> ThresholdCurve:
+def _curve(table: ValueTable, interior: float, smoothed: bool) -> ThresholdCurve:
     """Measure V(t) with the steps that suit an interior level, and read the threshold from it."""
     from scipy.ndimage import gaussian_filter1d
 
     width = SMOOTHING * interior
     step = width / 10
-    low = max(float(volume.min()), -interior) - 5 * width
-    high = min(float(volume.max()), 4 * interior) + 5 * width
+    low = max(table.low, -interior) - 5 * width
+    high = min(table.high, 4 * interior) + 5 * width
     levels = low + step * np.arange(int(np.ceil((high - low) / step)) + 1)
-    counts = np.histogram(volume, levels)[0]
-    beyond = np.count_nonzero(volume > levels[-1])
-    above = beyond + np.concatenate([np.cumsum(counts[::-1])[::-1], [0]])
-    volumes = above / volume.size
+    volumes = table.from_levels_on(levels) / table.size
     slopes = np.maximum(-gaussian_filter1d(volumes, 10, order=1, mode="nearest") / step, 0)
     # The slope of that many voxels within the width of the smoothing, fewer where hardly any are given.
-    few = min(FEW / volume.size, 0.02) / (2 * np.sqrt(np.pi) * width)
+    few = min(FEW / table.size, 0.02) / (2 * np.sqrt(np.pi) * width)
     value, flat, reason = _flat_run(levels, slopes, interior, few)
+    value = dividing(value) if np.isfinite(value) else value
     return ThresholdCurve(levels, volumes, slopes, value, flat, interior, smoothed, reason)
 
 

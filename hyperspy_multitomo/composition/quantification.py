@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.composition.cross_sections.factors import KINDS
 from hyperspy_multitomo.composition.cross_sections.tables import atomic_weights, symbol_of
-from hyperspy_multitomo.composition.threshold import particle_mask
+from hyperspy_multitomo.composition.dask_blocks import is_lazy, voxelwise
+from hyperspy_multitomo.composition.threshold import mask_and_voxels
 
 __all__ = ["composition_errors", "quantify"]
 
@@ -36,7 +37,7 @@ def quantify(
     Parameters
     ----------
     volumes : array_like (channel, z, x, y), or channel first and any other axes
-        Reconstructed counts of each element; from EDS alone and from HEBT alike. NumPy or, with a `mask` array, dask.
+        Reconstructed counts of each element; from EDS alone and from HEBT alike. NumPy or dask.
     elements : sequence of str
         Names of the channels, elements ("Au") or lines ("Au_La").
     method : {"CL", "zeta", "cross_section", "model"}
@@ -54,7 +55,8 @@ def quantify(
     Returns
     -------
     composition : array (channel, z, x, y)
-        Percent, 0 outside the mask and where no listed element is; float32 for float32 volumes.
+        Percent, 0 outside the mask and where no listed element is; float32 for float32 volumes. Of dask arrays one, whose blocks
+        are independent of each other but for voxels whose neighbours vote on the mask.
     mask : array of bool (z, x, y)
         Voxels that were quantified.
 
@@ -87,10 +89,24 @@ def quantify(
     >>> mask
     array([ True, False])
     """
+    composition, inside, _ = quantify_and_count(volumes, elements, method, factors, composition_units, mask)
+    return composition, inside
+
+
+def quantify_and_count(
+    volumes: ArrayLike,
+    elements: Sequence[str],
+    method: str,
+    factors: Mapping[str, float] | Sequence[float],
+    composition_units: str = "weight",
+    mask: str | float | ArrayLike | None = None,
+) -> tuple[np.ndarray, np.ndarray, int | None]:
+    """Return what `quantify` does, and the number of voxels inside: None where dask arrays would have to be read for it."""
     volumes = volumes if hasattr(volumes, "__array_function__") else np.asarray(volumes)
     lines = _checked_lines(volumes, elements)
-    inside = _particle(volumes, _mass_or_atoms(lines, method, factors), mask)
-    return _closed(volumes, _weights(lines, method, factors, composition_units), inside), inside
+    weights = _weights(lines, method, factors, composition_units)
+    inside, voxels = _particle(volumes, _mass_or_atoms(lines, method, factors), mask)
+    return voxelwise(_closed, volumes, inside, weights, dtype=_float_of(volumes)), inside, voxels
 
 
 def composition_errors(
@@ -124,13 +140,13 @@ def composition_errors(
 
     Returns
     -------
-    numpy.ndarray (channel, z, x, y)
-        Percent, 0 outside the mask.
+    array (channel, z, x, y)
+        Percent, 0 outside the mask; a dask array where `volumes` are one.
 
     Raises
     ------
     ValueError
-        As `quantify`, for negative errors, and where neither kind of error is given.
+        As `quantify`, for negative errors (of dask arrays when they are computed), and where neither kind of error is given.
 
     Examples
     --------
@@ -138,32 +154,51 @@ def composition_errors(
     >>> composition_errors(np.ones((2, 1)), ["Au", "Ag"], "CL", [1.0, 1.0], factor_errors={"Au": 0.1}).ravel()
     array([2.5, 2.5])
     """
-    volumes = np.asarray(volumes)
+    volumes = volumes if is_lazy(volumes) else np.asarray(volumes)
     if factor_errors is None and count_errors is None:
         raise ValueError("neither factor_errors nor count_errors is given; without them there is nothing to propagate")
     lines = _checked_lines(volumes, elements)
     weights = _weights(lines, method, factors, composition_units)
-    inside = np.ones(volumes.shape[1:], bool) if mask is None else _particle(volumes, weights, mask)
-    shares = _closed(volumes.astype(np.float64), weights, inside) / 100
+    relative = None if factor_errors is None else _relative_errors(lines, factor_errors)
+    if count_errors is not None:
+        count_errors = _fitting(count_errors, volumes.shape)
+    inside = np.ones(volumes.shape[1:], bool) if mask is None else _particle(volumes, weights, mask)[0]
+    return voxelwise(_propagated, volumes, inside, weights, relative, count_errors, dtype=np.float64)
+
+
+def _propagated(volumes, inside, weights, relative, count_errors) -> np.ndarray:
+    """Return the standard errors of the composition, percent."""
+    shares = _closed(volumes.astype(np.float64), inside, weights) / 100
     # Absolute errors of the shares before closing, C_e d_e: defined where an element is absent, too.
     squares = np.zeros(volumes.shape)
-    if factor_errors is not None:
-        relative = _relative_errors(lines, factor_errors)
+    if relative is not None:
         squares += (relative.reshape((-1,) + (1,) * (volumes.ndim - 1)) * shares) ** 2
     if count_errors is not None:
         errors = np.asarray(count_errors, dtype=np.float64)
         if errors.size and not errors.min() >= 0:
             raise ValueError("count_errors holds negative or NaN values; expected standard errors from 0 up")
-        try:
-            errors = np.broadcast_to(errors, volumes.shape)
-        except ValueError:
-            raise ValueError(f"count_errors has the shape {errors.shape}; expected {volumes.shape}, or what fits it") from None
         total = _summed(volumes, weights)
         counted = inside & (total > 0)
         of_total = np.where(counted, 1 / np.where(counted, total, 1), 0)
         squares += (weights.reshape((-1,) + (1,) * (volumes.ndim - 1)) * errors * of_total) ** 2
     variances = (1 - 2 * shares) * squares + shares**2 * squares.sum(axis=0)
     return 100 * np.sqrt(np.maximum(variances, 0))
+
+
+def _fitting(errors: ArrayLike, shape: tuple[int, ...]):
+    """Return errors as a number, or as an array broadcast to the shape of the volumes."""
+    if np.ndim(errors) == 0:
+        return float(errors)
+    if is_lazy(errors):
+        import dask.array as da
+
+        broadcast = da.broadcast_to
+    else:
+        errors, broadcast = np.asarray(errors), np.broadcast_to
+    try:
+        return broadcast(errors, shape)
+    except ValueError:
+        raise ValueError(f"count_errors has the shape {errors.shape}; expected {shape}, or what fits it") from None
 
 
 def _checked_lines(volumes, elements: Sequence[str]) -> list[str]:
@@ -201,11 +236,20 @@ def weighted_sum(
 ) -> np.ndarray:
     """Return the sum over the elements, weighted by their factors (mass or atoms), that `quantify` looks for the particle in."""
     lines = _checked_lines(volumes, elements)
-    return _summed(volumes, _mass_or_atoms(lines, method, factors))
+    return _total(volumes, _mass_or_atoms(lines, method, factors))
 
 
 def _summed(volumes: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return sum(weight * channel for weight, channel in zip(weights, volumes, strict=True))
+
+
+def _total(volumes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the weighted sum in the precision of the volumes."""
+    return _summed(volumes, weights.astype(_float_of(volumes)))
+
+
+def _float_of(volumes) -> np.dtype:
+    return np.result_type(volumes.dtype, np.float32)
 
 
 def _relative_errors(lines: list[str], errors: Mapping[str, float] | float) -> np.ndarray:
@@ -223,9 +267,9 @@ def _relative_errors(lines: list[str], errors: Mapping[str, float] | float) -> n
     return values
 
 
-def _closed(volumes: np.ndarray, weights: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def _closed(volumes: np.ndarray, inside: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return 100 w_e X_e / sum_a w_a X_a inside, 0 outside and where the sum is not positive."""
-    dtype = np.result_type(volumes.dtype, np.float32)
+    dtype = _float_of(volumes)
     # Only ratios of the weights matter; of the order of one they cannot overflow float32.
     weights = (weights / weights.max()).astype(dtype)
     total = _summed(volumes, weights)
@@ -234,14 +278,14 @@ def _closed(volumes: np.ndarray, weights: np.ndarray, inside: np.ndarray) -> np.
     return np.stack([weight * channel * scale for weight, channel in zip(weights, volumes, strict=True)])
 
 
-def _particle(volumes: np.ndarray, weights: np.ndarray, mask: str | float | ArrayLike | None) -> np.ndarray:
-    """Find the mask from the weighted sum over the elements, or check a given one."""
+def _particle(volumes: np.ndarray, weights: np.ndarray, mask: str | float | ArrayLike | None) -> tuple:
+    """Find the mask from the weighted sum over the elements, or check a given one; with its number of voxels, where known."""
     if np.ndim(mask) > 0:
         mask = mask if hasattr(mask, "__array_function__") else np.asarray(mask)
         if mask.dtype != bool or mask.shape != volumes.shape[1:]:
             raise ValueError(f"the mask is {mask.dtype} of shape {mask.shape}; expected bool of shape {volumes.shape[1:]}")
-        return mask
-    return particle_mask(np.asarray(_summed(volumes, weights)), "auto" if mask is None else mask)
+        return mask, None if is_lazy(mask) else int(np.count_nonzero(mask))
+    return mask_and_voxels(_total(volumes, weights), "auto" if mask is None else mask)
 
 
 def ordered_factors(lines: list[str], factors: Mapping[str, float] | Sequence[float]) -> np.ndarray:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.composition.edge_spread import checked_total, curve_and_volume
+from hyperspy_multitomo.composition.dask_blocks import is_lazy
+from hyperspy_multitomo.composition.edge_spread import checked_total, searched, table_of
+from hyperspy_multitomo.composition.value_table import ValueTable, dividing
 from hyperspy_multitomo.notices import warn
 
 __all__ = ["particle_mask", "specimen_mask"]
@@ -19,7 +21,8 @@ def particle_mask(total: ArrayLike, method: str | float | ArrayLike = "auto") ->
     Parameters
     ----------
     total : array_like (z, x, y), or of any shape
-        Sum over the elements of the reconstructed signal, best of X_e/f_e, counts over response: 0 in vacuum, in any unit.
+        Sum over the elements of the reconstructed signal, best of X_e/f_e, counts over response: 0 in vacuum, in any unit. NumPy
+        or dask.
     method : "auto", "esf", "otsu", float or array_like of bool, default "auto"
         ``"esf"`` is the level on which the particle's volume depends least, the edge-spread function's; where the volume is
         noisy, voxels are judged by the median of their neighbours
@@ -30,14 +33,19 @@ def particle_mask(total: ArrayLike, method: str | float | ArrayLike = "auto") ->
 
     Returns
     -------
-    numpy.ndarray of bool
-        True inside the particle; the shape of `total`.
+    array of bool
+        True inside the particle; the shape of `total`, and a dask array where that is one.
 
     Raises
     ------
     ValueError
         If nothing in `total` is positive, if it is not finite, if ``"esf"`` is ambiguous, if the threshold leaves no voxel or the
-        mask is of another shape.
+        mask is of another shape. With a number, what a dask array holds is not looked at before it is computed.
+
+    Notes
+    -----
+    A dask array is read two or three times for ``"esf"`` and ``"auto"``, once for ``"otsu"``, each time block by block, and the
+    threshold is the same as in memory, since both come from a table of the values, rounded to 14 bits (6e-5 of each).
 
     References
     ----------
@@ -52,22 +60,30 @@ def particle_mask(total: ArrayLike, method: str | float | ArrayLike = "auto") ->
     >>> particle_mask(np.array([0.0, 0.1, 5.0, 6.0]), 5.0)
     array([False, False, False,  True])
     """
+    return mask_and_voxels(total, method)[0]
+
+
+def mask_and_voxels(total: ArrayLike, method: str | float | ArrayLike = "auto") -> tuple[np.ndarray, int | None]:
+    """Return the mask and its number of voxels, None where only one more pass over a dask array would tell it."""
     total = checked_total(total)
     if isinstance(method, str):
         if method not in ("auto", "esf", "otsu"):
             raise ValueError(f"unknown threshold method {method!r}; use 'auto', 'esf', 'otsu', a number or a boolean mask")
-        inside = total > _otsu(total) if method == "otsu" else _above_edge_spread(total, otherwise_otsu=method == "auto")
-    elif np.ndim(method) == 0 and not isinstance(method, bool | np.bool_):
+        return _above_otsu(total, table_of(total)) if method == "otsu" else _above_edge_spread(total, method == "auto")
+    if np.ndim(method) == 0 and not isinstance(method, bool | np.bool_):
         inside = total > float(method)
     else:
-        inside = np.asarray(method)
+        inside = method if is_lazy(method) else np.asarray(method)
         if inside.dtype != bool or inside.shape != total.shape:
             raise ValueError(
                 f"the mask is {inside.dtype} of shape {inside.shape}; it has to be bool of the volume's shape {total.shape}"
             )
-    if not inside.any():
+    if is_lazy(inside):
+        return inside, None
+    voxels = int(np.count_nonzero(inside))
+    if voxels == 0:
         raise ValueError("the mask leaves no voxel inside the particle; lower the threshold or give another mask")
-    return inside
+    return inside, voxels
 
 
 def specimen_mask(haadf: ArrayLike, fraction: float = 0.05) -> np.ndarray:
@@ -120,22 +136,24 @@ def specimen_mask(haadf: ArrayLike, fraction: float = 0.05) -> np.ndarray:
     return smooth > level
 
 
-def _above_edge_spread(total: np.ndarray, otherwise_otsu: bool) -> np.ndarray:
-    curve, volume = curve_and_volume(total)
+def _above_edge_spread(total, otherwise_otsu: bool) -> tuple[np.ndarray, int]:
+    found = searched(total)
+    curve = found.curve
     if not curve.ambiguous:
-        return volume > curve.value
+        return found.volume > curve.value, found.table.above(curve.value).size
     if not otherwise_otsu:
         raise ValueError(f"the edge-spread threshold is ambiguous: {curve.ambiguous}; pass a number, 'otsu' or a mask")
-    level = _otsu(total)
     warn(
-        f"the particle's threshold is Otsu's, {level:.4g}, since the edge-spread function's is ambiguous: {curve.ambiguous}; "
-        "look at the mask, and pass a number, 'otsu' or a mask"
+        f"the particle's threshold is Otsu's, {_otsu(found.plain):.4g}, since the edge-spread function's is ambiguous: "
+        f"{curve.ambiguous}; look at the mask, and pass a number, 'otsu' or a mask"
     )
-    return total > level
+    return _above_otsu(total, found.plain)
 
 
-def _otsu(values: np.ndarray) -> float:
-    from skimage.filters import threshold_otsu
+def _above_otsu(total, table: ValueTable) -> tuple[np.ndarray, int]:
+    level = dividing(_otsu(table))
+    return total > level, table.above(level).size
 
-    # Flat: an axis of three or four would be taken for colours.
-    return float(threshold_otsu(values.ravel())) if values.min() < values.max() else float(values.min()) - 1.0
+
+def _otsu(table: ValueTable) -> float:
+    return table.otsu() if table.low < table.high else table.low - 1.0

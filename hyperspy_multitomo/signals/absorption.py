@@ -9,14 +9,24 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from ..composition.absorption import attenuation_coefficients, linear_attenuation, ray_transmission
-from ..composition.cross_sections.tables import densities
+from ..composition.coarse import coarse_geometry
+from ..composition.dask_blocks import is_lazy
 from ..composition.detectors import XRayDetector, detectors_from, super_x
-from ..composition.quantification import quantify
 from ..notices import warn
 from .conditions import TEM, energies_of, lines_of
 from .history import add_step, read_history
 from .keyed import NODE, forget, grid, on_recorded_grid, recall, record
 from .progress import progress_bar
+from .quantification import warn_if_unsaved
+from .tracing import (
+    checked_binning,
+    coarse_emission,
+    in_coarse_pixels,
+    mass_per_count,
+    mean_density_of,
+    particle,
+    transmission_of,
+)
 
 _DETECTORS = f"{NODE}.detectors"
 #: Reconstructions that take the HAADF series.
@@ -78,9 +88,10 @@ class SelfAbsorption:
         self.metadata.set_item(_DETECTORS, None if given is None else [asdict(one) for one in detectors_from(given)])
 
     @property
-    def transmission(self) -> np.ndarray | None:
+    def transmission(self):
         """What of the X-rays of each pixel reaches the detectors, (tilt, element, y, x), 0 to 1, or None where it is not known.
 
+        A dask array where the series is lazy.
         Every reconstruction and fit has it as a factor in its model: counts = gain * transmission * projection. Attached by
         `estimate_absorption`; ``eds.transmission = None`` takes it off.
         """
@@ -93,8 +104,13 @@ class SelfAbsorption:
         if values is None:
             forget(self, "transmission")
             return
-        values = np.asarray(values, dtype=np.float32)
         expected = self.array("tilt", "element", "y", "x").shape
+        if is_lazy(values):
+            if values.shape != expected:
+                raise ValueError(f"the transmission has the shape {values.shape}; expected {expected} (tilt, element, y, x)")
+            record(self, "transmission", on_recorded_grid(self, values, fill=1.0), ("tilt", "element", "y", "x"))
+            return
+        values = np.asarray(values, dtype=np.float32)
         if values.shape != expected or not (values.min() > 0 and values.max() <= 1):
             raise ValueError(
                 f"the transmission has the shape {values.shape} and values from {values.min():g} to {values.max():g}; expected "
@@ -116,6 +132,7 @@ class SelfAbsorption:
         xray_lines: Sequence[str] | Mapping[str, str] | None = None,
         model: str = "cascade",
         efficiency=None,
+        binning: int | None = None,
         show_progressbar: bool | None = None,
     ) -> AbsorptionEstimate:
         """Trace the X-rays of each voxel through a reconstruction to each detector, and attach what arrives.
@@ -133,6 +150,9 @@ class SelfAbsorption:
             The particle, as in `TomographicVolume.quantify`. Nothing outside absorbs.
         dose, solid_angle, beam_energy, xray_lines, model, efficiency
             As in `TomographicVolume.quantify_density`.
+        binning : int, optional
+            Trace through means over cubes of so many voxels, and interpolate between the rays: faster as the cube of it, and less
+            accurate. By default 1, or of a lazy volume the least with which tracing takes a quarter of the memory that is free.
         show_progressbar : bool, optional
             By default as HyperSpy's preferences say.
 
@@ -144,8 +164,8 @@ class SelfAbsorption:
         Raises
         ------
         ValueError
-            For detectors, a density, or a dose that are not known, a volume of other elements or pixels, and an ambiguous
-            threshold.
+            For detectors, a density, or a dose that are not known, a volume of other elements or pixels, an ambiguous
+            threshold, and a binning that is no whole number from 1 up.
 
         Warns
         -----
@@ -156,6 +176,9 @@ class SelfAbsorption:
         -----
         Beer's law with the mass absorption coefficients of eXSpy, straight paths, and nothing but the elements of the volume:
         what has no map (and the holder or the grid) does not absorb. The counts stay as they are.
+
+        Rays leave a slab towards the detectors, so that no slab is enough. A lazy volume is read once, block by block, besides
+        what `quantify` reads for its threshold. What is attached to a lazy series is interpolated when it is read.
 
         Examples
         --------
@@ -181,34 +204,34 @@ class SelfAbsorption:
             )
         options = {"beam_energy": beam_energy, "xray_lines": lines, "model": model, "efficiency": efficiency}
         factors, _ = volume._factors("model", None, elements, "counts", None, options)
-        inside = _particle(counts, elements, factors, mask, threshold)
-        if density is None:
-            found_density = volume.quantify_density("model", factors, dose=dose, solid_angle=solid_angle)
-            masses = np.asarray(found_density.array("element", "z", "x", "y"))
-        else:
-            masses = counts / np.array([factors[name] for name in elements], dtype=np.float32)[:, None, None, None]
-        masses = np.where(inside, np.maximum(masses, 0), 0).astype(np.float32)
+        scale = mass_per_count(volume, elements, factors, density, dose, solid_angle)
+        size = checked_binning(binning, counts, geometry)
+        warn_if_unsaved(counts)
+        emitting, share = coarse_emission(counts, particle(counts, elements, factors, mask, threshold), size, geometry.binning)
+        masses = emitting * scale.astype(np.float32)[:, None, None, None]
+        voxels = share.sum(dtype=np.float64)
         if density is not None:
-            masses *= np.float32(_mean_density(density, masses, inside, elements) / masses.sum(axis=0)[inside].mean())
+            mean = mean_density_of(density, masses, elements)
+            masses *= np.float32(mean / (masses.sum(dtype=np.float64) / voxels))
+        mean_density = float(masses.sum(dtype=np.float64) / voxels)
         attenuation = linear_attenuation(masses, attenuation_coefficients(elements, energies_of(lines)))
-        emitting = np.where(inside, np.maximum(counts, 0), 0)
         with progress_bar(show_progressbar, "absorption", len(self.tilts)) as step:
-            rays = ray_transmission(emitting, attenuation, geometry, found, progress=step)
+            rays = ray_transmission(emitting, attenuation, coarse_geometry(geometry, size), found, progress=step)
         alignment = self.alignment
         if alignment is not None:
+            alignment = in_coarse_pixels(alignment, size)
             rays = np.clip(alignment.apply(rays, for_geometry=True, fill="edge", backward=True), rays.min(), 1)
-        places = [self.channels.index(name) for name in elements]
-        whole = np.ones((len(self.channels), *rays.shape[1:]), np.float32)
-        whole[places] = rays
         if self.transmission is None and recall(self, "estimated_gains") is not None:
             warn(
                 "the gains were estimated from the counts before their absorption was known, and hold how it changes with the "
                 "tilt: call estimate_gains again, which leaves it out now, and reconstruct"
             )
-        self.transmission = whole.transpose(1, 0, 3, 2)
-        emitted = np.maximum(np.asarray(self.array("element", "tilt", "x", "y")[places], dtype=np.float32), 0)
-        means = (rays * emitted).sum(axis=(2, 3)) / np.maximum(emitted.sum(axis=(2, 3)), 1e-30)
-        mean_density = float(masses.sum(axis=0)[inside].mean())
+        places = [self.channels.index(name) for name in elements]
+        self.transmission = transmission_of(self, rays, places, size)
+        reaching = self.transmission.transpose(1, 0, 3, 2)[places]
+        emitted = np.maximum(self.array("element", "tilt", "x", "y")[places].astype(np.float32), 0)
+        reached, all_of_it = np.asarray(np.stack([(reaching * emitted).sum(axis=(2, 3)), emitted.sum(axis=(2, 3))]))
+        means = reached / np.maximum(all_of_it, 1e-30)
         estimate = AbsorptionEstimate(means.T, self.tilts, tuple(elements), tuple(lines), mean_density)
         add_step(
             self,
@@ -216,6 +239,7 @@ class SelfAbsorption:
             density=mean_density,
             detectors=[asdict(one) for one in found],
             xray_lines=lines,
+            binning=size,
             transmission=estimate.transmission,
         )
         return estimate
@@ -318,7 +342,7 @@ class SelfAbsorption:
                 f"the volume holds {', '.join(volume.elements) or 'no elements'} and the series {', '.join(self.channels)}: pass "
                 "a reconstruction of this series"
             )
-        _, counts = volume._counts()
+        _, counts = volume._held_counts()
         pixel = self.pixel_size
         if pixel is None or volume.pixel_size is None:
             raise ValueError("absorption needs lengths in nm: set the pixel size of the series before the reconstruction")
@@ -340,25 +364,3 @@ def _fit_as_before(series) -> dict:
         return {}
     step = next((one for one in reversed(read_history(series)) if one["step"] == "fit_response_ratios"), {})
     return {name: step[name] for name in ("method", "rest", "prior", "prior_strength") if name in step}
-
-
-def _particle(counts, elements, factors, mask, threshold) -> np.ndarray:
-    """Return the particle (z, x, y), as `quantify` finds it."""
-    if mask is not None:
-        from .volume import mask_array
-
-        return mask_array(mask, counts.shape[1:])
-    return quantify(counts, elements, "model", factors, mask=threshold)[1]
-
-
-def _mean_density(given, masses, inside, elements) -> float:
-    """Return the mean density of the particle, g/cm^3: a number, or that of a mixture of the pure elements by their masses."""
-    if given != "nominal":
-        if isinstance(given, str) or not (np.isfinite(given) and given > 0):
-            raise ValueError(f"density={given!r} must be a positive number in g/cm^3, or 'nominal'")
-        return float(given)
-    shares = masses[:, inside].sum(axis=1, dtype=np.float64)
-    pure = densities(elements)
-    if not np.isfinite(pure[shares > 0]).all():
-        raise ValueError(f"the density of one of {', '.join(elements)} is not known; pass density= in g/cm^3")
-    return float(shares.sum() / (shares[shares > 0] / pure[shares > 0]).sum())

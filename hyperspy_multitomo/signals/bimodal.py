@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 
 from ..composition.response import ResponseRatios
-from . import methods
+from . import methods, plan
 from .haadf import TiltSeriesHAADF
-from .regularised_methods import ITERATIONS, TOLERANCE, model_of, reconstruct_fused, reconstruct_regularised
+from .regularised_methods import ITERATIONS, OVERLAP, TOLERANCE, model_of, reconstruct_fused, reconstruct_regularised
 from .volume import TomographicVolume
 
 
@@ -43,6 +44,10 @@ class BimodalReconstructions:
         tolerance: float | None = None,
         nonnegative: bool = True,
         backend: str | None = None,
+        chunks: int | None = None,
+        overlap: int | None = None,
+        checkpoint: str | PathLike | None = None,
+        resume: str | PathLike | None = None,
         show_progressbar: bool | None = None,
         interactive: bool = False,
         display: bool = True,
@@ -69,7 +74,7 @@ class BimodalReconstructions:
             Add a channel ``"rest"`` (HAADF signal per nm) for what no map explains.
         regulariser : {"tv", "tgv", "tnv"}, optional
             The form with a regulariser; see `reconstruct_tv`, `reconstruct_tgv` and `reconstruct_tnv`.
-        data_term, haadf_term, haadf_gain, weight, coupled, dimensions, background
+        data_term, haadf_term, haadf_gain, weight, coupled, dimensions, background, overlap
             With a regulariser: as in `reconstruct_tv`.
         alpha0 : float, default 4.0
             With ``regulariser="tgv"``: as in `reconstruct_tgv`.
@@ -86,7 +91,7 @@ class BimodalReconstructions:
         tolerance : float, optional
             Plain form: as in `reconstruct_sirt`. With a regulariser as in `reconstruct_tv`, which has a default; 0 does all
             iterations.
-        mask, initial, depth, width, nonnegative, backend, show_progressbar
+        mask, initial, depth, width, nonnegative, backend, chunks, checkpoint, resume, show_progressbar
             As in `reconstruct_sirt`.
         interactive, display, toolkit
             As in `reconstruct_sirt`: a panel for both forms.
@@ -137,6 +142,7 @@ class BimodalReconstructions:
             "dimensions": dimensions,
             "alpha0": alpha0,
             "background": background,
+            "overlap": overlap,
         }
         _check_form(regulariser, plain, regularised)
         if interactive:
@@ -149,10 +155,14 @@ class BimodalReconstructions:
             given |= dict(nonnegative=nonnegative, backend=backend, method=method, iterations=iterations)
             return open_panel(ReconstructionPanel(self, haadf, **given), display, toolkit)
         if ratios is None and self.response_ratios is None:
-            self.fit_response_ratios(haadf, rest=rest)
+            if plan.wanted():  # any will do, and the series stays as it is
+                ratios = dict.fromkeys(self.channels, 1.0)
+            else:
+                self.fit_response_ratios(haadf, rest=rest)
         ratios = self.response_ratios if ratios is None else ratios
         shared = {"ratios": ratios, "rest": rest, "mask": mask, "initial": initial, "depth": depth, "width": width}
         shared |= {"nonnegative": nonnegative, "backend": backend, "show_progressbar": show_progressbar}
+        shared |= {"chunks": chunks, "checkpoint": checkpoint, "resume": resume}
         if regulariser is None:
             given = {"weighting": "sirt", "relaxation": 1.0} | {name: value for name, value in plain.items() if value is not None}
             given = {"stopping": None, "noise": None, "tolerance": tolerance} | given
@@ -160,6 +170,7 @@ class BimodalReconstructions:
                 self, haadf, given.pop("alpha", 0.7), 100 if iterations is None else iterations, **given, **shared
             )
         given = {name: value for name, value in regularised.items() if value is not None}
+        shared["overlap"] = given.pop("overlap", OVERLAP)
         return reconstruct_regularised(
             self,
             haadf,
@@ -192,6 +203,10 @@ class BimodalReconstructions:
         depth: float | None = None,
         width: float | None = None,
         backend: str | None = None,
+        chunks: int | None = None,
+        overlap: int = OVERLAP,
+        checkpoint: str | PathLike | None = None,
+        resume: str | PathLike | None = None,
         show_progressbar: bool | None = None,
     ) -> TomographicVolume:
         """Reconstruct few maps together with many HAADF images, which see a power of the elements: fused multi-modal tomography.
@@ -214,7 +229,9 @@ class BimodalReconstructions:
             As in `reconstruct_tv`.
         alpha0 : float, default 4.0
             With ``regulariser="tgv"``: as in `reconstruct_tgv`.
-        mask, initial, depth, width, backend, show_progressbar
+        overlap : int, default 8
+            As in `reconstruct_tv`.
+        mask, initial, depth, width, backend, chunks, checkpoint, resume, show_progressbar
             As in `reconstruct_sirt`.
 
         Returns
@@ -277,6 +294,10 @@ class BimodalReconstructions:
             depth=depth,
             width=width,
             backend=backend,
+            chunks=chunks,
+            overlap=overlap,
+            checkpoint=checkpoint,
+            resume=resume,
             show_progressbar=show_progressbar,
         )
 

@@ -11,11 +11,12 @@ import numpy as np
 
 from ..notices import warn
 from ..tomography import DataTerm, TiltGeometry
+from ..tomography.calibration import slices_to_look_at
 from ..tomography.noise_equivalent import noise_equivalent_gain, typical_signal
 from .base import check_finite
 from .frames import as_recorded, check_pair, gains_of, projections
 from .methods import background_of, check_counts, check_tilts, counts_of
-from .noise import typical_variances
+from .noise import telling_blocks, typical_variances
 
 DISCREPANCIES = {"poisson": "kl", "least_squares": "ls"}
 # What needs counts, and the way out.
@@ -76,19 +77,30 @@ class Measured:
         return replace(self, modalities=modalities)
 
     def terms(self, project: Callable, arrays: dict) -> list[DataTerm]:
-        """Return the terms with some arrays; modalities of one geometry share its projector, which `project` makes."""
-        projectors: dict = {}
-        terms = []
-        for m in self.modalities:
-            A = projectors[m.geometry] = projectors.get(m.geometry) or project(m.geometry)
-            background = arrays["background"] if m.data == "maps" else None
-            terms.append(DataTerm(A, arrays[m.data], m.first, m.mix, m.gains, background, m.discrepancy, m.weight))
-        return terms
+        """Return the terms with some arrays; see `terms_of`."""
+        return terms_of(self.modalities, project, arrays)
 
     @cached_property
     def some_slices(self) -> dict:
         """Some slices of the arrays, evenly spread, the same whether the series is lazy or not."""
         return self._at(_spread(self.arrays["maps"].shape[-1], _SLICES))
+
+    @cached_property
+    def telling_slices(self) -> dict:
+        """The slices that `calibrate` looks at in three dimensions: few, and the brightest of what is not in these.
+
+        One pass over the data, slab by slab where they are lazy.
+        """
+        signals = []
+        for m in self.modalities:
+            maps = m.data == "maps"
+            sums = _along_x(self.arrays["maps"] if maps else self.arrays["haadf"][None])
+            if maps and self.arrays["background"] is not None:
+                sums = sums - _along_x(self.arrays["background"])
+            if m.gains is not None:
+                sums = sums * (np.atleast_2d(m.gains) > 0)[..., None]
+            signals.append(sums.sum(axis=1).reshape(len(sums), -1, 1 if maps else self.binning).sum(axis=2))
+        return self._at(slices_to_look_at(np.concatenate(signals), self.binning))
 
     @property
     def brightest_slices(self) -> dict:
@@ -137,6 +149,22 @@ class Measured:
             )
 
 
+def terms_of(modalities: tuple[Modality, ...], project: Callable, arrays: dict) -> list[DataTerm]:
+    """Return the terms with some arrays; modalities of one geometry share its projector, which `project` makes."""
+    projectors: dict = {}
+    terms = []
+    for m in modalities:
+        A = projectors[m.geometry] = projectors.get(m.geometry) or project(m.geometry)
+        background = arrays["background"] if m.data == "maps" else None
+        terms.append(DataTerm(A, arrays[m.data], m.first, m.mix, m.gains, background, m.discrepancy, m.weight))
+    return terms
+
+
+def _along_x(images) -> np.ndarray:
+    """Return the sums of images (channel, tilt, x, y), NumPy or dask, along x."""
+    return np.asarray(images.sum(axis=2, dtype=np.float64))
+
+
 def measured(series, haadf, data_term, haadf_term, haadf_gain, background, depth, width) -> Measured:
     """Return series as arrays and modalities; see `RegularisedMaps.reconstruct_tv` for the parameters."""
     binning = 1 if haadf is None else check_pair(series, haadf)
@@ -173,9 +201,11 @@ def _noise_of_images(haadf, term: str | None, gain: float | None, background=Non
             f"{keyword}='least_squares'"
         )
     tilts = _spread(len(haadf.tilts), _TILTS)
-    images = np.asarray(as_recorded(haadf)[0, tilts], dtype=np.float32)
+    images = as_recorded(haadf)[0, tilts]
+    blocks = telling_blocks(images.shape)
+    images = np.asarray(images[..., blocks], dtype=np.float32)
     check_finite(images, "the HAADF series")
-    besides = np.float32(0) if background is None else background[0, tilts]
+    besides = np.float32(0) if background is None else np.asarray(background[0, tilts][..., blocks])
     if gain is None and haadf.is_smoothed:
         warn(
             "these HAADF images were smoothed, which hides their noise, so that they may be trusted too much: pass the images as "

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from ..composition.density import quantify_density
 from .conditions import DOSE, dose_of, solid_angle_of
 from .history import add_step
+from .quantification import channels_like
 
 
 class Densities:
@@ -52,6 +53,7 @@ class Densities:
         -------
         TomographicVolume
             Density of each element; the sum over the elements is that of all matter that has maps. Nothing is masked.
+            Lazy where this one is.
 
         Raises
         ------
@@ -71,7 +73,7 @@ class Densities:
         >>> float(density["Au"].data.mean().round(3))
         10.0
         """
-        elements, volumes = self._counts()
+        elements, volumes = self._held_counts()
         if self.pixel_size is None:
             raise ValueError(
                 "the volume has no calibration, so that its counts are per px of path: set the series' pixel size before the "
@@ -83,7 +85,6 @@ class Densities:
             told["solid_angle"] = solid_angle_of(self, solid_angle)
         electrons = dose_of(self, dose)
         found = quantify_density(volumes, elements, method, factors, electrons, solid_angle=told.get("solid_angle"), units=units)
-        result = self.from_arrays(dict(zip(elements, found.transpose(0, 1, 3, 2), strict=True)), like=self, quantity=units)
+        result = channels_like(self, found, elements, units, "Density")
         add_step(result, "quantify_density", after=self, method=method, factors=factors, units=units, dose=electrons, **told)
-        result.metadata.General.title = "Density"
-        return result.as_lazy() if self._lazy else result
+        return result

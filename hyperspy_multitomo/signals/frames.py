@@ -11,7 +11,13 @@ from ..acquisition.counts import expected_background
 from ..alignment.transform import Alignment
 from ..notices import warn
 from .history import add_step
-from .keyed import axis_named, forget
+from .keyed import axis_named, forget, on_recorded_grid, record
+from .lazy_frames import Smoothing, changed, image_means
+from .rows import is_lazy
+
+# Means of lazy transmissions by the names of these, the latest ones: each is read once.
+_MEANS: dict[str, np.ndarray] = {}
+_REMEMBERED = 16
 
 
 def as_recorded(series):
@@ -26,7 +32,17 @@ def projections(series):
 
     What the transmission of X-rays has of contrast within an image is divided out; its mean is in `gains_of`.
     """
-    return in_place(series, even(series, as_recorded(series)))
+    return _placed(series, as_recorded(series))
+
+
+def _placed(series, images, smoothing: Smoothing | None = None):
+    """Return images (channel, tilt, x, y) evened and in place, NumPy or dask as they are; dask ones are smoothed before."""
+    if not is_lazy(images):
+        return in_place(series, even(series, images))
+    transmission = _transmission(series)
+    means = None if transmission is None else _means(transmission)
+    evened = {"transmission": transmission, "means": means, "smoothing": smoothing}
+    return changed(images, **evened, alignment=series.alignment, for_geometry=True)
 
 
 def even(series, images):
@@ -36,38 +52,63 @@ def even(series, images):
     factor.
     """
     transmission = _transmission(series)
-    return images if transmission is None else images / (transmission / transmission.mean(axis=(2, 3), keepdims=True))
+    if transmission is None:
+        return images
+    if is_lazy(transmission):
+        return images / (transmission / _means(transmission)[..., None, None].astype(np.float32))
+    return images / (transmission / transmission.mean(axis=(2, 3), keepdims=True))
 
 
 def _transmission(series):
-    """Return the transmission of the X-rays, (channel, tilt, x, y), or None."""
+    """Return the transmission of the X-rays, (channel, tilt, x, y), NumPy or dask, or None."""
     transmission = getattr(series, "transmission", None)
     return None if transmission is None else transmission.transpose(1, 0, 3, 2)
+
+
+def _means(transmission) -> np.ndarray:
+    """Return the mean over the pixels of each image, (channel, tilt); those of a lazy transmission are remembered."""
+    if not is_lazy(transmission):
+        return transmission.mean(axis=(2, 3), dtype=np.float64)
+    if transmission.name not in _MEANS:
+        means = image_means(transmission)
+        while len(_MEANS) >= _REMEMBERED:
+            _MEANS.pop(next(iter(_MEANS)))
+        _MEANS[transmission.name] = means
+    return _MEANS[transmission.name]
 
 
 def in_place(series, images):
     """Return images (channel, tilt, x, y) of a series resampled as its alignment asks for, NumPy or dask as they are."""
     alignment = series.alignment
+    if alignment is None and not is_lazy(images):
+        return np.asarray(images, dtype=np.float32)
+    return _applied(alignment, images, for_geometry=True)
 
-    def moved(images):
-        return images if alignment is None else alignment.apply(images, for_geometry=True, fill="edge")
 
-    if hasattr(images, "dask"):
-        return images if alignment is None else images.rechunk((1, -1, -1, -1)).map_blocks(moved, dtype=np.float32)
-    return moved(np.asarray(images, dtype=np.float32))
+def _applied(alignment: Alignment | None, images, *, for_geometry: bool = False):
+    """Return what an alignment makes of images (..., tilt, x, y), NumPy or dask as they are, edges continued."""
+    if not is_lazy(images):
+        return alignment.apply(images, for_geometry=for_geometry, fill="edge")
+    if images.ndim == 3:
+        return _applied(alignment, images[None], for_geometry=for_geometry)[0]
+    return changed(images, alignment=alignment, for_geometry=for_geometry)
 
 
 def recorded_counts(series):
     """Return (gross, background, share) of elemental maps: counts (channel, tilt, x, y) in place, share (channel, tilt); or None.
 
     What was expected of the elements themselves is share times the net counts, and gross counts are that plus the background,
-    which is smoothed here to an expectation.
+    which is smoothed here to an expectation. A lazy background is read twice for that, once for all slabs.
     """
     held = [getattr(series, name, None) for name in ("gross", "background", "window_share")]
     if any(values is None for values in held):
         return None
     gross, background = (values.transpose(1, 0, 3, 2) for values in held[:2])
-    return in_place(series, even(series, gross)), in_place(series, even(series, expected_background(background))), held[2].T
+    if is_lazy(background):
+        expected = _placed(series, background, Smoothing.of(background))
+    else:
+        expected = _placed(series, expected_background(background))
+    return _placed(series, gross), expected, held[2].T
 
 
 def gains_of(series):
@@ -79,7 +120,7 @@ def gains_of(series):
     gains = None if gains is None else gains.T
     if transmission is None:
         return gains
-    means = transmission.mean(axis=(2, 3), dtype=np.float64)
+    means = _means(transmission)
     return means if gains is None else gains * means
 
 
@@ -104,23 +145,24 @@ def _alike(first: Alignment | None, second: Alignment | None) -> bool:
 
 
 def aligned_copy(series):
-    """Return a copy of a series resampled once to its alignment; see `TiltSeries.aligned`."""
+    """Return a copy of a series resampled once to its alignment, lazy if that is; see `TiltSeries.aligned`."""
     names = ("element", "tilt", "x", "y") if axis_named(series, "element") else ("tilt", "x", "y")
     places = [axis_named(series, name).index_in_array for name in names]
-    images = np.asarray(series.array(*names), dtype=np.float32)
-    alignment = series.alignment
+    images, alignment = series.array(*names).astype(np.float32, copy=False), series.alignment
     if alignment is not None:
         # The axis goes to the middle after the rotation: before it, that is a shift along the rotated x.
         angle = np.deg2rad(alignment.rotation)
         across = alignment.across - alignment.axis_offset * np.cos(angle)
         along = alignment.along + alignment.axis_offset * np.sin(angle)
-        images = replace(alignment, across=across, along=along, axis_offset=0.0).apply(images, fill="edge")
-    copy = series._deepcopy_with_new_data(np.ascontiguousarray(images.transpose(np.argsort(places))))
+        images = _applied(replace(alignment, across=across, along=along, axis_offset=0.0), images)
+    images = images.transpose(*np.argsort(places).tolist())
+    copy = series._deepcopy_with_new_data(images if is_lazy(images) else np.ascontiguousarray(images))
     copy.alignment = Alignment.identity(len(series.tilts))
     copy.alignment = None
     if getattr(series, "transmission", None) is not None:
-        rays = _transmission(series) if alignment is None else alignment.apply(_transmission(series), fill="edge")
-        copy.transmission = np.clip(rays, None, 1).transpose(1, 0, 3, 2)
+        rays = _transmission(series) if alignment is None else _applied(alignment, _transmission(series))
+        rays = np.clip(rays, None, 1).transpose(1, 0, 3, 2)
+        record(copy, "transmission", on_recorded_grid(copy, rays, fill=1.0), ("tilt", "element", "y", "x"))
     if alignment is not None:
         # Counts as recorded do not belong to resampled images.
         for name in ("gross", "background"):

@@ -217,7 +217,7 @@ def tilt_sums(series, mask: np.ndarray | None = None) -> np.ndarray:
     for t in range(data.shape[1]):
         images = np.asarray(data[:, t])
         if transmission is not None:
-            images = images / transmission[t].swapaxes(1, 2)
+            images = images / np.asarray(transmission[t]).swapaxes(1, 2)
         where = True if mask is None else mask[t]
         sums.append(images.sum(axis=(1, 2), dtype=np.float64, where=where))
     return np.stack(sums, axis=1)
@@ -228,8 +228,9 @@ def count_variances(series, mask: np.ndarray | None = None) -> np.ndarray:
     gross, share = series.gross, series.window_share
     if gross is None:
         return np.maximum(tilt_sums(series, mask), 1.0)
-    where = True if mask is None else mask.swapaxes(1, 2)[:, None]
-    variances = np.sum(gross, axis=(2, 3), dtype=np.float64, where=where)
+    where = [True] * len(gross) if mask is None else mask.swapaxes(1, 2)
+    variances = [np.sum(np.asarray(images), (1, 2), np.float64, where=w) for images, w in zip(gross, where, strict=True)]
+    variances = np.stack(variances)
     return (variances if share is None else variances / share**2).T
 
 

@@ -10,6 +10,10 @@ import numpy as np
 from ..composition.haadf_composition import atoms_by_volume, haadf_composition
 from .history import add_step
 from .keyed import axis_named
+from .memory import check_memory
+
+# Bytes that it takes for each voxel at its peak, the volume included.
+_BYTES_BY_VOXEL = 56
 
 
 class HAADFQuantification:
@@ -74,6 +78,8 @@ class HAADFQuantification:
         ValueError
             If the volume has no HAADF, the elements cannot be told apart by their grey values (a contrast below 10 % or below the
             noise), or the histogram has not two separate peaks.
+        MemoryError
+            If a lazy volume does not fit the memory.
 
         Warns
         -----
@@ -85,6 +91,9 @@ class HAADFQuantification:
         -----
         See `hyperspy_multitomo.composition.haadf_composition.haadf_composition`. Grey values have to be linear in the mass:
         correct the damping of thick places before the reconstruction, with `TiltSeriesHAADF.correct_damping`.
+
+        A lazy volume is loaded, all of it: what encloses a hole of the particle, and how strong the noise is, no slab knows
+        alone. It takes 56 bytes for each voxel.
 
         References
         ----------
@@ -162,6 +171,9 @@ def _haadf_of(volume) -> np.ndarray:
         volume = volume["HAADF"]
     elif volume.channels:
         raise ValueError(f"this volume holds {', '.join(volume.channels)} and no HAADF; reconstruct the HAADF series")
+    if volume._lazy:
+        needed = _BYTES_BY_VOXEL * volume.data.size
+        check_memory(needed, "quantify_haadf, which loads the whole volume,", "crop it (isig, inav) or bin it (rebin)")
     return np.asarray(volume.array("z", "x", "y"))
 
 

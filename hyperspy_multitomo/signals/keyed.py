@@ -49,13 +49,13 @@ def record(signal, name: str, values, dims: Sequence[str]) -> None:
         A signal whose keys have been set.
     name : str
         What the array is called in ``metadata.Tomography.arrays``.
-    values : array-like or list of str
+    values : array-like, dask array or list of str
         One entry along each of `dims`; further dimensions are kept as they are.
     dims : sequence of {"tilt", "element", "y", "x"}
         Names of the leading dimensions.
     """
     keep_present(signal)
-    if not all(isinstance(v, str) for v in values):
+    if not (hasattr(values, "dask") or all(isinstance(v, str) for v in values)):
         values = np.asarray(values)
     signal.metadata.set_item(f"{NODE}.arrays.{name}", {"dims": " ".join(dims), "values": values})
 
@@ -90,8 +90,9 @@ def recall(signal, name: str):
 
     Returns
     -------
-    ndarray, list of str or None
-        None where nothing was recorded. Along x and y pixels are cropped and summed as the signal was.
+    ndarray, dask array, list of str or None
+        None where nothing was recorded. Along x and y pixels are cropped and summed as the signal was. What has pixels is lazy
+        where the signal is.
 
     Raises
     ------
@@ -104,7 +105,8 @@ def recall(signal, name: str):
     dims, values = item.dims.split(), item.values
     if isinstance(values, list | tuple):
         return [values[i] for i in indices(signal, dims[0])]
-    values = np.asarray(values)
+    lazy = signal._lazy and not set(dims).isdisjoint(_GRIDS)
+    values = _in_chunks(values) if lazy else np.asarray(values)
     for position, dim in enumerate(dims):
         if dim in _BY_VALUE:
             values = np.take(values, indices(signal, dim), axis=position)
@@ -191,12 +193,25 @@ def keep_present(signal) -> None:
                 if isinstance(item.values, list | tuple):
                     item.values = [item.values[i] for i in keep]
                 else:
-                    item.values = np.take(np.asarray(item.values), keep, axis=dims.index(name))
+                    values = item.values if hasattr(item.values, "dask") else np.asarray(item.values)
+                    item.values = np.take(values, keep, axis=dims.index(name))
         keys[name] = np.asarray(keys[name], dtype=float)[keep]
 
 
-def _cut_and_sum(values: np.ndarray, position: int, signal, name: str) -> np.ndarray:
+def _in_chunks(values):
+    """Return an array as a dask array; what is in memory is not copied, nor looked at."""
+    import dask.array as da
+
+    return values if hasattr(values, "dask") else da.from_array(np.asarray(values), chunks=(1, *np.shape(values)[1:]), name=False)
+
+
+def _cut_and_sum(values, position: int, signal, name: str):
     start, factor, size = _whole_pixels(signal, name)
+    if hasattr(values, "dask"):
+        import dask.array as da
+
+        values = values[(slice(None),) * position + (slice(start, start + size * factor),)]
+        return da.coarsen(np.sum, values, {position: factor}) if factor > 1 else values
     values = np.moveaxis(values, position, -1)[..., start : start + size * factor]
     values = values.reshape(*values.shape[:-1], size, factor).sum(axis=-1)
     return np.moveaxis(values, -1, position)

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..composition.response import ResponseRatios
-from ..tomography import cgls, em, fbp, hebt, sirt
+from ..tomography import cgls, em, fbp, hebt, projector, sirt
+from ..tomography.steps import fits_lanes
 from .base import check_finite
+from .footprint import Footprint, footprint
 from .frames import check_pair, even, gains_of, in_place, projections, recorded_counts
 from .history import read_history
 from .keyed import record
@@ -40,10 +42,12 @@ def _reconstruct(solver, step, series, iterations, depth, width, own, options) -
 
     geometry = series.geometry(depth, width)
     arrays, noise = with_noise(series, {"maps": projections(series)}, gains, stopping, sigma)
-    problem = Problem(series, series, geometry, series.channels, solve, noise)
-    volume, outcome = problem.solve(arrays, iterations, **options)
-    _describe(problem, volume, step, outcome, options, **parameters, stopping=stopping, noise=sigma, gains=gains)
-    return volume
+    more = iterations if solver is cgls else 0  # CGLS keeps a basis
+    held = _held(step, len(series.channels), options, (geometry, arrays["maps"]), more=more)
+    problem = Problem(series, series, geometry, series.channels, solve, held, noise)
+    return problem.reconstruct(
+        arrays, step, dict(**parameters, stopping=stopping, noise=sigma, gains=gains), iterations, **options
+    )
 
 
 def reconstruct_fbp(series, *, filter, cutoff, depth, width, **options) -> TomographicVolume:
@@ -54,10 +58,10 @@ def reconstruct_fbp(series, *, filter, cutoff, depth, width, **options) -> Tomog
     def solve(project, arrays):
         return fbp(project(geometry), arrays["maps"], filter=filter, cutoff=cutoff, gains=gains)
 
-    problem = Problem(series, series, geometry, series.channels, solve)
-    volume, _ = problem.solve({"maps": projections(series)}, 0, **options)
-    problem.describe(volume, "reconstruct_fbp", {}, filter=filter, cutoff=cutoff, gains=gains, backend=options["backend"])
-    return volume
+    arrays = {"maps": projections(series)}
+    held = _held("reconstruct_fbp", len(series.channels), options, (geometry, arrays["maps"]))
+    problem = Problem(series, series, geometry, series.channels, solve, held)
+    return problem.reconstruct(arrays, "reconstruct_fbp", {"filter": filter, "cutoff": cutoff, "gains": gains}, **options)
 
 
 def reconstruct_em(series, iterations: int, *, background, depth, width, **options) -> TomographicVolume:
@@ -72,12 +76,12 @@ def reconstruct_em(series, iterations: int, *, background, depth, width, **optio
         return em(project(geometry), arrays["maps"], gains=gains, **given)
 
     arrays, noise = with_noise(series, {"maps": counts, "background": expected}, gains, stopping, sigma, em=True)
-    problem = Problem(series, series, geometry, series.channels, solve, noise)
-    volume, outcome = problem.solve(arrays, iterations, **options)
+    more = 0 if expected is None else 2
+    held = _held("reconstruct_em", len(series.channels), options, (geometry, counts), more=more)
+    problem = Problem(series, series, geometry, series.channels, solve, held, noise)
     taken = "data" if getattr(series, "gross", None) is None else "gross"
     told = dict(counts=taken, background=background, stopping=stopping, noise=sigma, gains=gains)
-    _describe(problem, volume, "reconstruct_em", outcome, options, **told)
-    return volume
+    return problem.reconstruct(arrays, "reconstruct_em", told, iterations, **options)
 
 
 def reconstruct_hebt(
@@ -103,18 +107,20 @@ def reconstruct_hebt(
     arrays = {"maps": projections(eds), "haadf": projections(haadf)[0]}
     arrays, noise = with_noise(eds, arrays, gains, stopping, sigma)
     channels = (*eds.channels, "rest") if rest else eds.channels
-    problem = Problem(eds, eds if binning == 1 else haadf, geometry, channels, solve, noise)
-    volume, outcome = problem.solve(arrays, iterations, **options)
-    record_ratios(volume, ratios, values, rest)
+    modalities = (geometry, arrays["maps"]), (haadf_geometry, arrays["haadf"][None])
+    held = _held("reconstruct_hebt", len(channels), options, *modalities)
+    problem = Problem(eds, eds if binning == 1 else haadf, geometry, channels, solve, held, noise)
     told = dict(**own, stopping=stopping, noise=sigma, gains=gains, haadf_gains=haadf_gains, haadf_history=read_history(haadf))
-    _describe(problem, volume, "reconstruct_hebt", outcome, options, **model, **told)
+    volume = problem.reconstruct(arrays, "reconstruct_hebt", model | told, iterations, **options)
+    record_ratios(volume, ratios, values, rest)
     return volume
 
 
-def _describe(problem, volume, step, outcome, options, **parameters) -> None:
-    """Record a step with the options that all iterative methods share."""
-    shared = {name: options[name] for name in ("tolerance", "backend", "mask", "initial")}
-    problem.describe(volume, step, outcome, **parameters, **shared)
+def _held(step: str, channels: int, options: Mapping, *modalities, more: float = 0.0) -> Footprint:
+    """Return what a method holds; `modalities` are geometries and projections, `more` numbers are held for each ray besides."""
+    textbook = not all(fits_lanes(projector(geometry, backend=options["backend"])) for geometry, _ in modalities)
+    series = [(geometry, len(array)) for geometry, array in modalities]
+    return footprint(step.removeprefix("reconstruct_"), max(1, channels), series, more=more, textbook=textbook)
 
 
 def check_tilts(series) -> None:

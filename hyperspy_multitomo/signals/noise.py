@@ -13,6 +13,8 @@ from .frames import as_recorded
 
 # Pixels that are averaged to tell signal from noise.
 _PROFILE = 5
+# Of images of more pixels than this, all that are looked at taken together, blocks of so many slices stand for the rest.
+_PIXELS, _BLOCK = 2**24, 64
 
 
 def with_noise(series, arrays: dict, gains, stopping, sigma, *, em: bool = False) -> tuple[dict, Callable | None]:
@@ -32,20 +34,20 @@ def with_noise(series, arrays: dict, gains, stopping, sigma, *, em: bool = False
     if sigma is None and series.is_smoothed and not (em and gross is not None):
         raise ValueError("these images were smoothed, which hides their noise; pass noise=, its standard deviation per pixel")
     arrays = {**arrays, "recorded": as_recorded(series), "gross": None if gross is None else gross.transpose(1, 0, 3, 2)}
-    kept = _kept(series.alignment, len(series.tilts))
+    kept, mapped = _kept(series.alignment, len(series.tilts)), bool(series.channels)
 
-    def noise(found):
-        variances = (_variances(series, found, em) if sigma is None else sigma**2) * kept
+    def noise(found):  # travels to workers, without the series
+        variances = (_variances(mapped, found, em) if sigma is None else sigma**2) * kept
         variances = np.broadcast_to(variances, found["maps"].shape[:2])
         return counting_noise(found["maps"], variances[..., None, None], gains=gains)
 
     return arrays, noise
 
 
-def _variances(series, found, em: bool) -> np.ndarray:
-    """Return the variance of the noise in a pixel as recorded, (channel, tilt)."""
+def _variances(mapped: bool, found, em: bool) -> np.ndarray:
+    """Return the variance of the noise in a pixel as recorded, (channel, tilt), of elemental maps where `mapped`."""
     recorded, gross = found["recorded"], found["gross"]
-    if not series.channels:
+    if not mapped:
         return image_variance(recorded[0])[None]
     if gross is not None and not em:
         return net_variance(recorded, gross)
@@ -64,8 +66,12 @@ def typical_variances(series, tilts: np.ndarray) -> np.ndarray:
     It is that of whole counts, or measured from the finest detail, and above 0 in any case. Vacuum, which has neither counts nor
     noise, has no say: pixels weigh by their own signal, smoothed along x and averaged along y.
     """
-    recorded, gross = np.asarray(as_recorded(series)[:, tilts], dtype=np.float32), getattr(series, "gross", None)
-    counts = np.maximum(recorded, 0) if gross is None else np.asarray(gross)[tilts].transpose(1, 0, 3, 2)
+    recorded, gross = as_recorded(series)[:, tilts], getattr(series, "gross", None)
+    blocks = telling_blocks(recorded.shape[1:])
+    recorded = np.asarray(recorded[..., blocks], dtype=np.float32)
+    counts = np.maximum(recorded, 0)
+    if gross is not None:
+        counts = np.asarray(gross[tilts][..., blocks, :]).transpose(1, 0, 3, 2)
     if gross is not None and series.is_smoothed:  # which spreads the noise of counts over neighbours, and leaves what they say
         share = 1.0 if series.window_share is None else np.asarray(series.window_share)[tilts].T
         variances = counts.mean(axis=(2, 3), dtype=np.float64) / share**2
@@ -83,6 +89,15 @@ def typical_variances(series, tilts: np.ndarray) -> np.ndarray:
     typical = np.where(total > 0, (signal * local).sum(axis=(1, 2)) / np.where(total > 0, total, 1), variances.mean(axis=1))
     squares = np.square(recorded, dtype=np.float64).mean(axis=(1, 2, 3))
     return np.maximum(typical, np.where(squares > 0, 1e-4 * squares, 1.0))
+
+
+def telling_blocks(shape: tuple[int, int, int]):
+    """Return which slices tell the noise of images (tilt, x, y): all, or of large ones blocks of neighbours, evenly spread."""
+    slices, most = shape[-1], _PIXELS // (shape[0] * shape[1] * _BLOCK)
+    if slices <= max(most, 1) * _BLOCK:
+        return slice(None)
+    firsts = np.linspace(0, slices - _BLOCK, max(most, 1) + 2).round().astype(int)[1:-1] // 2 * 2
+    return np.unique(firsts[:, None] + np.arange(_BLOCK))
 
 
 def _kept(alignment, tilts: int) -> np.ndarray:

@@ -54,8 +54,11 @@ class Pair:
         return self.haadf if self.haadf_gains is None else self.haadf / self.haadf_gains[:, None, None].astype(np.float32)
 
 
-def paired(eds, haadf) -> Pair:
-    """Return both series at the tilts that they share; an error where they do not fit together or share none."""
+def paired(eds, haadf, rows: np.ndarray | None = None) -> Pair:
+    """Return both series at the tilts that they share; an error where they do not fit together or share none.
+
+    With `rows`, pixels along y of the maps, these alone are taken, of lazy series without reading the others.
+    """
     binning = check_pair(eds, haadf)
     partners = haadf_at(eds.tilts, haadf)
     common = np.flatnonzero(partners >= 0)
@@ -67,13 +70,16 @@ def paired(eds, haadf) -> Pair:
     partners = partners[common]
     framed, images = in_one_frame(eds, haadf)
     gains, haadf_gains = gains_of(framed), gains_of(haadf)
+    maps, images = even(framed, framed.array("element", "tilt", "x", "y")), images.array("tilt", "x", "y")
+    if rows is not None:
+        maps, images = maps[..., rows], images[..., rows]
     return Pair(
         eds=framed,
         tilts=common,
         partners=partners,
         binning=binning,
-        maps=np.asarray(even(framed, framed.array("element", "tilt", "x", "y"))[:, common], dtype=np.float32),
-        haadf=np.asarray(images.array("tilt", "x", "y")[partners], dtype=np.float32),
+        maps=np.asarray(maps[:, common], dtype=np.float32),
+        haadf=np.asarray(images[partners], dtype=np.float32),
         gains=None if gains is None else gains[..., common],
         haadf_gains=None if haadf_gains is None else haadf_gains[partners],
     )

@@ -261,7 +261,8 @@ class ElementalPreprocessing(ElementalGains):
         total = sum(np.asarray(images, dtype=np.float64) for images in data)
         variance = [None] * len(total)
         if gross is not None:
-            variance = np.sum(gross / (1.0 if share is None else share[..., None, None] ** 2), axis=0, dtype=np.float64)
+            variance = gross / (1.0 if share is None else share[..., None, None] ** 2)
+            variance = np.asarray(variance.sum(axis=0, dtype=np.float64))
         hot = np.stack([hot_positions(t, v, threshold, size) for t, v in zip(total, variance, strict=True)])
         if hot.any():
             counted = ", ".join(f"{name} {n}" for name, n in zip(self.channels, hot.sum(axis=(1, 2)), strict=True) if n)

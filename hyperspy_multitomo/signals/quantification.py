@@ -9,10 +9,14 @@ import numpy as np
 
 from ..composition import quantification
 from ..composition.cross_sections import haadf_factor
+from ..composition.dask_blocks import is_lazy
 from ..composition.edge_spread import ThresholdCurve, edge_spread
+from ..notices import warn
+from .build import build_volume
 from .conditions import factors_of
 from .history import add_step, read_history
 from .keyed import recall
+from .memory import check_memory
 
 
 class Quantification:
@@ -54,7 +58,8 @@ class Quantification:
         threshold : {"auto", "esf", "otsu"} or float, optional
             How to find the particle in the weighted sum of the elements (mass or atoms) where no mask is given: by the edge
             spread function, by Otsu, or above a number; by default ``"auto"``, the first where it is unambiguous, else Otsu with
-            a warning.
+            a warning. Of a lazy volume ``"otsu"`` reads all of it once, the others two or three times, block by block; with a
+            number or a mask nothing is read here.
         beam_energy : float, optional
             For ``"model"``: keV; by default that of the metadata.
         xray_lines : sequence of str or dict, optional
@@ -82,7 +87,8 @@ class Quantification:
         -------
         TomographicVolume
             Percent for each element, axes as here; 0 outside the particle. The last step of its `history` holds the factors.
-            With ``interactive`` the panel, or with ``display=False`` its widgets.
+            Lazy where this one is: its blocks are computed when they are asked for, each on its own. With ``interactive`` the
+            panel, or with ``display=False`` its widgets; the panel loads a lazy volume.
 
         Raises
         ------
@@ -90,9 +96,17 @@ class Quantification:
             For an unknown method, missing, surplus, zero or negative factors, an ambiguous threshold, an empty mask or an
             all-zero volume; for a beam energy or lines that are not known, and a line that the beam does not excite.
 
+        Warns
+        -----
+        UserWarning
+            Where a threshold is looked for in a lazy reconstruction that has not been saved: it runs again every time it is read.
+
         Notes
         -----
         All volumes are in counts, whatever made them, so that the method does not depend on the reconstruction.
+
+        Of a lazy volume the threshold is the same as in memory. With a number or a lazy mask nobody looks whether a voxel is
+        left, and ``voxels`` in the history is None.
 
         References
         ----------
@@ -122,7 +136,7 @@ class Quantification:
             options |= {"through": through, "haadf_angles": haadf_angles}
             panel = CompositionPanel(self, method, factors, composition_units, mask=mask, threshold=threshold, **options)
             return open_panel(panel, display, toolkit)
-        elements, volumes = self._counts()
+        elements, volumes = self._held_counts()
         if mask is not None and threshold is not None:
             raise ValueError("mask= says which voxels are the particle, threshold= how to find it; pass one of them")
         factors, told = self._factors(
@@ -133,11 +147,11 @@ class Quantification:
             haadf_angles,
             {"beam_energy": beam_energy, "xray_lines": xray_lines, "model": model, "efficiency": efficiency},
         )
-        where = _mask_of(mask, volumes) if mask is not None else threshold
-        fractions, particle = quantification.quantify(volumes, elements, method, factors, composition_units, mask=where)
-        result = self.from_arrays(
-            dict(zip(elements, fractions.transpose(0, 1, 3, 2), strict=True)), like=self, quantity=f"{composition_units} percent"
-        )
+        if mask is None and (threshold is None or isinstance(threshold, str)):
+            warn_if_unsaved(volumes)
+        where = threshold if mask is None else _mask_of(mask, volumes)
+        fractions, _, voxels = quantification.quantify_and_count(volumes, elements, method, factors, composition_units, where)
+        result = channels_like(self, fractions, elements, f"{composition_units} percent", "Composition")
         add_step(
             result,
             "quantify",
@@ -146,11 +160,10 @@ class Quantification:
             factors=factors,
             composition_units=composition_units,
             mask="given" if mask is not None else threshold or "auto",
-            voxels=int(np.count_nonzero(particle)),
+            voxels=voxels,
             **told,
         )
-        result.metadata.General.title = "Composition"
-        return result.as_lazy() if self._lazy else result
+        return result
 
     def composition_errors(self, composition, *, factor_errors=None, count_errors=None):
         """Return the standard errors of a composition that `quantify` made of this volume, to first order.
@@ -168,8 +181,8 @@ class Quantification:
         Returns
         -------
         TomographicVolume
-            Percent of each element, 0 outside the particle. With ``through="ratios"`` the standard errors of the response ratios
-            are in it, where they are known.
+            Percent of each element, 0 outside the particle; lazy where this one is. With ``through="ratios"`` the standard errors
+            of the response ratios are in it, where they are known.
 
         Raises
         ------
@@ -186,7 +199,7 @@ class Quantification:
         >>> float(volume.composition_errors(composition, factor_errors={"Au": 0.1})["Au"].data.mean())
         2.5
         """
-        elements, volumes = self._counts()
+        elements, volumes = self._held_counts()
         made = next((step for step in reversed(read_history(composition)) if step["step"] == "quantify"), None)
         if made is None or tuple(composition.elements) != tuple(elements):
             raise ValueError(
@@ -197,7 +210,8 @@ class Quantification:
             factor_errors = _with_ratios(
                 elements, factor_errors, self.response_ratios, dict(zip(self.channels, spread, strict=True))
             )
-        fractions = np.asarray(composition.array("element", "z", "x", "y"))
+        fractions = composition.array("element", "z", "x", "y")
+        fractions = fractions if is_lazy(volumes) else np.asarray(fractions)
         if fractions.shape != volumes.shape:
             raise ValueError(f"the composition has the shape {fractions.shape} and the volume {volumes.shape}: pass its own")
         errors = quantification.composition_errors(
@@ -210,10 +224,9 @@ class Quantification:
             factor_errors=factor_errors,
             count_errors=_count_errors(count_errors, elements, volumes.shape),
         ).astype(np.float32)
-        arrays = dict(zip(elements, errors.transpose(0, 1, 3, 2), strict=True))
-        result = self.from_arrays(arrays, like=self, quantity=f"{made['composition_units']} percent, standard error")
+        quantity = f"{made['composition_units']} percent, standard error"
+        result = channels_like(self, errors, elements, quantity, "Standard errors of the composition")
         add_step(result, "composition_errors", after=composition, factor_errors=factor_errors)
-        result.metadata.General.title = "Standard errors of the composition"
         return result
 
     def find_threshold(self, factors: Mapping[str, float] | Sequence[float] | None = None, method: str = "CL") -> ThresholdCurve:
@@ -230,7 +243,7 @@ class Quantification:
         -------
         ThresholdCurve
             ``value`` in the unit of the weighted sum, the curve V(t), and ``ambiguous``, the reason why it is not clear, if so.
-            See `plot_threshold`.
+            See `plot_threshold`. A lazy volume is read two or three times, block by block, for the same values.
 
         Raises
         ------
@@ -246,8 +259,9 @@ class Quantification:
         >>> bool(0.2 < curve.value < 0.8)
         True
         """
-        elements, volumes = self._counts()
+        elements, volumes = self._held_counts()
         given = dict.fromkeys(elements, 1.0) if factors is None else factors
+        warn_if_unsaved(volumes)
         return edge_spread(quantification.weighted_sum(volumes, elements, method, given))
 
     def plot_threshold(self, factors=None, method: str = "CL"):
@@ -277,7 +291,14 @@ class Quantification:
         return plot_threshold(self.find_threshold(factors, method), unit=unit)
 
     def _counts(self) -> tuple[tuple[str, ...], np.ndarray]:
-        """Return the elements and their volumes (element, z, x, y)."""
+        """Return the elements and their volumes (element, z, x, y), in memory."""
+        elements, volumes = self._held_counts()
+        if is_lazy(volumes):
+            check_memory(3 * volumes.nbytes, "the volume in memory", "crop or bin it")
+        return elements, np.asarray(volumes)
+
+    def _held_counts(self):
+        """Return the elements and their volumes (element, z, x, y), NumPy or dask as they are."""
         elements = self.elements
         if not elements:
             raise ValueError("this volume has no elements to quantify; reconstruct a series of elemental maps")
@@ -285,8 +306,8 @@ class Quantification:
             raise ValueError(
                 f"this volume holds {self.quantity}, not counts; quantify the volume of counts that it was made from"
             )
-        volumes = np.asarray(self.array("element", "z", "x", "y"))
-        return elements, volumes[[self.channels.index(name) for name in elements]]
+        volumes = self.array("element", "z", "x", "y")
+        return elements, volumes if elements == self.channels else volumes[[self.channels.index(name) for name in elements]]
 
     def _factors(self, method, factors, elements, through, haadf_angles, options) -> tuple[dict[str, float], dict]:
         """Return the factor of each element, given or calculated, and how it was calculated."""
@@ -316,10 +337,29 @@ class Quantification:
         return factors, {"beam_energy": energy, "through": through, "haadf_angles": haadf_angles}
 
 
-def _mask_of(mask, volumes: np.ndarray) -> np.ndarray:
+def _mask_of(mask, volumes):
+    """Return a mask (z, y, x), array or signal, as bool (z, x, y); lazy where it is and the volumes are."""
     from .volume import mask_array
 
-    return mask_array(mask, volumes.shape[1:])
+    return mask_array(mask, volumes.shape[1:], lazy=is_lazy(volumes))
+
+
+def channels_like(volume, arrays, elements, quantity: str, title: str):
+    """Return arrays (element, z, x, y), NumPy or dask, as a volume with the axes of another one."""
+    data = arrays.transpose(1, 0, 3, 2)
+    data = data if is_lazy(data) else np.ascontiguousarray(data)
+    return build_volume(data, tuple(elements), None, like=volume, quantity=quantity, title=title)
+
+
+def warn_if_unsaved(volumes) -> None:
+    """Warn where what will be read more than once is a lazy reconstruction, which runs whenever it is read."""
+    # Slabs are tasks that are called after the method.
+    if is_lazy(volumes) and any(str(name).startswith("reconstruct_") for name in volumes.dask.layers):
+        warn(
+            "this lazy reconstruction has not been saved, and runs again each time it is read: up to three times to find the "
+            'particle, and once more for the result. Save it first, volume.save("volume.zspy"), and go on with '
+            'hs.load("volume.zspy", lazy=True); to find no particle pass a number as threshold=, or mask='
+        )
 
 
 def _with_ratios(elements, factor_errors, ratios, spread) -> dict[str, float]:
@@ -336,16 +376,21 @@ def _count_errors(given, elements, shape):
         missing = [name for name in elements if name not in given.channels]
         if missing:
             raise ValueError(f"count_errors has no channel {', '.join(missing)}")
-        return np.asarray(given.array("element", "z", "x", "y"))[[given.channels.index(name) for name in elements]]
+        return given.array("element", "z", "x", "y")[[given.channels.index(name) for name in elements]]
     if isinstance(given, Mapping):
         if set(given) != set(elements):
             raise ValueError(f"count_errors are those of {', '.join(given)}; expected one for each of {', '.join(elements)}")
-        return np.stack([np.broadcast_to(_as_zxy(given[name]), shape[1:]) for name in elements])
+        by_element = [_as_zxy(given[name]) for name in elements]
+        if any(map(is_lazy, by_element)):
+            import dask.array as da
+
+            return da.stack([da.broadcast_to(da.asarray(values), shape[1:]) for values in by_element])
+        return np.stack([np.broadcast_to(values, shape[1:]) for values in by_element])
     if np.ndim(given) == 0:
         return float(given)
     raise TypeError(f"count_errors must be a TomographicVolume, a dict by element or a number; got {type(given).__name__}")
 
 
-def _as_zxy(values) -> np.ndarray:
-    values = np.asarray(values)
+def _as_zxy(values):
+    values = getattr(values, "data", values) if is_lazy(getattr(values, "data", values)) else np.asarray(values)
     return values.swapaxes(-1, -2) if values.ndim == 3 else values

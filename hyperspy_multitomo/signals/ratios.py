@@ -10,11 +10,13 @@ import numpy as np
 
 from ..composition.cross_sections import model_ratios
 from ..composition.response import ResponseRatios, fit_response_ratios
+from ..composition.threshold import specimen_mask
 from .conditions import beam_energy_of, efficiencies, lines_of
 from .haadf import TiltSeriesHAADF
 from .history import add_step
 from .keyed import NODE, recall, record
 from .pairs import paired
+from .ratio_slices import SomeSlices, some_slices
 
 # What of a fit of the response ratios belongs to each element, and what to each tilt.
 _PER_ELEMENT, _PER_TILT = ("standard_errors", "block_counts"), ("residual_per_tilt", "residual_map")
@@ -89,6 +91,7 @@ class Ratios:
         prior: Mapping[str, float] | str | None = None,
         prior_strength: float = 1.0,
         haadf_angles: tuple[float, float] | None = None,
+        slices: int | None = None,
         interactive: bool = False,
         display: bool = True,
         toolkit: str | None = None,
@@ -119,6 +122,9 @@ class Ratios:
             Weight of the prior against the data.
         haadf_angles : (float, float), optional
             For ``prior="model"``: inner and outer angle of the HAADF detector, mrad.
+        slices : int, optional
+            Fit to so many slices (pixels along y), in groups of 32 that are spread evenly over the series, and read no others. By
+            default all of a series in memory, and 128 of a lazy one, or fewer where these would not fit in the memory.
         interactive : bool, default False
             Open a panel for these settings instead, which shows the fit and attaches it on demand.
         display : bool, default True
@@ -131,12 +137,16 @@ class Ratios:
         ResponseRatios
             ``values``, ``standard_errors`` (from a bootstrap over the tilts, or parts of the views where there are fewer than
             eight), ``r2``, ``residual_per_tilt``, ``residual_map``, ``method``. With ``interactive`` None, or the widgets.
+            Fitted to some slices, all are of these, and ``residual_map`` is NaN elsewhere; the history names them, (start, stop)
+            of each group.
 
         Raises
         ------
         ValueError
             For series that do not fit together, all-zero or exactly dependent maps, data that are not finite, and for
             ``"poisson"`` on maps that are neither counts nor made from counts by `elemental_maps`.
+        MemoryError
+            Where not even 32 slices of a lazy series fit in the memory.
 
         Warns
         -----
@@ -176,10 +186,12 @@ class Ratios:
             settings = {"method": method, "mask": mask, "block_size": block_size, "min_counts": min_counts, "rest": rest}
             settings |= {"prior": prior, "prior_strength": prior_strength, "haadf_angles": haadf_angles}
             return open_panel(ResponseRatiosPanel(self, haadf, **settings), display, toolkit)
+        some = some_slices(self, slices)
+        rows = slice(None) if some is None else some.rows
         if isinstance(prior, str):
             if prior != "model":
                 raise ValueError(f"prior={prior!r} must be 'model' or a dict of element to number")
-            present = np.asarray(self.array("element", "tilt", "x", "y").sum(axis=(1, 2, 3))) > 0
+            present = np.asarray(self.array("element", "tilt", "x", "y")[..., rows].sum(axis=(1, 2, 3))) > 0
             prior = self.model_ratios(haadf_angles)
             prior = {name: prior[name] for name, counted in zip(self.channels, present, strict=True) if counted}
         elif haadf_angles is not None:
@@ -187,6 +199,7 @@ class Ratios:
         fit = _fit(
             self,
             haadf,
+            some,
             method=method,
             mask=mask,
             block_size=block_size,
@@ -195,11 +208,13 @@ class Ratios:
             prior=prior,
             prior_strength=prior_strength,
         )
-        attach_ratios(self, fit, prior, prior_strength)
+        attach_ratios(self, fit, prior, prior_strength, some)
         return fit
 
 
-def attach_ratios(eds, fit: ResponseRatios, prior: Mapping[str, float] | None, prior_strength: float) -> None:
+def attach_ratios(
+    eds, fit: ResponseRatios, prior: Mapping[str, float] | None, prior_strength: float, some: SomeSlices | None = None
+) -> None:
     """Attach the response ratios of a fit to the series that they are of, and note how they were fitted."""
     record(eds, "ratios", fit.values, ("element",))
     stored = fit.as_dict()
@@ -218,47 +233,71 @@ def attach_ratios(eds, fit: ResponseRatios, prior: Mapping[str, float] | None, p
         rest=fit.rest,
         prior=prior,
         prior_strength=prior_strength,
+        **({} if some is None else {"slices": some.groups}),
     )
 
 
-def _fit(eds, haadf, *, mask, method, **options) -> ResponseRatios:
-    """Fit over the tilts that both series have."""
+def _fit(eds, haadf, some: SomeSlices | None, *, mask, method, **options) -> ResponseRatios:
+    """Fit over the tilts that both series have, to all slices or some."""
     # In one frame pixels correspond: no need to resample, which would correlate the noise of neighbours.
-    pair = paired(eds, haadf)
+    rows = None if some is None else some.rows
+    pair = paired(eds, haadf, rows)
     if mask is not None:
         mask = np.asarray(getattr(mask, "data", mask))
         expected = eds.array("element", "tilt", "y", "x").shape[1:]
         if mask.shape != expected:
             raise ValueError(f"the mask has the shape {mask.shape} but the maps are {expected} (tilt, y, x)")
         mask = mask.astype(bool).transpose(0, 2, 1)[pair.tilts]
+        mask = mask if rows is None else mask[..., rows]
+    counts = _recorded_counts(pair.eds, pair.tilts, rows) if method == "poisson" else {}
+    arrays = {"maps": pair.maps, "haadf": pair.haadf, "mask": mask}
+    if some is not None:
+        _check_counted(pair, len(rows))
+        used = arrays["mask"] = specimen_mask(pair.haadf_without_gains) if mask is None else mask
+        arrays = {name: some.apart(array) for name, array in arrays.items()}
+        counts = {name: some.apart(array) if name == "gross" else array for name, array in counts.items()}
     fit = fit_response_ratios(
-        pair.maps,
-        pair.haadf,
-        eds.channels,
+        elements=eds.channels,
         method=method,
         gains=pair.gains,
         haadf_gains=pair.haadf_gains,
-        mask=mask,
-        **(_recorded_counts(pair.eds, pair.tilts) if method == "poisson" else {}),
+        **arrays,
+        **counts,
         **options,
     )
     # One entry for each tilt of the maps; NaN where the HAADF has no such tilt.
-    per_tilt = {}
-    for name in ("residual_per_tilt", "residual_map"):
-        values = getattr(fit, name)
+    per_tilt = {"residual_per_tilt": fit.residual_per_tilt, "residual_map": fit.residual_map}
+    if some is not None:
+        whole, side = eds.array("element", "tilt", "x", "y").shape[3], fit.block_size
+        images = pair.maps_without_gains, pair.haadf_without_gains, used
+        per_tilt["residual_map"] = some.residual_map(*images, fit.values, side, whole)
+    for name, values in per_tilt.items():
         per_tilt[name] = np.full((len(eds.tilts), *values.shape[1:]), np.nan, values.dtype)
         per_tilt[name][pair.tilts] = values
     return dataclasses.replace(fit, **per_tilt)
 
 
-def _recorded_counts(eds, tilts: np.ndarray) -> dict[str, np.ndarray]:
+def _check_counted(pair, slices: int) -> None:
+    """Raise an error where the slices that are looked at hold nothing of an element."""
+    empty = [name for name, maps in zip(pair.eds.channels, pair.maps, strict=True) if not maps.any()]
+    if empty:
+        raise ValueError(
+            f"there is nothing of {', '.join(empty)} in the {slices} slices that were looked at; pass slices= with more of them, "
+            "or leave these elements out"
+        )
+
+
+def _recorded_counts(eds, tilts: np.ndarray, rows: np.ndarray | None) -> dict[str, np.ndarray]:
     """Return the gross counts and window shares of some tilts in the numerics' order; nothing where none were recorded."""
-    if eds.gross is None:
-        recorded = eds.array("element", "tilt", "x", "y")[:, tilts]
-        whole = getattr(eds, "transmission", None) is not None and bool((recorded >= 0).all() and (recorded % 1 == 0).all())
+    rows, gross = slice(None) if rows is None else rows, eds.gross
+    if gross is None:
+        if getattr(eds, "transmission", None) is None:
+            return {}
         # Evened maps are no whole numbers any more, but those that were counted are.
-        return {"gross": np.asarray(recorded, dtype=np.float32)} if whole else {}
-    counts = {"gross": eds.gross.transpose(1, 0, 3, 2)[:, tilts]}
+        recorded = np.asarray(eds.array("element", "tilt", "x", "y")[:, tilts][..., rows])
+        whole = bool((recorded >= 0).all() and (recorded % 1 == 0).all())
+        return {"gross": recorded.astype(np.float32, copy=False)} if whole else {}
+    counts = {"gross": np.asarray(gross.transpose(1, 0, 3, 2)[:, tilts][..., rows])}
     if eds.window_share is not None:
         counts["window_share"] = eds.window_share.T[:, tilts]
     return counts

@@ -8,22 +8,32 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ..tomography import Reconstruction, TiltGeometry, projector, run
-from .base import check_finite
+from ..tomography import TiltGeometry
+from . import plan
 from .build import build_volume
 from .conditions import DOSE
+from .footprint import Footprint
 from .history import add_step
+from .job import Job, Kept
 from .keyed import NODE, axis_named, record
+from .memory import check_memory
 from .progress import progress_bar
+from .slabs import cut, in_slabs
+from .stored import check_complete
 from .volume import TomographicVolume, mask_array
 
-# Slices in one slab of a lazy reconstruction: a whole number of the kernels' blocks.
-_SLAB = 64
 # Arguments that are too large for the history.
 _GIVEN = ("mask", "initial", "background")
-# Arrays at the pixels of the HAADF where they differ from those of the maps come first: they state where dask cuts. Maps and what
-# goes with them have channels k at tilts t on the detector x, the HAADF has tilts u on w, volumes have channels c on (z, v).
-_AXES = {"haadf": "uwy", "mask": "zvy", "initial": "czvy"} | dict.fromkeys(("maps", "background", "recorded", "gross"), "ktxy")
+# What the same run may have another of when it is resumed, and what is found anew from its data.
+_NOT_IN_KEY = ("tolerance", "backend", "mask", "initial", "background", "calibration", "haadf_history")
+# Arrays at the pixels of the maps, which may be of several voxels: (channel, tilt, x, y). The others have those of the volume:
+# "haadf" (tilt, x, y), "mask" (z, x, y) and "initial" (channel, z, x, y).
+_COARSE = ("maps", "background", "recorded", "gross")
+REMEDY = "crop or bin the series, take fewer elements, or pass it lazily (as_lazy()), which goes slab by slab"
+# What the history says of a run in memory.
+_OUTCOME = (
+    "iterations", "interrupted", "converged", "stopped_by", "channel_iterations", "resumed_at", "residuals", "measured_at"
+)  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -42,7 +52,9 @@ class Problem:
         Of the volume; empty for one without the axis ``element``.
     solver : callable
         ``solver(project, arrays)`` returns iterates, or the volume; `project` makes a projector of a geometry, `arrays` are named
-        as in `_AXES`, in the numerics' order, or None.
+        as in `_COARSE`, in the numerics' order, or None.
+    held : Footprint
+        What a run of it holds.
     noise : callable, optional
         ``noise(arrays)`` returns what `tomography.run` takes as such.
     """
@@ -52,59 +64,67 @@ class Problem:
     geometry: TiltGeometry
     channels: tuple[str, ...]
     solver: Callable
+    held: Footprint
     noise: Callable | None = None
 
-    def solve(
-        self, arrays: Mapping, iterations: int, *, mask=None, initial=None, tolerance=None, backend=None, show_progressbar=None
-    ) -> tuple[TomographicVolume, dict]:
-        """Return the volume as a signal, and a dict with what is to be said of the run."""
+    def reconstruct(
+        self,
+        arrays: Mapping,
+        step: str,
+        told: Mapping,
+        iterations: int = 0,
+        *,
+        mask=None,
+        initial=None,
+        tolerance=None,
+        backend=None,
+        show_progressbar=None,
+        chunks: int | None = None,
+        overlap: int | None = None,
+        checkpoint=None,
+        resume=None,
+    ) -> TomographicVolume:
+        """Return the volume as a signal with its history: the `step`, what is `told` of it, and how it went.
+
+        `overlap` is that of slabs whose slices know of each other, None where they do not.
+        """
         slices = arrays["maps"].shape[-1] * self.geometry.binning
         shape = (max(1, len(self.channels)), *self.geometry.volume_shape, slices)
         arrays = {**arrays, **start_arrays(mask, initial, shape, self.channels)}
-        control = {"iterations": iterations, "tolerance": tolerance, "backend": backend}
+        told = {"tolerance": tolerance, "backend": backend, "mask": mask, "initial": initial} | dict(told)
+        job = Job(step, self.solver, self.noise, self._titles, iterations, tolerance, backend)
+        key = {name: value for name, value in told.items() if name not in _NOT_IN_KEY}
+        kept = Kept.of(checkpoint, resume, {"step": step, "geometry": repr(self.geometry), **key})
+        held = self.held.with_masks((mask is not None) + (initial is not None))
         if self.series._lazy:
-            return self._as_signal(self._in_slabs(arrays, shape, control)), {"iterations": iterations}
-        arrays = {name: None if array is None else np.asarray(array) for name, array in arrays.items()}
-        with progress_bar(show_progressbar, "reconstructing", iterations or 1) as step:
-            result = self._run(arrays, progress=step, **control)
-        told = ("iterations", "interrupted", "converged", "stopped_by", "channel_iterations", "residuals", "measured_at")
-        return self._as_signal(result.volume), {name: getattr(result, name) for name in told}
+            check_complete(arrays)
+            slabs = cut(slices, held, binning=self.geometry.binning, chunks=chunks, overlap=overlap)
+            coarse = {name: self.geometry.binning if name in _COARSE else 1 for name in arrays}
+            plan.offer(lambda: plan.lazily(job, arrays, coarse, shape, slabs))
+            volume = self._as_signal(in_slabs(job, arrays, coarse, shape, slabs, kept))
+            outcome = {"iterations": iterations} if iterations else {}
+            outcome["slabs"] = slabs.describe()
+        else:
+            if chunks is not None:
+                raise ValueError("chunks= says how thick the slabs of a lazy series are; this one is in memory: leave it out")
+            check_memory(held.bytes_of(slices), f"this reconstruction of {named(shape[0])}", REMEDY)
+            arrays = {name: None if array is None else np.asarray(array) for name, array in arrays.items()}
+            plan.offer(lambda: plan.in_memory(job, arrays, shape, held))
+            with progress_bar(show_progressbar, "reconstructing", iterations or 1) as bar:
+                result = job.run(arrays, progress=bar, kept=kept)
+            volume = self._as_signal(result.volume)
+            outcome = {name: getattr(result, name) for name in _OUTCOME}
+            if result.stopped_by == "direct":
+                outcome = {}
+            elif kept is None:
+                del outcome["resumed_at"]
+        self._describe(volume, step, outcome, told)
+        return volume
 
-    def _run(self, arrays, *, iterations, tolerance, backend, progress=None, threads=None) -> Reconstruction:
-        """Run the solver on arrays in the numerics' order."""
-        check_finite(arrays["maps"], f"the {self.series.metadata.General.title} series")
-        if arrays.get("haadf") is not None:
-            check_finite(arrays["haadf"], "the HAADF series")
-        found = self.solver(lambda geometry: projector(geometry, backend=backend, threads=threads), arrays)
-        if isinstance(found, np.ndarray):
-            if progress is not None:
-                progress(None)
-            return Reconstruction(found, {}, iterations=0, interrupted=False, converged=False, stopped_by="direct")
-        noise = None if self.noise is None else self.noise(arrays)
-        return run(found, iterations, tolerance=tolerance, noise=noise, progress=progress)
-
-    def _in_slabs(self, arrays, shape, control):
-        """Return a dask array (channel, z, x, y) that reconstructs slab by slab, each on one thread of dask's."""
-        import dask.array as da
-
-        given = [name for name in _AXES if arrays.get(name) is not None]
-
-        def slab(*blocks):
-            blocks = dict.fromkeys(arrays) | dict(zip(given, blocks, strict=True))
-            return self._run(blocks, threads=1, **control).volume
-
-        binning, arguments = self.geometry.binning, []
-        thickness = _SLAB - _SLAB % binning
-        for name in given:
-            coarse = binning if _AXES[name].startswith("kt") else 1
-            chunks = (-1,) * (arrays[name].ndim - 1) + (thickness // coarse,)
-            arguments += [da.asarray(arrays[name]).rechunk(chunks), _AXES[name]]
-        present = "".join(_AXES[name] for name in given)
-        new = {letter: size for letter, size in zip("czv", shape, strict=False) if letter not in present}
-        nothing = np.empty((0,) * 4, np.float32)
-        return da.blockwise(
-            slab, "czvy", *arguments, new_axes=new, concatenate=True, align_arrays=False, dtype=np.float32, meta=nothing
-        )
+    @property
+    def _titles(self) -> dict[str, str]:
+        """What to call the arrays that have to be finite."""
+        return {"maps": f"the {self.series.metadata.General.title} series", "haadf": "the HAADF series"}
 
     def _as_signal(self, volume) -> TomographicVolume:
         """Return the volume (channel, z, x, y) as a signal whose axes overlay those of the grid."""
@@ -125,7 +145,7 @@ class Problem:
             title="Volume" if self.channels else "HAADF",
         )
 
-    def describe(self, volume, step: str, outcome: dict, **parameters) -> None:
+    def _describe(self, volume, step: str, outcome: dict, told: dict) -> None:
         """Copy the acquisition's metadata and record residuals and everything that made the volume."""
         series = self.series
         for node in ("Acquisition_instrument", "Sample"):
@@ -152,15 +172,20 @@ class Problem:
             volume.metadata.set_item(f"{NODE}.objective", np.asarray(residuals["objective"]))
         if residuals:
             volume.metadata.set_item(f"{NODE}.residuals_iteration", np.asarray(measured_at))
-        told = {name: "given" if name in _GIVEN and value is not None else value for name, value in parameters.items()}
+        told = {name: "given" if name in _GIVEN and value is not None else value for name, value in told.items()}
         geometry = {field.name: getattr(self.geometry, field.name) for field in dataclasses.fields(self.geometry)}
         add_step(volume, step, after=series, **told, **outcome, geometry=geometry)
+
+
+def named(channels: int) -> str:
+    """Return "1 channel", "2 channels" and so on."""
+    return f"{channels} channel{'s' * (channels > 1)}"
 
 
 def start_arrays(mask, initial, shape: tuple[int, ...], channels) -> dict:
     """Return a mask and a start volume in the numerics' order, None where there is none; `shape` is (channel, z, x, y)."""
     return {
-        "mask": None if mask is None else mask_array(mask, shape[1:]),
+        "mask": None if mask is None else mask_array(mask, shape[1:], lazy=True),
         "initial": None if initial is None else _initial(initial, shape, channels),
     }
 

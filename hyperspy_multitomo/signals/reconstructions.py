@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from os import PathLike
+
 from . import methods
 from .volume import TomographicVolume
 
@@ -24,6 +26,9 @@ class Reconstructions:
         tolerance: float | None = None,
         nonnegative: bool = True,
         backend: str | None = None,
+        chunks: int | None = None,
+        checkpoint: str | PathLike | None = None,
+        resume: str | PathLike | None = None,
         show_progressbar: bool | None = None,
         interactive: bool = False,
         display: bool = True,
@@ -58,8 +63,16 @@ class Reconstructions:
             Stop when the relative residual changes by less than this from one iteration to the next.
         nonnegative : bool, default True
             Keep the volume from going below zero.
-        backend : {"numba", "astra_cpu"}, optional
-            The projector; the fastest one by default.
+        backend : {"cuda", "astra_cuda", "numba", "astra_cpu"}, optional
+            The projector; the best that works here by default.
+        chunks : int, optional
+            For a lazy series: slices of a slab, instead of as many as the memory is known to hold.
+        checkpoint : str or path-like, optional
+            Keep the state of the run here, every ten minutes and when it is interrupted: a file, or for a lazy series a folder
+            with the slabs that are finished. What exists is not overwritten.
+        resume : str or path-like, optional
+            Go on from such a checkpoint, to the result of a run that was not interrupted, and keep the state there. The data and
+            all parameters have to be the same, but for `iterations` and `tolerance`.
         show_progressbar : bool, optional
             HyperSpy's preference by default.
         interactive : bool, default False
@@ -72,22 +85,26 @@ class Reconstructions:
         Returns
         -------
         TomographicVolume
-            Array order (z, y, x), HAADF signal per nm of path; or (z, element, y, x), counts per nm of path. What stopped the
-            run, and the iterations of each element, are in the last step of its `history`. With `interactive` the widgets, or
-            None where they are shown.
+            Array order (z, y, x), HAADF signal per nm of path; or (z, element, y, x), counts per nm of path; lazy for a lazy
+            series. What stopped the run, and the iterations of each element, are in the last step of its `history`. With
+            `interactive` the widgets, or None where they are shown.
 
         Raises
         ------
         ImportError
             With `interactive`, where the packages for panels are not installed.
         ValueError
-            For data that are not finite, a single tilt, shapes that do not fit, or missing axes.
+            For data that are not finite, a single tilt, shapes that do not fit, missing axes, or the checkpoint of another run.
+        MemoryError
+            Where the run, or the thinnest slab of a lazy series, would need more memory than there is.
+        OSError
+            For a lazy series whose file lacks chunks, and a checkpoint that exists or is missing.
 
         Notes
         -----
         Non-negative SIRT [1]_: x <- max(0, x + lambda C A^T R (b - A x)). An interrupted run (Ctrl-C, or the stop button of the
-        notebook) returns the last whole iterate. A lazy series stops each slab of 64 slices by itself. Memory: twice the volume
-        and three times the projections.
+        notebook) returns the last whole iterate. Memory: twice the volume and twice the projections. A lazy series gives a lazy
+        volume, whose slabs of slices are reconstructed when they are asked for, with a stopping rule each by itself.
 
         References
         ----------
@@ -122,6 +139,9 @@ class Reconstructions:
             tolerance=tolerance,
             nonnegative=nonnegative,
             backend=backend,
+            chunks=chunks,
+            checkpoint=checkpoint,
+            resume=resume,
             show_progressbar=show_progressbar,
         )
 
@@ -138,6 +158,9 @@ class Reconstructions:
         noise: float | None = None,
         tolerance: float | None = None,
         backend: str | None = None,
+        chunks: int | None = None,
+        checkpoint: str | PathLike | None = None,
+        resume: str | PathLike | None = None,
         show_progressbar: bool | None = None,
     ) -> TomographicVolume:
         """Reconstruct by EM: the maximum likelihood of Poisson counts, with the background in the model instead of subtracted.
@@ -150,7 +173,7 @@ class Reconstructions:
         background : float or array-like, optional
             Counts per pixel expected from anything but the specimen (or element): a number, one for each tilt, for each tilt and
             element, or (tilt, [element,] y, x). By default that which was recorded with the maps, else 0.
-        mask, depth, width, stopping, noise, tolerance, backend, show_progressbar
+        mask, depth, width, stopping, noise, tolerance, backend, chunks, checkpoint, resume, show_progressbar
             As in `reconstruct_sirt`.
         initial : TomographicVolume or array, shape (z, [element,] y, x), optional
             Start from here instead of from a uniform volume; not negative, and what is 0 stays 0.
@@ -199,6 +222,9 @@ class Reconstructions:
             noise=noise,
             tolerance=tolerance,
             backend=backend,
+            chunks=chunks,
+            checkpoint=checkpoint,
+            resume=resume,
             show_progressbar=show_progressbar,
         )
 
@@ -214,6 +240,9 @@ class Reconstructions:
         noise: float | None = None,
         tolerance: float | None = None,
         backend: str | None = None,
+        chunks: int | None = None,
+        checkpoint: str | PathLike | None = None,
+        resume: str | PathLike | None = None,
         show_progressbar: bool | None = None,
     ) -> TomographicVolume:
         """Reconstruct by CGLS, conjugate gradients for least squares, without constraints: fast, and soon at the noise.
@@ -224,7 +253,7 @@ class Reconstructions:
             How many, at most; by default 7 for HAADF images and 2 for elemental maps. The error falls for some iterations and
             soon rises again as the noise is being fitted: 2 or 3 are best for maps of up to 30 counts per pixel, 4 to 7 for
             images with 3 to 1 % of noise.
-        mask, initial, depth, width, stopping, noise, tolerance, backend, show_progressbar
+        mask, initial, depth, width, stopping, noise, tolerance, backend, chunks, checkpoint, resume, show_progressbar
             As in `reconstruct_sirt`.
 
         Returns
@@ -265,6 +294,9 @@ class Reconstructions:
             noise=noise,
             tolerance=tolerance,
             backend=backend,
+            chunks=chunks,
+            checkpoint=checkpoint,
+            resume=resume,
             show_progressbar=show_progressbar,
         )
 
@@ -276,6 +308,7 @@ class Reconstructions:
         depth: float | None = None,
         width: float | None = None,
         backend: str | None = None,
+        chunks: int | None = None,
         show_progressbar: bool | None = None,
     ) -> TomographicVolume:
         """Reconstruct by filtered back projection: a quick look, or many tilts over the whole range.
@@ -286,7 +319,7 @@ class Reconstructions:
             The ramp, alone or times a window that takes noise and detail down; the smoothest is the last.
         cutoff : float, default 1.0
             Where the window ends, in units of the highest frequency of the images, above 0 up to 1.
-        depth, width, backend, show_progressbar
+        depth, width, backend, chunks, show_progressbar
             As in `reconstruct_sirt`.
 
         Returns
@@ -318,5 +351,12 @@ class Reconstructions:
         <TomographicVolume, title: HAADF, dimensions: (8|8, 4)>
         """
         return methods.reconstruct_fbp(
-            self, filter=filter, cutoff=cutoff, depth=depth, width=width, backend=backend, show_progressbar=show_progressbar
+            self,
+            filter=filter,
+            cutoff=cutoff,
+            depth=depth,
+            width=width,
+            backend=backend,
+            chunks=chunks,
+            show_progressbar=show_progressbar,
         )

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 
 from .haadf import TiltSeriesHAADF
-from .regularised_methods import ITERATIONS, TOLERANCE, Model, reconstruct_regularised
+from .regularised_methods import ITERATIONS, OVERLAP, TOLERANCE, Model, reconstruct_regularised
 from .volume import TomographicVolume
 
 
@@ -33,6 +34,10 @@ class RegularisedMaps:
         width: float | None = None,
         nonnegative: bool = True,
         backend: str | None = None,
+        chunks: int | None = None,
+        overlap: int = OVERLAP,
+        checkpoint: str | PathLike | None = None,
+        resume: str | PathLike | None = None,
         show_progressbar: bool | None = None,
     ) -> TomographicVolume:
         """Reconstruct by total variation (TV): flat regions with sharp edges, as far as the counts do not say otherwise.
@@ -54,7 +59,7 @@ class RegularisedMaps:
         coupled : bool, default True
             Whether the channels want their edges at the same places; with False each is reconstructed alone.
         dimensions : {3, 2}, default 3
-            2 for slices apart from each other, which a lazy series needs; 3 is better.
+            2 for slices apart from each other; 3 is better.
         iterations : int, default 500
             How many, at most.
         tolerance : float, default 1e-4
@@ -70,7 +75,10 @@ class RegularisedMaps:
             the images, and no smaller than for a noise of 1 %.
         background : float or array-like, optional
             Counts per pixel of the maps expected from anything but the element, as in `reconstruct_em`.
-        mask, initial, depth, width, nonnegative, backend, show_progressbar
+        overlap : int, default 8
+            For a lazy series in three dimensions: slices on either side that each slab is reconstructed with, so that no seam
+            shows between them; see the notes.
+        mask, initial, depth, width, nonnegative, backend, chunks, checkpoint, resume, show_progressbar
             As in `reconstruct_sirt`.
 
         Returns
@@ -84,7 +92,7 @@ class RegularisedMaps:
         Raises
         ------
         ValueError
-            For weights that are not positive, negative counts, a lazy series in three dimensions, and what `reconstruct_hebt`
+            For weights that are not positive, negative counts, and what `reconstruct_hebt`
             refuses.
         MemoryError
             Where the run would need more memory than there is.
@@ -130,6 +138,10 @@ class RegularisedMaps:
             width=width,
             nonnegative=nonnegative,
             backend=backend,
+            chunks=chunks,
+            overlap=overlap,
+            checkpoint=checkpoint,
+            resume=resume,
             show_progressbar=show_progressbar,
         )
 
@@ -154,6 +166,10 @@ class RegularisedMaps:
         width: float | None = None,
         nonnegative: bool = True,
         backend: str | None = None,
+        chunks: int | None = None,
+        overlap: int = OVERLAP,
+        checkpoint: str | PathLike | None = None,
+        resume: str | PathLike | None = None,
         show_progressbar: bool | None = None,
     ) -> TomographicVolume:
         """Reconstruct by total generalised variation (TGV): smooth slopes with sharp edges, without the steps of TV.
@@ -168,7 +184,9 @@ class RegularisedMaps:
             As in `reconstruct_tv`; ``"nuclear"`` for edges of one direction as in `reconstruct_tnv`.
         alpha0 : float, default 4.0
             How far slopes are preferred to steps, in voxels: small values give more slopes, large ones are TV.
-        mask, initial, depth, width, nonnegative, backend, show_progressbar
+        overlap : int, default 8
+            As in `reconstruct_tv`.
+        mask, initial, depth, width, nonnegative, backend, chunks, checkpoint, resume, show_progressbar
             As in `reconstruct_sirt`.
 
         Returns
@@ -213,6 +231,10 @@ class RegularisedMaps:
             width=width,
             nonnegative=nonnegative,
             backend=backend,
+            chunks=chunks,
+            overlap=overlap,
+            checkpoint=checkpoint,
+            resume=resume,
             show_progressbar=show_progressbar,
         )
 
@@ -235,6 +257,10 @@ class RegularisedMaps:
         width: float | None = None,
         nonnegative: bool = True,
         backend: str | None = None,
+        chunks: int | None = None,
+        overlap: int = OVERLAP,
+        checkpoint: str | PathLike | None = None,
+        resume: str | PathLike | None = None,
         show_progressbar: bool | None = None,
     ) -> TomographicVolume:
         """Reconstruct by total nuclear variation (TNV): edges of all channels at one place and along one direction.
@@ -245,7 +271,9 @@ class RegularisedMaps:
         ----------
         haadf, weight, mu, dimensions, iterations, tolerance, data_term, haadf_term, haadf_gain, background
             As in `reconstruct_tv`.
-        mask, initial, depth, width, nonnegative, backend, show_progressbar
+        overlap : int, default 8
+            As in `reconstruct_tv`.
+        mask, initial, depth, width, nonnegative, backend, chunks, checkpoint, resume, show_progressbar
             As in `reconstruct_sirt`.
 
         Returns
@@ -290,5 +318,9 @@ class RegularisedMaps:
             width=width,
             nonnegative=nonnegative,
             backend=backend,
+            chunks=chunks,
+            overlap=overlap,
+            checkpoint=checkpoint,
+            resume=resume,
             show_progressbar=show_progressbar,
         )

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 
-from .regularised_methods import ITERATIONS, TOLERANCE, Model, reconstruct_regularised
+from .regularised_methods import ITERATIONS, OVERLAP, TOLERANCE, Model, reconstruct_regularised
 from .volume import TomographicVolume
 
 
@@ -29,6 +30,10 @@ class RegularisedImages:
         width: float | None = None,
         nonnegative: bool = True,
         backend: str | None = None,
+        chunks: int | None = None,
+        overlap: int = OVERLAP,
+        checkpoint: str | PathLike | None = None,
+        resume: str | PathLike | None = None,
         show_progressbar: bool | None = None,
     ) -> TomographicVolume:
         """Reconstruct by total variation (TV): flat regions with sharp edges, for few or noisy images.
@@ -40,7 +45,7 @@ class RegularisedImages:
         mu : float, optional
             Huber's weight of the data, instead of `weight`; see `TiltSeriesEDS.reconstruct_tv`.
         dimensions : {3, 2}, default 3
-            2 for slices apart from each other, which a lazy series needs; 3 is better.
+            2 for slices apart from each other; 3 is better.
         iterations : int, default 500
             How many, at most.
         tolerance : float, default 1e-4
@@ -53,7 +58,10 @@ class RegularisedImages:
         background : float or array-like, optional
             Signal expected from anything but the specimen, such as the detector's offset, as in `reconstruct_em`. Without it an
             offset is reconstructed as if it were specimen.
-        mask, initial, depth, width, nonnegative, backend, show_progressbar
+        overlap : int, default 8
+            For a lazy series in three dimensions: slices on either side that each slab is reconstructed with, so that no seam
+            shows between them; see the notes.
+        mask, initial, depth, width, nonnegative, backend, chunks, checkpoint, resume, show_progressbar
             As in `reconstruct_sirt`.
 
         Returns
@@ -64,7 +72,7 @@ class RegularisedImages:
         Raises
         ------
         ValueError
-            For weights that are not positive, a lazy series in three dimensions, and what `reconstruct_sirt` refuses.
+            For weights that are not positive, and what `reconstruct_sirt` refuses.
         MemoryError
             Where the run would need more memory than there is.
 
@@ -98,6 +106,10 @@ class RegularisedImages:
             width=width,
             nonnegative=nonnegative,
             backend=backend,
+            chunks=chunks,
+            overlap=overlap,
+            checkpoint=checkpoint,
+            resume=resume,
             show_progressbar=show_progressbar,
         )
 
@@ -119,6 +131,10 @@ class RegularisedImages:
         width: float | None = None,
         nonnegative: bool = True,
         backend: str | None = None,
+        chunks: int | None = None,
+        overlap: int = OVERLAP,
+        checkpoint: str | PathLike | None = None,
+        resume: str | PathLike | None = None,
         show_progressbar: bool | None = None,
     ) -> TomographicVolume:
         """Reconstruct by total generalised variation (TGV): smooth slopes with sharp edges, without the steps of TV.
@@ -129,7 +145,9 @@ class RegularisedImages:
             As in `reconstruct_tv`.
         alpha0 : float, default 4.0
             How far slopes are preferred to steps, in voxels: small values give more slopes, large ones are TV.
-        mask, initial, depth, width, nonnegative, backend, show_progressbar
+        overlap : int, default 8
+            As in `reconstruct_tv`.
+        mask, initial, depth, width, nonnegative, backend, chunks, checkpoint, resume, show_progressbar
             As in `reconstruct_sirt`.
 
         Returns
@@ -167,6 +185,10 @@ class RegularisedImages:
             width=width,
             nonnegative=nonnegative,
             backend=backend,
+            chunks=chunks,
+            overlap=overlap,
+            checkpoint=checkpoint,
+            resume=resume,
             show_progressbar=show_progressbar,
         )
 

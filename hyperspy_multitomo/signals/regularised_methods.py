@@ -13,24 +13,25 @@ from ..tomography import Calibration, DataTerm, calibrate, projector, run, varia
 from ..tomography.checks import checked_power
 from ..tomography.fused import fused
 from ..tomography.haadf_weights import regressed_weights, scaled_weights
-from ..tomography.lanes import lane_count
 from ..tomography.steps import fits_lanes
-from .data_terms import DISCREPANCIES, Measured, measured
+from .data_terms import DISCREPANCIES, Measured, measured, terms_of
+from .footprint import Footprint, regularised_footprint
 from .frames import gains_of
 from .history import read_history
 from .keyed import record
 from .memory import check_memory
 from .methods import ratio_values, record_ratios
-from .reconstruct import Problem, start_arrays
+from .reconstruct import REMEDY, Problem, named, start_arrays
 from .volume import TomographicVolume
 
 #: Iterations, at most, and the relative change of the objective in twenty of them at which a run ends.
 ITERATIONS, TOLERANCE = 500, 1e-4
+#: Slices on either side that a slab of a lazy series is reconstructed with.
+OVERLAP = 8
 _COUPLINGS = {True: "frobenius", False: "uncoupled", "nuclear": "nuclear"}
 # Iterations of the reconstruction of some slices of the maps that tells how bright the elements are in the HAADF.
 _CHEMISTRY = 150
-# Memory for volumes and fields without the compiled kernels, with astra or pixels of 3, 5, 6 ... voxels, over that with them.
-_TEXTBOOK = 3
+_THIRD = ", or use reconstruct_tv or reconstruct_tnv, which hold a third"
 
 
 @dataclass(frozen=True)
@@ -69,26 +70,21 @@ class Model:
 
     def measured(self, series, haadf, depth, width, *, summed: bool = False) -> Measured:
         """Return the series as terms, after checking them; with `summed` the HAADF is to be seen as a sum of the elements."""
-        if series._lazy and self.dimensions == 3:
-            raise ValueError(
-                "this series is lazy, and dimensions=3 couples all its slices: pass dimensions=2, which goes slab by slab, or "
-                "load the series by compute() first"
-            )
         found = measured(series, haadf, self.data_term, self.haadf_term, self.haadf_gain, self.background, depth, width)
         found.check(self.data_term != "least_squares", summed)
         return found
 
     def looked_at(self, found: Measured) -> dict:
-        """Return the arrays for a calibration: in two dimensions those of some slices, also where the series is not lazy."""
-        if self.dimensions == 3:
-            return found.arrays
-        return found.some_slices if self.mu is None else found.brightest_slices
+        """Return the arrays for a calibration, of some slices, the same ones whether the series is lazy or not."""
+        if self.mu is not None:
+            return found.brightest_slices
+        return found.some_slices if self.dimensions == 2 else found.telling_slices
 
     def calibrated(self, terms: Sequence[DataTerm], names: Sequence[str]) -> Calibration:
         """Return scales of the channels, weights of the terms and the regulariser's, in physical terms."""
         mu = None if self.mu is None else _mu_values(self.mu, names)
         options = {name: getattr(self, name) for name in ("kind", "dimensions", "alpha0", "weight")}
-        return calibrate(terms, len(names), coupling=_COUPLINGS[self.coupled], mu=mu, **options)
+        return calibrate(terms, len(names), coupling=_COUPLINGS[self.coupled], mu=mu, sampled=self.dimensions == 3, **options)
 
 
 def model_of(regulariser: str, coupled: bool | str = True, **options) -> Model:
@@ -125,8 +121,10 @@ def reconstruct_regularised(
         calibration = replace(calibration, scales=np.append(calibration.scales, (calibration.scales * ratios).max()))
         found = found.with_mix(np.append(ratios, 1.0))
 
+    regulariser, scales = calibration.regulariser, calibration.scales
+
     def solver(terms, **given):
-        return variational(terms, calibration.regulariser, calibration.scales, nonnegative=nonnegative, **given)
+        return variational(terms, regulariser, scales, nonnegative=nonnegative, **given)
 
     told = {} if ratios is None else {"regulariser": model.regulariser, "ratios": ratios, "rest": rest}
     volume = _run(found, step, model, channels, calibration, solver, options, nonnegative=nonnegative, **told)
@@ -154,8 +152,10 @@ def reconstruct_fused(series, haadf, model: Model, *, power: float, haadf_weight
     line = found.with_mix(weights * flat.scales.astype(float) ** (power - 1))
     calibration = model.calibrated(line.terms(project, sample), channels)
 
+    regulariser, scales = calibration.regulariser, calibration.scales
+
     def solver(terms, **given):
-        return fused(terms, calibration.regulariser, calibration.scales, power=power, **given)
+        return fused(terms, regulariser, scales, power=power, **given)
 
     told = {"regulariser": model.regulariser, "power": power, "haadf_weights": dict(zip(channels, weights.tolist(), strict=True))}
     volume = _run(found.with_mix(weights), "reconstruct_fused", model, channels, calibration, solver, options, **told)
@@ -168,25 +168,25 @@ def _run(
     found: Measured, step: str, model: Model, channels, calibration: Calibration, solver: Callable, options: dict, **told
 ) -> TomographicVolume:
     """Run a solver of terms, mask and start on the whole series, and describe the volume."""
-    weighted = found.weighted(calibration.terms)
+    modalities = found.weighted(calibration.terms).modalities
 
-    def solve(project, arrays):
-        return solver(weighted.terms(project, arrays), mask=arrays["mask"], initial=arrays["initial"])
+    def solve(project, arrays):  # travels to workers, without the series
+        return solver(terms_of(modalities, project, arrays), mask=arrays["mask"], initial=arrays["initial"])
 
     series, haadf = found.series, found.haadf
-    problem = Problem(series, series if found.binning == 1 else haadf, found.modalities[0].geometry, channels, solve)
-    # 0 stands for no tolerance where None stands for the default.
-    volume, outcome = problem.solve(found.arrays, **options | {"tolerance": options["tolerance"] or None})
     told |= {name: value for name, value in vars(model).items() if name != "kind"}
-    told |= {name: options[name] for name in ("tolerance", "backend", "mask", "initial")}
-    told |= {"gains": gains_of(series), "calibration": calibration.describe()}
+    told |= {"tolerance": options["tolerance"], "gains": gains_of(series), "calibration": calibration.describe()}
     told["data_terms"] = {m.data: {"discrepancy": m.discrepancy, "weight": m.weight} for m in found.modalities}
     told["haadf_gain"] = next((m.gain for m in found.modalities if m.gain is not None), None)
     if haadf is not None:
         told |= {"haadf_gains": gains_of(haadf), "haadf_history": read_history(haadf)}
         told["haadf_geometry"] = vars(found.modalities[1].geometry)
-    problem.describe(volume, step, outcome, **told)
-    return volume
+    held = _held(found, model, channels, options, told.get("power", 1.0))
+    problem = Problem(series, series if found.binning == 1 else haadf, found.modalities[0].geometry, channels, solve, held)
+    # 0 stands for no tolerance where None stands for the default; slices know of each other in three dimensions alone.
+    given = options | {"tolerance": options["tolerance"] or None}
+    overlap = given.pop("overlap")
+    return problem.reconstruct(found.arrays, step, told, overlap=overlap if model.dimensions == 3 else None, **given)
 
 
 def _projector_of(options: dict) -> Callable:
@@ -217,30 +217,17 @@ def _check_run(found: Measured, model: Model, channels: Sequence[str], options: 
     shape = (max(1, len(channels)), *geometry.volume_shape, found.arrays["maps"].shape[-1] * geometry.binning)
     start_arrays(options["mask"], options["initial"], shape, channels)
     if not found.series._lazy:
-        project = _projector_of(options)
-        textbook = not all(fits_lanes(project(m.geometry)) for m in found.modalities)
-        _check_memory(found, model, shape, textbook, power)
+        needed = _held(found, model, channels, options, power).bytes_of(shape[-1])
+        check_memory(needed, f"this reconstruction of {named(shape[0])}", REMEDY + _THIRD * (model.kind == "tgv"))
 
 
-def _check_memory(found: Measured, model: Model, shape: tuple[int, ...], textbook: bool, power: float) -> None:
-    """Raise a MemoryError where the volumes (channel, z, x, y), fields and rays of the run do not fit."""
-    dimensions, (channels, *plane, slices) = model.dimensions, shape
-    lanes = lane_count(slices)
-    held = -(-slices // lanes) * lanes
-    # u twice, the back projection and three copies of the result; p, and for TGV w twice, its copy and q.
-    fields = dimensions if model.kind == "tv" else 4 * dimensions + dimensions * (dimensions + 1) // 2
-    numbers = 6 + fields
-    if power != 1:  # factors of each voxel, and the objective in NumPy, with copies of all fields
-        numbers += 10 + fields
-    if textbook:
-        numbers *= _TEXTBOOK
-    numbers *= channels * int(np.prod(plane)) * held
+def _held(found: Measured, model: Model, channels: Sequence[str], options: dict, power: float) -> Footprint:
+    """Return what the run holds."""
+    project = _projector_of(options)
+    textbook = not all(fits_lanes(project(m.geometry)) for m in found.modalities)
+    series = []
     for m in found.modalities:
-        rows = found.arrays["maps"].shape[0] if m.data == "maps" else 1
-        rays = rows * len(m.geometry.tilts) * m.geometry.detector_width * m.geometry.binning * held
-        # Background and gross counts are there as recorded, in place, and in lanes.
-        numbers += rays * (3 + (m.geometry.binning > 1) + 4 * (m.data == "maps" and found.arrays["background"] is not None))
-    remedy = "crop or bin the series, take fewer elements, or pass dimensions=2 with a lazy series, which goes slab by slab"
-    if model.kind == "tgv":
-        remedy += ", or use reconstruct_tv or reconstruct_tnv, which hold a third"
-    check_memory(4 * numbers, f"this reconstruction of {channels} channel{'s' * (channels > 1)}", remedy)
+        maps = m.data == "maps"
+        rows = found.arrays["maps"].shape[0] if maps else 1
+        series.append((m.geometry, rows, maps and found.arrays["background"] is not None))
+    return regularised_footprint(model.kind, model.dimensions, max(1, len(channels)), series, bent=power != 1, textbook=textbook)

@@ -12,12 +12,13 @@ from .aligning import Aligning
 from .base import TomographySignal
 from .browsing import Browsing
 from .keyed import NODE, axis_named, forget, recall, record
+from .plan import Planning
 from .preprocess import Preprocessing
 from .reconstructions import Reconstructions
 from .series_plots import SeriesPlots
 
 
-class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions, TomographySignal):
+class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions, Planning, TomographySignal):
     """Mixin of the tilt series: images (or maps) of one object, one per tilt, the tilt axis along y."""
 
     @property

@@ -9,6 +9,7 @@ import numpy as np
 from hyperspy.signals import LazySignal2D, Signal2D
 
 from .base import TomographySignal
+from .computing import LazyComputing
 from .density import Densities
 from .exploring import Exploring
 from .export import Export
@@ -97,16 +98,18 @@ class TomographicVolume(
         return build_volume(data, tuple(volumes), pixel_size, like=like, quantity=quantity)
 
 
-class LazyTomographicVolume(TomographicVolume, LazySignal2D):
+class LazyTomographicVolume(LazyComputing, TomographicVolume, LazySignal2D):
     """A `TomographicVolume` whose data are a dask array."""
 
 
-def mask_array(mask, shape: tuple[int, int, int]) -> np.ndarray:
-    """Return a mask given as (z, y, x), array or signal, as a boolean array (z, x, y) of that `shape`."""
-    mask = np.asarray(getattr(mask, "data", mask))
+def mask_array(mask, shape: tuple[int, int, int], *, lazy: bool = False):
+    """Return a mask given as (z, y, x), array or signal, as booleans (z, x, y) of that `shape`; with `lazy` dask if it is."""
+    mask = getattr(mask, "data", mask)
+    mask = mask if lazy and hasattr(mask, "dask") else np.asarray(mask)
     expected = (shape[0], shape[2], shape[1])
     if mask.shape != expected:
         raise ValueError(f"the mask has the shape {mask.shape} but the volume is {expected} (z, y, x)")
-    if not mask.any():
+    if isinstance(mask, np.ndarray) and not mask.any():
         raise ValueError("the mask is empty: at least one voxel must be inside it")
-    return np.ascontiguousarray(mask.astype(bool).transpose(0, 2, 1))
+    mask = mask.astype(bool).transpose(0, 2, 1)
+    return np.ascontiguousarray(mask) if isinstance(mask, np.ndarray) else mask

@@ -3,6 +3,7 @@
 
 from hyperspy_multitomo.tomography.calibration import Calibration, calibrate
 from hyperspy_multitomo.tomography.cgls import cgls
+from hyperspy_multitomo.tomography.checkpoint import Checkpoint, fingerprint
 from hyperspy_multitomo.tomography.em import em
 from hyperspy_multitomo.tomography.extent import estimate_depth, visible_width
 from hyperspy_multitomo.tomography.fbp import fbp
@@ -19,6 +20,7 @@ from hyperspy_multitomo.tomography.variational import DataTerm, Regulariser, var
 __all__ = [
     "BACKENDS",
     "Calibration",
+    "Checkpoint",
     "DataTerm",
     "Iterate",
     "Projector",
@@ -32,6 +34,7 @@ __all__ = [
     "em",
     "estimate_depth",
     "fbp",
+    "fingerprint",
     "fused",
     "hebt",
     "image_noise",

@@ -82,6 +82,7 @@ def calibrate(
     alpha0: float = 4.0,
     weight: float = 1.0,
     mu=None,
+    sampled: bool = False,
 ) -> Calibration:
     """Find the ranges of the channels and the strength of the regulariser for some data.
 
@@ -98,6 +99,8 @@ def calibrate(
     mu : array_like (channel,), optional
         The published parameters of Huber et al., for data scaled to a maximum of 1 and pixels of unit size, instead of all this.
         They take the place of `weight`; larger ones mean less smoothing.
+    sampled : bool, default False
+        Whether the terms hold but the slices to look at, from `slices_to_look_at`, of which all are taken then.
 
     Returns
     -------
@@ -142,7 +145,7 @@ def calibrate(
         if weight != 1:
             raise ValueError("`weight` and `mu` both say how strong the regulariser is; give one of them")
         return _by_mu(terms, checked, channels, mu, shape)
-    scales, flows = _looked_at(_some_slices(checked), channels)
+    scales, flows = _looked_at(checked if sampled else _some_slices(checked), channels)
     weighted = tuple(replace(term, weight=t.weights / f) for term, t, f in zip(terms, checked, flows, strict=True))
     strength = weight * STRENGTH[dimensions] * _joint_size(coupling, channels, sum(t.rows for t in checked), dimensions)
     return Calibration(weighted, Regulariser(float(strength), **shape), scales.astype(np.float32), np.concatenate(flows))
@@ -198,15 +201,32 @@ def _by_mu(terms, checked: list[Term], channels: int, mu, shape: dict) -> Calibr
     return Calibration(tuple(weighted), regulariser, scales.astype(np.float32), np.ones(channels))
 
 
-def _some_slices(terms: list[Term]) -> list[Term]:
-    """Return the terms with few slices of the volume: some spread evenly over it, and the brightest of what is not in these."""
-    together = lcm(*(t.A.geometry.binning for t in terms))  # so many slices are whole pixels of all terms
-    units, wanted = terms[0].data.shape[-1] * terms[0].A.geometry.binning // together, max(1, _SLICES // together)
+def slices_to_look_at(signals: np.ndarray, together: int = 1) -> np.ndarray:
+    """Return which slices tell the ranges and the noise of all: some spread evenly, and the brightest of what is not in these.
+
+    Parameters
+    ----------
+    signals : numpy.ndarray (row, unit)
+        Signal of each row of data of all terms, background taken off, in units of slices.
+    together : int, default 1
+        Slices of the volume in a unit.
+
+    Returns
+    -------
+    numpy.ndarray of int
+        Units, ascending.
+    """
+    units, wanted = signals.shape[1], max(1, _SLICES // together)
     kept = np.linspace(0, units - 1, min(units, wanted) + 2).round().astype(int)[1:-1]
-    signals = np.concatenate([_signal(t, together // t.A.geometry.binning) for t in terms])
     absent = signals[:, kept].mean(axis=1) < _ABSENT * signals.max(axis=1)
-    kept = np.union1d(kept, signals[absent].argmax(axis=1))
-    return [_slices_of(t, kept, together) for t in terms]
+    return np.union1d(kept, signals[absent].argmax(axis=1))
+
+
+def _some_slices(terms: list[Term]) -> list[Term]:
+    """Return the terms with the slices to look at."""
+    together = lcm(*(t.A.geometry.binning for t in terms))  # so many slices are whole pixels of all terms
+    signals = np.concatenate([_signal(t, together // t.A.geometry.binning) for t in terms])
+    return [_slices_of(t, slices_to_look_at(signals, together), together) for t in terms]
 
 
 def _signal(t: Term, length: int) -> np.ndarray:

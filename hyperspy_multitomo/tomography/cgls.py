@@ -93,6 +93,10 @@ def cgls(A: Projector, projections, *, gains=None, mask=None, initial=None) -> I
     return iterates_of(steps, has_channels)
 
 
+# What the recurrences know of every slice.
+_NUMBERS = ("alpha", "phi", "rho", "size", "exhausted")
+
+
 def _quotients(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(a, b, out=np.zeros(np.broadcast_shapes(np.shape(a), b.shape)), where=b > 0)
 
@@ -109,6 +113,28 @@ class _Bidiagonal(Steps):
         self._alpha, self._phi, self._rho = alpha, beta, alpha
         self._size = alpha**2
         self._exhausted = alpha == 0
+
+    @property
+    def signature(self):
+        """See `Steps`."""
+        return super().signature | {"projections": list(self.system.projections.shape)}
+
+    def _numbers(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the numbers per slice, (channel, y)."""
+        for name in _NUMBERS:
+            yield name, self._of_slices(getattr(self, f"_{name}"))
+
+    def _put_numbers(self, arrays) -> None:
+        for name in _NUMBERS:
+            setattr(self, f"_{name}", self._like_slices(arrays[name]))
+
+    def _of_slices(self, numbers: np.ndarray) -> np.ndarray:
+        """Return numbers of slices as (channel, y)."""
+        return numbers
+
+    def _like_slices(self, numbers: np.ndarray) -> np.ndarray:
+        """Return numbers (channel, y) as this form has them."""
+        return numbers
 
     @abstractmethod
     def _next_u(self, alpha: np.ndarray) -> np.ndarray:
@@ -187,6 +213,17 @@ class TextbookCGLS(_Bidiagonal):
 
     def _read(self):
         return self._x.copy()
+
+    def _arrays(self):
+        yield from {"x": self._x, "v": self._v, "w": self._w}.items()
+        yield from self._numbers()
+        # An iteration that was cancelled may have left one more.
+        yield from ((f"u {number}", u) for number, u in enumerate(self._basis[: self.iteration + 1]))
+
+    def _put(self, arrays):
+        self._x, self._v, self._w = arrays["x"], arrays["v"], arrays["w"]
+        self._put_numbers(arrays)
+        self._basis = [arrays[f"u {number}"] for number in range(int(arrays["iteration"]) + 1)]
 
     def _next_u(self, alpha):
         u = self._forward(self._v)
@@ -297,7 +334,36 @@ class FusedCGLS(_Bidiagonal):
         return squares.sum(axis=(0, 2))
 
     def _read(self):
-        return unpack(self._x, (len(self.held), *self.system.A.domain_shape, self._slices))
+        return self._unpacked(self._x)
+
+    def _unpacked(self, volume):
+        return unpack(volume, (len(self.held), *self.system.A.domain_shape, self._slices))
+
+    def _of_slices(self, numbers):
+        channels = numbers.shape[1]
+        return np.ascontiguousarray(numbers.transpose(1, 0, 2).reshape(channels, -1)[:, : self._slices])
+
+    def _like_slices(self, numbers):
+        groups, count = self._rays.groups, self._rays.count
+        padded = np.zeros((len(numbers), groups * count), numbers.dtype)
+        padded[:, : self._slices] = numbers
+        return np.ascontiguousarray(padded.reshape(len(numbers), groups, count).transpose(1, 0, 2))
+
+    def _arrays(self):
+        for name, volume in (("x", self._x), ("v", self._v), ("w", self._w)):
+            yield name, self._unpacked(volume)
+        yield from self._numbers()
+        yield "norm", self._of_slices(self._norm)
+        # An iteration that was cancelled may have left one more.
+        for number, u in enumerate(self._basis[: self.iteration + 1]):
+            yield f"u {number}", unpack(u, self.system.projections.shape)
+
+    def _put(self, arrays):
+        count = self._rays.count
+        self._x, self._v, self._w = (pack(arrays[name], count) for name in ("x", "v", "w"))
+        self._put_numbers(arrays)
+        self._norm = self._like_slices(arrays["norm"])
+        self._basis = [pack(arrays[f"u {number}"], count) for number in range(int(arrays["iteration"]) + 1)]
 
     def _next_u(self, alpha):
         u, one = self._rays.rays, np.ones_like(alpha)

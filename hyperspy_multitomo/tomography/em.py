@@ -23,7 +23,7 @@ from hyperspy_multitomo.tomography.lanes import empty_lanes, lane_count, pack, u
 from hyperspy_multitomo.tomography.projectors import Projector
 from hyperspy_multitomo.tomography.rays import Rays
 from hyperspy_multitomo.tomography.residuals import count_residuals
-from hyperspy_multitomo.tomography.steps import Steps, fits_lanes, sums_of_squares
+from hyperspy_multitomo.tomography.steps import Steps, fits_lanes, on_device, sums_of_squares
 from hyperspy_multitomo.tomography.system import System, sirt_coefficients
 
 
@@ -104,8 +104,16 @@ def em(
         system = replace(system, initial=_uniform(system))
     elif system.initial.min() < 0:
         raise ValueError("`initial` has negative values; expected a start from 0 up, above 0 wherever something may be")
-    steps = FusedEM(system) if A.geometry.binning == 1 and fits_lanes(A) else TextbookEM(system)
-    return iterates_of(steps, has_channels)
+    return iterates_of(_steps_of(system), has_channels)
+
+
+def _steps_of(system: Counted) -> Steps:
+    """Return the form for the projector: on the device, fused, or the textbook's."""
+    if on_device(system.A):
+        from hyperspy_multitomo.tomography.cuda.em import CudaEM
+
+        return CudaEM(system)
+    return FusedEM(system) if system.A.geometry.binning == 1 and fits_lanes(system.A) else TextbookEM(system)
 
 
 def _without_blind_rays(counts: np.ndarray, background: np.ndarray | None, A: Projector) -> np.ndarray:
@@ -163,6 +171,12 @@ class TextbookEM(Steps):
     def _read(self):
         return self._volume.copy()
 
+    def _arrays(self):
+        return {"volume": self._volume}
+
+    def _put(self, arrays):
+        self._volume = arrays["volume"]
+
     def advance(self):
         """Do one iteration."""
         s, x, y = self.system, self._volume, self.system.projections
@@ -198,6 +212,12 @@ class FusedEM(Steps):
 
     def _read(self):
         return unpack(self._x, (len(self.held), *self.system.A.domain_shape, self._slices))
+
+    def _arrays(self):
+        return {"volume": self._read()}
+
+    def _put(self, arrays):
+        self._x, self._step = pack(arrays["volume"], lane_count(self._slices)), np.array(self.system.steps)
 
     def hold(self, channels):
         """Let the channels stand still: a step of 0 leaves the volume as it is."""

@@ -10,6 +10,7 @@ import scipy.fft
 
 from hyperspy_multitomo.tomography.checks import checked_gains, checked_projections
 from hyperspy_multitomo.tomography.projectors import Projector
+from hyperspy_multitomo.tomography.steps import on_device
 
 # Windows on the ramp, of the frequency in units of the cutoff, 0 to 1.
 _WINDOWS = {
@@ -77,15 +78,27 @@ def fbp(A: Projector, projections, *, filter: str = "ramp", cutoff: float = 1.0,
         raise ValueError("filtered back projection needs at least two tilts with a gain above 0")
     binning, voxel = A.geometry.binning, A.geometry.pixel_size
     response = ramp(A.geometry.detector_width, voxel * binning, filter, cutoff)
-    tilts, filtered = np.asarray(A.geometry.tilts), np.zeros_like(projections)
+    tilts, responses = np.asarray(A.geometry.tilts), np.zeros((*gains.shape, response.size), np.float32)
     for channel, gain in enumerate(gains):
         live = np.flatnonzero(gain)
         # A.T gives a pixel of several voxels its share of each, and lengths, instead of interpolating between pixels.
         factors = tilt_weights(tilts[live]) / gain[live] * (binning**2 / voxel)
-        for tilt, factor in zip(live, factors, strict=True):
-            filtered[channel, tilt] = _filtered(projections[channel, tilt], response * np.float32(factor), A.threads)
-    volume = A.T(filtered)
+        responses[channel, live] = response * np.float32(factors)[:, None]
+    volume = _on_device(A, projections, responses) if on_device(A) else _on_cores(A, projections, responses)
     return volume if has_channels else volume[0]
+
+
+def _on_device(A, projections, responses):
+    from hyperspy_multitomo.tomography.cuda.filtered import filtered_back_projection
+
+    return filtered_back_projection(A, projections, responses)
+
+
+def _on_cores(A, projections, responses):
+    filtered = np.zeros_like(projections)
+    for channel, tilt in zip(*np.nonzero(responses.any(axis=-1)), strict=True):
+        filtered[channel, tilt] = _filtered(projections[channel, tilt], responses[channel, tilt], A.threads)
+    return A.T(filtered)
 
 
 def _filtered(image: np.ndarray, response: np.ndarray, threads: int) -> np.ndarray:

@@ -9,7 +9,7 @@ volume of the moment, a sum with factors per voxel and a background, and after s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -192,29 +192,69 @@ class Relinearised(Steps):
         self._solver.close()
         super().close()
 
+    @property
+    def signature(self):
+        """See `Steps`."""
+        return self._solver.signature | {"power": self._law.power}
+
+    def _arrays(self):
+        """Yield the best, its objective, and the solver's state; the tangent is that at the best."""
+        yield "objective", np.array(self._objective)
+        for name, array in zip(("best u", "best w"), self._best, strict=True):
+            if array is not None:
+                yield name, array
+        with self._solver.frozen() as state:
+            for name, array in state:
+                yield f"solver {name}", array
+                del array
+
+    def _put(self, arrays):
+        u = arrays["best u"]
+        self._objective, self._best = float(arrays["objective"]), (u, arrays.get("best w"))
+        self._solver.go_on(self._law.tangent(u))
+        self._solver.restore(_Under("solver ", arrays))
+
     def advance(self):
         """Do one iteration."""
-        self._solver.advance()
+        if self._solver.iteration == self.iteration:  # else the solver did it before this was cancelled
+            self._solver.advance()
         if self._cancelled.is_set():
             return
-        point, found = self._lower() if (self.iteration + 1) % MEASURED_EVERY == 0 else (None, None)
+        measured = (self.iteration + 1) % MEASURED_EVERY == 0
+        point, found, going_on = self._lower() if measured else (None, None, None)
         with self._lock:
             self.measured = found is not None
             if found is not None:
                 self._best, self._objective = point, found["objective"]
+                self._solver.go_on(*going_on)
             self._count(self.residuals if found is None else found)
 
     def _lower(self):
-        """Return a point (u, w) no higher than the best, and its residuals, and set the solver off from there; or None, None."""
+        """Return a point (u, w) no higher than the best, its residuals, and what the solver goes on with; or Nones."""
         highest = self._objective + ROUNDING * abs(self._objective)
         ends = self._solver._feasible()
         for part in PARTS:
             point = tuple(_between(*pair, part) for pair in zip(self._best, ends, strict=True))
             found = self._law.residuals(*point)
             if found["objective"] <= highest:
-                self._solver.go_on(self._law.tangent(point[0]), *(point if part < 1 else ()))
-                return point, found
-        return None, None
+                return point, found, (self._law.tangent(point[0]), *(point if part < 1 else ()))
+        return None, None, None
+
+
+class _Under(Mapping):
+    """The entries of a mapping whose names begin alike, by the rest of their names."""
+
+    def __init__(self, start: str, entries: Mapping):
+        self._start, self._entries = start, entries
+
+    def __getitem__(self, name):
+        return self._entries[self._start + name]
+
+    def __iter__(self):
+        return (name.removeprefix(self._start) for name in self._entries if name.startswith(self._start))
+
+    def __len__(self):
+        return sum(1 for _ in self)
 
 
 def _between(start: np.ndarray | None, end: np.ndarray | None, part: float) -> np.ndarray | None:

@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from numbers import Integral
+from time import monotonic
 
 import numpy as np
 
+from hyperspy_multitomo.notices import warn
+from hyperspy_multitomo.tomography.checkpoint import Checkpoint
 from hyperspy_multitomo.tomography.steps import Steps
 from hyperspy_multitomo.tomography.stopping import StoppingRule
 
@@ -75,6 +79,28 @@ class Iterate:
             raise ValueError("the channels of this solver are coupled by the HAADF and cannot be held one by one; stop them all")
         self._steps.hold(np.asarray(channels, bool))
 
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Return the state of the solver, all that going on needs, as arrays by their names; they are not to be changed.
+
+        Volumes are (channel, .., z, x, y), projections (channel, tilt, x, y), whatever the machine's vectors. A solver of the
+        same problem that is given it by `restore` goes on bit for bit, on the same machine with as many threads.
+        """
+        return self._steps.snapshot()
+
+    def frozen(self) -> AbstractContextManager[Iterator[tuple[str, np.ndarray]]]:
+        """Return a context in which the solver stands between two iterations: `snapshot` as pairs, one copy after the other."""
+        return self._steps.frozen()
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Put the solver where another of the same problem was when it gave this `snapshot`.
+
+        Raises
+        ------
+        ValueError
+            If it was one of another form, or its arrays have other shapes.
+        """
+        self._steps.restore(state)
+
     def __repr__(self) -> str:
         return f"<Iterate {self.iteration}>"
 
@@ -103,6 +129,8 @@ class Reconstruction:
         Iterations that each channel took part in, (channel,).
     measured_at : numpy.ndarray
         Iterations at which the residuals were found, as many as they have rows.
+    resumed_at : int or None
+        Iteration of the checkpoint that the run went on from; None for a run from its start.
     """
 
     volume: np.ndarray
@@ -113,6 +141,7 @@ class Reconstruction:
     stopped_by: str = "iterations"
     channel_iterations: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     measured_at: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    resumed_at: int | None = None
 
 
 def iterates_of(steps: Steps, has_channels: bool, kind: type[Iterate] = Iterate) -> Iterator[Iterate]:
@@ -142,6 +171,8 @@ def run(
     tolerance: float | None = None,
     noise=None,
     progress: Callable[[Iterate], object] | None = None,
+    checkpoint: Checkpoint | None = None,
+    resume: bool = False,
 ) -> Reconstruction:
     """Take iterates until enough of them are done, and return the last.
 
@@ -150,7 +181,7 @@ def run(
     iterates : iterator of Iterate
         From `sirt`, `hebt`, `em`, `cgls` or another solver. It is left where it stopped: a second `run` of it goes on.
     iterations : int
-        Iterations to do, at most.
+        Iterations to do, at most; with `resume` those before count.
     tolerance : float, optional
         Stop before that when no relative residual changes by this much between two iterations; with a regulariser when the
         last three measurements of the objective, over twenty iterations, are within this much of each other, relative to it. By
@@ -161,6 +192,11 @@ def run(
         go on; HEBT, whose channels are coupled, stops when the last of them is there.
     progress : callable, optional
         Called with the iterate after each iteration, to show a bar or a picture.
+    checkpoint : Checkpoint, optional
+        Where to keep the state: at intervals, and when the run ends or is interrupted. The solver waits while it is written.
+    resume : bool, default False
+        Go on from what the checkpoint holds: volume and residuals become those of a run that was never interrupted, bit for bit
+        on the same machine with as many threads. The iterates have to be made anew, from the same data with the same parameters.
 
     Returns
     -------
@@ -169,12 +205,20 @@ def run(
     Raises
     ------
     ValueError
-        If `iterations` is not a whole number, 0 or more, or `tolerance` or `noise` is not positive.
+        If `iterations` is not a whole number, 0 or more, or `tolerance` or `noise` is not positive; if the checkpoint cannot be
+        resumed, is of another run, or beyond `iterations`, or `resume` is True without one.
+    FileExistsError
+        If the file of the checkpoint exists, and `resume` is False.
+    FileNotFoundError
+        If it does not exist, and `resume` is True.
+    NotImplementedError
+        For a checkpoint of a solver whose state cannot be kept.
 
     Warns
     -----
     UserWarning
-        If a keyboard interrupt ends the run: the last whole iterate is returned.
+        If a keyboard interrupt ends the run: the last whole iterate is returned. If the checkpoint cannot be written, the first
+        time and at the end: the run goes on, the result is returned, and the file stays as it was.
 
     Notes
     -----
@@ -192,38 +236,121 @@ def run(
     if not isinstance(iterations, Integral) or iterations < 0:
         raise ValueError(f"`iterations` is {iterations!r}; expected a whole number, 0 or more")
     rule = StoppingRule(tolerance, noise)
-    history: list[dict] = []
-    measured_at: list[int] = []
-    iterate, stopped_by, done = None, "iterations", 0
+    record = _Record(iterations, checkpoint, resume)
+    iterate, stopped_by = None, "iterations"
     try:
         for iterate in iterates:
+            if record.begun is None:
+                record.begin(iterate)
             reached = None
             if iterate.iteration > 0:
-                done += 1
-                if iterate.measured:
-                    history.append(iterate.residuals)
-                    measured_at.append(iterate.iteration)
-                if progress is not None:
+                record.note(iterate)
+                if progress is not None and iterate.iteration != record.resumed_at:
                     progress(iterate)
                 if iterate.measured:
-                    reached = rule.reached(iterate, history)
-            if reached or done >= iterations:
+                    reached = rule.reached(iterate, list(record.history.values()))
+            if reached or iterate.iteration - record.begun >= iterations:
                 stopped_by = reached or stopped_by
                 break
+            record.save(iterate, due=True)
     except KeyboardInterrupt:
-        if iterate is None:
+        if iterate is None or record.begun is None:
             raise
         stopped_by = "interrupt"
+        record.note(iterate)
         warnings.warn(f"interrupted: this is iteration {iterate.iteration} of {iterations}", stacklevel=2)
-    names = history[0] if history else ()
-    residuals = {name: np.array([entry[name] for entry in history]) for name in names}
+    try:
+        record.save(iterate)
+    except KeyboardInterrupt:
+        warn(f"interrupted once more: {checkpoint.path} was not written anew")
     return Reconstruction(
         volume=iterate.volume,
-        residuals=residuals,
+        residuals=record.residuals,
         iterations=iterate.iteration,
         interrupted=stopped_by == "interrupt",
         converged=stopped_by in ("tolerance", "discrepancy"),
         stopped_by=stopped_by,
         channel_iterations=iterate.channel_iterations,
-        measured_at=np.array(measured_at, int),
+        measured_at=np.array(list(record.history), int),
+        resumed_at=record.resumed_at,
     )
+
+
+class _Record:
+    """What a run knows of the iterations so far, and keeps in its checkpoint beside the state of the solver.
+
+    `begun` is the iteration that it began at, None before that; `history` has the residuals of each iteration that measured them.
+    """
+
+    def __init__(self, iterations: int, checkpoint: Checkpoint | None, resume: bool):
+        if checkpoint is None and resume:
+            raise ValueError("`resume` is True without a `checkpoint` to go on from; pass the one that the run was begun with")
+        if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
+            raise TypeError(f"`checkpoint` is a {type(checkpoint).__name__}; expected a Checkpoint(path)")
+        if checkpoint is not None and not resume and checkpoint.path.exists():
+            raise FileExistsError(
+                f"{checkpoint.path} exists already: pass resume=True to go on from there, or remove it, or choose another name"
+            )
+        self.iterations, self.checkpoint, self.resume = iterations, checkpoint, resume
+        self.begun: int | None = None
+        self.resumed_at: int | None = None
+        self.history: dict[int, dict] = {}
+        self._saved, self._saved_at, self._failed = monotonic(), None, False
+
+    def begin(self, iterate: Iterate) -> None:
+        """Take note of the first iterate, and put it where the checkpoint is, to go on from there."""
+        begun = max(iterate.iteration - 1, 0)
+        if self.checkpoint is not None:
+            with iterate.frozen() as state:
+                next(state)  # raises where the state cannot be kept
+        if self.resume:
+            stored = self.checkpoint.load()
+            iterate.restore(stored)
+            about = stored.header["about"]
+            done = about["iteration"] - about["begun"]
+            if done > self.iterations:
+                raise ValueError(
+                    f"{stored.path} is at iteration {done}, beyond the {self.iterations} that are asked for; ask for {done} or "
+                    "more, or begin anew in another file"
+                )
+            begun, self.resumed_at = about["begun"], iterate.iteration
+            self.history = {
+                at: {name: np.array(value) if isinstance(value, list) else value for name, value in residuals.items()}
+                for at, residuals in about["history"]
+            }
+            self._saved_at = iterate.iteration
+        self._saved = monotonic()
+        self.begun = begun
+
+    def note(self, iterate: Iterate) -> None:
+        """Take note of the residuals of an iterate, if it has measured any."""
+        if iterate.measured and iterate.iteration > 0:
+            self.history[iterate.iteration] = iterate.residuals
+
+    @property
+    def residuals(self) -> dict[str, np.ndarray]:
+        """All residuals, by their names."""
+        entries = list(self.history.values())
+        return {name: np.array([entry[name] for entry in entries]) for name in (entries[0] if entries else ())}
+
+    def save(self, iterate: Iterate, due: bool = False) -> None:
+        """Save the state, if there is anything new; with `due` only if it is time. A failure is warned of, not raised."""
+        checkpoint = self.checkpoint
+        if checkpoint is None or iterate.iteration == self._saved_at:
+            return
+        if due and (iterate.iteration == 0 or monotonic() - self._saved < checkpoint.every):
+            return
+        plain = [
+            (at, {name: np.asarray(value, np.float64).tolist() for name, value in residuals.items()})
+            for at, residuals in self.history.items()
+        ]
+        try:
+            with iterate.frozen() as state:
+                checkpoint.save(state, {"iteration": iterate.iteration, "begun": self.begun, "history": plain})
+            self._saved_at = iterate.iteration
+        except (OSError, MemoryError) as error:
+            if not (due and self._failed):
+                reason = error.strerror if isinstance(error, OSError) else f"{checkpoint.path} could not be written: {error}"
+                warn(f"{reason}. {'The run goes on, and tries again' if due else 'The result is returned'}")
+            self._failed = True
+        self._saved = monotonic()

@@ -35,6 +35,13 @@ class PrimalDual(Steps):
         """Return (u, w, p, q, s)."""
         raise NotImplementedError
 
+    @property
+    def signature(self):
+        """See `Steps`."""
+        s = self.system
+        data = [list(term.data.shape) for term in s.terms]
+        return super().signature | {"kind": s.kind, "coupling": s.coupling, "dimensions": s.dimensions, "data": data}
+
     def _read(self):
         scales = self.system.scales[:, None, None, None]
         return self._feasible()[0] * scales
@@ -76,6 +83,17 @@ class TextbookPrimalDual(PrimalDual):
     def state(self):
         """Return (u, w, p, q, s)."""
         return self._best, self._field, self._p, self._q, self._s
+
+    def _arrays(self):
+        fields = {"w": self._w, "field": self._field, "q": self._q} if self.system.kind == "tgv" else {}
+        duals = {f"s {number}": s for number, s in enumerate(self._s)}
+        return {"u": self._u, "best": self._best, "p": self._p} | fields | duals
+
+    def _put(self, arrays):
+        self._u, self._best, self._p = arrays["u"], arrays["best"], arrays["p"]
+        if self.system.kind == "tgv":
+            self._w, self._field, self._q = arrays["w"], arrays["field"], arrays["q"]
+        self._s = [arrays[f"s {number}"] for number in range(len(self._s))]
 
     def go_on(self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None) -> None:
         """Go on with a problem of other factors and background of the mixed term, from u and w if they are given."""

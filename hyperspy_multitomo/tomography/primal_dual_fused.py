@@ -99,7 +99,7 @@ class _TermRays(Rays):
             self._seen, self._data, self._background, self._gains, self._weights, self._scales, LEAST, self._poisson, self.shape,
             *task, self._sums[number],
         )  # fmt: skip
-        weigh_duals(self.rays, self._duals, self._gains, self._scales, self._share, self.shape, *task)
+        self.weigh(number, *task)
 
     @property
     def sums(self) -> np.ndarray:
@@ -112,6 +112,14 @@ class _TermRays(Rays):
         rows, _, _, _, nt, nu, _ = self.shape
         duals = unpack(self._duals, (rows, nt, nu, self._slices))
         return duals[:, :, :: self._binning, :: self._binning]
+
+    def put(self, duals: np.ndarray) -> None:
+        """Take s as `duals` gives it."""
+        self._duals = pack(spread(duals, self._binning), self.count)
+
+    def weigh(self, _number, *task):
+        """Weigh the duals for the way back."""
+        weigh_duals(self.rays, self._duals, self._gains, self._scales, self._share, self.shape, *task)
 
 
 class FusedPrimalDual(PrimalDual):
@@ -207,6 +215,28 @@ class FusedPrimalDual(PrimalDual):
         q = self._unpacked(self._q, _elements(dimensions))
         return *self._feasible(), p, q, [rays.duals for rays in self._rays]
 
+    def _arrays(self):
+        s, elements = self.system, _elements(self.system.dimensions)
+        yield "best", unpack(self._best, s.initial.shape)
+        yield "ahead", unpack(self._ahead, s.initial.shape)
+        yield "p", self._unpacked(self._p, s.dimensions)
+        if s.kind == "tgv":
+            yield "field", self._unpacked(self._field, s.dimensions)
+            yield "field ahead", self._unpacked(self._field_ahead, s.dimensions)
+            yield "q", self._unpacked(self._q, elements)
+        for number, rays in enumerate(self._rays):
+            yield f"s {number}", rays.duals
+
+    def _put(self, arrays):
+        self._best, self._ahead = pack(arrays["best"], self._lanes), pack(arrays["ahead"], self._lanes)
+        self._p = self._packed(arrays["p"])
+        if self.system.kind == "tgv":
+            self._field, self._field_ahead = self._packed(arrays["field"]), self._packed(arrays["field ahead"])
+            self._q = self._packed(arrays["q"])
+        for number, rays in enumerate(self._rays):
+            rays.put(arrays[f"s {number}"])
+            self._workers.run(rays.weigh, rays.tasks)
+
     def _see(self, volume, call):
         """Do `call(rays, what they see of the volume, *task)` for all tasks of all terms."""
         for term, rays in zip(self.system.terms, self._rays, strict=True):
@@ -294,5 +324,12 @@ def _ends(slices: int, groups: int, count: int) -> np.ndarray:
 
 
 def primal_dual_of(system: VariationalSystem) -> PrimalDual:
-    """Return the fused form where every projector is numba's, else the textbook form."""
-    return FusedPrimalDual(system) if all(fits_lanes(term.A) for term in system.terms) else TextbookPrimalDual(system)
+    """Return the fused form where every projector is numba's, the device's where every one is a device's, else the textbook's.
+
+    A pair of the device that is not adjoint makes way for the one that is, with a warning.
+    """
+    if all(fits_lanes(term.A) for term in system.terms):
+        return FusedPrimalDual(system)
+    from hyperspy_multitomo.tomography.cuda.primal_dual import CudaPrimalDual, adjoint, on_device
+
+    return CudaPrimalDual(adjoint(system)) if on_device(system) else TextbookPrimalDual(system)

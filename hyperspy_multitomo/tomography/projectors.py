@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
+from hyperspy_multitomo.notices import warn
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.parallel import thread_count
 
@@ -148,10 +150,26 @@ class Adjoint:
         return self._projector
 
 
+def _cuda() -> type[Projector]:
+    from hyperspy_multitomo.tomography.cuda.projector import CudaProjector, verified
+
+    return verified(CudaProjector, tolerance=5e-6, mismatch=1e-6)
+
+
 def _numba() -> type[Projector]:
     from hyperspy_multitomo.tomography.numba_projector import NumbaProjector
 
     return NumbaProjector
+
+
+def _astra_cuda() -> type[Projector]:
+    import astra  # noqa: F401
+
+    from hyperspy_multitomo.tomography.cuda.astra import AstraCudaProjector
+    from hyperspy_multitomo.tomography.cuda.projector import verified
+
+    # Its back projection is another interpolation, and no adjoint: what is found here is that axes and scales are right.
+    return verified(AstraCudaProjector, tolerance=0.1, mismatch=0.05)
 
 
 def _astra_cpu() -> type[Projector]:
@@ -162,8 +180,19 @@ def _astra_cpu() -> type[Projector]:
     return AstraCpuProjector
 
 
-# Best first. Each entry imports what its back-end needs and returns the class, or raises ImportError.
-BACKENDS: dict[str, Callable[[], type[Projector]]] = {"numba": _numba, "astra_cpu": _astra_cpu}
+# Best first. Each entry imports what its back-end needs and returns the class, or raises ImportError; RuntimeError where all is
+# installed, but what it runs on is missing or gives wrong numbers.
+BACKENDS: dict[str, Callable[[], type[Projector]]] = {
+    "cuda": _cuda,
+    "numba": _numba,
+    "astra_cuda": _astra_cuda,
+    "astra_cpu": _astra_cpu,
+}
+
+
+@cache
+def _warn_once(message: str) -> None:
+    warn(message)
 
 
 def projector(geometry: TiltGeometry, backend: str | None = None, threads: int | None = None) -> Projector:
@@ -173,8 +202,9 @@ def projector(geometry: TiltGeometry, backend: str | None = None, threads: int |
     ----------
     geometry : TiltGeometry
         Tilts, detector, volume and pixel size.
-    backend : {"numba", "astra_cpu"}, optional
-        By default the first of these that can be imported. "astra_cpu" is ASTRA's 'linear' projector, slice by slice: a
+    backend : {"cuda", "numba", "astra_cuda", "astra_cpu"}, optional
+        By default the first of these that works. "cuda" runs on an NVIDIA GPU, through CuPy; "numba" on the cores.
+        "astra_cuda" is ASTRA's pair for the GPU, which is not adjoint, and "astra_cpu" its 'linear' projector, slice by slice: a
         reference, fifty times slower.
     threads : int, optional
         Threads that a call may use; by default all cores that are available. "astra_cpu" uses one.
@@ -190,10 +220,18 @@ def projector(geometry: TiltGeometry, backend: str | None = None, threads: int |
         If there is no back-end of that name.
     ImportError
         If the back-end cannot be imported.
+    RuntimeError
+        If the back-end was asked for by its name, and there is no GPU that works.
+
+    Warns
+    -----
+    UserWarning
+        Once in a process, if CuPy is installed but there is no GPU that works: the next back-end stands in.
 
     Notes
     -----
-    Joseph's weights, P. M. Joseph, IEEE Trans. Med. Imaging 1 (1982) 192, doi:10.1109/TMI.1982.4307572.
+    Before a process first uses a GPU, its numbers on a tiny geometry are compared with those of the cores. Joseph's weights,
+    P. M. Joseph, IEEE Trans. Med. Imaging 1 (1982) 192, doi:10.1109/TMI.1982.4307572.
 
     Examples
     --------
@@ -210,6 +248,8 @@ def projector(geometry: TiltGeometry, backend: str | None = None, threads: int |
                 return load()(geometry, threads)
             except ImportError:
                 continue
+            except RuntimeError as error:
+                _warn_once(f"{error}; the work is done on the cores instead")
         raise ImportError(f"none of the projector back-ends {list(BACKENDS)} can be imported; install numba")
     if backend not in BACKENDS:
         raise ValueError(f"there is no projector back-end {backend!r}; choose one of {list(BACKENDS)}, or None for the best")

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from threading import Event, Lock
 
 import numpy as np
 
+from hyperspy_multitomo.tomography.checkpoint import differences
 from hyperspy_multitomo.tomography.lanes import empty_lanes, lane_count, pack, unpack
 from hyperspy_multitomo.tomography.numba_projector import NumbaProjector
 from hyperspy_multitomo.tomography.parallel import Workers
@@ -44,6 +48,63 @@ class Steps(ABC):
     def _read(self) -> np.ndarray:
         """Return the current volume."""
 
+    def _arrays(self) -> Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]]:
+        """Return all arrays that going on needs, in the numerics' order: a dict, or pairs, one copy after the other."""
+        raise NotImplementedError
+
+    def _put(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take back what `_arrays` gave."""
+        raise NotImplementedError
+
+    @property
+    def signature(self) -> dict:
+        """What a state has to be of to be restored here: the form of the solver and the shapes of its arrays."""
+        if type(self)._arrays is Steps._arrays:
+            raise NotImplementedError(f"the state of {type(self).__name__} cannot be kept: run it without a checkpoint")
+        return {"form": type(self).__name__, "volume": list(self.system.initial.shape)}
+
+    @contextmanager
+    def frozen(self) -> Iterator[Iterator[tuple[str, np.ndarray]]]:
+        """Hold the steps between two iterations, and give their state as pairs of names and arrays, one after the other."""
+        with self._lock:
+            yield self._state()
+
+    def _state(self):
+        yield "signature", np.array(json.dumps(self.signature))
+        yield "iteration", np.array(self.iteration)
+        yield "channel iterations", self.channel_iterations.copy()
+        yield "held", self.held.copy()
+        yield "measured", np.array(self.measured)
+        for kind, residuals in (("residuals", self.residuals), ("latest", self.latest)):
+            for name, value in residuals.items():
+                yield f"{kind} {name}", np.asarray(value)
+        arrays = self._arrays()
+        yield from arrays.items() if isinstance(arrays, Mapping) else arrays
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Return all that going on needs, bit for bit on one machine, by names; the arrays are not to be changed."""
+        with self.frozen() as state:
+            return dict(state)
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Be as the steps were that gave this snapshot, of the same system; arrays are asked for one after the other.
+
+        Raises
+        ------
+        ValueError
+            If they were of another form, or their arrays of other shapes.
+        """
+        kept = json.loads(str(state["signature"])) if "signature" in state else {}
+        if found := differences(self.signature, kept):
+            raise ValueError(f"this is the state of another solver: {found}. Make the solver as it was made then")
+        with self._lock:
+            self._put(state)
+            self.iteration, self.measured = int(state["iteration"]), bool(state["measured"])
+            self.channel_iterations = np.array(state["channel iterations"])
+            self.residuals, self.latest = (_values(state, f"{kind} ") for kind in ("residuals", "latest"))
+            self.held = np.zeros_like(self.held)
+            self.hold(np.asarray(state["held"]))
+
     @property
     def volume(self) -> np.ndarray:
         """A copy of the current volume, (channel, z, x, y) float32."""
@@ -75,6 +136,12 @@ class Steps(ABC):
         self._workers.close()
 
 
+def _values(state: Mapping, start: str) -> dict[str, np.ndarray | float]:
+    """Return the entries whose names begin like this, by the rest of their names."""
+    found = {name.removeprefix(start): state[name] for name in state if name.startswith(start)}
+    return {name: value if value.ndim else float(value) for name, value in found.items()}
+
+
 def sums_of_squares(residuals: np.ndarray) -> np.ndarray:
     """Return the sum of squares of each channel (channel,) in double precision."""
     return np.array([np.sum(np.square(channel, dtype=np.float64)) for channel in residuals])
@@ -89,6 +156,12 @@ class TextbookSteps(Steps):
 
     def _read(self):
         return self._volume.copy()
+
+    def _arrays(self):
+        return {"volume": self._volume}
+
+    def _put(self, arrays):
+        self._volume = arrays["volume"]
 
     def advance(self):
         """Do one iteration."""
@@ -184,6 +257,12 @@ class FusedSteps(Steps):
     def _read(self):
         return unpack(self._x, (len(self._ratios), *self.system.A.domain_shape, self._slices))
 
+    def _arrays(self):
+        return {"volume": self._read()}
+
+    def _put(self, arrays):
+        self._x, self._step = pack(arrays["volume"], lane_count(self._slices)), np.array(self.system.steps)
+
     def hold(self, channels):
         """Let the channels stand still: a step of 0 leaves a volume that obeys the constraints as it is."""
         super().hold(channels)
@@ -223,7 +302,17 @@ def fits_lanes(A: Projector) -> bool:
     return isinstance(A, NumbaProjector) and A.geometry.binning in (1, 2, 4, 8, 16)
 
 
+def on_device(*projectors: Projector) -> bool:
+    """Whether projectors work on device arrays, all on one device."""
+    devices = {getattr(A, "device_id", None) for A in projectors}
+    return len(devices) == 1 and None not in devices
+
+
 def steps_of(system: System) -> Steps:
-    """Return the fused form where every projector is numba's, else the textbook form."""
+    """Return the fused form where every projector is numba's or on one device, else the textbook form."""
     projectors = [system.A] if system.haadf is None else [system.A, system.haadf_projector]
+    if on_device(*projectors):
+        from hyperspy_multitomo.tomography.cuda.stacked import CudaSteps
+
+        return CudaSteps(system)
     return FusedSteps(system) if all(map(fits_lanes, projectors)) else TextbookSteps(system)

@@ -73,6 +73,11 @@ class Term:
         """False for tilts of gain 0, whose data say nothing, (row, tilt, 1, 1)."""
         return (self.gains > 0)[:, :, None, None]
 
+    @cached_property
+    def norms(self) -> np.ndarray:
+        """|f| of each row, (row,)."""
+        return np.sqrt(np.sum(np.square(self.data, dtype=np.float64), axis=(1, 2, 3)))
+
     def curvature(self, row: int) -> np.ndarray:
         """Return the second derivative of D at the data of a row, (tilt, x): d, or d/f for counts f.
 
@@ -90,8 +95,7 @@ class Term:
 
     def relative(self, squares: np.ndarray) -> np.ndarray | float:
         """Return |f - a|/|f| of each row from the sums of squares of the difference; 0 where the data are 0."""
-        norms = np.sqrt(np.sum(np.square(self.data, dtype=np.float64), axis=(1, 2, 3)))
-        relative = np.sqrt(squares) / np.where(norms > 0, norms, np.inf)
+        relative = np.sqrt(squares) / np.where(self.norms > 0, self.norms, np.inf)
         return relative if self.name == "eds" else float(relative[0])
 
     def expectations(self, projections: np.ndarray) -> np.ndarray:

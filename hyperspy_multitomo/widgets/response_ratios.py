@@ -98,7 +98,9 @@ class ResponseRatiosPanel(Panel):
             mask = np.zeros((len(self.eds.tilts), *self._images.shape[:0:-1]), bool)
             mask[self._common] = specimen_mask(self._images, self.mask_level).transpose(0, 2, 1)
         chosen = {"method": self.method, "min_counts": self.min_counts, "rest": self.rest}
-        return {**self._others, **chosen, "block_size": self.block_size or None, "mask": mask}
+        # The panel shows all slices, of a lazy series too.
+        whole = {"slices": self._images.shape[-1]} if self.eds._lazy else {}
+        return {**self._others, **chosen, **whole, "block_size": self.block_size or None, "mask": mask}
 
     def _settings(self) -> tuple:
         return tuple(getattr(self, name) for name in _SETTINGS)

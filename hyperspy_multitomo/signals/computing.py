@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where what is lazy is computed: a bar that counts slabs, and errors that say what is left."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+
+from .progress import progress_bar
+from .slabs import client_in_use
+
+# What the tasks of slabs are called after: the methods that make them.
+_SLABS = "reconstruct_"
+_LEFT = "Slabs that were finished are kept where the reconstruction was given checkpoint=; resume= goes on from there"
+
+
+class LazyComputing:
+    """Mixin of the lazy signals: `compute` and `save` that count slabs."""
+
+    def compute(self, close_file=False, show_progressbar=None, **kwargs):
+        """Compute the data and keep them in memory; see HyperSpy's `LazySignal.compute` for the parameters.
+
+        Where slabs are to be reconstructed the bar counts these; on a cluster its dashboard does.
+
+        Raises
+        ------
+        RuntimeError
+            Where the scheduler of a cluster is gone, or a slab ended several workers.
+        """
+        with counting_slabs(self.data, show_progressbar) as show:
+            super().compute(close_file=close_file, show_progressbar=show, **kwargs)
+
+    def save(self, filename=None, overwrite=None, extension=None, file_format=None, **kwds):
+        """Compute the data slab by slab and write each as it comes; see `TomographicVolume.save` for the parameters.
+
+        Raises
+        ------
+        FileExistsError
+            If the file exists and `overwrite` is not True.
+        OSError
+            If it cannot be written, such as on a full disk; what was there before is still there.
+        RuntimeError
+            As for `compute`.
+        """
+        with counting_slabs(self.data, kwds.pop("show_progressbar", None)) as show:
+            super().save(filename, overwrite, extension, file_format, show_progressbar=show, **kwds)
+
+
+@contextmanager
+def counting_slabs(data, show: bool | None) -> Iterator[bool | None]:
+    """Show a bar of the slabs in a dask array while they are computed here, and give what HyperSpy's own bar is to be told."""
+    slabs = sum(_is_slab(key) for key in data.dask) if hasattr(data, "dask") else 0
+    try:
+        if not slabs or client_in_use() is not None:
+            yield show
+            return
+        from dask.callbacks import Callback
+
+        with progress_bar(show, "slabs", slabs) as step:
+
+            def finished(key, *_):
+                if step is not None and _is_slab(key):
+                    step()
+
+            with Callback(posttask=finished):
+                yield False
+    except CancelledError as error:
+        said = str(error).partition("\n")[0]
+        raise RuntimeError(f"the scheduler of the cluster is gone, and the run with it ({said}). {_LEFT}") from error
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OSError(error.errno, f"the disk is full ({error}); what was there before is whole. {_LEFT}") from error
+    except Exception as error:
+        if type(error).__name__ != "KilledWorker":
+            raise
+        raise RuntimeError(f"a slab ended one worker after another, most likely for want of memory ({error}). {_LEFT}") from error
+
+
+def _is_slab(key) -> bool:
+    """Whether a task makes a slab, alone or fused with what is done to the slab next."""
+    return _SLABS in str(key[0] if isinstance(key, tuple) else key)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a solver is to do with arrays: small and without any signal, so that it travels to workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..tomography import Reconstruction, projector, run
+from .base import check_finite
+from .kept import Kept
+
+
+@dataclass(frozen=True)
+class Job:
+    """A solver with the options of a run.
+
+    Attributes
+    ----------
+    step : str
+        Name of the method, as in the history.
+    solver : callable
+        ``solver(project, arrays)`` returns iterates, or the volume; `project` makes a projector of a geometry, `arrays` are those
+        of a `Problem`.
+    noise : callable or None
+        ``noise(arrays)`` returns what `tomography.run` takes as such.
+    titles : dict of str to str
+        What to call the arrays that have to be finite.
+    iterations, tolerance
+        As in `tomography.run`.
+    backend : str or None
+        As in `tomography.projector`.
+    """
+
+    step: str
+    solver: Callable
+    noise: Callable | None
+    titles: Mapping[str, str]
+    iterations: int
+    tolerance: float | None
+    backend: str | None
+
+    def run(self, arrays: Mapping, *, progress=None, threads: int | None = None, kept: Kept | None = None) -> Reconstruction:
+        """Run the solver on arrays in the numerics' order."""
+        for name, title in self.titles.items():
+            if arrays.get(name) is not None:
+                check_finite(arrays[name], title)
+        found = self.solver(lambda geometry: projector(geometry, backend=self.backend, threads=threads), arrays)
+        if isinstance(found, np.ndarray):
+            if progress is not None:
+                progress(None)
+            return Reconstruction(found, {}, iterations=0, interrupted=False, converged=False, stopped_by="direct")
+        noise = None if self.noise is None else self.noise(arrays)
+        given = {} if kept is None else {"checkpoint": kept.checkpoint(arrays), "resume": kept.resume}
+        return run(found, self.iterations, tolerance=self.tolerance, noise=noise, progress=progress, **given)
+
+    def volume(self, arrays: Mapping, threads: int, kept: Kept | None) -> np.ndarray:
+        """Return the volume of one slab; where it was finished before, what was kept of it."""
+        if kept is None:
+            return self.run(arrays, threads=threads).volume
+        finished = kept.finished(arrays, self.iterations)
+        if finished is not None:
+            return finished
+        result = self.run(arrays, threads=threads, kept=kept)
+        if not result.interrupted:
+            kept.finish(arrays, self.iterations, result.volume)
+        return result.volume

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A reconstruction slab by slab: how slices are cut to fit the memory, and the dask array that makes each slab on demand."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import lcm
+from numbers import Integral
+from uuid import uuid4
+
+import numpy as np
+
+from .footprint import Footprint
+from .job import Job
+from .kept import Kept
+from .memory import available_memory
+from .turns import turn
+
+# Slices of a slab where slices do not know of each other: a whole number of the kernels' blocks, and fewer where memory is short.
+_BLOCKS = (64, 32, 16)
+# Slabs with neighbours are as thick as fits, in steps of so many slices.
+_STEP = 16
+# Part of the memory that is free which slabs are planned for; the rest is for what is read and written beside them.
+_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class Slab:
+    """The slices from `start` to before `stop`, reconstructed with their neighbours from `first` to before `last`."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Slabs:
+    """How the slices of a volume are cut.
+
+    Attributes
+    ----------
+    slices : int
+        Of the volume.
+    thickness : int
+        Slices of a slab; the last may have fewer.
+    overlap : int
+        Slices that a slab is reconstructed with on either side and that are then left out.
+    needed : int
+        Bytes that a slab holds at its peak, what is read and written included.
+    """
+
+    slices: int
+    thickness: int
+    overlap: int
+    needed: int
+
+    def __iter__(self):
+        for start in range(0, self.slices, self.thickness):
+            stop = min(start + self.thickness, self.slices)
+            yield Slab(start, stop, max(start - self.overlap, 0), min(stop + self.overlap, self.slices))
+
+    def __len__(self) -> int:
+        return -(-self.slices // self.thickness)
+
+    def describe(self) -> dict:
+        """Return what the history says of them."""
+        return {"count": len(self), "thickness": self.thickness, "overlap": self.overlap}
+
+
+def cut(slices: int, held: Footprint, *, binning: int = 1, chunks: int | None = None, overlap: int | None = None) -> Slabs:
+    """Cut slices into slabs that fit the memory of this machine, or of the smallest worker of the cluster that is in use.
+
+    Parameters
+    ----------
+    slices : int
+        Of the volume.
+    held : Footprint
+        Of the reconstruction.
+    binning : int, default 1
+        Slices that belong together: slabs are cut between them.
+    chunks : int, optional
+        Slices of a slab, instead of what fits.
+    overlap : int, optional
+        Slices on either side that a slab is reconstructed with; None where slices do not know of each other.
+
+    Raises
+    ------
+    ValueError
+        For `chunks` or `overlap` that are no such numbers.
+    MemoryError
+        Where not even the thinnest slab fits.
+    """
+    for name, value, least in (("chunks", chunks, 1), ("overlap", overlap, 0)):
+        if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < least):
+            raise ValueError(f"{name}={value!r} must be a whole number of slices, {least} or more")
+    margin = 0 if overlap is None else -(-int(overlap) // binning) * binning
+
+    def needed(thickness: int) -> int:
+        read = min(thickness + 2 * margin, slices)
+        return held.bytes_of(read) + held.in_transit(read)
+
+    def whole(thickness: int) -> int:
+        return min(max(binning, thickness // binning * binning), slices)
+
+    if chunks is not None:
+        thickness = whole(int(chunks))
+        return Slabs(slices, thickness, margin, needed(thickness))
+    memory = worker_memory()
+    room = np.inf if memory is None else _SHARE * memory
+    if overlap is None:
+        candidates = [whole(block) for block in _BLOCKS]
+    else:
+        step = lcm(_STEP, binning)
+        parts = range(1, -(-slices // step) + 1)
+        # The fewest slabs, all of about the same thickness.
+        candidates = [min(-(-slices // (part * step)) * step, slices) for part in parts]
+    for thickness in candidates:
+        if needed(thickness) <= room:
+            return Slabs(slices, thickness, margin, needed(thickness))
+    raise MemoryError(
+        f"a slab of {candidates[-1]} slices needs about {needed(candidates[-1]) / 1e9:.3g} GB and {memory / 1e9:.3g} GB are "
+        "available: bin or crop the series, take fewer elements, or pass chunks= with fewer slices"
+    )
+
+
+def worker_memory() -> int | None:
+    """Return the bytes that slabs are planned for: those of the smallest worker, or of this machine; None if unknown."""
+    client = client_in_use()
+    if client is None:
+        return available_memory()
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    limits = [worker["memory_limit"] for worker in workers if worker.get("memory_limit")]
+    return min(limits, default=available_memory())
+
+
+def client_in_use():
+    """Return the dask.distributed client that computes what is lazy, or None."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import default_client
+
+    try:
+        return default_client()
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One slab's part of a reconstruction: a callable that travels to the worker that does it."""
+
+    job: Job
+    slab: Slab
+    names: tuple[str, ...]
+    missing: tuple[str, ...]
+    needed: int
+    token: str
+    kept: Kept | None
+
+    def __call__(self, *blocks) -> np.ndarray:
+        """Return the volume (channel, z, x, y) of the slab."""
+        arrays = dict.fromkeys(self.missing) | dict(zip(self.names, map(np.asarray, blocks), strict=True))
+        kept = None if self.kept is None else self.kept.of_slab(self.slab)
+        with turn(self.token, self.needed) as threads:
+            volume = self.job.volume(arrays, threads, kept)
+        return volume[..., self.slab.start - self.slab.first : self.slab.stop - self.slab.first]
+
+
+def in_slabs(job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[int, ...], slabs: Slabs, kept: Kept | None):
+    """Return a dask array (channel, z, x, y) of the given shape whose slabs are reconstructed when they are asked for.
+
+    `arrays` have the slices last; `coarse` says how many slices of the volume make one of those of an array. The tasks of the
+    slabs are called after the job's step, as a dashboard shows them.
+    """
+    import dask.array as da
+    from dask.highlevelgraph import HighLevelGraph
+
+    given = {name: da.asarray(array) for name, array in arrays.items() if array is not None}
+    missing = tuple(name for name in arrays if name not in given)
+    token, tasks, inputs = uuid4().hex, {}, []
+    name = f"{job.step}-{token}"
+    for number, slab in enumerate(slabs):
+        blocks = [
+            array[..., slab.first // coarse[which] : slab.last // coarse[which]].rechunk(-1) for which, array in given.items()
+        ]
+        work = _Work(job, slab, tuple(given), missing, slabs.needed, token, kept)
+        tasks[name, 0, 0, 0, number] = (work, *((block.name, *(0,) * block.ndim) for block in blocks))
+        inputs += blocks
+    thicknesses = tuple(slab.stop - slab.start for slab in slabs)
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=inputs)
+    return da.Array(graph, name, (*((size,) for size in shape[:3]), thicknesses), dtype=np.float32)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How many slabs a process works at side by side, and on how many threads each: as many as its memory and its cores allow."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock, Semaphore
+
+from ..tomography.parallel import available_cores
+from .memory import available_memory
+
+# Part of the memory that is free at the first slab which slabs may take together.
+_SHARE = 0.8
+_LOCK = Lock()
+_GATES: dict[str, _Gate] = {}
+# Gates of the last few reconstructions.
+_REMEMBERED = 16
+
+
+@dataclass(frozen=True)
+class _Gate:
+    places: Semaphore
+    threads: int
+
+
+@contextmanager
+def turn(token: str, needed: int) -> Iterator[int]:
+    """Wait until one more slab of a reconstruction fits, and give the number of threads that it may use.
+
+    Parameters
+    ----------
+    token : str
+        What the slabs of one reconstruction have in common.
+    needed : int
+        Bytes that a slab holds.
+    """
+    with _LOCK:
+        if token not in _GATES:
+            while len(_GATES) >= _REMEMBERED:
+                _GATES.pop(next(iter(_GATES)))
+            at_once, threads = places(needed)
+            _GATES[token] = _Gate(Semaphore(at_once), threads)
+        gate = _GATES[token]
+    with gate.places:
+        yield gate.threads
+
+
+def places(needed: int) -> tuple[int, int]:
+    """Return how many slabs of so many bytes this process works at side by side, and the threads of each.
+
+    dask asks for as many as it has threads. Where they do not fit, fewer run, each on more threads.
+    """
+    callers, cores, memory = _process()
+    at_once = callers if memory is None else max(1, min(callers, int(_SHARE * memory // max(needed, 1))))
+    return at_once, max(1, cores // at_once)
+
+
+def _process() -> tuple[int, int, int | None]:
+    """Return the threads on which dask calls in this process, the cores that are for it, and the bytes that are free for it."""
+    worker = _worker()
+    if worker is not None:
+        callers = worker.state.nthreads
+        # dask's nannies set it to 1; a worker that has a whole machine for one thread of dask's is started with another value.
+        cores = callers * int(os.environ.get("OMP_NUM_THREADS", "").strip() or 1)
+        limit = worker.memory_manager.memory_limit
+        return callers, cores, limit or available_memory()
+    if multiprocessing.parent_process() is not None:
+        return 1, 1, available_memory()
+    import dask
+
+    cores = available_cores()
+    if str(dask.config.get("scheduler", None)) in ("synchronous", "sync", "single-threaded"):
+        return 1, cores, available_memory()
+    return dask.config.get("num_workers", None) or cores, cores, available_memory()
+
+
+def _worker():
+    """Return the dask.distributed worker that runs this, or None."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    try:
+        return get_worker()
+    except ValueError:
+        return None

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A file that holds the state of a solver, is whole at any moment, and knows what made it.
+
+It is a ZIP archive without compression: first `about.json` (format, version of the package, key, iteration, residuals so far),
+then one .npy for each array, as `numpy.load` reads them too. It is written under another name in the same folder, then renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import uuid
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from glob import escape
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from hyperspy_multitomo import __version__
+from hyperspy_multitomo.notices import warn
+
+FORMAT = 1
+_NAME, _ABOUT = "hyperspy_multitomo checkpoint", "about.json"
+_PIECE = 1 << 22  # elements that are digested at a time where an array is not contiguous
+
+
+def fingerprint(*arrays) -> str:
+    """Return a digest of arrays, for the key of a `Checkpoint`.
+
+    Parameters
+    ----------
+    *arrays : array_like, None, or mapping of str to them
+        Numbers of any type. Names, types, shapes and values count; strides do not.
+
+    Returns
+    -------
+    str
+        BLAKE2b of 128 bits, as 32 hexadecimal digits.
+
+    Raises
+    ------
+    TypeError
+        For arrays of objects.
+
+    Examples
+    --------
+    >>> counts = np.arange(24.0).reshape(2, 3, 4)
+    >>> fingerprint(counts) == fingerprint(np.asfortranarray(counts)) != fingerprint(counts.ravel())
+    True
+    """
+    digest = blake2b(digest_size=16)
+    for array in arrays:
+        if isinstance(array, Mapping):
+            for name in sorted(array):
+                digest.update(f"{name}:{fingerprint(array[name])};".encode())
+        elif array is None:
+            digest.update(b"none;")
+        else:
+            _update(digest, np.asarray(array))
+    return digest.hexdigest()
+
+
+def _update(digest, array: np.ndarray) -> None:
+    """Digest one array, in the order of C, without a copy of it."""
+    if array.dtype.hasobject:
+        raise TypeError(f"an array of the type {array.dtype} has no fingerprint; expected numbers")
+    digest.update(f"{array.dtype.str}{array.shape};".encode())
+    if array.flags.c_contiguous:
+        digest.update(array.reshape(-1).view(np.uint8))
+        return
+    flags = ["external_loop", "buffered", "zerosize_ok"]
+    for piece in np.nditer(array, flags=flags, buffersize=_PIECE, order="C"):
+        digest.update(np.ascontiguousarray(piece).view(np.uint8))
+
+
+class Checkpoint:
+    """Where a run keeps its state, how often, and the key that says which run it is.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; its folder is made where it is missing.
+    every : float, default 600.0
+        Seconds from the end of one save to the next, at least; 0 saves after every iteration.
+    key : dict or str, optional
+        What made the run: its parameters, and `fingerprint` of its data. Numbers, texts, None, and lists and dicts of them;
+        arrays are replaced by their fingerprints. A file with another key is not loaded. Of the solver itself its form and the
+        shapes of its arrays are compared, no values: give the key what else has to be alike.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `every` is negative or not a number, or JSON cannot hold the key.
+
+    Notes
+    -----
+    Size of the file for volumes of v bytes and data of d bytes, all float32: SIRT, HEBT and EM v; CGLS 3 v + (k + 1) d after k
+    iterations; TV 5 v + d, in two dimensions 4 v + d; TGV 17 v + d, in two dimensions 11 v + d; fused tomography with a power v
+    more with TV and 4 v with TGV (3 v in two dimensions). While one is being written the disk holds the one before it too. A save
+    takes memory for a copy of the largest array: v; with TV 3 v, with TGV 6 v, in two dimensions 2 v and 3 v.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from hyperspy_multitomo.tomography import Checkpoint, TiltGeometry, projector, run, sirt
+    >>> A = projector(TiltGeometry(range(-80, 81, 20), detector_width=16))
+    >>> data = A(np.ones((16, 16, 1)))
+    >>> kept = Checkpoint(tempfile.mkdtemp() + "/sirt.state", key={"method": "sirt", "data": data})
+    >>> half = run(sirt(A, data), 10, checkpoint=kept)
+    >>> whole = run(sirt(A, data), 20, checkpoint=kept, resume=True)
+    >>> whole.iterations, whole.resumed_at, bool((whole.volume == run(sirt(A, data), 20).volume).all())
+    (20, 10, True)
+    """
+
+    def __init__(self, path: str | os.PathLike, every: float = 600.0, key: Mapping | str | None = None):
+        if not (isinstance(every, int | float | np.number) and every >= 0):
+            raise ValueError(f"`every` is {every!r}; expected seconds, 0 or more")
+        self.path, self.every = Path(os.fspath(path)), float(every)
+        given = {} if key is None else {"key": key} if isinstance(key, str) else dict(key)
+        try:
+            self.key = json.loads(json.dumps(given, default=_plain))
+        except (TypeError, ValueError) as error:
+            expected = "numbers, texts, arrays, and lists and dicts of them"
+            raise TypeError(f"`key` cannot be kept: {error}; expected {expected}") from error
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({str(self.path)!r}, every={self.every:g})"
+
+    def save(self, state: Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]], about: Mapping | None = None) -> None:
+        """Write the state; the file that was there is replaced once the new one is complete.
+
+        Parameters
+        ----------
+        state : mapping of str to numpy.ndarray, or iterable of pairs of them
+            Pairs are written as they come, so that no more than one array need be in memory.
+        about : mapping, optional
+            What JSON can hold, kept beside the key.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written, such as on a full disk: what was there before is still there, whole.
+        """
+        about = {"name": _NAME, "format": FORMAT, "version": __version__, "key": self.key, "about": dict(about or {})}
+        partial = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.partial")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._remove_partial()
+            with open(partial, "wb") as file:
+                with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                    archive.writestr(_ABOUT, json.dumps(about, default=_plain))
+                    for name, array in state.items() if isinstance(state, Mapping) else state:
+                        with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                            np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+                        del array  # before the next copy is made
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, self.path)
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise _unwritten(error, self.path) from error
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        _sync_folder(self.path.parent)
+
+    def _remove_partial(self) -> None:
+        """Remove what a process left that was killed while it wrote."""
+        for left in self.path.parent.glob(f".{escape(self.path.name)}.????????.partial"):
+            with suppress(OSError):
+                left.unlink(missing_ok=True)
+
+    def load(self) -> Stored:
+        """Return what the file holds; arrays are read when they are asked for.
+
+        Returns
+        -------
+        Stored
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is no checkpoint, cut off or damaged, of another format, or another run's: the message names the entries of the
+            key that differ.
+
+        Warns
+        -----
+        UserWarning
+            If another version of the package wrote it.
+        """
+        stored = Stored(self.path)
+        header = stored.header
+        if found := differences(self.key, header["key"]):
+            raise ValueError(
+                f"{self.path} is the checkpoint of another run: {found}. Run it as it was begun, or start another file"
+            )
+        if header["version"] != __version__:
+            warn(f"{self.path} was written by version {header['version']} of hyperspy_multitomo, this is {__version__}")
+        return stored
+
+
+class Stored(Mapping):
+    """The arrays of a checkpoint by their names, each read from the file when it is asked for.
+
+    Attributes
+    ----------
+    path : Path
+    header : dict
+        `format`, `version`, `key`, and `about`, what was given to `save` beside the arrays.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "there is no checkpoint", str(path))
+        with self._opened() as archive:
+            names = archive.namelist()
+            header = json.loads(archive.read(_ABOUT)) if _ABOUT in names else None
+        if not isinstance(header, dict) or header.get("name") != _NAME:
+            raise ValueError(f"{path} is not a checkpoint of hyperspy_multitomo")
+        if header.get("format") != FORMAT:
+            raise ValueError(
+                f"{path} has the format {header.get('format')!r}, of version {header.get('version')} of hyperspy_multitomo; this "
+                f"is {__version__} and reads the format {FORMAT}: go on with the version that began the run"
+            )
+        self.header = header
+        self._names = [name.removesuffix(".npy") for name in names if name != _ABOUT]
+
+    @contextmanager
+    def _opened(self) -> Iterator[zipfile.ZipFile]:
+        """Open the archive, and say what is wrong with one that cannot be read."""
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                yield archive
+        except (zipfile.BadZipFile, EOFError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            with open(self.path, "rb") as file:
+                begun = _ABOUT.encode() in file.read(64)
+            if begun:
+                raise ValueError(f"{self.path} is damaged or cut off ({error}); take a copy of it, or start anew") from error
+            raise ValueError(f"{self.path} is not a checkpoint of hyperspy_multitomo") from error
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise KeyError(name)
+        with self._opened() as archive, archive.open(f"{name}.npy") as member:
+            return np.lib.format.read_array(member, allow_pickle=False)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _plain(value):
+    """Return what JSON can hold in place of an array or a number of NumPy's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return fingerprint(value)
+    raise TypeError(f"{value!r} is a {type(value).__name__}")
+
+
+def _flat(entry, path: str = "") -> dict[str, object]:
+    """Return the entries of nested dicts by their path."""
+    if not isinstance(entry, Mapping) or not entry:
+        return {path: entry}
+    return {name: value for key in entry for name, value in _flat(entry[key], f"{path}.{key}" if path else str(key)).items()}
+
+
+def differences(here: Mapping, kept: Mapping) -> str:
+    """Say which entries of two mappings, nested ones too, are not the same; nothing where all are."""
+    here, kept = (_flat(json.loads(json.dumps(entries, default=_plain))) for entries in (here, kept))
+    texts = {name: (_short(here, name), _short(kept, name)) for name in dict.fromkeys((*here, *kept)) if name}
+    return "; ".join(f"`{name}` is {now} and was {then}" for name, (now, then) in texts.items() if now != then)
+
+
+def _short(entries: Mapping, name: str) -> str:
+    """Return an entry as text, "missing" where there is none; where it is long with the digest of what is left out."""
+    if name not in entries:
+        return "missing"
+    text = json.dumps(entries[name], ensure_ascii=False)
+    return text if len(text) <= 100 else f"{text[:80]}... ({blake2b(text.encode(), digest_size=4).hexdigest()})"
+
+
+def _unwritten(error: OSError, path: Path) -> OSError:
+    """Return the error of a save that failed, with what is left."""
+    left = "the one before it is whole and can be resumed from" if path.is_file() else "there is none before it"
+    reason = error.strerror or str(error)
+    if error.errno == errno.ENOSPC:
+        reason = "the disk is full"
+    return OSError(error.errno or 0, f"the checkpoint {path} could not be written ({reason}); {left}")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the new name onto the disk, where the system can do that."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
