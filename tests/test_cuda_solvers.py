@@ -239,13 +239,16 @@ def benchmark(machine):
 class TestBenchmark:
     def test_it_runs_and_finds_agreement(self, benchmark, capsys):
         benchmark.working = lambda names: ["cuda"]
-        benchmark.main(["--size=8", "--tilts=3", "--channels=2", "--iterations=4", "--agreement-size=8"])
+        few = ["--regularised-iterations=2", "--few-slices", "8", "5", "3"]
+        benchmark.main(["--size=8", "--tilts=3", "--channels=2", "--iterations=4", "--agreement-size=8", *few])
         first, second = capsys.readouterr().out.split("Times, ")
         rows = [line.split("|")[1:3] for line in first.splitlines() if line.startswith("| ")][1:]
-        assert [row[0].strip() for row in rows] == ["W x", "W^T y", "FBP", "SIRT", "HEBT", "EM", "mismatch of the adjoint"]
+        methods = ["SIRT", "HEBT", "EM", "TV", "TGV", "TNV"]
+        assert [row[0].strip() for row in rows] == ["W x", "W^T y", "FBP", *methods, "mismatch of the adjoint"]
         assert all(float(row[1]) < 1e-5 for row in rows)
         assert "on Emulated" in second
         assert second.count("| cuda |") == 5
+        assert second.count("| 8 x 8 x 8 |") == second.count("| 8 x 8 x 5 |") == 3
 
     def test_it_says_what_is_missing(self, benchmark, machine):
         machine.cuda.runtime.getDeviceCount = lambda: 0

@@ -262,7 +262,7 @@ class TestRatios:
         lazy, images = (hs.load(tmp_path / f"{name}.zspy", lazy=True) for name in ("eds", "haadf"))
         whole, some = eds.fit_response_ratios(haadf, method=method), lazy.fit_response_ratios(images, method=method)
         assert "slices" not in eds.history[-1]
-        assert lazy.history[-1]["slices"] == [[21, 53], [96, 128], [171, 203], [246, 278]]
+        assert lazy.history[-1]["slices"] == [[22, 54], [96, 128], [171, 203], [246, 278]]
         np.testing.assert_allclose(some.values, [40, 10], atol=3 * some.standard_errors.max())
         assert np.all(np.abs(some.values - whole.values) < 3 * np.hypot(some.standard_errors, whole.standard_errors))
         assert np.all(some.standard_errors < 4 * whole.standard_errors)
@@ -300,12 +300,14 @@ class TestRatios:
         whole = eds.fit_response_ratios(haadf, block_size=4)
         some = eds.fit_response_ratios(haadf, block_size=4, slices=128)
         assert some.residual_map.shape == whole.residual_map.shape
-        y = np.nanmean(some.residual_map, axis=(0, 1))
-        seen = np.repeat(~np.isnan(y), 4)[:300]
+        seen = np.repeat(np.isfinite(some.residual_map).any(axis=(0, 1)), 4)
         assert seen[24:52].all()
-        assert not seen[56:92].any()
-        assert 25 <= np.nanargmax(y) <= 27
-        np.testing.assert_allclose(y[24:27].max(), np.nanmean(whole.residual_map, axis=(0, 1))[25:28].max(), rtol=0.2)
+        assert not seen[56:96].any()
+        found, expected = (np.nansum(fit.residual_map, axis=(0, 1)) for fit in (some, whole))
+        # Rows 100 to 112 are in the second group, all of their blocks.
+        assert 25 <= found.argmax() <= 27
+        assert 25 <= expected.argmax() <= 27
+        assert found[25:28].min() > 5 * np.abs(np.delete(found, [25, 26, 27])).max()
 
     def test_groups_are_spread_evenly_and_not_more_than_fit(self, monkeypatch):
         eds, haadf = maps_and_haadf()
@@ -334,29 +336,35 @@ class TestRatios:
         with pytest.raises(ValueError, match="nothing of Ag in the 128 slices that were looked at; pass slices="):
             eds.as_lazy().fit_response_ratios(haadf.as_lazy())
 
-    def test_gross_counts_shares_masks_and_other_alignments(self, tmp_path):
+    def test_gross_counts_shares_and_masks(self):
         eds, haadf = maps_and_haadf()
         counts = eds.data.copy()
         record(eds, "gross", counts + 1, ("tilt", "element", "y", "x"))
         record(eds, "window_share", np.ones((10, 2)), ("tilt", "element"))
         eds.data -= np.float32(0.25)
-        haadf.alignment = Alignment(np.zeros(10), np.zeros(10))
-        eds.alignment = Alignment(np.full(10, 1e-5), np.full(10, -1e-5))
         mask = np.ones((10, 300, 24), bool)
         mask[:, 40:] &= haadf.data[:, 40:] > 20
         options = {"method": "poisson", "mask": mask, "slices": 128}
         lazy = eds.as_lazy().fit_response_ratios(haadf.as_lazy(), **options)
         np.testing.assert_allclose(lazy.values, eds.fit_response_ratios(haadf, **options).values, rtol=1e-5)
 
+    def test_other_alignments(self):
+        eds, haadf = maps_and_haadf()
+        haadf.alignment, eds.alignment = Alignment.identity(10), Alignment(np.full(10, 1e-3), np.full(10, -2.0))
+        haadf.data[:, :-2] = haadf.data[:, 2:].copy()
+        lazy = eds.as_lazy().fit_response_ratios(haadf.as_lazy(), slices=128)
+        np.testing.assert_allclose(lazy.values, [40, 10], rtol=0.05)
+        np.testing.assert_allclose(lazy.values, eds.fit_response_ratios(haadf, slices=128).values, rtol=1e-5)
+
 
 @pytest.mark.parametrize("method", ["em", "tv"])
 def test_from_spectra_to_volumes_lazily(tmp_path, method):
     rng, energy = np.random.default_rng(0), 0.02 * np.arange(1, 512)
-    thickness = np.zeros((5, 70, 12))
-    thickness[:, 5:60, 3:9] = 1.0
+    thickness = np.zeros((5, 60, 12))
+    thickness[:, 5:50, 3:9] = 1.0
     line = np.exp(-(((energy - 6.4039) / 0.057) ** 2) / 2)
     counts = rng.poisson(2 * thickness[..., None] * line + 0.01)
-    axes = [{"name": "tilt", "axis": TILTS}, {"name": "y", "size": 70}, {"name": "x", "size": 12}]
+    axes = [{"name": "tilt", "axis": TILTS}, {"name": "y", "size": 60}, {"name": "x", "size": 12}]
     axes += [{"name": "Energy", "size": energy.size, "offset": 0.02, "scale": 0.02, "units": "keV"}]
     spectra = hs.signals.Signal1D(da.from_array(counts, chunks=(1, -1, -1, -1)), axes=axes).as_lazy()
     spectra.set_signal_type("EDS_TEM")
@@ -365,9 +373,9 @@ def test_from_spectra_to_volumes_lazily(tmp_path, method):
     maps.alignment = Alignment(np.zeros(5), [0.0, 1.5, -2, 0.25, 3])
     maps.save(tmp_path / "maps.zspy", chunks=(1, 1, 32, 12))
     lazy = hs.load(tmp_path / "maps.zspy", lazy=True)
-    options = {"em": {"iterations": 4}, "tv": {"iterations": 8, "dimensions": 2}}[method]
-    volume = getattr(lazy, f"reconstruct_{method}")(**options)
+    options = {"em": {"iterations": 4}, "tv": {"iterations": 8}}[method]
+    # EM of thin slabs; those of TV have steps of their own, so that few iterations would differ.
+    volume = getattr(lazy, f"reconstruct_{method}")(**options, **({"chunks": 16} if method == "em" else {}))
     expected = getattr(maps, f"reconstruct_{method}")(**options, show_progressbar=False)
     assert volume._lazy
-    # The weights of the regularised methods come from some slices.
     np.testing.assert_allclose(volume.data.compute(), expected.data, rtol=1e-3, atol=1e-3 * expected.data.max())

@@ -22,7 +22,7 @@ class Smoothing:
 
     @classmethod
     def of(cls, background) -> Smoothing:
-        """Return that of dask images (channel, tilt, x, y), which are read twice, chunk by chunk: for the widths, and the sums."""
+        """Return that of dask images (channel, tilt, x, y), which are read twice, chunk by chunk: for the widths and the sums."""
         means = image_means(background)
         plain = cls(means, np.ones_like(means))
         smooth = image_means(changed(background.astype(np.float32), smoothing=plain, cuts=_own_cuts(background)))

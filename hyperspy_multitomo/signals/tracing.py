@@ -67,6 +67,7 @@ def mass_per_count(volume, elements, factors, density, dose, solid_angle) -> np.
 
 
 def in_coarse_pixels(alignment, size: int):
+    """Return an alignment in pixels of so many of its own; the drift is in pixels per line, and stays."""
     parts = {name: getattr(alignment, name) / size for name in ("across", "along", "axis_offset")}
     return replace(alignment, **parts, pixel_size=None, quality=None)
 
