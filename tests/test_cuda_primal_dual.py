@@ -14,7 +14,7 @@ from test_variation_kernels import SPECTRA, matrices, relative
 from hyperspy_multitomo.tomography import Checkpoint, DataTerm, Regulariser, TiltGeometry, fused, projector, run, variational
 from hyperspy_multitomo.tomography.cuda import device
 from hyperspy_multitomo.tomography.cuda.primal_dual import CudaPrimalDual, VariationKernels, device_bytes
-from hyperspy_multitomo.tomography.cuda.projector import CudaProjector
+from hyperspy_multitomo.tomography.cuda.projector import CudaProjector, DeviceProjector
 from hyperspy_multitomo.tomography.functionals import Nuclear
 from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, TextbookPrimalDual
 from hyperspy_multitomo.tomography.primal_dual_fused import primal_dual_of
@@ -237,6 +237,19 @@ class TestMemory:
             CudaPrimalDual(system)
 
 
+class Unmatched(DeviceProjector):
+    """A pair that must not be used for the way back."""
+
+    def project_device(self, volume, rays):
+        CudaProjector(self.geometry).project_device(volume, rays)
+
+    def back_device(self, rays, volume, *update):
+        raise AssertionError("not to be used")
+
+    def scratch_bytes(self, slices):
+        return 0
+
+
 class TestChoice:
     def test_of_the_device(self, machine):
         assert type(primal_dual_of(on_device(system_of([maps_of(A)])))) is CudaPrimalDual
@@ -248,26 +261,15 @@ class TestChoice:
         assert type(primal_dual_of(replace(system, terms=terms))) is TextbookPrimalDual
 
     def test_pairs_that_are_not_adjoint_make_way(self, machine):
-        class Unmatched(CudaProjector.__base__):
-            def project_device(self, volume, rays):
-                raise AssertionError("not to be used")
+        def volume(first, second, power):
+            terms = [replace(maps_of(A, gains=np.ones(5)), A=first), replace(sum_of(B, [1.0, 3.0]), A=second)]
+            return run(fused(terms, Regulariser(2.0), SCALES, power=power), 21).volume
 
-            def back_device(self, rays, volume, *update):
-                raise AssertionError("not to be used")
-
-            def scratch_bytes(self, slices):
-                return 0
-
-        system = on_device(system_of([maps_of(A)]))
-        unmatched = replace(system, terms=(replace(system.terms[0], A=Unmatched(A.geometry)),))
-        with pytest.warns(UserWarning, match="not adjoint") as caught:
-            steps = primal_dual_of(unmatched)
-        assert len(caught) == 1
-        expected = CudaPrimalDual(system)
-        for _ in range(3):
-            steps.advance()
-            expected.advance()
-        np.testing.assert_array_equal(steps.volume, expected.volume)
+        for power in (1.0, 1.4):
+            with pytest.warns(UserWarning, match="not adjoint") as caught:
+                found = volume(Unmatched(A.geometry), Unmatched(B.geometry), power)
+            assert len(caught) == 1
+            np.testing.assert_array_equal(found, volume(CudaProjector(A.geometry), CudaProjector(B.geometry), power))
 
 
 class TestInterruption:

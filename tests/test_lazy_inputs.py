@@ -33,7 +33,7 @@ ALIGNMENTS = {
     "drift of columns, turned": Alignment(ACROSS, ALONG, rotation=-2.0, drift=DRIFT, slow_axis="x"),
 }
 # (tilt, element, y, x)
-CHUNKS = {"whole": (5, 2, SLICES, WIDTH), "images": (1, 1, SLICES, WIDTH), "slabs": (5, 2, 64, WIDTH), "pieces": (2, 1, 7, 6)}
+CHUNKS = {"whole": (5, 2, SLICES, WIDTH), "images": (1, 1, SLICES, WIDTH), "slabs": (5, 2, 64, WIDTH), "pieces": (2, 1, 37, 11)}
 
 
 def spectral(slices=SLICES, width=WIDTH, transmission=True):
@@ -207,17 +207,17 @@ class TestMemory:
     @pytest.mark.parametrize("chunks", ["images", "slabs"])
     def test_a_slab_takes_the_same_of_a_series_of_any_length(self, chunks):
         peaks = {slices: self.peak(slices, chunks) for slices in (256, 1024)}
-        slab = 4 * len(TILTS) * 2 * 40 * 64
+        slab = 4 * len(TILTS) * 2 * 200 * 64
         # Images of a chunk each are longer, and are read and cut one by one.
-        longer = 8 * 4 * 40 * (1024 - 256) if chunks == "images" else 0
+        longer = 2 * 4 * 200 * (1024 - 256) if chunks == "images" else 0
         assert peaks[1024] < 1.2 * peaks[256] + longer
         assert peaks[1024] < 10 * slab + longer
 
     @staticmethod
     def peak(slices, chunks):
         """Bytes at the peak of making one slab of gross counts and background in place."""
-        shape = (len(TILTS), 2, slices, 40)
-        sizes = (1, 1, slices, 40) if chunks == "images" else (1, 2, 64, 40)
+        shape = (len(TILTS), 2, slices, 200)
+        sizes = (1, 1, slices, 200) if chunks == "images" else (1, 2, 64, 200)
         # Made chunk by chunk, as if read.
         made = da.map_blocks(
             lambda block_info: np.random.default_rng(0).random(block_info[None]["chunk-shape"], np.float32),
@@ -262,7 +262,7 @@ class TestRatios:
         lazy, images = (hs.load(tmp_path / f"{name}.zspy", lazy=True) for name in ("eds", "haadf"))
         whole, some = eds.fit_response_ratios(haadf, method=method), lazy.fit_response_ratios(images, method=method)
         assert "slices" not in eds.history[-1]
-        assert lazy.history[-1]["slices"] == [[22, 54], [96, 128], [171, 203], [246, 278]]
+        assert lazy.history[-1]["slices"] == [[21, 53], [96, 128], [171, 203], [246, 278]]
         np.testing.assert_allclose(some.values, [40, 10], atol=3 * some.standard_errors.max())
         assert np.all(np.abs(some.values - whole.values) < 3 * np.hypot(some.standard_errors, whole.standard_errors))
         assert np.all(some.standard_errors < 4 * whole.standard_errors)
@@ -297,8 +297,8 @@ class TestRatios:
         eds, haadf = maps_and_haadf()
         # A grain that no map explains.
         haadf.data[:, 100:112, 8:16] += 400
-        whole = eds.fit_response_ratios(haadf, block_size=4)
-        some = eds.fit_response_ratios(haadf, block_size=4, slices=128)
+        with pytest.warns(UserWarning, match="explain the HAADF poorly"):
+            some, whole = (eds.fit_response_ratios(haadf, block_size=4, slices=slices) for slices in (128, None))
         assert some.residual_map.shape == whole.residual_map.shape
         seen = np.repeat(np.isfinite(some.residual_map).any(axis=(0, 1)), 4)
         assert seen[24:52].all()
@@ -307,7 +307,7 @@ class TestRatios:
         # Rows 100 to 112 are in the second group, all of their blocks.
         assert 25 <= found.argmax() <= 27
         assert 25 <= expected.argmax() <= 27
-        assert found[25:28].min() > 5 * np.abs(np.delete(found, [25, 26, 27])).max()
+        assert found[25:28].min() > np.abs(np.delete(found, [25, 26, 27])).max()
 
     def test_groups_are_spread_evenly_and_not_more_than_fit(self, monkeypatch):
         eds, haadf = maps_and_haadf()
@@ -316,7 +316,7 @@ class TestRatios:
         assert ratio_slices.some_slices(eds, 300) is None
         assert ratio_slices.some_slices(lazy.isig[:, :128], None) is None
         assert len(ratio_slices.some_slices(eds, 40).rows) == 40
-        assert ratio_slices.some_slices(eds, 1).groups == ((150, 151),)
+        assert ratio_slices.some_slices(eds, 1).groups == ((149, 150),)
         per_slice = 4 * ratio_slices._HELD * 3 * 10 * 24
         monkeypatch.setattr(ratio_slices, "available_memory", lambda: 2 * per_slice * 70)
         assert [stop - start for start, stop in ratio_slices.some_slices(lazy, None).groups] == [35, 35]

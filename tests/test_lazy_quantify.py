@@ -86,7 +86,8 @@ class TestSameAsInMemory:
         assert found.quantity == wanted.quantity
         assert found.history == wanted.history
         assert found.metadata.General.title == wanted.metadata.General.title
-        assert 1000 < found.history[-1]["voxels"] == np.count_nonzero(wanted.data.sum(axis=1))
+        # Some of those that their neighbours vote for are empty.
+        assert found.history[-1]["voxels"] >= np.count_nonzero(wanted.data.sum(axis=1)) > 1000
         np.testing.assert_array_equal(found.data.compute(), wanted.data)
 
     @pytest.mark.parametrize("chunks", CHUNKS)
@@ -132,7 +133,7 @@ class TestSameAsInMemory:
         assert found.history[-1]["voxels"] == (None if hasattr(getattr(given, "data", given), "dask") else mask.sum())
         np.testing.assert_array_equal(volume.quantify("CL", FACTORS["CL"], mask=given).data, wanted.data)
 
-    def test_thresholds_of_arrays(self, volume):
+    def test_thresholds_of_arrays(self):
         total = sum(counts(0.1).values())
         for chunks in [(40, 40, 16), (7, 11, 40)]:
             blocks = da.from_array(total, chunks=chunks)
@@ -205,12 +206,12 @@ class TestPasses:
         found.data.compute()
         assert read() == 1
 
-    def test_a_third_one_looks_for_a_dim_phase(self):
+    def test_a_third_one_where_there_may_be_a_dim_phase(self):
         bright = 4 * gaussian_filter(CORE.astype(np.float32), 1.0) + gaussian_filter(WHOLE.astype(np.float32), 1.0)
         volume = mt.TomographicVolume.from_arrays({"Au": bright})
         blocks, read = counted(volume)
-        assert blocks.find_threshold().ambiguous == volume.find_threshold().ambiguous
-        assert 2 <= read() <= 3
+        assert blocks.find_threshold().ambiguous == volume.find_threshold().ambiguous != ""
+        assert read() == 3
 
     def test_what_is_wrong_is_said_before_anything_is_read(self, volume):
         blocks, read = counted(volume)
@@ -261,7 +262,7 @@ class TestPasses:
 def peak_of(volume, path, **how):
     """Peak of memory of composing a volume and saving it, bytes."""
     tracemalloc.start()
-    with dask.config.set(scheduler="threads", num_workers=2):
+    with dask.config.set(scheduler="threads", num_workers=1):
         volume.quantify("CL", FACTORS["CL"], **how).save(path, **QUIET)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -271,7 +272,7 @@ def peak_of(volume, path, **how):
 @pytest.mark.parametrize("how", [{}, {"threshold": 0.8}], ids=["auto", "number"])
 def test_memory_does_not_grow_with_the_slices(how, tmp_path):
     slab = np.concatenate([np.stack([one.swapaxes(0, 1) for one in counts(0.3).values()])] * 2, axis=1)
-    size, repeats, peaks, whole = 2 * SIZE, (2, 16), [], 0
+    size, repeats, peaks, whole = 2 * SIZE, (16, 32), [], 0
     wide = np.pad(slab, ((0, 0), (0, 0), (0, 72), (0, 72))).transpose(2, 0, 1, 3)  # (z, element, y, x)
     warm = mt.TomographicVolume.from_arrays({"Ag": wide[:, 0], "Au": wide[:, 1]}).as_lazy()
     peak_of(warm, tmp_path / "warm.zspy", **how)
@@ -283,9 +284,8 @@ def test_memory_does_not_grow_with_the_slices(how, tmp_path):
         assert set(stored.data.chunks[2]) == {size}
         peaks.append(peak_of(stored, tmp_path / f"percent_{times}.zspy", **how))
         whole = stored.data.nbytes
-    # Eight times the slices: tables and tasks are a little more, voxels are not.
-    assert peaks[1] < 1.6 * peaks[0]
-    assert peaks[1] < 0.6 * whole
+    assert peaks[1] < 1.15 * peaks[0]
+    assert peaks[1] < (0.45 if how == {} else 0.2) * whole
 
 
 class TestWhatItIsMadeOf:
@@ -344,9 +344,9 @@ class TestWhatItIsMadeOf:
         """The centre of mass of the projections of blobs is the same, whatever the padding."""
         rng = np.random.default_rng(5)
         nz, nx, ny = 38, 46, 12
-        blob = gaussian_filter(
-            (rng.random((nz, nx, ny)) > 0.999).astype(np.float32) * (np.hypot(*AT2(nz, nx)) < 13)[..., None], 2
-        )
+        z, x = np.mgrid[:nz, :nx]
+        near = np.hypot(z - (nz - 1) / 2, x - (nx - 1) / 2) < 10
+        blob = gaussian_filter((rng.random((nz, nx, ny)) > 0.997).astype(np.float32) * near[..., None], 2)
         geometry = TiltGeometry(
             [-60, -10, 35, 90], 46 // binning, (nz, nx), 2.0, axis_offset=1.3, shifts=[0.4, -1.0, 0, 2.2], binning=binning
         )
@@ -357,13 +357,8 @@ class TestWhatItIsMadeOf:
         along_x = np.arange(geometry.detector_width)[:, None]
         for one, other in zip(fine[0], back[0], strict=True):
             centres = [(image * along_x).sum() / image.sum() for image in (one, other)]
-            np.testing.assert_allclose(*centres, atol=0.05)
+            np.testing.assert_allclose(*centres, atol=0.1)
             np.testing.assert_allclose(other.sum(), one.sum(), rtol=0.05)
-
-
-def AT2(nz, nx):
-    z, x = np.mgrid[:nz, :nx]
-    return z - (nz - 1) / 2, x - (nx - 1) / 2
 
 
 class TestHAADF:
@@ -389,17 +384,19 @@ class TestHAADF:
         self.made().quantify_haadf(("Au", "Ag"))
 
 
-class TestAbsorption:
-    TILTS = np.arange(-60.0, 61.0, 30.0)
+TILTS = np.arange(-60.0, 61.0, 30.0)
+HOW = dict(density=9.0, efficiency=1.0, threshold="otsu", **QUIET)
 
-    @pytest.fixture(scope="class")
+
+class TestAbsorption:
+    @pytest.fixture
     def pair(self):
         """Series and volume of a particle that absorbs, both in memory; the light of the series is arbitrary."""
         phantom = gold_shell(size=34, slices=30)
         arrays = phantom.counts_per_unit[:, None, None, None] * phantom.truth
-        geometry = TiltGeometry(self.TILTS, phantom.size, pixel_size=phantom.pixel_size)
+        geometry = TiltGeometry(TILTS, phantom.size, pixel_size=phantom.pixel_size)
         maps = projector(geometry)(arrays.astype(np.float32)).swapaxes(2, 3)
-        eds = mt.TiltSeriesEDS.from_maps({"Al": maps[0], "Au": maps[1]}, tilts=self.TILTS, pixel_size=phantom.pixel_size)
+        eds = mt.TiltSeriesEDS.from_maps({"Al": maps[0], "Au": maps[1]}, tilts=TILTS, pixel_size=phantom.pixel_size)
         volume = mt.TomographicVolume.from_arrays(
             {"Al": arrays[0].swapaxes(1, 2), "Au": arrays[1].swapaxes(1, 2)}, pixel_size=phantom.pixel_size
         )
@@ -409,16 +406,14 @@ class TestAbsorption:
         eds.detectors = "super-x"
         return eds, volume
 
-    HOW = dict(density=9.0, efficiency=1.0, threshold="otsu", **QUIET)
-
     def test_lazy_is_the_same(self, pair, tmp_path):
         eds, volume = pair[0].deepcopy(), pair[1]
-        wanted = eds.estimate_absorption(volume, **self.HOW)
+        wanted = eds.estimate_absorption(volume, **HOW)
         blocks = volume.as_lazy()
         blocks.data = blocks.data.rechunk((10, 1, 7, 13))
         maps = pair[0].deepcopy().as_lazy()
         maps.data = maps.data.rechunk((2, 1, 8, -1))
-        found = maps.estimate_absorption(blocks, **self.HOW)
+        found = maps.estimate_absorption(blocks, **HOW)
         np.testing.assert_allclose(found.transmission, wanted.transmission, rtol=1e-5)
         assert found.density == pytest.approx(wanted.density) == pytest.approx(9.0)
         assert maps.history[-1]["binning"] == 1
@@ -427,13 +422,13 @@ class TestAbsorption:
         maps.save(tmp_path / "maps.zspy", **QUIET)
         np.testing.assert_allclose(hs.load(tmp_path / "maps.zspy").transmission, eds.transmission, rtol=1e-5)
 
-    @pytest.mark.parametrize(("binning", "error"), [(2, 0.005), (4, 0.015)])
+    @pytest.mark.parametrize(("binning", "error"), [(2, 0.008), (4, 0.025)])
     def test_binned(self, pair, binning, error):
         eds, volume = pair[0].deepcopy(), pair[1]
-        eds.estimate_absorption(volume, **self.HOW)
+        eds.estimate_absorption(volume, **HOW)
         exact, emitted = eds.transmission, eds.array("tilt", "element", "y", "x")
         for series in (eds, eds.as_lazy()):
-            series.estimate_absorption(volume, binning=binning, **self.HOW)
+            series.estimate_absorption(volume, binning=binning, **HOW)
             difference = np.asarray(series.transmission) - exact
             rms = np.sqrt((difference**2 * emitted).sum(axis=(0, 2, 3)) / emitted.sum(axis=(0, 2, 3)))
             assert 0 < rms.max() < error
@@ -442,22 +437,22 @@ class TestAbsorption:
         """Where images lie displaced and turned, so does what is attached, on the coarse grid too."""
         eds, volume = pair[0].deepcopy(), pair[1]
         eds.alignment = mt.alignment.Alignment([1.0, -2.0, 0.5, 3.0, 0.0], [2.0, 0.0, -3.0, 1.0, 0.0], rotation=3.0)
-        eds.estimate_absorption(volume, **self.HOW)
+        eds.estimate_absorption(volume, **HOW)
         exact = eds.transmission
-        eds.estimate_absorption(volume, binning=2, **self.HOW)
+        eds.estimate_absorption(volume, binning=2, **HOW)
         seen = eds.array("tilt", "element", "y", "x") > 0.1 * eds.data.max()
         assert np.sqrt(np.mean((eds.transmission - exact)[seen] ** 2)) < 0.01
 
     def test_as_coarse_as_the_memory_asks_for(self, pair, monkeypatch):
         eds, blocks = pair[0].as_lazy(), pair[1].as_lazy()
         found = []
-        for room in (1e9, 4e6, 1e6):
+        for room in (1e9, 4e6, 3e5):
             monkeypatch.setattr(tracing, "available_memory", lambda room=room: room)
-            eds.estimate_absorption(blocks, **self.HOW)
+            eds.estimate_absorption(blocks, **HOW)
             found.append(eds.history[-1]["binning"])
         assert found[0] == 1 < found[1] < found[2]
 
     @pytest.mark.parametrize("binning", [0, 1.5, True, 100])
     def test_bad_binning(self, pair, binning):
         with pytest.raises(ValueError, match="binning=.*whole number from 1"):
-            pair[0].deepcopy().estimate_absorption(pair[1], binning=binning, **self.HOW)
+            pair[0].deepcopy().estimate_absorption(pair[1], binning=binning, **HOW)

@@ -220,9 +220,10 @@ def _with_dim_phase(curve: ThresholdCurve, table: ValueTable, volume) -> Thresho
     """Call a curve ambiguous if much of what lies below the threshold may be a phase, lost in the wide steps of a bright one."""
     below = table.up_to(curve.value)
     split, level = _split(below)
-    if curve.ambiguous or level <= FAINT * curve.interior:
+    enough = MINOR * (table.size - below.size)
+    if curve.ambiguous or level <= FAINT * curve.interior or below.above(split).size < enough:
         return curve
-    if _number_inside(volume, split, curve.value) < MINOR * (table.size - below.size):
+    if _number_inside(volume, split, curve.value) < enough:
         return curve
     return replace(
         curve,

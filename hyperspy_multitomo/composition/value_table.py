@@ -16,6 +16,8 @@ _BITS = 10
 _STEP, _HALF = 1 << _BITS, 1 << (_BITS - 1)
 _ZERO = 1 << (31 - _BITS)
 _INFINITE = 0x7F800000 >> _BITS
+# Voxels that are counted in 32 bits.
+_MOST = 1 << 31
 
 
 @njit(nogil=True, cache=True)
@@ -52,10 +54,13 @@ class ValueTable:
         ValueError
             If one is not finite.
         """
-        table = np.zeros(2 * _ZERO + 1, np.int64)
-        _count(np.ascontiguousarray(volume, dtype=np.float32).reshape(-1).view(np.uint32), table)
+        flat = np.ascontiguousarray(volume, dtype=np.float32).reshape(-1)
+        if flat.size > _MOST:
+            return cls.sum([cls.of(flat[first : first + _MOST]) for first in range(0, flat.size, _MOST)])
+        table = np.zeros(2 * _ZERO + 1, np.uint32)
+        _count(flat.view(np.uint32), table)
         keys = np.flatnonzero(table)
-        found = cls(keys - _ZERO, table[keys])
+        found = cls(keys - _ZERO, table[keys].astype(np.int64))
         if found.size and max(-found.keys[0], found.keys[-1]) >= _INFINITE:
             raise ValueError("the volume holds NaN or infinite values; mask or repair them before thresholding")
         return found

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,8 @@ from ..tomography.lanes import lane_count
 HELD = {"sirt": (2.1, 2.1), "hebt": (2.1, 2.1), "em": (2.1, 2.1), "cgls": (4.1, 2.1), "fbp": (1.1, 2.1)}
 # The same without the compiled kernels: with astra, or pixels of 3, 5, 6 ... voxels.
 TEXTBOOK = 3
+# What stays in the memory of the machine where all else is on a device: the result, twice, and the data.
+ON_DEVICE = (2.1, 1.1)
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,25 @@ class Rays:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What is held at the peak: `numbers` of 4 bytes for each voxel (z, x) of each channel, and those of the rays."""
+    """What is held at the peak: `numbers` of 4 bytes for each voxel (z, x) of each channel, and those of the rays.
+
+    `of_device` gives the bytes that so many slices take of a device, where one is used.
+    """
 
     channels: int
     plane: tuple[int, int]
     numbers: float
     rays: tuple[Rays, ...]
     textbook: bool = False
+    of_device: Callable[[int], int] | None = None
+
+    def fits_device(self, slices: int) -> bool:
+        """Whether the device holds so many slices at once, if one is used."""
+        if self.of_device is None:
+            return True
+        from ..tomography.cuda.device import SHARE, free_memory
+
+        return self.of_device(slices) <= SHARE * free_memory()
 
     def bytes_of(self, slices: int) -> int:
         """Return the bytes of so many slices of the volume."""
@@ -60,16 +74,29 @@ class Footprint:
 
 
 def footprint(
-    method: str, channels: int, series: Sequence[tuple[TiltGeometry, int]], *, more: float = 0.0, textbook: bool = False
+    method: str,
+    channels: int,
+    series: Sequence[tuple[TiltGeometry, int]],
+    *,
+    more: float = 0.0,
+    textbook: bool = False,
+    of_device: Callable[[int], int] | None = None,
 ) -> Footprint:
     """Return the `Footprint` of a method of `HELD`; `series` are geometries and rows, `more` numbers held for each ray."""
-    numbers, of_rays = HELD[method]
+    numbers, of_rays = HELD[method] if of_device is None else ON_DEVICE
     rays = tuple(Rays(geometry, rows, of_rays + more) for geometry, rows in series)
-    return Footprint(channels, series[0][0].volume_shape, numbers, rays, textbook)
+    return Footprint(channels, series[0][0].volume_shape, numbers, rays, textbook, of_device)
 
 
 def regularised_footprint(
-    kind: str, dimensions: int, channels: int, series: Sequence[tuple[TiltGeometry, int, bool]], *, bent: bool, textbook: bool
+    kind: str,
+    dimensions: int,
+    channels: int,
+    series: Sequence[tuple[TiltGeometry, int, bool]],
+    *,
+    bent: bool,
+    textbook: bool,
+    of_device: Callable[[int], int] | None = None,
 ) -> Footprint:
     """Return that of TV, TGV or nuclear TV; `series` are geometries, rows, and whether a background is expected in them.
 
@@ -77,9 +104,9 @@ def regularised_footprint(
     """
     # u twice, the back projection and three copies of the result; p, and for TGV w twice, its copy and q.
     fields = dimensions if kind == "tv" else 4 * dimensions + dimensions * (dimensions + 1) // 2
-    numbers = 6 + fields
+    numbers = 6 + fields if of_device is None else ON_DEVICE[0]
     if bent:  # factors of each voxel, and the objective in NumPy, with copies of all fields
         numbers += 10 + fields
     # Background and gross counts are there as recorded, in place, and in lanes.
     rays = tuple(Rays(geometry, rows, 3 + (geometry.binning > 1) + 4 * more) for geometry, rows, more in series)
-    return Footprint(channels, series[0][0].volume_shape, numbers, rays, textbook)
+    return Footprint(channels, series[0][0].volume_shape, numbers, rays, textbook, of_device)

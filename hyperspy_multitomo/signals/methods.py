@@ -118,9 +118,21 @@ def reconstruct_hebt(
 
 def _held(step: str, channels: int, options: Mapping, *modalities, more: float = 0.0) -> Footprint:
     """Return what a method holds; `modalities` are geometries and projections, `more` numbers are held for each ray besides."""
-    textbook = not all(fits_lanes(projector(geometry, backend=options["backend"])) for geometry, _ in modalities)
+    method, channels = step.removeprefix("reconstruct_"), max(1, channels)
+    projectors = [projector(geometry, backend=options["backend"]) for geometry, _ in modalities]
     series = [(geometry, len(array)) for geometry, array in modalities]
-    return footprint(step.removeprefix("reconstruct_"), max(1, channels), series, more=more, textbook=textbook)
+    if method == "cgls" or not hasattr(projectors[0], "device"):  # CGLS takes the device for its projections alone
+        return footprint(method, channels, series, more=more, textbook=not all(map(fits_lanes, projectors)))
+    (geometry, rows), *other = series
+    given = {"mask": options.get("mask") is not None, "background": more > 0, "backend": projectors[0].backend}
+    given |= {"haadf_geometry": other[0][0] if other else None, "rest": channels > rows}
+
+    def of_device(slices: int) -> int:
+        from ..tomography.cuda.reckoning import device_bytes
+
+        return device_bytes(method, geometry, rows, slices, **given)
+
+    return footprint(method, channels, series, more=more, of_device=of_device)
 
 
 def check_tilts(series) -> None:

@@ -141,7 +141,7 @@ def lazily(job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[in
     """Return the plan of a run slab by slab, on this machine or a cluster."""
     client = client_in_use()
     if client is None:
-        at_once, threads = places(slabs.needed)
+        at_once, threads = places(slabs.needed, slabs.one)
         at_once, cores = min(at_once, len(slabs)), available_cores()
     else:
         at_once = min(sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()), len(slabs))
@@ -172,8 +172,12 @@ def _device(job: Job) -> tuple[str, str]:
     from ..tomography import TiltGeometry
 
     A = projector(TiltGeometry([0.0, 90.0], 2), backend=job.backend)
+    if hasattr(A, "device"):
+        from ..tomography.cuda.device import name
+
+        return A.backend, name()
     cores = available_cores()
-    return getattr(A, "backend", type(A).__name__), getattr(A, "device_name", f"CPU, {cores} core{'s' * (cores > 1)}")
+    return A.backend, f"CPU, {cores} core{'s' * (cores > 1)}"
 
 
 def _coarse(arrays: Mapping, slices: int) -> dict[str, int]:

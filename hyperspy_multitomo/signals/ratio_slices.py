@@ -92,5 +92,5 @@ def _spread(count: int, most: int) -> tuple[tuple[int, int], ...]:
     number = max(1, most // _GROUP)
     sizes = np.full(number, most // number) + (np.arange(number) < most % number)
     edges = np.linspace(0, count, number + 1)
-    starts = np.rint((edges[:-1] + edges[1:] - sizes) / 2).astype(int)
+    starts = ((edges[:-1] + edges[1:] - sizes) / 2).astype(int)
     return tuple((int(start), int(start + size)) for start, size in zip(starts, sizes, strict=True))

@@ -11,6 +11,7 @@ import numpy as np
 from ..tomography import TiltGeometry
 from . import plan
 from .build import build_volume
+from .computing import counting_slabs
 from .conditions import DOSE
 from .footprint import Footprint
 from .history import add_step
@@ -96,28 +97,33 @@ class Problem:
         key = {name: value for name, value in told.items() if name not in _NOT_IN_KEY}
         kept = Kept.of(checkpoint, resume, {"step": step, "geometry": repr(self.geometry), **key})
         held = self.held.with_masks((mask is not None) + (initial is not None))
-        if self.series._lazy:
+        lazy = self.series._lazy
+        if lazy:
             check_complete(arrays)
-            slabs = cut(slices, held, binning=self.geometry.binning, chunks=chunks, overlap=overlap)
-            coarse = {name: self.geometry.binning if name in _COARSE else 1 for name in arrays}
-            plan.offer(lambda: plan.lazily(job, arrays, coarse, shape, slabs))
-            volume = self._as_signal(in_slabs(job, arrays, coarse, shape, slabs, kept))
-            outcome = {"iterations": iterations} if iterations else {}
-            outcome["slabs"] = slabs.describe()
         else:
             if chunks is not None:
                 raise ValueError("chunks= says how thick the slabs of a lazy series are; this one is in memory: leave it out")
             check_memory(held.bytes_of(slices), f"this reconstruction of {named(shape[0])}", REMEDY)
             arrays = {name: None if array is None else np.asarray(array) for name, array in arrays.items()}
+        if lazy or (overlap is None and not held.fits_device(slices)):
+            slabs = cut(slices, held, binning=self.geometry.binning, chunks=chunks, overlap=overlap)
+            coarse = {name: self.geometry.binning if name in _COARSE else 1 for name in arrays}
+            plan.offer(lambda: plan.lazily(job, arrays, coarse, shape, slabs))
+            found = in_slabs(job, arrays, coarse, shape, slabs, kept)
+            if not lazy:
+                with counting_slabs(found, show_progressbar):
+                    found = found.compute(scheduler="synchronous")
+            outcome = ({"iterations": iterations} if iterations else {}) | {"slabs": slabs.describe()}
+        else:
             plan.offer(lambda: plan.in_memory(job, arrays, shape, held))
             with progress_bar(show_progressbar, "reconstructing", iterations or 1) as bar:
                 result = job.run(arrays, progress=bar, kept=kept)
-            volume = self._as_signal(result.volume)
-            outcome = {name: getattr(result, name) for name in _OUTCOME}
+            found, outcome = result.volume, {name: getattr(result, name) for name in _OUTCOME}
             if result.stopped_by == "direct":
                 outcome = {}
             elif kept is None:
                 del outcome["resumed_at"]
+        volume = self._as_signal(found)
         self._describe(volume, step, outcome, told)
         return volume
 

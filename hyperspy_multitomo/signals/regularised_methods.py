@@ -223,11 +223,21 @@ def _check_run(found: Measured, model: Model, channels: Sequence[str], options: 
 
 def _held(found: Measured, model: Model, channels: Sequence[str], options: dict, power: float) -> Footprint:
     """Return what the run holds."""
-    project = _projector_of(options)
-    textbook = not all(fits_lanes(project(m.geometry)) for m in found.modalities)
+    projectors = [_projector_of(options)(m.geometry) for m in found.modalities]
     series = []
     for m in found.modalities:
         maps = m.data == "maps"
         rows = found.arrays["maps"].shape[0] if maps else 1
         series.append((m.geometry, rows, maps and found.arrays["background"] is not None))
-    return regularised_footprint(model.kind, model.dimensions, max(1, len(channels)), series, bent=power != 1, textbook=textbook)
+    channels, of_device = max(1, len(channels)), None
+    if hasattr(projectors[0], "device"):
+
+        def of_device(slices: int) -> int:
+            from ..tomography.cuda.primal_dual import regularised_bytes
+
+            given = {"mixed": found.modalities[-1].mix is not None, "mask": options["mask"] is not None}
+            return regularised_bytes(model.kind, model.dimensions, channels, slices, series, **given)
+
+    textbook = of_device is None and not all(map(fits_lanes, projectors))
+    given = {"bent": power != 1, "textbook": textbook, "of_device": of_device}
+    return regularised_footprint(model.kind, model.dimensions, channels, series, **given)

@@ -50,12 +50,15 @@ class Slabs:
         Slices that a slab is reconstructed with on either side and that are then left out.
     needed : int
         Bytes that a slab holds at its peak, what is read and written included.
+    one : bool
+        Whether they come one after the other, as they share a device.
     """
 
     slices: int
     thickness: int
     overlap: int
     needed: int
+    one: bool = False
 
     def __iter__(self):
         for start in range(0, self.slices, self.thickness):
@@ -107,7 +110,7 @@ def cut(slices: int, held: Footprint, *, binning: int = 1, chunks: int | None = 
 
     if chunks is not None:
         thickness = whole(int(chunks))
-        return Slabs(slices, thickness, margin, needed(thickness))
+        return Slabs(slices, thickness, margin, needed(thickness), held.of_device is not None)
     memory = worker_memory()
     room = np.inf if memory is None else _SHARE * memory
     if overlap is None:
@@ -118,8 +121,13 @@ def cut(slices: int, held: Footprint, *, binning: int = 1, chunks: int | None = 
         # The fewest slabs, all of about the same thickness.
         candidates = [min(-(-slices // (part * step)) * step, slices) for part in parts]
     for thickness in candidates:
-        if needed(thickness) <= room:
-            return Slabs(slices, thickness, margin, needed(thickness))
+        if needed(thickness) <= room and held.fits_device(min(thickness + 2 * margin, slices)):
+            return Slabs(slices, thickness, margin, needed(thickness), held.of_device is not None)
+    if needed(candidates[-1]) <= room:
+        raise MemoryError(
+            f"{candidates[-1]} slices need about {held.of_device(candidates[-1]) / 1e9:.3g} GB of the device, more than "
+            "is free: bin or crop the series, take fewer elements, or pass backend='numba'"
+        )
     raise MemoryError(
         f"a slab of {candidates[-1]} slices needs about {needed(candidates[-1]) / 1e9:.3g} GB and {memory / 1e9:.3g} GB are "
         "available: bin or crop the series, take fewer elements, or pass chunks= with fewer slices"
@@ -157,6 +165,7 @@ class _Work:
     names: tuple[str, ...]
     missing: tuple[str, ...]
     needed: int
+    one: bool
     token: str
     kept: Kept | None
 
@@ -164,7 +173,7 @@ class _Work:
         """Return the volume (channel, z, x, y) of the slab."""
         arrays = dict.fromkeys(self.missing) | dict(zip(self.names, map(np.asarray, blocks), strict=True))
         kept = None if self.kept is None else self.kept.of_slab(self.slab)
-        with turn(self.token, self.needed) as threads:
+        with turn(self.token, self.needed, self.one) as threads:
             volume = self.job.volume(arrays, threads, kept)
         return volume[..., self.slab.start - self.slab.first : self.slab.stop - self.slab.first]
 
@@ -186,7 +195,7 @@ def in_slabs(job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[
         blocks = [
             array[..., slab.first // coarse[which] : slab.last // coarse[which]].rechunk(-1) for which, array in given.items()
         ]
-        work = _Work(job, slab, tuple(given), missing, slabs.needed, token, kept)
+        work = _Work(job, slab, tuple(given), missing, slabs.needed, slabs.one, token, kept)
         tasks[name, 0, 0, 0, number] = (work, *((block.name, *(0,) * block.ndim) for block in blocks))
         inputs += blocks
     thicknesses = tuple(slab.stop - slab.start for slab in slabs)

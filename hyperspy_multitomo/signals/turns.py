@@ -29,7 +29,7 @@ class _Gate:
 
 
 @contextmanager
-def turn(token: str, needed: int) -> Iterator[int]:
+def turn(token: str, needed: int, one: bool = False) -> Iterator[int]:
     """Wait until one more slab of a reconstruction fits, and give the number of threads that it may use.
 
     Parameters
@@ -38,24 +38,27 @@ def turn(token: str, needed: int) -> Iterator[int]:
         What the slabs of one reconstruction have in common.
     needed : int
         Bytes that a slab holds.
+    one : bool, default False
+        Whether slabs come one after the other, as they share a device.
     """
     with _LOCK:
         if token not in _GATES:
             while len(_GATES) >= _REMEMBERED:
                 _GATES.pop(next(iter(_GATES)))
-            at_once, threads = places(needed)
+            at_once, threads = places(needed, one)
             _GATES[token] = _Gate(Semaphore(at_once), threads)
         gate = _GATES[token]
     with gate.places:
         yield gate.threads
 
 
-def places(needed: int) -> tuple[int, int]:
-    """Return how many slabs of so many bytes this process works at side by side, and the threads of each.
+def places(needed: int, one: bool = False) -> tuple[int, int]:
+    """Return how many slabs of so many bytes this process works at side by side, one with `one`, and the threads of each.
 
     dask asks for as many as it has threads. Where they do not fit, fewer run, each on more threads.
     """
     callers, cores, memory = _process()
+    callers = 1 if one else callers
     at_once = callers if memory is None else max(1, min(callers, int(_SHARE * memory // max(needed, 1))))
     return at_once, max(1, cores // at_once)
 

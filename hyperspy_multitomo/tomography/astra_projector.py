@@ -16,6 +16,8 @@ class AstraCpuProjector(Projector):
     ASTRA's rows run against its vertical axis, ours with z: its vertical coordinate is -z.
     """
 
+    backend = "astra_cpu"
+
     def __init__(self, geometry, threads=None):
         super().__init__(geometry, threads)
         cos, sin = self.rays.directions.T

@@ -14,6 +14,8 @@ from hyperspy_multitomo.tomography.projectors import Projector
 class NumbaProjector(Projector):
     """Joseph's projector on the CPU, compiled by numba, exactly adjoint; see `kernels` for the formula."""
 
+    backend = "numba"
+
     def __init__(self, geometry, threads=None):
         super().__init__(geometry, threads)
         nz, nx = geometry.volume_shape

@@ -55,11 +55,15 @@ class Projector(ABC):
         The same with detector pixels of one voxel.
     threads : int
         Threads that a call may use.
+    backend : str
+        Its name in `BACKENDS`.
     domain_shape : (int, int)
         (z, x) of a volume.
     range_shape : (int, int)
         (tilt, x) of the projections.
     """
+
+    backend = ""
 
     def __init__(self, geometry: TiltGeometry, threads: int | None = None):
         if not isinstance(geometry, TiltGeometry):

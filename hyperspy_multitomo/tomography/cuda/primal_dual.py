@@ -100,8 +100,10 @@ class CudaPrimalDual(PrimalDual):
 
     def go_on(self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None) -> None:
         """Go on with a problem of other factors and background of the mixed term, from u and w if they are given."""
-        with self._lock, system.A.device, device.reserved(0, "the HAADF's factors, anew, of TV or TGV with a power"):
-            self.system = system
+        with self._lock, self.system.A.device, device.reserved(0, "the HAADF's factors, anew, of TV or TGV with a power"):
+            # The projectors stay: they may be the matched ones that took the place of others.
+            terms = (replace(new, A=old.A) for new, old in zip(system.terms, self.system.terms, strict=True))
+            self.system = replace(system, terms=tuple(terms))
             self._renew()
             if u is not None:
                 self._start(u, w)
