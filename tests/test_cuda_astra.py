@@ -14,7 +14,7 @@ import pytest
 from test_projectors import GEOMETRIES
 from test_projectors import TestEveryBackend as Checks
 
-from hyperspy_multitomo.tomography import TiltGeometry, dot_test, em, fbp, hebt, projector, run, sirt
+from hyperspy_multitomo.tomography import TiltGeometry, cgls, dot_test, em, fbp, hebt, projector, run, sirt
 from hyperspy_multitomo.tomography.cuda.astra import AstraCudaProjector, parallel_vectors
 
 pytest.importorskip("astra", reason="astra-toolbox is not installed")
@@ -187,6 +187,12 @@ class TestSolvers:
         difference = np.linalg.norm(found["astra_cuda"].volume - found["numba"].volume)
         assert difference <= 0.1 * np.linalg.norm(found["numba"].volume)
         np.testing.assert_allclose(found["astra_cuda"].residuals["eds"], found["numba"].residuals["eds"], rtol=0.1)
+
+    def test_conjugate_gradients_take_the_matched_pair(self, fake):
+        data = np.random.default_rng(4).random((5, 13, 2))
+        with pytest.warns(UserWarning, match="not adjoint: CGLS would diverge"):
+            found = run(cgls(projector(SMALL, "astra_cuda"), data), 5).volume
+        np.testing.assert_array_equal(found, run(cgls(projector(SMALL, "cuda"), data), 5).volume)
 
     def test_filtered_back_projection(self, fake):
         data = np.random.default_rng(3).random((5, 13, 2))

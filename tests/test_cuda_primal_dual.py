@@ -246,6 +246,9 @@ class Unmatched(DeviceProjector):
     def back_device(self, rays, volume, *update):
         raise AssertionError("not to be used")
 
+    def matched(self):
+        return CudaProjector(self.geometry)
+
     def scratch_bytes(self, slices):
         return 0
 

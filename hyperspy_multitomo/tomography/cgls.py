@@ -18,7 +18,7 @@ from hyperspy_multitomo.tomography.checks import (
 from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
 from hyperspy_multitomo.tomography.lane_algebra import combine, inner, multiply_tilts
 from hyperspy_multitomo.tomography.lanes import empty_lanes, lane_count, pack, unpack
-from hyperspy_multitomo.tomography.projectors import Projector
+from hyperspy_multitomo.tomography.projectors import Projector, matched
 from hyperspy_multitomo.tomography.rays import Rays
 from hyperspy_multitomo.tomography.steps import Steps, fits_lanes
 from hyperspy_multitomo.tomography.system import System, sirt_coefficients
@@ -77,6 +77,7 @@ def cgls(A: Projector, projections, *, gains=None, mask=None, initial=None) -> I
     >>> result.volume.shape, bool(abs(result.volume[10:14, 10:14].mean() - 2) < 0.1)
     ((24, 24, 2), True)
     """
+    (A,) = matched([A])
     projections, has_channels = checked_projections("projections", projections, A)
     gains = checked_gains("gains", gains, projections.shape[:2])
     channels, slices = projections.shape[0], projections.shape[-1] * A.geometry.binning

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
@@ -94,6 +94,10 @@ class Projector(ABC):
         projections = self._project(volume.reshape(-1, *self.domain_shape, slices))
         return block_means(projections, binning).reshape(*lead, *self.range_shape, -1)
 
+    def matched(self) -> Projector:
+        """Return a projector of the same geometry whose pair is adjoint: this one, in all back-ends but "astra_cuda"."""
+        return self
+
     @property
     def T(self) -> Adjoint:
         """The adjoint: projections (..., tilt, x, y) to volumes (..., z, x, y)."""
@@ -152,6 +156,23 @@ class Adjoint:
     def T(self) -> Projector:
         """The projector."""
         return self._projector
+
+
+def matched(projectors: Sequence[Projector]) -> list[Projector]:
+    """Return projectors whose pairs are adjoint, for solvers that go astray without.
+
+    Warns
+    -----
+    UserWarning
+        If others had to take the place of some.
+    """
+    found = [A.matched() for A in projectors]
+    if any(A is not pair for A, pair in zip(projectors, found, strict=True)):
+        warn(
+            "the projectors of this back-end are not adjoint: CGLS would diverge with them, and TV and TGV come to rest beside "
+            "the minimum. The pair of backend='cuda' runs in their place"
+        )
+    return found
 
 
 def _cuda() -> type[Projector]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from hyperspy_multitomo.tomography.cuda import device
 from hyperspy_multitomo.tomography.cuda.device import BLOCK, Kernels, blocks
-from hyperspy_multitomo.tomography.cuda.projector import DeviceProjector
+from hyperspy_multitomo.tomography.cuda.projector import CudaProjector, DeviceProjector
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 
 _kernels = Kernels("common.cu", "projector.cu")
@@ -58,6 +58,10 @@ class AstraCudaProjector(DeviceProjector):
         super().__init__(geometry, threads)
         self._vectors = parallel_vectors(self.rays)
         self._projectors: dict[int, int] = {}  # ASTRA's numbers of them, by slices
+
+    def matched(self) -> CudaProjector:
+        """Return the matched pair of the same geometry."""
+        return CudaProjector(self.geometry, self.threads)
 
     def __getstate__(self):
         """Return the state without ASTRA's numbers, which belong to a process."""

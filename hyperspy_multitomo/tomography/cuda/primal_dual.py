@@ -9,13 +9,13 @@ from functools import cached_property
 
 import numpy as np
 
-from hyperspy_multitomo.notices import warn
 from hyperspy_multitomo.tomography.cuda import device
 from hyperspy_multitomo.tomography.cuda.device import BLOCK, BlockSums, Kernels, blocks, to_device, to_host
-from hyperspy_multitomo.tomography.cuda.projector import CudaProjector, DeviceProjector
+from hyperspy_multitomo.tomography.cuda.projector import DeviceProjector
 from hyperspy_multitomo.tomography.cuda.term_rays import TermRays, rays_bytes
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, PrimalDual
+from hyperspy_multitomo.tomography.projectors import matched
 from hyperspy_multitomo.tomography.variational_system import VariationalSystem
 
 _COUPLINGS = {"uncoupled": "PER_CHANNEL", "frobenius": "TOGETHER", "nuclear": "NUCLEAR"}
@@ -281,18 +281,6 @@ def on_device(system: VariationalSystem) -> bool:
 
 
 def adjoint(system: VariationalSystem) -> VariationalSystem:
-    """Return the system with the matched pair in the place of pairs of the device that are not adjoint.
-
-    Warns
-    -----
-    UserWarning
-        If there are any.
-    """
-    if all(isinstance(term.A, CudaProjector) for term in system.terms):
-        return system
-    warn(
-        "the projectors of this back-end are not adjoint, and TV and TGV would come to rest beside the minimum with them: the "
-        "pair of backend='cuda' runs in their place"
-    )
-    terms = (replace(term, A=CudaProjector(term.A.geometry, term.A.threads)) for term in system.terms)
-    return replace(system, terms=tuple(terms))
+    """Return the system with projectors whose pairs are adjoint; see `matched`."""
+    pairs = matched([term.A for term in system.terms])
+    return replace(system, terms=tuple(replace(term, A=A) for term, A in zip(system.terms, pairs, strict=True)))
