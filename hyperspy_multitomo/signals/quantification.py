@@ -159,7 +159,7 @@ class Quantification:
             method=method,
             factors=factors,
             composition_units=composition_units,
-            mask="given" if mask is not None else threshold or "auto",
+            mask="given" if mask is not None else "auto" if threshold is None else threshold,
             voxels=voxels,
             **told,
         )
