@@ -2,9 +2,13 @@
 """Lazy reconstructions slab by slab: how slices are cut, that slabs make the eager volume, and what memory they hold."""
 
 import errno
+import gc
+import os
+import signal
 import threading
 import time
 import tracemalloc
+import warnings
 
 import dask
 import dask.array as da
@@ -116,7 +120,7 @@ class TestTurns:
             assert turns.places(1) == (1, turns.available_cores())
 
     def test_no_more_than_fit_are_at_work(self, monkeypatch):
-        monkeypatch.setattr(turns, "places", lambda needed: (2, 1))
+        monkeypatch.setattr(turns, "places", lambda needed, one: (2, 1))
         at_work, most, lock = [0], [0], threading.Lock()
 
         def work(_):
@@ -266,7 +270,7 @@ class TestStored:
         put = zarr.storage.NestedDirectoryStore.__setitem__
 
         def full(self, key, value):
-            written.extend([key] * (key[-1].isdigit() and "/data/" in key))
+            written.extend([key] * ("/data/" in key and key[-1].isdigit()))
             if len(written) > 1:
                 raise OSError(errno.ENOSPC, "No space left on device")
             put(self, key, value)
@@ -279,6 +283,46 @@ class TestStored:
                 volume.save(target, overwrite=True, **QUIET)
         np.testing.assert_array_equal(hs.load(target).data, before)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["slabs", "volume.zspy"]
+
+
+class TestInterrupt:
+    """An interrupt stops the slabs that are worked at, keeps their state, and leaves no thread behind."""
+
+    @pytest.mark.parametrize("kept", [False, True])
+    def test_ctrl_c(self, series, tmp_path, kept):
+        (lazy, _) = series[1]
+        options = {"chunks": 16, "tolerance": None, "iterations": 100_000}
+        volume = lazy.reconstruct_sirt(**options, **({"checkpoint": tmp_path / "slabs"} if kept else {}))
+        begun, before = time.monotonic(), threading.active_count()
+        timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that they were interrupted
+            with pytest.raises(KeyboardInterrupt):
+                volume.compute(**QUIET)
+        assert time.monotonic() - begun < 20
+        timer.join()
+        gc.collect()
+        assert threading.active_count() <= before
+        assert volume._lazy
+        if kept:
+            assert {path.suffix for path in (tmp_path / "slabs").iterdir()} == {".state"}
+
+    def test_it_can_be_computed_again(self, series, monkeypatch):
+        (lazy, eager) = series[1][0], series[0][0]
+        volume, run, calls = lazy.reconstruct_sirt(3, chunks=16), job.run, []
+
+        def fails_once(*arguments, **options):
+            calls.append(1)
+            if len(calls) == 1:
+                raise OSError("the network is gone")
+            return run(*arguments, **options)
+
+        monkeypatch.setattr(job, "run", fails_once)
+        with pytest.raises(OSError, match="network"):
+            volume.compute(**QUIET)
+        volume.compute(**QUIET)
+        np.testing.assert_array_equal(volume.data, eager.reconstruct_sirt(3, **QUIET).data)
 
 
 class TestCheckpoints:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 
+from ..tomography.parallel import available_cores
 from .progress import progress_bar
 from .slabs import client_in_use
+from .turns import stopping
 
 # What the tasks of slabs are called after: the methods that make them.
 _SLABS = "reconstruct_"
@@ -22,14 +24,15 @@ class LazyComputing:
     def compute(self, close_file=False, show_progressbar=None, **kwargs):
         """Compute the data and keep them in memory; see HyperSpy's `LazySignal.compute` for the parameters.
 
-        Where slabs are to be reconstructed the bar counts these; on a cluster its dashboard does.
+        Where slabs are to be reconstructed the bar counts these; on a cluster its dashboard does. An interrupt ends those that are
+        worked at after their iteration.
 
         Raises
         ------
         RuntimeError
             Where the scheduler of a cluster is gone, or a slab ended several workers.
         """
-        with counting_slabs(self.data, show_progressbar) as show:
+        with counting_slabs(self.data, show_progressbar, **kwargs) as show:
             super().compute(close_file=close_file, show_progressbar=show, **kwargs)
 
     def save(self, filename=None, overwrite=None, extension=None, file_format=None, **kwds):
@@ -49,19 +52,23 @@ class LazyComputing:
 
 
 @contextmanager
-def counting_slabs(data, show: bool | None) -> Iterator[bool | None]:
-    """Show a bar of the slabs in a dask array while they are computed here, and give what HyperSpy's own bar is to be told."""
-    slabs = sum(_is_slab(key) for key in data.dask) if hasattr(data, "dask") else 0
+def counting_slabs(data, show: bool | None, scheduler=None, num_workers: int | None = None, **_) -> Iterator[bool | None]:
+    """Show a bar of the slabs in a dask array while they are computed here, and give what HyperSpy's own bar is to be told.
+
+    `scheduler` and `num_workers` are those that dask is called with. An error or an interrupt stops all slabs, and goes on when
+    none is worked at any more.
+    """
+    names = [_name(key) for key in data.dask if _SLABS in _name(key)] if hasattr(data, "dask") else []
     try:
-        if not slabs or client_in_use() is not None:
+        if not names or client_in_use() is not None:
             yield show
             return
         from dask.callbacks import Callback
 
-        with progress_bar(show, "slabs", slabs) as step:
+        with progress_bar(show, "slabs", len(names)) as step, _threads_of_its_own(scheduler, num_workers), stopping(set(names)):
 
             def finished(key, *_):
-                if step is not None and _is_slab(key):
+                if step is not None and _SLABS in _name(key):
                     step()
 
             with Callback(posttask=finished):
@@ -79,6 +86,20 @@ def counting_slabs(data, show: bool | None) -> Iterator[bool | None]:
         raise RuntimeError(f"a slab ended one worker after another, most likely for want of memory ({error}). {_LEFT}") from error
 
 
-def _is_slab(key) -> bool:
-    """Whether a task makes a slab, alone or fused with what is done to the slab next."""
-    return _SLABS in str(key[0] if isinstance(key, tuple) else key)
+def _name(key) -> str:
+    """Return the name of a task; that of one which is fused with others has the names of all."""
+    return str(key[0] if isinstance(key, tuple) else key)
+
+
+@contextmanager
+def _threads_of_its_own(scheduler, num_workers: int | None) -> Iterator[None]:
+    """Let dask's threads be some that are waited for in the end, where it works in threads: a failed run leaves none behind."""
+    import dask
+
+    scheduler = scheduler or dask.config.get("scheduler", None)
+    if scheduler not in (None, "threads", "threading") or dask.config.get("pool", None) is not None:
+        yield
+        return
+    count = num_workers or dask.config.get("num_workers", None) or available_cores()
+    with ThreadPoolExecutor(count) as pool, dask.config.set(pool=pool):
+        yield

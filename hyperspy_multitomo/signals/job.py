@@ -56,14 +56,32 @@ class Job:
         given = {} if kept is None else {"checkpoint": kept.checkpoint(arrays), "resume": kept.resume}
         return run(found, self.iterations, tolerance=self.tolerance, noise=noise, progress=progress, **given)
 
-    def volume(self, arrays: Mapping, threads: int, kept: Kept | None) -> np.ndarray:
-        """Return the volume of one slab; where it was finished before, what was kept of it."""
-        if kept is None:
-            return self.run(arrays, threads=threads).volume
-        finished = kept.finished(arrays, self.iterations)
+    def volume(self, arrays: Mapping, threads: int, kept: Kept | None, stopped: Callable[[], bool]) -> np.ndarray:
+        """Return the volume of one slab; where it was finished before, what was kept of it.
+
+        `stopped` is asked after each iteration.
+
+        Raises
+        ------
+        StoppedError
+            Where it says so; the state is kept.
+        """
+        finished = None if kept is None else kept.finished(arrays, self.iterations)
         if finished is not None:
             return finished
-        result = self.run(arrays, threads=threads, kept=kept)
-        if not result.interrupted:
+
+        def look(_):
+            if stopped():
+                # `run` takes the one for an interrupt by the user, after which it keeps the state.
+                raise StoppedError if kept is None else KeyboardInterrupt
+
+        result = self.run(arrays, progress=look, threads=threads, kept=kept)
+        if result.interrupted:
+            raise StoppedError
+        if kept is not None:
             kept.finish(arrays, self.iterations, result.volume)
         return result.volume
+
+
+class StoppedError(RuntimeError):
+    """A slab was stopped, because the run that it belongs to has ended."""

@@ -13,10 +13,10 @@ from uuid import uuid4
 import numpy as np
 
 from .footprint import Footprint
-from .job import Job
+from .job import Job, StoppedError
 from .kept import Kept
 from .memory import available_memory
-from .turns import turn
+from .turns import stopped, turn
 
 # Slices of a slab where slices do not know of each other: a whole number of the kernels' blocks, and fewer where memory is short.
 _BLOCKS = (64, 32, 16)
@@ -158,23 +158,30 @@ def client_in_use():
 
 @dataclass(frozen=True)
 class _Work:
-    """One slab's part of a reconstruction: a callable that travels to the worker that does it."""
+    """One slab's part of a reconstruction: a callable that travels to the worker that does it.
+
+    It holds what it reads as dask arrays of its own, out of sight of dask: in one graph with those of the other slabs, pieces of
+    what several of them read would be cut for all, and wait in memory for those that come last.
+    """
 
     job: Job
     slab: Slab
-    names: tuple[str, ...]
-    missing: tuple[str, ...]
+    arrays: Mapping
     needed: int
     one: bool
     token: str
     kept: Kept | None
 
-    def __call__(self, *blocks) -> np.ndarray:
+    def __call__(self) -> np.ndarray:
         """Return the volume (channel, z, x, y) of the slab."""
-        arrays = dict.fromkeys(self.missing) | dict(zip(self.names, map(np.asarray, blocks), strict=True))
+        import dask
+
         kept = None if self.kept is None else self.kept.of_slab(self.slab)
         with turn(self.token, self.needed, self.one) as threads:
-            volume = self.job.volume(arrays, threads, kept)
+            if stopped(self.token):
+                raise StoppedError
+            (arrays,) = dask.compute(self.arrays, scheduler="synchronous")
+            volume = self.job.volume(arrays, threads, kept, lambda: stopped(self.token))
         return volume[..., self.slab.start - self.slab.first : self.slab.stop - self.slab.first]
 
 
@@ -184,20 +191,16 @@ def in_slabs(job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[
     `arrays` have the slices last; `coarse` says how many slices of the volume make one of those of an array. The tasks of the
     slabs are called after the job's step, as a dashboard shows them.
     """
+    import dask
     import dask.array as da
-    from dask.highlevelgraph import HighLevelGraph
 
-    given = {name: da.asarray(array) for name, array in arrays.items() if array is not None}
-    missing = tuple(name for name in arrays if name not in given)
-    token, tasks, inputs = uuid4().hex, {}, []
-    name = f"{job.step}-{token}"
+    name, tasks = f"{job.step}-{uuid4().hex}", {}
     for number, slab in enumerate(slabs):
-        blocks = [
-            array[..., slab.first // coarse[which] : slab.last // coarse[which]].rechunk(-1) for which, array in given.items()
-        ]
-        work = _Work(job, slab, tuple(given), missing, slabs.needed, slabs.one, token, kept)
-        tasks[name, 0, 0, 0, number] = (work, *((block.name, *(0,) * block.ndim) for block in blocks))
-        inputs += blocks
+        part = {
+            which: None if array is None else array[..., slab.first // coarse[which] : slab.last // coarse[which]]
+            for which, array in arrays.items()
+        }
+        (part,) = dask.optimize(part)  # which leaves the tasks of the other slabs behind
+        tasks[name, 0, 0, 0, number] = (_Work(job, slab, part, slabs.needed, slabs.one, name, kept),)
     thicknesses = tuple(slab.stop - slab.start for slab in slabs)
-    graph = HighLevelGraph.from_collections(name, tasks, dependencies=inputs)
-    return da.Array(graph, name, (*((size,) for size in shape[:3]), thicknesses), dtype=np.float32)
+    return da.Array(tasks, name, (*((size,) for size in shape[:3]), thicknesses), dtype=np.float32)

@@ -18,6 +18,7 @@ from .memory import available_memory
 _SHARE = 0.8
 _LOCK = Lock()
 _GATES: dict[str, _Gate] = {}
+_STOPPED: set[str] = set()
 # Gates of the last few reconstructions.
 _REMEMBERED = 16
 
@@ -50,6 +51,22 @@ def turn(token: str, needed: int, one: bool = False) -> Iterator[int]:
         gate = _GATES[token]
     with gate.places:
         yield gate.threads
+
+
+@contextmanager
+def stopping(tokens: set[str]) -> Iterator[None]:
+    """Tell the slabs of some reconstructions in this process to stop where an error or an interrupt ends what is done here."""
+    _STOPPED.difference_update(tokens)
+    try:
+        yield
+    except BaseException:
+        _STOPPED.update(tokens)
+        raise
+
+
+def stopped(token: str) -> bool:
+    """Whether the slabs of a reconstruction are to stop."""
+    return token in _STOPPED
 
 
 def places(needed: int, one: bool = False) -> tuple[int, int]:

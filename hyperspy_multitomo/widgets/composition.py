@@ -148,7 +148,8 @@ class CompositionPanel(Panel):
         def then(composition):
             self.result = composition
             voxels = composition.history[-1]["voxels"]
-            self.message = f"Done: {composition.quantity} in {voxels} voxels; it is the panel's result."
+            where = "" if voxels is None else f" in {voxels} voxels"
+            self.message = f"Done: {composition.quantity}{where}; it is the panel's result."
 
         self.start(work, then)
 
