@@ -24,7 +24,7 @@ class LazyComputing:
     def compute(self, close_file=False, show_progressbar=None, **kwargs):
         """Compute the data and keep them in memory; see HyperSpy's `LazySignal.compute` for the parameters.
 
-        Where slabs are to be reconstructed the bar counts these; on a cluster its dashboard does. An interrupt ends those that are
+        Where slabs are to be reconstructed the bar counts these; on a cluster its dashboard does. An interrupt ends those that
         worked at after their iteration.
 
         Raises

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Lock, Semaphore
+from threading import Lock, Semaphore, current_thread, main_thread
 
 from ..tomography.parallel import available_cores
 from .memory import available_memory
@@ -89,13 +89,13 @@ def _process() -> tuple[int, int, int | None]:
         cores = callers * int(os.environ.get("OMP_NUM_THREADS", "").strip() or 1)
         limit = worker.memory_manager.memory_limit
         return callers, cores, limit or available_memory()
-    if multiprocessing.parent_process() is not None:
-        return 1, 1, available_memory()
     import dask
 
     cores = available_cores()
     if str(dask.config.get("scheduler", None)) in ("synchronous", "sync", "single-threaded"):
         return 1, cores, available_memory()
+    if multiprocessing.parent_process() is not None and current_thread() is main_thread():
+        return 1, 1, available_memory()  # one of dask's processes; its threads are no main threads
     return dask.config.get("num_workers", None) or cores, cores, available_memory()
 
 
