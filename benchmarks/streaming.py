@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A volume larger than the memory it may take: `python benchmarks/streaming.py [--size 1024 --slices 512 --tilts 61]`.
 
-HEBT of two elements from one .zspy to another: peak memory of the whole job and, for one slab, seconds per slice and iteration
-against the same slices in memory. The series is made slab by slab; `--iterations` are those of the whole job, whose memory does not
-depend on them, `--timed` those of the comparison.
+HEBT of two elements from one .zspy to another: peak memory of the whole job and, for two slabs, seconds per slice and iteration
+against the same slices in memory. The series is made slab by slab; `--iterations` are those of the whole job, whose memory does
+not depend on them, `--timed` those of the comparison.
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ def main() -> None:
         print(f"{given.size} x {given.size} x {given.slices} voxels, 2 elements, {given.tilts} tilts: ", end="")
         print(f"volume {8 * given.size**2 * given.slices / 1e9:.2f} GB")
         seconds, peak, beyond, cutting = in_own_process(stream, folder, given.iterations)
-        print(f"whole job, {given.iterations} iterations: {seconds:.0f} s, peak {peak:.2f} GB, {beyond:.2f} GB of it beyond the imports")
+        print(
+            f"whole job, {given.iterations} iterations: {seconds:.0f} s, peak {peak:.2f} GB, {beyond:.2f} GB beyond the imports"
+        )
         print(f"slabs: {cutting}")
         found = in_own_process(compare, folder, given.timed)
         for name, spent in found.items():
