@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How time and memory of SIRT and HEBT grow with slices, size, tilts, elements and threads: a table and a figure.
+"""How time and memory of SIRT, HEBT and TGV grow with slices, size, tilts, elements and threads: a table and a figure.
 
 `python benchmarks/growth.py [--figure growth.png]`. One size is varied at a time around a base problem; every point is
 measured in a fresh process, without setting up. Memory is what the process held at its peak beyond the imports, with the
@@ -39,16 +39,19 @@ SWEEPS = {
     "tilts": (15, 31, 61, 121),
     "elements": (1, 2, 4, 8),
 }
-METHODS = ("SIRT", "HEBT")
+METHODS = ("SIRT", "HEBT", "TGV")
+COLOURS = ("#0072B2", "#D55E00", "#009E73")
 
 
 def measure(method: str, size: Size, queue) -> None:
     """Put the wall milliseconds of one iteration, the best of several, and the memory in MB."""
-    from hyperspy_multitomo.tomography import TiltGeometry, hebt, projector, run, sirt
+    from hyperspy_multitomo.tomography import DataTerm, Regulariser, TiltGeometry, hebt, projector, run, sirt, variational
 
     def iterates(size: Size):
         A = projector(TiltGeometry(np.linspace(-75, 75, size.tilts), size.width), threads=size.threads)
         maps = np.random.default_rng(0).random((size.elements, *A.range_shape, size.slices), np.float32)
+        if method == "TGV":
+            return variational([DataTerm(A, maps)], Regulariser(1.0, "tgv"), np.ones(size.elements))
         return sirt(A, maps) if method == "SIRT" else hebt(A, maps, maps.sum(axis=0), np.ones(size.elements))
 
     run(iterates(Size(2, 16, 3, 1)), 1)
@@ -100,7 +103,7 @@ def draw(results: dict, path: str) -> None:
     from matplotlib.ticker import LogLocator
 
     figure, panels = plt.subplots(2, len(SWEEPS) + 1, figsize=(15, 6), layout="constrained", sharey="row")
-    colours = dict(zip(METHODS, ("#0072B2", "#D55E00"), strict=True))
+    colours = dict(zip(METHODS, COLOURS, strict=True))
     for column, name in enumerate([*SWEEPS, "threads"]):
         for method in METHODS:
             sizes, times, memory = results[method, name]
@@ -124,7 +127,7 @@ def draw(results: dict, path: str) -> None:
 
 def main() -> None:
     """Print the table, the exponents and the gain of threads; draw the figure."""
-    parser = argparse.ArgumentParser(description="growth of time and memory of SIRT and HEBT")
+    parser = argparse.ArgumentParser(description="growth of time and memory of SIRT, HEBT and TGV")
     parser.add_argument("--figure", help="file to draw the figure to, e.g. growth.png")
     path = parser.parse_args().figure
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

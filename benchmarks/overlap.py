@@ -3,8 +3,8 @@
 
 TV, TGV and nuclear TV of the Huber phantom with its HAADF as one more channel, in three dimensions: all slices together, and a
 lazy series in slabs with more and more slices of overlap. Differences are root mean squares over those of the volume, everywhere
-and in the two slices at each cut. "step" is the mean absolute difference of the slices at the cuts over that of the same slices of the
-undivided volume: 1 where no seam shows.
+and in the two slices at each cut. "step" is the mean absolute difference of the slices at the cuts over that of the same slices
+of the undivided volume: 1 where no seam shows.
 """
 
 from __future__ import annotations

@@ -206,12 +206,13 @@ class TestFrames:
 class TestMemory:
     @pytest.mark.parametrize("chunks", ["images", "slabs"])
     def test_a_slab_takes_the_same_of_a_series_of_any_length(self, chunks):
-        peaks = {slices: self.peak(slices, chunks) for slices in (256, 1024)}
+        # The less of two: other threads of the process may be at something.
+        peaks = {slices: min(self.peak(slices, chunks) for _ in range(2)) for slices in (512, 2048)}
         slab = 4 * len(TILTS) * 2 * 200 * 64
         # Images of a chunk each are longer, and are read and cut one by one.
-        longer = 2 * 4 * 200 * (1024 - 256) if chunks == "images" else 0
-        assert peaks[1024] < 1.2 * peaks[256] + longer
-        assert peaks[1024] < 10 * slab + longer
+        longer = 2 * 4 * 200 * (2048 - 512) if chunks == "images" else 0
+        assert peaks[2048] < 1.2 * peaks[512] + longer
+        assert peaks[2048] < 10 * slab + longer
 
     @staticmethod
     def peak(slices, chunks):

@@ -308,6 +308,12 @@ class TestLazy:
         maps = [eds_of(truth, lazy=lazy).reconstruct_hebt(haadf_of(truth, lazy=lazy), **options).data for lazy in (False, True)]
         assert relative(maps[1].compute(), maps[0]) < 1e-3
 
-    def test_three_dimensions_need_all_slices(self, truth):
-        with pytest.raises(ValueError, match=r"pass dimensions=2.*compute\(\)"):
-            eds_of(truth, lazy=True).reconstruct_tv(**FEW)
+    @pytest.mark.parametrize("method", METHODS)
+    def test_three_dimensions_in_slabs_that_overlap(self, truth, method):
+        truth = np.tile(truth, (1, 1, 1, 8))
+        options = FEW | {"tolerance": None, "iterations": 100}
+        whole = getattr(eds_of(truth), f"reconstruct_{method}")(**options)
+        slabs = getattr(eds_of(truth, lazy=True), f"reconstruct_{method}")(chunks=20, **options)
+        assert slabs.history[-1]["calibration"] == whole.history[-1]["calibration"]
+        assert slabs.history[-1]["slabs"] == {"count": 2, "thickness": 20, "overlap": 8}
+        assert relative(slabs.data.compute(), whole.data) < 5e-3

@@ -410,6 +410,12 @@ class TestCheckpoints:
             haadf.reconstruct_sirt(2, checkpoint=tmp_path / "there", **QUIET)
         with pytest.raises(ValueError, match="not a checkpoint"):
             haadf.reconstruct_sirt(2, resume=tmp_path / "there", **QUIET)
+        haadf.reconstruct_sirt(2, checkpoint=tmp_path / "file", **QUIET)
+        (tmp_path / "folder").mkdir()
+        with pytest.raises(ValueError, match=r"is a file, .* in memory .* and this run needs a folder"):
+            series[1][0].reconstruct_sirt(2, resume=tmp_path / "file")
+        with pytest.raises(ValueError, match="is a folder, as a lazy series"):
+            haadf.reconstruct_sirt(2, resume=tmp_path / "folder", **QUIET)
         with pytest.raises(ValueError, match="two places"):
             haadf.reconstruct_sirt(2, checkpoint=tmp_path / "a", resume=tmp_path / "there", **QUIET)
 

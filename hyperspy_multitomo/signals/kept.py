@@ -35,8 +35,8 @@ class Kept:
     key: Mapping
 
     @classmethod
-    def of(cls, checkpoint, resume, key: Mapping) -> Kept | None:
-        """Return what `checkpoint=` and `resume=` ask for; None where neither is given.
+    def of(cls, checkpoint, resume, key: Mapping, folder: bool) -> Kept | None:
+        """Return what `checkpoint=` and `resume=` ask for, a folder of slabs or a file; None where neither is given.
 
         Raises
         ------
@@ -45,7 +45,7 @@ class Kept:
         FileNotFoundError
             For `resume=` where nothing is.
         ValueError
-            For both, of different places.
+            For both, of different places, and for a file where it has to be a folder, or the other way round.
         """
         if checkpoint is None and resume is None:
             return None
@@ -58,6 +58,9 @@ class Kept:
             raise FileExistsError(
                 f"{given[0]} exists already: pass resume= to go on from there, or remove it, or choose another name"
             )
+        if given[0].exists() and given[0].is_dir() != folder:
+            kinds = {True: "a folder, as a lazy series leaves it", False: "a file, as a series in memory leaves it"}
+            raise ValueError(f"{given[0]} is {kinds[not folder]}, and this run needs {kinds[folder]}: resume it as it was begun")
         return cls(given[0], resume is not None, _plain(key))
 
     def checkpoint(self, arrays: Mapping) -> Checkpoint:

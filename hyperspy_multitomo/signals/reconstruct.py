@@ -95,9 +95,10 @@ class Problem:
         told = {"tolerance": tolerance, "backend": backend, "mask": mask, "initial": initial} | dict(told)
         job = Job(step, self.solver, self.noise, self._titles, iterations, tolerance, backend)
         key = {name: value for name, value in told.items() if name not in _NOT_IN_KEY}
-        kept = Kept.of(checkpoint, resume, {"step": step, "geometry": repr(self.geometry), **key})
         held = self.held.with_masks((mask is not None) + (initial is not None))
         lazy = self.series._lazy
+        apart = lazy or (overlap is None and not held.fits_device(slices))
+        kept = Kept.of(checkpoint, resume, {"step": step, "geometry": repr(self.geometry), **key}, folder=apart)
         if lazy:
             check_complete(arrays)
         else:
@@ -105,7 +106,7 @@ class Problem:
                 raise ValueError("chunks= says how thick the slabs of a lazy series are; this one is in memory: leave it out")
             check_memory(held.bytes_of(slices), f"this reconstruction of {named(shape[0])}", REMEDY)
             arrays = {name: None if array is None else np.asarray(array) for name, array in arrays.items()}
-        if lazy or (overlap is None and not held.fits_device(slices)):
+        if apart:
             slabs = cut(slices, held, binning=self.geometry.binning, chunks=chunks, overlap=overlap)
             coarse = {name: self.geometry.binning if name in _COARSE else 1 for name in arrays}
             plan.offer(lambda: plan.lazily(job, arrays, coarse, shape, slabs))

@@ -60,7 +60,7 @@ class RegularisedImages:
             offset is reconstructed as if it were specimen.
         overlap : int, default 8
             For a lazy series in three dimensions: slices on either side that each slab is reconstructed with, so that no seam
-            shows between them; see the notes.
+            shows between them; see `TiltSeriesEDS.reconstruct_tv`.
         mask, initial, depth, width, nonnegative, backend, chunks, checkpoint, resume, show_progressbar
             As in `reconstruct_sirt`.
 
