@@ -86,7 +86,7 @@ class Opened:
         """Press a button."""
         self.page.get_by_role("button", name=label, exact=True).first.click()
 
-    def until(self, happened, seconds=60):
+    def until(self, happened, seconds=180):
         """Wait until something holds, and return it."""
         for _ in range(int(seconds / 0.2)):
             value = happened()
@@ -222,7 +222,7 @@ def test_composition(opened):
 
 @pytest.mark.parametrize("opened", ["reconstruction"], indirect=True)
 def test_reconstruction(opened):
-    opened.until(lambda: "100 iterations" in opened.page.inner_text("body"))
+    opened.until(lambda: ", 100 iterations" in opened.page.inner_text("body"))  # a first look has some "of 100"
     opened.press("Keep for comparison")
     opened.changes(lambda: opened.move("Weight of the HAADF, alpha", times=5), number=2)
     opened.until(lambda: "First look" not in opened.page.inner_text("body"))

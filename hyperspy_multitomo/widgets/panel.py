@@ -138,9 +138,10 @@ class Panel(t.HasTraits):
         if not self.threaded:
             function()
             return
-        self._thread = threading.Thread(target=function, daemon=True)
-        _THREADS.add(self._thread)
-        self._thread.start()
+        thread = threading.Thread(target=function, daemon=True)
+        thread.start()  # before anybody can wait for it
+        _THREADS.add(thread)
+        self._thread = thread
 
 
 @atexit.register
