@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How far slabs that overlap are from the undivided solution: `python benchmarks/overlap.py [--iterations 2000]`.
+"""How far slabs that overlap are from the undivided solution: `python benchmarks/overlap.py [--data "*.bcf"]`.
 
 TV, TGV and nuclear TV of the Huber phantom with its HAADF as one more channel, in three dimensions: all slices together, and a
 lazy series in slabs with more and more slices of overlap. Differences are root mean squares over those of the volume, everywhere
@@ -20,16 +20,21 @@ from hyperspy_multitomo.simulation.phantoms import huber
 OVERLAPS = (0, 2, 4, 8, 16)
 
 
-def series(size: int, slices: int, lazy: bool):
+def phantom(size: int, slices: int):
     """Return the maps and the HAADF images of the phantom as tilt series."""
-    import dask.array as da
-
     found = simulate(huber(size, slices), blur=0, seed=0)
-    wrap = (lambda array: da.from_array(array, chunks=array.shape)) if lazy else (lambda array: array)
     known = {"tilts": found.tilts, "pixel_size": found.pixel_size}
-    maps = {name: wrap(images.swapaxes(1, 2)) for name, images in zip(found.elements, found.maps, strict=True)}
-    eds = mt.TiltSeriesEDS.from_maps(maps, **known)
-    return eds, mt.TiltSeriesHAADF.from_images(wrap(found.haadf.swapaxes(1, 2)), **known)
+    maps = {name: images.swapaxes(1, 2) for name, images in zip(found.elements, found.maps, strict=True)}
+    return mt.TiltSeriesEDS.from_maps(maps, **known), mt.TiltSeriesHAADF.from_images(found.haadf.swapaxes(1, 2), **known)
+
+
+def particle(pattern: str):
+    """Return the maps and the HAADF images of Mg, Si, Fe and S in a series of Bruker files, aligned, binned by 2."""
+    haadf, spectra = mt.load_tilt_series(pattern, tilts="filename", lazy=True)
+    eds = mt.elemental_maps(spectra, elements=["Mg", "Si", "Fe", "S"], also=["Cu", "Pt", "O"])
+    eds.align(haadf.align())
+    haadf.estimate_gains(), eds.estimate_gains(haadf)
+    return eds.bin(2), haadf.bin(2)
 
 
 def compared(found: np.ndarray, whole: np.ndarray, cuts: np.ndarray) -> tuple[float, float, float, float]:
@@ -48,13 +53,16 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--slices", type=int, default=64)
     parser.add_argument("--thickness", type=int, default=16)
-    parser.add_argument("--iterations", type=int, default=2000)
+    parser.add_argument("--iterations", type=int, default=500)
     parser.add_argument("--tolerance", type=float, default=None)
+    parser.add_argument("--data", help="pattern of Bruker files of a real series, instead of the phantom")
     given = parser.parse_args()
-    eager, lazy = (series(given.size, given.slices, lazily) for lazily in (False, True))
-    cuts = np.arange(given.thickness, given.slices, given.thickness)
+    eager = phantom(given.size, given.slices) if given.data is None else particle(given.data)
+    lazy = [one.as_lazy() for one in eager]
+    slices, size = eager[0].data.shape[-2:]
+    cuts = np.arange(given.thickness, slices, given.thickness)
     options = {"iterations": given.iterations, "tolerance": given.tolerance, "show_progressbar": False}
-    print(f"{given.size} px, {given.slices} slices in slabs of {given.thickness}, {options}\n")
+    print(f"{size} px, {slices} slices in slabs of {given.thickness}, {options}\n")
     print("| method | overlap | difference | at the cuts | largest | step at the cuts |\n|---|---|---|---|---|---|")
     order = ("element", "z", "x", "y")
     for method in ("tv", "tnv", "tgv"):

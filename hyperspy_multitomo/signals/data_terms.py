@@ -29,7 +29,8 @@ _SLICES, _TILTS = 32, 16
 class Modality:
     """One series as a data term, all but its arrays, `data` naming that of the projections.
 
-    `weight` says how noisy the data are; `gain`, of images, is the signal of one noise-equivalent electron.
+    `weight` says how noisy the data are; `gain`, of images, is the signal of one noise-equivalent electron. `profile` is that of
+    a `DataTerm`, for series whose slabs are to take the steps of the whole.
     """
 
     data: str
@@ -40,6 +41,7 @@ class Modality:
     gain: float | None = None
     first: int = 0
     mix: np.ndarray | None = None
+    profile: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,18 @@ class Measured:
         """Return the same with the weights of some terms."""
         modalities = tuple(replace(m, weight=t.weight) for m, t in zip(self.modalities, terms, strict=True))
         return replace(self, modalities=modalities)
+
+    def profiled(self) -> Measured:
+        """Return the same with the profiles of lazy counts, read in one pass: slabs then iterate as all slices together do."""
+        if not self.series._lazy:
+            return self
+        import dask
+
+        images = {"maps": self.arrays["maps"]} | ({} if self.haadf is None else {"haadf": self.arrays["haadf"][None]})
+        (means,) = dask.compute(
+            {m.data: images[m.data].mean(axis=3, dtype=np.float64) for m in self.modalities if m.discrepancy == "kl"}
+        )
+        return replace(self, modalities=tuple(replace(m, profile=means.get(m.data)) for m in self.modalities))
 
     def terms(self, project: Callable, arrays: dict) -> list[DataTerm]:
         """Return the terms with some arrays; see `terms_of`."""
@@ -156,7 +170,7 @@ def terms_of(modalities: tuple[Modality, ...], project: Callable, arrays: dict) 
     for m in modalities:
         A = projectors[m.geometry] = projectors.get(m.geometry) or project(m.geometry)
         background = arrays["background"] if m.data == "maps" else None
-        terms.append(DataTerm(A, arrays[m.data], m.first, m.mix, m.gains, background, m.discrepancy, m.weight))
+        terms.append(DataTerm(A, arrays[m.data], m.first, m.mix, m.gains, background, m.discrepancy, m.weight, m.profile))
     return terms
 
 

@@ -168,7 +168,7 @@ def _run(
     found: Measured, step: str, model: Model, channels, calibration: Calibration, solver: Callable, options: dict, **told
 ) -> TomographicVolume:
     """Run a solver of terms, mask and start on the whole series, and describe the volume."""
-    modalities = found.weighted(calibration.terms).modalities
+    modalities = found.weighted(calibration.terms).profiled().modalities
 
     def solve(project, arrays):  # travels to workers, without the series
         return solver(terms_of(modalities, project, arrays), mask=arrays["mask"], initial=arrays["initial"])

@@ -52,6 +52,8 @@ class DataTerm:
     weight : float or array_like (row,), default 1.0
         Factor d of the discrepancy: 1 for counts; for "ls" the inverse variance of a pixel; for "kl" of a signal that is no count
         the noise-equivalent counts per unit of signal.
+    profile : array_like (row, tilt, x), optional
+        Mean of the data over all slices where these are but some of them: the steps of the iteration are then those of the whole.
     """
 
     A: Projector
@@ -62,6 +64,7 @@ class DataTerm:
     background: ArrayLike | None = None
     discrepancy: str = "kl"
     weight: float | ArrayLike = 1.0
+    profile: ArrayLike | None = None
 
     def checked(self, channels: int, name: str) -> Term:
         """Return the term with its arrays validated, float32, for a volume of so many channels."""
@@ -88,6 +91,9 @@ class DataTerm:
         if weights.shape not in ((), (1,), (rows,)):
             raise ValueError(f"`weight` has the shape {weights.shape}; expected a number, or {rows}, one per row of data")
         gains = checked_gains("gains", self.gains, data.shape[:2])
+        profile = None if self.profile is None else np.asarray(self.profile, float) * (gains > 0)[..., None]
+        if profile is not None and (profile.shape != data.shape[:3] or not np.isfinite(profile).all()):
+            raise ValueError(f"`profile` has the shape {profile.shape}; expected finite numbers {data.shape[:3]} (row, tilt, x)")
         return Term(
             A=self.A,
             data=without_dead_tilts(data, gains),
@@ -98,6 +104,7 @@ class DataTerm:
             first=int(self.first),
             mix=mix,
             name=name,
+            profile=profile,
         )
 
 
@@ -236,7 +243,10 @@ def _without_blind_rays(term: Term, mask: np.ndarray | None) -> Term:
     blind = lengths <= 1e-6 * term.A.geometry.pixel_size
     if not blind.any():
         return term
-    return replace(term, data=np.where(blind, np.float32(0) if term.background is None else term.background, term.data))
+    data = np.where(blind, np.float32(0) if term.background is None else term.background, term.data)
+    # The steps stay those of the counts as they are, of which a slab knows the means and no more.
+    profile = term.data.mean(axis=-1, dtype=np.float64) if term.profile is None else term.profile
+    return replace(term, data=data, profile=profile)
 
 
 def check_terms(terms: Sequence[Term]) -> None:

@@ -51,6 +51,7 @@ class Term:
 
     `data` and `background` (row, tilt, x, y), the background None where it is 0; `gains` (row, tilt); `weights` d (row,);
     `first` is the channel of row 0. `mix` (channel,) or (channel, z, x, y) are factors of x. `name` is that of its residuals.
+    `profile` (row, tilt, x) is the mean of the data over the slices of a whole of which these are a part, or None.
     """
 
     A: Projector
@@ -62,6 +63,7 @@ class Term:
     first: int = 0
     mix: np.ndarray | None = None
     name: str = "eds"
+    profile: np.ndarray | None = None
 
     @property
     def rows(self) -> int:
@@ -83,10 +85,11 @@ class Term:
 
         Counts are averaged along y and over 5 px of the detector, and taken to be at least a twentieth of their mean.
         """
-        d, counts = float(self.weights[row]), self.data[row]
+        d, data = float(self.weights[row]), self.data[row]
         if self.discrepancy == "ls":
-            return np.full(counts.shape[:2], d)
-        counts = uniform_filter1d(counts.mean(axis=-1, dtype=np.float64), 5, axis=1)
+            return np.full(data.shape[:2], d)
+        counts = data.mean(axis=-1, dtype=np.float64) if self.profile is None else self.profile[row]
+        counts = uniform_filter1d(counts, 5, axis=1)
         return d / np.maximum(counts, max(0.05 * counts.mean(), 1e-3))
 
     def difference(self, expectations: np.ndarray) -> np.ndarray:
