@@ -78,6 +78,12 @@ class TestCut:
         assert some.thickness % 16 == 0
         assert some.needed <= 3 * HELD.bytes_of(64)
 
+    def test_workers_share_what_would_fit_in_one(self, monkeypatch):
+        monkeypatch.setattr(slabs, "worker_threads", lambda: 4)
+        assert len(self.cut(monkeypatch, None, slices=512, overlap=8)) == 4
+        assert len(self.cut(monkeypatch, None, slices=100, overlap=8)) == 2  # not too thin
+        assert len(self.cut(monkeypatch, None, slices=20, overlap=8)) == 1
+
     def test_every_slice_once_with_its_neighbours(self, monkeypatch):
         for slices, chunks, overlap in ((37, 8, 3), (64, 64, 8), (5, 1, 0), (130, 48, 100)):
             found = list(self.cut(monkeypatch, None, slices=slices, chunks=chunks, overlap=overlap))
@@ -111,6 +117,14 @@ class TestTurns:
         assert turns.places(30_000_000) == (1, 8)
         monkeypatch.setattr(turns, "_process", lambda: (4, 4, None))
         assert turns.places(10**12) == (4, 1)
+
+    def test_another_scheduler_another_gate(self, monkeypatch):
+        found = []
+        for process in ((2, 2, None), (1, 2, None)):
+            monkeypatch.setattr(turns, "_process", lambda process=process: process)
+            with turns.turn("one run, computed twice", 1) as threads:
+                found.append(threads)
+        assert found == [1, 2]
 
     def test_one_caller_has_all_cores(self):
         with dask.config.set(scheduler="synchronous"):
@@ -177,6 +191,23 @@ class TestEqualToEager:
         assert errors[0] > 4 * errors[1] > 4 * errors[2]
         assert errors[2] < 5e-3
         assert errors[3] < 1e-6
+
+    @pytest.mark.parametrize("dimensions", [2, 3])
+    def test_long_before_it_has_converged(self, dimensions):
+        """Slabs of very different counts iterate as all slices together do: their steps are those of the whole."""
+        (haadf, eds), _ = haadf_and_eds(slices=64)
+        eds.data = eds.data * np.where(np.arange(64) < 32, 1, 20)[:, None]
+        options = {"iterations": 8, "tolerance": None, "dimensions": dimensions, **QUIET}
+        eager = eds.reconstruct_tv(haadf, **options)
+        lazy = eds.as_lazy().reconstruct_tv(haadf.as_lazy(), chunks=32, overlap=16, **options)
+        assert regularised.relative(lazy.data.compute(), eager.data) < 1e-6
+
+    def test_backgrounds_stay_lazy(self, series):
+        (_, eds), (_, lazy_eds) = series
+        background = np.random.default_rng(3).random(eds.data.shape, np.float32)
+        eager = eds.reconstruct_em(4, background=background, **QUIET)
+        lazy = lazy_eds.reconstruct_em(4, background=da.from_array(background, chunks=(-1, -1, 9, -1)), chunks=16)
+        np.testing.assert_allclose(lazy.data.compute(), eager.data, atol=2e-6 * eager.data.max())
 
     def test_with_maps_of_larger_pixels(self):
         (haadf, eds), (lazy_haadf, lazy_eds) = haadf_and_eds(slices=48)

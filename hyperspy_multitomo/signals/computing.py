@@ -48,7 +48,8 @@ class LazyComputing:
             As for `compute`.
         """
         with counting_slabs(self.data, kwds.pop("show_progressbar", None)) as show:
-            super().save(filename, overwrite, extension, file_format, show_progressbar=show, **kwds)
+            bar = {} if show is None else {"show_progressbar": show}
+            super().save(filename, overwrite, extension, file_format, **bar, **kwds)
 
 
 @contextmanager

@@ -72,15 +72,18 @@ class Kept:
         path = self.path / f"slices_{slab.start:05d}-{slab.stop:05d}.state"
         return replace(self, path=path, resume=path.exists(), key={**self.key, "slices": vars(slab)})
 
+    @property
+    def _path_of_volume(self) -> Path:
+        return self.path.with_suffix(".volume")
+
     def _volume(self, arrays: Mapping, iterations: int) -> Checkpoint:
-        return Checkpoint(
-            self.path.with_suffix(".volume"), key={**self.key, "iterations": iterations, "data": fingerprint(arrays)}
-        )
+        return Checkpoint(self._path_of_volume, key={**self.key, "iterations": iterations, "data": fingerprint(arrays)})
 
     def finished(self, arrays: Mapping, iterations: int) -> np.ndarray | None:
         """Return the volume of a slab that was finished before, or None."""
-        held = self._volume(arrays, iterations)
-        return held.load()["volume"] if held.path.exists() else None
+        if not self._path_of_volume.exists():
+            return None
+        return self._volume(arrays, iterations).load()["volume"]
 
     def finish(self, arrays: Mapping, iterations: int, volume: np.ndarray) -> None:
         """Keep the volume of a slab, which takes less room than its state."""
@@ -92,6 +95,7 @@ def _plain(value):
     """Return a key as JSON holds it, its numbers rounded."""
 
     def plain(one):
+        """Return one value of it, with what it holds."""
         if isinstance(one, Mapping):
             return {str(name): plain(each) for name, each in one.items()}
         if isinstance(one, np.ndarray):

@@ -180,7 +180,7 @@ def background_of(series, background, shape):
     """Return a background given as (tilt, [element,] y, x), or as leading dimensions of that, as (channel, tilt, x, y)."""
     if background is None:
         return None
-    given = np.asarray(background, dtype=np.float32)
+    given = background.astype(np.float32) if hasattr(background, "dask") else np.asarray(background, dtype=np.float32)
     check_finite(given, "the background")
     whole = (shape[1], shape[0], shape[3], shape[2]) if series.channels else (shape[1], shape[3], shape[2])
     if given.shape not in [whole[:n] for n in range(3)] + [whole]:

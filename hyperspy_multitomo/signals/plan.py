@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -15,11 +16,10 @@ from ..tomography.parallel import available_cores
 from .footprint import Footprint
 from .job import Job
 from .memory import available_memory
-from .slabs import Slabs, client_in_use, worker_memory
+from .slabs import Slabs, client_in_use, worker_memory, worker_threads
 from .turns import places
 
-# The trial: slices, iterations at most, and seconds after which no further iteration begins. The first iteration has what is done
-# once in it.
+# The trial: slices, iterations at most, and seconds after which no further iteration begins.
 _SLICES, _ITERATIONS, _SECONDS = 64, 8, 10.0
 _WANTED: ContextVar[bool] = ContextVar("wanted", default=False)
 
@@ -130,11 +130,13 @@ def plan_of(method: Callable, *arguments, **options) -> ReconstructionPlan:
     raise TypeError(f"{method.__name__} makes no plan")
 
 
-def in_memory(job: Job, arrays: Mapping, shape: tuple[int, ...], held: Footprint) -> ReconstructionPlan:
+def in_memory(
+    job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[int, ...], held: Footprint
+) -> ReconstructionPlan:
     """Return the plan of a run on arrays in memory."""
     slices, threads = shape[-1], available_cores()
-    once, each = _trial(job, arrays, dict.fromkeys(arrays, 1) | _coarse(arrays, slices), slices, threads)
-    return _plan(job, arrays, shape, 1, slices, 0, 1, threads, held.bytes_of(slices), available_memory(), (once, each))
+    times = _trial(job, arrays, coarse, slices, threads)
+    return _plan(job, shape, Slabs(slices, slices, 0, held.bytes_of(slices)), 1, threads, available_memory(), times)
 
 
 def lazily(job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[int, ...], slabs: Slabs) -> ReconstructionPlan:
@@ -144,27 +146,35 @@ def lazily(job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[in
         at_once, threads = places(slabs.needed, slabs.one)
         at_once, cores = min(at_once, len(slabs)), available_cores()
     else:
-        at_once = min(sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()), len(slabs))
-        threads = cores = 1
+        at_once, threads, cores = min(worker_threads(), len(slabs)), 1, 1
     once, each = _trial(job, arrays, coarse, shape[-1], cores)
     # Slabs overlap, and side by side they share the cores of this machine; workers of a cluster are taken to be like it.
     again = sum(slab.last - slab.first for slab in slabs) / shape[-1] / (1 if client is None else at_once)
-    memory = at_once * slabs.needed
     available = worker_memory() if client is None else None
-    return _plan(
-        job, arrays, shape, len(slabs), slabs.thickness, slabs.overlap, at_once, threads, memory, available,
-        (once * again, each * again),
-    )  # fmt: skip
+    return _plan(job, shape, slabs, at_once, threads, available, (once * again, each * again))
 
 
-def _plan(job, arrays, shape, slabs, thickness, overlap, at_once, threads, memory, available, times) -> ReconstructionPlan:
+def _plan(job: Job, shape, slabs: Slabs, at_once: int, threads: int, available: int | None, times) -> ReconstructionPlan:
+    """Return a plan from the shape (channel, z, x, y) and the seconds of what is done once and of an iteration."""
     channels, nz, nx, ny = shape
     once, each = times
     backend, device = _device(job)
     return ReconstructionPlan(
-        job.step, (channels, nz, ny, nx), backend, device, job.iterations, slabs, thickness, overlap, at_once, threads, memory,
-        available, each, once + job.iterations * each,
-    )  # fmt: skip
+        method=job.step,
+        shape=(channels, nz, ny, nx),
+        backend=backend,
+        device=device,
+        iterations=job.iterations,
+        slabs=len(slabs),
+        thickness=slabs.thickness,
+        overlap=slabs.overlap,
+        at_once=at_once,
+        threads=threads,
+        memory=at_once * slabs.needed,
+        available=available,
+        seconds_per_iteration=each,
+        seconds=once + job.iterations * each,
+    )
 
 
 def _device(job: Job) -> tuple[str, str]:
@@ -180,11 +190,6 @@ def _device(job: Job) -> tuple[str, str]:
     return A.backend, f"CPU, {cores} core{'s' * (cores > 1)}"
 
 
-def _coarse(arrays: Mapping, slices: int) -> dict[str, int]:
-    """Return how many slices of the volume make one of each array."""
-    return {name: slices // array.shape[-1] for name, array in arrays.items() if array is not None}
-
-
 def _trial(job: Job, arrays: Mapping, coarse: Mapping[str, int], slices: int, threads: int) -> tuple[float, float]:
     """Return the seconds that all slices would take for what is done once, and for an iteration, from some in the middle."""
     together = max(coarse.values())
@@ -194,21 +199,19 @@ def _trial(job: Job, arrays: Mapping, coarse: Mapping[str, int], slices: int, th
         name: None if array is None else np.asarray(array[..., first // coarse[name] : (first + few) // coarse[name]])
         for name, array in arrays.items()
     }
-    iterations = min(job.iterations, _ITERATIONS)
-    moments = []
+    trial, moments = replace(job, iterations=min(job.iterations, _ITERATIONS), tolerance=None, noise=None), []
 
     def progress(_):
         moments.append(time.perf_counter())
         if moments[-1] - start > _SECONDS and len(moments) > 1:
             raise KeyboardInterrupt  # ends the trial, as one by the user would
 
-    import warnings
-
-    start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        replace(job, iterations=iterations, tolerance=None, noise=None).run(part, progress=progress, threads=threads)
-    end = time.perf_counter()
+        replace(trial, iterations=min(job.iterations, 1)).run(part, threads=threads)  # which loads what a process loads once
+        start = time.perf_counter()
+        trial.run(part, progress=progress, threads=threads)
+        end = time.perf_counter()
     share = slices / few
     if not job.iterations:
         return (end - start) * share, 0.0
@@ -270,7 +273,7 @@ class Planning:
         (200, 1, True)
         """
         known = [name.removeprefix("reconstruct_") for name in dir(self) if name.startswith("reconstruct_")]
-        known.remove("with_absorption") if "with_absorption" in known else None
+        known = [name for name in known if name != "with_absorption"]
         if method not in known:
             raise ValueError(f"method={method!r} must be one of {', '.join(known)}")
         return plan_of(getattr(self, f"reconstruct_{method}"), *([] if haadf is None else [haadf]), **options)

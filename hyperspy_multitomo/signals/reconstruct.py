@@ -106,9 +106,9 @@ class Problem:
                 raise ValueError("chunks= says how thick the slabs of a lazy series are; this one is in memory: leave it out")
             check_memory(held.bytes_of(slices), f"this reconstruction of {named(shape[0])}", REMEDY)
             arrays = {name: None if array is None else np.asarray(array) for name, array in arrays.items()}
+        coarse = {name: self.geometry.binning if name in _COARSE else 1 for name in arrays}
         if apart:
             slabs = cut(slices, held, binning=self.geometry.binning, chunks=chunks, overlap=overlap)
-            coarse = {name: self.geometry.binning if name in _COARSE else 1 for name in arrays}
             plan.offer(lambda: plan.lazily(job, arrays, coarse, shape, slabs))
             found = in_slabs(job, arrays, coarse, shape, slabs, kept)
             if not lazy:
@@ -116,7 +116,7 @@ class Problem:
                     found = found.compute(scheduler="synchronous")
             outcome = ({"iterations": iterations} if iterations else {}) | {"slabs": slabs.describe()}
         else:
-            plan.offer(lambda: plan.in_memory(job, arrays, shape, held))
+            plan.offer(lambda: plan.in_memory(job, arrays, coarse, shape, held))
             with progress_bar(show_progressbar, "reconstructing", iterations or 1) as bar:
                 result = job.run(arrays, progress=bar, kept=kept)
             found, outcome = result.volume, {name: getattr(result, name) for name in _OUTCOME}

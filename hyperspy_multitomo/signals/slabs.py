@@ -20,8 +20,9 @@ from .turns import stopped, turn
 
 # Slices of a slab where slices do not know of each other: a whole number of the kernels' blocks, and fewer where memory is short.
 _BLOCKS = (64, 32, 16)
-# Slabs with neighbours are as thick as fits, in steps of so many slices.
-_STEP = 16
+# Slabs with neighbours are as thick as fits, in steps of so many slices; for the workers of a cluster to share them thinner, down
+# to this.
+_STEP, _SHARED = 16, 48
 # Part of the memory that is free which slabs are planned for; the rest is for what is read and written beside them.
 _SHARE = 0.6
 
@@ -117,7 +118,8 @@ def cut(slices: int, held: Footprint, *, binning: int = 1, chunks: int | None = 
         candidates = [whole(block) for block in _BLOCKS]
     else:
         step = lcm(_STEP, binning)
-        parts = range(1, -(-slices // step) + 1)
+        fewest = max(1, min(worker_threads(), slices // _SHARED))
+        parts = range(fewest, -(-slices // step) + 1)
         # The fewest slabs, all of about the same thickness.
         candidates = [min(-(-slices // (part * step)) * step, slices) for part in parts]
     for thickness in candidates:
@@ -139,9 +141,19 @@ def worker_memory() -> int | None:
     client = client_in_use()
     if client is None:
         return available_memory()
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    limits = [worker["memory_limit"] for worker in workers if worker.get("memory_limit")]
+    limits = [worker["memory_limit"] for worker in _workers(client) if worker.get("memory_limit")]
     return min(limits, default=available_memory())
+
+
+def worker_threads() -> int:
+    """Return how many slabs the workers of the cluster in use take at once; 1 without a cluster."""
+    client = client_in_use()
+    return 1 if client is None else max(1, sum(worker["nthreads"] for worker in _workers(client)))
+
+
+def _workers(client) -> list[dict]:
+    """Return what the scheduler knows of each worker."""
+    return list(client.scheduler_info(n_workers=-1)["workers"].values())
 
 
 def client_in_use():

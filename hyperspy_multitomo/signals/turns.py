@@ -17,7 +17,7 @@ from .memory import available_memory
 # Part of the memory that is free at the first slab which slabs may take together.
 _SHARE = 0.8
 _LOCK = Lock()
-_GATES: dict[str, _Gate] = {}
+_GATES: dict[tuple, _Gate] = {}
 _STOPPED: set[str] = set()
 # Gates of the last few reconstructions.
 _REMEMBERED = 16
@@ -43,12 +43,13 @@ def turn(token: str, needed: int, one: bool = False) -> Iterator[int]:
         Whether slabs come one after the other, as they share a device.
     """
     with _LOCK:
-        if token not in _GATES:
+        key = token, *_process()[:2]  # another scheduler, another gate
+        if key not in _GATES:
             while len(_GATES) >= _REMEMBERED:
                 _GATES.pop(next(iter(_GATES)))
             at_once, threads = places(needed, one)
-            _GATES[token] = _Gate(Semaphore(at_once), threads)
-        gate = _GATES[token]
+            _GATES[key] = _Gate(Semaphore(at_once), threads)
+        gate = _GATES[key]
     with gate.places:
         yield gate.threads
 
