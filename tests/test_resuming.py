@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Resuming: every solver goes on bit for bit, whatever stopped it, its stopping rules with it."""
 
-import _thread
 import subprocess
 import sys
-import threading
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+from interrupts import interrupt_after
 from solver_cases import SOLVERS, TILTS, A, assert_same, counts, maps, penalised, textbook
 
 from hyperspy_multitomo.tomography import Checkpoint, TiltGeometry, cgls, counting_noise, em, projector, run, sirt
@@ -200,21 +199,8 @@ class TestInterrupted:
         data = np.random.default_rng(4).random((9, 96, 64), np.float32)
         make = [lambda: sirt(wide, data), lambda: cgls(wide, data), lambda: em(wide, data)][int(100 * delay) % 3]
         run(make(), 1)
-        stopped = threading.Event()
-
-        def interrupt():
-            # Python may lose a simulated interrupt (seen once on 3.13.0); a user would press the keys again.
-            wait = delay
-            while not stopped.wait(wait):
-                _thread.interrupt_main()
-                wait = 5.0
-
-        thread = threading.Thread(target=interrupt, daemon=True)
-        with pytest.warns(UserWarning, match="interrupted"):
-            result = run(
-                make(), 10**6, checkpoint=kept, progress=lambda iterate: iterate.iteration == 1 and thread.start()
-            )  # fmt: skip
-        stopped.set()
+        with interrupt_after(delay) as begin, pytest.warns(UserWarning, match="interrupted"):
+            result = run(make(), 10**6, checkpoint=kept, progress=lambda iterate: iterate.iteration == 1 and begin())
         assert result.interrupted
         done = result.iterations
         assert done == len(result.residuals["eds"]) > 0

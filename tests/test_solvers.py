@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """SIRT and HEBT: the fused form against the textbook, limits and equivalences of the coefficients, constraints, interruption."""
 
-import _thread
-import threading
 from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
+from interrupts import interrupt_after
 
 from hyperspy_multitomo.tomography import TiltGeometry, hebt, projector, run, sirt
 from hyperspy_multitomo.tomography.steps import FusedSteps, TextbookSteps
@@ -381,19 +380,8 @@ class TestRun:
         A = projector(TiltGeometry(TILTS, 96), threads=threads)
         maps = np.random.default_rng(4).random((11, 96, 64), np.float32)
         volume_of(sirt(A, maps), 1)
-        stopped = threading.Event()
-
-        def interrupt():
-            # Python may lose a simulated interrupt (seen once on 3.13.0); a user would press the keys again.
-            wait = delay
-            while not stopped.wait(wait):
-                _thread.interrupt_main()
-                wait = 5.0
-
-        thread = threading.Thread(target=interrupt, daemon=True)
-        with pytest.warns(UserWarning, match="interrupted"):
-            result = run(sirt(A, maps), 10**6, progress=lambda iterate: iterate.iteration == 1 and thread.start())
-        stopped.set()
+        with interrupt_after(delay) as begin, pytest.warns(UserWarning, match="interrupted"):
+            result = run(sirt(A, maps), 10**6, progress=lambda iterate: iterate.iteration == 1 and begin())
         assert result.interrupted
         assert result.iterations > 0
         np.testing.assert_array_equal(result.volume, volume_of(sirt(A, maps), result.iterations))
