@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an alignment does to images: one resampling, all of it or some rows, and what of it the projection geometry takes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hyperspy_multitomo.alignment.resampling import FILLS, Rows, moved, rows_needed, transformed
+
+
+class Placing:
+    """Mixin of `Alignment`, whose shifts, rotation and drift it reads."""
+
+    @property
+    def geometry_shifts(self) -> np.ndarray:
+        """
+        Displacement of each image across the axis that the projection geometry takes (tilt,), px.
+
+        ``TiltGeometry(shifts=...)`` says where the recorded object is, hence the opposite sign. With a rotation it is the part
+        across the rotated axis.
+        """
+        return -self._placed_shifts()[0]
+
+    def apply(
+        self,
+        images: ArrayLike,
+        *,
+        for_geometry: bool = False,
+        fill: str = "zero",
+        backward: bool = False,
+        rows: Rows | None = None,
+    ) -> np.ndarray:
+        """
+        Move the images into place in one resampling.
+
+        Linear interpolation, because it keeps counts non-negative and conserves their sum (but for what leaves the view); whole
+        pixels move without any loss.
+
+        Parameters
+        ----------
+        images : array_like (..., tilt, x, y)
+            Images as recorded; any leading axes, e.g. channels.
+        for_geometry : bool, default False
+            True leaves to the projection geometry what it can take (`geometry_shifts`), so that the images are resampled
+            only along the axis and where they are turned, or not at all.
+        fill : {"zero", "edge"}, default "zero"
+            What enters the view: nothing, or the nearest pixel that was seen, which suits a specimen that goes on beyond it.
+        backward : bool, default False
+            True takes images that are in place back to where they were recorded.
+        rows : Rows, optional
+            Which rows to make, and which `images` holds of the whole images: those that `rows_needed` names, or more. They are
+            those of the whole images; with ``fill="zero"`` a pixel that comes to lie on the very edge of a turned image may
+            count as inside or outside.
+
+        Returns
+        -------
+        numpy.ndarray (..., tilt, x, y)
+            float32. The input itself where nothing moves and it is float32.
+
+        Raises
+        ------
+        ValueError
+            If the number of images is not that of the shifts.
+        """
+        images = np.asarray(images, dtype=np.float32)
+        if images.ndim < 3 or images.shape[-3] != len(self):
+            raise ValueError(f"the images have shape {images.shape}; expected (..., tilt, x, y) with {len(self)} tilts")
+        if fill not in FILLS:
+            raise ValueError(f"fill={fill!r} must be one of {', '.join(map(repr, FILLS))}")
+        if not self.moves(for_geometry=for_geometry):
+            return images if rows is None else images[..., rows.start - rows.first : rows.stop - rows.first]
+        rows = rows or Rows.whole(images.shape[-1])
+        aligned = np.empty((*images.shape[:-1], rows.stop - rows.start), np.float32)
+        for t in range(len(self)):
+            matrix, shifts = self._motion(t, for_geometry, backward)
+            for leading in np.ndindex(images.shape[:-3]):
+                place = (*leading, t)
+                image = images[place]
+                turned = transformed(image, matrix, shifts, fill, rows) if self._turns else moved(image, shifts, fill, rows)
+                aligned[place] = turned
+        return aligned
+
+    def moves(self, *, for_geometry: bool = False) -> bool:
+        """Whether `apply` moves any image."""
+        across, along = self._placed_shifts()
+        return bool(self._turns or along.any() or (across.any() and not for_geometry))
+
+    def rows_needed(
+        self, start: int, stop: int, shape: tuple[int, int], *, for_geometry: bool = False, backward: bool = False
+    ) -> tuple[int, int]:
+        """
+        Say of which rows `apply` makes some rows, over all tilts.
+
+        Parameters
+        ----------
+        start, stop : int
+            The rows (pixels along y) from `start` to before `stop` are to be made.
+        shape : tuple of int (x, y)
+            Of the whole images.
+        for_geometry, backward : bool
+            As in `apply`.
+
+        Returns
+        -------
+        first, last : int
+            They are made of the rows from `first` to before `last`.
+
+        Examples
+        --------
+        >>> from hyperspy_multitomo.alignment import Alignment
+        >>> alignment = Alignment([0.0, 0.0], [2.5, -3.0])
+        >>> alignment.rows_needed(10, 20, (32, 32))
+        (6, 25)
+        """
+        needed = [rows_needed(start, stop, *self._motion(t, for_geometry, backward), shape) for t in range(len(self))]
+        return min(first for first, _ in needed), max(last for _, last in needed)
+
+    @property
+    def _turns(self) -> bool:
+        """Whether the images are turned or sheared."""
+        return self.rotation != 0 or self.drift is not None
+
+    def _motion(self, t: int, for_geometry: bool, backward: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return the linear part of what is done to an image, about its centre, and the shifts (across, along) after it."""
+        shifts = self._placed_shifts()[:, t]
+        if for_geometry:
+            shifts = shifts * (0, 1)
+        matrix = self._matrix(t)
+        if backward:
+            matrix = np.linalg.inv(matrix)
+            shifts = -matrix @ shifts
+        return matrix, shifts
+
+    def _placed_shifts(self) -> np.ndarray:
+        """Return the shifts (2, tilt) in the frame after the rotation."""
+        shifts = np.stack([self.across, self.along])
+        return turn(self.rotation) @ shifts if self.rotation else shifts
+
+    def _matrix(self, t: int) -> np.ndarray:
+        """Return the linear part of what is done to an image: the rotation after the shear by the drift."""
+        shear = np.eye(2)
+        if self.drift is not None:
+            shear[:, 1 if self.slow_axis == "y" else 0] += self.drift[t]
+        return turn(self.rotation) @ shear
+
+
+def turn(degrees: float) -> np.ndarray:
+    """Return the matrix that turns (x, y) from +x towards +y."""
+    angle = math.radians(degrees)
+    return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
