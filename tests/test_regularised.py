@@ -315,5 +315,5 @@ class TestLazy:
         whole = getattr(eds_of(truth), f"reconstruct_{method}")(**options)
         slabs = getattr(eds_of(truth, lazy=True), f"reconstruct_{method}")(chunks=20, **options)
         assert slabs.history[-1]["calibration"] == whole.history[-1]["calibration"]
-        assert slabs.history[-1]["slabs"] == {"count": 2, "thickness": 20, "overlap": 8}
+        assert slabs.history[-1]["slabs"] == {"count": 2, "thickness": 20, "overlap": 16}
         assert relative(slabs.data.compute(), whole.data) < 5e-3

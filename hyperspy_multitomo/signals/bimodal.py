@@ -229,7 +229,7 @@ class BimodalReconstructions:
             As in `reconstruct_tv`.
         alpha0 : float, default 4.0
             With ``regulariser="tgv"``: as in `reconstruct_tgv`.
-        overlap : int, default 8
+        overlap : int, default 16
             As in `reconstruct_tv`.
         mask, initial, depth, width, backend, chunks, checkpoint, resume, show_progressbar
             As in `reconstruct_sirt`.

@@ -58,7 +58,7 @@ class RegularisedImages:
         background : float or array-like, optional
             Signal expected from anything but the specimen, such as the detector's offset, as in `reconstruct_em`. Without it an
             offset is reconstructed as if it were specimen.
-        overlap : int, default 8
+        overlap : int, default 16
             For a lazy series in three dimensions: slices on either side that each slab is reconstructed with, so that no seam
             shows between them; see `TiltSeriesEDS.reconstruct_tv`.
         mask, initial, depth, width, nonnegative, backend, chunks, checkpoint, resume, show_progressbar
@@ -145,7 +145,7 @@ class RegularisedImages:
             As in `reconstruct_tv`.
         alpha0 : float, default 4.0
             How far slopes are preferred to steps, in voxels: small values give more slopes, large ones are TV.
-        overlap : int, default 8
+        overlap : int, default 16
             As in `reconstruct_tv`.
         mask, initial, depth, width, nonnegative, backend, chunks, checkpoint, resume, show_progressbar
             As in `reconstruct_sirt`.

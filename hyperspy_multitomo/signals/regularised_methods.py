@@ -27,7 +27,7 @@ from .volume import TomographicVolume
 #: Iterations, at most, and the relative change of the objective in twenty of them at which a run ends.
 ITERATIONS, TOLERANCE = 500, 1e-4
 #: Slices on either side that a slab of a lazy series is reconstructed with.
-OVERLAP = 8
+OVERLAP = 16
 _COUPLINGS = {True: "frobenius", False: "uncoupled", "nuclear": "nuclear"}
 # Iterations of the reconstruction of some slices of the maps that tells how bright the elements are in the HAADF.
 _CHEMISTRY = 150

@@ -244,8 +244,9 @@ def _without_blind_rays(term: Term, mask: np.ndarray | None) -> Term:
     if not blind.any():
         return term
     data = np.where(blind, np.float32(0) if term.background is None else term.background, term.data)
-    # The steps stay those of the counts as they are, of which a slab knows the means and no more.
+    # The steps leave out rays that miss the volume, but not those that a mask hides, which a slab knows for itself alone.
     profile = term.data.mean(axis=-1, dtype=np.float64) if term.profile is None else term.profile
+    profile = np.where(term.A.row_sums() > 1e-6 * term.A.geometry.pixel_size, profile, 0)
     return replace(term, data=data, profile=profile)
 
 
