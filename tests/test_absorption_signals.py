@@ -7,6 +7,7 @@ from scipy.ndimage import binary_erosion
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.composition.detectors import XRayDetector
+from hyperspy_multitomo.signals import job
 from hyperspy_multitomo.simulation import count, simulate
 from hyperspy_multitomo.simulation.absorbed import absorbed_maps
 from hyperspy_multitomo.simulation.absorbing_phantoms import BEAM_KEV, SOLID_ANGLE, gold_shell, heavy_oxide
@@ -277,3 +278,38 @@ def test_ratios_are_refitted_as_they_were_fitted(gold):
     eds.reconstruct_with_absorption(images, rounds=1, absorption=how, iterations=5, **QUIET)
     last = [step for step in eds.history if step["step"] == "fit_response_ratios"][-1]
     assert (last["method"], last["prior"], last["prior_strength"]) == ("poisson", prior, 0.5)
+
+
+def test_rounds_are_kept_and_resumed(gold, tmp_path, monkeypatch):
+    """With a checkpoint each slab of a lazy series runs once a round, however often its volume is read."""
+    phantom, maps, *_ = gold
+    eager = series_of(phantom, maps)
+    how = dict(density=8.0, efficiency=1.0, threshold="otsu", binning=1)
+    given = dict(method="sirt", rounds=2, absorption=how, iterations=5, **QUIET)
+    expected = eager.reconstruct_with_absorption(**given).data
+    runs = []
+    run = job.run
+    monkeypatch.setattr(job, "run", lambda *args, **options: runs.append(1) or run(*args, **options))
+    lazy = series_of(phantom, maps).as_lazy()
+    volume = lazy.reconstruct_with_absorption(chunks=16, checkpoint=tmp_path / "lazy", **given)
+    np.testing.assert_allclose(volume.data.compute(), expected, rtol=1e-4, atol=1e-4 * expected.max())
+    assert len(runs) == 3 * 2
+    assert sorted(path.name for path in (tmp_path / "lazy").iterdir()) == ["round_0", "round_1", "round_2"]
+
+    # As after an interrupt in the last round, with what it had attached.
+    for path in (tmp_path / "lazy" / "round_2").iterdir():
+        path.unlink()
+    again = lazy.reconstruct_with_absorption(chunks=16, resume=tmp_path / "lazy", **given)
+    np.testing.assert_array_equal(again.data.compute(), volume.data.compute())
+    assert len(runs) == 4 * 2
+
+    kept = eager.reconstruct_with_absorption(checkpoint=tmp_path / "eager", **given).data
+    np.testing.assert_array_equal(eager.reconstruct_with_absorption(resume=tmp_path / "eager", **given).data, kept)
+    before = eager.transmission
+    with pytest.raises(FileExistsError, match="pass resume="):
+        eager.reconstruct_with_absorption(checkpoint=tmp_path / "eager", **given)
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+        eager.reconstruct_with_absorption(resume=tmp_path / "none", **given)
+    with pytest.raises(ValueError, match="another run"):
+        eager.reconstruct_with_absorption(resume=tmp_path / "eager", **(given | {"absorption": how | {"density": 9.0}}))
+    np.testing.assert_array_equal(eager.transmission, before)

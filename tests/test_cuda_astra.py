@@ -14,6 +14,7 @@ import pytest
 from test_projectors import GEOMETRIES
 from test_projectors import TestEveryBackend as Checks
 
+import hyperspy_multitomo as mt
 from hyperspy_multitomo.tomography import TiltGeometry, cgls, dot_test, em, fbp, hebt, projector, run, sirt
 from hyperspy_multitomo.tomography.cuda.astra import AstraCudaProjector, parallel_vectors
 
@@ -193,6 +194,15 @@ class TestSolvers:
         with pytest.warns(UserWarning, match="not adjoint: CGLS would diverge"):
             found = run(cgls(projector(SMALL, "astra_cuda"), data), 5).volume
         np.testing.assert_array_equal(found, run(cgls(projector(SMALL, "cuda"), data), 5).volume)
+
+    def test_the_history_names_the_pair_that_ran(self, fake):
+        images = np.random.default_rng(5).random((5, 2, 13))
+        haadf = mt.TiltSeriesHAADF.from_images(images, tilts=SMALL.tilts, pixel_size=0.7)
+        given = {"iterations": 2, "backend": "astra_cuda", "show_progressbar": False}
+        assert haadf.reconstruct_sirt(**given).history[-1]["backend"] == "astra_cuda"
+        for method in (haadf.reconstruct_cgls, haadf.reconstruct_tv):
+            with pytest.warns(UserWarning, match="not adjoint"):
+                assert method(**given).history[-1]["backend"] == "cuda"
 
     def test_filtered_back_projection(self, fake):
         data = np.random.default_rng(3).random((5, 13, 2))

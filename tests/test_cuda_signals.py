@@ -29,7 +29,7 @@ def volume(pair, method, **options):
 def test_equal_to_the_cores(series, cuda, method):
     on_device = volume(series[0], method)
     on_cores = volume(series[0], method, backend="numba")
-    assert on_device.history[-1]["backend"] is None
+    assert (on_device.history[-1]["backend"], on_cores.history[-1]["backend"]) == ("cuda", "numba")
     difference = np.linalg.norm(on_device.data - on_cores.data)
     assert difference <= 1e-4 * np.linalg.norm(on_cores.data)
 

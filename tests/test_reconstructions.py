@@ -84,6 +84,7 @@ class TestAgainstArrays:
             assert relative(arrays(volume), expected[name]) < 1e-5
             assert volume.quantity == "HAADF signal / nm"
             assert volume.history[-1]["step"] == f"reconstruct_{name}"
+            assert volume.history[-1]["backend"] == A.backend
 
     def test_maps(self, A, truth):
         eds = eds_of(A, truth)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from os import PathLike
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from ..composition.detectors import XRayDetector, detectors_from, super_x
 from ..notices import warn
 from .conditions import TEM, energies_of, lines_of
 from .history import add_step, read_history
+from .kept import Kept
 from .keyed import NODE, forget, grid, on_recorded_grid, recall, record
 from .progress import progress_bar
 from .quantification import warn_if_unsaved
@@ -251,6 +253,8 @@ class SelfAbsorption:
         rounds: int = 3,
         *,
         absorption: Mapping | None = None,
+        checkpoint: str | PathLike | None = None,
+        resume: str | PathLike | None = None,
         **options,
     ):
         """Reconstruct, trace the X-rays through the result, and again, until composition and absorption agree.
@@ -266,6 +270,12 @@ class SelfAbsorption:
             Estimates of the absorption; two or three are enough, since what they change shrinks like the absorption itself.
         absorption : dict, optional
             Keywords of `estimate_absorption`: ``density``, ``detectors``, ``threshold`` ...
+        checkpoint : str or path-like, optional
+            A folder for the states of the reconstructions, ``round_0`` and so on; what exists is not overwritten. The series then
+            begins without a transmission. A lazy volume is read several times in each round, which without this reconstructs it
+            again each time.
+        resume : str or path-like, optional
+            Go on from such a folder, and keep the states there.
         **options
             Keywords of the reconstruction.
 
@@ -279,6 +289,8 @@ class SelfAbsorption:
         ValueError
             As `estimate_absorption` and the reconstruction, for an unknown method, and for a HAADF series where none is used. The
             transmission is then as it was before.
+        FileExistsError, FileNotFoundError
+            For a `checkpoint` where something is, and to `resume` where nothing is.
 
         Notes
         -----
@@ -314,22 +326,26 @@ class SelfAbsorption:
         shown = {"show_progressbar": options["show_progressbar"]} if "show_progressbar" in options else {}
         before, fitted = self.transmission, "ratios" not in options and method == "hebt"
         how = _fit_as_before(self) | ({"rest": options["rest"]} if "rest" in options else {})
+        kept = Kept.of(checkpoint, resume, {}, folder=True)
 
-        def reconstruct():
+        def reconstruct(number: int):
             if fitted:
                 self.fit_response_ratios(haadf, **how)
+            given = options if kept is None else options | kept.of_round(number)
             if callable(method):
-                return method(self, **options)
-            return getattr(self, f"reconstruct_{method}")(*([] if haadf is None else [haadf]), **options)
+                return method(self, **given)
+            return getattr(self, f"reconstruct_{method}")(*([] if haadf is None else [haadf]), **given)
 
         try:
-            volume = reconstruct()
-            for _ in range(int(rounds)):
+            if kept is not None:
+                self.transmission = None
+            volume = reconstruct(0)
+            for number in range(1, int(rounds) + 1):
                 if volume.history[-1].get("interrupted"):
                     break
                 self.estimate_absorption(volume, **({} | shown | dict(absorption or {})))
-                volume = reconstruct()
-        except Exception:
+                volume = reconstruct(number)
+        except BaseException:
             self.transmission = before
             raise
         return volume

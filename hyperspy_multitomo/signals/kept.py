@@ -72,6 +72,11 @@ class Kept:
         path = self.path / f"slices_{slab.start:05d}-{slab.stop:05d}.state"
         return replace(self, path=path, resume=path.exists(), key={**self.key, "slices": vars(slab)})
 
+    def of_round(self, number: int) -> dict:
+        """Return the keywords of one of several runs, in the folder; it goes on where there is something."""
+        path = self.path / f"round_{number}"
+        return {"resume" if self.resume and path.exists() else "checkpoint": path}
+
     @property
     def _path_of_volume(self) -> Path:
         return self.path.with_suffix(".volume")

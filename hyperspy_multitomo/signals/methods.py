@@ -44,7 +44,7 @@ def _reconstruct(solver, step, series, iterations, depth, width, own, options) -
     arrays, noise = with_noise(series, {"maps": projections(series)}, gains, stopping, sigma)
     more = iterations if solver is cgls else 0  # CGLS keeps a basis
     held = _held(step, len(series.channels), options, (geometry, arrays["maps"]), more=more)
-    problem = Problem(series, series, geometry, series.channels, solve, held, noise)
+    problem = Problem(series, series, geometry, series.channels, solve, held, noise, adjoint=solver is cgls)
     return problem.reconstruct(
         arrays, step, dict(**parameters, stopping=stopping, noise=sigma, gains=gains), iterations, **options
     )

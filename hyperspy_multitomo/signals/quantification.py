@@ -17,6 +17,7 @@ from .conditions import factors_of
 from .history import add_step, read_history
 from .keyed import recall
 from .memory import check_memory
+from .slabs import runs_again
 
 
 class Quantification:
@@ -353,12 +354,12 @@ def channels_like(volume, arrays, elements, quantity: str, title: str):
 
 def warn_if_unsaved(volumes) -> None:
     """Warn where what will be read more than once is a lazy reconstruction, which runs whenever it is read."""
-    # Slabs are tasks that are called after the method.
-    if is_lazy(volumes) and any(str(name).startswith("reconstruct_") for name in volumes.dask.layers):
+    if is_lazy(volumes) and runs_again(volumes):
         warn(
             "this lazy reconstruction has not been saved, and runs again each time it is read: up to three times to find the "
             'particle, and once more for the result. Save it first, volume.save("volume.zspy"), and go on with '
-            'hs.load("volume.zspy", lazy=True); to find no particle pass a number as threshold=, or mask='
+            'hs.load("volume.zspy", lazy=True), or reconstruct with checkpoint=, which keeps the slabs; to find no particle pass '
+            "a number as threshold=, or mask="
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ..tomography import TiltGeometry
+from ..tomography import TiltGeometry, projector
 from . import plan
 from .build import build_volume
 from .computing import counting_slabs
@@ -58,6 +58,8 @@ class Problem:
         What a run of it holds.
     noise : callable, optional
         ``noise(arrays)`` returns what `tomography.run` takes as such.
+    adjoint : bool, default False
+        Whether the solver takes matched projectors in the place of others; see `tomography.Projector.matched`.
     """
 
     series: object
@@ -67,6 +69,7 @@ class Problem:
     solver: Callable
     held: Footprint
     noise: Callable | None = None
+    adjoint: bool = False
 
     def reconstruct(
         self,
@@ -92,7 +95,7 @@ class Problem:
         slices = arrays["maps"].shape[-1] * self.geometry.binning
         shape = (max(1, len(self.channels)), *self.geometry.volume_shape, slices)
         arrays = {**arrays, **start_arrays(mask, initial, shape, self.channels)}
-        told = {"tolerance": tolerance, "backend": backend, "mask": mask, "initial": initial} | dict(told)
+        told = {"tolerance": tolerance, "backend": self._ran(backend), "mask": mask, "initial": initial} | dict(told)
         job = Job(step, self.solver, self.noise, self._titles, iterations, tolerance, backend)
         key = {name: value for name, value in told.items() if name not in _NOT_IN_KEY}
         held = self.held.with_masks((mask is not None) + (initial is not None))
@@ -127,6 +130,13 @@ class Problem:
         volume = self._as_signal(found)
         self._describe(volume, step, outcome, told)
         return volume
+
+    def _ran(self, backend: str | None) -> str | None:
+        """Return the name of the back-end that runs; of a lazy series, which may run elsewhere, of the one that was asked for."""
+        if self.series._lazy:
+            return backend
+        A = projector(self.geometry, backend=backend)
+        return (A.matched() if self.adjoint else A).backend
 
     @property
     def _titles(self) -> dict[str, str]:

@@ -64,7 +64,8 @@ class Reconstructions:
         nonnegative : bool, default True
             Keep the volume from going below zero.
         backend : {"cuda", "astra_cuda", "numba", "astra_cpu"}, optional
-            The projector; the best that works here by default.
+            The projector; the best that works here by default. The history names the one that ran, or of a lazy series, which
+            runs later, the one that was asked for.
         chunks : int, optional
             For a lazy series: slices of a slab, instead of as many as the memory is known to hold.
         checkpoint : str or path-like, optional

@@ -182,7 +182,8 @@ def _run(
         told |= {"haadf_gains": gains_of(haadf), "haadf_history": read_history(haadf)}
         told["haadf_geometry"] = vars(found.modalities[1].geometry)
     held = _held(found, model, channels, options, told.get("power", 1.0))
-    problem = Problem(series, series if found.binning == 1 else haadf, found.modalities[0].geometry, channels, solve, held)
+    grid = series if found.binning == 1 else haadf
+    problem = Problem(series, grid, found.modalities[0].geometry, channels, solve, held, adjoint=True)
     # 0 stands for no tolerance where None stands for the default; slices know of each other in three dimensions alone.
     given = options | {"tolerance": options["tolerance"] or None}
     overlap = given.pop("overlap")

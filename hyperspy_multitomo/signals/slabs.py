@@ -216,3 +216,12 @@ def in_slabs(job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[
         tasks[name, 0, 0, 0, number] = (_Work(job, slab, part, slabs.needed, slabs.one, name, kept),)
     thicknesses = tuple(slab.stop - slab.start for slab in slabs)
     return da.Array(tasks, name, (*((size,) for size in shape[:3]), thicknesses), dtype=np.float32)
+
+
+def runs_again(array) -> bool:
+    """Return whether a dask array has slabs that are reconstructed each time it is read, as nothing keeps them."""
+    for name, layer in array.dask.layers.items():
+        # Slabs are tasks that are called after the method.
+        if name.startswith("reconstruct_") and getattr(next(iter(layer.values()))[0], "kept", None) is None:
+            return True
+    return False
