@@ -257,7 +257,7 @@ def test_workbench(opened):
         opened.page.get_by_role("tab", name=step).first.click()
         opened.press(f"Open {step.lower()}")
         opened.until(lambda: opened.page.locator("img:visible").count() >= 1)
-    opened.until(lambda: "100 iterations" in opened.page.inner_text("body"))
+    opened.until(lambda: ", 100 iterations" in opened.page.inner_text("body"))
     opened.press("Reconstruct whole volume")
     assert "Au" in opened.result()
     for step in steps[4:]:

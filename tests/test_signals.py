@@ -241,6 +241,20 @@ class TestMetadataStayTrue:
         assert offset == pytest.approx(19.5 - 6 - 14.5)
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_slicing_never_takes_the_data_away(lazy, monkeypatch):
+    """Threads of panels slice and read the same series."""
+    eds, seen = eds_series(lazy), []
+    data = eds.data
+    deepcopy = type(eds).deepcopy
+    monkeypatch.setattr(type(eds), "deepcopy", lambda self: seen.append(eds.data) or deepcopy(self))
+    part = eds.isig[:4, :].inav[1:]
+    assert part.data.shape[-1] == 4
+    assert part.channels == eds.channels[1:]
+    assert seen[0] is data
+    assert eds.data is data
+
+
 class TestRoundTrip:
     @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
     @pytest.mark.parametrize("lazy", [False, True])

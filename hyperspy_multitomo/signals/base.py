@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 
@@ -58,6 +59,12 @@ class TomographySignal:
         one = one.inav[one._along_element(0)]
         one.metadata.General.title = channel
         return one
+
+    def _deepcopy_with_new_data(self, *args, **kwargs):
+        # HyperSpy takes the data off the signal while it copies the rest, as in every slicing: threads of panels would miss them.
+        stand_in = copy.copy(self)
+        stand_in.models = copy.copy(self.models)
+        return super(TomographySignal, stand_in)._deepcopy_with_new_data(*args, **kwargs)
 
     def _along_element(self, item) -> tuple:
         return tuple(item if axis.name == "element" else slice(None) for axis in self.axes_manager.navigation_axes)
