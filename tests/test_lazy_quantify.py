@@ -251,6 +251,7 @@ class TestPasses:
                 unsaved.quantify("CL", FACTORS["CL"], threshold="otsu")
         with pytest.warns(UserWarning, match="has not been saved"):
             made.find_threshold()
+        eds.reconstruct_sirt(5, checkpoint=tmp_path / "slabs").find_threshold()
         made.quantify("CL", FACTORS["CL"], threshold=1.0)
         made.save(tmp_path / "volume.zspy", **QUIET)
         saved = hs.load(tmp_path / "volume.zspy", lazy=True)

@@ -273,7 +273,7 @@ class SelfAbsorption:
         checkpoint : str or path-like, optional
             A folder for the states of the reconstructions, ``round_0`` and so on; what exists is not overwritten. The series then
             begins without a transmission. A lazy volume is read several times in each round, which without this reconstructs it
-            again each time.
+            again each time. A callable `method` is called with the place of its round as ``checkpoint=`` or ``resume=``.
         resume : str or path-like, optional
             Go on from such a folder, and keep the states there.
         **options
@@ -329,6 +329,7 @@ class SelfAbsorption:
         kept = Kept.of(checkpoint, resume, {}, folder=True)
 
         def reconstruct(number: int):
+            """Return the volume with the transmission that is attached now."""
             if fitted:
                 self.fit_response_ratios(haadf, **how)
             given = options if kept is None else options | kept.of_round(number)

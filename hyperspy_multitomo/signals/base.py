@@ -61,7 +61,10 @@ class TomographySignal:
         return one
 
     def _deepcopy_with_new_data(self, *args, **kwargs):
-        # HyperSpy takes the data off the signal while it copies the rest, as in every slicing: threads of panels would miss them.
+        """Return a copy with other data, as HyperSpy does, which takes the data off what it copies: off a stand-in here.
+
+        Every slicing comes here, and threads, those of the panels, read the same signal meanwhile.
+        """
         stand_in = copy.copy(self)
         stand_in.models = copy.copy(self.models)
         return super(TomographySignal, stand_in)._deepcopy_with_new_data(*args, **kwargs)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much memory a reconstruction holds at its peak, reckoned from its sizes; benchmarks/scale.py measures it."""
+"""How much memory a reconstruction holds at its peak, reckoned from its sizes; tests/test_slabs.py measures it."""
 
 from __future__ import annotations
 

@@ -220,8 +220,6 @@ def in_slabs(job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[
 
 def runs_again(array) -> bool:
     """Return whether a dask array has slabs that are reconstructed each time it is read, as nothing keeps them."""
-    for name, layer in array.dask.layers.items():
-        # Slabs are tasks that are called after the method.
-        if name.startswith("reconstruct_") and getattr(next(iter(layer.values()))[0], "kept", None) is None:
-            return True
-    return False
+    # Slabs are tasks that are called after the method.
+    slabs = [next(iter(layer.values())) for name, layer in array.dask.layers.items() if name.startswith("reconstruct_")]
+    return any(isinstance(slab[0], _Work) and slab[0].kept is None for slab in slabs)

@@ -53,7 +53,8 @@ class DataTerm:
         Factor d of the discrepancy: 1 for counts; for "ls" the inverse variance of a pixel; for "kl" of a signal that is no count
         the noise-equivalent counts per unit of signal.
     profile : array_like (row, tilt, x), optional
-        Mean of the data over all slices where these are but some of them: the steps of the iteration are then those of the whole.
+        Mean of the data, in their unit, over all slices where these are but some of them: the steps of the iteration are then
+        those of the whole. By default the mean over the slices that are here.
     """
 
     A: Projector
