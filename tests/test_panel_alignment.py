@@ -56,10 +56,9 @@ def test_align_opens_the_panel(haadf):
     assert widgets["method"].value == "centre_of_mass"
     assert haadf.alignment is None
     widgets["align_button"].click()
-    for _ in range(100):
-        if widgets["message"].value.startswith("Aligned"):
-            break
-        time.sleep(0.1)
+    until = time.monotonic() + 60
+    while not widgets["message"].value.startswith("Aligned") and time.monotonic() < until:
+        time.sleep(0.01)
     assert haadf.alignment is None
     widgets["apply_button"].click()
     direct = haadf.deepcopy()
@@ -265,11 +264,10 @@ def test_single_slice(haadf):
 
 def test_in_threads(haadf):
     panel = AlignmentPanel(haadf, method="centre_of_mass")
-    panel.wait(30)
+    assert panel.wait(30)
     before = panel.slice_picture
     panel.align()
-    for _ in range(2):
-        panel.wait(30)
+    assert panel.wait(30)
     assert not panel.running
     assert panel.message.startswith("Aligned")
     assert panel.slice_picture != before

@@ -143,8 +143,8 @@ def test_method_opens_the_panel_and_returns_it(monkeypatch):
     volume = ball()
     shown = volume.quantify("CL", FACTORS, threshold=5.0, interactive=True, display=False)
     wdict = shown["ipywidgets"]["wdict"]
-    until = time.time() + 10
-    while not wdict["statistics"].value and time.time() < until:
+    until = time.monotonic() + 60
+    while not wdict["statistics"].value and time.monotonic() < until:
         time.sleep(0.01)
     assert (wdict["threshold"].value, wdict["automatic"].value, wdict["factor_Au"].value) == (5.0, False, 1.5)
     monkeypatch.setattr("hyperspy_multitomo.widgets.opening.open_panel", lambda panel, *how: panel)
@@ -189,15 +189,15 @@ def test_threads_end_with_the_last_setting():
     volume = ball()
     panel = CompositionPanel(volume, "CL", FACTORS)
     wdict = panel.gui(display=False)["ipywidgets"]["wdict"]
-    panel.wait(30)
+    assert panel.wait(30)
     assert wdict["threshold"].value == pytest.approx(volume.find_threshold(FACTORS).value)
     for threshold in (3.0, 4.0, 5.0):
         panel.threshold = threshold
-    panel.wait(30)
+    assert panel.wait(30)
     expected = volume.quantify("CL", FACTORS, threshold=5.0)
     assert np.count_nonzero(panel._inside) == expected.history[-1]["voxels"]
     panel.apply()
-    panel.wait(30)
+    assert panel.wait(30)
     np.testing.assert_array_equal(panel.result.data, expected.data)
 
 

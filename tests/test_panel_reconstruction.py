@@ -287,13 +287,20 @@ class TestWholeVolume:
     @pytest.mark.filterwarnings("ignore:interrupted:UserWarning")
     def test_regularised_is_stopped_in_threads(self, series):
         panel = ReconstructionPanel(series[1], method="tv", iterations=300, dimensions=2)
-        panel.wait(30)
-        moved = threading.Event()
-        panel.observe(lambda event: event.new > 0 and moved.set(), "progress")
+        assert panel.wait(30)
+        moved, cancelled = threading.Event(), threading.Event()
+
+        def hold(event):
+            if event.new > 0:
+                moved.set()
+                assert cancelled.wait(30)
+
+        panel.observe(hold, "progress")
         panel.apply()
         assert moved.wait(30)
         panel.cancel()
-        panel.wait(30)
+        cancelled.set()
+        assert panel.wait(30)
         assert not panel.running
         last = panel.partial.history[-1]
         assert last["interrupted"]
@@ -333,12 +340,12 @@ class TestWholeVolume:
     def test_in_threads(self, series, small_parts):
         haadf, eds = series
         panel = ReconstructionPanel(eds, haadf, ratios=RATIOS, iterations=6)
-        panel.wait(30)
+        assert panel.wait(30)
         assert panel.shown == "HEBT, alpha 0.70, 6 iterations"
         main, seen = threading.get_ident(), []
         panel.observe(lambda event: seen.append(threading.get_ident()), "partial")
         panel.apply()
-        panel.wait(30)
+        assert panel.wait(30)
         assert not panel.running
         assert len(seen) > 1
         assert main not in seen

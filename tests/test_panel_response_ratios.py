@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The panel of the response ratios: its controls, what it shows, and that it attaches what the method attaches."""
 
-import time
-
 import hyperspy.api  # noqa: F401
 import numpy as np
 import pytest
@@ -175,10 +173,8 @@ def test_thread_leaves_the_kernel_free_and_ends():
     haadf, eds = pair(counts=20.0)
     panel = ResponseRatiosPanel(eds, haadf)
     panel.apply()
-    panel.wait(30)
-    until = time.time() + 5
-    while panel.running and time.time() < until:
-        time.sleep(0.01)
+    assert panel.wait(30)
+    assert not panel.running
     assert panel.result is not None
     np.testing.assert_array_equal(eds.response_ratios.values, panel.result.values)
 

@@ -3,7 +3,6 @@
 
 import io
 import re
-import time
 
 import dask.array as da
 import hyperspy.api as hs
@@ -309,11 +308,8 @@ class TestWork:
         here, _ = opened(eds, spectra)
         panel = TiltSeriesPanel(eds, spectra)
         panel.gui(display=False, toolkit="ipywidgets")
-        panel.wait()
-        # Pictures may be drawn in a thread that began before.
-        end = time.monotonic() + 30
-        while (panel.running or panel._waiting is not None) and time.monotonic() < end:
-            time.sleep(0.01)
+        assert panel.wait(30)
+        assert not panel.running
         assert panel.message == ""
         assert shots(panel) == shots(here)
 

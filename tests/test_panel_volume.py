@@ -323,7 +323,7 @@ def test_a_cancelled_view_is_not_shown_and_the_volume_stays(monkeypatch, end):
     assert panel.running
     getattr(panel, end)()
     go_on.set()
-    panel.wait(10)
+    assert panel.wait(10)
     assert panel.message.startswith("Cancelled")
     assert panel.surfaces is None
     assert not panel.running
@@ -335,7 +335,7 @@ def test_pictures_follow_in_a_thread():
     panel, calm = VolumePanel(make_volume()), opened()[0]
     for x in (-3.25, 0.25, 2.75):
         panel.x = calm.x = x
-    panel.wait(10)
+    assert panel.wait(10)
     assert pictures(panel) == pictures(calm)
 
 

@@ -7,6 +7,7 @@ import atexit
 import threading
 import weakref
 from collections.abc import Callable
+from time import monotonic
 
 import traits.api as t
 
@@ -64,7 +65,7 @@ class Panel(t.HasTraits):
     threaded = t.Bool(True)
 
     _job = t.Any
-    _thread = t.Any
+    _threads = t.List
     _waiting = t.Any
     _lock = t.Any(factory=threading.Lock)
 
@@ -113,10 +114,15 @@ class Panel(t.HasTraits):
         self.closed = True
         self.cancel()
 
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait until the work that was begun last has ended."""
-        if self._thread is not None:
-            self._thread.join(timeout)
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is under way, what that work begins included; return whether it ended within `timeout` seconds."""
+        end = None if timeout is None else monotonic() + timeout
+        while working := [thread for thread in self._threads if thread.is_alive()]:
+            left = None if end is None else end - monotonic()
+            if left is not None and left <= 0:
+                return False
+            working[0].join(left)
+        return True
 
     def _do_waiting(self) -> None:
         while True:
@@ -141,7 +147,9 @@ class Panel(t.HasTraits):
         thread = threading.Thread(target=function, daemon=True)
         thread.start()  # before anybody can wait for it
         _THREADS.add(thread)
-        self._thread = thread
+        with self._lock:
+            # Another list, since a thread may look through this one.
+            self._threads = [other for other in self._threads if other.is_alive()] + [thread]
 
 
 @atexit.register
