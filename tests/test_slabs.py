@@ -320,19 +320,30 @@ class TestInterrupt:
     """An interrupt stops the slabs that are worked at, keeps their state, and leaves no thread behind."""
 
     @pytest.mark.parametrize("kept", [False, True])
-    def test_ctrl_c(self, series, tmp_path, kept):
-        (lazy, _) = series[1]
+    def test_ctrl_c(self, series, tmp_path, kept, monkeypatch):
+        (lazy, _), run, at_work, pressed = series[1], job.run, threading.Event(), []
+
+        def told(*arguments, **how):
+            at_work.set()
+            return run(*arguments, **how)
+
+        def interrupt():
+            assert at_work.wait(60)
+            time.sleep(0.3)
+            pressed.append(time.monotonic())
+            os.kill(os.getpid(), signal.SIGINT)
+
+        monkeypatch.setattr(job, "run", told)
         options = {"chunks": 16, "tolerance": None, "iterations": 100_000}
         volume = lazy.reconstruct_sirt(**options, **({"checkpoint": tmp_path / "slabs"} if kept else {}))
-        begun, before = time.monotonic(), threading.active_count()
-        timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
+        before, user = threading.active_count(), threading.Thread(target=interrupt)
+        user.start()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that they were interrupted
             with pytest.raises(KeyboardInterrupt):
                 volume.compute(**QUIET)
-        assert time.monotonic() - begun < 20
-        timer.join()
+        assert time.monotonic() - pressed[0] < 20
+        user.join()
         gc.collect()
         assert threading.active_count() <= before
         assert volume._lazy
