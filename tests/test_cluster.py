@@ -55,12 +55,36 @@ def test_a_killed_worker_changes_nothing(series, client, tmp_path):
 def test_what_a_dashboard_shows_is_what_was_planned(series, client):
     (_, _), (haadf, eds) = series
     options = {"chunks": 24, "overlap": 4, "iterations": 20, "tolerance": None}
-    plan = eds.plan_reconstruction("tgv", haadf, **options)
-    assert (plan.slabs, plan.thickness, plan.overlap, plan.at_once, plan.threads) == (4, 24, 4, 2, 1)
     client.get_task_stream()
+    plan = eds.plan_reconstruction("tgv", haadf, **options)
+    assert (plan.slabs, plan.thickness, plan.overlap, plan.at_once, plan.threads, plan.workers) == (4, 24, 4, 2, 1, 2)
+    assert "numba, on 2 workers" in str(plan)
     eds.reconstruct_tgv(haadf, **options).compute(**QUIET)
     names = [distributed.utils.key_split(event["key"]) for event in client.get_task_stream()]
     assert sum(name.startswith("reconstruct_tgv") for name in names) == plan.slabs
+    assert names.count("on_worker") == 2 * plan.at_once  # the trial, and before it one iteration
+
+
+def test_a_plan_takes_the_threads_of_the_workers(series, client):
+    (_, _), (haadf, _) = series
+    client.run(_places, 1, "3")  # sets the variable
+    plan = haadf.plan_reconstruction("sirt", chunks=16, iterations=20)
+    assert (plan.slabs, plan.at_once, plan.threads) == (6, 2, 3)
+
+
+def test_slabs_for_workers_that_are_to_come(series):
+    (eager, _), (haadf, _) = series
+    options = {"n_workers": 0, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster):
+        with pytest.warns(UserWarning, match="no workers yet.*wait_for_workers"):
+            volume = haadf.reconstruct_sirt(3)
+        with pytest.warns(UserWarning, match="no workers yet"):
+            assert haadf.plan_reconstruction("sirt", iterations=3).workers == 0
+        haadf.reconstruct_sirt(3, chunks=16)
+        cluster.scale(1)
+        volume.compute(**QUIET)
+        assert haadf.plan_reconstruction("sirt", iterations=3).workers == 1
+    np.testing.assert_array_equal(volume.data, eager.reconstruct_sirt(3, **QUIET).data)
 
 
 def _places(needed, threads):

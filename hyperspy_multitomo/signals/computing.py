@@ -9,8 +9,8 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 
 from ..tomography.parallel import available_cores
+from .cluster import client_in_use
 from .progress import progress_bar
-from .slabs import client_in_use
 from .turns import stopping
 
 # What the tasks of slabs are called after: the methods that make them.

@@ -8,15 +8,17 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from math import ceil
 
 import numpy as np
 
 from ..tomography import projector
 from ..tomography.parallel import available_cores
+from .cluster import client_in_use, worker_memory, workers
 from .footprint import Footprint
 from .job import Job
 from .memory import available_memory
-from .slabs import Slabs, client_in_use, worker_memory, worker_threads
+from .slabs import Slabs
 from .turns import places
 
 # The trial: slices, iterations at most, and seconds after which no further iteration begins.
@@ -38,6 +40,8 @@ class ReconstructionPlan:
         The projector.
     device : str
         What it runs on.
+    workers : int
+        Of the cluster in use; 0 where this machine does the work.
     iterations : int
         At most; 0 for a method without iterations.
     slabs : int
@@ -62,6 +66,7 @@ class ReconstructionPlan:
     shape: tuple[int, int, int, int]
     backend: str
     device: str
+    workers: int
     iterations: int
     slabs: int
     thickness: int
@@ -85,10 +90,12 @@ class ReconstructionPlan:
         if self.slabs > 1:
             cutting = f"{self.slabs} slabs of {self.thickness} slices, {self.at_once} at once"
             cutting += f", each with {self.overlap} more on either side" if self.overlap else ""
+        device = f"{self.device}, {self.backend}"
+        device += f", on {self.workers} worker{'s' * (self.workers > 1)}" if self.workers else ""
         each = f"{self.iterations} iterations of {_time(self.seconds_per_iteration)}: " if self.iterations else ""
         lines = {
             self.method: f"{channels} x {nz} x {ny} x {nx} voxels (channel, z, y, x), {_bytes(4 * int(np.prod(self.shape)))}",
-            "device": f"{self.device}, {self.backend}",
+            "device": device,
             "slabs": cutting,
             "memory": f"{_bytes(self.memory)}{free}",
             "time": f"{each}about {_time(self.seconds)}",
@@ -135,35 +142,55 @@ def in_memory(
 ) -> ReconstructionPlan:
     """Return the plan of a run on arrays in memory."""
     slices, threads = shape[-1], available_cores()
-    times = _trial(job, arrays, coarse, slices, threads)
-    return _plan(job, shape, Slabs(slices, slices, 0, held.bytes_of(slices)), 1, threads, available_memory(), times)
+    trial = _Trial.of(job, arrays, coarse, slices)
+    whole = Slabs(slices, slices, 0, held.bytes_of(slices))
+    return _plan(job, shape, whole, _device(job), 1, threads, available_memory(), trial.seconds(threads))
 
 
 def lazily(job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[int, ...], slabs: Slabs) -> ReconstructionPlan:
     """Return the plan of a run slab by slab, on this machine or a cluster."""
-    client = client_in_use()
-    if client is None:
-        at_once, threads = places(slabs.needed, slabs.one)
-        at_once, cores = min(at_once, len(slabs)), available_cores()
+    slices, known = shape[-1], len(workers())
+    trial = _Trial.of(job, arrays, coarse, slices)
+    if known:
+        # As many side by side as slabs will be, on the workers that will do them.
+        found = _on_workers(trial, slabs)
+        threads, where, _ = found[0]
+        at_once, available = len(found), None  # each has memory of its own
+        times = np.mean([seconds for _, _, seconds in found], axis=0) / at_once
     else:
-        at_once, threads, cores = min(worker_threads(), len(slabs)), 1, 1
-    once, each = _trial(job, arrays, coarse, shape[-1], cores)
-    # Slabs overlap, and side by side they share the cores of this machine; workers of a cluster are taken to be like it.
-    again = sum(slab.last - slab.first for slab in slabs) / shape[-1] / (1 if client is None else at_once)
-    available = worker_memory() if client is None else None
-    return _plan(job, shape, slabs, at_once, threads, available, (once * again, each * again))
+        at_once, threads = places(slabs.needed, slabs.one)
+        at_once, where, available = min(at_once, len(slabs)), _device(job), worker_memory()
+        times = np.array(trial.seconds(available_cores()))  # all of them, which slabs side by side share
+    # Slabs overlap, and in the last round some places may have nothing to do.
+    again = sum(slab.last - slab.first for slab in slabs) / slices
+    times = times * again * at_once * ceil(len(slabs) / at_once) / len(slabs)
+    return _plan(job, shape, slabs, where, at_once, threads, available, times.tolist(), known)
 
 
-def _plan(job: Job, shape, slabs: Slabs, at_once: int, threads: int, available: int | None, times) -> ReconstructionPlan:
-    """Return a plan from the shape (channel, z, x, y) and the seconds of what is done once and of an iteration."""
+def _on_workers(trial: _Trial, slabs: Slabs) -> list:
+    """Return what `trial` finds in each place where one of the slabs will be worked at, side by side, on the cluster in use."""
+    client = client_in_use()
+    taken = client.run(places, slabs.needed, slabs.one)
+    each = [address for address, (at_once, _) in taken.items() for _ in range(at_once)][: len(slabs)]
+
+    def everywhere(trial: _Trial) -> list:
+        return client.gather([client.submit(trial.on_worker, slabs.needed, slabs.one, workers=[at], pure=False) for at in each])
+
+    everywhere(trial.of_one_iteration())  # which loads what a process loads once, that all begin together
+    return everywhere(trial)
+
+
+def _plan(job: Job, shape, slabs: Slabs, where, at_once: int, threads: int, available, times, workers=0) -> ReconstructionPlan:
+    """Return a plan from the shape (channel, z, x, y), the back-end and its device, and what is done once and by iteration."""
     channels, nz, nx, ny = shape
+    backend, device = where
     once, each = times
-    backend, device = _device(job)
     return ReconstructionPlan(
         method=job.step,
         shape=(channels, nz, ny, nx),
         backend=backend,
         device=device,
+        workers=workers,
         iterations=job.iterations,
         slabs=len(slabs),
         thickness=slabs.thickness,
@@ -190,33 +217,61 @@ def _device(job: Job) -> tuple[str, str]:
     return A.backend, f"CPU, {cores} core{'s' * (cores > 1)}"
 
 
-def _trial(job: Job, arrays: Mapping, coarse: Mapping[str, int], slices: int, threads: int) -> tuple[float, float]:
-    """Return the seconds that all slices would take for what is done once, and for an iteration, from some in the middle."""
-    together = max(coarse.values())
-    few = min(max(_SLICES // together, 1) * together, slices)
-    first = (slices - few) // 2 // together * together
-    part = {
-        name: None if array is None else np.asarray(array[..., first // coarse[name] : (first + few) // coarse[name]])
-        for name, array in arrays.items()
-    }
-    trial, moments = replace(job, iterations=min(job.iterations, _ITERATIONS), tolerance=None, noise=None), []
+@dataclass(frozen=True)
+class _Trial:
+    """A run of few iterations on few slices, and how much longer all slices take; it travels to a worker."""
 
-    def progress(_):
-        moments.append(time.perf_counter())
-        if moments[-1] - start > _SECONDS and len(moments) > 1:
-            raise KeyboardInterrupt  # ends the trial, as one by the user would
+    job: Job
+    arrays: Mapping
+    share: float
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        replace(trial, iterations=min(job.iterations, 1)).run(part, threads=threads)  # which loads what a process loads once
-        start = time.perf_counter()
-        trial.run(part, progress=progress, threads=threads)
-        end = time.perf_counter()
-    share = slices / few
-    if not job.iterations:
-        return (end - start) * share, 0.0
-    each = float(np.median(np.diff(moments))) if len(moments) > 1 else moments[0] - start
-    return max(0.0, end - start - len(moments) * each) * share, each * share
+    @classmethod
+    def of(cls, job: Job, arrays: Mapping, coarse: Mapping[str, int], slices: int) -> _Trial:
+        """Return that on slices in the middle."""
+        import dask
+
+        together = max(coarse.values())
+        few = min(max(_SLICES // together, 1) * together, slices)
+        first = (slices - few) // 2 // together * together
+        part = {
+            name: None if array is None else array[..., first // coarse[name] : (first + few) // coarse[name]]
+            for name, array in arrays.items()
+        }
+        (part,) = dask.optimize(part)  # which leaves the tasks of other slices behind
+        job = replace(job, iterations=min(job.iterations, _ITERATIONS), tolerance=None, noise=None)
+        return cls(job, part, slices / few)
+
+    def of_one_iteration(self) -> _Trial:
+        """Return a shorter one."""
+        return replace(self, job=replace(self.job, iterations=min(self.job.iterations, 1)))
+
+    def on_worker(self, needed: int, one: bool):
+        """Return the threads that this worker gives to a slab of so many bytes, its back-end and device, and `seconds`."""
+        _, threads = places(needed, one)
+        return threads, _device(self.job), self.seconds(threads)
+
+    def seconds(self, threads: int) -> tuple[float, float]:
+        """Return the seconds that all slices would take for what is done once, and for an iteration."""
+        import dask
+
+        (arrays,) = dask.compute(self.arrays, scheduler="synchronous")
+        moments = []
+
+        def progress(_):
+            moments.append(time.perf_counter())
+            if moments[-1] - start > _SECONDS and len(moments) > 1:
+                raise KeyboardInterrupt  # ends the trial, as one by the user would
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.of_one_iteration().job.run(arrays, threads=threads)  # which loads what a process loads once
+            start = time.perf_counter()
+            self.job.run(arrays, progress=progress, threads=threads)
+            end = time.perf_counter()
+        if not self.job.iterations:
+            return (end - start) * self.share, 0.0
+        each = float(np.median(np.diff(moments))) if len(moments) > 1 else moments[0] - start
+        return max(0.0, end - start - len(moments) * each) * self.share, each * self.share
 
 
 def _bytes(size: float) -> str:
@@ -261,7 +316,8 @@ class Planning:
         Notes
         -----
         The trial runs up to 8 iterations, or 10 s, on 64 slices in the middle. Regularised methods look at their data first, as
-        they will again. Times hold for a machine that does nothing else; workers of a cluster are taken for as fast as this one.
+        they will again. Times hold for a machine that does nothing else. On a cluster its workers run the trial,
+        side by side.
 
         Examples
         --------

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import lcm
@@ -12,10 +11,11 @@ from uuid import uuid4
 
 import numpy as np
 
+from ..notices import warn
+from .cluster import client_in_use, worker_memory, worker_threads, workers
 from .footprint import Footprint
 from .job import Job, StoppedError
 from .kept import Kept
-from .memory import available_memory
 from .turns import stopped, turn
 
 # Slices of a slab where slices do not know of each other: a whole number of the kernels' blocks, and fewer where memory is short.
@@ -96,6 +96,11 @@ def cut(slices: int, held: Footprint, *, binning: int = 1, chunks: int | None = 
         For `chunks` or `overlap` that are no such numbers.
     MemoryError
         Where not even the thinnest slab fits.
+
+    Warns
+    -----
+    UserWarning
+        Where the cluster has no workers yet, whose memory and number would count.
     """
     for name, value, least in (("chunks", chunks, 1), ("overlap", overlap, 0)):
         if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < least):
@@ -112,6 +117,11 @@ def cut(slices: int, held: Footprint, *, binning: int = 1, chunks: int | None = 
     if chunks is not None:
         thickness = whole(int(chunks))
         return Slabs(slices, thickness, margin, needed(thickness), held.of_device is not None)
+    if client_in_use() is not None and not workers():
+        warn(
+            "the cluster has no workers yet, so that slabs are cut for one that is like this machine: wait for those that will "
+            "come, client.wait_for_workers(8), or pass chunks="
+        )
     memory = worker_memory()
     room = np.inf if memory is None else _SHARE * memory
     if overlap is None:
@@ -134,38 +144,6 @@ def cut(slices: int, held: Footprint, *, binning: int = 1, chunks: int | None = 
         f"a slab of {candidates[-1]} slices needs about {needed(candidates[-1]) / 1e9:.3g} GB and {memory / 1e9:.3g} GB are "
         "available: bin or crop the series, take fewer elements, or pass chunks= with fewer slices"
     )
-
-
-def worker_memory() -> int | None:
-    """Return the bytes that slabs are planned for: those of the smallest worker, or of this machine; None if unknown."""
-    client = client_in_use()
-    if client is None:
-        return available_memory()
-    limits = [worker["memory_limit"] for worker in _workers(client) if worker.get("memory_limit")]
-    return min(limits, default=available_memory())
-
-
-def worker_threads() -> int:
-    """Return how many slabs the workers of the cluster in use take at once; 1 without a cluster."""
-    client = client_in_use()
-    return 1 if client is None else max(1, sum(worker["nthreads"] for worker in _workers(client)))
-
-
-def _workers(client) -> list[dict]:
-    """Return what the scheduler knows of each worker."""
-    return list(client.scheduler_info(n_workers=-1)["workers"].values())
-
-
-def client_in_use():
-    """Return the dask.distributed client that computes what is lazy, or None."""
-    if "distributed" not in sys.modules:
-        return None
-    from distributed import default_client
-
-    try:
-        return default_client()
-    except ValueError:
-        return None
 
 
 @dataclass(frozen=True)
