@@ -92,7 +92,7 @@ def _places(needed, threads):
     from hyperspy_multitomo.signals.turns import places
 
     os.environ["OMP_NUM_THREADS"] = threads
-    return places(needed)
+    return places(needed, 9)
 
 
 def test_threads_of_a_slab_are_those_of_its_worker(client):

@@ -112,33 +112,51 @@ class TestCut:
 class TestTurns:
     def test_as_many_as_fit_on_the_cores_there_are(self, monkeypatch):
         monkeypatch.setattr(turns, "_process", lambda: (8, 8, 10_000_000))
-        assert turns.places(10) == (8, 1)
-        assert turns.places(3_000_000) == (2, 4)
-        assert turns.places(30_000_000) == (1, 8)
+        assert turns.places(10, 9) == (8, 1)
+        assert turns.places(3_000_000, 9) == (2, 4)
+        assert turns.places(30_000_000, 9) == (1, 8)
         monkeypatch.setattr(turns, "_process", lambda: (4, 4, None))
-        assert turns.places(10**12) == (4, 1)
+        assert turns.places(10**12, 9) == (4, 1)
+
+    def test_no_core_is_left_idle_for_want_of_slabs(self, monkeypatch):
+        """Fewer slabs than cores have more threads each, and so have the last ones, whenever the run is repeated."""
+        monkeypatch.setattr(turns, "_process", lambda: (8, 8, None))
+        assert [turns.places(1, share) for share in (1, 2, 3, 20)] == [(1, 8), (2, 4), (3, 2), (8, 1)]
+        found = []
+        for _ in range(20):
+            with turns.turn("ten slabs, twice", 1, 10) as threads:
+                found.append(threads)
+        assert found == [1] * 8 + [4] * 2 + [1] * 8 + [4] * 2
 
     def test_another_scheduler_another_gate(self, monkeypatch):
         found = []
         for process in ((2, 2, None), (1, 2, None)):
             monkeypatch.setattr(turns, "_process", lambda process=process: process)
-            with turns.turn("one run, computed twice", 1) as threads:
+            with turns.turn("one run, computed twice", 1, 9) as threads:
                 found.append(threads)
         assert found == [1, 2]
 
     def test_one_caller_has_all_cores(self):
         with dask.config.set(scheduler="synchronous"):
-            at_once, threads = turns.places(1)
+            at_once, threads = turns.places(1, 9)
         assert (at_once, threads) == (1, turns.available_cores())
         with dask.config.set(scheduler="threads", num_workers=1):
-            assert turns.places(1) == (1, turns.available_cores())
+            assert turns.places(1, 9) == (1, turns.available_cores())
+
+    def test_a_single_slab_has_all_cores(self, series, monkeypatch):
+        (lazy, _), threads, run = series[1], [], job.Job.volume
+        monkeypatch.setattr(job.Job, "volume", lambda self, arrays, *a: threads.append(a[0]) or run(self, arrays, *a))
+        monkeypatch.setattr(turns, "available_cores", lambda: 6)
+        lazy.reconstruct_tv(iterations=2).compute(**QUIET)
+        lazy.reconstruct_tv(iterations=2, chunks=20, overlap=4).compute(**QUIET)
+        assert threads == [6, 3, 3]
 
     def test_no_more_than_fit_are_at_work(self, monkeypatch):
-        monkeypatch.setattr(turns, "places", lambda needed, one: (2, 1))
+        monkeypatch.setattr(turns, "places", lambda needed, share, one: (2, 1))
         at_work, most, lock = [0], [0], threading.Lock()
 
         def work(_):
-            with turns.turn("a run of its own", 1):
+            with turns.turn("a run of its own", 1, 6):
                 with lock:
                     at_work[0] += 1
                     most[0] = max(most[0], at_work[0])

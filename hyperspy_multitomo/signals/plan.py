@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from math import ceil
 
 import numpy as np
 
@@ -158,23 +157,22 @@ def lazily(job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[in
         at_once, available = len(found), None  # each has memory of its own
         times = np.mean([seconds for _, _, seconds in found], axis=0) / at_once
     else:
-        at_once, threads = places(slabs.needed, slabs.one)
-        at_once, where, available = min(at_once, len(slabs)), _device(job), worker_memory()
+        at_once, threads = places(slabs.needed, slabs.share, slabs.one)
+        where, available = _device(job), worker_memory()
         times = np.array(trial.seconds(available_cores()))  # all of them, which slabs side by side share
-    # Slabs overlap, and in the last round some places may have nothing to do.
-    again = sum(slab.last - slab.first for slab in slabs) / slices
-    times = times * again * at_once * ceil(len(slabs) / at_once) / len(slabs)
+    # Slabs overlap, and not all workers may have as many.
+    times *= sum(slab.last - slab.first for slab in slabs) / slices * slabs.processes * slabs.share / len(slabs)
     return _plan(job, shape, slabs, where, at_once, threads, available, times.tolist(), known)
 
 
 def _on_workers(trial: _Trial, slabs: Slabs) -> list:
     """Return what `trial` finds in each place where one of the slabs will be worked at, side by side, on the cluster in use."""
     client = client_in_use()
-    taken = client.run(places, slabs.needed, slabs.one)
+    taken = client.run(places, slabs.needed, slabs.share, slabs.one)
     each = [address for address, (at_once, _) in taken.items() for _ in range(at_once)][: len(slabs)]
 
     def everywhere(trial: _Trial) -> list:
-        return client.gather([client.submit(trial.on_worker, slabs.needed, slabs.one, workers=[at], pure=False) for at in each])
+        return client.gather([client.submit(trial.on_worker, slabs, workers=[at], pure=False) for at in each])
 
     everywhere(trial.of_one_iteration())  # which loads what a process loads once, that all begin together
     return everywhere(trial)
@@ -245,9 +243,9 @@ class _Trial:
         """Return a shorter one."""
         return replace(self, job=replace(self.job, iterations=min(self.job.iterations, 1)))
 
-    def on_worker(self, needed: int, one: bool):
-        """Return the threads that this worker gives to a slab of so many bytes, its back-end and device, and `seconds`."""
-        _, threads = places(needed, one)
+    def on_worker(self, slabs: Slabs):
+        """Return the threads that this worker gives to one of these slabs, its back-end and device, and `seconds`."""
+        _, threads = places(slabs.needed, slabs.share, slabs.one)
         return threads, _device(self.job), self.seconds(threads)
 
     def seconds(self, threads: int) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import lcm
+from math import ceil, lcm
 from numbers import Integral
 from uuid import uuid4
 
@@ -53,6 +53,8 @@ class Slabs:
         Bytes that a slab holds at its peak, what is read and written included.
     one : bool
         Whether they come one after the other, as they share a device.
+    processes : int
+        Workers of a cluster that share them; 1 without one.
     """
 
     slices: int
@@ -60,6 +62,7 @@ class Slabs:
     overlap: int
     needed: int
     one: bool = False
+    processes: int = 1
 
     def __iter__(self):
         for start in range(0, self.slices, self.thickness):
@@ -67,7 +70,12 @@ class Slabs:
             yield Slab(start, stop, max(start - self.overlap, 0), min(stop + self.overlap, self.slices))
 
     def __len__(self) -> int:
-        return -(-self.slices // self.thickness)
+        return ceil(self.slices / self.thickness)
+
+    @property
+    def share(self) -> int:
+        """Slabs that each process is to do."""
+        return ceil(len(self) / self.processes)
 
     def describe(self) -> dict:
         """Return what the history says of them."""
@@ -105,19 +113,22 @@ def cut(slices: int, held: Footprint, *, binning: int = 1, chunks: int | None = 
     for name, value, least in (("chunks", chunks, 1), ("overlap", overlap, 0)):
         if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < least):
             raise ValueError(f"{name}={value!r} must be a whole number of slices, {least} or more")
+    known = workers()
     margin = 0 if overlap is None else -(-int(overlap) // binning) * binning
 
     def needed(thickness: int) -> int:
         read = min(thickness + 2 * margin, slices)
         return held.bytes_of(read) + held.in_transit(read)
 
+    def slabs_of(thickness: int) -> Slabs:
+        return Slabs(slices, thickness, margin, needed(thickness), held.of_device is not None, max(1, len(known)))
+
     def whole(thickness: int) -> int:
         return min(max(binning, thickness // binning * binning), slices)
 
     if chunks is not None:
-        thickness = whole(int(chunks))
-        return Slabs(slices, thickness, margin, needed(thickness), held.of_device is not None)
-    if client_in_use() is not None and not workers():
+        return slabs_of(whole(int(chunks)))
+    if client_in_use() is not None and not known:
         warn(
             "the cluster has no workers yet, so that slabs are cut for one that is like this machine: wait for those that will "
             "come, client.wait_for_workers(8), or pass chunks="
@@ -134,7 +145,7 @@ def cut(slices: int, held: Footprint, *, binning: int = 1, chunks: int | None = 
         candidates = [min(-(-slices // (part * step)) * step, slices) for part in parts]
     for thickness in candidates:
         if needed(thickness) <= room and held.fits_device(min(thickness + 2 * margin, slices)):
-            return Slabs(slices, thickness, margin, needed(thickness), held.of_device is not None)
+            return slabs_of(thickness)
     if needed(candidates[-1]) <= room:
         raise MemoryError(
             f"{candidates[-1]} slices need about {held.of_device(candidates[-1]) / 1e9:.3g} GB of the device, more than "
@@ -157,8 +168,7 @@ class _Work:
     job: Job
     slab: Slab
     arrays: Mapping
-    needed: int
-    one: bool
+    slabs: Slabs
     token: str
     kept: Kept | None
 
@@ -167,7 +177,7 @@ class _Work:
         import dask
 
         kept = None if self.kept is None else self.kept.of_slab(self.slab)
-        with turn(self.token, self.needed, self.one) as threads:
+        with turn(self.token, self.slabs.needed, self.slabs.share, self.slabs.one) as threads:
             if stopped(self.token):
                 raise StoppedError
             (arrays,) = dask.compute(self.arrays, scheduler="synchronous")
@@ -191,7 +201,7 @@ def in_slabs(job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[
             for which, array in arrays.items()
         }
         (part,) = dask.optimize(part)  # which leaves the tasks of the other slabs behind
-        tasks[name, 0, 0, 0, number] = (_Work(job, slab, part, slabs.needed, slabs.one, name, kept),)
+        tasks[name, 0, 0, 0, number] = (_Work(job, slab, part, slabs, name, kept),)
     thicknesses = tuple(slab.stop - slab.start for slab in slabs)
     return da.Array(tasks, name, (*((size,) for size in shape[:3]), thicknesses), dtype=np.float32)
 

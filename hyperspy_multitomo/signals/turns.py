@@ -23,14 +23,25 @@ _STOPPED: set[str] = set()
 _REMEMBERED = 16
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Gate:
+    """What the slabs of a reconstruction wait at, and how many of those that this process is to do have passed."""
+
+    at_once: int
+    cores: int
+    share: int
     places: Semaphore
-    threads: int
+    passed: int = 0
+
+    def threads(self) -> int:
+        """Return the threads of the next slab. Slabs take about as long, and come in rounds; the last may have fewer of them."""
+        before = self.passed % self.share
+        self.passed += 1
+        return max(1, self.cores // min(self.at_once, self.share - before // self.at_once * self.at_once))
 
 
 @contextmanager
-def turn(token: str, needed: int, one: bool = False) -> Iterator[int]:
+def turn(token: str, needed: int, share: int, one: bool = False) -> Iterator[int]:
     """Wait until one more slab of a reconstruction fits, and give the number of threads that it may use.
 
     Parameters
@@ -39,6 +50,8 @@ def turn(token: str, needed: int, one: bool = False) -> Iterator[int]:
         What the slabs of one reconstruction have in common.
     needed : int
         Bytes that a slab holds.
+    share : int
+        Slabs that this process is to do.
     one : bool, default False
         Whether slabs come one after the other, as they share a device.
     """
@@ -47,11 +60,13 @@ def turn(token: str, needed: int, one: bool = False) -> Iterator[int]:
         if key not in _GATES:
             while len(_GATES) >= _REMEMBERED:
                 _GATES.pop(next(iter(_GATES)))
-            at_once, threads = places(needed, one)
-            _GATES[key] = _Gate(Semaphore(at_once), threads)
+            at_once, _ = places(needed, share, one)
+            _GATES[key] = _Gate(at_once, _process()[1], share, Semaphore(at_once))
         gate = _GATES[key]
     with gate.places:
-        yield gate.threads
+        with _LOCK:
+            threads = gate.threads()
+        yield threads
 
 
 @contextmanager
@@ -70,14 +85,15 @@ def stopped(token: str) -> bool:
     return token in _STOPPED
 
 
-def places(needed: int, one: bool = False) -> tuple[int, int]:
-    """Return how many slabs of so many bytes this process works at side by side, one with `one`, and the threads of each.
+def places(needed: int, share: int, one: bool = False) -> tuple[int, int]:
+    """Return how many of `share` slabs of so many bytes this process works at side by side, and the threads of each.
 
-    dask asks for as many as it has threads. Where they do not fit, fewer run, each on more threads.
+    dask asks for as many as it has threads. Where they do not fit, or there are not so many, fewer run, each on more threads.
     """
     callers, cores, memory = _process()
-    callers = 1 if one else callers
-    at_once = callers if memory is None else max(1, min(callers, int(_SHARE * memory // max(needed, 1))))
+    at_once = 1 if one else min(callers, share)
+    if memory is not None:
+        at_once = max(1, min(at_once, int(_SHARE * memory // max(needed, 1))))
     return at_once, max(1, cores // at_once)
 
 
