@@ -9,6 +9,7 @@ import threading
 import time
 import tracemalloc
 import warnings
+from dataclasses import replace
 
 import dask
 import dask.array as da
@@ -78,11 +79,23 @@ class TestCut:
         assert some.thickness % 16 == 0
         assert some.needed <= 3 * HELD.bytes_of(64)
 
-    def test_workers_share_what_would_fit_in_one(self, monkeypatch):
-        monkeypatch.setattr(slabs, "worker_threads", lambda: 4)
-        assert len(self.cut(monkeypatch, None, slices=512, overlap=8)) == 4
-        assert len(self.cut(monkeypatch, None, slices=100, overlap=8)) == 2  # not too thin
-        assert len(self.cut(monkeypatch, None, slices=20, overlap=8)) == 1
+    @pytest.mark.parametrize(("processes", "slices", "count"), [(4, 512, 4), (4, 100, 4), (3, 16, 1), (1, 512, 1), (64, 64, 4)])
+    def test_workers_share_what_would_fit_in_one(self, monkeypatch, processes, slices, count):
+        monkeypatch.setattr(slabs, "workers", lambda: [{}] * processes)
+        found = slabs.cut(slices, replace(HELD, textbook=True), overlap=8)
+        assert (len(found), found.share) == (count, 1)
+
+    def test_slices_that_do_not_know_of_each_other_occupy_all_workers(self, monkeypatch):
+        for processes, thickness in ((1, 64), (2, 64), (4, 32), (8, 16)):
+            monkeypatch.setattr(slabs, "workers", lambda processes=processes: [{}] * processes)
+            assert slabs.cut(128, HELD).thickness == thickness
+
+    def test_with_their_overlap_they_fill_the_groups_of_the_kernels(self, monkeypatch):
+        """There is room for 208, which would take the time of 256."""
+        monkeypatch.setattr(slabs, "cost_of", lambda slices: -(-slices // 64))
+        room = (HELD.bytes_of(208) + HELD.in_transit(208)) / slabs._SHARE
+        found = self.cut(monkeypatch, room, slices=1024, overlap=16)
+        assert (len(found), found.thickness) == (7, 160)
 
     def test_every_slice_once_with_its_neighbours(self, monkeypatch):
         for slices, chunks, overlap in ((37, 8, 3), (64, 64, 8), (5, 1, 0), (130, 48, 100)):

@@ -30,8 +30,3 @@ def worker_memory() -> int | None:
     """Return the bytes that slabs are planned for: those of the smallest worker, or of this machine; None if unknown."""
     limits = [worker["memory_limit"] for worker in workers() if worker.get("memory_limit")]
     return min(limits, default=available_memory())
-
-
-def worker_threads() -> int:
-    """Return how many slabs the workers take at once; 1 without a cluster."""
-    return max(1, sum(worker["nthreads"] for worker in workers()))

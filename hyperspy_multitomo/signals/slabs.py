@@ -12,7 +12,8 @@ from uuid import uuid4
 import numpy as np
 
 from ..notices import warn
-from .cluster import client_in_use, worker_memory, worker_threads, workers
+from ..tomography.lanes import cost_of
+from .cluster import client_in_use, worker_memory, workers
 from .footprint import Footprint
 from .job import Job, StoppedError
 from .kept import Kept
@@ -20,9 +21,8 @@ from .turns import stopped, turn
 
 # Slices of a slab where slices do not know of each other: a whole number of the kernels' blocks, and fewer where memory is short.
 _BLOCKS = (64, 32, 16)
-# Slabs with neighbours are as thick as fits, in steps of so many slices; for the workers of a cluster to share them thinner, down
-# to this.
-_STEP, _SHARED = 16, 48
+# Slabs with neighbours come in steps of so many slices.
+_STEP = 16
 # Part of the memory that is free which slabs are planned for; the rest is for what is read and written beside them.
 _SHARE = 0.6
 
@@ -83,7 +83,9 @@ class Slabs:
 
 
 def cut(slices: int, held: Footprint, *, binning: int = 1, chunks: int | None = None, overlap: int | None = None) -> Slabs:
-    """Cut slices into slabs that fit the memory of this machine, or of the smallest worker of the cluster that is in use.
+    """Cut slices into slabs that fit the memory, of this machine or of the smallest worker of a cluster, and are done soonest.
+
+    With their overlap they fill the groups of slices that the kernels work at, and on a cluster no worker waits for others.
 
     Parameters
     ----------
@@ -135,26 +137,29 @@ def cut(slices: int, held: Footprint, *, binning: int = 1, chunks: int | None = 
         )
     memory = worker_memory()
     room = np.inf if memory is None else _SHARE * memory
-    if overlap is None:
-        candidates = [whole(block) for block in _BLOCKS]
-    else:
-        step = lcm(_STEP, binning)
-        fewest = max(1, min(worker_threads(), slices // _SHARED))
-        parts = range(fewest, -(-slices // step) + 1)
-        # The fewest slabs, all of about the same thickness.
-        candidates = [min(-(-slices // (part * step)) * step, slices) for part in parts]
-    for thickness in candidates:
-        if needed(thickness) <= room and held.fits_device(min(thickness + 2 * margin, slices)):
-            return slabs_of(thickness)
-    if needed(candidates[-1]) <= room:
+    step = lcm(_STEP, binning)
+    thicknesses = [whole(block) for block in _BLOCKS] if overlap is None else range(step, slices + step, step)
+    candidates = [slabs_of(min(thickness, slices)) for thickness in thicknesses]
+    fitting = [one for one in candidates if one.needed <= room and held.fits_device(min(one.thickness + 2 * margin, slices))]
+    if fitting:
+        return min(fitting, key=lambda one: (round(_cost(one, held), 6), len(one)))
+    thinnest = min(candidates, key=lambda one: one.thickness)
+    if thinnest.needed <= room:
         raise MemoryError(
-            f"{candidates[-1]} slices need about {held.of_device(candidates[-1]) / 1e9:.3g} GB of the device, more than "
+            f"{thinnest.thickness} slices need about {held.of_device(thinnest.thickness) / 1e9:.3g} GB of the device, more than "
             "is free: bin or crop the series, take fewer elements, or pass backend='numba'"
         )
     raise MemoryError(
-        f"a slab of {candidates[-1]} slices needs about {needed(candidates[-1]) / 1e9:.3g} GB and {memory / 1e9:.3g} GB are "
+        f"a slab of {thinnest.thickness} slices needs about {thinnest.needed / 1e9:.3g} GB and {memory / 1e9:.3g} GB are "
         "available: bin or crop the series, take fewer elements, or pass chunks= with fewer slices"
     )
+
+
+def _cost(slabs: Slabs, held: Footprint) -> float:
+    """Return how long slabs take the busiest process, in any unit."""
+    on_lanes = held.of_device is None and not held.textbook
+    each = [cost_of(slab.last - slab.first) if on_lanes else slab.last - slab.first for slab in slabs]
+    return slabs.share * sum(each) / len(each)
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,18 @@ def _lane_counts() -> tuple[int, ...]:
     return (64, 32, 16) if wide else (32, 16)
 
 
+def _cost(slices: int, count: int) -> float:
+    return -(-slices // count) * _COST_OF_GROUP[count]
+
+
 def lane_count(slices: int) -> int:
     """Return the number of lanes (16, 32 or 64) that makes `slices` slices cheapest."""
-    return min(_lane_counts(), key=lambda count: -(-slices // count) * _COST_OF_GROUP[count])
+    return min(_lane_counts(), key=lambda count: _cost(slices, count))
+
+
+def cost_of(slices: int) -> float:
+    """Return what `slices` slices take, in units of what a full group of 64 does: those that fill no group cost as one."""
+    return _cost(slices, lane_count(slices))
 
 
 def odd(length: int) -> int:
