@@ -81,4 +81,5 @@ def test_what_the_method_refuses(series, monkeypatch):
 def test_units_of_the_table():
     assert plans._bytes(2.5e9) == "2.5 GB"
     assert plans._bytes(2.5e6) == "2.5 MB"
-    assert [plans._time(seconds) for seconds in (0.012, 3.21, 65, 600, 10_000)] == ["12 ms", "3.2 s", "65 s", "10 min", "2.78 h"]
+    times = {0.012: "12 ms", 0.0997: "100 ms", 0.234: "234 ms", 3.21: "3.2 s", 65: "65 s", 600: "10 min", 10_000: "2.78 h"}
+    assert {seconds: plans._time(seconds) for seconds in times} == times

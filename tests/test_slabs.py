@@ -92,7 +92,7 @@ class TestCut:
 
     def test_with_their_overlap_they_fill_the_groups_of_the_kernels(self, monkeypatch):
         """There is room for 208, which would take the time of 256."""
-        monkeypatch.setattr(slabs, "cost_of", lambda slices: -(-slices // 64))
+        monkeypatch.setattr("hyperspy_multitomo.signals.footprint.cost_of", lambda slices: -(-slices // 64))
         room = (HELD.bytes_of(208) + HELD.in_transit(208)) / slabs._SHARE
         found = self.cut(monkeypatch, room, slices=1024, overlap=16)
         assert (len(found), found.thickness) == (7, 160)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much memory a reconstruction holds at its peak, reckoned from its sizes; tests/test_slabs.py measures it."""
+"""How much memory a reconstruction holds at its peak, and how its time grows with the slices, reckoned from its sizes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..tomography import TiltGeometry
-from ..tomography.lanes import lane_count
+from ..tomography.lanes import cost_of, lane_count
 
 # Numbers for each voxel of each channel, and for each ray of each row of data, as `run` was seen to hold them at its peak, the
 # result in the order of the signal included. CGLS holds a basis of rays that grows with the iterations.
@@ -60,6 +60,10 @@ class Footprint:
             width = rays.geometry.detector_width * rays.geometry.binning
             numbers += rays.numbers * rays.rows * len(rays.geometry.tilts) * width
         return int(4 * numbers * held * (TEXTBOOK if self.textbook else 1))
+
+    def time_of(self, slices: int) -> float:
+        """Return how long so many slices take, in any unit: the kernels work at groups of slices, full or not."""
+        return slices if self.textbook or self.of_device is not None else cost_of(slices)
 
     def in_transit(self, slices: int) -> int:
         """Return the bytes of so many slices of input as it was read, and of the volume as it is written."""

@@ -141,28 +141,35 @@ def in_memory(
 ) -> ReconstructionPlan:
     """Return the plan of a run on arrays in memory."""
     slices, threads = shape[-1], available_cores()
-    trial = _Trial.of(job, arrays, coarse, slices)
     whole = Slabs(slices, slices, 0, held.bytes_of(slices))
-    return _plan(job, shape, whole, _device(job), 1, threads, available_memory(), trial.seconds(threads))
-
-
-def lazily(job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[int, ...], slabs: Slabs) -> ReconstructionPlan:
-    """Return the plan of a run slab by slab, on this machine or a cluster."""
-    slices, known = shape[-1], len(workers())
     trial = _Trial.of(job, arrays, coarse, slices)
+    times = np.array(trial.seconds(threads)) * _longer(trial, whole, held)
+    return _plan(job, shape, whole, _device(job), 1, threads, available_memory(), times)
+
+
+def lazily(
+    job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[int, ...], slabs: Slabs, held: Footprint
+) -> ReconstructionPlan:
+    """Return the plan of a run slab by slab, on this machine or a cluster."""
+    known = len(workers())
+    trial = _Trial.of(job, arrays, coarse, shape[-1])
     if known:
         # As many side by side as slabs will be, on the workers that will do them.
         found = _on_workers(trial, slabs)
-        threads, where, _ = found[0]
+        side_by_side, threads, where, _ = found[0]
         at_once, available = len(found), None  # each has memory of its own
-        times = np.mean([seconds for _, _, seconds in found], axis=0) / at_once
+        times = np.mean([seconds for *_, seconds in found], axis=0) * slabs.share / side_by_side / len(slabs)
     else:
         at_once, threads = places(slabs.needed, slabs.share, slabs.one)
         where, available = _device(job), worker_memory()
         times = np.array(trial.seconds(available_cores()))  # all of them, which slabs side by side share
-    # Slabs overlap, and not all workers may have as many.
-    times *= sum(slab.last - slab.first for slab in slabs) / slices * slabs.processes * slabs.share / len(slabs)
-    return _plan(job, shape, slabs, where, at_once, threads, available, times.tolist(), known)
+    times *= _longer(trial, slabs, held)
+    return _plan(job, shape, slabs, where, at_once, threads, available, times, known)
+
+
+def _longer(trial: _Trial, slabs: Slabs, held: Footprint) -> float:
+    """Return how much longer slabs take than the trial's slices, one after the other."""
+    return sum(held.time_of(slab.last - slab.first) for slab in slabs) / held.time_of(trial.slices)
 
 
 def _on_workers(trial: _Trial, slabs: Slabs) -> list:
@@ -182,7 +189,7 @@ def _plan(job: Job, shape, slabs: Slabs, where, at_once: int, threads: int, avai
     """Return a plan from the shape (channel, z, x, y), the back-end and its device, and what is done once and by iteration."""
     channels, nz, nx, ny = shape
     backend, device = where
-    once, each = times
+    once, each = map(float, times)
     return ReconstructionPlan(
         method=job.step,
         shape=(channels, nz, ny, nx),
@@ -217,11 +224,11 @@ def _device(job: Job) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class _Trial:
-    """A run of few iterations on few slices, and how much longer all slices take; it travels to a worker."""
+    """A run of few iterations on few slices; it travels to a worker."""
 
     job: Job
     arrays: Mapping
-    share: float
+    slices: int
 
     @classmethod
     def of(cls, job: Job, arrays: Mapping, coarse: Mapping[str, int], slices: int) -> _Trial:
@@ -237,19 +244,19 @@ class _Trial:
         }
         (part,) = dask.optimize(part)  # which leaves the tasks of other slices behind
         job = replace(job, iterations=min(job.iterations, _ITERATIONS), tolerance=None, noise=None)
-        return cls(job, part, slices / few)
+        return cls(job, part, few)
 
     def of_one_iteration(self) -> _Trial:
         """Return a shorter one."""
         return replace(self, job=replace(self.job, iterations=min(self.job.iterations, 1)))
 
     def on_worker(self, slabs: Slabs):
-        """Return the threads that this worker gives to one of these slabs, its back-end and device, and `seconds`."""
-        _, threads = places(slabs.needed, slabs.share, slabs.one)
-        return threads, _device(self.job), self.seconds(threads)
+        """Return how many of these slabs this worker does at once, the threads of each, what it has (`_device`), and `seconds`."""
+        at_once, threads = places(slabs.needed, slabs.share, slabs.one)
+        return at_once, threads, _device(self.job), self.seconds(threads)
 
     def seconds(self, threads: int) -> tuple[float, float]:
-        """Return the seconds that all slices would take for what is done once, and for an iteration."""
+        """Return the seconds that its slices take for what is done once, and for an iteration."""
         import dask
 
         (arrays,) = dask.compute(self.arrays, scheduler="synchronous")
@@ -267,9 +274,9 @@ class _Trial:
             self.job.run(arrays, progress=progress, threads=threads)
             end = time.perf_counter()
         if not self.job.iterations:
-            return (end - start) * self.share, 0.0
+            return end - start, 0.0
         each = float(np.median(np.diff(moments))) if len(moments) > 1 else moments[0] - start
-        return max(0.0, end - start - len(moments) * each) * self.share, each * self.share
+        return max(0.0, end - start - len(moments) * each), each
 
 
 def _bytes(size: float) -> str:
@@ -278,7 +285,7 @@ def _bytes(size: float) -> str:
 
 def _time(seconds: float) -> str:
     if seconds < 1:
-        return f"{1e3 * seconds:.2g} ms"
+        return f"{1e3 * seconds:.2g} ms" if seconds < 0.0995 else f"{1e3 * seconds:.0f} ms"
     if seconds < 120:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"

@@ -112,7 +112,7 @@ class Problem:
         coarse = {name: self.geometry.binning if name in _COARSE else 1 for name in arrays}
         if apart:
             slabs = cut(slices, held, binning=self.geometry.binning, chunks=chunks, overlap=overlap)
-            plan.offer(lambda: plan.lazily(job, arrays, coarse, shape, slabs))
+            plan.offer(lambda: plan.lazily(job, arrays, coarse, shape, slabs, held))
             found = in_slabs(job, arrays, coarse, shape, slabs, kept)
             if not lazy:
                 with counting_slabs(found, show_progressbar):

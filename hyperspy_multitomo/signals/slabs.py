@@ -12,7 +12,6 @@ from uuid import uuid4
 import numpy as np
 
 from ..notices import warn
-from ..tomography.lanes import cost_of
 from .cluster import client_in_use, worker_memory, workers
 from .footprint import Footprint
 from .job import Job, StoppedError
@@ -142,7 +141,7 @@ def cut(slices: int, held: Footprint, *, binning: int = 1, chunks: int | None = 
     candidates = [slabs_of(min(thickness, slices)) for thickness in thicknesses]
     fitting = [one for one in candidates if one.needed <= room and held.fits_device(min(one.thickness + 2 * margin, slices))]
     if fitting:
-        return min(fitting, key=lambda one: (round(_cost(one, held), 6), len(one)))
+        return min(fitting, key=lambda one: (_time(one, held), len(one)))
     thinnest = min(candidates, key=lambda one: one.thickness)
     if thinnest.needed <= room:
         raise MemoryError(
@@ -155,11 +154,10 @@ def cut(slices: int, held: Footprint, *, binning: int = 1, chunks: int | None = 
     )
 
 
-def _cost(slabs: Slabs, held: Footprint) -> float:
+def _time(slabs: Slabs, held: Footprint) -> float:
     """Return how long slabs take the busiest process, in any unit."""
-    on_lanes = held.of_device is None and not held.textbook
-    each = [cost_of(slab.last - slab.first) if on_lanes else slab.last - slab.first for slab in slabs]
-    return slabs.share * sum(each) / len(each)
+    each = [held.time_of(slab.last - slab.first) for slab in slabs]
+    return round(max(slabs.share * sum(each) / len(each), *each), 6)
 
 
 @dataclass(frozen=True)
