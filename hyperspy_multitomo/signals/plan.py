@@ -251,7 +251,7 @@ class _Trial:
         return replace(self, job=replace(self.job, iterations=min(self.job.iterations, 1)))
 
     def on_worker(self, slabs: Slabs):
-        """Return how many of these slabs this worker does at once, the threads of each, what it has (`_device`), and `seconds`."""
+        """Return how many of these slabs this worker does at once, on how many threads, on what (`_device`), and `seconds`."""
         at_once, threads = places(slabs.needed, slabs.share, slabs.one)
         return at_once, threads, _device(self.job), self.seconds(threads)
 
