@@ -421,6 +421,27 @@ class TestCheckpoints:
         assert len(ran) == 5  # 3 and the 2 that were missing
         np.testing.assert_array_equal(resumed.data, series[0][1].reconstruct_sirt(4, **QUIET).data)
 
+    def test_slabs_stay_as_they_were_cut(self, series, tmp_path, monkeypatch):
+        """Though other workers, or other memory, would have them cut in another way."""
+        (_, lazy) = series[1]
+        kept, ran, run = tmp_path / "slabs", [], job.run
+        monkeypatch.setattr(job, "run", lambda *arguments, **options: ran.append(1) or run(*arguments, **options))
+        options = {"iterations": 3, "overlap": 4}
+        with monkeypatch.context() as patch:
+            patch.setattr(slabs, "workers", lambda: [{}] * 3)
+            first = lazy.reconstruct_tv(checkpoint=kept, **options)
+            assert first.history[-1]["slabs"] == {"count": 3, "thickness": 16, "overlap": 4}
+            first.compute(**QUIET)
+        assert lazy.reconstruct_tv(**options).history[-1]["slabs"]["count"] == 1
+        again = lazy.reconstruct_tv(resume=kept, **options)
+        again.compute(**QUIET)
+        assert len(ran) == 3
+        np.testing.assert_array_equal(again.data, first.data)
+        # The last slab, which may be thinner, does not tell how thick the others are.
+        for path in kept.glob("slices_00000*"), kept.glob("slices_00016*"):
+            next(path).unlink()
+        assert lazy.reconstruct_tv(resume=kept, **options).history[-1]["slabs"]["count"] == 1
+
     def test_a_slab_goes_on_from_its_state(self, series, tmp_path, monkeypatch):
         (lazy, _) = series[1]
         kept, run, resumed_at = tmp_path / "slabs", job.run, []

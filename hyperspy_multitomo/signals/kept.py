@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from ..tomography.checkpoint import Checkpoint, fingerprint
 
 # Digits of the numbers in a key that count: what is fitted anew may differ in the last ones.
 _DIGITS = 6
+_NAME_OF_SLAB = re.compile(r"slices_(\d+)-(\d+)\.(?:state|volume)")
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,13 @@ class Kept:
         """Return that of one slab, in the folder; it goes on wherever there is something."""
         path = self.path / f"slices_{slab.start:05d}-{slab.stop:05d}.state"
         return replace(self, path=path, resume=path.exists(), key={**self.key, "slices": vars(slab)})
+
+    def thickness(self, slices: int) -> int | None:
+        """Return the slices of a slab that a run which is resumed was cut into; None where nothing in the folder tells."""
+        names = [_NAME_OF_SLAB.fullmatch(path.name) for path in self.path.glob("slices_*")] if self.resume else []
+        bounds = [tuple(map(int, name.groups())) for name in names if name]
+        # The last slab may be thinner.
+        return next((stop - start for start, stop in bounds if stop < slices or start == 0), None)
 
     def of_round(self, number: int) -> dict:
         """Return the keywords of one of several runs, in the folder; it goes on where there is something."""

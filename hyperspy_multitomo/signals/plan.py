@@ -176,10 +176,11 @@ def _on_workers(trial: _Trial, slabs: Slabs) -> list:
     """Return what `trial` finds in each place where one of the slabs will be worked at, side by side, on the cluster in use."""
     client = client_in_use()
     taken = client.run(places, slabs.needed, slabs.share, slabs.one)
-    each = [address for address, (at_once, _) in taken.items() for _ in range(at_once)][: len(slabs)]
+    # A worker that dies has its trial done by another.
+    each = [{"workers": [name], "allow_other_workers": True} for name, (at_once, _) in taken.items() for _ in range(at_once)]
 
     def everywhere(trial: _Trial) -> list:
-        return client.gather([client.submit(trial.on_worker, slabs, workers=[at], pure=False) for at in each])
+        return client.gather([client.submit(trial.on_worker, slabs, pure=False, **at) for at in each[: len(slabs)]])
 
     everywhere(trial.of_one_iteration())  # which loads what a process loads once, that all begin together
     return everywhere(trial)

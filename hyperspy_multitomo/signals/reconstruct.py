@@ -111,6 +111,8 @@ class Problem:
             arrays = {name: None if array is None else np.asarray(array) for name, array in arrays.items()}
         coarse = {name: self.geometry.binning if name in _COARSE else 1 for name in arrays}
         if apart:
+            if kept is not None and chunks is None:
+                chunks = kept.thickness(slices)  # whatever the memory is now, and the number of workers
             slabs = cut(slices, held, binning=self.geometry.binning, chunks=chunks, overlap=overlap)
             plan.offer(lambda: plan.lazily(job, arrays, coarse, shape, slabs, held))
             found = in_slabs(job, arrays, coarse, shape, slabs, kept)
