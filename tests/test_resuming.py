@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from interrupts import interrupt_after
-from solver_cases import SOLVERS, TILTS, A, assert_same, counts, maps, penalised, textbook
+from solver_cases import COARSE, FEW, SOLVERS, TILTS, A, B, assert_same, counts, maps, penalised, textbook
 
 from hyperspy_multitomo.tomography import Checkpoint, TiltGeometry, cgls, counting_noise, em, projector, run, sirt
 from hyperspy_multitomo.tomography.iterates import iterates_of
@@ -41,6 +41,19 @@ class TestExactly:
         result = resumed(make, kept, parts)
         assert_same(result, run(make(), parts[-1]))
         assert result.resumed_at == parts[1]
+
+    @pytest.mark.parametrize("name", SOLVERS)
+    def test_on_any_number_of_threads(self, kept, monkeypatch, name):
+        """Bit for bit: the last slabs of a run, and those of other workers, have other numbers of them."""
+        found = []
+        for threads in (1, 2, 5):
+            for each in (A, B, FEW, COARSE):
+                monkeypatch.setattr(each, "threads", threads)
+            found.append(run(SOLVERS[name](), 9))
+            run(SOLVERS[name](), threads + 3, checkpoint=kept, resume=threads > 1)
+        found.append(run(SOLVERS[name](), 9, checkpoint=kept, resume=True))
+        for other in found[1:]:
+            np.testing.assert_array_equal(other.volume, found[0].volume)
 
     def test_an_exhausted_case_is_one(self):
         exhausted = [iterate._steps._exhausted.copy() for iterate in islice(SOLVERS["cgls, exhausted"](), 6)]

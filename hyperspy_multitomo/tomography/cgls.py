@@ -285,23 +285,20 @@ class FusedCGLS(_Bidiagonal):
 
     def _each(self, tasks, call, result=None, other=None) -> np.ndarray | None:
         """Run a call on all tasks; return |result|^2, or its product with another array, per slice (group, channel, lane)."""
-        channels, count = len(self.held), self._rays.count
-        found = [empty_lanes(channels, count) for _ in tasks]
         size = self._ray_size if tasks is self._tilts else self._voxel_size
+        # By rows, so that rounding does not depend on the tasks, which depend on the threads.
+        channels, rows, *_ = size
+        groups, count = self._rays.groups, self._rays.count
+        sums = None if result is None else empty_lanes(groups * channels * rows, count)
 
-        def each(lanes, *task):
+        def each(*task):
             if call is not None:
                 call(*task)
             if result is not None:
-                inner(result, result if other is None else other, size, *task, lanes)
+                inner(result, result if other is None else other, size, *task, sums)
 
-        self._workers.run(each, [(lanes, *task) for task, lanes in zip(tasks, found, strict=True)])
-        if result is None:
-            return None
-        total = np.zeros((self._rays.groups, channels, count))
-        for (group, *_), lanes in zip(tasks, found, strict=True):
-            total[group] += lanes["lanes"]
-        return total
+        self._workers.run(each, tasks)
+        return None if result is None else sums["lanes"].reshape(groups, channels, rows, count).sum(axis=2, dtype=float)
 
     def _lanes(self, values: np.ndarray) -> np.ndarray:
         lanes = empty_lanes(values.shape[0] * values.shape[1], self._rays.count)

@@ -83,7 +83,7 @@ class Iterate:
         """Return the state of the solver, all that going on needs, as arrays by their names; they are not to be changed.
 
         Volumes are (channel, .., z, x, y), projections (channel, tilt, x, y), whatever the machine's vectors. A solver of the
-        same problem that is given it by `restore` goes on bit for bit, on the same machine with as many threads.
+        same problem that is given it by `restore` goes on bit for bit, on machines of the same kind, whatever the threads.
         """
         return self._steps.snapshot()
 
@@ -196,7 +196,8 @@ def run(
         Where to keep the state: at intervals, and when the run ends or is interrupted. The solver waits while it is written.
     resume : bool, default False
         Go on from what the checkpoint holds: volume and residuals become those of a run that was never interrupted, bit for bit
-        on the same machine with as many threads. The iterates have to be made anew, from the same data with the same parameters.
+        on machines of the same kind, whatever the threads. The iterates have to be made anew, from the same data with the same
+        parameters.
 
     Returns
     -------

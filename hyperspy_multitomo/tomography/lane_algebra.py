@@ -13,15 +13,15 @@ from hyperspy_multitomo.tomography.simd import fma, load, store, zero
 
 @kernel
 def inner(a, b, size, group, start, stop, found):
-    """Write the sums of a b of every slice into the lanes `found` (channel,)."""
+    """Write the sums of a b of every slice and row into the lanes `found` (group, channel, row)."""
     channels, rows, length, stride = size
     for c in range(channels):
-        total = zero(a)
         for row in range(start, stop):
-            first = ((group * channels + c) * rows + row) * stride
-            for k in range(first, first + length):
+            at = (group * channels + c) * rows + row
+            total = zero(a)
+            for k in range(at * stride, at * stride + length):
                 total = fma(load(a, k), load(b, k), total)
-        store(found, c, total)
+            store(found, at, total)
 
 
 @kernel
