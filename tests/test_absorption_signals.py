@@ -299,7 +299,7 @@ def test_rounds_are_kept_and_resumed(gold, tmp_path, monkeypatch):
     # As after an interrupt in the last round, with what it had attached.
     for path in (tmp_path / "lazy" / "round_2").iterdir():
         path.unlink()
-    again = lazy.reconstruct_with_absorption(chunks=16, resume=tmp_path / "lazy", **given)
+    again = lazy.reconstruct_with_absorption(resume=tmp_path / "lazy", **given)  # in slabs as before
     np.testing.assert_array_equal(again.data.compute(), volume.data.compute())
     assert len(runs) == 4 * 2
 

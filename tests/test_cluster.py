@@ -72,6 +72,25 @@ def test_a_plan_takes_the_threads_of_the_workers(series, client):
     assert (plan.slabs, plan.at_once, plan.threads) == (6, 2, 3)
 
 
+def test_a_plan_counts_the_places_of_a_worker(series):
+    (eager, _), (haadf, _) = series
+    options = {"n_workers": 1, "threads_per_worker": 2, "processes": True, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        filters = client.run(_filters)
+        plan = haadf.plan_reconstruction("sirt", chunks=16, iterations=20)
+        assert (plan.slabs, plan.workers, plan.at_once, plan.threads) == (6, 1, 2, 1)
+        assert client.run(_filters) == filters
+        assert haadf.plan_reconstruction("sirt", chunks=96, iterations=20).threads == 2
+        assert eager.plan_reconstruction("sirt", iterations=20).workers == 0
+
+
+def _filters():
+    """Run by a worker: what it does with warnings."""
+    import warnings
+
+    return list(map(str, warnings.filters))
+
+
 def test_slabs_for_workers_that_are_to_come(series):
     (eager, _), (haadf, _) = series
     options = {"n_workers": 0, "threads_per_worker": 1, "processes": False, "dashboard_address": None}

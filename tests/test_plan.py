@@ -43,7 +43,7 @@ def test_slabs_and_threads(series, monkeypatch):
     assert (plan.slabs, plan.thickness, plan.overlap) == (4, 10, 4)
     assert plan.at_once * plan.threads >= 1
     monkeypatch.setattr(slabs, "worker_memory", lambda: 30_000_000)
-    monkeypatch.setattr(plans, "worker_memory", lambda: 30_000_000)
+    monkeypatch.setattr(plans, "available_memory", lambda: 30_000_000)
     plan = eds.plan_reconstruction("tgv", haadf, overlap=4, iterations=100)
     assert 1 < plan.slabs < 4
     assert "slabs of" in str(plan)

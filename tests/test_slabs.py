@@ -81,13 +81,15 @@ class TestCut:
 
     @pytest.mark.parametrize(("processes", "slices", "count"), [(4, 512, 4), (4, 100, 4), (3, 16, 1), (1, 512, 1), (64, 64, 4)])
     def test_workers_share_what_would_fit_in_one(self, monkeypatch, processes, slices, count):
-        monkeypatch.setattr(slabs, "workers", lambda: [{}] * processes)
+        monkeypatch.setattr(slabs, "workers", lambda: {number: {} for number in range(processes)})
         found = slabs.cut(slices, replace(HELD, textbook=True), overlap=8)
         assert (len(found), found.share) == (count, 1)
+        here = slabs.cut(slices, replace(HELD, textbook=True), overlap=8, here=True)
+        assert (len(here), here.workers) == (1, 0)
 
     def test_slices_that_do_not_know_of_each_other_occupy_all_workers(self, monkeypatch):
         for processes, thickness in ((1, 64), (2, 64), (4, 32), (8, 16)):
-            monkeypatch.setattr(slabs, "workers", lambda processes=processes: [{}] * processes)
+            monkeypatch.setattr(slabs, "workers", lambda processes=processes: {number: {} for number in range(processes)})
             assert slabs.cut(128, HELD).thickness == thickness
 
     def test_with_their_overlap_they_fill_the_groups_of_the_kernels(self, monkeypatch):
@@ -140,6 +142,16 @@ class TestTurns:
             with turns.turn("ten slabs, twice", 1, 10) as threads:
                 found.append(threads)
         assert found == [1] * 8 + [4] * 2 + [1] * 8 + [4] * 2
+
+    def test_what_was_done_before_takes_no_place(self, series, tmp_path, monkeypatch):
+        """Of four slabs one is missing: it has all cores."""
+        (lazy, _), kept, threads, run = series[1], tmp_path / "slabs", [], job.Job.run
+        lazy.reconstruct_sirt(2, chunks=10, checkpoint=kept).compute(**QUIET)
+        (kept / "slices_00010-00020.volume").unlink()
+        monkeypatch.setattr(job.Job, "run", lambda self, *a, **k: threads.append(k["threads"]) or run(self, *a, **k))
+        monkeypatch.setattr(turns, "available_cores", lambda: 6)
+        lazy.reconstruct_sirt(2, resume=kept).compute(**QUIET)
+        assert threads == [6]
 
     def test_another_scheduler_another_gate(self, monkeypatch):
         found = []
@@ -359,11 +371,12 @@ class TestInterrupt:
             return run(*arguments, **how)
 
         def interrupt():
-            assert at_work.wait(60)
+            at_work.wait(60)
             time.sleep(0.3)
             pressed.append(time.monotonic())
             os.kill(os.getpid(), signal.SIGINT)
 
+        lazy.reconstruct_sirt(1, chunks=16).compute(**QUIET)  # which compiles the kernels
         monkeypatch.setattr(job, "run", told)
         options = {"chunks": 16, "tolerance": None, "iterations": 100_000}
         volume = lazy.reconstruct_sirt(**options, **({"checkpoint": tmp_path / "slabs"} if kept else {}))
@@ -428,7 +441,7 @@ class TestCheckpoints:
         monkeypatch.setattr(job, "run", lambda *arguments, **options: ran.append(1) or run(*arguments, **options))
         options = {"iterations": 3, "overlap": 4}
         with monkeypatch.context() as patch:
-            patch.setattr(slabs, "workers", lambda: [{}] * 3)
+            patch.setattr(slabs, "workers", lambda: {"a": {}, "b": {}, "c": {}})
             first = lazy.reconstruct_tv(checkpoint=kept, **options)
             assert first.history[-1]["slabs"] == {"count": 3, "thickness": 16, "overlap": 4}
             first.compute(**QUIET)
@@ -437,6 +450,8 @@ class TestCheckpoints:
         again.compute(**QUIET)
         assert len(ran) == 3
         np.testing.assert_array_equal(again.data, first.data)
+        with pytest.raises(ValueError, match="chunks=20 makes other slabs than the 16 slices"):
+            lazy.reconstruct_tv(resume=kept, chunks=20, **options)
         # The last slab, which may be thinner, does not tell how thick the others are.
         for path in kept.glob("slices_00000*"), kept.glob("slices_00016*"):
             next(path).unlink()

@@ -341,6 +341,9 @@ class SelfAbsorption:
             if kept is not None:
                 self.transmission = None
             volume = reconstruct(0)
+            if kept is not None and volume._lazy and not callable(method):
+                # Those of later rounds are cut alike, also where they are begun by a run that was resumed.
+                options["chunks"] = volume.history[-1]["slabs"]["thickness"]
             for number in range(1, int(rounds) + 1):
                 if volume.history[-1].get("interrupted"):
                     break

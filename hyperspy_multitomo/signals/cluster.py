@@ -20,13 +20,13 @@ def client_in_use():
         return None
 
 
-def workers() -> list[dict]:
-    """Return what the scheduler knows of each worker that is there; none without a cluster."""
+def workers() -> dict[str, dict]:
+    """Return what the scheduler knows of each worker that is there, by their addresses; none without a cluster."""
     client = client_in_use()
-    return [] if client is None else list(client.scheduler_info(n_workers=-1)["workers"].values())
+    return {} if client is None else dict(client.scheduler_info(n_workers=-1)["workers"])
 
 
 def worker_memory() -> int | None:
     """Return the bytes that slabs are planned for: those of the smallest worker, or of this machine; None if unknown."""
-    limits = [worker["memory_limit"] for worker in workers() if worker.get("memory_limit")]
+    limits = [worker["memory_limit"] for worker in workers().values() if worker.get("memory_limit")]
     return min(limits, default=available_memory())

@@ -79,7 +79,7 @@ class Kept:
         names = [_NAME_OF_SLAB.fullmatch(path.name) for path in self.path.glob("slices_*")] if self.resume else []
         bounds = [tuple(map(int, name.groups())) for name in names if name]
         # The last slab may be thinner.
-        return next((stop - start for start, stop in bounds if stop < slices or start == 0), None)
+        return min((stop - start for start, stop in bounds if stop < slices or start == 0), default=None)
 
     def of_round(self, number: int) -> dict:
         """Return the keywords of one of several runs, in the folder; it goes on where there is something."""
@@ -90,12 +90,17 @@ class Kept:
     def _path_of_volume(self) -> Path:
         return self.path.with_suffix(".volume")
 
+    @property
+    def has_volume(self) -> bool:
+        """Whether there is the volume of a slab that was finished, if of the same run."""
+        return self._path_of_volume.exists()
+
     def _volume(self, arrays: Mapping, iterations: int) -> Checkpoint:
         return Checkpoint(self._path_of_volume, key={**self.key, "iterations": iterations, "data": fingerprint(arrays)})
 
     def finished(self, arrays: Mapping, iterations: int) -> np.ndarray | None:
         """Return the volume of a slab that was finished before, or None."""
-        if not self._path_of_volume.exists():
+        if not self.has_volume:
             return None
         return self._volume(arrays, iterations).load()["volume"]
 

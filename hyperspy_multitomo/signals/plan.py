@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from ..tomography import projector
 from ..tomography.parallel import available_cores
-from .cluster import client_in_use, worker_memory, workers
+from .cluster import client_in_use, workers
 from .footprint import Footprint
 from .job import Job
 from .memory import available_memory
@@ -142,8 +143,8 @@ def in_memory(
     """Return the plan of a run on arrays in memory."""
     slices, threads = shape[-1], available_cores()
     whole = Slabs(slices, slices, 0, held.bytes_of(slices))
-    trial = _Trial.of(job, arrays, coarse, slices)
-    times = np.array(trial.seconds(threads)) * _longer(trial, whole, held)
+    trial = _Trial.of(job, arrays, coarse, slices, slices)
+    times = trial.seconds_here(threads) * _longer(trial, whole, held)
     return _plan(job, shape, whole, _device(job), 1, threads, available_memory(), times)
 
 
@@ -151,9 +152,8 @@ def lazily(
     job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[int, ...], slabs: Slabs, held: Footprint
 ) -> ReconstructionPlan:
     """Return the plan of a run slab by slab, on this machine or a cluster."""
-    known = len(workers())
-    trial = _Trial.of(job, arrays, coarse, shape[-1])
-    if known:
+    trial = _Trial.of(job, arrays, coarse, max(slab.last - slab.first for slab in slabs), shape[-1])
+    if slabs.workers:
         # As many side by side as slabs will be, on the workers that will do them.
         found = _on_workers(trial, slabs)
         side_by_side, threads, where, _ = found[0]
@@ -161,10 +161,10 @@ def lazily(
         times = np.mean([seconds for *_, seconds in found], axis=0) * slabs.share / side_by_side / len(slabs)
     else:
         at_once, threads = places(slabs.needed, slabs.share, slabs.one)
-        where, available = _device(job), worker_memory()
-        times = np.array(trial.seconds(available_cores()))  # all of them, which slabs side by side share
+        where, available = _device(job), available_memory()
+        times = trial.seconds_here(available_cores())  # all of them, which slabs side by side share
     times *= _longer(trial, slabs, held)
-    return _plan(job, shape, slabs, where, at_once, threads, available, times, known)
+    return _plan(job, shape, slabs, where, at_once, threads, available, times)
 
 
 def _longer(trial: _Trial, slabs: Slabs, held: Footprint) -> float:
@@ -175,18 +175,20 @@ def _longer(trial: _Trial, slabs: Slabs, held: Footprint) -> float:
 def _on_workers(trial: _Trial, slabs: Slabs) -> list:
     """Return what `trial` finds in each place where one of the slabs will be worked at, side by side, on the cluster in use."""
     client = client_in_use()
-    taken = client.run(places, slabs.needed, slabs.share, slabs.one)
-    # A worker that dies has its trial done by another.
-    each = [{"workers": [name], "allow_other_workers": True} for name, (at_once, _) in taken.items() for _ in range(at_once)]
 
-    def everywhere(trial: _Trial) -> list:
-        return client.gather([client.submit(trial.on_worker, slabs, pure=False, **at) for at in each[: len(slabs)]])
+    def everywhere(call: Callable, addresses, *arguments) -> list:
+        # What a worker that dies should have done is done by another.
+        how = {"pure": False, "allow_other_workers": True}
+        return client.gather([client.submit(call, *arguments, workers=[address], **how) for address in addresses])
 
-    everywhere(trial.of_one_iteration())  # which loads what a process loads once, that all begin together
-    return everywhere(trial)
+    known = list(workers())
+    taken = everywhere(places, known, slabs.needed, slabs.share, slabs.one)
+    each = [address for address, (at_once, _) in zip(known, taken, strict=True) for _ in range(at_once)][: len(slabs)]
+    everywhere(trial.of_one_iteration().on_worker, each, slabs)  # which loads what a process loads once: all begin together then
+    return everywhere(trial.on_worker, each, slabs)
 
 
-def _plan(job: Job, shape, slabs: Slabs, where, at_once: int, threads: int, available, times, workers=0) -> ReconstructionPlan:
+def _plan(job: Job, shape, slabs: Slabs, where, at_once: int, threads: int, available, times) -> ReconstructionPlan:
     """Return a plan from the shape (channel, z, x, y), the back-end and its device, and what is done once and by iteration."""
     channels, nz, nx, ny = shape
     backend, device = where
@@ -196,7 +198,7 @@ def _plan(job: Job, shape, slabs: Slabs, where, at_once: int, threads: int, avai
         shape=(channels, nz, ny, nx),
         backend=backend,
         device=device,
-        workers=workers,
+        workers=slabs.workers,
         iterations=job.iterations,
         slabs=len(slabs),
         thickness=slabs.thickness,
@@ -223,6 +225,10 @@ def _device(job: Job) -> tuple[str, str]:
     return A.backend, f"CPU, {cores} core{'s' * (cores > 1)}"
 
 
+class _EnoughError(Exception):
+    """Ends a trial that takes long."""
+
+
 @dataclass(frozen=True)
 class _Trial:
     """A run of few iterations on few slices; it travels to a worker."""
@@ -232,12 +238,12 @@ class _Trial:
     slices: int
 
     @classmethod
-    def of(cls, job: Job, arrays: Mapping, coarse: Mapping[str, int], slices: int) -> _Trial:
-        """Return that on slices in the middle."""
+    def of(cls, job: Job, arrays: Mapping, coarse: Mapping[str, int], most: int, slices: int) -> _Trial:
+        """Return that on slices in the middle, as many as a slab has at most."""
         import dask
 
         together = max(coarse.values())
-        few = min(max(_SLICES // together, 1) * together, slices)
+        few = min(max(min(_SLICES, most) // together, 1) * together, slices)
         first = (slices - few) // 2 // together * together
         part = {
             name: None if array is None else array[..., first // coarse[name] : (first + few) // coarse[name]]
@@ -256,6 +262,12 @@ class _Trial:
         at_once, threads = places(slabs.needed, slabs.share, slabs.one)
         return at_once, threads, _device(self.job), self.seconds(threads)
 
+    def seconds_here(self, threads: int) -> np.ndarray:
+        """Return `seconds`, without the warnings that the run will give."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return np.array(self.seconds(threads))
+
     def seconds(self, threads: int) -> tuple[float, float]:
         """Return the seconds that its slices take for what is done once, and for an iteration."""
         import dask
@@ -266,14 +278,13 @@ class _Trial:
         def progress(_):
             moments.append(time.perf_counter())
             if moments[-1] - start > _SECONDS and len(moments) > 1:
-                raise KeyboardInterrupt  # ends the trial, as one by the user would
+                raise _EnoughError
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self.of_one_iteration().job.run(arrays, threads=threads)  # which loads what a process loads once
-            start = time.perf_counter()
+        self.of_one_iteration().job.run(arrays, threads=threads)  # which loads what a process loads once
+        start = time.perf_counter()
+        with suppress(_EnoughError):
             self.job.run(arrays, progress=progress, threads=threads)
-            end = time.perf_counter()
+        end = time.perf_counter()
         if not self.job.iterations:
             return end - start, 0.0
         each = float(np.median(np.diff(moments))) if len(moments) > 1 else moments[0] - start

@@ -111,9 +111,14 @@ class Problem:
             arrays = {name: None if array is None else np.asarray(array) for name, array in arrays.items()}
         coarse = {name: self.geometry.binning if name in _COARSE else 1 for name in arrays}
         if apart:
-            if kept is not None and chunks is None:
-                chunks = kept.thickness(slices)  # whatever the memory is now, and the number of workers
-            slabs = cut(slices, held, binning=self.geometry.binning, chunks=chunks, overlap=overlap)
+            before = None if kept is None else kept.thickness(slices)  # which stays, whatever memory and workers there are now
+            how = {"binning": self.geometry.binning, "overlap": overlap, "here": not lazy}
+            slabs = cut(slices, held, chunks=before if chunks is None else chunks, **how)
+            if before not in (None, slabs.thickness):
+                raise ValueError(
+                    f"chunks={chunks} makes other slabs than the {before} slices of those in {kept.path}: leave it out to go on, "
+                    "or pass checkpoint= with another name to begin anew"
+                )
             plan.offer(lambda: plan.lazily(job, arrays, coarse, shape, slabs, held))
             found = in_slabs(job, arrays, coarse, shape, slabs, kept)
             if not lazy:

@@ -16,6 +16,7 @@ from .cluster import client_in_use, worker_memory, workers
 from .footprint import Footprint
 from .job import Job, StoppedError
 from .kept import Kept
+from .memory import available_memory
 from .turns import stopped, turn
 
 # Slices of a slab where slices do not know of each other: a whole number of the kernels' blocks, and fewer where memory is short.
@@ -52,8 +53,8 @@ class Slabs:
         Bytes that a slab holds at its peak, what is read and written included.
     one : bool
         Whether they come one after the other, as they share a device.
-    processes : int
-        Workers of a cluster that share them; 1 without one.
+    workers : int
+        Of the cluster that share them; 0 where this machine does the work.
     """
 
     slices: int
@@ -61,7 +62,7 @@ class Slabs:
     overlap: int
     needed: int
     one: bool = False
-    processes: int = 1
+    workers: int = 0
 
     def __iter__(self):
         for start in range(0, self.slices, self.thickness):
@@ -74,14 +75,22 @@ class Slabs:
     @property
     def share(self) -> int:
         """Slabs that each process is to do."""
-        return ceil(len(self) / self.processes)
+        return ceil(len(self) / max(1, self.workers))
 
     def describe(self) -> dict:
         """Return what the history says of them."""
         return {"count": len(self), "thickness": self.thickness, "overlap": self.overlap}
 
 
-def cut(slices: int, held: Footprint, *, binning: int = 1, chunks: int | None = None, overlap: int | None = None) -> Slabs:
+def cut(
+    slices: int,
+    held: Footprint,
+    *,
+    binning: int = 1,
+    chunks: int | None = None,
+    overlap: int | None = None,
+    here: bool = False,
+) -> Slabs:
     """Cut slices into slabs that fit the memory, of this machine or of the smallest worker of a cluster, and are done soonest.
 
     With their overlap they fill the groups of slices that the kernels work at, and on a cluster no worker waits for others.
@@ -98,6 +107,8 @@ def cut(slices: int, held: Footprint, *, binning: int = 1, chunks: int | None = 
         Slices of a slab, instead of what fits.
     overlap : int, optional
         Slices on either side that a slab is reconstructed with; None where slices do not know of each other.
+    here : bool, default False
+        Whether this machine does the work, also where there is a cluster.
 
     Raises
     ------
@@ -114,7 +125,7 @@ def cut(slices: int, held: Footprint, *, binning: int = 1, chunks: int | None = 
     for name, value, least in (("chunks", chunks, 1), ("overlap", overlap, 0)):
         if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < least):
             raise ValueError(f"{name}={value!r} must be a whole number of slices, {least} or more")
-    known = workers()
+    known = {} if here else workers()
     margin = 0 if overlap is None else -(-int(overlap) // binning) * binning
 
     def needed(thickness: int) -> int:
@@ -122,19 +133,19 @@ def cut(slices: int, held: Footprint, *, binning: int = 1, chunks: int | None = 
         return held.bytes_of(read) + held.in_transit(read)
 
     def slabs_of(thickness: int) -> Slabs:
-        return Slabs(slices, thickness, margin, needed(thickness), held.of_device is not None, max(1, len(known)))
+        return Slabs(slices, thickness, margin, needed(thickness), held.of_device is not None, len(known))
 
     def whole(thickness: int) -> int:
         return min(max(binning, thickness // binning * binning), slices)
 
     if chunks is not None:
         return slabs_of(whole(int(chunks)))
-    if client_in_use() is not None and not known:
+    if client_in_use() is not None and not known and not here:
         warn(
             "the cluster has no workers yet, so that slabs are cut for one that is like this machine: wait for those that will "
             "come, client.wait_for_workers(8), or pass chunks="
         )
-    memory = worker_memory()
+    memory = available_memory() if here else worker_memory()
     room = np.inf if memory is None else _SHARE * memory
     step = lcm(_STEP, binning)
     thicknesses = [whole(block) for block in _BLOCKS] if overlap is None else range(step, slices + step, step)
@@ -172,6 +183,7 @@ class _Work:
     slab: Slab
     arrays: Mapping
     slabs: Slabs
+    share: int
     token: str
     kept: Kept | None
 
@@ -180,7 +192,8 @@ class _Work:
         import dask
 
         kept = None if self.kept is None else self.kept.of_slab(self.slab)
-        with turn(self.token, self.slabs.needed, self.slabs.share, self.slabs.one) as threads:
+        done = kept is not None and kept.has_volume
+        with turn(self.token, self.slabs.needed, self.share, self.slabs.one, done) as threads:
             if stopped(self.token):
                 raise StoppedError
             (arrays,) = dask.compute(self.arrays, scheduler="synchronous")
@@ -198,13 +211,15 @@ def in_slabs(job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[
     import dask.array as da
 
     name, tasks = f"{job.step}-{uuid4().hex}", {}
+    missing = sum(kept is None or not kept.of_slab(slab).has_volume for slab in slabs)
+    share = max(1, ceil(missing / max(1, slabs.workers)))
     for number, slab in enumerate(slabs):
         part = {
             which: None if array is None else array[..., slab.first // coarse[which] : slab.last // coarse[which]]
             for which, array in arrays.items()
         }
         (part,) = dask.optimize(part)  # which leaves the tasks of the other slabs behind
-        tasks[name, 0, 0, 0, number] = (_Work(job, slab, part, slabs, name, kept),)
+        tasks[name, 0, 0, 0, number] = (_Work(job, slab, part, slabs, share, name, kept),)
     thicknesses = tuple(slab.stop - slab.start for slab in slabs)
     return da.Array(tasks, name, (*((size,) for size in shape[:3]), thicknesses), dtype=np.float32)
 

@@ -41,7 +41,7 @@ class _Gate:
 
 
 @contextmanager
-def turn(token: str, needed: int, share: int, one: bool = False) -> Iterator[int]:
+def turn(token: str, needed: int, share: int, one: bool = False, done: bool = False) -> Iterator[int]:
     """Wait until one more slab of a reconstruction fits, and give the number of threads that it may use.
 
     Parameters
@@ -54,6 +54,8 @@ def turn(token: str, needed: int, share: int, one: bool = False) -> Iterator[int
         Slabs that this process is to do.
     one : bool, default False
         Whether slabs come one after the other, as they share a device.
+    done : bool, default False
+        Whether this one was done before and is only read.
     """
     with _LOCK:
         key = token, *_process()[:2]  # another scheduler, another gate
@@ -65,7 +67,7 @@ def turn(token: str, needed: int, share: int, one: bool = False) -> Iterator[int
         gate = _GATES[key]
     with gate.places:
         with _LOCK:
-            threads = gate.threads()
+            threads = 1 if done else gate.threads()
         yield threads
 
 

@@ -195,9 +195,9 @@ def run(
     checkpoint : Checkpoint, optional
         Where to keep the state: at intervals, and when the run ends or is interrupted. The solver waits while it is written.
     resume : bool, default False
-        Go on from what the checkpoint holds: volume and residuals become those of a run that was never interrupted, bit for bit
-        on machines of the same kind, whatever the threads. The iterates have to be made anew, from the same data with the same
-        parameters.
+        Go on from what the checkpoint holds: the volume becomes that of a run that was never interrupted, bit for bit on machines
+        of the same kind, whatever the threads, and so do the residuals, to rounding where the threads are others. The iterates
+        have to be made anew, from the same data with the same parameters.
 
     Returns
     -------
