@@ -12,7 +12,7 @@ import pytest
 from interrupts import interrupt_after
 from solver_cases import COARSE, FEW, SOLVERS, TILTS, A, B, assert_same, counts, maps, penalised, textbook
 
-from hyperspy_multitomo.tomography import Checkpoint, TiltGeometry, cgls, counting_noise, em, projector, run, sirt
+from hyperspy_multitomo.tomography import Checkpoint, DataTerm, TiltGeometry, cgls, counting_noise, em, projector, run, sirt
 from hyperspy_multitomo.tomography.iterates import iterates_of
 from hyperspy_multitomo.tomography.steps import Steps, TextbookSteps
 
@@ -54,6 +54,13 @@ class TestExactly:
         found.append(run(SOLVERS[name](), 9, checkpoint=kept, resume=True))
         for other in found[1:]:
             np.testing.assert_array_equal(other.volume, found[0].volume)
+
+    @pytest.mark.parametrize("solver", [sirt, cgls, em, lambda A, data: penalised(DataTerm(A, data))])
+    def test_on_any_number_of_threads_that_share_many_rows(self, solver):
+        data = np.random.default_rng(4).poisson(3.0, (2, 9, 96, 64)).astype(np.float32)
+        found = [run(solver(projector(TiltGeometry(TILTS, 96), threads=threads), data), 6).volume for threads in (1, 2, 5)]
+        for other in found[1:]:
+            np.testing.assert_array_equal(other, found[0])
 
     def test_an_exhausted_case_is_one(self):
         exhausted = [iterate._steps._exhausted.copy() for iterate in islice(SOLVERS["cgls, exhausted"](), 6)]
