@@ -114,7 +114,7 @@ class Problem:
             before = None if kept is None else kept.thickness(slices)  # which stays, whatever memory and workers there are now
             how = {"binning": self.geometry.binning, "overlap": overlap, "here": not lazy}
             slabs = cut(slices, held, chunks=before if chunks is None else chunks, **how)
-            if before not in (None, slabs.thickness):
+            if chunks is not None and before not in (None, slabs.thickness):
                 raise ValueError(
                     f"chunks={chunks} makes other slabs than the {before} slices of those in {kept.path}: leave it out to go on, "
                     "or pass checkpoint= with another name to begin anew"
