@@ -308,6 +308,8 @@ def test_rounds_are_kept_and_resumed(gold, tmp_path, monkeypatch):
     before = eager.transmission
     with pytest.raises(FileExistsError, match="pass resume="):
         eager.reconstruct_with_absorption(checkpoint=tmp_path / "eager", **given)
+    with pytest.raises(ValueError, match="method='fbp' .* keeps no state: leave out"):
+        eager.reconstruct_with_absorption(method="fbp", absorption=how, checkpoint=tmp_path / "fbp")
     with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
         eager.reconstruct_with_absorption(resume=tmp_path / "none", **given)
     with pytest.raises(ValueError, match="another run"):

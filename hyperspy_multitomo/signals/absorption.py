@@ -287,8 +287,8 @@ class SelfAbsorption:
         Raises
         ------
         ValueError
-            As `estimate_absorption` and the reconstruction, for an unknown method, and for a HAADF series where none is used. The
-            transmission is then as it was before.
+            As `estimate_absorption` and the reconstruction, for an unknown method, for a HAADF series where none is used, and for
+            a checkpoint of FBP, which keeps none. The transmission is then as it was before.
         FileExistsError, FileNotFoundError
             For a `checkpoint` where something is, and to `resume` where nothing is.
 
@@ -323,6 +323,8 @@ class SelfAbsorption:
             raise ValueError(
                 f"method={method!r} does not use the HAADF series: leave it out, or pass one of {', '.join(_WITH_HAADF)}"
             )
+        if method == "fbp" and (checkpoint is not None or resume is not None):
+            raise ValueError("method='fbp' is done at once and keeps no state: leave out checkpoint= and resume=")
         shown = {"show_progressbar": options["show_progressbar"]} if "show_progressbar" in options else {}
         before, fitted = self.transmission, "ratios" not in options and method == "hebt"
         how = _fit_as_before(self) | ({"rest": options["rest"]} if "rest" in options else {})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The dask.distributed cluster that computes what is lazy, where one is in use: its workers, and what slabs may take there."""
+"""The dask.distributed cluster that computes what is lazy, where one is in use: its client, its workers, and their memory."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ from .memory import available_memory
 
 
 def client_in_use():
-    """Return the dask.distributed client that computes what is lazy, or None."""
+    """Return the client that computes what is lazy, or None."""
+    return _from_distributed("default_client")
+
+
+def worker_in_use():
+    """Return the worker whose task this is, or None."""
+    return _from_distributed("get_worker")
+
+
+def _from_distributed(name: str):
+    """Return what a function of dask.distributed gives, None where there is nothing; nobody uses what was not imported."""
     if "distributed" not in sys.modules:
         return None
-    from distributed import default_client
-
     try:
-        return default_client()
+        return getattr(sys.modules["distributed"], name)()
     except ValueError:
         return None
 

@@ -332,9 +332,9 @@ class Planning:
 
         Notes
         -----
-        The trial runs up to 8 iterations, or 10 s, on 64 slices in the middle. Regularised methods look at their data first, as
-        they will again. Times hold for a machine that does nothing else. On a cluster its workers run the trial,
-        side by side.
+        The trial runs up to 8 iterations, or 10 s, on up to 64 slices in the middle. Regularised methods look at their data
+        first, as they will again. Times hold for a machine that does nothing else. On a cluster its workers run the trial, side
+        by side.
 
         Examples
         --------

@@ -67,7 +67,8 @@ class Reconstructions:
             The projector; the best that works here by default. The history names the one that ran, or of a lazy series, which
             runs later, the one that was asked for.
         chunks : int, optional
-            For a lazy series: slices of a slab, instead of as many as the memory is known to hold.
+            For a lazy series: slices of a slab, instead of as many as fit the memory and are done soonest; a resumed run keeps
+            those that it had.
         checkpoint : str or path-like, optional
             Keep the state of the run here, every ten minutes and when it is interrupted: a file, or for a lazy series a folder
             with the slabs that are finished. What exists is not overwritten.

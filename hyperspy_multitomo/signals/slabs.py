@@ -104,7 +104,7 @@ def cut(
     binning : int, default 1
         Slices that belong together: slabs are cut between them.
     chunks : int, optional
-        Slices of a slab, instead of what fits.
+        Slices of a slab, instead of those that fit and are done soonest.
     overlap : int, optional
         Slices on either side that a slab is reconstructed with; None where slices do not know of each other.
     here : bool, default False

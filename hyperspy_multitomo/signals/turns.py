@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock, Semaphore, current_thread, main_thread
 
 from ..tomography.parallel import available_cores
+from .cluster import worker_in_use
 from .memory import available_memory
 
 # Part of the memory that is free at the first slab which slabs may take together.
@@ -101,7 +101,7 @@ def places(needed: int, share: int, one: bool = False) -> tuple[int, int]:
 
 def _process() -> tuple[int, int, int | None]:
     """Return the threads on which dask calls in this process, the cores that are for it, and the bytes that are free for it."""
-    worker = _worker()
+    worker = worker_in_use()
     if worker is not None:
         callers = worker.state.nthreads
         # dask's nannies set it to 1; a worker that has a whole machine for one thread of dask's is started with another value.
@@ -116,15 +116,3 @@ def _process() -> tuple[int, int, int | None]:
     if multiprocessing.parent_process() is not None and current_thread() is main_thread():
         return 1, 1, available_memory()  # one of dask's processes; its threads are no main threads
     return dask.config.get("num_workers", None) or cores, cores, available_memory()
-
-
-def _worker():
-    """Return the dask.distributed worker that runs this, or None."""
-    if "distributed" not in sys.modules:
-        return None
-    from distributed import get_worker
-
-    try:
-        return get_worker()
-    except ValueError:
-        return None
