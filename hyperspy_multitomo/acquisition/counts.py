@@ -77,6 +77,21 @@ def check_spectra(spectra: ArrayLike, channels: int, name: str = "spectra") -> n
     return spectra
 
 
+def are_whole(values: np.ndarray) -> bool:
+    """
+    Say whether all values are whole numbers of at least 0, as counts are.
+
+    Examples
+    --------
+    >>> are_whole(np.array([0.0, 2.0])), are_whole(np.array([0.5])), are_whole(np.array([-1]))
+    (True, False, False)
+    """
+    if values.dtype.kind in "ub":
+        return True
+    whole = values.dtype.kind == "i" or bool((values == np.rint(values)).all())
+    return whole and bool((values >= 0).all())
+
+
 def apply_rows(rows: np.ndarray, spectra: np.ndarray) -> np.ndarray:
     """
     Return the product (row, ...) of rows (row, energy) with spectra (..., energy), float32.

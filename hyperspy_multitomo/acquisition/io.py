@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +13,7 @@ from ..notices import warn
 from .choice import choose_image, choose_spectra
 from .files import expand_files, listed
 from .readers import FRAMELESS, damaged_files, known, read_checked, read_records
-from .records import Record
+from .records import Record, in_projection_order
 from .tilts import beside, read_tilt_file
 
 __all__ = ["expand_files", "read_records", "read_stack", "read_tilt_files"]
@@ -97,7 +96,7 @@ def read_tilt_files(
             if len(same) + (one is not None) > 1:
                 raise ValueError(f"{path.name} has several stacks of {name}s, or stacks and single ones; save one of them alone")
             if same or one is not None:
-                kept[path] = same[0] if same else one
+                kept[path] = same[0] if same else in_projection_order(one)
     foreign = [path for path, records in read.items() if path not in images | chosen and records]
     if foreign and (images or chosen):
         raise ValueError(
@@ -192,19 +191,19 @@ def read_stack(path: str | Path, *, stack_axes: str | None = None, n_tilts: int 
 
 def _stack(record: Record, stack_axes: str | None, n_tilts: int | None) -> Record:
     """Return a stack with its axes in the order (tilt, y, x[, energy])."""
-    names = ["tilt", "y", "x"]
-    if stack_axes is not None:
-        given = stack_axes.replace(",", " ").split()
-        if sorted(given) != sorted(names):
-            raise ValueError(f'stack_axes={stack_axes!r} must name the axes of the file in their order, e.g. "tilt y x"')
-        place = [given.index(name) for name in names]
-    else:
-        tilt = _tilt_axis(record, n_tilts)
-        place = [tilt, *(axis for axis in range(3) if axis != tilt)]
-    if record.energy_axis is not None:
-        place.append(3)
-    axes = [dict(record.axes[i], name=name) for i, name in zip(place, [*names, "energy"], strict=False)]
-    return replace(record, data=record.data.transpose(place), axes=axes)
+    named_by = beside(record.path)
+    if n_tilts is None and named_by is not None:
+        n_tilts = read_tilt_file(named_by).size
+    stack = in_projection_order(record, stack_axes, n_tilts)
+    if stack_axes is None and n_tilts is not None and stack.data.shape[0] != n_tilts:
+        shape = tuple(record.data.shape[:3])
+        where = f" of {named_by.name}" if named_by is not None and read_tilt_file(named_by).size == n_tilts else " given"
+        problem = "no axis of which fits" if n_tilts not in shape else "and the axis that is that of the tilts does not fit"
+        raise ValueError(
+            f"{record.path.name} has the shape {shape}, {problem} the {n_tilts} tilts{where}; pass one tilt for each image"
+            + (', or the order of the axes, e.g. stack_axes="y tilt x"' if n_tilts in shape else "")
+        )
+    return stack
 
 
 def _check_alike(name: str, records: list[Record]) -> None:
@@ -235,24 +234,3 @@ def _rounded_energy_axis(record):
     return (
         f"{step * round(axis['offset'] / step):.4g} to {step * round(last / step):.5g} {axis['units']} in {axis['size']} channels"
     )
-
-
-def _tilt_axis(record: Record, n_tilts: int | None) -> int:
-    named = [i for i, axis in enumerate(record.axes) if str(axis.get("name")).lower() == "tilt"]
-    if named:
-        return named[0]
-    tilt_file = beside(record.path)
-    if n_tilts is None and tilt_file is not None:
-        n_tilts = read_tilt_file(tilt_file).size
-    if n_tilts is None:
-        return 0
-    shape = tuple(record.data.shape[:3])
-    where = f" of {tilt_file.name}" if tilt_file is not None and read_tilt_file(tilt_file).size == n_tilts else " given"
-    fitting = [i for i, size in enumerate(shape) if size == n_tilts]
-    if not fitting:
-        raise ValueError(
-            f"{record.path.name} has the shape {shape}, no axis of which fits the {n_tilts} tilts{where}; "
-            "pass one tilt for each image"
-        )
-    # Images, tilt first, are the rule where several axes would fit.
-    return fitting[0]

@@ -164,6 +164,8 @@ def read_checked(path: Path, *, lazy: bool, frames=None, register_frames: bool =
         contents = import_module(READERS[suffix]).file_reader(str(path), lazy=lazy)
         if READERS[suffix] == "rsciio.tiff":
             _add_imagej_unit(contents)
+        if suffix == ".emd":
+            _add_positions(path, contents)
         records = [record_of(path, content) for content in contents]
     if suffix == ".emd" and not records:
         raise ValueError(f"{path.name} is an HDF5 file in which neither Velox nor NCEM data are found; leave it out")
@@ -177,6 +179,27 @@ def _add_imagej_unit(contents: list[dict]) -> None:
         for axis in content["axes"][-2:] if unit else ():
             # ImageJ escapes what is not ASCII: \\u00B5m, \\u00C5.
             axis["units"] = axis.get("units") or unit[1].strip().replace("\\u00B5", "µ").replace("\\u00C5", "Å")
+
+
+def _add_positions(path: Path, contents: list[dict]) -> None:
+    """Put the positions along each axis, which NCEM's EMD stores one by one, at the axes; RosettaSciIO takes the first step for all."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        groups: list[h5py.Group] = []
+        file.visititems(lambda _, item: groups.append(item) if isinstance(item, h5py.Group) else None)
+        for content in contents:
+            title = content.get("metadata", {}).get("General", {}).get("title")
+            own = [group for group in groups if group.name.rpartition("/")[2] == title]
+            for axis in content["axes"] if len(own) == 1 else ():
+                for name, item in own[0].items():
+                    is_dimension = name.startswith("dim") and isinstance(item, h5py.Dataset) and item.shape == (axis["size"],)
+                    if is_dimension and item.dtype.kind in "iuf" and _text(item.attrs.get("name")) == axis["name"]:
+                        axis["axis"] = item[()].astype(float)
+
+
+def _text(value) -> str | None:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _completed(record: Record) -> Record:
@@ -198,7 +221,8 @@ def _with_mdoc(record: Record, told: Mdoc) -> Record:
     general = {}
     if not record.kind.endswith("stack") and told.tilts.size == 1:
         stage["tilt_alpha"] = float(told.tilts[0])
-    if told.times.size == (record.data.shape[0] if record.kind.endswith("stack") else 1):
+    # Which axis of a stack is that of the tilts is found later.
+    if told.times.size in (record.data.shape[:3] if record.kind.endswith("stack") else (1,)):
         general["times"] = [str(time) for time in told.times]
     for axis in record.axes[-2:]:
         if told.pixel_size and axis.get("units") != "nm":

@@ -5,18 +5,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Record", "record_of"]
+from .axes import in_order, positions_of
+from .units import unit_of
 
-_NANOMETRES = {"m": 1e9, "mm": 1e6, "µm": 1e3, "μm": 1e3, "um": 1e3, "micron": 1e3, "nm": 1.0, "Å": 0.1, "A": 0.1, "pm": 1e-3}
-_KILOELECTRONVOLTS = {"keV": 1.0, "eV": 1e-3}
-_ELECTRONVOLTS = {"eV": 1.0, "keV": 1e3}
-_DEGREES = ("°", "deg", "degree", "degrees")
+__all__ = ["Record", "in_projection_order", "record_of"]
+
+# Formats that store what an axis is called; the readers of the others number the axes through.
+_NAMED = (".hspy", ".zspy", ".emd")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +35,8 @@ class Record:
     data : ndarray or dask array
         (y, x), (y, x, energy), (tilt, y, x) or (tilt, y, x, energy), of the dtype of the file.
     axes : list of dict
-        In the order of the data; lengths in nm, energies in keV (EDS) or eV (EELS). An axis without calibration has the scale 1
-        and no units.
+        In the order of the data; lengths in nm, energies in keV (EDS) or eV (EELS), angles in degrees as ``axis``. An axis
+        without calibration has the scale 1 and no units.
     metadata, original_metadata : dict
     spectroscopy : {"EDS", "EELS"} or None
         What the spectra are.
@@ -105,12 +106,10 @@ class Record:
         stored = microscope.get("Stage", {}).get("tilt_alpha", microscope.get("tilt_stage"))
         if not self.kind.endswith("stack"):
             return np.array([np.nan if stored is None else float(stored)])
-        first, size = self.axes[0], self.data.shape[0]
-        for listed in (first.get("axis"), stored):
+        size = self.data.shape[0]
+        for listed in (self.axes[0].get("axis"), stored):
             if listed is not None and np.size(listed) == size:
                 return np.array(listed, dtype=float)
-        if str(first.get("units") or "").lower() in _DEGREES and "scale" in first:
-            return first["offset"] + first["scale"] * np.arange(size, dtype=float)
         return np.full(size, np.nan)
 
 
@@ -122,7 +121,7 @@ def record_of(path: Path, content: dict) -> Record:
     order = [i for i in range(len(content["axes"])) if i != position] + ([] if position is None else [position])
     if order != sorted(order):
         data = data.transpose(order)
-    axes = [_calibrated(content["axes"][i], spectroscopy) for i in order]
+    axes = [_calibrated(content["axes"][i] | {"size": content["data"].shape[i]}, spectroscopy) for i in order]
     kinds = {2: "spectrum_image", 3: "spectrum_image_stack"} if spectroscopy else {2: "image", 3: "image_stack"}
     return Record(
         path=path,
@@ -136,9 +135,48 @@ def record_of(path: Path, content: dict) -> Record:
     )
 
 
+def in_projection_order(record: Record, stack_axes: str | None = None, n_tilts: int | None = None) -> Record:
+    """
+    Return a record with its axes in the order (y, x), (tilt, y, x) or, of spectra, with the energy behind these.
+
+    Parameters
+    ----------
+    record : Record
+    stack_axes : str, optional
+        Of a stack, the roles of its axes in the file, slowest first, e.g. ``"y tilt x"``.
+    n_tilts : int, optional
+        Of a stack, the number of its tilts, where it is known.
+
+    Raises
+    ------
+    ValueError
+        As `axes.in_order`, and for `stack_axes` that do not name the axes.
+    """
+    roles = ["tilt", "y", "x"] if record.kind.endswith("stack") else ["y", "x"]
+    spectral = ["energy"] if record.spectroscopy else []
+    stated = None
+    if stack_axes is not None and len(roles) == 3:
+        stated = stack_axes.replace(",", " ").split()
+        if sorted(stated) != sorted(roles):
+            raise ValueError(f'stack_axes={stack_axes!r} must name the axes of the file in their order, e.g. "tilt y x"')
+        stated += spectral
+    data, axes = in_order(
+        record.data,
+        record.axes,
+        roles + spectral,
+        what=record.path.name,
+        named=record.path.suffix.lower() in _NAMED,
+        n_tilts=n_tilts,
+        stated=stated,
+    )
+    if spectral:
+        axes["energy"] = _calibrated(axes["energy"] | {"name": record.axes[-1].get("name")}, record.spectroscopy)
+    return replace(record, data=data, axes=list(axes.values()))
+
+
 def _spectral(axes: list[dict], signal_type: str) -> tuple[str | None, int | None]:
     """Return "EDS" or "EELS" and the place of the axis of the energies, or twice None."""
-    spectral = [i for i, axis in enumerate(axes) if str(axis.get("units") or "").strip() in _KILOELECTRONVOLTS]
+    spectral = [i for i, axis in enumerate(axes) if unit_of(axis.get("units")).kind == "energy"]
     if not spectral:
         return None, None
     position = spectral[-1]
@@ -183,13 +221,15 @@ def _entry(tree: Mapping, name: str):
 
 def _calibrated(axis: dict, spectroscopy: str | None) -> dict:
     axis = {key: value for key, value in axis.items() if key != "index_in_array"}
-    units = str(axis.get("units") or "").strip()
-    energies = (_ELECTRONVOLTS, "eV") if spectroscopy == "EELS" else (_KILOELECTRONVOLTS, "keV")
-    for table, unit in ((_NANOMETRES, "nm"), energies):
-        if units in table and axis.get("scale"):
-            axis.update(scale=axis["scale"] * table[units], offset=axis.get("offset", 0.0) * table[units], units=unit)
-            return axis
-    if "scale" in axis and not axis["scale"]:
+    unit = unit_of(axis.get("units"))
+    if unit.kind == "angle" and (positions := positions_of(axis, axis["size"])) is not None:
+        return {"name": axis.get("name"), "size": axis["size"], "units": "°", "axis": positions * unit.factor}
+    if unit.kind in ("length", "energy") and axis.get("scale"):
+        units, factor = ("nm", unit.factor) if unit.kind == "length" else ("keV", unit.factor)
+        if unit.kind == "energy" and spectroscopy == "EELS":
+            units, factor = "eV", 1e3 * unit.factor
+        axis.update(scale=axis["scale"] * factor, offset=axis.get("offset", 0.0) * factor, units=units)
+    elif "scale" in axis and not axis["scale"]:
         # MRC headers without a pixel size say 0 nm.
         axis.update(scale=1.0, offset=0.0, units=None)
     return axis

@@ -98,7 +98,7 @@ def quantify_density(
     return volumes * scale.astype(dtype).reshape((-1,) + (1,) * (volumes.ndim - 1))
 
 
-def electrons_per_pixel(beam_current_nA: ArrayLike, live_time_s: ArrayLike, pixels: int) -> np.ndarray:
+def electrons_per_pixel(beam_current_nA: ArrayLike, live_time_s: ArrayLike, pixels: float) -> np.ndarray:
     """
     Return the electrons that hit each pixel of a map.
 
@@ -108,8 +108,8 @@ def electrons_per_pixel(beam_current_nA: ArrayLike, live_time_s: ArrayLike, pixe
         Current of the beam, nA.
     live_time_s : float or array_like (tilt,)
         Live time of the *map*, s, which is what microscope files and eXSpy's metadata hold: all its pixels share it.
-    pixels : int
-        Pixels of the map as it was scanned.
+    pixels : float
+        Pixels of the map as it was scanned: of binned pixels, so many fewer.
 
     Returns
     -------

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
+from ..acquisition.units import unit_of
+from .arithmetic import Arithmetic
 from .history import read_history
 from .keyed import axis_named, keep_present, recall
 from .saving import save_atomically
 
 #: Channels of a volume that are not chemical elements.
 OTHER_CHANNELS = ("HAADF", "rest")
-_NM = {"nm": 1.0, "µm": 1e3, "μm": 1e3, "um": 1e3, "mm": 1e6, "m": 1e9, "Å": 0.1, "A": 0.1, "pm": 1e-3}
 
 
-class TomographySignal:
+class TomographySignal(Arithmetic):
     """Mixin of the tilt series and of the volumes."""
 
     @property
@@ -40,8 +41,8 @@ class TomographySignal:
     def pixel_size(self) -> float | None:
         """Pixel size across the tilt axis in nm, or None where the axis ``x`` has no length unit."""
         axis = axis_named(self, "x")
-        factor = _NM.get(str(axis.units)) if axis is not None else None
-        return None if factor is None else float(axis.scale) * factor
+        unit = None if axis is None else unit_of(axis.units)
+        return float(axis.scale) * unit.factor if unit is not None and unit.kind == "length" else None
 
     def __contains__(self, channel: str) -> bool:
         return channel in self.channels
@@ -139,6 +140,16 @@ class TomographySignal:
             raise ValueError("the signal has not been saved before: pass a file name, e.g. save('particle.zspy')")
         name = last.filename + "." + last.get_item("extension", default="hspy").lstrip(".")
         return (path or Path(last.get_item("folder", default="."))) / name
+
+
+def in_nm(axis) -> tuple[float, float, str]:
+    """Return scale, offset and units of an axis, in nm where it has a unit of length, else as they are, in px."""
+    unit = unit_of(axis.units)
+    return (
+        float(axis.scale) * unit.factor,
+        float(axis.offset) * unit.factor,
+        "nm" if unit.kind == "length" else "px",
+    )
 
 
 def length_axis(name: str, size: int, pixel_size: float | None, offset: float = 0.0) -> dict:

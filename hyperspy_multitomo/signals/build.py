@@ -4,64 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from ..acquisition.io import read_stack
-from ..acquisition.tilts import is_tilt_file, order_tilts, read_tilt_file, resolve_tilts
-from .base import TomographySignal, check_finite, length_axis
-from .keyed import NODE, axis_named, record, set_keys
-
-
-def images_and_axes(images, tilts, pixel_size):
-    """Return (data (tilt, y, x), tilts, pixel_size, metadata) of an array, a HyperSpy signal or the path of an image stack.
-
-    A single image (y, x) with a single tilt is a series of one view. The projections are in the order in which they come; `tilts`
-    are in degrees, or what `resolve_tilts` takes.
-
-    Raises
-    ------
-    ValueError
-        Where the data have not three dimensions, or no tilts are known.
-    """
-    metadata: dict = {}
-    stored, paths = None, ()
-    if isinstance(images, str | Path):
-        stack = read_stack(images, n_tilts=count_tilts(tilts))
-        stored, paths, metadata = stack.tilts, [stack.path], stack.metadata
-        images, pixel_size = stack.data, stack.pixel_size if pixel_size is None else pixel_size
-    elif hasattr(images, "axes_manager"):
-        signal, images, metadata = images, images.data, images.metadata.as_dictionary()
-        axis = axis_named(signal, "tilt")
-        stored = None if axis is None else np.array(axis.axis)
-        if pixel_size is None and signal.axes_manager._axes[-1].name == "x":
-            pixel_size = TomographySignal.pixel_size.fget(signal)
-    elif not hasattr(images, "dask"):
-        images = np.asarray(images)
-    if images.ndim == 2 and count_tilts(tilts) == 1:
-        images = images[None]
-    if images.ndim != 3:
-        raise ValueError(f"images must have the shape (tilt, y, x); got {images.ndim} dimensions {tuple(images.shape)}")
-    metadata = {name: metadata[name] for name in ("Acquisition_instrument", "Sample") if name in metadata}
-    return images, resolve_tilts(tilts, paths, stored, n=images.shape[0]), pixel_size, metadata
-
-
-def count_tilts(tilts) -> int | None:
-    """Return how many tilts are given, as an array or in a file, or None where that is not known."""
-    if tilts is None or hasattr(tilts, "pattern"):
-        return None
-    if isinstance(tilts, str | Path):
-        return read_tilt_file(tilts).size if is_tilt_file(tilts) else None
-    return np.size(tilts)
+from ..acquisition.axes import checked_values
+from ..acquisition.tilts import order_tilts
+from .base import check_finite, length_axis
+from .keyed import NODE, record, set_keys
 
 
 def build_series(
     cls,
     data,
     tilts,
-    pixel_size: float | Sequence[float] | None,
+    sides: Sequence[float | None] = (None, None),
     *,
+    offsets: Sequence[float] = (0.0, 0.0),
     channels: Sequence[str] | None = None,
     tilt_axis: str = "y",
     reverse_tilts: bool = False,
@@ -80,8 +38,10 @@ def build_series(
         Array order (tilt, y, x), or (tilt, element, y, x) with `channels`.
     tilts : array-like, shape (tilt,)
         Degrees, in the order of `data`, which is taken as the order of acquisition.
-    pixel_size : float, (y, x) or None
-        In nm.
+    sides : (y, x), default (None, None)
+        Of a pixel, in nm; None where they are not known.
+    offsets : (y, x), default (0.0, 0.0)
+        Positions of the first pixel, in nm.
     channels : sequence of str, optional
         Names along the axis ``element``.
     tilt_axis, reverse_tilts, duplicates
@@ -95,24 +55,21 @@ def build_series(
     """
     if tilt_axis not in ("x", "y"):
         raise ValueError(f"tilt_axis={tilt_axis!r} must be 'x' or 'y', the direction of the tilt axis in the images")
-    if np.dtype(data.dtype).kind not in "biuf":
-        raise ValueError(f"the {title or 'tilt series'} has values of the type {data.dtype}; expected real numbers")
+    what = f"the {title or 'tilt series'}"
+    data = checked_values(data, what)
     order = order_tilts(tilts, reverse=reverse_tilts, duplicates=merging(duplicates, "mean" if channels is None else "sum"))
+    with np.errstate(over="ignore"):
+        data = data.astype(np.float32, copy=False) if isinstance(data, np.ndarray) else data.astype(np.float32)
     if isinstance(data, np.ndarray):
-        check_finite(data, f"the {title or 'tilt series'}")
-        data = data.astype(np.float32, copy=False)
-    else:
-        data = data.astype(np.float32)
+        # In float32, which values beyond 3.4e38 become infinite in.
+        check_finite(data, what)
     data = order.merge(data)
-    spacing = (pixel_size, pixel_size) if pixel_size is None or np.isscalar(pixel_size) else tuple(pixel_size)
-    if any(side is not None and not side > 0 for side in spacing):
-        raise ValueError(f"pixel_size={pixel_size!r} must be a positive length in nm, or None where it is not known")
     if tilt_axis == "x":
-        data, spacing = data.swapaxes(-1, -2), spacing[::-1]
+        data, sides, offsets = data.swapaxes(-1, -2), sides[::-1], offsets[::-1]
     axes = [{"name": "tilt", "axis": order.tilts, "units": "°", "navigate": True}]
     if channels is not None:
         axes.append({"name": "element", "size": len(channels), "offset": 0, "scale": 1, "navigate": True})
-    axes += [length_axis("y", data.shape[-2], spacing[0]), length_axis("x", data.shape[-1], spacing[1])]
+    axes += [length_axis(name, data.shape[i], sides[i], offsets[i]) for i, name in ((-2, "y"), (-1, "x"))]
     series = _signal(cls, data, axes, metadata, title)
     series.metadata.set_item(f"{NODE}.tilt_axis", tilt_axis)
     record(series, "acquisition_order", order.acquisition_order, ("tilt",))

@@ -17,6 +17,8 @@ from .keyed import NODE, grid, recall
 TEM = "Acquisition_instrument.TEM"
 SOLID_ANGLE = f"{TEM}.Detector.EDS.solid_angle"
 DOSE = f"{NODE}.dose"
+# Of maps from cropped spectra, how many of their pixels the whole scan had.
+SCANNED = f"{NODE}.scanned_pixels"
 
 
 def beam_energy_of(signal, given: float | None = None) -> float:
@@ -108,7 +110,12 @@ def recorded_dose(series) -> float | None:
         return None
     if not (np.min(current) > 0 and np.min(time) > 0):
         return None
-    keys = [np.asarray(series.metadata.get_item(f"{NODE}.recorded_axes.{name}")) for name in ("x", "y")]
-    doses = electrons_per_pixel(current, time, int(keys[0][2] * keys[1][2]))
-    # Binning adds up the counts of pixels, and so their electrons.
-    return float(np.mean(doses)) * grid(series, "x")[1] * grid(series, "y")[1]
+    # The live time is that of the whole scan, and a present pixel has its part of it.
+    return float(np.mean(electrons_per_pixel(current, time, scanned_pixels(series))))
+
+
+def scanned_pixels(signal) -> float:
+    """Return how many of the present pixels of a series, or of its spectra, the scan had: cropping and binning do not change it."""
+    sizes = [np.asarray(signal.metadata.get_item(f"{NODE}.recorded_axes.{name}"))[2] for name in ("x", "y")]
+    whole = signal.metadata.get_item(SCANNED, default=float(sizes[0] * sizes[1]))
+    return float(whole) / (grid(signal, "x")[1] * grid(signal, "y")[1])

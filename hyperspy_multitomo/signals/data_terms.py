@@ -9,11 +9,13 @@ from functools import cached_property
 
 import numpy as np
 
+from ..acquisition.counts import are_whole
 from ..notices import warn
 from ..tomography import DataTerm, TiltGeometry
 from ..tomography.calibration import slices_to_look_at
 from ..tomography.noise_equivalent import noise_equivalent_gain, typical_signal
 from .base import check_finite
+from .counted import why_no_counts
 from .frames import as_recorded, check_pair, gains_of, projections
 from .methods import background_of, check_counts, check_tilts, counts_of
 from .noise import telling_blocks, typical_variances
@@ -152,14 +154,15 @@ class Measured:
             )
         if empty:
             warn(f"there are no counts of {', '.join(empty)} {where}, so that the volume of it is empty")
-        if getattr(series, "gross", None) is not None:
+        why = why_no_counts(series)
+        if why is None and getattr(series, "gross", None) is not None:
             return
         recorded = as_recorded(series)
         recorded = np.asarray(recorded[..., _spread(recorded.shape[-1], _SLICES)])
-        if series.is_smoothed or (poisson and not (recorded == np.rint(recorded)).all()):
+        if why is not None or series.is_smoothed or (poisson and not are_whole(recorded)):
             warn(
-                "these maps are no counts as recorded, so that their noise is not known any more and the default weight may "
-                "smooth too much or too little: pass the maps as counted, or choose weight= by eye"
+                f"these maps are no counts as recorded{'' if why is None else f' ({why})'}, so that their noise is not known any more "
+                "and the default weight may smooth too much or too little: pass the maps as counted, or choose weight= by eye"
             )
 
 

@@ -14,14 +14,14 @@ from ..acquisition.edges import integration_ranges, resolve_edges
 from ..acquisition.loss_spectra import check_losses
 from ..notices import warn
 from .eels import TiltSeriesEELS
+from .gate import SpectrumImages, spectra_of
 from .history import add_step
 from .keyed import NODE, record
-from .maps import series_of_counts, spectra_in_order, stepped
+from .maps import series_of_counts, stepped
 from .progress import progress_bar
 
 _METHODS = ("fit", "windows")
 _REGIONS = 8
-_EV = {"eV": 1.0, "keV": 1e3}
 # Standard errors that the counts of an edge must exceed in the sum of all tilts for it to be there.
 _SIGNIFICANCE = 5.0
 
@@ -122,7 +122,8 @@ def edge_maps(
         raise ValueError("background_windows go with method='windows'; the fit takes energy_range=(low, high) in eV")
     if method == "windows" and energy_range is not None:
         raise ValueError("energy_range goes with method='fit'; windows take background_windows={'O_K': (low, high)} in eV")
-    data, energy = _data_and_energy(spectra)
+    found = _checked_spectra(spectra)
+    data, energy = found.data, 1e3 * found.energy
     listed = resolve_edges(edges, (energy[0], energy[-1]))
     others = _others(also, listed, (energy[0], energy[-1]))
     with progress_bar(show_progressbar, "summing spectra", len(data)) as step:
@@ -143,7 +144,7 @@ def edge_maps(
     _warn_of_absent(model)
     with progress_bar(show_progressbar, "mapping edges", len(data)) as step:
         made = [stepped(model.maps(np.asarray(cube), tilt), step) for tilt, cube in enumerate(data)]
-    maps = series_of_counts(TiltSeriesEELS, spectra, made)
+    maps = series_of_counts(TiltSeriesEELS, spectra, found, made)
     windows = integration_ranges(listed, width, integration_windows)
     record(maps, "integration_windows", [windows[edge.name] for edge in listed], ("element",))
     if method == "fit":
@@ -163,8 +164,8 @@ def _others(also, listed, energy_range):
     return resolve_edges(also, energy_range, once=False) if len(also) else ()
 
 
-def _data_and_energy(spectra):
-    """Return the data as (tilt, y, x, energy), and the energy losses (energy,) in eV, after checks of what the signal is."""
+def _checked_spectra(spectra) -> SpectrumImages:
+    """Return the spectra in order, after checks of what the signal is."""
     if not hasattr(spectra, "axes_manager"):
         raise TypeError(f"edge_maps needs an EELS signal with the axes (x, y, tilt | energy loss), got {type(spectra).__name__}")
     kind = str(spectra.metadata.get_item("Signal.signal_type", default=""))
@@ -172,19 +173,10 @@ def _data_and_energy(spectra):
         raise TypeError(f"edge_maps makes maps of EELS edges, but these are {kind} spectra; use elemental_maps")
     if kind != "EELS":
         raise TypeError(f"edge_maps needs EELS spectra, got {spectra!r}; if they are, call spectra.set_signal_type('EELS') first")
-    axes = spectra.axes_manager.signal_axes
-    if len(axes) != 1:
-        raise ValueError(f"spectra with the axes (x, y, tilt | energy loss) are needed; these have {len(axes)} signal axes")
-    data, units = spectra_in_order(spectra, str(axes[0].name)), str(axes[0].units)
-    if units not in _EV:
-        raise ValueError(
-            f"the axis {axes[0].name} has the units {units}, expected eV or keV; set them: "
-            "spectra.axes_manager.signal_axes[0].units = 'eV'"
-        )
-    energy = np.asarray(axes[0].axis, dtype=float) * _EV[units]
-    if energy.size < 4 or not np.allclose(np.diff(energy), energy[1] - energy[0], rtol=1e-3) or energy[1] <= energy[0]:
-        raise ValueError(f"the axis {axes[0].name} must rise in even steps, four channels or more; interpolate the spectra first")
-    return data, energy
+    found = spectra_of(spectra)
+    if found.energy.size < 4:
+        raise ValueError(f"the axis of the energies has {found.energy.size} channels; four or more are needed")
+    return found
 
 
 def _summed(cube, tilt: int, channels: int) -> tuple[np.ndarray, float]:

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from hyperspy.signals import Signal2D
 
 from .base import check_finite
 from .bimodal import BimodalReconstructions
-from .build import build_series, images_and_axes, stack_channels
+from .build import build_series, stack_channels
 from .conditions import DOSE, recorded_dose
+from .counted import forget_counts
+from .gate import images_of
 from .keyed import NODE, grid, recall
 from .preprocess import ElementalPreprocessing
 from .ratios import Ratios
@@ -35,7 +37,7 @@ class ElementalTiltSeries(
         cls,
         maps: Mapping,
         tilts=None,
-        pixel_size: float | None = None,
+        pixel_size: float | Sequence[float] | None = None,
         *,
         tilt_axis: str = "y",
         reverse_tilts: bool = False,
@@ -46,11 +48,12 @@ class ElementalTiltSeries(
         Parameters
         ----------
         maps : dict of str to array-like, dask array, Signal2D or path-like
-            For each element its maps, shape (tilt, y, x), in counts; a path is read through RosettaSciIO.
+            For each element its maps, shape (tilt, y, x), in counts; a path is read through RosettaSciIO. Axes of signals go by
+            their names, as in `TiltSeriesHAADF.from_images`.
         tilts : array-like of float or path-like, optional
             Tilt of each map in degrees, or the file that lists them; by default from the signals or files.
-        pixel_size : float, optional
-            In nm; by default that of the signals or files.
+        pixel_size : float or (float, float), optional
+            In nm, of both sides or (y, x); by default that of the signals or files.
         tilt_axis, reverse_tilts, duplicates
             As in `TiltSeriesHAADF.from_images`; merging sums maps of equal tilts and sets their gain to their number.
 
@@ -75,33 +78,48 @@ class ElementalTiltSeries(
         """
         if not isinstance(maps, Mapping) or not maps:
             raise ValueError('maps must be a dict with the maps of each element, e.g. {"Yb": yb, "Al": al}')
-        read = {name: images_and_axes(item, tilts, pixel_size) for name, item in maps.items()}
-        (first, (data, tilts, pixel_size, metadata)) = next(iter(read.items()))
-        for name, (other, other_tilts, other_size, _) in read.items():
-            if other.shape != data.shape:
-                raise ValueError(f"the maps of {name} have the shape {other.shape} but those of {first} have {data.shape}")
-            if not np.array_equal(other_tilts, tilts) or other_size != pixel_size:
+        read = {name: images_of(item, tilts, pixel_size, f"the maps of {name}") for name, item in maps.items()}
+        first, one = next(iter(read.items()))
+        for name, other in read.items():
+            if other.data.shape != one.data.shape:
                 raise ValueError(
-                    f"the maps of {name} have other tilts or another pixel size ({other_size} nm) than those of {first}"
+                    f"the maps of {name} have the shape {other.data.shape} but those of {first} have {one.data.shape}"
                 )
-        stacked = stack_channels([item[0] for item in read.values()], axis=1)
+            if not np.array_equal(other.tilts, one.tilts):
+                raise ValueError(f"the maps of {name} have other tilts than those of {first}; give maps of the same tilts")
+            if not np.allclose(other.scan, one.scan, rtol=1e-4, equal_nan=True):
+                raise ValueError(
+                    f"the maps of {name} have another pixel size or position, {other.sides} nm from {other.offsets} nm, than those of "
+                    f"{first}, {one.sides} nm from {one.offsets} nm (y, x); calibrate all alike, or pass pixel_size="
+                )
+        stacked = stack_channels([item.data for item in read.values()], axis=1)
         return build_series(
             cls,
             stacked,
-            tilts,
-            pixel_size,
+            one.tilts,
+            one.sides,
+            offsets=one.offsets,
             channels=tuple(maps),
             tilt_axis=tilt_axis,
             reverse_tilts=reverse_tilts,
             duplicates=duplicates,
-            metadata=metadata,
+            metadata=one.metadata,
             title=cls._TITLE,
         )
 
     @property
     def gross(self) -> np.ndarray | None:
-        """Counts as recorded in the window of each line or edge, shape (tilt, element, y, x), binned as the data, or None."""
+        """Counts as recorded in the window of each line or edge, shape (tilt, element, y, x), binned as the data, or None.
+
+        ``series.gross = None`` takes them off, with `background` and `window_share`.
+        """
         return recall(self, "gross")
+
+    @gross.setter
+    def gross(self, values: None) -> None:
+        if values is not None:
+            raise ValueError("gross counts are recorded by elemental_maps and edge_maps; set them to None to take them off")
+        forget_counts(self)
 
     @property
     def background(self) -> np.ndarray | None:

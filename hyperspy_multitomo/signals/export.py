@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from .base import _NM
+from .base import in_nm
 from .keyed import axis_named
 from .saving import save_atomically
 
@@ -83,15 +83,12 @@ class Export:
         if writer is None:
             raise ValueError(f"{path.name!r} has the suffix {path.suffix!r}; expected one of {', '.join(_WRITERS)}")
         names, volumes, units = channel_arrays(self, channels)
-        scales = [(axis_named(self, name).scale, axis_named(self, name).offset, axis_named(self, name).units) for name in _AXES]
-        lengths = {str(unit) for _, _, unit in scales}
-        if lengths <= set(_NM):
-            scales = [(scale * _NM[str(unit)], offset * _NM[str(unit)]) for scale, offset, unit in scales]
-        elif len(lengths) == 1:
-            scales = [(scale, offset) for scale, offset, _ in scales]
-        else:
-            raise ValueError(f"the axes z, y and x have the units {', '.join(str(u) for *_, u in scales)}; calibrate all or none")
-        length = "nm" if lengths <= set(_NM) else "px"
+        found = [in_nm(axis_named(self, name)) for name in _AXES]
+        lengths = {units for *_, units in found}
+        if len(lengths) > 1:
+            told = ", ".join(f"{name} {axis_named(self, name).units}" for name in _AXES)
+            raise ValueError(f"the axes have the units {told}; calibrate all or none")
+        scales, (length,) = [(scale, offset) for scale, offset, _ in found], lengths
         volumes = volumes.swapaxes(2, 3)
         if writer is not _write_mrc or len(names) == 1:
             return save_atomically(lambda temporary: writer(temporary, names, volumes, scales, length, units), path, overwrite)

@@ -10,6 +10,7 @@ import numpy as np
 from ..acquisition.counts import expected_background
 from ..alignment.transform import Alignment
 from ..notices import warn
+from .counted import check_counts_beside
 from .history import add_step
 from .keyed import axis_named, forget, on_recorded_grid, record
 from .lazy_frames import Smoothing, changed, image_means
@@ -103,6 +104,7 @@ def recorded_counts(series):
     held = [getattr(series, name, None) for name in ("gross", "background", "window_share")]
     if any(values is None for values in held):
         return None
+    check_counts_beside(series)
     gross, background = (values.transpose(1, 0, 3, 2) for values in held[:2])
     if is_lazy(background):
         expected = _placed(series, background, Smoothing.of(background))
@@ -132,10 +134,11 @@ def in_one_frame(eds, haadf):
     binning = pixel_ratio(eds, haadf)
     if binning > 1:
         haadf = haadf.bin(binning)
-    return (eds, haadf) if _alike(eds.alignment, haadf.alignment) else (eds.aligned(), haadf.aligned())
+    return (eds, haadf) if alike(eds.alignment, haadf.alignment) else (eds.aligned(), haadf.aligned())
 
 
-def _alike(first: Alignment | None, second: Alignment | None) -> bool:
+def alike(first: Alignment | None, second: Alignment | None) -> bool:
+    """Say whether two alignments put images in the same place."""
     if first is None or second is None:
         return first is second
     if len(first) != len(second) or (first.drift is None) != (second.drift is None):

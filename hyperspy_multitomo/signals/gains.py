@@ -11,6 +11,7 @@ from ..acquisition.field_of_view import wholly_in_view
 from ..acquisition.gains import GainEstimate, expected_means, fit_gains
 from ..acquisition.shadowing import weighted_sum
 from ..composition.detectors import shadowing_gains
+from .counted import check_counts_beside
 from .frames import check_pair, in_one_frame, pixel_ratio
 from .history import add_step
 from .keyed import axis_named, forget, recall, record
@@ -225,6 +226,7 @@ def tilt_sums(series, mask: np.ndarray | None = None) -> np.ndarray:
 
 def count_variances(series, mask: np.ndarray | None = None) -> np.ndarray:
     """Return the variances of `tilt_sums` of maps, (channel, tilt): the gross counts, or the maps themselves without those."""
+    check_counts_beside(series)
     gross, share = series.gross, series.window_share
     if gross is None:
         return np.maximum(tilt_sums(series, mask), 1.0)

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from hyperspy.signals import LazySignal2D, Signal2D
 
-from .build import build_series, images_and_axes
+from .build import build_series
 from .damping import Damping
 from .frames import projections
+from .gate import images_of
 from .preprocess import HAADFPreprocessing
 from .regularised_images import RegularisedImages
 from .tilt_series import TiltSeries
@@ -25,7 +28,7 @@ class TiltSeriesHAADF(Damping, HAADFPreprocessing, RegularisedImages, TiltSeries
         cls,
         images,
         tilts=None,
-        pixel_size: float | None = None,
+        pixel_size: float | Sequence[float] | None = None,
         *,
         tilt_axis: str = "y",
         reverse_tilts: bool = False,
@@ -36,11 +39,14 @@ class TiltSeriesHAADF(Damping, HAADFPreprocessing, RegularisedImages, TiltSeries
         Parameters
         ----------
         images : array-like, dask array, Signal2D or path-like
-            Shape (tilt, y, x), in the order of acquisition or any other. A dask array makes a lazy series, a path is read.
+            Shape (tilt, y, x), in the order of acquisition or any other. A dask array makes a lazy series, a path is read. The axes
+            of a signal may be in any order, if they are called x, y and tilt (also width, height, angle, alpha ...); those without
+            a name go by their place.
         tilts : array-like of float or path-like, optional
-            Tilt of each image in degrees, or the file that lists them; by default those of the signal or file.
-        pixel_size : float, optional
-            In nm; by default that of the signal. Without one lengths are in px.
+            Tilt of each image in degrees, or the file that lists them; by default those of the signal (its axis may be in radians)
+            or file.
+        pixel_size : float or (float, float), optional
+            In nm, of both sides or (y, x); by default that of the signal, whose offsets are kept. Without one lengths are in px.
         tilt_axis : {"y", "x"}, default "y"
             Direction of the tilt axis in `images`; with ``"x"`` the images are transposed, so that it is y here.
         reverse_tilts : bool, default False
@@ -56,7 +62,13 @@ class TiltSeriesHAADF(Damping, HAADFPreprocessing, RegularisedImages, TiltSeries
         Raises
         ------
         ValueError
-            For the wrong number of tilts, equal, duplicate or NaN tilts, or images that are not finite.
+            For the wrong number of tilts, equal, duplicate or NaN tilts, images that are masked, not finite or no real numbers, and
+            axes in units that they cannot have.
+
+        Warns
+        -----
+        UserWarning
+            Of tilts without a unit that look like radians, and of units that are none.
 
         Examples
         --------
@@ -65,19 +77,19 @@ class TiltSeriesHAADF(Damping, HAADFPreprocessing, RegularisedImages, TiltSeries
         >>> mt.TiltSeriesHAADF.from_images(np.ones((3, 8, 10)), tilts=[40, 0, -40], pixel_size=0.5)
         <TiltSeriesHAADF, title: HAADF, dimensions: (3|10, 8)>
         """
-        data, tilts, pixel_size, metadata = images_and_axes(images, tilts, pixel_size)
-        series = build_series(
+        found = images_of(images, tilts, pixel_size)
+        return build_series(
             cls,
-            data,
-            tilts,
-            pixel_size,
+            found.data,
+            found.tilts,
+            found.sides,
+            offsets=found.offsets,
             tilt_axis=tilt_axis,
             reverse_tilts=reverse_tilts,
             duplicates=duplicates,
-            metadata=metadata,
+            metadata=found.metadata,
             title="HAADF",
         )
-        return series
 
     def estimate_depth(self) -> float:
         """Estimate the depth that the volume of a lamella needs, inclination included, for ``depth=``.

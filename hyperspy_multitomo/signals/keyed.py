@@ -80,6 +80,38 @@ def forget(signal, name: str) -> None:
         delattr(signal.metadata.get_item(f"{NODE}.arrays"), name)
 
 
+def forget_node(signal, name: str) -> bool:
+    """Remove an entry of the package's own metadata, and say whether there was one."""
+    node = signal.metadata.get_item(NODE, default=None)
+    if node is None or not node.has_item(name) or node.get_item(name) is None:
+        return False
+    delattr(node, name)
+    return True
+
+
+def recorded_names(signal) -> list[str]:
+    """Return the names of all that is recorded."""
+    return [name for name, _ in signal.metadata.get_item(f"{NODE}.arrays", default=None) or ()]
+
+
+def recorded_values(signal, name: str):
+    """Return what is recorded under `name`, whole, at the axes as they were then."""
+    return signal.metadata.get_item(f"{NODE}.arrays.{name}").values
+
+
+def replace_values(signal, name: str, values) -> None:
+    """Put other values, whole, in the place of those recorded under `name`."""
+    signal.metadata.get_item(f"{NODE}.arrays.{name}").values = values
+
+
+def same_keys(first, second) -> bool:
+    """Say whether what is recorded of two signals is recorded at the same axes."""
+    keys = [signal.metadata.get_item(f"{NODE}.recorded_axes").as_dictionary() for signal in (first, second)]
+    return keys[0].keys() == keys[1].keys() and all(
+        np.shape(keys[0][name]) == np.shape(keys[1][name]) and np.allclose(keys[0][name], keys[1][name]) for name in keys[0]
+    )
+
+
 def recorded(signal, name: str) -> bool:
     """Say whether anything was recorded under `name`."""
     return signal.metadata.has_item(f"{NODE}.arrays.{name}")

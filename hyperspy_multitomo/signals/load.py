@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..acquisition.axes import pixel_sides
 from ..acquisition.frames import check_frames
 from ..acquisition.io import expand_files, read_records, read_tilt_files
 from ..acquisition.modalities import align_modalities
@@ -15,7 +16,8 @@ from ..acquisition.records import Record
 from ..acquisition.tilts import order_tilts
 from ..notices import warn
 from .base import length_axis
-from .build import build_series, count_tilts, merging
+from .build import build_series, merging
+from .gate import count_tilts
 from .haadf import TiltSeriesHAADF
 from .history import add_step
 from .keyed import NODE, record, set_keys
@@ -47,7 +49,7 @@ def load_tilt_series(
     ----------
     files : path-like or list of path-like
         A folder, a pattern such as ``"tilts/*.bcf"``, a list of files, or a single stack. Bruker .bcf, Velox .emd, Gatan .dm3
-        and .dm4, MRC (.mrc, .st, .ali), TIFF, .hspy and .zspy. Images and spectra may be in files of their own, which are
+        and .dm4, MRC (.mrc, .st, .ali), TIFF, .hspy and .zspy. Axes that the file names (.hspy, .zspy, EMD) go by their names. Images and spectra may be in files of their own, which are
         paired by their tilts (within half a degree).
     tilts : array-like, "metadata", "filename", regular expression or path-like, optional
         Tilts in degrees in the order of the files (or of the stack); where to take them from; a regular expression for the
@@ -189,12 +191,17 @@ def _images(records: list[Record], angles, *, lazy, **how) -> TiltSeriesHAADF:
         TiltSeriesHAADF,
         data,
         angles,
-        records[0].pixel_size,
+        _sides(records[0]),
         metadata=_metadata(records),
         per_tilt=_per_tilt(records, len(angles)),
         title="HAADF",
         **how,
     )
+
+
+def _sides(record: Record) -> tuple[float, float] | tuple[None, None]:
+    """Return the sides (y, x) of a pixel in nm, None where the file does not say."""
+    return pixel_sides({axis["name"]: axis for axis in record.axes}, record.path.name) or (None, None)
 
 
 def _spectra(records: list[Record], angles, *, lazy, tilt_axis, reverse_tilts, duplicates):
@@ -204,7 +211,7 @@ def _spectra(records: list[Record], angles, *, lazy, tilt_axis, reverse_tilts, d
     data = _stacked(records)
     order = order_tilts(angles, reverse=reverse_tilts, duplicates=merging(duplicates, "sum"))
     data = order.merge(data)
-    spacing = records[0].pixel_size or (None, None)
+    spacing = _sides(records[0])
     if tilt_axis == "x":
         data, spacing = data.swapaxes(1, 2), spacing[::-1]
     y, x = (

@@ -8,11 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..acquisition.calibration import region_spectra
+from ..acquisition.counts import are_whole
 from ..acquisition.elemental import prepare_fit
+from ..acquisition.units import unit_of
 from ..acquisition.windows import prepare_windows
+from ..notices import warn
 from .aligning import AXIS, axis_position
 from .build import build_series
+from .conditions import SCANNED, scanned_pixels
+from .counted import mark_as_no_counts
 from .eds import TiltSeriesEDS
+from .gate import SpectrumImages, spectra_of
 from .history import add_step
 from .keyed import NODE, axis_named, recall, record, recorded, set_keys
 from .progress import progress_bar
@@ -35,7 +41,8 @@ def elemental_maps(
     Parameters
     ----------
     spectra : EDSTEMSpectrum
-        From `load_tilt_series`, or any EDS_TEM signal with the axes ``(x, y, tilt | Energy)``, lazy or not, in raw counts.
+        From `load_tilt_series`, or any EDS_TEM signal with axes called x, y, tilt and Energy (or width, angle ...) in any order,
+        lazy or not, in raw counts.
     elements : sequence of str, optional
         Elements to map, each by its strongest line in range.
     lines : sequence of str, optional
@@ -60,9 +67,14 @@ def elemental_maps(
     Raises
     ------
     ValueError
-        For axes other than these, negative or not finite counts, and elements without a line in range.
+        For axes other than these, energies without a unit, negative or not finite counts, and elements without a line in range.
     TypeError
         For EELS spectra, whose maps `edge_maps` makes.
+
+    Warns
+    -----
+    UserWarning
+        Of elements in the spectra that are not listed, and of spectra that are no whole counts: their maps are marked as such.
 
     Notes
     -----
@@ -88,10 +100,10 @@ def elemental_maps(
         raise ValueError(f"method={method!r} must be one of {', '.join(map(repr, _METHODS))}")
     if str(spectra.metadata.get_item("Signal.signal_type", default="")) == "EELS":
         raise TypeError("elemental_maps makes maps of X-ray lines, but these are EELS spectra; use edge_maps")
-    data, axis = spectra_in_order(spectra, "Energy"), axis_named(spectra, "Energy")
-    energy = (axis.offset + axis.scale * np.arange(axis.size)) * (1e-3 if str(axis.units) == "eV" else 1.0)
+    found = spectra_of(spectra)
+    data, whole = found.data, []
     with progress_bar(show_progressbar, "summing spectra", len(data)) as step:
-        regions = np.stack([stepped(region_spectra(np.asarray(cube)), step) for cube in data])
+        regions = np.stack([stepped(_region_sums(np.asarray(cube), whole), step) for cube in data])
     microscope = "Acquisition_instrument.TEM."
     settings = {
         "elements": elements,
@@ -101,13 +113,26 @@ def elemental_maps(
         "resolution": spectra.metadata.get_item(microscope + "Detector.EDS.energy_resolution_MnKa", default=None),
         "energy_range": energy_range,
     }
-    model = _METHODS[method](regions, energy, **settings)
+    model = _METHODS[method](regions, found.energy, **settings)
     with progress_bar(show_progressbar, "mapping elements", len(data)) as step:
         made = [stepped(model.maps(np.asarray(cube), tilt), step) for tilt, cube in enumerate(data)]
-    maps = series_of_counts(TiltSeriesEDS, spectra, made)
+    maps = series_of_counts(TiltSeriesEDS, spectra, found, made)
     maps.metadata.set_item(f"{NODE}.spectrum_fit", _spectrum_fit(model if method == "fit" else model.fit))
     add_step(maps, "elemental_maps", after=spectra, method=method, **settings)
+    if not all(whole):
+        warn(
+            "the spectra are no whole counts (smoothed, scaled, clipped, or rebuilt from components?): values that are cut off at 0 "
+            "or lost in rounding bias the maps, and their noise is not known; the maps are marked as no counts. Pass the spectra as "
+            "recorded"
+        )
+        mark_as_no_counts(maps, "spectra that are no whole counts")
     return maps
+
+
+def _region_sums(cube: np.ndarray, whole: list[bool]) -> np.ndarray:
+    """Return the sums of the spectra of a tilt by region, and note whether all its values are whole counts."""
+    whole.append(are_whole(cube))
+    return region_spectra(cube)
 
 
 def stepped(result, step):
@@ -117,33 +142,25 @@ def stepped(result, step):
     return result
 
 
-def spectra_in_order(spectra, energy: str):
-    """Return the data of the spectrum images as (tilt, y, x, energy), where the axis of the energies is called `energy`."""
-    names = [axis.name for axis in spectra.axes_manager._axes]
-    order = ("tilt", "y", "x", energy)
-    if sorted(map(str, names)) != sorted(order):
-        raise ValueError(
-            f"spectra with the axes (x, y, tilt | {energy}) are needed; these have {', '.join(map(str, names))}. "
-            "Name the axes so; a single view has them when it is loaded with load_tilt_series(file, tilts=[0])"
-        )
-    return spectra.data.transpose([names.index(name) for name in order])
-
-
-def series_of_counts(cls, spectra, made):
+def series_of_counts(cls, spectra, found: SpectrumImages, made):
     """Return the series of the class `cls` of the maps (one `ElementalCounts` per tilt) with all that is known of the spectra."""
     first = made[0]
     net = np.stack([counts.net for counts in made])
-    maps = build_series(cls, net, axis_named(spectra, "tilt").axis, None, channels=first.elements, title=cls._TITLE)
+    maps = build_series(cls, net, found.tilts, found.sides, offsets=found.offsets, channels=first.elements, title=cls._TITLE)
     if spectra.metadata.has_item("Acquisition_instrument"):
         maps.metadata.set_item("Acquisition_instrument", spectra.metadata.Acquisition_instrument.as_dictionary())
-    for name in ("x", "y"):
-        mine, theirs = axis_named(maps, name), axis_named(spectra, name)
-        mine.offset, mine.scale, mine.units = theirs.offset, theirs.scale, theirs.units
-    set_keys(maps)
     if spectra.metadata.has_item(f"{NODE}.recorded_axes.x"):
-        # Spectra that were cropped keep the tilt axis where it was.
+        # Spectra that were cropped keep the tilt axis where it was, and what was measured of the whole scan says of how much.
+        for name in ("x", "y"):
+            mine, theirs = axis_named(maps, name), axis_named(spectra, name)
+            if unit_of(theirs.units).kind == "none":
+                # Positions in px of a series that is not calibrated tell what was cropped and binned.
+                mine.offset, mine.scale = theirs.offset, theirs.scale
+        set_keys(maps)
         maps.metadata.set_item(AXIS, axis_position(spectra))
+        maps.metadata.set_item(SCANNED, scanned_pixels(spectra))
     maps.metadata.set_item(f"{NODE}.tilt_axis", spectra.metadata.get_item(f"{NODE}.tilt_axis", default="y"))
+    record(maps, "acquisition_order", found.acquisition_order, ("tilt",))
     for name in ("acquisition_order", "gains", "files", "acquired", "real_time", "live_time", "beam_current", "frame_drift"):
         if recorded(spectra, name):
             record(maps, name, recall(spectra, name), ("tilt",))

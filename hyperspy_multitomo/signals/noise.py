@@ -8,7 +8,9 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
+from ..acquisition.counts import are_whole
 from ..tomography import counting_noise, image_variance, net_variance
+from .counted import check_counts_beside, why_no_counts
 from .frames import as_recorded
 
 # Pixels that are averaged to tell signal from noise.
@@ -33,6 +35,12 @@ def with_noise(series, arrays: dict, gains, stopping, sigma, *, em: bool = False
     gross = getattr(series, "gross", None)
     if sigma is None and series.is_smoothed and not (em and gross is not None):
         raise ValueError("these images were smoothed, which hides their noise; pass noise=, its standard deviation per pixel")
+    if sigma is None and (why := why_no_counts(series)) is not None:
+        raise ValueError(
+            f"these maps are no counts as recorded ({why}), so that their noise is not known; pass noise=, its standard deviation "
+            "per pixel"
+        )
+    check_counts_beside(series)
     arrays = {**arrays, "recorded": as_recorded(series), "gross": None if gross is None else gross.transpose(1, 0, 3, 2)}
     kept, mapped = _kept(series.alignment, len(series.tilts)), bool(series.channels)
 
@@ -66,6 +74,7 @@ def typical_variances(series, tilts: np.ndarray) -> np.ndarray:
     It is that of whole counts, or measured from the finest detail, and above 0 in any case. Vacuum, which has neither counts nor
     noise, has no say: pixels weigh by their own signal, smoothed along x and averaged along y.
     """
+    check_counts_beside(series)
     recorded, gross = as_recorded(series)[:, tilts], getattr(series, "gross", None)
     blocks = telling_blocks(recorded.shape[1:])
     recorded = np.asarray(recorded[..., blocks], dtype=np.float32)
@@ -75,7 +84,7 @@ def typical_variances(series, tilts: np.ndarray) -> np.ndarray:
     if gross is not None and series.is_smoothed:  # which spreads the noise of counts over neighbours, and leaves what they say
         share = 1.0 if series.window_share is None else np.asarray(series.window_share)[tilts].T
         variances = counts.mean(axis=(2, 3), dtype=np.float64) / share**2
-    elif gross is None and (recorded >= 0).all() and (recorded == np.rint(recorded)).all():
+    elif gross is None and why_no_counts(series) is None and are_whole(recorded):
         variances = counts.mean(axis=(2, 3), dtype=np.float64)
     else:
         variances = net_variance(recorded, counts)

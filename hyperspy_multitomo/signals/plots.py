@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .base import _NM
+from .base import in_nm
 from .export import channel_arrays
 from .keyed import axis_named
 
@@ -65,7 +65,7 @@ class VolumePlots:
 
         names, volumes, units = channel_arrays(self, channels)
         axes = [axis_named(self, name) for name in ("z", "x", "y")]
-        origin = [axis.offset * _NM.get(str(axis.units), 1.0) for axis in axes]
+        origin = [in_nm(axis)[1] for axis in axes]
         return plot_orthoslices(
             volumes,
             names,
@@ -227,7 +227,9 @@ class VolumePlots:
 
 def _cube(volume) -> float | None:
     """Return the side of a voxel in nm, None without calibration, or say that the voxels are no cubes."""
-    sides = [abs(axis_named(volume, name).scale) for name in ("z", "y", "x")]
+    sides, _, units = zip(*(in_nm(axis_named(volume, name)) for name in ("z", "y", "x")), strict=True)
+    if len(set(units)) > 1:
+        raise ValueError(f"the axes z, y and x are in {', '.join(units)}: calibrate all of them, or none")
     if not np.allclose(sides, sides[0], rtol=1e-3):
         raise ValueError(
             f"the voxels have the sides {', '.join(f'{side:g}' for side in sides)} along z, y and x; the figures are drawn for "

@@ -9,6 +9,7 @@ from ..acquisition.defects import Saturation, find_saturation, hot_pixels, hot_p
 from ..acquisition.detector_offset import BackgroundLevel, background_level, fit_background
 from ..composition.threshold import specimen_mask
 from ..notices import warn
+from .counted import check_counts_beside
 from .gains import ElementalGains, HAADFGains, known_gains
 from .history import add_step
 from .image_changes import ImageChanges, each_image
@@ -257,6 +258,7 @@ class ElementalPreprocessing(ElementalGains):
         >>> hot.shape, bool(hot.any())
         ((1, 24, 24), False)
         """
+        check_counts_beside(self)
         data, gross, share = self.array("tilt", "element", "y", "x"), self.gross, self.window_share
         total = sum(np.asarray(images, dtype=np.float64) for images in data)
         variance = [None] * len(total)

@@ -12,9 +12,10 @@ from ..composition.cross_sections import model_ratios
 from ..composition.response import ResponseRatios, fit_response_ratios
 from ..composition.threshold import specimen_mask
 from .conditions import beam_energy_of, efficiencies, lines_of
+from .counted import check_counts_beside, why_no_counts
 from .haadf import TiltSeriesHAADF
 from .history import add_step
-from .keyed import NODE, recall, record
+from .keyed import NODE, grid, recall, record
 from .pairs import paired
 from .ratio_slices import SomeSlices, some_slices
 
@@ -32,7 +33,11 @@ class Ratios:
         if values is None:
             return None
         stored = self.metadata.get_item(f"{NODE}.ratio_fit").as_dictionary()
+        # HAADF signal per count: counts of binned pixels are summed, and the HAADF is averaged. Older records do not say of which.
+        binned = stored.pop("pixel_area", None)
+        factor = 1.0 if binned is None else binned / _pixel_area(self)
         kept = {name: recall(self, f"ratios_{name}") for name in (*_PER_ELEMENT, *_PER_TILT)}
+        values, kept["standard_errors"] = factor * values, factor * kept["standard_errors"]
         return ResponseRatios.from_dict({**stored, **kept, "elements": self.channels, "values": values})
 
     def model_ratios(
@@ -212,6 +217,11 @@ class Ratios:
         return fit
 
 
+def _pixel_area(series) -> float:
+    """Return how many pixels as they were loaded make one of the present ones."""
+    return grid(series, "x")[1] * grid(series, "y")[1]
+
+
 def attach_ratios(
     eds, fit: ResponseRatios, prior: Mapping[str, float] | None, prior_strength: float, some: SomeSlices | None = None
 ) -> None:
@@ -222,7 +232,8 @@ def attach_ratios(
         record(eds, f"ratios_{name}", stored[name], ("element",))
     for name in _PER_TILT:
         record(eds, f"ratios_{name}", stored[name], ("tilt",))
-    eds.metadata.set_item(f"{NODE}.ratio_fit", {name: stored[name] for name in ("r2", "block_size", "rest", "method")})
+    kept = {name: stored[name] for name in ("r2", "block_size", "rest", "method")}
+    eds.metadata.set_item(f"{NODE}.ratio_fit", kept | {"pixel_area": _pixel_area(eds)})
     add_step(
         eds,
         "fit_response_ratios",
@@ -289,6 +300,9 @@ def _check_counted(pair, slices: int) -> None:
 
 def _recorded_counts(eds, tilts: np.ndarray, rows: np.ndarray | None) -> dict[str, np.ndarray]:
     """Return the gross counts and window shares of some tilts in the numerics' order; nothing where none were recorded."""
+    if (why := why_no_counts(eds)) is not None:
+        raise ValueError(f"method='poisson' needs counts, but these maps are none ({why}); use method='blocks'")
+    check_counts_beside(eds)
     rows, gross = slice(None) if rows is None else rows, eds.gross
     if gross is None:
         if getattr(eds, "transmission", None) is None:

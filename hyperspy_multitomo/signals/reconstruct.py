@@ -10,6 +10,7 @@ import numpy as np
 
 from ..tomography import TiltGeometry, projector
 from . import plan
+from .base import in_nm, length_axis
 from .build import build_volume
 from .computing import counting_slabs
 from .conditions import DOSE
@@ -156,15 +157,19 @@ class Problem:
         volume = volume.transpose(1, 0, 3, 2)
         if isinstance(volume, np.ndarray):
             volume = np.ascontiguousarray(volume)
-        x, y_axis = axis_named(series, "x"), axis_named(series, "y").get_axis_dictionary() | {"navigate": False}
-        y_axis.pop("_type", None)
-        position = x.offset + x.scale * ((x.size - 1) / 2 + series.axis_offset)
+        (scale, offset, _), y = in_nm(axis_named(series, "x")), axis_named(series, "y")
+        y_scale, y_offset, y_units = in_nm(y)
+        if pixel and y_units != "nm":
+            # Pixels that are calibrated along x alone are square.
+            y_scale, y_offset = pixel, pixel / y.scale * y.offset
+        y_axis = length_axis("y", y.size, y_scale, y_offset) | {"units": "nm" if pixel else "px"}
+        position = offset + scale * ((axis_named(series, "x").size - 1) / 2 + series.axis_offset)
         return build_volume(
             volume if self.channels else volume[:, 0],
             self.channels or None,
             pixel,
             quantity=f"{'counts' if self.channels else 'HAADF signal'} / {'nm' if pixel else 'px'}",
-            axis_position=position * (pixel / x.scale if pixel else 1.0),
+            axis_position=position,
             y_axis=y_axis,
             title="Volume" if self.channels else "HAADF",
         )

@@ -7,10 +7,12 @@ import math
 
 import numpy as np
 
+from ..acquisition.axes import calibrated, pixel_sides
 from ..tomography.geometry import TiltGeometry
 from .aligning import Aligning
 from .base import TomographySignal
 from .browsing import Browsing
+from .gate import axes_of
 from .keyed import NODE, axis_named, forget, recall, record
 from .plan import Planning
 from .preprocess import Preprocessing
@@ -85,6 +87,7 @@ class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions
         tilts, axis = self.tilts, axis_named(self, "x")
         if axis is None:
             raise ValueError("this series has no axis 'x' any more (summed or sliced away), so that it has no projections")
+        self._check_units()
         pixel = (self.pixel_size or 1.0) / binning
         shape = tuple(
             axis.size * binning if extent is None else _pixels(extent, pixel, name)
@@ -101,6 +104,12 @@ class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions
             shifts=shifts,
             binning=binning,
         )
+
+    def _check_units(self) -> None:
+        """Warn of axes that are calibrated in part, or in a unit that is none; an error for one that is no length."""
+        axes = {axis["name"]: axis for axis in axes_of(self) if axis["name"] in ("x", "y")}
+        what = f"the {self.metadata.General.title} series"
+        pixel_sides({name: calibrated(name, axis, what) for name, axis in axes.items()}, what, tuple(axes))
 
 
 def _pixels(extent: float, pixel: float, name: str) -> int:

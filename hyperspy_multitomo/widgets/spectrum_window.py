@@ -8,8 +8,7 @@ import traits.api as t
 
 from ..acquisition.xray_lines import families_of, fwhm
 from ..inspection.picture import COLOUR_MAP, LINES, robust_limits
-from ..signals.keyed import axis_named
-from ..signals.maps import spectra_in_order
+from ..signals.gate import spectra_of
 from .panel import Job, Panel
 from .pictures import SIDE, figure_png, png
 
@@ -48,10 +47,8 @@ class SpectrumWindow(Panel):
 
     def use_spectra(self, spectra, elements) -> None:
         """Take the spectra, and as choices the lines of `elements` (by default those that the spectra list)."""
-        self.counts = spectra_in_order(spectra, "Energy")
-        axis = axis_named(spectra, "Energy")
-        self.energy = np.asarray(axis.axis, dtype=float) * (1e-3 if str(axis.units) == "eV" else 1.0)
-        self.spectra_tilts = np.asarray(axis_named(spectra, "tilt").axis, dtype=float)
+        found = spectra_of(spectra)
+        self.counts, self.energy, self.spectra_tilts = found.data, found.energy, found.tilts
         microscope, listed = "Acquisition_instrument.TEM.", spectra.metadata.get_item("Sample.elements", default=())
         beam = spectra.metadata.get_item(microscope + "beam_energy", default=None)
         resolution = spectra.metadata.get_item(microscope + "Detector.EDS.energy_resolution_MnKa", default=None)
