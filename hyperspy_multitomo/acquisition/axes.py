@@ -52,7 +52,8 @@ def split_name(name) -> tuple[str, str | None]:
     unit = None if bracket is None else bracket[1]
     text = text if bracket is None else text[: bracket.start()]
     words = re.sub(r"[_\-\s]+", " ", text).strip().casefold().removesuffix(" axis").split(" ")
-    if unit is None and len(words) > 1 and unit_of(words[-1]).kind == "angle":
+    # A letter or an s at the end is a number of the axis, or a plural.
+    if unit is None and len(words) > 1 and len(words[-1]) > 1 and unit_of(words[-1]).kind in ("angle", "length"):
         unit = words.pop()
     words = " ".join(words)
     return ("" if words == "undefined" else words), unit
@@ -227,7 +228,7 @@ def _angles(axis: Mapping, positions, unit: Unit, is_named: bool, what: str) -> 
     if not is_named:
         # Whatever readers say of the third axis of a stack, a distance or a time, is no tilt.
         return None
-    if unit.kind in ("length", "energy", "other"):
+    if unit.kind != "none":
         raise ValueError(
             f"the axis {axis.get('name')!r} of {what} has the unit {axis.get('units')!r}; expected degrees or radians: set its "
             "unit, or pass tilts="
@@ -290,8 +291,8 @@ def pixel_sides(axes: Mapping[str, Mapping], what: str, names: Sequence[str] = (
     if missing := [name for name in names if name not in known]:
         first = next(iter(known))
         warn(
-            f"{what} is calibrated along {first} ({known[first]:g} nm) but not along {', '.join(missing)}: pixels are taken to be "
-            "square; calibrate all axes, or pass pixel_size="
+            f"the pixels of {what} have {known[first]:g} nm along {first} but no calibration along {', '.join(missing)}, and are "
+            "taken to be as large there; calibrate all axes, or pass pixel_size="
         )
     return tuple(known.get(name, next(iter(known.values()))) for name in names)
 
@@ -308,9 +309,9 @@ def degrees_of(angles, source: str) -> np.ndarray:
     if angles.ndim == 1 and angles.size >= 5 and turned.size and np.abs(turned).max() > 0.5:
         in_degrees, in_radians = (np.abs(values - np.round(2 * values) / 2) for values in (turned, np.rad2deg(turned)))
         if (in_radians < in_degrees).all():
+            low, high = np.rad2deg((angles.min(), angles.max()))
             warn(
-                f"the tilts of {source} go from {angles.min():g} to {angles.max():g}, and look like radians: in degrees they would be "
-                f"{np.rad2deg(angles.min()):.4g} to {np.rad2deg(angles.max()):.4g}. They are taken as degrees; pass "
-                "tilts=np.rad2deg(tilts) if they are radians"
+                f"{source} has tilts from {angles.min():g} to {angles.max():g} that look like radians ({low:.4g} to {high:.4g} "
+                "degrees) but are taken as degrees; pass tilts=np.rad2deg(tilts) if they are radians, or state the unit"
             )
     return angles

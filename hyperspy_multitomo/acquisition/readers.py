@@ -182,7 +182,7 @@ def _add_imagej_unit(contents: list[dict]) -> None:
 
 
 def _add_positions(path: Path, contents: list[dict]) -> None:
-    """Put the positions along each axis, which NCEM's EMD stores one by one, at the axes; RosettaSciIO takes the first step for all."""
+    """Put the positions along each axis of an NCEM EMD, stored one by one, at the axes: RosettaSciIO makes even steps of them."""
     import h5py
 
     with h5py.File(path, "r") as file:

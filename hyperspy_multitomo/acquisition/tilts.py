@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..notices import warn
+from .axes import checked_values, degrees_of, is_tilt_name, role_of, split_name
 from .mdoc import mdoc_beside, read_mdoc
+from .units import unit_of
 
 __all__ = ["TiltOrder", "check_tilts", "order_tilts", "read_tilt_file", "resolve_tilts", "tilts_from_names"]
 
@@ -114,7 +116,7 @@ def check_tilts(tilts: ArrayLike, n: int | None = None, source: str = "`tilts`")
     array([-40.,   0.,  40.])
     """
     try:
-        angles = np.array(tilts, dtype=float)
+        angles = np.array(checked_values(tilts, "`tilts`"), dtype=float)
     except (TypeError, ValueError):
         raise ValueError(f"tilts={tilts!r} are not numbers; {_REMEDIES}") from None
     if angles.ndim != 1:
@@ -192,8 +194,9 @@ def read_tilt_file(path: str | Path) -> np.ndarray:
     Parameters
     ----------
     path : path-like
-        One angle per line, or all on one line; or columns with a header that names one of them "tilt" or "angle". Lines that
-        start with ``#`` are comments. The angles are in the order of the projections.
+        One angle per line, or all on one line; or columns with a header that names one of them "tilt", "angle" or "alpha", and
+        its unit where that is not degrees: ``angle_rad``, ``tilt (mrad)``. Lines that start with ``#`` are comments. The angles
+        are in the order of the projections.
 
     Returns
     -------
@@ -203,7 +206,7 @@ def read_tilt_file(path: str | Path) -> np.ndarray:
     Raises
     ------
     ValueError
-        For a file without angles, or with several columns of which none is named.
+        For a file without angles, with several columns of which none is named, or with another unit than one of angles.
     FileNotFoundError
         Where there is no such file.
     """
@@ -220,17 +223,32 @@ def read_tilt_file(path: str | Path) -> np.ndarray:
     rows = [row for row in rows if row != [""] and not row[0].startswith("#")]
     header: list[str] = []
     if rows and not any(_is_number(cell) for cell in rows[0]):
-        header = [cell.strip("\"'").lower() for cell in rows.pop(0)]
+        header = _column_names(text, rows.pop(0), len(rows[0]) if rows else 0)
     if not rows:
         raise ValueError(f"{path} contains no tilts; expected one angle in degrees per line")
-    named = [i for i, name in enumerate(header) if "tilt" in name or "angle" in name]
+    named = sorted(
+        (i for i, name in enumerate(header) if is_tilt_name(name)), key=lambda i: role_of({"name": header[i]}) != "tilt"
+    )
     if len(header) > 1 and named:
         rows = [row[named[0] : named[0] + 1] for row in rows]
     elif len(rows) == 1:
         rows = [[cell] for cell in rows[0]]
     if any(len(row) != 1 or not _is_number(row[0]) for row in rows):
         raise ValueError(f"{path} is not a list of tilts: expected one angle in degrees per line, or a column named 'tilt'")
-    return np.array([float(row[0]) for row in rows])
+    angles, name = np.array([float(row[0]) for row in rows]), header[named[0]] if named else " ".join(header)
+    unit = split_name(name)[1]
+    if unit is None or unit_of(unit).kind == "none":
+        return degrees_of(angles, path.name)
+    if unit_of(unit).kind != "angle":
+        raise ValueError(f"the column {name!r} of {path} has the unit {unit!r}; expected degrees or radians")
+    return angles * unit_of(unit).factor
+
+
+def _column_names(text: str, words: list[str], columns: int) -> list[str]:
+    """Return the names of the columns of a table from its text: there may be spaces in them, where something else parts them."""
+    line = next(line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")).strip().strip(",;")
+    parts = [line] if columns == 1 else re.split(r"[,;\t]", line)
+    return [cell.strip().strip("\"'") for cell in (parts if len(parts) == columns else words)]
 
 
 def tilts_from_names(paths: Sequence[str | Path], pattern: str | re.Pattern | None = None) -> np.ndarray:
@@ -327,7 +345,7 @@ def resolve_tilts(
     if isinstance(tilts, re.Pattern):
         return check_tilts(tilts_from_names(paths, tilts), n)
     if not isinstance(tilts, str | Path):
-        return check_tilts(tilts, n)
+        return degrees_of(check_tilts(tilts, n), "`tilts`")
     if str(tilts) == "metadata":
         if metadata_tilts is None or not np.isfinite(np.asarray(metadata_tilts, dtype=float)).any():
             raise ValueError(f"the files contain no tilts; {_REMEDIES}")

@@ -90,11 +90,11 @@ def merging(duplicates: str, how: str) -> str:
     return how if duplicates == "merge" else "error"
 
 
-def build_volume(data, channels, pixel_size, *, like=None, quantity="", axis_position=0.0, y_axis=None, title="Volume"):
+def build_volume(data, channels, pixel_size, *, like=None, quantity="", axis_position=0.0, axes=None, title="Volume"):
     """Make a `TomographicVolume` of data (z, y, x), or (z, element, y, x) with the names of the `channels`.
 
-    `axis_position` is the coordinate of the tilt axis along x, and `y_axis` the axis dictionary along y, both as in the series;
-    with `like`, another volume, axes and metadata are taken from that.
+    `axis_position` is the coordinate of the tilt axis along x, and `axes` the scale and offset in nm of axes that are not centred
+    on it; with `like`, another volume, axes and metadata are taken from that.
     """
     from .volume import TomographicVolume
 
@@ -102,15 +102,17 @@ def build_volume(data, channels, pixel_size, *, like=None, quantity="", axis_pos
         raise ValueError(f"a volume must have the shape (z, y, x); got {data.shape}")
     metadata: dict = {}
     if like is not None:
-        axes = {axis.name: axis.get_axis_dictionary() for axis in like.axes_manager._axes}
-        spatial = [axes["z"], axes["y"], axes["x"]]
+        own = {axis.name: axis.get_axis_dictionary() for axis in like.axes_manager._axes}
+        spatial = [own["z"], own["y"], own["x"]]
         metadata = like.metadata.as_dictionary()
         metadata = {name: metadata[name] for name in ("Acquisition_instrument", "Sample") if name in metadata}
     else:
         step = 1.0 if pixel_size is None else float(pixel_size)
-        spatial = [length_axis("z", data.shape[0], pixel_size, -(data.shape[0] - 1) / 2 * step) | {"navigate": True}]
-        spatial += [y_axis or length_axis("y", data.shape[-2], pixel_size)]
-        spatial += [length_axis("x", data.shape[-1], pixel_size, axis_position - (data.shape[-1] - 1) / 2 * step)]
+        centred = {name: (pixel_size, -(data.shape[i] - 1) / 2 * step) for i, name in ((0, "z"), (-1, "x"))}
+        centred["x"] = (pixel_size, axis_position + centred["x"][1])
+        placed = {"y": (pixel_size, 0.0)} | centred | (axes or {})
+        spatial = [length_axis(name, data.shape[i], *placed[name]) for i, name in ((0, "z"), (-2, "y"), (-1, "x"))]
+        spatial[0]["navigate"] = True
     if channels is not None:
         spatial.insert(1, {"name": "element", "size": len(channels), "offset": 0, "scale": 1, "navigate": True})
     volume = _signal(TomographicVolume, data, spatial, metadata, title)
@@ -122,7 +124,7 @@ def build_volume(data, channels, pixel_size, *, like=None, quantity="", axis_pos
 
 def stack_channels(arrays, axis: int):
     """Stack one array for each channel, NumPy or dask, along a new axis."""
-    arrays = [array if hasattr(array, "dask") else np.asarray(array) for array in arrays]
+    arrays = list(arrays)
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
         raise ValueError(f"the channels have different shapes {sorted(shapes)}; all must be alike")

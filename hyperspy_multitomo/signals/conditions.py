@@ -115,7 +115,7 @@ def recorded_dose(series) -> float | None:
 
 
 def scanned_pixels(signal) -> float:
-    """Return how many of the present pixels of a series, or of its spectra, the scan had: cropping and binning do not change it."""
+    """Return how many of the present pixels of a series, or of its spectra, the whole scan had, whatever was cropped since."""
     sizes = [np.asarray(signal.metadata.get_item(f"{NODE}.recorded_axes.{name}"))[2] for name in ("x", "y")]
     whole = signal.metadata.get_item(SCANNED, default=float(sizes[0] * sizes[1]))
     return float(whole) / (grid(signal, "x")[1] * grid(signal, "y")[1])

@@ -10,6 +10,7 @@ from ..composition.haadf_damping import DampingModel, estimate_damping
 from ..notices import warn
 from .frames import projections
 from .gains import chosen_model, known_gains
+from .gate import plain
 from .history import add_step
 from .keyed import axis_named, forget
 from .pairs import paired
@@ -179,7 +180,7 @@ def _from_maps(haadf, eds, mask, min_counts: float) -> DampingModel:
     """Estimate over the tilts that both series have."""
     pair = paired(eds, haadf)
     if mask is not None:
-        mask = np.asarray(getattr(mask, "data", mask))
+        mask = np.asarray(plain(mask, ("tilt", "y", "x"), "the mask"))
         expected = haadf.array("tilt", "y", "x").shape
         if mask.shape != expected:
             raise ValueError(f"the mask has the shape {mask.shape} but the HAADF images are {expected} (tilt, y, x)")

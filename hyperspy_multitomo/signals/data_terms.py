@@ -161,8 +161,9 @@ class Measured:
         recorded = np.asarray(recorded[..., _spread(recorded.shape[-1], _SLICES)])
         if why is not None or series.is_smoothed or (poisson and not are_whole(recorded)):
             warn(
-                f"these maps are no counts as recorded{'' if why is None else f' ({why})'}, so that their noise is not known any more "
-                "and the default weight may smooth too much or too little: pass the maps as counted, or choose weight= by eye"
+                f"these maps are no counts as recorded{'' if why is None else f' ({why})'}, so that their noise is not known "
+                "any more and the default weight may smooth too much or too little: pass the maps as counted, or choose weight= "
+                "by eye"
             )
 
 

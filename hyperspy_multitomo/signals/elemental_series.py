@@ -14,7 +14,7 @@ from .build import build_series, stack_channels
 from .conditions import DOSE, recorded_dose
 from .counted import forget_counts
 from .gate import images_of
-from .keyed import NODE, grid, recall
+from .keyed import NODE, grid, recall, settle_stack
 from .preprocess import ElementalPreprocessing
 from .ratios import Ratios
 from .regularised import RegularisedMaps
@@ -89,8 +89,8 @@ class ElementalTiltSeries(
                 raise ValueError(f"the maps of {name} have other tilts than those of {first}; give maps of the same tilts")
             if not np.allclose(other.scan, one.scan, rtol=1e-4, equal_nan=True):
                 raise ValueError(
-                    f"the maps of {name} have another pixel size or position, {other.sides} nm from {other.offsets} nm, than those of "
-                    f"{first}, {one.sides} nm from {one.offsets} nm (y, x); calibrate all alike, or pass pixel_size="
+                    f"the maps of {name} have another pixel size or position, {other.sides} nm from {other.offsets} nm, than "
+                    f"those of {first}, {one.sides} nm from {one.offsets} nm (y, x); calibrate all alike, or pass pixel_size="
                 )
         stacked = stack_channels([item.data for item in read.values()], axis=1)
         return build_series(
@@ -138,6 +138,7 @@ class ElementalTiltSeries(
         By default from the beam current and the live time in the metadata, which is that of the whole map, over the pixels of the
         map as it was scanned. Set it where the files have it wrong or not at all.
         """
+        settle_stack(self)
         held = self.metadata.get_item(DOSE, default=None)
         if held is None:
             return recorded_dose(self)
@@ -158,6 +159,7 @@ class ElementalTiltSeries(
     @property
     def spectrum_fit(self) -> dict[str, np.ndarray] | None:
         """Spectrum of the whole series behind the maps: ``energy`` (keV), ``counts``, ``fit`` and ``background``; or None."""
+        settle_stack(self)
         if not self.metadata.has_item(f"{NODE}.spectrum_fit"):
             return None
         held = self.metadata.get_item(f"{NODE}.spectrum_fit").as_dictionary()

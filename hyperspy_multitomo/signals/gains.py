@@ -13,6 +13,7 @@ from ..acquisition.shadowing import weighted_sum
 from ..composition.detectors import shadowing_gains
 from .counted import check_counts_beside
 from .frames import check_pair, in_one_frame, pixel_ratio
+from .gate import plain
 from .history import add_step
 from .keyed import axis_named, forget, recall, record
 
@@ -266,7 +267,7 @@ def _at_tilts(tilts, haadf, mask) -> np.ndarray:
 
 def _checked_mask(mask, series) -> np.ndarray:
     """Return a mask (tilt, y, x), array or signal, as bool (tilt, x, y)."""
-    mask = np.asarray(getattr(mask, "data", mask))
+    mask = np.asarray(plain(mask, ("tilt", "y", "x"), "the mask"))
     expected = tuple(axis_named(series, name).size for name in ("tilt", "y", "x"))
     if mask.shape != expected:
         raise ValueError(f"the mask has the shape {mask.shape} but the images are {expected} (tilt, y, x)")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,8 @@ def spectra_of(spectra) -> SpectrumImages:
     known = [role_of(axis) for axis in described]
     if sorted(map(str, known)) not in (sorted(("tilt", "y", "x", last)) for last in ("energy", "None")):
         raise ValueError(
-            f"spectra with the axes (x, y, tilt | Energy) are needed; these have {', '.join(str(axis['name']) for axis in described)}. "
+            "spectra with the axes (x, y, tilt | Energy) are needed; these have "
+            f"{', '.join(str(axis['name']) for axis in described)}. "
             "Name the axes so; a single view has them when it is loaded with load_tilt_series(file, tilts=[0])"
         )
     energy = next(axis for axis, role in zip(described, known, strict=True) if role not in ("tilt", "y", "x"))
@@ -114,6 +116,42 @@ def spectra_of(spectra) -> SpectrumImages:
         sides=sides,
         offsets=(axes["y"]["offset"], axes["x"]["offset"]),
     )
+
+
+def plain(values, roles: Sequence[str], what: str):
+    """Return an array, or the data of a HyperSpy signal with the axes in the order of `roles`, NumPy or dask, without a mask.
+
+    The axes of a signal go by their names, those of an array by their places.
+    """
+    if not hasattr(values, "axes_manager"):
+        return checked_values(values, what)
+    return in_order(values.data, axes_of(values), roles, what=what)[0]
+
+
+def volumes_of(volumes: Sequence, names: Sequence[str]) -> tuple[list, dict | None]:
+    """Return volumes (z, y, x), arrays or HyperSpy signals, as arrays, and their axes in nm as far as a signal has any.
+
+    Raises
+    ------
+    ValueError
+        For volumes that are masked, of other axes, or calibrated in different ways.
+    """
+    arrays, known, roles = [], {}, ("z", "y", "x")
+    for volume, name in zip(volumes, names, strict=True):
+        what = f"the volume of {name}"
+        if not hasattr(volume, "axes_manager"):
+            arrays.append(checked_values(volume, what))
+            continue
+        data, axes = in_order(volume.data, axes_of(volume), roles, what=what)
+        arrays.append(data)
+        sides = pixel_sides(axes, what, roles)
+        if sides is not None:
+            known[name] = {role: (side, axes[role]["offset"]) for role, side in zip(roles, sides, strict=True)}
+    first = next(iter(known), None)
+    for name, axes in known.items():
+        if not np.allclose(list(axes.values()), list(known[first].values()), rtol=1e-4):
+            raise ValueError(f"the volumes of {first} and {name} have other voxels or positions; calibrate them alike")
+    return arrays, known.get(first)
 
 
 def axes_of(signal) -> list[dict]:

@@ -39,12 +39,12 @@ class TiltSeriesHAADF(Damping, HAADFPreprocessing, RegularisedImages, TiltSeries
         Parameters
         ----------
         images : array-like, dask array, Signal2D or path-like
-            Shape (tilt, y, x), in the order of acquisition or any other. A dask array makes a lazy series, a path is read. The axes
-            of a signal may be in any order, if they are called x, y and tilt (also width, height, angle, alpha ...); those without
-            a name go by their place.
+            Shape (tilt, y, x), in the order of acquisition or any other. A dask array makes a lazy series, a path is read. The
+            axes of a signal may be in any order, if they are called x, y and tilt (also width, height, angle, alpha ...); those
+            without a name go by their place.
         tilts : array-like of float or path-like, optional
-            Tilt of each image in degrees, or the file that lists them; by default those of the signal (its axis may be in radians)
-            or file.
+            Tilt of each image in degrees, or the file that lists them; by default those of the signal (its axis may be in
+            radians) or file.
         pixel_size : float or (float, float), optional
             In nm, of both sides or (y, x); by default that of the signal, whose offsets are kept. Without one lengths are in px.
         tilt_axis : {"y", "x"}, default "y"
@@ -62,8 +62,8 @@ class TiltSeriesHAADF(Damping, HAADFPreprocessing, RegularisedImages, TiltSeries
         Raises
         ------
         ValueError
-            For the wrong number of tilts, equal, duplicate or NaN tilts, images that are masked, not finite or no real numbers, and
-            axes in units that they cannot have.
+            For the wrong number of tilts, equal, duplicate or NaN tilts, images that are masked, not finite or no real numbers,
+            and axes in units that they cannot have.
 
         Warns
         -----

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..composition.haadf_composition import atoms_by_volume, haadf_composition
+from .gate import plain
 from .history import add_step
 from .keyed import axis_named
 from .memory import check_memory
@@ -179,10 +180,9 @@ def _haadf_of(volume) -> np.ndarray:
 
 def _region(value, shape: tuple[int, int, int], what: str):
     """Return a number as it is, and a mask (z, y, x), array or signal, as bool (z, x, y)."""
-    value = getattr(value, "data", value) if not np.isscalar(value) else value
     if np.ndim(value) == 0:
         return value
-    value = np.asarray(value)
+    value = np.asarray(plain(value, ("z", "y", "x"), f"the {what}"))
     expected = (shape[0], shape[2], shape[1])
     if value.shape != expected:
         raise ValueError(f"the {what} has the shape {value.shape} but the volume is {expected} (z, y, x)")

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..notices import warn
+
 NODE = "Tomography"
 _BY_VALUE = ("tilt", "element")
 _GRIDS = ("x", "y")
@@ -114,6 +116,7 @@ def same_keys(first, second) -> bool:
 
 def recorded(signal, name: str) -> bool:
     """Say whether anything was recorded under `name`."""
+    settle_stack(signal)
     return signal.metadata.has_item(f"{NODE}.arrays.{name}")
 
 
@@ -145,6 +148,50 @@ def recall(signal, name: str):
         else:
             values = _cut_and_sum(values, position, signal, dim)
     return values
+
+
+def settle_stack(signal) -> None:
+    """Forget what HyperSpy's `stack` copied from the first signal and is not the same in all that were stacked.
+
+    It copies the metadata of the first and runs none of our code; this is called wherever what is recorded is read.
+    """
+    history = signal.metadata.get_item("_HyperSpy.Stacking_history", default=None)
+    node = signal.metadata.get_item(NODE, default=None)
+    if history is None or node is None or node.has_item("stacked") or not node.has_item("recorded_axes"):
+        return
+    node.set_item("stacked", True)
+    parts = signal.original_metadata.get_item("stack_elements", default=None)
+    others = [] if parts is None else [part.metadata.get_item(NODE, default=None) for _, part in parts]
+    names = [axis.name for axis in signal.axes_manager._axes]
+    same = [name for name in recorded_names(signal) if others and all(_same_record(node, other, name) for other in others)]
+    along = [name for name in _BY_VALUE if name in names and axis_named(signal, name).size > _whole(node, name)]
+    lost = []
+    for name in recorded_names(signal):
+        if name not in same or any(dim in along for dim in node.get_item(f"arrays.{name}").dims.split()):
+            forget(signal, name)
+            lost.append(name)
+    for name in ("spectrum_fit", "ratio_fit", "dose", "axis_errors", "alignment_report"):
+        if forget_node(signal, name):
+            lost.append(name)
+    if along:
+        set_keys(signal)
+    if lost:
+        warn(
+            f"what was kept with the first of the stacked signals does not hold for all, and is forgotten: {', '.join(lost)}; "
+            "attach it again, or make one series of the stacked images"
+        )
+
+
+def _whole(node, name: str) -> int:
+    return np.size(node.get_item(f"recorded_axes.{name}", default=()))
+
+
+def _same_record(node, other, name: str) -> bool:
+    """Say whether two signals have the same recorded under a name; what has pixels is never taken to be."""
+    mine, theirs = (one if one is None else one.get_item(f"arrays.{name}", default=None) for one in (node, other))
+    if theirs is None or mine.dims != theirs.dims or not set(mine.dims.split()).isdisjoint(_GRIDS):
+        return False
+    return np.array_equal(np.asarray(mine.values), np.asarray(theirs.values))
 
 
 def indices(signal, name: str) -> np.ndarray:

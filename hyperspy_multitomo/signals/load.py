@@ -49,8 +49,8 @@ def load_tilt_series(
     ----------
     files : path-like or list of path-like
         A folder, a pattern such as ``"tilts/*.bcf"``, a list of files, or a single stack. Bruker .bcf, Velox .emd, Gatan .dm3
-        and .dm4, MRC (.mrc, .st, .ali), TIFF, .hspy and .zspy. Axes that the file names (.hspy, .zspy, EMD) go by their names. Images and spectra may be in files of their own, which are
-        paired by their tilts (within half a degree).
+        and .dm4, MRC (.mrc, .st, .ali), TIFF, .hspy and .zspy. Axes that the file names (.hspy, .zspy, EMD) go by their names.
+        Images and spectra may be in files of their own, which are paired by their tilts (within half a degree).
     tilts : array-like, "metadata", "filename", regular expression or path-like, optional
         Tilts in degrees in the order of the files (or of the stack); where to take them from; a regular expression for the
         file names; or a .rawtlt, .tlt, .mdoc, .txt or .csv file. By default the metadata if they cover half a degree, else a

@@ -121,9 +121,8 @@ def elemental_maps(
     add_step(maps, "elemental_maps", after=spectra, method=method, **settings)
     if not all(whole):
         warn(
-            "the spectra are no whole counts (smoothed, scaled, clipped, or rebuilt from components?): values that are cut off at 0 "
-            "or lost in rounding bias the maps, and their noise is not known; the maps are marked as no counts. Pass the spectra as "
-            "recorded"
+            "the spectra are no whole counts (smoothed, scaled, clipped, or rebuilt from components?): what is cut off at 0 or "
+            "rounded biases the maps, and their noise is not known; the maps are marked as no counts. Pass spectra as recorded"
         )
         mark_as_no_counts(maps, "spectra that are no whole counts")
     return maps

@@ -37,8 +37,8 @@ def with_noise(series, arrays: dict, gains, stopping, sigma, *, em: bool = False
         raise ValueError("these images were smoothed, which hides their noise; pass noise=, its standard deviation per pixel")
     if sigma is None and (why := why_no_counts(series)) is not None:
         raise ValueError(
-            f"these maps are no counts as recorded ({why}), so that their noise is not known; pass noise=, its standard deviation "
-            "per pixel"
+            f"these maps are no counts as recorded ({why}), so that their noise is not known; pass noise=, its standard "
+            "deviation per pixel"
         )
     check_counts_beside(series)
     arrays = {**arrays, "recorded": as_recorded(series), "gross": None if gross is None else gross.transpose(1, 0, 3, 2)}

@@ -11,6 +11,7 @@ from ..composition.threshold import specimen_mask
 from ..notices import warn
 from .counted import check_counts_beside
 from .gains import ElementalGains, HAADFGains, known_gains
+from .gate import plain
 from .history import add_step
 from .image_changes import ImageChanges, each_image
 from .keyed import axis_named
@@ -65,7 +66,7 @@ class HAADFPreprocessing(HAADFGains):
         """
         images = self.array("tilt", "x", "y")
         if mask is not None:
-            mask = np.asarray(getattr(mask, "data", mask))
+            mask = np.asarray(plain(mask, ("tilt", "y", "x"), "the mask"))
             if mask.shape != (images.shape[0], images.shape[2], images.shape[1]) or mask.dtype != bool:
                 raise ValueError(
                     f"the mask is {mask.dtype} of shape {mask.shape}; expected bool of shape "

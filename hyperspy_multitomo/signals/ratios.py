@@ -13,6 +13,7 @@ from ..composition.response import ResponseRatios, fit_response_ratios
 from ..composition.threshold import specimen_mask
 from .conditions import beam_energy_of, efficiencies, lines_of
 from .counted import check_counts_beside, why_no_counts
+from .gate import plain
 from .haadf import TiltSeriesHAADF
 from .history import add_step
 from .keyed import NODE, grid, recall, record
@@ -33,7 +34,7 @@ class Ratios:
         if values is None:
             return None
         stored = self.metadata.get_item(f"{NODE}.ratio_fit").as_dictionary()
-        # HAADF signal per count: counts of binned pixels are summed, and the HAADF is averaged. Older records do not say of which.
+        # HAADF signal per count: counts of binned pixels are summed, the HAADF is averaged. Older records do not say of which.
         binned = stored.pop("pixel_area", None)
         factor = 1.0 if binned is None else binned / _pixel_area(self)
         kept = {name: recall(self, f"ratios_{name}") for name in (*_PER_ELEMENT, *_PER_TILT)}
@@ -254,7 +255,7 @@ def _fit(eds, haadf, some: SomeSlices | None, *, mask, method, **options) -> Res
     rows = None if some is None else some.rows
     pair = paired(eds, haadf, rows)
     if mask is not None:
-        mask = np.asarray(getattr(mask, "data", mask))
+        mask = np.asarray(plain(mask, ("tilt", "y", "x"), "the mask"))
         expected = eds.array("element", "tilt", "y", "x").shape[1:]
         if mask.shape != expected:
             raise ValueError(f"the mask has the shape {mask.shape} but the maps are {expected} (tilt, y, x)")

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..tomography import TiltGeometry, projector
 from . import plan
-from .base import in_nm, length_axis
+from .base import in_nm
 from .build import build_volume
 from .computing import counting_slabs
 from .conditions import DOSE
@@ -162,15 +162,13 @@ class Problem:
         if pixel and y_units != "nm":
             # Pixels that are calibrated along x alone are square.
             y_scale, y_offset = pixel, pixel / y.scale * y.offset
-        y_axis = length_axis("y", y.size, y_scale, y_offset) | {"units": "nm" if pixel else "px"}
-        position = offset + scale * ((axis_named(series, "x").size - 1) / 2 + series.axis_offset)
         return build_volume(
             volume if self.channels else volume[:, 0],
             self.channels or None,
             pixel,
             quantity=f"{'counts' if self.channels else 'HAADF signal'} / {'nm' if pixel else 'px'}",
-            axis_position=position,
-            y_axis=y_axis,
+            axis_position=offset + scale * ((axis_named(series, "x").size - 1) / 2 + series.axis_offset),
+            axes={"y": (y_scale, y_offset)} if pixel else {"y": (None, y_offset)},
             title="Volume" if self.channels else "HAADF",
         )
 

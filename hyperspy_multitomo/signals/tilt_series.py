@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from ..acquisition.axes import calibrated, pixel_sides
+from ..acquisition.units import unit_of
 from ..tomography.geometry import TiltGeometry
 from .aligning import Aligning
 from .base import TomographySignal
@@ -29,6 +30,12 @@ class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions
         axis = axis_named(self, "tilt")
         if axis is None:
             raise ValueError("this series has no axis 'tilt' any more (one tilt sliced out, or summed)")
+        unit = unit_of(axis.units)
+        if unit.kind not in ("angle", "none") or not np.isclose(unit.factor, 1.0):
+            raise ValueError(
+                f"the axis 'tilt' is in {axis.units}, expected degrees: make the series with {type(self).__name__}.from_"
+                f"{'maps' if self.channels else 'images'}, which converts them"
+            )
         return np.array(axis.axis, dtype=float)
 
     @property

@@ -13,6 +13,7 @@ from .computing import LazyComputing
 from .density import Densities
 from .exploring import Exploring
 from .export import Export
+from .gate import plain
 from .haadf_composition import HAADFQuantification
 from .keyed import NODE, recall
 from .plots import VolumePlots
@@ -69,10 +70,10 @@ class TomographicVolume(
 
         Parameters
         ----------
-        volumes : dict of str to array, shape (z, y, x), or one such array
-            One volume for each channel, or a single volume without the axis ``element``.
+        volumes : dict of str to array or signal, shape (z, y, x), or one of them
+            One volume for each channel, or a single volume without the axis ``element``. Axes of signals go by their names.
         pixel_size : float, optional
-            In nm; the three axes are centred on the tilt axis along x and z.
+            In nm; the three axes are centred on the tilt axis along x and z. By default the axes are those of signals.
         like : TomographicVolume, optional
             Take axes and acquisition metadata from this one instead.
         quantity : str, default ""
@@ -81,6 +82,11 @@ class TomographicVolume(
         Returns
         -------
         TomographicVolume
+
+        Raises
+        ------
+        ValueError
+            For volumes that are masked, of different shape or calibration, or no real numbers.
 
         Examples
         --------
@@ -91,11 +97,16 @@ class TomographicVolume(
         ((4, 5, 6), False)
         """
         from .build import build_volume, stack_channels
+        from .gate import volumes_of
 
-        if not isinstance(volumes, Mapping):
-            return build_volume(volumes, None, pixel_size, like=like, quantity=quantity)
-        data = stack_channels(volumes.values(), axis=1)
-        return build_volume(data, tuple(volumes), pixel_size, like=like, quantity=quantity)
+        named = isinstance(volumes, Mapping)
+        names = tuple(volumes) if named else ("the object",)
+        arrays, axes = volumes_of(list(volumes.values()) if named else [volumes], names)
+        axes = axes if pixel_size is None and like is None else None
+        how = dict(like=like, quantity=quantity, axes=axes)
+        if not named:
+            return build_volume(arrays[0], None, pixel_size, **how)
+        return build_volume(stack_channels(arrays, axis=1), names, pixel_size, **how)
 
 
 class LazyTomographicVolume(LazyComputing, TomographicVolume, LazySignal2D):
@@ -104,7 +115,7 @@ class LazyTomographicVolume(LazyComputing, TomographicVolume, LazySignal2D):
 
 def mask_array(mask, shape: tuple[int, int, int], *, lazy: bool = False):
     """Return a mask given as (z, y, x), array or signal, as booleans (z, x, y) of that `shape`; with `lazy` dask if it is."""
-    mask = getattr(mask, "data", mask)
+    mask = plain(mask, ("z", "y", "x"), "the mask")
     mask = mask if lazy and hasattr(mask, "dask") else np.asarray(mask)
     expected = (shape[0], shape[2], shape[1])
     if mask.shape != expected:
