@@ -172,6 +172,7 @@ class TestFrames:
         eds = spectral(transmission=False)
         held = eds.background.copy()
         held[0, 0] -= 10
+        eds.data[0, 0] += 10 / eds.window_share[0, 0]
         record(eds, "background", held, ("tilt", "element", "y", "x"))
         expected = frames.recorded_counts(eds)[1]
         assert not expected[0, 0].any()
@@ -220,15 +221,20 @@ class TestMemory:
         shape = (len(TILTS), 2, slices, 200)
         sizes = (1, 1, slices, 200) if chunks == "images" else (1, 2, 64, 200)
         # Made chunk by chunk, as if read.
-        made = da.map_blocks(
-            lambda block_info: np.random.default_rng(0).random(block_info[None]["chunk-shape"], np.float32),
-            chunks=da.core.normalize_chunks(sizes, shape),
-            dtype=np.float32,
-            meta=np.empty((0,) * 4, np.float32),
+        made, twice = (
+            da.map_blocks(
+                lambda factor, block_info: factor * np.random.default_rng(0).random(block_info[None]["chunk-shape"], np.float32),
+                factor,
+                chunks=da.core.normalize_chunks(sizes, shape),
+                dtype=np.float32,
+                meta=np.empty((0,) * 4, np.float32),
+            )
+            for factor in (np.float32(1), np.float32(2))
         )
         eds = mt.TiltSeriesEDS.from_maps({"Au": made[:, 0], "Ag": made[:, 1]}, tilts=TILTS)
-        for name in ("gross", "background", "transmission"):
-            record(eds, name, made, ("tilt", "element", "y", "x"))
+        # The gross counts are those of the maps and as many of the background.
+        for name, values in (("gross", twice), ("background", made), ("transmission", made)):
+            record(eds, name, values, ("tilt", "element", "y", "x"))
         record(eds, "window_share", np.ones((len(TILTS), 2)), ("tilt", "element"))
         eds.alignment = ALIGNMENTS["turned"]
         with dask.config.set(scheduler="synchronous"):

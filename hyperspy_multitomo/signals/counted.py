@@ -15,7 +15,7 @@ _MARK = f"{NODE}.no_counts"
 _OWN_STEPS = ("smooth", "threshold_background")
 # Totals of gross counts may differ from those of the net counts and background by this many standard deviations of the counts,
 # and by these parts of the own counts and the background: what a fit of the spectra leaves over.
-_DEVIATIONS, _OF_OWN, _OF_BACKGROUND = 6.0, 0.25, 0.1
+_DEVIATIONS, _OF_OWN, _OF_BACKGROUND = 6.0, 0.1, 0.05
 
 
 def mark_as_no_counts(series, why: str) -> None:
@@ -49,7 +49,9 @@ def check_counts_beside(series) -> None:
     if not all(recorded(series, name) for name in COUNTS) or any(step["step"] in _OWN_STEPS for step in read_history(series)):
         return
     part = telling_part(series)
-    place = tuple(part[axis_named(series, name).index_in_array] for name in ("tilt", "element", "y", "x"))
+    axes = (axis_named(series, name) for name in ("tilt", "element", "y", "x"))
+    # One element that was picked has no axis of its own any more, and all of it is looked at.
+    place = tuple(slice(None) if axis is None else part[axis.index_in_array] for axis in axes)
     net, gross, background = (
         np.asarray(values[place], dtype=np.float32).sum(axis=(2, 3), dtype=np.float64)
         for values in (series.array("tilt", "element", "y", "x"), recall(series, "gross"), recall(series, "background"))

@@ -86,8 +86,8 @@ class Export:
         found = [in_nm(axis_named(self, name)) for name in _AXES]
         lengths = {units for *_, units in found}
         if len(lengths) > 1:
-            told = ", ".join(f"{name} {axis_named(self, name).units}" for name in _AXES)
-            raise ValueError(f"the axes have the units {told}; calibrate all or none")
+            told = ", ".join(str(axis_named(self, name).units) for name in ("z", "y", "x"))
+            raise ValueError(f"the axes z, y and x have the units {told}; calibrate all or none")
         scales, (length,) = [(scale, offset) for scale, offset, _ in found], lengths
         volumes = volumes.swapaxes(2, 3)
         if writer is not _write_mrc or len(names) == 1:

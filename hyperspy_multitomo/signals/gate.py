@@ -61,7 +61,8 @@ def images_of(images, tilts, pixel_size, what: str = "the images") -> Images:
     sides, offsets = sides_of(pixel_size), (0.0, 0.0)
     if pixel_size is None:
         sides = pixel_sides(axes, what) or sides
-        offsets = (axes["y"]["offset"], axes["x"]["offset"])
+        # Files put the origin anywhere; a signal may have been cropped.
+        offsets = (0.0, 0.0) if paths else (axes["y"]["offset"], axes["x"]["offset"])
     metadata = {name: metadata[name] for name in ("Acquisition_instrument", "Sample") if name in metadata}
     resolved = resolve_tilts(tilts, paths, stored, n=data.shape[0])
     return Images(data, resolved, sides, offsets, metadata)
