@@ -26,7 +26,7 @@ AXES = {
 
 
 def stored(order=ROLES, data=IMAGES, **changed):
-    """A HyperSpy signal whose array has the axes in this order, some described otherwise; a navigation axis where HyperSpy needs it."""
+    """A HyperSpy signal whose array has the axes in this order, some described otherwise."""
     axes = [AXES[role] | changed.get(role, {}) for role in order]
     for axis in axes:
         uneven = axis.get("axis") is not None
@@ -106,7 +106,8 @@ class TestNamesBeforePlaces:
 
     def test_volumes_and_masks(self):
         data = np.arange(24.0).reshape(2, 3, 4)
-        axes = [{"name": name, "size": size, "scale": 5.0, "offset": 1.0, "units": "Å"} for name, size in zip("zyx", (2, 3, 4))]
+        sizes = zip("zyx", (2, 3, 4), strict=True)
+        axes = [{"name": name, "size": size, "scale": 5.0, "offset": 1.0, "units": "Å"} for name, size in sizes]
         turned = hs.signals.BaseSignal(data.transpose(2, 0, 1), axes=[axes[2], axes[0], axes[1]])
         volume = mt.TomographicVolume.from_arrays({"Au": turned})
         np.testing.assert_array_equal(volume["Au"].data, data)
@@ -232,8 +233,12 @@ class TestSpectra:
 class TestUnits:
     @pytest.mark.parametrize(
         ("text", "nm"),
-        [("Å", 0.1), ("\u212b", 0.1), ("A", 0.1), ("angstrom", 0.1), ("Angstrom", 0.1), ("micron", 1e3), ("micrometer", 1e3)]
-        + [("µm", 1e3), ("μm", 1e3), ("um", 1e3), ("nanometer", 1), ("nm", 1), ("pm", 1e-3), ("cm", 1e7), ("m", 1e9), ("n_m", 1)],
+        [
+            *((text, 0.1) for text in ("Å", "\u212b", "A", "angstrom", "Angstrom")),
+            *((text, 1e3) for text in ("micron", "micrometer", "µm", "μm", "um")),
+            *(("nanometer", 1), ("nm", 1), ("pm", 1e-3), ("cm", 1e7), ("m", 1e9)),
+            ("n_m", 1),
+        ],
     )
     def test_lengths(self, text, nm):
         assert unit_of(text) == ("length", pytest.approx(nm))
@@ -344,8 +349,8 @@ class TestRadiansForDegrees:
             np.deg2rad([-60, -20, 20, 60]),
             np.deg2rad(np.linspace(-20, 20, 9)),
             [0.1] * 5,
-        ]
-        + [np.random.default_rng(0).uniform(-70, 70, 15)],
+            np.random.default_rng(0).uniform(-70, 70, 15),
+        ],
         ids=["degrees", "fine steps", "four", "small", "equal", "any"],
     )
     def test_others_are_not(self, tilts, recwarn):

@@ -19,6 +19,8 @@ from ..notices import warn
 NODE = "Tomography"
 _BY_VALUE = ("tilt", "element")
 _GRIDS = ("x", "y")
+# What means nothing without what is recorded for each pixel.
+_OF_PIXELS = ("window_share",)
 # Tilts are compared to a ten-thousandth of a degree, pixel edges to a thousandth of a pixel.
 _TILT_TOLERANCE, _EDGE_TOLERANCE = 1e-4, 1e-3
 
@@ -189,7 +191,7 @@ def _whole(node, name: str) -> int:
 def _same_record(node, other, name: str) -> bool:
     """Say whether two signals have the same recorded under a name; what has pixels is never taken to be."""
     mine, theirs = (one if one is None else one.get_item(f"arrays.{name}", default=None) for one in (node, other))
-    if theirs is None or mine.dims != theirs.dims or not set(mine.dims.split()).isdisjoint(_GRIDS):
+    if theirs is None or mine.dims != theirs.dims or name in _OF_PIXELS or not set(mine.dims.split()).isdisjoint(_GRIDS):
         return False
     return np.array_equal(np.asarray(mine.values), np.asarray(theirs.values))
 
