@@ -190,7 +190,7 @@ class AlignmentPanel(Panel):
             self.aligned_picture = self._sinogram(aligned, limits, "gray", tilt)
             volume = row.reconstruct_sirt(self.iterations, show_progressbar=False)
             self._solved = (key, aligned, _projected(row, volume))
-            self.slice_picture = png(volume.array("z", "x", "y")[..., 0], robust_limits(volume.data))
+            self.slice_picture = png(volume.array("z", "x", "y")[..., 0], robust_limits(volume.data), upward=True)
             self.summary = _figures(alignment, volume)
         _, aligned, projected = self._solved
         self.aligned_picture = self._sinogram(aligned, limits, "gray", tilt)
@@ -218,7 +218,7 @@ class AlignmentPanel(Panel):
         marked = np.flatnonzero(rows == tilt)
         for columns in (slice(0, edge), slice(side - edge, side)):
             image[marked, columns] = _MARK
-        return png(image)
+        return png(image, upward=True)
 
     def _change(self, alignment: Alignment) -> None:
         """Take another alignment, and remember the present one for `undo`."""

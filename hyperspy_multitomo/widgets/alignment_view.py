@@ -17,7 +17,7 @@ _PICTURES = {
     "aligned_picture": "Aligned: x →, tilt ↑",
     "reprojection_picture": "Projections of the slice below",
     "slice_picture": "Reconstructed slice: x →, z ↑",
-    "overlay_picture": "At the tilt (magenta), next (green)",
+    "overlay_picture": "At the tilt (magenta), next (green): y ↓",
     "difference_picture": "Aligned less projections: red +, blue −",
 }
 

@@ -303,7 +303,7 @@ class CompositionPanel(Panel):
         volumes = np.stack([section(volume, plane, at) for volume in self._volumes])
         parts = self._percent(volumes, section(self._inside, plane, at))
         for name, part, top in zip(self.elements, parts, self._scales, strict=True):
-            setattr(self, f"section_{name}", png(shaded(part, (0, top), "viridis")))
+            setattr(self, f"section_{name}", png(shaded(part, (0, top), "viridis"), upward=plane[1] == "z"))
             setattr(self, f"caption_{name}", f"<small>{name}: dark 0, bright {top:.3g} {self.composition_units} %</small>")
         _, depth, width, slices = self._volumes.shape
         z, y = at if plane == "xy" else depth // 2, at if plane == "xz" else slices // 2

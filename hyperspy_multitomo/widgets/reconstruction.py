@@ -373,6 +373,6 @@ class ReconstructionPanel(Panel):
 
 
 def _square(image: np.ndarray, limits=None) -> bytes:
-    """Return a PNG whose longer side, that of a thin section too, is about as long as that of all others."""
+    """Return a PNG of a section with z upwards; its longer side, that of a thin one too, is about as long as all others'."""
     shape = image.shape[:2]
-    return png(image, limits, side=max(1, SIDE * min(shape) // max(shape)))
+    return png(image, limits, side=max(1, SIDE * min(shape) // max(shape)), upward=True)

@@ -198,8 +198,10 @@ class VolumePanel(Panel):
         else:
             image = np.zeros((self._axes[row][2], self._axes[column][2], 3), np.float32)
         scale = SIDE / max(self.step(name) * self._axes[name][2] for name in "xyz")
-        heading = f"{column} →  {row} ↑   at {across} = {self._place(across)}"
-        return section_png(image, (self.step(row), self.step(column)), scale, (at[row], at[column]), heading, self.unit)
+        upward = row == "z"
+        heading = f"{column} →  {row} {'↑' if upward else '↓'}   at {across} = {self._place(across)}"
+        steps, cursor = (self.step(row), self.step(column)), (at[row], at[column])
+        return section_png(image, steps, scale, cursor, heading, self.unit, upward=upward)
 
     def _place(self, axis: str) -> str:
         first, step, _ = self._axes[axis]
