@@ -186,8 +186,10 @@ class ReconstructionPanel(Panel):
 
     def apply(self) -> None:
         """Reconstruct the whole volume with the public method; `result` holds it at the end."""
-        if not self.running:
-            self.partial, self.can_resume, self._run_of = None, False, (self._settings(), Parts())
+        if words := self.hindrance():
+            self.message = words
+            return
+        self.partial, self.can_resume, self._run_of = None, False, (self._settings(), Parts())
         self.start(self._reconstruct, self._take)
 
     def resume(self) -> None:
