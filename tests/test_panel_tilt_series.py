@@ -208,10 +208,12 @@ class TestMarks:
 
     def test_nothing_marked_and_too_many_marked(self):
         panel, made = opened(pair()[0])
+        assert made["wdict"]["apply_button"].disabled
         made["wdict"]["apply_button"].click()
         assert panel.result is None
         assert "No tilt is marked" in panel.message
         panel.marked = list(TILTS[1:])
+        assert not made["wdict"]["apply_button"].disabled
         made["wdict"]["apply_button"].click()
         assert panel.result is None
         assert "needs two or more" in made["wdict"]["message"].value

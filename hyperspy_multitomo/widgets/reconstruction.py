@@ -197,6 +197,9 @@ class ReconstructionPanel(Panel):
         if not self.can_resume:
             self.message = "There is nothing to resume: no run of SIRT or HEBT was stopped halfway, and only these can go on."
             return
+        if self.outdated:
+            self.message = self.outdated
+            return
         self.start(self._reconstruct, self._take)
 
     def _settings(self) -> Settings:

@@ -47,7 +47,7 @@ def reconstruction_view(obj, **kwargs):
         controls["coupled"].disabled = obj.method not in ("tv", "tgv")
         buttons["apply_button"].disabled = not obj.can_apply
         buttons["stop_button"].disabled = not obj.running
-        buttons["resume_button"].disabled = obj.running or not obj.can_resume
+        buttons["resume_button"].disabled = not (obj.can_apply and obj.can_resume)
 
     obj.observe(enable, "method, running, can_apply, can_resume")
     enable()
