@@ -12,6 +12,7 @@ from hyperspy.ui_registry import add_gui_method
 from ..alignment import METHODS, Alignment
 from ..alignment import align as measure
 from ..inspection.picture import colour_mix, robust_limits
+from .display import in_words
 from .panel import Job, Panel, held
 from .pictures import png
 
@@ -287,11 +288,6 @@ class AlignmentPanel(Panel):
         """Return what a series without an alignment has."""
         nothing = Alignment.identity(len(self.tilts))
         return replace(nothing, axis_offset=self._series.axis_offset, tilts=self.tilts, pixel_size=self._series.pixel_size)
-
-
-def in_words(series) -> str:
-    """Return what a series is, such as "the maps of Au, Ag"."""
-    return f"the maps of {', '.join(series.channels)}" if series.channels else "the HAADF series"
 
 
 def _alone(series, images: np.ndarray):

@@ -12,8 +12,7 @@ from ..composition.ratios import ResponseRatios
 from ..composition.threshold import specimen_mask
 from ..signals.pairs import paired
 from ..signals.ratios import attach_ratios
-from .alignment import in_words
-from .display import heard, sentences, shaded, small_figure, table
+from .display import heard, in_words, sentences, shaded, small_figure, table
 from .panel import Job, Panel
 from .pictures import figure_png, png, robust
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import traits.api as t
 from hyperspy.ui_registry import add_gui_method
 
-from .alignment import in_words
+from .display import in_words
 from .panel import Panel, held
 
 # What a panel shows of the workbench; after a change of it the panel has to be opened again.
