@@ -14,6 +14,7 @@ from hyperspy_multitomo import TomographicVolume
 pytest.importorskip("link_traits", reason="the packages for panels are in the extra gui")
 pytest.importorskip("k3d", reason="the packages for panels are in the extra gui")
 
+from hyperspy_multitomo.signals.saving import save_atomically
 from hyperspy_multitomo.widgets.surfaces import MOST, Surfaces, reduced
 from hyperspy_multitomo.widgets.volume import VolumePanel
 
@@ -304,6 +305,32 @@ def test_snapshots_are_whole_pages_and_overwrite_only_when_allowed(tmp_path):
     assert page.read_text() != "precious"
     assert [p.name for p in tmp_path.iterdir()] == ["view.html"]
     assert panel.surfaces.plot.menu_visibility is False
+
+
+def test_saved_is_said_where_the_file_is_there_and_cancelled_where_it_is_not(tmp_path, monkeypatch):
+    panel, widgets = opened()
+    panel.build()
+    pack = panel.surfaces.html
+
+    def cancelled_while_packing():
+        widgets["cancel_button"].click()
+        return pack()
+
+    panel.file_name = str(tmp_path / "first.html")
+    with monkeypatch.context() as patched:
+        patched.setattr(Surfaces, "html", lambda self: cancelled_while_packing())
+        panel.snapshot()
+    assert panel.message.startswith("Cancelled")
+    assert not list(tmp_path.iterdir())
+
+    def cancelled_while_writing(write, path, overwrite):
+        widgets["cancel_button"].click()
+        return save_atomically(write, path, overwrite)
+
+    monkeypatch.setattr("hyperspy_multitomo.widgets.volume.save_atomically", cancelled_while_writing)
+    panel.snapshot()
+    assert panel.message == f"Saved {tmp_path / 'first.html'}"
+    assert (tmp_path / "first.html").exists()
 
 
 @pytest.mark.parametrize(("name", "said"), [("", "no file name"), ("a.png", "ends in .png"), ("{}", "is a folder")])

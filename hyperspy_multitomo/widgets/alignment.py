@@ -13,7 +13,7 @@ from ..alignment import METHODS, Alignment
 from ..alignment import align as measure
 from ..inspection.picture import colour_mix, robust_limits
 from .display import in_words
-from .panel import Job, Panel, held
+from .panel import Job, Panel, held, said
 from .pictures import png
 
 # Methods that go on from an alignment; the others begin from nothing.
@@ -171,7 +171,7 @@ class AlignmentPanel(Panel):
                 self.maps.align(self.alignment)
             self._series.align(self.alignment)
         except ValueError as error:
-            self.message = str(error)
+            self.message = said(error)
             return
         self.message = f"Attached to {self._targets()}."
         self.result = self.alignment

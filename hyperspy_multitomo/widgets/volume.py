@@ -142,9 +142,15 @@ class VolumePanel(Panel):
             job.step(0.1, "Packing the 3-D view")
             page = self.surfaces.html()
             job.step(0.9, f"Writing {path}")
-            return save_atomically(lambda temporary: temporary.write_text(page, encoding="utf-8"), path, self.overwrite)
+            return path, page
 
-        self.start(work, lambda path: self.trait_set(message=f"Saved {path.resolve()}"))
+        def save(packed):
+            # Once it is written it is too late to cancel.
+            path, page = packed
+            save_atomically(lambda temporary: temporary.write_text(page, encoding="utf-8"), path, self.overwrite)
+            self.message = f"Saved {path.resolve()}"
+
+        self.start(work, save)
 
     def _path(self) -> Path:
         name = self.file_name.strip()
