@@ -126,6 +126,7 @@ class AlignmentPanel(Panel):
         method = self.method
         start = self.alignment if method in _GO_ON and self.alignment != self._none() else None
         maps = self.maps if method in _WITH_MAPS else None
+        by = " by the images alone" if self.maps is not maps else ""
         self.message = "Aligning ..."
 
         def work(job: Job) -> Alignment:
@@ -142,7 +143,6 @@ class AlignmentPanel(Panel):
 
         def then(found: Alignment) -> None:
             self._change(found)
-            by = "" if maps is self.maps else " by the images alone"
             self.message = f"Aligned{by}. Apply attaches it to {self._targets()}."
 
         self.start(work, then)

@@ -106,16 +106,19 @@ class ResponseRatiosPanel(Panel):
 
     def _settings(self) -> tuple:
         """Return what decides the fit: the settings, and the alignments, which may be attached while the panel is open."""
-        return *(getattr(self, name) for name in _SETTINGS), self.eds.alignment, self.haadf.alignment
+        return *(getattr(self, name) for name in _SETTINGS), *self._alignments()
+
+    def _alignments(self) -> tuple:
+        return self.eds.alignment, self.haadf.alignment
 
     def _read(self) -> None:
         """Take the images as they correspond to the maps now."""
         pair = paired(self.eds, self.haadf)
-        self._common, self._images = pair.tilts, pair.haadf_without_gains
+        self._common, self._images, self._read_with = pair.tilts, pair.haadf_without_gains, self._alignments()
 
     def _begin(self, then) -> None:
-        if not self.running:
-            self._read()
+        if not self.running and self._read_with != self._alignments():
+            self._safely(self._read)
         settings, keywords = self._settings(), self.keywords()
         # The data are shared: only what is recorded beside them is copied.
         copy = self.eds._deepcopy_with_new_data(self.eds.data)
