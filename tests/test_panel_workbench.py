@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 import hyperspy_multitomo as mt
-from hyperspy_multitomo.simulation import simulate, yuan
 
 pytest.importorskip("link_traits", reason="the packages for panels are in the extra gui")
 
@@ -16,28 +15,26 @@ TILTS = np.arange(-60.0, 61.0, 15.0)
 
 @pytest.fixture(scope="module")
 def simulated():
-    rng = np.random.default_rng(7)
-    moved = {name: rng.uniform(-3, 3, TILTS.size).round(1) for name in ("across", "along")}
-    phantom = yuan(size=40, slices=24)
-    return phantom.pixel_size, simulate(phantom, tilts=TILTS, dose=0.2, blur=0, seed=7, **moved)
+    return mt.simulation.misaligned(
+        "particle", size=40, height=24, tilts=TILTS, shift=3.0, axis_offset=1.0, rotation=1.5, counts=30.0, seed=1
+    )
 
 
 @pytest.fixture
 def series(simulated):
-    return misaligned(simulated)
+    return made_of(simulated)
 
 
-def misaligned(simulated):
-    pixel_size, s = simulated
-    known = dict(tilts=TILTS, pixel_size=pixel_size)
-    maps = dict(zip(s.elements, s.maps.transpose(0, 1, 3, 2), strict=True))
-    return mt.TiltSeriesHAADF.from_images(s.haadf.transpose(0, 2, 1), **known), mt.TiltSeriesEDS.from_maps(maps, **known)
+def made_of(simulated):
+    known = dict(tilts=TILTS, pixel_size=0.5)
+    maps = dict(zip(simulated.elements, simulated.maps.swapaxes(2, 3), strict=True))
+    return mt.TiltSeriesHAADF.from_images(simulated.haadf.swapaxes(1, 2), **known), mt.TiltSeriesEDS.from_maps(maps, **known)
 
 
 @pytest.fixture(scope="module")
 def by_methods(simulated):
     """Return the alignment and the ratios of the method calls."""
-    haadf, eds = misaligned(simulated)
+    haadf, eds = made_of(simulated)
     haadf.align(show_progressbar=False)
     eds.align(haadf.alignment)
     return haadf.alignment, eds.fit_response_ratios(haadf)
@@ -51,7 +48,7 @@ def fitted(bench):
     """Return the ratios that the step makes, attached to the maps."""
     panel = bench.panel("Response ratios")
     panel.apply()
-    assert panel.message.startswith("Attached to the maps of Au, Ag: Au ")
+    assert panel.message.startswith("Attached to the maps of Al, Cu: Al ")
     return bench.eds.response_ratios
 
 
@@ -70,10 +67,10 @@ def test_all_the_way_it_makes_what_the_methods_make(series, by_methods):
     bench = bench_of(haadf, eds)
     panel = bench.panel("Alignment")
     panel.align()
-    assert panel.message == "Aligned. Apply attaches it to the HAADF series and the maps of Au, Ag."
+    assert panel.message == "Aligned. Apply attaches it to the HAADF series and the maps of Al, Cu."
     assert haadf.alignment is eds.alignment is None
     panel.apply()
-    assert panel.message == "Attached to the HAADF series and the maps of Au, Ag."
+    assert panel.message == "Attached to the HAADF series and the maps of Al, Cu."
     alignment, ratios = by_methods
     assert eds.alignment == haadf.alignment
     # The maps decide too: at these counts they move the images by less than 0.1 px.
@@ -118,7 +115,7 @@ def test_maps_that_replace_others_get_the_alignment(series, by_methods):
     # After it: maps made later have it at once.
     later = eds.deepcopy()
     bench.eds = later
-    assert bench.message == "The alignment of the HAADF series was attached to the maps of Au, Ag as well."
+    assert bench.message == "The alignment of the HAADF series was attached to the maps of Al, Cu as well."
     assert later.alignment == haadf.alignment
     np.testing.assert_allclose(fitted(bench).values, by_methods[1].values, rtol=1e-9)
     # Tilts dropped of them keep it.
@@ -168,7 +165,7 @@ def test_an_alignment_from_before_is_offered_for_the_maps(series, by_methods):
     haadf, eds = series
     haadf.align(by_methods[0])
     bench = bench_of(haadf, eds)
-    assert "the maps of Au, Ag are not: open the step Alignment and press Apply" in bench.message
+    assert "the maps of Al, Cu are not: open the step Alignment and press Apply" in bench.message
     assert eds.alignment is None
     panel = bench.panel("Alignment")
     assert panel.can_apply
@@ -222,5 +219,5 @@ def test_widgets_of_the_workbench(series, by_methods):
     widgets["along"].value = 1.0
     assert not widgets["apply_button"].disabled
     widgets["apply_button"].click()
-    assert widgets["message"].value == "Attached to the HAADF series and the maps of Au, Ag."
+    assert widgets["message"].value == "Attached to the HAADF series and the maps of Al, Cu."
     assert eds.alignment == haadf.alignment

@@ -77,8 +77,8 @@ def test_first_row_is_at_the_top():
 
 
 def test_panel_of_the_alignment():
-    panel = AlignmentPanel(series()[0], threaded=False, y=Y, iterations=30)
-    panel.trait_set(y=Y, iterations=30, tilt=len(TILTS) // 2)
+    panel = AlignmentPanel(series()[0], threaded=False, y=Y, iterations=10)
+    panel.trait_set(y=Y, iterations=10, tilt=len(TILTS) // 2)
     assert_placed(panel.overlay_picture, AT_Y, place(panel.overlay_picture)[1])
     # The volume of the panel is as deep as the images are wide.
     assert_placed(panel.slice_picture, 1 - (Z - (DEPTH - 1) / 2 + WIDTH / 2) / WIDTH, AT_X)
@@ -99,7 +99,7 @@ def mark_rows(picture: bytes) -> np.ndarray:
 
 
 def test_panel_of_the_reconstruction():
-    panel = ReconstructionPanel(series()[1], threaded=False, iterations=30)
+    panel = ReconstructionPanel(series()[1], threaded=False, iterations=10)
     panel.y = Y
     for name in ("alone_element", "shown_element", "shown_mix"):
         assert_placed(getattr(panel, name), 1 - (Z - (DEPTH - 1) / 2 + WIDTH / 2) / WIDTH, AT_X)
