@@ -77,3 +77,23 @@ def test_one_job_at_a_time_and_errors_in_words():
 
 def test_nothing_to_wait_for():
     assert Panel().wait(0)
+
+
+def test_apply_waits_for_what_is_lacking_running_or_outdated():
+    panel = Panel()
+    changes = []
+    panel.observe(lambda event: changes.append(event.new), "can_apply")
+    assert panel.can_apply
+    panel.lacking = "Mark a tilt."
+    assert (panel.can_apply, panel.hindrance()) == (False, "Mark a tilt.")
+    panel.lacking = ""
+    job = Held()
+    panel.start(job)
+    assert not panel.can_apply
+    assert "still running" in panel.hindrance()
+    job.may_end.set()
+    assert panel.wait(30)
+    assert panel.can_apply
+    panel.outdated = "The maps were replaced: open it again."
+    assert panel.message == panel.hindrance() == panel.outdated
+    assert changes == [False, True, False, True, False]

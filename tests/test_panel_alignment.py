@@ -2,6 +2,7 @@
 """The alignment panel: controls and traits agree, pictures follow, and what it attaches is what the method attaches."""
 
 import re
+import threading
 import time
 from dataclasses import replace
 
@@ -274,3 +275,62 @@ def test_in_threads(haadf):
     panel.close()
     panel.apply()
     assert_same(panel.alignment, haadf.alignment)
+
+
+def test_apply_waits_for_align(haadf, monkeypatch):
+    panel = AlignmentPanel(haadf, method="centre_of_mass")
+    widgets = widgets_of(panel)
+    assert widgets["apply_button"].disabled
+    widgets["apply_button"].click()
+    assert "no alignment to attach yet: press Align" in panel.message
+    begun, may_end = threading.Event(), threading.Event()
+    found = replace(panel.alignment)
+
+    def held(*args, **kwds):
+        begun.set()
+        assert may_end.wait(30)
+        return found
+
+    monkeypatch.setattr("hyperspy_multitomo.widgets.alignment.measure", held)
+    panel.align()
+    assert begun.wait(30)
+    # What is shown would be attached by now, were it not for the measurement.
+    panel.rotation = 1.0
+    for _ in range(2):
+        assert widgets["apply_button"].disabled
+        widgets["apply_button"].click()
+        assert "still running" in panel.message
+    assert haadf.alignment is None
+    may_end.set()
+    assert panel.wait(30)
+    # Found to be in place already is an alignment too.
+    assert not widgets["apply_button"].disabled
+    panel.apply()
+    assert haadf.alignment == found == panel.result
+    assert panel.message == "Attached to the HAADF series."
+
+
+def test_nothing_to_apply_after_all_is_undone(haadf, panel):
+    widgets = widgets_of(panel)
+    panel.rotation = 2.0
+    assert not widgets["apply_button"].disabled
+    panel.undo()
+    assert widgets["apply_button"].disabled
+    panel.apply()
+    assert haadf.alignment is None
+    # One that is attached, or was given, may be attached again.
+    haadf.alignment = replace(panel.alignment)
+    assert AlignmentPanel(haadf, threaded=False).can_apply
+    assert AlignmentPanel(haadf, replace(panel.alignment), threaded=False).can_apply
+
+
+def test_maps_decide_by_the_methods_that_take_them(haadf, data):
+    maps = mt.TiltSeriesEDS.from_maps(dict(zip(("Al", "Cu"), data.maps.swapaxes(2, 3), strict=True)), tilts=TILTS, pixel_size=0.5)
+    panel = AlignmentPanel(haadf, maps=maps, threaded=False, method="cross_correlation")
+    panel.align()
+    assert panel.message == "Aligned by the images alone. Apply attaches it to the HAADF series and the maps of Al, Cu."
+    panel.apply()
+    assert maps.alignment == haadf.alignment
+    alone = AlignmentPanel(maps, threaded=False)
+    alone.apply()
+    assert alone.message == "Attached to the maps of Al, Cu."

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The panel of the composition: its controls, what it shows, and that it makes what `quantify` makes."""
 
+import threading
 import time
 
 import hyperspy.api  # noqa: F401
@@ -207,3 +208,31 @@ def test_single_slice_and_single_element():
     panel.apply()
     assert np.unique(panel.result.data.round(3)).tolist() == [0.0, 100.0]
     assert "100.00" in wdict["statistics"].value
+
+
+def test_apply_waits_until_the_particle_is_found(monkeypatch):
+    volume = ball()
+    panel = CompositionPanel(volume, "CL", FACTORS)
+    begun, may_end, find = threading.Event(), threading.Event(), type(volume).find_threshold
+
+    def held(self, *args, **kwds):
+        begun.set()
+        assert may_end.wait(30)
+        return find(self, *args, **kwds)
+
+    monkeypatch.setattr(type(volume), "find_threshold", held)
+    wdict = panel.gui(display=False)["ipywidgets"]["wdict"]
+    assert begun.wait(30)
+    # The slider goes to 1 until it is known how far it has to go.
+    wdict["threshold"].value = 0.5
+    assert wdict["apply_button"].disabled
+    wdict["apply_button"].click()
+    assert "still being looked for" in panel.message
+    may_end.set()
+    assert panel.wait(30)
+    assert not panel.running
+    assert panel.result is None
+    assert not wdict["apply_button"].disabled
+    wdict["apply_button"].click()
+    assert panel.wait(30)
+    np.testing.assert_array_equal(panel.result.data, volume.quantify("CL", FACTORS).data)

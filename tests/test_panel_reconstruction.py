@@ -324,6 +324,20 @@ class TestWholeVolume:
         np.testing.assert_array_equal(eds.data, data)
         assert eds.history == history
 
+    def test_outdated_panel_neither_begins_nor_goes_on(self, panel, small_parts):
+        shown = widgets(panel)
+        stop_after(panel, 2)
+        shown["apply_button"].click()
+        partial, panel.outdated = panel.partial, "The maps were replaced: open it again."
+        assert shown["apply_button"].disabled
+        assert shown["resume_button"].disabled
+        for press in (panel.apply, panel.resume):
+            panel.message = ""
+            press()
+            assert panel.message == panel.outdated
+            assert panel.result is None
+            assert panel.partial is partial
+
     def test_nothing_to_resume(self, panel):
         panel.resume()
         assert panel.message.startswith("There is nothing to resume")

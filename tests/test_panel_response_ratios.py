@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The panel of the response ratios: its controls, what it shows, and that it attaches what the method attaches."""
 
+import threading
+
 import hyperspy.api  # noqa: F401
 import numpy as np
 import pytest
 import series_pairs
 import traits.api
 
+import hyperspy_multitomo as mt
 from hyperspy_multitomo.widgets.response_ratios import ResponseRatiosPanel
 
 
@@ -189,3 +192,43 @@ def test_single_slice_and_single_element():
     assert panel.result.values.size == 1
     np.testing.assert_allclose(panel.result.values, 9.0, rtol=0.02)
     assert wdict["measured"].value[:4] == b"\x89PNG"
+
+
+def test_apply_waits_for_the_fit_under_way(monkeypatch):
+    haadf, eds = pair(counts=20.0)
+    panel = ResponseRatiosPanel(eds, haadf)
+    wdict = panel.gui(display=False)["ipywidgets"]["wdict"]
+    fit, begun, may_end = type(eds).fit_response_ratios, threading.Event(), threading.Event()
+
+    def held(self, *args, **kwds):
+        begun.set()
+        assert may_end.wait(30)
+        return fit(self, *args, **kwds)
+
+    monkeypatch.setattr(type(eds), "fit_response_ratios", held)
+    wdict["fit_button"].click()
+    assert begun.wait(30)
+    assert wdict["fit_button"].disabled
+    assert wdict["apply_button"].disabled
+    wdict["apply_button"].click()
+    assert "still running" in wdict["message"].value
+    may_end.set()
+    assert panel.wait(30)
+    assert eds.response_ratios is None
+    assert not wdict["apply_button"].disabled
+
+
+def test_a_fit_before_the_alignment_is_not_attached_after_it():
+    haadf, eds = pair(counts=20.0)
+    haadf.data = np.roll(haadf.data, 2, axis=1)
+    panel, _ = opened(eds, haadf)
+    panel.fit()
+    along = np.full(len(haadf.tilts), 1.0)
+    haadf.align(mt.alignment.Alignment(np.zeros(len(along)), -along, tilts=haadf.tilts))
+    eds.align(mt.alignment.Alignment(np.zeros(len(along)), along, tilts=eds.tilts))
+    panel.apply()
+    other = pair(counts=20.0)[1]
+    other.align(eds.alignment)
+    expected = other.fit_response_ratios(haadf)
+    np.testing.assert_array_equal(eds.response_ratios.values, expected.values)
+    assert panel.message.startswith("Attached to the maps of Au, Ag: Au ")

@@ -131,13 +131,13 @@ class TestPictures:
             setattr(panel, name, value)
             assert changed(panel, before) == expected, name
 
-    def test_the_image_is_that_of_the_tilt_with_x_to_the_right_and_y_up(self):
+    def test_the_image_is_that_of_the_tilt_with_x_to_the_right_and_y_down(self):
         images = np.zeros((3, 32, 32), np.float32)
         images[1, 4:8, 20:24] = 1.0
         panel, _ = opened(mt.TiltSeriesHAADF.from_images(images, tilts=[-10, 0, 10]))
         panel.same_brightness = False
         drawn = np.asarray(Image.open(io.BytesIO(panel.image_picture)))[..., 0]
-        np.testing.assert_array_equal(drawn[::-8, ::8][:, :] > 0, images[1] > 0)
+        np.testing.assert_array_equal(drawn[::8, ::8] > 0, images[1] > 0)
         assert panel.title == "HAADF at 0.0° (image 2 of 3)"
 
     def test_a_darker_tilt_looks_darker_where_all_have_the_same_brightness(self):
@@ -208,10 +208,12 @@ class TestMarks:
 
     def test_nothing_marked_and_too_many_marked(self):
         panel, made = opened(pair()[0])
+        assert made["wdict"]["apply_button"].disabled
         made["wdict"]["apply_button"].click()
         assert panel.result is None
         assert "No tilt is marked" in panel.message
         panel.marked = list(TILTS[1:])
+        assert not made["wdict"]["apply_button"].disabled
         made["wdict"]["apply_button"].click()
         assert panel.result is None
         assert "needs two or more" in made["wdict"]["message"].value

@@ -14,6 +14,7 @@ from hyperspy_multitomo import TomographicVolume
 pytest.importorskip("link_traits", reason="the packages for panels are in the extra gui")
 pytest.importorskip("k3d", reason="the packages for panels are in the extra gui")
 
+from hyperspy_multitomo.signals.saving import save_atomically
 from hyperspy_multitomo.widgets.surfaces import MOST, Surfaces, reduced
 from hyperspy_multitomo.widgets.volume import VolumePanel
 
@@ -104,7 +105,7 @@ def test_micrometres_are_shown_as_nanometres():
     assert (panel.low_x, panel.high_x) == pytest.approx((-9.75, 9.75))
 
 
-def test_sections_show_the_voxels_with_y_and_z_upwards():
+def test_sections_show_the_voxels_with_y_down_and_z_up():
     panel, _ = opened()
     panel.y = 0.5
     gold, silver = ((np.array([int(c.colour[i : i + 2], 16) for i in (1, 3, 5)])) for c in panel.channels)
@@ -118,9 +119,27 @@ def test_sections_show_the_voxels_with_y_and_z_upwards():
     panel.z = panel.high_z - 1.5
     xy = pixels(panel.xy)[20:]
     assert xy.shape == (160, 320, 3)
-    # Silver has low y: it is at the bottom. 10 voxels to its right everything is gold.
-    np.testing.assert_allclose(xy[-4 * 8 - 4, 4 * 8 + 4], silver, atol=1)
-    np.testing.assert_array_equal(xy[20, 6 * 8], 0)
+    # Silver has low y: it is at the top.
+    np.testing.assert_allclose(xy[3 * 8 + 4, 4 * 8 + 4], silver, atol=1)
+    np.testing.assert_array_equal(xy[-20, 6 * 8], 0)
+    panel.x = panel.low_x + 4 * 0.5
+    yz = pixels(panel.yz)[20:]
+    assert yz.shape[:2] == (256, 190)  # 160 px of section
+    np.testing.assert_allclose(yz[4 * 8 + 4, 3 * 8 - 4], silver, atol=1)
+    np.testing.assert_array_equal(yz[-4 * 8, 3 * 8 - 4], 0)
+
+
+def test_the_cursor_lies_on_its_voxel():
+    panel, _ = opened()
+    for channel in panel.channels:
+        channel.shown = False
+    panel.trait_set(x=panel.low_x + 3 * 0.5, y=panel.low_y + 4 * 0.5, z=panel.low_z + 5 * 0.5)
+    # The lines go through the middle of voxel 4 of y from the top, 5 of z from the bottom; without elements all else is black.
+    x, y, z = 3 * 8 + 4, 4 * 8 + 4, 256 - 5 * 8 - 4
+    for name, row, column in (("xy", y, x), ("xz", z, x), ("yz", z, y)):
+        lines = pixels(getattr(panel, name))[20:, :160, 0] == 110
+        assert np.flatnonzero(lines.sum(axis=1) > 40).tolist() == [row], name
+        assert np.flatnonzero(lines.sum(axis=0) > 40).tolist() == [column], name
 
 
 def test_the_bar_is_as_long_as_it_says():
@@ -211,13 +230,15 @@ def test_surfaces_lie_where_the_voxels_are():
     widgets["level_Ag"].value = 1.25
     widgets["build_button"].click()
     mesh = panel.surfaces.meshes["Ag"]
-    np.testing.assert_array_equal(mesh.scalar_field[1:-1, 1:-1, 1:-1], make_volume()["Ag"].data)
+    # k3d is right-handed, the pictures are not: its second axis is -y.
+    np.testing.assert_array_equal(mesh.scalar_field[1:-1, 1:-1, 1:-1], make_volume()["Ag"].data[:, ::-1])
+    assert panel.surfaces.plot.axes == ["x", "-y", "z"]
     assert mesh.level == 1.25
     # The zeros around the volume are one voxel outside of it.
     matrix = mesh.model_matrix
     low, high = matrix[:3, 3] - np.diag(matrix)[:3] / 2, matrix[:3, 3] + np.diag(matrix)[:3] / 2
-    np.testing.assert_allclose(low, [panel.low_x - 0.5, panel.low_y - 0.5, panel.low_z - 0.5], atol=1e-5)
-    np.testing.assert_allclose(high, [panel.high_x + 0.5, panel.high_y + 0.5, panel.high_z + 0.5], atol=1e-5)
+    np.testing.assert_allclose(low, [panel.low_x - 0.5, -panel.high_y - 0.5, panel.low_z - 0.5], atol=1e-5)
+    np.testing.assert_allclose(high, [panel.high_x + 0.5, -panel.low_y + 0.5, panel.high_z + 0.5], atol=1e-5)
     assert widgets["plot"].children == (panel.surfaces.plot,)
     assert not widgets["snapshot_button"].disabled
 
@@ -284,6 +305,32 @@ def test_snapshots_are_whole_pages_and_overwrite_only_when_allowed(tmp_path):
     assert page.read_text() != "precious"
     assert [p.name for p in tmp_path.iterdir()] == ["view.html"]
     assert panel.surfaces.plot.menu_visibility is False
+
+
+def test_saved_is_said_where_the_file_is_there_and_cancelled_where_it_is_not(tmp_path, monkeypatch):
+    panel, widgets = opened()
+    panel.build()
+    pack = panel.surfaces.html
+
+    def cancelled_while_packing():
+        widgets["cancel_button"].click()
+        return pack()
+
+    panel.file_name = str(tmp_path / "first.html")
+    with monkeypatch.context() as patched:
+        patched.setattr(Surfaces, "html", lambda self: cancelled_while_packing())
+        panel.snapshot()
+    assert panel.message.startswith("Cancelled")
+    assert not list(tmp_path.iterdir())
+
+    def cancelled_while_writing(write, path, overwrite):
+        widgets["cancel_button"].click()
+        return save_atomically(write, path, overwrite)
+
+    monkeypatch.setattr("hyperspy_multitomo.widgets.volume.save_atomically", cancelled_while_writing)
+    panel.snapshot()
+    assert panel.message == f"Saved {tmp_path / 'first.html'}"
+    assert (tmp_path / "first.html").exists()
 
 
 @pytest.mark.parametrize(("name", "said"), [("", "no file name"), ("a.png", "ends in .png"), ("{}", "is a folder")])

@@ -35,9 +35,10 @@ class Exploring:
 
         Notes
         -----
-        The panel only shows: it changes nothing in the volume. All pictures have y and z upwards, so that sections and surfaces
-        have the same handedness. For the surfaces, axes of more than 128 voxels are averaged until they have at most that many,
-        and zeros are put around the volume so that surfaces are closed.
+        The panel only shows: it changes nothing in the volume. In all pictures y goes down and z up, as in the figures, and
+        the surfaces have the same handedness: seen from above with x to the right, large y are in front, on an axis of -y. For
+        the surfaces, axes of more than 128 voxels are averaged until they have at most that many, and zeros are put around the
+        volume so that surfaces are closed.
 
         Examples
         --------

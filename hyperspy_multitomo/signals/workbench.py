@@ -11,8 +11,8 @@ def workbench(haadf, eds, spectra=None, display: bool = True, toolkit: str | Non
     ----------
     haadf : TiltSeriesHAADF
         The HAADF series.
-    eds : TiltSeriesEDS or TiltSeriesEELS
-        The elemental maps.
+    eds : TiltSeriesEDS or TiltSeriesEELS, or None
+        The elemental maps. Where they are made later, or replaced, set the workbench's ``eds``.
     spectra : EDSTEMSpectrum, optional
         The spectra that the maps were made of, for the first tab.
     display : bool, default True
@@ -25,6 +25,12 @@ def workbench(haadf, eds, spectra=None, display: bool = True, toolkit: str | Non
     WorkbenchPanel or dict
         The workbench, whose ``eds``, ``haadf``, ``volume`` and ``composition`` are what the panels have made so far. With
         ``display=False`` its widgets, ``{"ipywidgets": {"widget": ..., "wdict": {...}}}``.
+
+    Notes
+    -----
+    The step Alignment attaches its alignment to the HAADF series and the maps. Maps that replace them, those without the dropped
+    tilts or others, get that of the HAADF series where they have none. A panel that was opened on what has been replaced
+    since says so, and applies nothing more until it is opened again.
 
     Raises
     ------

@@ -12,11 +12,14 @@ from hyperspy.ui_registry import add_gui_method
 from ..alignment import METHODS, Alignment
 from ..alignment import align as measure
 from ..inspection.picture import colour_mix, robust_limits
-from .panel import Job, Panel
+from .display import in_words
+from .panel import Job, Panel, held, said
 from .pictures import png
 
 # Methods that go on from an alignment; the others begin from nothing.
 _GO_ON = ("projection_matching", "refine", "tilt_axis")
+# Methods in which maps decide together with the images.
+_WITH_MAPS = ("auto", "refine")
 _MARK = (1.0, 0.85, 0.0)
 # Share of the width of a sinogram that a mark takes.
 _WIDTH = 0.03
@@ -36,7 +39,7 @@ class AlignmentPanel(Panel):
     alignment : Alignment, optional
         To begin from, of the same field of view; by default the attached one.
     maps : TiltSeriesEDS or TiltSeriesEELS, optional
-        Maps that decide together with the images and to which the alignment is attached as well.
+        Maps to which the alignment is attached as well; with the methods auto and refine they decide together with the images.
     orientation, interpolate
         As for ``series.align``, how a given `alignment` is converted.
     **traits
@@ -66,7 +69,11 @@ class AlignmentPanel(Panel):
     )  # fmt: skip
 
     #: What is looked at and edited; `apply` attaches it.
-    alignment = t.Instance(Alignment)
+    alignment = t.Instance(Alignment, comparison_mode=t.ComparisonMode.identity)
+    #: What the alignment is attached to besides the series, or nothing.
+    maps = held("The maps of the same field of view.")
+    result = t.Instance(Alignment, comparison_mode=t.ComparisonMode.identity, desc="The alignment that was attached last.")
+    lacking = t.Property(t.Str, observe="alignment")
     undoable = t.Bool(False, desc="Whether there is a change to take back.")
     summary = t.Str(desc="Figures of the alignment and of the slice that is shown.")
 
@@ -82,12 +89,12 @@ class AlignmentPanel(Panel):
     lowest_x, highest_x = t.Float, t.Float
     lowest_y, highest_y = t.Float, t.Float
 
-    _series, _maps, _images, _shown, _solved, _before = t.Any, t.Any, t.Any, t.Any, t.Any, t.List
+    _series, _images, _shown, _solved, _nothing, _before = t.Any, t.Any, t.Any, t.Any, t.Any, t.List
     _following = t.Bool(False)
 
     def __init__(self, series, alignment=None, *, maps=None, orientation="same", interpolate=False, **traits):
         super().__init__()
-        self._series, self._maps = series, maps
+        self._series, self.maps = series, maps
         self._images = series._alignment_images()
         count, width, height = self._images.shape
         self.trait_set(last_tilt=count - 1, last_y=height - 1)
@@ -96,7 +103,10 @@ class AlignmentPanel(Panel):
         if alignment is not None:
             alignment = series._fitting(alignment, orientation, interpolate)
         else:
-            alignment = series.alignment or self._none()
+            alignment = series.alignment
+        if alignment is None:
+            # Not to be attached: nobody has measured or set it.
+            alignment = self._nothing = self._none()
         self.alignment = alignment
         self.trait_set(y=height // 2, tilt=count // 2, iterations=10 if width <= _FAST else 5)
         self.trait_set(**traits)
@@ -115,6 +125,8 @@ class AlignmentPanel(Panel):
         """Measure by `method`, as ``series.align(method=...)`` does; what is attached stays until `apply`."""
         method = self.method
         start = self.alignment if method in _GO_ON and self.alignment != self._none() else None
+        maps = self.maps if method in _WITH_MAPS else None
+        by = " by the images alone" if self.maps is not maps else ""
         self.message = "Aligning ..."
 
         def work(job: Job) -> Alignment:
@@ -124,14 +136,14 @@ class AlignmentPanel(Panel):
                 stages.append(line)
                 job.step(1 - 0.6 ** len(stages), line)
 
-            others = [] if self._maps is None else self._series._modalities(self._maps)
+            others = self._series._modalities(maps) if maps is not None else []
             found = measure(self._images, self.tilts, method, start=start, others=others, progress=told)
             job.step(0.95)
             return replace(found, pixel_size=self._series.pixel_size)
 
         def then(found: Alignment) -> None:
             self._change(found)
-            self.message = "Aligned. Apply attaches it to the series."
+            self.message = f"Aligned{by}. Apply attaches it to {self._targets()}."
 
         self.start(work, then)
 
@@ -146,16 +158,32 @@ class AlignmentPanel(Panel):
         self._follow()
 
     def apply(self) -> None:
-        """Attach the alignment: ``series.align(alignment)``, and the same on the maps where there are any."""
+        """Attach the alignment: ``series.align(alignment)``, and the same on the maps where there are any.
+
+        Where there is none yet, or one is being measured, nothing happens but that the message says so.
+        """
+        if words := self.hindrance():
+            self.message = words
+            return
         try:
             # The maps may refuse it; then the series keeps what it has.
-            if self._maps is not None:
-                self._maps.align(self.alignment)
+            if self.maps is not None:
+                self.maps.align(self.alignment)
             self._series.align(self.alignment)
         except ValueError as error:
-            self.message = str(error)
+            self.message = said(error)
             return
-        self.message = "Attached to the series" + (" and the maps." if self._maps is not None else ".")
+        self.message = f"Attached to {self._targets()}."
+        self.result = self.alignment
+
+    def _get_lacking(self) -> str:
+        if self.alignment is not self._nothing:
+            return ""
+        return "There is no alignment to attach yet: press Align, or set axis, rotation or shifts by hand."
+
+    def _targets(self) -> str:
+        """Return in words what the alignment is attached to."""
+        return " and ".join(in_words(one) for one in (self._series, self.maps) if one is not None)
 
     def draw(self) -> None:
         """Draw all pictures anew."""
@@ -190,7 +218,7 @@ class AlignmentPanel(Panel):
             self.aligned_picture = self._sinogram(aligned, limits, "gray", tilt)
             volume = row.reconstruct_sirt(self.iterations, show_progressbar=False)
             self._solved = (key, aligned, _projected(row, volume))
-            self.slice_picture = png(volume.array("z", "x", "y")[..., 0], robust_limits(volume.data))
+            self.slice_picture = png(volume.array("z", "x", "y")[..., 0], robust_limits(volume.data), upward=True)
             self.summary = _figures(alignment, volume)
         _, aligned, projected = self._solved
         self.aligned_picture = self._sinogram(aligned, limits, "gray", tilt)
@@ -218,7 +246,7 @@ class AlignmentPanel(Panel):
         marked = np.flatnonzero(rows == tilt)
         for columns in (slice(0, edge), slice(side - edge, side)):
             image[marked, columns] = _MARK
-        return png(image)
+        return png(image, upward=True)
 
     def _change(self, alignment: Alignment) -> None:
         """Take another alignment, and remember the present one for `undo`."""

@@ -7,7 +7,7 @@ import ipywidgets as w
 from hyperspy_gui_ipywidgets.utils import add_display_arg
 from traits.api import TraitError
 
-from .view import assemble, button, choice, picture, slider, whole, words
+from .view import assemble, button, choice, enabled, picture, slider, whole, words
 
 _SIDE = "220px"
 # Of shifts in px, after the point.
@@ -17,7 +17,7 @@ _PICTURES = {
     "aligned_picture": "Aligned: x →, tilt ↑",
     "reprojection_picture": "Projections of the slice below",
     "slice_picture": "Reconstructed slice: x →, z ↑",
-    "overlay_picture": "At the tilt (magenta), next (green)",
+    "overlay_picture": "At the tilt (magenta), next (green): y ↓",
     "difference_picture": "Aligned less projections: red +, blue −",
 }
 
@@ -40,10 +40,11 @@ def alignment_view(obj, **kwargs):
     buttons = {
         "align_button": button("Align", obj.align, "Measure the alignment by the method; this can be cancelled.", "primary"),
         "undo_button": button("Undo", obj.undo, "Take back the last change of the alignment."),
-        "apply_button": button("Apply", obj.apply, "Attach the alignment that is shown to the series.", "success"),
+        "apply_button": button("Apply", obj.apply, "Attach the alignment that is shown to all series it is for.", "success"),
     }
-    for name, busy in (("align_button", "running"), ("undo_button", "undoable")):
-        _enabled(obj, buttons[name], busy, when=busy == "undoable")
+    enabled(obj, buttons["align_button"], "running", when=False)
+    enabled(obj, buttons["undo_button"], "undoable")
+    enabled(obj, buttons["apply_button"], "can_apply")
     boxes, images = zip(*(picture(obj, name, caption) for name, caption in _PICTURES.items()), strict=True)
     for box, image in zip(boxes, images, strict=True):
         image.layout = w.Layout(width=_SIDE, height=_SIDE, object_fit="contain")
@@ -98,13 +99,3 @@ def _entry(panel, trait: str, label: str, direction: str):
     widget.style = {"description_width": "initial"}
     widget.tooltip, widget.layout.width = panel.trait(trait).desc, "360px"
     return widget
-
-
-def _enabled(panel, widget, trait: str, when: bool) -> None:
-    """Let a button be pressed only while a trait has a value."""
-
-    def follow(*_) -> None:
-        widget.disabled = getattr(panel, trait) != when
-
-    panel.observe(follow, trait)
-    follow()

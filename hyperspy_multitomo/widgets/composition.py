@@ -47,6 +47,9 @@ class CompositionPanel(Panel):
     last = t.Int(0)
     position = t.Range(low=0, high="last", value=0, desc="Where the section lies along the axis that the plane lacks.")
 
+    looking = t.Bool(True, desc="Whether the particle is still looked for, so that the threshold means nothing yet.")
+    lacking = t.Property(t.Str, observe="looking")
+
     curve = t.Bytes(desc="Volume above every threshold.")
     histogram = t.Bytes(desc="How often which percentage occurs inside the particle.")
     profile = t.Bytes(desc="Composition along x through the middle of the section.")
@@ -133,6 +136,10 @@ class CompositionPanel(Panel):
 
     def apply(self) -> None:
         """Make `result` of what `quantify` gives with the present settings, for the whole volume."""
+        self.begin()
+        if words := self.hindrance():
+            self.message = words
+            return
         try:
             keywords = self.keywords()
         except ValueError as error:
@@ -152,6 +159,9 @@ class CompositionPanel(Panel):
             self.message = f"Done: {composition.quantity}{where}; it is the panel's result."
 
         self.start(work, then)
+
+    def _get_lacking(self) -> str:
+        return "The particle is still being looked for: wait for it." if self.looking else ""
 
     def _way(self) -> str:
         """Return through what factors are calculated: those that are given are for the counts."""
@@ -174,6 +184,7 @@ class CompositionPanel(Panel):
         """Find the threshold anew at once: the one before is in another unit, whatever is pressed meanwhile."""
         self._kept = None
         self._preset(automatic=True)
+        self.looking = True
         self._later("sum")
 
     def _moved(self) -> None:
@@ -221,6 +232,9 @@ class CompositionPanel(Panel):
             if self._total is None:
                 self._blank()
             self.message = said(error)
+        finally:
+            # A factor may have changed meanwhile: then it is looked for once more.
+            self.looking = "sum" in self._stale
 
     def _blank(self) -> None:
         """Take away pictures that are not those of the settings."""
@@ -303,7 +317,7 @@ class CompositionPanel(Panel):
         volumes = np.stack([section(volume, plane, at) for volume in self._volumes])
         parts = self._percent(volumes, section(self._inside, plane, at))
         for name, part, top in zip(self.elements, parts, self._scales, strict=True):
-            setattr(self, f"section_{name}", png(shaded(part, (0, top), "viridis")))
+            setattr(self, f"section_{name}", png(shaded(part, (0, top), "viridis"), upward=plane[1] == "z"))
             setattr(self, f"caption_{name}", f"<small>{name}: dark 0, bright {top:.3g} {self.composition_units} %</small>")
         _, depth, width, slices = self._volumes.shape
         z, y = at if plane == "xy" else depth // 2, at if plane == "xz" else slices // 2

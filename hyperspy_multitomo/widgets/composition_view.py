@@ -6,7 +6,7 @@ from __future__ import annotations
 import ipywidgets as w
 from hyperspy_gui_ipywidgets.utils import add_display_arg
 
-from .view import assemble, button, choice, control, picture, switch, whole, words
+from .view import assemble, button, choice, control, enabled, picture, switch, whole, words
 
 _SIZE = {"width": "auto", "max_width": "320px", "max_height": "256px", "object_fit": "contain"}
 _METHODS = [("Cliff-Lorimer", "CL"), ("ζ-factors", "zeta"), ("cross sections", "cross_section"), ("calculated factors", "model")]
@@ -64,6 +64,7 @@ def composition_view(obj, **kwargs):
     wdict["statistics"], wdict["notes"] = words(obj, "statistics"), words(obj, "notes")
     wdict["notes"].layout = w.Layout(max_width="380px")
     wdict["apply_button"] = button("Apply", obj.apply, "Quantify the whole volume; see the panel's result.", "success")
+    enabled(obj, wdict["apply_button"], "can_apply")
     names = ["method", *(f"factor_{name}" for name in obj.elements), "composition_units", "automatic", "threshold", "plane"]
     controls = [wdict[name] for name in (*names, "position", "statistics", "notes")]
     wrap = w.Layout(flex_flow="row wrap")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What panels show beside plain pictures: tables and warnings as HTML, images with empty places, and small figures."""
+"""What panels show beside plain pictures: names of series, tables and warnings as HTML, images with gaps, and small figures."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from itertools import chain
 import numpy as np
 
 EMPTY = (0.85, 0.87, 0.88)
+
+
+def in_words(series) -> str:
+    """Return what a series is, such as "the maps of Au, Ag"."""
+    return f"the maps of {', '.join(series.channels)}" if series.channels else "the HAADF series"
 
 
 def shaded(image: np.ndarray, limits: tuple[float, float], colours: str) -> np.ndarray:

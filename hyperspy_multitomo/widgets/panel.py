@@ -13,6 +13,7 @@ import traits.api as t
 
 #: Threads at work: they end before the interpreter does, which would pull the libraries away from below them.
 _THREADS: weakref.WeakSet = weakref.WeakSet()
+_BUSY = "Something is still running: wait for it, or cancel it."
 
 
 def held(desc: str = ""):
@@ -61,6 +62,9 @@ class Panel(t.HasTraits):
     progress = t.Float(0.0, desc="How much of the work is done, 0 to 1.")
     running = t.Bool(False, desc="Whether a job is under way.")
     closed = t.Bool(False, desc="Whether the panel was closed.")
+    outdated = t.Str(desc="What has been replaced since the panel was opened, in words; empty where it shows what there is.")
+    lacking = t.Str(desc="What `apply` needs and does not have yet, in words; empty where it has all.")
+    can_apply = t.Property(t.Bool, observe="running, outdated, lacking", desc="Whether `apply` would do something now.")
     #: Work in threads; without it everything happens at once, as tests want it.
     threaded = t.Bool(True)
 
@@ -72,7 +76,7 @@ class Panel(t.HasTraits):
     def start(self, work: Callable[[Job], object], then: Callable[[object], None] = lambda result: None) -> None:
         """Run a long job; `then` gets its result, unless it was cancelled, failed, or the panel was closed."""
         if self.running:
-            self.message = "Something is still running: wait for it, or cancel it."
+            self.message = _BUSY
             return
         job = self._job = Job(self)
         self.running, self.progress = True, 0.0
@@ -103,6 +107,17 @@ class Panel(t.HasTraits):
             busy, self._waiting = self._waiting is not None, work
         if not busy:
             self._run(self._do_waiting)
+
+    def hindrance(self) -> str:
+        """Return in words why `apply` has to wait, or nothing."""
+        return self.outdated or (_BUSY if self.running else self.lacking)
+
+    def _get_can_apply(self) -> bool:
+        return not self.hindrance()
+
+    @t.observe("outdated")
+    def _say_outdated(self, event) -> None:
+        self.message = self.outdated
 
     def cancel(self) -> None:
         """Stop the job that is under way at its next step."""

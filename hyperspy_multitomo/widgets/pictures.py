@@ -11,19 +11,28 @@ import numpy as np
 SIDE = 256
 
 
-def png(image: np.ndarray, limits: tuple[float, float] | None = None, colours: str = "gray", side: int = SIDE) -> bytes:
+def png(
+    image: np.ndarray,
+    limits: tuple[float, float] | None = None,
+    colours: str = "gray",
+    side: int = SIDE,
+    *,
+    upward: bool = False,
+) -> bytes:
     """Return an image as a PNG.
 
     Parameters
     ----------
     image : ndarray (row, column) or (row, column, 3)
-        The first row is drawn at the bottom, so that y and z grow upwards. Three numbers from 0 to 1 are a colour.
+        The first row is drawn at the top, so that y goes down as in the figures. Three numbers from 0 to 1 are a colour.
     limits : (float, float), optional
         What is drawn darkest and brightest; by default the range without the extreme half percent at either end.
     colours : str, default "gray"
         Name of a colour map of matplotlib, for images without colours.
     side : int, default 256
         Pixels are repeated until the shorter side is about that long, but the longer one at most three times `SIDE`.
+    upward : bool, default False
+        Draw the first row at the bottom: for rows along z or the tilts.
 
     Returns
     -------
@@ -32,7 +41,8 @@ def png(image: np.ndarray, limits: tuple[float, float] | None = None, colours: s
     from matplotlib import colormaps
     from PIL import Image
 
-    image = np.asarray(image, dtype=np.float32)[::-1]
+    image = np.asarray(image, dtype=np.float32)
+    image = image[::-1] if upward else image
     if image.ndim == 2:
         low, high = robust(image) if limits is None else limits
         span = high - low if high > low else 1.0

@@ -186,14 +186,19 @@ class ReconstructionPanel(Panel):
 
     def apply(self) -> None:
         """Reconstruct the whole volume with the public method; `result` holds it at the end."""
-        if not self.running:
-            self.partial, self.can_resume, self._run_of = None, False, (self._settings(), Parts())
+        if words := self.hindrance():
+            self.message = words
+            return
+        self.partial, self.can_resume, self._run_of = None, False, (self._settings(), Parts())
         self.start(self._reconstruct, self._take)
 
     def resume(self) -> None:
         """Go on with a run that was stopped, with the parameters it had, to the same result as without the stop."""
         if not self.can_resume:
             self.message = "There is nothing to resume: no run of SIRT or HEBT was stopped halfway, and only these can go on."
+            return
+        if self.outdated:
+            self.message = self.outdated
             return
         self.start(self._reconstruct, self._take)
 
@@ -373,6 +378,6 @@ class ReconstructionPanel(Panel):
 
 
 def _square(image: np.ndarray, limits=None) -> bytes:
-    """Return a PNG whose longer side, that of a thin section too, is about as long as that of all others."""
+    """Return a PNG of a section with z upwards; its longer side, that of a thin one too, is about as long as all others'."""
     shape = image.shape[:2]
-    return png(image, limits, side=max(1, SIDE * min(shape) // max(shape)))
+    return png(image, limits, side=max(1, SIDE * min(shape) // max(shape)), upward=True)

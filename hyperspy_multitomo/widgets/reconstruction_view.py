@@ -45,11 +45,11 @@ def reconstruction_view(obj, **kwargs):
         controls["alpha"].disabled = not obj.method.startswith("hebt")
         controls["weight"].disabled = obj.method not in ("tv", "tgv", "tnv")
         controls["coupled"].disabled = obj.method not in ("tv", "tgv")
-        buttons["apply_button"].disabled = obj.running
+        buttons["apply_button"].disabled = not obj.can_apply
         buttons["stop_button"].disabled = not obj.running
-        buttons["resume_button"].disabled = obj.running or not obj.can_resume
+        buttons["resume_button"].disabled = not (obj.can_apply and obj.can_resume)
 
-    obj.observe(enable, "method, running, can_resume")
+    obj.observe(enable, "method, running, can_apply, can_resume")
     enable()
     colours = zip(obj.names, distinct_colours(len(obj.names)), strict=True)
     key = ", ".join(f'<b style="color:{colour}; background:#222; padding:0 3px">{name}</b>' for name, colour in colours)

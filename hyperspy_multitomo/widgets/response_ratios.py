@@ -12,7 +12,7 @@ from ..composition.ratios import ResponseRatios
 from ..composition.threshold import specimen_mask
 from ..signals.pairs import paired
 from ..signals.ratios import attach_ratios
-from .display import heard, sentences, shaded, small_figure, table
+from .display import heard, in_words, sentences, shaded, small_figure, table
 from .panel import Job, Panel
 from .pictures import figure_png, png, robust
 
@@ -61,8 +61,7 @@ class ResponseRatiosPanel(Panel):
         self.trait_set(**{name: settings.pop(name) for name in _SETTINGS if name in settings})
         self.mask = settings.pop("mask", None)
         self._others = settings
-        pair = paired(eds, haadf)
-        self._common, self._images = pair.tilts, pair.haadf_without_gains
+        self._read()
         self.tilts = eds.tilts[self._common]
         self.last_tilt, self.tilt = len(self.tilts) - 1, len(self.tilts) // 2
         self._fit = self._fitted_with = self._blocks = self._limit = None
@@ -81,6 +80,9 @@ class ResponseRatiosPanel(Panel):
 
     def apply(self) -> None:
         """Attach to the series what `fit_response_ratios` gives with the present settings; fitted now if it is not yet."""
+        if words := self.hindrance():
+            self.message = words
+            return
         if self._fit is not None and self._fitted_with == self._settings():
             self._safely(self._attach)
             return
@@ -103,9 +105,20 @@ class ResponseRatiosPanel(Panel):
         return {**self._others, **chosen, **whole, "block_size": self.block_size or None, "mask": mask}
 
     def _settings(self) -> tuple:
-        return tuple(getattr(self, name) for name in _SETTINGS)
+        """Return what decides the fit: the settings, and the alignments, which may be attached while the panel is open."""
+        return *(getattr(self, name) for name in _SETTINGS), *self._alignments()
+
+    def _alignments(self) -> tuple:
+        return self.eds.alignment, self.haadf.alignment
+
+    def _read(self) -> None:
+        """Take the images as they correspond to the maps now."""
+        pair = paired(self.eds, self.haadf)
+        self._common, self._images, self._read_with = pair.tilts, pair.haadf_without_gains, self._alignments()
 
     def _begin(self, then) -> None:
+        if not self.running and self._read_with != self._alignments():
+            self._safely(self._read)
         settings, keywords = self._settings(), self.keywords()
         # The data are shared: only what is recorded beside them is copied.
         copy = self.eds._deepcopy_with_new_data(self.eds.data)
@@ -143,7 +156,7 @@ class ResponseRatiosPanel(Panel):
             raise ValueError("the series has other tilts or elements than when the panel was opened; open the panel again")
         attach_ratios(self.eds, self._fit, self._step["prior"], self._step["prior_strength"])
         self.result = self._fit
-        self.message = f"Attached: {_in_words(self._fit)}."
+        self.message = f"Attached to {in_words(self.eds)}: {_in_words(self._fit)}."
 
     def _changed(self, event) -> None:
         if self._fit is not None and not self.running:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ipywidgets as w
 from hyperspy_gui_ipywidgets.utils import add_display_arg
 
-from .view import assemble, button, choice, control, picture, slider, switch, whole, words
+from .view import assemble, button, choice, control, enabled, picture, slider, switch, whole, words
 
 _SIZE = {"width": "auto", "max_width": "320px", "max_height": "320px", "object_fit": "contain"}
 
@@ -43,6 +43,8 @@ def response_ratios_view(obj, **kwargs):
     wdict["figures"], wdict["notes"] = words(obj, "figures"), words(obj, "notes")
     wdict["fit_button"] = button("Fit", obj.fit, "Fit on a copy of the series and show the result.", "primary")
     wdict["apply_button"] = button("Apply", obj.apply, "Attach the ratios to the series, for the methods that follow.", "success")
+    enabled(obj, wdict["fit_button"], "running", when=False)
+    enabled(obj, wdict["apply_button"], "can_apply")
     wdict["notes"].layout = wdict["figures"].layout = w.Layout(max_width="380px")
     controls = [wdict[name] for name in ("method", "block_size", "min_counts", "rest", "mask_level", "tilt", "figures", "notes")]
     return assemble(obj, "Response ratios", controls, shown, [wdict["fit_button"], wdict["apply_button"]], wdict)

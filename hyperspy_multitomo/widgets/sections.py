@@ -26,13 +26,15 @@ def section_png(
     cursor: tuple[int, int],
     heading: str,
     unit: str = "nm",
+    *,
+    upward: bool = False,
 ) -> bytes:
     """Return a section as a PNG, with lines through the cursor and a scale bar.
 
     Parameters
     ----------
     image : ndarray (row, column, 3)
-        Colours from 0 to 1; the first row is drawn at the bottom.
+        Colours from 0 to 1; the first row is drawn at the top.
     steps : (float, float)
         Length of a voxel along rows and columns, `unit`.
     scale : float
@@ -43,6 +45,8 @@ def section_png(
         Written above the section.
     unit : str, default "nm"
         At the scale bar.
+    upward : bool, default False
+        Draw the first row at the bottom: for rows along z.
 
     Returns
     -------
@@ -52,12 +56,13 @@ def section_png(
 
     shape = image.shape[:2]
     height, width = (max(round(n * step * scale), _THIN) for n, step in zip(shape, steps, strict=True))
-    pixels = (np.clip(np.nan_to_num(image), 0, 1) * 255).astype(np.uint8)[::-1]
+    pixels = (np.clip(np.nan_to_num(image), 0, 1) * 255).astype(np.uint8)
+    pixels = pixels[::-1] if upward else pixels
     # Averages where there are more voxels than pixels, so that nothing thin is lost.
     how = Image.Resampling.BOX if min(height / shape[0], width / shape[1]) < 1 else Image.Resampling.NEAREST
     section = Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height), how)
     row, column = ((i + 0.5) / n for i, n in zip(cursor, shape, strict=True))
-    _draw_cursor(section, round((1 - row) * height), round(column * width))
+    _draw_cursor(section, round((1 - row if upward else row) * height), round(column * width))
     if width >= 3 * _THIN:
         _draw_bar(section, scale, unit)
     picture = Image.new("RGB", (max(width, _NARROWEST), height + _HEADING), "white")

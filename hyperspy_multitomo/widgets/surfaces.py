@@ -10,7 +10,10 @@ MOST = 128
 
 
 class Surfaces:
-    """A plot of k3d with one surface per channel.
+    """A plot of k3d with one surface per channel, of the handedness of the pictures.
+
+    The axes of k3d are right-handed, those of the pictures (x to the right, y down, z towards the viewer) left-handed: the plot
+    has -y for its second axis, so that large y are in front.
 
     Parameters
     ----------
@@ -30,7 +33,8 @@ class Surfaces:
             raise ImportError('the 3-D view needs k3d: pip install "hyperspy_multitomo[gui]", or pip install k3d') from error
         self._k3d, self._axes = k3d, axes
         # Several layers of transparency, so that cores are seen through their shells.
-        self.plot = k3d.plot(camera_up_axis="z", name="Isosurfaces", height=480, depth_peels=6, menu_visibility=False)
+        look = dict(camera_up_axis="z", axes=["x", "-y", "z"], depth_peels=6, menu_visibility=False)
+        self.plot = k3d.plot(name="Isosurfaces", height=480, **look)
         self.meshes: dict[str, object] = {}
 
     def add(self, name: str, volume: np.ndarray, level: float) -> None:
@@ -41,9 +45,10 @@ class Surfaces:
         for axis, at in (("x", 1), ("y", 2), ("z", 0)):
             first, step = self._axes[axis]
             start = first + step * ((sides[at] - 1) / 2 - sides[at])
-            bounds += [start, start + step * sides[at] * (field.shape[at] - 1)]
+            ends = start, start + step * sides[at] * (field.shape[at] - 1)
+            bounds += [-ends[1], -ends[0]] if axis == "y" else ends
         self.meshes[name] = self._k3d.marching_cubes(
-            np.ascontiguousarray(field.transpose(0, 2, 1)), level=level, bounds=bounds, flat_shading=False, name=name,
+            np.ascontiguousarray(field.transpose(0, 2, 1)[:, ::-1]), level=level, bounds=bounds, flat_shading=False, name=name,
             compression_level=1,
         )  # fmt: skip
         self.plot += self.meshes[name]

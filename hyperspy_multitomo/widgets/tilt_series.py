@@ -36,6 +36,7 @@ class TiltSeriesPanel(SpectrumWindow):
     title = t.Str(desc="Which image is shown.")
     image_picture = t.Bytes(desc="The image at the current tilt.")
     signal_picture = t.Bytes(desc="Signal of each tilt; marked tilts are crossed out.")
+    lacking = t.Property(t.Str, observe="marked.items")
     result = held("The series without the marked tilts, after they were dropped.")
 
     series = t.Any
@@ -89,8 +90,8 @@ class TiltSeriesPanel(SpectrumWindow):
 
     def apply(self) -> None:
         """Put the series without the marked tilts, by `drop_tilts`, into `result`."""
-        if not self.marked:
-            self.message = "No tilt is marked: mark those that are to be dropped."
+        if words := self.hindrance():
+            self.message = words
             return
         marked = list(self.marked)
 
@@ -99,6 +100,9 @@ class TiltSeriesPanel(SpectrumWindow):
             self.message = f"{len(result.tilts)} of {len(self._tilts)} tilts are kept: the new series is in result."
 
         self.start(lambda job: self.series.drop_tilts(marked), then)
+
+    def _get_lacking(self) -> str:
+        return "" if self.marked else "No tilt is marked: mark those that are to be dropped."
 
     def _place(self, tilt: float) -> int:
         return int(np.abs(self._tilts - tilt).argmin())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ipywidgets as w
 from hyperspy_gui_ipywidgets.utils import add_display_arg
 
-from .view import assemble, button, choice, control, picture, slider, switch, words
+from .view import assemble, button, choice, control, enabled, picture, slider, switch, words
 
 _WIDTH = 340  # px, of images
 
@@ -45,6 +45,8 @@ def tilt_series_view(obj, **kwargs):
             "Drop marked tilts", obj.apply, "Make a new series without the marked tilts; this one stays as it is.", "primary"
         ),
     }
+    enabled(obj, buttons["suspicious_button"], "running", when=False)
+    enabled(obj, buttons["apply_button"], "can_apply")
     made = assemble(obj, "Tilt series", controls, pictures, buttons.values(), {**wdict, **buttons})
     # Once everything is linked, so that no picture is missed.
     obj.begin()

@@ -91,6 +91,16 @@ def status(panel) -> tuple[w.Widget, dict]:
     return w.HBox([bar, cancel, message]), {"progress": bar, "cancel_button": cancel, "message": message}
 
 
+def enabled(panel, widget, trait: str, when: bool = True) -> None:
+    """Let a widget be used only while a trait of the panel has a value."""
+
+    def follow(*_) -> None:
+        widget.disabled = getattr(panel, trait) != when
+
+    panel.observe(follow, trait)
+    follow()
+
+
 def close_button(panel, box_of) -> w.Widget:
     """Return a button that closes the panel and its widgets; `box_of` returns the outermost one."""
 

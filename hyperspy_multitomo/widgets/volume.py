@@ -142,9 +142,15 @@ class VolumePanel(Panel):
             job.step(0.1, "Packing the 3-D view")
             page = self.surfaces.html()
             job.step(0.9, f"Writing {path}")
-            return save_atomically(lambda temporary: temporary.write_text(page, encoding="utf-8"), path, self.overwrite)
+            return path, page
 
-        self.start(work, lambda path: self.trait_set(message=f"Saved {path.resolve()}"))
+        def save(packed):
+            # Once it is written it is too late to cancel.
+            path, page = packed
+            save_atomically(lambda temporary: temporary.write_text(page, encoding="utf-8"), path, self.overwrite)
+            self.message = f"Saved {path.resolve()}"
+
+        self.start(work, save)
 
     def _path(self) -> Path:
         name = self.file_name.strip()
@@ -198,8 +204,10 @@ class VolumePanel(Panel):
         else:
             image = np.zeros((self._axes[row][2], self._axes[column][2], 3), np.float32)
         scale = SIDE / max(self.step(name) * self._axes[name][2] for name in "xyz")
-        heading = f"{column} →  {row} ↑   at {across} = {self._place(across)}"
-        return section_png(image, (self.step(row), self.step(column)), scale, (at[row], at[column]), heading, self.unit)
+        upward = row == "z"
+        heading = f"{column} →  {row} {'↑' if upward else '↓'}   at {across} = {self._place(across)}"
+        steps, cursor = (self.step(row), self.step(column)), (at[row], at[column])
+        return section_png(image, steps, scale, cursor, heading, self.unit, upward=upward)
 
     def _place(self, axis: str) -> str:
         first, step, _ = self._axes[axis]

@@ -74,7 +74,7 @@ def _scene(panel, wdict: dict):
     overwrite = wdict["overwrite"] = switch(panel, "overwrite", "Replace a file that is there already")
     overwrite.layout.width = "auto"
     save = wdict["snapshot_button"] = button("Save as a web page", panel.snapshot, "Save the 3-D view as it is as an HTML file.")
-    hint = w.HTML(f"<small>Axes in {panel.unit}; drag to turn, turn the wheel to zoom.</small>")
+    hint = w.HTML(f"<small>Axes in {panel.unit}, large y in front; drag to turn, turn the wheel to zoom.</small>")
     plot = w.VBox([w.HTML("No surfaces yet.")], layout=w.Layout(height="500px", width="720px"))
 
     def show(event=None):
