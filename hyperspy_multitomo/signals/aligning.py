@@ -14,7 +14,7 @@ from ..notices import warn
 from .base import check_finite
 from .frames import aligned_copy
 from .history import add_step
-from .keyed import NODE, axis_named, forget, grid, recall, record, recorded, to_present, to_recorded
+from .keyed import NODE, axis_named, forget, grid, recall, record, recorded, recorded_axis, to_present, to_recorded
 from .progress import progress_lines
 
 AXIS = f"{NODE}.axis_position"
@@ -355,7 +355,7 @@ class Aligning:
         """
         difference = []
         for name in ("x", "y"):
-            size = np.asarray(self.metadata.get_item(f"{NODE}.recorded_axes.{name}"))[2]
+            size = recorded_axis(self, name)[2]
             difference.append((size - 1) / 2 - to_recorded(self, name, (axis_named(self, name).size - 1) / 2))
         angle = np.deg2rad(-rotation)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -367,5 +367,5 @@ class Aligning:
 
 def axis_position(signal) -> float:
     """Return where the tilt axis is on the present axis x of a series or of its spectra (px, 0 = centre of the first pixel)."""
-    recorded_size = np.asarray(signal.metadata.get_item(f"{NODE}.recorded_axes.x"))[2]
+    recorded_size = recorded_axis(signal, "x")[2]
     return to_present(signal, "x", signal.metadata.get_item(AXIS, default=(recorded_size - 1) / 2))

@@ -12,7 +12,7 @@ from ..composition.cross_sections import xray_factor
 from ..composition.cross_sections.tables import symbol_of
 from ..composition.density import electrons_per_pixel
 from ..composition.efficiency import checked_efficiency
-from .keyed import NODE, grid, recall
+from .keyed import NODE, grid, recall, recorded_axis
 
 TEM = "Acquisition_instrument.TEM"
 SOLID_ANGLE = f"{TEM}.Detector.EDS.solid_angle"
@@ -116,6 +116,6 @@ def recorded_dose(series) -> float | None:
 
 def scanned_pixels(signal) -> float:
     """Return how many of the present pixels of a series, or of its spectra, the whole scan had, whatever was cropped since."""
-    sizes = [np.asarray(signal.metadata.get_item(f"{NODE}.recorded_axes.{name}"))[2] for name in ("x", "y")]
+    sizes = [recorded_axis(signal, name)[2] for name in ("x", "y")]
     whole = signal.metadata.get_item(SCANNED, default=float(sizes[0] * sizes[1]))
     return float(whole) / (grid(signal, "x")[1] * grid(signal, "y")[1])

@@ -21,6 +21,10 @@ _BY_VALUE = ("tilt", "element")
 _GRIDS = ("x", "y")
 # What means nothing without what is recorded for each pixel.
 _OF_PIXELS = ("window_share",)
+_FOREIGN = (
+    "this signal was only said to be a {0} (set_signal_type, or another axis): make it one with from_images, from_maps or "
+    "from_arrays, which bring its axes in order and take their units"
+)
 # Tilts are compared to a ten-thousandth of a degree, pixel edges to a thousandth of a pixel.
 _TILT_TOLERANCE, _EDGE_TOLERANCE = 1e-4, 1e-3
 
@@ -42,6 +46,20 @@ def set_keys(signal) -> None:
         elif axis.name in _GRIDS:
             keys[axis.name] = np.array([axis.offset, axis.scale, axis.size], dtype=float)
     signal.metadata.set_item(f"{NODE}.recorded_axes", keys)
+
+
+def recorded_axis(signal, name: str) -> np.ndarray:
+    """Return the keys of an axis: its values (tilt, element), or offset, scale and size (x, y).
+
+    Raises
+    ------
+    LookupError
+        Where the signal has none: it was not made by this package, only said to be of its type.
+    """
+    keys = signal.metadata.get_item(f"{NODE}.recorded_axes.{name}", default=None)
+    if keys is None:
+        raise LookupError(_FOREIGN.format(type(signal).__name__))
+    return np.asarray(keys, dtype=float)
 
 
 def record(signal, name: str, values, dims: Sequence[str]) -> None:
@@ -71,7 +89,7 @@ def on_recorded_grid(signal, values: np.ndarray, fill: float) -> np.ndarray:
     """
     for position, name in ((-2, "y"), (-1, "x")):
         start, factor, size = _whole_pixels(signal, name)
-        whole = int(np.asarray(signal.metadata.get_item(f"{NODE}.recorded_axes.{name}"))[2])
+        whole = int(recorded_axis(signal, name)[2])
         padding = [(0, 0)] * values.ndim
         padding[position] = (start, whole - start - size * factor)
         values = np.pad(np.repeat(values, factor, axis=position), padding, constant_values=fill)
@@ -204,7 +222,7 @@ def indices(signal, name: str) -> np.ndarray:
     LookupError
         Where the axis is missing (summed or sliced away) or has values that are not among the keys.
     """
-    stored = np.asarray(signal.metadata.get_item(f"{NODE}.recorded_axes.{name}"), dtype=float)
+    stored = recorded_axis(signal, name)
     axis = axis_named(signal, name)
     if axis is None:
         if stored.size == 1:
@@ -229,7 +247,7 @@ def grid(signal, name: str) -> tuple[float, float]:
     The edges of the present pixel i are at ``first + i * binning`` and ``first + (i + 1) * binning``, counted in recorded pixels.
     A new calibration of the whole axis (same size) leaves them at (0, 1).
     """
-    offset, scale, size = np.asarray(signal.metadata.get_item(f"{NODE}.recorded_axes.{name}"), dtype=float)
+    offset, scale, size = recorded_axis(signal, name)
     axis = axis_named(signal, name)
     if axis is None:
         raise LookupError(f"the signal has no axis {name!r} any more: positions along it are unknown")
@@ -261,7 +279,9 @@ def to_recorded(signal, name: str, position: float) -> float:
 
 def keep_present(signal) -> None:
     """Forget the tilts and elements that the signal no longer has: keys and arrays are cut to the present axes."""
-    keys = signal.metadata.get_item(f"{NODE}.recorded_axes")
+    keys = signal.metadata.get_item(f"{NODE}.recorded_axes", default=None)
+    if keys is None:
+        raise LookupError(_FOREIGN.format(type(signal).__name__))
     for name in _BY_VALUE:
         axis = axis_named(signal, name)
         if axis is None or not keys.has_item(name) or np.array_equal(axis.axis, np.asarray(keys[name])):
