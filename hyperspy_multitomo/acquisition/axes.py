@@ -191,6 +191,9 @@ def _places(shape, axes, roles, what, named, n_tilts) -> list[int]:
         raise ValueError(f"{what} has the axes ({told}); expected ({', '.join(roles)}), and {wrong} cannot be one of these")
     if twice := {role for role in own if role is not None and own.count(role) > 1}:
         raise ValueError(f"{what} has the axes ({told}), several of which could be {', '.join(sorted(twice))}; rename one")
+    if "tilt" in roles and "tilt" not in own and n_tilts is not None and shape[own.index(None)] != n_tilts:
+        # The names x, y and z of a reader that counts the axes: of sinograms none of them is true.
+        own = [None if role in ("x", "y") and _is_z(axes) else role for role in own]
     free = [i for i, role in enumerate(own) if role is None]
     fitting = [i for i in free if shape[i] == n_tilts]
     if "tilt" in roles and "tilt" not in own and fitting:
@@ -201,6 +204,11 @@ def _places(shape, axes, roles, what, named, n_tilts) -> list[int]:
         if role not in own:
             own[free.pop(0)] = role
     return [own.index(role) for role in roles]
+
+
+def _is_z(axes) -> bool:
+    """Say whether one of the axes is called z."""
+    return any(_ROLES.get(split_name(axis.get("name"))[0]) == "z" for axis in axes)
 
 
 def _unit(axis: Mapping) -> Unit:

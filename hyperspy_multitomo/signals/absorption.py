@@ -9,6 +9,7 @@ from os import PathLike
 
 import numpy as np
 
+from ..acquisition.axes import checked_values
 from ..composition.absorption import attenuation_coefficients, linear_attenuation, ray_transmission
 from ..composition.coarse import coarse_geometry
 from ..composition.dask_blocks import is_lazy
@@ -112,7 +113,7 @@ class SelfAbsorption:
                 raise ValueError(f"the transmission has the shape {values.shape}; expected {expected} (tilt, element, y, x)")
             record(self, "transmission", on_recorded_grid(self, values, fill=1.0), ("tilt", "element", "y", "x"))
             return
-        values = np.asarray(values, dtype=np.float32)
+        values = np.asarray(checked_values(values, "the transmission"), dtype=np.float32)
         if values.shape != expected or not (values.min() > 0 and values.max() <= 1):
             raise ValueError(
                 f"the transmission has the shape {values.shape} and values from {values.min():g} to {values.max():g}; expected "

@@ -13,6 +13,7 @@ from ..tomography.steps import fits_lanes
 from .base import check_finite
 from .footprint import Footprint, footprint
 from .frames import check_pair, even, gains_of, in_place, projections, recorded_counts
+from .gate import plain
 from .history import read_history
 from .keyed import record
 from .noise import with_noise
@@ -180,7 +181,8 @@ def background_of(series, background, shape):
     """Return a background given as (tilt, [element,] y, x), or as leading dimensions of that, as (channel, tilt, x, y)."""
     if background is None:
         return None
-    given = background.astype(np.float32) if hasattr(background, "dask") else np.asarray(background, dtype=np.float32)
+    roles = ("tilt", "element", "y", "x") if series.channels else ("tilt", "y", "x")
+    given = plain(background, roles, "the background").astype(np.float32)
     check_finite(given, "the background")
     whole = (shape[1], shape[0], shape[3], shape[2]) if series.channels else (shape[1], shape[3], shape[2])
     if given.shape not in [whole[:n] for n in range(3)] + [whole]:

@@ -15,6 +15,7 @@ from .build import build_volume
 from .computing import counting_slabs
 from .conditions import DOSE
 from .footprint import Footprint
+from .gate import plain
 from .history import add_step
 from .job import Job, Kept
 from .keyed import NODE, axis_named, record
@@ -231,6 +232,8 @@ def _initial(initial, shape, channels):
         places = [initial.channels.index(name) for name in channels]
         initial = initial.array(*(("z", "element", "y", "x") if initial.channels else ("z", "y", "x")))
         initial = initial[:, places] if places else initial
+    roles = ("z", "element", "y", "x") if np.ndim(getattr(initial, "data", initial)) == 4 else ("z", "y", "x")
+    initial = plain(initial, roles, "the start volume")
     initial = initial if hasattr(initial, "dask") else np.asarray(initial, dtype=np.float32)
     if initial.ndim == 3:
         initial = initial[:, None]

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from ..acquisition.axes import calibrated, pixel_sides
+from ..acquisition.axes import calibrated, checked_values, pixel_sides
 from ..acquisition.units import unit_of
 from ..tomography.geometry import TiltGeometry
 from .aligning import Aligning
@@ -61,7 +61,7 @@ class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions
         if values is None:
             forget(self, "gains")
             return
-        values = np.asarray(values, dtype=float)
+        values = np.asarray(checked_values(values, "gains"), dtype=float)
         shapes = {(len(self.tilts),): ("tilt",)}
         if self.channels:
             shapes[(len(self.tilts), len(self.channels))] = ("tilt", "element")
