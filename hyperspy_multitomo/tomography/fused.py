@@ -145,6 +145,7 @@ class PowerLaw:
             seen = np.maximum(expected, LEAST) if term.discrepancy == "kl" else expected
             found["objective"] += float(self.system.data_values(term, seen).sum())
             found[term.name] = term.relative(np.sum(np.square(term.difference(expected), dtype=np.float64), axis=(1, 2, 3)))
+        found["objective"] *= self.system.energy
         return found
 
     def tangent(self, u: np.ndarray) -> VariationalSystem:
@@ -176,7 +177,7 @@ class Relinearised(Steps):
         self.measured = False
 
     def _read(self):
-        return self._best[0] * self.system.scales[:, None, None, None]
+        return self._best[0]
 
     def objective(self) -> float:
         """Return the objective of the volume."""

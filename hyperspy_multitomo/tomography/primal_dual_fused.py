@@ -288,6 +288,7 @@ class FusedPrimalDual(PrimalDual):
             squares, discrepancies = rays.sums.T
             found["objective"] += float(discrepancies.sum())
             found[term.name] = term.relative(squares)
+        found["objective"] *= s.energy
         return found
 
     def objective(self):

@@ -119,7 +119,7 @@ class CudaPrimalDual(PrimalDual):
 
     def _read(self):
         with self.system.A.device:
-            return to_host(self._best) * self.system.scales[:, None, None, None]
+            return to_host(self._best)
 
     def _feasible(self):
         with self.system.A.device:
@@ -203,6 +203,7 @@ class CudaPrimalDual(PrimalDual):
             squares, discrepancies = rays.measure(seen)
             found["objective"] += float(discrepancies.sum())
             found[term.name] = term.relative(squares)
+        found["objective"] *= s.energy
         return found
 
     def objective(self):
