@@ -7,6 +7,8 @@ import numpy as np
 
 # Up to 2^20 times more or less than 1 data stay as they are, which saves a copy of them.
 _ROOM = 20
+# Exponent of the largest value of images in range.
+_TOP = 10
 
 
 def power_of_two(values) -> np.ndarray:
@@ -37,6 +39,12 @@ def largest(arrays: np.ndarray) -> np.ndarray:
     """Return the largest magnitude of each row, (row,)."""
     axes = tuple(range(1, arrays.ndim))
     return np.maximum(arrays.max(axis=axes), -arrays.min(axis=axes)).astype(np.float64)
+
+
+def in_range(images: np.ndarray) -> np.ndarray:
+    """Return images in a unit in which the largest value is about 1000, where neither squares nor noise leave single precision."""
+    unit = power_of_two(np.maximum(images.max(), -images.min())) / 2.0**_TOP
+    return images if unit == 1 else images / images.dtype.type(unit)
 
 
 def divided(array: np.ndarray | None, units: np.ndarray) -> np.ndarray | None:
