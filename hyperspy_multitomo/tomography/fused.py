@@ -140,7 +140,7 @@ class PowerLaw:
     def residuals(self, u: np.ndarray, w: np.ndarray | None) -> dict:
         """Return the objective, and |f - a|/|f| of the maps and of the HAADF; no a of a count is taken to be below `LEAST`."""
         maps, haadf = self.system.terms
-        found: dict = {"objective": self.system.strength * self.system.regulariser_value(u, w)}
+        found: dict = self.system.of_variation(*self.system.variation(u, w))
         for term, expected in ((maps, self.system.project(maps, u)), (haadf, self.haadf(u))):
             seen = np.maximum(expected, LEAST) if term.discrepancy == "kl" else expected
             found["objective"] += float(self.system.data_values(term, seen).sum())

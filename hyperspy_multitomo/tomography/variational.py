@@ -190,7 +190,7 @@ def variational(
     Iterate
         The start first (`iteration` 0), then one after every iteration, without end, with `objective` and `gap` on request.
         Every tenth one measures `residuals`: "objective", and |f - K x - b|/|f| as "eds" (row,) for the first term and as "haadf"
-        for the second.
+        for the second; with TGV "slopes", the part of the gradient that its field holds, see `slopes`.
 
     Raises
     ------

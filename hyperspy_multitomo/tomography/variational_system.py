@@ -292,17 +292,25 @@ class VariationalSystem:
         values = DISCREPANCIES[term.discrepancy].value(expectations, term.data, d)
         return np.sum(np.where(term.live, values, 0), axis=(1, 2, 3), dtype=np.float64)
 
-    def regulariser_value(self, u: np.ndarray, w: np.ndarray | None) -> float:
-        """Return R(u), for TGV with the field w (an upper bound until w is the best)."""
+    def variation(self, u: np.ndarray, w: np.ndarray | None) -> tuple[float, float, float]:
+        """Return |grad u - w|, |E w| and |w|; for TV |grad u|, 0 and 0."""
         field = gradient(u, self.dimensions)
         if self.kind == "tv":
-            return self.norm.value(field)
-        return self.norm.value(field - w) + self.alpha0 * self.field_norm.value(symmetrised_gradient(w))
+            return self.norm.value(field), 0.0, 0.0
+        return self.norm.value(field - w), self.field_norm.value(symmetrised_gradient(w)), self.norm.value(w)
+
+    def of_variation(self, jumps: float, strains: float, slopes: float) -> dict:
+        """Return what `variation` says: lambda R(u), as "objective", and of TGV the part of the gradient that w holds, as "slopes".
+
+        R(u) with the field w is an upper bound until w is the best.
+        """
+        found = {"objective": self.strength * (jumps + self.alpha0 * strains)}
+        return found | ({"slopes": float(slopes / (jumps + slopes)) if slopes > 0 else 0.0} if self.kind == "tgv" else {})
 
     def objective(self, u: np.ndarray, w: np.ndarray | None) -> float:
         """Return the value that is minimised."""
         data = sum(self.data_values(term, self.project(term, u)).sum() for term in self.terms)
-        return self.energy * float(data + self.strength * self.regulariser_value(u, w))
+        return self.energy * float(data + self.of_variation(*self.variation(u, w))["objective"])
 
     def gap(self, u: np.ndarray, w: np.ndarray | None, p: np.ndarray, q: np.ndarray | None, s: list[np.ndarray]) -> float:
         """Return the primal-dual gap over volumes up to twice the largest voxel and fields up to twice the largest vector.
@@ -333,8 +341,8 @@ class VariationalSystem:
         return self.objective(u, w) - self.energy * dual
 
     def residuals(self, u: np.ndarray, w: np.ndarray | None) -> dict:
-        """Return the objective, and |f - K u - b|/|f| of each term by its name: one number a row, or one for the HAADF."""
-        found: dict = {"objective": self.strength * self.regulariser_value(u, w)}
+        """Return what `of_variation` does, its objective with the data's, and |f - K u - b|/|f| of each term by its name."""
+        found: dict = self.of_variation(*self.variation(u, w))
         for term in self.terms:
             expected = self.project(term, u)
             found["objective"] += float(self.data_values(term, expected).sum())
