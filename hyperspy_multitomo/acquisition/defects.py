@@ -177,11 +177,8 @@ def hot_pixels(image: ArrayLike, threshold: float = 8.0, size: int = 5) -> tuple
     deviation = np.abs(excess)
     noise = 1.4826 * np.maximum(median_filter(deviation, size), np.median(deviation))
     # An image of mostly equal pixels has no median deviation: its few others are its noise.
-    noise = (
-        np.maximum(noise, 1e-6 * np.abs(image).max())
-        if np.median(deviation)
-        else np.maximum(noise, deviation.std(dtype=np.float64))
-    )
+    least = 1e-6 * np.abs(image).max() if np.median(deviation) else deviation.std(dtype=np.float64)
+    noise = np.maximum(noise, least)
     # At the outline of an object the median is that of the vacuum, but many pixels around are as bright.
     next_brightest = rank_filter(image, -(_LARGEST_GROUP + 1), size)
     groups, _ = label(np.minimum(excess, image - next_brightest) > threshold * noise, np.ones((3, 3)))

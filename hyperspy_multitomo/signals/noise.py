@@ -66,8 +66,8 @@ def _variances(mapped: bool, found, em: bool) -> np.ndarray:
 def typical_variances(series, tilts: np.ndarray) -> np.ndarray:
     """Return the variance of the noise in a pixel of each elemental map, where the element is, as the mean over some tilts.
 
-    It is that of counts, in any unit, or measured from the finest detail, and above 0 in any case. Vacuum, which has neither counts nor
-    noise, has no say: pixels weigh by their own signal, smoothed along x and averaged along y.
+    It is that of counts, in any unit, or measured from the finest detail, and above 0 in any case. Vacuum, which has neither
+    counts nor noise, has no say: pixels weigh by their own signal, smoothed along x and averaged along y.
     """
     recorded, gross = as_recorded(series)[:, tilts], getattr(series, "gross", None)
     blocks = telling_blocks(recorded.shape[1:])

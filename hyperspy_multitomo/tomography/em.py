@@ -132,7 +132,8 @@ def _without_blind_rays(counts: np.ndarray, background: np.ndarray | None, A: Pr
 def _uniform(system: Counted) -> np.ndarray:
     """Return a uniform volume whose projections hold the counts beyond the background, at least the noise of all of them.
 
-    Signals below 1, which are no counts, have the noise sqrt(sum y^2) of as many events as pixels, below that of counts. The value is that of each slice alone, so that slabs of slices start alike, however they are cut.
+    A signal below 1 per pixel is no count; its noise is taken to be sqrt(sum y^2), which is less. The value is that of each slice
+    alone, so that slabs of slices start alike, however they are cut.
     """
     s, binning = system, system.A.geometry.binning
     gross = s.projections.sum(axis=(1, 2), dtype=np.float64)

@@ -19,8 +19,8 @@ def came_out_as_tv(slopes: ArrayLike) -> bool:
     Parameters
     ----------
     slopes : array_like (measurement,)
-        Part of the gradient that TGV's field w holds, |w|/(|grad u - w| + |w|) in the norm of the regulariser, from 0 to 1, at each
-        measurement of the run: the "slopes" of the residuals of `run`. It has no unit.
+        Part of the gradient that TGV's field w holds, |w|/(|grad u - w| + |w|) in the norm of the regulariser, from 0 to 1, at
+        each measurement of the run: the "slopes" of the residuals of `run`.
 
     Returns
     -------

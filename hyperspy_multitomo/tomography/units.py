@@ -42,7 +42,7 @@ def largest(arrays: np.ndarray) -> np.ndarray:
 
 
 def in_range(images: np.ndarray) -> np.ndarray:
-    """Return images in a unit in which the largest value is about 1000, where neither squares nor noise leave single precision."""
+    """Return images in a unit in which the largest is about 1000: neither squares nor noise leave single precision."""
     unit = power_of_two(np.maximum(images.max(), -images.min())) / 2.0**_TOP
     return images if unit == 1 else images / images.dtype.type(unit)
 

@@ -300,7 +300,7 @@ class VariationalSystem:
         return self.norm.value(field - w), self.field_norm.value(symmetrised_gradient(w)), self.norm.value(w)
 
     def of_variation(self, jumps: float, strains: float, slopes: float) -> dict:
-        """Return what `variation` says: lambda R(u), as "objective", and of TGV the part of the gradient that w holds, as "slopes".
+        """Return lambda R(u) as "objective" and, of TGV, the part of the gradient that w holds as "slopes", from `variation`.
 
         R(u) with the field w is an upper bound until w is the best.
         """
