@@ -178,7 +178,7 @@ def hot_pixels(image: ArrayLike, threshold: float = 8.0, size: int = 5) -> tuple
     noise = 1.4826 * np.maximum(median_filter(deviation, size), np.median(deviation))
     # An image of mostly equal pixels has no median deviation: its few others are its noise.
     least = 1e-6 * np.abs(image).max() if np.median(deviation) else deviation.std(dtype=np.float64)
-    noise = np.maximum(noise, least)
+    noise = np.maximum(noise, float(least))
     # At the outline of an object the median is that of the vacuum, but many pixels around are as bright.
     next_brightest = rank_filter(image, -(_LARGEST_GROUP + 1), size)
     groups, _ = label(np.minimum(excess, image - next_brightest) > threshold * noise, np.ones((3, 3)))

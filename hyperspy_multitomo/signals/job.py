@@ -60,8 +60,8 @@ class Job:
         if came_out_as_tv(slopes := result.residuals.get("slopes", ())):
             warn(
                 f"TGV came out as TV: its field of slopes holds {100 * slopes[-1]:.2g} % of the gradient of the volume, so that "
-                "the result is that of TV at two to three times the time. For slopes instead of steps pass a smaller alpha0=, such "
-                "as a half of it; if there are none, use TV"
+                "the result is that of TV at two to three times the time. For slopes instead of steps pass a smaller alpha0=, "
+                "such as a half of it; if there are none, use TV"
             )
         return result
 
