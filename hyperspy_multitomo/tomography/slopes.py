@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 # Below this part of the gradient volumes of TGV and TV differ by less than 0.5 %, above 5 % by more than 0.9 %: discs with slopes
 # of 10 to 50 px, 0.3 to 10 counts per voxel, alpha_0 of 0.5 to 16, two and three dimensions.
 NEGLIGIBLE = 0.02
-# The field starts from 0 and grows for hundreds of iterations: no verdict while it is this much larger than halfway through.
+# The field starts from 0 and grows for hundreds of iterations, or swings about its limit: no verdict while it is this much larger
+# than ever in the first half of the run.
 GROWING = 1.1
 
 
@@ -35,4 +36,4 @@ def came_out_as_tv(slopes: ArrayLike) -> bool:
     slopes = np.asarray(slopes, float)
     if slopes.size < 2:
         return False
-    return bool(slopes[-1] < NEGLIGIBLE and slopes[-1] <= GROWING * slopes[(slopes.size - 1) // 2])
+    return bool(slopes[-1] < NEGLIGIBLE and slopes[-1] <= GROWING * slopes[: (slopes.size + 1) // 2].max())
