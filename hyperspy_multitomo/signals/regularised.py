@@ -194,8 +194,8 @@ class RegularisedMaps:
         Returns
         -------
         TomographicVolume
-            As that of `reconstruct_tv`. The last step of its `history` has ``slopes``, the part of the gradient that slopes hold, and
-            ``in_effect``, ``"tgv"`` or ``"tv"``, unless the volume is lazy.
+            As that of `reconstruct_tv`. Unless it is lazy, the last step of its `history` has ``slopes``, the part of the
+            gradient that slopes hold, and ``in_effect``, ``"tgv"`` or ``"tv"``.
 
         Raises
         ------
