@@ -34,6 +34,11 @@ def eds():
     return eds_of(two_elements())
 
 
+@cache
+def few():
+    return at_few_tilts(two_elements())
+
+
 def ratios(scale):
     return {name: scale * value for name, value in RATIOS.items()}
 
@@ -58,7 +63,7 @@ IMAGES = {
         images(s), regulariser="tgv", ratios=ratios(s), haadf_term="least_squares", rest=True, **FEW
     ),
     "tnv": lambda s: eds().reconstruct_tnv(images(s, HAADF_TILTS), haadf_term="least_squares", **LEAST_SQUARES, **FEW),
-    "fused": lambda s: at_few_tilts(two_elements()).reconstruct_fused(images(s, HAADF_TILTS), power=1.3, **FEW),
+    "fused": lambda s: few().reconstruct_fused(images(s, HAADF_TILTS), power=1.3, **FEW),
 }
 MAPS = {
     "sirt": lambda s: maps(s).reconstruct_sirt(6, **QUIET),
@@ -229,8 +234,8 @@ def ranked(scale):
 
 
 def grey_values(scale):
-    grey = np.pad(np.full((12, 12, 12), 24.0), 4)
-    grey[8:, 4:-4, 4:-4] = np.where(grey[8:, 4:-4, 4:-4] > 0, 10.0, 0)
+    grey = np.pad(np.full((10, 10, 10), 24.0), 3)
+    grey[8:, 3:-3, 3:-3] = np.where(grey[8:, 3:-3, 3:-3] > 0, 10.0, 0)
     volume = mt.TomographicVolume.from_arrays({"HAADF": scale * (grey + np.random.default_rng(0).normal(0, 0.5, grey.shape))})
     found, errors = volume.quantify_haadf(("Au", "Ag"), {"Au": 24 * scale, "Ag": 10 * scale}, return_uncertainty=True)
     return found.data, errors.data
