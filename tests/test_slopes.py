@@ -34,10 +34,10 @@ def series(scale=1.0, slices=2):
 def test_verdict():
     assert came_out_as_tv([0.011, 0.016, 0.017, 0.016, 0.015])
     assert came_out_as_tv([0.0028, 0.0026, 0.0014, 0.0025, 0.0024])  # swings
-    assert came_out_as_tv(np.zeros(4))
-    assert not came_out_as_tv([0.040, 0.072, 0.093, 0.1])
-    assert not came_out_as_tv([0.007, 0.010, 0.012, 0.014])  # still growing
-    assert not came_out_as_tv([0.001])
+    assert came_out_as_tv(np.zeros(5))
+    assert not came_out_as_tv([0.040, 0.072, 0.093, 0.1, 0.1])
+    assert not came_out_as_tv([0.007, 0.010, 0.012, 0.014, 0.017])  # still growing
+    assert not came_out_as_tv([0.001, 0.001, 0.001, 0.001])  # too early
     assert not came_out_as_tv([])
 
 

@@ -12,6 +12,8 @@ NEGLIGIBLE = 0.02
 # The field starts from 0 and grows for hundreds of iterations, or swings about its limit: no verdict while it is this much larger
 # than ever in the first half of the run.
 GROWING = 1.1
+# Nor before so many measurements, fifty iterations.
+FEWEST = 5
 
 
 def came_out_as_tv(slopes: ArrayLike) -> bool:
@@ -26,14 +28,14 @@ def came_out_as_tv(slopes: ArrayLike) -> bool:
     Returns
     -------
     bool
-        True where w holds less than a fiftieth of the gradient and no longer grows. False for fewer than two measurements.
+        True where w holds less than a fiftieth of the gradient and no longer grows. False for fewer than five measurements.
 
     Examples
     --------
-    >>> came_out_as_tv([0.010, 0.016, 0.015, 0.012]), came_out_as_tv([0.010, 0.013, 0.016, 0.019]), came_out_as_tv([0.2, 0.3])
-    (True, False, False)
+    >>> came_out_as_tv([0.011, 0.016, 0.017, 0.016, 0.015]), came_out_as_tv([0.007, 0.010, 0.012, 0.014, 0.017])
+    (True, False)
     """
     slopes = np.asarray(slopes, float)
-    if slopes.size < 2:
+    if slopes.size < FEWEST:
         return False
     return bool(slopes[-1] < NEGLIGIBLE and slopes[-1] <= GROWING * slopes[: (slopes.size + 1) // 2].max())
