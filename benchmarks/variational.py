@@ -173,7 +173,8 @@ def published_problem(size: int, slices: int, threads: int):
     largest = np.array([np.percentile(channel, PERCENTILE) for channel in maps])
     A = projector(TiltGeometry(series.tilts, size, pixel_size=series.pixel_size), threads=threads)
     norm, ray = A.norm() / series.pixel_size, float(A.row_sums().mean())
-    return DataTerm(A, maps, weight=np.array(PUBLISHED) * norm / largest), largest / ray, series.pixel_size / ray, norm
+    term = DataTerm(A, maps, weight=np.array(PUBLISHED) * norm / largest, count=1.0)
+    return term, largest / ray, series.pixel_size / ray, norm
 
 
 def systems(kind: str, term, scales, strength: float, norm: float) -> dict:
@@ -211,7 +212,7 @@ def systems(kind: str, term, scales, strength: float, norm: float) -> dict:
         def matrix_step(self):
             return self.gradient_step
 
-    checked = term.checked(len(scales), "eds")
+    checked = term.checked(len(scales), "eds").in_units(np.ones(len(scales)))
     start = np.zeros((len(scales), *checked.A.domain_shape, checked.data.shape[-1]), np.float32)
     problem = dict(
         terms=(checked,),

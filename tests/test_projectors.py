@@ -5,8 +5,10 @@ import copy
 
 import numpy as np
 import pytest
+from numba import typeof
 
 from hyperspy_multitomo.tomography import BACKENDS, TiltGeometry, dot_test, projector
+from hyperspy_multitomo.tomography.lanes import empty_lanes
 
 FULL_CIRCLE = [-180, -135, -90, -67.3, -45, -12, 0, 30, 44.999, 45, 60, 90, 101.5, 135, 180, 225, 270, 359]
 
@@ -317,3 +319,11 @@ class TestTiltGeometry:
     def test_bad_input(self, arguments, message):
         with pytest.raises(ValueError, match=message):
             TiltGeometry(**{"tilts": [0, 1], "detector_width": 8, **arguments})
+
+
+@pytest.mark.parametrize("count", [16, 32, 64])
+def test_names_of_compiled_kernels_tell_lanes_apart_in_every_process(count):
+    """Else the kernels that two processes compiled, loaded from the disk by a third, run on the lanes of each other."""
+    record = typeof(empty_lanes(1, count)).dtype
+    assert f"float32, ({count},)" in str(record.mangling_args)
+    assert str(record._code) not in str(record.mangling_args)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.acquisition.checks import checked_tilts
+from hyperspy_multitomo.tomography.units import in_range
 
 __all__ = ["TiltRanking", "image_measures", "rank_tilts"]
 
@@ -244,10 +245,10 @@ def _scatter(misfit: np.ndarray, basis: np.ndarray, name: str) -> float:
 def _mean_square_gradient(image: np.ndarray) -> float:
     """Return the mean square of the gradient (per px), along the directions in which there is more than one pixel."""
     slopes = (np.gradient(image, axis=axis) for axis, size in enumerate(image.shape) if size > 1)
-    return sum(float(np.square(slope).mean(dtype=np.float64)) for slope in slopes)
+    return sum(float(np.square(slope, dtype=np.float64).mean()) for slope in slopes)
 
 
 def _normalised_spectrum(image: np.ndarray) -> np.ndarray:
-    image = image - image.mean()
+    image = in_range(image - image.mean())
     norm = np.linalg.norm(image)
     return np.fft.rfft2(image / norm if norm > 0 else image)

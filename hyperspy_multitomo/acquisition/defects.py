@@ -15,8 +15,10 @@ _ENDS = frozenset(2**bits - 1 for bits in (8, 10, 12, 14, 15, 16, 20, 24, 32))
 _FEW, _MANY = 3, 20
 # The top of a histogram that is no plateau holds no more pixels than this many times the values just below it.
 _PLATEAU = 4.0
-# Counts of a few electrons crowd at every whole number: a range of few values has no top of its own.
+# Counts of a few electrons crowd at every whole number: a range of fewer steps has no top of its own.
 _LEAST_RANGE = 200.0
+# Rounding of single precision, in which images in another unit than the converter's may be.
+_ROUNDING = 1.2e-7
 # A group of more pixels than this is a feature of the specimen.
 _LARGEST_GROUP = 3
 
@@ -75,8 +77,9 @@ def find_saturation(images, tilts: ArrayLike, level: float | None = None) -> Sat
     Notes
     -----
     Pixels pile up if at least 3 have a largest value at which a converter ends (2^n - 1), or 20 any other; and if that is more
-    than four times as many as at the next value, and as in the thousandth part of the range just below. Images that were
-    resampled or smoothed have no such level any more.
+    than four times as many as at the next value, and as in the thousandth part of the range just below. The range has to hold 200
+    steps of the values, which are whole numbers, or these times a unit: images in amperes saturate as those of the converter do.
+    Images that were resampled or smoothed have no such level any more.
 
     Examples
     --------
@@ -101,13 +104,32 @@ def find_saturation(images, tilts: ArrayLike, level: float | None = None) -> Sat
 def _piled_up(images, bottom: float, top: float) -> bool:
     """Tell whether more pixels have the largest value than the values just below it lead one to expect."""
     extent = top - bottom
-    if extent < _LEAST_RANGE:
+    if extent == 0:
         return False
     near = np.concatenate([image[image >= top - 0.01 * extent] for image in map(np.asarray, images)])
     values, numbers = np.unique(near, return_counts=True)
     just_below = numbers[values >= top - 0.001 * extent].sum() - numbers[-1]
     expected = max(int(just_below), int(numbers[-2]) if len(numbers) > 1 else 0)
-    return bool(numbers[-1] >= (_FEW if top in _ENDS else _MANY) and numbers[-1] > _PLATEAU * expected)
+    if numbers[-1] < _FEW or numbers[-1] <= _PLATEAU * expected:
+        return False
+    values = np.unique(next(image for image in map(np.asarray, images) if float(image.max()) == top)).astype(np.float64)
+    return bool(numbers[-1] >= (_FEW if _is_end(top, values) else _MANY) and extent >= _LEAST_RANGE * _step(values))
+
+
+def _step(values: np.ndarray) -> float:
+    """Return the step of sorted values: 1 for whole numbers, else the least distance of two."""
+    return 1.0 if (values == np.rint(values)).all() or len(values) < 2 else float(np.diff(values).min())
+
+
+def _is_end(top: float, values: np.ndarray) -> bool:
+    """Tell whether a converter ends at the largest of the values, which may be in another unit than the converter's."""
+    if top in _ENDS:
+        return True
+    for end in _ENDS:
+        steps, rounding = values * (end / top), _ROUNDING * end
+        if rounding < 0.1 and np.abs(steps - np.rint(steps)).max() <= rounding:
+            return True
+    return False
 
 
 def hot_pixels(image: ArrayLike, threshold: float = 8.0, size: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -155,7 +177,8 @@ def hot_pixels(image: ArrayLike, threshold: float = 8.0, size: int = 5) -> tuple
     deviation = np.abs(excess)
     noise = 1.4826 * np.maximum(median_filter(deviation, size), np.median(deviation))
     # An image of mostly equal pixels has no median deviation: its few others are its noise.
-    noise = np.maximum(noise, 1e-6 * np.abs(image).max()) if np.median(deviation) else np.maximum(noise, deviation.std())
+    least = 1e-6 * np.abs(image).max() if np.median(deviation) else deviation.std(dtype=np.float64)
+    noise = np.maximum(noise, float(least))
     # At the outline of an object the median is that of the vacuum, but many pixels around are as bright.
     next_brightest = rank_filter(image, -(_LARGEST_GROUP + 1), size)
     groups, _ = label(np.minimum(excess, image - next_brightest) > threshold * noise, np.ones((3, 3)))

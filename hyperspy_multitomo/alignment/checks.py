@@ -6,12 +6,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hyperspy_multitomo.tomography.units import in_range
+
 # An image whose values differ by less than this part of the largest is constant.
 CONSTANT = 1e-6
 
 
 def checked_series(images: ArrayLike, tilts: ArrayLike, *, fewest: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (tilt, x, y) as float32 and their tilts in degrees, or say what is wrong with them."""
+    """Return images (tilt, x, y) as float32 and their tilts in degrees, or say what is wrong with them.
+
+    The unit of the images is such that their largest value is about 1000, whatever they were recorded in: correlations are found
+    from products of spectra, which single precision and the thresholds of other packages hold in a range alone.
+    """
     images, tilts = np.asarray(images, dtype=np.float32), np.asarray(tilts, dtype=np.float64)
     if images.ndim != 3 or min(images.shape[1:], default=0) < 4:
         raise ValueError(f"the images have shape {images.shape}; expected (tilt, x, y) of 4 pixels or more in x and y")
@@ -24,7 +30,7 @@ def checked_series(images: ArrayLike, tilts: ArrayLike, *, fewest: int = 2) -> t
     broken = tilts[~np.isfinite(images).all(axis=(1, 2))]
     if broken.size:
         raise ValueError(f"the image at {named(broken)} degrees holds NaN or infinite values; leave out or repair it")
-    return images, tilts
+    return in_range(images), tilts
 
 
 def check_features(images: np.ndarray, tilts: np.ndarray) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from hyperspy_multitomo.alignment.checks import check_features, named
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.alignment.transform import Alignment
+from hyperspy_multitomo.tomography.units import in_range
 
 __all__ = ["scan_offsets"]
 
@@ -109,7 +110,8 @@ def scan_offsets(
     if slow_axis not in ("x", "y"):
         raise ValueError(f"`slow_axis` is {slow_axis!r}; expected 'x' or 'y'")
     maps, images, tilts = _checked(maps, images, tilts, pixel)
-    images = np.array([_on_grid(image, maps.shape[2:], pixel) for image in images])
+    # The fit of gain and offset needs an image in the range of its constant.
+    images = np.array([_on_grid(image, maps.shape[2:], pixel) for image in in_range(images)])
     brightness, passes = np.ones(len(maps)), _PASSES if len(maps) > 1 else 1
     starts: list = [None] * len(tilts)
     for number in range(passes):

@@ -13,6 +13,7 @@ from hyperspy_multitomo.composition.cross_sections.tables import SYMBOLS, atomic
 from hyperspy_multitomo.composition.cross_sections.tables import densities as mass_densities
 from hyperspy_multitomo.composition.grey_values import CORRELATED, checked_contrast, pure_grey_values
 from hyperspy_multitomo.notices import warn
+from hyperspy_multitomo.tomography.units import power_of_two
 
 __all__ = ["HAADFComposition", "atoms_by_volume", "haadf_composition"]
 
@@ -181,7 +182,7 @@ def haadf_composition(
     (bright_a, bright_b), span = intensities, intensities[0] - intensities[1]
     share = (volume - np.float32(bright_b)) / np.float32(span)
     unit = np.clip(share, 0, 1)
-    variance = (local**2 + unit**2 * errors[0] ** 2 + (1 - unit) ** 2 * errors[1] ** 2) / span**2
+    variance = (local / span) ** 2 + unit**2 * (errors[0] / span) ** 2 + (1 - unit) ** 2 * (errors[1] / span) ** 2
     weight = held[0] * unit + held[1] * (1 - unit)
     fraction = held[0] * unit / weight
     slope = held[0] * held[1] / weight**2
@@ -253,7 +254,8 @@ def _local_noise(volume: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
     number = np.maximum(uniform_filter(inside.astype(np.float32), _SIDE, mode="constant"), 0.5 / _SIDE**3)
     rest = volume - mean_inside(volume)
-    return np.sqrt(np.maximum(mean_inside(rest**2), 0))
+    grey = np.float32(power_of_two(np.abs(rest).max()))  # whose square single precision may not hold
+    return grey * np.sqrt(np.maximum(mean_inside(np.square(rest / grey)), 0))
 
 
 def atoms_by_volume(elements: Sequence[str], densities: Mapping[str, float] | str | None = None) -> tuple[float, float]:

@@ -51,7 +51,7 @@ def noise_law(images: np.ndarray) -> np.ndarray:
         if inside.size >= _LEAST_PIXELS:
             levels.append(edges[b : b + 2].mean())
             # 1.4826 median |d| is the standard deviation of normal noise, blind to the few edges.
-            measured.append((1.4826 * np.median(inside)) ** 2 / variances)
+            measured.append((1.4826 * float(np.median(inside))) ** 2 / variances)
     if not levels or max(measured) == 0:
         return np.zeros(2)
     # A variance is known to a part of itself, so relative deviations count.

@@ -22,6 +22,7 @@ from hyperspy_multitomo.composition.ratios import ResponseRatios
 from hyperspy_multitomo.composition.regression import check_independent, prior_terms, significant_ratios
 from hyperspy_multitomo.composition.threshold import specimen_mask
 from hyperspy_multitomo.notices import warn
+from hyperspy_multitomo.tomography.units import roomy
 
 __all__ = ["ResponseRatios", "fit_response_ratios"]
 
@@ -154,6 +155,8 @@ def fit_response_ratios(
         raise ValueError(f"method={method!r} must be one of {', '.join(map(repr, METHODS))}")
     recorded = np.asarray(maps)
     maps, haadf = _checked_series(maps, haadf, elements, gains, haadf_gains)
+    unit = float(roomy(max(haadf.max(), -haadf.min())))
+    haadf = haadf if unit == 1 else haadf / np.float32(unit)
     elements = tuple(elements)
     variance = _poisson_variance(recorded, gross, window_share, gains, elements) if method == "poisson" else None
     mask = _checked_mask(mask, haadf)
@@ -178,12 +181,14 @@ def fit_response_ratios(
         prior_matrix = prior_terms(names, prior, prior_strength, np.diag(equations.sums()[0]))
     solution, spread = significant_ratios(equations, prior_matrix, n_bootstrap, seed)
     values, errors, block_counts = np.zeros((3, len(elements)))
-    values[used], errors[used], block_counts[used] = solution, spread, blocks.counts.mean(axis=0)
+    values[used], errors[used], block_counts[used] = unit * solution, unit * spread, blocks.counts.mean(axis=0)
+    fit = assess(blocks, solution, weights)
+    fit["residual_map"] *= np.float32(unit)
     ratios = ResponseRatios(
         elements=elements,
         values=values,
         standard_errors=errors,
-        **assess(blocks, solution, weights),
+        **fit,
         block_size=side,
         block_counts=block_counts,
         rest=bool(rest),

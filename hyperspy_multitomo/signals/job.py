@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..notices import warn
 from ..tomography import Reconstruction, projector, run
+from ..tomography.slopes import came_out_as_tv
 from .base import check_finite
 from .kept import Kept
 
@@ -54,7 +56,14 @@ class Job:
             return Reconstruction(found, {}, iterations=0, interrupted=False, converged=False, stopped_by="direct")
         noise = None if self.noise is None else self.noise(arrays)
         given = {} if kept is None else {"checkpoint": kept.checkpoint(arrays), "resume": kept.resume}
-        return run(found, self.iterations, tolerance=self.tolerance, noise=noise, progress=progress, **given)
+        result = run(found, self.iterations, tolerance=self.tolerance, noise=noise, progress=progress, **given)
+        if came_out_as_tv(slopes := result.residuals.get("slopes", ())):
+            warn(
+                f"TGV came out as TV: its field of slopes holds {100 * slopes[-1]:.2g} % of the gradient of the volume, so that "
+                "the result is that of TV at two to three times the time. For slopes instead of steps pass a smaller alpha0=, "
+                "such as a half of it; if there are none, use TV"
+            )
+        return result
 
     def volume(self, arrays: Mapping, threads: int, kept: Kept | None, stopped: Callable[[], bool]) -> np.ndarray:
         """Return the volume of one slab; where it was finished before, what was kept of it.

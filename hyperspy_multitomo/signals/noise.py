@@ -8,13 +8,15 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from ..acquisition.counts import are_whole
 from ..tomography import counting_noise, image_variance, net_variance
+from ..tomography.stopping import finest_detail
 from .counted import check_counts_beside, why_no_counts
 from .frames import as_recorded
 
 # Pixels that are averaged to tell signal from noise.
 _PROFILE = 5
+# Values that are looked at for the step between counts, and their rounding.
+_SAMPLE, _ROUNDING = 2**16, 1e-6
 # Of images of more pixels than this, all that are looked at taken together, blocks of so many slices stand for the rest.
 _PIXELS, _BLOCK = 2**24, 64
 
@@ -71,8 +73,8 @@ def _variances(mapped: bool, found, em: bool) -> np.ndarray:
 def typical_variances(series, tilts: np.ndarray) -> np.ndarray:
     """Return the variance of the noise in a pixel of each elemental map, where the element is, as the mean over some tilts.
 
-    It is that of whole counts, or measured from the finest detail, and above 0 in any case. Vacuum, which has neither counts nor
-    noise, has no say: pixels weigh by their own signal, smoothed along x and averaged along y.
+    It is that of counts, in any unit, or measured from the finest detail, and above 0 in any case. Vacuum, which has neither
+    counts nor noise, has no say: pixels weigh by their own signal, smoothed along x and averaged along y.
     """
     check_counts_beside(series)
     recorded, gross = as_recorded(series)[:, tilts], getattr(series, "gross", None)
@@ -84,8 +86,10 @@ def typical_variances(series, tilts: np.ndarray) -> np.ndarray:
     if gross is not None and series.is_smoothed:  # which spreads the noise of counts over neighbours, and leaves what they say
         share = 1.0 if series.window_share is None else np.asarray(series.window_share)[tilts].T
         variances = counts.mean(axis=(2, 3), dtype=np.float64) / share**2
-    elif gross is None and why_no_counts(series) is None and are_whole(recorded):
-        variances = counts.mean(axis=(2, 3), dtype=np.float64)
+    elif gross is None and why_no_counts(series) is None and (count := _count(recorded)):
+        variances = count * counts.mean(axis=(2, 3), dtype=np.float64)
+    elif gross is None:
+        variances = _noise_equivalent_variance(recorded, counts)
     else:
         variances = net_variance(recorded, counts)
     signal, profile = (
@@ -97,7 +101,33 @@ def typical_variances(series, tilts: np.ndarray) -> np.ndarray:
     total = signal.sum(axis=(1, 2))
     typical = np.where(total > 0, (signal * local).sum(axis=(1, 2)) / np.where(total > 0, total, 1), variances.mean(axis=1))
     squares = np.square(recorded, dtype=np.float64).mean(axis=(1, 2, 3))
-    return np.maximum(typical, np.where(squares > 0, 1e-4 * squares, 1.0))
+    typical = np.maximum(typical, 1e-4 * squares)
+    # Where nothing was recorded any will do; one of the size of the others is in their unit.
+    return np.where(typical > 0, typical, min(typical[typical > 0], default=1.0))
+
+
+def _count(recorded: np.ndarray) -> float:
+    """Return what one count is in maps that are counts times a unit, 1 for whole numbers that tell no other; else 0."""
+    if recorded.min() < 0:
+        return 0.0
+    values = np.unique(recorded.ravel()[:: max(1, recorded.size // _SAMPLE)]).astype(np.float64)
+    steps = np.diff(values, prepend=0.0)
+    steps = steps[steps > _ROUNDING * values[-1]]
+    if steps.size:
+        number = np.rint(values[-1] / steps.min())
+        counted = recorded * (number / values[-1])
+        if (np.abs(counted - np.rint(counted)) <= _ROUNDING * np.maximum(counted, 1)).all():
+            return float(values[-1] / number)
+    return 1.0 if (recorded == np.rint(recorded)).all() else 0.0
+
+
+def _noise_equivalent_variance(recorded: np.ndarray, signal: np.ndarray) -> np.ndarray:
+    """Return the variance (channel, tilt) of maps in any unit, measured as that of maps in noise-equivalent counts."""
+    noise = np.square(finest_detail(recorded), dtype=np.float64).mean(axis=(1, 2, 3))
+    means = signal.mean(axis=(1, 2, 3), dtype=np.float64)
+    units = np.where((noise > 0) & (means > 0), noise / np.where(means > 0, means, 1), 1.0)
+    shape = units[:, None, None, None]
+    return net_variance(recorded / shape, signal / shape) * units[:, None] ** 2
 
 
 def telling_blocks(shape: tuple[int, int, int]):

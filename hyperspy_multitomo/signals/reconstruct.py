@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from ..tomography import TiltGeometry, projector
+from ..tomography.slopes import came_out_as_tv
 from . import plan
 from .base import in_nm
 from .build import build_volume
@@ -136,6 +137,8 @@ class Problem:
                 outcome = {}
             elif kept is None:
                 del outcome["resumed_at"]
+            if len(slopes := result.residuals.get("slopes", ())):
+                outcome |= {"slopes": float(slopes[-1]), "in_effect": "tv" if came_out_as_tv(slopes) else "tgv"}
         volume = self._as_signal(found)
         self._describe(volume, step, outcome, told)
         return volume

@@ -153,12 +153,19 @@ class RegularisedImages:
         Returns
         -------
         TomographicVolume
-            As that of `reconstruct_tv`.
+            As that of `reconstruct_tv`. Unless it is lazy, the last step of its `history` has ``slopes``, the part of the
+            gradient that slopes hold, and ``in_effect``, ``"tgv"`` or ``"tv"``.
 
         Raises
         ------
         ValueError, MemoryError
             As `reconstruct_tv`.
+
+        Warns
+        -----
+        UserWarning
+            As `reconstruct_tv`, and where the result is that of TV, as slopes hold less than 2 % of the gradient: pass a smaller
+            `alpha0`, or use `reconstruct_tv`. Slabs of a lazy series warn when they are computed.
 
         Notes
         -----

@@ -24,6 +24,7 @@ from hyperspy_multitomo.tomography.checks import checked_positive
 from hyperspy_multitomo.tomography.differences import gradient
 from hyperspy_multitomo.tomography.iterates import run
 from hyperspy_multitomo.tomography.solvers import sirt
+from hyperspy_multitomo.tomography.units import largest, power_of_two
 from hyperspy_multitomo.tomography.variational import DataTerm, Regulariser, check_terms, variational
 from hyperspy_multitomo.tomography.variational_system import Term
 
@@ -146,7 +147,9 @@ def calibrate(
             raise ValueError("`weight` and `mu` both say how strong the regulariser is; give one of them")
         return _by_mu(terms, checked, channels, mu, shape)
     scales, flows = _looked_at(checked if sampled else _some_slices(checked), channels)
-    weighted = tuple(replace(term, weight=t.weights / f) for term, t, f in zip(terms, checked, flows, strict=True))
+    weighted = tuple(
+        replace(term, weight=t.weights / f, count=t.counts) for term, t, f in zip(terms, checked, flows, strict=True)
+    )
     strength = weight * STRENGTH[dimensions] * _joint_size(coupling, channels, sum(t.rows for t in checked), dimensions)
     return Calibration(weighted, Regulariser(float(strength), **shape), scales.astype(np.float32), np.concatenate(flows))
 
@@ -158,6 +161,7 @@ def _looked_at(few: list[Term], channels: int) -> tuple[np.ndarray, list[np.ndar
     """
     key = _digest(few)
     if key not in _KNOWN:
+        few = [t.in_units(largest(t.data)) for t in few]
         rough = _smoothed(few, channels)
         scales = _ranges(rough)
         balanced = [_divided(t, _flows(t, rough, scales)) for t in few if t.mix is None]
@@ -191,12 +195,13 @@ def _by_mu(terms, checked: list[Term], channels: int, mu, shape: dict) -> Calibr
     geometry, path = checked[0].A.geometry, float(checked[0].A.row_sums().mean())
     for term, t in zip(terms, checked, strict=True):
         rows = slice(t.first, t.first + t.rows)
-        largest = t.data.max(axis=(1, 2, 3)).astype(float)
-        largest[largest <= 0] = 1.0  # nothing there to scale
-        # The regulariser is of x pixel/largest; with the range of x, largest/path, as scale, steps suit u of about 1.
-        scales[rows] = largest / path
+        brightest = t.data.max(axis=(1, 2, 3)).astype(float)
+        brightest[brightest <= 0] = 1.0  # nothing there to scale
+        # The regulariser is of x pixel/brightest; with the range of x, brightest/path, as scale, steps suit u of about 1.
+        scales[rows] = brightest / path
         norm = t.A.norm() / geometry.pixel_size
-        weighted.append(replace(term, weight=mu[rows] * (norm / largest if t.discrepancy == "kl" else 1 / largest**2)))
+        weight = mu[rows] * (norm / brightest if t.discrepancy == "kl" else 1 / brightest**2)
+        weighted.append(replace(term, weight=weight, count=t.counts))
     regulariser = Regulariser(geometry.pixel_size / path, **shape)
     return Calibration(tuple(weighted), regulariser, scales.astype(np.float32), np.ones(channels))
 
@@ -250,7 +255,7 @@ def _slices_of(t: Term, units: np.ndarray, together: int) -> Term:
 
 def _divided(t: Term, flows: np.ndarray) -> DataTerm:
     """Return the term as an argument of `variational`, divided by the flow of each row."""
-    return DataTerm(t.A, t.data, t.first, None, t.gains, t.background, t.discrepancy, t.weights / flows)
+    return DataTerm(t.A, t.data, t.first, None, t.gains, t.background, t.discrepancy, t.weights / flows, count=t.counts)
 
 
 def _smoothed(terms: list[Term], channels: int) -> np.ndarray:
@@ -287,15 +292,18 @@ def _flows(t: Term, rough: np.ndarray, scales: np.ndarray) -> np.ndarray:
         variances *= np.divide(1, np.maximum(expected, floor), out=np.zeros_like(expected), where=floor > 0)
     # The sum of all channels pulls at each of them by its own factor.
     factors = scales[channels] if t.mix is None else [np.sqrt(np.square(scales * _volume_like(t.mix).mean(axis=(1, 2, 3))).sum())]
+    factors = np.asarray(factors, np.float64)
+    units = power_of_two(factors)
+    gains = (units[:, None] * t.gains).astype(np.float32)[:, :, None, None]
     rng = np.random.default_rng(0)
     squares, samples = np.zeros(t.rows), -(-_SAMPLES // rough.shape[-1])
     inside = seen > 0.25 * _self_mean(seen)
     inside[~inside.any(axis=(1, 2, 3))] = True
     for _ in range(samples):
         noise = rng.standard_normal(expected.shape, np.float32) * np.sqrt(variances)
-        flow = _flow(t.A.T(t.gains[:, :, None, None] * noise))
+        flow = _flow(t.A.T(gains * noise))
         squares += [flow[row][inside[row]].mean() for row in range(t.rows)]
-    found = np.asarray(factors) * np.sqrt(squares / samples)
+    found = factors / units * np.sqrt(squares / samples)
     return np.where(found > 0, found, 1.0)
 
 

@@ -89,7 +89,7 @@ def cgls(A: Projector, projections, *, gains=None, mask=None, initial=None) -> I
         initial=checked_initial(initial, channels, A, slices, has_channels),
         mask=checked_mask(mask, A, slices),
         nonnegative=False,
-    )
+    ).in_units()
     steps = FusedCGLS(system) if A.geometry.binning == 1 and fits_lanes(A) else TextbookCGLS(system)
     return iterates_of(steps, has_channels)
 

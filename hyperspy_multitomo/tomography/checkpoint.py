@@ -23,7 +23,7 @@ import numpy as np
 from hyperspy_multitomo import __version__
 from hyperspy_multitomo.notices import warn
 
-FORMAT = 1
+FORMAT = 2  # states are in the units of `units`; in format 1 they were in that of the data
 _NAME, _ABOUT = "hyperspy_multitomo checkpoint", "about.json"
 _PIECE = 1 << 22  # elements that are digested at a time where an array is not contiguous
 

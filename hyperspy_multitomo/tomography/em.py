@@ -25,6 +25,7 @@ from hyperspy_multitomo.tomography.rays import Rays
 from hyperspy_multitomo.tomography.residuals import count_residuals
 from hyperspy_multitomo.tomography.steps import Steps, fits_lanes, on_device, sums_of_squares
 from hyperspy_multitomo.tomography.system import System, sirt_coefficients
+from hyperspy_multitomo.tomography.units import divided
 
 
 def em(
@@ -104,7 +105,7 @@ def em(
         system = replace(system, initial=_uniform(system))
     elif system.initial.min() < 0:
         raise ValueError("`initial` has negative values; expected a start from 0 up, above 0 wherever something may be")
-    return iterates_of(_steps_of(system), has_channels)
+    return iterates_of(_steps_of(system.in_units()), has_channels)
 
 
 def _steps_of(system: Counted) -> Steps:
@@ -131,7 +132,8 @@ def _without_blind_rays(counts: np.ndarray, background: np.ndarray | None, A: Pr
 def _uniform(system: Counted) -> np.ndarray:
     """Return a uniform volume whose projections hold the counts beyond the background, at least the noise of all of them.
 
-    The value is that of each slice alone, so that slabs of slices start alike, however they are cut.
+    A signal below 1 per pixel is no count; its noise is taken to be sqrt(sum y^2), which is less. The value is that of each slice
+    alone, so that slabs of slices start alike, however they are cut.
     """
     s, binning = system, system.A.geometry.binning
     gross = s.projections.sum(axis=(1, 2), dtype=np.float64)
@@ -140,7 +142,8 @@ def _uniform(system: Counted) -> np.ndarray:
         live = np.broadcast_to(s.gains[:, :, None, None] > 0, s.background.shape)
         net = gross - np.einsum("ctxy,ctxy->cy", s.background, live, dtype=np.float64)
     lengths = s.gains.astype(np.float64) @ s.A.row_sums().sum(axis=1)
-    values = np.maximum(net, np.sqrt(gross)) / np.where(lengths > 0, lengths, np.inf)[:, None]
+    squares = np.einsum("ctxy,ctxy->cy", s.projections, s.projections, dtype=np.float64)
+    values = np.maximum(net, np.sqrt(np.minimum(gross, squares))) / np.where(lengths > 0, lengths, np.inf)[:, None]
     return np.broadcast_to(np.repeat(values, binning, axis=1)[:, None, None].astype(np.float32), s.initial.shape)
 
 
@@ -150,6 +153,11 @@ class Counted(System):
 
     background: np.ndarray | None = None
 
+    def in_units(self) -> Counted:
+        """See `System`."""
+        system = super().in_units()
+        return replace(system, background=divided(self.background, system.units))
+
     def start(self) -> np.ndarray:
         """Return the start, 0 where no ray passes, as the iterations would leave it there."""
         return super().start() * (self.steps > 0)[..., None]
@@ -158,7 +166,8 @@ class Counted(System):
         """Return the relative residuals and the deviance per ray, (channel,), from the sums over all rays."""
         norms = self.data_norms["eds"]
         rays = (self.gains > 0).sum(axis=1) * np.prod(self.projections.shape[2:])
-        return {"eds": np.sqrt(squares) / np.where(norms > 0, norms, np.inf), "deviance": 2 * divergence / rays}
+        units = 1.0 if self.units is None else self.units
+        return {"eds": np.sqrt(squares) / np.where(norms > 0, norms, np.inf), "deviance": 2 * units * divergence / rays}
 
 
 class TextbookEM(Steps):

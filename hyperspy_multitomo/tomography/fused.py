@@ -140,11 +140,12 @@ class PowerLaw:
     def residuals(self, u: np.ndarray, w: np.ndarray | None) -> dict:
         """Return the objective, and |f - a|/|f| of the maps and of the HAADF; no a of a count is taken to be below `LEAST`."""
         maps, haadf = self.system.terms
-        found: dict = {"objective": self.system.strength * self.system.regulariser_value(u, w)}
+        found: dict = self.system.of_variation(*self.system.variation(u, w))
         for term, expected in ((maps, self.system.project(maps, u)), (haadf, self.haadf(u))):
             seen = np.maximum(expected, LEAST) if term.discrepancy == "kl" else expected
             found["objective"] += float(self.system.data_values(term, seen).sum())
             found[term.name] = term.relative(np.sum(np.square(term.difference(expected), dtype=np.float64), axis=(1, 2, 3)))
+        found["objective"] *= self.system.energy
         return found
 
     def tangent(self, u: np.ndarray) -> VariationalSystem:
@@ -176,7 +177,7 @@ class Relinearised(Steps):
         self.measured = False
 
     def _read(self):
-        return self._best[0] * self.system.scales[:, None, None, None]
+        return self._best[0]
 
     def objective(self) -> float:
         """Return the objective of the volume."""

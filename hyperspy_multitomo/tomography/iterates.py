@@ -48,7 +48,8 @@ class Iterate:
 
         "eds" is an array, one value per channel of the projections (for SIRT of any signal too), "haadf" a number. EM adds
         "deviance", an array: twice the Kullback-Leibler divergence of the counts from their expectation, per ray. With a
-        regulariser they are those of the volume at the last tenth iteration, and there is the "objective", a number.
+        regulariser they are those of the volume at the last tenth iteration, and there is the "objective", a number; with TGV
+        "slopes" too, see `slopes`.
         """
         return dict(self._steps.residuals)
 
@@ -116,7 +117,7 @@ class Reconstruction:
     residuals : dict of numpy.ndarray
         Per iteration, |b - A x|/|b| of the volume that it started from: "eds" (iteration, channel), "haadf" (iteration,); of EM
         "deviance" too, (iteration, channel). With a regulariser of the volume after every tenth iteration, and "objective"
-        (iteration,); empty where none of these was among the iterations.
+        (iteration,), with TGV "slopes" (iteration,) too, see `slopes`; empty where none of these was among the iterations.
     iterations : int
         Iterations done.
     interrupted : bool

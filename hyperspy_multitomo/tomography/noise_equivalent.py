@@ -89,5 +89,7 @@ def noise_equivalent_gain(images: ArrayLike, background: ArrayLike = 0.0, *, flo
     typical, besides = typical_signal(signal), max(float(np.mean(background)), 0.0)
     mean = of_pairs(images, 1.0, 0.5)
     bright = (of_pairs(signal, 1.0, 0.5) > typical / 2) & (mean > 0)
-    measured = np.median(np.square(finest_detail(images)[bright]) / mean[bright]) / MEDIAN if bright.any() else 0.0
+    measured = (
+        np.median(np.square(finest_detail(images)[bright], dtype=np.float64) / mean[bright]) / MEDIAN if bright.any() else 0.0
+    )
     return float(max(measured, (floor * typical) ** 2 / (typical + besides)))

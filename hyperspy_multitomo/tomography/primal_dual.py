@@ -21,7 +21,7 @@ MEASURED_EVERY = 10
 
 
 class PrimalDual(Steps):
-    """What the textbook and the fused form share: measuring, and reading the volume in its unit.
+    """What the textbook and the fused form share: measuring, and reading the volume u.
 
     A form gives `state()`: u, w (None for TV), p, q (None for TV) and s, a list, as arrays; u and w obey the
     constraints, and are not the over-relaxed ones.
@@ -43,8 +43,7 @@ class PrimalDual(Steps):
         return super().signature | {"kind": s.kind, "coupling": s.coupling, "dimensions": s.dimensions, "data": data}
 
     def _read(self):
-        scales = self.system.scales[:, None, None, None]
-        return self._feasible()[0] * scales
+        return self._feasible()[0]
 
     def objective(self) -> float:
         """Return the objective of the volume, now."""

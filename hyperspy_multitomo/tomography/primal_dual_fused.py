@@ -148,7 +148,7 @@ class FusedPrimalDual(PrimalDual):
             self._q = _zeros(voxels * _elements(s.dimensions), count)
         self._ends = _ends(slices, groups, count)
         self._mask = pack(s.mask[None], count) if s.mask is not None and s.mask.ndim == 3 else None
-        self._values = np.zeros((len(self._rows), 2))
+        self._values = np.zeros((len(self._rows), 3))
         self._sum = self._extra = self._shares = self._mix = None
         self._rays = []
         for term in s.terms:
@@ -282,12 +282,12 @@ class FusedPrimalDual(PrimalDual):
         s = self.system
         self._workers.run(self._variation, [(number, *task) for number, task in enumerate(self._rows)])
         self._see(self._best, _TermRays.measure)
-        slopes, strains = self._values.sum(axis=0)
-        found = {"objective": s.strength * (slopes + s.alpha0 * strains)}
+        found = s.of_variation(*self._values.sum(axis=0))
         for term, rays in zip(s.terms, self._rays, strict=True):
             squares, discrepancies = rays.sums.T
             found["objective"] += float(discrepancies.sum())
             found[term.name] = term.relative(squares)
+        found["objective"] *= s.energy
         return found
 
     def objective(self):

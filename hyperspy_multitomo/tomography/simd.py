@@ -17,6 +17,11 @@ from numba.extending import intrinsic, models, overload, register_model
 
 ALIGNMENT = 64  # bytes: one AVX-512 register, one cache line
 
+# numba names compiled functions by the number that a record type has in the process. Kernels for 32 and for 64 lanes that two
+# processes compiled may then have one name in the cache on the disk, and a third process that loads both runs one of them on the
+# lanes of the other. The record's own name tells them apart.
+types.Record.mangling_args = property(lambda record: (type(record).__name__, (record.name,)))
+
 
 class Lanes(types.Type):
     """Numba type of a vector of `count` float32."""

@@ -91,7 +91,7 @@ def sirt(
         nonnegative=nonnegative,
         relaxation=checked_relaxation(relaxation),
     )
-    return iterates_of(steps_of(system), has_channels)
+    return iterates_of(steps_of(system.in_units()), has_channels)
 
 
 def hebt(
@@ -220,4 +220,4 @@ def hebt(
         nonnegative=nonnegative,
         relaxation=checked_relaxation(relaxation),
     )
-    return iterates_of(steps_of(system), True)
+    return iterates_of(steps_of(system.in_units()), True)

@@ -46,7 +46,7 @@ class Steps(ABC):
 
     @abstractmethod
     def _read(self) -> np.ndarray:
-        """Return the current volume."""
+        """Return the current volume, in the units of the system."""
 
     def _arrays(self) -> Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]]:
         """Return all arrays that going on needs, in the numerics' order: a dict, or pairs, one copy after the other."""
@@ -109,7 +109,7 @@ class Steps(ABC):
     def volume(self) -> np.ndarray:
         """A copy of the current volume, (channel, z, x, y) float32."""
         with self._lock:
-            return self._read()
+            return self.system.in_signal(self._read())
 
     @property
     def separate(self) -> bool:

@@ -99,7 +99,7 @@ def counting_noise(projections: ArrayLike, variances: ArrayLike | None = None, *
     data = data[None] if data.ndim == 3 else data
     if data.ndim != 4:
         raise ValueError(f"`projections` has the shape {data.shape}; expected (channel, tilt, x, y) or (tilt, x, y)")
-    variances = data if variances is None else np.broadcast_to(np.asarray(variances, dtype=np.float32), data.shape)
+    variances = data if variances is None else np.broadcast_to(np.asarray(variances), data.shape)
     if variances.min() < 0:
         raise ValueError("counts, or their variances, must not be negative; for net counts pass `variances`, see `net_variance`")
     live = np.ones(data.shape[:2]) if gains is None else np.broadcast_to(np.asarray(gains) > 0, data.shape[:2])
@@ -174,7 +174,7 @@ def image_variance(images: ArrayLike) -> np.ndarray:
     array([9.])
     """
     images = np.asarray(images, dtype=np.float32)
-    variances = np.median(np.square(finest_detail(images)), axis=(1, 2)).astype(np.float64) / MEDIAN
+    variances = np.median(np.square(finest_detail(images), dtype=np.float64), axis=(1, 2)) / MEDIAN
     if images.any() and not variances.any():
         raise ValueError(
             "no noise can be estimated from these images, because most of their finest detail is 0; pass its standard deviation"

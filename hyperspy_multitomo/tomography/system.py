@@ -31,12 +31,13 @@ mix 0 for all channels. So four numbers per channel describe every case, and one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from hyperspy_multitomo.tomography.projectors import Projector
+from hyperspy_multitomo.tomography.units import divided, largest, roomy
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class System:
 
     `projections` (channel with data, tilt, x, y), `gains` (channel with data, tilt), `haadf` (tilt, x, y) or None with
     `haadf_gains` (tilt,), `initial` (channel, z, x, y), `mask` (z, x), (z, x, y) or None. Tilts whose gain is 0 have zero data.
-    `relaxation` is a factor on C.
+    `relaxation` is a factor on C, and `units` (channel,) are those of the volume, None for 1.
     """
 
     A: Projector
@@ -104,6 +105,27 @@ class System:
     mask: np.ndarray | None = None
     nonnegative: bool = True
     relaxation: float = 1.0
+    units: np.ndarray | None = None
+
+    def in_units(self) -> System:
+        """Return the system with data, volume and ratios in units that leave single precision room for their squares."""
+        of_data, of_haadf = roomy(largest(self.projections)), np.ones(1)
+        if self.haadf is not None:
+            of_haadf = roomy(largest(self.haadf[None]))
+        units = np.append(of_data, np.repeat(of_haadf, self.channels - len(of_data)))
+        relative, c = units / of_haadf, self.coefficients
+        return replace(
+            self,
+            projections=divided(self.projections, of_data),
+            haadf=None if self.haadf is None else divided(self.haadf[None], of_haadf)[0],
+            initial=divided(self.initial, units) if self.initial.any() else self.initial,
+            coefficients=replace(c, mix=c.mix / relative, ratios=c.ratios * relative),
+            units=units,
+        )
+
+    def in_signal(self, volume: np.ndarray) -> np.ndarray:
+        """Return a volume (channel, z, x, y) in signal per unit length."""
+        return volume if self.units is None else divided(volume, 1 / self.units)
 
     @property
     def channels(self) -> int:

@@ -284,13 +284,13 @@ def step_primal(
 
 @kernel
 def variation(volume, field, coupling, ends, size, group, start, stop, scratch, values):
-    """Write the sums over voxels of |grad u - w| and |E w| to `values`; without a `field` w the second is 0."""
+    """Write the sums over voxels of |grad u - w|, |E w| and |w| to `values`; without a `field` w the last two are 0."""
     channels, dimensions, nz, nx, _, groups = size
     elements = dimensions * (dimensions + 1) // 2
     values[:] = 0
     for z in range(start, stop):
         valid = load(ends, groups + 1 + group)
-        slopes, strains = zero(volume), zero(volume)
+        slopes, strains, fields = zero(volume), zero(volume), zero(volume)
         for x in range(nx):
             voxel = (group * nz + z) * nx + x
             _load_slopes(volume, field, None, ONE, voxel, group, z, x, ends, size, scratch)
@@ -298,5 +298,9 @@ def variation(volume, field, coupling, ends, size, group, start, stop, scratch, 
             if field is not None:
                 _load_strains(field, None, ONE, voxel, group, z, x, ends, size, scratch)
                 strains = strains + _norm(scratch, channels, elements, min(coupling, TOGETHER))
+                for k in range(channels * dimensions):
+                    store(scratch, k, load(field, voxel * channels * dimensions + k))
+                fields = fields + _norm(scratch, channels, dimensions, coupling)
         values[0] += lane_sum(valid * slopes)
         values[1] += lane_sum(valid * strains)
+        values[2] += lane_sum(valid * fields)

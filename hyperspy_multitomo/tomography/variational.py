@@ -25,6 +25,7 @@ from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
 from hyperspy_multitomo.tomography.primal_dual import VariationalIterate
 from hyperspy_multitomo.tomography.primal_dual_fused import primal_dual_of
 from hyperspy_multitomo.tomography.projectors import Projector
+from hyperspy_multitomo.tomography.units import roomy
 from hyperspy_multitomo.tomography.variational_system import Term, VariationalSystem
 
 
@@ -55,6 +56,9 @@ class DataTerm:
     profile : array_like (row, tilt, x), optional
         Mean of the data, in their unit, over all slices where these are but some of them: the steps of the iteration are then
         those of the whole. By default the mean over the slices that are here.
+    count : float or array_like (row,), optional
+        Signal of one count, or of one noise-equivalent electron, for "kl". By default 1/`weight`, which `calibrate` keeps when it
+        sets other weights. The problem is solved in counts, whatever the unit of the data.
     """
 
     A: Projector
@@ -66,6 +70,7 @@ class DataTerm:
     discrepancy: str = "kl"
     weight: float | ArrayLike = 1.0
     profile: ArrayLike | None = None
+    count: float | ArrayLike | None = None
 
     def checked(self, channels: int, name: str) -> Term:
         """Return the term with its arrays validated, float32, for a volume of so many channels."""
@@ -88,9 +93,8 @@ class DataTerm:
                 raise ValueError("`mix` must be finite and not negative, with some channel above 0")
         elif not 0 <= self.first <= channels - rows:
             raise ValueError(f"the data have {rows} rows from channel {self.first} on, but the volume has {channels} channels")
-        weights = np.asarray(checked_positive("weight", self.weight), np.float32)
-        if weights.shape not in ((), (1,), (rows,)):
-            raise ValueError(f"`weight` has the shape {weights.shape}; expected a number, or {rows}, one per row of data")
+        weights = _of_rows("weight", self.weight, rows)
+        counts = 1 / weights if self.count is None else _of_rows("count", self.count, rows)
         gains = checked_gains("gains", self.gains, data.shape[:2])
         profile = None if self.profile is None else np.asarray(self.profile, float) * (gains > 0)[..., None]
         if profile is not None and (profile.shape != data.shape[:3] or not np.isfinite(profile).all()):
@@ -99,14 +103,23 @@ class DataTerm:
             A=self.A,
             data=without_dead_tilts(data, gains),
             gains=gains,
-            weights=np.ascontiguousarray(np.broadcast_to(weights, (rows,))),
+            weights=weights,
             discrepancy=self.discrepancy,
             background=checked_background(self.background, data.shape),
             first=int(self.first),
             mix=mix,
             name=name,
             profile=profile,
+            counts=counts,
         )
+
+
+def _of_rows(name: str, values, rows: int) -> np.ndarray:
+    """Return a positive number, or one for each row of data, as float64 (row,)."""
+    values = np.asarray(checked_positive(name, values), np.float64)
+    if values.shape not in ((), (1,), (rows,)):
+        raise ValueError(f"`{name}` has the shape {values.shape}; expected a number, or {rows}, one per row of data")
+    return np.ascontiguousarray(np.broadcast_to(values, (rows,)))
 
 
 @dataclass(frozen=True)
@@ -177,7 +190,7 @@ def variational(
     Iterate
         The start first (`iteration` 0), then one after every iteration, without end, with `objective` and `gap` on request.
         Every tenth one measures `residuals`: "objective", and |f - K x - b|/|f| as "eds" (row,) for the first term and as "haadf"
-        for the second.
+        for the second; with TGV "slopes", the part of the gradient that its field holds, see `slopes`.
 
     Raises
     ------
@@ -222,19 +235,30 @@ def checked_problem(
         raise ValueError("`nonnegative` is False, but counts (discrepancy 'kl') have no negative expectations; take 'ls' for it")
     A, slices = checked[0].A, checked[0].data.shape[-1] * checked[0].A.geometry.binning
     mask = checked_mask(mask, A, slices)
+    energy = float(roomy(regulariser.weight))
     return VariationalSystem(
-        terms=tuple(_without_blind_rays(term, mask) for term in checked),
+        terms=tuple(_without_blind_rays(term, mask).in_units(_typical(term, scales), energy) for term in checked),
         scales=scales,
         initial=checked_initial(initial, scales.size, A, slices, True),
         kind=regulariser.kind,
         coupling=regulariser.coupling,
         dimensions=regulariser.dimensions,
-        strength=float(regulariser.weight),
+        strength=float(regulariser.weight) / energy,
         alpha0=float(regulariser.alpha0),
         mask=mask,
         nonnegative=bool(nonnegative),
         relaxation=checked_relaxation(relaxation),
+        energy=energy,
     )
+
+
+def _typical(term: Term, scales: np.ndarray) -> np.ndarray:
+    """Return what is expected of rays through a volume of about its range, (row,): that of the whole for any slab of it."""
+    signal = scales[term.first : term.first + term.rows].astype(float)
+    if term.mix is not None:
+        mix = term.mix if term.mix.ndim == 1 else term.mix.max(axis=(1, 2, 3))
+        signal = (scales.astype(float) * mix).max(keepdims=True)
+    return signal * term.gains.max(axis=1) * float(term.A.row_sums().mean())
 
 
 def _without_blind_rays(term: Term, mask: np.ndarray | None) -> Term:

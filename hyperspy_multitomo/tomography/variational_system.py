@@ -38,6 +38,7 @@ from hyperspy_multitomo.tomography.differences import (
 )
 from hyperspy_multitomo.tomography.functionals import COUPLINGS, DISCREPANCIES, Frobenius, Uncoupled
 from hyperspy_multitomo.tomography.projectors import Projector
+from hyperspy_multitomo.tomography.units import divided, power_of_two, roomy
 
 # Sizes of the dual blocks, the damping of the data, and the size of TGV's field against that of the volume, 1: the slope per
 # voxel of objects some tens of voxels wide. Tuned on two phantoms, see benchmarks/steps.py for others. The first three are flat:
@@ -51,7 +52,9 @@ class Term:
 
     `data` and `background` (row, tilt, x, y), the background None where it is 0; `gains` (row, tilt); `weights` d (row,);
     `first` is the channel of row 0. `mix` (channel,) or (channel, z, x, y) are factors of x. `name` is that of its residuals.
-    `profile` (row, tilt, x) is the mean of the data over the slices of a whole of which these are a part, or None.
+    `profile` (row, tilt, x) is the mean of the data over the slices of a whole of which these are a part, or None. `counts`
+    (row,) is the signal of one count, or of one noise-equivalent electron, of Poisson data. Weights and counts are in double
+    precision until `in_units`: those of a detector's current are beyond single precision.
     """
 
     A: Projector
@@ -64,6 +67,25 @@ class Term:
     mix: np.ndarray | None = None
     name: str = "eds"
     profile: np.ndarray | None = None
+    counts: np.ndarray | None = None
+
+    def in_units(self, typical: np.ndarray, energy: float = 1.0) -> Term:
+        """Return the term with its data in counts or, of least squares, in units of about their `typical` size (row,).
+
+        The units are powers of two: nothing is rounded, and where the numbers fit the iterates are the same ones. The discrepancy
+        comes out in units of `energy`, and `gains` hold the unit, so that the volume keeps its own.
+        """
+        poisson = self.discrepancy == "kl"
+        units = power_of_two(self.counts) if poisson else roomy(typical)
+        return replace(
+            self,
+            data=divided(self.data, units),
+            background=divided(self.background, units),
+            gains=divided(self.gains, units),
+            weights=(self.weights * units ** (1 if poisson else 2) / energy).astype(np.float32),
+            profile=divided(self.profile, units),
+            counts=self.counts / units,
+        )
 
     @property
     def rows(self) -> int:
@@ -83,14 +105,15 @@ class Term:
     def curvature(self, row: int) -> np.ndarray:
         """Return the second derivative of D at the data of a row, (tilt, x): d, or d/f for counts f.
 
-        Counts are averaged along y and over 5 px of the detector, and taken to be at least a twentieth of their mean.
+        Counts are averaged along y and over 5 px of the detector, and taken to be at least a twentieth of their mean, and a
+        thousandth of a count.
         """
         d, data = float(self.weights[row]), self.data[row]
         if self.discrepancy == "ls":
             return np.full(data.shape[:2], d)
         counts = data.mean(axis=-1, dtype=np.float64) if self.profile is None else self.profile[row]
         counts = uniform_filter1d(counts, 5, axis=1)
-        return d / np.maximum(counts, max(0.05 * counts.mean(), 1e-3))
+        return d / np.maximum(counts, max(0.05 * counts.mean(), 1e-3 * self.counts[row]))
 
     def difference(self, expectations: np.ndarray) -> np.ndarray:
         """Return data less expectations, 0 where tilts are dead."""
@@ -109,7 +132,10 @@ class Term:
 
 @dataclass(frozen=True)
 class VariationalSystem:
-    """The validated problem, float32; `scales` S (channel,), `strength` lambda, `initial` x (channel, z, x, y)."""
+    """The validated problem, float32; `scales` S (channel,), `strength` lambda, `initial` x (channel, z, x, y).
+
+    Weights and strength, and with them the dual variables, are in units of `energy`; the objectives that are given are not.
+    """
 
     terms: tuple[Term, ...]
     scales: np.ndarray
@@ -122,6 +148,11 @@ class VariationalSystem:
     mask: np.ndarray | None = None
     nonnegative: bool = True
     relaxation: float = 1.8
+    energy: float = 1.0
+
+    def in_signal(self, u: np.ndarray) -> np.ndarray:
+        """Return the volume x of u, in signal per unit length."""
+        return self.scales[:, None, None, None] * u
 
     @property
     def channels(self) -> int:
@@ -261,17 +292,25 @@ class VariationalSystem:
         values = DISCREPANCIES[term.discrepancy].value(expectations, term.data, d)
         return np.sum(np.where(term.live, values, 0), axis=(1, 2, 3), dtype=np.float64)
 
-    def regulariser_value(self, u: np.ndarray, w: np.ndarray | None) -> float:
-        """Return R(u), for TGV with the field w (an upper bound until w is the best)."""
+    def variation(self, u: np.ndarray, w: np.ndarray | None) -> tuple[float, float, float]:
+        """Return |grad u - w|, |E w| and |w|; for TV |grad u|, 0 and 0."""
         field = gradient(u, self.dimensions)
         if self.kind == "tv":
-            return self.norm.value(field)
-        return self.norm.value(field - w) + self.alpha0 * self.field_norm.value(symmetrised_gradient(w))
+            return self.norm.value(field), 0.0, 0.0
+        return self.norm.value(field - w), self.field_norm.value(symmetrised_gradient(w)), self.norm.value(w)
+
+    def of_variation(self, jumps: float, strains: float, slopes: float) -> dict:
+        """Return lambda R(u) as "objective" and, of TGV, the part of the gradient that w holds as "slopes", from `variation`.
+
+        R(u) with the field w is an upper bound until w is the best.
+        """
+        found = {"objective": self.strength * (jumps + self.alpha0 * strains)}
+        return found | ({"slopes": float(slopes / (jumps + slopes)) if slopes > 0 else 0.0} if self.kind == "tgv" else {})
 
     def objective(self, u: np.ndarray, w: np.ndarray | None) -> float:
         """Return the value that is minimised."""
         data = sum(self.data_values(term, self.project(term, u)).sum() for term in self.terms)
-        return float(data + self.strength * self.regulariser_value(u, w))
+        return self.energy * float(data + self.of_variation(*self.variation(u, w))["objective"])
 
     def gap(self, u: np.ndarray, w: np.ndarray | None, p: np.ndarray, q: np.ndarray | None, s: list[np.ndarray]) -> float:
         """Return the primal-dual gap over volumes up to twice the largest voxel and fields up to twice the largest vector.
@@ -299,15 +338,16 @@ class VariationalSystem:
             slack = np.sqrt(np.square(symmetrised_gradient_adjoint(q) - p).sum(axis=1))
             largest = 2 * float(np.sqrt(np.square(w).sum(axis=1)).max())
             dual -= largest * float(np.sum(slack, dtype=np.float64))
-        return self.objective(u, w) - dual
+        return self.objective(u, w) - self.energy * dual
 
     def residuals(self, u: np.ndarray, w: np.ndarray | None) -> dict:
-        """Return the objective, and |f - K u - b|/|f| of each term by its name: one number a row, or one for the HAADF."""
-        found: dict = {"objective": self.strength * self.regulariser_value(u, w)}
+        """Return what `of_variation` does, its objective with the data's, and |f - K u - b|/|f| of each term by its name."""
+        found: dict = self.of_variation(*self.variation(u, w))
         for term in self.terms:
             expected = self.project(term, u)
             found["objective"] += float(self.data_values(term, expected).sum())
             found[term.name] = term.relative(np.sum(np.square(term.difference(expected), dtype=np.float64), axis=(1, 2, 3)))
+        found["objective"] *= self.energy
         return found
 
     def with_mix(self, mix: np.ndarray, background: np.ndarray | None) -> VariationalSystem:

@@ -72,7 +72,7 @@ class CudaPrimalDual(PrimalDual):
             self._field, self._field_ahead = self._zeros(s.dimensions), self._zeros(s.dimensions)
             self._q = self._zeros(_elements(s.dimensions))
         self._mask = to_device(s.mask) if s.mask is not None and s.mask.ndim == 3 else None
-        self._values = BlockSums(2, int(np.prod(self._grid)))
+        self._values = BlockSums(3, int(np.prod(self._grid)))
         self._sum = self._extra = self._shares = self._mix = None
         self._rays = []
         for term in s.terms:
@@ -119,7 +119,7 @@ class CudaPrimalDual(PrimalDual):
 
     def _read(self):
         with self.system.A.device:
-            return to_host(self._best) * self.system.scales[:, None, None, None]
+            return to_host(self._best)
 
     def _feasible(self):
         with self.system.A.device:
@@ -197,12 +197,12 @@ class CudaPrimalDual(PrimalDual):
         """Return the objective and the relative residuals of the volume."""
         s = self.system
         self._call("variation", self._best, self._field, self._values.partial)
-        slopes, strains = self._values.total()
-        found = {"objective": s.strength * (slopes + s.alpha0 * strains)}
+        found = s.of_variation(*self._values.total())
         for term, (rays, seen) in zip(s.terms, self._seen(self._best), strict=True):
             squares, discrepancies = rays.measure(seen)
             found["objective"] += float(discrepancies.sum())
             found[term.name] = term.relative(squares)
+        found["objective"] *= s.energy
         return found
 
     def objective(self):
@@ -262,7 +262,7 @@ def regularised_bytes(
     voxels = nz * nx * slices
     numbers = channels * (numbers_per_voxel(kind, dimensions) * voxels + nz * nx)
     numbers += ((2 + channels) * mixed + bool(mask)) * voxels
-    sums = BlockSums.device_bytes(2, nz * blocks(nx * slices)[0])
+    sums = BlockSums.device_bytes(3, nz * blocks(nx * slices)[0])
     return 4 * numbers + sums + sum(rays_bytes(geometry, rows, slices, background) for geometry, rows, background in series)
 
 

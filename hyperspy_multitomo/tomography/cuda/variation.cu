@@ -323,28 +323,40 @@ extern "C" __global__ void step_primal(float *volume, float *ahead, float *field
     }
 }
 
-// Sums over the voxels of |grad u - w| and |E w|, one of each for every block, to values (2, block); w may be null.
+// The norm of one voxel's field (channel, component).
+__device__ inline double norm_of(const float (&a)[CHANNELS * DIMENSIONS]) {
+#if COUPLING == PER_CHANNEL
+    double total = 0.0;
+#pragma unroll
+    for (int c = 0; c < CHANNELS; ++c) {
+        float one[DIMENSIONS];
+#pragma unroll
+        for (int i = 0; i < DIMENSIONS; ++i) one[i] = a[c * DIMENSIONS + i];
+        total += length_of(one);
+    }
+    return total;
+#elif COUPLING == NUCLEAR
+    return nuclear_norm(a);
+#else
+    return length_of(a);
+#endif
+}
+
+// Sums over the voxels of |grad u - w|, |E w| and |w|, one of each for every block, to values (3, block); w may be null.
 extern "C" __global__ void variation(const float *volume, const float *field, double *values, int nz, int nx, int ny) {
     const Place place = place_of_thread(nz, nx, ny);
-    double gradients = 0.0, matrices = 0.0;
+    double gradients = 0.0, matrices = 0.0, fields = 0.0;
     if (place.inside) {
         float a[CHANNELS * DIMENSIONS];
 #pragma unroll
         for (int c = 0; c < CHANNELS; ++c) slopes(volume, field, place, c, a + c * DIMENSIONS);
-#if COUPLING == PER_CHANNEL
-#pragma unroll
-        for (int c = 0; c < CHANNELS; ++c) {
-            float one[DIMENSIONS];
-#pragma unroll
-            for (int i = 0; i < DIMENSIONS; ++i) one[i] = a[c * DIMENSIONS + i];
-            gradients += length_of(one);
-        }
-#elif COUPLING == NUCLEAR
-        gradients = nuclear_norm(a);
-#else
-        gradients = length_of(a);
-#endif
+        gradients = norm_of(a);
         if (field) {
+#pragma unroll
+            for (int c = 0; c < CHANNELS; ++c)
+#pragma unroll
+                for (int i = 0; i < DIMENSIONS; ++i) a[c * DIMENSIONS + i] = *part(field, place, c, DIMENSIONS, i);
+            fields = norm_of(a);
 #if COUPLING == PER_CHANNEL
 #pragma unroll
             for (int c = 0; c < CHANNELS; ++c) {
@@ -363,4 +375,5 @@ extern "C" __global__ void variation(const float *volume, const float *field, do
     const long long block = (long long)blockIdx.y * gridDim.x + blockIdx.x, blocks = (long long)gridDim.x * gridDim.y;
     block_sum(gradients, values + block);
     block_sum(matrices, values + blocks + block);
+    block_sum(fields, values + 2 * blocks + block);
 }

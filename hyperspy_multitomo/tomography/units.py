@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Units that bring data of any scale to where single precision has room for their squares: powers of two, which round nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Up to 2^20 times more or less than 1 data stay as they are, which saves a copy of them.
+_ROOM = 20
+# Exponent of the largest value of images in range.
+_TOP = 10
+
+
+def power_of_two(values) -> np.ndarray:
+    """Return the power of two nearest to each value, float64; 1 where a value is not above 0.
+
+    Examples
+    --------
+    >>> power_of_two([3e-12, 0.0, 5.0])
+    array([3.63797881e-12, 1.00000000e+00, 4.00000000e+00])
+    """
+    values = np.asarray(values, np.float64)
+    return np.exp2(np.round(np.log2(np.where(values > 0, values, 1.0))))
+
+
+def roomy(values) -> np.ndarray:
+    """Return the unit for data of about these values: 1 where that leaves room enough, else the power of two nearest to each.
+
+    Examples
+    --------
+    >>> roomy([300.0, 1e-9, 1e12])
+    array([1.00000000e+00, 9.31322575e-10, 1.09951163e+12])
+    """
+    units = power_of_two(values)
+    return np.where(np.abs(np.log2(units)) <= _ROOM, 1.0, units)
+
+
+def largest(arrays: np.ndarray) -> np.ndarray:
+    """Return the largest magnitude of each row, (row,)."""
+    axes = tuple(range(1, arrays.ndim))
+    return np.maximum(arrays.max(axis=axes), -arrays.min(axis=axes)).astype(np.float64)
+
+
+def in_range(images: np.ndarray) -> np.ndarray:
+    """Return images in a unit in which the largest is about 1000: neither squares nor noise leave single precision."""
+    unit = power_of_two(np.maximum(images.max(), -images.min())) / 2.0**_TOP
+    return images if unit == 1 else images / images.dtype.type(unit)
+
+
+def divided(array: np.ndarray | None, units: np.ndarray) -> np.ndarray | None:
+    """Return rows of an array over their units (row,), as the array itself where all are 1; None for None."""
+    if array is None or (units == 1).all():
+        return array
+    return array / units.astype(array.dtype).reshape(-1, *(1,) * (array.ndim - 1))
