@@ -6,8 +6,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-# Median of the square of a normal variable of variance 1.
-MEDIAN = 0.4549
+from hyperspy_multitomo.tomography.finest_detail import (
+    MEDIAN,
+    SEEING,
+    even_places,
+    finest_detail,
+    local_mean,
+    of_few,
+    warn_of_structure,
+)
+
 # Counts per pixel from which the noise of blocks of 2 x 2 pixels is nearly normal.
 _MANY = 10.0
 # Measurements of the objective that have to be alike. The primal-dual method swings as it converges, so that two in a row are
@@ -168,13 +176,31 @@ def image_variance(images: ArrayLike) -> np.ndarray:
     ValueError
         If the images are not zero but most of their finest detail is.
 
+    Warns
+    -----
+    UserWarning
+        If there are fewer than 32 slices, or pixels across, and their finest detail is that of the specimen.
+
+    Notes
+    -----
+    The finest detail is that of blocks of 2 x 2 pixels; of fewer than 32 slices, third differences in even places, since single
+    blocks across the tilt axis would take slopes for noise.
+
     Examples
     --------
     >>> image_variance(np.random.default_rng(0).normal(0, 3, (1, 64, 64))).round()
     array([9.])
     """
     images = np.asarray(images, dtype=np.float32)
-    variances = np.median(np.square(finest_detail(images)), axis=(1, 2)).astype(np.float64) / MEDIAN
+    squares = np.square(finest_detail(images))
+    if of_few(images):
+        variances = np.array([np.median(s[even_places(image)]) for s, image in zip(squares, images, strict=True)]) / MEDIAN
+        others = np.square(finest_detail(images, SEEING))
+        everywhere = max(np.median(found, axis=(1, 2)).mean() for found in (squares, others)) / MEDIAN
+        remedy = "pass its standard deviation per pixel, or more slices"
+        warn_of_structure(everywhere, variances.mean(), images.shape[1:], remedy)
+    else:
+        variances = np.median(squares, axis=(1, 2)).astype(np.float64) / MEDIAN
     if images.any() and not variances.any():
         raise ValueError(
             "no noise can be estimated from these images, because most of their finest detail is 0; pass its standard deviation"
@@ -209,27 +235,13 @@ def net_variance(net: ArrayLike, gross: ArrayLike) -> np.ndarray:
     """
     net, gross = np.asarray(net, dtype=np.float32), np.asarray(gross, dtype=np.float32)
     squares = np.square(finest_detail(net), dtype=np.float64)
-    counts = of_pairs(gross, 1.0, 0.5)
+    counts = local_mean(gross)
     variances = np.empty(net.shape[:2])
     for place in np.ndindex(variances.shape):
         expected, found = counts[place], squares[place]
         many = expected >= _MANY
         if many.any():
-            found = np.where(many, expected * np.median(found[many] / expected[many]) / MEDIAN, found)
+            even = even_places(gross[place], many)
+            found = np.where(many, expected * np.median(found[even] / expected[even]) / MEDIAN, found)
         variances[place] = found.mean()
     return variances
-
-
-def of_pairs(images: np.ndarray, sign: float, factor: float) -> np.ndarray:
-    """Return factor (a + sign b) of neighbours a, b along x, then along y; a single row or column stays as it is."""
-    for axis in (-2, -1):
-        pairs = images.shape[axis] // 2
-        if pairs:
-            images = np.moveaxis(images, axis, -1)[..., : 2 * pairs]
-            images = np.moveaxis(np.float32(factor) * (images[..., ::2] + np.float32(sign) * images[..., 1::2]), -1, axis)
-    return images
-
-
-def finest_detail(images: np.ndarray) -> np.ndarray:
-    """Return the finest diagonal detail, that of blocks of 2 x 2 pixels, whose noise is that of a pixel."""
-    return of_pairs(images, -1.0, np.sqrt(0.5))
