@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 
 from hyperspy_multitomo.notices import warn
@@ -16,10 +14,11 @@ FEW = 32
 # Orders of these differences: of those that are blind to parabolas (higher ones find no less structure in the phantoms), and of
 # those that see more of the structure, to tell whether there is much of it.
 BLIND, SEEING = 3, 2
-# Classes of the level in which the evener half is looked for.
-_CLASSES = 4
+# Classes of the level, in each of which the evener half is looked for, and the limits between them.
+CLASSES = 4
+_LIMITS = np.arange(1, CLASSES) / CLASSES
 # How much more detail than in its even half makes images structured: above what chance gives single slices of 30 tilts.
-_STRUCTURED = 1.35
+_STRUCTURED = 1.3
 
 
 def of_few(images: np.ndarray) -> bool:
@@ -34,7 +33,7 @@ def finest_detail(images: np.ndarray, order: int = BLIND) -> np.ndarray:
     noise, it is the third difference, or that of another order, along x and along y, as far as there are pixels for it.
     """
     if not of_few(images):
-        return of_pairs(images, -1.0, np.sqrt(0.5))
+        return block_detail(images)
     return _filtered(images, [np.polynomial.polynomial.polypow([1.0, -1.0], k) for k in _orders(images, order)])
 
 
@@ -49,8 +48,8 @@ def local_mean(images: np.ndarray, order: int = BLIND) -> np.ndarray:
 def even_places(images: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
     """Return where images of few slices change least, of the shape of `finest_detail`, bool; everywhere in larger ones.
 
-    The evener half, by the slope, of each of four classes of the level, so that dim places have no more say than bright ones. The
-    slope over the same pixels is independent of the detail for noise that is independent from pixel to pixel.
+    The evener half, by the slope, of each class of the level, so that dim places have no more say than bright ones. The slope
+    over the same pixels is independent of the detail for noise that is independent from pixel to pixel.
 
     Parameters
     ----------
@@ -60,16 +59,21 @@ def even_places(images: np.ndarray, among: np.ndarray | None = None) -> np.ndarr
     """
     if not of_few(images):
         return np.ones(of_pairs(images, 1.0, 0.5).shape, bool) if among is None else among
-    level, slope = local_mean(images), _slopes(images)
-    even = np.zeros(level.shape, bool)
-    among = np.ones(level.shape, bool) if among is None else among
-    if not among.any():
-        return even
-    limits = np.quantile(level[among], np.linspace(0, 1, _CLASSES + 1))
-    for low, high in pairwise(limits):
-        alike = among & (level >= low) & (level <= high)
-        even |= alike & (slope <= np.median(slope[alike]))
+    slope, classes = _slopes(images), level_classes(images, among)
+    even = np.zeros(slope.shape, bool)
+    for alike in (classes == c for c in range(CLASSES)):
+        if alike.any():
+            even |= alike & (slope <= np.median(slope[alike]))
     return even
+
+
+def level_classes(images: np.ndarray, among: np.ndarray | None = None, order: int = BLIND) -> np.ndarray:
+    """Return the quarter of the levels, from 0 for the darkest to 3, that each value of `finest_detail` is in; -1 elsewhere."""
+    level = local_mean(images, order)
+    if among is None:
+        return np.digitize(level, np.quantile(level, _LIMITS))
+    limits = np.quantile(level[among], _LIMITS) if among.any() else _LIMITS
+    return np.where(among, np.digitize(level, limits), -1)
 
 
 def warn_of_structure(everywhere: float, even: float, pixels: tuple[int, int], remedy: str) -> None:
@@ -87,9 +91,14 @@ def warn_of_structure(everywhere: float, even: float, pixels: tuple[int, int], r
     if not everywhere > _STRUCTURED * even:
         return
     warn(
-        f"the noise of images of {pixels[0]} x {pixels[1]} pixels (x, y) cannot be measured, since their finest detail is that "
-        f"of the specimen ({everywhere / even:.1f} times as much everywhere as in even places), and may be taken too high: {remedy}"
+        f"the noise of images of {pixels[0]} x {pixels[1]} pixels (x, y) cannot be measured and may be taken too high: their "
+        f"finest detail is the specimen's ({everywhere / even:.1f} times as much everywhere as in even places); {remedy}"
     )
+
+
+def block_detail(images: np.ndarray) -> np.ndarray:
+    """Return the finest diagonal detail of blocks of 2 x 2 pixels, of a single row or column of two pixels."""
+    return of_pairs(images, -1.0, np.sqrt(0.5))
 
 
 def of_pairs(images: np.ndarray, sign: float, factor: float) -> np.ndarray:

@@ -7,12 +7,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.tomography.finest_detail import (
+    CLASSES,
     MEDIAN,
     SEEING,
+    block_detail,
     even_places,
     finest_detail,
+    level_classes,
     local_mean,
     of_few,
+    of_pairs,
     warn_of_structure,
 )
 
@@ -183,8 +187,9 @@ def image_variance(images: ArrayLike) -> np.ndarray:
 
     Notes
     -----
-    The finest detail is that of blocks of 2 x 2 pixels; of fewer than 32 slices, third differences in even places, since single
-    blocks across the tilt axis would take slopes for noise.
+    The finest detail is that of blocks of 2 x 2 pixels, and its median over an image that of the noise in half of the pixels. Of
+    fewer than 32 slices it is that of third differences in even places, since single blocks across the tilt axis would take
+    slopes for noise, and the variance is the mean over four classes of the brightness: that of electrons that are counted, too.
 
     Examples
     --------
@@ -192,20 +197,42 @@ def image_variance(images: ArrayLike) -> np.ndarray:
     array([9.])
     """
     images = np.asarray(images, dtype=np.float32)
-    squares = np.square(finest_detail(images))
     if of_few(images):
-        variances = np.array([np.median(s[even_places(image)]) for s, image in zip(squares, images, strict=True)]) / MEDIAN
-        others = np.square(finest_detail(images, SEEING))
-        everywhere = max(np.median(found, axis=(1, 2)).mean() for found in (squares, others)) / MEDIAN
-        remedy = "pass its standard deviation per pixel, or more slices"
-        warn_of_structure(everywhere, variances.mean(), images.shape[1:], remedy)
+        variances = _variance_of_few(images)
     else:
-        variances = np.median(squares, axis=(1, 2)).astype(np.float64) / MEDIAN
+        variances = np.median(np.square(finest_detail(images)), axis=(1, 2)).astype(np.float64) / MEDIAN
     if images.any() and not variances.any():
         raise ValueError(
             "no noise can be estimated from these images, because most of their finest detail is 0; pass its standard deviation"
         )
     return variances
+
+
+def _variance_of_few(images: np.ndarray) -> np.ndarray:
+    """Return the variance of the noise in a pixel of images of few slices, (tilt,).
+
+    How it goes with the level is found from the even places of all images together, and how noisy each is from its own.
+    """
+    squares, classes, even = np.square(finest_detail(images)), level_classes(images), even_places(images)
+    # No darker class is noisier than a brighter one: the edges of the specimen are at levels between.
+    of_level = np.minimum.accumulate(_by_level(squares, classes, even)[::-1])[::-1]
+    seen = np.square(finest_detail(images, SEEING)), level_classes(images, order=SEEING)
+    everywhere = [_by_level(*found).mean() for found in ((squares, classes), seen)]
+    remedy = "pass its standard deviation per pixel, or more slices"
+    warn_of_structure(max(everywhere), of_level.mean(), images.shape[1:], remedy)
+    local = of_level[classes]
+    relative = np.where(even & (local > 0), squares / np.where(local > 0, local, 1), np.nan)
+    noisy = np.isfinite(relative).any(axis=(1, 2))
+    factors = np.ones(len(images))
+    factors[noisy] = np.nanmedian(relative[noisy], axis=(1, 2)) / MEDIAN
+    return local.mean(axis=(1, 2)) * factors
+
+
+def _by_level(squares: np.ndarray, classes: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
+    """Return the variance of the noise in each class of the level, from the squared finest detail there."""
+    among = np.ones(classes.shape, bool) if among is None else among
+    chosen = (among & (classes == c) for c in range(CLASSES))
+    return np.array([np.median(squares[places]) / MEDIAN if places.any() else 0.0 for places in chosen])
 
 
 def net_variance(net: ArrayLike, gross: ArrayLike) -> np.ndarray:
@@ -234,14 +261,13 @@ def net_variance(net: ArrayLike, gross: ArrayLike) -> np.ndarray:
     np.float64(8.0)
     """
     net, gross = np.asarray(net, dtype=np.float32), np.asarray(gross, dtype=np.float32)
-    squares = np.square(finest_detail(net), dtype=np.float64)
-    counts = local_mean(gross)
+    found, expected = np.square(block_detail(net), dtype=np.float64), of_pairs(gross, 1.0, 0.5)
+    squares, counts = (found, expected) if not of_few(net) else (np.square(finest_detail(net)), local_mean(gross))
     variances = np.empty(net.shape[:2])
     for place in np.ndindex(variances.shape):
-        expected, found = counts[place], squares[place]
-        many = expected >= _MANY
-        if many.any():
-            even = even_places(gross[place], many)
-            found = np.where(many, expected * np.median(found[even] / expected[even]) / MEDIAN, found)
-        variances[place] = found.mean()
+        many, told = expected[place] >= _MANY, even_places(gross[place], counts[place] >= _MANY)
+        if many.any() and told.any():
+            for_each = np.median(squares[place][told] / counts[place][told]) / MEDIAN
+            found[place] = np.where(many, expected[place] * for_each, found[place])
+        variances[place] = found[place].mean()
     return variances
