@@ -14,7 +14,6 @@ from hyperspy_multitomo.tomography.finest_detail import (
     even_places,
     finest_detail,
     level_classes,
-    local_mean,
     of_few,
     of_pairs,
     warn_of_structure,
@@ -261,13 +260,13 @@ def net_variance(net: ArrayLike, gross: ArrayLike) -> np.ndarray:
     np.float64(8.0)
     """
     net, gross = np.asarray(net, dtype=np.float32), np.asarray(gross, dtype=np.float32)
-    found, expected = np.square(block_detail(net), dtype=np.float64), of_pairs(gross, 1.0, 0.5)
-    squares, counts = (found, expected) if not of_few(net) else (np.square(finest_detail(net)), local_mean(gross))
+    squares = np.square(block_detail(net), dtype=np.float64)
+    counts = of_pairs(gross, 1.0, 0.5)
     variances = np.empty(net.shape[:2])
     for place in np.ndindex(variances.shape):
-        many, told = expected[place] >= _MANY, even_places(gross[place], counts[place] >= _MANY)
-        if many.any() and told.any():
-            for_each = np.median(squares[place][told] / counts[place][told]) / MEDIAN
-            found[place] = np.where(many, expected[place] * for_each, found[place])
-        variances[place] = found[place].mean()
+        expected, found = counts[place], squares[place]
+        many = expected >= _MANY
+        if many.any():
+            found = np.where(many, expected * np.median(found[many] / expected[many]) / MEDIAN, found)
+        variances[place] = found.mean()
     return variances
