@@ -213,18 +213,19 @@ def _variance_of_few(images: np.ndarray) -> np.ndarray:
     How it goes with the level is found from the even places of all images together, and how noisy each is from its own.
     """
     squares, classes, even = np.square(finest_detail(images)), level_classes(images), even_places(images)
-    # No darker class is noisier than a brighter one: the edges of the specimen are at levels between.
-    of_level = np.minimum.accumulate(_by_level(squares, classes, even)[::-1])[::-1]
+    of_level = _by_level(squares, classes, even)
     seen = np.square(finest_detail(images, SEEING)), level_classes(images, order=SEEING)
     everywhere = [_by_level(*found).mean() for found in ((squares, classes), seen)]
     remedy = "pass its standard deviation per pixel, or more slices"
     warn_of_structure(max(everywhere), of_level.mean(), images.shape[1:], remedy)
-    local = of_level[classes]
+    # No darker class is noisier than a brighter one: the edges of the specimen are at levels between.
+    local = np.minimum.accumulate(of_level[::-1])[::-1][classes]
     relative = np.where(even & (local > 0), squares / np.where(local > 0, local, 1), np.nan)
     noisy = np.isfinite(relative).any(axis=(1, 2))
     factors = np.ones(len(images))
     factors[noisy] = np.nanmedian(relative[noisy], axis=(1, 2)) / MEDIAN
-    return local.mean(axis=(1, 2)) * factors
+    # Medians of so few values lie too high.
+    return local.mean(axis=(1, 2)) * factors / np.median(factors)
 
 
 def _by_level(squares: np.ndarray, classes: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
