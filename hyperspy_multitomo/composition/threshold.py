@@ -40,8 +40,15 @@ def particle_mask(total: ArrayLike, method: str | float | ArrayLike = "auto") ->
     Raises
     ------
     ValueError
-        If nothing in `total` is positive, if it is not finite, if ``"esf"`` is ambiguous, if the threshold leaves no voxel or the
-        mask is of another shape. With a number, what a dask array holds is not looked at before it is computed.
+        If nothing in `total` is positive, if it is not finite, if ``"esf"`` is ambiguous, if the threshold is no finite number or
+        leaves no voxel, or the mask is of another shape. With a number, what a dask array holds is not looked at before it is
+        computed.
+
+    Warns
+    -----
+    UserWarning
+        If ``"auto"`` takes Otsu's threshold, if that is below 0, so that negative voxels count as 0 for it, and if all voxels are
+        equal.
 
     Notes
     -----
@@ -72,7 +79,7 @@ def mask_and_voxels(total: ArrayLike, method: str | float | ArrayLike = "auto") 
             raise ValueError(f"unknown threshold method {method!r}; use 'auto', 'esf', 'otsu', a number or a boolean mask")
         return _above_otsu(total, table_of(total)) if method == "otsu" else _above_edge_spread(total, method == "auto")
     if np.ndim(method) == 0 and not isinstance(method, bool | np.bool_):
-        inside = total > float(method)
+        inside = total > parameters.number("threshold", method, "a finite number, 'auto', 'esf', 'otsu', or a boolean mask")
     else:
         inside = method if is_lazy(method) else np.asarray(method)
         if inside.dtype != bool or inside.shape != total.shape:
@@ -146,17 +153,40 @@ def _above_edge_spread(total, otherwise_otsu: bool) -> tuple[np.ndarray, int]:
         return found.volume > curve.value, found.table.above(curve.value).size
     if not otherwise_otsu:
         raise ValueError(f"the edge-spread threshold is ambiguous: {curve.ambiguous}; pass a number, 'otsu' or a mask")
+    level, remark = otsu_level(found.plain)
     warn(
-        f"the particle's threshold is Otsu's, {_otsu(found.plain):.4g}, since the edge-spread function's is ambiguous: "
+        f"the particle's threshold is Otsu's, {level:.4g}{remark and f' ({remark})'}, since the edge-spread function's is ambiguous: "
         f"{curve.ambiguous}; look at the mask, and pass a number, 'otsu' or a mask"
     )
-    return _above_otsu(total, found.plain)
+    return _above(total, found.plain, level)
 
 
 def _above_otsu(total, table: ValueTable) -> tuple[np.ndarray, int]:
-    level = dividing(_otsu(table))
+    level, remark = otsu_level(table)
+    if remark:
+        warn(f"the particle's threshold is Otsu's, {level:.4g}: {remark}; look at the mask, and pass a number, 'esf' or a mask")
+    return _above(total, table, level)
+
+
+def _above(total, table: ValueTable, level: float) -> tuple[np.ndarray, int]:
+    level = dividing(level)
     return total > level, table.above(level).size
 
 
-def _otsu(table: ValueTable) -> float:
-    return table.otsu() if table.low < table.high else table.low - 1.0
+def otsu_level(table: ValueTable) -> tuple[float, str]:
+    """Return Otsu's threshold of values of which some are positive, and what has to be said of it, if anything.
+
+    A threshold below 0, which is the vacuum, would part the negative voxels from all others: then these count as 0.
+    """
+    if table.low == table.high:
+        return 0.0, f"all voxels are {table.high:.4g}, so that all of them count as particle"
+    level = table.otsu()
+    if level > 0:
+        return level, ""
+    above = table.without_negatives()
+    if above.low == above.high:
+        return 0.0, f"all voxels are {table.high:.4g}, so that all of them count as particle"
+    return (
+        above.otsu(),
+        f"of the volume itself it is {level:.4g}, below 0, which is the vacuum, so that negative voxels count as 0",
+    )
