@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.composition.cross_sections.tables import SYMBOLS, atomic_number, atomic_weights
 from hyperspy_multitomo.composition.cross_sections.tables import densities as mass_densities
-from hyperspy_multitomo.composition.grey_values import CORRELATED, checked_contrast, pure_grey_values
+from hyperspy_multitomo.composition.grey_values import CORRELATED, check_ratio, checked_contrast, pure_grey_values
 from hyperspy_multitomo.notices import warn
 
 __all__ = ["HAADFComposition", "atoms_by_volume", "haadf_composition"]
@@ -129,8 +129,9 @@ def haadf_composition(
     Warns
     -----
     UserWarning
-        If the contrast is below three times the noise, more voxels than noise explains lie beyond the references, or the heavier
-        element is the darker one.
+        If the peaks of the histogram have not the ratio of the pure elements, Z^1.7 times the atoms per volume, as those of two
+        alloys; if the contrast is below three times the noise, more voxels than noise explains lie beyond the references, or the
+        heavier element is the darker one.
 
     Notes
     -----
@@ -170,6 +171,8 @@ def haadf_composition(
     inner = _inner(inside)
     noise = float(np.median(_local_noise(volume, inside)[inner]))
     intensities, errors = pure_grey_values(volume, elements, reference, ratio, mean, inside, inner, noise, held)
+    if isinstance(reference, str) and ratio is None:
+        check_ratio(elements, intensities, _known_atoms(elements, atomic_densities))
     # Voxels across an interface are no noise.
     bright = _smooth(volume) > sum(intensities) / 2
     local = np.where(bright, _local_noise(volume, inside & bright), _local_noise(volume, inside & ~bright))
@@ -293,6 +296,14 @@ def atoms_by_volume(elements: Sequence[str], densities: Mapping[str, float] | st
     if not (np.isfinite(atoms).all() and min(atoms) > 0):
         raise ValueError(f"atomic_densities give {atoms} for {' and '.join(elements)}; expected positive atoms per nm^3 of each")
     return atoms[0], atoms[1]
+
+
+def _known_atoms(elements: tuple[str, str], densities: Mapping[str, float] | str | None) -> tuple[float, float]:
+    """Return the atoms per volume of two pure elements, from the table where none are given; equal ones if it has none."""
+    try:
+        return atoms_by_volume(elements, "table" if densities is None else densities)
+    except ValueError:
+        return 1.0, 1.0
 
 
 def _held_by_volume(elements: tuple[str, str], densities: Mapping[str, float] | str | None, units: str) -> tuple[float, float]:

@@ -155,8 +155,8 @@ def _above_edge_spread(total, otherwise_otsu: bool) -> tuple[np.ndarray, int]:
         raise ValueError(f"the edge-spread threshold is ambiguous: {curve.ambiguous}; pass a number, 'otsu' or a mask")
     level, remark = otsu_level(found.plain)
     warn(
-        f"the particle's threshold is Otsu's, {level:.4g}{remark and f' ({remark})'}, since the edge-spread function's is ambiguous: "
-        f"{curve.ambiguous}; look at the mask, and pass a number, 'otsu' or a mask"
+        f"the particle's threshold is Otsu's, {level:.4g}{remark and f' ({remark})'}, since the edge-spread function's is "
+        f"ambiguous: {curve.ambiguous}; look at the mask, and pass a number, 'otsu' or a mask"
     )
     return _above(total, found.plain, level)
 
@@ -188,5 +188,5 @@ def otsu_level(table: ValueTable) -> tuple[float, str]:
         return 0.0, f"all voxels are {table.high:.4g}, so that all of them count as particle"
     return (
         above.otsu(),
-        f"of the volume itself it is {level:.4g}, below 0, which is the vacuum, so that negative voxels count as 0",
+        f"of the volume itself it is {level:.4g}, not above the vacuum's 0, so that negative voxels count as 0",
     )

@@ -188,7 +188,9 @@ def _coarse(data, factors: dict[int, int], combine):
     if not isinstance(data, np.ndarray):
         import dask.array as da
 
+        data = data.map_blocks(_finite, dtype=data.dtype)
         return da.coarsen(combine, data, factors, trim_excess=True).astype(data.dtype)
+    data = _finite(data)
     for axis, factor in factors.items():
         data = np.moveaxis(data, axis, -1)
         size = data.shape[-1] // factor

@@ -152,8 +152,8 @@ class Quantification:
         where = threshold if mask is None else _mask_of(mask, volumes)
         if is_lazy(volumes) and _may_be_negative(read_history(self)):
             warn(
-                "this lazy reconstruction can have negative voxels, which count as 0 in the fractions of each voxel; for means over "
-                "a region use mean_composition, where they count as they are"
+                "this lazy reconstruction can have negative voxels, which count as 0 in the fractions of each voxel; for means "
+                "over a region use mean_composition, where they count as they are"
             )
         fractions, _, voxels = quantification.quantify_and_count(volumes, elements, method, factors, composition_units, where)
         result = channels_like(self, fractions, elements, f"{composition_units} percent", "Composition")
