@@ -7,7 +7,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
-__all__ = ["fraction", "number", "odd_number", "positive_number", "whole_number"]
+__all__ = ["fraction", "is_positive", "number", "odd_number", "positive_number", "whole_number"]
 
 
 def number(name: str, value, expected: str = "a finite number") -> float:
@@ -17,13 +17,17 @@ def number(name: str, value, expected: str = "a finite number") -> float:
     return float(value)
 
 
+def is_positive(value) -> bool:
+    """Say whether a value is a finite number above 0."""
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_) and bool(np.isfinite(value)) and value > 0
+
+
 def positive_number(name: str, value, unit: str = "") -> float:
     """Return a finite number above 0 as a float; `unit` says of what, as in "of pixels"."""
     expected = f"a positive number{unit and ' '}{unit}"
-    found = number(name, value, expected)
-    if not found > 0:
+    if not is_positive(value):
         raise ValueError(f"{name}={value!r} must be {expected}")
-    return found
+    return float(value)
 
 
 def fraction(name: str, value) -> float:

@@ -13,6 +13,7 @@ from hyperspy_multitomo.composition.cross_sections.tables import SYMBOLS, atomic
 from hyperspy_multitomo.composition.cross_sections.tables import densities as mass_densities
 from hyperspy_multitomo.composition.grey_values import CORRELATED, check_ratio, checked_contrast, pure_grey_values
 from hyperspy_multitomo.notices import warn
+from hyperspy_multitomo.parameters import number
 
 __all__ = ["HAADFComposition", "atoms_by_volume", "haadf_composition"]
 
@@ -224,7 +225,9 @@ def _particle(volume: np.ndarray, mask: float | ArrayLike | None) -> np.ndarray:
         level = threshold_multiotsu(smooth.ravel(), 3)[0] if smooth.min() < smooth.max() else 0.0
         inside = binary_fill_holes((volume > level) & (smooth > level))
     else:
-        inside = volume > float(mask) if np.ndim(mask) == 0 else np.asarray(mask)
+        inside = (
+            volume > number("mask", mask, "a finite threshold, or a boolean mask") if np.ndim(mask) == 0 else np.asarray(mask)
+        )
     if inside.dtype != bool or inside.shape != volume.shape or not inside.any():
         raise ValueError(
             f"the mask is {inside.dtype} of shape {inside.shape} with {np.count_nonzero(inside)} voxels; expected bool of the "

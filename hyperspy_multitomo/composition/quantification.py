@@ -13,6 +13,7 @@ from hyperspy_multitomo.composition.cross_sections.tables import atomic_weights,
 from hyperspy_multitomo.composition.dask_blocks import is_lazy, voxelwise
 from hyperspy_multitomo.composition.threshold import mask_and_voxels
 from hyperspy_multitomo.notices import warn
+from hyperspy_multitomo.parameters import is_positive
 
 __all__ = ["composition_errors", "mean_composition", "quantify"]
 
@@ -373,17 +374,17 @@ def ordered_factors(lines: list[str], factors: Mapping[str, float] | Sequence[fl
     if isinstance(factors, Mapping):
         given = _matched(lines, factors)
     else:
-        listed = [float(factor) for factor in factors]
+        listed = list(factors)
         if len(listed) != len(lines):
             raise ValueError(
                 f"{len(listed)} factors for {len(lines)} elements; list one for each of {', '.join(sorted(lines))}, "
                 "in this order, or pass a dict"
             )
         given = dict(zip(sorted(lines), listed, strict=True))
-    bad = [f"{line}: {given[line]}" for line in lines if not (np.isfinite(given[line]) and given[line] > 0)]
+    bad = [f"{line}: {given[line]}" for line in lines if not is_positive(given[line])]
     if bad:
         raise ValueError(f"factors have to be positive and finite, but there is {', '.join(bad)}")
-    return np.array([given[line] for line in lines])
+    return np.array([float(given[line]) for line in lines])
 
 
 def _matched(lines: list[str], factors: Mapping[str, float]) -> dict[str, float]:
@@ -397,7 +398,7 @@ def _matched(lines: list[str], factors: Mapping[str, float]) -> dict[str, float]
         for line in served:
             if line in given:
                 raise ValueError(f"two factors for {line} in {dict(factors)}; give one")
-            given[line] = float(factor)
+            given[line] = factor
     missing = [line for line in lines if line not in given]
     if unknown or missing:
         said = [f"no factor for {', '.join(missing)}"] * bool(missing) + [f"factors for {', '.join(unknown)}"] * bool(unknown)

@@ -40,8 +40,8 @@ def particle_mask(total: ArrayLike, method: str | float | ArrayLike = "auto") ->
     Raises
     ------
     ValueError
-        If nothing in `total` is positive, if it is not finite, if ``"esf"`` is ambiguous, if the threshold is no finite number or
-        leaves no voxel, or the mask is of another shape. With a number, what a dask array holds is not looked at before it is
+        If nothing in `total` is positive, if it is not finite, if ``"esf"`` is ambiguous, if the threshold is no number from 0 up
+        or leaves no voxel, or the mask is of another shape. With a number, what a dask array holds is not looked at before it is
         computed.
 
     Warns
@@ -79,7 +79,11 @@ def mask_and_voxels(total: ArrayLike, method: str | float | ArrayLike = "auto") 
             raise ValueError(f"unknown threshold method {method!r}; use 'auto', 'esf', 'otsu', a number or a boolean mask")
         return _above_otsu(total, table_of(total)) if method == "otsu" else _above_edge_spread(total, method == "auto")
     if np.ndim(method) == 0 and not isinstance(method, bool | np.bool_):
-        inside = total > parameters.number("threshold", method, "a finite number, 'auto', 'esf', 'otsu', or a boolean mask")
+        expected = "a number from 0 up, 'auto', 'esf', 'otsu', or a boolean mask"
+        level = parameters.number("threshold", method, expected)
+        if level < 0:
+            raise ValueError(f"threshold={method!r} must be {expected}: the vacuum is 0")
+        inside = total > level
     else:
         inside = method if is_lazy(method) else np.asarray(method)
         if inside.dtype != bool or inside.shape != total.shape:

@@ -100,6 +100,8 @@ class Quantification:
         -----
         UserWarning
             Where a threshold is looked for in a lazy reconstruction that has not been saved: it runs again every time it is read.
+            Where voxels of the particle are negative, with their number and share, or those of a lazy reconstruction can be (by
+            FBP, CGLS, or with ``nonnegative=False``): they count as 0 in these fractions; for regions see `mean_composition`.
 
         Notes
         -----

@@ -101,7 +101,10 @@ class TiltChecks:
         >>> haadf.drop_tilts([-10]).tilts
         array([-40.,   0.,  40.])
         """
-        present, wanted = self.tilts, np.atleast_1d(np.asarray(tilts, dtype=float))
+        present, wanted = self.tilts, np.atleast_1d(tilts)
+        if wanted.dtype.kind not in "iuf":
+            raise ValueError(f"tilts={tilts!r} must be a number of degrees, or several")
+        wanted = wanted.astype(float)
         distance = np.abs(present[:, None] - wanted[None])
         missing = wanted[~(distance < _NAMED_TILT).any(axis=0)]
         if missing.size:
