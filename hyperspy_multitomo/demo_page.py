@@ -195,12 +195,14 @@ def _errors(page: Page, job) -> None:
     found = job.results["composition"].array("element", "z", "x", "y")[:, inside]
     found_inside = found.sum(axis=0) > 0
     error = np.sqrt(np.mean((found - true_percent)[:, found_inside] ** 2))
+    region = inside.copy()
+    region[inside] = found_inside
+    means = job.results["hebt"].mean_composition(job.results["composition"], region.transpose(0, 2, 1))
+    true_sums = weights[:, region].sum(axis=1, dtype=np.float64)
+    true_means = dict(zip(job.eds.elements, 100 * true_sums / true_sums.sum(), strict=True))
     page.text(
         f"Composition: root mean square error {error:.1f} wt% per voxel inside the particle; "
-        + "; ".join(
-            f"mean {name} {found[i, found_inside].mean():.1f} wt% (truth {true_percent[i, found_inside].mean():.1f})"
-            for i, name in enumerate(job.eds.elements)
-        )
+        + "; ".join(f"mean {name} {means[name]:.1f} wt% (truth {true_means[name]:.1f})" for name in job.eds.elements)
         + "."
     )
     moved = job.haadf.alignment.across + job.truth.across

@@ -211,3 +211,21 @@ class TestSignals:
         composition = volume.quantify_haadf(ELEMENTS, haadf_angles=(50, 200), beam_energy=200, clip=False)
         assert composition.history[-1]["ratio"] == pytest.approx(ratio)
         assert composition["Ag"].array("z", "x", "y")[particle[2]].mean() == pytest.approx(100, abs=2)
+
+
+class TestRatioOfThePeaks:
+    """The two peaks of the histogram are taken for pure elements: a warning says so where their ratio is another one."""
+
+    @pytest.mark.parametrize("shares", [(0.12, 0.687), (0.0, 0.6), (0.3, 1.0)])
+    def test_of_alloys(self, particle, shares):
+        ratio = np.divide(*(share * GOLD + (1 - share) * SILVER for share in shares[::-1]))
+        with pytest.warns(UserWarning, match=r"expected to have 2\.4.*give reference=") as found:
+            haadf_composition(grey(particle, *shares, noise=0.3), ELEMENTS)
+        told = next(str(w.message) for w in found if "of the ratio" in str(w.message))
+        assert float(told.partition("of the ratio ")[2].partition(",")[0]) == pytest.approx(ratio, abs=0.03)
+
+    @pytest.mark.parametrize("elements", [ELEMENTS, ELEMENTS[::-1]])
+    def test_of_pure_elements(self, particle, recwarn, elements):
+        haadf_composition(grey(particle, noise=0.3), elements)
+        haadf_composition(grey(particle, 0.12, 0.687, noise=0.3), elements, {"Au": GOLD, "Ag": SILVER}, mask=5.0)
+        assert not [w for w in recwarn if "expected to have" in str(w.message)]

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The signal per noise-equivalent electron: found from the noise of images, and never below the floor."""
 
+import warnings
+
 import numpy as np
 import pytest
 
-from hyperspy_multitomo.tomography import TiltGeometry, projector
+from hyperspy_multitomo.simulation import gold_shell, heavy_oxide, huber, schwartz, simulate, yuan, zhong
+from hyperspy_multitomo.tomography import TiltGeometry, image_variance, projector
 from hyperspy_multitomo.tomography.noise_equivalent import noise_equivalent_gain, typical_signal
 
 
@@ -76,3 +79,67 @@ class TestTypicalSignal:
 def test_floor_that_is_none(floor):
     with pytest.raises(ValueError, match="`floor` is"):
         noise_equivalent_gain(np.ones((2, 4, 4)), floor=floor)
+
+
+def crops(series):
+    """Yield few neighbouring slices of images, from the middle and beside it."""
+    slices = series.shape[2]
+    for count in (1, 2, 3, 4, 8):
+        for first in ((slices - count) // 2, slices // 4):
+            yield series[..., first : first + count]
+
+
+def told(estimate, images):
+    """Return an estimate, and whether it was warned that these slices do not tell it."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        value = float(np.mean(estimate(images)))
+    assert all("cannot be measured" in str(w.message) and "pass" in str(w.message) for w in found)
+    return value, bool(found)
+
+
+@pytest.fixture(scope="module", params=[yuan, huber, schwartz, zhong, gold_shell, heavy_oxide], ids=lambda made: made.__name__)
+def simulated(request):
+    size = {gold_shell: 48, heavy_oxide: 48}.get(request.param, 64)
+    return simulate(request.param(size=size, slices=16), seed=0)
+
+
+class TestFewSlices:
+    """The noise of 1 to 8 slices is that of 16 to a factor of 1.5, or a warning says that they do not tell it."""
+
+    @pytest.mark.parametrize("noise", ["own", 20, 1000])
+    def test_counted_electrons(self, simulated, noise):
+        images = simulated.haadf
+        if noise == "own" and simulated.phantom.haadf_noise == "none":
+            pytest.skip("this phantom has no noise of its own")
+        if noise != "own":
+            expected = simulated.expected_haadf
+            images = np.random.default_rng(1).poisson(expected * noise / typical_signal(expected))
+        reference, _ = told(noise_equivalent_gain, images)
+        silent = [
+            found / reference for found, warned in (told(noise_equivalent_gain, few) for few in crops(images)) if not warned
+        ]
+        assert all(1 / 1.5 < ratio < 1.5 for ratio in silent)
+        assert len(silent) == 10 or noise != 20, "what is noisy is measured without a warning"
+
+    @pytest.mark.parametrize("sigma", [0.05, 0.3])
+    def test_even_noise(self, simulated, sigma):
+        images = simulated.expected_haadf / typical_signal(simulated.expected_haadf)
+        images = images + np.random.default_rng(1).normal(0, sigma, images.shape)
+        for few in crops(images):
+            variance, warned = told(image_variance, few)
+            assert warned or 1 / 1.5 < variance / sigma**2 < 1.5
+            assert not (warned and sigma == 0.3)
+
+    def test_mean_variance_of_counted_electrons(self, simulated):
+        """Dim pixels are less noisy, and vacuum not at all."""
+        expected = simulated.expected_haadf * 20 / typical_signal(simulated.expected_haadf)
+        images = np.random.default_rng(1).poisson(expected)
+        for few, means in zip(crops(images), crops(expected), strict=True):
+            assert 1 / 1.5 < told(image_variance, few)[0] / means.mean() < 2
+
+    def test_large_series_are_measured_in_blocks(self):
+        images = np.random.default_rng(0).normal(100, 3, (3, 40, 32)).astype(np.float32)
+        blocks = images.reshape(3, 20, 2, 16, 2)
+        detail = (blocks[:, :, 0, :, 0] - blocks[:, :, 1, :, 0] - blocks[:, :, 0, :, 1] + blocks[:, :, 1, :, 1]) / 2
+        np.testing.assert_allclose(image_variance(images), np.median(detail**2, axis=(1, 2)) / 0.4549, rtol=1e-4)

@@ -160,6 +160,24 @@ class TestPictures:
         panel.weight = 10.0
         assert panel.shown_element != before
 
+    def test_a_slice_has_the_noise_of_the_series(self, recwarn):
+        """One slice of 48 px does not tell how noisy it is: looks at it are weighted as the whole volume is."""
+        haadf, eds = pair()
+        haadf.change_dtype("float32")
+        haadf.data = np.random.default_rng(0).poisson(40 * haadf.data).astype(np.float32)
+        for method, given in (("tv", {}), ("tv", {"data_term": "least_squares", "haadf_term": "least_squares"})):
+            whole = eds.reconstruct_hebt(haadf, ratios=RATIOS, regulariser="tv", iterations=1, dimensions=2, **given, **QUIET)
+            panel = ReconstructionPanel(
+                eds, haadf, ratios=RATIOS, method=method, iterations=1, dimensions=2, threaded=False, **given
+            )
+            looked = panel._last[1].history[-1]
+            assert looked["haadf_gain"] == whole.history[-1]["haadf_gain"]
+            for name, term in whole.history[-1]["data_terms"].items():
+                np.testing.assert_array_equal(looked["data_terms"][name]["weight"], term["weight"])
+        alone = ReconstructionPanel(haadf, method="tv", iterations=1, threaded=False)._last[1].history[-1]
+        assert alone["haadf_gain"] == haadf.reconstruct_tv(iterations=1, **QUIET).history[-1]["haadf_gain"]
+        assert len([w for w in recwarn if "cannot be measured" in str(w.message) and " 1 pixels" in str(w.message)]) == 0
+
     def test_slice_is_that_of_the_volume(self, series, panel):
         haadf, eds = series
         for y, alpha, iterations in [(2, 0.7, 6), (2, 0.7, 9), (2, 0.7, 4), (1, 0.3, 4)]:

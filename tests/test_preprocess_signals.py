@@ -336,3 +336,107 @@ def test_real_lamella_is_slightly_saturated_and_taken_as_a_lamella():
     assert 1e-4 < found.fraction.mean() < 2e-3
     assert haadf.estimate_gains().model == "lamella"
     assert haadf.rank_tilts().suspicious.size == 0
+
+
+NO_POSITIVE = [np.nan, np.inf, -1.0, 0, True, "8", None, [3.0]]
+NO_WHOLE = [2.5, np.nan, 0, -3, True, "5", [3]]
+
+POSITIVE = {
+    "level": lambda haadf, eds, value: haadf.find_saturation(value),
+    "threshold": lambda haadf, eds, value: haadf.remove_hot_pixels(value),
+    "threshold of maps": lambda haadf, eds, value: eds.find_hot_pixels(value),
+    "threshold of tilts": lambda haadf, eds, value: haadf.rank_tilts(value),
+    "threshold of the dose": lambda haadf, eds, value: haadf.check_dose_drift(threshold=value),
+    "sigma": lambda haadf, eds, value: haadf.smooth(value),
+    "min_counts": lambda haadf, eds, value: eds.fit_response_ratios(haadf, min_counts=value),
+    "min_counts of damping": lambda haadf, eds, value: haadf.estimate_damping(eds, min_counts=value),
+    "prior_strength": lambda haadf, eds, value: eds.fit_response_ratios(haadf, prior_strength=value),
+    "fraction": lambda haadf, eds, value: haadf.specimen_mask(value),
+    "fraction of the background": lambda haadf, eds, value: haadf.threshold_background(value),
+}
+WHOLE = {
+    "size": lambda haadf, eds, value: haadf.remove_hot_pixels(size=value),
+    "size of maps": lambda haadf, eds, value: eds.find_hot_pixels(size=value),
+    "block_size": lambda haadf, eds, value: eds.fit_response_ratios(haadf, block_size=value),
+    "slices": lambda haadf, eds, value: eds.fit_response_ratios(haadf, slices=value),
+    "smooth": lambda haadf, eds, value: haadf.estimate_gains(smooth=value if value != 0 else -1),
+    "factor": lambda haadf, eds, value: haadf.bin(value),
+}
+LOOKING = {
+    "remove_hot_pixels": lambda series: series.remove_hot_pixels(),
+    "find_saturation": lambda series: series.find_saturation(),
+    "fit_background": lambda series: series.fit_background(),
+    "remove_background": lambda series: series.remove_background(),
+    "specimen_mask": lambda series: series.specimen_mask(),
+    "smooth": lambda series: series.smooth(1.0),
+    "bin": lambda series: series.bin(2),
+    "threshold_background": lambda series: series.threshold_background(),
+    "estimate_gains": lambda series: series.estimate_gains("constant"),
+    "rank_tilts": lambda series: series.rank_tilts(model="constant"),
+    "estimate_damping": lambda series: series.estimate_damping(model="constant"),
+}
+
+
+class TestKeywords:
+    """Numbers that are none are refused by name, whatever the method."""
+
+    @pytest.fixture(scope="class")
+    def series(self):
+        rng = np.random.default_rng(0)
+        counts = rng.poisson(5.0, (5, 16, 16))
+        haadf = mt.TiltSeriesHAADF.from_images(40.0 * counts + 10, tilts=[-20, -10, 0, 10, 20])
+        return haadf, mt.TiltSeriesEDS.from_maps({"Au": counts}, tilts=[-20, -10, 0, 10, 20])
+
+    @pytest.mark.parametrize("name", POSITIVE)
+    @pytest.mark.parametrize("value", NO_POSITIVE, ids=repr)
+    def test_positive_numbers(self, series, name, value):
+        if name == "level" and value is None:
+            pytest.skip("None is the default")
+        with pytest.raises(ValueError, match=rf"{name.split()[0]}=.* must be"):
+            POSITIVE[name](*series, value)
+
+    @pytest.mark.parametrize("name", WHOLE)
+    @pytest.mark.parametrize("value", NO_WHOLE, ids=repr)
+    def test_whole_numbers(self, series, name, value):
+        with pytest.raises(ValueError, match=rf"{name.split()[0]}=.* must be"):
+            WHOLE[name](*series, value)
+
+    @pytest.mark.parametrize("value", [np.nan, -1.0, True, "1"], ids=repr)
+    def test_numbers_by_element(self, series, value):
+        haadf, eds = series
+        with pytest.raises(ValueError, match="weights"):
+            eds.estimate_gains(haadf, weights={"Au": value})
+
+    def test_numpy_numbers_are_numbers(self, series):
+        haadf, eds = series
+        assert haadf.remove_hot_pixels(np.float32(8), np.int64(5)).history[-1]["size"] == 5
+        assert eds.fit_response_ratios(haadf, block_size=np.int32(4)).block_size == 4
+
+
+class TestValuesThatAreNotFinite:
+    @pytest.mark.parametrize("name", LOOKING)
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_of_images(self, name, value):
+        images = np.zeros((5, 32, 32))
+        images[:, 8:24, 8:24] = 100 + np.random.default_rng(0).normal(0, 3, (5, 16, 16))
+        haadf = mt.TiltSeriesHAADF.from_images(images, tilts=[-20, -10, 0, 10, 20])
+        haadf.data[2, 9, 7] = value
+        with pytest.raises(ValueError, match=r"(NaN|not positive|has the mean).*(replace|[Rr]epair|leave)"):
+            LOOKING[name](haadf)
+
+    def test_of_maps(self):
+        maps = np.random.default_rng(0).poisson(3.0, (3, 16, 16)).astype(float)
+        eds = mt.TiltSeriesEDS.from_maps({"Au": maps}, tilts=[-10, 0, 10])
+        eds.data[1, 0, 3, 4] = np.nan
+        with pytest.raises(ValueError, match="NaN or infinite values.*replace"):
+            eds.find_hot_pixels()
+
+    def test_of_lazy_images_when_they_are_computed(self):
+        haadf = mt.TiltSeriesHAADF.from_images(np.ones((3, 16, 16)), tilts=[-10, 0, 10])
+        haadf.data[1, 3, 4] = np.nan
+        lazy = haadf.as_lazy()
+        for changed in (lazy.smooth(1.0), lazy.bin(2)):
+            with pytest.raises(ValueError, match="NaN or infinite values"):
+                changed.compute()
+        with pytest.raises(ValueError, match="image at 0 degrees has 1 NaN"):
+            lazy.remove_hot_pixels()

@@ -4,7 +4,8 @@
 import numpy as np
 import pytest
 
-from hyperspy_multitomo.composition import quantify
+import hyperspy_multitomo as mt
+from hyperspy_multitomo.composition import composition_errors, mean_composition, quantify
 
 LINES = ["Al_Ka", "Cr_Ka", "Ni_Ka"]
 ELEMENTS = ["Al", "Cr", "Ni"]
@@ -130,3 +131,62 @@ def test_bad_choices_and_empty_volumes_are_errors():
         quantify(0 * volumes, ["Ag", "Au"], "CL", [1, 1])
     with pytest.raises(ValueError, match="Xx: not the symbol"):
         quantify(volumes, ["Ag", "Xx"], "CL", [1, 1], "atomic", mask=np.ones(3, bool))
+
+
+class TestNegativeCounts:
+    def test_count_as_zero_and_are_counted(self):
+        volumes = np.array([[30.0, 30.0, 30.0, -5.0], [10.0, -10.0, -40.0, 7.0]])
+        with pytest.warns(UserWarning, match=r"3 voxels of the particle, 75 %, have negative.*mean_composition"):
+            composition, _ = quantify(volumes, ["Au", "Ag"], "CL", [1.0, 1.0], mask=np.ones(4, bool))
+        np.testing.assert_allclose(composition, [[75, 100, 100, 0], [25, 0, 0, 100]])
+        errors = composition_errors(volumes, ["Au", "Ag"], "CL", [1.0, 1.0], count_errors=1.0)
+        assert np.isfinite(errors).all()
+        assert errors.max() < 20
+
+    def test_of_dask_arrays_too(self):
+        da = pytest.importorskip("dask.array")
+        volumes = np.random.default_rng(0).normal(2, 3, (2, 4, 4, 4)).astype(np.float32)
+        inside = np.ones((4, 4, 4), bool)
+        lazy, _ = quantify(da.from_array(volumes, chunks=2), ["Ag", "Au"], "CL", [1.0, 2.0], mask=inside)
+        with pytest.warns(UserWarning, match="negative counts"):
+            eager, _ = quantify(volumes, ["Ag", "Au"], "CL", [1.0, 2.0], mask=inside)
+        np.testing.assert_allclose(lazy.compute(), eager)
+        assert 0 <= eager.min() <= eager.max() <= 100.001
+        means = [mean_composition(v, ["Ag", "Au"], "CL", [1.0, 2.0], mask=inside) for v in (volumes, da.from_array(volumes))]
+        np.testing.assert_allclose(*means, rtol=1e-5)
+
+    def test_an_absent_element_has_no_mean(self):
+        """The mean of fractions that cannot be negative does not say 0; that of the sums does, within two standard errors."""
+        means, biased = [], []
+        for seed in range(50):
+            volumes = np.random.default_rng(seed).normal([[20.0], [0.0]], 6.0, (2, 900))
+            means.append(mean_composition(volumes, ["Au", "Ag"], "CL", [1.0, 1.0])[1])
+            with pytest.warns(UserWarning, match="negative counts"):
+                biased.append(quantify(volumes, ["Au", "Ag"], "CL", [1.0, 1.0], mask=np.ones(900, bool))[0][1].mean())
+        assert abs(np.mean(means)) < 2 * np.std(means) / np.sqrt(50)
+        assert np.mean(biased) > 5
+
+    def test_a_region_without_counts(self):
+        with pytest.raises(ValueError, match="more than 0: give a region with signal"):
+            mean_composition(np.array([[1.0, -2.0], [0.0, 0.0]]), ["Au", "Ag"], "CL", [1.0, 1.0])
+
+
+def test_volumes_of_fbp():
+    """An element that is absent, reconstructed without the constraint: fractions from 0 to 100, and a mean of 0."""
+    rng, angles = np.random.default_rng(0), np.arange(-70.0, 71.0, 10.0)
+    x = np.arange(24) - 11.5
+    path = 2 * np.sqrt(np.maximum(8.0**2 - x**2, 0))
+    gold = rng.poisson(20 * np.broadcast_to(path[None, None, :], (len(angles), 6, 24)))
+    silver = rng.normal(0, 6, gold.shape)
+    eds = mt.TiltSeriesEDS.from_maps({"Au": gold, "Ag": silver}, tilts=angles, pixel_size=1.0)
+    volume = eds.reconstruct_fbp(show_progressbar=False)
+    inside = np.broadcast_to((np.hypot(x[:, None], x) < 6)[:, None, :], (24, 6, 24))
+    with pytest.warns(UserWarning, match="negative counts of an element"):
+        composition = volume.quantify("CL", {"Au": 1.0, "Ag": 1.0}, mask=inside)
+    assert 0 <= composition.data.min() <= composition.data.max() <= 100.001
+    silver = np.asarray(volume["Ag"].data)[inside]
+    error = 100 * silver.std() * np.sqrt(8 / silver.size) / np.asarray(volume["Au"].data)[inside].mean()  # noise of neighbours
+    mean = volume.mean_composition(composition, inside)
+    assert abs(mean["Ag"]) < 2 * error < 5
+    assert mean["Au"] + mean["Ag"] == pytest.approx(100)
+    assert composition["Ag"].data[inside].mean() > 2 * error

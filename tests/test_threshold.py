@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ellipsoids import ellipsoid
 
-from hyperspy_multitomo.composition import particle_mask, specimen_mask
+from hyperspy_multitomo.composition import edge_spread, particle_mask, specimen_mask
 
 
 def test_otsu_finds_a_noisy_ball():
@@ -65,5 +65,41 @@ def test_specimen_of_a_tiny_particle_and_of_nothing():
     assert specimen_mask(image)[:, 50:54, 50:54].all()
     with pytest.raises(ValueError, match="no pixel of the HAADF series is positive"):
         specimen_mask(np.zeros((2, 8, 8)))
-    with pytest.raises(ValueError, match="fraction is 1"):
+    with pytest.raises(ValueError, match="fraction=1 must be"):
         specimen_mask(image, fraction=1)
+
+
+class TestNegativeVoxels:
+    """Volumes such as FBP's: the vacuum is 0, and no threshold is below it."""
+
+    def volume(self, seed=0):
+        rng = np.random.default_rng(seed)
+        volume = rng.normal(0, 1, (24, 24, 24))
+        volume[:6] -= 60.0  # strong negative streaks
+        volume[10:20, 6:18, 6:18] += 20.0
+        return volume
+
+    def test_otsu(self):
+        volume = self.volume()
+        with pytest.warns(UserWarning, match=r"not above the vacuum's 0, so that negative voxels count as 0.*pass a number"):
+            found = particle_mask(volume, "otsu")
+        assert np.count_nonzero(found ^ (volume > 10)) < 5  # of 1440, noise of 1 under a threshold of 4
+        da = pytest.importorskip("dask.array")
+        with pytest.warns(UserWarning, match="negative voxels count as 0"):
+            lazy = particle_mask(da.from_array(volume, chunks=8), "otsu")
+        np.testing.assert_array_equal(lazy.compute(), found)
+
+    def test_edge_spread_is_above_zero_or_ambiguous(self):
+        curve = edge_spread(self.volume())
+        assert curve.ambiguous or curve.value > 0
+
+    def test_equal_values_are_remarked_upon(self):
+        for volume in (np.full((3, 3), 2.0), np.ones((1, 1, 1))):
+            with pytest.warns(UserWarning, match="all voxels are"):
+                assert particle_mask(volume, "otsu").all()
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -1.0, None])
+def test_thresholds_that_are_none(number):
+    with pytest.raises(ValueError, match="threshold"):
+        particle_mask(np.ones((2, 2)), number)

@@ -15,7 +15,7 @@ from hyperspy_multitomo.composition.edge_spread import ThresholdCurve, edge_spre
 from hyperspy_multitomo.composition.efficiency import Layer, efficiency
 from hyperspy_multitomo.composition.haadf_composition import HAADFComposition, haadf_composition
 from hyperspy_multitomo.composition.haadf_damping import DampingModel, estimate_damping
-from hyperspy_multitomo.composition.quantification import composition_errors, quantify
+from hyperspy_multitomo.composition.quantification import composition_errors, mean_composition, quantify
 from hyperspy_multitomo.composition.response import ResponseRatios, fit_response_ratios
 from hyperspy_multitomo.composition.threshold import particle_mask, specimen_mask
 
@@ -38,6 +38,7 @@ __all__ = [
     "fit_response_ratios",
     "haadf_composition",
     "linear_attenuation",
+    "mean_composition",
     "particle_mask",
     "quantify",
     "quantify_density",

@@ -101,6 +101,7 @@ def edge_spread(total: ArrayLike, smooth: bool | None = None) -> ThresholdCurve:
     - where V(t) has no flat run, its slope nowhere falling to half of that of the falls on both sides: no background in view, no
       interior, a gradient, or noise and streaks as strong as the signal;
     - where what lies below the run is not near 0, but at more than 0.2 of what lies above it;
+    - where the run is not above 0, the level of the vacuum;
     - where the run is above 0.75 of the interior level: edges wider than the particle;
     - where a phase with less than 0.4 of the brightest one's level lies above the run, or much of the volume together below it:
       a dim phase of the particle, or a support film or streaks of the missing wedge.
@@ -293,7 +294,12 @@ def _flat_run(levels, slopes, interior, few) -> tuple[float, tuple[float, float]
     run = float(levels[ends[after - 1] + 1]), float(levels[ends[after] - 1])
     value = (run[0] + run[1]) / 2
     reason = ""
-    if modes[0] > EMPTY * modes[1]:
+    if value <= 0:
+        reason = (
+            f"the flat run of V(t) is around {value:.4g}, not above 0, which is the vacuum: negative voxels or an offset are "
+            "taken for the background"
+        )
+    elif modes[0] > EMPTY * modes[1]:
         reason = (
             f"what lies below the flat run of V(t) at {value:.4g} has a typical level of {modes[0]:.4g}, not near 0 beside "
             f"{modes[1]:.4g} above it: there is no empty background in view, or it has an offset"

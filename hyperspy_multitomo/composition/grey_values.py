@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from hyperspy_multitomo.composition.cross_sections.tables import atomic_number
 from hyperspy_multitomo.notices import warn
 
-__all__ = ["checked_contrast", "pure_grey_values"]
+__all__ = ["check_ratio", "checked_contrast", "pure_grey_values"]
 
 # Grey values of a reconstruction are right to about a tenth (missing wedge, diffraction, damping): less contrast is none.
 LEAST_CONTRAST = 0.1
@@ -20,6 +20,8 @@ LEAST_CONTRAST = 0.1
 LEAST_TO_NOISE, GOOD_TO_NOISE = 1.0, 3.0
 # Power of the atomic number that the HAADF signal of an atom goes with.
 POWER = 1.7
+# How well it is known: detectors differ in the angles that they collect.
+POWER_ERROR = 0.15
 # Neighbouring voxels whose noise counts as one measurement.
 CORRELATED = 27
 # Bins and smoothing (bins) of the histogram, least height of a peak and greatest height of the valley, relative.
@@ -189,6 +191,21 @@ def checked_contrast(elements: tuple[str, str], intensities: Sequence[float], no
     if span < GOOD_TO_NOISE * noise:
         warn(f"{said}: single voxels say little, only means over many; look at `uncertainty`")
     return float(contrast)
+
+
+def check_ratio(elements: tuple[str, str], intensities: Sequence[float], atoms: Sequence[float]) -> None:
+    """Warn where two peaks have not the ratio of the grey values of the pure elements, with `atoms` per volume."""
+    light, heavy = np.argsort([atomic_number(element) for element in elements])
+    numbers = atomic_number(elements[heavy]) / atomic_number(elements[light])
+    expected = numbers**POWER * atoms[heavy] / atoms[light]
+    found = intensities[heavy] / intensities[light] if intensities[light] > 0 else np.inf
+    if abs(np.log(found / expected)) > LEAST_CONTRAST + POWER_ERROR * np.log(numbers):
+        warn(
+            f"the two peaks of the histogram have grey values of the ratio {found:.2f}, and pure {elements[heavy]} and "
+            f"{elements[light]} are expected to have {expected:.2f} (Z^{POWER} times atoms per volume): they may be those of "
+            "alloys, of damped or of porous regions, and then the percentages are wrong; give reference={element: grey value or "
+            "mask of a pure region}, or ratio= with one of them"
+        )
 
 
 def _refuse_neighbours(elements: tuple[str, str]) -> None:

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.composition.cross_sections.tables import SYMBOLS, atomic_number, atomic_weights
 from hyperspy_multitomo.composition.cross_sections.tables import densities as mass_densities
-from hyperspy_multitomo.composition.grey_values import CORRELATED, checked_contrast, pure_grey_values
+from hyperspy_multitomo.composition.grey_values import CORRELATED, check_ratio, checked_contrast, pure_grey_values
 from hyperspy_multitomo.notices import warn
+from hyperspy_multitomo.parameters import number
 from hyperspy_multitomo.tomography.units import power_of_two
 
 __all__ = ["HAADFComposition", "atoms_by_volume", "haadf_composition"]
@@ -130,8 +131,9 @@ def haadf_composition(
     Warns
     -----
     UserWarning
-        If the contrast is below three times the noise, more voxels than noise explains lie beyond the references, or the heavier
-        element is the darker one.
+        If the peaks of the histogram have not the ratio of the pure elements, Z^1.7 times the atoms per volume, as those of two
+        alloys; if the contrast is below three times the noise, more voxels than noise explains lie beyond the references, or the
+        heavier element is the darker one.
 
     Notes
     -----
@@ -171,6 +173,8 @@ def haadf_composition(
     inner = _inner(inside)
     noise = float(np.median(_local_noise(volume, inside)[inner]))
     intensities, errors = pure_grey_values(volume, elements, reference, ratio, mean, inside, inner, noise, held)
+    if isinstance(reference, str) and ratio is None:
+        check_ratio(elements, intensities, _known_atoms(elements, atomic_densities))
     # Voxels across an interface are no noise.
     bright = _smooth(volume) > sum(intensities) / 2
     local = np.where(bright, _local_noise(volume, inside & bright), _local_noise(volume, inside & ~bright))
@@ -222,7 +226,9 @@ def _particle(volume: np.ndarray, mask: float | ArrayLike | None) -> np.ndarray:
         level = threshold_multiotsu(smooth.ravel(), 3)[0] if smooth.min() < smooth.max() else 0.0
         inside = binary_fill_holes((volume > level) & (smooth > level))
     else:
-        inside = volume > float(mask) if np.ndim(mask) == 0 else np.asarray(mask)
+        inside = (
+            volume > number("mask", mask, "a finite threshold, or a boolean mask") if np.ndim(mask) == 0 else np.asarray(mask)
+        )
     if inside.dtype != bool or inside.shape != volume.shape or not inside.any():
         raise ValueError(
             f"the mask is {inside.dtype} of shape {inside.shape} with {np.count_nonzero(inside)} voxels; expected bool of the "
@@ -295,6 +301,14 @@ def atoms_by_volume(elements: Sequence[str], densities: Mapping[str, float] | st
     if not (np.isfinite(atoms).all() and min(atoms) > 0):
         raise ValueError(f"atomic_densities give {atoms} for {' and '.join(elements)}; expected positive atoms per nm^3 of each")
     return atoms[0], atoms[1]
+
+
+def _known_atoms(elements: tuple[str, str], densities: Mapping[str, float] | str | None) -> tuple[float, float]:
+    """Return the atoms per volume of two pure elements, from the table where none are given; equal ones if it has none."""
+    try:
+        return atoms_by_volume(elements, "table" if densities is None else densities)
+    except ValueError:
+        return 1.0, 1.0
 
 
 def _held_by_volume(elements: tuple[str, str], densities: Mapping[str, float] | str | None, units: str) -> tuple[float, float]:

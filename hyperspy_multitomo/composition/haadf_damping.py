@@ -293,8 +293,11 @@ def linear_signal(image: np.ndarray, k: float, noise: np.ndarray) -> np.ndarray:
 def checked_images(haadf: ArrayLike, tilts: ArrayLike, gains: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
     """Return images without their gains as float32 (tilt, x, y), and their tilts."""
     haadf, tilts = np.asarray(haadf), np.asarray(tilts, dtype=np.float64)
-    if haadf.ndim != 3 or 0 in haadf.shape or not np.isfinite(haadf).all():
-        raise ValueError(f"the HAADF has shape {haadf.shape}; expected finite images (tilt, x, y)")
+    if haadf.ndim != 3 or 0 in haadf.shape:
+        raise ValueError(f"the HAADF has shape {haadf.shape}; expected images (tilt, x, y)")
+    bad = haadf.size - np.count_nonzero(np.isfinite(haadf))
+    if bad:
+        raise ValueError(f"the HAADF holds {bad} NaN or infinite values of {haadf.size}; replace them, or leave out those tilts")
     if tilts.shape != haadf.shape[:1] or not np.isfinite(tilts).all():
         raise ValueError(
             f"`tilts` has the shape {tilts.shape} for {len(haadf)} projections; pass one finite angle per projection"

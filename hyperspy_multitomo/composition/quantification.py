@@ -12,8 +12,10 @@ from hyperspy_multitomo.composition.cross_sections.factors import KINDS
 from hyperspy_multitomo.composition.cross_sections.tables import atomic_weights, symbol_of
 from hyperspy_multitomo.composition.dask_blocks import is_lazy, voxelwise
 from hyperspy_multitomo.composition.threshold import mask_and_voxels
+from hyperspy_multitomo.notices import warn
+from hyperspy_multitomo.parameters import is_positive
 
-__all__ = ["composition_errors", "quantify"]
+__all__ = ["composition_errors", "mean_composition", "quantify"]
 
 UNITS = ("weight", "atomic")
 
@@ -31,8 +33,8 @@ def quantify(
 
     With X_e the counts (per unit length, whatever the unit): weight fractions C_e ~ k_e X_e (``"CL"``, Cliff and Lorimer),
     C_e ~ zeta_e X_e (``"zeta"``) or C_e ~ X_e / f_e (``"model"``), and atoms ~ X_e / sigma_e (``"cross_section"``), closed to
-    100 percent in every voxel. Elements that are not listed do not count: the percentages are of the listed ones. Absorption is
-    not corrected.
+    100 percent in every voxel; negative counts are 0 there. Elements that are not listed do not count: the percentages are of the
+    listed ones. Absorption is not corrected.
 
     Parameters
     ----------
@@ -65,6 +67,12 @@ def quantify(
     ValueError
         For an unknown method or unit, factors that are missing, not positive or of other elements, a volume without signal, and
         a threshold that cannot be found.
+
+    Warns
+    -----
+    UserWarning
+        If voxels of the particle are negative, as by FBP, CGLS or without the constraint; not for dask arrays, where negative
+        counts are 0 without a word. For means over a region see `mean_composition`.
 
     Notes
     -----
@@ -106,7 +114,60 @@ def quantify_and_count(
     lines = _checked_lines(volumes, elements)
     weights = _weights(lines, method, factors, composition_units)
     inside, voxels = _particle(volumes, _mass_or_atoms(lines, method, factors), mask)
+    if not is_lazy(volumes) and not is_lazy(inside):
+        _warn_of_negatives(volumes, inside)
     return voxelwise(_closed, volumes, inside, weights, dtype=_float_of(volumes)), inside, voxels
+
+
+def mean_composition(
+    volumes: ArrayLike,
+    elements: Sequence[str],
+    method: str,
+    factors: Mapping[str, float] | Sequence[float],
+    composition_units: str = "weight",
+    mask: ArrayLike | None = None,
+) -> np.ndarray:
+    """
+    Return the composition of a region as a whole, from the sums of its counts.
+
+    Negative voxels count as they are: an element that is absent comes out as 0 but for its noise, where the mean of fractions
+    that cannot be negative is above 0.
+
+    Parameters
+    ----------
+    volumes, elements, method, factors, composition_units
+        As in `quantify`.
+    mask : array_like of bool (z, x, y), optional
+        The region; by default all voxels.
+
+    Returns
+    -------
+    numpy.ndarray (channel,)
+        Percent, of sum 100; of an absent element also a little below 0.
+
+    Raises
+    ------
+    ValueError
+        As `quantify`, and for a region without voxels or without counts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mean_composition(np.array([[30.0, 10.0], [1.0, -1.0]]), ["Au", "Ag"], "CL", [1.0, 1.0])
+    array([100.,   0.])
+    """
+    volumes = volumes if is_lazy(volumes) else np.asarray(volumes)
+    lines = _checked_lines(volumes, elements)
+    weights = _weights(lines, method, factors, composition_units)
+    inside = np.ones(volumes.shape[1:], bool) if mask is None else _particle(volumes, weights, mask)[0]
+    chosen = volumes * inside
+    sums = weights * np.asarray(chosen.sum(axis=tuple(range(1, chosen.ndim)), dtype=np.float64))
+    if not sums.sum() > 0:
+        raise ValueError(
+            f"the counts of {', '.join(lines)} in the region, weighted by their factors, sum up to {sums.sum():.4g}; expected "
+            "more than 0: give a region with signal"
+        )
+    return 100 * sums / sums.sum()
 
 
 def composition_errors(
@@ -168,6 +229,7 @@ def composition_errors(
 
 def _propagated(volumes, inside, weights, relative, count_errors) -> np.ndarray:
     """Return the standard errors of the composition, percent."""
+    volumes = _not_negative(volumes)
     shares = _closed(volumes.astype(np.float64), inside, weights) / 100
     # Absolute errors of the shares before closing, C_e d_e: defined where an element is absent, too.
     squares = np.zeros(volumes.shape)
@@ -268,14 +330,33 @@ def _relative_errors(lines: list[str], errors: Mapping[str, float] | float) -> n
 
 
 def _closed(volumes: np.ndarray, inside: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return 100 w_e X_e / sum_a w_a X_a inside, 0 outside and where the sum is not positive."""
+    """Return 100 w_e X_e / sum_a w_a X_a inside, 0 outside and where the sum is not positive; negative X count as 0."""
     dtype = _float_of(volumes)
     # Only ratios of the weights matter; of the order of one they cannot overflow float32.
     weights = (weights / weights.max()).astype(dtype)
+    volumes = _not_negative(volumes)
     total = _summed(volumes, weights)
     counted = inside & (total > 0)
     scale = np.where(counted, dtype.type(100) / np.where(counted, total, dtype.type(1)), dtype.type(0))
     return np.stack([weight * channel * scale for weight, channel in zip(weights, volumes, strict=True)])
+
+
+def _not_negative(volumes: np.ndarray) -> np.ndarray:
+    return np.maximum(volumes, 0) if volumes.size and volumes.min() < 0 else volumes
+
+
+def _warn_of_negatives(volumes: np.ndarray, inside: np.ndarray) -> None:
+    """Warn of negative voxels of the particle, with their number and part."""
+    if not (volumes.size and volumes.min() < 0):
+        return
+    negative = np.count_nonzero((volumes < 0).any(axis=0) & inside)
+    if negative:
+        share = 100 * negative / np.count_nonzero(inside)
+        warn(
+            f"{negative} voxels of the particle, {share:.2g} %, have negative counts of an element, which count as 0 in the "
+            "fractions of each voxel, so that means of these lie too high where an element is weak; take the composition of a "
+            "region by mean_composition, and reconstruct with nonnegative=True for voxels"
+        )
 
 
 def _particle(volumes: np.ndarray, weights: np.ndarray, mask: str | float | ArrayLike | None) -> tuple:
@@ -293,17 +374,17 @@ def ordered_factors(lines: list[str], factors: Mapping[str, float] | Sequence[fl
     if isinstance(factors, Mapping):
         given = _matched(lines, factors)
     else:
-        listed = [float(factor) for factor in factors]
+        listed = list(factors)
         if len(listed) != len(lines):
             raise ValueError(
                 f"{len(listed)} factors for {len(lines)} elements; list one for each of {', '.join(sorted(lines))}, "
                 "in this order, or pass a dict"
             )
         given = dict(zip(sorted(lines), listed, strict=True))
-    bad = [f"{line}: {given[line]}" for line in lines if not (np.isfinite(given[line]) and given[line] > 0)]
+    bad = [f"{line}: {given[line]}" for line in lines if not is_positive(given[line])]
     if bad:
         raise ValueError(f"factors have to be positive and finite, but there is {', '.join(bad)}")
-    return np.array([given[line] for line in lines])
+    return np.array([float(given[line]) for line in lines])
 
 
 def _matched(lines: list[str], factors: Mapping[str, float]) -> dict[str, float]:
@@ -317,7 +398,7 @@ def _matched(lines: list[str], factors: Mapping[str, float]) -> dict[str, float]
         for line in served:
             if line in given:
                 raise ValueError(f"two factors for {line} in {dict(factors)}; give one")
-            given[line] = float(factor)
+            given[line] = factor
     missing = [line for line in lines if line not in given]
     if unknown or missing:
         said = [f"no factor for {', '.join(missing)}"] * bool(missing) + [f"factors for {', '.join(unknown)}"] * bool(unknown)

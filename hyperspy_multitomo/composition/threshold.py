@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hyperspy_multitomo import parameters
 from hyperspy_multitomo.composition.dask_blocks import is_lazy
 from hyperspy_multitomo.composition.edge_spread import checked_total, searched, table_of
 from hyperspy_multitomo.composition.value_table import ValueTable, dividing
@@ -39,8 +40,15 @@ def particle_mask(total: ArrayLike, method: str | float | ArrayLike = "auto") ->
     Raises
     ------
     ValueError
-        If nothing in `total` is positive, if it is not finite, if ``"esf"`` is ambiguous, if the threshold leaves no voxel or the
-        mask is of another shape. With a number, what a dask array holds is not looked at before it is computed.
+        If nothing in `total` is positive, if it is not finite, if ``"esf"`` is ambiguous, if the threshold is no number from 0 up
+        or leaves no voxel, or the mask is of another shape. With a number, what a dask array holds is not looked at before it is
+        computed.
+
+    Warns
+    -----
+    UserWarning
+        If ``"auto"`` takes Otsu's threshold, if that is below 0, so that negative voxels count as 0 for it, and if all voxels are
+        equal.
 
     Notes
     -----
@@ -71,7 +79,11 @@ def mask_and_voxels(total: ArrayLike, method: str | float | ArrayLike = "auto") 
             raise ValueError(f"unknown threshold method {method!r}; use 'auto', 'esf', 'otsu', a number or a boolean mask")
         return _above_otsu(total, table_of(total)) if method == "otsu" else _above_edge_spread(total, method == "auto")
     if np.ndim(method) == 0 and not isinstance(method, bool | np.bool_):
-        inside = total > float(method)
+        expected = "a number from 0 up, 'auto', 'esf', 'otsu', or a boolean mask"
+        level = parameters.number("threshold", method, expected)
+        if level < 0:
+            raise ValueError(f"threshold={method!r} must be {expected}: the vacuum is 0")
+        inside = total > level
     else:
         inside = method if is_lazy(method) else np.asarray(method)
         if inside.dtype != bool or inside.shape != total.shape:
@@ -108,7 +120,7 @@ def specimen_mask(haadf: ArrayLike, fraction: float = 0.05) -> np.ndarray:
     Raises
     ------
     ValueError
-        If no pixel is positive, or if `fraction` is outside (0, 1).
+        If no pixel is positive, a value is not finite, or `fraction` is outside (0, 1).
 
     References
     ----------
@@ -124,8 +136,10 @@ def specimen_mask(haadf: ArrayLike, fraction: float = 0.05) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
     haadf = np.asarray(haadf)
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction is {fraction}; it has to lie between 0 and 1")
+    fraction = parameters.fraction("fraction", fraction)
+    bad = haadf.size - np.count_nonzero(np.isfinite(haadf))
+    if bad:
+        raise ValueError(f"the HAADF holds {bad} NaN or infinite values of {haadf.size}; replace them, or leave out those tilts")
     level = fraction * np.percentile(haadf, 99)
     if level <= 0:
         # A small particle in a wide field: fewer than 1 % of the pixels are specimen.
@@ -143,17 +157,40 @@ def _above_edge_spread(total, otherwise_otsu: bool) -> tuple[np.ndarray, int]:
         return found.volume > curve.value, found.table.above(curve.value).size
     if not otherwise_otsu:
         raise ValueError(f"the edge-spread threshold is ambiguous: {curve.ambiguous}; pass a number, 'otsu' or a mask")
+    level, remark = otsu_level(found.plain)
     warn(
-        f"the particle's threshold is Otsu's, {_otsu(found.plain):.4g}, since the edge-spread function's is ambiguous: "
-        f"{curve.ambiguous}; look at the mask, and pass a number, 'otsu' or a mask"
+        f"the particle's threshold is Otsu's, {level:.4g}{remark and f' ({remark})'}, since the edge-spread function's is "
+        f"ambiguous: {curve.ambiguous}; look at the mask, and pass a number, 'otsu' or a mask"
     )
-    return _above_otsu(total, found.plain)
+    return _above(total, found.plain, level)
 
 
 def _above_otsu(total, table: ValueTable) -> tuple[np.ndarray, int]:
-    level = dividing(_otsu(table))
+    level, remark = otsu_level(table)
+    if remark:
+        warn(f"the particle's threshold is Otsu's, {level:.4g}: {remark}; look at the mask, and pass a number, 'esf' or a mask")
+    return _above(total, table, level)
+
+
+def _above(total, table: ValueTable, level: float) -> tuple[np.ndarray, int]:
+    level = dividing(level)
     return total > level, table.above(level).size
 
 
-def _otsu(table: ValueTable) -> float:
-    return table.otsu() if table.low < table.high else table.low - 1.0
+def otsu_level(table: ValueTable) -> tuple[float, str]:
+    """Return Otsu's threshold of values of which some are positive, and what has to be said of it, if anything.
+
+    A threshold below 0, which is the vacuum, would part the negative voxels from all others: then these count as 0.
+    """
+    if table.low == table.high:
+        return 0.0, f"all voxels are {table.high:.4g}, so that all of them count as particle"
+    level = table.otsu()
+    if level > 0:
+        return level, ""
+    above = table.without_negatives()
+    if above.low == above.high:
+        return 0.0, f"all voxels are {table.high:.4g}, so that all of them count as particle"
+    return (
+        above.otsu(),
+        f"of the volume itself it is {level:.4g}, not above the vacuum's 0, so that negative voxels count as 0",
+    )

@@ -124,6 +124,11 @@ class ValueTable:
         low = self.keys < key
         return ValueTable(np.append(self.keys[low], key), np.append(self.counts[low], self.counts[~low].sum()))
 
+    def without_negatives(self) -> ValueTable:
+        """Return the table where values below 0 are 0."""
+        keys, where = np.unique(np.maximum(self.keys, 0), return_inverse=True)
+        return ValueTable(keys, np.bincount(where, weights=self.counts).astype(np.int64))
+
     def otsu(self) -> float:
         """Return Otsu's threshold, with 256 bins between the least and the greatest value, which have to differ."""
         from skimage.filters import threshold_otsu

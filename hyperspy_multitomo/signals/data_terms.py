@@ -183,34 +183,58 @@ def _along_x(images) -> np.ndarray:
     return np.asarray(images.sum(axis=2, dtype=np.float64))
 
 
+@dataclass(frozen=True)
+class Noise:
+    """How noisy a series is: the discrepancy of its data term, its weight, and the signal of one noise-equivalent electron."""
+
+    discrepancy: str
+    weight: np.ndarray | float
+    gain: float | None = None
+
+
+def noise_of_maps(series, data_term: str | None, haadf_gain: float | None = None, background=None) -> Noise:
+    """Return the noise of the series that is reconstructed; see `RegularisedMaps.reconstruct_tv` for the parameters."""
+    if not series.channels:
+        expected = background_of(series, background, projections(series).shape)
+        return _noise_of_images(series, data_term, haadf_gain, expected, "data_term")
+    if data_term != "least_squares":
+        return Noise("kl", np.ones(len(series.channels)))
+    return Noise("ls", 1 / typical_variances(series, _spread(len(series.tilts), _TILTS)))
+
+
+def noise_of_haadf(haadf, haadf_term: str | None = None, haadf_gain: float | None = None) -> Noise:
+    """Return the noise of the HAADF beside maps."""
+    return _noise_of_images(haadf, haadf_term, haadf_gain)
+
+
 def measured(series, haadf, data_term, haadf_term, haadf_gain, background, depth, width) -> Measured:
-    """Return series as arrays and modalities; see `RegularisedMaps.reconstruct_tv` for the parameters."""
+    """Return series as arrays and modalities; see `RegularisedMaps.reconstruct_tv` for the parameters.
+
+    The noise is that of the whole series where one was cut out of it to be looked at, which has it as `noise_of_whole`.
+    """
     binning = 1 if haadf is None else check_pair(series, haadf)
     for each in (series,) if haadf is None else (series, haadf):
         check_tilts(each)
     geometry = series.geometry(depth, width, binning=binning)
     if series.channels and data_term != "least_squares":
         data, expected, gains = counts_of(series, background, *_COUNTS)
-        noise = "kl", np.ones(len(series.channels))
     else:
         data, gains = projections(series), gains_of(series)
         expected = background_of(series, background, data.shape)
-        if series.channels:
-            noise = "ls", 1 / typical_variances(series, _spread(len(series.tilts), _TILTS))
-        else:
-            noise = _noise_of_images(series, data_term, haadf_gain, expected, "data_term")
-    arrays, modalities = {"maps": data, "background": expected}, [Modality("maps", geometry, gains, *noise)]
+    noise = series.noise_of_whole or noise_of_maps(series, data_term, haadf_gain, background)
+    arrays, modalities = {"maps": data, "background": expected}, [Modality("maps", geometry, gains, **vars(noise))]
     if haadf is not None:
         arrays["haadf"] = projections(haadf)[0]
-        other, noise = haadf.geometry(depth, width), _noise_of_images(haadf, haadf_term, haadf_gain)
-        modalities.append(Modality("haadf", other, gains_of(haadf), *noise, len(series.channels)))
+        noise = haadf.noise_of_whole or noise_of_haadf(haadf, haadf_term, haadf_gain)
+        other = haadf.geometry(depth, width)
+        modalities.append(Modality("haadf", other, gains_of(haadf), **vars(noise), first=len(series.channels)))
     if not series._lazy:
         arrays = {name: None if array is None else np.asarray(array) for name, array in arrays.items()}
     return Measured(series, haadf, arrays, tuple(modalities))
 
 
-def _noise_of_images(haadf, term: str | None, gain: float | None, background=None, keyword="haadf_term") -> tuple:
-    """Return the discrepancy of HAADF images, its weight, and the signal of one noise-equivalent electron."""
+def _noise_of_images(haadf, term: str | None, gain: float | None, background=None, keyword="haadf_term") -> Noise:
+    """Return the noise of HAADF images."""
     lowest = float(haadf.data.min())
     term = term or ("least_squares" if lowest < 0 else "poisson")
     if term == "poisson" and lowest < 0:
@@ -231,8 +255,8 @@ def _noise_of_images(haadf, term: str | None, gain: float | None, background=Non
         )
     gain = noise_equivalent_gain(images, besides) if gain is None else float(gain)
     if term == "poisson":
-        return DISCREPANCIES[term], 1 / gain, gain
-    return DISCREPANCIES[term], 1 / (gain * (typical_signal(images - besides) + float(besides.mean()))), gain
+        return Noise(DISCREPANCIES[term], 1 / gain, gain)
+    return Noise(DISCREPANCIES[term], 1 / (gain * (typical_signal(images - besides) + float(besides.mean()))), gain)
 
 
 def _spread(count: int, most: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from ..tomography import counting_noise, image_variance, net_variance
-from ..tomography.stopping import finest_detail
+from ..tomography.finest_detail import block_detail
 from .counted import check_counts_beside, why_no_counts
 from .frames import as_recorded
 
@@ -123,7 +123,7 @@ def _count(recorded: np.ndarray) -> float:
 
 def _noise_equivalent_variance(recorded: np.ndarray, signal: np.ndarray) -> np.ndarray:
     """Return the variance (channel, tilt) of maps in any unit, measured as that of maps in noise-equivalent counts."""
-    noise = np.square(finest_detail(recorded), dtype=np.float64).mean(axis=(1, 2, 3))
+    noise = np.square(block_detail(recorded), dtype=np.float64).mean(axis=(1, 2, 3))
     means = signal.mean(axis=(1, 2, 3), dtype=np.float64)
     units = np.where((noise > 0) & (means > 0), noise / np.where(means > 0, means, 1), 1.0)
     shape = units[:, None, None, None]

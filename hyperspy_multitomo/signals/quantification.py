@@ -10,7 +10,6 @@ import numpy as np
 from ..composition import quantification
 from ..composition.cross_sections import haadf_factor
 from ..composition.dask_blocks import is_lazy
-from ..composition.edge_spread import ThresholdCurve, edge_spread
 from ..notices import warn
 from .build import build_volume
 from .conditions import factors_of
@@ -101,6 +100,8 @@ class Quantification:
         -----
         UserWarning
             Where a threshold is looked for in a lazy reconstruction that has not been saved: it runs again every time it is read.
+            Where voxels of the particle are negative, with their number and share, or those of a lazy reconstruction can be (by
+            FBP, CGLS, or with ``nonnegative=False``): they count as 0 in these fractions; for regions see `mean_composition`.
 
         Notes
         -----
@@ -151,6 +152,11 @@ class Quantification:
         if mask is None and (threshold is None or isinstance(threshold, str)):
             warn_if_unsaved(volumes)
         where = threshold if mask is None else _mask_of(mask, volumes)
+        if is_lazy(volumes) and _may_be_negative(read_history(self)):
+            warn(
+                "this lazy reconstruction can have negative voxels, which count as 0 in the fractions of each voxel; for means "
+                "over a region use mean_composition, where they count as they are"
+            )
         fractions, _, voxels = quantification.quantify_and_count(volumes, elements, method, factors, composition_units, where)
         result = channels_like(self, fractions, elements, f"{composition_units} percent", "Composition")
         add_step(
@@ -200,21 +206,11 @@ class Quantification:
         >>> float(volume.composition_errors(composition, factor_errors={"Au": 0.1})["Au"].data.mean())
         2.5
         """
-        elements, volumes = self._held_counts()
-        made = next((step for step in reversed(read_history(composition)) if step["step"] == "quantify"), None)
-        if made is None or tuple(composition.elements) != tuple(elements):
-            raise ValueError(
-                f"the composition holds {', '.join(composition.elements) or 'no elements'}, this volume {', '.join(elements)}: "
-                "pass what quantify() of this volume returned"
-            )
+        elements, volumes, made, fractions = self._quantified(composition)
         if made.get("through") == "ratios" and (spread := recall(self, "ratios_errors")) is not None:
             factor_errors = _with_ratios(
                 elements, factor_errors, self.response_ratios, dict(zip(self.channels, spread, strict=True))
             )
-        fractions = composition.array("element", "z", "x", "y")
-        fractions = fractions if is_lazy(volumes) else np.asarray(fractions)
-        if fractions.shape != volumes.shape:
-            raise ValueError(f"the composition has the shape {fractions.shape} and the volume {volumes.shape}: pass its own")
         errors = quantification.composition_errors(
             volumes,
             elements,
@@ -229,67 +225,6 @@ class Quantification:
         result = channels_like(self, errors, elements, quantity, "Standard errors of the composition")
         add_step(result, "composition_errors", after=composition, factor_errors=factor_errors)
         return result
-
-    def find_threshold(self, factors: Mapping[str, float] | Sequence[float] | None = None, method: str = "CL") -> ThresholdCurve:
-        """Find the level between background and particle by the edge spread function, and return all that led to it.
-
-        Parameters
-        ----------
-        factors : dict or sequence of float, optional
-            What the sum over the elements is weighted with, as in `quantify`; by default the plain sum of the counts.
-        method : {"CL", "zeta", "cross_section", "model"}, default "CL"
-            What `factors` are.
-
-        Returns
-        -------
-        ThresholdCurve
-            ``value`` in the unit of the weighted sum, the curve V(t), and ``ambiguous``, the reason why it is not clear, if so.
-            See `plot_threshold`. A lazy volume is read two or three times, block by block, for the same values.
-
-        Raises
-        ------
-        ValueError
-            For bad factors, or a volume without signal.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import hyperspy_multitomo as mt
-        >>> data = np.random.default_rng(0).normal(0, 0.05, (24, 24, 24)); data[6:18, 6:18, 6:18] += 1.0
-        >>> curve = mt.TomographicVolume.from_arrays({"Au": data}).find_threshold()
-        >>> bool(0.2 < curve.value < 0.8)
-        True
-        """
-        elements, volumes = self._held_counts()
-        given = dict.fromkeys(elements, 1.0) if factors is None else factors
-        warn_if_unsaved(volumes)
-        return edge_spread(quantification.weighted_sum(volumes, elements, method, given))
-
-    def plot_threshold(self, factors=None, method: str = "CL"):
-        """Draw the volume V(t) above each threshold t, and the threshold that `find_threshold` chose.
-
-        Parameters
-        ----------
-        factors, method
-            As in `find_threshold`.
-
-        Returns
-        -------
-        matplotlib.figure.Figure
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import hyperspy_multitomo as mt
-        >>> data = np.random.default_rng(0).normal(0, 0.05, (24, 24, 24)); data[6:18, 6:18, 6:18] += 1.0
-        >>> figure = mt.TomographicVolume.from_arrays({"Au": data}).plot_threshold()
-        >>> len(figure.axes) > 0
-        True
-        """
-        from ..inspection.threshold_plot import plot_threshold
-
-        unit = self.quantity if factors is None else "weighted sum of the elements"
-        return plot_threshold(self.find_threshold(factors, method), unit=unit)
 
     def _counts(self) -> tuple[tuple[str, ...], np.ndarray]:
         """Return the elements and their volumes (element, z, x, y), in memory."""
@@ -309,6 +244,60 @@ class Quantification:
             )
         volumes = self.array("element", "z", "x", "y")
         return elements, volumes if elements == self.channels else volumes[[self.channels.index(name) for name in elements]]
+
+    def mean_composition(self, composition, region=None) -> dict[str, float]:
+        """Return the mean composition of a region of this volume, from the sums of its counts.
+
+        Negative voxels of FBP, CGLS or ``nonnegative=False`` count as they are here, so that an element that is absent has a mean
+        of 0 but for the noise; the mean of the percentages that `quantify` gives, where they count as 0, is above 0. Large grains
+        of high density weigh by their counts.
+
+        Parameters
+        ----------
+        composition : TomographicVolume
+            What `quantify` of this volume returned: its method, factors and unit are used.
+        region : array-like of bool, shape (z, y, x), or signal, optional
+            By default the particle that was quantified.
+
+        Returns
+        -------
+        dict of str to float
+            Percent of each element.
+
+        Raises
+        ------
+        ValueError
+            For a composition that is not of this volume, a region that does not fit or is empty, and one without counts.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_multitomo as mt
+        >>> volume = mt.TomographicVolume.from_arrays({"Ag": np.ones((4, 4, 4)), "Au": np.ones((4, 4, 4))})
+        >>> composition = volume.quantify("CL", factors={"Ag": 1.0, "Au": 3.0}, mask=np.ones((4, 4, 4), bool))
+        >>> volume.mean_composition(composition)
+        {'Ag': 25.0, 'Au': 75.0}
+        """
+        elements, volumes, made, fractions = self._quantified(composition)
+        inside = fractions.sum(axis=0) > 0 if region is None else _mask_of(region, volumes)
+        options = made["method"], made["factors"], made["composition_units"]
+        percent = quantification.mean_composition(volumes, elements, *options, mask=inside)
+        return dict(zip(elements, percent.tolist(), strict=True))
+
+    def _quantified(self, composition):
+        """Return elements and counts of this volume, the step that quantified them, and the fractions (element, z, x, y)."""
+        elements, volumes = self._held_counts()
+        made = next((step for step in reversed(read_history(composition)) if step["step"] == "quantify"), None)
+        if made is None or tuple(composition.elements) != tuple(elements):
+            raise ValueError(
+                f"the composition holds {', '.join(composition.elements) or 'no elements'}, this volume {', '.join(elements)}: "
+                "pass what quantify() of this volume returned"
+            )
+        fractions = composition.array("element", "z", "x", "y")
+        fractions = fractions if is_lazy(volumes) else np.asarray(fractions)
+        if fractions.shape != volumes.shape:
+            raise ValueError(f"the composition has the shape {fractions.shape} and the volume {volumes.shape}: pass its own")
+        return elements, volumes, made, fractions
 
     def _factors(self, method, factors, elements, through, haadf_angles, options) -> tuple[dict[str, float], dict]:
         """Return the factor of each element, given or calculated, and how it was calculated."""
@@ -336,6 +325,12 @@ class Quantification:
         energy = told["beam_energy"]
         factors = {element: haadf_factor(element, energy, haadf_angles) / ratios[element] for element in elements}
         return factors, {"beam_energy": energy, "through": through, "haadf_angles": haadf_angles}
+
+
+def _may_be_negative(history: list[dict]) -> bool:
+    """Say whether the reconstruction that a history tells of can give negative voxels."""
+    made = next((step for step in reversed(history) if step["step"].startswith("reconstruct")), {"step": ""})
+    return made["step"] in ("reconstruct_fbp", "reconstruct_cgls") or not made.get("nonnegative", True)
 
 
 def _mask_of(mask, volumes):

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 
 import numpy as np
 
+from ..parameters import is_positive
 from ..tomography import Calibration, DataTerm, calibrate, projector, run, variational
 from ..tomography.checks import checked_power
 from ..tomography.fused import fused
@@ -54,7 +54,7 @@ class Model:
             if getattr(self, name) not in (None, *DISCREPANCIES):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be 'poisson' or 'least_squares'")
         for name in ("weight", "alpha0", "haadf_gain"):
-            if not (_is_positive(value := getattr(self, name)) or (name, value) == ("haadf_gain", None)):
+            if not (is_positive(value := getattr(self, name)) or (name, value) == ("haadf_gain", None)):
                 raise ValueError(f"{name}={value!r} must be a positive number")
         if self.dimensions not in (2, 3):
             raise ValueError(f"dimensions={self.dimensions!r} must be 3, or 2 for slices apart from each other")
@@ -203,13 +203,9 @@ def _mu_values(mu, names: Sequence[str]) -> np.ndarray:
         mu = dict(zip(order, mu, strict=True))
     if sorted(mu) != sorted(names):
         raise ValueError(f"mu holds {', '.join(mu)}; expected one number for each of {', '.join(order)}")
-    if not all(_is_positive(value) for value in mu.values()):
+    if not all(is_positive(value) for value in mu.values()):
         raise ValueError(f"mu={mu} must hold positive numbers")
     return np.array([mu[name] for name in names], dtype=float)
-
-
-def _is_positive(value) -> bool:
-    return isinstance(value, Real) and bool(np.isfinite(value)) and value > 0
 
 
 def _check_run(found: Measured, model: Model, channels: Sequence[str], options: dict, power: float = 1.0) -> None:

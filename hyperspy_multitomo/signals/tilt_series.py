@@ -24,6 +24,9 @@ from .series_plots import SeriesPlots
 class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions, Planning, TomographySignal):
     """Mixin of the tilt series: images (or maps) of one object, one per tilt, the tilt axis along y."""
 
+    # The noise (`data_terms.Noise`) of the series that this one was cut out of to be looked at.
+    noise_of_whole = None
+
     @property
     def tilts(self) -> np.ndarray:
         """Tilts in degrees, ascending, shape (tilt,)."""

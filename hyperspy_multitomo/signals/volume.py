@@ -18,12 +18,13 @@ from .haadf_composition import HAADFQuantification
 from .keyed import NODE, recall
 from .plots import VolumePlots
 from .quantification import Quantification
+from .thresholds import Thresholds
 
 _QUANTITY = f"{NODE}.quantity"
 
 
 class TomographicVolume(
-    VolumePlots, Exploring, Export, HAADFQuantification, Densities, Quantification, TomographySignal, Signal2D
+    VolumePlots, Exploring, Export, HAADFQuantification, Densities, Quantification, Thresholds, TomographySignal, Signal2D
 ):
     """A volume, or one per element: axes ``(z | x, y)`` or ``(element, z | x, y)``, array order (z, [element,] y, x).
 

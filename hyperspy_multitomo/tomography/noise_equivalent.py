@@ -6,7 +6,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.tomography.stopping import MEDIAN, finest_detail, of_pairs
+from hyperspy_multitomo.tomography.finest_detail import (
+    BLIND,
+    MEDIAN,
+    SEEING,
+    even_places,
+    finest_detail,
+    local_mean,
+    of_few,
+    warn_of_structure,
+)
 
 
 def typical_signal(images: ArrayLike) -> float:
@@ -68,11 +77,17 @@ def noise_equivalent_gain(images: ArrayLike, background: ArrayLike = 0.0, *, flo
     ValueError
         If there is nothing in the images besides the background, or `floor` is not above 0.
 
+    Warns
+    -----
+    UserWarning
+        If there are fewer than 32 slices, or pixels across, and their finest detail is that of the specimen.
+
     Notes
     -----
     The variance is that of the finest diagonal detail, the median over blocks of 2 x 2 pixels that are at least half as bright as
-    the specimen is on average: edges and vacuum have no say. In a single row or column blocks are of 2 pixels. Noise of other
-    kinds counts as electrons too.
+    the specimen is on average: edges and vacuum have no say. Of fewer than 32 slices, or pixels across, it is that of third
+    differences along both directions, as far as there are pixels for it, at the places of each brightness that change least.
+    Noise of other kinds counts as electrons too.
 
     Examples
     --------
@@ -87,9 +102,23 @@ def noise_equivalent_gain(images: ArrayLike, background: ArrayLike = 0.0, *, flo
     images = np.asarray(images, dtype=np.float32)
     signal = images - np.asarray(background, dtype=np.float32)
     typical, besides = typical_signal(signal), max(float(np.mean(background)), 0.0)
-    mean = of_pairs(images, 1.0, 0.5)
-    bright = (of_pairs(signal, 1.0, 0.5) > typical / 2) & (mean > 0)
-    measured = (
-        np.median(np.square(finest_detail(images)[bright], dtype=np.float64) / mean[bright]) / MEDIAN if bright.any() else 0.0
-    )
-    return float(max(measured, (floor * typical) ** 2 / (typical + besides)))
+    lowest = (floor * typical) ** 2 / (typical + besides)
+    relative, bright = _relative_squares(images, signal, typical)
+    if not bright.any():
+        return float(lowest)
+    everywhere = np.median(relative[bright]) / MEDIAN
+    if not of_few(images):
+        return float(max(everywhere, lowest))
+    measured = max(np.median(relative[even_places(images, bright)]) / MEDIAN, lowest)
+    relative, bright = _relative_squares(images, signal, typical, SEEING)
+    everywhere = max(everywhere, np.median(relative[bright]) / MEDIAN if bright.any() else 0.0)
+    remedy = "pass the signal of one electron (haadf_gain= of the whole series), or more slices"
+    warn_of_structure(everywhere, measured, images.shape[1:], remedy)
+    return float(measured)
+
+
+def _relative_squares(images: np.ndarray, signal: np.ndarray, typical: float, order: int = BLIND) -> tuple:
+    """Return the squared finest detail over the mean, and where there is specimen: at half the typical signal or more."""
+    mean = local_mean(images, order)
+    bright = (local_mean(signal, order) > typical / 2) & (mean > 0)
+    return np.square(finest_detail(images, order), dtype=np.float64) / np.where(bright, mean, 1), bright

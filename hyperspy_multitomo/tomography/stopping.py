@@ -6,8 +6,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-# Median of the square of a normal variable of variance 1.
-MEDIAN = 0.4549
+from hyperspy_multitomo.tomography.finest_detail import (
+    CLASSES,
+    MEDIAN,
+    SEEING,
+    block_detail,
+    even_places,
+    finest_detail,
+    level_classes,
+    of_few,
+    of_pairs,
+    warn_of_structure,
+)
+
 # Counts per pixel from which the noise of blocks of 2 x 2 pixels is nearly normal.
 _MANY = 10.0
 # Measurements of the objective that have to be alike. The primal-dual method swings as it converges, so that two in a row are
@@ -168,18 +179,60 @@ def image_variance(images: ArrayLike) -> np.ndarray:
     ValueError
         If the images are not zero but most of their finest detail is.
 
+    Warns
+    -----
+    UserWarning
+        If there are fewer than 32 slices, or pixels across, and their finest detail is that of the specimen.
+
+    Notes
+    -----
+    The finest detail is that of blocks of 2 x 2 pixels, and its median over an image that of the noise in half of the pixels. Of
+    fewer than 32 slices it is that of third differences in even places, since single blocks across the tilt axis would take
+    slopes for noise, and the variance is the mean over four classes of the brightness: that of electrons that are counted, too.
+
     Examples
     --------
     >>> image_variance(np.random.default_rng(0).normal(0, 3, (1, 64, 64))).round()
     array([9.])
     """
     images = np.asarray(images, dtype=np.float32)
-    variances = np.median(np.square(finest_detail(images), dtype=np.float64), axis=(1, 2)) / MEDIAN
+    if of_few(images):
+        variances = _variance_of_few(images)
+    else:
+        variances = np.median(np.square(finest_detail(images), dtype=np.float64), axis=(1, 2)) / MEDIAN
     if images.any() and not variances.any():
         raise ValueError(
             "no noise can be estimated from these images, because most of their finest detail is 0; pass its standard deviation"
         )
     return variances
+
+
+def _variance_of_few(images: np.ndarray) -> np.ndarray:
+    """Return the variance of the noise in a pixel of images of few slices, (tilt,).
+
+    How it goes with the level is found from the even places of all images together, and how noisy each is from its own.
+    """
+    squares, classes, even = np.square(finest_detail(images), dtype=np.float64), level_classes(images), even_places(images)
+    of_level = _by_level(squares, classes, even)
+    seen = np.square(finest_detail(images, SEEING), dtype=np.float64), level_classes(images, order=SEEING)
+    everywhere = [_by_level(*found).mean() for found in ((squares, classes), seen)]
+    remedy = "pass its standard deviation per pixel, or more slices"
+    warn_of_structure(max(everywhere), of_level.mean(), images.shape[1:], remedy)
+    # No darker class is noisier than a brighter one: the edges of the specimen are at levels between.
+    local = np.minimum.accumulate(of_level[::-1])[::-1][classes]
+    relative = np.where(even & (local > 0), squares / np.where(local > 0, local, 1), np.nan)
+    noisy = np.isfinite(relative).any(axis=(1, 2))
+    factors = np.ones(len(images))
+    factors[noisy] = np.nanmedian(relative[noisy], axis=(1, 2)) / MEDIAN
+    # Medians of so few values lie too high.
+    return local.mean(axis=(1, 2)) * factors / np.median(factors)
+
+
+def _by_level(squares: np.ndarray, classes: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
+    """Return the variance of the noise in each class of the level, from the squared finest detail there."""
+    among = np.ones(classes.shape, bool) if among is None else among
+    chosen = (among & (classes == c) for c in range(CLASSES))
+    return np.array([np.median(squares[places]) / MEDIAN if places.any() else 0.0 for places in chosen])
 
 
 def net_variance(net: ArrayLike, gross: ArrayLike) -> np.ndarray:
@@ -208,7 +261,7 @@ def net_variance(net: ArrayLike, gross: ArrayLike) -> np.ndarray:
     np.float64(8.0)
     """
     net, gross = np.asarray(net, dtype=np.float32), np.asarray(gross, dtype=np.float32)
-    squares = np.square(finest_detail(net), dtype=np.float64)
+    squares = np.square(block_detail(net), dtype=np.float64)
     counts = of_pairs(gross, 1.0, 0.5)
     variances = np.empty(net.shape[:2])
     for place in np.ndindex(variances.shape):
@@ -218,18 +271,3 @@ def net_variance(net: ArrayLike, gross: ArrayLike) -> np.ndarray:
             found = np.where(many, expected * np.median(found[many] / expected[many]) / MEDIAN, found)
         variances[place] = found.mean()
     return variances
-
-
-def of_pairs(images: np.ndarray, sign: float, factor: float) -> np.ndarray:
-    """Return factor (a + sign b) of neighbours a, b along x, then along y; a single row or column stays as it is."""
-    for axis in (-2, -1):
-        pairs = images.shape[axis] // 2
-        if pairs:
-            images = np.moveaxis(images, axis, -1)[..., : 2 * pairs]
-            images = np.moveaxis(np.float32(factor) * (images[..., ::2] + np.float32(sign) * images[..., 1::2]), -1, axis)
-    return images
-
-
-def finest_detail(images: np.ndarray) -> np.ndarray:
-    """Return the finest diagonal detail, that of blocks of 2 x 2 pixels, whose noise is that of a pixel."""
-    return of_pairs(images, -1.0, np.sqrt(0.5))

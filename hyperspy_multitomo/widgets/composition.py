@@ -9,8 +9,9 @@ import numpy as np
 import traits.api as t
 from hyperspy.ui_registry import add_gui_method
 
-from ..composition.quantification import ordered_factors, quantify, weighted_sum
-from ..composition.threshold import particle_mask
+from ..composition.edge_spread import table_of
+from ..composition.quantification import mean_composition, ordered_factors, quantify, weighted_sum
+from ..composition.threshold import otsu_level, particle_mask
 from ..inspection.picture import line_styles
 from ..inspection.threshold_plot import CURVE, FLAT, THRESHOLD
 from ..inspection.volume_plots import PLANES, section
@@ -90,6 +91,7 @@ class CompositionPanel(Panel):
             self.add_trait(f"caption_{name}", t.Str(desc=f"What the colours of {name} mean."))
         self.plane = "xz" if self._volumes.shape[3] == 1 else "xy"
         self._inside = self._total = self._found = None
+        self._said, self._warned = [], []
         self._begun, self._kept = False, None
         self._stale, self._presetting, self._placing = set(), False, False
         self._place()
@@ -250,17 +252,17 @@ class CompositionPanel(Panel):
         (self._used, _), warned = heard(lambda: self.volume._factors(*given))
         total = np.asarray(weighted_sum(self._volumes, self.elements, self.method, self._used))
         if self._given is None:
-            self._found = self.volume.find_threshold(self._used, self.method)
+            self._found = self.volume._threshold_curve(self._used, self.method)
             self._found_inside, more = heard(lambda: particle_mask(total, self._how))
             warned += more
             top = float(total.max())
-            by_level = self._found.value if not (self._found.ambiguous or self._how == "otsu") else _otsu(total)
+            by_level = self._found.value if not (self._found.ambiguous or self._how == "otsu") else otsu_level(table_of(total))[0]
             self._preset(highest=max(self.highest, top))
             self._level = float(np.clip(by_level, 0, top))
             kept, self._kept = self._kept, None
             self._preset(threshold=self._level if kept is None else min(max(kept, 0.0), top))
             self._preset(highest=top, automatic=kept is None)
-        self.notes = sentences(warned)
+        self._said = warned
         self._total = total
 
     def _choose(self) -> None:
@@ -293,16 +295,21 @@ class CompositionPanel(Panel):
         """Return the percentages of some voxels, NaN outside."""
         if not inside.any():
             return np.full(volumes.shape, np.nan, np.float32)
-        parts, _ = quantify(volumes, self.elements, self.method, self._used, self.composition_units, mask=inside)
+        call = (volumes, self.elements, self.method, self._used, self.composition_units)
+        (parts, _), self._warned = heard(lambda: quantify(*call, mask=inside))
         return np.where(inside, parts, np.nan)
 
     def _measure(self) -> None:
         """Draw and tabulate what the particle has as a whole."""
         chosen = self._volumes[:, self._inside]
         parts = self._percent(chosen, np.ones(chosen.shape[1], bool))
+        self.notes = sentences([*self._said, *self._warned])
         self._scales = [float(np.percentile(one, 99.7)) or 1.0 for one in parts]
         unit = f"{self.composition_units} %"
-        rows = [[name, f"{one.mean():.2f}", f"{one.std():.2f}"] for name, one in zip(self.elements, parts, strict=True)]
+        # Of the sums, where negative voxels count as they are.
+        means = mean_composition(chosen, self.elements, self.method, self._used, self.composition_units)
+        named = zip(self.elements, means, parts, strict=True)
+        rows = [[name, f"{mean:.2f}", f"{one.std():.2f}"] for name, mean, one in named]
         self.statistics = table(["Element", f"mean ({unit})", f"standard deviation ({unit})"], rows)
         figure, axes = small_figure()
         for name, one, (colour, _) in zip(self.elements, parts, line_styles(len(parts)), strict=True):
@@ -331,9 +338,3 @@ class CompositionPanel(Panel):
         axes.set(ylim=(0, 102), xlim=(places[0] - 0.5, places[-1] + 0.5))
         axes.legend(frameon=False, fontsize=8)
         self.profile = figure_png(figure)
-
-
-def _otsu(total: np.ndarray) -> float:
-    from skimage.filters import threshold_otsu
-
-    return float(threshold_otsu(total.ravel())) if total.min() < total.max() else 0.0

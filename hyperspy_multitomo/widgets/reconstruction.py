@@ -6,12 +6,14 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import traits.api as t
 from hyperspy.ui_registry import add_gui_method
 
 from ..inspection.picture import LINES, colour_mix, distinct_colours, robust_limits
+from ..signals.data_terms import noise_of_haadf, noise_of_maps
 from ..signals.frames import check_pair
 from .panel import Job, Panel
 from .pictures import SIDE, figure_png, png
@@ -237,8 +239,26 @@ class ReconstructionPanel(Panel):
             given = given | {"mask": mask[:, b * y : b * (y + 1)]}
         if np.ndim(given.get("background")) > 2:
             given = given | {"background": np.asarray(given["background"])[..., y : y + 1, :]}
-        haadf = None if self._haadf is None else self._haadf.isig[:, b * y : b * (y + 1)]
-        return self._series.isig[:, y : y + 1], haadf, given
+        series, haadf = self._series.isig[:, y : y + 1], None
+        if self._haadf is not None:
+            haadf = self._haadf.isig[:, b * y : b * (y + 1)]
+        if s.method in _REGULARISED:
+            # A slice alone does not tell how noisy it is.
+            series.noise_of_whole = self._noise["maps"]
+            if haadf is not None:
+                haadf.noise_of_whole = self._noise["haadf"]
+        return series, haadf, given
+
+    @cached_property
+    def _noise(self) -> dict:
+        """How noisy the whole series are, the maps and the HAADF."""
+        given = self._given
+        images = {} if self._series.channels else {name: given.get(name) for name in ("haadf_gain", "background")}
+        default = "poisson" if self._series.channels else None
+        noise = {"maps": noise_of_maps(self._series, given.get("data_term", default), **images)}
+        if self._haadf is not None:
+            noise["haadf"] = noise_of_haadf(self._haadf, given.get("haadf_term"), given.get("haadf_gain"))
+        return noise
 
     def _look(self, s: Settings, request: int) -> None:
         """Reconstruct the slice: from where the last look ended if that lies on the way, else from zero after a quick look."""
