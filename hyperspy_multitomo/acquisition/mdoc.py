@@ -59,8 +59,9 @@ def read_mdoc(path: str | Path) -> Mdoc:
     ----------
     path : path-like
         Lines ``key = value``: some for the stack, then a section ``[ZValue = n]`` for image n of the stack, from 0, in any
-        order, with its TiltAngle (degrees) and maybe PixelSpacing (angstrom), Voltage (kV) and DateTime. The angle of the tilt axis stands in a remark
-        ``[T = ... Tilt axis angle = ...]``, or is RotationAngle, which SerialEM counts from the x axis, less 90 degrees.
+        order, with its TiltAngle (degrees) and maybe PixelSpacing (angstrom), Voltage (kV) and DateTime. The angle of the tilt
+        axis stands in a remark ``[T = ... Tilt axis angle = ...]``, or is RotationAngle, which SerialEM counts from the x axis,
+        less 90 degrees.
 
     Returns
     -------

@@ -41,6 +41,7 @@ def load_tilt_series(
     energy_loss: float | None = None,
     frames: tuple[int, int] | None = None,
     register_frames: bool = False,
+    signed_bytes: bool | None = None,
     lazy: bool | None = None,
 ):
     """Load a tilt series: one file per tilt, images and spectra in files of their own, or a file that holds a whole stack.
@@ -78,6 +79,9 @@ def load_tilt_series(
         Velox: measure the drift of the frames on the image, and move its frames and (by whole pixels) the events back before
         averaging and summing. The largest shift at each tilt is recorded as ``frame_drift`` (px): crop as much from the borders,
         where fewer frames contribute.
+    signed_bytes : bool, optional
+        MRC files of bytes (mode 0): whether they are signed, -128 to 127. By default what the header says: IMOD's stamp and flag,
+        else minimum and maximum of the data where they fit one reading only; else they are taken as signed, with a warning.
     lazy : bool, optional
         By default images are read and spectrum images stay on disk until they are needed; True keeps both there, False
         reads both.
@@ -128,6 +132,7 @@ def load_tilt_series(
         register_frames=register_frames,
         stack_axes=stack_axes,
         n_tilts=count_tilts(tilts),
+        signed_bytes=signed_bytes,
     )
     series, angles = align_modalities(found, tilts, paths, skip=on_error == "skip")
     how = {"tilt_axis": tilt_axis, "reverse_tilts": reverse_tilts, "duplicates": duplicates}
@@ -145,6 +150,7 @@ def load_tilt_series(
         "register_frames": register_frames,
     }
     chosen = {name: value for name, value in chosen.items() if value}
+    chosen |= {} if signed_bytes is None else {"signed_bytes": signed_bytes}
     for signal in made:
         add_step(signal, "load_tilt_series", files=[str(path) for path in _files(series)], **how, **chosen)
     return made[0] if len(made) == 1 else tuple(made)
