@@ -19,6 +19,7 @@ from pathlib import Path
 from .mdoc import Mdoc, mdoc_beside, read_mdoc
 from .mrc import read_mrc_header, with_sign
 from .records import Record, record_of
+from .stored_arrays import check_arrays
 from .velox import is_velox, read_velox
 
 __all__ = ["EXTENSIONS", "damaged_files", "read_records"]
@@ -97,8 +98,8 @@ def read_records(
     FileNotFoundError
         Where there is no such file.
     ValueError
-        For an unknown extension, an empty file, a file that cannot be read or is shorter than its header says, frames of a
-        file without; it is named.
+        For an unknown extension, an empty file, a file that cannot be read, is shorter than its header says or lacks chunks of
+        its arrays, frames of a file without; it is named.
     ModuleNotFoundError
         Where a package is missing that the format needs; it is named.
 
@@ -183,6 +184,10 @@ def read_checked(
     header = read_mrc_header(path) if READERS[suffix] == "rsciio.mrc" else None
     if header is not None:
         header.check_length()
+    try:
+        check_arrays(path)
+    except OSError as error:
+        raise ValueError(str(error)) from None
     with _told_of(path, FileNotFoundError), _quiet():
         contents = import_module(READERS[suffix]).file_reader(str(path), lazy=lazy)
         if READERS[suffix] == "rsciio.tiff":
