@@ -107,7 +107,7 @@ def _check_described(path: Path) -> None:
         more = f" and {len(lost) - 6} more" if len(lost) > 6 else ""
         raise OSError(
             f"{path} lacks {len(lost)} of the {len(listed)} files that describe its groups and arrays, without which it would "
-            f"come back as another signal or without what is recorded in it: {', '.join(lost[:6])}{more}; copy the whole folder again"
+            f"come back as another signal or without what is recorded: {', '.join(lost[:6])}{more}; copy the whole folder again"
         )
 
 

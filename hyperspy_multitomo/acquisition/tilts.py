@@ -18,7 +18,7 @@ from .mdoc import mdoc_beside, read_mdoc
 from .tilt_names import REMEDIES, tilts_from_names
 from .units import unit_of
 
-__all__ = ["TiltOrder", "check_tilts", "order_tilts", "read_tilt_file", "resolve_tilts", "tilts_from_names"]
+__all__ = ["TiltOrder", "check_order", "check_tilts", "order_tilts", "read_tilt_file", "resolve_tilts", "tilts_from_names"]
 
 _TILT_FILES = (".rawtlt", ".tlt", ".mdoc", ".txt", ".csv")
 
@@ -128,6 +128,41 @@ def check_tilts(tilts: ArrayLike, n: int | None = None, source: str = "`tilts`")
             f"tilts go from {angles.min():g} to {angles.max():g}; expected degrees within +-360 that cover at most 360 degrees"
         )
     return angles
+
+
+def check_order(order: ArrayLike | None) -> np.ndarray | None:
+    """
+    Return the place of each tilt in the order of acquisition after checking that it can be one.
+
+    Parameters
+    ----------
+    order : array_like (tilt,) or None
+        None where it is not known. Places may be missing: projections of one tilt are merged, and tilts are left out.
+
+    Returns
+    -------
+    ndarray (tilt,) or None
+
+    Raises
+    ------
+    ValueError
+        For places that are no whole numbers from 0, or two tilts in one place.
+
+    Examples
+    --------
+    >>> check_order([2, 0, 3])
+    array([2, 0, 3])
+    """
+    if order is None:
+        return None
+    places = np.asarray(order)
+    is_whole = places.dtype.kind in "iuf" and np.isfinite(places).all() and (places == np.floor(places)).all()
+    if not is_whole or (places.size and places.min() < 0) or np.unique(places).size < places.size:
+        raise ValueError(
+            f"the acquisition order {places.tolist()} is none; expected whole numbers from 0, another for each tilt: go back to "
+            "the files, or remove metadata.Tomography.arrays.acquisition_order"
+        )
+    return places
 
 
 def order_tilts(tilts: ArrayLike, *, reverse: bool = False, duplicates: Literal["error", "sum", "mean"] = "error") -> TiltOrder:

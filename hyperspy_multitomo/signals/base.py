@@ -65,8 +65,8 @@ class TomographySignal(Arithmetic):
     def _deepcopy_with_new_data(self, *args, **kwargs):
         """Return a copy with other data, as HyperSpy does, which takes the data off what it copies: off a stand-in here.
 
-        Every slicing comes here, and threads, those of the panels, read the same signal meanwhile. A copy does not know which file
-        it is from, so that this is looked at now.
+        Every slicing comes here, and threads, those of the panels, read the same signal meanwhile. A copy does not know which
+        file it is from, so that this is looked at now.
         """
         check_file_of(self)
         stand_in = copy.copy(self)

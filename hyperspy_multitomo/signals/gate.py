@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..acquisition.axes import checked_values, in_order, pixel_sides, role_of
+from ..acquisition.axes import check_sides, checked_values, in_order, pixel_sides, role_of
 from ..acquisition.io import read_stack
 from ..acquisition.tilts import is_tilt_file, order_tilts, read_tilt_file, resolve_tilts
 from ..acquisition.units import unit_of
@@ -193,4 +193,5 @@ def sides_of(pixel_size) -> tuple[float, float] | tuple[None, None]:
         raise ValueError(
             f"pixel_size={pixel_size!r} must be a positive length in nm, or two, (y, x), or None where it is not known"
         )
+    check_sides(dict(zip("yx", sides.tolist(), strict=True)), f"pixel_size={pixel_size!r}")
     return float(sides[0]), float(sides[1])

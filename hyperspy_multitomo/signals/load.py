@@ -8,19 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from ..acquisition.axes import pixel_sides
+from ..acquisition.axes import check_sides, pixel_sides
 from ..acquisition.frames import check_frames
 from ..acquisition.io import expand_files, read_records, read_tilt_files
 from ..acquisition.modalities import align_modalities
 from ..acquisition.records import Record
 from ..acquisition.tilts import order_tilts
 from ..notices import warn
-from .base import length_axis
+from .base import in_nm, length_axis
 from .build import build_series, merging
 from .gate import count_tilts
 from .haadf import TiltSeriesHAADF
 from .history import add_step
-from .keyed import NODE, record, set_keys
+from .keyed import NODE, axis_named, forget, record, set_keys
 
 _OURS = ("TiltSeriesHAADF", "TiltSeriesEDS", "TiltSeriesEELS", "TomographicVolume")
 #: eXSpy's signal of each kind of spectra: signal type, name of the axis of the energies, title.
@@ -181,12 +181,35 @@ def _saved_by_us(path: Path, lazy):
         return None
     # A lazy look at what it is: spectra are not read twice.
     found, *others = read_records(path, lazy=True)
-    is_series = found.metadata.get("Signal", {}).get("signal_type") in _OURS
-    if others or not (is_series or NODE in found.metadata):
+    signal_type = str(found.metadata.get("Signal", {}).get("signal_type", ""))
+    is_series, has_records = signal_type in _OURS, NODE in found.metadata
+    if others or not (is_series or has_records):
         return None
     import hyperspy.api as hs
 
-    return hs.load(path, lazy=bool(lazy) if is_series else lazy is not False)
+    ours = hs.load(path, lazy=bool(lazy) if is_series else lazy is not False)
+    if not has_records or not (is_series or signal_type.startswith(("EDS", "EELS"))):
+        lost = "what it was" if has_records else "what was recorded in it"
+        warn(
+            f"{path.name} was saved by this package, but {lost} is lost from the file: it comes back as {type(ours).__name__} "
+            "with what is left; copy the file again, or load the files that it was made from"
+        )
+    _check_saved(ours, path.name, is_series)
+    return ours
+
+
+def _check_saved(signal, name: str, is_series: bool) -> None:
+    """Check what damage to a file that this package saved may have changed: the pixels, and the order of acquisition."""
+    sides = {axis: in_nm(axis_named(signal, axis)) for axis in "yx" if axis_named(signal, axis) is not None}
+    sides = {axis: length for axis, (length, _, units) in sides.items() if units == "nm"}
+    if sides:
+        check_sides(sides, name)
+    if is_series and hasattr(type(signal), "acquisition_order"):
+        try:
+            _ = signal.acquisition_order
+        except ValueError as error:
+            warn(f"{name}: {error}. It is forgotten")
+            forget(signal, "acquisition_order")
 
 
 def _images(records: list[Record], angles, *, lazy, **how) -> TiltSeriesHAADF:
