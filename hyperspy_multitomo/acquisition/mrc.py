@@ -96,9 +96,10 @@ def read_mrc_header(path: str | Path) -> MrcHeader:
     """
     path = Path(path)
     with path.open("rb") as file:
-        words = np.frombuffer(file.read(_HEADER), dtype="<i4")
-    if words.size < _HEADER // 4:
+        header = file.read(_HEADER)
+    if len(header) < _HEADER:
         raise ValueError(f"{path.name} has no whole header: expected {_HEADER} bytes, found {path.stat().st_size}; copy it again")
+    words = np.frombuffer(header, dtype="<i4")
     (x, y, z, mode), extended = words[:4].tolist(), int(words[23])
     if min(x, y, z) < 1 or extended < 0:
         raise ValueError(

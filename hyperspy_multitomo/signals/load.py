@@ -182,13 +182,13 @@ def _saved_by_us(path: Path, lazy):
     # A lazy look at what it is: spectra are not read twice.
     found, *others = read_records(path, lazy=True)
     signal_type = str(found.metadata.get("Signal", {}).get("signal_type", ""))
-    is_series, has_records = signal_type in _OURS, NODE in found.metadata
+    is_series, has_records, is_spectra = signal_type in _OURS, NODE in found.metadata, signal_type.startswith(("EDS", "EELS"))
     if others or not (is_series or has_records):
         return None
     import hyperspy.api as hs
 
-    ours = hs.load(path, lazy=bool(lazy) if is_series else lazy is not False)
-    if not has_records or not (is_series or signal_type.startswith(("EDS", "EELS"))):
+    ours = hs.load(path, lazy=lazy is not False if is_spectra else bool(lazy))
+    if not has_records or not (is_series or is_spectra):
         lost = "what it was" if has_records else "what was recorded in it"
         warn(
             f"{path.name} was saved by this package, but {lost} is lost from the file: it comes back as {type(ours).__name__} "
