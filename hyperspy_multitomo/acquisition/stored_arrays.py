@@ -85,11 +85,11 @@ def _check_hdf5(path: Path) -> None:
 
 
 def _check_zarr(path: Path) -> None:
-    import zarr
-
     try:
+        import zarr
+
         group = zarr.open_group(str(path) if path.is_dir() else zarr.storage.ZipStore(str(path), mode="r"), mode="r")
-    except Exception:  # whatever zarr raises of what is no group, the reader will too
+    except Exception:  # whatever zarr raises of what is no group, or that it is missing, the reader will too
         return
     _check_described(path)
     for array in _arrays_in(group):
