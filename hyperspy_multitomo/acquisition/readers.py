@@ -22,7 +22,7 @@ from .records import Record, record_of
 from .stored_arrays import check_arrays
 from .velox import is_velox, read_velox
 
-__all__ = ["EXTENSIONS", "damaged_files", "read_records"]
+__all__ = ["EXTENSIONS", "damaged_files", "naming_errors", "read_records"]
 
 #: RosettaSciIO reader of each extension. A format that needs nothing else is one more entry.
 READERS = {
@@ -172,10 +172,10 @@ def read_checked(
     suffix = path.suffix.lower()
     if not known(path):
         raise ValueError(f"{path.name}: unknown extension {path.suffix!r}; these can be read: {', '.join(EXTENSIONS)}")
-    with _told_of(path, FileNotFoundError):
+    with naming_errors(path, FileNotFoundError):
         velox = suffix in (".emd", *_HDF5) and is_velox(path)
     if velox:
-        with _told_of(path, ValueError):
+        with naming_errors(path, ValueError):
             return read_velox(path, lazy=lazy, frames=frames, register=register_frames, image=image)
     if frames is not None or register_frames:
         raise ValueError(f"{path.name} is no Velox file: it has no frames to choose or to register")
@@ -188,7 +188,7 @@ def read_checked(
         check_arrays(path)
     except OSError as error:
         raise ValueError(str(error)) from None
-    with _told_of(path, FileNotFoundError), _quiet():
+    with naming_errors(path, FileNotFoundError), _quiet():
         contents = import_module(READERS[suffix]).file_reader(str(path), lazy=lazy)
         if READERS[suffix] == "rsciio.tiff":
             _add_imagej_unit(contents)
@@ -272,7 +272,7 @@ def _with_mdoc(record: Record, told: Mdoc) -> Record:
 
 
 @contextmanager
-def _told_of(path: Path, passing: type[Exception]) -> Iterator[None]:
+def naming_errors(path: Path, passing: type[Exception]) -> Iterator[None]:
     """Let errors name the file: a package that is missing, or a damaged file; those of the type `passing` do so themselves."""
     try:
         yield

@@ -10,9 +10,11 @@ import numpy as np
 
 from ..acquisition.axes import check_sides, pixel_sides
 from ..acquisition.frames import check_frames
-from ..acquisition.io import expand_files, read_records, read_tilt_files
+from ..acquisition.io import expand_files, read_tilt_files
 from ..acquisition.modalities import align_modalities
+from ..acquisition.readers import naming_errors
 from ..acquisition.records import Record
+from ..acquisition.stored_arrays import check_arrays, stored_signals
 from ..acquisition.tilts import order_tilts
 from ..notices import warn
 from .base import in_nm, length_axis
@@ -179,15 +181,18 @@ def _saved_by_us(path: Path, lazy):
     """Return the signal of a file that this package saved, or None."""
     if path.suffix.lower() not in (".hspy", ".zspy"):
         return None
-    # A lazy look at what it is: spectra are not read twice.
-    found, *others = read_records(path, lazy=True)
-    signal_type = str(found.metadata.get("Signal", {}).get("signal_type", ""))
-    is_series, has_records, is_spectra = signal_type in _OURS, NODE in found.metadata, signal_type.startswith(("EDS", "EELS"))
+    (signal_type, has_records), *others = stored_signals(path, NODE) or [("", False)]
+    is_series, is_spectra = signal_type in _OURS, signal_type.startswith(("EDS", "EELS"))
     if others or not (is_series or has_records):
         return None
+    try:
+        check_arrays(path)
+    except OSError as error:
+        raise ValueError(str(error)) from None
     import hyperspy.api as hs
 
-    ours = hs.load(path, lazy=lazy is not False if is_spectra else bool(lazy))
+    with naming_errors(path, FileNotFoundError):
+        ours = hs.load(path, lazy=lazy is not False if is_spectra else bool(lazy))
     if not has_records or not (is_series or is_spectra):
         lost = "what it was" if has_records else "what was recorded in it"
         warn(
