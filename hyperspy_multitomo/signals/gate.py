@@ -193,5 +193,5 @@ def sides_of(pixel_size) -> tuple[float, float] | tuple[None, None]:
         raise ValueError(
             f"pixel_size={pixel_size!r} must be a positive length in nm, or two, (y, x), or None where it is not known"
         )
-    check_sides(dict(zip("yx", sides.tolist(), strict=True)), f"pixel_size={pixel_size!r}")
+    check_sides(dict(zip("yx", sides.tolist(), strict=True)), "the images (pixel_size=)")
     return float(sides[0]), float(sides[1])
