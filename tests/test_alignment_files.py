@@ -56,6 +56,14 @@ def test_what_is_not_known_stays_unknown(tmp_path, suffix):
     assert (found.tilts, found.pixel_size, found.drift, found.quality) == (None, None, None, None)
 
 
+@pytest.mark.parametrize("suffix", [".json", ".csv", ".xf"])
+def test_one_tilt_twice_is_refused(tmp_path, suffix):
+    tilts = [-40.0, 25.0, 10.0, 25.0]
+    path = save(Alignment(ACROSS, ALONG, tilts=tilts), tmp_path / f"twice{suffix}")
+    with pytest.raises(ValueError, match=rf"twice\{suffix}: the tilts 25 are there more than once; expected one row"):
+        load(path, tilts=tilts if suffix == ".xf" else None)
+
+
 @pytest.mark.parametrize("suffix", [".json", ".csv"])
 def test_errors_that_are_not_known_stay_so(tmp_path, suffix):
     errors = [np.nan, 0.25, 0.5, np.inf]

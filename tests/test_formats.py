@@ -192,6 +192,18 @@ class TestTiff:
         with pytest.raises(ValueError, match=r"a\.tif is a colour picture"):
             mt.load_tilt_series(tmp_path / "a.tif", tilts=[0])
 
+    @pytest.mark.parametrize("colour_first", [True, False])
+    @pytest.mark.parametrize(("size", "lazy"), [((5, 7), None), ((9, 4), True)])
+    def test_colour_page_beside_the_image(self, tmp_path, size, colour_first, lazy):
+        from tifffile import TiffWriter
+
+        image = random(5, 7).astype(np.uint16)
+        pages = [(np.zeros((*size, 3), np.uint8), "rgb"), (image, "minisblack")]
+        with TiffWriter(tmp_path / "a.tif") as file:
+            for page, kind in pages if colour_first else pages[::-1]:
+                file.write(page, photometric=kind)
+        np.testing.assert_array_equal(mt.load_tilt_series(tmp_path / "a.tif", tilts=[0], lazy=lazy).data[0], image)
+
 
 @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
 def test_hyperspy_files_of_one_tilt_each(tmp_path, suffix):

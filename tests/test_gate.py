@@ -436,6 +436,37 @@ class TestNumbers:
             series = mt.TiltSeriesHAADF.from_images(stored(y={"units": "", "scale": 1.0, "offset": 0.0}))
         check(series, sides=(0.5, 0.5), offsets=(0.0, -1.0))
 
+    @pytest.mark.parametrize(
+        ("sides", "problem"),
+        [
+            ((1e-9, 1e-9), "0.001 nm to 100 um"),
+            ((2e5, 2e5), "0.001 nm to 100 um"),
+            ((1, 12), "a factor of 10"),
+            ((30, 2), "of 10"),
+        ],
+    )
+    def test_sides_that_no_pixel_has_are_warned_of(self, tmp_path, sides, problem):
+        """Metres for nanometres, or two axes of different units."""
+        y, x = (
+            {"name": name, "size": size, "scale": side, "units": "nm"}
+            for name, size, side in zip("yx", (4, 5), sides, strict=True)
+        )
+        signal = hs.signals.Signal2D(np.ones((3, 4, 5)), axes=[{"name": "tilt", "axis": [-10.0, 0.0, 10.0]}, y, x])
+        signal.save(tmp_path / "a.hspy")
+        for make in (
+            lambda: mt.TiltSeriesHAADF.from_images(np.ones((3, 4, 5)), tilts=[-10, 0, 10], pixel_size=sides),
+            lambda: mt.TiltSeriesHAADF.from_images(signal),
+            lambda: mt.load_tilt_series(tmp_path / "a.hspy", tilts=[-10, 0, 10]),
+        ):
+            with pytest.warns(UserWarning, match=rf"the pixels of .* have {sides[0]:g} nm along y, {sides[1]:g} nm.*{problem}"):
+                series = make()
+            assert [series.axes_manager[name].scale for name in "yx"] == list(sides)
+
+    @pytest.mark.parametrize("sides", [(1e-3, 1e-3), (1e5, 1e5), (1, 10), (0.05, 0.01)])
+    def test_sides_of_unusual_pixels(self, sides, recwarn):
+        mt.TiltSeriesHAADF.from_images(np.ones((3, 4, 5)), tilts=[-10, 0, 10], pixel_size=sides)
+        assert not recwarn.list
+
     def test_maps_of_other_pixels_or_places(self):
         for change in ({"scale": 0.6}, {"offset": 3.0}, {"units": "µm"}):
             with pytest.raises(ValueError, match="another pixel size or position"):

@@ -76,6 +76,46 @@ class TestFiles:
         with pytest.raises(TypeError, match="pattern"):
             expand_files(3)
 
+    def test_brackets_are_tried_as_they_stand(self, tmp_path):
+        for folder in ("run [1]", "run 1", "run 2"):
+            (tmp_path / folder).mkdir()
+            for name in ("a_5.bcf", "a_[5]x.bcf", "b_5.bcf"):
+                (tmp_path / folder / name).touch()
+
+        def found(pattern):
+            return [str(path.relative_to(tmp_path)) for path in expand_files(tmp_path / pattern)]
+
+        assert found("run [1]/a_5*") == ["run [1]/a_5.bcf"]
+        assert found("run [1]/[b]*.bcf") == ["run [1]/b_5.bcf"]
+        assert found("run [1]/*[5]*.bcf") == ["run [1]/a_[5]x.bcf"]
+        assert found("run [12]/b*") == ["run 1/b_5.bcf", "run 2/b_5.bcf"]
+        assert found("*[1]/b*") == ["run [1]/b_5.bcf"]
+        assert len(found("run [1]")) == 3
+        series = write_image(tmp_path / "run [1]" / "0.hspy")
+        assert load_tilt_series(str(tmp_path / "run [[]1]" / "0.hspy"), tilts=[0]).data.shape == (1, 6, 8)
+        assert load_tilt_series(str(series), tilts=[0]).data.shape == (1, 6, 8)
+
+    def test_hidden_files_are_passed_over(self, tmp_path):
+        for name in ("-40.bcf", "._-40.bcf", ".0.bcf", "0.bcf", ".haadf.0a1b2c3d.zspy"):
+            (tmp_path / name).touch()
+        shown = ["-40.bcf", "0.bcf"]
+        assert [path.name for path in expand_files(tmp_path)] == shown
+        assert [path.name for path in expand_files(tmp_path / "*.bcf")] == shown
+        # Unlike the shell, pathlib lists them.
+        assert [
+            path.name for path in expand_files([path for path in sorted(tmp_path.glob("*.bcf")) if path.name != ".0.bcf"])
+        ] == shown
+        assert [path.name for path in expand_files(tmp_path / "._-40.bcf")] == ["._-40.bcf"]
+        (tmp_path / "only").mkdir()
+        (tmp_path / "only/._0.bcf").touch()
+        with pytest.raises(FileNotFoundError, match="no microscope files"):
+            expand_files(tmp_path / "only")
+
+    def test_dashes_in_natural_order(self, tmp_path):
+        for name in ("a_–5", "a_−40", "a_5"):
+            (tmp_path / f"{name}.bcf").touch()
+        assert [path.name for path in expand_files(tmp_path)] == ["a_−40.bcf", "a_–5.bcf", "a_5.bcf"]
+
     def test_several_formats(self, tmp_path):
         for name in ("2.mrc", "1.bcf", "-3.dm4"):
             (tmp_path / name).touch()

@@ -31,6 +31,75 @@ class TestNames:
     def test_last_number_with_its_sign(self, name, tilt):
         np.testing.assert_array_equal(tilts_from_names([name]), [tilt])
 
+    @pytest.mark.parametrize("dash", "-‐‑‒–—―−⁻﹣－➖")
+    def test_every_dash_is_a_minus(self, dash):
+        names = [f"tilt_{dash}40.bcf", f"{dash}12,5.bcf", f"a {dash}7.5 deg_003.bcf", f"2018{dash}11{dash}29_3.bcf"]
+        np.testing.assert_array_equal(tilts_from_names(names), [-40, -12.5, -7.5, 3])
+        np.testing.assert_array_equal(tilts_from_names([f"A{dash}10_1.bcf"], r"A(-?\d+)"), [-10])
+        np.testing.assert_array_equal(tilts_from_names([f"A{dash}10_1.bcf"], rf"A({dash}\d+)"), [-10])
+
+    @pytest.mark.parametrize(
+        ("name", "tilt"),
+        [
+            ("12p5", 12.5),
+            ("-12p5", -12.5),
+            ("-12,5", -12.5),
+            ("a_7P25deg_2", 7.25),
+            ("+0,5", 0.5),
+            ("scan_3p", 3),
+            ("1.2.3", 2.3),
+        ],
+    )
+    def test_decimals(self, name, tilt):
+        np.testing.assert_array_equal(tilts_from_names([f"{name}.bcf"]), [tilt])
+
+    @pytest.mark.parametrize(
+        ("name", "tilt"),
+        [
+            ("n40", -40),
+            ("a_m12p5", -12.5),
+            ("a_N7", -7),
+            ("tiltn40", -40),
+            ("tilt_neg30", -30),
+            ("tilt_neg_30", -30),
+            ("tiltminus30deg_2", -30),
+            ("a_40n", -40),
+            ("a_12.5m", -12.5),
+            ("a_p40", 40),
+            ("tiltp12p5", 12.5),
+            ("minus-5", -5),
+            ("n0", 0),
+        ],
+    )
+    def test_letters_as_signs_are_warned_of(self, name, tilt):
+        with pytest.warns(
+            UserWarning, match=rf"letters in the file names .* sign of the tilt: {name}\.bcf \({tilt:g}\); if they"
+        ):
+            found = tilts_from_names([f"{name}.bcf"])
+        np.testing.assert_array_equal(found, [tilt])
+        assert not np.signbit(found[found == 0]).any()
+
+    @pytest.mark.parametrize(
+        ("name", "tilt"),
+        [
+            ("scan40", 40),
+            ("beam12", 12),
+            ("step5", 5),
+            ("CoMn40", 40),
+            ("a_50nm", 50),
+            ("a_20mrad", 20),
+            ("5n40", 40),
+            ("n_4", 4),
+        ],
+    )
+    def test_letters_of_words_are_no_signs(self, name, tilt):
+        np.testing.assert_array_equal(tilts_from_names([f"{name}.bcf"]), [tilt])
+
+    @pytest.mark.filterwarnings("ignore:letters in the file names")
+    def test_letters_and_commas_in_what_a_pattern_finds(self):
+        names = ["A_n12p5_1.bcf", "A_12,5_2.bcf", "A_-3_3.bcf"]
+        np.testing.assert_array_equal(tilts_from_names(names, r"A_([^_]+)"), [-12.5, 12.5, -3])
+
     def test_pattern(self):
         names = ["A-10_scan1.bcf", "A20_scan2.bcf"]
         np.testing.assert_array_equal(tilts_from_names(names, r"A(-?\d+)"), [-10, 20])

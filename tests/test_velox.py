@@ -175,11 +175,85 @@ class TestWritten:
         write_velox(tmp_path / "b.emd", {"HAADF": survey, "DF4": images}, [events])
         np.testing.assert_array_equal(mt.load_tilt_series(tmp_path / "b.emd")[0].data[0], survey[0])
 
+    @pytest.mark.parametrize("register", [False, True])
+    @pytest.mark.parametrize(("stream", "frame"), [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2)])
+    @pytest.mark.parametrize("change", ["lost", "added"])
+    def test_ends_of_pixels_lost_or_added(self, tmp_path, stream, frame, change, register):
+        """The events behind would be in other pixels, in that frame only: frames begin where the table says."""
+        images, events = scene(drift=DRIFT[:3])
+        path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events, events])
+        with h5py.File(path, "r+") as file:
+            group = file[f"Data/SpectrumStream/stream{stream}"]
+            values, starts = group["Data"][:, 0], group["FrameLocationTable"][:, 0].astype(int)
+            end = starts[frame] + np.flatnonzero(values[starts[frame] :] == 65535)[300]
+            values = np.delete(values, end) if change == "lost" else np.insert(values, end, 65535)
+            starts[frame + 1 :] += -1 if change == "lost" else 1
+            for name, array in (("Data", values), ("FrameLocationTable", starts)):
+                del group[name]
+                group[name] = array[:, None]
+        found = 671 if change == "lost" else 673
+        told = rf"a\.emd: not all frames .* the 672 pixels of the map \({found} in frame {frame} of stream{stream}\)"
+        if (stream, frame, change) == (1, 0, "added"):
+            told = "a frame of its events has 673 pixels"
+        with pytest.raises(ValueError, match=told):
+            read_velox(path, register=register)
+        if not register and frame != 0:
+            (_, eds) = read_velox(path, frames=(0, frame))
+            np.testing.assert_array_equal(eds.data, 2 * events[:frame].sum(axis=0))
+        if not register and frame == 1:
+            (_, eds) = read_velox(path, frames=(2, 3))
+            np.testing.assert_array_equal(eds.data, 2 * events[2])
+
+    @pytest.mark.parametrize("pixels", [1, 300])
+    def test_recording_stopped_within_a_frame(self, tmp_path, pixels):
+        """All detectors end at the same pixel: what they saw before is kept, with a warning."""
+        images, events = scene(drift=DRIFT[:2])
+        path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events, events])
+        with h5py.File(path, "r+") as file:
+            for group in file["Data/SpectrumStream"].values():
+                values = group["Data"][:, 0]
+                values = values[: np.flatnonzero(values == 65535)[-1 - pixels] + 1]
+                del group["Data"]
+                group["Data"] = values[:, None]
+        with pytest.warns(UserWarning, match=rf"a\.emd: the last frame of its EDS events has {672 - pixels} of 672 pixels"):
+            eds = read_velox(path)[-1]
+        expected = events.copy()
+        expected[1].reshape(672, -1)[672 - pixels :] = 0
+        np.testing.assert_array_equal(eds.data, 2 * expected.sum(axis=0))
+
+    def test_end_of_the_last_pixel_may_be_missing(self, tmp_path):
+        images, events = scene(drift=DRIFT[:2])
+        events[:, -1, -1] = 1
+        path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events])
+        with h5py.File(path, "r+") as file:
+            group = file["Data/SpectrumStream/stream1"]
+            values = group["Data"][:-1]
+            del group["Data"]
+            group["Data"] = values
+        np.testing.assert_array_equal(read_velox(path)[-1].data, events.sum(axis=0))
+
+    def test_frames_without_a_table(self, tmp_path):
+        images, events = scene(drift=DRIFT[:3])
+        path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events])
+        with h5py.File(path, "r+") as file:
+            del file["Data/SpectrumStream/stream1/FrameLocationTable"]
+        np.testing.assert_array_equal(read_velox(path)[-1].data, events.sum(axis=0))
+        np.testing.assert_array_equal(read_velox(path, frames=(1, 2))[-1].data, events[1])
+
+    @pytest.mark.parametrize("entry", [0, 10**9])
+    def test_damaged_table_of_frames(self, tmp_path, entry):
+        images, events = scene(drift=DRIFT[:3])
+        path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events])
+        with h5py.File(path, "r+") as file:
+            file["Data/SpectrumStream/stream1/FrameLocationTable"][2] = entry
+        with pytest.raises(ValueError, match=r"a\.emd: the table of the frames .*stream1 has the entries \[0, .*expected rising"):
+            mt.load_tilt_series(path)
+
     def test_blocks_of_rows(self, tmp_path, monkeypatch):
         images, events = scene()
         path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events])
         monkeypatch.setattr("hyperspy_multitomo.acquisition.velox._BLOCK", 5 * SHAPE[1] * CHANNELS)
-        monkeypatch.setattr("hyperspy_multitomo.acquisition.velox._PIECE", 100)
+        monkeypatch.setattr("hyperspy_multitomo.acquisition.velox_events._PIECE", 100)
         data = read_velox(path, lazy=True)[-1].data
         assert data.chunks[0] == (5, 5, 5, 5, 4)
         np.testing.assert_array_equal(data.compute(), events.sum(axis=0))

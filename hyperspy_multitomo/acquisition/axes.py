@@ -14,6 +14,7 @@ from .units import Unit, unit_of
 
 __all__ = [
     "calibrated",
+    "check_sides",
     "checked_values",
     "degrees_of",
     "in_order",
@@ -36,6 +37,8 @@ _NAMES = {
 _ROLES = {name: role for role, names in _NAMES.items() for name in names}
 # Pixels may be displaced by this part of a step: stored positions are rounded.
 _EVEN = 0.1
+# Pixels of a microscope (nm): a hundredth of an atom to a tenth of a millimetre, and as long as wide but for binning.
+_SIDES, _RATIO = (1e-3, 1e5), 10.0
 
 
 def split_name(name) -> tuple[str, str | None]:
@@ -291,7 +294,7 @@ def pixel_sides(axes: Mapping[str, Mapping], what: str, names: Sequence[str] = (
     Warns
     -----
     UserWarning
-        Where some axes have none: they are taken to be like the one that has.
+        Where some axes have none: they are taken to be like the one that has; and as `check_sides`.
     """
     known = {name: axes[name]["scale"] for name in names if axes[name]["units"] == "nm"}
     if not known:
@@ -302,7 +305,45 @@ def pixel_sides(axes: Mapping[str, Mapping], what: str, names: Sequence[str] = (
             f"the pixels of {what} have {known[first]:g} nm along {first} but no calibration along {', '.join(missing)}, and are "
             "taken to be as large there; calibrate all axes, or pass pixel_size="
         )
+    check_sides(known, what)
     return tuple(known.get(name, next(iter(known.values()))) for name in names)
+
+
+def check_sides(sides: Mapping[str, float], what: str) -> None:
+    """
+    Check that the sides of pixels can be those of a microscope.
+
+    Parameters
+    ----------
+    sides : mapping of str to float
+        Length in nm along each axis.
+    what : str
+        What has these pixels, for messages.
+
+    Raises
+    ------
+    ValueError
+        For sides that are no positive lengths.
+
+    Warns
+    -----
+    UserWarning
+        Below 0.001 nm or above 100 um, and where one is more than ten times as long as another.
+    """
+    lengths = np.array(list(sides.values()), dtype=float)
+    stated = ", ".join(f"{length:g} nm along {name}" for name, length in sides.items())
+    if not (np.isfinite(lengths).all() and (lengths > 0).all()):
+        raise ValueError(
+            f"the pixels of {what} have {stated}; expected positive lengths: calibrate the axes, or pass pixel_size="
+        )
+    # Lengths in files are rounded, and converted from other units.
+    if lengths.min() < 0.999 * _SIDES[0] or lengths.max() > 1.001 * _SIDES[1]:
+        problem = "expected 0.001 nm to 100 um: the unit may be another"
+    elif lengths.max() > 1.001 * _RATIO * lengths.min():
+        problem = f"expected lengths within a factor of {_RATIO:g} of each other"
+    else:
+        return
+    warn(f"the pixels of {what} have {stated}; {problem}. Correct the axes or pass pixel_size= where that is wrong")
 
 
 def degrees_of(angles, source: str) -> np.ndarray:

@@ -193,6 +193,7 @@ def count_events(
     channels: int,
     frames: tuple[int, int] | None = None,
     shifts: ArrayLike | None = None,
+    starts: ArrayLike | None = None,
 ) -> sparse.csr_matrix:
     """
     Count the events of a stream, in which 65535 ends a pixel and any other value is the channel of one event.
@@ -209,6 +210,9 @@ def count_events(
         First frame (from 0) and the one after the last; all by default.
     shifts : array_like (frame, 2), optional
         (y, x) in px of each of these frames, see `register_frames`; events move by whole pixels.
+    starts : array_like of int (frame,), optional
+        Place of the first value of each frame in the stream, rising; by default a frame begins where the pixels of the one before
+        have ended.
 
     Returns
     -------
@@ -229,10 +233,17 @@ def count_events(
     first, last = (0, np.inf) if frames is None else frames
     whole = None if shifts is None else np.rint(np.asarray(shifts)).astype(np.int64)
     counts = sparse.csr_matrix((height * width, channels), dtype=np.int32)
-    passed = 0
+    passed = values = 0
+    starts = np.zeros(0, dtype=np.int64) if starts is None else np.asarray(starts)
     for piece in stream:
         ends = piece == NEXT_PIXEL
-        place = passed + np.cumsum(ends)
+        place = np.cumsum(ends)
+        # At its start a frame has the place that it has among whole ones, whatever was counted before.
+        begun = np.flatnonzero((starts >= values) & (starts < values + len(piece)))
+        at = starts[begun] - values
+        before = np.where(at > 0, place[at - 1], 0)
+        place += np.repeat(np.append(passed, begun * height * width - before), np.diff(at, prepend=0, append=len(piece)))
+        values += len(piece)
         passed = int(place[-1]) if len(place) else passed
         kept = ~ends & (piece < channels) & (place >= first * height * width) & (place < last * height * width)
         frame, pixel = np.divmod(place[kept], height * width)

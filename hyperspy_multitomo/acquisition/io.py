@@ -31,6 +31,7 @@ def read_tilt_files(
     register_frames: bool = False,
     stack_axes: str | None = None,
     n_tilts: int | None = None,
+    signed_bytes: bool | None = None,
 ) -> dict[str, list[Record]]:
     """
     Read the files of a tilt series and check that they belong together.
@@ -54,6 +55,8 @@ def read_tilt_files(
         Velox, see `read_records`.
     stack_axes, n_tilts
         Of a stack, see `read_stack`.
+    signed_bytes : bool, optional
+        MRC, see `read_records`.
 
     Returns
     -------
@@ -76,7 +79,7 @@ def read_tilt_files(
             raise ValueError(f"energy_loss={energy_loss!r} goes with EELS spectra; leave it out to take spectra='EDS'")
         spectra = "EELS"
     paths = expand_files(files)
-    options = {"lazy": lazy, "frames": frames, "register_frames": register_frames, "image": image}
+    options = {"lazy": lazy, "frames": frames, "register_frames": register_frames, "image": image, "signed_bytes": signed_bytes}
     read = _read_all(paths, on_error, options)
     kinds = {record.spectroscopy for records in read.values() for record in records if record.kind.startswith("spectrum_image")}
     wanted = spectra or ("EDS" if "EDS" in kinds else "EELS")
@@ -155,7 +158,14 @@ def _checked_series(paths: list[Path], images: dict[Path, Record], spectra: dict
     return {"images": list(images.values()), "spectra": list(spectra.values())}
 
 
-def read_stack(path: str | Path, *, stack_axes: str | None = None, n_tilts: int | None = None, lazy: bool = False) -> Record:
+def read_stack(
+    path: str | Path,
+    *,
+    stack_axes: str | None = None,
+    n_tilts: int | None = None,
+    lazy: bool = False,
+    signed_bytes: bool | None = None,
+) -> Record:
     """
     Read a single file that is a whole tilt series.
 
@@ -171,6 +181,8 @@ def read_stack(path: str | Path, *, stack_axes: str | None = None, n_tilts: int 
         is that of the tilts.
     lazy : bool, default False
         Return a dask array.
+    signed_bytes : bool, optional
+        MRC, see `read_records`.
 
     Returns
     -------
@@ -183,7 +195,7 @@ def read_stack(path: str | Path, *, stack_axes: str | None = None, n_tilts: int 
         For a file without one stack, and where the axes do not fit the number of tilts.
     """
     path = Path(path)
-    stacks = [record for record in read_records(path, lazy=lazy) if record.kind.endswith("stack")]
+    stacks = [record for record in read_records(path, lazy=lazy, signed_bytes=signed_bytes) if record.kind.endswith("stack")]
     if len(stacks) != 1:
         raise ValueError(f"{path.name} has {len(stacks)} stacks of images; expected exactly one, with the axes (tilt, y, x)")
     return _stack(stacks[0], stack_axes, n_tilts)

@@ -12,7 +12,8 @@ import numpy as np
 
 __all__ = ["Mdoc", "mdoc_beside", "read_mdoc"]
 
-_SECTION = re.compile(r"\[\s*ZValue\s*=\s*\d+\s*\]")
+# Each section begins with its kind and number: [ZValue = 3], and others that say nothing of an image of the stack.
+_SECTION = re.compile(r"^\s*\[\s*(\w+)\s*=\s*([-+]?\d+)\s*\]", re.MULTILINE)
 _AXIS = re.compile(r"tilt\s*axis(?:\s*angle)?\s*[=:]?\s*([-+]?\d+(?:\.\d+)?)", re.IGNORECASE)
 _TIME_FORMATS = ("%d-%b-%Y %H:%M:%S", "%d-%b-%y %H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S")
 
@@ -25,7 +26,7 @@ class Mdoc:
     Attributes
     ----------
     tilts : ndarray (tilt,)
-        Degrees, in the order of the stack.
+        Degrees, in the order of the stack, whatever the order of the sections.
     times : ndarray (tilt,), datetime64[s]
         Not-a-time where the file does not say.
     pixel_size : float or None
@@ -57,9 +58,10 @@ def read_mdoc(path: str | Path) -> Mdoc:
     Parameters
     ----------
     path : path-like
-        Lines ``key = value``: some for the stack, then a section ``[ZValue = n]`` for each image with its TiltAngle (degrees)
-        and maybe PixelSpacing (angstrom), Voltage (kV) and DateTime. The angle of the tilt axis stands in a remark
-        ``[T = ... Tilt axis angle = ...]``, or is RotationAngle, which SerialEM counts from the x axis, less 90 degrees.
+        Lines ``key = value``: some for the stack, then a section ``[ZValue = n]`` for image n of the stack, from 0, in any
+        order, with its TiltAngle (degrees) and maybe PixelSpacing (angstrom), Voltage (kV) and DateTime. The angle of the tilt
+        axis stands in a remark ``[T = ... Tilt axis angle = ...]``, or is RotationAngle, which SerialEM counts from the x axis,
+        less 90 degrees.
 
     Returns
     -------
@@ -68,7 +70,7 @@ def read_mdoc(path: str | Path) -> Mdoc:
     Raises
     ------
     ValueError
-        Where an image has no tilt, or the file lists none.
+        Where an image has no tilt, the file lists none, or its sections are not those of the images 0 to n - 1, once each.
     FileNotFoundError
         Where there is no such file.
 
@@ -83,13 +85,12 @@ def read_mdoc(path: str | Path) -> Mdoc:
     """
     path = Path(path)
     text = path.read_text(encoding="utf-8-sig", errors="replace")
-    head, *sections = _SECTION.split(text)
-    images = [_values(section) for section in sections]
+    head, images = _images(text, path.name)
     without = [str(i) for i, image in enumerate(images) if _number(image.get("TiltAngle")) is None]
     if not images or without:
         told = f"no TiltAngle for the images {', '.join(without[:8])}" if images else "no image sections [ZValue = n]"
         raise ValueError(f"{path.name} has {told}; pass the tilts as an array or in a .rawtlt file")
-    common = images[0] | _values(head)
+    common = images[0] | head
     spacing, axis, rotation = _number(common.get("PixelSpacing")), _AXIS.search(text), _number(common.get("RotationAngle"))
     return Mdoc(
         tilts=np.array([_number(image["TiltAngle"]) for image in images]),
@@ -98,6 +99,21 @@ def read_mdoc(path: str | Path) -> Mdoc:
         beam_energy=_number(common.get("Voltage")),
         tilt_axis_angle=float(axis[1]) if axis else None if rotation is None else rotation - 90.0,
     )
+
+
+def _images(text: str, name: str) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """Return what an .mdoc says of the stack, and of each of its images in their order."""
+    head, *sections = _SECTION.split(text)
+    found = [(int(z), _values(body)) for kind, z, body in zip(*[iter(sections)] * 3, strict=True) if kind == "ZValue"]
+    numbers = sorted(z for z, _ in found)
+    if numbers != list(range(len(numbers))):
+        missing, twice = set(range(len(numbers))) - set(numbers), {z for z in numbers if numbers.count(z) > 1}
+        told = [f"{', '.join(map(str, sorted(zs)[:8]))} {what}" for zs, what in ((missing, "missing"), (twice, "twice")) if zs]
+        raise ValueError(
+            f"{name} has {len(numbers)} sections [ZValue = n] from {numbers[0]} to {numbers[-1]}, with {' and '.join(told)}; "
+            f"expected 0 to {len(numbers) - 1}, one for each image of the stack: mend it, or pass tilts= and take the .mdoc away"
+        )
+    return _values(head), [image for _, image in sorted(found, key=lambda section: section[0])]
 
 
 def _values(text: str) -> dict[str, str]:

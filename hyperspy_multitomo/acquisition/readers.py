@@ -17,10 +17,12 @@ from importlib import import_module
 from pathlib import Path
 
 from .mdoc import Mdoc, mdoc_beside, read_mdoc
+from .mrc import read_mrc_header, with_sign
 from .records import Record, record_of
+from .stored_arrays import check_arrays
 from .velox import is_velox, read_velox
 
-__all__ = ["EXTENSIONS", "damaged_files", "read_records"]
+__all__ = ["EXTENSIONS", "damaged_files", "naming_errors", "read_records"]
 
 #: RosettaSciIO reader of each extension. A format that needs nothing else is one more entry.
 READERS = {
@@ -65,6 +67,7 @@ def read_records(
     frames: tuple[int, int] | None = None,
     register_frames: bool = False,
     image: str | None = None,
+    signed_bytes: bool | None = None,
 ) -> list[Record]:
     """
     Read all data sets of one file.
@@ -82,6 +85,9 @@ def read_records(
         Velox: move the frames back by the drift measured on the image, see `velox.read_velox`.
     image : str, optional
         The image by which frames are registered, where there are several.
+    signed_bytes : bool, optional
+        MRC of bytes (mode 0): whether they are signed. By default what the header says: IMOD's stamp and flag, else minimum and
+        maximum of the data where they fit one reading only; else they are taken as signed, with a warning.
 
     Returns
     -------
@@ -92,9 +98,15 @@ def read_records(
     FileNotFoundError
         Where there is no such file.
     ValueError
-        For an unknown extension, an empty file, a file that cannot be read, frames of a file without; it is named.
+        For an unknown extension, an empty file, a file that cannot be read, is shorter than its header says or lacks chunks of
+        its arrays, frames of a file without; it is named.
     ModuleNotFoundError
         Where a package is missing that the format needs; it is named.
+
+    Warns
+    -----
+    UserWarning
+        Of an MRC file that is longer than its header says, and of bytes whose sign is not known.
     """
     path = Path(path)
     if not path.exists():
@@ -104,7 +116,8 @@ def read_records(
     damaged = damaged_files([path])
     if damaged:
         raise ValueError(damaged[path])
-    return read_checked(path, lazy=lazy, frames=frames, register_frames=register_frames, image=image)
+    options = {"frames": frames, "register_frames": register_frames, "image": image, "signed_bytes": signed_bytes}
+    return read_checked(path, lazy=lazy, **options)
 
 
 def known(path: Path) -> bool:
@@ -146,21 +159,36 @@ def _tried(reader: str, paths: Sequence[Path]) -> list[str] | None:
     return answers[1 : len(paths) + 1] if answers[:1] == ["ready"] else None
 
 
-def read_checked(path: Path, *, lazy: bool, frames=None, register_frames: bool = False, image: str | None = None) -> list[Record]:
+def read_checked(
+    path: Path,
+    *,
+    lazy: bool,
+    frames: tuple[int, int] | None = None,
+    register_frames: bool = False,
+    image: str | None = None,
+    signed_bytes: bool | None = None,
+) -> list[Record]:
     """Read a file that `damaged_files` has nothing against; see `read_records`."""
     suffix = path.suffix.lower()
     if not known(path):
         raise ValueError(f"{path.name}: unknown extension {path.suffix!r}; these can be read: {', '.join(EXTENSIONS)}")
-    with _told_of(path, FileNotFoundError):
+    with naming_errors(path, FileNotFoundError):
         velox = suffix in (".emd", *_HDF5) and is_velox(path)
     if velox:
-        with _told_of(path, ValueError):
+        with naming_errors(path, ValueError):
             return read_velox(path, lazy=lazy, frames=frames, register=register_frames, image=image)
     if frames is not None or register_frames:
         raise ValueError(f"{path.name} is no Velox file: it has no frames to choose or to register")
     if suffix in _HDF5:
         raise ValueError(f"{path.name} is no Velox file; save its arrays with HyperSpy as .hspy to read them")
-    with _told_of(path, FileNotFoundError), _quiet():
+    header = read_mrc_header(path) if READERS[suffix] == "rsciio.mrc" else None
+    if header is not None:
+        header.check_length()
+    try:
+        check_arrays(path)
+    except OSError as error:
+        raise ValueError(str(error)) from None
+    with naming_errors(path, FileNotFoundError), _quiet():
         contents = import_module(READERS[suffix]).file_reader(str(path), lazy=lazy)
         if READERS[suffix] == "rsciio.tiff":
             _add_imagej_unit(contents)
@@ -169,7 +197,15 @@ def read_checked(path: Path, *, lazy: bool, frames=None, register_frames: bool =
         records = [record_of(path, content) for content in contents]
     if suffix == ".emd" and not records:
         raise ValueError(f"{path.name} is an HDF5 file in which neither Velox nor NCEM data are found; leave it out")
-    return [_completed(record) for record in records]
+    if header is not None and header.mode == 0:
+        records = [replace(record, data=with_sign(record.data, header, signed_bytes)) for record in records]
+    return [_completed(record) for record in _without_pictures(records)]
+
+
+def _without_pictures(records: list[Record]) -> list[Record]:
+    """Leave out the colour pictures of a file, previews and screenshots, that has other data beside them."""
+    plain = [record for record in records if record.data.dtype.names is None]
+    return plain or records
 
 
 def _add_imagej_unit(contents: list[dict]) -> None:
@@ -236,7 +272,7 @@ def _with_mdoc(record: Record, told: Mdoc) -> Record:
 
 
 @contextmanager
-def _told_of(path: Path, passing: type[Exception]) -> Iterator[None]:
+def naming_errors(path: Path, passing: type[Exception]) -> Iterator[None]:
     """Let errors name the file: a package that is missing, or a damaged file; those of the type `passing` do so themselves."""
     try:
         yield

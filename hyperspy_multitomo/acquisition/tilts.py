@@ -15,19 +15,12 @@ from numpy.typing import ArrayLike
 from ..notices import warn
 from .axes import checked_values, degrees_of, is_tilt_name, role_of, split_name
 from .mdoc import mdoc_beside, read_mdoc
+from .tilt_names import REMEDIES, tilts_from_names
 from .units import unit_of
 
-__all__ = ["TiltOrder", "check_tilts", "order_tilts", "read_tilt_file", "resolve_tilts", "tilts_from_names"]
+__all__ = ["TiltOrder", "check_order", "check_tilts", "order_tilts", "read_tilt_file", "resolve_tilts", "tilts_from_names"]
 
-# A sign belongs to the number unless a digit stands before it, as in a date or a range.
-_NUMBER = r"(?:(?<!\d)[-+−])?\d+(?:\.\d+)?"
-_LAST_NUMBER = re.compile(rf"({_NUMBER})(?!.*\d)")
-_NUMBER_OF_DEGREES = re.compile(rf"({_NUMBER})[ _]?(?:deg|°)", re.IGNORECASE)
 _TILT_FILES = (".rawtlt", ".tlt", ".mdoc", ".txt", ".csv")
-_REMEDIES = (
-    'pass tilts="filename", a regular expression with one group, an array (one angle per projection), '
-    "or a .rawtlt, .tlt or .mdoc file"
-)
 
 #: Two tilts closer than this (degrees) are the same tilt.
 SAME_TILT = 1e-3
@@ -118,23 +111,58 @@ def check_tilts(tilts: ArrayLike, n: int | None = None, source: str = "`tilts`")
     try:
         angles = np.array(checked_values(tilts, "`tilts`"), dtype=float)
     except (TypeError, ValueError):
-        raise ValueError(f"tilts={tilts!r} are not numbers; {_REMEDIES}") from None
+        raise ValueError(f"tilts={tilts!r} are not numbers; {REMEDIES}") from None
     if angles.ndim != 1:
         raise ValueError(f"tilts must be a one-dimensional array of degrees; got the shape {angles.shape}")
     if n is not None and angles.size != n:
         raise ValueError(f"{source} has {angles.size} angles but there are {n} projections; pass one angle per projection")
     if angles.size == 0:
-        raise ValueError(f"a tilt series needs at least one tilt; got none: {_REMEDIES}")
+        raise ValueError(f"a tilt series needs at least one tilt; got none: {REMEDIES}")
     if not np.isfinite(angles).all():
         wrong = np.flatnonzero(~np.isfinite(angles)).tolist()
-        raise ValueError(f"tilts must be finite; NaN or infinite at the places {wrong}: {_REMEDIES}")
+        raise ValueError(f"tilts must be finite; NaN or infinite at the places {wrong}: {REMEDIES}")
     if angles.size > 1 and np.ptp(angles) < SAME_TILT:
-        raise ValueError(f"all {angles.size} tilts are equal ({angles[0]:g} degrees); {_REMEDIES}")
+        raise ValueError(f"all {angles.size} tilts are equal ({angles[0]:g} degrees); {REMEDIES}")
     if np.abs(angles).max() > 360 or np.ptp(angles) > 360:
         raise ValueError(
             f"tilts go from {angles.min():g} to {angles.max():g}; expected degrees within +-360 that cover at most 360 degrees"
         )
     return angles
+
+
+def check_order(order: ArrayLike | None) -> np.ndarray | None:
+    """
+    Return the place of each tilt in the order of acquisition after checking that it can be one.
+
+    Parameters
+    ----------
+    order : array_like (tilt,) or None
+        None where it is not known. Places may be missing: projections of one tilt are merged, and tilts are left out.
+
+    Returns
+    -------
+    ndarray (tilt,) or None
+
+    Raises
+    ------
+    ValueError
+        For places that are no whole numbers from 0, or two tilts in one place.
+
+    Examples
+    --------
+    >>> check_order([2, 0, 3])
+    array([2, 0, 3])
+    """
+    if order is None:
+        return None
+    places = np.asarray(order)
+    is_whole = places.dtype.kind in "iuf" and np.isfinite(places).all() and (places == np.floor(places)).all()
+    if not is_whole or (places.size and places.min() < 0) or np.unique(places).size < places.size:
+        raise ValueError(
+            f"the acquisition order {places.tolist()} is none; expected whole numbers from 0, another for each tilt: go back to "
+            "the files, or remove metadata.Tomography.arrays.acquisition_order"
+        )
+    return places
 
 
 def order_tilts(tilts: ArrayLike, *, reverse: bool = False, duplicates: Literal["error", "sum", "mean"] = "error") -> TiltOrder:
@@ -251,55 +279,6 @@ def _column_names(text: str, words: list[str], columns: int) -> list[str]:
     return [cell.strip().strip("\"'") for cell in (parts if len(parts) == columns else words)]
 
 
-def tilts_from_names(paths: Sequence[str | Path], pattern: str | re.Pattern | None = None) -> np.ndarray:
-    r"""
-    Read the tilt of each file from its name.
-
-    Parameters
-    ----------
-    paths : sequence of path-like (tilt,)
-        The names are looked at without folder and extension.
-    pattern : str or compiled pattern, optional
-        Regular expression whose first group (or whole match) is the angle in degrees. By default the number before "deg" or
-        "°", else the last number of the name, with its decimals and with the sign right before it, unless a digit stands
-        before the sign (``2024-11-05`` is a date).
-
-    Returns
-    -------
-    ndarray (tilt,)
-        Degrees.
-
-    Raises
-    ------
-    ValueError
-        For an invalid pattern, and names in which it finds no number; they are listed.
-
-    Examples
-    --------
-    >>> tilts_from_names(["-40.bcf", "tilt_+12.5deg.bcf", "scan003_-20.0.bcf"])
-    array([-40. ,  12.5, -20. ])
-    >>> tilts_from_names(["A10_b1.mrc", "A-5_b1.mrc"], r"A(-?\d+)")
-    array([10., -5.])
-    """
-    try:
-        patterns = [_NUMBER_OF_DEGREES, _LAST_NUMBER] if pattern is None else [re.compile(pattern)]
-    except re.error as error:
-        raise ValueError(f"tilts={pattern!r} is neither a file nor a valid regular expression ({error}); {_REMEDIES}") from None
-    tilts, without = [], []
-    for path in paths:
-        match = next((found for found in (p.search(Path(path).stem) for p in patterns) if found), None)
-        text = (match[1] if match.re.groups else match[0]) if match else None
-        text = (text or "").replace("−", "-")
-        if _is_number(text):
-            tilts.append(float(text))
-        else:
-            without.append(Path(path).name)
-    if without:
-        rule = "number" if pattern is None else f"number by {patterns[0].pattern!r}"
-        raise ValueError(f"no {rule} found in the file names {', '.join(without)}; {_REMEDIES}")
-    return np.array(tilts)
-
-
 def resolve_tilts(
     tilts: ArrayLike | str | Path | re.Pattern | None,
     paths: Sequence[str | Path] = (),
@@ -348,7 +327,7 @@ def resolve_tilts(
         return degrees_of(check_tilts(tilts, n), "`tilts`")
     if str(tilts) == "metadata":
         if metadata_tilts is None or not np.isfinite(np.asarray(metadata_tilts, dtype=float)).any():
-            raise ValueError(f"the files contain no tilts; {_REMEDIES}")
+            raise ValueError(f"the files contain no tilts; {REMEDIES}")
         return check_tilts(metadata_tilts, n)
     if str(tilts) == "filename":
         return check_tilts(tilts_from_names(paths), n)
@@ -382,12 +361,12 @@ def _default_tilts(paths, metadata_tilts, n):
         else:
             if n > 2 and named[0] in (0, 1) and np.all(np.diff(named) == 1):
                 told = ", ".join(f"{tilt:g}" for tilt in named[:3])
-                warn(f"the tilts {told} ... are from the file names and may be a count of the files; if so: {_REMEDIES}")
+                warn(f"the tilts {told} ... are from the file names and may be a count of the files; if so: {REMEDIES}")
             return named
     else:
         told = ", ".join(Path(path).name for path in paths[:3]) or "the images"
         single = "; for a single view pass its tilt, e.g. tilts=[0]" if n == 1 else ""
-        cause = f"no tilts are known for the {n} projections of {told}: {_REMEDIES}{single}"
+        cause = f"no tilts are known for the {n} projections of {told}: {REMEDIES}{single}"
     if stored is not None and np.isfinite(stored).all() and stored.size:
         cause = f"the tilts in the metadata are equal ({stored[0]:g} degrees) or nearly so, and {cause}"
     raise ValueError(cause)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,8 +12,9 @@ import numpy as np
 
 from ..notices import warn
 from .choice import choose_image
-from .frames import NEXT_PIXEL, average_frames, check_frames, count_events, register_frames
+from .frames import average_frames, check_frames, register_frames
 from .records import Record
+from .velox_events import count_pixels, frame_starts, read_events
 from .velox_metadata import (
     detector_of,
     eds_detectors,
@@ -28,8 +28,8 @@ from .velox_metadata import (
 __all__ = ["is_velox", "read_velox"]
 
 _MEASURING = ("ScanningDetector", "ImagingDetector")
-# Values of a stream that are decoded at a time, and entries of a dense block of spectra (256 MiB of uint16).
-_PIECE, _BLOCK = 2**22, 2**27
+# Entries of a dense block of spectra (256 MiB of uint16).
+_BLOCK = 2**27
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,8 @@ def read_velox(
     Raises
     ------
     ValueError
-        For frames that the file does not have, and images to register by that it has not.
+        For frames that the file does not have, images to register by that it has not, and, when the events are read, frames of
+        which a stream has not as many pixels as the map.
 
     Notes
     -----
@@ -194,11 +195,12 @@ def _map_shape(file: h5py.File, streams: list[str], images: list[Record]) -> tup
     shapes = [shape for shape in told if shape] + [record.data.shape for record in images if record.kind == "image"]
     if not streams:
         return next((shape for shape in told if shape), None)
-    starts = file[streams[0]]["FrameLocationTable"][:, 0] if "FrameLocationTable" in file[streams[0]] else ()
-    if len(starts) == 0 and shapes:
+    first = file[streams[0]]
+    if shapes and ("FrameLocationTable" not in first or len(first["FrameLocationTable"]) == 0):
         return shapes[0]
+    starts = frame_starts(first, None).tolist()
     whole = len(starts) > 1
-    pixels = _count_pixels(file[streams[0]]["Data"], int(starts[1]) if whole else None)
+    pixels = count_pixels(first["Data"], *starts[:2])
     # The end of the last pixel of a recording may be missing, and one of a single frame may have been stopped within it.
     fitting = [shape for shape in shapes if shape[0] * shape[1] - pixels in (0, 1)]
     fitting += [] if whole else [shape for shape in shapes if shape[0] * shape[1] > pixels]
@@ -212,7 +214,7 @@ def _map_shape(file: h5py.File, streams: list[str], images: list[Record]) -> tup
 
 def _eds(file: h5py.File, streams: list[str], shape: tuple[int, int], plan: _Plan) -> Record:
     channels = int(json.loads(file[streams[0]]["AcquisitionSettings"][0])["bincount"])
-    total = max(_frame_count(file[node], shape) for node in streams)
+    total = max(len(frame_starts(file[node], shape)) for node in streams)
     first, last = plan.range_of(total)
     groups = [file[node] for node in streams]
     # Times are told frame by frame, or once for all.
@@ -247,35 +249,12 @@ def _eds(file: h5py.File, streams: list[str], shape: tuple[int, int], plan: _Pla
     )
 
 
-def _frame_count(group: h5py.Group, shape: tuple[int, int]) -> int:
-    if "FrameLocationTable" in group:
-        return int(group["FrameLocationTable"].shape[0])
-    return max(1, -(-_count_pixels(group["Data"]) // (shape[0] * shape[1])))
-
-
-def _count_pixels(stream: h5py.Dataset, stop: int | None = None) -> int:
-    """Return how many pixels end in a stream, or before one of its values."""
-    return sum(int(np.count_nonzero(piece == NEXT_PIXEL)) for piece in _pieces(stream, stop))
-
-
-def _pieces(stream: h5py.Dataset, stop: int | None = None) -> Iterator[np.ndarray]:
-    stop = stream.shape[0] if stop is None else stop
-    for start in range(0, stop, _PIECE):
-        yield stream[start : min(start + _PIECE, stop), 0]
-
-
-def _read_events(path, streams, shape, channels, frames, shifts):
-    """Return the summed counts of all detectors as a sparse matrix (y * x, energy)."""
-    with h5py.File(path, "r") as file:
-        return sum(count_events(_pieces(file[node]["Data"]), shape, channels, frames, shifts) for node in streams)
-
-
 def _delayed_spectra(path, streams, shape, channels, frames, shifts):
     """Return a dask array (y, x, energy) in blocks of rows: the stream is decoded once for all blocks of a computation."""
     import dask
     import dask.array as da
 
-    counts = dask.delayed(_read_events, pure=True)(path, streams, shape, channels, frames, shifts)
+    counts = dask.delayed(read_events, pure=True)(path, streams, shape, channels, frames, shifts)
     height, width = shape
     rows = max(1, _BLOCK // (width * channels))
     blocks = []

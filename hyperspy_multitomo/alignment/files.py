@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hyperspy_multitomo.acquisition.tilts import SAME_TILT as EQUAL_TILTS
 from hyperspy_multitomo.acquisition.tilts import check_tilts, read_tilt_file
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.alignment.transform import SAME_TILT, Alignment
@@ -85,6 +86,11 @@ def _completed(alignment: Alignment, tilts: ArrayLike | str | Path | None, pixel
             alignment = replace(alignment, tilts=tilts)
         elif np.abs(tilts - alignment.tilts).max() > SAME_TILT:
             raise ValueError(f"the file has the tilts {alignment.tilts} but {source} has {tilts}; leave tilts= out or correct it")
+    if alignment.tilts is not None:
+        rising = np.sort(alignment.tilts)
+        if (twice := rising[1:][np.diff(rising) < EQUAL_TILTS]).size:
+            named = ", ".join(f"{tilt:g}" for tilt in np.unique(twice)[:8])
+            raise ValueError(f"the tilts {named} are there more than once; expected one row of shifts for each tilt of a series")
     if pixel_size is not None and alignment.pixel_size is None:
         return replace(alignment, pixel_size=float(pixel_size))
     if pixel_size is not None and not math.isclose(pixel_size, alignment.pixel_size, rel_tol=1e-3):

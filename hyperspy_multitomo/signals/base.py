@@ -14,6 +14,7 @@ from .arithmetic import Arithmetic
 from .history import read_history
 from .keyed import axis_named, keep_present, recall
 from .saving import save_atomically
+from .stored import check_file_of
 
 #: Channels of a volume that are not chemical elements.
 OTHER_CHANNELS = ("HAADF", "rest")
@@ -64,8 +65,10 @@ class TomographySignal(Arithmetic):
     def _deepcopy_with_new_data(self, *args, **kwargs):
         """Return a copy with other data, as HyperSpy does, which takes the data off what it copies: off a stand-in here.
 
-        Every slicing comes here, and threads, those of the panels, read the same signal meanwhile.
+        Every slicing comes here, and threads, those of the panels, read the same signal meanwhile. A copy does not know which
+        file it is from, so that this is looked at now.
         """
+        check_file_of(self)
         stand_in = copy.copy(self)
         stand_in.models = copy.copy(self.models)
         return super(TomographySignal, stand_in)._deepcopy_with_new_data(*args, **kwargs)
@@ -82,7 +85,10 @@ class TomographySignal(Arithmetic):
         ------
         ValueError
             Where an axis is missing or there is one more, named in the message.
+        OSError
+            Where the file that the signal was loaded from lacks chunks of its arrays.
         """
+        check_file_of(self)
         axes = {axis.name: axis.index_in_array for axis in self.axes_manager._axes}
         data = self.data
         if "element" in names and "element" not in axes and len(self.channels) == 1:

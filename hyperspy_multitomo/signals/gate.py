@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ..acquisition.axes import checked_values, in_order, pixel_sides, role_of
+from ..acquisition.axes import check_sides, checked_values, in_order, pixel_sides, role_of
 from ..acquisition.io import read_stack
 from ..acquisition.tilts import is_tilt_file, order_tilts, read_tilt_file, resolve_tilts
 from ..acquisition.units import unit_of
+from .stored import check_file_of
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,14 @@ def volumes_of(volumes: Sequence, names: Sequence[str]) -> tuple[list, dict | No
 
 
 def axes_of(signal) -> list[dict]:
-    """Return what a HyperSpy signal says of its axes, in the order of its array, as `acquisition.axes.in_order` takes it."""
+    """Return what a HyperSpy signal says of its axes, in the order of its array, as `acquisition.axes.in_order` takes it.
+
+    Raises
+    ------
+    OSError
+        Where the file that the signal was loaded from lacks chunks of its arrays.
+    """
+    check_file_of(signal)
     return [
         {"name": axis.name, "units": axis.units, "size": axis.size}
         | ({"scale": axis.scale, "offset": axis.offset} if axis.is_uniform else {"axis": np.array(axis.axis)})
@@ -185,4 +193,5 @@ def sides_of(pixel_size) -> tuple[float, float] | tuple[None, None]:
         raise ValueError(
             f"pixel_size={pixel_size!r} must be a positive length in nm, or two, (y, x), or None where it is not known"
         )
+    check_sides(dict(zip("yx", sides.tolist(), strict=True)), "the images (pixel_size=)")
     return float(sides[0]), float(sides[1])

@@ -8,19 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ..acquisition.axes import pixel_sides
+from ..acquisition.axes import check_sides, pixel_sides
 from ..acquisition.frames import check_frames
-from ..acquisition.io import expand_files, read_records, read_tilt_files
+from ..acquisition.io import expand_files, read_tilt_files
 from ..acquisition.modalities import align_modalities
+from ..acquisition.readers import naming_errors
 from ..acquisition.records import Record
+from ..acquisition.stored_arrays import check_arrays, stored_signals
 from ..acquisition.tilts import order_tilts
 from ..notices import warn
-from .base import length_axis
+from .base import in_nm, length_axis
 from .build import build_series, merging
 from .gate import count_tilts
 from .haadf import TiltSeriesHAADF
 from .history import add_step
-from .keyed import NODE, record, set_keys
+from .keyed import NODE, axis_named, forget, record, set_keys
 
 _OURS = ("TiltSeriesHAADF", "TiltSeriesEDS", "TiltSeriesEELS", "TomographicVolume")
 #: eXSpy's signal of each kind of spectra: signal type, name of the axis of the energies, title.
@@ -41,6 +43,7 @@ def load_tilt_series(
     energy_loss: float | None = None,
     frames: tuple[int, int] | None = None,
     register_frames: bool = False,
+    signed_bytes: bool | None = None,
     lazy: bool | None = None,
 ):
     """Load a tilt series: one file per tilt, images and spectra in files of their own, or a file that holds a whole stack.
@@ -78,6 +81,9 @@ def load_tilt_series(
         Velox: measure the drift of the frames on the image, and move its frames and (by whole pixels) the events back before
         averaging and summing. The largest shift at each tilt is recorded as ``frame_drift`` (px): crop as much from the borders,
         where fewer frames contribute.
+    signed_bytes : bool, optional
+        MRC files of bytes (mode 0): whether they are signed, -128 to 127. By default what the header says: IMOD's stamp and flag,
+        else minimum and maximum of the data where they fit one reading only; else they are taken as signed, with a warning.
     lazy : bool, optional
         By default images are read and spectrum images stay on disk until they are needed; True keeps both there, False
         reads both.
@@ -128,6 +134,7 @@ def load_tilt_series(
         register_frames=register_frames,
         stack_axes=stack_axes,
         n_tilts=count_tilts(tilts),
+        signed_bytes=signed_bytes,
     )
     series, angles = align_modalities(found, tilts, paths, skip=on_error == "skip")
     how = {"tilt_axis": tilt_axis, "reverse_tilts": reverse_tilts, "duplicates": duplicates}
@@ -145,6 +152,7 @@ def load_tilt_series(
         "register_frames": register_frames,
     }
     chosen = {name: value for name, value in chosen.items() if value}
+    chosen |= {} if signed_bytes is None else {"signed_bytes": signed_bytes}
     for signal in made:
         add_step(signal, "load_tilt_series", files=[str(path) for path in _files(series)], **how, **chosen)
     return made[0] if len(made) == 1 else tuple(made)
@@ -173,14 +181,40 @@ def _saved_by_us(path: Path, lazy):
     """Return the signal of a file that this package saved, or None."""
     if path.suffix.lower() not in (".hspy", ".zspy"):
         return None
-    # A lazy look at what it is: spectra are not read twice.
-    found, *others = read_records(path, lazy=True)
-    is_series = found.metadata.get("Signal", {}).get("signal_type") in _OURS
-    if others or not (is_series or NODE in found.metadata):
+    (signal_type, has_records), *others = stored_signals(path, NODE) or [("", False)]
+    is_series, is_spectra = signal_type in _OURS, signal_type.startswith(("EDS", "EELS"))
+    if others or not (is_series or has_records):
         return None
+    try:
+        check_arrays(path)
+    except OSError as error:
+        raise ValueError(str(error)) from None
     import hyperspy.api as hs
 
-    return hs.load(path, lazy=bool(lazy) if is_series else lazy is not False)
+    with naming_errors(path, FileNotFoundError):
+        ours = hs.load(path, lazy=lazy is not False if is_spectra else bool(lazy))
+    if not has_records or not (is_series or is_spectra):
+        lost = "what it was" if has_records else "what was recorded in it"
+        warn(
+            f"{path.name} was saved by this package, but {lost} is lost from the file: it comes back as {type(ours).__name__} "
+            "with what is left; copy the file again, or load the files that it was made from"
+        )
+    _check_saved(ours, path.name, is_series)
+    return ours
+
+
+def _check_saved(signal, name: str, is_series: bool) -> None:
+    """Check what damage to a file that this package saved may have changed: the pixels, and the order of acquisition."""
+    sides = {axis: in_nm(axis_named(signal, axis)) for axis in "yx" if axis_named(signal, axis) is not None}
+    sides = {axis: length for axis, (length, _, units) in sides.items() if units == "nm"}
+    if sides:
+        check_sides(sides, name)
+    if is_series and hasattr(type(signal), "acquisition_order"):
+        try:
+            _ = signal.acquisition_order
+        except ValueError as error:
+            warn(f"{name}: {error}. It is forgotten")
+            forget(signal, "acquisition_order")
 
 
 def _images(records: list[Record], angles, *, lazy, **how) -> TiltSeriesHAADF:

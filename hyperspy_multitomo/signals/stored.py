@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lazy data and the files behind them: what is missing there is an error before the run, not zeros in the volume."""
+"""Signals and the files behind them: what is missing there is an error before it is used, not zeros in the result."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
-import numpy as np
+from ..acquisition.stored_arrays import STORED, check_array, check_arrays
+
+# Set once the file of a signal has been looked at.
+_LOOKED_AT = "chunks_of_file_checked"
 
 
 def check_complete(arrays: Mapping) -> None:
@@ -14,22 +18,35 @@ def check_complete(arrays: Mapping) -> None:
     Raises
     ------
     OSError
-        With the file and how many chunks it lacks.
+        With the file, the array, and the chunks that it lacks.
     """
     looked_at = set()
     for array in arrays.values():
-        if not hasattr(array, "dask"):
-            continue
-        for stored in _stored(array):
-            if id(stored) in looked_at:
-                continue
-            looked_at.add(id(stored))
-            present, expected = _chunks(stored)
-            if present < expected:
-                raise OSError(
-                    f"{_name(stored)} lacks {expected - present} of its {expected} chunks, which would be read as zeros: copy or "
-                    "write the file again; where empty chunks were left out on purpose, write it with write_empty_chunks=True"
-                )
+        for stored in _stored(array) if hasattr(array, "dask") else ():
+            if id(stored) not in looked_at:
+                looked_at.add(id(stored))
+                check_array(stored)
+
+
+def check_file_of(signal) -> None:
+    """Raise an error where the .hspy or .zspy file that HyperSpy loaded a signal from lacks chunks.
+
+    HyperSpy reads them as zeros and runs no code of ours on an eager signal's file; so the file is looked at when the signal is
+    used here for the first time, if it is still there.
+
+    Raises
+    ------
+    OSError
+        With the file, the array, and the chunks that it lacks.
+    """
+    parameters = signal.tmp_parameters
+    if parameters.has_item(_LOOKED_AT) or not parameters.has_item("original_filename"):
+        return
+    folder, name, suffix = (parameters.get_item(f"original_{part}", default="") for part in ("folder", "filename", "extension"))
+    path = Path(folder) / f"{name}{suffix if suffix.startswith('.') or not suffix else '.' + suffix}"
+    if path.suffix.lower() in STORED and path.exists():
+        check_arrays(path)
+    parameters.set_item(_LOOKED_AT, True)
 
 
 def _stored(array) -> Iterator:
@@ -41,27 +58,3 @@ def _stored(array) -> Iterator:
             task = getattr(task, "value", task)
             if hasattr(task, "nchunks_initialized") or hasattr(getattr(task, "id", None), "get_num_chunks"):
                 yield task
-
-
-def _chunks(stored) -> tuple[int, int]:
-    """Return how many chunks are in the file, and how many there should be."""
-    if hasattr(stored, "nchunks_initialized"):
-        # Looked for one by one: zarr's own count does not know of the folders that .zspy nests its chunks in.
-        return sum(_holds(stored, place) for place in np.ndindex(*stored.cdata_shape)), stored.nchunks
-    if not stored.chunks:
-        return 0, 0
-    expected = int(np.prod([-(-size // chunk) for size, chunk in zip(stored.shape, stored.chunks, strict=True)]))
-    return stored.id.get_num_chunks(), expected
-
-
-def _holds(stored, place: tuple[int, ...]) -> bool:
-    """Whether a chunk of a zarr array is there, under either way to name it."""
-    return any(f"{stored.path}/{separator.join(map(str, place))}" in stored.chunk_store for separator in "/.")
-
-
-def _name(stored) -> str:
-    """Return where an array is stored."""
-    if hasattr(stored, "store"):
-        folder = getattr(stored.store, "path", None) or getattr(stored.store, "dir_path", lambda: "the store")()
-        return f"{folder}, {stored.path}"
-    return f"{stored.file.filename}, {stored.name}"

@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from ..acquisition.axes import calibrated, checked_values, pixel_sides
+from ..acquisition.tilts import check_order
 from ..acquisition.units import unit_of
 from ..tomography.geometry import TiltGeometry
 from .aligning import Aligning
@@ -43,8 +44,14 @@ class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions
 
     @property
     def acquisition_order(self) -> np.ndarray | None:
-        """Place of each tilt in the order of acquisition, 0 first, shape (tilt,); None where it is not known."""
-        return recall(self, "acquisition_order")
+        """Place of each tilt in the order of acquisition, 0 first, shape (tilt,); None where it is not known.
+
+        Raises
+        ------
+        ValueError
+            Where what is recorded is no order, as in a damaged file.
+        """
+        return check_order(recall(self, "acquisition_order"))
 
     @property
     def tilt_axis(self) -> str:
