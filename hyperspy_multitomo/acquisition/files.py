@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..writing import restore
 from .readers import EXTENSIONS
 
 __all__ = ["expand_files", "listed"]
@@ -55,6 +56,7 @@ def listed(paths, limit: int = 8) -> str:
 def _expand_one(item):
     text = str(item)
     path = Path(text).expanduser()
+    restore(path)
     if path.is_dir() and path.suffix.lower() not in EXTENSIONS:
         found = sorted((p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS), key=_natural)
         if not found:

@@ -12,14 +12,15 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 
-from ..writing import save_atomically
+from ..writing import file_part, save_atomically
 
-# RosettaSciIO's writers of HDF5, all of whose files go through `Sink`.
-_HDF5 = ("HSPY", "EMD", "Nexus")
+# RosettaSciIO's writers of HDF5, all of whose files go through `Sink`, and of folders.
+_HDF5, _FOLDER = ("HSPY", "EMD", "Nexus"), "ZSPY"
+_LONGEST = 200  # bytes of a title that names a folder
 
 
 def save_signal(signal, path: Path, overwrite: bool | None, write, file_format: str | None = None, **kwds) -> None:
@@ -33,7 +34,7 @@ def save_signal(signal, path: Path, overwrite: bool | None, write, file_format: 
     overwrite : bool or None
         As in `save_atomically`.
     write : callable
-        HyperSpy's ``signal.save``, for the formats that are not HDF5.
+        HyperSpy's ``signal.save``, for other formats than HDF5 and .zspy.
     file_format : str, optional
         As in HyperSpy's ``save``.
     **kwds
@@ -42,8 +43,8 @@ def save_signal(signal, path: Path, overwrite: bool | None, write, file_format: 
     from hyperspy.io import _infer_file_reader, _infer_file_writer
 
     plugin = _infer_file_reader(file_format) if file_format else _infer_file_writer(path.suffix[1:])
-    if plugin["name"] in _HDF5 and _can_write(plugin, signal.axes_manager):
-        save_atomically(lambda temporary: _write_hdf5(signal, temporary, plugin, **kwds), path, overwrite)
+    if plugin["name"] in (*_HDF5, _FOLDER) and _can_write(plugin, signal.axes_manager):
+        save_atomically(lambda temporary: _write(signal, temporary, plugin, kwds), path, overwrite)
     else:
         save_atomically(lambda temporary: write(temporary, overwrite=True, file_format=file_format, **kwds), path, overwrite)
 
@@ -55,16 +56,35 @@ def _can_write(plugin: dict, axes) -> bool:
     return fits and (plugin["non_uniform_axis"] or axes.all_uniform)
 
 
-def _write_hdf5(signal, path: Path, plugin: dict, **kwds) -> None:
+def _write(signal, path: Path, plugin: dict, kwds: dict) -> None:
     """Write a signal as HyperSpy's ``save`` does, which takes no file object."""
-    import h5py
-    from dask.callbacks import Callback
     from hyperspy.io import _add_file_load_save_metadata
     from hyperspy.misc import utils
 
     signal = _add_file_load_save_metadata("save", signal, plugin)
     content = signal._to_dictionary(add_models=True) | {"package_info": utils.get_object_package_info(signal)}
-    kwds.pop("close_file", None)  # it gets another name, so that it has to be closed
+    # It gets another name, so that it has to be closed.
+    kwds = {name: value for name, value in kwds.items() if name != "close_file"}
+    writer = import_module(plugin["api"]).file_writer
+    if plugin["name"] == _FOLDER:
+        general = content["metadata"]["General"]
+        content["metadata"] |= {"General": general | {"title": _folder_name(general["title"])}}
+        writer(str(path), content, **kwds)
+    else:
+        _write_hdf5(writer, path, content, plugin["name"] == "EMD", kwds)
+
+
+def _folder_name(title: str) -> str:
+    """Return a title as it can name the folder of the data in a .zspy store; most can."""
+    fits = title not in (".", "..") and "\\" not in title and "\0" not in title
+    return title if fits and len(title.encode(errors="replace")) <= _LONGEST else file_part(title)
+
+
+def _write_hdf5(writer, path: Path, content: dict, opened: bool, kwds: dict) -> None:
+    """Write a signal's content through a `Sink`, which some writers need as an HDF5 file that is `opened`."""
+    import h5py
+    from dask.callbacks import Callback
+
     here = threading.get_ident()
 
     def check(*_):
@@ -72,9 +92,8 @@ def _write_hdf5(signal, path: Path, plugin: dict, **kwds) -> None:
         if threading.get_ident() == here:
             sink.check()
 
-    with Sink(path) as sink, Callback(posttask=check), ExitStack() as opened:
-        target = opened.enter_context(h5py.File(sink, "w")) if plugin["name"] == "EMD" else sink
-        import_module(plugin["api"]).file_writer(target, content, **kwds)
+    with Sink(path) as sink, Callback(posttask=check), h5py.File(sink, "w") if opened else nullcontext(sink) as target:
+        writer(target, content, **kwds)
 
 
 class Sink(io.RawIOBase):
