@@ -19,7 +19,7 @@ from pathlib import Path
 from ..writing import file_part, save_atomically
 
 # RosettaSciIO's writers of HDF5, all of whose files go through `Sink`, and of folders.
-_HDF5, _FOLDER = ("HSPY", "EMD", "Nexus"), "ZSPY"
+_HDF5, _FOLDER = ("HSPY", "EMD", "NeXus"), "ZSPY"
 _LONGEST = 200  # bytes of a title that names a folder
 
 
@@ -196,10 +196,13 @@ def _interrupts_kept(sink: Sink) -> Iterator[None]:
     at_work = {getattr(Sink, name).__code__ for name in ("write", "readinto", "seek", "tell", "truncate", "close")}
 
     def keep(number, frame):
-        if frame is not None and frame.f_code in at_work:
-            sink.error = sink.error or KeyboardInterrupt()
-        else:
+        inner = frame
+        while inner is not None and inner.f_code not in at_work:
+            inner = inner.f_back
+        if inner is None:
             before(number, frame)
+        else:
+            sink.error = sink.error or KeyboardInterrupt()
 
     signal.signal(signal.SIGINT, keep)
     try:
