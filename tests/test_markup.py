@@ -8,8 +8,9 @@ import pytest
 
 import hyperspy_multitomo as mt
 
-w = pytest.importorskip("ipywidgets")
 pytest.importorskip("link_traits", reason="the packages for panels are in the extra gui")
+
+import ipywidgets as w
 
 from hyperspy_multitomo.inspection.report import Page
 from hyperspy_multitomo.widgets.composition import CompositionPanel

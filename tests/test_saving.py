@@ -184,13 +184,17 @@ class Failing:
 def test_hdf5_never_hears_of_a_failed_write(tmp_path, room):
     import h5py
 
-    with pytest.raises(OSError, match="No space left") as caught, Sink(tmp_path / "some.hspy") as sink:
-        sink._file = Failing(sink._file, room)
-        with h5py.File(sink, "w") as file:
-            for number in range(30):
-                values = np.random.default_rng(number).random((16, 16, 16))
-                file.create_dataset(f"group/{number}", data=values, chunks=(4, 4, 4), compression="gzip")
-            file["group/0"][3:9] = 7.0  # reads what may not have been written
+    def write():
+        with Sink(tmp_path / "some.hspy") as sink:
+            sink._file = Failing(sink._file, room)
+            with h5py.File(sink, "w") as file:
+                for number in range(30):
+                    values = np.random.default_rng(number).random((16, 16, 16))
+                    file.create_dataset(f"group/{number}", data=values, chunks=(4, 4, 4), compression="gzip")
+                file["group/0"][3:9] = 7.0  # reads what may not have been written
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        write()
     assert caught.value.errno == errno.ENOSPC
 
 
@@ -260,12 +264,12 @@ class TestKilled:
 
     def test_what_others_write_stays(self, tmp_path):
         target = tmp_path / "haadf.zspy"
+        here, gone = writing._machine(), 2**22 + 1  # more than the number of a process can be
         kept = [
-            tmp_path / f".haadf.{writing._machine()}{os.getppid():08x}0000.zspy",  # of a living process
-            tmp_path
-            / f".haadf.{'0000' if writing._machine() != '0000' else '0001'}{2**22 + 1:08x}0000.zspy",  # of another machine
+            tmp_path / f".haadf.{here}{os.getppid():08x}0000.zspy",  # of a living process
+            tmp_path / f".haadf.{'0000' if here != '0000' else '0001'}{gone:08x}0000.zspy",  # of another machine
+            tmp_path / f".other.{here}{gone:08x}0000.zspy",
             tmp_path / ".haadf.old.zspy",
-            tmp_path / f".other.{writing._machine()}{2**22 + 1:08x}0000.zspy",
         ]
         for path in kept:
             path.mkdir()

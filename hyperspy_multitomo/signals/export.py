@@ -124,7 +124,7 @@ def channel_arrays(volume, channels: str | Sequence[str] | None = None):
 
 
 def _paths(path: Path, names: Sequence[str]) -> list[Path]:
-    """Return a file for each channel; of names that would be one file's, on systems that ignore case too, later ones are numbered."""
+    """Return a file for each channel; names that would be one file's, also where case does not count, are numbered."""
     paths, taken = [], set()
     for name in names:
         part = file_part(name)

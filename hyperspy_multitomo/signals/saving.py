@@ -107,19 +107,22 @@ class Sink(io.RawIOBase):
 
     def __init__(self, path: str | os.PathLike):
         self._path = os.fspath(path)
-        self._file = open(path, "w+b", buffering=0)
+        self._file = io.FileIO(path, "w+")
         self.error: BaseException | None = None
 
     def __fspath__(self) -> str:
         return self._path
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def writable(self) -> bool:
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
+        """Return True."""
         return True
 
     def write(self, data) -> int:
@@ -145,6 +148,7 @@ class Sink(io.RawIOBase):
         return len(view)
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a position."""
         try:
             return self._file.seek(offset, whence)
         except BaseException as error:
@@ -152,9 +156,11 @@ class Sink(io.RawIOBase):
             return offset
 
     def tell(self) -> int:
+        """Return the position."""
         return self.seek(0, os.SEEK_CUR)
 
     def truncate(self, size: int | None = None) -> int:
+        """Let the file be that long."""
         size = self.tell() if size is None else size
         try:
             return self._file.truncate(size)
@@ -168,6 +174,7 @@ class Sink(io.RawIOBase):
             raise self.error
 
     def close(self) -> None:
+        """Close the file; where that fails, as on some network disks, the error is kept."""
         try:
             self._file.close()
         except OSError as error:
