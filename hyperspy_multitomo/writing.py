@@ -132,7 +132,9 @@ def _unwritten(error: OSError, path: Path, what: str, left: str) -> OSError:
         number = errno.ENOSPC  # NumPy's ``tofile`` gives no number
     elsewhere = error.filename is not None and Path(os.fsdecode(error.filename)).parent != path.parent
     reason = _REASONS.get(number) or (str(error) if elsewhere else error.strerror) or str(error)
-    remedy = _ROOM if number in _REASONS else "see that the folder is there and can be written to, or save elsewhere"
+    # A write that stopped short says so without a number: a limit, or a network disk that is full.
+    room = number in _REASONS or number is None
+    remedy = _ROOM if room else "see that the folder is there and can be written to, or save elsewhere"
     return OSError(number or errno.EIO, f"{what}{path} could not be written ({reason}): {remedy}{left and '; '}{left}")
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from .classify import of_error, of_result
-from .makers import FORMATS, series
+from .makers import FORMATS, hyperspy
 from .mutations import Damage, damage
 from .snapshots import snapshot
 
@@ -44,14 +44,14 @@ def _model(name: str) -> tuple[tempfile.TemporaryDirectory, Path, dict]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = form.make(folder).relative_to(folder)
-        reference = {lazy: _load(form.load, folder / path, lazy) for lazy in (False, True)}
+        reference = {lazy: _load(form.load, folder, path, lazy) for lazy in (False, True)}
     return kept, path, reference
 
 
-def _load(load: Callable, path: Path, lazy: bool) -> tuple[dict, list[str]]:
+def _load(load: Callable, folder: Path, path: Path, lazy: bool) -> tuple[dict, list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = snapshot(load(path, lazy))
+        found = snapshot(load(folder / path, lazy), str(folder))
     return found, [str(one.message) for one in caught if one.category is UserWarning]
 
 
@@ -63,15 +63,15 @@ def run(seed: int, long: bool, begun: Callable[[str], None] = lambda what: None)
     kept, path, reference = _model(name)
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(kept.name, folder, dirs_exist_ok=True)
-        done = damage(Path(folder), form.text, rng)
+        done = damage(Path(folder), form.victims, form.text, rng)
         case = Case(seed, name, lazy, done)
         begun(str(case))
         names = _names(Path(done.file), path)
         expected, usual = reference[lazy]
         try:
-            found, told = _load(form.load, Path(folder) / path, lazy)
+            found, told = _load(form.load, Path(folder), path, lazy)
         except Exception as error:
-            return case, *of_error(error, names)
+            return case, *of_error(error, names, form.load is hyperspy)
         return case, *of_result(expected, found, done, form.text, [one for one in told if one not in usual])
 
 

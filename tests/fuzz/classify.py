@@ -23,11 +23,14 @@ PACKAGE = str(Path(hyperspy_multitomo.__file__).parent)
 _WORDS = 4
 
 
-def of_error(error: BaseException, names: set[str]) -> tuple[str, str]:
-    """Return the kind of an error and what it says; `names` are those of which it has to tell one."""
+def of_error(error: BaseException, names: set[str], by_hyperspy: bool) -> tuple[str, str]:
+    """Return the kind of an error and what it says; `names` are those of which it has to tell one.
+
+    Where HyperSpy loaded the file the error is its own unless code of ours ran.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     said = f"{type(error).__name__}: {error}"
-    if not any(frame.filename.startswith(PACKAGE) for frame in frames):
+    if by_hyperspy and not any(frame.filename.startswith(PACKAGE) for frame in frames):
         return FOREIGN, said
     text = str(error)
     named = any(name in text for name in names)

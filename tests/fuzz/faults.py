@@ -73,7 +73,7 @@ def read(target: Path) -> float:
 
         data = tifffile.imread(target)
     else:
-        data = np.frombuffer(target.read_bytes().partition(b"_")[2][8 : 8 + 2 * _SIZE], "<f4")
+        data = np.frombuffer(target.read_bytes().partition(b'encoding="raw">\n_')[2][8 : 8 + 2 * _SIZE], "<f4")
     assert data.size in (_SIZE, _SIZE // 2), data.size
     assert np.count_nonzero(data) == data.size
     return float(np.max(data))

@@ -14,7 +14,6 @@ from dm_file import microscope_tags, write_dm
 from velox_file import write_velox
 
 import hyperspy_multitomo as mt
-from hyperspy_multitomo.acquisition.tilts import read_tilt_file
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.alignment.transform import Alignment
 from hyperspy_multitomo.tomography import Checkpoint
@@ -46,7 +45,8 @@ def shifts(path: Path, lazy: bool):
 
 
 def angles(path: Path, lazy: bool):
-    return read_tilt_file(path)
+    """Load tilts as those of a stack."""
+    return mt.load_tilt_series(path.parent / "stack.tif", path, lazy=lazy).tilts
 
 
 def state(path: Path, lazy: bool):
@@ -67,12 +67,17 @@ class Format:
         Suffixes of the files that are text, in which any number may be a true one.
     long : bool
         Whether it takes so long that only the long run has it.
+    victims : str
+        Pattern of the names of the files that are damaged.
+    available : callable
+        Whether there is what it is made of.
     """
 
     make: Callable[[Path], Path]
     load: Callable[[Path, bool], object] = series
     text: tuple[str, ...] = ()
     long: bool = False
+    victims: str = "*"
     available: Callable[[], bool] = field(default=lambda: True)
 
 
@@ -248,6 +253,17 @@ def tilts(suffix: str):
     return make
 
 
+def beside_a_stack(maker: Callable):
+    """Return a maker of tilts that are of another name than the stack beside them."""
+
+    def make(folder: Path) -> Path:
+        tiff_stack(folder)
+        (folder / "stack.tlt").unlink()
+        return maker(folder)
+
+    return make
+
+
 def checkpoint(folder: Path) -> Path:
     Checkpoint(folder / "run.state", key="run").save({"volume": values(), "dual": values(np.float64)}, {"iteration": 3})
     return folder / "run.state"
@@ -275,7 +291,10 @@ FORMATS = {
     "bcf": Format(bruker, view, long=True, available=BRUKER.is_dir),
     **{f"alignment {suffix}": Format(alignment(suffix), shifts, (f".{suffix}", ".tlt")) for suffix in ("csv", "json", "xf")},
     "alignment of tomviz": Format(tomviz, shifts, (".json",)),
-    **{f"tilts {suffix}": Format(tilts(suffix), angles, (f".{suffix}",)) for suffix in ("rawtlt", "tlt", "csv")},
-    "tilts mdoc": Format(mdoc, angles, (".mdoc",)),
+    **{
+        f"tilts {suffix}": Format(beside_a_stack(tilts(suffix)), angles, (f".{suffix}",), victims="tilts.*")
+        for suffix in ("rawtlt", "tlt", "csv")
+    },
+    "tilts mdoc": Format(beside_a_stack(mdoc), angles, (".mdoc",), victims="tilts.*"),
     "checkpoint": Format(checkpoint, state),
 }

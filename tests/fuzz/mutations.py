@@ -101,9 +101,9 @@ TEXT = (*BINARY, recode)
 _IN_PLACE = (zero, flip, swap)
 
 
-def damage(folder: Path, text: tuple[str, ...], rng: random.Random) -> Damage:
-    """Damage one file below a folder; those of a .zspy folder may also vanish."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+def damage(folder: Path, victims: str, text: tuple[str, ...], rng: random.Random) -> Damage:
+    """Damage one of the files below a folder that match a pattern; those of a .zspy folder may also vanish."""
+    files = sorted(path for path in folder.rglob(victims) if path.is_file())
     path = rng.choice(files)
     name = str(path.relative_to(folder))
     stored = ".zspy/" in name

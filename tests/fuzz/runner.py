@@ -37,8 +37,8 @@ class Result:
 class Worker:
     """A worker process, started again after a crash or a hang."""
 
-    def __init__(self):
-        self._process: subprocess.Popen | None = None
+    def __init__(self, command: tuple[str, ...] = (sys.executable, "-m", "fuzz.worker")):
+        self._command, self._process = command, None
 
     def ask(self, request: dict, limit: float) -> tuple[dict | None, str, str]:
         """Return the answer to a request, or None with `CRASH` or `HANG`, and what was begun."""
@@ -47,11 +47,12 @@ class Worker:
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
         begun = ""
-        while (answer := self._line(limit)) is not None:
+        # Until it has begun it may import libraries.
+        while (answer := self._line(limit if begun or "files" not in request else _START)) is not None:
             if "begun" not in answer:
                 return answer, "", begun
             begun = answer["begun"]
-        kind = HANG if self._process.poll() is None else f"{CRASH}"
+        kind = HANG if self._process.poll() is None else CRASH
         self.close()
         return None, kind, begun
 
@@ -65,7 +66,7 @@ class Worker:
     def _start(self) -> None:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen([sys.executable, "-m", "fuzz.worker"], cwd=TESTS, env=environment, bufsize=0, **pipes)
+        self._process = subprocess.Popen(self._command, cwd=TESTS, env=environment, bufsize=0, **pipes)
         self._rest = b""
         if self._line(_START) is None:
             raise RuntimeError("a worker did not start: run python -m fuzz.worker in the folder tests to see why")

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 import numpy as np
 
 
-def snapshot(found) -> dict[str, object]:
-    """Return the parts of what was loaded, computed where it is lazy."""
+def snapshot(found, folder: str) -> dict[str, object]:
+    """Return the parts of what was loaded from a folder, whose name is left out, computed where they are lazy."""
     if isinstance(found, tuple | list):
-        return {f"{number} {name}": part for number, one in enumerate(found) for name, part in snapshot(one).items()}
+        return {f"{number} {name}": part for number, one in enumerate(found) for name, part in snapshot(one, folder).items()}
     if hasattr(found, "axes_manager"):
-        return _of_signal(found)
+        return _of_signal(found, folder)
     if isinstance(found, Mapping):
         return {"structure": sorted(found), **{f"data {name}": np.array(value) for name, value in found.items()}}
     if isinstance(found, np.ndarray):
@@ -21,8 +21,8 @@ def snapshot(found) -> dict[str, object]:
     return {"structure": type(found).__name__, "values": found.as_dict()}
 
 
-def _of_signal(signal) -> dict[str, object]:
-    # Its own class, lazy or not; a file's title and the times of its saving say nothing of the data.
+def _of_signal(signal, folder: str) -> dict[str, object]:
+    # Its own class, lazy or not; the times of its saving say nothing of the data.
     data = np.array(signal.data.compute() if hasattr(signal.data, "dask") else signal.data)
     axes = signal.axes_manager._axes
     metadata = signal.metadata.as_dictionary()
@@ -31,8 +31,19 @@ def _of_signal(signal) -> dict[str, object]:
         "structure": (type(signal).__name__.removeprefix("Lazy"), [(axis.name, axis.size) for axis in axes]),
         "data": data,
         "axes": [(np.asarray(axis.axis, float), str(axis.units)) for axis in axes],
-        "metadata": {name: part for name, part in metadata.items() if name != "_HyperSpy"},
+        "metadata": {name: _plain(part, folder) for name, part in metadata.items() if name != "_HyperSpy"},
     }
+
+
+def _plain(part, folder: str):
+    """Return metadata computed, and without the name of the folder."""
+    if isinstance(part, Mapping):
+        return {name: _plain(one, folder) for name, one in part.items()}
+    if isinstance(part, list | tuple):
+        return [_plain(one, folder) for one in part]
+    if isinstance(part, str):
+        return part.replace(folder, "")
+    return np.asarray(part) if hasattr(part, "dask") else part
 
 
 def differing(one: dict, other: dict) -> list[str]:

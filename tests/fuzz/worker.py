@@ -43,7 +43,11 @@ def main() -> None:
 
 
 def _outcome(came) -> tuple[str, str]:
-    return getattr(came, "kind", str(came)), str(came)
+    """Return the kind of a call's outcome as the classifier has it, and the outcome in words."""
+    from . import classify
+
+    kinds = {"clear": classify.CLEAR, "unclear": classify.UNCLEAR, "silent": classify.SILENT, "taken": classify.OK}
+    return kinds[came.kind], str(came)
 
 
 if __name__ == "__main__":
