@@ -11,8 +11,8 @@ from pathlib import Path
 # The makers stand beside this folder.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fuzz import faults, runner  # noqa: E402
-from fuzz.classify import NEVER, UNCLEAR  # noqa: E402
+from fuzz import faults, runner
+from fuzz.classify import NEVER, UNCLEAR
 
 #: Shares of unclear errors that are let pass, among the damaged files and among the calls.
 _UNCLEAR = {"files": 0.02, "calls": 0.01}

@@ -72,7 +72,7 @@ def run(seed: int, long: bool, begun: Callable[[str], None] = lambda what: None)
             found, told = _load(form.load, Path(folder), path, lazy)
         except Exception as error:
             return case, *of_error(error, names, form.load is hyperspy)
-        return case, *of_result(expected, found, done, form.text, [one for one in told if one not in usual])
+        return case, *of_result(expected, found, done, form, [one for one in told if one not in usual])
 
 
 def _names(damaged: Path, path: Path) -> set[str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 import hyperspy_multitomo
 
+from .makers import Format
 from .mutations import Damage
 from .snapshots import differing
 
@@ -42,7 +43,7 @@ def of_error(error: BaseException, names: set[str], by_hyperspy: bool) -> tuple[
     return (CLEAR if clear else UNCLEAR), said
 
 
-def of_result(reference: dict, found: dict, damage: Damage, text: tuple[str, ...], told: list[str]) -> tuple[str, str]:
+def of_result(reference: dict, found: dict, damage: Damage, form: Format, told: list[str]) -> tuple[str, str]:
     """Return the kind of a result, and what of it differs."""
     parts = differing(reference, found)
     if not parts:
@@ -52,11 +53,13 @@ def of_result(reference: dict, found: dict, damage: Damage, text: tuple[str, ...
         return TOLD, said
     structure = any("structure" in part for part in parts)
     path = Path(damage.file)
-    if path.suffix in text:
+    if path.suffix in form.text:
         # Any number may be the true one of a text, any line may be its last.
         if (wrong := _implausible(found)) is None:
             return UNDETECTABLE, said
         return SILENT, f"{said}; {wrong}"
+    if form.gaps and damage.longer and all("data" in part.split() for part in parts):
+        return UNDETECTABLE, said
     if structure or not damage.in_place:
         return (UNDETECTABLE if _is_value_of_json(path, structure) else SILENT), said
     changed = sum(_changed(reference[part], found[part]) for part in parts if "data" in part.split() and part in reference)

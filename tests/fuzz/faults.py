@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kills, interrupts and full disks while something is saved, each in a process of its own: what is there then, and what is left."""
+"""Kills, interrupts and full disks while something is saved, each in a process of its own: what is there then, what is left."""
 
 from __future__ import annotations
 

@@ -69,6 +69,8 @@ class Format:
         Whether it takes so long that only the long run has it.
     victims : str
         Pattern of the names of the files that are damaged.
+    gaps : bool
+        Whether bytes that nothing refers to are legal anywhere, so that surplus ones tell nothing.
     available : callable
         Whether there is what it is made of.
     """
@@ -78,6 +80,7 @@ class Format:
     text: tuple[str, ...] = ()
     long: bool = False
     victims: str = "*"
+    gaps: bool = False
     available: Callable[[], bool] = field(default=lambda: True)
 
 
@@ -274,8 +277,8 @@ FORMATS = {
     **{f"mrc {np.dtype(dtype).name}": Format(mrc(dtype), text=BESIDE) for dtype in ("i1", "i2", "f4", "u2", "f2")},
     "mrc extended header": Format(mrc("i2", b"ab" * 256), text=BESIDE),
     "mrc with mdoc": Format(mrc("i2", beside="mdoc"), text=BESIDE),
-    "tiff stack": Format(tiff_stack, text=BESIDE),
-    "tiff images": Format(tiff_images),
+    "tiff stack": Format(tiff_stack, text=BESIDE, gaps=True),
+    "tiff images": Format(tiff_images, gaps=True),
     "hspy haadf": Format(saved(haadf, "hspy")),
     "hspy eds": Format(saved(eds, "hspy")),
     "hspy spectra": Format(spectra),

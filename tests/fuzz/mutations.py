@@ -22,12 +22,15 @@ class Damage:
         Whether the file is as long as before, so that only what its bytes stand for may have changed.
     size : int
         Bytes that were touched.
+    longer : bool
+        Whether the file has more bytes than before.
     """
 
     file: str
     what: str
     in_place: bool
     size: int
+    longer: bool = False
 
 
 def _range(rng: random.Random, size: int, most: int = 400) -> tuple[int, int]:
@@ -121,4 +124,4 @@ def damage(folder: Path, victims: str, text: tuple[str, ...], rng: random.Random
     else:
         size = sum(one != other for one, other in zip(data, changed, strict=False)) if mutate in _IN_PLACE else len(changed)
     path.write_bytes(changed)
-    return Damage(name, what, mutate in _IN_PLACE, size)
+    return Damage(name, what, mutate in _IN_PLACE, size, len(changed) > len(data))
