@@ -13,7 +13,7 @@ from .acquisition.xray_lines import line_energy
 from .inspection import metrics, plotting
 from .inspection.report import Page
 from .inspection.spectrum_plot import plot_spectrum
-from .signals.saving import save_atomically
+from .writing import save_atomically
 
 
 def write_page(job, path: Path) -> None:

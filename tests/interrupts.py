@@ -2,8 +2,19 @@
 """An interrupt that comes while something runs, as from the keyboard."""
 
 import _thread
+import signal
 import threading
 from contextlib import contextmanager
+
+
+@contextmanager
+def interrupts_heard():
+    """Let an interrupt raise KeyboardInterrupt, as at a terminal: in the background of a script SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -18,7 +29,8 @@ def interrupt_after(delay):
             _thread.interrupt_main()
             wait = 5.0
 
-    try:
-        yield threading.Thread(target=interrupt, daemon=True).start
-    finally:
-        stopped.set()
+    with interrupts_heard():
+        try:
+            yield threading.Thread(target=interrupt, daemon=True).start
+        finally:
+            stopped.set()

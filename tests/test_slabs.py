@@ -17,6 +17,7 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 import regularised_series as regularised
+from interrupts import interrupts_heard
 from series_pairs import TILTS
 
 import hyperspy_multitomo as mt
@@ -382,7 +383,7 @@ class TestInterrupt:
         volume = lazy.reconstruct_sirt(**options, **({"checkpoint": tmp_path / "slabs"} if kept else {}))
         before, user = threading.active_count(), threading.Thread(target=interrupt)
         user.start()
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), interrupts_heard():
             warnings.simplefilter("ignore")  # that they were interrupted
             with pytest.raises(KeyboardInterrupt):
                 volume.compute(**QUIET)

@@ -433,3 +433,31 @@ def test_mrc_of_each_channel_reads_back(tmp_path):
     with mrcfile.open(one) as file:
         assert file.header.origin.x == pytest.approx(10 * volume.axes_manager["x"].offset)
         assert "Au" in str(file.header.label[-1]) + str(file.get_labels())
+
+
+NAMES = ["a/b", "a:b", "../up", "Co", "CO", "tab\t\x01", "α", "<img src=x>", "x" * 300]
+
+
+def test_channel_names_make_safe_file_names(tmp_path):
+    """No folders, no control characters, nothing that a system forbids, and a file for each."""
+    values = np.ones((3, 4, 5), np.float32)
+    volume = volume_of({name: (1 + number) * values for number, name in enumerate(NAMES)})
+    paths = volume.export(tmp_path / "p.mrc")
+    assert len({path.name.casefold() for path in paths}) == len(NAMES)
+    assert sorted(paths) == sorted(tmp_path.iterdir())
+    assert [path.name for path in paths[:7]] == [
+        "p_a_b.mrc", "p_a_b_2.mrc", "p__up.mrc", "p_Co.mrc", "p_CO_2.mrc", "p_tab__.mrc", "p_α.mrc",
+    ]  # fmt: skip
+    assert not any(re.search(r'[\x00-\x1f<>:"/\\|?*]', path.name) or len(path.name.encode()) > 255 for path in paths)
+    import mrcfile
+
+    for number, path in enumerate(paths):
+        with mrcfile.open(path) as file:
+            np.testing.assert_array_equal(np.unique(file.data), 1 + number)
+
+
+def test_vti_of_any_name_is_xml(tmp_path):
+    volume = volume_of({name: np.ones((3, 4, 5), np.float32) for name in NAMES})
+    head, _, _ = volume.export(tmp_path / "p.vti").read_bytes().partition(b"<AppendedData")
+    found = [array.get("Name") for array in ET.fromstring(head + b"</VTKFile>").iter("DataArray")]
+    assert found == [name.replace("\t\x01", "__") for name in NAMES]

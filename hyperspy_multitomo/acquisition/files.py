@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..writing import restore
 from .readers import EXTENSIONS
 from .tilt_names import plain_signs
 
@@ -60,6 +61,7 @@ def listed(paths, limit: int = 8) -> str:
 def _expand_one(item):
     text = str(item)
     path = Path(text).expanduser()
+    restore(path)
     if path.is_dir() and path.suffix.lower() not in EXTENSIONS:
         shown = (p for p in path.iterdir() if not p.name.startswith("."))
         found = sorted((p for p in shown if p.suffix.lower() in EXTENSIONS), key=_natural)

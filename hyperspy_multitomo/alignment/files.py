@@ -6,8 +6,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
-import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from hyperspy_multitomo.acquisition.tilts import SAME_TILT as EQUAL_TILTS
 from hyperspy_multitomo.acquisition.tilts import check_tilts, read_tilt_file
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.alignment.transform import SAME_TILT, Alignment
+from hyperspy_multitomo.writing import save_atomically
 
 FORMAT, VERSION = "hyperspy_multitomo alignment", 1
 # What a table holds per tilt, and in its comments for all tilts; of the second, what is not known is left empty.
@@ -38,17 +37,7 @@ def save(alignment: Alignment, path: str | Path, overwrite: bool | None = None) 
     """Write a .json, .csv or .xf file, completely or not at all (`Alignment.save`)."""
     path = Path(path)
     text = _by_suffix({".json": _json_of, ".csv": _table_of, ".xf": _transforms_of}, path)(alignment)
-    if path.exists() and overwrite is not True:
-        raise FileExistsError(f"{path} exists already; choose another name, or pass overwrite=True to replace it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return path
+    return save_atomically(lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"), path, overwrite)
 
 
 def load(path: str | Path, tilts: ArrayLike | str | Path | None = None, pixel_size: float | None = None) -> Alignment:

@@ -13,7 +13,7 @@ from ..acquisition.units import unit_of
 from .arithmetic import Arithmetic
 from .history import read_history
 from .keyed import axis_named, keep_present, recall
-from .saving import save_atomically
+from .saving import save_signal
 from .stored import check_file_of
 
 #: Channels of a volume that are not chemical elements.
@@ -124,14 +124,16 @@ class TomographySignal(Arithmetic):
         ------
         FileExistsError
             If the file exists and `overwrite` is not True.
+        OSError
+            If it cannot be written, such as on a full disk: the message names the file, and what was there before is whole.
         """
         path = self._path(filename)
         if extension:
             path = path.with_suffix("." + extension.lstrip("."))
         elif not path.suffix:
             path = path.with_suffix(".hspy")
-        write = super().save
-        save_atomically(lambda temporary: write(temporary, overwrite=True, file_format=file_format, **kwds), path, overwrite)
+        check_file_of(self)
+        save_signal(self, path, overwrite, super().save, file_format, **kwds)
         self.tmp_parameters.set_item("folder", str(path.parent))
         self.tmp_parameters.set_item("filename", path.stem)
         self.tmp_parameters.set_item("extension", path.suffix.lstrip("."))

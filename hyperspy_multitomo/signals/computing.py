@@ -80,7 +80,7 @@ def counting_slabs(data, show: bool | None, scheduler=None, num_workers: int | N
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise OSError(error.errno, f"the disk is full ({error}); what was there before is whole. {_LEFT}") from error
+        raise OSError(error.errno, f"{error.strerror}; what was there before is whole. {_LEFT}") from error
     except Exception as error:
         if type(error).__name__ != "KilledWorker":
             raise

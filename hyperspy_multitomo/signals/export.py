@@ -6,14 +6,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
+from ..writing import file_part, save_atomically
 from .base import in_nm
 from .keyed import axis_named
-from .saving import save_atomically
 
 # A classic TIFF file, the only kind that ImageJ opens as a hyperstack, counts its bytes with 32 bits.
 _TIFF_BYTES = 2**32 - 2**25
@@ -33,7 +34,7 @@ class Export:
         filename : str or path-like
             The suffix selects the format: ``.tif`` or ``.tiff``, an ImageJ hyperstack; ``.vti``, a VTK image for ParaView and
             PyVista; ``.mrc``, for Chimera, IMOD and others, which holds one channel: of several, each gets a file of its own,
-            ``particle_Au.mrc``.
+            ``particle_Au.mrc``. What a file name cannot hold of a channel's name becomes ``_``.
         channels : str or sequence of str, optional
             Which, in this order; by default all.
         overwrite : bool, optional
@@ -92,7 +93,7 @@ class Export:
         volumes = volumes.swapaxes(2, 3)
         if writer is not _write_mrc or len(names) == 1:
             return save_atomically(lambda temporary: writer(temporary, names, volumes, scales, length, units), path, overwrite)
-        paths = [path.with_stem(f"{path.stem}_{name}") for name in names]
+        paths = _paths(path, names)
         if overwrite is not True and (present := [one.name for one in paths if one.exists()]):
             raise FileExistsError(f"{', '.join(present)} exist already; pass overwrite=True to replace them, or another name")
         return tuple(self.export(one, channels=name, overwrite=overwrite) for one, name in zip(paths, names, strict=True))
@@ -120,6 +121,18 @@ def channel_arrays(volume, channels: str | Sequence[str] | None = None):
         array = array[[present.index(name) for name in names]]
     signal = quantity.replace("counts", "HAADF signal")
     return names, array, [signal if name == "HAADF" else quantity for name in names]
+
+
+def _paths(path: Path, names: Sequence[str]) -> list[Path]:
+    """Return a file for each channel; names that would be one file's, also where case does not count, are numbered."""
+    paths, taken = [], set()
+    for name in names:
+        part = file_part(name)
+        numbered = (f"{part}_{number}" if number > 1 else part for number in count(1))
+        chosen = next(one for one in numbered if one.casefold() not in taken)
+        taken.add(chosen.casefold())
+        paths.append(path.with_stem(f"{path.stem}_{chosen}"))
+    return paths
 
 
 def _write_tiff(path: Path, names, volumes, scales, length: str, units) -> None:
@@ -163,6 +176,7 @@ def _write_tiff(path: Path, names, volumes, scales, length: str, units) -> None:
 
 def _write_vti(path: Path, names, volumes, scales, length: str, units) -> None:
     """Write volumes (channel, z, y, x) as XML with the values appended as they are, one channel in memory at a time."""
+    names = [_printable(name) for name in names]  # XML has no control characters
     extent = " ".join(f"0 {size - 1}" for size in reversed(volumes.shape[1:]))
     spacing, origin = (" ".join(repr(float(scale[i])) for scale in reversed(scales)) for i in (0, 1))
     size = 4 * math.prod(volumes.shape[1:])
@@ -194,6 +208,11 @@ _"""
         file.write(b"\n  </AppendedData>\n</VTKFile>\n")
 
 
+def _printable(text: str) -> str:
+    """Return text with ``_`` for control characters."""
+    return "".join(char if char.isprintable() else "_" for char in text)
+
+
 def _write_mrc(path: Path, names, volumes, scales, length: str, units) -> None:
     """Write one volume (1, z, y, x) as an MRC file of 32-bit floats, section by section along z."""
     import mrcfile
@@ -203,7 +222,8 @@ def _write_mrc(path: Path, names, volumes, scales, length: str, units) -> None:
         file.set_data(np.ascontiguousarray(volumes[0], dtype=np.float32))
         file.voxel_size = tuple(per_unit * step for step, _ in reversed(scales))
         file.header.origin = tuple(per_unit * offset for _, offset in reversed(scales))
-        file.add_label(f"{names[0]} ({units[0]})"[:80])
+        label = _printable(f"{names[0]} ({units[0]})")
+        file.add_label(label.encode("ascii", "replace").decode()[:80])  # the format has no other characters
 
 
 _WRITERS = {".tif": _write_tiff, ".tiff": _write_tiff, ".vti": _write_vti, ".mrc": _write_mrc}

@@ -10,11 +10,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-import uuid
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from glob import escape
 from hashlib import blake2b
 from pathlib import Path
 
@@ -22,6 +20,7 @@ import numpy as np
 
 from hyperspy_multitomo import __version__
 from hyperspy_multitomo.notices import warn
+from hyperspy_multitomo.writing import replacing
 
 FORMAT = 2  # states are in the units of `units`; in format 1 they were in that of the data
 _NAME, _ABOUT = "hyperspy_multitomo checkpoint", "about.json"
@@ -146,34 +145,17 @@ class Checkpoint:
             If it cannot be written, such as on a full disk: what was there before is still there, whole.
         """
         about = {"name": _NAME, "format": FORMAT, "version": __version__, "key": self.key, "about": dict(about or {})}
-        partial = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.partial")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._remove_partial()
-            with open(partial, "wb") as file:
-                with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                    archive.writestr(_ABOUT, json.dumps(about, default=_plain))
-                    for name, array in state.items() if isinstance(state, Mapping) else state:
-                        with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                            np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-                        del array  # before the next copy is made
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.path)
-        except OSError as error:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise _unwritten(error, self.path) from error
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        left = "the one before it is whole and can be resumed from" if self.path.is_file() else "there is none before it"
+        with replacing(self.path, "the checkpoint ", left) as partial, open(partial, "wb") as file:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                archive.writestr(_ABOUT, json.dumps(about, default=_plain))
+                for name, array in state.items() if isinstance(state, Mapping) else state:
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                        np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+                    del array  # before the next copy is made
+            file.flush()
+            os.fsync(file.fileno())
         _sync_folder(self.path.parent)
-
-    def _remove_partial(self) -> None:
-        """Remove what a process left that was killed while it wrote."""
-        for left in self.path.parent.glob(f".{escape(self.path.name)}.????????.partial"):
-            with suppress(OSError):
-                left.unlink(missing_ok=True)
 
     def load(self) -> Stored:
         """Return what the file holds; arrays are read when they are asked for.
@@ -291,15 +273,6 @@ def _short(entries: Mapping, name: str) -> str:
         return "missing"
     text = json.dumps(entries[name], ensure_ascii=False)
     return text if len(text) <= 100 else f"{text[:80]}... ({blake2b(text.encode(), digest_size=4).hexdigest()})"
-
-
-def _unwritten(error: OSError, path: Path) -> OSError:
-    """Return the error of a save that failed, with what is left."""
-    left = "the one before it is whole and can be resumed from" if path.is_file() else "there is none before it"
-    reason = error.strerror or str(error)
-    if error.errno == errno.ENOSPC:
-        reason = "the disk is full"
-    return OSError(error.errno or 0, f"the checkpoint {path} could not be written ({reason}); {left}")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -309,7 +309,7 @@ def _projected(row, volume) -> np.ndarray:
 
 
 def _figures(alignment: Alignment, volume) -> str:
-    """Return what is known of the alignment, in words."""
+    """Return what is known of the alignment, in words, as HTML."""
     residual = 100 * float(volume.residuals["haadf"][-1])
     told = [
         f"Axis at {alignment.axis_offset:.2f} px, rotation {alignment.rotation:.2f}°",

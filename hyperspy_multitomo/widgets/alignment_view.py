@@ -7,7 +7,7 @@ import ipywidgets as w
 from hyperspy_gui_ipywidgets.utils import add_display_arg
 from traits.api import TraitError
 
-from .view import assemble, button, choice, enabled, picture, slider, whole, words
+from .view import assemble, button, choice, enabled, markup, picture, slider, whole
 
 _SIDE = "220px"
 # Of shifts in px, after the point.
@@ -50,7 +50,7 @@ def alignment_view(obj, **kwargs):
         image.layout = w.Layout(width=_SIDE, height=_SIDE, object_fit="contain")
         box.layout.width = "232px"
     rows = [w.HBox(boxes[:3]), w.HBox(boxes[3:])]
-    figures = words(obj, "summary")
+    figures = markup(obj, "summary")
     wdict = {**controls, **buttons, **dict(zip(_PICTURES, images, strict=True)), "summary": figures}
     return assemble(
         obj,

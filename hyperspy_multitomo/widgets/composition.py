@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import traits.api as t
 from hyperspy.ui_registry import add_gui_method
+from traits.observation.api import trait as named
 
 from ..composition.edge_spread import table_of
 from ..composition.quantification import mean_composition, ordered_factors, quantify, weighted_sum
@@ -102,7 +103,7 @@ class CompositionPanel(Panel):
         self._blank()
         self.message = "Looking for the particle ..."
         for name in ("method", *(f"factor_{name}" for name in self.elements)):
-            self.observe(lambda event: self._reweighted(), name)
+            self.observe(lambda event: self._reweighted(), named(name))
         self.observe(lambda event: self._moved(), "threshold")
         self.observe(lambda event: None if self._presetting else self._later("mask"), "automatic")
         self.observe(lambda event: self._later("units"), "composition_units")
@@ -325,7 +326,7 @@ class CompositionPanel(Panel):
         parts = self._percent(volumes, section(self._inside, plane, at))
         for name, part, top in zip(self.elements, parts, self._scales, strict=True):
             setattr(self, f"section_{name}", png(shaded(part, (0, top), "viridis"), upward=plane[1] == "z"))
-            setattr(self, f"caption_{name}", f"<small>{name}: dark 0, bright {top:.3g} {self.composition_units} %</small>")
+            setattr(self, f"caption_{name}", f"{name}: dark 0, bright {top:.3g} {self.composition_units} %")
         _, depth, width, slices = self._volumes.shape
         z, y = at if plane == "xy" else depth // 2, at if plane == "xz" else slices // 2
         parts = self._percent(np.ascontiguousarray(self._volumes[:, z, :, y]), self._inside[z, :, y])

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ipywidgets as w
 from hyperspy_gui_ipywidgets.utils import add_display_arg
 
-from .view import assemble, button, choice, control, enabled, picture, switch, whole, words
+from .view import assemble, button, choice, control, enabled, markup, picture, switch, whole, words
 
 _SIZE = {"width": "auto", "max_width": "320px", "max_height": "256px", "object_fit": "contain"}
 _METHODS = [("Cliff-Lorimer", "CL"), ("ζ-factors", "zeta"), ("cross sections", "cross_section"), ("calculated factors", "model")]
@@ -49,7 +49,7 @@ def composition_view(obj, **kwargs):
     sections = []
     for name in obj.elements:
         box, wdict[f"section_{name}"] = picture(obj, f"section_{name}")
-        box.children = [wdict[f"section_{name}"], words(obj, f"caption_{name}")]
+        box.children = [wdict[f"section_{name}"], words(obj, f"caption_{name}", small=True)]
         sections.append(box)
     figures = []
     for name, caption in (
@@ -61,7 +61,7 @@ def composition_view(obj, **kwargs):
         figures.append(box)
     for name in (*(f"section_{name}" for name in obj.elements), "curve", "histogram", "profile"):
         wdict[name].layout = w.Layout(**_SIZE)
-    wdict["statistics"], wdict["notes"] = words(obj, "statistics"), words(obj, "notes")
+    wdict["statistics"], wdict["notes"] = markup(obj, "statistics"), markup(obj, "notes")
     wdict["notes"].layout = w.Layout(max_width="380px")
     wdict["apply_button"] = button("Apply", obj.apply, "Quantify the whole volume; see the panel's result.", "success")
     enabled(obj, wdict["apply_button"], "can_apply")

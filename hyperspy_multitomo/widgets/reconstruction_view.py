@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import ipywidgets as w
 from hyperspy_gui_ipywidgets.utils import add_display_arg
 
@@ -52,10 +54,10 @@ def reconstruction_view(obj, **kwargs):
     obj.observe(enable, "method, running, can_apply, can_resume")
     enable()
     colours = zip(obj.names, distinct_colours(len(obj.names)), strict=True)
-    key = ", ".join(f'<b style="color:{colour}; background:#222; padding:0 3px">{name}</b>' for name, colour in colours)
+    key = ", ".join(f'<b style="color:{colour}; background:#222; padding:0 3px">{escape(name)}</b>' for name, colour in colours)
     captions = {
         "alone_element": obj.alone_words,
-        "alone_mix": f"All together: {key}",
+        "alone_mix": "All together: ",
         "shown_element": "By the chosen method, same scale",
         "shown_mix": "All together, same scale",
         "kept_element": "Kept for comparison, same scale",
@@ -64,7 +66,7 @@ def reconstruction_view(obj, **kwargs):
     }
     pictures, images = {}, {}
     for name, caption in captions.items():
-        pictures[name], images[name] = picture(obj, name, caption)
+        pictures[name], images[name] = picture(obj, name, caption, key if name == "alone_mix" else "")
         if name != "residual_curves":
             images[name].layout = w.Layout(width=f"{SIDE}px")
     told, kept = words(obj, "shown"), words(obj, "kept")

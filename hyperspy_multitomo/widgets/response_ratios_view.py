@@ -6,7 +6,7 @@ from __future__ import annotations
 import ipywidgets as w
 from hyperspy_gui_ipywidgets.utils import add_display_arg
 
-from .view import assemble, button, choice, control, enabled, picture, slider, switch, whole, words
+from .view import assemble, button, choice, control, enabled, markup, picture, slider, switch, whole
 
 _SIZE = {"width": "auto", "max_width": "320px", "max_height": "320px", "object_fit": "contain"}
 
@@ -40,7 +40,7 @@ def response_ratios_view(obj, **kwargs):
         box, wdict[name] = picture(obj, name, caption)
         wdict[name].layout = w.Layout(**_SIZE)
         shown.append(box)
-    wdict["figures"], wdict["notes"] = words(obj, "figures"), words(obj, "notes")
+    wdict["figures"], wdict["notes"] = markup(obj, "figures"), markup(obj, "notes")
     wdict["fit_button"] = button("Fit", obj.fit, "Fit on a copy of the series and show the result.", "primary")
     wdict["apply_button"] = button("Apply", obj.apply, "Attach the ratios to the series, for the methods that follow.", "success")
     enabled(obj, wdict["fit_button"], "running", when=False)

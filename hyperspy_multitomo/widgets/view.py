@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import ipywidgets as w
 from traits.api import TraitError
+from traits.observation.api import trait as named
 
 from .panel import said
 
@@ -29,7 +32,7 @@ def control(panel, trait: str, widget, tooltip: str = ""):
             widget.value = getattr(panel, trait)
 
     widget.observe(to_panel, "value")
-    panel.observe(lambda event: setattr(widget, "value", event.new), trait)
+    panel.observe(lambda event: setattr(widget, "value", event.new), named(trait))
     return widget
 
 
@@ -66,18 +69,30 @@ def button(label: str, press, tooltip: str = "", style: str = ""):
     return widget
 
 
-def picture(panel, trait: str, caption: str = ""):
-    """Return an image that shows a trait of PNG bytes, with a caption below."""
+def picture(panel, trait: str, caption: str = "", key: str = ""):
+    """Return an image that shows a trait of PNG bytes, with a caption below, and after it a `key` that may hold HTML."""
     image = w.Image(value=getattr(panel, trait), format="png")
-    panel.observe(lambda event: setattr(image, "value", event.new), trait)
-    return w.VBox([image, w.HTML(f"<small>{caption}</small>")]), image
+    panel.observe(lambda event: setattr(image, "value", event.new), named(trait))
+    return w.VBox([image, w.HTML(f"<small>{_plain(caption)}{key}</small>")]), image
 
 
-def words(panel, trait: str):
-    """Return text that shows a trait."""
-    label = w.HTML(value=getattr(panel, trait))
-    panel.observe(lambda event: setattr(label, "value", event.new), trait)
+def words(panel, trait: str, small: bool = False):
+    """Return text that shows a trait as it is: names in it that look like HTML are none."""
+    size = "<small>{}</small>" if small else "{}"
+    label = w.HTML(value=size.format(_plain(getattr(panel, trait))))
+    panel.observe(lambda event: setattr(label, "value", size.format(_plain(event.new))), named(trait))
     return label
+
+
+def markup(panel, trait: str):
+    """Return what shows a trait that holds HTML, in which all names are escaped."""
+    label = w.HTML(value=getattr(panel, trait))
+    panel.observe(lambda event: setattr(label, "value", event.new), named(trait))
+    return label
+
+
+def _plain(text: str) -> str:
+    return escape(text, quote=False)
 
 
 def status(panel) -> tuple[w.Widget, dict]:
@@ -117,7 +132,7 @@ def assemble(panel, title: str, controls, pictures, buttons, wdict: dict) -> dic
     box = w.VBox()
     close = close_button(panel, lambda: box)
     box.children = [
-        w.HTML(f"<b>{title}</b>"),
+        w.HTML(f"<b>{_plain(title)}</b>"),
         # Controls keep their width, and pictures go below each other where the window is narrow.
         w.HBox(
             [

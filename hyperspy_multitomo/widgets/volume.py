@@ -11,7 +11,7 @@ from hyperspy.ui_registry import add_gui_method
 
 from ..inspection.picture import colour_mix, distinct_colours, robust_limits
 from ..signals.keyed import axis_named
-from ..signals.saving import save_atomically
+from ..writing import save_atomically
 from .panel import Panel
 from .sections import SIDE, profile_png, section_png
 from .surfaces import Surfaces

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files and folders that are written whole or not at all: under a temporary name beside the target, then renamed."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+import shutil
+import socket
+import sys
+import unicodedata
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+
+_FREE = 1 << 20  # bytes; with fewer free, what failed without saying why failed for want of room
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota on this disk is used up",
+    errno.EFBIG: "files may not be that large here",
+}
+_ROOM = "free some space, or save to another disk"
+#: Temporary names that this process writes under at present.
+_in_use: set[str] = set()
+
+
+def save_atomically(write: Callable[[Path], object], path: str | os.PathLike, overwrite: bool | None = None) -> Path:
+    """Call ``write(temporary_path)`` and rename the result to `path`; the previous file survives any failure.
+
+    Parameters
+    ----------
+    write : callable
+        Writes a file, or a folder such as a .zspy store, under the path that it is given (same suffix as `path`).
+    path : path-like
+        The target.
+    overwrite : bool, optional
+        True replaces an existing target once the new one is complete; otherwise an existing target is an error.
+
+    Returns
+    -------
+    Path
+        The target.
+
+    Raises
+    ------
+    FileExistsError
+        If the target exists and `overwrite` is not True.
+    OSError
+        If it cannot be written, such as on a full disk; the message names the target.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "note.txt"
+    >>> save_atomically(lambda temporary: temporary.write_text("42 tilts"), target).read_text()
+    '42 tilts'
+    """
+    path = Path(path)
+    restore(path)
+    if path.exists() and overwrite is not True:
+        raise FileExistsError(f"{path} exists already; choose another name, or pass overwrite=True to replace it")
+    with replacing(path) as temporary:
+        write(temporary)
+    return path
+
+
+@contextmanager
+def replacing(path: Path, what: str = "", left: str = "") -> Iterator[Path]:
+    """Give a temporary name beside `path`; what is written there replaces `path` at the end, or is removed after a failure.
+
+    What processes left under temporary names of `path` that were killed while they wrote is removed first. `what` and `left`
+    are told in the error: what the file is, and what is left of the one before.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; the message names `path`, the reason and a remedy.
+    """
+    mark = f"{_machine()}{os.getpid():08x}{uuid.uuid4().hex[:4]}"
+    temporary, previous = (path.with_name(f".{path.stem}.{mark}{kind}{path.suffix}") for kind in ("", ".previous"))
+    _in_use.add(mark)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        yield temporary
+        _rename(temporary, path, previous)
+    except OSError as error:
+        said = _unwritten(error, path, what, left)
+        _remove(temporary)
+        raise said from error
+    except BaseException:
+        _remove(temporary)
+        raise
+    finally:
+        _in_use.discard(mark)
+
+
+def restore(path: Path) -> None:
+    """Give a folder its name back that lost it, as the process that was replacing it was killed between two renames."""
+    if path.exists():
+        return
+    for left, kind in _leftovers(path):
+        if kind:
+            with suppress(OSError):
+                os.rename(left, path)
+                return
+
+
+def file_part(name: str) -> str:
+    """Return a name as a part of a file name: what separates folders, controls or is forbidden on some system becomes ``_``.
+
+    Examples
+    --------
+    >>> file_part("Au/Ag"), file_part("Fe L2,3")
+    ('Au_Ag', 'Fe L2,3')
+    """
+    kept = (char if char not in '/\\:*?"<>|' and unicodedata.category(char)[0] != "C" else "_" for char in str(name))
+    # File names have 255 bytes at most.
+    return "".join(kept)[:60].strip(" .") or "_"
+
+
+def _unwritten(error: OSError, path: Path, what: str, left: str) -> OSError:
+    """Return the error of a failed write with the name of the file, the reason, and what to do."""
+    number = error.errno
+    if number is None and _is_full(path.parent):
+        number = errno.ENOSPC  # NumPy's ``tofile`` gives no number
+    elsewhere = error.filename is not None and Path(os.fsdecode(error.filename)).parent != path.parent
+    reason = _REASONS.get(number) or (str(error) if elsewhere else error.strerror) or str(error)
+    # A write that stopped short says so without a number: a limit, or a network disk that is full.
+    room = number in _REASONS or number is None
+    remedy = _ROOM if room else "see that the folder is there and can be written to, or save elsewhere"
+    return OSError(number or errno.EIO, f"{what}{path} could not be written ({reason}): {remedy}{left and '; '}{left}")
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left under temporary names of `path`."""
+    for left, _ in list(_leftovers(path)):
+        _remove(left)
+
+
+def _leftovers(path: Path) -> Iterator[tuple[Path, str]]:
+    """Yield what no process writes any more under temporary names of `path`, and whether it is the previous content."""
+    stem, suffix = (re.escape(part) for part in (path.stem, path.suffix))
+    pattern = re.compile(rf"\.{stem}\.([0-9a-f]{{16}})(\.previous)?{suffix}")
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            found = pattern.fullmatch(entry.name)
+            if found and not _is_written(found[1]):
+                yield Path(entry.path), found[2] or ""
+
+
+def _is_written(mark: str) -> bool:
+    """Return whether the process of a temporary name may still write; that of another machine may."""
+    machine, process = mark[:4], int(mark[4:12], 16)
+    if machine != _machine():
+        return True
+    if process == os.getpid():
+        return mark in _in_use
+    if os.name != "posix":
+        return True  # asking there would end the process
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # another user's
+    return True
+
+
+@cache
+def _machine() -> str:
+    """Return four digits for this machine, or this container, within which the numbers of processes mean something."""
+    names = socket.gethostname()
+    with suppress(OSError, AttributeError):
+        names += os.readlink("/proc/self/ns/pid")
+    return blake2b(names.encode(), digest_size=2).hexdigest()
+
+
+def _rename(temporary: Path, path: Path, previous: Path) -> None:
+    """Give `path` what is at `temporary`, in one step wherever the system can."""
+    if not (path.is_dir() or (path.exists() and temporary.is_dir())):
+        os.replace(temporary, path)
+    elif _exchange(temporary, path):
+        _remove(temporary)
+    else:
+        # The old one is set aside and comes back if the second rename fails, or by `restore`.
+        os.rename(path, previous)
+        try:
+            os.rename(temporary, path)
+        except BaseException:
+            os.rename(previous, path)
+            raise
+        _remove(previous)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange the names of two files or folders in one step; return whether the system can."""
+    if not sys.platform.startswith("linux"):
+        return False
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    return renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), ctypes.c_uint(_RENAME_EXCHANGE)) == 0
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _FREE
+    except OSError:
+        return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
