@@ -34,7 +34,9 @@ def with_wrong_address(path, data, chunk, address):
 def damage(path, kind, name="HAADF"):
     """Damage the second chunk of the data, along the first axis."""
     if path.suffix == ".hspy":
-        addresses = {"missing": 2**64 - 1, "address 0": 0, "in a header": 800, "beyond the end": 10**9}
+        with h5py.File(path) as file:
+            header = h5py.h5o.get_info(file["Experiments"].id).addr
+        addresses = {"missing": 2**64 - 1, "address 0": 0, "in a header": header, "beyond the end": 10**9}
         with_wrong_address(path, f"Experiments/{name}/data", 1, addresses[kind])
         return
     chunks = [file for file in (path / f"Experiments/{name}/data/1").rglob("*") if file.is_file()]
