@@ -2,6 +2,7 @@
 """The most likely alignment is near the truth, says how near, and moves with the images."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -254,3 +255,60 @@ def test_bad_arguments(needle):
         align(needle.haadf, TILTS, "cross_correlation", others=[Modality(needle.haadf, TILTS)])
     with pytest.raises(ValueError, match="that the images lack"):
         refine(needle.haadf, TILTS, needle.alignment, others=[Modality(needle.haadf[:1] * 100, np.array([3.0]))])
+
+
+def blobs(x, slices, tilts):
+    """Three wires along the axis, uneven along it, each moved by up to a pixel from tilt to tilt: counts."""
+    rng, angles = np.random.default_rng(0), np.deg2rad(tilts)
+    across, y = np.arange(x) - (x - 1) / 2, np.arange(slices)
+    images = np.zeros((len(tilts), x, slices))
+    for number, (place, height, width) in enumerate(((0.15, 0.1, 0.05), (-0.2, -0.1, 0.06), (0.0, 0.1, 0.04))):
+        middle = x * (place * np.cos(angles) + height * np.sin(angles)) + rng.normal(0, 0.5, len(tilts))
+        row = np.exp(-0.5 * ((across - middle[:, None]) / (width * x + 1)) ** 2)
+        images += row[:, :, None] * (1 + 0.5 * np.sin(y * (number + 1) / 3))
+    return rng.poisson(300 * images)
+
+
+class TestFewSlices:
+    @pytest.mark.parametrize("method", ["auto", "tilt_axis"])
+    @pytest.mark.parametrize(
+        ("x", "slices", "count"), [(64, 6, 7), (64, 8, 5), (128, 6, 5), (128, 16, 5), (256, 8, 3), (256, 24, 3), (256, 32, 3)]
+    )
+    def test_they_are_aligned(self, x, slices, count, method):
+        tilts = np.linspace(-60, 60, count)
+        found = align(blobs(x, slices, tilts), tilts, method)
+        assert np.isfinite([found.across, found.along]).all()
+        assert np.abs(found.across).max() < 4
+        assert np.abs(found.axis_offset) < 0.05 * x
+
+    @pytest.mark.parametrize(
+        ("shape", "method"), [((16, 4), "auto"), ((16, 6), "auto"), ((32, 3), "auto"), ((64, 1), "tilt_axis")]
+    )
+    def test_or_what_is_too_small_is_said(self, shape, method):
+        tilts = np.linspace(-60, 60, 5)
+        with pytest.raises(ValueError, match="give .*(more slices|a larger view)"):
+            align(blobs(*shape, tilts), tilts, method)
+
+    def test_slices_are_binned_less_than_pixels_across(self, needle):
+        images = MovingImages(needle.expected_haadf, 4, bins_along=2)
+        whole = needle.expected_haadf.mean(axis=0)
+        assert (images.step, images.step_along) == (4, 2)
+        place = Placement(np.zeros(len(TILTS)), np.zeros(len(TILTS)))
+        u, y = positions(-16, 16, 4), positions(-20, 20, 2)
+        smooth = MovingImages(needle.expected_haadf, 2).sample(place, u, y).mean(axis=0)
+        assert np.abs(images.sample(place, u, y).mean(axis=0) - smooth).max() < 0.1 * whole.max()
+
+
+def test_residual_of_the_model_itself_is_one():
+    """What the others do not predict of each image, of a Gaussian random field with the covariance of the model."""
+    tilts, u, y = np.linspace(-60, 60, 13), positions(-10, 10, 1), positions(-20, 20, 1)
+    support = Support("rod", 8.0)
+    covariance = ray_covariance(tilts, u, support).astype(float) + 1e-2 * np.eye(13 * 20)
+    field = np.linalg.cholesky(covariance) @ np.random.default_rng(0).normal(size=(13 * 20, 40))
+    images = SimpleNamespace(sample=lambda placement, u, y: field.reshape(13, 20, 40).astype(np.float32))
+    placement = Placement(np.zeros(13), np.zeros(13))
+    for cut in (False, True):
+        view = View(images, tilts, np.arange(13), u, y, cut=cut)
+        view.fit(support, placement)
+        np.testing.assert_allclose(view.left_out(placement), 1, atol=0.1)
+        assert view.left_out(placement).mean() == pytest.approx(1, abs=0.02)

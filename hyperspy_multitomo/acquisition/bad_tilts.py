@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.acquisition.checks import checked_tilts
+from hyperspy_multitomo.parameters import positive_number
 
 __all__ = ["TiltRanking", "image_measures", "rank_tilts"]
 
@@ -196,8 +197,7 @@ def rank_tilts(
             raise ValueError(f"`{name}` has the shape {np.shape(values)} for {len(tilts)} tilts; pass one value per tilt")
     if not given:
         raise ValueError("nothing was measured of the tilts; pass `measures` from image_measures, or shifts")
-    if not threshold > 0:
-        raise ValueError(f"threshold={threshold!r} must be positive")
+    threshold = positive_number("threshold", threshold)
     given = {name: np.asarray(values, dtype=np.float64) for name, values in given.items()}
     powers = np.polynomial.legendre.legvander(tilts / max(np.abs(tilts).max(), 1e-9), min(3, max(0, (len(tilts) - 1) // 4)))
     circle = np.stack([np.ones(len(tilts)), np.cos(np.deg2rad(tilts)), np.sin(np.deg2rad(tilts))], axis=1)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hyperspy_multitomo.parameters import odd_number, positive_number
+
 __all__ = ["Saturation", "find_saturation", "hot_pixels", "hot_positions"]
 
 # Values that analogue-to-digital converters end at; there a few pixels are proof enough.
@@ -70,7 +72,7 @@ def find_saturation(images, tilts: ArrayLike, level: float | None = None) -> Sat
     Raises
     ------
     ValueError
-        If a value is not finite.
+        If a value is not finite, or `level` is no positive number.
 
     Notes
     -----
@@ -86,14 +88,16 @@ def find_saturation(images, tilts: ArrayLike, level: float | None = None) -> Sat
     >>> saturation.level, bool(0.02 < saturation.fraction.mean() < 0.05)
     (65535.0, True)
     """
+    level = None if level is None else positive_number("level", level, "of the signal")
     tilts = np.asarray(tilts, dtype=np.float64)
     ends = np.array([(float(np.min(image)), float(np.max(image))) for image in map(np.asarray, images)])
     if not np.isfinite(ends).all():
-        raise ValueError("the images hold NaN or infinite values; repair or leave out those tilts")
+        named = ", ".join(f"{tilt:g}" for tilt in tilts[~np.isfinite(ends).all(axis=1)])
+        raise ValueError(f"the images at {named} degrees hold NaN or infinite values; replace them, or leave out those tilts")
     bottom, top = float(ends[:, 0].min()), float(ends[:, 1].max())
     if level is None and not _piled_up(images, bottom, top):
         return Saturation(tilts, None, np.zeros(len(tilts)))
-    level = top if level is None else float(level)
+    level = top if level is None else level
     fraction = [np.count_nonzero(image >= level) / image.size for image in map(np.asarray, images)]
     return Saturation(tilts, level, np.array(fraction))
 
@@ -134,7 +138,7 @@ def hot_pixels(image: ArrayLike, threshold: float = 8.0, size: int = 5) -> tuple
     Raises
     ------
     ValueError
-        For a threshold or size that is not positive.
+        For a threshold that is no positive number, a size that is no odd number from 3 up, and values that are not finite.
 
     Examples
     --------
@@ -145,9 +149,9 @@ def hot_pixels(image: ArrayLike, threshold: float = 8.0, size: int = 5) -> tuple
     """
     from scipy.ndimage import label, median_filter, rank_filter
 
-    if not (threshold > 0 and isinstance(size, int | np.integer) and size >= 3 and size % 2):
-        raise ValueError(f"threshold={threshold!r} must be positive and size={size!r} an odd number of pixels, 3 or more")
+    threshold, size = positive_number("threshold", threshold), odd_number("size", size, 3)
     image = np.asarray(image)
+    _check_finite(image)
     # Unsigned counts have no differences below 0.
     image = image if image.dtype.kind == "f" else image.astype(np.float32)
     median = median_filter(image, size)
@@ -187,7 +191,7 @@ def hot_positions(total: ArrayLike, variance: ArrayLike | None = None, threshold
     Raises
     ------
     ValueError
-        For a threshold or size that is not positive.
+        For a threshold that is no positive number, a size that is no odd number from 3 up, and values that are not finite.
 
     Examples
     --------
@@ -198,9 +202,9 @@ def hot_positions(total: ArrayLike, variance: ArrayLike | None = None, threshold
     """
     from scipy.ndimage import median_filter, percentile_filter, uniform_filter
 
-    if not (threshold > 0 and isinstance(size, int | np.integer) and size >= 3 and size % 2):
-        raise ValueError(f"threshold={threshold!r} must be positive and size={size!r} an odd number of pixels, 3 or more")
+    threshold, size = positive_number("threshold", threshold), odd_number("size", size, 3)
     total = np.asarray(total, dtype=np.float64)
+    _check_finite(total)
     variance = np.maximum(total if variance is None else np.asarray(variance, dtype=np.float64), 0)
     # Expected there: the surroundings' mean without what stands out of them; and at an edge no less than their upper quarter.
     capped = np.minimum(total, percentile_filter(total, 90, size))
@@ -208,3 +212,9 @@ def hot_positions(total: ArrayLike, variance: ArrayLike | None = None, threshold
     expected = np.maximum(expected, percentile_filter(uniform_filter(capped, 3), 75, size))
     noise = np.sqrt(np.maximum(median_filter(variance, size), 1))
     return total - expected > threshold * noise
+
+
+def _check_finite(image: np.ndarray) -> None:
+    bad = image.size - np.count_nonzero(np.isfinite(image))
+    if bad:
+        raise ValueError(f"the image holds {bad} NaN or infinite values of {image.size}; replace them, or leave out this tilt")

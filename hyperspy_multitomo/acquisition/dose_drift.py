@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.acquisition.checks import checked_tilts
+from hyperspy_multitomo.parameters import positive_number
 
 __all__ = ["DoseDrift", "fit_dose_drift"]
 
@@ -127,6 +128,7 @@ def fit_dose_drift(
     >>> drift.change.round(3), drift.confounded
     (array([-0.222]), False)
     """
+    threshold = positive_number("threshold", threshold)
     sums = np.asarray(sums, dtype=np.float64)
     if sums.ndim != 2 or len(sums) != len(names):
         raise ValueError(f"the sums have the shape {sums.shape} for {len(names)} names; expected (channel, tilt)")
@@ -167,5 +169,5 @@ def fit_dose_drift(
         change=np.array(change),
         change_error=np.array(error),
         confounded=confounded,
-        threshold=float(threshold),
+        threshold=threshold,
     )

@@ -225,7 +225,7 @@ def _each_tilt(rows, expected, tilts, spread):
 def _along_tilts(rows, exposure, tilts, spread, degree):
     """Return exp(polynomial of the tilt) for each row, and the covariance of the polynomial between the tilts."""
     fitted = np.isfinite(exposure[0])
-    if not (isinstance(degree, int | np.integer) and 0 <= degree < fitted.sum() - 1):
+    if not (isinstance(degree, int | np.integer) and not isinstance(degree, bool) and 0 <= degree < fitted.sum() - 1):
         raise ValueError(
             f"smooth={degree!r} must be the degree of a polynomial, 0 or more, and below {fitted.sum() - 1} for "
             f"{fitted.sum()} tilts"

@@ -17,7 +17,7 @@ from hyperspy_multitomo.alignment.extent import in_view, without_film
 from hyperspy_multitomo.alignment.projection_matching import projection_matching_shifts
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.alignment.refinement import Modality, refine
-from hyperspy_multitomo.alignment.tilt_axis import axis_by_centre_of_mass
+from hyperspy_multitomo.alignment.tilt_axis import FEWEST, axis_by_centre_of_mass
 from hyperspy_multitomo.alignment.transform import Alignment
 
 __all__ = ["METHODS", "align"]
@@ -135,10 +135,13 @@ def _tilt_axis(images: np.ndarray, tilts: np.ndarray, start: Alignment) -> Align
     """Find the axis with the shifts as they are: by centres of mass where the object is in view, then by the residual."""
     placed = replace(start, rotation=0.0).apply(images, fill="edge")
     told = ()
-    if len(tilts) >= 5 and in_view(placed, "across"):
+    if len(tilts) >= 5 and images.shape[2] >= FEWEST and in_view(placed, "across"):
         axis = axis_by_centre_of_mass(placed, tilts)
         told = (f"axis by centres of mass: {axis.offset:.2f} +- {axis.offset_error:.2f} px, {axis.rotation:.2f} degrees",)
-        start = replace(start, axis_offset=axis.offset, rotation=axis.rotation)
+        # Of few slices the direction may come out so far off that nothing of them would be left.
+        width, slices = images.shape[1:]
+        left = slices - width * abs(np.sin(np.deg2rad(axis.rotation))) > slices / 2
+        start = replace(start, axis_offset=axis.offset, rotation=axis.rotation if left else 0.0)
     found = refine(images, tilts, start, free=("axis", "rotation"))
     quality: AlignmentQuality = found.quality
     return replace(found, quality=replace(quality, report=(*told, *quality.report)))

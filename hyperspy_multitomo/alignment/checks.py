@@ -14,7 +14,10 @@ def checked_series(images: ArrayLike, tilts: ArrayLike, *, fewest: int = 2) -> t
     """Return images (tilt, x, y) as float32 and their tilts in degrees, or say what is wrong with them."""
     images, tilts = np.asarray(images, dtype=np.float32), np.asarray(tilts, dtype=np.float64)
     if images.ndim != 3 or min(images.shape[1:], default=0) < 4:
-        raise ValueError(f"the images have shape {images.shape}; expected (tilt, x, y) of 4 pixels or more in x and y")
+        raise ValueError(
+            f"the images have shape {images.shape}; expected (tilt, x, y) of 4 pixels or more in x and y: give a larger view, or "
+            "more slices"
+        )
     if tilts.shape != images.shape[:1] or not np.isfinite(tilts).all():
         raise ValueError(f"`tilts` has the shape {tilts.shape} for {len(images)} images; pass one finite angle per image")
     if len(images) < 2:

@@ -13,6 +13,8 @@ __all__ = ["cross_correlation_shifts"]
 
 # A correlation has to stand out of that of unrelated noise by this many standard deviations, 1/sqrt(pixels).
 SIGNIFICANT = 5.0
+# Where that is so close to 1, the images are too small for it.
+_HIGH = 0.7
 # Beyond it images are not stretched, degrees.
 _STEEPEST = 80
 
@@ -96,7 +98,13 @@ def cross_correlation_shifts(
             shifts[t] += _registration(fixed, moving, upsampling, phase) / (ratio, 1.0)
         moving = _windowed(_placed(images[t], shifts[t], ratio), window)
         likeness = float((fixed * moving).sum() / np.sqrt((fixed**2).sum() * (moving**2).sum() + np.finfo(np.float32).tiny))
-        if likeness < SIGNIFICANT * np.sqrt((window**4).sum()) / (window**2).sum():
+        chance = SIGNIFICANT * np.sqrt((window**4).sum()) / (window**2).sum()
+        if likeness < chance and chance > _HIGH:
+            raise ValueError(
+                f"images of {images.shape[1]} x {images.shape[2]} px (x, y) are too small for a correlation: one of "
+                f"{min(chance, 1.0):.2f} may be chance; give more slices or a larger view, or align by the centre of mass"
+            )
+        if likeness < chance:
             raise ValueError(
                 f"the image at {tilts[t]:g} degrees has no features in common with that at {tilts[nearest]:g} degrees "
                 f"(correlation {likeness:.2f}); leave this tilt out (drop_tilts) or align by the centre of mass"

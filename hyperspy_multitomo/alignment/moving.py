@@ -54,20 +54,23 @@ class MovingImages:
         As recorded.
     bins : int
         Pixels along each edge of a binned one.
+    bins_along : int, optional
+        Pixels along its edge parallel to the tilt axis, fewer where there are few slices; by default `bins`.
     pixel : float, default 1.0
         Edge of a pixel of these images, in px of the series whose alignment it is.
     """
 
-    def __init__(self, images: np.ndarray, bins: int, pixel: float = 1.0):
+    def __init__(self, images: np.ndarray, bins: int, pixel: float = 1.0, bins_along: int | None = None):
         from scipy.ndimage import gaussian_filter, spline_filter
 
         self.shape = images.shape[1:]
-        self.step = bins * pixel
-        self._bins, self._pixel = bins, pixel
-        sizes = [size // bins for size in self.shape]
-        self._starts = [(size - count * bins) // 2 for size, count in zip(self.shape, sizes, strict=True)]
-        window = tuple(slice(start, start + count * bins) for start, count in zip(self._starts, sizes, strict=True))
-        binned = images[(slice(None), *window)].reshape(len(images), sizes[0], bins, sizes[1], bins).mean(axis=(2, 4))
+        self._bins, self._pixel = (bins, bins_along or bins), pixel
+        self.step, self.step_along = (b * pixel for b in self._bins)
+        counts = [size // b for size, b in zip(self.shape, self._bins, strict=True)]
+        self._starts = [(size - n * b) // 2 for size, n, b in zip(self.shape, counts, self._bins, strict=True)]
+        window = tuple(slice(start, start + n * b) for start, n, b in zip(self._starts, counts, self._bins, strict=True))
+        blocks = (len(images), counts[0], self._bins[0], counts[1], self._bins[1])
+        binned = images[(slice(None), *window)].reshape(blocks).mean(axis=(2, 4))
         smooth = gaussian_filter(binned, (0, _BLUR, _BLUR))
         self._splines = np.stack([spline_filter(image, order=3, mode="mirror", output=np.float32) for image in smooth])
 
@@ -80,8 +83,8 @@ class MovingImages:
         values = np.empty((len(self._splines), len(u), len(y)), np.float32)
         for t, shifts in enumerate(zip(placement.across, placement.along, strict=True)):
             places = [
-                (((v - s) / self._pixel + (size - 1) / 2 - start) + 0.5) / self._bins - 0.5
-                for v, s, size, start in zip(back, shifts, self.shape, self._starts, strict=True)
+                (((v - s) / self._pixel + (size - 1) / 2 - start) + 0.5) / b - 0.5
+                for v, s, size, start, b in zip(back, shifts, self.shape, self._starts, self._bins, strict=True)
             ]
             map_coordinates(self._splines[t], places, values[t], order=3, mode="nearest", prefilter=False)
         return values

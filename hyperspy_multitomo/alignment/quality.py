@@ -35,7 +35,9 @@ class AlignmentQuality:
         Of the in-plane rotation, degrees.
     residual : numpy.ndarray (tilt,)
         Root mean square of what the other tilts do not predict of each image, relative to what was to be expected of it:
-        about 1, and more where something is wrong with the image or its place.
+        1 on the average for an object that is the Gaussian random field of the model, and more where something is wrong with the
+        image or its place. Of simulated specimens (`hyperspy_multitomo.simulation.misaligned`, 64 px, 29 tilts) the median is
+        0.96 to 1.02 with a noise of 2 to 5 %, and 0.64 to 1.05 without any, whose edges and flat parts the model does not know.
     report : tuple of str
         What was done, step by step.
     """

@@ -36,6 +36,8 @@ _MARGIN = 1.25
 _FEWEST_PIXELS = 14
 # Maps need this many counts on the average over the tilts to have a say.
 _FEWEST_COUNTS = 30
+# Positions across the axis and along it at least; of few slices a shift takes one away.
+_ACROSS, _ALONG = 4, 3
 _STEPS, _SMALL = 12, 0.02
 # A rotation is applied from so many standard errors on.
 _SIGNIFICANT = 0.5
@@ -210,7 +212,7 @@ class _Problem:
                 raise ValueError(
                     f"once in place the images share less than {100 * _SHARED:.0f} % of the view {name} the axis; "
                     f"far off lies what was recorded at {named(far if far.size else self.tilts)} degrees. Leave it out "
-                    "(drop_tilts), or give its shift and use method='refine'"
+                    "(drop_tilts), give its shift and use method='refine', or give a larger view"
                 )
         if support is not None and support.shape != "slab":
             half = min(_MARGIN * support.size, self.extent[0] / 2)
@@ -235,10 +237,14 @@ class _Problem:
         for number, (item, places) in enumerate(zip(self.series, self.places, strict=True)):
             # Maps have few counts: pixels twice as large lose nothing.
             own = max(1, round((bins if number == 0 else 2 * bins) / item.pixel))
-            moving = MovingImages(item.images, own, item.pixel)
-            u, y = positions(*across, moving.step), positions(*along, moving.step)
-            if min(len(u), len(y)) >= 4:
+            # Few slices are not binned away.
+            most = max(1, int((along[1] - along[0]) / (_ACROSS * item.pixel) + 1e-6))
+            moving = MovingImages(item.images, own, item.pixel, min(own, most))
+            u, y = positions(*across, moving.step), positions(*along, moving.step_along)
+            if len(u) >= _ACROSS and len(y) >= _ALONG:
                 self.views.append(View(moving, item.tilts, places, u, y, cut=not self.whole[1]))
+            elif number == 0:
+                raise ValueError(_too_small(across, along, self.extent))
 
     def fit(self, support: Support, placement: Placement) -> None:
         """Give all views a support, and each the noise that makes it most likely."""
@@ -333,6 +339,18 @@ class _Problem:
             turn = placement.rotation - first.rotation
             offset, shifts = start.axis_offset * np.cos(turn) - (turned[0] - first.turned[0]).mean(), (start.across, start.along)
         return Alignment(*shifts, offset, np.rad2deg(placement.rotation), self.tilts, start.pixel_size, quality=quality)
+
+
+def _too_small(across: tuple[float, float], along: tuple[float, float], extent: tuple[int, int]) -> str:
+    """Say what of the view is too small to be refined."""
+    narrow = across[1] - across[0] < _ACROSS
+    side, shared, least = ("across", across, _ACROSS) if narrow else ("along", along, _ALONG)
+    remedy = "smaller pixels" if narrow else "more slices"
+    return (
+        f"once in place {max(shared[1] - shared[0], 0):.1f} px {side} the axis are there to be compared, of images of "
+        f"{extent[0]} x {extent[1]} px (x, y), and {least} are needed to refine an alignment; give {remedy}, or use "
+        "method='cross_correlation' or 'centre_of_mass'"
+    )
 
 
 def _places(tilts: np.ndarray, wanted: np.ndarray) -> np.ndarray:

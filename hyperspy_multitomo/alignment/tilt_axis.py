@@ -15,7 +15,7 @@ from hyperspy_multitomo.alignment.extent import in_view, without_film
 __all__ = ["TiltAxis", "axis_by_centre_of_mass"]
 
 # Slices with less than this part of the mass of the heaviest are left out; at least so many have to remain.
-_HEAVY, _FEWEST = 0.1, 8
+_HEAVY, FEWEST = 0.1, 8
 # Pixels below this part of the largest value, smoothed, are empty.
 _EMPTY = 0.08
 
@@ -88,8 +88,10 @@ def axis_by_centre_of_mass(images: ArrayLike, tilts: ArrayLike) -> TiltAxis:
     x, y = (np.arange(size) - (size - 1) / 2 for size in images.shape[1:])
     mass = images.sum(axis=1, dtype=np.float64)
     heavy = mass.min(axis=0) > _HEAVY * mass.max()
-    if heavy.sum() < _FEWEST:
-        raise ValueError(f"{heavy.sum()} slices have mass at every tilt; at least {_FEWEST} are needed to find the axis")
+    if heavy.sum() < FEWEST:
+        raise ValueError(
+            f"{heavy.sum()} slices have mass at every tilt; at least {FEWEST} are needed to find the axis: give more slices"
+        )
     centres = np.einsum("txy,x->ty", images, x, dtype=np.float64)[:, heavy] / mass[:, heavy]
     offsets, scatter = [], []
     for column in centres.T:

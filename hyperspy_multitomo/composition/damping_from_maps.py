@@ -12,6 +12,7 @@ from hyperspy_multitomo.composition.blocks import block_side, bootstrap_tile, in
 from hyperspy_multitomo.composition.haadf_damping import STEEPEST_PART, STEPS, DampingModel, checked_images, judged, linear_signal
 from hyperspy_multitomo.composition.haadf_noise import LOUD, averaged, noise_law, quiet_side
 from hyperspy_multitomo.composition.threshold import specimen_mask
+from hyperspy_multitomo.parameters import positive_number
 
 __all__ = ["damping_from_maps"]
 
@@ -84,6 +85,7 @@ def damping_from_maps(
     >>> 970 < found.saturation < 1030, found.significant, found.ratios.round()
     (True, True, array([20.]))
     """
+    min_counts = positive_number("min_counts", min_counts, "of counts")
     maps = np.asarray(maps)
     if maps.ndim != 4 or maps.shape[1:] != np.shape(haadf) or not np.isfinite(maps).all():
         raise ValueError(

@@ -11,6 +11,8 @@ import numpy as np
 from scipy.linalg import LinAlgError, eigh
 from scipy.optimize import nnls
 
+from hyperspy_multitomo.parameters import positive_number
+
 # Columns are dependent where the squared singular value of the scaled regressors falls to float32 rounding.
 DEPENDENT = 1e-10
 # What the noise leaves of the regressors, in any direction, has to stand out by this many standard deviations.
@@ -248,10 +250,10 @@ def prior_terms(
     unknown = [element for element in prior if element not in names]
     if unknown:
         raise ValueError(f"the prior names {', '.join(unknown)}, but the elements with counts are {', '.join(names)}")
-    if len(prior) < 2 or not all(np.isfinite(q) and q > 0 for q in prior.values()):
+    if len(prior) < 2:
         raise ValueError(f"the prior is {dict(prior)}; give positive relative ratios of two elements or more")
-    if not (np.isfinite(strength) and strength > 0):
-        raise ValueError(f"prior_strength is {strength}; it has to be positive (leave the prior out to switch it off)")
+    prior = {element: positive_number(f"prior[{element!r}]", q) for element, q in prior.items()}
+    strength = positive_number("prior_strength", strength)
     terms = np.zeros((len(names) + 1, len(names) + 1))
     for element, q in prior.items():
         row = np.zeros(len(terms))

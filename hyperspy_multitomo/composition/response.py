@@ -22,6 +22,7 @@ from hyperspy_multitomo.composition.ratios import ResponseRatios
 from hyperspy_multitomo.composition.regression import check_independent, prior_terms, significant_ratios
 from hyperspy_multitomo.composition.threshold import specimen_mask
 from hyperspy_multitomo.notices import warn
+from hyperspy_multitomo.parameters import positive_number, whole_number
 
 __all__ = ["ResponseRatios", "fit_response_ratios"]
 
@@ -152,6 +153,10 @@ def fit_response_ratios(
     """
     if method not in METHODS:
         raise ValueError(f"method={method!r} must be one of {', '.join(map(repr, METHODS))}")
+    block_size = None if block_size is None else whole_number("block_size", block_size, 1, "of pixels")
+    min_counts = positive_number("min_counts", min_counts, "of counts")
+    prior_strength = positive_number("prior_strength", prior_strength)
+    n_bootstrap = whole_number("n_bootstrap", n_bootstrap, 0, "of resamplings")
     recorded = np.asarray(maps)
     maps, haadf = _checked_series(maps, haadf, elements, gains, haadf_gains)
     elements = tuple(elements)
@@ -159,9 +164,7 @@ def fit_response_ratios(
     mask = _checked_mask(mask, haadf)
     present = np.array([channel[mask].sum(dtype=np.float64) for channel in maps])
     used = _used_channels(maps, present, elements)
-    side, capped = block_side(present[used].min(), mask, min_counts) if block_size is None else (int(block_size), False)
-    if side < 1:
-        raise ValueError(f"block_size is {block_size}; it has to be a number of pixels >= 1")
+    side, capped = block_side(present[used].min(), mask, min_counts) if block_size is None else (block_size, False)
     names = [elements[i] for i in used]
     chosen = maps[used] if len(used) < len(maps) else maps
     blocks = sum_blocks(chosen, haadf, mask, side)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hyperspy_multitomo import parameters
 from hyperspy_multitomo.composition.dask_blocks import is_lazy
 from hyperspy_multitomo.composition.edge_spread import checked_total, searched, table_of
 from hyperspy_multitomo.composition.value_table import ValueTable, dividing
@@ -108,7 +109,7 @@ def specimen_mask(haadf: ArrayLike, fraction: float = 0.05) -> np.ndarray:
     Raises
     ------
     ValueError
-        If no pixel is positive, or if `fraction` is outside (0, 1).
+        If no pixel is positive, a value is not finite, or `fraction` is outside (0, 1).
 
     References
     ----------
@@ -124,8 +125,10 @@ def specimen_mask(haadf: ArrayLike, fraction: float = 0.05) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
     haadf = np.asarray(haadf)
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction is {fraction}; it has to lie between 0 and 1")
+    fraction = parameters.fraction("fraction", fraction)
+    bad = haadf.size - np.count_nonzero(np.isfinite(haadf))
+    if bad:
+        raise ValueError(f"the HAADF holds {bad} NaN or infinite values of {haadf.size}; replace them, or leave out those tilts")
     level = fraction * np.percentile(haadf, 99)
     if level <= 0:
         # A small particle in a wide field: fewer than 1 % of the pixels are specimen.

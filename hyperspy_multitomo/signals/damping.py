@@ -8,6 +8,7 @@ import numpy as np
 from ..composition.damping_from_maps import damping_from_maps
 from ..composition.haadf_damping import DampingModel, estimate_damping
 from ..notices import warn
+from ..parameters import positive_number
 from .frames import projections
 from .gains import chosen_model, known_gains
 from .gate import plain
@@ -69,6 +70,7 @@ class Damping:
         >>> 970 < found.saturation < 1030, found.significant
         (True, True)
         """
+        min_counts = positive_number("min_counts", min_counts, "of counts")
         if eds is not None:
             if model != "auto":
                 raise ValueError(f"model={model!r} is for the HAADF alone; leave out one of the two")

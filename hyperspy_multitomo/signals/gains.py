@@ -11,6 +11,7 @@ from ..acquisition.field_of_view import wholly_in_view
 from ..acquisition.gains import GainEstimate, expected_means, fit_gains
 from ..acquisition.shadowing import weighted_sum
 from ..composition.detectors import shadowing_gains
+from ..parameters import number
 from .counted import check_counts_beside
 from .frames import check_pair, in_one_frame, pixel_ratio
 from .gate import plain
@@ -278,7 +279,10 @@ def _weight_array(weights: Mapping[str, float], channels) -> np.ndarray:
     unknown = [name for name in weights if name not in channels]
     if unknown:
         raise ValueError(f"weights name {', '.join(unknown)}; the series has {', '.join(channels)}")
-    return np.array([weights.get(name, 0.0) for name in channels], dtype=np.float64)
+    values = [number(f"weights[{name!r}]", weights.get(name, 0.0), "a number, 0 or more") for name in channels]
+    if min(values) < 0 or not any(values):
+        raise ValueError(f"weights={dict(weights)} must be numbers from 0 up, of which at least one is above 0")
+    return np.array(values)
 
 
 def _live_times(series) -> np.ndarray:

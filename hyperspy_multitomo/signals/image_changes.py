@@ -5,8 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import parameters
+from ..parameters import positive_number
+from .base import check_finite
 from .history import add_step
 from .keyed import axis_named
+
+NOT_FINITE = "the images hold NaN or infinite values, which would spread; replace them, or leave out those tilts (drop_tilts)"
 
 
 class ImageChanges:
@@ -36,7 +41,7 @@ class ImageChanges:
         Raises
         ------
         ValueError
-            For a sigma that is not positive.
+            For a sigma that is no positive number, and for values that are not finite, of a lazy series when it is computed.
 
         Notes
         -----
@@ -54,10 +59,9 @@ class ImageChanges:
         """
         from scipy.ndimage import gaussian_filter
 
-        if not (np.isfinite(sigma) and sigma > 0):
-            raise ValueError(f"sigma={sigma!r} must be a positive number of pixels")
+        sigma = positive_number("sigma", sigma, "of pixels")
         width = [sigma if axis.name in ("x", "y") else 0.0 for axis in self.axes_manager._axes]
-        copy = self._deepcopy_with_new_data(each_image(self, lambda images: gaussian_filter(images, width)))
+        copy = self._deepcopy_with_new_data(each_image(self, lambda images: gaussian_filter(_finite(images), width)))
         add_step(copy, "smooth", sigma=sigma)
         return copy
 
@@ -126,7 +130,7 @@ class ImageChanges:
         Raises
         ------
         ValueError
-            For a fraction outside (0, 1).
+            For a fraction outside (0, 1), and values that are not finite.
 
         References
         ----------
@@ -140,8 +144,7 @@ class ImageChanges:
         >>> mt.TiltSeriesHAADF.from_images(images, tilts=[-10, 10]).threshold_background().data.tolist()
         [[[100.0, 0.0]], [[50.0, 6.0]]]
         """
-        if not 0 < fraction < 1:
-            raise ValueError(f"fraction={fraction!r} must lie between 0 and 1")
+        fraction = parameters.fraction("fraction", fraction)
         element = axis_named(self, "element")
         data = self.array(*(("element",) if element or self.channels else ()), "tilt", "x", "y")
         tilts = range(len(self.tilts))
@@ -150,9 +153,26 @@ class ImageChanges:
         shape = [1] * self.data.ndim
         if element:
             shape[element.index_in_array] = element.size
+        if not np.isfinite(levels).all():
+            raise ValueError(NOT_FINITE)
         copy = self._deepcopy_with_new_data(self.data * (self.data >= levels.reshape(shape)))
         add_step(copy, "threshold_background", fraction=fraction, levels=levels)
         return copy
+
+
+def finite_images(series):
+    """Yield the images (x, y) of a HAADF series, one after the other, if all their values are finite; bad ones are named."""
+    for tilt, image in zip(series.tilts, series.array("tilt", "x", "y"), strict=True):
+        image = np.asarray(image)
+        check_finite(image, f"the image at {tilt:g} degrees")
+        yield image
+
+
+def _finite(images: np.ndarray) -> np.ndarray:
+    """Return images as they are, if all values are finite."""
+    if not np.isfinite(images).all():
+        raise ValueError(NOT_FINITE)
+    return images
 
 
 def each_image(series, function):

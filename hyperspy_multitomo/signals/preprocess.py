@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import parameters
 from ..acquisition.defects import Saturation, find_saturation, hot_pixels, hot_positions
 from ..acquisition.detector_offset import BackgroundLevel, background_level, fit_background
 from ..composition.threshold import specimen_mask
 from ..notices import warn
+from ..parameters import odd_number, positive_number
+from .base import check_finite
 from .counted import check_counts_beside
 from .gains import ElementalGains, HAADFGains, known_gains
 from .gate import plain
 from .history import add_step
-from .image_changes import ImageChanges, each_image
+from .image_changes import ImageChanges, each_image, finite_images
 from .keyed import axis_named
 from .tilt_checks import TiltChecks
 
@@ -47,7 +50,8 @@ class HAADFPreprocessing(HAADFGains):
         Raises
         ------
         ValueError
-            For fewer than three tilts, a mask that does not fit, or tilts too alike to tell offset from film.
+            For fewer than three tilts, a mask that does not fit, tilts too alike to tell offset from film, and values that are
+            not finite.
 
         Notes
         -----
@@ -73,7 +77,7 @@ class HAADFPreprocessing(HAADFGains):
                     f"{(images.shape[0], images.shape[2], images.shape[1])} (tilt, y, x)"
                 )
         masks = [None] * len(images) if mask is None else [inside.T for inside in mask]
-        levels = [background_level(np.asarray(image), inside) for image, inside in zip(images, masks, strict=True)]
+        levels = [background_level(image, inside) for image, inside in zip(finite_images(self), masks, strict=True)]
         return fit_background(levels, self.tilts, gains=known_gains(self), film=film)
 
     def remove_background(self, fit: BackgroundLevel | None = None, *, film: bool = False):
@@ -131,6 +135,11 @@ class HAADFPreprocessing(HAADFGains):
         Saturation
             ``level`` (None where there is none) and ``fraction`` of the pixels per tilt.
 
+        Raises
+        ------
+        ValueError
+            For a level that is no positive number, and values that are not finite.
+
         Warns
         -----
         UserWarning
@@ -144,6 +153,7 @@ class HAADFPreprocessing(HAADFGains):
         >>> print(mt.TiltSeriesHAADF.from_images(images, tilts=[-10, 10]).find_saturation())
         no saturation
         """
+        level = None if level is None else positive_number("level", level, "of the signal")
         found = find_saturation(self.array("tilt", "x", "y"), self.tilts, level)
         if found.fraction.any():
             warn(f"{found}: the signal of these pixels is too low; lower the detector's gain, or leave out the worst tilts")
@@ -168,7 +178,7 @@ class HAADFPreprocessing(HAADFGains):
         Raises
         ------
         ValueError
-            For a threshold or size that is not positive.
+            For a threshold that is no positive number, a size that is no odd number from 3 up, and values that are not finite.
 
         Examples
         --------
@@ -179,6 +189,7 @@ class HAADFPreprocessing(HAADFGains):
         >>> haadf.history[-1]["hot_pixels"], bool(haadf.data.max() < 120)
         ([0, 1], True)
         """
+        threshold, size = positive_number("threshold", threshold), odd_number("size", size, 3)
 
         def repaired(images):
             flat = np.array(images).reshape(-1, *images.shape[-2:])
@@ -187,7 +198,7 @@ class HAADFPreprocessing(HAADFGains):
                 image[hot] = median[hot]
             return flat.reshape(images.shape)
 
-        found = [int(hot_pixels(np.asarray(image), threshold, size)[0].sum()) for image in self.array("tilt", "x", "y")]
+        found = [int(hot_pixels(image, threshold, size)[0].sum()) for image in finite_images(self)]
         copy = self._deepcopy_with_new_data(each_image(self, repaired))
         add_step(copy, "remove_hot_pixels", threshold=threshold, size=size, hot_pixels=found)
         return copy
@@ -208,7 +219,7 @@ class HAADFPreprocessing(HAADFGains):
         Raises
         ------
         ValueError
-            Where no pixel is positive, or for a fraction outside (0, 1).
+            Where no pixel is positive, for a fraction outside (0, 1), and values that are not finite.
 
         Examples
         --------
@@ -218,6 +229,7 @@ class HAADFPreprocessing(HAADFGains):
         >>> mt.TiltSeriesHAADF.from_images(images, tilts=[-10, 10]).specimen_mask().mean(axis=(0, 1))[[0, 25]]
         array([1., 0.])
         """
+        fraction = parameters.fraction("fraction", fraction)
         return specimen_mask(self._alignment_images(), fraction).swapaxes(1, 2)
 
 
@@ -243,7 +255,7 @@ class ElementalPreprocessing(ElementalGains):
         Raises
         ------
         ValueError
-            For a threshold or size that is not positive.
+            For a threshold that is no positive number, a size that is no odd number from 3 up, and values that are not finite.
 
         Warns
         -----
@@ -259,9 +271,11 @@ class ElementalPreprocessing(ElementalGains):
         >>> hot.shape, bool(hot.any())
         ((1, 24, 24), False)
         """
+        threshold, size = positive_number("threshold", threshold), odd_number("size", size, 3)
         check_counts_beside(self)
         data, gross, share = self.array("tilt", "element", "y", "x"), self.gross, self.window_share
         total = sum(np.asarray(images, dtype=np.float64) for images in data)
+        check_finite(total, "the sum of the maps over the tilts")
         variance = [None] * len(total)
         if gross is not None:
             variance = gross / (1.0 if share is None else share[..., None, None] ** 2)

@@ -11,6 +11,7 @@ import numpy as np
 from ..composition.cross_sections import model_ratios
 from ..composition.response import ResponseRatios, fit_response_ratios
 from ..composition.threshold import specimen_mask
+from ..parameters import positive_number, whole_number
 from .conditions import beam_energy_of, efficiencies, lines_of
 from .counted import check_counts_beside, why_no_counts
 from .gate import plain
@@ -192,6 +193,9 @@ class Ratios:
             settings = {"method": method, "mask": mask, "block_size": block_size, "min_counts": min_counts, "rest": rest}
             settings |= {"prior": prior, "prior_strength": prior_strength, "haadf_angles": haadf_angles}
             return open_panel(ResponseRatiosPanel(self, haadf, **settings), display, toolkit)
+        block_size = None if block_size is None else whole_number("block_size", block_size, 1, "of pixels")
+        min_counts = positive_number("min_counts", min_counts, "of counts")
+        prior_strength = positive_number("prior_strength", prior_strength)
         some = some_slices(self, slices)
         rows = slice(None) if some is None else some.rows
         if isinstance(prior, str):

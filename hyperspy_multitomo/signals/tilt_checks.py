@@ -9,6 +9,7 @@ from ..acquisition.bad_tilts import TiltRanking, image_measures, rank_tilts
 from ..acquisition.dose_drift import DoseDrift, fit_dose_drift
 from ..acquisition.gains import expected_means
 from ..notices import warn
+from ..parameters import positive_number
 from .frames import check_pair
 from .gains import as_channels, chosen_model, count_variances, haadf_at, known_gains, tilt_sums
 from .history import add_step
@@ -62,6 +63,7 @@ class TiltChecks:
         >>> haadf.rank_tilts().suspicious
         array([-10.])
         """
+        threshold = positive_number("threshold", threshold)
         data = as_channels(self)
         images = data[0] if len(data) == 1 else data.sum(axis=0)
         tilts, known = self.tilts, known_gains(self)
@@ -161,6 +163,7 @@ class TiltChecks:
         >>> print(haadf.check_dose_drift())
          HAADF: -2.5 ± 0.0 % from the first image to the last
         """
+        threshold = positive_number("threshold", threshold)
         tilts, order, known = self.tilts, self.acquisition_order, known_gains(self)
         if order is None:
             raise ValueError("the order of acquisition is not known; load the images in that order")
