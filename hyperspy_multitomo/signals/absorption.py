@@ -9,6 +9,7 @@ from os import PathLike
 
 import numpy as np
 
+from ..arguments import THRESHOLD, checked
 from ..composition.absorption import attenuation_coefficients, linear_attenuation, ray_transmission
 from ..composition.coarse import coarse_geometry
 from ..composition.dask_blocks import is_lazy
@@ -120,6 +121,7 @@ class SelfAbsorption:
             )
         record(self, "transmission", on_recorded_grid(self, values, fill=1.0), ("tilt", "element", "y", "x"))
 
+    @checked(threshold=THRESHOLD)
     def estimate_absorption(
         self,
         volume,
@@ -246,6 +248,7 @@ class SelfAbsorption:
         )
         return estimate
 
+    @checked(method=None)
     def reconstruct_with_absorption(
         self,
         haadf=None,

@@ -10,6 +10,7 @@ import numpy as np
 from ..alignment.checks import named
 from ..alignment.quality import AlignmentQuality
 from ..alignment.transform import SAME_TILT, Alignment
+from ..arguments import checked
 from ..notices import warn
 from .base import check_finite
 from .frames import aligned_copy
@@ -88,6 +89,7 @@ class Aligning:
             self.metadata.set_item(_ERRORS, [float(quality.axis_offset_error * bins[0]), float(quality.rotation_error)])
             self.metadata.set_item(_REPORT, list(quality.report))
 
+    @checked
     def align(
         self,
         alignment: Alignment | None = None,
@@ -186,6 +188,7 @@ class Aligning:
             maps.align(self.alignment)
         return self.alignment
 
+    @checked
     def register_to(self, haadf, *, drift: bool = True, slow_axis: str | None = None) -> Alignment:
         """Measure where each map lies on the HAADF image of the same tilt, and attach that with the alignment of the HAADF.
 
@@ -269,6 +272,7 @@ class Aligning:
 
         return plot_alignment(self._attached(), pixel_size=self.pixel_size)
 
+    @checked
     def plot_alignment_sinograms(self, y: int | None = None):
         """Return a figure of one slice's projections against the tilt, as recorded and aligned.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..acquisition.units import unit_of
+from ..arguments import checked
 from .arithmetic import Arithmetic
 from .history import read_history
 from .keyed import axis_named, keep_present, recall
@@ -98,6 +99,7 @@ class TomographySignal(Arithmetic):
             )
         return data.transpose([axes[name] for name in names])
 
+    @checked
     def save(self, filename=None, overwrite=None, extension=None, file_format=None, **kwds):
         """Save to a file, or a .zspy folder, in such a way that no failure can harm the previous one.
 

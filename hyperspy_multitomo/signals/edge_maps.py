@@ -12,7 +12,9 @@ from ..acquisition.edge_fit import prepare_edge_fit
 from ..acquisition.edge_windows import prepare_edge_windows
 from ..acquisition.edges import integration_ranges, resolve_edges
 from ..acquisition.loss_spectra import check_losses
+from ..arguments import checked
 from ..notices import warn
+from ..parameters import text
 from .eels import TiltSeriesEELS
 from .gate import SpectrumImages, spectra_of
 from .history import add_step
@@ -26,6 +28,7 @@ _REGIONS = 8
 _SIGNIFICANCE = 5.0
 
 
+@checked(background=text)
 def edge_maps(
     spectra,
     edges: Sequence[str],

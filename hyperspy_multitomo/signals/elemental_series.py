@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from hyperspy.signals import Signal2D
 
+from ..arguments import checked
 from .base import check_finite
 from .bimodal import BimodalReconstructions
 from .build import build_series, stack_channels
@@ -33,6 +34,7 @@ class ElementalTiltSeries(
     _COUNTED = ""
 
     @classmethod
+    @checked(maps=None, tilts=None)
     def from_maps(
         cls,
         maps: Mapping,

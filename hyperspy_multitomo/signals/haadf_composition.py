@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..arguments import THRESHOLD, checked
 from ..composition.haadf_composition import atoms_by_volume, haadf_composition
 from .gate import plain
 from .history import add_step
@@ -20,6 +21,7 @@ _BYTES_BY_VOXEL = 56
 class HAADFQuantification:
     """Mixin of the volumes: two elements told apart by their grey value."""
 
+    @checked(threshold=THRESHOLD)
     def quantify_haadf(
         self,
         elements: Sequence[str],

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import parameters
+from ..arguments import checked
 from ..parameters import positive_number
 from .base import check_finite
 from .history import add_step
@@ -25,6 +26,7 @@ class ImageChanges:
         """Whether `smooth` made this series: noise estimates and fits that suppose Poisson counts do not hold for it."""
         return any(step["step"] == "smooth" for step in self.history)
 
+    @checked
     def smooth(self, sigma: float):
         """Return the series with every image smoothed by a Gaussian.
 
@@ -65,6 +67,7 @@ class ImageChanges:
         add_step(copy, "smooth", sigma=sigma)
         return copy
 
+    @checked
     def bin(self, factor: int):
         """Return the series with pixels of factor x factor old ones: counts are summed, HAADF signal is averaged.
 
@@ -111,6 +114,7 @@ class ImageChanges:
         add_step(copy, "bin", factor=int(factor))
         return copy
 
+    @checked
     def threshold_background(self, fraction: float = 0.05):
         """Return the series with all pixels below a part of the maximum set to zero.
 

@@ -14,7 +14,9 @@ from ..acquisition.io import expand_files, read_records, read_tilt_files
 from ..acquisition.modalities import align_modalities
 from ..acquisition.records import Record
 from ..acquisition.tilts import order_tilts
+from ..arguments import checked
 from ..notices import warn
+from ..parameters import text
 from .base import length_axis
 from .build import build_series, merging
 from .gate import count_tilts
@@ -27,6 +29,7 @@ _OURS = ("TiltSeriesHAADF", "TiltSeriesEDS", "TiltSeriesEELS", "TomographicVolum
 _SPECTRA = {"EDS": ("EDS_TEM", "Energy", "EDS"), "EELS": ("EELS", "Energy loss", "EELS")}
 
 
+@checked(tilts=None, spectra=text)
 def load_tilt_series(
     files,
     tilts=None,

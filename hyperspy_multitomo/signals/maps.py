@@ -12,6 +12,7 @@ from ..acquisition.counts import are_whole
 from ..acquisition.elemental import prepare_fit
 from ..acquisition.units import unit_of
 from ..acquisition.windows import prepare_windows
+from ..arguments import checked
 from ..notices import warn
 from .aligning import AXIS, axis_position
 from .build import build_series
@@ -26,6 +27,7 @@ from .progress import progress_bar
 _METHODS = {"fit": prepare_fit, "windows": prepare_windows}
 
 
+@checked
 def elemental_maps(
     spectra,
     elements: Sequence[str] | None = None,

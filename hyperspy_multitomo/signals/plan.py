@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..arguments import checked
 from ..tomography import projector
 from ..tomography.parallel import available_cores
 from .cluster import client_in_use, workers
@@ -306,6 +307,7 @@ def _time(seconds: float) -> str:
 class Planning:
     """Mixin of the tilt series: `plan_reconstruction`."""
 
+    @checked
     def plan_reconstruction(self, method: str, haadf=None, **options) -> ReconstructionPlan:
         """Say what a reconstruction will take: memory, slabs, device, and the time, from a trial of some iterations.
 

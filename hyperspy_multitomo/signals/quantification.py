@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..arguments import THRESHOLD, checked
 from ..composition import quantification
 from ..composition.cross_sections import haadf_factor
 from ..composition.dask_blocks import is_lazy
@@ -23,6 +24,7 @@ from .slabs import runs_again
 class Quantification:
     """Mixin of the volumes: quantification of the elements' counts."""
 
+    @checked(threshold=THRESHOLD)
     def quantify(
         self,
         method: str = "CL",
@@ -166,6 +168,7 @@ class Quantification:
         )
         return result
 
+    @checked
     def composition_errors(self, composition, *, factor_errors=None, count_errors=None):
         """Return the standard errors of a composition that `quantify` made of this volume, to first order.
 
@@ -230,6 +233,7 @@ class Quantification:
         add_step(result, "composition_errors", after=composition, factor_errors=factor_errors)
         return result
 
+    @checked
     def find_threshold(self, factors: Mapping[str, float] | Sequence[float] | None = None, method: str = "CL") -> ThresholdCurve:
         """Find the level between background and particle by the edge spread function, and return all that led to it.
 
@@ -265,6 +269,7 @@ class Quantification:
         warn_if_unsaved(volumes)
         return edge_spread(quantification.weighted_sum(volumes, elements, method, given))
 
+    @checked
     def plot_threshold(self, factors=None, method: str = "CL"):
         """Draw the volume V(t) above each threshold t, and the threshold that `find_threshold` chose.
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from os import PathLike
 
+from ..arguments import checked
 from .haadf import TiltSeriesHAADF
 from .regularised_methods import ITERATIONS, OVERLAP, TOLERANCE, Model, reconstruct_regularised
 from .volume import TomographicVolume
@@ -14,6 +15,7 @@ from .volume import TomographicVolume
 class RegularisedMaps:
     """Mixin of the series of elemental maps: `reconstruct_tv`, `reconstruct_tgv` and `reconstruct_tnv`."""
 
+    @checked
     def reconstruct_tv(
         self,
         haadf: TiltSeriesHAADF | None = None,
@@ -147,6 +149,7 @@ class RegularisedMaps:
             show_progressbar=show_progressbar,
         )
 
+    @checked
     def reconstruct_tgv(
         self,
         haadf: TiltSeriesHAADF | None = None,
@@ -240,6 +243,7 @@ class RegularisedMaps:
             show_progressbar=show_progressbar,
         )
 
+    @checked
     def reconstruct_tnv(
         self,
         haadf: TiltSeriesHAADF | None = None,

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..acquisition.axes import calibrated, pixel_sides
 from ..acquisition.units import unit_of
+from ..arguments import checked
 from ..tomography.geometry import TiltGeometry
 from .aligning import Aligning
 from .base import TomographySignal
@@ -72,6 +73,7 @@ class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions
             )
         record(self, "gains", values, shapes[values.shape])
 
+    @checked
     def geometry(self, depth: float | None = None, width: float | None = None, *, binning: int = 1) -> TiltGeometry:
         """Return the projection geometry of this series.
 
