@@ -82,6 +82,20 @@ def limits(name: str, value):
     return value
 
 
+def listed(name: str, value):
+    """Return finite numbers in a row, one after the other."""
+    if not isinstance(value, list | tuple | np.ndarray) or np.ndim(value) != 1:
+        raise TypeError(f"{name}={parameters.shown(value)} must be a list of numbers")
+    return parameters.numbers(name, value)
+
+
+def listed_names(name: str, value):
+    """Return several strings, not in one."""
+    if isinstance(value, str):
+        raise TypeError(f"{name}={value!r} must be a list of strings")
+    return names(name, value)
+
+
 _SERIES = of_type("TiltSeriesHAADF"), of_type("TiltSeriesEDS", "TiltSeriesEELS")
 _by_element = each_named(number)
 
@@ -90,7 +104,10 @@ KINDS: dict[str, Callable] = {
     # Lengths, amounts and strengths.
     **dict.fromkeys(("depth", "width", "dose", "solid_angle", "beam_energy", "prior_strength", "min_counts"), positive_number),
     **dict.fromkeys(("weight", "alpha0", "haadf_gain", "noise", "tolerance", "energy_loss", "sigma", "level"), positive_number),
-    **dict.fromkeys(("tilt", "alpha", "depth_cue", "power", "relaxation", "cutoff", "ratio", "mean"), number),
+    "pixel_size": positive_number,
+    **dict.fromkeys(
+        ("tilt", "alpha", "depth_cue", "power", "relaxation", "cutoff", "ratio", "mean", "axis_offset", "rotation"), number
+    ),
     "fraction": parameters.fraction,
     # Numbers of things.
     **dict.fromkeys(("iterations", "rounds", "binning", "chunks", "slices", "block_size", "dimensions"), whole(1)),
@@ -108,7 +125,9 @@ KINDS: dict[str, Callable] = {
     "coupled": either(flag, text, expected="True, False or 'nuclear'"),
     # Names and files.
     **dict.fromkeys(("channels", "channel", "elements", "edges", "lines", "also", "colours"), names),
-    "xray_lines": either(each_named(text), names, expected="a list of lines such as ['Fe_Ka'], or a dict of them by element"),
+    "xray_lines": either(
+        each_named(text), listed_names, expected="a list of lines such as ['Fe_Ka'], or a dict of them by element"
+    ),
     **dict.fromkeys(("checkpoint", "resume", "filename"), path),
     # Series, volumes and what was measured of them.
     "haadf": _SERIES[0],
@@ -116,24 +135,22 @@ KINDS: dict[str, Callable] = {
     **dict.fromkeys(("volume", "composition", "like"), of_type("TomographicVolume")),
     "alignment": instance_of("Alignment"),
     "fit": instance_of("BackgroundLevel"),
-    "ratios": either(
-        instance_of("ResponseRatios"), _by_element, expected="ResponseRatios, or a dict with one of each element"
-    ),
+    "quality": instance_of("AlignmentQuality"),
+    "ratios": either(instance_of("ResponseRatios"), _by_element, expected="ResponseRatios, or a dict with one of each element"),
     # Numbers, by element or in arrays.
     **dict.fromkeys(("haadf_weights", "weights"), _by_element),
     "prior": either(text, _by_element, expected="'model' or a dict with a number of each element"),
-    "factors": either(_by_element, parameters.numbers, expected="a dict with the factor of each element, or a list of factors"),
-    "factor_errors": either(
-        number, _by_element, parameters.numbers, expected="a number, or a dict or list of one each"
-    ),
+    "factors": either(_by_element, listed, expected="a dict with the factor of each element, or a list of factors"),
+    "factor_errors": either(number, _by_element, listed, expected="a number, or a dict or list of one each"),
     "atomic_densities": either(text, _by_element, expected="a string, or a dict with the density of each element"),
     "density": either(positive_number, text, expected="a density in g/cm^3, or a string"),
     "direction": either(text, number, expected="'x', 'y', 'z' or a tilt in degrees"),
     "reference": either(text, mapping, expected="a string, or a dict with the intensity of each element"),
     "absorption": mapping,
     **dict.fromkeys(("mask", "initial", "background", "count_errors"), parameters.array),
-    "tilts": parameters.numbers,
-    "position": parameters.numbers,
+    "tilts": either(number, listed, expected="angles in degrees"),
+    **dict.fromkeys(("position", "across", "along", "shifts"), listed),
+    "volume_shape": pair("two numbers of voxels (z, x)", ordered=False),
     "limits": limits,
     "haadf_angles": pair("the inner and the outer angle of the detector in mrad"),
     "energy_range": pair("two energies"),
@@ -151,8 +168,8 @@ def checked(call: Callable | None = None, **kinds: Callable) -> Callable:
 
     Parameters
     ----------
-    call : callable
-        What is decorated.
+    call : callable or class
+        What is decorated; of a class what it is made from.
     **kinds
         The check of an argument whose name means something else here than in `KINDS`, None for no check.
 
@@ -163,6 +180,9 @@ def checked(call: Callable | None = None, **kinds: Callable) -> Callable:
     """
     if call is None:
         return partial(checked, **kinds)
+    if inspect.isclass(call):
+        call.__init__ = checked(call.__init__, **kinds)
+        return call
     signature = inspect.signature(call)
     known = KINDS | kinds
     checks = {

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from os import PathLike
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..arguments import THRESHOLD, checked
 from ..composition.absorption import attenuation_coefficients, linear_attenuation, ray_transmission
@@ -15,6 +16,7 @@ from ..composition.coarse import coarse_geometry
 from ..composition.dask_blocks import is_lazy
 from ..composition.detectors import XRayDetector, detectors_from, super_x
 from ..notices import warn
+from ..parameters import array
 from .conditions import TEM, energies_of, lines_of
 from .history import add_step, read_history
 from .kept import Kept
@@ -103,7 +105,8 @@ class SelfAbsorption:
         return None if held is None else held / np.float32(grid(self, "x")[1] * grid(self, "y")[1])
 
     @transmission.setter
-    def transmission(self, values) -> None:
+    @checked(values=array)
+    def transmission(self, values: ArrayLike | None) -> None:
         if values is None:
             forget(self, "transmission")
             return
@@ -114,11 +117,10 @@ class SelfAbsorption:
             record(self, "transmission", on_recorded_grid(self, values, fill=1.0), ("tilt", "element", "y", "x"))
             return
         values = np.asarray(values, dtype=np.float32)
-        if values.shape != expected or not (values.min() > 0 and values.max() <= 1):
-            raise ValueError(
-                f"the transmission has the shape {values.shape} and values from {values.min():g} to {values.max():g}; expected "
-                f"{expected} (tilt, element, y, x), above 0 and up to 1"
-            )
+        if values.shape != expected:
+            raise ValueError(f"the transmission has the shape {values.shape}; expected {expected} (tilt, element, y, x)")
+        if not (values.min() > 0 and values.max() <= 1):
+            raise ValueError(f"the transmission is {values.min():g} to {values.max():g}; expected values above 0 and up to 1")
         record(self, "transmission", on_recorded_grid(self, values, fill=1.0), ("tilt", "element", "y", "x"))
 
     @checked(threshold=THRESHOLD)

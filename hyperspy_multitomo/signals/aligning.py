@@ -9,7 +9,7 @@ import numpy as np
 
 from ..alignment.checks import named
 from ..alignment.quality import AlignmentQuality
-from ..alignment.transform import SAME_TILT, Alignment
+from ..alignment.transform import ORIENTATIONS, SAME_TILT, Alignment
 from ..arguments import checked
 from ..notices import warn
 from .base import check_finite
@@ -60,6 +60,7 @@ class Aligning:
         )
 
     @alignment.setter
+    @checked
     def alignment(self, alignment: Alignment | None) -> None:
         for name in _PER_TILT:
             forget(self, name)
@@ -162,6 +163,8 @@ class Aligning:
         >>> bool(abs(found.rotation - 2) < 1)
         True
         """
+        if orientation not in ORIENTATIONS:
+            raise ValueError(f"orientation={orientation!r} must be one of {', '.join(ORIENTATIONS)}")
         if interactive:
             from ..widgets.alignment import AlignmentPanel
             from ..widgets.opening import open_panel
@@ -233,6 +236,10 @@ class Aligning:
         """
         from ..alignment.scan_drift import scan_offsets
 
+        if not self.channels and axis_named(self, "element") is None:
+            raise TypeError(
+                "register_to puts elemental maps in the frame of a HAADF series: call it of the maps, eds.register_to(haadf)"
+            )
         haadf._check_view(self)
         ratio = axis_named(self, "x").scale / axis_named(haadf, "x").scale
         slow_axis = slow_axis or ("x" if self.tilt_axis == "x" else "y")

@@ -11,8 +11,11 @@ import numpy as np
 
 from ..acquisition.units import unit_of
 from ..arguments import checked
+from ..parameters import text
 from .arithmetic import Arithmetic
+from .formats import check_format
 from .history import read_history
+from .indexing import Indexing, remedy
 from .keyed import axis_named, keep_present, recall
 from .saving import save_atomically
 
@@ -20,7 +23,7 @@ from .saving import save_atomically
 OTHER_CHANNELS = ("HAADF", "rest")
 
 
-class TomographySignal(Arithmetic):
+class TomographySignal(Indexing, Arithmetic):
     """Mixin of the tilt series and of the volumes."""
 
     @property
@@ -84,6 +87,8 @@ class TomographySignal(Arithmetic):
         ValueError
             Where an axis is missing or there is one more, named in the message.
         """
+        for name in names:
+            text("the axis name", name)
         axes = {axis.name: axis.index_in_array for axis in self.axes_manager._axes}
         data = self.data
         if "element" in names and "element" not in axes and len(self.channels) == 1:
@@ -92,7 +97,7 @@ class TomographySignal(Arithmetic):
         missing = [name for name in names if name not in axes]
         extra = [name for name in axes if name not in names]
         if missing or extra:
-            problem = [f"has no axis {', '.join(missing)} (summed or sliced away?)"] if missing else []
+            problem = [f"has not: {'; '.join(map(remedy, missing))}"] if missing else []
             problem += [f"has also {', '.join(map(str, extra))}"] if extra else []
             raise ValueError(
                 f"{type(self).__name__} with the axes ({', '.join(names)}) is needed; this one {' and '.join(problem)}"
@@ -120,12 +125,15 @@ class TomographySignal(Arithmetic):
         ------
         FileExistsError
             If the file exists and `overwrite` is not True.
+        ValueError
+            For a format that cannot be written, or cannot hold this signal; those that can are named.
         """
         path = self._path(filename)
         if extension:
             path = path.with_suffix("." + extension.lstrip("."))
         elif not path.suffix:
             path = path.with_suffix(".hspy")
+        check_format(self, path, file_format)
         write = super().save
         save_atomically(lambda temporary: write(temporary, overwrite=True, file_format=file_format, **kwds), path, overwrite)
         self.tmp_parameters.set_item("folder", str(path.parent))

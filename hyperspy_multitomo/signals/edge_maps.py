@@ -14,7 +14,7 @@ from ..acquisition.edges import integration_ranges, resolve_edges
 from ..acquisition.loss_spectra import check_losses
 from ..arguments import checked
 from ..notices import warn
-from ..parameters import text
+from ..parameters import shown, text
 from .eels import TiltSeriesEELS
 from .gate import SpectrumImages, spectra_of
 from .history import add_step
@@ -170,7 +170,7 @@ def _others(also, listed, energy_range):
 def _checked_spectra(spectra) -> SpectrumImages:
     """Return the spectra in order, after checks of what the signal is."""
     if not hasattr(spectra, "axes_manager"):
-        raise TypeError(f"edge_maps needs an EELS signal with the axes (x, y, tilt | energy loss), got {type(spectra).__name__}")
+        raise TypeError(f"spectra={shown(spectra)} must be an EELS signal with the axes (x, y, tilt | Energy loss)")
     kind = str(spectra.metadata.get_item("Signal.signal_type", default=""))
     if kind.startswith("EDS"):
         raise TypeError(f"edge_maps makes maps of EELS edges, but these are {kind} spectra; use elemental_maps")

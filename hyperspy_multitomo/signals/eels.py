@@ -28,7 +28,7 @@ class TiltSeriesEELS(ElementalTiltSeries):
     _COUNTED = "edges"
 
     @classmethod
-    @checked(maps=None, tilts=None)
+    @checked(maps=None, tilts=None, pixel_size=None)
     def from_maps(cls, maps: Mapping, tilts=None, pixel_size: float | None = None, **options) -> TiltSeriesEELS:
         """Make a series from the maps of each element or edge and their tilts.
 

@@ -9,6 +9,7 @@ import numpy as np
 from hyperspy.signals import Signal2D
 
 from ..arguments import checked
+from ..parameters import positive_number
 from .base import check_finite
 from .bimodal import BimodalReconstructions
 from .build import build_series, stack_channels
@@ -34,7 +35,7 @@ class ElementalTiltSeries(
     _COUNTED = ""
 
     @classmethod
-    @checked(maps=None, tilts=None)
+    @checked(maps=None, tilts=None, pixel_size=None)
     def from_maps(
         cls,
         maps: Mapping,
@@ -151,11 +152,7 @@ class ElementalTiltSeries(
         if electrons is None:
             self.metadata.set_item(DOSE, None)
             return
-        if not (np.ndim(electrons) == 0 and np.isfinite(electrons) and electrons > 0):
-            raise ValueError(
-                f"the dose is {electrons!r}; expected one positive number of electrons per pixel and tilt (what differs from "
-                "tilt to tilt belongs into the gains)"
-            )
+        electrons = positive_number("dose", electrons, "of electrons per pixel and tilt (what differs from tilt to tilt: gains)")
         self.metadata.set_item(DOSE, float(electrons) / (grid(self, "x")[1] * grid(self, "y")[1]))
 
     @property

@@ -25,7 +25,7 @@ class TiltSeriesHAADF(Damping, HAADFPreprocessing, RegularisedImages, TiltSeries
     _ITERATIONS = 100
 
     @classmethod
-    @checked(tilts=None)
+    @checked(tilts=None, pixel_size=None)
     def from_images(
         cls,
         images,

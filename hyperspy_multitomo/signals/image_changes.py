@@ -43,7 +43,8 @@ class ImageChanges:
         Raises
         ------
         ValueError
-            For a sigma that is no positive number, and for values that are not finite, of a lazy series when it is computed.
+            For a sigma that is no positive number or larger than the images, and for values that are not finite, of a lazy series
+            when it is computed.
 
         Notes
         -----
@@ -62,6 +63,9 @@ class ImageChanges:
         from scipy.ndimage import gaussian_filter
 
         sigma = positive_number("sigma", sigma, "of pixels")
+        largest = max(axis.size for axis in self.axes_manager._axes if axis.name in ("x", "y"))
+        if sigma > largest:
+            raise ValueError(f"sigma={sigma!r} is larger than the images, {largest} px; expected a few pixels")
         width = [sigma if axis.name in ("x", "y") else 0.0 for axis in self.axes_manager._axes]
         copy = self._deepcopy_with_new_data(each_image(self, lambda images: gaussian_filter(_finite(images), width)))
         add_step(copy, "smooth", sigma=sigma)

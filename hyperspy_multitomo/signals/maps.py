@@ -14,6 +14,7 @@ from ..acquisition.units import unit_of
 from ..acquisition.windows import prepare_windows
 from ..arguments import checked
 from ..notices import warn
+from ..parameters import shown
 from .aligning import AXIS, axis_position
 from .build import build_series
 from .conditions import SCANNED, scanned_pixels
@@ -100,6 +101,8 @@ def elemental_maps(
     """
     if method not in _METHODS:
         raise ValueError(f"method={method!r} must be one of {', '.join(map(repr, _METHODS))}")
+    if not hasattr(spectra, "axes_manager"):
+        raise TypeError(f"spectra={shown(spectra)} must be an EDS signal with the axes (x, y, tilt | Energy)")
     if str(spectra.metadata.get_item("Signal.signal_type", default="")) == "EELS":
         raise TypeError("elemental_maps makes maps of X-ray lines, but these are EELS spectra; use edge_maps")
     found = spectra_of(spectra)

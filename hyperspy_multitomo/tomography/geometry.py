@@ -9,6 +9,8 @@ from numbers import Integral
 
 import numpy as np
 
+from hyperspy_multitomo.arguments import checked
+
 FARTHEST = 1e6  # px: positions beyond it would lose their fractions in the single precision of the projectors
 
 
@@ -32,6 +34,7 @@ def _size(name: str, value) -> int:
     return int(value)
 
 
+@checked(binning=None)
 @dataclass(frozen=True)
 class TiltGeometry:
     """Parallel-beam geometry of one tilt series on a volume grid, equal and hashable by value.

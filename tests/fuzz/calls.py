@@ -29,32 +29,8 @@ TILTS = np.array([-60.0, -30.0, 0.0, 30.0, 60.0])
 # Panels and pictures of the browser, whose arguments need a display.
 DISPLAY = ("interactive", "display", "toolkit", "show_progressbar", "progress")
 # Arguments of any type: what holds data is checked where it is used, and a name may be any text.
+NAMES_OF_FILES = ("checkpoint", "resume", "filename", "files")
 FREE = ("name", "title", "unit", "quantity", "metadata", "label")
-FLAGS = set(
-    [
-        "rest",
-        "nonnegative",
-        "film",
-        "interpolate",
-        "drift",
-        "clip",
-        "lazy",
-        "register_frames",
-        "reverse_tilts",
-        "return_uncertainty",
-        "stretch",
-        "phase",
-        "overwrite",
-        "per_element",
-        "reverse",
-        "refine",
-        "once",
-        "has_channels",
-        "smooth_flag",
-        "sampled",
-        "resume_flag",
-    ]
-)
 
 
 @dataclass
@@ -106,10 +82,14 @@ def signals() -> dict:
     haadf = mt.TiltSeriesHAADF.from_images(10 * images(), **how)
     eds = mt.TiltSeriesEDS.from_maps({"Au": images(), "Ag": images() // 2}, **how)
     eds.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
+    eds.metadata.set_item("Sample.xray_lines", ["Au_La", "Ag_La"])
     eels = mt.TiltSeriesEELS.from_maps({"Mn_L3": images(), "O_K": images() // 2}, **how)
     block = np.zeros((16, 12, 16), np.float32)
     block[4:12, 2:10, 4:12] = 5.0
     volume = mt.TomographicVolume.from_arrays({"Au": block, "Ag": 2 * block}, pixel_size=2.0, quantity="counts / nm")
+    volume.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
+    volume.metadata.set_item("Sample.xray_lines", ["Au_La", "Ag_La"])
+    image = mt.TomographicVolume.from_arrays({"HAADF": block + block**2 / 9}, pixel_size=2.0, quantity="counts / nm")
     axes = [{"name": "tilt", "axis": TILTS, "units": "°", "navigate": True}]
     axes += [{"name": name, "size": 4, "scale": 2.0, "units": "nm", "navigate": True} for name in "yx"]
     eds_axis = {"name": "Energy", "size": 400, "scale": 0.02, "offset": 0.0, "units": "keV", "navigate": False}
@@ -117,7 +97,8 @@ def signals() -> dict:
     counts = np.random.default_rng(0).poisson(5.0, (len(TILTS), 4, 4, 400)).astype(float)
     spectra = Signal1D(counts, axes=[*axes, eds_axis])
     loss = Signal1D(counts, axes=[*axes, eels_axis])
-    return {"haadf": haadf, "eds": eds, "eels": eels, "volume": volume, "spectra": spectra, "loss": loss}
+    loss.set_signal_type("EELS")
+    return {"haadf": haadf, "eds": eds, "eels": eels, "volume": volume, "image": image, "spectra": spectra, "loss": loss}
 
 
 def wrong_values(made: dict) -> list:
@@ -127,6 +108,17 @@ def wrong_values(made: dict) -> list:
         {1: 2}, np.array("abc"), np.full(3, np.nan), np.zeros((2, 2, 2, 2, 2)), made["haadf"], made["eds"], made["volume"],
         made["spectra"],
     ]  # fmt: skip
+
+
+#: What a method is called of where it is not the first signal of its class.
+OWNERS = {"plot_composition": "composition", "quantify_haadf": "image"}
+
+
+def stack(path: Path) -> None:
+    """Save images as a program without tilts would."""
+    from hyperspy.signals import Signal2D
+
+    Signal2D(images()).save(path)
 
 
 def bases(made: dict, folder: Path) -> dict[str, dict]:
@@ -170,7 +162,7 @@ def bases(made: dict, folder: Path) -> dict[str, dict]:
         "export": {"filename": folder / "volume.mrc", "overwrite": True},
         "edge_maps": {"spectra": made["loss"], "edges": ["O_K"], "show_progressbar": False},
         "elemental_maps": {"spectra": made["spectra"], "elements": ["Al", "Si"], "show_progressbar": False},
-        "load_tilt_series": {"files": folder / "series.hspy"},
+        "load_tilt_series": {"files": folder / "series.hspy", "tilts": TILTS},
         "projector": {"geometry": geometry},
         "workbench": {"haadf": haadf, "eds": eds, "display": False},
         "TiltGeometry": {"tilts": TILTS, "detector_width": 16},
@@ -186,12 +178,12 @@ def bases(made: dict, folder: Path) -> dict[str, dict]:
 def calls(folder: Path) -> Iterator[Call]:
     """Yield every method and function of the package's face, with every argument wrong in every way."""
     made = signals()
-    made["haadf"].save(folder / "series.hspy", overwrite=True)
+    stack(folder / "series.hspy")
     base, wrong = bases(made, folder), wrong_values(made)
-    composed = made["volume"].quantify("CL", factors={"Au": 1.0, "Ag": 2.0})
     for kind in ("haadf", "eds", "eels", "volume"):
         for name in public_methods(type(made[kind])):
-            owner = composed if name in ("plot_composition", "composition_errors") else made[kind]
+            owner = OWNERS.get(name, kind)
+            owner = made["volume"].quantify("CL", factors={"Au": 1.0, "Ag": 2.0}) if owner == "composition" else made[owner]
             yield from calls_of(f"{kind}.{name}", getattr(owner, name), dict(base.get(name, {})), wrong)
         for name in settable(type(made[kind])):
             yield from calls_of(f"{kind}.{name} = ", setter(made[kind], name), {"value": None}, wrong, name)
@@ -265,13 +257,14 @@ def judged(call: Call, error: Exception) -> Outcome:
     if isinstance(call.value, str | int | float | complex | bytes) and call.value != "":
         words.add(str(call.value))
     named = any(word.lower() in str(error).lower() for word in words)
+    named = named or isinstance(error, MemoryError)  # says how much is needed and how to need less
     kind = "clear" if isinstance(error, CLEAR) and ours and named else "unclear"
     return Outcome(kind, said, where)
 
 
 #: Words by which messages call an argument that has another name.
 KNOWN_AS = {
-    "haadf": ("HAADF",), "eds": ("maps",), "like": ("volume",), "initial": ("start volume",), "across": ("shift",),
+    "haadf": ("HAADF",), "eds": ("maps",), "like": ("volume",), "backend": ("back-end",), "initial": ("start volume",), "across": ("shift",),
     "filename": ("file",), "extension": ("save",), "file_format": ("save",), "reference": ("intensit", "histogram"),
     "factors": ("factor",), "volumes": ("volume",), "images": ("image",), "maps": ("map",), "along": ("shift",),
     "position": ("position",), "method": ("composition",), "edges": ("edge",), "elements": ("element",), "lines": ("line",),
@@ -292,6 +285,10 @@ def may_be(call: Call) -> bool:
     annotation = "" if parameter is None else str(parameter.annotation)
     if value is None:
         return default is None or "None" in annotation or "= " in call.where or (default is inspect._empty and not annotation)
+    if name in NAMES_OF_FILES:
+        return isinstance(value, str | Path) and value != ""
+    if name in ("background", "tilts", "factor_errors", "count_errors") and isinstance(value, _NUMBERS):
+        return bool(np.isfinite(value))
     if name in FREE:
         return isinstance(value, str)
     if isinstance(default, bool):
