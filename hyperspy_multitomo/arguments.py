@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -41,7 +43,7 @@ def either(*checks: Callable, expected: str) -> Callable:
                 return one(name, value)
             except (TypeError, ValueError):
                 continue
-        raise TypeError(f"{name}={parameters.shown(value)} must be {expected}")
+        raise ValueError(f"{name}={parameters.shown(value)} must be {expected}")
 
     return check
 
@@ -51,16 +53,43 @@ def whole(least: int, what: str = "") -> Callable:
     return lambda name, value: whole_number(name, value, least, what)
 
 
-def each_named(check: Callable) -> Callable:
-    """Return the check of a dict from names to values that pass a check of their own."""
+def each_named(check: Callable, kinds: str = "name to value") -> Callable:
+    """Return the check of a dict from names to values that pass a check of their own; `kinds` says which."""
 
     def checked_dict(name: str, value):
-        names(name, mapping(name, value))
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{name} must be a dict of {kinds}; got {type(value).__name__} {parameters.shown(value)}")
+        names(name, value)
         for key, one in value.items():
             check(f"{name}[{key!r}]", one)
         return value
 
     return checked_dict
+
+
+def real(name: str, value):
+    """Return a real number of any size, NaN included: what it may be is for the function itself."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise TypeError(f"{name}={parameters.shown(value)} must be a number")
+    return value
+
+
+def integer(name: str, value):
+    """Return a whole number; of what range it has to be is for the function itself."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
+        raise TypeError(f"{name}={parameters.shown(value)} must be a whole number")
+    return value
+
+
+def files(name: str, value):
+    """Return a path or several."""
+    if isinstance(value, str | os.PathLike):
+        return value
+    if not isinstance(value, Iterable) or hasattr(value, "axes_manager") or np.ndim(value) != 1:
+        raise TypeError(f"{name}={parameters.shown(value)} must be a file, a folder, a pattern or a list of them")
+    for one in value:
+        path(f"one of {name}", one)
+    return value
 
 
 def pair(what: str, ordered: bool = True) -> Callable:
@@ -97,21 +126,37 @@ def listed_names(name: str, value):
 
 
 _SERIES = of_type("TiltSeriesHAADF"), of_type("TiltSeriesEDS", "TiltSeriesEELS")
-_by_element = each_named(number)
+_by_element = each_named(real, "element to number")
 
 #: The check of each argument, in every function that has one of that name. None passes where the function has it as a default.
 KINDS: dict[str, Callable] = {
     # Lengths, amounts and strengths.
-    **dict.fromkeys(("depth", "width", "dose", "solid_angle", "beam_energy", "prior_strength", "min_counts"), positive_number),
-    **dict.fromkeys(("weight", "alpha0", "haadf_gain", "noise", "tolerance", "energy_loss", "sigma", "level"), positive_number),
+    **dict.fromkeys(("depth", "width", "solid_angle", "beam_energy", "prior_strength", "min_counts"), positive_number),
+    **dict.fromkeys(("weight", "alpha0", "haadf_gain", "noise", "energy_loss", "sigma", "level"), positive_number),
     "pixel_size": positive_number,
     **dict.fromkeys(
-        ("tilt", "alpha", "depth_cue", "power", "relaxation", "cutoff", "ratio", "mean", "axis_offset", "rotation"), number
+        (
+            "tilt",
+            "alpha",
+            "depth_cue",
+            "power",
+            "relaxation",
+            "cutoff",
+            "ratio",
+            "mean",
+            "axis_offset",
+            "rotation",
+            "dose",
+            "tolerance",
+        ),
+        number,
     ),
     "fraction": parameters.fraction,
     # Numbers of things.
-    **dict.fromkeys(("iterations", "rounds", "binning", "chunks", "slices", "block_size", "dimensions"), whole(1)),
-    **dict.fromkeys(("y", "overlap", "smooth"), whole(0)),
+    "iterations": whole(0),
+    **dict.fromkeys(("rounds", "binning", "chunks", "slices", "block_size", "dimensions"), whole(1)),
+    **dict.fromkeys(("overlap", "smooth"), whole(0)),
+    "y": integer,
     "factor": whole(2),
     "size": lambda name, value: parameters.odd_number(name, value, 3),
     # Yes or no.
@@ -129,6 +174,7 @@ KINDS: dict[str, Callable] = {
         each_named(text), listed_names, expected="a list of lines such as ['Fe_Ka'], or a dict of them by element"
     ),
     **dict.fromkeys(("checkpoint", "resume", "filename"), path),
+    "files": files,
     # Series, volumes and what was measured of them.
     "haadf": _SERIES[0],
     **dict.fromkeys(("eds", "maps"), _SERIES[1]),
@@ -143,11 +189,12 @@ KINDS: dict[str, Callable] = {
     "factors": either(_by_element, listed, expected="a dict with the factor of each element, or a list of factors"),
     "factor_errors": either(number, _by_element, listed, expected="a number, or a dict or list of one each"),
     "atomic_densities": either(text, _by_element, expected="a string, or a dict with the density of each element"),
-    "density": either(positive_number, text, expected="a density in g/cm^3, or a string"),
+    "density": either(number, text, expected="a density in g/cm^3, or a string"),
     "direction": either(text, number, expected="'x', 'y', 'z' or a tilt in degrees"),
     "reference": either(text, mapping, expected="a string, or a dict with the intensity of each element"),
     "absorption": mapping,
-    **dict.fromkeys(("mask", "initial", "background", "count_errors"), parameters.array),
+    **dict.fromkeys(("mask", "initial", "background"), parameters.array),
+    "count_errors": either(mapping, parameters.array, expected="an array, a volume, or a dict with an array of each element"),
     "tilts": either(number, listed, expected="angles in degrees"),
     **dict.fromkeys(("position", "across", "along", "shifts"), listed),
     "volume_shape": pair("two numbers of voxels (z, x)", ordered=False),

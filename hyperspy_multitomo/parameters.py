@@ -145,7 +145,7 @@ def numbers(name: str, value, *shape: int):
 def signal_of_type(name: str, value, *types: str):
     """Return a signal of one of these classes of the package, or its lazy twin."""
     if getattr(value, "_signal_type", None) not in types or not hasattr(value, "axes_manager"):
-        raise TypeError(f"{name}={shown(value)} must be a {' or '.join(types)}")
+        raise TypeError(f"{name} must be a {' or '.join(types)}; got {type(value).__name__} {shown(value)}")
     return value
 
 

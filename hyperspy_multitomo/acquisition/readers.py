@@ -16,6 +16,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+from .lazy_files import check_tiff, naming_file
 from .mdoc import Mdoc, mdoc_beside, read_mdoc
 from .records import Record, record_of
 from .velox import is_velox, read_velox
@@ -155,7 +156,8 @@ def read_checked(path: Path, *, lazy: bool, frames=None, register_frames: bool =
         velox = suffix in (".emd", *_HDF5) and is_velox(path)
     if velox:
         with _told_of(path, ValueError):
-            return read_velox(path, lazy=lazy, frames=frames, register=register_frames, image=image)
+            found = read_velox(path, lazy=lazy, frames=frames, register=register_frames, image=image)
+        return [replace(record, data=naming_file(record.data, path)) for record in found]
     if frames is not None or register_frames:
         raise ValueError(f"{path.name} is no Velox file: it has no frames to choose or to register")
     if suffix in _HDF5:
@@ -163,13 +165,14 @@ def read_checked(path: Path, *, lazy: bool, frames=None, register_frames: bool =
     with _told_of(path, FileNotFoundError), _quiet():
         contents = import_module(READERS[suffix]).file_reader(str(path), lazy=lazy)
         if READERS[suffix] == "rsciio.tiff":
+            check_tiff(path)
             _add_imagej_unit(contents)
         if suffix == ".emd":
             _add_positions(path, contents)
         records = [record_of(path, content) for content in contents]
     if suffix == ".emd" and not records:
         raise ValueError(f"{path.name} is an HDF5 file in which neither Velox nor NCEM data are found; leave it out")
-    return [_completed(record) for record in records]
+    return [_completed(replace(record, data=naming_file(record.data, path))) for record in records]
 
 
 def _add_imagej_unit(contents: list[dict]) -> None:

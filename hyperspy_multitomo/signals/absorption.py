@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -10,13 +11,13 @@ from os import PathLike
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arguments import THRESHOLD, checked
+from ..arguments import THRESHOLD, checked, either
 from ..composition.absorption import attenuation_coefficients, linear_attenuation, ray_transmission
 from ..composition.coarse import coarse_geometry
 from ..composition.dask_blocks import is_lazy
 from ..composition.detectors import XRayDetector, detectors_from, super_x
 from ..notices import warn
-from ..parameters import array
+from ..parameters import array, function, text
 from .conditions import TEM, energies_of, lines_of
 from .history import add_step, read_history
 from .kept import Kept
@@ -105,8 +106,9 @@ class SelfAbsorption:
         return None if held is None else held / np.float32(grid(self, "x")[1] * grid(self, "y")[1])
 
     @transmission.setter
-    @checked(values=array)
-    def transmission(self, values: ArrayLike | None) -> None:
+    @checked(transmission=array)
+    def transmission(self, transmission: ArrayLike | None) -> None:
+        values = transmission
         if values is None:
             forget(self, "transmission")
             return
@@ -250,7 +252,7 @@ class SelfAbsorption:
         )
         return estimate
 
-    @checked(method=None)
+    @checked(method=either(text, function, expected="the name of a method, or a function that makes a volume of a series"))
     def reconstruct_with_absorption(
         self,
         haadf=None,
@@ -316,8 +318,6 @@ class SelfAbsorption:
         >>> bool(volume["Al"].data.sum() > volume["Au"].data.sum())
         True
         """
-        if rounds != int(rounds) or rounds < 1:
-            raise ValueError(f"rounds={rounds!r} must be a whole number from 1 up")
         known = [name.removeprefix("reconstruct_") for name in dir(self) if name.startswith("reconstruct_")]
         known.remove("with_absorption")
         if not callable(method) and method not in known:
@@ -330,6 +330,10 @@ class SelfAbsorption:
             )
         if method == "fbp" and (checkpoint is not None or resume is not None):
             raise ValueError("method='fbp' is done at once and keeps no state: leave out checkpoint= and resume=")
+        if unknown := [
+            str(name) for name in absorption or () if name not in inspect.signature(self.estimate_absorption).parameters
+        ]:
+            raise ValueError(f"absorption={{...}} has {', '.join(unknown)}; expected keywords of estimate_absorption")
         shown = {"show_progressbar": options["show_progressbar"]} if "show_progressbar" in options else {}
         before, fitted = self.transmission, "ratios" not in options and method == "hebt"
         how = _fit_as_before(self) | ({"rest": options["rest"]} if "rest" in options else {})

@@ -97,7 +97,7 @@ class TomographySignal(Indexing, Arithmetic):
         missing = [name for name in names if name not in axes]
         extra = [name for name in axes if name not in names]
         if missing or extra:
-            problem = [f"has not: {'; '.join(map(remedy, missing))}"] if missing else []
+            problem = [f"has no axis {', '.join(missing)} ({'; '.join(map(remedy, missing))})"] if missing else []
             problem += [f"has also {', '.join(map(str, extra))}"] if extra else []
             raise ValueError(
                 f"{type(self).__name__} with the axes ({', '.join(names)}) is needed; this one {' and '.join(problem)}"

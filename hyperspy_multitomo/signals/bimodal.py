@@ -197,7 +197,7 @@ class BimodalReconstructions:
         alpha0: float = 4.0,
         iterations: int = ITERATIONS,
         tolerance: float | None = TOLERANCE,
-        data_term: str = "poisson",
+        data_term: str | None = "poisson",
         haadf_term: str | None = None,
         haadf_gain: float | None = None,
         background=None,

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 from hyperspy.signals import Signal2D
 
 from ..arguments import checked
-from ..parameters import positive_number
 from .base import check_finite
 from .bimodal import BimodalReconstructions
 from .build import build_series, stack_channels
@@ -152,7 +152,11 @@ class ElementalTiltSeries(
         if electrons is None:
             self.metadata.set_item(DOSE, None)
             return
-        electrons = positive_number("dose", electrons, "of electrons per pixel and tilt (what differs from tilt to tilt: gains)")
+        if not isinstance(electrons, Real) or not (np.isfinite(electrons) and electrons > 0):
+            raise ValueError(
+                f"the dose is {electrons!r}; expected one positive number of electrons per pixel and tilt (what differs from "
+                "tilt to tilt belongs into the gains)"
+            )
         self.metadata.set_item(DOSE, float(electrons) / (grid(self, "x")[1] * grid(self, "y")[1]))
 
     @property

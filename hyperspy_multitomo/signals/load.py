@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from ..acquisition.axes import pixel_sides
 from ..acquisition.frames import check_frames
 from ..acquisition.io import expand_files, read_records, read_tilt_files
+from ..acquisition.lazy_files import naming_file
 from ..acquisition.modalities import align_modalities
 from ..acquisition.records import Record
 from ..acquisition.tilts import order_tilts
@@ -23,7 +25,11 @@ from .gate import count_tilts
 from .haadf import TiltSeriesHAADF
 from .history import add_step
 from .keyed import NODE, record, set_keys
+from .memory import available_memory, check_memory
 
+LAZILY = "pass lazy=True, which leaves it on disk, or load fewer tilts"
+# Files that are smaller than the memory by more than this factor fit into it, however they are compressed.
+_COMPRESSED = 20
 _OURS = ("TiltSeriesHAADF", "TiltSeriesEDS", "TiltSeriesEELS", "TomographicVolume")
 #: eXSpy's signal of each kind of spectra: signal type, name of the axis of the energies, title.
 _SPECTRA = {"EDS": ("EDS_TEM", "Energy", "EDS"), "EELS": ("EELS", "Energy loss", "EELS")}
@@ -100,6 +106,8 @@ def load_tilt_series(
         not finite; the message names them and what to do.
     FileNotFoundError
         Where no file is found.
+    MemoryError
+        Where the series is larger than the memory that is available and not left on disk; nothing has been read then.
 
     Examples
     --------
@@ -120,10 +128,10 @@ def load_tilt_series(
                 warn(f"{paths[0].name} was saved by this package and comes back as it was: the tilts that are given are not used")
             return ours
     frames = check_frames(frames)
-    found = read_tilt_files(
+    read = partial(
+        read_tilt_files,
         paths,
         on_error=on_error,
-        lazy=lazy is not False,
         image=image,
         spectra=spectra,
         energy_loss=energy_loss,
@@ -132,6 +140,9 @@ def load_tilt_series(
         stack_axes=stack_axes,
         n_tilts=count_tilts(tilts),
     )
+    if lazy is False:
+        _check_size(paths, read)
+    found = read(lazy=lazy is not False)
     series, angles = align_modalities(found, tilts, paths, skip=on_error == "skip")
     how = {"tilt_axis": tilt_axis, "reverse_tilts": reverse_tilts, "duplicates": duplicates}
     _check_tilt_axis(series, tilt_axis)
@@ -151,6 +162,23 @@ def load_tilt_series(
     for signal in made:
         add_step(signal, "load_tilt_series", files=[str(path) for path in _files(series)], **how, **chosen)
     return made[0] if len(made) == 1 else tuple(made)
+
+
+def _check_size(paths: list[Path], read) -> None:
+    """Raise a MemoryError where the files hold more than there is memory; large files are looked at lazily for that."""
+    on_disk = sum(file.stat().st_size for path in paths for file in (path.rglob("*") if path.is_dir() else [path]))
+    available = available_memory()
+    if available is None or _COMPRESSED * on_disk < available:
+        return
+    needed = sum(record.data.nbytes for records in read(lazy=True).values() for record in records)
+    check_memory(needed, "the series", LAZILY)
+
+
+def _in_memory(data, what: str) -> np.ndarray:
+    """Return the data as an array in memory, where there is enough of it."""
+    if hasattr(data, "dask"):
+        check_memory(data.nbytes, what, LAZILY)
+    return np.asarray(data)
 
 
 def _files(series: dict[str, list[Record]]) -> list[Path]:
@@ -183,13 +211,19 @@ def _saved_by_us(path: Path, lazy):
         return None
     import hyperspy.api as hs
 
-    return hs.load(path, lazy=bool(lazy) if is_series else lazy is not False)
+    stays = bool(lazy) if is_series else lazy is not False
+    if not stays:
+        check_memory(found.data.nbytes, path.name, LAZILY)
+    signal = hs.load(path, lazy=stays)
+    if stays:
+        signal.data = naming_file(signal.data, path)
+    return signal
 
 
 def _images(records: list[Record], angles, *, lazy, **how) -> TiltSeriesHAADF:
     data = _stacked(records)
     if not lazy:
-        data = np.asarray(data)
+        data = _in_memory(data, "the series of images")
     return build_series(
         TiltSeriesHAADF,
         data,
@@ -225,7 +259,7 @@ def _spectra(records: list[Record], angles, *, lazy, tilt_axis, reverse_tilts, d
     signal_type, name, title = _SPECTRA[records[0].spectroscopy]
     energy |= {"name": name, "navigate": False}
     axes = [{"name": "tilt", "axis": order.tilts, "units": "°", "navigate": True}, y, x, energy]
-    signal = LazySignal1D(data, axes=axes) if lazy else Signal1D(np.asarray(data), axes=axes)
+    signal = LazySignal1D(data, axes=axes) if lazy else Signal1D(_in_memory(data, "the series of spectra"), axes=axes)
     for node, content in _metadata(records).items():
         signal.metadata.set_item(node, content)
     with warnings.catch_warnings():

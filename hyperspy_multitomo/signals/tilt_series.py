@@ -64,12 +64,12 @@ class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions
         return recall(self, "gains")
 
     @gains.setter
-    @checked(values=numbers)
-    def gains(self, values: ArrayLike | None) -> None:
-        if values is None:
+    @checked(gains=numbers)
+    def gains(self, gains: ArrayLike | None) -> None:
+        if gains is None:
             forget(self, "gains")
             return
-        values = np.asarray(values, dtype=float)
+        values = np.asarray(gains, dtype=float)
         shapes = {(len(self.tilts),): ("tilt",)}
         if self.channels:
             shapes[(len(self.tilts), len(self.channels))] = ("tilt", "element")

@@ -270,7 +270,7 @@ KNOWN_AS = {
     "position": ("position",), "method": ("composition",), "edges": ("edge",), "elements": ("element",), "lines": ("line",),
     "channel": ("channel",), "channels": ("channel",), "alignment": ("aligned",), "tilts": ("tilt",), "spectra": ("spectr",),
     "files": ("file",), "xray_lines": ("line",), "mu": ("weights",), "ratios": ("ratio",), "chunks": ("chunk",),
-    "detectors": ("detector",), "names": ("axes", "axis"), "efficiency": ("efficienc",), "mask": ("mask",),
+    "detectors": ("detector", "azimuth"), "reference": ("intensit", "histogram", "grey value"), "names": ("axes", "axis"), "efficiency": ("efficienc",), "mask": ("mask",),
     "energy_range": ("energ",), "also": ("element", "edge", "line"), "threshold": ("mask",), "checkpoint": ("checkpoint", "resume"),
 }  # fmt: skip
 
