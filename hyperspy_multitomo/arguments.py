@@ -154,7 +154,8 @@ KINDS: dict[str, Callable] = {
     "fraction": parameters.fraction,
     # Numbers of things.
     "iterations": whole(0),
-    **dict.fromkeys(("rounds", "binning", "chunks", "slices", "block_size", "dimensions"), whole(1)),
+    "slices": whole(1, "of slices"),
+    **dict.fromkeys(("rounds", "binning", "chunks", "block_size", "dimensions"), whole(1)),
     **dict.fromkeys(("overlap", "smooth"), whole(0)),
     "y": integer,
     "factor": whole(2),

@@ -122,7 +122,9 @@ def check_tiff(path: Path) -> None:
         ends = [offset + count for page in pages for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
         # ImageJ describes the first picture of a large stack alone; the others follow it.
         ends += [series.dataoffset + series.nbytes for series in file.series if series.dataoffset is not None]
-        following = file.pages.next_page_offset
+        # Where the place of one more picture is kept: 0 after the last.
+        file.filehandle.seek(file.pages.next_page_offset)
+        following = int.from_bytes(file.filehandle.read(file.tiff.offsetsize), "little" if file.byteorder == "<" else "big")
     if following:
         raise ValueError(f"it ends before its picture {len(pages) + 1}, which should begin at byte {following} of {size}")
     if max(ends, default=0) > size:

@@ -12,6 +12,7 @@ import json
 import os
 import uuid
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -24,6 +25,8 @@ from hyperspy_multitomo import __version__
 from hyperspy_multitomo.notices import warn
 
 FORMAT = 1
+# What zipfile, NumPy and JSON raise for an archive whose bytes are not what they were; ValueError has JSON's and Unicode's in it.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OverflowError, LookupError, ValueError)
 _NAME, _ABOUT = "hyperspy_multitomo checkpoint", "about.json"
 _PIECE = 1 << 22  # elements that are digested at a time where an array is not contiguous
 
@@ -239,7 +242,7 @@ class Stored(Mapping):
         try:
             with zipfile.ZipFile(self.path) as archive:
                 yield archive
-        except (zipfile.BadZipFile, EOFError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except _DAMAGE as error:
             with open(self.path, "rb") as file:
                 begun = _ABOUT.encode() in file.read(64)
             if begun:
@@ -248,7 +251,7 @@ class Stored(Mapping):
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._names:
-            raise KeyError(name)
+            raise KeyError(f"{self.path} holds no {name!r}, only {', '.join(self._names)}; it is damaged, or of another method")
         with self._opened() as archive, archive.open(f"{name}.npy") as member:
             return np.lib.format.read_array(member, allow_pickle=False)
 

@@ -103,11 +103,9 @@ def signals() -> dict:
 
 def wrong_values(made: dict) -> list:
     """Return what no or few arguments may be."""
-    return [
-        None, "abc", "", -1, 0, 2.5, float("nan"), float("inf"), 1e12, [], {}, object(), b"abc", 1j, [None], ["abc"], {"abc": "abc"},
-        {1: 2}, np.array("abc"), np.full(3, np.nan), np.zeros((2, 2, 2, 2, 2)), made["haadf"], made["eds"], made["volume"],
-        made["spectra"],
-    ]  # fmt: skip
+    plain = [None, "abc", "", -1, 0, 2.5, float("nan"), float("inf"), 1e12, object(), b"abc", 1j]
+    held = [[], {}, [None], ["abc"], {"abc": "abc"}, {1: 2}, np.array("abc"), np.full(3, np.nan), np.zeros((2, 2, 2, 2, 2))]
+    return [*plain, *held, *(made[name] for name in ("haadf", "eds", "volume", "spectra"))]
 
 
 #: What a method is called of where it is not the first signal of its class.
@@ -129,6 +127,7 @@ def bases(made: dict, folder: Path) -> dict[str, dict]:
     regularised = few | {"weight": 1.0, "mu": None}
     factors = {"Au": 1.0, "Ag": 2.0}
     geometry = mt.TiltGeometry(TILTS, 16)
+    absorption = {"density": 10.0, "detectors": "super-x"}
     base = {
         "align": {"method": "centre_of_mass", "show_progressbar": False},
         "array": {"names": "tilt"},
@@ -142,7 +141,7 @@ def bases(made: dict, folder: Path) -> dict[str, dict]:
         "reconstruct_fbp": {"show_progressbar": False},
         "reconstruct_hebt": {"haadf": haadf, "ratios": factors} | few,
         "reconstruct_fused": {"haadf": haadf, "haadf_weights": factors} | few,
-        "reconstruct_with_absorption": {"haadf": haadf, "rounds": 1},
+        "reconstruct_with_absorption": {"method": "sirt", "rounds": 1, "absorption": absorption} | few,
         "register_to": {"haadf": haadf},
         "save": {"filename": folder / "saved.hspy", "overwrite": True},
         "smooth": {"sigma": 1.0},
@@ -151,10 +150,10 @@ def bases(made: dict, folder: Path) -> dict[str, dict]:
         "plot_damping": {"model": mt.composition.DampingModel(1e5)},
         "correct_damping": {"model": mt.composition.DampingModel(1e5)},
         "model_ratios": {"haadf_angles": (50.0, 200.0)},
-        "estimate_absorption": {"volume": volume, "density": 10.0, "detectors": "super-x", "show_progressbar": False},
+        "estimate_absorption": {"volume": volume, "show_progressbar": False} | absorption,
         "composition_errors": {"composition": volume.quantify("CL", factors=factors)},
         "quantify": {"factors": factors},
-        "quantify_density": {"method": "CL", "factors": factors, "dose": 1e4},
+        "quantify_density": {"method": "model", "dose": 1e4, "solid_angle": 0.7},
         "find_threshold": {"factors": factors},
         "plot_threshold": {"factors": factors},
         "quantify_haadf": {"elements": ["Au", "Ag"], "reference": {"Au": 10.0, "Ag": 4.0}},
@@ -199,7 +198,7 @@ def calls_of(where: str, function: Callable, base: dict, wrong: list, named: str
     if where in ("eels.reconstruct_hebt", "eels.reconstruct_fused"):
         base |= {name: {"Mn": 1.0, "O": 2.0} for name in ("ratios", "haadf_weights") if name in base}
     for name, parameter in signature.parameters.items():
-        if name in DISPLAY or parameter.kind is parameter.VAR_KEYWORD:
+        if name in (*DISPLAY, "args") or parameter.kind is parameter.VAR_KEYWORD:
             continue
         for value in wrong:
             yield Call(where, function, base | {name: value}, named or name, value)
@@ -264,15 +263,33 @@ def judged(call: Call, error: Exception) -> Outcome:
 
 #: Words by which messages call an argument that has another name.
 KNOWN_AS = {
-    "haadf": ("HAADF",), "eds": ("maps",), "like": ("volume",), "backend": ("back-end",), "initial": ("start volume",), "across": ("shift",),
-    "filename": ("file",), "extension": ("save",), "file_format": ("save",), "reference": ("intensit", "histogram"),
-    "factors": ("factor",), "volumes": ("volume",), "images": ("image",), "maps": ("map",), "along": ("shift",),
-    "position": ("position",), "method": ("composition",), "edges": ("edge",), "elements": ("element",), "lines": ("line",),
-    "channel": ("channel",), "channels": ("channel",), "alignment": ("aligned",), "tilts": ("tilt",), "spectra": ("spectr",),
-    "files": ("file",), "xray_lines": ("line",), "mu": ("weights",), "ratios": ("ratio",), "chunks": ("chunk",),
-    "detectors": ("detector", "azimuth"), "reference": ("intensit", "histogram", "grey value"), "names": ("axes", "axis"), "efficiency": ("efficienc",), "mask": ("mask",),
-    "energy_range": ("energ",), "also": ("element", "edge", "line"), "threshold": ("mask",), "checkpoint": ("checkpoint", "resume"),
-}  # fmt: skip
+    "across": ("shift",),
+    "along": ("shift",),
+    "alignment": ("aligned",),
+    "also": ("element", "edge", "line"),
+    "backend": ("back-end",),
+    "checkpoint": ("resume",),
+    "detectors": ("azimuth", "elevation"),
+    "eds": ("maps",),
+    "efficiency": ("efficienc",),
+    "elements": ("HAADF",),
+    "energy_loss": ("EELS",),
+    "energy_range": ("energ",),
+    "file_format": ("save",),
+    "filename": ("file", "suffix"),
+    "extension": ("save",),
+    "initial": ("start volume",),
+    "like": ("volume",),
+    "lines": ("element",),
+    "method": ("kind of factor", "composition"),
+    "mu": ("weights",),
+    "names": ("axes", "axis"),
+    "reference": ("intensit", "histogram", "grey value"),
+    "threshold": ("mask",),
+    "volumes": ("channels",),
+    "width": ("window",),
+    "xray_lines": ("line",),
+}
 
 _NUMBERS = (int, float, np.integer, np.floating)
 
