@@ -113,7 +113,7 @@ def limits(name: str, value):
 
 def listed(name: str, value):
     """Return finite numbers in a row, one after the other."""
-    if not isinstance(value, list | tuple | np.ndarray) or np.ndim(value) != 1:
+    if not isinstance(value, list | tuple | np.ndarray) or np.ndim(value) != 1 or not len(value):
         raise TypeError(f"{name}={parameters.shown(value)} must be a list of numbers")
     return parameters.numbers(name, value)
 
@@ -202,7 +202,6 @@ KINDS: dict[str, Callable] = {
     "limits": limits,
     "haadf_angles": pair("the inner and the outer angle of the detector in mrad"),
     "energy_range": pair("two energies"),
-    **dict.fromkeys(("integration_windows", "background_windows"), each_named(pair("two energies in eV"))),
     "function": parameters.function,
 }
 

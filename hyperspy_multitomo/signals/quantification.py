@@ -385,7 +385,9 @@ def _count_errors(given, elements, shape):
         return given.array("element", "z", "x", "y")[[given.channels.index(name) for name in elements]]
     if isinstance(given, Mapping):
         if set(given) != set(elements):
-            raise ValueError(f"count_errors are those of {', '.join(given)}; expected one for each of {', '.join(elements)}")
+            raise ValueError(
+                f"count_errors are those of {', '.join(map(str, given))}; expected one for each of {', '.join(elements)}"
+            )
         by_element = [_as_zxy(given[name]) for name in elements]
         if any(map(is_lazy, by_element)):
             import dask.array as da
