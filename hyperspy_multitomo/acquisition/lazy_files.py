@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import copy
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["check_tiff", "naming_file"]
+__all__ = ["naming_file"]
 
 
 def naming_file(data, path: str | Path):
@@ -110,33 +108,3 @@ def _reopened(filename: str, place: str, name: str) -> StoredArray:
     import h5py
 
     return StoredArray(h5py.File(filename, "r")[place], name)
-
-
-def check_tiff(path: Path) -> None:
-    """Raise a ValueError where a TIFF file ends before its pictures do."""
-    import tifffile
-
-    size = path.stat().st_size
-    with _without_messages("tifffile"), tifffile.TiffFile(path) as file:
-        pages = list(file.pages)
-        ends = [offset + count for page in pages for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
-        # ImageJ describes the first picture of a large stack alone; the others follow it.
-        ends += [series.dataoffset + series.nbytes for series in file.series if series.dataoffset is not None]
-        # Where the place of one more picture is kept: 0 after the last.
-        file.filehandle.seek(file.pages.next_page_offset)
-        following = int.from_bytes(file.filehandle.read(file.tiff.offsetsize), "little" if file.byteorder == "<" else "big")
-    if following:
-        raise ValueError(f"it ends before its picture {len(pages) + 1}, which should begin at byte {following} of {size}")
-    if max(ends, default=0) > size:
-        raise ValueError(f"it ends {max(ends) - size} bytes before its last picture does")
-
-
-@contextmanager
-def _without_messages(name: str) -> Iterator[None]:
-    """Keep a library from logging what is raised here."""
-    logger = logging.getLogger(name)
-    disabled, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = disabled

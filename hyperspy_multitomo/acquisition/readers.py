@@ -16,9 +16,10 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from .lazy_files import check_tiff, naming_file
+from .lazy_files import naming_file
 from .mdoc import Mdoc, mdoc_beside, read_mdoc
 from .records import Record, record_of
+from .tiff_ends import check_tiff
 from .velox import is_velox, read_velox
 
 __all__ = ["EXTENSIONS", "damaged_files", "read_records"]
