@@ -113,7 +113,7 @@ def limits(name: str, value):
 
 def listed(name: str, value):
     """Return finite numbers in a row, one after the other."""
-    if not isinstance(value, list | tuple | np.ndarray) or np.ndim(value) != 1 or not len(value):
+    if isinstance(value, str | bytes | Mapping) or hasattr(value, "axes_manager") or np.ndim(value) != 1 or not len(value):
         raise TypeError(f"{name}={parameters.shown(value)} must be a list of numbers")
     return parameters.numbers(name, value)
 

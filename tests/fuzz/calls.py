@@ -197,6 +197,8 @@ def calls_of(where: str, function: Callable, base: dict, wrong: list, named: str
     base = {name: value for name, value in base.items() if name in signature.parameters or unknown}
     if where in ("eels.reconstruct_hebt", "eels.reconstruct_fused"):
         base |= {name: {"Mn": 1.0, "O": 2.0} for name in ("ratios", "haadf_weights") if name in base}
+    if where == "eels.model_ratios":
+        base |= {"xray_lines": ["Mn_Ka", "O_Ka"]}
     for name, parameter in signature.parameters.items():
         if name in (*DISPLAY, "args") or parameter.kind is parameter.VAR_KEYWORD:
             continue
@@ -308,7 +310,7 @@ def may_be(call: Call) -> bool:
         return bool(np.isfinite(value))
     if name in FREE:
         return isinstance(value, str)
-    if isinstance(default, bool):
+    if isinstance(default, bool) or annotation.startswith("bool"):
         return isinstance(value, bool) or value in (0, 1) if isinstance(value, _NUMBERS) else False
     kinds = annotation.replace(" | None", "").strip("'")
     if kinds == "int":
