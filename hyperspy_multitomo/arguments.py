@@ -92,12 +92,12 @@ def files(name: str, value):
     return value
 
 
-def pair(what: str, ordered: bool = True) -> Callable:
-    """Return the check of two finite numbers, the second the larger where they are `ordered`."""
+def pair(what: str) -> Callable:
+    """Return the check of two finite numbers, the second the larger; `what` says what they are."""
 
     def check(name: str, value):
         first, second = parameters.numbers(name, value, 2)
-        if ordered and not first < second:
+        if not first < second:
             raise ValueError(f"{name}={parameters.shown(value)} must be {what}, the second larger than the first")
         return value
 
@@ -198,7 +198,6 @@ KINDS: dict[str, Callable] = {
     "count_errors": either(mapping, parameters.array, expected="an array, a volume, or a dict with an array of each element"),
     "tilts": either(number, listed, expected="angles in degrees"),
     **dict.fromkeys(("position", "across", "along", "shifts"), listed),
-    "volume_shape": pair("two numbers of voxels (z, x)", ordered=False),
     "limits": limits,
     "haadf_angles": pair("the inner and the outer angle of the detector in mrad"),
     "energy_range": pair("two energies"),

@@ -84,6 +84,7 @@ def signals() -> dict:
     eds.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
     eds.metadata.set_item("Sample.xray_lines", ["Au_La", "Ag_La"])
     eels = mt.TiltSeriesEELS.from_maps({"Mn_L3": images(), "O_K": images() // 2}, **how)
+    eels.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
     block = np.zeros((16, 12, 16), np.float32)
     block[4:12, 2:10, 4:12] = 5.0
     volume = mt.TomographicVolume.from_arrays({"Au": block, "Ag": 2 * block}, pixel_size=2.0, quantity="counts / nm")
