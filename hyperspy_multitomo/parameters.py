@@ -1,13 +1,33 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks of numeric keywords, one for each kind of number: each returns it, or says what was given and what was expected."""
+"""Checks of arguments, one for each kind: each returns its argument, or says what was given and what was expected."""
 
 from __future__ import annotations
 
+import os
+import reprlib
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 
 import numpy as np
 
-__all__ = ["fraction", "is_positive", "number", "odd_number", "positive_number", "whole_number"]
+__all__ = [
+    "array",
+    "flag",
+    "fraction",
+    "function",
+    "is_positive",
+    "mapping",
+    "names",
+    "number",
+    "numbers",
+    "odd_number",
+    "path",
+    "positive_number",
+    "shown",
+    "signal_of_type",
+    "text",
+    "whole_number",
+]
 
 
 def number(name: str, value, expected: str = "a finite number") -> float:
@@ -51,3 +71,88 @@ def odd_number(name: str, value, least: int) -> int:
     if isinstance(value, bool | np.bool_) or not isinstance(value, Integral) or value < least or not value % 2:
         raise ValueError(f"{name}={value!r} must be an odd number of pixels, {least} or more")
     return int(value)
+
+
+def shown(value) -> str:
+    """Return a value as words for a message, shortened; an array by its shape and type."""
+    if isinstance(value, np.ndarray):
+        return f"an array of the shape {value.shape} and type {value.dtype}"
+    return repr(value) if hasattr(value, "axes_manager") else reprlib.repr(value)
+
+
+def flag(name: str, value) -> bool:
+    """Return True or False, also given as 1 or 0."""
+    if not isinstance(value, bool | np.bool_) and not (isinstance(value, Integral) and value in (0, 1)):
+        raise TypeError(f"{name}={shown(value)} must be True or False")
+    return bool(value)
+
+
+def text(name: str, value) -> str:
+    """Return a string; which one it has to be is for the function itself."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={shown(value)} must be a string")
+    return value
+
+
+def path(name: str, value):
+    """Return a path, as a string or an object of `pathlib`."""
+    if not isinstance(value, str | os.PathLike) or not str(value):
+        raise TypeError(f"{name}={shown(value)} must be a path, as a string or a pathlib.Path")
+    return value
+
+
+def names(name: str, value):
+    """Return a string, or several; a dict counts as its keys."""
+    if isinstance(value, bytes) or hasattr(value, "axes_manager") or not isinstance(value, str | Iterable) or _scalar(value):
+        raise TypeError(f"{name}={shown(value)} must be a string or a list of strings")
+    if not isinstance(value, str) and not all(isinstance(one, str) for one in value):
+        raise TypeError(f"{name}={shown(value)} must hold strings alone")
+    return value
+
+
+def mapping(name: str, value) -> Mapping:
+    """Return a dict."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name}={shown(value)} must be a dict")
+    return value
+
+
+def function(name: str, value):
+    """Return what can be called."""
+    if not callable(value):
+        raise TypeError(f"{name}={shown(value)} must be a function")
+    return value
+
+
+def array(name: str, value):
+    """Return an array, NumPy or dask, a signal or nested lists of real numbers or booleans, as it is."""
+    values = getattr(value, "data", value) if hasattr(value, "axes_manager") else value
+    if not hasattr(values, "dtype"):
+        try:
+            values = np.asarray(values)
+        except ValueError as error:  # lists of unequal lengths
+            raise ValueError(f"{name}={shown(value)} must be an array of real numbers ({error})") from None
+    if getattr(values, "dtype", np.dtype(object)).kind not in "buif":
+        raise TypeError(f"{name}={shown(value)} must be an array of real numbers")
+    return value
+
+
+def numbers(name: str, value, *shape: int):
+    """Return finite real numbers in an array, a list or a tuple, as they are; `shape` is that expected, if it is known."""
+    array(name, value)
+    values = np.asarray(getattr(value, "data", value) if hasattr(value, "axes_manager") else value)
+    if not np.isfinite(values).all() or (shape and values.shape != shape):
+        expected = f"{' x '.join(map(str, shape))} finite numbers" if shape else "finite numbers"
+        raise ValueError(f"{name}={shown(value)} must be {expected}")
+    return value
+
+
+def signal_of_type(name: str, value, *types: str):
+    """Return a signal of one of these classes of the package, or its lazy twin."""
+    if getattr(value, "_signal_type", None) not in types or not hasattr(value, "axes_manager"):
+        raise TypeError(f"{name} must be a {' or '.join(types)}; got {type(value).__name__} {shown(value)}")
+    return value
+
+
+def _scalar(value) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim == 0

@@ -178,7 +178,7 @@ def test_wrong_table_is_explained(tmp_path, text, message):
         (ours(across=[1, 2, 3, np.nan]), "`across` is .*nan.*; expected one finite shift"),
         (ours(across=[1.0]), "`across` has 1 shifts and `along` 4"),
         (ours(tilts=[1.0]), "`tilts` is .* of the shape"),
-        (ours(rotation="left"), "could not convert string to float"),
+        (ours(rotation="left"), "rotation='left' must be a number"),
         (ours(axis_offset=np.inf), "`axis_offset` is inf"),
         (ours(quality=[1]), "not what was saved"),
         (ours(quality={"residual": [1, 2, 3, 4]}), "not what was saved: .*across_error"),

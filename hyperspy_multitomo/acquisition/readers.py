@@ -16,10 +16,12 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+from .lazy_files import naming_file
 from .mdoc import Mdoc, mdoc_beside, read_mdoc
 from .mrc import read_mrc_header, with_sign
 from .records import Record, record_of
 from .stored_arrays import check_arrays
+from .tiff_ends import check_tiff
 from .velox import is_velox, read_velox
 
 __all__ = ["EXTENSIONS", "damaged_files", "naming_errors", "read_records"]
@@ -176,7 +178,8 @@ def read_checked(
         velox = suffix in (".emd", *_HDF5) and is_velox(path)
     if velox:
         with naming_errors(path, ValueError):
-            return read_velox(path, lazy=lazy, frames=frames, register=register_frames, image=image)
+            found = read_velox(path, lazy=lazy, frames=frames, register=register_frames, image=image)
+        return [replace(record, data=naming_file(record.data, path)) for record in found]
     if frames is not None or register_frames:
         raise ValueError(f"{path.name} is no Velox file: it has no frames to choose or to register")
     if suffix in _HDF5:
@@ -191,6 +194,7 @@ def read_checked(
     with naming_errors(path, FileNotFoundError), _quiet():
         contents = import_module(READERS[suffix]).file_reader(str(path), lazy=lazy)
         if READERS[suffix] == "rsciio.tiff":
+            check_tiff(path)
             _add_imagej_unit(contents)
         if suffix == ".emd":
             _add_positions(path, contents)
@@ -199,7 +203,7 @@ def read_checked(
         raise ValueError(f"{path.name} is an HDF5 file in which neither Velox nor NCEM data are found; leave it out")
     if header is not None and header.mode == 0:
         records = [replace(record, data=with_sign(record.data, header, signed_bytes)) for record in records]
-    return [_completed(record) for record in _without_pictures(records)]
+    return [_completed(replace(record, data=naming_file(record.data, path))) for record in _without_pictures(records)]
 
 
 def _without_pictures(records: list[Record]) -> list[Record]:

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.alignment.placing import Placing, turn
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
+from hyperspy_multitomo.arguments import checked, real
+from hyperspy_multitomo.parameters import array
 
 __all__ = ["Alignment"]
 
@@ -22,6 +24,7 @@ SAME_TILT = 0.5
 ORIENTATIONS = {"same": (1, 1), "flip_x": (-1, 1), "flip_y": (1, -1), "rotate_180": (-1, -1)}
 
 
+@checked(across=array, along=array, tilts=array, drift=array, axis_offset=real, rotation=real, pixel_size=real)
 @dataclass(frozen=True, eq=False)
 class Alignment(Placing):
     """

@@ -16,14 +16,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 
+from hyperspy_multitomo.compiling import compiled
 from hyperspy_multitomo.tomography.parallel import Workers, ranges
 
 #: Optical depth along one voxel up to which `_mean_over_voxel` is right to single precision.
 DEEPEST_VOXEL = 8.0
 
-kernel = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
+kernel = compiled(error_model="numpy", fastmath={"contract", "nsz", "arcp"})
 
 ONE = np.float32(1)
 

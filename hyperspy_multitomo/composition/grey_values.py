@@ -82,7 +82,9 @@ def pure_grey_values(
     else:
         unknown = [name for name in reference if name not in elements]
         if unknown or not reference:
-            raise ValueError(f"the reference names {', '.join(unknown) or 'nothing'}; expected {' and '.join(elements)}")
+            raise ValueError(
+                f"the reference names {', '.join(map(str, unknown)) or 'nothing'}; expected {' and '.join(elements)}"
+            )
         known = {name: _grey_value(name, value, volume, noise) for name, value in reference.items()}
     missing = [name for name in elements if name not in known]
     if bool(missing) == (ratio is None):

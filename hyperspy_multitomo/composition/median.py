@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from hyperspy_multitomo.compiling import compiled
 
 __all__ = ["median_of_neighbours"]
 
@@ -33,7 +34,7 @@ _PAIRS = _network(27)
 _MIDDLE = int(_PAIRS[-1, 0])
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _filter(volume, found, pairs, middle):
     """Fill `found` with the medians of `volume`, both (z, x, y); at the borders the border itself is the neighbour."""
     nz, nx, ny = volume.shape

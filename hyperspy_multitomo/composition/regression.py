@@ -11,7 +11,7 @@ import numpy as np
 from scipy.linalg import LinAlgError, eigh
 from scipy.optimize import nnls
 
-from hyperspy_multitomo.parameters import is_positive, positive_number
+from hyperspy_multitomo.parameters import positive_number
 
 # Columns are dependent where the squared singular value of the scaled regressors falls to float32 rounding.
 DEPENDENT = 1e-10
@@ -250,8 +250,9 @@ def prior_terms(
     unknown = [element for element in prior if element not in names]
     if unknown:
         raise ValueError(f"the prior names {', '.join(unknown)}, but the elements with counts are {', '.join(names)}")
-    if len(prior) < 2 or not all(map(is_positive, prior.values())):
+    if len(prior) < 2:
         raise ValueError(f"the prior is {dict(prior)}; give positive relative ratios of two elements or more")
+    prior = {element: positive_number(f"prior[{element!r}]", q) for element, q in prior.items()}
     strength = positive_number("prior_strength", strength)
     terms = np.zeros((len(names) + 1, len(names) + 1))
     for element, q in prior.items():

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
+
+from hyperspy_multitomo.compiling import compiled
 
 __all__ = ["ValueTable", "dividing"]
 
@@ -20,7 +21,7 @@ _INFINITE = 0x7F800000 >> _BITS
 _MOST = 1 << 31
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _count(words, table):
     """Add the number of each key to the table; `words` are the bits of float32 values."""
     for word in words:

@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..acquisition.axes import checked_values
+from ..arguments import THRESHOLD, checked, either
 from ..composition.absorption import attenuation_coefficients, linear_attenuation, ray_transmission
 from ..composition.coarse import coarse_geometry
 from ..composition.dask_blocks import is_lazy
 from ..composition.detectors import XRayDetector, detectors_from, super_x
 from ..notices import warn
+from ..parameters import array, function, text
 from .conditions import TEM, energies_of, lines_of
 from .history import add_step, read_history
 from .kept import Kept
@@ -103,7 +107,9 @@ class SelfAbsorption:
         return None if held is None else held / np.float32(grid(self, "x")[1] * grid(self, "y")[1])
 
     @transmission.setter
-    def transmission(self, values) -> None:
+    @checked(transmission=array)
+    def transmission(self, transmission: ArrayLike | None) -> None:
+        values = transmission
         if values is None:
             forget(self, "transmission")
             return
@@ -114,13 +120,13 @@ class SelfAbsorption:
             record(self, "transmission", on_recorded_grid(self, values, fill=1.0), ("tilt", "element", "y", "x"))
             return
         values = np.asarray(checked_values(values, "the transmission"), dtype=np.float32)
-        if values.shape != expected or not (values.min() > 0 and values.max() <= 1):
-            raise ValueError(
-                f"the transmission has the shape {values.shape} and values from {values.min():g} to {values.max():g}; expected "
-                f"{expected} (tilt, element, y, x), above 0 and up to 1"
-            )
+        if values.shape != expected:
+            raise ValueError(f"the transmission has the shape {values.shape}; expected {expected} (tilt, element, y, x)")
+        if not (values.min() > 0 and values.max() <= 1):
+            raise ValueError(f"the transmission is {values.min():g} to {values.max():g}; expected values above 0 and up to 1")
         record(self, "transmission", on_recorded_grid(self, values, fill=1.0), ("tilt", "element", "y", "x"))
 
+    @checked(threshold=THRESHOLD)
     def estimate_absorption(
         self,
         volume,
@@ -247,6 +253,7 @@ class SelfAbsorption:
         )
         return estimate
 
+    @checked(method=either(text, function, expected="the name of a method, or a function that makes a volume of a series"))
     def reconstruct_with_absorption(
         self,
         haadf=None,
@@ -312,8 +319,6 @@ class SelfAbsorption:
         >>> bool(volume["Al"].data.sum() > volume["Au"].data.sum())
         True
         """
-        if rounds != int(rounds) or rounds < 1:
-            raise ValueError(f"rounds={rounds!r} must be a whole number from 1 up")
         known = [name.removeprefix("reconstruct_") for name in dir(self) if name.startswith("reconstruct_")]
         known.remove("with_absorption")
         if not callable(method) and method not in known:
@@ -326,6 +331,10 @@ class SelfAbsorption:
             )
         if method == "fbp" and (checkpoint is not None or resume is not None):
             raise ValueError("method='fbp' is done at once and keeps no state: leave out checkpoint= and resume=")
+        if unknown := [
+            str(name) for name in absorption or () if name not in inspect.signature(self.estimate_absorption).parameters
+        ]:
+            raise ValueError(f"absorption={{...}} has {', '.join(unknown)}; expected keywords of estimate_absorption")
         shown = {"show_progressbar": options["show_progressbar"]} if "show_progressbar" in options else {}
         before, fitted = self.transmission, "ratios" not in options and method == "hebt"
         how = _fit_as_before(self) | ({"rest": options["rest"]} if "rest" in options else {})

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..alignment.checks import named
 from ..alignment.quality import AlignmentQuality
-from ..alignment.transform import SAME_TILT, Alignment
+from ..alignment.transform import ORIENTATIONS, SAME_TILT, Alignment
+from ..arguments import checked
 from ..notices import warn
 from .base import check_finite
 from .frames import aligned_copy
@@ -59,6 +60,7 @@ class Aligning:
         )
 
     @alignment.setter
+    @checked
     def alignment(self, alignment: Alignment | None) -> None:
         for name in _PER_TILT:
             forget(self, name)
@@ -88,6 +90,7 @@ class Aligning:
             self.metadata.set_item(_ERRORS, [float(quality.axis_offset_error * bins[0]), float(quality.rotation_error)])
             self.metadata.set_item(_REPORT, list(quality.report))
 
+    @checked
     def align(
         self,
         alignment: Alignment | None = None,
@@ -160,6 +163,8 @@ class Aligning:
         >>> bool(abs(found.rotation - 2) < 1)
         True
         """
+        if orientation not in ORIENTATIONS:
+            raise ValueError(f"orientation={orientation!r} must be one of {', '.join(ORIENTATIONS)}")
         if interactive:
             from ..widgets.alignment import AlignmentPanel
             from ..widgets.opening import open_panel
@@ -186,6 +191,7 @@ class Aligning:
             maps.align(self.alignment)
         return self.alignment
 
+    @checked
     def register_to(self, haadf, *, drift: bool = True, slow_axis: str | None = None) -> Alignment:
         """Measure where each map lies on the HAADF image of the same tilt, and attach that with the alignment of the HAADF.
 
@@ -230,6 +236,10 @@ class Aligning:
         """
         from ..alignment.scan_drift import scan_offsets
 
+        if not self.channels and axis_named(self, "element") is None:
+            raise TypeError(
+                "register_to puts elemental maps in the frame of a HAADF series: call it of the maps, eds.register_to(haadf)"
+            )
         haadf._check_view(self)
         ratio = axis_named(self, "x").scale / axis_named(haadf, "x").scale
         slow_axis = slow_axis or ("x" if self.tilt_axis == "x" else "y")
@@ -269,6 +279,7 @@ class Aligning:
 
         return plot_alignment(self._attached(), pixel_size=self.pixel_size)
 
+    @checked
     def plot_alignment_sinograms(self, y: int | None = None):
         """Return a figure of one slice's projections against the tilt, as recorded and aligned.
 

@@ -14,6 +14,7 @@ from numbers import Real
 import numpy as np
 from hyperspy.signals import Signal2D
 
+from ..arguments import checked
 from .beside import changed, masked, scaled
 from .sums import summed
 
@@ -60,6 +61,7 @@ class Arithmetic:
             changed(result, "a NumPy function" if context is None else f"numpy.{context[0].__name__}")
         return result
 
+    @checked
     def map(self, function, *args, **kwargs):
         """Apply a function to each image, see HyperSpy's `map`; counts, gains, dose and alignment are forgotten."""
         result = super().map(function, *args, **kwargs)

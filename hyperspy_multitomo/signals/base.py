@@ -10,8 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from ..acquisition.units import unit_of
+from ..arguments import checked
+from ..parameters import text
 from .arithmetic import Arithmetic
+from .formats import check_format
 from .history import read_history
+from .indexing import Indexing, remedy
 from .keyed import axis_named, keep_present, recall
 from .saving import save_signal
 from .stored import check_file_of
@@ -20,7 +24,7 @@ from .stored import check_file_of
 OTHER_CHANNELS = ("HAADF", "rest")
 
 
-class TomographySignal(Arithmetic):
+class TomographySignal(Indexing, Arithmetic):
     """Mixin of the tilt series and of the volumes."""
 
     @property
@@ -89,6 +93,8 @@ class TomographySignal(Arithmetic):
             Where the file that the signal was loaded from lacks chunks of its arrays.
         """
         check_file_of(self)
+        for name in names:
+            text("the axis name", name)
         axes = {axis.name: axis.index_in_array for axis in self.axes_manager._axes}
         data = self.data
         if "element" in names and "element" not in axes and len(self.channels) == 1:
@@ -97,13 +103,14 @@ class TomographySignal(Arithmetic):
         missing = [name for name in names if name not in axes]
         extra = [name for name in axes if name not in names]
         if missing or extra:
-            problem = [f"has no axis {', '.join(missing)} (summed or sliced away?)"] if missing else []
+            problem = [f"has no axis {', '.join(missing)} ({'; '.join(map(remedy, missing))})"] if missing else []
             problem += [f"has also {', '.join(map(str, extra))}"] if extra else []
             raise ValueError(
                 f"{type(self).__name__} with the axes ({', '.join(names)}) is needed; this one {' and '.join(problem)}"
             )
         return data.transpose([axes[name] for name in names])
 
+    @checked
     def save(self, filename=None, overwrite=None, extension=None, file_format=None, **kwds):
         """Save to a file, or a .zspy folder, in such a way that no failure can harm the previous one.
 
@@ -126,6 +133,8 @@ class TomographySignal(Arithmetic):
             If the file exists and `overwrite` is not True.
         OSError
             If it cannot be written, such as on a full disk: the message names the file, and what was there before is whole.
+        ValueError
+            For a format that cannot be written, or cannot hold this signal; those that can are named.
         """
         path = self._path(filename)
         if extension:
@@ -133,6 +142,7 @@ class TomographySignal(Arithmetic):
         elif not path.suffix:
             path = path.with_suffix(".hspy")
         check_file_of(self)
+        check_format(self, path, file_format)
         save_signal(self, path, overwrite, super().save, file_format, **kwds)
         self.tmp_parameters.set_item("folder", str(path.parent))
         self.tmp_parameters.set_item("filename", path.stem)

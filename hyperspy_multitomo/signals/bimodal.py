@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from os import PathLike
 
+from ..arguments import checked
 from ..composition.response import ResponseRatios
 from . import methods, plan
 from .haadf import TiltSeriesHAADF
@@ -16,6 +17,7 @@ from .volume import TomographicVolume
 class BimodalReconstructions:
     """Mixin of the series of elemental maps: `reconstruct_hebt` and `reconstruct_fused`."""
 
+    @checked
     def reconstruct_hebt(
         self,
         haadf: TiltSeriesHAADF,
@@ -181,6 +183,7 @@ class BimodalReconstructions:
             **shared,
         )
 
+    @checked
     def reconstruct_fused(
         self,
         haadf: TiltSeriesHAADF,
@@ -194,7 +197,7 @@ class BimodalReconstructions:
         alpha0: float = 4.0,
         iterations: int = ITERATIONS,
         tolerance: float | None = TOLERANCE,
-        data_term: str = "poisson",
+        data_term: str | None = "poisson",
         haadf_term: str | None = None,
         haadf_gain: float | None = None,
         background=None,

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from ..arguments import checked
+
 
 class Browsing:
     """Mixin of the tilt series: `browse`."""
 
+    @checked
     def browse(self, spectra=None, display: bool = True, toolkit: str | None = None):
         """Open a panel to look through the series: images, signal per tilt, bad tilts, and windows on the spectra.
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..acquisition.axes import checked_values
 from ..acquisition.tilts import order_tilts
+from ..parameters import positive_number
 from .base import check_finite, length_axis
 from .keyed import NODE, record, set_keys
 
@@ -98,6 +99,8 @@ def build_volume(data, channels, pixel_size, *, like=None, quantity="", axis_pos
     """
     from .volume import TomographicVolume
 
+    if pixel_size is not None:
+        positive_number("pixel_size", pixel_size, "of nm")
     if data.ndim != (3 if channels is None else 4):
         raise ValueError(f"a volume must have the shape (z, y, x); got {data.shape}")
     metadata: dict = {}
@@ -125,6 +128,8 @@ def build_volume(data, channels, pixel_size, *, like=None, quantity="", axis_pos
 def stack_channels(arrays, axis: int):
     """Stack one array for each channel, NumPy or dask, along a new axis."""
     arrays = list(arrays)
+    if not arrays:
+        raise ValueError("there are no channels; give one array or more, as in {'Au': array}")
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
         raise ValueError(f"the channels have different shapes {sorted(shapes)}; all must be alike")

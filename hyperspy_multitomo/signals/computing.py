@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 
+from ..arguments import checked
 from ..tomography.parallel import available_cores
 from .cluster import client_in_use
 from .progress import progress_bar
@@ -21,6 +22,7 @@ _LEFT = "Slabs that were finished are kept where the reconstruction was given ch
 class LazyComputing:
     """Mixin of the lazy signals: `compute` and `save` that count slabs."""
 
+    @checked
     def compute(self, close_file=False, show_progressbar=None, **kwargs):
         """Compute the data and keep them in memory; see HyperSpy's `LazySignal.compute` for the parameters.
 
@@ -35,6 +37,7 @@ class LazyComputing:
         with counting_slabs(self.data, show_progressbar, **kwargs) as show:
             super().compute(close_file=close_file, show_progressbar=show, **kwargs)
 
+    @checked
     def save(self, filename=None, overwrite=None, extension=None, file_format=None, **kwds):
         """Compute the data slab by slab and write each as it comes; see `TomographicVolume.save` for the parameters.
 

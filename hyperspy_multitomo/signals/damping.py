@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..arguments import DAMPING, checked
 from ..composition.damping_from_maps import damping_from_maps
 from ..composition.haadf_damping import DampingModel, estimate_damping
 from ..notices import warn
@@ -20,6 +21,7 @@ from .pairs import paired
 class Damping:
     """Mixin of the HAADF series: how far its signal falls behind the mass thickness, and the series without that."""
 
+    @checked
     def estimate_damping(self, eds=None, *, model: str = "auto", mask=None, min_counts: float = 50.0) -> DampingModel:
         """Estimate how the HAADF saturates in thick places, from its own tilts or against elemental maps. Nothing is changed.
 
@@ -79,6 +81,7 @@ class Damping:
             raise ValueError("without maps whole images are summed; leave out the mask, or crop the series")
         return estimate_damping(projections(self)[0], self.tilts, model=chosen_model(self, model), gains=known_gains(self))
 
+    @checked(model=DAMPING)
     def correct_damping(self, model: DampingModel | None = None):
         """Return the series with the signal that is proportional to mass thickness, by the inverted damping.
 
@@ -146,6 +149,7 @@ class Damping:
         )
         return copy
 
+    @checked(model=DAMPING)
     def plot_damping(self, model: DampingModel):
         """Draw the recorded HAADF against the linear signal, and the signal of each tilt before and after the correction.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ..arguments import checked
 from ..composition.density import quantify_density
 from .conditions import DOSE, dose_of, solid_angle_of
 from .history import add_step
@@ -19,6 +20,7 @@ class Densities:
         """Electrons per pixel and tilt behind the volume (at a gain of 1), or None where they are not known."""
         return self.metadata.get_item(DOSE, default=None)
 
+    @checked
     def quantify_density(
         self,
         method: str = "model",

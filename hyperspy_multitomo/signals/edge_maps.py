@@ -12,7 +12,9 @@ from ..acquisition.edge_fit import prepare_edge_fit
 from ..acquisition.edge_windows import prepare_edge_windows
 from ..acquisition.edges import integration_ranges, resolve_edges
 from ..acquisition.loss_spectra import check_losses
+from ..arguments import checked
 from ..notices import warn
+from ..parameters import shown, text
 from .eels import TiltSeriesEELS
 from .gate import SpectrumImages, spectra_of
 from .history import add_step
@@ -26,6 +28,7 @@ _REGIONS = 8
 _SIGNIFICANCE = 5.0
 
 
+@checked(background=text, width=None)
 def edge_maps(
     spectra,
     edges: Sequence[str],
@@ -167,7 +170,10 @@ def _others(also, listed, energy_range):
 def _checked_spectra(spectra) -> SpectrumImages:
     """Return the spectra in order, after checks of what the signal is."""
     if not hasattr(spectra, "axes_manager"):
-        raise TypeError(f"edge_maps needs an EELS signal with the axes (x, y, tilt | energy loss), got {type(spectra).__name__}")
+        raise TypeError(
+            f"spectra={shown(spectra)}: edge_maps needs an EELS signal with the axes (x, y, tilt | Energy loss), "
+            f"got {type(spectra).__name__}"
+        )
     kind = str(spectra.metadata.get_item("Signal.signal_type", default=""))
     if kind.startswith("EDS"):
         raise TypeError(f"edge_maps makes maps of EELS edges, but these are {kind} spectra; use elemental_maps")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from hyperspy.signals import LazySignal2D
 
+from ..arguments import checked
 from .elemental_series import ElementalTiltSeries
 from .keyed import recall, record
 
@@ -27,6 +28,7 @@ class TiltSeriesEELS(ElementalTiltSeries):
     _COUNTED = "edges"
 
     @classmethod
+    @checked(maps=None, tilts=None, pixel_size=None)
     def from_maps(cls, maps: Mapping, tilts=None, pixel_size: float | None = None, **options) -> TiltSeriesEELS:
         """Make a series from the maps of each element or edge and their tilts.
 

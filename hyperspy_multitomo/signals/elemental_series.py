@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 from hyperspy.signals import Signal2D
 
+from ..arguments import checked
 from .base import check_finite
 from .bimodal import BimodalReconstructions
 from .build import build_series, stack_channels
@@ -33,6 +35,7 @@ class ElementalTiltSeries(
     _COUNTED = ""
 
     @classmethod
+    @checked(maps=None, tilts=None, pixel_size=None)
     def from_maps(
         cls,
         maps: Mapping,
@@ -149,7 +152,7 @@ class ElementalTiltSeries(
         if electrons is None:
             self.metadata.set_item(DOSE, None)
             return
-        if not (np.ndim(electrons) == 0 and np.isfinite(electrons) and electrons > 0):
+        if not isinstance(electrons, Real) or not (np.isfinite(electrons) and electrons > 0):
             raise ValueError(
                 f"the dose is {electrons!r}; expected one positive number of electrons per pixel and tilt (what differs from "
                 "tilt to tilt belongs into the gains)"

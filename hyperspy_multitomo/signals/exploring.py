@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from ..arguments import checked
+
 
 class Exploring:
     """Mixin of the volumes: the panel to look at them in Jupyter."""
 
+    @checked
     def explore(self, display: bool = True, toolkit: str | None = None):
         """Open a panel with linked sections, a line profile, and isosurfaces in 3-D.
 

@@ -12,6 +12,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
+from ..arguments import checked
 from ..writing import file_part, save_atomically
 from .base import in_nm
 from .keyed import axis_named
@@ -24,6 +25,7 @@ _AXES = ("z", "y", "x")
 class Export:
     """Mixin of the volumes: `export`."""
 
+    @checked
     def export(
         self, filename: str | os.PathLike, channels: str | Sequence[str] | None = None, overwrite: bool | None = None
     ) -> Path | tuple[Path, ...]:

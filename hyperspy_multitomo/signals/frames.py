@@ -184,6 +184,10 @@ def check_pair(eds, haadf) -> int:
 
     Returns how many pixels of the HAADF make one of the maps, along each edge.
     """
+    if getattr(eds, "_TITLE", None) is None:
+        raise TypeError(
+            f"haadf= goes with elemental maps, and this is a {type(eds).__name__}; leave it out, or call it of the maps"
+        )
     title = eds._TITLE
     if getattr(haadf, "_signal_type", None) != "TiltSeriesHAADF":
         raise TypeError(f"haadf must be a TiltSeriesHAADF; got {type(haadf).__name__}")

@@ -10,6 +10,7 @@ import numpy as np
 from ..acquisition.field_of_view import wholly_in_view
 from ..acquisition.gains import GainEstimate, expected_means, fit_gains
 from ..acquisition.shadowing import weighted_sum
+from ..arguments import checked
 from ..composition.detectors import shadowing_gains
 from ..parameters import number
 from .counted import check_counts_beside
@@ -26,6 +27,7 @@ _SAME_TILT = 1e-4
 class HAADFGains:
     """Mixin of the HAADF series: `estimate_gains` from the means of the images."""
 
+    @checked
     def estimate_gains(self, model: str = "auto", *, smooth: int | None = None) -> GainEstimate:
         """Estimate the gain of every image from its mean, and attach the gains. The data stay as they are.
 
@@ -76,6 +78,7 @@ class HAADFGains:
 class ElementalGains:
     """Mixin of the series of elemental maps: `estimate_gains` from the HAADF, the means of the maps, or the live times."""
 
+    @checked
     def estimate_gains(
         self,
         haadf=None,

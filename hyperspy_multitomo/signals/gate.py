@@ -143,6 +143,8 @@ def volumes_of(volumes: Sequence, names: Sequence[str]) -> tuple[list, dict | No
         what = f"the volume of {name}"
         if not hasattr(volume, "axes_manager"):
             arrays.append(checked_values(volume, what))
+            if arrays[-1].ndim != len(roles):
+                raise ValueError(f"{what} has the shape {arrays[-1].shape}; expected (z, y, x), in each of the volumes")
             continue
         data, axes = in_order(volume.data, axes_of(volume), roles, what=what)
         arrays.append(data)

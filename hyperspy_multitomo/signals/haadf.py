@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from hyperspy.signals import LazySignal2D, Signal2D
 
+from ..arguments import checked
 from .build import build_series
 from .damping import Damping
 from .frames import projections
@@ -24,6 +25,7 @@ class TiltSeriesHAADF(Damping, HAADFPreprocessing, RegularisedImages, TiltSeries
     _ITERATIONS = 100
 
     @classmethod
+    @checked(tilts=None, pixel_size=None)
     def from_images(
         cls,
         images,

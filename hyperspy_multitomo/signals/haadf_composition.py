@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..arguments import checked
 from ..composition.haadf_composition import atoms_by_volume, haadf_composition
+from ..parameters import number
 from .gate import plain
 from .history import add_step
 from .keyed import axis_named
@@ -20,6 +22,7 @@ _BYTES_BY_VOXEL = 56
 class HAADFQuantification:
     """Mixin of the volumes: two elements told apart by their grey value."""
 
+    @checked(threshold=number)
     def quantify_haadf(
         self,
         elements: Sequence[str],

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import parameters
+from ..arguments import checked
 from ..parameters import positive_number
 from .base import check_finite
 from .history import add_step
@@ -25,6 +26,7 @@ class ImageChanges:
         """Whether `smooth` made this series: noise estimates and fits that suppose Poisson counts do not hold for it."""
         return any(step["step"] == "smooth" for step in self.history)
 
+    @checked
     def smooth(self, sigma: float):
         """Return the series with every image smoothed by a Gaussian.
 
@@ -41,7 +43,8 @@ class ImageChanges:
         Raises
         ------
         ValueError
-            For a sigma that is no positive number, and for values that are not finite, of a lazy series when it is computed.
+            For a sigma that is no positive number or larger than the images, and for values that are not finite, of a lazy series
+            when it is computed.
 
         Notes
         -----
@@ -60,11 +63,15 @@ class ImageChanges:
         from scipy.ndimage import gaussian_filter
 
         sigma = positive_number("sigma", sigma, "of pixels")
+        largest = max(axis.size for axis in self.axes_manager._axes if axis.name in ("x", "y"))
+        if sigma > largest:
+            raise ValueError(f"sigma={sigma!r} is larger than the images, {largest} px; expected a few pixels")
         width = [sigma if axis.name in ("x", "y") else 0.0 for axis in self.axes_manager._axes]
         copy = self._deepcopy_with_new_data(each_image(self, lambda images: gaussian_filter(_finite(images), width)))
         add_step(copy, "smooth", sigma=sigma)
         return copy
 
+    @checked
     def bin(self, factor: int):
         """Return the series with pixels of factor x factor old ones: counts are summed, HAADF signal is averaged.
 
@@ -111,6 +118,7 @@ class ImageChanges:
         add_step(copy, "bin", factor=int(factor))
         return copy
 
+    @checked
     def threshold_background(self, fraction: float = 0.05):
         """Return the series with all pixels below a part of the maximum set to zero.
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..notices import warn
+from .indexing import remedy
 
 NODE = "Tomography"
 _BY_VALUE = ("tilt", "element")
@@ -228,7 +229,7 @@ def indices(signal, name: str) -> np.ndarray:
         if stored.size == 1:
             return np.array([0])
         raise LookupError(
-            f"the signal has no axis {name!r} any more (summed or sliced away): what was recorded per {name} is unknown"
+            f"the signal has no axis {name!r} any more, so that what was recorded per {name} is unknown: {remedy(name)}"
         )
     present = np.atleast_1d(np.asarray(axis.axis, dtype=float))
     found = np.abs(stored[None, :] - present[:, None]).argmin(axis=1)

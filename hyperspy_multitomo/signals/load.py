@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +17,26 @@ from ..acquisition.readers import naming_errors
 from ..acquisition.records import Record
 from ..acquisition.stored_arrays import check_arrays, stored_signals
 from ..acquisition.tilts import order_tilts
+from ..arguments import checked
 from ..notices import warn
+from ..parameters import text
 from .base import in_nm, length_axis
 from .build import build_series, merging
 from .gate import count_tilts
 from .haadf import TiltSeriesHAADF
 from .history import add_step
 from .keyed import NODE, axis_named, forget, record, set_keys
+from .memory import available_memory, check_memory
 
+LAZILY = "pass lazy=True, which leaves it on disk, or load fewer tilts"
+# Files that are smaller than the memory by more than this factor fit into it, however they are compressed.
+_COMPRESSED = 20
 _OURS = ("TiltSeriesHAADF", "TiltSeriesEDS", "TiltSeriesEELS", "TomographicVolume")
 #: eXSpy's signal of each kind of spectra: signal type, name of the axis of the energies, title.
 _SPECTRA = {"EDS": ("EDS_TEM", "Energy", "EDS"), "EELS": ("EELS", "Energy loss", "EELS")}
 
 
+@checked(tilts=None, spectra=text)
 def load_tilt_series(
     files,
     tilts=None,
@@ -103,6 +111,8 @@ def load_tilt_series(
         not finite; the message names them and what to do.
     FileNotFoundError
         Where no file is found.
+    MemoryError
+        Where the series is larger than the memory that is available and not left on disk; nothing has been read then.
 
     Examples
     --------
@@ -123,10 +133,10 @@ def load_tilt_series(
                 warn(f"{paths[0].name} was saved by this package and comes back as it was: the tilts that are given are not used")
             return ours
     frames = check_frames(frames)
-    found = read_tilt_files(
+    read = partial(
+        read_tilt_files,
         paths,
         on_error=on_error,
-        lazy=lazy is not False,
         image=image,
         spectra=spectra,
         energy_loss=energy_loss,
@@ -136,6 +146,9 @@ def load_tilt_series(
         n_tilts=count_tilts(tilts),
         signed_bytes=signed_bytes,
     )
+    if lazy is False:
+        _check_size(paths, read)
+    found = read(lazy=lazy is not False)
     series, angles = align_modalities(found, tilts, paths, skip=on_error == "skip")
     how = {"tilt_axis": tilt_axis, "reverse_tilts": reverse_tilts, "duplicates": duplicates}
     _check_tilt_axis(series, tilt_axis)
@@ -156,6 +169,28 @@ def load_tilt_series(
     for signal in made:
         add_step(signal, "load_tilt_series", files=[str(path) for path in _files(series)], **how, **chosen)
     return made[0] if len(made) == 1 else tuple(made)
+
+
+def _check_size(paths: list[Path], read) -> None:
+    """Raise a MemoryError where the files hold more than there is memory; large files are looked at lazily for that."""
+    if not _is_large(paths):
+        return
+    needed = sum(record.data.nbytes for records in read(lazy=True).values() for record in records)
+    check_memory(needed, "the series", LAZILY)
+
+
+def _is_large(paths: list[Path]) -> bool:
+    """Say whether what is in the files may be larger than the memory, however they are compressed."""
+    on_disk = sum(file.stat().st_size for path in paths for file in (path.rglob("*") if path.is_dir() else [path]))
+    available = available_memory()
+    return available is not None and _COMPRESSED * on_disk >= available
+
+
+def _in_memory(data, what: str) -> np.ndarray:
+    """Return the data as an array in memory, where there is enough of it."""
+    if hasattr(data, "dask"):
+        check_memory(data.nbytes, what, LAZILY)
+    return np.asarray(data)
 
 
 def _files(series: dict[str, list[Record]]) -> list[Path]:
@@ -191,8 +226,13 @@ def _saved_by_us(path: Path, lazy):
         raise ValueError(str(error)) from None
     import hyperspy.api as hs
 
+    stays = lazy is not False if is_spectra else bool(lazy)
     with naming_errors(path, FileNotFoundError):
-        ours = hs.load(path, lazy=lazy is not False if is_spectra else bool(lazy))
+        if not stays and _is_large([path]):
+            check_memory(hs.load(path, lazy=True).data.nbytes, path.name, LAZILY)
+        ours = hs.load(path, lazy=stays)
+    if stays:
+        ours.data = naming_file(ours.data, path)
     if not has_records or not (is_series or is_spectra):
         lost = "what it was" if has_records else "what was recorded in it"
         warn(
@@ -220,7 +260,7 @@ def _check_saved(signal, name: str, is_series: bool) -> None:
 def _images(records: list[Record], angles, *, lazy, **how) -> TiltSeriesHAADF:
     data = _stacked(records)
     if not lazy:
-        data = np.asarray(data)
+        data = _in_memory(data, "the series of images")
     return build_series(
         TiltSeriesHAADF,
         data,
@@ -256,7 +296,7 @@ def _spectra(records: list[Record], angles, *, lazy, tilt_axis, reverse_tilts, d
     signal_type, name, title = _SPECTRA[records[0].spectroscopy]
     energy |= {"name": name, "navigate": False}
     axes = [{"name": "tilt", "axis": order.tilts, "units": "°", "navigate": True}, y, x, energy]
-    signal = LazySignal1D(data, axes=axes) if lazy else Signal1D(np.asarray(data), axes=axes)
+    signal = LazySignal1D(data, axes=axes) if lazy else Signal1D(_in_memory(data, "the series of spectra"), axes=axes)
     for node, content in _metadata(records).items():
         signal.metadata.set_item(node, content)
     with warnings.catch_warnings():

@@ -12,7 +12,9 @@ from ..acquisition.counts import are_whole
 from ..acquisition.elemental import prepare_fit
 from ..acquisition.units import unit_of
 from ..acquisition.windows import prepare_windows
+from ..arguments import checked
 from ..notices import warn
+from ..parameters import shown
 from .aligning import AXIS, axis_position
 from .build import build_series
 from .conditions import SCANNED, scanned_pixels
@@ -26,6 +28,7 @@ from .progress import progress_bar
 _METHODS = {"fit": prepare_fit, "windows": prepare_windows}
 
 
+@checked
 def elemental_maps(
     spectra,
     elements: Sequence[str] | None = None,
@@ -98,6 +101,8 @@ def elemental_maps(
     """
     if method not in _METHODS:
         raise ValueError(f"method={method!r} must be one of {', '.join(map(repr, _METHODS))}")
+    if not hasattr(spectra, "axes_manager"):
+        raise TypeError(f"spectra={shown(spectra)} must be an EDS signal with the axes (x, y, tilt | Energy)")
     if str(spectra.metadata.get_item("Signal.signal_type", default="")) == "EELS":
         raise TypeError("elemental_maps makes maps of X-ray lines, but these are EELS spectra; use edge_maps")
     found = spectra_of(spectra)

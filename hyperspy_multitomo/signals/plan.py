@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..arguments import checked
 from ..tomography import projector
 from ..tomography.parallel import available_cores
 from .cluster import client_in_use, workers
@@ -306,6 +308,7 @@ def _time(seconds: float) -> str:
 class Planning:
     """Mixin of the tilt series: `plan_reconstruction`."""
 
+    @checked
     def plan_reconstruction(self, method: str, haadf=None, **options) -> ReconstructionPlan:
         """Say what a reconstruction will take: memory, slabs, device, and the time, from a trial of some iterations.
 
@@ -325,6 +328,8 @@ class Planning:
 
         Raises
         ------
+        TypeError
+            For keywords that the method does not have, such as a HAADF series that it does not take, or that are missing.
         ValueError
             For an unknown method, and whatever the method itself refuses.
         MemoryError
@@ -349,4 +354,22 @@ class Planning:
         known = [name for name in known if name != "with_absorption"]
         if method not in known:
             raise ValueError(f"method={method!r} must be one of {', '.join(known)}")
-        return plan_of(getattr(self, f"reconstruct_{method}"), *([] if haadf is None else [haadf]), **options)
+        planned = getattr(self, f"reconstruct_{method}")
+        given = options if haadf is None else {"haadf": haadf, **options}
+        _check_call(planned, given)
+        return plan_of(planned, **given)
+
+
+def _check_call(method: Callable, given: Mapping) -> None:
+    """Raise a TypeError that names the keywords which a method does not know, and those that it needs."""
+    parameters = inspect.signature(method).parameters
+    unknown = [name for name in given if name not in parameters]
+    if unknown == ["haadf"]:
+        raise TypeError(f"{method.__name__} reconstructs this series alone and takes no haadf=; leave it out of the plan")
+    if unknown:
+        raise TypeError(f"{method.__name__} has no keyword {', '.join(unknown)}; expected some of {', '.join(parameters)}")
+    missing = [name for name, one in parameters.items() if one.default is one.empty and name not in given]
+    if missing:
+        raise TypeError(
+            f"{method.__name__} needs {', '.join(missing)}: pass {', '.join(f'{name}=' for name in missing)} to the plan as well"
+        )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..arguments import checked
 from .base import in_nm
 from .export import channel_arrays
 from .keyed import axis_named
@@ -18,6 +19,7 @@ from .keyed import axis_named
 class VolumePlots:
     """Mixin of the volumes: sections, the whole volume, composition and convergence."""
 
+    @checked
     def plot_orthoslices(
         self,
         position: Sequence[float] | None = None,
@@ -77,6 +79,7 @@ class VolumePlots:
             colours=colours,
         )
 
+    @checked
     def plot_volume(
         self,
         channels: str | Sequence[str] | None = None,
@@ -137,6 +140,7 @@ class VolumePlots:
             colours=colours,
         )
 
+    @checked
     def plot_composition(self, channels: str | Sequence[str] | None = None, *, mask=None):
         """Draw the middle sections of a composition, and how often each percentage occurs in the particle.
 

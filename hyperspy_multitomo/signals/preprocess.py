@@ -8,6 +8,7 @@ import numpy as np
 from .. import parameters
 from ..acquisition.defects import Saturation, find_saturation, hot_pixels, hot_positions
 from ..acquisition.detector_offset import BackgroundLevel, background_level, fit_background
+from ..arguments import checked
 from ..composition.threshold import specimen_mask
 from ..notices import warn
 from ..parameters import odd_number, positive_number
@@ -30,6 +31,7 @@ class HAADFPreprocessing(HAADFGains):
 
     _SUM_BINS = False
 
+    @checked
     def fit_background(self, *, mask=None, film: bool = True) -> BackgroundLevel:
         """Fit the level beside the object by the detector's offset and a film: ``offset + film / cos t``.
 
@@ -80,6 +82,7 @@ class HAADFPreprocessing(HAADFGains):
         levels = [background_level(image, inside) for image, inside in zip(finite_images(self), masks, strict=True)]
         return fit_background(levels, self.tilts, gains=known_gains(self), film=film)
 
+    @checked
     def remove_background(self, fit: BackgroundLevel | None = None, *, film: bool = False):
         """Return the series without the detector's offset, and on request without the film.
 
@@ -121,6 +124,7 @@ class HAADFPreprocessing(HAADFGains):
         add_step(copy, "remove_background", offset=fit.offset, film=fit.film if film else None, levels=levels)
         return copy
 
+    @checked
     def find_saturation(self, level: float | None = None) -> Saturation:
         """Find the level at which the signal ends, and how many pixels are there at each tilt.
 
@@ -159,6 +163,7 @@ class HAADFPreprocessing(HAADFGains):
             warn(f"{found}: the signal of these pixels is too low; lower the detector's gain, or leave out the worst tilts")
         return found
 
+    @checked
     def remove_hot_pixels(self, threshold: float = 8.0, size: int = 5):
         """Return the series with single pixels far above their surroundings replaced by the local median.
 
@@ -203,6 +208,7 @@ class HAADFPreprocessing(HAADFGains):
         add_step(copy, "remove_hot_pixels", threshold=threshold, size=size, hot_pixels=found)
         return copy
 
+    @checked
     def specimen_mask(self, fraction: float = 0.05) -> np.ndarray:
         """Choose generously the pixels that hold specimen, for ``mask=`` of fits and gains.
 
@@ -236,6 +242,7 @@ class HAADFPreprocessing(HAADFGains):
 class ElementalPreprocessing(ElementalGains):
     """Mixin of the series of elemental maps: gains, and positions that hold too many counts."""
 
+    @checked
     def find_hot_pixels(self, threshold: float = 8.0, size: int = 5) -> np.ndarray:
         """Find positions that hold too many counts of an element at all tilts together, such as where the beam rests.
 
@@ -271,6 +278,7 @@ class ElementalPreprocessing(ElementalGains):
         >>> hot.shape, bool(hot.any())
         ((1, 24, 24), False)
         """
+        threshold, size = positive_number("threshold", threshold), odd_number("size", size, 3)
         check_counts_beside(self)
         threshold, size = positive_number("threshold", threshold), odd_number("size", size, 3)
         data, gross, share = self.array("tilt", "element", "y", "x"), self.gross, self.window_share

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from .. import parameters
+from ..arguments import THRESHOLD, checked
 from ..composition import quantification
 from ..composition.cross_sections import haadf_factor
 from ..composition.dask_blocks import is_lazy
@@ -22,6 +24,7 @@ from .slabs import runs_again
 class Quantification:
     """Mixin of the volumes: quantification of the elements' counts."""
 
+    @checked(threshold=THRESHOLD)
     def quantify(
         self,
         method: str = "CL",
@@ -172,6 +175,7 @@ class Quantification:
         )
         return result
 
+    @checked
     def composition_errors(self, composition, *, factor_errors=None, count_errors=None):
         """Return the standard errors of a composition that `quantify` made of this volume, to first order.
 
@@ -245,6 +249,7 @@ class Quantification:
         volumes = self.array("element", "z", "x", "y")
         return elements, volumes if elements == self.channels else volumes[[self.channels.index(name) for name in elements]]
 
+    @checked(region=parameters.array)
     def mean_composition(self, composition, region=None) -> dict[str, float]:
         """Return the mean composition of a region of this volume, from the sums of its counts.
 
@@ -375,7 +380,9 @@ def _count_errors(given, elements, shape):
         return given.array("element", "z", "x", "y")[[given.channels.index(name) for name in elements]]
     if isinstance(given, Mapping):
         if set(given) != set(elements):
-            raise ValueError(f"count_errors are those of {', '.join(given)}; expected one for each of {', '.join(elements)}")
+            raise ValueError(
+                f"count_errors are those of {', '.join(map(str, given))}; expected one for each of {', '.join(elements)}"
+            )
         by_element = [_as_zxy(given[name]) for name in elements]
         if any(map(is_lazy, by_element)):
             import dask.array as da

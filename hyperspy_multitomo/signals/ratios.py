@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..arguments import checked
 from ..composition.cross_sections import model_ratios
 from ..composition.response import ResponseRatios, fit_response_ratios
 from ..composition.threshold import specimen_mask
@@ -42,6 +43,7 @@ class Ratios:
         values, kept["standard_errors"] = factor * values, factor * kept["standard_errors"]
         return ResponseRatios.from_dict({**stored, **kept, "elements": self.channels, "values": values})
 
+    @checked
     def model_ratios(
         self,
         haadf_angles: tuple[float, float] | None = None,
@@ -86,6 +88,7 @@ class Ratios:
         lines, energy = lines_of(self, self.channels, xray_lines), beam_energy_of(self, beam_energy)
         return model_ratios(lines, energy, haadf_angles, model, efficiencies(lines, efficiency))
 
+    @checked
     def fit_response_ratios(
         self,
         haadf: TiltSeriesHAADF,

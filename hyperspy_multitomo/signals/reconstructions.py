@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from os import PathLike
 
+from ..arguments import checked
 from . import methods
 from .volume import TomographicVolume
 
@@ -12,6 +13,7 @@ from .volume import TomographicVolume
 class Reconstructions:
     """Mixin of the tilt series: `reconstruct_fbp`, `reconstruct_sirt`, `reconstruct_em` and `reconstruct_cgls`."""
 
+    @checked
     def reconstruct_sirt(
         self,
         iterations: int | None = None,
@@ -147,6 +149,7 @@ class Reconstructions:
             show_progressbar=show_progressbar,
         )
 
+    @checked
     def reconstruct_em(
         self,
         iterations: int | None = None,
@@ -230,6 +233,7 @@ class Reconstructions:
             show_progressbar=show_progressbar,
         )
 
+    @checked
     def reconstruct_cgls(
         self,
         iterations: int | None = None,
@@ -302,6 +306,7 @@ class Reconstructions:
             show_progressbar=show_progressbar,
         )
 
+    @checked
     def reconstruct_fbp(
         self,
         filter: str = "ramp",

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from os import PathLike
 
+from ..arguments import checked
 from .haadf import TiltSeriesHAADF
 from .regularised_methods import ITERATIONS, OVERLAP, TOLERANCE, Model, reconstruct_regularised
 from .volume import TomographicVolume
@@ -14,6 +15,7 @@ from .volume import TomographicVolume
 class RegularisedMaps:
     """Mixin of the series of elemental maps: `reconstruct_tv`, `reconstruct_tgv` and `reconstruct_tnv`."""
 
+    @checked
     def reconstruct_tv(
         self,
         haadf: TiltSeriesHAADF | None = None,
@@ -24,7 +26,7 @@ class RegularisedMaps:
         dimensions: int = 3,
         iterations: int = ITERATIONS,
         tolerance: float | None = TOLERANCE,
-        data_term: str = "poisson",
+        data_term: str | None = "poisson",
         haadf_term: str | None = None,
         haadf_gain: float | None = None,
         background=None,
@@ -147,6 +149,7 @@ class RegularisedMaps:
             show_progressbar=show_progressbar,
         )
 
+    @checked
     def reconstruct_tgv(
         self,
         haadf: TiltSeriesHAADF | None = None,
@@ -158,7 +161,7 @@ class RegularisedMaps:
         alpha0: float = 4.0,
         iterations: int = ITERATIONS,
         tolerance: float | None = TOLERANCE,
-        data_term: str = "poisson",
+        data_term: str | None = "poisson",
         haadf_term: str | None = None,
         haadf_gain: float | None = None,
         background=None,
@@ -247,6 +250,7 @@ class RegularisedMaps:
             show_progressbar=show_progressbar,
         )
 
+    @checked
     def reconstruct_tnv(
         self,
         haadf: TiltSeriesHAADF | None = None,
@@ -256,7 +260,7 @@ class RegularisedMaps:
         dimensions: int = 3,
         iterations: int = ITERATIONS,
         tolerance: float | None = TOLERANCE,
-        data_term: str = "poisson",
+        data_term: str | None = "poisson",
         haadf_term: str | None = None,
         haadf_gain: float | None = None,
         background=None,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from os import PathLike
 
+from ..arguments import checked
 from .regularised_methods import ITERATIONS, OVERLAP, TOLERANCE, Model, reconstruct_regularised
 from .volume import TomographicVolume
 
@@ -13,6 +14,7 @@ from .volume import TomographicVolume
 class RegularisedImages:
     """Mixin of the HAADF series: `reconstruct_tv` and `reconstruct_tgv`."""
 
+    @checked
     def reconstruct_tv(
         self,
         *,
@@ -113,6 +115,7 @@ class RegularisedImages:
             show_progressbar=show_progressbar,
         )
 
+    @checked
     def reconstruct_tgv(
         self,
         *,

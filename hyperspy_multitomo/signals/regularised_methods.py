@@ -201,8 +201,8 @@ def _mu_values(mu, names: Sequence[str]) -> np.ndarray:
         if np.shape(mu) != (len(order),):
             raise ValueError(f"mu={mu!r} must hold one number for each of {', '.join(order)}, in this order, or be a dict")
         mu = dict(zip(order, mu, strict=True))
-    if sorted(mu) != sorted(names):
-        raise ValueError(f"mu holds {', '.join(mu)}; expected one number for each of {', '.join(order)}")
+    if set(mu) != set(names):
+        raise ValueError(f"mu holds {', '.join(map(str, mu))}; expected one number for each of {', '.join(order)}")
     if not all(is_positive(value) for value in mu.values()):
         raise ValueError(f"mu={mu} must hold positive numbers")
     return np.array([mu[name] for name in names], dtype=float)

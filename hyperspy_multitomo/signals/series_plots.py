@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..arguments import checked
 from ..composition.blocks import sum_blocks
 from ..composition.threshold import specimen_mask
 from .frames import as_recorded
@@ -16,6 +17,7 @@ from .pairs import paired
 class SeriesPlots:
     """Mixin of the tilt series: projections and sinograms."""
 
+    @checked
     def plot_projections(self, tilt: float = 0.0, channels: str | Sequence[str] | None = None):
         """Draw the images, as recorded, at the tilt nearest the one asked for.
 
@@ -50,6 +52,7 @@ class SeriesPlots:
         chosen = slice(nearest, nearest + 1)
         return plot_projections(np.asarray(images[:, chosen]), self.tilts[chosen], names, pixel_size=self.pixel_size, unit=unit)
 
+    @checked
     def plot_sinogram(self, y: int | None = None, channel: str | Sequence[str] | None = None):
         """Draw how one slice's projections, as recorded, move with the tilt: smooth curves where the series is aligned.
 
@@ -110,6 +113,7 @@ class SeriesPlots:
 class ResponsePlot:
     """Mixin of the series of elemental maps: `plot_response`."""
 
+    @checked
     def plot_response(self, haadf):
         """Draw the HAADF that the maps explain, by the attached response ratios, against the one measured; and R2.
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..arguments import checked
 from ..composition import quantification
 from ..composition.edge_spread import ThresholdCurve, edge_spread
 from ..notices import warn
@@ -16,6 +17,7 @@ from .quantification import warn_if_unsaved
 class Thresholds:
     """Mixin of the volumes: `find_threshold` and `plot_threshold`."""
 
+    @checked
     def find_threshold(self, factors: Mapping[str, float] | Sequence[float] | None = None, method: str = "CL") -> ThresholdCurve:
         """Find the level between background and particle by the edge spread function, and return all that led to it.
 
@@ -69,6 +71,7 @@ class Thresholds:
         warn_if_unsaved(volumes)
         return edge_spread(quantification.weighted_sum(volumes, elements, method, given))
 
+    @checked
     def plot_threshold(self, factors=None, method: str = "CL"):
         """Draw the volume V(t) above each threshold t, and the threshold that `find_threshold` chose.
 

@@ -8,6 +8,7 @@ import numpy as np
 from ..acquisition.bad_tilts import TiltRanking, image_measures, rank_tilts
 from ..acquisition.dose_drift import DoseDrift, fit_dose_drift
 from ..acquisition.gains import expected_means
+from ..arguments import checked
 from ..notices import warn
 from ..parameters import positive_number
 from .frames import check_pair
@@ -24,6 +25,7 @@ _MAP_BLUR, _IMAGE_BLUR = 3.0, 1.0
 class TiltChecks:
     """Mixin of the tilt series: `rank_tilts`, `drop_tilts` and `check_dose_drift`."""
 
+    @checked
     def rank_tilts(self, threshold: float = 5.0, *, model: str = "auto") -> TiltRanking:
         """Rank the tilts by how far they lie from the smooth course of the series, the worst first.
 
@@ -75,6 +77,7 @@ class TiltChecks:
         measures = image_measures(images, tilts, blur=_MAP_BLUR if self.channels else _IMAGE_BLUR)
         return rank_tilts(measures, tilts, expected=expected, threshold=threshold, **moved)
 
+    @checked
     def drop_tilts(self, tilts):
         """Return the series without some of its tilts.
 
@@ -122,6 +125,7 @@ class TiltChecks:
         add_step(copy, "drop_tilts", tilts=wanted)
         return copy
 
+    @checked
     def check_dose_drift(self, haadf=None, *, model: str = "auto", threshold: float = 0.05) -> DoseDrift:
         """Look at the signal against the order of acquisition: loss of mass, contamination, drift of the beam current.
 

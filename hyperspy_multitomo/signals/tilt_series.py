@@ -6,20 +6,27 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..acquisition.axes import calibrated, checked_values, pixel_sides
 from ..acquisition.tilts import check_order
 from ..acquisition.units import unit_of
+from ..arguments import checked
+from ..parameters import numbers
 from ..tomography.geometry import TiltGeometry
 from .aligning import Aligning
 from .base import TomographySignal
 from .browsing import Browsing
 from .gate import axes_of
+from .indexing import remedy
 from .keyed import NODE, axis_named, forget, recall, record
 from .plan import Planning
 from .preprocess import Preprocessing
 from .reconstructions import Reconstructions
 from .series_plots import SeriesPlots
+
+# Voxels along each edge of a section.
+_FEWEST = 2
 
 
 class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions, Planning, TomographySignal):
@@ -33,7 +40,7 @@ class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions
         """Tilts in degrees, ascending, shape (tilt,)."""
         axis = axis_named(self, "tilt")
         if axis is None:
-            raise ValueError("this series has no axis 'tilt' any more (one tilt sliced out, or summed)")
+            raise ValueError(f"this series has no axis 'tilt' any more: {remedy('tilt')}")
         unit = unit_of(axis.units)
         if unit.kind not in ("angle", "none") or not np.isclose(unit.factor, 1.0):
             raise ValueError(
@@ -67,11 +74,12 @@ class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions
         return recall(self, "gains")
 
     @gains.setter
-    def gains(self, values) -> None:
-        if values is None:
+    @checked(gains=numbers)
+    def gains(self, gains: ArrayLike | None) -> None:
+        if gains is None:
             forget(self, "gains")
             return
-        values = np.asarray(checked_values(values, "gains"), dtype=float)
+        values = np.asarray(checked_values(gains, "gains"), dtype=float)
         shapes = {(len(self.tilts),): ("tilt",)}
         if self.channels:
             shapes[(len(self.tilts), len(self.channels))] = ("tilt", "element")
@@ -82,6 +90,7 @@ class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions
             )
         record(self, "gains", values, shapes[values.shape])
 
+    @checked
     def geometry(self, depth: float | None = None, width: float | None = None, *, binning: int = 1) -> TiltGeometry:
         """Return the projection geometry of this series.
 
@@ -103,7 +112,7 @@ class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions
         """
         tilts, axis = self.tilts, axis_named(self, "x")
         if axis is None:
-            raise ValueError("this series has no axis 'x' any more (summed or sliced away), so that it has no projections")
+            raise ValueError(f"this series has no axis 'x' any more, so that it has no projections: {remedy('x')}")
         self._check_units()
         pixel = (self.pixel_size or 1.0) / binning
         shape = tuple(
@@ -132,4 +141,7 @@ class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions
 def _pixels(extent: float, pixel: float, name: str) -> int:
     if not (math.isfinite(extent) and extent > 0):
         raise ValueError(f"{name}={extent!r} must be a positive length in nm (px without calibration)")
-    return max(1, round(extent / pixel))
+    voxels = max(1, round(extent / pixel))
+    if voxels < _FEWEST:
+        raise ValueError(f"{name}={extent!r} is {voxels} voxel of {pixel:g}; expected {_FEWEST} voxels or more")
+    return voxels

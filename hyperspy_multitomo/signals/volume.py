@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from hyperspy.signals import LazySignal2D, Signal2D
 
+from ..arguments import checked
 from .base import TomographySignal
 from .computing import LazyComputing
 from .density import Densities
@@ -66,6 +67,7 @@ class TomographicVolume(
         return None if values is None else {name: float(r) for name, r in zip(self.channels, values, strict=True)}
 
     @classmethod
+    @checked
     def from_arrays(cls, volumes, pixel_size: float | None = None, *, like=None, quantity: str = "") -> TomographicVolume:
         """Make a volume from one array per channel.
 

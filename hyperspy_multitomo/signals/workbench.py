@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from ..arguments import checked
 
+
+@checked
 def workbench(haadf, eds, spectra=None, display: bool = True, toolkit: str | None = None):
     """Open all panels in one widget, a tab for each step from the tilt series to the volume.
 

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
@@ -23,6 +24,8 @@ from hyperspy_multitomo.notices import warn
 from hyperspy_multitomo.writing import replacing
 
 FORMAT = 2  # states are in the units of `units`; in format 1 they were in that of the data
+# What zipfile, NumPy and JSON raise for an archive whose bytes are not what they were; ValueError has JSON's and Unicode's in it.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OverflowError, LookupError, ValueError)
 _NAME, _ABOUT = "hyperspy_multitomo checkpoint", "about.json"
 _PIECE = 1 << 22  # elements that are digested at a time where an array is not contiguous
 
@@ -221,7 +224,7 @@ class Stored(Mapping):
         try:
             with zipfile.ZipFile(self.path) as archive:
                 yield archive
-        except (zipfile.BadZipFile, EOFError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except _DAMAGE as error:
             with open(self.path, "rb") as file:
                 begun = _ABOUT.encode() in file.read(64)
             if begun:
@@ -230,7 +233,7 @@ class Stored(Mapping):
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._names:
-            raise KeyError(name)
+            raise KeyError(f"{self.path} holds no {name!r}, only {', '.join(self._names)}; it is damaged, or of another method")
         with self._opened() as archive, archive.open(f"{name}.npy") as member:
             return np.lib.format.read_array(member, allow_pickle=False)
 

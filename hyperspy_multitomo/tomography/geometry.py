@@ -9,6 +9,9 @@ from numbers import Integral
 
 import numpy as np
 
+from hyperspy_multitomo.arguments import checked, listed, real
+from hyperspy_multitomo.parameters import array
+
 FARTHEST = 1e6  # px: positions beyond it would lose their fractions in the single precision of the projectors
 
 
@@ -32,6 +35,7 @@ def _size(name: str, value) -> int:
     return int(value)
 
 
+@checked(binning=None, tilts=array, shifts=array, volume_shape=listed, pixel_size=real, axis_offset=real)
 @dataclass(frozen=True)
 class TiltGeometry:
     """Parallel-beam geometry of one tilt series on a volume grid, equal and hashable by value.

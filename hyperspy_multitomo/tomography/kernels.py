@@ -15,8 +15,8 @@ the GIL; the work is cut so that what an inner loop touches stays in the first-l
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from hyperspy_multitomo.compiling import compiled
 from hyperspy_multitomo.tomography.simd import fma, load, positive, store, zero
 
 # A tile of voxels with the rays of TILTS tilts, or a band of rows with the voxels that RUN rays meet, are about 30 KiB at
@@ -30,7 +30,7 @@ ONE = np.float32(1)
 NOUGHT = np.float32(0)
 
 # numba's cache looks at the file of the kernel alone: after a change of simd.py, delete __pycache__.
-kernel = njit(nogil=True, cache=True, error_model="numpy")
+kernel = compiled(error_model="numpy")
 
 
 @kernel

@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 
+from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.notices import warn
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.parallel import thread_count
@@ -220,6 +221,7 @@ def _warn_once(message: str) -> None:
     warn(message)
 
 
+@checked
 def projector(geometry: TiltGeometry, backend: str | None = None, threads: int | None = None) -> Projector:
     """Return the projector of a tilt geometry.
 

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The arguments of public methods and functions, checked by their names, which mean the same throughout the package."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from numbers import Integral, Real
+
+import numpy as np
+
+from . import parameters
+from .parameters import flag, mapping, names, number, path, positive_number, signal_of_type, text, whole_number
+
+__all__ = ["checked"]
+
+
+def of_type(*types: str) -> Callable:
+    """Return the check of a signal of one of the package's classes."""
+    return lambda name, value: signal_of_type(name, value, *types)
+
+
+def instance_of(*classes: str) -> Callable:
+    """Return the check of an object of one of the package's classes, given by their names so that none is imported."""
+
+    def check(name: str, value):
+        if not {each.__name__ for each in type(value).__mro__}.intersection(classes):
+            raise TypeError(f"{name}={parameters.shown(value)} must be of the class {' or '.join(classes)}")
+        return value
+
+    return check
+
+
+def either(*checks: Callable, expected: str) -> Callable:
+    """Return the check of an argument that may be of several kinds, which `expected` names."""
+
+    def check(name: str, value):
+        for one in checks:
+            try:
+                return one(name, value)
+            except (TypeError, ValueError):
+                continue
+        raise ValueError(f"{name}={parameters.shown(value)} must be {expected}")
+
+    return check
+
+
+def whole(least: int, what: str = "") -> Callable:
+    """Return the check of a whole number from `least` up."""
+    return lambda name, value: whole_number(name, value, least, what)
+
+
+def each_named(check: Callable, kinds: str = "name to value") -> Callable:
+    """Return the check of a dict from names to values that pass a check of their own; `kinds` says which."""
+
+    def checked_dict(name: str, value):
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{name} must be a dict of {kinds}; got {type(value).__name__} {parameters.shown(value)}")
+        names(name, value)
+        for key, one in value.items():
+            check(f"{name}[{key!r}]", one)
+        return value
+
+    return checked_dict
+
+
+def real(name: str, value):
+    """Return a real number of any size, NaN included: what it may be is for the function itself."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise TypeError(f"{name}={parameters.shown(value)} must be a number")
+    return value
+
+
+def integer(name: str, value):
+    """Return a whole number; of what range it has to be is for the function itself."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
+        raise TypeError(f"{name}={parameters.shown(value)} must be a whole number")
+    return value
+
+
+def files(name: str, value):
+    """Return a path or several."""
+    if isinstance(value, str | os.PathLike):
+        return value
+    if not isinstance(value, Iterable) or hasattr(value, "axes_manager") or np.ndim(value) != 1:
+        raise TypeError(f"{name}={parameters.shown(value)} must be a file, a folder, a pattern or a list of them")
+    for one in value:
+        path(f"one of {name}", one)
+    return value
+
+
+def pair(what: str) -> Callable:
+    """Return the check of two finite numbers, the second the larger; `what` says what they are."""
+
+    def check(name: str, value):
+        first, second = parameters.numbers(name, value, 2)
+        if not first < second:
+            raise ValueError(f"{name}={parameters.shown(value)} must be {what}, the second larger than the first")
+        return value
+
+    return check
+
+
+def sides(name: str, value):
+    """Return the sides of a pixel: one length for both, or two, (y, x)."""
+    expected = "a positive length in nm, or two, (y, x)"
+    both = either(positive_number, lambda name, value: parameters.numbers(name, value, 2), expected=expected)
+    if not np.all(np.asarray(both(name, value)) > 0):
+        raise ValueError(f"{name}={parameters.shown(value)} must be {expected}")
+    return value
+
+
+def limits(name: str, value):
+    """Return a lower and an upper limit for each channel."""
+    if np.ndim(parameters.numbers(name, value)) != 2 or np.shape(value)[1] != 2:
+        raise ValueError(f"{name}={parameters.shown(value)} must be two numbers for each channel, as in [(0, 10), (0, 5)]")
+    return value
+
+
+def listed(name: str, value):
+    """Return finite numbers in a row, one after the other."""
+    if isinstance(value, str | bytes | Mapping) or hasattr(value, "axes_manager") or np.ndim(value) != 1 or not len(value):
+        raise TypeError(f"{name}={parameters.shown(value)} must be a list of numbers")
+    return parameters.numbers(name, value)
+
+
+def listed_names(name: str, value):
+    """Return several strings, not in one."""
+    if isinstance(value, str):
+        raise TypeError(f"{name}={value!r} must be a list of strings")
+    return names(name, value)
+
+
+_SERIES = of_type("TiltSeriesHAADF"), of_type("TiltSeriesEDS", "TiltSeriesEELS")
+_by_element = each_named(real, "element to number")
+
+#: The check of each argument, in every function that has one of that name. None passes where the function has it as a default.
+KINDS: dict[str, Callable] = {
+    # Lengths, amounts and strengths.
+    **dict.fromkeys(("depth", "width", "solid_angle", "beam_energy", "prior_strength", "min_counts"), positive_number),
+    **dict.fromkeys(("weight", "alpha0", "haadf_gain", "noise", "energy_loss", "sigma", "level"), positive_number),
+    "pixel_size": sides,
+    **dict.fromkeys(
+        (
+            "tilt",
+            "alpha",
+            "depth_cue",
+            "power",
+            "relaxation",
+            "cutoff",
+            "ratio",
+            "mean",
+            "axis_offset",
+            "rotation",
+            "dose",
+            "tolerance",
+        ),
+        number,
+    ),
+    "fraction": parameters.fraction,
+    # Numbers of things.
+    "iterations": whole(0),
+    "slices": whole(1, "of slices"),
+    **dict.fromkeys(("rounds", "binning", "chunks", "block_size", "dimensions"), whole(1)),
+    **dict.fromkeys(("overlap", "smooth"), whole(0)),
+    "y": integer,
+    "factor": whole(2),
+    "size": lambda name, value: parameters.odd_number(name, value, 3),
+    # Yes or no.
+    **dict.fromkeys(("rest", "nonnegative", "film", "interpolate", "drift", "clip", "lazy", "register_frames"), flag),
+    **dict.fromkeys(("reverse_tilts", "return_uncertainty", "overwrite", "per_element"), flag),
+    **dict.fromkeys(("interactive", "display", "show_progressbar"), flag),
+    # One of some words; the function says which.
+    **dict.fromkeys(("method", "model", "data_term", "haadf_term", "regulariser", "weighting", "stopping", "filter"), text),
+    **dict.fromkeys(("orientation", "slow_axis", "tilt_axis", "duplicates", "on_error", "stack_axes", "image", "backend"), text),
+    **dict.fromkeys(("composition_units", "units", "through", "toolkit", "extension", "file_format", "quantity"), text),
+    "coupled": either(flag, text, expected="True, False or 'nuclear'"),
+    # Names and files.
+    **dict.fromkeys(("channels", "channel", "elements", "edges", "lines", "also", "colours"), names),
+    "xray_lines": either(
+        each_named(text), listed_names, expected="a list of lines such as ['Fe_Ka'], or a dict of them by element"
+    ),
+    **dict.fromkeys(("checkpoint", "resume", "filename"), path),
+    "files": files,
+    # Series, volumes and what was measured of them.
+    "haadf": _SERIES[0],
+    **dict.fromkeys(("eds", "maps"), _SERIES[1]),
+    **dict.fromkeys(("volume", "composition", "like"), of_type("TomographicVolume")),
+    "alignment": instance_of("Alignment"),
+    "fit": instance_of("BackgroundLevel"),
+    "quality": instance_of("AlignmentQuality"),
+    "ratios": either(instance_of("ResponseRatios"), _by_element, expected="ResponseRatios, or a dict with one of each element"),
+    # Numbers, by element or in arrays.
+    **dict.fromkeys(("haadf_weights", "weights"), _by_element),
+    "prior": either(text, _by_element, expected="'model' or a dict with a number of each element"),
+    "factors": either(_by_element, listed, expected="a dict with the factor of each element, or a list of factors"),
+    "factor_errors": either(number, _by_element, listed, expected="a number, or a dict or list of one each"),
+    "atomic_densities": either(text, _by_element, expected="a string, or a dict with the density of each element"),
+    "density": either(number, text, expected="a density in g/cm^3, or a string"),
+    "direction": either(text, number, expected="'x', 'y', 'z' or a tilt in degrees"),
+    "reference": either(text, mapping, expected="a string, or a dict with the intensity of each element"),
+    "absorption": mapping,
+    **dict.fromkeys(("mask", "initial", "background"), parameters.array),
+    "count_errors": either(mapping, parameters.array, expected="an array, a volume, or a dict with an array of each element"),
+    "tilts": either(number, listed, expected="angles in degrees"),
+    **dict.fromkeys(("position", "across", "along", "shifts"), listed),
+    "limits": limits,
+    "haadf_angles": pair("the inner and the outer angle of the detector in mrad"),
+    "energy_range": pair("two energies"),
+    "function": parameters.function,
+}
+
+#: Of a threshold that has methods of its own.
+THRESHOLD = either(number, text, parameters.array, expected="a number or the name of a method")
+DAMPING = instance_of("DampingModel")
+
+
+def checked(call: Callable | None = None, **kinds: Callable) -> Callable:
+    """Check the arguments of a public method or function before it runs, each by its kind.
+
+    Parameters
+    ----------
+    call : callable or class
+        What is decorated; of a class what it is made from.
+    **kinds
+        The check of an argument whose name means something else here than in `KINDS`, None for no check.
+
+    Returns
+    -------
+    callable
+        With the same signature. It raises a TypeError or a ValueError that names the argument, its value and what it has to be.
+    """
+    if call is None:
+        return partial(checked, **kinds)
+    if inspect.isclass(call):
+        call.__init__ = checked(call.__init__, **kinds)
+        return call
+    signature = inspect.signature(call)
+    known = KINDS | kinds
+    checks = {
+        name: (check, parameter.default is None or "None" in str(parameter.annotation))
+        for name, parameter in signature.parameters.items()
+        if (check := known.get(name)) is not None
+    }
+
+    @functools.wraps(call)
+    def wrapper(*args, **kwargs):
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:
+            return call(*args, **kwargs)  # which says what is wrong, with its name
+        for name, (check, optional) in checks.items():
+            if name in given and not (optional and given[name] is None):
+                check(name, given[name])
+        return call(*args, **kwargs)
+
+    return wrapper
