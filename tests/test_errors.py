@@ -208,8 +208,9 @@ class TestFiles:
         part = haadf.isig[3:9, :].data.compute()
         np.testing.assert_array_equal(part, mt.load_tilt_series(path, tilts=TILTS).data[..., 3:9])
         damage(path)
-        for compute in (haadf.data.compute, haadf.compute, haadf.reconstruct_sirt(2).data.compute):
-            with pytest.raises(ValueError, match=rf"images.{kind} cannot be read"):
+        # Chunks of a store that are cut are told of before the run.
+        for compute in (haadf.data.compute, haadf.compute, lambda: haadf.reconstruct_sirt(2).data.compute()):
+            with pytest.raises((ValueError, OSError), match=rf"images.{kind}( cannot be read|.* lacks 1 of its 1 chunks)"):
                 compute()
 
     def test_a_saved_series_that_is_damaged_when_it_is_computed(self, tmp_path):

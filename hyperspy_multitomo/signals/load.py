@@ -12,6 +12,7 @@ import numpy as np
 from ..acquisition.axes import check_sides, pixel_sides
 from ..acquisition.frames import check_frames
 from ..acquisition.io import expand_files, read_tilt_files
+from ..acquisition.lazy_files import naming_file
 from ..acquisition.modalities import align_modalities
 from ..acquisition.readers import naming_errors
 from ..acquisition.records import Record
