@@ -34,10 +34,13 @@ def view(path: Path, lazy: bool):
 
 
 def hyperspy(path: Path, lazy: bool):
-    """Load a file of ours through HyperSpy."""
+    """Load a volume of ours through HyperSpy, and use it: before that no code of ours may have seen the file."""
     import hyperspy.api as hs
 
-    return hs.load(path, lazy=lazy)
+    found = hs.load(path, lazy=lazy)
+    if isinstance(found, mt.TomographicVolume):
+        found.array("element", "z", "x", "y")
+    return found
 
 
 def shifts(path: Path, lazy: bool):
