@@ -66,8 +66,8 @@ def of_result(reference: dict, found: dict, damage: Damage, form: Format, told: 
         return (UNDETECTABLE if _is_value_of_json(path, structure) else SILENT), said
     changed = [_changed(reference[part], found[part]) for part in parts if "data" in part.split() and part in reference]
     several = sum(map(len, changed)) > 2 * damage.size + 8
-    # Any byte of a compressed chunk may stand for many values; but a chunk that is passed over is zero.
-    if several and (".zspy/" not in damage.file or not any(values.any() for values in changed)):
+    # A chunk that is passed over is zero.
+    if several and not (form.packed and any(values.any() for values in changed)):
         return SILENT, f"{said}: {sum(map(len, changed))} values by {damage.size} bytes"
     return UNDETECTABLE, said
 

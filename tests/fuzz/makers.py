@@ -34,10 +34,13 @@ def view(path: Path, lazy: bool):
 
 
 def hyperspy(path: Path, lazy: bool):
-    """Load a file of ours through HyperSpy."""
+    """Load a volume of ours through HyperSpy, and use it: before that no code of ours may have seen the file."""
     import hyperspy.api as hs
 
-    return hs.load(path, lazy=lazy)
+    found = hs.load(path, lazy=lazy)
+    if isinstance(found, mt.TomographicVolume):
+        found.array("element", "z", "x", "y")
+    return found
 
 
 def shifts(path: Path, lazy: bool):
@@ -71,6 +74,8 @@ class Format:
         Pattern of the names of the files that are damaged.
     gaps : bool
         Whether bytes that nothing refers to are legal anywhere, so that surplus ones tell nothing.
+    packed : bool
+        Whether values are packed without a checksum, so that one byte may stand for many.
     available : callable
         Whether there is what it is made of.
     """
@@ -81,6 +86,7 @@ class Format:
     long: bool = False
     victims: str = "*"
     gaps: bool = False
+    packed: bool = False
     available: Callable[[], bool] = field(default=lambda: True)
 
 
@@ -284,14 +290,14 @@ FORMATS = {
     "hspy spectra": Format(spectra),
     "hspy foreign images": Format(foreign("hspy")),
     "hspy volume": Format(saved(volume, "hspy"), hyperspy),
-    "zspy haadf": Format(saved(haadf, "zspy")),
-    "zspy eds": Format(saved(eds, "zspy")),
-    "zspy volume": Format(saved(volume, "zspy"), hyperspy),
+    "zspy haadf": Format(saved(haadf, "zspy"), packed=True),
+    "zspy eds": Format(saved(eds, "zspy"), packed=True),
+    "zspy volume": Format(saved(volume, "zspy"), hyperspy, packed=True),
     "ncem emd": Format(ncem),
     "velox emd": Format(velox),
     "dm3": Format(digital_micrograph("dm3")),
     "dm4": Format(digital_micrograph("dm4")),
-    "bcf": Format(bruker, view, long=True, available=BRUKER.is_dir),
+    "bcf": Format(bruker, view, long=True, packed=True, available=BRUKER.is_dir),
     **{f"alignment {suffix}": Format(alignment(suffix), shifts, (f".{suffix}", ".tlt")) for suffix in ("csv", "json", "xf")},
     "alignment of tomviz": Format(tomviz, shifts, (".json",)),
     **{

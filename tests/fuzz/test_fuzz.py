@@ -82,7 +82,7 @@ class TestClassifier:
         assert self.of() == OK
         assert self.of(data=one) == UNDETECTABLE
         assert self.of(metadata={"a": 2}) == UNDETECTABLE
-        assert self.of("s.zspy/Experiments/data/0", data=one + 1) == UNDETECTABLE
+        assert self.of("s.zspy/Experiments/data/0", form="zspy haadf", data=one + 1) == UNDETECTABLE
         assert self.of("a.tif", False, form="tiff stack", longer=True, data=one) == UNDETECTABLE
         assert self.of("a.rawtlt", False, values=np.array([1.0, 2.0])) == UNDETECTABLE
 
@@ -99,7 +99,7 @@ class TestClassifier:
         assert self.of(data=np.zeros(64)) == SILENT, "few bytes made many values"
         assert self.of(structure=("x", [("x", 3)])) == SILENT
         assert self.of("s.zspy/Experiments/data/0", False, data=one) == SILENT
-        assert self.of("s.zspy/Experiments/data/0", data=np.zeros(64)) == SILENT, "a chunk was passed over"
+        assert self.of("s.zspy/Experiments/data/0", form="zspy haadf", data=np.zeros(64)) == SILENT, "a chunk was passed over"
         assert self.of("s.zspy/.zattrs", False, metadata={"a": 2}) == UNDETECTABLE
         assert self.of("a.rawtlt", values=np.array([1.0, 1.0])) == SILENT
 
