@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from .classify import CRASH, HANG, OK, SILENT
-from .runner import LIMIT, TESTS, Result
+from .runner import LIMIT, TESTS, Result, import_path
 
 FAULTS = ("kill", "interrupt", "full disk")
 _OLD, _NEW = 1.0, 2.0
@@ -177,7 +177,7 @@ def faults(n: int, seed: int) -> list[Result]:
 def run(n: int, seed: int) -> list[Result]:
     """Return what came of `n` faults of each kind, run in a process of its own."""
     code = f"import json; from fuzz.faults import faults; print(json.dumps([vars(one) for one in faults({n}, {seed})]))"
-    environment = os.environ | {"PYTHONPATH": str(TESTS), "DASK_NUM_WORKERS": "2"}
+    environment = os.environ | {"PYTHONPATH": import_path(), "DASK_NUM_WORKERS": "2"}
     done = subprocess.run([sys.executable, "-c", code], cwd=TESTS, env=environment, capture_output=True, text=True)
     if done.returncode:
         return [Result(seed, "faults", CRASH, done.stderr[-500:])]

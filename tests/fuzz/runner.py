@@ -23,6 +23,11 @@ LIMIT, _START, _PER_CALL = 20.0, 120.0, 2.0
 _BLOCK = 100  # calls that one request makes
 
 
+def import_path() -> str:
+    """Return where worker processes import from: the tests, and what this process was told."""
+    return os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+
+
 @dataclass
 class Result:
     """What came of one request."""
@@ -64,7 +69,7 @@ class Worker:
             self._process = None
 
     def _start(self) -> None:
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
+        environment = os.environ | {"PYTHONPATH": import_path()}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self._process = subprocess.Popen(self._command, cwd=TESTS, env=environment, bufsize=0, **pipes)
         self._rest = b""
