@@ -31,6 +31,7 @@ def read_tilt_files(
     register_frames: bool = False,
     stack_axes: str | None = None,
     n_tilts: int | None = None,
+    tilts_of: str | None = None,
     signed_bytes: bool | None = None,
 ) -> dict[str, list[Record]]:
     """
@@ -53,7 +54,7 @@ def read_tilt_files(
         Energy loss in eV that the EELS spectra have to include, where a file has several ranges.
     frames, register_frames
         Velox, see `read_records`.
-    stack_axes, n_tilts
+    stack_axes, n_tilts, tilts_of
         Of a stack, see `read_stack`.
     signed_bytes : bool, optional
         MRC, see `read_records`.
@@ -88,7 +89,7 @@ def read_tilt_files(
         raise ValueError(f"no file has {spectra} spectra{other}: {listed(paths)}")
     images, chosen = {}, {}
     for path, records in read.items():
-        stacks = [_stack(record, stack_axes, n_tilts) for record in records if record.kind.endswith("stack")]
+        stacks = [_stack(record, stack_axes, n_tilts, tilts_of) for record in records if record.kind.endswith("stack")]
         spectral = choose_spectra(records, wanted, energy_loss, path)
         shape = None if spectral is None else spectral.data.shape[:2]
         for name, kept, one, kind in (
@@ -163,6 +164,7 @@ def read_stack(
     *,
     stack_axes: str | None = None,
     n_tilts: int | None = None,
+    tilts_of: str | None = None,
     lazy: bool = False,
     signed_bytes: bool | None = None,
 ) -> Record:
@@ -179,6 +181,8 @@ def read_stack(
     n_tilts : int, optional
         Number of tilts; by default that of the .rawtlt, .tlt or .mdoc file of the same name. If nothing is known the first axis
         is that of the tilts.
+    tilts_of : str, optional
+        The file that `n_tilts` is from, for the message of an error.
     lazy : bool, default False
         Return a dask array.
     signed_bytes : bool, optional
@@ -198,18 +202,18 @@ def read_stack(
     stacks = [record for record in read_records(path, lazy=lazy, signed_bytes=signed_bytes) if record.kind.endswith("stack")]
     if len(stacks) != 1:
         raise ValueError(f"{path.name} has {len(stacks)} stacks of images; expected exactly one, with the axes (tilt, y, x)")
-    return _stack(stacks[0], stack_axes, n_tilts)
+    return _stack(stacks[0], stack_axes, n_tilts, tilts_of)
 
 
-def _stack(record: Record, stack_axes: str | None, n_tilts: int | None) -> Record:
+def _stack(record: Record, stack_axes: str | None, n_tilts: int | None, tilts_of: str | None) -> Record:
     """Return a stack with its axes in the order (tilt, y, x[, energy])."""
     named_by = beside(record.path)
     if n_tilts is None and named_by is not None:
-        n_tilts = read_tilt_file(named_by).size
+        n_tilts, tilts_of = read_tilt_file(named_by).size, named_by.name
     stack = in_projection_order(record, stack_axes, n_tilts)
     if stack_axes is None and n_tilts is not None and stack.data.shape[0] != n_tilts:
         shape = tuple(record.data.shape[:3])
-        where = f" of {named_by.name}" if named_by is not None and read_tilt_file(named_by).size == n_tilts else " given"
+        where = f" of {tilts_of}" if tilts_of else " given"
         problem = "no axis of which fits" if n_tilts not in shape else "and the axis that is that of the tilts does not fit"
         raise ValueError(
             f"{record.path.name} has the shape {shape}, {problem} the {n_tilts} tilts{where}; pass one tilt for each image"

@@ -34,13 +34,13 @@ def check_arrays(path: str | Path) -> None:
     OSError
         With the file, the array and the chunks.
     """
-    path = Path(path)
-    if path.suffix.lower() == ".hspy":
-        _check_hdf5(path)
-    elif path.suffix.lower() == ".zspy" and path.is_dir():
-        _check_folder(path)
-    elif path.suffix.lower() == ".zspy":
-        _check_zip(path)
+    path, kind = Path(path), Path(path).suffix.lower()
+    checks = {".hspy": _check_hdf5, ".zspy": _check_folder if path.is_dir() else _check_zip}
+    try:
+        checks.get(kind, lambda path: None)(path)
+    except (RuntimeError, ValueError, LookupError, TypeError) as error:
+        # What HDF5 and zarr raise of a tree that leads nowhere.
+        raise OSError(f"{path} cannot be read, it is damaged ({error}): {_REMEDY}") from error
 
 
 def check_array(stored) -> None:

@@ -47,7 +47,7 @@ def images_of(images, tilts, pixel_size, what: str = "the images") -> Images:
     metadata: dict = {}
     stored, paths, n_tilts = None, (), count_tilts(tilts)
     if isinstance(images, str | Path):
-        stack = read_stack(images, n_tilts=n_tilts)
+        stack = read_stack(images, n_tilts=n_tilts, tilts_of=name_of(tilts))
         stored, paths, metadata, data = stack.tilts, [stack.path], stack.metadata, stack.data
         axes = {axis["name"]: axis for axis in stack.axes}
     else:
@@ -181,6 +181,11 @@ def count_tilts(tilts) -> int | None:
     if isinstance(tilts, str | Path):
         return read_tilt_file(tilts).size if is_tilt_file(tilts) else None
     return np.size(tilts)
+
+
+def name_of(tilts) -> str | None:
+    """Return the name of the file that lists the tilts, or None where they are given in another way."""
+    return Path(tilts).name if isinstance(tilts, str | Path) and is_tilt_file(tilts) else None
 
 
 def sides_of(pixel_size) -> tuple[float, float] | tuple[None, None]:

@@ -23,7 +23,7 @@ from ..notices import warn
 from ..parameters import text
 from .base import in_nm, length_axis
 from .build import build_series, merging
-from .gate import count_tilts
+from .gate import count_tilts, name_of
 from .haadf import TiltSeriesHAADF
 from .history import add_step
 from .keyed import NODE, axis_named, forget, record, set_keys
@@ -145,6 +145,7 @@ def load_tilt_series(
         register_frames=register_frames,
         stack_axes=stack_axes,
         n_tilts=count_tilts(tilts),
+        tilts_of=name_of(tilts),
         signed_bytes=signed_bytes,
     )
     if lazy is False:

@@ -224,7 +224,9 @@ class Stored(Mapping):
         try:
             with zipfile.ZipFile(self.path) as archive:
                 yield archive
-        except _DAMAGE as error:
+        except (FileNotFoundError, PermissionError):
+            raise
+        except (*_DAMAGE, OSError) as error:
             with open(self.path, "rb") as file:
                 begun = _ABOUT.encode() in file.read(64)
             if begun:
