@@ -223,6 +223,9 @@ def _hdf5_chunks(dataset, length: int, others: Sequence[int] = ()) -> tuple[list
     found: list[tuple[int, int, tuple[int, ...]]] = []
     dataset.chunk_iter(lambda chunk: found.append((chunk.byte_offset or 0, chunk.size, chunk.chunk_offset)))
     places, whole, end = list(_places(shape, chunks)), set(), 0
+    last = max((chunk for chunk in found if chunk[0]), key=lambda chunk: chunk[2], default=None)
+    if last is not None and not _is_found(dataset, last[2]):
+        found.remove(last)
     for start, size, offset in sorted(found):
         # No two chunks share bytes, and none has others in it.
         alone = not len(others) or np.searchsorted(others, start) == np.searchsorted(others, start + size)
@@ -230,3 +233,12 @@ def _hdf5_chunks(dataset, length: int, others: Sequence[int] = ()) -> tuple[list
             whole.add(tuple(int(at) // chunk for at, chunk in zip(offset, chunks, strict=True)))
             end = start + size
     return [place for place in places if place not in whole], len(places)
+
+
+def _is_found(dataset, offset: tuple[int, ...]) -> bool:
+    """Whether the index of an HDF5 data set leads to a chunk: a damaged end of it hides the last one, which is read as zeros."""
+    try:
+        dataset.read_direct_chunk(offset)
+    except (OSError, RuntimeError, ValueError):
+        return False
+    return True
