@@ -70,7 +70,7 @@ def each_named(check: Callable, kinds: str = "name to value") -> Callable:
 def real(name: str, value):
     """Return a real number of any size, NaN included: what it may be is for the function itself."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-        raise TypeError(f"{name}={parameters.shown(value)} must be a number")
+        raise ValueError(f"{name}={parameters.shown(value)} must be a number")
     return value
 
 
@@ -164,15 +164,18 @@ KINDS: dict[str, Callable] = {
     # Numbers of things.
     "iterations": whole(0),
     "slices": whole(1, "of slices"),
-    **dict.fromkeys(("rounds", "binning", "chunks", "block_size", "dimensions"), whole(1)),
-    **dict.fromkeys(("overlap", "smooth"), whole(0)),
+    **dict.fromkeys(("rounds", "binning", "block_size", "dimensions"), whole(1)),
+    "chunks": whole(1, "of slices"),
+    "overlap": whole(0, "of slices"),
+    "smooth": whole(0),
     "y": integer,
     "factor": whole(2),
     "size": lambda name, value: parameters.odd_number(name, value, 3),
     # Yes or no.
     **dict.fromkeys(("rest", "nonnegative", "film", "interpolate", "drift", "clip", "lazy", "register_frames"), flag),
     **dict.fromkeys(("reverse_tilts", "return_uncertainty", "overwrite", "per_element"), flag),
-    **dict.fromkeys(("interactive", "display", "show_progressbar"), flag),
+    **dict.fromkeys(("interactive", "display"), flag),
+    "show_progressbar": either(flag, parameters.function, expected="True, False or a function that takes each iterate"),
     # One of some words; the function says which.
     **dict.fromkeys(("method", "model", "data_term", "haadf_term", "regulariser", "weighting", "stopping", "filter"), text),
     **dict.fromkeys(("orientation", "slow_axis", "tilt_axis", "duplicates", "on_error", "stack_axes", "image", "backend"), text),

@@ -453,5 +453,5 @@ class TestAbsorption:
 
     @pytest.mark.parametrize("binning", [0, 1.5, True, 100])
     def test_bad_binning(self, pair, binning):
-        with pytest.raises(ValueError, match="binning=.*whole number from 1"):
+        with pytest.raises(ValueError, match="binning=.*must be a whole number(, 1 or more| from 1 to half)"):
             pair[0].deepcopy().estimate_absorption(pair[1], binning=binning, **HOW)

@@ -194,7 +194,7 @@ def _parsed(spec) -> Sequence[XRayDetector]:
                 f"a detector is described by {sorted(spec)}; expected azimuth and elevation, and perhaps solid_angle and name"
             )
         return [XRayDetector(**spec)]
-    if isinstance(spec, Sequence | np.ndarray) and not isinstance(spec, str | bytes) and np.ndim(spec) in (1, 2):
+    if (isinstance(spec, Sequence) and not isinstance(spec, bytes)) or (isinstance(spec, np.ndarray) and spec.ndim in (1, 2)):
         if len(spec) and all(isinstance(value, Real) for value in spec):
             if len(spec) not in (2, 3):
                 raise ValueError(
