@@ -172,7 +172,9 @@ KINDS: dict[str, Callable] = {
     "factor": whole(2),
     "size": lambda name, value: parameters.odd_number(name, value, 3),
     # Yes or no.
-    **dict.fromkeys(("rest", "nonnegative", "film", "interpolate", "drift", "clip", "lazy", "register_frames"), flag),
+    **dict.fromkeys(
+        ("rest", "nonnegative", "film", "interpolate", "drift", "clip", "lazy", "register_frames", "signed_bytes"), flag
+    ),
     **dict.fromkeys(("reverse_tilts", "return_uncertainty", "overwrite", "per_element"), flag),
     **dict.fromkeys(("interactive", "display"), flag),
     "show_progressbar": either(flag, parameters.function, expected="True, False or a function that takes each iterate"),

@@ -315,6 +315,12 @@ class Quantification:
                 raise ValueError(
                     f"method={method!r} needs factors=, one for each of {', '.join(elements)}; 'model' calculates them"
                 )
+            unused = [name for name in ("xray_lines", "efficiency") if options.get(name) is not None]
+            if unused:
+                raise ValueError(
+                    f"{' and '.join(unused)} serve to calculate factors, which are given: use method='model' without factors=, "
+                    f"or leave out {' and '.join(unused)}"
+                )
             if not isinstance(factors, Mapping) and len(factors) == len(elements):
                 factors = dict(zip(sorted(elements), factors, strict=True))
             return factors, {}
@@ -390,7 +396,7 @@ def _count_errors(given, elements, shape):
             return da.stack([da.broadcast_to(da.asarray(values), shape[1:]) for values in by_element])
         return np.stack([np.broadcast_to(values, shape[1:]) for values in by_element])
     if np.ndim(given) == 0:
-        return float(given)
+        return parameters.number("count_errors", given)
     raise TypeError(f"count_errors must be a TomographicVolume, a dict by element or a number; got {type(given).__name__}")
 
 

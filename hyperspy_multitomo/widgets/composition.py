@@ -122,10 +122,14 @@ class CompositionPanel(Panel):
     def keywords(self) -> dict:
         """Return the keywords of `quantify` that the settings stand for."""
         chosen = {"method": self.method, "factors": self.factors(), "composition_units": self.composition_units}
-        options = {**self._options, "through": self._way(), "haadf_angles": self._angles}
+        options = {**self._used_options(), "through": self._way(), "haadf_angles": self._angles}
         if self.mask is not None:
             return {**options, **chosen, "mask": self.mask}
         return {**options, **chosen, "threshold": self._how if self.automatic else self.threshold}
+
+    def _used_options(self) -> dict:
+        """Return the options of calculated factors, where factors are calculated."""
+        return self._options if self.method == "model" and self._calculated is None else {}
 
     def factors(self) -> dict[str, float] | None:
         """Return the factors of the elements as `quantify` takes them, None where it calculates them."""
@@ -249,7 +253,7 @@ class CompositionPanel(Panel):
     def _sum(self) -> None:
         """Weight the elements, and find the threshold in their sum."""
         self._total = None
-        given = (self.method, self.factors(), self.elements, self._way(), self._angles, self._options)
+        given = (self.method, self.factors(), self.elements, self._way(), self._angles, self._used_options())
         (self._used, _), warned = heard(lambda: self.volume._factors(*given))
         total = np.asarray(weighted_sum(self._volumes, self.elements, self.method, self._used))
         if self._given is None:

@@ -90,6 +90,6 @@ def _implausible(found: dict) -> str | None:
     if values is None:
         return None
     tilts = np.asarray(values, dtype=float).ravel()
-    if not np.isfinite(tilts).all() or np.abs(tilts).max(initial=0) > 180:
+    if not np.isfinite(tilts).all() or np.abs(tilts).max(initial=0) > 360:
         return "tilts that cannot be"
     return "the same tilt twice" if len(np.unique(tilts)) < tilts.size else None

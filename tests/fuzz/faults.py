@@ -84,14 +84,18 @@ SUFFIXES = (".hspy", ".zspy", ".state", ".json", ".csv", ".mrc", ".tif", ".vti")
 
 def _child(work: Callable[[], None]) -> int:
     """Run something in a copy of this process; return its number."""
+    # No interrupt comes before the copy can deal with it: it would end like this process, and remove its folders.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return child
     status = 1
     try:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         work()
         status = 0
     except KeyboardInterrupt:
