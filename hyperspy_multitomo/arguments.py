@@ -84,7 +84,7 @@ def integer(name: str, value):
 def files(name: str, value):
     """Return a path or several."""
     if isinstance(value, str | os.PathLike):
-        return value
+        return path(name, value)
     if not isinstance(value, Iterable) or hasattr(value, "axes_manager") or np.ndim(value) != 1:
         raise TypeError(f"{name}={parameters.shown(value)} must be a file, a folder, a pattern or a list of them")
     for one in value:

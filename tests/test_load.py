@@ -208,3 +208,18 @@ class TestOthers:
     def test_no_files(self, tmp_path):
         with pytest.raises(FileNotFoundError):
             mt.load_tilt_series(tmp_path / "nothing*.bcf")
+
+
+@needs_idp
+@pytest.mark.parametrize("kept", [0.18, 0.5, 0.999])
+def test_bruker_files_that_end_early(tmp_path, kept):
+    """RosettaSciIO reads zeros where the blocks of a file end early."""
+    whole = (IDP / "0.bcf").read_bytes()
+    (tmp_path / "0.bcf").write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(ValueError, match=r"0\.bcf cannot be read.* bytes shorter than its header says"):
+        mt.load_tilt_series(tmp_path / "0.bcf", tilts=[0])
+
+
+def test_no_name_is_no_folder():
+    with pytest.raises(TypeError, match="files='' must be a path"):
+        mt.load_tilt_series("")

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import os
 import re
+import struct
 import subprocess
 import sys
 import warnings
@@ -132,6 +134,11 @@ def damaged_files(paths: Sequence[Path]) -> dict[Path, str]:
     damaged = {
         path: f"{path.name} is empty (0 bytes); leave it out" for path in paths if path.is_file() and not path.stat().st_size
     }
+    for path in (path for path in paths if path not in damaged and path.suffix.lower() == ".bcf"):
+        if lacking := _lacking_bcf(path):
+            damaged[path] = (
+                f"{path.name} cannot be read, it is damaged or truncated ({lacking} bytes shorter than its header says)"
+            )
     paths = [path for path in paths if path not in damaged]
     for suffix in _UNSAFE:
         waiting = [path for path in paths if path.suffix.lower() == suffix]
@@ -147,6 +154,18 @@ def damaged_files(paths: Sequence[Path]) -> dict[Path, str]:
                 damaged[waiting[0]] = f"{waiting[0].name} cannot be read, it is damaged or truncated (the reader crashed)"
                 waiting = waiting[1:]
     return damaged
+
+
+def _lacking_bcf(path: Path) -> int:
+    """Return how many bytes a .bcf file has less than its blocks take; its reader makes zeros of them."""
+    if not path.is_file():
+        return 0
+    with open(path, "rb") as file:
+        head = file.read(0x14C)
+    if not head.startswith(b"AAMVHFSS") or len(head) < 0x14C:
+        return 0
+    (block,), (blocks,) = struct.unpack_from("<I", head, 0x128), struct.unpack_from("<I", head, 0x148)
+    return max(0, 0x118 + block * blocks - path.stat().st_size)
 
 
 def _tried(reader: str, paths: Sequence[Path]) -> list[str] | None:
@@ -286,9 +305,10 @@ def naming_errors(path: Path, passing: type[Exception]) -> Iterator[None]:
         raise ModuleNotFoundError(
             f"{path.name} needs the package {package!r}, which is not installed; pip install '{remedy}'", name=package
         ) from error
-    except passing:
-        raise
     except Exception as error:
+        # What JSON and Unicode raise is a ValueError, too, but names no file.
+        if isinstance(error, passing) and not isinstance(error, json.JSONDecodeError | UnicodeError):
+            raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ValueError(
             f"{path.name} cannot be read, it is damaged or truncated, or not what its name says ({reason})"
