@@ -288,3 +288,10 @@ class TestBruker:
             series = read_tilt_files(tmp_path, on_error="skip")
         assert [str(w.message).split()[2] for w in caught if "left out" in str(w.message)] == ["5.bcf", "10.bcf"]
         assert [record.path.name for record in series["spectra"]] == ["15.bcf"]
+
+
+def test_the_image_of_a_stack_goes_by_its_name(tmp_path):
+    path = write_mrc(tmp_path / "haadf_stack.mrc", np.ones((3, 6, 8), np.float32))
+    assert read_tilt_files(path, image="HAADF", n_tilts=3)["images"][0].kind == "image_stack"
+    with pytest.raises(ValueError, match="has no image called 'BF', only"):
+        read_tilt_files(path, image="BF", n_tilts=3)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .records import Record
 
-__all__ = ["choose_image", "choose_spectra"]
+__all__ = ["choose_image", "choose_spectra", "is_called"]
 
 
 def choose_image(
@@ -43,7 +43,7 @@ def choose_image(
     if wanted is not None or len(images) > 1:
         name = (wanted or "haadf").lower()
         exact = [record for record in images if name in (record.title.lower(), record.detector.lower())]
-        found = exact or [record for record in images if name in record.title.lower() or name in record.detector.lower()]
+        found = exact or [record for record in images if is_called(record, name)]
         if wanted is None:
             found = found or images
     if len(found) > 1 and shape is not None:
@@ -54,6 +54,11 @@ def choose_image(
     if not found and images:
         raise ValueError(f"{Path(path).name} has no image called {wanted!r}, only {[record.title for record in images]}")
     return found[0] if found else None
+
+
+def is_called(record: Record, name: str) -> bool:
+    """Say whether a name is that of a record or of its detector, or a part of it."""
+    return name.lower() in record.title.lower() or name.lower() in record.detector.lower()
 
 
 def choose_spectra(

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..notices import warn
-from .choice import choose_image, choose_spectra
+from .choice import choose_image, choose_spectra, is_called
 from .files import expand_files, listed
 from .readers import FRAMELESS, damaged_files, known, read_checked, read_records
 from .records import Record, in_projection_order
@@ -97,6 +97,11 @@ def read_tilt_files(
             ("spectrum image", chosen, spectral, wanted),
         ):
             same = [stack for stack in stacks if stack.spectroscopy == kind]
+            if kind is None and same and image is not None and not any(is_called(stack, image) for stack in same):
+                titles = [stack.title for stack in same]
+                raise ValueError(
+                    f"{path.name} has no image called {image!r}, only {titles}; leave out image=, or name one of them"
+                )
             if len(same) + (one is not None) > 1:
                 raise ValueError(f"{path.name} has several stacks of {name}s, or stacks and single ones; save one of them alone")
             if same or one is not None:
