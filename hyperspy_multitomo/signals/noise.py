@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
+from ..acquisition.counts import are_whole
 from ..tomography import counting_noise, image_variance, net_variance
 from ..tomography.finest_detail import block_detail
 from .counted import check_counts_beside, why_no_counts
@@ -62,7 +63,7 @@ def _variances(mapped: bool, found, em: bool) -> np.ndarray:
     if gross is not None and not em:
         return net_variance(recorded, gross)
     counts = recorded if gross is None else gross
-    if gross is None and not ((counts >= 0).all() and (counts == np.rint(counts)).all()):
+    if gross is None and not are_whole(counts):
         raise ValueError(
             "these maps are no whole counts and have no gross counts beside them, so that their noise is not known; pass noise=, "
             "its standard deviation per pixel"

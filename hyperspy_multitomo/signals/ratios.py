@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..acquisition.counts import are_whole
 from ..arguments import checked
 from ..composition.cross_sections import model_ratios
 from ..composition.response import ResponseRatios, fit_response_ratios
@@ -317,8 +318,7 @@ def _recorded_counts(eds, tilts: np.ndarray, rows: np.ndarray | None) -> dict[st
             return {}
         # Evened maps are no whole numbers any more, but those that were counted are.
         recorded = np.asarray(eds.array("element", "tilt", "x", "y")[:, tilts][..., rows])
-        whole = bool((recorded >= 0).all() and (recorded % 1 == 0).all())
-        return {"gross": recorded.astype(np.float32, copy=False)} if whole else {}
+        return {"gross": recorded.astype(np.float32, copy=False)} if are_whole(recorded) else {}
     counts = {"gross": np.asarray(gross.transpose(1, 0, 3, 2)[:, tilts][..., rows])}
     if eds.window_share is not None:
         counts["window_share"] = eds.window_share.T[:, tilts]
