@@ -15,13 +15,24 @@ import numpy as np
 from hyperspy.signals import Signal2D
 
 from ..arguments import checked
-from .beside import changed, masked, scaled
+from .beside import changed, is_series, masked, scaled
+from .history import add_step
 from .sums import summed
 
 # Operators whose result is a mask.
 _MASKS = ("lt", "le", "eq", "ne", "ge", "gt", "and", "or", "xor", "lshift", "rshift")
 # Operators whose result has the unit of what they are applied to.
 _SAME_UNIT = ("add", "sub", "neg", "abs", "mod")
+# What operators are called in messages.
+_WORDS = {
+    "add": "a sum",
+    "sub": "a difference",
+    "mul": "a product",
+    "truediv": "a quotient",
+    "floordiv": "a quotient",
+    "mod": "a rest",
+}
+_WORDS |= {"pow": "a power", "neg": "a change of sign", "abs": "an absolute value"}
 # Methods of HyperSpy that change values in a way that is none of the rules.
 _CHANGING = (
     "add_gaussian_noise",
@@ -51,7 +62,7 @@ class Arithmetic:
         result = super()._unary_operator_ruler(op_name)
         operation = op_name.strip("_")
         if operation != "pos":
-            changed(result, operation, same_unit=operation in _SAME_UNIT)
+            changed(result, _WORDS.get(operation, operation), same_unit=operation in _SAME_UNIT)
         return result
 
     def __array_wrap__(self, array, context=None, return_scalar=False):
@@ -80,7 +91,16 @@ def _rule(first, other, operation: str) -> Callable:
         return summed(first, other)
     if operation in _MASKS:
         return masked
-    return lambda result: changed(result, operation, same_unit=operation in _SAME_UNIT)
+    if operation == "mul" and not is_series(first) and _is_mask(other):
+        # The voxels that are left are what they were.
+        return lambda result: add_step(result, "mask")
+    return lambda result: changed(result, _WORDS.get(operation, operation), same_unit=operation in _SAME_UNIT)
+
+
+def _is_mask(other) -> bool:
+    """Say whether an array or a signal is a mask."""
+    dtype = getattr(getattr(other, "data", other) if hasattr(other, "axes_manager") else other, "dtype", None)
+    return dtype is not None and np.dtype(dtype).kind == "b"
 
 
 def _factor(other, operation: str) -> float | None:

@@ -104,6 +104,6 @@ def say(signal, how: str, words: list[str]) -> None:
         title = signal.metadata.General.title or "the signal"
         marked = is_series(signal) and why_no_counts(signal) is not None
         warn(
-            f"{how}: {', '.join(words)} of {title} do not hold for the result and are forgotten"
+            f"{how}: what was kept with {title} does not hold for the result and is forgotten: {', '.join(words)}"
             + ("; its maps are marked as no counts" if marked else "")
         )
