@@ -20,6 +20,7 @@ import numpy as np
 from scipy.fft import dctn, idctn
 from scipy.ndimage import gaussian_filter
 
+from hyperspy_multitomo.denormals import denormals_flushed
 from hyperspy_multitomo.tomography.checks import checked_positive
 from hyperspy_multitomo.tomography.differences import gradient
 from hyperspy_multitomo.tomography.iterates import run
@@ -73,6 +74,7 @@ class Calibration:
         }
 
 
+@denormals_flushed()
 def calibrate(
     terms: Sequence[DataTerm],
     channels: int,

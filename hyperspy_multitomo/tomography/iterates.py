@@ -13,6 +13,7 @@ from time import monotonic
 
 import numpy as np
 
+from hyperspy_multitomo.denormals import flush_denormals
 from hyperspy_multitomo.notices import warn
 from hyperspy_multitomo.tomography.checkpoint import Checkpoint
 from hyperspy_multitomo.tomography.steps import Steps
@@ -153,7 +154,7 @@ def iterates_of(steps: Steps, has_channels: bool, kind: type[Iterate] = Iterate)
     iterate = kind(steps, has_channels)
     try:
         yield iterate
-        with ThreadPoolExecutor(1) as conductor:
+        with ThreadPoolExecutor(1, initializer=flush_denormals) as conductor:
             while True:
                 try:
                     conductor.submit(steps.advance).result()

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 
+from hyperspy_multitomo.denormals import denormals_flushed, flush_denormals
+
 
 def available_cores() -> int:
     """Return the number of cores that this process may use."""
@@ -26,7 +28,7 @@ def thread_count(threads: int | None) -> int:
 
 
 class Workers:
-    """A fixed number of threads that run tasks; one thread is the caller's own.
+    """A fixed number of threads that run tasks, with denormals flushed; one thread is the caller's own.
 
     Parameters
     ----------
@@ -35,12 +37,16 @@ class Workers:
     """
 
     def __init__(self, threads: int):
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._pool = ThreadPoolExecutor(threads, initializer=flush_denormals) if threads > 1 else None
 
     def run(self, call: Callable, tasks: Iterable[tuple]) -> None:
         """Call `call(*task)` for every task and return when all are done; the first exception is raised here."""
-        run = map if self._pool is None else self._pool.map
-        for _ in run(lambda task: call(*task), tasks):
+        if self._pool is None:
+            with denormals_flushed():
+                for task in tasks:
+                    call(*task)
+            return
+        for _ in self._pool.map(lambda task: call(*task), tasks):
             pass
 
     def close(self) -> None:

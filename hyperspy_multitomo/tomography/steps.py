@@ -11,6 +11,7 @@ from threading import Event, Lock
 
 import numpy as np
 
+from hyperspy_multitomo.denormals import denormals_flushed
 from hyperspy_multitomo.tomography.checkpoint import differences
 from hyperspy_multitomo.tomography.lanes import empty_lanes, lane_count, pack, unpack
 from hyperspy_multitomo.tomography.numba_projector import NumbaProjector
@@ -108,7 +109,7 @@ class Steps(ABC):
     @property
     def volume(self) -> np.ndarray:
         """A copy of the current volume, (channel, z, x, y) float32."""
-        with self._lock:
+        with self._lock, denormals_flushed():
             return self.system.in_signal(self._read())
 
     @property
@@ -174,7 +175,7 @@ class TextbookSteps(Steps):
         update[:with_data] = rows * s.A.T(own[:with_data, None, None, None] * s.ray_weights[..., None] * e)
         f = np.zeros(1)
         if s.haadf is not None:
-            f = s.haadf - s.haadf_gains[:, None, None] * s.haadf_projector(np.tensordot(ratios, x, 1))
+            f = s.haadf - s.haadf_gains[:, None, None] * s.haadf_projector(np.einsum("c,czxy->zxy", ratios, x))
             rows = np.float32(s.haadf_projector.geometry.binning**2)
             update += (rows * mix)[:, None, None, None] * s.haadf_projector.T(s.haadf_ray_weights[..., None] * f)
         x = x + s.steps[..., None] * np.where(self.held, 0, np.float32(1))[:, None, None, None] * update
