@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "composition": {"tomography"},
     "simulation": {"tomography", "acquisition", "alignment", "composition"},
     "inspection": {"tomography", "acquisition", "alignment", "composition"},
-    "signals": {"tomography", "acquisition", "alignment", "composition", "simulation", "inspection"},
+    "signals": {"tomography", "acquisition", "alignment", "composition", "simulation", "inspection", "widgets"},
+    "widgets": {"tomography", "acquisition", "alignment", "composition", "simulation", "inspection", "signals"},
 }
 HEAVY = ("astra", "matplotlib", "ipywidgets", "exspy", "k3d", "hyperspy")
 
@@ -36,6 +37,10 @@ def test_package_import_is_light():
 def test_tomography_needs_numpy_scipy_and_numba_alone():
     loaded = loaded_after("import hyperspy_multitomo.tomography as t; t.projector(t.TiltGeometry([0.0, 10.0], 8))")
     assert loaded.isdisjoint((*HEAVY, "dask", "skimage", "rsciio", "tqdm"))
+
+
+#: Files that import each other in circles, inside functions. This list may only get shorter.
+CIRCLES = [set(line.split()) for line in Path(__file__).with_name("import_circles.txt").read_text().splitlines()]
 
 
 def imports_of_ours(path: Path):
@@ -55,12 +60,56 @@ def imports_of_ours(path: Path):
 
 @pytest.mark.parametrize("part", MAY_IMPORT)
 def test_imports_go_one_way(part):
-    files = sorted((PACKAGE / part).glob("*.py"))
+    files = sorted((PACKAGE / part).rglob("*.py"))
     assert files
     for path in files:
         wrong = {name for name in imports_of_ours(path) if name in MAY_IMPORT} - MAY_IMPORT[part] - {part}
         assert not wrong, f"{path.name} imports {wrong}"
         assert "demo" not in set(imports_of_ours(path))
+
+
+def imported_files(path: Path, everywhere: bool):
+    """Yield the files of ours that one imports: at its top, or everywhere."""
+    package = [PACKAGE.name, *path.relative_to(PACKAGE).parts[:-1]]
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree) if everywhere else tree.body:
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = [*base, *(node.module.split(".") if node.module else [])]
+            modules = [[*base, alias.name] for alias in node.names]
+        elif isinstance(node, ast.Import):
+            modules = [alias.name.split(".") for alias in node.names]
+        else:
+            continue
+        for module in modules:
+            place = PACKAGE.parent.joinpath(*module)
+            inside = (place.with_suffix(".py"), place / "__init__.py")  # a module; else a name in one
+            candidates = (*inside, place.parent.with_suffix(".py"), place.parent / "__init__.py")
+            yield from [file for file in candidates if file.is_relative_to(PACKAGE) and file.exists()][:1]
+
+
+def circles(everywhere: bool) -> list[set[str]]:
+    """Return the sets of files each of which leads to all others by imports."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    reached = {path: set(imported_files(path, everywhere)) for path in files}
+    for between in files:  # Warshall
+        for path in files:
+            if between in reached[path]:
+                reached[path] |= reached[between]
+    rings = {frozenset(other for other in reached[path] if path in reached[other]) for path in files if path in reached[path]}
+    return [{str(path.relative_to(PACKAGE)) for path in ring} for ring in rings]
+
+
+def test_no_circle_at_the_top_of_files():
+    assert circles(everywhere=False) == []
+
+
+def test_circles_inside_functions_only_get_shorter():
+    found = circles(everywhere=True)
+    for ring in found:
+        assert any(ring <= known for known in CIRCLES), f"these import each other in a circle: {sorted(ring)}"
+    gone = set().union(*CIRCLES) - set().union(*found)
+    assert not gone, f"take out of import_circles.txt what is in no circle any more: {sorted(gone)}"
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
