@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from hyperspy_multitomo.compiling import compiled
-from hyperspy_multitomo.tomography.simd import fma, load, positive, store, zero
+from hyperspy_multitomo.tomography.simd import factor_at, fma, load, positive, store, zero
 
 # A tile of voxels with the rays of TILTS tilts, or a band of rows with the voxels that RUN rays meet, are about 30 KiB at
 # 64 lanes. On Zen 5 (48 KiB of first-level cache) neither half nor twice of any of them was faster.
@@ -183,8 +183,9 @@ def _sum_tile(sums, projections, tilts, height, width, first, near, far, begin):
 
 @kernel
 def _finish_tile(
-    volume, sums, voxel, step, multiply, extra, extra_voxel, share, mask, mask_voxel, nonnegative, height, width, stride
-):
+    volume, sums, voxel, step, channel, z, x, multiply, extra, shares, share, mask, shared_voxel, nonnegative,
+    height, width, stride,
+):  # fmt: skip
     """Put the sums of a tile into the volume: as they are where `step` is None, else as the update of an iteration."""
     for r in range(height):
         for k in range(width):
@@ -192,16 +193,16 @@ def _finish_tile(
             total = load(sums, r * TILE + k)
             if step is not None:
                 if extra is not None:
-                    total = fma(share, load(extra, extra_voxel + r * stride + k), total)
-                old = load(volume, v)
+                    total = fma(load(shares, share), load(extra, shared_voxel + r * stride + k), total)
+                old, by = load(volume, v), factor_at(step, channel, z + r, x + k, v)
                 if multiply:
-                    total = fma(fma(step[r, k], total, zero(volume)), old, old)
+                    total = fma(fma(by, total, zero(volume)), old, old)
                 else:
-                    total = fma(step[r, k], total, old)
+                    total = fma(by, total, old)
                 if nonnegative:
                     total = positive(total)
                 if mask is not None:
-                    total = fma(load(mask, mask_voxel + r * stride + k), total, zero(volume))
+                    total = fma(load(mask, shared_voxel + r * stride + k), total, zero(volume))
             store(volume, v, total)
 
 
@@ -211,16 +212,16 @@ def back_project(
 ):
     """Project back into the rows z from `start` to before `stop` of all channels of a group of slices: b = W^T y.
 
-    With `step` None the volume becomes b. With `step` an array C (channel, z, x) it becomes the next iterate of a solver,
-    x + C (b + shares_channel extra), or x + x C b with `multiply`, then made non-negative if asked for, then multiplied by the
-    mask; `extra` and `mask` are lanes (group, z, x) or None. `sums` is scratch, the lanes of a tile.
+    With `step` None the volume becomes b. With `step` C, an array (channel, z, x) or lanes like the volume, it becomes the next
+    iterate of a solver, x + C (b + shares_channel extra), or x + x C b with `multiply`, then made non-negative if asked for,
+    then multiplied by the mask; `extra` and `mask` are lanes (group, z, x) or None, `shares` lanes (group, channel). `sums` is
+    scratch, the lanes of a tile.
     """
     channels, nz, nx, row_stride, nt, nu, tilt_stride = shape
     first = np.empty(TILTS * TILE * TILE, np.int32)
     near = np.empty(TILTS * TILE * TILE, np.float32)
     far = np.empty(TILTS * TILE * TILE, np.float32)
     for channel in range(channels):
-        share = np.float32(0) if extra is None else shares[channel]
         plane = projections[(group * channels + channel) * nt * tilt_stride :]
         for z in range(start, stop, TILE):
             height = min(TILE, stop - z)
@@ -232,8 +233,7 @@ def back_project(
                     _sum_tile(sums, plane, tilts, height, width, first, near, far, tilt == 0)
                 voxel = ((group * channels + channel) * nz + z) * row_stride + x
                 shared_voxel = (group * nz + z) * row_stride + x
-                tile_step = None if step is None else step[channel, z : z + height, x : x + width]
                 _finish_tile(
-                    volume, sums, voxel, tile_step, multiply, extra, shared_voxel, share, mask, shared_voxel, nonnegative,
-                    height, width, row_stride,
+                    volume, sums, voxel, step, channel, z, x, multiply, extra, shares, group * channels + channel,
+                    mask, shared_voxel, nonnegative, height, width, row_stride,
                 )  # fmt: skip

@@ -85,6 +85,17 @@ def store(typingctx, array, index, value):
     return types.void(array, index, value), codegen
 
 
+def factor_at(factors, channel, z, x, index):
+    """Return factors[channel, z, x], of all lanes alike, or where `factors` are a lanes array its element `index`."""
+
+
+@overload(factor_at)
+def _factor_at(factors, channel, z, x, index):
+    if _lanes_of(factors) is not None:
+        return lambda factors, channel, z, x, index: load(factors, index)
+    return lambda factors, channel, z, x, index: factors[channel, z, x]
+
+
 @intrinsic
 def zero(typingctx, array):
     """Return lanes of zeros, as many as an element of `array` has."""
