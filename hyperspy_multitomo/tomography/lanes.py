@@ -13,8 +13,8 @@ import numpy as np
 
 from hyperspy_multitomo.tomography.simd import ALIGNMENT, lanes_dtype
 
-# What a group of 64, 32 or 16 lanes costs, measured: weights and loops cost each group the same.
-_COST_OF_GROUP = {64: 1.0, 32: 0.58, 16: 0.38}
+# What a group of 64, 32, 16 or 8 lanes costs, measured: weights and loops cost each group the same.
+_COST_OF_GROUP = {64: 1.0, 32: 0.58, 16: 0.38, 8: 0.27}
 # Part of the time that groups of a second width have to save: their kernels are compiled too.
 _SAVING = 0.15
 
@@ -25,7 +25,7 @@ def _lane_counts() -> tuple[int, ...]:
     import llvmlite.binding as llvm
 
     wide = llvm.get_host_cpu_features().get("avx512f", False)
-    return (64, 32, 16) if wide else (32, 16)
+    return (64, 32, 16, 8) if wide else (32, 16, 8)
 
 
 def _cost(slices: int, count: int) -> float:
@@ -33,7 +33,7 @@ def _cost(slices: int, count: int) -> float:
 
 
 def lane_count(slices: int) -> int:
-    """Return the number of lanes (16, 32 or 64) that makes `slices` slices cheapest."""
+    """Return the number of lanes (8, 16, 32 or 64) that makes `slices` slices cheapest."""
     return min(_lane_counts(), key=lambda count: _cost(slices, count))
 
 
@@ -60,9 +60,15 @@ def _cost_of_blocks(found: list[tuple[int, int, int]]) -> float:
     return sum(_cost(stop - start, count) for start, stop, count in found)
 
 
-def cost_of(slices: int) -> float:
-    """Return what `slices` slices take, in units of what a full group of 64 does: those that fill no group cost as one."""
-    return _cost_of_blocks(blocks(slices))
+def cost_of(slices: int, channels: int = 1) -> float:
+    """Return what `slices` independent slices take, in units of what one channel of a full group of 64 does."""
+    found = blocks(slices, channels)
+    return _cost_of_blocks(found) * (1 if _abreast(found, channels) else channels)
+
+
+def _abreast(found: list[tuple[int, int, int]], channels: int) -> bool:
+    """Tell whether all channels of all slices lie in one group."""
+    return len(found) == 1 and channels * found[0][1] <= found[0][2]
 
 
 def odd(length: int) -> int:
