@@ -47,7 +47,7 @@ def sweep(
     Returns
     -------
     numpy.ndarray
-        (setting, channel, z, x, y), or (setting, z, x, y) for projections without a channel axis, float32; signal per unit length.
+        (setting, channel, z, x, y), or (setting, z, x, y) for projections without channels; float32, signal per unit length.
 
     Raises
     ------
@@ -86,8 +86,8 @@ def sweep(
         count = options.pop("iterations", iterations)
         if not isinstance(count, Integral) or count < 0:
             raise ValueError(
-                f"setting {number} has {count!r} iterations; expected a whole number, 0 or more, in the setting or as `iterations` "
-                "for all"
+                f"setting {number} has {count!r} iterations; expected a whole number, 0 or more, in the setting or as "
+                "`iterations` for all"
             )
         snapshots = next((wanted for known, wanted in problems if _alike(known, options)), None)
         if snapshots is None:

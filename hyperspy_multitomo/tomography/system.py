@@ -172,7 +172,7 @@ class System:
         return own, haadf
 
     def steps_with(self, coefficients: Coefficients, relaxation: float) -> np.ndarray:
-        """Return C, the relaxation over the column sums, (channel, z, x); 0 for voxels no ray meets or outside the mask (z, x)."""
+        """Return C, the relaxation over the column sums, (channel, z, x); 0 for voxels without rays or out of the mask (z, x)."""
         own, haadf = self.column_sums
         sums = coefficients.own[:, None, None] * own + coefficients.haadf[:, None, None] * haadf
         steps = _inverse(sums.astype(np.float32)) * np.float32(relaxation)
