@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hyperspy_multitomo.tomography.kernels import ONE, kernel
+from hyperspy_multitomo.tomography.kernels import ONE, RUN, kernel
 from hyperspy_multitomo.tomography.simd import fma, lane_sum, load, logarithm, quotient, splat, store, zero
 
 
@@ -33,7 +33,7 @@ def mix_residuals(
     lanes (group, channel with data, tilt); `haadf` is None where there is no sum. `seen` is what the detector of the elements
     sees of W x: the projections themselves, or their means over its pixels. `abreast` is (slices, channels) where channels lie
     side by side in the lanes, and one channel of the arrays holds them all, else (0, 1). The sums of e_c^2 and, last, f^2 go to
-    row `number` of the lanes `squares` (task, channel with data and one); `scratch` is one element, `plain` the same as float32.
+    row `number` of the lanes `squares` (task, channel with data and one); `scratch` has RUN elements, as float32 `plain`.
     """
     channels, _, _, _, nt, nu, tilt_stride = shape
     own, mix, ratios = coefficients
@@ -42,29 +42,34 @@ def mix_residuals(
     for k in range(sums, sums + with_data + 1):
         store(squares, k, nought)
     for tilt in range(start, stop):
-        for u in range(nu):
-            first = (group * channels * nt + tilt) * tilt_stride + u
-            datum = (group * with_data * nt + tilt) * tilt_stride + u
-            weight, mixed = weights[0][tilt, u], weights[1][tilt, u]
-            f = nought
+        for begin in range(0, nu, RUN):
+            rays = min(RUN, nu - begin)
+            first = (group * channels * nt + tilt) * tilt_stride + begin
+            datum = (group * with_data * nt + tilt) * tilt_stride + begin
             if haadf is not None:
-                for c in range(channels):
-                    f = fma(load(ratios, factors + c), load(projections, first + c * nt * tilt_stride), f)
+                for k in range(rays):
+                    f = nought
+                    for c in range(channels):
+                        f = fma(load(ratios, factors + c), load(projections, first + k + c * nt * tilt_stride), f)
+                    store(scratch, k, f)
                 if abreast[1] > 1:
-                    store(scratch, 0, f)
-                    _add_channels(plain, 0, abreast[0], abreast[1])
-                    f = load(scratch, 0)
-                f = fma(-haadf_gains[tilt], f, load(haadf, (group * nt + tilt) * tilt_stride + u))
-                store(squares, sums + with_data, fma(f, f, load(squares, sums + with_data)))
-            for c in range(channels):
-                y = first + c * nt * tilt_stride
-                total = fma(mixed * load(mix, factors + c), f, nought)
-                if c < with_data:
-                    gain = load(gains, (group * with_data + c) * nt + tilt)
-                    e = load(data, datum + c * nt * tilt_stride) - gain * load(seen, y)
-                    store(squares, sums + c, fma(e, e, load(squares, sums + c)))
-                    total = fma(weight * load(own, factors + c), e, total)
-                store(projections, y, total)
+                    for k in range(rays):
+                        _add_channels(plain, k, abreast[0], abreast[1])
+            for k in range(rays):
+                weight, mixed = weights[0][tilt, begin + k], weights[1][tilt, begin + k]
+                f = nought
+                if haadf is not None:
+                    f = fma(-haadf_gains[tilt], load(scratch, k), load(haadf, (group * nt + tilt) * tilt_stride + begin + k))
+                    store(squares, sums + with_data, fma(f, f, load(squares, sums + with_data)))
+                for c in range(channels):
+                    y = first + k + c * nt * tilt_stride
+                    total = fma(mixed * load(mix, factors + c), f, nought)
+                    if c < with_data:
+                        gain = load(gains, (group * with_data + c) * nt + tilt)
+                        e = load(data, datum + k + c * nt * tilt_stride) - gain * load(seen, y)
+                        store(squares, sums + c, fma(e, e, load(squares, sums + c)))
+                        total = fma(weight * load(own, factors + c), e, total)
+                    store(projections, y, total)
 
 
 @kernel

@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 
+from hyperspy_multitomo.tomography.kernels import RUN
 from hyperspy_multitomo.tomography.lanes import empty_lanes, pack, unpack
 from hyperspy_multitomo.tomography.numba_projector import NumbaProjector
 from hyperspy_multitomo.tomography.projectors import spread
@@ -103,7 +104,7 @@ class DataRays(Rays):
         if self._binning > 1:
             lanes = (array["lanes"] for array in (self.rays, self._seen))
             average_pixels(*lanes, self._binning, self.shape, group, start, stop)
-        scratch = empty_lanes(1, self.count)
+        scratch = empty_lanes(RUN, self.count)
         mix_residuals(
             self.rays, self._seen, self.data, haadf, self.weights, self.gains, haadf_gains, self.coefficients, self._rows,
             self.lanes.sides, self.shape, group, start, stop, self._squares, number, scratch, scratch["lanes"],
