@@ -16,7 +16,7 @@ from hyperspy_multitomo.tomography.simd import ALIGNMENT, lanes_dtype
 # What a group of 64, 32, 16 or 8 lanes costs, measured: weights and loops cost each group the same.
 _COST_OF_GROUP = {64: 1.0, 32: 0.58, 16: 0.38, 8: 0.27}
 # Part of the time that groups of a second width have to save: their kernels are compiled too.
-_SAVING = 0.15
+_SAVING = 0.12
 
 
 @cache
