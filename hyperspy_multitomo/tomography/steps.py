@@ -198,7 +198,8 @@ class FusedSteps(Steps):
         self._blocks = [StackedBlock(system, volume, *size) for size in sizes]
 
     def _read(self):
-        return np.concatenate([block.volume for block in self._blocks], axis=-1)
+        parts = [block.volume for block in self._blocks]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
     def _arrays(self):
         return {"volume": self._read()}
