@@ -8,7 +8,7 @@ import pytest
 from numba import typeof
 
 from hyperspy_multitomo.tomography import BACKENDS, TiltGeometry, dot_test, projector
-from hyperspy_multitomo.tomography.lanes import empty_lanes
+from hyperspy_multitomo.tomography.lanes import blocks, cost_of, empty_lanes, lane_count
 
 FULL_CIRCLE = [-180, -135, -90, -67.3, -45, -12, 0, 30, 44.999, 45, 60, 90, 101.5, 135, 180, 225, 270, 359]
 
@@ -203,6 +203,29 @@ class TestNumbaProjector:
             np.testing.assert_array_equal(A(variant), expected)
         np.testing.assert_array_equal(volume, kept)
 
+    @pytest.mark.parametrize("count", [8, 16, 32, 64])
+    def test_lanes_of_any_number(self, monkeypatch, count):
+        """Tiles, bands and runs that are full and that are not, in one group and in two."""
+        geometry = TiltGeometry([-61, -20.5, 0, 3, 17, 44, 45, 58, 77, 90], 23, (21, 19), 0.7, 1.3)
+        A, weights = projector(geometry, "numba", threads=1), weights_of(geometry)
+        slices = count + 2
+        monkeypatch.setattr("hyperspy_multitomo.tomography.numba_projector.blocks", lambda slices: [(0, slices, count)])
+        rng = np.random.default_rng(10)
+        volume, rays = rng.normal(size=(21, 19, slices)), rng.normal(size=(10, 23, slices))
+        np.testing.assert_allclose(A(volume), np.einsum("tuzx,zxy->tuy", weights, volume), atol=2e-5)
+        np.testing.assert_allclose(A.T(rays), np.einsum("tuzx,tuy->zxy", weights, rays), atol=2e-5)
+        assert dot_test(A, slices=slices) < 1e-6
+
+    @pytest.mark.parametrize("slices", [1, 2, 15, 16, 17, 63, 64, 65, 80, 129])
+    def test_slices_are_what_each_alone_is(self, slices):
+        A = projector(TiltGeometry([-40, 10, 75], 11, (10, 11)), "numba")
+        volume = np.random.default_rng(slices).random((2, 10, 11, slices), np.float32)
+        projections = A(volume)
+        back = A.T(projections)
+        for y in {0, slices // 2, slices - 1}:
+            np.testing.assert_allclose(projections[..., y], A(volume[..., [y]])[..., 0], rtol=2e-6)
+            np.testing.assert_allclose(back[..., y], A.T(projections[..., [y]])[..., 0], rtol=2e-6)
+
     def test_a_copy_works(self):
         A = projector(TiltGeometry([10, 60], 12))
         volume = np.ones((12, 12, 1))
@@ -321,9 +344,28 @@ class TestTiltGeometry:
             TiltGeometry(**{"tilts": [0, 1], "detector_width": 8, **arguments})
 
 
-@pytest.mark.parametrize("count", [16, 32, 64])
+@pytest.mark.parametrize("count", [8, 16, 32, 64])
 def test_names_of_compiled_kernels_tell_lanes_apart_in_every_process(count):
     """Else the kernels that two processes compiled, loaded from the disk by a third, run on the lanes of each other."""
     record = typeof(empty_lanes(1, count)).dtype
     assert f"float32, ({count},)" in str(record.mangling_args)
     assert str(record._code) not in str(record.mangling_args)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 7])
+def test_blocks_cover_all_slices_at_no_higher_cost_than_lanes_of_one_number(channels):
+    for slices in range(1, 300):
+        found = blocks(slices, channels)
+        assert [start for start, _, _ in found] == [0] + [stop for _, stop, _ in found[:-1]]
+        assert found[-1][1] == slices
+        assert all((stop - start) % count == 0 for start, stop, count in found[:-1])
+        assert len({count for _, _, count in found}) <= 2
+        alone = -(-slices // lane_count(slices)) * cost_of(lane_count(slices))
+        assert cost_of(slices) <= alone + 1e-9
+        assert cost_of(slices, channels) <= channels * alone + 1e-9
+
+
+def test_65_slices_cost_far_less_than_128():
+    assert cost_of(65) < 0.9 * cost_of(128)
+    assert cost_of(80) < 0.9 * cost_of(128)
+    assert cost_of(1, 2) < 0.2 * cost_of(64, 2)

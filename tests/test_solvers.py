@@ -161,6 +161,13 @@ class TestFusedAgainstTextbook:
             System(A, maps, np.ones((2, 11), np.float32), sirt_coefficients(2), np.zeros((2, 20, 24, slices), np.float32)),
         )
 
+    @pytest.mark.parametrize("own_tilts", [False, True])
+    @pytest.mark.parametrize("case", CASES)
+    def test_elements_in_lanes_of_their_own_and_side_by_side(self, A, B, truth, maps, own_tilts, case, monkeypatch):
+        """Four channels of three slices do not fit into 8 lanes side by side, of two slices they do."""
+        monkeypatch.setattr("hyperspy_multitomo.tomography.steps.blocks", lambda *sizes: [(0, 3, 8), (3, 5, 8)])
+        self.compare(system(A, B if own_tilts else A, truth, maps, **CASES[case]))
+
     @staticmethod
     def compare(built):
         fused, textbook = FusedSteps(built), TextbookSteps(built)
@@ -187,6 +194,39 @@ class TestFusedAgainstTextbook:
         apart = projector(replace(A.geometry, axis_offset=A.geometry.axis_offset + 1e-9))
         shared = volume_of(hebt(A, maps, haadf, RATIOS))
         assert relative(volume_of(hebt(A, maps, haadf, RATIOS, haadf_projector=apart)), shared) < 1e-5
+
+
+class TestFewSlices:
+    @pytest.mark.parametrize("slices", [1, 2, 15, 16, 17, 63, 64, 65, 80, 129])
+    def test_slices_are_what_each_alone_is(self, slices):
+        A = projector(TiltGeometry([-60, -20, 25, 70], 12, (10, 12)), "numba")
+        maps = np.random.default_rng(slices).random((2, 4, 12, slices), np.float32)
+        volume = volume_of(hebt(A, maps, maps.sum(axis=0), [1.0, 2.0]), 4)
+        for y in {0, slices // 2, slices - 1}:
+            one = maps[..., [y]]
+            expected = volume_of(hebt(A, one, one.sum(axis=0), [1.0, 2.0]), 4)
+            np.testing.assert_allclose(volume[..., [y]], expected, atol=3e-6 * expected.max())
+
+    @pytest.mark.parametrize("slices", [2, 70])
+    def test_threads_change_nothing(self, slices):
+        geometry = TiltGeometry(np.linspace(-70, 70, 15), 90)
+        maps = np.random.default_rng(5).random((2, 15, 90, slices), np.float32)
+        volumes = [
+            volume_of(hebt(projector(geometry, "numba", threads=threads), maps, maps.sum(axis=0), [1.0, 2.0]), 2)
+            for threads in (1, 2, 5)
+        ]
+        for other in volumes[1:]:
+            np.testing.assert_array_equal(other, volumes[0])
+
+    def test_a_channel_that_is_held_stands_still(self, A, maps):
+        iterates = sirt(A, maps)
+        run(iterates, 2)
+        iterate = next(iterates)
+        before = iterate.volume
+        iterate.hold([False, True])
+        next(iterates)
+        assert (iterate.volume[0] != before[0]).any()
+        np.testing.assert_array_equal(iterate.volume[1], before[1])
 
 
 class TestLimitsAndEquivalences:

@@ -147,10 +147,11 @@ class TestFusedAgainstTextbook:
     def test_cases(self, A, B, coarse, case):
         assert_alike(CASES[case](A, B, coarse))
 
-    def test_lanes_of_16(self, A, monkeypatch):
+    @pytest.mark.parametrize("count", [8, 16])
+    def test_few_lanes(self, A, monkeypatch, count):
         """The fewest lanes there are, with neighbours in three groups."""
-        monkeypatch.setattr("hyperspy_multitomo.tomography.primal_dual_fused.lane_count", lambda slices: 16)
-        assert_alike(system_of([maps_of(A, slices=37)], "tgv"))
+        monkeypatch.setattr("hyperspy_multitomo.tomography.primal_dual_fused.lane_count", lambda slices: count)
+        assert_alike(system_of([maps_of(A, slices=2 * count + 5)], "tgv"))
 
     def test_one_thread(self):
         A = projector(TiltGeometry(TILTS, 22, SHAPE), "numba", threads=1)
@@ -185,7 +186,7 @@ class TestSlices:
         fused = FusedPrimalDual(system_of([maps_of(A)], "tgv"))
         for _ in range(5):
             fused.advance()
-        for lanes, count in ((fused._best, 16), (fused._ahead, 16)):
+        for lanes, count in ((fused._best, 8), (fused._ahead, 8)):
             assert lanes.dtype.itemsize == 4 * count
             assert lanes["lanes"].reshape(3, 20, 25, count)[:, :, :24, 5:].any() == np.False_
         fused.close()

@@ -15,6 +15,7 @@ from hyperspy_multitomo.tomography.noise_equivalent import noise_equivalent_gain
 from hyperspy_multitomo.tomography.projectors import BACKENDS, Projector, dot_test, projector
 from hyperspy_multitomo.tomography.solvers import hebt, sirt
 from hyperspy_multitomo.tomography.stopping import counting_noise, image_noise, image_variance, net_variance
+from hyperspy_multitomo.tomography.sweep import sweep
 from hyperspy_multitomo.tomography.variational import DataTerm, Regulariser, variational
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "run",
     "scaled_weights",
     "sirt",
+    "sweep",
     "typical_signal",
     "variational",
     "visible_width",

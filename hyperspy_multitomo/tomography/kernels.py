@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from hyperspy_multitomo.compiling import compiled
-from hyperspy_multitomo.tomography.simd import fma, load, positive, store, zero
+from hyperspy_multitomo.tomography.simd import factor_at, fma, load, positive, store, zero
 
 # A tile of voxels with the rays of TILTS tilts, or a band of rows with the voxels that RUN rays meet, are about 30 KiB at
 # 64 lanes. On Zen 5 (48 KiB of first-level cache) neither half nor twice of any of them was faster.
@@ -34,56 +34,61 @@ kernel = compiled(error_model="numpy")
 
 
 @kernel
-def _voxel_weights(first, near, far, slot, base, c, s, length, nu, row):
-    """Weights of the two rays that can meet each voxel of a tile at one tilt, and where the first of the two is stored.
+def _voxel_weights(first, near, far, table, start, tilts, z, x, length, nu, tilt_stride):
+    """Weights of the two rays of each of `tilts` tilts that can meet each voxel of a tile, and where the first is stored.
 
-    The tile's corner falls on `base`. Positions within the tile are counted from the whole part of it, in single precision,
-    which places them to 2e-6 px; in double precision the weights would take more than twice the time.
+    Positions within the tile are counted from the whole part of its corner's, in single precision, which places them to 2e-6 px;
+    in double precision the weights would take more than twice the time.
     """
-    whole = np.floor(base)
-    corner, c, s = np.float32(base - whole), np.float32(c), np.float32(s)
-    lowest, highest = np.float32(-whole), np.float32(nu - 2 - whole)
-    inverse = ONE / max(abs(c), abs(s))
-    length = np.float32(length) * inverse
-    row = np.int32(row + whole)
-    for k in range(TILE * TILE):
-        p = corner + np.float32(k // TILE) * s + np.float32(k % TILE) * c
-        i = np.int32(min(max(np.floor(p), lowest), highest))
-        d = (p - np.float32(i)) * inverse
-        near[slot, k] = max(NOUGHT, ONE - abs(d)) * length
-        far[slot, k] = max(NOUGHT, ONE - abs(d - inverse)) * length
-        first[slot, k] = row + i
+    for t in range(tilts):
+        c, s, origin = table[start + t, 0], table[start + t, 1], table[start + t, 2]
+        base = origin + z * s + x * c
+        whole = np.floor(base)
+        corner, across, along = np.float32(base - whole), np.float32(c), np.float32(s)
+        lowest, highest = np.float32(-whole), np.float32(nu - 2 - whole)
+        inverse = np.float32(1 / max(abs(c), abs(s)))
+        scale = np.float32(length) * inverse
+        row = np.int32((start + t) * tilt_stride + whole)
+        for k in range(TILE * TILE):
+            p = corner + np.float32(k // TILE) * along + np.float32(k % TILE) * across
+            i = min(max(np.floor(p), lowest), highest)
+            d = (p - i) * inverse
+            near[t * TILE * TILE + k] = max(NOUGHT, ONE - abs(d)) * scale
+            far[t * TILE * TILE + k] = max(NOUGHT, ONE - abs(d - inverse)) * scale
+            first[t * TILE * TILE + k] = row + np.int32(i)
 
 
 @kernel
-def _ray_weights(first, near, far, slot, base, c, length, along, row, stride):
-    """Weights of the two voxels of one row that each ray of a run can meet, and where the first of the two is stored.
+def _ray_weights(first, near, far, rows, base, s, inverse, length, along, row, next_row, stride):
+    """Weights of the two voxels of each row of a band that each ray of a run can meet, and where the first of the two is stored.
 
-    Voxel 0 of the row falls on `base`, counted from the first ray of the run; `c` is the step from voxel to voxel.
+    Voxel 0 of the band's first row falls on `base`, counted from the first ray of the run, that of the next ones on `s` more;
+    `inverse` is 1 over the step from voxel to voxel.
     """
-    start = -base / c
-    whole = np.floor(start)
-    start, step = np.float32(start - whole), np.float32(1 / c)
-    lowest, highest = np.float32(-whole), np.float32(along - 2 - whole)
-    length = np.float32(length / abs(c))
-    row, stride = np.int32(row + whole * stride), np.int32(stride)
-    for k in range(RUN):
-        q = start + np.float32(k) * step
-        i = np.int32(min(max(np.floor(q), lowest), highest))
-        d = q - np.float32(i)
-        near[slot, k] = max(NOUGHT, ONE - abs(d)) * length
-        far[slot, k] = max(NOUGHT, ONE - abs(d - ONE)) * length
-        first[slot, k] = row + i * stride
+    step, length = np.float32(inverse), np.float32(length * abs(inverse))
+    for r in range(rows):
+        start = -(base + r * s) * inverse
+        whole = np.floor(start)
+        corner = np.float32(start - whole)
+        lowest, highest = np.float32(-whole), np.float32(along - 2 - whole)
+        origin = np.int32(row + r * next_row + whole * stride)
+        for k in range(RUN):
+            q = corner + np.float32(k) * step
+            i = min(max(np.floor(q), lowest), highest)
+            d = q - i
+            near[r * RUN + k] = max(NOUGHT, ONE - abs(d)) * length
+            far[r * RUN + k] = max(NOUGHT, ONE - abs(d - ONE)) * length
+            first[r * RUN + k] = origin + np.int32(i) * np.int32(stride)
 
 
 @kernel
-def _rays_of_tile(base, c, half, start, along, nu):
-    """Range of rays that cross the middle row of a band within RUN voxels from `start`; the rim tiles take what lies beyond.
+def _rays_of_tile(base, c, half, start, span, along, nu):
+    """Range of rays that cross the middle row of a band within `span` voxels from `start`; the rim tiles take what lies beyond.
 
     `half` is how far (in detector pixels) the outer rows of the band are displaced against its middle.
     """
-    low, high = base + (start - 0.5) * c, base + (start + RUN - 0.5) * c
-    rim_low, rim_high = start == 0, start + RUN >= along
+    low, high = base + (start - 0.5) * c, base + (start + span - 0.5) * c
+    rim_low, rim_high = start == 0, start + span >= along
     if c < 0:
         low, high, rim_low, rim_high = high, low, rim_high, rim_low
     if rim_low:
@@ -94,15 +99,21 @@ def _rays_of_tile(base, c, half, start, along, nu):
 
 
 @kernel
-def _sum_rays(volume, projections, plane, ray, rays, rows, stride, first, near, far):
+def _sum_rays(volume, projections, ray, rays, rows, stride, first, near, far):
     """Add what `rays` rays collect on the rows of a band to the projections, from the element `ray` on."""
     for k in range(rays):
         a = load(projections, ray + k)
         b = zero(projections)
-        for r in range(rows):
-            v = plane + first[r, k]
-            a = fma(near[r, k], load(volume, v), a)
-            b = fma(far[r, k], load(volume, v + stride), b)
+        if rows == BAND:
+            for r in range(BAND):
+                v = np.int64(first[r * RUN + k])
+                a = fma(near[r * RUN + k], load(volume, v), a)
+                b = fma(far[r * RUN + k], load(volume, v + stride), b)
+        else:
+            for r in range(rows):
+                v = np.int64(first[r * RUN + k])
+                a = fma(near[r * RUN + k], load(volume, v), a)
+                b = fma(far[r * RUN + k], load(volume, v + stride), b)
         store(projections, ray + k, fma(ONE, a, b))
 
 
@@ -110,9 +121,11 @@ def _sum_rays(volume, projections, plane, ray, rays, rows, stride, first, near, 
 def _project_channel(volume, projections, table, length, shape, channel, start, stop):
     """Project one channel of a group of slices at the tilts from `start` to before `stop`."""
     _, nz, nx, row_stride, nt, nu, tilt_stride = shape
-    first = np.empty((BAND, RUN), np.int32)
-    near = np.empty((BAND, RUN), np.float32)
-    far = np.empty((BAND, RUN), np.float32)
+    first = np.empty(BAND * RUN, np.int32)
+    near = np.empty(BAND * RUN, np.float32)
+    far = np.empty(BAND * RUN, np.float32)
+    plane = volume[channel * nz * row_stride :]
+    span = RUN * max(256 // volume.itemsize, 1)  # the same memory whatever the lanes, and the fewer of them the fuller runs
     for ray in range((channel * nt + start) * tilt_stride, (channel * nt + stop) * tilt_stride):
         store(projections, ray, zero(projections))
     for steep in range(2):  # rows along x for the tilts up to 45 degrees, then rows along z for the others
@@ -123,21 +136,19 @@ def _project_channel(volume, projections, table, length, shape, channel, start, 
         for band in range(0, rows, BAND):
             height = min(BAND, rows - band)
             middle = (height - 1) / 2
-            for tile in range(0, along, RUN):
+            for tile in range(0, along, span):
                 for tilt in range(start, stop):
                     c, s, origin = table[tilt, steep], table[tilt, 1 - steep], table[tilt, 2]
                     if abs(c) < abs(s) or (steep and abs(c) == abs(s)):
                         continue
-                    low, high = _rays_of_tile(origin + (band + middle) * s, c, middle * abs(s), tile, along, nu)
+                    base = origin + band * s
+                    low, high = _rays_of_tile(base + middle * s, c, middle * abs(s), tile, span, along, nu)
                     for ray in range(low, high, RUN):
-                        for r in range(height):
-                            base = origin + (band + r) * s - ray
-                            _ray_weights(first, near, far, r, base, c, length, along, (band + r) * next_row, next_voxel)
+                        _ray_weights(
+                            first, near, far, height, base - ray, s, 1 / c, length, along, band * next_row, next_row, next_voxel
+                        )
                         target = (channel * nt + tilt) * tilt_stride + ray
-                        rays = min(RUN, high - ray)
-                        _sum_rays(
-                            volume, projections, channel * nz * row_stride, target, rays, height, next_voxel, first, near, far
-                        )  # fmt: skip
+                        _sum_rays(plane, projections, target, min(RUN, high - ray), height, next_voxel, first, near, far)
 
 
 @kernel
@@ -151,24 +162,31 @@ def project(volume, projections, table, length, shape, group, start, stop):
 
 
 @kernel
-def _sum_tile(sums, projections, plane, tilts, height, width, first, near, far, begin):
+def _sum_tile(sums, projections, tilts, height, width, first, near, far, begin):
     """Add what the rays of `tilts` tilts give to each voxel of a tile to its sum, which starts from zero with `begin`."""
     for r in range(height):
         for k in range(width):
             voxel = r * TILE + k
             a = zero(projections) if begin else load(sums, voxel)
             b = zero(projections)
-            for t in range(tilts):
-                y = plane + first[t, voxel]
-                a = fma(near[t, voxel], load(projections, y), a)
-                b = fma(far[t, voxel], load(projections, y + 1), b)
+            if tilts == TILTS:
+                for t in range(TILTS):
+                    y = np.int64(first[t * TILE * TILE + voxel])
+                    a = fma(near[t * TILE * TILE + voxel], load(projections, y), a)
+                    b = fma(far[t * TILE * TILE + voxel], load(projections, y + 1), b)
+            else:
+                for t in range(tilts):
+                    y = np.int64(first[t * TILE * TILE + voxel])
+                    a = fma(near[t * TILE * TILE + voxel], load(projections, y), a)
+                    b = fma(far[t * TILE * TILE + voxel], load(projections, y + 1), b)
             store(sums, voxel, fma(ONE, a, b))
 
 
 @kernel
 def _finish_tile(
-    volume, sums, voxel, step, multiply, extra, extra_voxel, share, mask, mask_voxel, nonnegative, height, width, stride
-):
+    volume, sums, voxel, step, channel, z, x, multiply, extra, shares, share, mask, shared_voxel, nonnegative,
+    height, width, stride,
+):  # fmt: skip
     """Put the sums of a tile into the volume: as they are where `step` is None, else as the update of an iteration."""
     for r in range(height):
         for k in range(width):
@@ -176,16 +194,16 @@ def _finish_tile(
             total = load(sums, r * TILE + k)
             if step is not None:
                 if extra is not None:
-                    total = fma(share, load(extra, extra_voxel + r * stride + k), total)
-                old = load(volume, v)
+                    total = fma(load(shares, share), load(extra, shared_voxel + r * stride + k), total)
+                old, by = load(volume, v), factor_at(step, channel, z + r, x + k, v)
                 if multiply:
-                    total = fma(fma(step[r, k], total, zero(volume)), old, old)
+                    total = fma(fma(by, total, zero(volume)), old, old)
                 else:
-                    total = fma(step[r, k], total, old)
+                    total = fma(by, total, old)
                 if nonnegative:
                     total = positive(total)
                 if mask is not None:
-                    total = fma(load(mask, mask_voxel + r * stride + k), total, zero(volume))
+                    total = fma(load(mask, shared_voxel + r * stride + k), total, zero(volume))
             store(volume, v, total)
 
 
@@ -195,32 +213,28 @@ def back_project(
 ):
     """Project back into the rows z from `start` to before `stop` of all channels of a group of slices: b = W^T y.
 
-    With `step` None the volume becomes b. With `step` an array C (channel, z, x) it becomes the next iterate of a solver,
-    x + C (b + shares_channel extra), or x + x C b with `multiply`, then made non-negative if asked for, then multiplied by the
-    mask; `extra` and `mask` are lanes (group, z, x) or None. `sums` is scratch, the lanes of a tile.
+    With `step` None the volume becomes b. With `step` C, an array (channel, z, x) or lanes like the volume, it becomes the next
+    iterate of a solver, x + C (b + shares_channel extra), or x + x C b with `multiply`, then made non-negative if asked for,
+    then multiplied by the mask; `extra` and `mask` are lanes (group, z, x) or None, `shares` lanes (group, channel). `sums` is
+    scratch, the lanes of a tile.
     """
     channels, nz, nx, row_stride, nt, nu, tilt_stride = shape
-    first = np.empty((TILTS, TILE * TILE), np.int32)
-    near = np.empty((TILTS, TILE * TILE), np.float32)
-    far = np.empty((TILTS, TILE * TILE), np.float32)
+    first = np.empty(TILTS * TILE * TILE, np.int32)
+    near = np.empty(TILTS * TILE * TILE, np.float32)
+    far = np.empty(TILTS * TILE * TILE, np.float32)
     for channel in range(channels):
-        share = np.float32(0) if extra is None else shares[channel]
-        plane = (group * channels + channel) * nt * tilt_stride
+        plane = projections[(group * channels + channel) * nt * tilt_stride :]
         for z in range(start, stop, TILE):
             height = min(TILE, stop - z)
             for x in range(0, nx, TILE):
                 width = min(TILE, nx - x)
                 for tilt in range(0, nt, TILTS):
                     tilts = min(TILTS, nt - tilt)
-                    for t in range(tilts):
-                        c, s, origin = table[tilt + t, 0], table[tilt + t, 1], table[tilt + t, 2]
-                        base = origin + z * s + x * c
-                        _voxel_weights(first, near, far, t, base, c, s, length, nu, (tilt + t) * tilt_stride)
-                    _sum_tile(sums, projections, plane, tilts, height, width, first, near, far, tilt == 0)
+                    _voxel_weights(first, near, far, table, tilt, tilts, z, x, length, nu, tilt_stride)
+                    _sum_tile(sums, plane, tilts, height, width, first, near, far, tilt == 0)
                 voxel = ((group * channels + channel) * nz + z) * row_stride + x
                 shared_voxel = (group * nz + z) * row_stride + x
-                tile_step = None if step is None else step[channel, z : z + height, x : x + width]
                 _finish_tile(
-                    volume, sums, voxel, tile_step, multiply, extra, shared_voxel, share, mask, shared_voxel, nonnegative,
-                    height, width, row_stride,
+                    volume, sums, voxel, step, channel, z, x, multiply, extra, shares, group * channels + channel,
+                    mask, shared_voxel, nonnegative, height, width, row_stride,
                 )  # fmt: skip

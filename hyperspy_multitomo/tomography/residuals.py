@@ -5,50 +5,71 @@ from __future__ import annotations
 
 import numpy as np
 
-from hyperspy_multitomo.tomography.kernels import ONE, kernel
+from hyperspy_multitomo.tomography.kernels import ONE, RUN, kernel
 from hyperspy_multitomo.tomography.simd import fma, lane_sum, load, logarithm, quotient, splat, store, zero
 
 
 @kernel
+def _add_channels(lanes, element, slices, channels):
+    """Replace lanes in which `channels` channels of `slices` slices lie side by side by their sums; (element, lane) float32."""
+    for y in range(slices):
+        total = np.float32(0)
+        for c in range(channels):
+            total += lanes[element, c * slices + y]
+        for c in range(channels):
+            lanes[element, c * slices + y] = total
+
+
+@kernel
 def mix_residuals(
-    projections, seen, data, haadf, weights, gains, haadf_gains, coefficients, shape, group, start, stop, scratch, squares
-):
+    projections, seen, data, haadf, weights, gains, haadf_gains, coefficients, with_data, abreast, shape, group, start, stop,
+    squares, number, scratch, plain,
+):  # fmt: skip
     """Turn the projections W x of one group into what is projected back, for the tilts from `start` to before `stop`.
 
-    With the residuals e_c = p_c - g_c W x_c of the channels that have data (those of `gains`), and f = h - g_h sum_c r_c W x_c
-    of the HAADF, the projections of channel c become own_c R e_c + mix_c R_h f. The pair `weights` holds R = 1/(W 1)
-    and R_h, (tilt, u), which differ where the pixels of the elements are larger. `coefficients` are the three rows own, mix and
-    r, per channel; `haadf` is None where there is no sum. `seen` is what the detector of the elements sees of W x: the
-    projections themselves, or their means over its pixels. The sums of e_c^2 and, last, f^2 go to `squares`; `scratch` is as
-    many lanes.
+    With the residuals e_c = p_c - g_c W x_c of the `with_data` channels that have data, and f = h - g_h sum_c r_c W x_c of the
+    HAADF, the projections of channel c become own_c R e_c + mix_c R_h f. The pair `weights` holds R = 1/(W 1) and R_h, (tilt, u),
+    which differ where the pixels of the elements are larger. `coefficients` are own, mix and r, lanes (group, channel), `gains`
+    lanes (group, channel with data, tilt); `haadf` is None where there is no sum. `seen` is what the detector of the elements
+    sees of W x: the projections themselves, or their means over its pixels. `abreast` is (slices, channels) where channels lie
+    side by side in the lanes, and one channel of the arrays holds them all, else (0, 1). The sums of e_c^2 and, last, f^2 go to
+    row `number` of the lanes `squares` (task, channel with data and one); `scratch` has RUN elements, as float32 `plain`.
     """
     channels, _, _, _, nt, nu, tilt_stride = shape
-    with_data = gains.shape[0]
     own, mix, ratios = coefficients
     nought = zero(projections)
-    for k in range(with_data + 1):
-        store(scratch, k, nought)
+    sums, factors = number * (with_data + 1), group * channels
+    for k in range(sums, sums + with_data + 1):
+        store(squares, k, nought)
     for tilt in range(start, stop):
-        for u in range(nu):
-            first = (group * channels * nt + tilt) * tilt_stride + u
-            datum = (group * with_data * nt + tilt) * tilt_stride + u
-            weight, mixed = weights[0][tilt, u], weights[1][tilt, u]
-            f = nought
+        for begin in range(0, nu, RUN):
+            rays = min(RUN, nu - begin)
+            first = (group * channels * nt + tilt) * tilt_stride + begin
+            datum = (group * with_data * nt + tilt) * tilt_stride + begin
             if haadf is not None:
+                for k in range(rays):
+                    f = nought
+                    for c in range(channels):
+                        f = fma(load(ratios, factors + c), load(projections, first + k + c * nt * tilt_stride), f)
+                    store(scratch, k, f)
+                if abreast[1] > 1:
+                    for k in range(rays):
+                        _add_channels(plain, k, abreast[0], abreast[1])
+            for k in range(rays):
+                weight, mixed = weights[0][tilt, begin + k], weights[1][tilt, begin + k]
+                f = nought
+                if haadf is not None:
+                    f = fma(-haadf_gains[tilt], load(scratch, k), load(haadf, (group * nt + tilt) * tilt_stride + begin + k))
+                    store(squares, sums + with_data, fma(f, f, load(squares, sums + with_data)))
                 for c in range(channels):
-                    f = fma(ratios[c], load(projections, first + c * nt * tilt_stride), f)
-                f = fma(-haadf_gains[tilt], f, load(haadf, (group * nt + tilt) * tilt_stride + u))
-                store(scratch, with_data, fma(f, f, load(scratch, with_data)))
-            for c in range(channels):
-                y = first + c * nt * tilt_stride
-                total = fma(mixed * mix[c], f, nought)
-                if c < with_data:
-                    e = fma(-gains[c, tilt], load(seen, y), load(data, datum + c * nt * tilt_stride))
-                    store(scratch, c, fma(e, e, load(scratch, c)))
-                    total = fma(weight * own[c], e, total)
-                store(projections, y, total)
-    for k in range(with_data + 1):
-        squares[k] = lane_sum(load(scratch, k))
+                    y = first + k + c * nt * tilt_stride
+                    total = fma(mixed * load(mix, factors + c), f, nought)
+                    if c < with_data:
+                        gain = load(gains, (group * with_data + c) * nt + tilt)
+                        e = load(data, datum + k + c * nt * tilt_stride) - gain * load(seen, y)
+                        store(squares, sums + c, fma(e, e, load(squares, sums + c)))
+                        total = fma(weight * load(own, factors + c), e, total)
+                    store(projections, y, total)
 
 
 @kernel
@@ -103,12 +124,18 @@ def count_residuals(projections, counts, background, gains, least, shape, group,
 
 
 @kernel
-def sum_channels(volume, total, ratios, shape, group, start, stop):
-    """Write sum_c r_c x_c into the lanes `total` (group, z, x), for the rows from `start` to before `stop`."""
+def sum_channels(volume, total, ratios, abreast, plain, shape, group, start, stop):
+    """Write sum_c r_c x_c into the lanes `total` (group, z, x), for the rows from `start` to before `stop`.
+
+    `ratios` and `abreast` are those of `mix_residuals`, `plain` the total as float32 (element, lane).
+    """
     channels, nz, _, row_stride, _, _, _ = shape
     for z in range(start, stop):
         for x in range(row_stride):
+            voxel = (group * nz + z) * row_stride + x
             a = zero(volume)
             for c in range(channels):
-                a = fma(ratios[c], load(volume, ((group * channels + c) * nz + z) * row_stride + x), a)
-            store(total, (group * nz + z) * row_stride + x, a)
+                a = fma(load(ratios, group * channels + c), load(volume, ((group * channels + c) * nz + z) * row_stride + x), a)
+            store(total, voxel, a)
+            if abreast[1] > 1:
+                _add_channels(plain, voxel, abreast[0], abreast[1])

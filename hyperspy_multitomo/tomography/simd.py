@@ -64,7 +64,7 @@ def load(typingctx, array, index):
     def codegen(context, builder, signature, args):
         index = context.cast(builder, args[1], signature.args[1], types.intp)
         value = builder.load(_pointer(context, builder, signature.args[0], args[0], index))
-        value.align = ALIGNMENT
+        value.align = min(ALIGNMENT, 4 * lanes.count)
         return value
 
     return lanes(array, index), codegen
@@ -79,10 +79,22 @@ def store(typingctx, array, index, value):
 
     def codegen(context, builder, signature, args):
         index = context.cast(builder, args[1], signature.args[1], types.intp)
-        builder.store(args[2], _pointer(context, builder, signature.args[0], args[0], index), align=ALIGNMENT)
+        pointer = _pointer(context, builder, signature.args[0], args[0], index)
+        builder.store(args[2], pointer, align=min(ALIGNMENT, 4 * lanes.count))
         return context.get_dummy_value()
 
     return types.void(array, index, value), codegen
+
+
+def factor_at(factors, channel, z, x, index):
+    """Return factors[channel, z, x], of all lanes alike, or where `factors` are a lanes array its element `index`."""
+
+
+@overload(factor_at)
+def _factor_at(factors, channel, z, x, index):
+    if _lanes_of(factors) is not None:
+        return lambda factors, channel, z, x, index: load(factors, index)
+    return lambda factors, channel, z, x, index: factors[channel, z, x]
 
 
 @intrinsic

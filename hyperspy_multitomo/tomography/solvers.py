@@ -78,6 +78,15 @@ def sirt(
     >>> result.volume.shape, bool(abs(result.volume[10:14, 10:14].mean() - 2) < 0.1)
     ((24, 24, 2), True)
     """
+    given = dict(gains=gains, mask=mask, initial=initial, nonnegative=nonnegative, relaxation=relaxation)
+    system, has_channels = sirt_system(A, projections, **given)
+    return iterates_of(steps_of(system.in_units()), has_channels)
+
+
+def sirt_system(
+    A: Projector, projections, *, gains=None, mask=None, initial=None, nonnegative: bool = True, relaxation: float = 1.0
+) -> tuple[System, bool]:
+    """Return the system that `sirt` of these arguments solves, validated, and whether the projections have channels."""
     projections, has_channels = checked_projections("projections", projections, A)
     gains = checked_gains("gains", gains, projections.shape[:2])
     channels, slices = projections.shape[0], projections.shape[-1] * A.geometry.binning
@@ -91,7 +100,7 @@ def sirt(
         nonnegative=nonnegative,
         relaxation=checked_relaxation(relaxation),
     )
-    return iterates_of(steps_of(system.in_units()), has_channels)
+    return system, has_channels
 
 
 def hebt(
@@ -180,6 +189,30 @@ def hebt(
     >>> result.volume.shape, bool(abs(result.volume[1, 10:14, 13:15].mean() - 3) < 0.2)
     ((2, 24, 24, 1), True)
     """
+    options = dict(gains=gains, haadf_gains=haadf_gains, mask=mask, initial=initial, rest=rest, weighting=weighting)
+    options |= dict(nonnegative=nonnegative, relaxation=relaxation, alpha=alpha, haadf_projector=haadf_projector)
+    system, has_channels = hebt_system(A, projections, haadf, ratios, **options)
+    return iterates_of(steps_of(system.in_units()), has_channels)
+
+
+def hebt_system(
+    A: Projector,
+    projections,
+    haadf,
+    ratios,
+    *,
+    alpha: float = 0.7,
+    haadf_projector: Projector | None = None,
+    gains=None,
+    haadf_gains=None,
+    mask=None,
+    initial=None,
+    rest: bool = False,
+    weighting: str = "sirt",
+    nonnegative: bool = True,
+    relaxation: float = 1.0,
+) -> tuple[System, bool]:
+    """Return the system that `hebt` of these arguments solves, validated, and that it has channels."""
     projections, has_channels = checked_projections("projections", projections, A)
     if not has_channels:
         raise ValueError(
@@ -220,4 +253,4 @@ def hebt(
         nonnegative=nonnegative,
         relaxation=checked_relaxation(relaxation),
     )
-    return iterates_of(steps_of(system.in_units()), True)
+    return system, True

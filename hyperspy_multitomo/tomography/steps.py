@@ -13,12 +13,11 @@ import numpy as np
 
 from hyperspy_multitomo.denormals import denormals_flushed
 from hyperspy_multitomo.tomography.checkpoint import differences
-from hyperspy_multitomo.tomography.lanes import empty_lanes, lane_count, pack, unpack
+from hyperspy_multitomo.tomography.lanes import blocks
 from hyperspy_multitomo.tomography.numba_projector import NumbaProjector
 from hyperspy_multitomo.tomography.parallel import Workers
-from hyperspy_multitomo.tomography.projectors import Projector, spread
-from hyperspy_multitomo.tomography.rays import Rays
-from hyperspy_multitomo.tomography.residuals import average_pixels, mix_residuals, sum_channels
+from hyperspy_multitomo.tomography.projectors import Projector
+from hyperspy_multitomo.tomography.stacked_block import StackedBlock
 from hyperspy_multitomo.tomography.system import System
 
 
@@ -190,112 +189,52 @@ class TextbookSteps(Steps):
             self._count(s.relative_residuals(np.append(sums_of_squares(e), np.sum(np.square(f, dtype=np.float64)))))
 
 
-class _DataRays(Rays):
-    """Rays with the data that they are compared to, and the weights and coefficients of the comparison.
-
-    `haadf_weights` are those of the HAADF that is mixed in, None where none is.
-    """
-
-    def __init__(self, A: NumbaProjector, data, gains, weights, haadf_weights, coefficients, channels: int, count: int):
-        binning = self._binning = A.geometry.binning
-        super().__init__(A, channels, data.shape[-1] * binning, count)
-        weights = np.repeat(weights, binning, axis=1)
-        self.gains, self.weights = gains, (weights, weights if haadf_weights is None else haadf_weights)
-        self.coefficients = tuple(np.float32(v) for v in coefficients)
-        self.data = pack(spread(data, binning), count)
-        self._seen = self.rays if binning == 1 else self.empty()
-        self._squares = np.zeros((len(self.tasks), len(gains) + 1))
-
-    @property
-    def squares(self) -> np.ndarray:
-        """Sums of squares of the residuals, (channel with data and, last, the HAADF sum): of each pixel once."""
-        squares = self._squares.sum(axis=0)
-        squares[:-1] /= self._binning**2
-        return squares
-
-    def forward(self, volume, haadf, haadf_gains, number, group, start, stop):
-        """Project the volume at some tilts and turn the projections into weighted residuals."""
-        self.project(volume, group, start, stop)
-        if self._binning > 1:
-            lanes = (array["lanes"] for array in (self.rays, self._seen))
-            average_pixels(*lanes, self._binning, self.shape, group, start, stop)
-        scratch = empty_lanes(len(self.gains) + 1, self.count)
-        mix_residuals(
-            self.rays, self._seen, self.data, haadf, self.weights, self.gains, haadf_gains, self.coefficients, self.shape,
-            group, start, stop, scratch, self._squares[number],
-        )  # fmt: skip
-
-
 class FusedSteps(Steps):
-    """The same iteration by the compiled kernels: data and volume stay in lanes from the first iteration to the last.
-
-    Where HAADF and elements share their rays, the projections of the elements make the HAADF's too. Otherwise the sum of the
-    elements is projected and its residual projected back on its own, and added to each element's update.
-    """
+    """The same iteration by the compiled kernels: data and volume stay in lanes from the first iteration to the last."""
 
     def __init__(self, system: System):
         super().__init__(system)
-        s, c = system, system.coefficients
-        channels, self._slices = len(c.own), s.initial.shape[-1]
-        count = lane_count(self._slices)
-        self._x = pack(s.start(), count)
-        self._mask = None
-        if s.mask is not None and s.mask.ndim == 3:
-            self._mask = pack(s.mask[None], count)
-        self._haadf, self._sum, self._extra = None, None, None
-        mix = c.mix if s.shared else np.zeros(channels)
-        weights = s.ray_weights, s.haadf_ray_weights if s.shared else None
-        self._eds = _DataRays(s.A, s.projections, s.gains, *weights, (c.own, mix, c.ratios), channels, count)
-        self._haadf_data = pack(s.haadf[None], count) if s.shared else None
-        if s.haadf is not None and not s.shared:
-            one = (np.ones(1), np.zeros(1), np.zeros(1))
-            haadf = s.haadf_projector, s.haadf[None], s.haadf_gains[None], s.haadf_ray_weights
-            self._haadf = _DataRays(*haadf, None, one, 1, count)
-            self._sum = empty_lanes(self._x.size // channels, count)
-            self._extra = empty_lanes(self._x.size // channels, count)
-        self._ratios, self._shares, self._step = np.float32(c.ratios), np.float32(c.mix), np.array(s.steps)
+        volume = system.start()
+        sizes = blocks(volume.shape[-1], system.channels)
+        self._blocks = [StackedBlock(system, volume, *size) for size in sizes]
 
     def _read(self):
-        return unpack(self._x, (len(self._ratios), *self.system.A.domain_shape, self._slices))
+        parts = [block.volume for block in self._blocks]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
     def _arrays(self):
         return {"volume": self._read()}
 
     def _put(self, arrays):
-        self._x, self._step = pack(arrays["volume"], lane_count(self._slices)), np.array(self.system.steps)
+        for block in self._blocks:
+            block.put(arrays["volume"])
+            block.renew_steps(self.system.steps)
 
     def hold(self, channels):
         """Let the channels stand still: a step of 0 leaves a volume that obeys the constraints as it is."""
         super().hold(channels)
-        self._step[self.held] = 0
+        steps = np.array(self.system.steps)
+        steps[self.held] = 0
+        for block in self._blocks:
+            block.renew_steps(steps)
 
-    def _run(self, call, tasks):
-        self._workers.run(lambda *task: None if self._cancelled.is_set() else call(*task), tasks)
-
-    def _haadf_apart(self, rows):
-        """Project the sum of the elements with the HAADF's geometry, and its residual back into `_extra`."""
-        rays = self._haadf
-        self._run(lambda *task: sum_channels(self._x, self._sum, self._ratios, self._eds.shape, *task), rows)
-        self._run(lambda *task: rays.forward(self._sum, None, None, *task), rays.tasks)
-        self._run(lambda *task: rays.back(self._extra, *task), rows)
+    def _run(self, tasks_of):
+        """Run the tasks of one kind of all blocks, until cancelled."""
+        tasks = [task for block in self._blocks for task in tasks_of(block)]
+        self._workers.run(lambda call, arguments: None if self._cancelled.is_set() else call(*arguments), tasks)
 
     def advance(self):
         """Do one iteration."""
-        s, eds = self.system, self._eds
-        rows = s.A.row_tasks(eds.groups)
-        if self._haadf is not None:
-            self._haadf_apart(rows)
-        haadf_gains = s.haadf_gains if s.shared else None
-        self._run(lambda *task: eds.forward(self._x, self._haadf_data, haadf_gains, *task), eds.tasks)
+        for tasks_of in (
+            StackedBlock.sum_tasks, StackedBlock.haadf_forward_tasks, StackedBlock.haadf_back_tasks, StackedBlock.forward_tasks
+        ):  # fmt: skip
+            self._run(tasks_of)
         if self._cancelled.is_set():
             return
-        update = dict(step=self._step, extra=self._extra, shares=self._shares, mask=self._mask, nonnegative=s.nonnegative)
         with self._lock:  # and no cancelling: what is begun here makes a whole iterate
-            self._workers.run(lambda *task: eds.back(self._x, *task, **update), rows)
-            squares = eds.squares
-            if self._haadf is not None:
-                squares[-1] = self._haadf.squares[0]
-            self._count(s.relative_residuals(squares))
+            tasks = [task for block in self._blocks for task in block.update_tasks()]
+            self._workers.run(lambda call, arguments: call(*arguments), tasks)
+            self._count(self.system.relative_residuals(sum(block.squares for block in self._blocks)))
 
 
 def fits_lanes(A: Projector) -> bool:

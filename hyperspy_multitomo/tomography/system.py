@@ -31,7 +31,8 @@ mix 0 for all channels. So four numbers per channel describe every case, and one
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -159,25 +160,30 @@ class System:
         return _inverse(self.haadf_projector.row_sums())
 
     @cached_property
-    def steps(self) -> np.ndarray:
-        """C, the relaxation over the column sums, (channel, z, x), 0 for voxels without rays or outside the mask (z, x)."""
-        coefficients = self.coefficients
-        haadf_sums = 0.0
-        if self.haadf is not None:
-            haadf_sums = _column_sums(self.haadf_projector, self.haadf_gains)
-        sums = np.empty((coefficients.own.size, *self.A.domain_shape), np.float32)
+    def column_sums(self) -> tuple[np.ndarray, np.ndarray | float]:
+        """W^T g of the own rows of each channel, (channel, z, x), 0 where it has none, and of the HAADF's, (z, x) or 0."""
+        haadf = 0.0 if self.haadf is None else _column_sums(self.haadf_projector, self.haadf_gains)
+        own = np.zeros((self.channels, *self.A.domain_shape), np.float32)
         known: dict[bytes, np.ndarray] = {}
-        for channel, (own, haadf) in enumerate(zip(coefficients.own, coefficients.haadf, strict=True)):
-            sums[channel] = haadf * haadf_sums
-            if own > 0:
-                gains = self.gains[channel]
-                if gains.tobytes() not in known:
-                    known[gains.tobytes()] = _column_sums(self.A, gains)
-                sums[channel] += own * known[gains.tobytes()]
-        steps = _inverse(sums) * np.float32(self.relaxation)
+        for channel, gains in enumerate(self.gains):
+            if gains.tobytes() not in known:
+                known[gains.tobytes()] = _column_sums(self.A, gains)
+            own[channel] = known[gains.tobytes()]
+        return own, haadf
+
+    def steps_with(self, coefficients: Coefficients, relaxation: float) -> np.ndarray:
+        """Return C, the relaxation over the column sums, (channel, z, x); 0 for voxels without rays or out of the mask (z, x)."""
+        own, haadf = self.column_sums
+        sums = coefficients.own[:, None, None] * own + coefficients.haadf[:, None, None] * haadf
+        steps = _inverse(sums.astype(np.float32)) * np.float32(relaxation)
         if self.mask is not None and self.mask.ndim == 2:
             steps *= self.mask
         return steps
+
+    @cached_property
+    def steps(self) -> np.ndarray:
+        """C of this system: see `steps_with`."""
+        return self.steps_with(self.coefficients, self.relaxation)
 
     @cached_property
     def data_norms(self) -> dict[str, np.ndarray]:
@@ -203,3 +209,42 @@ class System:
         if self.mask is not None:
             volume *= self.mask if self.mask.ndim == 3 else self.mask[..., None]
         return volume
+
+
+@dataclass(frozen=True)
+class SideBySide(System):
+    """Systems of the same data as one, the slices of each after those of the one before.
+
+    The `parts` differ in coefficients, relaxation and start alone. Coefficients are (channel, y), steps (channel, z, x, y) here.
+    """
+
+    parts: tuple[System, ...] = ()
+
+    @cached_property
+    def steps(self) -> np.ndarray:
+        """C of each slice, (channel, z, x, y)."""
+        first = self.parts[0]
+        steps = [first.steps_with(part.coefficients, part.relaxation) for part in self.parts]
+        return np.stack(steps, axis=-1).repeat(first.initial.shape[-1], axis=-1)
+
+
+def side_by_side(parts: Sequence[System]) -> System:
+    """Return systems of the same data, which differ in coefficients, relaxation and start alone, as one."""
+    first, slices = parts[0], parts[0].initial.shape[-1]
+
+    def repeated(array):
+        return None if array is None else np.tile(array, len(parts))
+
+    coefficients = [
+        np.stack([getattr(part.coefficients, field.name) for part in parts], axis=-1).repeat(slices, axis=-1)
+        for field in fields(Coefficients)
+    ]
+    shared = {field.name: getattr(first, field.name) for field in fields(System)}
+    changed = dict(
+        projections=repeated(first.projections),
+        haadf=repeated(first.haadf),
+        coefficients=Coefficients(*coefficients),
+        initial=np.concatenate([part.initial for part in parts], axis=-1),
+        mask=repeated(first.mask) if np.ndim(first.mask) == 3 else first.mask,
+    )
+    return SideBySide(**shared | changed, parts=tuple(parts))
