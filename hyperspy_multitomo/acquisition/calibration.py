@@ -12,6 +12,7 @@ from scipy.optimize import least_squares, lsq_linear, nnls
 
 from .background import background_basis
 from .detector import Detector
+from .sparse_counts import SparseSpectra
 from .xray_lines import LineFamily
 
 __all__ = ["LineShapes", "calibrate", "fit_spectrum", "region_spectra", "variance_of"]
@@ -51,7 +52,7 @@ class LineShapes:
         return np.array([family.weights @ self.detector.lines(family, energy) for family in self.families])
 
 
-def region_spectra(spectra: np.ndarray, regions: int = 16) -> np.ndarray:
+def region_spectra(spectra: np.ndarray | SparseSpectra, regions: int = 16) -> np.ndarray:
     """
     Sum the spectra of an image over a grid of regions.
 
@@ -59,7 +60,7 @@ def region_spectra(spectra: np.ndarray, regions: int = 16) -> np.ndarray:
 
     Parameters
     ----------
-    spectra : ndarray (y, x, energy)
+    spectra : ndarray (y, x, energy), or SparseSpectra
         Counts.
     regions : int, default 16
         Regions along each side.
@@ -74,6 +75,8 @@ def region_spectra(spectra: np.ndarray, regions: int = 16) -> np.ndarray:
     array([300., 300., 300., 300.])
     """
     rows, columns = (np.linspace(0, size, min(regions, size) + 1).astype(int) for size in spectra.shape[:2])
+    if isinstance(spectra, SparseSpectra):
+        return spectra.region_sums(rows, columns)
     sums = [
         spectra[top:bottom].sum(0, dtype=np.uint32 if spectra.dtype.kind in "ub" else np.float64)
         for top, bottom in pairwise(rows)

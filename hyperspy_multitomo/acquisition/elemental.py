@@ -15,6 +15,7 @@ from .background import background_basis, background_parts
 from .calibration import LineShapes, calibrate, fit_spectrum, refine_detector, variance_of
 from .counts import ElementalCounts, apply_rows, check_spectra
 from .detector import Detector
+from .sparse_counts import SparseSpectra
 from .unlisted import Unlisted, find_unlisted
 from .xray_lines import LineFamily, families_of, fwhm, line_of, resolve_lines
 
@@ -70,13 +71,13 @@ class LineModel:
         """Main lines of all families of the fit."""
         return tuple(family.main for family in self.shapes.families)
 
-    def maps(self, spectra: ArrayLike, tilt: int = 0) -> ElementalCounts:
+    def maps(self, spectra: ArrayLike | SparseSpectra, tilt: int = 0) -> ElementalCounts:
         """
         Estimate the counts of each element in each pixel of one tilt.
 
         Parameters
         ----------
-        spectra : array_like (..., energy)
+        spectra : array_like (..., energy), or SparseSpectra
             Counts of all channels, e.g. (y, x, energy); not normalised, not corrected for the background.
         tilt : int, default 0
             Place of the tilt in the summed spectra that the model was made from.
@@ -93,7 +94,7 @@ class LineModel:
             For the wrong number of channels, and negative, NaN or infinite counts.
         """
         spectra = check_spectra(spectra, self.energy.size)
-        counts = apply_rows(self.rows(tilt), spectra[..., self.fitted])
+        counts = apply_rows(self.rows(tilt), spectra, self.fitted)
         net, background, gross = np.split(counts, 3)
         return ElementalCounts(self.elements, tuple(self.lines.values()), net, gross, background, self.window_share(tilt))
 

@@ -14,6 +14,7 @@ from ..notices import warn
 from .choice import choose_image
 from .frames import average_frames, check_frames, register_frames
 from .records import Record
+from .sparse_counts import dense_blocks
 from .velox_events import count_pixels, frame_starts, read_events
 from .velox_metadata import (
     detector_of,
@@ -28,8 +29,6 @@ from .velox_metadata import (
 __all__ = ["is_velox", "read_velox"]
 
 _MEASURING = ("ScanningDetector", "ImagingDetector")
-# Entries of a dense block of spectra (256 MiB of uint16).
-_BLOCK = 2**27
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,24 +251,9 @@ def _eds(file: h5py.File, streams: list[str], shape: tuple[int, int], plan: _Pla
 def _delayed_spectra(path, streams, shape, channels, frames, shifts):
     """Return a dask array (y, x, energy) in blocks of rows: the stream is decoded once for all blocks of a computation."""
     import dask
-    import dask.array as da
 
     counts = dask.delayed(read_events, pure=True)(path, streams, shape, channels, frames, shifts)
-    height, width = shape
-    rows = max(1, _BLOCK // (width * channels))
-    blocks = []
-    for start in range(0, height, rows):
-        stop = min(start + rows, height)
-        dense = dask.delayed(_dense)(counts, start * width, stop * width, (stop - start, width, channels))
-        blocks.append(da.from_delayed(dense, (stop - start, width, channels), np.uint16))
-    return blocks[0] if len(blocks) == 1 else da.concatenate(blocks)
-
-
-def _dense(counts, start, stop, shape) -> np.ndarray:
-    part = counts[start:stop]
-    if part.nnz and part.data.max() > np.iinfo(np.uint16).max:
-        raise ValueError("a channel of a pixel has more than 65535 counts; read fewer frames at a time")
-    return part.astype(np.uint16).toarray().reshape(shape)
+    return dense_blocks(counts, (*shape, channels), np.uint16)
 
 
 def _eels(file: h5py.File, node: str, path: Path) -> Record:
