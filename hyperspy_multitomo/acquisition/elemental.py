@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..blas import one_blas_thread
 from ..notices import warn
 from .background import background_basis, background_parts
 from .calibration import LineShapes, calibrate, fit_spectrum, refine_detector, variance_of
@@ -154,6 +155,7 @@ class LineModel:
         _, model, _ = fit_spectrum(self.spectra[tilt], components, model_error=0.0)
         return variance_of(model)
 
+    @one_blas_thread()
     def _estimator(self, tilt: int) -> tuple[np.ndarray, np.ndarray]:
         """Return components (component, energy) and the weighted least-squares estimator of their amounts."""
         energy = self.energy[self.fitted]
@@ -166,6 +168,7 @@ class LineModel:
         return components, np.linalg.pinv((weighted / scale).T, rcond=1e-6) / scale * weight
 
 
+@one_blas_thread()
 def prepare_fit(
     summed_spectra: ArrayLike,
     energy: ArrayLike,
@@ -238,7 +241,7 @@ def prepare_fit(
     ({'Fe': 'Fe_Ka'}, (1, 1))
     """
     energy = _checked_energy(energy)
-    sums = check_spectra(summed_spectra, energy.size, name="summed_spectra").astype(float)
+    sums = check_spectra(summed_spectra, energy.size, name="summed_spectra").astype(float, copy=False)
     if sums.ndim > 3:
         raise ValueError(
             f"summed_spectra must be (energy,), (tilt, energy) or (tilt, region, energy); got the shape {sums.shape}"
