@@ -95,20 +95,14 @@ class Page:
 
 
 def _png(figure, dpi: int) -> bytes:
-    """Return a figure as a picture: laid out here, since `savefig` would draw it whole, once more, for that."""
+    """Return a figure as a picture; drawn once, with its layout, where `savefig` would go through it once more before."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    FigureCanvasAgg(figure)
-    layout, own_dpi = figure.get_layout_engine(), figure.dpi
-    picture = io.BytesIO()
+    picture, own_dpi = io.BytesIO(), figure.dpi
     try:
         figure.dpi = dpi
-        if layout is not None:
-            layout.execute(figure)
-            figure.set_layout_engine("none")
-        figure.savefig(picture, format="png", dpi=dpi)
+        FigureCanvasAgg(figure).print_png(picture)
     finally:
-        figure.set_layout_engine(layout)
         figure.dpi = own_dpi
     return picture.getvalue()
 
