@@ -4,23 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from threading import Lock
 
 __all__ = ["one_blas_thread"]
 
 _lock = Lock()
-_inside = 0
-_limit = None
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Let BLAS and LAPACK work on one thread inside, also as a decorator; the number before comes back with the last to leave.
+    """Let BLAS and LAPACK work on one thread inside, also as a decorator; behind it they have as many as before.
 
-    The number is one for the whole process, so that others who compute meanwhile have one thread too. Where it cannot be set,
-    nothing happens.
+    The number is one for the whole process: the first to come sets it, and brings it back on leaving; those who come meanwhile
+    do nothing. Where it cannot be set, nothing happens.
 
     Examples
     --------
@@ -28,27 +26,22 @@ def one_blas_thread() -> Iterator[None]:
     >>> with one_blas_thread():
     ...     product = np.ones((2, 3)) @ np.ones((3, 2))
     """
-    global _inside, _limit
-    with _lock:
-        _inside += 1
-        if _inside == 1:
-            _limit = _limited()
-    try:
+    if not _lock.acquire(blocking=False):
         yield
+        return
+    try:
+        with _limit():
+            yield
     finally:
-        with _lock:
-            _inside -= 1
-            if _inside == 0 and _limit is not None:
-                _limit.restore_original_limits()
-                _limit = None
+        _lock.release()
 
 
-def _limited():
-    """Set the number of threads to one, and return what brings back the number before; None where that does not work."""
+def _limit() -> AbstractContextManager:
+    """Set the number of threads to one until it is left; nothing where that does not work."""
     try:
         return _controller().limit(limits=1, user_api="blas")
     except Exception:
-        return None
+        return nullcontext()
 
 
 @cache
