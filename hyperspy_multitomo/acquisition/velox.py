@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
 from ..notices import warn
@@ -25,6 +25,9 @@ from .velox_metadata import (
     pixel_size,
     scan_shape,
 )
+
+if TYPE_CHECKING:
+    import h5py
 
 __all__ = ["is_velox", "read_velox"]
 
@@ -57,6 +60,8 @@ class _Plan:
 
 def is_velox(path: str | Path) -> bool:
     """Say whether a file is HDF5 as Velox writes it."""
+    import h5py
+
     if not h5py.is_hdf5(path):
         return False
     with h5py.File(path, "r") as file:
@@ -110,6 +115,8 @@ def read_velox(
     live time where frames are summed, and neither beam energy nor the detector's zero of EELS spectra; frames cannot be moved
     before they are summed without all of them in memory.
     """
+    import h5py
+
     plan = _Plan(Path(path), check_frames(frames))
     with h5py.File(path, "r") as file:
         nodes = [f"Data/Image/{name}" for name in file.get("Data/Image", {})]
@@ -182,6 +189,8 @@ def _image(file: h5py.File, node: str, plan: _Plan) -> Record:
 
 
 def _read_image(path: Path, node: str, plan: _Plan) -> np.ndarray:
+    import h5py
+
     with h5py.File(path, "r") as file:
         stack = _Frames(file[node]["Data"], plan)
         return stack[0] if len(stack) == 1 and plan.shifts is None else average_frames(stack, plan.shifts)
@@ -289,6 +298,8 @@ def _eels(file: h5py.File, node: str, path: Path) -> Record:
 
 
 def _read_eels(path: Path, node: str, pedestal: float) -> np.ndarray:
+    import h5py
+
     with h5py.File(path, "r") as file:
         return file[node]["Data"][:].transpose(2, 0, 1).astype(np.float32) - np.float32(pedestal)
 
