@@ -19,6 +19,7 @@ from hyperspy_multitomo.acquisition import (
     region_spectra,
 )
 from hyperspy_multitomo.acquisition.background import background_basis
+from hyperspy_multitomo.acquisition.calibration import LineShapes
 from hyperspy_multitomo.acquisition.xray_lines import fwhm, resolve_lines
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "idp_l2083"
@@ -147,6 +148,15 @@ def overlapping():
     spectra, true = phantom()
     model = prepare_fit(region_spectra(spectra, 8)[None], ENERGY, elements=ELEMENTS, also=[], beam_energy=KEV)
     return spectra, true, model, model.maps(spectra)
+
+    def test_all_families_at_once_are_each_by_itself(self):
+        """The sum of the lines of a family, weighted; lines above and below the silicon edge, and beyond the spectrum."""
+        families = tuple(family for name in ("O", "Si", "Fe", "Pt") for family in families_of(name, 200.0, (0.2, 20.0)))
+        detector = Detector(0.01, 1.002, -0.01, 140.0, 0.2, 0.3)
+        energy = 0.2 + 0.01 * np.arange(1900)
+        shapes = LineShapes(families, detector).on(energy)
+        for family, shape in zip(families, shapes, strict=True):
+            np.testing.assert_allclose(shape, family.weights @ detector.lines(family, energy), rtol=1e-12, atol=1e-15)
 
 
 class TestFit:

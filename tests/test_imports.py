@@ -34,6 +34,32 @@ def test_package_import_is_light():
     assert loaded_after("import hyperspy_multitomo").isdisjoint(HEAVY)
 
 
+def test_signals_wait_with_what_only_some_need():
+    """Statistics of SciPy and scikit-image take half a second each; a figure, a file or a panel asks for the others."""
+    code = "from hyperspy_multitomo import TiltSeriesEDS\nimport numpy as np, sys\n"
+    code += "eds = TiltSeriesEDS.from_maps({'Au': np.ones((3, 2, 8)), 'Ag': np.ones((3, 2, 8))}, tilts=[-40, 0, 40])\n"
+    code += "volume = eds.reconstruct_sirt(2, show_progressbar=False)\n"
+    code += "volume.quantify('CL', {'Au': 1.0, 'Ag': 1.0}, threshold='otsu')\n"
+    code += "print('\\n'.join(sys.modules))"
+    loaded = set(
+        subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert "hyperspy_multitomo.composition.threshold" in loaded
+    late = {
+        "scipy.signal",
+        "scipy.stats",
+        "scipy.cluster",
+        "skimage",
+        "matplotlib",
+        "exspy",
+        "zarr",
+        "astra",
+        "ipywidgets",
+        "k3d",
+    }
+    assert loaded.isdisjoint(late)
+
+
 def test_tomography_needs_numpy_scipy_and_numba_alone():
     loaded = loaded_after("import hyperspy_multitomo.tomography as t; t.projector(t.TiltGeometry([0.0, 10.0], 8))")
     assert loaded.isdisjoint((*HEAVY, "dask", "skimage", "rsciio", "tqdm"))

@@ -9,7 +9,7 @@ import pytest
 from hyperspy_multitomo.acquisition.xray_lines import families_of
 from hyperspy_multitomo.inspection import r_squared
 from hyperspy_multitomo.simulation import count, huber, line_integrals, schwartz, simulate, spectra, yuan, zhong
-from hyperspy_multitomo.simulation.shapes import cap, inside_ellipse, inside_polygon
+from hyperspy_multitomo.simulation.shapes import cap, inside_ellipse, inside_polygon, inside_ripple
 
 PHANTOMS = {"zhong": zhong, "yuan": yuan, "huber": huber, "schwartz": schwartz}
 
@@ -39,6 +39,14 @@ def test_area_of_a_rounded_polygon(sides, corner):
 def test_polygon_with_corners_as_large_as_itself_is_a_disc():
     x, z, pixel = grid()
     assert inside_polygon(x, z, 5, 0.5, 0.5).sum() * pixel == pytest.approx(np.pi / 4, rel=3e-3)
+
+
+@pytest.mark.parametrize(("radius", "amplitude", "fold"), [(0.7, 0.04, 3), (0.2, -0.3, 4), (0.5, 0.0, 5), (0.0, 0.1, 2)])
+def test_ripple_is_the_curve_in_polar_coordinates(radius, amplitude, fold):
+    across = np.linspace(-1, 1, 301, dtype=np.float32)
+    x, z = across[None, :], across[:, None]
+    expected = np.hypot(x, z) < radius * (1 + amplitude * np.cos(fold * np.arctan2(z, x)))
+    np.testing.assert_array_equal(inside_ripple(x, z, radius, amplitude, fold), expected)
 
 
 def test_ellipse_and_caps():

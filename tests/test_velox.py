@@ -252,7 +252,7 @@ class TestWritten:
     def test_blocks_of_rows(self, tmp_path, monkeypatch):
         images, events = scene()
         path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events])
-        monkeypatch.setattr("hyperspy_multitomo.acquisition.velox._BLOCK", 5 * SHAPE[1] * CHANNELS)
+        monkeypatch.setattr("hyperspy_multitomo.acquisition.sparse_counts._BLOCK", 5 * SHAPE[1] * CHANNELS * 2)
         monkeypatch.setattr("hyperspy_multitomo.acquisition.velox_events._PIECE", 100)
         data = read_velox(path, lazy=True)[-1].data
         assert data.chunks[0] == (5, 5, 5, 5, 4)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.interpolate import BSpline
 
 __all__ = ["background_basis", "background_parts"]
 
@@ -33,6 +32,9 @@ def background_basis(energy: np.ndarray) -> np.ndarray:
     >>> background_basis(np.linspace(0.2, 10, 99)).sum(0).round(6).min()
     np.float64(1.0)
     """
+    # SciPy's interpolation takes a while to import.
+    from scipy.interpolate import BSpline
+
     low, high = energy[0], energy[-1]
     # A last interval shorter than a third of its neighbour would let the background follow the noise at the end.
     inner = [knot for knot in _KNOTS if low * 1.3 < knot < high * 0.88]

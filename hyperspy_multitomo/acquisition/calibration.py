@@ -12,6 +12,7 @@ from scipy.optimize import least_squares, lsq_linear, nnls
 
 from .background import background_basis
 from .detector import Detector
+from .sparse_counts import SparseSpectra
 from .xray_lines import LineFamily
 
 __all__ = ["LineShapes", "calibrate", "fit_spectrum", "region_spectra", "variance_of"]
@@ -48,10 +49,15 @@ class LineShapes:
 
     def on(self, energy: np.ndarray) -> np.ndarray:
         """Return the shapes (family, energy) per count in the main line."""
-        return np.array([family.weights @ self.detector.lines(family, energy) for family in self.families])
+        line, channel, values = self.detector.profiles(np.concatenate([family.energies for family in self.families]), energy)
+        weights = np.concatenate([family.weights for family in self.families])
+        family_of_line = np.repeat(np.arange(len(self.families)), [len(family.weights) for family in self.families])
+        places = family_of_line[line] * energy.size + channel
+        shapes = np.bincount(places, weights[line] * values, minlength=len(self.families) * energy.size)
+        return shapes.reshape(-1, energy.size)
 
 
-def region_spectra(spectra: np.ndarray, regions: int = 16) -> np.ndarray:
+def region_spectra(spectra: np.ndarray | SparseSpectra, regions: int = 16) -> np.ndarray:
     """
     Sum the spectra of an image over a grid of regions.
 
@@ -59,7 +65,7 @@ def region_spectra(spectra: np.ndarray, regions: int = 16) -> np.ndarray:
 
     Parameters
     ----------
-    spectra : ndarray (y, x, energy)
+    spectra : ndarray (y, x, energy), or SparseSpectra
         Counts.
     regions : int, default 16
         Regions along each side.
@@ -74,6 +80,8 @@ def region_spectra(spectra: np.ndarray, regions: int = 16) -> np.ndarray:
     array([300., 300., 300., 300.])
     """
     rows, columns = (np.linspace(0, size, min(regions, size) + 1).astype(int) for size in spectra.shape[:2])
+    if isinstance(spectra, SparseSpectra):
+        return spectra.region_sums(rows, columns)
     sums = [
         spectra[top:bottom].sum(0, dtype=np.uint32 if spectra.dtype.kind in "ub" else np.float64)
         for top, bottom in pairwise(rows)
@@ -126,14 +134,9 @@ def fit_spectrum(
     return amounts, model, variance
 
 
-def gram(rows: np.ndarray) -> np.ndarray:
-    """Return rows @ rows.T, not by BLAS: its threads make products of this size slow where others compute at the same time."""
-    return np.einsum("ie,je->ij", rows, rows)
-
-
 def _non_negative(counts, components, prior, variance) -> np.ndarray:
     weighted = components / np.sqrt(variance)
-    normal, target = gram(weighted), weighted @ (counts / np.sqrt(variance))
+    normal, target = weighted @ weighted.T, weighted @ (counts / np.sqrt(variance))
     if prior is not None:
         normal = normal + prior.T @ prior
     scale = np.sqrt(np.diag(normal))
@@ -241,7 +244,9 @@ def loose_components(
     families: Sequence[LineFamily], detector: Detector, energy: np.ndarray, counts: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return each line as a component (line, energy), and prior rows that tie it to the main line of its family."""
-    components = np.vstack([detector.lines(family, energy) for family in families])
+    line, channel, values = detector.profiles(np.concatenate([family.energies for family in families]), energy)
+    components = np.zeros((sum(len(family.energies) for family in families), energy.size))
+    components[line, channel] = values
     rows, first = [], 0
     for family in families:
         for i, weight in enumerate(family.weights[1:], 1):
@@ -265,7 +270,7 @@ def _refine_weights(groups, energy, fits, shapes: LineShapes, tabulated: Sequenc
     normal, target = np.diag(1 / trust**2), table / trust**2
     for group, (amounts, model, variance) in zip(groups, fits, strict=True):
         matrix = np.array([amounts[f] * lines[f][i] for f, i in free]) / np.sqrt(variance)
-        normal += gram(matrix)
+        normal += matrix @ matrix.T
         target += matrix @ ((group - model) / np.sqrt(variance) + now @ matrix)
     root = np.linalg.cholesky(normal)
     limits = np.array([_limits(tabulated[f].shell, tabulated[f].weights[i]) for f, i in free]).T

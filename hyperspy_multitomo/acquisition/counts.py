@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .sparse_counts import SparseSpectra
+
 __all__ = ["ElementalCounts", "apply_rows", "check_spectra", "expected_background"]
 
 # Spectra converted to float32 at a time: 16 MiB of 2048 channels.
@@ -46,13 +48,13 @@ class ElementalCounts:
     window_share: np.ndarray
 
 
-def check_spectra(spectra: ArrayLike, channels: int, name: str = "spectra") -> np.ndarray:
+def check_spectra(spectra: ArrayLike | SparseSpectra, channels: int, name: str = "spectra") -> np.ndarray | SparseSpectra:
     """
     Return spectra as an array after checking that they are raw counts.
 
     Parameters
     ----------
-    spectra : array_like (..., energy)
+    spectra : array_like (..., energy), or SparseSpectra
     channels : int
         Number of channels that is expected.
     name : str
@@ -60,16 +62,19 @@ def check_spectra(spectra: ArrayLike, channels: int, name: str = "spectra") -> n
 
     Returns
     -------
-    ndarray
+    ndarray, or the SparseSpectra
 
     Raises
     ------
     ValueError
         For the wrong number of channels, NaN, infinite or negative values.
     """
-    spectra = np.asarray(spectra)
-    if spectra.ndim < 1 or spectra.shape[-1] != channels:
+    is_sparse = isinstance(spectra, SparseSpectra)
+    spectra = spectra if is_sparse else np.asarray(spectra)
+    if not spectra.shape or spectra.shape[-1] != channels:
         raise ValueError(f"{name} have the shape {spectra.shape}, but the energy axis has {channels} channels")
+    if is_sparse:
+        return spectra
     if spectra.dtype.kind == "f" and not np.isfinite(spectra).all():
         raise ValueError(f"{name} contain NaN or infinite values; expected raw counts")
     if spectra.dtype.kind not in "ub" and spectra.size and spectra.min() < 0:
@@ -92,15 +97,20 @@ def are_whole(values: np.ndarray) -> bool:
     return whole and bool((values >= 0).all())
 
 
-def apply_rows(rows: np.ndarray, spectra: np.ndarray) -> np.ndarray:
+def apply_rows(rows: np.ndarray, spectra: np.ndarray | SparseSpectra, channels: slice = slice(None)) -> np.ndarray:
     """
-    Return the product (row, ...) of rows (row, energy) with spectra (..., energy), float32.
+    Return the product (row, ...) of rows (row, energy) with these channels of spectra (..., energy), float32.
 
     Examples
     --------
     >>> apply_rows(np.ones((1, 4)), np.arange(8, dtype=np.uint8).reshape(2, 4))
     array([[ 6., 22.]], dtype=float32)
     """
+    if isinstance(spectra, SparseSpectra):
+        whole = np.zeros((len(rows), spectra.shape[-1]), np.float32)
+        whole[:, channels] = rows
+        return spectra.product(whole)
+    spectra = spectra[..., channels]
     flat = spectra.reshape(-1, spectra.shape[-1])
     matrix = np.ascontiguousarray(rows.T, dtype=np.float32)
     product = np.empty((len(rows), len(flat)), np.float32)

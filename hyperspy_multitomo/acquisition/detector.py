@@ -72,33 +72,56 @@ class Detector:
         ndarray (line, energy)
             Gaussians and the tails below them.
         """
-        true = self.corrected(energy)
-        width = np.gradient(true)
+        line, channel, values = self.profiles(family.energies, energy)
         shapes = np.zeros((len(family.names), energy.size))
-        for shape, centre in zip(shapes, family.energies, strict=True):
-            sigma = float(fwhm(centre, self.resolution)) * _SIGMA_PER_FWHM
-            tail = self.tail if centre > _SILICON_K_EDGE else 0.0
-            reach = centre - 7 * sigma - (12 * self.tail_length if tail else 0.0), centre + 7 * sigma
-            near = slice(*np.searchsorted(true, reach))
-            shape[near] = self._shape(true[near] - centre, sigma, tail) * width[near]
+        shapes[line, channel] = values
         return shapes
 
-    def _shape(self, distance: np.ndarray, sigma: float, tail: float) -> np.ndarray:
-        x = distance / sigma
-        bell = np.exp(-(x**2) / 2)
-        shape = bell / (sigma * np.sqrt(2 * np.pi))
-        if tail > 0:
-            # exp(E / length) below the line, convolved with the Gaussian.
-            argument = (x + sigma / self.tail_length) / np.sqrt(2)
-            # erfcx overflows far below the line, where erfc is 2 and the product the plain exponential.
-            far = np.exp(np.minimum(distance / self.tail_length + (sigma / self.tail_length) ** 2 / 2, 0.0)) * 2
-            smeared = np.where(argument > -5, bell * erfcx(np.maximum(argument, -5)), far)
-            shape = shape + tail * smeared / (2 * self.tail_length)
-            shape /= 1 + tail * self._tail_within_fwhm(sigma) / _WITHIN_FWHM
-        return shape
+    def profiles(self, centres: np.ndarray, energy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """
+        Return the shapes of lines where they are not negligible.
 
-    def _tail_within_fwhm(self, sigma: float) -> float:
-        width, ratio = np.array([-1, 1]) / _SIGMA_PER_FWHM, sigma / self.tail_length
+        Parameters
+        ----------
+        centres : ndarray (line,)
+            Energies of the lines in keV.
+        energy : ndarray (energy,)
+            Energies of the file in keV, equally spaced.
+
+        Returns
+        -------
+        line, channel : ndarray of int (value,)
+        values : ndarray (value,)
+            See `lines`.
+        """
+        true = self.corrected(energy)
+        sigma = fwhm(centres, self.resolution) * _SIGMA_PER_FWHM
+        tail = np.where(centres > _SILICON_K_EDGE, self.tail, 0.0)
+        first = np.searchsorted(true, centres - 7 * sigma - np.where(tail > 0, 12 * self.tail_length, 0.0))
+        number = np.searchsorted(true, centres + 7 * sigma) - first
+        line = np.repeat(np.arange(len(centres)), number)
+        channel = np.arange(line.size) + np.repeat(first - (np.cumsum(number) - number), number)
+        distance = true[channel] - centres[line]
+        x = distance / sigma[line]
+        values = np.exp(-(x**2) / 2) / (sigma * np.sqrt(2 * np.pi))[line]
+        tailed = np.flatnonzero((tail > 0)[line])
+        if tailed.size:
+            own = line[tailed]
+            share = tail / (1 + tail * self._tail_within_fwhm(sigma) / _WITHIN_FWHM)
+            values[tailed] *= (share / np.where(tail > 0, tail, 1.0))[own]
+            values[tailed] += share[own] * self._tail(distance[tailed], x[tailed], sigma[own])
+        return line, channel, values * np.gradient(true)[channel]
+
+    def _tail(self, distance: np.ndarray, x: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+        """Return exp(E / length) below a line, convolved with the Gaussian, of the area 1; `x` is distance / sigma."""
+        argument = (x + sigma / self.tail_length) / np.sqrt(2)
+        # erfcx overflows far below the line, where erfc is 2 and the product the plain exponential.
+        far = np.exp(np.minimum(distance / self.tail_length + (sigma / self.tail_length) ** 2 / 2, 0.0)) * 2
+        smeared = np.where(argument > -5, np.exp(-(x**2) / 2) * erfcx(np.maximum(argument, -5)), far)
+        return smeared / (2 * self.tail_length)
+
+    def _tail_within_fwhm(self, sigma: np.ndarray) -> np.ndarray:
+        width, ratio = np.array([[-1], [1]]) / _SIGMA_PER_FWHM, sigma / self.tail_length
         below, above = ndtr(width) + np.exp(width * ratio + ratio**2 / 2) * ndtr(-width - ratio)
         return above - below
 

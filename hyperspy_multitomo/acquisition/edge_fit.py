@@ -105,7 +105,7 @@ class EdgeModel:
         others = windows @ components.T
         others[np.arange(n), np.arange(n)] = 0.0
         rows = np.vstack([estimator[:n], others @ estimator, windows])
-        net, expected, gross = np.split(apply_rows(rows, spectra[..., self.fitted]), 3)
+        net, expected, gross = np.split(apply_rows(rows, spectra, self.fitted), 3)
         return ElementalCounts(self.elements, tuple(edge.name for edge in self.edges), net, gross, expected, np.ones(n))
 
     def totals(self) -> tuple[np.ndarray, np.ndarray]:

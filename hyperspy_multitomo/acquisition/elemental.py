@@ -10,11 +10,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..blas import one_blas_thread
 from ..notices import warn
 from .background import background_basis, background_parts
 from .calibration import LineShapes, calibrate, fit_spectrum, refine_detector, variance_of
 from .counts import ElementalCounts, apply_rows, check_spectra
 from .detector import Detector
+from .sparse_counts import SparseSpectra
 from .unlisted import Unlisted, find_unlisted
 from .xray_lines import LineFamily, families_of, fwhm, line_of, resolve_lines
 
@@ -70,13 +72,13 @@ class LineModel:
         """Main lines of all families of the fit."""
         return tuple(family.main for family in self.shapes.families)
 
-    def maps(self, spectra: ArrayLike, tilt: int = 0) -> ElementalCounts:
+    def maps(self, spectra: ArrayLike | SparseSpectra, tilt: int = 0) -> ElementalCounts:
         """
         Estimate the counts of each element in each pixel of one tilt.
 
         Parameters
         ----------
-        spectra : array_like (..., energy)
+        spectra : array_like (..., energy), or SparseSpectra
             Counts of all channels, e.g. (y, x, energy); not normalised, not corrected for the background.
         tilt : int, default 0
             Place of the tilt in the summed spectra that the model was made from.
@@ -93,7 +95,7 @@ class LineModel:
             For the wrong number of channels, and negative, NaN or infinite counts.
         """
         spectra = check_spectra(spectra, self.energy.size)
-        counts = apply_rows(self.rows(tilt), spectra[..., self.fitted])
+        counts = apply_rows(self.rows(tilt), spectra, self.fitted)
         net, background, gross = np.split(counts, 3)
         return ElementalCounts(self.elements, tuple(self.lines.values()), net, gross, background, self.window_share(tilt))
 
@@ -153,6 +155,7 @@ class LineModel:
         _, model, _ = fit_spectrum(self.spectra[tilt], components, model_error=0.0)
         return variance_of(model)
 
+    @one_blas_thread()
     def _estimator(self, tilt: int) -> tuple[np.ndarray, np.ndarray]:
         """Return components (component, energy) and the weighted least-squares estimator of their amounts."""
         energy = self.energy[self.fitted]
@@ -165,6 +168,7 @@ class LineModel:
         return components, np.linalg.pinv((weighted / scale).T, rcond=1e-6) / scale * weight
 
 
+@one_blas_thread()
 def prepare_fit(
     summed_spectra: ArrayLike,
     energy: ArrayLike,
@@ -237,7 +241,7 @@ def prepare_fit(
     ({'Fe': 'Fe_Ka'}, (1, 1))
     """
     energy = _checked_energy(energy)
-    sums = check_spectra(summed_spectra, energy.size, name="summed_spectra").astype(float)
+    sums = check_spectra(summed_spectra, energy.size, name="summed_spectra").astype(float, copy=False)
     if sums.ndim > 3:
         raise ValueError(
             f"summed_spectra must be (energy,), (tilt, energy) or (tilt, region, energy); got the shape {sums.shape}"

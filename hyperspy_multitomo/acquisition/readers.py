@@ -6,11 +6,8 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import os
 import re
 import struct
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +15,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+from .bruker import with_own_spectra
 from .lazy_files import naming_file
 from .mdoc import Mdoc, mdoc_beside, read_mdoc
 from .mrc import read_mrc_header, with_sign
@@ -49,19 +47,6 @@ _HDF5 = (".h5", ".hdf5")
 FRAMELESS = tuple(suffix for suffix in READERS if suffix != ".emd")
 # What RosettaSciIO needs besides itself, and how to get it.
 _EXTRAS = {"sparse": "rosettasciio[eds-stream]", "tifffile": "rosettasciio[tiff]", "zarr": "rosettasciio[zspy]"}
-# Readers that end the whole process on a damaged file (compiled, without bounds checks): tried in a process of their own first.
-_UNSAFE = (".bcf",)
-_TRIAL = """
-import sys
-reader = __import__(sys.argv[1], fromlist=["file_reader"])
-print("ready", flush=True)
-for path in sys.argv[2:]:
-    try:
-        reader.file_reader(path)
-        print("readable", flush=True)
-    except BaseException as error:
-        print(type(error).__name__, *str(error).splitlines()[:1], flush=True)
-"""
 
 
 def read_records(
@@ -130,7 +115,7 @@ def known(path: Path) -> bool:
 
 
 def damaged_files(paths: Sequence[Path]) -> dict[Path, str]:
-    """Return an error message for each file whose reader would fail or end the process; the files of one reader in one go."""
+    """Return an error message for each file that is empty or shorter than it says."""
     damaged = {
         path: f"{path.name} is empty (0 bytes); leave it out" for path in paths if path.is_file() and not path.stat().st_size
     }
@@ -139,20 +124,6 @@ def damaged_files(paths: Sequence[Path]) -> dict[Path, str]:
             damaged[path] = (
                 f"{path.name} cannot be read, it is damaged or truncated ({lacking} bytes shorter than its header says)"
             )
-    paths = [path for path in paths if path not in damaged]
-    for suffix in _UNSAFE:
-        waiting = [path for path in paths if path.suffix.lower() == suffix]
-        while waiting:
-            answers = _tried(READERS[suffix], waiting)
-            if answers is None:
-                break
-            for path, answer in zip(waiting, answers, strict=False):
-                if answer != "readable":
-                    damaged[path] = f"{path.name} cannot be read, it is damaged or truncated ({answer})"
-            waiting = waiting[len(answers) :]
-            if waiting:
-                damaged[waiting[0]] = f"{waiting[0].name} cannot be read, it is damaged or truncated (the reader crashed)"
-                waiting = waiting[1:]
     return damaged
 
 
@@ -166,18 +137,6 @@ def _lacking_bcf(path: Path) -> int:
         return 0
     (block,), (blocks,) = struct.unpack_from("<I", head, 0x128), struct.unpack_from("<I", head, 0x148)
     return max(0, 0x118 + block * blocks - path.stat().st_size)
-
-
-def _tried(reader: str, paths: Sequence[Path]) -> list[str] | None:
-    """Return what a process of its own says of each file, up to a crash; None where no such process can be started."""
-    command = [sys.executable or "python", "-c", _TRIAL, reader, *map(str, paths)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    try:
-        answers = subprocess.run(command, capture_output=True, text=True, check=False, env=environment).stdout.splitlines()
-    except OSError:
-        return None
-    # An interpreter inside another program may not start, or lack the reader: then the files are read without a trial.
-    return answers[1 : len(paths) + 1] if answers[:1] == ["ready"] else None
 
 
 def read_checked(
@@ -211,7 +170,9 @@ def read_checked(
     except OSError as error:
         raise ValueError(str(error)) from None
     with naming_errors(path, FileNotFoundError), _quiet():
-        contents = import_module(READERS[suffix]).file_reader(str(path), lazy=lazy)
+        contents = import_module(READERS[suffix]).file_reader(str(path), lazy=lazy or suffix == ".bcf")
+        if suffix == ".bcf":
+            contents = with_own_spectra(path, contents, lazy)
         if READERS[suffix] == "rsciio.tiff":
             check_tiff(path)
             _add_imagej_unit(contents)

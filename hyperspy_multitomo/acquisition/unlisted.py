@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .background import background_basis
-from .calibration import MODEL_ERROR, fit_spectrum, gram, loose_components, refine_detector, variance_of
+from .calibration import MODEL_ERROR, fit_spectrum, loose_components, refine_detector, variance_of
 from .detector import Detector
 from .xray_lines import LineFamily, families_of, fwhm, line_of
 
@@ -119,7 +119,7 @@ def _strongest(counts, energy, families, candidates, detector) -> Unlisted | Non
     weight = 1 / np.sqrt(variance_of(model, 2 * MODEL_ERROR))
     # Only what the fit may still change competes with a candidate.
     active = components[amounts > 0] * weight
-    inverse = np.linalg.pinv(gram(active), rcond=1e-9, hermitian=True)
+    inverse = np.linalg.pinv(active @ active.T, rcond=1e-9, hermitian=True)
     residual = (counts - model) * weight
     best, best_score = None, 0.0
     for element, family in candidates.items():

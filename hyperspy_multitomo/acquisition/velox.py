@@ -6,14 +6,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
 from ..notices import warn
 from .choice import choose_image
 from .frames import average_frames, check_frames, register_frames
 from .records import Record
+from .sparse_counts import dense_blocks
 from .velox_events import count_pixels, frame_starts, read_events
 from .velox_metadata import (
     detector_of,
@@ -25,11 +26,12 @@ from .velox_metadata import (
     scan_shape,
 )
 
+if TYPE_CHECKING:
+    import h5py
+
 __all__ = ["is_velox", "read_velox"]
 
 _MEASURING = ("ScanningDetector", "ImagingDetector")
-# Entries of a dense block of spectra (256 MiB of uint16).
-_BLOCK = 2**27
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,8 @@ class _Plan:
 
 def is_velox(path: str | Path) -> bool:
     """Say whether a file is HDF5 as Velox writes it."""
+    import h5py
+
     if not h5py.is_hdf5(path):
         return False
     with h5py.File(path, "r") as file:
@@ -111,6 +115,8 @@ def read_velox(
     live time where frames are summed, and neither beam energy nor the detector's zero of EELS spectra; frames cannot be moved
     before they are summed without all of them in memory.
     """
+    import h5py
+
     plan = _Plan(Path(path), check_frames(frames))
     with h5py.File(path, "r") as file:
         nodes = [f"Data/Image/{name}" for name in file.get("Data/Image", {})]
@@ -183,6 +189,8 @@ def _image(file: h5py.File, node: str, plan: _Plan) -> Record:
 
 
 def _read_image(path: Path, node: str, plan: _Plan) -> np.ndarray:
+    import h5py
+
     with h5py.File(path, "r") as file:
         stack = _Frames(file[node]["Data"], plan)
         return stack[0] if len(stack) == 1 and plan.shifts is None else average_frames(stack, plan.shifts)
@@ -252,24 +260,9 @@ def _eds(file: h5py.File, streams: list[str], shape: tuple[int, int], plan: _Pla
 def _delayed_spectra(path, streams, shape, channels, frames, shifts):
     """Return a dask array (y, x, energy) in blocks of rows: the stream is decoded once for all blocks of a computation."""
     import dask
-    import dask.array as da
 
     counts = dask.delayed(read_events, pure=True)(path, streams, shape, channels, frames, shifts)
-    height, width = shape
-    rows = max(1, _BLOCK // (width * channels))
-    blocks = []
-    for start in range(0, height, rows):
-        stop = min(start + rows, height)
-        dense = dask.delayed(_dense)(counts, start * width, stop * width, (stop - start, width, channels))
-        blocks.append(da.from_delayed(dense, (stop - start, width, channels), np.uint16))
-    return blocks[0] if len(blocks) == 1 else da.concatenate(blocks)
-
-
-def _dense(counts, start, stop, shape) -> np.ndarray:
-    part = counts[start:stop]
-    if part.nnz and part.data.max() > np.iinfo(np.uint16).max:
-        raise ValueError("a channel of a pixel has more than 65535 counts; read fewer frames at a time")
-    return part.astype(np.uint16).toarray().reshape(shape)
+    return dense_blocks(counts, (*shape, channels), np.uint16)
 
 
 def _eels(file: h5py.File, node: str, path: Path) -> Record:
@@ -305,6 +298,8 @@ def _eels(file: h5py.File, node: str, path: Path) -> Record:
 
 
 def _read_eels(path: Path, node: str, pedestal: float) -> np.ndarray:
+    import h5py
+
     with h5py.File(path, "r") as file:
         return file[node]["Data"][:].transpose(2, 0, 1).astype(np.float32) - np.float32(pedestal)
 

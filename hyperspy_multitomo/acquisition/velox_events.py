@@ -6,12 +6,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
 from ..notices import warn
 from .frames import NEXT_PIXEL, count_events
+
+if TYPE_CHECKING:
+    import h5py
 
 __all__ = ["count_pixels", "frame_starts", "read_events"]
 
@@ -100,6 +103,8 @@ def read_events(path: Path, streams: Sequence[str], shape: tuple[int, int], chan
     UserWarning
         Where the last frame of the recording is incomplete.
     """
+    import h5py
+
     counts, read = [], []
     with h5py.File(path, "r") as file:
         for node in streams:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from .calibration import fit_spectrum
 from .counts import ElementalCounts, apply_rows, check_spectra
 from .elemental import LineModel, prepare_fit
+from .sparse_counts import SparseSpectra
 from .xray_lines import fwhm
 
 __all__ = ["WindowModel", "background_windows", "prepare_windows"]
@@ -48,7 +49,7 @@ class WindowModel:
         """The elements, in the order of the maps."""
         return tuple(self.lines)
 
-    def maps(self, spectra: ArrayLike, tilt: int = 0) -> ElementalCounts:
+    def maps(self, spectra: ArrayLike | SparseSpectra, tilt: int = 0) -> ElementalCounts:
         """
         Count in the windows of each pixel; `spectra` (..., energy) and the result are those of `LineModel.maps`.
 
@@ -56,7 +57,7 @@ class WindowModel:
         the same at every tilt.
         """
         spectra = check_spectra(spectra, self.fit.energy.size)
-        net, background, gross = np.split(apply_rows(self.rows(tilt), spectra[..., self.fit.fitted]), 3)
+        net, background, gross = np.split(apply_rows(self.rows(tilt), spectra, self.fit.fitted), 3)
         return ElementalCounts(self.elements, tuple(self.lines.values()), net, gross, background, self.fit.window_share(tilt))
 
     def rows(self, tilt: int = 0) -> np.ndarray:

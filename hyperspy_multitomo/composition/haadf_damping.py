@@ -262,13 +262,13 @@ def _spread_of_step(here: np.ndarray, columns: list[np.ndarray]) -> float:
 
 def judged(k: float, deleted: np.ndarray, freedom: int, spread: float, **known) -> DampingModel:
     """Make the model of 1/S = k, with the error and the test from the changes of k when each group is left out."""
-    from scipy.stats import t as student
+    from scipy.special import stdtr
 
     groups = len(deleted)
     # By chance the jackknife of few tilts comes out small; the other error does not see tilts of more scatter.
     error = max(spread, float(np.sqrt((groups - 1) / groups * ((deleted - deleted.mean()) ** 2).sum())))
     score = k / error if error > 0 else (np.sign(k) * np.inf if k else 0.0)
-    significant = bool(freedom > 0 and student.sf(score, max(freedom, 1)) < SIGNIFICANCE)
+    significant = bool(freedom > 0 and stdtr(max(freedom, 1), -score) < SIGNIFICANCE)
     part = max(k, 0.0) * known["brightest"]
     loss = 1 + part / np.log1p(-part) if part else 0.0
     recorded, corrected = 100 * known["sums"].std(axis=1)

@@ -75,9 +75,7 @@ class Page:
 
     def figure(self, figure, caption: str) -> None:
         """Add a matplotlib figure with a caption that says what to look at."""
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=110)
-        data = base64.b64encode(picture.getvalue()).decode()
+        data = base64.b64encode(_png(figure, dpi=110)).decode()
         self._parts.append(
             f'<figure><img alt="{escape(caption, quote=True)}" src="data:image/png;base64,{data}">'
             f"<figcaption>{escape(caption)}</figcaption></figure>"
@@ -94,6 +92,19 @@ class Page:
             f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>\n'
             f"<body><main>\n" + "\n".join(self._parts) + "\n</main></body></html>\n"
         )
+
+
+def _png(figure, dpi: int) -> bytes:
+    """Return a figure as a picture; drawn once, with its layout, where `savefig` would go through it once more before."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    picture, own_dpi = io.BytesIO(), figure.dpi
+    try:
+        figure.dpi = dpi
+        FigureCanvasAgg(figure).print_png(picture)
+    finally:
+        figure.dpi = own_dpi
+    return picture.getvalue()
 
 
 def _cells(values: Sequence, tag: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from ..acquisition.calibration import region_spectra
 from ..acquisition.counts import are_whole
 from ..acquisition.elemental import prepare_fit
+from ..acquisition.sparse_counts import SparseSpectra, TiltSpectra
 from ..acquisition.units import unit_of
 from ..acquisition.windows import prepare_windows
 from ..arguments import checked
@@ -23,8 +24,11 @@ from .eds import TiltSeriesEDS
 from .gate import SpectrumImages, spectra_of
 from .history import add_step
 from .keyed import NODE, axis_named, recall, record, recorded, set_keys
+from .memory import available_memory
 from .progress import progress_bar
 
+# Part of the memory that is available for the counts of spectra, which would be read again otherwise.
+_KEPT = 0.25
 _METHODS = {"fit": prepare_fit, "windows": prepare_windows}
 
 
@@ -81,7 +85,9 @@ def elemental_maps(
 
     Notes
     -----
-    The spectra are read twice, tilt by tilt. Memory: the spectrum image of one tilt and the maps.
+    Whole counts of which most channels are empty are read once, tilt by tilt, and kept (3 to 4 bytes for each that is not 0)
+    until the maps are made; others, and what is more than a quarter of the available memory, are read twice. Memory besides: the
+    spectrum image of one tilt, of sparse ones a few rows of it, and the maps.
 
     Examples
     --------
@@ -106,9 +112,10 @@ def elemental_maps(
     if str(spectra.metadata.get_item("Signal.signal_type", default="")) == "EELS":
         raise TypeError("elemental_maps makes maps of X-ray lines, but these are EELS spectra; use edge_maps")
     found = spectra_of(spectra)
-    data, whole = found.data, []
-    with progress_bar(show_progressbar, "summing spectra", len(data)) as step:
-        regions = np.stack([stepped(_region_sums(np.asarray(cube), whole), step) for cube in data])
+    available, whole = available_memory(), []
+    cubes = TiltSpectra(found.data, available and int(available * _KEPT))
+    with progress_bar(show_progressbar, "reading spectra", len(cubes)) as step:
+        regions = np.stack([stepped(_region_sums(cube, whole), step) for cube in cubes])
     microscope = "Acquisition_instrument.TEM."
     settings = {
         "elements": elements,
@@ -119,8 +126,8 @@ def elemental_maps(
         "energy_range": energy_range,
     }
     model = _METHODS[method](regions, found.energy, **settings)
-    with progress_bar(show_progressbar, "mapping elements", len(data)) as step:
-        made = [stepped(model.maps(np.asarray(cube), tilt), step) for tilt, cube in enumerate(data)]
+    with progress_bar(False if cubes.all_kept else show_progressbar, "mapping elements", len(cubes)) as step:
+        made = [stepped(model.maps(cube, tilt), step) for tilt, cube in enumerate(cubes)]
     maps = series_of_counts(TiltSeriesEDS, spectra, found, made)
     maps.metadata.set_item(f"{NODE}.spectrum_fit", _spectrum_fit(model if method == "fit" else model.fit))
     add_step(maps, "elemental_maps", after=spectra, method=method, **settings)
@@ -133,9 +140,9 @@ def elemental_maps(
     return maps
 
 
-def _region_sums(cube: np.ndarray, whole: list[bool]) -> np.ndarray:
+def _region_sums(cube: np.ndarray | SparseSpectra, whole: list[bool]) -> np.ndarray:
     """Return the sums of the spectra of a tilt by region, and note whether all its values are whole counts."""
-    whole.append(are_whole(cube))
+    whole.append(isinstance(cube, SparseSpectra) or are_whole(cube))
     return region_spectra(cube)
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from hyperspy_multitomo.composition.cross_sections.ionisation import checked_energy, relativistic
 from hyperspy_multitomo.composition.cross_sections.tables import atomic_number, table
@@ -105,6 +104,8 @@ def haadf(element: str, keV: float, inner_mrad: float, outer_mrad: float) -> flo
     parts = np.array([_beyond(atomic_number(element), angle) for angle in (inner, outer)])
     # At large angles cross sections go with 1/(p c beta)^2: divided by it they are smooth in the logarithm of the energy.
     scaled = np.log((parts[0] - parts[1]) * _rutherford(energies))
+    from scipy.interpolate import CubicSpline
+
     return float(np.exp(CubicSpline(np.log(energies), scaled)(np.log(energy))) / _rutherford(np.array([energy]))[0])
 
 
@@ -114,8 +115,10 @@ def _rutherford(energies: np.ndarray) -> np.ndarray:
 
 
 @cache
-def _splines(z: int) -> CubicSpline:
+def _splines(z: int):
     """Return the logarithm of the mean differential cross section beyond an angle against that of the angle, (energy,)."""
+    from scipy.interpolate import CubicSpline
+
     held = table()
     return CubicSpline(np.log(held["elastic_angles"]), np.log(held["elastic_beyond"][:, z - 1].astype(float)), axis=-1)
 
