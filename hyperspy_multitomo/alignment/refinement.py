@@ -216,7 +216,10 @@ class _Problem:
                 )
         if support is not None and support.shape != "slab":
             half = min(_MARGIN * support.size, self.extent[0] / 2)
-            ranges[0] = (-half, half)
+        else:
+            half = min(-ranges[0][0], ranges[0][1])
+        # As far on both sides of the axis: the even and the odd part of the rays are independent then.
+        ranges[0] = (-half, half)
         return ranges
 
     def grids(self, placement: Placement, support: Support | None) -> list[int]:
