@@ -247,18 +247,19 @@ def _inverted(factor: np.ndarray) -> np.ndarray:
 
 def _products(inverse: np.ndarray, fields: np.ndarray, tilts: int) -> np.ndarray:
     """Return f_i(t)' P f_j(s) of the fields (tilt * u, field, y) of each two tilts, (field * tilt, field * tilt)."""
-    rays, kinds, slices = fields.shape
+    rays, kinds, _ = fields.shape
     count = rays // tilts
+    fields = np.ascontiguousarray(fields.transpose(1, 0, 2))
+    by_tilt = fields.reshape(kinds, tilts, -1)
     products = np.zeros((kinds, tilts, kinds, tilts), np.float32)
     for t in range(tilts):
-        # Those of later tilts are the same.
-        upto = (t + 1) * count
-        rows = slice(t * count, upto)
-        moved = inverse[:upto, rows] @ fields[rows].reshape(count, -1)
-        moved = moved.reshape(t + 1, count, kinds, slices)
-        earlier = fields[:upto].reshape(t + 1, count, kinds, slices)
-        products[:, t, :, : t + 1] = np.einsum("suiy,sujy->ijs", moved, earlier)
-        products[:, :t, :, t] = products[:, t, :, :t].transpose(2, 0, 1).swapaxes(0, 1)
+        rows, upto = slice(t * count, (t + 1) * count), (t + 1) * count
+        for i in range(kinds):
+            moved = (inverse[:upto, rows] @ fields[i, rows]).reshape(t + 1, -1)
+            for j in range(kinds):
+                products[i, t, j, : t + 1] = np.einsum("sk,sk->s", moved, by_tilt[j, : t + 1])
+        # Later tilts have the same in common with earlier ones.
+        products[:, :t, :, t] = products[:, t, :, :t].transpose(1, 2, 0)
     return products.reshape((kinds * tilts,) * 2)
 
 

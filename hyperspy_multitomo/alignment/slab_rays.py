@@ -16,7 +16,7 @@ from hyperspy_multitomo.compiling import compiled
 # A slab is cut where rays that are steeper than this leave it, |cos t|.
 _STEEPEST = 0.1
 # Entries of the table for each standard deviation of the finest blob, and the standard deviations at which a blob ends.
-_FINE, _REACH = 8, 7.0
+_FINE, _REACH = 5, 7.0
 # Boxes narrower than this part of a standard deviation are lines.
 _NARROW = 1e-3
 # The normal distribution is tabulated in steps of this, with its slopes: cubic interpolation leaves 1e-9.
