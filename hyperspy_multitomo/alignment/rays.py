@@ -21,8 +21,8 @@ SCALES = (1.0, 2.0, 4.0, 8.0)
 _WIDTH = 0.6
 # The power spectrum of the object falls with about this power of the frequency.
 _POWER = 2.5
-# The edge of the blobs' centres, in scales, at least.
-_THINNEST = 0.1
+# How far a blob reaches beyond its centre, and the edge of the centres at least, in scales.
+_REACH, _THINNEST = 0.75, 0.1
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ def _blobs(scale: float, support: Support, step: float) -> Blobs:
     size, directions = (support.size / 2, 1) if support.shape == "slab" else (support.size, 2)
     # A ray is as wide as a pixel, whose variance is 1/12.
     sigma = np.sqrt((_WIDTH * scale) ** 2 + 1 / 12)
-    # A blob reaches about half its scale beyond its centre, and the object no further than its edge.
-    edge = size / step - scale / 2
+    # A blob reaches beyond its centre, and the object no further than its edge.
+    edge = size / step - _REACH * scale
     centres = max(edge, _THINNEST * scale)
     # What is thinner than a blob has blobs in its middle, as many as have room side by side.
     density = (max(edge, scale / 2) / centres) ** directions
