@@ -16,12 +16,19 @@ from pathlib import Path
 import numpy as np
 
 from hyperspy_multitomo.alignment import Alignment, Modality, align, refine
+from hyperspy_multitomo.alignment.chain import rough_shifts
 from hyperspy_multitomo.inspection import alignment_errors
-from hyperspy_multitomo.simulation import misaligned
+from hyperspy_multitomo.simulation import misaligned, simulate, yuan
 from hyperspy_multitomo.tomography import TiltGeometry, projector, run, sirt
 
 SEEDS = (0, 1, 2)
 RANGES = {40: np.arange(-70.0, 71.0, 5.0), 60: np.arange(-60.0, 61.0, 4.0)}  # by the missing wedge, degrees
+
+
+def since(began: tuple[float, float], count: int = 1) -> str:
+    """Return the core seconds of all threads, and the wall's, since these readings of the two clocks, for one of `count`."""
+    core, wall = time.process_time() - began[0], time.perf_counter() - began[1]
+    return f"{core / count:5.2f} core s, {wall / count:5.2f} s"
 
 
 def etspy(images, tilts, method: str, truth: Alignment) -> Alignment:
@@ -57,7 +64,7 @@ def accuracy() -> None:
         for wedge, tilts in RANGES.items():
             series = [misaligned(specimen, tilts=tilts, seed=seed) for seed in SEEDS]
             for name, method in rows:
-                errors, covered, began = [], [], time.perf_counter()
+                errors, covered, began = [], [], (time.process_time(), time.perf_counter())
                 for one in series:
                     try:
                         found = method(one)
@@ -74,7 +81,7 @@ def accuracy() -> None:
                 words = " ".join(f"{np.sqrt(np.mean(c**2)):7.3f} ({c.max():.3f})" for c in errors.T)
                 sure = f"  error/standard error at most {np.max(covered, axis=0).round(1)}" if covered else ""
                 print(
-                    f"{specimen:9}{wedge:3} {name:20} {words}{sure} {(time.perf_counter() - began) / len(series):.1f} s",
+                    f"{specimen:9}{wedge:3} {name:20} {words}{sure} {since(began, len(series))}",
                     flush=True,
                 )
 
@@ -100,17 +107,26 @@ def joint() -> None:
 
 
 def speed() -> None:
-    """Print the time of the default chain and how it grows."""
+    """Print the time of `refine` on a small particle, alone and with its maps, and of the default chain and how it grows."""
+    rng, tilts = np.random.default_rng(7), np.arange(-75.0, 76.0, 5.0)
+    moved = {name: rng.uniform(-3, 3, tilts.size).round(1) for name in ("across", "along")}
+    particle = simulate(yuan(size=97, slices=32), tilts=tilts, dose=0.2, blur=0, seed=7, **moved)
+    start = rough_shifts(particle.haadf, tilts)[0]
+    maps = [Modality(m, tilts, 1.0, name) for name, m in zip(particle.elements, particle.maps, strict=True)]
+    for name, others in (("HAADF", ()), ("HAADF and maps", maps)):
+        began = time.process_time(), time.perf_counter()
+        refine(particle.haadf, tilts, start, others=others)
+        print(f"refine, 31 x 97 x 32, {name:15} {since(began)}", flush=True)
     for size, count in ((128, 31), (256, 31), (256, 77), (512, 31), (512, 77)):
         tilts = np.linspace(-75, 75, count)
         for specimen in ("needle", "lamella"):
             series = misaligned(specimen, size=size, tilts=tilts)
-            began = time.perf_counter()
+            began = time.process_time(), time.perf_counter()
             found = align(series.haadf, tilts)
-            seconds = time.perf_counter() - began
+            seconds = since(began)
             errors = alignment_errors(found, series.alignment)
             print(
-                f"{count} x {size} x {size} {specimen:8} {seconds:6.1f} s   across {errors.across_rms:.3f} along "
+                f"{count} x {size} x {size} {specimen:8} {seconds}   across {errors.across_rms:.3f} along "
                 f"{errors.along_rms:.3f} axis {errors.axis_offset:+.3f} rotation {errors.rotation:+.3f}",
                 flush=True,
             )
@@ -128,9 +144,9 @@ def real(folder: Path) -> None:
     images = np.array(images)
     manual = np.array(json.loads((folder / "TomVizAlignments.json").read_text()), dtype=float)[2:-3]
     hand = Alignment(manual[:, 0], -manual[:, 1], tilts=tilts)
-    began = time.perf_counter()
+    began = time.process_time(), time.perf_counter()
     found = align(images, tilts)
-    print(f"aligned in {time.perf_counter() - began:.1f} s")
+    print(f"aligned in {since(began)}")
     print(f"axis {found.axis_offset:.2f} +- {found.quality.axis_offset_error:.2f} px")
     print(f"rotation {found.rotation:.2f} +- {found.quality.rotation_error:.2f} degrees", *found.quality.report, sep="\n  ")
     plain = replace(found, rotation=0.0)

@@ -17,7 +17,8 @@ from hyperspy_multitomo.alignment import (
     refine,
 )
 from hyperspy_multitomo.alignment.extent import in_view
-from hyperspy_multitomo.alignment.likelihood import View
+from hyperspy_multitomo.alignment.folding import fold, unfold
+from hyperspy_multitomo.alignment.likelihood import NOISES, View
 from hyperspy_multitomo.alignment.moving import MovingImages, Placement, common_view, positions
 from hyperspy_multitomo.alignment.rays import Support, ray_covariance
 from hyperspy_multitomo.inspection import alignment_errors
@@ -169,7 +170,7 @@ def test_gradient_is_that_of_the_likelihood(needle):
     placement = Placement(truth.across - 2.5 * np.cos(angle), truth.along + 2.5 * np.sin(angle), angle)
     images, places = MovingImages(needle.expected_haadf, 2), np.arange(len(TILTS))
     view = View(images, TILTS, places, positions(-18, 18, 2), positions(-30, 30, 2), cut=True)
-    view.fit(Support("rod", 16.0), placement)
+    view.fit(Support("rod", 14.0), placement)
     far = placement.moved(np.sin(np.arange(len(TILTS))), np.cos(2 * np.arange(len(TILTS))), np.deg2rad(1))
     found = view.derivatives(far, len(TILTS))
     for parameter in (3, 20, len(TILTS) + 5, 2 * len(TILTS)):
@@ -180,10 +181,86 @@ def test_gradient_is_that_of_the_likelihood(needle):
         assert found.gradient[parameter] == pytest.approx(slope, rel=0.25, abs=0.02 * np.abs(found.gradient[:-1]).max())
 
 
+def covariance_of_rays(tilts, u, support):
+    """Return the covariance of all rays (tilt * u, tilt * u) from its even and odd parts."""
+    rays = np.eye(len(tilts) * len(u)).reshape(len(tilts), len(u), -1)
+    parts = zip(fold(rays), ray_covariance(np.asarray(tilts), u, support), strict=True)
+    return sum(basis.T @ (np.tril(part) + np.tril(part, -1).T).astype(float) @ basis for basis, part in parts)
+
+
+def blobs_one_by_one(support, reach, scale, across):
+    """Return places x, z of blobs all over a support, so close that they are a continuum, and their weights, in steps."""
+    full = support.size / (2 if support.shape == "slab" else 1) - 0.75 * scale
+    edge = max(full, 0.1 * scale)
+    density, spacing = max(full, scale / 2) / edge, min(scale, 2 * edge) / 5
+    nodes, weights = np.polynomial.legendre.leggauss(2 * int(np.ceil(edge / spacing)) + 6)
+    if support.shape == "slab":
+        x = np.arange(-across, across + spacing, spacing)
+        z, (a, b) = nodes * edge, np.deg2rad((support.inclination, support.inclination))
+        x, z, weights = np.repeat(x, len(z)), np.tile(z, len(x)), np.tile(weights * edge * spacing, len(x))
+        return np.cos(a) * x - np.sin(a) * z, np.sin(b) * x + np.cos(b) * z, density * weights
+    # The radius is edge sin(p): the ball's square root at the edge is smooth in p.
+    p, turns = (nodes + 1) * np.pi / 4, 2 * np.pi * np.arange(int(2 * np.pi * edge / spacing) + 24)
+    turns = turns / len(turns)
+    radius, weights = edge * np.sin(p), weights * np.pi / 4 * edge**2 * np.sin(p) * np.cos(p) * 2 * np.pi / len(turns)
+    if support.shape == "ball":
+        weights = weights * np.cos(p)
+    return (
+        np.outer(radius, np.cos(turns)).ravel(),
+        np.outer(radius, np.sin(turns)).ravel(),
+        density**2 * np.repeat(weights, len(turns)),
+    )
+
+
+@pytest.mark.parametrize(
+    "support",
+    [Support("rod", 5.0), Support("ball", 5.0), Support("rod", 0.5), Support("slab", 0.5, -4.0), Support("slab", 9.0, 9.0)],
+    ids=str,
+)
+@pytest.mark.parametrize("count", [6, 7])
+def test_covariance_is_that_of_blobs_one_by_one(support, count):
+    """Uneven tilts, two of them all but the same, and a ray through the axis or none; in steps of 2 px."""
+    tilts, u = np.array([-60.0, -20.0, 3.0, 3.01]), np.arange(count) - (count - 1) / 2
+    angles, expected = np.deg2rad(tilts), 0.0
+    across = (u[-1] + 10 + 6 * 4.9) / np.cos(np.deg2rad(69))
+    for scale in (1.0, 2.0, 4.0, 8.0):
+        sigma = np.sqrt((0.6 * scale) ** 2 + 1 / 12)
+        x, z, weights = blobs_one_by_one(support, u[-1], scale, across)
+        centres = np.outer(np.cos(angles), x) + np.outer(np.sin(angles), z)
+        seen = np.exp(-0.5 * ((u[None, :, None] - centres[:, None]) / sigma) ** 2).reshape(len(tilts) * count, -1)
+        expected = expected + scale**2.5 / sigma**2 * (seen * weights) @ seen.T
+    expected /= np.diag(expected).mean()
+    found = covariance_of_rays(tilts, 2 * u, replace(support, size=2 * support.size))
+    assert np.abs(found - expected).max() < 1e-5 * expected.max()
+
+
+@pytest.mark.parametrize("support", [Support("rod", 18.0), Support("ball", 19.0), Support("slab", 14.0, 3.0)], ids=str)
+def test_covariance_with_the_least_noise_is_positive_definite_and_holds_no_denormals(support):
+    tilts, u = np.arange(-75.0, 76.0, 10.0), positions(-22, 22, 1)
+    for part in ray_covariance(tilts, u, support):
+        part[np.diag_indices(len(part))] += np.float32(NOISES[0])
+        below = np.tril(part)
+        assert np.linalg.eigvalsh(below.astype(float)).min() > 0
+        for values in (below, np.linalg.cholesky(below)):
+            assert not ((values != 0) & (np.abs(values) < np.finfo(np.float32).tiny)).any()
+
+
+def test_rays_are_even_and_odd_parts():
+    for count in (4, 5):
+        rays = np.random.default_rng(0).normal(size=(3, count, 2)).astype(np.float32)
+        even, odd = fold(rays)
+        assert len(even) - len(odd) == (3 if count % 2 else 0)
+        np.testing.assert_allclose(unfold(even, odd, 3), rays, atol=1e-6)
+        assert (even**2).sum() + (odd**2).sum() == pytest.approx((rays**2).sum(), rel=1e-5)
+        mirrored = fold(rays[:, ::-1])
+        np.testing.assert_allclose(mirrored[0], even, atol=1e-6)
+        np.testing.assert_allclose(mirrored[1], -odd, atol=1e-6)
+
+
 def test_covariance_knows_that_mass_is_the_same_at_all_tilts():
     u = positions(-45, 45, 1)
     for support in (Support("rod", 14.0), Support("ball", 14.0)):
-        covariance = ray_covariance(np.array([-60.0, 0.0, 50.0]), u, support).reshape(3, 90, 3, 90)
+        covariance = covariance_of_rays([-60.0, 0.0, 50.0], u, support).reshape(3, 90, 3, 90)
         masses = covariance.sum(axis=(1, 3))
         np.testing.assert_allclose(masses, masses[0, 0], rtol=2e-3)
         # And that the centre of mass moves as x cos t + z sin t.
@@ -198,7 +275,7 @@ def test_covariance_predicts_projections():
     x = np.arange(32) - 15.5
     body = np.exp(-((x[:, None] - 3) ** 2 + (x - 2) ** 2) / 18)[..., None]
     data = projector(TiltGeometry(tilts, 32))(body)[..., 0].ravel()
-    covariance = ray_covariance(tilts, x, Support("rod", 14.0)) + 1e-3 * np.eye(7 * 32, dtype=np.float32)
+    covariance = covariance_of_rays(tilts, x, Support("rod", 14.0)) + 1e-3 * np.eye(7 * 32)
     noise = np.random.default_rng(0).normal(size=data.size) * np.linalg.norm(data) / np.sqrt(data.size)
     assert data @ np.linalg.solve(covariance, data) < 0.05 * noise @ np.linalg.solve(covariance, noise)
 
@@ -303,7 +380,7 @@ def test_residual_of_the_model_itself_is_one():
     """What the others do not predict of each image, of a Gaussian random field with the covariance of the model."""
     tilts, u, y = np.linspace(-60, 60, 13), positions(-10, 10, 1), positions(-20, 20, 1)
     support = Support("rod", 8.0)
-    covariance = ray_covariance(tilts, u, support).astype(float) + 1e-2 * np.eye(13 * 20)
+    covariance = covariance_of_rays(tilts, u, support) + 1e-2 * np.eye(13 * 20)
     field = np.linalg.cholesky(covariance) @ np.random.default_rng(0).normal(size=(13 * 20, 40))
     images = SimpleNamespace(sample=lambda placement, u, y: field.reshape(13, 20, 40).astype(np.float32))
     placement = Placement(np.zeros(13), np.zeros(13))

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..blas import one_blas_thread
+from ..blas_threads import one_blas_thread
 from ..notices import warn
 from .background import background_basis, background_parts
 from .calibration import LineShapes, calibrate, fit_spectrum, refine_detector, variance_of

@@ -13,12 +13,13 @@ from hyperspy_multitomo.alignment.centre_of_mass import centre_of_mass_shifts
 from hyperspy_multitomo.alignment.checks import check_features, checked_series
 from hyperspy_multitomo.alignment.common_line import common_line_shifts
 from hyperspy_multitomo.alignment.correlation import cross_correlation_shifts
-from hyperspy_multitomo.alignment.extent import in_view, without_film
+from hyperspy_multitomo.alignment.extent import in_view, sides_in_view, without_film
 from hyperspy_multitomo.alignment.projection_matching import projection_matching_shifts
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.alignment.refinement import Modality, refine
 from hyperspy_multitomo.alignment.tilt_axis import FEWEST, axis_by_centre_of_mass
 from hyperspy_multitomo.alignment.transform import Alignment
+from hyperspy_multitomo.blas_threads import one_blas_thread
 
 __all__ = ["METHODS", "align"]
 
@@ -34,6 +35,7 @@ METHODS = (
 )
 
 
+@one_blas_thread()
 def align(
     images: ArrayLike,
     tilts: ArrayLike,
@@ -117,7 +119,7 @@ def align(
 
 def rough_shifts(images: np.ndarray, tilts: np.ndarray) -> tuple[Alignment, tuple[str]]:
     """Return shifts right to a pixel or two, and by what they were found."""
-    across, along = in_view(images, "across"), in_view(images, "along")
+    across, along = sides_in_view(images)
     whole = without_film(images) if across else images
     centred = centre_of_mass_shifts(whole, tilts) if across or along else None
     correlated = None if across else cross_correlation_shifts(images, tilts)

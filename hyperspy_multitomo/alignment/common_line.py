@@ -59,14 +59,19 @@ def common_line_shifts(images: ArrayLike, tilts: ArrayLike) -> np.ndarray:
     shifts, nearest = np.zeros(len(tilts)), int(np.argmin(np.abs(tilts)))
     length = profiles.shape[1]
     for number in range(_PASSES):
-        reference = profiles[nearest] if number == 0 else None
         limit = (1 - _OVERLAP) * length if number == 0 else max(2.0, length / 16)
         moved = 0.0
+        template, seen = (profiles[nearest], np.ones(length)) if number == 0 else _sums(profiles, shifts)
         for t, profile in enumerate(profiles):
             if number == 0 and t == nearest:
                 continue
-            template, seen = (reference, np.ones(length)) if number == 0 else _mean_of_others(profiles, shifts, t)
-            change, likeness = _registered(template, seen, profile, shifts[t], limit)
+            if number:
+                # The mean of the others, where they are by now.
+                total, count = (sums - own for sums, own in zip((template, seen), _moved(profile, shifts[t]), strict=True))
+                found = _registered(total / np.maximum(count, 1), count, profile, shifts[t], limit)
+            else:
+                found = _registered(template, seen, profile, shifts[t], limit)
+            change, likeness = found
             if likeness < _ALIKE:
                 raise ValueError(
                     f"the mass along the axis at {tilts[t]:g} degrees is unlike that at the other tilts (correlation "
@@ -74,29 +79,32 @@ def common_line_shifts(images: ArrayLike, tilts: ArrayLike) -> np.ndarray:
                     "method='cross_correlation'"
                 )
             shifts[t], moved = shifts[t] + change, max(moved, abs(change))
+            if number:
+                template, seen = (others + own for others, own in zip((total, count), _moved(profile, shifts[t]), strict=True))
         if moved < 0.01:
             break
     return shifts - shifts.mean() + 0.0
 
 
-def _mean_of_others(profiles: np.ndarray, shifts: np.ndarray, t: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean of all profiles but one, in place, and how many of them show each point."""
-    y = np.arange(profiles.shape[1])
-    total, seen = np.zeros(len(y)), np.zeros(len(y))
-    for n, profile in enumerate(profiles):
-        if n != t:
-            total += np.interp(y - shifts[n], y, profile, left=0, right=0)
-            seen += (y - shifts[n] >= 0) & (y - shifts[n] <= y[-1])
-    return total / np.maximum(seen, 1), seen
+def _sums(profiles: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sum of all profiles, in place, and how many of them show each point."""
+    placed = [_moved(profile, shift) for profile, shift in zip(profiles, shifts, strict=True)]
+    return sum(one[0] for one in placed), sum(one[1] for one in placed)
+
+
+def _moved(profile: np.ndarray, shift: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return a profile in place, 0 where it is not seen, and where it is, as 1."""
+    y = np.arange(len(profile))
+    places = y - shift
+    return np.interp(places, y, profile, left=0, right=0), 1.0 * ((places >= 0) & (places <= y[-1]))
 
 
 def _registered(template: np.ndarray, seen: np.ndarray, profile: np.ndarray, shift: float, limit: float) -> tuple[float, float]:
     """Return the change of a shift that makes a profile most like the template where both are known, and the likeness."""
-    y = np.arange(len(profile))
     changes = np.arange(-int(limit), int(limit) + 1.0)
     step = 1.0
     for _ in range(3):
-        scores = [_likeness(template, seen, profile, y, shift + change) for change in changes]
+        scores = _likeness(template, seen, profile, shift + changes)
         best = int(np.argmax(scores))
         centre = changes[best]
         if 0 < best < len(changes) - 1:
@@ -108,11 +116,18 @@ def _registered(template: np.ndarray, seen: np.ndarray, profile: np.ndarray, shi
     return float(centre), float(scores[best])
 
 
-def _likeness(template: np.ndarray, seen: np.ndarray, profile: np.ndarray, y: np.ndarray, shift: float) -> float:
-    """Return the correlation coefficient of a template and a moved profile where both are known; -1 where that is little."""
-    known = (seen > 0) & (y - shift >= 0) & (y - shift <= y[-1])
-    if known.sum() < _OVERLAP * len(y):
-        return -1.0
-    moved = np.interp(y[known] - shift, y, profile)
-    a, b = template[known] - template[known].mean(), moved - moved.mean()
-    return float(a @ b / np.sqrt(max((a @ a) * (b @ b), np.finfo(float).tiny)))
+def _likeness(template: np.ndarray, seen: np.ndarray, profile: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """Return for each shift the correlation coefficient of a template and the moved profile where both are known.
+
+    It is -1 where that is little.
+    """
+    y = np.arange(len(profile))
+    places = y - shifts[:, None]
+    known = (seen > 0) & (places >= 0) & (places <= y[-1])
+    count = known.sum(axis=1, keepdims=True)
+    a, b = (
+        np.where(known, values - (values * known).sum(axis=1, keepdims=True) / np.maximum(count, 1), 0)
+        for values in (template, np.interp(places, y, profile))
+    )
+    scale = np.sqrt(np.maximum((a * a).sum(axis=1) * (b * b).sum(axis=1), np.finfo(float).tiny))
+    return np.where(count[:, 0] < _OVERLAP * len(y), -1.0, (a * b).sum(axis=1) / scale)

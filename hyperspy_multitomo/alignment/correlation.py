@@ -128,13 +128,20 @@ def _cosine_ratio(reference: float, tilt: float, stretch: bool) -> float:
 
 
 def _placed(image: np.ndarray, shifts: np.ndarray, ratio: float) -> np.ndarray:
-    """Shift an image, then stretch it across the axis about its centre."""
-    from scipy.ndimage import affine_transform
-
+    """Shift an image, then stretch it across the axis about its centre, by linear interpolation."""
+    x, y = (np.arange(size, dtype=np.float64) for size in image.shape)
     centre = (image.shape[0] - 1) / 2
+    return _sampled(_sampled(image, (x - centre) / ratio + centre - shifts[0], 0), y - shifts[1], 1)
+
+
+def _sampled(image: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray:
+    """Return an image at other places along an axis."""
     # The edge is repeated: a step to zero would be the strongest feature in view.
-    offset = (centre - centre / ratio - shifts[0], -shifts[1])
-    return affine_transform(image, np.array([1 / ratio, 1.0]), offset, order=1, mode="nearest")
+    places = np.clip(places, 0, image.shape[axis] - 1)
+    low = np.minimum(places.astype(int), image.shape[axis] - 2)
+    part = np.expand_dims((places - low).astype(np.float32), 1 - axis)
+    near = np.take(image, low, axis)
+    return near + part * (np.take(image, low + 1, axis) - near)
 
 
 def _windowed(image: np.ndarray, window: np.ndarray) -> np.ndarray:

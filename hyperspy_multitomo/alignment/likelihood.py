@@ -5,22 +5,28 @@ With the covariance K of the rays of an unknown object (`rays`), the images b of
 s (K + v 1), v being the noise. Up to a constant, minus the log-likelihood of shifts and rotation is the sum over the slices of
 b' (K + v 1)^-1 b / 2 s. That is the smallest sum of the residual of a reconstruction and of what it costs to be unlikely, so
 that to follow its gradient is to follow that of the residual with the reconstruction kept at its best, without making one.
+All of it is done for the even and the odd part of the rays (`folding`), side by side.
 Near-by tilts agree below about 1/(diameter x tilt step), a frequency that coarse pixels hold, and all tilts at the lowest.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from hyperspy_multitomo.alignment.folding import fold, unfold
 from hyperspy_multitomo.alignment.moving import MovingImages, Placement
 from hyperspy_multitomo.alignment.rays import Support, ray_covariance
+from hyperspy_multitomo.tomography.parallel import Workers
 
 # Noise to signal that are tried, in variance.
 NOISES = tuple(10.0 ** np.arange(-5, 1.1, 0.5))
 # Part of the slices at either end over which a cut specimen fades out.
 _TAPER = 0.15
+# Rows that are mirrored at once.
+_BLOCK = 64
 
 
 @dataclass
@@ -31,6 +37,15 @@ class Derivatives:
     gradient: np.ndarray
     hessian: np.ndarray
     by_slice: np.ndarray  # gradient (slice, parameter)
+
+
+@dataclass
+class Fit:
+    """How likely the images are with a support and a noise, per pixel, their scale s, and the Cholesky factors of both parts."""
+
+    value: float
+    scale: float
+    factors: tuple[np.ndarray, np.ndarray] | None
 
 
 class View:
@@ -45,94 +60,121 @@ class View:
     places : numpy.ndarray (tilt,)
         Where they stand among the tilts that are aligned.
     u, y : numpy.ndarray
-        Positions across and along the axis, px.
+        Positions across the axis, the same on both sides of it, and along it, px.
     cut : bool
         Whether the specimen goes on beyond the view along the axis.
+    workers : Workers, optional
+        Two threads, for the even and the odd part of the rays; by default the caller's own does both.
     """
 
-    def __init__(self, images: MovingImages, tilts: np.ndarray, places: np.ndarray, u: np.ndarray, y: np.ndarray, cut: bool):
+    def __init__(
+        self,
+        images: MovingImages,
+        tilts: np.ndarray,
+        places: np.ndarray,
+        u: np.ndarray,
+        y: np.ndarray,
+        cut: bool,
+        workers: Workers | None = None,
+    ):
         self.images, self.tilts, self.places = images, tilts, places
         self.u, self.y = u, y
+        self._workers = workers or Workers(1)
         self.weights = _fade(len(y)) if cut else np.ones(len(y), np.float32)
         self.noise, self.scale = NOISES[len(NOISES) // 2], 1.0
-        self._inverse: np.ndarray | None = None
+        self._sampled: tuple[Placement | None, np.ndarray | None] = None, None
+        self._fitted: tuple[Support | None, Placement | None] = None, None
+        self._factors: tuple[np.ndarray, np.ndarray] | None = None
+        self._inverse: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def rays(self) -> int:
         """Rays in a slice."""
         return len(self.tilts) * len(self.u)
 
-    def fit(self, support: Support, placement: Placement, covariance: np.ndarray | None = None) -> float:
+    def sampled(self, placement: Placement) -> np.ndarray:
+        """Return the images in place, (tilt, u, y)."""
+        if self._sampled[0] is not placement:
+            self._sampled = placement, self.images.sample(placement.of(self.places), self.u, self.y)
+        return self._sampled[1]
+
+    def fit(self, support: Support, placement: Placement, covariance: tuple | None = None) -> float:
         """Take a support, with the noise that makes the images most likely; return their log-likelihood per pixel.
 
         The noise is looked for from the present one on, up and down. `covariance` is that of the rays, if it is known already.
         """
+        if self._fitted[0] == support and self._fitted[1] is placement:
+            return self._value
         covariance = ray_covariance(self.tilts, self.u, support) if covariance is None else covariance
-        data = self.images.sample(placement.of(self.places), self.u, self.y).reshape(self.rays, -1) * np.sqrt(self.weights)
-        tried: dict[int, tuple] = {}
-
-        def likelihood(number: int) -> float:
-            if number not in tried:
-                tried[number] = self._likelihood(covariance, data, NOISES[number])
-            return tried[number][0]
-
+        data = self._weighted(placement)
         number = min(range(len(NOISES)), key=lambda k: abs(NOISES[k] - self.noise))
-        best = number
-        while True:
-            best = max((k for k in (number - 1, number, number + 1) if 0 <= k < len(NOISES)), key=likelihood)
-            if best == number:
-                break
-            number = best
-            for known in [k for k in tried if abs(k - number) > 1]:
-                del tried[known]
-        found, self.scale, self._factor = tried[number]
-        if self._factor is None:
+        best, start = self._likelihood(covariance, data, NOISES[number]), number
+        for direction in (1, -1):
+            # One side of a maximum rises to it: where the first did, the other one does not.
+            while number * direction >= start * direction and 0 <= number + direction < len(NOISES):
+                found = self._likelihood(covariance, data, NOISES[number + direction])
+                if not found.value > best.value:
+                    break
+                best, number = found, number + direction
+        if best.factors is None:
             raise ValueError("the images have no signal that could be aligned")
-        self.noise, self._inverse = NOISES[number], None
-        return found
+        self._value, self.scale, self._factors = best.value, best.scale, best.factors
+        self.noise, self._inverse, self._fitted = NOISES[number], None, (support, placement)
+        return best.value
 
     def likelihood(self, support: Support, placement: Placement) -> float:
         """Return the log-likelihood per pixel with another support and the present noise, changing nothing."""
-        data = self.images.sample(placement.of(self.places), self.u, self.y).reshape(self.rays, -1) * np.sqrt(self.weights)
-        return self._likelihood(ray_covariance(self.tilts, self.u, support), data, self.noise)[0]
+        if self._fitted[0] == support and self._fitted[1] is placement:
+            return self._value
+        return self._likelihood(ray_covariance(self.tilts, self.u, support), self._weighted(placement), self.noise).value
 
-    def _likelihood(self, covariance: np.ndarray, data: np.ndarray, noise: float) -> tuple:
-        """Return (log-likelihood per pixel, scale, Cholesky factor); minus infinity where float32 does not suffice."""
-        from scipy.linalg import LinAlgError, cholesky, solve_triangular
+    def _weighted(self, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
+        """Return the parts of the images in place with the roots of their slices' weights."""
+        return fold(self.sampled(placement) * np.sqrt(self.weights))
 
-        total = covariance.copy()
-        total[np.diag_indices(self.rays)] += np.float32(noise)
-        try:
-            root = cholesky(total, lower=True, overwrite_a=True, check_finite=False)
-        except LinAlgError:
-            return -np.inf, 1.0, None
-        white = solve_triangular(root, data, lower=True, check_finite=False)
-        scale = float(np.einsum("ij,ij->", white, white, dtype=np.float64)) / (self.rays * float(self.weights.sum()))
-        volume = 2 * float(np.log(np.diag(root), dtype=np.float64).sum()) / self.rays
-        return -0.5 * (volume + np.log(max(scale, np.finfo(float).tiny))), scale, root
+    def _likelihood(self, covariance: tuple, data: tuple, noise: float) -> Fit:
+        """Return the fit; its likelihood is minus infinity, without factors, where float32 does not suffice."""
+        parts = self._both(_whitened, covariance, data, (noise, noise))
+        if any(part is None for part in parts):
+            return Fit(-np.inf, 1.0, None)
+        factors, squares, volumes = zip(*parts, strict=True)
+        scale = sum(squares) / (self.rays * float(self.weights.sum()))
+        volume = 2 * sum(volumes) / self.rays
+        return Fit(-0.5 * (volume + np.log(max(scale, np.finfo(float).tiny))), scale, factors)
 
     @property
-    def inverse(self) -> np.ndarray:
-        """(K + v 1)^-1, (tilt * u, tilt * u)."""
+    def inverse(self) -> tuple[np.ndarray, np.ndarray]:
+        """(K + v 1)^-1, its even and its odd part."""
         if self._inverse is None:
-            from scipy.linalg.lapack import spotri
-
-            inverse, _ = spotri(self._factor, lower=1, overwrite_c=1)
-            lower = np.tril(inverse, -1)
-            self._inverse = lower + lower.T + np.diag(np.diag(inverse))
-            self._factor = None
+            self._inverse = tuple(self._both(_inverted, self._factors))
+            self._factors = None
+            self._fitted = None, None
         return self._inverse
+
+    def _both(self, call: Callable, *arguments: tuple) -> list:
+        """Call a function with the arguments of the even and of the odd part; return its results."""
+        results: list = [None, None]
+
+        def one(part: int) -> None:
+            results[part] = call(*(pair[part] for pair in arguments))
+
+        self._workers.run(one, [(0,), (1,)])
+        return results
+
+    def _solved(self, rays: np.ndarray) -> np.ndarray:
+        """Return (K + v 1)^-1 times rays (tilt, u, y)."""
+        return unfold(*self._both(np.matmul, self.inverse, fold(rays)), len(self.tilts))
 
     def value(self, placement: Placement) -> float:
         """Return minus the log-likelihood."""
-        data = self.images.sample(placement.of(self.places), self.u, self.y).reshape(self.rays, -1)
-        return 0.5 * float(np.vdot(self.inverse @ data, data * self.weights)) / self.scale
+        data = self.sampled(placement)
+        return 0.5 * float(np.vdot(self._solved(data), data * self.weights)) / self.scale
 
     def derivatives(self, placement: Placement, count: int) -> Derivatives:
         """Return them for `count` tilts in all; the order of the parameters is across, along, rotation."""
-        P, tilts = self.inverse, len(self.tilts)
-        data = self.images.sample(placement.of(self.places), self.u, self.y)
-        w = (P @ data.reshape(self.rays, -1)).reshape(data.shape)
+        tilts = len(self.tilts)
+        data = self.sampled(placement)
+        w = self._solved(data)
         weighted = w * self.weights
         U, Y = (grid.astype(np.float32) for grid in np.meshgrid(self.u, self.y, indexing="ij"))
         # The gradient along what the object is expected to look like, which has less noise than the images.
@@ -142,18 +184,12 @@ class View:
 
         du, dy, duu, duy, dyy = _slopes(data, self.u, self.y)
         turn = Y * du - U * dy
-        fields = (-du, -dy)
         hessian = np.zeros((2 * tilts + 1,) * 2)
-        slices = len(self.y)
-        for t in range(tilts):
-            rows = slice(t * len(self.u), (t + 1) * len(self.u))
-            moved = P[:, rows] @ np.concatenate([field[t] * self.weights for field in fields], axis=1)
-            for i in range(2):
-                seen = moved[:, i * slices : (i + 1) * slices].reshape(data.shape)
-                for j in range(2):
-                    hessian[i * tilts + t, j * tilts : (j + 1) * tilts] = np.einsum("tuy,tuy->t", fields[j], seen)
-                hessian[i * tilts + t, -1] = hessian[-1, i * tilts + t] = np.vdot(turn, seen)
-        turned = (P @ (turn * self.weights).reshape(self.rays, -1)).reshape(data.shape)
+        roots = np.sqrt(self.weights)
+        fields = fold(np.stack([-du, -dy], axis=2) * roots)
+        hessian[:-1, :-1] = sum(self._both(_products, self.inverse, fields, (tilts, tilts)))
+        turned = self._solved(turn * self.weights)
+        hessian[-1, :-1] = hessian[:-1, -1] = np.concatenate([-np.einsum("tuy,tuy->t", field, turned) for field in (du, dy)])
         hessian[-1, -1] = np.vdot(turn, turned)
         # The second derivatives of the images themselves: without them all smooth modes seem stiffer than they are.
         across, along = np.arange(tilts), tilts + np.arange(tilts)
@@ -173,15 +209,70 @@ class View:
 
     def left_out(self, placement: Placement) -> np.ndarray:
         """Return for each tilt (tilt,) the root mean square of what the others do not predict of it, over what is expected."""
-        data = self.images.sample(placement.of(self.places), self.u, self.y)
-        w = (self.inverse @ data.reshape(self.rays, -1)).reshape(data.shape)
-        n, squares = len(self.u), np.empty(len(self.tilts))
-        for t in range(len(self.tilts)):
-            rows = slice(t * n, (t + 1) * n)
-            # What is missed is P_tt^-1 w_t, and its covariance s P_tt^-1.
-            missed = np.linalg.solve(self.inverse[rows, rows].astype(np.float64), w[t] * self.weights)
-            squares[t] = np.vdot(w[t], missed) / (self.scale * n * self.weights.sum())
-        return np.sqrt(np.maximum(squares, 0))
+        data = self.sampled(placement)
+        parts = fold(data)
+        squares = sum(self._both(_missed, self.inverse, parts, [self.weights] * 2, [len(self.tilts)] * 2))
+        return np.sqrt(np.maximum(squares / (self.scale * len(self.u) * self.weights.sum()), 0))
+
+
+def _whitened(covariance: np.ndarray, data: np.ndarray, noise: float) -> tuple | None:
+    """Return (Cholesky factor, sum of squares of the white data, logarithm of its determinant) of a part; None where it has none.
+
+    Matrices are filled below the diagonal alone, which is above it in the order of LAPACK.
+    """
+    from scipy.linalg.lapack import spotrf, strtrs
+
+    total = covariance.copy()
+    total[np.diag_indices(len(total))] += np.float32(noise)
+    root, failed = spotrf(total.T, lower=0, clean=0, overwrite_a=1)
+    if failed:
+        return None
+    white, _ = strtrs(root, data, lower=0, trans=1)
+    squares = np.einsum("ij,ij->", white, white, dtype=np.float64)
+    return root.T, float(squares), float(np.log(np.diag(root), dtype=np.float64).sum())
+
+
+def _inverted(factor: np.ndarray) -> np.ndarray:
+    """Return the inverse of a matrix from its Cholesky factor, which is overwritten."""
+    from scipy.linalg.lapack import spotri
+
+    inverse = spotri(factor.T, lower=0, overwrite_c=1)[0].T
+    for start in range(0, len(inverse), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        corner = np.tril(inverse[block, block])
+        inverse[block, block] = corner + np.tril(corner, -1).T
+        inverse[block, start + _BLOCK :] = inverse[start + _BLOCK :, block].T
+    return inverse
+
+
+def _products(inverse: np.ndarray, fields: np.ndarray, tilts: int) -> np.ndarray:
+    """Return f_i(t)' P f_j(s) of the fields (tilt * u, field, y) of each two tilts, (field * tilt, field * tilt)."""
+    rays, kinds, _ = fields.shape
+    count = rays // tilts
+    fields = np.ascontiguousarray(fields.transpose(1, 0, 2))
+    by_tilt = fields.reshape(kinds, tilts, -1)
+    products = np.zeros((kinds, tilts, kinds, tilts), np.float32)
+    for t in range(tilts):
+        rows, upto = slice(t * count, (t + 1) * count), (t + 1) * count
+        for i in range(kinds):
+            moved = (inverse[:upto, rows] @ fields[i, rows]).reshape(t + 1, -1)
+            for j in range(kinds):
+                products[i, t, j, : t + 1] = np.einsum("sk,sk->s", moved, by_tilt[j, : t + 1])
+        # Later tilts have the same in common with earlier ones.
+        products[:, :t, :, t] = products[:, t, :, :t].transpose(1, 2, 0)
+    return products.reshape((kinds * tilts,) * 2)
+
+
+def _missed(inverse: np.ndarray, data: np.ndarray, weights: np.ndarray, tilts: int) -> np.ndarray:
+    """Return for each tilt (tilt,) the squares of what is missed of a part in units of its covariance, without the scale."""
+    w = inverse @ data
+    count, squares = len(w) // tilts, np.empty(tilts)
+    for t in range(tilts):
+        rows = slice(t * count, (t + 1) * count)
+        # What is missed is P_tt^-1 w_t, and its covariance s P_tt^-1.
+        missed = np.linalg.solve(inverse[rows, rows].astype(np.float64), w[rows] * weights)
+        squares[t] = np.vdot(w[rows], missed)
+    return squares
 
 
 def _spread(value, by_slice, hessian, places, count) -> Derivatives:

@@ -10,10 +10,11 @@ from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.alignment.centre_of_mass import point_path
 from hyperspy_multitomo.alignment.checks import check_features, checked_series
-from hyperspy_multitomo.alignment.extent import in_view, without_film
+from hyperspy_multitomo.alignment.extent import sides_in_view, without_film
 from hyperspy_multitomo.alignment.moving import MovingImages, Placement, common_view, positions
 from hyperspy_multitomo.alignment.newton import AXIS_SPREAD
 from hyperspy_multitomo.alignment.transform import Alignment
+from hyperspy_multitomo.blas_threads import one_blas_thread
 from hyperspy_multitomo.tomography import TiltGeometry, projector, run, sirt
 
 __all__ = ["projection_matching_shifts"]
@@ -25,6 +26,7 @@ _FIRST, _ARRIVED = 64, 0.05
 _DEPTH = 0.4
 
 
+@one_blas_thread()
 def projection_matching_shifts(
     images: ArrayLike,
     tilts: ArrayLike,
@@ -83,7 +85,7 @@ def projection_matching_shifts(
     check_features(images, tilts)
     if len(start) != len(tilts) or min(rounds, iterations) < 1:
         raise ValueError(f"expected a start of {len(tilts)} tilts and rounds and iterations from 1; got {len(start)}, {rounds}")
-    whole = in_view(images, "across"), in_view(images, "along")
+    whole = sides_in_view(images)
     images = without_film(images) if whole[0] else images
     extent, angle = images.shape[1:], np.deg2rad(start.rotation)
     placement = Placement(start.across, start.along, angle).moved(np.full(len(tilts), -start.axis_offset), np.zeros(len(tilts)))

@@ -2,8 +2,9 @@
 """What the projections of an unknown object have in common: the covariance of all rays of a slice.
 
 The object is taken as a Gaussian random field: a sum of round blobs with random amplitudes, at scales from the pixel to eight
-times that, inside a disc about the tilt axis or a slab. A blob projects to the same Gaussian at every tilt, so that all
-consistency conditions of projections (equal mass, the path of the centre of mass, and so on) hold exactly.
+times that, anywhere inside a disc about the tilt axis or a slab. A blob projects to the same Gaussian at every tilt, so that all
+consistency conditions of projections (equal mass, the path of the centre of mass, and so on) hold exactly. Two rays share the
+blobs about the point where they cross: the integral over these is known in closed form.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hyperspy_multitomo.alignment.round_rays import round_covariance
+from hyperspy_multitomo.alignment.slab_rays import slab_covariance
+
 SCALES = (1.0, 2.0, 4.0, 8.0)
-# Standard deviation of a blob over its scale, the spacing of the grid it stands on.
+# Standard deviation of a blob over its scale.
 _WIDTH = 0.6
 # The power spectrum of the object falls with about this power of the frequency.
 _POWER = 2.5
-# A slab is cut where rays that are steeper than this leave it, |cos t|.
-_STEEPEST = 0.1
+# How far a blob reaches beyond its centre, and the edge of the centres at least, in scales.
+_REACH, _THINNEST = 0.75, 0.1
 
 
 @dataclass(frozen=True)
@@ -41,42 +45,72 @@ class Support:
     size: float
     inclination: float = 0.0
 
-    def blobs(self, tilts: np.ndarray, reach: float, step: float, scale: float) -> tuple[np.ndarray, ...]:
-        """Return the centres x, z of the blobs of a scale, in steps, and their amplitudes.
 
-        `reach` is how far from the axis rays are looked at.
-        """
-        size, reach = self.size / step, reach / step
-        if self.shape == "slab":
-            depth = size / 2
-            steepest = max(_STEEPEST, np.cos(np.deg2rad(tilts - self.inclination)).min())
-            across = (reach + depth * np.sqrt(1 - steepest**2)) / steepest + scale
-        else:
-            across = depth = size
-        x, z = (np.arange(-np.ceil(half / scale), np.ceil(half / scale) + 1) * scale for half in (across, depth))
-        x, z = (grid.ravel() for grid in np.meshgrid(x, z, indexing="ij"))
-        # A blob reaches about half its scale beyond its centre, and the object no further than its edge.
-        radius, edge = np.hypot(x, z), max(size - scale / 2, scale / 2)
-        inside = np.abs(z) <= max(depth - scale / 2, 0) if self.shape == "slab" else radius <= edge
-        x, z, radius = x[inside], z[inside], radius[inside]
-        amplitudes = np.ones(len(x))
-        if self.shape == "ball":
-            # The part of a ball's slices that reach so far is the square root of this.
-            amplitudes = np.sqrt(np.sqrt(1 - (radius / (edge + scale / 2)) ** 2))
-        angle = np.deg2rad(self.inclination)
-        return np.cos(angle) * x - np.sin(angle) * z, np.sin(angle) * x + np.cos(angle) * z, amplitudes
+@dataclass(frozen=True)
+class Blobs:
+    """
+    The blobs of one scale, in steps from ray to ray.
+
+    Attributes
+    ----------
+    sigma : float
+        Standard deviation of their projection, seen by rays as wide as a pixel.
+    edge : float
+        How far their centres reach: the radius, or half the depth.
+    power : float
+        Variance of their density, per area.
+    """
+
+    sigma: float
+    edge: float
+    power: float
 
 
-def ray_covariance(tilts: np.ndarray, u: np.ndarray, support: Support) -> np.ndarray:
-    """Return the covariance of the rays of all tilts at positions u from the axis, (tilt * u, tilt * u), its mean variance 1."""
-    angles, step = np.deg2rad(tilts), u[1] - u[0]
-    covariance = np.zeros((len(tilts) * len(u),) * 2, np.float32)
-    for scale in SCALES:
-        x, z, amplitudes = support.blobs(tilts, float(np.abs(u).max()), step, scale)
-        centres = np.cos(angles)[:, None] * x + np.sin(angles)[:, None] * z
-        # A ray is as wide as a pixel, whose variance is 1/12.
-        sigma = np.sqrt((_WIDTH * scale) ** 2 + 1 / 12)
-        distance = ((u / step / sigma)[None, :, None].astype(np.float32)) - (centres / sigma)[:, None, :].astype(np.float32)
-        seen = np.exp(-0.5 * distance**2).reshape(-1, len(x)) * (scale**2 / sigma * amplitudes).astype(np.float32)
-        covariance += np.float32(scale ** (_POWER - 2)) * (seen @ seen.T)
-    return covariance / np.diag(covariance).mean(dtype=np.float64).astype(np.float32)
+def ray_covariance(tilts: np.ndarray, u: np.ndarray, support: Support) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return the covariance of the rays of all tilts, folded (see `folding`), its mean variance 1.
+
+    Parameters
+    ----------
+    tilts : numpy.ndarray (tilt,)
+        Degrees.
+    u : numpy.ndarray (u,)
+        Positions from the axis, even steps and the same on both sides of it, in the unit of the support.
+    support : Support
+
+    Returns
+    -------
+    even, odd : numpy.ndarray (tilt * u >= 0, same), (tilt * u > 0, same)
+        float32; of a slab the lower triangle is filled.
+    """
+    step, half = u[1] - u[0], len(u) // 2
+    blobs = [_blobs(scale, support, step) for scale in SCALES]
+    # A ray through the axis is folded onto itself.
+    outwards, paired = u[half:] / step, len(u) % 2
+    if support.shape == "slab":
+        even, odd = slab_covariance(np.deg2rad(tilts - support.inclination), outwards, blobs)
+    else:
+        even, odd = round_covariance(np.deg2rad(tilts), outwards, blobs, ball=support.shape == "ball")
+    shape = len(tilts), half + paired
+    even = even.reshape(shape * 2)
+    if paired:
+        even[:, 0] *= np.float32(np.sqrt(0.5))
+        even[:, :, :, 0] *= np.float32(np.sqrt(0.5))
+        odd = odd.reshape(shape * 2)[:, 1:, :, 1:]
+    parts = even.reshape(len(tilts) * shape[1], -1), np.ascontiguousarray(odd).reshape(len(tilts) * half, -1)
+    mean = sum(np.trace(part, dtype=np.float64) for part in parts) / (len(tilts) * len(u))
+    for part in parts:
+        part /= np.float32(mean)
+    return parts
+
+
+def _blobs(scale: float, support: Support, step: float) -> Blobs:
+    size, directions = (support.size / 2, 1) if support.shape == "slab" else (support.size, 2)
+    # A ray is as wide as a pixel, whose variance is 1/12.
+    sigma = np.sqrt((_WIDTH * scale) ** 2 + 1 / 12)
+    # A blob reaches beyond its centre, and the object no further than its edge.
+    edge = size / step - _REACH * scale
+    centres = max(edge, _THINNEST * scale)
+    # What is thinner than a blob has blobs in its middle, as many as have room side by side.
+    density = (max(edge, scale / 2) / centres) ** directions
+    return Blobs(sigma, centres, density * scale**_POWER)

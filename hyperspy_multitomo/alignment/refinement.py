@@ -11,13 +11,15 @@ from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.alignment.centre_of_mass import outline_path, point_path
 from hyperspy_multitomo.alignment.checks import check_features, checked_series, named
-from hyperspy_multitomo.alignment.extent import in_view, without_film
+from hyperspy_multitomo.alignment.extent import sides_in_view, without_film
 from hyperspy_multitomo.alignment.likelihood import View
 from hyperspy_multitomo.alignment.moving import MovingImages, Placement, common_view, positions
 from hyperspy_multitomo.alignment.newton import AXIS_SPREAD, Newton
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.alignment.rays import Support, ray_covariance
 from hyperspy_multitomo.alignment.transform import Alignment
+from hyperspy_multitomo.blas_threads import one_blas_thread
+from hyperspy_multitomo.tomography.parallel import Workers, available_cores
 
 __all__ = ["Modality", "refine"]
 
@@ -68,6 +70,7 @@ class Modality:
     name: str = "maps"
 
 
+@one_blas_thread()
 def refine(
     images: ArrayLike,
     tilts: ArrayLike,
@@ -142,7 +145,7 @@ def refine(
     unknown = set(free) - {"shifts", "axis", "rotation"}
     if unknown or not free:
         raise ValueError(f"free={tuple(free)!r} must name some of 'shifts', 'axis' and 'rotation'")
-    whole = in_view(images, "across"), in_view(images, "along")
+    whole = sides_in_view(images)
     if whole[0]:
         images = without_film(images)
     # The axis is at x = 0 from here on.
@@ -157,7 +160,13 @@ def refine(
             told.append(f"{other.name}: {counts:.0f} counts per tilt are too few to help")
         else:
             series.append(other)
-    problem = _Problem(series, tilts, whole, free)
+    with Workers(min(2, available_cores())) as workers:
+        return _search(_Problem(series, tilts, whole, free, workers), placement, start, told, progress)
+
+
+def _search(problem: _Problem, placement: Placement, start: Alignment, told: list[str], progress: Callable | None) -> Alignment:
+    """Find the most likely support and placement, on a coarse grid and then on a fine one."""
+    free, whole = problem.free, problem.whole
     placement, support = problem.started(placement)
     first = placement
     rough = ("shifts",) if "shifts" in free else free
@@ -180,8 +189,10 @@ def refine(
 class _Problem:
     """Images and maps on the present grid, with the state of the search."""
 
-    def __init__(self, series: Sequence[Modality], tilts: np.ndarray, whole: tuple[bool, bool], free: Sequence[str]):
-        self.series, self.tilts, self.whole = series, tilts, whole
+    def __init__(
+        self, series: Sequence[Modality], tilts: np.ndarray, whole: tuple[bool, bool], free: Sequence[str], workers: Workers
+    ):
+        self.series, self.tilts, self.whole, self.free, self.workers = series, tilts, whole, free, workers
         self.extent = series[0].images.shape[1:]
         self.places = [_places(tilts, item.tilts) for item in series]
         self.views: list[View] = []
@@ -216,7 +227,10 @@ class _Problem:
                 )
         if support is not None and support.shape != "slab":
             half = min(_MARGIN * support.size, self.extent[0] / 2)
-            ranges[0] = (-half, half)
+        else:
+            half = min(-ranges[0][0], ranges[0][1])
+        # As far on both sides of the axis: the even and the odd part of the rays are independent then.
+        ranges[0] = (-half, half)
         return ranges
 
     def grids(self, placement: Placement, support: Support | None) -> list[int]:
@@ -242,7 +256,7 @@ class _Problem:
             moving = MovingImages(item.images, own, item.pixel, min(own, most))
             u, y = positions(*across, moving.step), positions(*along, moving.step_along)
             if len(u) >= _ACROSS and len(y) >= _ALONG:
-                self.views.append(View(moving, item.tilts, places, u, y, cut=not self.whole[1]))
+                self.views.append(View(moving, item.tilts, places, u, y, not self.whole[1], self.workers))
             elif number == 0:
                 raise ValueError(_too_small(across, along, self.extent))
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from hyperspy_multitomo.alignment.checks import check_features, named
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.alignment.transform import Alignment
+from hyperspy_multitomo.blas_threads import one_blas_thread
 from hyperspy_multitomo.tomography.units import in_range
 
 __all__ = ["scan_offsets"]
@@ -37,6 +38,7 @@ _STEPS, _LAST_STEP, _LONGEST_STEP = 30, 0.005, 1.0
 _PASSES = 3
 
 
+@one_blas_thread()
 def scan_offsets(
     maps: ArrayLike,
     images: ArrayLike,
