@@ -7,8 +7,10 @@ import pytest
 from solver_cases import SOLVERS, A, assert_same, counts, textbook
 
 from hyperspy_multitomo import denormals
+from hyperspy_multitomo.alignment import Alignment, projection_matching_shifts, refine, refinement
 from hyperspy_multitomo.denormals import denormals_flushed, denormals_kept, flush_denormals
-from hyperspy_multitomo.tomography import calibrate, em, run, sirt
+from hyperspy_multitomo.simulation import misaligned
+from hyperspy_multitomo.tomography import calibrate, em, lanes, run, sirt
 from hyperspy_multitomo.tomography.parallel import Workers
 from hyperspy_multitomo.tomography.variational import DataTerm
 
@@ -35,12 +37,21 @@ def arrays_of(held, seen):
         held = held["lanes"] if held.dtype.names else held
         if held.dtype.kind == "f":
             yield held
-    elif isinstance(held, list | tuple):
-        for item in held:
+    elif isinstance(held, list | tuple | dict):
+        for item in held.values() if isinstance(held, dict) else held:
             yield from arrays_of(item, seen)
     elif type(held).__module__.startswith("hyperspy_multitomo"):
         for item in vars(held).values():
             yield from arrays_of(item, seen)
+
+
+class Zeroed:
+    """NumPy, but that no array begins with what was in the memory before, which may be anything."""
+
+    empty = staticmethod(np.zeros)
+
+    def __getattr__(self, name):
+        return getattr(np, name)
 
 
 @known
@@ -97,7 +108,7 @@ def test_solver_leaves_the_arithmetic_of_users_alone():
 @pytest.mark.parametrize("form", ["fused", "textbook"])
 @pytest.mark.parametrize("name", ["em", "cgls", "sirt, masked", "hebt, own tilts", "tv, 2-D", "tgv", "nuclear", "power, tv"])
 def test_no_denormal_is_left(name, form, monkeypatch):
-    monkeypatch.setattr(np, "empty", np.zeros)  # what was never written may be anything
+    monkeypatch.setattr(lanes, "np", Zeroed())
     make = SOLVERS[name] if form == "fused" else textbook(SOLVERS[name])
     iterates = make()
     for iterate in iterates:
@@ -156,3 +167,46 @@ def test_data_with_denormals_zeros_and_large_numbers(solver):
     data[0, 0, 0, 0] = np.inf
     with pytest.raises(ValueError, match="finite"):
         solver(A, data)
+
+
+SERIES = misaligned("needle", size=48, tilts=np.arange(-60.0, 61.0, 10.0), shift=1.0, axis_offset=0.5, rotation=0.0)
+START = Alignment.identity(13)
+
+
+@known
+@pytest.mark.parametrize("aligner", [refine, projection_matching_shifts])
+def test_aligners_leave_the_arithmetic_of_users_alone(aligner):
+    found = []
+    with ThreadPoolExecutor(1) as before, ThreadPoolExecutor(2) as jobs:
+        assert before.submit(kept).result()
+        both = [
+            jobs.submit(aligner, SERIES.haadf, SERIES.tilts, START, progress=lambda _: found.append(kept())) for _ in range(2)
+        ]
+        assert len({job.result().across.tobytes() for job in both}) == 1
+        assert before.submit(kept).result()
+        assert all(jobs.map(lambda _: kept(), range(4)))
+    assert found
+    assert all(found)
+    assert kept()
+
+
+@known
+@pytest.mark.parametrize("specimen", ["needle", "lamella"])
+def test_no_denormal_is_left_by_the_search_for_an_alignment(specimen, monkeypatch):
+    seen = []
+    result = refinement._Problem.result
+    monkeypatch.setattr(refinement._Problem, "result", lambda self, *given: [seen.append(self), result(self, *given)][1])
+    series = misaligned(specimen, size=64, tilts=SERIES.tilts, shift=1.0)
+    found = refine(series.haadf, series.tilts, START)
+    held = list(arrays_of(seen, {}))
+    assert max(len(array) for array in held if array.ndim == 2) > 100  # of rays by rays
+    assert sum(map(denormal, held)) == 0
+    assert denormal(found.across) + denormal(found.along) == 0
+
+
+def test_alignment_is_the_same_without_flushing(monkeypatch):
+    flushed = refine(SERIES.haadf, SERIES.tilts, START)
+    without_flushing(monkeypatch)
+    plain = refine(SERIES.haadf, SERIES.tilts, START)
+    np.testing.assert_allclose(flushed.across, plain.across, atol=1e-6)
+    np.testing.assert_allclose(flushed.along, plain.along, atol=1e-6)

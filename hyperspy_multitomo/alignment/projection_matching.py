@@ -15,6 +15,7 @@ from hyperspy_multitomo.alignment.moving import MovingImages, Placement, common_
 from hyperspy_multitomo.alignment.newton import AXIS_SPREAD
 from hyperspy_multitomo.alignment.transform import Alignment
 from hyperspy_multitomo.blas_threads import one_blas_thread
+from hyperspy_multitomo.denormals import denormals_flushed
 from hyperspy_multitomo.tomography import TiltGeometry, projector, run, sirt
 
 __all__ = ["projection_matching_shifts"]
@@ -79,8 +80,6 @@ def projection_matching_shifts(
     >>> bool(np.std(found.along - series.alignment.along) < 0.2)
     True
     """
-    from skimage.registration import phase_cross_correlation
-
     images, tilts = checked_series(images, tilts, fewest=3)
     check_features(images, tilts)
     if len(start) != len(tilts) or min(rounds, iterations) < 1:
@@ -93,22 +92,9 @@ def projection_matching_shifts(
     for bins in sorted({max(finest, round(extent[0] / _FIRST)), finest}, reverse=True):
         moving = MovingImages(images, bins)
         for count in range(1, rounds + 1):  # noqa: B007
-            ranges = [
-                (-size / 2, size / 2) if inside else limits
-                for size, inside, limits in zip(extent, whole, common_view(placement, extent), strict=True)
-            ]
-            u, y = (positions(*limits, moving.step) for limits in ranges)
-            data = moving.sample(placement, u, y)
-            A = projector(_geometry(tilts, u, whole[0]))
-            expected = A(run(sirt(A, data), iterations).volume)
-            taper = np.outer(*(np.hanning(len(side) + 2)[1:-1] for side in (u, y))).astype(np.float32)
-            steps = np.empty((2, len(tilts)))
-            for t in range(len(tilts)):
-                pair = [(image - (image * taper).sum() / taper.sum()) * taper for image in (expected[t], data[t])]
-                steps[:, t] = phase_cross_correlation(*pair, upsample_factor=_UPSAMPLING, normalization=None)[0]
-            steps[1] -= steps[1].mean()
-            placement = placement.moved(*(steps * moving.step))
-            if np.abs(steps).max() <= _ARRIVED:
+            steps = _round(moving, placement, tilts, whole, extent, iterations)
+            placement = placement.moved(*steps)
+            if np.abs(steps).max() <= _ARRIVED * moving.step:
                 break
         if progress is not None:
             progress(f"projection matching on a grid of {bins} px: {count} rounds")
@@ -116,6 +102,35 @@ def projection_matching_shifts(
     offset, path = point_path(-turned[0], tilts, axis=AXIS_SPREAD * extent[0], height=0.0)
     placement = placement.moved(path, -np.full(len(tilts), turned[1].mean()))
     return Alignment(placement.across, placement.along, offset, start.rotation, tilts, start.pixel_size)
+
+
+@denormals_flushed()
+def _round(
+    moving: MovingImages,
+    placement: Placement,
+    tilts: np.ndarray,
+    whole: tuple[bool, bool],
+    extent: tuple[int, int],
+    iterations: int,
+) -> np.ndarray:
+    """Return how far the images are from the projections of their reconstruction, px, (2, tilt)."""
+    from skimage.registration import phase_cross_correlation
+
+    ranges = [
+        (-size / 2, size / 2) if inside else limits
+        for size, inside, limits in zip(extent, whole, common_view(placement, extent), strict=True)
+    ]
+    u, y = (positions(*limits, moving.step) for limits in ranges)
+    data = moving.sample(placement, u, y)
+    A = projector(_geometry(tilts, u, whole[0]))
+    expected = A(run(sirt(A, data), iterations).volume)
+    taper = np.outer(*(np.hanning(len(side) + 2)[1:-1] for side in (u, y))).astype(np.float32)
+    steps = np.empty((2, len(tilts)))
+    for t in range(len(tilts)):
+        pair = [(image - (image * taper).sum() / taper.sum()) * taper for image in (expected[t], data[t])]
+        steps[:, t] = phase_cross_correlation(*pair, upsample_factor=_UPSAMPLING, normalization=None)[0]
+    steps[1] -= steps[1].mean()
+    return steps * moving.step
 
 
 def _geometry(tilts: np.ndarray, u: np.ndarray, whole: bool) -> TiltGeometry:

@@ -19,6 +19,7 @@ from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.alignment.rays import Support, ray_covariance
 from hyperspy_multitomo.alignment.transform import Alignment
 from hyperspy_multitomo.blas_threads import one_blas_thread
+from hyperspy_multitomo.denormals import denormals_flushed, denormals_kept
 from hyperspy_multitomo.tomography.parallel import Workers, available_cores
 
 __all__ = ["Modality", "refine"]
@@ -161,9 +162,10 @@ def refine(
         else:
             series.append(other)
     with Workers(min(2, available_cores())) as workers:
-        return _search(_Problem(series, tilts, whole, free, workers), placement, start, told, progress)
+        return _search(_Problem(series, tilts, whole, free, workers), placement, start, told, denormals_kept(progress))
 
 
+@denormals_flushed()
 def _search(problem: _Problem, placement: Placement, start: Alignment, told: list[str], progress: Callable | None) -> Alignment:
     """Find the most likely support and placement, on a coarse grid and then on a fine one."""
     free, whole = problem.free, problem.whole
