@@ -23,7 +23,7 @@ OCCUPIED, MARGIN = 0.003, 2
 # Part of the strength that the coarse solution is smoothed with: what is too rough shows too much, which is safe.
 ROUGH = 0.25
 # Counts that the specimen in a coarse voxel has to give in all tilts together, as fewer cannot be told from none.
-COUNTS = 40
+COUNTS = 100
 # Voxels along the widest edge of the coarse volume, at most and at least, and its iterations: always as many, so that a run that
 # is resumed finds the same.
 _FINEST, _COARSEST, _ITERATIONS = 64, 24, 30
