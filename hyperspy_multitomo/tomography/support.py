@@ -102,9 +102,12 @@ def _factor(system: VariationalSystem, together: int) -> int | None:
 def _counts(term: Term, factor: int) -> float:
     """Return the counts of all tilts in the pixels of a coarse voxel where the specimen is; with even noise, its square."""
     pixels = factor // term.A.geometry.binning
-    images = coarse_term(term, factor).data.sum(axis=0, dtype=np.float64)
-    if term.discrepancy == "ls":
-        images = np.square(np.maximum(images, 0)) * term.weights.mean()
+    images = coarse_term(term, factor).data
+    if term.discrepancy == "kl":
+        images = images / term.counts[:, None, None, None]
+    else:
+        images = np.square(np.maximum(images, 0)) * term.weights[:, None, None, None]
+    images = images.sum(axis=0, dtype=np.float64)
     sums = images.sum(axis=(1, 2))
     levels = np.square(images).sum(axis=(1, 2)) / np.where(sums > 0, sums, 1)
     return float(levels.sum() * pixels * min(pixels, term.data.shape[-1]))
