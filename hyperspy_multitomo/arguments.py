@@ -175,7 +175,7 @@ KINDS: dict[str, Callable] = {
     **dict.fromkeys(
         ("rest", "nonnegative", "film", "interpolate", "drift", "clip", "lazy", "register_frames", "signed_bytes"), flag
     ),
-    **dict.fromkeys(("reverse_tilts", "return_uncertainty", "overwrite", "per_element"), flag),
+    **dict.fromkeys(("reverse_tilts", "return_uncertainty", "overwrite", "per_element", "support"), flag),
     **dict.fromkeys(("interactive", "display"), flag),
     "show_progressbar": either(flag, parameters.function, expected="True, False or a function that takes each iterate"),
     # One of some words; the function says which.

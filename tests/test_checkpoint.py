@@ -250,8 +250,8 @@ class TestFile:
 
     def test_another_format(self, kept):
         run(SOLVERS["sirt"](), 3, checkpoint=kept)
-        self.change(kept.path, format=1, version="0.0.9")  # whose states are in the unit of the data
-        with pytest.raises(ValueError, match="format 1, of version 0.0.9 .* reads the format 2"):
+        self.change(kept.path, format=2, version="0.0.9")  # whose states are of the whole volume
+        with pytest.raises(ValueError, match="format 2, of version 0.0.9 .* reads the format 3"):
             kept.load()
 
     def test_another_version_warns(self, kept):

@@ -10,7 +10,7 @@ from ..arguments import checked
 from ..composition.response import ResponseRatios
 from . import methods, plan
 from .haadf import TiltSeriesHAADF
-from .regularised_methods import ITERATIONS, OVERLAP, TOLERANCE, model_of, reconstruct_fused, reconstruct_regularised
+from .regularised_methods import ITERATIONS, OVERLAP, SUMMED_TOLERANCE, model_of, reconstruct_fused, reconstruct_regularised
 from .volume import TomographicVolume
 
 
@@ -48,6 +48,7 @@ class BimodalReconstructions:
         backend: str | None = None,
         chunks: int | None = None,
         overlap: int | None = None,
+        support: bool | None = None,
         checkpoint: str | PathLike | None = None,
         resume: str | PathLike | None = None,
         show_progressbar: bool | None = None,
@@ -76,7 +77,7 @@ class BimodalReconstructions:
             Add a channel ``"rest"`` (HAADF signal per nm) for what no map explains.
         regulariser : {"tv", "tgv", "tnv"}, optional
             The form with a regulariser; see `reconstruct_tv`, `reconstruct_tgv` and `reconstruct_tnv`.
-        data_term, haadf_term, haadf_gain, weight, coupled, dimensions, background, overlap
+        data_term, haadf_term, haadf_gain, weight, coupled, dimensions, background, overlap, support
             With a regulariser: as in `reconstruct_tv`.
         alpha0 : float, default 4.0
             With ``regulariser="tgv"``: as in `reconstruct_tgv`.
@@ -91,8 +92,8 @@ class BimodalReconstructions:
         noise : float, optional
             Plain form, for `stopping`; see `reconstruct_sirt`.
         tolerance : float, optional
-            Plain form: as in `reconstruct_sirt`. With a regulariser as in `reconstruct_tv`, which has a default; 0 does all
-            iterations.
+            Plain form: as in `reconstruct_sirt`. With a regulariser as in `reconstruct_tv`, by default 1e-4: weak elements
+            beside a HAADF of many counts take longer; 0 does all iterations.
         mask, initial, depth, width, nonnegative, backend, chunks, checkpoint, resume, show_progressbar
             As in `reconstruct_sirt`.
         interactive, display, toolkit
@@ -145,6 +146,7 @@ class BimodalReconstructions:
             "alpha0": alpha0,
             "background": background,
             "overlap": overlap,
+            "support": support,
         }
         _check_form(regulariser, plain, regularised)
         if interactive:
@@ -172,14 +174,14 @@ class BimodalReconstructions:
                 self, haadf, given.pop("alpha", 0.7), 100 if iterations is None else iterations, **given, **shared
             )
         given = {name: value for name, value in regularised.items() if value is not None}
-        shared["overlap"] = given.pop("overlap", OVERLAP)
+        shared["overlap"], shared["support"] = given.pop("overlap", OVERLAP), given.pop("support", True)
         return reconstruct_regularised(
             self,
             haadf,
             "reconstruct_hebt",
             model_of(regulariser, **given),
             iterations=ITERATIONS if iterations is None else iterations,
-            tolerance=TOLERANCE if tolerance is None else tolerance,
+            tolerance=SUMMED_TOLERANCE if tolerance is None else tolerance,
             **shared,
         )
 
@@ -196,7 +198,7 @@ class BimodalReconstructions:
         dimensions: int = 3,
         alpha0: float = 4.0,
         iterations: int = ITERATIONS,
-        tolerance: float | None = TOLERANCE,
+        tolerance: float | None = SUMMED_TOLERANCE,
         data_term: str | None = "poisson",
         haadf_term: str | None = None,
         haadf_gain: float | None = None,
@@ -208,6 +210,7 @@ class BimodalReconstructions:
         backend: str | None = None,
         chunks: int | None = None,
         overlap: int = OVERLAP,
+        support: bool = True,
         checkpoint: str | PathLike | None = None,
         resume: str | PathLike | None = None,
         show_progressbar: bool | None = None,
@@ -228,11 +231,15 @@ class BimodalReconstructions:
             all is fitted, to a reconstruction of the maps alone.
         regulariser : {"tv", "tgv", "tnv"}, default "tv"
             See `reconstruct_tv`, `reconstruct_tgv` and `reconstruct_tnv`.
-        weight, coupled, dimensions, iterations, tolerance, data_term, haadf_term, haadf_gain, background
+        weight, coupled, dimensions, iterations, data_term, haadf_term, haadf_gain, background
+            As in `reconstruct_tv`.
+        tolerance : float, default 1e-4
             As in `reconstruct_tv`.
         alpha0 : float, default 4.0
             With ``regulariser="tgv"``: as in `reconstruct_tgv`.
         overlap : int, default 16
+            As in `reconstruct_tv`.
+        support : bool, default True
             As in `reconstruct_tv`.
         mask, initial, depth, width, backend, chunks, checkpoint, resume, show_progressbar
             As in `reconstruct_sirt`.
@@ -299,6 +306,7 @@ class BimodalReconstructions:
             backend=backend,
             chunks=chunks,
             overlap=overlap,
+            support=support,
             checkpoint=checkpoint,
             resume=resume,
             show_progressbar=show_progressbar,

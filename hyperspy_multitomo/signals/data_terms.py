@@ -32,7 +32,8 @@ class Modality:
     """One series as a data term, all but its arrays, `data` naming that of the projections.
 
     `weight` says how noisy the data are; `gain`, of images, is the signal of one noise-equivalent electron. `profile` is that of
-    a `DataTerm`, for series whose slabs are to take the steps of the whole.
+    a `DataTerm`, for series whose slabs are to take the steps of the whole, and
+    `count` too, once a calibration has changed the weight.
     """
 
     data: str
@@ -44,6 +45,7 @@ class Modality:
     first: int = 0
     mix: np.ndarray | None = None
     profile: np.ndarray | None = None
+    count: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Measured:
 
     def weighted(self, terms) -> Measured:
         """Return the same with the weights of some terms."""
-        modalities = tuple(replace(m, weight=t.weight) for m, t in zip(self.modalities, terms, strict=True))
+        modalities = tuple(replace(m, weight=t.weight, count=t.count) for m, t in zip(self.modalities, terms, strict=True))
         return replace(self, modalities=modalities)
 
     def profiled(self) -> Measured:
@@ -174,7 +176,9 @@ def terms_of(modalities: tuple[Modality, ...], project: Callable, arrays: dict) 
     for m in modalities:
         A = projectors[m.geometry] = projectors.get(m.geometry) or project(m.geometry)
         background = arrays["background"] if m.data == "maps" else None
-        terms.append(DataTerm(A, arrays[m.data], m.first, m.mix, m.gains, background, m.discrepancy, m.weight, m.profile))
+        terms.append(
+            DataTerm(A, arrays[m.data], m.first, m.mix, m.gains, background, m.discrepancy, m.weight, m.profile, m.count)
+        )
     return terms
 
 

@@ -36,7 +36,7 @@ _COARSE = ("maps", "background", "recorded", "gross")
 REMEDY = "crop or bin the series, take fewer elements, or pass it lazily (as_lazy()), which goes slab by slab"
 # What the history says of a run in memory.
 _OUTCOME = (
-    "iterations", "interrupted", "converged", "stopped_by", "channel_iterations", "resumed_at", "residuals", "measured_at"
+    "iterations", "interrupted", "converged", "stopped_by", "channel_iterations", "resumed_at", "residuals", "measured_at", "box"
 )  # fmt: skip
 
 
@@ -137,6 +137,8 @@ class Problem:
                 outcome = {}
             elif kept is None:
                 del outcome["resumed_at"]
+            if result.box is None:
+                outcome.pop("box", None)
             if len(slopes := result.residuals.get("slopes", ())):
                 outcome |= {"slopes": float(slopes[-1]), "in_effect": "tv" if came_out_as_tv(slopes) else "tgv"}
         volume = self._as_signal(found)

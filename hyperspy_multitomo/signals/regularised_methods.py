@@ -24,8 +24,9 @@ from .methods import ratio_values, record_ratios
 from .reconstruct import REMEDY, Problem, named, start_arrays
 from .volume import TomographicVolume
 
-#: Iterations, at most, and the relative change of the objective in twenty of them at which a run ends.
-ITERATIONS, TOLERANCE = 500, 1e-4
+#: Iterations, at most, and the relative change of the objective in twenty of them at which a run ends. Where the HAADF is the sum
+#: of the elements its many counts make up most of the objective, and those of few counts settle later than it.
+ITERATIONS, TOLERANCE, SUMMED_TOLERANCE = 500, 1e-3, 1e-4
 #: Slices on either side that a slab of a lazy series is reconstructed with.
 OVERLAP = 16
 _COUPLINGS = {True: "frobenius", False: "uncoupled", "nuclear": "nuclear"}
@@ -168,14 +169,20 @@ def _run(
     found: Measured, step: str, model: Model, channels, calibration: Calibration, solver: Callable, options: dict, **told
 ) -> TomographicVolume:
     """Run a solver of terms, mask and start on the whole series, and describe the volume."""
-    modalities = found.weighted(calibration.terms).profiled().modalities
+    modalities, support = found.weighted(calibration.terms).profiled().modalities, options["support"]
 
     def solve(project, arrays):  # travels to workers, without the series
-        return solver(terms_of(modalities, project, arrays), mask=arrays["mask"], initial=arrays["initial"])
+        given = {name: arrays[name] for name in ("mask", "initial")}
+        return solver(terms_of(modalities, project, arrays), support=support, **given)
 
     series, haadf = found.series, found.haadf
     told |= {name: value for name, value in vars(model).items() if name != "kind"}
-    told |= {"tolerance": options["tolerance"], "gains": gains_of(series), "calibration": calibration.describe()}
+    told |= {
+        "tolerance": options["tolerance"],
+        "support": support,
+        "gains": gains_of(series),
+        "calibration": calibration.describe(),
+    }
     told["data_terms"] = {m.data: {"discrepancy": m.discrepancy, "weight": m.weight} for m in found.modalities}
     told["haadf_gain"] = next((m.gain for m in found.modalities if m.gain is not None), None)
     if haadf is not None:
@@ -186,7 +193,7 @@ def _run(
     problem = Problem(series, grid, found.modalities[0].geometry, channels, solve, held, adjoint=True)
     # 0 stands for no tolerance where None stands for the default; slices know of each other in three dimensions alone.
     given = options | {"tolerance": options["tolerance"] or None}
-    overlap = given.pop("overlap")
+    overlap, _ = given.pop("overlap"), given.pop("support")
     return problem.reconstruct(found.arrays, step, told, overlap=overlap if model.dimensions == 3 else None, **given)
 
 

@@ -23,7 +23,8 @@ from hyperspy_multitomo import __version__
 from hyperspy_multitomo.notices import warn
 from hyperspy_multitomo.writing import replacing
 
-FORMAT = 2  # states are in the units of `units`; in format 1 they were in that of the data
+# States are in the units of `units`, from format 2 on, and of the box of voxels that is worked on, from format 3 on.
+FORMAT = 3
 # What zipfile, NumPy and JSON raise for an archive whose bytes are not what they were; ValueError has JSON's and Unicode's in it.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OverflowError, LookupError, ValueError)
 _NAME, _ABOUT = "hyperspy_multitomo checkpoint", "about.json"

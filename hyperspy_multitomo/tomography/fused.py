@@ -19,6 +19,7 @@ from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
 from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, VariationalIterate
 from hyperspy_multitomo.tomography.primal_dual_fused import primal_dual_of
 from hyperspy_multitomo.tomography.steps import Steps
+from hyperspy_multitomo.tomography.support import supported
 from hyperspy_multitomo.tomography.variational import DataTerm, Regulariser, checked_problem
 from hyperspy_multitomo.tomography.variational_system import VariationalSystem
 
@@ -40,6 +41,7 @@ def fused(
     mask=None,
     initial=None,
     relaxation: float = 1.8,
+    support: bool = False,
 ) -> Iterator[Iterate]:
     """Minimise sum_e D(g_e W_c x_e + b, p_e) + D(g_h W_h sum_e r_e x_e^gamma + b_h, h) + lambda R(x/S) over x >= 0.
 
@@ -65,6 +67,8 @@ def fused(
         default is 0.
     relaxation : float, default 1.8
         Over-relaxation, between 0 and 2.
+    support : bool, default False
+        As in `variational`.
 
     Yields
     ------
@@ -113,6 +117,9 @@ def fused(
         raise ValueError(
             "`terms` has to hold two, the maps, and the HAADF with its weights (channel,) as `mix`; see `regressed_weights`"
         )
+    if support:
+        shown = system if power == 1 else PowerLaw(system, power).tangent(np.zeros(1, np.float32))
+        system = supported(system, shown)
     if power == 1:
         return iterates_of(primal_dual_of(system), True, VariationalIterate)
     return iterates_of(Relinearised(PowerLaw(system, power)), True, FusedIterate)

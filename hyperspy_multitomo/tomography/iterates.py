@@ -55,6 +55,12 @@ class Iterate:
         return dict(self._steps.residuals)
 
     @property
+    def box(self) -> list[int] | None:
+        """The box of voxels that is worked on, first and last + 1 along z, x and y; None where it is the whole volume."""
+        box = getattr(self._steps.system, "box", None)
+        return None if box is None else box.bounds
+
+    @property
     def latest_residuals(self) -> dict[str, np.ndarray | float]:
         """The latest that are known, as `residuals`: of CGLS those of the volume as it is now."""
         return dict(self._steps.latest)
@@ -133,6 +139,8 @@ class Reconstruction:
         Iterations at which the residuals were found, as many as they have rows.
     resumed_at : int or None
         Iteration of the checkpoint that the run went on from; None for a run from its start.
+    box : list of int or None
+        Voxels that were worked on, first and last + 1 along z, x and y, with 0 around them; None where it is the whole volume.
     """
 
     volume: np.ndarray
@@ -144,6 +152,7 @@ class Reconstruction:
     channel_iterations: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     measured_at: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     resumed_at: int | None = None
+    box: list[int] | None = None
 
 
 def iterates_of(steps: Steps, has_channels: bool, kind: type[Iterate] = Iterate) -> Iterator[Iterate]:
@@ -276,6 +285,7 @@ def run(
         channel_iterations=iterate.channel_iterations,
         measured_at=np.array(list(record.history), int),
         resumed_at=record.resumed_at,
+        box=iterate.box,
     )
 
 

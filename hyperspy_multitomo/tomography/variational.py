@@ -25,6 +25,7 @@ from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
 from hyperspy_multitomo.tomography.primal_dual import VariationalIterate
 from hyperspy_multitomo.tomography.primal_dual_fused import primal_dual_of
 from hyperspy_multitomo.tomography.projectors import Projector
+from hyperspy_multitomo.tomography.support import supported
 from hyperspy_multitomo.tomography.units import roomy
 from hyperspy_multitomo.tomography.variational_system import Term, VariationalSystem
 
@@ -165,6 +166,7 @@ def variational(
     initial=None,
     nonnegative: bool = True,
     relaxation: float = 1.8,
+    support: bool = False,
 ) -> Iterator[Iterate]:
     """Minimise sum_k D_k(K_k x + b_k, f_k) + lambda R(x/S) over x >= 0 by the primal-dual method.
 
@@ -184,6 +186,10 @@ def variational(
         Whether x >= 0 is asked for; False for least squares alone.
     relaxation : float, default 1.8
         Over-relaxation, between 0 and 2.
+    support : bool, default False
+        Whether to work only on the box of voxels that holds all that a coarse solution shows, with the rays that meet it; the
+        volume is 0 around it. For volumes from 2^18 voxels, of which the box is 80 % at most, see `Iterate.box`. Objective
+        and residuals are then those of these rays.
 
     Yields
     ------
@@ -217,6 +223,7 @@ def variational(
     system = checked_problem(
         terms, regulariser, scales, mask=mask, initial=initial, nonnegative=nonnegative, relaxation=relaxation
     )
+    system = supported(system) if support else system
     return iterates_of(primal_dual_of(system), True, VariationalIterate)
 
 

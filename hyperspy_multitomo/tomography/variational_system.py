@@ -30,6 +30,7 @@ from functools import cached_property
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
+from hyperspy_multitomo.tomography.box import Box
 from hyperspy_multitomo.tomography.differences import (
     gradient,
     gradient_adjoint,
@@ -135,6 +136,7 @@ class VariationalSystem:
     """The validated problem, float32; `scales` S (channel,), `strength` lambda, `initial` x (channel, z, x, y).
 
     Weights and strength, and with them the dual variables, are in units of `energy`; the objectives that are given are not.
+    `box` is where the problem lies in the `whole` (z, x, y) that it was cut out of, see `support`; None where it is all.
     """
 
     terms: tuple[Term, ...]
@@ -149,10 +151,13 @@ class VariationalSystem:
     nonnegative: bool = True
     relaxation: float = 1.8
     energy: float = 1.0
+    box: Box | None = None
+    whole: tuple[int, int, int] | None = None
 
     def in_signal(self, u: np.ndarray) -> np.ndarray:
-        """Return the volume x of u, in signal per unit length."""
-        return self.scales[:, None, None, None] * u
+        """Return the volume x of u, in signal per unit length, with zeros around the box where u is of a box."""
+        x = self.scales[:, None, None, None] * u
+        return x if self.box is None else self.box.padded(x, self.whole)
 
     @property
     def channels(self) -> int:

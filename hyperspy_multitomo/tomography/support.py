@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where there is something: the box that holds all that a coarse solution shows, so that vacuum around it takes no time.
+
+Single rays cannot tell vacuum: at 0.03 counts per pixel most of those through the specimen have no count. The solution on voxels
+several times larger uses all counts of all tilts, with gains, backgrounds and the HAADF in the model, and shows whatever the
+solution itself would, matter or noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import lcm
+
+import numpy as np
+
+from hyperspy_multitomo.tomography.box import Box
+from hyperspy_multitomo.tomography.coarse import block_averages, coarse_term
+from hyperspy_multitomo.tomography.primal_dual_fused import primal_dual_of
+from hyperspy_multitomo.tomography.variational_system import Term, VariationalSystem
+
+# A coarse voxel is occupied above this part of the largest of its channel, and so many next to it with it.
+OCCUPIED, MARGIN = 0.003, 2
+# Part of the strength that the coarse solution is smoothed with: what is too rough shows too much, which is safe.
+ROUGH = 0.25
+# Counts that the specimen in a coarse voxel has to give in all tilts together, as fewer cannot be told from none.
+COUNTS = 100
+# Voxels along the widest edge of the coarse volume, at most and at least, and its iterations: always as many, so that a run that
+# is resumed finds the same.
+_FINEST, _COARSEST, _ITERATIONS = 64, 24, 30
+# A box is worth it below this part of the volume, and of volumes of so many voxels: smaller ones take no time.
+WORTH, LEAST_VOXELS = 0.8, 2**18
+
+
+def supported(system: VariationalSystem, shown: VariationalSystem | None = None) -> VariationalSystem:
+    """Return the problem on the box that holds all that there is, or as it is where that is nearly all of the volume.
+
+    `shown` stands for it in the coarse solution; by default it is the problem itself.
+    """
+    shape = system.initial.shape[1:]
+    if np.prod(shape) < LEAST_VOXELS:
+        return system
+    box = support_of(system if shown is None else shown)
+    return within(system, box) if box.voxels <= WORTH * np.prod(shape) else system
+
+
+def within(system: VariationalSystem, box: Box) -> VariationalSystem:
+    """Return the problem whose volume is 0 around a box, on its voxels and the rays that meet it; its volumes are whole.
+
+    A layer of voxels around the box is kept, and held at 0: an edge at the rim of the box costs what it costs elsewhere.
+    """
+    whole = system.initial.shape[1:]
+    together = lcm(*(term.A.geometry.binning for term in system.terms))
+    around = box.grown(whole, (1, 1, together))
+    mask = np.zeros(whole if around.y != box.y else whole[:2], np.float32)
+    mask[box.places[1 : 1 + mask.ndim]] = 1
+    if system.mask is not None:
+        mask = mask * system.mask if mask.ndim == system.mask.ndim else _in_slices(mask) * _in_slices(system.mask)
+    return replace(
+        system,
+        terms=tuple(around.term(term) for term in system.terms),
+        initial=system.initial[around.places],
+        mask=np.ascontiguousarray(mask[around.places[1 : 1 + mask.ndim]]),
+        box=around,
+        whole=whole,
+    )
+
+
+def _in_slices(mask: np.ndarray) -> np.ndarray:
+    """Return a mask as (z, x, y)."""
+    return mask if mask.ndim == 3 else mask[..., None]
+
+
+def support_of(system: VariationalSystem) -> Box:
+    """Return the box of all that a coarse solution shows; that of the whole where it cannot tell."""
+    together, shape = lcm(*(term.A.geometry.binning for term in system.terms)), system.initial.shape[1:]
+    whole = Box.of([0, shape[0], 0, shape[1], 0, shape[2]], shape)
+    factor = _factor(system, together)
+    if factor is None:
+        return whole
+    volume = _coarse_solution(system, factor)
+    occupied = (volume > OCCUPIED * volume.max(axis=(1, 2, 3), keepdims=True)).any(axis=0)
+    if not occupied.any():
+        return whole
+    places = np.argwhere(occupied)
+    first, last = places.min(axis=0) - MARGIN, places.max(axis=0) + 1 + MARGIN
+    bounds = np.stack([np.maximum(first * factor, 0), np.minimum(last * factor, shape)], axis=1)
+    return Box.of(bounds.ravel(), shape, together)
+
+
+def _factor(system: VariationalSystem, together: int) -> int | None:
+    """Return by how much voxels have to be longer, a multiple of `together`, to have counts enough; None for too much."""
+    longest = max(system.initial.shape[1:])
+    factor = max(2, -(-longest // _FINEST))
+    factor = -(-factor // together) * together
+    while factor * _COARSEST <= longest:
+        if all(_counts(term, factor) >= COUNTS for term in system.terms):
+            return factor
+        factor += together
+    return None
+
+
+def _counts(term: Term, factor: int) -> float:
+    """Return the counts of all tilts in the pixels of a coarse voxel where the specimen is; with even noise, its square."""
+    pixels = factor // term.A.geometry.binning
+    images = coarse_term(term, factor).data
+    if term.discrepancy == "kl":
+        images = images / term.counts[:, None, None, None]
+    else:
+        images = np.square(np.maximum(images, 0)) * term.weights[:, None, None, None]
+    images = images.sum(axis=0, dtype=np.float64)
+    sums = images.sum(axis=(1, 2))
+    levels = np.square(images).sum(axis=(1, 2)) / np.where(sums > 0, sums, 1)
+    return float(levels.sum() * pixels * min(pixels, term.data.shape[-1]))
+
+
+def _coarse_solution(system: VariationalSystem, factor: int) -> np.ndarray:
+    """Return u (channel, z, x, y) on voxels `factor` times as long, by TV: slopes change nothing of where it is above 0."""
+    terms = tuple(coarse_term(term, factor) for term in system.terms)
+    mask = system.mask
+    if mask is not None:
+        mask = block_averages(mask[..., None] if mask.ndim == 2 else mask, (factor, factor, factor)) > 0
+        mask = (mask[..., 0] if system.mask.ndim == 2 else mask).astype(np.float32)
+    slices = -(-system.initial.shape[-1] // factor)
+    start = np.broadcast_to(np.float32(0), (system.channels, *terms[0].A.domain_shape, slices))
+    steps = primal_dual_of(replace(system, terms=terms, initial=start, mask=mask, kind="tv", strength=ROUGH * system.strength))
+    try:
+        for _ in range(_ITERATIONS):
+            steps.advance()
+        return np.abs(steps.state()[0])
+    finally:
+        steps.close()
