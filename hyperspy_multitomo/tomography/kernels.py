@@ -20,7 +20,8 @@ from hyperspy_multitomo.compiling import compiled
 from hyperspy_multitomo.tomography.simd import factor_at, fma, load, positive, store, zero
 
 # A tile of voxels with the rays of TILTS tilts, or a band of rows with the voxels that RUN rays meet, are about 30 KiB at
-# 64 lanes. On Zen 5 (48 KiB of first-level cache) neither half nor twice of any of them was faster.
+# 64 lanes. On Zen 4 and 5 (32 and 48 KiB of first-level cache) neither half nor twice of any of them was faster. One call weighs
+# a whole tile: with few lanes a call for each row takes longer than the sums. See benchmarks/roofline.py.
 TILE = 8  # voxels, along z and x
 TILTS = 8
 BAND = 8  # rows that a ray crosses while its sum stays in registers
