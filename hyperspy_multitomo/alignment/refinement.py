@@ -120,7 +120,9 @@ def refine(
     the residual of the regularised reconstruction with respect to the geometry (variable projection [1]_). v, s and the size of
     the support are those of the greatest likelihood. Pixels are binned to the frequencies that neighbouring tilts share,
     1/(D dt) [2]_, and to 3200 rays of a slice at most. The time grows with the third power of that number and with the slices
-    of the binned images, not with the pixels across; memory is that of four matrices of so many rays, 0.2 GB.
+    of the binned images, not with the pixels across. Of the view across the axis, what is seen on both sides of it is used, so
+    that the even and the odd part of the rays are independent: memory is that of some ten matrices of half so many rays, 0.1 GB.
+    Linear algebra runs on one thread for each part meanwhile (`one_blas_thread`).
 
     A rotation below half its standard error is taken as none, since to turn images is to resample them.
 

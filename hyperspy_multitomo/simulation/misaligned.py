@@ -65,6 +65,13 @@ class _Ellipsoid:
         inside = 1 - ((u - x0 * np.cos(tilt) - z0 * np.sin(tilt)) / width) ** 2 - ((y - y0) / c) ** 2
         return 2 * a * b / width * np.sqrt(np.maximum(inside, 0))
 
+    def box(self, tilt: float) -> np.ndarray:
+        """Return the range of u and that of y, (2, 2), beyond which there is nothing of it."""
+        (x0, z0, y0), (a, b, c) = self.centre, self.half_axes
+        width = np.hypot(a * np.cos(tilt - self.turn), b * np.sin(tilt - self.turn))
+        middle = x0 * np.cos(tilt) + z0 * np.sin(tilt)
+        return np.array([[middle - width, middle + width], [y0 - c, y0 + c]])
+
 
 @dataclass(frozen=True)
 class _Film:
@@ -77,6 +84,10 @@ class _Film:
     def paths(self, tilt: float, u: np.ndarray, y: np.ndarray) -> float:
         """Return the length of the path, the same everywhere."""
         return self.thickness / np.cos(tilt - self.inclination)
+
+    def box(self, tilt: float) -> np.ndarray:
+        """Return ranges that hold any view."""
+        return np.array([[-1e9, 1e9], [-1e9, 1e9]])
 
 
 def misaligned(
@@ -157,16 +168,22 @@ def _projections(bodies, truth: Alignment, shape: tuple[int, int]) -> np.ndarray
     """Return the elements' paths (element, tilt, x, y), each pixel the mean over its area."""
     n = _OVERSAMPLING
     x, y = ((np.arange(side * n) + 0.5) / n - side / 2 for side in shape)
-    x, y = np.meshgrid(x, y, indexing="ij")
     angle = np.deg2rad(truth.rotation)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     paths = np.empty((len(ELEMENTS), len(truth), *shape), np.float32)
     for t, tilt in enumerate(np.deg2rad(truth.tilts)):
         placed_x, placed_y = x + truth.across[t], y + truth.along[t]
-        u = np.cos(angle) * placed_x - np.sin(angle) * placed_y - truth.axis_offset
-        v = np.sin(angle) * placed_x + np.cos(angle) * placed_y
-        fine = np.zeros((len(ELEMENTS), *x.shape))
+        fine = np.zeros((len(ELEMENTS), len(x), len(y)))
         for body in bodies:
-            fine += np.multiply.outer(np.array(body.densities), body.paths(tilt, u, v) + np.zeros_like(u))
+            corners = np.stack(np.meshgrid(body.box(tilt)[0] + truth.axis_offset, body.box(tilt)[1])).reshape(2, 4)
+            near = [
+                slice(*np.searchsorted(side, (ends.min() - 1, ends.max() + 1)))
+                for side, ends in zip((placed_x, placed_y), turn.T @ corners, strict=True)
+            ]
+            here_x, here_y = placed_x[near[0], None], placed_y[near[1]]
+            u = turn[0, 0] * here_x + turn[0, 1] * here_y - truth.axis_offset
+            v = turn[1, 0] * here_x + turn[1, 1] * here_y
+            fine[:, near[0], near[1]] += np.multiply.outer(np.array(body.densities), body.paths(tilt, u, v) + np.zeros_like(u))
         paths[:, t] = fine.reshape(-1, shape[0], n, shape[1], n).mean(axis=(2, 4))
     return np.maximum(paths, 0)
 
