@@ -125,12 +125,27 @@ class TestFiles:
         files = [IDP / f"{tilt}.bcf" for tilt in (-5, 0)]
         _, spectra = mt.load_tilt_series(files)
         assert decoded == []
-        mt.elemental_maps(spectra, ["Si"], also=["Pt", "S", "Mg"], energy_range=(1.0, 3.0), show_progressbar=False)
+        mt.elemental_maps(spectra, ["Si"], also=["Pt", "S", "Mg", "Ga"], energy_range=(1.0, 3.0), show_progressbar=False)
         assert sorted(decoded) == ["-5.bcf", "0.bcf"]
 
     def test_no_process_is_started(self, monkeypatch):
         monkeypatch.setattr("subprocess.Popen", None)
         assert mt.load_tilt_series(IDP / "0.bcf", tilts=[0])[1].data.shape == (1, 256, 256, 2048)
+
+    def test_a_file_that_changes_after_it_was_loaded_is_named(self, tmp_path):
+        path = tmp_path / "0.bcf"
+        path.write_bytes((IDP / "0.bcf").read_bytes())
+        _, spectra = mt.load_tilt_series(path, tilts=[0])
+        path.write_bytes(path.read_bytes()[:200_000])
+        with pytest.raises(ValueError, match=r"0\.bcf cannot be read, it is damaged or was changed since it was loaded"):
+            spectra.data.sum().compute()
+
+    def test_damage_within_a_map_is_told_when_it_is_loaded(self, tmp_path):
+        content = bytearray((IDP / "0.bcf").read_bytes())
+        content[2_000_000:2_000_400] = bytes(400)
+        (tmp_path / "0.bcf").write_bytes(content)
+        with pytest.raises(ValueError, match=r"0\.bcf cannot be read, it is damaged or truncated.*at byte \d+ of \d+"):
+            mt.load_tilt_series(tmp_path / "0.bcf", tilts=[0])
 
     def test_more_counts_than_the_header_allows(self, monkeypatch):
         counts, channels, starts = np.array([300], np.uint32), np.array([5], np.int32), np.array([0, 1], np.int32)

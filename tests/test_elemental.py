@@ -20,6 +20,7 @@ from hyperspy_multitomo.acquisition import (
 )
 from hyperspy_multitomo.acquisition.background import background_basis
 from hyperspy_multitomo.acquisition.calibration import LineShapes
+from hyperspy_multitomo.acquisition.sparse_counts import sparse_spectra
 from hyperspy_multitomo.acquisition.xray_lines import fwhm, resolve_lines
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "idp_l2083"
@@ -378,7 +379,7 @@ def particle():
     series = read_tilt_files(DATA / "*.bcf")
     regions, blocks, haadf = [], [], []
     for image, record in zip(series["images"], series["spectra"], strict=True):
-        cube = np.asarray(record.data)
+        cube = sparse_spectra(record.data)
         regions.append(region_spectra(cube))
         blocks.append(region_spectra(cube, 32).reshape(32, 32, -1).astype(np.float32))
         haadf.append(image.data.reshape(32, 8, 32, 8).sum(axis=(1, 3), dtype=float))

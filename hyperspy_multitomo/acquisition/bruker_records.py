@@ -69,7 +69,7 @@ def _counted(stream: np.ndarray, shape: tuple[int, int, int]) -> tuple[int, np.n
 def _decode(stream, height, width, depth, counts, channels, starts):
     """Fill the arrays, or only count where these are empty; return the number of counts, or less the place of the damage."""
     size, place, number, writing = stream.size, _FIRST, 0, counts.size > 0
-    pixel, listed = np.zeros(depth, np.uint32), np.zeros(depth, np.int32)
+    pixel, listed = np.zeros(depth, np.uint32), np.zeros(depth + 1, np.int32)
     starts[:] = 0
     for row in range(height):
         if place + 4 > size:
@@ -141,12 +141,12 @@ def _number(stream, place, size):
 @compiled()
 def _of_12_bits(stream, place, i):
     """Return the pulse number `i`: groups of four take six bytes, the two of each 16-bit word in exchange."""
-    first = place + i // 4 * 6
-    if i % 4 == 0:
+    first, turn = place + (i >> 2) * 6, i & 3
+    if turn == 0:
         return (np.int64(stream[first]) >> 4) | (np.int64(stream[first + 1]) << 4)
-    if i % 4 == 1:
+    if turn == 1:
         return ((np.int64(stream[first]) & 15) << 8) | np.int64(stream[first + 3])
-    if i % 4 == 2:
+    if turn == 2:
         return (np.int64(stream[first + 2]) << 4) | (np.int64(stream[first + 5]) >> 4)
     return ((np.int64(stream[first + 5]) & 15) << 8) | np.int64(stream[first + 4])
 
@@ -155,8 +155,9 @@ def _of_12_bits(stream, place, i):
 def _add(pixel, listed, filled, channel, value):
     """Add counts to a channel, and list it where it had none; return how many are listed."""
     if channel < pixel.size and value > 0:
-        if pixel[channel] == 0:
-            listed[filled] = channel
-            filled += 1
-        pixel[channel] += np.uint32(value)
+        before = pixel[channel]
+        pixel[channel] = before + np.uint32(value)
+        # Written in any case: a branch that depends on the counts would be foreseen wrongly half of the time.
+        listed[filled] = channel
+        filled += before == 0
     return filled
