@@ -38,9 +38,9 @@ from hyperspy_multitomo.tomography import (
 from hyperspy_multitomo.tomography.noise_equivalent import noise_equivalent_gain
 
 WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
-# Those of the signals' methods: iterations, at most, and the relative change of the objective in twenty of them; the second where
-# the HAADF is the sum of the elements.
-ITERATIONS, TOLERANCE, SUMMED_TOLERANCE = 500, 1e-3, 1e-4
+# Those of the signals' methods: iterations, at most, and the relative change of the objective in twenty of them; the second of
+# TGV, and where the HAADF is the sum of the elements.
+ITERATIONS, TOLERANCE, SLOW_TOLERANCE = 500, 1e-3, 1e-4
 # Iterations, at most, of the methods without a regulariser.
 MOST = 200
 
@@ -63,7 +63,7 @@ class Method:
             weight = 1 / noise_equivalent_gain(data.haadf)
             terms.append(DataTerm(data.A, data.haadf[None], len(data.maps) if mix is None else 0, mix, weight=weight))
         found = calibrate(terms, channels, kind=self.kind, coupling=self.coupling, dimensions=self.dimensions, **options)
-        tolerance = SUMMED_TOLERANCE if self.haadf == "mix" else TOLERANCE
+        tolerance = SLOW_TOLERANCE if self.haadf == "mix" or self.kind == "tgv" else TOLERANCE
         for weight in weights:
             regulariser = replace(found.regulariser, weight=weight * found.regulariser.weight)
             yield run(variational(found.terms, regulariser, found.scales), ITERATIONS, tolerance=tolerance).volume

@@ -10,7 +10,7 @@ from ..arguments import checked
 from ..composition.response import ResponseRatios
 from . import methods, plan
 from .haadf import TiltSeriesHAADF
-from .regularised_methods import ITERATIONS, OVERLAP, SUMMED_TOLERANCE, model_of, reconstruct_fused, reconstruct_regularised
+from .regularised_methods import ITERATIONS, OVERLAP, SLOW_TOLERANCE, model_of, reconstruct_fused, reconstruct_regularised
 from .volume import TomographicVolume
 
 
@@ -181,7 +181,7 @@ class BimodalReconstructions:
             "reconstruct_hebt",
             model_of(regulariser, **given),
             iterations=ITERATIONS if iterations is None else iterations,
-            tolerance=SUMMED_TOLERANCE if tolerance is None else tolerance,
+            tolerance=SLOW_TOLERANCE if tolerance is None else tolerance,
             **shared,
         )
 
@@ -198,7 +198,7 @@ class BimodalReconstructions:
         dimensions: int = 3,
         alpha0: float = 4.0,
         iterations: int = ITERATIONS,
-        tolerance: float | None = SUMMED_TOLERANCE,
+        tolerance: float | None = SLOW_TOLERANCE,
         data_term: str | None = "poisson",
         haadf_term: str | None = None,
         haadf_gain: float | None = None,

@@ -8,7 +8,7 @@ from os import PathLike
 
 from ..arguments import checked
 from .haadf import TiltSeriesHAADF
-from .regularised_methods import ITERATIONS, OVERLAP, TOLERANCE, Model, reconstruct_regularised
+from .regularised_methods import ITERATIONS, OVERLAP, SLOW_TOLERANCE, TOLERANCE, Model, reconstruct_regularised
 from .volume import TomographicVolume
 
 
@@ -166,7 +166,7 @@ class RegularisedMaps:
         dimensions: int = 3,
         alpha0: float = 4.0,
         iterations: int = ITERATIONS,
-        tolerance: float | None = TOLERANCE,
+        tolerance: float | None = SLOW_TOLERANCE,
         data_term: str | None = "poisson",
         haadf_term: str | None = None,
         haadf_gain: float | None = None,
@@ -190,7 +190,7 @@ class RegularisedMaps:
 
         Parameters
         ----------
-        haadf, weight, mu, dimensions, iterations, tolerance, data_term, haadf_term, haadf_gain, background
+        haadf, weight, mu, dimensions, iterations, data_term, haadf_term, haadf_gain, background
             As in `reconstruct_tv`.
         coupled : bool or "nuclear", default True
             As in `reconstruct_tv`; ``"nuclear"`` for edges of one direction as in `reconstruct_tnv`.
@@ -198,6 +198,8 @@ class RegularisedMaps:
             How far slopes are preferred to steps, in voxels: small values give more slopes, large ones are TV.
         overlap : int, default 16
             As in `reconstruct_tv`.
+        tolerance : float, default 1e-4
+            As in `reconstruct_tv`; slopes are the last to settle.
         support : bool, default True
             As in `reconstruct_tv`.
         mask, initial, depth, width, nonnegative, backend, chunks, checkpoint, resume, show_progressbar

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from os import PathLike
 
 from ..arguments import checked
-from .regularised_methods import ITERATIONS, OVERLAP, TOLERANCE, Model, reconstruct_regularised
+from .regularised_methods import ITERATIONS, OVERLAP, SLOW_TOLERANCE, TOLERANCE, Model, reconstruct_regularised
 from .volume import TomographicVolume
 
 
@@ -130,7 +130,7 @@ class RegularisedImages:
         dimensions: int = 3,
         alpha0: float = 4.0,
         iterations: int = ITERATIONS,
-        tolerance: float | None = TOLERANCE,
+        tolerance: float | None = SLOW_TOLERANCE,
         data_term: str | None = None,
         haadf_gain: float | None = None,
         background=None,
@@ -151,12 +151,14 @@ class RegularisedImages:
 
         Parameters
         ----------
-        weight, mu, dimensions, iterations, tolerance, data_term, haadf_gain, background
+        weight, mu, dimensions, iterations, data_term, haadf_gain, background
             As in `reconstruct_tv`.
         alpha0 : float, default 4.0
             How far slopes are preferred to steps, in voxels: small values give more slopes, large ones are TV.
         overlap : int, default 16
             As in `reconstruct_tv`.
+        tolerance : float, default 1e-4
+            As in `reconstruct_tv`; slopes are the last to settle.
         support : bool, default True
             As in `reconstruct_tv`.
         mask, initial, depth, width, nonnegative, backend, chunks, checkpoint, resume, show_progressbar

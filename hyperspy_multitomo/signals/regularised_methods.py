@@ -24,9 +24,9 @@ from .methods import ratio_values, record_ratios
 from .reconstruct import REMEDY, Problem, named, start_arrays
 from .volume import TomographicVolume
 
-#: Iterations, at most, and the relative change of the objective in twenty of them at which a run ends. Where the HAADF is the sum
-#: of the elements its many counts make up most of the objective, and those of few counts settle later than it.
-ITERATIONS, TOLERANCE, SUMMED_TOLERANCE = 500, 1e-3, 1e-4
+#: Iterations, at most, and the relative change of the objective in twenty of them at which a run ends. The second is for TGV,
+#: whose slopes settle last, and where the HAADF is the sum of the elements: its many counts make up most of the objective.
+ITERATIONS, TOLERANCE, SLOW_TOLERANCE = 500, 1e-3, 1e-4
 #: Slices on either side that a slab of a lazy series is reconstructed with.
 OVERLAP = 16
 _COUPLINGS = {True: "frobenius", False: "uncoupled", "nuclear": "nuclear"}
