@@ -143,8 +143,8 @@ def _yuan_body(x, z, y):
     outer, inner = cap(y, 0.92), cap(y, 0.5, centre=0.04)
     particle = inside_ripple(*turned(x, z, 15, (1.0 / half_width, -1.5 / half_width)), 36 / half_width * outer, 0.04, 3)
     core = inside_ripple(*turned(x, z, 30, (3.5 / half_width, -4.0 / half_width)), 19 / half_width * inner, 0.06, 4)
-    core_mass, shell_mass = _mixed_density(0.8), _mixed_density(0.2)
-    return np.stack([np.where(core, core_mass[e], np.where(particle, shell_mass[e], 0)) for e in range(2)]).astype(np.float32)
+    core_mass, shell_mass, none = np.float32(_mixed_density(0.8)), np.float32(_mixed_density(0.2)), np.float32(0)
+    return np.stack([np.where(core, core_mass[e], np.where(particle, shell_mass[e], none)) for e in range(2)])
 
 
 def _mixed_density(gold: float) -> tuple[float, float]:

@@ -36,6 +36,8 @@ def inside_polygon(x: np.ndarray, z: np.ndarray, sides: int, circumradius: float
 
 def inside_ripple(x: np.ndarray, z: np.ndarray, radius: float, amplitude: float, fold: int) -> np.ndarray:
     """Return what lies inside a disc whose radius ripples `fold` times around by the fraction `amplitude`."""
+    if radius <= 0:
+        return np.zeros(np.broadcast_shapes(np.shape(x), np.shape(z)), bool)
     distance = np.hypot(x, z)
     inside = distance < radius
     # Angles are slow, and matter near the outline alone.

@@ -9,6 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
+from hyperspy_multitomo.tomography.parallel import Workers, thread_count
+
 # Points along each edge of a voxel whose mean is the truth there: outlines are then right to 1/16 of a voxel.
 TRUTH_OVERSAMPLING = 4
 
@@ -94,8 +96,12 @@ class Phantom:
         x, z = across[None, :], across[:, None]
         planes = _unit_points(self.slices * factor).reshape(self.slices, factor) if self.slices > 1 else np.zeros((1, 1))
         volume = np.zeros((len(self.elements), across.size, across.size, stop - start), np.float32)
-        for y in range(start, stop):
+
+        def section(y):
             volume[..., y - start] = sum(self.body(x, z, float(plane)) for plane in planes[y]) / planes.shape[1]
+
+        with Workers(thread_count(None)) as workers:
+            workers.run(section, [(y,) for y in range(start, stop)])
         return volume
 
     @cached_property

@@ -5,14 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
-
-if TYPE_CHECKING:
-    from hyperspy_multitomo.tomography.variational_system import Term
 
 # Detector pixels on either side of the shadow of a box: a voxel is seen by the rays next to its centre.
 _MARGIN = 2
@@ -88,22 +84,3 @@ class Box:
         shifts = middle - starts - (width - 1) / 2
         shape = int(size[1]), int(size[0])
         return replace(whole, detector_width=width, volume_shape=shape, axis_offset=0.0, shifts=shifts), starts
-
-    def term(self, whole: Term) -> Term:
-        """Return a data term of the volume as one of the box."""
-        geometry, starts = self.geometry(whole.A.geometry)
-        window = starts[:, None] + np.arange(geometry.detector_width)
-        tilts = np.arange(len(starts))[:, None]
-        slices = slice(self.y[0] // geometry.binning, -(-self.y[1] // geometry.binning))
-
-        def part(images):
-            return None if images is None else np.ascontiguousarray(images[..., slices][:, tilts, window])
-
-        return replace(
-            whole,
-            A=type(whole.A)(geometry, whole.A.threads),
-            data=part(whole.data),
-            background=part(whole.background),
-            mix=whole.mix if whole.mix is None or whole.mix.ndim == 1 else whole.mix[self.places],
-            profile=None if whole.profile is None else whole.profile[:, tilts, window],
-        )

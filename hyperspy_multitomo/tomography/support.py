@@ -13,6 +13,7 @@ from math import lcm
 
 import numpy as np
 
+from hyperspy_multitomo.denormals import denormals_flushed
 from hyperspy_multitomo.tomography.box import Box
 from hyperspy_multitomo.tomography.coarse import block_averages, coarse_term
 from hyperspy_multitomo.tomography.primal_dual_fused import primal_dual_of
@@ -57,11 +58,31 @@ def within(system: VariationalSystem, box: Box) -> VariationalSystem:
         mask = mask * system.mask if mask.ndim == system.mask.ndim else _in_slices(mask) * _in_slices(system.mask)
     return replace(
         system,
-        terms=tuple(around.term(term) for term in system.terms),
+        terms=tuple(_term_of(around, term) for term in system.terms),
         initial=system.initial[around.places],
         mask=np.ascontiguousarray(mask[around.places[1 : 1 + mask.ndim]]),
         box=around,
         whole=whole,
+    )
+
+
+def _term_of(box: Box, whole: Term) -> Term:
+    """Return a data term of the volume as one of a box in it."""
+    geometry, starts = box.geometry(whole.A.geometry)
+    window = starts[:, None] + np.arange(geometry.detector_width)
+    tilts = np.arange(len(starts))[:, None]
+    slices = slice(box.y[0] // geometry.binning, -(-box.y[1] // geometry.binning))
+
+    def part(images):
+        return None if images is None else np.ascontiguousarray(images[..., slices][:, tilts, window])
+
+    return replace(
+        whole,
+        A=type(whole.A)(geometry, whole.A.threads),
+        data=part(whole.data),
+        background=part(whole.background),
+        mix=whole.mix if whole.mix is None or whole.mix.ndim == 1 else whole.mix[box.places],
+        profile=None if whole.profile is None else whole.profile[:, tilts, window],
     )
 
 
@@ -113,6 +134,7 @@ def _counts(term: Term, factor: int) -> float:
     return float(levels.sum() * pixels * min(pixels, term.data.shape[-1]))
 
 
+@denormals_flushed()
 def _coarse_solution(system: VariationalSystem, factor: int) -> np.ndarray:
     """Return u (channel, z, x, y) on voxels `factor` times as long, by TV: slopes change nothing of where it is above 0."""
     terms = tuple(coarse_term(term, factor) for term in system.terms)
