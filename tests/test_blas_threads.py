@@ -18,7 +18,9 @@ TILTS = np.arange(-60.0, 61.0, 10.0)
 
 
 def threads():
-    return [info["num_threads"] for info in threadpoolctl.threadpool_info() if info["user_api"] == "blas"]
+    """Return the numbers of threads of NumPy's and SciPy's libraries; other packages bring some that have but one."""
+    blas = [info for info in threadpoolctl.threadpool_info() if info["user_api"] == "blas"]
+    return [info["num_threads"] for info in blas if any(name in info["filepath"] for name in ("numpy", "scipy"))]
 
 
 def limit(number):

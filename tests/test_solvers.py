@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from interrupts import interrupt_after
 
-from hyperspy_multitomo.tomography import TiltGeometry, hebt, projector, run, sirt
+from hyperspy_multitomo.tomography import TiltGeometry, em, hebt, projector, run, sirt
 from hyperspy_multitomo.tomography.steps import FusedSteps, TextbookSteps
 from hyperspy_multitomo.tomography.system import System, hebt_coefficients, sirt_coefficients
 
@@ -481,3 +481,13 @@ class TestBadInput:
         other = projector(TiltGeometry(TILTS, 22))
         with pytest.raises(ValueError, match="same `volume_shape` and `pixel_size`"):
             hebt(A, maps, haadf_of(A, truth), RATIOS, haadf_projector=other)
+
+
+@pytest.mark.parametrize("cut", [1, 7, 16, 33, 40])
+@pytest.mark.parametrize("solver", [sirt, em])
+def test_slices_are_the_same_bit_for_bit_however_many_are_solved_together(solver, cut):
+    A = projector(TiltGeometry(np.linspace(-70, 70, 9), 32), "numba")
+    counts = np.random.default_rng(0).poisson(2.0, (2, 9, 32, 80)).astype(np.float32)
+    whole = run(solver(A, counts), 4).volume
+    parts = [run(solver(A, counts[..., start : start + cut]), 4).volume for start in range(0, 80, cut)]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=-1), whole)

@@ -83,13 +83,13 @@ def _ray_weights(first, near, far, rows, base, s, inverse, length, along, row, n
 
 
 @kernel
-def _rays_of_tile(base, c, half, start, span, along, nu):
-    """Range of rays that cross the middle row of a band within `span` voxels from `start`; the rim tiles take what lies beyond.
+def _rays_of_tile(base, c, half, start, along, nu):
+    """Range of rays that cross the middle row of a band within RUN voxels from `start`; the rim tiles take what lies beyond.
 
     `half` is how far (in detector pixels) the outer rows of the band are displaced against its middle.
     """
-    low, high = base + (start - 0.5) * c, base + (start + span - 0.5) * c
-    rim_low, rim_high = start == 0, start + span >= along
+    low, high = base + (start - 0.5) * c, base + (start + RUN - 0.5) * c
+    rim_low, rim_high = start == 0, start + RUN >= along
     if c < 0:
         low, high, rim_low, rim_high = high, low, rim_high, rim_low
     if rim_low:
@@ -126,7 +126,6 @@ def _project_channel(volume, projections, table, length, shape, channel, start, 
     near = np.empty(BAND * RUN, np.float32)
     far = np.empty(BAND * RUN, np.float32)
     plane = volume[channel * nz * row_stride :]
-    span = RUN * max(256 // volume.itemsize, 1)  # the same memory whatever the lanes, and the fewer of them the fuller runs
     for ray in range((channel * nt + start) * tilt_stride, (channel * nt + stop) * tilt_stride):
         store(projections, ray, zero(projections))
     for steep in range(2):  # rows along x for the tilts up to 45 degrees, then rows along z for the others
@@ -137,13 +136,13 @@ def _project_channel(volume, projections, table, length, shape, channel, start, 
         for band in range(0, rows, BAND):
             height = min(BAND, rows - band)
             middle = (height - 1) / 2
-            for tile in range(0, along, span):
+            for tile in range(0, along, RUN):
                 for tilt in range(start, stop):
                     c, s, origin = table[tilt, steep], table[tilt, 1 - steep], table[tilt, 2]
                     if abs(c) < abs(s) or (steep and abs(c) == abs(s)):
                         continue
                     base = origin + band * s
-                    low, high = _rays_of_tile(base + middle * s, c, middle * abs(s), tile, span, along, nu)
+                    low, high = _rays_of_tile(base + middle * s, c, middle * abs(s), tile, along, nu)
                     for ray in range(low, high, RUN):
                         _ray_weights(
                             first, near, far, height, base - ray, s, 1 / c, length, along, band * next_row, next_row, next_voxel
