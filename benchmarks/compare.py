@@ -32,7 +32,8 @@ def _geometry(width: int = 128, tilts: int = 31):
 
 def _counts(A, channels: int, slices: int, mean: float = 1.0) -> np.ndarray:
     """Return counts of balls in vacuum, (channel, tilt, x, y)."""
-    z, x, y = np.ogrid[-1 : 1 : 1j * A.domain_shape[0], -1 : 1 : 1j * A.domain_shape[1], -1 : 1 : 1j * slices]
+    z, x = np.ogrid[-1 : 1 : 1j * A.domain_shape[0], -1 : 1 : 1j * A.domain_shape[1]]
+    z, x, y = z[..., None], x[..., None], np.linspace(-1, 1, slices + 2)[1:-1]
     volume = np.stack([(z**2 + x**2 + y**2 < (0.7 - 0.2 * c) ** 2).astype(np.float32) for c in range(channels)])
     expected = A(volume)
     return np.random.default_rng(0).poisson(mean * expected / expected[expected > 0].mean()).astype(np.float32)
