@@ -178,7 +178,7 @@ def timed(tree: Path, case: str) -> float:
 
 
 def compare(old: Path, new: Path, cases: list[str], rounds: int, tolerance: float) -> bool:
-    """Print the table; return whether no case got slower."""
+    """Print the table; return whether no case got slower, or fails with the new code."""
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; core ms, least of {rounds} rounds")
     print("| case | old | new | new/old | |")
     print("|---|---|---|---|---|")
@@ -189,7 +189,8 @@ def compare(old: Path, new: Path, cases: list[str], rounds: int, tolerance: floa
         found = np.array([[timed(tree, case) for tree in (old, new)] for _ in range(rounds)])
         before, after = found.min(axis=0)
         word = "slower" if after > (1 + tolerance) * before else "faster" if after < before / (1 + tolerance) else ""
-        slower += [case] * (word == "slower")
+        word = "failed" if np.isnan(after) else word
+        slower += [case] * (word in ("slower", "failed"))
         print(f"| {case} | {before:.1f} | {after:.1f} | {after / before:.2f} | {word} |", flush=True)
     return not slower
 

@@ -41,8 +41,12 @@ def _limited() -> Callable[[], None]:
     set_, done = Event(), Event()
     # threadpoolctl lets no thread but the one that set a limit change it, and the first to come may be gone by then.
     holder = Thread(target=_hold, args=(set_, done), daemon=True)
-    holder.start()
-    set_.wait()
+    try:
+        holder.start()
+        set_.wait()
+    except BaseException:
+        done.set()
+        raise
 
     def leave() -> None:
         done.set()

@@ -26,13 +26,17 @@ class _Register:
         self._read, self._write = library.fegetenv, library.fesetenv
         self._offset, self.bits = offset, bits
 
-    def swap(self, wanted: int) -> int:
-        """Set the bits of this thread as wanted; return what they were."""
+    def state(self) -> int:
+        """Return the bits of this thread."""
+        return self.swap(None)
+
+    def swap(self, wanted: int | None) -> int:
+        """Set the bits of this thread as wanted, None for as they are; return what they were."""
         record = ctypes.create_string_buffer(256)
         self._read(record)
         control = ctypes.c_uint32.from_buffer(record, self._offset)
         before = control.value & self.bits
-        if before != wanted:
+        if wanted is not None and before != wanted:
             control.value = (control.value & ~self.bits) | wanted
             self._write(record)
         return before
@@ -47,9 +51,13 @@ class _WindowsRegister:
     def __init__(self):
         self._control = ctypes.PyDLL("ucrtbase")._controlfp
 
+    def state(self) -> int:
+        """Return the bits of this thread."""
+        return self._control(0, 0) & self._MASK
+
     def swap(self, wanted: int) -> int:
         """Set the bits of this thread as wanted; return what they were."""
-        before = self._control(0, 0) & self._MASK
+        before = self.state()
         self._control(wanted, self._MASK)
         return before
 
@@ -96,8 +104,9 @@ def denormals_flushed() -> Iterator[None]:
     if _REGISTER is None:
         yield
         return
-    before = _REGISTER.swap(_REGISTER.bits)
+    before = _REGISTER.state()  # an interrupt between setting the mode and here would leave it
     try:
+        _REGISTER.swap(_REGISTER.bits)
         yield
     finally:
         _REGISTER.swap(before)

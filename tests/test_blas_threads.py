@@ -3,6 +3,7 @@
 
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import scipy.linalg  # noqa: F401
 import threadpoolctl
 
+from hyperspy_multitomo import blas_threads
 from hyperspy_multitomo.alignment import align
 from hyperspy_multitomo.blas_threads import one_blas_thread
 from hyperspy_multitomo.simulation import misaligned
@@ -123,3 +125,23 @@ def test_two_alignments_at_once_find_what_each_finds_alone():
         assert (a.axis_offset, a.rotation) == pytest.approx((b.axis_offset, b.rotation), abs=1e-3)
     assert len(seen) > 4
     assert all(number == {1} for number in seen)
+
+
+def test_an_interrupt_while_the_limit_is_set_leaves_none(monkeypatch):
+    class Interrupted(threading.Event):
+        def wait(self, timeout=None):
+            super().wait(timeout)
+            if threading.current_thread() is threading.main_thread():
+                raise KeyboardInterrupt
+            return True
+
+    monkeypatch.setattr(blas_threads, "Event", Interrupted)
+    with pytest.raises(KeyboardInterrupt), one_blas_thread():
+        raise AssertionError
+    monkeypatch.undo()
+    for _ in range(100):
+        if set(threads()) == {3}:
+            break
+        time.sleep(0.02)
+    with one_blas_thread():
+        assert set(threads()) == {1}

@@ -389,3 +389,15 @@ def test_residual_of_the_model_itself_is_one():
         view.fit(support, placement)
         np.testing.assert_allclose(view.left_out(placement), 1, atol=0.1)
         assert view.left_out(placement).mean() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("offset", [-24.0, 20.0, 24.0])
+def test_a_cut_specimen_whose_axis_is_off_the_middle_is_seen_as_a_whole(offset):
+    """What is seen on one side of the axis alone has no even and odd part; the object is moved until little is."""
+    tilts = np.linspace(-70, 70, 15)
+    series = misaligned("lamella", size=64, tilts=tilts, shift=1.0, axis_offset=offset)
+    found = refine(series.haadf, tilts, Alignment(np.zeros(15), np.zeros(15), offset, 0.0, tilts))
+    errors = alignment_errors(found, series.alignment)
+    assert errors.across_rms < 0.1
+    assert errors.along_rms < 0.15
+    assert abs(errors.axis_offset) < 3 * found.quality.axis_offset_error < 1.5

@@ -135,6 +135,16 @@ class TestTheBoxIsTheSameProblem:
         difference = np.linalg.norm(found.volume - wanted.volume) / np.linalg.norm(wanted.volume)
         assert difference < 3e-3
 
+    def test_a_state_of_another_box_is_refused(self):
+        terms, regulariser = [DataTerm(A, counted(SPECIMENS["particle"], 3.0))], Regulariser(0.1, "tv")
+        system = checked_problem(terms, regulariser, [1.0, 1.0], initial=None, relaxation=1.8, mask=None)
+        other = Box((12, 40), *(self.BOX.x, self.BOX.y))
+        first, second = (next(iterates_of(primal_dual_of(within(system, box)), True)) for box in (self.BOX, other))
+        with pytest.raises(ValueError, match="box"):
+            second.restore(first.snapshot())
+        again = next(iterates_of(primal_dual_of(within(system, self.BOX)), True))
+        again.restore(first.snapshot())
+
     @pytest.mark.parametrize("kind", ["tv", "tgv"])
     def test_of_shifted_tilts_gains_and_background(self, kind):
         shifts = np.random.default_rng(0).normal(0, 1.0, len(TILTS))

@@ -167,3 +167,16 @@ def test_bad_settings(settings, iterations, message):
 def test_volumes_of_other_shapes():
     with pytest.raises(ValueError, match="different shapes"):
         sweep(hebt, A, maps(), haadf(), RATIOS, settings=[{"rest": True}, {"rest": False}], iterations=1)
+
+
+def test_settings_with_a_projector_of_their_own_that_does_not_fit_the_lanes():
+    """Pixels of three voxels do not divide the lanes: such settings are run one after the other."""
+    tilts = np.linspace(-70, 70, 9)
+    A = projector(TiltGeometry(tilts, 24), "numba")
+    B = projector(TiltGeometry(tilts, 8, (24, 24), binning=3), "numba")
+    maps = np.random.default_rng(0).random((2, 9, 24, 6), np.float32)
+    haadf = np.random.default_rng(1).random((9, 8, 2), np.float32)
+    settings = [{"alpha": alpha, "haadf_projector": B} for alpha in (0.3, 0.6)]
+    found = sweep(hebt, A, maps, haadf, [5, 7], settings=settings, iterations=3)
+    for volume, setting in zip(found, settings, strict=True):
+        np.testing.assert_array_equal(volume, run(hebt(A, maps, haadf, [5, 7], **setting), 3).volume)

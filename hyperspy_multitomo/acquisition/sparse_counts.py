@@ -184,7 +184,7 @@ def _dense(counts, start: int, shape: tuple[int, int, int], dtype) -> np.ndarray
     part = counts[start : start + shape[0] * shape[1]]
     most = np.iinfo(dtype).max
     if part.nnz and part.data.max() > most:
-        raise ValueError(f"a channel of a pixel has more than {most} counts; read fewer frames at a time")
+        raise ValueError(f"a channel of a pixel has more than {most} counts, which {np.dtype(dtype)} does not hold")
     return part.astype(dtype, copy=False).toarray().reshape(shape)
 
 

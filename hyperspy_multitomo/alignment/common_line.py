@@ -14,6 +14,8 @@ __all__ = ["common_line_shifts"]
 # The part of a profile that has to overlap with the others, and the likeness that it has to reach there.
 _OVERLAP, _ALIKE = 0.5, 0.5
 _PASSES, _SAMPLES = 5, 10
+# Shifts that are scored at once: more would only take memory.
+_TOGETHER = 64
 
 
 def common_line_shifts(images: ArrayLike, tilts: ArrayLike) -> np.ndarray:
@@ -104,7 +106,8 @@ def _registered(template: np.ndarray, seen: np.ndarray, profile: np.ndarray, shi
     changes = np.arange(-int(limit), int(limit) + 1.0)
     step = 1.0
     for _ in range(3):
-        scores = _likeness(template, seen, profile, shift + changes)
+        blocks = [changes[first : first + _TOGETHER] for first in range(0, len(changes), _TOGETHER)]
+        scores = np.concatenate([_likeness(template, seen, profile, shift + some) for some in blocks])
         best = int(np.argmax(scores))
         centre = changes[best]
         if 0 < best < len(changes) - 1:

@@ -39,6 +39,8 @@ _MARGIN = 1.25
 _FEWEST_PIXELS = 14
 # Maps need this many counts on the average over the tilts to have a say.
 _FEWEST_COUNTS = 30
+# Less than this part of half the shared view on one side of the axis is mended first.
+_LOPSIDED = 0.7
 # Positions across the axis and along it at least; of few slices a shift takes one away.
 _ACROSS, _ALONG = 4, 3
 _STEPS, _SMALL = 12, 0.02
@@ -205,13 +207,26 @@ class _Problem:
         self.newton: Newton
 
     def started(self, placement: Placement) -> tuple[Placement, Support | None]:
-        """Put an object that is in view across the axis in the middle; return a first support for it."""
+        """Put an object that is in view across the axis in the middle, and return a first support for it; else its view."""
         if not self.whole[0]:
-            return placement, None
+            return self.centred(placement), None
         images = self.series[0].images
         path, reach = outline_path(images, self.tilts, placement.turned[0], placement.rotation)
         self.largest = _LARGEST * reach
         return placement.moved(-path, np.zeros(len(self.tilts))), Support("rod", reach)
+
+    def centred(self, placement: Placement) -> Placement:
+        """Move a cut object across the axis to where the images share as much on one side as on the other, if they share little.
+
+        Where it is along x is anybody's choice, and the same for all tilts; where the axis is stays.
+        """
+        low, high = common_view(placement, self.extent)[0]
+        if min(-low, high) >= _LOPSIDED * (high - low) / 2:
+            return placement
+        cosines = np.cos(np.deg2rad(self.tilts))[:, None]
+        moves = np.linspace(-1, 1, 401) * 2 * np.abs(placement.turned[0]).max()
+        best = moves[np.abs(placement.turned[0][:, None] + moves * cosines).max(axis=0).argmin()]
+        return placement.moved(best * cosines[:, 0], np.zeros(len(self.tilts)))
 
     def ranges(self, placement: Placement, support: Support | None):
         """Return the parts of the view across and along the axis that all images show."""

@@ -98,12 +98,13 @@ def _png(figure, dpi: int) -> bytes:
     """Return a figure as a picture; drawn once, with its layout, where `savefig` would go through it once more before."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    picture, own_dpi = io.BytesIO(), figure.dpi
+    picture, own = io.BytesIO(), (figure.dpi, figure.canvas)
     try:
         figure.dpi = dpi
         FigureCanvasAgg(figure).print_png(picture)
     finally:
-        figure.dpi = own_dpi
+        figure.dpi = own[0]
+        figure.set_canvas(own[1])
     return picture.getvalue()
 
 

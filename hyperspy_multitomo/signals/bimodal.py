@@ -234,7 +234,7 @@ class BimodalReconstructions:
         weight, coupled, dimensions, iterations, data_term, haadf_term, haadf_gain, background
             As in `reconstruct_tv`.
         tolerance : float, default 1e-4
-            As in `reconstruct_tv`.
+            As in `reconstruct_tv`; less, since weak elements beside a HAADF of many counts take longer.
         alpha0 : float, default 4.0
             With ``regulariser="tgv"``: as in `reconstruct_tgv`.
         overlap : int, default 16

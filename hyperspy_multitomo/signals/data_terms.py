@@ -32,8 +32,8 @@ class Modality:
     """One series as a data term, all but its arrays, `data` naming that of the projections.
 
     `weight` says how noisy the data are; `gain`, of images, is the signal of one noise-equivalent electron. `profile` is that of
-    a `DataTerm`, for series whose slabs are to take the steps of the whole, and
-    `count` too, once a calibration has changed the weight.
+    a `DataTerm`, for series whose slabs are to take the steps of the whole. `count` is the signal of one count, as of a
+    `DataTerm`, where a calibration has changed the weight.
     """
 
     data: str

@@ -66,8 +66,9 @@ class RegularisedImages:
             shows between them; see `TiltSeriesEDS.reconstruct_tv`.
         support : bool, default True
             Whether to work only on the box of voxels that holds all that there is, and leave 0 around it: where a coarse
-            reconstruction of the same data shows more than 0.3 % of its largest value, and some voxels more. It saves the time
-            of the vacuum, in volumes from 64^3 voxels of which it is a fifth or more. Slabs of a lazy series find a box each.
+            reconstruction of the same data shows more than 0.3 % of a channel's largest value, and two of its voxels more. It
+            saves the time of the vacuum, in volumes from 64^3 voxels of which it is a fifth or more; what `initial` has there
+            is not used. Slabs of a lazy series find a box each.
         mask, initial, depth, width, nonnegative, backend, chunks, checkpoint, resume, show_progressbar
             As in `reconstruct_sirt`.
 

@@ -50,7 +50,7 @@ class Phantom:
         Whether the HAADF is counted (its unit is then the electron) or free of noise.
     body : callable
         ``body(x, z, y)`` gives (channel, z, x), in `unit`, at points in fractions of the half width (-1..1): x of shape (1, x),
-        z of shape (z, 1), y a number.
+        z of shape (z, 1), y a number. Several threads call it at once, with denormal floats taken for 0.
     """
 
     name: str

@@ -40,7 +40,8 @@ class PrimalDual(Steps):
         """See `Steps`."""
         s = self.system
         data = [list(term.data.shape) for term in s.terms]
-        return super().signature | {"kind": s.kind, "coupling": s.coupling, "dimensions": s.dimensions, "data": data}
+        box = None if s.box is None else s.box.bounds
+        return super().signature | {"kind": s.kind, "coupling": s.coupling, "dimensions": s.dimensions, "data": data, "box": box}
 
     def _read(self):
         return self._feasible()[0]

@@ -111,7 +111,7 @@ def _alike(a: Mapping, b: Mapping) -> bool:
 
 def _groups(solver, data, common: Mapping, options: Sequence[dict]) -> list[list[int]]:
     """Return which problems are solved together, as lists of their numbers."""
-    if solver not in _SYSTEMS or not all(map(fits_lanes, [data[0], common.get("haadf_projector") or data[0]])):
+    if solver not in _SYSTEMS:
         return [[number] for number in range(len(options))]
     alike: list[tuple[dict, list[int]]] = []
     for number, setting in enumerate(options):
@@ -122,7 +122,9 @@ def _groups(solver, data, common: Mapping, options: Sequence[dict]) -> list[list
         numbers.append(number)
     groups = []
     for _, numbers in alike:
-        size = _best_size(_SYSTEMS[solver](*data, **common | options[numbers[0]])[0])
+        one = common | options[numbers[0]]
+        abreast = all(map(fits_lanes, [data[0], one.get("haadf_projector") or data[0]]))
+        size = _best_size(_SYSTEMS[solver](*data, **one)[0]) if abreast else 1
         groups += [numbers[first : first + size] for first in range(0, len(numbers), size)]
     return groups
 
