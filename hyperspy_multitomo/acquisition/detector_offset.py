@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.acquisition.checks import STEEPEST, checked_tilts
-from hyperspy_multitomo.peaks import find_peaks
 
 __all__ = ["BackgroundLevel", "background_level", "fit_background"]
 
@@ -96,6 +95,7 @@ def background_level(image: ArrayLike, mask: ArrayLike | None = None) -> float:
     True
     """
     from scipy.ndimage import gaussian_filter
+    from scipy.signal import find_peaks
 
     image = np.asarray(image, dtype=np.float32)
     if not np.isfinite(image).all():
@@ -115,7 +115,7 @@ def background_level(image: ArrayLike, mask: ArrayLike | None = None) -> float:
     heights, edges = np.histogram(smooth, _BINS, (low, high))
     # Zeros on both sides, so that a peak in the first bin is one.
     heights = np.concatenate([[0], gaussian_filter(heights.astype(np.float64), 1.0), [0]])
-    peaks = find_peaks(heights, prominence=_LEAST_PEAK * heights.max())
+    peaks, _ = find_peaks(heights, prominence=_LEAST_PEAK * heights.max())
     peak = peaks[0]
     below = np.flatnonzero(heights[:peak] < heights[peak] / 2)[-1]
     step = edges[1] - edges[0]

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 from hyperspy_multitomo.composition.dask_blocks import is_lazy, reduced, with_neighbours
 from hyperspy_multitomo.composition.median import median_of_neighbours
 from hyperspy_multitomo.composition.value_table import ValueTable, dividing
-from hyperspy_multitomo.peaks import find_peaks
 
 __all__ = ["ThresholdCurve", "edge_spread"]
 
@@ -281,8 +280,10 @@ def _curve(table: ValueTable, interior: float, smoothed: bool) -> ThresholdCurve
 
 def _flat_run(levels, slopes, interior, few) -> tuple[float, tuple[float, float], str]:
     """Return the threshold, the run that it is the centre of, and why it is ambiguous."""
+    from scipy.signal import find_peaks
+
     nothing = max(few, NEGLIGIBLE * slopes[levels > interior / 2].max())
-    valleys = find_peaks(-np.log(slopes + nothing), prominence=np.log(DEPTH))
+    valleys = find_peaks(-np.log(slopes + nothing), prominence=np.log(DEPTH))[0]
     if valleys.size == 0:
         return np.nan, (np.nan, np.nan), _no_run(levels, slopes, interior)
     parts = np.split(np.arange(len(levels)), valleys)

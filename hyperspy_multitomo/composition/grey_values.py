@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.composition.cross_sections.tables import atomic_number
 from hyperspy_multitomo.notices import warn
-from hyperspy_multitomo.peaks import find_peaks
 
 __all__ = ["check_ratio", "checked_contrast", "pure_grey_values"]
 
@@ -133,6 +132,7 @@ def _grey_value(name: str, value: float | ArrayLike, volume: np.ndarray, noise: 
 def _histogram_peaks(grey: np.ndarray, noise: float) -> list[tuple[float, float]]:
     """Return centre and standard error of the separate peaks of the smoothed histogram, the darkest first."""
     from scipy.ndimage import gaussian_filter1d
+    from scipy.signal import find_peaks
 
     low, high = np.percentile(grey, (0.1, 99.9))
     if high <= low:
@@ -141,7 +141,7 @@ def _histogram_peaks(grey: np.ndarray, noise: float) -> list[tuple[float, float]
     heights, edges = np.histogram(grey, _BINS, (low - margin, high + margin))
     step = edges[1] - edges[0]
     heights = gaussian_filter1d(heights.astype(np.float64), max(_SMOOTHING, 0.4 * noise / step))
-    found = find_peaks(heights, height=_LEAST_PEAK * heights.max())
+    found, _ = find_peaks(heights, height=_LEAST_PEAK * heights.max())
     separate = list(found[:1])
     for peak in found[1:]:
         valley = heights[separate[-1] : peak + 1].min()

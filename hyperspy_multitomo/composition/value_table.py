@@ -132,13 +132,10 @@ class ValueTable:
 
     def otsu(self) -> float:
         """Return Otsu's threshold, with 256 bins between the least and the greatest value, which have to differ."""
+        from skimage.filters import threshold_otsu
+
         counts, edges = np.histogram(self.values, 256, weights=self.counts.astype(np.float64))
-        centres = (edges[:-1] + edges[1:]) / 2
-        # Number and mean of the voxels up to each bin, and from it on.
-        below, above = np.cumsum(counts), np.cumsum(counts[::-1])[::-1]
-        lower = np.cumsum(counts * centres) / below
-        upper = (np.cumsum((counts * centres)[::-1]) / above[::-1])[::-1]
-        return float(centres[np.argmax(below[:-1] * above[1:] * (lower[:-1] - upper[1:]) ** 2)])
+        return float(threshold_otsu(hist=(counts, (edges[:-1] + edges[1:]) / 2)))
 
 
 def dividing(level: float) -> float:
