@@ -104,7 +104,7 @@ def denormals_flushed() -> Iterator[None]:
     if _REGISTER is None:
         yield
         return
-    before = _REGISTER.state()  # an interrupt between setting the mode and here would leave it
+    before = _REGISTER.state()  # read beforehand, so that no interrupt comes between setting the mode and `try`
     try:
         _REGISTER.swap(_REGISTER.bits)
         yield
