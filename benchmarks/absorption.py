@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Self-absorption: speed and accuracy of the sweep, and what correcting by it gives back: `python benchmarks/absorption.py`.
 
-Three tables. Speed: what `ray_transmission` takes for a cube of voxels, two lines and the four detectors of a Super-X. Accuracy:
-the sweep against rays traced exactly, in a ball, a slab and a block. Closed loop: two particles whose maps are simulated with
-exact absorption and Poisson counts; their composition before and after rounds of correction, each with the transmission through
-the reconstruction of the round before. Maps without absorption but with the same noise show what is left to noise and tilts.
+Three tables. Speed: what `ray_transmission` takes for a cube of voxels, two lines and the four
+detectors of a Super-X. Accuracy: the sweep against rays traced exactly, in a ball, a slab and a
+block. Closed loop: two particles whose maps are simulated with exact absorption and Poisson counts;
+their composition before and after rounds of correction, each with the transmission through the
+reconstruction of the round before. Maps without absorption but with the same noise show what is
+left to noise and tilts.
 """
 
 from __future__ import annotations
@@ -37,12 +39,18 @@ def speed(size: int, tilts: int) -> None:
     geometry = TiltGeometry(np.linspace(-70, 70, tilts), size, pixel_size=1.0)
     print(f"speed: {size}^3 voxels, 2 lines, 4 detectors, {tilts} tilts")
     for threads in (1, 2):
-        ray_transmission(volumes, volumes / size, TiltGeometry([0, 1], size), "super-x", threads=threads)
+        ray_transmission(
+            volumes, volumes / size, TiltGeometry([0, 1], size), "super-x", threads=threads
+        )
         start = time.perf_counter()
         ray_transmission(volumes, volumes / size, geometry, "super-x", threads=threads)
         taken = time.perf_counter() - start
         per_voxel = 1e9 * taken / (volumes.size * 4 * tilts)
-        print(f"  {threads} threads: {taken:.1f} s, {per_voxel:.1f} ns per voxel, line, detector and tilt", flush=True)
+        print(
+            f"  {threads} threads: {taken:.1f} s, {per_voxel:.1f} ns per voxel, line, detector and "
+            "tilt",
+            flush=True,
+        )
 
 
 def accuracy(size: int) -> None:
@@ -60,7 +68,9 @@ def accuracy(size: int) -> None:
         attenuation = (body / (0.8 * size)).astype(np.float32)[None]
         for azimuth, tilt in ((0, 0), (0, 60), (45, 0), (45, 30), (225, 70), (90, 0)):
             direction = XRayDetector(azimuth, 18).direction(tilt)
-            exact = voxel_transmission(attenuation, 1.0, direction, method="trace", where=body)[0][body]
+            exact = voxel_transmission(attenuation, 1.0, direction, method="trace", where=body)[0][
+                body
+            ]
             error = voxel_transmission(attenuation, 1.0, direction)[0][body] - exact
             figures = f"{exact.mean():.4f} | {error.std():.5f} | {error.mean():+.5f} | {np.abs(error).max():.4f}"
             print(f"| {name} | {azimuth} | {tilt} | {figures} |")
@@ -71,14 +81,21 @@ def corrected(maps: np.ndarray, phantom, iterations: int, rounds: int):
     geometry = TiltGeometry(phantom.tilts, phantom.size, pixel_size=phantom.pixel_size)
     A = projector(geometry)
     per_unit = phantom.counts_per_unit.astype(np.float32)[:, None, None, None]
-    coefficients = attenuation_coefficients(phantom.elements, [line_energy(line) for line in phantom.elements])
+    coefficients = attenuation_coefficients(
+        phantom.elements, [line_energy(line) for line in phantom.elements]
+    )
     volumes = run(sirt(A, maps), iterations).volume
     yield volumes / per_unit
     for _ in range(rounds):
-        rays = ray_transmission(volumes, linear_attenuation(volumes / per_unit, coefficients), geometry, "super-x")
-        # What all rays of a tilt have in common is a gain of the forward model: counts stay as near to counts as they can.
+        rays = ray_transmission(
+            volumes, linear_attenuation(volumes / per_unit, coefficients), geometry, "super-x"
+        )
+        # What all rays of a tilt have in common is a gain of the forward model: counts stay as near
+        # to counts as they can.
         gains = rays.mean(axis=(2, 3))
-        volumes = run(sirt(A, maps / (rays / gains[..., None, None]), gains=gains), iterations).volume
+        volumes = run(
+            sirt(A, maps / (rays / gains[..., None, None]), gains=gains), iterations
+        ).volume
         yield volumes / per_unit
 
 
@@ -103,16 +120,25 @@ def closed_loop(make, size: int, iterations: int) -> None:
     density = phantom.truth.sum(axis=0)
     fraction = phantom.truth[0] / np.maximum(density, 1e-6)
     middle = (fraction[density > 0].min() + fraction[density > 0].max()) / 2
-    rich, poor = (binary_erosion((density > 1) & where, iterations=3) for where in (fraction > middle, fraction <= middle))
+    rich, poor = (
+        binary_erosion((density > 1) & where, iterations=3)
+        for where in (fraction > middle, fraction <= middle)
+    )
     parts = {"rich": rich, "poor": poor}
     line = phantom.elements[0]
     lost = 1 - absorbed.sum(axis=(1, 2, 3)) / emitted.sum(axis=(1, 2, 3))
     print(
         f"\n{phantom.name}, {size}^3, {len(phantom.tilts)} tilts, SIRT {iterations}; absorbed: "
-        + ", ".join(f"{100 * part:.1f} % of {name}" for name, part in zip(phantom.elements, lost, strict=True))
+        + ", ".join(
+            f"{100 * part:.1f} % of {name}"
+            for name, part in zip(phantom.elements, lost, strict=True)
+        )
         + f"; simulated in {taken:.0f} s"
     )
-    print("error, wt% of the first element, 3 voxels inside of each part: of the part as a whole, and rms of its voxels")
+    print(
+        "error, wt% of the first element, 3 voxels inside of each part: of the part as a whole, "
+        "and rms of its voxels"
+    )
     print(f"| maps | {line} rich ({100 * fraction[rich].mean():.1f} wt%): all | rms | ", end="")
     print(f"{line} poor ({100 * fraction[poor].mean():.1f} wt%): all | rms |\n" + "|---" * 5 + "|")
     for noise in (False, True):
@@ -121,17 +147,26 @@ def closed_loop(make, size: int, iterations: int) -> None:
             data = {name: count(maps, seed=1) for name, maps in data.items()}
         label = "counts" if noise else "means"
         for number, masses in enumerate(corrected(data["absorbed"], phantom, iterations, ROUNDS)):
-            print(f"| {label}, {number or 'no'} rounds | {errors(masses, phantom, parts)} |", flush=True)
+            print(
+                f"| {label}, {number or 'no'} rounds | {errors(masses, phantom, parts)} |",
+                flush=True,
+            )
         (masses,) = corrected(data["emitted"], phantom, iterations, 0)
         print(f"| {label}, nothing absorbed | {errors(masses, phantom, parts)} |", flush=True)
 
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description="speed, accuracy and closed loop of the correction for self-absorption")
-    parser.add_argument("--size", type=int, default=64, help="voxels across the particles (default 64)")
+    parser = argparse.ArgumentParser(
+        description="speed, accuracy and closed loop of the correction for self-absorption"
+    )
+    parser.add_argument(
+        "--size", type=int, default=64, help="voxels across the particles (default 64)"
+    )
     parser.add_argument("--iterations", type=int, default=60, help="of SIRT (default 60)")
-    parser.add_argument("--cube", type=int, default=128, help="voxels across the cube that is timed (default 128)")
+    parser.add_argument(
+        "--cube", type=int, default=128, help="voxels across the cube that is timed (default 128)"
+    )
     options = parser.parse_args()
     speed(options.cube, 30)
     accuracy(64)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which of two commits is slower, and where: `python benchmarks/compare.py OLD NEW [--cases sirt tv ...]`.
 
-Each case runs in a process of its own, with the packages of this environment and the code of either commit from a checkout of its
-own, in turn: old, new, old, new. What counts are core seconds, the least of several rounds, without imports and compilation.
-The exit status is 1 where a case of the new commit takes more than the tolerance longer.
+Each case runs in a process of its own, with the packages of this environment and the code of either
+commit from a checkout of its own, in turn: old, new, old, new. What counts are core seconds, the
+least of several rounds, without imports and compilation. The exit status is 1 where a case of the
+new commit takes more than the tolerance longer.
 """
 
 from __future__ import annotations
@@ -34,9 +35,15 @@ def _counts(A, channels: int, slices: int, mean: float = 1.0) -> np.ndarray:
     """Return counts of balls in vacuum, (channel, tilt, x, y)."""
     z, x = np.ogrid[-1 : 1 : 1j * A.domain_shape[0], -1 : 1 : 1j * A.domain_shape[1]]
     z, x, y = z[..., None], x[..., None], np.linspace(-1, 1, slices + 2)[1:-1]
-    volume = np.stack([(z**2 + x**2 + y**2 < (0.7 - 0.2 * c) ** 2).astype(np.float32) for c in range(channels)])
+    volume = np.stack(
+        [(z**2 + x**2 + y**2 < (0.7 - 0.2 * c) ** 2).astype(np.float32) for c in range(channels)]
+    )
     expected = A(volume)
-    return np.random.default_rng(0).poisson(mean * expected / expected[expected > 0].mean()).astype(np.float32)
+    return (
+        np.random.default_rng(0)
+        .poisson(mean * expected / expected[expected > 0].mean())
+        .astype(np.float32)
+    )
 
 
 def _iterations(make, count: int):
@@ -73,7 +80,9 @@ def _variational(kind: str, coupling: str = "frobenius"):
 
     A = _geometry(96)
     term = DataTerm(A, _counts(A, 3, 32))
-    return _iterations(lambda: variational([term], Regulariser(0.5, kind, coupling), np.full(3, 0.05)), 20)
+    return _iterations(
+        lambda: variational([term], Regulariser(0.5, kind, coupling), np.full(3, 0.05)), 20
+    )
 
 
 def _regularised():
@@ -82,7 +91,9 @@ def _regularised():
 
     A = _geometry(64)
     maps = _counts(A, 2, 32).transpose(0, 1, 3, 2)
-    eds = TiltSeriesEDS.from_maps({"Au": maps[0], "Ag": maps[1]}, tilts=A.geometry.tilts, pixel_size=1.0)
+    eds = TiltSeriesEDS.from_maps(
+        {"Au": maps[0], "Ag": maps[1]}, tilts=A.geometry.tilts, pixel_size=1.0
+    )
     return lambda: eds.reconstruct_tv(show_progressbar=False)
 
 
@@ -91,7 +102,11 @@ def _alignment(joint: bool):
     from hyperspy_multitomo.simulation import misaligned
 
     s = misaligned("particle", size=64, tilts=np.linspace(-70, 70, 21), shift=1.0, axis_offset=1)
-    maps = [Modality(m, s.tilts, 1.0, name) for name, m in zip(s.elements, s.maps, strict=True)] if joint else []
+    maps = (
+        [Modality(m, s.tilts, 1.0, name) for name, m in zip(s.elements, s.maps, strict=True)]
+        if joint
+        else []
+    )
     return lambda: refine(s.haadf, s.tilts, Alignment.identity(len(s.tilts)), others=maps)
 
 
@@ -118,7 +133,10 @@ def _maps():
     from hyperspy_multitomo import elemental_maps
 
     data = np.random.default_rng(0).poisson(0.02, (3, 48, 48, 1024)).astype(np.uint8)
-    axes = [dict(name=name, size=n) for name, n in zip(("tilt", "y", "x", "Energy"), data.shape, strict=True)]
+    axes = [
+        dict(name=name, size=n)
+        for name, n in zip(("tilt", "y", "x", "Energy"), data.shape, strict=True)
+    ]
     axes[0] |= dict(units="°", scale=10.0, offset=-10.0)
     axes[3] |= dict(units="keV", scale=0.01)
     for axis in axes[1:3]:
@@ -172,14 +190,18 @@ def timed(tree: Path, case: str) -> float:
     found = json.loads(done.stdout.splitlines()[-1])
     if not Path(found["package"]).is_relative_to(tree):
         raise RuntimeError(
-            f"{found['package']} was measured in place of the code in {tree}; run it with an environment of its own"
+            f"{found['package']} was measured in place of the code in {tree}; run it with an "
+            "environment of its own"
         )
     return found["ms"]
 
 
 def compare(old: Path, new: Path, cases: list[str], rounds: int, tolerance: float) -> bool:
     """Print the table; return whether no case got slower, or fails with the new code."""
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; core ms, least of {rounds} rounds")
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; core ms, least of "
+        f"{rounds} rounds"
+    )
     print("| case | old | new | new/old | |")
     print("|---|---|---|---|---|")
     slower = []
@@ -188,10 +210,18 @@ def compare(old: Path, new: Path, cases: list[str], rounds: int, tolerance: floa
             timed(tree, case)  # compiles
         found = np.array([[timed(tree, case) for tree in (old, new)] for _ in range(rounds)])
         before, after = found.min(axis=0)
-        word = "slower" if after > (1 + tolerance) * before else "faster" if after < before / (1 + tolerance) else ""
+        word = (
+            "slower"
+            if after > (1 + tolerance) * before
+            else "faster"
+            if after < before / (1 + tolerance)
+            else ""
+        )
         word = "failed" if np.isnan(after) else word
         slower += [case] * (word in ("slower", "failed"))
-        print(f"| {case} | {before:.1f} | {after:.1f} | {after / before:.2f} | {word} |", flush=True)
+        print(
+            f"| {case} | {before:.1f} | {after:.1f} | {after / before:.2f} | {word} |", flush=True
+        )
     return not slower
 
 
@@ -199,10 +229,20 @@ def main() -> int:
     """Compare two commits; return the exit status."""
     parser = argparse.ArgumentParser(description="tell a slower commit")
     parser.add_argument("old", nargs="?", help="commit, branch or tag")
-    parser.add_argument("new", nargs="?", default="HEAD", help="the same; by default what is checked out and committed")
+    parser.add_argument(
+        "new",
+        nargs="?",
+        default="HEAD",
+        help="the same; by default what is checked out and committed",
+    )
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tolerance", type=float, default=0.1, help="by how much a case may be slower (default 0.1)")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.1,
+        help="by how much a case may be slower (default 0.1)",
+    )
     parser.add_argument("--measure", choices=CASES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -218,11 +258,20 @@ def main() -> int:
         trees = [Path(folder).resolve() / name for name in ("old", "new")]
         try:
             for tree, commit in zip(trees, (options.old, options.new), strict=True):
-                subprocess.run(["git", "worktree", "add", "--quiet", "--detach", tree, commit], cwd=here, check=True)
+                subprocess.run(
+                    ["git", "worktree", "add", "--quiet", "--detach", tree, commit],
+                    cwd=here,
+                    check=True,
+                )
             return 0 if compare(*trees, options.cases, options.rounds, options.tolerance) else 1
         finally:
             for tree in trees:
-                subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=here, check=False, capture_output=True)
+                subprocess.run(
+                    ["git", "worktree", "remove", "--force", tree],
+                    cwd=here,
+                    check=False,
+                    capture_output=True,
+                )
 
 
 if __name__ == "__main__":

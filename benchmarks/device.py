@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reconstructions on a GPU: do the numbers agree with the cores', and what do they cost: `python benchmarks/device.py`.
 
-It needs CuPy and a GPU, says so where they are missing, and prints three tables. Times are of whole iterations, arrays on the
-device already; a run adds the copies there and back and the sums of the weights, which have a column of their own. ASTRA's own
-SIRT is given one channel, in its own layout. TV, TGV and nuclear TV run with the matched pair alone; "moved" are the bytes that
-their iteration cannot but read or write, once each, for a voxel of a channel.
+It needs CuPy and a GPU, says so where they are missing, and prints three tables. Times are of whole
+iterations, arrays on the device already; a run adds the copies there and back and the sums of the
+weights, which have a column of their own. ASTRA's own SIRT is given one channel, in its own layout.
+TV, TGV and nuclear TV run with the matched pair alone; "moved" are the bytes that their iteration
+cannot but read or write, once each, for a voxel of a channel.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ class Problem:
     backend : str
     """
 
-    def __init__(self, size: int, tilts: int, channels: int, slices: int | None = None, backend: str = "cuda"):
+    def __init__(
+        self, size: int, tilts: int, channels: int, slices: int | None = None, backend: str = "cuda"
+    ):
         self.geometry = TiltGeometry(np.linspace(-75, 75, tilts), size, axis_offset=0.3)
         self.channels, self.slices = channels, size if slices is None else slices
         clean = projector(self.geometry, backend)(phantom(size, self.slices, channels))
@@ -75,7 +78,9 @@ class Problem:
         A = projector(self.geometry, backend)
         if method in REGULARISED:
             scales = np.full(self.channels, self.level)
-            return variational([DataTerm(A, self.counts)], Regulariser(10.0, *REGULARISED[method]), scales)
+            return variational(
+                [DataTerm(A, self.counts)], Regulariser(10.0, *REGULARISED[method]), scales
+            )
         if method == "HEBT":
             return hebt(A, self.counts, self.haadf, RATIOS[: self.channels])
         return {"SIRT": sirt, "EM": em}[method](A, self.counts)
@@ -98,7 +103,10 @@ METHODS = ("SIRT", "HEBT", "EM")
 def agreement(backends: list[str], size: int, iterations: int) -> None:
     """Print how far each back-end is from the cores, relative to the norm of the result."""
     problem = Problem(size, 13, 2, slices=min(size, 40), backend="numba")
-    print(f"Difference from the cores, {size} px, 13 tilts, {problem.slices} slices, {iterations} iterations\n")
+    print(
+        f"Difference from the cores, {size} px, 13 tilts, {problem.slices} slices, {iterations} "
+        "iterations\n"
+    )
     print(f"| | {' | '.join(backends)} |\n|{'---|' * (1 + len(backends))}")
     for method in ("W x", "W^T y", "FBP", *METHODS, *REGULARISED):
         expected = problem.result(method, "numba", iterations)
@@ -107,7 +115,9 @@ def agreement(backends: list[str], size: int, iterations: int) -> None:
             if method in REGULARISED and backend != "cuda":
                 cells.append("")
                 continue
-            apart = np.linalg.norm(problem.result(method, backend, iterations) - expected) / np.linalg.norm(expected)
+            apart = np.linalg.norm(
+                problem.result(method, backend, iterations) - expected
+            ) / np.linalg.norm(expected)
             cells.append(f"{apart:.1e}")
         print(f"| {method} | {' | '.join(cells)} |", flush=True)
     mismatch = [f"{dot_test(projector(problem.geometry, backend)):.1e}" for backend in backends]
@@ -122,14 +132,18 @@ def seconds(call) -> float:
     return time.perf_counter() - start
 
 
-def iterations_of(problem: Problem, method: str, backend: str, iterations: int) -> tuple[float, float]:
+def iterations_of(
+    problem: Problem, method: str, backend: str, iterations: int
+) -> tuple[float, float]:
     """Return the seconds per iteration, and of what comes before the first one and after the last."""
     made = []
     around = seconds(lambda: made.append(problem.iterates(method, backend)))
     iterates = made[0]
     around += seconds(lambda: next(iterates))
     next(iterates)
-    per_iteration = seconds(lambda: made.append(list(islice(iterates, iterations))[-1])) / iterations
+    per_iteration = (
+        seconds(lambda: made.append(list(islice(iterates, iterations))[-1])) / iterations
+    )
     around += seconds(lambda: made[-1].volume)
     return per_iteration, around
 
@@ -154,15 +168,22 @@ def astras_own_sirt(problem: Problem, iterations: int) -> float:
     vectors = projector(problem.geometry, "astra_cuda")._vectors
     rays = astra.create_proj_geom("parallel3d_vec", nx, problem.slices, vectors)
     volume = astra.create_vol_geom(nx, problem.slices, nz)
-    data = astra.data3d.create("-proj3d", rays, np.ascontiguousarray(problem.counts[0].swapaxes(0, 1)))
+    data = astra.data3d.create(
+        "-proj3d", rays, np.ascontiguousarray(problem.counts[0].swapaxes(0, 1))
+    )
     result = astra.data3d.create("-vol", volume)
-    settings = astra.astra_dict("SIRT3D_CUDA") | {"ProjectionDataId": data, "ReconstructionDataId": result}
+    settings = astra.astra_dict("SIRT3D_CUDA") | {
+        "ProjectionDataId": data,
+        "ReconstructionDataId": result,
+    }
     settings["option"] = {"MinConstraint": 0}
     algorithm = astra.algorithm.create(settings)
     try:
         astra.algorithm.run(algorithm, 1)
         # What a call does but iterate, copies and sums of the weights, drops out of the difference.
-        short, long = (seconds(lambda n=n: astra.algorithm.run(algorithm, n)) for n in (1, 1 + iterations))
+        short, long = (
+            seconds(lambda n=n: astra.algorithm.run(algorithm, n)) for n in (1, 1 + iterations)
+        )
         return (long - short) / iterations
     finally:
         astra.algorithm.delete(algorithm)
@@ -172,31 +193,53 @@ def astras_own_sirt(problem: Problem, iterations: int) -> float:
 def times(backends: list[str], size: int, tilts: int, channels: int, iterations: int) -> None:
     """Print the times per iteration."""
     problem = Problem(size, tilts, channels)
-    print(f"Times, {size}^3 voxels, {channels} channels, {tilts} tilts, all channels together, on {device.name()}\n")
-    print("| | back-end | ms per iteration | iterations | copies and sums, s | reckoned, GB |\n|---|---|---|---|---|---|")
+    print(
+        f"Times, {size}^3 voxels, {channels} channels, {tilts} tilts, all channels together, on "
+        f"{device.name()}\n"
+    )
+    print(
+        "| | back-end | ms per iteration | iterations | copies and sums, s | reckoned, GB "
+        "|\n|---|---|---|---|---|---|"
+    )
     for backend in backends:
         forward, back = projections_of(problem, backend, max(iterations // 10, 1))
-        print(f"| W x; W^T y | {backend} | {1e3 * forward:.2f}; {1e3 * back:.2f} | | | |", flush=True)
+        print(
+            f"| W x; W^T y | {backend} | {1e3 * forward:.2f}; {1e3 * back:.2f} | | | |", flush=True
+        )
         for method in METHODS:
             count = iterations if method == "HEBT" else max(iterations // 4, 1)
             per_iteration, around = iterations_of(problem, method, backend, count)
-            taken = device_bytes(method.lower(), problem.geometry, channels, problem.slices, backend=backend)
-            print(f"| {method} | {backend} | {1e3 * per_iteration:.2f} | {count} | {around:.2f} | {taken / 1e9:.2f} |")
+            taken = device_bytes(
+                method.lower(), problem.geometry, channels, problem.slices, backend=backend
+            )
+            print(
+                f"| {method} | {backend} | {1e3 * per_iteration:.2f} | {count} | {around:.2f} | "
+                f"{taken / 1e9:.2f} |"
+            )
         A = projector(problem.geometry, backend)
         fbp(A, problem.counts[..., :1])
-        print(f"| FBP, all of it | {backend} | {1e3 * seconds(lambda A=A: fbp(A, problem.counts)):.0f} | | | |", flush=True)
+        print(
+            f"| FBP, all of it | {backend} | "
+            f"{1e3 * seconds(lambda A=A: fbp(A, problem.counts)):.0f} | | | |",
+            flush=True,
+        )
     if "astra_cuda" in backends:
         own = astras_own_sirt(problem, max(iterations // 4, 1))
-        print(f"| SIRT of one channel | ASTRA's SIRT3D_CUDA | {1e3 * own:.2f} | {max(iterations // 4, 1)} | | |", flush=True)
+        print(
+            f"| SIRT of one channel | ASTRA's SIRT3D_CUDA | {1e3 * own:.2f} | "
+            f"{max(iterations // 4, 1)} | | |",
+            flush=True,
+        )
     print()
 
 
 def moved(kind: str, tilts: int, width: int) -> float:
     """Return the bytes that an iteration of TV or TGV in three dimensions reads and writes, per voxel and channel.
 
-    Projecting back writes a volume. The step of the volume reads it, its extrapolated twin and p, and writes the two; that of p
-    reads the twin and p and writes p; projecting reads the twin. TGV has field and twin (read, written, the twin again) and q
-    (read twice, written once) too. A ray is written and read both ways, its data are read, its dual variable is read and written.
+    Projecting back writes a volume. The step of the volume reads it, its extrapolated twin and p,
+    and writes the two; that of p reads the twin and p and writes p; projecting reads the twin. TGV
+    has field and twin (read, written, the twin again) and q (read twice, written once) too. A ray
+    is written and read both ways, its data are read, its dual variable is read and written.
     """
     numbers = 8 + 3 * 3 + (5 * 3 + 3 * 6 if kind == "tgv" else 0)
     return 4 * (numbers + 7 * tilts / width)
@@ -204,9 +247,22 @@ def moved(kind: str, tilts: int, width: int) -> float:
 
 def regularised_times(shapes: list[tuple[int, int, int]], channels: int, iterations: int) -> None:
     """Print the times per iteration of TV, TGV and nuclear TV; shapes are (width, slices, tilts)."""
-    print(f"Times of regularised methods in three dimensions, {channels} channels, on {device.name()}\n")
-    heads = ("volume", "tilts", "", "ms per iteration", "iterations timed", f"{REGULARISED_ITERATIONS} of them, scaled, s")
-    print(f"| {' | '.join((*heads, 'moved, bytes', 'GB/s', 'before and after, s', 'reckoned, GB'))} |\n|{'---|' * 10}")
+    print(
+        f"Times of regularised methods in three dimensions, {channels} channels, on "
+        f"{device.name()}\n"
+    )
+    heads = (
+        "volume",
+        "tilts",
+        "",
+        "ms per iteration",
+        "iterations timed",
+        f"{REGULARISED_ITERATIONS} of them, scaled, s",
+    )
+    print(
+        f"| {' | '.join((*heads, 'moved, bytes', 'GB/s', 'before and after, s', 'reckoned, GB'))} "
+        f"|\n|{'---|' * 10}"
+    )
     for width, slices, tilts in shapes:
         problem = Problem(width, tilts, channels, slices)
         for method, (kind, _) in REGULARISED.items():
@@ -215,7 +271,14 @@ def regularised_times(shapes: list[tuple[int, int, int]], channels: int, iterati
             rate = nbytes * channels * width**2 * slices / each / 1e9
             held = regularised_bytes(kind, 3, channels, slices, series) / 1e9
             cells = f"{width} x {width} x {slices}", tilts, method, f"{1e3 * each:.2f}", iterations
-            cells = *cells, f"{REGULARISED_ITERATIONS * each:.1f}", f"{nbytes:.0f}", f"{rate:.0f}", f"{around:.2f}", f"{held:.2f}"
+            cells = (
+                *cells,
+                f"{REGULARISED_ITERATIONS * each:.1f}",
+                f"{nbytes:.0f}",
+                f"{rate:.0f}",
+                f"{around:.2f}",
+                f"{held:.2f}",
+            )
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
     print()
 
@@ -237,10 +300,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=300, help="edge of the volume, voxels")
     parser.add_argument("--tilts", type=int, default=31)
     parser.add_argument("--channels", type=int, default=4, choices=range(1, 5))
-    parser.add_argument("--iterations", type=int, default=200, help="of HEBT; the others do a quarter")
+    parser.add_argument(
+        "--iterations", type=int, default=200, help="of HEBT; the others do a quarter"
+    )
     parser.add_argument("--agreement-size", type=int, default=64)
-    parser.add_argument("--regularised-iterations", type=int, default=50, help="of TV, TGV and nuclear TV, 0 for none")
-    parser.add_argument("--few-slices", type=int, nargs=3, default=(433, 60, 36), metavar=("WIDTH", "SLICES", "TILTS"))
+    parser.add_argument(
+        "--regularised-iterations",
+        type=int,
+        default=50,
+        help="of TV, TGV and nuclear TV, 0 for none",
+    )
+    parser.add_argument(
+        "--few-slices",
+        type=int,
+        nargs=3,
+        default=(433, 60, 36),
+        metavar=("WIDTH", "SLICES", "TILTS"),
+    )
     options = parser.parse_args(arguments)
     if (problem := device.problem()) is not None:
         sys.exit(problem)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bias and noise of edge maps on simulated spectra, and of HyperSpy's power laws per pixel: `python benchmarks/edge_maps.py`.
 
-A disc of O K with one L3 edge in its left half and another in its right, with white lines, on a background of a power law;
-`thickness` is that of plural scattering in mean free paths. The error is that of the mean net counts over the object, mean and
-standard deviation over the series; the noise is the standard deviation of the pixels of the object; both relative to the true net
-counts, in the order of the edges. HyperSpy gives up where the fit of one pixel fails, at few counts, and windows do where an edge
-is in the way. It takes about a minute on two cores.
+A disc of O K with one L3 edge in its left half and another in its right, with white lines, on a
+background of a power law; `thickness` is that of plural scattering in mean free paths. The error is
+that of the mean net counts over the object, mean and standard deviation over the series; the noise
+is the standard deviation of the pixels of the object; both relative to the true net counts, in the
+order of the edges. HyperSpy gives up where the fit of one pixel fails, at few counts, and windows
+do where an edge is in the way. It takes about a minute on two cores.
 """
 
 from __future__ import annotations
@@ -17,21 +18,31 @@ from math import factorial
 
 import numpy as np
 
-from hyperspy_multitomo.acquisition import prepare_edge_fit, prepare_edge_windows, region_spectra, resolve_edges
+from hyperspy_multitomo.acquisition import (
+    prepare_edge_fit,
+    prepare_edge_windows,
+    region_spectra,
+    resolve_edges,
+)
 from hyperspy_multitomo.acquisition.edge_shapes import cross_sections
 from hyperspy_multitomo.acquisition.edges import Edge, background_ranges
 
-#: From far below the spectra that are recorded, so that plural scattering has somewhere to come from.
+#: From far below the spectra that are recorded, so that plural scattering has somewhere to come
+#: from.
 WHOLE = np.arange(140.0, 1000.0)
 LOSS = WHOLE[WHOLE >= 440]
-#: Net counts in the window of each edge per count of background in that of O K, all edges without plural scattering.
+#: Net counts in the window of each edge per count of background in that of O K, all edges without
+#: plural scattering.
 AMOUNTS = {"O_K": 0.3, "Mn_L3": 0.3, "Co_L3": 0.2, "V_L3": 0.3, "Cr_L3": 0.3}
 TILTS, WIDTH = 2, 50.0
 METHODS = {"fit": prepare_edge_fit, "windows": prepare_edge_windows}
 THREE = ("O_K", "Mn_L3", "Co_L3")
 #: Edges, background counts per pixel in the window of O K, size (px), thickness.
 CASES = (
-    *((THREE, counts, size, 0.0) for counts, size in ((0.3, 128), (3.0, 128), (30.0, 48), (300.0, 48), (3000.0, 32))),
+    *(
+        (THREE, counts, size, 0.0)
+        for counts, size in ((0.3, 128), (3.0, 128), (30.0, 48), (300.0, 48), (3000.0, 32))
+    ),
     (("O_K", "Cr_L3"), 100.0, 32, 0.0),
     (("O_K", "V_L3"), 100.0, 32, 0.0),
     *((THREE, 300.0, 32, thickness) for thickness in (0.3, 0.6, 1.0)),
@@ -45,7 +56,9 @@ def edge_shapes(edges: tuple[Edge, ...]) -> np.ndarray:
         if edge.shell == "L3":
             level = section[np.searchsorted(WHOLE, edge.onset + 20)]
             for distance, height in ((2, 3.0), (13, 1.5)):
-                section = section + height * level * np.exp(-(((WHOLE - edge.onset - distance) / 2) ** 2) / 2)
+                section = section + height * level * np.exp(
+                    -(((WHOLE - edge.onset - distance) / 2) ** 2) / 2
+                )
         made.append(section / section[_window(edge, WHOLE)].sum())
     return np.array(made)
 
@@ -59,20 +72,34 @@ def scattered(spectra: np.ndarray, thickness: float) -> np.ndarray:
     for order in range(8):
         total += np.exp(-thickness) * thickness**order / factorial(order) * orders
         orders = np.convolve(orders, plasmon)[: len(loss)]
-    made = np.apply_along_axis(lambda spectrum: np.convolve(spectrum, total)[: len(WHOLE)], -1, spectra)
+    made = np.apply_along_axis(
+        lambda spectrum: np.convolve(spectrum, total)[: len(WHOLE)], -1, spectra
+    )
     return made[..., -len(LOSS) :]
 
 
-def expected_spectra(edges: tuple[Edge, ...], counts: float, size: int, thickness: float) -> tuple[np.ndarray, np.ndarray]:
+def expected_spectra(
+    edges: tuple[Edge, ...], counts: float, size: int, thickness: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Return expected spectra (y, x, energy) and the true net counts in the windows (edge, y, x)."""
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     disc = np.hypot(x, y) < 0.4 * size
-    where = [disc, disc & (x < 0), disc & (x > 0)] if len(edges) == 3 else [disc & (x < 0), disc & (x > 0)]
-    amounts = counts * np.array([AMOUNTS[edge.name] * place for edge, place in zip(edges, where, strict=True)])
+    where = (
+        [disc, disc & (x < 0), disc & (x > 0)]
+        if len(edges) == 3
+        else [disc & (x < 0), disc & (x > 0)]
+    )
+    amounts = counts * np.array(
+        [AMOUNTS[edge.name] * place for edge, place in zip(edges, where, strict=True)]
+    )
     falling = WHOLE**-3.0 / np.sum(WHOLE[_window(edges[0], WHOLE)] ** -3.0)
     below, shapes = scattered(falling, thickness), scattered(edge_shapes(edges), thickness)
-    left = np.array([shape[_window(edge, LOSS)].sum() for edge, shape in zip(edges, shapes, strict=True)])
-    mean = counts * np.where(disc, 1.3, 0.6)[..., None] * below + np.einsum("kyx,ke->yxe", amounts, shapes)
+    left = np.array(
+        [shape[_window(edge, LOSS)].sum() for edge, shape in zip(edges, shapes, strict=True)]
+    )
+    mean = counts * np.where(disc, 1.3, 0.6)[..., None] * below + np.einsum(
+        "kyx,ke->yxe", amounts, shapes
+    )
     return mean, amounts * left[:, None, None]
 
 
@@ -87,7 +114,9 @@ def per_pixel(spectra: np.ndarray, edges: tuple[Edge, ...]) -> np.ndarray:
     for edge in edges:
         try:
             low, high = background_ranges(edges, (LOSS[0], LOSS[-1]))[edge.name]
-            left = signal.remove_background((low, high + 1), background_type="PowerLaw", show_progressbar=False)
+            left = signal.remove_background(
+                (low, high + 1), background_type="PowerLaw", show_progressbar=False
+            )
         except ValueError:
             return np.full((len(edges), *spectra.shape[:2]), np.nan)
         net.append(left.data[..., _window(edge, LOSS)].sum(axis=-1))
@@ -103,17 +132,24 @@ def net_counts(name: str, spectra: np.ndarray, edges: tuple[Edge, ...]) -> np.nd
     if name not in METHODS:
         return np.array([per_pixel(cube, edges) for cube in spectra])
     try:
-        model = METHODS[name](np.stack([region_spectra(cube, 8) for cube in spectra]), LOSS, edges, width=WIDTH)
+        model = METHODS[name](
+            np.stack([region_spectra(cube, 8) for cube in spectra]), LOSS, edges, width=WIDTH
+        )
     except ValueError:
         return np.full((len(spectra), len(edges), *spectra.shape[1:3]), np.nan)
     return np.array([model.maps(cube, tilt).net for tilt, cube in enumerate(spectra)])
 
 
-def print_case(names: tuple[str, ...], counts: float, size: int, thickness: float, seeds: int) -> None:
+def print_case(
+    names: tuple[str, ...], counts: float, size: int, thickness: float, seeds: int
+) -> None:
     """Print a row for each method."""
     edges = resolve_edges(names, (LOSS[0], LOSS[-1]))
     mean, true = expected_spectra(edges, counts, size, thickness)
-    series = [np.random.default_rng(seed).poisson(mean, (TILTS, *mean.shape)).astype(np.uint16) for seed in range(seeds)]
+    series = [
+        np.random.default_rng(seed).poisson(mean, (TILTS, *mean.shape)).astype(np.uint16)
+        for seed in range(seeds)
+    ]
     for name in (*METHODS, "per pixel"):
         maps = np.array([net_counts(name, spectra, edges) for spectra in series])
         inside = [maps[:, :, k, amount > 0] / amount.max() for k, amount in enumerate(true)]
@@ -121,7 +157,10 @@ def print_case(names: tuple[str, ...], counts: float, size: int, thickness: floa
         told = ", ".join(f"{error.mean():.0f} ± {error.std(ddof=1):.0f}" for error in errors)
         noise = ", ".join(f"{values.std(axis=(1, 2)).mean():.2g}" for values in inside)
         cells = f"{told} | {noise}" if np.isfinite(maps).all() else "none | "
-        print(f"| {', '.join(names)} | {thickness:g} | {counts:g} | {size} | {name} | {cells} |", flush=True)
+        print(
+            f"| {', '.join(names)} | {thickness:g} | {counts:g} | {size} | {name} | {cells} |",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -131,7 +170,10 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    print("| edges | thickness | counts | size | method | error (%) | noise |\n|---|---|---|---|---|---|---|")
+    print(
+        "| edges | thickness | counts | size | method | error (%) | noise "
+        "|\n|---|---|---|---|---|---|---|"
+    )
     for case in CASES:
         print_case(*case, seeds=arguments.seeds)
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Fused tomography: what coupling, the HAADF and its power give, on a phantom of CoO, CuO and gold: `python benchmarks/fused.py`.
 
-Maps at 9 tilts with 5 counts at the peak, HAADF at 47 with 1e4 electrons (`simulation.schwartz`). The section is exposed several
-times and the exposures reconstructed side by side as slices in two dimensions, which share the calibration and the weights of
-the HAADF and nothing else. The figures are sqrt(mean (x - truth)^2)/std(truth), in the counts of the truth, nothing being
-rescaled: means of the elements, with their scatter over the exposures, and of each element.
+Maps at 9 tilts with 5 counts at the peak, HAADF at 47 with 1e4 electrons (`simulation.schwartz`).
+The section is exposed several times and the exposures reconstructed side by side as slices in two
+dimensions, which share the calibration and the weights of the HAADF and nothing else. The figures
+are sqrt(mean (x - truth)^2)/std(truth), in the counts of the truth, nothing being rescaled: means
+of the elements, with their scatter over the exposures, and of each element.
 """
 
 from __future__ import annotations
@@ -60,15 +61,23 @@ class Case:
         """Maps and HAADF of all exposures, and their projectors."""
         p = self.phantom
         seen = replace(p, haadf_per_unit=p.haadf_per_unit * self.electrons)
-        found = [simulate(seen, self.tilts, p.haadf_tilts, seed=seed) for seed in range(self.exposures)]
+        found = [
+            simulate(seen, self.tilts, p.haadf_tilts, seed=seed) for seed in range(self.exposures)
+        ]
         images = found
         if self.haadf_power != 1:
             raised = replace(seen, body=lambda x, z, y: p.body(x, z, y) ** self.haadf_power)
-            images = [simulate(raised, self.tilts, p.haadf_tilts, seed=seed) for seed in range(self.exposures)]
+            images = [
+                simulate(raised, self.tilts, p.haadf_tilts, seed=seed)
+                for seed in range(self.exposures)
+            ]
         maps = np.concatenate([one.maps for one in found], axis=-1)
         if self.dead is not None:
             maps[self.dead] = 0
-        grids = (TiltGeometry(tilts, p.size, pixel_size=p.pixel_size) for tilts in (found[0].tilts, p.haadf_tilts))
+        grids = (
+            TiltGeometry(tilts, p.size, pixel_size=p.pixel_size)
+            for tilts in (found[0].tilts, p.haadf_tilts)
+        )
         return maps, np.concatenate([one.haadf for one in images], axis=-1), *map(projector, grids)
 
 
@@ -98,10 +107,13 @@ def alone(case: Case, **shape):
     return found, run(variational(found.terms, found.regulariser, found.scales), ITERATIONS).volume
 
 
-def reconstructed(case: Case, *, kind="tv", coupling="frobenius", weight=1.0, haadf=None, power=1.0, dimensions=2):
+def reconstructed(
+    case: Case, *, kind="tv", coupling="frobenius", weight=1.0, haadf=None, power=1.0, dimensions=2
+):
     """Return the volume of the elements.
 
-    `haadf` is None, "channel" for one more channel, or how the weights are found: "true", "regressed" or "scaled".
+    `haadf` is None, "channel" for one more channel, or how the weights are found: "true",
+    "regressed" or "scaled".
     """
     counts, images, A, B = case.series
     channels, maps = len(counts), DataTerm(A, counts)
@@ -111,18 +123,25 @@ def reconstructed(case: Case, *, kind="tv", coupling="frobenius", weight=1.0, ha
         return volume
     if haadf == "channel":
         both = calibrate([maps, DataTerm(B, images, first=channels)], channels + 1, **shape)
-        return run(variational(both.terms, both.regulariser, both.scales), ITERATIONS).volume[:channels]
+        return run(variational(both.terms, both.regulariser, both.scales), ITERATIONS).volume[
+            :channels
+        ]
     electrons, ranges = DataTerm(B, images), calibration.scales.astype(float)
-    # What is known are response ratios; full voxels, which are as bright for any power, have the truth's largest value.
+    # What is known are response ratios; full voxels, which are as bright for any power, have the
+    # truth's largest value.
     full = case.phantom.counts_per_nm.max(axis=(1, 2, 3))
     ratios = case.phantom.ratios * case.electrons * full ** (1 - power)
     if haadf == "regressed":
         ratios = regressed_weights(volume, maps, electrons, power=power)
     elif haadf == "scaled":
         ratios = scaled_weights(ratios, volume, maps, electrons, power=power)
-    both = calibrate([maps, replace(electrons, mix=ratios * ranges ** (power - 1))], channels, **shape)
+    both = calibrate(
+        [maps, replace(electrons, mix=ratios * ranges ** (power - 1))], channels, **shape
+    )
     terms = both.terms[0], replace(both.terms[1], mix=ratios)
-    return run(fused(terms, both.regulariser, both.scales, power=power, initial=volume), ITERATIONS).volume
+    return run(
+        fused(terms, both.regulariser, both.scales, power=power, initial=volume), ITERATIONS
+    ).volume
 
 
 def errors(volume: np.ndarray, case: Case) -> np.ndarray:
@@ -155,12 +174,19 @@ def head(title: str, case: Case) -> None:
 
 def smoothness(case: Case) -> None:
     """Print the errors along the weights of the regulariser."""
-    print("| weight | TV alone | fused, true weights | fused, regressed | over TV alone |\n|---|---|---|---|---|")
+    print(
+        "| weight | TV alone | fused, true weights | fused, regressed | over TV alone "
+        "|\n|---|---|---|---|---|"
+    )
     for weight in WEIGHTS:
         maps, true, regressed = (
-            errors(reconstructed(case, weight=weight, haadf=haadf), case).mean() for haadf in (None, "true", "regressed")
+            errors(reconstructed(case, weight=weight, haadf=haadf), case).mean()
+            for haadf in (None, "true", "regressed")
         )
-        print(f"| {weight:g} | {maps:.3f} | {true:.3f} | {regressed:.3f} | {regressed / maps:.2f} |", flush=True)
+        print(
+            f"| {weight:g} | {maps:.3f} | {true:.3f} | {regressed:.3f} | {regressed / maps:.2f} |",
+            flush=True,
+        )
 
 
 def parts(case: Case) -> None:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Gains in the forward model against data divided by the gains, on simulated counts: `python benchmarks/gains.py`.
 
-A core-shell particle (Zhong-like, two elements, 31 tilts) is counted with a gain at every tilt, of one of three kinds. The errors
-are |x - truth|^2 / |truth|^2, without any scaling, means of both elements and of the seeds: at the best number of iterations of
-each, so that stopping early or late favours neither, and at 100, where the noise is fitted. In the last columns, below 1 favours
+A core-shell particle (Zhong-like, two elements, 31 tilts) is counted with a gain at every tilt, of
+one of three kinds. The errors are |x - truth|^2 / |truth|^2, without any scaling, means of both
+elements and of the seeds: at the best number of iterations of each, so that stopping early or late
+favours neither, and at 100, where the noise is fitted. In the last columns, below 1 favours
 dividing the data, above 1 the gains in the model.
 """
 
@@ -38,7 +39,11 @@ def cut_short(rng: np.random.Generator) -> np.ndarray:
     return np.where(rng.permutation(TILTS.size) < TILTS.size // 4, 0.05, 1.0)
 
 
-KINDS = {"shadowing, 1 to 0.3": shadowing, "scattered, 0.3 to 1": scattered, "a quarter of the tilts 0.05": cut_short}
+KINDS = {
+    "shadowing, 1 to 0.3": shadowing,
+    "scattered, 0.3 to 1": scattered,
+    "a quarter of the tilts 0.05": cut_short,
+}
 
 
 def errors_along(iterates, truth: np.ndarray) -> np.ndarray:
@@ -53,13 +58,23 @@ def errors_along(iterates, truth: np.ndarray) -> np.ndarray:
     raise AssertionError("a solver yields iterates without end")
 
 
-def errors_of(kind: str, counts: float | None, seed: int, size: int, slices: int) -> dict[tuple[str, str], np.ndarray]:
+def errors_of(
+    kind: str, counts: float | None, seed: int, size: int, slices: int
+) -> dict[tuple[str, str], np.ndarray]:
     """Return the errors along the iterations of each method with each treatment of the gains, for one draw of the noise."""
     gains = KINDS[kind](np.random.default_rng(seed))
     gains = gains / gains.mean()
     phantom = zhong(size=size, slices=slices)
     peak = float(simulate(phantom, TILTS, blur=0.0, haadf_noise="none", seed=0).expected_maps.max())
-    series = simulate(phantom, TILTS, dose=(counts or 30.0) / peak, gains=gains, blur=0.0, haadf_noise="none", seed=seed)
+    series = simulate(
+        phantom,
+        TILTS,
+        dose=(counts or 30.0) / peak,
+        gains=gains,
+        blur=0.0,
+        haadf_noise="none",
+        seed=seed,
+    )
     maps = series.expected_maps if counts is None else series.maps
     A = projector(TiltGeometry(TILTS, size, pixel_size=phantom.pixel_size))
     measured = eds_gains(maps, series.haadf, weights=series.true_ratios)
@@ -73,35 +88,55 @@ def errors_of(kind: str, counts: float | None, seed: int, size: int, slices: int
     for name, (data, used) in treatments.items():
         found["SIRT", name] = errors_along(sirt(A, data, gains=used), series.truth)
         found["EM", name] = errors_along(em(A, data, gains=used), series.truth)
-        found["HEBT", name] = errors_along(hebt(A, data, series.haadf, series.true_ratios, gains=used), series.truth)
+        found["HEBT", name] = errors_along(
+            hebt(A, data, series.haadf, series.true_ratios, gains=used), series.truth
+        )
     return found
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="gains in the forward model against data divided by the gains")
-    parser.add_argument("--size", type=int, default=96, help="pixels across the tilt axis (default 96)")
-    parser.add_argument("--slices", type=int, default=16, help="slices of independent noise (default 16)")
+    parser = argparse.ArgumentParser(
+        description="gains in the forward model against data divided by the gains"
+    )
+    parser.add_argument(
+        "--size", type=int, default=96, help="pixels across the tilt axis (default 96)"
+    )
+    parser.add_argument(
+        "--slices", type=int, default=16, help="slices of independent noise (default 16)"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="draws of noise and gains (default 3)")
     options = parser.parse_args()
     print(
-        "| gains | counts at the peak | method | gains ignored | data divided | gains in the model | in the model, measured |",
+        "| gains | counts at the peak | method | gains ignored | data divided | gains in the model "
+        "| in the model, measured |",
         end="",
     )
     print(" divided over modelled, best | at 100 iterations |\n" + "|---" * 9 + "|")
     hundred = STOPS.index(100)
     for kind in KINDS:
         for counts in COUNTS:
-            runs = [errors_of(kind, counts, seed, options.size, options.slices) for seed in range(options.seeds)]
+            runs = [
+                errors_of(kind, counts, seed, options.size, options.slices)
+                for seed in range(options.seeds)
+            ]
             for method in METHODS:
                 along = {
-                    name: np.array([run[method, name] for run in runs]) for name in ("ignored", "divided", "modelled", "measured")
+                    name: np.array([run[method, name] for run in runs])
+                    for name in ("ignored", "divided", "modelled", "measured")
                 }
                 best = {name: values.min(axis=1) for name, values in along.items()}
                 cells = " | ".join(f"{values.mean():.4f}" for values in best.values())
-                ratios = (best["divided"] / best["modelled"], along["divided"][:, hundred] / along["modelled"][:, hundred])
+                ratios = (
+                    best["divided"] / best["modelled"],
+                    along["divided"][:, hundred] / along["modelled"][:, hundred],
+                )
                 cells += "".join(f" | {ratio.mean():.2f} ± {ratio.std():.2f}" for ratio in ratios)
-                print(f"| {kind} | {'noise-free' if counts is None else f'{counts:g}'} | {method} | {cells} |", flush=True)
+                print(
+                    f"| {kind} | {'noise-free' if counts is None else f'{counts:g}'} | {method} | "
+                    f"{cells} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How time and memory of SIRT, HEBT and TGV grow with slices, size, tilts, elements and threads: a table and a figure.
 
-`python benchmarks/growth.py [--figure growth.png]`. One size is varied at a time around a base problem; every point is
-measured in a fresh process, without setting up. Memory is what the process held at its peak beyond the imports, with the
-input data in it. The exponent p of the growth ~ n^p is fitted to the larger half of the points, where fixed costs no longer
-show.
+`python benchmarks/growth.py [--figure growth.png]`. One size is varied at a time around a base
+problem; every point is measured in a fresh process, without setting up. Memory is what the process
+held at its peak beyond the imports, with the input data in it. The exponent p of the growth ~ n^p
+is fitted to the larger half of the points, where fixed costs no longer show.
 """
 
 from __future__ import annotations
@@ -45,14 +45,31 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73")
 
 def measure(method: str, size: Size, queue) -> None:
     """Put the wall milliseconds of one iteration, the best of several, and the memory in MB."""
-    from hyperspy_multitomo.tomography import DataTerm, Regulariser, TiltGeometry, hebt, projector, run, sirt, variational
+    from hyperspy_multitomo.tomography import (
+        DataTerm,
+        Regulariser,
+        TiltGeometry,
+        hebt,
+        projector,
+        run,
+        sirt,
+        variational,
+    )
 
     def iterates(size: Size):
-        A = projector(TiltGeometry(np.linspace(-75, 75, size.tilts), size.width), threads=size.threads)
-        maps = np.random.default_rng(0).random((size.elements, *A.range_shape, size.slices), np.float32)
+        A = projector(
+            TiltGeometry(np.linspace(-75, 75, size.tilts), size.width), threads=size.threads
+        )
+        maps = np.random.default_rng(0).random(
+            (size.elements, *A.range_shape, size.slices), np.float32
+        )
         if method == "TGV":
             return variational([DataTerm(A, maps)], Regulariser(1.0, "tgv"), np.ones(size.elements))
-        return sirt(A, maps) if method == "SIRT" else hebt(A, maps, maps.sum(axis=0), np.ones(size.elements))
+        return (
+            sirt(A, maps)
+            if method == "SIRT"
+            else hebt(A, maps, maps.sum(axis=0), np.ones(size.elements))
+        )
 
     run(iterates(Size(2, 16, 3, 1)), 1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -63,7 +80,9 @@ def measure(method: str, size: Size, queue) -> None:
         start = time.perf_counter()
         run(at_work, ITERATIONS)
         times.append((time.perf_counter() - start) / ITERATIONS)
-    queue.put((1e3 * min(times), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+    queue.put(
+        (1e3 * min(times), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    )
 
 
 def in_own_process(method: str, size: Size) -> tuple[float, float]:
@@ -89,7 +108,10 @@ def sweep(name: str, sizes, method: str) -> tuple[np.ndarray, np.ndarray]:
     points = []
     for value in sizes:
         points.append(in_own_process(method, dataclasses.replace(Size(), **{name: value})))
-        print(f"| {method} | {name} | {value} | {points[-1][0]:.2f} | {points[-1][1]:.0f} |", flush=True)
+        print(
+            f"| {method} | {name} | {value} | {points[-1][0]:.2f} | {points[-1][1]:.0f} |",
+            flush=True,
+        )
     times, memory = np.array(points).T
     return times, memory
 
@@ -102,14 +124,18 @@ def draw(results: dict, path: str) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator
 
-    figure, panels = plt.subplots(2, len(SWEEPS) + 1, figsize=(15, 6), layout="constrained", sharey="row")
+    figure, panels = plt.subplots(
+        2, len(SWEEPS) + 1, figsize=(15, 6), layout="constrained", sharey="row"
+    )
     colours = dict(zip(METHODS, COLOURS, strict=True))
     for column, name in enumerate([*SWEEPS, "threads"]):
         for method in METHODS:
             sizes, times, memory = results[method, name]
             for row, values in enumerate((times, memory)):
                 panel = panels[row, column]
-                label = method if name == "threads" else f"{method}, ~n^{exponent(sizes, values):.2f}"
+                label = (
+                    method if name == "threads" else f"{method}, ~n^{exponent(sizes, values):.2f}"
+                )
                 panel.loglog(sizes, values, "o-", color=colours[method], label=label)
                 panel.set_xticks(sizes, [str(size) for size in sizes])
                 panel.minorticks_off()
@@ -121,7 +147,10 @@ def draw(results: dict, path: str) -> None:
     panels[0, 0].set_ylabel("time of an iteration (ms)")
     panels[1, 0].set_ylabel("memory (MB)")
     base = Size()
-    figure.suptitle(f"around {base.width} px x {base.slices} slices, {base.tilts} tilts, {base.elements} elements")
+    figure.suptitle(
+        f"around {base.width} px x {base.slices} slices, {base.tilts} tilts, {base.elements} "
+        "elements"
+    )
     figure.savefig(path, dpi=100)
 
 
@@ -141,12 +170,17 @@ def main() -> None:
     print("\n| method | grows with | time ~ n^p, p | memory ~ n^p, p |\n|---|---|---|---|")
     for (method, name), (sizes, times, memory) in results.items():
         if name != "threads":
-            print(f"| {method} | {name} | {exponent(sizes, times):.2f} | {exponent(sizes, memory):.2f} |")
+            print(
+                f"| {method} | {name} | {exponent(sizes, times):.2f} | "
+                f"{exponent(sizes, memory):.2f} |"
+            )
     print("\n| method | threads | speed-up | efficiency |\n|---|---|---|---|")
     for method in METHODS:
         sizes, times, _ = results[method, "threads"]
         for count, spent in zip(sizes, times, strict=True):
-            print(f"| {method} | {count} | {times[0] / spent:.2f} | {times[0] / spent / count:.0%} |")
+            print(
+                f"| {method} | {count} | {times[0] / spent:.2f} | {times[0] / spent / count:.0%} |"
+            )
     if path:
         draw(results, path)
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A lamella with 1/cos t gains against common-mean gains: `python benchmarks/lamella_gains.py FOLDER_OF_BCF_FILES`.
 
-The same counts are reconstructed twice, with gains in the forward model both times: once from the expectation that a specimen
-that fills the view is seen through 1/cos t, once from the expectation of a constant mean. It prints what differs in the volumes,
-and draws sections of both.
+The same counts are reconstructed twice, with gains in the forward model both times: once from the
+expectation that a specimen that fills the view is seen through 1/cos t, once from the expectation
+of a constant mean. It prints what differs in the volumes, and draws sections of both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from hyperspy_multitomo.tomography import projector, visible_width
 
 ELEMENTS = ("C", "O", "Mg", "Al", "Si", "S", "Fe", "Ga", "Pt")
 SHOWN = ("HAADF", "Mg", "Fe", "Pt")
-# Stripes are what smoothing by this many pixels takes out of the profile across the tilt axis of each plane z.
+# Stripes are what smoothing by this many pixels takes out of the profile across the tilt axis of
+# each plane z.
 SMOOTH = 2.0
 
 
@@ -40,18 +41,25 @@ def measured(haadf, volume) -> dict[str, str]:
     """Return what can be said of a HAADF volume without a truth."""
     data, pixel = volume.array("z", "x", "y").astype(np.float32), haadf.pixel_size
     A = projector(haadf.geometry(data.shape[0] * pixel, data.shape[1] * pixel))
-    images, modelled = projections(haadf)[0], haadf.gains[:, None, None] * A(np.ascontiguousarray(data))
+    images, modelled = (
+        projections(haadf)[0],
+        haadf.gains[:, None, None] * A(np.ascontiguousarray(data)),
+    )
     misfit = np.linalg.norm(modelled - images, axis=(1, 2)) / np.linalg.norm(images, axis=(1, 2))
     bias = 100 * (modelled.mean(axis=(1, 2)) / images.mean(axis=(1, 2)) - 1)
     in_view = haadf.axes_manager["x"].size
     outside = (data.shape[1] - in_view) // 2
     profiles = data[:, outside : outside + in_view].mean(axis=2)
-    stripes = (profiles - gaussian_filter1d(profiles, SMOOTH, axis=1))[:, 8:-8].std(axis=1).mean() / profiles.mean()
+    stripes = (profiles - gaussian_filter1d(profiles, SMOOTH, axis=1))[:, 8:-8].std(
+        axis=1
+    ).mean() / profiles.mean()
     profile, z = data.sum(axis=(1, 2)), pixel * np.arange(len(data))
     centre = (z * profile).sum() / profile.sum()
     return {
         "misfit of the projections, mean (largest)": f"{misfit.mean():.3f} ({misfit.max():.3f})",
-        "modelled over measured mean, -40°, 0°, +35° (%)": ", ".join(f"{bias[i]:+.1f}" for i in (0, 8, -1)),
+        "modelled over measured mean, -40°, 0°, +35° (%)": ", ".join(
+            f"{bias[i]:+.1f}" for i in (0, 8, -1)
+        ),
         "stripes across the tilt axis (% of the mean)": f"{100 * stripes:.1f}",
         "extent along z (nm, root mean square)": f"{np.sqrt(((z - centre) ** 2 * profile).sum() / profile.sum()):.1f}",
     }
@@ -59,10 +67,18 @@ def measured(haadf, volume) -> dict[str, str]:
 
 def main() -> None:
     """Print the tables and write the pictures."""
-    parser = argparse.ArgumentParser(description="a lamella with 1/cos t gains against common-mean gains")
+    parser = argparse.ArgumentParser(
+        description="a lamella with 1/cos t gains against common-mean gains"
+    )
     parser.add_argument("folder", help="the .bcf files of the lamella, one per tilt")
-    parser.add_argument("--picture", default="lamella_gains", help="where to draw the sections, _xy.png and _xz.png are added")
-    parser.add_argument("--slices", type=int, default=64, help="slices to reconstruct, from the middle (default 64)")
+    parser.add_argument(
+        "--picture",
+        default="lamella_gains",
+        help="where to draw the sections, _xy.png and _xz.png are added",
+    )
+    parser.add_argument(
+        "--slices", type=int, default=64, help="slices to reconstruct, from the middle (default 64)"
+    )
     parser.add_argument("--iterations", type=int, default=100, help="iterations (default 100)")
     options = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)
@@ -78,7 +94,11 @@ def main() -> None:
         images, maps = with_gains(haadf, eds, model)
         maps.fit_response_ratios(images, block_size=8)
         images, maps = (series.isig[:, first : first + options.slices] for series in (images, maps))
-        extent = {"depth": depth, "width": visible_width(images.geometry(), depth), "show_progressbar": False}
+        extent = {
+            "depth": depth,
+            "width": visible_width(images.geometry(), depth),
+            "show_progressbar": False,
+        }
         sirt = images.reconstruct_sirt(options.iterations, **extent)
         hebt = maps.reconstruct_hebt(images, 0.7, options.iterations, **extent)
         table[name] = measured(images, sirt) | {
@@ -87,7 +107,10 @@ def main() -> None:
             "HAADF gains": f"{images.gains.min():.2f} to {images.gains.max():.2f}",
         }
         volumes[name] = {"HAADF": sirt.array("z", "x", "y")} | {
-            element: data for element, data in zip(hebt.elements, hebt.array("element", "z", "x", "y"), strict=True)
+            element: data
+            for element, data in zip(
+                hebt.elements, hebt.array("element", "z", "x", "y"), strict=True
+            )
         }
     one, other = volumes.values()
     print(f"depth {depth:.0f} nm, {options.slices} slices, {options.iterations} iterations\n")
@@ -99,10 +122,13 @@ def main() -> None:
         scaled = other[name] * (volume * other[name]).sum() / np.square(other[name]).sum()
         print(f"| {name} | {100 * np.linalg.norm(volume - scaled) / np.linalg.norm(volume):.0f} |")
     for plane in ("xz", "xy"):
-        shown = {name: np.stack([channels[channel] for channel in SHOWN]) for name, channels in volumes.items()}
-        plot_comparison(shown, SHOWN, plane=plane, pixel_size=haadf.pixel_size, unit="signal per nm").savefig(
-            f"{options.picture}_{plane}.png", dpi=110
-        )
+        shown = {
+            name: np.stack([channels[channel] for channel in SHOWN])
+            for name, channels in volumes.items()
+        }
+        plot_comparison(
+            shown, SHOWN, plane=plane, pixel_size=haadf.pixel_size, unit="signal per nm"
+        ).savefig(f"{options.picture}_{plane}.png", dpi=110)
 
 
 if __name__ == "__main__":

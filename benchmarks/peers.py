@@ -25,7 +25,9 @@ class Problem:
 
     def data(self, slices: int, channels: int = 1) -> np.ndarray:
         """Random maps (channel, tilt, x, y)."""
-        return np.random.default_rng(0).random((channels, self.tilts, self.width, slices), np.float32)
+        return np.random.default_rng(0).random(
+            (channels, self.tilts, self.width, slices), np.float32
+        )
 
 
 Iterate = Callable[[int], object]
@@ -97,7 +99,11 @@ def scipy_hebt(problem: Problem, slices: int, alpha: float = 0.7) -> Iterate:
     own, haadf = np.float32(1 - alpha) * W, np.float32(alpha) * W
     stacked = scipy.sparse.block_array([[own, None], [None, own], [haadf, haadf]], format="csr")
     data = np.concatenate(
-        [np.float32(1 - alpha) * maps[0], np.float32(1 - alpha) * maps[1], np.float32(alpha) * maps.sum(axis=0)]
+        [
+            np.float32(1 - alpha) * maps[0],
+            np.float32(1 - alpha) * maps[1],
+            np.float32(alpha) * maps.sum(axis=0),
+        ]
     )
     return _scipy(stacked, data.reshape(-1, slices))
 
@@ -116,7 +122,9 @@ def astra_sirt(problem: Problem, slices: int) -> Iterate:
         config["ReconstructionDataId"] = astra.data2d.create("-vol", volume)
         config["option"] = {"MinConstraint": 0}
         algorithms.append(astra.algorithm.create(config))
-    return lambda iterations: [astra.algorithm.run(algorithm, iterations) for algorithm in algorithms]
+    return lambda iterations: [
+        astra.algorithm.run(algorithm, iterations) for algorithm in algorithms
+    ]
 
 
 def etspy_sirt(problem: Problem, slices: int) -> Iterate:
@@ -127,5 +135,11 @@ def etspy_sirt(problem: Problem, slices: int) -> Iterate:
     logging.getLogger("etspy").setLevel(logging.ERROR)
     stack = problem.data(slices)[0]
     return lambda iterations: recon.run(
-        stack, problem.angles, "SIRT", iterations, constrain=True, cuda=False, show_progressbar=False
+        stack,
+        problem.angles,
+        "SIRT",
+        iterations,
+        constrain=True,
+        cuda=False,
+        show_progressbar=False,
     )

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From files to composition, step by step: core and wall seconds and memory: `python benchmarks/pipeline.py [JOB ...]`.
 
-The jobs are the simulated particle of the README, the dust particle and the quantum dots in the folder of `--data` (those that
-are there), a large simulated series, and a HAADF alone, beside ETSpy (`uv run --group benchmark ...`). Each runs in a fresh
-process, by plain calls; imports are a step of their own, and what the kernels take to compile counts the first time. Memory is
-that of the process at its peak, up to the end of the step.
+The jobs are the simulated particle of the README, the dust particle and the quantum dots in the
+folder of `--data` (those that are there), a large simulated series, and a HAADF alone, beside ETSpy
+(`uv run --group benchmark ...`). Each runs in a fresh process, by plain calls; imports are a step
+of their own, and what the kernels take to compile counts the first time. Memory is that of the
+process at its peak, up to the end of the step.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def _written(folder: Path, series, maps: dict, pixel_size: float) -> tuple[Path,
     known = {"tilts": series.tilts, "pixel_size": pixel_size}
     files = folder / "haadf.zspy", folder / "eds.zspy"
     mt.TiltSeriesHAADF.from_images(series.haadf.transpose(0, 2, 1), **known).save(files[0])
-    mt.TiltSeriesEDS.from_maps({name: one.transpose(0, 2, 1) for name, one in maps.items()}, **known).save(files[1])
+    mt.TiltSeriesEDS.from_maps(
+        {name: one.transpose(0, 2, 1) for name, one in maps.items()}, **known
+    ).save(files[1])
     return files
 
 
@@ -105,7 +108,14 @@ def dust(clock: Clock, _folder: Path, data: Path) -> None:
     """Do the dust particle: Bruker files, 16 tilts, six elements."""
     mt = imported()
     haadf, spectra = clock.step("load", mt.load_tilt_series, data / "idp_l2083")
-    eds = clock.step("map the elements", mt.elemental_maps, spectra, elements=ELEMENTS, also="auto", show_progressbar=False)
+    eds = clock.step(
+        "map the elements",
+        mt.elemental_maps,
+        spectra,
+        elements=ELEMENTS,
+        also="auto",
+        show_progressbar=False,
+    )
     _bimodal(clock, haadf, eds)
 
 
@@ -115,7 +125,10 @@ def dots(clock: Clock, folder: Path, data: Path) -> None:
 
     mt = imported()
     with np.load(data / "quantum_dots" / "core_shell_13_tilts.npz") as held:
-        maps, tilts = dict(zip(held["elements"].tolist(), held["counts"], strict=True)), held["tilts"]
+        maps, tilts = (
+            dict(zip(held["elements"].tolist(), held["counts"], strict=True)),
+            held["tilts"],
+        )
     mt.TiltSeriesEDS.from_maps(maps, tilts=tilts, pixel_size=1.0).save(folder / "eds.zspy")
     eds = clock.step("load", hs.load, folder / "eds.zspy")
     clock.step("align", eds.align)
@@ -132,7 +145,9 @@ def _needle():
 def haadf_alone(clock: Clock, folder: Path, _data: Path) -> None:
     """Do a HAADF of 77 tilts, 256 x 256 pixels, alone: aligned, reconstructed by SIRT, saved."""
     mt, series = imported(), _needle()
-    haadf = mt.TiltSeriesHAADF.from_images(series.haadf.transpose(0, 2, 1), tilts=series.tilts, pixel_size=1.0)
+    haadf = mt.TiltSeriesHAADF.from_images(
+        series.haadf.transpose(0, 2, 1), tilts=series.tilts, pixel_size=1.0
+    )
     clock.step("align: shifts, axis and rotation", haadf.align)
     volume = clock.step("SIRT, 100 iterations", haadf.reconstruct_sirt, 100, show_progressbar=False)
     clock.step("save", volume.save, folder / "volume.hspy")
@@ -147,7 +162,9 @@ def haadf_alone_etspy(clock: Clock, folder: Path, _data: Path) -> None:
     stack = TomoStack(series.haadf, tilts=series.tilts[:, None])
     aligned = clock.step(
         "align: shifts (PC), axis and rotation (CoM)",
-        lambda: stack.stack_register("PC", show_progressbar=False).tilt_align("CoM", show_progressbar=False),
+        lambda: stack.stack_register("PC", show_progressbar=False).tilt_align(
+            "CoM", show_progressbar=False
+        ),
     )
     how = {"cuda": False, "constrain": True, "show_progressbar": False}
     # Two of the slices, of which the rest would take as long each.
@@ -197,14 +214,23 @@ def report(job: str, data: Path) -> None:
         print(f"| {job} | ended with the exit code {process.exitcode} | | | |")
         return
     wall, core, memory = (np.array([step[k] for step in steps]) for k in (1, 2, 3))
-    print(f"| {job} | **in all** | **{wall.sum():.1f}** | **{core.sum():.1f}** | **{memory.max():.0f}** |", flush=True)
+    print(
+        f"| {job} | **in all** | **{wall.sum():.1f}** | **{core.sum():.1f}** | "
+        f"**{memory.max():.0f}** |",
+        flush=True,
+    )
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="from files to composition, step by step")
     parser.add_argument("jobs", nargs="*", default=list(JOBS), help=", ".join(JOBS))
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of idp_l2083 and quantum_dots")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("../shared/data"),
+        help="folder of idp_l2083 and quantum_dots",
+    )
     options = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores\n")
     print("| job | step | wall (s) | core (s) | memory (MB) |")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bias, scatter and standard errors of the response ratios on simulated series: `python benchmarks/ratios.py`.
 
-Bias (mean error over the seeds) and scatter (standard deviation over the seeds) are in per cent of the true ratio, one number per
-element; the mean reported standard error over the scatter should be 1. "plain" is non-negative least squares on the pixels.
-The defaults take about ten minutes on two cores, `--seeds 5 --counts 1 10` less than one.
+Bias (mean error over the seeds) and scatter (standard deviation over the seeds) are in per cent of
+the true ratio, one number per element; the mean reported standard error over the scatter should
+be 1. "plain" is non-negative least squares on the pixels. The defaults take about ten minutes on
+two cores, `--seeds 5 --counts 1 10` less than one.
 """
 
 from __future__ import annotations
@@ -49,7 +50,10 @@ def _grains(diameter: float) -> Callable:
     first, tree = rng.random(len(centres)) < 0.5, cKDTree(centres)
 
     def body(x, z, y):
-        points = np.stack(np.broadcast_arrays((x + 1) / 2 * SIZE, (z + 1) / 2 * SIZE, (y + 1) / 2 * SLICES), axis=-1)
+        points = np.stack(
+            np.broadcast_arrays((x + 1) / 2 * SIZE, (z + 1) / 2 * SIZE, (y + 1) / 2 * SLICES),
+            axis=-1,
+        )
         kind = first[tree.query(points)[1]]
         return np.stack([kind, ~kind]) * _particle(x, z, y)
 
@@ -92,7 +96,9 @@ def plain(maps: np.ndarray, haadf: np.ndarray) -> np.ndarray:
     return nnls(maps[:, mask].T.astype(np.float64), haadf[mask].astype(np.float64))[0]
 
 
-def errors(gross: np.ndarray, background: float, haadf: np.ndarray, true: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def errors(
+    gross: np.ndarray, background: float, haadf: np.ndarray, true: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return relative errors and relative standard errors of every method on one series."""
     net, names = gross - np.float32(background), ("Au", "Ag")[: len(gross)]
     found = {"plain": (plain(net, haadf) / true - 1, np.full(len(true), np.nan))}
@@ -110,7 +116,10 @@ def print_row(title: str, runs: list[dict[str, tuple[np.ndarray, np.ndarray]]]) 
         scatter = off.std(axis=0, ddof=1)
         cells.append(_joined(100 * off.mean(axis=0), "+.1f"))
         if method != "plain":
-            cells += [_joined(100 * scatter, ".1f"), _joined(claimed.mean(axis=0) / np.maximum(scatter, 1e-12), ".1f")]
+            cells += [
+                _joined(100 * scatter, ".1f"),
+                _joined(claimed.mean(axis=0) / np.maximum(scatter, 1e-12), ".1f"),
+            ]
     print(f"| {title} | {' | '.join(cells)} |", flush=True)
 
 
@@ -142,15 +151,27 @@ def published(seeds: int) -> None:
         for seed in range(seeds):
             series = simulate(phantom, blur=0.0, oversampling=1, seed=seed)
             runs.append(errors(series.maps, 0.0, series.haadf, series.true_ratios))
-        print_row(f"{title} | 0 | {series.expected_maps[:, specimen_mask(series.haadf)].mean():.2g}", runs)
+        print_row(
+            f"{title} | 0 | {series.expected_maps[:, specimen_mask(series.haadf)].mean():.2g}", runs
+        )
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="bias, scatter and standard errors of the response ratios")
+    parser = argparse.ArgumentParser(
+        description="bias, scatter and standard errors of the response ratios"
+    )
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=CASES)
-    parser.add_argument("--counts", nargs="*", type=float, default=list(COUNTS), help="mean counts per pixel of the particle")
-    parser.add_argument("--backgrounds", nargs="*", type=float, default=[0.0, 1.0], help="counts per pixel")
+    parser.add_argument(
+        "--counts",
+        nargs="*",
+        type=float,
+        default=list(COUNTS),
+        help="mean counts per pixel of the particle",
+    )
+    parser.add_argument(
+        "--backgrounds", nargs="*", type=float, default=[0.0, 1.0], help="counts per pixel"
+    )
     parser.add_argument("--seeds", type=int, default=20)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """SIRT and HEBT side by side with other programs, one table in one run: `python benchmarks/reconstruction.py`.
 
-Each program does its iterations in a fresh process of its own. Slow ones are given few slices, as the table says; all figures are
-per slice and iteration (for HEBT of two elements, per slice of both), without setting up. Core seconds are those of all threads;
-"per core" is the ratio of core seconds, which does not flatter the program that uses more threads.
+Each program does its iterations in a fresh process of its own. Slow ones are given few slices, as
+the table says; all figures are per slice and iteration (for HEBT of two elements, per slice of
+both), without setting up. Core seconds are those of all threads; "per core" is the ratio of core
+seconds, which does not flatter the program that uses more threads.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ import numpy as np
 import peers
 from peers import Problem
 
-PROBLEMS = {"256^2 x 64 slices, 61 tilts": Problem(256, 61, 64), "300^3, 31 tilts": Problem(300, 31, 300)}
+PROBLEMS = {
+    "256^2 x 64 slices, 61 tilts": Problem(256, 61, 64),
+    "300^3, 31 tilts": Problem(300, 31, 300),
+}
 
-# Per method: the function in `peers`, its name, the slices it is given (None: all) and the iterations that are timed. Ours first.
+# Per method: the function in `peers`, its name, the slices it is given (None: all) and the
+# iterations that are timed. Ours first.
 METHODS = {
     "SIRT": [
         ("ours_sirt", "hyperspy_multitomo", None, 20),
@@ -45,7 +50,9 @@ def _megabytes() -> float:
 def measure(peer: str, problem: Problem, slices: int, iterations: int, queue) -> None:
     """Put (wall ms, core ms) per slice and iteration, and the memory in MB that the work took beyond the imports."""
     small = Problem(16, 3, 2)
-    getattr(peers, peer)(small, 2)(1)  # imports; what is compiled for these slices is compiled by the first iteration below
+    getattr(peers, peer)(small, 2)(
+        1
+    )  # imports; what is compiled for these slices is compiled by the first iteration below
     before = _megabytes()
     iterate = getattr(peers, peer)(problem, slices)
     iterate(1)
@@ -80,12 +87,18 @@ def in_own_process(*task) -> tuple[float, float, float]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="SIRT and HEBT side by side with other programs")
-    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS, help="which tables to print")
+    parser.add_argument(
+        "--methods", nargs="*", default=list(METHODS), choices=METHODS, help="which tables to print"
+    )
     arguments = parser.parse_args()
     print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; ms per slice and iteration, best of {REPEATS}\n"
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; ms per slice and "
+        f"iteration, best of {REPEATS}\n"
     )
-    print("| problem | method | program | slices | wall | core | ours faster, wall | per core | memory (MB) |")
+    print(
+        "| problem | method | program | slices | wall | core | ours faster, wall | per core | "
+        "memory (MB) |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     for title, problem in PROBLEMS.items():
         for method in arguments.methods:
@@ -95,7 +108,8 @@ def main() -> None:
                 wall, core, memory = in_own_process(peer, problem, slices, iterations)
                 ours = ours or (wall, core)
                 print(
-                    f"| {title} | {method} | {name} | {slices} | {wall:.3f} | {core:.3f} | {wall / ours[0]:.1f} "
+                    f"| {title} | {method} | {name} | {slices} | {wall:.3f} | {core:.3f} | "
+                    f"{wall / ours[0]:.1f} "
                     f"| {core / ours[1]:.1f} | {memory:.0f} |",
                     flush=True,
                 )

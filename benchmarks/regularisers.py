@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What regularisation gains, as tables: `python benchmarks/regularisers.py [huber] [tgv] [composition] [--figure PATH]`.
 
-TV, TGV and nuclear TV, coupled or not, in two and three dimensions, against SIRT on the Huber phantom; TGV against TV where
-composition is graded; the composition and the outline of a particle by every way that the HAADF can enter. The methods run as the
-signals' methods do, with the default steps and tolerance; "best" is the best weight of a factor-2 grid.
+TV, TGV and nuclear TV, coupled or not, in two and three dimensions, against SIRT on the Huber
+phantom; TGV against TV where composition is graded; the composition and the outline of a particle
+by every way that the HAADF can enter. The methods run as the signals' methods do, with the default
+steps and tolerance; "best" is the best weight of a factor-2 grid.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ from hyperspy_multitomo.tomography import (
 from hyperspy_multitomo.tomography.noise_equivalent import noise_equivalent_gain
 
 WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
-# Those of the signals' methods: iterations, at most, and the relative change of the objective in twenty of them; the second of
-# TGV, and where the HAADF is the sum of the elements.
+# Those of the signals' methods: iterations, at most, and the relative change of the objective in
+# twenty of them; the second of TGV, and where the HAADF is the sum of the elements.
 ITERATIONS, TOLERANCE, SLOW_TOLERANCE = 500, 1e-3, 1e-4
 # Iterations, at most, of the methods without a regulariser.
 MOST = 200
@@ -61,12 +62,29 @@ class Method:
         if self.haadf is not None:
             mix = data.ratios if self.haadf == "mix" else None
             weight = 1 / noise_equivalent_gain(data.haadf)
-            terms.append(DataTerm(data.A, data.haadf[None], len(data.maps) if mix is None else 0, mix, weight=weight))
-        found = calibrate(terms, channels, kind=self.kind, coupling=self.coupling, dimensions=self.dimensions, **options)
+            terms.append(
+                DataTerm(
+                    data.A,
+                    data.haadf[None],
+                    len(data.maps) if mix is None else 0,
+                    mix,
+                    weight=weight,
+                )
+            )
+        found = calibrate(
+            terms,
+            channels,
+            kind=self.kind,
+            coupling=self.coupling,
+            dimensions=self.dimensions,
+            **options,
+        )
         tolerance = SLOW_TOLERANCE if self.haadf == "mix" or self.kind == "tgv" else TOLERANCE
         for weight in weights:
             regulariser = replace(found.regulariser, weight=weight * found.regulariser.weight)
-            yield run(variational(found.terms, regulariser, found.scales), ITERATIONS, tolerance=tolerance).volume
+            yield run(
+                variational(found.terms, regulariser, found.scales), ITERATIONS, tolerance=tolerance
+            ).volume
 
 
 @dataclass(frozen=True)
@@ -78,11 +96,17 @@ class Data:
     ratios: np.ndarray | None = None
 
     @classmethod
-    def simulated(cls, phantom: Phantom, seed: int, *, dose: float = 1.0, fitted: bool = False) -> Data:
+    def simulated(
+        cls, phantom: Phantom, seed: int, *, dose: float = 1.0, fitted: bool = False
+    ) -> Data:
         """Return a series with noise of its own; with `fitted`, the ratios too."""
         series = simulate(phantom, dose=dose, blur=0, seed=seed)
         A = projector(TiltGeometry(series.tilts, phantom.size, pixel_size=series.pixel_size))
-        ratios = fit_response_ratios(series.maps, series.haadf, series.elements).values if fitted else None
+        ratios = (
+            fit_response_ratios(series.maps, series.haadf, series.elements).values
+            if fitted
+            else None
+        )
         return cls(series, A, ratios)
 
     @property
@@ -111,7 +135,11 @@ class Data:
         total = truth.sum(axis=0)
         inside = particle_mask(total, "otsu")
         fraction = truth[0] / np.where(inside, total, 1)
-        return fraction, inside, _eroded(inside & (fraction > 0.5)) | _eroded(inside & (fraction <= 0.5))
+        return (
+            fraction,
+            inside,
+            _eroded(inside & (fraction > 0.5)) | _eroded(inside & (fraction <= 0.5)),
+        )
 
 
 def best_of(scores: np.ndarray, *, largest: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -135,27 +163,51 @@ def huber_table(size: int, slices: int, seeds: int) -> None:
     names = (*phantom.elements, "HAADF")
     data = [Data.simulated(phantom, seed) for seed in range(seeds)]
     print(
-        f"Huber phantom, {size}^2 x {slices} slices, PSNR (dB), mean of {seeds} seeds; in brackets the best weight or iteration\n"
+        f"Huber phantom, {size}^2 x {slices} slices, PSNR (dB), mean of {seeds} seeds; in brackets "
+        "the best weight or iteration\n"
     )
-    print("| method | " + " | ".join([*(f"{name}, best" for name in names), *(f"{name}, weight 1" for name in names)]) + " |")
+    print(
+        "| method | "
+        + " | ".join(
+            [*(f"{name}, best" for name in names), *(f"{name}, weight 1" for name in names)]
+        )
+        + " |"
+    )
     print("|" + (1 + 2 * len(names)) * "---|")
-    scores = np.array([[_psnrs(i.volume, d) for i in islice(sirt(d.A, _all(d)), 1, MOST + 1)] for d in data])
+    scores = np.array(
+        [[_psnrs(i.volume, d) for i in islice(sirt(d.A, _all(d)), 1, MOST + 1)] for d in data]
+    )
     best, reached = best_of(scores)
-    at_best = [f"{value:.1f} ({at + 1})" for value, at in zip(reached.mean(axis=0), best, strict=True)]
+    at_best = [
+        f"{value:.1f} ({at + 1})" for value, at in zip(reached.mean(axis=0), best, strict=True)
+    ]
     print("| SIRT | " + " | ".join(at_best) + " |" + len(names) * " |", flush=True)
     found = {"SIRT": (reached, reached)}
     for kind in ("tv", "tgv"):
         for dimensions in (2, 3):
             for coupling in ("uncoupled", "frobenius", "nuclear"):
                 method = Method(kind, coupling, dimensions)
-                scores = np.array([[_psnrs(volume, d) for volume in method.volumes(d)] for d in data])
+                scores = np.array(
+                    [[_psnrs(volume, d) for volume in method.volumes(d)] for d in data]
+                )
                 best, reached = best_of(scores)
                 default = scores[:, WEIGHTS.index(1.0)]
                 name = f"{kind.upper()} {dimensions}-D {coupling}"
                 found[name] = reached, default
-                at_best = [f"{v:.1f} ({WEIGHTS[b]:g})" for v, b in zip(reached.mean(axis=0), best, strict=True)]
-                print(f"| {name} | " + " | ".join([*at_best, *(f"{v:.1f}" for v in default.mean(axis=0))]) + " |", flush=True)
-    print("\nGains of Yb, dB: mean, least and most of the seeds\n\n| | best weights | weight 1 |\n|---|---|---|")
+                at_best = [
+                    f"{v:.1f} ({WEIGHTS[b]:g})"
+                    for v, b in zip(reached.mean(axis=0), best, strict=True)
+                ]
+                print(
+                    f"| {name} | "
+                    + " | ".join([*at_best, *(f"{v:.1f}" for v in default.mean(axis=0))])
+                    + " |",
+                    flush=True,
+                )
+    print(
+        "\nGains of Yb, dB: mean, least and most of the seeds\n\n| | best weights | weight 1 "
+        "|\n|---|---|---|"
+    )
     for kind in ("TV", "TGV"):
         for claim, better, worse in (
             ("coupled (Frobenius) over uncoupled, 2-D", "2-D frobenius", "2-D uncoupled"),
@@ -182,8 +234,9 @@ def _psnrs(volume: np.ndarray, data: Data) -> list[float]:
 def graded(size: int = 96, slices: int = 24) -> Phantom:
     """Return two particles of an alloy whose composition changes gradually, sharply bounded.
 
-    An ellipsoid of 78 nm, all silver at one end and all gold at the other, and one of 36 nm with gold that thins out from its
-    middle. 31 tilts, 20 counts of each element at the most, HAADF of 2e4 electrons with the contrast of Z^1.8.
+    An ellipsoid of 78 nm, all silver at one end and all gold at the other, and one of 36 nm with
+    gold that thins out from its middle. 31 tilts, 20 counts of each element at the most, HAADF of
+    2e4 electrons with the contrast of Z^1.8.
     """
 
     def body(x, z, y):
@@ -192,7 +245,9 @@ def graded(size: int = 96, slices: int = 24) -> Phantom:
         large = inside_ellipse(along, across, (0.62 * scale, 0.55 * scale))
         offset = np.hypot(x - np.float32(0.55), z + np.float32(0.5))
         small = (offset < 0.28 * scale) & ~large
-        gold = np.where(large, np.clip(0.5 + along / 1.2, 0, 1), 0) + np.where(small, 0.9 * np.cos(np.pi / 2 * offset / 0.3), 0)
+        gold = np.where(large, np.clip(0.5 + along / 1.2, 0, 1), 0) + np.where(
+            small, 0.9 * np.cos(np.pi / 2 * offset / 0.3), 0
+        )
         return np.stack([gold, (large | small) - gold]).astype(np.float32)
 
     haadf = np.array([79.0, 47.0]) ** 1.8
@@ -217,26 +272,44 @@ def tgv_table(size: int, slices: int, seeds: int) -> None:
     """Print the errors of TV and TGV on the graded particles, each at its best weight and at 1."""
     phantom = graded(size, slices)
     data = [Data.simulated(phantom, seed) for seed in range(seeds)]
-    print(f"Graded particles, {size}^2 x {slices} slices, maps and HAADF, mean of {seeds} seeds; in brackets the best weight\n")
+    print(
+        f"Graded particles, {size}^2 x {slices} slices, maps and HAADF, mean of {seeds} seeds; in "
+        "brackets the best weight\n"
+    )
     titles = ("error Au", "error Ag", "composition", "slope")
-    print("| method | " + " | ".join([*(f"{t}, best" for t in titles), *(f"{t}, weight 1" for t in titles)]) + " |")
+    print(
+        "| method | "
+        + " | ".join([*(f"{t}, best" for t in titles), *(f"{t}, weight 1" for t in titles)])
+        + " |"
+    )
     print("|" + (1 + 2 * len(titles)) * "---|")
     for dimensions in (2, 3):
         for coupling in ("frobenius", "nuclear"):
             for kind, alpha0 in (("tv", 4.0), ("tgv", 4.0), ("tgv", 2.0)):
                 method = Method(kind, coupling, dimensions)
-                scores = np.array([[gradient_errors(v, d) for v in method.volumes(d, alpha0=alpha0)] for d in data])
+                scores = np.array(
+                    [
+                        [gradient_errors(v, d) for v in method.volumes(d, alpha0=alpha0)]
+                        for d in data
+                    ]
+                )
                 best, reached = best_of(scores, largest=False)
-                at_best = [f"{v:.3f} ({WEIGHTS[b]:g})" for v, b in zip(reached.mean(axis=0), best, strict=True)]
+                at_best = [
+                    f"{v:.3f} ({WEIGHTS[b]:g})"
+                    for v, b in zip(reached.mean(axis=0), best, strict=True)
+                ]
                 at_one = [f"{v:.3f}" for v in scores[:, WEIGHTS.index(1.0)].mean(axis=0)]
-                name = f"{kind.upper()} {dimensions}-D {coupling}" + (f", alpha0 {alpha0:g}" if kind == "tgv" else "")
+                name = f"{kind.upper()} {dimensions}-D {coupling}" + (
+                    f", alpha0 {alpha0:g}" if kind == "tgv" else ""
+                )
                 print(f"| {name} | " + " | ".join([*at_best, *at_one]) + " |", flush=True)
 
 
 def gradient_errors(volume: np.ndarray, data: Data) -> list[float]:
     """Return RMSE/std of both elements, and three voxels or more from any surface the RMSE of the fraction of gold and its slope.
 
-    The slope is that of the amount of gold across the tilt axis; its error is relative to the rms slope.
+    The slope is that of the amount of gold across the tilt axis; its error is relative to the rms
+    slope.
     """
     scale = data.series.phantom.counts_per_unit[:, None, None, None]
     found, truth = volume[:2] / scale, data.series.phantom.truth
@@ -245,7 +318,9 @@ def gradient_errors(volume: np.ndarray, data: Data) -> list[float]:
     slopes = [np.stack(np.gradient(x[0], axis=(0, 1)))[:, inside] for x in (found, truth)]
     errors = [nrmse(*pair) for pair in zip(found, truth, strict=True)]
     errors.append(np.sqrt(np.mean(np.square(fractions[0] - fractions[1])[inside])))
-    errors.append(np.sqrt(np.mean(np.square(slopes[0] - slopes[1])) / np.mean(np.square(slopes[1]))))
+    errors.append(
+        np.sqrt(np.mean(np.square(slopes[0] - slopes[1])) / np.mean(np.square(slopes[1])))
+    )
     return [float(error) for error in errors]
 
 
@@ -259,14 +334,19 @@ def draw(path: str, size: int, slices: int) -> None:
     data = Data.simulated(graded(size, slices), 0)
     per_unit, middle = data.series.phantom.counts_per_unit[0], slices // 2
     pictures = {"truth": data.series.phantom.truth[0, ..., middle]}
-    for name, kind, alpha0 in (("TV", "tv", 4.0), ("TGV", "tgv", 4.0), ("TGV, alpha0=2", "tgv", 2.0)):
+    for name, kind, alpha0 in (
+        ("TV", "tv", 4.0),
+        ("TGV", "tgv", 4.0),
+        ("TGV, alpha0=2", "tgv", 2.0),
+    ):
         (volume,) = Method(kind).volumes(data, [1.0], alpha0=alpha0)
         pictures[name] = volume[0, ..., middle] / per_unit
     names, field = list(pictures), size * data.series.pixel_size
     figure = plt.figure(figsize=(12, 6.4), layout="constrained")
     below = ["departure"] * 2 + ["profile"] * 2
     panels = figure.subplot_mosaic([names, below], height_ratios=[1.15, 1])
-    # Along the gradient of the large particle, less its surface, and through the small one; fractions of the half width.
+    # Along the gradient of the large particle, less its surface, and through the small one;
+    # fractions of the half width.
     large, small = np.linspace(-0.5, 0.5, 201), np.linspace(-0.34, 0.34, 201)
     lines = {
         "departure": (large, 0.12 + 0.5 * large, -0.15 + np.sqrt(0.75) * large),
@@ -282,9 +362,15 @@ def draw(path: str, size: int, slices: int) -> None:
                 values -= map_coordinates(pictures["truth"], voxels, order=1)
             panels[below].plot(along * field / 2, values, color=colour, lw=1.5, label=name)
             panels[name].plot(*voxels[::-1][:, [0, -1]], color="white", lw=0.8, ls=":")
-    figure.colorbar(shown, ax=[panels[name] for name in names], label="Au (fraction of the volume)", shrink=0.85)
-    panels["departure"].set(xlabel="along the gradient of the large particle (nm)", ylabel="Au, less the truth")
-    panels["profile"].set(xlabel="across the small particle (nm)", ylabel="Au (fraction of the volume)")
+    figure.colorbar(
+        shown, ax=[panels[name] for name in names], label="Au (fraction of the volume)", shrink=0.85
+    )
+    panels["departure"].set(
+        xlabel="along the gradient of the large particle (nm)", ylabel="Au, less the truth"
+    )
+    panels["profile"].set(
+        xlabel="across the small particle (nm)", ylabel="Au (fraction of the volume)"
+    )
     panels["profile"].legend(frameon=False)
     figure.savefig(path, dpi=90)
 
@@ -304,27 +390,46 @@ WAYS = {
 def composition_table(phantom: Phantom, seeds: int) -> None:
     """Print the error of the composition inside the particle, and the overlap of the outline, for each way at each dose."""
     print(
-        f"{phantom.name} phantom, {phantom.size}^2 x {phantom.slices} slices, mean of {seeds} seeds; in brackets the best weight "
+        f"{phantom.name} phantom, {phantom.size}^2 x {phantom.slices} slices, mean of {seeds} "
+        "seeds; in brackets the best weight "
         "or iteration\n"
     )
     titles = ("RMSE inside", "deep inside", "Dice")
-    print("| counts | method | " + " | ".join([*titles, *(f"{title}, best" for title in titles)]) + " |\n" + "|" + 8 * "---|")
+    print(
+        "| counts | method | "
+        + " | ".join([*titles, *(f"{title}, best" for title in titles)])
+        + " |\n"
+        + "|"
+        + 8 * "---|"
+    )
     peak = simulate(phantom, blur=0, seed=0).expected_maps.max(axis=(1, 2, 3)).min()
     for level in LEVELS:
-        data = [Data.simulated(phantom, seed, dose=level / peak, fitted=True) for seed in range(seeds)]
+        data = [
+            Data.simulated(phantom, seed, dose=level / peak, fitted=True) for seed in range(seeds)
+        ]
         rows = {
             "EDS alone, SIRT": (20, lambda d: sirt(d.A, d.maps)),
             "EDS alone, SIRT, smoothed": (50, lambda d: sirt(d.A, _smoothed(d))),
             "EDS alone, EM": (10, lambda d: em(d.A, d.maps)),
             "HEBT, alpha 0.7": (100, lambda d: hebt(d.A, d.maps, d.haadf, d.ratios, alpha=0.7)),
-            "HEBT, alpha 0.7, smoothed": (100, lambda d: hebt(d.A, _smoothed(d), d.haadf, d.ratios, alpha=0.7)),
+            "HEBT, alpha 0.7, smoothed": (
+                100,
+                lambda d: hebt(d.A, _smoothed(d), d.haadf, d.ratios, alpha=0.7),
+            ),
         }
         for name, (fixed, solver) in rows.items():
-            scores = np.array([[composition_errors(i.volume, d) for i in islice(solver(d), 1, MOST + 1)] for d in data])
+            scores = np.array(
+                [
+                    [composition_errors(i.volume, d) for i in islice(solver(d), 1, MOST + 1)]
+                    for d in data
+                ]
+            )
             _print_row(level, name, scores, fixed - 1, range(1, MOST + 1))
         for name, (haadf, coupling) in WAYS.items():
             method = Method("tv", coupling, 3 if phantom.slices > 1 else 2, haadf)
-            scores = np.array([[composition_errors(volume, d) for volume in method.volumes(d)] for d in data])
+            scores = np.array(
+                [[composition_errors(volume, d) for volume in method.volumes(d)] for d in data]
+            )
             _print_row(level, name, scores, WEIGHTS.index(1.0), WEIGHTS)
 
 
@@ -345,8 +450,8 @@ def _smoothed(data: Data) -> np.ndarray:
 def composition_errors(volume: np.ndarray, data: Data) -> list[float]:
     """Return the RMSE of the fraction of the first element inside and deep inside, and 1 less the Dice overlap of the outlines.
 
-    Fractions by weight, or of whatever the truth is in, from counts and the true counts per unit; voxels left empty hold all
-    elements in equal parts. Both outlines are by Otsu's threshold.
+    Fractions by weight, or of whatever the truth is in, from counts and the true counts per unit;
+    voxels left empty hold all elements in equal parts. Both outlines are by Otsu's threshold.
     """
     true_fraction, inside, deep = data.regions
     per_unit = data.series.phantom.counts_per_unit
@@ -366,8 +471,12 @@ def _eroded(region: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Print the tables that are asked for, or draw the figure."""
     parser = argparse.ArgumentParser(description="what TV, TGV and nuclear TV gain")
-    parser.add_argument("tables", nargs="*", default=["huber", "tgv", "composition"], help="huber, tgv, composition")
-    parser.add_argument("--size", type=int, default=128, help="px of the Huber phantom and the graded particles")
+    parser.add_argument(
+        "tables", nargs="*", default=["huber", "tgv", "composition"], help="huber, tgv, composition"
+    )
+    parser.add_argument(
+        "--size", type=int, default=128, help="px of the Huber phantom and the graded particles"
+    )
     parser.add_argument("--slices", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--figure", metavar="PATH", help="only draw TGV against TV, to this file")

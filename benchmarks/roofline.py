@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What binds the projector: one core's arithmetic and loads beside its inner loops, `python benchmarks/roofline.py`.
 
-All figures are GFLOP/s of one core, a fused multiply-add being two: the peak in registers; the same where one operand of each is
-loaded from the first-level cache, the second, and memory; both inner loops on data that stay in the first level; and projections
-as a whole. A pair of weights serves two neighbouring elements: two multiply-adds of all lanes, whose operands are loaded, and
-three loads more, of the weights and the place.
+All figures are GFLOP/s of one core, a fused multiply-add being two: the peak in registers; the same
+where one operand of each is loaded from the first-level cache, the second, and memory; both inner
+loops on data that stay in the first level; and projections as a whole. A pair of weights serves two
+neighbouring elements: two multiply-adds of all lanes, whose operands are loaded, and three loads
+more, of the weights and the place.
 """
 
 from __future__ import annotations
@@ -91,18 +92,31 @@ def _ones(elements: int, lanes: int) -> np.ndarray:
 
 
 def _buffers(length: int) -> tuple[np.ndarray, ...]:
-    return np.zeros(length, np.int32), np.full(length, 0.5, np.float32), np.full(length, 0.5, np.float32)
+    return (
+        np.zeros(length, np.int32),
+        np.full(length, 0.5, np.float32),
+        np.full(length, 0.5, np.float32),
+    )
 
 
 def bounds(lanes: int) -> dict[str, float]:
     """Return the GFLOP/s that the machine allows with so many lanes."""
     half = np.float32(0.5)
     repeats = 30_000_000 // lanes
-    found = {"in registers": 4 * lanes * repeats / least(lambda: multiply_add(_ones(3, lanes), repeats, half))}
+    found = {
+        "in registers": 4
+        * lanes
+        * repeats
+        / least(lambda: multiply_add(_ones(3, lanes), repeats, half))
+    }
     for name, size in SIZES.items():
         elements = size * 256 // lanes
         array, repeats = _ones(elements, lanes), max(1, 2000 * 16 // size)
-        seconds = least(lambda array=array, elements=elements, repeats=repeats: load_multiply_add(array, elements, repeats, half))
+        seconds = least(
+            lambda array=array, elements=elements, repeats=repeats: load_multiply_add(
+                array, elements, repeats, half
+            )
+        )
         found[f"operand from {name}"] = 2 * lanes * elements * repeats / seconds
     return {name: value / 1e9 for name, value in found.items()}
 
@@ -118,27 +132,52 @@ def inner_loops(lanes: int, repeats: int = 2000) -> dict[str, float]:
     first[:] = (np.arange(TILTS)[:, None] * 12 + places.ravel()).ravel().astype(int)
     sums, projections = _ones(TILE**2, lanes), _ones(TILTS * 12, lanes)
     back = least(lambda: sum_tile(sums, projections, first, near, far, repeats)) / (TILTS * TILE**2)
-    return {name: 4e-9 * lanes * repeats / seconds for name, seconds in (("forward", forward), ("back", back))}
+    return {
+        name: 4e-9 * lanes * repeats / seconds
+        for name, seconds in (("forward", forward), ("back", back))
+    }
 
 
 def weights(repeats: int = 4000) -> dict[str, float]:
     """Return the nanoseconds that the two weights of a pair take, per direction."""
     forward = least(lambda: ray_weights(*_buffers(BAND * RUN), repeats)) / (BAND * RUN)
     table = np.array([[0.9, 0.43, 100.3]] * TILTS)
-    back = least(lambda: voxel_weights(*_buffers(TILTS * TILE**2), table, repeats)) / (TILTS * TILE**2)
-    return {name: 1e9 * seconds / repeats for name, seconds in (("forward", forward), ("back", back))}
+    back = least(lambda: voxel_weights(*_buffers(TILTS * TILE**2), table, repeats)) / (
+        TILTS * TILE**2
+    )
+    return {
+        name: 1e9 * seconds / repeats for name, seconds in (("forward", forward), ("back", back))
+    }
 
 
 def projections(lanes: int, width: int, tilts: int) -> dict[str, float]:
     """Return the GFLOP/s of both directions, two multiply-adds for each voxel and tilt."""
     A = projector(TiltGeometry(np.linspace(-75, 75, tilts), width), "numba", threads=1)
-    volume, rays, sums = _ones(width * odd(width), lanes), _ones(tilts * odd(width), lanes), _ones(TILE**2, lanes)
+    volume, rays, sums = (
+        _ones(width * odd(width), lanes),
+        _ones(tilts * odd(width), lanes),
+        _ones(TILE**2, lanes),
+    )
     shape = A.shape(1)
     seconds = {
         "forward": least(lambda: kernels.project(volume, rays, A.table, 1.0, shape, 0, 0, tilts)),
         "back": least(
             lambda: kernels.back_project(
-                rays, volume, A.table, 1.0, shape, 0, 0, width, sums, None, False, None, None, None, False
+                rays,
+                volume,
+                A.table,
+                1.0,
+                shape,
+                0,
+                0,
+                width,
+                sums,
+                None,
+                False,
+                None,
+                None,
+                None,
+                False,
             )
         ),
     }
@@ -149,7 +188,11 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="what binds the projector, on one core")
     parser.add_argument(
-        "--lanes", nargs="*", type=int, default=[64, 8], help="lanes of a group; the bounds are those of the first"
+        "--lanes",
+        nargs="*",
+        type=int,
+        default=[64, 8],
+        help="lanes of a group; the bounds are those of the first",
     )
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--tilts", type=int, default=61)
@@ -162,12 +205,19 @@ def main() -> None:
         loops, whole = inner_loops(lanes), projections(lanes, options.width, options.tilts)
         column = bounds(lanes) if not columns else dict.fromkeys(columns[0])
         for name in loops:
-            column[f"inner loop, {name}"], column[f"{name}, {options.width}^2, {options.tilts} tilts"] = loops[name], whole[name]
+            (
+                column[f"inner loop, {name}"],
+                column[f"{name}, {options.width}^2, {options.tilts} tilts"],
+            ) = loops[name], whole[name]
         columns.append(column)
     for name in columns[0]:
         figures = ("" if column[name] is None else f"{column[name]:.0f}" for column in columns)
         print("| {} | {} |".format(name, " | ".join(figures)))
-    print("weights of a pair, ns: {}".format(", ".join(f"{name} {value:.2f}" for name, value in weights().items())))
+    print(
+        "weights of a pair, ns: {}".format(
+            ", ".join(f"{name} {value:.2f}" for name, value in weights().items())
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How many iterations the step sizes of the primal-dual method take, against the published rule: `python benchmarks/steps.py`.
 
-The constants of the rule were tuned on the phantoms of Zhong and Huber; by default the table is of the others. Counted are the
-iterations until the objective F stays within 1e-2 and 1e-3 of its minimum F*, the lowest value of a long run, and those that the
-default tolerance allows, with the F that they end at. "Paper" is R. Huber et al., Nanoscale 11 (2019) 5617: sigma = tau =
-1/sqrt(17) for data scaled to 1 and a projector scaled to norm 1, no over-relaxation.
+The constants of the rule were tuned on the phantoms of Zhong and Huber; by default the table is of
+the others. Counted are the iterations until the objective F stays within 1e-2 and 1e-3 of its
+minimum F*, the lowest value of a long run, and those that the default tolerance allows, with the F
+that they end at. "Paper" is R. Huber et al., Nanoscale 11 (2019) 5617: sigma = tau = 1/sqrt(17) for
+data scaled to 1 and a projector scaled to norm 1, no over-relaxation.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ TOLERANCE = 1e-4  # that of the methods of the signals
 class PaperSystem(VariationalSystem):
     """The same problem with the step sizes of the paper.
 
-    Its volume is v = k u, with the one k that gives no row S_c W/(k max f) a norm above 1. Divided by lambda/k the objective is
-    that of the paper in v, and its steps 1/sqrt(17) are the ones below in u, p and s.
+    Its volume is v = k u, with the one k that gives no row S_c W/(k max f) a norm above 1. Divided
+    by lambda/k the objective is that of the paper in v, and its steps 1/sqrt(17) are the ones below
+    in u, p and s.
     """
 
     @cached_property
@@ -54,7 +56,11 @@ class PaperSystem(VariationalSystem):
         for term in self.terms:
             for row, largest in enumerate(term.data.max(axis=(1, 2, 3))):
                 mixed = term.mix is not None
-                factor = np.linalg.norm(self.scales * term.mix) if mixed else self.scales[term.first + row]
+                factor = (
+                    np.linalg.norm(self.scales * term.mix)
+                    if mixed
+                    else self.scales[term.first + row]
+                )
                 rows.append(factor * term.gains[row].max() * term.A.norm() / largest)
         return float(max(rows))
 
@@ -64,7 +70,9 @@ class PaperSystem(VariationalSystem):
 
         def steps(term):
             sigma = self.strength / (np.sqrt(17) * self._unit * term.data.max(axis=(1, 2, 3)) ** 2)
-            return np.broadcast_to(sigma[:, None, None], (term.rows, *term.A.range_shape)).astype(np.float32)
+            return np.broadcast_to(sigma[:, None, None], (term.rows, *term.A.range_shape)).astype(
+                np.float32
+            )
 
         return [steps(term) for term in self.terms]
 
@@ -92,9 +100,12 @@ class PaperSystem(VariationalSystem):
 def problem(name: str, case: str, size: int, slices: int) -> VariationalSystem:
     """Return a case of a phantom at weight 1."""
     kind, coupling, dimensions, discrepancy, haadf = CASES[case]
-    series = simulate(getattr(phantoms, name)(size, slices), seed=0, blur=0, haadf_noise="poisson", oversampling=2)
+    series = simulate(
+        getattr(phantoms, name)(size, slices), seed=0, blur=0, haadf_noise="poisson", oversampling=2
+    )
     A, haadf_A = (
-        projector(TiltGeometry(tilts, size, pixel_size=series.pixel_size)) for tilts in (series.tilts, series.haadf_tilts)
+        projector(TiltGeometry(tilts, size, pixel_size=series.pixel_size))
+        for tilts in (series.tilts, series.haadf_tilts)
     )
     channels = len(series.elements)
     weight = 1.0 if discrepancy == "kl" else 1 / series.maps.mean(axis=(1, 2, 3))
@@ -104,10 +115,14 @@ def problem(name: str, case: str, size: int, slices: int) -> VariationalSystem:
         if discrepancy == "ls":
             weight /= series.haadf.mean()
         where = dict(mix=series.true_ratios) if haadf == "sum" else dict(first=channels)
-        terms.append(DataTerm(haadf_A, series.haadf, discrepancy=discrepancy, weight=weight, **where))
+        terms.append(
+            DataTerm(haadf_A, series.haadf, discrepancy=discrepancy, weight=weight, **where)
+        )
         channels += haadf == "channel"
     found = calibrate(terms, channels, kind=kind, coupling=coupling, dimensions=dimensions)
-    return checked_problem(found.terms, found.regulariser, found.scales, mask=None, initial=None, relaxation=1.8)
+    return checked_problem(
+        found.terms, found.regulariser, found.scales, mask=None, initial=None, relaxation=1.8
+    )
 
 
 def objectives(system: VariationalSystem, most: int, enough: float = -np.inf) -> np.ndarray:
@@ -140,14 +155,29 @@ def stopped(curve: np.ndarray) -> int:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="iterations of the primal-dual method by its step sizes")
-    parser.add_argument("--phantoms", nargs="*", default=["yuan", "schwartz"], choices=["zhong", "yuan", "huber", "schwartz"])
+    parser = argparse.ArgumentParser(
+        description="iterations of the primal-dual method by its step sizes"
+    )
+    parser.add_argument(
+        "--phantoms",
+        nargs="*",
+        default=["yuan", "schwartz"],
+        choices=["zhong", "yuan", "huber", "schwartz"],
+    )
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=CASES)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--slices", type=int, default=2)
-    parser.add_argument("--most", type=int, default=1000, help="iterations with the paper's rule; ours takes twice as many")
+    parser.add_argument(
+        "--most",
+        type=int,
+        default=1000,
+        help="iterations with the paper's rule; ours takes twice as many",
+    )
     arguments = parser.parse_args()
-    print(f"{arguments.size}^2 x {arguments.slices}; iterations until F stays within 1e-2 / 1e-3 of F*; > where more than done\n")
+    print(
+        f"{arguments.size}^2 x {arguments.slices}; iterations until F stays within 1e-2 / 1e-3 of "
+        "F*; > where more than done\n"
+    )
     print("| phantom | method | weight | ours | paper | fewer | stops at | (F - F*)/F* there |")
     print("|" + 8 * "---|")
     ratios, ends = [], []
@@ -158,19 +188,42 @@ def main() -> None:
                 system = replace(unit, strength=weight * unit.strength)
                 values = {field.name: getattr(system, field.name) for field in fields(system)}
                 ours = objectives(system, 2 * arguments.most)
-                paper = objectives(PaperSystem(**values | {"relaxation": 1.0}), arguments.most, (1 + GAPS[1]) * ours.min())
+                paper = objectives(
+                    PaperSystem(**values | {"relaxation": 1.0}),
+                    arguments.most,
+                    (1 + GAPS[1]) * ours.min(),
+                )
                 lowest = min(ours.min(), paper.min())
-                counts = [[reached(curve, (1 + gap) * lowest) for gap in GAPS] for curve in (ours, paper)]
+                counts = [
+                    [reached(curve, (1 + gap) * lowest) for gap in GAPS] for curve in (ours, paper)
+                ]
                 ratio = (counts[1][0] or arguments.most) / counts[0][0]
                 fewer = f"{ratio:.1f}" if counts[1][0] else f"> {ratio:.1f}"
                 end = stopped(ours)
                 ratios.append(ratio)
                 ends.append(ours[end] / lowest - 1)
-                texts = [" / ".join(f"> {arguments.most}" if n is None else str(n) for n in pair) for pair in counts]
-                row = (name, case, f"{weight:g}", *texts, fewer, MEASURED_EVERY * (end + 1), f"{ends[-1]:.1e}")
+                texts = [
+                    " / ".join(f"> {arguments.most}" if n is None else str(n) for n in pair)
+                    for pair in counts
+                ]
+                row = (
+                    name,
+                    case,
+                    f"{weight:g}",
+                    *texts,
+                    fewer,
+                    MEASURED_EVERY * (end + 1),
+                    f"{ends[-1]:.1e}",
+                )
                 print("| " + " | ".join(map(str, row)) + " |", flush=True)
-    print(f"\nfewer iterations to 1e-2: {min(ratios):.1f} times at least, {np.median(ratios):.1f} in the median")
-    print(f"F above F* at the end by a tolerance of {TOLERANCE:g}: {np.median(ends):.1e} in the median, {max(ends):.1e} at most")
+    print(
+        f"\nfewer iterations to 1e-2: {min(ratios):.1f} times at least, {np.median(ratios):.1f} in "
+        "the median"
+    )
+    print(
+        f"F above F* at the end by a tolerance of {TOLERANCE:g}: {np.median(ends):.1e} in the "
+        f"median, {max(ends):.1e} at most"
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A volume larger than the memory it may take: `python benchmarks/streaming.py [--size 1024 --slices 512 --tilts 61]`.
 
-HEBT of two elements from one .zspy to another: peak memory of the whole job and, for two slabs, seconds per slice and iteration
-against the same slices in memory. The series is made slab by slab; `--iterations` are those of the whole job, whose memory does
-not depend on them, `--timed` those of the comparison.
+HEBT of two elements from one .zspy to another: peak memory of the whole job and, for two slabs,
+seconds per slice and iteration against the same slices in memory. The series is made slab by slab;
+`--iterations` are those of the whole job, whose memory does not depend on them, `--timed` those of
+the comparison.
 """
 
 from __future__ import annotations
@@ -47,11 +48,18 @@ def write_series(folder: Path, size: int, slices: int, tilts: np.ndarray) -> Non
     geometry = mt.tomography.TiltGeometry(tilts, size)
     shape = (3, tilts.size, SLAB, size)
     make = dask.delayed(slab_of, pure=False)
-    parts = [da.from_delayed(make(first, size, geometry), shape, np.float32) for first in range(0, slices, SLAB)]
+    parts = [
+        da.from_delayed(make(first, size, geometry), shape, np.float32)
+        for first in range(0, slices, SLAB)
+    ]
     gold, silver, images = da.concatenate(parts, axis=2)
     with dask.config.set(scheduler="synchronous"):
-        mt.TiltSeriesEDS.from_maps({"Au": gold, "Ag": silver}, tilts=tilts).save(folder / "eds.zspy", show_progressbar=False)
-        mt.TiltSeriesHAADF.from_images(images, tilts=tilts).save(folder / "haadf.zspy", show_progressbar=False)
+        mt.TiltSeriesEDS.from_maps({"Au": gold, "Ag": silver}, tilts=tilts).save(
+            folder / "eds.zspy", show_progressbar=False
+        )
+        mt.TiltSeriesHAADF.from_images(images, tilts=tilts).save(
+            folder / "haadf.zspy", show_progressbar=False
+        )
 
 
 def load(folder: Path):
@@ -66,13 +74,22 @@ def stream(folder: Path, iterations: int, queue) -> None:
     warnings.simplefilter("ignore")
     eds, haadf = load(folder)
     first = tuple(one.isig[:, :16].deepcopy() for one in (eds, haadf))
-    first[0].reconstruct_hebt(first[1], iterations=1, ratios=BRIGHTNESS).compute(show_progressbar=False)
+    first[0].reconstruct_hebt(first[1], iterations=1, ratios=BRIGHTNESS).compute(
+        show_progressbar=False
+    )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     volume = eds.reconstruct_hebt(haadf, iterations=iterations, ratios=BRIGHTNESS)
     volume.save(folder / "volume.zspy", overwrite=True, show_progressbar=False)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    queue.put((time.perf_counter() - start, after / 1e6, (after - before) / 1e6, volume.history[-1]["slabs"]))
+    queue.put(
+        (
+            time.perf_counter() - start,
+            after / 1e6,
+            (after - before) / 1e6,
+            volume.history[-1]["slabs"],
+        )
+    )
 
 
 def compare(folder: Path, iterations: int, queue) -> None:
@@ -86,7 +103,9 @@ def compare(folder: Path, iterations: int, queue) -> None:
     times = {"lazy": [], "in memory": []}
     for _ in range(2):
         start = time.perf_counter()
-        eds.reconstruct_hebt(haadf, **options).save(folder / "part.zspy", overwrite=True, show_progressbar=False)
+        eds.reconstruct_hebt(haadf, **options).save(
+            folder / "part.zspy", overwrite=True, show_progressbar=False
+        )
         times["lazy"].append(time.perf_counter() - start)
         start = time.perf_counter()
         loaded[0].reconstruct_hebt(loaded[1], **options)
@@ -119,16 +138,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_series(folder, given.size, given.slices, np.linspace(-75, 75, given.tilts))
-        print(f"{given.size} x {given.size} x {given.slices} voxels, 2 elements, {given.tilts} tilts: ", end="")
+        print(
+            f"{given.size} x {given.size} x {given.slices} voxels, 2 elements, {given.tilts} "
+            "tilts: ",
+            end="",
+        )
         print(f"volume {8 * given.size**2 * given.slices / 1e9:.2f} GB")
         seconds, peak, beyond, cutting = in_own_process(stream, folder, given.iterations)
         print(
-            f"whole job, {given.iterations} iterations: {seconds:.0f} s, peak {peak:.2f} GB, {beyond:.2f} GB beyond the imports"
+            f"whole job, {given.iterations} iterations: {seconds:.0f} s, peak {peak:.2f} GB, "
+            f"{beyond:.2f} GB beyond the imports"
         )
         print(f"slabs: {cutting}")
         found = in_own_process(compare, folder, given.timed)
         for name, spent in found.items():
-            print(f"{name}: {1e3 * spent / given.timed / (2 * SLAB):.2f} ms per slice and iteration ({given.timed} iterations)")
+            print(
+                f"{name}: {1e3 * spent / given.timed / (2 * SLAB):.2f} ms per slice and iteration "
+                f"({given.timed} iterations)"
+            )
         print(f"overhead {found['lazy'] / found['in memory'] - 1:+.1%}")
 
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How well the particle's threshold finds it, by the edge-spread function and by Otsu: `python benchmarks/threshold.py`.
 
-The core-shell particle of `hyperspy_multitomo.simulation.yuan` (80/20 and 20/80 wt% Au and Ag, about 30 counts, 31 tilts to 75
-degrees), reconstructed from EDS alone by SIRT and with the HAADF by HEBT (100 iterations, true ratios); the quantity is the mass
-density, the sum of counts over counts per unit. Dice overlap with the truth (density above half of the shell's), mean and least
-over the seeds: of the mask of `particle_mask(..., "esf")`; of the edge-spread threshold without the vote of neighbours; of the
-best single threshold there is without it; and of Otsu's. The threshold is that of "esf" over the interior level. It takes about a
-minute on two cores.
+The core-shell particle of `hyperspy_multitomo.simulation.yuan` (80/20 and 20/80 wt% Au and Ag,
+about 30 counts, 31 tilts to 75 degrees), reconstructed from EDS alone by SIRT and with the HAADF by
+HEBT (100 iterations, true ratios); the quantity is the mass density, the sum of counts over counts
+per unit. Dice overlap with the truth (density above half of the shell's), mean and least over the
+seeds: of the mask of `particle_mask(..., "esf")`; of the edge-spread threshold without the vote of
+neighbours; of the best single threshold there is without it; and of Otsu's. The threshold is that
+of "esf" over the interior level. It takes about a minute on two cores.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def scores(total: np.ndarray, truth: np.ndarray) -> list[float]:
     # The shell is the lighter phase; half of its density is the outline.
     particle = truth > np.median(truth[(truth > 9) & (truth < 14)]) / 2
     curve, plain = edge_spread(total), edge_spread(total, smooth=False)
-    best = max(dice(total > level, particle) for level in np.linspace(0.2, 0.8, 25) * curve.interior)
+    best = max(
+        dice(total > level, particle) for level in np.linspace(0.2, 0.8, 25) * curve.interior
+    )
     return [
         np.nan if curve.ambiguous else dice(particle_mask(total, "esf"), particle),
         np.nan if plain.ambiguous else dice(total > plain.value, particle),
@@ -63,8 +66,12 @@ def scores(total: np.ndarray, truth: np.ndarray) -> list[float]:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description="Dice overlap of the particle's mask with the true particle")
-    parser.add_argument("--slices", type=int, nargs="*", default=[1, 64], help="voxels along the tilt axis")
+    parser = argparse.ArgumentParser(
+        description="Dice overlap of the particle's mask with the true particle"
+    )
+    parser.add_argument(
+        "--slices", type=int, nargs="*", default=[1, 64], help="voxels along the tilt axis"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     for slices in arguments.slices:
@@ -73,11 +80,17 @@ def main() -> None:
             for name, total, truth in densities(slices, seed):
                 found.setdefault(name, []).append(scores(total, truth))
         print(f"\n97 x 97 x {slices} voxels, {arguments.seeds} seeds: Dice overlap, mean (least)\n")
-        print("| reconstruction | esf | esf, no vote | best single threshold | otsu | threshold / interior | ambiguous |")
+        print(
+            "| reconstruction | esf | esf, no vote | best single threshold | otsu | threshold / "
+            "interior | ambiguous |"
+        )
         print("|---|---|---|---|---|---|---|")
         for name, values in found.items():
             mean, least = np.mean(values, axis=0), np.min(values, axis=0)
-            cells = [f"{m:.3f} ({w:.3f})" if np.isfinite(m) else "ambiguous" for m, w in zip(mean[:4], least[:4], strict=True)]
+            cells = [
+                f"{m:.3f} ({w:.3f})" if np.isfinite(m) else "ambiguous"
+                for m, w in zip(mean[:4], least[:4], strict=True)
+            ]
             print(f"| {name} | {' | '.join(cells)} | {mean[4]:.2f} | {mean[5] * len(values):.0f} |")
 
 

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a pair of projectors that are not adjoint does to each solver: `python benchmarks/unmatched_pair.py`.
 
-The pair is that of ASTRA's 3-D parallel-beam code on the GPU, as its sources (2.5, cuda/3d/par3d_fp.cu and par3d_bp.cu) have it,
-built here of sparse matrices. Forward it follows the ray in steps of one voxel along the axis that the ray follows more, and
-interpolates linearly in each row: Joseph's weights s/c max(0, 1 - |u - p|/c). Back it takes, for every voxel, the projection at
-p, the place of its centre on the detector, interpolated linearly: s max(0, 1 - |u - p|), whatever c. Both read textures, whose
-interpolation knows fractions of a pixel to 1/256 only. "voxel-driven" is this pair with exact fractions, "textures" that with
-rounded ones; "matched" is our pair. Every gap is that of the true objective, with Joseph's exact weights, relative to the
+The pair is that of ASTRA's 3-D parallel-beam code on the GPU, as its sources (2.5,
+cuda/3d/par3d_fp.cu and par3d_bp.cu) have it, built here of sparse matrices. Forward it follows the
+ray in steps of one voxel along the axis that the ray follows more, and interpolates linearly in
+each row: Joseph's weights s/c max(0, 1 - |u - p|/c). Back it takes, for every voxel, the projection
+at p, the place of its centre on the detector, interpolated linearly: s max(0, 1 - |u - p|),
+whatever c. Both read textures, whose interpolation knows fractions of a pixel to 1/256 only.
+"voxel-driven" is this pair with exact fractions, "textures" that with rounded ones; "matched" is
+our pair. Every gap is that of the true objective, with Joseph's exact weights, relative to the
 lowest value that the matched pair finds in twice as many iterations.
 """
 
@@ -52,7 +54,9 @@ def interpolation(positions: np.ndarray, length: int, steps: int | None):
 
 def matrix(entries, shape) -> csr_array:
     """Return the sparse matrix of (row, column, weight) arrays."""
-    rows, columns, weights = (np.concatenate([np.ravel(part) for part in parts]) for parts in zip(*entries, strict=True))
+    rows, columns, weights = (
+        np.concatenate([np.ravel(part) for part in parts]) for parts in zip(*entries, strict=True)
+    )
     kept = weights != 0
     return csr_array((weights[kept].astype(np.float32), (rows[kept], columns[kept])), shape=shape)
 
@@ -61,7 +65,9 @@ def ray_driven(geometry: TiltGeometry, steps: int | None) -> csr_array:
     """Return W, (tilt x u, z x x): the mean of the voxels beside the ray in each row that it crosses."""
     (nz, nx), nu = geometry.volume_shape, geometry.detector_width
     entries, u = [], np.arange(nu)[:, None]
-    for tilt, ((cos, sin), origin) in enumerate(zip(geometry.directions, geometry.origins, strict=True)):
+    for tilt, ((cos, sin), origin) in enumerate(
+        zip(geometry.directions, geometry.origins, strict=True)
+    ):
         along_z = abs(cos) >= abs(sin)
         across, rows = (nx, nz) if along_z else (nz, nx)
         step, lean = (cos, sin) if along_z else (sin, cos)
@@ -69,7 +75,9 @@ def ray_driven(geometry: TiltGeometry, steps: int | None) -> csr_array:
         places = (u - origin - (row - (rows - 1) / 2) * lean) / step + (across - 1) / 2
         for index, weight in interpolation(places, across, steps):
             voxel = row * nx + index if along_z else index * nx + row
-            entries.append((tilt * nu + u + 0 * row, voxel, weight * geometry.pixel_size / abs(step)))
+            entries.append(
+                (tilt * nu + u + 0 * row, voxel, weight * geometry.pixel_size / abs(step))
+            )
     return matrix(entries, (len(geometry.tilts) * nu, nz * nx))
 
 
@@ -78,7 +86,9 @@ def voxel_driven(geometry: TiltGeometry, steps: int | None) -> csr_array:
     (nz, nx), nu = geometry.volume_shape, geometry.detector_width
     entries, voxel = [], np.arange(nz * nx).reshape(nz, nx)
     x, z = np.arange(nx) - (nx - 1) / 2, np.arange(nz)[:, None] - (nz - 1) / 2
-    for tilt, ((cos, sin), origin) in enumerate(zip(geometry.directions, geometry.origins, strict=True)):
+    for tilt, ((cos, sin), origin) in enumerate(
+        zip(geometry.directions, geometry.origins, strict=True)
+    ):
         for index, weight in interpolation(origin + x * cos + z * sin, nu, steps):
             entries.append((voxel, tilt * nu + index, weight * geometry.pixel_size))
     return matrix(entries, (nz * nx, len(geometry.tilts) * nu))
@@ -93,7 +103,9 @@ class UnmatchedProjector(Projector):
 
     def _apply(self, operator, source, shape):
         channels, slices = source.shape[0], source.shape[-1]
-        columns = np.moveaxis(source.reshape(channels, -1, slices), 0, 1).reshape(-1, channels * slices)
+        columns = np.moveaxis(source.reshape(channels, -1, slices), 0, 1).reshape(
+            -1, channels * slices
+        )
         result = (operator @ columns).reshape(-1, channels, slices)
         return np.ascontiguousarray(np.moveaxis(result, 1, 0)).reshape(channels, *shape, slices)
 
@@ -137,7 +149,9 @@ class Weighted:
     def __init__(self, A: Projector, p: Problem, ratios=None):
         lengths = A.row_sums()[..., None]
         self.A, self.p, self.ratios = A, p, ratios
-        self.R = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 1e-6 * lengths.max())
+        self.R = np.divide(
+            1, lengths, out=np.zeros_like(lengths), where=lengths > 1e-6 * lengths.max()
+        )
 
     def __call__(self, iterate) -> float:
         """Return the value for the volume of an iterate."""
@@ -146,7 +160,14 @@ class Weighted:
             rest = self.p.haadf - self.A(np.tensordot(self.ratios.astype(np.float32), x, 1))
             total = ALPHA * np.sum(self.R * rest**2, dtype=np.float64) / np.sum(self.ratios**2)
         rest = self.p.counts - self.A(x)
-        return float(((1 - ALPHA) if self.ratios is not None else 1) * np.sum(self.R * rest**2, dtype=np.float64) + total) / 2
+        return (
+            float(
+                ((1 - ALPHA) if self.ratios is not None else 1)
+                * np.sum(self.R * rest**2, dtype=np.float64)
+                + total
+            )
+            / 2
+        )
 
 
 def divergence(A, p):
@@ -167,12 +188,22 @@ def squares(A, p):
 
 def regularised(name: str, A, p, dimensions: int):
     """Return what makes the iterates of TV, TGV or TNV with a projector, and what gives their true objective."""
-    kind, coupling = {"TV": ("tv", "frobenius"), "TGV": ("tgv", "frobenius"), "TNV": ("tv", "nuclear")}[name]
-    found = calibrate([DataTerm(A, p.counts)], len(p.counts), kind=kind, coupling=coupling, dimensions=dimensions)
-    system = checked_problem(found.terms, found.regulariser, found.scales, mask=None, initial=None, relaxation=1.8)
+    kind, coupling = {
+        "TV": ("tv", "frobenius"),
+        "TGV": ("tgv", "frobenius"),
+        "TNV": ("tv", "nuclear"),
+    }[name]
+    found = calibrate(
+        [DataTerm(A, p.counts)], len(p.counts), kind=kind, coupling=coupling, dimensions=dimensions
+    )
+    system = checked_problem(
+        found.terms, found.regulariser, found.scales, mask=None, initial=None, relaxation=1.8
+    )
 
     def start(B):
-        return variational([replace(term, A=B) for term in found.terms], found.regulariser, found.scales)
+        return variational(
+            [replace(term, A=B) for term in found.terms], found.regulariser, found.scales
+        )
 
     def value(iterate):
         u, w, *_ = iterate._steps.state()
@@ -186,11 +217,16 @@ def solvers(A: Projector, p: Problem, dimensions: int, only) -> dict:
     all_ratios = p.ratios
     found = {
         "SIRT": (lambda B: sirt(B, p.counts), Weighted(A, p)),
-        "HEBT": (lambda B: hebt(B, p.counts, p.haadf, all_ratios, alpha=ALPHA), Weighted(A, p, all_ratios)),
+        "HEBT": (
+            lambda B: hebt(B, p.counts, p.haadf, all_ratios, alpha=ALPHA),
+            Weighted(A, p, all_ratios),
+        ),
         "EM": (lambda B: em(B, p.counts), divergence(A, p)),
         "CGLS": (lambda B: cgls(B, p.counts), squares(A, p)),
     }
-    found |= {name: regularised(name, A, p, dimensions) for name in ("TV", "TGV", "TNV") if name in only}
+    found |= {
+        name: regularised(name, A, p, dimensions) for name in ("TV", "TGV", "TNV") if name in only
+    }
     return {name: found[name] for name in only}
 
 
@@ -229,49 +265,90 @@ def spectrum(geometry: TiltGeometry) -> None:
         values = np.linalg.eigvals((B @ W).toarray().astype(np.float64))
         largest = np.abs(values).max()
         rounding = 1e-6 * largest
-        print(f"| {name} | {largest:.4g} | {values.real.min():.2e} | {(values.real < -rounding).sum()} of {values.size} |")
+        print(
+            f"| {name} | {largest:.4g} | {values.real.min():.2e} | "
+            f"{(values.real < -rounding).sum()} of {values.size} |"
+        )
 
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description="solvers with ASTRA's unmatched pair of GPU projectors, on the CPU")
+    parser = argparse.ArgumentParser(
+        description="solvers with ASTRA's unmatched pair of GPU projectors, on the CPU"
+    )
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--slices", type=int, default=1, help="1: two-dimensional; more: three-dimensional regularisers")
+    parser.add_argument(
+        "--slices",
+        type=int,
+        default=1,
+        help="1: two-dimensional; more: three-dimensional regularisers",
+    )
     parser.add_argument("--tilts", type=int, default=31)
-    parser.add_argument("--levels", type=float, nargs="*", default=[5.0, 30.0], help="counts per pixel")
+    parser.add_argument(
+        "--levels", type=float, nargs="*", default=[5.0, 30.0], help="counts per pixel"
+    )
     parser.add_argument("--iterations", type=int, nargs="*", default=[100, 300, 1000, 3000])
-    parser.add_argument("--solvers", nargs="*", default=["SIRT", "HEBT", "EM", "CGLS", "TV", "TGV", "TNV"])
+    parser.add_argument(
+        "--solvers", nargs="*", default=["SIRT", "HEBT", "EM", "CGLS", "TV", "TGV", "TNV"]
+    )
     parser.add_argument("--spectrum", action="store_true", help="eigenvalues of a small system too")
     arguments = parser.parse_args()
     geometry = TiltGeometry(np.linspace(-75, 75, arguments.tilts), arguments.width)
     A = projector(geometry, "numba", threads=1)
-    pairs = {"voxel-driven": UnmatchedProjector(geometry, None), "textures": UnmatchedProjector(geometry, TEXTURE_STEPS)}
+    pairs = {
+        "voxel-driven": UnmatchedProjector(geometry, None),
+        "textures": UnmatchedProjector(geometry, TEXTURE_STEPS),
+    }
     ones = np.random.default_rng(1).random((*A.domain_shape, 2), np.float32)
-    print(f"{arguments.width}^2 x {arguments.slices}, {arguments.tilts} tilts; Joseph's weights, |A x - B x|/|A x|:")
+    print(
+        f"{arguments.width}^2 x {arguments.slices}, {arguments.tilts} tilts; Joseph's weights, |A "
+        "x - B x|/|A x|:"
+    )
     for name, B in {"matched": A, **pairs}.items():
-        print(f"{name}: {relative(B(ones), A(ones)):.1e}, back {relative(B.T(A(ones)), A.T(A(ones))):.1e}, dot {dot_test(B):.1e}")
+        print(
+            f"{name}: {relative(B(ones), A(ones)):.1e}, back "
+            f"{relative(B.T(A(ones)), A.T(A(ones))):.1e}, dot {dot_test(B):.1e}"
+        )
     if arguments.spectrum:
         for tilts in (arguments.tilts, 91):
             print(f"\nSpectrum, 40^2, {tilts} tilts:")
             spectrum(TiltGeometry(np.linspace(-75, 75, tilts), 40))
-    heads = ["counts", "method", "pair", "iterations", "gap", "from matched", "error (matched)", "verdict"]
+    heads = [
+        "counts",
+        "method",
+        "pair",
+        "iterations",
+        "gap",
+        "from matched",
+        "error (matched)",
+        "verdict",
+    ]
     print("\n| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
     for level in arguments.levels:
         p = problem(A, arguments.slices, level)
-        for name, (start, value) in solvers(A, p, 3 if arguments.slices > 1 else 2, arguments.solvers).items():
+        for name, (start, value) in solvers(
+            A, p, 3 if arguments.slices > 1 else 2, arguments.solvers
+        ).items():
             stops = STOPS.get(name, arguments.iterations)
             values, volumes = follow(start(A), [*stops, 2 * max(stops)], value)
-            # Conjugate gradients are stopped long before |b - W x| is least, often 0: the size of the data is their unit.
-            lowest, unit = (0.0, float(np.sum(p.counts**2))) if name == "CGLS" else (min(values), min(values))
+            # Conjugate gradients are stopped long before |b - W x| is least, often 0: the size of
+            # the data is their unit.
+            lowest, unit = (
+                (0.0, float(np.sum(p.counts**2))) if name == "CGLS" else (min(values), min(values))
+            )
             errors = [relative(volume, p.truth) for volume in volumes]
             matched = [(v - lowest) / unit for v in values[:-1]]
-            print_row(level, name, "matched", stops, matched, [0.0] * len(stops), errors, errors, "")
+            print_row(
+                level, name, "matched", stops, matched, [0.0] * len(stops), errors, errors, ""
+            )
             for pair, B in pairs.items():
                 found, theirs = follow(start(B), stops, value)
                 gaps = [(v - lowest) / unit for v in found]
                 apart = [relative(a, b) for a, b in zip(theirs, volumes, strict=False)]
                 own = [relative(volume, p.truth) for volume in theirs]
-                print_row(level, name, pair, stops, gaps, apart, own, errors, verdict(gaps, matched))
+                print_row(
+                    level, name, pair, stops, gaps, apart, own, errors, verdict(gaps, matched)
+                )
 
 
 def print_row(level, name, pair, stops, gaps, apart, errors, matched, word) -> None:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """TV, TGV and nuclear TV: time, memory and bandwidth of an iteration, iterations to the minimum, growth, Graptor beside them.
 
-`python benchmarks/variational.py [--graptor DIR [--graptor-python PYTHON]]`. Times are per slice, channel and iteration, the best
-of several, every point in a fresh process and without setting up; core milliseconds are those of all threads. Memory is what
-the process held at its peak beyond the imports. "Moved" are the bytes that an iteration cannot but read or write, once each, and
-"of the copy" how near this comes to the bandwidth that the same cores reach when they copy a large array.
+`python benchmarks/variational.py [--graptor DIR [--graptor-python PYTHON]]`. Times are per slice,
+channel and iteration, the best of several, every point in a fresh process and without setting up;
+core milliseconds are those of all threads. Memory is what the process held at its peak beyond the
+imports. "Moved" are the bytes that an iteration cannot but read or write, once each, and "of the
+copy" how near this comes to the bandwidth that the same cores reach when they copy a large array.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ import numpy as np
 METHODS = {"TV": ("tv", "frobenius"), "TGV": ("tgv", "frobenius"), "TNV": ("tv", "nuclear")}
 REPEATS, ITERATIONS = 5, 3
 GAPS = (1e-2, 1e-3)
-# The weights mu of the paper for its phantom, HAADF, Yb, Al and Si, for maps scaled by these percentiles.
+# The weights mu of the paper for its phantom, HAADF, Yb, Al and Si, for maps scaled by these
+# percentiles.
 PUBLISHED, PERCENTILE = (0.2, 5e-4, 4e-3, 5e-4), 98
 
 
@@ -51,9 +53,10 @@ class Size:
     def moved(self, kind: str) -> float:
         """Return the bytes per voxel and channel that four passes read and write in one iteration.
 
-        Projecting back writes a volume. The step of the volume reads it, its extrapolated twin and p, and writes the two; that
-        of p reads the twin and p and writes p; projecting reads the twin. TGV has field and twin (read, read again by the dual
-        step, written) and q (read twice, written once) too. A ray is written and read on both ways, its data are read, its dual
+        Projecting back writes a volume. The step of the volume reads it, its extrapolated twin and
+        p, and writes the two; that of p reads the twin and p and writes p; projecting reads the
+        twin. TGV has field and twin (read, read again by the dual step, written) and q (read twice,
+        written once) too. A ray is written and read on both ways, its data are read, its dual
         variable is read and written.
         """
         slopes, strains = self.dimensions, self.dimensions * (self.dimensions + 1) // 2
@@ -63,20 +66,34 @@ class Size:
 
 def iterates(method: str, size: Size):
     """Return the iterates of a problem of random counts."""
-    from hyperspy_multitomo.tomography import DataTerm, Regulariser, TiltGeometry, projector, variational
+    from hyperspy_multitomo.tomography import (
+        DataTerm,
+        Regulariser,
+        TiltGeometry,
+        projector,
+        variational,
+    )
 
-    A = projector(TiltGeometry(np.arange(size.tilts) * 180 / size.tilts, size.width), threads=size.threads)
-    counts = np.random.default_rng(0).integers(0, 12, (size.channels, *A.range_shape, size.slices), np.uint8)
+    A = projector(
+        TiltGeometry(np.arange(size.tilts) * 180 / size.tilts, size.width), threads=size.threads
+    )
+    counts = np.random.default_rng(0).integers(
+        0, 12, (size.channels, *A.range_shape, size.slices), np.uint8
+    )
     kind, coupling = METHODS[method]
     regulariser = Regulariser(10.0, kind, coupling, size.dimensions)
-    return variational([DataTerm(A, counts.astype(np.float32))], regulariser, np.full(size.channels, 0.05))
+    return variational(
+        [DataTerm(A, counts.astype(np.float32))], regulariser, np.full(size.channels, 0.05)
+    )
 
 
 def measure(method: str, size: Size, queue) -> None:
     """Put wall and core ms per slice, channel and iteration, and the memory in bytes per voxel and channel."""
     from hyperspy_multitomo.tomography import run
 
-    run(iterates(method, Size(16, 3, min(size.slices, 64), 2, size.dimensions)), 2)  # imports and compiles
+    run(
+        iterates(method, Size(16, 3, min(size.slices, 64), 2, size.dimensions)), 2
+    )  # imports and compiles
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     at_work = iterates(method, size)
     run(at_work, 1)
@@ -98,7 +115,9 @@ def in_own_process(function, *task):
     process.start()
     process.join()
     if process.exitcode:
-        raise RuntimeError(f"{function.__name__} of {task} ended with the exit code {process.exitcode}")
+        raise RuntimeError(
+            f"{function.__name__} of {task} ended with the exit code {process.exitcode}"
+        )
     return queue.get()
 
 
@@ -117,9 +136,17 @@ def copy_bandwidth(threads: int, queue, megabytes: int = 256) -> None:
 def iterations_table(base: Size, cores: int) -> float:
     """Print time, memory and bandwidth of an iteration; return the core milliseconds of TGV in 3-D on one thread."""
     copies = {threads: in_own_process(copy_bandwidth, threads) for threads in sorted({1, cores})}
-    print("copying large arrays: " + ", ".join(f"{rate:.1f} GB/s on {threads} threads" for threads, rate in copies.items()))
-    print(f"\n{base.width}^2 x {base.slices} slices, {base.tilts} tilts, {base.channels} channels\n")
-    print("| method | threads | wall ms | core ms | of TV | memory (B/voxel) | moved (B/voxel) | GB/s | of the copy |")
+    print(
+        "copying large arrays: "
+        + ", ".join(f"{rate:.1f} GB/s on {threads} threads" for threads, rate in copies.items())
+    )
+    print(
+        f"\n{base.width}^2 x {base.slices} slices, {base.tilts} tilts, {base.channels} channels\n"
+    )
+    print(
+        "| method | threads | wall ms | core ms | of TV | memory (B/voxel) | moved (B/voxel) | "
+        "GB/s | of the copy |"
+    )
     print("|" + 9 * "---|")
     alone = 0.0
     for threads, rate in copies.items():
@@ -131,7 +158,8 @@ def iterations_table(base: Size, cores: int) -> float:
                 tv = tv or wall
                 speed = size.moved(kind) * size.width**2 / wall / 1e6
                 print(
-                    f"| {method} {dimensions}-D | {threads} | {wall:.3f} | {core:.3f} | {wall / tv:.2f} | {memory:.0f} "
+                    f"| {method} {dimensions}-D | {threads} | {wall:.3f} | {core:.3f} | "
+                    f"{wall / tv:.2f} | {memory:.0f} "
                     f"| {size.moved(kind):.0f} | {speed:.1f} | {speed / rate:.0%} |",
                     flush=True,
                 )
@@ -142,7 +170,10 @@ def iterations_table(base: Size, cores: int) -> float:
 
 def growth_table(base: Size) -> None:
     """Print how the whole time of an iteration and the memory of 3-D TGV grow with slices and channels."""
-    print("\n| TGV 3-D, varied | value | ms per iteration | memory (MB) | time ~ n^p, p | memory ~ n^p, p |")
+    print(
+        "\n| TGV 3-D, varied | value | ms per iteration | memory (MB) | time ~ n^p, p | memory ~ "
+        "n^p, p |"
+    )
     print("|" + 6 * "---|")
     for name, values in {"slices": (16, 32, 64, 128), "channels": (1, 2, 4, 8)}.items():
         points = []
@@ -153,16 +184,22 @@ def growth_table(base: Size) -> None:
             powers = " | | |"
             if value == values[-1]:
                 n, *grown = np.log(points[-2:]).T
-                powers = f" | {np.ptp(grown[0]) / np.ptp(n):.2f} | {np.ptp(grown[1]) / np.ptp(n):.2f} |"
-            print(f"| {name} | {value} | {points[-1][1]:.1f} | {points[-1][2]:.0f}{powers}", flush=True)
+                powers = (
+                    f" | {np.ptp(grown[0]) / np.ptp(n):.2f} | {np.ptp(grown[1]) / np.ptp(n):.2f} |"
+                )
+            print(
+                f"| {name} | {value} | {points[-1][1]:.1f} | {points[-1][2]:.0f}{powers}",
+                flush=True,
+            )
 
 
 def published_problem(size: int, slices: int, threads: int):
     """Return terms, scales and strength of the Huber phantom with the weights of the paper, and the norm |T|.
 
-    Its program minimises sum mu_c |T| KL(T u_c, f_c) + TGV(u) for maps f_c = F_c/m_c, m_c a high percentile, and lengths in
-    pixels, |T| being the norm of the projection. In counts F_c that is sum d_c KL(W x_c, F_c) + lambda TGV(x/S), with d_c =
-    mu_c |T|/m_c and lambda/S_c = pixel/m_c: lambda is free, and 1 over the mean ray makes x/S about 1.
+    Its program minimises sum mu_c |T| KL(T u_c, f_c) + TGV(u) for maps f_c = F_c/m_c, m_c a high
+    percentile, and lengths in pixels, |T| being the norm of the projection. In counts F_c that is
+    sum d_c KL(W x_c, F_c) + lambda TGV(x/S), with d_c = mu_c |T|/m_c and lambda/S_c = pixel/m_c:
+    lambda is free, and 1 over the mean ray makes x/S about 1.
     """
     from hyperspy_multitomo.simulation import simulate
     from hyperspy_multitomo.simulation.phantoms import huber
@@ -185,8 +222,8 @@ def systems(kind: str, term, scales, strength: float, norm: float) -> dict:
     class PaperRule(VariationalSystem):
         """sigma = tau = 1/sqrt(17), no over-relaxation, with the projection T/|T|.
 
-        The printed form scales the volume by |T|, the program the objective by 1/|T|^2: `balance` times lambda is what either
-        makes of the dual step sizes here.
+        The printed form scales the volume by |T|, the program the objective by 1/|T|^2: `balance`
+        times lambda is what either makes of the dual step sizes here.
         """
 
         balance: float = 1.0
@@ -194,7 +231,11 @@ def systems(kind: str, term, scales, strength: float, norm: float) -> dict:
         @property
         def data_steps(self):
             sigma = self.gradient_step / (self.scales * self.A.norm()) ** 2
-            return [np.broadcast_to(sigma[:, None, None], (self.channels, *self.A.range_shape)).astype(np.float32)]
+            return [
+                np.broadcast_to(sigma[:, None, None], (self.channels, *self.A.range_shape)).astype(
+                    np.float32
+                )
+            ]
 
         @property
         def volume_steps(self):
@@ -246,8 +287,15 @@ def gaps_table(size: int, slices: int, most: int, threads: int) -> None:
     from hyperspy_multitomo.tomography.primal_dual_fused import primal_dual_of
 
     problem = published_problem(size, slices, threads)
-    print(f"\nHuber phantom with the published weights, {size}^2 x {slices} slices, 4 channels, 3-D; at most {most} iterations\n")
-    print("| regulariser | steps | " + " | ".join(f"iterations to {gap:g} | s" for gap in GAPS) + " | gap at the end |")
+    print(
+        f"\nHuber phantom with the published weights, {size}^2 x {slices} slices, 4 channels, 3-D; "
+        f"at most {most} iterations\n"
+    )
+    print(
+        "| regulariser | steps | "
+        + " | ".join(f"iterations to {gap:g} | s" for gap in GAPS)
+        + " | gap at the end |"
+    )
     print("|" + (3 + 2 * len(GAPS)) * "---|")
     for name in ("TV", "TGV"):
         curves = {}
@@ -266,14 +314,26 @@ def gaps_table(size: int, slices: int, most: int, threads: int) -> None:
         lowest = min(min(objectives) for objectives, _ in curves.values())
         for rule, (objectives, times) in curves.items():
             reached = " | ".join(first_below(objectives, times, (1 + gap) * lowest) for gap in GAPS)
-            print(f"| {name} | {rule} | {reached} | {objectives[-1] / lowest - 1:.1e} |", flush=True)
+            print(
+                f"| {name} | {rule} | {reached} | {objectives[-1] / lowest - 1:.1e} |", flush=True
+            )
 
 
 def graptor_table(directory: str, python: str, base: Size, alone: float) -> None:
     """Print the times of Graptor, of fewer slices, against the core milliseconds of ours."""
-    print("\n| Graptor, coupled TGV 3-D, on | threads | wall ms | core ms | ours faster, per core |\n|---|---|---|---|---|")
+    print(
+        "\n| Graptor, coupled TGV 3-D, on | threads | wall ms | core ms | ours faster, per core "
+        "|\n|---|---|---|---|---|"
+    )
     for threads in sorted({1, base.threads}):
-        command = [python, "-W", "ignore", str(Path(__file__).with_name("graptor.py")), directory, f"--threads={threads}"]
+        command = [
+            python,
+            "-W",
+            "ignore",
+            str(Path(__file__).with_name("graptor.py")),
+            directory,
+            f"--threads={threads}",
+        ]
         command += [f"--{name}={getattr(base, name)}" for name in ("width", "tilts", "channels")]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
@@ -286,29 +346,47 @@ def graptor_table(directory: str, python: str, base: Size, alone: float) -> None
             else:
                 ratio = found["core"] / alone
                 print(
-                    f"| {found['platform']} | {threads} | {found['wall']:.2f} | {found['core']:.2f} | {ratio:.1f} |", flush=True
+                    f"| {found['platform']} | {threads} | {found['wall']:.2f} | "
+                    f"{found['core']:.2f} | {ratio:.1f} |",
+                    flush=True,
                 )
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description="time and memory of TV, TGV and nuclear TV")
-    parser.add_argument("--graptor", metavar="DIR", help="a clone of https://github.com/kbredies/graptor to compare with")
-    parser.add_argument("--graptor-python", default=sys.executable, help="a Python with pyopencl, see benchmarks/graptor.py")
-    parser.add_argument("--width", type=int, default=256, help="pixels across, of the table of times")
+    parser.add_argument(
+        "--graptor",
+        metavar="DIR",
+        help="a clone of https://github.com/kbredies/graptor to compare with",
+    )
+    parser.add_argument(
+        "--graptor-python",
+        default=sys.executable,
+        help="a Python with pyopencl, see benchmarks/graptor.py",
+    )
+    parser.add_argument(
+        "--width", type=int, default=256, help="pixels across, of the table of times"
+    )
     parser.add_argument("--slices", type=int, default=64)
-    parser.add_argument("--iterations", type=int, default=3000, help="at most, of the table of gaps")
+    parser.add_argument(
+        "--iterations", type=int, default=3000, help="at most, of the table of gaps"
+    )
     arguments = parser.parse_args()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     base = Size(arguments.width, slices=arguments.slices, threads=cores)
     print(
-        f"{platform.processor() or platform.machine()}, {cores} cores; ms per slice, channel and iteration, best of {REPEATS}\n"
+        f"{platform.processor() or platform.machine()}, {cores} cores; ms per slice, channel and "
+        f"iteration, best of {REPEATS}\n"
     )
     alone = iterations_table(base, cores)
     if arguments.graptor:
         graptor_table(arguments.graptor, arguments.graptor_python, base, alone)
     else:
-        print("\nGraptor is left out: give a clone of https://github.com/kbredies/graptor as --graptor DIR")
+        print(
+            "\nGraptor is left out: give a clone of https://github.com/kbredies/graptor as "
+            "--graptor DIR"
+        )
     growth_table(replace(base, width=arguments.width // 2))
     gaps_table(64, 16, arguments.iterations, cores)
 

@@ -25,7 +25,8 @@ extensions = [
 exclude_patterns = ["_build", "jupyter_execute"]
 templates_path = ["_templates"]
 
-# Markdown and notebooks. The repository keeps no outputs: the figures are made whenever the site is built.
+# Markdown and notebooks. The repository keeps no outputs: the figures are made whenever the site is
+# built.
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
@@ -72,14 +73,21 @@ def _copy_notebooks() -> None:
 
 def _skip_inherited(app, what, name, member, skip, options):
     """Leave out of a class what it has from HyperSpy: some two hundred methods that HyperSpy's own site describes."""
-    member = member.fget if isinstance(member, property) else inspect.unwrap(getattr(member, "__func__", member))
+    member = (
+        member.fget
+        if isinstance(member, property)
+        else inspect.unwrap(getattr(member, "__func__", member))
+    )
     module = getattr(member, "__module__", None)
     return True if module is not None and not module.startswith("hyperspy_multitomo") else None
 
 
 def _keep_norms(app, what, name, member, options, lines):
     """Escape the bars of norms such as |b - A x|, which reStructuredText would take for substitutions."""
-    literal, example = None, False  # indentation of the line that announced a literal block; inside a doctest
+    literal, example = (
+        None,
+        False,
+    )  # indentation of the line that announced a literal block; inside a doctest
     for number, line in enumerate(lines):
         indent = len(line) - len(line.lstrip())
         example = line.lstrip().startswith(">>>") or (example and bool(line.strip()))

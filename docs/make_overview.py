@@ -18,7 +18,9 @@ eds.fit_response_ratios(haadf, block_size=8)
 order = ("element", "z", "x", "y")
 volumes = {
     "EDS alone": eds.reconstruct_sirt(10, show_progressbar=False).array(*order),
-    "HEBT": eds.reconstruct_hebt(haadf, alpha=0.8, iterations=50, show_progressbar=False).array(*order),
+    "HEBT": eds.reconstruct_hebt(haadf, alpha=0.8, iterations=50, show_progressbar=False).array(
+        *order
+    ),
     "truth": series.truth,
 }
 figure = plot_comparison(volumes, eds.elements, plane="xz", pixel_size=series.pixel_size)

@@ -25,6 +25,13 @@ for weight in (0.25, 0.5, 1.0, 2.0, 4.0):
 volumes["truth"] = series.truth
 shown = [series.elements.index(name) for name in ("Yb", "Si")]
 part = (shown, slice(14, 112), slice(20, 122))
-figure = plot_comparison({name: array[part] for name, array in volumes.items()}, ["Yb", "Si"], pixel_size=series.pixel_size)
+figure = plot_comparison(
+    {name: array[part] for name, array in volumes.items()},
+    ["Yb", "Si"],
+    pixel_size=series.pixel_size,
+)
 figure.savefig(Path(__file__).parent / "images" / "weights.png", dpi=110)
-print("counts per pixel in the specimen:", np.round([one[series.haadf > 3e4].mean() for one in series.maps], 1))
+print(
+    "counts per pixel in the specimen:",
+    np.round([one[series.haadf > 3e4].mean() for one in series.maps], 1),
+)

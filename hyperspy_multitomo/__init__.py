@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Multi-modal electron tomography for HyperSpy: HAADF and EDS tilt series to quantified 3-D elemental volumes.
 
-The names below are imported on first use, so that ``import hyperspy_multitomo.tomography`` needs NumPy, SciPy and numba alone.
+The names below are imported on first use, so that ``import hyperspy_multitomo.tomography`` needs
+NumPy, SciPy and numba alone.
 """
 
 from importlib import import_module
@@ -26,7 +27,15 @@ _HOME = {
     "projector": "tomography",
     "workbench": "signals",
 }
-_PACKAGES = ("acquisition", "alignment", "composition", "inspection", "signals", "simulation", "tomography")
+_PACKAGES = (
+    "acquisition",
+    "alignment",
+    "composition",
+    "inspection",
+    "signals",
+    "simulation",
+    "tomography",
+)
 
 __all__ = ["__version__", *_PACKAGES, *_HOME]
 

@@ -13,7 +13,17 @@ from numbers import Integral, Real
 import numpy as np
 
 from . import parameters
-from .parameters import flag, mapping, names, number, path, positive_number, signal_of_type, text, whole_number
+from .parameters import (
+    flag,
+    mapping,
+    names,
+    number,
+    path,
+    positive_number,
+    signal_of_type,
+    text,
+    whole_number,
+)
 
 __all__ = ["checked"]
 
@@ -28,7 +38,9 @@ def instance_of(*classes: str) -> Callable:
 
     def check(name: str, value):
         if not {each.__name__ for each in type(value).__mro__}.intersection(classes):
-            raise TypeError(f"{name}={parameters.shown(value)} must be of the class {' or '.join(classes)}")
+            raise TypeError(
+                f"{name}={parameters.shown(value)} must be of the class {' or '.join(classes)}"
+            )
         return value
 
     return check
@@ -58,7 +70,10 @@ def each_named(check: Callable, kinds: str = "name to value") -> Callable:
 
     def checked_dict(name: str, value):
         if not isinstance(value, Mapping):
-            raise TypeError(f"{name} must be a dict of {kinds}; got {type(value).__name__} {parameters.shown(value)}")
+            raise TypeError(
+                f"{name} must be a dict of {kinds}; got {type(value).__name__} "
+                f"{parameters.shown(value)}"
+            )
         names(name, value)
         for key, one in value.items():
             check(f"{name}[{key!r}]", one)
@@ -86,7 +101,10 @@ def files(name: str, value):
     if isinstance(value, str | os.PathLike):
         return path(name, value)
     if not isinstance(value, Iterable) or hasattr(value, "axes_manager") or np.ndim(value) != 1:
-        raise TypeError(f"{name}={parameters.shown(value)} must be a file, a folder, a pattern or a list of them")
+        raise TypeError(
+            f"{name}={parameters.shown(value)} must be a file, a folder, a pattern or a list of "
+            "them"
+        )
     for one in value:
         path(f"one of {name}", one)
     return value
@@ -98,7 +116,9 @@ def pair(what: str) -> Callable:
     def check(name: str, value):
         first, second = parameters.numbers(name, value, 2)
         if not first < second:
-            raise ValueError(f"{name}={parameters.shown(value)} must be {what}, the second larger than the first")
+            raise ValueError(
+                f"{name}={parameters.shown(value)} must be {what}, the second larger than the first"
+            )
         return value
 
     return check
@@ -107,7 +127,9 @@ def pair(what: str) -> Callable:
 def sides(name: str, value):
     """Return the sides of a pixel: one length for both, or two, (y, x)."""
     expected = "a positive length in nm, or two, (y, x)"
-    both = either(positive_number, lambda name, value: parameters.numbers(name, value, 2), expected=expected)
+    both = either(
+        positive_number, lambda name, value: parameters.numbers(name, value, 2), expected=expected
+    )
     if not np.all(np.asarray(both(name, value)) > 0):
         raise ValueError(f"{name}={parameters.shown(value)} must be {expected}")
     return value
@@ -116,13 +138,21 @@ def sides(name: str, value):
 def limits(name: str, value):
     """Return a lower and an upper limit for each channel."""
     if np.ndim(parameters.numbers(name, value)) != 2 or np.shape(value)[1] != 2:
-        raise ValueError(f"{name}={parameters.shown(value)} must be two numbers for each channel, as in [(0, 10), (0, 5)]")
+        raise ValueError(
+            f"{name}={parameters.shown(value)} must be two numbers for each channel, as in [(0, "
+            "10), (0, 5)]"
+        )
     return value
 
 
 def listed(name: str, value):
     """Return finite numbers in a row, one after the other."""
-    if isinstance(value, str | bytes | Mapping) or hasattr(value, "axes_manager") or np.ndim(value) != 1 or not len(value):
+    if (
+        isinstance(value, str | bytes | Mapping)
+        or hasattr(value, "axes_manager")
+        or np.ndim(value) != 1
+        or not len(value)
+    ):
         raise TypeError(f"{name}={parameters.shown(value)} must be a list of numbers")
     return parameters.numbers(name, value)
 
@@ -137,11 +167,18 @@ def listed_names(name: str, value):
 _SERIES = of_type("TiltSeriesHAADF"), of_type("TiltSeriesEDS", "TiltSeriesEELS")
 _by_element = each_named(real, "element to number")
 
-#: The check of each argument, in every function that has one of that name. None passes where the function has it as a default.
+#: The check of each argument, in every function that has one of that name. None passes where the
+#: function has it as a default.
 KINDS: dict[str, Callable] = {
     # Lengths, amounts and strengths.
-    **dict.fromkeys(("depth", "width", "solid_angle", "beam_energy", "prior_strength", "min_counts"), positive_number),
-    **dict.fromkeys(("weight", "alpha0", "haadf_gain", "noise", "energy_loss", "sigma", "level"), positive_number),
+    **dict.fromkeys(
+        ("depth", "width", "solid_angle", "beam_energy", "prior_strength", "min_counts"),
+        positive_number,
+    ),
+    **dict.fromkeys(
+        ("weight", "alpha0", "haadf_gain", "noise", "energy_loss", "sigma", "level"),
+        positive_number,
+    ),
     "pixel_size": sides,
     **dict.fromkeys(
         (
@@ -173,20 +210,74 @@ KINDS: dict[str, Callable] = {
     "size": lambda name, value: parameters.odd_number(name, value, 3),
     # Yes or no.
     **dict.fromkeys(
-        ("rest", "nonnegative", "film", "interpolate", "drift", "clip", "lazy", "register_frames", "signed_bytes"), flag
+        (
+            "rest",
+            "nonnegative",
+            "film",
+            "interpolate",
+            "drift",
+            "clip",
+            "lazy",
+            "register_frames",
+            "signed_bytes",
+        ),
+        flag,
     ),
-    **dict.fromkeys(("reverse_tilts", "return_uncertainty", "overwrite", "per_element", "support"), flag),
+    **dict.fromkeys(
+        ("reverse_tilts", "return_uncertainty", "overwrite", "per_element", "support"), flag
+    ),
     **dict.fromkeys(("interactive", "display"), flag),
-    "show_progressbar": either(flag, parameters.function, expected="True, False or a function that takes each iterate"),
+    "show_progressbar": either(
+        flag, parameters.function, expected="True, False or a function that takes each iterate"
+    ),
     # One of some words; the function says which.
-    **dict.fromkeys(("method", "model", "data_term", "haadf_term", "regulariser", "weighting", "stopping", "filter"), text),
-    **dict.fromkeys(("orientation", "slow_axis", "tilt_axis", "duplicates", "on_error", "stack_axes", "image", "backend"), text),
-    **dict.fromkeys(("composition_units", "units", "through", "toolkit", "extension", "file_format", "quantity"), text),
+    **dict.fromkeys(
+        (
+            "method",
+            "model",
+            "data_term",
+            "haadf_term",
+            "regulariser",
+            "weighting",
+            "stopping",
+            "filter",
+        ),
+        text,
+    ),
+    **dict.fromkeys(
+        (
+            "orientation",
+            "slow_axis",
+            "tilt_axis",
+            "duplicates",
+            "on_error",
+            "stack_axes",
+            "image",
+            "backend",
+        ),
+        text,
+    ),
+    **dict.fromkeys(
+        (
+            "composition_units",
+            "units",
+            "through",
+            "toolkit",
+            "extension",
+            "file_format",
+            "quantity",
+        ),
+        text,
+    ),
     "coupled": either(flag, text, expected="True, False or 'nuclear'"),
     # Names and files.
-    **dict.fromkeys(("channels", "channel", "elements", "edges", "lines", "also", "colours"), names),
+    **dict.fromkeys(
+        ("channels", "channel", "elements", "edges", "lines", "also", "colours"), names
+    ),
     "xray_lines": either(
-        each_named(text), listed_names, expected="a list of lines such as ['Fe_Ka'], or a dict of them by element"
+        each_named(text),
+        listed_names,
+        expected="a list of lines such as ['Fe_Ka'], or a dict of them by element",
     ),
     **dict.fromkeys(("checkpoint", "resume", "filename"), path),
     "files": files,
@@ -197,19 +288,35 @@ KINDS: dict[str, Callable] = {
     "alignment": instance_of("Alignment"),
     "fit": instance_of("BackgroundLevel"),
     "quality": instance_of("AlignmentQuality"),
-    "ratios": either(instance_of("ResponseRatios"), _by_element, expected="ResponseRatios, or a dict with one of each element"),
+    "ratios": either(
+        instance_of("ResponseRatios"),
+        _by_element,
+        expected="ResponseRatios, or a dict with one of each element",
+    ),
     # Numbers, by element or in arrays.
     **dict.fromkeys(("haadf_weights", "weights"), _by_element),
     "prior": either(text, _by_element, expected="'model' or a dict with a number of each element"),
-    "factors": either(_by_element, listed, expected="a dict with the factor of each element, or a list of factors"),
-    "factor_errors": either(number, _by_element, listed, expected="a number, or a dict or list of one each"),
-    "atomic_densities": either(text, _by_element, expected="a string, or a dict with the density of each element"),
+    "factors": either(
+        _by_element, listed, expected="a dict with the factor of each element, or a list of factors"
+    ),
+    "factor_errors": either(
+        number, _by_element, listed, expected="a number, or a dict or list of one each"
+    ),
+    "atomic_densities": either(
+        text, _by_element, expected="a string, or a dict with the density of each element"
+    ),
     "density": either(number, text, expected="a density in g/cm^3, or a string"),
     "direction": either(text, number, expected="'x', 'y', 'z' or a tilt in degrees"),
-    "reference": either(text, mapping, expected="a string, or a dict with the intensity of each element"),
+    "reference": either(
+        text, mapping, expected="a string, or a dict with the intensity of each element"
+    ),
     "absorption": mapping,
     **dict.fromkeys(("mask", "initial", "background"), parameters.array),
-    "count_errors": either(mapping, parameters.array, expected="an array, a volume, or a dict with an array of each element"),
+    "count_errors": either(
+        mapping,
+        parameters.array,
+        expected="an array, a volume, or a dict with an array of each element",
+    ),
     "tilts": either(number, listed, expected="angles in degrees"),
     **dict.fromkeys(("position", "across", "along", "shifts"), listed),
     "limits": limits,
@@ -231,12 +338,14 @@ def checked(call: Callable | None = None, **kinds: Callable) -> Callable:
     call : callable or class
         What is decorated; of a class what it is made from.
     **kinds
-        The check of an argument whose name means something else here than in `KINDS`, None for no check.
+        The check of an argument whose name means something else here than in `KINDS`, None for no
+        check.
 
     Returns
     -------
     callable
-        With the same signature. It raises a TypeError or a ValueError that names the argument, its value and what it has to be.
+        With the same signature. It raises a TypeError or a ValueError that names the argument, its
+        value and what it has to be.
     """
     if call is None:
         return partial(checked, **kinds)

@@ -18,9 +18,9 @@ def one_blas_thread() -> Iterator[None]:
     """
     Limit the linear algebra of the process to one thread, in a ``with`` block or, as a decorator, in a function.
 
-    The limit is one of the whole process: the first that comes in sets it, and the last that leaves, of all threads, restores
-    what there was. Where it cannot be set (no threadpoolctl, a library that it does not know, a limit that somebody else holds),
-    everything works without.
+    The limit is one of the whole process: the first that comes in sets it, and the last that
+    leaves, of all threads, restores what there was. Where it cannot be set (no threadpoolctl, a
+    library that it does not know, a limit that somebody else holds), everything works without.
     """
     global _inside, _leave
     with _LOCK:
@@ -39,7 +39,8 @@ def one_blas_thread() -> Iterator[None]:
 def _limited() -> Callable[[], None]:
     """Set the limit; return what takes it off and returns when that is done."""
     set_, done = Event(), Event()
-    # threadpoolctl lets no thread but the one that set a limit change it, and the first to come may be gone by then.
+    # threadpoolctl lets no thread but the one that set a limit change it, and the first to come may
+    # be gone by then.
     holder = Thread(target=_hold, args=(set_, done), daemon=True)
     try:
         holder.start()

@@ -17,7 +17,8 @@ def compiled(**options) -> Callable:
         try:
             return njit(nogil=True, cache=True, **options)(function)
         except RuntimeError as error:
-            # Raised where neither NUMBA_CACHE_DIR nor the package's folder nor the user's own can be written.
+            # Raised where neither NUMBA_CACHE_DIR nor the package's folder nor the user's own can
+            # be written.
             if "cannot cache" not in str(error):
                 raise
             return njit(nogil=True, **options)(function)

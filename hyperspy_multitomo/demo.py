@@ -17,7 +17,8 @@ PAGE = "report.html"
 BLOCK = 8
 # The simulated maps are smoothed after the fit of the ratios, px: as Yuan et al. (2021) do.
 SMOOTHING = 0.8
-# Strong enough to settle ratios that the maps leave open, at a cost of less than 0.02 in R2 on the real example.
+# Strong enough to settle ratios that the maps leave open, at a cost of less than 0.02 in R2 on the
+# real example.
 PRIOR_STRENGTH = 0.5
 
 
@@ -56,10 +57,15 @@ def main(argv: list[str] | None = None) -> int:
     """Run ``multitomo-demo``; return the exit status."""
     options = _parser().parse_args(argv)
     out = Path(options.out)
-    names = [f"{name}.zspy" for name in ("haadf", "eds", "volume_hebt", "volume_eds_sirt", "composition")] + [PAGE]
+    names = [
+        f"{name}.zspy" for name in ("haadf", "eds", "volume_hebt", "volume_eds_sirt", "composition")
+    ] + [PAGE]
     existing = [name for name in names if (out / name).exists()]
     if existing and not options.overwrite:
-        print(f"{out} holds {', '.join(existing)} already; choose another --out, or pass --overwrite", file=sys.stderr)
+        print(
+            f"{out} holds {', '.join(existing)} already; choose another --out, or pass --overwrite",
+            file=sys.stderr,
+        )
         return 2
     try:
         if not 0 < options.alpha < 1:
@@ -81,23 +87,55 @@ def _parser() -> argparse.ArgumentParser:
         "Without --data it simulates a gold-silver core-shell particle and shows the errors too.",
     )
     files = parser.add_argument_group("files")
-    files.add_argument("--data", metavar="FOLDER", help="microscope files, one per tilt: a folder or a pattern")
-    files.add_argument("--elements", nargs="+", metavar="EL", help="elements to map, e.g. --elements Au Ag")
     files.add_argument(
-        "--also", nargs="+", metavar="EL", default="auto", help="elements in the spectra that need no volume (grid, holder)"
+        "--data", metavar="FOLDER", help="microscope files, one per tilt: a folder or a pattern"
     )
-    files.add_argument("--tilts", metavar="WHERE", help="'metadata', 'filename', a regular expression or a .rawtlt file")
     files.add_argument(
-        "--tilt-axis", choices=("y", "x"), default="y", help="direction of the tilt axis in the images (default y)"
+        "--elements", nargs="+", metavar="EL", help="elements to map, e.g. --elements Au Ag"
+    )
+    files.add_argument(
+        "--also",
+        nargs="+",
+        metavar="EL",
+        default="auto",
+        help="elements in the spectra that need no volume (grid, holder)",
+    )
+    files.add_argument(
+        "--tilts",
+        metavar="WHERE",
+        help="'metadata', 'filename', a regular expression or a .rawtlt file",
+    )
+    files.add_argument(
+        "--tilt-axis",
+        choices=("y", "x"),
+        default="y",
+        help="direction of the tilt axis in the images (default y)",
     )
     files.add_argument("--reverse-tilts", action="store_true", help="change the sign of the tilts")
-    files.add_argument("--out", metavar="FOLDER", default="multitomo_results", help="where to write (default multitomo_results)")
+    files.add_argument(
+        "--out",
+        metavar="FOLDER",
+        default="multitomo_results",
+        help="where to write (default multitomo_results)",
+    )
     files.add_argument("--overwrite", action="store_true", help="replace earlier results")
     how = parser.add_argument_group("reconstruction")
-    how.add_argument("--alpha", type=float, default=0.7, help="weight of the HAADF in HEBT, between 0 and 1 (default 0.7)")
+    how.add_argument(
+        "--alpha",
+        type=float,
+        default=0.7,
+        help="weight of the HAADF in HEBT, between 0 and 1 (default 0.7)",
+    )
     how.add_argument("--iterations", type=int, default=100, help="iterations (default 100)")
-    how.add_argument("--depth", type=float, metavar="NM", help="depth of the volume; by default found for a lamella")
-    how.add_argument("--k-factors", nargs="+", metavar="EL=K", help="Cliff-Lorimer factors, e.g. Au=1.9 Ag=1.3")
+    how.add_argument(
+        "--depth",
+        type=float,
+        metavar="NM",
+        help="depth of the volume; by default found for a lamella",
+    )
+    how.add_argument(
+        "--k-factors", nargs="+", metavar="EL=K", help="Cliff-Lorimer factors, e.g. Au=1.9 Ag=1.3"
+    )
     return parser
 
 
@@ -119,7 +157,8 @@ def _from_files(options) -> Job:
     )
     if not isinstance(loaded, tuple):
         raise ValueError(
-            f"{options.data} holds {loaded.metadata.General.title} alone; HAADF images and EDS spectra are both needed"
+            f"{options.data} holds {loaded.metadata.General.title} alone; HAADF images and EDS "
+            "spectra are both needed"
         )
     job.haadf, spectra = loaded
     wanted = {"elements": options.elements, "also": options.also, "show_progressbar": False}
@@ -138,9 +177,14 @@ def _calculate_factors(job: Job) -> None:
     job.factors = {line.partition("_")[0]: 1 / xray_factor(line, energy) for line in job.eds.lines}
     soft = [line.replace("_", " ") for line in job.eds.lines if line_energy(line) < 1]
     job.notes.append(
-        f"No k-factors were given: the composition is by factors calculated for {energy:g} keV and a detector that counts every "
+        f"No k-factors were given: the composition is by factors calculated for {energy:g} keV and "
+        "a detector that counts every "
         "photon. "
-        + (f"None does below 1 keV ({', '.join(soft)}), so there is more of these than it says. " if soft else "")
+        + (
+            f"None does below 1 keV ({', '.join(soft)}), so there is more of these than it says. "
+            if soft
+            else ""
+        )
         + "Pass --k-factors EL=K ... for your microscope."
     )
 
@@ -154,14 +198,25 @@ def _simulated(options) -> Job:
     tilts = np.arange(-75.0, 76.0, 5.0)
     moved = {name: rng.uniform(-3, 3, tilts.size).round(1) for name in ("across", "along")}
     phantom = yuan(size=97, slices=64)
-    series = job.timed("simulating the microscope", simulate, phantom, tilts=tilts, dose=0.2, blur=0, seed=7, **moved)
+    series = job.timed(
+        "simulating the microscope",
+        simulate,
+        phantom,
+        tilts=tilts,
+        dose=0.2,
+        blur=0,
+        seed=7,
+        **moved,
+    )
     known = {"tilts": tilts, "pixel_size": phantom.pixel_size}
     maps = dict(zip(series.elements, series.maps.transpose(0, 1, 3, 2), strict=True))
     job.eds = TiltSeriesEDS.from_maps(maps, **known)
     job.haadf = TiltSeriesHAADF.from_images(series.haadf.transpose(0, 2, 1), **known)
     job.truth = series
     # Mass per count, up to a common factor: what a standard would give.
-    job.factors = {name: 1 / s for name, s in zip(series.elements, phantom.counts_per_unit, strict=True)}
+    job.factors = {
+        name: 1 / s for name, s in zip(series.elements, phantom.counts_per_unit, strict=True)
+    }
     return job
 
 
@@ -174,7 +229,10 @@ def _k_factors(given: list[str] | None, elements: list[str]) -> dict[str, float]
         except ValueError:
             raise ValueError(f"--k-factors {item}: expected EL=K, e.g. Au=1.9") from None
     if given and set(factors) != set(elements):
-        raise ValueError(f"--k-factors names {', '.join(factors)}; name each of {', '.join(elements)} and no other")
+        raise ValueError(
+            f"--k-factors names {', '.join(factors)}; name each of {', '.join(elements)} and no "
+            "other"
+        )
     return factors or None
 
 
@@ -187,12 +245,21 @@ def _reconstruct(job: Job, options) -> None:
     results["ratios"] = _fit_ratios(job)
     if job.truth is not None:
         eds = job.eds = eds.smooth(SMOOTHING)
-        job.notes.append(f"After the fit of the ratios the maps were smoothed by a Gaussian of {SMOOTHING} px.")
+        job.notes.append(
+            f"After the fit of the ratios the maps were smoothed by a Gaussian of {SMOOTHING} px."
+        )
     _choose_extent(job, options)
     extent = {"depth": job.depth, "width": job.width, "show_progressbar": False}
-    results["sirt"] = job.timed("reconstructing from EDS alone (SIRT)", eds.reconstruct_sirt, options.iterations, **extent)
+    results["sirt"] = job.timed(
+        "reconstructing from EDS alone (SIRT)", eds.reconstruct_sirt, options.iterations, **extent
+    )
     results["hebt"] = job.timed(
-        "reconstructing with the HAADF (HEBT)", eds.reconstruct_hebt, haadf, options.alpha, options.iterations, **extent
+        "reconstructing with the HAADF (HEBT)",
+        eds.reconstruct_hebt,
+        haadf,
+        options.alpha,
+        options.iterations,
+        **extent,
     )
     factors = job.factors or dict.fromkeys(eds.elements, 1.0)
     results["composition"] = job.timed("quantifying", results["hebt"].quantify, "CL", factors)
@@ -204,13 +271,26 @@ def _fit_ratios(job: Job):
         warnings.simplefilter("ignore", UserWarning)
         plain = job.eds.fit_response_ratios(job.haadf, block_size=BLOCK)
     if not plain.unexplained or len(plain.elements) < 2:
-        return job.timed("fitting the response ratios", job.eds.fit_response_ratios, job.haadf, block_size=BLOCK)
-    tied = {"block_size": BLOCK, "prior": _prior(job.eds.elements, job.factors), "prior_strength": PRIOR_STRENGTH}
-    ratios = job.timed("fitting the response ratios", job.eds.fit_response_ratios, job.haadf, **tied)
+        return job.timed(
+            "fitting the response ratios", job.eds.fit_response_ratios, job.haadf, block_size=BLOCK
+        )
+    tied = {
+        "block_size": BLOCK,
+        "prior": _prior(job.eds.elements, job.factors),
+        "prior_strength": PRIOR_STRENGTH,
+    }
+    ratios = job.timed(
+        "fitting the response ratios", job.eds.fit_response_ratios, job.haadf, **tied
+    )
     job.notes.append(
-        f"The maps alone do not tell the response ratio of {', '.join(plain.unexplained)} from those of elements that occur "
+        f"The maps alone do not tell the response ratio of {', '.join(plain.unexplained)} from "
+        "those of elements that occur "
         "together with them. A prior ties all ratios: HAADF signal per mass as Z^1.7/A, "
-        + ("mass per count from the k-factors. " if job.factors else "the same mass per count for each element. ")
+        + (
+            "mass per count from the k-factors. "
+            if job.factors
+            else "the same mass per count for each element. "
+        )
         + f"R² is {plain.r2:.3f} without and {ratios.r2:.3f} with it."
     )
     return ratios
@@ -222,7 +302,10 @@ def _prior(elements, factors: dict | None) -> dict[str, float]:
 
     table = table.as_dictionary()
     general = {name: table[name]["General_properties"] for name in elements}
-    return {name: g["Z"] ** 1.7 / g["atomic_weight"] * (factors or {}).get(name, 1.0) for name, g in general.items()}
+    return {
+        name: g["Z"] ** 1.7 / g["atomic_weight"] * (factors or {}).get(name, 1.0)
+        for name, g in general.items()
+    }
 
 
 def _choose_extent(job: Job, options) -> None:

@@ -34,7 +34,9 @@ def write_page(job, path: Path) -> None:
     _composition(page, job)
     _convergence(page, job)
     _provenance(page, job)
-    save_atomically(lambda temporary: temporary.write_text(page.html(), encoding="utf-8"), path, overwrite=True)
+    save_atomically(
+        lambda temporary: temporary.write_text(page.html(), encoding="utf-8"), path, overwrite=True
+    )
 
 
 def _overview(page: Page, job) -> None:
@@ -47,20 +49,42 @@ def _overview(page: Page, job) -> None:
     shape = [volume.axes_manager[name].size for name in "zyx"]
     page.heading("At a glance")
     rows = [
-        ("tilts", f"{tilts.size}, from {tilts.min():g}° to {tilts.max():g}°, largest gap {metrics.largest_gap(tilts):g}°"),
+        (
+            "tilts",
+            f"{tilts.size}, from {tilts.min():g}° to {tilts.max():g}°, largest gap "
+            f"{metrics.largest_gap(tilts):g}°",
+        ),
         ("images", f"{x} x {y} px of {pixel:.3g} {unit}, {x * pixel:.4g} x {y * pixel:.4g} {unit}"),
-        ("specimen", "leaves the field of view: taken as a lamella" if job.lamella else "wholly in view"),
-        ("volume (z, y, x)", f"{shape[0]} x {shape[1]} x {shape[2]} voxels, {shape[0] * pixel:.4g} {unit} deep"),
-        ("elongation along z (missing wedge)", f"{metrics.elongation_factor(np.abs(tilts).max()):.2f} times"),
-        ("Crowther resolution", f"{metrics.crowther_resolution(extent, tilts):.3g} {unit} for {extent:.3g} {unit} of thickness"),
+        (
+            "specimen",
+            "leaves the field of view: taken as a lamella" if job.lamella else "wholly in view",
+        ),
+        (
+            "volume (z, y, x)",
+            f"{shape[0]} x {shape[1]} x {shape[2]} voxels, {shape[0] * pixel:.4g} {unit} deep",
+        ),
+        (
+            "elongation along z (missing wedge)",
+            f"{metrics.elongation_factor(np.abs(tilts).max()):.2f} times",
+        ),
+        (
+            "Crowther resolution",
+            f"{metrics.crowther_resolution(extent, tilts):.3g} {unit} for {extent:.3g} {unit} of "
+            "thickness",
+        ),
         ("R² of the response ratios", f"{ratios.r2:.3f} on blocks of {ratios.block_size} px"),
         ("HAADF gain, EDS gain over the tilts", f"{_span(haadf.gains)}, {_span(eds.gains)}"),
-        ("shifts found (across, along)", f"{_span(haadf.alignment.across)}, {_span(haadf.alignment.along)} px"),
+        (
+            "shifts found (across, along)",
+            f"{_span(haadf.alignment.across)}, {_span(haadf.alignment.along)} px",
+        ),
     ]
     page.table(rows)
     page.text(
-        "The elongation is by how much a point is drawn out along the beam because high tilts are missing; the Crowther "
-        "resolution is the finest detail that so few tilts can resolve in an object of that thickness, whatever the noise."
+        "The elongation is by how much a point is drawn out along the beam because high tilts are "
+        "missing; the Crowther "
+        "resolution is the finest detail that so few tilts can resolve in an object of that "
+        "thickness, whatever the noise."
     )
     page.table(
         [
@@ -81,7 +105,14 @@ def _overview(page: Page, job) -> None:
                 strict=True,
             )
         ],
-        header=["element", "line", "net counts", "per pixel and tilt", "at the weakest tilt", "response ratio (HAADF per count)"],
+        header=[
+            "element",
+            "line",
+            "net counts",
+            "per pixel and tilt",
+            "at the weakest tilt",
+            "response ratio (HAADF per count)",
+        ],
     )
 
 
@@ -107,7 +138,8 @@ def _projections(page: Page, job) -> None:
     page.figure(image, "The HAADF image at the tilt nearest zero.")
     page.figure(
         plotting.plot_projections(maps, eds.tilts, eds.elements, pixel_size=eds.pixel_size),
-        "Net counts of each element in single pixels at the same tilt. Negative values are noise around zero, not an error.",
+        "Net counts of each element in single pixels at the same tilt. Negative values are noise "
+        "around zero, not an error.",
     )
     spectrum = eds.spectrum_fit
     if spectrum is not None:
@@ -119,9 +151,14 @@ def _projections(page: Page, job) -> None:
     aligned = haadf.aligned()
     page.figure(
         plotting.plot_sinogram(
-            aligned.array("tilt", "x", "y")[None], haadf.tilts, ["HAADF, aligned"], pixel_size=haadf.pixel_size, unit="signal"
+            aligned.array("tilt", "x", "y")[None],
+            haadf.tilts,
+            ["HAADF, aligned"],
+            pixel_size=haadf.pixel_size,
+            unit="signal",
         ),
-        "One slice of the aligned HAADF at every tilt. Features should move on smooth curves; a jump is a tilt out of place.",
+        "One slice of the aligned HAADF at every tilt. Features should move on smooth curves; a "
+        "jump is a tilt out of place.",
     )
 
 
@@ -129,11 +166,15 @@ def _ratios(page: Page, job) -> None:
     page.heading("Response ratios")
     ratios, side = job.results["ratios"], job.results["ratios"].block_size
     page.text(
-        "The HAADF image should be the sum of the element maps, each times its response ratio. What lies far above the line is "
+        "The HAADF image should be the sum of the element maps, each times its response ratio. "
+        "What lies far above the line is "
         "bright in the HAADF and missing among the elements."
     )
     measured = _blocks(job.haadf.array("tilt", "x", "y"), side) / job.haadf.gains[:, None, None]
-    maps = [_blocks(images, side) / job.eds.gains[:, None, None] for images in job.eds.array("element", "tilt", "x", "y")]
+    maps = [
+        _blocks(images, side) / job.eds.gains[:, None, None]
+        for images in job.eds.array("element", "tilt", "x", "y")
+    ]
     page.figure(
         plotting.plot_response(
             measured,
@@ -142,20 +183,26 @@ def _ratios(page: Page, job) -> None:
             r2=ratios.r2,
             residual_per_tilt=ratios.residual_per_tilt,
         ),
-        "Measured against modelled HAADF signal in blocks of pixels (left) and the misfit at each tilt (right).",
+        "Measured against modelled HAADF signal in blocks of pixels (left) and the misfit at each "
+        "tilt (right).",
     )
 
 
 def _volumes(page: Page, job) -> None:
     page.heading("Volumes")
     page.text(
-        "Each element reconstructed from its maps alone (SIRT) and together with the HAADF (HEBT), as many iterations each, in "
-        "counts per unit of path. HEBT has the outline of the HAADF and less noise; where the two differ in more than that, look "
+        "Each element reconstructed from its maps alone (SIRT) and together with the HAADF (HEBT), "
+        "as many iterations each, in "
+        "counts per unit of path. HEBT has the outline of the HAADF and less noise; where the two "
+        "differ in more than that, look "
         "at the response ratios. An element without a ratio looks alike in both."
     )
     eds, pixel = job.eds, job.eds.pixel_size
     unit = "counts per nm" if pixel else "counts per px"
-    volumes = {name: job.results[key].array("element", "z", "x", "y") for name, key in (("EDS alone", "sirt"), ("HEBT", "hebt"))}
+    volumes = {
+        name: job.results[key].array("element", "z", "x", "y")
+        for name, key in (("EDS alone", "sirt"), ("HEBT", "hebt"))
+    }
     if job.truth is not None:
         volumes["truth"] = job.truth.truth
     for plane, words in (
@@ -163,7 +210,9 @@ def _volumes(page: Page, job) -> None:
         ("xz", "across the tilt axis; the electrons come from the top"),
     ):
         page.figure(
-            plotting.plot_comparison(volumes, eds.elements, plane=plane, pixel_size=pixel, unit=unit),
+            plotting.plot_comparison(
+                volumes, eds.elements, plane=plane, pixel_size=pixel, unit=unit
+            ),
             f"Sections {plane}, {words}.",
         )
 
@@ -172,8 +221,10 @@ def _errors(page: Page, job) -> None:
     page.heading("Against the truth")
     few = job.results["hebt"].history[-1]["iterations"] // 4
     page.text(
-        "The particle is simulated, so the errors are known: correlation 1 and squared error 0 would be perfect. EDS alone is "
-        f"best after fewer iterations, when it is blurred and not yet noisy; it is listed after {few} too."
+        "The particle is simulated, so the errors are known: correlation 1 and squared error 0 "
+        "would be perfect. EDS alone is "
+        "best after fewer iterations, when it is blurred and not yet noisy; it is listed after "
+        f"{few} too."
     )
     truth = job.truth.truth
     early = job.eds.reconstruct_sirt(few, show_progressbar=False)
@@ -186,10 +237,20 @@ def _errors(page: Page, job) -> None:
     for i, name in enumerate(job.eds.elements):
         for title, signal in candidates.items():
             volume = signal.array("element", "z", "x", "y")[i]
-            relative = metrics.scaled_mse(volume, truth[i]) / float(np.square(truth[i], dtype=float).mean())
-            rows.append((f"{name}, {title}", f"{metrics.ssim_structure(volume, truth[i]):.3f}", f"{relative:.4f}"))
+            relative = metrics.scaled_mse(volume, truth[i]) / float(
+                np.square(truth[i], dtype=float).mean()
+            )
+            rows.append(
+                (
+                    f"{name}, {title}",
+                    f"{metrics.ssim_structure(volume, truth[i]):.3f}",
+                    f"{relative:.4f}",
+                )
+            )
     page.table(rows, header=["volume", "correlation", "relative squared error"])
-    weights = np.array([job.factors[name] for name in job.eds.elements])[:, None, None, None] * truth
+    weights = (
+        np.array([job.factors[name] for name in job.eds.elements])[:, None, None, None] * truth
+    )
     inside = weights.sum(axis=0) > 0.5 * weights.sum(axis=0).max()
     true_percent = 100 * weights[:, inside] / weights[:, inside].sum(axis=0)
     found = job.results["composition"].array("element", "z", "x", "y")[:, inside]
@@ -197,12 +258,17 @@ def _errors(page: Page, job) -> None:
     error = np.sqrt(np.mean((found - true_percent)[:, found_inside] ** 2))
     region = inside.copy()
     region[inside] = found_inside
-    means = job.results["hebt"].mean_composition(job.results["composition"], region.transpose(0, 2, 1))
+    means = job.results["hebt"].mean_composition(
+        job.results["composition"], region.transpose(0, 2, 1)
+    )
     true_sums = weights[:, region].sum(axis=1, dtype=np.float64)
     true_means = dict(zip(job.eds.elements, 100 * true_sums / true_sums.sum(), strict=True))
     page.text(
         f"Composition: root mean square error {error:.1f} wt% per voxel inside the particle; "
-        + "; ".join(f"mean {name} {means[name]:.1f} wt% (truth {true_means[name]:.1f})" for name in job.eds.elements)
+        + "; ".join(
+            f"mean {name} {means[name]:.1f} wt% (truth {true_means[name]:.1f})"
+            for name in job.eds.elements
+        )
         + "."
     )
     moved = job.haadf.alignment.across + job.truth.across
@@ -211,7 +277,8 @@ def _errors(page: Page, job) -> None:
     left = moved - unknowable @ np.linalg.lstsq(unknowable, moved, rcond=None)[0]
     along = job.haadf.alignment.along + job.truth.along
     page.text(
-        f"Alignment: shifts of up to 3 px were found to {np.sqrt(np.mean(left**2)):.2f} px across the tilt axis and "
+        f"Alignment: shifts of up to 3 px were found to {np.sqrt(np.mean(left**2)):.2f} px across "
+        "the tilt axis and "
         f"{along.std():.2f} px along it (root mean square)."
     )
 
@@ -220,8 +287,13 @@ def _composition(page: Page, job) -> None:
     composition = job.results["composition"]
     page.heading("Composition")
     page.text(
-        "Percent of the listed elements in each voxel of the particle, from the HEBT volumes by the Cliff-Lorimer method"
-        + (", with the k-factors " + ", ".join(f"{k} {v:.3g}" for k, v in job.factors.items()) if job.factors else "")
+        "Percent of the listed elements in each voxel of the particle, from the HEBT volumes by "
+        "the Cliff-Lorimer method"
+        + (
+            ", with the k-factors " + ", ".join(f"{k} {v:.3g}" for k, v in job.factors.items())
+            if job.factors
+            else ""
+        )
         + ". Outside the particle it is 0."
     )
     percent = composition.array("element", "z", "x", "y")
@@ -237,19 +309,30 @@ def _composition(page: Page, job) -> None:
 def _convergence(page: Page, job) -> None:
     page.heading("Residuals")
     residuals = job.results["hebt"].residuals
-    curves = {name: residuals["eds"][:, i] for i, name in enumerate(job.eds.elements)} | {"HAADF": residuals["haadf"]}
+    curves = {name: residuals["eds"][:, i] for i, name in enumerate(job.eds.elements)} | {
+        "HAADF": residuals["haadf"]
+    }
     page.text(
-        "Maps of few counts keep a large residual: it is their noise, and no reconstruction should follow it. "
+        "Maps of few counts keep a large residual: it is their noise, and no reconstruction should "
+        "follow it. "
         f"The HAADF's fell to {residuals['haadf'][-1]:.3f}."
     )
-    page.figure(plotting.plot_residuals(curves), "Relative residuals of HEBT from iteration to iteration.")
+    page.figure(
+        plotting.plot_residuals(curves), "Relative residuals of HEBT from iteration to iteration."
+    )
 
 
 def _provenance(page: Page, job) -> None:
     page.heading("How it was made")
-    page.table([(what, f"{seconds:.1f} s") for what, seconds in job.seconds.items()], header=["step", "time"])
+    page.table(
+        [(what, f"{seconds:.1f} s") for what, seconds in job.seconds.items()],
+        header=["step", "time"],
+    )
     for title, key in (("HEBT volume", "hebt"), ("composition", "composition")):
-        page.details(f"History of the {title}", json.dumps(job.results[key].history, indent=1, ensure_ascii=False)[:20000])
+        page.details(
+            f"History of the {title}",
+            json.dumps(job.results[key].history, indent=1, ensure_ascii=False)[:20000],
+        )
 
 
 def _diameter(job) -> float:

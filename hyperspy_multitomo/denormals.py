@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Numbers below the smallest normal float count as 0 where our numerics run: some processors take 100 cycles for each.
 
-The mode is one of the thread, and a thread that is created under it has it for good. So no pool of others may be first created
-under it (HyperSpy's and dask's, a progress bar's monitor; that of BLAS is there since SciPy was imported), and what users pass is
-called without it. It is set and put back outside compiled code, across which a compiler may move arithmetic.
+The mode is one of the thread, and a thread that is created under it has it for good. So no pool of
+others may be first created under it (HyperSpy's and dask's, a progress bar's monitor; that of BLAS
+is there since SciPy was imported), and what users pass is called without it. It is set and put back
+outside compiled code, across which a compiler may move arithmetic.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ class _WindowsRegister:
 
 def _register() -> _Register | _WindowsRegister | None:
     """Return the register of this machine; None where it is not known, or does not do as it is told."""
-    intel, arm = (platform.machine().lower() in names for names in (("x86_64", "amd64"), ("aarch64", "arm64")))
+    intel, arm = (
+        platform.machine().lower() in names for names in (("x86_64", "amd64"), ("aarch64", "arm64"))
+    )
     # On x86 flush-to-zero and denormals-are-zero of MXCSR, on Arm the one bit of FPCR that is both.
     places = {
         ("linux", "intel"): (28, 0x8040),
@@ -104,7 +107,9 @@ def denormals_flushed() -> Iterator[None]:
     if _REGISTER is None:
         yield
         return
-    before = _REGISTER.state()  # read beforehand, so that no interrupt comes between setting the mode and `try`
+    before = (
+        _REGISTER.state()
+    )  # read beforehand, so that no interrupt comes between setting the mode and `try`
     try:
         _REGISTER.swap(_REGISTER.bits)
         yield

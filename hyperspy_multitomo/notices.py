@@ -13,6 +13,9 @@ def warn(message: str) -> None:
     """Issue a `UserWarning` at the first caller outside this package."""
     package = __name__.partition(".")[0]
     level = 1
-    while sys._getframe(level).f_globals.get("__name__", "").partition(".")[0] == package and sys._getframe(level).f_back:
+    while (
+        sys._getframe(level).f_globals.get("__name__", "").partition(".")[0] == package
+        and sys._getframe(level).f_back
+    ):
         level += 1
     warnings.warn(message, UserWarning, stacklevel=level + 1)

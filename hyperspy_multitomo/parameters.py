@@ -39,7 +39,12 @@ def number(name: str, value, expected: str = "a finite number") -> float:
 
 def is_positive(value) -> bool:
     """Say whether a value is a finite number above 0."""
-    return isinstance(value, Real) and not isinstance(value, bool | np.bool_) and bool(np.isfinite(value)) and value > 0
+    return (
+        isinstance(value, Real)
+        and not isinstance(value, bool | np.bool_)
+        and bool(np.isfinite(value))
+        and value > 0
+    )
 
 
 def positive_number(name: str, value, unit: str = "") -> float:
@@ -62,13 +67,20 @@ def fraction(name: str, value) -> float:
 def whole_number(name: str, value, least: int, what: str = "") -> int:
     """Return a whole number from `least` up as an int; `what` says of what, as in "of pixels"."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name}={value!r} must be a whole number{what and ' '}{what}, {least} or more")
+        raise ValueError(
+            f"{name}={value!r} must be a whole number{what and ' '}{what}, {least} or more"
+        )
     return int(value)
 
 
 def odd_number(name: str, value, least: int) -> int:
     """Return an odd whole number of pixels from `least` up as an int."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral) or value < least or not value % 2:
+    if (
+        isinstance(value, bool | np.bool_)
+        or not isinstance(value, Integral)
+        or value < least
+        or not value % 2
+    ):
         raise ValueError(f"{name}={value!r} must be an odd number of pixels, {least} or more")
     return int(value)
 
@@ -82,7 +94,9 @@ def shown(value) -> str:
 
 def flag(name: str, value) -> bool:
     """Return True or False, also given as 1 or 0."""
-    if not isinstance(value, bool | np.bool_) and not (isinstance(value, Integral) and value in (0, 1)):
+    if not isinstance(value, bool | np.bool_) and not (
+        isinstance(value, Integral) and value in (0, 1)
+    ):
         raise TypeError(f"{name}={shown(value)} must be True or False")
     return bool(value)
 
@@ -103,7 +117,12 @@ def path(name: str, value):
 
 def names(name: str, value):
     """Return a string, or several; a dict counts as its keys."""
-    if isinstance(value, bytes) or hasattr(value, "axes_manager") or not isinstance(value, str | Iterable) or _scalar(value):
+    if (
+        isinstance(value, bytes)
+        or hasattr(value, "axes_manager")
+        or not isinstance(value, str | Iterable)
+        or _scalar(value)
+    ):
         raise TypeError(f"{name}={shown(value)} must be a string or a list of strings")
     if not isinstance(value, str) and not all(isinstance(one, str) for one in value):
         raise TypeError(f"{name}={shown(value)} must hold strings alone")
@@ -131,7 +150,9 @@ def array(name: str, value):
         try:
             values = np.asarray(values)
         except ValueError as error:  # lists of unequal lengths
-            raise ValueError(f"{name}={shown(value)} must be an array of real numbers ({error})") from None
+            raise ValueError(
+                f"{name}={shown(value)} must be an array of real numbers ({error})"
+            ) from None
     if getattr(values, "dtype", np.dtype(object)).kind not in "buif":
         raise TypeError(f"{name}={shown(value)} must be an array of real numbers")
     return value
@@ -150,7 +171,9 @@ def numbers(name: str, value, *shape: int):
 def signal_of_type(name: str, value, *types: str):
     """Return a signal of one of these classes of the package, or its lazy twin."""
     if getattr(value, "_signal_type", None) not in types or not hasattr(value, "axes_manager"):
-        raise TypeError(f"{name} must be a {' or '.join(types)}; got {type(value).__name__} {shown(value)}")
+        raise TypeError(
+            f"{name} must be a {' or '.join(types)}; got {type(value).__name__} {shown(value)}"
+        )
     return value
 
 

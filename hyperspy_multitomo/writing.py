@@ -30,17 +30,21 @@ _ROOM = "free some space, or save to another disk"
 _in_use: set[str] = set()
 
 
-def save_atomically(write: Callable[[Path], object], path: str | os.PathLike, overwrite: bool | None = None) -> Path:
+def save_atomically(
+    write: Callable[[Path], object], path: str | os.PathLike, overwrite: bool | None = None
+) -> Path:
     """Call ``write(temporary_path)`` and rename the result to `path`; the previous file survives any failure.
 
     Parameters
     ----------
     write : callable
-        Writes a file, or a folder such as a .zspy store, under the path that it is given (same suffix as `path`).
+        Writes a file, or a folder such as a .zspy store, under the path that it is given (same
+        suffix as `path`).
     path : path-like
         The target.
     overwrite : bool, optional
-        True replaces an existing target once the new one is complete; otherwise an existing target is an error.
+        True replaces an existing target once the new one is complete; otherwise an existing target
+        is an error.
 
     Returns
     -------
@@ -64,7 +68,9 @@ def save_atomically(write: Callable[[Path], object], path: str | os.PathLike, ov
     path = Path(path)
     restore(path)
     if path.exists() and overwrite is not True:
-        raise FileExistsError(f"{path} exists already; choose another name, or pass overwrite=True to replace it")
+        raise FileExistsError(
+            f"{path} exists already; choose another name, or pass overwrite=True to replace it"
+        )
     with replacing(path) as temporary:
         write(temporary)
     return path
@@ -74,8 +80,9 @@ def save_atomically(write: Callable[[Path], object], path: str | os.PathLike, ov
 def replacing(path: Path, what: str = "", left: str = "") -> Iterator[Path]:
     """Give a temporary name beside `path`; what is written there replaces `path` at the end, or is removed after a failure.
 
-    What processes left under temporary names of `path` that were killed while they wrote is removed first. `what` and `left`
-    are told in the error: what the file is, and what is left of the one before.
+    What processes left under temporary names of `path` that were killed while they wrote is removed
+    first. `what` and `left` are told in the error: what the file is, and what is left of the one
+    before.
 
     Raises
     ------
@@ -83,7 +90,9 @@ def replacing(path: Path, what: str = "", left: str = "") -> Iterator[Path]:
         If it cannot be written; the message names `path`, the reason and a remedy.
     """
     mark = f"{_machine()}{os.getpid():08x}{uuid.uuid4().hex[:4]}"
-    temporary, previous = (path.with_name(f".{path.stem}.{mark}{kind}{path.suffix}") for kind in ("", ".previous"))
+    temporary, previous = (
+        path.with_name(f".{path.stem}.{mark}{kind}{path.suffix}") for kind in ("", ".previous")
+    )
     _in_use.add(mark)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +129,10 @@ def file_part(name: str) -> str:
     >>> file_part("Au/Ag"), file_part("Fe L2,3")
     ('Au_Ag', 'Fe L2,3')
     """
-    kept = (char if char not in '/\\:*?"<>|' and unicodedata.category(char)[0] != "C" else "_" for char in str(name))
+    kept = (
+        char if char not in '/\\:*?"<>|' and unicodedata.category(char)[0] != "C" else "_"
+        for char in str(name)
+    )
     # File names have 255 bytes at most.
     return "".join(kept)[:60].strip(" .") or "_"
 
@@ -130,12 +142,19 @@ def _unwritten(error: OSError, path: Path, what: str, left: str) -> OSError:
     number = error.errno
     if number is None and _is_full(path.parent):
         number = errno.ENOSPC  # NumPy's ``tofile`` gives no number
-    elsewhere = error.filename is not None and Path(os.fsdecode(error.filename)).parent != path.parent
+    elsewhere = (
+        error.filename is not None and Path(os.fsdecode(error.filename)).parent != path.parent
+    )
     reason = _REASONS.get(number) or (str(error) if elsewhere else error.strerror) or str(error)
     # A write that stopped short says so without a number: a limit, or a network disk that is full.
     room = number in _REASONS or number is None
-    remedy = _ROOM if room else "see that the folder is there and can be written to, or save elsewhere"
-    return OSError(number or errno.EIO, f"{what}{path} could not be written ({reason}): {remedy}{left and '; '}{left}")
+    remedy = (
+        _ROOM if room else "see that the folder is there and can be written to, or save elsewhere"
+    )
+    return OSError(
+        number or errno.EIO,
+        f"{what}{path} could not be written ({reason}): {remedy}{left and '; '}{left}",
+    )
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -206,7 +225,16 @@ def _exchange(one: Path, other: Path) -> bool:
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is None:
         return False
-    return renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), ctypes.c_uint(_RENAME_EXCHANGE)) == 0
+    return (
+        renameat2(
+            _AT_FDCWD,
+            os.fsencode(one),
+            _AT_FDCWD,
+            os.fsencode(other),
+            ctypes.c_uint(_RENAME_EXCHANGE),
+        )
+        == 0
+    )
 
 
 def _is_full(folder: Path) -> bool:

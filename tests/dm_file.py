@@ -7,7 +7,15 @@ import numpy as np
 
 # Codes of the types of an image's data, and of the elements of an array of tags.
 IMAGE_TYPES = {"int16": 1, "float32": 2, "uint8": 6, "int32": 7, "uint16": 10, "uint32": 11}
-ELEMENT_TYPES = {"int16": 2, "int32": 3, "uint16": 4, "uint32": 5, "float32": 6, "float64": 7, "uint8": 10}
+ELEMENT_TYPES = {
+    "int16": 2,
+    "int32": 3,
+    "uint16": 4,
+    "uint32": 5,
+    "float32": 6,
+    "float64": 7,
+    "uint8": 10,
+}
 
 
 def write_dm(path, images):
@@ -22,7 +30,9 @@ def write_dm(path, images):
         return struct.pack(long, value)
 
     def group(tree):
-        return b"\x01\x00", number(len(tree)) + b"".join(tag(name, value) for name, value in tree.items())
+        return b"\x01\x00", number(len(tree)) + b"".join(
+            tag(name, value) for name, value in tree.items()
+        )
 
     def tag(name, value):
         name = "" if name.startswith("#") else name
@@ -41,8 +51,12 @@ def write_dm(path, images):
         body = b"%%%%" + number(len(info)) + b"".join(number(i) for i in info) + raw
         return b"\x15" + header + (number(len(body)) if version == 4 else b"") + body
 
-    flags, body = group({"ImageList": {f"#{i}": image_tags(**image) for i, image in enumerate(images)}})
-    path.write_bytes(struct.pack(">i", version) + number(len(body)) + struct.pack(">i", 1) + flags + body)
+    flags, body = group(
+        {"ImageList": {f"#{i}": image_tags(**image) for i, image in enumerate(images)}}
+    )
+    path.write_bytes(
+        struct.pack(">i", version) + number(len(body)) + struct.pack(">i", 1) + flags + body
+    )
     return path
 
 
@@ -69,6 +83,13 @@ def image_tags(data, name="", pixel_size=2.0, energy=None, signal="", tags=None)
 
 def microscope_tags(tilt, voltage=200e3, seconds=0):
     return {
-        "Microscope Info": {"Voltage": voltage, "Illumination Mode": "STEM", "Stage Position": {"Stage Alpha": float(tilt)}},
-        "DataBar": {"Acquisition Date": "11/5/2024", "Acquisition Time": f"10:{seconds // 60:02d}:{seconds % 60:02d} AM"},
+        "Microscope Info": {
+            "Voltage": voltage,
+            "Illumination Mode": "STEM",
+            "Stage Position": {"Stage Alpha": float(tilt)},
+        },
+        "DataBar": {
+            "Acquisition Date": "11/5/2024",
+            "Acquisition Time": f"10:{seconds // 60:02d}:{seconds % 60:02d} AM",
+        },
     }

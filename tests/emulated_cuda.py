@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """CuPy and a device, emulated: "device" arrays that do not mix with the host's, and CUDA C that runs as compiled C++ fibers.
 
-What CuPy or a device would not forgive raises here: host arrays among device arrays, scalars of the wrong type, arrays that are
-not C-ordered, a barrier that not all threads reach, writing beside an array, more memory than there is. New memory holds NaN.
+What CuPy or a device would not forgive raises here: host arrays among device arrays, scalars of the
+wrong type, arrays that are not C-ordered, a barrier that not all threads reach, writing beside an
+array, more memory than there is. New memory holds NaN.
 """
 
 import ctypes
@@ -30,7 +31,15 @@ FUNCTIONS = """abs maximum minimum sqrt log exp where clip sum moveaxis transpos
 einsum square add subtract multiply divide isfinite any all broadcast_to max min"""
 METHODS = "reshape ravel transpose swapaxes view astype copy repeat sum min max mean all any"
 FUNCTIONS, METHODS = frozenset(FUNCTIONS.split()), frozenset(METHODS.split())
-OPTIONS = ("-O2", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off", "-fno-gnu-unique", "-U_FORTIFY_SOURCE")
+OPTIONS = (
+    "-O2",
+    "-std=c++17",
+    "-shared",
+    "-fPIC",
+    "-ffp-contract=off",
+    "-fno-gnu-unique",
+    "-U_FORTIFY_SOURCE",
+)
 OPTIONS += ("-Wno-unknown-pragmas",)
 LAUNCHING = threading.Lock()  # fibers of two launches would mix
 LIMITS = ((2**31 - 1, 65535, 65535), (1024, 1024, 64))
@@ -68,18 +77,27 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         if root is None:
             root = machine.memory.take(values.nbytes)
             order = "F" if values.flags.f_contiguous and not values.flags.c_contiguous else "C"
-            held = root[GUARD : GUARD + values.nbytes].view(values.dtype).reshape(values.shape, order=order)
+            held = (
+                root[GUARD : GUARD + values.nbytes]
+                .view(values.dtype)
+                .reshape(values.shape, order=order)
+            )
             held[...] = values
             values = held
         self._values, self._root = values, root
 
     def __array__(self, *args, **kwargs):
-        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array")
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct "
+            "a NumPy array"
+        )
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
         if out is not None:
             kwargs["out"] = tuple(self._machine.unwrap(target) for target in out)
-        result = getattr(ufunc, method)(*(self._machine.unwrap(value) for value in inputs), **kwargs)
+        result = getattr(ufunc, method)(
+            *(self._machine.unwrap(value) for value in inputs), **kwargs
+        )
         return out[0] if out is not None else self._wrap(result)
 
     def _wrap(self, result):
@@ -164,27 +182,44 @@ class Kernel:
 
     def __call__(self, grid, block, args, *, shared_mem=0):
         if shared_mem:
-            raise NotImplementedError("the emulator has no dynamic shared memory; declare arrays of a fixed size")
+            raise NotImplementedError(
+                "the emulator has no dynamic shared memory; declare arrays of a fixed size"
+            )
         sizes = []
         for what, size, limits in zip(("grid", "block"), (grid, block), LIMITS, strict=True):
             size = (*size, 1, 1)[:3]
-            if not all(isinstance(n, int) and 1 <= n <= limit for n, limit in zip(size, limits, strict=True)):
-                raise ValueError(f"{self.name}: the {what} {size} is not possible; expected numbers from 1 to {limits}")
+            if not all(
+                isinstance(n, int) and 1 <= n <= limit
+                for n, limit in zip(size, limits, strict=True)
+            ):
+                raise ValueError(
+                    f"{self.name}: the {what} {size} is not possible; expected numbers from 1 to "
+                    f"{limits}"
+                )
             sizes.append((ctypes.c_uint * 3)(*size))
         if np.prod(sizes[1]) > 1024:
             raise ValueError(f"{self.name}: a block of {tuple(sizes[1])} threads is too large")
         if len(args) != len(self.signature):
-            raise TypeError(f"{self.name} takes {len(self.signature)} arguments and was given {len(args)}")
-        held = [self._argument(k, *pair) for k, pair in enumerate(zip(args, self.signature, strict=True))]
+            raise TypeError(
+                f"{self.name} takes {len(self.signature)} arguments and was given {len(args)}"
+            )
+        held = [
+            self._argument(k, *pair)
+            for k, pair in enumerate(zip(args, self.signature, strict=True))
+        ]
         pointers = (ctypes.c_void_p * len(held))(*(one.ctypes.data for one in held))
         self._machine.launches[self.name] = self._machine.launches.get(self.name, 0) + 1
         with LAUNCHING:
             divergent = self._launch(sizes[0], sizes[1], pointers, self._machine.order)
         if divergent:
-            raise RuntimeError(f"{self.name}: some threads of a block ended before a barrier that others wait at")
+            raise RuntimeError(
+                f"{self.name}: some threads of a block ended before a barrier that others wait at"
+            )
         for k, arg in enumerate(args):
             if isinstance(arg, Array) and not arg.intact():
-                raise RuntimeError(f"{self.name} wrote beside its argument {k}, or beside an array next to it")
+                raise RuntimeError(
+                    f"{self.name} wrote beside its argument {k}, or beside an array next to it"
+                )
 
     def _argument(self, k, arg, wanted):
         """Return the argument's value as an array of one element."""
@@ -193,13 +228,17 @@ class Kernel:
                 return np.zeros(1, np.uintp)
             if not isinstance(arg, Array) or arg.dtype.str[1:] != wanted[1:]:
                 raise TypeError(
-                    f"{self.name}: argument {k} is {getattr(arg, 'dtype', type(arg))}; expected an array of {wanted[1:]}"
+                    f"{self.name}: argument {k} is {getattr(arg, 'dtype', type(arg))}; expected an "
+                    f"array of {wanted[1:]}"
                 )
             if not arg.flags.c_contiguous:
                 raise ValueError(f"{self.name}: argument {k} is not C-ordered")
             return np.array([arg.data.ptr], np.uintp)
         if not isinstance(arg, np.generic) or arg.dtype.str[1:] != wanted:
-            raise TypeError(f"{self.name}: argument {k} is {arg!r} of {type(arg).__name__}; expected a scalar of {wanted}")
+            raise TypeError(
+                f"{self.name}: argument {k} is {arg!r} of {type(arg).__name__}; expected a scalar "
+                f"of {wanted}"
+            )
         return np.array([arg])
 
 
@@ -208,12 +247,15 @@ def compiled(code: str) -> Path:
     # Comments may name kernels too.
     bare = re.sub(r"//.*?$|/\*.*?\*/", "", code, flags=re.M | re.S)
     names = re.findall(
-        r"__global__\s+(?:__launch_bounds__\([^)]*\)\s*)?void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(", bare
+        r"__global__\s+(?:__launch_bounds__\([^)]*\)\s*)?void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(",
+        bare,
     )
     launchers = "".join(
-        f'extern "C" int emulated_launch_{name}(const unsigned *grid, const unsigned *block, void **arguments, int order) '
+        f'extern "C" int emulated_launch_{name}(const unsigned *grid, const unsigned *block, void '
+        "**arguments, int order) "
         f"{{ return emulated::launch({name}, grid, block, arguments, order); }}\n"
-        f'extern "C" const char *emulated_signature_{name}() {{ return emulated::signature({name}); }}\n'
+        f'extern "C" const char *emulated_signature_{name}() {{ return '
+        f"emulated::signature({name}); }}\n"
         for name in names
     )
     source = f"// {OPTIONS}\n" + HEADER.read_text() + code + "\n" + launchers
@@ -224,7 +266,8 @@ def compiled(code: str) -> Path:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             (text := Path(scratch) / "kernels.cpp").write_text(source)
             built = Path(scratch) / "kernels.so"
-            # No contraction: what is computed is what is written. A fortified library does not let fibers jump.
+            # No contraction: what is computed is what is written. A fortified library does not let
+            # fibers jump.
             command = [COMPILER, *OPTIONS, "-o", built, text]
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode:
@@ -241,7 +284,8 @@ class EmulatedCupy:
     memory : int
         Bytes of the device.
     order : {0, 1, 2}
-        Threads of a block run forwards, backwards, or by turns between the barriers: results must not depend on it.
+        Threads of a block run forwards, backwards, or by turns between the barriers: results must
+        not depend on it.
 
     Attributes
     ----------
@@ -257,7 +301,9 @@ class EmulatedCupy:
 
     def __init__(self, memory: int = 2**30, order: int = 0):
         self.memory, self.order, self.launches = Memory(memory), order, {}
-        self.fft = SimpleNamespace(rfft=self._device(scipy.fft.rfft), irfft=self._device(scipy.fft.irfft))
+        self.fft = SimpleNamespace(
+            rfft=self._device(scipy.fft.rfft), irfft=self._device(scipy.fft.irfft)
+        )
         machine = self
 
         class Device:
@@ -309,7 +355,9 @@ class EmulatedCupy:
                 for a in (arg if isinstance(arg, list | tuple) else [arg])
                 if isinstance(a, Array)
             }
-            root = next((root for root in roots.values() if np.may_share_memory(result, root)), None)
+            root = next(
+                (root for root in roots.values() if np.may_share_memory(result, root)), None
+            )
             return Array(self, np.asarray(result), root)
 
         return on_device
@@ -352,13 +400,17 @@ class EmulatedCupy:
 
     def ascontiguousarray(self, array, dtype=None):
         array = self.asarray(array, dtype)
-        return array if array.flags.c_contiguous else Array(self, np.ascontiguousarray(array._values))
+        return (
+            array if array.flags.c_contiguous else Array(self, np.ascontiguousarray(array._values))
+        )
 
     def asnumpy(self, array):
         return array.get() if isinstance(array, Array) else np.asarray(array)
 
     def get_default_memory_pool(self):
-        return SimpleNamespace(free_bytes=lambda: 0, used_bytes=lambda: self.memory.used, free_all_blocks=lambda: None)
+        return SimpleNamespace(
+            free_bytes=lambda: 0, used_bytes=lambda: self.memory.used, free_all_blocks=lambda: None
+        )
 
     def RawModule(self, *, code, options=(), backend="nvrtc"):
         if COMPILER is None:

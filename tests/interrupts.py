@@ -23,7 +23,8 @@ def interrupt_after(delay):
     stopped = threading.Event()
 
     def interrupt():
-        # Python may lose a simulated interrupt (seen once on 3.13.0); a user would press the keys again.
+        # Python may lose a simulated interrupt (seen once on 3.13.0); a user would press the keys
+        # again.
         wait = delay
         while not stopped.wait(wait):
             _thread.interrupt_main()

@@ -8,7 +8,15 @@ from pathlib import Path
 import hyperspy_multitomo as mt
 
 FILE = Path(__file__).with_name("public_api.txt")
-PACKAGES = ("acquisition", "alignment", "composition", "inspection", "signals", "simulation", "tomography")
+PACKAGES = (
+    "acquisition",
+    "alignment",
+    "composition",
+    "inspection",
+    "signals",
+    "simulation",
+    "tomography",
+)
 OURS = "hyperspy_multitomo"
 
 
@@ -30,7 +38,10 @@ def _signature(function) -> str:
         parameters.append((parameter.kind, str(plain)))
     words, kinds = [], [kind for kind, _ in parameters]
     for place, (kind, text) in enumerate(parameters):
-        if kind is inspect.Parameter.KEYWORD_ONLY and not {*kinds[:place]} & {kind, inspect.Parameter.VAR_POSITIONAL}:
+        if kind is inspect.Parameter.KEYWORD_ONLY and not {*kinds[:place]} & {
+            kind,
+            inspect.Parameter.VAR_POSITIONAL,
+        }:
             words.append("*")
         words.append(text)
     return f"({', '.join(words)})"

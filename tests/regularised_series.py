@@ -36,12 +36,16 @@ def geometry(tilts=TILTS, **kwds):
 def haadf_of(truth, tilts=TILTS, noise=2.0, lazy=False):
     images = np.tensordot(list(RATIOS.values()), projector(geometry(tilts))(truth), 1)
     images = images + np.random.default_rng(5).normal(0, noise, images.shape) + 20
-    return mt.TiltSeriesHAADF.from_images(dask_if(lazy, images.transpose(0, 2, 1)), tilts=tilts, pixel_size=0.5)
+    return mt.TiltSeriesHAADF.from_images(
+        dask_if(lazy, images.transpose(0, 2, 1)), tilts=tilts, pixel_size=0.5
+    )
 
 
 def eds_of(truth, dose=1.0, lazy=False, cls=mt.TiltSeriesEDS, **kwds):
     """Counts as recorded."""
-    counts = np.random.default_rng(0).poisson(dose * projector(geometry())(truth)).transpose(0, 1, 3, 2)
+    counts = (
+        np.random.default_rng(0).poisson(dose * projector(geometry())(truth)).transpose(0, 1, 3, 2)
+    )
     maps = {name: dask_if(lazy, part) for name, part in zip(RATIOS, counts, strict=True)}
     return cls.from_maps(maps, tilts=TILTS, pixel_size=0.5, **kwds)
 
@@ -54,15 +58,26 @@ def spectral(truth, lazy=False):
     maps = {name: dask_if(lazy, net[i].transpose(0, 2, 1)) for i, name in enumerate(RATIOS)}
     eds = mt.TiltSeriesEDS.from_maps(maps, tilts=TILTS, pixel_size=0.5)
     for name, values in (("gross", gross), ("background", np.full_like(net, 3.0))):
-        record(eds, name, values.transpose(1, 0, 3, 2).astype(np.float32), ("tilt", "element", "y", "x"))
+        record(
+            eds,
+            name,
+            values.transpose(1, 0, 3, 2).astype(np.float32),
+            ("tilt", "element", "y", "x"),
+        )
     record(eds, "window_share", SHARES, ("tilt", "element"))
     return eds
 
 
 def at_few_tilts(truth):
     """Four times the counts, at every other tilt."""
-    counts = np.random.default_rng(3).poisson(4 * projector(geometry(TILTS[::2]))(truth)).transpose(0, 1, 3, 2)
-    return mt.TiltSeriesEDS.from_maps(dict(zip(RATIOS, counts, strict=True)), tilts=TILTS[::2], pixel_size=0.5)
+    counts = (
+        np.random.default_rng(3)
+        .poisson(4 * projector(geometry(TILTS[::2]))(truth))
+        .transpose(0, 1, 3, 2)
+    )
+    return mt.TiltSeriesEDS.from_maps(
+        dict(zip(RATIOS, counts, strict=True)), tilts=TILTS[::2], pixel_size=0.5
+    )
 
 
 def dask_if(lazy, array):

@@ -18,7 +18,9 @@ def pair(counts=3.0, gains=SHADOW, lazy=False, seed=0, **kwds):
     maps = core_shell(48, 24, TILTS)
     expected = counts / maps.max() * maps
     haadf = np.tensordot([9.0, 4.0], expected, 1)
-    drawn = np.random.default_rng(seed).poisson(expected * gains[:, None, None]).transpose(0, 1, 3, 2)
+    drawn = (
+        np.random.default_rng(seed).poisson(expected * gains[:, None, None]).transpose(0, 1, 3, 2)
+    )
     images = haadf.transpose(0, 2, 1)
     wrap = (lambda a: da.from_array(a, chunks=(4, -1, -1))) if lazy else np.asarray
     known = {"tilts": TILTS, "pixel_size": 2.0, **kwds}

@@ -32,7 +32,9 @@ SHAPE = (18, 20)
 GAINS = np.where(np.arange(9) == 3, 0, np.linspace(2, 4, 9))
 A = projector(TiltGeometry(TILTS, 20, SHAPE, 0.5, 0.3, np.linspace(-1, 1, 9)), "numba")
 B = projector(TiltGeometry(np.arange(-75, 76, 15), 24, SHAPE, 0.5), "numba")
-FEW = projector(TiltGeometry([-90.0, 0.0], 20, SHAPE), "numba")  # its Krylov spaces are exhausted after some iterations
+FEW = projector(
+    TiltGeometry([-90.0, 0.0], 20, SHAPE), "numba"
+)  # its Krylov spaces are exhausted after some iterations
 COARSE = projector(TiltGeometry(TILTS, 12, SHAPE, 0.5, binning=2), "numba")
 TEXTBOOK = {
     FusedSteps: TextbookSteps,
@@ -51,7 +53,10 @@ def truth(slices=5):
 
 
 def counts(projector=A, slices=5, gains=1.0, background=0.0):
-    means = np.broadcast_to(gains, projector.range_shape[0])[:, None, None] * projector(truth(slices)) + background
+    means = (
+        np.broadcast_to(gains, projector.range_shape[0])[:, None, None] * projector(truth(slices))
+        + background
+    )
     return np.random.default_rng(0).poisson(means).astype(np.float32)
 
 
@@ -67,7 +72,9 @@ def penalised(*terms, kind="tgv", coupling="frobenius", dimensions=3, **more):
 
 
 def maps(projector=A, slices=5, background=0.1):
-    return DataTerm(projector, counts(projector, slices, GAINS, background), gains=GAINS, background=background)
+    return DataTerm(
+        projector, counts(projector, slices, GAINS, background), gains=GAINS, background=background
+    )
 
 
 def powered(kind, dimensions):
@@ -79,18 +86,24 @@ SOLVERS = {
     "sirt": lambda: sirt(A, counts(slices=70)),
     "sirt, masked": lambda: sirt(A, counts(gains=GAINS), gains=GAINS, mask=inside, relaxation=1.2),
     "hebt": lambda: hebt(A, counts(), haadf(), [3.0, 50.0]),
-    "hebt, own tilts": lambda: hebt(A, counts(), haadf(B), [3.0, 50.0], haadf_projector=B, rest=True),
+    "hebt, own tilts": lambda: hebt(
+        A, counts(), haadf(B), [3.0, 50.0], haadf_projector=B, rest=True
+    ),
     "sirt, binned": lambda: sirt(COARSE, counts(COARSE, 10)),
     "em": lambda: em(A, counts(background=0.5), background=0.5, mask=inside),
     "cgls": lambda: cgls(A, counts(gains=GAINS), gains=GAINS, mask=inside),
-    "cgls, two groups": lambda: cgls(A, counts(slices=70), mask=inside[..., 0], initial=0.5 * truth(70)),
+    "cgls, two groups": lambda: cgls(
+        A, counts(slices=70), mask=inside[..., 0], initial=0.5 * truth(70)
+    ),
     "cgls, exhausted": lambda: cgls(FEW, counts(FEW)),
     "tv": lambda: penalised(maps(slices=70), kind="tv"),
     "tv, 2-D": lambda: penalised(maps(), kind="tv", dimensions=2, mask=inside),
     "tgv": lambda: penalised(maps(slices=70)),
     "tgv, 2-D": lambda: penalised(maps(), dimensions=2, mask=inside[..., 0], initial=truth()),
     "nuclear": lambda: penalised(maps(), kind="tv", coupling="nuclear"),
-    "tgv, sum": lambda: penalised(maps(), DataTerm(B, haadf(B), mix=[3.0, 50.0], discrepancy="ls", weight=0.1), relaxation=1.0),
+    "tgv, sum": lambda: penalised(
+        maps(), DataTerm(B, haadf(B), mix=[3.0, 50.0], discrepancy="ls", weight=0.1), relaxation=1.0
+    ),
     "tv, binned": lambda: penalised(maps(COARSE, 10), kind="tv", coupling="uncoupled"),
     "power, tv": lambda: powered("tv", 2),
     "power, tgv": lambda: powered("tgv", 3),

@@ -17,7 +17,9 @@ def tilts(smallest=2, largest=6):
     """Distinct tilts (degrees) between -90 and 90, both ends and 0 among them often, in any order, unevenly spaced."""
     special = st.sampled_from([-90.0, -45.0, 0.0, 45.0, 90.0])
     any_tilt = st.integers(-360, 360).map(lambda quarter: quarter / 4)
-    return st.lists(special | any_tilt, min_size=smallest, max_size=largest, unique=True).filter(lambda t: max(t) - min(t) > 1)
+    return st.lists(special | any_tilt, min_size=smallest, max_size=largest, unique=True).filter(
+        lambda t: max(t) - min(t) > 1
+    )
 
 
 @st.composite
@@ -27,7 +29,9 @@ def geometries(draw, angles=None):
     shifts = draw(st.lists(st.floats(-4, 4), min_size=len(angles), max_size=len(angles)))
     shape = (draw(st.integers(2, 14)), draw(st.integers(2, 14)))
     size = draw(st.floats(0.1, 20))
-    return TiltGeometry(angles, draw(st.integers(2, 16)), shape, size, draw(st.floats(-3, 3)), shifts)
+    return TiltGeometry(
+        angles, draw(st.integers(2, 16)), shape, size, draw(st.floats(-3, 3)), shifts
+    )
 
 
 @dataclass(frozen=True)

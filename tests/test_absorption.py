@@ -36,7 +36,10 @@ def exspy(function, *arguments, **named):
 
 def test_coefficients_are_those_of_exspy():
     found = attenuation_coefficients(["Al", "Au_Ma", "O"], [0.5249, 1.4865, 9.713])
-    expected = [exspy("mass_absorption_coefficient", element, np.array([0.5249, 1.4865, 9.713])) for element in ("Al", "Au", "O")]
+    expected = [
+        exspy("mass_absorption_coefficient", element, np.array([0.5249, 1.4865, 9.713]))
+        for element in ("Al", "Au", "O")
+    ]
     np.testing.assert_allclose(found, np.transpose(expected))
 
 
@@ -95,7 +98,13 @@ def exspy_correction(fractions, elements, lines, mass_thickness, take_off_angle)
 @pytest.mark.parametrize("tilt", [-8, 0, 20, 45, 60])
 def test_slab_is_corrected_as_by_exspy(tilt):
     """A tilted slab's depth counts along its own normal, and the angle from its surface: then eXSpy's A is 1/T at every tilt."""
-    elements, lines, fractions, density, voxel = ("Al", "Au"), ("Al_Ka", "Au_Ma"), np.array([0.3, 0.7]), 8.0, 20.0
+    elements, lines, fractions, density, voxel = (
+        ("Al", "Au"),
+        ("Al_Ka", "Au_Ma"),
+        np.array([0.3, 0.7]),
+        8.0,
+        20.0,
+    )
     detector = XRayDetector(0, 18)
     volumes = np.zeros((2, 16, 320, 2), np.float32)
     volumes[:, 2:14] = 1
@@ -105,7 +114,9 @@ def test_slab_is_corrected_as_by_exspy(tilt):
     geometry = TiltGeometry([tilt], 320, (16, 320), voxel)
     rays = ray_transmission(volumes, attenuation, geometry, detector)
     # 8 g/cm^3 = 8000 kg/m^3.
-    expected = exspy_correction(fractions, elements, lines, 8000 * 12 * voxel * 1e-9, float(detector.take_off_angle(tilt)))
+    expected = exspy_correction(
+        fractions, elements, lines, 8000 * 12 * voxel * 1e-9, float(detector.take_off_angle(tilt))
+    )
     assert expected.min() > 1.05
     np.testing.assert_allclose(1 / rays[:, 0, 160, 0], expected, rtol=2e-3)
 
@@ -117,11 +128,15 @@ def test_layer_in_the_sweeps_planes_is_exact():
     step = 0.03 * 4.0 / direction[2]
     above = np.arange(6)[::-1]
     np.testing.assert_allclose(
-        found, np.exp(-above * step)[:, None, None] * (1 - np.exp(-step)) / step * np.ones((6, 4, 4)), rtol=2e-5
+        found,
+        np.exp(-above * step)[:, None, None] * (1 - np.exp(-step)) / step * np.ones((6, 4, 4)),
+        rtol=2e-5,
     )
 
 
-@pytest.mark.parametrize("direction", [(0.3, -0.5, 0.8), (-0.7, 0.1, 0.2), (0.2, 0.9, -0.3), (0, 0, -1), (1, 1, 0)])
+@pytest.mark.parametrize(
+    "direction", [(0.3, -0.5, 0.8), (-0.7, 0.1, 0.2), (0.2, 0.9, -0.3), (0, 0, -1), (1, 1, 0)]
+)
 def test_tracing_through_a_block_is_exact(direction):
     size, unit = np.array([7, 9, 8]), np.array(direction) / np.linalg.norm(direction)
     attenuation = np.full((1, *size), 0.02, np.float32)
@@ -134,7 +149,9 @@ def test_tracing_through_a_block_is_exact(direction):
         faces.append(way / max(abs(component), 1e-12))
     length = np.minimum.reduce(np.meshgrid(*faces, indexing="ij"))
     half = 0.02 * 3.0 / np.abs(unit).max() / 2
-    np.testing.assert_allclose(found, np.exp(-0.02 * 3.0 * length) * np.sinh(half) / half, rtol=1e-5)
+    np.testing.assert_allclose(
+        found, np.exp(-0.02 * 3.0 * length) * np.sinh(half) / half, rtol=1e-5
+    )
 
 
 def sweep_errors(size, azimuth, elevation, tilt):
@@ -149,9 +166,14 @@ def sweep_errors(size, azimuth, elevation, tilt):
     return np.sqrt(np.mean(error**2)), error.mean(), 1.2 * 2 / size
 
 
-@pytest.mark.parametrize(("azimuth", "elevation", "tilt"), [(0, 18, 0), (45, 18, 30), (225, 18, 70), (100, -10, -20)])
+@pytest.mark.parametrize(
+    ("azimuth", "elevation", "tilt"), [(0, 18, 0), (45, 18, 30), (225, 18, 70), (100, -10, -20)]
+)
 def test_sweep_agrees_with_tracing_within_a_part_of_a_voxel(azimuth, elevation, tilt):
-    coarse, fine = sweep_errors(24, azimuth, elevation, tilt), sweep_errors(48, azimuth, elevation, tilt)
+    coarse, fine = (
+        sweep_errors(24, azimuth, elevation, tilt),
+        sweep_errors(48, azimuth, elevation, tilt),
+    )
     for rms, mean, depth in (coarse, fine):
         assert rms < 0.2 * depth
         assert abs(mean) < 0.03 * depth
@@ -170,7 +192,9 @@ def test_both_methods_obey_all_symmetries_of_the_cube():
                 return np.transpose(volume, order)[tuple(slice(None, None, sign) for sign in signs)]
 
             turned = direction[list(order)] * signs
-            found = voxel_transmission(moved(attenuation[0])[None], 1.0, turned[[1, 2, 0]], method=method)[0]
+            found = voxel_transmission(
+                moved(attenuation[0])[None], 1.0, turned[[1, 2, 0]], method=method
+            )[0]
             np.testing.assert_allclose(found, moved(expected), rtol=2e-5)
 
 
@@ -179,7 +203,10 @@ def test_threads_and_leading_lines_change_nothing():
     for direction in ((0.2, 0.3, 0.9), (-0.9, 0.3, 0.1), (0.1, -0.9, 0.1)):
         for method in ("sweep", "trace"):
             together = voxel_transmission(attenuation, 1.0, direction, method=method, threads=3)
-            apart = [voxel_transmission(a[None], 1.0, direction, method=method, threads=1)[0] for a in attenuation]
+            apart = [
+                voxel_transmission(a[None], 1.0, direction, method=method, threads=1)[0]
+                for a in attenuation
+            ]
             np.testing.assert_array_equal(together, apart)
 
 
@@ -194,11 +221,16 @@ def test_absorber_at_plus_x_dims_a_detector_at_azimuth_0_alone():
     emission, absorber = side_absorber()
     absorber[0, 6:15, 14:16, 6:15] = 0.1
     geometry = TiltGeometry([0], 21, pixel_size=1.0)
-    seen = {azimuth: ray_transmission(emission, absorber, geometry, (azimuth, 0))[0, 0, 10, 10] for azimuth in (0, 90, 180, 270)}
+    seen = {
+        azimuth: ray_transmission(emission, absorber, geometry, (azimuth, 0))[0, 0, 10, 10]
+        for azimuth in (0, 90, 180, 270)
+    }
     assert seen[0] == pytest.approx(np.exp(-0.2), rel=1e-4)
     assert [seen[azimuth] for azimuth in (90, 180, 270)] == pytest.approx([1, 1, 1])
     # The mean over detectors goes by their solid angles.
-    both = ray_transmission(emission, absorber, geometry, [(0, 0, 0.3), (180, 0, 0.1)])[0, 0, 10, 10]
+    both = ray_transmission(emission, absorber, geometry, [(0, 0, 0.3), (180, 0, 0.1)])[
+        0, 0, 10, 10
+    ]
     assert both == pytest.approx(0.75 * np.exp(-0.2) + 0.25, rel=1e-4)
 
 
@@ -216,18 +248,26 @@ def test_rays_are_the_emission_weighted_mean():
     attenuation *= 0.05
     geometry = TiltGeometry([-40, 15], 16, (12, 14), 2.0, axis_offset=0.7, shifts=[0.3, -1.2])
     detectors, done = super_x(), []
-    rays = ray_transmission(volumes, attenuation, geometry, detectors, progress=lambda *counted: done.append(counted))
+    rays = ray_transmission(
+        volumes, attenuation, geometry, detectors, progress=lambda *counted: done.append(counted)
+    )
     assert done == [(1, 2), (2, 2)]
     assert rays.dtype == np.float32
     A = projector(geometry)
     for t, tilt in enumerate(geometry.tilts):
-        mean = np.mean([voxel_transmission(attenuation, 2.0, d.direction(tilt)) for d in detectors], axis=0)
-        np.testing.assert_allclose((rays * A(volumes))[:, t], A(volumes * mean)[:, t], rtol=1e-4, atol=1e-4)
+        mean = np.mean(
+            [voxel_transmission(attenuation, 2.0, d.direction(tilt)) for d in detectors], axis=0
+        )
+        np.testing.assert_allclose(
+            (rays * A(volumes))[:, t], A(volumes * mean)[:, t], rtol=1e-4, atol=1e-4
+        )
 
 
 def test_rays_without_emission_have_the_mean_of_their_tilt():
     z, x, y = coordinates(16)
-    volumes = np.stack([(x * x + z * z + y * y < 0.5).astype(np.float32), np.zeros((16, 16, 16), np.float32)])
+    volumes = np.stack(
+        [(x * x + z * z + y * y < 0.5).astype(np.float32), np.zeros((16, 16, 16), np.float32)]
+    )
     attenuation = np.repeat(0.05 * volumes[:1], 2, axis=0)
     geometry = TiltGeometry([0, 30], 16)
     rays = ray_transmission(volumes, attenuation, geometry, "super-x")
@@ -238,14 +278,18 @@ def test_rays_without_emission_have_the_mean_of_their_tilt():
         mean = (rays[0, t] * whole[t]).sum() / whole[t].sum()
         np.testing.assert_allclose(rays[0, t][empty], mean, rtol=1e-5)
     assert (rays[1] == 1).all()
-    np.testing.assert_allclose(ray_transmission(volumes, 0 * attenuation, geometry, "super-x"), 1, atol=1e-5)
+    np.testing.assert_allclose(
+        ray_transmission(volumes, 0 * attenuation, geometry, "super-x"), 1, atol=1e-5
+    )
 
 
 def test_binned_rays_are_the_mean_of_the_fine_ones():
     volumes = np.ones((1, 16, 16, 8), np.float32)
     attenuation = np.full_like(volumes, 0.02)
     fine = ray_transmission(volumes, attenuation, TiltGeometry([20], 16), (0, 30))
-    binned = ray_transmission(volumes, attenuation, TiltGeometry([20], 8, (16, 16), binning=2), (0, 30))
+    binned = ray_transmission(
+        volumes, attenuation, TiltGeometry([20], 8, (16, 16), binning=2), (0, 30)
+    )
     assert binned.shape == (1, 1, 8, 4)
     np.testing.assert_allclose(binned[0, 0, 3, 1], fine[0, 0, 6:8, 2:4].mean(), rtol=1e-3)
 
@@ -265,7 +309,13 @@ GOOD = np.full((1, 4, 4, 4), 0.01, np.float32)
         (GOOD, 1.0, (0, 1), {}, "towards the detector"),
         (GOOD, 1.0, (0, 0, 1), {"method": "guess"}, "unknown method"),
         (GOOD, 1.0, (0, 0, 1), {"where": np.ones((4, 4, 4), bool)}, "goes with method='trace'"),
-        (GOOD, 1.0, (0, 0, 1), {"method": "trace", "where": np.ones((4, 4), bool)}, "expected bool of shape"),
+        (
+            GOOD,
+            1.0,
+            (0, 0, 1),
+            {"method": "trace", "where": np.ones((4, 4), bool)},
+            "expected bool of shape",
+        ),
     ],
 )
 def test_transmission_says_what_is_wrong(attenuation, voxel, direction, named, message):
@@ -275,17 +325,24 @@ def test_transmission_says_what_is_wrong(attenuation, voxel, direction, named, m
 
 def test_rays_say_what_is_wrong():
     geometry = TiltGeometry([0], 4)
-    for volumes, message in ((GOOD[:, :3], "expected \\(channel, z, x, y\\)"), (GOOD * np.inf, "finite emission")):
+    for volumes, message in (
+        (GOOD[:, :3], "expected \\(channel, z, x, y\\)"),
+        (GOOD * np.inf, "finite emission"),
+    ):
         with pytest.raises(ValueError, match=message):
             ray_transmission(volumes, GOOD, geometry, "super-x")
     with pytest.raises(ValueError, match="multiple of the binning"):
-        ray_transmission(GOOD[..., :3], GOOD[..., :3], TiltGeometry([0], 2, (4, 4), binning=2), "super-x")
+        ray_transmission(
+            GOOD[..., :3], GOOD[..., :3], TiltGeometry([0], 2, (4, 4), binning=2), "super-x"
+        )
     with pytest.raises(TypeError, match="expected a TiltGeometry"):
         ray_transmission(GOOD, GOOD, [0], "super-x")
 
 
 def coefficients_of(phantom):
-    return attenuation_coefficients(phantom.elements, [line_energy(line) for line in phantom.elements])
+    return attenuation_coefficients(
+        phantom.elements, [line_energy(line) for line in phantom.elements]
+    )
 
 
 @pytest.mark.parametrize("make", [gold_shell, heavy_oxide])
@@ -314,7 +371,10 @@ def test_without_absorption_the_maps_are_those_of_the_microscope():
 
 def test_absorbing_phantoms_keep_their_size():
     """Spheres of 300 and 200 nm, of 0.95 and 0.10 weight fractions of gold whose volumes add up, also on flatter fields."""
-    shell, core = (4 / 3 * np.pi * radius**3 / (gold / 19.3 + (1 - gold) / 2.70) for radius, gold in ((150, 0.95), (100, 0.10)))
+    shell, core = (
+        4 / 3 * np.pi * radius**3 / (gold / 19.3 + (1 - gold) / 2.70)
+        for radius, gold in ((150, 0.95), (100, 0.10))
+    )
     inner = 4 / 3 * np.pi * 100**3 / (0.95 / 19.3 + 0.05 / 2.70)
     for size, slices in ((40, None), (32, 28)):
         phantom = gold_shell(size, slices)
@@ -345,16 +405,26 @@ def test_two_rounds_of_correction_give_the_composition_back():
     tilts = np.arange(-70, 71, 10.0)
     maps = absorbed_maps(phantom, "super-x", tilts)
     geometry = TiltGeometry(tilts, phantom.size, pixel_size=phantom.pixel_size)
-    A, per_unit = projector(geometry), phantom.counts_per_unit.astype(np.float32)[:, None, None, None]
+    A, per_unit = (
+        projector(geometry),
+        phantom.counts_per_unit.astype(np.float32)[:, None, None, None],
+    )
     density = phantom.truth.sum(axis=0)
     inside = (density > 7.2) & (phantom.truth[0] > 1.3)
     errors, rays = [], np.ones_like(maps)
     for _ in range(3):
         gains = rays.mean(axis=(2, 3))
-        masses = run(sirt(A, maps / (rays / gains[..., None, None]), gains=gains), 60).volume / per_unit
+        masses = (
+            run(sirt(A, maps / (rays / gains[..., None, None]), gains=gains), 60).volume / per_unit
+        )
         whole = masses[:, inside].sum(axis=1, dtype=float)
         errors.append(100 * whole[0] / whole.sum() - 18.59)
-        rays = ray_transmission(masses * per_unit, linear_attenuation(masses, coefficients_of(phantom)), geometry, "super-x")
+        rays = ray_transmission(
+            masses * per_unit,
+            linear_attenuation(masses, coefficients_of(phantom)),
+            geometry,
+            "super-x",
+        )
     assert -3.5 < errors[0] < -2.5
     assert abs(errors[1]) < 0.3
     assert abs(errors[2]) < 0.25

@@ -10,7 +10,12 @@ from hyperspy_multitomo.composition.detectors import XRayDetector
 from hyperspy_multitomo.signals import job
 from hyperspy_multitomo.simulation import count, simulate
 from hyperspy_multitomo.simulation.absorbed import absorbed_maps
-from hyperspy_multitomo.simulation.absorbing_phantoms import BEAM_KEV, SOLID_ANGLE, gold_shell, heavy_oxide
+from hyperspy_multitomo.simulation.absorbing_phantoms import (
+    BEAM_KEV,
+    SOLID_ANGLE,
+    gold_shell,
+    heavy_oxide,
+)
 
 DOSE = 1.5e7
 TILTS = np.arange(-70.0, 71.0, 10.0)
@@ -21,7 +26,9 @@ def series_of(phantom, maps, haadf=None):
     """EDS and HAADF series of a phantom's maps, with all that is known of the experiment in the metadata."""
     names = [line.split("_")[0] for line in phantom.elements]
     eds = mt.TiltSeriesEDS.from_maps(
-        {name: one.swapaxes(1, 2) for name, one in zip(names, maps, strict=True)}, tilts=TILTS, pixel_size=phantom.pixel_size
+        {name: one.swapaxes(1, 2) for name, one in zip(names, maps, strict=True)},
+        tilts=TILTS,
+        pixel_size=phantom.pixel_size,
     )
     eds.metadata.set_item("Acquisition_instrument.TEM.beam_energy", BEAM_KEV)
     eds.metadata.set_item("Acquisition_instrument.TEM.Detector.EDS.solid_angle", SOLID_ANGLE)
@@ -29,7 +36,9 @@ def series_of(phantom, maps, haadf=None):
     eds.dose, eds.detectors = DOSE, "super-x"
     if haadf is None:
         return eds
-    return eds, mt.TiltSeriesHAADF.from_images(haadf.swapaxes(1, 2), tilts=TILTS, pixel_size=phantom.pixel_size)
+    return eds, mt.TiltSeriesHAADF.from_images(
+        haadf.swapaxes(1, 2), tilts=TILTS, pixel_size=phantom.pixel_size
+    )
 
 
 def weight_percent(phantom):
@@ -84,7 +93,9 @@ def test_hebt_refits_its_ratios(gold):
     eds.fit_response_ratios(images)
     absorbed = eds.response_ratios.values
     how = dict(efficiency=1.0, mask=weight_percent(phantom)[1])
-    volume = eds.reconstruct_with_absorption(images, rounds=2, absorption=how, iterations=30, **QUIET)
+    volume = eds.reconstruct_with_absorption(
+        images, rounds=2, absorption=how, iterations=30, **QUIET
+    )
     assert list(volume.response_ratios.values()) == pytest.approx(eds.response_ratios.values)
     # Fewer counts had been seen of Al than were emitted, so that each stood for more HAADF.
     true = phantom.ratios
@@ -106,7 +117,9 @@ def test_counts_stay_and_all_methods_take_the_factor(gold):
     clear, images = series_of(phantom, free, haadf)
     eds = series_of(phantom, absorbed)
     recorded = eds.data.copy()
-    eds.transmission = np.clip(np.where(free > 1e-3, absorbed / np.maximum(free, 1e-3), 1), 1e-3, 1).transpose(1, 0, 3, 2)
+    eds.transmission = np.clip(
+        np.where(free > 1e-3, absorbed / np.maximum(free, 1e-3), 1), 1e-3, 1
+    ).transpose(1, 0, 3, 2)
     ratios = dict(zip(eds.elements, phantom.ratios.tolist(), strict=True))
     for name, options in (
         ("sirt", dict(iterations=15)),
@@ -121,9 +134,13 @@ def test_counts_stay_and_all_methods_take_the_factor(gold):
         found = getattr(eds, f"reconstruct_{name}")(*given, **options, **QUIET).data
         assert np.linalg.norm(found - wanted) < 0.06 * np.linalg.norm(wanted), name
     np.testing.assert_array_equal(eds.data, recorded)
-    np.testing.assert_allclose(eds.fit_response_ratios(images).values, clear.fit_response_ratios(images).values, rtol=0.02)
+    np.testing.assert_allclose(
+        eds.fit_response_ratios(images).values, clear.fit_response_ratios(images).values, rtol=0.02
+    )
     # Absorption is no gain of the detector.
-    np.testing.assert_allclose(eds.estimate_gains(images).values, clear.estimate_gains(images).values, rtol=0.01)
+    np.testing.assert_allclose(
+        eds.estimate_gains(images).values, clear.estimate_gains(images).values, rtol=0.01
+    )
 
 
 def test_transmission_follows_the_signal(gold):
@@ -132,7 +149,11 @@ def test_transmission_follows_the_signal(gold):
     shape = eds.array("tilt", "element", "y", "x").shape
     values = np.random.default_rng(0).uniform(0.5, 1, shape).astype(np.float32)
     eds.transmission = values
-    np.testing.assert_allclose(eds.bin(2).transmission, values.reshape(*shape[:2], 16, 2, 16, 2).mean(axis=(3, 5)), rtol=1e-5)
+    np.testing.assert_allclose(
+        eds.bin(2).transmission,
+        values.reshape(*shape[:2], 16, 2, 16, 2).mean(axis=(3, 5)),
+        rtol=1e-5,
+    )
     np.testing.assert_allclose(eds.isig[4:20, 8:].transmission, values[:, :, 8:, 4:20], rtol=1e-6)
     np.testing.assert_allclose(eds.inav[:, 3:6].transmission, values[3:6], rtol=1e-6)
     part = eds.isig[8:24, 4:].bin(2)
@@ -157,7 +178,9 @@ def test_maps_of_larger_pixels_than_the_volume(gold):
     coarse = series_of(phantom, maps).bin(2)
     for eds, binning in ((fine, 1), (coarse, 2)):
         ratios = dict(zip(eds.elements, (phantom.ratios / binning**2).tolist(), strict=True))
-        eds.estimate_absorption(eds.reconstruct_hebt(images, iterations=20, ratios=ratios, **QUIET), **how)
+        eds.estimate_absorption(
+            eds.reconstruct_hebt(images, iterations=20, ratios=ratios, **QUIET), **how
+        )
     expected = fine.transmission.reshape(15, 2, 16, 2, 16, 2).mean(axis=(3, 5))
     found = coarse.transmission
     assert np.abs(found - expected)[:, :, 4:12, 4:12].mean() < 0.01
@@ -198,7 +221,12 @@ def test_detectors_of_the_metadata_and_by_hand():
     eds.metadata.set_item(f"{node}.elevation_angle", 20.0)
     assert eds.detectors == (XRayDetector(45, 20),)
     eds.metadata.set_item(f"{node}.detector_type", "SuperX")
-    assert [(one.azimuth, one.elevation) for one in eds.detectors] == [(45, 20), (135, 20), (225, 20), (315, 20)]
+    assert [(one.azimuth, one.elevation) for one in eds.detectors] == [
+        (45, 20),
+        (135, 20),
+        (225, 20),
+        (315, 20),
+    ]
     eds.detectors = [(0, 18, 0.2), (180, 18, 0.1)]
     assert eds.detectors[1].solid_angle == 0.1
     assert eds.inav[:, :2].detectors == eds.detectors
@@ -236,7 +264,9 @@ def test_bad_input_is_named_and_leaves_the_series(gold, change, options, message
     change(eds)
     volume.metadata.set_item("Tomography.dose", eds.dose)
     with pytest.raises(ValueError, match=message):
-        eds.estimate_absorption(volume, **({"efficiency": 1.0, "threshold": "otsu"} | options), **QUIET)
+        eds.estimate_absorption(
+            volume, **({"efficiency": 1.0, "threshold": "otsu"} | options), **QUIET
+        )
     assert eds.transmission is None
 
 
@@ -245,7 +275,9 @@ def test_a_volume_of_another_series_is_refused(gold):
     eds = series_of(phantom, maps)
     volume = eds.reconstruct_sirt(3, **QUIET)
     with pytest.raises(ValueError, match="pass a reconstruction of this series"):
-        eds.isig[:, :16].estimate_absorption(volume, density=8.0, efficiency=1.0, threshold="otsu", **QUIET)
+        eds.isig[:, :16].estimate_absorption(
+            volume, density=8.0, efficiency=1.0, threshold="otsu", **QUIET
+        )
     with pytest.raises(ValueError, match="whole number"):
         eds.reconstruct_with_absorption(method="sirt", rounds=0)
     with pytest.raises(ValueError, match="hebt needs the HAADF"):
@@ -261,7 +293,9 @@ def test_each_method_gets_the_haadf_that_it_takes(gold):
     with pytest.raises(ValueError, match="method='sirt' does not use the HAADF"):
         eds.reconstruct_with_absorption(images, "sirt", iterations=5)
     how = dict(density=8.0, mask=weight_percent(phantom)[1], efficiency=1.0)
-    volume = eds.reconstruct_with_absorption(images, "tv", rounds=1, absorption=how, iterations=10, dimensions=2, **QUIET)
+    volume = eds.reconstruct_with_absorption(
+        images, "tv", rounds=1, absorption=how, iterations=10, dimensions=2, **QUIET
+    )
     assert volume.channels == ("Al", "Au", "HAADF")
     own = eds.reconstruct_with_absorption(
         method=lambda series: series.reconstruct_sirt(5, **QUIET), rounds=1, absorption=how | QUIET
@@ -289,22 +323,34 @@ def test_rounds_are_kept_and_resumed(gold, tmp_path, monkeypatch):
     expected = eager.reconstruct_with_absorption(**given).data
     runs = []
     run = job.run
-    monkeypatch.setattr(job, "run", lambda *args, **options: runs.append(1) or run(*args, **options))
+    monkeypatch.setattr(
+        job, "run", lambda *args, **options: runs.append(1) or run(*args, **options)
+    )
     lazy = series_of(phantom, maps).as_lazy()
     volume = lazy.reconstruct_with_absorption(chunks=16, checkpoint=tmp_path / "lazy", **given)
-    np.testing.assert_allclose(volume.data.compute(), expected, rtol=1e-4, atol=1e-4 * expected.max())
+    np.testing.assert_allclose(
+        volume.data.compute(), expected, rtol=1e-4, atol=1e-4 * expected.max()
+    )
     assert len(runs) == 3 * 2
-    assert sorted(path.name for path in (tmp_path / "lazy").iterdir()) == ["round_0", "round_1", "round_2"]
+    assert sorted(path.name for path in (tmp_path / "lazy").iterdir()) == [
+        "round_0",
+        "round_1",
+        "round_2",
+    ]
 
     # As after an interrupt in the last round, with what it had attached.
     for path in (tmp_path / "lazy" / "round_2").iterdir():
         path.unlink()
-    again = lazy.reconstruct_with_absorption(resume=tmp_path / "lazy", **given)  # in slabs as before
+    again = lazy.reconstruct_with_absorption(
+        resume=tmp_path / "lazy", **given
+    )  # in slabs as before
     np.testing.assert_array_equal(again.data.compute(), volume.data.compute())
     assert len(runs) == 4 * 2
 
     kept = eager.reconstruct_with_absorption(checkpoint=tmp_path / "eager", **given).data
-    np.testing.assert_array_equal(eager.reconstruct_with_absorption(resume=tmp_path / "eager", **given).data, kept)
+    np.testing.assert_array_equal(
+        eager.reconstruct_with_absorption(resume=tmp_path / "eager", **given).data, kept
+    )
     before = eager.transmission
     with pytest.raises(FileExistsError, match="pass resume="):
         eager.reconstruct_with_absorption(checkpoint=tmp_path / "eager", **given)
@@ -313,5 +359,7 @@ def test_rounds_are_kept_and_resumed(gold, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
         eager.reconstruct_with_absorption(resume=tmp_path / "none", **given)
     with pytest.raises(ValueError, match="another run"):
-        eager.reconstruct_with_absorption(resume=tmp_path / "eager", **(given | {"absorption": how | {"density": 9.0}}))
+        eager.reconstruct_with_absorption(
+            resume=tmp_path / "eager", **(given | {"absorption": how | {"density": 9.0}})
+        )
     np.testing.assert_array_equal(eager.transmission, before)

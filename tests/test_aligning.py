@@ -19,13 +19,24 @@ def haadf_of(images, tilts=TILTS, pixel_size=0.5):
 
 def eds_of(maps, tilts=TILTS, pixel_size=0.5):
     return mt.TiltSeriesEDS.from_maps(
-        dict(zip(("Al", "Cu"), maps.swapaxes(2, 3), strict=True)), tilts=tilts, pixel_size=pixel_size
+        dict(zip(("Al", "Cu"), maps.swapaxes(2, 3), strict=True)),
+        tilts=tilts,
+        pixel_size=pixel_size,
     )
 
 
 @pytest.fixture(scope="module")
 def series():
-    return misaligned("needle", size=64, tilts=TILTS, shift=4.0, axis_offset=1.5, rotation=1.5, counts=30.0, seed=2)
+    return misaligned(
+        "needle",
+        size=64,
+        tilts=TILTS,
+        shift=4.0,
+        axis_offset=1.5,
+        rotation=1.5,
+        counts=30.0,
+        seed=2,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -68,18 +79,26 @@ def test_maps_of_larger_pixels_at_some_tilts_are_aligned_by_the_haadf(series, al
     same.align(aligned.alignment)
     larger.align(aligned.alignment)
     np.testing.assert_allclose(2 * larger.alignment.across, same.alignment.across)
-    np.testing.assert_allclose(2 * larger.alignment.quality.across_error, same.alignment.quality.across_error)
+    np.testing.assert_allclose(
+        2 * larger.alignment.quality.across_error, same.alignment.quality.across_error
+    )
     assert larger.axis_offset == pytest.approx(same.axis_offset / 2)
     truth = misaligned(
         "needle", size=64, tilts=TILTS[::2], shift=0, axis_offset=0, rotation=0, counts=30.0, seed=2
     ).expected_maps.reshape(2, -1, size, 2, size, 2)
-    ideal = eds_of(truth.sum(axis=(3, 5)), TILTS[::2], pixel_size=1.0).reconstruct_sirt(15, show_progressbar=False)
+    ideal = eds_of(truth.sum(axis=(3, 5)), TILTS[::2], pixel_size=1.0).reconstruct_sirt(
+        15, show_progressbar=False
+    )
     coarse = larger.reconstruct_sirt(15, show_progressbar=False)
     fine = same.bin(2).reconstruct_sirt(15, show_progressbar=False)
-    likeness = [np.corrcoef(volume.data.ravel(), ideal.data.ravel())[0, 1] for volume in (coarse, fine)]
+    likeness = [
+        np.corrcoef(volume.data.ravel(), ideal.data.ravel())[0, 1] for volume in (coarse, fine)
+    ]
     assert likeness[0] == pytest.approx(likeness[1], abs=0.002)
     # Unaligned maps are worse: the alignment did that.
-    unaligned = eds_of(binned, TILTS[::2], pixel_size=1.0).reconstruct_sirt(15, show_progressbar=False)
+    unaligned = eds_of(binned, TILTS[::2], pixel_size=1.0).reconstruct_sirt(
+        15, show_progressbar=False
+    )
     assert np.corrcoef(unaligned.data.ravel(), ideal.data.ravel())[0, 1] < likeness[0] - 0.02
 
 
@@ -119,7 +138,13 @@ def test_rotation_and_drift_stay_true_when_images_are_cropped_and_binned(binning
     y, x = np.mgrid[:48, :40].astype(np.float32)
     images = np.stack([np.exp(-((x - 22 - t) ** 2 + (y - 21 + 2 * t) ** 2) / 40) for t in range(3)])
     haadf = mt.TiltSeriesHAADF.from_images(images, tilts=[-10, 0, 10], pixel_size=1.0)
-    haadf.alignment = Alignment([1.0, -2.0, 0.5], [2.0, 0.0, -1.0], 1.0, 8.0, drift=[[0.05, -0.02], [0.0, 0.03], [0.02, 0.0]])
+    haadf.alignment = Alignment(
+        [1.0, -2.0, 0.5],
+        [2.0, 0.0, -1.0],
+        1.0,
+        8.0,
+        drift=[[0.05, -0.02], [0.0, 0.03], [0.02, 0.0]],
+    )
     part = haadf.isig[4:36, 8:44].bin(binning) if binning > 1 else haadf.isig[4:36, 8:44]
     whole = haadf.alignment.apply(images.swapaxes(1, 2))[:, 4:36, 8:44].swapaxes(1, 2)
     got = part.alignment.apply(part.data.swapaxes(1, 2)).swapaxes(1, 2)
@@ -164,22 +189,34 @@ def test_alignment_of_another_series_is_refused(aligned):
     between = aligned.inav[1:-1].deepcopy()
     shifted = haadf_of(between.data.swapaxes(1, 2), between.tilts + 2.0)
     shifted.align(aligned.alignment, interpolate=True)
-    np.testing.assert_allclose(shifted.alignment.across, np.interp(shifted.tilts, TILTS, aligned.alignment.across))
+    np.testing.assert_allclose(
+        shifted.alignment.across, np.interp(shifted.tilts, TILTS, aligned.alignment.across)
+    )
     with pytest.raises(ValueError, match="lie outside"):
-        haadf_of(between.data.swapaxes(1, 2), between.tilts + 30).align(aligned.alignment, interpolate=True)
+        haadf_of(between.data.swapaxes(1, 2), between.tilts + 30).align(
+            aligned.alignment, interpolate=True
+        )
 
 
 @pytest.mark.parametrize(
-    ("orientation", "flip"), [("flip_x", (slice(None, None, -1), slice(None))), ("flip_y", (slice(None), slice(None, None, -1)))]
+    ("orientation", "flip"),
+    [
+        ("flip_x", (slice(None, None, -1), slice(None))),
+        ("flip_y", (slice(None), slice(None, None, -1))),
+    ],
 )
 def test_flipped_images_take_a_flipped_alignment(series, orientation, flip):
     truth = series.alignment.transfer()
     straight = truth.apply(series.expected_haadf)
     flipped = np.ascontiguousarray(series.expected_haadf[:, flip[0], flip[1]])
     np.testing.assert_allclose(
-        truth.transfer(orientation=orientation).apply(flipped), straight[:, flip[0], flip[1]], atol=1e-3 * straight.max()
+        truth.transfer(orientation=orientation).apply(flipped),
+        straight[:, flip[0], flip[1]],
+        atol=1e-3 * straight.max(),
     )
-    both = truth.transfer(orientation="rotate_180").apply(np.ascontiguousarray(series.expected_haadf[:, ::-1, ::-1]))
+    both = truth.transfer(orientation="rotate_180").apply(
+        np.ascontiguousarray(series.expected_haadf[:, ::-1, ::-1])
+    )
     np.testing.assert_allclose(both, straight[:, ::-1, ::-1], atol=1e-3 * straight.max())
 
 
@@ -188,8 +225,12 @@ def test_composition_and_inverse():
     first = Alignment(*rng.normal(0, 2, (2, 3)), rotation=3.0, tilts=[-1, 0, 1])
     second = Alignment(*rng.normal(0, 1, (2, 3)), 2.0, rotation=-1.5)
     grid = np.arange(61) - 30.0
-    images = np.stack([np.exp(-((grid[:, None] - 4) ** 2 + (grid + t) ** 2) / 50) for t in range(3)]).astype(np.float32)
-    np.testing.assert_allclose(first.then(second).apply(images), second.apply(first.apply(images)), atol=0.02)
+    images = np.stack(
+        [np.exp(-((grid[:, None] - 4) ** 2 + (grid + t) ** 2) / 50) for t in range(3)]
+    ).astype(np.float32)
+    np.testing.assert_allclose(
+        first.then(second).apply(images), second.apply(first.apply(images)), atol=0.02
+    )
     back = first.then(first.inverse())
     np.testing.assert_allclose([back.across, back.along], 0, atol=1e-12)
     assert (back.rotation, back.axis_offset) == (0, 0)
@@ -217,7 +258,9 @@ def test_suspicious_tilts_are_named():
     residual = np.ones(9)
     residual[3] = 5.0
     quality = AlignmentQuality(np.ones(9), np.ones(9), 0.1, 0.1, residual)
-    assert Alignment(*np.zeros((2, 9)), tilts=np.arange(9) * 10.0, quality=quality).suspicious.tolist() == [30.0]
+    assert Alignment(
+        *np.zeros((2, 9)), tilts=np.arange(9) * 10.0, quality=quality
+    ).suspicious.tolist() == [30.0]
     assert Alignment.identity(9).suspicious.size == 0
 
 

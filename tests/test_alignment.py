@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from ellipsoids import ellipsoid
 
-from hyperspy_multitomo.alignment import Alignment, align, centre_of_mass_shifts, cross_correlation_shifts
+from hyperspy_multitomo.alignment import (
+    Alignment,
+    align,
+    centre_of_mass_shifts,
+    cross_correlation_shifts,
+)
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "idp_l2083"
 TILTS = np.arange(-70.0, 71.0, 5.0)
@@ -33,7 +38,9 @@ def moved():
     return np.random.default_rng(7).normal(0, 3, (len(TILTS), 2))
 
 
-@pytest.mark.parametrize(("method", "accuracy"), [("auto", 0.1), ("centre_of_mass", 0.1), ("cross_correlation", 0.3)])
+@pytest.mark.parametrize(
+    ("method", "accuracy"), [("auto", 0.1), ("centre_of_mass", 0.1), ("cross_correlation", 0.3)]
+)
 def test_shifts_of_a_particle_are_recovered(moved, method, accuracy):
     images = particle(moved)
     # In a shuffled order: the neighbours are those in angle.
@@ -72,7 +79,8 @@ def test_axis_off_centre_is_found_without_shifts():
 
 
 def test_small_tilt_range_keeps_the_object_near():
-    # Shifts of +-3 px over +-20 degrees say nothing on the axis, which must not run away with the noise.
+    # Shifts of +-3 px over +-20 degrees say nothing on the axis, which must not run away with the
+    # noise.
     tilts = np.arange(-20.0, 21.0, 2.0)
     for seed in range(5):
         shifts = np.random.default_rng(seed).normal(0, 3, (len(tilts), 2))
@@ -84,8 +92,12 @@ def test_truncated_lamella_is_followed_by_its_features():
     tilts = np.arange(-40.0, 41.0, 5.0)
     shifts = np.random.default_rng(2).normal(0, 2, (len(tilts), 2))
     rng = np.random.default_rng(3)
-    grains = zip(rng.uniform(-80, 80, 60), rng.uniform(-50, 50, 60), rng.uniform(3, 8, 60), strict=True)
-    images = 20 + sum(ellipsoid(tilts, 96, 64, (x, 0, y), (r, 3, r), shifts, 1) for x, y, r in grains)
+    grains = zip(
+        rng.uniform(-80, 80, 60), rng.uniform(-50, 50, 60), rng.uniform(3, 8, 60), strict=True
+    )
+    images = 20 + sum(
+        ellipsoid(tilts, 96, 64, (x, 0, y), (r, 3, r), shifts, 1) for x, y, r in grains
+    )
     found = align(images, tilts, "cross_correlation")
     assert found.axis_offset == 0
     across, along = knowable(found.across + shifts[:, 0], tilts), found.along + shifts[:, 1]
@@ -111,7 +123,9 @@ def test_image_without_features_is_named(moved):
     with pytest.raises(ValueError, match="at -45 degrees has no features"):
         cross_correlation_shifts(images, TILTS)
     images[5] = np.random.default_rng(0).normal(size=images[5].shape)
-    with pytest.raises(ValueError, match="at -45 degrees has no features in common with that at -40"):
+    with pytest.raises(
+        ValueError, match="at -45 degrees has no features in common with that at -40"
+    ):
         cross_correlation_shifts(images, TILTS)
     images[5] = 0.0
     with pytest.raises(ValueError, match="at -45 degrees has no mass"):
@@ -165,10 +179,13 @@ def test_geometry_takes_the_shifts_across_the_axis():
     assert alignment.geometry_shifts.tolist() == [-2.5, 1.0]
     assert alignment.apply(images, for_geometry=True) is images
     along = Alignment([2.5, -1.0], [1.0, -3.0])
-    np.testing.assert_array_equal(along.apply(images, for_geometry=True), Alignment([0, 0], [1.0, -3.0]).apply(images))
+    np.testing.assert_array_equal(
+        along.apply(images, for_geometry=True), Alignment([0, 0], [1.0, -3.0]).apply(images)
+    )
     turned = Alignment([2.5, -1.0], [0.0, 0.0], rotation=5.0)
     angle = np.deg2rad(5)
-    # What is left to the geometry is the part across the turned axis; the rest of the shift turns into one along it.
+    # What is left to the geometry is the part across the turned axis; the rest of the shift turns
+    # into one along it.
     np.testing.assert_allclose(turned.geometry_shifts, [-2.5 * np.cos(angle), np.cos(angle)])
     rest = turned.apply(images, for_geometry=True)[0]
     np.testing.assert_allclose(rest, blob(0.0, 2.5 * np.sin(angle))[0], atol=0.02)
@@ -220,7 +237,9 @@ def test_real_lamella_agrees_with_its_manual_alignment():
     tilts = np.arange(-40, 36, 5)
     haadf = []
     for tilt in tilts:
-        image = next(item for item in file_reader(DATA / f"{tilt}.bcf", lazy=True) if item["data"].ndim == 2)
+        image = next(
+            item for item in file_reader(DATA / f"{tilt}.bcf", lazy=True) if item["data"].ndim == 2
+        )
         haadf.append(np.asarray(image["data"], dtype=np.float32).T)
     # Whole pixels by hand for -50..50 degrees, y counted from the bottom of the image.
     manual = np.array(json.loads((DATA / "TomVizAlignments.json").read_text()), dtype=float)[2:-3]

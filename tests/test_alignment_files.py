@@ -24,7 +24,13 @@ def full(**changed):
     """Return an alignment that knows everything, in numbers with all their digits."""
     quality = AlignmentQuality(ERRORS[0], ERRORS[1], 0.1 + 0.2, 1 / 7, ERRORS[2], REPORT)
     known = dict(
-        axis_offset=-np.pi, rotation=-1e-17 / 3, tilts=TILTS, pixel_size=0.1 + 0.2, drift=DRIFT, slow_axis="x", quality=quality
+        axis_offset=-np.pi,
+        rotation=-1e-17 / 3,
+        tilts=TILTS,
+        pixel_size=0.1 + 0.2,
+        drift=DRIFT,
+        slow_axis="x",
+        quality=quality,
     )
     return Alignment(ACROSS, ALONG, **(known | changed))
 
@@ -60,7 +66,10 @@ def test_what_is_not_known_stays_unknown(tmp_path, suffix):
 def test_one_tilt_twice_is_refused(tmp_path, suffix):
     tilts = [-40.0, 25.0, 10.0, 25.0]
     path = save(Alignment(ACROSS, ALONG, tilts=tilts), tmp_path / f"twice{suffix}")
-    with pytest.raises(ValueError, match=rf"twice\{suffix}: the tilts 25 are there more than once; expected one row"):
+    with pytest.raises(
+        ValueError,
+        match=rf"twice\{suffix}: the tilts 25 are there more than once; expected one row",
+    ):
         load(path, tilts=tilts if suffix == ".xf" else None)
 
 
@@ -89,7 +98,12 @@ def test_table_is_one_row_per_tilt(tmp_path):
     simple = Alignment([1.5, -2.0], [0.1, 0.0], axis_offset=3.25, tilts=[-5, 5], pixel_size=0.5)
     lines = save(simple, tmp_path / "shifts.csv").read_text().splitlines()
     assert lines[-3:] == ["tilt,across,along", "-5.0,1.5,0.1", "5.0,-2.0,0.0"]
-    assert {"# axis_offset = 3.25", "# rotation = 0.0", "# pixel_size = 0.5", "# slow_axis = y"} <= set(lines[:-3])
+    assert {
+        "# axis_offset = 3.25",
+        "# rotation = 0.0",
+        "# pixel_size = 0.5",
+        "# slow_axis = y",
+    } <= set(lines[:-3])
     assert all(line.startswith("#") for line in lines[:-3])
 
 
@@ -108,20 +122,31 @@ EDITED = {
 @pytest.mark.parametrize("text", EDITED.values(), ids=EDITED)
 def test_edited_table(tmp_path, text):
     found = load(written(tmp_path, text))
-    assert found.as_dict() == Alignment([1.5, -1.25], [2.0, -3.0], axis_offset=1.5, tilts=[-5.0, 5.0]).as_dict()
+    assert (
+        found.as_dict()
+        == Alignment([1.5, -1.25], [2.0, -3.0], axis_offset=1.5, tilts=[-5.0, 5.0]).as_dict()
+    )
 
 
 def test_columns_may_be_left_out(tmp_path):
     found = load(written(tmp_path, "across,residual,along\n1,0.5,2\n"))
     assert (found.across.tolist(), found.along.tolist(), found.tilts) == ([1.0], [2.0], None)
     assert found.quality.residual.tolist() == [0.5]
-    assert np.isnan([*found.quality.across_error, *found.quality.along_error, found.quality.rotation_error]).all()
-    assert load(written(tmp_path, "across,along\n1,2\n# report = by hand\n")).quality.report == ("by hand",)
+    assert np.isnan(
+        [*found.quality.across_error, *found.quality.along_error, found.quality.rotation_error]
+    ).all()
+    assert load(written(tmp_path, "across,along\n1,2\n# report = by hand\n")).quality.report == (
+        "by hand",
+    )
 
 
 def test_report_survives_a_spreadsheet(tmp_path):
     # A comment that holds the separator comes back in quotes.
-    found = load(written(tmp_path, '"# report = ""coarse""; then fine";;\n# slow_axis = x\nacross;along;\n1;2;\n'))
+    found = load(
+        written(
+            tmp_path, '"# report = ""coarse""; then fine";;\n# slow_axis = x\nacross;along;\n1;2;\n'
+        )
+    )
     assert found.quality.report == ('"coarse"; then fine',)
     assert found.slow_axis == "x"
 
@@ -135,9 +160,15 @@ TABLE = "# axis_offset = 0\n\ntilt,across,along\n-5,1,2\n5,3,4\n"
         ("", "the table is empty; expected a row with the names"),
         ("# rotation = 1\n", "the table is empty"),
         ("tilt,across,along\n", "line 1: no shifts follow"),
-        (TABLE.replace("tilt,across", "tilt,x"), "line 3: the columns are tilt, x, along; expected across and along"),
+        (
+            TABLE.replace("tilt,across", "tilt,x"),
+            "line 3: the columns are tilt, x, along; expected across and along",
+        ),
         (TABLE.replace("across,along", "across"), "line 3: the columns are tilt, across;"),
-        (TABLE.replace("tilt", "along"), "line 3: the columns are along, across, along; .*each once"),
+        (
+            TABLE.replace("tilt", "along"),
+            "line 3: the columns are along, across, along; .*each once",
+        ),
         (TABLE.replace("tilt", "tile"), "line 3: the columns are tile"),
         ("-5,1,2\n5,3,4\n", "line 1: the columns are -5, 1, 2"),
         (TABLE.replace("3,4", "three,4"), "line 5: across is 'three'; expected a finite number"),
@@ -149,9 +180,15 @@ TABLE = "# axis_offset = 0\n\ntilt,across,along\n-5,1,2\n5,3,4\n"
         (TABLE.replace("3,4", '"3,5",4'), "line 5: across is '3,5'"),
         (TABLE.replace("offset = 0", "offset = left"), "line 1: axis_offset is 'left'"),
         (TABLE.replace("offset = 0", "offset ="), "line 1: axis_offset is ''"),
-        (TABLE.replace("axis_offset", "axis"), "line 1: 'axis' is not a setting; expected axis_offset, rotation"),
+        (
+            TABLE.replace("axis_offset", "axis"),
+            "line 1: 'axis' is not a setting; expected axis_offset, rotation",
+        ),
         (TABLE.replace("axis_offset = 0", "slow_axis = z"), "`slow_axis` is 'z'"),
-        (TABLE.replace("axis_offset = 0", "pixel_size = -1"), "`pixel_size` is -1.0; expected a positive length"),
+        (
+            TABLE.replace("axis_offset = 0", "pixel_size = -1"),
+            "`pixel_size` is -1.0; expected a positive length",
+        ),
         (TABLE.replace("tilt", "drift_x"), "one of the columns drift_x and drift_y; give both"),
         (b"\xff\xfea\x00c\x00", "is not a text file in UTF-8"),
         ("a" * 200000, "field larger than field limit"),
@@ -169,7 +206,10 @@ def test_wrong_table_is_explained(tmp_path, text, message):
     [
         ("", "not JSON: Expecting value"),
         ('{"across": [1]', "not JSON: .*line 1"),
-        ('{"across": [1], "along": [2]}', "expected an object with 'format': .* or tomviz's list of pairs.*; found '{\"across"),
+        (
+            '{"across": [1], "along": [2]}',
+            "expected an object with 'format': .* or tomviz's list of pairs.*; found '{\"across",
+        ),
         ("3", "expected an object with 'format'.*found '3'"),
         (ours(version=2), "the version of this format is 2 but 1 is known; update"),
         (ours(version=...), "the version of this format is None"),
@@ -200,7 +240,10 @@ def test_wrong_json_is_explained(tmp_path, text, message):
 def test_tomviz_counts_y_upwards(tmp_path):
     path = written(tmp_path, "[[3, 2], [0, 0], [-1.5, -4]]", "tomviz.json")
     found = load(path, tilts=[-5, 0, 5], pixel_size=2.0)
-    assert found.as_dict() == Alignment([3, 0, -1.5], [-2, 0, 4], tilts=[-5, 0, 5], pixel_size=2.0).as_dict()
+    assert (
+        found.as_dict()
+        == Alignment([3, 0, -1.5], [-2, 0, 4], tilts=[-5, 0, 5], pixel_size=2.0).as_dict()
+    )
     assert not np.signbit(found.along[1])
     # Up in the image is towards the first row, y = 0.
     image = np.zeros((3, 9, 9), np.float32)
@@ -220,7 +263,10 @@ def test_shifts_made_in_tomviz():
     assert recorded.across.tolist() == [x for x, _ in pairs[2:-3]]
     assert recorded.along.tolist() == [-y for _, y in pairs[2:-3]]
     assert load(DATA / "TomVizAlignments.json").tilts is None
-    with pytest.raises(ValueError, match="TomVizAlignments.json: there are 21 shifts but tilts= has 16 angles; give one per"):
+    with pytest.raises(
+        ValueError,
+        match="TomVizAlignments.json: there are 21 shifts but tilts= has 16 angles; give one per",
+    ):
         load(DATA / "TomVizAlignments.json", tilts=np.arange(-40, 36, 5))
 
 
@@ -234,9 +280,14 @@ def test_caller_fills_in_what_the_file_lacks_but_no_more(tmp_path, suffix):
     known = save(full(), tmp_path / f"known{suffix}")
     # Readings of the stage at the same view; those of the file stay.
     assert load(known, tilts=TILTS + 0.3, pixel_size=0.30001).as_dict() == full().as_dict()
-    with pytest.raises(ValueError, match=r"known.*: the file has the tilts \[-30.1 .* but tilts= has .*; leave tilts= out"):
+    with pytest.raises(
+        ValueError,
+        match=r"known.*: the file has the tilts \[-30.1 .* but tilts= has .*; leave tilts= out",
+    ):
         load(known, tilts=TILTS + 0.6)
-    with pytest.raises(ValueError, match=r"known.*: the file has pixels of 0.3\d* nm but pixel_size=0.6"):
+    with pytest.raises(
+        ValueError, match=r"known.*: the file has pixels of 0.3\d* nm but pixel_size=0.6"
+    ):
         load(known, pixel_size=0.6)
     with pytest.raises(ValueError, match="there are 4 shifts but angles.tlt has 2 angles"):
         load(bare, tilts=written(tmp_path, "1\n2\n", "angles.tlt"))
@@ -274,7 +325,15 @@ def blob(x, y, shape):
 
 def middle(image):
     total = image.sum()
-    return np.array([image.sum(axis=1) @ np.arange(image.shape[0]), image.sum(axis=0) @ np.arange(image.shape[1])]) / total
+    return (
+        np.array(
+            [
+                image.sum(axis=1) @ np.arange(image.shape[0]),
+                image.sum(axis=0) @ np.arange(image.shape[1]),
+            ]
+        )
+        / total
+    )
 
 
 def imod(row, point, shape):
@@ -283,7 +342,9 @@ def imod(row, point, shape):
     return row[:4].reshape(2, 2) @ (np.array(point) + 0.5 - centre) + row[4:] + centre - 0.5
 
 
-@pytest.mark.parametrize(("rotation", "axis_offset"), [(0.0, 0.0), (0.0, 3.0), (12.0, 0.0), (-84.6, -2.5)])
+@pytest.mark.parametrize(
+    ("rotation", "axis_offset"), [(0.0, 0.0), (0.0, 3.0), (12.0, 0.0), (-84.6, -2.5)]
+)
 def test_imod_moves_a_blob_to_the_same_place(tmp_path, rotation, axis_offset):
     shape, point = (60, 51), (33.0, 22.0)
     alignment = Alignment([4.3, -3.1], [-2.6, 5.2], axis_offset=axis_offset, rotation=rotation)
@@ -297,13 +358,15 @@ def test_imod_moves_a_blob_to_the_same_place(tmp_path, rotation, axis_offset):
 
 
 def test_transforms_made_in_imod(tmp_path):
-    # tiltalign's own digits; x goes to y, y to -x, and then by (10, -20): the shifts before the turn are (-20, -10).
+    # tiltalign's own digits; x goes to y, y to -x, and then by (10, -20): the shifts before the
+    # turn are (-20, -10).
     lines = "   0.0000000  -1.0000000   1.0000000   0.0000000      10.000     -20.000\n" * 2
     found = load(written(tmp_path, "\n" + lines, "series.xf"), tilts=[-3, 3])
     assert found.rotation == pytest.approx(90)
     np.testing.assert_allclose([found.across, found.along], [[-20, -20], [-10, -10]], atol=1e-12)
     assert found.tilts.tolist() == [-3, 3]
-    # Views that differ by less than a tenth of a degree or a hundredth in size are one rotation; where each goes is kept.
+    # Views that differ by less than a tenth of a degree or a hundredth in size are one rotation;
+    # where each goes is kept.
     c, s = 1.005 * np.cos(np.deg2rad([10.0, 10.1])), 1.005 * np.sin(np.deg2rad([10.0, 10.1]))
     rows = "\n".join(f"{c[i]:.7f} {-s[i]:.7f} {s[i]:.7f} {c[i]:.7f} 6 {i}" for i in range(2))
     found = load(written(tmp_path, rows, "near.xf"))
@@ -320,7 +383,9 @@ def test_tilts_beside_the_transforms_are_taken(tmp_path):
     assert load(path).tilts.tolist() == [-10.5, 9.5]
     assert load(path, tilts=[1, 2]).tilts.tolist() == [1, 2]
     written(tmp_path, "-10\n0\n10\n", "series.tlt")
-    with pytest.raises(ValueError, match="series.xf: there are 2 shifts but series.tlt has 3 angles"):
+    with pytest.raises(
+        ValueError, match="series.xf: there are 2 shifts but series.tlt has 3 angles"
+    ):
         load(path)
 
 
@@ -336,14 +401,23 @@ HELD = "magnification, skew or rotation per view cannot be held by an Alignment"
     ("text", "message"),
     [
         ("", "the file is empty; expected IMOD's six numbers"),
-        ("1 0 0 1 2 3\n\n1 0 0 1 2\n", "line 3: expected IMOD's six numbers A11 A12 A21 A22 DX DY per view; found '1 0 0 1 2'"),
+        (
+            "1 0 0 1 2 3\n\n1 0 0 1 2\n",
+            "line 3: expected IMOD's six numbers A11 A12 A21 A22 DX DY per view; found '1 0 0 1 2'",
+        ),
         ("1 0 0 1 2 3 4\n", "line 1: expected IMOD's six"),
         ("1 0 0 1 2 x\n", "line 1: expected IMOD's six"),
         ("1 0 0 1 nan 3\n", "line 1: expected IMOD's six"),
         ("1 0 0 inf 2 3\n", "line 1: expected IMOD's six"),
-        (turned(5) * 2 + turned(5.3), f"view 3 is turned by 0.20 degrees from the mean of the views: {HELD}"),
+        (
+            turned(5) * 2 + turned(5.3),
+            f"view 3 is turned by 0.20 degrees from the mean of the views: {HELD}",
+        ),
         (turned(179.98) * 2 + turned(-179.7) + turned(179.98), f"view 3 is turned by .*{HELD}"),
-        ("1 0 0 1 0 0\n1.02 0 0 1.02 0 0\n", f"view 2 is not just turned and moved, A = .*1.02.*{HELD}"),
+        (
+            "1 0 0 1 0 0\n1.02 0 0 1.02 0 0\n",
+            f"view 2 is not just turned and moved, A = .*1.02.*{HELD}",
+        ),
         ("1 0.02 0 1 0 0\n", f"view 1 is not just turned .*{HELD}"),
         ("1 0 0 -1 0 0\n", "view 1 is not just turned"),
         ("0 0 0 0 0 0\n", "view 1 is not just turned"),
@@ -363,13 +437,17 @@ def test_one_rotation_may_be_half_a_turn(tmp_path):
 
 
 def test_drift_does_not_fit_into_transforms(tmp_path):
-    with pytest.raises(ValueError, match=r"\.xf cannot hold a drift during the scan; save as \.json or \.csv"):
+    with pytest.raises(
+        ValueError, match=r"\.xf cannot hold a drift during the scan; save as \.json or \.csv"
+    ):
         save(full(), tmp_path / "series.xf")
     assert not list(tmp_path.iterdir())
 
 
 def test_names_that_say_no_format(tmp_path):
-    with pytest.raises(ValueError, match=r"shifts.txt ends in '.txt'; expected .json .* .csv .* or .xf"):
+    with pytest.raises(
+        ValueError, match=r"shifts.txt ends in '.txt'; expected .json .* .csv .* or .xf"
+    ):
         save(full(), tmp_path / "shifts.txt")
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="ends in ''; expected"):

@@ -40,7 +40,11 @@ def panel(figure, title):
 
 def lines_of(axes):
     """Return the points of each line that has a name."""
-    return {line.get_label().split(" ")[0]: line.get_xydata() for line in axes.lines if not line.get_label().startswith("_")}
+    return {
+        line.get_label().split(" ")[0]: line.get_xydata()
+        for line in axes.lines
+        if not line.get_label().startswith("_")
+    }
 
 
 def test_shifts_are_drawn_in_the_order_of_the_tilts():
@@ -54,14 +58,20 @@ def test_shifts_are_drawn_in_the_order_of_the_tilts():
 
 def test_without_quality_there_are_neither_errors_nor_residuals():
     figure = drawn(plot_alignment(PLAIN))
-    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == ["Shifts", "Path of the image centre"]
+    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == [
+        "Shifts",
+        "Path of the image centre",
+    ]
     assert not panel(figure, "Shifts").collections
     assert "±" not in figure.get_suptitle()
     assert figure.get_suptitle() == "Tilt axis at x = (n-1)/2 - 2.50 px, rotation 1.25°"
 
 
 def test_axis_and_rotation_are_stated_with_their_errors():
-    assert plot_alignment(MEASURED).get_suptitle() == "Tilt axis at x = (n-1)/2 - 2.50 ± 0.17 px, rotation 1.25 ± 0.38°"
+    assert (
+        plot_alignment(MEASURED).get_suptitle()
+        == "Tilt axis at x = (n-1)/2 - 2.50 ± 0.17 px, rotation 1.25 ± 0.38°"
+    )
     unknown = replace(QUALITY, axis_offset_error=np.nan, rotation_error=np.inf)
     assert "±" not in plot_alignment(replace(PLAIN, quality=unknown)).get_suptitle()
 
@@ -107,7 +117,9 @@ def test_labels_of_suspicious_tilts_stay_inside_and_clear_of_the_points():
 
 
 def test_residuals_that_are_all_unknown_have_no_panel():
-    figure = drawn(plot_alignment(replace(PLAIN, quality=replace(QUALITY, residual=np.full(6, np.nan)))))
+    figure = drawn(
+        plot_alignment(replace(PLAIN, quality=replace(QUALITY, residual=np.full(6, np.nan))))
+    )
     assert not any(axes.get_title().startswith("Residual") for axes in figure.axes)
 
 
@@ -115,19 +127,26 @@ def test_without_tilts_images_are_numbered():
     figure = drawn(plot_alignment(replace(MEASURED, tilts=None)))
     shifts, residual = panel(figure, "Shifts"), panel(figure, "Residual")
     np.testing.assert_array_equal(lines_of(shifts)["across"], np.stack([np.arange(6), ACROSS], 1))
-    assert {axes.get_xlabel() for axes in (shifts, residual, figure.axes[-1])} == {"number of the image"}
+    assert {axes.get_xlabel() for axes in (shifts, residual, figure.axes[-1])} == {
+        "number of the image"
+    }
     assert [text.get_text() for text in residual.texts] == ["4"]
 
 
 def test_drift_is_stated():
     drift = np.zeros((6, 2))
     drift[2] = 0.03, -0.04
-    assert drawn(plot_alignment(replace(PLAIN, drift=drift))).get_suptitle().endswith("up to 0.05 px per line")
+    assert (
+        drawn(plot_alignment(replace(PLAIN, drift=drift)))
+        .get_suptitle()
+        .endswith("up to 0.05 px per line")
+    )
     assert "drift" not in plot_alignment(PLAIN).get_suptitle()
 
 
 @pytest.mark.parametrize(
-    ("own", "given", "expected"), [(0.5, None, 0.5), (None, 0.25, 0.25), (0.5, 2.0, 2.0), (None, None, None)]
+    ("own", "given", "expected"),
+    [(0.5, None, 0.5), (None, 0.25, 0.25), (0.5, 2.0, 2.0), (None, None, None)],
 )
 def test_pixel_size_gives_a_scale_in_nanometres(own, given, expected):
     axes = panel(drawn(plot_alignment(replace(PLAIN, pixel_size=own), pixel_size=given)), "Shifts")
@@ -141,7 +160,9 @@ def test_pixel_size_gives_a_scale_in_nanometres(own, given, expected):
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_few_tilts_that_are_in_place(count):
-    figure = drawn(plot_alignment(replace(Alignment.identity(count), tilts=np.arange(count), pixel_size=1.0)))
+    figure = drawn(
+        plot_alignment(replace(Alignment.identity(count), tilts=np.arange(count), pixel_size=1.0))
+    )
     assert len(panel(figure, "Shifts").lines[0].get_xdata()) == count
 
 
@@ -149,8 +170,12 @@ def test_sinograms_of_one_slice_share_tilts_and_colours():
     figure = drawn(plot_alignment_sinograms(IMAGES, 2 * IMAGES, TILTS, y=5))
     before, after = (axes.collections[0] for axes in figure.axes[:2])
     order = np.argsort(TILTS)
-    np.testing.assert_array_equal(np.asarray(before.get_array()).reshape(6, 20), IMAGES[order, :, 5])
-    np.testing.assert_array_equal(np.asarray(after.get_array()).reshape(6, 20), 2 * IMAGES[order, :, 5])
+    np.testing.assert_array_equal(
+        np.asarray(before.get_array()).reshape(6, 20), IMAGES[order, :, 5]
+    )
+    np.testing.assert_array_equal(
+        np.asarray(after.get_array()).reshape(6, 20), 2 * IMAGES[order, :, 5]
+    )
     assert before.get_clim() == after.get_clim()
     assert before.get_clim()[1] > 150
     corners = before.get_coordinates()
@@ -163,7 +188,11 @@ def test_sinograms_of_one_slice_share_tilts_and_colours():
 
 
 def test_sinograms_show_the_tilt_axis_after_the_alignment():
-    figure = drawn(plot_alignment_sinograms(IMAGES, IMAGES, TILTS, axis_offset=-3.0, pixel_size=0.5, unit="counts"))
+    figure = drawn(
+        plot_alignment_sinograms(
+            IMAGES, IMAGES, TILTS, axis_offset=-3.0, pixel_size=0.5, unit="counts"
+        )
+    )
     assert not figure.axes[0].lines
     (line,) = figure.axes[1].lines
     np.testing.assert_allclose(line.get_xdata(), -1.5)
@@ -191,7 +220,10 @@ def test_no_figure_enters_the_state_of_pyplot():
         (lambda: plot_alignment_sinograms(IMAGES[:0], IMAGES[:0], []), "not empty"),
         (lambda: plot_alignment_sinograms(IMAGES, IMAGES, TILTS[1:]), "one angle per projection"),
         (lambda: plot_alignment_sinograms(IMAGES, IMAGES, TILTS, y=12), "slice from 0 to 11"),
-        (lambda: plot_alignment_sinograms(IMAGES, IMAGES, TILTS, pixel_size=-1.0), "positive length"),
+        (
+            lambda: plot_alignment_sinograms(IMAGES, IMAGES, TILTS, pixel_size=-1.0),
+            "positive length",
+        ),
         (lambda: plot_alignment_sinograms(IMAGES, IMAGES, TILTS, axis_offset=np.nan), "finite"),
     ],
 )

@@ -19,7 +19,16 @@ from hyperspy_multitomo.tomography import TiltGeometry, projector
 TILTS, SHARES = np.arange(-60.0, 61.0, 15.0), np.array([0.8, 0.7])
 SIZE, SLICES = 24, 4
 QUIET = {"show_progressbar": False}
-KEPT = ("gross", "background", "window_share", "gains", "transmission", "response_ratios", "spectrum_fit", "dose")
+KEPT = (
+    "gross",
+    "background",
+    "window_share",
+    "gains",
+    "transmission",
+    "response_ratios",
+    "spectrum_fit",
+    "dose",
+)
 
 
 def truth():
@@ -33,7 +42,11 @@ def series(seed=0, dose=1.0, lazy=False, gains=None):
     """Maps as `elemental_maps` makes them: net counts, with gross counts, background and what is known of the acquisition."""
     gains = np.ones(TILTS.size) if gains is None else gains
     expected = dose * gains[:, None, None] * projector(TiltGeometry(TILTS, SIZE))(truth())
-    gross = np.random.default_rng(seed).poisson(SHARES[:, None, None, None] * expected + 2.0).transpose(1, 0, 3, 2)
+    gross = (
+        np.random.default_rng(seed)
+        .poisson(SHARES[:, None, None, None] * expected + 2.0)
+        .transpose(1, 0, 3, 2)
+    )
     net = (gross - 2.0) / SHARES[:, None, None]
     wrap = (lambda a: da.from_array(a, chunks=(3, -1, -1))) if lazy else np.asarray
     eds = mt.TiltSeriesEDS.from_maps({"Au": wrap(net[:, 0]), "Ag": wrap(net[:, 1])}, tilts=TILTS)
@@ -48,11 +61,15 @@ def laden(**given):
     """Maps with all that can be kept beside them."""
     eds = series(dose=5.0, **given)
     haadf = mt.TiltSeriesHAADF.from_images(np.asarray(eds.data).sum(axis=1), tilts=TILTS)
-    eds.alignment = haadf.alignment = Alignment(np.full(TILTS.size, 0.5), np.zeros(TILTS.size), 0.0, 0.0)
+    eds.alignment = haadf.alignment = Alignment(
+        np.full(TILTS.size, 0.5), np.zeros(TILTS.size), 0.0, 0.0
+    )
     if not eds._lazy:
         eds.fit_response_ratios(haadf, block_size=4)
     eds.transmission = np.full(eds.data.shape, 0.9, np.float32)
-    eds.metadata.set_item("Tomography.spectrum_fit", {"energy": np.arange(3.0), "counts": np.ones(3)})
+    eds.metadata.set_item(
+        "Tomography.spectrum_fit", {"energy": np.arange(3.0), "counts": np.ones(3)}
+    )
     eds.metadata.set_item("Acquisition_instrument.TEM.Detector.EDS.live_time", 60.0)
     record(eds, "live_time", np.full(TILTS.size, 60.0), ("tilt",))
     return eds
@@ -70,7 +87,13 @@ def held(eds):
 class TestFactors:
     @pytest.mark.parametrize("lazy", [False, True])
     @pytest.mark.parametrize(
-        ("operate", "c"), [(operator.mul, 0.5), (operator.mul, 4), (operator.truediv, np.float32(2)), (operator.imul, 3.0)]
+        ("operate", "c"),
+        [
+            (operator.mul, 0.5),
+            (operator.mul, 4),
+            (operator.truediv, np.float32(2)),
+            (operator.imul, 3.0),
+        ],
     )
     def test_what_is_per_count_is_divided(self, operate, c, lazy):
         if lazy and operate is operator.imul:
@@ -84,8 +107,13 @@ class TestFactors:
             np.testing.assert_array_equal(getattr(scaled, name), getattr(before, name))
         np.testing.assert_allclose(scaled.window_share, before.window_share / factor)
         if not lazy:
-            np.testing.assert_allclose(scaled.response_ratios.values, before.response_ratios.values / factor)
-            np.testing.assert_allclose(scaled.response_ratios.standard_errors, before.response_ratios.standard_errors / factor)
+            np.testing.assert_allclose(
+                scaled.response_ratios.values, before.response_ratios.values / factor
+            )
+            np.testing.assert_allclose(
+                scaled.response_ratios.standard_errors,
+                before.response_ratios.standard_errors / factor,
+            )
         assert scaled.dose == before.dose
         assert why_no_counts(scaled) is None
         check_counts_beside(scaled)
@@ -94,15 +122,24 @@ class TestFactors:
         eds, scaled = series(dose=20.0), series(dose=20.0) * 0.25
         for method in ("sirt", "em", "cgls", "fbp"):
             volumes = [getattr(one, f"reconstruct_{method}")(**QUIET).data for one in (eds, scaled)]
-            np.testing.assert_allclose(volumes[1], 0.25 * volumes[0], atol=1e-4 * np.abs(volumes[0]).max(), err_msg=method)
-        ratios = eds.reconstruct_tv(iterations=20, **QUIET).data.sum() / scaled.reconstruct_tv(iterations=20, **QUIET).data.sum()
+            np.testing.assert_allclose(
+                volumes[1], 0.25 * volumes[0], atol=1e-4 * np.abs(volumes[0]).max(), err_msg=method
+            )
+        ratios = (
+            eds.reconstruct_tv(iterations=20, **QUIET).data.sum()
+            / scaled.reconstruct_tv(iterations=20, **QUIET).data.sum()
+        )
         assert ratios == pytest.approx(4, rel=0.02)
 
     def test_counts_alone_are_none_any_more(self):
-        maps = mt.TiltSeriesEDS.from_maps({"Au": np.random.default_rng(0).poisson(3.0, (9, 4, 24))}, tilts=TILTS)
+        maps = mt.TiltSeriesEDS.from_maps(
+            {"Au": np.random.default_rng(0).poisson(3.0, (9, 4, 24))}, tilts=TILTS
+        )
         assert why_no_counts(2 * maps.data.max() and maps * 2) == "they were multiplied by 2"
         assert why_no_counts(maps * 1) is None
-        with pytest.raises(ValueError, match=r"no counts as recorded \(they were multiplied by 2\)"):
+        with pytest.raises(
+            ValueError, match=r"no counts as recorded \(they were multiplied by 2\)"
+        ):
             (maps * 2).reconstruct_sirt(2, stopping="discrepancy", **QUIET)
         haadf = mt.TiltSeriesHAADF.from_images(maps["Au"].data, tilts=TILTS)
         with pytest.raises(ValueError, match="method='poisson' needs counts"):
@@ -146,7 +183,10 @@ class TestSums:
             both.reconstruct_em(**QUIET)
 
     def test_gains_are_the_mean_by_dose(self):
-        first, second = series(1, 30.0, gains=np.linspace(0.5, 1.5, 9)), series(2, 10.0, gains=np.linspace(1.5, 0.5, 9))
+        first, second = (
+            series(1, 30.0, gains=np.linspace(0.5, 1.5, 9)),
+            series(2, 10.0, gains=np.linspace(1.5, 0.5, 9)),
+        )
         expected = (3 * first.gains + second.gains) / 4
         np.testing.assert_allclose((first + second).gains, expected)
         for one in (first, second):
@@ -160,7 +200,8 @@ class TestSums:
     def test_what_does_not_add_up_is_forgotten(self):
         first, second = laden(seed=1), laden(seed=2)
         with pytest.warns(
-            UserWarning, match="a sum: .* does not hold for the result and is forgotten: .*response ratios"
+            UserWarning,
+            match="a sum: .* does not hold for the result and is forgotten: .*response ratios",
         ) as caught:
             both = first + second
         assert len(caught) == 1
@@ -174,15 +215,21 @@ class TestSums:
     def test_unlike_series(self, what):
         first, other = laden(seed=1), laden(seed=2)
         if what == "tilts":
-            other = mt.TiltSeriesEDS.from_maps({name: other[name].data for name in other.channels}, tilts=TILTS + 1)
+            other = mt.TiltSeriesEDS.from_maps(
+                {name: other[name].data for name in other.channels}, tilts=TILTS + 1
+            )
         elif what == "elements":
-            other = mt.TiltSeriesEDS.from_maps({"Fe": other["Au"].data, "O": other["Ag"].data}, tilts=TILTS)
+            other = mt.TiltSeriesEDS.from_maps(
+                {"Fe": other["Au"].data, "O": other["Ag"].data}, tilts=TILTS
+            )
             other.alignment = first.alignment
         elif what == "alignment":
             other.alignment = Alignment(np.full(TILTS.size, 1.5), np.zeros(TILTS.size), 0.0, 0.0)
         else:
             other.axes_manager["x"].scale = 2.0
-        with pytest.warns(UserWarning, match=f"whose .*{ {'pixels': 'positions'}.get(what, what) }") as caught:
+        with pytest.warns(
+            UserWarning, match=f"whose .*{ {'pixels': 'positions'}.get(what, what) }"
+        ) as caught:
             both = first + other
         assert len([w for w in caught if "forgotten" in str(w.message)]) == 1
         assert held(both) == []
@@ -242,7 +289,9 @@ class TestEverythingElse:
     @pytest.mark.parametrize("how", CHANGES)
     def test_is_forgotten_with_one_message(self, how):
         eds = laden()
-        with pytest.warns(UserWarning, match="does not hold for the result and is forgotten") as caught:
+        with pytest.warns(
+            UserWarning, match="does not hold for the result and is forgotten"
+        ) as caught:
             changed = CHANGES[how](eds)
         most = 2 if how == "over a signal" else 1  # the sum below the line has its own
         assert len([w for w in caught if "forgotten" in str(w.message)]) == most
@@ -329,7 +378,15 @@ class TestEverythingElse:
         eds = laden()
         record(eds, "files", [f"{tilt}.emd" for tilt in TILTS], ("tilt",))
         words = forget_beside(eds)
-        assert set(words) == {"gross counts", "background", "gains", "transmission", "response ratios", "spectrum fit", "dose"}
+        assert set(words) == {
+            "gross counts",
+            "background",
+            "gains",
+            "transmission",
+            "response ratios",
+            "spectrum fit",
+            "dose",
+        }
         assert eds.metadata.has_item("Tomography.arrays.files")
         assert forget_beside(eds) == []
 
@@ -377,7 +434,10 @@ class TestAssignment:
             lambda: eds.fit_response_ratios(haadf, method="poisson"),
             lambda: eds.estimate_gains(model="constant"),
         ):
-            with pytest.raises(ValueError, match=r"the gross counts recorded with the maps do not belong to them.*gross = None"):
+            with pytest.raises(
+                ValueError,
+                match=r"the gross counts recorded with the maps do not belong to them.*gross = None",
+            ):
                 call()
         eds.gross = None
         assert why_no_counts(eds) is not None

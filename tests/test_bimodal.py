@@ -38,9 +38,16 @@ class TestFormsOfHEBT:
         A = projector(geometry())
         maps, images = eds.array("element", "tilt", "x", "y"), haadf.array("tilt", "x", "y")
         volume = eds.reconstruct_hebt(haadf, ratios=RATIOS, **QUIET)
-        assert relative(arrays(volume), run(hebt(A, maps, images, [40.0, 15.0], alpha=0.7), 100).volume) < 1e-5
+        assert (
+            relative(
+                arrays(volume), run(hebt(A, maps, images, [40.0, 15.0], alpha=0.7), 100).volume
+            )
+            < 1e-5
+        )
         assert volume.history[-1]["alpha"] == 0.7
-        volume = eds.reconstruct_hebt(haadf, 0.5, 10, ratios=RATIOS, weighting="squared", relaxation=0.8, **QUIET)
+        volume = eds.reconstruct_hebt(
+            haadf, 0.5, 10, ratios=RATIOS, weighting="squared", relaxation=0.8, **QUIET
+        )
         other = hebt(A, maps, images, [40.0, 15.0], alpha=0.5, weighting="squared", relaxation=0.8)
         assert relative(arrays(volume), run(other, 10).volume) < 1e-5
 
@@ -50,7 +57,10 @@ class TestFormsOfHEBT:
             ({"data_term": "poisson"}, r"data_term= .*pass regulariser='tv', 'tgv' or 'tnv'"),
             ({"weight": 2.0, "haadf_gain": 3.0}, r"haadf_gain=, weight= .*pass regulariser="),
             ({"regulariser": "tv", "alpha": 0.7}, r"alpha= has no meaning with regulariser='tv'"),
-            ({"regulariser": "tv", "stopping": "discrepancy", "noise": 1.0}, "stopping=, noise= has no meaning"),
+            (
+                {"regulariser": "tv", "stopping": "discrepancy", "noise": 1.0},
+                "stopping=, noise= has no meaning",
+            ),
             ({"regulariser": "tv", "weighting": "sirt"}, "weighting= has no meaning"),
             ({"regulariser": "tv", "alpha0": 4.0}, "alpha0= has no meaning"),
             ({"regulariser": "tnv", "coupled": True}, "coupled= has no meaning"),
@@ -64,7 +74,10 @@ class TestFormsOfHEBT:
     @pytest.mark.parametrize(
         ("ratios", "message"),
         [
-            ({"Au": 40.0, "Ag": -1.0}, r"ratios holds \{'Au': 40.0, 'Ag': -1.0\}; expected numbers from 0 up"),
+            (
+                {"Au": 40.0, "Ag": -1.0},
+                r"ratios holds \{'Au': 40.0, 'Ag': -1.0\}; expected numbers from 0 up",
+            ),
             ({"Au": np.nan, "Ag": 1.0}, "expected numbers from 0 up"),
             ({"Au": 0.0, "Ag": 0.0}, r"all response ratios are 0.*use reconstruct_tv\(haadf\)"),
         ],
@@ -72,12 +85,16 @@ class TestFormsOfHEBT:
     @pytest.mark.parametrize("rest", [False, True])
     def test_ratios_that_are_none(self, truth, ratios, message, rest):
         with pytest.raises(ValueError, match=message):
-            eds_of(truth).reconstruct_hebt(haadf_of(truth), regulariser="tv", ratios=ratios, rest=rest, **QUIET)
+            eds_of(truth).reconstruct_hebt(
+                haadf_of(truth), regulariser="tv", ratios=ratios, rest=rest, **QUIET
+            )
 
     def test_no_counts_at_all(self, truth):
         """The elements of a HAADF that nothing tells apart."""
         empty, haadf = eds_of(0 * truth), haadf_of(truth)
-        with pytest.raises(ValueError, match="no counts of Au, Ag anywhere, so that nothing tells the elements"):
+        with pytest.raises(
+            ValueError, match="no counts of Au, Ag anywhere, so that nothing tells the elements"
+        ):
             empty.reconstruct_hebt(haadf, regulariser="tnv", ratios=RATIOS, **FEW)
         with pytest.raises(ValueError, match="nothing tells"):
             empty.reconstruct_fused(haadf, **FEW)
@@ -87,19 +104,29 @@ class TestFused:
     """Maps at a few tilts, images at many."""
 
     def images(self, truth, power=1.0):
-        signal = np.tensordot(list(RATIOS.values()), projector(geometry(HAADF_TILTS))(np.power(truth, power)), 1)
-        return mt.TiltSeriesHAADF.from_images(signal.transpose(0, 2, 1), tilts=HAADF_TILTS, pixel_size=0.5)
+        signal = np.tensordot(
+            list(RATIOS.values()), projector(geometry(HAADF_TILTS))(np.power(truth, power)), 1
+        )
+        return mt.TiltSeriesHAADF.from_images(
+            signal.transpose(0, 2, 1), tilts=HAADF_TILTS, pixel_size=0.5
+        )
 
     def test_weights_are_found_and_given(self, truth, few):
         haadf = self.images(truth)
         volume = few.reconstruct_fused(haadf, dimensions=2, **(FEW | {"iterations": 100}))
         assert volume.channels == ("Au", "Ag")
         step = volume.history[-1]
-        assert (step["step"], step["power"], step["regulariser"]) == ("reconstruct_fused", 1.0, "tv")
+        assert (step["step"], step["power"], step["regulariser"]) == (
+            "reconstruct_fused",
+            1.0,
+            "tv",
+        )
         for name, weight in step["haadf_weights"].items():
             assert weight == pytest.approx(RATIOS[name] / 4, rel=0.25)
         assert volume.response_ratios == step["haadf_weights"]
-        given = few.reconstruct_fused(haadf, haadf_weights={"Ag": 1.5, "Au": 4.0}, dimensions=2, **FEW)
+        given = few.reconstruct_fused(
+            haadf, haadf_weights={"Ag": 1.5, "Au": 4.0}, dimensions=2, **FEW
+        )
         weights = given.history[-1]["haadf_weights"]
         assert weights["Au"] / weights["Ag"] == pytest.approx(4 / 1.5)
         assert weights["Au"] == pytest.approx(10.0, rel=0.15)
@@ -118,7 +145,9 @@ class TestFused:
         haadf = self.images(truth, 1.6)
         volume = few.reconstruct_fused(haadf, power=1.6, **options)
         expected = (4 * truth).transpose(1, 0, 3, 2)
-        assert relative(volume.data, expected) < relative(few.reconstruct_tv(**options).data, expected)
+        assert relative(volume.data, expected) < relative(
+            few.reconstruct_tv(**options).data, expected
+        )
         assert volume.response_ratios is None
         for name, weight in volume.history[-1]["haadf_weights"].items():
             assert weight == pytest.approx(RATIOS[name] / 4**1.6, rel=0.4)
@@ -127,7 +156,10 @@ class TestFused:
         truth = np.tile(truth, (1, 1, 1, 14))
         haadf, eds = self.images(truth), eds_of(truth, 4.0)
         options = {"iterations": 60, "dimensions": 2, "tolerance": None} | QUIET
-        eager, lazy = eds.reconstruct_fused(haadf, **options), eds.as_lazy().reconstruct_fused(haadf, **options)
+        eager, lazy = (
+            eds.reconstruct_fused(haadf, **options),
+            eds.as_lazy().reconstruct_fused(haadf, **options),
+        )
         assert lazy._lazy
         assert lazy.history[-1]["haadf_weights"] == eager.history[-1]["haadf_weights"]
         assert relative(lazy.data.compute(), eager.data) < 1e-3
@@ -147,5 +179,7 @@ class TestFused:
         ):
             with pytest.raises(ValueError, match=message):
                 few.reconstruct_fused(haadf, **keywords, **FEW)
-        with pytest.raises(TypeError, match="haadf_weights must be a dict of element to number; got list"):
+        with pytest.raises(
+            TypeError, match="haadf_weights must be a dict of element to number; got list"
+        ):
             few.reconstruct_fused(haadf, haadf_weights=[4.0, 1.5], **FEW)

@@ -8,7 +8,15 @@ import pytest
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.alignment import Alignment
-from hyperspy_multitomo.tomography import TiltGeometry, dot_test, hebt, projector, run, sirt, visible_width
+from hyperspy_multitomo.tomography import (
+    TiltGeometry,
+    dot_test,
+    hebt,
+    projector,
+    run,
+    sirt,
+    visible_width,
+)
 from hyperspy_multitomo.tomography.steps import FusedSteps, TextbookSteps
 
 TILTS = np.linspace(-70, 70, 15)
@@ -24,12 +32,16 @@ def coarse(geometry, binning):
     """The geometry of the same detector with larger pixels."""
     shifts = [shift / binning for shift in geometry.shifts]
     offset, width = geometry.axis_offset / binning, geometry.detector_width // binning
-    return replace(geometry, detector_width=width, axis_offset=offset, shifts=shifts, binning=binning)
+    return replace(
+        geometry, detector_width=width, axis_offset=offset, shifts=shifts, binning=binning
+    )
 
 
 def means(projections, binning):
     *lead, x, y = projections.shape
-    return projections.reshape(*lead, x // binning, binning, y // binning, binning).mean(axis=(-3, -1))
+    return projections.reshape(*lead, x // binning, binning, y // binning, binning).mean(
+        axis=(-3, -1)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +65,21 @@ class TestProjector:
             pytest.importorskip("astra", reason="astra-toolbox is not installed")
 
     def test_adjoint(self, backend, binning):
-        assert dot_test(projector(TiltGeometry(TILTS, 9, (20, 24), 0.5, 0.3, binning=binning), backend), 1) <= 1e-6
+        assert (
+            dot_test(
+                projector(TiltGeometry(TILTS, 9, (20, 24), 0.5, 0.3, binning=binning), backend), 1
+            )
+            <= 1e-6
+        )
 
     def test_projections_are_means_of_fine_ones(self, backend, binning):
         geometry = TiltGeometry(TILTS, 24, (20, 24), 0.5, 0.9, np.linspace(-3, 3, 15))
         volume = np.random.default_rng(0).random((2, 20, 24, 12))
         A = projector(coarse(geometry, binning), backend)
         assert A.range_shape == (15, 24 // binning)
-        np.testing.assert_allclose(A(volume), means(projector(geometry, backend)(volume), binning), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            A(volume), means(projector(geometry, backend)(volume), binning), rtol=1e-4, atol=1e-4
+        )
 
     def test_row_and_column_sums(self, backend, binning):
         A = projector(TiltGeometry([0, 40], 12, (24, 12 * binning), 0.5, binning=binning), backend)
@@ -82,7 +101,8 @@ class TestGeometry:
     @pytest.mark.parametrize("binning", [1, 2, 4])
     def test_large_pixels_see_as_much_of_a_lamella(self, binning):
         geometry = TiltGeometry([-60, 0, 60], 32, (32, 32), 0.5, axis_offset=4, shifts=[0, 2, -4])
-        # Half the detector, what the image and the axis are displaced by, and half of the depth seen at 60 degrees.
+        # Half the detector, what the image and the axis are displaced by, and half of the depth
+        # seen at 60 degrees.
         expected = 2 * ((16 + 4) * 0.5 + 10 / 2 * np.sqrt(3) / 2) / 0.5
         assert visible_width(coarse(geometry, binning), depth=10) == pytest.approx(expected)
 
@@ -102,7 +122,11 @@ class TestHEBT:
     @pytest.mark.parametrize("haadf_binning", [1, 2])
     def test_fused_against_textbook(self, truth, binning, haadf_tilts, haadf_binning):
         A = projector(coarse(fine_geometry(), binning))
-        geometry = fine_geometry() if haadf_tilts == "shared" else TiltGeometry(np.arange(-75, 76, 10), 30, (20, 24), 0.5)
+        geometry = (
+            fine_geometry()
+            if haadf_tilts == "shared"
+            else TiltGeometry(np.arange(-75, 76, 10), 30, (20, 24), 0.5)
+        )
         H = projector(coarse(geometry, haadf_binning))
         haadf = H(np.tensordot(np.float32(RATIOS), truth, 1))
         options = dict(haadf_projector=H, gains=np.linspace(0.8, 1.2, 15), rest=True)
@@ -130,9 +154,14 @@ class TestHEBT:
         fine = projector(TiltGeometry([0, 90], 16))
         half = projector(TiltGeometry([0, 90], 8, (16, 16), binning=2))
         haadf = fine(rng.random((8, 8, 4)).repeat(2, axis=0).repeat(2, axis=1).repeat(2, axis=2))
-        results = [run(hebt(A, A(volume), haadf, RATIOS, alpha=0.6, haadf_projector=fine), 5) for A in (fine, half)]
+        results = [
+            run(hebt(A, A(volume), haadf, RATIOS, alpha=0.6, haadf_projector=fine), 5)
+            for A in (fine, half)
+        ]
         assert relative(results[1].volume, results[0].volume) < 1e-5
-        np.testing.assert_allclose(results[1].residuals["eds"], results[0].residuals["eds"], rtol=1e-4)
+        np.testing.assert_allclose(
+            results[1].residuals["eds"], results[0].residuals["eds"], rtol=1e-4
+        )
 
     def test_counts_are_those_of_the_maps_pixels(self, truth):
         """Twice as large pixels collect four times the counts per nm."""
@@ -141,17 +170,25 @@ class TestHEBT:
         summed = 4 * means(maps, 2)
         haadf = fine(np.tensordot(np.float32(RATIOS), truth, 1))
         own = run(hebt(fine, maps, haadf, RATIOS), 200).volume
-        binned = run(hebt(half, summed, haadf, np.divide(RATIOS, 4), haadf_projector=fine), 200).volume
+        binned = run(
+            hebt(half, summed, haadf, np.divide(RATIOS, 4), haadf_projector=fine), 200
+        ).volume
         assert binned.shape == own.shape
-        np.testing.assert_allclose(binned.sum(axis=(1, 2, 3)), 4 * own.sum(axis=(1, 2, 3)), rtol=0.01)
+        np.testing.assert_allclose(
+            binned.sum(axis=(1, 2, 3)), 4 * own.sum(axis=(1, 2, 3)), rtol=0.01
+        )
 
     def test_haadf_brings_the_detail_that_large_pixels_lack(self, truth):
         fine, quarter = projector(fine_geometry()), projector(coarse(fine_geometry(), 4))
         haadf = fine(np.tensordot(np.float32(RATIOS), truth, 1))
-        both = run(hebt(quarter, quarter(truth), haadf, RATIOS, alpha=0.8, haadf_projector=fine), 200).volume
+        both = run(
+            hebt(quarter, quarter(truth), haadf, RATIOS, alpha=0.8, haadf_projector=fine), 200
+        ).volume
         alone = run(sirt(quarter, quarter(truth)), 200).volume
         total = np.tensordot(np.float32(RATIOS), truth, 1)
-        assert relative(np.tensordot(RATIOS, both, 1), total) < 0.6 * relative(np.tensordot(RATIOS, alone, 1), total)
+        assert relative(np.tensordot(RATIOS, both, 1), total) < 0.6 * relative(
+            np.tensordot(RATIOS, alone, 1), total
+        )
 
     def test_slices_that_do_not_fit(self, truth):
         fine, half = projector(fine_geometry()), projector(coarse(fine_geometry(), 2))
@@ -165,14 +202,18 @@ def series(truth, binning=2, lazy=False):
     volume = np.pad(truth, ((0, 0), (2, 2), (0, 0), (0, 0)))
     maps = A(volume)
     haadf = np.tensordot(np.float32(RATIOS), maps, 1)
-    counts = np.random.default_rng(0).poisson(20 * binning**2 * means(maps, binning)).astype(np.float32)
+    counts = (
+        np.random.default_rng(0).poisson(20 * binning**2 * means(maps, binning)).astype(np.float32)
+    )
     images, counts = haadf.transpose(0, 2, 1), counts.transpose(0, 1, 3, 2)
     if lazy:
         import dask.array as da
 
         images, counts = da.from_array(images), da.from_array(counts)
     haadf = mt.TiltSeriesHAADF.from_images(images, tilts=TILTS, pixel_size=0.5)
-    eds = mt.TiltSeriesEDS.from_maps(dict(zip(("A", "B"), counts, strict=True)), tilts=TILTS, pixel_size=0.5 * binning)
+    eds = mt.TiltSeriesEDS.from_maps(
+        dict(zip(("A", "B"), counts, strict=True)), tilts=TILTS, pixel_size=0.5 * binning
+    )
     return haadf, eds, volume
 
 
@@ -188,8 +229,13 @@ class TestSignals:
             assert made.axes_manager[name].offset == haadf.axes_manager[name].offset
         scaled = made.array("element", "z", "x", "y") / (20 * binning**2)
         for element in range(2):
-            assert np.corrcoef(scaled[element].ravel(), volume[element].ravel())[0, 1] > {2: 0.85, 4: 0.7}[binning]
-        np.testing.assert_allclose(scaled.sum(axis=(1, 2, 3)), volume.sum(axis=(1, 2, 3)), rtol={2: 0.05, 4: 0.12}[binning])
+            assert (
+                np.corrcoef(scaled[element].ravel(), volume[element].ravel())[0, 1]
+                > {2: 0.85, 4: 0.7}[binning]
+            )
+        np.testing.assert_allclose(
+            scaled.sum(axis=(1, 2, 3)), volume.sum(axis=(1, 2, 3)), rtol={2: 0.05, 4: 0.12}[binning]
+        )
         assert made.history[-1]["geometry"]["binning"] == binning
 
     def test_ratios_per_count_of_the_large_pixels(self, truth):
@@ -201,7 +247,9 @@ class TestSignals:
     def test_offsets_of_binned_pixels(self, truth):
         """Maps binned by `bin` begin half a fine pixel later than the images; their edges agree."""
         haadf, _, _ = series(truth)
-        fine = mt.TiltSeriesEDS.from_maps({"A": np.asarray(haadf.data)}, tilts=TILTS, pixel_size=0.5).bin(2)
+        fine = mt.TiltSeriesEDS.from_maps(
+            {"A": np.asarray(haadf.data)}, tilts=TILTS, pixel_size=0.5
+        ).bin(2)
         assert fine.axes_manager["x"].offset == 0.25
         volume = fine.reconstruct_hebt(haadf, iterations=2, ratios={"A": 0.25}, **QUIET)
         assert volume["A"].data.shape == (24, 8, 24)
@@ -210,7 +258,12 @@ class TestSignals:
         truth = np.tile(truth, (1, 1, 1, 10))
         haadf, eds, _ = series(truth)
         mask = np.random.default_rng(0).random((24, 80, 24)) > 0.1
-        options = dict(iterations=5, ratios=dict(zip("AB", np.divide(RATIOS, 80), strict=True)), mask=mask, **QUIET)
+        options = dict(
+            iterations=5,
+            ratios=dict(zip("AB", np.divide(RATIOS, 80), strict=True)),
+            mask=mask,
+            **QUIET,
+        )
         expected = eds.reconstruct_hebt(haadf, **options)
         lazy_haadf, lazy_eds, _ = series(truth, lazy=True)
         volume = lazy_eds.reconstruct_hebt(lazy_haadf, **options)
@@ -222,21 +275,32 @@ class TestSignals:
         ratios = dict(zip("AB", np.divide(RATIOS, 80), strict=True))
         expected = eds.reconstruct_hebt(haadf, iterations=30, ratios=ratios, **QUIET)
         across = 2.0 * np.round(np.linspace(-2, 2, 15))
-        moved = np.stack([np.roll(image, int(s), axis=-1) for image, s in zip(haadf.data, across, strict=True)])
+        moved = np.stack(
+            [np.roll(image, int(s), axis=-1) for image, s in zip(haadf.data, across, strict=True)]
+        )
         moved_maps = {
-            name: np.stack([np.roll(m, int(s / 2), axis=-1) for m, s in zip(eds[name].data, across, strict=True)])
+            name: np.stack(
+                [
+                    np.roll(m, int(s / 2), axis=-1)
+                    for m, s in zip(eds[name].data, across, strict=True)
+                ]
+            )
             for name in "AB"
         }
         haadf = mt.TiltSeriesHAADF.from_images(moved, tilts=TILTS, pixel_size=0.5)
         eds = mt.TiltSeriesEDS.from_maps(moved_maps, tilts=TILTS, pixel_size=1.0)
         haadf.align(Alignment(-across, np.zeros(15)))
-        with pytest.warns(UserWarning, match=r"attach the same to both: eds.align\(haadf.alignment\)"):
+        with pytest.warns(
+            UserWarning, match=r"attach the same to both: eds.align\(haadf.alignment\)"
+        ):
             eds.reconstruct_hebt(haadf, iterations=1, ratios=ratios, **QUIET)
         # The line of the warning converts to the pixels of the other series.
         eds.align(haadf.alignment)
         np.testing.assert_allclose(eds.alignment.across, -across / 2)
         haadf.alignment = None
-        with pytest.warns(UserWarning, match=r"attach the same to both: haadf.align\(eds.alignment\)"):
+        with pytest.warns(
+            UserWarning, match=r"attach the same to both: haadf.align\(eds.alignment\)"
+        ):
             eds.reconstruct_hebt(haadf, iterations=1, ratios=ratios, **QUIET)
         haadf.align(eds.alignment)
         np.testing.assert_allclose(haadf.alignment.across, -across)

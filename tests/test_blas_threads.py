@@ -22,12 +22,18 @@ TILTS = np.arange(-60.0, 61.0, 10.0)
 def threads():
     """Return the numbers of threads of NumPy's and SciPy's libraries; other packages bring some that have but one."""
     blas = [info for info in threadpoolctl.threadpool_info() if info["user_api"] == "blas"]
-    return [info["num_threads"] for info in blas if any(name in info["filepath"] for name in ("numpy", "scipy"))]
+    return [
+        info["num_threads"]
+        for info in blas
+        if any(name in info["filepath"] for name in ("numpy", "scipy"))
+    ]
 
 
 def limit(number):
     """Set the number of threads for good: a limit is held by the thread that set it, as long as that lives."""
-    setter = threading.Thread(target=threadpoolctl.threadpool_limits, args=(number,), kwargs={"user_api": "blas"})
+    setter = threading.Thread(
+        target=threadpoolctl.threadpool_limits, args=(number,), kwargs={"user_api": "blas"}
+    )
     setter.start()
     setter.join()
 
@@ -109,7 +115,10 @@ def test_without_threadpoolctl(monkeypatch):
 
 
 def test_two_alignments_at_once_find_what_each_finds_alone():
-    series = [misaligned(name, size=48, tilts=TILTS, shift=1.5, axis_offset=0.5) for name in ("needle", "particle")]
+    series = [
+        misaligned(name, size=48, tilts=TILTS, shift=1.5, axis_offset=0.5)
+        for name in ("needle", "particle")
+    ]
     seen: list[set] = []
 
     def one(item):

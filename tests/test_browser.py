@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Each panel in a real browser: Voila serves it, Chromium opens it, controls are moved by the keyboard, results are compared.
 
-Screenshots go to the folder in ``MULTITOMO_SCREENSHOTS``, if that is set. The scripts in ``tests/panels`` are the notebooks.
+Screenshots go to the folder in ``MULTITOMO_SCREENSHOTS``, if that is set. The scripts in
+``tests/panels`` are the notebooks.
 """
 
 import os
@@ -17,9 +18,15 @@ from pathlib import Path
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-SCRIPTS = [path for path in sorted((Path(__file__).parent / "panels").glob("*.py")) if path.stem != "conftest"]
+SCRIPTS = [
+    path
+    for path in sorted((Path(__file__).parent / "panels").glob("*.py"))
+    if path.stem != "conftest"
+]
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium (apt-get install chromium)")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="there is no Chromium (apt-get install chromium)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +38,21 @@ def server(tmp_path_factory):
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     for script in SCRIPTS:
         cell = nbformat.v4.new_code_cell(script.read_text())
-        nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / f"{script.stem}.ipynb")
+        nbformat.write(
+            nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / f"{script.stem}.ipynb"
+        )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "voila", str(folder), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"]
+    command = [
+        sys.executable,
+        "-m",
+        "voila",
+        str(folder),
+        "--no-browser",
+        f"--port={port}",
+        "--Voila.ip=127.0.0.1",
+    ]
     with (folder / "voila.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         address = f"http://127.0.0.1:{port}"
@@ -54,9 +71,13 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    sync_playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").sync_playwright
+    sync_playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed"
+    ).sync_playwright
     with sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        chromium = started.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         yield chromium
         chromium.close()
 
@@ -80,7 +101,11 @@ class Opened:
 
     def row(self, label: str):
         """Return the slider of a label."""
-        return self.page.locator(".widget-slider").filter(has=self.page.get_by_text(label, exact=True)).first
+        return (
+            self.page.locator(".widget-slider")
+            .filter(has=self.page.get_by_text(label, exact=True))
+            .first
+        )
 
     def press(self, label: str) -> None:
         """Press a button."""
@@ -150,8 +175,12 @@ def test_alignment(opened):
 
     import hyperspy_multitomo as mt
 
-    series = mt.simulation.misaligned("particle", size=48, tilts=np.arange(-60, 61, 10), shift=3.0, seed=1)
-    haadf = mt.TiltSeriesHAADF.from_images(series.haadf.swapaxes(1, 2), tilts=series.tilts, pixel_size=0.5)
+    series = mt.simulation.misaligned(
+        "particle", size=48, tilts=np.arange(-60, 61, 10), shift=3.0, seed=1
+    )
+    haadf = mt.TiltSeriesHAADF.from_images(
+        series.haadf.swapaxes(1, 2), tilts=series.tilts, pixel_size=0.5
+    )
     expected = haadf.align()
     assert axis == pytest.approx(expected.axis_offset, abs=1e-3)
     assert across == pytest.approx(expected.across[3], abs=1e-3)
@@ -162,7 +191,12 @@ def test_tilt_series(opened):
     opened.until(lambda: opened.page.locator("img").count() >= 4)
     opened.changes(lambda: opened.move("Tilt (°)"))
     opened.page.get_by_label("This tilt is bad").check()
-    opened.until(lambda: "Marked: " in opened.page.inner_text("body") and "Marked: none" not in opened.page.inner_text("body"))
+    opened.until(
+        lambda: (
+            "Marked: " in opened.page.inner_text("body")
+            and "Marked: none" not in opened.page.inner_text("body")
+        )
+    )
     opened.changes(lambda: opened.move("Window centre (keV)", times=10), number=3)
     opened.shoot("moved")
     opened.press("Drop marked tilts")
@@ -195,7 +229,9 @@ def test_response_ratios(opened):
     phantom = yuan(size=48, slices=24)
     s = simulate(phantom, tilts=np.arange(-60, 61, 20.0), dose=0.2, blur=0, seed=1)
     known = dict(tilts=s.tilts, pixel_size=phantom.pixel_size)
-    eds = mt.TiltSeriesEDS.from_maps(dict(zip(s.elements, s.maps.transpose(0, 1, 3, 2), strict=True)), **known)
+    eds = mt.TiltSeriesEDS.from_maps(
+        dict(zip(s.elements, s.maps.transpose(0, 1, 3, 2), strict=True)), **known
+    )
     haadf = mt.TiltSeriesHAADF.from_images(s.haadf.transpose(0, 2, 1), **known)
     assert found == pytest.approx(eds.fit_response_ratios(haadf).values, rel=1e-4)
 
@@ -216,8 +252,12 @@ def test_composition(opened):
 
     phantom = yuan(size=40, slices=16)
     truth = phantom.counts_per_nm.transpose(0, 1, 3, 2)
-    noisy = (truth + np.random.default_rng(0).normal(0, truth.max() / 50, truth.shape)).astype("float32")
-    volume = mt.TomographicVolume.from_arrays(dict(zip(phantom.elements, noisy, strict=True)), pixel_size=phantom.pixel_size)
+    noisy = (truth + np.random.default_rng(0).normal(0, truth.max() / 50, truth.shape)).astype(
+        "float32"
+    )
+    volume = mt.TomographicVolume.from_arrays(
+        dict(zip(phantom.elements, noisy, strict=True)), pixel_size=phantom.pixel_size
+    )
     expected = volume.quantify("CL", {"Au": 1.5, "Ag": 1.0})
     assert " ".join(unit) == "weight percent"
     assert float(mean) == pytest.approx(float(expected["Au"].data.mean()), abs=1e-3)
@@ -225,7 +265,9 @@ def test_composition(opened):
 
 @pytest.mark.parametrize("opened", ["reconstruction"], indirect=True)
 def test_reconstruction(opened):
-    opened.until(lambda: ", 100 iterations" in opened.page.inner_text("body"))  # a first look has some "of 100"
+    opened.until(
+        lambda: ", 100 iterations" in opened.page.inner_text("body")
+    )  # a first look has some "of 100"
     opened.press("Keep for comparison")
     opened.changes(lambda: opened.move("Weight of the HAADF, alpha", times=5), number=2)
     opened.until(lambda: "First look" not in opened.page.inner_text("body"))
@@ -244,7 +286,9 @@ def test_reconstruction(opened):
     s = simulate(phantom, tilts=np.arange(-70, 71, 10.0), dose=0.2, blur=0, seed=7)
     known = dict(tilts=s.tilts, pixel_size=phantom.pixel_size)
     haadf = mt.TiltSeriesHAADF.from_images(s.haadf.transpose(0, 2, 1), **known)
-    eds = mt.TiltSeriesEDS.from_maps(dict(zip(s.elements, s.maps.transpose(0, 1, 3, 2), strict=True)), **known)
+    eds = mt.TiltSeriesEDS.from_maps(
+        dict(zip(s.elements, s.maps.transpose(0, 1, 3, 2), strict=True)), **known
+    )
     eds.fit_response_ratios(haadf)
     expected = eds.reconstruct_hebt(haadf, alpha, 100, show_progressbar=False)
     assert total == pytest.approx(float(expected.data.sum()), rel=1e-3)
@@ -252,7 +296,14 @@ def test_reconstruction(opened):
 
 @pytest.mark.parametrize("opened", ["workbench"], indirect=True)
 def test_workbench(opened):
-    steps = ("Tilt series", "Alignment", "Response ratios", "Reconstruction", "Composition", "Volume")
+    steps = (
+        "Tilt series",
+        "Alignment",
+        "Response ratios",
+        "Reconstruction",
+        "Composition",
+        "Volume",
+    )
     opened.page.get_by_role("tab", name="Composition").click()
     opened.press("Open composition")
     opened.until(lambda: "There is no volume yet" in opened.page.inner_text("body"))
@@ -265,7 +316,12 @@ def test_workbench(opened):
             opened.press("Align")
             opened.until(lambda: "Apply attaches it" in opened.page.inner_text("body"))
             opened.press("Apply")
-            opened.until(lambda: "Attached to the HAADF series and the maps of Au, Ag." in opened.page.inner_text("body"))
+            opened.until(
+                lambda: (
+                    "Attached to the HAADF series and the maps of Au, Ag."
+                    in opened.page.inner_text("body")
+                )
+            )
     opened.until(lambda: ", 100 iterations" in opened.page.inner_text("body"))
     opened.press("Reconstruct whole volume")
     assert "Au" in opened.result()
@@ -281,7 +337,9 @@ LATER = {"Block size (px, 0: automatic)", "Unexplained HAADF as a channel of its
 
 
 @pytest.mark.parametrize(
-    "opened", ["tilt_series", "alignment", "response_ratios", "reconstruction", "composition", "volume"], indirect=True
+    "opened",
+    ["tilt_series", "alignment", "response_ratios", "reconstruction", "composition", "volume"],
+    indirect=True,
 )
 def test_every_slider_and_list_changes_a_picture(opened):
     page = opened.page
@@ -290,14 +348,20 @@ def test_every_slider_and_list_changes_a_picture(opened):
     page.wait_for_timeout(1500)
 
     def pictures():
-        return page.locator("img.widget-image").evaluate_all("images => images.map(image => image.src).join()")
+        return page.locator("img.widget-image").evaluate_all(
+            "images => images.map(image => image.src).join()"
+        )
 
     moved = []
     for place in range(page.locator(".widget-slider:visible").count()):
         slider = page.locator(".widget-slider:visible").nth(place)
         label = slider.locator(".widget-label").first.inner_text()
         handle = slider.locator(".noUi-handle").first
-        if label in LATER or handle.get_attribute("aria-disabled") == "true" or slider.locator("[disabled]").count():
+        if (
+            label in LATER
+            or handle.get_attribute("aria-disabled") == "true"
+            or slider.locator("[disabled]").count()
+        ):
             continue
         before = pictures()
         handle.focus()
@@ -309,7 +373,9 @@ def test_every_slider_and_list_changes_a_picture(opened):
     for place in range(page.locator(".widget-dropdown:visible").count()):
         row = page.locator(".widget-dropdown:visible").nth(place)
         label = row.locator(".widget-label").first.inner_text()
-        if (label in LATER and opened.name != "reconstruction") or row.locator("option").count() < 2:
+        if (label in LATER and opened.name != "reconstruction") or row.locator(
+            "option"
+        ).count() < 2:
             continue
         before = pictures()
         shown = row.locator("select").input_value()

@@ -20,7 +20,11 @@ SHAPE = (2, 3, 64)
 def pixel(column, flag, pulses, data, extra=b""):
     length = len(data) + (4 if flag > 1 else 0)
     tail = struct.pack("<I", len(extra)) + extra if flag > 1 else b""
-    return struct.pack("<IHHIHHHI", column, SHAPE[2], SHAPE[2], 0, flag, length, pulses, length) + data + tail
+    return (
+        struct.pack("<IHHIHHHI", column, SHAPE[2], SHAPE[2], 0, flag, length, pulses, length)
+        + data
+        + tail
+    )
 
 
 def words(*values):
@@ -35,7 +39,9 @@ def twelve_bits(a, b, c, d):
 
 def stream(*lines):
     head = struct.pack("<II", *SHAPE[:2]).ljust(0x1A0, b"\0")
-    return np.frombuffer(head + b"".join(struct.pack("<I", len(line)) + b"".join(line) for line in lines), np.uint8)
+    return np.frombuffer(
+        head + b"".join(struct.pack("<I", len(line)) + b"".join(line) for line in lines), np.uint8
+    )
 
 
 def dense(content):
@@ -81,7 +87,9 @@ class TestDecoding:
 
     def test_every_truncation_is_an_error(self):
         for size in range(len(WHOLE)):
-            with pytest.raises(ValueError, match=r"breaks off or is damaged at byte|has not the 2 x 3 pixels"):
+            with pytest.raises(
+                ValueError, match=r"breaks off or is damaged at byte|has not the 2 x 3 pixels"
+            ):
                 decode_pixels(WHOLE[:size], SHAPE)
 
     @pytest.mark.parametrize(
@@ -93,10 +101,23 @@ class TestDecoding:
             [pixel(0, 1, 9, words(1))],
             [pixel(0, 2, 0, bytes([3, 1, 0, 0, 0, 0]), b"")],  # a width that does not exist
             [pixel(0, 2, 0, bytes([2, 200, 0, 0, 1]), b"")],  # a run beyond the pixel
-            # Counts that would not go into 32 bits, alone, as an offset, and in sum: each channel is listed once.
-            [pixel(0, 2, 4, bytes([8, 4]) + struct.pack("<Q", 2**32) + bytes(16), words(0, 1, 2, 3))],
+            # Counts that would not go into 32 bits, alone, as an offset, and in sum: each channel
+            # is listed once.
+            [
+                pixel(
+                    0, 2, 4, bytes([8, 4]) + struct.pack("<Q", 2**32) + bytes(16), words(0, 1, 2, 3)
+                )
+            ],
             [pixel(0, 2, 1, bytes([8, 1]) + struct.pack("<Q", 2**63) + bytes(4), words(0))],
-            [pixel(0, 2, 1, bytes([8, 1]) + struct.pack("<Q", 0) + struct.pack("<I", 2**31), words(0))],
+            [
+                pixel(
+                    0,
+                    2,
+                    1,
+                    bytes([8, 1]) + struct.pack("<Q", 0) + struct.pack("<I", 2**31),
+                    words(0),
+                )
+            ],
             [pixel(0, 2, 1, bytes([8, 1]) + struct.pack("<Q", 2**31 - 1) + bytes(4), words(0))],
         ],
     )
@@ -113,7 +134,9 @@ class TestDecoding:
                 decode_pixels(content, SHAPE)
 
 
-@pytest.mark.skipif(not IDP.is_dir(), reason=f"the example data {IDP.name} are not beside the repository")
+@pytest.mark.skipif(
+    not IDP.is_dir(), reason=f"the example data {IDP.name} are not beside the repository"
+)
 class TestFiles:
     def test_counts_are_those_of_rosettasciio(self):
         from rsciio.bruker import file_reader
@@ -134,7 +157,13 @@ class TestFiles:
         files = [IDP / f"{tilt}.bcf" for tilt in (-5, 0)]
         _, spectra = mt.load_tilt_series(files)
         assert decoded == []
-        mt.elemental_maps(spectra, ["Si"], also=["Pt", "S", "Mg", "Ga"], energy_range=(1.0, 3.0), show_progressbar=False)
+        mt.elemental_maps(
+            spectra,
+            ["Si"],
+            also=["Pt", "S", "Mg", "Ga"],
+            energy_range=(1.0, 3.0),
+            show_progressbar=False,
+        )
         assert sorted(decoded) == ["-5.bcf", "0.bcf"]
 
     def test_no_process_is_started(self, monkeypatch):
@@ -146,14 +175,20 @@ class TestFiles:
         path.write_bytes((IDP / "0.bcf").read_bytes())
         _, spectra = mt.load_tilt_series(path, tilts=[0])
         path.write_bytes(path.read_bytes()[:200_000])
-        with pytest.raises(ValueError, match=r"0\.bcf cannot be read, it is damaged or was changed since it was loaded"):
+        with pytest.raises(
+            ValueError,
+            match=r"0\.bcf cannot be read, it is damaged or was changed since it was loaded",
+        ):
             spectra.data.sum().compute()
 
     def test_damage_within_a_map_is_told_when_it_is_loaded(self, tmp_path):
         content = bytearray((IDP / "0.bcf").read_bytes())
         content[2_000_000:2_000_400] = bytes(400)
         (tmp_path / "0.bcf").write_bytes(content)
-        with pytest.raises(ValueError, match=r"0\.bcf cannot be read, it is damaged or truncated.*at byte \d+ of \d+"):
+        with pytest.raises(
+            ValueError,
+            match=r"0\.bcf cannot be read, it is damaged or truncated.*at byte \d+ of \d+",
+        ):
             mt.load_tilt_series(tmp_path / "0.bcf", tilts=[0])
 
     def test_the_type_holds_the_largest_count(self, monkeypatch):

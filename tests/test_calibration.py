@@ -9,9 +9,21 @@ import pytest
 from scipy.special import xlogy
 
 from hyperspy_multitomo.simulation import huber, schwartz, simulate, yuan, zhong
-from hyperspy_multitomo.tomography import DataTerm, TiltGeometry, calibrate, projector, run, variational
+from hyperspy_multitomo.tomography import (
+    DataTerm,
+    TiltGeometry,
+    calibrate,
+    projector,
+    run,
+    variational,
+)
 
-PHANTOMS = {"zhong": (zhong, 80), "yuan": (yuan, 64), "huber": (huber, 80), "schwartz": (schwartz, 64)}
+PHANTOMS = {
+    "zhong": (zhong, 80),
+    "yuan": (yuan, 64),
+    "huber": (huber, 80),
+    "schwartz": (schwartz, 64),
+}
 WEIGHTS = (1 / 4, 1 / 2, 1, 2, 4)
 # How counts, number of tilts and size change.
 CONDITIONS = {
@@ -29,10 +41,18 @@ def simulated(name, *, dose=1.0, every=1, larger=1, slices=1, seed=7):
     phantom = phantom(size=size * larger, slices=slices)
     tilts = phantom.tilts[::every], phantom.haadf_tilts[::every]
     series = simulate(phantom, *tilts, dose=dose, seed=seed)
-    maps, haadf = (projector(TiltGeometry(t, phantom.size, pixel_size=phantom.pixel_size)) for t in tilts)
+    maps, haadf = (
+        projector(TiltGeometry(t, phantom.size, pixel_size=phantom.pixel_size)) for t in tilts
+    )
     # Electrons, or no better than 1 % of noise.
-    signal = max(1.0 if phantom.haadf_noise == "poisson" else 0.0, 1e-4 * np.square(series.haadf).mean() / series.haadf.mean())
-    terms = [DataTerm(maps, series.maps), DataTerm(haadf, series.haadf, first=len(phantom.elements), weight=1 / signal)]
+    signal = max(
+        1.0 if phantom.haadf_noise == "poisson" else 0.0,
+        1e-4 * np.square(series.haadf).mean() / series.haadf.mean(),
+    )
+    terms = [
+        DataTerm(maps, series.maps),
+        DataTerm(haadf, series.haadf, first=len(phantom.elements), weight=1 / signal),
+    ]
     return series, terms
 
 
@@ -41,7 +61,9 @@ def errors(found, series, weight, iterations=80):
     regulariser = replace(found.regulariser, weight=weight * found.regulariser.weight)
     volume = run(variational(found.terms, regulariser, found.scales), iterations).volume
     truth = series.truth
-    return np.array([np.linalg.norm(volume[e] - truth[e]) / np.linalg.norm(truth[e]) for e in range(len(truth))])
+    return np.array(
+        [np.linalg.norm(volume[e] - truth[e]) / np.linalg.norm(truth[e]) for e in range(len(truth))]
+    )
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
@@ -55,7 +77,10 @@ def test_best_weight_is_about_one(name, condition):
     assert WEIGHTS[best] in (1 / 2, 1, 2)
 
 
-@pytest.mark.parametrize("method", [("tv", "nuclear", 2), ("tgv", "frobenius", 2), ("tv", "uncoupled", 2), ("tv", "nuclear", 3)])
+@pytest.mark.parametrize(
+    "method",
+    [("tv", "nuclear", 2), ("tgv", "frobenius", 2), ("tv", "uncoupled", 2), ("tv", "nuclear", 3)],
+)
 def test_best_weight_of_every_regulariser_is_about_one(method):
     kind, coupling, dimensions = method
     series, terms = simulated("huber", slices=1 if dimensions == 2 else 6)
@@ -77,7 +102,9 @@ class TestUnits:
         series, (maps, haadf) = simulated("yuan")
         tenth = projector(replace(maps.A.geometry, pixel_size=maps.A.geometry.pixel_size / 10))
         brighter = replace(haadf, A=tenth, data=5 * series.haadf, weight=haadf.weight / 5)
-        one, other = (calibrate(terms, 3) for terms in ([maps, haadf], [replace(maps, A=tenth), brighter]))
+        one, other = (
+            calibrate(terms, 3) for terms in ([maps, haadf], [replace(maps, A=tenth), brighter])
+        )
         assert other.regulariser == one.regulariser
         np.testing.assert_allclose(other.scales, one.scales * [10, 10, 50], rtol=0.01)
         np.testing.assert_allclose(other.flows, one.flows, rtol=0.01)
@@ -89,12 +116,18 @@ class TestUnits:
         assert ((0.5 * largest < found.scales[:2]) & (found.scales[:2] < 1.1 * largest)).all()
 
     def test_noise_flows_as_the_root_of_the_dose(self):
-        few, many = (calibrate(simulated("yuan", dose=dose)[1], 3, dimensions=2).flows[:2] for dose in (1.0, 16.0))
+        few, many = (
+            calibrate(simulated("yuan", dose=dose)[1], 3, dimensions=2).flows[:2]
+            for dose in (1.0, 16.0)
+        )
         np.testing.assert_allclose(many / few, 4, rtol=0.15)
 
     def test_slices_are_a_sample(self):
         _, (maps, haadf) = simulated("yuan")
-        repeated = [replace(term, data=np.repeat(np.asarray(term.data), 24, axis=-1)) for term in (maps, haadf)]
+        repeated = [
+            replace(term, data=np.repeat(np.asarray(term.data), 24, axis=-1))
+            for term in (maps, haadf)
+        ]
         one, other = (calibrate(terms, 3, dimensions=2) for terms in ([maps, haadf], repeated))
         np.testing.assert_allclose(other.scales, one.scales, rtol=0.01)
         np.testing.assert_allclose(other.flows, one.flows, rtol=0.25)
@@ -124,8 +157,13 @@ class TestOddData:
         truth[0, 8:16, 8:16] = truth[1, 8:16, 8:16, 15:16] = 2.0
         everywhere = np.stack([truth[0], np.repeat(truth[1, ..., 15:16], 40, axis=-1)])
         for background in (0.0, 1.0):
-            counts = (np.random.default_rng(0).poisson(A(volume) + background) for volume in (truth, everywhere))
-            one, all_ = (calibrate([DataTerm(A, data, background=background)], 2) for data in counts)
+            counts = (
+                np.random.default_rng(0).poisson(A(volume) + background)
+                for volume in (truth, everywhere)
+            )
+            one, all_ = (
+                calibrate([DataTerm(A, data, background=background)], 2) for data in counts
+            )
             np.testing.assert_allclose(one.flows, all_.flows, rtol=0.4)
             np.testing.assert_allclose(one.scales, all_.scales, rtol=0.4)
 
@@ -133,22 +171,32 @@ class TestOddData:
         """Where no counts are left above the background, the noise is still that of the background."""
         A = projector(TiltGeometry(range(-60, 61, 20), 12))
         data = np.random.default_rng(0).poisson(5.0, (1, 7, 12, 2))
-        low, high = (calibrate([DataTerm(A, data, background=b)], 1).flows[0] for b in (50.0, 200.0))
+        low, high = (
+            calibrate([DataTerm(A, data, background=b)], 1).flows[0] for b in (50.0, 200.0)
+        )
         assert low / high == pytest.approx(2, rel=0.01)
 
     def test_pixels_of_different_sizes(self):
-        two, three = (projector(TiltGeometry(range(-60, 61, 20), 12 // b, binning=b)) for b in (2, 3))
+        two, three = (
+            projector(TiltGeometry(range(-60, 61, 20), 12 // b, binning=b)) for b in (2, 3)
+        )
         truth = np.zeros((2, 12, 12, 30), np.float32)
         truth[:, 4:8, 4:8] = 6.0
         rng = np.random.default_rng(0)
-        terms = [DataTerm(two, rng.poisson(two(truth[:1]))), DataTerm(three, rng.poisson(three(truth[1:])), first=1)]
+        terms = [
+            DataTerm(two, rng.poisson(two(truth[:1]))),
+            DataTerm(three, rng.poisson(three(truth[1:])), first=1),
+        ]
         found = calibrate(terms, 2)
         assert ((found.scales > 2.0) & (found.scales < 8.0)).all()
 
     def test_different_grids(self):
         A = projector(TiltGeometry(range(-60, 61, 20), 12))
         with pytest.raises(ValueError, match="different volume grids"):
-            calibrate([DataTerm(A, np.ones((1, 7, 12, 4))), DataTerm(A, np.ones((1, 7, 12, 3)), first=1)], 2)
+            calibrate(
+                [DataTerm(A, np.ones((1, 7, 12, 4))), DataTerm(A, np.ones((1, 7, 12, 3)), first=1)],
+                2,
+            )
 
     def test_weights_of_other_rows(self):
         A = projector(TiltGeometry(range(-60, 61, 20), 12))
@@ -177,8 +225,12 @@ class TestMu:
         largest = data.max(axis=(1, 2, 3), keepdims=True)
         u = ours.volume * maps.A.geometry.pixel_size / largest
         expected, scaled = unit(u), data / largest
-        published = np.sum(expected - scaled + xlogy(scaled, scaled / np.maximum(expected, 1e-20)), axis=(1, 2, 3))
-        slopes = np.stack([np.diff(u, axis=axis, append=np.take(u, [-1], axis=axis)) for axis in (1, 2)])
+        published = np.sum(
+            expected - scaled + xlogy(scaled, scaled / np.maximum(expected, 1e-20)), axis=(1, 2, 3)
+        )
+        slopes = np.stack(
+            [np.diff(u, axis=axis, append=np.take(u, [-1], axis=axis)) for axis in (1, 2)]
+        )
         published = unit.norm() * mu @ published + np.sqrt(np.square(slopes).sum(axis=(0, 1))).sum()
         assert ours.objective == pytest.approx(published, rel=1e-4)
 
@@ -219,7 +271,13 @@ class TestMu:
 
 def test_the_same_data_are_looked_at_once(monkeypatch):
     """Another weight or regulariser takes no second look; other data, gains or weights of the data do."""
-    from hyperspy_multitomo.tomography import DataTerm, TiltGeometry, calibrate, calibration, projector
+    from hyperspy_multitomo.tomography import (
+        DataTerm,
+        TiltGeometry,
+        calibrate,
+        calibration,
+        projector,
+    )
 
     A = projector(TiltGeometry(range(-80, 81, 20), detector_width=20))
     truth = np.zeros((2, 20, 20, 3))
@@ -235,7 +293,11 @@ def test_the_same_data_are_looked_at_once(monkeypatch):
     assert second.regulariser.weight == pytest.approx(3 * first.regulariser.weight)
     second.scales[:] = 0  # what was returned is the caller's
     assert calibrate([DataTerm(A, counts)], 2, dimensions=2).scales.all()
-    for other in (DataTerm(A, counts + 1), DataTerm(A, counts, gains=np.full(9, 2.0)), DataTerm(A, counts, weight=2.0)):
+    for other in (
+        DataTerm(A, counts + 1),
+        DataTerm(A, counts, gains=np.full(9, 2.0)),
+        DataTerm(A, counts, weight=2.0),
+    ):
         before = len(looks)
         calibrate([other], 2, dimensions=2)
         assert len(looks) == before + 1

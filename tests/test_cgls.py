@@ -24,7 +24,9 @@ def A():
 @pytest.fixture(scope="module")
 def W(A):
     """The projection matrix in the CSR format, double precision."""
-    return scipy.sparse.csr_array(A(np.eye(480, dtype=np.float32).reshape(20, 24, 480)).reshape(-1, 480).astype(np.float64))
+    return scipy.sparse.csr_array(
+        A(np.eye(480, dtype=np.float32).reshape(20, 24, 480)).reshape(-1, 480).astype(np.float64)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,10 @@ def volume_of(iterates, iterations=8):
 def by_lsqr(W, b, iterations):
     """Return (voxel, y) after so many iterations of SciPy's LSQR on b (ray, y)."""
     never = dict(atol=0, btol=0, conlim=0)
-    return np.stack([lsqr(W, column, iter_lim=iterations, **never)[0] for column in b.astype(np.float64).T], axis=1)
+    return np.stack(
+        [lsqr(W, column, iter_lim=iterations, **never)[0] for column in b.astype(np.float64).T],
+        axis=1,
+    )
 
 
 class TestAgainstLSQR:
@@ -80,7 +85,13 @@ class TestAgainstLSQR:
 class TestFusedAgainstTextbook:
     @pytest.mark.parametrize(
         "options",
-        [{}, {"gains": GAINS}, {"mask": inside}, {"mask": inside[..., 0]}, {"initial": np.ones((2, 20, 24, 5))}],
+        [
+            {},
+            {"gains": GAINS},
+            {"mask": inside},
+            {"mask": inside[..., 0]},
+            {"initial": np.ones((2, 20, 24, 5))},
+        ],
         ids=["plain", "gains", "mask", "flat mask", "start"],
     )
     def test_iterates(self, A, data, options):
@@ -120,7 +131,9 @@ class TestProperties:
             if before is not None:
                 live = (GAINS > 0)[:, None, None]
                 residual = live * data - GAINS[:, None, None] * A(before)
-                expected = [np.linalg.norm(residual[c]) / np.linalg.norm(live * data[c]) for c in range(2)]
+                expected = [
+                    np.linalg.norm(residual[c]) / np.linalg.norm(live * data[c]) for c in range(2)
+                ]
                 np.testing.assert_allclose(iterate.residuals["eds"], expected, rtol=1e-3)
             before = iterate.volume
 
@@ -150,7 +163,9 @@ class TestProperties:
         small = projector(TiltGeometry([-23, 78.75], 3, (2, 2)), backend)
         b = np.array([[[6.0], [3], [1]], [[7], [1], [4]]])
         matrix = small(np.eye(4, dtype=np.float32).reshape(2, 2, 4)).reshape(-1, 4)
-        best = np.linalg.norm(b.ravel() - matrix @ np.linalg.lstsq(matrix, b.ravel(), rcond=1e-6)[0])
+        best = np.linalg.norm(
+            b.ravel() - matrix @ np.linalg.lstsq(matrix, b.ravel(), rcond=1e-6)[0]
+        )
         x = volume_of(cgls(small, b), 200)
         assert np.linalg.norm(b - small(x)) < 1.005 * best
         np.testing.assert_array_equal(x, volume_of(cgls(small, b), 20))
@@ -163,7 +178,9 @@ class TestProperties:
         held = iterate.volume
         result = run(iterates, 3)
         np.testing.assert_array_equal(result.volume[0], held[0])
-        np.testing.assert_allclose(result.volume[1], volume_of(cgls(A, data), 7)[1], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            result.volume[1], volume_of(cgls(A, data), 7)[1], rtol=1e-4, atol=1e-5
+        )
 
     def test_threads_change_nothing(self, data):
         geometry = TiltGeometry(TILTS, 22, (20, 24), 0.5)

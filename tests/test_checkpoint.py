@@ -58,7 +58,9 @@ print(torn)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork and SIGKILL")
 def test_killed_at_any_time_the_file_is_whole(kept):
     """Killed while it saves, twenty times: what is there can be loaded, and leftovers do not pile up."""
-    found = subprocess.run([sys.executable, "-c", KILLED, str(kept.path)], capture_output=True, text=True, timeout=300)
+    found = subprocess.run(
+        [sys.executable, "-c", KILLED, str(kept.path)], capture_output=True, text=True, timeout=300
+    )
     assert found.returncode == 0, found.stderr
     assert int(found.stdout) > 0, "none was killed while it wrote: the test says nothing"
 
@@ -116,7 +118,9 @@ class TestSaving:
             result = run(SOLVERS["sirt"](), 8, checkpoint=kept, progress=fill)
         messages = [str(warning.message) for warning in told]
         assert len(messages) == 2
-        assert all("the disk is full" in text and "the one before it is whole" in text for text in messages)
+        assert all(
+            "the disk is full" in text and "the one before it is whole" in text for text in messages
+        )
         assert "goes on" in messages[0]
         assert "is returned" in messages[1]
         assert kept.load().header["about"]["iteration"] == 3
@@ -133,8 +137,15 @@ class TestSaving:
         kept.save({"a": np.zeros(4)}, {"iteration": 1})
         with pytest.MonkeyPatch.context() as patch:
             opened = open
-            patch.setattr(module, "open", lambda path, mode: opened("/dev/full" if mode == "wb" else path, mode), raising=False)
-            with pytest.raises(OSError, match="the disk is full.*the one before it is whole") as caught:
+            patch.setattr(
+                module,
+                "open",
+                lambda path, mode: opened("/dev/full" if mode == "wb" else path, mode),
+                raising=False,
+            )
+            with pytest.raises(
+                OSError, match="the disk is full.*the one before it is whole"
+            ) as caught:
                 kept.save({"a": np.zeros(10**6)})
         assert caught.value.errno == errno.ENOSPC
         assert kept.load().header["about"]["iteration"] == 1
@@ -191,12 +202,18 @@ class TestFile:
             kept.save({"a": np.array([object()])})
         assert list(kept.path.parent.iterdir()) == []
 
-    @pytest.mark.parametrize("name", ["sirt", "cgls", "tv", "tv, 2-D", "tgv", "tgv, 2-D", "power, tv", "power, tgv"])
+    @pytest.mark.parametrize(
+        "name", ["sirt", "cgls", "tv", "tv, 2-D", "tgv", "tgv, 2-D", "power, tv", "power, tgv"]
+    )
     def test_size_is_that_of_the_docstring(self, kept, name):
         iterates = SOLVERS[name]()
         result = run(iterates, 4, checkpoint=kept)
         system = next(SOLVERS[name]())._steps.system
-        data = sum(t.data.nbytes for t in system.terms) if hasattr(system, "terms") else system.projections.nbytes
+        data = (
+            sum(t.data.nbytes for t in system.terms)
+            if hasattr(system, "terms")
+            else system.projections.nbytes
+        )
         volumes, sets = {
             "sirt": (1, 0), "cgls": (3, 5), "tv": (5, 1), "tv, 2-D": (4, 1), "tgv": (17, 1), "tgv, 2-D": (11, 1),
             "power, tv": (5, 1), "power, tgv": (21, 1),
@@ -265,10 +282,24 @@ class TestFile:
 class TestAnotherRun:
     def test_key(self, tmp_path):
         data = counts()
-        key = {"alpha": 0.5, "ratios": [3.0, 50.0], "options": {"mask": None, "weight": np.float32(2)}, "data": data}
+        key = {
+            "alpha": 0.5,
+            "ratios": [3.0, 50.0],
+            "options": {"mask": None, "weight": np.float32(2)},
+            "data": data,
+        }
         Checkpoint(tmp_path / "a", key=key).save({})
-        Checkpoint(tmp_path / "a", key={**key, "data": fingerprint(data), "options": {"weight": 2.0, "mask": None}}).load()
-        other = {"alpha": 0.7, "ratios": (3.0, 50.0), "options": {"mask": None}, "data": data + 1, "more": 1}
+        Checkpoint(
+            tmp_path / "a",
+            key={**key, "data": fingerprint(data), "options": {"weight": 2.0, "mask": None}},
+        ).load()
+        other = {
+            "alpha": 0.7,
+            "ratios": (3.0, 50.0),
+            "options": {"mask": None},
+            "data": data + 1,
+            "more": 1,
+        }
         with pytest.raises(ValueError, match="the checkpoint of another run") as caught:
             Checkpoint(tmp_path / "a", key=other).load()
         text = str(caught.value)
@@ -365,7 +396,11 @@ class TestFingerprint:
     def test_strides_do_not(self, monkeypatch):
         monkeypatch.setattr(module, "_PIECE", 7)
         array = np.random.default_rng(0).random((5, 6, 7))
-        for same in (np.asfortranarray(array), np.repeat(array, 2, axis=1)[:, ::2], array[::-1].copy()[::-1]):
+        for same in (
+            np.asfortranarray(array),
+            np.repeat(array, 2, axis=1)[:, ::2],
+            array[::-1].copy()[::-1],
+        ):
             assert fingerprint(same) == fingerprint(array)
         assert fingerprint({"a": array, "b": array[0]}) == fingerprint({"b": array[0], "a": array})
 

@@ -24,14 +24,21 @@ def series():
 
 @pytest.fixture
 def client():
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    options = {
+        "n_workers": 2,
+        "threads_per_worker": 1,
+        "processes": True,
+        "dashboard_address": None,
+    }
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
         yield client
 
 
 def test_a_killed_worker_changes_nothing(series, client, tmp_path):
     (haadf, eds), (lazy_haadf, lazy_eds) = series
-    volume = lazy_eds.reconstruct_hebt(lazy_haadf, ratios=RATIOS, iterations=300, chunks=16, checkpoint=tmp_path / "slabs")
+    volume = lazy_eds.reconstruct_hebt(
+        lazy_haadf, ratios=RATIOS, iterations=300, chunks=16, checkpoint=tmp_path / "slabs"
+    )
     before = client.run(os.getpid)
     stopped = []
 
@@ -57,7 +64,14 @@ def test_what_a_dashboard_shows_is_what_was_planned(series, client):
     options = {"chunks": 24, "overlap": 4, "iterations": 20, "tolerance": None}
     client.get_task_stream()
     plan = eds.plan_reconstruction("tgv", haadf, **options)
-    assert (plan.slabs, plan.thickness, plan.overlap, plan.at_once, plan.threads, plan.workers) == (4, 24, 4, 2, 1, 2)
+    assert (plan.slabs, plan.thickness, plan.overlap, plan.at_once, plan.threads, plan.workers) == (
+        4,
+        24,
+        4,
+        2,
+        1,
+        2,
+    )
     assert "numba, on 2 workers" in str(plan)
     eds.reconstruct_tgv(haadf, **options).compute(**QUIET)
     names = [distributed.utils.key_split(event["key"]) for event in client.get_task_stream()]
@@ -74,7 +88,12 @@ def test_a_plan_takes_the_threads_of_the_workers(series, client):
 
 def test_a_plan_counts_the_places_of_a_worker(series):
     (eager, _), (haadf, _) = series
-    options = {"n_workers": 1, "threads_per_worker": 2, "processes": True, "dashboard_address": None}
+    options = {
+        "n_workers": 1,
+        "threads_per_worker": 2,
+        "processes": True,
+        "dashboard_address": None,
+    }
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
         filters = client.run(_filters)
         plan = haadf.plan_reconstruction("sirt", chunks=16, iterations=20)
@@ -93,7 +112,12 @@ def _filters():
 
 def test_slabs_for_workers_that_are_to_come(series):
     (eager, _), (haadf, _) = series
-    options = {"n_workers": 0, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    options = {
+        "n_workers": 0,
+        "threads_per_worker": 1,
+        "processes": False,
+        "dashboard_address": None,
+    }
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster):
         with pytest.warns(UserWarning, match="no workers yet.*wait_for_workers"):
             volume = haadf.reconstruct_sirt(3)
@@ -121,11 +145,28 @@ def test_threads_of_a_slab_are_those_of_its_worker(client):
 
 def test_a_dead_scheduler_leaves_what_was_finished(series, tmp_path):
     (haadf, _), (lazy, _) = series
-    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard", "--scheduler-file"]
+    command = [
+        sys.executable,
+        "-m",
+        "distributed.cli.dask_scheduler",
+        "--port",
+        "0",
+        "--no-dashboard",
+        "--scheduler-file",
+    ]
     where = str(tmp_path / "scheduler.json")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     scheduler = subprocess.Popen([*command, where], **quiet)
-    worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--nthreads", "1", "--no-dashboard", "--scheduler-file", where]
+    worker = [
+        sys.executable,
+        "-m",
+        "distributed.cli.dask_worker",
+        "--nthreads",
+        "1",
+        "--no-dashboard",
+        "--scheduler-file",
+        where,
+    ]
     worker = subprocess.Popen(worker, **quiet)
     kept = tmp_path / "slabs"
     try:
@@ -140,7 +181,10 @@ def test_a_dead_scheduler_leaves_what_was_finished(series, tmp_path):
 
             killer = threading.Thread(target=kill)
             killer.start()
-            with pytest.raises(RuntimeError, match="the scheduler of the cluster is gone.*resume= goes on from there"):
+            with pytest.raises(
+                RuntimeError,
+                match="the scheduler of the cluster is gone.*resume= goes on from there",
+            ):
                 volume.compute(**QUIET)
             killer.join()
     finally:

@@ -14,7 +14,9 @@ from hyperspy_multitomo.composition.cross_sections.tables import atomic_weights
 IDP = Path(__file__).resolve().parents[2] / "shared" / "data" / "idp_l2083"
 ELEMENTS = ["C", "O", "Na", "Mg", "Al", "Si", "S", "Ca", "Ti", "Cr", "Fe", "Ni", "Cu", "Ga", "Pt"]
 
-pytestmark = pytest.mark.skipif(not IDP.is_dir(), reason="the real lamella (idp_l2083) is not beside the checkout")
+pytestmark = pytest.mark.skipif(
+    not IDP.is_dir(), reason="the real lamella (idp_l2083) is not beside the checkout"
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,9 @@ def atoms(eds, images):
     keV = eds.metadata.Acquisition_instrument.TEM.beam_energy
     assert keV == 200
     return {
-        name: gaussian_filter(np.maximum(image, 0), 1) / cross_sections.xray_factor(lines[name], keV) / atomic_weights([name])[0]
+        name: gaussian_filter(np.maximum(image, 0), 1)
+        / cross_sections.xray_factor(lines[name], keV)
+        / atomic_weights([name])[0]
         for name, image in images.items()
     }
 
@@ -46,12 +50,18 @@ def test_silicate_and_sulphide_of_a_dust_particle(dust):
     assert 0.7 < found["Mg"][silicate].sum() / found["Si"][silicate].sum() < 1.5
     sulphide = found["S"] > np.percentile(found["S"], 99.9)
     assert 0.7 < found["Fe"][sulphide].sum() / found["S"][sulphide].sum() < 1.5
-    # Oxygen is too low, because neither the detector's efficiency at 0.5 keV nor its absorption is in this.
+    # Oxygen is too low, because neither the detector's efficiency at 0.5 keV nor its absorption is
+    # in this.
     assert 0.8 < found["O"][silicate].sum() / both[silicate].sum() < 2.5
 
 
 def test_the_detectors_of_the_file_are_four(dust):
-    assert [(one.azimuth, one.elevation) for one in dust.detectors] == [(45, 18), (135, 18), (225, 18), (315, 18)]
+    assert [(one.azimuth, one.elevation) for one in dust.detectors] == [
+        (45, 18),
+        (135, 18),
+        (225, 18),
+        (315, 18),
+    ]
 
 
 def test_its_dose_is_not_made_up(dust):

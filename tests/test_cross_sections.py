@@ -11,12 +11,21 @@ from scipy.interpolate import CubicSpline
 
 from hyperspy_multitomo.composition import cross_sections as cs
 from hyperspy_multitomo.composition.cross_sections.elastic import _beyond, _rutherford
-from hyperspy_multitomo.composition.cross_sections.tables import FILLING, LINES, SHELLS, SYMBOLS, table
+from hyperspy_multitomo.composition.cross_sections.tables import (
+    FILLING,
+    LINES,
+    SHELLS,
+    SYMBOLS,
+    table,
+)
 
 PHYSICS = Path(__file__).parents[2] / "shared" / "data" / "physics"
-needs_data = pytest.mark.skipif(not PHYSICS.is_dir(), reason="the published tables are not beside the checkout")
+needs_data = pytest.mark.skipif(
+    not PHYSICS.is_dir(), reason="the published tables are not beside the checkout"
+)
 
-# Yuan et al. 2021, table 2: element, subshell, line, keV; elastic, ionisation (barn), yield, line fraction.
+# Yuan et al. 2021, table 2: element, subshell, line, keV; elastic, ionisation (barn), yield, line
+# fraction.
 YUAN = [
     ("Ag", "L3", "La", 100, 9.90e6, 2.44e3, 0.057, 0.816),
     ("Au", "M5", "Ma", 100, 1.98e7, 7.46e3, 0.030, 0.932),  # printed: 0.999, see below
@@ -25,7 +34,9 @@ YUAN = [
 ]
 
 
-@pytest.mark.parametrize(("element", "shell", "line", "keV", "elastic", "ionised", "fluorescence", "fraction"), YUAN)
+@pytest.mark.parametrize(
+    ("element", "shell", "line", "keV", "elastic", "ionised", "fluorescence", "fraction"), YUAN
+)
 def test_table_of_yuan(element, shell, line, keV, elastic, ionised, fluorescence, fraction):
     assert cs.ionisation(element, shell, keV) == pytest.approx(ionised, rel=0.005)
     assert cs.elastic_browning(element, keV) == pytest.approx(elastic, rel=0.02)
@@ -34,10 +45,16 @@ def test_table_of_yuan(element, shell, line, keV, elastic, ionised, fluorescence
 
 
 def test_au_ma_is_not_all_of_m5():
-    # The table prints 0.999 for Au Ma, which takes all photons of M5 for it; EADL has 5.4 % of Mz (M5-N3) and 1.4 % of M5-O3.
+    # The table prints 0.999 for Au Ma, which takes all photons of M5 for it; EADL has 5.4 % of Mz
+    # (M5-N3) and 1.4 % of M5-O3.
     keys, photons = table()["transitions"], table()["photons"]
-    m5 = (keys[:, 0] == 79) & (keys[:, 1] == SHELLS.index("M5")) & (keys[:, 2] == SHELLS.index("M5"))
-    filled = {FILLING[place]: share for place, share in zip(keys[m5, 3], photons[m5] / photons[m5].sum(), strict=True)}
+    m5 = (
+        (keys[:, 0] == 79) & (keys[:, 1] == SHELLS.index("M5")) & (keys[:, 2] == SHELLS.index("M5"))
+    )
+    filled = {
+        FILLING[place]: share
+        for place, share in zip(keys[m5, 3], photons[m5] / photons[m5].sum(), strict=True)
+    }
     assert filled["N6"] + filled["N7"] == pytest.approx(cs.line_fraction("Au_Ma"))
     assert filled["N3"] == pytest.approx(0.054, abs=0.001)
     assert filled["O3"] == pytest.approx(0.014, abs=0.001)
@@ -52,7 +69,15 @@ def test_factors_of_yuan():
 
 
 @pytest.mark.parametrize(
-    ("element", "barn"), [("O", 5.40e3), ("Al", 1.37e4), ("Fe", 5.36e4), ("Cu", 6.57e4), ("Ag", 1.575e5), ("Au", 3.613e5)]
+    ("element", "barn"),
+    [
+        ("O", 5.40e3),
+        ("Al", 1.37e4),
+        ("Fe", 5.36e4),
+        ("Cu", 6.57e4),
+        ("Ag", 1.575e5),
+        ("Au", 3.613e5),
+    ],
 )
 def test_haadf_detector(element, barn):
     assert cs.haadf(element, 300, 94.9, 188) == pytest.approx(barn, rel=0.005)
@@ -64,7 +89,9 @@ def test_haadf_parts_add_up_and_nothing_is_beyond_the_whole():
     assert sum(parts) == pytest.approx(cs.haadf("Ag", 200, 0, 3141.5), rel=1e-6)
     # Far beyond the screening the atom scatters as its bare nucleus: Rutherford does.
     pc, beta2 = np.sqrt(200 * (200 + 2 * 510.999)), 1 - (510.999 / 710.999) ** 2
-    rutherford = np.pi * (6 * 1.43996e-3 / (pc * np.sqrt(beta2))) ** 2  # nm^2 (e^2/(4 pi eps0) = 1.43996e-3 keV nm)
+    rutherford = (
+        np.pi * (6 * 1.43996e-3 / (pc * np.sqrt(beta2))) ** 2
+    )  # nm^2 (e^2/(4 pi eps0) = 1.43996e-3 keV nm)
     ring = 1 / np.sin(0.2 / 2) ** 2 - 1 / np.sin(0.4 / 2) ** 2
     assert cs.haadf("C", 200, 200, 400) == pytest.approx(rutherford * ring * 1e10, rel=0.01)
 
@@ -79,20 +106,33 @@ def test_energies_between_those_of_the_table():
             for left_out in range(1, 5):
                 kept = np.arange(len(energies)) != left_out
                 spline = CubicSpline(np.log(energies[kept]), scaled[kept])
-                worst = max(worst, abs(np.expm1(spline(np.log(energies[left_out])) - scaled[left_out])))
+                worst = max(
+                    worst, abs(np.expm1(spline(np.log(energies[left_out])) - scaled[left_out]))
+                )
     assert worst < 0.003
 
 
 @needs_data
 def test_angles_against_the_differential_cross_sections():
     with np.load(PHYSICS / "elsepa_dcs_Z1-98.npz") as file:
-        theta, energies, differential = np.deg2rad(file["theta_deg"]), file["E_keV"], file["dcs_barn_per_sr"].astype(float)
+        theta, energies, differential = (
+            np.deg2rad(file["theta_deg"]),
+            file["E_keV"],
+            file["dcs_barn_per_sr"].astype(float),
+        )
     for z in (1, 6, 13, 29, 47, 79, 98):
         for inner, outer in ((10, 3141), (50, 200), (94.9, 188)):
             t = np.linspace(inner / 1e3, outer / 1e3, 200001)
             for k, energy in enumerate(energies):
-                integrand = np.exp(CubicSpline(theta, np.log(differential[k, z - 1]))(t)) * 2 * np.pi * np.sin(t)
-                assert cs.haadf(SYMBOLS[z - 1], energy, inner, outer) == pytest.approx(np.trapezoid(integrand, t), rel=1e-4)
+                integrand = (
+                    np.exp(CubicSpline(theta, np.log(differential[k, z - 1]))(t))
+                    * 2
+                    * np.pi
+                    * np.sin(t)
+                )
+                assert cs.haadf(SYMBOLS[z - 1], energy, inner, outer) == pytest.approx(
+                    np.trapezoid(integrand, t), rel=1e-4
+                )
 
 
 @needs_data
@@ -106,32 +146,47 @@ def test_totals_and_yields_are_the_published_ones():
         for row in csv.DictReader(file):
             if int(row["Z"]) <= 98 and row["subshell"] in SHELLS:
                 found = cs.fluorescence_yield(SYMBOLS[int(row["Z"]) - 1], row["subshell"])
-                assert found == pytest.approx(float(row["fluorescence_yield_direct"]), rel=1e-3, abs=1e-7)
+                assert found == pytest.approx(
+                    float(row["fluorescence_yield_direct"]), rel=1e-3, abs=1e-7
+                )
                 compared += 1
     assert compared > 600
 
 
 def test_cascade_adds_to_outer_lines_and_not_to_k():
-    assert cs.emission("Co_Ka", 80, "cascade") == pytest.approx(cs.emission("Co_Ka", 80, "direct"), rel=1e-6)
-    assert cs.emission("Ag_La", 100) / cs.emission("Ag_La", 100, "direct") == pytest.approx(1.32, abs=0.01)
-    assert cs.emission("Au_Ma", 100) / cs.emission("Au_Ma", 100, "direct") == pytest.approx(1.43, abs=0.01)
+    assert cs.emission("Co_Ka", 80, "cascade") == pytest.approx(
+        cs.emission("Co_Ka", 80, "direct"), rel=1e-6
+    )
+    assert cs.emission("Ag_La", 100) / cs.emission("Ag_La", 100, "direct") == pytest.approx(
+        1.32, abs=0.01
+    )
+    assert cs.emission("Au_Ma", 100) / cs.emission("Au_Ma", 100, "direct") == pytest.approx(
+        1.43, abs=0.01
+    )
 
 
 def test_a_family_is_the_sum_of_its_lines():
     lines = ["Ka", "Kb"]
     for model in ("direct", "cascade"):
-        assert cs.xray_factor("Fe_K", 200, model) == pytest.approx(sum(cs.xray_factor(f"Fe_{n}", 200, model) for n in lines))
+        assert cs.xray_factor("Fe_K", 200, model) == pytest.approx(
+            sum(cs.xray_factor(f"Fe_{n}", 200, model) for n in lines)
+        )
         present = [name for name in LINES if name[0] == "L"]
         total = sum(cs.xray_factor(f"Au_{name}", 200, model) for name in present)
         assert cs.xray_factor("Au_L", 200, model) == pytest.approx(total)
-    assert cs.ionisation("Au", "L", 200) == pytest.approx(sum(cs.ionisation("Au", f"L{i}", 200) for i in (1, 2, 3)))
+    assert cs.ionisation("Au", "L", 200) == pytest.approx(
+        sum(cs.ionisation("Au", f"L{i}", 200) for i in (1, 2, 3))
+    )
 
 
 def test_both_forms_of_the_ionisation_meet():
     # The two fits are separate; at an overvoltage of 16 they differ by little.
     for element, shell in (("Al", "K"), ("Ag", "L3"), ("Au", "M5")):
         edge = cs.edge(element, shell)
-        below, above = cs.ionisation(element, shell, 15.99 * edge), cs.ionisation(element, shell, 16.01 * edge)
+        below, above = (
+            cs.ionisation(element, shell, 15.99 * edge),
+            cs.ionisation(element, shell, 16.01 * edge),
+        )
         assert below == pytest.approx(above, rel=0.01)
 
 
@@ -160,10 +215,14 @@ def test_conversions_go_round():
     k = cs.convert_factors(lines, f, "model", "CL")
     again = cs.convert_factors(lines, k, "CL", "cross_section", reference={"Cr_Ka": 11.9})
     assert list(again.values()) == pytest.approx(sigma)
-    assert cs.convert_factors(lines, f, "model", "cross_section", solid_angle=0.7) == pytest.approx(again)
+    assert cs.convert_factors(lines, f, "model", "cross_section", solid_angle=0.7) == pytest.approx(
+        again
+    )
     assert k["Al_Ka"] == 1.0
     # Turned round, the lines have the factors that they had.
-    turned = cs.convert_factors(lines[::-1], {name: again[name] for name in lines}, "cross_section", "zeta")
+    turned = cs.convert_factors(
+        lines[::-1], {name: again[name] for name in lines}, "cross_section", "zeta"
+    )
     assert turned == pytest.approx(zeta)
 
 
@@ -177,14 +236,19 @@ def test_conversions_are_those_of_exspy():
     ours = cs.convert_factors(elements, sigma, "cross_section", "zeta")
     assert list(ours.values()) == pytest.approx(cross_section_to_zeta(sigma, elements), rel=1e-6)
     back = cs.convert_factors(elements, ours, "zeta", "cross_section")
-    assert list(back.values()) == pytest.approx(zeta_to_cross_section(list(ours.values()), elements), rel=1e-6)
+    assert list(back.values()) == pytest.approx(
+        zeta_to_cross_section(list(ours.values()), elements), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: cs.ionisation("Xx", "K", 100), "Xx: not the symbol"),
-        (lambda: cs.ionisation("Au", "K", 80), r"ionised above 80.9\d* keV, but the beam has 80 keV; choose another line"),
+        (
+            lambda: cs.ionisation("Au", "K", 80),
+            r"ionised above 80.9\d* keV, but the beam has 80 keV; choose another line",
+        ),
         (lambda: cs.ionisation("Au", "M6", 80), "unknown shell 'M6'"),
         (lambda: cs.ionisation("C", "M5", 80), "C has no M5 shell"),
         (lambda: cs.ionisation("C", "M", 80), "C has no M shell"),
@@ -204,7 +268,10 @@ def test_conversions_are_those_of_exspy():
         (lambda: cs.haadf_factor("Au", 200, 50), r"expected \(inner, outer\)"),
         (lambda: cs.convert_factors(["Au"], [1.0], "k", "zeta"), "unknown kind of factor 'k'"),
         (lambda: cs.convert_factors(["Au"], [0.0], "zeta", "CL"), "one positive number for each"),
-        (lambda: cs.convert_factors(["Au"], {"Ag": 1.0}, "zeta", "CL"), "factors are those of Ag; expected one for each of Au"),
+        (
+            lambda: cs.convert_factors(["Au"], {"Ag": 1.0}, "zeta", "CL"),
+            "factors are those of Ag; expected one for each of Au",
+        ),
         (lambda: cs.convert_factors(["Au"], [1.0], "model", "zeta"), "solid angle is needed"),
         (lambda: cs.convert_factors(["Au"], [1.0], "CL", "zeta"), "pass reference="),
     ],

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The projector of the "astra_cuda" back-end on an emulated device, with ASTRA's kernels written out in NumPy, and on a real one.
 
-The emulation follows what ASTRA's kernels for parallel beams do: a ray is sampled at each row of its main axis, times the length
-between rows; a voxel collects the projections, interpolated at the place where its centre falls.
+The emulation follows what ASTRA's kernels for parallel beams do: a ray is sampled at each row of
+its main axis, times the length between rows; a voxel collects the projections, interpolated at the
+place where its centre falls.
 """
 
 import gc
@@ -15,7 +16,17 @@ from test_projectors import GEOMETRIES
 from test_projectors import TestEveryBackend as Checks
 
 import hyperspy_multitomo as mt
-from hyperspy_multitomo.tomography import TiltGeometry, cgls, dot_test, em, fbp, hebt, projector, run, sirt
+from hyperspy_multitomo.tomography import (
+    TiltGeometry,
+    cgls,
+    dot_test,
+    em,
+    fbp,
+    hebt,
+    projector,
+    run,
+    sirt,
+)
 from hyperspy_multitomo.tomography.cuda.astra import AstraCudaProjector, parallel_vectors
 
 pytest.importorskip("astra", reason="astra-toolbox is not installed")
@@ -54,7 +65,11 @@ class FakeAstra(ModuleType):
         """Return the geometry and the arrays, as DLPack hands them over: C-ordered, of the geometry's shape."""
         projections, grid = self.projectors[number]
         assert volume.shape == tuple(grid[f"Grid{name}Count"] for name in ("Slice", "Row", "Col"))
-        assert rays.shape == (projections["DetectorRowCount"], len(projections["Vectors"]), projections["DetectorColCount"])
+        assert rays.shape == (
+            projections["DetectorRowCount"],
+            len(projections["Vectors"]),
+            projections["DetectorColCount"],
+        )
         assert volume.flags.c_contiguous
         assert rays.flags.c_contiguous
         assert volume.dtype == rays.dtype == np.float32
@@ -90,7 +105,9 @@ class FakeAstra(ModuleType):
                 for tilt, (_, centre, u, v) in enumerate(vectors.reshape(-1, 4, 3)):
                     place = np.array([0, row - (ny - 1) / 2, z - (nz - 1) / 2]) - centre
                     # v is of unit length, and the ray at a right angle to it.
-                    total = total + interpolated(y[:, tilt], place @ v + (len(y) - 1) / 2) / np.linalg.norm(np.cross(u, v))
+                    total = total + interpolated(
+                        y[:, tilt], place @ v + (len(y) - 1) / 2
+                    ) / np.linalg.norm(np.cross(u, v))
                 result[z, row] = total
 
 
@@ -134,8 +151,12 @@ class TestVectors:
             pytest.skip("this astra-toolbox is built without CUDA")
         geometry, slices = GEOMETRIES[name], 5
         nz, nx = geometry.volume_shape
-        rays = astra.create_proj_geom("parallel3d_vec", geometry.detector_width, slices, parallel_vectors(geometry))
-        for tilt, ((cos, sin), origin) in enumerate(zip(geometry.directions, geometry.origins, strict=True)):
+        rays = astra.create_proj_geom(
+            "parallel3d_vec", geometry.detector_width, slices, parallel_vectors(geometry)
+        )
+        for tilt, ((cos, sin), origin) in enumerate(
+            zip(geometry.directions, geometry.origins, strict=True)
+        ):
             for z, x, y in ((0, 0, 0), (nz - 1, 0, 3), (0, nx - 1, 4), (nz // 3, nx // 2, 1)):
                 point = y - (slices - 1) / 2, x - (nx - 1) / 2, z - (nz - 1) / 2
                 u, v = experimental.projectPoint(rays, *point, tilt)
@@ -148,22 +169,37 @@ class TestProjections:
         volume = np.random.default_rng(0).random((2, 8, 11, 4))
         found, expected = projector(SMALL, "astra_cuda")(volume), projector(SMALL, "numba")(volume)
         # A texture's fractions have 8 bits.
-        assert np.linalg.norm(found - expected) <= (3e-6 if isinstance(astra, FakeAstra) else 4e-3) * np.linalg.norm(expected)
+        assert np.linalg.norm(found - expected) <= (
+            3e-6 if isinstance(astra, FakeAstra) else 4e-3
+        ) * np.linalg.norm(expected)
 
     def test_back_is_linear_interpolation(self, astra):
         rays = np.random.default_rng(1).random((2, 5, 13, 4))
         found = projector(SMALL, "astra_cuda").T(rays)
-        z, x = (i - (n - 1) / 2 for i, n in zip(np.indices(SMALL.volume_shape), SMALL.volume_shape, strict=True))
+        z, x = (
+            i - (n - 1) / 2
+            for i, n in zip(np.indices(SMALL.volume_shape), SMALL.volume_shape, strict=True)
+        )
         expected = 0
-        for tilt, ((cos, sin), origin) in enumerate(zip(SMALL.directions, SMALL.origins, strict=True)):
-            weights = np.maximum(0, 1 - abs(np.arange(13)[:, None, None] - (origin + x * cos + z * sin)))
-            expected = expected + SMALL.pixel_size * np.einsum("uzx,cuy->czxy", weights, rays[:, tilt])
-        assert np.linalg.norm(found - expected) <= (3e-6 if isinstance(astra, FakeAstra) else 4e-3) * np.linalg.norm(expected)
+        for tilt, ((cos, sin), origin) in enumerate(
+            zip(SMALL.directions, SMALL.origins, strict=True)
+        ):
+            weights = np.maximum(
+                0, 1 - abs(np.arange(13)[:, None, None] - (origin + x * cos + z * sin))
+            )
+            expected = expected + SMALL.pixel_size * np.einsum(
+                "uzx,cuy->czxy", weights, rays[:, tilt]
+            )
+        assert np.linalg.norm(found - expected) <= (
+            3e-6 if isinstance(astra, FakeAstra) else 4e-3
+        ) * np.linalg.norm(expected)
 
     def test_it_is_not_adjoint(self, fake):
         assert 1e-4 < dot_test(projector(SMALL, "astra_cuda")) < 0.05
 
-    @pytest.mark.parametrize("name", ["sign_of_the_tilt", "handedness_of_an_asymmetric_phantom", "row_and_column_sums"])
+    @pytest.mark.parametrize(
+        "name", ["sign_of_the_tilt", "handedness_of_an_asymmetric_phantom", "row_and_column_sums"]
+    )
     def test_checks_of_every_backend(self, fake, name):
         getattr(Checks(), f"test_{name}")("astra_cuda")
 
@@ -187,7 +223,9 @@ class TestSolvers:
         assert "back_project" not in machine.launches
         difference = np.linalg.norm(found["astra_cuda"].volume - found["numba"].volume)
         assert difference <= 0.1 * np.linalg.norm(found["numba"].volume)
-        np.testing.assert_allclose(found["astra_cuda"].residuals["eds"], found["numba"].residuals["eds"], rtol=0.1)
+        np.testing.assert_allclose(
+            found["astra_cuda"].residuals["eds"], found["numba"].residuals["eds"], rtol=0.1
+        )
 
     def test_conjugate_gradients_take_the_matched_pair(self, fake):
         data = np.random.default_rng(4).random((5, 13, 2))
@@ -206,7 +244,10 @@ class TestSolvers:
 
     def test_filtered_back_projection(self, fake):
         data = np.random.default_rng(3).random((5, 13, 2))
-        found, expected = (fbp(projector(SMALL, backend), data, filter="hann") for backend in ("astra_cuda", "numba"))
+        found, expected = (
+            fbp(projector(SMALL, backend), data, filter="hann")
+            for backend in ("astra_cuda", "numba")
+        )
         assert np.linalg.norm(found - expected) <= 0.15 * np.linalg.norm(expected)
 
     def test_memory_reckoned(self, fake, machine):

@@ -30,7 +30,9 @@ extern "C" __global__ void diverge(float *values) {
 extern "C" __global__ void beside(float *values) { values[-1 - (int)threadIdx.x] = 1.0f; }
 """
 
-needs_compiler = pytest.mark.skipif(COMPILER is None, reason="the emulated device needs g++, on Linux")
+needs_compiler = pytest.mark.skipif(
+    COMPILER is None, reason="the emulated device needs g++, on Linux"
+)
 
 
 @needs_compiler
@@ -39,7 +41,9 @@ class TestEmulator:
         for order in (0, 1, 2):
             cupy = EmulatedCupy(order=order)
             values, result = np.arange(256, dtype=np.float32), cupy.empty(256, np.float32)
-            cupy.RawModule(code=SOURCE).get_function("reverse")((1,), (256,), (cupy.asarray(values), result))
+            cupy.RawModule(code=SOURCE).get_function("reverse")(
+                (1,), (256,), (cupy.asarray(values), result)
+            )
             np.testing.assert_array_equal(result.get(), values[::-1])
 
     def test_signature_is_read_from_the_source(self):
@@ -58,7 +62,9 @@ class TestEmulator:
     def test_scalars_of_the_wrong_type(self, arguments, error, message):
         cupy = EmulatedCupy()
         with pytest.raises(error, match=message):
-            cupy.RawModule(code=SOURCE).get_function("scale")((1,), (32,), (cupy.zeros(5, np.float32), *arguments))
+            cupy.RawModule(code=SOURCE).get_function("scale")(
+                (1,), (32,), (cupy.zeros(5, np.float32), *arguments)
+            )
 
     def test_arrays_of_the_wrong_type_or_order_or_place(self):
         cupy = EmulatedCupy()
@@ -72,18 +78,26 @@ class TestEmulator:
     def test_a_barrier_that_not_all_reach(self):
         cupy = EmulatedCupy()
         with pytest.raises(RuntimeError, match="barrier"):
-            cupy.RawModule(code=SOURCE).get_function("diverge")((1,), (8,), (cupy.zeros(8, np.float32),))
+            cupy.RawModule(code=SOURCE).get_function("diverge")(
+                (1,), (8,), (cupy.zeros(8, np.float32),)
+            )
 
     def test_writing_beside_an_array(self):
         cupy = EmulatedCupy()
         with pytest.raises(RuntimeError, match="beside"):
-            cupy.RawModule(code=SOURCE).get_function("beside")((1,), (8,), (cupy.zeros(8, np.float32),))
+            cupy.RawModule(code=SOURCE).get_function("beside")(
+                (1,), (8,), (cupy.zeros(8, np.float32),)
+            )
 
-    @pytest.mark.parametrize(("grid", "block"), [((0,), (32,)), ((1,), (2048,)), ((1, 70000), (32,)), ((1,), (64, 32))])
+    @pytest.mark.parametrize(
+        ("grid", "block"), [((0,), (32,)), ((1,), (2048,)), ((1, 70000), (32,)), ((1,), (64, 32))]
+    )
     def test_impossible_grids(self, grid, block):
         cupy = EmulatedCupy()
         with pytest.raises(ValueError, match=r"not possible|too large"):
-            cupy.RawModule(code=SOURCE).get_function("beside")(grid, block, (cupy.zeros(8, np.float32),))
+            cupy.RawModule(code=SOURCE).get_function("beside")(
+                grid, block, (cupy.zeros(8, np.float32),)
+            )
 
     def test_source_that_does_not_compile(self):
         with pytest.raises(RuntimeError, match="does not compile"):
@@ -94,7 +108,12 @@ class TestEmulatedArrays:
     def test_hosts_and_devices_do_not_mix(self):
         cupy = EmulatedCupy()
         ours, theirs = cupy.ones(3, np.float32), np.ones(3, np.float32)
-        for mix in (lambda: np.asarray(ours), lambda: ours + theirs, lambda: theirs * ours, lambda: cupy.maximum(ours, theirs)):
+        for mix in (
+            lambda: np.asarray(ours),
+            lambda: ours + theirs,
+            lambda: theirs * ours,
+            lambda: cupy.maximum(ours, theirs),
+        ):
             with pytest.raises(TypeError):
                 mix()
         with pytest.raises(TypeError):
@@ -133,7 +152,9 @@ class TestDevice:
     def test_arguments(self, cuda):
         kernels = Kernels("common.cu")
         with pytest.raises(ValueError, match="C-ordered"):
-            kernels.call("sum_partials", (1,), (256,), cuda.zeros((2, 3)).T, np.int64(3), cuda.zeros(2))
+            kernels.call(
+                "sum_partials", (1,), (256,), cuda.zeros((2, 3)).T, np.int64(3), cuda.zeros(2)
+            )
         with pytest.raises(TypeError, match="ndarray"):
             kernels.call("sum_partials", (1,), (256,), np.zeros((2, 3)), np.int64(3), cuda.zeros(2))
 
@@ -148,13 +169,19 @@ class TestDevice:
     def test_memory_is_reckoned_before_it_is_taken(self, cuda):
         free = device.free_memory()
         with (
-            pytest.raises(MemoryError, match=r"a run needs about .* GB on the device .* are free: .*lazy.*numba"),
+            pytest.raises(
+                MemoryError,
+                match=r"a run needs about .* GB on the device .* are free: .*lazy.*numba",
+            ),
             device.reserved(free, "a run"),
         ):
             raise AssertionError("not reached")
 
     def test_running_out_of_memory_says_the_same(self, machine):
-        with pytest.raises(MemoryError, match="a run needs about 1e-09 GB on the device Emulated"), device.reserved(1, "a run"):
+        with (
+            pytest.raises(MemoryError, match="a run needs about 1e-09 GB on the device Emulated"),
+            device.reserved(1, "a run"),
+        ):
             machine.zeros(2**30, np.float32)
 
     def test_problem_names_what_is_missing(self, monkeypatch):
@@ -177,7 +204,9 @@ class TestDevice:
         assert "cudaErrorInsufficientDriver" in device.problem()
 
 
-SOURCES = sorted(path.name for path in device.files(device.__package__).iterdir() if path.name.endswith(".cu"))
+SOURCES = sorted(
+    path.name for path in device.files(device.__package__).iterdir() if path.name.endswith(".cu")
+)
 
 
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_90"])

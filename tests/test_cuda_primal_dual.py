@@ -11,22 +11,38 @@ import numpy as np
 import pytest
 from test_variation_kernels import SPECTRA, matrices, relative
 
-from hyperspy_multitomo.tomography import Checkpoint, DataTerm, Regulariser, TiltGeometry, fused, projector, run, variational
+from hyperspy_multitomo.tomography import (
+    Checkpoint,
+    DataTerm,
+    Regulariser,
+    TiltGeometry,
+    fused,
+    projector,
+    run,
+    variational,
+)
 from hyperspy_multitomo.tomography.cuda import device
-from hyperspy_multitomo.tomography.cuda.primal_dual import CudaPrimalDual, VariationKernels, device_bytes
+from hyperspy_multitomo.tomography.cuda.primal_dual import (
+    CudaPrimalDual,
+    VariationKernels,
+    device_bytes,
+)
 from hyperspy_multitomo.tomography.cuda.projector import CudaProjector, DeviceProjector
 from hyperspy_multitomo.tomography.functionals import Nuclear
 from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, TextbookPrimalDual
 from hyperspy_multitomo.tomography.primal_dual_fused import primal_dual_of
 
 ITERATIONS = 20
-# Small, because an emulated device takes as long for a block of 256 threads as for the few of them that have something to do.
+# Small, because an emulated device takes as long for a block of 256 threads as for the few of them
+# that have something to do.
 TILTS = np.array([-65.0, -30.0, 0.0, 35.0, 70.0])
 SHAPE = (8, 12)
 SCALES = [2.0, 0.7]
 GAINS = np.linspace(3, 6, len(TILTS))
 DEAD = np.where(np.arange(len(TILTS)) == 3, 0, GAINS)
-A = projector(TiltGeometry(TILTS, 11, SHAPE, 0.5, 0.3, np.linspace(-1, 1, len(TILTS))), "numba", threads=1)
+A = projector(
+    TiltGeometry(TILTS, 11, SHAPE, 0.5, 0.3, np.linspace(-1, 1, len(TILTS))), "numba", threads=1
+)
 B = projector(TiltGeometry([-70, -20, 10, 50], 13, SHAPE, 0.5), "numba", threads=1)
 COARSE = projector(TiltGeometry(TILTS, 6, SHAPE, 0.5, binning=2), "numba", threads=1)
 
@@ -42,8 +58,12 @@ def truth(slices, channels=2):
 def maps_of(A, slices=5, channels=2, gains=GAINS, **more):
     """Counts of the first channels."""
     gains = gains if len(gains) == A.range_shape[0] else np.full(A.range_shape[0], 4.0)
-    means = gains[:, None, None] * A(truth(slices * A.geometry.binning, channels)) + more.get("background", 0.0)
-    return DataTerm(A, np.random.default_rng(0).poisson(means).astype(np.float32), gains=gains, **more)
+    means = gains[:, None, None] * A(truth(slices * A.geometry.binning, channels)) + more.get(
+        "background", 0.0
+    )
+    return DataTerm(
+        A, np.random.default_rng(0).poisson(means).astype(np.float32), gains=gains, **more
+    )
 
 
 def sum_of(B, mix, slices=5, **more):
@@ -53,8 +73,12 @@ def sum_of(B, mix, slices=5, **more):
     return DataTerm(B, B((factors * truth(slices)).sum(axis=0)), mix=mix, **more)
 
 
-def system_of(terms, kind="tv", coupling="frobenius", dimensions=3, strength=2.0, scales=SCALES, **more):
-    return next(variational(terms, Regulariser(strength, kind, coupling, dimensions), scales, **more))._steps.system
+def system_of(
+    terms, kind="tv", coupling="frobenius", dimensions=3, strength=2.0, scales=SCALES, **more
+):
+    return next(
+        variational(terms, Regulariser(strength, kind, coupling, dimensions), scales, **more)
+    )._steps.system
 
 
 def on_device(system):
@@ -100,17 +124,27 @@ CASES = {
     "background": lambda: system_of([maps_of(A, background=background)], coupling="uncoupled"),
     "dead tilt": lambda: system_of([maps_of(A, gains=DEAD, background=0.5)], coupling="nuclear"),
     "mask": lambda: system_of([maps_of(A, background=0.1)], kind="tgv", mask=inside),
-    "flat mask": lambda: system_of([maps_of(A, background=0.1)], mask=inside[..., 0], initial=varied),
-    "signed": lambda: system_of([maps_of(A, discrepancy="ls")], nonnegative=False, kind="tgv", coupling="nuclear"),
+    "flat mask": lambda: system_of(
+        [maps_of(A, background=0.1)], mask=inside[..., 0], initial=varied
+    ),
+    "signed": lambda: system_of(
+        [maps_of(A, discrepancy="ls")], nonnegative=False, kind="tgv", coupling="nuclear"
+    ),
     "not over-relaxed": lambda: system_of([maps_of(A)], kind="tgv", relaxation=1.0),
     "many slices": lambda: system_of([maps_of(A, slices=37)], kind="tgv"),
     "one slice": lambda: system_of([maps_of(A, slices=1)], kind="tgv"),
     "binning": lambda: system_of([maps_of(COARSE, slices=3, background=0.3)], kind="tgv"),
-    "own tilts": lambda: system_of([maps_of(A, channels=1), replace(maps_of(B, channels=1), first=1, discrepancy="ls")]),
+    "own tilts": lambda: system_of(
+        [maps_of(A, channels=1), replace(maps_of(B, channels=1), first=1, discrepancy="ls")]
+    ),
     "channel without data": lambda: system_of([maps_of(A, channels=1), sum_of(B, [1.0, 3.0])]),
-    "sum": lambda: system_of([maps_of(A), sum_of(B, [3.0, 0.0], weight=2.0, background=0.1)], kind="tgv"),
+    "sum": lambda: system_of(
+        [maps_of(A), sum_of(B, [3.0, 0.0], weight=2.0, background=0.1)], kind="tgv"
+    ),
     "sum first": lambda: system_of([sum_of(B, [1.0, 3.0]), maps_of(A)]),
-    "sum of varied": lambda: system_of([maps_of(A), sum_of(B, varied, discrepancy="ls")], coupling="nuclear"),
+    "sum of varied": lambda: system_of(
+        [maps_of(A), sum_of(B, varied, discrepancy="ls")], coupling="nuclear"
+    ),
 }
 
 
@@ -132,7 +166,12 @@ class TestAgainstTextbook:
     def test_numbers_of_channels(self, channels, coupling):
         term = maps_of(A)
         data = np.concatenate([term.data, term.data[::-1] + 1, term.data])[:channels]
-        assert_alike(system_of([replace(term, data=data)], "tgv", coupling, scales=np.arange(channels) + 1.0), MEASURED_EVERY)
+        assert_alike(
+            system_of(
+                [replace(term, data=data)], "tgv", coupling, scales=np.arange(channels) + 1.0
+            ),
+            MEASURED_EVERY,
+        )
 
     def test_gap(self):
         system = system_of([maps_of(A)], "tgv")
@@ -148,7 +187,9 @@ class TestOrder:
         found = []
         for order in (0, 1, 2):
             machine.order = order
-            ours = CudaPrimalDual(on_device(system_of([maps_of(A), sum_of(B, varied)], "tgv", "nuclear")))
+            ours = CudaPrimalDual(
+                on_device(system_of([maps_of(A), sum_of(B, varied)], "tgv", "nuclear"))
+            )
             for _ in range(MEASURED_EVERY):
                 ours.advance()
             found.append((ours.volume, ours.residuals["objective"]))
@@ -166,7 +207,10 @@ class TestGoingOn:
         system = system_of(terms, kind)
         other = system.with_mix(varied + 1, np.full_like(terms[1].data, 0.2)[None])
         ours, textbook = CudaPrimalDual(on_device(system)), TextbookPrimalDual(system)
-        for steps, same, changed in ((ours, on_device(system), on_device(other)), (textbook, system, other)):
+        for steps, same, changed in (
+            (ours, on_device(system), on_device(other)),
+            (textbook, system, other),
+        ):
             for _ in range(5):
                 steps.advance()
             u, w = steps.state()[:2]
@@ -180,7 +224,10 @@ class TestGoingOn:
 
     def test_fused_with_a_power(self):
         def volume(first, second):
-            terms = [replace(maps_of(A, gains=np.ones(5)), A=first), replace(sum_of(B, [1.0, 3.0]), A=second)]
+            terms = [
+                replace(maps_of(A, gains=np.ones(5)), A=first),
+                replace(sum_of(B, [1.0, 3.0]), A=second),
+            ]
             iterates = fused(terms, Regulariser(2.0, "tgv"), SCALES, power=1.4)
             return run(iterates, 30).volume
 
@@ -216,7 +263,18 @@ class TestGoingOn:
 
 class TestMemory:
     @pytest.mark.parametrize(
-        "case", ["background", "mask", "binning", "many slices", "one slice", "own tilts", "sum", "sum of varied", "weights"]
+        "case",
+        [
+            "background",
+            "mask",
+            "binning",
+            "many slices",
+            "one slice",
+            "own tilts",
+            "sum",
+            "sum of varied",
+            "weights",
+        ],
     )
     def test_reckoning_bounds_what_is_taken(self, machine, case):
         """It is what a run takes at its peak, a few per cent more or less; the factors of a mixed term are counted per voxel."""
@@ -233,7 +291,10 @@ class TestMemory:
     def test_too_little(self, machine):
         system = on_device(system_of([maps_of(A)], "tgv"))
         machine.memory.total = machine.memory.used + device_bytes(system)
-        with pytest.raises(MemoryError, match=r"TGV of 2 channels of 8 x 12 x 5 voxels .* needs about .* lazy .*numba"):
+        with pytest.raises(
+            MemoryError,
+            match=r"TGV of 2 channels of 8 x 12 x 5 voxels .* needs about .* lazy .*numba",
+        ):
             CudaPrimalDual(system)
 
 
@@ -265,14 +326,19 @@ class TestChoice:
 
     def test_pairs_that_are_not_adjoint_make_way(self, machine):
         def volume(first, second, power):
-            terms = [replace(maps_of(A, gains=np.ones(5)), A=first), replace(sum_of(B, [1.0, 3.0]), A=second)]
+            terms = [
+                replace(maps_of(A, gains=np.ones(5)), A=first),
+                replace(sum_of(B, [1.0, 3.0]), A=second),
+            ]
             return run(fused(terms, Regulariser(2.0), SCALES, power=power), 21).volume
 
         for power in (1.0, 1.4):
             with pytest.warns(UserWarning, match="not adjoint") as caught:
                 found = volume(Unmatched(A.geometry), Unmatched(B.geometry), power)
             assert len(caught) == 1
-            np.testing.assert_array_equal(found, volume(CudaProjector(A.geometry), CudaProjector(B.geometry), power))
+            np.testing.assert_array_equal(
+                found, volume(CudaProjector(A.geometry), CudaProjector(B.geometry), power)
+            )
 
 
 class TestInterruption:
@@ -313,7 +379,9 @@ class TestSingularValues:
         w = device.to_device(-np.moveaxis(field, 0, 2).reshape(shape))
         q = device.to_device(np.zeros((channels, components * (components + 1) // 2, voxels, 1, 1)))
         steps = 1.0, 0.0, float(radius), 1.0, 1.0
-        kernels.call("step_duals", (1, voxels), (256,), device.to_device(zero), w, p, q, *steps, voxels, 1, 1)
+        kernels.call(
+            "step_duals", (1, voxels), (256,), device.to_device(zero), w, p, q, *steps, voxels, 1, 1
+        )
         return device.to_host(p)[..., 0, 0]
 
     @pytest.mark.parametrize("components", [2, 3])
@@ -321,9 +389,13 @@ class TestSingularValues:
     def test_clipped(self, cuda, channels, components):
         for spectrum, unit in product(SPECTRA, [1.0, 1e-12, 1e6]):
             field = matrices(channels, components, np.array(SPECTRA[spectrum])) * np.float32(unit)
-            expected = Nuclear.project(np.moveaxis(field.astype(np.float64), 0, 2)[..., None, None], unit)[..., 0, 0]
+            expected = Nuclear.project(
+                np.moveaxis(field.astype(np.float64), 0, 2)[..., None, None], unit
+            )[..., 0, 0]
             largest = max(np.abs(field).max(), unit)
-            np.testing.assert_allclose(self.clipped(field, unit), expected, atol=3e-6 * largest, rtol=0, err_msg=spectrum)
+            np.testing.assert_allclose(
+                self.clipped(field, unit), expected, atol=3e-6 * largest, rtol=0, err_msg=spectrum
+            )
 
     @pytest.mark.parametrize("components", [2, 3])
     @pytest.mark.parametrize("channels", [1, 2, 4, 7])
@@ -335,8 +407,20 @@ class TestSingularValues:
             field = matrices(channels, components, values)[:1]
             w = device.to_device(-np.moveaxis(field, 0, 2)[..., None, None])
             sums = device.BlockSums(3, 1)
-            kernels.call("variation", (1, 1), (256,), device.to_device(np.zeros((channels, 1, 1, 1))), w, sums.partial, 1, 1, 1)
-            np.testing.assert_allclose(sums.total()[[0, 2]], values.sum(), rtol=3e-6, atol=1e-6, err_msg=spectrum)
+            kernels.call(
+                "variation",
+                (1, 1),
+                (256,),
+                device.to_device(np.zeros((channels, 1, 1, 1))),
+                w,
+                sums.partial,
+                1,
+                1,
+                1,
+            )
+            np.testing.assert_allclose(
+                sums.total()[[0, 2]], values.sum(), rtol=3e-6, atol=1e-6, err_msg=spectrum
+            )
 
 
 @pytest.mark.parametrize("coupling", ["uncoupled", "frobenius", "nuclear"])
@@ -344,9 +428,22 @@ class TestSingularValues:
 def test_nvcc_compiles_every_form_without_a_warning(channels, dimensions, coupling, tmp_path):
     if (nvcc := shutil.which("nvcc")) is None:
         pytest.skip("nvcc is not installed")
-    (text := tmp_path / "variation.cu").write_text(VariationKernels(channels, dimensions, coupling).code)
+    (text := tmp_path / "variation.cu").write_text(
+        VariationKernels(channels, dimensions, coupling).code
+    )
     out = str(tmp_path / "out.ptx")
-    command = [nvcc, "-ptx", "--std=c++14", "-arch", "sm_90", "-Werror", "all-warnings", "-o", out, str(text)]
+    command = [
+        nvcc,
+        "-ptx",
+        "--std=c++14",
+        "-arch",
+        "sm_90",
+        "-Werror",
+        "all-warnings",
+        "-o",
+        out,
+        str(text),
+    ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert not result.stderr.strip()

@@ -31,14 +31,19 @@ class TestAgreement:
     def test_the_numbers_are_those_of_the_cores(self, cuda, name, slices):
         rng = np.random.default_rng(0)
         A, reference = projector(GEOMETRIES[name], "cuda"), projector(GEOMETRIES[name], "numba")
-        volume, rays = rng.random((2, *A.domain_shape, slices)), rng.random((2, *A.range_shape, slices))
+        volume, rays = (
+            rng.random((2, *A.domain_shape, slices)),
+            rng.random((2, *A.range_shape, slices)),
+        )
         for ours, theirs in ((A(volume), reference(volume)), (A.T(rays), reference.T(rays))):
             assert np.linalg.norm(ours - theirs) <= 1e-6 * np.linalg.norm(theirs)
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=5e-6 * theirs.max())
 
     @pytest.mark.parametrize("binning", [2, 3])
     def test_pixels_of_several_voxels(self, cuda, binning):
-        geometry = TiltGeometry([-50, 0, 35, 80], 9, (7 * binning, 8 * binning), 0.5, 0.6, [0, 0.2, 1, -1], binning)
+        geometry = TiltGeometry(
+            [-50, 0, 35, 80], 9, (7 * binning, 8 * binning), 0.5, 0.6, [0, 0.2, 1, -1], binning
+        )
         A, reference = projector(geometry, "cuda"), projector(geometry, "numba")
         volume = np.random.default_rng(1).random((*A.domain_shape, 2 * binning))
         np.testing.assert_allclose(A(volume), reference(volume), rtol=1e-5)
@@ -76,7 +81,10 @@ class TestUpdate:
     def test_back_projection_ends_with_the_update(self, cuda, multiply, extra, masked, nonnegative):
         rng = np.random.default_rng(4)
         A = projector(GEOMETRIES["flat volume, shifted"], "cuda")
-        x, rays = rng.standard_normal((2, *A.domain_shape, 6)), rng.standard_normal((2, *A.range_shape, 6))
+        x, rays = (
+            rng.standard_normal((2, *A.domain_shape, 6)),
+            rng.standard_normal((2, *A.range_shape, 6)),
+        )
         step, more = rng.random((2, *A.domain_shape)), rng.random((*A.domain_shape, 6))
         shares, mask = np.array([0.3, 1.7]), (rng.random((*A.domain_shape, 6)) > 0.3).astype(float)
         b = A.T(rays) + (shares[:, None, None, None] * more if extra else 0)
@@ -86,9 +94,18 @@ class TestUpdate:
         if masked:
             expected = expected * mask
         volume = device.to_device(x)
-        options = dict(extra=device.to_device(more), shares=device.to_device(shares)) if extra else {}
+        options = (
+            dict(extra=device.to_device(more), shares=device.to_device(shares)) if extra else {}
+        )
         options["mask"] = device.to_device(mask) if masked else None
-        A.back_device(device.to_device(rays), volume, device.to_device(step), multiply, nonnegative=nonnegative, **options)
+        A.back_device(
+            device.to_device(rays),
+            volume,
+            device.to_device(step),
+            multiply,
+            nonnegative=nonnegative,
+            **options,
+        )
         np.testing.assert_allclose(device.to_host(volume), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -106,7 +123,10 @@ class TestMemory:
             np.testing.assert_array_equal(A.T(rays), whole.T(rays))
 
     def test_one_slice_has_to_fit(self, monkeypatch, machine):
-        with emulated(monkeypatch, memory=4000), pytest.raises(MemoryError, match="projecting 1 of 3 slices needs about"):
+        with (
+            emulated(monkeypatch, memory=4000),
+            pytest.raises(MemoryError, match="projecting 1 of 3 slices needs about"),
+        ):
             CudaProjector(TiltGeometry([0, 50], 40))(np.ones((40, 40, 3)))
 
     def test_copies_and_pickles_work(self, cuda):
@@ -117,7 +137,18 @@ class TestMemory:
             np.testing.assert_array_equal(twin(volume), expected)
 
     def test_lanes(self):
-        assert [lanes_of(n) for n in (1, 2, 5, 7, 8, 31, 32, 48, 60, 65)] == [1, 2, 8, 8, 8, 32, 32, 16, 32, 8]
+        assert [lanes_of(n) for n in (1, 2, 5, 7, 8, 31, 32, 48, 60, 65)] == [
+            1,
+            2,
+            8,
+            8,
+            8,
+            32,
+            32,
+            16,
+            32,
+            8,
+        ]
 
 
 class TestChoice:
@@ -129,7 +160,9 @@ class TestChoice:
         assert type(projector(TiltGeometry([0, 30], 8))).__name__ == "CudaProjector"
 
     def test_without_cupy_nothing_is_said(self, monkeypatch):
-        monkeypatch.setattr(device, "cupy", lambda: (_ for _ in ()).throw(ImportError("No module named 'cupy'")))
+        monkeypatch.setattr(
+            device, "cupy", lambda: (_ for _ in ()).throw(ImportError("No module named 'cupy'"))
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert type(projector(TiltGeometry([0, 30], 8))).__name__ == "NumbaProjector"
@@ -148,11 +181,19 @@ class TestChoice:
 
     def test_a_device_with_wrong_numbers_is_not_taken(self, machine, monkeypatch):
         correct = CudaProjector.back_device
-        monkeypatch.setattr(CudaProjector, "back_device", lambda self, *args: (correct(self, *args), args[1].fill(1))[0])
-        with pytest.warns(UserWarning, match="CudaProjector gives wrong numbers on the device Emulated"):
+        monkeypatch.setattr(
+            CudaProjector,
+            "back_device",
+            lambda self, *args: (correct(self, *args), args[1].fill(1))[0],
+        )
+        with pytest.warns(
+            UserWarning, match="CudaProjector gives wrong numbers on the device Emulated"
+        ):
             assert type(projector(TiltGeometry([0, 30], 8))).__name__ == "NumbaProjector"
 
     def test_a_source_that_does_not_compile_is_not_taken(self, machine):
-        machine.RawModule = lambda **given: (_ for _ in ()).throw(RuntimeError("nvrtc: no such option"))
+        machine.RawModule = lambda **given: (_ for _ in ()).throw(
+            RuntimeError("nvrtc: no such option")
+        )
         with pytest.raises(RuntimeError, match="fails on the device Emulated: RuntimeError: nvrtc"):
             projector(TiltGeometry([0, 30], 8), "cuda")

@@ -69,5 +69,7 @@ def test_what_cannot_be_cut_says_so(series, machine):
     with pytest.raises(MemoryError, match=r"on the device .* pass a lazy series.*backend='numba'"):
         volume(series[0], "tgv")
     machine.memory.total = 20_000
-    with pytest.raises(MemoryError, match=r"16 slices need about .* of the device.*backend='numba'"):
+    with pytest.raises(
+        MemoryError, match=r"16 slices need about .* of the device.*backend='numba'"
+    ):
         volume(series[0], "sirt")

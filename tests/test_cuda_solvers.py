@@ -36,7 +36,9 @@ def make(method, backend, *, binning=1, haadf_binning=1, slices=6, **options):
     """Return the iterates of a method on noisy data, with a projector of this back-end."""
     rng = np.random.default_rng(1)
     geometry = TiltGeometry(TILTS, 16 // binning, (12, 16), 0.8, 0.4 / binning, binning=binning)
-    fine = TiltGeometry(TILTS, 16 // haadf_binning, (12, 16), 0.8, 0.4 / haadf_binning, binning=haadf_binning)
+    fine = TiltGeometry(
+        TILTS, 16 // haadf_binning, (12, 16), 0.8, 0.4 / haadf_binning, binning=haadf_binning
+    )
     A, reference = projector(geometry, backend), projector(geometry, "numba")
     data = rng.poisson(8 * reference(truth(3, geometry, slices))).astype(np.float32)
     gains = options.pop("gains", np.ones((3, len(TILTS))))
@@ -50,7 +52,13 @@ def make(method, backend, *, binning=1, haadf_binning=1, slices=6, **options):
         return hebt(A, gains[..., None, None] * data, haadf, RATIOS, **options)
     if method == "em":
         background = options.pop("background", None)
-        return em(A, gains[..., None, None] * data + (background or 0), background=background, gains=gains, **options)
+        return em(
+            A,
+            gains[..., None, None] * data + (background or 0),
+            background=background,
+            gains=gains,
+            **options,
+        )
     return sirt(A, gains[..., None, None] * data, gains=gains, **options)
 
 
@@ -96,7 +104,9 @@ def test_it_runs_on_the_device_alone(machine, method):
 
 @pytest.mark.parametrize("method", ["sirt", "hebt", "em"])
 def test_fifty_iterations(cuda, method):
-    found, expected = (run(make(method, backend, slices=3), 50).volume for backend in ("cuda", "numba"))
+    found, expected = (
+        run(make(method, backend, slices=3), 50).volume for backend in ("cuda", "numba")
+    )
     assert np.linalg.norm(found - expected) <= 1e-4 * np.linalg.norm(expected)
 
 
@@ -183,7 +193,10 @@ class TestMemory:
             iterates = make(method, "cuda", slices=2)
             del iterates
             small.memory.peak = 0
-            with pytest.raises(MemoryError, match=r"of 3 channels of 60 slices of 12 x 16 voxels needs about .* backend='numba'"):
+            with pytest.raises(
+                MemoryError,
+                match=r"of 3 channels of 60 slices of 12 x 16 voxels needs about .* backend='numba'",
+            ):
                 make(method, "cuda", slices=60)
 
     def test_unknown_method(self):
@@ -205,7 +218,9 @@ class TestForm:
         rng = np.random.default_rng(2)
         A, B = projector(GEOMETRY, "cuda"), projector(GEOMETRY, "numba")
         maps, haadf = rng.random((2, *A.range_shape, 3)), rng.random((*A.range_shape, 3))
-        mixed, whole = (run(hebt(P, maps, haadf, [1, 2], haadf_projector=B), 3).volume for P in (A, B))
+        mixed, whole = (
+            run(hebt(P, maps, haadf, [1, 2], haadf_projector=B), 3).volume for P in (A, B)
+        )
         np.testing.assert_allclose(mixed, whole, rtol=1e-4, atol=1e-6)
 
 
@@ -215,14 +230,18 @@ class TestFbp:
     def test_the_numbers_are_those_of_the_cores(self, cuda, filter, binning):
         geometry = TiltGeometry(TILTS, 16 // binning, (12, 16), 0.8, binning=binning)
         data = np.random.default_rng(3).random((3, len(TILTS), 16 // binning, 5))
-        found, expected = (fbp(projector(geometry, b), data, filter=filter, gains=GAINS) for b in ("cuda", "numba"))
+        found, expected = (
+            fbp(projector(geometry, b), data, filter=filter, gains=GAINS) for b in ("cuda", "numba")
+        )
         assert np.linalg.norm(found - expected) <= 3e-6 * np.linalg.norm(expected)
 
     def test_slices_go_in_batches_that_fit(self, monkeypatch, machine):
         data = np.random.default_rng(4).random((2, len(TILTS), 16, 70))
         expected = fbp(projector(GEOMETRY, "cuda"), data)
         with emulated(monkeypatch, memory=250_000) as small:
-            np.testing.assert_allclose(fbp(projector(GEOMETRY, "cuda"), data), expected, rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(
+                fbp(projector(GEOMETRY, "cuda"), data), expected, rtol=1e-6, atol=1e-6
+            )
             assert small.launches["back_project"] > 3
             assert small.memory.peak <= 250_000
 
@@ -240,11 +259,19 @@ class TestBenchmark:
     def test_it_runs_and_finds_agreement(self, benchmark, capsys):
         benchmark.working = lambda names: ["cuda"]
         few = ["--regularised-iterations=2", "--few-slices", "8", "5", "3"]
-        benchmark.main(["--size=8", "--tilts=3", "--channels=2", "--iterations=4", "--agreement-size=8", *few])
+        benchmark.main(
+            ["--size=8", "--tilts=3", "--channels=2", "--iterations=4", "--agreement-size=8", *few]
+        )
         first, second = capsys.readouterr().out.split("Times, ")
         rows = [line.split("|")[1:3] for line in first.splitlines() if line.startswith("| ")][1:]
         methods = ["SIRT", "HEBT", "EM", "TV", "TGV", "TNV"]
-        assert [row[0].strip() for row in rows] == ["W x", "W^T y", "FBP", *methods, "mismatch of the adjoint"]
+        assert [row[0].strip() for row in rows] == [
+            "W x",
+            "W^T y",
+            "FBP",
+            *methods,
+            "mismatch of the adjoint",
+        ]
         assert all(float(row[1]) < 1e-5 for row in rows)
         assert "on Emulated" in second
         assert second.count("| cuda |") == 5

@@ -14,7 +14,14 @@ from hyperspy_multitomo.demo import main
 
 IDP = Path(__file__).resolve().parents[2] / "shared" / "data" / "idp_l2083"
 ELEMENTS = ["C", "O", "Mg", "Al", "Si", "S", "Fe", "Ga", "Pt"]
-RESULTS = {"haadf.zspy", "eds.zspy", "volume_hebt.zspy", "volume_eds_sirt.zspy", "composition.zspy", "report.html"}
+RESULTS = {
+    "haadf.zspy",
+    "eds.zspy",
+    "volume_hebt.zspy",
+    "volume_eds_sirt.zspy",
+    "composition.zspy",
+    "report.html",
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +35,14 @@ class TestSimulated:
     def test_writes_results_and_a_page(self, simulated):
         assert {path.name for path in simulated.iterdir()} == RESULTS
         page = (simulated / "report.html").read_text()
-        for words in ("Crowther resolution", "elongation", "largest gap", "response ratio", "Against the truth", "wt%"):
+        for words in (
+            "Crowther resolution",
+            "elongation",
+            "largest gap",
+            "response ratio",
+            "Against the truth",
+            "wt%",
+        ):
             assert words in page
         assert page.count("data:image/png;base64,") >= 8
         # Nothing is loaded from elsewhere; the letters alone occur by chance in the pictures.
@@ -43,7 +57,10 @@ class TestSimulated:
         z, y, x = (n // 2 for n in gold.shape)
         core = np.s_[z - 6 : z + 6, y - 6 : y + 6, x - 6 : x + 6]
         assert gold[core].mean() == pytest.approx(80, abs=8)
-        assert [step["step"] for step in composition.history][-2:] == ["reconstruct_hebt", "quantify"]
+        assert [step["step"] for step in composition.history][-2:] == [
+            "reconstruct_hebt",
+            "quantify",
+        ]
 
     def test_earlier_results_are_kept_unless_asked(self, simulated, capsys):
         before = (simulated / "report.html").stat().st_mtime_ns
@@ -58,7 +75,10 @@ class TestSimulated:
             (["--data", "nowhere", "--elements", "Au"], "nowhere"),
             (["--alpha", "1.5"], "alpha"),
             (["--data", "nowhere", "--elements", "Au", "--k-factors", "Au"], "EL=K"),
-            (["--data", "nowhere", "--elements", "Au", "Ag", "--k-factors", "Au=2"], "each of Au, Ag"),
+            (
+                ["--data", "nowhere", "--elements", "Au", "Ag", "--k-factors", "Au=2"],
+                "each of Au, Ag",
+            ),
         ],
     )
     def test_what_goes_wrong_is_said_in_one_line(self, tmp_path, capsys, arguments, message):
@@ -73,7 +93,9 @@ def particle(tmp_path_factory):
     return {path.stem: hs.load(path) for path in out.glob("*.zspy")}
 
 
-@pytest.mark.skipif(not IDP.is_dir(), reason=f"the example data {IDP.name} are not beside the repository")
+@pytest.mark.skipif(
+    not IDP.is_dir(), reason=f"the example data {IDP.name} are not beside the repository"
+)
 class TestRealParticle:
     """Interplanetary dust: a lamella, 16 tilts within 40 degrees, under one count per pixel."""
 
@@ -95,7 +117,10 @@ class TestRealParticle:
             sections = [volume[volume.shape[0] // 2].astype(float) for volume in sections]
             smooth = [gaussian_filter(section, 4) for section in sections]
             region = sum(smooth) > 0.5 * np.percentile(sum(smooth), 99)
-            hebt, alone = ((s - m)[region].std() / s[region].mean() for s, m in zip(sections, smooth, strict=True))
+            hebt, alone = (
+                (s - m)[region].std() / s[region].mean()
+                for s, m in zip(sections, smooth, strict=True)
+            )
             assert hebt < 0.85 * alone, element
 
     def test_no_bright_rim(self, particle):
@@ -114,6 +139,9 @@ class TestRealParticle:
             middle = volume.sum(axis=0)
             edge = (middle.shape[1] - image.shape[1]) // 2
             middle = middle[:, edge : edge + image.shape[1]]
-            blocks = [a[:256, :256].reshape(32, 8, 32, 8).sum(axis=(1, 3)).ravel() for a in (image, middle)]
+            blocks = [
+                a[:256, :256].reshape(32, 8, 32, 8).sum(axis=(1, 3)).ravel()
+                for a in (image, middle)
+            ]
             assert np.corrcoef(*blocks)[0, 1] > 0.85, element
         assert haadf.tilts.size == 16

@@ -15,7 +15,9 @@ from hyperspy_multitomo.tomography.parallel import Workers
 from hyperspy_multitomo.tomography.variational import DataTerm
 
 TINY = np.finfo(np.float32).tiny
-known = pytest.mark.skipif(denormals._REGISTER is None, reason="the mode of this machine's processor is not known")
+known = pytest.mark.skipif(
+    denormals._REGISTER is None, reason="the mode of this machine's processor is not known"
+)
 
 
 def kept():
@@ -106,7 +108,10 @@ def test_solver_leaves_the_arithmetic_of_users_alone():
 
 @known
 @pytest.mark.parametrize("form", ["fused", "textbook"])
-@pytest.mark.parametrize("name", ["em", "cgls", "sirt, masked", "hebt, own tilts", "tv, 2-D", "tgv", "nuclear", "power, tv"])
+@pytest.mark.parametrize(
+    "name",
+    ["em", "cgls", "sirt, masked", "hebt, own tilts", "tv, 2-D", "tgv", "nuclear", "power, tv"],
+)
 def test_no_denormal_is_left(name, form, monkeypatch):
     monkeypatch.setattr(lanes, "np", Zeroed())
     make = SOLVERS[name] if form == "fused" else textbook(SOLVERS[name])
@@ -160,16 +165,22 @@ def test_data_with_denormals_zeros_and_large_numbers(solver):
     data = counts()
     tiny = data.copy()
     tiny[data == 0] = 1e-40
-    np.testing.assert_allclose(run(solver(A, tiny), 5).volume, run(solver(A, data), 5).volume, rtol=1e-6, atol=1e-30)
+    np.testing.assert_allclose(
+        run(solver(A, tiny), 5).volume, run(solver(A, data), 5).volume, rtol=1e-6, atol=1e-30
+    )
     assert not run(solver(A, np.zeros_like(data)), 5).volume.any()
     large = run(solver(A, data * np.float32(1e30)), 5).volume
-    np.testing.assert_allclose(large * np.float32(1e-30), run(solver(A, data), 5).volume, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        large * np.float32(1e-30), run(solver(A, data), 5).volume, rtol=1e-4, atol=1e-5
+    )
     data[0, 0, 0, 0] = np.inf
     with pytest.raises(ValueError, match="finite"):
         solver(A, data)
 
 
-SERIES = misaligned("needle", size=48, tilts=np.arange(-60.0, 61.0, 10.0), shift=1.0, axis_offset=0.5, rotation=0.0)
+SERIES = misaligned(
+    "needle", size=48, tilts=np.arange(-60.0, 61.0, 10.0), shift=1.0, axis_offset=0.5, rotation=0.0
+)
 START = Alignment.identity(13)
 
 
@@ -180,7 +191,10 @@ def test_aligners_leave_the_arithmetic_of_users_alone(aligner):
     with ThreadPoolExecutor(1) as before, ThreadPoolExecutor(2) as jobs:
         assert before.submit(kept).result()
         both = [
-            jobs.submit(aligner, SERIES.haadf, SERIES.tilts, START, progress=lambda _: found.append(kept())) for _ in range(2)
+            jobs.submit(
+                aligner, SERIES.haadf, SERIES.tilts, START, progress=lambda _: found.append(kept())
+            )
+            for _ in range(2)
         ]
         assert len({job.result().across.tobytes() for job in both}) == 1
         assert before.submit(kept).result()
@@ -195,7 +209,11 @@ def test_aligners_leave_the_arithmetic_of_users_alone(aligner):
 def test_no_denormal_is_left_by_the_search_for_an_alignment(specimen, monkeypatch):
     seen = []
     result = refinement._Problem.result
-    monkeypatch.setattr(refinement._Problem, "result", lambda self, *given: [seen.append(self), result(self, *given)][1])
+    monkeypatch.setattr(
+        refinement._Problem,
+        "result",
+        lambda self, *given: [seen.append(self), result(self, *given)][1],
+    )
     series = misaligned(specimen, size=64, tilts=SERIES.tilts, shift=1.0)
     found = refine(series.haadf, series.tilts, START)
     held = list(arrays_of(seen, {}))

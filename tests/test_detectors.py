@@ -6,7 +6,13 @@ import warnings
 import numpy as np
 import pytest
 
-from hyperspy_multitomo.composition.detectors import XRayDetector, detectors_from, relative_weights, shadowing_gains, super_x
+from hyperspy_multitomo.composition.detectors import (
+    XRayDetector,
+    detectors_from,
+    relative_weights,
+    shadowing_gains,
+    super_x,
+)
 
 
 def test_take_off_angle_is_that_of_exspy():
@@ -17,7 +23,9 @@ def test_take_off_angle_is_that_of_exspy():
         for elevation in (-20, 0, 18, 70, 90):
             tilts = np.arange(-80, 81, 20)
             ours = XRayDetector(azimuth, elevation).take_off_angle(tilts)
-            theirs = [take_off_angle(float(tilt), float(azimuth), float(elevation)) for tilt in tilts]
+            theirs = [
+                take_off_angle(float(tilt), float(azimuth), float(elevation)) for tilt in tilts
+            ]
             np.testing.assert_allclose(ours, theirs, atol=1e-9)
 
 
@@ -41,7 +49,9 @@ def test_super_x_is_symmetric():
     detectors = super_x(0.8, 22)
     assert sum(detector.solid_angle for detector in detectors) == pytest.approx(0.8)
     np.testing.assert_allclose(
-        sum(detector.direction(0) for detector in detectors), [0, 0, 4 * np.sin(np.deg2rad(22))], atol=1e-12
+        sum(detector.direction(0) for detector in detectors),
+        [0, 0, 4 * np.sin(np.deg2rad(22))],
+        atol=1e-12,
     )
 
 
@@ -51,7 +61,9 @@ def test_what_detectors_are_given_as():
     assert detectors_from((10, 20, 0.1)) == (XRayDetector(10, 20, 0.1),)
     assert detectors_from([{"azimuth": 0, "elevation": 20, "name": "A"}, (90, 20)])[0].name == "A"
     assert detectors_from(np.array([[0.0, 20], [90, 20], [180, 20]]))[2].azimuth == 180
-    np.testing.assert_allclose(relative_weights(detectors_from([(0, 20, 0.1), (0, 20, 0.3)])), [0.25, 0.75])
+    np.testing.assert_allclose(
+        relative_weights(detectors_from([(0, 20, 0.1), (0, 20, 0.3)])), [0.25, 0.75]
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +89,8 @@ def test_what_is_no_detector(spec, message):
 
 
 def test_shadowing_has_its_limits():
-    # A half angle of 14.5 degrees at 18 degrees: free from -3.5 degrees up, half at -18, hidden from -32.5 down.
+    # A half angle of 14.5 degrees at 18 degrees: free from -3.5 degrees up, half at -18, hidden
+    # from -32.5 down.
     detector = XRayDetector(0, 18, solid_angle=0.2)
     half_angle = np.rad2deg(np.arccos(1 - 0.2 / (2 * np.pi)))
     tilts = np.array([60, -18 + half_angle + 0.01, -18, -18 - half_angle - 0.01, -70])
@@ -91,7 +104,10 @@ def test_shadowing_has_its_limits():
     assert (higher[0], higher[-1]) == (1, 0)
 
 
-@pytest.mark.parametrize(("azimuth", "tilt", "horizon"), [(45, 0, 20.0), (45, -12, 5.0), (150, 8, (10.0, 25.0)), (0, -20, 3.0)])
+@pytest.mark.parametrize(
+    ("azimuth", "tilt", "horizon"),
+    [(45, 0, 20.0), (45, -12, 5.0), (150, 8, (10.0, 25.0)), (0, -20, 3.0)],
+)
 def test_shadowing_is_the_hidden_area_of_a_disc(azimuth, tilt, horizon):
     detector = XRayDetector(azimuth, 18, solid_angle=0.3)
     centre = detector.direction(tilt)
@@ -101,7 +117,9 @@ def test_shadowing_is_the_hidden_area_of_a_disc(azimuth, tilt, horizon):
     points = (np.arange(800) + 0.5) / 400 - 1
     u, v = np.meshgrid(points, points)
     inside = np.hypot(u, v) < 1
-    disc = centre + radius * (u[inside][:, None] * first + v[inside][:, None] * np.cross(centre, first))
+    disc = centre + radius * (
+        u[inside][:, None] * first + v[inside][:, None] * np.cross(centre, first)
+    )
     right, left = np.broadcast_to(np.tan(np.deg2rad(horizon)), 2)
     seen = (disc[:, 2] > right * disc[:, 0]) & (disc[:, 2] > -left * disc[:, 0])
     assert 0.05 < seen.mean() < 0.99
@@ -116,11 +134,14 @@ def test_sides_of_the_holder():
     np.testing.assert_allclose(right, shadowing_gains("super-x", tilts, (0, 40))[::-1], atol=1e-12)
     assert right[12] == pytest.approx(0.5, abs=0.1)  # the two detectors on +x are behind their wall
     # Points are seen or not, and halves count where one is on the very edge.
-    np.testing.assert_array_equal(shadowing_gains([(0, 20), (180, 20)], [-20, 0, 30]), [0.75, 1, 0.5])
+    np.testing.assert_array_equal(
+        shadowing_gains([(0, 20), (180, 20)], [-20, 0, 30]), [0.75, 1, 0.5]
+    )
 
 
 @pytest.mark.parametrize(
-    ("tilts", "horizon", "message"), [([0], 91, "horizon"), ([0], (1, 2, 3), "horizon"), ([np.nan], 0, "tilts")]
+    ("tilts", "horizon", "message"),
+    [([0], 91, "horizon"), ([0], (1, 2, 3), "horizon"), ([np.nan], 0, "tilts")],
 )
 def test_shadowing_says_what_is_wrong(tilts, horizon, message):
     with pytest.raises(ValueError, match=message):

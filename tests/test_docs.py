@@ -18,7 +18,15 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COMPOSITION = ("composition", "composition.cross_sections")
-PACKAGES = ("acquisition", "alignment", *COMPOSITION, "inspection", "signals", "simulation", "tomography")
+PACKAGES = (
+    "acquisition",
+    "alignment",
+    *COMPOSITION,
+    "inspection",
+    "signals",
+    "simulation",
+    "tomography",
+)
 # Of numpydoc's checker: no docstring; parameters that are missing or unknown; what is yielded.
 CODES = {"GL08", "PR01", "PR02", "YD01"}
 
@@ -31,11 +39,19 @@ def public_functions(package):
         item = getattr(module, name)
         members = [(name, item)]
         if inspect.isclass(item):
-            members = [(f"{name}.{member}", value) for member, value in inspect.getmembers(item, inspect.isroutine)]
+            members = [
+                (f"{name}.{member}", value)
+                for member, value in inspect.getmembers(item, inspect.isroutine)
+            ]
         for full, value in members:
             function = getattr(value, "__func__", value)
             ours = str(getattr(function, "__module__", "")).startswith("hyperspy_multitomo")
-            if ours and inspect.isfunction(function) and function not in seen and not full.split(".")[-1].startswith("_"):
+            if (
+                ours
+                and inspect.isfunction(function)
+                and function not in seen
+                and not full.split(".")[-1].startswith("_")
+            ):
                 seen.add(function)
                 yield f"{module.__name__}.{full}", function
 
@@ -43,7 +59,9 @@ def public_functions(package):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_parameter_is_documented(package):
     """Methods of one line may say what they take in that line."""
-    validate = pytest.importorskip("numpydoc.validate", reason="numpydoc is in the dependency group docs").validate
+    validate = pytest.importorskip(
+        "numpydoc.validate", reason="numpydoc is in the dependency group docs"
+    ).validate
     wrong = {}
     for name, function in public_functions(package):
         docstring = inspect.getdoc(function) or ""
@@ -70,7 +88,9 @@ def test_code_on_pages_is_python(page):
 
 
 def test_the_solver_on_the_page_about_models_converges():
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "adding_a_model.md").read_text(), flags=re.DOTALL)
+    (block,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "adding_a_model.md").read_text(), flags=re.DOTALL
+    )
     names: dict = {}
     exec(block, names)
     assert np.corrcoef(names["x"].ravel(), names["truth"].ravel())[0, 1] > 0.9

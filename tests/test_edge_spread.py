@@ -26,7 +26,11 @@ def ball(radius, centre=(0, 0, 0)):
 
 def measured(truth, noise=0.15, blur=0.8, seed=0):
     """Blurred, with noise of the background and of the counts, not negative: what SIRT makes of a particle."""
-    volume = gaussian_filter(np.asarray(truth, dtype=np.float64), blur) if blur else np.asarray(truth, dtype=np.float64)
+    volume = (
+        gaussian_filter(np.asarray(truth, dtype=np.float64), blur)
+        if blur
+        else np.asarray(truth, dtype=np.float64)
+    )
     errors = noise * np.sqrt(0.1 + volume) * np.random.default_rng(seed).normal(size=volume.shape)
     return np.maximum(volume + errors, 0).astype(np.float32)
 
@@ -122,12 +126,17 @@ def test_neighbours_vote_in_noise_only_and_when_told():
     assert not edge_spread(wall.astype(float)).smoothed
     told = edge_spread(wall.astype(float), smooth=True)
     assert told.smoothed
-    np.testing.assert_allclose(told.volumes[np.searchsorted(told.levels, 0.5)], wall.mean(), rtol=1e-6)
+    np.testing.assert_allclose(
+        told.volumes[np.searchsorted(told.levels, 0.5)], wall.mean(), rtol=1e-6
+    )
     noisy = measured(ball(18), 0.3)
     assert edge_spread(noisy).smoothed
     plain = edge_spread(noisy, smooth=False)
     assert not plain.smoothed
-    assert dice(particle_mask(noisy, "esf"), ball(18)) > dice(noisy > plain.interior / 2, ball(18)) + 0.03
+    assert (
+        dice(particle_mask(noisy, "esf"), ball(18))
+        > dice(noisy > plain.interior / 2, ball(18)) + 0.03
+    )
 
 
 NO_PARTICLE = {
@@ -136,7 +145,10 @@ NO_PARTICLE = {
     "noise": (np.abs(np.random.default_rng(0).normal(size=(32, 32, 32))), "no flat run"),
     "blob": (np.exp(-(R**2) / 2 / 9**2), "no flat run"),
     "filled": (1 + 0.1 * np.random.default_rng(0).normal(size=(32, 32, 32)), "no flat run"),
-    "two phases without background": (1 + (Z > 3) + 0.05 * np.random.default_rng(0).normal(size=R.shape), "background"),
+    "two phases without background": (
+        1 + (Z > 3) + 0.05 * np.random.default_rng(0).normal(size=R.shape),
+        "background",
+    ),
     "offset": (0.5 + measured(ball(18), 0.05), "offset"),
 }
 
@@ -159,7 +171,10 @@ def test_auto_is_the_edge_spread_where_it_is_sure():
     assert (particle_mask(volume) != particle_mask(volume, "otsu")).any()
 
 
-@pytest.mark.parametrize(("volume", "message"), [(np.full(4, np.nan), "NaN"), (np.zeros(4), "nothing"), (np.ones(0), "nothing")])
+@pytest.mark.parametrize(
+    ("volume", "message"),
+    [(np.full(4, np.nan), "NaN"), (np.zeros(4), "nothing"), (np.ones(0), "nothing")],
+)
 def test_bad_volumes(volume, message):
     with pytest.raises(ValueError, match=message):
         edge_spread(volume)
@@ -169,7 +184,11 @@ def test_bad_volumes(volume, message):
 def yuan_series():
     phantom = yuan()
     series = simulate(phantom, seed=0)
-    return phantom, series, projector(TiltGeometry(series.tilts, phantom.size, pixel_size=series.pixel_size))
+    return (
+        phantom,
+        series,
+        projector(TiltGeometry(series.tilts, phantom.size, pixel_size=series.pixel_size)),
+    )
 
 
 @pytest.mark.parametrize("setting", [20, 200, 500, "0.3", "0.9"])
@@ -179,7 +198,9 @@ def test_yuan_particle(yuan_series, setting):
     if isinstance(setting, int):
         volume = run(sirt(A, series.maps), setting).volume
     else:
-        volume = run(hebt(A, series.maps, series.haadf, series.true_ratios, alpha=float(setting)), 100).volume
+        volume = run(
+            hebt(A, series.maps, series.haadf, series.true_ratios, alpha=float(setting)), 100
+        ).volume
     density = np.tensordot(1 / phantom.counts_per_unit, volume, 1)
     particle = phantom.truth.sum(axis=0) > 5.7
     assert dice(particle_mask(density, "esf"), particle) > 0.97
@@ -190,7 +211,9 @@ def test_figure_shows_the_threshold_or_the_reason():
     figure = plot_threshold(curve, unit="g/cm³")
     assert isinstance(figure, Figure)
     left, right = figure.axes
-    np.testing.assert_allclose(left.lines[0].get_xydata(), np.column_stack([curve.levels, 100 * curve.volumes]))
+    np.testing.assert_allclose(
+        left.lines[0].get_xydata(), np.column_stack([curve.levels, 100 * curve.volumes])
+    )
     assert left.get_xlabel() == "level t (g/cm³)"
     for axes in (left, right):
         assert list(axes.lines[1].get_xdata()) == [curve.value] * 2

@@ -36,7 +36,9 @@ def shapes(names, loss=LOSS):
         if edge.shell == "L3":
             level = section[np.searchsorted(loss, edge.onset + 20)]
             for distance, height in ((2, 3.0), (13, 1.5)):
-                section = section + height * level * np.exp(-(((loss - edge.onset - distance) / 2) ** 2) / 2)
+                section = section + height * level * np.exp(
+                    -(((loss - edge.onset - distance) / 2) ** 2) / 2
+                )
         made.append(section / section[(loss >= edge.onset) & (loss <= edge.onset + 50)].sum())
     return np.array(made)
 
@@ -44,14 +46,20 @@ def shapes(names, loss=LOSS):
 def phantom(counts=30.0, size=24, tilts=3, names=EDGES, steeper=0.0, seed=0):
     """Spectra (tilt, y, x, energy) of a disc, the last edge in its right half and the one before in its left; and true counts.
 
-    `counts` of background lie in the window of O K, on average; within the disc its exponent is `steeper`.
+    `counts` of background lie in the window of O K, on average; within the disc its exponent is
+    `steeper`.
     """
     y, x = np.mgrid[:size, :size]
     disc = np.hypot(x - size / 2 + 0.5, y - size / 2 + 0.5) < 0.4 * size
     where = {names[-1]: disc & (x >= size / 2), names[-2]: disc & (x < size / 2)}
     true = np.array([counts * AMOUNTS[name] * where.get(name, disc) for name in names])
     falling = (LOSS / 557) ** -(3.0 + steeper * disc[..., None])
-    below = counts * np.where(disc, 1.3, 0.6)[..., None] * falling / ((LOSS / 557) ** -3.0)[(LOSS >= 532) & (LOSS <= 582)].sum()
+    below = (
+        counts
+        * np.where(disc, 1.3, 0.6)[..., None]
+        * falling
+        / ((LOSS / 557) ** -3.0)[(LOSS >= 532) & (LOSS <= 582)].sum()
+    )
     mean = below + np.einsum("kyx,ke->yxe", true, shapes(names))
     return np.random.default_rng(seed).poisson(mean, (tilts, *mean.shape)).astype(np.uint16), true
 
@@ -59,9 +67,18 @@ def phantom(counts=30.0, size=24, tilts=3, names=EDGES, steeper=0.0, seed=0):
 def as_signal(counts, loss=LOSS, units="eV", tilts=TILTS, kind="EELS"):
     axes = [{"name": "tilt", "axis": tilts, "units": "°"}]
     axes += [
-        {"name": name, "size": size, "scale": 2.0, "units": "nm"} for name, size in zip("yx", counts.shape[1:3], strict=True)
+        {"name": name, "size": size, "scale": 2.0, "units": "nm"}
+        for name, size in zip("yx", counts.shape[1:3], strict=True)
     ]
-    axes += [{"name": "Energy loss", "size": loss.size, "offset": loss[0], "scale": loss[1] - loss[0], "units": units}]
+    axes += [
+        {
+            "name": "Energy loss",
+            "size": loss.size,
+            "offset": loss[0],
+            "scale": loss[1] - loss[0],
+            "units": units,
+        }
+    ]
     signal = hs.signals.Signal1D(counts, axes=axes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -107,7 +124,9 @@ def test_exponents_are_unbiased_and_their_variance_is_right(kind):
     loss = np.arange(480.0, 528.0)
     background = background_of(kind, loss)
     mean = background.shape(loss, 3.0) * 40
-    found, variances = background.exponents(loss, np.random.default_rng(0).poisson(mean, (2000, loss.size)))
+    found, variances = background.exponents(
+        loss, np.random.default_rng(0).poisson(mean, (2000, loss.size))
+    )
     assert found.mean() == pytest.approx(3.0, abs=4 * found.std() / np.sqrt(2000))
     assert variances.mean() == pytest.approx(found.var(), rel=0.1)
 
@@ -168,7 +187,9 @@ def test_counts_of_each_edge(scene, method, tolerance):
 def test_gross_counts_are_the_counts_in_the_window(scene, method):
     spectra, _ = scene
     maps = edge_maps(spectra, method=method)
-    np.testing.assert_array_equal(maps.gross[:, 1], spectra.data[..., (LOSS >= 640) & (LOSS <= 690)].sum(axis=-1))
+    np.testing.assert_array_equal(
+        maps.gross[:, 1], spectra.data[..., (LOSS >= 640) & (LOSS <= 690)].sum(axis=-1)
+    )
     assert np.all(maps.window_share == 1)
     expected = maps.background + maps.data
     np.testing.assert_allclose(maps.gross.mean(axis=(2, 3)), expected.mean(axis=(2, 3)), rtol=0.025)
@@ -193,7 +214,9 @@ def test_few_counts_do_not_bias_the_maps(method):
     net, errors = sum(one.net.sum(axis=(1, 2)) for one in made), np.hypot(*model.totals()[1])
     assert np.all(np.abs(net - 2 * true.sum(axis=(1, 2))) < 3.5 * errors)
     for i, amount in enumerate(true):
-        assert np.mean([one.net[i, amount > 0].mean() for one in made]) == pytest.approx(amount.max(), rel=0.3)
+        assert np.mean([one.net[i, amount > 0].mean() for one in made]) == pytest.approx(
+            amount.max(), rel=0.3
+        )
 
 
 def test_standard_errors_of_the_totals_are_those_of_repeated_series():
@@ -201,7 +224,9 @@ def test_standard_errors_of_the_totals_are_those_of_repeated_series():
         totals, errors = [], []
         for seed in range(12):
             counts, _ = phantom(3.0, size=16, tilts=1, seed=seed)
-            model = prepare(region_spectra(counts[0], 4)[None], LOSS, resolve_edges(EDGES, (440, 999)))
+            model = prepare(
+                region_spectra(counts[0], 4)[None], LOSS, resolve_edges(EDGES, (440, 999))
+            )
             total, error = model.totals()
             totals.append(total[0])
             errors.append(error[0])
@@ -219,7 +244,9 @@ def test_exponents_that_differ_within_the_image_are_followed():
     for one, amount in zip(net, true, strict=True):
         assert one[amount > 0].mean() == pytest.approx(amount.max(), rel=0.08)
         assert one[amount == 0].mean() == pytest.approx(0, abs=0.06 * amount.max())
-    same = prepare_edge_fit(np.stack([region_spectra(cube, 8) for cube in phantom(100.0)[0]]), LOSS, edges)
+    same = prepare_edge_fit(
+        np.stack([region_spectra(cube, 8) for cube in phantom(100.0)[0]]), LOSS, edges
+    )
     assert same.terms == 1
 
 
@@ -229,9 +256,13 @@ def test_exponents_of_single_pixels_would_bias_the_maps():
     before, above = (LOSS >= 480) & (LOSS <= 527), (LOSS >= 532) & (LOSS <= 582)
     background = background_of("PowerLaw", LOSS[before])
     exponents, _ = background.exponents(LOSS[before], counts[0][..., before].astype(float))
-    factors = background.shape(LOSS[above], exponents).sum(-1) / background.shape(LOSS[before], exponents).sum(-1)
+    factors = background.shape(LOSS[above], exponents).sum(-1) / background.shape(
+        LOSS[before], exponents
+    ).sum(-1)
     pixelwise = counts[0][..., above].sum(-1) - factors * counts[0][..., before].sum(-1)
-    windows = prepare_edge_windows(region_spectra(counts[0], 8)[None], LOSS, resolve_edges(["O_K"], (440, 999)))
+    windows = prepare_edge_windows(
+        region_spectra(counts[0], 8)[None], LOSS, resolve_edges(["O_K"], (440, 999))
+    )
     inside = true[0] > 0
     assert pixelwise[inside].mean() < 0.85 * true[0].max()
     assert windows.maps(counts[0]).net[0, inside].mean() == pytest.approx(true[0].max(), rel=0.1)
@@ -240,7 +271,9 @@ def test_exponents_of_single_pixels_would_bias_the_maps():
 def test_windows_agree_with_exspy_where_there_are_many_counts():
     counts, _ = phantom(20000.0, size=10, tilts=1)
     spectra = as_signal(counts.astype(float), tilts=[0.0])
-    mine = edge_maps(spectra, ["O_K"], method="windows", background_windows={"O_K": (480, 527)}).data[0, 0]
+    mine = edge_maps(
+        spectra, ["O_K"], method="windows", background_windows={"O_K": (480, 527)}
+    ).data[0, 0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         left = spectra.inav[:, :, 0].remove_background(
@@ -252,7 +285,9 @@ def test_windows_agree_with_exspy_where_there_are_many_counts():
     assert np.corrcoef(mine.ravel(), theirs.ravel())[0, 1] > 0.98
 
 
-@pytest.mark.parametrize(("names", "tolerance"), [(("O_K", "Cr_L3"), 0.06), (("O_K", "V_L3"), 0.12)])
+@pytest.mark.parametrize(
+    ("names", "tolerance"), [(("O_K", "Cr_L3"), 0.06), (("O_K", "V_L3"), 0.12)]
+)
 def test_overlapping_edges_are_told_apart_by_the_fit_alone(names, tolerance):
     counts, true = phantom(100.0, names=names)
     spectra = as_signal(counts)
@@ -263,13 +298,17 @@ def test_overlapping_edges_are_told_apart_by_the_fit_alone(names, tolerance):
         assert found[:, amount == 0].mean() == pytest.approx(0, abs=tolerance * amount.max())
     first = min(resolve_edges(names, (440, 999)), key=lambda edge: edge.onset).name
     (other,) = {*names} - {first}
-    with pytest.raises(ValueError, match=f"integration window of {first}, .* holds the onset of {other} at"):
+    with pytest.raises(
+        ValueError, match=f"integration window of {first}, .* holds the onset of {other} at"
+    ):
         edge_maps(spectra, names, method="windows")
     with pytest.raises(ValueError, match=f"holds the onset of {other}"):
         edge_maps(spectra, [first], also=[other], method="windows")
     # An edge that is not mapped takes part all the same.
     alone = edge_maps(spectra, [first], also=[other])
-    np.testing.assert_allclose(alone.data[:, 0], maps.data[:, names.index(first)], rtol=1e-3, atol=0.05)
+    np.testing.assert_allclose(
+        alone.data[:, 0], maps.data[:, names.index(first)], rtol=1e-3, atol=0.05
+    )
 
 
 def test_order_of_the_edges_and_dose_change_nothing(scene, maps):
@@ -279,7 +318,9 @@ def test_order_of_the_edges_and_dose_change_nothing(scene, maps):
     twice = edge_maps(as_signal(2 * spectra.data))
     # With more counts the shapes follow the spectra a little more freely.
     np.testing.assert_allclose(twice.data, 2 * maps.data, atol=0.25 * maps.data.std())
-    np.testing.assert_allclose(twice.data.mean(axis=(2, 3)), 2 * maps.data.mean(axis=(2, 3)), rtol=0.04)
+    np.testing.assert_allclose(
+        twice.data.mean(axis=(2, 3)), 2 * maps.data.mean(axis=(2, 3)), rtol=0.04
+    )
 
 
 def test_lazy_and_kiloelectronvolts_give_the_same(scene, maps):
@@ -305,7 +346,9 @@ def test_spectrum_fit_follows_the_spectrum(scene, maps):
 def test_everything_downstream_works_as_for_eds(scene, maps, tmp_path):
     _, true = scene
     expected = np.repeat(true[:, None], 3, axis=1)
-    haadf = mt.TiltSeriesHAADF.from_images(8 * expected[0] + 25 * expected[1] + 27 * expected[2], tilts=TILTS, pixel_size=2.0)
+    haadf = mt.TiltSeriesHAADF.from_images(
+        8 * expected[0] + 25 * expected[1] + 27 * expected[2], tilts=TILTS, pixel_size=2.0
+    )
     series = maps.deepcopy()
     with warnings.catch_warnings():
         # The object is one that a few tilts of the same image do not belong to.
@@ -338,7 +381,11 @@ def test_slicing_keeps_edges_and_counts_true(maps):
 def test_from_maps_takes_elements_or_edges():
     ones = np.ones((3, 4, 5))
     named = mt.TiltSeriesEELS.from_maps({"Co_L3": ones, "O_K": 2 * ones}, tilts=TILTS)
-    assert (named.elements, named.edges, repr(named)[:30]) == (("Co", "O"), ("Co_L3", "O_K"), "<TiltSeriesEELS, title: EELS, ")
+    assert (named.elements, named.edges, repr(named)[:30]) == (
+        ("Co", "O"),
+        ("Co_L3", "O_K"),
+        "<TiltSeriesEELS, title: EELS, ",
+    )
     plain = mt.TiltSeriesEELS.from_maps({"Co": ones, "O": ones}, tilts=TILTS)
     assert (plain.elements, plain.edges, plain.gross) == (("Co", "O"), (), None)
     with pytest.raises(ValueError, match="name Co more than once"):
@@ -377,17 +424,33 @@ def test_dask_maps_make_a_lazy_series():
         (["O_K"], {"method": "model"}, "'fit', 'windows'"),
         (["O_K"], {"width": -3}, "width=-3"),
         (["O_K"], {"background": "Linear"}, "'PowerLaw', 'Exponential'"),
-        (["O_K"], {"integration_windows": {"O_K": (532, 1400)}}, "integration window of O_K, 532 to 1400 eV.*from 440 to"),
+        (
+            ["O_K"],
+            {"integration_windows": {"O_K": (532, 1400)}},
+            "integration window of O_K, 532 to 1400 eV.*from 440 to",
+        ),
         (["O_K"], {"integration_windows": {"O_K": (533.2, 533.6)}}, "holds 0 channels of 1 eV"),
-        (["O_K"], {"integration_windows": {"Fe_L3": (533, 560)}}, "has Fe_L3, but the edges are O_K"),
+        (
+            ["O_K"],
+            {"integration_windows": {"Fe_L3": (533, 560)}},
+            "has Fe_L3, but the edges are O_K",
+        ),
         (["O_K"], {"integration_windows": (533, 560)}, "must be a dict"),
         (["O_K"], {"integration_windows": {"O_K": (560, 533)}}, "expected .lowest, highest. in eV"),
         (["O_K"], {"width": "wide"}, "width='wide' must be a positive width"),
         (["O_K"], {"integration_windows": {"O_K": 560}}, "expected .lowest, highest. in eV"),
-        (["O_K"], {"integration_windows": {"O_K": (450, 500)}}, "window of O_K, .450, 500. eV, ends before its onset at 532 eV"),
+        (
+            ["O_K"],
+            {"integration_windows": {"O_K": (450, 500)}},
+            "window of O_K, .450, 500. eV, ends before its onset at 532 eV",
+        ),
         (["O_K"], {"also": ["Mn_L3", "O_K"]}, "names O_K, which is mapped"),
         (["O_K"], {"also": "Mn_L3"}, "also='Mn_L3' must be a list"),
-        (["O_K"], {"energy_range": (300, 700)}, "energy_range, 300 to 700 eV, lies outside the data"),
+        (
+            ["O_K"],
+            {"energy_range": (300, 700)},
+            "energy_range, 300 to 700 eV, lies outside the data",
+        ),
         (["O_K"], {"energy_range": (525, 700)}, "too close to the first edge"),
         (["O_K"], {"background_windows": {"O_K": (480, 520)}}, "go with method='windows'"),
         (["O_K"], {"method": "windows", "energy_range": (460, 700)}, "goes with method='fit'"),
@@ -396,9 +459,21 @@ def test_dask_maps_make_a_lazy_series():
             {"method": "windows", "background_windows": {"O_K": (500, 540)}},
             "reaches over its onset at 532 eV; end it at 527",
         ),
-        (["O_K"], {"method": "windows", "background_windows": {"O_K": (400, 520)}}, "background window of O_K.*outside the data"),
-        (["Mn_L3", "O_K"], {"method": "windows", "background_windows": {"Mn": (500, 630)}}, "holds the onset of O_K"),
-        (["V_L3", "O_K"], {"method": "windows", "width": 15}, "no room for a background window before O_K"),
+        (
+            ["O_K"],
+            {"method": "windows", "background_windows": {"O_K": (400, 520)}},
+            "background window of O_K.*outside the data",
+        ),
+        (
+            ["Mn_L3", "O_K"],
+            {"method": "windows", "background_windows": {"Mn": (500, 630)}},
+            "holds the onset of O_K",
+        ),
+        (
+            ["V_L3", "O_K"],
+            {"method": "windows", "width": 15},
+            "no room for a background window before O_K",
+        ),
         (["Ba_M5"], {}, "K and L3 edges.*not of Ba_M5"),
     ],
 )
@@ -409,24 +484,41 @@ def test_bad_choices_are_explained(scene, edges, kwds, message):
 
 def test_windows_serve_edges_that_the_fit_does_not_know(scene):
     with pytest.warns(UserWarning, match="Ba_M5"):
-        assert edge_maps(scene[0], ["Ba_M5"], method="windows", also=["Co_L3"], background_windows={"Ba": (745, 774)}).edges
+        assert edge_maps(
+            scene[0],
+            ["Ba_M5"],
+            method="windows",
+            also=["Co_L3"],
+            background_windows={"Ba": (745, 774)},
+        ).edges
 
 
 def test_an_edge_that_is_not_there_is_named(scene):
     for method in ("fit", "windows"):
         with pytest.warns(UserWarning, match="no edge stands out .* F_K"):
-            edge_maps(scene[0], ["F_K", "Co_L3"], also=["O_K", "Mn_L3"] if method == "fit" else ["O_K"], method=method)
+            edge_maps(
+                scene[0],
+                ["F_K", "Co_L3"],
+                also=["O_K", "Mn_L3"] if method == "fit" else ["O_K"],
+                method=method,
+            )
 
 
 @pytest.mark.parametrize("method", ["fit", "windows"])
 def test_spectra_without_counts_show_no_edges(method):
     with pytest.warns(UserWarning, match="no edge stands out"):
-        assert not edge_maps(as_signal(np.zeros((3, 8, 8, LOSS.size), np.uint8)), method=method).data.any()
+        assert not edge_maps(
+            as_signal(np.zeros((3, 8, 8, LOSS.size), np.uint8)), method=method
+        ).data.any()
 
 
 def test_windows_on_fine_structure_are_warned_of(scene):
-    with pytest.warns(UserWarning, match="background window of Mn_L3 begins 8 eV above the onset of O_K"):
-        edge_maps(scene[0], ["O_K", "Mn_L3"], method="windows", background_windows={"Mn_L3": (540, 630)})
+    with pytest.warns(
+        UserWarning, match="background window of Mn_L3 begins 8 eV above the onset of O_K"
+    ):
+        edge_maps(
+            scene[0], ["O_K", "Mn_L3"], method="windows", background_windows={"Mn_L3": (540, 630)}
+        )
 
 
 def test_the_energy_axis_has_to_be_one(scene):
@@ -457,12 +549,17 @@ def test_negative_and_infinite_values(scene, maps):
     counts[1, 3, 4, 100] = np.nan
     with pytest.raises(ValueError, match="tilt number 1 contain NaN"):
         edge_maps(as_signal(counts))
-    with pytest.raises(ValueError, match="is negative around"), pytest.warns(UserWarning, match="negative values"):
+    with (
+        pytest.raises(ValueError, match="is negative around"),
+        pytest.warns(UserWarning, match="negative values"),
+    ):
         edge_maps(as_signal(scene[0].data - scene[0].data.mean()))
     noisy = scene[0].data + np.random.default_rng(0).normal(0, 0.2, scene[0].data.shape)
     with pytest.warns(UserWarning, match="negative values .* noise of a camera"):
         found = edge_maps(as_signal(noisy))
-    np.testing.assert_allclose(found.data.mean(axis=(0, 2, 3)), maps.data.mean(axis=(0, 2, 3)), rtol=0.05)
+    np.testing.assert_allclose(
+        found.data.mean(axis=(0, 2, 3)), maps.data.mean(axis=(0, 2, 3)), rtol=0.05
+    )
 
 
 # Real data
@@ -479,7 +576,9 @@ def test_cobalt_and_manganese_oxide():
     eels = mt.TiltSeriesEELS.from_maps(
         {"Co_L3": views["Co"][None], "Mn_L3": views["Mn"][None], "O_K": views["O"][None]}, tilts=[0]
     )
-    haadf = mt.TiltSeriesHAADF.from_images(views["HAADF"][None] - np.median(views["HAADF"][:, :40]), tilts=[0])
+    haadf = mt.TiltSeriesHAADF.from_images(
+        views["HAADF"][None] - np.median(views["HAADF"][:, :40]), tilts=[0]
+    )
     assert (eels.data.shape, haadf.data.shape) == ((1, 3, 392, 400), (1, 392, 400))
 
     def blocks(image):
@@ -504,7 +603,10 @@ def test_cobalt_and_manganese_oxide():
     assert coarse.r2 > 0.88
     assert np.all(coarse.values > 3 * coarse.standard_errors)
     assert coarse.values[0] > coarse.values[1]
-    assert np.all(np.abs(coarse.values - fine.values) < 2 * np.hypot(coarse.standard_errors, fine.standard_errors))
+    assert np.all(
+        np.abs(coarse.values - fine.values)
+        < 2 * np.hypot(coarse.standard_errors, fine.standard_errors)
+    )
 
 
 @pytest.mark.skipif(not VELOX.is_file(), reason="the Velox example files are absent")
@@ -521,8 +623,19 @@ def test_a_recording_without_beam_shows_no_edges(tmp_path):
     one = as_signal(core.data[None], loss=loss, tilts=[0.0])
     for method in ("fit", "windows"):
         with pytest.warns(UserWarning, match="no edge stands out .* O_K .*Fe_L3 .*Co_L3"):
-            maps = mt.edge_maps(one, ["O_K", "Fe_L3", "Co_L3"], method=method, width=40, show_progressbar=False)
-        assert np.all(np.abs(maps.data.mean(axis=(0, 2, 3))) < 0.005 * maps.gross.mean(axis=(0, 2, 3)))
+            maps = mt.edge_maps(
+                one, ["O_K", "Fe_L3", "Co_L3"], method=method, width=40, show_progressbar=False
+            )
+        assert np.all(
+            np.abs(maps.data.mean(axis=(0, 2, 3))) < 0.005 * maps.gross.mean(axis=(0, 2, 3))
+        )
     # Without the offset nothing is left to be counted.
-    with pytest.raises(ValueError, match="is negative around"), pytest.warns(UserWarning, match="negative values"):
-        mt.edge_maps(as_signal(core.data[None] - 100.0, loss=loss, tilts=[0.0]), ["O_K"], show_progressbar=False)
+    with (
+        pytest.raises(ValueError, match="is negative around"),
+        pytest.warns(UserWarning, match="negative values"),
+    ):
+        mt.edge_maps(
+            as_signal(core.data[None] - 100.0, loss=loss, tilts=[0.0]),
+            ["O_K"],
+            show_progressbar=False,
+        )

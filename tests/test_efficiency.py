@@ -37,7 +37,9 @@ def test_layers_follow_beer_and_lambert():
     np.testing.assert_allclose(efficiency(energies, dead_layer_nm=500), expected)
     np.testing.assert_allclose(Layer("Si", 250, 2.33).transmission(energies) ** 2, expected)
     mixed = mass_absorption_mixture([60.0, 40.0], elements=["Si", "N"], energies=energies)
-    np.testing.assert_allclose(Layer({"Si": 0.6, "N": 0.4}, 100, 3.0).transmission(energies), np.exp(-mixed * 3.0 * 100e-7))
+    np.testing.assert_allclose(
+        Layer({"Si": 0.6, "N": 0.4}, 100, 3.0).transmission(energies), np.exp(-mixed * 3.0 * 100e-7)
+    )
 
 
 def test_grid_lets_its_open_area_through():
@@ -51,7 +53,9 @@ def test_crystal():
     thin, thick = efficiency(energies, crystal_mm=0.45), efficiency(energies, crystal_mm=3)
     assert (thin <= thick).all()
     assert (np.diff(thin) <= 0).all()
-    np.testing.assert_allclose(1 - efficiency(energies, crystal_mm=0.9), (1 - thin) ** 2, atol=1e-12)
+    np.testing.assert_allclose(
+        1 - efficiency(energies, crystal_mm=0.9), (1 - thin) ** 2, atol=1e-12
+    )
     np.testing.assert_array_equal(efficiency(energies), 1)
 
 
@@ -92,7 +96,14 @@ def test_efficiency_says_what_is_wrong(arguments, message):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("Be", -1, 1.85), ("Be", 1, 0), ("Be", 1, 1.85, 1.5), ({"Si": 0.9, "N": 0.4}, 1, 3), ({}, 1, 3)]
+    "arguments",
+    [
+        ("Be", -1, 1.85),
+        ("Be", 1, 0),
+        ("Be", 1, 1.85, 1.5),
+        ({"Si": 0.9, "N": 0.4}, 1, 3),
+        ({}, 1, 3),
+    ],
 )
 def test_no_such_layer(arguments):
     with pytest.raises(ValueError, match="expected|fractions"):
@@ -106,12 +117,16 @@ def test_default_is_one_and_warns_of_soft_lines():
     with pytest.warns(UserWarning, match="O_Ka, Fe_La below 1 keV"):
         values = checked_efficiency(LINES, ENERGIES)
     np.testing.assert_array_equal(values, [1, 1, 1])
-    np.testing.assert_array_equal(checked_efficiency(["Fe_Ka"], [6.404]), [1])  # a warning would be an error here
+    np.testing.assert_array_equal(
+        checked_efficiency(["Fe_Ka"], [6.404]), [1]
+    )  # a warning would be an error here
 
 
 def test_what_an_efficiency_is_given_as():
     np.testing.assert_array_equal(checked_efficiency(LINES, ENERGIES, 0.5), [0.5, 0.5, 0.5])
-    np.testing.assert_array_equal(checked_efficiency(LINES, ENERGIES, {"O": 0.4, "Fe": 0.9, "Fe_La": 0.6}), [0.4, 0.6, 0.9])
+    np.testing.assert_array_equal(
+        checked_efficiency(LINES, ENERGIES, {"O": 0.4, "Fe": 0.9, "Fe_La": 0.6}), [0.4, 0.6, 0.9]
+    )
     window = partial(efficiency, window="AP3.3")
     np.testing.assert_array_equal(checked_efficiency(LINES, ENERGIES, window), window(ENERGIES))
 

@@ -41,7 +41,8 @@ def exspy_lines(element):
 def spectrum(amounts, background=0.0, energy=ENERGY, resolution=130.0):
     """Expected counts: Gaussians of eXSpy's lines, and Kramers' background with absorption below 1 keV.
 
-    `amounts` are counts in main lines, e.g. {"Fe_Ka": 10.0, "Fe_La": 3.0}; `background` is counts in all channels.
+    `amounts` are counts in main lines, e.g. {"Fe_Ka": 10.0, "Fe_La": 3.0}; `background` is counts
+    in all channels.
     """
     expected = np.zeros(energy.size)
     for main, amount in amounts.items():
@@ -50,13 +51,22 @@ def spectrum(amounts, background=0.0, energy=ENERGY, resolution=130.0):
             if name[0] == line[0]:
                 sigma = np.sqrt(resolution**2 + 2.5e3 * (centre - 5.8987)) / 2354.82
                 expected += (
-                    amount * weight * np.exp(-(((energy - centre) / sigma) ** 2) / 2) / (sigma * np.sqrt(2 * np.pi)) * 0.01
+                    amount
+                    * weight
+                    * np.exp(-(((energy - centre) / sigma) ** 2) / 2)
+                    / (sigma * np.sqrt(2 * np.pi))
+                    * 0.01
                 )
-    continuum = np.where(energy > 0.1, (KEV / np.maximum(energy, 0.1) - 1) * np.exp(-((0.6 / np.maximum(energy, 0.1)) ** 1.5)), 0)
+    continuum = np.where(
+        energy > 0.1,
+        (KEV / np.maximum(energy, 0.1) - 1) * np.exp(-((0.6 / np.maximum(energy, 0.1)) ** 1.5)),
+        0,
+    )
     return expected + background * continuum / continuum.sum()
 
 
-#: Four phases: sulphide, silicate with sodium and aluminium, platinum with gallium, carbon. Counts per pixel.
+#: Four phases: sulphide, silicate with sodium and aluminium, platinum with gallium, carbon. Counts
+#: per pixel.
 PHASES = {
     "sulphide": ({"S_Ka": 40, "Fe_Ka": 60, "Fe_La": 20, "O_Ka": 5}, 60),
     "silicate": ({"O_Ka": 60, "Na_Ka": 15, "Mg_Ka": 30, "Al_Ka": 8, "Si_Ka": 40}, 50),
@@ -69,10 +79,18 @@ ELEMENTS = ["C", "O", "Na", "Mg", "Al", "Si", "S", "Fe", "Ga", "Pt"]
 def phantom(size=24, dose=1.0, seed=0, **settings):
     """Return spectra (y, x, energy) of four bands of the phases, and the true counts {line: (y, x)}."""
     rng = np.random.default_rng(seed)
-    expected = np.array([dose * spectrum(amounts, background, **settings) for amounts, background in PHASES.values()])
+    expected = np.array(
+        [
+            dose * spectrum(amounts, background, **settings)
+            for amounts, background in PHASES.values()
+        ]
+    )
     phase = np.repeat(np.arange(4), size // 4)[:, None] * np.ones(size, int)
     mains = {line for amounts, _ in PHASES.values() for line in amounts}
-    true = {line: dose * np.array([amounts.get(line, 0.0) for amounts, _ in PHASES.values()])[phase] for line in mains}
+    true = {
+        line: dose * np.array([amounts.get(line, 0.0) for amounts, _ in PHASES.values()])[phase]
+        for line in mains
+    }
     return rng.poisson(expected[phase]).astype(np.uint16), true
 
 
@@ -97,11 +115,16 @@ class TestLines:
         for element in ("C", "Fe", "Cu", "Zr", "Ag", "Pt", "Au"):
             signal.set_elements([element])
             signal.set_lines([])
-            assert signal.metadata.Sample.xray_lines == [line_of(element, beam_energy, (0.0, 19.99))]
+            assert signal.metadata.Sample.xray_lines == [
+                line_of(element, beam_energy, (0.0, 19.99))
+            ]
 
     def test_families_carry_exspys_weights(self):
         (family,) = families_of("Fe", KEV, (5, 20))
-        assert dict(zip(family.names, family.weights, strict=True)) == {"Fe_Ka": 1.0, "Fe_Kb": exspy_lines("Fe")["Kb"][1]}
+        assert dict(zip(family.names, family.weights, strict=True)) == {
+            "Fe_Ka": 1.0,
+            "Fe_Kb": exspy_lines("Fe")["Kb"][1],
+        }
 
     @pytest.mark.parametrize(
         ("given", "message"),
@@ -126,7 +149,9 @@ class TestDetector:
         energy = np.arange(0, 12, 0.001)
         for tail in (0.0, 0.3):
             shape = Detector(tail=tail).lines(family, energy)[0]
-            assert shape[np.abs(energy - family.energy) <= fwhm(family.energy)].sum() == pytest.approx(0.9812, abs=5e-4)
+            assert shape[
+                np.abs(energy - family.energy) <= fwhm(family.energy)
+            ].sum() == pytest.approx(0.9812, abs=5e-4)
         assert shape.sum() > 1.1
 
     def test_tail_is_an_exponential_convolved_with_the_line(self):
@@ -147,17 +172,25 @@ class TestDetector:
 @pytest.fixture(scope="module")
 def overlapping():
     spectra, true = phantom()
-    model = prepare_fit(region_spectra(spectra, 8)[None], ENERGY, elements=ELEMENTS, also=[], beam_energy=KEV)
+    model = prepare_fit(
+        region_spectra(spectra, 8)[None], ENERGY, elements=ELEMENTS, also=[], beam_energy=KEV
+    )
     return spectra, true, model, model.maps(spectra)
 
     def test_all_families_at_once_are_each_by_itself(self):
         """The sum of the lines of a family, weighted; lines above and below the silicon edge, and beyond the spectrum."""
-        families = tuple(family for name in ("O", "Si", "Fe", "Pt") for family in families_of(name, 200.0, (0.2, 20.0)))
+        families = tuple(
+            family
+            for name in ("O", "Si", "Fe", "Pt")
+            for family in families_of(name, 200.0, (0.2, 20.0))
+        )
         detector = Detector(0.01, 1.002, -0.01, 140.0, 0.2, 0.3)
         energy = 0.2 + 0.01 * np.arange(1900)
         shapes = LineShapes(families, detector).on(energy)
         for family, shape in zip(families, shapes, strict=True):
-            np.testing.assert_allclose(shape, family.weights @ detector.lines(family, energy), rtol=1e-12, atol=1e-15)
+            np.testing.assert_allclose(
+                shape, family.weights @ detector.lines(family, energy), rtol=1e-12, atol=1e-15
+            )
 
 
 class TestFit:
@@ -175,15 +208,21 @@ class TestFit:
             net = counts.net[counts.lines.index(line)].reshape(4, -1)
             present = true[line].reshape(4, -1).mean(1) > 0
             scatter = net.std(1) / np.sqrt(net.shape[1])
-            assert np.all(np.abs(net.mean(1))[~present] < 4 * scatter[~present] + 0.02 * true[line].max()), line
+            assert np.all(
+                np.abs(net.mean(1))[~present] < 4 * scatter[~present] + 0.02 * true[line].max()
+            ), line
 
     def test_miscalibrated_spectra(self):
         """A scale that is off by 15 eV and 0.2 %, and another resolution, are found and change no result."""
         spectra, true = phantom(dose=4, seed=3, energy=0.015 + 1.002 * ENERGY, resolution=138.0)
-        model = prepare_fit(region_spectra(spectra, 8)[None], ENERGY, elements=ELEMENTS, also=[], beam_energy=KEV)
+        model = prepare_fit(
+            region_spectra(spectra, 8)[None], ENERGY, elements=ELEMENTS, also=[], beam_energy=KEV
+        )
         found = model.shapes.detector
         assert found.resolution == pytest.approx(138, abs=1.5)
-        np.testing.assert_allclose(found.corrected(np.array([0.5, 2, 9])), 0.015 + 1.002 * np.array([0.5, 2, 9]), atol=2e-3)
+        np.testing.assert_allclose(
+            found.corrected(np.array([0.5, 2, 9])), 0.015 + 1.002 * np.array([0.5, 2, 9]), atol=2e-3
+        )
         totals, errors = model.totals()
         for line, total, error in zip(model.lines.values(), totals[0], errors[0], strict=True):
             assert abs(total - true[line].sum()) < 4 * error + 0.03 * true[line].sum(), line
@@ -191,8 +230,18 @@ class TestFit:
     def test_unbiased_below_one_count_per_pixel(self):
         """0.3 counts per pixel: mean within the statistics, most pixels without a count, none clipped."""
         amounts = {"Mg_Ka": 0.3, "Si_Ka": 0.3, "Fe_Ka": 0.3}
-        spectra = np.random.default_rng(5).poisson(spectrum(amounts, 0.5), (96, 96, ENERGY.size)).astype(np.uint8)
-        model = prepare_fit(region_spectra(spectra)[None], ENERGY, elements=["Mg", "Si", "Fe"], also=[], beam_energy=KEV)
+        spectra = (
+            np.random.default_rng(5)
+            .poisson(spectrum(amounts, 0.5), (96, 96, ENERGY.size))
+            .astype(np.uint8)
+        )
+        model = prepare_fit(
+            region_spectra(spectra)[None],
+            ENERGY,
+            elements=["Mg", "Si", "Fe"],
+            also=[],
+            beam_energy=KEV,
+        )
         counts = model.maps(spectra)
         means, errors = counts.net.mean(axis=(1, 2)), total_errors(model) / 96**2
         assert np.all(np.abs(means - 0.3) < 4 * errors)
@@ -209,7 +258,9 @@ class TestFit:
         """They are whole counts in a window, and share * net + background on average."""
         spectra, _, model, counts = overlapping
         windows = model.windows
-        np.testing.assert_array_equal(counts.gross[3], spectra[..., model.fitted][..., windows[3]].sum(-1))
+        np.testing.assert_array_equal(
+            counts.gross[3], spectra[..., model.fitted][..., windows[3]].sum(-1)
+        )
         expected = counts.window_share[:, None, None] * counts.net + counts.background
         gross = counts.gross.sum(axis=(1, 2))
         assert np.all(np.abs(expected.sum(axis=(1, 2)) - gross) < 5 * np.sqrt(gross))
@@ -217,8 +268,16 @@ class TestFit:
     def test_the_strobe_is_left_out(self, overlapping):
         spectra, _, model, counts = overlapping
         strobe = (1e5 * np.exp(-((ENERGY / 0.02) ** 2))).astype(int)
-        again = prepare_fit(region_spectra(spectra + strobe, 8)[None], ENERGY, elements=ELEMENTS, also=[], beam_energy=KEV)
-        np.testing.assert_allclose(again.maps(spectra + strobe).net, counts.net, rtol=1e-4, atol=1e-4)
+        again = prepare_fit(
+            region_spectra(spectra + strobe, 8)[None],
+            ENERGY,
+            elements=ELEMENTS,
+            also=[],
+            beam_energy=KEV,
+        )
+        np.testing.assert_allclose(
+            again.maps(spectra + strobe).net, counts.net, rtol=1e-4, atol=1e-4
+        )
         assert model.energy[model.fitted][0] >= 0.2
 
     def test_each_tilt_has_its_own_background(self):
@@ -229,30 +288,57 @@ class TestFit:
         model = prepare_fit(sums, ENERGY, elements=["Si", "Fe"], also=[], beam_energy=KEV)
         totals, errors = model.totals()
         assert np.all(np.abs(totals - 4e4) < 4 * errors + 400)
-        np.testing.assert_allclose(model.maps(sums[1][None], tilt=1).net[:, 0], totals[1], rtol=1e-4)
+        np.testing.assert_allclose(
+            model.maps(sums[1][None], tilt=1).net[:, 0], totals[1], rtol=1e-4
+        )
 
     def test_named_line(self, overlapping):
         spectra, true, *_ = overlapping
         sums = region_spectra(spectra, 8)[None]
         model = prepare_fit(
-            sums, ENERGY, elements=["S", "Pt"], lines=["Pt_Ma"], also=["C", "O", "Na", "Mg", "Al", "Si", "Fe", "Ga"]
+            sums,
+            ENERGY,
+            elements=["S", "Pt"],
+            lines=["Pt_Ma"],
+            also=["C", "O", "Na", "Mg", "Al", "Si", "Fe", "Ga"],
         )
         assert model.lines == {"S": "S_Ka", "Pt": "Pt_Ma"}
         assert model.totals()[0][0, 1] == pytest.approx(true["Pt_Ma"].sum(), rel=0.05)
 
     def test_lines_that_cannot_be_told_apart_are_named(self):
-        sums = np.random.default_rng(0).poisson(1e4 * spectrum({"S_Ka": 1, "Pb_Ma": 1, "Mo_La": 1}, 1))
-        with pytest.warns(UserWarning, match=r"overlaps with other lines raise the noise of .*S_Ka"):
-            prepare_fit(sums, ENERGY, lines=["S_Ka", "Pb_Ma"], also=["Mo"], beam_energy=KEV, refine=False)
+        sums = np.random.default_rng(0).poisson(
+            1e4 * spectrum({"S_Ka": 1, "Pb_Ma": 1, "Mo_La": 1}, 1)
+        )
+        with pytest.warns(
+            UserWarning, match=r"overlaps with other lines raise the noise of .*S_Ka"
+        ):
+            prepare_fit(
+                sums, ENERGY, lines=["S_Ka", "Pb_Ma"], also=["Mo"], beam_energy=KEV, refine=False
+            )
 
 
 class TestUnlisted:
     SUMS = np.random.default_rng(2).poisson(
-        1e4 * spectrum({"Fe_Ka": 5, "Fe_La": 2, "Si_Ka": 5, "Cu_Ka": 3, "Cu_La": 1, "Ti_Ka": 1, "Pt_La": 4, "Pt_Ma": 5}, 20)
+        1e4
+        * spectrum(
+            {
+                "Fe_Ka": 5,
+                "Fe_La": 2,
+                "Si_Ka": 5,
+                "Cu_Ka": 3,
+                "Cu_La": 1,
+                "Ti_Ka": 1,
+                "Pt_La": 4,
+                "Pt_Ma": 5,
+            },
+            20,
+        )
     )
 
     def test_named_and_fitted(self):
-        with pytest.warns(UserWarning, match=r"strong peaks.*Cu_Ka.*Ti_Ka.*not mapped.*also=\[") as caught:
+        with pytest.warns(
+            UserWarning, match=r"strong peaks.*Cu_Ka.*Ti_Ka.*not mapped.*also=\["
+        ) as caught:
             model = prepare_fit(self.SUMS, ENERGY, elements=["Si", "Fe", "Pt"], beam_energy=KEV)
         assert len(caught) == 1
         assert {found.element for found in model.unlisted} == {"Cu", "Ti"}
@@ -262,13 +348,17 @@ class TestUnlisted:
     def test_silent_when_listed(self):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            model = prepare_fit(self.SUMS, ENERGY, elements=["Si", "Fe", "Pt"], also=["Cu", "Ti"], beam_energy=KEV)
+            model = prepare_fit(
+                self.SUMS, ENERGY, elements=["Si", "Fe", "Pt"], also=["Cu", "Ti"], beam_energy=KEV
+            )
         assert model.unlisted == ()
         assert model.elements == ("Si", "Fe", "Pt")
 
     def test_only_named_when_nothing_else_is_to_be_fitted(self):
         with pytest.warns(UserWarning, match="they disturb their neighbours"):
-            model = prepare_fit(self.SUMS, ENERGY, elements=["Si", "Fe", "Pt"], also=[], beam_energy=KEV)
+            model = prepare_fit(
+                self.SUMS, ENERGY, elements=["Si", "Fe", "Pt"], also=[], beam_energy=KEV
+            )
         assert "Cu_Ka" not in model.families
 
 
@@ -276,10 +366,14 @@ class TestWindows:
     def test_isolated_line_on_a_linear_background(self):
         """Without noise: the window's share of a Gaussian less a straight background, but for 0.5 % of the line beside it."""
         sums = 1e5 * spectrum({"Fe_Ka": 1.0}) + 50.0 - ENERGY
-        model = prepare_windows(sums, ENERGY, elements=["Fe"], also=[], beam_energy=KEV, refine=False)
+        model = prepare_windows(
+            sums, ENERGY, elements=["Fe"], also=[], beam_energy=KEV, refine=False
+        )
         counts = model.maps(sums[None])
         assert counts.net[0, 0] == pytest.approx(1e5, rel=6e-3)
-        assert counts.gross[0, 0] == pytest.approx(counts.window_share[0] * counts.net[0, 0] + counts.background[0, 0], rel=1e-6)
+        assert counts.gross[0, 0] == pytest.approx(
+            counts.window_share[0] * counts.net[0, 0] + counts.background[0, 0], rel=1e-6
+        )
 
     def test_background_windows_are_off_every_line(self):
         elements = ["Mg", "Al", "Si", "S", "Ti", "Fe", "Cu", "Pt"]
@@ -287,7 +381,9 @@ class TestWindows:
             1e4 * spectrum({f"{e}_Ka": 1 for e in elements[:-1]} | {"Pt_La": 1, "Pt_Ma": 1}, 20)
         )
         model = prepare_windows(sums, ENERGY, elements=elements, also=[], beam_energy=KEV)
-        lines = [exspy_lines(element)[name] for element in elements for name in exspy_lines(element)]
+        lines = [
+            exspy_lines(element)[name] for element in elements for name in exspy_lines(element)
+        ]
         strong = np.array([energy for energy, weight in lines if weight > 0.05])
         for left, centre, right in model.windows.values():
             assert np.mean(centre) == pytest.approx(centre[0] + (centre[1] - centre[0]) / 2)
@@ -297,7 +393,9 @@ class TestWindows:
     def test_overlaps_stay_in(self, overlapping):
         """Why the fit is the default: windows count Pt M as sulphur."""
         spectra, true, *_ = overlapping
-        model = prepare_windows(region_spectra(spectra, 8)[None], ENERGY, elements=ELEMENTS, also=[], beam_energy=KEV)
+        model = prepare_windows(
+            region_spectra(spectra, 8)[None], ENERGY, elements=ELEMENTS, also=[], beam_energy=KEV
+        )
         counts = model.maps(spectra)
         sulphur = counts.net[counts.lines.index("S_Ka")].reshape(4, -1).mean(1)
         iron = counts.net[counts.lines.index("Fe_Ka")].reshape(4, -1).mean(1)
@@ -315,7 +413,10 @@ class TestBadInput:
             (lambda sums: np.where(sums == sums.max(), np.inf, sums), "NaN or infinite"),
             (lambda sums: sums - 10, "negative values.*raw counts"),
             (lambda sums: sums[:-1], "1520 channels"),
-            (lambda sums: np.stack([sums, 0 * sums]), r"no counts in the spectra of the tilts \[1\]"),
+            (
+                lambda sums: np.stack([sums, 0 * sums]),
+                r"no counts in the spectra of the tilts \[1\]",
+            ),
         ],
     )
     def test_spectra(self, change, message):
@@ -323,7 +424,9 @@ class TestBadInput:
             prepare_fit(change(self.SUMS), ENERGY, elements=["Fe"], also=[], beam_energy=KEV)
 
     def test_pixels_are_checked_as_well(self):
-        model = prepare_fit(self.SUMS, ENERGY, elements=["Fe"], also=[], beam_energy=KEV, refine=False)
+        model = prepare_fit(
+            self.SUMS, ENERGY, elements=["Fe"], also=[], beam_energy=KEV, refine=False
+        )
         with pytest.raises(ValueError, match="negative values"):
             model.maps(np.full((2, 2, ENERGY.size), -1.0))
         with pytest.raises(ValueError, match="1520 channels"):
@@ -350,7 +453,12 @@ def exspy_intensities(counts, energy, elements, lines, order, resolution):
 
         signal = exspy.signals.EDSTEMSpectrum(counts.astype(float))
         axis = signal.axes_manager[-1]
-        axis.name, axis.units, axis.offset, axis.scale = "E", "keV", energy[0], energy[1] - energy[0]
+        axis.name, axis.units, axis.offset, axis.scale = (
+            "E",
+            "keV",
+            energy[0],
+            energy[1] - energy[0],
+        )
         signal.set_microscope_parameters(beam_energy=KEV, energy_resolution_MnKa=resolution)
         signal.set_elements(elements)
         signal.estimate_poissonian_noise_variance()
@@ -370,7 +478,9 @@ class TestAgainstExspy:
         theirs = exspy_intensities(counts[part], ENERGY[part], elements, lines, 6, 130.0)
         ours = dict(zip(model.lines.values(), model.totals()[0][0], strict=True))
         np.testing.assert_allclose([ours[line] for line in lines], theirs, rtol=0.03)
-        np.testing.assert_allclose([ours[line] for line in lines], [2e4 * amounts[line] for line in lines], rtol=0.02)
+        np.testing.assert_allclose(
+            [ours[line] for line in lines], [2e4 * amounts[line] for line in lines], rtol=0.02
+        )
 
 
 @pytest.fixture(scope="module")
@@ -386,7 +496,10 @@ def particle():
     energy = series["spectra"][0].energy
     with pytest.warns(UserWarning, match="strong peaks.*Cu_Ka.*Ti_Ka"):
         model = prepare_fit(
-            np.array(regions), energy, elements=["C", "O", "Mg", "Al", "Si", "S", "Fe", "Ga", "Pt"], beam_energy=KEV
+            np.array(regions),
+            energy,
+            elements=["C", "O", "Mg", "Al", "Si", "S", "Fe", "Ga", "Pt"],
+            beam_energy=KEV,
         )
     return model, blocks, np.array(haadf)
 
@@ -406,7 +519,11 @@ class TestRealSeries:
     def test_the_maps_explain_the_haadf(self, particle):
         """h = sum of r p over blocks of 8 px at all tilts, r >= 0: centred R2 at least 0.88."""
         model, blocks, haadf = particle
-        net = np.array([model.maps(block, tilt).net for tilt, block in enumerate(blocks)]).swapaxes(0, 1).reshape(9, -1)
+        net = (
+            np.array([model.maps(block, tilt).net for tilt, block in enumerate(blocks)])
+            .swapaxes(0, 1)
+            .reshape(9, -1)
+        )
         ratios, residual = nnls(net.T.astype(float), haadf.ravel())
         assert 1 - residual**2 / np.sum((haadf - haadf.mean()) ** 2) >= 0.88
         assert ratios[-1] > ratios[1] > 0, "platinum is brighter than oxygen"
@@ -417,5 +534,7 @@ class TestRealSeries:
         energy = model.shapes.detector.corrected(model.energy[model.fitted])
         part = slice(*np.searchsorted(energy, (5.3, 7.7)))
         resolution = model.detectors[8].resolution
-        (theirs,) = exspy_intensities(model.spectra[8][part], energy[part], ["Fe", "Co"], ["Fe_Ka"], 2, resolution)
+        (theirs,) = exspy_intensities(
+            model.spectra[8][part], energy[part], ["Fe", "Co"], ["Fe_Ka"], 2, resolution
+        )
         assert model.totals()[0][8, model.elements.index("Fe")] == pytest.approx(theirs, rel=0.05)

@@ -33,7 +33,11 @@ def background():
 
 @pytest.fixture(scope="module")
 def counts(A, truth, background):
-    return np.random.default_rng(0).poisson(GAINS[:, None, None] * A(truth) + background).astype(np.float32)
+    return (
+        np.random.default_rng(0)
+        .poisson(GAINS[:, None, None] * A(truth) + background)
+        .astype(np.float32)
+    )
 
 
 def relative(a, b):
@@ -72,7 +76,9 @@ class TestFusedAgainstTextbook:
             textbook.advance()
             assert relative(fused.volume, textbook.volume) < 3e-6
             for name in ("eds", "deviance"):
-                np.testing.assert_allclose(fused.residuals[name], textbook.residuals[name], rtol=1e-5)
+                np.testing.assert_allclose(
+                    fused.residuals[name], textbook.residuals[name], rtol=1e-5
+                )
         fused.close()
         textbook.close()
 
@@ -100,11 +106,18 @@ class TestLikelihood:
     def test_textbook_formula(self, A, counts, background):
         """x <- x/(A^T 1) A^T (y/(A x + b)), in double precision with the whole matrix."""
         voxels = 480
-        W = A(np.eye(voxels, dtype=np.float32).reshape(20, 24, voxels)).reshape(-1, voxels).astype(np.float64)
+        W = (
+            A(np.eye(voxels, dtype=np.float32).reshape(20, 24, voxels))
+            .reshape(-1, voxels)
+            .astype(np.float64)
+        )
         W = np.repeat(GAINS, 22)[:, None] * W
         iterates = em(A, counts, background=background, gains=GAINS)
         x = next(iterates).volume[0].reshape(voxels, 5).astype(np.float64)
-        y, b = counts[0].reshape(-1, 5).astype(np.float64), background[0].reshape(-1, 5).astype(np.float64)
+        y, b = (
+            counts[0].reshape(-1, 5).astype(np.float64),
+            background[0].reshape(-1, 5).astype(np.float64),
+        )
         sums = W.sum(axis=0)[:, None]
         for iterate in islice(iterates, 5):
             x = np.where(sums > 1e-6, x / np.maximum(sums, 1e-6) * (W.T @ (y / (W @ x + b))), 0)
@@ -134,7 +147,9 @@ class TestLikelihood:
 
     def test_scaling_counts_and_background_scales_the_volume(self, A, counts):
         once = run(em(A, counts, background=0.3), 8).volume
-        np.testing.assert_allclose(run(em(A, 16 * counts, background=4.8), 8).volume, 16 * once, rtol=2e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            run(em(A, 16 * counts, background=4.8), 8).volume, 16 * once, rtol=2e-4, atol=1e-5
+        )
 
 
 class TestNothing:
@@ -163,7 +178,12 @@ class TestNothing:
 
     def test_slices_do_not_depend_on_each_other(self, A, counts):
         whole = run(em(A, counts, background=0.2), 6).volume
-        np.testing.assert_allclose(run(em(A, counts[..., 2:4], background=0.2), 6).volume, whole[..., 2:4], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            run(em(A, counts[..., 2:4], background=0.2), 6).volume,
+            whole[..., 2:4],
+            rtol=1e-5,
+            atol=1e-6,
+        )
 
     def test_held_channels_stand_still(self, A, counts):
         iterates = em(A, counts)
@@ -177,7 +197,9 @@ class TestNothing:
         assert result.channel_iterations.tolist() == [4, 7]
 
     def test_discrepancy(self, A, counts, background):
-        result = run(em(A, counts, background=background, gains=GAINS), 100, noise=counting_noise(counts))
+        result = run(
+            em(A, counts, background=background, gains=GAINS), 100, noise=counting_noise(counts)
+        )
         assert result.stopped_by == "discrepancy"
         assert 1 < result.iterations < 50
 
@@ -206,8 +228,12 @@ def test_bad_input(A, counts, change, error, message):
 
 
 def test_counts_of_rays_along_the_edge_do_not_end_in_the_volume():
-    # One ray is outside of the volume for the projector and inside for its adjoint, by a rounding of 1e-8 of a pixel.
-    tilts, shifts = (41.25, 71.25, 45.0, 90.0, 26.0, 0.0), (0.0025, -0.778, 0.0, 0.0, 3.9999999999999996, 0.68)
+    # One ray is outside of the volume for the projector and inside for its adjoint, by a rounding
+    # of 1e-8 of a pixel.
+    tilts, shifts = (
+        (41.25, 71.25, 45.0, 90.0, 26.0, 0.0),
+        (0.0025, -0.778, 0.0, 0.0, 3.9999999999999996, 0.68),
+    )
     A = projector(TiltGeometry(tilts, 12, (10, 3), 5.4888301590775646, 0.0, shifts))
     counts = np.random.default_rng(0).poisson(3.0, (1, 6, 12, 7)).astype(np.float32)
     result = run(em(A, counts), 20)
@@ -215,4 +241,6 @@ def test_counts_of_rays_along_the_edge_do_not_end_in_the_volume():
     # Counts beside the volume say nothing of it.
     beside = (A.row_sums() == 0)[None, ..., None]
     assert beside.any()
-    np.testing.assert_array_equal(run(em(A, np.where(beside, 100, counts)), 20).volume, result.volume)
+    np.testing.assert_array_equal(
+        run(em(A, np.where(beside, 100, counts)), 20).volume, result.volume
+    )

@@ -13,14 +13,21 @@ FULL, LIMITED = np.arange(-90, 90, 3.0), np.arange(-75, 76, 5.0)
 
 def disc(radius=30.0, centre=(5.0, -3.0)):
     z, x = np.indices((N, N)) - (N - 1) / 2
-    return 2.0 * np.clip(radius + 0.5 - np.hypot(x - centre[0], z - centre[1]), 0, 1).astype(np.float32)[..., None]
+    return (
+        2.0
+        * np.clip(radius + 0.5 - np.hypot(x - centre[0], z - centre[1]), 0, 1).astype(np.float32)[
+            ..., None
+        ]
+    )
 
 
 def by_astra(geometry, sinogram, name):
     """ASTRA's FBP of a sinogram (tilt, x) with the projector 'linear'; its vertical axis runs against z."""
     astra = pytest.importorskip("astra", reason="astra-toolbox is not installed")
     volume = astra.create_vol_geom(*geometry.volume_shape)
-    rays = astra.create_proj_geom("parallel", 1.0, geometry.detector_width, -np.deg2rad(geometry.tilts))
+    rays = astra.create_proj_geom(
+        "parallel", 1.0, geometry.detector_width, -np.deg2rad(geometry.tilts)
+    )
     config = astra.astra_dict("FBP")
     config["ProjectorId"] = astra.create_projector("linear", rays, volume)
     config["ProjectionDataId"] = astra.data2d.create("-sino", rays, sinogram)
@@ -36,12 +43,19 @@ def relative(a, b):
 
 
 @pytest.mark.parametrize("tilts", [FULL, LIMITED], ids=["full range", "limited range"])
-@pytest.mark.parametrize(("name", "theirs"), [("ramp", "ram-lak"), *[(name, name) for name in FILTERS[1:]]])
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("ramp", "ram-lak"), *[(name, name) for name in FILTERS[1:]]]
+)
 def test_agrees_with_astra(tilts, name, theirs):
     geometry = TiltGeometry(tilts, N, pixel_size=0.5)
     A = projector(geometry)
     sinogram = A(disc())
-    assert relative(fbp(A, sinogram, filter=name)[..., 0], by_astra(geometry, sinogram[..., 0], theirs)) < 1e-3
+    assert (
+        relative(
+            fbp(A, sinogram, filter=name)[..., 0], by_astra(geometry, sinogram[..., 0], theirs)
+        )
+        < 1e-3
+    )
 
 
 @pytest.mark.parametrize("backend", ["numba", "astra_cpu"])
@@ -77,7 +91,13 @@ def test_irregular_tilts_are_weighted():
 
 class TestWeights:
     def test_sum_is_pi(self):
-        for tilts in (FULL, LIMITED, [-60, 10, 11, 50], [0, 90], np.random.default_rng(0).uniform(-80, 80, 20)):
+        for tilts in (
+            FULL,
+            LIMITED,
+            [-60, 10, 11, 50],
+            [0, 90],
+            np.random.default_rng(0).uniform(-80, 80, 20),
+        ):
             assert tilt_weights(np.asarray(tilts)).sum() == pytest.approx(np.pi)
 
     def test_equal_steps_weigh_alike(self):
@@ -88,11 +108,17 @@ class TestWeights:
         np.testing.assert_allclose(np.rad2deg(tilt_weights([0, 30, 90, 140])), [35, 45, 55, 45])
 
     def test_the_same_direction_twice_shares_its_weight(self):
-        np.testing.assert_allclose(np.rad2deg(tilt_weights([-90, -45, 0, 45, 90])), [22.5, 45, 45, 45, 22.5])
+        np.testing.assert_allclose(
+            np.rad2deg(tilt_weights([-90, -45, 0, 45, 90])), [22.5, 45, 45, 45, 22.5]
+        )
 
-    @pytest.mark.parametrize("tilts", [[-90, -86.25, 0, 45, 90], [-60, -50, 0, 50, 60], [-70, -10, 0, 20, 180]])
+    @pytest.mark.parametrize(
+        "tilts", [[-90, -86.25, 0, 45, 90], [-60, -50, 0, 50, 60], [-70, -10, 0, 20, 180]]
+    )
     def test_mirrored_tilts_weigh_alike(self, tilts):
-        np.testing.assert_allclose(tilt_weights(-np.array(tilts)), tilt_weights(np.array(tilts)), rtol=1e-6)
+        np.testing.assert_allclose(
+            tilt_weights(-np.array(tilts)), tilt_weights(np.array(tilts)), rtol=1e-6
+        )
 
     def test_order_does_not_matter(self):
         tilts = np.random.default_rng(1).permutation(LIMITED)
@@ -108,7 +134,13 @@ class TestFilters:
 
     def test_windows(self):
         rows = {name: ramp(64, 1.0, name) / ramp(64, 1.0) for name in FILTERS}
-        for name, end in {"ramp": 1, "shepp-logan": 2 / np.pi, "cosine": 0, "hamming": 0.08, "hann": 0}.items():
+        for name, end in {
+            "ramp": 1,
+            "shepp-logan": 2 / np.pi,
+            "cosine": 0,
+            "hamming": 0.08,
+            "hann": 0,
+        }.items():
             assert rows[name][0] == 1
             assert rows[name][-1] == pytest.approx(end, abs=1e-6)
             assert np.all(np.diff(rows[name]) <= 1e-6)
@@ -121,7 +153,9 @@ class TestFilters:
     def test_smoother_filters_leave_less_noise(self):
         A = projector(TiltGeometry(LIMITED, N))
         noise = np.random.default_rng(2).normal(size=(len(LIMITED), N, 3))
-        spread = [fbp(A, noise, filter=name).std() for name in ("ramp", "shepp-logan", "cosine", "hann")]
+        spread = [
+            fbp(A, noise, filter=name).std() for name in ("ramp", "shepp-logan", "cosine", "hann")
+        ]
         assert np.all(np.diff(spread) < 0)
         assert fbp(A, noise, filter="hann", cutoff=0.5).std() < 0.6 * spread[-1]
 
@@ -133,7 +167,10 @@ class TestArguments:
         sinogram = np.stack([A(disc()), 3 * A(disc())])
         scaled = sinogram * gains[:, None, None].astype(np.float32)
         assert relative(fbp(A, scaled, gains=gains), fbp(A, sinogram)) < 1e-5
-        assert relative(fbp(A, scaled, gains=np.stack([gains, 3 * gains]))[1], fbp(A, sinogram)[0]) < 1e-5
+        assert (
+            relative(fbp(A, scaled, gains=np.stack([gains, 3 * gains]))[1], fbp(A, sinogram)[0])
+            < 1e-5
+        )
 
     def test_a_gain_of_0_leaves_the_tilt_out(self):
         A = projector(TiltGeometry(LIMITED, N))

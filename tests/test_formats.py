@@ -24,11 +24,17 @@ def random(*shape, seed=0):
 
 def eds_tags(live_time):
     detector = {"Azimuthal angle": 45.0, "Elevation angle": 18.0}
-    return {"EDS": {"Live time": live_time, "Real time": live_time + 1.0, "Detector Info": detector}}
+    return {
+        "EDS": {"Live time": live_time, "Real time": live_time + 1.0, "Detector Info": detector}
+    }
 
 
 def write_mdoc(path, tilts, spacing=7.5, axis=3.0, seconds=None):
-    lines = [f"PixelSpacing = {spacing}", "Voltage = 200", f"[T = Tilt axis angle = {axis}, binning = 1]"]
+    lines = [
+        f"PixelSpacing = {spacing}",
+        "Voltage = 200",
+        f"[T = Tilt axis angle = {axis}, binning = 1]",
+    ]
     for number, tilt in enumerate(tilts):
         lines += [f"[ZValue = {number}]", f"TiltAngle = {tilt}"]
         if seconds is not None:
@@ -45,7 +51,12 @@ class TestDigitalMicrograph:
             tags = microscope_tags(tilt, seconds=30 * number)
             survey = {"data": np.ones((9, 9), np.float32), "name": "SI Survey Image", "tags": tags}
             image = {"data": cube[0].astype(np.float32) + number, "name": "HAADF", "tags": tags}
-            spectra = {"data": cube + number, "name": "EDS", "energy": (-0.1, 0.02, "keV"), "signal": "X-ray"}
+            spectra = {
+                "data": cube + number,
+                "name": "EDS",
+                "energy": (-0.1, 0.02, "keV"),
+                "signal": "X-ray",
+            }
             spectra["tags"] = tags | eds_tags(4.0 + number)
             write_dm(tmp_path / f"view{number}.{suffix}", [survey, image, spectra])
         haadf, eds = mt.load_tilt_series(tmp_path)
@@ -55,24 +66,43 @@ class TestDigitalMicrograph:
         assert haadf.pixel_size == pytest.approx(2.0)
         np.testing.assert_array_equal(eds.data[2].compute(), cube.transpose(1, 2, 0) + 1)
         energy = eds.axes_manager["Energy"]
-        assert (energy.offset, energy.scale, energy.units) == (pytest.approx(-0.1), pytest.approx(0.02), "keV")
+        assert (energy.offset, energy.scale, energy.units) == (
+            pytest.approx(-0.1),
+            pytest.approx(0.02),
+            "keV",
+        )
         microscope = eds.metadata.Acquisition_instrument.TEM
         assert microscope.beam_energy == 200
-        assert (microscope.Detector.EDS.azimuth_angle, microscope.Detector.EDS.elevation_angle) == (45, 18)
+        assert (microscope.Detector.EDS.azimuth_angle, microscope.Detector.EDS.elevation_angle) == (
+            45,
+            18,
+        )
         np.testing.assert_allclose(eds.metadata.Tomography.arrays.live_time.values, [6, 4, 5])
-        assert eds.metadata.Tomography.arrays.acquired.values[1:] == ["2024-11-05T10:00:00", "2024-11-05T10:00:30"]
+        assert eds.metadata.Tomography.arrays.acquired.values[1:] == [
+            "2024-11-05T10:00:00",
+            "2024-11-05T10:00:30",
+        ]
 
     def test_eels(self, tmp_path):
         cube = random(32, 5, 6).astype(np.float32)
         for tilt in TILTS:
-            spectra = {"data": cube + tilt, "energy": (500.0, 0.5, "eV"), "signal": "EELS", "tags": microscope_tags(tilt)}
+            spectra = {
+                "data": cube + tilt,
+                "energy": (500.0, 0.5, "eV"),
+                "signal": "EELS",
+                "tags": microscope_tags(tilt),
+            }
             write_dm(tmp_path / f"a_{tilt}.dm4", [spectra])
         eels = mt.load_tilt_series(tmp_path)
         assert eels.metadata.Signal.signal_type == "EELS"
         assert type(eels).__name__ == "LazyEELSSpectrum"
         np.testing.assert_array_equal(eels.data[0].compute(), cube.transpose(1, 2, 0) - 20)
         energy = eels.axes_manager["Energy loss"]
-        assert (energy.offset, energy.scale, energy.units) == (pytest.approx(500), pytest.approx(0.5), "eV")
+        assert (energy.offset, energy.scale, energy.units) == (
+            pytest.approx(500),
+            pytest.approx(0.5),
+            "eV",
+        )
         np.testing.assert_allclose(eels.axes_manager["tilt"].axis, [-20, 0, 20])
         assert eels.metadata.Acquisition_instrument.TEM.beam_energy == 200
 
@@ -102,7 +132,9 @@ class TestMrc:
     def test_extended_header_of_fei(self, tmp_path, n):
         """1024 records of 128 bytes behind the header, of which the first belong to the images."""
         data = random(n, 5, 7).astype(np.float32)
-        header = np.frombuffer(write_mrc(tmp_path / "a.mrc", data).read_bytes()[:1024], np.int32).copy()
+        header = np.frombuffer(
+            write_mrc(tmp_path / "a.mrc", data).read_bytes()[:1024], np.int32
+        ).copy()
         header[23] = 131072
         records = np.zeros((1024, 32), np.float32)
         records[:n, 0], records[:n, 11] = [30.5, -10, 10][:n], 2.5e-10
@@ -116,7 +148,9 @@ class TestMrc:
         write_mrc(tmp_path / "a.mrc", random(3, 5, 7))
         write_mdoc(tmp_path / "a.mrc.mdoc", [-20, 0, 20])
         (tmp_path / "a.tlt").write_text("-20.5\n-0.5\n19.5")
-        np.testing.assert_array_equal(mt.load_tilt_series(tmp_path / "a.mrc").tilts, [-20.5, -0.5, 19.5])
+        np.testing.assert_array_equal(
+            mt.load_tilt_series(tmp_path / "a.mrc").tilts, [-20.5, -0.5, 19.5]
+        )
         told = mt.load_tilt_series(tmp_path / "a.mrc", tilts=tmp_path / "a.mrc.mdoc")
         np.testing.assert_array_equal(told.tilts, [-20, 0, 20])
 
@@ -137,17 +171,25 @@ class TestMrc:
 
     @pytest.mark.parametrize(
         ("line", "angle"),
-        [("[T =     Tilt axis angle = -94.8, binning = 1]", -94.8), ("[T = TiltAxisAngle = 3.5  Binning = 1]", 3.5), ("", 84.0)],
+        [
+            ("[T =     Tilt axis angle = -94.8, binning = 1]", -94.8),
+            ("[T = TiltAxisAngle = 3.5  Binning = 1]", 3.5),
+            ("", 84.0),
+        ],
     )
     def test_forms_of_the_tilt_axis(self, tmp_path, line, angle):
         """SerialEM counts RotationAngle from the x axis, and the angle of the remark from the y axis."""
-        (tmp_path / "a.mdoc").write_text(f"{line}\n[ZValue = 0]\nTiltAngle = 3\nRotationAngle = 174\n")
+        (tmp_path / "a.mdoc").write_text(
+            f"{line}\n[ZValue = 0]\nTiltAngle = 3\nRotationAngle = 174\n"
+        )
         assert read_mdoc(tmp_path / "a.mdoc").tilt_axis_angle == angle
 
     def test_mdoc_without_angles(self, tmp_path):
         path = tmp_path / "a.mdoc"
         path.write_text("PixelSpacing = 2\n[ZValue = 0]\nTiltAngle = 3\n[ZValue = 1]\nDefocus = 1")
-        with pytest.raises(ValueError, match=r"a\.mdoc has no TiltAngle for the images 1; pass the tilts"):
+        with pytest.raises(
+            ValueError, match=r"a\.mdoc has no TiltAngle for the images 1; pass the tilts"
+        ):
             read_mdoc(path)
         path.write_text("nothing")
         with pytest.raises(ValueError, match=r"a\.mdoc has no image sections"):
@@ -171,7 +213,13 @@ class TestTiff:
 
         data = random(3, 5, 7).astype(np.uint16)
         # As ImageJ writes it: 4 px per nm.
-        imwrite(tmp_path / "a.tiff", data, imagej=True, resolution=(4, 4), metadata={"unit": "nm", "axes": "ZYX"})
+        imwrite(
+            tmp_path / "a.tiff",
+            data,
+            imagej=True,
+            resolution=(4, 4),
+            metadata={"unit": "nm", "axes": "ZYX"},
+        )
         series = mt.load_tilt_series(tmp_path / "a.tiff", tilts=[-20, 0, 20])
         np.testing.assert_array_equal(series.data, data)
         assert series.pixel_size == pytest.approx(0.25)
@@ -180,7 +228,11 @@ class TestTiff:
         from tifffile import imwrite
 
         for tilt, second in ((0, 30), (10, 10), (20, 50)):
-            imwrite(tmp_path / f"{tilt}.tif", np.full((5, 7), tilt, np.uint16), datetime=f"2024:11:05 10:00:{second}")
+            imwrite(
+                tmp_path / f"{tilt}.tif",
+                np.full((5, 7), tilt, np.uint16),
+                datetime=f"2024:11:05 10:00:{second}",
+            )
         series = mt.load_tilt_series(tmp_path)
         np.testing.assert_array_equal(series.acquisition_order, [1, 0, 2])
         np.testing.assert_array_equal(series.data[:, 0, 0], [0, 10, 20])
@@ -202,7 +254,9 @@ class TestTiff:
         with TiffWriter(tmp_path / "a.tif") as file:
             for page, kind in pages if colour_first else pages[::-1]:
                 file.write(page, photometric=kind)
-        np.testing.assert_array_equal(mt.load_tilt_series(tmp_path / "a.tif", tilts=[0], lazy=lazy).data[0], image)
+        np.testing.assert_array_equal(
+            mt.load_tilt_series(tmp_path / "a.tif", tilts=[0], lazy=lazy).data[0], image
+        )
 
 
 @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
@@ -226,7 +280,11 @@ class TestMixedFiles:
         """Images in .dm4 and events in .emd, the stage read a little differently."""
         events = random(1, 5, 6, 8).astype(int) % 3
         for tilt in TILTS:
-            image = {"data": np.full((5, 6), tilt, np.int16), "name": "HAADF", "tags": microscope_tags(tilt + 0.02, 300e3)}
+            image = {
+                "data": np.full((5, 6), tilt, np.int16),
+                "name": "HAADF",
+                "tags": microscope_tags(tilt + 0.02, 300e3),
+            }
             write_dm(tmp_path / f"haadf_{tilt}.dm4", [image])
             write_velox(tmp_path / f"eds_{tilt}.emd", {}, [events + (tilt > 0)], tilt=tilt)
         return tmp_path
@@ -238,8 +296,16 @@ class TestMixedFiles:
         np.testing.assert_array_equal(eds.axes_manager["tilt"].axis, haadf.tilts)
         difference = eds.data[2] - eds.data[0]
         np.testing.assert_array_equal(difference.compute(), np.ones((5, 6, 8)))
-        assert eds.metadata.Tomography.arrays.files.values == ["eds_-20.emd", "eds_0.emd", "eds_20.emd"]
-        assert haadf.metadata.Tomography.arrays.files.values == ["haadf_-20.dm4", "haadf_0.dm4", "haadf_20.dm4"]
+        assert eds.metadata.Tomography.arrays.files.values == [
+            "eds_-20.emd",
+            "eds_0.emd",
+            "eds_20.emd",
+        ]
+        assert haadf.metadata.Tomography.arrays.files.values == [
+            "haadf_-20.dm4",
+            "haadf_0.dm4",
+            "haadf_20.dm4",
+        ]
 
     def test_frames_are_asked_of_the_velox_files(self, mixed):
         _, eds = mt.load_tilt_series(mixed, frames=(0, 1))
@@ -248,11 +314,17 @@ class TestMixedFiles:
             mt.load_tilt_series(mixed / "*.dm4", frames=(0, 1))
 
     def test_tilts_given_for_each_view(self, mixed):
-        files = [mixed / f"haadf_{tilt}.dm4" for tilt in TILTS] + [mixed / f"eds_{tilt}.emd" for tilt in TILTS]
+        files = [mixed / f"haadf_{tilt}.dm4" for tilt in TILTS] + [
+            mixed / f"eds_{tilt}.emd" for tilt in TILTS
+        ]
         for tilts in ([1, 2, 3], [1, 2, 3, 1, 2, 3]):
             haadf, eds = mt.load_tilt_series(files, tilts=tilts)
             np.testing.assert_array_equal(haadf.data[:, 0, 0], [0, 20, -20])
-            assert eds.metadata.Tomography.arrays.files.values == ["eds_0.emd", "eds_20.emd", "eds_-20.emd"]
+            assert eds.metadata.Tomography.arrays.files.values == [
+                "eds_0.emd",
+                "eds_20.emd",
+                "eds_-20.emd",
+            ]
 
     def test_missing_partner_is_named_or_left_out(self, mixed):
         (mixed / "eds_20.emd").unlink()
@@ -263,18 +335,24 @@ class TestMixedFiles:
         assert haadf.data.shape[0] == eds.data.shape[0] == 2
 
     def test_a_stack_of_each(self, tmp_path):
-        write_mrc(tmp_path / "haadf.mrc", np.arange(3.0)[:, None, None] * np.ones((5, 6), np.float32))
+        write_mrc(
+            tmp_path / "haadf.mrc", np.arange(3.0)[:, None, None] * np.ones((5, 6), np.float32)
+        )
         cube = hs.signals.Signal1D(random(3, 5, 6, 16).astype(np.uint8))
         cube.axes_manager[-1].units = "keV"
         cube.save(tmp_path / "eds.hspy")
-        haadf, eds = mt.load_tilt_series([tmp_path / "haadf.mrc", tmp_path / "eds.hspy"], tilts=[20, 0, -20])
+        haadf, eds = mt.load_tilt_series(
+            [tmp_path / "haadf.mrc", tmp_path / "eds.hspy"], tilts=[20, 0, -20]
+        )
         np.testing.assert_array_equal(haadf.data[:, 0, 0], [2, 1, 0])
         np.testing.assert_array_equal(eds.data[0].compute(), cube.data[2])
 
     def test_different_beam_energies(self, tmp_path):
         for tilt in TILTS:
             tags = microscope_tags(tilt, voltage=200e3)
-            write_dm(tmp_path / f"haadf_{tilt}.dm4", [{"data": np.ones((5, 6), np.int16), "tags": tags}])
+            write_dm(
+                tmp_path / f"haadf_{tilt}.dm4", [{"data": np.ones((5, 6), np.int16), "tags": tags}]
+            )
             write_velox(tmp_path / f"eds_{tilt}.emd", {}, [np.ones((1, 5, 6, 8), int)], tilt=tilt)
         with pytest.raises(ValueError, match=r"same beam energy \(200 keV: haadf_.*300 keV: eds_"):
             mt.load_tilt_series(tmp_path)
@@ -283,7 +361,9 @@ class TestMixedFiles:
         first, second = pair_by_tilt([0, 0, 10], [10, 0, 0], "abc", "def")
         np.testing.assert_array_equal(first, [0, 1, 2])
         np.testing.assert_array_equal(second, [1, 2, 0])
-        with pytest.raises(ValueError, match=r"c \(10 degrees\) has no spectra; d \(11 degrees\) has no image"):
+        with pytest.raises(
+            ValueError, match=r"c \(10 degrees\) has no spectra; d \(11 degrees\) has no image"
+        ):
             pair_by_tilt([0, 5, 10], [11, 5, 0], "abc", "def")
 
 
@@ -294,13 +374,20 @@ class TestSingleView:
         np.testing.assert_array_equal(mt.load_tilt_series(tmp_path / "a.dm4").tilts, [12])
         np.testing.assert_array_equal(mt.load_tilt_series(tmp_path / "a.dm4", tilts=[0]).tilts, [0])
         write_image(tmp_path / "b.hspy")
-        with pytest.raises(ValueError, match=r"no tilts are known for the 1 projections of b\.hspy.*tilts=\[0\]"):
+        with pytest.raises(
+            ValueError, match=r"no tilts are known for the 1 projections of b\.hspy.*tilts=\[0\]"
+        ):
             mt.load_tilt_series(tmp_path / "b.hspy")
 
     def test_arrays(self):
         assert mt.TiltSeriesHAADF.from_images(np.ones((5, 6)), tilts=[3]).data.shape == (1, 5, 6)
         assert mt.TiltSeriesHAADF.from_images(np.ones((1, 5, 6)), tilts=[3]).data.shape == (1, 5, 6)
-        assert mt.TiltSeriesEDS.from_maps({"Co": np.ones((5, 6))}, tilts=[3]).data.shape == (1, 1, 5, 6)
+        assert mt.TiltSeriesEDS.from_maps({"Co": np.ones((5, 6))}, tilts=[3]).data.shape == (
+            1,
+            1,
+            5,
+            6,
+        )
         with pytest.raises(ValueError, match=r"shape \(tilt, y, x\)"):
             mt.TiltSeriesHAADF.from_images(np.ones((5, 6)), tilts=[3, 4])
 
@@ -320,17 +407,27 @@ class TestBadInput:
 
     def test_mixed_pixel_sizes(self, tmp_path):
         for tilt in TILTS:
-            image = {"data": np.ones((5, 6), np.int16), "tags": microscope_tags(tilt), "pixel_size": 2.0 + (tilt == 20)}
+            image = {
+                "data": np.ones((5, 6), np.int16),
+                "tags": microscope_tags(tilt),
+                "pixel_size": 2.0 + (tilt == 20),
+            }
             write_dm(tmp_path / f"{tilt}.dm4", [image])
         with pytest.raises(ValueError, match=r"same pixel size .*-20\.dm4, 0\.dm4;.*20\.dm4"):
             mt.load_tilt_series(tmp_path)
 
     def test_stacks_without_tilts_or_with_too_few(self, tmp_path):
         path = write_mrc(tmp_path / "a.mrc", random(4, 5, 7))
-        with pytest.raises(ValueError, match=r"no tilts are known for the 4 projections of a\.mrc.*\.rawtlt, \.tlt or \.mdoc"):
+        with pytest.raises(
+            ValueError,
+            match=r"no tilts are known for the 4 projections of a\.mrc.*\.rawtlt, \.tlt or \.mdoc",
+        ):
             mt.load_tilt_series(path)
         (tmp_path / "a.tlt").write_text("0\n10\n20")
-        with pytest.raises(ValueError, match=r"a\.mrc has the shape \(4, 5, 7\), no axis of which fits the 3 tilts of a\.tlt"):
+        with pytest.raises(
+            ValueError,
+            match=r"a\.mrc has the shape \(4, 5, 7\), no axis of which fits the 3 tilts of a\.tlt",
+        ):
             mt.load_tilt_series(path)
         with pytest.raises(ValueError, match=r"a\.tlt has 3 angles but there are 4 projections"):
             mt.load_tilt_series(path, tilts=tmp_path / "a.tlt", stack_axes="tilt y x")
@@ -340,7 +437,9 @@ class TestBadInput:
         write_mdoc(tmp_path / "a.mrc.mdoc", [-20, 0, 20])
         with pytest.raises(FileNotFoundError, match=r"no file of tilts other\.rawtlt"):
             mt.load_tilt_series(path, tilts="other.rawtlt")
-        with pytest.raises(ValueError, match=r"fits the 3 tilts of a\.mrc\.mdoc; pass one tilt for each image"):
+        with pytest.raises(
+            ValueError, match=r"fits the 3 tilts of a\.mrc\.mdoc; pass one tilt for each image"
+        ):
             mt.load_tilt_series(path)
 
     def test_energies_without_units(self, tmp_path):
@@ -348,12 +447,16 @@ class TestBadInput:
             signal = hs.signals.Signal1D(random(4, 5, 16))
             signal.set_signal_type(kind)
             signal.save(tmp_path / f"{kind}.hspy")
-            with pytest.raises(ValueError, match=rf"axis of the {kind} energies in {kind}\.hspy has no units"):
+            with pytest.raises(
+                ValueError, match=rf"axis of the {kind} energies in {kind}\.hspy has no units"
+            ):
                 mt.load_tilt_series(tmp_path / f"{kind}.hspy", tilts=[0])
 
     def test_several_stacks_of_images(self, tmp_path):
         files = [write_mrc(tmp_path / name, random(3, 5, 7)) for name in ("a.mrc", "b.mrc")]
-        with pytest.raises(ValueError, match=r"a whole tilt series, and one file is enough; found a\.mrc, b\.mrc"):
+        with pytest.raises(
+            ValueError, match=r"a whole tilt series, and one file is enough; found a\.mrc, b\.mrc"
+        ):
             mt.load_tilt_series(files, tilts=[0, 1, 2])
         assert read_stack(files[0]).kind == "image_stack"
 

@@ -66,7 +66,9 @@ def images_of(many, truth, ratios=RATIOS, power=1.0, seed=1, **more):
 @pytest.fixture(scope="module")
 def law(maps, many, truth):
     terms = maps, images_of(many, truth, gains=np.linspace(0.5, 1.5, 19), background=2.0)
-    return MODULE.PowerLaw(checked_problem(terms, SMOOTH, SCALES, mask=None, initial=None, relaxation=1.8), 1.6)
+    return MODULE.PowerLaw(
+        checked_problem(terms, SMOOTH, SCALES, mask=None, initial=None, relaxation=1.8), 1.6
+    )
 
 
 class TestPowerLaw:
@@ -118,7 +120,9 @@ class TestPowerLaw:
 class TestSolver:
     def test_power_one_is_the_variational_problem(self, maps, many, truth):
         terms, regulariser = (maps, images_of(many, truth)), Regulariser(0.5, "tgv", "nuclear")
-        ours, theirs = (run(solver(terms, regulariser, SCALES), 20) for solver in (fused, variational))
+        ours, theirs = (
+            run(solver(terms, regulariser, SCALES), 20) for solver in (fused, variational)
+        )
         np.testing.assert_array_equal(ours.volume, theirs.volume)
 
     @pytest.mark.parametrize("power", [1.3, 2.0])
@@ -129,13 +133,23 @@ class TestSolver:
         weight = 0.3 if discrepancy == "kl" else 0.01
         terms = maps, images_of(many, truth, power=power, discrepancy=discrepancy, weight=weight)
         initial = run(variational([maps], SMOOTH, SCALES), 50).volume if warm else None
-        iterates = fused(terms, Regulariser(0.5, kind, dimensions=dimensions), SCALES, power=power, initial=initial)
+        iterates = fused(
+            terms,
+            Regulariser(0.5, kind, dimensions=dimensions),
+            SCALES,
+            power=power,
+            initial=initial,
+        )
         values = [(i.objective, i.measured) for i in islice(iterates, 201)]
         objectives = np.array([value for value, _ in values])
         assert (np.diff(objectives) <= 2e-6 * objectives[:-1]).all()
         assert objectives[-1] < (0.6 if warm else 0.1) * objectives[0]
         changed = {k for k in range(1, 201) if objectives[k] != objectives[k - 1]}
-        assert changed <= {k for k, (_, measured) in enumerate(values) if measured} <= set(range(0, 201, 10))
+        assert (
+            changed
+            <= {k for k, (_, measured) in enumerate(values) if measured}
+            <= set(range(0, 201, 10))
+        )
 
     def test_objective_is_what_the_model_says(self, maps, many, truth):
         terms, power = (maps, images_of(many, truth, power=1.6)), 1.6
@@ -144,7 +158,10 @@ class TestSolver:
         u = np.pad(x / SCALES[:, None, None, None], ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge")
         down, right = np.diff(u, axis=1)[:, :, :-1], np.diff(u, axis=2)[:, :-1]
         value = 0.5 * np.sqrt((np.square(down) + np.square(right)).sum(axis=0)).sum()
-        for f, a in ((maps.data, maps.A(x)), (terms[1].data, many(np.tensordot(RATIOS, x**power, 1)))):
+        for f, a in (
+            (maps.data, maps.A(x)),
+            (terms[1].data, many(np.tensordot(RATIOS, x**power, 1))),
+        ):
             a = np.maximum(a, 1e-20)
             value += np.sum(a - f + f * np.log(np.where(f > 0, f, 1) / a))
         assert last.objective == pytest.approx(value, rel=2e-3)
@@ -161,21 +178,31 @@ class TestSolver:
     @pytest.mark.parametrize("power", [1.6, 2.0])
     def test_finds_what_the_power_law_made(self, few, many, truth, power):
         graded = truth * np.linspace(0.4, 1, N, dtype=np.float32)[:, None, None]
-        exact = DataTerm(few, few(graded)), DataTerm(many, many(np.tensordot(RATIOS, graded**power, 1)), mix=RATIOS)
+        exact = (
+            DataTerm(few, few(graded)),
+            DataTerm(many, many(np.tensordot(RATIOS, graded**power, 1)), mix=RATIOS),
+        )
         light = Regulariser(0.01, dimensions=2)
         right = run(fused(exact, light, SCALES, power=power), 800).volume
         line = replace(exact[1], mix=regressed_weights(graded, *exact))
         wrong = run(fused((exact[0], line), light, SCALES), 800).volume
-        errors = [np.linalg.norm(volume - graded) / np.linalg.norm(graded) for volume in (right, wrong)]
+        errors = [
+            np.linalg.norm(volume - graded) / np.linalg.norm(graded) for volume in (right, wrong)
+        ]
         assert errors[0] < 0.06
         assert errors[1] > 2 * errors[0]
 
     def test_keeps_the_scale_of_the_counts(self, maps, many, truth):
         """Twice the counts, with weights and scales to go with them, give twice the volume."""
         terms, power = (maps, images_of(many, truth, power=1.6)), 1.6
-        twice = replace(maps, data=2 * maps.data), replace(terms[1], mix=RATIOS / 2**power, weight=2.0)
+        twice = (
+            replace(maps, data=2 * maps.data),
+            replace(terms[1], mix=RATIOS / 2**power, weight=2.0),
+        )
         ours = run(fused(terms, SMOOTH, SCALES, power=power), 60).volume
-        theirs = run(fused(twice, replace(SMOOTH, weight=2 * SMOOTH.weight), 2 * SCALES, power=power), 60).volume
+        theirs = run(
+            fused(twice, replace(SMOOTH, weight=2 * SMOOTH.weight), 2 * SCALES, power=power), 60
+        ).volume
         assert np.linalg.norm(theirs - 2 * ours) < 0.02 * np.linalg.norm(theirs)
         assert abs(ours[0].sum() / truth[0].sum() - 1) < 0.1
 
@@ -184,7 +211,9 @@ class TestSolver:
         compiled = run(fused(terms, regulariser, SCALES, power=1.6), 60)
         monkeypatch.setattr(MODULE, "primal_dual_of", TextbookPrimalDual)
         textbook = run(fused(terms, regulariser, SCALES, power=1.6), 60)
-        np.testing.assert_allclose(compiled.residuals["objective"], textbook.residuals["objective"], rtol=1e-3)
+        np.testing.assert_allclose(
+            compiled.residuals["objective"], textbook.residuals["objective"], rtol=1e-3
+        )
         np.testing.assert_allclose(compiled.volume, textbook.volume, atol=2e-2)
 
     def test_stops_and_tells(self, maps, many, truth):
@@ -203,7 +232,9 @@ class TestSolver:
             if iterate.iteration == 25:
                 raise KeyboardInterrupt
 
-        iterates = fused((maps, images_of(many, truth, power=1.6)), SMOOTH, SCALES, power=1.6, mask=inside)
+        iterates = fused(
+            (maps, images_of(many, truth, power=1.6)), SMOOTH, SCALES, power=1.6, mask=inside
+        )
         with pytest.warns(UserWarning, match="interrupted"):
             found = run(iterates, 100, progress=interrupt)
         assert found.interrupted
@@ -229,20 +260,34 @@ class TestWeights:
         counts = gains[..., None, None] * few(truth) + 3
         images = haadf_gains[:, None, None] * many(np.tensordot(RATIOS, truth, 1)) + 40
         counts[:, 1], images[3] = 1e4, 1e6
-        terms = DataTerm(few, counts, gains=gains, background=3.0), DataTerm(many, images, gains=haadf_gains, background=40.0)
+        terms = (
+            DataTerm(few, counts, gains=gains, background=3.0),
+            DataTerm(many, images, gains=haadf_gains, background=40.0),
+        )
         np.testing.assert_allclose(regressed_weights(0.8 * truth, *terms), RATIOS, rtol=1e-4)
-        np.testing.assert_allclose(scaled_weights(2 * RATIOS, 0.8 * truth, *terms), RATIOS, rtol=1e-4)
+        np.testing.assert_allclose(
+            scaled_weights(2 * RATIOS, 0.8 * truth, *terms), RATIOS, rtol=1e-4
+        )
 
     @pytest.mark.parametrize("power", [1.3, 2.0])
     def test_of_a_power(self, few, many, truth, power):
         graded = truth * np.linspace(0.4, 1, N, dtype=np.float32)[:, None, None]
-        exact = DataTerm(few, few(graded)), DataTerm(many, many(np.tensordot(RATIOS, graded**power, 1)))
-        np.testing.assert_allclose(regressed_weights(graded, *exact, power=power), RATIOS, rtol=1e-4)
-        np.testing.assert_allclose(scaled_weights(RATIOS * 7, graded, *exact, power=power), RATIOS, rtol=1e-4)
+        exact = (
+            DataTerm(few, few(graded)),
+            DataTerm(many, many(np.tensordot(RATIOS, graded**power, 1))),
+        )
+        np.testing.assert_allclose(
+            regressed_weights(graded, *exact, power=power), RATIOS, rtol=1e-4
+        )
+        np.testing.assert_allclose(
+            scaled_weights(RATIOS * 7, graded, *exact, power=power), RATIOS, rtol=1e-4
+        )
 
     def test_an_element_that_the_haadf_does_not_see(self, few, many, truth, maps):
         exact = DataTerm(many, many(9 * truth[0]))
-        np.testing.assert_allclose(regressed_weights(truth, DataTerm(few, few(truth)), exact), [9, 0], atol=1e-3)
+        np.testing.assert_allclose(
+            regressed_weights(truth, DataTerm(few, few(truth)), exact), [9, 0], atol=1e-3
+        )
         volume = run(fused((maps, replace(exact, mix=[9.0, 0.0])), SMOOTH, SCALES), 100).volume
         assert abs(volume[1].sum() / truth[1].sum() - 1) < 0.1
 
@@ -251,7 +296,12 @@ class TestWeights:
         terms = DataTerm(few, few(alone)), DataTerm(many, many(9 * alone[0]))
         found = regressed_weights(alone, *terms)
         np.testing.assert_allclose(found, [9, 0], rtol=1e-4)
-        volume = run(fused((terms[0], replace(terms[1], mix=found)), SMOOTH, SCALES, power=1.6, initial=alone), 50).volume
+        volume = run(
+            fused(
+                (terms[0], replace(terms[1], mix=found)), SMOOTH, SCALES, power=1.6, initial=alone
+            ),
+            50,
+        ).volume
         assert volume[0].any()
         assert not volume[1].any()
 
@@ -289,7 +339,10 @@ class TestWeights:
 def case_of(phantom, tilts=None):
     """Series, terms, and the volume of the maps alone."""
     series = simulate(phantom, tilts, phantom.haadf_tilts, seed=0)
-    grids = (TiltGeometry(t, phantom.size, pixel_size=phantom.pixel_size) for t in (series.tilts, series.haadf_tilts))
+    grids = (
+        TiltGeometry(t, phantom.size, pixel_size=phantom.pixel_size)
+        for t in (series.tilts, series.haadf_tilts)
+    )
     A, B = map(projector, grids)
     maps = DataTerm(A, series.maps)
     alone = calibrate([maps], 4, dimensions=2)
@@ -311,7 +364,10 @@ class TestPublishedGain:
     def fused_error(self, case, ratios, power=1.0):
         series, maps, images, volume = case
         both = calibrate([maps, replace(images, mix=ratios)], 4, dimensions=2)
-        terms = both.terms[0], replace(both.terms[1], mix=ratios * both.scales.astype(float) ** (1 - power))
+        terms = (
+            both.terms[0],
+            replace(both.terms[1], mix=ratios * both.scales.astype(float) ** (1 - power)),
+        )
         found = run(fused(terms, both.regulariser, both.scales, power=power, initial=volume), 150)
         return self.error(found.volume, series)
 
@@ -325,8 +381,12 @@ class TestPublishedGain:
         assert true < 0.25
         assert regressed < 0.25
         assert regressed < 0.75 * alone < 0.3
-        oxides = ratios[:2] + ratios[2] * series.truth[2].max() / series.truth[:2].max(axis=(1, 2, 3))
-        expected = series.true_ratios[:2] + series.true_ratios[2] * series.truth[2].max() / series.truth[:2].max(axis=(1, 2, 3))
+        oxides = ratios[:2] + ratios[2] * series.truth[2].max() / series.truth[:2].max(
+            axis=(1, 2, 3)
+        )
+        expected = series.true_ratios[:2] + series.true_ratios[2] * series.truth[
+            2
+        ].max() / series.truth[:2].max(axis=(1, 2, 3))
         np.testing.assert_allclose(oxides, expected, rtol=0.1)
         assert ratios[3] == pytest.approx(series.true_ratios[3], rel=0.1)
 
@@ -336,7 +396,9 @@ class TestPublishedGain:
     def test_at_five_tilts(self):
         case = case_of(schwartz(), np.linspace(-70, 70, 5))
         series, maps, images, volume = case
-        assert self.fused_error(case, regressed_weights(volume, maps, images)) < 0.8 * self.error(volume, series)
+        assert self.fused_error(case, regressed_weights(volume, maps, images)) < 0.8 * self.error(
+            volume, series
+        )
 
 
 class TestBadInput:

@@ -65,21 +65,41 @@ class TestNamesBeforePlaces:
         check(mt.TiltSeriesHAADF.from_images(tmp_path / f"a.{suffix}"), offsets=(0, 0))
 
     @pytest.mark.parametrize("order", permutations(ROLES))
-    @pytest.mark.parametrize("tilts", [TILTS, np.array([-40.0, -20.0, 0.0])], ids=["uneven", "even"])
+    @pytest.mark.parametrize(
+        "tilts", [TILTS, np.array([-40.0, -20.0, 0.0])], ids=["uneven", "even"]
+    )
     def test_emd(self, tmp_path, order, tilts):
         write_emd(tmp_path / "a.emd", order, tilts)
         check(mt.load_tilt_series(tmp_path / "a.emd"), tilts=tilts, offsets=(0, 0))
-        check(mt.load_tilt_series(tmp_path / "a.emd", tilts=[5, 6, 8]), tilts=[5, 6, 8], offsets=(0, 0))
+        check(
+            mt.load_tilt_series(tmp_path / "a.emd", tilts=[5, 6, 8]),
+            tilts=[5, 6, 8],
+            offsets=(0, 0),
+        )
 
     @pytest.mark.parametrize(
-        "name", ["angles", "Angle", "alpha", "Stage Alpha", "stage_alpha", "tilt_angle", "Tilt angle (deg)", ""]
+        "name",
+        [
+            "angles",
+            "Angle",
+            "alpha",
+            "Stage Alpha",
+            "stage_alpha",
+            "tilt_angle",
+            "Tilt angle (deg)",
+            "",
+        ],
     )
     def test_names_of_the_tilts(self, name):
         check(mt.TiltSeriesHAADF.from_images(stored(("x", "tilt", "y"), tilt={"name": name})))
 
-    @pytest.mark.parametrize(("y", "x"), [("height", "width"), ("row", "col"), ("Rows", "Columns"), ("y-axis", "X axis")])
+    @pytest.mark.parametrize(
+        ("y", "x"), [("height", "width"), ("row", "col"), ("Rows", "Columns"), ("y-axis", "X axis")]
+    )
     def test_names_of_the_images(self, y, x):
-        series = mt.TiltSeriesHAADF.from_images(stored(("x", "y", "tilt"), y={"name": y}, x={"name": x}))
+        series = mt.TiltSeriesHAADF.from_images(
+            stored(("x", "y", "tilt"), y={"name": y}, x={"name": x})
+        )
         check(series)
 
     def test_unnamed_axes_go_by_their_places(self):
@@ -88,7 +108,9 @@ class TestNamesBeforePlaces:
         series = mt.TiltSeriesHAADF.from_images(plain, tilts=TILTS, pixel_size=(2.0, 0.5))
         check(series, offsets=(0, 0))
         only_x = stored(("x", "tilt", "y"), tilt=uniform(size=3, **none), y=none)
-        np.testing.assert_array_equal(mt.TiltSeriesHAADF.from_images(only_x, tilts=TILTS).data, IMAGES)
+        np.testing.assert_array_equal(
+            mt.TiltSeriesHAADF.from_images(only_x, tilts=TILTS).data, IMAGES
+        )
 
     def test_single_images_and_spectra_of_a_tilt_each(self, tmp_path):
         for tilt, image in zip(TILTS, IMAGES, strict=True):
@@ -100,14 +122,19 @@ class TestNamesBeforePlaces:
 
     def test_foreign_and_equal_names_are_refused(self):
         with pytest.raises(ValueError, match="element cannot be one of these"):
-            mt.TiltSeriesHAADF.from_images(stored(tilt=uniform(name="element", size=3, units="")), tilts=TILTS)
+            mt.TiltSeriesHAADF.from_images(
+                stored(tilt=uniform(name="element", size=3, units="")), tilts=TILTS
+            )
         with pytest.raises(ValueError, match="several of which could be tilt"):
             mt.TiltSeriesHAADF.from_images(stored(y={"name": "angle"}), tilts=TILTS)
 
     def test_volumes_and_masks(self):
         data = np.arange(24.0).reshape(2, 3, 4)
         sizes = zip("zyx", (2, 3, 4), strict=True)
-        axes = [{"name": name, "size": size, "scale": 5.0, "offset": 1.0, "units": "Å"} for name, size in sizes]
+        axes = [
+            {"name": name, "size": size, "scale": 5.0, "offset": 1.0, "units": "Å"}
+            for name, size in sizes
+        ]
         turned = hs.signals.BaseSignal(data.transpose(2, 0, 1), axes=[axes[2], axes[0], axes[1]])
         volume = mt.TomographicVolume.from_arrays({"Au": turned})
         np.testing.assert_array_equal(volume["Au"].data, data)
@@ -124,18 +151,44 @@ class TestNamesBeforePlaces:
 
 class TestSpectra:
     @staticmethod
-    def spectra(order=(0, 1, 2, 3), names=("tilt", "y", "x", "Energy"), tilts=TILTS, units="keV", **changed):
+    def spectra(
+        order=(0, 1, 2, 3), names=("tilt", "y", "x", "Energy"), tilts=TILTS, units="keV", **changed
+    ):
         """Counts of an iron line that grows along x and with the tilt's number, as EDS_TEM spectra."""
         energy = 0.01 * np.arange(1, 1024)
         shape = np.exp(-(((energy - 6.4039) / 0.057) ** 2) / 2) + 0.05
-        amounts = np.arange(1, 4)[:, None, None, None] * (1 + np.arange(6))[None, None, :, None] * np.ones((1, 8, 1, 1))
+        amounts = (
+            np.arange(1, 4)[:, None, None, None]
+            * (1 + np.arange(6))[None, None, :, None]
+            * np.ones((1, 8, 1, 1))
+        )
         counts = np.random.default_rng(0).poisson(amounts * shape)
         factor = {"keV": 1.0, "eV": 1e3, "MeV": 1e-3}[units]
         axes = [
             {"name": names[0], "axis": tilts, "navigate": True},
-            {"name": names[1], "size": 8, "scale": 2.0, "offset": 4.0, "units": "nm", "navigate": True},
-            {"name": names[2], "size": 6, "scale": 0.5, "offset": 1.0, "units": "nm", "navigate": True},
-            {"name": names[3], "size": energy.size, "offset": 0.01 * factor, "scale": 0.01 * factor, "units": units},
+            {
+                "name": names[1],
+                "size": 8,
+                "scale": 2.0,
+                "offset": 4.0,
+                "units": "nm",
+                "navigate": True,
+            },
+            {
+                "name": names[2],
+                "size": 6,
+                "scale": 0.5,
+                "offset": 1.0,
+                "units": "nm",
+                "navigate": True,
+            },
+            {
+                "name": names[3],
+                "size": energy.size,
+                "offset": 0.01 * factor,
+                "scale": 0.01 * factor,
+                "units": units,
+            },
         ]
         for place, change in changed.items():
             axes["tyxE".index(place)].update(change)
@@ -160,8 +213,20 @@ class TestSpectra:
             ("eV", {"units": "eV"}),
             ("MeV", {"units": "MeV"}),
             ("radians", {"tilts": np.deg2rad(TILTS), "t": {"units": "rad"}}),
-            ("um", {"x": {"units": "µm", "scale": 5e-4, "offset": 1e-3}, "y": {"units": "um", "scale": 2e-3, "offset": 4e-3}}),
-            ("A", {"x": {"units": "A", "scale": 5.0, "offset": 10.0}, "y": {"units": "\u212b", "scale": 20.0, "offset": 40.0}}),
+            (
+                "um",
+                {
+                    "x": {"units": "µm", "scale": 5e-4, "offset": 1e-3},
+                    "y": {"units": "um", "scale": 2e-3, "offset": 4e-3},
+                },
+            ),
+            (
+                "A",
+                {
+                    "x": {"units": "A", "scale": 5.0, "offset": 10.0},
+                    "y": {"units": "\u212b", "scale": 20.0, "offset": 40.0},
+                },
+            ),
         ],
     )
     def test_in_any_order_names_and_units(self, expected, how, change):
@@ -170,11 +235,17 @@ class TestSpectra:
         np.testing.assert_allclose(maps.tilts, TILTS)
         for name, side, offset in (("y", 2.0, 4.0), ("x", 0.5, 1.0)):
             axis = maps.axes_manager[name]
-            assert (axis.scale, axis.offset, axis.units) == (pytest.approx(side), pytest.approx(offset), "nm")
+            assert (axis.scale, axis.offset, axis.units) == (
+                pytest.approx(side),
+                pytest.approx(offset),
+                "nm",
+            )
 
     def test_steps_downwards(self, expected):
         spectra = self.spectra()
-        turned = self.spectra(tilts=TILTS[::-1], x={"scale": -0.5, "offset": 3.5}, E={"scale": -0.01, "offset": 10.23})
+        turned = self.spectra(
+            tilts=TILTS[::-1], x={"scale": -0.5, "offset": 3.5}, E={"scale": -0.01, "offset": 10.23}
+        )
         turned.data = spectra.data[::-1, :, ::-1, ::-1]
         maps = self.maps(turned)
         np.testing.assert_allclose(maps.data, expected.data, rtol=1e-3, atol=0.01)
@@ -192,13 +263,17 @@ class TestSpectra:
         with pytest.raises(ValueError, match=r"spectra is a masked array.*filled"):
             self.maps(masked)
 
-    @pytest.mark.parametrize("how", [lambda d: d * 0.5, lambda d: np.clip(d - 0.3, 0, None), lambda d: d + 0.25])
+    @pytest.mark.parametrize(
+        "how", [lambda d: d * 0.5, lambda d: np.clip(d - 0.3, 0, None), lambda d: d + 0.25]
+    )
     def test_spectra_that_are_no_counts(self, how):
         spectra = self.spectra()
         spectra.data = how(spectra.data.astype(np.float32))
         with pytest.warns(UserWarning, match="no whole counts"):
             maps = self.maps(spectra)
-        with pytest.raises(ValueError, match=r"no counts as recorded \(spectra that are no whole counts\)"):
+        with pytest.raises(
+            ValueError, match=r"no counts as recorded \(spectra that are no whole counts\)"
+        ):
             maps.reconstruct_sirt(2, stopping="discrepancy", show_progressbar=False)
         with pytest.warns(UserWarning, match="no counts as recorded"):
             maps.reconstruct_tv(iterations=2, show_progressbar=False)
@@ -215,7 +290,11 @@ class TestSpectra:
         for tilt, cube in zip(TILTS, images, strict=True):
             signal = hs.signals.Signal1D(cube)
             for axis, name in zip(signal.axes_manager._axes, ("y", "x", "Energy"), strict=True):
-                axis.name, axis.scale, axis.units = name, 0.08 if name == "Energy" else 2.0, "keV" if name == "Energy" else "nm"
+                axis.name, axis.scale, axis.units = (
+                    name,
+                    0.08 if name == "Energy" else 2.0,
+                    "keV" if name == "Energy" else "nm",
+                )
             signal.set_signal_type("EDS_TEM")
             signal.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200)
             signal.metadata.set_item("Acquisition_instrument.TEM.beam_current", 0.5)
@@ -242,28 +321,51 @@ class TestUnits:
     )
     def test_lengths(self, text, nm):
         assert unit_of(text) == ("length", pytest.approx(nm))
-        changed = {name: {"units": text, "scale": AXES[name]["scale"] / nm, "offset": AXES[name]["offset"] / nm} for name in "yx"}
+        changed = {
+            name: {
+                "units": text,
+                "scale": AXES[name]["scale"] / nm,
+                "offset": AXES[name]["offset"] / nm,
+            }
+            for name in "yx"
+        }
         check(mt.TiltSeriesHAADF.from_images(stored(**changed)))
 
-    @pytest.mark.parametrize("text", ["deg", "Degrees", "degree", "°", "º", "[deg]", "DEG", "", "undefined"])
+    @pytest.mark.parametrize(
+        "text", ["deg", "Degrees", "degree", "°", "º", "[deg]", "DEG", "", "undefined"]
+    )
     def test_degrees_in_any_spelling(self, text):
         check(mt.TiltSeriesHAADF.from_images(stored(tilt={"units": text})))
 
-    @pytest.mark.parametrize(("text", "factor"), [("rad", 1.0), ("radians", 1.0), ("mrad", 1e3), ("[rad]", 1.0)])
+    @pytest.mark.parametrize(
+        ("text", "factor"), [("rad", 1.0), ("radians", 1.0), ("mrad", 1e3), ("[rad]", 1.0)]
+    )
     def test_radians(self, tmp_path, text, factor):
-        signal = stored(("x", "y", "tilt"), tilt={"units": text, "axis": factor * np.deg2rad(TILTS)})
+        signal = stored(
+            ("x", "y", "tilt"), tilt={"units": text, "axis": factor * np.deg2rad(TILTS)}
+        )
         check(mt.TiltSeriesHAADF.from_images(signal))
         signal.save(tmp_path / "a.hspy")
         check(mt.load_tilt_series(tmp_path / "a.hspy"), offsets=(0, 0))
 
     @pytest.mark.parametrize(
         ("text", "column"),
-        [("angle_rad\n", "{}"), ("tilt (mrad)\n", "{}e3"), ("image,Tilt Angle [rad]\n", "1,{}"), ("name;alpha_rad\n", "a;{}")],
+        [
+            ("angle_rad\n", "{}"),
+            ("tilt (mrad)\n", "{}e3"),
+            ("image,Tilt Angle [rad]\n", "1,{}"),
+            ("name;alpha_rad\n", "a;{}"),
+        ],
     )
     def test_columns_in_radians(self, tmp_path, text, column):
-        (tmp_path / "a.csv").write_text(text + "\n".join(column.format(np.deg2rad(tilt)) for tilt in TILTS))
+        (tmp_path / "a.csv").write_text(
+            text + "\n".join(column.format(np.deg2rad(tilt)) for tilt in TILTS)
+        )
         np.testing.assert_allclose(read_tilt_file(tmp_path / "a.csv"), TILTS)
-        check(mt.TiltSeriesHAADF.from_images(IMAGES, tilts=tmp_path / "a.csv", pixel_size=(2.0, 0.5)), offsets=(0, 0))
+        check(
+            mt.TiltSeriesHAADF.from_images(IMAGES, tilts=tmp_path / "a.csv", pixel_size=(2.0, 0.5)),
+            offsets=(0, 0),
+        )
 
     @pytest.mark.parametrize("unit", ["nm", "s", "1/nm", "keV", "bogus"])
     def test_other_units_of_the_tilts_are_refused(self, tmp_path, unit):
@@ -292,7 +394,9 @@ class TestUnits:
 
     def test_what_is_no_unit_is_named(self):
         with pytest.warns(UserWarning, match="'nanomtr', which is none that is known"):
-            series = mt.TiltSeriesHAADF.from_images(stored(x={"units": "nanomtr"}, y={"units": "nanomtr"}))
+            series = mt.TiltSeriesHAADF.from_images(
+                stored(x={"units": "nanomtr"}, y={"units": "nanomtr"})
+            )
         assert series.pixel_size is None
 
     @pytest.mark.parametrize("unit", ["µm", "A", "pm"])
@@ -313,7 +417,11 @@ class TestUnits:
         expected = mt.TiltSeriesHAADF.from_images(stored()).reconstruct_fbp(show_progressbar=False)
         for name in "zyx":
             mine, other = volume.axes_manager[name], expected.axes_manager[name]
-            assert (mine.units, mine.scale, mine.offset) == ("nm", pytest.approx(other.scale), pytest.approx(other.offset))
+            assert (mine.units, mine.scale, mine.offset) == (
+                "nm",
+                pytest.approx(other.scale),
+                pytest.approx(other.offset),
+            )
         np.testing.assert_allclose(volume.data, expected.data, rtol=1e-5)
         assert expected.axes_manager["y"].offset == 6.0
 
@@ -321,7 +429,10 @@ class TestUnits:
         assert split_name("Tilt_Angle (rad)") == ("tilt angle", "rad")
         assert split_name("angle_mrad") == ("angle", "mrad")
         _, axes = in_order(
-            IMAGES, [{"name": "tilt"}, {"name": "y (µm)", "scale": 1e-3}, {"name": "x_nm", "scale": 2.0}], ROLES, what="a"
+            IMAGES,
+            [{"name": "tilt"}, {"name": "y (µm)", "scale": 1e-3}, {"name": "x_nm", "scale": 2.0}],
+            ROLES,
+            what="a",
         )
         assert (axes["y"]["scale"], axes["x"]["scale"]) == (pytest.approx(1.0), 2.0)
 
@@ -332,7 +443,9 @@ class TestRadiansForDegrees:
     def test_bare_numbers_are_warned_of(self, tmp_path):
         images = np.ones((13, 4, 5))
         np.savetxt(tmp_path / "a.rawtlt", self.RADIANS, fmt="%.4f")
-        signal = hs.signals.BaseSignal(images, axes=[{"name": "tilt", "axis": self.RADIANS}, {"name": "y"}, {"name": "x"}])
+        signal = hs.signals.BaseSignal(
+            images, axes=[{"name": "tilt", "axis": self.RADIANS}, {"name": "y"}, {"name": "x"}]
+        )
         for given in (
             {"images": images, "tilts": self.RADIANS},
             {"images": images, "tilts": tmp_path / "a.rawtlt"},
@@ -374,7 +487,10 @@ class TestStepsDownwards:
     def test_tilts(self, tmp_path):
         even = np.array([-10.0, 0.0, 10.0])
         signal = stored(data=IMAGES[::-1], tilt=uniform(size=3, scale=-10.0, offset=10.0))
-        for series in (mt.TiltSeriesHAADF.from_images(signal), mt.TiltSeriesEDS.from_maps({"Au": signal})):
+        for series in (
+            mt.TiltSeriesHAADF.from_images(signal),
+            mt.TiltSeriesEDS.from_maps({"Au": signal}),
+        ):
             check(series, tilts=even)
             np.testing.assert_array_equal(series.acquisition_order, [2, 1, 0])
         signal.save(tmp_path / "a.hspy")
@@ -396,16 +512,23 @@ class TestNumbers:
             lambda: mt.TiltSeriesHAADF.from_images(masked, tilts=TILTS),
             lambda: mt.TiltSeriesEDS.from_maps({"Au": masked}, tilts=TILTS),
             lambda: mt.TomographicVolume.from_arrays({"Au": masked}),
-            lambda: mt.TiltSeriesHAADF.from_images(hs.signals.Signal2D(masked) if wrap is np.asarray else masked, tilts=TILTS),
+            lambda: mt.TiltSeriesHAADF.from_images(
+                hs.signals.Signal2D(masked) if wrap is np.asarray else masked, tilts=TILTS
+            ),
         ):
             with pytest.raises(ValueError, match="is a masked array .*pass array.filled"):
                 call()
         with pytest.raises(ValueError, match="masked"):
-            mt.TiltSeriesHAADF.from_images(np.ones((3, 4, 5)), tilts=np.ma.array(TILTS, mask=[0, 1, 0]))
+            mt.TiltSeriesHAADF.from_images(
+                np.ones((3, 4, 5)), tilts=np.ma.array(TILTS, mask=[0, 1, 0])
+            )
 
     def test_nothing_masked_is_plain(self):
         plain = np.ma.array(IMAGES)
-        check(mt.TiltSeriesHAADF.from_images(plain, tilts=TILTS, pixel_size=(2.0, 0.5)), offsets=(0, 0))
+        check(
+            mt.TiltSeriesHAADF.from_images(plain, tilts=TILTS, pixel_size=(2.0, 0.5)),
+            offsets=(0, 0),
+        )
 
     @pytest.mark.parametrize("dtype", ["u1", "i2", ">u2", ">f4", "f2", "f8", "i8", "?"])
     def test_types(self, dtype):
@@ -414,7 +537,9 @@ class TestNumbers:
         assert series.data.dtype == np.float32
         np.testing.assert_array_equal(series.data, data.astype(np.float32))
 
-    @pytest.mark.parametrize("data", [IMAGES.astype(complex), IMAGES.astype(str), IMAGES.astype(object)])
+    @pytest.mark.parametrize(
+        "data", [IMAGES.astype(complex), IMAGES.astype(str), IMAGES.astype(object)]
+    )
     def test_no_real_numbers(self, data):
         with pytest.raises(ValueError, match="expected real numbers"):
             mt.TiltSeriesHAADF.from_images(data, tilts=TILTS)
@@ -429,11 +554,16 @@ class TestNumbers:
             mt.TiltSeriesHAADF.from_images(IMAGES, tilts=TILTS, pixel_size=size)
 
     def test_both_sides_of_the_pixels(self):
-        check(mt.TiltSeriesHAADF.from_images(IMAGES, tilts=TILTS, pixel_size=(2.0, 0.5)), offsets=(0, 0))
+        check(
+            mt.TiltSeriesHAADF.from_images(IMAGES, tilts=TILTS, pixel_size=(2.0, 0.5)),
+            offsets=(0, 0),
+        )
         turned = mt.TiltSeriesHAADF.from_images(stored(), tilt_axis="x")
         check(turned, images=IMAGES.swapaxes(1, 2), sides=(0.5, 2.0), offsets=(-1.0, 6.0))
         with pytest.warns(UserWarning, match="no calibration along y"):
-            series = mt.TiltSeriesHAADF.from_images(stored(y={"units": "", "scale": 1.0, "offset": 0.0}))
+            series = mt.TiltSeriesHAADF.from_images(
+                stored(y={"units": "", "scale": 1.0, "offset": 0.0})
+            )
         check(series, sides=(0.5, 0.5), offsets=(0.0, -1.0))
 
     @pytest.mark.parametrize(
@@ -451,14 +581,21 @@ class TestNumbers:
             {"name": name, "size": size, "scale": side, "units": "nm"}
             for name, size, side in zip("yx", (4, 5), sides, strict=True)
         )
-        signal = hs.signals.Signal2D(np.ones((3, 4, 5)), axes=[{"name": "tilt", "axis": [-10.0, 0.0, 10.0]}, y, x])
+        signal = hs.signals.Signal2D(
+            np.ones((3, 4, 5)), axes=[{"name": "tilt", "axis": [-10.0, 0.0, 10.0]}, y, x]
+        )
         signal.save(tmp_path / "a.hspy")
         for make in (
-            lambda: mt.TiltSeriesHAADF.from_images(np.ones((3, 4, 5)), tilts=[-10, 0, 10], pixel_size=sides),
+            lambda: mt.TiltSeriesHAADF.from_images(
+                np.ones((3, 4, 5)), tilts=[-10, 0, 10], pixel_size=sides
+            ),
             lambda: mt.TiltSeriesHAADF.from_images(signal),
             lambda: mt.load_tilt_series(tmp_path / "a.hspy", tilts=[-10, 0, 10]),
         ):
-            with pytest.warns(UserWarning, match=rf"the pixels of .* have {sides[0]:g} nm along y, {sides[1]:g} nm.*{problem}"):
+            with pytest.warns(
+                UserWarning,
+                match=rf"the pixels of .* have {sides[0]:g} nm along y, {sides[1]:g} nm.*{problem}",
+            ):
                 series = make()
             assert [series.axes_manager[name].scale for name in "yx"] == list(sides)
 

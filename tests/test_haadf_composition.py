@@ -15,7 +15,9 @@ ELEMENTS = ("Au", "Ag")
 @pytest.fixture(scope="module")
 def particle():
     """A silver core in a gold shell: their voxels (z, x, y), and the inner voxels of each."""
-    z, x, y = np.meshgrid(np.arange(44) - 21.5, np.arange(48) - 23.5, np.arange(40) - 19.5, indexing="ij")
+    z, x, y = np.meshgrid(
+        np.arange(44) - 21.5, np.arange(48) - 23.5, np.arange(40) - 19.5, indexing="ij"
+    )
     whole = (x / 21) ** 2 + (z / 19) ** 2 + (y / 17) ** 2 < 1
     core = ((x - 1) / 11) ** 2 + ((z + 1) / 10) ** 2 + (y / 9) ** 2 < 1
     shell = whole & ~core
@@ -39,15 +41,21 @@ class TestReferences:
         assert found.percent[0][shell].mean() == pytest.approx(100, abs=1)
         assert found.noise == pytest.approx(noise, rel=0.1)
         for element, value in (("Au", GOLD), ("Ag", SILVER)):
-            assert abs(found.intensities[element] - value) < 4 * found.intensity_errors[element] < 1.0
-        assert np.count_nonzero(found.mask ^ (particle[0] | particle[1])) < 0.02 * np.count_nonzero(found.mask)
+            assert (
+                abs(found.intensities[element] - value) < 4 * found.intensity_errors[element] < 1.0
+            )
+        assert np.count_nonzero(found.mask ^ (particle[0] | particle[1])) < 0.02 * np.count_nonzero(
+            found.mask
+        )
 
     def test_clipped_means_are_within_three_percent(self, particle):
         found = haadf_composition(grey(particle, noise=1.0), ELEMENTS)
         assert found.percent[0][particle[2]].mean() == pytest.approx(0, abs=3)
         assert found.percent[0][particle[3]].mean() == pytest.approx(100, abs=3)
         inside = particle[0] | particle[1]
-        assert found.clipped["Au"] + found.clipped["Ag"] == pytest.approx(inside.sum() / 2, rel=0.05)
+        assert found.clipped["Au"] + found.clipped["Ag"] == pytest.approx(
+            inside.sum() / 2, rel=0.05
+        )
         assert 0 <= found.percent.min() <= found.percent.max() <= 100
         np.testing.assert_allclose(found.percent.sum(axis=0)[found.mask], 100, rtol=1e-5)
 
@@ -71,7 +79,9 @@ class TestReferences:
 
     def test_brightest_peak_with_a_ratio(self, particle):
         """A shell of pure gold around an alloy."""
-        found = haadf_composition(grey(particle, 0.4, 1.0, noise=0.7), ELEMENTS, ratio=GOLD / SILVER, clip=False)
+        found = haadf_composition(
+            grey(particle, 0.4, 1.0, noise=0.7), ELEMENTS, ratio=GOLD / SILVER, clip=False
+        )
         assert found.percent[0][particle[2]].mean() == pytest.approx(40, abs=1)
 
     def test_order_of_the_elements_changes_nothing(self, particle):
@@ -83,15 +93,24 @@ class TestReferences:
 
 class TestUnits:
     def test_weight_percent_of_equal_atoms(self, particle):
-        found = haadf_composition(grey(particle, 0.5, 0.5), ELEMENTS, {"Au": GOLD, "Ag": SILVER}, composition_units="weight")
-        assert found.percent[0][found.mask].mean() == pytest.approx(100 * 196.967 / (196.967 + 107.868), abs=0.01)
+        found = haadf_composition(
+            grey(particle, 0.5, 0.5),
+            ELEMENTS,
+            {"Au": GOLD, "Ag": SILVER},
+            composition_units="weight",
+        )
+        assert found.percent[0][found.mask].mean() == pytest.approx(
+            100 * 196.967 / (196.967 + 107.868), abs=0.01
+        )
 
     def test_atoms_of_different_size(self, particle):
         """Half of the volume each of Au (59 atoms/nm^3) and Al (60.3) or Pb (33)."""
         references = {"Au": GOLD, "Pb": SILVER}
         volume = grey(particle, 0.5, 0.5)
         with pytest.warns(UserWarning, match="Pb is the heavier element but darker"):
-            found = haadf_composition(volume, ("Au", "Pb"), references, atomic_densities={"Au": 59.0, "Pb": 33.0})
+            found = haadf_composition(
+                volume, ("Au", "Pb"), references, atomic_densities={"Au": 59.0, "Pb": 33.0}
+            )
         assert found.percent[0][found.mask].mean() == pytest.approx(100 * 59 / 92, abs=0.01)
         assert atoms_by_volume(("Au", "Pb"), "table") == pytest.approx((59.0, 33.0), rel=0.01)
 
@@ -100,7 +119,11 @@ class TestUnits:
             volumes = [grey(particle, 0.3, 0.7, noise=1.0, seed=seed) for seed in range(12)]
             found = [
                 haadf_composition(
-                    v, ELEMENTS, {"Au": GOLD, "Ag": SILVER}, mask=particle[0] | particle[1], composition_units=units
+                    v,
+                    ELEMENTS,
+                    {"Au": GOLD, "Ag": SILVER},
+                    mask=particle[0] | particle[1],
+                    composition_units=units,
                 )
                 for v in volumes
             ]
@@ -113,10 +136,14 @@ class TestUnits:
 class TestRefusals:
     @pytest.mark.parametrize("elements", [("Co", "Ni"), ("Ag", "Pd"), ("Pt", "Au")])
     def test_similar_atomic_numbers(self, particle, elements):
-        with pytest.raises(ValueError, match=rf"{elements[0]} and {elements[1]} .*differ by \d\.\d % in grey value"):
+        with pytest.raises(
+            ValueError, match=rf"{elements[0]} and {elements[1]} .*differ by \d\.\d % in grey value"
+        ):
             haadf_composition(grey(particle, noise=0.1), elements)
         close = {elements[0]: 24.0, elements[1]: 25.0}
-        with pytest.raises(ValueError, match=rf"{elements[0]} and {elements[1]} differ by 4\.1 % in grey value"):
+        with pytest.raises(
+            ValueError, match=rf"{elements[0]} and {elements[1]} differ by 4\.1 % in grey value"
+        ):
             haadf_composition(grey(particle, noise=0.1), elements, close)
 
     def test_noise(self, particle):
@@ -128,7 +155,11 @@ class TestRefusals:
 
     @pytest.mark.parametrize("volume", ["uniform", "diffused"])
     def test_histogram_without_two_peaks(self, particle, volume):
-        mixed = grey(particle, 0.5, 0.5, noise=0.5) if volume == "uniform" else gaussian_filter(grey(particle), 4)
+        mixed = (
+            grey(particle, 0.5, 0.5, noise=0.5)
+            if volume == "uniform"
+            else gaussian_filter(grey(particle), 4)
+        )
         with pytest.raises(ValueError, match="need two separate ones"):
             haadf_composition(mixed, ELEMENTS)
 
@@ -164,7 +195,9 @@ class TestSignals:
         tilts = np.arange(-75, 76, 5.0)
         paths = projector(TiltGeometry(tilts, 48, (44, 48)))(grey(particle).astype(np.float32))
         images = np.random.default_rng(0).poisson(20 * paths) / 20
-        haadf = mt.TiltSeriesHAADF.from_images(images.transpose(0, 2, 1), tilts=tilts, pixel_size=0.8)
+        haadf = mt.TiltSeriesHAADF.from_images(
+            images.transpose(0, 2, 1), tilts=tilts, pixel_size=0.8
+        )
         volume = haadf.reconstruct_sirt(iterations=60, depth=44 * 0.8, show_progressbar=False)
         composition, errors = volume.quantify_haadf(ELEMENTS, return_uncertainty=True)
         assert composition.elements == ELEMENTS
@@ -175,7 +208,11 @@ class TestSignals:
         assert gold[shell].mean() == pytest.approx(100, abs=3)
         assert errors.array("z", "x", "y")[shell].mean() == pytest.approx(6, abs=4)
         step = composition.history[-1]
-        assert (step["step"], step["elements"], step["reference"]) == ("quantify_haadf", ["Au", "Ag"], "histogram")
+        assert (step["step"], step["elements"], step["reference"]) == (
+            "quantify_haadf",
+            ["Au", "Ag"],
+            "histogram",
+        )
         assert step["intensities"]["Au"] == pytest.approx(GOLD / 0.8, rel=0.03)
         assert [s["step"] for s in composition.history][:-1] == [s["step"] for s in volume.history]
 
@@ -186,7 +223,8 @@ class TestSignals:
         two = mt.TomographicVolume.from_arrays({"Au": 0 * volume, "HAADF": volume}, pixel_size=0.8)
         references = {"Au": GOLD, "Ag": SILVER}
         found = [
-            v.quantify_haadf(ELEMENTS, references, mask=one._deepcopy_with_new_data(mask)) for v in (one, two, one.as_lazy())
+            v.quantify_haadf(ELEMENTS, references, mask=one._deepcopy_with_new_data(mask))
+            for v in (one, two, one.as_lazy())
         ]
         for other in found[1:]:
             np.testing.assert_array_equal(np.asarray(other.data), found[0].data)
@@ -208,9 +246,13 @@ class TestSignals:
         volume.data[volume.data > 17] *= ratio * SILVER / GOLD
         with pytest.raises(ValueError, match="beam energy"):
             volume.quantify_haadf(ELEMENTS, haadf_angles=(50, 200))
-        composition = volume.quantify_haadf(ELEMENTS, haadf_angles=(50, 200), beam_energy=200, clip=False)
+        composition = volume.quantify_haadf(
+            ELEMENTS, haadf_angles=(50, 200), beam_energy=200, clip=False
+        )
         assert composition.history[-1]["ratio"] == pytest.approx(ratio)
-        assert composition["Ag"].array("z", "x", "y")[particle[2]].mean() == pytest.approx(100, abs=2)
+        assert composition["Ag"].array("z", "x", "y")[particle[2]].mean() == pytest.approx(
+            100, abs=2
+        )
 
 
 class TestRatioOfThePeaks:
@@ -222,10 +264,14 @@ class TestRatioOfThePeaks:
         with pytest.warns(UserWarning, match=r"expected to have 2\.4.*give reference=") as found:
             haadf_composition(grey(particle, *shares, noise=0.3), ELEMENTS)
         told = next(str(w.message) for w in found if "of the ratio" in str(w.message))
-        assert float(told.partition("of the ratio ")[2].partition(",")[0]) == pytest.approx(ratio, abs=0.03)
+        assert float(told.partition("of the ratio ")[2].partition(",")[0]) == pytest.approx(
+            ratio, abs=0.03
+        )
 
     @pytest.mark.parametrize("elements", [ELEMENTS, ELEMENTS[::-1]])
     def test_of_pure_elements(self, particle, recwarn, elements):
         haadf_composition(grey(particle, noise=0.3), elements)
-        haadf_composition(grey(particle, 0.12, 0.687, noise=0.3), elements, {"Au": GOLD, "Ag": SILVER}, mask=5.0)
+        haadf_composition(
+            grey(particle, 0.12, 0.687, noise=0.3), elements, {"Au": GOLD, "Ag": SILVER}, mask=5.0
+        )
         assert not [w for w in recwarn if "expected to have" in str(w.message)]

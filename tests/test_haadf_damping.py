@@ -41,7 +41,9 @@ def bimodal():
 @pytest.fixture(scope="module")
 def series():
     """Yuan's particle, wholly in view, with counted HAADF."""
-    return simulate(yuan(48, 24), tilts=np.arange(-60, 61, 10.0), dose=2.0, blur=0, oversampling=2, seed=0)
+    return simulate(
+        yuan(48, 24), tilts=np.arange(-60, 61, 10.0), dose=2.0, blur=0, oversampling=2, seed=0
+    )
 
 
 def within(model, saturation, errors=3.0, part=0.1):
@@ -67,7 +69,9 @@ class TestModel:
         )
 
     def test_refuses_what_no_thickness_gives(self):
-        with pytest.raises(ValueError, match="2 of 3 pixels are NaN, or at or above the saturation of 100"):
+        with pytest.raises(
+            ValueError, match="2 of 3 pixels are NaN, or at or above the saturation of 100"
+        ):
             DampingModel(100.0).invert([50.0, 100.0, np.nan])
         with pytest.raises(ValueError, match="positive HAADF signal"):
             DampingModel(0.0)
@@ -83,12 +87,20 @@ class TestFromTheSeries:
 
     def test_errors_hold_over_many_series(self, elongated):
         saturation = 1.5 * elongated.max()
-        found = [estimate_damping(recorded(elongated, saturation, seed=seed), TILTS) for seed in range(30)]
-        pulls = [(1 / f.saturation - 1 / saturation) * f.saturation**2 / f.saturation_error for f in found]
+        found = [
+            estimate_damping(recorded(elongated, saturation, seed=seed), TILTS)
+            for seed in range(30)
+        ]
+        pulls = [
+            (1 / f.saturation - 1 / saturation) * f.saturation**2 / f.saturation_error
+            for f in found
+        ]
         assert 0.7 < np.sqrt(np.mean(np.square(pulls))) < 1.4
 
     def test_undamped_series_are_not_significant(self, elongated):
-        found = [estimate_damping(recorded(elongated, np.inf, seed=seed), TILTS) for seed in range(20)]
+        found = [
+            estimate_damping(recorded(elongated, np.inf, seed=seed), TILTS) for seed in range(20)
+        ]
         # One in 700 may be, by chance; one of these is.
         assert sum(f.significant for f in found) <= 1
         assert 0.6 < np.sqrt(np.mean([f.score**2 for f in found])) < 1.5
@@ -96,19 +108,26 @@ class TestFromTheSeries:
 
     def test_noise_is_not_taken_for_signal(self, elongated):
         saturation = 1.5 * elongated.max()
-        noisy = [estimate_damping(recorded(elongated, saturation, 0.1, 0.0, seed), TILTS).saturation for seed in range(8)]
+        noisy = [
+            estimate_damping(recorded(elongated, saturation, 0.1, 0.0, seed), TILTS).saturation
+            for seed in range(8)
+        ]
         assert np.mean(noisy) == pytest.approx(saturation, rel=0.03)
 
     def test_known_gains_are_divided_out(self, elongated):
         saturation, gains = 1.5 * elongated.max(), np.linspace(0.7, 1.3, len(TILTS)) ** 2
         images = recorded(elongated, saturation, scatter=0.0) * gains[:, None, None]
-        assert estimate_damping(images, TILTS, gains=gains).saturation == pytest.approx(saturation, rel=0.03)
+        assert estimate_damping(images, TILTS, gains=gains).saturation == pytest.approx(
+            saturation, rel=0.03
+        )
 
     def test_inclined_lamella(self):
         tilts = np.arange(-60.0, 46.0, 5.0)
         linear = 300 / np.cos(np.deg2rad(tilts - 7))[:, None, None] * np.ones((1, 40, 16))
         saturation = 1.2 * linear.max()
-        found = estimate_damping(recorded(linear, saturation, scatter=0.002), tilts, model="lamella")
+        found = estimate_damping(
+            recorded(linear, saturation, scatter=0.002), tilts, model="lamella"
+        )
         within(found, saturation)
         assert found.inclination == pytest.approx(7, abs=0.5)
 
@@ -146,7 +165,10 @@ class TestFromMaps:
     def test_noise_of_the_haadf_does_not_bend_it(self, bimodal):
         counts, linear, _ = bimodal
         found = [
-            damping_from_maps(np.random.default_rng(seed).poisson(counts), recorded(linear, linear.max(), 0.06, seed=seed))
+            damping_from_maps(
+                np.random.default_rng(seed).poisson(counts),
+                recorded(linear, linear.max(), 0.06, seed=seed),
+            )
             for seed in range(6)
         ]
         assert np.mean([f.saturation for f in found]) == pytest.approx(linear.max(), rel=0.05)
@@ -156,7 +178,9 @@ class TestFromMaps:
     def test_cylinder_and_few_tilts_will_do(self):
         path = ellipsoid([-20.0, 0.0, 20.0], 96, 48, (0, 0, 0), (40, 40, 21))
         counts = 15 * path / path.max()
-        found = damping_from_maps(np.random.default_rng(0).poisson(counts)[None], recorded(20 * counts, 300.0))
+        found = damping_from_maps(
+            np.random.default_rng(0).poisson(counts)[None], recorded(20 * counts, 300.0)
+        )
         within(found, 300.0)
 
     def test_gains_of_both_are_divided_out(self, bimodal):
@@ -185,7 +209,9 @@ class TestSignals:
         saturation = 0.9 * series.expected_haadf.max()
         images = DampingModel(saturation).apply(series.haadf).transpose(0, 2, 1)
         maps = dict(zip(series.elements, series.maps.transpose(0, 1, 3, 2), strict=True))
-        haadf = mt.TiltSeriesHAADF.from_images(da.from_array(images) if lazy else images, tilts=series.tilts, pixel_size=3.0)
+        haadf = mt.TiltSeriesHAADF.from_images(
+            da.from_array(images) if lazy else images, tilts=series.tilts, pixel_size=3.0
+        )
         eds = mt.TiltSeriesEDS.from_maps(maps, tilts=series.tilts, pixel_size=3.0)
         found = haadf.estimate_damping(eds)
         within(found, saturation)
@@ -194,7 +220,10 @@ class TestSignals:
         assert corrected._lazy == lazy
         assert corrected.history[-1]["step"] == "correct_damping"
         assert corrected.history[-1]["saturation"] == found.saturation
-        missed = [np.abs(np.asarray(s.data) - series.haadf.transpose(0, 2, 1)).sum() for s in (haadf, corrected)]
+        missed = [
+            np.abs(np.asarray(s.data) - series.haadf.transpose(0, 2, 1)).sum()
+            for s in (haadf, corrected)
+        ]
         assert missed[1] < 0.15 * missed[0]
 
     def test_sums_are_consistent_after_the_correction(self, elongated):
@@ -225,7 +254,9 @@ class TestSignals:
         np.testing.assert_allclose(again.data, corrected.data, rtol=1e-6)
 
     def test_says_what_it_cannot_do(self, elongated):
-        haadf = mt.TiltSeriesHAADF.from_images(recorded(elongated, np.inf).transpose(0, 2, 1), tilts=TILTS)
+        haadf = mt.TiltSeriesHAADF.from_images(
+            recorded(elongated, np.inf).transpose(0, 2, 1), tilts=TILTS
+        )
         weak = haadf.estimate_damping()
         assert not weak.significant
         with pytest.warns(UserWarning, match="not significant"):

@@ -19,15 +19,35 @@ MAY_IMPORT = {
     "composition": {"tomography"},
     "simulation": {"tomography", "acquisition", "alignment", "composition"},
     "inspection": {"tomography", "acquisition", "alignment", "composition"},
-    "signals": {"tomography", "acquisition", "alignment", "composition", "simulation", "inspection", "widgets"},
-    "widgets": {"tomography", "acquisition", "alignment", "composition", "simulation", "inspection", "signals"},
+    "signals": {
+        "tomography",
+        "acquisition",
+        "alignment",
+        "composition",
+        "simulation",
+        "inspection",
+        "widgets",
+    },
+    "widgets": {
+        "tomography",
+        "acquisition",
+        "alignment",
+        "composition",
+        "simulation",
+        "inspection",
+        "signals",
+    },
 }
 HEAVY = ("astra", "matplotlib", "ipywidgets", "exspy", "k3d", "hyperspy")
 
 
 def loaded_after(statement: str) -> set[str]:
     code = f"{statement}\nimport sys\nprint('\\n'.join(sorted({{name.split('.')[0] for name in sys.modules}})))"
-    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    return set(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
+    )
 
 
 def test_package_import_is_light():
@@ -41,7 +61,9 @@ def test_signals_wait_with_what_only_some_need():
     code += "eds.reconstruct_sirt(2, show_progressbar=False)\n"
     code += "print('\\n'.join(sys.modules))"
     loaded = set(
-        subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
     )
     assert "hyperspy_multitomo.tomography.steps" in loaded
     late = {
@@ -60,12 +82,17 @@ def test_signals_wait_with_what_only_some_need():
 
 
 def test_tomography_needs_numpy_scipy_and_numba_alone():
-    loaded = loaded_after("import hyperspy_multitomo.tomography as t; t.projector(t.TiltGeometry([0.0, 10.0], 8))")
+    loaded = loaded_after(
+        "import hyperspy_multitomo.tomography as t; t.projector(t.TiltGeometry([0.0, 10.0], 8))"
+    )
     assert loaded.isdisjoint((*HEAVY, "dask", "skimage", "rsciio", "tqdm"))
 
 
 #: Files that import each other in circles, inside functions. This list may only get shorter.
-CIRCLES = [set(line.split()) for line in Path(__file__).with_name("import_circles.txt").read_text().splitlines()]
+CIRCLES = [
+    set(line.split())
+    for line in Path(__file__).with_name("import_circles.txt").read_text().splitlines()
+]
 
 
 def imports_of_ours(path: Path):
@@ -79,8 +106,14 @@ def imports_of_ours(path: Path):
             names = [module[0]] if module[0] else [alias.name for alias in node.names]
             yield from names
         elif isinstance(node, ast.ImportFrom | ast.Import):
-            modules = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            yield from (m.split(".")[1] for m in modules if m and m.startswith("hyperspy_multitomo."))
+            modules = (
+                [node.module]
+                if isinstance(node, ast.ImportFrom)
+                else [alias.name for alias in node.names]
+            )
+            yield from (
+                m.split(".")[1] for m in modules if m and m.startswith("hyperspy_multitomo.")
+            )
 
 
 @pytest.mark.parametrize("part", MAY_IMPORT)
@@ -88,7 +121,11 @@ def test_imports_go_one_way(part):
     files = sorted((PACKAGE / part).rglob("*.py"))
     assert files
     for path in files:
-        wrong = {name for name in imports_of_ours(path) if name in MAY_IMPORT} - MAY_IMPORT[part] - {part}
+        wrong = (
+            {name for name in imports_of_ours(path) if name in MAY_IMPORT}
+            - MAY_IMPORT[part]
+            - {part}
+        )
         assert not wrong, f"{path.name} imports {wrong}"
         assert "demo" not in set(imports_of_ours(path))
 
@@ -108,9 +145,14 @@ def imported_files(path: Path, everywhere: bool):
             continue
         for module in modules:
             place = PACKAGE.parent.joinpath(*module)
-            inside = (place.with_suffix(".py"), place / "__init__.py")  # a module; else a name in one
+            inside = (
+                place.with_suffix(".py"),
+                place / "__init__.py",
+            )  # a module; else a name in one
             candidates = (*inside, place.parent.with_suffix(".py"), place.parent / "__init__.py")
-            yield from [file for file in candidates if file.is_relative_to(PACKAGE) and file.exists()][:1]
+            yield from [
+                file for file in candidates if file.is_relative_to(PACKAGE) and file.exists()
+            ][:1]
 
 
 def circles(everywhere: bool) -> list[set[str]]:
@@ -121,7 +163,11 @@ def circles(everywhere: bool) -> list[set[str]]:
         for path in files:
             if between in reached[path]:
                 reached[path] |= reached[between]
-    rings = {frozenset(other for other in reached[path] if path in reached[other]) for path in files if path in reached[path]}
+    rings = {
+        frozenset(other for other in reached[path] if path in reached[other])
+        for path in files
+        if path in reached[path]
+    }
     return [{str(path.relative_to(PACKAGE)) for path in ring} for ring in rings]
 
 
@@ -132,16 +178,33 @@ def test_no_circle_at_the_top_of_files():
 def test_circles_inside_functions_only_get_shorter():
     found = circles(everywhere=True)
     for ring in found:
-        assert any(ring <= known for known in CIRCLES), f"these import each other in a circle: {sorted(ring)}"
+        assert any(ring <= known for known in CIRCLES), (
+            f"these import each other in a circle: {sorted(ring)}"
+        )
     gone = set().union(*CIRCLES) - set().union(*found)
     assert not gone, f"take out of import_circles.txt what is in no circle any more: {sorted(gone)}"
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE))
+)
 def test_heavy_libraries_are_imported_inside_functions(path):
-    top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = {alias.name.split(".")[0] for node in top if isinstance(node, ast.Import) for alias in node.names}
-    names |= {(node.module or "").split(".")[0] for node in top if isinstance(node, ast.ImportFrom) and not node.level}
+    top = [
+        node
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    names = {
+        alias.name.split(".")[0]
+        for node in top
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    names |= {
+        (node.module or "").split(".")[0]
+        for node in top
+        if isinstance(node, ast.ImportFrom) and not node.level
+    }
     allowed = {"hyperspy"} if path.parent.name in ("signals", "widgets") else set()
     if path.name == "view.py" or path.name.endswith("_view.py"):
         allowed |= {"ipywidgets"}
@@ -152,7 +215,11 @@ def test_panels_are_imported_when_they_are_opened():
     """No module imports a panel at its top, and only views know of ipywidgets."""
     for path in PACKAGE.rglob("*.py"):
         if path.parent.name != "widgets":
-            top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
+            top = [
+                node
+                for node in ast.parse(path.read_text()).body
+                if isinstance(node, ast.ImportFrom)
+            ]
             assert not any("widgets" in (node.module or "") for node in top), path
     loaded = loaded_after("from hyperspy_multitomo import TiltSeriesHAADF")
     assert loaded.isdisjoint({"ipywidgets", "k3d", "hyperspy_gui_ipywidgets"})
@@ -161,7 +228,9 @@ def test_panels_are_imported_when_they_are_opened():
 def test_every_registered_panel_has_its_view():
     import importlib
 
-    pytest.importorskip("hyperspy_gui_ipywidgets", reason="the packages for panels are in the extra gui")
+    pytest.importorskip(
+        "hyperspy_gui_ipywidgets", reason="the packages for panels are in the extra gui"
+    )
     gui = yaml.safe_load((PACKAGE / "hyperspy_extension.yaml").read_text())["GUI"]
     assert set(gui["widgets"]["ipywidgets"]) == set(gui["toolkeys"])
     for entry in gui["widgets"]["ipywidgets"].values():

@@ -9,11 +9,21 @@ import numpy as np
 import pytest
 
 from hyperspy_multitomo import load_tilt_series
-from hyperspy_multitomo.acquisition import expand_files, read_records, read_stack, read_tilt_files, resolve_tilts
+from hyperspy_multitomo.acquisition import (
+    expand_files,
+    read_records,
+    read_stack,
+    read_tilt_files,
+    resolve_tilts,
+)
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-needs_bruker = pytest.mark.skipif(not (DATA / "idp_l2083").is_dir(), reason="the Bruker example files are absent")
-needs_mrc = pytest.mark.skipif(not (DATA / "huber_phantom").is_dir(), reason="the MRC example files are absent")
+needs_bruker = pytest.mark.skipif(
+    not (DATA / "idp_l2083").is_dir(), reason="the Bruker example files are absent"
+)
+needs_mrc = pytest.mark.skipif(
+    not (DATA / "huber_phantom").is_dir(), reason="the MRC example files are absent"
+)
 
 
 def write_image(path, shape=(6, 8), scale=0.002, units="µm", value=1.0, title="HAADF"):
@@ -30,7 +40,12 @@ def write_image(path, shape=(6, 8), scale=0.002, units="µm", value=1.0, title="
 def write_spectra(path, channels=64, offset=0.0, units="keV", elements=("Fe",)):
     signal = hs.signals.Signal1D(np.ones((4, 5, channels), np.uint8))
     axis = signal.axes_manager[-1]
-    axis.name, axis.offset, axis.scale, axis.units = "Energy", offset, 0.01 if units == "keV" else 10.0, units
+    axis.name, axis.offset, axis.scale, axis.units = (
+        "Energy",
+        offset,
+        0.01 if units == "keV" else 10.0,
+        units,
+    )
     for axis in signal.axes_manager.navigation_axes:
         axis.scale, axis.units = 3.0, "nm"
     signal.metadata.set_item("Sample.elements", list(elements))
@@ -62,7 +77,11 @@ class TestFiles:
         listed = [tmp_path / "a_2.bcf", str(tmp_path / "a_-5.bcf")]
         assert [path.name for path in expand_files(listed)] == ["a_2.bcf", "a_-5.bcf"]
         # What a list names twice is one file.
-        assert [path.name for path in expand_files([*listed, tmp_path / "a_*2*"])] == ["a_2.bcf", "a_-5.bcf", "a_2.5.bcf"]
+        assert [path.name for path in expand_files([*listed, tmp_path / "a_*2*"])] == [
+            "a_2.bcf",
+            "a_-5.bcf",
+            "a_2.5.bcf",
+        ]
 
     def test_nothing_found(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"no file matches '.*\*\.bcf'"):
@@ -92,7 +111,11 @@ class TestFiles:
         assert found("*[1]/b*") == ["run [1]/b_5.bcf"]
         assert len(found("run [1]")) == 3
         series = write_image(tmp_path / "run [1]" / "0.hspy")
-        assert load_tilt_series(str(tmp_path / "run [[]1]" / "0.hspy"), tilts=[0]).data.shape == (1, 6, 8)
+        assert load_tilt_series(str(tmp_path / "run [[]1]" / "0.hspy"), tilts=[0]).data.shape == (
+            1,
+            6,
+            8,
+        )
         assert load_tilt_series(str(series), tilts=[0]).data.shape == (1, 6, 8)
 
     def test_hidden_files_are_passed_over(self, tmp_path):
@@ -103,7 +126,10 @@ class TestFiles:
         assert [path.name for path in expand_files(tmp_path / "*.bcf")] == shown
         # Unlike the shell, pathlib lists them.
         assert [
-            path.name for path in expand_files([path for path in sorted(tmp_path.glob("*.bcf")) if path.name != ".0.bcf"])
+            path.name
+            for path in expand_files(
+                [path for path in sorted(tmp_path.glob("*.bcf")) if path.name != ".0.bcf"]
+            )
         ] == shown
         assert [path.name for path in expand_files(tmp_path / "._-40.bcf")] == ["._-40.bcf"]
         (tmp_path / "only").mkdir()
@@ -114,7 +140,11 @@ class TestFiles:
     def test_dashes_in_natural_order(self, tmp_path):
         for name in ("a_–5", "a_−40", "a_5"):
             (tmp_path / f"{name}.bcf").touch()
-        assert [path.name for path in expand_files(tmp_path)] == ["a_−40.bcf", "a_–5.bcf", "a_5.bcf"]
+        assert [path.name for path in expand_files(tmp_path)] == [
+            "a_−40.bcf",
+            "a_–5.bcf",
+            "a_5.bcf",
+        ]
 
     def test_several_formats(self, tmp_path):
         for name in ("2.mrc", "1.bcf", "-3.dm4"):
@@ -165,7 +195,9 @@ class TestSeries:
     def test_lazy_spectra(self, tmp_path):
         files = [write_spectra(tmp_path / f"{tilt}.hspy") for tilt in (10, -10)]
         assert all(hasattr(record.data, "dask") for record in read_tilt_files(files)["spectra"])
-        assert not any(hasattr(record.data, "dask") for record in read_tilt_files(files, lazy=False)["spectra"])
+        assert not any(
+            hasattr(record.data, "dask") for record in read_tilt_files(files, lazy=False)["spectra"]
+        )
 
     @pytest.mark.parametrize(
         ("write", "odd", "what"),
@@ -177,14 +209,21 @@ class TestSeries:
         ],
     )
     def test_files_that_differ_are_named(self, tmp_path, write, odd, what):
-        files = [write(tmp_path / f"{name}.hspy") for name in ("1", "2")] + [write(tmp_path / "odd.hspy", **odd)]
+        files = [write(tmp_path / f"{name}.hspy") for name in ("1", "2")] + [
+            write(tmp_path / "odd.hspy", **odd)
+        ]
         with pytest.raises(ValueError, match=rf"same {what}.*1\.hspy, 2\.hspy;.*odd\.hspy"):
             read_tilt_files(files)
 
     def test_different_elements_are_all_kept(self, tmp_path):
         """Which elements were chosen in the microscope's program differs from tilt to tilt, and hinders nothing."""
-        files = [write_spectra(tmp_path / "1.hspy"), write_spectra(tmp_path / "2.hspy", elements=["Co", "Fe"])]
-        with pytest.warns(UserWarning, match=r"different elements \(Co, Fe; Fe\); all of them are kept"):
+        files = [
+            write_spectra(tmp_path / "1.hspy"),
+            write_spectra(tmp_path / "2.hspy", elements=["Co", "Fe"]),
+        ]
+        with pytest.warns(
+            UserWarning, match=r"different elements \(Co, Fe; Fe\); all of them are kept"
+        ):
             spectra = load_tilt_series(files)
         assert spectra.metadata.Sample.elements == ["Co", "Fe"]
 
@@ -227,7 +266,9 @@ class TestStacks:
 
     def test_axes_that_do_not_fit(self, tmp_path):
         path = write_mrc(tmp_path / "a.mrc", np.zeros((5, 3, 7)))
-        with pytest.raises(ValueError, match=r"a\.mrc has the shape \(5, 3, 7\), no axis of which fits the 4 tilts"):
+        with pytest.raises(
+            ValueError, match=r"a\.mrc has the shape \(5, 3, 7\), no axis of which fits the 4 tilts"
+        ):
             read_stack(path, n_tilts=4)
         with pytest.raises(ValueError, match="stack_axes='tilt z x'"):
             read_stack(path, stack_axes="tilt z x")
@@ -237,7 +278,8 @@ class TestStacks:
     def test_tilt_axis_of_a_signal(self, tmp_path):
         axes = [{"name": "tilt", "axis": [-50.0, 0.0, 20.0], "navigate": True}]
         axes += [
-            {"name": name, "size": size, "scale": 0.5, "units": "nm", "navigate": False} for name, size in (("y", 4), ("x", 5))
+            {"name": name, "size": size, "scale": 0.5, "units": "nm", "navigate": False}
+            for name, size in (("y", 4), ("x", 5))
         ]
         hs.signals.Signal2D(np.ones((3, 4, 5)), axes=axes).save(tmp_path / "a.hspy")
         stack = read_stack(tmp_path / "a.hspy")
@@ -248,10 +290,13 @@ class TestStacks:
     def test_huber_phantom(self):
         stack = read_stack(DATA / "huber_phantom" / "HAADF_lrsino.mrc")
         assert stack.data.shape == (36, 60, 433)
-        # The object is in view at every tilt: its mass is the same in each projection, slice by slice.
+        # The object is in view at every tilt: its mass is the same in each projection, slice by
+        # slice.
         mass = np.asarray(stack.data, dtype=float).sum(axis=2)
         assert np.all(mass.std(axis=0) < 0.05 * mass.mean(axis=0))
-        np.testing.assert_array_equal(resolve_tilts(None, [stack.path], stack.tilts, n=36), np.arange(0, -180, -5))
+        np.testing.assert_array_equal(
+            resolve_tilts(None, [stack.path], stack.tilts, n=36), np.arange(0, -180, -5)
+        )
 
 
 @needs_bruker
@@ -269,7 +314,9 @@ class TestBruker:
     def test_read_without_a_trial_where_none_can_be_started(self, monkeypatch, interpreter):
         """Inside another program `sys.executable` may be no Python; whole files are read all the same."""
         monkeypatch.setattr("sys.executable", interpreter)
-        assert [record.kind for record in read_records(DATA / "idp_l2083" / "0.bcf", lazy=True)] == ["image", "spectrum_image"]
+        assert [
+            record.kind for record in read_records(DATA / "idp_l2083" / "0.bcf", lazy=True)
+        ] == ["image", "spectrum_image"]
 
     def test_truncated_and_corrupt_files(self, tmp_path):
         """The compiled reader ends the process on these; the error names them and the process lives."""
@@ -286,7 +333,10 @@ class TestBruker:
             read_records(tmp_path / "5.bcf")
         with pytest.warns(UserWarning, match="left out") as caught:
             series = read_tilt_files(tmp_path, on_error="skip")
-        assert [str(w.message).split()[2] for w in caught if "left out" in str(w.message)] == ["5.bcf", "10.bcf"]
+        assert [str(w.message).split()[2] for w in caught if "left out" in str(w.message)] == [
+            "5.bcf",
+            "10.bcf",
+        ]
         assert [record.path.name for record in series["spectra"]] == ["15.bcf"]
 
 

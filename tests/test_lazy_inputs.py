@@ -20,7 +20,9 @@ SLICES, WIDTH = 150, 20
 FILES = "ignore:The NestedDirectoryStore:FutureWarning"
 pytestmark = pytest.mark.filterwarnings(FILES)
 RNG = np.random.default_rng(1)
-ACROSS, ALONG, DRIFT = (scale * RNG.normal(size=shape) for scale, shape in ((2, 5), (6, 5), (0.01, (5, 2))))
+ACROSS, ALONG, DRIFT = (
+    scale * RNG.normal(size=shape) for scale, shape in ((2, 5), (6, 5), (0.01, (5, 2)))
+)
 ALIGNMENTS = {
     "none": None,
     "across": Alignment(ACROSS, np.zeros(5)),
@@ -33,18 +35,28 @@ ALIGNMENTS = {
     "drift of columns, turned": Alignment(ACROSS, ALONG, rotation=-2.0, drift=DRIFT, slow_axis="x"),
 }
 # (tilt, element, y, x)
-CHUNKS = {"whole": (5, 2, SLICES, WIDTH), "images": (1, 1, SLICES, WIDTH), "slabs": (5, 2, 64, WIDTH), "pieces": (2, 1, 37, 11)}
+CHUNKS = {
+    "whole": (5, 2, SLICES, WIDTH),
+    "images": (1, 1, SLICES, WIDTH),
+    "slabs": (5, 2, 64, WIDTH),
+    "pieces": (2, 1, 37, 11),
+}
 
 
 def spectral(slices=SLICES, width=WIDTH, transmission=True):
     """Maps with gross counts, background, window shares and transmission, (tilt, element, y, x) each."""
     rng = np.random.default_rng(0)
-    shape, share = (len(TILTS), 2, slices, width), np.linspace(0.7, 0.9, 2 * len(TILTS)).reshape(-1, 2)
+    shape, share = (
+        (len(TILTS), 2, slices, width),
+        np.linspace(0.7, 0.9, 2 * len(TILTS)).reshape(-1, 2),
+    )
     background = np.float32(rng.normal([[[2.0]], [[0.3]]], 1.0, shape))
     background[:, :, : slices // 4] += 1
     gross = rng.poisson(4.0, shape).astype(np.float32)
     net = (gross - background) / share[..., None, None]
-    eds = mt.TiltSeriesEDS.from_maps({"Au": net[:, 0], "Ag": net[:, 1]}, tilts=TILTS, pixel_size=0.5)
+    eds = mt.TiltSeriesEDS.from_maps(
+        {"Au": net[:, 0], "Ag": net[:, 1]}, tilts=TILTS, pixel_size=0.5
+    )
     for name, values in (("gross", gross), ("background", background)):
         record(eds, name, values, ("tilt", "element", "y", "x"))
     record(eds, "window_share", share, ("tilt", "element"))
@@ -86,13 +98,21 @@ class TestRows:
                 # Nothing else may matter.
                 others = np.full_like(images, np.nan)
                 others[..., first:last] = images[..., first:last]
-                part = alignment.apply(others[..., first:last], fill="edge", rows=Rows(start, stop, first, 37), **options)
+                part = alignment.apply(
+                    others[..., first:last],
+                    fill="edge",
+                    rows=Rows(start, stop, first, 37),
+                    **options,
+                )
                 np.testing.assert_allclose(part, whole[..., start:stop], atol=1e-6)
 
     def test_no_more_than_the_shift_and_its_neighbours(self):
         first, last = Alignment([0.0, 0.0], [2.5, -3.0]).rows_needed(100, 164, (500, 1000))
         assert (first, last) == (96, 169)
-        assert ALIGNMENTS["across"].rows_needed(100, 164, (500, 1000), for_geometry=True) == (99, 166)
+        assert ALIGNMENTS["across"].rows_needed(100, 164, (500, 1000), for_geometry=True) == (
+            99,
+            166,
+        )
 
     def test_zeros_enter_the_view_where_they_do_for_whole_images(self):
         images = np.random.default_rng(2).random((5, 13, 37), np.float32)
@@ -161,7 +181,9 @@ class TestFrames:
         assert (lazy.gross is None) == (copy.gross is None) == (name != "none")
 
     def test_aligned_images_of_the_haadf(self, tmp_path):
-        haadf = mt.TiltSeriesHAADF.from_images(np.random.default_rng(0).random((5, 90, 20)), tilts=TILTS)
+        haadf = mt.TiltSeriesHAADF.from_images(
+            np.random.default_rng(0).random((5, 90, 20)), tilts=TILTS
+        )
         haadf.alignment = ALIGNMENTS["turned"]
         haadf.save(tmp_path / "haadf.hspy")
         lazy = hs.load(tmp_path / "haadf.hspy", lazy=True)
@@ -176,7 +198,9 @@ class TestFrames:
         record(eds, "background", held, ("tilt", "element", "y", "x"))
         expected = frames.recorded_counts(eds)[1]
         assert not expected[0, 0].any()
-        assert_equal(frames.recorded_counts(from_file(eds, tmp_path, CHUNKS["pieces"]))[1], expected)
+        assert_equal(
+            frames.recorded_counts(from_file(eds, tmp_path, CHUNKS["pieces"]))[1], expected
+        )
 
     def test_gains_and_hot_pixels(self, tmp_path):
         eds = spectral()
@@ -199,7 +223,9 @@ class TestFrames:
     def test_a_transmission_is_averaged_once(self, tmp_path, monkeypatch):
         lazy, passes = from_file(spectral(), tmp_path, CHUNKS["images"]), []
         measure = frames.image_means
-        monkeypatch.setattr(frames, "image_means", lambda images: passes.append(1) or measure(images))
+        monkeypatch.setattr(
+            frames, "image_means", lambda images: passes.append(1) or measure(images)
+        )
         frames.projections(lazy), frames.gains_of(lazy), frames.recorded_counts(lazy)
         assert len(passes) == 1
 
@@ -208,7 +234,8 @@ class TestMemory:
     @pytest.mark.parametrize("chunks", ["images", "slabs"])
     def test_a_slab_takes_the_same_of_a_series_of_any_length(self, chunks):
         slab, image = 4 * len(TILTS) * 2 * 200 * 64, 4 * 200
-        # Images of a chunk each are read and cut one by one: two of them are held, of counts and their transmission.
+        # Images of a chunk each are read and cut one by one: two of them are held, of counts and
+        # their transmission.
         images = 2 if chunks == "images" else 0
         # The less of two: other threads of the process may be at something.
         peaks = {slices: min(self.peak(slices, chunks) for _ in range(2)) for slices in (512, 2048)}
@@ -223,7 +250,10 @@ class TestMemory:
         # Made chunk by chunk, as if read.
         made, twice = (
             da.map_blocks(
-                lambda factor, block_info: factor * np.random.default_rng(0).random(block_info[None]["chunk-shape"], np.float32),
+                lambda factor, block_info: (
+                    factor
+                    * np.random.default_rng(0).random(block_info[None]["chunk-shape"], np.float32)
+                ),
                 factor,
                 chunks=da.core.normalize_chunks(sizes, shape),
                 dtype=np.float32,
@@ -251,7 +281,9 @@ def maps_and_haadf(slices=300):
     """Counts of two elements with grains along y, and the HAADF that they explain but for its noise."""
     rng = np.random.default_rng(0)
     y, x = np.arange(slices), np.arange(24)
-    grains = np.stack([1 + np.sin(y / 5.0), 1 + np.cos(y / 7.0)])[:, None, :, None] * np.exp(-(((x - 11.5) / 6) ** 2))
+    grains = np.stack([1 + np.sin(y / 5.0), 1 + np.cos(y / 7.0)])[:, None, :, None] * np.exp(
+        -(((x - 11.5) / 6) ** 2)
+    )
     expected = 4 * grains * (1 + 0.1 * np.arange(10))[:, None, None]
     counts = rng.poisson(expected)
     images = 40 * expected[0] + 10 * expected[1] + rng.normal(0, 3, expected.shape[1:])
@@ -267,11 +299,17 @@ class TestRatios:
         for series, name in ((eds, "eds"), (haadf, "haadf")):
             series.save(tmp_path / f"{name}.zspy")
         lazy, images = (hs.load(tmp_path / f"{name}.zspy", lazy=True) for name in ("eds", "haadf"))
-        whole, some = eds.fit_response_ratios(haadf, method=method), lazy.fit_response_ratios(images, method=method)
+        whole, some = (
+            eds.fit_response_ratios(haadf, method=method),
+            lazy.fit_response_ratios(images, method=method),
+        )
         assert "slices" not in eds.history[-1]
         assert lazy.history[-1]["slices"] == [[21, 53], [96, 128], [171, 203], [246, 278]]
         np.testing.assert_allclose(some.values, [40, 10], atol=3 * some.standard_errors.max())
-        assert np.all(np.abs(some.values - whole.values) < 3 * np.hypot(some.standard_errors, whole.standard_errors))
+        assert np.all(
+            np.abs(some.values - whole.values)
+            < 3 * np.hypot(some.standard_errors, whole.standard_errors)
+        )
         assert np.all(some.standard_errors < 4 * whole.standard_errors)
         assert some.r2 == pytest.approx(whole.r2, abs=0.03)
 
@@ -291,10 +329,14 @@ class TestRatios:
             read[start:stop] = True
             return block
 
-        lazy = eds._deepcopy_with_new_data(da.from_array(eds.data, (1, 1, 4, 24)).map_blocks(noted, dtype=np.float32))
+        lazy = eds._deepcopy_with_new_data(
+            da.from_array(eds.data, (1, 1, 4, 24)).map_blocks(noted, dtype=np.float32)
+        )
         lazy._lazy, lazy.__class__ = True, mt.LazyTiltSeriesEDS
         read[:] = False
-        lazy.fit_response_ratios(haadf.as_lazy(), slices=64, prior={"Au": 4, "Ag": 1}, prior_strength=0.01)
+        lazy.fit_response_ratios(
+            haadf.as_lazy(), slices=64, prior={"Au": 4, "Ag": 1}, prior_strength=0.01
+        )
         ((first, _), _) = groups = lazy.history[-1]["slices"]
         assert sum(stop - start for start, stop in groups) == 64
         assert first > 4
@@ -305,7 +347,10 @@ class TestRatios:
         # A grain that no map explains.
         haadf.data[:, 100:112, 8:16] += 400
         with pytest.warns(UserWarning, match="explain the HAADF poorly"):
-            some, whole = (eds.fit_response_ratios(haadf, block_size=4, slices=slices) for slices in (128, None))
+            some, whole = (
+                eds.fit_response_ratios(haadf, block_size=4, slices=slices)
+                for slices in (128, None)
+            )
         assert some.residual_map.shape == whole.residual_map.shape
         seen = np.repeat(np.isfinite(some.residual_map).any(axis=(0, 1)), 4)
         assert seen[24:52].all()
@@ -326,7 +371,10 @@ class TestRatios:
         assert ratio_slices.some_slices(eds, 1).groups == ((149, 150),)
         per_slice = 4 * ratio_slices._HELD * 3 * 10 * 24
         monkeypatch.setattr(ratio_slices, "available_memory", lambda: 2 * per_slice * 70)
-        assert [stop - start for start, stop in ratio_slices.some_slices(lazy, None).groups] == [35, 35]
+        assert [stop - start for start, stop in ratio_slices.some_slices(lazy, None).groups] == [
+            35,
+            35,
+        ]
         monkeypatch.setattr(ratio_slices, "available_memory", lambda: 2 * per_slice * 20)
         with pytest.raises(MemoryError, match="32 slices of 2 maps at 10 tilts do not fit"):
             lazy.fit_response_ratios(haadf.as_lazy())
@@ -340,7 +388,9 @@ class TestRatios:
     def test_an_element_that_is_not_there(self):
         eds, haadf = maps_and_haadf()
         eds.data[:, 1, 10:] = 0
-        with pytest.raises(ValueError, match="nothing of Ag in the 128 slices that were looked at; pass slices="):
+        with pytest.raises(
+            ValueError, match="nothing of Ag in the 128 slices that were looked at; pass slices="
+        ):
             eds.as_lazy().fit_response_ratios(haadf.as_lazy())
 
     def test_gross_counts_shares_and_masks(self):
@@ -353,15 +403,22 @@ class TestRatios:
         mask[:, 40:] &= haadf.data[:, 40:] > 20
         options = {"method": "poisson", "mask": mask, "slices": 128}
         lazy = eds.as_lazy().fit_response_ratios(haadf.as_lazy(), **options)
-        np.testing.assert_allclose(lazy.values, eds.fit_response_ratios(haadf, **options).values, rtol=1e-5)
+        np.testing.assert_allclose(
+            lazy.values, eds.fit_response_ratios(haadf, **options).values, rtol=1e-5
+        )
 
     def test_other_alignments(self):
         eds, haadf = maps_and_haadf()
-        haadf.alignment, eds.alignment = Alignment.identity(10), Alignment(np.full(10, 1e-3), np.full(10, -2.0))
+        haadf.alignment, eds.alignment = (
+            Alignment.identity(10),
+            Alignment(np.full(10, 1e-3), np.full(10, -2.0)),
+        )
         haadf.data[:, :-2] = haadf.data[:, 2:].copy()
         lazy = eds.as_lazy().fit_response_ratios(haadf.as_lazy(), slices=128)
         np.testing.assert_allclose(lazy.values, [40, 10], rtol=0.05)
-        np.testing.assert_allclose(lazy.values, eds.fit_response_ratios(haadf, slices=128).values, rtol=1e-5)
+        np.testing.assert_allclose(
+            lazy.values, eds.fit_response_ratios(haadf, slices=128).values, rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize("method", ["em", "tv"])
@@ -373,7 +430,9 @@ def test_from_spectra_to_volumes_lazily(tmp_path, method):
     counts = rng.poisson(2 * thickness[..., None] * line + 0.01)
     axes = [{"name": "tilt", "axis": TILTS}, {"name": "y", "size": 60}, {"name": "x", "size": 12}]
     axes += [{"name": "Energy", "size": energy.size, "offset": 0.02, "scale": 0.02, "units": "keV"}]
-    spectra = hs.signals.Signal1D(da.from_array(counts, chunks=(1, -1, -1, -1)), axes=axes).as_lazy()
+    spectra = hs.signals.Signal1D(
+        da.from_array(counts, chunks=(1, -1, -1, -1)), axes=axes
+    ).as_lazy()
     spectra.set_signal_type("EDS_TEM")
     spectra.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200)
     maps = mt.elemental_maps(spectra, elements=["Fe"], also=[], show_progressbar=False)
@@ -382,7 +441,11 @@ def test_from_spectra_to_volumes_lazily(tmp_path, method):
     lazy = hs.load(tmp_path / "maps.zspy", lazy=True)
     options = {"em": {"iterations": 4}, "tv": {"iterations": 8}}[method]
     # EM of thin slabs; those of TV have steps of their own, so that few iterations would differ.
-    volume = getattr(lazy, f"reconstruct_{method}")(**options, **({"chunks": 16} if method == "em" else {}))
+    volume = getattr(lazy, f"reconstruct_{method}")(
+        **options, **({"chunks": 16} if method == "em" else {})
+    )
     expected = getattr(maps, f"reconstruct_{method}")(**options, show_progressbar=False)
     assert volume._lazy
-    np.testing.assert_allclose(volume.data.compute(), expected.data, rtol=1e-3, atol=1e-3 * expected.data.max())
+    np.testing.assert_allclose(
+        volume.data.compute(), expected.data, rtol=1e-3, atol=1e-3 * expected.data.max()
+    )

@@ -25,7 +25,11 @@ SIZE = 40
 AT = np.mgrid[:SIZE, :SIZE, :SIZE] - (SIZE - 1) / 2
 WHOLE = np.sqrt((AT**2).sum(axis=0)) < 15
 CORE = np.sqrt((AT**2).sum(axis=0)) < 8
-FACTORS = {"CL": {"Ag": 1.5, "Au": 2.0}, "zeta": {"Ag": 480.0, "Au": 620.0}, "cross_section": {"Ag": 12.0, "Au": 9.0}}
+FACTORS = {
+    "CL": {"Ag": 1.5, "Au": 2.0},
+    "zeta": {"Ag": 480.0, "Au": 620.0},
+    "cross_section": {"Ag": 12.0, "Au": 9.0},
+}
 CHUNKS = [(-1, -1, 16, -1), (7, 1, 13, -1), (-1, 2, 9, 11), (1, 2, -1, -1)]
 #: "auto" votes in the noisy one.
 NOISE = {"clean": 0.01, "noisy": 0.3}
@@ -38,13 +42,17 @@ def counts(noise):
     found = {}
     for name, where in (("Ag", WHOLE & ~CORE), ("Au", CORE)):
         blurred = gaussian_filter(where.astype(np.float64), 0.8)
-        found[name] = np.maximum(blurred + noise * np.sqrt(0.1 + blurred) * rng.normal(size=where.shape), 0).astype(np.float32)
+        found[name] = np.maximum(
+            blurred + noise * np.sqrt(0.1 + blurred) * rng.normal(size=where.shape), 0
+        ).astype(np.float32)
     return found
 
 
 @pytest.fixture(scope="module", params=NOISE)
 def volume(request):
-    made = mt.TomographicVolume.from_arrays(counts(NOISE[request.param]), pixel_size=2.0, quantity="counts / nm")
+    made = mt.TomographicVolume.from_arrays(
+        counts(NOISE[request.param]), pixel_size=2.0, quantity="counts / nm"
+    )
     made.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
     made.metadata.set_item("Acquisition_instrument.TEM.Detector.EDS.solid_angle", 0.7)
     made.metadata.set_item("Sample.xray_lines", ["Ag_La", "Au_La"])
@@ -65,7 +73,9 @@ def counted(volume, chunks=CHUNKS[0]):
         reads.blocks += 1
         return block
 
-    made.data = da.map_blocks(read, made.data, dtype=np.float32, meta=np.empty((0,) * 4, np.float32))
+    made.data = da.map_blocks(
+        read, made.data, dtype=np.float32, meta=np.empty((0,) * 4, np.float32)
+    )
     number = int(np.prod(made.data.numblocks))
 
     def passes():
@@ -130,8 +140,12 @@ class TestSameAsInMemory:
         wanted = volume.quantify("CL", FACTORS["CL"], mask=mask)
         found = lazy(volume, CHUNKS[1]).quantify("CL", FACTORS["CL"], mask=given)
         np.testing.assert_array_equal(found.data.compute(), wanted.data)
-        assert found.history[-1]["voxels"] == (None if hasattr(getattr(given, "data", given), "dask") else mask.sum())
-        np.testing.assert_array_equal(volume.quantify("CL", FACTORS["CL"], mask=given).data, wanted.data)
+        assert found.history[-1]["voxels"] == (
+            None if hasattr(getattr(given, "data", given), "dask") else mask.sum()
+        )
+        np.testing.assert_array_equal(
+            volume.quantify("CL", FACTORS["CL"], mask=given).data, wanted.data
+        )
 
     def test_thresholds_of_arrays(self):
         total = sum(counts(0.1).values())
@@ -139,7 +153,16 @@ class TestSameAsInMemory:
             blocks = da.from_array(total, chunks=chunks)
             for smooth in (None, True, False):
                 one, other = edge_spread(total, smooth), edge_spread(blocks, smooth)
-                for name in ("levels", "volumes", "slopes", "value", "flat", "interior", "smoothed", "ambiguous"):
+                for name in (
+                    "levels",
+                    "volumes",
+                    "slopes",
+                    "value",
+                    "flat",
+                    "interior",
+                    "smoothed",
+                    "ambiguous",
+                ):
                     np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
             np.testing.assert_array_equal(particle_mask(blocks).compute(), particle_mask(total))
         np.testing.assert_array_equal(
@@ -151,7 +174,9 @@ class TestSameAsInMemory:
         ramp = np.broadcast_to(np.linspace(0, 1, 32, dtype=np.float32)[:, None, None], (32, 32, 32))
         film = counts(0.0)["Ag"] + 0.3 * (np.abs(AT[0]) < 4) * ~WHOLE
         for total, words in ((ramp, "gradient"), (film, "support film")):
-            blocks = da.from_array(np.ascontiguousarray(total, dtype=np.float32), chunks=(9, 32, 13))
+            blocks = da.from_array(
+                np.ascontiguousarray(total, dtype=np.float32), chunks=(9, 32, 13)
+            )
             assert words in edge_spread(blocks).ambiguous
             assert edge_spread(blocks).ambiguous == edge_spread(total).ambiguous
             with pytest.raises(ValueError, match=words):
@@ -166,7 +191,14 @@ class TestSameAsInMemory:
         blocks = lazy(volume, chunks)
         spread = volume._deepcopy_with_new_data(0.1 * volume.data)
         by_element = {"Ag": 0.1, "Au": np.full(WHOLE.shape, 0.2)}
-        for errors in (spread, lazy(spread, CHUNKS[2]), by_element, {"Ag": 0.1, "Au": da.full(WHOLE.shape, 0.2)}, 0.3, None):
+        for errors in (
+            spread,
+            lazy(spread, CHUNKS[2]),
+            by_element,
+            {"Ag": 0.1, "Au": da.full(WHOLE.shape, 0.2)},
+            0.3,
+            None,
+        ):
             how = dict(factor_errors={"Au": 0.1}, count_errors=errors)
             wanted = volume.composition_errors(composition, **how)
             for of in (composition, lazy(composition)):
@@ -174,7 +206,9 @@ class TestSameAsInMemory:
                 assert isinstance(found, mt.LazyTomographicVolume)
                 assert found.data.dtype == np.float32
                 np.testing.assert_allclose(found.data.compute(), wanted.data, rtol=1e-6)
-        negative = blocks.composition_errors(composition, count_errors=lazy(volume._deepcopy_with_new_data(-1 - volume.data)))
+        negative = blocks.composition_errors(
+            composition, count_errors=lazy(volume._deepcopy_with_new_data(-1 - volume.data))
+        )
         with pytest.raises(ValueError, match="negative"):
             negative.data.compute()
 
@@ -188,7 +222,10 @@ class TestSameAsInMemory:
         assert found.history == wanted.history
 
     def test_curve_and_figure(self, volume):
-        one, other = volume.find_threshold(FACTORS["CL"]), lazy(volume, CHUNKS[1]).find_threshold(FACTORS["CL"])
+        one, other = (
+            volume.find_threshold(FACTORS["CL"]),
+            lazy(volume, CHUNKS[1]).find_threshold(FACTORS["CL"]),
+        )
         assert one.value == other.value
         np.testing.assert_array_equal(one.volumes, other.volumes)
         assert len(lazy(volume).plot_threshold().axes) == 2
@@ -197,7 +234,13 @@ class TestSameAsInMemory:
 class TestPasses:
     @pytest.mark.parametrize(
         ("how", "passes"),
-        [({}, 2), ({"threshold": "esf"}, 2), ({"threshold": "otsu"}, 1), ({"threshold": 0.8}, 0), ({"mask": WHOLE}, 0)],
+        [
+            ({}, 2),
+            ({"threshold": "esf"}, 2),
+            ({"threshold": "otsu"}, 1),
+            ({"threshold": 0.8}, 0),
+            ({"mask": WHOLE}, 0),
+        ],
     )
     def test_number(self, volume, how, passes):
         blocks, read = counted(volume)
@@ -207,7 +250,9 @@ class TestPasses:
         assert read() == 1
 
     def test_a_third_one_where_there_may_be_a_dim_phase(self):
-        bright = 4 * gaussian_filter(CORE.astype(np.float32), 1.0) + gaussian_filter(WHOLE.astype(np.float32), 1.0)
+        bright = 4 * gaussian_filter(CORE.astype(np.float32), 1.0) + gaussian_filter(
+            WHOLE.astype(np.float32), 1.0
+        )
         volume = mt.TomographicVolume.from_arrays({"Au": bright})
         blocks, read = counted(volume)
         assert blocks.find_threshold().ambiguous == volume.find_threshold().ambiguous != ""
@@ -242,7 +287,10 @@ class TestPasses:
     def test_a_reconstruction_that_is_not_saved_is_named(self, tmp_path):
         tilts = np.arange(-60.0, 61.0, 20.0)
         A = projector(TiltGeometry(tilts, SIZE))
-        maps = {name: A(one.transpose(0, 2, 1)[None])[0].swapaxes(1, 2) for name, one in counts(0.0).items()}
+        maps = {
+            name: A(one.transpose(0, 2, 1)[None])[0].swapaxes(1, 2)
+            for name, one in counts(0.0).items()
+        }
         eds = mt.TiltSeriesEDS.from_maps(maps, tilts=tilts, pixel_size=2.0).as_lazy()
         made = eds.reconstruct_sirt(5)
         part = made.isig[2:, :]
@@ -272,13 +320,19 @@ def peak_of(volume, path, **how):
 
 @pytest.mark.parametrize("how", [{}, {"threshold": 0.8}], ids=["auto", "number"])
 def test_memory_does_not_grow_with_the_slices(how, tmp_path):
-    slab = np.concatenate([np.stack([one.swapaxes(0, 1) for one in counts(0.3).values()])] * 2, axis=1)
+    slab = np.concatenate(
+        [np.stack([one.swapaxes(0, 1) for one in counts(0.3).values()])] * 2, axis=1
+    )
     size, repeats, peaks, whole = 2 * SIZE, (16, 32), [], 0
-    wide = np.pad(slab, ((0, 0), (0, 0), (0, 72), (0, 72))).transpose(2, 0, 1, 3)  # (z, element, y, x)
+    wide = np.pad(slab, ((0, 0), (0, 0), (0, 72), (0, 72))).transpose(
+        2, 0, 1, 3
+    )  # (z, element, y, x)
     warm = mt.TomographicVolume.from_arrays({"Ag": wide[:, 0], "Au": wide[:, 1]}).as_lazy()
     peak_of(warm, tmp_path / "warm.zspy", **how)
     for times in repeats:
-        data = da.concatenate([da.from_delayed(dask.delayed(np.copy)(wide), wide.shape, np.float32)] * times, axis=2)
+        data = da.concatenate(
+            [da.from_delayed(dask.delayed(np.copy)(wide), wide.shape, np.float32)] * times, axis=2
+        )
         volume = mt.TomographicVolume.from_arrays({"Ag": data[:, 0], "Au": data[:, 1]})
         volume.save(tmp_path / f"{times}.zspy", **QUIET)
         stored = hs.load(tmp_path / f"{times}.zspy", lazy=True)
@@ -293,20 +347,29 @@ class TestWhatItIsMadeOf:
     def test_table_is_that_of_rounded_values(self):
         values = np.random.default_rng(1).normal(0, 3, (9, 10, 11)).astype(np.float32)
         table = ValueTable.of(values)
-        np.testing.assert_allclose(np.repeat(table.values, table.counts), np.sort(values.ravel()), rtol=2.0**-14, atol=1e-30)
+        np.testing.assert_allclose(
+            np.repeat(table.values, table.counts),
+            np.sort(values.ravel()),
+            rtol=2.0**-14,
+            atol=1e-30,
+        )
         parts = ValueTable.sum([ValueTable.of(part) for part in np.array_split(values, 4)])
         np.testing.assert_array_equal(parts.keys, table.keys)
         np.testing.assert_array_equal(parts.counts, table.counts)
         assert table.size == values.size
         for part in (0.0, 0.1, 0.5, 0.999, 1.0):
-            np.testing.assert_allclose(table.quantile(part), np.quantile(values, part), rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(
+                table.quantile(part), np.quantile(values, part), rtol=1e-4, atol=1e-4
+            )
         for level in (-2.0, -0.3, 0.0, 0.7, 4.0, float(values[0, 0, 0])):
             at = dividing(level)
             assert abs(at - level) <= 2.0**-13 * abs(level) + 1e-30
             assert np.count_nonzero(values > at) == table.above(level).size == table.above(at).size
             assert table.above(level).size + table.up_to(level).size == table.size
         levels = np.linspace(-5, 5, 11)
-        np.testing.assert_allclose(table.from_levels_on(levels), [(values >= level).sum() for level in levels], atol=1)
+        np.testing.assert_allclose(
+            table.from_levels_on(levels), [(values >= level).sum() for level in levels], atol=1
+        )
 
     def test_table_of_whole_numbers_is_exact(self):
         from skimage.filters import threshold_otsu
@@ -317,14 +380,18 @@ class TestWhatItIsMadeOf:
         assert table.quantile(0.5) == np.median(values)
         assert table.otsu() == threshold_otsu(values.astype(np.float64))
         clipped = table.clipped(150.0)
-        np.testing.assert_array_equal(np.repeat(clipped.values, clipped.counts), np.sort(np.minimum(values, 150)))
+        np.testing.assert_array_equal(
+            np.repeat(clipped.values, clipped.counts), np.sort(np.minimum(values, 150))
+        )
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     def test_table_of_no_numbers(self, value):
         with pytest.raises(ValueError, match="NaN or infinite"):
             ValueTable.of(np.array([0.0, value, 1.0]))
 
-    @pytest.mark.parametrize("shape", [(1,), (7,), (3, 4), (1, 1, 130), (5, 1, 64), (12, 13, 65), (2, 3, 4, 5)])
+    @pytest.mark.parametrize(
+        "shape", [(1,), (7,), (3, 4), (1, 1, 130), (5, 1, 64), (12, 13, 65), (2, 3, 4, 5)]
+    )
     def test_median_of_neighbours(self, shape):
         values = np.random.default_rng(3).normal(size=shape).astype(np.float32)
         np.testing.assert_array_equal(median_of_neighbours(values), median_filter(values, 3))
@@ -349,14 +416,22 @@ class TestWhatItIsMadeOf:
             blob = np.repeat(blob, 12, axis=3).astype(np.float32)
             width = nx // binning
             geometry = TiltGeometry(
-                [-60, -10, 35, 90], width, (nz, nx), 2.0, axis_offset=1.3, shifts=[0.4, -1.0, 0, 2.2], binning=binning
+                [-60, -10, 35, 90],
+                width,
+                (nz, nx),
+                2.0,
+                axis_offset=1.3,
+                shifts=[0.4, -1.0, 0, 2.2],
+                binning=binning,
             )
             fine = projector(geometry)(blob)
             coarse = projector(coarse_geometry(geometry, size))(block_means(blob, size, binning))
             back = finer(coarse, size, width, slice(0, 12 // binning))
             assert back.shape == fine.shape
             at = np.arange(width)[:, None]
-            centres = [(images * at).sum(axis=(2, 3)) / images.sum(axis=(2, 3)) for images in (fine, back)]
+            centres = [
+                (images * at).sum(axis=(2, 3)) / images.sum(axis=(2, 3)) for images in (fine, back)
+            ]
             np.testing.assert_allclose(*centres, atol=0.02)
 
 
@@ -377,8 +452,12 @@ class TestHAADF:
         assert peak < 1.05 * haadf_composition._BYTES_BY_VOXEL * WHOLE.size
 
     def test_refused_where_it_does_not_fit(self, monkeypatch):
-        monkeypatch.setattr("hyperspy_multitomo.signals.memory.available_memory", lambda: 50 * WHOLE.size)
-        with pytest.raises(MemoryError, match="quantify_haadf, which loads the whole volume.*crop it"):
+        monkeypatch.setattr(
+            "hyperspy_multitomo.signals.memory.available_memory", lambda: 50 * WHOLE.size
+        )
+        with pytest.raises(
+            MemoryError, match="quantify_haadf, which loads the whole volume.*crop it"
+        ):
             self.made().as_lazy().quantify_haadf(("Au", "Ag"))
         self.made().quantify_haadf(("Au", "Ag"))
 
@@ -395,9 +474,12 @@ class TestAbsorption:
         arrays = phantom.counts_per_unit[:, None, None, None] * phantom.truth
         geometry = TiltGeometry(TILTS, phantom.size, pixel_size=phantom.pixel_size)
         maps = projector(geometry)(arrays.astype(np.float32)).swapaxes(2, 3)
-        eds = mt.TiltSeriesEDS.from_maps({"Al": maps[0], "Au": maps[1]}, tilts=TILTS, pixel_size=phantom.pixel_size)
+        eds = mt.TiltSeriesEDS.from_maps(
+            {"Al": maps[0], "Au": maps[1]}, tilts=TILTS, pixel_size=phantom.pixel_size
+        )
         volume = mt.TomographicVolume.from_arrays(
-            {"Al": arrays[0].swapaxes(1, 2), "Au": arrays[1].swapaxes(1, 2)}, pixel_size=phantom.pixel_size
+            {"Al": arrays[0].swapaxes(1, 2), "Au": arrays[1].swapaxes(1, 2)},
+            pixel_size=phantom.pixel_size,
         )
         for signal in (eds, volume):
             signal.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
@@ -419,7 +501,9 @@ class TestAbsorption:
         assert isinstance(maps.transmission, da.Array)
         np.testing.assert_allclose(maps.transmission.compute(), eds.transmission, rtol=1e-5)
         maps.save(tmp_path / "maps.zspy", **QUIET)
-        np.testing.assert_allclose(hs.load(tmp_path / "maps.zspy").transmission, eds.transmission, rtol=1e-5)
+        np.testing.assert_allclose(
+            hs.load(tmp_path / "maps.zspy").transmission, eds.transmission, rtol=1e-5
+        )
 
     @pytest.mark.parametrize(("binning", "error"), [(2, 0.008), (4, 0.025)])
     def test_binned(self, pair, binning, error):
@@ -429,13 +513,17 @@ class TestAbsorption:
         for series in (eds, eds.as_lazy()):
             series.estimate_absorption(volume, binning=binning, **HOW)
             difference = np.asarray(series.transmission) - exact
-            rms = np.sqrt((difference**2 * emitted).sum(axis=(0, 2, 3)) / emitted.sum(axis=(0, 2, 3)))
+            rms = np.sqrt(
+                (difference**2 * emitted).sum(axis=(0, 2, 3)) / emitted.sum(axis=(0, 2, 3))
+            )
             assert 0 < rms.max() < error
 
     def test_with_an_alignment(self, pair):
         """Where images lie displaced and turned, so does what is attached, on the coarse grid too."""
         eds, volume = pair[0].deepcopy(), pair[1]
-        eds.alignment = mt.alignment.Alignment([1.0, -2.0, 0.5, 3.0, 0.0], [2.0, 0.0, -3.0, 1.0, 0.0], rotation=3.0)
+        eds.alignment = mt.alignment.Alignment(
+            [1.0, -2.0, 0.5, 3.0, 0.0], [2.0, 0.0, -3.0, 1.0, 0.0], rotation=3.0
+        )
         eds.estimate_absorption(volume, **HOW)
         exact = eds.transmission
         eds.estimate_absorption(volume, binning=2, **HOW)
@@ -453,5 +541,7 @@ class TestAbsorption:
 
     @pytest.mark.parametrize("binning", [0, 1.5, True, 100])
     def test_bad_binning(self, pair, binning):
-        with pytest.raises(ValueError, match="binning=.*must be a whole number(, 1 or more| from 1 to half)"):
+        with pytest.raises(
+            ValueError, match="binning=.*must be a whole number(, 1 or more| from 1 to half)"
+        ):
             pair[0].deepcopy().estimate_absorption(pair[1], binning=binning, **HOW)

@@ -11,8 +11,12 @@ import hyperspy_multitomo as mt
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 IDP, HUBER = DATA / "idp_l2083", DATA / "huber_phantom"
-needs_idp = pytest.mark.skipif(not IDP.is_dir(), reason=f"the example data {IDP.name} are not beside the repository")
-needs_huber = pytest.mark.skipif(not HUBER.is_dir(), reason=f"the example data {HUBER.name} are not beside the repository")
+needs_idp = pytest.mark.skipif(
+    not IDP.is_dir(), reason=f"the example data {IDP.name} are not beside the repository"
+)
+needs_huber = pytest.mark.skipif(
+    not HUBER.is_dir(), reason=f"the example data {HUBER.name} are not beside the repository"
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +62,11 @@ class TestBruker:
 
     def test_given_tilts_order_and_axis(self, three_files, loaded):
         files = [three_files / f"{t}.bcf" for t in (0, 10, -5)]
-        turned, spectra = mt.load_tilt_series(files, tilts=[0, 10, -5], tilt_axis="x", reverse_tilts=True)
-        # The times in the files, 21:47, 21:52 and 22:01, go before the order in which the files are given.
+        turned, spectra = mt.load_tilt_series(
+            files, tilts=[0, 10, -5], tilt_axis="x", reverse_tilts=True
+        )
+        # The times in the files, 21:47, 21:52 and 22:01, go before the order in which the files are
+        # given.
         np.testing.assert_array_equal(turned.acquisition_order, [2, 1, 0])
         np.testing.assert_array_equal(turned.tilts, [-10, 0, 5])
         np.testing.assert_array_equal(turned.data, loaded[0].data[::-1].swapaxes(1, 2))
@@ -111,7 +118,9 @@ class TestStacks:
     def test_maps_from_files_with_tilts_in_their_order(self):
         tilts = 2.0 * np.arange(36)[::-1] - 40
         eds = mt.TiltSeriesEDS.from_maps({"Al": HUBER / "Al_EDXsino.mrc"}, tilts=tilts)
-        haadf = mt.TiltSeriesHAADF.from_images(HUBER / "Al_EDXsino.mrc", tilts=HUBER / "Al_EDXsino.rawtlt")
+        haadf = mt.TiltSeriesHAADF.from_images(
+            HUBER / "Al_EDXsino.mrc", tilts=HUBER / "Al_EDXsino.rawtlt"
+        )
         np.testing.assert_array_equal(eds.tilts, tilts[::-1])
         np.testing.assert_array_equal(eds["Al"].data, haadf.data)
         assert eds.acquisition_order[0] == 35
@@ -133,7 +142,9 @@ class TestOthers:
         loaded = mt.load_tilt_series(str(tmp_path / "view*.hspy"), tilts="metadata")
         np.testing.assert_array_equal(loaded.tilts, [-10, 5, 20])
         np.testing.assert_array_equal(loaded.data[:, 0, 0], [1, 2, 0])
-        np.testing.assert_array_equal(mt.load_tilt_series(str(tmp_path / "view*.hspy")).tilts, [-10, 5, 20])
+        np.testing.assert_array_equal(
+            mt.load_tilt_series(str(tmp_path / "view*.hspy")).tilts, [-10, 5, 20]
+        )
         with pytest.raises(ValueError, match=r"equal.*filename"):
             mt.load_tilt_series(str(tmp_path / "flat*.hspy"), tilts="metadata")
 
@@ -144,7 +155,10 @@ class TestOthers:
             "data": np.zeros((4, 5)),
             "axes": [{"name": "y", "size": 4}, {"name": "x", "size": 5}],
             "original_metadata": {"Stage": {"Tilt": -35.0}},
-            "mapping": {"Stage.Tilt": ("Acquisition_instrument.TEM.Stage.tilt_alpha", None), "Stage.X": ("A.x", float)},
+            "mapping": {
+                "Stage.Tilt": ("Acquisition_instrument.TEM.Stage.tilt_alpha", None),
+                "Stage.X": ("A.x", float),
+            },
         }
         np.testing.assert_array_equal(record_of(Path("a.bcf"), content).tilts, [-35.0])
 
@@ -158,14 +172,18 @@ class TestOthers:
     def test_files_saved_by_this_package(self, tmp_path):
         haadf = mt.TiltSeriesHAADF.from_images(np.ones((3, 6, 8)), tilts=[-20, 0, 20])
         haadf.save(tmp_path / "haadf.hspy")
-        mt.TiltSeriesEDS.from_maps({"Fe": np.ones((3, 6, 8)), "O": np.ones((3, 6, 8))}, tilts=[-20, 0, 20]).save(
-            tmp_path / "eds.hspy"
-        )
+        mt.TiltSeriesEDS.from_maps(
+            {"Fe": np.ones((3, 6, 8)), "O": np.ones((3, 6, 8))}, tilts=[-20, 0, 20]
+        ).save(tmp_path / "eds.hspy")
         assert mt.load_tilt_series(tmp_path / "eds.hspy").elements == ("Fe", "O")
         assert type(mt.load_tilt_series(tmp_path / "eds.hspy", lazy=True)) is mt.LazyTiltSeriesEDS
-        with pytest.raises(ValueError, match=r"neither an image nor spectra .*: eds\.hspy; leave them out"):
+        with pytest.raises(
+            ValueError, match=r"neither an image nor spectra .*: eds\.hspy; leave them out"
+        ):
             mt.load_tilt_series(tmp_path)
-        with pytest.warns(UserWarning, match=r"haadf\.hspy was saved by this package and comes back as it was"):
+        with pytest.warns(
+            UserWarning, match=r"haadf\.hspy was saved by this package and comes back as it was"
+        ):
             again = mt.load_tilt_series(tmp_path / "haadf.hspy", tilts=[1, 2, 3])
         np.testing.assert_array_equal(again.tilts, [-20, 0, 20])
         (tmp_path / "bad.hspy").write_bytes((tmp_path / "eds.hspy").read_bytes()[:3000])
@@ -199,7 +217,9 @@ class TestOthers:
         assert mt.load_tilt_series(tmp_path / "eds.hspy", tilts=[0, 1, 2])._lazy
 
     def test_what_cannot_be_a_series(self):
-        with pytest.raises(ValueError, match="values of the type complex128; expected real numbers"):
+        with pytest.raises(
+            ValueError, match="values of the type complex128; expected real numbers"
+        ):
             mt.TiltSeriesHAADF.from_images(np.ones((2, 3, 4), complex), tilts=[0, 1])
         for size in (0, -1.0, (2.0, np.nan)):
             with pytest.raises(ValueError, match="pixel_size=.* must be a positive length"):
@@ -216,7 +236,9 @@ def test_bruker_files_that_end_early(tmp_path, kept):
     """RosettaSciIO reads zeros where the blocks of a file end early."""
     whole = (IDP / "0.bcf").read_bytes()
     (tmp_path / "0.bcf").write_bytes(whole[: int(kept * len(whole))])
-    with pytest.raises(ValueError, match=r"0\.bcf cannot be read.* bytes shorter than its header says"):
+    with pytest.raises(
+        ValueError, match=r"0\.bcf cannot be read.* bytes shorter than its header says"
+    ):
         mt.load_tilt_series(tmp_path / "0.bcf", tilts=[0])
 
 

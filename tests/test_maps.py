@@ -19,9 +19,14 @@ def loaded(tmp_path_factory):
     lines = np.exp(-(((ENERGY - family.energies[:, None]) / sigma[:, None]) ** 2) / 2)
     lines *= family.weights[:, None] / lines.sum(axis=1, keepdims=True)
     amount = np.where(np.arange(12) < 6, 20.0, 60.0)
-    counts = np.random.default_rng(0).poisson(amount[:, None] * lines.sum(axis=0) + 0.05, (3, 8, 12, ENERGY.size))
+    counts = np.random.default_rng(0).poisson(
+        amount[:, None] * lines.sum(axis=0) + 0.05, (3, 8, 12, ENERGY.size)
+    )
     axes = [{"name": "tilt", "axis": [-20.0, 0.0, 20.0]}]
-    axes += [{"name": name, "size": size, "scale": 2.0, "units": "nm"} for name, size in (("y", 8), ("x", 12))]
+    axes += [
+        {"name": name, "size": size, "scale": 2.0, "units": "nm"}
+        for name, size in (("y", 8), ("x", 12))
+    ]
     axes += [{"name": "Energy", "size": ENERGY.size, "offset": 0.01, "scale": 0.01, "units": "keV"}]
     signal = hs.signals.Signal1D(counts.astype(np.uint8), axes=axes)
     signal.set_signal_type("EDS_TEM")
@@ -65,11 +70,14 @@ def test_cropped_spectra_keep_the_tilt_axis(loaded):
 
 def test_windows_agree_with_the_fit_on_a_lonely_line(loaded):
     spectra, _ = loaded
-    assert maps_of(spectra, method="windows").data.sum() == pytest.approx(maps_of(spectra).data.sum(), rel=0.05)
+    assert maps_of(spectra, method="windows").data.sum() == pytest.approx(
+        maps_of(spectra).data.sum(), rel=0.05
+    )
 
 
 @pytest.mark.parametrize(
-    ("kwds", "message"), [({"method": "model"}, "'fit', 'windows'"), ({"energy_range": (1.0, 5.0)}, "Fe_Ka")]
+    ("kwds", "message"),
+    [({"method": "model"}, "'fit', 'windows'"), ({"energy_range": (1.0, 5.0)}, "Fe_Ka")],
 )
 def test_bad_choices(loaded, kwds, message):
     with pytest.raises(ValueError, match=message):
@@ -88,8 +96,14 @@ def few_counts(seed=3):
     line = np.exp(-(((ENERGY - family.energies[0]) / sigma[0]) ** 2) / 2)
     inside = np.zeros((5, 41, 41, 1))
     inside[:, 12:29, 12:29] = 3.0
-    counts = np.random.default_rng(seed).poisson(inside * line / line.sum() + 0.01, (5, 41, 41, ENERGY.size))
-    axes = [{"name": "tilt", "axis": np.arange(-60.0, 61, 30)}, {"name": "y", "size": 41}, {"name": "x", "size": 41}]
+    counts = np.random.default_rng(seed).poisson(
+        inside * line / line.sum() + 0.01, (5, 41, 41, ENERGY.size)
+    )
+    axes = [
+        {"name": "tilt", "axis": np.arange(-60.0, 61, 30)},
+        {"name": "y", "size": 41},
+        {"name": "x", "size": 41},
+    ]
     axes += [{"name": "Energy", "size": ENERGY.size, "offset": 0.01, "scale": 0.01, "units": "keV"}]
     spectra = hs.signals.Signal1D(counts.astype(np.uint8), axes=axes)
     spectra.set_signal_type("EDS_TEM")
@@ -101,8 +115,12 @@ def few_counts(seed=3):
 def test_em_takes_the_recorded_counts_of_noisy_maps(method):
     maps = maps_of(few_counts(), method=method)
     assert maps.data.min() < 0
-    em, sirt = (getattr(maps, f"reconstruct_{name}")(3, show_progressbar=False).data[:, 0] for name in ("em", "sirt"))
-    # What is more than the net counts of a tilt is noise that neither can cancel, because voxels do not go below 0.
+    em, sirt = (
+        getattr(maps, f"reconstruct_{name}")(3, show_progressbar=False).data[:, 0]
+        for name in ("em", "sirt")
+    )
+    # What is more than the net counts of a tilt is noise that neither can cancel, because voxels do
+    # not go below 0.
     net = maps.data.sum() / len(maps.tilts)
     assert net < em.sum() < sirt.sum() < 1.6 * net
     assert em.sum() < 1.3 * net

@@ -37,7 +37,9 @@ def series():
 def volume_of(haadf=False):
     block = np.zeros((8, 8, 8), np.float32)
     block[2:6, 2:6, 2:6] = 5.0
-    return mt.TomographicVolume.from_arrays({NAME: block, "Ag": 0.5 * block}, 1.0, quantity="counts / nm")
+    return mt.TomographicVolume.from_arrays(
+        {NAME: block, "Ag": 0.5 * block}, 1.0, quantity="counts / nm"
+    )
 
 
 def browse(haadf, eds):

@@ -25,7 +25,9 @@ NOISE = RNG.normal(0, 0.5, TRUTH.shape)
 def test_structure_ignores_scale_and_offset_and_knows_the_sign():
     assert ssim_structure(4 * TRUTH - 7, TRUTH) == pytest.approx(1)
     assert ssim_structure(-TRUTH, TRUTH) == pytest.approx(-1)
-    assert ssim_structure(TRUTH + NOISE, TRUTH) == pytest.approx(np.corrcoef((TRUTH + NOISE).ravel(), TRUTH.ravel())[0, 1])
+    assert ssim_structure(TRUTH + NOISE, TRUTH) == pytest.approx(
+        np.corrcoef((TRUTH + NOISE).ravel(), TRUTH.ravel())[0, 1]
+    )
     assert np.isnan(ssim_structure(np.ones(5), np.arange(5)))
 
 
@@ -86,7 +88,9 @@ def test_crowther_and_gaps():
     assert largest_gap([30, -75, -70, 0, -65]) == 65
 
 
-@pytest.mark.parametrize("metric", [ssim_structure, scaled_mse, wrong_pixels, psnr, nrmse, r_squared])
+@pytest.mark.parametrize(
+    "metric", [ssim_structure, scaled_mse, wrong_pixels, psnr, nrmse, r_squared]
+)
 def test_shapes_have_to_be_equal(metric):
     with pytest.raises(ValueError, match="equal"):
         metric(np.ones(3), np.ones(4))

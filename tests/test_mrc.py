@@ -52,10 +52,14 @@ class TestBytes:
         path = write_mrc(tmp_path / "a.mrc", BYTES, 0, **header)
         np.testing.assert_array_equal(load(path, lazy=lazy), BYTES if signed else BYTES % 256)
 
-    @pytest.mark.parametrize("extremes", [(0, 0), (0, 100), (-100, 200), (np.nan, np.nan), (50, 10)])
+    @pytest.mark.parametrize(
+        "extremes", [(0, 0), (0, 100), (-100, 200), (np.nan, np.nan), (50, 10)]
+    )
     def test_signed_with_a_warning_where_nothing_tells(self, tmp_path, extremes):
         path = write_mrc(tmp_path / "a.st", BYTES, 0, extremes=extremes)
-        with pytest.warns(UserWarning, match=r"a\.st does not tell .* signed.*pass signed_bytes=True or False"):
+        with pytest.warns(
+            UserWarning, match=r"a\.st does not tell .* signed.*pass signed_bytes=True or False"
+        ):
             np.testing.assert_array_equal(load(path), BYTES)
 
     def test_no_warning_where_it_does_not_matter(self, tmp_path):
@@ -74,7 +78,9 @@ class TestBytes:
 
     def test_images_of_a_path(self, tmp_path):
         path = write_mrc(tmp_path / "a.mrc", BYTES, 0, flags=1)
-        np.testing.assert_array_equal(mt.TiltSeriesHAADF.from_images(path, tilts=[-20, 0, 20]).data, BYTES)
+        np.testing.assert_array_equal(
+            mt.TiltSeriesHAADF.from_images(path, tilts=[-20, 0, 20]).data, BYTES
+        )
 
 
 class TestLength:
@@ -84,9 +90,7 @@ class TestLength:
     def test_too_short(self, tmp_path, mode, suffix, lazy):
         values = 105 * np.dtype(MODES[mode]).itemsize
         path = write_mrc(tmp_path / f"a.{suffix}", np.abs(BYTES), mode, extended=512, surplus=-1)
-        told = (
-            rf"a\.{suffix} is cut short.*expected {1536 + values} bytes \(1024 of header, 512 of extended.*found {1535 + values};"
-        )
+        told = rf"a\.{suffix} is cut short.*expected {1536 + values} bytes \(1024 of header, 512 of extended.*found {1535 + values};"
         with pytest.raises(ValueError, match=told):
             load(path, lazy=lazy)
 
@@ -120,13 +124,20 @@ class TestLength:
 class TestMdoc:
     def test_sections_go_by_their_number(self, tmp_path):
         write_mrc(tmp_path / "a.mrc", BYTES, 1)
-        lines = [f"[ZValue = {z}]\nTiltAngle = {(-20, 0, 20)[z]}\nDateTime = 05-Nov-24  10:00:{z:02d}" for z in (2, 0, 1)]
+        lines = [
+            f"[ZValue = {z}]\nTiltAngle = {(-20, 0, 20)[z]}\nDateTime = 05-Nov-24  10:00:{z:02d}"
+            for z in (2, 0, 1)
+        ]
         (tmp_path / "a.mrc.mdoc").write_text("\n".join(["Voltage = 200", *lines]))
         series = mt.load_tilt_series(tmp_path / "a.mrc")
         np.testing.assert_array_equal(series.tilts, [-20, 0, 20])
         np.testing.assert_array_equal(series.data, BYTES)
         np.testing.assert_array_equal(series.acquisition_order, [0, 1, 2])
-        assert [time[-2:] for time in series.metadata.Tomography.arrays.acquired.values] == ["00", "01", "02"]
+        assert [time[-2:] for time in series.metadata.Tomography.arrays.acquired.values] == [
+            "00",
+            "01",
+            "02",
+        ]
 
     @pytest.mark.parametrize(
         ("numbers", "told"),
@@ -145,5 +156,8 @@ class TestMdoc:
 
     def test_other_sections_say_nothing_of_an_image(self, tmp_path):
         path = tmp_path / "a.mdoc"
-        path.write_text("[ZValue = 0]\nTiltAngle = 3\n[MontSection = 0]\nTiltAngle = 7\n[ZValue = 1]\nTiltAngle = 5")
+        path.write_text(
+            "[ZValue = 0]\nTiltAngle = 3\n[MontSection = 0]\nTiltAngle = 7\n[ZValue = "
+            "1]\nTiltAngle = 5"
+        )
         np.testing.assert_array_equal(read_mdoc(path).tilts, [3, 5])

@@ -6,7 +6,15 @@ import warnings
 import numpy as np
 import pytest
 
-from hyperspy_multitomo.simulation import gold_shell, heavy_oxide, huber, schwartz, simulate, yuan, zhong
+from hyperspy_multitomo.simulation import (
+    gold_shell,
+    heavy_oxide,
+    huber,
+    schwartz,
+    simulate,
+    yuan,
+    zhong,
+)
 from hyperspy_multitomo.tomography import TiltGeometry, image_variance, projector
 from hyperspy_multitomo.tomography.noise_equivalent import noise_equivalent_gain, typical_signal
 
@@ -31,7 +39,9 @@ class TestGain:
     def test_noise_of_another_kind(self, images):
         """Gaussian noise of the detector: that of so many electrons at a typical pixel."""
         noisy = 30 * (images + np.random.default_rng(0).normal(0, 40, images.shape))
-        assert noise_equivalent_gain(noisy) == pytest.approx(30 * 40**2 / typical_signal(images), rel=0.3)
+        assert noise_equivalent_gain(noisy) == pytest.approx(
+            30 * 40**2 / typical_signal(images), rel=0.3
+        )
 
     def test_vacuum_and_its_noise_have_no_say(self, images):
         rng = np.random.default_rng(0)
@@ -42,7 +52,11 @@ class TestGain:
     def test_the_floor(self, images):
         """Images without noise, and with less of it than the model is good for."""
         typical = typical_signal(images)
-        for clean in (images, np.random.default_rng(0).poisson(images * 1e4) / 1e4, np.full((2, 32, 32), typical)):
+        for clean in (
+            images,
+            np.random.default_rng(0).poisson(images * 1e4) / 1e4,
+            np.full((2, 32, 32), typical),
+        ):
             assert noise_equivalent_gain(clean) == pytest.approx(1e-4 * typical, rel=1e-3)
         assert noise_equivalent_gain(images, floor=0.1) == pytest.approx(1e-2 * typical, rel=1e-3)
 
@@ -57,7 +71,9 @@ class TestGain:
         counted = np.random.default_rng(0).poisson(images + 300.0)
         assert noise_equivalent_gain(7.0 * counted, 7.0 * 300.0) == pytest.approx(7.0, rel=0.15)
         typical, offset = typical_signal(images), np.full(images.shape, 1e6)
-        assert noise_equivalent_gain(images + offset, offset) == pytest.approx((0.01 * typical) ** 2 / (typical + 1e6), rel=0.05)
+        assert noise_equivalent_gain(images + offset, offset) == pytest.approx(
+            (0.01 * typical) ** 2 / (typical + 1e6), rel=0.05
+        )
 
     @pytest.mark.parametrize("shape", [(3, 1, 40), (3, 40, 1), (3, 5, 7)])
     def test_any_shape(self, shape):
@@ -66,7 +82,9 @@ class TestGain:
 
 class TestTypicalSignal:
     def test_vacuum_has_no_weight(self, images):
-        assert typical_signal(images) == pytest.approx(typical_signal(np.pad(images, [(0, 0), (30, 30), (0, 0)])))
+        assert typical_signal(images) == pytest.approx(
+            typical_signal(np.pad(images, [(0, 0), (30, 30), (0, 0)]))
+        )
         assert images.mean() < typical_signal(images) < images.max()
 
     @pytest.mark.parametrize("images", [np.zeros((2, 4, 4)), -np.ones((2, 4, 4))])
@@ -98,7 +116,11 @@ def told(estimate, images):
     return value, bool(found)
 
 
-@pytest.fixture(scope="module", params=[yuan, huber, schwartz, zhong, gold_shell, heavy_oxide], ids=lambda made: made.__name__)
+@pytest.fixture(
+    scope="module",
+    params=[yuan, huber, schwartz, zhong, gold_shell, heavy_oxide],
+    ids=lambda made: made.__name__,
+)
 def simulated(request):
     size = {gold_shell: 48, heavy_oxide: 48}.get(request.param, 64)
     return simulate(request.param(size=size, slices=16), seed=0)
@@ -117,7 +139,9 @@ class TestFewSlices:
             images = np.random.default_rng(1).poisson(expected * noise / typical_signal(expected))
         reference, _ = told(noise_equivalent_gain, images)
         silent = [
-            found / reference for found, warned in (told(noise_equivalent_gain, few) for few in crops(images)) if not warned
+            found / reference
+            for found, warned in (told(noise_equivalent_gain, few) for few in crops(images))
+            if not warned
         ]
         assert all(1 / 1.5 < ratio < 1.5 for ratio in silent)
         assert len(silent) == 10 or noise != 20, "what is noisy is measured without a warning"
@@ -141,5 +165,12 @@ class TestFewSlices:
     def test_large_series_are_measured_in_blocks(self):
         images = np.random.default_rng(0).normal(100, 3, (3, 40, 32)).astype(np.float32)
         blocks = images.reshape(3, 20, 2, 16, 2)
-        detail = (blocks[:, :, 0, :, 0] - blocks[:, :, 1, :, 0] - blocks[:, :, 0, :, 1] + blocks[:, :, 1, :, 1]) / 2
-        np.testing.assert_allclose(image_variance(images), np.median(detail**2, axis=(1, 2)) / 0.4549, rtol=1e-4)
+        detail = (
+            blocks[:, :, 0, :, 0]
+            - blocks[:, :, 1, :, 0]
+            - blocks[:, :, 0, :, 1]
+            + blocks[:, :, 1, :, 1]
+        ) / 2
+        np.testing.assert_allclose(
+            image_variance(images), np.median(detail**2, axis=(1, 2)) / 0.4549, rtol=1e-4
+        )

@@ -10,7 +10,12 @@ class Held:
     """Work that says when it has begun and ends when it may."""
 
     def __init__(self, then=lambda: None):
-        self.begun, self.may_end, self.done, self.then = threading.Event(), threading.Event(), False, then
+        self.begun, self.may_end, self.done, self.then = (
+            threading.Event(),
+            threading.Event(),
+            False,
+            then,
+        )
 
     def __call__(self, job=None):
         self.begun.set()

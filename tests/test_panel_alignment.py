@@ -19,12 +19,24 @@ from hyperspy_multitomo.widgets.alignment import AlignmentPanel
 from hyperspy_multitomo.widgets.panel import Job
 
 TILTS = np.arange(-60.0, 61.0, 10.0)
-PICTURES = [f"{name}_picture" for name in ("recorded", "aligned", "reprojection", "difference", "slice", "overlay")]
+PICTURES = [
+    f"{name}_picture"
+    for name in ("recorded", "aligned", "reprojection", "difference", "slice", "overlay")
+]
 
 
 @pytest.fixture(scope="module")
 def data():
-    return misaligned("particle", size=40, tilts=TILTS, shift=2.0, axis_offset=1.0, rotation=1.5, counts=30.0, seed=1)
+    return misaligned(
+        "particle",
+        size=40,
+        tilts=TILTS,
+        shift=2.0,
+        axis_offset=1.0,
+        rotation=1.5,
+        counts=30.0,
+        seed=1,
+    )
 
 
 @pytest.fixture
@@ -48,7 +60,9 @@ def pictures_of(panel):
 def assert_same(found, expected):
     """Compare up to the rounding of attaching, which keeps shifts in px as recorded."""
     for name in ("across", "along", "axis_offset", "rotation"):
-        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            getattr(found, name), getattr(expected, name), rtol=0, atol=1e-12
+        )
 
 
 def test_align_opens_the_panel(haadf):
@@ -92,9 +106,18 @@ def test_controls_and_traits_agree(panel):
 
 def test_labels_differ_and_have_units(panel):
     widgets = widgets_of(panel)
-    labels = [widget.description for widget in widgets.values() if getattr(widget, "description", "")]
+    labels = [
+        widget.description for widget in widgets.values() if getattr(widget, "description", "")
+    ]
     assert len(set(labels)) == len(labels)
-    for name, unit in {"y": "px", "axis_offset": "px", "rotation": "°", "tilt": "°", "across": "px", "along": "px"}.items():
+    for name, unit in {
+        "y": "px",
+        "axis_offset": "px",
+        "rotation": "°",
+        "tilt": "°",
+        "across": "px",
+        "along": "px",
+    }.items():
         assert widgets[name].description.endswith(f"({unit})")
     for name in ("method", "y", "iterations", "axis_offset", "rotation", "tilt", "across", "along"):
         assert widgets[name].tooltip.endswith(".")
@@ -114,13 +137,17 @@ def test_pictures_follow_the_controls(panel):
         before = pictures_of(panel)
         setattr(panel, name, value)
         after = pictures_of(panel)
-        assert {picture for picture in PICTURES if before[picture] != after[picture]} == expected, name
+        assert {picture for picture in PICTURES if before[picture] != after[picture]} == expected, (
+            name
+        )
         assert all(images[picture].value == after[picture] for picture in PICTURES)
     assert panel.message == ""
 
 
 def test_shown_row_is_that_of_the_aligned_series(haadf, data):
-    drift = np.stack([np.linspace(-0.02, 0.02, len(TILTS)), np.linspace(0.01, 0, len(TILTS))], axis=1)
+    drift = np.stack(
+        [np.linspace(-0.02, 0.02, len(TILTS)), np.linspace(0.01, 0, len(TILTS))], axis=1
+    )
     haadf.alignment = replace(data.alignment, tilts=TILTS, drift=drift)
     panel = AlignmentPanel(haadf, threaded=False, rotation=12.0, axis_offset=2.0)
     panel.rotation = 12.0
@@ -130,7 +157,9 @@ def test_shown_row_is_that_of_the_aligned_series(haadf, data):
     whole = series.aligned().data
     for y in (0, 7, 39):
         panel.y = y
-        np.testing.assert_allclose(panel.aligned_slice().data[:, 0], whole[:, y], rtol=1e-5, atol=1e-5 * whole.max())
+        np.testing.assert_allclose(
+            panel.aligned_slice().data[:, 0], whole[:, y], rtol=1e-5, atol=1e-5 * whole.max()
+        )
 
 
 def test_apply_attaches_what_align_does(haadf, panel):
@@ -155,7 +184,11 @@ def test_right_alignment_leaves_the_least(haadf, data):
         return float(re.search(r"slice ([\d.]+) %", told)[1])
 
     truth = replace(data.alignment, tilts=TILTS)
-    others = [replace(truth, axis_offset=truth.axis_offset + 4), truth.with_shift(0.0, across=6.0), None]
+    others = [
+        replace(truth, axis_offset=truth.axis_offset + 4),
+        truth.with_shift(0.0, across=6.0),
+        None,
+    ]
     assert all(residual(truth) < residual(other) for other in others)
 
 
@@ -172,7 +205,9 @@ def test_refine_goes_on_from_what_is_shown(haadf, panel):
 
 
 def test_maps_decide_with_the_images_and_are_aligned_too(haadf, data):
-    maps = mt.TiltSeriesEDS.from_maps(dict(zip(("Al", "Cu"), data.maps.swapaxes(2, 3), strict=True)), tilts=TILTS, pixel_size=0.5)
+    maps = mt.TiltSeriesEDS.from_maps(
+        dict(zip(("Al", "Cu"), data.maps.swapaxes(2, 3), strict=True)), tilts=TILTS, pixel_size=0.5
+    )
     direct, directly = haadf.deepcopy(), maps.deepcopy()
     direct.align(maps=directly, show_progressbar=False)
     panel = AlignmentPanel(haadf, maps=maps, threaded=False)
@@ -213,10 +248,16 @@ def test_wrong_values_are_refused_with_a_reason(panel):
 
 
 def test_far_alignment_is_shown_and_kept(haadf):
-    far = mt.alignment.Alignment(np.full(13, 25.123456), np.zeros(13), axis_offset=24.0, rotation=40.0, tilts=TILTS)
+    far = mt.alignment.Alignment(
+        np.full(13, 25.123456), np.zeros(13), axis_offset=24.0, rotation=40.0, tilts=TILTS
+    )
     panel = AlignmentPanel(haadf, far, threaded=False)
     widgets = widgets_of(panel)
-    assert [widgets[name].value for name in ("across", "axis_offset", "rotation")] == [25.123, 24.0, 40.0]
+    assert [widgets[name].value for name in ("across", "axis_offset", "rotation")] == [
+        25.123,
+        24.0,
+        40.0,
+    ]
     assert panel.alignment == far
     panel.rotation = 90.0
     assert widgets["rotation"].value == 90.0
@@ -325,10 +366,15 @@ def test_nothing_to_apply_after_all_is_undone(haadf, panel):
 
 
 def test_maps_decide_by_the_methods_that_take_them(haadf, data):
-    maps = mt.TiltSeriesEDS.from_maps(dict(zip(("Al", "Cu"), data.maps.swapaxes(2, 3), strict=True)), tilts=TILTS, pixel_size=0.5)
+    maps = mt.TiltSeriesEDS.from_maps(
+        dict(zip(("Al", "Cu"), data.maps.swapaxes(2, 3), strict=True)), tilts=TILTS, pixel_size=0.5
+    )
     panel = AlignmentPanel(haadf, maps=maps, threaded=False, method="cross_correlation")
     panel.align()
-    assert panel.message == "Aligned by the images alone. Apply attaches it to the HAADF series and the maps of Al, Cu."
+    assert (
+        panel.message
+        == "Aligned by the images alone. Apply attaches it to the HAADF series and the maps of Al, Cu."
+    )
     panel.apply()
     assert maps.alignment == haadf.alignment
     alone = AlignmentPanel(maps, threaded=False)

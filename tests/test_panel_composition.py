@@ -20,7 +20,10 @@ def ball(noise=0.3, slices=24, elements=("Au", "Ag")):
     r = np.sqrt((z - 11.5) ** 2 + (x - 11.5) ** 2 + (y - (slices - 1) / 2) ** 2)
     rng = np.random.default_rng(0)
     volumes = {"Au": 10.0 * (r < 5), "Ag": 10.0 * ((r < 9) & (r >= 5))}
-    noisy = {name: (volumes[name] + rng.normal(0, noise, r.shape)).transpose(0, 2, 1) for name in elements}
+    noisy = {
+        name: (volumes[name] + rng.normal(0, noise, r.shape)).transpose(0, 2, 1)
+        for name in elements
+    }
     volume = mt.TomographicVolume.from_arrays(noisy, pixel_size=2.0, quantity="counts / nm")
     volume.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
     return volume
@@ -53,7 +56,9 @@ def test_labels_are_unique_and_name_their_units():
     panel, wdict = opened(ball(), "CL", FACTORS)
     for method in ("CL", "zeta", "cross_section", "model"):
         panel.method = method
-        labels = [widget.description for widget in wdict.values() if getattr(widget, "description", "")]
+        labels = [
+            widget.description for widget in wdict.values() if getattr(widget, "description", "")
+        ]
         assert len(set(labels)) == len(labels)
         assert "counts/nm" in wdict["threshold"].description
         assert wdict["factor_Au"].disabled == (method == "model")
@@ -148,7 +153,11 @@ def test_method_opens_the_panel_and_returns_it(monkeypatch):
     until = time.monotonic() + 60
     while not wdict["statistics"].value and time.monotonic() < until:
         time.sleep(0.01)
-    assert (wdict["threshold"].value, wdict["automatic"].value, wdict["factor_Au"].value) == (5.0, False, 1.5)
+    assert (wdict["threshold"].value, wdict["automatic"].value, wdict["factor_Au"].value) == (
+        5.0,
+        False,
+        1.5,
+    )
     monkeypatch.setattr("hyperspy_multitomo.widgets.opening.open_panel", lambda panel, *how: panel)
     assert isinstance(volume.quantify("CL", FACTORS, interactive=True), CompositionPanel)
 

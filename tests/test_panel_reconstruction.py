@@ -78,7 +78,14 @@ def test_a_picture_is_kept_beside_the_next(panel):
 def test_coupling_is_passed_on(series):
     haadf, eds = series
     panel = ReconstructionPanel(
-        eds, haadf, ratios=RATIOS, method="tv", coupled=False, iterations=20, threaded=False, dimensions=2
+        eds,
+        haadf,
+        ratios=RATIOS,
+        method="tv",
+        coupled=False,
+        iterations=20,
+        threaded=False,
+        dimensions=2,
     )
     assert "each element alone" in panel.shown
     panel.apply()
@@ -108,13 +115,18 @@ class TestControls:
 
     def test_labels_are_unique_and_explained(self, panel):
         shown = widgets(panel)
-        controls = [shown[name] for name in ("y", "element", "method", "alpha", "iterations", "weight")]
+        controls = [
+            shown[name] for name in ("y", "element", "method", "alpha", "iterations", "weight")
+        ]
         labels = [w.description for w in shown.values() if getattr(w, "description", "")]
         assert len(set(labels)) == len(labels)
         assert shown["y"].description == "Slice y (px)"
         assert all(w.tooltip.endswith(".") for w in controls)
 
-    @pytest.mark.parametrize(("name", "value"), [("alpha", 1.0), ("alpha", 0.0), ("iterations", 301), ("y", 4), ("weight", 11.0)])
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("alpha", 1.0), ("alpha", 0.0), ("iterations", 301), ("y", 4), ("weight", 11.0)],
+    )
     def test_out_of_range(self, panel, name, value):
         before = getattr(panel, name)
         with pytest.raises(TraitError, match=name):
@@ -144,7 +156,8 @@ class TestPictures:
             before = pictures(panel)
             shown[name].value = value
             after = pictures(panel)
-            # The scale is common to both sides: only colours that are not stretched keep the bytes of the left.
+            # The scale is common to both sides: only colours that are not stretched keep the bytes
+            # of the left.
             changed = {picture for picture in PICTURES if before[picture] != after[picture]}
             assert {"shown_element"} <= changed, name
             assert changed | still >= set(PICTURES), name
@@ -165,25 +178,57 @@ class TestPictures:
         haadf, eds = pair()
         haadf.change_dtype("float32")
         haadf.data = np.random.default_rng(0).poisson(40 * haadf.data).astype(np.float32)
-        for method, given in (("tv", {}), ("tv", {"data_term": "least_squares", "haadf_term": "least_squares"})):
-            whole = eds.reconstruct_hebt(haadf, ratios=RATIOS, regulariser="tv", iterations=1, dimensions=2, **given, **QUIET)
+        for method, given in (
+            ("tv", {}),
+            ("tv", {"data_term": "least_squares", "haadf_term": "least_squares"}),
+        ):
+            whole = eds.reconstruct_hebt(
+                haadf, ratios=RATIOS, regulariser="tv", iterations=1, dimensions=2, **given, **QUIET
+            )
             panel = ReconstructionPanel(
-                eds, haadf, ratios=RATIOS, method=method, iterations=1, dimensions=2, threaded=False, **given
+                eds,
+                haadf,
+                ratios=RATIOS,
+                method=method,
+                iterations=1,
+                dimensions=2,
+                threaded=False,
+                **given,
             )
             looked = panel._last[1].history[-1]
             assert looked["haadf_gain"] == whole.history[-1]["haadf_gain"]
             for name, term in whole.history[-1]["data_terms"].items():
                 np.testing.assert_array_equal(looked["data_terms"][name]["weight"], term["weight"])
-        alone = ReconstructionPanel(haadf, method="tv", iterations=1, threaded=False)._last[1].history[-1]
-        assert alone["haadf_gain"] == haadf.reconstruct_tv(iterations=1, **QUIET).history[-1]["haadf_gain"]
-        assert len([w for w in recwarn if "cannot be measured" in str(w.message) and " 1 pixels" in str(w.message)]) == 0
+        alone = (
+            ReconstructionPanel(haadf, method="tv", iterations=1, threaded=False)
+            ._last[1]
+            .history[-1]
+        )
+        assert (
+            alone["haadf_gain"]
+            == haadf.reconstruct_tv(iterations=1, **QUIET).history[-1]["haadf_gain"]
+        )
+        assert (
+            len(
+                [
+                    w
+                    for w in recwarn
+                    if "cannot be measured" in str(w.message) and " 1 pixels" in str(w.message)
+                ]
+            )
+            == 0
+        )
 
     def test_slice_is_that_of_the_volume(self, series, panel):
         haadf, eds = series
         for y, alpha, iterations in [(2, 0.7, 6), (2, 0.7, 9), (2, 0.7, 4), (1, 0.3, 4)]:
             panel.trait_set(y=y, alpha=alpha, iterations=iterations)
-            expected = eds.reconstruct_hebt(haadf, alpha, iterations, ratios=RATIOS, **QUIET).data[:, :, y]
-            np.testing.assert_allclose(panel._last[1].data[:, :, 0], expected, rtol=0, atol=1e-5 * expected.max())
+            expected = eds.reconstruct_hebt(haadf, alpha, iterations, ratios=RATIOS, **QUIET).data[
+                :, :, y
+            ]
+            np.testing.assert_allclose(
+                panel._last[1].data[:, :, 0], expected, rtol=0, atol=1e-5 * expected.max()
+            )
         assert panel.shown == "HEBT, alpha 0.30, 4 iterations"
         assert len(panel._parts.curves["haadf"]) == 4
 
@@ -198,19 +243,27 @@ class TestPictures:
             "First look: HEBT, alpha 0.50, from the picture before (iterations: 1)",
             "HEBT, alpha 0.50, 6 iterations",
         ]
-        # A slice that was not looked at yet has no picture before: the first look is on the way from zero.
+        # A slice that was not looked at yet has no picture before: the first look is on the way
+        # from zero.
         told.clear()
         panel.y = 0
-        assert told == ["First look: HEBT, alpha 0.50, 1 of 6 iterations", "HEBT, alpha 0.50, 6 iterations"]
+        assert told == [
+            "First look: HEBT, alpha 0.50, 1 of 6 iterations",
+            "HEBT, alpha 0.50, 6 iterations",
+        ]
         expected = eds.reconstruct_hebt(haadf, 0.5, 6, ratios=RATIOS, **QUIET).data[:, :, 0]
-        np.testing.assert_allclose(panel._last[1].data[:, :, 0], expected, rtol=0, atol=1e-5 * expected.max())
+        np.testing.assert_allclose(
+            panel._last[1].data[:, :, 0], expected, rtol=0, atol=1e-5 * expected.max()
+        )
 
 
 class TestWholeVolume:
     @pytest.mark.parametrize("method", ["sirt", "hebt", "hebt_squared"])
     def test_in_parts_is_the_public_method(self, series, small_parts, method):
         haadf, eds = series
-        panel = ReconstructionPanel(eds, haadf, ratios=RATIOS, iterations=7, alpha=0.6, method=method, threaded=False)
+        panel = ReconstructionPanel(
+            eds, haadf, ratios=RATIOS, iterations=7, alpha=0.6, method=method, threaded=False
+        )
         widgets(panel)["apply_button"].click()
         assert panel._run_of[1].sizes == [1] * 7
         weighting = "squared" if method == "hebt_squared" else "sirt"
@@ -229,10 +282,23 @@ class TestWholeVolume:
     def test_regularised_is_the_public_method(self, series):
         haadf, eds = series
         panel = ReconstructionPanel(
-            eds, haadf, ratios=RATIOS, iterations=20, method="tv", weight=2.0, dimensions=2, threaded=False
+            eds,
+            haadf,
+            ratios=RATIOS,
+            iterations=20,
+            method="tv",
+            weight=2.0,
+            dimensions=2,
+            threaded=False,
         )
         panel.apply()
-        options = {"ratios": RATIOS, "regulariser": "tv", "weight": 2.0, "dimensions": 2, "iterations": 20}
+        options = {
+            "ratios": RATIOS,
+            "regulariser": "tv",
+            "weight": 2.0,
+            "dimensions": 2,
+            "iterations": 20,
+        }
         expected = eds.reconstruct_hebt(haadf, **options, **QUIET)
         same(panel.result, expected)
         assert panel.result.history == expected.history
@@ -243,7 +309,10 @@ class TestWholeVolume:
         stop_after(panel, 2)
         shown["apply_button"].click()
         assert panel.result is None
-        assert panel.message == "Stopped after 2 of 6 iterations of HEBT, alpha 0.70. Resume goes on with these."
+        assert (
+            panel.message
+            == "Stopped after 2 of 6 iterations of HEBT, alpha 0.70. Resume goes on with these."
+        )
         same(panel.partial, eds.reconstruct_hebt(haadf, 0.7, 2, ratios=RATIOS, **QUIET))
         last = panel.partial.history[-1]
         assert (last["iterations"], last["interrupted"], last["parts"]) == (2, True, [1, 1])
@@ -253,7 +322,10 @@ class TestWholeVolume:
         shown["resume_button"].click()
         expected = eds.reconstruct_hebt(haadf, 0.7, 6, ratios=RATIOS, **QUIET)
         same(panel.result, expected)
-        assert (panel.result.history[-1]["alpha"], panel.result.history[-1]["interrupted"]) == (0.7, False)
+        assert (panel.result.history[-1]["alpha"], panel.result.history[-1]["interrupted"]) == (
+            0.7,
+            False,
+        )
         assert shown["resume_button"].disabled
         assert panel.partial is None
 
@@ -262,7 +334,9 @@ class TestWholeVolume:
         haadf, eds = series
         data, history = eds.data.copy(), eds.history
         partner = {} if alone else {"haadf": haadf, "ratios": RATIOS}
-        panel = ReconstructionPanel(eds, **partner, method=method, iterations=20, dimensions=2, threaded=False)
+        panel = ReconstructionPanel(
+            eds, **partner, method=method, iterations=20, dimensions=2, threaded=False
+        )
         shown, moves, told = widgets(panel), [], []
         panel.observe(lambda event: moves.append(event.new), "progress")
         panel.observe(lambda event: told.append(event.new), "message")
@@ -280,7 +354,11 @@ class TestWholeVolume:
         np.testing.assert_array_equal(panel.partial.data, expected.data)
         assert panel.partial.channels == expected.channels
         last = panel.partial.history[-1]
-        assert (last["iterations"], last["interrupted"], last["stopped_by"]) == (6, True, "interrupt")
+        assert (last["iterations"], last["interrupted"], last["stopped_by"]) == (
+            6,
+            True,
+            "interrupt",
+        )
         assert panel.message.startswith("Stopped after 6 of at most 20 iterations")
         assert "cannot be resumed" in panel.message
         assert shown["resume_button"].disabled
@@ -290,7 +368,11 @@ class TestWholeVolume:
         assert eds.history == history
         # A run that is not stopped takes the place of what was kept.
         shown["apply_button"].click()
-        assert (panel.result.history[-1]["iterations"], panel.partial, panel.progress) == (20, None, 1.0)
+        assert (panel.result.history[-1]["iterations"], panel.partial, panel.progress) == (
+            20,
+            None,
+            1.0,
+        )
 
     def test_stop_after_the_last_iteration_keeps_the_volume(self, series):
         eds = series[1]
@@ -300,7 +382,10 @@ class TestWholeVolume:
         assert panel.result is None
         same(panel.partial, eds.reconstruct_tv(iterations=10, dimensions=2, **QUIET))
         assert not panel.partial.history[-1]["interrupted"]
-        assert panel.message == "TV, weight 1 had ended, after 10 iterations, before Stop: `partial` holds the result."
+        assert (
+            panel.message
+            == "TV, weight 1 had ended, after 10 iterations, before Stop: `partial` holds the result."
+        )
 
     @pytest.mark.filterwarnings("ignore:interrupted:UserWarning")
     def test_regularised_is_stopped_in_threads(self, series):
@@ -388,8 +473,14 @@ class TestOpening:
     @NOISY
     def test_hebt(self, series):
         haadf, eds = series
-        shown = eds.reconstruct_hebt(haadf, 0.4, 3, interactive=True, display=False)["ipywidgets"]["wdict"]
-        assert (shown["alpha"].value, shown["iterations"].value, shown["method"].value) == (0.4, 3, "hebt")
+        shown = eds.reconstruct_hebt(haadf, 0.4, 3, interactive=True, display=False)["ipywidgets"][
+            "wdict"
+        ]
+        assert (shown["alpha"].value, shown["iterations"].value, shown["method"].value) == (
+            0.4,
+            3,
+            "hebt",
+        )
         assert [value for _, value in shown["method"].options] == list(reconstruction.METHODS)
         # The ratios are fitted for the panel alone.
         assert eds.response_ratios is None
@@ -422,9 +513,15 @@ class TestOpening:
 
     def test_one_slice_and_one_element(self, series):
         haadf, eds = series
-        eds = mt.TiltSeriesEDS.from_maps({"Au": eds.inav[0].data[:, 1:2]}, tilts=haadf.tilts, pixel_size=2.0)
-        haadf = mt.TiltSeriesHAADF.from_images(haadf.data[:, 1:2], tilts=haadf.tilts, pixel_size=2.0)
-        panel = ReconstructionPanel(eds, haadf, ratios={"Au": 9.0}, rest=True, iterations=3, threaded=False)
+        eds = mt.TiltSeriesEDS.from_maps(
+            {"Au": eds.inav[0].data[:, 1:2]}, tilts=haadf.tilts, pixel_size=2.0
+        )
+        haadf = mt.TiltSeriesHAADF.from_images(
+            haadf.data[:, 1:2], tilts=haadf.tilts, pixel_size=2.0
+        )
+        panel = ReconstructionPanel(
+            eds, haadf, ratios={"Au": 9.0}, rest=True, iterations=3, threaded=False
+        )
         shown = widgets(panel)
         assert shown["y"].disabled
         assert shown["element"].options == ("Au",)
@@ -432,7 +529,10 @@ class TestOpening:
         panel.method = "hebt"
         assert panel.message == ""
         panel.apply()
-        same(panel.result, eds.reconstruct_hebt(haadf, 0.7, 3, ratios={"Au": 9.0}, rest=True, **QUIET))
+        same(
+            panel.result,
+            eds.reconstruct_hebt(haadf, 0.7, 3, ratios={"Au": 9.0}, rest=True, **QUIET),
+        )
         assert panel.result.channels == ("Au", "rest")
 
     def test_finer_images_and_a_mask(self, series):
@@ -440,11 +540,15 @@ class TestOpening:
         coarse = eds.rebin(scale=(1, 1, 2, 2))
         mask = np.zeros((48, 4, 48), bool)
         mask[8:40, :, 8:40] = True
-        panel = ReconstructionPanel(coarse, haadf, ratios=RATIOS, mask=mask, iterations=4, threaded=False)
+        panel = ReconstructionPanel(
+            coarse, haadf, ratios=RATIOS, mask=mask, iterations=4, threaded=False
+        )
         assert panel.last_slice == 1
         assert panel.message == ""
         expected = coarse.reconstruct_hebt(haadf, 0.7, 4, ratios=RATIOS, mask=mask, **QUIET)
-        np.testing.assert_allclose(panel._last[1].data, expected.data[:, :, :2], rtol=0, atol=1e-5 * expected.data.max())
+        np.testing.assert_allclose(
+            panel._last[1].data, expected.data[:, :, :2], rtol=0, atol=1e-5 * expected.data.max()
+        )
         panel.apply()
         same(panel.result, expected)
         assert "sirt" not in panel.methods
@@ -453,9 +557,13 @@ class TestOpening:
             both.method = method
             assert both.message == ""
 
-    @pytest.mark.parametrize("given", [{"stopping": "discrepancy"}, {"tolerance": 1e-3}, {"noise": 1.0}, {"initial": 0}])
+    @pytest.mark.parametrize(
+        "given", [{"stopping": "discrepancy"}, {"tolerance": 1e-3}, {"noise": 1.0}, {"initial": 0}]
+    )
     def test_what_the_panel_cannot_do(self, series, given):
-        with pytest.raises(ValueError, match=f"{next(iter(given))}= cannot be passed with interactive=True"):
+        with pytest.raises(
+            ValueError, match=f"{next(iter(given))}= cannot be passed with interactive=True"
+        ):
             series[1].reconstruct_sirt(interactive=True, display=False, **given)
 
     def test_lazy(self):

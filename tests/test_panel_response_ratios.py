@@ -22,7 +22,14 @@ def opened(eds, haadf, **settings):
     return panel, panel.gui(display=False)["ipywidgets"]["wdict"]
 
 
-CONTROLS = {"method": "poisson", "block_size": 6, "min_counts": 30.0, "rest": True, "mask_level": 0.2, "tilt": 2}
+CONTROLS = {
+    "method": "poisson",
+    "block_size": 6,
+    "min_counts": 30.0,
+    "rest": True,
+    "mask_level": 0.2,
+    "tilt": 2,
+}
 
 
 def controls(wdict):
@@ -54,14 +61,25 @@ def test_labels_are_unique_and_name_their_units():
 
 def test_method_opens_the_panel_with_its_arguments():
     haadf, eds = pair()
-    wdict = eds.fit_response_ratios(haadf, block_size=6, rest=True, interactive=True, display=False)["ipywidgets"]["wdict"]
-    assert (wdict["block_size"].value, wdict["rest"].value, wdict["method"].value) == (6, True, "blocks")
+    wdict = eds.fit_response_ratios(
+        haadf, block_size=6, rest=True, interactive=True, display=False
+    )["ipywidgets"]["wdict"]
+    assert (wdict["block_size"].value, wdict["rest"].value, wdict["method"].value) == (
+        6,
+        True,
+        "blocks",
+    )
     assert eds.response_ratios is None
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"method": "poisson"}, {"block_size": 5, "rest": True}, {"prior": {"Au": 9.0, "Ag": 4.0}, "prior_strength": 0.5}],
+    [
+        {},
+        {"method": "poisson"},
+        {"block_size": 5, "rest": True},
+        {"prior": {"Au": 9.0, "Ag": 4.0}, "prior_strength": 0.5},
+    ],
     ids=str,
 )
 def test_apply_attaches_what_the_method_attaches(settings):
@@ -75,7 +93,9 @@ def test_apply_attaches_what_the_method_attaches(settings):
     expected = other.fit_response_ratios(haadf, **settings)
     assert panel.result.as_dict().keys() == expected.as_dict().keys()
     for name in ("values", "standard_errors", "residual_map", "block_counts"):
-        np.testing.assert_array_equal(getattr(eds.response_ratios, name), getattr(other.response_ratios, name))
+        np.testing.assert_array_equal(
+            getattr(eds.response_ratios, name), getattr(other.response_ratios, name)
+        )
     assert eds.history == other.history
     assert eds.response_ratios.r2 == expected.r2
 
@@ -103,7 +123,9 @@ def test_level_of_the_untouched_slider_is_that_of_a_fit_without_mask():
     mask = np.zeros(eds.array("element", "tilt", "y", "x").shape[1:], bool)
     mask[panel._common] = panel._pixels.transpose(0, 2, 1)
     other = pair()[1]
-    np.testing.assert_array_equal(eds.fit_response_ratios(haadf).values, other.fit_response_ratios(haadf, mask=mask).values)
+    np.testing.assert_array_equal(
+        eds.fit_response_ratios(haadf).values, other.fit_response_ratios(haadf, mask=mask).values
+    )
 
 
 def test_pictures_follow_the_controls():

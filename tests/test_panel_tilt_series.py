@@ -31,9 +31,15 @@ def spectra_of(eds, lazy=False, tilts=TILTS, units="keV"):
         counts[..., round(line_energy(name) / STEP)] += maps[:, element].astype(np.uint16)
     counts = counts[: len(tilts)]
     scale = STEP * (1000 if units == "eV" else 1)
-    axes = [{"name": "tilt", "axis": tilts}, {"name": "y", "size": counts.shape[1]}, {"name": "x", "size": counts.shape[2]}]
+    axes = [
+        {"name": "tilt", "axis": tilts},
+        {"name": "y", "size": counts.shape[1]},
+        {"name": "x", "size": counts.shape[2]},
+    ]
     axes.append({"name": "Energy", "size": 700, "offset": 0.0, "scale": scale, "units": units})
-    spectra = hs.signals.Signal1D(da.from_array(counts, chunks=(1, -1, -1, 350)) if lazy else counts, axes=axes)
+    spectra = hs.signals.Signal1D(
+        da.from_array(counts, chunks=(1, -1, -1, 350)) if lazy else counts, axes=axes
+    )
     if lazy:
         spectra = spectra.as_lazy()
     spectra.set_signal_type("EDS_TEM")
@@ -86,7 +92,10 @@ class TestControls:
 
     def test_labels_are_unique_and_name_units_and_tooltips_are_sentences(self, both):
         _, made = both
-        controls = [made["wdict"][n] for n in ("tilt", "channel", "same_brightness", "bad", "line", "centre", "width")]
+        controls = [
+            made["wdict"][n]
+            for n in ("tilt", "channel", "same_brightness", "bad", "line", "centre", "width")
+        ]
         buttons = [widget for name, widget in made["wdict"].items() if name.endswith("button")]
         labels = [widget.description for widget in controls + buttons]
         assert len(set(labels)) == len(labels) == 12
@@ -100,7 +109,14 @@ class TestControls:
 
     def test_values_out_of_range_are_refused(self, both):
         panel, made = both
-        for name, value in (("tilt", 13), ("tilt", -1), ("channel", "Fe"), ("centre", 14.2), ("width", 0.01), ("line", "Fe_Ka")):
+        for name, value in (
+            ("tilt", 13),
+            ("tilt", -1),
+            ("channel", "Fe"),
+            ("centre", 14.2),
+            ("width", 0.01),
+            ("line", "Fe_Ka"),
+        ):
             held = getattr(panel, name)
             with pytest.raises(t.TraitError):
                 setattr(panel, name, value)
@@ -163,7 +179,9 @@ class TestPictures:
         part = eds.isig[:, 10:11] if single == "slice" else eds["Au"]
         panel, made = opened(part, spectra_of(eds).inav[:, 10:11] if single == "slice" else None)
         assert panel.message == ""
-        assert Image.open(io.BytesIO(panel.image_picture)).size == ((240, 30) if single == "slice" else (240, 120))
+        assert Image.open(io.BytesIO(panel.image_picture)).size == (
+            (240, 30) if single == "slice" else (240, 120)
+        )
         made["wdict"]["bad"].value = True
         made["wdict"]["apply_button"].click()
         np.testing.assert_array_equal(panel.result.data, part.drop_tilts(0.0).data)
@@ -225,7 +243,11 @@ class TestWindow:
         eds = pair()[1]
         spectra = spectra_of(eds, lazy=lazy, units=units)
         panel, made = opened(eds, spectra)
-        main = [family.main for name in ("Au", "Ag") for family in families_of(name, 200, (0.1, panel.highest))]
+        main = [
+            family.main
+            for name in ("Au", "Ag")
+            for family in families_of(name, 200, (0.1, panel.highest))
+        ]
         assert made["wdict"]["line"].options == (*main, FREE)
         np.testing.assert_allclose(panel.summed, np.asarray(spectra.data).sum(axis=(0, 1, 2)))
         panel.line = "Ag_La"
@@ -233,7 +255,9 @@ class TestWindow:
         assert panel.width == pytest.approx(2 * fwhm(line_energy("Ag_La")))
         background = panel.window.sum()
         for panel.tilt in (0, 12):
-            np.testing.assert_allclose(panel.window_map(panel.current), np.asarray(eds.data)[panel.tilt, 1] + background)
+            np.testing.assert_allclose(
+                panel.window_map(panel.current), np.asarray(eds.data)[panel.tilt, 1] + background
+            )
         low, high = panel.edges
         assert high - low == pytest.approx(background * STEP)
         assert panel.map_title.startswith(f"{low:.2f} to {high:.2f} keV at 60.0°: ")
@@ -299,7 +323,9 @@ class TestWork:
         def failing(block):
             raise OSError("the file is gone")
 
-        haadf.data = haadf.data.map_blocks(failing, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+        haadf.data = haadf.data.map_blocks(
+            failing, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
+        )
         panel, _ = opened(haadf)
         assert panel.message == "The file is gone"
         assert not panel.running

@@ -45,8 +45,22 @@ def pictures(panel):
     return {name: getattr(panel, name) for name in PICTURES}
 
 
-CONTROLS = {"x": 3.25, "y": 2.0, "z": -1.75, "along": "z", "cut": "x", "file_name": "other.html", "overwrite": True}
-OF_A_CHANNEL = {"shown": False, "colour": "#00ff00", "brightness": 2.5, "level": 1.25, "opacity": 0.4}
+CONTROLS = {
+    "x": 3.25,
+    "y": 2.0,
+    "z": -1.75,
+    "along": "z",
+    "cut": "x",
+    "file_name": "other.html",
+    "overwrite": True,
+}
+OF_A_CHANNEL = {
+    "shown": False,
+    "colour": "#00ff00",
+    "brightness": 2.5,
+    "level": 1.25,
+    "opacity": 0.4,
+}
 
 
 @pytest.mark.parametrize("name", CONTROLS)
@@ -76,10 +90,20 @@ def test_labels_are_unique_and_have_units():
     _, widgets = opened()
     labels = [w.description for w in widgets.values() if getattr(w, "description", "")]
     assert len(labels) == len(set(labels)) == 3 + 1 + 2 * 5 + 1 + 2 + 2 + 2
-    assert {"x (nm)", "y (nm)", "z (nm)", "Level of Au (counts / nm)", "Brightness of Ag (×)"} <= set(labels)
+    assert {
+        "x (nm)",
+        "y (nm)",
+        "z (nm)",
+        "Level of Au (counts / nm)",
+        "Brightness of Ag (×)",
+    } <= set(labels)
     _, widgets = opened(make_volume(pixel_size=None))
     assert widgets["x"].description == "x (px)"
-    names = [name for name in widgets if name not in (*PICTURES, "values", "plot", "tabs", "progress", "message")]
+    names = [
+        name
+        for name in widgets
+        if name not in (*PICTURES, "values", "plot", "tabs", "progress", "message")
+    ]
     assert all(widgets[name].tooltip.endswith(".") for name in names)
 
 
@@ -88,10 +112,18 @@ def test_sliders_go_from_the_first_voxel_to_the_last():
     panel, widgets = opened(volume)
     for axis in volume.axes_manager._axes:
         if axis.name in "xyz":
-            assert (widgets[axis.name].min, widgets[axis.name].max) == pytest.approx((axis.axis[0], axis.axis[-1]))
+            assert (widgets[axis.name].min, widgets[axis.name].max) == pytest.approx(
+                (axis.axis[0], axis.axis[-1])
+            )
             assert widgets[axis.name].step == pytest.approx(axis.scale)
             for index in (7, axis.size - 1):
-                setattr(panel, axis.name, float(np.clip(axis.axis[index], widgets[axis.name].min, widgets[axis.name].max)))
+                setattr(
+                    panel,
+                    axis.name,
+                    float(
+                        np.clip(axis.axis[index], widgets[axis.name].min, widgets[axis.name].max)
+                    ),
+                )
                 assert panel.position(axis.name) == index
 
 
@@ -108,7 +140,9 @@ def test_micrometres_are_shown_as_nanometres():
 def test_sections_show_the_voxels_with_y_down_and_z_up():
     panel, _ = opened()
     panel.y = 0.5
-    gold, silver = ((np.array([int(c.colour[i : i + 2], 16) for i in (1, 3, 5)])) for c in panel.channels)
+    gold, silver = (
+        (np.array([int(c.colour[i : i + 2], 16) for i in (1, 3, 5)])) for c in panel.channels
+    )
     xz = pixels(panel.xz)[20:]
     assert xz.shape == (256, 320, 3)  # 8 px a voxel
     # Away from the cursor and the bar: gold at high x, silver at high z (up) and low x.
@@ -134,7 +168,8 @@ def test_the_cursor_lies_on_its_voxel():
     for channel in panel.channels:
         channel.shown = False
     panel.trait_set(x=panel.low_x + 3 * 0.5, y=panel.low_y + 4 * 0.5, z=panel.low_z + 5 * 0.5)
-    # The lines go through the middle of voxel 4 of y from the top, 5 of z from the bottom; without elements all else is black.
+    # The lines go through the middle of voxel 4 of y from the top, 5 of z from the bottom; without
+    # elements all else is black.
     x, y, z = 3 * 8 + 4, 4 * 8 + 4, 256 - 5 * 8 - 4
     for name, row, column in (("xy", y, x), ("xz", z, x), ("yz", z, y)):
         lines = pixels(getattr(panel, name))[20:, :160, 0] == 110
@@ -231,14 +266,20 @@ def test_surfaces_lie_where_the_voxels_are():
     widgets["build_button"].click()
     mesh = panel.surfaces.meshes["Ag"]
     # k3d is right-handed, the pictures are not: its second axis is -y.
-    np.testing.assert_array_equal(mesh.scalar_field[1:-1, 1:-1, 1:-1], make_volume()["Ag"].data[:, ::-1])
+    np.testing.assert_array_equal(
+        mesh.scalar_field[1:-1, 1:-1, 1:-1], make_volume()["Ag"].data[:, ::-1]
+    )
     assert panel.surfaces.plot.axes == ["x", "-y", "z"]
     assert mesh.level == 1.25
     # The zeros around the volume are one voxel outside of it.
     matrix = mesh.model_matrix
     low, high = matrix[:3, 3] - np.diag(matrix)[:3] / 2, matrix[:3, 3] + np.diag(matrix)[:3] / 2
-    np.testing.assert_allclose(low, [panel.low_x - 0.5, -panel.high_y - 0.5, panel.low_z - 0.5], atol=1e-5)
-    np.testing.assert_allclose(high, [panel.high_x + 0.5, -panel.low_y + 0.5, panel.high_z + 0.5], atol=1e-5)
+    np.testing.assert_allclose(
+        low, [panel.low_x - 0.5, -panel.high_y - 0.5, panel.low_z - 0.5], atol=1e-5
+    )
+    np.testing.assert_allclose(
+        high, [panel.high_x + 0.5, -panel.low_y + 0.5, panel.high_z + 0.5], atol=1e-5
+    )
     assert widgets["plot"].children == (panel.surfaces.plot,)
     assert not widgets["snapshot_button"].disabled
 
@@ -327,13 +368,17 @@ def test_saved_is_said_where_the_file_is_there_and_cancelled_where_it_is_not(tmp
         widgets["cancel_button"].click()
         return save_atomically(write, path, overwrite)
 
-    monkeypatch.setattr("hyperspy_multitomo.widgets.volume.save_atomically", cancelled_while_writing)
+    monkeypatch.setattr(
+        "hyperspy_multitomo.widgets.volume.save_atomically", cancelled_while_writing
+    )
     panel.snapshot()
     assert panel.message == f"Saved {tmp_path / 'first.html'}"
     assert (tmp_path / "first.html").exists()
 
 
-@pytest.mark.parametrize(("name", "said"), [("", "no file name"), ("a.png", "ends in .png"), ("{}", "is a folder")])
+@pytest.mark.parametrize(
+    ("name", "said"), [("", "no file name"), ("a.png", "ends in .png"), ("{}", "is a folder")]
+)
 def test_wrong_file_names_are_told(tmp_path, name, said):
     panel, _ = opened()
     panel.build()

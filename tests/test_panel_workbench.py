@@ -16,7 +16,15 @@ TILTS = np.arange(-60.0, 61.0, 15.0)
 @pytest.fixture(scope="module")
 def simulated():
     return mt.simulation.misaligned(
-        "particle", size=40, height=24, tilts=TILTS, shift=3.0, axis_offset=1.0, rotation=1.5, counts=30.0, seed=1
+        "particle",
+        size=40,
+        height=24,
+        tilts=TILTS,
+        shift=3.0,
+        axis_offset=1.0,
+        rotation=1.5,
+        counts=30.0,
+        seed=1,
     )
 
 
@@ -28,7 +36,9 @@ def series(simulated):
 def made_of(simulated):
     known = dict(tilts=TILTS, pixel_size=0.5)
     maps = dict(zip(simulated.elements, simulated.maps.swapaxes(2, 3), strict=True))
-    return mt.TiltSeriesHAADF.from_images(simulated.haadf.swapaxes(1, 2), **known), mt.TiltSeriesEDS.from_maps(maps, **known)
+    return mt.TiltSeriesHAADF.from_images(
+        simulated.haadf.swapaxes(1, 2), **known
+    ), mt.TiltSeriesEDS.from_maps(maps, **known)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +93,9 @@ def test_all_the_way_it_makes_what_the_methods_make(series, by_methods):
     reconstruction.trait_set(iterations=2)
     reconstruction.apply()
     expected = eds.reconstruct_hebt(haadf, reconstruction.alpha, 2, show_progressbar=False)
-    np.testing.assert_allclose(bench.volume.data, expected.data, rtol=1e-4, atol=1e-4 * expected.data.max())
+    np.testing.assert_allclose(
+        bench.volume.data, expected.data, rtol=1e-4, atol=1e-4 * expected.data.max()
+    )
 
 
 def test_maps_that_do_not_decide_are_aligned_as_well(series):
@@ -92,7 +104,9 @@ def test_maps_that_do_not_decide_are_aligned_as_well(series):
     panel = bench.panel("Alignment")
     panel.method = "centre_of_mass"
     panel.align()
-    assert panel.message.startswith("Aligned by the images alone. Apply attaches it to the HAADF series and the maps")
+    assert panel.message.startswith(
+        "Aligned by the images alone. Apply attaches it to the HAADF series and the maps"
+    )
     panel.apply()
     direct = haadf.deepcopy()
     direct.align(method="centre_of_mass", show_progressbar=False)
@@ -115,14 +129,19 @@ def test_maps_that_replace_others_get_the_alignment(series, by_methods):
     # After it: maps made later have it at once.
     later = eds.deepcopy()
     bench.eds = later
-    assert bench.message == "The alignment of the HAADF series was attached to the maps of Al, Cu as well."
+    assert (
+        bench.message
+        == "The alignment of the HAADF series was attached to the maps of Al, Cu as well."
+    )
     assert later.alignment == haadf.alignment
     np.testing.assert_allclose(fitted(bench).values, by_methods[1].values, rtol=1e-9)
     # Tilts dropped of them keep it.
     browse = bench.panel("Tilt series")
     browse.marked = [TILTS[1]]
     browse.apply()
-    np.testing.assert_allclose(bench.eds.alignment.across, np.delete(haadf.alignment.across, 1), atol=1e-12)
+    np.testing.assert_allclose(
+        bench.eds.alignment.across, np.delete(haadf.alignment.across, 1), atol=1e-12
+    )
 
 
 def test_maps_keep_an_alignment_of_their_own(series, by_methods):
@@ -176,11 +195,16 @@ def test_an_alignment_from_before_is_offered_for_the_maps(series, by_methods):
 def test_what_was_opened_before_a_change_applies_nothing(series, by_methods):
     haadf, eds = series
     bench = bench_of(haadf, eds)
-    ratios, reconstruction, browse = (bench.panel(step) for step in ("Response ratios", "Reconstruction", "Tilt series"))
+    ratios, reconstruction, browse = (
+        bench.panel(step) for step in ("Response ratios", "Reconstruction", "Tilt series")
+    )
     ratios.fit()
     aligned(bench, by_methods[0])
     for panel in (ratios, reconstruction):
-        assert panel.message == "The alignment was attached since this panel was opened: open it again."
+        assert (
+            panel.message
+            == "The alignment was attached since this panel was opened: open it again."
+        )
         assert not panel.can_apply
         panel.apply()
         assert panel.result is None
@@ -201,13 +225,19 @@ def test_volume_shows_what_was_made_last():
     for step in ("Composition", "Volume"):
         with pytest.raises(ValueError, match="no volume yet"):
             bench.panel(step)
-    for name, quantity in (("volume", "counts / nm"), ("composition", "weight percent"), ("volume", "counts / nm")):
+    for name, quantity in (
+        ("volume", "counts / nm"),
+        ("composition", "weight percent"),
+        ("volume", "counts / nm"),
+    ):
         made = mt.TomographicVolume.from_arrays(arrays, 1.0, quantity=quantity)
         setattr(bench, name, made)
         panel = bench.panel("Volume")
         assert panel.quantity == quantity
     bench.composition = mt.TomographicVolume.from_arrays(arrays, 1.0, quantity="weight percent")
-    assert panel.message == "Another composition was made since this panel was opened: open it again."
+    assert (
+        panel.message == "Another composition was made since this panel was opened: open it again."
+    )
 
 
 def test_widgets_of_the_workbench(series, by_methods):

@@ -12,7 +12,11 @@ import hyperspy_multitomo as mt
 from hyperspy_multitomo.inspection.orthoslices import plot_orthoslices
 from hyperspy_multitomo.inspection.report import Page
 from hyperspy_multitomo.inspection.series_plots import plot_projections
-from hyperspy_multitomo.inspection.volume_plots import plot_comparison, plot_composition, plot_slices
+from hyperspy_multitomo.inspection.volume_plots import (
+    plot_comparison,
+    plot_composition,
+    plot_slices,
+)
 from hyperspy_multitomo.inspection.volume_view import plot_volume
 
 pytest.importorskip("link_traits", reason="the packages for panels are in the extra gui")
@@ -33,13 +37,19 @@ Z, X, Y = 15, 18, 4
 def ball(z=Z, x=X, y=Y, radius=2.5):
     """Return the volume (z, x, y)."""
     grid = np.indices((DEPTH, WIDTH, HEIGHT))
-    return (sum((axis - at) ** 2 for axis, at in zip(grid, (z, x, y), strict=True)) < radius**2).astype(np.float32)
+    return (
+        sum((axis - at) ** 2 for axis, at in zip(grid, (z, x, y), strict=True)) < radius**2
+    ).astype(np.float32)
 
 
 def images():
     """Return projections (tilt, y, x) of the ball."""
     turn = np.deg2rad(TILTS)
-    u = (X - (WIDTH - 1) / 2) * np.cos(turn) + (Z - (DEPTH - 1) / 2) * np.sin(turn) + (WIDTH - 1) / 2
+    u = (
+        (X - (WIDTH - 1) / 2) * np.cos(turn)
+        + (Z - (DEPTH - 1) / 2) * np.sin(turn)
+        + (WIDTH - 1) / 2
+    )
     y, x = np.indices((HEIGHT, WIDTH))
     return 100 * np.sqrt(np.maximum(2.5**2 - (x - u[:, None, None]) ** 2 - (y - Y) ** 2, 0))
 
@@ -50,7 +60,9 @@ def series():
 
 
 def volume(quantity="counts / nm"):
-    return mt.TomographicVolume.from_arrays({"Au": ball().transpose(0, 2, 1)}, 1.0, quantity=quantity)
+    return mt.TomographicVolume.from_arrays(
+        {"Au": ball().transpose(0, 2, 1)}, 1.0, quantity=quantity
+    )
 
 
 def place(picture: bytes) -> tuple[float, float]:
@@ -126,7 +138,11 @@ def test_panel_of_the_tilt_series():
     panel = TiltSeriesPanel(series()[0], threaded=False)
     panel.begin()
     assert_placed(panel.image_picture, AT_Y, AT_X)
-    panel.counts, panel.energy, panel.spectra_tilts = images()[..., None].repeat(3, axis=3), np.array([1.0, 1.1, 1.2]), TILTS
+    panel.counts, panel.energy, panel.spectra_tilts = (
+        images()[..., None].repeat(3, axis=3),
+        np.array([1.0, 1.1, 1.2]),
+        TILTS,
+    )
     panel.draw_map(0.0)
     assert_placed(panel.map_picture, AT_Y, AT_X)
 
@@ -137,7 +153,11 @@ def test_panel_of_the_composition():
         {name: array.transpose(0, 2, 1) for name, array in two.items()}, 1.0, quantity="counts / nm"
     )
     panel = CompositionPanel(both, factors={"Au": 1.0, "Ag": 1.0}, threaded=False)
-    for plane, position, down, right in (("xy", Z, AT_Y, AT_X), ("xz", Y, AT_Z, AT_X), ("yz", X, AT_Z, AT_Y)):
+    for plane, position, down, right in (
+        ("xy", Z, AT_Y, AT_X),
+        ("xz", Y, AT_Z, AT_X),
+        ("yz", X, AT_Z, AT_Y),
+    ):
         panel.plane = plane
         panel.position = position
         # Grey lies outside; what is in the particle is 100 % gold.
@@ -163,7 +183,12 @@ def figures():
         yield plot_comparison({"truth": one}, names, plane=plane, position=at), [section]
     middle = np.roll(one, [6 - Z + 4, 0, 0], axis=(1, 2, 3))
     yield plot_composition(100 * middle, names, mask=middle[0] >= 0), [("y", AT_Y, AT_X)]
-    for direction, section in (("z", sections[0]), ("y", sections[1]), ("x", unfolded[2]), (0.0, sections[0])):
+    for direction, section in (
+        ("z", sections[0]),
+        ("y", sections[1]),
+        ("x", unfolded[2]),
+        (0.0, sections[0]),
+    ):
         yield plot_volume(one, names, direction=direction, depth_cue=0.0), [section]
 
 
@@ -175,8 +200,12 @@ def test_figures():
             array = np.asarray(axes.images[0].get_array(), dtype=float)
             array = array.max(axis=2) if array.ndim == 3 else array
             rows, columns = np.nonzero(array > 0.9 * np.nanmax(array))
-            at = axes.transAxes.inverted().transform(axes.transData.transform((columns.mean(), rows.mean())))
-            assert (1 - at[1], at[0]) == pytest.approx((down, right), abs=0.03), figure.get_suptitle()
+            at = axes.transAxes.inverted().transform(
+                axes.transData.transform((columns.mean(), rows.mean()))
+            )
+            assert (1 - at[1], at[0]) == pytest.approx((down, right), abs=0.03), (
+                figure.get_suptitle()
+            )
             # The turned label reads upwards: its arrow points the way the axis grows.
             assert axes.get_ylabel() == {"y": "← y", "z": "z →"}[vertical]
 
@@ -192,4 +221,6 @@ def test_pages_hold_figures_as_they_are():
     dark = (pixels < 20).all(axis=2)
     rows, columns = (np.flatnonzero(dark.sum(axis=axis) > 100) for axis in (1, 0))
     inside = pixels[rows[0] : rows[-1], columns[0] : columns[-1], 0]
-    assert np.nonzero(inside[: int(0.8 * len(inside))] > 200)[0].mean() / len(inside) == pytest.approx(AT_Y, abs=0.06)
+    assert np.nonzero(inside[: int(0.8 * len(inside))] > 200)[0].mean() / len(
+        inside
+    ) == pytest.approx(AT_Y, abs=0.06)

@@ -38,18 +38,26 @@ class TestVolumes:
     def test_counts_per_nm_whatever_the_method(self, simulated):
         haadf, eds = series_of(simulated)
         mass = simulated.truth.sum(axis=(1, 2, 3))
-        for volume in (eds.reconstruct_sirt(25, **QUIET), eds.reconstruct_hebt(haadf, iterations=60, **QUIET)):
+        for volume in (
+            eds.reconstruct_sirt(25, **QUIET),
+            eds.reconstruct_hebt(haadf, iterations=60, **QUIET),
+        ):
             assert volume.quantity == "counts / nm"
             found = volume.array("element", "z", "x", "y")
             np.testing.assert_allclose(found.sum(axis=(1, 2, 3)), mass, rtol=0.08)
             assert found.min() >= 0
-            assert min(ssim_structure(f, t) for f, t in zip(found, simulated.truth, strict=True)) > 0.85
+            assert (
+                min(ssim_structure(f, t) for f, t in zip(found, simulated.truth, strict=True))
+                > 0.85
+            )
 
     def test_hebt_records_what_made_it(self, simulated):
         haadf, eds = series_of(simulated)
         fit = eds.fit_response_ratios(haadf)
         volume = eds.reconstruct_hebt(haadf, alpha=0.6, iterations=7, depth=40.0, **QUIET)
-        assert volume.response_ratios == pytest.approx(dict(zip(fit.elements, fit.values, strict=True)))
+        assert volume.response_ratios == pytest.approx(
+            dict(zip(fit.elements, fit.values, strict=True))
+        )
         step = volume.history[-1]
         assert (step["step"], step["alpha"], step["iterations"]) == ("reconstruct_hebt", 0.6, 7)
         assert step["version"] == mt.__version__
@@ -95,7 +103,9 @@ class TestVolumes:
         _, eds = series_of(simulated)
         whole = eds.reconstruct_sirt(12, **QUIET)
         half = eds.reconstruct_sirt(6, **QUIET)
-        np.testing.assert_allclose(eds.reconstruct_sirt(6, initial=half, **QUIET).data, whole.data, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            eds.reconstruct_sirt(6, initial=half, **QUIET).data, whole.data, rtol=1e-4, atol=1e-6
+        )
 
     def test_mask(self, simulated):
         haadf, _ = series_of(simulated)
@@ -107,7 +117,9 @@ class TestVolumes:
 
     def test_rest_takes_what_no_map_explains(self, simulated):
         haadf, eds = series_of(simulated)
-        gold = mt.TiltSeriesEDS.from_maps({"Au": eds["Au"].data}, tilts=eds.tilts, pixel_size=simulated.pixel_size)
+        gold = mt.TiltSeriesEDS.from_maps(
+            {"Au": eds["Au"].data}, tilts=eds.tilts, pixel_size=simulated.pixel_size
+        )
         ratio = {"Au": float(simulated.true_ratios[simulated.elements.index("Au")])}
         volume = gold.reconstruct_hebt(haadf, iterations=60, ratios=ratio, rest=True, **QUIET)
         assert volume.channels == ("Au", "rest")
@@ -144,13 +156,19 @@ class TestVolumes:
         u = np.arange(41) - 20
         for image, t in zip(images, np.deg2rad(tilts), strict=True):
             image[:] = np.exp(-((u - (3 * np.cos(t) + 5 * np.sin(t))) ** 2) / 2)
-        volume = mt.TiltSeriesHAADF.from_images(images, tilts=tilts, pixel_size=2.0).reconstruct_sirt(20, **QUIET)
+        volume = mt.TiltSeriesHAADF.from_images(
+            images, tilts=tilts, pixel_size=2.0
+        ).reconstruct_sirt(20, **QUIET)
         z, _, x = np.unravel_index(volume.data.argmax(), volume.data.shape)
         axes = volume.axes_manager
         assert axes["z"].axis[z] == pytest.approx(10.0)
         assert axes["x"].axis[x] - axes["x"].axis.mean() == pytest.approx(6.0)
-        reversed_ = mt.TiltSeriesHAADF.from_images(images, tilts=tilts, pixel_size=2.0, reverse_tilts=True)
-        z, _, _ = np.unravel_index(reversed_.reconstruct_sirt(20, **QUIET).data.argmax(), volume.data.shape)
+        reversed_ = mt.TiltSeriesHAADF.from_images(
+            images, tilts=tilts, pixel_size=2.0, reverse_tilts=True
+        )
+        z, _, _ = np.unravel_index(
+            reversed_.reconstruct_sirt(20, **QUIET).data.argmax(), volume.data.shape
+        )
         assert axes["z"].axis[z] == pytest.approx(-10.0)
 
 
@@ -165,7 +183,9 @@ class TestLazy:
         np.testing.assert_allclose(volume.data.compute(), expected.data, rtol=1e-4, atol=1e-6)
         assert volume.elements == expected.elements
         alone = lazy_haadf.reconstruct_sirt(4)
-        np.testing.assert_allclose(alone.data.compute(), haadf.reconstruct_sirt(4, **QUIET).data, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(
+            alone.data.compute(), haadf.reconstruct_sirt(4, **QUIET).data, rtol=1e-4, atol=1e-3
+        )
 
     def test_slabs_with_mask_and_start(self, simulated):
         _, eds = series_of(simulated)
@@ -175,7 +195,10 @@ class TestLazy:
         start = eds.reconstruct_sirt(3, **QUIET)
         lazy = lazy_eds.reconstruct_sirt(3, mask=mask, initial=start)
         np.testing.assert_allclose(
-            lazy.data.compute(), eds.reconstruct_sirt(3, mask=mask, initial=start, **QUIET).data, rtol=1e-4, atol=1e-6
+            lazy.data.compute(),
+            eds.reconstruct_sirt(3, mask=mask, initial=start, **QUIET).data,
+            rtol=1e-4,
+            atol=1e-6,
         )
 
 
@@ -187,7 +210,9 @@ class TestAlignment:
         known = {"tilts": simulated.tilts, "pixel_size": simulated.pixel_size}
         haadf = mt.TiltSeriesHAADF.from_images(displaced.expected_haadf.transpose(0, 2, 1), **known)
         haadf.alignment = Alignment(across=-moved["across"], along=-moved["along"])
-        unmoved = mt.TiltSeriesHAADF.from_images(simulated.expected_haadf.transpose(0, 2, 1), **known)
+        unmoved = mt.TiltSeriesHAADF.from_images(
+            simulated.expected_haadf.transpose(0, 2, 1), **known
+        )
         expected = unmoved.reconstruct_sirt(30, **QUIET)
         volume = haadf.reconstruct_sirt(30, **QUIET)
         haadf.alignment = None
@@ -195,14 +220,21 @@ class TestAlignment:
         z, x = np.mgrid[:49, :49] - 24
         # Away from the corners, which the displaced detector sees at other tilts.
         particle = np.hypot(z, x) < 22
-        expected, aligned, unaligned = (v.data[:, 4:-4].swapaxes(1, 2)[particle] for v in (expected, volume, unaligned))
-        errors = [np.linalg.norm(found - expected) / np.linalg.norm(expected) for found in (aligned, unaligned)]
+        expected, aligned, unaligned = (
+            v.data[:, 4:-4].swapaxes(1, 2)[particle] for v in (expected, volume, unaligned)
+        )
+        errors = [
+            np.linalg.norm(found - expected) / np.linalg.norm(expected)
+            for found in (aligned, unaligned)
+        ]
         assert errors[0] < 0.03
         assert errors[1] > 0.2
 
     def test_aligned_copy_needs_no_alignment(self, simulated):
         haadf, _ = series_of(simulated)
-        haadf.alignment = Alignment(across=np.full(15, 2.0), along=np.full(15, -1.0), axis_offset=1.0)
+        haadf.alignment = Alignment(
+            across=np.full(15, 2.0), along=np.full(15, -1.0), axis_offset=1.0
+        )
         copy = haadf.aligned()
         assert copy.alignment is None
         assert copy.axis_offset == pytest.approx(0.0)
@@ -213,12 +245,21 @@ class TestQuantify:
     def test_same_composition_from_both_methods(self, simulated):
         """A volume in counts need not tell how it was made: mean composition agrees up to noise, and with the truth."""
         haadf, eds = series_of(simulated)
-        factors = {name: 1 / s for name, s in zip(simulated.elements, simulated.phantom.counts_per_unit, strict=True)}
-        mass = simulated.truth * np.array([factors[name] for name in simulated.elements])[:, None, None, None]
+        factors = {
+            name: 1 / s
+            for name, s in zip(simulated.elements, simulated.phantom.counts_per_unit, strict=True)
+        }
+        mass = (
+            simulated.truth
+            * np.array([factors[name] for name in simulated.elements])[:, None, None, None]
+        )
         inside = mass.sum(axis=0) > 0.5 * mass.sum(axis=0).max()
         truth = 100 * mass[0, inside].sum() / mass[:, inside].sum()
         means = []
-        for volume in (eds.reconstruct_sirt(30, **QUIET), eds.reconstruct_hebt(haadf, iterations=60, **QUIET)):
+        for volume in (
+            eds.reconstruct_sirt(30, **QUIET),
+            eds.reconstruct_hebt(haadf, iterations=60, **QUIET),
+        ):
             composition = volume.quantify("CL", factors, mask=inside.transpose(0, 2, 1))
             assert composition.quantity == "weight percent"
             percent = composition.array("element", "z", "x", "y")
@@ -242,11 +283,15 @@ class TestQuantify:
             haadf.reconstruct_sirt(2, **QUIET).quantify("CL", {"Au": 1.0})
 
 
-@pytest.mark.skipif(not HUBER.is_dir(), reason=f"the example data {HUBER.name} are not beside the repository")
+@pytest.mark.skipif(
+    not HUBER.is_dir(), reason=f"the example data {HUBER.name} are not beside the repository"
+)
 def test_stacks_of_a_phantom_on_disk():
     """The tilt series of Huber et al. (2019): sinograms with their .rawtlt files; the HAADF guides the weak elements."""
     names = ("Yb", "Al", "Si")
-    eds = mt.TiltSeriesEDS.from_maps({name: HUBER / f"{name}_EDXsino.mrc" for name in names}).isig[:, :16]
+    eds = mt.TiltSeriesEDS.from_maps({name: HUBER / f"{name}_EDXsino.mrc" for name in names}).isig[
+        :, :16
+    ]
     haadf = mt.load_tilt_series(HUBER / "HAADF_lrsino.mrc").isig[:, :16]
     alone = eds.reconstruct_sirt(30, **QUIET)
     assert alone.data.shape == (433, 3, 16, 433)
@@ -254,7 +299,9 @@ def test_stacks_of_a_phantom_on_disk():
     assert ratios.r2 > 0.9
     volume = eds.reconstruct_hebt(haadf, iterations=30, **QUIET)
     assert volume.residuals["haadf"][-1] < 0.1 < volume.residuals["haadf"][0]
-    noise = [np.abs(np.diff(v["Yb"].data, axis=1)).mean() / v["Yb"].data.mean() for v in (volume, alone)]
+    noise = [
+        np.abs(np.diff(v["Yb"].data, axis=1)).mean() / v["Yb"].data.mean() for v in (volume, alone)
+    ]
     assert noise[0] < 0.8 * noise[1]
 
 

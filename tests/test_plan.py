@@ -14,7 +14,9 @@ def series():
     return haadf_and_eds()
 
 
-@pytest.mark.parametrize("method", ["sirt", "em", "cgls", "fbp", "hebt", "tv", "tgv", "tnv", "fused"])
+@pytest.mark.parametrize(
+    "method", ["sirt", "em", "cgls", "fbp", "hebt", "tv", "tgv", "tnv", "fused"]
+)
 def test_of_every_method(series, method):
     """Iterations, slabs and shape are those of the run, and nothing is left behind."""
     (haadf, eds), (lazy_haadf, lazy_eds) = series
@@ -25,7 +27,9 @@ def test_of_every_method(series, method):
         given = dict(options, ratios=RATIOS) if method == "hebt" else options
         plan = maps.plan_reconstruction(method, *([images] if with_haadf else []), **given)
         assert repr(maps.metadata.as_dictionary()) == repr(before)
-        volume = getattr(maps, f"reconstruct_{method}")(*([images] if with_haadf else []), **given, **QUIET)
+        volume = getattr(maps, f"reconstruct_{method}")(
+            *([images] if with_haadf else []), **given, **QUIET
+        )
         step = volume.history[-1]
         assert plan.method == step["step"]
         assert plan.iterations == step.get("iterations", 0)
@@ -81,5 +85,13 @@ def test_what_the_method_refuses(series, monkeypatch):
 def test_units_of_the_table():
     assert plans._bytes(2.5e9) == "2.5 GB"
     assert plans._bytes(2.5e6) == "2.5 MB"
-    times = {0.012: "12 ms", 0.0997: "100 ms", 0.234: "234 ms", 3.21: "3.2 s", 65: "65 s", 600: "10 min", 10_000: "2.78 h"}
+    times = {
+        0.012: "12 ms",
+        0.0997: "100 ms",
+        0.234: "234 ms",
+        3.21: "3.2 s",
+        65: "65 s",
+        600: "10 min",
+        10_000: "2.78 h",
+    }
     assert {seconds: plans._time(seconds) for seconds in times} == times

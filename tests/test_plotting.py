@@ -86,7 +86,9 @@ def test_sections_through_a_marked_voxel():
 
 
 def test_comparison_shares_its_colours_between_columns():
-    figure = plot_comparison({"SIRT": VOLUMES, "HEBT": 3 * VOLUMES}, ["Au", "Ag"], plane="xy", position=4)
+    figure = plot_comparison(
+        {"SIRT": VOLUMES, "HEBT": 3 * VOLUMES}, ["Au", "Ag"], plane="xy", position=4
+    )
     first, second = images(figure)[:2]
     assert first.get_clim() == second.get_clim()
     np.testing.assert_array_equal(second.get_array(), 3 * VOLUMES[0, 4].T)
@@ -153,7 +155,9 @@ def test_limits_ignore_hot_pixels_and_survive_anything():
         assert high > low
 
 
-@pytest.mark.parametrize(("length", "expected"), [(37.5, 20), (50, 50), (99, 50), (0.7, 0.5), (100, 100), (2.0, 2)])
+@pytest.mark.parametrize(
+    ("length", "expected"), [(37.5, 20), (50, 50), (99, 50), (0.7, 0.5), (100, 100), (2.0, 2)]
+)
 def test_scale_bars_have_round_lengths(length, expected):
     assert round_length(length) == pytest.approx(expected)
 

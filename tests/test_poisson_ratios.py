@@ -16,14 +16,18 @@ from hyperspy_multitomo.composition.blocks import bootstrap_tile, in_tiles, nois
 from hyperspy_multitomo.composition.neighbours import instrument_equations, neighbour_means
 
 TRUE = np.array([8.0, 3.0])
-EELS = Path(__file__).resolve().parents[2] / "shared" / "data" / "co3o4_mn3o4_eels" / "Co3O4_Mn3O4.h5"
+EELS = (
+    Path(__file__).resolve().parents[2] / "shared" / "data" / "co3o4_mn3o4_eels" / "Co3O4_Mn3O4.h5"
+)
 
 
 def simulated(counts, seed=0, mixed=0.0, background=0.0, width=64, height=24, tilts=None):
     """Gross counts, noisy HAADF and expected net maps of a particle of `counts` per pixel."""
     expected = core_shell(width, height, tilts, mixed)
     inside = expected.sum(axis=0) > 0
-    expected *= counts / np.array([channel[inside].mean() for channel in expected])[:, None, None, None]
+    expected *= (
+        counts / np.array([channel[inside].mean() for channel in expected])[:, None, None, None]
+    )
     rng = np.random.default_rng(seed)
     haadf = np.tensordot(TRUE, expected, 1)
     haadf += rng.normal(size=haadf.shape) * 0.03 * np.sqrt(haadf * haadf.max())
@@ -32,10 +36,14 @@ def simulated(counts, seed=0, mixed=0.0, background=0.0, width=64, height=24, ti
 
 def poisson(maps, haadf, **options):
     """Fit two elements without a bootstrap, unless asked for."""
-    return fit_response_ratios(maps, haadf, ["Au", "Ag"], method="poisson", **{"n_bootstrap": 0, **options})
+    return fit_response_ratios(
+        maps, haadf, ["Au", "Ag"], method="poisson", **{"n_bootstrap": 0, **options}
+    )
 
 
-@pytest.mark.parametrize(("counts", "background", "within"), [(0.3, 0.0, 0.015), (1.0, 1.0, 0.015), (10.0, 0.0, 0.003)])
+@pytest.mark.parametrize(
+    ("counts", "background", "within"), [(0.3, 0.0, 0.015), (1.0, 1.0, 0.015), (10.0, 0.0, 0.003)]
+)
 def test_unbiased_where_plain_least_squares_is_far_off(counts, background, within):
     found, plain = [], []
     for seed in range(10):
@@ -56,7 +64,11 @@ def test_scatters_less_than_blocks_where_phases_are_mixed():
     for seed in range(8):
         maps, haadf, _ = simulated(0.3, seed, mixed=0.2)
         for method, off in offs.items():
-            off.append(fit_response_ratios(maps, haadf, ["Au", "Ag"], method=method, n_bootstrap=0).values / TRUE - 1)
+            off.append(
+                fit_response_ratios(maps, haadf, ["Au", "Ag"], method=method, n_bootstrap=0).values
+                / TRUE
+                - 1
+            )
     error = {method: np.sqrt(np.mean(np.square(off), axis=0)) for method, off in offs.items()}
     assert (error["poisson"] < error["blocks"]).all()
 
@@ -71,7 +83,8 @@ def test_standard_errors_are_those_of_the_scatter():
 
 
 def test_the_law_of_the_noise_does_not_matter():
-    # Lines that overlap: the second net map subtracts a part of the first, so that their noise is not Poisson and correlated.
+    # Lines that overlap: the second net map subtracts a part of the first, so that their noise is
+    # not Poisson and correlated.
     found = []
     for seed in range(6):
         gross, haadf, expected = simulated(3.0, seed, 0.2)
@@ -96,7 +109,11 @@ def test_neighbour_means_leave_the_pixel_out_and_keep_constants():
     x, y = np.nonzero(mask)
     weights = np.exp(-((x[:, None] - x) ** 2 + (y[:, None] - y) ** 2) / (2 * 1.5**2))
     np.fill_diagonal(weights, 0)
-    np.testing.assert_allclose(neighbour_means(image, mask, 1.5)[mask], weights @ image[mask] / weights.sum(axis=1), atol=2e-3)
+    np.testing.assert_allclose(
+        neighbour_means(image, mask, 1.5)[mask],
+        weights @ image[mask] / weights.sum(axis=1),
+        atol=2e-3,
+    )
 
 
 def test_second_stage_is_symmetric_and_positive():
@@ -114,7 +131,11 @@ def test_gains_shares_and_order_go_through():
     reference = poisson(gross, haadf).values
     gains, share = np.linspace(0.5, 2.0, len(haadf)), np.full((2, len(haadf)), 0.8)
     lit = poisson(
-        gross * gains[:, None, None] / 0.8, haadf, gross=gross * (gains**2)[:, None, None], window_share=share, gains=gains
+        gross * gains[:, None, None] / 0.8,
+        haadf,
+        gross=gross * (gains**2)[:, None, None],
+        window_share=share,
+        gains=gains,
     ).values
     np.testing.assert_allclose(lit, 0.8 * reference, rtol=1e-3)
     np.testing.assert_allclose(poisson(gross[::-1], haadf).values[::-1], reference, rtol=1e-5)
@@ -140,7 +161,9 @@ def test_a_single_view_has_standard_errors(method):
     for seed in range(8):
         maps, haadf, _ = simulated(5.0, seed, width=96, height=96, tilts=[20.0])
         fits.append(fit_response_ratios(maps, haadf, ["Au", "Ag"], method=method, n_bootstrap=50))
-    values, claimed = (np.array([getattr(fit, name) for fit in fits]) for name in ("values", "standard_errors"))
+    values, claimed = (
+        np.array([getattr(fit, name) for fit in fits]) for name in ("values", "standard_errors")
+    )
     scatter = values.std(axis=0, ddof=1)
     assert (np.abs(values.mean(axis=0) / TRUE - 1) < 0.03).all()
     assert (claimed.mean(axis=0) > 0.3 * scatter).all()
@@ -181,7 +204,9 @@ def test_sharp_features_at_high_counts_are_not_taken_for_smoothing(counts):
     assert noise_correlation(gross, specimen_mask(haadf)) > 0.2 or counts < 1000
     np.testing.assert_allclose(fit.values, TRUE, rtol=0.02)
     with pytest.warns(UserWarning, match="smoothed or resampled"):
-        fit_response_ratios(gaussian_filter(gross, (0, 0, 0.8, 0.8)), haadf, ["Au", "Ag"], n_bootstrap=0)
+        fit_response_ratios(
+            gaussian_filter(gross, (0, 0, 0.8, 0.8)), haadf, ["Au", "Ag"], n_bootstrap=0
+        )
 
 
 @pytest.mark.parametrize("method", ["blocks", "poisson"])
@@ -193,7 +218,9 @@ def test_edges_and_grains_are_not_taken_for_noise(method):
     haadf = np.tensordot(TRUE, maps, 1).astype(np.float32)
     mask = rng.random((3, 40, 30)) < 0.95
     for options in ({}, {"mask": mask, "block_size": 2}, {"rest": True}):
-        fit = fit_response_ratios(maps, haadf, ["Au", "Ag"], method=method, n_bootstrap=0, **options)
+        fit = fit_response_ratios(
+            maps, haadf, ["Au", "Ag"], method=method, n_bootstrap=0, **options
+        )
         np.testing.assert_allclose(fit.values, TRUE, rtol=1e-3)
 
 
@@ -210,11 +237,16 @@ def test_noise_correlation_of_white_and_of_smoothed_noise():
     rng = np.random.default_rng(0)
     white, mask = rng.poisson(4.0, (2, 3, 60, 60)), np.ones((3, 60, 60), bool)
     assert noise_correlation(white, mask) < 0.05
-    # Half a pixel of linear interpolation along one axis: the differences correlate by 0 instead of -1/2.
-    assert noise_correlation((white[..., 1:] + white[..., :-1]) / 2, mask[..., 1:]) == pytest.approx(0.5, abs=0.05)
+    # Half a pixel of linear interpolation along one axis: the differences correlate by 0 instead of
+    # -1/2.
+    assert noise_correlation(
+        (white[..., 1:] + white[..., :-1]) / 2, mask[..., 1:]
+    ) == pytest.approx(0.5, abs=0.05)
     # A line of pixels; and one smoothed map beside one that is not.
     assert noise_correlation(white[:, :1, :, :1], mask[:1, :, :1]) < 0.2
-    assert noise_correlation(np.stack([gaussian_filter(white[0] * 1.0, 1.0), white[1]]), mask) < 0.05
+    assert (
+        noise_correlation(np.stack([gaussian_filter(white[0] * 1.0, 1.0), white[1]]), mask) < 0.05
+    )
 
 
 def test_a_tilt_outside_the_mask_adds_nothing():
@@ -252,9 +284,13 @@ class TestSignals:
         gross, haadf, _ = simulated(4.0, 0, 0.0, background, tilts=list(tilts))
         net = gross - np.float32(background)
         eds = mt.TiltSeriesEDS.from_maps(
-            dict(zip(("Au", "Ag"), net.transpose(0, 1, 3, 2), strict=True)), tilts=list(tilts), pixel_size=1.0
+            dict(zip(("Au", "Ag"), net.transpose(0, 1, 3, 2), strict=True)),
+            tilts=list(tilts),
+            pixel_size=1.0,
         )
-        images = mt.TiltSeriesHAADF.from_images(haadf.transpose(0, 2, 1), tilts=list(tilts), pixel_size=1.0)
+        images = mt.TiltSeriesHAADF.from_images(
+            haadf.transpose(0, 2, 1), tilts=list(tilts), pixel_size=1.0
+        )
         return eds, images, gross
 
     def test_gross_counts_of_the_series_are_used(self):

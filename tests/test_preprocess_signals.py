@@ -63,7 +63,9 @@ class TestGains:
     def test_maps_of_larger_pixels_than_the_haadf_with_a_mask(self, aligned):
         haadf, eds = pair(counts=50.0)
         if aligned:
-            haadf.alignment = Alignment(across=np.arange(13.0), along=np.zeros(13), axis_offset=0.0, rotation=0.0)
+            haadf.alignment = Alignment(
+                across=np.arange(13.0), along=np.zeros(13), axis_offset=0.0, rotation=0.0
+            )
         coarse = eds.bin(2)
         mask = np.zeros((13, 12, 24), bool)
         mask[..., 4:20] = True
@@ -93,7 +95,9 @@ class TestGains:
         record(eds, "live_time", [10.0, 20.0, 30.0], ("tilt",))
         expected = np.array([10, 40, 30]) / 26.667
         for _ in range(2):
-            np.testing.assert_allclose(eds.estimate_gains(model="live_time").values, expected, rtol=1e-4)
+            np.testing.assert_allclose(
+                eds.estimate_gains(model="live_time").values, expected, rtol=1e-4
+            )
         with pytest.raises(ValueError, match="leave out all other options"):
             eds.estimate_gains(model="live_time", smooth=0)
         each = eds.deepcopy()
@@ -103,7 +107,9 @@ class TestGains:
         np.testing.assert_allclose(found.values[:, 0], expected, rtol=1e-4)
         assert len(plotting.plot_gains(found).axes[0].get_legend().get_texts()) == 1
         record(eds, "beam_current", [1.0, 1.0, 2.0], ("tilt",))
-        np.testing.assert_allclose(eds.estimate_gains(model="live_time").values, np.array([10, 40, 60]) / 36.667, rtol=1e-4)
+        np.testing.assert_allclose(
+            eds.estimate_gains(model="live_time").values, np.array([10, 40, 60]) / 36.667, rtol=1e-4
+        )
 
     def test_known_gains_survive_estimates_and_are_not_smoothed(self):
         """Twice in a row: the second estimate must not take the first for known."""
@@ -149,11 +155,18 @@ class TestScalingAgainstGains:
         exact = A(truth) / A(truth).max()
         gains = np.where(np.arange(13) % 2, 0.3, 1.0)
         scale = 1 / A(truth).max()
-        divided, modelled = (self.error(exact * g, h, scale * truth) for g, h in ((1.0, None), (gains[:, None, None], gains)))
+        divided, modelled = (
+            self.error(exact * g, h, scale * truth)
+            for g, h in ((1.0, None), (gains[:, None, None], gains))
+        )
         assert modelled == pytest.approx(divided, rel=0.2)
         better = []
         for seed in range(4):
-            counts = np.random.default_rng(seed).poisson(2 * exact * gains[:, None, None]).astype(np.float32)
+            counts = (
+                np.random.default_rng(seed)
+                .poisson(2 * exact * gains[:, None, None])
+                .astype(np.float32)
+            )
             divided = self.error(counts / gains[:, None, None], None, 2 * scale * truth)
             better.append(divided / self.error(counts, gains, 2 * scale * truth))
         assert min(better) > 1.05
@@ -164,7 +177,9 @@ class TestHAADFLevels:
         particle = 20 * ellipsoid(TILTS, 64, 48, axes=(14, 11, 12)).transpose(0, 2, 1)
         images = particle + 100 + (40 / np.cos(np.deg2rad(TILTS)))[:, None, None]
         images = images + np.random.default_rng(1).normal(0, 2, images.shape)
-        return mt.TiltSeriesHAADF.from_images(da.from_array(images) if lazy else images, tilts=TILTS), particle
+        return mt.TiltSeriesHAADF.from_images(
+            da.from_array(images) if lazy else images, tilts=TILTS
+        ), particle
 
     @pytest.mark.parametrize("lazy", [False, True])
     @pytest.mark.parametrize("film", [False, True])
@@ -181,7 +196,9 @@ class TestHAADFLevels:
     def test_a_series_with_an_offset_needs_it_off_before_its_means_are_gains(self):
         """A shadowing of 1 in the EDS: against HAADF with offset the gains are wrong, without it right."""
         haadf, particle = self.series()
-        eds = mt.TiltSeriesEDS.from_maps({"Au": particle * (1 + 0.003 * TILTS)[:, None, None]}, tilts=TILTS)
+        eds = mt.TiltSeriesEDS.from_maps(
+            {"Au": particle * (1 + 0.003 * TILTS)[:, None, None]}, tilts=TILTS
+        )
         eds.estimate_gains(haadf)
         assert np.abs(eds.gains - (1 + 0.003 * TILTS)).max() > 0.04
         eds.estimate_gains(haadf.remove_background(film=True))
@@ -204,7 +221,9 @@ class TestHAADFLevels:
     @pytest.mark.parametrize("lazy", [False, True])
     def test_saturation_is_reported_with_a_warning(self, lazy):
         images = np.minimum(np.random.default_rng(2).gamma(4, 9000, (3, 40, 40)).round(), 65535)
-        haadf = mt.TiltSeriesHAADF.from_images(da.from_array(images) if lazy else images, tilts=[-10, 0, 10])
+        haadf = mt.TiltSeriesHAADF.from_images(
+            da.from_array(images) if lazy else images, tilts=[-10, 0, 10]
+        )
         with pytest.warns(UserWarning, match="saturated at 65535"):
             found = haadf.find_saturation()
         np.testing.assert_allclose(found.fraction, (images == 65535).mean(axis=(1, 2)))
@@ -213,7 +232,9 @@ class TestHAADFLevels:
     def test_hot_pixels_are_replaced_and_counted(self, lazy):
         images = np.random.default_rng(3).normal(100, 3, (3, 32, 40))
         images[1, 5, 6] = images[1, 20, 30] = 4000.0
-        haadf = mt.TiltSeriesHAADF.from_images(da.from_array(images) if lazy else images, tilts=[-10, 0, 10])
+        haadf = mt.TiltSeriesHAADF.from_images(
+            da.from_array(images) if lazy else images, tilts=[-10, 0, 10]
+        )
         repaired = haadf.remove_hot_pixels()
         assert repaired.history[-1]["hot_pixels"] == [0, 2, 0]
         assert repaired._lazy == lazy
@@ -230,14 +251,18 @@ class TestImages:
         eds = spectral(eds)
         eds.gains = SHADOW
         for series in (haadf, eds):
-            series.alignment = Alignment(across=np.arange(13.0), along=np.ones(13), axis_offset=3.0, rotation=0.0)
+            series.alignment = Alignment(
+                across=np.arange(13.0), along=np.ones(13), axis_offset=3.0, rotation=0.0
+            )
         small, coarse = haadf.bin(3), eds.bin(3)
         assert coarse._lazy == lazy
         assert coarse.data.dtype == np.float32
         blocks = np.asarray(eds.data).reshape(13, 2, 8, 3, 16, 3)
         np.testing.assert_allclose(np.asarray(coarse.data), blocks.sum(axis=(3, 5)))
         np.testing.assert_allclose(coarse.gross, np.asarray(coarse.data) + 18)
-        np.testing.assert_allclose(np.asarray(small.data).mean(), np.asarray(haadf.data).mean(), rtol=1e-5)
+        np.testing.assert_allclose(
+            np.asarray(small.data).mean(), np.asarray(haadf.data).mean(), rtol=1e-5
+        )
         assert coarse.pixel_size == 6.0
         np.testing.assert_allclose(coarse.gains, SHADOW)
         np.testing.assert_allclose(coarse.alignment.across, np.arange(13) / 3)
@@ -249,7 +274,8 @@ class TestImages:
         haadf, _ = pair()
         odd = haadf.bin(5)
         assert odd.data.shape == (13, 4, 9)
-        # 48 px hold 9 new ones of 5: the old middle, 23.5, is at (23.5 + 0.5) / 5 - 0.5 = 4.3 of the new, whose middle is 4.
+        # 48 px hold 9 new ones of 5: the old middle, 23.5, is at (23.5 + 0.5) / 5 - 0.5 = 4.3 of
+        # the new, whose middle is 4.
         assert odd.axis_offset == pytest.approx(0.3)
         again = haadf.bin(2).bin(2)
         np.testing.assert_allclose(again.data, haadf.bin(4).data, rtol=1e-5)
@@ -261,7 +287,10 @@ class TestImages:
         cut = eds.isig[10:40, 4:20]
         np.testing.assert_array_equal(cut.gross, eds.gross[..., 4:20, 10:40])
         assert cut.axis_offset == pytest.approx(23.5 - 10 - 14.5)
-        np.testing.assert_allclose(cut.bin(2).gross, eds.gross[..., 4:20, 10:40].reshape(13, 2, 8, 2, 15, 2).sum(axis=(3, 5)))
+        np.testing.assert_allclose(
+            cut.bin(2).gross,
+            eds.gross[..., 4:20, 10:40].reshape(13, 2, 8, 2, 15, 2).sum(axis=(3, 5)),
+        )
 
     @pytest.mark.parametrize("lazy", [False, True])
     def test_smoothing_says_so_and_leaves_gross_counts_raw(self, lazy):
@@ -269,13 +298,17 @@ class TestImages:
 
         eds = spectral(pair(lazy=lazy)[1])
         soft = eds.smooth(1.5)
-        np.testing.assert_allclose(np.asarray(soft.data)[3, 1], gaussian_filter(np.asarray(eds.data)[3, 1], 1.5), rtol=1e-4)
+        np.testing.assert_allclose(
+            np.asarray(soft.data)[3, 1], gaussian_filter(np.asarray(eds.data)[3, 1], 1.5), rtol=1e-4
+        )
         np.testing.assert_array_equal(soft.gross, eds.gross)
         assert soft.is_smoothed
         assert not eds.is_smoothed
         assert soft["Au"].is_smoothed
         assert soft._lazy == lazy
-        np.testing.assert_allclose(np.asarray(soft.data).sum(), np.asarray(eds.data).sum(), rtol=1e-3)
+        np.testing.assert_allclose(
+            np.asarray(soft.data).sum(), np.asarray(eds.data).sum(), rtol=1e-3
+        )
 
     @pytest.mark.parametrize("lazy", [False, True])
     def test_threshold_is_one_level_for_each_element(self, lazy):
@@ -325,10 +358,20 @@ def test_every_figure_of_preprocessing_draws():
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=40)
         assert picture.getbuffer().nbytes > 2000
-    assert len(plotting.plot_gains(eds.estimate_gains(haadf, per_element=True)).axes[0].get_legend().get_texts()) == 2
+    assert (
+        len(
+            plotting.plot_gains(eds.estimate_gains(haadf, per_element=True))
+            .axes[0]
+            .get_legend()
+            .get_texts()
+        )
+        == 2
+    )
 
 
-@pytest.mark.skipif(not (DATA / "idp_l2083").is_dir(), reason="the real lamella (idp_l2083) is not here")
+@pytest.mark.skipif(
+    not (DATA / "idp_l2083").is_dir(), reason="the real lamella (idp_l2083) is not here"
+)
 def test_real_lamella_is_slightly_saturated_and_taken_as_a_lamella():
     haadf, _ = mt.load_tilt_series(sorted(DATA.glob("idp_l2083/*.bcf"))[:4], tilts="filename")
     with pytest.warns(UserWarning, match="saturated at 65535"):
@@ -349,8 +392,12 @@ POSITIVE = {
     "threshold of the dose": lambda haadf, eds, value: haadf.check_dose_drift(threshold=value),
     "sigma": lambda haadf, eds, value: haadf.smooth(value),
     "min_counts": lambda haadf, eds, value: eds.fit_response_ratios(haadf, min_counts=value),
-    "min_counts of damping": lambda haadf, eds, value: haadf.estimate_damping(eds, min_counts=value),
-    "prior_strength": lambda haadf, eds, value: eds.fit_response_ratios(haadf, prior_strength=value),
+    "min_counts of damping": lambda haadf, eds, value: haadf.estimate_damping(
+        eds, min_counts=value
+    ),
+    "prior_strength": lambda haadf, eds, value: eds.fit_response_ratios(
+        haadf, prior_strength=value
+    ),
     "fraction": lambda haadf, eds, value: haadf.specimen_mask(value),
     "fraction of the background": lambda haadf, eds, value: haadf.threshold_background(value),
 }
@@ -421,7 +468,9 @@ class TestValuesThatAreNotFinite:
         images[:, 8:24, 8:24] = 100 + np.random.default_rng(0).normal(0, 3, (5, 16, 16))
         haadf = mt.TiltSeriesHAADF.from_images(images, tilts=[-20, -10, 0, 10, 20])
         haadf.data[2, 9, 7] = value
-        with pytest.raises(ValueError, match=r"(NaN|not positive|has the mean).*(replace|[Rr]epair|leave)"):
+        with pytest.raises(
+            ValueError, match=r"(NaN|not positive|has the mean).*(replace|[Rr]epair|leave)"
+        ):
             LOOKING[name](haadf)
 
     def test_of_maps(self):

@@ -28,7 +28,9 @@ GAINS /= GAINS.mean()
 def test_constant_model_recovers_the_gains_of_a_particle():
     images = ellipsoid(TILTS, 64, 32, axes=(20, 14, 10), oversampling=4)
     before = images.copy()
-    np.testing.assert_allclose(gain_from_means(images * GAINS[:, None, None], TILTS), GAINS, rtol=1e-2)
+    np.testing.assert_allclose(
+        gain_from_means(images * GAINS[:, None, None], TILTS), GAINS, rtol=1e-2
+    )
     np.testing.assert_array_equal(images, before)
 
 
@@ -49,14 +51,19 @@ def test_eds_gains_hold_where_the_composition_in_view_changes():
     shadowed = maps * GAINS[:, None, None]
     np.testing.assert_allclose(eds_gains(shadowed, haadf, weights=ratios), GAINS, rtol=1e-9)
     haadf_gains = GAINS[::-1]
-    found = eds_gains(shadowed, haadf * haadf_gains[:, None, None], weights=ratios, haadf_gains=haadf_gains)
+    found = eds_gains(
+        shadowed, haadf * haadf_gains[:, None, None], weights=ratios, haadf_gains=haadf_gains
+    )
     np.testing.assert_allclose(found, GAINS, rtol=1e-9)
     assert np.abs(eds_gains(shadowed, haadf) / GAINS - 1).max() > 0.01
 
 
 def test_eds_gains_leave_out_the_holder_and_mind_the_mask():
     haadf = np.full((3, 4, 4), 10.0)
-    specimen, holder = np.full((3, 4, 4), 5.0), np.ones((3, 4, 4)) * np.array([1.0, 5.0, 9.0])[:, None, None]
+    specimen, holder = (
+        np.full((3, 4, 4), 5.0),
+        np.ones((3, 4, 4)) * np.array([1.0, 5.0, 9.0])[:, None, None],
+    )
     np.testing.assert_allclose(eds_gains([specimen, holder], haadf, weights=[1, 0]), 1)
     mask = np.zeros((3, 4, 4), bool)
     mask[:, :2] = True
@@ -113,7 +120,9 @@ class TestGainsFromCounts:
         rng = np.random.default_rng(3)
         counts = rng.poisson(400 * self.TRUE, (400, len(TILTS)))
         for smooth in (None, 2):
-            gains, errors = fit_gains(counts, np.ones(len(TILTS)), TILTS, variances=counts, smooth=smooth)
+            gains, errors = fit_gains(
+                counts, np.ones(len(TILTS)), TILTS, variances=counts, smooth=smooth
+            )
             np.testing.assert_allclose(gains.mean(axis=0), self.TRUE, rtol=0.01)
             np.testing.assert_allclose(errors.mean(axis=0), gains.std(axis=0), rtol=0.15)
 
@@ -127,13 +136,17 @@ class TestGainsFromCounts:
     def test_background_widens_the_errors(self):
         rng = np.random.default_rng(5)
         gross = rng.poisson(300 + 100 * self.TRUE, (400, len(TILTS)))
-        gains, errors = fit_gains(gross - 300, np.ones(len(TILTS)), TILTS, variances=gross, smooth=2)
+        gains, errors = fit_gains(
+            gross - 300, np.ones(len(TILTS)), TILTS, variances=gross, smooth=2
+        )
         np.testing.assert_allclose(errors.mean(axis=0), gains.std(axis=0), rtol=0.25)
 
     def test_known_exposures_are_kept_and_only_the_rest_is_smoothed(self):
         exposures = np.ones(len(TILTS))
         exposures[4] = 2.0
-        gains, _ = fit_gains(1000 * exposures * self.TRUE, np.ones(len(TILTS)), TILTS, known=exposures, smooth=2)
+        gains, _ = fit_gains(
+            1000 * exposures * self.TRUE, np.ones(len(TILTS)), TILTS, known=exposures, smooth=2
+        )
         expected = exposures * self.TRUE
         np.testing.assert_allclose(gains, expected / expected.mean(), rtol=1e-6)
 
@@ -148,13 +161,16 @@ class TestGainsFromCounts:
     def test_doubling_the_dose_changes_nothing(self):
         counts = 50 * self.TRUE
         np.testing.assert_allclose(
-            fit_gains(counts, np.ones(13), TILTS, smooth=3)[0], fit_gains(2 * counts, np.ones(13), TILTS, smooth=3)[0]
+            fit_gains(counts, np.ones(13), TILTS, smooth=3)[0],
+            fit_gains(2 * counts, np.ones(13), TILTS, smooth=3)[0],
         )
 
     def test_per_element(self):
         haadf = np.full((3, 4, 4), 10.0)
         maps = np.ones((2, 3, 4, 4)) * np.array([[1.0, 2.0, 3.0], [6.0, 4.0, 2.0]])[..., None, None]
-        np.testing.assert_allclose(eds_gains(maps, haadf, per_element=True), [[0.5, 1, 1.5], [1.5, 1, 0.5]])
+        np.testing.assert_allclose(
+            eds_gains(maps, haadf, per_element=True), [[0.5, 1, 1.5], [1.5, 1, 0.5]]
+        )
 
     @pytest.mark.parametrize("smooth", [-1, 12, 1.5])
     def test_bad_degree(self, smooth):
@@ -168,12 +184,20 @@ class TestBackgroundLevel:
     def series(self, size=64, axes=(12, 9, 10), noise=3.0, offset=100.0, film=40.0):
         particle = 20 * ellipsoid(self.WIDE, size, size, axes=axes)
         level = offset + film / np.cos(np.deg2rad(self.WIDE))
-        return particle + level[:, None, None] + np.random.default_rng(6).normal(0, noise, particle.shape)
+        return (
+            particle
+            + level[:, None, None]
+            + np.random.default_rng(6).normal(0, noise, particle.shape)
+        )
 
-    @pytest.mark.parametrize(("size", "axes"), [(64, (12, 9, 10)), (64, (26, 20, 26)), (96, (38, 30, 38))])
+    @pytest.mark.parametrize(
+        ("size", "axes"), [(64, (12, 9, 10)), (64, (26, 20, 26)), (96, (38, 30, 38))]
+    )
     def test_offset_and_film_beside_a_particle(self, size, axes):
         """To 1 % of the offset, which is 0.2 % of the particle's signal, even where the particle covers most of the view."""
-        fit = fit_background([background_level(image) for image in self.series(size, axes)], self.WIDE)
+        fit = fit_background(
+            [background_level(image) for image in self.series(size, axes)], self.WIDE
+        )
         assert fit.offset == pytest.approx(100, abs=1.0)
         assert fit.film == pytest.approx(40, abs=0.5)
         assert np.abs(fit.residuals).max() < 1
@@ -185,7 +209,9 @@ class TestBackgroundLevel:
         for limit in (70, 30):
             tilts = np.arange(-limit, limit + 1, 5.0)
             exact = 100 + 40 / np.cos(np.deg2rad(tilts))
-            fits = [fit_background(exact + rng.normal(0, 0.2, tilts.size), tilts) for _ in range(300)]
+            fits = [
+                fit_background(exact + rng.normal(0, 0.2, tilts.size), tilts) for _ in range(300)
+            ]
             spread = np.std([f.offset for f in fits])
             errors[limit] = np.mean([f.offset_error for f in fits])
             assert errors[limit] == pytest.approx(spread, rel=0.25)
@@ -193,13 +219,19 @@ class TestBackgroundLevel:
         assert fits[0].correlation < -0.99
 
     def test_one_tilt_with_the_object_everywhere_does_not_pull_the_fit(self):
-        levels = 100 + 40 / np.cos(np.deg2rad(self.WIDE)) + np.random.default_rng(8).normal(0, 0.1, self.WIDE.size)
+        levels = (
+            100
+            + 40 / np.cos(np.deg2rad(self.WIDE))
+            + np.random.default_rng(8).normal(0, 0.1, self.WIDE.size)
+        )
         levels[3] += 500
         assert fit_background(levels, self.WIDE).offset == pytest.approx(100, abs=0.5)
 
     def test_gains_multiply_the_film_and_not_the_offset(self):
         gains = np.linspace(0.7, 1.3, self.WIDE.size)
-        fit = fit_background(100 + gains * 40 / np.cos(np.deg2rad(self.WIDE)), self.WIDE, gains=gains)
+        fit = fit_background(
+            100 + gains * 40 / np.cos(np.deg2rad(self.WIDE)), self.WIDE, gains=gains
+        )
         assert (fit.offset, fit.film) == (pytest.approx(100), pytest.approx(40))
 
     def test_mask_and_vacuum_alone(self):
@@ -234,7 +266,10 @@ class TestDefects:
         assert find_saturation(free / 7e5, [0, 1, 2, 3]).level is None
 
     def test_counts_of_few_electrons_and_even_images_are_not_saturated(self):
-        assert find_saturation(np.random.default_rng(0).poisson(2.0, (3, 64, 64)), [0, 1, 2]).level is None
+        assert (
+            find_saturation(np.random.default_rng(0).poisson(2.0, (3, 64, 64)), [0, 1, 2]).level
+            is None
+        )
         assert find_saturation(np.full((3, 8, 8), 5.0), [0, 1, 2]).level is None
 
     def test_a_given_level_is_taken(self):
@@ -290,7 +325,9 @@ class TestBadTilts:
         images = np.zeros((len(self.TILTS), 64, 64))
         for _ in range(12):
             centre = rng.uniform(-14, 14, 3)
-            images += rng.uniform(0.5, 2) * ellipsoid(self.TILTS, 64, 64, centre, tuple(rng.uniform(2, 7, 3)))
+            images += rng.uniform(0.5, 2) * ellipsoid(
+                self.TILTS, 64, 64, centre, tuple(rng.uniform(2, 7, 3))
+            )
         return 100 * images + rng.normal(0, 20, images.shape)
 
     def ranked(self, images, **options):
@@ -318,7 +355,12 @@ class TestBadTilts:
         ranking = self.ranked(images)
         assert ranking.suspicious[0] == self.TILTS[bad]
         assert len(ranking.suspicious) <= 2
-        word = {"dark": "darker", "bright": "brighter", "blurred": "less sharp", "another object": "unlike"}[fault]
+        word = {
+            "dark": "darker",
+            "bright": "brighter",
+            "blurred": "less sharp",
+            "another object": "unlike",
+        }[fault]
         assert word in ranking.reasons[bad]
         assert f"{self.TILTS[bad]:.1f}" in str(ranking).splitlines()[1]
 
@@ -395,7 +437,9 @@ class TestDoseDrift:
     def test_noise_is_no_drift(self):
         rng = np.random.default_rng(16)
         counts = rng.poisson(30, (200, 25))
-        drift = fit_dose_drift(counts, np.ones(25), self.TILTS, self.MIXED, ["X"] * 200, variances=counts)
+        drift = fit_dose_drift(
+            counts, np.ones(25), self.TILTS, self.MIXED, ["X"] * 200, variances=counts
+        )
         assert drift.significant.mean() < 0.02
 
     def test_bad_input(self):

@@ -10,12 +10,33 @@ from numba import typeof
 from hyperspy_multitomo.tomography import BACKENDS, TiltGeometry, dot_test, projector
 from hyperspy_multitomo.tomography.lanes import blocks, cost_of, empty_lanes, lane_count
 
-FULL_CIRCLE = [-180, -135, -90, -67.3, -45, -12, 0, 30, 44.999, 45, 60, 90, 101.5, 135, 180, 225, 270, 359]
+FULL_CIRCLE = [
+    -180,
+    -135,
+    -90,
+    -67.3,
+    -45,
+    -12,
+    0,
+    30,
+    44.999,
+    45,
+    60,
+    90,
+    101.5,
+    135,
+    180,
+    225,
+    270,
+    359,
+]
 
 GEOMETRIES = {
     "full circle, even": TiltGeometry(FULL_CIRCLE, 32),
     "full circle, odd": TiltGeometry(FULL_CIRCLE, 33),
-    "flat volume, shifted": TiltGeometry([-70, -20, 3, 55, 90], 41, (12, 57), 0.7, 1.3, [0.4, -2.5, 7.0, -0.1, 3.3]),
+    "flat volume, shifted": TiltGeometry(
+        [-70, -20, 3, 55, 90], 41, (12, 57), 0.7, 1.3, [0.4, -2.5, 7.0, -0.1, 3.3]
+    ),
     "deep volume, off axis": TiltGeometry(np.linspace(-75, 75, 9), 50, (75, 38), 2.0, -4.6),
     "smallest": TiltGeometry([0, 30], 2, (2, 3)),
     "one tilt, wide volume": TiltGeometry([17.0], 20, (64, 130)),
@@ -40,11 +61,24 @@ def backend(request):
 def weights_of(geometry):
     """Joseph's weights (tilt, ray, z, x) in double precision, straight from the formula."""
     t = np.deg2rad(np.asarray(geometry.tilts))[:, None, None]
-    z, x = (i - (n - 1) / 2 for i, n in zip(np.indices(geometry.volume_shape), geometry.volume_shape, strict=True))
+    z, x = (
+        i - (n - 1) / 2
+        for i, n in zip(np.indices(geometry.volume_shape), geometry.volume_shape, strict=True)
+    )
     nu = geometry.detector_width
-    p = (nu - 1) / 2 + geometry.axis_offset + np.asarray(geometry.shifts)[:, None, None] + x * np.cos(t) + z * np.sin(t)
+    p = (
+        (nu - 1) / 2
+        + geometry.axis_offset
+        + np.asarray(geometry.shifts)[:, None, None]
+        + x * np.cos(t)
+        + z * np.sin(t)
+    )
     c = np.maximum(np.abs(np.cos(t)), np.abs(np.sin(t)))[:, None]
-    return geometry.pixel_size / c * np.maximum(0, 1 - np.abs(np.arange(nu)[:, None, None] - p[:, None]) / c)
+    return (
+        geometry.pixel_size
+        / c
+        * np.maximum(0, 1 - np.abs(np.arange(nu)[:, None, None] - p[:, None]) / c)
+    )
 
 
 def asymmetric(shape, slices=1):
@@ -63,7 +97,14 @@ class TestEveryBackend:
 
     @pytest.mark.parametrize("slices", [1, 15, 16, 17, 63, 64, 65, 130])
     def test_adjoint_for_any_number_of_slices(self, backend, slices):
-        assert dot_test(projector(TiltGeometry([-50, 0, 20, 70], 19, (21, 18)), backend), rng=2, slices=slices) <= 1e-6
+        assert (
+            dot_test(
+                projector(TiltGeometry([-50, 0, 20, 70], 19, (21, 18)), backend),
+                rng=2,
+                slices=slices,
+            )
+            <= 1e-6
+        )
 
     @pytest.mark.parametrize("name", GEOMETRIES)
     def test_every_weight_is_that_of_the_formula(self, backend, name):
@@ -71,8 +112,13 @@ class TestEveryBackend:
         A = projector(GEOMETRIES[name], backend)
         rays = int(np.prod(A.range_shape))
         rows = A.T(np.eye(rays, dtype=np.float32).reshape(*A.range_shape, rays))
-        tolerance = {"cuda": 3e-6, "numba": 3e-6, "astra_cpu": 2e-4}[backend]  # ASTRA adds up positions in single precision
-        assert np.abs(rows - np.moveaxis(W.reshape(rays, *A.domain_shape), 0, -1)).max() <= tolerance * W.max()
+        tolerance = {"cuda": 3e-6, "numba": 3e-6, "astra_cpu": 2e-4}[
+            backend
+        ]  # ASTRA adds up positions in single precision
+        assert (
+            np.abs(rows - np.moveaxis(W.reshape(rays, *A.domain_shape), 0, -1)).max()
+            <= tolerance * W.max()
+        )
 
     @pytest.mark.parametrize("name", GEOMETRIES)
     def test_backends_agree(self, backend, name):
@@ -114,7 +160,9 @@ class TestEveryBackend:
         t = np.deg2rad(geometry.tilts)
         expected = (nu - 1) / 2 + (x - (nx - 1) / 2) * np.cos(t) + (z - (nz - 1) / 2) * np.sin(t)
         centre_of_mass = projections @ np.arange(nu) / projections.sum(axis=1)
-        np.testing.assert_allclose(centre_of_mass, expected, atol=0.21)  # Joseph's triangle is sampled, at most so far off
+        np.testing.assert_allclose(
+            centre_of_mass, expected, atol=0.21
+        )  # Joseph's triangle is sampled, at most so far off
         np.testing.assert_allclose(centre_of_mass[::6], expected[::6], atol=1e-4)
 
     def test_handedness_of_an_asymmetric_phantom(self, backend):
@@ -152,9 +200,13 @@ class TestEveryBackend:
     def test_shifts_and_axis_offset_move_the_projections(self, backend, tilts):
         volume = np.random.default_rng(6).random((16, 16, 2))
         still = projector(TiltGeometry(tilts, 48, (16, 16)), backend)(volume)
-        moved = projector(TiltGeometry(tilts, 48, (16, 16), axis_offset=3, shifts=[1, -6, 2]), backend)(volume)
+        moved = projector(
+            TiltGeometry(tilts, 48, (16, 16), axis_offset=3, shifts=[1, -6, 2]), backend
+        )(volume)
         for tilt, pixels in enumerate([4, -3, 5]):
-            np.testing.assert_allclose(moved[tilt], np.roll(still[tilt], pixels, axis=0), rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(
+                moved[tilt], np.roll(still[tilt], pixels, axis=0), rtol=1e-4, atol=1e-5
+            )
 
     def test_a_projection_shifted_off_the_detector_is_empty(self, backend):
         A = projector(TiltGeometry([0, 30], 16, shifts=[0, 500]), backend)
@@ -199,7 +251,12 @@ class TestNumbaProjector:
         A = projector(TiltGeometry([10, 60], 12, (14, 12)), "numba")
         volume = np.random.default_rng(9).integers(0, 9, (3, 14, 12, 5))
         expected, kept = A(volume.astype(np.float32)), volume.copy()
-        for variant in (volume, np.asfortranarray(volume), volume.astype(">f8"), volume.astype(np.uint16)):
+        for variant in (
+            volume,
+            np.asfortranarray(volume),
+            volume.astype(">f8"),
+            volume.astype(np.uint16),
+        ):
             np.testing.assert_array_equal(A(variant), expected)
         np.testing.assert_array_equal(volume, kept)
 
@@ -209,10 +266,15 @@ class TestNumbaProjector:
         geometry = TiltGeometry([-61, -20.5, 0, 3, 17, 44, 45, 58, 77, 90], 23, (21, 19), 0.7, 1.3)
         A, weights = projector(geometry, "numba", threads=1), weights_of(geometry)
         slices = count + 2
-        monkeypatch.setattr("hyperspy_multitomo.tomography.numba_projector.blocks", lambda slices: [(0, slices, count)])
+        monkeypatch.setattr(
+            "hyperspy_multitomo.tomography.numba_projector.blocks",
+            lambda slices: [(0, slices, count)],
+        )
         rng = np.random.default_rng(10)
         volume, rays = rng.normal(size=(21, 19, slices)), rng.normal(size=(10, 23, slices))
-        np.testing.assert_allclose(A(volume), np.einsum("tuzx,zxy->tuy", weights, volume), atol=2e-5)
+        np.testing.assert_allclose(
+            A(volume), np.einsum("tuzx,zxy->tuy", weights, volume), atol=2e-5
+        )
         np.testing.assert_allclose(A.T(rays), np.einsum("tuzx,tuy->zxy", weights, rays), atol=2e-5)
         assert dot_test(A, slices=slices) < 1e-6
 
@@ -314,12 +376,16 @@ class TestTiltGeometry:
 
     def test_directions_at_quarter_turns_are_exact(self):
         directions = TiltGeometry([0, 90, 180, 270, -90, 720], 4).directions
-        np.testing.assert_array_equal(directions, [[1, 0], [0, 1], [-1, 0], [0, -1], [0, -1], [1, 0]])
+        np.testing.assert_array_equal(
+            directions, [[1, 0], [0, 1], [-1, 0], [0, -1], [0, -1], [1, 0]]
+        )
 
     def test_directions_are_unit_vectors_at_the_angle(self):
         tilts = np.random.default_rng(0).uniform(-720, 720, 100)
         t = np.deg2rad(tilts)
-        np.testing.assert_allclose(TiltGeometry(tilts, 4).directions, np.stack([np.cos(t), np.sin(t)], 1), atol=1e-13)
+        np.testing.assert_allclose(
+            TiltGeometry(tilts, 4).directions, np.stack([np.cos(t), np.sin(t)], 1), atol=1e-13
+        )
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

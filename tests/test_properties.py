@@ -12,11 +12,26 @@ import hyperspy_multitomo as mt
 from hyperspy_multitomo.alignment import Alignment
 from hyperspy_multitomo.composition import fit_response_ratios, quantify
 from hyperspy_multitomo.signals.keyed import record
-from hyperspy_multitomo.tomography import TiltGeometry, cgls, dot_test, em, fbp, hebt, projector, run, sirt
+from hyperspy_multitomo.tomography import (
+    TiltGeometry,
+    cgls,
+    dot_test,
+    em,
+    fbp,
+    hebt,
+    projector,
+    run,
+    sirt,
+)
 
 QUIET = {"show_progressbar": False}
 settings.register_profile(
-    "reproducible", deadline=None, derandomize=True, max_examples=20, database=None, suppress_health_check=[HealthCheck.too_slow]
+    "reproducible",
+    deadline=None,
+    derandomize=True,
+    max_examples=20,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("reproducible")
 few = settings(max_examples=8)
@@ -26,7 +41,10 @@ def near(result, expected, tolerance=2e-5):
     """Assert equality to single precision, relative to the largest value."""
     result, expected = np.asarray(result), np.asarray(expected)
     assert result.shape == expected.shape
-    assert np.abs(result - expected).max(initial=0) <= tolerance * np.abs(expected).max(initial=0) + 1e-30
+    assert (
+        np.abs(result - expected).max(initial=0)
+        <= tolerance * np.abs(expected).max(initial=0) + 1e-30
+    )
 
 
 def series_of(v, lazy=False, maps=None, haadf=None, **kwds):
@@ -51,7 +69,11 @@ class TestProjector:
         if back.any():  # a detector beside the volume sees nothing
             assert dot_test(A, seed, slices) <= 1e-6
 
-    @given(geometries(), SEEDS, st.sampled_from(["uint8", "int8", "uint16", "int32", "int64", "float64"]))
+    @given(
+        geometries(),
+        SEEDS,
+        st.sampled_from(["uint8", "int8", "uint16", "int32", "int64", "float64"]),
+    )
     def test_any_type_of_number_is_taken_by_its_value(self, geometry, seed, dtype):
         A = projector(geometry)
         volume = np.random.default_rng(seed).integers(0, 100, (*A.domain_shape, 3))
@@ -76,9 +98,21 @@ class TestProjector:
     @given(geometries(), SEEDS)
     def test_reversed_tilts_mirror_the_object(self, geometry, seed):
         g = geometry
-        mirrored = TiltGeometry([-t for t in g.tilts], g.detector_width, g.volume_shape, g.pixel_size, g.axis_offset, g.shifts)
+        mirrored = TiltGeometry(
+            [-t for t in g.tilts],
+            g.detector_width,
+            g.volume_shape,
+            g.pixel_size,
+            g.axis_offset,
+            g.shifts,
+        )
         turned = TiltGeometry(
-            mirrored.tilts, g.detector_width, g.volume_shape, g.pixel_size, -g.axis_offset, [-s for s in g.shifts]
+            mirrored.tilts,
+            g.detector_width,
+            g.volume_shape,
+            g.pixel_size,
+            -g.axis_offset,
+            [-s for s in g.shifts],
         )
         volume = np.random.default_rng(seed).random((*g.volume_shape, 2))
         projections = projector(g)(volume)
@@ -133,8 +167,14 @@ class TestReconstruction:
     def test_a_common_gain_is_a_factor_of_the_data(self, method, problem, gain):
         A, maps, haadf, ratios = problem
         gains = np.full(len(A.geometry.tilts), gain)
-        given_gains = {"gains": gains, "haadf_gains": gains} if method is by_hebt else {"gains": gains}
-        near(method(A, gain * maps, gain * haadf, ratios, **given_gains), method(A, maps, haadf, ratios), 1e-4)
+        given_gains = (
+            {"gains": gains, "haadf_gains": gains} if method is by_hebt else {"gains": gains}
+        )
+        near(
+            method(A, gain * maps, gain * haadf, ratios, **given_gains),
+            method(A, maps, haadf, ratios),
+            1e-4,
+        )
 
     @METHODS
     @given(problem=problems(), random=st.randoms(use_true_random=False))
@@ -142,14 +182,22 @@ class TestReconstruction:
         A, maps, haadf, ratios = problem
         order = list(range(len(maps)))
         random.shuffle(order)
-        near(method(A, maps[order], haadf, ratios[order]), method(A, maps, haadf, ratios)[order], 1e-4)
+        near(
+            method(A, maps[order], haadf, ratios[order]),
+            method(A, maps, haadf, ratios)[order],
+            1e-4,
+        )
 
     @METHODS
     @given(problem=problems(), ends=st.tuples(st.integers(0, 17), st.integers(1, 18)))
     def test_slices_know_nothing_of_each_other(self, method, problem, ends):
         A, maps, haadf, ratios = problem
         slab = slice(min(ends[0], maps.shape[-1] - 1), max(ends[1], ends[0] + 1))
-        near(method(A, maps[..., slab], haadf[..., slab], ratios), method(A, maps, haadf, ratios)[..., slab], 1e-4)
+        near(
+            method(A, maps[..., slab], haadf[..., slab], ratios),
+            method(A, maps, haadf, ratios)[..., slab],
+            1e-4,
+        )
 
     @METHODS
     @given(problem=problems(), rows=st.integers(-5, 5))
@@ -171,7 +219,16 @@ class TestReconstruction:
             ends = [(pad + moved, pad - moved), (0, 0)]
             wide = [np.pad(images, [(0, 0)] * (images.ndim - 2) + ends) for images in (maps, haadf)]
             offset = g.axis_offset + moved
-            A = projector(TiltGeometry(g.tilts, g.detector_width + 2 * pad, g.volume_shape, g.pixel_size, offset, g.shifts))
+            A = projector(
+                TiltGeometry(
+                    g.tilts,
+                    g.detector_width + 2 * pad,
+                    g.volume_shape,
+                    g.pixel_size,
+                    offset,
+                    g.shifts,
+                )
+            )
             return method(A, *wide, ratios)
 
         near(seen(pixels), seen(0), 2e-4)
@@ -182,7 +239,11 @@ class TestReconstruction:
         A, maps, haadf, ratios = problem
         g = A.geometry
         reverse = [-t for t in g.tilts]
-        mirrored = projector(TiltGeometry(reverse, g.detector_width, g.volume_shape, g.pixel_size, g.axis_offset, g.shifts))
+        mirrored = projector(
+            TiltGeometry(
+                reverse, g.detector_width, g.volume_shape, g.pixel_size, g.axis_offset, g.shifts
+            )
+        )
         near(method(mirrored, maps, haadf, ratios), method(A, maps, haadf, ratios)[:, ::-1], 2e-3)
 
 
@@ -190,12 +251,16 @@ class TestSeries:
     @given(views(), st.booleans())
     def test_sorted_by_tilt_with_every_image_at_its_own(self, v, lazy):
         order = np.argsort(v.tilts)
-        for series, given_data in zip(series_of(v, lazy), (v.haadf[:, None], v.maps.swapaxes(0, 1)), strict=True):
+        for series, given_data in zip(
+            series_of(v, lazy), (v.haadf[:, None], v.maps.swapaxes(0, 1)), strict=True
+        ):
             assert series._lazy == lazy
             assert series.data.dtype == np.float32
             np.testing.assert_array_equal(series.tilts, np.array(v.tilts)[order])
             np.testing.assert_array_equal(series.acquisition_order, order)
-            np.testing.assert_array_equal(np.asarray(series.data).reshape(given_data.shape), given_data[order])
+            np.testing.assert_array_equal(
+                np.asarray(series.data).reshape(given_data.shape), given_data[order]
+            )
 
     @few
     @given(views(), st.booleans(), st.booleans())
@@ -206,9 +271,13 @@ class TestSeries:
         ratios = dict.fromkeys(v.elements, 3.0)
         for one, two in zip(plain, other, strict=True):
             np.testing.assert_array_equal(
-                one.reconstruct_sirt(3, **QUIET).data, np.asarray(two.reconstruct_sirt(3, **QUIET).data)
+                one.reconstruct_sirt(3, **QUIET).data,
+                np.asarray(two.reconstruct_sirt(3, **QUIET).data),
             )
-        volumes = [eds.reconstruct_hebt(haadf, iterations=3, ratios=ratios, **QUIET) for haadf, eds in (plain, other)]
+        volumes = [
+            eds.reconstruct_hebt(haadf, iterations=3, ratios=ratios, **QUIET)
+            for haadf, eds in (plain, other)
+        ]
         assert volumes[1]._lazy == lazy
         near(volumes[1].data, volumes[0].data)
 
@@ -216,17 +285,25 @@ class TestSeries:
     @given(views(dtypes=("float32",)))
     def test_tilt_axis_along_x_is_the_transpose(self, v):
         plain = series_of(v)
-        turned = series_of(v, maps=v.maps.swapaxes(-1, -2), haadf=v.haadf.swapaxes(-1, -2), tilt_axis="x")
+        turned = series_of(
+            v, maps=v.maps.swapaxes(-1, -2), haadf=v.haadf.swapaxes(-1, -2), tilt_axis="x"
+        )
         for one, two in zip(plain, turned, strict=True):
             assert two.tilt_axis == "x"
             np.testing.assert_array_equal(two.data, one.data)
-            np.testing.assert_array_equal(two.reconstruct_sirt(3, **QUIET).data, one.reconstruct_sirt(3, **QUIET).data)
+            np.testing.assert_array_equal(
+                two.reconstruct_sirt(3, **QUIET).data, one.reconstruct_sirt(3, **QUIET).data
+            )
 
     @few
     @given(views(dtypes=("float32",)))
     def test_reverse_tilts_mirrors_the_volume(self, v):
         for one, two in zip(series_of(v), series_of(v, reverse_tilts=True), strict=True):
-            near(two.reconstruct_sirt(4, **QUIET).data, one.reconstruct_sirt(4, **QUIET).data[::-1], 1e-4)
+            near(
+                two.reconstruct_sirt(4, **QUIET).data,
+                one.reconstruct_sirt(4, **QUIET).data[::-1],
+                1e-4,
+            )
 
     @settings(max_examples=6)
     @given(v=views(dtypes=("float32",)), seed=SEEDS, suffix=st.sampled_from([".hspy", ".zspy"]))
@@ -264,9 +341,14 @@ class Followed:
                 return series
             whole = [series.axes_manager[n].size // change.step * change.step for n in "xy"]
             self.binning *= change.step
-            return series.isig[: whole[0], : whole[1]].rebin(scale=(1,) * len(navigation) + (change.step,) * 2)
+            return series.isig[: whole[0], : whole[1]].rebin(
+                scale=(1,) * len(navigation) + (change.step,) * 2
+            )
         size = series.axes_manager[change.axis].size
-        start, stop = int(change.start * size), max(int(np.ceil(change.stop * size)), int(change.start * size) + 1)
+        start, stop = (
+            int(change.start * size),
+            max(int(np.ceil(change.stop * size)), int(change.start * size) + 1),
+        )
         if change.axis == "tilt":
             cut = slice(start, stop, change.step)
             if len(self.tilt[cut]) < 2:
@@ -283,7 +365,12 @@ class TestMetadataStayTrue:
     @given(views(dtypes=("float32",), smallest=4, sides=(8, 16)), changes(), SEEDS)
     def test_after_any_slicing(self, v, steps, seed):
         rng, n = np.random.default_rng(seed), len(v.tilts)
-        gains, across, along, offset = rng.uniform(0.5, 2, n), rng.normal(size=n), rng.normal(size=n), rng.normal()
+        gains, across, along, offset = (
+            rng.uniform(0.5, 2, n),
+            rng.normal(size=n),
+            rng.normal(size=n),
+            rng.normal(),
+        )
         for whole in series_of(v):
             whole.gains = gains
             whole.alignment = Alignment(across, along, offset, 0.0)
@@ -298,7 +385,8 @@ class TestMetadataStayTrue:
             np.testing.assert_array_equal(series.acquisition_order, whole.acquisition_order[t])
             np.testing.assert_allclose(series.alignment.across, across[t] / b)
             np.testing.assert_allclose(series.alignment.along, along[t] / b)
-            # The axis stays where it is in the object: edges of pixels are counted from the first grid's.
+            # The axis stays where it is in the object: edges of pixels are counted from the first
+            # grid's.
             axis = (v.haadf.shape[-1] - 1) / 2 + offset
             now = (series.axes_manager["x"].size - 1) / 2 + series.axis_offset
             assert (now + 0.5) * b + followed.first["x"] - 0.5 == pytest.approx(axis)
@@ -352,7 +440,9 @@ class TestComposition:
         names, factors = np.array(["Au", "Ag", "Cu"]), rng.uniform(0.5, 3, 3)
         known = dict(zip(names.tolist(), factors, strict=True))
         percent, mask = quantify(volumes, names, method, known, units)
-        again, again_mask = quantify(dose * volumes[list(order)], names[list(order)], method, known, units)
+        again, again_mask = quantify(
+            dose * volumes[list(order)], names[list(order)], method, known, units
+        )
         np.testing.assert_array_equal(again_mask, mask)
         near(again, percent[list(order)])
         np.testing.assert_allclose(percent.sum(axis=0)[mask], 100, rtol=1e-5)
@@ -367,12 +457,18 @@ class TestComposition:
         images = mt.TiltSeriesHAADF.from_images(haadf, tilts=angles)
         found = []
         for factor in (1.0, dose):
-            eds = mt.TiltSeriesEDS.from_maps({"Au": factor * maps[0], "Ag": factor * maps[1]}, tilts=angles)
+            eds = mt.TiltSeriesEDS.from_maps(
+                {"Au": factor * maps[0], "Ag": factor * maps[1]}, tilts=angles
+            )
             ratios = eds.fit_response_ratios(images, block_size=4)
             assume(ratios.values.min() > 0)
             volume = eds.reconstruct_hebt(images, iterations=5, **QUIET)
-            found.append((ratios.values, volume.data, volume.quantify("CL", {"Au": 1.5, "Ag": 1.0}).data))
+            found.append(
+                (ratios.values, volume.data, volume.quantify("CL", {"Au": 1.5, "Ag": 1.0}).data)
+            )
         (ratios, volume, percent), (other_ratios, other_volume, other_percent) = found
         np.testing.assert_allclose(other_ratios, ratios / dose, rtol=1e-3)
         near(other_volume, dose * volume, 1e-3)
-        assert np.mean(np.abs(other_percent - percent) > 1) < 0.01  # voxels on the threshold of the mask may change sides
+        assert (
+            np.mean(np.abs(other_percent - percent) > 1) < 0.01
+        )  # voxels on the threshold of the mask may change sides

@@ -6,8 +6,13 @@ from public_api import FILE, lines
 def test_public_signatures_are_those_on_file():
     """After a change that is meant, `python -m tests.public_api` writes the file anew."""
     found, written = lines(), FILE.read_text().splitlines()
-    new, gone = [line for line in found if line not in set(written)], [line for line in written if line not in set(found)]
-    assert not new + gone, "\n".join(["public_api.txt lacks:", *new, "and has what is gone:", *gone])
+    new, gone = (
+        [line for line in found if line not in set(written)],
+        [line for line in written if line not in set(found)],
+    )
+    assert not new + gone, "\n".join(
+        ["public_api.txt lacks:", *new, "and has what is gone:", *gone]
+    )
     assert found == written
 
 

@@ -18,7 +18,13 @@ SEEDS = 5
 
 def over_seeds(metric, volume, truth):
     """Mean over the seeds of a metric of each channel; the truth has one slice."""
-    return np.mean([[metric(c[..., y], t[..., 0]) for y in range(SEEDS)] for c, t in zip(volume, truth, strict=True)], axis=1)
+    return np.mean(
+        [
+            [metric(c[..., y], t[..., 0]) for y in range(SEEDS)]
+            for c, t in zip(volume, truth, strict=True)
+        ],
+        axis=1,
+    )
 
 
 def noisy(phantom, oversampling=3):
@@ -64,7 +70,9 @@ def test_zhong_pixelwise_ratios(zhong_series):
 
 def test_zhong_correlation(zhong_series, zhong_volumes):
     # Published: 0.944 -> 0.992 (Au), 0.874 -> 0.984 (Ag).
-    eds, both = (over_seeds(ssim_structure, volume, zhong_series[0].truth) for volume in zhong_volumes)
+    eds, both = (
+        over_seeds(ssim_structure, volume, zhong_series[0].truth) for volume in zhong_volumes
+    )
     assert both[0] >= 0.955
     assert both[1] >= 0.940
     np.testing.assert_allclose(eds, [0.895, 0.881], atol=0.01)
@@ -79,7 +87,9 @@ def test_zhong_error_falls(zhong_series, zhong_volumes):
 
 def test_zhong_wrong_pixels(zhong_series, zhong_volumes):
     # Published: 6936 -> 1664 (Au), 7318 -> 4915 (Ag).
-    eds, both = (over_seeds(wrong_pixels, volume, zhong_series[0].truth) for volume in zhong_volumes)
+    eds, both = (
+        over_seeds(wrong_pixels, volume, zhong_series[0].truth) for volume in zhong_volumes
+    )
     assert both[0] < 1664
     assert both[1] < 4915
     assert (both < 0.5 * eds).all()
@@ -99,10 +109,15 @@ def test_best_alpha_grows_with_the_iterations():
     for alpha in (0.3, 0.5, 0.7, 0.9):
         for iterate in hebt(A, maps, haadf, series.true_ratios, alpha=alpha):
             if iterate.iteration in (20, 50, 200):
-                errors[iterate.iteration, alpha] = over_seeds(scaled_mse, iterate.volume, series.phantom.truth).sum()
+                errors[iterate.iteration, alpha] = over_seeds(
+                    scaled_mse, iterate.volume, series.phantom.truth
+                ).sum()
             if iterate.iteration == 200:
                 break
-    best = [min((error, alpha) for (n, alpha), error in errors.items() if n == done)[1] for done in (20, 50, 200)]
+    best = [
+        min((error, alpha) for (n, alpha), error in errors.items() if n == done)[1]
+        for done in (20, 50, 200)
+    ]
     assert best == sorted(best)
     assert best[0] <= 0.5 < 0.7 <= best[-1]
 
@@ -128,7 +143,10 @@ def test_yuan_core_and_shell(yuan_volumes, method):
     gold = series.phantom.truth[0] / np.maximum(density, 1e-6)
     core, shell = gold > 0.79, (gold < 0.21) & (density > 11)
     measured = [
-        [composition[0, core[..., 0] & mask[..., y], y].mean(), composition[1, shell[..., 0] & mask[..., y], y].mean()]
+        [
+            composition[0, core[..., 0] & mask[..., y], y].mean(),
+            composition[1, shell[..., 0] & mask[..., y], y].mean(),
+        ]
         for y in range(SEEDS)
     ]
     np.testing.assert_allclose(np.mean(measured, axis=0), 80, atol=5)
@@ -141,14 +159,19 @@ def test_yuan_outline_and_error_gain_from_the_haadf(yuan_volumes):
 
     def overlap(volume, threshold):
         slices = [volume[..., y : y + 1] for y in range(SEEDS)]
-        found = [quantify(one, series.elements, "CL", factors, "weight", mask=threshold)[1][..., 0] for one in slices]
+        found = [
+            quantify(one, series.elements, "CL", factors, "weight", mask=threshold)[1][..., 0]
+            for one in slices
+        ]
         return np.mean([dice(mask, particle) for mask in found])
 
     assert overlap(both, "otsu") > 0.985 > overlap(eds[50], "otsu")
     # The edge spread function finds the outline without the HAADF, too.
     assert overlap(both, "esf") > 0.985
     assert overlap(eds[50], "esf") > 0.97
-    best_eds = np.minimum(*(over_seeds(scaled_mse, volume, series.truth) for volume in eds.values()))
+    best_eds = np.minimum(
+        *(over_seeds(scaled_mse, volume, series.truth) for volume in eds.values())
+    )
     assert (best_eds / over_seeds(scaled_mse, both, series.truth) > 1.2).all()
 
 
@@ -164,6 +187,12 @@ def test_response_ratios_at_any_number_of_counts(mixed_phases, counts):
     inside = mixed_phases.expected_haadf > 0.05 * mixed_phases.expected_haadf.max()
     factor = counts / min(channel[inside].mean() for channel in mixed_phases.expected_maps)
     for seed in range(3):
-        maps = np.random.default_rng(seed).poisson(mixed_phases.expected_maps * factor).astype(np.float32)
-        fit = fit_response_ratios(maps, mixed_phases.expected_haadf, mixed_phases.elements, n_bootstrap=20)
+        maps = (
+            np.random.default_rng(seed)
+            .poisson(mixed_phases.expected_maps * factor)
+            .astype(np.float32)
+        )
+        fit = fit_response_ratios(
+            maps, mixed_phases.expected_haadf, mixed_phases.elements, n_bootstrap=20
+        )
         np.testing.assert_allclose(fit.values * factor, mixed_phases.true_ratios, rtol=0.05)

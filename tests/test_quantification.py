@@ -9,7 +9,11 @@ from hyperspy_multitomo.composition import composition_errors, mean_composition,
 
 LINES = ["Al_Ka", "Cr_Ka", "Ni_Ka"]
 ELEMENTS = ["Al", "Cr", "Ni"]
-FACTORS = {"CL": [1.0, 1.47, 1.72], "zeta": [405.6, 596.2, 697.7], "cross_section": [14.2, 11.9, 10.3]}
+FACTORS = {
+    "CL": [1.0, 1.47, 1.72],
+    "zeta": [405.6, 596.2, 697.7],
+    "cross_section": [14.2, 11.9, 10.3],
+}
 
 
 def exspy_composition(intensities, method, factors, units):
@@ -20,14 +24,18 @@ def exspy_composition(intensities, method, factors, units):
     spectra.axes_manager[-1].scale, spectra.axes_manager[-1].units = 0.01, "keV"
     for axis in spectra.axes_manager.navigation_axes:
         axis.scale, axis.units = 1.0, "nm"
-    spectra.set_microscope_parameters(beam_energy=200, live_time=1.5, beam_current=0.3, probe_area=1.0)
+    spectra.set_microscope_parameters(
+        beam_energy=200, live_time=1.5, beam_current=0.3, probe_area=1.0
+    )
     spectra.set_elements(ELEMENTS)
     spectra.set_lines(LINES)
     maps = spectra.get_lines_intensity()
     assert [image.metadata.Sample.xray_lines[0] for image in maps] == LINES
     for image, values in zip(maps, intensities, strict=True):
         image.data = values.reshape(image.data.shape)
-    result = spectra.quantification(maps, method, factors, composition_units=units, navigation_mask=None)
+    result = spectra.quantification(
+        maps, method, factors, composition_units=units, navigation_mask=None
+    )
     composition = result if method == "CL" else result[0]
     return np.array([image.data for image in composition]).reshape(intensities.shape)
 
@@ -41,7 +49,9 @@ def test_equal_to_exspy(method, units):
     composition, _ = quantify(intensities, ELEMENTS, method, FACTORS[method], units, mask=inside)
     np.testing.assert_allclose(composition, expected, rtol=1e-6)
     # eXSpy's list is in alphabetical order whatever ours is.
-    turned, _ = quantify(intensities[::-1], ELEMENTS[::-1], method, FACTORS[method], units, mask=inside)
+    turned, _ = quantify(
+        intensities[::-1], ELEMENTS[::-1], method, FACTORS[method], units, mask=inside
+    )
     np.testing.assert_allclose(turned[::-1], expected, rtol=1e-6)
 
 
@@ -58,7 +68,11 @@ def test_known_alloy_in_three_ways():
     atoms = weight / [107.8682, 196.966569]
     percent = 100 * atoms / atoms.sum()
     factors = {"Ag": 2.0, "Au": 5.0}
-    for method, counts in (("CL", weight / [2, 5]), ("zeta", weight / [2, 5]), ("cross_section", atoms * [2, 5])):
+    for method, counts in (
+        ("CL", weight / [2, 5]),
+        ("zeta", weight / [2, 5]),
+        ("cross_section", atoms * [2, 5]),
+    ):
         volumes = counts[:, None, None, None] * np.array([0.0, 0.3, 7.0])[:, None, None]
         by_weight, mask = quantify(volumes, ["Ag", "Au"], method, factors, "weight", mask=0.01)
         by_atoms, _ = quantify(volumes, ["Ag", "Au"], method, factors, "atomic", mask=mask)
@@ -88,16 +102,22 @@ def test_factors_by_element_line_and_list_agree():
         (["Pt", "Fe"], {"Pt_La": 5.08, "Fe_Ka": 1.45}),
         (["Pt_La", "Fe_Ka"], {"Pt": 5.08, "Fe_Ka": 1.45}),
     ):
-        np.testing.assert_array_equal(quantify(volumes, names, "CL", factors, mask=inside)[0], by_list)
+        np.testing.assert_array_equal(
+            quantify(volumes, names, "CL", factors, mask=inside)[0], by_list
+        )
 
 
 def test_dask_in_dask_out():
     da = pytest.importorskip("dask.array")
     volumes = np.random.default_rng(3).uniform(1, 9, (2, 4, 4, 4)).astype(np.float32)
     inside = np.ones((4, 4, 4), bool)
-    lazy, _ = quantify(da.from_array(volumes, chunks=(1, 2, 4, 4)), ["Ag", "Au"], "zeta", [1.0, 2.0], mask=inside)
+    lazy, _ = quantify(
+        da.from_array(volumes, chunks=(1, 2, 4, 4)), ["Ag", "Au"], "zeta", [1.0, 2.0], mask=inside
+    )
     assert isinstance(lazy, da.Array)
-    np.testing.assert_allclose(lazy.compute(), quantify(volumes, ["Ag", "Au"], "zeta", [1.0, 2.0], mask=inside)[0])
+    np.testing.assert_allclose(
+        lazy.compute(), quantify(volumes, ["Ag", "Au"], "zeta", [1.0, 2.0], mask=inside)[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,8 +156,12 @@ def test_bad_choices_and_empty_volumes_are_errors():
 class TestNegativeCounts:
     def test_count_as_zero_and_are_counted(self):
         volumes = np.array([[30.0, 30.0, 30.0, -5.0], [10.0, -10.0, -40.0, 7.0]])
-        with pytest.warns(UserWarning, match=r"3 voxels of the particle, 75 %, have negative.*mean_composition"):
-            composition, _ = quantify(volumes, ["Au", "Ag"], "CL", [1.0, 1.0], mask=np.ones(4, bool))
+        with pytest.warns(
+            UserWarning, match=r"3 voxels of the particle, 75 %, have negative.*mean_composition"
+        ):
+            composition, _ = quantify(
+                volumes, ["Au", "Ag"], "CL", [1.0, 1.0], mask=np.ones(4, bool)
+            )
         np.testing.assert_allclose(composition, [[75, 100, 100, 0], [25, 0, 0, 100]])
         errors = composition_errors(volumes, ["Au", "Ag"], "CL", [1.0, 1.0], count_errors=1.0)
         assert np.isfinite(errors).all()
@@ -147,12 +171,17 @@ class TestNegativeCounts:
         da = pytest.importorskip("dask.array")
         volumes = np.random.default_rng(0).normal(2, 3, (2, 4, 4, 4)).astype(np.float32)
         inside = np.ones((4, 4, 4), bool)
-        lazy, _ = quantify(da.from_array(volumes, chunks=2), ["Ag", "Au"], "CL", [1.0, 2.0], mask=inside)
+        lazy, _ = quantify(
+            da.from_array(volumes, chunks=2), ["Ag", "Au"], "CL", [1.0, 2.0], mask=inside
+        )
         with pytest.warns(UserWarning, match="negative counts"):
             eager, _ = quantify(volumes, ["Ag", "Au"], "CL", [1.0, 2.0], mask=inside)
         np.testing.assert_allclose(lazy.compute(), eager)
         assert 0 <= eager.min() <= eager.max() <= 100.001
-        means = [mean_composition(v, ["Ag", "Au"], "CL", [1.0, 2.0], mask=inside) for v in (volumes, da.from_array(volumes))]
+        means = [
+            mean_composition(v, ["Ag", "Au"], "CL", [1.0, 2.0], mask=inside)
+            for v in (volumes, da.from_array(volumes))
+        ]
         np.testing.assert_allclose(*means, rtol=1e-5)
 
     def test_an_absent_element_has_no_mean(self):
@@ -162,7 +191,11 @@ class TestNegativeCounts:
             volumes = np.random.default_rng(seed).normal([[20.0], [0.0]], 6.0, (2, 900))
             means.append(mean_composition(volumes, ["Au", "Ag"], "CL", [1.0, 1.0])[1])
             with pytest.warns(UserWarning, match="negative counts"):
-                biased.append(quantify(volumes, ["Au", "Ag"], "CL", [1.0, 1.0], mask=np.ones(900, bool))[0][1].mean())
+                biased.append(
+                    quantify(volumes, ["Au", "Ag"], "CL", [1.0, 1.0], mask=np.ones(900, bool))[0][
+                        1
+                    ].mean()
+                )
         assert abs(np.mean(means)) < 2 * np.std(means) / np.sqrt(50)
         assert np.mean(biased) > 5
 
@@ -185,7 +218,9 @@ def test_volumes_of_fbp():
         composition = volume.quantify("CL", {"Au": 1.0, "Ag": 1.0}, mask=inside)
     assert 0 <= composition.data.min() <= composition.data.max() <= 100.001
     silver = np.asarray(volume["Ag"].data)[inside]
-    error = 100 * silver.std() * np.sqrt(8 / silver.size) / np.asarray(volume["Au"].data)[inside].mean()  # noise of neighbours
+    error = (
+        100 * silver.std() * np.sqrt(8 / silver.size) / np.asarray(volume["Au"].data)[inside].mean()
+    )  # noise of neighbours
     mean = volume.mean_composition(composition, inside)
     assert abs(mean["Ag"]) < 2 * error < 5
     assert mean["Au"] + mean["Ag"] == pytest.approx(100)

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 import hyperspy_multitomo as mt
-from hyperspy_multitomo.composition import composition_errors, cross_sections, electrons_per_pixel, quantify, quantify_density
+from hyperspy_multitomo.composition import (
+    composition_errors,
+    cross_sections,
+    electrons_per_pixel,
+    quantify,
+    quantify_density,
+)
 from hyperspy_multitomo.simulation import count, simulate, yuan
 
 LINES = {"Au": "Au_Ma", "Ag": "Ag_La"}
@@ -16,13 +22,17 @@ def series_of(maps, haadf=None, tilts=None, pixel_size=1.5, keV=100.0):
     """EDS and HAADF series of arrays in the numerics' order."""
     tilts = np.arange(maps.shape[1]) if tilts is None else tilts
     eds = mt.TiltSeriesEDS.from_maps(
-        {name: one.swapaxes(1, 2) for name, one in zip(LINES, maps, strict=True)}, tilts=tilts, pixel_size=pixel_size
+        {name: one.swapaxes(1, 2) for name, one in zip(LINES, maps, strict=True)},
+        tilts=tilts,
+        pixel_size=pixel_size,
     )
     eds.metadata.set_item(f"{TEM}.beam_energy", keV)
     eds.metadata.set_item("Sample.xray_lines", sorted(LINES.values()))
     if haadf is None:
         return eds
-    return eds, mt.TiltSeriesHAADF.from_images(haadf.swapaxes(1, 2), tilts=tilts, pixel_size=pixel_size)
+    return eds, mt.TiltSeriesHAADF.from_images(
+        haadf.swapaxes(1, 2), tilts=tilts, pixel_size=pixel_size
+    )
 
 
 def volume_of(au, ag, pixel_size=1.5, **metadata):
@@ -40,7 +50,11 @@ def alloy():
     inside = np.zeros((16, 12, 20), bool)
     inside[3:13, 2:10, 5:15] = True
     f = {name: cross_sections.xray_factor(line, 100) for name, line in LINES.items()}
-    return inside, (0.8 * f["Au"] * inside).astype(np.float32), (0.2 * f["Ag"] * inside).astype(np.float32)
+    return (
+        inside,
+        (0.8 * f["Au"] * inside).astype(np.float32),
+        (0.2 * f["Ag"] * inside).astype(np.float32),
+    )
 
 
 def test_known_alloy_by_weight_and_atoms(alloy):
@@ -76,8 +90,12 @@ def test_order_of_elements_dose_and_pixel_size_change_nothing(alloy):
     turned = mt.TomographicVolume.from_arrays({"Ag": ag, "Au": au}, pixel_size=1.5)
     options = dict(beam_energy=100, xray_lines=["Au_Ma", "Ag_La"])
     np.testing.assert_allclose(turned.quantify("model", **options)["Ag"].data, reference, rtol=1e-5)
-    np.testing.assert_allclose(volume_of(37 * au, 37 * ag).quantify("model")["Ag"].data, reference, rtol=1e-5)
-    np.testing.assert_allclose(volume_of(au, ag, pixel_size=0.2).quantify("model")["Ag"].data, reference, rtol=1e-5)
+    np.testing.assert_allclose(
+        volume_of(37 * au, 37 * ag).quantify("model")["Ag"].data, reference, rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        volume_of(au, ag, pixel_size=0.2).quantify("model")["Ag"].data, reference, rtol=1e-5
+    )
     dearer = volume_of(au, ag).quantify("model", efficiency={"Au": 0.5, "Ag": 1.0})
     np.testing.assert_allclose(dearer["Au"].data[inside], 100 * 1.6 / 1.8, rtol=1e-4)
 
@@ -94,9 +112,17 @@ def test_density_comes_back():
         assert found.quantity == units
         # The same through zeta-factors and cross sections, which have the solid angle in them.
         for method in ("zeta", "cross_section"):
-            factors = cross_sections.convert_factors(["Au"], {"Au": f}, "model", method, solid_angle=omega)
-            other = mt.TomographicVolume.from_arrays({"Au": np.full((4, 4, 4), per_nm)}, pixel_size=1.0)
-            np.testing.assert_allclose(other.quantify_density(method, factors, units, dose=dose)["Au"].data, expected, rtol=1e-5)
+            factors = cross_sections.convert_factors(
+                ["Au"], {"Au": f}, "model", method, solid_angle=omega
+            )
+            other = mt.TomographicVolume.from_arrays(
+                {"Au": np.full((4, 4, 4), per_nm)}, pixel_size=1.0
+            )
+            np.testing.assert_allclose(
+                other.quantify_density(method, factors, units, dose=dose)["Au"].data,
+                expected,
+                rtol=1e-5,
+            )
 
 
 def test_zeta_and_dose_are_those_of_exspy():
@@ -104,8 +130,12 @@ def test_zeta_and_dose_are_those_of_exspy():
     from exspy._misc.eds.utils import quantification_zeta_factor
 
     electrons = electrons_per_pixel(0.3, 1.5, 1)
-    composition, mass_thickness = quantification_zeta_factor(np.array([[50.0], [20.0]]), [400.0, 700.0], dose=float(electrons))
-    density = quantify_density(np.array([[50.0], [20.0]]), ["Al", "Ni"], "zeta", [400.0, 700.0], float(electrons))
+    composition, mass_thickness = quantification_zeta_factor(
+        np.array([[50.0], [20.0]]), [400.0, 700.0], dose=float(electrons)
+    )
+    density = quantify_density(
+        np.array([[50.0], [20.0]]), ["Al", "Ni"], "zeta", [400.0, 700.0], float(electrons)
+    )
     assert density.sum() * 1e-9 * 1e3 == pytest.approx(float(mass_thickness[0]))
     np.testing.assert_allclose(density / density.sum(), composition, rtol=1e-6)
 
@@ -138,7 +168,12 @@ def test_lines_of_the_maps_come_with_the_volume():
     volume = eds.reconstruct_sirt(2, show_progressbar=False)
     composition = volume.quantify("model", threshold="otsu")
     assert composition.history[-1]["xray_lines"] == ["Au_La", "Ag_La"]
-    assert volume.quantify("model", threshold="otsu", xray_lines=["Au_Ma", "Ag_La"]).history[-1]["xray_lines"][0] == "Au_Ma"
+    assert (
+        volume.quantify("model", threshold="otsu", xray_lines=["Au_Ma", "Ag_La"]).history[-1][
+            "xray_lines"
+        ][0]
+        == "Au_Ma"
+    )
 
 
 def test_errors_are_those_of_repeated_experiments():
@@ -148,13 +183,19 @@ def test_errors_are_those_of_repeated_experiments():
     for units in ("weight", "atomic"):
         noisy = counts[:, None] + rng.normal(size=(3, n)) * np.array([6.0, 3.0, 1.0])[:, None]
         by_counts, _ = quantify(noisy, names, "CL", factors, units, mask=np.ones(n, bool))
-        expected = composition_errors(counts[:, None], names, "CL", factors, units, count_errors=[[6.0], [3.0], [1.0]])
+        expected = composition_errors(
+            counts[:, None], names, "CL", factors, units, count_errors=[[6.0], [3.0], [1.0]]
+        )
         np.testing.assert_allclose(by_counts.std(axis=1), expected[:, 0], rtol=0.03)
         # A wrong factor is a wrong count.
-        wrong = counts[:, None] * (1 + rng.normal(size=(3, n)) * np.array([0.05, 0.0, 0.02])[:, None])
+        wrong = counts[:, None] * (
+            1 + rng.normal(size=(3, n)) * np.array([0.05, 0.0, 0.02])[:, None]
+        )
         by_factors, _ = quantify(wrong, names, "CL", factors, units, mask=np.ones(n, bool))
         given = {"Al": 0.05, "Ni": 0.02}
-        expected = composition_errors(counts[:, None], names, "CL", factors, units, factor_errors=given)
+        expected = composition_errors(
+            counts[:, None], names, "CL", factors, units, factor_errors=given
+        )
         np.testing.assert_allclose(by_factors.std(axis=1), expected[:, 0], rtol=0.03)
 
 
@@ -164,10 +205,16 @@ def test_errors_of_a_composition(alloy):
     composition = volume.quantify("model")
     errors = volume.composition_errors(composition, factor_errors=0.1)
     # 100 C (1 - C) sqrt(2) 0.1
-    np.testing.assert_allclose(errors["Au"].data[inside], 100 * 0.8 * 0.2 * np.sqrt(2) * 0.1, rtol=1e-4)
+    np.testing.assert_allclose(
+        errors["Au"].data[inside], 100 * 0.8 * 0.2 * np.sqrt(2) * 0.1, rtol=1e-4
+    )
     assert not errors["Au"].data[~inside].any()
-    both = volume.composition_errors(composition, factor_errors=0.1, count_errors={"Au": 0.1 * au, "Ag": 0.0 * ag})
-    np.testing.assert_allclose(both["Au"].data[inside], 100 * 0.8 * 0.2 * np.sqrt(3) * 0.1, rtol=1e-4)
+    both = volume.composition_errors(
+        composition, factor_errors=0.1, count_errors={"Au": 0.1 * au, "Ag": 0.0 * ag}
+    )
+    np.testing.assert_allclose(
+        both["Au"].data[inside], 100 * 0.8 * 0.2 * np.sqrt(3) * 0.1, rtol=1e-4
+    )
     with pytest.raises(ValueError, match="nothing to propagate"):
         volume.composition_errors(composition)
     with pytest.raises(ValueError, match="pass what quantify"):
@@ -192,19 +239,31 @@ def yuan_series():
     solid = truth.sum(axis=0) > 0.99 * truth.sum(axis=0)[truth.sum(axis=0) > 0].min()
     core = binary_erosion((gold > 0.79) & solid, iterations=2)
     shell = binary_erosion((gold < 0.21) & solid, iterations=2)
-    return (*series_of(maps, haadf, phantom.tilts, phantom.pixel_size), core, shell, series.true_ratios)
+    return (
+        *series_of(maps, haadf, phantom.tilts, phantom.pixel_size),
+        core,
+        shell,
+        series.true_ratios,
+    )
 
 
 def means(composition, where):
     """Mean percent of each element in a region (z, x) of all slices."""
-    return {name: float(composition[name].data.transpose(0, 2, 1)[where].mean()) for name in composition.elements}
+    return {
+        name: float(composition[name].data.transpose(0, 2, 1)[where].mean())
+        for name in composition.elements
+    }
 
 
 @pytest.mark.parametrize("iterations", [100, 200, 500])
 def test_core_and_shell_of_yuan(yuan_series, iterations):
     eds, haadf, core, shell, ratios = yuan_series
     volume = eds.reconstruct_hebt(
-        haadf, alpha=0.7, iterations=iterations, ratios=dict(zip(eds.elements, ratios, strict=True)), show_progressbar=False
+        haadf,
+        alpha=0.7,
+        iterations=iterations,
+        ratios=dict(zip(eds.elements, ratios, strict=True)),
+        show_progressbar=False,
     )
     composition = volume.quantify("model", model="direct")
     assert means(composition, core)["Au"] == pytest.approx(80, abs=5)
@@ -215,7 +274,11 @@ def test_eq_18_is_biased_where_the_ratios_do_not_follow_the_model(yuan_series):
     """Through the response ratios the mean bias of z/(r f) between the elements goes into the composition."""
     eds, haadf, core, _, ratios = yuan_series
     volume = eds.reconstruct_hebt(
-        haadf, alpha=0.7, iterations=100, ratios=dict(zip(eds.elements, ratios, strict=True)), show_progressbar=False
+        haadf,
+        alpha=0.7,
+        iterations=100,
+        ratios=dict(zip(eds.elements, ratios, strict=True)),
+        show_progressbar=False,
     )
     f = cross_sections.model_ratios(list(LINES.values()), 100, model="direct")
     options = dict(model="direct", threshold="otsu")
@@ -248,13 +311,25 @@ def test_model_as_prior_tells_collinear_elements_apart():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda v: v.quantify("model", beam_energy=2.0), "Au M5 is ionised above 2.2.* keV, but the beam has 2 keV"),
-        (lambda v: v.quantify("model", xray_lines=["Au_Ma"]), "no X-ray line is known for Ag: pass xray_lines="),
+        (
+            lambda v: v.quantify("model", beam_energy=2.0),
+            "Au M5 is ionised above 2.2.* keV, but the beam has 2 keV",
+        ),
+        (
+            lambda v: v.quantify("model", xray_lines=["Au_Ma"]),
+            "no X-ray line is known for Ag: pass xray_lines=",
+        ),
         (lambda v: v.quantify("model", xray_lines=["Au_Ma", "Au_La", "Ag_La"]), "two lines of Au"),
-        (lambda v: v.quantify("model", xray_lines=["Au_Ma", "Ag_La", "Cu_Ka"]), "Cu_Ka are of no channel"),
+        (
+            lambda v: v.quantify("model", xray_lines=["Au_Ma", "Ag_La", "Cu_Ka"]),
+            "Cu_Ka are of no channel",
+        ),
         (lambda v: v.quantify("model", model="both"), "unknown model 'both'"),
         (lambda v: v.quantify("model", threshold="li"), "unknown threshold method 'li'"),
-        (lambda v: v.quantify("model", threshold=1.0, mask=np.ones(v.data.shape[::2])), "pass one of them"),
+        (
+            lambda v: v.quantify("model", threshold=1.0, mask=np.ones(v.data.shape[::2])),
+            "pass one of them",
+        ),
         (lambda v: v.quantify("model", threshold=1e9), "no voxel inside"),
         (lambda v: v.quantify("model", efficiency={"Au": 0.5}), "Ag"),
         (lambda v: v.quantify("model", through="haadf"), "must be 'counts' or 'ratios'"),
@@ -264,7 +339,10 @@ def test_model_as_prior_tells_collinear_elements_apart():
         (lambda v: v.quantify("model", {"Au": 1.0, "Ag": 0.0}), "Ag: 0.0"),
         (lambda v: v.quantify("model").quantify("model"), "holds weight percent, not counts"),
         (lambda v: v.quantify_density("CL", [1, 2], dose=1e6), "k-factors are relative"),
-        (lambda v: v.quantify_density("model", dose=1e6), "solid angle of the X-ray detectors is not in the metadata"),
+        (
+            lambda v: v.quantify_density("model", dose=1e6),
+            "solid angle of the X-ray detectors is not in the metadata",
+        ),
         (lambda v: v.quantify_density("model", solid_angle=0.7), "the dose is not known"),
         (lambda v: v.quantify_density("zeta", [1, 2], dose=-1), "the dose is -1.0"),
         (lambda v: v.quantify_density("zeta", [1, 2], "kg", dose=1), "unknown units 'kg'"),

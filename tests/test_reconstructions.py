@@ -37,19 +37,31 @@ def A():
 
 
 def haadf_of(A, truth, lazy=False):
-    return mt.TiltSeriesHAADF.from_images(dask_if(lazy, 40 * A(truth[0]).transpose(0, 2, 1)), tilts=TILTS, pixel_size=0.5)
+    return mt.TiltSeriesHAADF.from_images(
+        dask_if(lazy, 40 * A(truth[0]).transpose(0, 2, 1)), tilts=TILTS, pixel_size=0.5
+    )
 
 
 def eds_of(A, truth, lazy=False, noise=True):
     """Net counts with the gross counts and the background beside them, as `elemental_maps` makes them."""
     expected = SHARES.T[:, :, None, None] * A(truth)
     background = np.full_like(expected, 3.0)
-    gross = np.random.default_rng(0).poisson(expected + background) if noise else expected + background
+    gross = (
+        np.random.default_rng(0).poisson(expected + background) if noise else expected + background
+    )
     net = (gross - background) / SHARES.T[:, :, None, None]
-    maps = {name: dask_if(lazy, net[i].transpose(0, 2, 1).astype(np.float32)) for i, name in enumerate(("Au", "Ag"))}
+    maps = {
+        name: dask_if(lazy, net[i].transpose(0, 2, 1).astype(np.float32))
+        for i, name in enumerate(("Au", "Ag"))
+    }
     eds = mt.TiltSeriesEDS.from_maps(maps, tilts=TILTS, pixel_size=0.5)
     for name, values in (("gross", gross), ("background", background)):
-        record(eds, name, values.transpose(1, 0, 3, 2).astype(np.float32), ("tilt", "element", "y", "x"))
+        record(
+            eds,
+            name,
+            values.transpose(1, 0, 3, 2).astype(np.float32),
+            ("tilt", "element", "y", "x"),
+        )
     record(eds, "window_share", SHARES, ("tilt", "element"))
     return eds
 
@@ -97,7 +109,12 @@ class TestAgainstArrays:
             "fbp": fbp(A, net, gains=gains),
         }
         for name, volume in expected.items():
-            assert relative(arrays(getattr(eds, f"reconstruct_{name}")(**METHODS[name], **QUIET)), volume) < 1e-5
+            assert (
+                relative(
+                    arrays(getattr(eds, f"reconstruct_{name}")(**METHODS[name], **QUIET)), volume
+                )
+                < 1e-5
+            )
 
     def test_em_takes_gross_counts_background_share_and_gains(self, A, truth):
         eds = eds_of(A, truth)
@@ -107,7 +124,9 @@ class TestAgainstArrays:
         expected = run(em(A, gross, background=background, gains=(gains * SHARES).T), 8)
         volume = eds.reconstruct_em(iterations=8, **QUIET)
         assert relative(arrays(volume), expected.volume) < 1e-5
-        np.testing.assert_allclose(volume.residuals["deviance"], expected.residuals["deviance"], rtol=1e-4)
+        np.testing.assert_allclose(
+            volume.residuals["deviance"], expected.residuals["deviance"], rtol=1e-4
+        )
         assert volume.residuals["eds"].shape == (8, 2)
         assert volume.history[-1]["counts"] == "gross"
 
@@ -130,12 +149,20 @@ class TestAgainstArrays:
 class TestInitial:
     def test_channels_of_a_volume_are_taken_by_their_names(self, A, truth):
         eds, haadf = eds_of(A, truth), haadf_of(A, truth)
-        start = eds.reconstruct_hebt(haadf, iterations=3, ratios={"Au": 40.0, "Ag": 10.0}, rest=True, **QUIET)
-        np.testing.assert_array_equal(eds.reconstruct_sirt(0, initial=start, **QUIET).data, start.data[:, :2])
-        other_order = mt.TiltSeriesEDS.from_maps({name: eds[name].data for name in ("Ag", "Au")}, tilts=TILTS, pixel_size=0.5)
+        start = eds.reconstruct_hebt(
+            haadf, iterations=3, ratios={"Au": 40.0, "Ag": 10.0}, rest=True, **QUIET
+        )
+        np.testing.assert_array_equal(
+            eds.reconstruct_sirt(0, initial=start, **QUIET).data, start.data[:, :2]
+        )
+        other_order = mt.TiltSeriesEDS.from_maps(
+            {name: eds[name].data for name in ("Ag", "Au")}, tilts=TILTS, pixel_size=0.5
+        )
         begun = other_order.reconstruct_sirt(0, initial=start, **QUIET)
         np.testing.assert_array_equal(begun["Au"].data, start["Au"].data)
-        np.testing.assert_array_equal(haadf.reconstruct_sirt(0, initial=start["Au"], **QUIET).data, start["Au"].data)
+        np.testing.assert_array_equal(
+            haadf.reconstruct_sirt(0, initial=start["Au"], **QUIET).data, start["Au"].data
+        )
 
     def test_refused(self, A, truth):
         start = haadf_of(A, truth).reconstruct_sirt(1, **QUIET)
@@ -157,7 +184,11 @@ class TestGains:
 class TestNetCounts:
     def test_every_method_gives_counts_per_nm(self, A, truth):
         eds = eds_of(A, truth, noise=False)
-        for name, options in {**METHODS, "em": {"iterations": 60}, "sirt": {"iterations": 60}}.items():
+        for name, options in {
+            **METHODS,
+            "em": {"iterations": 60},
+            "sirt": {"iterations": 60},
+        }.items():
             volume = arrays(getattr(eds, f"reconstruct_{name}")(**options, **QUIET))
             assert volume[0, 10:17, 11:19].mean() == pytest.approx(2.0, rel=0.08), name
             assert volume[1, 16:21, 17:23].mean() == pytest.approx(1.0, rel=0.12), name
@@ -173,14 +204,18 @@ class TestNetCounts:
         expected = eds.reconstruct_em(4, **QUIET)
         eds.align(Alignment(np.zeros(len(TILTS)), np.ones(len(TILTS))))
         moved = eds.reconstruct_em(4, **QUIET)
-        np.testing.assert_allclose(moved.data[:, :, 1:], expected.data[:, :, :-1], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            moved.data[:, :, 1:], expected.data[:, :, :-1], rtol=1e-4, atol=1e-5
+        )
 
     def test_cropped_and_sliced(self, A, truth):
         eds = eds_of(A, truth)
         whole = eds.reconstruct_em(4, **QUIET)
         crop = eds.isig[:, 2:5].reconstruct_em(4, **QUIET)
         np.testing.assert_allclose(crop.data, whole.data[:, :, 2:5], rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(eds["Ag"].reconstruct_em(4, **QUIET)["Ag"].data, whole["Ag"].data, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            eds["Ag"].reconstruct_em(4, **QUIET)["Ag"].data, whole["Ag"].data, rtol=1e-4, atol=1e-5
+        )
 
     @pytest.mark.parametrize("shape", ["number", "tilt", "tilt, element", "whole"])
     def test_background_given(self, A, truth, shape):
@@ -227,7 +262,9 @@ class TestStopping:
         truth = np.tile(truth, (1, 1, 1, 8))
         rng = np.random.default_rng(2)
         if kind == "eds":
-            series = mt.TiltSeriesEDS.from_maps({"Au": rng.poisson(A(truth[0])).transpose(0, 2, 1)}, tilts=TILTS, pixel_size=0.5)
+            series = mt.TiltSeriesEDS.from_maps(
+                {"Au": rng.poisson(A(truth[0])).transpose(0, 2, 1)}, tilts=TILTS, pixel_size=0.5
+            )
             noise = series.data[:, 0] - A(truth[0]).transpose(0, 2, 1)
         else:
             noise = rng.normal(0, 40, A(truth[0]).transpose(0, 2, 1).shape)
@@ -246,9 +283,16 @@ class TestStopping:
         for name in ("em", "cgls"):
             volume = getattr(eds, f"reconstruct_{name}")(100, stopping="discrepancy", **QUIET)
             assert volume.history[-1]["stopped_by"] == "discrepancy"
-        assert haadf.reconstruct_sirt(100, stopping="discrepancy", noise=10.0, **QUIET).history[-1]["iterations"] < 50
+        assert (
+            haadf.reconstruct_sirt(100, stopping="discrepancy", noise=10.0, **QUIET).history[-1][
+                "iterations"
+            ]
+            < 50
+        )
         ratios = {"Au": 40.0, "Ag": 0.0}
-        volume = eds.reconstruct_hebt(haadf, iterations=300, ratios=ratios, stopping="discrepancy", **QUIET)
+        volume = eds.reconstruct_hebt(
+            haadf, iterations=300, ratios=ratios, stopping="discrepancy", **QUIET
+        )
         assert volume.history[-1]["stopped_by"] == "discrepancy"
 
     def test_refused(self, A, truth):
@@ -300,7 +344,11 @@ class TestBadInput:
 
     def test_hebt_of_a_single_tilt(self, A, truth):
         eds = eds_of(A, truth)
-        one = eds.inav[:, 3:4] if eds.axes_manager.navigation_axes[0].name == "element" else eds.inav[3:4]
+        one = (
+            eds.inav[:, 3:4]
+            if eds.axes_manager.navigation_axes[0].name == "element"
+            else eds.inav[3:4]
+        )
         with pytest.raises(ValueError, match="at least two tilts"):
             one.reconstruct_hebt(haadf_of(A, truth), ratios={"Au": 1.0, "Ag": 1.0}, **QUIET)
 

@@ -29,7 +29,9 @@ TILTS = np.arange(-65.0, 66.0, 5.0)
 
 
 def series_of(specimen, seed=0, size=80, **given):
-    return misaligned(specimen, size=size, tilts=TILTS, shift=6.0, axis_offset=2.5, seed=seed, **given)
+    return misaligned(
+        specimen, size=size, tilts=TILTS, shift=6.0, axis_offset=2.5, seed=seed, **given
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,8 @@ def aligned_needle(needle):
     [("needle", 0.1, 0.2, 0.2), ("particle", 0.1, 0.3, 0.5), ("lamella", 0.3, 1.0, 0.5)],
 )
 def test_the_chain_finds_shifts_axis_and_rotation(specimen, shift, axis, rotation):
-    # The figures at 128 px, three seeds and two ranges of tilts, are those of benchmarks/alignment.py.
+    # The figures at 128 px, three seeds and two ranges of tilts, are those of
+    # benchmarks/alignment.py.
     series = series_of(specimen, size=96)
     found = align(series.haadf, series.tilts)
     errors = alignment_errors(found, series.alignment)
@@ -67,7 +70,11 @@ def test_shifting_the_images_shifts_the_result(needle, aligned_needle):
     steps = np.random.default_rng(3).integers(-2, 3, (len(TILTS), 2))
     moved = Alignment(*steps.T.astype(float)).apply(needle.haadf, fill="edge")
     again = align(moved, needle.tilts)
-    truth = replace(needle.alignment, across=needle.alignment.across - steps[:, 0], along=needle.alignment.along - steps[:, 1])
+    truth = replace(
+        needle.alignment,
+        across=needle.alignment.across - steps[:, 0],
+        along=needle.alignment.along - steps[:, 1],
+    )
     errors = alignment_errors(again, truth)
     assert errors.across_rms < 0.1
     assert errors.along_rms < 0.1
@@ -79,7 +86,9 @@ def test_shifting_the_images_shifts_the_result(needle, aligned_needle):
 
 
 def test_aligning_twice_changes_nothing(needle, aligned_needle):
-    axis_to_middle = replace(aligned_needle, across=aligned_needle.across - aligned_needle.axis_offset, axis_offset=0.0)
+    axis_to_middle = replace(
+        aligned_needle, across=aligned_needle.across - aligned_needle.axis_offset, axis_offset=0.0
+    )
     placed = axis_to_middle.apply(needle.haadf, fill="edge")
     again = align(placed, needle.tilts)
     errors = alignment_errors(again, replace(Alignment.identity(len(TILTS)), tilts=TILTS))
@@ -105,7 +114,9 @@ def test_axis_alone_leaves_the_shifts(needle):
 
 
 def test_a_rotation_that_may_be_none_is_left_out():
-    series = misaligned("needle", size=64, tilts=TILTS, shift=2.0, axis_offset=1.0, rotation=0.0, seed=5)
+    series = misaligned(
+        "needle", size=64, tilts=TILTS, shift=2.0, axis_offset=1.0, rotation=0.0, seed=5
+    )
     found = align(series.haadf, TILTS)
     assert abs(found.rotation) < 0.2
     if found.rotation == 0:
@@ -113,12 +124,26 @@ def test_a_rotation_that_may_be_none_is_left_out():
 
 
 def test_maps_decide_where_the_images_are_poor():
-    # Images with the noise of a third of their maximum: the maps know better, and both together know best.
-    series = misaligned("particle", size=64, tilts=np.arange(-60.0, 61.0, 8.0), shift=1.0, counts=20.0, noise=0.35, seed=1)
+    # Images with the noise of a third of their maximum: the maps know better, and both together
+    # know best.
+    series = misaligned(
+        "particle",
+        size=64,
+        tilts=np.arange(-60.0, 61.0, 8.0),
+        shift=1.0,
+        counts=20.0,
+        noise=0.35,
+        seed=1,
+    )
     start = Alignment.identity(len(series.tilts))
-    maps = [Modality(images, series.tilts, 1.0, name) for name, images in zip(series.elements, series.maps, strict=True)]
+    maps = [
+        Modality(images, series.tilts, 1.0, name)
+        for name, images in zip(series.elements, series.maps, strict=True)
+    ]
     alone = alignment_errors(refine(series.haadf, series.tilts, start), series.alignment)
-    joint = alignment_errors(refine(series.haadf, series.tilts, start, others=maps), series.alignment)
+    joint = alignment_errors(
+        refine(series.haadf, series.tilts, start, others=maps), series.alignment
+    )
     assert joint.across_rms < 0.75 * alone.across_rms
     assert joint.along_rms < 0.75 * alone.along_rms
 
@@ -167,25 +192,34 @@ def test_gradient_is_that_of_the_likelihood(needle):
     """Against finite differences: the value of the model-based gradient agrees up to its own scatter."""
     angle = np.deg2rad(2)
     truth = needle.alignment
-    placement = Placement(truth.across - 2.5 * np.cos(angle), truth.along + 2.5 * np.sin(angle), angle)
+    placement = Placement(
+        truth.across - 2.5 * np.cos(angle), truth.along + 2.5 * np.sin(angle), angle
+    )
     images, places = MovingImages(needle.expected_haadf, 2), np.arange(len(TILTS))
     view = View(images, TILTS, places, positions(-18, 18, 2), positions(-30, 30, 2), cut=True)
     view.fit(Support("rod", 14.0), placement)
-    far = placement.moved(np.sin(np.arange(len(TILTS))), np.cos(2 * np.arange(len(TILTS))), np.deg2rad(1))
+    far = placement.moved(
+        np.sin(np.arange(len(TILTS))), np.cos(2 * np.arange(len(TILTS))), np.deg2rad(1)
+    )
     found = view.derivatives(far, len(TILTS))
     for parameter in (3, 20, len(TILTS) + 5, 2 * len(TILTS)):
         step = np.zeros(2 * len(TILTS) + 1)
         step[parameter] = 1e-3 if parameter == 2 * len(TILTS) else 0.02
         pair = [far.moved(s[: len(TILTS)], s[len(TILTS) : -1], s[-1]) for s in (step, -step)]
         slope = (view.value(pair[0]) - view.value(pair[1])) / (2 * step[parameter])
-        assert found.gradient[parameter] == pytest.approx(slope, rel=0.25, abs=0.02 * np.abs(found.gradient[:-1]).max())
+        assert found.gradient[parameter] == pytest.approx(
+            slope, rel=0.25, abs=0.02 * np.abs(found.gradient[:-1]).max()
+        )
 
 
 def covariance_of_rays(tilts, u, support):
     """Return the covariance of all rays (tilt * u, tilt * u) from its even and odd parts."""
     rays = np.eye(len(tilts) * len(u)).reshape(len(tilts), len(u), -1)
     parts = zip(fold(rays), ray_covariance(np.asarray(tilts), u, support), strict=True)
-    return sum(basis.T @ (np.tril(part) + np.tril(part, -1).T).astype(float) @ basis for basis, part in parts)
+    return sum(
+        basis.T @ (np.tril(part) + np.tril(part, -1).T).astype(float) @ basis
+        for basis, part in parts
+    )
 
 
 def blobs_one_by_one(support, reach, scale, across):
@@ -197,12 +231,19 @@ def blobs_one_by_one(support, reach, scale, across):
     if support.shape == "slab":
         x = np.arange(-across, across + spacing, spacing)
         z, (a, b) = nodes * edge, np.deg2rad((support.inclination, support.inclination))
-        x, z, weights = np.repeat(x, len(z)), np.tile(z, len(x)), np.tile(weights * edge * spacing, len(x))
+        x, z, weights = (
+            np.repeat(x, len(z)),
+            np.tile(z, len(x)),
+            np.tile(weights * edge * spacing, len(x)),
+        )
         return np.cos(a) * x - np.sin(a) * z, np.sin(b) * x + np.cos(b) * z, density * weights
     # The radius is edge sin(p): the ball's square root at the edge is smooth in p.
     p, turns = (nodes + 1) * np.pi / 4, 2 * np.pi * np.arange(int(2 * np.pi * edge / spacing) + 24)
     turns = turns / len(turns)
-    radius, weights = edge * np.sin(p), weights * np.pi / 4 * edge**2 * np.sin(p) * np.cos(p) * 2 * np.pi / len(turns)
+    radius, weights = (
+        edge * np.sin(p),
+        weights * np.pi / 4 * edge**2 * np.sin(p) * np.cos(p) * 2 * np.pi / len(turns),
+    )
     if support.shape == "ball":
         weights = weights * np.cos(p)
     return (
@@ -214,7 +255,13 @@ def blobs_one_by_one(support, reach, scale, across):
 
 @pytest.mark.parametrize(
     "support",
-    [Support("rod", 5.0), Support("ball", 5.0), Support("rod", 0.5), Support("slab", 0.5, -4.0), Support("slab", 9.0, 9.0)],
+    [
+        Support("rod", 5.0),
+        Support("ball", 5.0),
+        Support("rod", 0.5),
+        Support("slab", 0.5, -4.0),
+        Support("slab", 9.0, 9.0),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("count", [6, 7])
@@ -227,14 +274,18 @@ def test_covariance_is_that_of_blobs_one_by_one(support, count):
         sigma = np.sqrt((0.6 * scale) ** 2 + 1 / 12)
         x, z, weights = blobs_one_by_one(support, u[-1], scale, across)
         centres = np.outer(np.cos(angles), x) + np.outer(np.sin(angles), z)
-        seen = np.exp(-0.5 * ((u[None, :, None] - centres[:, None]) / sigma) ** 2).reshape(len(tilts) * count, -1)
+        seen = np.exp(-0.5 * ((u[None, :, None] - centres[:, None]) / sigma) ** 2).reshape(
+            len(tilts) * count, -1
+        )
         expected = expected + scale**2.5 / sigma**2 * (seen * weights) @ seen.T
     expected /= np.diag(expected).mean()
     found = covariance_of_rays(tilts, 2 * u, replace(support, size=2 * support.size))
     assert np.abs(found - expected).max() < 1e-5 * expected.max()
 
 
-@pytest.mark.parametrize("support", [Support("rod", 18.0), Support("ball", 19.0), Support("slab", 14.0, 3.0)], ids=str)
+@pytest.mark.parametrize(
+    "support", [Support("rod", 18.0), Support("ball", 19.0), Support("slab", 14.0, 3.0)], ids=str
+)
 def test_covariance_with_the_least_noise_is_positive_definite_and_holds_no_denormals(support):
     tilts, u = np.arange(-75.0, 76.0, 10.0), positions(-22, 22, 1)
     for part in ray_covariance(tilts, u, support):
@@ -266,7 +317,9 @@ def test_covariance_knows_that_mass_is_the_same_at_all_tilts():
         # And that the centre of mass moves as x cos t + z sin t.
         first = np.einsum("aubv,u,v->ab", covariance, u, u)
         angles = np.deg2rad([-60.0, 0.0, 50.0])
-        np.testing.assert_allclose(first / first[1, 1], np.cos(angles[:, None] - angles[None]), atol=2e-3)
+        np.testing.assert_allclose(
+            first / first[1, 1], np.cos(angles[:, None] - angles[None]), atol=2e-3
+        )
 
 
 def test_covariance_predicts_projections():
@@ -276,12 +329,18 @@ def test_covariance_predicts_projections():
     body = np.exp(-((x[:, None] - 3) ** 2 + (x - 2) ** 2) / 18)[..., None]
     data = projector(TiltGeometry(tilts, 32))(body)[..., 0].ravel()
     covariance = covariance_of_rays(tilts, x, Support("rod", 14.0)) + 1e-3 * np.eye(7 * 32)
-    noise = np.random.default_rng(0).normal(size=data.size) * np.linalg.norm(data) / np.sqrt(data.size)
-    assert data @ np.linalg.solve(covariance, data) < 0.05 * noise @ np.linalg.solve(covariance, noise)
+    noise = (
+        np.random.default_rng(0).normal(size=data.size) * np.linalg.norm(data) / np.sqrt(data.size)
+    )
+    assert data @ np.linalg.solve(covariance, data) < 0.05 * noise @ np.linalg.solve(
+        covariance, noise
+    )
 
 
 def test_what_is_in_view():
-    particle, needle, lamella = (series_of(name, size=64).haadf for name in ("particle", "needle", "lamella"))
+    particle, needle, lamella = (
+        series_of(name, size=64).haadf for name in ("particle", "needle", "lamella")
+    )
     assert [in_view(images, side) for images in (particle, needle, lamella) for side in ("across", "along")] == [
         True, True, True, False, False, False,
     ]  # fmt: skip
@@ -294,7 +353,9 @@ def test_common_view_of_moved_and_turned_images():
     assert turned[0][0] == pytest.approx(-20 + np.sin(np.deg2rad(10)) * 15)
 
 
-@pytest.mark.parametrize("method", ["auto", "refine", "projection_matching", "common_line", "tilt_axis"])
+@pytest.mark.parametrize(
+    "method", ["auto", "refine", "projection_matching", "common_line", "tilt_axis"]
+)
 def test_bad_series_are_named(needle, method):
     images = needle.haadf.copy()
     images[[3, 8]] = 5.0
@@ -314,7 +375,10 @@ def test_a_jump_beyond_the_view_is_named():
     images = lamella.haadf.copy()
     # Another place on the specimen altogether.
     images[4] = series_of("lamella", seed=9, size=64).haadf[4]
-    with pytest.raises(ValueError, match="no features in common .* at -45 degrees|at -45 degrees has no features in common"):
+    with pytest.raises(
+        ValueError,
+        match="no features in common .* at -45 degrees|at -45 degrees has no features in common",
+    ):
         align(images, TILTS)
     far = replace(lamella.alignment, across=np.where(np.arange(len(TILTS)) == 4, 50.0, 0.0))
     with pytest.raises(ValueError, match="recorded at -45 degrees"):
@@ -331,7 +395,12 @@ def test_bad_arguments(needle):
     with pytest.raises(ValueError, match="looks at the images alone"):
         align(needle.haadf, TILTS, "cross_correlation", others=[Modality(needle.haadf, TILTS)])
     with pytest.raises(ValueError, match="that the images lack"):
-        refine(needle.haadf, TILTS, needle.alignment, others=[Modality(needle.haadf[:1] * 100, np.array([3.0]))])
+        refine(
+            needle.haadf,
+            TILTS,
+            needle.alignment,
+            others=[Modality(needle.haadf[:1] * 100, np.array([3.0]))],
+        )
 
 
 def blobs(x, slices, tilts):
@@ -339,8 +408,12 @@ def blobs(x, slices, tilts):
     rng, angles = np.random.default_rng(0), np.deg2rad(tilts)
     across, y = np.arange(x) - (x - 1) / 2, np.arange(slices)
     images = np.zeros((len(tilts), x, slices))
-    for number, (place, height, width) in enumerate(((0.15, 0.1, 0.05), (-0.2, -0.1, 0.06), (0.0, 0.1, 0.04))):
-        middle = x * (place * np.cos(angles) + height * np.sin(angles)) + rng.normal(0, 0.5, len(tilts))
+    for number, (place, height, width) in enumerate(
+        ((0.15, 0.1, 0.05), (-0.2, -0.1, 0.06), (0.0, 0.1, 0.04))
+    ):
+        middle = x * (place * np.cos(angles) + height * np.sin(angles)) + rng.normal(
+            0, 0.5, len(tilts)
+        )
         row = np.exp(-0.5 * ((across - middle[:, None]) / (width * x + 1)) ** 2)
         images += row[:, :, None] * (1 + 0.5 * np.sin(y * (number + 1) / 3))
     return rng.poisson(300 * images)
@@ -349,7 +422,16 @@ def blobs(x, slices, tilts):
 class TestFewSlices:
     @pytest.mark.parametrize("method", ["auto", "tilt_axis"])
     @pytest.mark.parametrize(
-        ("x", "slices", "count"), [(64, 6, 7), (64, 8, 5), (128, 6, 5), (128, 16, 5), (256, 8, 3), (256, 24, 3), (256, 32, 3)]
+        ("x", "slices", "count"),
+        [
+            (64, 6, 7),
+            (64, 8, 5),
+            (128, 6, 5),
+            (128, 16, 5),
+            (256, 8, 3),
+            (256, 24, 3),
+            (256, 32, 3),
+        ],
     )
     def test_they_are_aligned(self, x, slices, count, method):
         tilts = np.linspace(-60, 60, count)
@@ -359,7 +441,8 @@ class TestFewSlices:
         assert np.abs(found.axis_offset) < 0.05 * x
 
     @pytest.mark.parametrize(
-        ("shape", "method"), [((16, 4), "auto"), ((16, 6), "auto"), ((32, 3), "auto"), ((64, 1), "tilt_axis")]
+        ("shape", "method"),
+        [((16, 4), "auto"), ((16, 6), "auto"), ((32, 3), "auto"), ((64, 1), "tilt_axis")],
     )
     def test_or_what_is_too_small_is_said(self, shape, method):
         tilts = np.linspace(-60, 60, 5)
@@ -382,7 +465,9 @@ def test_residual_of_the_model_itself_is_one():
     support = Support("rod", 8.0)
     covariance = covariance_of_rays(tilts, u, support) + 1e-2 * np.eye(13 * 20)
     field = np.linalg.cholesky(covariance) @ np.random.default_rng(0).normal(size=(13 * 20, 40))
-    images = SimpleNamespace(sample=lambda placement, u, y: field.reshape(13, 20, 40).astype(np.float32))
+    images = SimpleNamespace(
+        sample=lambda placement, u, y: field.reshape(13, 20, 40).astype(np.float32)
+    )
     placement = Placement(np.zeros(13), np.zeros(13))
     for cut in (False, True):
         view = View(images, tilts, np.arange(13), u, y, cut=cut)

@@ -3,7 +3,18 @@
 
 import numpy as np
 import pytest
-from regularised_series import FEW, QUIET, RATIOS, TILTS, eds_of, geometry, haadf_of, relative, spectral, two_elements
+from regularised_series import (
+    FEW,
+    QUIET,
+    RATIOS,
+    TILTS,
+    eds_of,
+    geometry,
+    haadf_of,
+    relative,
+    spectral,
+    two_elements,
+)
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.signals import memory
@@ -20,9 +31,14 @@ class TestNoise:
         haadf = haadf_of(truth)
         haadf.data -= 25
         eds = eds_of(truth)
-        assert eds.reconstruct_tv(haadf, **FEW).history[-1]["data_terms"]["haadf"]["discrepancy"] == "ls"
+        assert (
+            eds.reconstruct_tv(haadf, **FEW).history[-1]["data_terms"]["haadf"]["discrepancy"]
+            == "ls"
+        )
         assert haadf.reconstruct_tv(**FEW).history[-1]["data_terms"]["maps"]["discrepancy"] == "ls"
-        with pytest.raises(ValueError, match=r"negative values, down to -.*pass haadf_term='least_squares'"):
+        with pytest.raises(
+            ValueError, match=r"negative values, down to -.*pass haadf_term='least_squares'"
+        ):
             eds.reconstruct_tv(haadf, haadf_term="poisson", **FEW)
         with pytest.raises(ValueError, match=r"pass data_term='least_squares'"):
             haadf.reconstruct_tv(data_term="poisson", **FEW)
@@ -30,7 +46,9 @@ class TestNoise:
     def test_noisier_images_weigh_less(self, truth):
         eds = eds_of(truth)
         weights = [
-            eds.reconstruct_tv(haadf_of(truth, noise=noise), **FEW).history[-1]["data_terms"]["haadf"]["weight"]
+            eds.reconstruct_tv(haadf_of(truth, noise=noise), **FEW).history[-1]["data_terms"][
+                "haadf"
+            ]["weight"]
             for noise in (5.0, 20.0)
         ]
         assert weights[0] > 5 * weights[1]
@@ -41,7 +59,9 @@ class TestNoise:
             lambda eds: eds.reconstruct_tv(**FEW),
             lambda eds: eds.reconstruct_tnv(haadf_of(truth), **FEW),
             lambda eds: eds.reconstruct_tgv(data_term="least_squares", **FEW),
-            lambda eds: eds.reconstruct_hebt(haadf_of(truth), ratios={"Au": 40.0, "Ag": 0.0}, regulariser="tv", **FEW),
+            lambda eds: eds.reconstruct_hebt(
+                haadf_of(truth), ratios={"Au": 40.0, "Ag": 0.0}, regulariser="tv", **FEW
+            ),
             lambda eds: eds.reconstruct_tv(mu={"Au": 0.1, "Ag": 0.1}, **FEW),
         ):
             with pytest.warns(UserWarning, match="no counts of Ag anywhere"):
@@ -66,15 +86,23 @@ class TestNoise:
 
     def test_vacuum_has_no_say(self, truth):
         """The weights of least squares are those of the noise in the object, however much is empty around it."""
-        counts = np.random.default_rng(0).poisson(5 * projector(geometry())(truth)).transpose(0, 1, 3, 2)
+        counts = (
+            np.random.default_rng(0).poisson(5 * projector(geometry())(truth)).transpose(0, 1, 3, 2)
+        )
         net = counts - 0.25  # no whole counts: the noise is measured
         for maps in (counts, net):
             weights = []
             for pad in (0, 40):
-                wide = np.pad(maps, [(0, 0), (0, 0), (0, 0), (pad, pad)], constant_values=maps.min())
-                eds = mt.TiltSeriesEDS.from_maps(dict(zip(RATIOS, wide, strict=True)), tilts=TILTS, pixel_size=0.5)
+                wide = np.pad(
+                    maps, [(0, 0), (0, 0), (0, 0), (pad, pad)], constant_values=maps.min()
+                )
+                eds = mt.TiltSeriesEDS.from_maps(
+                    dict(zip(RATIOS, wide, strict=True)), tilts=TILTS, pixel_size=0.5
+                )
                 weights.append(
-                    eds.reconstruct_tv(data_term="least_squares", **(FEW | {"iterations": 1})).history[-1]["data_terms"]
+                    eds.reconstruct_tv(
+                        data_term="least_squares", **(FEW | {"iterations": 1})
+                    ).history[-1]["data_terms"]
                 )
             np.testing.assert_allclose(*(found["maps"]["weight"] for found in weights), rtol=0.05)
 
@@ -85,7 +113,9 @@ class TestNoise:
         for term in ("poisson", "least_squares"):
             offset = haadf.deepcopy()
             offset.data = offset.data + np.float32(2e4)
-            found = offset.reconstruct_tv(background=2e4 + 20.0, data_term=term, **(FEW | {"iterations": 100}))
+            found = offset.reconstruct_tv(
+                background=2e4 + 20.0, data_term=term, **(FEW | {"iterations": 100})
+            )
             assert relative(found.data, expected.data) < 0.05
 
     def test_smoothed_images_hide_their_noise(self, truth):
@@ -95,7 +125,9 @@ class TestNoise:
 
     def test_none_is_the_default(self, truth):
         eds = eds_of(truth)
-        np.testing.assert_array_equal(eds.reconstruct_tv(data_term=None, **FEW).data, eds.reconstruct_tv(**FEW).data)
+        np.testing.assert_array_equal(
+            eds.reconstruct_tv(data_term=None, **FEW).data, eds.reconstruct_tv(**FEW).data
+        )
 
 
 class TestBadInput:
@@ -135,9 +167,15 @@ class TestBadInput:
 
     def test_negative_counts(self, truth):
         bare = mt.TiltSeriesEDS.from_maps({"Au": spectral(truth)["Au"].data}, tilts=TILTS)
-        with pytest.raises(ValueError, match=r"no gross counts beside them.*elemental_maps.*data_term='least_squares'"):
+        with pytest.raises(
+            ValueError,
+            match=r"no gross counts beside them.*elemental_maps.*data_term='least_squares'",
+        ):
             bare.reconstruct_tv(**FEW)
-        with pytest.raises(ValueError, match=r"no gross counts beside them.*elemental_maps.*data_term='least_squares'"):
+        with pytest.raises(
+            ValueError,
+            match=r"no gross counts beside them.*elemental_maps.*data_term='least_squares'",
+        ):
             bare.as_lazy().reconstruct_tv(dimensions=2, **FEW)
 
     def test_mu_of_images(self, truth):
@@ -156,13 +194,17 @@ class TestBadInput:
             ({"initial": np.ones((24, 5, 24))}, "the start volume has the shape"),
             (
                 {"initial": start},
-                "no channel HAADF; it holds Au, Ag: start from a volume with all of Au, Ag, HAADF, or leave out",
+                "no channel HAADF; it holds Au, Ag: start from a volume with all of Au, Ag, HAADF, "
+                "or leave out",
             ),
             ({"backend": "cpu"}, "no projector back-end 'cpu'"),
         ):
             with pytest.raises(ValueError, match=message):
                 eds.reconstruct_tv(haadf, **keywords, **FEW)
-        with pytest.raises(ValueError, match=r"channels Au, Ag; pick the one to start from, as in volume\['HAADF'\]"):
+        with pytest.raises(
+            ValueError,
+            match=r"channels Au, Ag; pick the one to start from, as in volume\['HAADF'\]",
+        ):
             haadf.reconstruct_tv(initial=start, **FEW)
 
     def test_a_single_tilt(self, truth):
@@ -194,20 +236,28 @@ class TestBadInput:
         with pytest.raises(ValueError, match="px along y"):
             eds_of(truth).reconstruct_tv(haadf_of(truth).isig[:, :3], **FEW)
         for other in (eds_of(truth), haadf_of(truth).data, 2.0):
-            with pytest.raises(TypeError, match=f"must be a TiltSeriesHAADF; got {type(other).__name__}"):
+            with pytest.raises(
+                TypeError, match=f"must be a TiltSeriesHAADF; got {type(other).__name__}"
+            ):
                 eds_of(truth).reconstruct_tv(other, **FEW)
 
     def test_memory_that_would_not_suffice(self, truth, monkeypatch):
         monkeypatch.setattr(memory, "available_memory", lambda: 1_000_000)
         eds, haadf = eds_of(truth), haadf_of(truth)
         eds.reconstruct_tv(**FEW)
-        with pytest.raises(MemoryError, match=r"3 channels needs about .* GB and 0.001 GB.*crop or bin.*reconstruct_tv or"):
+        with pytest.raises(
+            MemoryError,
+            match=r"3 channels needs about .* GB and 0.001 GB.*crop or bin.*reconstruct_tv or",
+        ):
             eds.reconstruct_tgv(haadf, **FEW)
 
     def test_memory_that_other_ways_take(self, truth, monkeypatch):
         """A power of the HAADF and a projector without compiled kernels hold copies of the volume."""
         needed = []
-        monkeypatch.setattr("hyperspy_multitomo.signals.regularised_methods.check_memory", lambda size, *_: needed.append(size))
+        monkeypatch.setattr(
+            "hyperspy_multitomo.signals.regularised_methods.check_memory",
+            lambda size, *_: needed.append(size),
+        )
         eds, haadf = eds_of(truth), haadf_of(truth)
         eds.reconstruct_fused(haadf, **FEW)
         eds.reconstruct_fused(haadf, power=1.5, **FEW)

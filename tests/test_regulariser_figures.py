@@ -30,7 +30,11 @@ def figures():
 def ytterbium(figures):
     """PSNR (dB) of Yb, the weakest channel of the Huber phantom: the best of SIRT, and TV by coupling and dimensions."""
     data = figures.Data.simulated(huber(96, 16), 0)
-    found = {"SIRT": max(psnr(i.volume[0], data.truth[0]) for i in islice(sirt(data.A, data.maps[:1]), 1, 30))}
+    found = {
+        "SIRT": max(
+            psnr(i.volume[0], data.truth[0]) for i in islice(sirt(data.A, data.maps[:1]), 1, 30)
+        )
+    }
     for coupling in ("uncoupled", "frobenius", "nuclear"):
         for dimensions in (2, 3):
             (volume,) = figures.Method("tv", coupling, dimensions).volumes(data, [1.0])
@@ -55,7 +59,9 @@ def test_each_step_gains_on_the_weakest_channel(ytterbium, better, worse, gain):
 def test_tgv_beats_tv_where_composition_is_graded(figures):
     data = figures.Data.simulated(figures.graded(64, 1), 0)
     methods = figures.Method("tv", dimensions=2), figures.Method("tgv", dimensions=2)
-    tv, tgv = (figures.gradient_errors(next(method.volumes(data, [1.0])), data) for method in methods)
+    tv, tgv = (
+        figures.gradient_errors(next(method.volumes(data, [1.0])), data) for method in methods
+    )
     errors, composition, slope = np.divide(tgv, tv)[:2], tgv[2] / tv[2], tgv[3] / tv[3]
     assert errors.max() < 1
     assert composition < 0.85
@@ -68,7 +74,9 @@ def particle(figures):
     data = figures.Data.simulated(yuan(97, 16), 0, fitted=True)
 
     def best(solver):
-        return np.min([figures.composition_errors(i.volume, data) for i in islice(solver, 1, 60)], axis=0)
+        return np.min(
+            [figures.composition_errors(i.volume, data) for i in islice(solver, 1, 60)], axis=0
+        )
 
     found = {
         "SIRT": best(sirt(data.A, data.maps)),

@@ -18,7 +18,9 @@ def simulated(counts, seed=0, mixed=0.0, width=128, height=32, tilts=None):
     """Poisson maps of `counts` per pixel of the particle, noisy HAADF, and the expected maps."""
     expected = core_shell(width, height, tilts, mixed)
     inside = expected.sum(axis=0) > 0
-    expected *= counts / np.array([channel[inside].mean() for channel in expected])[:, None, None, None]
+    expected *= (
+        counts / np.array([channel[inside].mean() for channel in expected])[:, None, None, None]
+    )
     rng = np.random.default_rng(seed)
     haadf = np.tensordot(TRUE, expected, 1)
     haadf += rng.normal(size=haadf.shape) * 0.03 * np.sqrt(haadf * haadf.max())
@@ -41,7 +43,8 @@ def test_unbiased_at_low_counts(counts):
 
 
 def test_noise_correction_is_needed_where_maps_are_alike():
-    # Each part holds 30 % of the other's element: plain least squares on the same blocks is off by several per cent.
+    # Each part holds 30 % of the other's element: plain least squares on the same blocks is off by
+    # several per cent.
     errors, plain = [], []
     for seed in range(3):
         maps, haadf, _ = simulated(3.0, seed, mixed=0.3)
@@ -96,7 +99,10 @@ def test_invariant_to_scale_order_and_gains(small):
 
 def test_standard_errors_cover_the_scatter():
     tilts = np.arange(-60.0, 61.0, 10.0)
-    fits = [fit_response_ratios(*simulated(2.0, seed, 0.2, 64, 16, tilts)[:2], ["Au", "Ag"]) for seed in range(12)]
+    fits = [
+        fit_response_ratios(*simulated(2.0, seed, 0.2, 64, 16, tilts)[:2], ["Au", "Ag"])
+        for seed in range(12)
+    ]
     scatter = np.std([fit.values for fit in fits], axis=0, ddof=1)
     claimed = np.mean([fit.standard_errors for fit in fits], axis=0)
     assert (claimed > 0.4 * scatter).all()
@@ -109,7 +115,8 @@ def test_missing_element_is_asked_for_and_located(small):
         ratios = fit_response_ratios(maps[1:], haadf, ["Ag"])
     assert ratios.r2 < 0.9
     middle = ratios.residual_map[4]
-    # The core, which is the missing element, is in the middle of the particle and brighter than its shell explains.
+    # The core, which is the missing element, is in the middle of the particle and brighter than its
+    # shell explains.
     assert middle[middle.shape[0] // 2, middle.shape[1] // 2] > 0
     assert np.isnan(middle[0, 0])
 
@@ -120,10 +127,16 @@ def test_residuals_are_those_of_the_stated_model(small):
     ratios = fit_response_ratios(maps, haadf, ["Au", "Ag"], block_size=4, mask=mask)
     blocks = sum_blocks(maps, haadf, mask, 4)
     residual = blocks.haadf - blocks.counts @ ratios.values
-    np.testing.assert_allclose(ratios.residual_map.ravel(), residual, rtol=1e-4, atol=1e-3 * np.abs(residual).max())
-    assert ratios.r2 == pytest.approx(1 - (residual**2).sum() / ((blocks.haadf - blocks.haadf.mean()) ** 2).sum())
+    np.testing.assert_allclose(
+        ratios.residual_map.ravel(), residual, rtol=1e-4, atol=1e-3 * np.abs(residual).max()
+    )
+    assert ratios.r2 == pytest.approx(
+        1 - (residual**2).sum() / ((blocks.haadf - blocks.haadf.mean()) ** 2).sum()
+    )
     third = blocks.tilt == 2
-    assert ratios.residual_per_tilt[2] == pytest.approx(np.linalg.norm(residual[third]) / np.linalg.norm(blocks.haadf[third]))
+    assert ratios.residual_per_tilt[2] == pytest.approx(
+        np.linalg.norm(residual[third]) / np.linalg.norm(blocks.haadf[third])
+    )
 
 
 def test_rest_takes_up_what_no_map_explains():
@@ -149,7 +162,8 @@ def test_one_sided_weights_keep_the_dark_side():
 
 
 def test_element_explained_by_others_is_named():
-    # h follows the first map alone; the second follows the first loosely, so that its ratio wants to be below 0.
+    # h follows the first map alone; the second follows the first loosely, so that its ratio wants
+    # to be below 0.
     rng = np.random.default_rng(3)
     first = ellipsoid(np.linspace(-60, 60, 9), 48, 24, (0, 0, 0), (18, 16, 9))
     second = np.sqrt(first)
@@ -190,7 +204,9 @@ def test_stronger_prior_pulls_harder(small):
     maps, haadf, _ = small
 
     def quotient(strength):
-        ratios = fit_response_ratios(maps, haadf, ["Au", "Ag"], prior={"Au": 1.0, "Ag": 1.0}, prior_strength=strength)
+        ratios = fit_response_ratios(
+            maps, haadf, ["Au", "Ag"], prior={"Au": 1.0, "Ag": 1.0}, prior_strength=strength
+        )
         return ratios["Au"] / ratios["Ag"]
 
     weak, medium, strong = quotient(0.01), quotient(1.0), quotient(100.0)
@@ -214,7 +230,10 @@ def test_too_small_a_view_is_said():
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         ratios = fit_response_ratios(maps, haadf, ["Au", "Ag"])
-    assert any("counts of the weakest element, fewer than the 50" in str(warning.message) for warning in said)
+    assert any(
+        "counts of the weakest element, fewer than the 50" in str(warning.message)
+        for warning in said
+    )
     assert all(warning.filename == __file__ for warning in said)
     assert np.isfinite(ratios.residual_map).sum() >= 36
 

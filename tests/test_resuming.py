@@ -10,9 +10,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 from interrupts import interrupt_after
-from solver_cases import COARSE, FEW, SOLVERS, TILTS, A, B, assert_same, counts, maps, penalised, textbook
+from solver_cases import (
+    COARSE,
+    FEW,
+    SOLVERS,
+    TILTS,
+    A,
+    B,
+    assert_same,
+    counts,
+    maps,
+    penalised,
+    textbook,
+)
 
-from hyperspy_multitomo.tomography import Checkpoint, DataTerm, TiltGeometry, cgls, counting_noise, em, projector, run, sirt
+from hyperspy_multitomo.tomography import (
+    Checkpoint,
+    DataTerm,
+    TiltGeometry,
+    cgls,
+    counting_noise,
+    em,
+    projector,
+    run,
+    sirt,
+)
 from hyperspy_multitomo.tomography.iterates import iterates_of
 from hyperspy_multitomo.tomography.steps import Steps, TextbookSteps
 
@@ -35,7 +57,9 @@ class TestExactly:
     def test_every_solver_goes_on(self, kept, name, form):
         """The parts end before, at and after measurements and new tangents, and where a slice of CGLS has just been exhausted."""
         make = SOLVERS[name] if form == "fused" else textbook(SOLVERS[name])
-        assert type(next(make())._steps).__name__.startswith(("Textbook", "Re") if form == "textbook" else ("Fused", "Re"))
+        assert type(next(make())._steps).__name__.startswith(
+            ("Textbook", "Re") if form == "textbook" else ("Fused", "Re")
+        )
         few = name.startswith(("cgls", "sirt", "hebt", "em"))
         parts = (3, 5, 8) if few else (9, 20, 27)
         result = resumed(make, kept, parts)
@@ -55,15 +79,22 @@ class TestExactly:
         for other in found[1:]:
             np.testing.assert_array_equal(other.volume, found[0].volume)
 
-    @pytest.mark.parametrize("solver", [sirt, cgls, em, lambda A, data: penalised(DataTerm(A, data))])
+    @pytest.mark.parametrize(
+        "solver", [sirt, cgls, em, lambda A, data: penalised(DataTerm(A, data))]
+    )
     def test_on_any_number_of_threads_that_share_many_rows(self, solver):
         data = np.random.default_rng(4).poisson(3.0, (2, 9, 96, 64)).astype(np.float32)
-        found = [run(solver(projector(TiltGeometry(TILTS, 96), threads=threads), data), 6).volume for threads in (1, 2, 5)]
+        found = [
+            run(solver(projector(TiltGeometry(TILTS, 96), threads=threads), data), 6).volume
+            for threads in (1, 2, 5)
+        ]
         for other in found[1:]:
             np.testing.assert_array_equal(other, found[0])
 
     def test_an_exhausted_case_is_one(self):
-        exhausted = [iterate._steps._exhausted.copy() for iterate in islice(SOLVERS["cgls, exhausted"](), 6)]
+        exhausted = [
+            iterate._steps._exhausted.copy() for iterate in islice(SOLVERS["cgls, exhausted"](), 6)
+        ]
         assert not exhausted[1][..., :5].any()
         assert exhausted[5].all()
 
@@ -71,19 +102,27 @@ class TestExactly:
         """Its projections and volumes lie in memory in other orders."""
         pytest.importorskip("astra", reason="astra-toolbox is not installed")
         C = projector(A.geometry, "astra_cpu")
-        for number, make in enumerate((lambda: sirt(C, counts()), lambda: cgls(C, counts()), lambda: penalised(maps(C)))):
+        for number, make in enumerate(
+            (lambda: sirt(C, counts()), lambda: cgls(C, counts()), lambda: penalised(maps(C)))
+        ):
             kept.path = kept.path.with_name(f"{number}.state")
             assert_same(resumed(make, kept, (4, 11)), run(make(), 11))
 
     def test_slices_of_any_number_of_lanes(self, kept, monkeypatch):
         """The file knows nothing of the lanes: what was saved with 64 goes on with 16, to rounding."""
-        for number, make in enumerate((SOLVERS["tgv"], SOLVERS["cgls, two groups"], SOLVERS["sirt"])):
+        for number, make in enumerate(
+            (SOLVERS["tgv"], SOLVERS["cgls, two groups"], SOLVERS["sirt"])
+        ):
             kept.path = kept.path.with_name(f"{number}.state")
             run(make(), 6, checkpoint=kept)
             expected = run(make(), 9).volume
             with monkeypatch.context() as patch:
                 for name in ("primal_dual_fused", "cgls"):
-                    patch.setattr(import_module(f"hyperspy_multitomo.tomography.{name}"), "lane_count", lambda slices: 16)
+                    patch.setattr(
+                        import_module(f"hyperspy_multitomo.tomography.{name}"),
+                        "lane_count",
+                        lambda slices: 16,
+                    )
                 one_width = lambda slices, channels: [(0, slices, 16)]  # noqa: E731
                 patch.setattr("hyperspy_multitomo.tomography.steps.blocks", one_width)
                 found = run(make(), 9, checkpoint=kept, resume=True).volume
@@ -114,7 +153,9 @@ class TestExactly:
         np.testing.assert_array_equal(found.volume, run(expected, 6).volume)
         assert found.channel_iterations.tolist() == [6, 0]
 
-    @pytest.mark.parametrize(("name", "tolerance"), [("sirt", 2e-3), ("tv", 0.05), ("power, tv", 0.05)])
+    @pytest.mark.parametrize(
+        ("name", "tolerance"), [("sirt", 2e-3), ("tv", 0.05), ("power, tv", 0.05)]
+    )
     def test_tolerance(self, kept, name, tolerance):
         make = SOLVERS[name]
         expected = run(make(), 400, tolerance=tolerance)
@@ -164,7 +205,11 @@ class TestExactly:
         run(iterates, 15, checkpoint=kept, resume=True)
         run(straight, 15)
         found, expected = next(iterates), next(straight)
-        assert (found.objective, found.gap, found.iteration) == (expected.objective, expected.gap, 16)
+        assert (found.objective, found.gap, found.iteration) == (
+            expected.objective,
+            expected.gap,
+            16,
+        )
 
 
 class TestSnapshot:
@@ -219,10 +264,17 @@ class TestInterrupted:
         """Whenever it comes, the run goes on from there as if nothing had been."""
         wide = projector(TiltGeometry(TILTS, 96))
         data = np.random.default_rng(4).random((9, 96, 64), np.float32)
-        make = [lambda: sirt(wide, data), lambda: cgls(wide, data), lambda: em(wide, data)][int(100 * delay) % 3]
+        make = [lambda: sirt(wide, data), lambda: cgls(wide, data), lambda: em(wide, data)][
+            int(100 * delay) % 3
+        ]
         run(make(), 1)
         with interrupt_after(delay) as begin, pytest.warns(UserWarning, match="interrupted"):
-            result = run(make(), 10**6, checkpoint=kept, progress=lambda iterate: iterate.iteration == 1 and begin())
+            result = run(
+                make(),
+                10**6,
+                checkpoint=kept,
+                progress=lambda iterate: iterate.iteration == 1 and begin(),
+            )
         assert result.interrupted
         done = result.iterations
         assert done == len(result.residuals["eds"]) > 0
@@ -248,9 +300,13 @@ class TestInterrupted:
                 raise KeyboardInterrupt
 
         inner.advance = interrupted
-        with pytest.warns(UserWarning, match=f"iteration {at + (finished and inner is steps)} of 30"):
+        with pytest.warns(
+            UserWarning, match=f"iteration {at + (finished and inner is steps)} of 30"
+        ):
             run(iterates, 30, checkpoint=kept)
-        assert_same(run(SOLVERS[name](), 30, checkpoint=kept, resume=True), run(SOLVERS[name](), 30))
+        assert_same(
+            run(SOLVERS[name](), 30, checkpoint=kept, resume=True), run(SOLVERS[name](), 30)
+        )
 
 
 def test_tgv_goes_on_in_another_process(kept):
@@ -263,8 +319,13 @@ from hyperspy_multitomo.tomography import Checkpoint, run
 run(SOLVERS["tgv"](), 34, checkpoint=Checkpoint({str(kept.path)!r}))
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
-    result, expected = run(SOLVERS["tgv"](), 90, checkpoint=kept, resume=True), run(SOLVERS["tgv"](), 90)
+    result, expected = (
+        run(SOLVERS["tgv"](), 90, checkpoint=kept, resume=True),
+        run(SOLVERS["tgv"](), 90),
+    )
     assert result.resumed_at == 34
     np.testing.assert_array_equal(result.measured_at, np.arange(10, 91, 10))
-    np.testing.assert_allclose(result.residuals["objective"], expected.residuals["objective"], rtol=1e-5)
+    np.testing.assert_allclose(
+        result.residuals["objective"], expected.residuals["objective"], rtol=1e-5
+    )
     assert np.linalg.norm(result.volume - expected.volume) <= 1e-5 * np.linalg.norm(expected.volume)

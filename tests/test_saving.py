@@ -20,7 +20,8 @@ from hyperspy_multitomo.signals.saving import Sink, save_atomically
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*NestedDirectoryStore:FutureWarning")
 
-# Saves under a limit of bytes for any file, which stands for the end of a disk, and tells what comes of it.
+# Saves under a limit of bytes for any file, which stands for the end of a disk, and tells what
+# comes of it.
 FULL = """
 import resource, sys, warnings
 import dask.array as da
@@ -72,7 +73,9 @@ with writing.replacing(path) as temporary:
 
 
 def killed(where, path):
-    assert subprocess.run([sys.executable, "-c", KILLED, where, str(path)], timeout=60).returncode == 9
+    assert (
+        subprocess.run([sys.executable, "-c", KILLED, where, str(path)], timeout=60).returncode == 9
+    )
 
 
 def images(value=1.0):
@@ -90,7 +93,9 @@ def interrupted(temporary):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("write", "error"), [(full_disk, OSError), (interrupted, KeyboardInterrupt)])
+@pytest.mark.parametrize(
+    ("write", "error"), [(full_disk, OSError), (interrupted, KeyboardInterrupt)]
+)
 def test_failing_writer_keeps_the_previous_file(tmp_path, write, error):
     target = tmp_path / "volume.hspy"
     target.write_bytes(b"precious")
@@ -139,7 +144,10 @@ def test_signal_survives_a_full_disk(tmp_path, monkeypatch, suffix):
     second = mt.TiltSeriesHAADF.from_images(2 * np.ones((3, 4, 5)), tilts=[-1, 0, 1])
     with monkeypatch.context() as patch:
         patch.setattr(writers, "file_writer", fails)
-        with pytest.raises(OSError, match=rf"haadf.{suffix} could not be written \(the disk is full\).*save to another disk"):
+        with pytest.raises(
+            OSError,
+            match=rf"haadf.{suffix} could not be written \(the disk is full\).*save to another disk",
+        ):
             second.save(target, overwrite=True)
     np.testing.assert_array_equal(hs.load(target).data, first.data)
     assert list(tmp_path.iterdir()) == [target]
@@ -152,15 +160,18 @@ def test_signal_survives_a_full_disk(tmp_path, monkeypatch, suffix):
 @pytest.mark.skipif(sys.platform == "win32", reason="sets a limit that Windows does not have")
 def test_a_full_disk_ends_no_process(tmp_path):
     """HDF5 ends the process on its own where what it writes fails: not through our file object."""
-    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     told = [line for line in done.stdout.splitlines() if "volume." in line]
     assert len(told) == 2 * (3 * 3 + 2)
     for line in told:
         suffix = line.split()[0]
-        assert re.search(rf"/volume.{suffix} could not be written \(files may not be that large here\): .*another disk", line), (
-            line
-        )
+        assert re.search(
+            rf"/volume.{suffix} could not be written \(files may not be that large here\): .*another disk",
+            line,
+        ), line
         assert line.endswith(f"['volume.{suffix}']")
 
 
@@ -190,7 +201,9 @@ def test_hdf5_never_hears_of_a_failed_write(tmp_path, room):
             with h5py.File(sink, "w") as file:
                 for number in range(30):
                     values = np.random.default_rng(number).random((16, 16, 16))
-                    file.create_dataset(f"group/{number}", data=values, chunks=(4, 4, 4), compression="gzip")
+                    file.create_dataset(
+                        f"group/{number}", data=values, chunks=(4, 4, 4), compression="gzip"
+                    )
                 file["group/0"][3:9] = 7.0  # reads what may not have been written
 
     with pytest.raises(OSError, match="No space left") as caught:
@@ -267,7 +280,8 @@ class TestKilled:
         here, gone = writing._machine(), 2**22 + 1  # more than the number of a process can be
         kept = [
             tmp_path / f".haadf.{here}{os.getppid():08x}0000.zspy",  # of a living process
-            tmp_path / f".haadf.{'0000' if here != '0000' else '0001'}{gone:08x}0000.zspy",  # of another machine
+            tmp_path
+            / f".haadf.{'0000' if here != '0000' else '0001'}{gone:08x}0000.zspy",  # of another machine
             tmp_path / f".other.{here}{gone:08x}0000.zspy",
             tmp_path / ".haadf.old.zspy",
         ]
@@ -330,7 +344,9 @@ class TestKilled:
 def test_any_title_can_be_loaded(tmp_path, suffix, title):
     import hyperspy.api as hs
 
-    volume = mt.TomographicVolume.from_arrays({title: np.ones((2, 3, 4)), "Ag": np.zeros((2, 3, 4))}, 1.0)[title]
+    volume = mt.TomographicVolume.from_arrays(
+        {title: np.ones((2, 3, 4)), "Ag": np.zeros((2, 3, 4))}, 1.0
+    )[title]
     volume.save(tmp_path / f"one.{suffix}")
     found = hs.load(tmp_path / f"one.{suffix}")
     np.testing.assert_array_equal(found.data, volume.data)

@@ -6,12 +6,32 @@ from functools import cache
 
 import numpy as np
 import pytest
-from regularised_series import HAADF_TILTS, QUIET, RATIOS, TILTS, arrays, at_few_tilts, eds_of, haadf_of, relative, two_elements
+from regularised_series import (
+    HAADF_TILTS,
+    QUIET,
+    RATIOS,
+    TILTS,
+    arrays,
+    at_few_tilts,
+    eds_of,
+    haadf_of,
+    relative,
+    two_elements,
+)
 from solver_cases import A, counts, haadf, textbook
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.acquisition import find_saturation, hot_pixels
-from hyperspy_multitomo.tomography import Checkpoint, DataTerm, Regulariser, cgls, em, run, sirt, variational
+from hyperspy_multitomo.tomography import (
+    Checkpoint,
+    DataTerm,
+    Regulariser,
+    cgls,
+    em,
+    run,
+    sirt,
+    variational,
+)
 from hyperspy_multitomo.tomography.units import divided, power_of_two, roomy
 
 SCALES = (1e-18, 1e-12, 1e-6, 1e6, 1e12, 1e18)
@@ -22,11 +42,15 @@ LEAST_SQUARES = {"data_term": "least_squares"}
 @cache
 def recorded(tilts=tuple(TILTS)):
     """HAADF images (tilt, y, x) in double precision."""
-    return np.asarray(haadf_of(two_elements(), tilts=np.array(tilts)).array("tilt", "y", "x"), float)
+    return np.asarray(
+        haadf_of(two_elements(), tilts=np.array(tilts)).array("tilt", "y", "x"), float
+    )
 
 
 def images(scale, tilts=TILTS):
-    return mt.TiltSeriesHAADF.from_images(scale * recorded(tuple(tilts)), tilts=tilts, pixel_size=0.5)
+    return mt.TiltSeriesHAADF.from_images(
+        scale * recorded(tuple(tilts)), tilts=tilts, pixel_size=0.5
+    )
 
 
 @cache
@@ -46,7 +70,9 @@ def ratios(scale):
 def maps(scale, times=1.0):
     """Counts times a number, in some unit."""
     values = scale * times * np.asarray(eds().array("element", "tilt", "y", "x"), float)
-    return mt.TiltSeriesEDS.from_maps(dict(zip(RATIOS, values, strict=True)), tilts=TILTS, pixel_size=0.5)
+    return mt.TiltSeriesEDS.from_maps(
+        dict(zip(RATIOS, values, strict=True)), tilts=TILTS, pixel_size=0.5
+    )
 
 
 IMAGES = {
@@ -55,20 +81,28 @@ IMAGES = {
     "cgls": lambda s: images(s).reconstruct_cgls(5, stopping="discrepancy", **QUIET),
     "fbp": lambda s: images(s).reconstruct_fbp(**QUIET),
     "tv": lambda s: images(s).reconstruct_tv(**FEW),
-    "tv, least squares": lambda s: images(s).reconstruct_tv(background=15 * s, **LEAST_SQUARES, **FEW),
+    "tv, least squares": lambda s: images(s).reconstruct_tv(
+        background=15 * s, **LEAST_SQUARES, **FEW
+    ),
     "tv, mu": lambda s: images(s).reconstruct_tv(mu=3.0, **FEW),
     "tgv": lambda s: images(s).reconstruct_tgv(**FEW),
-    "hebt": lambda s: eds().reconstruct_hebt(images(s, HAADF_TILTS), iterations=6, ratios=ratios(s), rest=True, **QUIET),
+    "hebt": lambda s: eds().reconstruct_hebt(
+        images(s, HAADF_TILTS), iterations=6, ratios=ratios(s), rest=True, **QUIET
+    ),
     "hebt, tgv": lambda s: eds().reconstruct_hebt(
         images(s), regulariser="tgv", ratios=ratios(s), haadf_term="least_squares", rest=True, **FEW
     ),
-    "tnv": lambda s: eds().reconstruct_tnv(images(s, HAADF_TILTS), haadf_term="least_squares", **LEAST_SQUARES, **FEW),
+    "tnv": lambda s: eds().reconstruct_tnv(
+        images(s, HAADF_TILTS), haadf_term="least_squares", **LEAST_SQUARES, **FEW
+    ),
     "fused": lambda s: few().reconstruct_fused(images(s, HAADF_TILTS), power=1.3, **FEW),
 }
 MAPS = {
     "sirt": lambda s: maps(s).reconstruct_sirt(6, **QUIET),
     "tv, least squares": lambda s: maps(s).reconstruct_tv(**LEAST_SQUARES, **FEW),
-    "tv, least squares, no counts": lambda s: maps(s, np.linspace(1, 1.4, 24)).reconstruct_tv(**LEAST_SQUARES, **FEW),
+    "tv, least squares, no counts": lambda s: maps(s, np.linspace(1, 1.4, 24)).reconstruct_tv(
+        **LEAST_SQUARES, **FEW
+    ),
 }
 
 
@@ -83,12 +117,16 @@ def assert_alike(make, scale, scaled, one):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         volume = make(scale)
-    for found, expected in zip(in_unit(volume, scale, scaled), in_unit(one, 1.0, scaled), strict=True):
+    for found, expected in zip(
+        in_unit(volume, scale, scaled), in_unit(one, 1.0, scaled), strict=True
+    ):
         assert relative(found, expected) < 1e-3
     assert volume.history[-1].get("stopped_by") == one.history[-1].get("stopped_by")
     for name, values in one.residuals.items():
         factor = scale if name == "deviance" else 1.0
-        np.testing.assert_allclose(np.asarray(volume.residuals[name]) / factor, values, rtol=1e-3, err_msg=name)
+        np.testing.assert_allclose(
+            np.asarray(volume.residuals[name]) / factor, values, rtol=1e-3, err_msg=name
+        )
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -119,7 +157,9 @@ NUMERICS = {
     "cgls": lambda s: cgls(A, s * haadf()),
     "tgv": least_squares,
     "sum": lambda s: variational(
-        [DataTerm(A, counts()), DataTerm(A, s * haadf(), mix=[3 * s, 50 * s], weight=0.1 / s)], Regulariser(1.0), [2.0, 0.7]
+        [DataTerm(A, counts()), DataTerm(A, s * haadf(), mix=[3 * s, 50 * s], weight=0.1 / s)],
+        Regulariser(1.0),
+        [2.0, 0.7],
     ),
 }
 
@@ -134,13 +174,17 @@ def test_solvers_on_arrays(name, form):
         assert relative(found.volume.astype(float) / unit, one.volume) < 1e-3
         if "objective" in one.residuals:
             energy = scale**2 if name == "tgv" else 1.0
-            np.testing.assert_allclose(found.residuals["objective"] / energy, one.residuals["objective"], rtol=1e-3)
+            np.testing.assert_allclose(
+                found.residuals["objective"] / energy, one.residuals["objective"], rtol=1e-3
+            )
 
 
 @pytest.mark.parametrize("name", ["sirt", "em", "cgls", "tgv"])
 def test_powers_of_two_round_nothing(name):
     scale = 2.0**50
-    np.testing.assert_array_equal(run(NUMERICS[name](scale), 10).volume / scale, run(NUMERICS[name](1.0), 10).volume)
+    np.testing.assert_array_equal(
+        run(NUMERICS[name](scale), 10).volume / scale, run(NUMERICS[name](1.0), 10).volume
+    )
 
 
 @pytest.mark.parametrize("name", NUMERICS)
@@ -184,7 +228,9 @@ def needle():
 
 def aligned(scale, method):
     data, tilts = needle()
-    found = mt.TiltSeriesHAADF.from_images(scale * data, tilts=tilts).align(method=method, show_progressbar=False)
+    found = mt.TiltSeriesHAADF.from_images(scale * data, tilts=tilts).align(
+        method=method, show_progressbar=False
+    )
     return found.across, found.along
 
 
@@ -195,13 +241,23 @@ def registered(scale):
 
 def _scan(scale):
     x, y = np.mgrid[:32, :32]
-    image = 9 * np.exp(-((x - 17) ** 2 + (y - 14) ** 2) / 40) + 6 * np.exp(-((x - 11) ** 2 + (y - 20) ** 2) / 10)
-    return [np.random.default_rng(0).poisson(np.roll(image, (-1, 2), axis=(0, 1)))], [scale * (100 * image + 7)]
+    image = 9 * np.exp(-((x - 17) ** 2 + (y - 14) ** 2) / 40) + 6 * np.exp(
+        -((x - 11) ** 2 + (y - 20) ** 2) / 10
+    )
+    return [np.random.default_rng(0).poisson(np.roll(image, (-1, 2), axis=(0, 1)))], [
+        scale * (100 * image + 7)
+    ]
 
 
 def fitted(scale, method):
-    found = eds().fit_response_ratios(images(scale).remove_background(_no_background(scale)), method=method)
-    return found.values / scale, found.standard_errors / scale, np.nan_to_num(found.residual_map) / scale
+    found = eds().fit_response_ratios(
+        images(scale).remove_background(_no_background(scale)), method=method
+    )
+    return (
+        found.values / scale,
+        found.standard_errors / scale,
+        np.nan_to_num(found.residual_map) / scale,
+    )
 
 
 @cache
@@ -216,7 +272,12 @@ def _no_background(scale):
 
 
 def saturated(scale, level):
-    values = np.random.default_rng(0).normal(0.9 * level, 0.05 * level, (2, 50, 50)).round().clip(0, level)
+    values = (
+        np.random.default_rng(0)
+        .normal(0.9 * level, 0.05 * level, (2, 50, 50))
+        .round()
+        .clip(0, level)
+    )
     found = find_saturation(scale * values, [0, 10])
     assert found.level is not None
     return found.level / scale, found.fraction
@@ -236,8 +297,12 @@ def ranked(scale):
 def grey_values(scale):
     grey = np.pad(np.full((10, 10, 10), 24.0), 3)
     grey[8:, 3:-3, 3:-3] = np.where(grey[8:, 3:-3, 3:-3] > 0, 10.0, 0)
-    volume = mt.TomographicVolume.from_arrays({"HAADF": scale * (grey + np.random.default_rng(0).normal(0, 0.5, grey.shape))})
-    found, errors = volume.quantify_haadf(("Au", "Ag"), {"Au": 24 * scale, "Ag": 10 * scale}, return_uncertainty=True)
+    volume = mt.TomographicVolume.from_arrays(
+        {"HAADF": scale * (grey + np.random.default_rng(0).normal(0, 0.5, grey.shape))}
+    )
+    found, errors = volume.quantify_haadf(
+        ("Au", "Ag"), {"Au": 24 * scale, "Ag": 10 * scale}, return_uncertainty=True
+    )
     return found.data, errors.data
 
 
@@ -252,7 +317,10 @@ AROUND = {
     "saturation elsewhere": lambda s: saturated(s, 40000.0),
     "hot pixels": hot,
     "bad tilts": ranked,
-    "gains": lambda s: (images(s).estimate_gains().values, images(s).estimate_gains(smooth=2).values),
+    "gains": lambda s: (
+        images(s).estimate_gains().values,
+        images(s).estimate_gains(smooth=2).values,
+    ),
     "depth": lambda s: (images(s).estimate_depth(),),
     "grey values": grey_values,
 }
@@ -264,4 +332,6 @@ def test_unit_around_the_reconstruction(name):
     one = AROUND[name](1.0)
     for scale in (1e-18, 1e-12, 1e12, 1e18):
         for found, expected in zip(AROUND[name](scale), one, strict=True):
-            np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+            np.testing.assert_allclose(
+                found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max()
+            )

@@ -24,7 +24,9 @@ def series(specimen, seed=0, size=SIZE):
 def moves(seed, largest=3.0, drift=0.03):
     """Offsets (tilt, 2), px, and drifts (tilt, 2), px per line."""
     rng = np.random.default_rng([seed, 7])
-    return rng.uniform(-largest, largest, (len(TILTS), 2)), rng.uniform(-drift, drift, (len(TILTS), 2))
+    return rng.uniform(-largest, largest, (len(TILTS), 2)), rng.uniform(
+        -drift, drift, (len(TILTS), 2)
+    )
 
 
 def scanned(maps, offsets, drifts, slow_axis="y", counts=5.0):
@@ -56,7 +58,9 @@ def bounds(expected):
     for image in expected.sum(axis=0):
         line = np.linspace(-1, 1, image.shape[1])
         slopes = np.gradient(image)
-        derivatives = np.array([*slopes, *(slopes * line), image, np.ones_like(image)])[:, 3:-3, 3:-3].reshape(6, -1)
+        derivatives = np.array([*slopes, *(slopes * line), image, np.ones_like(image)])[
+            :, 3:-3, 3:-3
+        ].reshape(6, -1)
         weights = 1 / np.maximum(image[3:-3, 3:-3].ravel(), 0.02)
         variances.append(np.diag(np.linalg.pinv(derivatives * weights @ derivatives.T)))
     mean = np.mean(variances, axis=0)
@@ -74,16 +78,20 @@ def test_few_counts_are_used_well(specimen):
         shift_errors.append(found[0])
         drift_errors.append(found[1] * (SIZE - 1))
         limits.append(bounds(expected))
-    # Leaving out drifts below two standard errors costs up to half as much again as the bound where they are about as large.
+    # Leaving out drifts below two standard errors costs up to half as much again as the bound where
+    # they are about as large.
     shift_limit, drift_limit = np.array([1.3, 1.5]) * np.sqrt(np.mean(np.square(limits), axis=0))
-    # 0.15 and 0.3 px are asked for; particle and needle do not tell as much at 5 counts per pixel: the bound says so.
+    # 0.15 and 0.3 px are asked for; particle and needle do not tell as much at 5 counts per pixel:
+    # the bound says so.
     assert rms(shift_errors) <= max(0.15, shift_limit)
     assert rms(drift_errors) <= max(0.3, drift_limit)
 
 
 @pytest.mark.parametrize("specimen", SPECIMENS)
 @pytest.mark.parametrize("slow_axis", ["x", "y"])
-def test_expected_counts_give_the_offsets_and_drifts_of_scans_in_both_directions(specimen, slow_axis):
+def test_expected_counts_give_the_offsets_and_drifts_of_scans_in_both_directions(
+    specimen, slow_axis
+):
     truth, (offsets, drifts) = series(specimen), moves(1)
     maps = scanned(truth.expected_maps, offsets, drifts, slow_axis)
     found = scan_offsets(maps, truth.expected_haadf, TILTS, slow_axis=slow_axis)
@@ -95,7 +103,9 @@ def test_expected_counts_give_the_offsets_and_drifts_of_scans_in_both_directions
 
 def test_many_counts_reach_the_accuracy_asked_for_with_noise_in_the_image():
     truth, (offsets, drifts) = series("lamella"), moves(3)
-    maps = np.random.default_rng(3).poisson(scanned(truth.expected_maps, offsets, drifts, counts=50.0))
+    maps = np.random.default_rng(3).poisson(
+        scanned(truth.expected_maps, offsets, drifts, counts=50.0)
+    )
     shift, drift = errors(scan_offsets(maps, truth.haadf, TILTS), offsets, drifts)
     assert rms(shift) < 0.05
     assert rms(drift) * (SIZE - 1) < 0.15
@@ -122,15 +132,23 @@ def test_applying_it_puts_the_maps_on_the_image(slow_axis):
 def test_maps_of_larger_pixels_are_measured_in_their_pixels(pixel):
     truth = series("lamella", 0, 96)
     size = round(96 / pixel)
-    # The map's pixel is an integral over an image pixel's neighbourhood, sampled at the same centre.
+    # The map's pixel is an integral over an image pixel's neighbourhood, sampled at the same
+    # centre.
     centres = (np.arange(size) - (size - 1) / 2) * pixel + (96 - 1) / 2
     fine = centres[:, None] + (np.arange(8) - 3.5) / 8 * pixel
     places = np.meshgrid(fine.ravel(), fine.ravel(), indexing="ij")
-    coarse = np.array([[map_coordinates(m, places, order=1, mode="nearest") for m in element] for element in truth.expected_maps])
+    coarse = np.array(
+        [
+            [map_coordinates(m, places, order=1, mode="nearest") for m in element]
+            for element in truth.expected_maps
+        ]
+    )
     coarse = coarse.reshape(2, len(TILTS), size, 8, size, 8).mean(axis=(3, 5))
     offsets, drifts = moves(4, 2.0)
     maps = scanned(coarse, offsets, drifts)
-    shift, drift = errors(scan_offsets(maps, truth.expected_haadf, TILTS, pixel=pixel), offsets, drifts)
+    shift, drift = errors(
+        scan_offsets(maps, truth.expected_haadf, TILTS, pixel=pixel), offsets, drifts
+    )
     assert rms(shift) < 0.03
     assert rms(drift) * (size - 1) < 0.1
 
@@ -167,7 +185,9 @@ def test_standard_errors_are_those_of_repeated_measurements(specimen):
     expected = scanned(truth.expected_maps, offsets, drifts)
     rng, deviations, claimed = np.random.default_rng(9), [], []
     for _ in range(8):
-        haadf = truth.expected_haadf + rng.normal(0, 0.02 * truth.expected_haadf.max(), truth.expected_haadf.shape)
+        haadf = truth.expected_haadf + rng.normal(
+            0, 0.02 * truth.expected_haadf.max(), truth.expected_haadf.shape
+        )
         found = scan_offsets(rng.poisson(expected), haadf, TILTS, drift=False)
         deviations.append(errors(found, offsets, drifts)[0])
         claimed.append(np.stack([found.quality.across_error, found.quality.along_error], axis=1))
@@ -184,13 +204,18 @@ def test_offsets_go_before_the_alignment_of_the_image():
     both = found.then(haadf)
     assert both.axis_offset == 2.0
     inside = (..., slice(10, -10), slice(10, -10))
-    at_once, in_turn = (gaussian_filter(m, (0, 0, 1, 1))[inside] for m in (both.apply(maps), haadf.apply(found.apply(maps))))
+    at_once, in_turn = (
+        gaussian_filter(m, (0, 0, 1, 1))[inside]
+        for m in (both.apply(maps), haadf.apply(found.apply(maps)))
+    )
     assert rms(at_once - in_turn) < 0.05 * in_turn.std()
 
 
 def test_the_quality_says_what_was_done_and_what_is_left():
     truth, (offsets, drifts) = series("lamella"), moves(11)
-    good = scan_offsets(scanned(truth.expected_maps, offsets, drifts), truth.expected_haadf, TILTS).quality
+    good = scan_offsets(
+        scanned(truth.expected_maps, offsets, drifts), truth.expected_haadf, TILTS
+    ).quality
     assert (good.residual < 0.1).all()
     assert np.isnan([good.axis_offset_error, good.rotation_error]).all()
     assert len(good.report) == 1
@@ -207,12 +232,25 @@ def changed(values, place, value):
     ("change", "message"),
     [
         (lambda m, h: {"maps": changed(m, (0, 1, 3, 3), np.nan)}, "the map at 0 degrees holds NaN"),
-        (lambda m, h: {"images": changed(h, (2, 3, 3), np.inf)}, "the image at 50 degrees holds NaN or infinite"),
-        (lambda m, h: {"maps": changed(m, (slice(None), 0), 0.0)}, "the map at -50 degrees has too few counts to be registered"),
-        (lambda m, h: {"maps": changed(m, (slice(None), 2), 3.0)}, "the map at 50 degrees has too few counts to be registered"),
+        (
+            lambda m, h: {"images": changed(h, (2, 3, 3), np.inf)},
+            "the image at 50 degrees holds NaN or infinite",
+        ),
+        (
+            lambda m, h: {"maps": changed(m, (slice(None), 0), 0.0)},
+            "the map at -50 degrees has too few counts to be registered",
+        ),
+        (
+            lambda m, h: {"maps": changed(m, (slice(None), 2), 3.0)},
+            "the map at 50 degrees has too few counts to be registered",
+        ),
         (lambda m, h: {"images": changed(h, 1, 5.0)}, "the image at 0 degrees has no features"),
         (
-            lambda m, h: {"maps": changed(m, (slice(None), 1), np.random.default_rng(0).poisson(2.0, m[:, 1].shape))},
+            lambda m, h: {
+                "maps": changed(
+                    m, (slice(None), 1), np.random.default_rng(0).poisson(2.0, m[:, 1].shape)
+                )
+            },
             "the map at 0 degrees has no features in common",
         ),
         (lambda m, h: {"maps": m[:, :2]}, "there are 2 maps, 3 images"),
@@ -228,7 +266,11 @@ def changed(values, place, value):
 )
 def test_what_cannot_be_registered_is_named(change, message):
     truth, nothing = series("lamella"), np.zeros((len(TILTS), 2))
-    given = {"maps": np.round(scanned(truth.expected_maps, nothing, nothing)), "images": truth.expected_haadf, "tilts": TILTS}
+    given = {
+        "maps": np.round(scanned(truth.expected_maps, nothing, nothing)),
+        "images": truth.expected_haadf,
+        "tilts": TILTS,
+    }
     given |= change(given["maps"], given["images"])
     with pytest.raises(ValueError) as error:  # noqa: PT011
         scan_offsets(**given)

@@ -23,12 +23,17 @@ def eds_series(lazy=False):
     rng = np.random.default_rng(2)
     y, x = np.mgrid[:12, :16]
     expected = {"Au": 60.0 * (x < 8), "Ag": 5.0 * x, "Cu": 6.0 * y}
-    maps = {name: rng.poisson(counts, (5, 12, 16)).astype(np.float32) for name, counts in expected.items()}
+    maps = {
+        name: rng.poisson(counts, (5, 12, 16)).astype(np.float32)
+        for name, counts in expected.items()
+    }
     if lazy:
         maps = {name: da.from_array(data) for name, data in maps.items()}
     eds = mt.TiltSeriesEDS.from_maps(maps, tilts=TILTS, pixel_size=0.5)
     eds.gains = 1 + np.arange(15.0).reshape(5, 3) / 10
-    eds.alignment = Alignment(across=np.arange(5.0), along=-np.arange(5.0), axis_offset=1.5, rotation=0.0)
+    eds.alignment = Alignment(
+        across=np.arange(5.0), along=-np.arange(5.0), axis_offset=1.5, rotation=0.0
+    )
     return eds
 
 
@@ -42,7 +47,9 @@ class TestConstruction:
 
     def test_reverse_tilts(self):
         series = mt.TiltSeriesHAADF.from_images(
-            np.arange(3.0)[:, None, None] * np.ones((3, 4, 5)), tilts=[-30, 0, 10], reverse_tilts=True
+            np.arange(3.0)[:, None, None] * np.ones((3, 4, 5)),
+            tilts=[-30, 0, 10],
+            reverse_tilts=True,
         )
         np.testing.assert_array_equal(series.tilts, [-10, 0, 30])
         np.testing.assert_array_equal(series.data[:, 0, 0], [2, 1, 0])
@@ -65,7 +72,11 @@ class TestConstruction:
 
     def test_from_signals_takes_their_calibration(self):
         plain = hs.signals.Signal2D(haadf_series().data)
-        plain.axes_manager[-2].name, plain.axes_manager[-2].scale, plain.axes_manager[-2].units = "x", 2e-3, "µm"
+        plain.axes_manager[-2].name, plain.axes_manager[-2].scale, plain.axes_manager[-2].units = (
+            "x",
+            2e-3,
+            "µm",
+        )
         assert mt.TiltSeriesHAADF.from_images(plain, tilts=TILTS).pixel_size == pytest.approx(2.0)
         assert mt.TiltSeriesHAADF.from_images(haadf_series()).pixel_size == 0.5
 
@@ -102,7 +113,9 @@ class TestConstruction:
 
     def test_maps_of_different_shape(self):
         with pytest.raises(ValueError, match="Ag"):
-            mt.TiltSeriesEDS.from_maps({"Au": np.ones((3, 4, 5)), "Ag": np.ones((3, 4, 6))}, tilts=[0, 1, 2])
+            mt.TiltSeriesEDS.from_maps(
+                {"Au": np.ones((3, 4, 5)), "Ag": np.ones((3, 4, 6))}, tilts=[0, 1, 2]
+            )
 
 
 class TestChannels:
@@ -124,7 +137,9 @@ class TestChannels:
         np.testing.assert_array_equal(part["Cu"].data, eds_series().data[:, 2])
 
     def test_volume(self):
-        volume = mt.TomographicVolume.from_arrays({"Au": np.ones((4, 5, 6)), "rest": np.zeros((4, 5, 6))}, pixel_size=2.0)
+        volume = mt.TomographicVolume.from_arrays(
+            {"Au": np.ones((4, 5, 6)), "rest": np.zeros((4, 5, 6))}, pixel_size=2.0
+        )
         assert volume.channels == ("Au", "rest")
         assert volume.elements == ("Au",)
         assert volume["Au"].data.shape == (4, 5, 6)
@@ -155,7 +170,8 @@ class TestMetadataStayTrue:
 
     def test_cropping_moves_the_tilt_axis_with_the_object(self):
         part = eds_series().isig[4:10, 2:]
-        # The axis stood at pixel 7.5 + 1.5 = 9 of 16, that is pixel 5 of the six from 4 to 9, whose centre is 2.5.
+        # The axis stood at pixel 7.5 + 1.5 = 9 of 16, that is pixel 5 of the six from 4 to 9, whose
+        # centre is 2.5.
         assert part.alignment.axis_offset == pytest.approx(2.5)
         assert part.geometry().axis_offset == pytest.approx(2.5)
         np.testing.assert_allclose(part.alignment.across, np.arange(5))
@@ -229,15 +245,25 @@ class TestMetadataStayTrue:
         rng = np.random.default_rng(3)
         images = rng.random((3, 40, 40)).astype(np.float32)
         haadf = mt.TiltSeriesHAADF.from_images(images, tilts=[-10, 0, 10])
-        haadf.alignment = Alignment(across=np.array([1.0, 0, -1]), along=np.array([0.0, 2, 1]), axis_offset=0.0, rotation=3.0)
+        haadf.alignment = Alignment(
+            across=np.array([1.0, 0, -1]),
+            along=np.array([0.0, 2, 1]),
+            axis_offset=0.0,
+            rotation=3.0,
+        )
         whole = haadf.aligned()
         cropped = haadf.isig[6:36, 4:30]
         assert cropped.alignment.rotation == 3.0
-        # Cropping and then aligning shows the same object as aligning and then cropping, away from the borders.
+        # Cropping and then aligning shows the same object as aligning and then cropping, away from
+        # the borders.
         offset = cropped.alignment.axis_offset
         plain = Alignment(cropped.alignment.across, cropped.alignment.along, 0.0, 3.0)
-        again = plain.apply(np.ascontiguousarray(cropped.data.transpose(0, 2, 1))).transpose(0, 2, 1)
-        np.testing.assert_allclose(again[:, 7:-7, 7:-7], whole.isig[6:36, 4:30].data[:, 7:-7, 7:-7], atol=1e-4)
+        again = plain.apply(np.ascontiguousarray(cropped.data.transpose(0, 2, 1))).transpose(
+            0, 2, 1
+        )
+        np.testing.assert_allclose(
+            again[:, 7:-7, 7:-7], whole.isig[6:36, 4:30].data[:, 7:-7, 7:-7], atol=1e-4
+        )
         assert offset == pytest.approx(19.5 - 6 - 14.5)
 
 
@@ -261,7 +287,9 @@ class TestRoundTrip:
     def test_tilt_series(self, tmp_path, suffix, lazy):
         eds = eds_series()
         brightness = np.array([3.0, 2.0, 1.0])[:, None, None] / eds.gains[:, :, None, None]
-        haadf = mt.TiltSeriesHAADF.from_images((eds.data * brightness).sum(axis=1), tilts=TILTS, pixel_size=0.5)
+        haadf = mt.TiltSeriesHAADF.from_images(
+            (eds.data * brightness).sum(axis=1), tilts=TILTS, pixel_size=0.5
+        )
         haadf.alignment = eds.alignment
         eds.fit_response_ratios(haadf, block_size=2, mask=np.ones(haadf.data.shape, bool))
         eds.save(tmp_path / f"eds.{suffix}")
@@ -274,7 +302,9 @@ class TestRoundTrip:
         np.testing.assert_allclose(again.alignment.along, eds.alignment.along)
         np.testing.assert_allclose(again.gains, eds.gains)
         np.testing.assert_allclose(again.response_ratios.values, eds.response_ratios.values)
-        np.testing.assert_allclose(again.response_ratios.residual_map, eds.response_ratios.residual_map)
+        np.testing.assert_allclose(
+            again.response_ratios.residual_map, eds.response_ratios.residual_map
+        )
         assert again.history == eds.history
         assert again.inav[:, -20.0:20.0].elements == eds.elements
 
@@ -282,7 +312,10 @@ class TestRoundTrip:
     @pytest.mark.parametrize("lazy", [False, True])
     def test_volume(self, tmp_path, suffix, lazy):
         volume = eds_series().reconstruct_hebt(
-            haadf_series(), iterations=3, ratios={"Au": 2.0, "Ag": 1.0, "Cu": 0.5}, show_progressbar=False
+            haadf_series(),
+            iterations=3,
+            ratios={"Au": 2.0, "Ag": 1.0, "Cu": 0.5},
+            show_progressbar=False,
         )
         volume.save(tmp_path / f"volume.{suffix}")
         again = hs.load(tmp_path / f"volume.{suffix}", lazy=lazy)

@@ -8,7 +8,16 @@ import pytest
 
 from hyperspy_multitomo.acquisition.xray_lines import families_of
 from hyperspy_multitomo.inspection import r_squared
-from hyperspy_multitomo.simulation import count, huber, line_integrals, schwartz, simulate, spectra, yuan, zhong
+from hyperspy_multitomo.simulation import (
+    count,
+    huber,
+    line_integrals,
+    schwartz,
+    simulate,
+    spectra,
+    yuan,
+    zhong,
+)
 from hyperspy_multitomo.simulation.shapes import cap, inside_ellipse, inside_polygon, inside_ripple
 
 PHANTOMS = {"zhong": zhong, "yuan": yuan, "huber": huber, "schwartz": schwartz}
@@ -31,9 +40,16 @@ def test_area_of_a_rounded_polygon(sides, corner):
     x, z, pixel = grid()
     radius, half = 0.8, np.pi / sides
     inner = radius - corner
-    # Steiner: area of the inner polygon, its circumference times the radius of the corners, and a disc.
-    expected = sides * np.sin(2 * half) / 2 * inner**2 + 2 * sides * np.sin(half) * inner * corner + np.pi * corner**2
-    assert inside_polygon(x, z, sides, radius, corner).sum() * pixel == pytest.approx(expected, rel=3e-3)
+    # Steiner: area of the inner polygon, its circumference times the radius of the corners, and a
+    # disc.
+    expected = (
+        sides * np.sin(2 * half) / 2 * inner**2
+        + 2 * sides * np.sin(half) * inner * corner
+        + np.pi * corner**2
+    )
+    assert inside_polygon(x, z, sides, radius, corner).sum() * pixel == pytest.approx(
+        expected, rel=3e-3
+    )
 
 
 def test_polygon_with_corners_as_large_as_itself_is_a_disc():
@@ -41,7 +57,9 @@ def test_polygon_with_corners_as_large_as_itself_is_a_disc():
     assert inside_polygon(x, z, 5, 0.5, 0.5).sum() * pixel == pytest.approx(np.pi / 4, rel=3e-3)
 
 
-@pytest.mark.parametrize(("radius", "amplitude", "fold"), [(0.7, 0.04, 3), (0.2, -0.3, 4), (0.5, 0.0, 5), (0.0, 0.1, 2)])
+@pytest.mark.parametrize(
+    ("radius", "amplitude", "fold"), [(0.7, 0.04, 3), (0.2, -0.3, 4), (0.5, 0.0, 5), (0.0, 0.1, 2)]
+)
 def test_ripple_is_the_curve_in_polar_coordinates(radius, amplitude, fold):
     across = np.linspace(-1, 1, 301, dtype=np.float32)
     x, z = across[None, :], across[:, None]
@@ -89,7 +107,12 @@ def test_huber_peaks_at_any_size(size):
 def test_huber_turns_from_slice_to_slice():
     ytterbium = huber(size=96, slices=21).truth[0]
     points = np.arange(96) - 47.5
-    angle = np.unwrap([np.arctan2(points @ s.sum(axis=1), points @ s.sum(axis=0)) for s in np.moveaxis(ytterbium, -1, 0)])
+    angle = np.unwrap(
+        [
+            np.arctan2(points @ s.sum(axis=1), points @ s.sum(axis=0))
+            for s in np.moveaxis(ytterbium, -1, 0)
+        ]
+    )
     np.testing.assert_allclose(np.rad2deg(np.diff(angle)), 1.5, atol=0.3)
 
 
@@ -119,11 +142,17 @@ def test_every_phantom_in_two_and_three_dimensions(make):
 
 @pytest.mark.parametrize("make", PHANTOMS.values(), ids=PHANTOMS)
 def test_projections_agree_with_rays_through_the_body(make):
-    # Independent of any projector, and the phantoms are asymmetric: a wrong sign of the tilt would fail.
+    # Independent of any projector, and the phantoms are asymmetric: a wrong sign of the tilt would
+    # fail.
     series = simulate(make(size=64, slices=1), tilts=[-60, -20, 0, 35, 70], seed=0)
     phantom = series.phantom
     half_width = 32 * phantom.pixel_size
-    rays = line_integrals(phantom.body, series.tilts, 256).reshape(len(phantom.elements), 5, 64, 4).mean(axis=-1) * half_width
+    rays = (
+        line_integrals(phantom.body, series.tilts, 256)
+        .reshape(len(phantom.elements), 5, 64, 4)
+        .mean(axis=-1)
+        * half_width
+    )
     expected = rays * phantom.counts_per_unit[:, None, None]
     for got, wanted in zip(series.expected_maps[..., 0], expected, strict=True):
         assert np.linalg.norm(got - wanted) < 0.06 * np.linalg.norm(wanted)
@@ -132,11 +161,20 @@ def test_projections_agree_with_rays_through_the_body(make):
 
 
 def test_counts_are_conserved_and_the_haadf_is_the_sum_of_the_maps():
-    series = simulate(yuan(size=48, slices=6), tilts=[-70, -33, 0, 45], dose=0.2, oversampling=4, seed=0)
+    series = simulate(
+        yuan(size=48, slices=6), tilts=[-70, -33, 0, 45], dose=0.2, oversampling=4, seed=0
+    )
     mass = series.truth.sum(axis=(1, 2, 3), dtype=np.float64) * series.pixel_size
-    np.testing.assert_allclose(series.expected_maps.sum(axis=(2, 3), dtype=np.float64), mass[:, None].repeat(4, 1), rtol=1e-3)
     np.testing.assert_allclose(
-        np.tensordot(series.true_ratios, series.expected_maps, 1), series.expected_haadf, rtol=1e-4, atol=0.01
+        series.expected_maps.sum(axis=(2, 3), dtype=np.float64),
+        mass[:, None].repeat(4, 1),
+        rtol=1e-3,
+    )
+    np.testing.assert_allclose(
+        np.tensordot(series.true_ratios, series.expected_maps, 1),
+        series.expected_haadf,
+        rtol=1e-4,
+        atol=0.01,
     )
 
 
@@ -149,13 +187,18 @@ def test_dose_scales_counts_and_ratios_but_not_the_haadf():
 
 
 def test_same_object_at_any_size():
-    small, large = (simulate(zhong(size=n), tilts=[0, 40], seed=0).expected_maps[..., 0] for n in (48, 96))
-    np.testing.assert_allclose(large.reshape(2, 2, 48, 2).mean(axis=-1), small, atol=0.02 * small.max())
+    small, large = (
+        simulate(zhong(size=n), tilts=[0, 40], seed=0).expected_maps[..., 0] for n in (48, 96)
+    )
+    np.testing.assert_allclose(
+        large.reshape(2, 2, 48, 2).mean(axis=-1), small, atol=0.02 * small.max()
+    )
 
 
 def test_oversampling_converges():
     coarse, fine, finest = (
-        simulate(zhong(size=48), tilts=[10, 50], oversampling=f, seed=0).expected_maps.astype(float) for f in (1, 3, 8)
+        simulate(zhong(size=48), tilts=[10, 50], oversampling=f, seed=0).expected_maps.astype(float)
+        for f in (1, 3, 8)
     )
     assert np.linalg.norm(fine - finest) < 0.4 * np.linalg.norm(coarse - finest)
 
@@ -184,7 +227,9 @@ def test_blur_comes_after_the_counting_and_along_x_alone():
 
 def test_displacements_move_the_object():
     still = simulate(yuan(size=48, slices=24), tilts=[-40, 0, 40], seed=0)
-    moved = simulate(still.phantom, tilts=[-40, 0, 40], across=[1.5, 0, -2.25], along=[0.5, -1, 0], seed=0)
+    moved = simulate(
+        still.phantom, tilts=[-40, 0, 40], across=[1.5, 0, -2.25], along=[0.5, -1, 0], seed=0
+    )
     for t, (across, along) in enumerate([(1.5, 0.5), (0, -1), (-2.25, 0)]):
         for before, after in (
             (still.expected_haadf[t], moved.expected_haadf[t]),
@@ -198,16 +243,23 @@ def test_displacements_move_the_object():
 
 def test_axis_offset_moves_every_projection():
     tilts = [-60, 0, 30]
-    still, moved = (simulate(zhong(size=48), tilts, axis_offset=offset, seed=0).expected_haadf for offset in (0, 2.5))
+    still, moved = (
+        simulate(zhong(size=48), tilts, axis_offset=offset, seed=0).expected_haadf
+        for offset in (0, 2.5)
+    )
     for before, after in zip(still, moved, strict=True):
         assert moments(after)[1] - moments(before)[1] == pytest.approx(2.5, abs=0.02)
 
 
 def test_gains_and_background():
     plain = simulate(zhong(size=32), tilts=[0, 30], seed=0)
-    changed = simulate(zhong(size=32), tilts=[0, 30], gains=[1.0, 0.5], background=[0.0, 0.3], seed=0)
+    changed = simulate(
+        zhong(size=32), tilts=[0, 30], gains=[1.0, 0.5], background=[0.0, 0.3], seed=0
+    )
     np.testing.assert_allclose(changed.expected_maps[0, 1], 0.5 * plain.expected_maps[0, 1])
-    np.testing.assert_allclose(changed.expected_maps[1, 0], plain.expected_maps[1, 0] + 0.3, rtol=1e-6)
+    np.testing.assert_allclose(
+        changed.expected_maps[1, 0], plain.expected_maps[1, 0] + 0.3, rtol=1e-6
+    )
     np.testing.assert_allclose(changed.expected_haadf, plain.expected_haadf)
 
 
@@ -225,7 +277,9 @@ def test_fine_grid_averages_to_the_truth():
     phantom = huber(size=32, slices=3)
     fine = phantom.fine(4, 1, 2)
     assert fine.shape == (3, 128, 128, 1)
-    np.testing.assert_allclose(fine.reshape(3, 32, 4, 32, 4).mean(axis=(2, 4)), phantom.truth[..., 1], atol=1e-5)
+    np.testing.assert_allclose(
+        fine.reshape(3, 32, 4, 32, 4).mean(axis=(2, 4)), phantom.truth[..., 1], atol=1e-5
+    )
     with pytest.raises(ValueError, match="read-only"):
         phantom.truth[:] = 0
 
@@ -236,11 +290,16 @@ def test_spectra_hold_the_counts_of_the_maps():
     energies = 0.005 + np.arange(1000) * 0.01
     images = spectra(expected, ["Fe", "S"], energies, continuum=0.5, seed=0)
     assert images.shape == (2, 12, 10, 1000)
-    iron, sulphur = (next(f for f in families_of(e, 200, (0.1, 10)) if f.shell == "K") for e in ("Fe", "S"))
+    iron, sulphur = (
+        next(f for f in families_of(e, 200, (0.1, 10)) if f.shell == "K") for e in ("Fe", "S")
+    )
     for family, mean, region in ((iron, 20.0, np.s_[:, :4]), (sulphur, 8.0, np.s_[:, 6:])):
         near = np.abs(energies - family.energy) < 0.15
         lines = (np.abs(family.energies - family.energy) < 0.15) @ family.weights
-        background = images[region][..., np.roll(near, 40 if family is iron else 60)].sum() / images[region][..., 0].size
+        background = (
+            images[region][..., np.roll(near, 40 if family is iron else 60)].sum()
+            / images[region][..., 0].size
+        )
         got = images[region][..., near].sum() / images[region][..., 0].size - background
         assert got == pytest.approx(mean * lines, rel=0.06)
 

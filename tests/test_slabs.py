@@ -47,8 +47,17 @@ def haadf_and_eds(slices=40, size=32):
     for lazy in (False, True):
         wrap = (lambda a: da.from_array(a, chunks=(-1, 7, -1))) if lazy else np.asarray
         known = {"tilts": TILTS, "pixel_size": 2.0}
-        haadf = mt.TiltSeriesHAADF.from_images(wrap(images.astype(np.float32).swapaxes(1, 2)), **known)
-        made.append((haadf, mt.TiltSeriesEDS.from_maps(dict(zip(RATIOS, map(wrap, counts), strict=True)), **known)))
+        haadf = mt.TiltSeriesHAADF.from_images(
+            wrap(images.astype(np.float32).swapaxes(1, 2)), **known
+        )
+        made.append(
+            (
+                haadf,
+                mt.TiltSeriesEDS.from_maps(
+                    dict(zip(RATIOS, map(wrap, counts), strict=True)), **known
+                ),
+            )
+        )
     return made
 
 
@@ -80,7 +89,10 @@ class TestCut:
         assert some.thickness % 16 == 0
         assert some.needed <= 3 * HELD.bytes_of(64)
 
-    @pytest.mark.parametrize(("processes", "slices", "count"), [(4, 512, 4), (4, 100, 4), (3, 16, 1), (1, 512, 1), (64, 64, 4)])
+    @pytest.mark.parametrize(
+        ("processes", "slices", "count"),
+        [(4, 512, 4), (4, 100, 4), (3, 16, 1), (1, 512, 1), (64, 64, 4)],
+    )
     def test_workers_share_what_would_fit_in_one(self, monkeypatch, processes, slices, count):
         monkeypatch.setattr(slabs, "workers", lambda: {number: {} for number in range(processes)})
         found = slabs.cut(slices, replace(HELD, textbook=True), overlap=8)
@@ -90,12 +102,18 @@ class TestCut:
 
     def test_slices_that_do_not_know_of_each_other_occupy_all_workers(self, monkeypatch):
         for processes, thickness in ((1, 64), (2, 64), (4, 32), (8, 16)):
-            monkeypatch.setattr(slabs, "workers", lambda processes=processes: {number: {} for number in range(processes)})
+            monkeypatch.setattr(
+                slabs,
+                "workers",
+                lambda processes=processes: {number: {} for number in range(processes)},
+            )
             assert slabs.cut(128, HELD).thickness == thickness
 
     def test_with_their_overlap_they_fill_the_groups_of_the_kernels(self, monkeypatch):
         """There is room for 208, which would take the time of 256."""
-        monkeypatch.setattr("hyperspy_multitomo.signals.footprint.cost_of", lambda slices: -(-slices // 64))
+        monkeypatch.setattr(
+            "hyperspy_multitomo.signals.footprint.cost_of", lambda slices: -(-slices // 64)
+        )
         room = (HELD.bytes_of(208) + HELD.in_transit(208)) / slabs._SHARE
         found = self.cut(monkeypatch, room, slices=1024, overlap=16)
         assert (len(found), found.thickness) == (7, 160)
@@ -103,9 +121,14 @@ class TestCut:
     def test_every_slice_once_with_its_neighbours(self, monkeypatch):
         for slices, chunks, overlap in ((37, 8, 3), (64, 64, 8), (5, 1, 0), (130, 48, 100)):
             found = list(self.cut(monkeypatch, None, slices=slices, chunks=chunks, overlap=overlap))
-            assert [i for slab in found for i in range(slab.start, slab.stop)] == list(range(slices))
+            assert [i for slab in found for i in range(slab.start, slab.stop)] == list(
+                range(slices)
+            )
             for slab in found:
-                assert (slab.first, slab.last) == (max(slab.start - overlap, 0), min(slab.stop + overlap, slices))
+                assert (slab.first, slab.last) == (
+                    max(slab.start - overlap, 0),
+                    min(slab.stop + overlap, slices),
+                )
 
     def test_pixels_of_several_slices_stay_whole(self, monkeypatch):
         found = self.cut(monkeypatch, None, slices=96, binning=4, chunks=30, overlap=3)
@@ -113,7 +136,8 @@ class TestCut:
         assert all(bound % 4 == 0 for slab in found for bound in vars(slab).values())
 
     @pytest.mark.parametrize(
-        ("name", "value"), [("chunks", 0), ("chunks", 2.5), ("chunks", True), ("overlap", -1), ("overlap", "8")]
+        ("name", "value"),
+        [("chunks", 0), ("chunks", 2.5), ("chunks", True), ("overlap", -1), ("overlap", "8")],
     )
     def test_bad_numbers(self, series, name, value):
         (haadf, _) = series[1]
@@ -137,7 +161,12 @@ class TestTurns:
     def test_no_core_is_left_idle_for_want_of_slabs(self, monkeypatch):
         """Fewer slabs than cores have more threads each, and so have the last ones, whenever the run is repeated."""
         monkeypatch.setattr(turns, "_process", lambda: (8, 8, None))
-        assert [turns.places(1, share) for share in (1, 2, 3, 20)] == [(1, 8), (2, 4), (3, 2), (8, 1)]
+        assert [turns.places(1, share) for share in (1, 2, 3, 20)] == [
+            (1, 8),
+            (2, 4),
+            (3, 2),
+            (8, 1),
+        ]
         found = []
         for _ in range(20):
             with turns.turn("ten slabs, twice", 1, 10) as threads:
@@ -149,7 +178,9 @@ class TestTurns:
         (lazy, _), kept, threads, run = series[1], tmp_path / "slabs", [], job.Job.run
         lazy.reconstruct_sirt(2, chunks=10, checkpoint=kept).compute(**QUIET)
         (kept / "slices_00010-00020.volume").unlink()
-        monkeypatch.setattr(job.Job, "run", lambda self, *a, **k: threads.append(k["threads"]) or run(self, *a, **k))
+        monkeypatch.setattr(
+            job.Job, "run", lambda self, *a, **k: threads.append(k["threads"]) or run(self, *a, **k)
+        )
         monkeypatch.setattr(turns, "available_cores", lambda: 6)
         lazy.reconstruct_sirt(2, resume=kept).compute(**QUIET)
         assert threads == [6]
@@ -171,7 +202,11 @@ class TestTurns:
 
     def test_a_single_slab_has_all_cores(self, series, monkeypatch):
         (lazy, _), threads, run = series[1], [], job.Job.volume
-        monkeypatch.setattr(job.Job, "volume", lambda self, arrays, *a: threads.append(a[0]) or run(self, arrays, *a))
+        monkeypatch.setattr(
+            job.Job,
+            "volume",
+            lambda self, arrays, *a: threads.append(a[0]) or run(self, arrays, *a),
+        )
         monkeypatch.setattr(turns, "available_cores", lambda: 6)
         lazy.reconstruct_tv(iterations=2).compute(**QUIET)
         lazy.reconstruct_tv(iterations=2, chunks=20, overlap=4).compute(**QUIET)
@@ -227,7 +262,12 @@ class TestEqualToEager:
         options = {"iterations": 80, "tolerance": None, **QUIET}
         eager = getattr(eds, f"reconstruct_{method}")(haadf, **options)
         errors = []
-        for given in ({"chunks": 10, "overlap": 0}, {"chunks": 10, "overlap": 2}, {"chunks": 10, "overlap": 8}, {}):
+        for given in (
+            {"chunks": 10, "overlap": 0},
+            {"chunks": 10, "overlap": 2},
+            {"chunks": 10, "overlap": 8},
+            {},
+        ):
             lazy = getattr(lazy_eds, f"reconstruct_{method}")(lazy_haadf, **given, **options)
             assert lazy.history[-1]["calibration"] == eager.history[-1]["calibration"]
             errors.append(regularised.relative(lazy.data.compute(), eager.data))
@@ -250,7 +290,9 @@ class TestEqualToEager:
         (_, eds), (_, lazy_eds) = series
         background = np.random.default_rng(3).random(eds.data.shape, np.float32)
         eager = eds.reconstruct_em(4, background=background, **QUIET)
-        lazy = lazy_eds.reconstruct_em(4, background=da.from_array(background, chunks=(-1, -1, 9, -1)), chunks=16)
+        lazy = lazy_eds.reconstruct_em(
+            4, background=da.from_array(background, chunks=(-1, -1, 9, -1)), chunks=16
+        )
         np.testing.assert_allclose(lazy.data.compute(), eager.data, atol=2e-6 * eager.data.max())
 
     def test_with_maps_of_larger_pixels(self):
@@ -291,7 +333,11 @@ class TestEqualToEager:
 class TestBar:
     def test_it_counts_slabs(self, series, monkeypatch):
         counted = []
-        monkeypatch.setattr(mt.signals.computing, "progress_bar", lambda show, what, total: _Recorded(counted, what, total))
+        monkeypatch.setattr(
+            mt.signals.computing,
+            "progress_bar",
+            lambda show, what, total: _Recorded(counted, what, total),
+        )
         (haadf, _) = series[1]
         haadf.reconstruct_sirt(1, chunks=16).compute(show_progressbar=True)
         assert counted == [("slabs", 3), 1, 1, 1]
@@ -327,10 +373,17 @@ class TestStored:
     def test_a_chunk_is_missing(self, series, tmp_path):
         path = tmp_path / "haadf.zspy"
         series[1][0].save(path, chunks=(len(TILTS), 8, 32), **QUIET)
-        chunks = [file for file in (path / "Experiments").rglob("data/**/*") if file.is_file() and not file.name.startswith(".")]
+        chunks = [
+            file
+            for file in (path / "Experiments").rglob("data/**/*")
+            if file.is_file() and not file.name.startswith(".")
+        ]
         assert len(chunks) == 5
         chunks[2].unlink()
-        with pytest.raises(OSError, match=r"haadf.zspy, .*data lacks 1 of its 5 chunks.*copy or write the file again"):
+        with pytest.raises(
+            OSError,
+            match=r"haadf.zspy, .*data lacks 1 of its 5 chunks.*copy or write the file again",
+        ):
             hs.load(path, lazy=True).reconstruct_sirt(3)
 
     def test_the_disk_is_full(self, series, tmp_path, monkeypatch):
@@ -380,7 +433,9 @@ class TestInterrupt:
         lazy.reconstruct_sirt(1, chunks=16).compute(**QUIET)  # which compiles the kernels
         monkeypatch.setattr(job, "run", told)
         options = {"chunks": 16, "tolerance": None, "iterations": 100_000}
-        volume = lazy.reconstruct_sirt(**options, **({"checkpoint": tmp_path / "slabs"} if kept else {}))
+        volume = lazy.reconstruct_sirt(
+            **options, **({"checkpoint": tmp_path / "slabs"} if kept else {})
+        )
         before, user = threading.active_count(), threading.Thread(target=interrupt)
         user.start()
         with warnings.catch_warnings(), interrupts_heard():
@@ -439,7 +494,9 @@ class TestCheckpoints:
         """Though other workers, or other memory, would have them cut in another way."""
         (_, lazy) = series[1]
         kept, ran, run = tmp_path / "slabs", [], job.run
-        monkeypatch.setattr(job, "run", lambda *arguments, **options: ran.append(1) or run(*arguments, **options))
+        monkeypatch.setattr(
+            job, "run", lambda *arguments, **options: ran.append(1) or run(*arguments, **options)
+        )
         options = {"iterations": 3, "overlap": 4}
         with monkeypatch.context() as patch:
             patch.setattr(slabs, "workers", lambda: {"a": {}, "b": {}, "c": {}})
@@ -501,7 +558,10 @@ class TestCheckpoints:
         (haadf, eds) = series[0]
         path = tmp_path / "run.state"
         eds.reconstruct_tv(haadf, iterations=2, checkpoint=path, **QUIET)
-        for other, said in (({"weight": 2.0}, "`weight` is 2.0 and was 1.0"), ({"depth": 20.0}, "geometry")):
+        for other, said in (
+            ({"weight": 2.0}, "`weight` is 2.0 and was 1.0"),
+            ({"depth": 20.0}, "geometry"),
+        ):
             with pytest.raises(ValueError, match=f"another run.*{said}"):
                 eds.reconstruct_tv(haadf, iterations=4, resume=path, **other, **QUIET)
         changed = eds.deepcopy()
@@ -513,7 +573,9 @@ class TestCheckpoints:
 
     def test_places(self, series, tmp_path):
         (haadf, _) = series[0]
-        with pytest.raises(FileNotFoundError, match="there is no checkpoint .* pass checkpoint= to start one"):
+        with pytest.raises(
+            FileNotFoundError, match="there is no checkpoint .* pass checkpoint= to start one"
+        ):
             haadf.reconstruct_sirt(2, resume=tmp_path / "none", **QUIET)
         (tmp_path / "there").write_text("something else")
         with pytest.raises(FileExistsError, match="exists already: pass resume="):
@@ -522,7 +584,9 @@ class TestCheckpoints:
             haadf.reconstruct_sirt(2, resume=tmp_path / "there", **QUIET)
         haadf.reconstruct_sirt(2, checkpoint=tmp_path / "file", **QUIET)
         (tmp_path / "folder").mkdir()
-        with pytest.raises(ValueError, match=r"is a file, .* in memory .* and this run needs a folder"):
+        with pytest.raises(
+            ValueError, match=r"is a file, .* in memory .* and this run needs a folder"
+        ):
             series[1][0].reconstruct_sirt(2, resume=tmp_path / "file")
         with pytest.raises(ValueError, match="is a folder, as a lazy series"):
             haadf.reconstruct_sirt(2, resume=tmp_path / "folder", **QUIET)
@@ -538,12 +602,15 @@ class TestMemory:
         """What a slab is reckoned to hold is what it holds, within a third."""
         (_, _), (haadf, eds) = haadf_and_eds(slices=64, size=64)
         pairs = [haadf] if method in ("hebt", "tv", "tgv", "tnv") else []
-        options = {"iterations": 3, "tolerance": None} | ({"ratios": RATIOS} if method == "hebt" else {})
+        options = {"iterations": 3, "tolerance": None} | (
+            {"ratios": RATIOS} if method == "hebt" else {}
+        )
         options = {} if method == "fbp" else options
         reckoned = []
         cut = slabs.cut
         monkeypatch.setattr(
-            "hyperspy_multitomo.signals.reconstruct.cut", lambda *a, **k: reckoned.append(cut(*a, **k)) or reckoned[-1]
+            "hyperspy_multitomo.signals.reconstruct.cut",
+            lambda *a, **k: reckoned.append(cut(*a, **k)) or reckoned[-1],
         )
         call = getattr(eds, f"reconstruct_{method}")
         with dask.config.set(scheduler="synchronous"):
@@ -556,7 +623,9 @@ class TestMemory:
         assert 0.67 < peak / reckoned[-1].needed < 1.33
 
     def test_it_does_not_grow_with_the_slices(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(noise, "_PIXELS", 64 * 64 * len(TILTS))  # of which the noise is measured
+        monkeypatch.setattr(
+            noise, "_PIXELS", 64 * 64 * len(TILTS)
+        )  # of which the noise is measured
         peaks, sizes = [], []
         for slices in (64, 256, 1280):  # the first compiles the kernels
             (_, _), (haadf, _) = haadf_and_eds(slices=slices, size=64)
@@ -566,7 +635,11 @@ class TestMemory:
             gc.collect()
             with dask.config.set(scheduler="synchronous"):
                 tracemalloc.start()
-                lazy.reconstruct_tv(chunks=64, overlap=4, iterations=5).save(tmp_path / f"{slices}v.zspy", **QUIET)
+                lazy.reconstruct_tv(chunks=64, overlap=4, iterations=5).save(
+                    tmp_path / f"{slices}v.zspy", **QUIET
+                )
                 peaks.append(tracemalloc.get_traced_memory()[1])
                 tracemalloc.stop()
-        assert peaks[2] - peaks[1] < 0.5 * (sizes[2] - sizes[1])  # a slab's part of the graph is some 30 kB
+        assert peaks[2] - peaks[1] < 0.5 * (
+            sizes[2] - sizes[1]
+        )  # a slab's part of the graph is some 30 kB

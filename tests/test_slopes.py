@@ -9,7 +9,14 @@ import pytest
 from solver_cases import textbook
 
 import hyperspy_multitomo as mt
-from hyperspy_multitomo.tomography import DataTerm, Regulariser, TiltGeometry, projector, run, variational
+from hyperspy_multitomo.tomography import (
+    DataTerm,
+    Regulariser,
+    TiltGeometry,
+    projector,
+    run,
+    variational,
+)
 from hyperspy_multitomo.tomography.slopes import came_out_as_tv
 
 SIZE = 32
@@ -28,7 +35,9 @@ def disc(slices=2):
 
 def series(scale=1.0, slices=2):
     counts = np.random.default_rng(0).poisson(0.5 * A(disc(slices)[None])[0])
-    return mt.TiltSeriesHAADF.from_images(scale * counts.transpose(0, 2, 1), tilts=np.arange(-70, 71, 10.0))
+    return mt.TiltSeriesHAADF.from_images(
+        scale * counts.transpose(0, 2, 1), tilts=np.arange(-70, 71, 10.0)
+    )
 
 
 def test_verdict():
@@ -47,7 +56,9 @@ def test_the_default_comes_out_as_tv_where_slopes_are_short(scale):
     with pytest.warns(UserWarning, match=AS_TV):
         tgv = haadf.reconstruct_tgv(**RUN)
     tv = haadf.reconstruct_tv(**RUN)
-    assert np.linalg.norm(tgv.data / scale - tv.data / scale) < 0.01 * np.linalg.norm(tv.data / scale)
+    assert np.linalg.norm(tgv.data / scale - tv.data / scale) < 0.01 * np.linalg.norm(
+        tv.data / scale
+    )
     step = tgv.history[-1]
     assert step["in_effect"] == "tv"
     assert 0 < step["slopes"] < 0.02
@@ -80,9 +91,13 @@ def test_lazy_slabs_warn_when_they_are_computed():
 
 def test_elements_with_the_haadf():
     counts = np.random.default_rng(1).poisson(0.3 * A(disc()[None])[0])
-    eds = mt.TiltSeriesEDS.from_maps({"Au": counts.transpose(0, 2, 1)}, tilts=np.arange(-70, 71, 10.0))
+    eds = mt.TiltSeriesEDS.from_maps(
+        {"Au": counts.transpose(0, 2, 1)}, tilts=np.arange(-70, 71, 10.0)
+    )
     with pytest.warns(UserWarning, match=AS_TV):
-        volume = eds.reconstruct_hebt(series(), regulariser="tgv", alpha0=50.0, ratios={"Au": 1.0}, **RUN)
+        volume = eds.reconstruct_hebt(
+            series(), regulariser="tgv", alpha0=50.0, ratios={"Au": 1.0}, **RUN
+        )
     assert volume.history[-1]["in_effect"] == "tv"
 
 
@@ -102,4 +117,9 @@ def test_compiled_and_textbook_measure_the_same(coupling, dimensions):
 
 
 def test_tv_has_no_slopes():
-    assert "slopes" not in run(variational([DataTerm(A, A(disc()[None]))], Regulariser(1.0), [1.0]), 10).residuals
+    assert (
+        "slopes"
+        not in run(
+            variational([DataTerm(A, A(disc()[None]))], Regulariser(1.0), [1.0]), 10
+        ).residuals
+    )

@@ -57,7 +57,11 @@ def relative(a, b):
 def matrix(A):
     """W as an array (tilt and x, z and x)."""
     voxels = int(np.prod(A.domain_shape))
-    return A(np.eye(voxels, dtype=np.float32).reshape(*A.domain_shape, voxels)).reshape(-1, voxels).astype(np.float64)
+    return (
+        A(np.eye(voxels, dtype=np.float32).reshape(*A.domain_shape, voxels))
+        .reshape(-1, voxels)
+        .astype(np.float64)
+    )
 
 
 def stacked_sirt(matrix, data, iterations, row_weights=None):
@@ -88,7 +92,9 @@ class TestAgainstDenseAlgebra:
     @pytest.mark.parametrize("rest", [False, True])
     @pytest.mark.parametrize("weighting", ["sirt", "squared"])
     @pytest.mark.parametrize("own_tilts", [False, True])
-    def test_hebt_is_sirt_on_the_stacked_system(self, A, B, truth, maps, weighting, own_tilts, rest):
+    def test_hebt_is_sirt_on_the_stacked_system(
+        self, A, B, truth, maps, weighting, own_tilts, rest
+    ):
         """Zhong 2017, eqs. 9-11, in the quantities r_e x_e."""
         alpha, H = 0.6, B if own_tilts else A
         gains, haadf_gains = np.linspace(0.8, 1.2, 11), np.linspace(1.1, 0.7, H.range_shape[0])
@@ -104,12 +110,25 @@ class TestAgainstDenseAlgebra:
         weights = [1 - alpha, 1 - alpha, alpha]
         if weighting == "sirt":
             stack = np.block([[w * b for b in row] for w, row in zip(weights, blocks, strict=True)])
-            expected = stacked_sirt(stack, np.concatenate([w * d for w, d in zip(weights, data, strict=True)]), 8)
+            expected = stacked_sirt(
+                stack, np.concatenate([w * d for w, d in zip(weights, data, strict=True)]), 8
+            )
         else:
-            row_weights = np.concatenate([np.full(len(d), w**2) for w, d in zip(weights, data, strict=True)])
+            row_weights = np.concatenate(
+                [np.full(len(d), w**2) for w, d in zip(weights, data, strict=True)]
+            )
             expected = stacked_sirt(np.block(blocks), np.concatenate(data), 8, row_weights)
-        expected = expected.reshape(-1, 20, 24, 5) / np.reshape([*RATIOS, 1.0][: 2 + rest], (-1, 1, 1, 1))
-        options = dict(alpha=alpha, haadf_projector=H, gains=gains, haadf_gains=haadf_gains, weighting=weighting, rest=rest)
+        expected = expected.reshape(-1, 20, 24, 5) / np.reshape(
+            [*RATIOS, 1.0][: 2 + rest], (-1, 1, 1, 1)
+        )
+        options = dict(
+            alpha=alpha,
+            haadf_projector=H,
+            gains=gains,
+            haadf_gains=haadf_gains,
+            weighting=weighting,
+            rest=rest,
+        )
         assert relative(volume_of(hebt(A, maps, haadf, RATIOS, **options)), expected) < 1e-5
 
 
@@ -117,7 +136,9 @@ def system(A, H, truth, maps, **changes):
     """A system of three channels, one without a ratio, and the rest."""
     ratios = [3.0, 0.0, 50.0]
     maps = np.concatenate([maps, maps[:1] * 0.3])
-    gains = np.stack([np.linspace(0.5, 1.5, 11), np.ones(11), np.linspace(2, 1, 11)]).astype(np.float32)
+    gains = np.stack([np.linspace(0.5, 1.5, 11), np.ones(11), np.linspace(2, 1, 11)]).astype(
+        np.float32
+    )
     base = System(
         A=A,
         projections=maps,
@@ -151,21 +172,33 @@ class TestFusedAgainstTextbook:
 
     def test_sirt(self, A, truth, maps):
         none = dict(haadf=None, haadf_projector=None, haadf_gains=None)
-        channels = dict(coefficients=sirt_coefficients(3), initial=np.zeros((3, 20, 24, 5), np.float32))
+        channels = dict(
+            coefficients=sirt_coefficients(3), initial=np.zeros((3, 20, 24, 5), np.float32)
+        )
         self.compare(system(A, A, truth, maps, **none, **channels))
 
     @pytest.mark.parametrize("slices", [1, 40, 100])
     def test_any_number_of_slices(self, A, slices):
         maps = np.random.default_rng(2).random((2, 11, 22, slices), np.float32)
         self.compare(
-            System(A, maps, np.ones((2, 11), np.float32), sirt_coefficients(2), np.zeros((2, 20, 24, slices), np.float32)),
+            System(
+                A,
+                maps,
+                np.ones((2, 11), np.float32),
+                sirt_coefficients(2),
+                np.zeros((2, 20, 24, slices), np.float32),
+            ),
         )
 
     @pytest.mark.parametrize("own_tilts", [False, True])
     @pytest.mark.parametrize("case", CASES)
-    def test_elements_in_lanes_of_their_own_and_side_by_side(self, A, B, truth, maps, own_tilts, case, monkeypatch):
+    def test_elements_in_lanes_of_their_own_and_side_by_side(
+        self, A, B, truth, maps, own_tilts, case, monkeypatch
+    ):
         """Four channels of three slices do not fit into 8 lanes side by side, of two slices they do."""
-        monkeypatch.setattr("hyperspy_multitomo.tomography.steps.blocks", lambda *sizes: [(0, 3, 8), (3, 5, 8)])
+        monkeypatch.setattr(
+            "hyperspy_multitomo.tomography.steps.blocks", lambda *sizes: [(0, 3, 8), (3, 5, 8)]
+        )
         self.compare(system(A, B if own_tilts else A, truth, maps, **CASES[case]))
 
     @staticmethod
@@ -187,13 +220,21 @@ class TestFusedAgainstTextbook:
         reference = projector(A.geometry, "astra_cpu")
         haadf = haadf_of(A, truth)
         assert relative(volume_of(sirt(reference, maps)), volume_of(sirt(A, maps))) < 5e-5
-        assert relative(volume_of(hebt(reference, maps, haadf, RATIOS)), volume_of(hebt(A, maps, haadf, RATIOS))) < 5e-5
+        assert (
+            relative(
+                volume_of(hebt(reference, maps, haadf, RATIOS)),
+                volume_of(hebt(A, maps, haadf, RATIOS)),
+            )
+            < 5e-5
+        )
 
     def test_shared_and_separate_paths_agree(self, A, truth, maps):
         haadf = haadf_of(A, truth)
         apart = projector(replace(A.geometry, axis_offset=A.geometry.axis_offset + 1e-9))
         shared = volume_of(hebt(A, maps, haadf, RATIOS))
-        assert relative(volume_of(hebt(A, maps, haadf, RATIOS, haadf_projector=apart)), shared) < 1e-5
+        assert (
+            relative(volume_of(hebt(A, maps, haadf, RATIOS, haadf_projector=apart)), shared) < 1e-5
+        )
 
 
 class TestFewSlices:
@@ -212,7 +253,15 @@ class TestFewSlices:
         geometry = TiltGeometry(np.linspace(-70, 70, 15), 90)
         maps = np.random.default_rng(5).random((2, 15, 90, slices), np.float32)
         volumes = [
-            volume_of(hebt(projector(geometry, "numba", threads=threads), maps, maps.sum(axis=0), [1.0, 2.0]), 2)
+            volume_of(
+                hebt(
+                    projector(geometry, "numba", threads=threads),
+                    maps,
+                    maps.sum(axis=0),
+                    [1.0, 2.0],
+                ),
+                2,
+            )
             for threads in (1, 2, 5)
         ]
         for other in volumes[1:]:
@@ -248,7 +297,9 @@ class TestLimitsAndEquivalences:
     def test_gains_undo_what_they_did(self, A, maps):
         gains = np.linspace(0.4, 1.7, 11)
         scaled = np.full(11, 1.7)
-        assert relative(volume_of(sirt(A, maps * 1.7, gains=scaled)), volume_of(sirt(A, maps))) < 1e-6
+        assert (
+            relative(volume_of(sirt(A, maps * 1.7, gains=scaled)), volume_of(sirt(A, maps))) < 1e-6
+        )
         a = volume_of(sirt(A, maps * np.float32(gains)[:, None, None], gains=gains), 400)
         assert relative(A(a), A(volume_of(sirt(A, maps), 400))) < 0.02
 
@@ -268,7 +319,9 @@ class TestLimitsAndEquivalences:
     def test_scaling_the_counts_scales_the_volume(self, A, truth, maps):
         haadf = haadf_of(A, truth)
         once = volume_of(hebt(A, maps, haadf, RATIOS))
-        np.testing.assert_allclose(volume_of(hebt(A, 8 * maps, 8 * haadf, RATIOS)), 8 * once, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            volume_of(hebt(A, 8 * maps, 8 * haadf, RATIOS)), 8 * once, rtol=1e-4, atol=1e-5
+        )
         in_other_units = volume_of(hebt(A, maps, 1000 * haadf, np.multiply(1000, RATIOS)))
         np.testing.assert_allclose(in_other_units, once, rtol=1e-4, atol=1e-5)
 
@@ -297,9 +350,14 @@ class TestPhysics:
     def test_hebt_beats_the_noisy_maps_alone(self, A, truth):
         noisy = np.random.default_rng(3).poisson(A(truth)).astype(np.float32)
         ratios = [20.0, 50.0]
-        alone, hybrid = volume_of(sirt(A, noisy), 60), volume_of(hebt(A, noisy, haadf_of(A, truth, ratios), ratios), 60)
+        alone, hybrid = (
+            volume_of(sirt(A, noisy), 60),
+            volume_of(hebt(A, noisy, haadf_of(A, truth, ratios), ratios), 60),
+        )
         for element in range(2):
-            assert relative(hybrid[element], truth[element]) < 0.8 * relative(alone[element], truth[element])
+            assert relative(hybrid[element], truth[element]) < 0.8 * relative(
+                alone[element], truth[element]
+            )
 
     def test_rest_takes_what_no_map_explains(self, A, truth, maps):
         unseen = np.zeros((20, 24, 5), np.float32)
@@ -321,7 +379,10 @@ class TestPhysics:
         before = None
         for iterate in islice(iterates, 5):
             if before is not None:
-                eds = [np.linalg.norm(maps[c] - A(before[c])) / np.linalg.norm(maps[c]) for c in range(2)]
+                eds = [
+                    np.linalg.norm(maps[c] - A(before[c])) / np.linalg.norm(maps[c])
+                    for c in range(2)
+                ]
                 np.testing.assert_allclose(iterate.residuals["eds"], eds, rtol=1e-4)
                 explained = haadf_of(A, before)
                 residual = np.linalg.norm(haadf - explained) / np.linalg.norm(haadf)
@@ -331,9 +392,13 @@ class TestPhysics:
     def test_long_runs_stay_stable(self, A, truth, maps):
         for weighting in ("sirt", "squared"):
             for alpha in (0.05, 0.5, 0.95):
-                result = run(hebt(A, maps, haadf_of(A, truth), RATIOS, alpha=alpha, weighting=weighting), 300)
+                result = run(
+                    hebt(A, maps, haadf_of(A, truth), RATIOS, alpha=alpha, weighting=weighting), 300
+                )
                 assert np.isfinite(result.volume).all()
-                assert (result.residuals["haadf"][-1] <= result.residuals["haadf"][10]) or alpha < 0.1
+                assert (
+                    result.residuals["haadf"][-1] <= result.residuals["haadf"][10]
+                ) or alpha < 0.1
 
 
 class TestConstraints:
@@ -357,7 +422,9 @@ class TestConstraints:
         haadf = haadf_of(A, truth)
         straight = volume_of(hebt(A, maps, haadf, RATIOS), 10)
         half = volume_of(hebt(A, maps, haadf, RATIOS), 4)
-        np.testing.assert_array_equal(volume_of(hebt(A, maps, haadf, RATIOS, initial=half), 6), straight)
+        np.testing.assert_array_equal(
+            volume_of(hebt(A, maps, haadf, RATIOS, initial=half), 6), straight
+        )
 
     def test_empty_data_give_an_empty_volume(self, A):
         result = run(hebt(A, np.zeros((2, 11, 22, 1)), np.zeros((11, 22, 1)), RATIOS), 3)
@@ -421,7 +488,9 @@ class TestRun:
         maps = np.random.default_rng(4).random((11, 96, 64), np.float32)
         volume_of(sirt(A, maps), 1)
         with interrupt_after(delay) as begin, pytest.warns(UserWarning, match="interrupted"):
-            result = run(sirt(A, maps), 10**6, progress=lambda iterate: iterate.iteration == 1 and begin())
+            result = run(
+                sirt(A, maps), 10**6, progress=lambda iterate: iterate.iteration == 1 and begin()
+            )
         assert result.interrupted
         assert result.iterations > 0
         np.testing.assert_array_equal(result.volume, volume_of(sirt(A, maps), result.iterations))
@@ -433,7 +502,9 @@ class TestRun:
         with pytest.raises(RuntimeError, match="no display"):
             run(sirt(A, maps), 5, progress=fail)
 
-    @pytest.mark.parametrize(("iterations", "tolerance"), [(-1, None), (1.5, None), (3, 0), (3, -1.0)])
+    @pytest.mark.parametrize(
+        ("iterations", "tolerance"), [(-1, None), (1.5, None), (3, 0), (3, -1.0)]
+    )
     def test_bad_input(self, A, maps, iterations, tolerance):
         with pytest.raises(ValueError, match="iterations|tolerance"):
             run(sirt(A, maps), iterations, tolerance=tolerance)
@@ -445,7 +516,11 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("change", "error", "message"),
         [
-            (dict(projections=np.zeros((2, 10, 22, 5))), ValueError, "11 tilts and 22 detector pixels"),
+            (
+                dict(projections=np.zeros((2, 10, 22, 5))),
+                ValueError,
+                "11 tilts and 22 detector pixels",
+            ),
             (dict(projections=np.zeros((11, 22))), ValueError, "expected .channel, tilt, x, y."),
             (dict(projections=np.zeros((11, 22, 5))), ValueError, "one map per element"),
             (dict(projections=np.full((2, 11, 22, 5), np.nan)), ValueError, "NaN or infinite"),
@@ -489,5 +564,7 @@ def test_slices_are_the_same_bit_for_bit_however_many_are_solved_together(solver
     A = projector(TiltGeometry(np.linspace(-70, 70, 9), 32), "numba")
     counts = np.random.default_rng(0).poisson(2.0, (2, 9, 32, 80)).astype(np.float32)
     whole = run(solver(A, counts), 4).volume
-    parts = [run(solver(A, counts[..., start : start + cut]), 4).volume for start in range(0, 80, cut)]
+    parts = [
+        run(solver(A, counts[..., start : start + cut]), 4).volume for start in range(0, 80, cut)
+    ]
     np.testing.assert_array_equal(np.concatenate(parts, axis=-1), whole)

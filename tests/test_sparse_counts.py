@@ -27,7 +27,9 @@ def test_sums_and_products_of_the_cube(dtype, depth, lazy):
     np.testing.assert_array_equal(region_spectra(found, 3), region_spectra(spectra, 3))
     rows = RNG.normal(size=(4, depth - 10))
     fitted = slice(6, depth - 4)
-    np.testing.assert_allclose(apply_rows(rows, found, fitted), apply_rows(rows, spectra, fitted), rtol=2e-5, atol=1e-4)
+    np.testing.assert_allclose(
+        apply_rows(rows, found, fitted), apply_rows(rows, spectra, fitted), rtol=2e-5, atol=1e-4
+    )
     whole = apply_rows(np.ones((1, depth)), found)
     np.testing.assert_array_equal(whole, apply_rows(np.ones((1, depth)), spectra))
     assert found.counts.dtype == dtype
@@ -39,20 +41,31 @@ def test_blocks_of_rows_of_large_images(monkeypatch):
     np.testing.assert_array_equal(region_spectra(sparse_spectra(spectra)), region_spectra(spectra))
     from scipy.sparse import csr_matrix
 
-    data = dense_blocks(dask.delayed(csr_matrix(spectra.reshape(77, 64))), spectra.shape, spectra.dtype)
+    data = dense_blocks(
+        dask.delayed(csr_matrix(spectra.reshape(77, 64))), spectra.shape, spectra.dtype
+    )
     assert data.chunks[0] == (3, 3, 3, 2)
     np.testing.assert_array_equal(data.compute(), spectra)
 
 
 @pytest.mark.parametrize(
-    "spectra", [cube(mean=3.0), cube(dtype=np.float32), cube(dtype=np.int16), cube(dtype=np.uint32), cube((0, 7, 64))]
+    "spectra",
+    [
+        cube(mean=3.0),
+        cube(dtype=np.float32),
+        cube(dtype=np.int16),
+        cube(dtype=np.uint32),
+        cube((0, 7, 64)),
+    ],
 )
 def test_spectra_that_are_not_sparse_counts(spectra):
     assert sparse_spectra(spectra) is None
 
 
 def test_channels_are_those_of_the_axis():
-    with pytest.raises(ValueError, match=r"have the shape \(11, 7, 64\), but the energy axis has 65 channels"):
+    with pytest.raises(
+        ValueError, match=r"have the shape \(11, 7, 64\), but the energy axis has 65 channels"
+    ):
         check_spectra(sparse_spectra(cube()), 65)
 
 

@@ -34,7 +34,9 @@ def A():
 def truth():
     """Many counts in the first channel, few in the second."""
     z, x = np.indices((48, 48)) - 23.5
-    volume = np.stack([np.hypot(x, z) < 15, np.hypot(x - 6, z + 4) < 10]).astype(np.float32)[..., None]
+    volume = np.stack([np.hypot(x, z) < 15, np.hypot(x - 6, z + 4) < 10]).astype(np.float32)[
+        ..., None
+    ]
     return volume.repeat(4, axis=-1) * np.array([2.0, 0.1], np.float32)[:, None, None, None]
 
 
@@ -94,11 +96,16 @@ class TestDiscrepancy:
             assert done < 15
             for iterations, met in ((done, True), (done - 1, False)):
                 volume = run(cgls(A, counts[channel]), int(iterations)).volume
-                residual = np.linalg.norm(counts[channel] - A(volume)) / np.linalg.norm(counts[channel])
+                residual = np.linalg.norm(counts[channel] - A(volume)) / np.linalg.norm(
+                    counts[channel]
+                )
                 assert (residual <= noise[channel]) is np.bool_(met)
         # One iteration more would fit the noise.
         few = result.channel_iterations[1]
-        errors = [np.linalg.norm(run(cgls(A, counts[1]), int(n)).volume - truth[1]) for n in (few, few + 1)]
+        errors = [
+            np.linalg.norm(run(cgls(A, counts[1]), int(n)).volume - truth[1])
+            for n in (few, few + 1)
+        ]
         assert np.linalg.norm(result.volume[1] - truth[1]) == pytest.approx(errors[0], rel=1e-4)
         assert errors[1] > 1.5 * errors[0]
 
@@ -117,7 +124,9 @@ class TestDiscrepancy:
         big[:, 40:80, 40:80] += 500
         big += np.random.default_rng(2).normal(0, 30, big.shape)
         assert image_noise(big) == pytest.approx(image_noise(big, sigma=30), rel=0.15)
-        assert run(sirt(A, noisy), 300, noise=image_noise(noisy, sigma=30)).stopped_by == "discrepancy"
+        assert (
+            run(sirt(A, noisy), 300, noise=image_noise(noisy, sigma=30)).stopped_by == "discrepancy"
+        )
 
     def test_one_number_for_all_channels(self, A, counts):
         result = run(sirt(A, counts), 300, noise=float(counting_noise(counts).max()))
@@ -125,12 +134,17 @@ class TestDiscrepancy:
 
     def test_empty_channel_does_not_hold_the_others_up(self, A, counts):
         with_empty = np.stack([counts[1], np.zeros_like(counts[1])])
-        assert run(sirt(A, with_empty), 300, noise=counting_noise(with_empty)).stopped_by == "discrepancy"
+        assert (
+            run(sirt(A, with_empty), 300, noise=counting_noise(with_empty)).stopped_by
+            == "discrepancy"
+        )
 
 
 class TestNoise:
     def test_counting_noise_is_that_of_the_counts(self, A, truth, counts):
-        expected = [np.linalg.norm(counts[c] - A(truth)[c]) / np.linalg.norm(counts[c]) for c in range(2)]
+        expected = [
+            np.linalg.norm(counts[c] - A(truth)[c]) / np.linalg.norm(counts[c]) for c in range(2)
+        ]
         np.testing.assert_allclose(counting_noise(counts), expected, rtol=0.03)
 
     def test_net_counts_have_the_noise_of_the_gross(self):
@@ -138,7 +152,9 @@ class TestNoise:
         gross = rng.poisson(7.0, (1, 9, 40, 40))
         net = (gross - 5.0) / 0.8
         noise = counting_noise(net, gross / 0.8**2)
-        assert noise[0] * np.linalg.norm(net) == pytest.approx(np.linalg.norm(net - 2.0 / 0.8), rel=0.03)
+        assert noise[0] * np.linalg.norm(net) == pytest.approx(
+            np.linalg.norm(net - 2.0 / 0.8), rel=0.03
+        )
 
     @pytest.mark.parametrize("level", [0.5, 5.0, 200.0])
     @pytest.mark.parametrize("beside", [0.0, 0.3, 1.5])
@@ -146,7 +162,10 @@ class TestNoise:
         """A background that is counted in windows beside adds to the variance; structure does not, edges and all."""
         rng, y = np.random.default_rng(5), np.indices((64, 64)).sum(axis=0)
         mean = level * np.where(y > 60, 3.0, 1.0) * np.ones((2, 4, 1, 1))
-        gross, windows = rng.poisson(mean + 2), rng.poisson(2 / max(beside, 1e-9), mean.shape) if beside else 0
+        gross, windows = (
+            rng.poisson(mean + 2),
+            rng.poisson(2 / max(beside, 1e-9), mean.shape) if beside else 0,
+        )
         net = gross - (beside * windows if beside else 2.0)
         expected = (mean + 2).mean() + 2 * beside
         np.testing.assert_allclose(net_variance(net, gross).mean(axis=1), expected, rtol=0.15)
@@ -159,7 +178,9 @@ class TestNoise:
 
     def test_dead_tilts_are_left_out(self, counts):
         gains = (np.arange(31) > 4).astype(float)
-        np.testing.assert_allclose(counting_noise(counts, gains=gains), counting_noise(counts[:, 5:]), rtol=1e-6)
+        np.testing.assert_allclose(
+            counting_noise(counts, gains=gains), counting_noise(counts[:, 5:]), rtol=1e-6
+        )
 
     def test_bad_input(self):
         with pytest.raises(ValueError, match="net_variance"):
@@ -191,10 +212,17 @@ class TestRun:
     def test_regularised_runs_end_near_the_minimum(self):
         A = projector(TiltGeometry(np.linspace(-70, 70, 30), 24))
         z, x = np.mgrid[:24, :24] - 12
-        truth = np.stack([(np.hypot(z - 3 * i + 2, x + 2 * i) < 6 + i) * (1 + z / 24) for i in range(3)])[..., None]
-        terms = [DataTerm(A, np.random.default_rng(0).poisson(A(truth * [[[[1]]], [[[5]]], [[[1]]]])))]
+        truth = np.stack(
+            [(np.hypot(z - 3 * i + 2, x + 2 * i) < 6 + i) * (1 + z / 24) for i in range(3)]
+        )[..., None]
+        terms = [
+            DataTerm(A, np.random.default_rng(0).poisson(A(truth * [[[[1]]], [[[5]]], [[[1]]]])))
+        ]
         found = calibrate(terms, 3, kind="tgv", coupling="nuclear")
-        ends = [run(variational(found.terms, found.regulariser, found.scales), 1200, tolerance=t) for t in (1e-4, None)]
+        ends = [
+            run(variational(found.terms, found.regulariser, found.scales), 1200, tolerance=t)
+            for t in (1e-4, None)
+        ]
         assert ends[0].stopped_by == "tolerance"
         assert ends[0].residuals["objective"][-1] < 1.004 * ends[1].residuals["objective"][-1]
 
@@ -213,12 +241,16 @@ class TestRelaxation:
         whole, half = (run(sirt(A, counts, relaxation=v), 1).volume for v in (1.0, 0.5))
         np.testing.assert_allclose(half, whole / 2, rtol=1e-5)
         haadf = counts.sum(axis=0)
-        whole, more = (run(hebt(A, counts, haadf, [1, 2], relaxation=v), 1).volume for v in (1.0, 1.5))
+        whole, more = (
+            run(hebt(A, counts, haadf, [1, 2], relaxation=v), 1).volume for v in (1.0, 1.5)
+        )
         np.testing.assert_allclose(more, 1.5 * whole, rtol=1e-5)
 
     def test_large_steps_converge_faster_and_stay_stable(self, A, truth):
         data = A(truth[0])
-        slow, plain, fast = (run(sirt(A, data, relaxation=v), 30).residuals["eds"][-1, 0] for v in (0.3, 1.0, 1.9))
+        slow, plain, fast = (
+            run(sirt(A, data, relaxation=v), 30).residuals["eds"][-1, 0] for v in (0.3, 1.0, 1.9)
+        )
         assert fast < plain < slow
         assert np.isfinite(run(sirt(A, data, relaxation=1.99), 300).volume).all()
 
@@ -238,9 +270,13 @@ def ends():
         peak = simulate(phantom, blur=0, seed=0).expected_maps.max(axis=(1, 2, 3)).min()
         series = simulate(phantom, blur=0, dose=3 / peak, seed=1)
         A = projector(TiltGeometry(series.tilts, phantom.size, pixel_size=series.pixel_size))
-        found = calibrate([DataTerm(A, series.maps)], len(series.maps), kind=kind, coupling=coupling)
+        found = calibrate(
+            [DataTerm(A, series.maps)], len(series.maps), kind=kind, coupling=coupling
+        )
         problem = found.terms, found.regulariser, found.scales
-        results = [run(variational(*problem), 400, tolerance=tolerance) for tolerance in (1e-3, 1e-4, None)]
+        results = [
+            run(variational(*problem), 400, tolerance=tolerance) for tolerance in (1e-3, 1e-4, None)
+        ]
         errors.append([np.linalg.norm(result.volume - series.truth) for result in results])
         iterations.append([result.iterations for result in results[:2]])
     return np.array(errors), np.array(iterations)

@@ -24,7 +24,10 @@ def with_wrong_address(path, data, chunk, address):
     found = []
     with h5py.File(path) as file:
         file[data].id.chunk_iter(found.append)
-    content, entry = bytearray(path.read_bytes()), int(found[chunk].byte_offset).to_bytes(8, "little")
+    content, entry = (
+        bytearray(path.read_bytes()),
+        int(found[chunk].byte_offset).to_bytes(8, "little"),
+    )
     assert content.count(entry) == 1
     at = content.find(entry)
     content[at : at + 8] = address.to_bytes(8, "little")
@@ -36,7 +39,12 @@ def damage(path, kind, name="HAADF"):
     if path.suffix == ".hspy":
         with h5py.File(path) as file:
             header = h5py.h5o.get_info(file["Experiments"].id).addr
-        addresses = {"missing": 2**64 - 1, "address 0": 0, "in a header": header, "beyond the end": 10**9}
+        addresses = {
+            "missing": 2**64 - 1,
+            "address 0": 0,
+            "in a header": header,
+            "beyond the end": 10**9,
+        }
         with_wrong_address(path, f"Experiments/{name}/data", 1, addresses[kind])
         return
     chunks = [file for file in (path / f"Experiments/{name}/data/1").rglob("*") if file.is_file()]
@@ -91,7 +99,11 @@ class TestSeries:
     @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
     def test_quantify(self, tmp_path, suffix, lazy):
         volume = mt.TomographicVolume.from_arrays({"Fe": IMAGES, "Pt": 2 * IMAGES})
-        volume.save(tmp_path / f"v.{suffix}", chunks=(1, 2, 8, 10), **({"compression": None} if suffix == "hspy" else {}))
+        volume.save(
+            tmp_path / f"v.{suffix}",
+            chunks=(1, 2, 8, 10),
+            **({"compression": None} if suffix == "hspy" else {}),
+        )
         damage(tmp_path / f"v.{suffix}", "missing", "Volume")
         loaded = hs.load(tmp_path / f"v.{suffix}", lazy=lazy)
         with pytest.raises(OSError, match=rf"v\.{suffix}, .*data lacks 1 of its 3 chunks"):
@@ -125,24 +137,36 @@ class TestWhole:
             group = file["Experiments/__unnamed__"]
             del group["data"]
             group.create_dataset("data", IMAGES.shape, np.float32)
-        with pytest.raises(ValueError, match=r"a\.hspy, /Experiments/__unnamed__/data lacks 1 of its 1 chunks"):
+        with pytest.raises(
+            ValueError, match=r"a\.hspy, /Experiments/__unnamed__/data lacks 1 of its 1 chunks"
+        ):
             read_records(tmp_path / "a.hspy")
 
     def test_chunk_missing_in_a_zip(self, tmp_path):
         hs.signals.Signal2D(IMAGES).save(tmp_path / "a.zspy", store_type="zip", chunks=(1, 8, 10))
-        with zipfile.ZipFile(tmp_path / "a.zspy") as whole, zipfile.ZipFile(tmp_path / "b.zspy", "w") as cut:
-            names = [name for name in dict.fromkeys(whole.namelist()) if not name.endswith("data/1.0.0")]
+        with (
+            zipfile.ZipFile(tmp_path / "a.zspy") as whole,
+            zipfile.ZipFile(tmp_path / "b.zspy", "w") as cut,
+        ):
+            names = [
+                name for name in dict.fromkeys(whole.namelist()) if not name.endswith("data/1.0.0")
+            ]
             assert len(names) == len(set(whole.namelist())) - 1
             for name in names:
                 cut.writestr(name, whole.read(name))
-        with pytest.raises(ValueError, match=rf"b\.zspy, .*data lacks 1 of its 3 chunks, missing or damaged at {PLACE}"):
+        with pytest.raises(
+            ValueError,
+            match=rf"b\.zspy, .*data lacks 1 of its 3 chunks, missing or damaged at {PLACE}",
+        ):
             read_records(tmp_path / "b.zspy")
 
     def test_chunk_of_what_is_recorded(self, tmp_path):
         path = tmp_path / "a.zspy"
         mt.TiltSeriesHAADF.from_images(IMAGES, tilts=TILTS).save(path)
         (path / "Experiments/HAADF/axis-0/axis/0").unlink()
-        with pytest.raises(ValueError, match=r"a\.zspy, Experiments/HAADF/axis-0/axis lacks 1 of its 1 chunks"):
+        with pytest.raises(
+            ValueError, match=r"a\.zspy, Experiments/HAADF/axis-0/axis lacks 1 of its 1 chunks"
+        ):
             mt.load_tilt_series(path)
 
 
@@ -153,37 +177,52 @@ class TestDescriptions:
         mt.TiltSeriesHAADF.from_images(IMAGES, tilts=TILTS).save(path)
         return path
 
-    @pytest.mark.parametrize("lost", ["Signal/.zattrs", "Signal/.zgroup", "Tomography/.zgroup", "Tomography/arrays/.zgroup"])
+    @pytest.mark.parametrize(
+        "lost",
+        ["Signal/.zattrs", "Signal/.zgroup", "Tomography/.zgroup", "Tomography/arrays/.zgroup"],
+    )
     def test_lost_files_are_named(self, saved, lost):
         (saved / "Experiments/HAADF/metadata" / lost).unlink()
         with pytest.raises(
-            ValueError, match=rf"a\.zspy lacks 1 of the \d+ files that describe.*another signal.*metadata/{lost};"
+            ValueError,
+            match=rf"a\.zspy lacks 1 of the \d+ files that describe.*another signal.*metadata/{lost};",
         ):
             mt.load_tilt_series(saved)
 
     def test_class_lost_where_nothing_lists_the_files(self, saved):
         (saved / ".zmetadata").unlink()
         (saved / "Experiments/HAADF/metadata/Signal/.zattrs").unlink()
-        with pytest.warns(UserWarning, match=r"a\.zspy was saved by this package, but what it was is lost.*back as Signal2D"):
+        with pytest.warns(
+            UserWarning,
+            match=r"a\.zspy was saved by this package, but what it was is lost.*back as Signal2D",
+        ):
             mt.load_tilt_series(saved)
 
     def test_records_lost_where_nothing_lists_the_files(self, saved):
         (saved / ".zmetadata").unlink()
         (saved / "Experiments/HAADF/metadata/Tomography/.zgroup").unlink()
-        with pytest.warns(UserWarning, match=r"a\.zspy .* what was recorded in it is lost.*comes back as TiltSeriesHAADF"):
+        with pytest.warns(
+            UserWarning,
+            match=r"a\.zspy .* what was recorded in it is lost.*comes back as TiltSeriesHAADF",
+        ):
             mt.load_tilt_series(saved)
 
     @pytest.mark.parametrize("order", [[0, 0, 1], [0, 1, -2]])
     def test_acquisition_order_that_is_none(self, tmp_path, order):
         series = mt.TiltSeriesHAADF.from_images(IMAGES, tilts=TILTS)
         series.metadata.Tomography.arrays.acquisition_order.values = np.array(order)
-        with pytest.raises(ValueError, match=r"acquisition order \[0, .* is none; expected whole numbers"):
+        with pytest.raises(
+            ValueError, match=r"acquisition order \[0, .* is none; expected whole numbers"
+        ):
             _ = series.acquisition_order
         series.save(tmp_path / "a.hspy")
         with pytest.warns(UserWarning, match=r"a\.hspy: the acquisition order .*It is forgotten"):
             assert mt.load_tilt_series(tmp_path / "a.hspy").acquisition_order is None
 
-    @pytest.mark.parametrize(("scale", "problem"), [(1e6, r"0\.001 nm to 100 um"), (1e-5, "0.001 nm to"), (33, "factor of 10")])
+    @pytest.mark.parametrize(
+        ("scale", "problem"),
+        [(1e6, r"0\.001 nm to 100 um"), (1e-5, "0.001 nm to"), (33, "factor of 10")],
+    )
     def test_pixels_of_a_saved_series(self, tmp_path, scale, problem):
         series = mt.TiltSeriesHAADF.from_images(IMAGES, tilts=TILTS, pixel_size=3.0)
         series.axes_manager["x"].scale = scale

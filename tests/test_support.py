@@ -35,9 +35,16 @@ def ball(z, x, y, radius):
 
 SPECIMENS = {
     "particle": np.stack([ball(2, -5, 0, 6), ball(2, -5, 0, 4)]),
-    "satellites": np.stack([ball(2, -5, 0, 6) + 0.5 * ball(-12, 11, -4, 3), ball(2, -5, 0, 4) + 0.4 * ball(13, 10, 4, 3)]),
+    "satellites": np.stack(
+        [
+            ball(2, -5, 0, 6) + 0.5 * ball(-12, 11, -4, 3),
+            ball(2, -5, 0, 4) + 0.4 * ball(13, 10, 4, 3),
+        ]
+    ),
     "rod": np.stack([np.hypot(Z, X - 12) < 6, np.hypot(Z, X - 12) < 3]).astype(np.float32),
-    "lamella": np.stack([0.5 * (abs(Z) < 5) + ball(0, 6, 0, 4), 0.3 * (abs(Z) < 5)]).astype(np.float32),
+    "lamella": np.stack([0.5 * (abs(Z) < 5) + ball(0, 6, 0, 4), 0.3 * (abs(Z) < 5)]).astype(
+        np.float32
+    ),
     "everywhere": np.stack([0.3 + ball(0, 0, 0, 7), ball(0, 5, 0, 6) + 0.1]).astype(np.float32),
 }
 
@@ -63,7 +70,11 @@ def problem(terms, channels, **options):
 
 
 def box_of(terms, channels, **options):
-    return support_of(checked_problem(*problem(terms, channels, **options), mask=None, initial=None, relaxation=1.8))
+    return support_of(
+        checked_problem(
+            *problem(terms, channels, **options), mask=None, initial=None, relaxation=1.8
+        )
+    )
 
 
 def outside(box):
@@ -94,7 +105,10 @@ class TestNothingIsLost:
         assert box_of([DataTerm(A, counted(SPECIMENS["particle"], 0.03))], 2).voxels == Z.size
 
     def test_counts_everywhere_keep_all(self):
-        assert box_of([DataTerm(A, counted(SPECIMENS["particle"], 3.0, extra=0.1))], 2).voxels == Z.size
+        assert (
+            box_of([DataTerm(A, counted(SPECIMENS["particle"], 3.0, extra=0.1))], 2).voxels
+            == Z.size
+        )
 
     @pytest.mark.parametrize("name", ["particle", "satellites"])
     def test_of_misaligned_images(self, name):
@@ -106,7 +120,9 @@ class TestNothingIsLost:
         gains = np.linspace(0.5, 1.5, len(TILTS))
         data = counted(SPECIMENS["satellites"], 3.0, gains=gains)
         data[:, 7], gains[7] = 0, 0
-        assert not (SPECIMENS["satellites"] * outside(box_of([DataTerm(A, data, gains=gains)], 2))).any()
+        assert not (
+            SPECIMENS["satellites"] * outside(box_of([DataTerm(A, data, gains=gains)], 2))
+        ).any()
 
     def test_an_element_that_the_haadf_does_not_see(self):
         volume = SPECIMENS["satellites"]
@@ -121,7 +137,9 @@ class TestTheBoxIsTheSameProblem:
     BOX = Box((10, 38), (8, 36), (2, 14))
 
     def both(self, terms, regulariser, scales, channels, **options):
-        system = checked_problem(terms, regulariser, scales, initial=None, relaxation=1.8, mask=options.get("mask"))
+        system = checked_problem(
+            terms, regulariser, scales, initial=None, relaxation=1.8, mask=options.get("mask")
+        )
         boxed = within(system, self.BOX)
         mask = np.zeros(Z.shape, bool)
         mask[self.BOX.places] = True
@@ -136,10 +154,18 @@ class TestTheBoxIsTheSameProblem:
         assert difference < 3e-3
 
     def test_a_state_of_another_box_is_refused(self):
-        terms, regulariser = [DataTerm(A, counted(SPECIMENS["particle"], 3.0))], Regulariser(0.1, "tv")
-        system = checked_problem(terms, regulariser, [1.0, 1.0], initial=None, relaxation=1.8, mask=None)
+        terms, regulariser = (
+            [DataTerm(A, counted(SPECIMENS["particle"], 3.0))],
+            Regulariser(0.1, "tv"),
+        )
+        system = checked_problem(
+            terms, regulariser, [1.0, 1.0], initial=None, relaxation=1.8, mask=None
+        )
         other = Box((12, 40), *(self.BOX.x, self.BOX.y))
-        first, second = (next(iterates_of(primal_dual_of(within(system, box)), True)) for box in (self.BOX, other))
+        first, second = (
+            next(iterates_of(primal_dual_of(within(system, box)), True))
+            for box in (self.BOX, other)
+        )
         with pytest.raises(ValueError, match="box"):
             second.restore(first.snapshot())
         again = next(iterates_of(primal_dual_of(within(system, self.BOX)), True))
@@ -150,12 +176,16 @@ class TestTheBoxIsTheSameProblem:
         shifts = np.random.default_rng(0).normal(0, 1.0, len(TILTS))
         P = projector(TiltGeometry(TILTS, SIZE, shifts=shifts, axis_offset=0.4, pixel_size=0.5))
         gains = np.linspace(0.5, 1.5, len(TILTS))
-        data = np.random.default_rng(1).poisson(0.5 * gains[:, None, None] * P(SPECIMENS["particle"]) + 0.3)
+        data = np.random.default_rng(1).poisson(
+            0.5 * gains[:, None, None] * P(SPECIMENS["particle"]) + 0.3
+        )
         terms = [DataTerm(P, data, gains=gains, background=0.3)]
         self.both(terms, Regulariser(1.0, kind, "nuclear"), [0.5, 0.5], 2)
 
     def test_of_a_sum_with_tilts_and_pixels_of_its_own(self):
-        maps = projector(TiltGeometry(TILTS[::2], SIZE // 2, (SIZE, SIZE), pixel_size=0.5, binning=2))
+        maps = projector(
+            TiltGeometry(TILTS[::2], SIZE // 2, (SIZE, SIZE), pixel_size=0.5, binning=2)
+        )
         volume = SPECIMENS["particle"]
         counts = np.random.default_rng(1).poisson(maps(volume))
         fine = projector(TiltGeometry(TILTS, SIZE, pixel_size=0.5))
@@ -165,7 +195,13 @@ class TestTheBoxIsTheSameProblem:
 
     @pytest.mark.parametrize("mask", [ball(2, -5, 0, 7) > 0, np.hypot(Z, X)[..., 0] < 18])
     def test_of_a_mask(self, mask):
-        self.both([DataTerm(A, counted(SPECIMENS["particle"], 3.0))], Regulariser(1.0), [0.2, 0.2], 2, mask=mask)
+        self.both(
+            [DataTerm(A, counted(SPECIMENS["particle"], 3.0))],
+            Regulariser(1.0),
+            [0.2, 0.2],
+            2,
+            mask=mask,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +227,9 @@ def test_it_starts_from_what_is_given(posed):
     start = run(variational(*posed), 60).volume
     iterates = variational(*posed, initial=start, support=True)
     first = next(iterates)
-    z0, z1, x0, x1, y0, y1 = (bound + step for bound, step in zip(first.box, (1, -1) * 3, strict=True))
+    z0, z1, x0, x1, y0, y1 = (
+        bound + step for bound, step in zip(first.box, (1, -1) * 3, strict=True)
+    )
     inside = (slice(None), slice(z0, z1), slice(x0, x1), slice(y0, y1))
     np.testing.assert_allclose(first.volume[inside], start[inside], rtol=1e-6, atol=1e-7)
     iterates.close()
@@ -247,21 +285,32 @@ class TestSignals:
 
 class TestCoarse:
     def test_last_blocks_are_averaged_over_what_there_is(self):
-        found = block_averages(np.arange(5.0, dtype=np.float32)[:, None] * np.ones(3, np.float32), (2, 2))
+        found = block_averages(
+            np.arange(5.0, dtype=np.float32)[:, None] * np.ones(3, np.float32), (2, 2)
+        )
         np.testing.assert_allclose(found, np.array([[0.5], [2.5], [4.0]]) * np.ones(2))
 
     @pytest.mark.parametrize("size", [24, 27])
     def test_a_smooth_volume_projects_alike(self, size):
         z, x = np.meshgrid(*2 * [np.arange(size) - (size - 1) / 2], indexing="ij")
         volume = np.exp(-(np.square(z - 2) + np.square(x + 3)) / 60)[..., None].repeat(3, axis=-1)
-        fine = TiltGeometry(TILTS, size, pixel_size=0.5, axis_offset=0.7, shifts=np.linspace(-1, 1, len(TILTS)))
+        fine = TiltGeometry(
+            TILTS, size, pixel_size=0.5, axis_offset=0.7, shifts=np.linspace(-1, 1, len(TILTS))
+        )
         found = projector(coarse_geometry(fine, 3))(block_averages(np.float32(volume), (3, 3, 3)))
         wanted = block_averages(projector(fine)(volume), (3, 3))
         np.testing.assert_allclose(found, wanted, atol=0.04 * wanted.max())
 
 
 @pytest.mark.parametrize(
-    "bounds", [[0, 8, 0, 8], [0, 8.5, 0, 8, 0, 4], [0, 50, 0, 8, 0, 4], [3, 4, 0, 8, 0, 4], [0, 8, 0, 8, 1, 3]]
+    "bounds",
+    [
+        [0, 8, 0, 8],
+        [0, 8.5, 0, 8, 0, 4],
+        [0, 50, 0, 8, 0, 4],
+        [3, 4, 0, 8, 0, 4],
+        [0, 8, 0, 8, 1, 3],
+    ],
 )
 def test_bounds_that_are_no_box(bounds):
     with pytest.raises(ValueError, match="support"):

@@ -68,7 +68,9 @@ def test_forty_weights_of_the_haadf(slices, own_tilts, weighting):
     H = B if own_tilts else A
     data = A, maps(slices), haadf(H, slices), RATIOS
     settings = [{"alpha": alpha} for alpha in np.linspace(0.05, 0.95, 40)]
-    common = dict(haadf_projector=H, weighting=weighting, gains=np.linspace(1, 2, 9), rest=own_tilts)
+    common = dict(
+        haadf_projector=H, weighting=weighting, gains=np.linspace(1, 2, 9), rest=own_tilts
+    )
     volumes = sweep(hebt, *data, settings=settings, iterations=5, **common)
     assert volumes.shape == (40, 3 if own_tilts else 2, 14, 16, slices)
     picked = [0, 17, 39]
@@ -77,13 +79,23 @@ def test_forty_weights_of_the_haadf(slices, own_tilts, weighting):
 
 
 def test_few_systems_are_solved(solved):
-    sweep(hebt, A, maps(), haadf(), RATIOS, settings=[{"alpha": a} for a in np.linspace(0.1, 0.9, 40)], iterations=1)
+    sweep(
+        hebt,
+        A,
+        maps(),
+        haadf(),
+        RATIOS,
+        settings=[{"alpha": a} for a in np.linspace(0.1, 0.9, 40)],
+        iterations=1,
+    )
     assert sum(solved) == 40
     assert len(solved) <= 2
 
 
 def test_snapshots_of_one_run(solved):
-    settings = [{"alpha": alpha, "iterations": count} for count in (7, 0, 3) for alpha in (0.2, 0.8)]
+    settings = [
+        {"alpha": alpha, "iterations": count} for count in (7, 0, 3) for alpha in (0.2, 0.8)
+    ]
     data = A, maps(), haadf(), RATIOS
     volumes = sweep(hebt, *data, settings=settings)
     assert solved == [2]
@@ -93,17 +105,32 @@ def test_snapshots_of_one_run(solved):
 
 def test_relaxation_start_and_ratios():
     start = np.random.default_rng(1).random((2, 14, 16, 1)).astype(np.float32)
-    settings = [{"relaxation": 0.5}, {"relaxation": 1.9}, {"initial": start}, {"ratios": [1.0, 1.0]}, {}]
+    settings = [
+        {"relaxation": 0.5},
+        {"relaxation": 1.9},
+        {"initial": start},
+        {"ratios": [1.0, 1.0]},
+        {},
+    ]
     data = A, maps(), haadf()
     settings = [{"ratios": RATIOS} | setting for setting in settings]
     volumes = sweep(hebt, *data, settings=settings, iterations=4)
     assert_as_alone(volumes, hebt, data, settings, 4)
 
 
-@pytest.mark.parametrize("mask", [np.arange(16) % 5 > 0, np.arange(16)[:, None] % 5 + np.arange(2) > 0], ids=["2-D", "3-D"])
+@pytest.mark.parametrize(
+    "mask",
+    [np.arange(16) % 5 > 0, np.arange(16)[:, None] % 5 + np.arange(2) > 0],
+    ids=["2-D", "3-D"],
+)
 def test_masks_and_signs(mask):
     mask = np.broadcast_to(mask, (14, *mask.shape))
-    settings = [{"relaxation": 1.0}, {"relaxation": 1.5}, {"nonnegative": False}, {"relaxation": 1.5, "nonnegative": False}]
+    settings = [
+        {"relaxation": 1.0},
+        {"relaxation": 1.5},
+        {"nonnegative": False},
+        {"relaxation": 1.5, "nonnegative": False},
+    ]
     data = A, maps(2) - 0.5
     volumes = sweep(sirt, *data, settings=settings, iterations=6, mask=mask)
     assert_as_alone(volumes, sirt, data, settings, 6, mask=mask)
@@ -138,13 +165,18 @@ def test_solvers_whose_settings_are_run_one_after_the_other():
     assert_as_alone(sweep(em, A, counts, settings=settings), em, (A, counts), settings)
     assert_as_alone(sweep(cgls, A, counts, settings=settings[:2]), cgls, (A, counts), settings[:2])
     settings = [{"regulariser": Regulariser(weight)} for weight in (0.5, 5.0)]
-    volumes = sweep(variational, [DataTerm(A, counts)], settings=settings, iterations=20, scales=[18.0, 6.0])
+    volumes = sweep(
+        variational, [DataTerm(A, counts)], settings=settings, iterations=20, scales=[18.0, 6.0]
+    )
     assert abs(np.diff(volumes[1], axis=1)).sum() < abs(np.diff(volumes[0], axis=1)).sum()
 
 
 def test_another_backend():
     pytest.importorskip("astra", reason="astra-toolbox is not installed")
-    data, settings = (projector(A.geometry, "astra_cpu"), maps()), [{"relaxation": 1.0}, {"relaxation": 0.5}]
+    data, settings = (
+        (projector(A.geometry, "astra_cpu"), maps()),
+        [{"relaxation": 1.0}, {"relaxation": 0.5}],
+    )
     assert_as_alone(sweep(sirt, *data, settings=settings, iterations=2), sirt, data, settings, 2)
 
 
@@ -166,7 +198,15 @@ def test_bad_settings(settings, iterations, message):
 
 def test_volumes_of_other_shapes():
     with pytest.raises(ValueError, match="different shapes"):
-        sweep(hebt, A, maps(), haadf(), RATIOS, settings=[{"rest": True}, {"rest": False}], iterations=1)
+        sweep(
+            hebt,
+            A,
+            maps(),
+            haadf(),
+            RATIOS,
+            settings=[{"rest": True}, {"rest": False}],
+            iterations=1,
+        )
 
 
 def test_settings_with_a_projector_of_their_own_that_does_not_fit_the_lanes():
@@ -179,4 +219,6 @@ def test_settings_with_a_projector_of_their_own_that_does_not_fit_the_lanes():
     settings = [{"alpha": alpha, "haadf_projector": B} for alpha in (0.3, 0.6)]
     found = sweep(hebt, A, maps, haadf, [5, 7], settings=settings, iterations=3)
     for volume, setting in zip(found, settings, strict=True):
-        np.testing.assert_array_equal(volume, run(hebt(A, maps, haadf, [5, 7], **setting), 3).volume)
+        np.testing.assert_array_equal(
+            volume, run(hebt(A, maps, haadf, [5, 7], **setting), 3).volume
+        )

@@ -81,9 +81,14 @@ class TestNegativeVoxels:
 
     def test_otsu(self):
         volume = self.volume()
-        with pytest.warns(UserWarning, match=r"not above the vacuum's 0, so that negative voxels count as 0.*pass a number"):
+        with pytest.warns(
+            UserWarning,
+            match=r"not above the vacuum's 0, so that negative voxels count as 0.*pass a number",
+        ):
             found = particle_mask(volume, "otsu")
-        assert np.count_nonzero(found ^ (volume > 10)) < 5  # of 1440, noise of 1 under a threshold of 4
+        assert (
+            np.count_nonzero(found ^ (volume > 10)) < 5
+        )  # of 1440, noise of 1 under a threshold of 4
         da = pytest.importorskip("dask.array")
         with pytest.warns(UserWarning, match="negative voxels count as 0"):
             lazy = particle_mask(da.from_array(volume, chunks=8), "otsu")

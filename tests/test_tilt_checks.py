@@ -20,7 +20,9 @@ class TestTilts:
         haadf, eds = pair(lazy=lazy)
         eds = spectral(eds)
         eds.gains = np.arange(26.0).reshape(13, 2) + 1
-        eds.alignment = Alignment(across=np.arange(13.0), along=-np.arange(13.0), axis_offset=0.5, rotation=0.0)
+        eds.alignment = Alignment(
+            across=np.arange(13.0), along=-np.arange(13.0), axis_offset=0.5, rotation=0.0
+        )
         keep = np.delete(np.arange(13), [2, 7])
         left = eds.drop_tilts([TILTS[2], TILTS[7]])
         assert left._lazy == lazy
@@ -95,7 +97,9 @@ class TestDoseDrift:
         drawn = np.random.default_rng(5).poisson([4 * maps[0] * left[:, None, None], 4 * maps[1]])
         when = np.argsort(self.ORDER)
         wrap = da.from_array if lazy else np.asarray
-        eds = mt.TiltSeriesEDS.from_maps({"Na": wrap(drawn[0][when]), "Au": wrap(drawn[1][when])}, tilts=TILTS[when])
+        eds = mt.TiltSeriesEDS.from_maps(
+            {"Na": wrap(drawn[0][when]), "Au": wrap(drawn[1][when])}, tilts=TILTS[when]
+        )
         haadf = mt.TiltSeriesHAADF.from_images(wrap(maps.sum(axis=0)[when]), tilts=TILTS[when])
         for partner in (None, haadf):
             with pytest.warns(UserWarning, match="Na -3"):

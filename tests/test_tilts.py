@@ -7,7 +7,13 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from hyperspy_multitomo.acquisition.tilts import check_tilts, order_tilts, read_tilt_file, resolve_tilts, tilts_from_names
+from hyperspy_multitomo.acquisition.tilts import (
+    check_tilts,
+    order_tilts,
+    read_tilt_file,
+    resolve_tilts,
+    tilts_from_names,
+)
 
 REMEDIES = r'tilts="filename".*array.*\.rawtlt'
 
@@ -33,10 +39,17 @@ class TestNames:
 
     @pytest.mark.parametrize("dash", "-‐‑‒–—―−⁻﹣－➖")
     def test_every_dash_is_a_minus(self, dash):
-        names = [f"tilt_{dash}40.bcf", f"{dash}12,5.bcf", f"a {dash}7.5 deg_003.bcf", f"2018{dash}11{dash}29_3.bcf"]
+        names = [
+            f"tilt_{dash}40.bcf",
+            f"{dash}12,5.bcf",
+            f"a {dash}7.5 deg_003.bcf",
+            f"2018{dash}11{dash}29_3.bcf",
+        ]
         np.testing.assert_array_equal(tilts_from_names(names), [-40, -12.5, -7.5, 3])
         np.testing.assert_array_equal(tilts_from_names([f"A{dash}10_1.bcf"], r"A(-?\d+)"), [-10])
-        np.testing.assert_array_equal(tilts_from_names([f"A{dash}10_1.bcf"], rf"A({dash}\d+)"), [-10])
+        np.testing.assert_array_equal(
+            tilts_from_names([f"A{dash}10_1.bcf"], rf"A({dash}\d+)"), [-10]
+        )
 
     @pytest.mark.parametrize(
         ("name", "tilt"),
@@ -73,7 +86,8 @@ class TestNames:
     )
     def test_letters_as_signs_are_warned_of(self, name, tilt):
         with pytest.warns(
-            UserWarning, match=rf"letters in the file names .* sign of the tilt: {name}\.bcf \({tilt:g}\); if they"
+            UserWarning,
+            match=rf"letters in the file names .* sign of the tilt: {name}\.bcf \({tilt:g}\); if they",
         ):
             found = tilts_from_names([f"{name}.bcf"])
         np.testing.assert_array_equal(found, [tilt])
@@ -107,7 +121,9 @@ class TestNames:
         np.testing.assert_array_equal(resolve_tilts(r"A(-?\d+)", names), [-10, 20])
 
     def test_names_without_a_number_are_listed(self):
-        with pytest.raises(ValueError, match=r"no number found in the file names left\.bcf, right\.bcf.*pass tilts"):
+        with pytest.raises(
+            ValueError, match=r"no number found in the file names left\.bcf, right\.bcf.*pass tilts"
+        ):
             tilts_from_names(["left.bcf", "3.bcf", "right.bcf"])
         with pytest.raises(ValueError, match="neither a file nor a valid regular expression"):
             resolve_tilts("(", ["1.bcf", "2.bcf"])
@@ -152,18 +168,25 @@ class TestResolve:
 
     def test_file_beside_a_stack(self, tmp_path):
         (tmp_path / "stack.rawtlt").write_text("-60\n0\n60\n")
-        np.testing.assert_array_equal(resolve_tilts(None, [tmp_path / "stack.mrc"], n=3), [-60, 0, 60])
+        np.testing.assert_array_equal(
+            resolve_tilts(None, [tmp_path / "stack.mrc"], n=3), [-60, 0, 60]
+        )
 
     def test_jitter_of_the_stage_is_no_tilt(self):
         """A holder that turns on its own leaves the stage where it is, to some thousandths of a degree."""
         names = ["a_-10.dm4", "a_0.dm4", "a_10.dm4"]
-        np.testing.assert_array_equal(resolve_tilts(None, names, metadata_tilts=[0.004, 0.001, 0.006]), [-10, 0, 10])
         np.testing.assert_array_equal(
-            resolve_tilts("metadata", names, metadata_tilts=[0.004, 0.001, 0.006]), [0.004, 0.001, 0.006]
+            resolve_tilts(None, names, metadata_tilts=[0.004, 0.001, 0.006]), [-10, 0, 10]
+        )
+        np.testing.assert_array_equal(
+            resolve_tilts("metadata", names, metadata_tilts=[0.004, 0.001, 0.006]),
+            [0.004, 0.001, 0.006],
         )
 
     def test_a_count_of_the_files_is_warned_of(self):
-        with pytest.warns(UserWarning, match=r"the tilts 1, 2, 3 \.\.\. .* may be a count of the files"):
+        with pytest.warns(
+            UserWarning, match=r"the tilts 1, 2, 3 \.\.\. .* may be a count of the files"
+        ):
             resolve_tilts(None, ["t-10_001.dm4", "t0_002.dm4", "t10_003.dm4"])
         resolve_tilts("filename", ["t_1.dm4", "t_2.dm4", "t_3.dm4"])
 
@@ -220,7 +243,9 @@ class TestOrder:
         np.testing.assert_array_equal(order.acquisition_order, [2, 0, 1])
 
     def test_duplicates(self):
-        with pytest.raises(ValueError, match=r"duplicate tilts: -5, 20 degrees occur more than once"):
+        with pytest.raises(
+            ValueError, match=r"duplicate tilts: -5, 20 degrees occur more than once"
+        ):
             order_tilts([20, -5, 0, -5, 20, -5])
         with pytest.raises(ValueError, match="'error', 'sum'"):
             order_tilts([0, 1], duplicates="first")

@@ -70,7 +70,9 @@ def sum_of(B, mix, slices=5, **more):
 
 
 def system_of(terms, kind="tv", coupling="frobenius", dimensions=3, strength=2.0, **more):
-    return next(variational(terms, Regulariser(strength, kind, coupling, dimensions), SCALES, **more))._steps.system
+    return next(
+        variational(terms, Regulariser(strength, kind, coupling, dimensions), SCALES, **more)
+    )._steps.system
 
 
 def relative(a, b):
@@ -86,7 +88,12 @@ def assert_alike(system):
     assert relative(fused.volume, textbook.volume) < 3e-6
     u, w, p, q, s = textbook.state()
     found = fused.state()
-    for name, mine, theirs in (("u", found[0], u), ("w", found[1], w), ("p", found[2], p), ("q", found[3], q)):
+    for name, mine, theirs in (
+        ("u", found[0], u),
+        ("w", found[1], w),
+        ("p", found[2], p),
+        ("q", found[3], q),
+    ):
         assert (mine is None) == (theirs is None)
         if mine is not None:
             assert mine.shape == theirs.shape
@@ -111,28 +118,52 @@ background = np.random.default_rng(1).random((3, 11, 22, 5)).astype(np.float32)
 
 CASES = {
     "plain": lambda A, B, coarse: system_of([maps_of(A, gains=np.ones(11))]),
-    "least squares": lambda A, B, coarse: system_of([maps_of(A, discrepancy="ls", weight=[0.5, 1.0, 2.0])]),
+    "least squares": lambda A, B, coarse: system_of(
+        [maps_of(A, discrepancy="ls", weight=[0.5, 1.0, 2.0])]
+    ),
     "weights": lambda A, B, coarse: system_of([maps_of(A, weight=[0.5, 1.0, 2.0])], kind="tgv"),
     "background": lambda A, B, coarse: system_of([maps_of(A, background=background)]),
-    "dead tilt": lambda A, B, coarse: system_of([maps_of(A, gains=DEAD, background=0.5)], coupling="nuclear"),
+    "dead tilt": lambda A, B, coarse: system_of(
+        [maps_of(A, gains=DEAD, background=0.5)], coupling="nuclear"
+    ),
     "mask": lambda A, B, coarse: system_of([maps_of(A, background=0.1)], kind="tgv", mask=inside),
-    "flat mask": lambda A, B, coarse: system_of([maps_of(A, background=0.1)], mask=inside[..., 0], initial=varied),
-    "signed": lambda A, B, coarse: system_of([maps_of(A, discrepancy="ls")], nonnegative=False, kind="tgv", coupling="nuclear"),
+    "flat mask": lambda A, B, coarse: system_of(
+        [maps_of(A, background=0.1)], mask=inside[..., 0], initial=varied
+    ),
+    "signed": lambda A, B, coarse: system_of(
+        [maps_of(A, discrepancy="ls")], nonnegative=False, kind="tgv", coupling="nuclear"
+    ),
     "start": lambda A, B, coarse: system_of([maps_of(A)], initial=varied),
     "not over-relaxed": lambda A, B, coarse: system_of([maps_of(A)], kind="tgv", relaxation=1.0),
-    "two groups": lambda A, B, coarse: system_of([maps_of(A, slices=70, background=0.1)], kind="tgv", coupling="nuclear"),
+    "two groups": lambda A, B, coarse: system_of(
+        [maps_of(A, slices=70, background=0.1)], kind="tgv", coupling="nuclear"
+    ),
     "full groups": lambda A, B, coarse: system_of([maps_of(A, slices=128)], kind="tgv"),
     "one slice": lambda A, B, coarse: system_of([maps_of(A, slices=1)], kind="tgv"),
-    "binning": lambda A, B, coarse: system_of([maps_of(coarse, slices=9, background=0.3)], kind="tgv"),
+    "binning": lambda A, B, coarse: system_of(
+        [maps_of(coarse, slices=9, background=0.3)], kind="tgv"
+    ),
     "binning and groups": lambda A, B, coarse: system_of([maps_of(coarse, slices=35)]),
     "own tilts": lambda A, B, coarse: system_of(
-        [maps_of(A, slices=70, channels=2), DataTerm(B, B(truth(70)[2:]), first=2, discrepancy="ls", weight=0.1)], kind="tgv"
+        [
+            maps_of(A, slices=70, channels=2),
+            DataTerm(B, B(truth(70)[2:]), first=2, discrepancy="ls", weight=0.1),
+        ],
+        kind="tgv",
     ),
-    "channel without data": lambda A, B, coarse: system_of([maps_of(A, channels=2), sum_of(B, [1.0, 3.0, 0.5])]),
-    "sum": lambda A, B, coarse: system_of([maps_of(A), sum_of(B, [1.0, 3.0, 0.0], weight=2.0, background=0.1)], kind="tgv"),
+    "channel without data": lambda A, B, coarse: system_of(
+        [maps_of(A, channels=2), sum_of(B, [1.0, 3.0, 0.5])]
+    ),
+    "sum": lambda A, B, coarse: system_of(
+        [maps_of(A), sum_of(B, [1.0, 3.0, 0.0], weight=2.0, background=0.1)], kind="tgv"
+    ),
     "sum first": lambda A, B, coarse: system_of([sum_of(B, [1.0, 3.0, 0.2]), maps_of(A)]),
-    "sum of varied": lambda A, B, coarse: system_of([maps_of(A), sum_of(B, varied, discrepancy="ls")], coupling="nuclear"),
-    "sum of groups": lambda A, B, coarse: system_of([maps_of(A, slices=70), sum_of(B, [1.0, 3.0, 0.2], slices=70)]),
+    "sum of varied": lambda A, B, coarse: system_of(
+        [maps_of(A), sum_of(B, varied, discrepancy="ls")], coupling="nuclear"
+    ),
+    "sum of groups": lambda A, B, coarse: system_of(
+        [maps_of(A, slices=70), sum_of(B, [1.0, 3.0, 0.2], slices=70)]
+    ),
 }
 
 
@@ -150,7 +181,9 @@ class TestFusedAgainstTextbook:
     @pytest.mark.parametrize("count", [8, 16])
     def test_few_lanes(self, A, monkeypatch, count):
         """The fewest lanes there are, with neighbours in three groups."""
-        monkeypatch.setattr("hyperspy_multitomo.tomography.primal_dual_fused.lane_count", lambda slices: count)
+        monkeypatch.setattr(
+            "hyperspy_multitomo.tomography.primal_dual_fused.lane_count", lambda slices: count
+        )
         assert_alike(system_of([maps_of(A, slices=2 * count + 5)], "tgv"))
 
     def test_one_thread(self):
@@ -298,7 +331,9 @@ class TestSingularValues:
         lanes = empty_lanes(channels * components, 16)
         lanes["lanes"][:] = field.reshape(16, -1).T
         _clipped(lanes, channels, components, np.float32(unit))
-        expected = Nuclear.project(np.moveaxis(field.astype(np.float64), 0, 2)[..., None, None], unit)
+        expected = Nuclear.project(
+            np.moveaxis(field.astype(np.float64), 0, 2)[..., None, None], unit
+        )
         found = lanes["lanes"].reshape(channels, components, 16)
         largest = max(np.abs(field).max(), unit)
         np.testing.assert_allclose(found, expected[..., 0, 0], atol=3e-6 * largest, rtol=0)
@@ -312,8 +347,12 @@ class TestSingularValues:
                 lanes = empty_lanes(channels * 3, 16)
                 lanes["lanes"][:] = voxels.reshape(16, -1).T
                 _clipped(lanes, channels, 3, np.float32(1))
-                expected = Nuclear.project(np.moveaxis(voxels.astype(np.float64), 0, 2)[..., None, None], 1.0)[..., 0, 0]
-                np.testing.assert_allclose(lanes["lanes"].reshape(channels, 3, 16), expected, atol=2e-5)
+                expected = Nuclear.project(
+                    np.moveaxis(voxels.astype(np.float64), 0, 2)[..., None, None], 1.0
+                )[..., 0, 0]
+                np.testing.assert_allclose(
+                    lanes["lanes"].reshape(channels, 3, 16), expected, atol=2e-5
+                )
 
     @pytest.mark.parametrize("spectrum", SPECTRA)
     @pytest.mark.parametrize("components", [2, 3])

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from hyperspy_multitomo.tomography import DataTerm, Regulariser, TiltGeometry, projector, run, variational, variational_system
+from hyperspy_multitomo.tomography import (
+    DataTerm,
+    Regulariser,
+    TiltGeometry,
+    projector,
+    run,
+    variational,
+    variational_system,
+)
 from hyperspy_multitomo.tomography.differences import (
     gradient,
     gradient_adjoint,
@@ -45,12 +53,18 @@ def truth():
 
 @pytest.fixture(scope="module")
 def counts(A, truth):
-    return np.random.default_rng(0).poisson(GAINS[:, None, None] * A(truth) + 0.4).astype(np.float32)
+    return (
+        np.random.default_rng(0).poisson(GAINS[:, None, None] * A(truth) + 0.4).astype(np.float32)
+    )
 
 
 @pytest.fixture(scope="module")
 def haadf(haadf_A, truth):
-    return np.random.default_rng(1).poisson(haadf_A(np.tensordot(MIX, truth, 1)) + 0.3).astype(np.float32)
+    return (
+        np.random.default_rng(1)
+        .poisson(haadf_A(np.tensordot(MIX, truth, 1)) + 0.3)
+        .astype(np.float32)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +84,22 @@ class Convex:
 
     def __init__(self, system):
         self.system = system
-        channels, (nz, nx), slices = system.channels, system.A.domain_shape, system.initial.shape[-1]
+        channels, (nz, nx), slices = (
+            system.channels,
+            system.A.domain_shape,
+            system.initial.shape[-1],
+        )
         sizes = (nz, nx, slices)
         voxels = nz * nx * slices
         self.u = [cp.Variable(voxels) for _ in range(channels)]
         self.constraints = [u >= 0 for u in self.u] if system.nonnegative else []
         if system.mask is not None:
-            outside = np.broadcast_to(system.mask if system.mask.ndim == 3 else system.mask[..., None], sizes).ravel() == 0
+            outside = (
+                np.broadcast_to(
+                    system.mask if system.mask.ndim == 3 else system.mask[..., None], sizes
+                ).ravel()
+                == 0
+            )
             self.constraints += [u[outside] == 0 for u in self.u]
         ahead = [sparse.diags([[-1.0] * (n - 1) + [0.0], [1.0] * (n - 1)], [0, 1]) if n > 1 else sparse.csr_matrix((1, 1))
                  for n in sizes]  # fmt: skip
@@ -87,9 +110,14 @@ class Convex:
         self.w, second = None, 0
         if system.kind == "tgv":
             self.w = [[cp.Variable(voxels) for _ in range(dimensions)] for _ in self.u]
-            fields = [[a - b for a, b in zip(field, w, strict=True)] for field, w in zip(fields, self.w, strict=True)]
+            fields = [
+                [a - b for a, b in zip(field, w, strict=True)]
+                for field, w in zip(fields, self.w, strict=True)
+            ]
             parts = [self._symmetrised(backward, w) for w in self.w]
-            second = system.alpha0 * self._norm(parts, "uncoupled" if system.coupling == "uncoupled" else "frobenius")
+            second = system.alpha0 * self._norm(
+                parts, "uncoupled" if system.coupling == "uncoupled" else "frobenius"
+            )
         objective = system.strength * (self._norm(fields, system.coupling) + second)
         for term in system.terms:
             objective += self._data(term, slices)
@@ -105,42 +133,66 @@ class Convex:
     @staticmethod
     def _symmetrised(backward, w):
         n = len(w)
-        mixed = [(backward[i] @ w[j] + backward[j] @ w[i]) / np.sqrt(2) for i in range(n) for j in range(i + 1, n)]
+        mixed = [
+            (backward[i] @ w[j] + backward[j] @ w[i]) / np.sqrt(2)
+            for i in range(n)
+            for j in range(i + 1, n)
+        ]
         return [backward[i] @ w[i] for i in range(n)] + mixed
 
     @staticmethod
     def _norm(fields, coupling):
         """Sum the norm over voxels of fields[channel][component]."""
         if coupling == "nuclear":
-            matrices = [cp.vstack([cp.hstack([part[j] for part in field]) for field in fields]) for j in range(fields[0][0].size)]
+            matrices = [
+                cp.vstack([cp.hstack([part[j] for part in field]) for field in fields])
+                for j in range(fields[0][0].size)
+            ]
             return sum(cp.normNuc(matrix) for matrix in matrices)
-        groups = fields if coupling == "uncoupled" else [[part for field in fields for part in field]]
+        groups = (
+            fields if coupling == "uncoupled" else [[part for field in fields for part in field]]
+        )
         return sum(cp.sum(cp.norm(cp.vstack(group), 2, axis=0)) for group in groups)
 
     def _data(self, term, slices):
         voxels = np.prod(term.A.domain_shape)
-        rays = term.A(np.eye(voxels, dtype=np.float32).reshape(*term.A.domain_shape, voxels)).astype(float)
-        rays = sparse.kron(sparse.csr_matrix(rays.reshape(-1, voxels)), sparse.identity(slices)).tocsr()
+        rays = term.A(
+            np.eye(voxels, dtype=np.float32).reshape(*term.A.domain_shape, voxels)
+        ).astype(float)
+        rays = sparse.kron(
+            sparse.csr_matrix(rays.reshape(-1, voxels)), sparse.identity(slices)
+        ).tocsr()
         total = 0
         for row, (f, gains, d) in enumerate(zip(term.data, term.gains, term.weights, strict=True)):
             if term.mix is None:
                 seen = self.system.scales[term.first + row] * self.u[term.first + row]
             else:
-                mix = np.broadcast_to(np.reshape(term.mix, (len(self.u), -1)), (len(self.u), voxels * slices))
-                seen = sum(cp.multiply(s * m, u) for s, m, u in zip(self.system.scales, mix, self.u, strict=True))
+                mix = np.broadcast_to(
+                    np.reshape(term.mix, (len(self.u), -1)), (len(self.u), voxels * slices)
+                )
+                seen = sum(
+                    cp.multiply(s * m, u)
+                    for s, m, u in zip(self.system.scales, mix, self.u, strict=True)
+                )
             g = np.broadcast_to(gains[:, None, None], f.shape).ravel()
             a = cp.multiply(g, rays @ seen)
             if term.background is not None:
                 a = a + term.background[row].ravel()
             live = np.flatnonzero(g > 0)
             f = f.ravel()[live].astype(float)
-            total += float(d) * (cp.sum(cp.kl_div(f, a[live])) if term.discrepancy == "kl" else cp.sum_squares(f - a[live]) / 2)
+            total += float(d) * (
+                cp.sum(cp.kl_div(f, a[live]))
+                if term.discrepancy == "kl"
+                else cp.sum_squares(f - a[live]) / 2
+            )
         return total
 
     @property
     def volume(self):
         sizes = (*self.system.A.domain_shape, -1)
-        return np.stack([s * u.value.reshape(sizes) for s, u in zip(self.system.scales, self.u, strict=True)])
+        return np.stack(
+            [s * u.value.reshape(sizes) for s, u in zip(self.system.scales, self.u, strict=True)]
+        )
 
     @property
     def value(self):
@@ -150,21 +202,40 @@ class Convex:
     def field(self):
         """w (channel, component, z, x, y), None for TV."""
         sizes = (*self.system.A.domain_shape, -1)
-        return None if self.w is None else np.stack([[part.value.reshape(sizes) for part in w] for w in self.w])
+        return (
+            None
+            if self.w is None
+            else np.stack([[part.value.reshape(sizes) for part in w] for w in self.w])
+        )
 
 
 def problem(A, haadf_A, counts, haadf, mask, case):
     """Return the iterates of a case of the table below."""
     case = dict(case)
-    discrepancy, weight, joined = case.pop("discrepancy", "kl"), case.pop("weight", 1.0), case.pop("haadf", None)
+    discrepancy, weight, joined = (
+        case.pop("discrepancy", "kl"),
+        case.pop("weight", 1.0),
+        case.pop("haadf", None),
+    )
     plain = dict(gains=GAINS, background=0.4)
     terms = [DataTerm(A, counts, discrepancy=discrepancy, weight=weight, **case.pop("maps", plain))]
     scales = SCALES
     if isinstance(joined, str):
-        terms.append(DataTerm(haadf_A, haadf, first=2, discrepancy=discrepancy, background=0.3, weight=0.7))
+        terms.append(
+            DataTerm(haadf_A, haadf, first=2, discrepancy=discrepancy, background=0.3, weight=0.7)
+        )
         scales = np.append(SCALES, 9.0)
     elif joined is not None:
-        terms.append(DataTerm(haadf_A, haadf, mix=joined, discrepancy=case.pop("haadf_term", "kl"), background=0.3, weight=0.5))
+        terms.append(
+            DataTerm(
+                haadf_A,
+                haadf,
+                mix=joined,
+                discrepancy=case.pop("haadf_term", "kl"),
+                background=0.3,
+                weight=0.5,
+            )
+        )
     options = {name: case.pop(name) for name in ("nonnegative", "relaxation") if name in case}
     if case.pop("masked", False):
         options["mask"] = mask
@@ -212,7 +283,9 @@ class TestMinimiser:
         convex = Convex(system)
         u = (convex.volume / system.scales[:, None, None, None]).astype(np.float32)
         field = None if convex.field is None else convex.field.astype(np.float32)
-        assert system.objective(np.maximum(u, 0) if system.nonnegative else u, field) == pytest.approx(convex.value, rel=1e-5)
+        assert system.objective(
+            np.maximum(u, 0) if system.nonnegative else u, field
+        ) == pytest.approx(convex.value, rel=1e-5)
         result = run(iterates, 3000 if system.kind == "tgv" else 1000)
         iterate = next(iterates)
         assert iterate.objective == pytest.approx(convex.value, rel=1e-4)
@@ -220,10 +293,19 @@ class TestMinimiser:
         assert -1e-6 < iterate.gap / convex.value < 2e-3
         assert iterate.gap >= iterate.objective - convex.value - 1e-5 * convex.value
 
-    @pytest.mark.parametrize("case", [dict(), dict(kind="tgv", alpha0=0.6, haadf="channel")], ids=["tv", "tgv"])
-    def test_every_step_rule_and_relaxation_reaches_it(self, A, haadf_A, counts, haadf, mask, case, monkeypatch):
+    @pytest.mark.parametrize(
+        "case", [dict(), dict(kind="tgv", alpha0=0.6, haadf="channel")], ids=["tv", "tgv"]
+    )
+    def test_every_step_rule_and_relaxation_reaches_it(
+        self, A, haadf_A, counts, haadf, mask, case, monkeypatch
+    ):
         found = []
-        for data, regulariser, relaxation in ((2.0, 6.0, 1.8), (0.5, 6.0, 1.0), (4.0, 2.0, 1.9), (2.0, 20.0, 0.7)):
+        for data, regulariser, relaxation in (
+            (2.0, 6.0, 1.8),
+            (0.5, 6.0, 1.0),
+            (4.0, 2.0, 1.9),
+            (2.0, 20.0, 0.7),
+        ):
             monkeypatch.setattr(variational_system, "DATA", data)
             monkeypatch.setattr(variational_system, "REGULARISER", regulariser)
             iterates = problem(A, haadf_A, counts, haadf, mask, case | dict(relaxation=relaxation))
@@ -234,14 +316,19 @@ class TestMinimiser:
 
     def test_the_start_does_not_matter(self, A, counts):
         def minimum(**options):
-            return run(variational([DataTerm(A, counts)], Regulariser(1.0), SCALES, **options), 1500).volume
+            return run(
+                variational([DataTerm(A, counts)], Regulariser(1.0), SCALES, **options), 1500
+            ).volume
 
         start = np.random.default_rng(3).random((2, N, N, SLICES)) * 5
         assert relative(minimum(initial=start), minimum()) < 3e-3
 
     @pytest.mark.parametrize("kind", ["tv", "tgv"])
     def test_the_gap_bounds_the_distance_to_the_minimum_on_the_way(self, A, counts, kind):
-        terms, regulariser = [DataTerm(A, counts, background=0.4)], Regulariser(1.0, kind, alpha0=0.6)
+        terms, regulariser = (
+            [DataTerm(A, counts, background=0.4)],
+            Regulariser(1.0, kind, alpha0=0.6),
+        )
         gaps, to_the_end = [], variational(terms, regulariser, SCALES)
         run(to_the_end, 4000)
         lowest = next(to_the_end).objective
@@ -257,9 +344,15 @@ class TestClosedForms:
         n, d, strength, height = 8, 2.0, 1.5, 6.0
         A = projector(TiltGeometry([0.0], 2 * n, (2, 2 * n)))
         data = np.repeat([0.0, height], n)[None, None, :, None]
-        iterates = variational([DataTerm(A, data, discrepancy="ls", weight=d)], Regulariser(strength, dimensions=2), [1.0])
+        iterates = variational(
+            [DataTerm(A, data, discrepancy="ls", weight=d)],
+            Regulariser(strength, dimensions=2),
+            [1.0],
+        )
         expected = np.repeat([0.0, height / 2], n) + strength / (2 * d * n) * np.repeat([1, -1], n)
-        np.testing.assert_allclose(run(iterates, 2000).volume[0, :, :, 0], [expected, expected], atol=2e-3)
+        np.testing.assert_allclose(
+            run(iterates, 2000).volume[0, :, :, 0], [expected, expected], atol=2e-3
+        )
 
     def test_a_ramp_that_tgv_keeps_and_tv_does_not(self):
         """TV flattens the ends of a ramp where TGV goes on straight to the corners."""
@@ -268,7 +361,9 @@ class TestClosedForms:
 
         def bends(kind):
             terms = [DataTerm(A, 8 * profile[None, None, :, None], discrepancy="ls", weight=0.02)]
-            found = run(variational(terms, Regulariser(190.0, kind, dimensions=2, alpha0=1.0), [16.0]), 3000).volume[0, 3:5, :, 0]
+            found = run(
+                variational(terms, Regulariser(190.0, kind, dimensions=2, alpha0=1.0), [16.0]), 3000
+            ).volume[0, 3:5, :, 0]
             return np.diff(found.mean(axis=0))[16:32]
 
         tv, tgv = bends("tv"), bends("tgv")
@@ -280,8 +375,13 @@ class TestClosedForms:
         """2 D(u) + lambda sqrt(2) TV(u) is what two equal channels add up to."""
         twice = counts[:1].repeat(2, axis=0)
         for coupling in ("nuclear", "frobenius"):
-            both = run(variational([DataTerm(A, twice)], Regulariser(1.0, coupling=coupling), [2.0, 2.0]), 1500).volume
-            one = run(variational([DataTerm(A, counts[:1])], Regulariser(2**-0.5), [2.0]), 1500).volume
+            both = run(
+                variational([DataTerm(A, twice)], Regulariser(1.0, coupling=coupling), [2.0, 2.0]),
+                1500,
+            ).volume
+            one = run(
+                variational([DataTerm(A, counts[:1])], Regulariser(2**-0.5), [2.0]), 1500
+            ).volume
             assert relative(both[0], one[0]) < 2e-3
             assert relative(both[1], one[0]) < 2e-3
 
@@ -290,9 +390,13 @@ class TestSymmetries:
     @pytest.mark.parametrize("coupling", ["frobenius", "nuclear", "uncoupled"])
     def test_swapped_channels(self, A, counts, coupling):
         def minimum(data, scales):
-            return run(variational([DataTerm(A, data)], Regulariser(0.7, coupling=coupling), scales), 60).volume
+            return run(
+                variational([DataTerm(A, data)], Regulariser(0.7, coupling=coupling), scales), 60
+            ).volume
 
-        np.testing.assert_allclose(minimum(counts[::-1], SCALES[::-1])[::-1], minimum(counts, SCALES), atol=2e-4)
+        np.testing.assert_allclose(
+            minimum(counts[::-1], SCALES[::-1])[::-1], minimum(counts, SCALES), atol=2e-4
+        )
 
     @pytest.mark.parametrize(("kind", "discrepancy"), list(product(["tv", "tgv"], ["kl", "ls"])))
     def test_counts_times_c(self, A, counts, kind, discrepancy):
@@ -301,8 +405,18 @@ class TestSymmetries:
 
         def iterate(factor):
             weight = 1 / factor if discrepancy == "kl" else 1 / factor**2
-            terms = [DataTerm(A, factor * counts, background=factor * 0.4, weight=weight, discrepancy=discrepancy)]
-            return run(variational(terms, Regulariser(0.7, kind, alpha0=0.6), factor * SCALES), 60).volume
+            terms = [
+                DataTerm(
+                    A,
+                    factor * counts,
+                    background=factor * 0.4,
+                    weight=weight,
+                    discrepancy=discrepancy,
+                )
+            ]
+            return run(
+                variational(terms, Regulariser(0.7, kind, alpha0=0.6), factor * SCALES), 60
+            ).volume
 
         np.testing.assert_allclose(iterate(c), c * iterate(1.0), rtol=2e-3, atol=2e-3)
 
@@ -331,27 +445,37 @@ class TestSymmetries:
         regulariser = Regulariser(0.7, kind, dimensions=2, alpha0=0.6)
         whole = run(variational([DataTerm(A, counts)], regulariser, SCALES), 1000).volume
         for y in range(SLICES):
-            alone = run(variational([DataTerm(A, counts[..., y : y + 1])], regulariser, SCALES), 1000).volume
+            alone = run(
+                variational([DataTerm(A, counts[..., y : y + 1])], regulariser, SCALES), 1000
+            ).volume
             assert relative(whole[..., y : y + 1], alone) < 3e-3
 
     def test_three_dimensions_are_two_where_slices_are_alike(self, A, counts):
         data = counts[..., :1].repeat(4, axis=-1)
         flat, deep = (
-            run(variational([DataTerm(A, data)], Regulariser(0.7, dimensions=dimensions), SCALES), 1500).volume
+            run(
+                variational([DataTerm(A, data)], Regulariser(0.7, dimensions=dimensions), SCALES),
+                1500,
+            ).volume
             for dimensions in (2, 3)
         )
         assert relative(deep, flat) < 3e-3
 
     def test_three_dimensions_join_slices(self, A, counts):
         def spread(dimensions):
-            volume = run(variational([DataTerm(A, counts)], Regulariser(3.0, dimensions=dimensions), SCALES), 500).volume
+            volume = run(
+                variational([DataTerm(A, counts)], Regulariser(3.0, dimensions=dimensions), SCALES),
+                500,
+            ).volume
             return np.linalg.norm(volume[..., 0] - volume[..., 1])
 
         assert spread(3) < 0.9 * spread(2)
 
     def test_regulariser_joins_channels_only_when_coupled(self, A, counts):
         def first(coupling, data):
-            return run(variational([DataTerm(A, data)], Regulariser(0.7, coupling=coupling), SCALES), 1000).volume[0]
+            return run(
+                variational([DataTerm(A, data)], Regulariser(0.7, coupling=coupling), SCALES), 1000
+            ).volume[0]
 
         other = np.stack([counts[0], 3 * counts[1]])
         assert relative(first("uncoupled", other), first("uncoupled", counts)) < 2e-3
@@ -363,7 +487,9 @@ class TestNothing:
     @pytest.mark.parametrize("kind", ["tv", "tgv"])
     def test_an_empty_channel_is_empty(self, A, counts, kind, discrepancy):
         data = np.stack([counts[0], np.zeros_like(counts[0])])
-        iterates = variational([DataTerm(A, data, discrepancy=discrepancy)], Regulariser(0.5, kind), SCALES)
+        iterates = variational(
+            [DataTerm(A, data, discrepancy=discrepancy)], Regulariser(0.5, kind), SCALES
+        )
         result = run(iterates, 300)
         assert np.isfinite(result.volume).all()
         assert result.volume[0].max() > 1
@@ -371,7 +497,12 @@ class TestNothing:
         assert np.isfinite([*result.residuals["objective"], next(iterates).gap]).all()
 
     def test_no_counts_at_all(self, A):
-        result = run(variational([DataTerm(A, np.zeros((1, 5, N, 1)), background=0.1)], Regulariser(0.5), [1.0]), 50)
+        result = run(
+            variational(
+                [DataTerm(A, np.zeros((1, 5, N, 1)), background=0.1)], Regulariser(0.5), [1.0]
+            ),
+            50,
+        )
         assert not result.volume.any()
         assert result.residuals["eds"].tolist() == [[0.0]] * 5
 
@@ -384,7 +515,9 @@ class TestNothing:
         stray = clean + np.where(lengths > 1e-6, 0, 9)[..., None]
         ends = []
         for data in (clean, stray):
-            iterates = variational([DataTerm(A, data, discrepancy=discrepancy)], Regulariser(0.3), SCALES)
+            iterates = variational(
+                [DataTerm(A, data, discrepancy=discrepancy)], Regulariser(0.3), SCALES
+            )
             result = run(iterates, 300)
             ends.append((result.volume, result.residuals["objective"][-1], next(iterates).gap))
         np.testing.assert_array_equal(ends[1][0], ends[0][0])
@@ -406,17 +539,28 @@ class TestNothing:
         spoilt, gains = counts.copy(), np.array([1.0, 1, 0, 1, 1])
         spoilt[:, 2] = 1000
         kept = projector(TiltGeometry(TILTS[:2] + TILTS[3:], N))
-        expected = run(variational([DataTerm(kept, np.delete(counts, 2, 1))], Regulariser(0.7), SCALES), 60).volume
+        expected = run(
+            variational([DataTerm(kept, np.delete(counts, 2, 1))], Regulariser(0.7), SCALES), 60
+        ).volume
         for data in (counts, spoilt):
-            result = run(variational([DataTerm(A, data, gains=gains)], Regulariser(0.7), SCALES), 60)
+            result = run(
+                variational([DataTerm(A, data, gains=gains)], Regulariser(0.7), SCALES), 60
+            )
             np.testing.assert_allclose(result.volume, expected, atol=1e-3)
 
     def test_input_is_left_alone(self, A, counts):
-        data, gains, background, start = counts.copy(), GAINS.copy(), np.full_like(counts, 0.4), np.ones((2, N, N, SLICES))
+        data, gains, background, start = (
+            counts.copy(),
+            GAINS.copy(),
+            np.full_like(counts, 0.4),
+            np.ones((2, N, N, SLICES)),
+        )
         terms = [DataTerm(A, data, gains=gains, background=background)]
         run(variational(terms, Regulariser(1.0), SCALES, initial=start), 5)
         for array, kept in ((data, counts), (gains, GAINS), (background, 0.4), (start, 1.0)):
-            np.testing.assert_array_equal(array, np.broadcast_to(np.asarray(kept, array.dtype), array.shape))
+            np.testing.assert_array_equal(
+                array, np.broadcast_to(np.asarray(kept, array.dtype), array.shape)
+            )
 
 
 class TestIterates:
@@ -424,8 +568,13 @@ class TestIterates:
         iterates = variational([DataTerm(A, counts)], Regulariser(1.0), SCALES)
         result = run(iterates, 35)
         assert result.measured_at.tolist() == [10, 20, 30]
-        assert {name: len(values) for name, values in result.residuals.items()} == {"objective": 3, "eds": 3}
-        at_thirty = list(islice(variational([DataTerm(A, counts)], Regulariser(1.0), SCALES), 31))[-1]
+        assert {name: len(values) for name, values in result.residuals.items()} == {
+            "objective": 3,
+            "eds": 3,
+        }
+        at_thirty = list(islice(variational([DataTerm(A, counts)], Regulariser(1.0), SCALES), 31))[
+            -1
+        ]
         assert at_thirty.objective == pytest.approx(result.residuals["objective"][-1], rel=1e-5)
 
     def test_interrupted_and_continued(self, A, counts):
@@ -449,7 +598,12 @@ class TestIterates:
 
     def test_steps_obey_their_bound(self, A, haadf_A, counts, haadf, mask):
         """|Sigma^(1/2) K T^(1/2)| <= 1 by power iteration, for the sum of the HAADF too."""
-        for case in (dict(), dict(kind="tgv"), dict(haadf="channel", lam=0.05), dict(haadf=MIX, kind="tgv", lam=8.0)):
+        for case in (
+            dict(),
+            dict(kind="tgv"),
+            dict(haadf="channel", lam=0.05),
+            dict(haadf=MIX, kind="tgv", lam=8.0),
+        ):
             system = system_of(problem(A, haadf_A, counts, haadf, mask, case))
             assert 0.3 < operator_norm(system) <= 1 + 1e-4
 
@@ -482,7 +636,11 @@ def operator_norm(system, iterations=300):
         (dict(data=np.zeros((2, 5, 7, 2))), ValueError, "6 detector pixels"),
         (dict(data=np.full((2, 5, N, 2), np.nan)), ValueError, "NaN or infinite"),
         (dict(data=np.full((2, 5, N, 2), "a")), TypeError, "real numbers"),
-        (dict(discrepancy="poisson"), ValueError, "`discrepancy` is 'poisson'; expected 'kl' or 'ls'"),
+        (
+            dict(discrepancy="poisson"),
+            ValueError,
+            "`discrepancy` is 'poisson'; expected 'kl' or 'ls'",
+        ),
         (dict(first=1), ValueError, "2 rows from channel 1 on, but the volume has 2"),
         (dict(first=-1), ValueError, "2 rows from channel -1"),
         (dict(weight=0.0), ValueError, "`weight` is 0.0; expected a value above 0"),
@@ -495,8 +653,16 @@ def operator_norm(system, iterations=300):
         (dict(background=np.zeros((3, 3))), ValueError, "what broadcasts to"),
         (dict(mix=[1.0, 1.0]), ValueError, "2 rows; expected .* for one row"),
         (dict(data=np.zeros((5, N, 2)), mix=[1.0, 1.0, 1.0]), ValueError, "`mix` has the shape"),
-        (dict(data=np.zeros((5, N, 2)), mix=[1.0, -1.0]), ValueError, "`mix` must be finite and not negative"),
-        (dict(data=np.zeros((5, N, 2)), mix=[0.0, 0.0]), ValueError, "`mix` must be finite and not negative"),
+        (
+            dict(data=np.zeros((5, N, 2)), mix=[1.0, -1.0]),
+            ValueError,
+            "`mix` must be finite and not negative",
+        ),
+        (
+            dict(data=np.zeros((5, N, 2)), mix=[0.0, 0.0]),
+            ValueError,
+            "`mix` must be finite and not negative",
+        ),
     ],
 )
 def test_bad_terms(A, counts, change, error, message):
@@ -511,7 +677,10 @@ def test_bad_terms(A, counts, change, error, message):
         (dict(weight=-1.0), "`weight` is -1.0"),
         (dict(alpha0=0.0), "`alpha0` is 0.0"),
         (dict(kind="tnv"), "`kind` is 'tnv'; expected one of 'tv', 'tgv'"),
-        (dict(coupling="none"), "`coupling` is 'none'; expected one of 'uncoupled', 'frobenius', 'nuclear'"),
+        (
+            dict(coupling="none"),
+            "`coupling` is 'none'; expected one of 'uncoupled', 'frobenius', 'nuclear'",
+        ),
         (dict(dimensions=1), "`dimensions` is 1; expected one of 3, 2"),
     ],
 )
@@ -535,7 +704,9 @@ def test_bad_regularisers(change, message):
 def test_bad_options(A, counts, change, error, message):
     options = dict(change)
     with pytest.raises(error, match=message):
-        variational([DataTerm(A, counts)], Regulariser(1.0), options.pop("scales", SCALES), **options)
+        variational(
+            [DataTerm(A, counts)], Regulariser(1.0), options.pop("scales", SCALES), **options
+        )
 
 
 def test_terms_that_do_not_go_together(A, haadf_A, counts, haadf):
@@ -556,4 +727,6 @@ def test_terms_that_do_not_go_together(A, haadf_A, counts, haadf):
 def test_counts_have_no_negative_volumes():
     A = projector(TiltGeometry([0.0, 60.0], 6))
     with pytest.raises(ValueError, match="no negative expectations"):
-        variational([DataTerm(A, np.ones((1, 2, 6, 1)))], Regulariser(1.0), [1.0], nonnegative=False)
+        variational(
+            [DataTerm(A, np.ones((1, 2, 6, 1)))], Regulariser(1.0), [1.0], nonnegative=False
+        )

@@ -12,11 +12,18 @@ from velox_file import TIME, write_velox
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.acquisition import read_records
-from hyperspy_multitomo.acquisition.frames import average_frames, count_events, register_frames, sum_frames
+from hyperspy_multitomo.acquisition.frames import (
+    average_frames,
+    count_events,
+    register_frames,
+    sum_frames,
+)
 from hyperspy_multitomo.acquisition.velox import is_velox, read_velox
 
 SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "data" / "velox_samples"
-needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the Velox example files are not beside the repository")
+needs_samples = pytest.mark.skipif(
+    not SAMPLES.is_dir(), reason="the Velox example files are not beside the repository"
+)
 
 SHAPE, CHANNELS = (24, 28), 6
 DRIFT = np.array([[0, 0], [2, -1], [-3, 2], [1, 3]])
@@ -81,7 +88,9 @@ class TestFrames:
 
     def test_events_moved_out_are_lost(self):
         counts = np.arange(12).reshape(1, 3, 4)
-        np.testing.assert_array_equal(sum_frames(counts, [[1, -2]]), [[0, 0, 0, 0], [2, 3, 0, 0], [6, 7, 0, 0]])
+        np.testing.assert_array_equal(
+            sum_frames(counts, [[1, -2]]), [[0, 0, 0, 0], [2, 3, 0, 0], [6, 7, 0, 0]]
+        )
         assert sum_frames(counts, [[5, 0]]).sum() == 0
 
     def test_average_is_the_mean_of_the_frames_that_saw_a_pixel(self):
@@ -91,23 +100,41 @@ class TestFrames:
 
     @pytest.mark.parametrize("piece", [1, 7, 1000])
     def test_stream_in_pieces(self, piece):
-        stream = np.array([0, 0, 1, 65535, 65535, 5, 65535, 2, 65535, 0, 65535, 65535, 1, 65535, 9, 65535], dtype=np.uint16)
+        stream = np.array(
+            [0, 0, 1, 65535, 65535, 5, 65535, 2, 65535, 0, 65535, 65535, 1, 65535, 9, 65535],
+            dtype=np.uint16,
+        )
         pieces = [stream[i : i + piece] for i in range(0, len(stream), piece)]
         # Two frames of 2 x 2 px; the last event is beyond the 6 channels.
         expected = np.zeros((2, 4, 6), dtype=int)
         expected[0, 0, :2] = 2, 1
         expected[0, 2, 5] = expected[0, 3, 2] = expected[1, 0, 0] = expected[1, 2, 1] = 1
-        for frames, truth in ((None, expected.sum(0)), ((0, 1), expected[0]), ((1, 2), expected[1])):
+        for frames, truth in (
+            (None, expected.sum(0)),
+            ((0, 1), expected[0]),
+            ((1, 2), expected[1]),
+        ):
             np.testing.assert_array_equal(count_events(pieces, (2, 2), 6, frames).toarray(), truth)
 
 
 class TestWritten:
     def test_images_and_events_of_all_frames(self, tmp_path):
         images, events = scene()
-        path = write_velox(tmp_path / "a.emd", {"HAADF": images, "DF4": 2 * images}, [events, events], maps=["Fe", "O"])
+        path = write_velox(
+            tmp_path / "a.emd",
+            {"HAADF": images, "DF4": 2 * images},
+            [events, events],
+            maps=["Fe", "O"],
+        )
         assert is_velox(path)
         records = read_velox(path)
-        assert sorted(record.kind for record in records) == ["image", "image", "map", "map", "spectrum_image"]
+        assert sorted(record.kind for record in records) == [
+            "image",
+            "image",
+            "map",
+            "map",
+            "spectrum_image",
+        ]
         haadf = next(record for record in records if record.title == "HAADF")
         np.testing.assert_allclose(haadf.data, images.mean(axis=0), rtol=1e-6)
         np.testing.assert_array_equal(records[-1].data, 2 * events.sum(axis=0))
@@ -140,7 +167,13 @@ class TestWritten:
     def test_metadata_one_by_one(self, tmp_path):
         images, events = scene()
         for number, tilt in enumerate((0.0, 30.0, -30.0)):
-            write_velox(tmp_path / f"view{number}.emd", {"HAADF": images}, [events, events], tilt=tilt, seconds=60 * number)
+            write_velox(
+                tmp_path / f"view{number}.emd",
+                {"HAADF": images},
+                [events, events],
+                tilt=tilt,
+                seconds=60 * number,
+            )
         haadf, eds = mt.load_tilt_series(tmp_path, frames=(0, 2))
         np.testing.assert_allclose(haadf.tilts, [-30, 0, 30], atol=1e-3)
         np.testing.assert_array_equal(haadf.acquisition_order, [2, 0, 1])
@@ -153,22 +186,36 @@ class TestWritten:
         assert microscope.Detector.EDS.detectors.azimuth_angles == [45, 135]
         assert microscope.Detector.EDS.detectors.names == ["SuperX1", "SuperX2"]
         assert microscope.Detector.EDS.solid_angle == pytest.approx(0.7)
-        assert haadf.metadata.Acquisition_instrument.TEM.Detector.STEM.inner_angle == pytest.approx(60)
-        assert haadf.metadata.Acquisition_instrument.TEM.Detector.STEM.outer_angle == pytest.approx(200)
+        assert haadf.metadata.Acquisition_instrument.TEM.Detector.STEM.inner_angle == pytest.approx(
+            60
+        )
+        assert haadf.metadata.Acquisition_instrument.TEM.Detector.STEM.outer_angle == pytest.approx(
+            200
+        )
         arrays = eds.metadata.Tomography.arrays
         np.testing.assert_allclose(arrays.live_time.values, [2, 2, 2])
         np.testing.assert_allclose(arrays.beam_current.values, 0.2)
         assert arrays.acquired.values[1] == str(np.datetime64(TIME, "s"))
         energy = eds.axes_manager["Energy"]
-        assert (energy.offset, energy.scale, energy.units) == (pytest.approx(-0.1), pytest.approx(0.02), "keV")
+        assert (energy.offset, energy.scale, energy.units) == (
+            pytest.approx(-0.1),
+            pytest.approx(0.02),
+            "keV",
+        )
 
     def test_choice_among_detectors(self, tmp_path):
         images, events = scene()
         survey = np.arange(64, dtype=np.uint16).reshape(1, 8, 8)
-        path = write_velox(tmp_path / "a.emd", {"DF4": images, "BF": 3 * images}, [events], maps=["Fe"])
-        with pytest.raises(ValueError, match=r"a\.emd has several images, \['BF', 'DF4'\]; name one with image="):
+        path = write_velox(
+            tmp_path / "a.emd", {"DF4": images, "BF": 3 * images}, [events], maps=["Fe"]
+        )
+        with pytest.raises(
+            ValueError, match=r"a\.emd has several images, \['BF', 'DF4'\]; name one with image="
+        ):
             mt.load_tilt_series(path)
-        with pytest.raises(ValueError, match=r"a\.emd has no image called 'HAADF', only \['BF', 'DF4'\]"):
+        with pytest.raises(
+            ValueError, match=r"a\.emd has no image called 'HAADF', only \['BF', 'DF4'\]"
+        ):
             mt.load_tilt_series(path, image="HAADF")
         df4, _ = mt.load_tilt_series(path, image="DF4")
         np.testing.assert_allclose(df4.data[0], images.mean(axis=0), rtol=1e-6)
@@ -215,7 +262,10 @@ class TestWritten:
                 values = values[: np.flatnonzero(values == 65535)[-1 - pixels] + 1]
                 del group["Data"]
                 group["Data"] = values[:, None]
-        with pytest.warns(UserWarning, match=rf"a\.emd: the last frame of its EDS events has {672 - pixels} of 672 pixels"):
+        with pytest.warns(
+            UserWarning,
+            match=rf"a\.emd: the last frame of its EDS events has {672 - pixels} of 672 pixels",
+        ):
             eds = read_velox(path)[-1]
         expected = events.copy()
         expected[1].reshape(672, -1)[672 - pixels :] = 0
@@ -246,13 +296,18 @@ class TestWritten:
         path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events])
         with h5py.File(path, "r+") as file:
             file["Data/SpectrumStream/stream1/FrameLocationTable"][2] = entry
-        with pytest.raises(ValueError, match=r"a\.emd: the table of the frames .*stream1 has the entries \[0, .*expected rising"):
+        with pytest.raises(
+            ValueError,
+            match=r"a\.emd: the table of the frames .*stream1 has the entries \[0, .*expected rising",
+        ):
             mt.load_tilt_series(path)
 
     def test_blocks_of_rows(self, tmp_path, monkeypatch):
         images, events = scene()
         path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events])
-        monkeypatch.setattr("hyperspy_multitomo.acquisition.sparse_counts._BLOCK", 5 * SHAPE[1] * CHANNELS * 2)
+        monkeypatch.setattr(
+            "hyperspy_multitomo.acquisition.sparse_counts._BLOCK", 5 * SHAPE[1] * CHANNELS * 2
+        )
         monkeypatch.setattr("hyperspy_multitomo.acquisition.velox_events._PIECE", 100)
         data = read_velox(path, lazy=True)[-1].data
         assert data.chunks[0] == (5, 5, 5, 5, 4)
@@ -263,11 +318,15 @@ class TestWritten:
         path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events])
         with h5py.File(path, "a") as file:
             group = file.create_group("Data/Image/dpc")
-            group["Data"] = np.zeros((*SHAPE, len(images)), dtype=[("realFloat", "<f4"), ("imagFloat", "<f4")])
+            group["Data"] = np.zeros(
+                (*SHAPE, len(images)), dtype=[("realFloat", "<f4"), ("imagFloat", "<f4")]
+            )
             group["Metadata"] = file["Data/Image/haadf/Metadata"][:]
         kinds = [record.kind for record in read_velox(path)]
         assert sorted(kinds) == ["image", "map", "spectrum_image"]
-        np.testing.assert_allclose(mt.load_tilt_series(path, lazy=False)[0].data[0], images.mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(
+            mt.load_tilt_series(path, lazy=False)[0].data[0], images.mean(axis=0), rtol=1e-6
+        )
 
     def test_size_of_the_map_is_that_of_its_frames(self, tmp_path):
         """Where the scan says otherwise, the image with as many pixels as a frame of the events has tells the size."""
@@ -276,13 +335,17 @@ class TestWritten:
         with h5py.File(path, "a") as file:
             for node in ("SpectrumImage/map", "SpectrumStream/stream1"):
                 told = file[f"Data/{node}/Metadata"]
-                texts = [column.tobytes().replace(b'"width": "128"', b'"width": "256"') for column in told[:].T]
+                texts = [
+                    column.tobytes().replace(b'"width": "128"', b'"width": "256"')
+                    for column in told[:].T
+                ]
                 told[:] = np.array([np.frombuffer(text, np.uint8) for text in texts]).T
         np.testing.assert_array_equal(read_velox(path)[-1].data, events.sum(axis=0))
         with h5py.File(path, "a") as file:
             del file["Data/Image/haadf"]
         with pytest.raises(
-            ValueError, match=r"a\.emd does not say how large its EDS map is: a frame of its events has 672 pixels"
+            ValueError,
+            match=r"a\.emd does not say how large its EDS map is: a frame of its events has 672 pixels",
         ):
             read_velox(path)
 
@@ -291,7 +354,9 @@ class TestWritten:
         path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events])
         with h5py.File(path, "a") as file:
             del file["Data/SpectrumStream/stream1/FrameLocationTable"]
-        np.testing.assert_array_equal(read_velox(path, frames=(1, 3))[-1].data, events[1:3].sum(axis=0))
+        np.testing.assert_array_equal(
+            read_velox(path, frames=(1, 3))[-1].data, events[1:3].sum(axis=0)
+        )
 
     def test_hdf5_by_another_name(self, tmp_path):
         images, events = scene()
@@ -321,7 +386,9 @@ class TestBadInput:
     @pytest.mark.parametrize("with_events", [True, False])
     def test_frames_of_a_file_of_one_frame(self, tmp_path, with_events):
         images, events = scene()
-        path = write_velox(tmp_path / "a.emd", {"HAADF": images[:1]}, [events[:1]] if with_events else [])
+        path = write_velox(
+            tmp_path / "a.emd", {"HAADF": images[:1]}, [events[:1]] if with_events else []
+        )
         mt.load_tilt_series(path, frames=(0, 1))
         with pytest.raises(ValueError, match=r"a\.emd has 1 frames"):
             mt.load_tilt_series(path, frames=(5, 10))
@@ -355,13 +422,17 @@ class TestBadInput:
             mt.load_tilt_series(path, register_frames=True)
         assert mt.load_tilt_series(path).metadata.Signal.signal_type == "EDS_TEM"
         with_image = write_velox(tmp_path / "b.emd", {"HAADF": images}, [events], tilt=10)
-        with pytest.raises(ValueError, match=r"these files have no image, unlike the others: a\.emd"):
+        with pytest.raises(
+            ValueError, match=r"these files have no image, unlike the others: a\.emd"
+        ):
             mt.load_tilt_series([path, with_image])
 
     def test_image_and_events_of_different_frames(self, tmp_path):
         images, events = scene()
         path = write_velox(tmp_path / "a.emd", {"HAADF": images[:3]}, [events])
-        with pytest.raises(ValueError, match=r"a\.emd: the image to register by has 3 frames, the EDS map 4"):
+        with pytest.raises(
+            ValueError, match=r"a\.emd: the image to register by has 3 frames, the EDS map 4"
+        ):
             mt.load_tilt_series(path, register_frames=True)
 
     def test_frames_of_a_file_without(self, tmp_path):
@@ -374,7 +445,9 @@ class TestBadInput:
         write_velox(tmp_path / "1.emd", {"HAADF": images}, [events], tilt=1)
         write_velox(tmp_path / "2.emd", {"HAADF": images}, [events], tilt=2)
         write_velox(tmp_path / "odd.emd", {"HAADF": images}, [events], tilt=3, beam_energy=200)
-        with pytest.raises(ValueError, match=r"same beam energy .*300\.0: 1\.emd, 2\.emd; 200\.0: odd\.emd"):
+        with pytest.raises(
+            ValueError, match=r"same beam energy .*300\.0: 1\.emd, 2\.emd; 200\.0: odd\.emd"
+        ):
             mt.load_tilt_series(tmp_path)
         write_velox(tmp_path / "odd.emd", {"HAADF": images}, [events], tilt=3, pixel_size=2.5)
         with pytest.raises(ValueError, match=r"same pixel size .*1\.emd, 2\.emd;.*odd\.emd"):
@@ -401,7 +474,11 @@ class TestReal:
         haadf, eds = mt.load_tilt_series(path)
         theirs = file_reader(str(path))
         np.testing.assert_array_equal(eds.data[0].compute(), theirs[-1]["data"])
-        stack = next(c["data"] for c in file_reader(str(path), load_SI_image_stack=True) if c["data"].shape[0] == 2)
+        stack = next(
+            c["data"]
+            for c in file_reader(str(path), load_SI_image_stack=True)
+            if c["data"].shape[0] == 2
+        )
         np.testing.assert_allclose(haadf.data[0], stack.mean(axis=0), rtol=1e-6)
         np.testing.assert_allclose(haadf.tilts, [0.0051])
         assert haadf.pixel_size == pytest.approx(3.59925, abs=1e-5)
@@ -412,7 +489,9 @@ class TestReal:
         # Live time of both frames; the file's first frame alone has 0.25 s.
         assert microscope.Detector.EDS.live_time == pytest.approx(0.50166, abs=1e-4)
         assert microscope.Detector.EDS.real_time == pytest.approx(0.512, abs=1e-3)
-        assert haadf.metadata.Acquisition_instrument.TEM.Detector.STEM.inner_angle == pytest.approx(50.056, abs=1e-3)
+        assert haadf.metadata.Acquisition_instrument.TEM.Detector.STEM.inner_angle == pytest.approx(
+            50.056, abs=1e-3
+        )
         assert eds.metadata.Sample.elements == ["C", "Ca", "Cu", "O"]
         assert eds.metadata.Tomography.arrays.acquired.values == ["2024-02-29T06:58:04"]
 
@@ -421,7 +500,10 @@ class TestReal:
         parts = [read_velox(path, frames=frames)[-1] for frames in ((0, 1), (1, 2))]
         whole = read_velox(path)[-1]
         np.testing.assert_array_equal(parts[0].data + parts[1].data, whole.data)
-        times = [r.metadata["Acquisition_instrument"]["TEM"]["Detector"]["EDS"]["live_time"] for r in (*parts, whole)]
+        times = [
+            r.metadata["Acquisition_instrument"]["TEM"]["Detector"]["EDS"]["live_time"]
+            for r in (*parts, whole)
+        ]
         assert times[0] + times[1] == pytest.approx(times[2])
 
     def test_eds_map_of_a_part_of_the_survey(self, unpacked):
@@ -432,12 +514,16 @@ class TestReal:
         assert eds.data.shape == (1, 16, 20, 4096)
         with h5py.File(path) as file:
             streams = [group["Data"][:, 0] for group in file["Data/SpectrumStream"].values()]
-        assert int(eds.data.sum().compute()) == sum(np.count_nonzero(stream != 65535) for stream in streams)
+        assert int(eds.data.sum().compute()) == sum(
+            np.count_nonzero(stream != 65535) for stream in streams
+        )
         assert all(np.count_nonzero(stream == 65535) == 16 * 20 - 1 for stream in streams)
 
     def test_eels(self, unpacked):
         path = unpacked / "example_velox_EELS_EDS.emd"
-        with pytest.raises(ValueError, match=r"several EELS spectrum images: .*480 to 826.*energy_loss"):
+        with pytest.raises(
+            ValueError, match=r"several EELS spectrum images: .*480 to 826.*energy_loss"
+        ):
             mt.load_tilt_series(path, spectra="EELS")
         with pytest.raises(ValueError, match="no spectra at an energy loss of 5000 eV, only"):
             mt.load_tilt_series(path, spectra="EELS", energy_loss=5000)
@@ -446,11 +532,21 @@ class TestReal:
         assert eels.data.shape == (1, 16, 20, 2048)
         assert [axis.name for axis in eels.axes_manager._axes] == ["tilt", "y", "x", "Energy loss"]
         energy = eels.axes_manager["Energy loss"]
-        assert (energy.offset, energy.scale, energy.units) == (pytest.approx(480), pytest.approx(0.1692), "eV")
-        assert eels.axes_manager["x"].scale == pytest.approx(image.axes_manager["x"].scale) == pytest.approx(158.658, abs=1e-3)
+        assert (energy.offset, energy.scale, energy.units) == (
+            pytest.approx(480),
+            pytest.approx(0.1692),
+            "eV",
+        )
+        assert (
+            eels.axes_manager["x"].scale
+            == pytest.approx(image.axes_manager["x"].scale)
+            == pytest.approx(158.658, abs=1e-3)
+        )
         # The zero of the detector is at 100, where the file says it is.
         assert abs(eels.data.mean().compute()) < 0.1
-        assert eels.metadata.Acquisition_instrument.TEM.convergence_angle == pytest.approx(21.434, abs=1e-3)
+        assert eels.metadata.Acquisition_instrument.TEM.convergence_angle == pytest.approx(
+            21.434, abs=1e-3
+        )
 
     def test_pruned(self, unpacked):
         with pytest.warns(UserWarning, match="pruned"):

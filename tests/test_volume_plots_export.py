@@ -18,7 +18,10 @@ from hyperspy_multitomo.tomography import TiltGeometry, projector
 
 SHAPE = (7, 5, 9)  # z, y, x
 RNG = np.random.default_rng(4)
-ARRAYS = {"Au": RNG.uniform(0, 1, SHAPE).astype(np.float32), "Ag": RNG.uniform(0, 2, SHAPE).astype(np.float32)}
+ARRAYS = {
+    "Au": RNG.uniform(0, 1, SHAPE).astype(np.float32),
+    "Ag": RNG.uniform(0, 2, SHAPE).astype(np.float32),
+}
 TILTS = np.arange(-60, 61, 15.0)
 
 
@@ -69,7 +72,11 @@ def test_orthoslices_cut_where_the_axes_say(lazy):
 def test_neighbouring_sections_share_their_axes_and_lines_cross_at_the_voxel():
     figure = volume_of().plot_orthoslices((1.0, 0.5, 1.0))
     xy, xz, zy = figure.axes[:3]
-    assert [axes.get_xlabel() + axes.get_ylabel() for axes in (xy, xz, zy)] == ["x →← y", "x →z →", "z →← y"]
+    assert [axes.get_xlabel() + axes.get_ylabel() for axes in (xy, xz, zy)] == [
+        "x →← y",
+        "x →z →",
+        "z →← y",
+    ]
     lines = [(axes.lines[0].get_xdata()[0], axes.lines[1].get_ydata()[0]) for axes in (xy, xz, zy)]
     assert lines == [(6, 1), (6, 5), (5, 1)]
     assert xy.get_xlim() == xz.get_xlim()
@@ -87,7 +94,10 @@ def test_sections_go_through_the_centre_of_mass_by_default():
     assert centre_of_mass(stack) == centre_of_mass(da.from_array(stack, chunks=2)) == (4, 4, 2)
     assert centre_of_mass(-stack) == (3, 4, 2)
     x, y, z = (axis_named(volume, name).axis[i] for name, i in zip("xyz", (4, 2, 4), strict=True))
-    assert volume.plot_orthoslices().get_suptitle() == f"Sections through x = {x:g}, y = {y:g}, z = {z:g} nm"
+    assert (
+        volume.plot_orthoslices().get_suptitle()
+        == f"Sections through x = {x:g}, y = {y:g}, z = {z:g} nm"
+    )
 
 
 def test_only_what_is_drawn_of_a_lazy_volume_is_computed():
@@ -98,11 +108,15 @@ def test_only_what_is_drawn_of_a_lazy_volume_is_computed():
             computed.append(tuple(block_info[0]["chunk-location"]))
         return block
 
-    arrays = {"Au": da.from_array(ARRAYS["Au"], chunks=(1, 1, 1)).map_blocks(seen, dtype=np.float32)}
+    arrays = {
+        "Au": da.from_array(ARRAYS["Au"], chunks=(1, 1, 1)).map_blocks(seen, dtype=np.float32)
+    }
     volume = mt.TomographicVolume.from_arrays(arrays, 0.5)
     volume.plot_orthoslices((1.0, 0.5, 1.0))
     assert set(computed) == {i for i in np.ndindex(SHAPE) if i[0] == 5 or i[1] == 1 or i[2] == 6}
-    images = da.from_array(np.ones((3, 4, 6), np.float32), chunks=(1, 1, 6)).map_blocks(seen, dtype=np.float32)
+    images = da.from_array(np.ones((3, 4, 6), np.float32), chunks=(1, 1, 6)).map_blocks(
+        seen, dtype=np.float32
+    )
     series = mt.TiltSeriesHAADF.from_images(images, tilts=[-10, 0, 10], pixel_size=0.5)
     computed.clear()
     series.plot_sinogram(y=3)
@@ -115,7 +129,9 @@ def test_only_what_is_drawn_of_a_lazy_volume_is_computed():
 @pytest.mark.parametrize("lazy", [False, True])
 def test_a_volume_without_channels_and_a_single_slice(lazy):
     data = ARRAYS["Au"][:, :1]
-    haadf = mt.TomographicVolume.from_arrays(da.from_array(data) if lazy else data, None, quantity="HAADF signal / px")
+    haadf = mt.TomographicVolume.from_arrays(
+        da.from_array(data) if lazy else data, None, quantity="HAADF signal / px"
+    )
     figure = drawn(haadf.plot_orthoslices())
     (xz,) = pictures(figure)[:1]
     np.testing.assert_array_equal(xz, data[:, 0])
@@ -137,7 +153,9 @@ def test_channels_are_chosen_by_name_and_the_haadf_is_grey():
     assert labels[0].endswith("HAADF signal / nm")
     assert labels[1].endswith("counts / nm")
     assert channel_colours(["HAADF", "Au", "Ag"])[1:] == list(PALETTE[:2])
-    np.testing.assert_allclose(colour_ramp("#D55E00")(1.0)[:3], (0xD5 / 255, 0x5E / 255, 0), atol=1e-6)
+    np.testing.assert_allclose(
+        colour_ramp("#D55E00")(1.0)[:3], (0xD5 / 255, 0x5E / 255, 0), atol=1e-6
+    )
     for wrong in ("Pt", [], ["Au", "Au"]):
         with pytest.raises(ValueError, match="one or more of Au, Ag, HAADF"):
             volume.plot_volume(channels=wrong)
@@ -162,9 +180,19 @@ def test_maximum_along_the_axes_and_darkening_with_distance():
     single = np.zeros((5, 3, 9), np.float32)
     single[4, 0, 2] = 1.0
     # On the side of the source, on that of -x, and a quarter of the way from the far end of y.
-    for direction, kept in (("z", 1.0), ("x", 1.0), ("y", 1 - 0.6 * 0.75), (0.0, 1.0), (180.0, 0.4), (90.0, 1.0), (-90.0, 0.4)):
+    for direction, kept in (
+        ("z", 1.0),
+        ("x", 1.0),
+        ("y", 1 - 0.6 * 0.75),
+        (0.0, 1.0),
+        (180.0, 0.4),
+        (90.0, 1.0),
+        (-90.0, 0.4),
+    ):
         assert brightest(single, direction, depth_cue=0.6).max() == pytest.approx(kept, abs=1e-6)
-    np.testing.assert_allclose(brightest(single, 90.0, depth_cue=0.6), brightest(single, "x", depth_cue=0.6), atol=1e-6)
+    np.testing.assert_allclose(
+        brightest(single, 90.0, depth_cue=0.6), brightest(single, "x", depth_cue=0.6), atol=1e-6
+    )
     for wrong in ("w", np.nan, [1, 2]):
         with pytest.raises(ValueError, match="tilt in degrees"):
             brightest(single, wrong)
@@ -180,7 +208,9 @@ def test_a_view_at_a_tilt_is_that_of_the_projector(tilt):
     view = brightest(volume, float(tilt))[:, 1]
     places = np.arange(view.size) - (view.size - 1) / 2
     detector = np.arange(32) - 15.5
-    assert places @ view / view.sum() == pytest.approx(detector @ ray_sums / ray_sums.sum(), abs=0.1)
+    assert places @ view / view.sum() == pytest.approx(
+        detector @ ray_sums / ray_sums.sum(), abs=0.1
+    )
     assert view.max() == pytest.approx(1.0, abs=0.1)
 
 
@@ -189,7 +219,10 @@ def test_the_volume_is_one_picture_in_all_colours():
     figure = drawn(volume.plot_volume(depth_cue=0, limits=[(0, 1), (0, 2)]))
     expected = colour_mix([array.max(axis=0) for array in ARRAYS.values()], limits=[(0, 1), (0, 2)])
     np.testing.assert_allclose(pictures(figure)[0], expected, atol=1e-6)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Au, 0 to 1 counts / nm", "Ag, 0 to 2 counts / nm"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "Au, 0 to 1 counts / nm",
+        "Ag, 0 to 2 counts / nm",
+    ]
     assert bar_label(figure) == "1 nm"
     lazy = volume_of(lazy=True).plot_volume(depth_cue=0, limits=[(0, 1), (0, 2)], direction="y")
     upright = colour_mix([array.max(axis=1) for array in ARRAYS.values()], limits=[(0, 1), (0, 2)])
@@ -204,7 +237,9 @@ def test_compositions_are_drawn_from_0_to_100_percent():
     composition = counts.quantify("CL", {"Au": 1.0, "Ag": 1.0}, mask=mask)
     figure = drawn(composition.plot_composition())
     assert figure.axes[-1].get_xlabel() == "wt%"
-    assert composition.plot_composition("Au").axes[-1].get_legend().get_texts()[0].get_text() == "Au"
+    assert (
+        composition.plot_composition("Au").axes[-1].get_legend().get_texts()[0].get_text() == "Au"
+    )
     assert pictures(composition.plot_orthoslices())[3].max() <= 100
     images = [axes.images[0] for axes in composition.plot_orthoslices().axes if axes.images]
     assert images[3].get_clim() == (0, 100)
@@ -258,7 +293,10 @@ def test_projections_and_sinograms_of_the_series(pair):
     shown = np.asarray(figure.axes[0].collections[0].get_array())
     np.testing.assert_array_equal(shown, haadf.data[:, 3])
     assert figure.axes[1].get_ylabel() == "HAADF signal"
-    assert [axes.get_title() for axes in eds.plot_sinogram(channel=["Ag", "Au"]).axes[:2]] == ["Ag", "Au"]
+    assert [axes.get_title() for axes in eds.plot_sinogram(channel=["Ag", "Au"]).axes[:2]] == [
+        "Ag",
+        "Au",
+    ]
     for wrong in (12, -1):
         with pytest.raises(ValueError, match="a slice from 0 to 11"):
             haadf.plot_sinogram(y=wrong)
@@ -277,7 +315,10 @@ def test_convergence_shows_what_was_recorded(pair):
     quiet = {"show_progressbar": False}
     volume = eds.reconstruct_em(iterations=6, **quiet)
     figure = drawn(volume.plot_convergence())
-    assert [axes.get_ylabel() for axes in figure.axes] == ["relative residual", "Poisson deviance per pixel"]
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        "relative residual",
+        "Poisson deviance per pixel",
+    ]
     for axes, name in zip(figure.axes, ("eds", "deviance"), strict=True):
         for i, element in enumerate(("Au", "Ag")):
             iterations, values = curves(axes)[element]
@@ -285,7 +326,8 @@ def test_convergence_shows_what_was_recorded(pair):
             np.testing.assert_array_equal(values, volume.residuals[name][:, i])
     images = haadf.reconstruct_em(iterations=4, **quiet)
     np.testing.assert_array_equal(
-        curves(images.plot_convergence().axes[1])["HAADF"][1], images.residuals["deviance"].astype(float)
+        curves(images.plot_convergence().axes[1])["HAADF"][1],
+        images.residuals["deviance"].astype(float),
     )
     one = volume["Ag"].plot_convergence()
     assert list(curves(one.axes[0])) == ["Ag"]
@@ -315,7 +357,9 @@ def test_tiff_is_a_calibrated_hyperstack(tmp_path, suffix, lazy):
         np.testing.assert_array_equal(np.array(told["LUTs"])[1, :, 255], [0x56, 0xB4, 0xE9])
     (read,) = file_reader(path)
     scales = {axis["name"]: axis["scale"] for axis in read["axes"]}
-    assert [scales[name] for name in ("depth", "height", "width")] == pytest.approx([0.76] * 3, rel=1e-6)
+    assert [scales[name] for name in ("depth", "height", "width")] == pytest.approx(
+        [0.76] * 3, rel=1e-6
+    )
     assert read["data"].dtype == np.float32
     for i, array in enumerate(ARRAYS.values()):
         np.testing.assert_array_equal(read["data"][:, i], array)
@@ -325,7 +369,12 @@ def parsed(path):
     """Return (the element ImageData, {name: array (z, y, x)}, {name: unit}) of a VTK image, following the format alone."""
     head, rest = path.read_bytes().split(b'<AppendedData encoding="raw">\n_', 1)
     root = ET.fromstring(head + b"</VTKFile>")
-    assert root.attrib == {"type": "ImageData", "version": "1.0", "byte_order": "LittleEndian", "header_type": "UInt64"}
+    assert root.attrib == {
+        "type": "ImageData",
+        "version": "1.0",
+        "byte_order": "LittleEndian",
+        "header_type": "UInt64",
+    }
     image = root.find("ImageData")
     ends = [int(n) for n in image.attrib["WholeExtent"].split()]
     assert image.find("Piece").attrib["Extent"] == image.attrib["WholeExtent"]
@@ -336,7 +385,9 @@ def parsed(path):
         start = int(item.attrib["offset"])
         size = int.from_bytes(rest[start : start + 8], "little")
         assert size == 4 * np.prod(shape)
-        arrays[item.attrib["Name"]] = np.frombuffer(rest[start + 8 : start + 8 + size], "<f4").reshape(shape)
+        arrays[item.attrib["Name"]] = np.frombuffer(
+            rest[start + 8 : start + 8 + size], "<f4"
+        ).reshape(shape)
         units[item.attrib["Name"]] = item.find("InformationKey").text
     assert re.fullmatch(rb"\s*</AppendedData>\s*</VTKFile>\s*", rest[start + 8 + size :])
     return image.attrib, arrays, units
@@ -383,7 +434,9 @@ def test_channels_are_exported_in_the_order_asked_for(tmp_path, suffix):
         read = tifffile.imread(path).swapaxes(0, 1)
     np.testing.assert_array_equal(read[0], ARRAYS["Au"] + 3)
     np.testing.assert_array_equal(read[1], ARRAYS["Ag"])
-    single = mt.TomographicVolume.from_arrays(ARRAYS["Au"], 0.5, quantity="HAADF signal / nm").export(tmp_path / f"one{suffix}")
+    single = mt.TomographicVolume.from_arrays(
+        ARRAYS["Au"], 0.5, quantity="HAADF signal / nm"
+    ).export(tmp_path / f"one{suffix}")
     read = parsed(single)[1]["HAADF"] if suffix == ".vti" else tifffile.imread(single)
     np.testing.assert_array_equal(read, ARRAYS["Au"])
 
@@ -406,7 +459,9 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_lost(tmp_path, monkey
     with pytest.raises(ValueError, match="can hold 4 GB"):
         volume.export(tmp_path / "particle.tif")
     broken = volume_of({"Au": np.ones(SHAPE, np.float32)}, lazy=True)
-    broken.data = broken.data.map_blocks(lambda block: 1 / 0, dtype=np.float32, meta=np.zeros((0,) * 4, np.float32))
+    broken.data = broken.data.map_blocks(
+        lambda block: 1 / 0, dtype=np.float32, meta=np.zeros((0,) * 4, np.float32)
+    )
     with pytest.raises(ZeroDivisionError):
         broken.export(target, overwrite=True)
     assert target.read_bytes() == b"precious"
@@ -448,7 +503,10 @@ def test_channel_names_make_safe_file_names(tmp_path):
     assert [path.name for path in paths[:7]] == [
         "p_a_b.mrc", "p_a_b_2.mrc", "p__up.mrc", "p_Co.mrc", "p_CO_2.mrc", "p_tab__.mrc", "p_α.mrc",
     ]  # fmt: skip
-    assert not any(re.search(r'[\x00-\x1f<>:"/\\|?*]', path.name) or len(path.name.encode()) > 255 for path in paths)
+    assert not any(
+        re.search(r'[\x00-\x1f<>:"/\\|?*]', path.name) or len(path.name.encode()) > 255
+        for path in paths
+    )
     import mrcfile
 
     for number, path in enumerate(paths):

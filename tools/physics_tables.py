@@ -3,14 +3,16 @@
 
     python tools/physics_tables.py FOLDER
 
-FOLDER holds ``bote_salvat_2009_electron.csv``, ``eadl97_relax_full.csv`` and ``elsepa_dcs_Z1-98.npz``:
+FOLDER holds ``bote_salvat_2009_electron.csv``, ``eadl97_relax_full.csv`` and
+``elsepa_dcs_Z1-98.npz``:
 
-- ionisation: D. Bote, F. Salvat, A. Jablonski, C. J. Powell, At. Data Nucl. Data Tables 95 (2009) 871,
-  doi:10.1016/j.adt.2009.08.001 (NIST, public domain);
-- photons per ionisation with the vacancy cascade: S. T. Perkins, D. E. Cullen et al., EADL, UCRL-50400 vol. 30 (1991) (NIST,
-  public domain);
-- elastic scattering: computed with ELSEPA, F. Salvat, A. Jablonski, C. J. Powell, Comput. Phys. Commun. 165 (2005) 157,
-  doi:10.1016/j.cpc.2004.09.006; 261 (2021) 107704, doi:10.1016/j.cpc.2020.107704.
+- ionisation: D. Bote, F. Salvat, A. Jablonski, C. J. Powell, At. Data Nucl. Data Tables 95 (2009)
+  871, doi:10.1016/j.adt.2009.08.001 (NIST, public domain);
+- photons per ionisation with the vacancy cascade: S. T. Perkins, D. E. Cullen et al., EADL,
+  UCRL-50400 vol. 30 (1991) (NIST, public domain);
+- elastic scattering: computed with ELSEPA, F. Salvat, A. Jablonski, C. J. Powell, Comput. Phys.
+  Commun. 165 (2005) 157, doi:10.1016/j.cpc.2004.09.006; 261 (2021) 107704,
+  doi:10.1016/j.cpc.2020.107704.
 """
 
 import csv
@@ -21,10 +23,22 @@ from pathlib import Path
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-TABLE = Path(__file__).parents[1] / "hyperspy_multitomo" / "composition" / "cross_sections" / "tables.npz"
+TABLE = (
+    Path(__file__).parents[1]
+    / "hyperspy_multitomo"
+    / "composition"
+    / "cross_sections"
+    / "tables.npz"
+)
 ELEMENTS = 98
 SHELLS = ("K", "L1", "L2", "L3", "M1", "M2", "M3", "M4", "M5")
-FILLING = (*SHELLS, *(f"N{i}" for i in range(1, 8)), *(f"O{i}" for i in range(1, 10)), *(f"P{i}" for i in range(1, 12)), "Q1")
+FILLING = (
+    *SHELLS,
+    *(f"N{i}" for i in range(1, 8)),
+    *(f"O{i}" for i in range(1, 10)),
+    *(f"P{i}" for i in range(1, 12)),
+    "Q1",
+)
 # Scattering angles (mrad) of the table: what scatters beyond them, in steps of 8 %.
 ANGLES = np.append(np.geomspace(0.1, 3000, 135), 3140.0)
 
@@ -45,8 +59,15 @@ def relaxation(path: Path) -> tuple[np.ndarray, np.ndarray]:
     for row in csv.DictReader(path.open()):
         ionised, vacancy, filled = list(row.values())[1:4]
         # A vacancy that moves within its shell gives no X-ray line.
-        if int(row["Z"]) <= ELEMENTS and ionised in SHELLS and vacancy in SHELLS and vacancy[0] != filled[0]:
-            keys.append([int(row["Z"]), SHELLS.index(ionised), SHELLS.index(vacancy), FILLING.index(filled)])
+        if (
+            int(row["Z"]) <= ELEMENTS
+            and ionised in SHELLS
+            and vacancy in SHELLS
+            and vacancy[0] != filled[0]
+        ):
+            keys.append(
+                [int(row["Z"]), SHELLS.index(ionised), SHELLS.index(vacancy), FILLING.index(filled)]
+            )
             photons.append(float(row["photons_per_ionisation"]))
     return np.array(keys, np.uint8), np.array(photons, np.float32)
 
@@ -54,14 +75,22 @@ def relaxation(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def elastic(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return energies (keV) and barn per steradian averaged over all angles beyond each of `ANGLES`, (energy, element, angle)."""
     with np.load(path) as file:
-        energies, theta, differential = file["E_keV"], np.deg2rad(file["theta_deg"]), file["dcs_barn_per_sr"].astype(float)
+        energies, theta, differential = (
+            file["E_keV"],
+            np.deg2rad(file["theta_deg"]),
+            file["dcs_barn_per_sr"].astype(float),
+        )
     u = np.sin(theta / 2) ** 2  # d(solid angle) = 4 pi du
-    # The published angles are fine enough for a spline of the logarithm; 16 points in each of their steps integrate it.
+    # The published angles are fine enough for a spline of the logarithm; 16 points in each of their
+    # steps integrate it.
     fine = np.concatenate([np.linspace(a, b, 16, endpoint=False) for a, b in pairwise(u)] + [[1.0]])
     angles = 2 * np.arcsin(np.sqrt(fine))
     values = np.exp(CubicSpline(theta, np.log(differential), axis=-1)(angles))
     pieces = 0.5 * (values[..., 1:] + values[..., :-1]) * np.diff(fine)
-    beyond = np.concatenate([np.cumsum(pieces[..., ::-1], axis=-1)[..., ::-1], np.zeros((*pieces.shape[:2], 1))], axis=-1)
+    beyond = np.concatenate(
+        [np.cumsum(pieces[..., ::-1], axis=-1)[..., ::-1], np.zeros((*pieces.shape[:2], 1))],
+        axis=-1,
+    )
     at = np.sin(ANGLES / 2e3) ** 2
     integral = CubicSpline(angles, beyond, axis=-1)(ANGLES / 1e3)
     return energies.astype(float), (integral / (1 - at)).astype(np.float32)

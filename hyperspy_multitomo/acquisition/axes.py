@@ -25,9 +25,21 @@ __all__ = [
     "split_name",
 ]
 
-# What the axes of a tilt series or volume are called, without capitals, brackets, "axis" and underscores.
+# What the axes of a tilt series or volume are called, without capitals, brackets, "axis" and
+# underscores.
 _NAMES = {
-    "tilt": ("tilt", "tilts", "angle", "angles", "alpha", "stage alpha", "tilt alpha", "tilt angle", "tilt angles", "stage tilt"),
+    "tilt": (
+        "tilt",
+        "tilts",
+        "angle",
+        "angles",
+        "alpha",
+        "stage alpha",
+        "tilt alpha",
+        "tilt angle",
+        "tilt angles",
+        "stage tilt",
+    ),
     "x": ("x", "width", "col", "cols", "column", "columns"),
     "y": ("y", "height", "row", "rows"),
     "z": ("z", "depth"),
@@ -37,7 +49,8 @@ _NAMES = {
 _ROLES = {name: role for role, names in _NAMES.items() for name in names}
 # Pixels may be displaced by this part of a step: stored positions are rounded.
 _EVEN = 0.1
-# Pixels of a microscope (nm): a hundredth of an atom to a tenth of a millimetre, and as long as wide but for binning.
+# Pixels of a microscope (nm): a hundredth of an atom to a tenth of a millimetre, and as long as
+# wide but for binning.
 _SIDES, _RATIO = (1e-3, 1e5), 10.0
 
 
@@ -56,7 +69,12 @@ def split_name(name) -> tuple[str, str | None]:
     text = text if bracket is None else text[: bracket.start()]
     words = re.sub(r"[_\-\s]+", " ", text).strip().casefold().removesuffix(" axis").split(" ")
     # A letter or an s at the end is a number of the axis, or a plural.
-    if unit is None and len(words) > 1 and len(words[-1]) > 1 and unit_of(words[-1]).kind in ("angle", "length"):
+    if (
+        unit is None
+        and len(words) > 1
+        and len(words[-1]) > 1
+        and unit_of(words[-1]).kind in ("angle", "length")
+    ):
         unit = words.pop()
     words = " ".join(words)
     return ("" if words == "undefined" else words), unit
@@ -81,16 +99,22 @@ def checked_values(data, what: str):
     Raises
     ------
     ValueError
-        For complex numbers, records, text and objects, and for masked arrays: what is under the mask would come in as data.
+        For complex numbers, records, text and objects, and for masked arrays: what is under the
+        mask would come in as data.
     """
     if not hasattr(data, "dask") and not isinstance(data, np.ndarray):
         data = np.asanyarray(data)
     masked = data if isinstance(data, np.ma.MaskedArray) else getattr(data, "_meta", None)
     if isinstance(masked, np.ma.MaskedArray):
-        hidden = "which pixels are masked is known when it is computed" if masked is not data else _counted(masked)
+        hidden = (
+            "which pixels are masked is known when it is computed"
+            if masked is not data
+            else _counted(masked)
+        )
         if hidden:
             raise ValueError(
-                f"{what} is a masked array ({hidden}), and what is under a mask is no data; pass array.filled(value) with what "
+                f"{what} is a masked array ({hidden}), and what is under a mask is no data; pass "
+                "array.filled(value) with what "
                 "should stand there, or leave out the tilts or the border that are masked"
             )
         data = masked.data
@@ -121,11 +145,11 @@ def in_order(
     ----------
     data : ndarray or dask array
     axes : sequence of dict
-        One for each dimension of the array: ``name``, ``units``, and ``scale`` and ``offset``, or the positions as ``axis``. All
-        may be missing.
+        One for each dimension of the array: ``name``, ``units``, and ``scale`` and ``offset``, or
+        the positions as ``axis``. All may be missing.
     roles : sequence of {"tilt", "y", "x", "z", "energy", "element"}
-        What the axes are wanted as. An axis goes by its name, failing this by an angle as its unit, failing this by its size
-        (`n_tilts`), failing this by its place among those that are left.
+        What the axes are wanted as. An axis goes by its name, failing this by an angle as its unit,
+        failing this by its size (`n_tilts`), failing this by its place among those that are left.
     what : str
         What the data are, for messages.
     named : bool, default True
@@ -139,18 +163,21 @@ def in_order(
     -------
     data : ndarray or dask array
     axes : dict of str to dict
-        For each role ``name``, ``size``, ``scale``, ``offset`` and ``units``: lengths in nm, or scale 1 and the units None where
-        there is no calibration; energies in keV; tilts as ``axis`` in degrees, None where they are not known.
+        For each role ``name``, ``size``, ``scale``, ``offset`` and ``units``: lengths in nm, or
+        scale 1 and the units None where there is no calibration; energies in keV; tilts as ``axis``
+        in degrees, None where they are not known.
 
     Raises
     ------
     ValueError
-        For the wrong number of axes, two of one role, a unit that the role cannot have, and uneven pixels.
+        For the wrong number of axes, two of one role, a unit that the role cannot have, and uneven
+        pixels.
 
     Warns
     -----
     UserWarning
-        Of a unit that is none, which leaves the axis without calibration, and of pixels calibrated along one side only.
+        Of a unit that is none, which leaves the axis without calibration, and of pixels calibrated
+        along one side only.
 
     Examples
     --------
@@ -164,13 +191,22 @@ def in_order(
     data = checked_values(data, what)
     axes = [dict(axis) for axis in axes] or [{} for _ in roles]
     if len(axes) != len(roles) or data.ndim != len(roles):
-        raise ValueError(f"{what} must have the shape ({', '.join(roles)}); got {data.ndim} dimensions {tuple(data.shape)}")
-    places = _places(data.shape, axes, roles, what, named, n_tilts) if stated is None else [list(stated).index(r) for r in roles]
+        raise ValueError(
+            f"{what} must have the shape ({', '.join(roles)}); got {data.ndim} dimensions "
+            f"{tuple(data.shape)}"
+        )
+    places = (
+        _places(data.shape, axes, roles, what, named, n_tilts)
+        if stated is None
+        else [list(stated).index(r) for r in roles]
+    )
     data, found = data.transpose(places), {}
     for position, (role, place) in enumerate(zip(roles, places, strict=True)):
         size = data.shape[position]
         positions = positions_of(axes[place], size)
-        is_named = stated is not None or (named and _ROLES.get(split_name(axes[place].get("name"))[0]) == role)
+        is_named = stated is not None or (
+            named and _ROLES.get(split_name(axes[place].get("name"))[0]) == role
+        )
         unit = _unit(axes[place])
         if role == "tilt":
             angles = _angles(axes[place], positions, unit, is_named, what)
@@ -178,7 +214,10 @@ def in_order(
             continue
         if positions is not None and size > 1 and positions[-1] < positions[0]:
             # Steps against the order of the data: turn both.
-            data, positions = data[(slice(None),) * position + (slice(None, None, -1),)], positions[::-1]
+            data, positions = (
+                data[(slice(None),) * position + (slice(None, None, -1),)],
+                positions[::-1],
+            )
         found[role] = calibrated(role, axes[place] | {"size": size}, what, positions)
     return data, found
 
@@ -191,10 +230,21 @@ def _places(shape, axes, roles, what, named, n_tilts) -> list[int]:
     told = ", ".join(str(axis.get("name") or "without a name") for axis in axes)
     if foreign := [role for role in own if role is not None and role not in roles]:
         wrong = ", ".join(foreign)
-        raise ValueError(f"{what} has the axes ({told}); expected ({', '.join(roles)}), and {wrong} cannot be one of these")
+        raise ValueError(
+            f"{what} has the axes ({told}); expected ({', '.join(roles)}), and {wrong} cannot be "
+            "one of these"
+        )
     if twice := {role for role in own if role is not None and own.count(role) > 1}:
-        raise ValueError(f"{what} has the axes ({told}), several of which could be {', '.join(sorted(twice))}; rename one")
-    if "tilt" in roles and "tilt" not in own and n_tilts is not None and shape[own.index(None)] != n_tilts:
+        raise ValueError(
+            f"{what} has the axes ({told}), several of which could be {', '.join(sorted(twice))}; "
+            "rename one"
+        )
+    if (
+        "tilt" in roles
+        and "tilt" not in own
+        and n_tilts is not None
+        and shape[own.index(None)] != n_tilts
+    ):
         # The names x, y and z of a reader that counts the axes: of sinograms none of them is true.
         own = [None if role in ("x", "y") and _is_z(axes) else role for role in own]
     free = [i for i, role in enumerate(own) if role is None]
@@ -241,11 +291,16 @@ def _angles(axis: Mapping, positions, unit: Unit, is_named: bool, what: str) -> 
         return None
     if unit.kind != "none":
         raise ValueError(
-            f"the axis {axis.get('name')!r} of {what} has the unit {axis.get('units')!r}; expected degrees or radians: set its "
+            f"the axis {axis.get('name')!r} of {what} has the unit {axis.get('units')!r}; expected "
+            "degrees or radians: set its "
             "unit, or pass tilts="
         )
     numbered = axis.get("axis") is None and axis.get("scale") == 1 and not axis.get("offset")
-    return None if positions is None or numbered else degrees_of(positions, f"the axis {axis.get('name')!r} of {what}")
+    return (
+        None
+        if positions is None or numbered
+        else degrees_of(positions, f"the axis {axis.get('name')!r} of {what}")
+    )
 
 
 def calibrated(role: str, axis: Mapping, what: str, positions: np.ndarray | None = None) -> dict:
@@ -272,22 +327,39 @@ def calibrated(role: str, axis: Mapping, what: str, positions: np.ndarray | None
         return plain
     if unit.kind not in (wanted, "none", "unknown"):
         raise ValueError(
-            f"{told} has the unit {axis.get('units')!r}; expected {'eV' if role == 'energy' else 'nm'} or another {wanted}"
+            f"{told} has the unit {axis.get('units')!r}; expected "
+            f"{'eV' if role == 'energy' else 'nm'} or another {wanted}"
         )
     if unit.kind == "unknown":
-        warn(f"{told} has the unit {axis.get('units')!r}, which is none that is known: it is taken as not calibrated")
+        warn(
+            f"{told} has the unit {axis.get('units')!r}, which is none that is known: it is taken "
+            "as not calibrated"
+        )
     if positions is None or unit.kind != wanted:
         return plain
     if not np.isfinite(positions).all():
         raise ValueError(f"{told} has positions that are not finite; calibrate it again")
-    step = float(positions[-1] - positions[0]) / (size - 1) if size > 1 else abs(float(axis.get("scale") or 1.0))
-    if not step > 0 or np.abs(positions - positions[0] - step * np.arange(size)).max() > _EVEN * step:
+    step = (
+        float(positions[-1] - positions[0]) / (size - 1)
+        if size > 1
+        else abs(float(axis.get("scale") or 1.0))
+    )
+    if (
+        not step > 0
+        or np.abs(positions - positions[0] - step * np.arange(size)).max() > _EVEN * step
+    ):
         raise ValueError(f"{told} has uneven steps; interpolate the data to even ones first")
     units = "keV" if role == "energy" else "nm"
-    return plain | {"scale": step * unit.factor, "offset": float(positions[0]) * unit.factor, "units": units}
+    return plain | {
+        "scale": step * unit.factor,
+        "offset": float(positions[0]) * unit.factor,
+        "units": units,
+    }
 
 
-def pixel_sides(axes: Mapping[str, Mapping], what: str, names: Sequence[str] = ("y", "x")) -> tuple[float, ...] | None:
+def pixel_sides(
+    axes: Mapping[str, Mapping], what: str, names: Sequence[str] = ("y", "x")
+) -> tuple[float, ...] | None:
     """
     Return the sides of a pixel (voxel) along `names` in nm, or None where no axis has a calibration.
 
@@ -302,7 +374,8 @@ def pixel_sides(axes: Mapping[str, Mapping], what: str, names: Sequence[str] = (
     if missing := [name for name in names if name not in known]:
         first = next(iter(known))
         warn(
-            f"the pixels of {what} have {known[first]:g} nm along {first} but no calibration along {', '.join(missing)}, and are "
+            f"the pixels of {what} have {known[first]:g} nm along {first} but no calibration along "
+            f"{', '.join(missing)}, and are "
             "taken to be as large there; calibrate all axes, or pass pixel_size="
         )
     check_sides(known, what)
@@ -334,7 +407,8 @@ def check_sides(sides: Mapping[str, float], what: str) -> None:
     stated = ", ".join(f"{length:g} nm along {name}" for name, length in sides.items())
     if not (np.isfinite(lengths).all() and (lengths > 0).all()):
         raise ValueError(
-            f"the pixels of {what} have {stated}; expected positive lengths: calibrate the axes, or pass pixel_size="
+            f"the pixels of {what} have {stated}; expected positive lengths: calibrate the axes, "
+            "or pass pixel_size="
         )
     # Lengths in files are rounded, and converted from other units.
     if lengths.min() < 0.999 * _SIDES[0] or lengths.max() > 1.001 * _SIDES[1]:
@@ -343,24 +417,31 @@ def check_sides(sides: Mapping[str, float], what: str) -> None:
         problem = f"expected lengths within a factor of {_RATIO:g} of each other"
     else:
         return
-    warn(f"the pixels of {what} have {stated}; {problem}. Correct the axes or pass pixel_size= where that is wrong")
+    warn(
+        f"the pixels of {what} have {stated}; {problem}. Correct the axes or pass pixel_size= "
+        "where that is wrong"
+    )
 
 
 def degrees_of(angles, source: str) -> np.ndarray:
     """
     Return tilts without a unit as they are, degrees, and warn where they look like radians.
 
-    They do where there are five or more, the largest is beyond 0.5, and all of them times 180/pi lie nearer to multiples of
-    half a degree than they do themselves.
+    They do where there are five or more, the largest is beyond 0.5, and all of them times 180/pi
+    lie nearer to multiples of half a degree than they do themselves.
     """
     angles = np.asarray(angles, dtype=float)
     turned = angles[np.isfinite(angles) & (angles != 0)]
     if angles.ndim == 1 and angles.size >= 5 and turned.size and np.abs(turned).max() > 0.5:
-        in_degrees, in_radians = (np.abs(values - np.round(2 * values) / 2) for values in (turned, np.rad2deg(turned)))
+        in_degrees, in_radians = (
+            np.abs(values - np.round(2 * values) / 2) for values in (turned, np.rad2deg(turned))
+        )
         if (in_radians < in_degrees).all():
             low, high = np.rad2deg((angles.min(), angles.max()))
             warn(
-                f"{source} has tilts from {angles.min():g} to {angles.max():g} that look like radians ({low:.4g} to {high:.4g} "
-                "degrees) but are taken as degrees; pass tilts=np.rad2deg(tilts) if they are radians, or state the unit"
+                f"{source} has tilts from {angles.min():g} to {angles.max():g} that look like "
+                f"radians ({low:.4g} to {high:.4g} "
+                "degrees) but are taken as degrees; pass tilts=np.rad2deg(tilts) if they are "
+                "radians, or state the unit"
             )
     return angles

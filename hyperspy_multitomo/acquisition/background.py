@@ -9,7 +9,8 @@ __all__ = ["background_basis", "background_parts"]
 
 # keV; wider apart than a peak is wide, closest where absorption bends the background.
 _KNOTS = (0.45, 0.8, 1.3, 2.0, 3.0, 4.5, 6.5, 9.0, 12.0, 16.0, 20.0, 27.0, 36.0, 50.0, 70.0, 100.0)
-# keV; a pixel's background may differ from that of the whole image between these, by its own absorption and thickness.
+# keV; a pixel's background may differ from that of the whole image between these, by its own
+# absorption and thickness.
 _NODES = (1.0, 3.0, 8.0)
 
 
@@ -36,7 +37,8 @@ def background_basis(energy: np.ndarray) -> np.ndarray:
     from scipy.interpolate import BSpline
 
     low, high = energy[0], energy[-1]
-    # A last interval shorter than a third of its neighbour would let the background follow the noise at the end.
+    # A last interval shorter than a third of its neighbour would let the background follow the
+    # noise at the end.
     inner = [knot for knot in _KNOTS if low * 1.3 < knot < high * 0.88]
     knots = np.array([low] * 4 + inner + [high] * 4)
     return np.nan_to_num(BSpline.design_matrix(energy, knots, 3).toarray()).T

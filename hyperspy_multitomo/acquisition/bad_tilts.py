@@ -15,8 +15,9 @@ from hyperspy_multitomo.tomography.units import in_range
 
 __all__ = ["TiltRanking", "image_measures", "rank_tilts"]
 
-# What is measured, in what scatter nothing is suspicious however regular the rest of the series is, and the words for too much
-# and too little of it (None: no fault). Signal and sharpness are logarithms, shifts are in px.
+# What is measured, in what scatter nothing is suspicious however regular the rest of the series is,
+# and the words for too much and too little of it (None: no fault). Signal and sharpness are
+# logarithms, shifts are in px.
 _MEASURES = {
     "signal": (0.01, "brighter than its neighbours", "darker than its neighbours"),
     "sharpness": (0.03, "sharper or noisier than its neighbours", "less sharp than its neighbours"),
@@ -35,7 +36,8 @@ class TiltRanking:
     tilts : numpy.ndarray (tilt,)
         Degrees.
     scores : dict of str to numpy.ndarray (tilt,)
-        For each measure the distance from the course of the series, in its robust standard deviations; signed.
+        For each measure the distance from the course of the series, in its robust standard
+        deviations; signed.
     threshold : float
         A tilt with a score beyond it is suspicious.
     """
@@ -79,7 +81,9 @@ class TiltRanking:
         lines = ["  tilt  " + "".join(f"{name:>11}" for name in names) + "  reason"]
         for t in self.order:
             # No -0.0 in the table.
-            values = "".join(f"{round(float(self.scores[name][t]), 1) + 0.0:>11.1f}" for name in names)
+            values = "".join(
+                f"{round(float(self.scores[name][t]), 1) + 0.0:>11.1f}" for name in names
+            )
             lines.append(f"{self.tilts[t]:6.1f}° {values}  {reasons[t] or '-'}")
         return "\n".join(lines)
 
@@ -95,13 +99,15 @@ def image_measures(images, tilts: ArrayLike, blur: float = 1.0) -> dict[str, np.
     tilts : array_like (tilt,)
         Degrees, ascending.
     blur : float, default 1.0
-        Standard deviation, px, of the Gaussian that images are smoothed with before sharpness and likeness are measured.
+        Standard deviation, px, of the Gaussian that images are smoothed with before sharpness and
+        likeness are measured.
 
     Returns
     -------
     dict of str to numpy.ndarray (tilt,)
-        ``"signal"``: the mean; ``"sharpness"``: mean square of the gradient over the square of the mean; ``"likeness"``: the
-        higher one of the correlations with the two neighbours, each at its best shift.
+        ``"signal"``: the mean; ``"sharpness"``: mean square of the gradient over the square of the
+        mean; ``"likeness"``: the higher one of the correlations with the two neighbours, each at
+        its best shift.
 
     Raises
     ------
@@ -119,7 +125,10 @@ def image_measures(images, tilts: ArrayLike, blur: float = 1.0) -> dict[str, np.
 
     tilts = checked_tilts(tilts, len(images))
     if len(tilts) < 3:
-        raise ValueError(f"there are {len(tilts)} tilts; at least three are needed to tell which one does not fit")
+        raise ValueError(
+            f"there are {len(tilts)} tilts; at least three are needed to tell which one does not "
+            "fit"
+        )
     signal, sharpness = np.empty((2, len(tilts)))
     spectra: dict[int, np.ndarray] = {}
     likeness = np.full((len(tilts), len(tilts)), -1.0)
@@ -127,7 +136,10 @@ def image_measures(images, tilts: ArrayLike, blur: float = 1.0) -> dict[str, np.
         image = np.asarray(image, dtype=np.float32)
         signal[t] = image.mean(dtype=np.float64)
         if not np.isfinite(signal[t]) or signal[t] <= 0:
-            raise ValueError(f"the image at tilt {tilts[t]:g} has the mean {signal[t]:g}; leave this tilt out: it has no signal")
+            raise ValueError(
+                f"the image at tilt {tilts[t]:g} has the mean {signal[t]:g}; leave this tilt out: "
+                "it has no signal"
+            )
         smooth = gaussian_filter(image, blur)
         sharpness[t] = _mean_square_gradient(smooth) / signal[t] ** 2
         spectra[t] = _normalised_spectrum(smooth)
@@ -176,11 +188,12 @@ def rank_tilts(
 
     Notes
     -----
-    The course is a polynomial of the tilt, of degree 3 at most, fitted with Tukey's biweight, which gives no weight to what lies
-    far off; for shifts across the tilt axis it is a constant, cos t and sin t, the course of a point. Scores are distances in
-    1.4826 median absolute deviations, times sqrt(n / (n - p)) for the p coefficients that were fitted to n tilts, and taken as no
-    less than 1 % of signal, 3 % of sharpness, 0.005 of correlation and 0.5 px. Of series whose signal merely scatters (normal
-    distribution) up to one in twenty has a tilt beyond 5.
+    The course is a polynomial of the tilt, of degree 3 at most, fitted with Tukey's biweight, which
+    gives no weight to what lies far off; for shifts across the tilt axis it is a constant, cos t
+    and sin t, the course of a point. Scores are distances in 1.4826 median absolute deviations,
+    times sqrt(n / (n - p)) for the p coefficients that were fitted to n tilts, and taken as no less
+    than 1 % of signal, 3 % of sharpness, 0.005 of correlation and 0.5 px. Of series whose signal
+    merely scatters (normal distribution) up to one in twenty has a tilt beyond 5.
 
     Examples
     --------
@@ -192,22 +205,38 @@ def rank_tilts(
     (array([-10.]), 'darker than its neighbours')
     """
     tilts = checked_tilts(tilts, np.size(tilts))
-    given = {**measures, **{n: v for n, v in (("across", across), ("along", along)) if v is not None}}
+    given = {
+        **measures,
+        **{n: v for n, v in (("across", across), ("along", along)) if v is not None},
+    }
     for name, values in given.items():
         if np.shape(values) != tilts.shape:
-            raise ValueError(f"`{name}` has the shape {np.shape(values)} for {len(tilts)} tilts; pass one value per tilt")
+            raise ValueError(
+                f"`{name}` has the shape {np.shape(values)} for {len(tilts)} tilts; pass one value "
+                "per tilt"
+            )
     if not given:
-        raise ValueError("nothing was measured of the tilts; pass `measures` from image_measures, or shifts")
+        raise ValueError(
+            "nothing was measured of the tilts; pass `measures` from image_measures, or shifts"
+        )
     threshold = positive_number("threshold", threshold)
     given = {name: np.asarray(values, dtype=np.float64) for name, values in given.items()}
-    powers = np.polynomial.legendre.legvander(tilts / max(np.abs(tilts).max(), 1e-9), min(3, max(0, (len(tilts) - 1) // 4)))
-    circle = np.stack([np.ones(len(tilts)), np.cos(np.deg2rad(tilts)), np.sin(np.deg2rad(tilts))], axis=1)
+    powers = np.polynomial.legendre.legvander(
+        tilts / max(np.abs(tilts).max(), 1e-9), min(3, max(0, (len(tilts) - 1) // 4))
+    )
+    circle = np.stack(
+        [np.ones(len(tilts)), np.cos(np.deg2rad(tilts)), np.sin(np.deg2rad(tilts))], axis=1
+    )
     scores = {}
     if "signal" in given:
-        scores["signal"] = _score(np.log(given["signal"] / (1.0 if expected is None else expected)), powers, "signal")
+        scores["signal"] = _score(
+            np.log(given["signal"] / (1.0 if expected is None else expected)), powers, "signal"
+        )
     if "sharpness" in given:
         # Even images have no gradient at all.
-        scores["sharpness"] = _score(np.log(np.maximum(given["sharpness"], np.finfo(float).tiny)), powers, "sharpness")
+        scores["sharpness"] = _score(
+            np.log(np.maximum(given["sharpness"], np.finfo(float).tiny)), powers, "sharpness"
+        )
     if "likeness" in given:
         scores["likeness"] = _score(given["likeness"], powers, "likeness")
     moved = [

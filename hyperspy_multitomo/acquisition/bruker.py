@@ -21,8 +21,8 @@ def with_own_spectra(path: Path, contents: list[dict], lazy: bool) -> list[dict]
     ----------
     path : Path
     contents : list of dict
-        Images, and the spectra as a dask array (y, x, energy), which is never computed: RosettaSciIO's compiled reader checks
-        no lengths, and a damaged file ends the process.
+        Images, and the spectra as a dask array (y, x, energy), which is never computed:
+        RosettaSciIO's compiled reader checks no lengths, and a damaged file ends the process.
     lazy : bool
         Leave the spectra in the file as a dask array.
 
@@ -41,11 +41,13 @@ def with_own_spectra(path: Path, contents: list[dict], lazy: bool) -> list[dict]
         cube = content["data"]
         if not hasattr(cube, "dask"):
             continue
-        # Looked at to the end: a damaged file is told when it is opened, not in the midst of the work. RosettaSciIO's type is an
-        # estimate, and has a sign where it was not compiled.
+        # Looked at to the end: a damaged file is told when it is opened, not in the midst of the
+        # work. RosettaSciIO's type is an estimate, and has a sign where it was not compiled.
         largest = check_pixels(_stream(path), cube.shape)
         dtype = np.promote_types(f"u{cube.dtype.itemsize}", np.min_scalar_type(largest))
-        data = dense_blocks(dask.delayed(read_counts, pure=True)(path, cube.shape, dtype), cube.shape, dtype)
+        data = dense_blocks(
+            dask.delayed(read_counts, pure=True)(path, cube.shape, dtype), cube.shape, dtype
+        )
         content["data"] = data if lazy else data.compute()
     return contents
 
@@ -74,7 +76,9 @@ def read_counts(path: Path, shape: tuple[int, int, int], dtype: np.dtype):
     from scipy.sparse import csr_matrix
 
     counts, channels, starts = decode_pixels(_stream(path), shape)
-    return csr_matrix((counts.astype(dtype), channels, starts), shape=(shape[0] * shape[1], shape[2]))
+    return csr_matrix(
+        (counts.astype(dtype), channels, starts), shape=(shape[0] * shape[1], shape[2])
+    )
 
 
 def _stream(path: Path) -> np.ndarray:

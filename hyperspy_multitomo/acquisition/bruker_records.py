@@ -15,7 +15,9 @@ _FIRST, _HEADER = 0x1A0, 22
 _MOST = 2**31 - 1
 
 
-def decode_pixels(stream: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def decode_pixels(
+    stream: np.ndarray, shape: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     Decode the stream of a map.
 
@@ -41,8 +43,9 @@ def decode_pixels(stream: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.n
 
     Notes
     -----
-    A line is the number of its pixels, and a pixel a header (column, how it is packed, pulses, bytes) and its counts: a list of
-    pulses of 16 or 12 bits, or runs of channels, each with the offset and the width of its counts, and single pulses on top.
+    A line is the number of its pixels, and a pixel a header (column, how it is packed, pulses,
+    bytes) and its counts: a list of pulses of 16 or 12 bits, or runs of channels, each with the
+    offset and the width of its counts, and single pulses on top.
     """
     number, _, starts = _counted(stream, shape)
     counts, channels = np.empty(number, np.uint32), np.empty(number, np.int32)
@@ -71,7 +74,8 @@ def _counted(stream: np.ndarray, shape: tuple[int, int, int]) -> tuple[int, int,
 def _decode(stream, height, width, depth, counts, channels, starts):
     """Fill the arrays, or only count where these are empty; return the number of counts and the largest of them.
 
-    In place of the number comes less the place of what is damaged, of counts too that no channel can have.
+    In place of the number comes less the place of what is damaged, of counts too that no channel
+    can have.
     """
     size, place, number, largest, writing = stream.size, _FIRST, 0, np.int64(0), counts.size > 0
     pixel, listed = np.zeros(depth, np.uint32), np.zeros(depth + 1, np.int32)
@@ -94,7 +98,11 @@ def _decode(stream, height, width, depth, counts, channels, starts):
                 if length < (2 * pulses if flag == 0 else pulses // 4 * 6 + pulses % 4 * 2):
                     return -place, largest
                 for i in range(pulses):
-                    channel = _number(stream, place + 2 * i, 2) if flag == 0 else _of_12_bits(stream, place, i)
+                    channel = (
+                        _number(stream, place + 2 * i, 2)
+                        if flag == 0
+                        else _of_12_bits(stream, place, i)
+                    )
                     filled = _add(pixel, listed, filled, channel, 1)
             else:
                 end -= 4
@@ -171,7 +179,8 @@ def _add(pixel, listed, filled, channel, value):
         if value > _MOST - np.int64(before):
             return -1
         pixel[channel] = before + np.uint32(value)
-        # Written in any case: a branch that depends on the counts would be foreseen wrongly half of the time.
+        # Written in any case: a branch that depends on the counts would be foreseen wrongly half of
+        # the time.
         listed[filled] = channel
         filled += before == 0
     return filled

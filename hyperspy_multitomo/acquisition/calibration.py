@@ -17,12 +17,13 @@ from .xray_lines import LineFamily
 
 __all__ = ["LineShapes", "calibrate", "fit_spectrum", "region_spectra", "variance_of"]
 
-#: Relative error of the best model of a summed spectrum: keeps the strongest peaks from ruling the calibration.
+#: Relative error of the best model of a summed spectrum: keeps the strongest peaks from ruling the
+#: calibration.
 MODEL_ERROR = 0.01
 #: Trust in tabulated weights of lines: standard deviation relative to the weight, and absolute.
 WEIGHT_ERROR = (0.3, 0.02)
-#: Standard deviations of the parameters of `Detector`, in their order: about the calibration of the file, and of a tilt about the
-#: whole series.
+#: Standard deviations of the parameters of `Detector`, in their order: about the calibration of the
+#: file, and of a tilt about the whole series.
 _TRUST_IN_FILE = np.array([0.02, 0.003, 0.02, 10.0, 0.1, 0.1])
 _TRUST_IN_SERIES = np.array([0.003, 0.0005, 0.003, 2.0, 0.1, 0.02])
 _NOMINAL = Detector(tail=0.05)
@@ -49,11 +50,17 @@ class LineShapes:
 
     def on(self, energy: np.ndarray) -> np.ndarray:
         """Return the shapes (family, energy) per count in the main line."""
-        line, channel, values = self.detector.profiles(np.concatenate([family.energies for family in self.families]), energy)
+        line, channel, values = self.detector.profiles(
+            np.concatenate([family.energies for family in self.families]), energy
+        )
         weights = np.concatenate([family.weights for family in self.families])
-        family_of_line = np.repeat(np.arange(len(self.families)), [len(family.weights) for family in self.families])
+        family_of_line = np.repeat(
+            np.arange(len(self.families)), [len(family.weights) for family in self.families]
+        )
         places = family_of_line[line] * energy.size + channel
-        shapes = np.bincount(places, weights[line] * values, minlength=len(self.families) * energy.size)
+        shapes = np.bincount(
+            places, weights[line] * values, minlength=len(self.families) * energy.size
+        )
         return shapes.reshape(-1, energy.size)
 
 
@@ -61,7 +68,8 @@ def region_spectra(spectra: np.ndarray | SparseSpectra, regions: int = 16) -> np
     """
     Sum the spectra of an image over a grid of regions.
 
-    Different regions have different compositions: this tells overlapping lines apart in the calibration.
+    Different regions have different compositions: this tells overlapping lines apart in the
+    calibration.
 
     Parameters
     ----------
@@ -79,14 +87,18 @@ def region_spectra(spectra: np.ndarray | SparseSpectra, regions: int = 16) -> np
     >>> region_spectra(np.ones((40, 30, 5), np.uint8), regions=2)[:, 0]
     array([300., 300., 300., 300.])
     """
-    rows, columns = (np.linspace(0, size, min(regions, size) + 1).astype(int) for size in spectra.shape[:2])
+    rows, columns = (
+        np.linspace(0, size, min(regions, size) + 1).astype(int) for size in spectra.shape[:2]
+    )
     if isinstance(spectra, SparseSpectra):
         return spectra.region_sums(rows, columns)
     sums = [
         spectra[top:bottom].sum(0, dtype=np.uint32 if spectra.dtype.kind in "ub" else np.float64)
         for top, bottom in pairwise(rows)
     ]
-    return np.add.reduceat(np.array(sums, dtype=float), columns[:-1], axis=1).reshape(-1, spectra.shape[-1])
+    return np.add.reduceat(np.array(sums, dtype=float), columns[:-1], axis=1).reshape(
+        -1, spectra.shape[-1]
+    )
 
 
 def variance_of(model: np.ndarray, model_error: float = 0.0) -> np.ndarray:
@@ -141,13 +153,17 @@ def _non_negative(counts, components, prior, variance) -> np.ndarray:
         normal = normal + prior.T @ prior
     scale = np.sqrt(np.diag(normal))
     scale[scale == 0] = 1.0
-    # The triangular root has the same solution and as many rows as there are components; the ridge keeps it regular.
+    # The triangular root has the same solution and as many rows as there are components; the ridge
+    # keeps it regular.
     root = np.linalg.cholesky(normal / np.outer(scale, scale) + 1e-10 * np.eye(len(scale)))
     return nnls(root.T, np.linalg.solve(root, target / scale), maxiter=30 * len(scale))[0] / scale
 
 
 def calibrate(
-    spectra: np.ndarray, energy: np.ndarray, families: Sequence[LineFamily], detector: Detector | None = None
+    spectra: np.ndarray,
+    energy: np.ndarray,
+    families: Sequence[LineFamily],
+    detector: Detector | None = None,
 ) -> LineShapes:
     """
     Refine the detector's parameters and the weights of the minor lines on spectra of different composition.
@@ -169,23 +185,31 @@ def calibrate(
 
     Notes
     -----
-    The spectra are gathered into ten of different composition. Amounts (non-negative, per spectrum), weights of the minor lines
-    (common to all spectra, drawn to their tabulated values within 30 % + 0.02) and the detector (drawn to the calibration of the
-    file) are refined in turn. Lines that no spectrum can tell apart keep their tabulated ratio.
+    The spectra are gathered into ten of different composition. Amounts (non-negative, per
+    spectrum), weights of the minor lines (common to all spectra, drawn to their tabulated values
+    within 30 % + 0.02) and the detector (drawn to the calibration of the file) are refined in turn.
+    Lines that no spectrum can tell apart keep their tabulated ratio.
     """
     groups = _gather(spectra, energy)
     total = groups.sum(0)
-    shapes = LineShapes(tuple(families), refine_detector(total, energy, families, detector or Detector()))
+    shapes = LineShapes(
+        tuple(families), refine_detector(total, energy, families, detector or Detector())
+    )
     basis = background_basis(energy)
     before = np.inf
     for _ in range(_ROUNDS):
         fits = [fit_spectrum(group, np.vstack([shapes.on(energy), basis])) for group in groups]
-        misfit = sum(((group - model) ** 2 / variance).sum() for group, (_, model, variance) in zip(groups, fits, strict=True))
+        misfit = sum(
+            ((group - model) ** 2 / variance).sum()
+            for group, (_, model, variance) in zip(groups, fits, strict=True)
+        )
         if misfit > 0.99 * before:
             break
         before = misfit
         shapes = _refine_weights(groups, energy, fits, shapes, families)
-        shapes = replace(shapes, detector=refine_detector(total, energy, shapes.families, shapes.detector))
+        shapes = replace(
+            shapes, detector=refine_detector(total, energy, shapes.families, shapes.detector)
+        )
     return shapes
 
 
@@ -201,8 +225,9 @@ def refine_detector(
     """
     Refine the detector's parameters on one spectrum by non-linear least squares over the non-negative linear fit.
 
-    With `series` they are drawn to those of the whole series, else to the calibration of the file. With `loose` each line has an
-    amount of its own, as in `loose_components`, and outliers (unlisted peaks) pull little.
+    With `series` they are drawn to those of the whole series, else to the calibration of the file.
+    With `loose` each line has an amount of its own, as in `loose_components`, and outliers
+    (unlisted peaks) pull little.
     """
     basis = background_basis(energy)
     expected = _parameters(series or _NOMINAL)
@@ -244,7 +269,9 @@ def loose_components(
     families: Sequence[LineFamily], detector: Detector, energy: np.ndarray, counts: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return each line as a component (line, energy), and prior rows that tie it to the main line of its family."""
-    line, channel, values = detector.profiles(np.concatenate([family.energies for family in families]), energy)
+    line, channel, values = detector.profiles(
+        np.concatenate([family.energies for family in families]), energy
+    )
     components = np.zeros((sum(len(family.energies) for family in families), energy.size))
     components[line, channel] = values
     rows, first = [], 0
@@ -258,7 +285,9 @@ def loose_components(
     return components, np.array(rows).reshape(-1, len(components))
 
 
-def _refine_weights(groups, energy, fits, shapes: LineShapes, tabulated: Sequence[LineFamily]) -> LineShapes:
+def _refine_weights(
+    groups, energy, fits, shapes: LineShapes, tabulated: Sequence[LineFamily]
+) -> LineShapes:
     """Solve for the weights of the minor lines, the amounts being given."""
     free = [(f, i) for f, family in enumerate(tabulated) for i in range(1, len(family.weights))]
     if not free:
@@ -278,7 +307,9 @@ def _refine_weights(groups, energy, fits, shapes: LineShapes, tabulated: Sequenc
     weights = [family.weights.copy() for family in shapes.families]
     for (f, i), value in zip(free, solved, strict=True):
         weights[f][i] = value
-    families = tuple(replace(family, weights=w) for family, w in zip(shapes.families, weights, strict=True))
+    families = tuple(
+        replace(family, weights=w) for family, w in zip(shapes.families, weights, strict=True)
+    )
     return replace(shapes, families=families)
 
 
@@ -297,7 +328,8 @@ def _gather(spectra: np.ndarray, energy: np.ndarray) -> np.ndarray:
 
     bounds = np.searchsorted(energy, np.geomspace(energy[0], energy[-1], 60)[:-1])
     bands = np.add.reduceat(filled, np.unique(bounds), axis=1)
-    # The square root of counts has the same noise everywhere; relative to the total it tells of the composition.
+    # The square root of counts has the same noise everywhere; relative to the total it tells of the
+    # composition.
     features = np.sqrt(bands / bands.sum(1, keepdims=True))
     features -= features.mean(0)
     _, _, modes = np.linalg.svd(features, full_matrices=False)

@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-# A film or lamella further over than this (degrees) stands on edge: its path is set by its ends, not by 1/cos t.
+# A film or lamella further over than this (degrees) stands on edge: its path is set by its ends,
+# not by 1/cos t.
 STEEPEST = 85.0
 
 
@@ -24,5 +25,8 @@ def checked_tilts(tilts: ArrayLike, number: int) -> np.ndarray:
     """Return the tilts of as many projections as an array, or say what is wrong with them."""
     tilts = np.asarray(tilts, dtype=np.float64)
     if tilts.shape != (number,) or not np.isfinite(tilts).all():
-        raise ValueError(f"`tilts` has the shape {tilts.shape} for {number} projections; pass one finite angle per projection")
+        raise ValueError(
+            f"`tilts` has the shape {tilts.shape} for {number} projections; pass one finite angle "
+            "per projection"
+        )
     return tilts

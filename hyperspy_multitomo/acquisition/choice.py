@@ -12,7 +12,10 @@ __all__ = ["choose_image", "choose_spectra", "is_called"]
 
 
 def choose_image(
-    records: Sequence[Record], wanted: str | None = None, shape: tuple[int, int] | None = None, path: str | Path = ""
+    records: Sequence[Record],
+    wanted: str | None = None,
+    shape: tuple[int, int] | None = None,
+    path: str | Path = "",
 ) -> Record | None:
     """
     Choose the image of a file.
@@ -22,9 +25,11 @@ def choose_image(
     records : sequence of Record
         Of the kinds "image" and "map" (which is never chosen); others are passed over.
     wanted : str, optional
-        Title or detector, e.g. ``"DF4"``; a part of it where none is called just so. By default HAADF, else the only one.
+        Title or detector, e.g. ``"DF4"``; a part of it where none is called just so. By default
+        HAADF, else the only one.
     shape : (int, int), optional
-        Pixels (y, x) of the spectrum image: of several images, a survey for example, the one of the same size is taken.
+        Pixels (y, x) of the spectrum image: of several images, a survey for example, the one of the
+        same size is taken.
     path : path-like
         The file, for the message of an error.
 
@@ -42,7 +47,9 @@ def choose_image(
     found = images
     if wanted is not None or len(images) > 1:
         name = (wanted or "haadf").lower()
-        exact = [record for record in images if name in (record.title.lower(), record.detector.lower())]
+        exact = [
+            record for record in images if name in (record.title.lower(), record.detector.lower())
+        ]
         found = exact or [record for record in images if is_called(record, name)]
         if wanted is None:
             found = found or images
@@ -50,9 +57,14 @@ def choose_image(
         found = [record for record in found if tuple(record.data.shape) == tuple(shape)] or found
     if len(found) > 1:
         titles = [record.title for record in found]
-        raise ValueError(f"{Path(path).name} has several images, {titles}; name one with image='...'")
+        raise ValueError(
+            f"{Path(path).name} has several images, {titles}; name one with image='...'"
+        )
     if not found and images:
-        raise ValueError(f"{Path(path).name} has no image called {wanted!r}, only {[record.title for record in images]}")
+        raise ValueError(
+            f"{Path(path).name} has no image called {wanted!r}, only "
+            f"{[record.title for record in images]}"
+        )
     return found[0] if found else None
 
 
@@ -62,7 +74,10 @@ def is_called(record: Record, name: str) -> bool:
 
 
 def choose_spectra(
-    records: Sequence[Record], spectroscopy: str | None = None, energy_loss: float | None = None, path: str | Path = ""
+    records: Sequence[Record],
+    spectroscopy: str | None = None,
+    energy_loss: float | None = None,
+    path: str | Path = "",
 ) -> Record | None:
     """
     Choose the spectrum image of a file.
@@ -74,7 +89,8 @@ def choose_spectra(
     spectroscopy : {"EDS", "EELS"}, optional
         By default EDS, failing this EELS.
     energy_loss : float, optional
-        Energy loss in eV that the range of the EELS spectra has to include, where there are several ranges.
+        Energy loss in eV that the range of the EELS spectra has to include, where there are several
+        ranges.
     path : path-like
         The file, for the message of an error.
 
@@ -86,19 +102,25 @@ def choose_spectra(
     Raises
     ------
     ValueError
-        Where several spectrum images could be meant, or none includes the energy loss; they are listed.
+        Where several spectrum images could be meant, or none includes the energy loss; they are
+        listed.
     """
     found = [record for record in records if record.kind == "spectrum_image"]
     if spectroscopy is None:
         spectroscopy = "EDS" if any(record.spectroscopy == "EDS" for record in found) else "EELS"
     found = [record for record in found if record.spectroscopy == spectroscopy]
     listed = ", ".join(
-        f"{record.title!r} ({record.energy[0]:g} to {record.energy[-1]:g} {record.energy_axis['units']})" for record in found
+        f"{record.title!r} ({record.energy[0]:g} to {record.energy[-1]:g} "
+        f"{record.energy_axis['units']})"
+        for record in found
     )
     if spectroscopy == "EELS" and energy_loss is not None and found:
         found = [record for record in found if record.energy[0] <= energy_loss <= record.energy[-1]]
         if not found:
-            raise ValueError(f"{Path(path).name} has no spectra at an energy loss of {energy_loss:g} eV, only {listed}")
+            raise ValueError(
+                f"{Path(path).name} has no spectra at an energy loss of {energy_loss:g} eV, only "
+                f"{listed}"
+            )
     if len(found) > 1:
         remedy = "choose a range with energy_loss=... (eV) that only one of them includes"
         raise ValueError(

@@ -14,7 +14,8 @@ __all__ = ["ElementalCounts", "apply_rows", "check_spectra", "expected_backgroun
 
 # Spectra converted to float32 at a time: 16 MiB of 2048 channels.
 _BLOCK = 2048
-# Background counts that a Gaussian is to gather, and its largest standard deviation (px): holders and grids have edges.
+# Background counts that a Gaussian is to gather, and its largest standard deviation (px): holders
+# and grids have edges.
 _GATHERED, _WIDEST = 100.0, 6.0
 # The Gaussian is cut off at so many standard deviations; pixels farther off (px) do not count.
 _TRUNCATED = 4.0
@@ -33,11 +34,13 @@ class ElementalCounts:
     net : ndarray (element, ...), float32
         Counts in the main line.
     gross : ndarray (element, ...), float32
-        Counts as recorded in the window of one FWHM on each side of the line: whole numbers with Poisson statistics.
+        Counts as recorded in the window of one FWHM on each side of the line: whole numbers with
+        Poisson statistics.
     background : ndarray (element, ...), float32
         Expected counts of everything else in this window.
     window_share : ndarray (element,)
-        Own counts in the window per net count, so that gross = window_share * net + background on average.
+        Own counts in the window per net count, so that gross = window_share * net + background on
+        average.
     """
 
     elements: tuple[str, ...]
@@ -48,7 +51,9 @@ class ElementalCounts:
     window_share: np.ndarray
 
 
-def check_spectra(spectra: ArrayLike | SparseSpectra, channels: int, name: str = "spectra") -> np.ndarray | SparseSpectra:
+def check_spectra(
+    spectra: ArrayLike | SparseSpectra, channels: int, name: str = "spectra"
+) -> np.ndarray | SparseSpectra:
     """
     Return spectra as an array after checking that they are raw counts.
 
@@ -72,13 +77,18 @@ def check_spectra(spectra: ArrayLike | SparseSpectra, channels: int, name: str =
     is_sparse = isinstance(spectra, SparseSpectra)
     spectra = spectra if is_sparse else np.asarray(spectra)
     if not spectra.shape or spectra.shape[-1] != channels:
-        raise ValueError(f"{name} have the shape {spectra.shape}, but the energy axis has {channels} channels")
+        raise ValueError(
+            f"{name} have the shape {spectra.shape}, but the energy axis has {channels} channels"
+        )
     if is_sparse:
         return spectra
     if spectra.dtype.kind == "f" and not np.isfinite(spectra).all():
         raise ValueError(f"{name} contain NaN or infinite values; expected raw counts")
     if spectra.dtype.kind not in "ub" and spectra.size and spectra.min() < 0:
-        raise ValueError(f"{name} contain negative values (lowest {spectra.min():g}); expected raw counts, nothing subtracted")
+        raise ValueError(
+            f"{name} contain negative values (lowest {spectra.min():g}); expected raw counts, "
+            "nothing subtracted"
+        )
     return spectra
 
 
@@ -97,7 +107,9 @@ def are_whole(values: np.ndarray) -> bool:
     return whole and bool((values >= 0).all())
 
 
-def apply_rows(rows: np.ndarray, spectra: np.ndarray | SparseSpectra, channels: slice = slice(None)) -> np.ndarray:
+def apply_rows(
+    rows: np.ndarray, spectra: np.ndarray | SparseSpectra, channels: slice = slice(None)
+) -> np.ndarray:
     """
     Return the product (row, ...) of rows (row, energy) with these channels of spectra (..., energy), float32.
 
@@ -115,7 +127,9 @@ def apply_rows(rows: np.ndarray, spectra: np.ndarray | SparseSpectra, channels: 
     matrix = np.ascontiguousarray(rows.T, dtype=np.float32)
     product = np.empty((len(rows), len(flat)), np.float32)
     for first in range(0, len(flat), _BLOCK):
-        product[:, first : first + _BLOCK] = (flat[first : first + _BLOCK].astype(np.float32) @ matrix).T
+        product[:, first : first + _BLOCK] = (
+            flat[first : first + _BLOCK].astype(np.float32) @ matrix
+        ).T
     return product.reshape(len(rows), *spectra.shape[:-1])
 
 
@@ -123,8 +137,9 @@ def expected_background(background: ArrayLike) -> np.ndarray:
     """
     Turn backgrounds that were estimated pixel by pixel into expectations, as the mean of a Poisson law has to be.
 
-    Estimates from few counts are noisy, and negative here and there. Each image is smoothed by a Gaussian so wide that it
-    gathers some hundred background counts, 6 px at most; what is still negative becomes 0, and the sum is kept.
+    Estimates from few counts are noisy, and negative here and there. Each image is smoothed by a
+    Gaussian so wide that it gathers some hundred background counts, 6 px at most; what is still
+    negative becomes 0, and the sum is kept.
 
     Parameters
     ----------

@@ -15,9 +15,11 @@ __all__ = ["Saturation", "find_saturation", "hot_pixels", "hot_positions"]
 # Values that analogue-to-digital converters end at; there a few pixels are proof enough.
 _ENDS = frozenset(2**bits - 1 for bits in (8, 10, 12, 14, 15, 16, 20, 24, 32))
 _FEW, _MANY = 3, 20
-# The top of a histogram that is no plateau holds no more pixels than this many times the values just below it.
+# The top of a histogram that is no plateau holds no more pixels than this many times the values
+# just below it.
 _PLATEAU = 4.0
-# Counts of a few electrons crowd at every whole number: a range of fewer steps has no top of its own.
+# Counts of a few electrons crowd at every whole number: a range of fewer steps has no top of its
+# own.
 _LEAST_RANGE = 200.0
 # Rounding of single precision, in which images in another unit than the converter's may be.
 _ROUNDING = 1.2e-7
@@ -65,7 +67,8 @@ def find_saturation(images, tilts: ArrayLike, level: float | None = None) -> Sat
     tilts : array_like (tilt,)
         Degrees.
     level : float, optional
-        Where the detector saturates; by default the largest value of the series, if pixels pile up there.
+        Where the detector saturates; by default the largest value of the series, if pixels pile up
+        there.
 
     Returns
     -------
@@ -78,10 +81,11 @@ def find_saturation(images, tilts: ArrayLike, level: float | None = None) -> Sat
 
     Notes
     -----
-    Pixels pile up if at least 3 have a largest value at which a converter ends (2^n - 1), or 20 any other; and if that is more
-    than four times as many as at the next value, and as in the thousandth part of the range just below. The range has to hold 200
-    steps of the values, which are whole numbers, or these times a unit: images in amperes saturate as those of the converter do.
-    Images that were resampled or smoothed have no such level any more.
+    Pixels pile up if at least 3 have a largest value at which a converter ends (2^n - 1), or 20 any
+    other; and if that is more than four times as many as at the next value, and as in the
+    thousandth part of the range just below. The range has to hold 200 steps of the values, which
+    are whole numbers, or these times a unit: images in amperes saturate as those of the converter
+    do. Images that were resampled or smoothed have no such level any more.
 
     Examples
     --------
@@ -93,10 +97,15 @@ def find_saturation(images, tilts: ArrayLike, level: float | None = None) -> Sat
     """
     level = None if level is None else positive_number("level", level, "of the signal")
     tilts = np.asarray(tilts, dtype=np.float64)
-    ends = np.array([(float(np.min(image)), float(np.max(image))) for image in map(np.asarray, images)])
+    ends = np.array(
+        [(float(np.min(image)), float(np.max(image))) for image in map(np.asarray, images)]
+    )
     if not np.isfinite(ends).all():
         named = ", ".join(f"{tilt:g}" for tilt in tilts[~np.isfinite(ends).all(axis=1)])
-        raise ValueError(f"the images at {named} degrees hold NaN or infinite values; replace them, or leave out those tilts")
+        raise ValueError(
+            f"the images at {named} degrees hold NaN or infinite values; replace them, or leave "
+            "out those tilts"
+        )
     bottom, top = float(ends[:, 0].min()), float(ends[:, 1].max())
     if level is None and not _piled_up(images, bottom, top):
         return Saturation(tilts, None, np.zeros(len(tilts)))
@@ -110,19 +119,30 @@ def _piled_up(images, bottom: float, top: float) -> bool:
     extent = top - bottom
     if extent == 0:
         return False
-    near = np.concatenate([image[image >= top - 0.01 * extent] for image in map(np.asarray, images)])
+    near = np.concatenate(
+        [image[image >= top - 0.01 * extent] for image in map(np.asarray, images)]
+    )
     values, numbers = np.unique(near, return_counts=True)
     just_below = numbers[values >= top - 0.001 * extent].sum() - numbers[-1]
     expected = max(int(just_below), int(numbers[-2]) if len(numbers) > 1 else 0)
     if numbers[-1] < _FEW or numbers[-1] <= _PLATEAU * expected:
         return False
-    values = np.unique(next(image for image in map(np.asarray, images) if float(image.max()) == top)).astype(np.float64)
-    return bool(numbers[-1] >= (_FEW if _is_end(top, values) else _MANY) and extent >= _LEAST_RANGE * _step(values))
+    values = np.unique(
+        next(image for image in map(np.asarray, images) if float(image.max()) == top)
+    ).astype(np.float64)
+    return bool(
+        numbers[-1] >= (_FEW if _is_end(top, values) else _MANY)
+        and extent >= _LEAST_RANGE * _step(values)
+    )
 
 
 def _step(values: np.ndarray) -> float:
     """Return the step of sorted values: 1 for whole numbers, else the least distance of two."""
-    return 1.0 if (values == np.rint(values)).all() or len(values) < 2 else float(np.diff(values).min())
+    return (
+        1.0
+        if (values == np.rint(values)).all() or len(values) < 2
+        else float(np.diff(values).min())
+    )
 
 
 def _is_end(top: float, values: np.ndarray) -> bool:
@@ -136,7 +156,9 @@ def _is_end(top: float, values: np.ndarray) -> bool:
     return False
 
 
-def hot_pixels(image: ArrayLike, threshold: float = 8.0, size: int = 5) -> tuple[np.ndarray, np.ndarray]:
+def hot_pixels(
+    image: ArrayLike, threshold: float = 8.0, size: int = 5
+) -> tuple[np.ndarray, np.ndarray]:
     """
     Find single pixels far above their surroundings, and what these would put in their place.
 
@@ -145,8 +167,9 @@ def hot_pixels(image: ArrayLike, threshold: float = 8.0, size: int = 5) -> tuple
     image : array_like (x, y)
         HAADF signal.
     threshold : float, default 8.0
-        How far above the local median, and above the fourth brightest pixel around, in standard deviations of the noise: the
-        larger of the local and the whole image's, both from median absolute deviations from that median.
+        How far above the local median, and above the fourth brightest pixel around, in standard
+        deviations of the noise: the larger of the local and the whole image's, both from median
+        absolute deviations from that median.
     size : int, default 5
         Side of the surroundings, px, odd.
 
@@ -160,7 +183,8 @@ def hot_pixels(image: ArrayLike, threshold: float = 8.0, size: int = 5) -> tuple
     Raises
     ------
     ValueError
-        For a threshold that is no positive number, a size that is no odd number from 3 up, and values that are not finite.
+        For a threshold that is no positive number, a size that is no odd number from 3 up, and
+        values that are not finite.
 
     Examples
     --------
@@ -183,18 +207,23 @@ def hot_pixels(image: ArrayLike, threshold: float = 8.0, size: int = 5) -> tuple
     # An image of mostly equal pixels has no median deviation: its few others are its noise.
     least = 1e-6 * np.abs(image).max() if np.median(deviation) else deviation.std(dtype=np.float64)
     noise = np.maximum(noise, float(least))
-    # At the outline of an object the median is that of the vacuum, but many pixels around are as bright.
+    # At the outline of an object the median is that of the vacuum, but many pixels around are as
+    # bright.
     next_brightest = rank_filter(image, -(_LARGEST_GROUP + 1), size)
-    groups, _ = label(np.minimum(excess, image - next_brightest) > threshold * noise, np.ones((3, 3)))
+    groups, _ = label(
+        np.minimum(excess, image - next_brightest) > threshold * noise, np.ones((3, 3))
+    )
     return (groups > 0) & (np.bincount(groups.ravel())[groups] <= _LARGEST_GROUP), median
 
 
-def hot_positions(total: ArrayLike, variance: ArrayLike | None = None, threshold: float = 8.0, size: int = 5) -> np.ndarray:
+def hot_positions(
+    total: ArrayLike, variance: ArrayLike | None = None, threshold: float = 8.0, size: int = 5
+) -> np.ndarray:
     """
     Find positions of the scan that hold too many counts at all tilts together.
 
-    The object moves from tilt to tilt and blurs in the sum of the series; a place where the beam rests, or a line of the scan
-    that is read out wrongly, does not.
+    The object moves from tilt to tilt and blurs in the sum of the series; a place where the beam
+    rests, or a line of the scan that is read out wrongly, does not.
 
     Parameters
     ----------
@@ -214,7 +243,8 @@ def hot_positions(total: ArrayLike, variance: ArrayLike | None = None, threshold
     Raises
     ------
     ValueError
-        For a threshold that is no positive number, a size that is no odd number from 3 up, and values that are not finite.
+        For a threshold that is no positive number, a size that is no odd number from 3 up, and
+        values that are not finite.
 
     Examples
     --------
@@ -229,7 +259,8 @@ def hot_positions(total: ArrayLike, variance: ArrayLike | None = None, threshold
     total = np.asarray(total, dtype=np.float64)
     _check_finite(total)
     variance = np.maximum(total if variance is None else np.asarray(variance, dtype=np.float64), 0)
-    # Expected there: the surroundings' mean without what stands out of them; and at an edge no less than their upper quarter.
+    # Expected there: the surroundings' mean without what stands out of them; and at an edge no less
+    # than their upper quarter.
     capped = np.minimum(total, percentile_filter(total, 90, size))
     expected = np.maximum(uniform_filter(capped, size), median_filter(capped, size))
     expected = np.maximum(expected, percentile_filter(uniform_filter(capped, 3), 75, size))
@@ -240,4 +271,7 @@ def hot_positions(total: ArrayLike, variance: ArrayLike | None = None, threshold
 def _check_finite(image: np.ndarray) -> None:
     bad = image.size - np.count_nonzero(np.isfinite(image))
     if bad:
-        raise ValueError(f"the image holds {bad} NaN or infinite values of {image.size}; replace them, or leave out this tilt")
+        raise ValueError(
+            f"the image holds {bad} NaN or infinite values of {image.size}; replace them, or leave "
+            "out this tilt"
+        )

@@ -12,7 +12,8 @@ from .xray_lines import LineFamily, fwhm
 
 __all__ = ["Detector"]
 
-# Photons above the K edge of silicon are absorbed close enough to the contact to lose part of their charge.
+# Photons above the K edge of silicon are absorbed close enough to the contact to lose part of their
+# charge.
 _SILICON_K_EDGE = 1.839
 _SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
 # Part of a Gaussian within one FWHM on each side.
@@ -37,8 +38,8 @@ class Detector:
     resolution : float, default 130
         Full width at half maximum of Mn Ka in eV.
     tail : float, default 0
-        Counts in the tail below a line per count in its Gaussian, for lines above the silicon K edge (incomplete charge
-        collection).
+        Counts in the tail below a line per count in its Gaussian, for lines above the silicon K
+        edge (incomplete charge collection).
     tail_length : float, default 0.2
         Decay length of the tail in keV.
     """
@@ -58,8 +59,9 @@ class Detector:
         """
         Return the shape of each line of a family, per count in the line.
 
-        The count of a line is defined by what lies within one FWHM of it: 98.1 % of a Gaussian. So it is what a window or the fit
-        of a Gaussian gives, and does not depend on how much of the line is called its tail.
+        The count of a line is defined by what lies within one FWHM of it: 98.1 % of a Gaussian. So
+        it is what a window or the fit of a Gaussian gives, and does not depend on how much of the
+        line is called its tail.
 
         Parameters
         ----------
@@ -77,7 +79,9 @@ class Detector:
         shapes[line, channel] = values
         return shapes
 
-    def profiles(self, centres: np.ndarray, energy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def profiles(
+        self, centres: np.ndarray, energy: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """
         Return the shapes of lines where they are not negligible.
 
@@ -97,7 +101,9 @@ class Detector:
         true = self.corrected(energy)
         sigma = fwhm(centres, self.resolution) * _SIGMA_PER_FWHM
         tail = np.where(centres > _SILICON_K_EDGE, self.tail, 0.0)
-        first = np.searchsorted(true, centres - 7 * sigma - np.where(tail > 0, 12 * self.tail_length, 0.0))
+        first = np.searchsorted(
+            true, centres - 7 * sigma - np.where(tail > 0, 12 * self.tail_length, 0.0)
+        )
         number = np.searchsorted(true, centres + 7 * sigma) - first
         line = np.repeat(np.arange(len(centres)), number)
         channel = np.arange(line.size) + np.repeat(first - (np.cumsum(number) - number), number)
@@ -116,8 +122,15 @@ class Detector:
         """Return exp(E / length) below a line, convolved with the Gaussian, of the area 1; `x` is distance / sigma."""
         argument = (x + sigma / self.tail_length) / np.sqrt(2)
         # erfcx overflows far below the line, where erfc is 2 and the product the plain exponential.
-        far = np.exp(np.minimum(distance / self.tail_length + (sigma / self.tail_length) ** 2 / 2, 0.0)) * 2
-        smeared = np.where(argument > -5, np.exp(-(x**2) / 2) * erfcx(np.maximum(argument, -5)), far)
+        far = (
+            np.exp(
+                np.minimum(distance / self.tail_length + (sigma / self.tail_length) ** 2 / 2, 0.0)
+            )
+            * 2
+        )
+        smeared = np.where(
+            argument > -5, np.exp(-(x**2) / 2) * erfcx(np.maximum(argument, -5)), far
+        )
         return smeared / (2 * self.tail_length)
 
     def _tail_within_fwhm(self, sigma: np.ndarray) -> np.ndarray:

@@ -12,7 +12,8 @@ from hyperspy_multitomo.acquisition.checks import STEEPEST, checked_tilts
 
 __all__ = ["BackgroundLevel", "background_level", "fit_background"]
 
-# Smoothing (px) of the images and the number of bins in which the lowest peak of their histogram is looked for.
+# Smoothing (px) of the images and the number of bins in which the lowest peak of their histogram is
+# looked for.
 _SMOOTHING, _BINS = 2.0, 128
 # The least height of that peak, as a part of the highest one: a lower one is a shoulder of noise.
 _LEAST_PEAK = 0.1
@@ -32,8 +33,8 @@ class BackgroundLevel:
     offset, film : float
         The detector's constant, and the film's signal at tilt 0.
     offset_error, film_error : float
-        Standard errors from the scatter about the fit. The two are hard to tell apart where the tilts are small: see
-        `correlation`.
+        Standard errors from the scatter about the fit. The two are hard to tell apart where the
+        tilts are small: see `correlation`.
     correlation : float
         Of the errors of `offset` and `film`, -1 to 1; near -1 only their sum is known.
     gains : numpy.ndarray (tilt,)
@@ -61,8 +62,10 @@ class BackgroundLevel:
 
     def __repr__(self) -> str:
         return (
-            f"offset {self.offset:.4g} ± {self.offset_error:.2g}, film {self.film:.4g} ± {self.film_error:.2g} at tilt 0, "
-            f"scatter {np.sqrt(np.mean(self.residuals**2)):.2g}, correlation of the two {self.correlation:.3f}"
+            f"offset {self.offset:.4g} ± {self.offset_error:.2g}, film {self.film:.4g} ± "
+            f"{self.film_error:.2g} at tilt 0, "
+            f"scatter {np.sqrt(np.mean(self.residuals**2)):.2g}, correlation of the two "
+            f"{self.correlation:.3f}"
         )
 
 
@@ -75,8 +78,8 @@ def background_level(image: ArrayLike, mask: ArrayLike | None = None) -> float:
     image : array_like (x, y)
         HAADF.
     mask : array_like of bool (x, y), optional
-        Pixels without object, whose mean is the level; by default the lowest peak in the histogram of the smoothed image, which
-        has to hold some ten per cent of the pixels.
+        Pixels without object, whose mean is the level; by default the lowest peak in the histogram
+        of the smoothed image, which has to hold some ten per cent of the pixels.
 
     Returns
     -------
@@ -104,7 +107,8 @@ def background_level(image: ArrayLike, mask: ArrayLike | None = None) -> float:
         mask = np.asarray(mask)
         if mask.shape != image.shape or mask.dtype != bool or not mask.any():
             raise ValueError(
-                f"the mask is {mask.dtype} of shape {mask.shape} with {np.count_nonzero(mask)} pixels; expected bool of the "
+                f"the mask is {mask.dtype} of shape {mask.shape} with {np.count_nonzero(mask)} "
+                "pixels; expected bool of the "
                 f"image's shape {image.shape} with at least one pixel"
             )
         return float(image[mask].mean(dtype=np.float64))
@@ -120,13 +124,16 @@ def background_level(image: ArrayLike, mask: ArrayLike | None = None) -> float:
     below = np.flatnonzero(heights[:peak] < heights[peak] / 2)[-1]
     step = edges[1] - edges[0]
     level, width = edges[0] + (peak - 0.5) * step, (peak - below) * step
-    # The object lies above the peak only: a window about it, moved to its own mean, stays with the background.
+    # The object lies above the peak only: a window about it, moved to its own mean, stays with the
+    # background.
     for _ in range(10):
         level = float(smooth[np.abs(smooth - level) <= width].mean(dtype=np.float64))
     return level
 
 
-def fit_background(levels: ArrayLike, tilts: ArrayLike, *, gains: ArrayLike | None = None, film: bool = True) -> BackgroundLevel:
+def fit_background(
+    levels: ArrayLike, tilts: ArrayLike, *, gains: ArrayLike | None = None, film: bool = True
+) -> BackgroundLevel:
     """
     Fit levels beside the object by the detector's offset and a film: level = offset + gain * film / cos t.
 
@@ -148,14 +155,14 @@ def fit_background(levels: ArrayLike, tilts: ArrayLike, *, gains: ArrayLike | No
     Raises
     ------
     ValueError
-        For fewer than three tilts, levels that are not finite, a film that stands on edge (beyond 85 degrees), or tilts so alike
-        that offset and film cannot be told apart.
+        For fewer than three tilts, levels that are not finite, a film that stands on edge (beyond
+        85 degrees), or tilts so alike that offset and film cannot be told apart.
 
     Notes
     -----
-    Least squares with Huber's weights (1.345 times the robust scatter), so that a tilt on which the object fills the view does
-    not pull the fit. P. J. Huber, Robust Statistics (1981). The film is taken to be flat, and square to the beam at
-    tilt 0.
+    Least squares with Huber's weights (1.345 times the robust scatter), so that a tilt on which the
+    object fills the view does not pull the fit. P. J. Huber, Robust Statistics (1981). The film is
+    taken to be flat, and square to the beam at tilt 0.
 
     Examples
     --------
@@ -168,20 +175,35 @@ def fit_background(levels: ArrayLike, tilts: ArrayLike, *, gains: ArrayLike | No
     levels = np.asarray(levels, dtype=np.float64)
     tilts = checked_tilts(tilts, levels.size)
     if levels.ndim != 1 or levels.size < 3 or not np.isfinite(levels).all():
-        raise ValueError(f"the levels have the shape {levels.shape}; expected one finite level for each of three tilts or more")
+        raise ValueError(
+            f"the levels have the shape {levels.shape}; expected one finite level for each of "
+            "three tilts or more"
+        )
     if film and np.abs(tilts).max() > STEEPEST:
-        raise ValueError(f"a film beyond {STEEPEST:g} degrees stands on edge; leave those tilts out, or pass film=False")
+        raise ValueError(
+            f"a film beyond {STEEPEST:g} degrees stands on edge; leave those tilts out, or pass "
+            "film=False"
+        )
     gains = np.ones(levels.size) if gains is None else np.asarray(gains, dtype=np.float64)
     columns = [np.ones(levels.size)] + ([gains / np.cos(np.deg2rad(tilts))] if film else [])
     design = np.stack(columns, axis=1)
     if np.linalg.matrix_rank(design, tol=1e-6) < design.shape[1] or np.linalg.cond(design) > 1e5:
-        raise ValueError(f"the tilts {tilts} hardly differ in 1/cos t: offset and film cannot be told apart; pass film=False")
+        raise ValueError(
+            f"the tilts {tilts} hardly differ in 1/cos t: offset and film cannot be told apart; "
+            "pass film=False"
+        )
     weights = np.ones(levels.size)
     for _ in range(30):
-        fitted = np.linalg.lstsq(design * np.sqrt(weights)[:, None], levels * np.sqrt(weights), rcond=None)[0]
+        fitted = np.linalg.lstsq(
+            design * np.sqrt(weights)[:, None], levels * np.sqrt(weights), rcond=None
+        )[0]
         misfit = levels - design @ fitted
         scatter = 1.4826 * np.median(np.abs(misfit))
-        weights = np.ones(levels.size) if scatter == 0 else np.minimum(1, 1.345 * scatter / np.maximum(np.abs(misfit), 1e-300))
+        weights = (
+            np.ones(levels.size)
+            if scatter == 0
+            else np.minimum(1, 1.345 * scatter / np.maximum(np.abs(misfit), 1e-300))
+        )
     spread = np.sum(weights * misfit**2) / max(1, levels.size - design.shape[1])
     covariance = spread * np.linalg.inv((design.T * weights) @ design)
     errors = np.sqrt(np.diag(covariance))

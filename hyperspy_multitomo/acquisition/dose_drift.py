@@ -36,11 +36,13 @@ class DoseDrift:
     fitted : numpy.ndarray (channel, tilt)
         Its fit, the smooth dependence on the tilt included where that can be told from the order.
     change : numpy.ndarray (channel,)
-        Change from the first image to the last, as a part of the mean: -0.1 is a loss of ten per cent.
+        Change from the first image to the last, as a part of the mean: -0.1 is a loss of ten per
+        cent.
     change_error : numpy.ndarray (channel,)
         Standard error, from the scatter about the line or the counts, whichever is larger.
     confounded : bool
-        Whether order and tilt go together, so that drift cannot be told from shadowing or from a wrong expected signal.
+        Whether order and tilt go together, so that drift cannot be told from shadowing or from a
+        wrong expected signal.
     threshold : float
         Smallest change that matters.
     """
@@ -63,16 +65,22 @@ class DoseDrift:
     @property
     def significant(self) -> np.ndarray:
         """Whether each change exceeds both three standard errors and the threshold, bool (channel,)."""
-        return (np.abs(self.change) > _SIGNIFICANT * self.change_error) & (np.abs(self.change) > self.threshold)
+        return (np.abs(self.change) > _SIGNIFICANT * self.change_error) & (
+            np.abs(self.change) > self.threshold
+        )
 
     def __repr__(self) -> str:
         lines = [
-            f"{name:>6}: {100 * change:+.1f} ± {100 * error:.1f} % from the first image to the last{' (!)' if flag else ''}"
-            for name, change, error, flag in zip(self.names, self.change, self.change_error, self.significant, strict=True)
+            f"{name:>6}: {100 * change:+.1f} ± {100 * error:.1f} % from the first image to the "
+            f"last{' (!)' if flag else ''}"
+            for name, change, error, flag in zip(
+                self.names, self.change, self.change_error, self.significant, strict=True
+            )
         ]
         if self.confounded:
             lines.append(
-                "Order and tilt went together in this series: a change may as well be shadowing, or a wrong expected signal."
+                "Order and tilt went together in this series: a change may as well be shadowing, "
+                "or a wrong expected signal."
             )
         return "\n".join(lines)
 
@@ -95,7 +103,8 @@ def fit_dose_drift(
     sums : array_like (channel, tilt)
         Signal summed over the pixels; net counts for maps.
     expected : array_like (tilt,) or (channel, tilt)
-        What it should be, up to a factor for each channel: expected means, or HAADF sums, times the known gains.
+        What it should be, up to a factor for each channel: expected means, or HAADF sums, times the
+        known gains.
     tilts, order : array_like (tilt,)
         Degrees; place of each tilt in the order of acquisition.
     names : sequence of str (channel,)
@@ -116,9 +125,10 @@ def fit_dose_drift(
 
     Notes
     -----
-    Weighted least squares of signal over expected signal on the order, with tilt and tilt squared beside it (shadowing, a film)
-    where the order's variance inflation by these stays below 10. A series taken from one end to the other, or from the middle
-    outwards on alternating sides, does not allow that: there the line alone is fitted, and `confounded` says so.
+    Weighted least squares of signal over expected signal on the order, with tilt and tilt squared
+    beside it (shadowing, a film) where the order's variance inflation by these stays below 10. A
+    series taken from one end to the other, or from the middle outwards on alternating sides, does
+    not allow that: there the line alone is fitted, and `confounded` says so.
 
     Examples
     --------
@@ -131,18 +141,25 @@ def fit_dose_drift(
     threshold = positive_number("threshold", threshold)
     sums = np.asarray(sums, dtype=np.float64)
     if sums.ndim != 2 or len(sums) != len(names):
-        raise ValueError(f"the sums have the shape {sums.shape} for {len(names)} names; expected (channel, tilt)")
+        raise ValueError(
+            f"the sums have the shape {sums.shape} for {len(names)} names; expected (channel, tilt)"
+        )
     tilts = checked_tilts(tilts, sums.shape[1])
     order = checked_tilts(order, sums.shape[1])
     if len(tilts) < 4 or np.ptp(order) == 0:
-        raise ValueError(f"there are {len(tilts)} tilts; at least four, in a known order, are needed to see a drift")
+        raise ValueError(
+            f"there are {len(tilts)} tilts; at least four, in a known order, are needed to see a "
+            "drift"
+        )
     expected = np.broadcast_to(np.asarray(expected, dtype=np.float64), sums.shape)
     if not (np.isfinite(expected).all() and (expected > 0).all()):
         raise ValueError("the expected signal is not positive at some tilts; leave these tilts out")
     relative = sums / expected
     means = relative.mean(axis=1, keepdims=True)
     if not (means > 0).all():
-        raise ValueError(f"no positive signal in {', '.join(np.array(names)[means[:, 0] <= 0])}; leave it out")
+        raise ValueError(
+            f"no positive signal in {', '.join(np.array(names)[means[:, 0] <= 0])}; leave it out"
+        )
     relative = relative / means
     noise = None if variances is None else np.sqrt(np.maximum(variances, 1)) / (expected * means)
     line = (order - order.mean()) / np.ptp(order)
@@ -150,7 +167,9 @@ def fit_dose_drift(
     left = line - nuisance @ np.linalg.lstsq(nuisance, line, rcond=None)[0]
     # At least two degrees of freedom have to be left for the scatter.
     confounded = len(tilts) < 6 or bool(np.sum(left**2) * _CONFOUNDED < np.sum(line**2))
-    design = np.column_stack([line, nuisance[:, :1] if confounded else nuisance / np.abs(nuisance).max(axis=0)])
+    design = np.column_stack(
+        [line, nuisance[:, :1] if confounded else nuisance / np.abs(nuisance).max(axis=0)]
+    )
     fitted, change, error = [], [], []
     for c, values in enumerate(relative):
         weights = np.ones(len(tilts)) if noise is None else 1 / noise[c] ** 2

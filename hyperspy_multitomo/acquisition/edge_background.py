@@ -12,7 +12,9 @@ __all__ = ["BACKGROUNDS", "Background", "background_of", "shrink"]
 
 def _power_law(energy: np.ndarray, reference: float) -> np.ndarray:
     if energy[0] <= 0:
-        raise ValueError(f"a power law needs energy losses above 0, but the window begins at {energy[0]:g} eV")
+        raise ValueError(
+            f"a power law needs energy losses above 0, but the window begins at {energy[0]:g} eV"
+        )
     return np.log(energy / reference)
 
 
@@ -68,8 +70,9 @@ class Background:
 
         Notes
         -----
-        With the amount profiled out, the likelihood is that of an exponential family: the mean of u under the model equals that
-        over the counts, which Newton's method solves; the variance is 1 / (N var(u)).
+        With the amount profiled out, the likelihood is that of an exponential family: the mean of u
+        under the model equals that over the counts, which Newton's method solves; the variance is 1
+        / (N var(u)).
 
         Examples
         --------
@@ -87,9 +90,13 @@ class Background:
             shape /= shape.sum(axis=-1, keepdims=True)
             mean = shape @ u
             variance = shape @ u**2 - mean**2
-            exponent = np.clip(exponent + (mean - observed) / np.maximum(variance, 1e-30), -_STEEPEST, _STEEPEST)
+            exponent = np.clip(
+                exponent + (mean - observed) / np.maximum(variance, 1e-30), -_STEEPEST, _STEEPEST
+            )
         known = total > 0
-        return np.where(known, exponent, 0.0), np.where(known, 1.0 / np.maximum(total * variance, 1e-30), np.inf)
+        return np.where(known, exponent, 0.0), np.where(
+            known, 1.0 / np.maximum(total * variance, 1e-30), np.inf
+        )
 
 
 def background_of(kind: str, energy: np.ndarray) -> Background:
@@ -121,8 +128,8 @@ def shrink(values: np.ndarray, variances: np.ndarray, centre: float) -> tuple[np
     -------
     shrunk : ndarray (region,)
     spread : float
-        Variance between the regions beyond noise: the moment estimate of DerSimonian and Laird (1986),
-        doi:10.1016/0197-2456(86)90046-2.
+        Variance between the regions beyond noise: the moment estimate of DerSimonian and Laird
+        (1986), doi:10.1016/0197-2456(86)90046-2.
 
     Examples
     --------

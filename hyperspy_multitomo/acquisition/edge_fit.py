@@ -23,10 +23,12 @@ __all__ = ["EdgeModel", "prepare_edge_fit"]
 _BELOW, _ABOVE = 0.8, 1.25
 # eV before the first edge without which the background is not known.
 _LEAST_BEFORE = 15.0
-# Trust that an edge follows its cross section near the onset: relative standard deviation of the amounts of its parts.
+# Trust that an edge follows its cross section near the onset: relative standard deviation of the
+# amounts of its parts.
 _FINE_STRUCTURE_ERROR = 1.0
 _EXPONENTS = np.arange(-1.0, 9.0)
-# Groups of regions, and standard deviations of the sum of squares over them beyond which their exponents are held to differ.
+# Groups of regions, and standard deviations of the sum of squares over them beyond which their
+# exponents are held to differ.
 _GROUPS, _DIFFERENT = 8, 3.0
 
 
@@ -55,8 +57,8 @@ class EdgeModel:
     exponents : ndarray (tilt,)
         Of their backgrounds.
     terms : int
-        1, or 2 where the exponents of the backgrounds differ within the images: the amount of the background in a pixel, and its
-        exponent to first order.
+        1, or 2 where the exponents of the backgrounds differ within the images: the amount of the
+        background in a pixel, and its exponent to first order.
     """
 
     channels: int
@@ -89,8 +91,8 @@ class EdgeModel:
         Returns
         -------
         ElementalCounts
-            Arrays (edge, ...), float32: net counts in the window of each edge, unbiased at any number of counts, and negative
-            where noise makes them so.
+            Arrays (edge, ...), float32: net counts in the window of each edge, unbiased at any
+            number of counts, and negative where noise makes them so.
 
         Raises
         ------
@@ -106,7 +108,9 @@ class EdgeModel:
         others[np.arange(n), np.arange(n)] = 0.0
         rows = np.vstack([estimator[:n], others @ estimator, windows])
         net, expected, gross = np.split(apply_rows(rows, spectra, self.fitted), 3)
-        return ElementalCounts(self.elements, tuple(edge.name for edge in self.edges), net, gross, expected, np.ones(n))
+        return ElementalCounts(
+            self.elements, tuple(edge.name for edge in self.edges), net, gross, expected, np.ones(n)
+        )
 
     def totals(self) -> tuple[np.ndarray, np.ndarray]:
         """Return net counts of the summed spectra and their standard errors, the exponents' included, both (tilt, edge)."""
@@ -129,7 +133,9 @@ class EdgeModel:
         falling = self.background.shape(self.energy, self.exponents[tilt])
         parts = [falling, falling * self.background.u(self.energy)][: terms or self.terms]
         components = np.vstack([self.shapes, *parts])
-        _, model, _ = fit_spectrum(self.spectra[tilt], np.vstack([self.shapes, falling]), model_error=0.0)
+        _, model, _ = fit_spectrum(
+            self.spectra[tilt], np.vstack([self.shapes, falling]), model_error=0.0
+        )
         weight = 1 / np.sqrt(variance_of(model))
         weighted = components * weight
         scale = np.linalg.norm(weighted, axis=1)[:, None]
@@ -177,14 +183,15 @@ def prepare_edge_fit(
     Raises
     ------
     ValueError
-        For sums that are negative, ranges and windows outside the data or without channels, no room before the first edge, and
-        edges of other shells than K and L3.
+        For sums that are negative, ranges and windows outside the data or without channels, no room
+        before the first edge, and edges of other shells than K and L3.
 
     Notes
     -----
-    All that is not linear is fitted to sums, where it is well determined: the shape of each edge (hydrogenic, and near the onset
-    as the spectra of the series have it) and the exponent of each tilt. The amounts in a pixel are linear in its counts, hence
-    unbiased where these shapes are right. A second background term enters where the regions' exponents differ beyond noise.
+    All that is not linear is fitted to sums, where it is well determined: the shape of each edge
+    (hydrogenic, and near the onset as the spectra of the series have it) and the exponent of each
+    tilt. The amounts in a pixel are linear in its counts, hence unbiased where these shapes are
+    right. A second background term enters where the regions' exponents differ beyond noise.
     """
     energy = np.asarray(energy, dtype=float)
     region_sums = check_sums(region_sums, energy)
@@ -193,15 +200,33 @@ def prepare_edge_fit(
     ends = integration_ranges(every, width) | windows
     fitted = _fitted_range(energy, every, ends, energy_range)
     energy, channels = energy[fitted], energy.size
-    masks = [channels_within(energy, ends[edge.name], f"the integration window of {edge.name}") for edge in every]
+    masks = [
+        channels_within(energy, ends[edge.name], f"the integration window of {edge.name}")
+        for edge in every
+    ]
     spectra = region_sums[..., fitted].sum(axis=1)
     model = background_of(background, energy)
-    shapes = _edge_shapes(spectra.sum(axis=0), energy, every, model, cross_sections(every, energy, **microscope))
+    shapes = _edge_shapes(
+        spectra.sum(axis=0), energy, every, model, cross_sections(every, energy, **microscope)
+    )
     shapes /= np.sum(shapes * masks, axis=1, keepdims=True)
     exponents = np.array([_exponent(spectrum, energy, shapes, model) for spectrum in spectra])
-    fit = EdgeModel(channels, fitted, energy, tuple(edges), np.array(masks[: len(edges)]), shapes, model, spectra, exponents, 1)
+    fit = EdgeModel(
+        channels,
+        fitted,
+        energy,
+        tuple(edges),
+        np.array(masks[: len(edges)]),
+        shapes,
+        model,
+        spectra,
+        exponents,
+        1,
+    )
     terms = 2 if _exponents_differ(fit, region_sums[..., fitted]) else 1
-    return EdgeModel(channels, fitted, energy, fit.edges, fit.windows, shapes, model, spectra, exponents, terms)
+    return EdgeModel(
+        channels, fitted, energy, fit.edges, fit.windows, shapes, model, spectra, exponents, terms
+    )
 
 
 def _fitted_range(energy, edges, windows, energy_range) -> slice:
@@ -214,8 +239,10 @@ def _fitted_range(energy, edges, windows, energy_range) -> slice:
     fitted = slice(int(chosen[0]), int(chosen[-1]) + 1)
     if energy[fitted][0] > first - MARGIN - _LEAST_BEFORE:
         raise ValueError(
-            f"the fit begins at {energy[fitted][0]:g} eV, too close to the first edge at {first:g} eV: "
-            f"{MARGIN + _LEAST_BEFORE:g} eV of background are needed before it; record or pass a wider range, or drop this edge"
+            f"the fit begins at {energy[fitted][0]:g} eV, too close to the first edge at {first:g} "
+            "eV: "
+            f"{MARGIN + _LEAST_BEFORE:g} eV of background are needed before it; record or pass a "
+            "wider range, or drop this edge"
         )
     return fitted
 
@@ -223,7 +250,9 @@ def _fitted_range(energy, edges, windows, energy_range) -> slice:
 def _edge_shapes(total, energy, edges, background, sections) -> np.ndarray:
     """Return the shapes (edge, energy) of the edges: cross sections, bent near the onset to follow the sum of all spectra."""
     exponent = _exponent(total, energy, sections, background)
-    plain, _, _ = fit_spectrum(total, np.vstack([sections, background.shape(energy, exponent)]), model_error=0.0)
+    plain, _, _ = fit_spectrum(
+        total, np.vstack([sections, background.shape(energy, exponent)]), model_error=0.0
+    )
     onsets = np.array([edge.onset for edge in edges])
     parts = [
         fine_structure(edge, energy, section, np.min(onsets[onsets > edge.onset], initial=np.inf))
@@ -239,7 +268,9 @@ def _edge_shapes(total, energy, edges, background, sections) -> np.ndarray:
         prior[own, own], prior[own, end - 1] = trust, prior[own, end - 1] - trust
         prior[end - 1, end - 1] = 0.0
     exponent = _exponent(total, energy, stacked, background, prior)
-    amounts, _, _ = fit_spectrum(total, np.vstack([stacked, background.shape(energy, exponent)]), prior, model_error=0.0)
+    amounts, _, _ = fit_spectrum(
+        total, np.vstack([stacked, background.shape(energy, exponent)]), prior, model_error=0.0
+    )
     shapes = []
     for part, end, section in zip(parts, ends, sections, strict=True):
         shape = amounts[end - len(part) : end] @ part
@@ -260,7 +291,11 @@ def _exponent(counts, energy, shapes, background, prior=None) -> float:
     if not counts.any():
         return 0.0
     best = _EXPONENTS[np.argmin([deviance(exponent) for exponent in _EXPONENTS])]
-    return float(minimize_scalar(deviance, bounds=(best - 1, best + 1), method="bounded", options={"xatol": 1e-4}).x)
+    return float(
+        minimize_scalar(
+            deviance, bounds=(best - 1, best + 1), method="bounded", options={"xatol": 1e-4}
+        ).x
+    )
 
 
 def _exponents_differ(fit: EdgeModel, region_sums: np.ndarray) -> bool:

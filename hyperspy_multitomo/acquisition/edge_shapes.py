@@ -12,7 +12,8 @@ from .edges import MARGIN, Edge
 
 __all__ = ["cross_sections", "fine_structure"]
 
-# Fine structure is followed up to this far above the onset, so far where the next edge is near, in steps of so much (eV).
+# Fine structure is followed up to this far above the onset, so far where the next edge is near, in
+# steps of so much (eV).
 _REACH, _WHITE_LINES, _STEP = 45.0, 30.0, 4.0
 
 
@@ -50,8 +51,8 @@ def cross_sections(
 
     References
     ----------
-    R. F. Egerton, Electron Energy-Loss Spectroscopy in the Electron Microscope, 3rd ed., Springer (2011), SIGMAK and SIGMAL,
-    doi:10.1007/978-1-4419-9583-4.
+    R. F. Egerton, Electron Energy-Loss Spectroscopy in the Electron Microscope, 3rd ed., Springer
+    (2011), SIGMAK and SIGMAL, doi:10.1007/978-1-4419-9583-4.
 
     Examples
     --------
@@ -63,7 +64,8 @@ def cross_sections(
     other = [edge.name for edge in edges if edge.shell not in ("K", "L3")]
     if other:
         raise ValueError(
-            f"the fit knows the shapes of K and L3 edges (hydrogenic cross sections), not of {', '.join(other)}; "
+            "the fit knows the shapes of K and L3 edges (hydrogenic cross sections), not of "
+            f"{', '.join(other)}; "
             "take another edge of the element, or method='windows'"
         )
     with warnings.catch_warnings():
@@ -73,12 +75,16 @@ def cross_sections(
     shapes = []
     for edge in edges:
         component = EELSCLEdge(edge.name, GOS="hydrogenic")
-        component.set_microscope_parameters(beam_energy, convergence_angle, collection_angle, float(energy[1] - energy[0]))
+        component.set_microscope_parameters(
+            beam_energy, convergence_angle, collection_angle, float(energy[1] - energy[0])
+        )
         shapes.append(np.maximum(component.function(np.asarray(energy, dtype=float)), 0.0))
     return np.array(shapes)
 
 
-def fine_structure(edge: Edge, energy: np.ndarray, cross_section: np.ndarray, above: float = np.inf) -> np.ndarray:
+def fine_structure(
+    edge: Edge, energy: np.ndarray, cross_section: np.ndarray, above: float = np.inf
+) -> np.ndarray:
     """
     Split the cross section of an edge into parts whose amounts can follow its white lines and fine structure.
 
@@ -90,13 +96,15 @@ def fine_structure(edge: Edge, energy: np.ndarray, cross_section: np.ndarray, ab
     cross_section : ndarray (energy,)
         Of the edge.
     above : float, optional
-        Onset of the next edge in eV: the fine structure ends before it, or 30 eV above its own onset.
+        Onset of the next edge in eV: the fine structure ends before it, or 30 eV above its own
+        onset.
 
     Returns
     -------
     ndarray (part, energy)
-        Triangles of 4 eV along the energy, times the cross section, and last the rest of it; with equal amounts of all, they
-        add up to the cross section. The first begin 5 eV below the onset, where a chemical shift may bring the edge.
+        Triangles of 4 eV along the energy, times the cross section, and last the rest of it; with
+        equal amounts of all, they add up to the cross section. The first begin 5 eV below the
+        onset, where a chemical shift may bring the edge.
 
     Examples
     --------
@@ -110,7 +118,8 @@ def fine_structure(edge: Edge, energy: np.ndarray, cross_section: np.ndarray, ab
     step = max(_STEP, 2 * float(energy[1] - energy[0]))
     end = edge.onset + min(_REACH, max(above - MARGIN - edge.onset, _WHITE_LINES))
     nodes = np.arange(edge.onset - MARGIN, end + step / 2, step)
-    # Below its first steps the cross section is drawn on: chemical shifts and white lines need somewhere to begin.
+    # Below its first steps the cross section is drawn on: chemical shifts and white lines need
+    # somewhere to begin.
     first = np.searchsorted(energy, edge.onset + step)
     drawn_on = np.where(energy < energy[first], cross_section[first], cross_section)
     triangles = [np.interp(energy, nodes, unit, left=0.0) for unit in np.eye(len(nodes))[1:]]

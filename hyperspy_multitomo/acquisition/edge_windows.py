@@ -38,7 +38,8 @@ class EdgeWindows:
     spectra : ndarray (tilt, region, energy)
         Spectra summed over a grid of regions.
     exponents : ndarray (tilt, edge, region)
-        Of the background in each region, drawn to that of the tilt as far as their scatter is noise.
+        Of the background in each region, drawn to that of the tilt as far as their scatter is
+        noise.
     variances : ndarray (tilt, edge)
         Of the exponents of the tilts' summed spectra.
     regions : int
@@ -83,9 +84,13 @@ class EdgeWindows:
         """
         spectra = check_losses(spectra, self.energy.size)
         gross, before = np.split(apply_rows(np.vstack([self.integration, self.before]), spectra), 2)
-        expected = before * np.array([self._factors(tilt, i, spectra.shape[:2]) for i in range(len(self.edges))], np.float32)
+        expected = before * np.array(
+            [self._factors(tilt, i, spectra.shape[:2]) for i in range(len(self.edges))], np.float32
+        )
         names = tuple(edge.name for edge in self.edges)
-        return ElementalCounts(self.elements, names, gross - expected, gross, expected, np.ones(len(names)))
+        return ElementalCounts(
+            self.elements, names, gross - expected, gross, expected, np.ones(len(names))
+        )
 
     def totals(self) -> tuple[np.ndarray, np.ndarray]:
         """Return net counts of the summed spectra and their standard errors, the exponents' included, both (tilt, edge)."""
@@ -118,7 +123,9 @@ class EdgeWindows:
         for axis, size in enumerate(shape):
             borders = np.linspace(0, size, grid.shape[axis] + 1).astype(int)
             centres = (borders[:-1] + borders[1:] - 1) / 2
-            weights = np.array([np.interp(np.arange(size), centres, unit) for unit in np.eye(len(centres))])
+            weights = np.array(
+                [np.interp(np.arange(size), centres, unit) for unit in np.eye(len(centres))]
+            )
             grid = np.moveaxis(np.tensordot(weights, grid, axes=(0, axis)), 0, axis)
         return grid
 
@@ -145,7 +152,8 @@ def prepare_edge_windows(
     energy : array_like (energy,)
         Energy loss of each channel in eV.
     edges, also : sequence of Edge
-        To be mapped; and in the spectra as well, to be kept out of the windows. See `resolve_edges`.
+        To be mapped; and in the spectra as well, to be kept out of the windows. See
+        `resolve_edges`.
     width : float, default 50
         Width in eV of the windows above the onsets.
     integration_windows, background_windows : dict of str to (float, float), optional
@@ -162,14 +170,15 @@ def prepare_edge_windows(
     Raises
     ------
     ValueError
-        For sums that are negative, windows outside the data or of fewer than two channels, background windows that reach over
-        their onset, and windows that hold another listed edge.
+        For sums that are negative, windows outside the data or of fewer than two channels,
+        background windows that reach over their onset, and windows that hold another listed edge.
 
     Notes
     -----
-    Exponents fitted in single pixels are biased at low counts, and the extrapolation magnifies it. Here they come from sums: one
-    of each tilt and edge, and one of each region, drawn to the former by what of their scatter is noise. The pixels' counts
-    enter linearly, so that the maps are unbiased at any number of counts where the exponents are right.
+    Exponents fitted in single pixels are biased at low counts, and the extrapolation magnifies it.
+    Here they come from sums: one of each tilt and edge, and one of each region, drawn to the former
+    by what of their scatter is noise. The pixels' counts enter linearly, so that the maps are
+    unbiased at any number of counts where the exponents are right.
     """
     energy = np.asarray(energy, dtype=float)
     region_sums = check_sums(region_sums, energy)
@@ -177,12 +186,20 @@ def prepare_edge_windows(
     every = (*edges, *also)
     _check_integration(edges, every, integration)
     before = background_ranges(edges, (energy[0], energy[-1]), background_windows, also=also)
-    above_masks = [channels_within(energy, integration[e.name], f"the integration window of {e.name}") for e in edges]
-    before_masks = [channels_within(energy, before[e.name], f"the background window of {e.name}") for e in edges]
+    above_masks = [
+        channels_within(energy, integration[e.name], f"the integration window of {e.name}")
+        for e in edges
+    ]
+    before_masks = [
+        channels_within(energy, before[e.name], f"the background window of {e.name}") for e in edges
+    ]
     _check_background(edges, every, before)
     backgrounds = tuple(background_of(background, energy[mask]) for mask in before_masks)
     n_tilts, n_regions = region_sums.shape[:2]
-    exponents, variances = np.empty((n_tilts, len(edges), n_regions)), np.empty((n_tilts, len(edges)))
+    exponents, variances = (
+        np.empty((n_tilts, len(edges), n_regions)),
+        np.empty((n_tilts, len(edges))),
+    )
     for i, (model, mask) in enumerate(zip(backgrounds, before_masks, strict=True)):
         counts = region_sums[..., mask]
         whole, variances[:, i] = model.exponents(energy[mask], counts.sum(axis=1))
@@ -209,9 +226,11 @@ def _check_integration(edges: Sequence[Edge], every: Sequence[Edge], windows: Ma
         for other in every:
             if other.element != edge.element and low < other.onset < high:
                 raise ValueError(
-                    f"the integration window of {edge.name}, {low:g} to {high:g} eV, holds the onset of {other.name} at "
+                    f"the integration window of {edge.name}, {low:g} to {high:g} eV, holds the "
+                    f"onset of {other.name} at "
                     f"{other.onset:g} eV, whose counts would be taken for {edge.element}; pass "
-                    f"integration_windows={{'{edge.name}': ({low:g}, {other.onset - MARGIN:g})}}, or method='fit', which tells "
+                    f"integration_windows={{'{edge.name}': ({low:g}, {other.onset - MARGIN:g})}}, "
+                    "or method='fit', which tells "
                     "them apart"
                 )
 
@@ -225,11 +244,14 @@ def _check_background(edges: Sequence[Edge], every: Sequence[Edge], windows: Map
                 continue
             if low < other.onset < high:
                 raise ValueError(
-                    f"the background window of {edge.name}, {low:g} to {high:g} eV, holds the onset of {other.name} at "
+                    f"the background window of {edge.name}, {low:g} to {high:g} eV, holds the "
+                    f"onset of {other.name} at "
                     f"{other.onset:g} eV; move it, or use method='fit'"
                 )
             if 0 <= low - other.onset < _NEAR_ONSET:
                 warn(
-                    f"the background window of {edge.name} begins {low - other.onset:g} eV above the onset of {other.name}, on "
-                    "its fine structure, which no smooth background follows; move it up, or use method='fit'"
+                    f"the background window of {edge.name} begins {low - other.onset:g} eV above "
+                    f"the onset of {other.name}, on "
+                    "its fine structure, which no smooth background follows; move it up, or use "
+                    "method='fit'"
                 )

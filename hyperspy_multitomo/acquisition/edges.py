@@ -23,7 +23,8 @@ __all__ = [
 MARGIN = 5.0
 # eV above the onset of another edge where white lines and fine structure lie.
 _FINE_STRUCTURE = 30.0
-# Width of a background window, relative to the onset, and the least and the narrowest that will do (eV).
+# Width of a background window, relative to the onset, and the least and the narrowest that will do
+# (eV).
 _BACKGROUND_WIDTH, _LEAST_WIDTH, _NARROWEST = 0.1, 40.0, 15.0
 
 
@@ -86,7 +87,9 @@ def edges_between(low: float, high: float) -> tuple[Edge, ...]:
     return tuple(sorted(found, key=lambda edge: edge.onset))
 
 
-def resolve_edges(names: Sequence[str], energy_range: tuple[float, float], *, once: bool = True) -> tuple[Edge, ...]:
+def resolve_edges(
+    names: Sequence[str], energy_range: tuple[float, float], *, once: bool = True
+) -> tuple[Edge, ...]:
     """
     Look up edges by name.
 
@@ -107,7 +110,8 @@ def resolve_edges(names: Sequence[str], energy_range: tuple[float, float], *, on
     Raises
     ------
     ValueError
-        For unknown edges, edges outside the range, and several edges of an element; the message lists those that there are.
+        For unknown edges, edges outside the range, and several edges of an element; the message
+        lists those that there are.
 
     Examples
     --------
@@ -120,7 +124,10 @@ def resolve_edges(names: Sequence[str], energy_range: tuple[float, float], *, on
     elements = [edge.element for edge in edges]
     twice = sorted({element for element in elements if elements.count(element) > 1})
     if once and twice:
-        raise ValueError(f"edges={list(names)} name {', '.join(twice)} more than once; a map needs one edge of each element")
+        raise ValueError(
+            f"edges={list(names)} name {', '.join(twice)} more than once; a map needs one edge of "
+            "each element"
+        )
     return edges
 
 
@@ -135,16 +142,22 @@ def _resolve(name: str, energy_range: tuple[float, float]) -> Edge:
             f"unknown edge {name!r}; expected a symbol and a subshell such as 'O_K' or 'Mn_L3'. "
             f"Strong edges between {low:g} and {high:g} eV: {listed}"
         )
-    within = ", ".join(f"{edge.name} ({edge.onset:g} eV)" for edge in known if low <= edge.onset <= high) or "none"
+    within = (
+        ", ".join(f"{edge.name} ({edge.onset:g} eV)" for edge in known if low <= edge.onset <= high)
+        or "none"
+    )
     for edge in known:
         if edge.shell == shell:
             if not low <= edge.onset <= high:
                 raise ValueError(
-                    f"the edge {name} begins at {edge.onset:g} eV, outside the data, which reach from {low:g} to {high:g} eV; "
+                    f"the edge {name} begins at {edge.onset:g} eV, outside the data, which reach "
+                    f"from {low:g} to {high:g} eV; "
                     f"edges of {element} there: {within}"
                 )
             return edge
-    raise ValueError(f"unknown edge {name!r}; edges of {element} between {low:g} and {high:g} eV: {within}")
+    raise ValueError(
+        f"unknown edge {name!r}; edges of {element} between {low:g} and {high:g} eV: {within}"
+    )
 
 
 def channels_within(energy: np.ndarray, window: tuple[float, float], what: str) -> np.ndarray:
@@ -181,13 +194,17 @@ def channels_within(energy: np.ndarray, window: tuple[float, float], what: str) 
     step = energy[1] - energy[0]
     if low < energy[0] - step / 2 or high > energy[-1] + step / 2:
         raise ValueError(
-            f"{what}, {low:g} to {high:g} eV, lies outside the data, which reach from {energy[0]:g} to {energy[-1]:g} eV; "
+            f"{what}, {low:g} to {high:g} eV, lies outside the data, which reach from "
+            f"{energy[0]:g} to {energy[-1]:g} eV; "
             "choose a window inside, or check the energy axis"
         )
     # Energies computed from keV may miss the ends by a rounding error.
     mask = (energy >= low - 1e-3 * step) & (energy <= high + 1e-3 * step)
     if mask.sum() < 2:
-        raise ValueError(f"{what}, {low:g} to {high:g} eV, holds {mask.sum()} channels of {step:g} eV; two are needed")
+        raise ValueError(
+            f"{what}, {low:g} to {high:g} eV, holds {mask.sum()} channels of {step:g} eV; two are "
+            "needed"
+        )
     return mask
 
 
@@ -213,7 +230,8 @@ def integration_ranges(
     Raises
     ------
     ValueError
-        For a width that is not positive, windows of other edges, and windows that end before the onset.
+        For a width that is not positive, windows of other edges, and windows that end before the
+        onset.
 
     Examples
     --------
@@ -222,11 +240,14 @@ def integration_ranges(
     """
     if not (isinstance(width, Real) and np.isfinite(width) and width > 0):
         raise ValueError(f"width={width!r} must be a positive width in eV")
-    windows = {edge.name: (edge.onset, edge.onset + width) for edge in edges} | _given(edges, given, "integration_windows")
+    windows = {edge.name: (edge.onset, edge.onset + width) for edge in edges} | _given(
+        edges, given, "integration_windows"
+    )
     for edge in edges:
         if max(windows[edge.name]) <= edge.onset:
             raise ValueError(
-                f"the integration window of {edge.name}, {windows[edge.name]} eV, ends before its onset at {edge.onset:g} eV"
+                f"the integration window of {edge.name}, {windows[edge.name]} eV, ends before its "
+                f"onset at {edge.onset:g} eV"
             )
     return windows
 
@@ -258,7 +279,8 @@ def background_ranges(
     Raises
     ------
     ValueError
-        Where there is no room before an edge, a given window reaches over the onset, or it is that of another edge.
+        Where there is no room before an edge, a given window reaches over the onset, or it is that
+        of another edge.
 
     Examples
     --------
@@ -270,34 +292,47 @@ def background_ranges(
         if edge.name in windows:
             if max(windows[edge.name]) > edge.onset:
                 raise ValueError(
-                    f"the background window of {edge.name}, {windows[edge.name]} eV, reaches over its onset at {edge.onset:g} "
+                    f"the background window of {edge.name}, {windows[edge.name]} eV, reaches over "
+                    f"its onset at {edge.onset:g} "
                     f"eV; end it at {edge.onset - MARGIN:g} eV or before"
                 )
             continue
         high = edge.onset - MARGIN
         low = high - max(_LEAST_WIDTH, _BACKGROUND_WIDTH * edge.onset)
-        below = [other.onset + _FINE_STRUCTURE for other in (*edges, *also) if other.onset < edge.onset]
+        below = [
+            other.onset + _FINE_STRUCTURE for other in (*edges, *also) if other.onset < edge.onset
+        ]
         low = max(low, float(energy_range[0]), *below)
         if high - low < _NARROWEST:
             raise ValueError(
-                f"there is no room for a background window before {edge.name} ({edge.onset:g} eV): it would reach from {low:g} "
+                f"there is no room for a background window before {edge.name} ({edge.onset:g} eV): "
+                f"it would reach from {low:g} "
                 f"to {high:g} eV, the data begin at {energy_range[0]:g} eV; pass "
-                f"background_windows={{'{edge.name}': (low, high)}}, or method='fit' where another edge is in the way"
+                f"background_windows={{'{edge.name}': (low, high)}}, or method='fit' where another "
+                "edge is in the way"
             )
         windows[edge.name] = (low, high)
     return {edge.name: windows[edge.name] for edge in edges}
 
 
-def _given(edges: Sequence[Edge], given: Mapping | None, name: str) -> dict[str, tuple[float, float]]:
+def _given(
+    edges: Sequence[Edge], given: Mapping | None, name: str
+) -> dict[str, tuple[float, float]]:
     """Return given windows by the names of their edges."""
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        raise ValueError(f"{name}={given!r} must be a dict of windows in eV such as {{'{edges[0].name}': (500, 550)}}")
+        raise ValueError(
+            f"{name}={given!r} must be a dict of windows in eV such as {{'{edges[0].name}': (500, "
+            f"550)}}"
+        )
     names = {edge.name: edge.name for edge in edges} | {edge.element: edge.name for edge in edges}
     unknown = [str(key) for key in given if key not in names]
     if unknown:
-        raise ValueError(f"{name} has {', '.join(unknown)}, but the edges are {', '.join(edge.name for edge in edges)}")
+        raise ValueError(
+            f"{name} has {', '.join(unknown)}, but the edges are "
+            f"{', '.join(edge.name for edge in edges)}"
+        )
     for key, window in given.items():
         if np.shape(window) != (2,):
             raise ValueError(f"{name}[{key!r}] is {window!r}; expected (lowest, highest) in eV")
@@ -315,10 +350,18 @@ def _database() -> dict[str, tuple[Edge, ...]]:
         from exspy.material import elements
     known = {}
     for symbol, properties in elements.as_dictionary().items():
-        table = properties.get("Atomic_properties", {}).get("Binding_energies") if isinstance(properties, dict) else None
+        table = (
+            properties.get("Atomic_properties", {}).get("Binding_energies")
+            if isinstance(properties, dict)
+            else None
+        )
         if table:
             edges = (
-                Edge(f"{symbol}_{shell}", float(entry["onset_energy (eV)"]), entry.get("relevance") == "Major")
+                Edge(
+                    f"{symbol}_{shell}",
+                    float(entry["onset_energy (eV)"]),
+                    entry.get("relevance") == "Major",
+                )
                 for shell, entry in table.items()
             )
             known[symbol] = tuple(sorted(edges, key=lambda edge: edge.onset))

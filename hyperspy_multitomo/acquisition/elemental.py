@@ -24,7 +24,8 @@ __all__ = ["LineModel", "prepare_fit"]
 
 # Below it lie the strobe at zero and the detector's threshold (keV).
 LOWEST = 0.2
-# Noise of an element's counts relative to that without overlaps, above which a warning is due (S Ka beside Mo La: 2.1).
+# Noise of an element's counts relative to that without overlaps, above which a warning is due (S Ka
+# beside Mo La: 2.1).
 _INFLATION = 2.0
 
 
@@ -42,7 +43,8 @@ class LineModel:
     lines : dict
         The line of each element: ``{"Fe": "Fe_Ka", ...}``.
     shapes : LineShapes
-        Line families (all that are fitted, also of other elements) and detector, as calibrated on the whole series.
+        Line families (all that are fitted, also of other elements) and detector, as calibrated on
+        the whole series.
     detectors : tuple of Detector
         The detector at each tilt: shadowing changes which of its segments count.
     spectra : ndarray (tilt, energy)
@@ -79,15 +81,16 @@ class LineModel:
         Parameters
         ----------
         spectra : array_like (..., energy), or SparseSpectra
-            Counts of all channels, e.g. (y, x, energy); not normalised, not corrected for the background.
+            Counts of all channels, e.g. (y, x, energy); not normalised, not corrected for the
+            background.
         tilt : int, default 0
             Place of the tilt in the summed spectra that the model was made from.
 
         Returns
         -------
         ElementalCounts
-            Arrays (element, ...), float32. The net counts are unbiased at any number of counts, and negative where noise makes
-            them so.
+            Arrays (element, ...), float32. The net counts are unbiased at any number of counts, and
+            negative where noise makes them so.
 
         Raises
         ------
@@ -97,7 +100,14 @@ class LineModel:
         spectra = check_spectra(spectra, self.energy.size)
         counts = apply_rows(self.rows(tilt), spectra, self.fitted)
         net, background, gross = np.split(counts, 3)
-        return ElementalCounts(self.elements, tuple(self.lines.values()), net, gross, background, self.window_share(tilt))
+        return ElementalCounts(
+            self.elements,
+            tuple(self.lines.values()),
+            net,
+            gross,
+            background,
+            self.window_share(tilt),
+        )
 
     def rows(self, tilt: int = 0) -> np.ndarray:
         """Return the rows (3 x element, energy) whose product with a spectrum gives net, background and gross counts."""
@@ -115,7 +125,9 @@ class LineModel:
         """Channels within one FWHM of each element's line, shape (element, energy)."""
         energy, detector = self.energy[self.fitted], self.shapes.detector
         centres = [self.shapes.families[i].energy for i in self._own()]
-        return np.array([detector.channels(energy, e, fwhm(e, detector.resolution)) for e in centres])
+        return np.array(
+            [detector.channels(energy, e, fwhm(e, detector.resolution)) for e in centres]
+        )
 
     def window_share(self, tilt: int = 0) -> np.ndarray:
         """Return own counts in the window per net count, shape (element,): gross = share * net + background."""
@@ -187,8 +199,8 @@ def prepare_fit(
     Parameters
     ----------
     summed_spectra : array_like (energy,), (tilt, energy) or (tilt, region, energy)
-        Counts summed over the pixels, or over regions (see `region_spectra`): regions of different composition tell
-        overlapping lines apart.
+        Counts summed over the pixels, or over regions (see `region_spectra`): regions of different
+        composition tell overlapping lines apart.
     energy : array_like (energy,)
         Energy of each channel in keV, equally spaced.
     elements : sequence of str, optional
@@ -196,13 +208,15 @@ def prepare_fit(
     lines : sequence of str, optional
         Lines to use instead, by name: ``["Pt_Ma"]``.
     also : sequence of str or "auto", default "auto"
-        Other elements that are present (grid, holder, column): fitted, not mapped. With "auto" those that show strong peaks.
+        Other elements that are present (grid, holder, column): fitted, not mapped. With "auto"
+        those that show strong peaks.
     beam_energy : float, optional
         In keV; lines above it are not excited.
     resolution : float, optional
         Full width at half maximum of Mn Ka in eV, as a start; 130 by default.
     energy_range : (float, float), optional
-        In keV; by default from 0.2 keV, above the strobe, to the end of the spectra or the beam energy.
+        In keV; by default from 0.2 keV, above the strobe, to the end of the spectra or the beam
+        energy.
     refine : bool, default True
         Refine energy scale, resolution, tail and weights of minor lines on the data.
 
@@ -213,23 +227,28 @@ def prepare_fit(
     Warns
     -----
     UserWarning
-        Once, naming the elements of strong unlisted peaks; and for elements whose lines cannot be told from others'.
+        Once, naming the elements of strong unlisted peaks; and for elements whose lines cannot be
+        told from others'.
 
     Raises
     ------
     ValueError
-        For spectra that are empty, negative or not finite, energies that do not fit, and elements without a line in range.
+        For spectra that are empty, negative or not finite, energies that do not fit, and elements
+        without a line in range.
 
     Notes
     -----
-    The components are the families (K, L, M apart) of all elements, each a sum of Gaussians with tails, and the background of
-    the tilt's summed spectrum, estimated as a smooth non-negative curve and split into four ranges of energy that every pixel
-    scales for itself. The weights are the inverse of the modelled variance of the summed spectrum, the same for all pixels: so
-    the estimate is linear in the counts, unbiased also where a pixel has less than one of them, and the sum of the maps is the
-    fit of the summed spectrum. The weights of minor lines in the data base hold for one absorption and are refined on the data.
+    The components are the families (K, L, M apart) of all elements, each a sum of Gaussians with
+    tails, and the background of the tilt's summed spectrum, estimated as a smooth non-negative
+    curve and split into four ranges of energy that every pixel scales for itself. The weights are
+    the inverse of the modelled variance of the summed spectrum, the same for all pixels: so the
+    estimate is linear in the counts, unbiased also where a pixel has less than one of them, and the
+    sum of the maps is the fit of the summed spectrum. The weights of minor lines in the data base
+    hold for one absorption and are refined on the data.
 
-    Net counts are those in the main line alone (Fe Ka without Fe Kb), as a Gaussian of the same counts within one FWHM, so that
-    k-factors, zeta-factors and cross sections for eXSpy's models and windows apply.
+    Net counts are those in the main line alone (Fe Ka without Fe Kb), as a Gaussian of the same
+    counts within one FWHM, so that k-factors, zeta-factors and cross sections for eXSpy's models
+    and windows apply.
 
     Examples
     --------
@@ -241,10 +260,13 @@ def prepare_fit(
     ({'Fe': 'Fe_Ka'}, (1, 1))
     """
     energy = _checked_energy(energy)
-    sums = check_spectra(summed_spectra, energy.size, name="summed_spectra").astype(float, copy=False)
+    sums = check_spectra(summed_spectra, energy.size, name="summed_spectra").astype(
+        float, copy=False
+    )
     if sums.ndim > 3:
         raise ValueError(
-            f"summed_spectra must be (energy,), (tilt, energy) or (tilt, region, energy); got the shape {sums.shape}"
+            "summed_spectra must be (energy,), (tilt, energy) or (tilt, region, energy); got the "
+            f"shape {sums.shape}"
         )
     fitted = _fitted_channels(energy, energy_range, beam_energy)
     axis = energy[fitted]
@@ -253,7 +275,10 @@ def prepare_fit(
     regions = sums.reshape(len(sums) if sums.ndim > 1 else 1, -1, energy.size)[..., fitted]
     tilts = regions.sum(1)
     if (tilts.sum(1) <= 0).any():
-        raise ValueError(f"there are no counts in the spectra of the tilts {np.flatnonzero(tilts.sum(1) <= 0).tolist()}")
+        raise ValueError(
+            "there are no counts in the spectra of the tilts "
+            f"{np.flatnonzero(tilts.sum(1) <= 0).tolist()}"
+        )
     families = _families(chosen, () if also == "auto" else also, beam_energy, limits)
     start = Detector(resolution=130.0 if resolution is None else float(resolution))
     unlisted, detector = find_unlisted(tilts.sum(0), axis, families, beam_energy, start)
@@ -264,10 +289,17 @@ def prepare_fit(
     spectra = regions.reshape(-1, axis.size)
     shapes = calibrate(spectra, axis, families, detector) if refine else LineShapes(families, start)
     detectors = tuple(
-        refine_detector(tilt, axis, shapes.families, shapes.detector, series=shapes.detector) if refine else shapes.detector
+        refine_detector(tilt, axis, shapes.families, shapes.detector, series=shapes.detector)
+        if refine
+        else shapes.detector
         for tilt in tilts
     )
-    background = np.array([_background(tilt, axis, shapes.families, own) for tilt, own in zip(tilts, detectors, strict=True)])
+    background = np.array(
+        [
+            _background(tilt, axis, shapes.families, own)
+            for tilt, own in zip(tilts, detectors, strict=True)
+        ]
+    )
     model = LineModel(energy, fitted, chosen, shapes, detectors, tilts, background, unlisted)
     _warn_of_overlaps(model)
     return model
@@ -276,8 +308,15 @@ def prepare_fit(
 def _checked_energy(energy: ArrayLike) -> np.ndarray:
     energy = np.asarray(energy, dtype=float)
     steps = np.diff(energy)
-    if energy.ndim != 1 or energy.size < 50 or not np.allclose(steps, steps[0], rtol=1e-3) or steps[0] <= 0:
-        raise ValueError(f"energy must be an ascending, equally spaced axis in keV; got the shape {energy.shape}")
+    if (
+        energy.ndim != 1
+        or energy.size < 50
+        or not np.allclose(steps, steps[0], rtol=1e-3)
+        or steps[0] <= 0
+    ):
+        raise ValueError(
+            f"energy must be an ascending, equally spaced axis in keV; got the shape {energy.shape}"
+        )
     if energy[-1] > 500:
         raise ValueError(f"energy ends at {energy[-1]:g}: pass it in keV, not in eV")
     return energy
@@ -289,7 +328,8 @@ def _fitted_channels(energy, energy_range, beam_energy) -> slice:
     inside = np.flatnonzero((energy >= low) & (energy <= high))
     if inside.size < 50:
         raise ValueError(
-            f"the energies {energy[0]:g} to {energy[-1]:g} keV have less than 50 channels between {low:g} and {high:g}"
+            f"the energies {energy[0]:g} to {energy[-1]:g} keV have less than 50 channels between "
+            f"{low:g} and {high:g}"
         )
     return slice(int(inside[0]), int(inside[-1]) + 1)
 
@@ -312,7 +352,9 @@ def _background(spectrum, energy, families, detector) -> np.ndarray:
 
 
 def _warn_of_unlisted(unlisted: tuple[Unlisted, ...], fitted: bool) -> None:
-    names = ", ".join(f"{found.element} ({found.line}, {found.counts:.3g} counts)" for found in unlisted)
+    names = ", ".join(
+        f"{found.element} ({found.line}, {found.counts:.3g} counts)" for found in unlisted
+    )
     listed = ", ".join(f'"{found.element}"' for found in unlisted)
     if fitted:
         what = f"they are fitted but not mapped; name them in elements or also=[{listed}]"
@@ -323,10 +365,16 @@ def _warn_of_unlisted(unlisted: tuple[Unlisted, ...], fitted: bool) -> None:
 
 def _warn_of_overlaps(model: LineModel) -> None:
     middle = len(model.spectra) // 2
-    raised = {line: factor for line, factor in zip(model.lines.values(), model.inflation(middle), strict=True)}
-    blurred = [f"{line} ({factor:.1f} times)" for line, factor in raised.items() if factor > _INFLATION]
+    raised = {
+        line: factor
+        for line, factor in zip(model.lines.values(), model.inflation(middle), strict=True)
+    }
+    blurred = [
+        f"{line} ({factor:.1f} times)" for line, factor in raised.items() if factor > _INFLATION
+    ]
     if blurred:
         warn(
-            f"overlaps with other lines raise the noise of {', '.join(blurred)}; choose another line with lines=[...] or leave "
+            f"overlaps with other lines raise the noise of {', '.join(blurred)}; choose another "
+            "line with lines=[...] or leave "
             "out what is not in the specimen"
         )

@@ -16,20 +16,25 @@ __all__ = ["wholly_in_view"]
 RIM = 0.03
 
 
-def wholly_in_view(images: ArrayLike, *, sides: Literal["both", "across", "along"] = "both", tolerance: float = 0.05) -> bool:
+def wholly_in_view(
+    images: ArrayLike,
+    *,
+    sides: Literal["both", "across", "along"] = "both",
+    tolerance: float = 0.05,
+) -> bool:
     """
     Tell whether the object lies inside the view at every tilt.
 
-    It does if the mean signal in the rim of every image, above the background of the series (the 1st percentile), is
-    small against the bright parts (the 99th).
+    It does if the mean signal in the rim of every image, above the background of the series (the
+    1st percentile), is small against the bright parts (the 99th).
 
     Parameters
     ----------
     images : array_like (tilt, x, y)
         HAADF images, or maps summed over the elements.
     sides : "both", "across" or "along", default "both"
-        Which sides of the view to look at: those that end x (across the tilt axis), those that end y, or all four. A needle
-        along the tilt axis is in view across it.
+        Which sides of the view to look at: those that end x (across the tilt axis), those that end
+        y, or all four. A needle along the tilt axis is in view across it.
     tolerance : float, default 0.05
         Largest mean signal in the rim, as a part of the 99th percentile of the series.
 

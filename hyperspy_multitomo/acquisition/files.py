@@ -25,10 +25,11 @@ def expand_files(files: str | Path | Iterable[str | Path]) -> list[Path]:
     Parameters
     ----------
     files : path-like or iterable of path-like
-        A glob pattern or a folder (its files of known extensions) is sorted naturally (2 before 10, -10 before -5); a list
-        keeps its order, and has each file once. Brackets in a pattern are tried as they stand first: a folder may be called
-        ``run [1]``. Files whose name begins with a dot are passed over in folders and patterns, and those that macOS puts
-        beside the others (``._-40.bcf``) in lists too.
+        A glob pattern or a folder (its files of known extensions) is sorted naturally (2 before 10,
+        -10 before -5); a list keeps its order, and has each file once. Brackets in a pattern are
+        tried as they stand first: a folder may be called ``run [1]``. Files whose name begins with
+        a dot are passed over in folders and patterns, and those that macOS puts beside the others
+        (``._-40.bcf``) in lists too.
 
     Returns
     -------
@@ -48,14 +49,18 @@ def expand_files(files: str | Path | Iterable[str | Path]) -> list[Path]:
     found = [path for item in files for path in _expand_one(item)]
     found = list(dict.fromkeys(path for path in found if not path.name.startswith("._")))
     if not found:
-        raise FileNotFoundError("the list of files is empty; pass a pattern, a folder, a file or a list of them")
+        raise FileNotFoundError(
+            "the list of files is empty; pass a pattern, a folder, a file or a list of them"
+        )
     return found
 
 
 def listed(paths, limit: int = 8) -> str:
     """Return the names of files for a message, the first few of them."""
     names = [Path(path).name for path in paths]
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    return ", ".join(names[:limit]) + (
+        f" and {len(names) - limit} more" if len(names) > limit else ""
+    )
 
 
 def _expand_one(item):
@@ -66,7 +71,10 @@ def _expand_one(item):
         shown = (p for p in path.iterdir() if not p.name.startswith("."))
         found = sorted((p for p in shown if p.suffix.lower() in EXTENSIONS), key=_natural)
         if not found:
-            raise FileNotFoundError(f"no microscope files in the folder {path}; these can be read: {', '.join(EXTENSIONS)}")
+            raise FileNotFoundError(
+                f"no microscope files in the folder {path}; these can be read: "
+                f"{', '.join(EXTENSIONS)}"
+            )
         return found
     if path.exists():
         return [path]
@@ -88,4 +96,8 @@ def _with_brackets(path: Path) -> Iterator[str]:
 def _natural(path):
     """Sort key in which numbers count as numbers; a minus is a sign at the start of the name or after a separator."""
     parts = re.split(r"((?:(?<![A-Za-z0-9])-)?\d+(?:\.\d+)?)", plain_signs(path.stem))
-    return str(path.parent), [(float(part), "") if i % 2 else (-np.inf, part) for i, part in enumerate(parts)], path.suffix
+    return (
+        str(path.parent),
+        [(float(part), "") if i % 2 else (-np.inf, part) for i, part in enumerate(parts)],
+        path.suffix,
+    )

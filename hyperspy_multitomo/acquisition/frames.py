@@ -40,7 +40,10 @@ def check_frames(frames: Sequence[int] | None) -> tuple[int, int] | None:
     try:
         first, last = map(index, frames)
     except (TypeError, ValueError):
-        raise ValueError(f"frames={frames!r} must be (first, last): two whole numbers, the last frame not included") from None
+        raise ValueError(
+            f"frames={frames!r} must be (first, last): two whole numbers, the last frame not "
+            "included"
+        ) from None
     return first, last
 
 
@@ -56,8 +59,8 @@ def register_frames(images: Sequence[ArrayLike]) -> np.ndarray:
     Returns
     -------
     ndarray (frame, 2)
-        Shift (y, x) in px that has to be added to the object's position in a frame to put it where it is in the first, to a
-        tenth of a pixel: ``aligned = shift(image, shifts[frame])``.
+        Shift (y, x) in px that has to be added to the object's position in a frame to put it where
+        it is in the first, to a tenth of a pixel: ``aligned = shift(image, shifts[frame])``.
 
     Raises
     ------
@@ -66,11 +69,12 @@ def register_frames(images: Sequence[ArrayLike]) -> np.ndarray:
 
     Notes
     -----
-    Each frame is compared with the average of those already registered, from the shift of the frame before, and all once more
-    with the average of all others, so that errors do not add up. Frames are smoothed (Gaussian, 1 px), and tapered towards their
-    borders, because their opposite borders do not fit together. Since that pulls large shifts towards zero, a frame is shifted by
-    what was found and compared again. The peak of the cross-correlation is found as in Guizar-Sicairos, Thurman, Fienup, Opt.
-    Lett. 33 (2008) 156, doi:10.1364/OL.33.000156.
+    Each frame is compared with the average of those already registered, from the shift of the frame
+    before, and all once more with the average of all others, so that errors do not add up. Frames
+    are smoothed (Gaussian, 1 px), and tapered towards their borders, because their opposite borders
+    do not fit together. Since that pulls large shifts towards zero, a frame is shifted by what was
+    found and compared again. The peak of the cross-correlation is found as in Guizar-Sicairos,
+    Thurman, Fienup, Opt. Lett. 33 (2008) 156, doi:10.1364/OL.33.000156.
 
     Examples
     --------
@@ -104,18 +108,26 @@ def _frame(images, number: int, shape: tuple[int, ...]) -> np.ndarray:
     """Return a frame, smoothed, after a look at whether it can be registered."""
     image = np.asarray(images[number], dtype=np.float32)
     if image.shape != shape:
-        raise ValueError(f"frame {number} has the shape {image.shape}, the first {shape}; frames must be alike")
+        raise ValueError(
+            f"frame {number} has the shape {image.shape}, the first {shape}; frames must be alike"
+        )
     if not np.ptp(image) > 0:
-        raise ValueError(f"frame {number} is the same everywhere ({image.flat[0]:g}): it cannot be registered")
+        raise ValueError(
+            f"frame {number} is the same everywhere ({image.flat[0]:g}): it cannot be registered"
+        )
     return ndimage.gaussian_filter(image, _SMOOTHING)
 
 
-def _residual(reference: np.ndarray, image: np.ndarray, shift: np.ndarray, taper: np.ndarray) -> np.ndarray:
+def _residual(
+    reference: np.ndarray, image: np.ndarray, shift: np.ndarray, taper: np.ndarray
+) -> np.ndarray:
     """Return what is missing (y, x) in the shift of an image on a reference."""
     from skimage.registration import phase_cross_correlation
 
     moving = _tapered(_moved(image, shift), taper)
-    found = phase_cross_correlation(_tapered(reference, taper), moving, upsample_factor=_UPSAMPLING, normalization=None)
+    found = phase_cross_correlation(
+        _tapered(reference, taper), moving, upsample_factor=_UPSAMPLING, normalization=None
+    )
     return found[0]
 
 
@@ -133,7 +145,8 @@ def sum_frames(frames: Iterable[ArrayLike], shifts: ArrayLike | None = None) -> 
     Returns
     -------
     ndarray (y, x, ...)
-        Integer counts stay integer (64 bit) and none is divided among pixels; those moved out of the image are lost.
+        Integer counts stay integer (64 bit) and none is divided among pixels; those moved out of
+        the image are lost.
 
     Examples
     --------
@@ -145,9 +158,14 @@ def sum_frames(frames: Iterable[ArrayLike], shifts: ArrayLike | None = None) -> 
     for number, frame in enumerate(frames):
         frame = np.asarray(frame)
         if total is None:
-            total = np.zeros(frame.shape, dtype=np.int64 if frame.dtype.kind in "iub" else frame.dtype)
+            total = np.zeros(
+                frame.shape, dtype=np.int64 if frame.dtype.kind in "iub" else frame.dtype
+            )
         whole = (0, 0) if shifts is None else np.rint(np.asarray(shifts)[number]).astype(int)
-        target, source = zip(*(_overlap(size, step) for size, step in zip(frame.shape, whole, strict=False)), strict=True)
+        target, source = zip(
+            *(_overlap(size, step) for size, step in zip(frame.shape, whole, strict=False)),
+            strict=True,
+        )
         total[target] += frame[source]
     if total is None:
         raise ValueError("there are no frames to sum")
@@ -201,7 +219,8 @@ def count_events(
     Parameters
     ----------
     stream : iterable of ndarray of uint16
-        The stream in pieces of any length; pixels follow each other along x, then y, then the frames.
+        The stream in pieces of any length; pixels follow each other along x, then y, then the
+        frames.
     shape : (int, int)
         Size of a frame (y, x) in px.
     channels : int
@@ -211,8 +230,8 @@ def count_events(
     shifts : array_like (frame, 2), optional
         (y, x) in px of each of these frames, see `register_frames`; events move by whole pixels.
     starts : array_like of int (frame,), optional
-        Place of the first value of each frame in the stream, rising; by default a frame begins where the pixels of the one before
-        have ended.
+        Place of the first value of each frame in the stream, rising; by default a frame begins
+        where the pixels of the one before have ended.
 
     Returns
     -------
@@ -238,21 +257,35 @@ def count_events(
     for piece in stream:
         ends = piece == NEXT_PIXEL
         place = np.cumsum(ends)
-        # At its start a frame has the place that it has among whole ones, whatever was counted before.
+        # At its start a frame has the place that it has among whole ones, whatever was counted
+        # before.
         begun = np.flatnonzero((starts >= values) & (starts < values + len(piece)))
         at = starts[begun] - values
         before = np.where(at > 0, place[at - 1], 0)
-        place += np.repeat(np.append(passed, begun * height * width - before), np.diff(at, prepend=0, append=len(piece)))
+        place += np.repeat(
+            np.append(passed, begun * height * width - before),
+            np.diff(at, prepend=0, append=len(piece)),
+        )
         values += len(piece)
         passed = int(place[-1]) if len(place) else passed
-        kept = ~ends & (piece < channels) & (place >= first * height * width) & (place < last * height * width)
+        kept = (
+            ~ends
+            & (piece < channels)
+            & (place >= first * height * width)
+            & (place < last * height * width)
+        )
         frame, pixel = np.divmod(place[kept], height * width)
         y, x = np.divmod(pixel, width)
         if whole is not None:
             y, x = y + whole[frame - first, 0], x + whole[frame - first, 1]
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         found = y[inside] * width + x[inside], piece[kept][inside]
-        counts = counts + sparse.coo_matrix((np.ones(len(found[0]), np.int32), found), shape=counts.shape).tocsr()
+        counts = (
+            counts
+            + sparse.coo_matrix(
+                (np.ones(len(found[0]), np.int32), found), shape=counts.shape
+            ).tocsr()
+        )
         if passed >= last * height * width:
             break
     return counts

@@ -28,7 +28,8 @@ class GainEstimate:
     tilts : numpy.ndarray (tilt,)
         Degrees.
     model : str
-        What the signal was compared with: ``"constant"``, ``"lamella"``, ``"haadf"`` or ``"live_time"``.
+        What the signal was compared with: ``"constant"``, ``"lamella"``, ``"haadf"`` or
+        ``"live_time"``.
     elements : tuple of str
         Names along the last axis of `values`; empty for one gain per tilt.
     """
@@ -45,10 +46,15 @@ class GainEstimate:
     def __repr__(self) -> str:
         names = self.elements or ("gain",)
         values = self.values.reshape(len(self.tilts), -1)
-        errors = None if self.standard_errors is None else self.standard_errors.reshape(values.shape)
+        errors = (
+            None if self.standard_errors is None else self.standard_errors.reshape(values.shape)
+        )
         lines = ["  tilt  " + "".join(f"{name:>16}" for name in names)]
         for t, row in enumerate(values):
-            cells = (f"{v:.3f}" if errors is None else f"{v:.3f} ± {errors[t, i]:.3f}" for i, v in enumerate(row))
+            cells = (
+                f"{v:.3f}" if errors is None else f"{v:.3f} ± {errors[t, i]:.3f}"
+                for i, v in enumerate(row)
+            )
             lines.append(f"{self.tilts[t]:6.1f}° " + "".join(f"{cell:>16}" for cell in cells))
         return "\n".join([f"gains, expected signal: {self.model}", *lines])
 
@@ -62,7 +68,8 @@ def expected_means(tilts: ArrayLike, model: Literal["constant", "lamella"]) -> n
     tilts : array_like (tilt,)
         Degrees.
     model : "constant" or "lamella"
-        The same at every tilt, for an object wholly in view; or 1/cos t, the path through a lamella that fills the view.
+        The same at every tilt, for an object wholly in view; or 1/cos t, the path through a lamella
+        that fills the view.
 
     Returns
     -------
@@ -82,10 +89,14 @@ def expected_means(tilts: ArrayLike, model: Literal["constant", "lamella"]) -> n
     if model == "constant":
         return np.ones(len(tilts))
     if model != "lamella":
-        raise ValueError(f"unknown model {model!r}; use 'constant' (wholly in view) or 'lamella' (fills the view)")
+        raise ValueError(
+            f"unknown model {model!r}; use 'constant' (wholly in view) or 'lamella' (fills the "
+            "view)"
+        )
     if np.abs(tilts).max() > STEEPEST:
         raise ValueError(
-            f"a lamella beyond {STEEPEST:g} degrees has no defined thickness; leave those tilts out or use model='constant'"
+            f"a lamella beyond {STEEPEST:g} degrees has no defined thickness; leave those tilts "
+            "out or use model='constant'"
         )
     return 1 / np.cos(np.deg2rad(tilts))
 
@@ -107,16 +118,19 @@ def fit_gains(
     sums : array_like (tilt,) or (channel, tilt)
         Signal summed over the pixels; net counts for maps.
     expected : array_like (tilt,)
-        What it should be, up to a factor for each channel; NaN at tilts where that is not known, which only `smooth` bridges.
+        What it should be, up to a factor for each channel; NaN at tilts where that is not known,
+        which only `smooth` bridges.
     tilts : array_like (tilt,)
         Degrees.
     variances : array_like, optional
         Of `sums`, same shape: the gross counts. Without them there are no standard errors.
     known : array_like, same shape as `sums` or (tilt,), optional
-        Gains known beforehand that are not smooth in the tilt, such as live times; they are a factor of the result, and only
-        what is left is smoothed. Without `smooth` they change nothing, because the sums contain them.
+        Gains known beforehand that are not smooth in the tilt, such as live times; they are a
+        factor of the result, and only what is left is smoothed. Without `smooth` they change
+        nothing, because the sums contain them.
     smooth : int, optional
-        Degree of a polynomial in the tilt for the logarithm of the gain; by default every tilt has a gain of its own.
+        Degree of a polynomial in the tilt for the logarithm of the gain; by default every tilt has
+        a gain of its own.
 
     Returns
     -------
@@ -128,13 +142,15 @@ def fit_gains(
     Raises
     ------
     ValueError
-        For shapes that do not fit, sums that are not positive, or fewer tilts than the polynomial needs.
+        For shapes that do not fit, sums that are not positive, or fewer tilts than the polynomial
+        needs.
 
     Notes
     -----
-    The polynomial is the maximum-likelihood fit of Poisson counts with a logarithmic link, by iteratively reweighted least
-    squares. Counts of net signal over a background scatter more than their number says: the errors grow by the ratio of
-    variance to counts. P. McCullagh, J. A. Nelder, Generalized Linear Models, 2nd ed. (1989), chapters 2 and 9.
+    The polynomial is the maximum-likelihood fit of Poisson counts with a logarithmic link, by
+    iteratively reweighted least squares. Counts of net signal over a background scatter more than
+    their number says: the errors grow by the ratio of variance to counts. P. McCullagh, J. A.
+    Nelder, Generalized Linear Models, 2nd ed. (1989), chapters 2 and 9.
 
     Examples
     --------
@@ -147,9 +163,14 @@ def fit_gains(
     tilts = checked_tilts(tilts, rows.shape[1])
     expected = np.asarray(expected, dtype=np.float64)
     if expected.shape != tilts.shape or not (np.isnan(expected) | (expected > 0)).all():
-        raise ValueError("a tilt has no positive sum of the expected signal, so that it has no gain; leave it out")
+        raise ValueError(
+            "a tilt has no positive sum of the expected signal, so that it has no gain; leave it "
+            "out"
+        )
     spread = None if variances is None else np.atleast_2d(np.asarray(variances, dtype=np.float64))
-    known = np.broadcast_to(1.0 if known is None else np.asarray(known, dtype=np.float64), rows.shape)
+    known = np.broadcast_to(
+        1.0 if known is None else np.asarray(known, dtype=np.float64), rows.shape
+    )
     if smooth is None:
         gains, covariances = _each_tilt(rows, expected, tilts, spread)
     else:
@@ -161,10 +182,14 @@ def fit_gains(
     # d log(g_t / mean g) = d log g_t - sum_s (g_s / sum g) d log g_s
     relative = np.eye(len(tilts)) - (gains / gains.sum(axis=-1, keepdims=True))[:, None]
     variances = np.einsum("cts,csr,ctr->ct", relative, covariances, relative)
-    return gains.reshape(sums.shape), (gains * np.sqrt(np.maximum(variances, 0))).reshape(sums.shape)
+    return gains.reshape(sums.shape), (gains * np.sqrt(np.maximum(variances, 0))).reshape(
+        sums.shape
+    )
 
 
-def gain_from_means(projections: ArrayLike, tilts: ArrayLike, model: Literal["constant", "lamella"] = "constant") -> np.ndarray:
+def gain_from_means(
+    projections: ArrayLike, tilts: ArrayLike, model: Literal["constant", "lamella"] = "constant"
+) -> np.ndarray:
     """
     Estimate the gain of every tilt from the mean of its image against the expected one.
 
@@ -177,8 +202,8 @@ def gain_from_means(projections: ArrayLike, tilts: ArrayLike, model: Literal["co
     tilts : array_like (tilt,)
         Degrees.
     model : "constant" or "lamella", default "constant"
-        What the mean should be: the same at every tilt, for an object that is wholly in view; or proportional to 1/cos t, the
-        path through a lamella that fills the view.
+        What the mean should be: the same at every tilt, for an object that is wholly in view; or
+        proportional to 1/cos t, the path through a lamella that fills the view.
 
     Returns
     -------
@@ -188,11 +213,13 @@ def gain_from_means(projections: ArrayLike, tilts: ArrayLike, model: Literal["co
     Raises
     ------
     ValueError
-        If numbers of tilts differ, a mean is not positive, or a lamella stands on edge (beyond 85 degrees).
+        If numbers of tilts differ, a mean is not positive, or a lamella stands on edge (beyond 85
+        degrees).
 
     References
     ----------
-    The constant mean is the scaling of R. Huber et al., Nanoscale 11 (2019) 5617, doi:10.1039/C8NR09058K.
+    The constant mean is the scaling of R. Huber et al., Nanoscale 11 (2019) 5617,
+    doi:10.1039/C8NR09058K.
 
     Examples
     --------
@@ -203,7 +230,10 @@ def gain_from_means(projections: ArrayLike, tilts: ArrayLike, model: Literal["co
     """
     projections = np.asarray(projections)
     if projections.ndim not in (3, 4):
-        raise ValueError(f"the projections have shape {projections.shape}; expected (tilt, x, y) or (channel, tilt, x, y)")
+        raise ValueError(
+            f"the projections have shape {projections.shape}; expected (tilt, x, y) or (channel, "
+            "tilt, x, y)"
+        )
     tilts = checked_tilts(tilts, projections.shape[-3])
     means = projections.mean(axis=(-2, -1), dtype=np.float64)
     return fit_gains(means, expected_means(tilts, model), tilts)[0]
@@ -213,35 +243,55 @@ def _each_tilt(rows, expected, tilts, spread):
     """Return signal over expected signal, and the covariance of its logarithm between the tilts."""
     if np.isnan(expected).any():
         raise ValueError(
-            f"nothing is known of the expected signal at the tilts {tilts[np.isnan(expected)]}: use only the tilts that both "
+            f"nothing is known of the expected signal at the tilts {tilts[np.isnan(expected)]}: "
+            "use only the tilts that both "
             "series have, or pass smooth=2, which bridges the gaps"
         )
     if not (np.isfinite(rows).all() and (rows > 0).all()):
         bad = tilts[~(np.isfinite(rows) & (rows > 0)).all(axis=0)]
-        raise ValueError(f"the mean is not positive and finite at the tilts {bad}; leave these tilts out, or pass smooth=2")
-    return rows / expected, None if spread is None else (np.maximum(spread, 0) / rows**2)[:, None] * np.eye(len(tilts))
+        raise ValueError(
+            f"the mean is not positive and finite at the tilts {bad}; leave these tilts out, or "
+            "pass smooth=2"
+        )
+    return rows / expected, None if spread is None else (np.maximum(spread, 0) / rows**2)[
+        :, None
+    ] * np.eye(len(tilts))
 
 
 def _along_tilts(rows, exposure, tilts, spread, degree):
     """Return exp(polynomial of the tilt) for each row, and the covariance of the polynomial between the tilts."""
     fitted = np.isfinite(exposure[0])
-    if not (isinstance(degree, int | np.integer) and not isinstance(degree, bool) and 0 <= degree < fitted.sum() - 1):
+    if not (
+        isinstance(degree, int | np.integer)
+        and not isinstance(degree, bool)
+        and 0 <= degree < fitted.sum() - 1
+    ):
         raise ValueError(
-            f"smooth={degree!r} must be the degree of a polynomial, 0 or more, and below {fitted.sum() - 1} for "
+            f"smooth={degree!r} must be the degree of a polynomial, 0 or more, and below "
+            f"{fitted.sum() - 1} for "
             f"{fitted.sum()} tilts"
         )
     if not np.isfinite(rows[:, fitted]).all() or not (rows[:, fitted].sum(axis=1) > 0).all():
-        raise ValueError("a channel has no positive sum over the tilts, so that it has no gains; leave it out")
+        raise ValueError(
+            "a channel has no positive sum over the tilts, so that it has no gains; leave it out"
+        )
     powers = np.polynomial.legendre.legvander(tilts / np.abs(tilts).max(), degree)
-    results = [_poisson_fit(y[fitted], e[fitted], powers[fitted]) for y, e in zip(rows, exposure, strict=True)]
+    results = [
+        _poisson_fit(y[fitted], e[fitted], powers[fitted])
+        for y, e in zip(rows, exposure, strict=True)
+    ]
     gains = np.stack([np.exp(powers @ coefficients) for coefficients, _ in results])
     if spread is None:
         return gains, None
     excess = spread[:, fitted].sum(axis=1) / rows[:, fitted].sum(axis=1)
-    return gains, excess[:, None, None] * np.stack([powers @ covariance @ powers.T for _, covariance in results])
+    return gains, excess[:, None, None] * np.stack(
+        [powers @ covariance @ powers.T for _, covariance in results]
+    )
 
 
-def _poisson_fit(counts: np.ndarray, exposure: np.ndarray, powers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _poisson_fit(
+    counts: np.ndarray, exposure: np.ndarray, powers: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the coefficients of counts ~ Poisson(exposure * exp(powers @ coefficients)), and their covariance."""
     coefficients = np.zeros(powers.shape[1])
     coefficients[0] = np.log(counts.sum() / exposure.sum())

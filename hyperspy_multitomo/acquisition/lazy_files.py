@@ -15,7 +15,8 @@ __all__ = ["naming_file"]
 def naming_file(data, path: str | Path):
     """Return the same array; of a dask array one whose errors of reading name the file.
 
-    What reads from the file is wrapped, in the graph as it is: arrays that are stored (HDF5, zarr), and the functions of readers.
+    What reads from the file is wrapped, in the graph as it is: arrays that are stored (HDF5, zarr),
+    and the functions of readers.
     """
     if not hasattr(data, "dask"):
         return data
@@ -32,7 +33,10 @@ def _naming(layer, name: str):
     from dask.highlevelgraph import MaterializedLayer
 
     if isinstance(layer, MaterializedLayer):
-        return MaterializedLayer({key: _named(task, name) for key, task in layer.mapping.items()}, annotations=layer.annotations)
+        return MaterializedLayer(
+            {key: _named(task, name) for key, task in layer.mapping.items()},
+            annotations=layer.annotations,
+        )
     if isinstance(layer, Blockwise):
         layer = copy.copy(layer)
         layer.task = _named(layer.task, name)
@@ -45,7 +49,11 @@ def _named(task, name: str):
         return StoredArray(task, name)
     function = getattr(task, "func", None)
     # dask's own functions cut what others have read; it knows some of them by what they are.
-    if function is None or isinstance(function, Told) or str(getattr(function, "__module__", "")).startswith("dask."):
+    if (
+        function is None
+        or isinstance(function, Told)
+        or str(getattr(function, "__module__", "")).startswith("dask.")
+    ):
         return task
     task = copy.copy(task)
     task.func = Told(function, name)
@@ -55,7 +63,8 @@ def _named(task, name: str):
 def _error(name: str, error: Exception) -> ValueError:
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
     return ValueError(
-        f"{name} cannot be read, it is damaged or was changed since it was loaded ({reason}): copy it again, or leave it out"
+        f"{name} cannot be read, it is damaged or was changed since it was loaded ({reason}): copy "
+        "it again, or leave it out"
     )
 
 

@@ -40,7 +40,9 @@ def check_losses(spectra: ArrayLike, channels: int, name: str = "spectra") -> np
     """
     spectra = np.asarray(spectra)
     if spectra.ndim < 1 or spectra.shape[-1] != channels:
-        raise ValueError(f"{name} have the shape {spectra.shape}, but the energy axis has {channels} channels")
+        raise ValueError(
+            f"{name} have the shape {spectra.shape}, but the energy axis has {channels} channels"
+        )
     if spectra.dtype.kind == "f" and not np.isfinite(spectra).all():
         raise ValueError(f"{name} contain NaN or infinite values; expected counts")
     return spectra
@@ -53,7 +55,8 @@ def check_sums(region_sums: ArrayLike, energy: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        Where the sum of a tilt is negative over several channels: a background was subtracted, or there is no beam in it.
+        Where the sum of a tilt is negative over several channels: a background was subtracted, or
+        there is no beam in it.
 
     Examples
     --------
@@ -65,7 +68,9 @@ def check_sums(region_sums: ArrayLike, energy: np.ndarray) -> np.ndarray:
         smooth = np.convolve(spectrum, np.full(_SMOOTHED, 1 / _SMOOTHED), mode="same")
         if smooth.min() < 0:
             raise ValueError(
-                f"the sum of the spectra of tilt number {tilt} is negative around {energy[smooth.argmin()]:g} eV; expected "
-                "counts from which no background was subtracted, nor more than the offset of the camera"
+                f"the sum of the spectra of tilt number {tilt} is negative around "
+                f"{energy[smooth.argmin()]:g} eV; expected "
+                "counts from which no background was subtracted, nor more than the offset of the "
+                "camera"
             )
     return region_sums

@@ -12,7 +12,8 @@ import numpy as np
 
 __all__ = ["Mdoc", "mdoc_beside", "read_mdoc"]
 
-# Each section begins with its kind and number: [ZValue = 3], and others that say nothing of an image of the stack.
+# Each section begins with its kind and number: [ZValue = 3], and others that say nothing of an
+# image of the stack.
 _SECTION = re.compile(r"^\s*\[\s*(\w+)\s*=\s*([-+]?\d+)\s*\]", re.MULTILINE)
 _AXIS = re.compile(r"tilt\s*axis(?:\s*angle)?\s*[=:]?\s*([-+]?\d+(?:\.\d+)?)", re.IGNORECASE)
 _TIME_FORMATS = ("%d-%b-%Y %H:%M:%S", "%d-%b-%y %H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S")
@@ -58,10 +59,10 @@ def read_mdoc(path: str | Path) -> Mdoc:
     Parameters
     ----------
     path : path-like
-        Lines ``key = value``: some for the stack, then a section ``[ZValue = n]`` for image n of the stack, from 0, in any
-        order, with its TiltAngle (degrees) and maybe PixelSpacing (angstrom), Voltage (kV) and DateTime. The angle of the tilt
-        axis stands in a remark ``[T = ... Tilt axis angle = ...]``, or is RotationAngle, which SerialEM counts from the x axis,
-        less 90 degrees.
+        Lines ``key = value``: some for the stack, then a section ``[ZValue = n]`` for image n of
+        the stack, from 0, in any order, with its TiltAngle (degrees) and maybe PixelSpacing
+        (angstrom), Voltage (kV) and DateTime. The angle of the tilt axis stands in a remark ``[T =
+        ... Tilt axis angle = ...]``, or is RotationAngle, which SerialEM counts from the x axis, less 90 degrees.
 
     Returns
     -------
@@ -70,7 +71,8 @@ def read_mdoc(path: str | Path) -> Mdoc:
     Raises
     ------
     ValueError
-        Where an image has no tilt, the file lists none, or its sections are not those of the images 0 to n - 1, once each.
+        Where an image has no tilt, the file lists none, or its sections are not those of the images
+        0 to n - 1, once each.
     FileNotFoundError
         Where there is no such file.
 
@@ -88,10 +90,18 @@ def read_mdoc(path: str | Path) -> Mdoc:
     head, images = _images(text, path.name)
     without = [str(i) for i, image in enumerate(images) if _number(image.get("TiltAngle")) is None]
     if not images or without:
-        told = f"no TiltAngle for the images {', '.join(without[:8])}" if images else "no image sections [ZValue = n]"
+        told = (
+            f"no TiltAngle for the images {', '.join(without[:8])}"
+            if images
+            else "no image sections [ZValue = n]"
+        )
         raise ValueError(f"{path.name} has {told}; pass the tilts as an array or in a .rawtlt file")
     common = images[0] | head
-    spacing, axis, rotation = _number(common.get("PixelSpacing")), _AXIS.search(text), _number(common.get("RotationAngle"))
+    spacing, axis, rotation = (
+        _number(common.get("PixelSpacing")),
+        _AXIS.search(text),
+        _number(common.get("RotationAngle")),
+    )
     return Mdoc(
         tilts=np.array([_number(image["TiltAngle"]) for image in images]),
         times=np.array([_time(image.get("DateTime")) for image in images], dtype="datetime64[s]"),
@@ -104,20 +114,37 @@ def read_mdoc(path: str | Path) -> Mdoc:
 def _images(text: str, name: str) -> tuple[dict[str, str], list[dict[str, str]]]:
     """Return what an .mdoc says of the stack, and of each of its images in their order."""
     head, *sections = _SECTION.split(text)
-    found = [(int(z), _values(body)) for kind, z, body in zip(*[iter(sections)] * 3, strict=True) if kind == "ZValue"]
+    found = [
+        (int(z), _values(body))
+        for kind, z, body in zip(*[iter(sections)] * 3, strict=True)
+        if kind == "ZValue"
+    ]
     numbers = sorted(z for z, _ in found)
     if numbers != list(range(len(numbers))):
-        missing, twice = set(range(len(numbers))) - set(numbers), {z for z in numbers if numbers.count(z) > 1}
-        told = [f"{', '.join(map(str, sorted(zs)[:8]))} {what}" for zs, what in ((missing, "missing"), (twice, "twice")) if zs]
+        missing, twice = (
+            set(range(len(numbers))) - set(numbers),
+            {z for z in numbers if numbers.count(z) > 1},
+        )
+        told = [
+            f"{', '.join(map(str, sorted(zs)[:8]))} {what}"
+            for zs, what in ((missing, "missing"), (twice, "twice"))
+            if zs
+        ]
         raise ValueError(
-            f"{name} has {len(numbers)} sections [ZValue = n] from {numbers[0]} to {numbers[-1]}, with {' and '.join(told)}; "
-            f"expected 0 to {len(numbers) - 1}, one for each image of the stack: mend it, or pass tilts= and take the .mdoc away"
+            f"{name} has {len(numbers)} sections [ZValue = n] from {numbers[0]} to {numbers[-1]}, "
+            f"with {' and '.join(told)}; "
+            f"expected 0 to {len(numbers) - 1}, one for each image of the stack: mend it, or pass "
+            "tilts= and take the .mdoc away"
         )
     return _values(head), [image for _, image in sorted(found, key=lambda section: section[0])]
 
 
 def _values(text: str) -> dict[str, str]:
-    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line and not line.lstrip().startswith("["))
+    pairs = (
+        line.split("=", 1)
+        for line in text.splitlines()
+        if "=" in line and not line.lstrip().startswith("[")
+    )
     return {key.strip(): value.strip() for key, value in pairs}
 
 

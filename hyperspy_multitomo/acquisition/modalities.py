@@ -18,7 +18,11 @@ __all__ = ["align_modalities"]
 
 
 def align_modalities(
-    found: Mapping[str, Sequence[Record]], tilts=None, paths: Sequence[Path] = (), *, skip: bool = False
+    found: Mapping[str, Sequence[Record]],
+    tilts=None,
+    paths: Sequence[Path] = (),
+    *,
+    skip: bool = False,
 ) -> tuple[dict[str, list[Record]], np.ndarray]:
     """
     Bring images and spectra into one order, that of their acquisition, and find the tilt of each projection.
@@ -28,7 +32,8 @@ def align_modalities(
     found : mapping
         What `read_tilt_files` returns.
     tilts : array_like, str, path or None
-        See `resolve_tilts`; an array has one angle for each projection of a modality, or one for each of the `paths`.
+        See `resolve_tilts`; an array has one angle for each projection of a modality, or one for
+        each of the `paths`.
     paths : sequence of Path
         All files that were asked for.
     skip : bool, default False
@@ -37,24 +42,31 @@ def align_modalities(
     Returns
     -------
     series : dict
-        "images" and "spectra", as far as there are any: lists of one record per tilt, or of one that is a stack.
+        "images" and "spectra", as far as there are any: lists of one record per tilt, or of one
+        that is a stack.
     angles : ndarray (tilt,)
         Degrees; those of the images, where both have their own.
 
     Raises
     ------
     ValueError
-        Where no tilts are found, and where images and spectra in files of their own have no partners; these are named.
+        Where no tilts are found, and where images and spectra in files of their own have no
+        partners; these are named.
     """
     series = {name: list(records) for name, records in found.items() if records}
     angles = {name: _tilts(records, tilts, paths) for name, records in series.items()}
     if len(series) == 2 and _paths(series["images"]) != _paths(series["spectra"]):
         names = {name: _projections(records) for name, records in series.items()}
-        kept = pair_by_tilt(angles["images"], angles["spectra"], names["images"], names["spectra"], skip=skip)
+        kept = pair_by_tilt(
+            angles["images"], angles["spectra"], names["images"], names["spectra"], skip=skip
+        )
         for (name, records), places in zip(series.items(), kept, strict=True):
             if len(places) < len(names[name]):
                 left = sorted(set(range(len(names[name]))) - set(places.tolist()))
-                warn(f"left out, without partner at their tilt: {', '.join(names[name][i] for i in left)}")
+                warn(
+                    "left out, without partner at their tilt: "
+                    f"{', '.join(names[name][i] for i in left)}"
+                )
             series[name] = _taken(records, places)
         angles["images"] = angles["images"][kept[0]]
     first = next(iter(series))
@@ -69,8 +81,15 @@ def align_modalities(
 def _tilts(records: Sequence[Record], tilts, paths: Sequence[Path]) -> np.ndarray:
     stored = np.concatenate([record.tilts for record in records])
     kept = _paths(records)
-    given = tilts is not None and not isinstance(tilts, str | Path) and not hasattr(tilts, "pattern")
-    if given and np.size(tilts) == len(paths) and len(kept) < len(paths) and np.size(tilts) != len(stored):
+    given = (
+        tilts is not None and not isinstance(tilts, str | Path) and not hasattr(tilts, "pattern")
+    )
+    if (
+        given
+        and np.size(tilts) == len(paths)
+        and len(kept) < len(paths)
+        and np.size(tilts) != len(stored)
+    ):
         # Tilts given for all files: each modality takes those of its files.
         tilts = [tilt for tilt, path in zip(tilts, paths, strict=True) if path in kept]
     return resolve_tilts(tilts, kept, stored, n=len(stored))

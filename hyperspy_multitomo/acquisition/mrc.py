@@ -15,7 +15,8 @@ __all__ = ["MrcHeader", "read_mrc_header", "with_sign"]
 _HEADER = 1024
 # Bytes per value of each mode; of others the reader says that it does not know them.
 _SIZES = {0: 1, 1: 2, 2: 4, 3: 4, 4: 8, 6: 2, 12: 2}
-# IMOD marks its headers with this number in word 38; the lowest bit of word 39 then says that bytes are signed.
+# IMOD marks its headers with this number in word 38; the lowest bit of word 39 then says that bytes
+# are signed.
 _STAMP, _STAMP_WORD, _FLAGS_WORD, _IS_SIGNED = 1146047817, 38, 39, 1
 # Bytes that are looked at in one go.
 _PIECE = 2**24
@@ -36,8 +37,8 @@ class MrcHeader:
     start : int
         Bytes before the data: header and extended header.
     signed : bool or None
-        Of mode 0, whether bytes are signed as far as the header tells: by IMOD's stamp and flag, else by the minimum and maximum
-        of the data, where they fit one reading only.
+        Of mode 0, whether bytes are signed as far as the header tells: by IMOD's stamp and flag,
+        else by the minimum and maximum of the data, where they fit one reading only.
     """
 
     path: Path
@@ -67,12 +68,15 @@ class MrcHeader:
         count = " x ".join(map(str, self.shape))
         if found < expected:
             raise ValueError(
-                f"{self.path.name} is cut short: by its header expected {expected} bytes ({_HEADER} of header, "
-                f"{self.start - _HEADER} of extended header, {count} values of {size}), found {found}; copy or export it again"
+                f"{self.path.name} is cut short: by its header expected {expected} bytes "
+                f"({_HEADER} of header, "
+                f"{self.start - _HEADER} of extended header, {count} values of {size}), found "
+                f"{found}; copy or export it again"
             )
         if found > expected:
             warn(
-                f"{self.path.name} has {found - expected} bytes more than its header says ({expected} expected, {found} found); "
+                f"{self.path.name} has {found - expected} bytes more than its header says "
+                f"({expected} expected, {found} found); "
                 f"the first {count} values are read: check that all images are there"
             )
 
@@ -98,15 +102,21 @@ def read_mrc_header(path: str | Path) -> MrcHeader:
     with path.open("rb") as file:
         header = file.read(_HEADER)
     if len(header) < _HEADER:
-        raise ValueError(f"{path.name} has no whole header: expected {_HEADER} bytes, found {path.stat().st_size}; copy it again")
+        raise ValueError(
+            f"{path.name} has no whole header: expected {_HEADER} bytes, found "
+            f"{path.stat().st_size}; copy it again"
+        )
     words = np.frombuffer(header, dtype="<i4")
     (x, y, z, mode), extended = words[:4].tolist(), int(words[23])
     if min(x, y, z) < 1 or extended < 0:
         raise ValueError(
-            f"{path.name} cannot be read, it is damaged or not what its name says: its header states {z} x {y} x {x} values and "
+            f"{path.name} cannot be read, it is damaged or not what its name says: its header "
+            f"states {z} x {y} x {x} values and "
             f"{extended} bytes of extended header"
         )
-    return MrcHeader(path, (z, y, x), mode, _HEADER + extended, _stated_sign(words) if mode == 0 else None)
+    return MrcHeader(
+        path, (z, y, x), mode, _HEADER + extended, _stated_sign(words) if mode == 0 else None
+    )
 
 
 def _stated_sign(words: np.ndarray) -> bool | None:
@@ -135,15 +145,18 @@ def with_sign(data, header: MrcHeader, signed: bool | None = None):
     Warns
     -----
     UserWarning
-        Where nothing tells and there are bytes of which it changes the value; they are taken as signed.
+        Where nothing tells and there are bytes of which it changes the value; they are taken as
+        signed.
     """
     signed = header.signed if signed is None else signed
     if signed is None:
         signed = True
         if _has_high_bytes(header):
             warn(
-                f"the header of {header.path.name} does not tell whether its bytes (mode 0) are signed, -128 to 127, or "
-                "unsigned, 0 to 255; they are taken as signed: pass signed_bytes=True or False to load_tilt_series"
+                f"the header of {header.path.name} does not tell whether its bytes (mode 0) are "
+                "signed, -128 to 127, or "
+                "unsigned, 0 to 255; they are taken as signed: pass signed_bytes=True or False to "
+                "load_tilt_series"
             )
     return data.view(np.int8) if signed else data
 

@@ -14,7 +14,12 @@ __all__ = ["pair_by_tilt"]
 
 
 def pair_by_tilt(
-    image_tilts: ArrayLike, spectra_tilts: ArrayLike, images: Sequence[str], spectra: Sequence[str], *, skip: bool = False
+    image_tilts: ArrayLike,
+    spectra_tilts: ArrayLike,
+    images: Sequence[str],
+    spectra: Sequence[str],
+    *,
+    skip: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """
     Find the spectra of each image: those of the nearest tilt.
@@ -54,12 +59,17 @@ def pair_by_tilt(
             return np.arange(len(first)), by_order
     mutual = (back[nearest] == np.arange(len(first))) & (distance.min(axis=1) < SAME_VIEW)
     kept = np.flatnonzero(mutual)
-    without = [f"{images[i]} ({first[i]:g} degrees) has no spectra" for i in np.flatnonzero(~mutual)]
+    without = [
+        f"{images[i]} ({first[i]:g} degrees) has no spectra" for i in np.flatnonzero(~mutual)
+    ]
     lonely = np.setdiff1d(np.arange(len(second)), nearest[kept])
     without += [f"{spectra[i]} ({second[i]:g} degrees) has no image" for i in lonely]
     if without and not (skip and kept.size):
-        told = "; ".join(without[:8]) + (f"; and {len(without) - 8} more" if len(without) > 8 else "")
+        told = "; ".join(without[:8]) + (
+            f"; and {len(without) - 8} more" if len(without) > 8 else ""
+        )
         raise ValueError(
-            f"images and spectra do not go together by their tilts: {told}. Leave these files out, or pass their tilts"
+            f"images and spectra do not go together by their tilts: {told}. Leave these files out, "
+            "or pass their tilts"
         )
     return kept, nearest[kept]

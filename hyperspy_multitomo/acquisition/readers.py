@@ -46,7 +46,11 @@ _HDF5 = (".h5", ".hdf5")
 #: Extensions of files that have no frames to choose from.
 FRAMELESS = tuple(suffix for suffix in READERS if suffix != ".emd")
 # What RosettaSciIO needs besides itself, and how to get it.
-_EXTRAS = {"sparse": "rosettasciio[eds-stream]", "tifffile": "rosettasciio[tiff]", "zarr": "rosettasciio[zspy]"}
+_EXTRAS = {
+    "sparse": "rosettasciio[eds-stream]",
+    "tifffile": "rosettasciio[tiff]",
+    "zarr": "rosettasciio[zspy]",
+}
 
 
 def read_records(
@@ -64,8 +68,8 @@ def read_records(
     Parameters
     ----------
     path : path-like
-        Bruker .bcf, Velox .emd (also .h5 and .hdf5), Gatan .dm3 and .dm4, MRC (.mrc, .st, .ali, with the .mdoc beside it),
-        TIFF, .hspy or .zspy.
+        Bruker .bcf, Velox .emd (also .h5 and .hdf5), Gatan .dm3 and .dm4, MRC (.mrc, .st, .ali,
+        with the .mdoc beside it), TIFF, .hspy or .zspy.
     lazy : bool, default False
         Return dask arrays where the reader has them (images of .bcf files are always in memory).
     frames : (int, int), optional
@@ -75,8 +79,9 @@ def read_records(
     image : str, optional
         The image by which frames are registered, where there are several.
     signed_bytes : bool, optional
-        MRC of bytes (mode 0): whether they are signed. By default what the header says: IMOD's stamp and flag, else minimum and
-        maximum of the data where they fit one reading only; else they are taken as signed, with a warning.
+        MRC of bytes (mode 0): whether they are signed. By default what the header says: IMOD's
+        stamp and flag, else minimum and maximum of the data where they fit one reading only; else
+        they are taken as signed, with a warning.
 
     Returns
     -------
@@ -87,8 +92,8 @@ def read_records(
     FileNotFoundError
         Where there is no such file.
     ValueError
-        For an unknown extension, an empty file, a file that cannot be read, is shorter than its header says or lacks chunks of
-        its arrays, frames of a file without; it is named.
+        For an unknown extension, an empty file, a file that cannot be read, is shorter than its
+        header says or lacks chunks of its arrays, frames of a file without; it is named.
     ModuleNotFoundError
         Where a package is missing that the format needs; it is named.
 
@@ -101,11 +106,19 @@ def read_records(
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     if not known(path):
-        raise ValueError(f"{path.name}: unknown extension {path.suffix!r}; these can be read: {', '.join(EXTENSIONS)}")
+        raise ValueError(
+            f"{path.name}: unknown extension {path.suffix!r}; these can be read: "
+            f"{', '.join(EXTENSIONS)}"
+        )
     damaged = damaged_files([path])
     if damaged:
         raise ValueError(damaged[path])
-    options = {"frames": frames, "register_frames": register_frames, "image": image, "signed_bytes": signed_bytes}
+    options = {
+        "frames": frames,
+        "register_frames": register_frames,
+        "image": image,
+        "signed_bytes": signed_bytes,
+    }
     return read_checked(path, lazy=lazy, **options)
 
 
@@ -117,12 +130,15 @@ def known(path: Path) -> bool:
 def damaged_files(paths: Sequence[Path]) -> dict[Path, str]:
     """Return an error message for each file that is empty or shorter than it says."""
     damaged = {
-        path: f"{path.name} is empty (0 bytes); leave it out" for path in paths if path.is_file() and not path.stat().st_size
+        path: f"{path.name} is empty (0 bytes); leave it out"
+        for path in paths
+        if path.is_file() and not path.stat().st_size
     }
     for path in (path for path in paths if path not in damaged and path.suffix.lower() == ".bcf"):
         if lacking := _lacking_bcf(path):
             damaged[path] = (
-                f"{path.name} cannot be read, it is damaged or truncated ({lacking} bytes shorter than its header says)"
+                f"{path.name} cannot be read, it is damaged or truncated ({lacking} bytes shorter "
+                "than its header says)"
             )
     return damaged
 
@@ -135,7 +151,10 @@ def _lacking_bcf(path: Path) -> int:
         head = file.read(0x14C)
     if not head.startswith(b"AAMVHFSS") or len(head) < 0x14C:
         return 0
-    (block,), (blocks,) = struct.unpack_from("<I", head, 0x128), struct.unpack_from("<I", head, 0x148)
+    (block,), (blocks,) = (
+        struct.unpack_from("<I", head, 0x128),
+        struct.unpack_from("<I", head, 0x148),
+    )
     return max(0, 0x118 + block * blocks - path.stat().st_size)
 
 
@@ -151,17 +170,24 @@ def read_checked(
     """Read a file that `damaged_files` has nothing against; see `read_records`."""
     suffix = path.suffix.lower()
     if not known(path):
-        raise ValueError(f"{path.name}: unknown extension {path.suffix!r}; these can be read: {', '.join(EXTENSIONS)}")
+        raise ValueError(
+            f"{path.name}: unknown extension {path.suffix!r}; these can be read: "
+            f"{', '.join(EXTENSIONS)}"
+        )
     with naming_errors(path, FileNotFoundError):
         velox = suffix in (".emd", *_HDF5) and is_velox(path)
     if velox:
         with naming_errors(path, ValueError):
-            found = read_velox(path, lazy=lazy, frames=frames, register=register_frames, image=image)
+            found = read_velox(
+                path, lazy=lazy, frames=frames, register=register_frames, image=image
+            )
         return [replace(record, data=naming_file(record.data, path)) for record in found]
     if frames is not None or register_frames:
         raise ValueError(f"{path.name} is no Velox file: it has no frames to choose or to register")
     if suffix in _HDF5:
-        raise ValueError(f"{path.name} is no Velox file; save its arrays with HyperSpy as .hspy to read them")
+        raise ValueError(
+            f"{path.name} is no Velox file; save its arrays with HyperSpy as .hspy to read them"
+        )
     header = read_mrc_header(path) if READERS[suffix] == "rsciio.mrc" else None
     if header is not None:
         header.check_length()
@@ -170,7 +196,9 @@ def read_checked(
     except OSError as error:
         raise ValueError(str(error)) from None
     with naming_errors(path, FileNotFoundError), _quiet():
-        contents = import_module(READERS[suffix]).file_reader(str(path), lazy=lazy or suffix == ".bcf")
+        contents = import_module(READERS[suffix]).file_reader(
+            str(path), lazy=lazy or suffix == ".bcf"
+        )
         if suffix == ".bcf":
             contents = with_own_spectra(path, contents, lazy)
         if READERS[suffix] == "rsciio.tiff":
@@ -180,10 +208,18 @@ def read_checked(
             _add_positions(path, contents)
         records = [record_of(path, content) for content in contents]
     if suffix == ".emd" and not records:
-        raise ValueError(f"{path.name} is an HDF5 file in which neither Velox nor NCEM data are found; leave it out")
+        raise ValueError(
+            f"{path.name} is an HDF5 file in which neither Velox nor NCEM data are found; leave it "
+            "out"
+        )
     if header is not None and header.mode == 0:
-        records = [replace(record, data=with_sign(record.data, header, signed_bytes)) for record in records]
-    return [_completed(replace(record, data=naming_file(record.data, path))) for record in _without_pictures(records)]
+        records = [
+            replace(record, data=with_sign(record.data, header, signed_bytes)) for record in records
+        ]
+    return [
+        _completed(replace(record, data=naming_file(record.data, path)))
+        for record in _without_pictures(records)
+    ]
 
 
 def _without_pictures(records: list[Record]) -> list[Record]:
@@ -195,10 +231,16 @@ def _without_pictures(records: list[Record]) -> list[Record]:
 def _add_imagej_unit(contents: list[dict]) -> None:
     """Put the unit of length that ImageJ writes into the description at the axes; RosettaSciIO knows microns only."""
     for content in contents:
-        unit = re.search(r"^unit=(.+)$", str(content["original_metadata"].get("ImageDescription", "")), re.MULTILINE)
+        unit = re.search(
+            r"^unit=(.+)$",
+            str(content["original_metadata"].get("ImageDescription", "")),
+            re.MULTILINE,
+        )
         for axis in content["axes"][-2:] if unit else ():
             # ImageJ escapes what is not ASCII: \\u00B5m, \\u00C5.
-            axis["units"] = axis.get("units") or unit[1].strip().replace("\\u00B5", "µ").replace("\\u00C5", "Å")
+            axis["units"] = axis.get("units") or unit[1].strip().replace("\\u00B5", "µ").replace(
+                "\\u00C5", "Å"
+            )
 
 
 def _add_positions(path: Path, contents: list[dict]) -> None:
@@ -207,14 +249,24 @@ def _add_positions(path: Path, contents: list[dict]) -> None:
 
     with h5py.File(path, "r") as file:
         groups: list[h5py.Group] = []
-        file.visititems(lambda _, item: groups.append(item) if isinstance(item, h5py.Group) else None)
+        file.visititems(
+            lambda _, item: groups.append(item) if isinstance(item, h5py.Group) else None
+        )
         for content in contents:
             title = content.get("metadata", {}).get("General", {}).get("title")
             own = [group for group in groups if group.name.rpartition("/")[2] == title]
             for axis in content["axes"] if len(own) == 1 else ():
                 for name, item in own[0].items():
-                    is_dimension = name.startswith("dim") and isinstance(item, h5py.Dataset) and item.shape == (axis["size"],)
-                    if is_dimension and item.dtype.kind in "iuf" and _text(item.attrs.get("name")) == axis["name"]:
+                    is_dimension = (
+                        name.startswith("dim")
+                        and isinstance(item, h5py.Dataset)
+                        and item.shape == (axis["size"],)
+                    )
+                    if (
+                        is_dimension
+                        and item.dtype.kind in "iuf"
+                        and _text(item.attrs.get("name")) == axis["name"]
+                    ):
                         axis["axis"] = item[()].astype(float)
 
 
@@ -224,12 +276,21 @@ def _text(value) -> str | None:
 
 def _completed(record: Record) -> Record:
     """Add what stands beside the file: the .mdoc of an image file; and its name, where it has no title."""
-    listed = mdoc_beside(record.path) if READERS[record.path.suffix.lower()] in ("rsciio.mrc", "rsciio.tiff") else None
+    listed = (
+        mdoc_beside(record.path)
+        if READERS[record.path.suffix.lower()] in ("rsciio.mrc", "rsciio.tiff")
+        else None
+    )
     if record.data.dtype.names is not None:
-        raise ValueError(f"{record.path.name} is a colour picture, not the signal of a detector; leave it out")
+        raise ValueError(
+            f"{record.path.name} is a colour picture, not the signal of a detector; leave it out"
+        )
     kind = str(record.metadata.get("Signal", {}).get("signal_type", ""))
     if record.spectroscopy is None and kind.upper().startswith(("EDS", "EELS")):
-        raise ValueError(f"the axis of the {kind} energies in {record.path.name} has no units; save it again with eV or keV")
+        raise ValueError(
+            f"the axis of the {kind} energies in {record.path.name} has no units; save it again "
+            "with eV or keV"
+        )
     if listed is not None:
         record = _with_mdoc(record, read_mdoc(listed))
     return record if record.title else replace(record, title=record.path.stem)
@@ -250,7 +311,9 @@ def _with_mdoc(record: Record, told: Mdoc) -> Record:
     metadata = copy.deepcopy(record.metadata)
     known_of = metadata.setdefault("Acquisition_instrument", {}).setdefault("TEM", {})
     known_of.update({name: value for name, value in microscope.items() if value is not None})
-    known_of.setdefault("Stage", {}).update({name: value for name, value in stage.items() if value is not None})
+    known_of.setdefault("Stage", {}).update(
+        {name: value for name, value in stage.items() if value is not None}
+    )
     metadata.setdefault("General", {}).update(general)
     return replace(record, metadata=metadata)
 
@@ -264,15 +327,20 @@ def naming_errors(path: Path, passing: type[Exception]) -> Iterator[None]:
         package = error.name or next((name for name in _EXTRAS if name in str(error)), str(error))
         remedy = _EXTRAS.get(package, package)
         raise ModuleNotFoundError(
-            f"{path.name} needs the package {package!r}, which is not installed; pip install '{remedy}'", name=package
+            f"{path.name} needs the package {package!r}, which is not installed; pip install "
+            f"'{remedy}'",
+            name=package,
         ) from error
     except Exception as error:
         # What JSON and Unicode raise is a ValueError, too, but names no file.
-        if isinstance(error, passing) and not isinstance(error, json.JSONDecodeError | UnicodeError):
+        if isinstance(error, passing) and not isinstance(
+            error, json.JSONDecodeError | UnicodeError
+        ):
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ValueError(
-            f"{path.name} cannot be read, it is damaged or truncated, or not what its name says ({reason})"
+            f"{path.name} cannot be read, it is damaged or truncated, or not what its name says "
+            f"({reason})"
         ) from error
 
 

@@ -30,13 +30,14 @@ class Record:
     path : Path
         The file it came from.
     kind : {"image", "spectrum_image", "image_stack", "spectrum_image_stack", "map", "other"}
-        Stacks have the tilt as their first axis; a "map" was computed by the microscope's program and is no measured image.
+        Stacks have the tilt as their first axis; a "map" was computed by the microscope's program
+        and is no measured image.
     title : str
     data : ndarray or dask array
         (y, x), (y, x, energy), (tilt, y, x) or (tilt, y, x, energy), of the dtype of the file.
     axes : list of dict
-        In the order of the data; lengths in nm, energies in keV (EDS) or eV (EELS), angles in degrees as ``axis``. An axis
-        without calibration has the scale 1 and no units.
+        In the order of the data; lengths in nm, energies in keV (EDS) or eV (EELS), angles in
+        degrees as ``axis``. An axis without calibration has the scale 1 and no units.
     metadata, original_metadata : dict
     spectroscopy : {"EDS", "EELS"} or None
         What the spectra are.
@@ -58,7 +59,10 @@ class Record:
     def pixel_size(self) -> tuple[float, float] | None:
         """Size of a pixel (y, x) in nm, or None where the file does not say."""
         last = self.axes[:-1] if self.spectroscopy else self.axes
-        sides = [axis["scale"] if axis.get("units") == "nm" and "scale" in axis else None for axis in last[-2:]]
+        sides = [
+            axis["scale"] if axis.get("units") == "nm" and "scale" in axis else None
+            for axis in last[-2:]
+        ]
         return None if None in sides or len(sides) < 2 else (float(sides[0]), float(sides[1]))
 
     @property
@@ -116,16 +120,29 @@ class Record:
 def record_of(path: Path, content: dict) -> Record:
     """Make a record of what a RosettaSciIO reader returned for one data set; the axis of the energies becomes the last."""
     metadata = _with_mapped(content)
-    spectroscopy, position = _spectral(content["axes"], metadata.get("Signal", {}).get("signal_type", ""))
+    spectroscopy, position = _spectral(
+        content["axes"], metadata.get("Signal", {}).get("signal_type", "")
+    )
     data = content["data"]
-    order = [i for i in range(len(content["axes"])) if i != position] + ([] if position is None else [position])
+    order = [i for i in range(len(content["axes"])) if i != position] + (
+        [] if position is None else [position]
+    )
     if order != sorted(order):
         data = data.transpose(order)
-    axes = [_calibrated(content["axes"][i] | {"size": content["data"].shape[i]}, spectroscopy) for i in order]
-    kinds = {2: "spectrum_image", 3: "spectrum_image_stack"} if spectroscopy else {2: "image", 3: "image_stack"}
+    axes = [
+        _calibrated(content["axes"][i] | {"size": content["data"].shape[i]}, spectroscopy)
+        for i in order
+    ]
+    kinds = (
+        {2: "spectrum_image", 3: "spectrum_image_stack"}
+        if spectroscopy
+        else {2: "image", 3: "image_stack"}
+    )
     return Record(
         path=path,
-        kind="other" if np.dtype(data.dtype).kind not in "iufb" else kinds.get(len(axes) - bool(spectroscopy), "other"),
+        kind="other"
+        if np.dtype(data.dtype).kind not in "iufb"
+        else kinds.get(len(axes) - bool(spectroscopy), "other"),
         title=metadata.get("General", {}).get("title") or "",
         data=data,
         axes=axes,
@@ -135,7 +152,9 @@ def record_of(path: Path, content: dict) -> Record:
     )
 
 
-def in_projection_order(record: Record, stack_axes: str | None = None, n_tilts: int | None = None) -> Record:
+def in_projection_order(
+    record: Record, stack_axes: str | None = None, n_tilts: int | None = None
+) -> Record:
     """
     Return a record with its axes in the order (y, x), (tilt, y, x) or, of spectra, with the energy behind these.
 
@@ -158,7 +177,10 @@ def in_projection_order(record: Record, stack_axes: str | None = None, n_tilts: 
     if stack_axes is not None and len(roles) == 3:
         stated = stack_axes.replace(",", " ").split()
         if sorted(stated) != sorted(roles):
-            raise ValueError(f'stack_axes={stack_axes!r} must name the axes of the file in their order, e.g. "tilt y x"')
+            raise ValueError(
+                f"stack_axes={stack_axes!r} must name the axes of the file in their order, e.g. "
+                '"tilt y x"'
+            )
         stated += spectral
     data, axes = in_order(
         record.data,
@@ -170,7 +192,9 @@ def in_projection_order(record: Record, stack_axes: str | None = None, n_tilts: 
         stated=stated,
     )
     if spectral:
-        axes["energy"] = _calibrated(axes["energy"] | {"name": record.axes[-1].get("name")}, record.spectroscopy)
+        axes["energy"] = _calibrated(
+            axes["energy"] | {"name": record.axes[-1].get("name")}, record.spectroscopy
+        )
     return replace(record, data=data, axes=list(axes.values()))
 
 
@@ -216,19 +240,33 @@ def _entry(tree: Mapping, name: str):
     """Return the entry of a name in which the reader may have put underscores for spaces."""
     if name in tree:
         return tree[name]
-    return next((value for key, value in tree.items() if str(key).replace(" ", "_") == name.replace(" ", "_")), None)
+    return next(
+        (
+            value
+            for key, value in tree.items()
+            if str(key).replace(" ", "_") == name.replace(" ", "_")
+        ),
+        None,
+    )
 
 
 def _calibrated(axis: dict, spectroscopy: str | None) -> dict:
     axis = {key: value for key, value in axis.items() if key != "index_in_array"}
     unit = unit_of(axis.get("units"))
     if unit.kind == "angle" and (positions := positions_of(axis, axis["size"])) is not None:
-        return {"name": axis.get("name"), "size": axis["size"], "units": "°", "axis": positions * unit.factor}
+        return {
+            "name": axis.get("name"),
+            "size": axis["size"],
+            "units": "°",
+            "axis": positions * unit.factor,
+        }
     if unit.kind in ("length", "energy") and axis.get("scale"):
         units, factor = ("nm", unit.factor) if unit.kind == "length" else ("keV", unit.factor)
         if unit.kind == "energy" and spectroscopy == "EELS":
             units, factor = "eV", 1e3 * unit.factor
-        axis.update(scale=axis["scale"] * factor, offset=axis.get("offset", 0.0) * factor, units=units)
+        axis.update(
+            scale=axis["scale"] * factor, offset=axis.get("offset", 0.0) * factor, units=units
+        )
     elif "scale" in axis and not axis["scale"]:
         # MRC headers without a pixel size say 0 nm.
         axis.update(scale=1.0, offset=0.0, units=None)

@@ -12,9 +12,11 @@ import numpy as np
 
 __all__ = ["SparseSpectra", "TiltSpectra", "dense_blocks", "sparse_spectra"]
 
-# Bytes of a block of rows: large enough for few tasks, and small enough that memory just freed is used again for the next one.
+# Bytes of a block of rows: large enough for few tasks, and small enough that memory just freed is
+# used again for the next one.
 _BLOCK = 2**24
-# A spectrum image is sparse where no more than this part of its channels has counts; a count takes 3 to 6 bytes.
+# A spectrum image is sparse where no more than this part of its channels has counts; a count takes
+# 3 to 6 bytes.
 _FILLED = 1 / 8
 
 
@@ -47,7 +49,9 @@ class SparseSpectra:
     def region_sums(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Return the summed spectra (region, energy) between `rows` and between `columns`, edges from 0 to the whole size."""
         width, depth = self.shape[1:]
-        down, across = (np.searchsorted(edges, np.arange(edges[-1]), "right") - 1 for edges in (rows, columns))
+        down, across = (
+            np.searchsorted(edges, np.arange(edges[-1]), "right") - 1 for edges in (rows, columns)
+        )
         regions = (down[:, None] * (len(columns) - 1) + across).ravel()
         sums = np.zeros((len(rows) - 1) * (len(columns) - 1) * depth)
         for top, bottom in pairwise(rows):
@@ -55,7 +59,9 @@ class SparseSpectra:
             part = slice(self.starts[first], self.starts[last])
             of_counts = np.repeat(regions[first:last], np.diff(self.starts[first : last + 1]))
             # Whole numbers below 2^53 are exact in any order.
-            sums += np.bincount(of_counts * depth + self.channels[part], self.counts[part], minlength=sums.size)
+            sums += np.bincount(
+                of_counts * depth + self.channels[part], self.counts[part], minlength=sums.size
+            )
         return sums.reshape(-1, depth)
 
     def product(self, rows: np.ndarray) -> np.ndarray:
@@ -64,7 +70,9 @@ class SparseSpectra:
 
         height, width, depth = self.shape
         entries = self.counts.astype(np.float32), self.channels.astype(np.int32), self.starts
-        product = csr_matrix(entries, (height * width, depth)) @ np.ascontiguousarray(rows.T, dtype=np.float32)
+        product = csr_matrix(entries, (height * width, depth)) @ np.ascontiguousarray(
+            rows.T, dtype=np.float32
+        )
         return np.ascontiguousarray(product.T).reshape(-1, height, width)
 
 
@@ -79,7 +87,8 @@ def sparse_spectra(cube) -> SparseSpectra | None:
     Returns
     -------
     SparseSpectra or None
-        None where more than an eighth of the channels has counts, and for data that are no counts of 8 or 16 bits without a sign.
+        None where more than an eighth of the channels has counts, and for data that are no counts
+        of 8 or 16 bits without a sign.
 
     Examples
     --------
@@ -88,7 +97,12 @@ def sparse_spectra(cube) -> SparseSpectra | None:
     >>> found.counts, found.channels, found.starts
     (array([5, 1], dtype=uint8), array([3, 2], dtype=uint16), array([0, 0, 1, 1, 2]))
     """
-    if cube.dtype.kind != "u" or cube.dtype.itemsize > 2 or not 0 < cube.shape[-1] <= 2**16 or 0 in cube.shape:
+    if (
+        cube.dtype.kind != "u"
+        or cube.dtype.itemsize > 2
+        or not 0 < cube.shape[-1] <= 2**16
+        or 0 in cube.shape
+    ):
         return None
     if hasattr(cube, "dask"):
         import dask
@@ -101,14 +115,17 @@ def sparse_spectra(cube) -> SparseSpectra | None:
     if any(part is None for part in found):
         return None
     counts, channels, numbers = map(np.concatenate, zip(*found, strict=True))
-    return SparseSpectra(counts, channels, np.concatenate([[0], np.cumsum(numbers)]), tuple(cube.shape))
+    return SparseSpectra(
+        counts, channels, np.concatenate([[0], np.cumsum(numbers)]), tuple(cube.shape)
+    )
 
 
 class TiltSpectra:
     """
     The spectrum images of a tilt series, one after the other, as often as they are gone through.
 
-    Those that are sparse are kept, so that they are read once; of others one at a time is in memory.
+    Those that are sparse are kept, so that they are read once; of others one at a time is in
+    memory.
 
     Parameters
     ----------
@@ -147,7 +164,10 @@ class TiltSpectra:
             # The others will not be sparse either: each would be read once more for nothing.
             self._are_sparse = False
             return np.asarray(cube)
-        if self._memory is None or sum(kept.nbytes for kept in self._kept.values()) + found.nbytes <= self._memory:
+        if (
+            self._memory is None
+            or sum(kept.nbytes for kept in self._kept.values()) + found.nbytes <= self._memory
+        ):
             self._kept[tilt] = found
         return found
 
@@ -184,7 +204,10 @@ def _dense(counts, start: int, shape: tuple[int, int, int], dtype) -> np.ndarray
     part = counts[start : start + shape[0] * shape[1]]
     most = np.iinfo(dtype).max
     if part.nnz and part.data.max() > most:
-        raise ValueError(f"a channel of a pixel has more than {most} counts, which {np.dtype(dtype)} does not hold")
+        raise ValueError(
+            f"a channel of a pixel has more than {most} counts, which {np.dtype(dtype)} does not "
+            "hold"
+        )
     return part.astype(dtype, copy=False).toarray().reshape(shape)
 
 

@@ -15,8 +15,11 @@ __all__ = ["STORED", "check_array", "check_arrays", "stored_signals"]
 #: Extensions of the files that hold arrays in chunks, as HyperSpy writes them.
 STORED = (".hspy", ".zspy")
 _REMEDY = "copy or write the file again"
-_REMEDY_ZARR = f"{_REMEDY}; where empty chunks were left out on purpose, write it with write_empty_chunks=True"
-# Blosc begins each chunk with its version, flags and sizes; bytes 12 to 15 are the length of the whole.
+_REMEDY_ZARR = (
+    f"{_REMEDY}; where empty chunks were left out on purpose, write it with write_empty_chunks=True"
+)
+# Blosc begins each chunk with its version, flags and sizes; bytes 12 to 15 are the length of the
+# whole.
 _BLOSC_HEADER = 16
 
 
@@ -57,18 +60,33 @@ def check_array(stored) -> None:
         With the file, the array and the chunks.
     """
     if not hasattr(stored, "chunk_store"):
-        _refuse(stored.file.filename, stored.name, *_hdf5_chunks(stored.id, stored.file.id.get_filesize()), _REMEDY)
+        _refuse(
+            stored.file.filename,
+            stored.name,
+            *_hdf5_chunks(stored.id, stored.file.id.get_filesize()),
+            _REMEDY,
+        )
         return
-    folder = getattr(stored.chunk_store, "path", None) or getattr(stored.store, "dir_path", lambda: "the store")()
-    # Looked for one by one: zarr's own count does not know of the folders that .zspy nests its chunks in.
+    folder = (
+        getattr(stored.chunk_store, "path", None)
+        or getattr(stored.store, "dir_path", lambda: "the store")()
+    )
+    # Looked for one by one: zarr's own count does not know of the folders that .zspy nests its
+    # chunks in.
     places = list(np.ndindex(*stored.cdata_shape))
     if os.path.isdir(folder):
         codec = getattr(stored.compressor, "codec_id", None)
-        missing = [place for place in places if not _is_whole(os.path.join(folder, stored.path), place, codec)]
+        missing = [
+            place
+            for place in places
+            if not _is_whole(os.path.join(folder, stored.path), place, codec)
+        ]
     else:
         keys = ([f"{stored.path}/{name}" for name in _names(place)] for place in places)
         missing = [
-            place for place, names in zip(places, keys, strict=True) if not any(key in stored.chunk_store for key in names)
+            place
+            for place, names in zip(places, keys, strict=True)
+            if not any(key in stored.chunk_store for key in names)
         ]
     _refuse(folder, stored.path, missing, len(places), _REMEDY_ZARR)
 
@@ -86,7 +104,8 @@ def stored_signals(path: str | Path, node: str) -> list[tuple[str, bool]]:
     Returns
     -------
     list of (str, bool)
-        The signal type of each, and whether its metadata have the node; empty for a file that cannot be opened.
+        The signal type of each, and whether its metadata have the node; empty for a file that
+        cannot be opened.
     """
     import h5py
 
@@ -106,7 +125,9 @@ def _signals_in(experiments, node: str) -> list[tuple[str, bool]]:
     for name in (name for name in experiments if "data" in experiments[name]):
         metadata = experiments[name].get("metadata", {})
         signal = metadata.get("Signal")
-        found.append(("" if signal is None else str(signal.attrs.get("signal_type", "")), node in metadata))
+        found.append(
+            ("" if signal is None else str(signal.attrs.get("signal_type", "")), node in metadata)
+        )
     return found
 
 
@@ -116,7 +137,8 @@ def _refuse(file, name: str, missing: Sequence[tuple[int, ...]], total: int, rem
         named = ", ".join("(" + ", ".join(map(str, place)) + ")" for place in missing[:6])
         more = f" and {len(missing) - 6} more" if len(missing) > 6 else ""
         raise OSError(
-            f"{file}, {name} lacks {len(missing)} of its {total} chunks, missing or damaged at {named}{more}, which would be "
+            f"{file}, {name} lacks {len(missing)} of its {total} chunks, missing or damaged at "
+            f"{named}{more}, which would be "
             f"read as zeros: {remedy}"
         )
 
@@ -126,13 +148,19 @@ def _check_folder(path: Path) -> None:
     try:
         listed = list(json.loads((path / ".zmetadata").read_text(encoding="utf-8"))["metadata"])
     except (OSError, ValueError, KeyError, TypeError):
-        listed = [os.path.relpath(os.path.join(top, ".zarray"), path) for top, _, files in os.walk(path) if ".zarray" in files]
+        listed = [
+            os.path.relpath(os.path.join(top, ".zarray"), path)
+            for top, _, files in os.walk(path)
+            if ".zarray" in files
+        ]
     lost = [name for name in listed if not os.path.exists(os.path.join(path, name))]
     if lost:
         more = f" and {len(lost) - 6} more" if len(lost) > 6 else ""
         raise OSError(
-            f"{path} lacks {len(lost)} of the {len(listed)} files that describe its groups and arrays, without which it would "
-            f"come back as another signal or without what is recorded: {', '.join(lost[:6])}{more}; copy the whole folder again"
+            f"{path} lacks {len(lost)} of the {len(listed)} files that describe its groups and "
+            "arrays, without which it would "
+            "come back as another signal or without what is recorded: "
+            f"{', '.join(lost[:6])}{more}; copy the whole folder again"
         )
     for name in listed:
         array, _, kind = name.replace(os.sep, "/").rpartition("/")
@@ -141,11 +169,20 @@ def _check_folder(path: Path) -> None:
         try:
             with open(os.path.join(path, name), encoding="utf-8") as file:
                 told = json.load(file)
-            places, codec = list(_places(told["shape"], told["chunks"])), (told["compressor"] or {}).get("id")
+            places, codec = (
+                list(_places(told["shape"], told["chunks"])),
+                (told["compressor"] or {}).get("id"),
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # the reader tells of what is no description
         folder = os.path.join(path, array)
-        _refuse(path, array, [place for place in places if not _is_whole(folder, place, codec)], len(places), _REMEDY_ZARR)
+        _refuse(
+            path,
+            array,
+            [place for place in places if not _is_whole(folder, place, codec)],
+            len(places),
+            _REMEDY_ZARR,
+        )
 
 
 def _check_zip(path: Path) -> None:
@@ -153,7 +190,9 @@ def _check_zip(path: Path) -> None:
         import zarr
 
         store = zarr.storage.ZipStore(str(path), mode="r")
-    except Exception:  # whatever zarr raises of what is no archive, or that it is missing, the reader will too
+    except (
+        Exception
+    ):  # whatever zarr raises of what is no archive, or that it is missing, the reader will too
         return
     with store:
         for array in _arrays_in(zarr.open_group(store, mode="r")):
@@ -184,7 +223,11 @@ def _is_whole(folder: str, place: tuple[int, ...], codec: str | None) -> bool:
                 head, size = file.read(_BLOSC_HEADER), os.fstat(file.fileno()).st_size
         except OSError:
             continue
-        return _BLOSC_HEADER <= int.from_bytes(head[12:], "little") <= size if codec == "blosc" else size > 0
+        return (
+            _BLOSC_HEADER <= int.from_bytes(head[12:], "little") <= size
+            if codec == "blosc"
+            else size > 0
+        )
     return False
 
 
@@ -197,18 +240,28 @@ def _check_hdf5(path: Path) -> None:
         return
     with file:
         items: list[tuple[bytes, int, int]] = []
-        h5py.h5o.visit(file.id, lambda name, item: items.append((name, item.addr, item.type)), info=True)
+        h5py.h5o.visit(
+            file.id, lambda name, item: items.append((name, item.addr, item.type)), info=True
+        )
         headers, length = np.sort([addr for _, addr, _ in items]), file.id.get_filesize()
         for name, _, kind in items:
             if kind == h5py.h5o.TYPE_DATASET:
-                _refuse(path, f"/{name.decode()}", *_hdf5_chunks(h5py.h5d.open(file.id, name), length, headers), _REMEDY)
+                _refuse(
+                    path,
+                    f"/{name.decode()}",
+                    *_hdf5_chunks(h5py.h5d.open(file.id, name), length, headers),
+                    _REMEDY,
+                )
 
 
-def _hdf5_chunks(dataset, length: int, others: Sequence[int] = ()) -> tuple[list[tuple[int, ...]], int]:
+def _hdf5_chunks(
+    dataset, length: int, others: Sequence[int] = ()
+) -> tuple[list[tuple[int, ...]], int]:
     """
     Return which chunks of an HDF5 data set have no place in the file, or one that cannot be theirs, and how many there are.
 
-    `length` is that of the file, and `others` are the places in it, rising, of what no chunk can hold.
+    `length` is that of the file, and `others` are the places in it, rising, of what no chunk can
+    hold.
     """
     from h5py import h5d
 
@@ -218,17 +271,23 @@ def _hdf5_chunks(dataset, length: int, others: Sequence[int] = ()) -> tuple[list
         return [], 1
     if layout == h5d.CONTIGUOUS:
         # Address 0 is that of the file's own header.
-        return ([] if settings.get_external_count() or dataset.get_offset() else [(0,) * len(shape)]), 1
+        return (
+            [] if settings.get_external_count() or dataset.get_offset() else [(0,) * len(shape)]
+        ), 1
     chunks = settings.get_chunk()
     found: list[tuple[int, int, tuple[int, ...]]] = []
-    dataset.chunk_iter(lambda chunk: found.append((chunk.byte_offset or 0, chunk.size, chunk.chunk_offset)))
+    dataset.chunk_iter(
+        lambda chunk: found.append((chunk.byte_offset or 0, chunk.size, chunk.chunk_offset))
+    )
     places, whole, end = list(_places(shape, chunks)), set(), 0
     last = max((chunk for chunk in found if chunk[0]), key=lambda chunk: chunk[2], default=None)
     if last is not None and not _is_found(dataset, last[2]):
         found.remove(last)
     for start, size, offset in sorted(found):
         # No two chunks share bytes, and none has others in it.
-        alone = not len(others) or np.searchsorted(others, start) == np.searchsorted(others, start + size)
+        alone = not len(others) or np.searchsorted(others, start) == np.searchsorted(
+            others, start + size
+        )
         if start and size and start >= end and start + size <= length and alone:
             whole.add(tuple(int(at) // chunk for at, chunk in zip(offset, chunks, strict=True)))
             end = start + size

@@ -67,8 +67,16 @@ def _ends(file: BinaryIO, layout: _Layout, place: int) -> Iterator[int]:
         found = [_values(file, layout, tags, names) for names in (_PLACES, _SIZES)]
         ends = [start + length for start, length in zip(*found, strict=False)]
         # ImageJ describes the first picture of a large stack alone; the others follow it.
-        told = b"".join(_values(file, layout, tags, (_DESCRIPTION,))) if _DESCRIPTION in tags and not place else b""
-        images = re.search(rb"^images=(\d+)", told, re.MULTILINE) if told.startswith(b"ImageJ=") and len(seen) == 1 else None
+        told = (
+            b"".join(_values(file, layout, tags, (_DESCRIPTION,)))
+            if _DESCRIPTION in tags and not place
+            else b""
+        )
+        images = (
+            re.search(rb"^images=(\d+)", told, re.MULTILINE)
+            if told.startswith(b"ImageJ=") and len(seen) == 1
+            else None
+        )
         if ends and images:
             yield min(found[0]) + int(images[1]) * (max(ends) - min(found[0]))
         yield max(ends, default=0)
@@ -84,7 +92,11 @@ def _tags(file: BinaryIO, layout: _Layout, count: int) -> dict[int, tuple[str, i
         if tag in _LOOKED_AT and kind in _TYPES:
             # Values that fit stand in the entry itself; else their place does.
             inside = struct.calcsize(_TYPES[kind]) * times <= len(held)
-            place = start + (i + 1) * size - len(held) if inside else struct.unpack(layout.order + layout.number, held)[0]
+            place = (
+                start + (i + 1) * size - len(held)
+                if inside
+                else struct.unpack(layout.order + layout.number, held)[0]
+            )
             tags[tag] = (_TYPES[kind], times, place)
     return tags
 

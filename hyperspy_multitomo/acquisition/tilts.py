@@ -18,7 +18,15 @@ from .mdoc import mdoc_beside, read_mdoc
 from .tilt_names import REMEDIES, tilts_from_names
 from .units import unit_of
 
-__all__ = ["TiltOrder", "check_order", "check_tilts", "order_tilts", "read_tilt_file", "resolve_tilts", "tilts_from_names"]
+__all__ = [
+    "TiltOrder",
+    "check_order",
+    "check_tilts",
+    "order_tilts",
+    "read_tilt_file",
+    "resolve_tilts",
+    "tilts_from_names",
+]
 
 _TILT_FILES = (".rawtlt", ".tlt", ".mdoc", ".txt", ".csv")
 
@@ -64,7 +72,8 @@ class TiltOrder:
         Returns
         -------
         ndarray or dask array (tilt, ...)
-            Of the dtype of `data`, except for merged integer data: sums are 64-bit integers, means float32.
+            Of the dtype of `data`, except for merged integer data: sums are 64-bit integers, means
+            float32.
         """
         if all(len(group) == 1 for group in self.groups):
             return data[self.acquisition_order]
@@ -72,7 +81,9 @@ class TiltOrder:
             kind = data.dtype
         else:
             kind = np.int64 if self.combine == "sum" else np.float32
-        merged = [getattr(data[list(group)], self.combine)(axis=0, dtype=kind) for group in self.groups]
+        merged = [
+            getattr(data[list(group)], self.combine)(axis=0, dtype=kind) for group in self.groups
+        ]
         if isinstance(data, np.ndarray):
             return np.stack(merged)
         import dask.array as da
@@ -100,8 +111,8 @@ def check_tilts(tilts: ArrayLike, n: int | None = None, source: str = "`tilts`")
     Raises
     ------
     ValueError
-        For tilts that are not numbers, NaN or infinite, of the wrong number, none, all equal, above 360 degrees, or covering
-        more than 360 degrees. A single tilt is a single view.
+        For tilts that are not numbers, NaN or infinite, of the wrong number, none, all equal, above
+        360 degrees, or covering more than 360 degrees. A single tilt is a single view.
 
     Examples
     --------
@@ -113,9 +124,14 @@ def check_tilts(tilts: ArrayLike, n: int | None = None, source: str = "`tilts`")
     except (TypeError, ValueError):
         raise ValueError(f"tilts={tilts!r} are not numbers; {REMEDIES}") from None
     if angles.ndim != 1:
-        raise ValueError(f"tilts must be a one-dimensional array of degrees; got the shape {angles.shape}")
+        raise ValueError(
+            f"tilts must be a one-dimensional array of degrees; got the shape {angles.shape}"
+        )
     if n is not None and angles.size != n:
-        raise ValueError(f"{source} has {angles.size} angles but there are {n} projections; pass one angle per projection")
+        raise ValueError(
+            f"{source} has {angles.size} angles but there are {n} projections; pass one angle per "
+            "projection"
+        )
     if angles.size == 0:
         raise ValueError(f"a tilt series needs at least one tilt; got none: {REMEDIES}")
     if not np.isfinite(angles).all():
@@ -125,7 +141,8 @@ def check_tilts(tilts: ArrayLike, n: int | None = None, source: str = "`tilts`")
         raise ValueError(f"all {angles.size} tilts are equal ({angles[0]:g} degrees); {REMEDIES}")
     if np.abs(angles).max() > 360 or np.ptp(angles) > 360:
         raise ValueError(
-            f"tilts go from {angles.min():g} to {angles.max():g}; expected degrees within +-360 that cover at most 360 degrees"
+            f"tilts go from {angles.min():g} to {angles.max():g}; expected degrees within +-360 "
+            "that cover at most 360 degrees"
         )
     return angles
 
@@ -137,7 +154,8 @@ def check_order(order: ArrayLike | None) -> np.ndarray | None:
     Parameters
     ----------
     order : array_like (tilt,) or None
-        None where it is not known. Places may be missing: projections of one tilt are merged, and tilts are left out.
+        None where it is not known. Places may be missing: projections of one tilt are merged, and
+        tilts are left out.
 
     Returns
     -------
@@ -156,16 +174,26 @@ def check_order(order: ArrayLike | None) -> np.ndarray | None:
     if order is None:
         return None
     places = np.asarray(order)
-    is_whole = places.dtype.kind in "iuf" and np.isfinite(places).all() and (places == np.floor(places)).all()
+    is_whole = (
+        places.dtype.kind in "iuf"
+        and np.isfinite(places).all()
+        and (places == np.floor(places)).all()
+    )
     if not is_whole or (places.size and places.min() < 0) or np.unique(places).size < places.size:
         raise ValueError(
-            f"the acquisition order {places.tolist()} is none; expected whole numbers from 0, another for each tilt: go back to "
+            f"the acquisition order {places.tolist()} is none; expected whole numbers from 0, "
+            "another for each tilt: go back to "
             "the files, or remove metadata.Tomography.arrays.acquisition_order"
         )
     return places
 
 
-def order_tilts(tilts: ArrayLike, *, reverse: bool = False, duplicates: Literal["error", "sum", "mean"] = "error") -> TiltOrder:
+def order_tilts(
+    tilts: ArrayLike,
+    *,
+    reverse: bool = False,
+    duplicates: Literal["error", "sum", "mean"] = "error",
+) -> TiltOrder:
     """
     Sort tilts ascending, and group the projections that have the same tilt.
 
@@ -176,8 +204,8 @@ def order_tilts(tilts: ArrayLike, *, reverse: bool = False, duplicates: Literal[
     reverse : bool, default False
         Change the sign of the tilts, for data of the other handedness.
     duplicates : {"error", "sum", "mean"}, default "error"
-        What to do with projections of one tilt (closer than 0.001 degrees): refuse them, sum them (counts) or average them
-        (images).
+        What to do with projections of one tilt (closer than 0.001 degrees): refuse them, sum them
+        (counts) or average them (images).
 
     Returns
     -------
@@ -186,7 +214,8 @@ def order_tilts(tilts: ArrayLike, *, reverse: bool = False, duplicates: Literal[
     Raises
     ------
     ValueError
-        For duplicates with ``duplicates="error"``, an unknown choice, and what `check_tilts` refuses.
+        For duplicates with ``duplicates="error"``, an unknown choice, and what `check_tilts`
+        refuses.
 
     Examples
     --------
@@ -198,7 +227,9 @@ def order_tilts(tilts: ArrayLike, *, reverse: bool = False, duplicates: Literal[
     array([1.5, 7. ])
     """
     if duplicates not in ("error", "sum", "mean"):
-        raise ValueError(f"duplicates={duplicates!r} must be 'error', 'sum' (counts) or 'mean' (images)")
+        raise ValueError(
+            f"duplicates={duplicates!r} must be 'error', 'sum' (counts) or 'mean' (images)"
+        )
     angles = check_tilts(tilts)
     if reverse:
         # 0 - t and not -t: a tilt of 0 stays +0.
@@ -210,9 +241,14 @@ def order_tilts(tilts: ArrayLike, *, reverse: bool = False, duplicates: Literal[
     if repeated and duplicates == "error":
         raise ValueError(
             f"duplicate tilts: {', '.join(repeated)} degrees occur more than once; "
-            "ask for them to be merged (counts are summed, images averaged) or leave the repeated projections out"
+            "ask for them to be merged (counts are summed, images averaged) or leave the repeated "
+            "projections out"
         )
-    return TiltOrder(np.array([angles[group[0]] for group in groups]), groups, "mean" if duplicates == "mean" else "sum")
+    return TiltOrder(
+        np.array([angles[group[0]] for group in groups]),
+        groups,
+        "mean" if duplicates == "mean" else "sum",
+    )
 
 
 def read_tilt_file(path: str | Path) -> np.ndarray:
@@ -222,9 +258,10 @@ def read_tilt_file(path: str | Path) -> np.ndarray:
     Parameters
     ----------
     path : path-like
-        One angle per line, or all on one line; or columns with a header that names one of them "tilt", "angle" or "alpha", and
-        its unit where that is not degrees: ``angle_rad``, ``tilt (mrad)``. Lines that start with ``#`` are comments. The angles
-        are in the order of the projections.
+        One angle per line, or all on one line; or columns with a header that names one of them
+        "tilt", "angle" or "alpha", and its unit where that is not degrees: ``angle_rad``, ``tilt
+        (mrad)``. Lines that start with ``#`` are comments. The angles are in the order of the
+        projections.
 
     Returns
     -------
@@ -234,7 +271,8 @@ def read_tilt_file(path: str | Path) -> np.ndarray:
     Raises
     ------
     ValueError
-        For a file without angles, with several columns of which none is named, or with another unit than one of angles.
+        For a file without angles, with several columns of which none is named, or with another unit
+        than one of angles.
     FileNotFoundError
         Where there is no such file.
     """
@@ -255,26 +293,41 @@ def read_tilt_file(path: str | Path) -> np.ndarray:
     if not rows:
         raise ValueError(f"{path} contains no tilts; expected one angle in degrees per line")
     named = sorted(
-        (i for i, name in enumerate(header) if is_tilt_name(name)), key=lambda i: role_of({"name": header[i]}) != "tilt"
+        (i for i, name in enumerate(header) if is_tilt_name(name)),
+        key=lambda i: role_of({"name": header[i]}) != "tilt",
     )
     if len(header) > 1 and named:
         rows = [row[named[0] : named[0] + 1] for row in rows]
     elif len(rows) == 1:
         rows = [[cell] for cell in rows[0]]
     if any(len(row) != 1 or not _is_number(row[0]) for row in rows):
-        raise ValueError(f"{path} is not a list of tilts: expected one angle in degrees per line, or a column named 'tilt'")
-    angles, name = np.array([float(row[0]) for row in rows]), header[named[0]] if named else " ".join(header)
+        raise ValueError(
+            f"{path} is not a list of tilts: expected one angle in degrees per line, or a column "
+            "named 'tilt'"
+        )
+    angles, name = (
+        np.array([float(row[0]) for row in rows]),
+        header[named[0]] if named else " ".join(header),
+    )
     unit = split_name(name)[1]
     if unit is None or unit_of(unit).kind == "none":
         return degrees_of(angles, path.name)
     if unit_of(unit).kind != "angle":
-        raise ValueError(f"the column {name!r} of {path} has the unit {unit!r}; expected degrees or radians")
+        raise ValueError(
+            f"the column {name!r} of {path} has the unit {unit!r}; expected degrees or radians"
+        )
     return angles * unit_of(unit).factor
 
 
 def _column_names(text: str, words: list[str], columns: int) -> list[str]:
     """Return the names of the columns of a table from its text: there may be spaces in them, where something else parts them."""
-    line = next(line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")).strip().strip(",;")
+    line = (
+        next(
+            line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")
+        )
+        .strip()
+        .strip(",;")
+    )
     parts = [line] if columns == 1 else re.split(r"[,;\t]", line)
     return [cell.strip().strip("\"'") for cell in (parts if len(parts) == columns else words)]
 
@@ -291,9 +344,10 @@ def resolve_tilts(
     Parameters
     ----------
     tilts : array_like, "metadata", "filename", path, regular expression or None
-        An array of degrees; ``"metadata"`` for those stored in the files; ``"filename"`` or a regular expression for those in
-        the names (see `tilts_from_names`); a .rawtlt, .tlt, .mdoc, .txt or .csv file. None takes the metadata if they cover half
-        a degree (or there is one), else a .rawtlt, .tlt or .mdoc file beside a stack, else the names.
+        An array of degrees; ``"metadata"`` for those stored in the files; ``"filename"`` or a
+        regular expression for those in the names (see `tilts_from_names`); a .rawtlt, .tlt, .mdoc,
+        .txt or .csv file. None takes the metadata if they cover half a degree (or there is one),
+        else a .rawtlt, .tlt or .mdoc file beside a stack, else the names.
     paths : sequence of path-like
         The files: one per projection, or one stack.
     metadata_tilts : array_like (projection,), optional
@@ -349,7 +403,12 @@ def beside(path: str | Path) -> Path | None:
 
 def _default_tilts(paths, metadata_tilts, n):
     stored = None if metadata_tilts is None else np.asarray(metadata_tilts, dtype=float)
-    if stored is not None and stored.size == n and np.isfinite(stored).all() and (n == 1 or np.ptp(stored) >= SAME_VIEW):
+    if (
+        stored is not None
+        and stored.size == n
+        and np.isfinite(stored).all()
+        and (n == 1 or np.ptp(stored) >= SAME_VIEW)
+    ):
         return check_tilts(stored, n)
     if len(paths) == 1 and (listed := beside(paths[0])) is not None:
         return check_tilts(read_tilt_file(listed), n, listed.name)
@@ -361,14 +420,19 @@ def _default_tilts(paths, metadata_tilts, n):
         else:
             if n > 2 and named[0] in (0, 1) and np.all(np.diff(named) == 1):
                 told = ", ".join(f"{tilt:g}" for tilt in named[:3])
-                warn(f"the tilts {told} ... are from the file names and may be a count of the files; if so: {REMEDIES}")
+                warn(
+                    f"the tilts {told} ... are from the file names and may be a count of the "
+                    f"files; if so: {REMEDIES}"
+                )
             return named
     else:
         told = ", ".join(Path(path).name for path in paths[:3]) or "the images"
         single = "; for a single view pass its tilt, e.g. tilts=[0]" if n == 1 else ""
         cause = f"no tilts are known for the {n} projections of {told}: {REMEDIES}{single}"
     if stored is not None and np.isfinite(stored).all() and stored.size:
-        cause = f"the tilts in the metadata are equal ({stored[0]:g} degrees) or nearly so, and {cause}"
+        cause = (
+            f"the tilts in the metadata are equal ({stored[0]:g} degrees) or nearly so, and {cause}"
+        )
     raise ValueError(cause)
 
 

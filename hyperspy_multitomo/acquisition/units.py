@@ -15,7 +15,8 @@ _UNCALIBRATED = ("", "px", "pixel", "pixels", "undefined", "none")
 # pint's units of the kinds that axes have here, and the size of ours in them.
 _KINDS = {"length": ("meter", 1e-9), "angle": ("degree", 1.0), "energy": ("kiloelectron_volt", 1.0)}
 _PER_PIXEL = re.compile(r"\s*(?:/|per)\s*(?:px|pixels?)$")
-# Spellings that pint takes for something else, or does not know: an angstrom without its ring is an ampere there.
+# Spellings that pint takes for something else, or does not know: an angstrom without its ring is an
+# ampere there.
 _SPELLINGS = {
     "A": "Å",
     "º": "degree",
@@ -37,7 +38,8 @@ class Unit(NamedTuple):
     Attributes
     ----------
     kind : {"length", "angle", "energy", "none", "unknown", "other"}
-        ``"none"``: not calibrated, in pixels; ``"unknown"``: a word that is no unit; ``"other"``: a unit of something else.
+        ``"none"``: not calibrated, in pixels; ``"unknown"``: a word that is no unit; ``"other"``: a
+        unit of something else.
     factor : float
         How many nm, degrees or keV it has; 1 for the other kinds.
     """
@@ -55,12 +57,17 @@ def _parsed(text: str) -> Unit:
     for spelling in dict.fromkeys((text, text.lower() if len(text) > 2 else text)):
         try:
             unit = registry.Unit(spelling)
-        except Exception:  # pint has an error of its own for each way in which a text can be no unit
+        except (
+            Exception
+        ):  # pint has an error of its own for each way in which a text can be no unit
             continue
         for kind, (standard, size) in _KINDS.items():
-            # Angles and numbers of anything are all without dimension: pint converts the one into the other.
+            # Angles and numbers of anything are all without dimension: pint converts the one into
+            # the other.
             same = unit.dimensionality == registry.Unit(standard).dimensionality
-            if same and (kind != "angle" or registry.get_root_units(unit)[1] == registry.Unit("radian")):
+            if same and (
+                kind != "angle" or registry.get_root_units(unit)[1] == registry.Unit("radian")
+            ):
                 return Unit(kind, float(registry.Quantity(1.0, unit).to(standard).magnitude) / size)
         return Unit("other")
     return Unit("unknown")
@@ -73,7 +80,8 @@ def unit_of(text) -> Unit:
     Parameters
     ----------
     text : str or None
-        As at an axis: ``"nm"``, ``"Å"``, ``"micrometer"``, ``"[deg]"``, ``"mrad"``, ``"eV"``, ``"px"`` ...
+        As at an axis: ``"nm"``, ``"Å"``, ``"micrometer"``, ``"[deg]"``, ``"mrad"``, ``"eV"``,
+        ``"px"`` ...
 
     Returns
     -------

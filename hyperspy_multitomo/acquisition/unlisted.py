@@ -15,13 +15,15 @@ from .xray_lines import LineFamily, families_of, fwhm, line_of
 
 __all__ = ["Unlisted", "find_unlisted"]
 
-# What specimens, grids, holders, masks and columns are made of, and what needs a better reason to be believed.
+# What specimens, grids, holders, masks and columns are made of, and what needs a better reason to
+# be believed.
 _COMMON = "C N O F Na Mg Al Si P S Cl K Ca Ti Cr Mn Fe Co Ni Cu Zn Ga Zr Mo Ag Sn W Pt Au Pb"
 _RARER = "V Ge As Se Br Rb Sr Y Nb Ru Rh Pd Cd In Sb Te I Cs Ba La Ce Nd Gd Hf Ta Re Os Ir Hg Bi U"
 _RARER_NEEDS = 2.0
 _SIGNIFICANCE = 10.0
 _PART_OF_ALL_COUNTS = 1e-3
-# A peak explains most of the misfit around it; the flanks of a misfitted neighbour do not look like one.
+# A peak explains most of the misfit around it; the flanks of a misfitted neighbour do not look like
+# one.
 _EXPLAINED = 0.4
 # Part of a peak's shape that no listed line can imitate; P Ka beside Pt Ma has less.
 _DISTINCT = 0.3
@@ -81,9 +83,10 @@ def find_unlisted(
 
     Notes
     -----
-    Elements are added one by one, the one that improves the fit most first, judged by the line that would stand for it
-    (`line_of`), so that lines in the crowded range below 2 keV need the support of those above. The lines of all families have
-    amounts of their own here, so that a wrong weight in the table does not pass for an element.
+    Elements are added one by one, the one that improves the fit most first, judged by the line that
+    would stand for it (`line_of`), so that lines in the crowded range below 2 keV need the support
+    of those above. The lines of all families have amounts of their own here, so that a wrong weight
+    in the table does not pass for an element.
     """
     energy_range = (energy[0], energy[-1])
     families = list(families)
@@ -105,7 +108,9 @@ def find_unlisted(
 def _candidates(listed: set[str], beam_energy, energy_range) -> dict[str, LineFamily]:
     candidates = {}
     for element in f"{_COMMON} {_RARER}".split():
-        families = {family.main: family for family in families_of(element, beam_energy, energy_range)}
+        families = {
+            family.main: family for family in families_of(element, beam_energy, energy_range)
+        }
         if element not in listed and families:
             candidates[element] = families[line_of(element, beam_energy, energy_range)]
     return candidates
@@ -129,8 +134,12 @@ def _strongest(counts, energy, families, candidates, detector) -> Unlisted | Non
         if norm < _DISTINCT * np.linalg.norm(shape):
             continue
         score = own @ residual / norm
-        near = detector.channels(energy, family.energy, 1.5 * fwhm(family.energy, detector.resolution))
-        explained = 1 - np.sum((residual - own * score / norm)[near] ** 2) / max(np.sum(residual[near] ** 2), 1e-12)
+        near = detector.channels(
+            energy, family.energy, 1.5 * fwhm(family.energy, detector.resolution)
+        )
+        explained = 1 - np.sum((residual - own * score / norm)[near] ** 2) / max(
+            np.sum(residual[near] ** 2), 1e-12
+        )
         found = Unlisted(element, family.main, float(score / norm), float(score))
         rare = _RARER_NEEDS if element in _RARER.split() else 1.0
         enough = found.counts > _PART_OF_ALL_COUNTS * counts.sum() * rare

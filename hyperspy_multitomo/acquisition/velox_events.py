@@ -34,7 +34,8 @@ def frame_starts(group: h5py.Group, shape: tuple[int, int] | None) -> np.ndarray
     Parameters
     ----------
     group : h5py.Group
-        With the stream as ``Data``, (value, 1), and mostly with a ``FrameLocationTable``, (frame, 1).
+        With the stream as ``Data``, (value, 1), and mostly with a ``FrameLocationTable``, (frame,
+        1).
     shape : (int, int) or None
         Pixels (y, x) of a frame, by which they are found where there is no table; None finds one.
 
@@ -48,13 +49,19 @@ def frame_starts(group: h5py.Group, shape: tuple[int, int] | None) -> np.ndarray
         For a table that cannot be one of this stream.
     """
     stream = group["Data"]
-    starts = np.ravel(group["FrameLocationTable"][:, 0]).astype(np.int64) if "FrameLocationTable" in group else np.array([])
+    starts = (
+        np.ravel(group["FrameLocationTable"][:, 0]).astype(np.int64)
+        if "FrameLocationTable" in group
+        else np.array([])
+    )
     if starts.size == 0:
         return np.array([0]) if shape is None else _counted_starts(stream, shape[0] * shape[1])
     if starts[0] < 0 or (np.diff(starts) <= 0).any() or starts[-1] >= max(1, stream.shape[0]):
         raise ValueError(
-            f"{Path(group.file.filename).name}: the table of the frames of the EDS stream {group.name} has the entries "
-            f"{starts[:8].tolist()}{' ...' if starts.size > 8 else ''}; expected rising places in its {stream.shape[0]} values: "
+            f"{Path(group.file.filename).name}: the table of the frames of the EDS stream "
+            f"{group.name} has the entries "
+            f"{starts[:8].tolist()}{' ...' if starts.size > 8 else ''}; expected rising places in "
+            f"its {stream.shape[0]} values: "
             "the file is damaged or cut; copy it again"
         )
     return starts
@@ -71,7 +78,14 @@ def _counted_starts(stream: h5py.Dataset, pixels: int) -> np.ndarray:
     return np.array(starts if starts[-1] < passed or len(starts) == 1 else starts[:-1])
 
 
-def read_events(path: Path, streams: Sequence[str], shape: tuple[int, int], channels: int, frames: tuple[int, int], shifts=None):
+def read_events(
+    path: Path,
+    streams: Sequence[str],
+    shape: tuple[int, int],
+    channels: int,
+    frames: tuple[int, int],
+    shifts=None,
+):
     """
     Return the counts of all detectors, summed over a range of frames.
 
@@ -95,8 +109,8 @@ def read_events(path: Path, streams: Sequence[str], shape: tuple[int, int], chan
     Raises
     ------
     ValueError
-        Where a frame has not as many pixels as the map: the mark of the end of one is lost, and all events behind it would be in
-        wrong pixels.
+        Where a frame has not as many pixels as the map: the mark of the end of one is lost, and all
+        events behind it would be in wrong pixels.
 
     Warns
     -----
@@ -116,7 +130,9 @@ def read_events(path: Path, streams: Sequence[str], shape: tuple[int, int], chan
             passing = _Passing(node, edges[:-1] - edges[0], is_end=frames[1] >= len(starts))
             pieces = passing.of(_pieces(stream, int(edges[0]), int(edges[-1])))
             frame_range = 0, len(passing.starts)
-            counts.append(count_events(pieces, shape, channels, frame_range, shifts, passing.starts))
+            counts.append(
+                count_events(pieces, shape, channels, frame_range, shifts, passing.starts)
+            )
             # What is behind the last pixel of the map counts as pixels too many.
             list(pieces)
             read.append(passing)
@@ -164,17 +180,23 @@ def _check_pixels(name: str, read: Sequence[_Passing], shape: tuple[int, int], f
         frames = np.flatnonzero(passing.ended != pixels)
         if passing.is_end and len(last) == 1 and max(last) < pixels:
             frames = frames[frames < len(passing.ended) - 1]
-        wrong += [f"{passing.ended[frame]} in frame {first + frame} of {passing.name.rpartition('/')[2]}" for frame in frames]
+        wrong += [
+            f"{passing.ended[frame]} in frame {first + frame} of {passing.name.rpartition('/')[2]}"
+            for frame in frames
+        ]
     if wrong:
         more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         raise ValueError(
-            f"{name}: not all frames of its EDS events have the {pixels} pixels of the map ({', '.join(wrong[:4])}{more}): marks "
-            "of the end of a pixel are lost or added, and what is behind them would be in wrong pixels; copy or export the file "
+            f"{name}: not all frames of its EDS events have the {pixels} pixels of the map "
+            f"({', '.join(wrong[:4])}{more}): marks "
+            "of the end of a pixel are lost or added, and what is behind them would be in wrong "
+            "pixels; copy or export the file "
             "again, or leave these frames out with frames=(first, last)"
         )
     # The end of the very last pixel may be missing: then its events come behind the last mark.
     if last and max(last) < pixels - any(passing.is_open for passing in read if passing.is_end):
         warn(
-            f"{name}: the last frame of its EDS events has {max(last)} of {pixels} pixels: the recording was stopped there, or "
+            f"{name}: the last frame of its EDS events has {max(last)} of {pixels} pixels: the "
+            "recording was stopped there, or "
             "marks of the end of a pixel are lost; to leave the frame out pass frames=(first, last)"
         )

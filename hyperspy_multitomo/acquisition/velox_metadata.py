@@ -22,9 +22,10 @@ def microscope_metadata(told: Mapping) -> dict:
     Returns
     -------
     dict
-        ``General`` (date and time of the start, UTC) and ``Acquisition_instrument.TEM`` with ``beam_energy`` (keV),
-        ``beam_current`` (nA, as last measured on the screen), ``convergence_angle`` (mrad), ``camera_length`` (mm),
-        ``magnification``, ``microscope`` and ``Stage`` (degrees, m).
+        ``General`` (date and time of the start, UTC) and ``Acquisition_instrument.TEM`` with
+        ``beam_energy`` (keV), ``beam_current`` (nA, as last measured on the screen),
+        ``convergence_angle`` (mrad), ``camera_length`` (mm), ``magnification``, ``microscope`` and
+        ``Stage`` (degrees, m).
     """
     optics, stage = told.get("Optics", {}), told.get("Stage", {})
     currents = (_number(optics, name) for name in ("ScreenCurrent", "LastMeasuredScreenCurrent"))
@@ -34,7 +35,9 @@ def microscope_metadata(told: Mapping) -> dict:
         "beam_current": next((1e9 * current for current in currents if current), None),
         "convergence_angle": _number(optics, "BeamConvergence", 1e3),
         "camera_length": _number(optics, "CameraLength", 1e3),
-        "magnification": _number(told.get("CustomProperties", {}).get("StemMagnification", {}), "value"),
+        "magnification": _number(
+            told.get("CustomProperties", {}).get("StemMagnification", {}), "value"
+        ),
         "microscope": told.get("Instrument", {}).get("InstrumentClass"),
     }
     position = stage.get("Position", {})
@@ -45,7 +48,11 @@ def microscope_metadata(told: Mapping) -> dict:
     started = _number(told.get("Acquisition", {}).get("AcquisitionStartDatetime", {}), "DateTime")
     if started:
         moment = datetime.fromtimestamp(started, tz=UTC)
-        general = {"date": moment.date().isoformat(), "time": moment.time().isoformat(), "time_zone": "UTC"}
+        general = {
+            "date": moment.date().isoformat(),
+            "time": moment.time().isoformat(),
+            "time_zone": "UTC",
+        }
     return {"General": general, "Acquisition_instrument": {"TEM": _known(microscope)}}
 
 
@@ -53,7 +60,9 @@ def detector_of(told: Mapping) -> tuple[str, dict]:
     """Return the name and the entry of the detector of an image, the entry empty where it is none of those listed."""
     result = told.get("BinaryResult", {})
     name = result.get("Detector", "")
-    listed = [entry for entry in told.get("Detectors", {}).values() if entry.get("DetectorName") == name]
+    listed = [
+        entry for entry in told.get("Detectors", {}).values() if entry.get("DetectorName") == name
+    ]
     return name, dict(listed[0]) if listed else {}
 
 
@@ -69,25 +78,30 @@ def image_detector(told: Mapping) -> dict:
     return _known(known)
 
 
-def eds_detectors(told: Sequence[Mapping], before: Sequence[Mapping] | None = None, share: float = 1.0) -> dict:
+def eds_detectors(
+    told: Sequence[Mapping], before: Sequence[Mapping] | None = None, share: float = 1.0
+) -> dict:
     """
     Translate what is said of the EDS detectors whose streams are summed.
 
     Parameters
     ----------
     told : sequence of mapping
-        The metadata of each stream at the last frame that is used; live and real time have been counting since the first.
+        The metadata of each stream at the last frame that is used; live and real time have been
+        counting since the first.
     before : sequence of mapping, optional
         The same at the frame before the first that is used.
     share : float, default 1.0
-        Part of the times that belongs to the frames that are used, where they are not told frame by frame.
+        Part of the times that belongs to the frames that are used, where they are not told frame by
+        frame.
 
     Returns
     -------
     dict
-        ``live_time`` and ``real_time`` (s, of the map, mean of the detectors), ``elevation_angle`` and ``azimuth_angle``
-        (degrees, only if all detectors share them), ``solid_angle`` (sr, which Velox gives for all of them together),
-        and ``detectors``: lists of the same for each detector.
+        ``live_time`` and ``real_time`` (s, of the map, mean of the detectors), ``elevation_angle``
+        and ``azimuth_angle`` (degrees, only if all detectors share them), ``solid_angle`` (sr,
+        which Velox gives for all of them together), and ``detectors``: lists of the same for each
+        detector.
     """
     entries = [detector_of(one)[1] for one in told]
     earlier = [{}] * len(entries) if before is None else [detector_of(one)[1] for one in before]
@@ -97,7 +111,10 @@ def eds_detectors(told: Sequence[Mapping], before: Sequence[Mapping] | None = No
         "elevation_angles": [_degrees(entry, "ElevationAngle") for entry in entries],
     }
     for name, key in (("live_times", "LiveTime"), ("real_times", "RealTime")):
-        pairs = [(_number(entry, key), _number(first, key) or 0.0) for entry, first in zip(entries, earlier, strict=True)]
+        pairs = [
+            (_number(entry, key), _number(first, key) or 0.0)
+            for entry, first in zip(entries, earlier, strict=True)
+        ]
         lists[name] = [None if total is None else share * (total - gone) for total, gone in pairs]
     lists = {name: values for name, values in lists.items() if values and None not in values}
     known: dict = {"detectors": lists}
@@ -108,7 +125,9 @@ def eds_detectors(told: Sequence[Mapping], before: Sequence[Mapping] | None = No
         values = lists.get(f"{name}s", [])
         if values and max(values) - min(values) < 0.1:
             known[name] = values[0]
-    known["solid_angle"] = max((_number(entry, "CollectionAngle") or 0.0 for entry in entries), default=0.0) or None
+    known["solid_angle"] = (
+        max((_number(entry, "CollectionAngle") or 0.0 for entry in entries), default=0.0) or None
+    )
     return _known(known)
 
 

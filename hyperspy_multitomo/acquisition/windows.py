@@ -17,7 +17,8 @@ from .xray_lines import fwhm
 
 __all__ = ["WindowModel", "background_windows", "prepare_windows"]
 
-# A background window keeps the first of these distances (in FWHM) from every line, the others where there is no room.
+# A background window keeps the first of these distances (in FWHM) from every line, the others where
+# there is no room.
 _CLEARANCES = (1.2, 1.0, 0.8)
 # It lies within this distance (in FWHM) of its own line.
 _REACH = 12.0
@@ -37,7 +38,8 @@ class WindowModel:
     lines : dict
         The line of each element.
     windows : dict
-        For each line (left, centre, right): each (low, high) in keV, None where there is no room for a background window.
+        For each line (left, centre, right): each (low, high) in keV, None where there is no room
+        for a background window.
     """
 
     fit: LineModel
@@ -53,12 +55,19 @@ class WindowModel:
         """
         Count in the windows of each pixel; `spectra` (..., energy) and the result are those of `LineModel.maps`.
 
-        Lines of other elements inside the window count as the element's own: use the fit where lines overlap. The windows are
-        the same at every tilt.
+        Lines of other elements inside the window count as the element's own: use the fit where
+        lines overlap. The windows are the same at every tilt.
         """
         spectra = check_spectra(spectra, self.fit.energy.size)
         net, background, gross = np.split(apply_rows(self.rows(tilt), spectra, self.fit.fitted), 3)
-        return ElementalCounts(self.elements, tuple(self.lines.values()), net, gross, background, self.fit.window_share(tilt))
+        return ElementalCounts(
+            self.elements,
+            tuple(self.lines.values()),
+            net,
+            gross,
+            background,
+            self.fit.window_share(tilt),
+        )
 
     def rows(self, tilt: int = 0) -> np.ndarray:
         """Return the rows (3 x element, energy) whose product with a spectrum gives net, background and gross counts."""
@@ -66,21 +75,31 @@ class WindowModel:
         gross = self.fit.windows.astype(float)
         background = []
         for own, (left, centre, right) in zip(gross, self.windows.values(), strict=True):
-            sides = [((energy >= low) & (energy <= high)).astype(float) for low, high in filter(None, (left, right))]
+            sides = [
+                ((energy >= low) & (energy <= high)).astype(float)
+                for low, high in filter(None, (left, right))
+            ]
             middles = [np.mean(side) for side in filter(None, (left, right))]
             # A straight line through the mean counts per channel of the two windows.
             shares = [1.0]
             if len(sides) == 2:
                 right_share = (np.mean(centre) - middles[0]) / (middles[1] - middles[0])
                 shares = [1 - right_share, right_share]
-            row = sum((share * side / side.sum() for share, side in zip(shares, sides, strict=True)), np.zeros(energy.size))
+            row = sum(
+                (share * side / side.sum() for share, side in zip(shares, sides, strict=True)),
+                np.zeros(energy.size),
+            )
             background.append(row * own.sum())
         net = (gross - background) / self.fit.window_share(tilt)[:, None]
         return np.vstack([net, background, gross])
 
 
 def background_windows(
-    centre: float, width: float, obstacles: Sequence[float], obstacle_widths: Sequence[float], energy_range: tuple[float, float]
+    centre: float,
+    width: float,
+    obstacles: Sequence[float],
+    obstacle_widths: Sequence[float],
+    energy_range: tuple[float, float],
 ) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
     """
     Place a window on each side of a line, as near as the other lines allow.
@@ -109,9 +128,15 @@ def background_windows(
     sides: list[tuple[float, float] | None] = [None, None]
     for side, direction in enumerate((-1, 1)):
         for clearance in _CLEARANCES:
-            low = centre + direction * np.arange(clearance + 0.5, _REACH, 0.05)[:, None] * width - width / 2
+            low = (
+                centre
+                + direction * np.arange(clearance + 0.5, _REACH, 0.05)[:, None] * width
+                - width / 2
+            )
             keep_off = clearance * widths
-            free = np.all((obstacles + keep_off <= low) | (obstacles - keep_off >= low + width), axis=1)
+            free = np.all(
+                (obstacles + keep_off <= low) | (obstacles - keep_off >= low + width), axis=1
+            )
             free &= ((low >= energy_range[0]) & (low + width <= energy_range[1]))[:, 0]
             if free.any():
                 nearest = float(low[np.argmax(free), 0])
@@ -127,7 +152,8 @@ def prepare_windows(summed_spectra: ArrayLike, energy: ArrayLike, **settings) ->
     Parameters
     ----------
     summed_spectra, energy, **settings
-        As for `prepare_fit`; the same warning names strong unlisted elements, whose lines are avoided as well.
+        As for `prepare_fit`; the same warning names strong unlisted elements, whose lines are
+        avoided as well.
 
     Returns
     -------
@@ -147,9 +173,13 @@ def prepare_windows(summed_spectra: ArrayLike, energy: ArrayLike, **settings) ->
         centre = fit.shapes.families[fit.families.index(line)].energy
         width = float(fwhm(centre, detector.resolution))
         limits = (float(axis[0]), float(axis[-1]))
-        left, right = background_windows(centre, width, obstacles, fwhm(obstacles, detector.resolution), limits)
+        left, right = background_windows(
+            centre, width, obstacles, fwhm(obstacles, detector.resolution), limits
+        )
         if left is None and right is None:
-            raise ValueError(f"there is no room for a background window beside {line}; use method='fit'")
+            raise ValueError(
+                f"there is no room for a background window beside {line}; use method='fit'"
+            )
         windows[line] = (left, (centre - width, centre + width), right)
     return WindowModel(fit, fit.lines, windows)
 

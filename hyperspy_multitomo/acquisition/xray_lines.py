@@ -14,7 +14,8 @@ __all__ = ["LineFamily", "families_of", "fwhm", "line_of", "resolve_lines"]
 
 #: Energy of Mn Ka in keV, at which detector resolutions are given.
 MN_KA = 5.8987
-#: Variance of the number of electron-hole pairs in silicon, as FWHM^2 in eV^2 per eV (Fiori & Newbury 1978).
+#: Variance of the number of electron-hole pairs in silicon, as FWHM^2 in eV^2 per eV (Fiori &
+#: Newbury 1978).
 FANO = 2.5
 
 
@@ -82,7 +83,9 @@ def fwhm(energy: ArrayLike, resolution: float = 130.0) -> np.ndarray:
 
 
 def families_of(
-    element: str, beam_energy: float | None = None, energy_range: tuple[float, float] = (0.0, np.inf)
+    element: str,
+    beam_energy: float | None = None,
+    energy_range: tuple[float, float] = (0.0, np.inf),
 ) -> tuple[LineFamily, ...]:
     """
     List the line families of an element that are excited and in range, from eXSpy's data base.
@@ -118,17 +121,26 @@ def families_of(
         inside = (family.energies > low) & (family.energies < high)
         if inside[0]:
             names = tuple(name for name, keep in zip(family.names, inside, strict=True) if keep)
-            found.append(LineFamily(element, family.shell, names, family.energies[inside], family.weights[inside]))
+            found.append(
+                LineFamily(
+                    element, family.shell, names, family.energies[inside], family.weights[inside]
+                )
+            )
     return tuple(found)
 
 
-def line_of(element: str, beam_energy: float | None = None, energy_range: tuple[float, float] = (0.0, np.inf)) -> str:
+def line_of(
+    element: str,
+    beam_energy: float | None = None,
+    energy_range: tuple[float, float] = (0.0, np.inf),
+) -> str:
     """
     Choose the line that stands for an element.
 
-    The rule is eXSpy's: K, else L, else M, the first whose main line is in range and below half the beam energy (an overvoltage
-    of 2), else the last that is in range. The highest lines overlap least and are absorbed least; for the counting statistics
-    of a heavy element the M line may be better, and can be asked for by its name ("Pt_Ma").
+    The rule is eXSpy's: K, else L, else M, the first whose main line is in range and below half the
+    beam energy (an overvoltage of 2), else the last that is in range. The highest lines overlap
+    least and are absorbed least; for the counting statistics of a heavy element the M line may be
+    better, and can be asked for by its name ("Pt_Ma").
 
     Parameters
     ----------
@@ -154,13 +166,18 @@ def line_of(element: str, beam_energy: float | None = None, energy_range: tuple[
     """
     families = families_of(element, beam_energy, energy_range)
     if not families:
-        lines = ", ".join(f"{family.main} {family.energy:g} keV" for family in _all_families(element)) or "none known"
+        lines = (
+            ", ".join(f"{family.main} {family.energy:g} keV" for family in _all_families(element))
+            or "none known"
+        )
         raise ValueError(
             f"{element} has no X-ray line between {energy_range[0]:g} and {energy_range[1]:g} keV"
             + ("" if beam_energy is None else f" at a beam energy of {beam_energy:g} keV")
             + f" ({lines}); leave it out"
         )
-    excited = [family for family in families if beam_energy is None or family.energy < beam_energy / 2]
+    excited = [
+        family for family in families if beam_energy is None or family.energy < beam_energy / 2
+    ]
     return excited[0].main if excited else families[-1].main
 
 
@@ -202,9 +219,14 @@ def resolve_lines(
     elements, lines = list(elements or ()), list(lines or ())
     named = {line.split("_")[0]: line for line in lines}
     if not elements and not lines:
-        raise ValueError('name the elements, e.g. elements=["Mg", "Si", "Fe"], or the lines, e.g. lines=["Pt_Ma"]')
+        raise ValueError(
+            'name the elements, e.g. elements=["Mg", "Si", "Fe"], or the lines, e.g. '
+            'lines=["Pt_Ma"]'
+        )
     if len(named) < len(lines) or len(set(elements)) < len(elements):
-        raise ValueError(f"each element can be given once, with one line; got elements={elements}, lines={lines}")
+        raise ValueError(
+            f"each element can be given once, with one line; got elements={elements}, lines={lines}"
+        )
     chosen = {}
     for element in dict.fromkeys([*elements, *named]):
         if element not in named:
@@ -213,7 +235,8 @@ def resolve_lines(
         mains = [family.main for family in families_of(element, beam_energy, energy_range)]
         if named[element] not in mains:
             raise ValueError(
-                f"{named[element]!r} is not a main line of {element} between {energy_range[0]:g} and {energy_range[1]:g} keV; "
+                f"{named[element]!r} is not a main line of {element} between {energy_range[0]:g} "
+                f"and {energy_range[1]:g} keV; "
                 f"expected one of {mains}"
             )
         chosen[element] = named[element]
@@ -260,10 +283,17 @@ def _all_families(element: str) -> tuple[LineFamily, ...]:
     for shell in "KLM":
         if f"{shell}a" not in table:
             continue
-        others = sorted((name for name in table if name[0] == shell and name != f"{shell}a"), key=lambda name: -table[name][1])
+        others = sorted(
+            (name for name in table if name[0] == shell and name != f"{shell}a"),
+            key=lambda name: -table[name][1],
+        )
         names = (f"{shell}a", *others)
         energies, weights = np.array([table[name] for name in names]).T
-        families.append(LineFamily(element, shell, tuple(f"{element}_{name}" for name in names), energies, weights))
+        families.append(
+            LineFamily(
+                element, shell, tuple(f"{element}_{name}" for name in names), energies, weights
+            )
+        )
     return tuple(families)
 
 
@@ -278,7 +308,13 @@ def _data_base() -> dict[str, dict[str, tuple[float, float]]]:
         from exspy.material import elements
     lines = {}
     for symbol, properties in elements.as_dictionary().items():
-        table = properties.get("Atomic_properties", {}).get("Xray_lines") if isinstance(properties, dict) else None
+        table = (
+            properties.get("Atomic_properties", {}).get("Xray_lines")
+            if isinstance(properties, dict)
+            else None
+        )
         if table:
-            lines[symbol] = {name: (line["energy (keV)"], line["weight"]) for name, line in table.items()}
+            lines[symbol] = {
+                name: (line["energy (keV)"], line["weight"]) for name, line in table.items()
+            }
     return lines

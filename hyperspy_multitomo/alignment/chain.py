@@ -55,9 +55,10 @@ def align(
     tilts : array_like (tilt,)
         Degrees, in any order.
     method : str, default "auto"
-        - ``"auto"``: rough shifts by what suits the specimen, then ``"refine"``. For each direction of its own the rough shifts
-          are those of the centre of mass where the specimen is in view, but for an even film; else along the axis those of the
-          common line, where it is in view across the axis; else those of the cross-correlation.
+        - ``"auto"``: rough shifts by what suits the specimen, then ``"refine"``. For each direction
+          of its own the rough shifts are those of the centre of mass where the specimen is in view,
+          but for an even film; else along the axis those of the common line, where it is in view
+          across the axis; else those of the cross-correlation.
         - ``"cross_correlation"``, ``"phase_correlation"``: see `cross_correlation_shifts`.
         - ``"centre_of_mass"``: see `centre_of_mass_shifts`.
         - ``"common_line"``: along the axis `common_line_shifts`, across it the centre of mass.
@@ -65,7 +66,8 @@ def align(
         - ``"refine"``: see `refine`.
         - ``"tilt_axis"``: position and direction of the tilt axis alone; the shifts stay.
     start : Alignment, optional
-        For the last three, which by default start from the rough shifts (``"tilt_axis"``: from none).
+        For the last three, which by default start from the rough shifts (``"tilt_axis"``: from
+        none).
     others : sequence of Modality, default ()
         Maps that decide together with the images, for ``"auto"`` and ``"refine"``.
     progress : callable, optional
@@ -79,7 +81,8 @@ def align(
     Raises
     ------
     ValueError
-        For an unknown method, shapes that do not fit, or images without features, which are named by their tilts.
+        For an unknown method, shapes that do not fit, or images without features, which are named
+        by their tilts.
 
     Examples
     --------
@@ -93,7 +96,10 @@ def align(
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; use one of {', '.join(map(repr, METHODS))}")
     if others and method not in ("auto", "refine"):
-        raise ValueError(f"method={method!r} looks at the images alone; leave out the maps, or use 'auto' or 'refine'")
+        raise ValueError(
+            f"method={method!r} looks at the images alone; leave out the maps, or use 'auto' or "
+            "'refine'"
+        )
     images, tilts = checked_series(images, tilts)
     if method in ("cross_correlation", "phase_correlation"):
         return cross_correlation_shifts(images, tilts, phase=method == "phase_correlation")
@@ -125,7 +131,9 @@ def rough_shifts(images: np.ndarray, tilts: np.ndarray) -> tuple[Alignment, tupl
     correlated = None if across else cross_correlation_shifts(images, tilts)
     if across:
         shifts = centred.along if along else common_line_shifts(images, tilts)
-        words = "centre of mass across the axis, " + ("and along it" if along else "common line along it")
+        words = "centre of mass across the axis, " + (
+            "and along it" if along else "common line along it"
+        )
         return replace(centred, along=shifts), (f"rough shifts: {words}",)
     if along:
         words = "cross-correlation across the axis, centre of mass along it"
@@ -139,7 +147,10 @@ def _tilt_axis(images: np.ndarray, tilts: np.ndarray, start: Alignment) -> Align
     told = ()
     if len(tilts) >= 5 and images.shape[2] >= FEWEST and in_view(placed, "across"):
         axis = axis_by_centre_of_mass(placed, tilts)
-        told = (f"axis by centres of mass: {axis.offset:.2f} +- {axis.offset_error:.2f} px, {axis.rotation:.2f} degrees",)
+        told = (
+            f"axis by centres of mass: {axis.offset:.2f} +- {axis.offset_error:.2f} px, "
+            f"{axis.rotation:.2f} degrees",
+        )
         # Of few slices the direction may come out so far off that nothing of them would be left.
         width, slices = images.shape[1:]
         left = slices - width * abs(np.sin(np.deg2rad(axis.rotation))) > slices / 2

@@ -11,7 +11,8 @@ from hyperspy_multitomo.alignment.extent import without_film
 
 __all__ = ["common_line_shifts"]
 
-# The part of a profile that has to overlap with the others, and the likeness that it has to reach there.
+# The part of a profile that has to overlap with the others, and the likeness that it has to reach
+# there.
 _OVERLAP, _ALIKE = 0.5, 0.5
 _PASSES, _SAMPLES = 5, 10
 # Shifts that are scored at once: more would only take memory.
@@ -22,14 +23,16 @@ def common_line_shifts(images: ArrayLike, tilts: ArrayLike) -> np.ndarray:
     """
     Measure shifts along the tilt axis from the profiles of mass along it.
 
-    Tilting moves mass across the axis alone, so that the sum of an image over x is the same function of y at every tilt, as
-    long as the object is in view across the axis; in Fourier space that is the line which all projections have in common. Each
-    profile is registered to the mean of the others, on the part of it that they share, until nothing moves.
+    Tilting moves mass across the axis alone, so that the sum of an image over x is the same
+    function of y at every tilt, as long as the object is in view across the axis; in Fourier space
+    that is the line which all projections have in common. Each profile is registered to the mean of
+    the others, on the part of it that they share, until nothing moves.
 
     Parameters
     ----------
     images : array_like (tilt, x, y)
-        Images of an object that is in view across the axis; the level of the rim there is taken off.
+        Images of an object that is in view across the axis; the level of the rim there is taken
+        off.
     tilts : array_like (tilt,)
         Degrees.
 
@@ -41,11 +44,13 @@ def common_line_shifts(images: ArrayLike, tilts: ArrayLike) -> np.ndarray:
     Raises
     ------
     ValueError
-        For shapes that do not fit, images without features, and a profile (named by its tilt) unlike the others.
+        For shapes that do not fit, images without features, and a profile (named by its tilt)
+        unlike the others.
 
     References
     ----------
-    R. A. Crowther, D. J. DeRosier, A. Klug, Proc. R. Soc. A 317 (1970) 319, doi:10.1098/rspa.1970.0119 (common lines).
+    R. A. Crowther, D. J. DeRosier, A. Klug, Proc. R. Soc. A 317 (1970) 319,
+    doi:10.1098/rspa.1970.0119 (common lines).
 
     Examples
     --------
@@ -63,26 +68,36 @@ def common_line_shifts(images: ArrayLike, tilts: ArrayLike) -> np.ndarray:
     for number in range(_PASSES):
         limit = (1 - _OVERLAP) * length if number == 0 else max(2.0, length / 16)
         moved = 0.0
-        template, seen = (profiles[nearest], np.ones(length)) if number == 0 else _sums(profiles, shifts)
+        template, seen = (
+            (profiles[nearest], np.ones(length)) if number == 0 else _sums(profiles, shifts)
+        )
         for t, profile in enumerate(profiles):
             if number == 0 and t == nearest:
                 continue
             if number:
                 # The mean of the others, where they are by now.
-                total, count = (sums - own for sums, own in zip((template, seen), _moved(profile, shifts[t]), strict=True))
+                total, count = (
+                    sums - own
+                    for sums, own in zip((template, seen), _moved(profile, shifts[t]), strict=True)
+                )
                 found = _registered(total / np.maximum(count, 1), count, profile, shifts[t], limit)
             else:
                 found = _registered(template, seen, profile, shifts[t], limit)
             change, likeness = found
             if likeness < _ALIKE:
                 raise ValueError(
-                    f"the mass along the axis at {tilts[t]:g} degrees is unlike that at the other tilts (correlation "
-                    f"{likeness:.2f}); is the object in view across the axis? Leave this tilt out (drop_tilts), or use "
+                    f"the mass along the axis at {tilts[t]:g} degrees is unlike that at the other "
+                    "tilts (correlation "
+                    f"{likeness:.2f}); is the object in view across the axis? Leave this tilt out "
+                    "(drop_tilts), or use "
                     "method='cross_correlation'"
                 )
             shifts[t], moved = shifts[t] + change, max(moved, abs(change))
             if number:
-                template, seen = (others + own for others, own in zip((total, count), _moved(profile, shifts[t]), strict=True))
+                template, seen = (
+                    others + own
+                    for others, own in zip((total, count), _moved(profile, shifts[t]), strict=True)
+                )
         if moved < 0.01:
             break
     return shifts - shifts.mean() + 0.0
@@ -101,13 +116,17 @@ def _moved(profile: np.ndarray, shift: float) -> tuple[np.ndarray, np.ndarray]:
     return np.interp(places, y, profile, left=0, right=0), 1.0 * ((places >= 0) & (places <= y[-1]))
 
 
-def _registered(template: np.ndarray, seen: np.ndarray, profile: np.ndarray, shift: float, limit: float) -> tuple[float, float]:
+def _registered(
+    template: np.ndarray, seen: np.ndarray, profile: np.ndarray, shift: float, limit: float
+) -> tuple[float, float]:
     """Return the change of a shift that makes a profile most like the template where both are known, and the likeness."""
     changes = np.arange(-int(limit), int(limit) + 1.0)
     step = 1.0
     for _ in range(3):
         blocks = [changes[first : first + _TOGETHER] for first in range(0, len(changes), _TOGETHER)]
-        scores = np.concatenate([_likeness(template, seen, profile, shift + some) for some in blocks])
+        scores = np.concatenate(
+            [_likeness(template, seen, profile, shift + some) for some in blocks]
+        )
         best = int(np.argmax(scores))
         centre = changes[best]
         if 0 < best < len(changes) - 1:
@@ -119,7 +138,9 @@ def _registered(template: np.ndarray, seen: np.ndarray, profile: np.ndarray, shi
     return float(centre), float(scores[best])
 
 
-def _likeness(template: np.ndarray, seen: np.ndarray, profile: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+def _likeness(
+    template: np.ndarray, seen: np.ndarray, profile: np.ndarray, shifts: np.ndarray
+) -> np.ndarray:
     """Return for each shift the correlation coefficient of a template and the moved profile where both are known.
 
     It is -1 where that is little.
@@ -129,7 +150,9 @@ def _likeness(template: np.ndarray, seen: np.ndarray, profile: np.ndarray, shift
     known = (seen > 0) & (places >= 0) & (places <= y[-1])
     count = known.sum(axis=1, keepdims=True)
     a, b = (
-        np.where(known, values - (values * known).sum(axis=1, keepdims=True) / np.maximum(count, 1), 0)
+        np.where(
+            known, values - (values * known).sum(axis=1, keepdims=True) / np.maximum(count, 1), 0
+        )
         for values in (template, np.interp(places, y, profile))
     )
     scale = np.sqrt(np.maximum((a * a).sum(axis=1) * (b * b).sum(axis=1), np.finfo(float).tiny))

@@ -11,7 +11,8 @@ from hyperspy_multitomo.alignment.transform import Alignment
 
 __all__ = ["cross_correlation_shifts"]
 
-# A correlation has to stand out of that of unrelated noise by this many standard deviations, 1/sqrt(pixels).
+# A correlation has to stand out of that of unrelated noise by this many standard deviations,
+# 1/sqrt(pixels).
 SIGNIFICANT = 5.0
 # Where that is so close to 1, the images are too small for it.
 _HIGH = 0.7
@@ -32,10 +33,11 @@ def cross_correlation_shifts(
     """
     Measure shifts by correlating each image with its neighbours, from the lowest tilt outwards.
 
-    The image of the lowest absolute tilt stays where it is. Every other image is registered to the mean of its neighbours nearer
-    to that one, all under a Hann window and in place; a second pass measures what the first left, which frees the
-    result from the window's pull towards zero. Correlation cannot tell a shift from the motion of the features it follows:
-    across the axis the result is known up to a + b cos t + c sin t, along the axis up to a constant.
+    The image of the lowest absolute tilt stays where it is. Every other image is registered to the
+    mean of its neighbours nearer to that one, all under a Hann window and in place; a second pass
+    measures what the first left, which frees the result from the window's pull towards zero.
+    Correlation cannot tell a shift from the motion of the features it follows: across the axis the
+    result is known up to a + b cos t + c sin t, along the axis up to a constant.
 
     Parameters
     ----------
@@ -45,15 +47,17 @@ def cross_correlation_shifts(
     upsampling : int, default 20
         Shifts are found to 1/upsampling of a pixel.
     stretch : bool, default True
-        Stretch each image across the axis, about the centre of the view, by the ratio of the cosines of the two tilts, so that a
-        lamella looks alike in both. Leave it off for an object of equal extent at all tilts. Off beyond 80 degrees.
+        Stretch each image across the axis, about the centre of the view, by the ratio of the
+        cosines of the two tilts, so that a lamella looks alike in both. Leave it off for an object
+        of equal extent at all tilts. Off beyond 80 degrees.
     passes : int, default 2
         How often the shift of an image is measured.
     neighbours : int, default 3
-        Bundle so many of the images that are in place already: the errors of steps from one image to the next add up, and a
-        single bad image leads all that follow astray.
+        Bundle so many of the images that are in place already: the errors of steps from one image
+        to the next add up, and a single bad image leads all that follow astray.
     phase : bool, default False
-        Correlate phases alone, which sharpens the peak of images full of detail and is lost in those with noise.
+        Correlate phases alone, which sharpens the peak of images full of detail and is lost in
+        those with noise.
 
     Returns
     -------
@@ -63,12 +67,14 @@ def cross_correlation_shifts(
     Raises
     ------
     ValueError
-        For shapes that do not fit, and for an image (named by its tilt) that has no features in common with its neighbours.
+        For shapes that do not fit, and for an image (named by its tilt) that has no features in
+        common with its neighbours.
 
     References
     ----------
-    M. Guizar-Sicairos, S.T. Thurman, J.R. Fienup, Opt. Lett. 33 (2008) 156, doi:10.1364/OL.33.000156 (subpixel registration).
-    R. Guckenberger, Ultramicroscopy 9 (1982) 167 (stretching by the cosine).
+    M. Guizar-Sicairos, S.T. Thurman, J.R. Fienup, Opt. Lett. 33 (2008) 156,
+    doi:10.1364/OL.33.000156 (subpixel registration). R. Guckenberger, Ultramicroscopy 9 (1982) 167
+    (stretching by the cosine).
 
     Examples
     --------
@@ -80,34 +86,50 @@ def cross_correlation_shifts(
     """
     images, tilts = checked_series(images, tilts)
     if not (np.isfinite(upsampling) and upsampling >= 1 and passes >= 1 and neighbours >= 1):
-        raise ValueError(f"upsampling is {upsampling}, passes {passes} and neighbours {neighbours}; all have to be 1 or more")
+        raise ValueError(
+            f"upsampling is {upsampling}, passes {passes} and neighbours {neighbours}; all have to "
+            "be 1 or more"
+        )
     check_features(images, tilts)
     window = np.outer(*(np.hanning(size + 2)[1:-1] for size in images.shape[1:])).astype(np.float32)
     shifts = np.zeros((len(tilts), 2))
     for t, bundle in _outwards(tilts, neighbours):
         fixed, nearest = np.zeros_like(window), bundle[0]
         for n in bundle:
-            fixed += _windowed(_placed(images[n], shifts[n], _cosine_ratio(tilts[nearest], tilts[n], stretch)), window)
+            fixed += _windowed(
+                _placed(images[n], shifts[n], _cosine_ratio(tilts[nearest], tilts[n], stretch)),
+                window,
+            )
         ratio = _cosine_ratio(tilts[nearest], tilts[t], stretch)
         shifts[t] = shifts[nearest]
         for _ in range(passes):
             moving = _windowed(_placed(images[t], shifts[t], ratio), window)
             if not (moving.any() and fixed.any()):
-                raise ValueError(f"the image at {tilts[t]:g} degrees has no features to align; leave this tilt out")
+                raise ValueError(
+                    f"the image at {tilts[t]:g} degrees has no features to align; leave this tilt "
+                    "out"
+                )
             # Measured in the stretched frame: a pixel there is 1/ratio of a recorded one.
             shifts[t] += _registration(fixed, moving, upsampling, phase) / (ratio, 1.0)
         moving = _windowed(_placed(images[t], shifts[t], ratio), window)
-        likeness = float((fixed * moving).sum() / np.sqrt((fixed**2).sum() * (moving**2).sum() + np.finfo(np.float32).tiny))
+        likeness = float(
+            (fixed * moving).sum()
+            / np.sqrt((fixed**2).sum() * (moving**2).sum() + np.finfo(np.float32).tiny)
+        )
         chance = SIGNIFICANT * np.sqrt((window**4).sum()) / (window**2).sum()
         if likeness < chance and chance > _HIGH:
             raise ValueError(
-                f"images of {images.shape[1]} x {images.shape[2]} px (x, y) are too small for a correlation: one of "
-                f"{min(chance, 1.0):.2f} may be chance; give more slices or a larger view, or align by the centre of mass"
+                f"images of {images.shape[1]} x {images.shape[2]} px (x, y) are too small for a "
+                "correlation: one of "
+                f"{min(chance, 1.0):.2f} may be chance; give more slices or a larger view, or "
+                "align by the centre of mass"
             )
         if likeness < chance:
             raise ValueError(
-                f"the image at {tilts[t]:g} degrees has no features in common with that at {tilts[nearest]:g} degrees "
-                f"(correlation {likeness:.2f}); leave this tilt out (drop_tilts) or align by the centre of mass"
+                f"the image at {tilts[t]:g} degrees has no features in common with that at "
+                f"{tilts[nearest]:g} degrees "
+                f"(correlation {likeness:.2f}); leave this tilt out (drop_tilts) or align by the "
+                "centre of mass"
             )
     return Alignment(shifts[:, 0], shifts[:, 1], tilts=tilts)
 
@@ -116,15 +138,25 @@ def _outwards(tilts: np.ndarray, neighbours: int) -> list[tuple[int, list[int]]]
     """List (image, its neighbours towards the lowest absolute tilt, nearest first), from the lowest tilt outwards."""
     order = np.argsort(tilts, kind="stable")
     start = int(np.argmin(np.abs(tilts[order])))
-    upwards = [(order[i], order[max(start, i - neighbours) : i][::-1].tolist()) for i in range(start + 1, len(order))]
-    downwards = [(order[i], order[i + 1 : min(start, i + neighbours) + 1].tolist()) for i in range(start - 1, -1, -1)]
+    upwards = [
+        (order[i], order[max(start, i - neighbours) : i][::-1].tolist())
+        for i in range(start + 1, len(order))
+    ]
+    downwards = [
+        (order[i], order[i + 1 : min(start, i + neighbours) + 1].tolist())
+        for i in range(start - 1, -1, -1)
+    ]
     return upwards + downwards
 
 
 def _cosine_ratio(reference: float, tilt: float, stretch: bool) -> float:
     """Return how much the image at `tilt` has to be stretched to look like that at `reference`."""
     cosines = np.abs(np.cos(np.deg2rad([reference, tilt])))
-    return float(cosines[0] / cosines[1]) if stretch and cosines.min() > np.cos(np.deg2rad(_STEEPEST)) else 1.0
+    return (
+        float(cosines[0] / cosines[1])
+        if stretch and cosines.min() > np.cos(np.deg2rad(_STEEPEST))
+        else 1.0
+    )
 
 
 def _placed(image: np.ndarray, shifts: np.ndarray, ratio: float) -> np.ndarray:
@@ -147,11 +179,17 @@ def _sampled(image: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray:
 def _windowed(image: np.ndarray, window: np.ndarray) -> np.ndarray:
     """Take the mean under the window off, so that a constant image becomes nothing, and fade the image out to its edges."""
     contrast = image - (image * window).sum(dtype=np.float64) / window.sum(dtype=np.float64)
-    return np.where(np.abs(contrast).max() > 1e-6 * np.abs(image).max(), contrast * window, 0).astype(np.float32)
+    return np.where(
+        np.abs(contrast).max() > 1e-6 * np.abs(image).max(), contrast * window, 0
+    ).astype(np.float32)
 
 
-def _registration(fixed: np.ndarray, moving: np.ndarray, upsampling: int, phase: bool) -> np.ndarray:
+def _registration(
+    fixed: np.ndarray, moving: np.ndarray, upsampling: int, phase: bool
+) -> np.ndarray:
     """Return the shift that brings `moving` onto `fixed`, px."""
     from skimage.registration import phase_cross_correlation
 
-    return phase_cross_correlation(fixed, moving, upsample_factor=upsampling, normalization="phase" if phase else None)[0]
+    return phase_cross_correlation(
+        fixed, moving, upsample_factor=upsampling, normalization="phase" if phase else None
+    )[0]

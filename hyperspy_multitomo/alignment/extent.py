@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-# Width of the rim that is looked at, as a part of the side, and how uneven it may be, as a part of the image's contrast.
+# Width of the rim that is looked at, as a part of the side, and how uneven it may be, as a part of
+# the image's contrast.
 _RIM, _UNEVEN = 0.04, 0.07
 _SMOOTHING = 2.0
 
@@ -16,7 +17,8 @@ def in_view(images: np.ndarray, side: Literal["across", "along"]) -> bool:
     """
     Tell whether a specimen ends inside the view at every tilt, but for an even film that it may lie on.
 
-    It does if the rim on both sides is even: the mean distance from its median is small against the contrast of the image.
+    It does if the rim on both sides is even: the mean distance from its median is small against the
+    contrast of the image.
 
     Parameters
     ----------
@@ -55,7 +57,9 @@ def _even_rims(images: np.ndarray, sides: tuple[str, ...]) -> tuple[bool, ...]:
 
 def without_film(images: np.ndarray) -> np.ndarray:
     """Return images (tilt, x, y) less the level of their rim on both sides of the tilt axis."""
-    return images - np.array([np.median(_rim(image)) for image in images], np.float32)[:, None, None]
+    return (
+        images - np.array([np.median(_rim(image)) for image in images], np.float32)[:, None, None]
+    )
 
 
 def _rim(image: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Rays on both sides of the tilt axis, folded into their even and their odd part.
 
-The support of the object looks the same turned by half a turn, so that rays at u and -u have the same covariances at all tilts:
-the even and the odd part of a slice are independent, and two matrices of half the size take the place of one.
+The support of the object looks the same turned by half a turn, so that rays at u and -u have the
+same covariances at all tilts: the even and the odd part of a slice are independent, and two
+matrices of half the size take the place of one.
 """
 
 from __future__ import annotations

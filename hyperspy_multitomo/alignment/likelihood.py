@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The likelihood of where images are, all tilts and slices together, with its derivatives.
 
-With the covariance K of the rays of an unknown object (`rays`), the images b of a slice, in place, have the covariance
-s (K + v 1), v being the noise. Up to a constant, minus the log-likelihood of shifts and rotation is the sum over the slices of
-b' (K + v 1)^-1 b / 2 s. That is the smallest sum of the residual of a reconstruction and of what it costs to be unlikely, so
-that to follow its gradient is to follow that of the residual with the reconstruction kept at its best, without making one.
-All of it is done for the even and the odd part of the rays (`folding`), side by side.
-Near-by tilts agree below about 1/(diameter x tilt step), a frequency that coarse pixels hold, and all tilts at the lowest.
+With the covariance K of the rays of an unknown object (`rays`), the images b of a slice, in place,
+have the covariance s (K + v 1), v being the noise. Up to a constant, minus the log-likelihood of
+shifts and rotation is the sum over the slices of b' (K + v 1)^-1 b / 2 s. That is the smallest sum
+of the residual of a reconstruction and of what it costs to be unlikely, so that to follow its
+gradient is to follow that of the residual with the reconstruction kept at its best, without making
+one. All of it is done for the even and the odd part of the rays (`folding`), side by side. Near-by
+tilts agree below about 1/(diameter x tilt step), a frequency that coarse pixels hold, and all tilts
+at the lowest.
 """
 
 from __future__ import annotations
@@ -64,7 +66,8 @@ class View:
     cut : bool
         Whether the specimen goes on beyond the view along the axis.
     workers : Workers, optional
-        Two threads, for the even and the odd part of the rays; by default the caller's own does both.
+        Two threads, for the even and the odd part of the rays; by default the caller's own does
+        both.
     """
 
     def __init__(
@@ -101,11 +104,14 @@ class View:
     def fit(self, support: Support, placement: Placement, covariance: tuple | None = None) -> float:
         """Take a support, with the noise that makes the images most likely; return their log-likelihood per pixel.
 
-        The noise is looked for from the present one on, up and down. `covariance` is that of the rays, if it is known already.
+        The noise is looked for from the present one on, up and down. `covariance` is that of the
+        rays, if it is known already.
         """
         if self._fitted[0] == support and self._fitted[1] is placement:
             return self._value
-        covariance = ray_covariance(self.tilts, self.u, support) if covariance is None else covariance
+        covariance = (
+            ray_covariance(self.tilts, self.u, support) if covariance is None else covariance
+        )
         data = self._weighted(placement)
         number = min(range(len(NOISES)), key=lambda k: abs(NOISES[k] - self.noise))
         best, start = self._likelihood(covariance, data, NOISES[number]), number
@@ -126,7 +132,9 @@ class View:
         """Return the log-likelihood per pixel with another support and the present noise, changing nothing."""
         if self._fitted[0] == support and self._fitted[1] is placement:
             return self._value
-        return self._likelihood(ray_covariance(self.tilts, self.u, support), self._weighted(placement), self.noise).value
+        return self._likelihood(
+            ray_covariance(self.tilts, self.u, support), self._weighted(placement), self.noise
+        ).value
 
     def _weighted(self, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
         """Return the parts of the images in place with the roots of their slices' weights."""
@@ -177,10 +185,13 @@ class View:
         w = self._solved(data)
         weighted = w * self.weights
         U, Y = (grid.astype(np.float32) for grid in np.meshgrid(self.u, self.y, indexing="ij"))
-        # The gradient along what the object is expected to look like, which has less noise than the images.
+        # The gradient along what the object is expected to look like, which has less noise than the
+        # images.
         du, dy, *_ = _slopes(data - np.float32(self.noise) * w, self.u, self.y)
         per_slice = [-np.einsum("tuy,tuy->yt", field, weighted) for field in (du, dy)]
-        by_slice = np.concatenate([*per_slice, np.einsum("tuy,tuy->y", Y * du - U * dy, weighted)[:, None]], axis=1)
+        by_slice = np.concatenate(
+            [*per_slice, np.einsum("tuy,tuy->y", Y * du - U * dy, weighted)[:, None]], axis=1
+        )
 
         du, dy, duu, duy, dyy = _slopes(data, self.u, self.y)
         turn = Y * du - U * dy
@@ -189,9 +200,12 @@ class View:
         fields = fold(np.stack([-du, -dy], axis=2) * roots)
         hessian[:-1, :-1] = sum(self._both(_products, self.inverse, fields, (tilts, tilts)))
         turned = self._solved(turn * self.weights)
-        hessian[-1, :-1] = hessian[:-1, -1] = np.concatenate([-np.einsum("tuy,tuy->t", field, turned) for field in (du, dy)])
+        hessian[-1, :-1] = hessian[:-1, -1] = np.concatenate(
+            [-np.einsum("tuy,tuy->t", field, turned) for field in (du, dy)]
+        )
         hessian[-1, -1] = np.vdot(turn, turned)
-        # The second derivatives of the images themselves: without them all smooth modes seem stiffer than they are.
+        # The second derivatives of the images themselves: without them all smooth modes seem
+        # stiffer than they are.
         across, along = np.arange(tilts), tilts + np.arange(tilts)
         second = [np.einsum("tuy,tuy->t", field, weighted) for field in (duu, duy, dyy)]
         hessian[across, across] += second[0]
@@ -202,16 +216,26 @@ class View:
             mixed = np.einsum("tuy,tuy->t", field, weighted)
             hessian[rows, -1] += mixed
             hessian[-1, rows] += mixed
-        hessian[-1, -1] += np.vdot(Y * Y * duu - 2 * U * Y * duy + U * U * dyy - U * du - Y * dy, weighted)
+        hessian[-1, -1] += np.vdot(
+            Y * Y * duu - 2 * U * Y * duy + U * U * dyy - U * du - Y * dy, weighted
+        )
 
         value = 0.5 * float(np.vdot(w, data * self.weights)) / self.scale
-        return _spread(value, by_slice / self.scale, (hessian + hessian.T) / (2 * self.scale), self.places, count)
+        return _spread(
+            value,
+            by_slice / self.scale,
+            (hessian + hessian.T) / (2 * self.scale),
+            self.places,
+            count,
+        )
 
     def left_out(self, placement: Placement) -> np.ndarray:
         """Return for each tilt (tilt,) the root mean square of what the others do not predict of it, over what is expected."""
         data = self.sampled(placement)
         parts = fold(data)
-        squares = sum(self._both(_missed, self.inverse, parts, [self.weights] * 2, [len(self.tilts)] * 2))
+        squares = sum(
+            self._both(_missed, self.inverse, parts, [self.weights] * 2, [len(self.tilts)] * 2)
+        )
         return np.sqrt(np.maximum(squares / (self.scale * len(self.u) * self.weights.sum()), 0))
 
 
@@ -288,7 +312,8 @@ def _spread(value, by_slice, hessian, places, count) -> Derivatives:
 def _slopes(model: np.ndarray, u: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
     """Return the first and second derivatives du, dy, duu, duy, dyy by central differences of central differences.
 
-    The second ones being differences of the first, the parts of the Hessian cancel where nothing changes.
+    The second ones being differences of the first, the parts of the Hessian cancel where nothing
+    changes.
     """
     padded = np.pad(model, ((0, 0), (2, 2), (2, 2)), mode="edge")
     du = (padded[:, 2:] - padded[:, :-2]) / np.float32(2 * (u[1] - u[0]))

@@ -8,7 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-# Standard deviation, in binned pixels, of the Gaussian that takes off what the binned grid cannot hold.
+# Standard deviation, in binned pixels, of the Gaussian that takes off what the binned grid cannot
+# hold.
 _BLUR = 0.6
 
 
@@ -55,24 +56,34 @@ class MovingImages:
     bins : int
         Pixels along each edge of a binned one.
     bins_along : int, optional
-        Pixels along its edge parallel to the tilt axis, fewer where there are few slices; by default `bins`.
+        Pixels along its edge parallel to the tilt axis, fewer where there are few slices; by
+        default `bins`.
     pixel : float, default 1.0
         Edge of a pixel of these images, in px of the series whose alignment it is.
     """
 
-    def __init__(self, images: np.ndarray, bins: int, pixel: float = 1.0, bins_along: int | None = None):
+    def __init__(
+        self, images: np.ndarray, bins: int, pixel: float = 1.0, bins_along: int | None = None
+    ):
         from scipy.ndimage import gaussian_filter, spline_filter
 
         self.shape = images.shape[1:]
         self._bins, self._pixel = (bins, bins_along or bins), pixel
         self.step, self.step_along = (b * pixel for b in self._bins)
         counts = [size // b for size, b in zip(self.shape, self._bins, strict=True)]
-        self._starts = [(size - n * b) // 2 for size, n, b in zip(self.shape, counts, self._bins, strict=True)]
-        window = tuple(slice(start, start + n * b) for start, n, b in zip(self._starts, counts, self._bins, strict=True))
+        self._starts = [
+            (size - n * b) // 2 for size, n, b in zip(self.shape, counts, self._bins, strict=True)
+        ]
+        window = tuple(
+            slice(start, start + n * b)
+            for start, n, b in zip(self._starts, counts, self._bins, strict=True)
+        )
         blocks = (len(images), counts[0], self._bins[0], counts[1], self._bins[1])
         binned = images[(slice(None), *window)].reshape(blocks).mean(axis=(2, 4))
         smooth = gaussian_filter(binned, (0, _BLUR, _BLUR))
-        self._splines = np.stack([spline_filter(image, order=3, mode="mirror", output=np.float32) for image in smooth])
+        self._splines = np.stack(
+            [spline_filter(image, order=3, mode="mirror", output=np.float32) for image in smooth]
+        )
 
     def sample(self, placement: Placement, u: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return the images (tilt, u, y) at positions u across the axis and y along it, px, once they are in place."""
@@ -84,20 +95,31 @@ class MovingImages:
         for t, shifts in enumerate(zip(placement.across, placement.along, strict=True)):
             places = [
                 (((v - s) / self._pixel + (size - 1) / 2 - start) + 0.5) / b - 0.5
-                for v, s, size, start, b in zip(back, shifts, self.shape, self._starts, self._bins, strict=True)
+                for v, s, size, start, b in zip(
+                    back, shifts, self.shape, self._starts, self._bins, strict=True
+                )
             ]
-            map_coordinates(self._splines[t], places, values[t], order=3, mode="nearest", prefilter=False)
+            map_coordinates(
+                self._splines[t], places, values[t], order=3, mode="nearest", prefilter=False
+            )
         return values
 
 
-def common_view(placement: Placement, extent: tuple[float, float]) -> tuple[tuple[float, float], tuple[float, float]]:
+def common_view(
+    placement: Placement, extent: tuple[float, float]
+) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the range across and that along the axis, px, which all images of an extent (x, y) show once in place."""
     ranges = []
     for axis, shifts in enumerate(placement.turned):
         # A turned image is cut to the rectangle inside it.
         margin = abs(np.sin(placement.rotation)) * extent[1 - axis] / 2
         half = extent[axis] / 2
-        ranges.append((float(max(shifts.max(), 0) - half + margin), float(min(shifts.min(), 0) + half - margin)))
+        ranges.append(
+            (
+                float(max(shifts.max(), 0) - half + margin),
+                float(min(shifts.min(), 0) + half - margin),
+            )
+        )
     return ranges[0], ranges[1]
 
 

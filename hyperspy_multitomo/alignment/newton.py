@@ -11,14 +11,17 @@ import numpy as np
 from hyperspy_multitomo.alignment.likelihood import Derivatives, View
 from hyperspy_multitomo.alignment.moving import Placement
 
-# Expected distance of the tilt axis from the middle of the view, in views, and of its direction from y, degrees.
+# Expected distance of the tilt axis from the middle of the view, in views, and of its direction
+# from y, degrees.
 AXIS_SPREAD = 0.05
 ROTATION_SPREAD = 3.0
-# A shift is known beforehand to this many px, and no curvature in a step counts as less than that of a standard error of a px.
+# A shift is known beforehand to this many px, and no curvature in a step counts as less than that
+# of a standard error of a px.
 _SHIFT_SPREAD, _LEAST_CURVATURE = 10.0, 0.5
 # The longest step: pixels of the grid, and degrees.
 _LONGEST, _LARGEST_TURN = 1.5, 1.5
-# What the model of the object gets wrong is the same in all slices: standard errors of the axis, found against the truth.
+# What the model of the object gets wrong is the same in all slices: standard errors of the axis,
+# found against the truth.
 _MODEL = 2.0
 # Blocks of slices whose pulls are compared for the standard errors.
 _BLOCKS = 12
@@ -49,10 +52,13 @@ class Newton:
     free : sequence of {"shifts", "axis", "rotation"}
         "shifts" are those of each image, "axis" one across the axis for all.
     centred : bool
-        Whether the object is in the middle already, across and in depth; else its depth is found by the slab that holds it.
+        Whether the object is in the middle already, across and in depth; else its depth is found by
+        the slab that holds it.
     """
 
-    def __init__(self, tilts: np.ndarray, width: float, lever: float, free: Sequence[str], centred: bool):
+    def __init__(
+        self, tilts: np.ndarray, width: float, lever: float, free: Sequence[str], centred: bool
+    ):
         count, angles = len(tilts), np.deg2rad(tilts)
         self.count, self.lever, self.free = count, lever, tuple(free)
         modes = np.stack([np.ones(count), np.cos(angles), np.sin(angles)], axis=1)
@@ -63,12 +69,18 @@ class Newton:
         if "shifts" in self.free:
             # Where the object is along and across the axis, and in depth, is anybody's choice.
             along = np.repeat([[0.0], [1.0]], count, axis=0)
-            moved = np.concatenate([modes[:, 1:] if centred else modes[:, 1:2], np.zeros((count, 2 if centred else 1))])
+            moved = np.concatenate(
+                [modes[:, 1:] if centred else modes[:, 1:2], np.zeros((count, 2 if centred else 1))]
+            )
             chosen = np.linalg.qr(np.hstack([along, moved]))[0]
-            rest = np.linalg.svd(np.eye(2 * count) - chosen @ chosen.T)[0][:, : 2 * count - chosen.shape[1]]
+            rest = np.linalg.svd(np.eye(2 * count) - chosen @ chosen.T)[0][
+                :, : 2 * count - chosen.shape[1]
+            ]
             columns.append(np.vstack([rest, np.zeros(rest.shape[1])]))
         elif "axis" in self.free:
-            columns.append(np.concatenate([np.ones(count) / np.sqrt(count), np.zeros(count + 1)])[:, None])
+            columns.append(
+                np.concatenate([np.ones(count) / np.sqrt(count), np.zeros(count + 1)])[:, None]
+            )
         if "rotation" in self.free:
             columns.append(np.eye(size)[:, -1:])
         self.basis = np.concatenate(columns, axis=1)
@@ -121,10 +133,16 @@ class Newton:
     def uncertainty(self, found: Derivatives) -> Uncertainty:
         """Return standard errors: the larger of those from the curvature and from how much the slices disagree.
 
-        The second are the sandwich estimator with blocks of slices, which holds for slices that resemble their neighbours.
+        The second are the sandwich estimator with blocks of slices, which holds for slices that
+        resemble their neighbours.
         """
         curvatures, modes = np.linalg.eigh(self.basis.T @ found.hessian @ self.basis)
-        bent = self.basis @ (modes / np.maximum(curvatures, 1 / _SHIFT_SPREAD**2)) @ modes.T @ self.basis.T
+        bent = (
+            self.basis
+            @ (modes / np.maximum(curvatures, 1 / _SHIFT_SPREAD**2))
+            @ modes.T
+            @ self.basis.T
+        )
         pulls = found.by_slice[np.abs(found.by_slice).sum(axis=1) > 0]
         spread = np.zeros_like(bent)
         if len(pulls) > 1:
@@ -132,7 +150,9 @@ class Newton:
             spread = responses.T @ responses
 
         def larger(change: np.ndarray) -> np.ndarray:
-            variances = [np.einsum("ij,jk,ik->i", change, matrix, change) for matrix in (bent, spread)]
+            variances = [
+                np.einsum("ij,jk,ik->i", change, matrix, change) for matrix in (bent, spread)
+            ]
             return np.sqrt(np.maximum(np.maximum(*variances), 0))
 
         n = self.count

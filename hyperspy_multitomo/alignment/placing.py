@@ -19,8 +19,8 @@ class Placing:
         """
         Displacement of each image across the axis that the projection geometry takes (tilt,), px.
 
-        ``TiltGeometry(shifts=...)`` says where the recorded object is, hence the opposite sign. With a rotation it is the part
-        across the rotated axis.
+        ``TiltGeometry(shifts=...)`` says where the recorded object is, hence the opposite sign.
+        With a rotation it is the part across the rotated axis.
         """
         return -self._placed_shifts()[0]
 
@@ -36,24 +36,26 @@ class Placing:
         """
         Move the images into place in one resampling.
 
-        Linear interpolation, because it keeps counts non-negative and conserves their sum (but for what leaves the view); whole
-        pixels move without any loss.
+        Linear interpolation, because it keeps counts non-negative and conserves their sum (but for
+        what leaves the view); whole pixels move without any loss.
 
         Parameters
         ----------
         images : array_like (..., tilt, x, y)
             Images as recorded; any leading axes, e.g. channels.
         for_geometry : bool, default False
-            True leaves to the projection geometry what it can take (`geometry_shifts`), so that the images are resampled
-            only along the axis and where they are turned, or not at all.
+            True leaves to the projection geometry what it can take (`geometry_shifts`), so that the
+            images are resampled only along the axis and where they are turned, or not at all.
         fill : {"zero", "edge"}, default "zero"
-            What enters the view: nothing, or the nearest pixel that was seen, which suits a specimen that goes on beyond it.
+            What enters the view: nothing, or the nearest pixel that was seen, which suits a
+            specimen that goes on beyond it.
         backward : bool, default False
             True takes images that are in place back to where they were recorded.
         rows : Rows, optional
-            Which rows to make, and which `images` holds of the whole images: those that `rows_needed` names, or more. They are
-            those of the whole images; with ``fill="zero"`` a pixel that comes to lie on the very edge of a turned image may
-            count as inside or outside.
+            Which rows to make, and which `images` holds of the whole images: those that
+            `rows_needed` names, or more. They are those of the whole images; with ``fill="zero"`` a
+            pixel that comes to lie on the very edge of a turned image may count as inside or
+            outside.
 
         Returns
         -------
@@ -67,11 +69,18 @@ class Placing:
         """
         images = np.asarray(images, dtype=np.float32)
         if images.ndim < 3 or images.shape[-3] != len(self):
-            raise ValueError(f"the images have shape {images.shape}; expected (..., tilt, x, y) with {len(self)} tilts")
+            raise ValueError(
+                f"the images have shape {images.shape}; expected (..., tilt, x, y) with "
+                f"{len(self)} tilts"
+            )
         if fill not in FILLS:
             raise ValueError(f"fill={fill!r} must be one of {', '.join(map(repr, FILLS))}")
         if not self.moves(for_geometry=for_geometry):
-            return images if rows is None else images[..., rows.start - rows.first : rows.stop - rows.first]
+            return (
+                images
+                if rows is None
+                else images[..., rows.start - rows.first : rows.stop - rows.first]
+            )
         rows = rows or Rows.whole(images.shape[-1])
         aligned = np.empty((*images.shape[:-1], rows.stop - rows.start), np.float32)
         for t in range(len(self)):
@@ -79,7 +88,11 @@ class Placing:
             for leading in np.ndindex(images.shape[:-3]):
                 place = (*leading, t)
                 image = images[place]
-                turned = transformed(image, matrix, shifts, fill, rows) if self._turns else moved(image, shifts, fill, rows)
+                turned = (
+                    transformed(image, matrix, shifts, fill, rows)
+                    if self._turns
+                    else moved(image, shifts, fill, rows)
+                )
                 aligned[place] = turned
         return aligned
 
@@ -89,7 +102,13 @@ class Placing:
         return bool(self._turns or along.any() or (across.any() and not for_geometry))
 
     def rows_needed(
-        self, start: int, stop: int, shape: tuple[int, int], *, for_geometry: bool = False, backward: bool = False
+        self,
+        start: int,
+        stop: int,
+        shape: tuple[int, int],
+        *,
+        for_geometry: bool = False,
+        backward: bool = False,
     ) -> tuple[int, int]:
         """
         Say of which rows `apply` makes some rows, over all tilts.
@@ -115,7 +134,10 @@ class Placing:
         >>> alignment.rows_needed(10, 20, (32, 32))
         (6, 25)
         """
-        needed = [rows_needed(start, stop, *self._motion(t, for_geometry, backward), shape) for t in range(len(self))]
+        needed = [
+            rows_needed(start, stop, *self._motion(t, for_geometry, backward), shape)
+            for t in range(len(self))
+        ]
         return min(first for first, _ in needed), max(last for _, last in needed)
 
     @property

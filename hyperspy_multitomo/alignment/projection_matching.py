@@ -21,7 +21,8 @@ from hyperspy_multitomo.tomography import TiltGeometry, projector, run, sirt
 __all__ = ["projection_matching_shifts"]
 
 _UPSAMPLING = 20
-# Pixels across the view on the first grid; shifts that move less than this part of a pixel have arrived.
+# Pixels across the view on the first grid; shifts that move less than this part of a pixel have
+# arrived.
 _FIRST, _ARRIVED = 64, 0.05
 # Depth of the volume of a specimen that is cut by the view, in widths of it.
 _DEPTH = 0.4
@@ -40,8 +41,9 @@ def projection_matching_shifts(
     """
     Refine shifts by registering each image to the projection of a reconstruction from all of them.
 
-    All slices are reconstructed together, by SIRT without negative values, first from binned images. The rotation stays as it is.
-    What changes slowly with the tilt goes into the reconstruction and is corrected slowly; `refine` has no such modes.
+    All slices are reconstructed together, by SIRT without negative values, first from binned
+    images. The rotation stays as it is. What changes slowly with the tilt goes into the
+    reconstruction and is corrected slowly; `refine` has no such modes.
 
     Parameters
     ----------
@@ -70,7 +72,8 @@ def projection_matching_shifts(
 
     References
     ----------
-    P. A. Penczek, M. Radermacher, J. Frank, Ultramicroscopy 40 (1992) 33, doi:10.1016/0304-3991(92)90233-A.
+    P. A. Penczek, M. Radermacher, J. Frank, Ultramicroscopy 40 (1992) 33,
+    doi:10.1016/0304-3991(92)90233-A.
 
     Examples
     --------
@@ -83,11 +86,16 @@ def projection_matching_shifts(
     images, tilts = checked_series(images, tilts, fewest=3)
     check_features(images, tilts)
     if len(start) != len(tilts) or min(rounds, iterations) < 1:
-        raise ValueError(f"expected a start of {len(tilts)} tilts and rounds and iterations from 1; got {len(start)}, {rounds}")
+        raise ValueError(
+            f"expected a start of {len(tilts)} tilts and rounds and iterations from 1; got "
+            f"{len(start)}, {rounds}"
+        )
     whole = sides_in_view(images)
     images = without_film(images) if whole[0] else images
     extent, angle = images.shape[1:], np.deg2rad(start.rotation)
-    placement = Placement(start.across, start.along, angle).moved(np.full(len(tilts), -start.axis_offset), np.zeros(len(tilts)))
+    placement = Placement(start.across, start.along, angle).moved(
+        np.full(len(tilts), -start.axis_offset), np.zeros(len(tilts))
+    )
     finest = max(1, round(extent[0] / 256))
     for bins in sorted({max(finest, round(extent[0] / _FIRST)), finest}, reverse=True):
         moving = MovingImages(images, bins)
@@ -101,7 +109,9 @@ def projection_matching_shifts(
     turned = placement.turned
     offset, path = point_path(-turned[0], tilts, axis=AXIS_SPREAD * extent[0], height=0.0)
     placement = placement.moved(path, -np.full(len(tilts), turned[1].mean()))
-    return Alignment(placement.across, placement.along, offset, start.rotation, tilts, start.pixel_size)
+    return Alignment(
+        placement.across, placement.along, offset, start.rotation, tilts, start.pixel_size
+    )
 
 
 @denormals_flushed()
@@ -127,8 +137,13 @@ def _round(
     taper = np.outer(*(np.hanning(len(side) + 2)[1:-1] for side in (u, y))).astype(np.float32)
     steps = np.empty((2, len(tilts)))
     for t in range(len(tilts)):
-        pair = [(image - (image * taper).sum() / taper.sum()) * taper for image in (expected[t], data[t])]
-        steps[:, t] = phase_cross_correlation(*pair, upsample_factor=_UPSAMPLING, normalization=None)[0]
+        pair = [
+            (image - (image * taper).sum() / taper.sum()) * taper
+            for image in (expected[t], data[t])
+        ]
+        steps[:, t] = phase_cross_correlation(
+            *pair, upsample_factor=_UPSAMPLING, normalization=None
+        )[0]
     steps[1] -= steps[1].mean()
     return steps * moving.step
 

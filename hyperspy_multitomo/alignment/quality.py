@@ -22,8 +22,9 @@ class AlignmentQuality:
     """
     Standard errors and residuals of a measured alignment.
 
-    Errors are of what can be known: of shifts across the axis after a + b cos t + c sin t has been taken off (the position of the
-    axis and of the object), along it after their mean; that of the axis is a's.
+    Errors are of what can be known: of shifts across the axis after a + b cos t + c sin t has been
+    taken off (the position of the axis and of the object), along it after their mean; that of the
+    axis is a's.
 
     Attributes
     ----------
@@ -34,10 +35,12 @@ class AlignmentQuality:
     rotation_error : float
         Of the in-plane rotation, degrees.
     residual : numpy.ndarray (tilt,)
-        Root mean square of what the other tilts do not predict of each image, relative to what was to be expected of it:
-        1 on the average for an object that is the Gaussian random field of the model, and more where something is wrong with the
-        image or its place. Of simulated specimens (`hyperspy_multitomo.simulation.misaligned`, 64 px, 29 tilts) the median is
-        0.96 to 1.02 with a noise of 2 to 5 %, and 0.64 to 1.05 without any, whose edges and flat parts the model does not know.
+        Root mean square of what the other tilts do not predict of each image, relative to what was
+        to be expected of it: 1 on the average for an object that is the Gaussian random field of
+        the model, and more where something is wrong with the image or its place. Of simulated
+        specimens (`hyperspy_multitomo.simulation.misaligned`, 64 px, 29 tilts) the median is 0.96
+        to 1.02 with a noise of 2 to 5 %, and 0.64 to 1.05 without any, whose edges and flat parts
+        the model does not know.
     report : tuple of str
         What was done, step by step.
     """
@@ -73,7 +76,9 @@ class AlignmentQuality:
         """Return the same without errors and residual of one tilt, whose shift was set by hand."""
         names = ("across_error", "along_error", "residual")
         known = np.arange(self.residual.size) != place
-        return replace(self, **{name: np.where(known, getattr(self, name), np.nan) for name in names})
+        return replace(
+            self, **{name: np.where(known, getattr(self, name), np.nan) for name in names}
+        )
 
     def subset(self, tilts: slice | np.ndarray) -> AlignmentQuality:
         """Return that of some tilts: a slice, indices or a boolean mask."""
@@ -87,8 +92,13 @@ class AlignmentQuality:
 
     def as_dict(self) -> dict[str, Any]:
         """Return lists and plain numbers."""
-        lists = {name: getattr(self, name).tolist() for name in ("across_error", "along_error", "residual")}
-        numbers = {name: float(getattr(self, name)) for name in ("axis_offset_error", "rotation_error")}
+        lists = {
+            name: getattr(self, name).tolist()
+            for name in ("across_error", "along_error", "residual")
+        }
+        numbers = {
+            name: float(getattr(self, name)) for name in ("axis_offset_error", "rotation_error")
+        }
         return lists | numbers | {"report": list(self.report)}
 
     @classmethod

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the projections of an unknown object have in common: the covariance of all rays of a slice.
 
-The object is taken as a Gaussian random field: a sum of round blobs with random amplitudes, at scales from the pixel to eight
-times that, anywhere inside a disc about the tilt axis or a slab. A blob projects to the same Gaussian at every tilt, so that all
-consistency conditions of projections (equal mass, the path of the centre of mass, and so on) hold exactly. Two rays share the
-blobs about the point where they cross: the integral over these is known in closed form.
+The object is taken as a Gaussian random field: a sum of round blobs with random amplitudes, at
+scales from the pixel to eight times that, anywhere inside a disc about the tilt axis or a slab. A
+blob projects to the same Gaussian at every tilt, so that all consistency conditions of projections
+(equal mass, the path of the centre of mass, and so on) hold exactly. Two rays share the blobs about
+the point where they cross: the integral over these is known in closed form.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class Support:
     Attributes
     ----------
     shape : {"rod", "ball", "slab"}
-        About the tilt axis, for an object that is wholly in view across it: as wide in all slices, or in the fewer the farther
-        from the axis. Else a slab that goes on without end.
+        About the tilt axis, for an object that is wholly in view across it: as wide in all slices,
+        or in the fewer the farther from the axis. Else a slab that goes on without end.
     size : float
         Radius, or depth of the slab.
     inclination : float, default 0.0
@@ -66,7 +67,9 @@ class Blobs:
     power: float
 
 
-def ray_covariance(tilts: np.ndarray, u: np.ndarray, support: Support) -> tuple[np.ndarray, np.ndarray]:
+def ray_covariance(
+    tilts: np.ndarray, u: np.ndarray, support: Support
+) -> tuple[np.ndarray, np.ndarray]:
     """
     Return the covariance of the rays of all tilts, folded (see `folding`), its mean variance 1.
 
@@ -75,7 +78,8 @@ def ray_covariance(tilts: np.ndarray, u: np.ndarray, support: Support) -> tuple[
     tilts : numpy.ndarray (tilt,)
         Degrees.
     u : numpy.ndarray (u,)
-        Positions from the axis, even steps and the same on both sides of it, in the unit of the support.
+        Positions from the axis, even steps and the same on both sides of it, in the unit of the
+        support.
     support : Support
 
     Returns
@@ -90,14 +94,19 @@ def ray_covariance(tilts: np.ndarray, u: np.ndarray, support: Support) -> tuple[
     if support.shape == "slab":
         even, odd = slab_covariance(np.deg2rad(tilts - support.inclination), outwards, blobs)
     else:
-        even, odd = round_covariance(np.deg2rad(tilts), outwards, blobs, ball=support.shape == "ball")
+        even, odd = round_covariance(
+            np.deg2rad(tilts), outwards, blobs, ball=support.shape == "ball"
+        )
     shape = len(tilts), half + paired
     even = even.reshape(shape * 2)
     if paired:
         even[:, 0] *= np.float32(np.sqrt(0.5))
         even[:, :, :, 0] *= np.float32(np.sqrt(0.5))
         odd = odd.reshape(shape * 2)[:, 1:, :, 1:]
-    parts = even.reshape(len(tilts) * shape[1], -1), np.ascontiguousarray(odd).reshape(len(tilts) * half, -1)
+    parts = (
+        even.reshape(len(tilts) * shape[1], -1),
+        np.ascontiguousarray(odd).reshape(len(tilts) * half, -1),
+    )
     mean = sum(np.trace(part, dtype=np.float64) for part in parts) / (len(tilts) * len(u))
     for part in parts:
         part /= np.float32(mean)

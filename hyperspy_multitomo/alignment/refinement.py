@@ -28,7 +28,8 @@ __all__ = ["Modality", "refine"]
 _FIRST, _LAST = (28, 1500), (100, 3200)
 # Part of the view that all images have to share, once in place.
 _SHARED = 0.4
-# Depths of a slab that are tried first, in widths of the view; then the support's size and inclination change by such steps.
+# Depths of a slab that are tried first, in widths of the view; then the support's size and
+# inclination change by such steps.
 _DEPTHS = (0.04, 0.07, 0.11, 0.17, 0.25, 0.38)
 _FACTOR, _INCLINATION, _LARGEST_INCLINATION, _MOST_SUPPORTS = 1.15, 3.0, 25.0, 30
 # How far beyond its outline an object is looked for.
@@ -86,8 +87,9 @@ def refine(
     """
     Refine an alignment by the residual of the reconstruction: the most likely shifts, axis and rotation, jointly.
 
-    All tilts, slices, images and maps decide together, each as far as its noise allows. Nothing is reconstructed: the residual
-    at the best reconstruction, of a Gaussian prior, has a closed form with exact derivatives (see Notes).
+    All tilts, slices, images and maps decide together, each as far as its noise allows. Nothing is
+    reconstructed: the residual at the best reconstruction, of a Gaussian prior, has a closed form
+    with exact derivatives (see Notes).
 
     Parameters
     ----------
@@ -98,7 +100,8 @@ def refine(
     start : Alignment
         Right to a few pixels, and degrees.
     others : sequence of Modality, default ()
-        Maps of elements at all or some of the tilts, in pixels of their own, of the same field of view.
+        Maps of elements at all or some of the tilts, in pixels of their own, of the same field of
+        view.
     free : sequence of {"shifts", "axis", "rotation"}, default all
         What may change. Without "shifts" those of `start` stay, and "axis" moves all images alike.
     progress : callable, optional
@@ -107,26 +110,31 @@ def refine(
     Returns
     -------
     Alignment
-        With its `quality`. The specimen's mid-height is at the height of the tilt axis, and the images move as little as that
-        allows.
+        With its `quality`. The specimen's mid-height is at the height of the tilt axis, and the
+        images move as little as that allows.
 
     Raises
     ------
     ValueError
-        For bad images, and where the images so placed share too little of the view; the tilts are named.
+        For bad images, and where the images so placed share too little of the view; the tilts are
+        named.
 
     Notes
     -----
-    The object is a Gaussian random field in a disc, or in a slab where it is cut by the view across the axis, so that the images
-    b of a slice have the covariance s (K + v 1), and minus the log-likelihood is the sum over slices of b' (K + v 1)^-1 b / 2 s:
-    the residual of the regularised reconstruction with respect to the geometry (variable projection [1]_). v, s and the size of
-    the support are those of the greatest likelihood. Pixels are binned to the frequencies that neighbouring tilts share,
-    1/(D dt) [2]_, and to 3200 rays of a slice at most. The time grows with the third power of that number and with the slices
-    of the binned images, not with the pixels across. Of the view across the axis, what is seen on both sides of it is used, so
-    that the even and the odd part of the rays are independent: memory is that of some ten matrices of half so many rays, 0.1 GB.
-    Linear algebra runs on one thread for each part meanwhile (`one_blas_thread`).
+    The object is a Gaussian random field in a disc, or in a slab where it is cut by the view across
+    the axis, so that the images b of a slice have the covariance s (K + v 1), and minus the
+    log-likelihood is the sum over slices of b' (K + v 1)^-1 b / 2 s: the residual of the
+    regularised reconstruction with respect to the geometry (variable projection [1]_). v, s and the
+    size of the support are those of the greatest likelihood. Pixels are binned to the frequencies
+    that neighbouring tilts share, 1/(D dt) [2]_, and to 3200 rays of a slice at most. The time
+    grows with the third power of that number and with the slices of the binned images, not with the
+    pixels across. Of the view across the axis, what is seen on both sides of it is used, so that
+    the even and the odd part of the rays are independent: memory is that of some ten matrices of
+    half so many rays, 0.1 GB. Linear algebra runs on one thread for each part meanwhile
+    (`one_blas_thread`).
 
-    A rotation below half its standard error is taken as none, since to turn images is to resample them.
+    A rotation below half its standard error is taken as none, since to turn images is to resample
+    them.
 
     References
     ----------
@@ -144,9 +152,14 @@ def refine(
     images, tilts = checked_series(images, tilts, fewest=3)
     check_features(images, tilts)
     if len(start) != len(tilts):
-        raise ValueError(f"the start has shifts for {len(start)} tilts but there are {len(tilts)} images")
+        raise ValueError(
+            f"the start has shifts for {len(start)} tilts but there are {len(tilts)} images"
+        )
     if start.drift is not None:
-        raise ValueError("the start has a drift during the scan; refine without it, and put the drift first with `then`")
+        raise ValueError(
+            "the start has a drift during the scan; refine without it, and put the drift first "
+            "with `then`"
+        )
     unknown = set(free) - {"shifts", "axis", "rotation"}
     if unknown or not free:
         raise ValueError(f"free={tuple(free)!r} must name some of 'shifts', 'axis' and 'rotation'")
@@ -166,11 +179,23 @@ def refine(
         else:
             series.append(other)
     with Workers(min(2, available_cores())) as workers:
-        return _search(_Problem(series, tilts, whole, free, workers), placement, start, told, denormals_kept(progress))
+        return _search(
+            _Problem(series, tilts, whole, free, workers),
+            placement,
+            start,
+            told,
+            denormals_kept(progress),
+        )
 
 
 @denormals_flushed()
-def _search(problem: _Problem, placement: Placement, start: Alignment, told: list[str], progress: Callable | None) -> Alignment:
+def _search(
+    problem: _Problem,
+    placement: Placement,
+    start: Alignment,
+    told: list[str],
+    progress: Callable | None,
+) -> Alignment:
     """Find the most likely support and placement, on a coarse grid and then on a fine one."""
     free, whole = problem.free, problem.whole
     placement, support = problem.started(placement)
@@ -179,7 +204,8 @@ def _search(problem: _Problem, placement: Placement, start: Alignment, told: lis
     for number, bins in enumerate(problem.grids(placement, support)):
         bins = problem.grids(placement, support)[-1] if number else bins
         problem.set_grid(bins, placement, support)
-        # The size of an object in view is seen best once it is in place: on the first grid it is looked for twice.
+        # The size of an object in view is seen best once it is in place: on the first grid it is
+        # looked for twice.
         for parameters in (free,) if number else (rough,) * (1 + whole[0]):
             support = problem.likeliest(support, placement)
             problem.fit(support, placement)
@@ -196,9 +222,20 @@ class _Problem:
     """Images and maps on the present grid, with the state of the search."""
 
     def __init__(
-        self, series: Sequence[Modality], tilts: np.ndarray, whole: tuple[bool, bool], free: Sequence[str], workers: Workers
+        self,
+        series: Sequence[Modality],
+        tilts: np.ndarray,
+        whole: tuple[bool, bool],
+        free: Sequence[str],
+        workers: Workers,
     ):
-        self.series, self.tilts, self.whole, self.free, self.workers = series, tilts, whole, free, workers
+        self.series, self.tilts, self.whole, self.free, self.workers = (
+            series,
+            tilts,
+            whole,
+            free,
+            workers,
+        )
         self.extent = series[0].images.shape[1:]
         self.places = [_places(tilts, item.tilts) for item in series]
         self.views: list[View] = []
@@ -218,7 +255,8 @@ class _Problem:
     def centred(self, placement: Placement) -> Placement:
         """Move a cut object across the axis to where the images share as much on one side as on the other, if they share little.
 
-        Where it is along x is anybody's choice, and the same for all tilts; where the axis is stays.
+        Where it is along x is anybody's choice, and the same for all tilts; where the axis is
+        stays.
         """
         low, high = common_view(placement, self.extent)[0]
         if min(-low, high) >= _LOPSIDED * (high - low) / 2:
@@ -240,15 +278,18 @@ class _Problem:
                 shifts = placement.turned[axis]
                 far = self.tilts[np.abs(shifts - np.median(shifts)) > (1 - _SHARED) * size / 2]
                 raise ValueError(
-                    f"once in place the images share less than {100 * _SHARED:.0f} % of the view {name} the axis; "
-                    f"far off lies what was recorded at {named(far if far.size else self.tilts)} degrees. Leave it out "
+                    f"once in place the images share less than {100 * _SHARED:.0f} % of the view "
+                    f"{name} the axis; "
+                    f"far off lies what was recorded at {named(far if far.size else self.tilts)} "
+                    "degrees. Leave it out "
                     "(drop_tilts), give its shift and use method='refine', or give a larger view"
                 )
         if support is not None and support.shape != "slab":
             half = min(_MARGIN * support.size, self.extent[0] / 2)
         else:
             half = min(-ranges[0][0], ranges[0][1])
-        # As far on both sides of the axis: the even and the odd part of the rays are independent then.
+        # As far on both sides of the axis: the even and the odd part of the rays are independent
+        # then.
         ranges[0] = (-half, half)
         return ranges
 
@@ -275,7 +316,9 @@ class _Problem:
             moving = MovingImages(item.images, own, item.pixel, min(own, most))
             u, y = positions(*across, moving.step), positions(*along, moving.step_along)
             if len(u) >= _ACROSS and len(y) >= _ALONG:
-                self.views.append(View(moving, item.tilts, places, u, y, not self.whole[1], self.workers))
+                self.views.append(
+                    View(moving, item.tilts, places, u, y, not self.whole[1], self.workers)
+                )
             elif number == 0:
                 raise ValueError(_too_small(across, along, self.extent))
 
@@ -299,12 +342,21 @@ class _Problem:
             return tried[candidate]
 
         if support is None:
-            support = max((Support("slab", depth * self.extent[0]) for depth in _DEPTHS), key=likelihood)
+            support = max(
+                (Support("slab", depth * self.extent[0]) for depth in _DEPTHS), key=likelihood
+            )
         while True:
-            around = [replace(support, size=support.size * factor) for factor in (1 / _FACTOR, _FACTOR)]
+            around = [
+                replace(support, size=support.size * factor) for factor in (1 / _FACTOR, _FACTOR)
+            ]
             if support.shape == "slab":
-                leaning = (replace(support, inclination=support.inclination + step) for step in (-_INCLINATION, _INCLINATION))
-                around += [item for item in leaning if abs(item.inclination) <= _LARGEST_INCLINATION]
+                leaning = (
+                    replace(support, inclination=support.inclination + step)
+                    for step in (-_INCLINATION, _INCLINATION)
+                )
+                around += [
+                    item for item in leaning if abs(item.inclination) <= _LARGEST_INCLINATION
+                ]
             else:
                 around.append(replace(support, shape="ball" if support.shape == "rod" else "rod"))
             around = [item for item in around if item.size <= self.largest]
@@ -325,11 +377,16 @@ class _Problem:
             found = self.newton.derivatives(self.views, placement)
             dx, dy, turn = self.newton.step(found, self.bins)
             placement = placement.moved(dx, dy, turn)
-            if max(self.newton.knowable(dx, dy), abs(turn) * self.newton.lever) < _SMALL * self.bins:
+            if (
+                max(self.newton.knowable(dx, dy), abs(turn) * self.newton.lever)
+                < _SMALL * self.bins
+            ):
                 break
         return placement, count
 
-    def without_doubtful_turn(self, placement: Placement, first: Placement, free: Sequence[str], told: list[str]) -> Placement:
+    def without_doubtful_turn(
+        self, placement: Placement, first: Placement, free: Sequence[str], told: list[str]
+    ) -> Placement:
         """Turn images back where the rotation that was found may be none."""
         self.newton = self.steps(placement, free)
         if "rotation" not in free:
@@ -338,7 +395,10 @@ class _Problem:
         turn = np.rad2deg(placement.rotation)
         if abs(turn) >= _SIGNIFICANT * sure.rotation:
             return placement
-        told.append(f"a rotation of {turn:.2f} +- {sure.rotation:.2f} degrees is not significant and was left out")
+        told.append(
+            f"a rotation of {turn:.2f} +- {sure.rotation:.2f} degrees is not significant and was "
+            "left out"
+        )
         upright = Placement(*placement.turned, 0.0)
         rest = tuple(name for name in free if name != "rotation")
         if rest:
@@ -347,11 +407,20 @@ class _Problem:
             self.newton = self.steps(upright, free)
         return upright
 
-    def result(self, placement: Placement, first: Placement, support: Support, start: Alignment, told: list[str]) -> Alignment:
+    def result(
+        self,
+        placement: Placement,
+        first: Placement,
+        support: Support,
+        start: Alignment,
+        told: list[str],
+    ) -> Alignment:
         """Return the alignment with its quality: the start where that leaves clearly less."""
         before, after = self.views[0].left_out(first), self.views[0].left_out(placement)
         if np.median(after) > _WORSE * np.median(before):
-            told.append("refinement left more of the images unexplained than the start, which was kept")
+            told.append(
+                "refinement left more of the images unexplained than the start, which was kept"
+            )
             placement, after = first, before
         sure = self.newton.uncertainty(self.newton.derivatives(self.views, placement))
         size = (
@@ -359,29 +428,50 @@ class _Problem:
             if support.shape != "slab"
             else f"slab of depth {support.size:.1f} px, inclined by {support.inclination:.0f} degrees"
         )
-        told.append(f"most likely a {size}; median residual {np.median(before):.3f} before, {np.median(after):.3f} after")
-        quality = AlignmentQuality(sure.across, sure.along, sure.axis, sure.rotation, after, tuple(told))
+        told.append(
+            f"most likely a {size}; median residual {np.median(before):.3f} before, "
+            f"{np.median(after):.3f} after"
+        )
+        quality = AlignmentQuality(
+            sure.across, sure.along, sure.axis, sure.rotation, after, tuple(told)
+        )
         turned = placement.turned
         if "shifts" in self.newton.free:
             # The images move as little as they can without lifting the object.
-            offset, path = point_path(-turned[0], self.tilts, axis=AXIS_SPREAD * self.extent[0], height=0.0)
+            offset, path = point_path(
+                -turned[0], self.tilts, axis=AXIS_SPREAD * self.extent[0], height=0.0
+            )
             placement = placement.moved(path, -np.full(len(self.tilts), turned[1].mean()))
             shifts = placement.across, placement.along
         else:
             # The shifts stay, and how all images moved alike is how the axis did.
             turn = placement.rotation - first.rotation
-            offset, shifts = start.axis_offset * np.cos(turn) - (turned[0] - first.turned[0]).mean(), (start.across, start.along)
-        return Alignment(*shifts, offset, np.rad2deg(placement.rotation), self.tilts, start.pixel_size, quality=quality)
+            offset, shifts = (
+                start.axis_offset * np.cos(turn) - (turned[0] - first.turned[0]).mean(),
+                (start.across, start.along),
+            )
+        return Alignment(
+            *shifts,
+            offset,
+            np.rad2deg(placement.rotation),
+            self.tilts,
+            start.pixel_size,
+            quality=quality,
+        )
 
 
-def _too_small(across: tuple[float, float], along: tuple[float, float], extent: tuple[int, int]) -> str:
+def _too_small(
+    across: tuple[float, float], along: tuple[float, float], extent: tuple[int, int]
+) -> str:
     """Say what of the view is too small to be refined."""
     narrow = across[1] - across[0] < _ACROSS
     side, shared, least = ("across", across, _ACROSS) if narrow else ("along", along, _ALONG)
     remedy = "smaller pixels" if narrow else "more slices"
     return (
-        f"once in place {max(shared[1] - shared[0], 0):.1f} px {side} the axis are there to be compared, of images of "
-        f"{extent[0]} x {extent[1]} px (x, y), and {least} are needed to refine an alignment; give {remedy}, or use "
+        f"once in place {max(shared[1] - shared[0], 0):.1f} px {side} the axis are there to be "
+        "compared, of images of "
+        f"{extent[0]} x {extent[1]} px (x, y), and {least} are needed to refine an alignment; give "
+        f"{remedy}, or use "
         "method='cross_correlation' or 'centre_of_mass'"
     )
 
@@ -391,7 +481,8 @@ def _places(tilts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     missing = np.asarray(wanted)[distance.min(axis=1) > 0.5]
     if missing.size:
         raise ValueError(
-            f"the maps have tilts {missing} degrees that the images lack; align with the maps at the images' tilts "
+            f"the maps have tilts {missing} degrees that the images lack; align with the maps at "
+            "the images' tilts "
             "(drop_tilts), then transfer the alignment"
         )
     return distance.argmin(axis=1)

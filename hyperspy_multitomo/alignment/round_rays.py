@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The covariance of rays through a disc about the tilt axis, as a short sum of products.
 
-Two rays at u and v from the axis, in radii, whose angles differ by t cross where the density of blobs is (1 - r^2)^(l - 1), l = 1
-for a rod and 3/2 for a ball (of whose slices fewer reach far from the axis). Gegenbauer's product formula [1]_ says
-(1 - r^2)^(l - 1)/|sin t| = sum_m g_m w(u) D_m(u) w(v) D_m(v) D_m(cos t), where D_m is his polynomial C_m^l, 1 at 1, w(u) is
-(1 - u^2)^(l - 1/2), and g_m goes as (m + l) C_m^l(1). Gaussian blobs in place of points smooth w D_m, and end the sum. It is
-positive definite however it is computed, and polynomials of even and of odd degree are the parts that folding leaves.
+Two rays at u and v from the axis, in radii, whose angles differ by t cross where the density of
+blobs is (1 - r^2)^(l - 1), l = 1 for a rod and 3/2 for a ball (of whose slices fewer reach far from
+the axis). Gegenbauer's product formula [1]_ says (1 - r^2)^(l - 1)/|sin t| = sum_m g_m w(u) D_m(u)
+w(v) D_m(v) D_m(cos t), where D_m is his polynomial C_m^l, 1 at 1, w(u) is (1 - u^2)^(l - 1/2), and
+g_m goes as (m + l) C_m^l(1). Gaussian blobs in place of points smooth w D_m, and end the sum. It is
+positive definite however it is computed, and polynomials of even and of odd degree are the parts
+that folding leaves.
 
 .. [1] NIST Digital Library of Mathematical Functions, https://dlmf.nist.gov/18.17, eq. 18.17.5.
 """
@@ -16,13 +18,16 @@ from functools import lru_cache
 
 import numpy as np
 
-# The spectrum of the covariance falls as exp(-(sigma f)^2), which counts up to here; that of a blob under the quadrature.
+# The spectrum of the covariance falls as exp(-(sigma f)^2), which counts up to here; that of a blob
+# under the quadrature.
 _HIGHEST, _FINEST = 4.2, 5.5
 # A blob ends at this many standard deviations: what is beyond would turn into denormal numbers.
 _REACH = 7.0
 
 
-def round_covariance(angles: np.ndarray, u: np.ndarray, blobs: list, ball: bool) -> tuple[np.ndarray, np.ndarray]:
+def round_covariance(
+    angles: np.ndarray, u: np.ndarray, blobs: list, ball: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the even and odd parts (tilt * u, tilt * u) for tilts in radians and u from 0 outwards, in steps; see `rays`."""
     order = 1.5 if ball else 1.0
     terms = [_smoothed(u, item, order) for item in blobs]
@@ -37,7 +42,9 @@ def round_covariance(angles: np.ndarray, u: np.ndarray, blobs: list, ball: bool)
         for term in terms:
             own = term[parity::2]
             products[: len(own)] += own[:, :, None] * own[:, None]
-        blocks = np.tensordot(turned[parity::2].astype(np.float32), products.astype(np.float32), (0, 0))
+        blocks = np.tensordot(
+            turned[parity::2].astype(np.float32), products.astype(np.float32), (0, 0)
+        )
         pairs = blocks[which.reshape(apart.shape)]
         parts.append(pairs.transpose(0, 2, 1, 3).reshape(len(angles) * len(u), -1))
     return tuple(parts)

@@ -16,7 +16,8 @@ from hyperspy_multitomo.tomography.units import in_range
 
 __all__ = ["scan_offsets"]
 
-# Standard deviation (px) of the Gaussian that smooths map and image alike, and the wider one for the start by correlation.
+# Standard deviation (px) of the Gaussian that smooths map and image alike, and the wider one for
+# the start by correlation.
 _SMOOTHING, _START_SMOOTHING = 1.0, 2.0
 # What smoothing leaves of the variance of white noise.
 _LEFT = 1 / (4 * np.pi * _SMOOTHING**2)
@@ -24,7 +25,8 @@ _LEFT = 1 / (4 * np.pi * _SMOOTHING**2)
 _RIM = 2
 # A map of fewer counts is not looked at.
 _FEWEST_COUNTS = 30
-# A correlation has to stand out of that of unrelated noise by this many standard deviations, 1/sqrt(pixels).
+# A correlation has to stand out of that of unrelated noise by this many standard deviations,
+# 1/sqrt(pixels).
 _SIGNIFICANT = 5.0
 # A drift smaller than this many standard errors, in both directions, is not told from none.
 _DRIFT_SIGNIFICANT = 2.0
@@ -34,7 +36,8 @@ _OVERLAP = 0.4
 _FLOOR = 0.1
 # Steps, px: the last and the longest one.
 _STEPS, _LAST_STEP, _LONGEST_STEP = 30, 0.005, 1.0
-# How often the maps are registered, the first time before it is known how bright each element is in the images.
+# How often the maps are registered, the first time before it is known how bright each element is in
+# the images.
 _PASSES = 3
 
 
@@ -51,11 +54,13 @@ def scan_offsets(
     """
     Measure where each map lies on the HAADF image of the same tilt, and how far it drifted while it was scanned.
 
-    An image takes seconds, a map minutes, in which the stage creeps: the map is displaced, and sheared or stretched along its
-    slow axis. The sum of the maps over the elements is modelled as ``gain * image(v + shift + drift * line(v)) + offset``, the
-    lines being counted from the middle of the scan. The start is the peak of the cross-correlation; Gauss-Newton steps with
-    Poisson weights follow, on map and image smoothed alike, so that a few counts per pixel are enough. Given maps of several
-    elements, it is repeated with each weighted by how bright its counts are in the images, at all tilts together.
+    An image takes seconds, a map minutes, in which the stage creeps: the map is displaced, and
+    sheared or stretched along its slow axis. The sum of the maps over the elements is modelled as
+    ``gain * image(v + shift + drift * line(v)) + offset``, the lines being counted from the middle
+    of the scan. The start is the peak of the cross-correlation; Gauss-Newton steps with Poisson
+    weights follow, on map and image smoothed alike, so that a few counts per pixel are enough.
+    Given maps of several elements, it is repeated with each weighted by how bright its counts are
+    in the images, at all tilts together.
 
     Parameters
     ----------
@@ -66,36 +71,42 @@ def scan_offsets(
     tilts : array_like (tilt,)
         Degrees.
     pixel : float, default 1.0
-        Edge of a pixel of the map in those of the image: 2.0 for maps binned twofold. Both have the same centre.
+        Edge of a pixel of the map in those of the image: 2.0 for maps binned twofold. Both have the
+        same centre.
     drift : bool, default True
-        Measure the drift as well. One below two standard errors in both directions is left at 0, for that tilt.
+        Measure the drift as well. One below two standard errors in both directions is left at 0,
+        for that tilt.
     slow_axis : {"y", "x"}, default "y"
         Direction in which the scan goes from line to line.
 
     Returns
     -------
     Alignment
-        In pixels of the map: ``alignment.apply(maps)`` lies on the images. `quality` has the standard errors of the shift of the
-        middle of the scan, and the root mean square of what the image does not explain of the smoothed map, relative to the
-        standard deviation of that map. A drift is None where none is significant.
+        In pixels of the map: ``alignment.apply(maps)`` lies on the images. `quality` has the
+        standard errors of the shift of the middle of the scan, and the root mean square of what the
+        image does not explain of the smoothed map, relative to the standard deviation of that map.
+        A drift is None where none is significant.
 
     Raises
     ------
     ValueError
-        For shapes that do not fit; for NaN, an even image, a map of too few counts or one without features in common with its
-        image, named by the tilt; for a pixel that is not positive and an unknown slow axis.
+        For shapes that do not fit; for NaN, an even image, a map of too few counts or one without
+        features in common with its image, named by the tilt; for a pixel that is not positive and
+        an unknown slow axis.
 
     Notes
     -----
-    What the weighted sum of the maps cannot explain of the image enters the standard errors as if it were noise. It also pulls: a
-    map of one sum, (tilt, x, y), of elements that differ in brightness may be off by a tenth of a pixel in the shift and by a
-    pixel in the drift over the scan. A round particle tells little about a drift across the lines. The drift is taken as even
+    What the weighted sum of the maps cannot explain of the image enters the standard errors as if
+    it were noise. It also pulls: a map of one sum, (tilt, x, y), of elements that differ in
+    brightness may be off by a tenth of a pixel in the shift and by a pixel in the drift over the
+    scan. A round particle tells little about a drift across the lines. The drift is taken as even
     during a scan; jumps are not seen.
 
     References
     ----------
     B. D. Lucas, T. Kanade, Proc. IJCAI 2 (1981) 674 (registration by the gradient).
-    L. Jones, P. D. Nellist, Microsc. Microanal. 19 (2013) 1050, doi:10.1017/S1431927613001402 (drift in scanned images).
+    L. Jones, P. D. Nellist, Microsc. Microanal. 19 (2013) 1050, doi:10.1017/S1431927613001402
+    (drift in scanned images).
 
     Examples
     --------
@@ -108,7 +119,10 @@ def scan_offsets(
     (array([1.]), array([-2.]), None)
     """
     if not (np.isfinite(pixel) and pixel > 0):
-        raise ValueError(f"`pixel` is {pixel!r}; expected the edge of a map's pixel in pixels of the image, more than 0")
+        raise ValueError(
+            f"`pixel` is {pixel!r}; expected the edge of a map's pixel in pixels of the image, "
+            "more than 0"
+        )
     if slow_axis not in ("x", "y"):
         raise ValueError(f"`slow_axis` is {slow_axis!r}; expected 'x' or 'y'")
     maps, images, tilts = _checked(maps, images, tilts, pixel)
@@ -127,15 +141,20 @@ def scan_offsets(
     lines = maps.shape[2 if slow_axis == "x" else 3]
     drifts = moved[:, 2:] / _half(lines)
     drifting = int(drifts.any(axis=1).sum())
-    report = (
-        f"maps registered to the HAADF of their tilt, {drifting} of {len(tilts)} with a drift during the scan along {slow_axis}"
-    )
+    report = f"maps registered to the HAADF of their tilt, {drifting} of {len(tilts)} with a drift during the scan along {slow_axis}"
     if drifting:
         # From the first line to the last.
         report += f", of up to {np.hypot(*drifts.T).max() * (lines - 1):.2g} px"
-    quality = AlignmentQuality(error[:, 0], error[:, 1], np.nan, np.nan, [fit.residual for fit in fits], (report,))
+    quality = AlignmentQuality(
+        error[:, 0], error[:, 1], np.nan, np.nan, [fit.residual for fit in fits], (report,)
+    )
     return Alignment(
-        moved[:, 0], moved[:, 1], tilts=tilts, drift=drifts if drifting else None, slow_axis=slow_axis, quality=quality
+        moved[:, 0],
+        moved[:, 1],
+        tilts=tilts,
+        drift=drifts if drifting else None,
+        slow_axis=slow_axis,
+        quality=quality,
     )
 
 
@@ -158,7 +177,9 @@ class _Registration:
         self.smooth = gaussian_filter(counts, _SMOOTHING, mode="nearest")
         self.floor = _FLOOR * counts.mean()
         smooth = gaussian_filter(image, _SMOOTHING, mode="nearest")
-        self._splines = [spline_filter(values, mode="nearest") for values in (smooth, *np.gradient(smooth))]
+        self._splines = [
+            spline_filter(values, mode="nearest") for values in (smooth, *np.gradient(smooth))
+        ]
         self._grid = np.indices(counts.shape, dtype=np.float64)
         axis = 0 if slow_axis == "x" else 1
         # -1 to 1 from the first line to the last.
@@ -170,7 +191,9 @@ class _Registration:
         start = self.start() if start is None else start
         if drift:
             fit = self.fitted(start, True)
-            if (np.abs(fit.moved[2:]) >= np.maximum(_DRIFT_SIGNIFICANT * fit.error[2:], _LAST_STEP)).any():
+            if (
+                np.abs(fit.moved[2:]) >= np.maximum(_DRIFT_SIGNIFICANT * fit.error[2:], _LAST_STEP)
+            ).any():
                 return fit
             start = fit.moved * (1, 1, 0, 0)
         return self.fitted(start, False)
@@ -192,13 +215,19 @@ class _Registration:
         """Return the best shift (and drift) near a start, by damped Gauss-Newton steps."""
         free = 4 if drift else 2
         values, slopes, seen = self.sampled(moved)
-        linear = np.linalg.lstsq(np.stack([values[seen], np.ones(seen.sum())], axis=1), self.smooth[seen], rcond=None)[0]
+        linear = np.linalg.lstsq(
+            np.stack([values[seen], np.ones(seen.sum())], axis=1), self.smooth[seen], rcond=None
+        )[0]
         damping = 1e-3
         for _ in range(_STEPS):
             columns, left, weights = self._linearised(values, slopes, linear, free)
             weighted = weights[seen] * columns[:, seen]
             normal = weighted @ columns[:, seen].T
-            damped = normal + damping * np.diag(np.diag(normal)) + np.finfo(float).tiny * np.eye(len(normal))
+            damped = (
+                normal
+                + damping * np.diag(np.diag(normal))
+                + np.finfo(float).tiny * np.eye(len(normal))
+            )
             step = np.linalg.lstsq(damped, weighted @ left[seen], rcond=None)[0]
             longest = np.abs(step[:free]).max()
             step *= min(1.0, _LONGEST_STEP / max(longest, 1e-12))
@@ -218,14 +247,19 @@ class _Registration:
         self._check(linear, values, seen)
         error = np.zeros(4)
         error[:free] = self._errors(moved, linear, columns, left, weights * seen)[:free]
-        return _Fit(moved, error, float(np.sqrt((left[seen] ** 2).mean()) / self.smooth[seen].std()))
+        return _Fit(
+            moved, error, float(np.sqrt((left[seen] ** 2).mean()) / self.smooth[seen].std())
+        )
 
     def sampled(self, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the image, its slopes (2, x, y) where the map was, and which pixels of the map lie inside it."""
         from scipy.ndimage import map_coordinates
 
         places = self._grid + moved[:2, None, None] + moved[2:, None, None] * self._line
-        values, *slopes = (map_coordinates(spline, places, prefilter=False, mode="nearest") for spline in self._splines)
+        values, *slopes = (
+            map_coordinates(spline, places, prefilter=False, mode="nearest")
+            for spline in self._splines
+        )
         seen = self._known & self._within(places)
         if seen.sum() < _OVERLAP * seen.size:
             raise ValueError(self._unlike("it would lie outside that image"))
@@ -235,7 +269,9 @@ class _Registration:
         last = np.array(self.counts.shape)[:, None, None] - 1 - _RIM
         return ((places >= _RIM) & (places <= last)).all(axis=0)
 
-    def _linearised(self, values, slopes, linear, free) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _linearised(
+        self, values, slopes, linear, free
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the derivatives of the model (parameter, x, y), what it leaves of the map, and the weights."""
         from scipy.ndimage import gaussian_filter
 
@@ -250,8 +286,9 @@ class _Registration:
         """
         Return standard errors of the parameters.
 
-        The estimate is linear in the counts, smoothing included, so that their variance is carried through it. That is taken as
-        proportional to what the model expects, as large as what is left says: noise of the image and misfit count as well.
+        The estimate is linear in the counts, smoothing included, so that their variance is carried
+        through it. That is taken as proportional to what the model expects, as large as what is
+        left says: noise of the image and misfit count as well.
         """
         from scipy.ndimage import gaussian_filter
 
@@ -259,7 +296,8 @@ class _Registration:
         free = count - 2
         weighted = (weights * columns).reshape(count, -1)
         normal = weighted @ columns.reshape(count, -1).T
-        # The slopes of noise in the image make that too large; how the pull changes with the shift does not see them.
+        # The slopes of noise in the image make that too large; how the pull changes with the shift
+        # does not see them.
         bent, change = normal.copy(), 0.5
         for n in range(free):
             pulls = []
@@ -274,8 +312,15 @@ class _Registration:
         scale = np.sqrt(np.maximum(np.diag(normal), np.finfo(float).tiny))
         curvatures, modes = np.linalg.eigh(bent / np.outer(scale, scale))
         least = 0.1 * np.linalg.eigvalsh(normal / np.outer(scale, scale))[0]
-        inverse = (modes / np.maximum(curvatures, max(least, 1e-9))) @ modes.T / np.outer(scale, scale)
-        pulls = np.array([gaussian_filter(column.reshape(seen.shape), _SMOOTHING, mode="constant") for column in weighted])
+        inverse = (
+            (modes / np.maximum(curvatures, max(least, 1e-9))) @ modes.T / np.outer(scale, scale)
+        )
+        pulls = np.array(
+            [
+                gaussian_filter(column.reshape(seen.shape), _SMOOTHING, mode="constant")
+                for column in weighted
+            ]
+        )
         dispersion = (weights * left**2).sum() / (_LEFT * max(1, seen.sum() - count / _LEFT))
         variance = dispersion * np.where(seen, 1 / np.where(seen, weights, 1), self.counts.mean())
         spread = (pulls * variance).reshape(count, -1) @ pulls.reshape(count, -1).T
@@ -294,40 +339,62 @@ class _Registration:
 
     def _unlike(self, why: str) -> str:
         return (
-            f"the map at {self.tilt:g} degrees has no features in common with the HAADF image ({why}); are both of the same tilt "
+            f"the map at {self.tilt:g} degrees has no features in common with the HAADF image "
+            f"({why}); are both of the same tilt "
             "and of the same orientation? Leave this tilt out (drop_tilts)"
         )
 
 
-def _checked(maps: ArrayLike, images: ArrayLike, tilts: ArrayLike, pixel: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _checked(
+    maps: ArrayLike, images: ArrayLike, tilts: ArrayLike, pixel: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the maps (element, tilt, x, y), the images and the tilts, or say what is wrong with them."""
     maps, images, tilts = (np.asarray(values, dtype=np.float64) for values in (maps, images, tilts))
     if maps.ndim == 3:
         maps = maps[None]
     if maps.ndim != 4 or not len(maps):
-        raise ValueError(f"the maps have shape {maps.shape}; expected (element, tilt, x, y) or (tilt, x, y)")
+        raise ValueError(
+            f"the maps have shape {maps.shape}; expected (element, tilt, x, y) or (tilt, x, y)"
+        )
     total = maps.sum(axis=0)
     for name, values in (("maps", total), ("images", images)):
         if values.ndim != 3 or min(values.shape[1:]) < 8:
-            raise ValueError(f"the {name} have shape {values.shape}; expected (tilt, x, y) of 8 pixels or more in x and y")
-    if tilts.shape != total.shape[:1] or len(total) != len(images) or not np.isfinite(tilts).all() or not len(tilts):
+            raise ValueError(
+                f"the {name} have shape {values.shape}; expected (tilt, x, y) of 8 pixels or more "
+                "in x and y"
+            )
+    if (
+        tilts.shape != total.shape[:1]
+        or len(total) != len(images)
+        or not np.isfinite(tilts).all()
+        or not len(tilts)
+    ):
         raise ValueError(
-            f"there are {len(total)} maps, {len(images)} images and tilts of shape {tilts.shape}; pass one map, image and "
+            f"there are {len(total)} maps, {len(images)} images and tilts of shape {tilts.shape}; "
+            "pass one map, image and "
             "finite angle per tilt (Alignment.transfer brings an alignment to other tilts)"
         )
-    if max(abs(image - pixel * size) for image, size in zip(images.shape[1:], total.shape[1:], strict=True)) > pixel * (1 + 1e-6):
+    if max(
+        abs(image - pixel * size)
+        for image, size in zip(images.shape[1:], total.shape[1:], strict=True)
+    ) > pixel * (1 + 1e-6):
         raise ValueError(
-            f"the maps of {total.shape[1:]} px, {pixel:g} px of the image each, do not show the field of view of the images of "
+            f"the maps of {total.shape[1:]} px, {pixel:g} px of the image each, do not show the "
+            "field of view of the images of "
             f"{images.shape[1:]} px; crop one of them, or correct `pixel`"
         )
     for name, values in (("map", total), ("image", images)):
         broken = tilts[~np.isfinite(values).all(axis=(1, 2))]
         if broken.size:
-            raise ValueError(f"the {name} at {named(broken)} degrees holds NaN or infinite values; leave out or repair it")
+            raise ValueError(
+                f"the {name} at {named(broken)} degrees holds NaN or infinite values; leave out or "
+                "repair it"
+            )
     poor = tilts[(total.sum(axis=(1, 2)) < _FEWEST_COUNTS) | (np.ptp(total, axis=(1, 2)) == 0)]
     if poor.size:
         raise ValueError(
-            f"the map at {named(poor)} degrees has too few counts to be registered, fewer than {_FEWEST_COUNTS} or the same "
+            f"the map at {named(poor)} degrees has too few counts to be registered, fewer than "
+            f"{_FEWEST_COUNTS} or the same "
             "everywhere; leave this tilt out (drop_tilts), or sum the maps of more elements"
         )
     check_features(images, tilts)
@@ -341,7 +408,9 @@ def _brightness(maps: np.ndarray, pairs: list[_Registration], fits: list[_Fit]) 
     normal, pull = np.zeros((len(maps), len(maps))), np.zeros(len(maps))
     for t, (pair, fit) in enumerate(zip(pairs, fits, strict=True)):
         values, _, seen = pair.sampled(fit.moved)
-        smooth = np.array([gaussian_filter(element, _SMOOTHING, mode="nearest")[seen] for element in maps[:, t]])
+        smooth = np.array(
+            [gaussian_filter(element, _SMOOTHING, mode="nearest")[seen] for element in maps[:, t]]
+        )
         smooth -= smooth.mean(axis=1, keepdims=True)
         normal += smooth @ smooth.T
         pull += smooth @ (values[seen] - values[seen].mean())

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The covariance of rays through a slab without end, from a table for each pair of tilts.
 
-Rays at u and v of tilts s and t, from the normal of the slab, have in common the blobs along a line across it, and their
-covariance is one function of w = u cos t - v cos s: a box, as wide as the crossings are deep in the slab, smoothed by the blobs.
+Rays at u and v of tilts s and t, from the normal of the slab, have in common the blobs along a line
+across it, and their covariance is one function of w = u cos t - v cos s: a box, as wide as the
+crossings are deep in the slab, smoothed by the blobs.
 """
 
 from __future__ import annotations
@@ -15,15 +16,19 @@ from hyperspy_multitomo.compiling import compiled
 
 # A slab is cut where rays that are steeper than this leave it, |cos t|.
 _STEEPEST = 0.1
-# Entries of the table for each standard deviation of the finest blob, and the standard deviations at which a blob ends.
+# Entries of the table for each standard deviation of the finest blob, and the standard deviations
+# at which a blob ends.
 _FINE, _REACH = 5, 7.0
 # Boxes narrower than this part of a standard deviation are lines.
 _NARROW = 1e-3
-# The normal distribution is tabulated in steps of this, with its slopes: cubic interpolation leaves 1e-9.
+# The normal distribution is tabulated in steps of this, with its slopes: cubic interpolation leaves
+# 1e-9.
 _STEP = 1 / 40
 
 
-def slab_covariance(angles: np.ndarray, u: np.ndarray, blobs: list) -> tuple[np.ndarray, np.ndarray]:
+def slab_covariance(
+    angles: np.ndarray, u: np.ndarray, blobs: list
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the even and odd parts (tilt * u, tilt * u), lower triangles, for tilts in radians from the slab's; see `rays`."""
     cosines = np.cos(angles)
     cosines = np.where(cosines < 0, -1.0, 1.0) * np.maximum(np.abs(cosines), _STEEPEST)
@@ -46,11 +51,16 @@ def _fill(even, odd, cosines, sines, u, scales, normal, slopes):
     table = np.empty(int(2 * u[-1] * _FINE / (scales[0, 0] * _STEEPEST)) + 8, np.float32)
     for s in range(len(cosines)):
         for t in range(s + 1):
-            step = _tabulate(table, cosines[s], cosines[t], sines[s], sines[t], u[-1], scales, normal, slopes)
+            step = _tabulate(
+                table, cosines[s], cosines[t], sines[s], sines[t], u[-1], scales, normal, slopes
+            )
             for i in range(count):
                 for j in range(count):
                     w, shift = u[i] * cosines[t] / step, u[j] * cosines[s] / step
-                    near, far = _interpolated(table, abs(w - shift)), _interpolated(table, abs(w + shift))
+                    near, far = (
+                        _interpolated(table, abs(w - shift)),
+                        _interpolated(table, abs(w + shift)),
+                    )
                     even[s * count + i, t * count + j] = near + far
                     odd[s * count + i, t * count + j] = near - far
 

@@ -14,7 +14,8 @@ from hyperspy_multitomo.alignment.extent import in_view, without_film
 
 __all__ = ["TiltAxis", "axis_by_centre_of_mass"]
 
-# Slices with less than this part of the mass of the heaviest are left out; at least so many have to remain.
+# Slices with less than this part of the mass of the heaviest are left out; at least so many have to
+# remain.
 _HEAVY, FEWEST = 0.1, 8
 # Pixels below this part of the largest value, smoothed, are empty.
 _EMPTY = 0.08
@@ -43,13 +44,15 @@ def axis_by_centre_of_mass(images: ArrayLike, tilts: ArrayLike) -> TiltAxis:
     """
     Find the tilt axis of images without jumps: the centre of mass of each slice moves about it.
 
-    In the slice y the centre of mass is at a(y) + x0(y) cos t + z0(y) sin t. A line is laid through the a(y), each slice weighing
-    by its scatter: it is the axis. For objects that are in view across the axis, tilted through a wide range.
+    In the slice y the centre of mass is at a(y) + x0(y) cos t + z0(y) sin t. A line is laid through
+    the a(y), each slice weighing by its scatter: it is the axis. For objects that are in view
+    across the axis, tilted through a wide range.
 
     Parameters
     ----------
     images : array_like (tilt, x, y)
-        In place but for the axis: shifts from tilt to tilt would be taken for motion about the axis.
+        In place but for the axis: shifts from tilt to tilt would be taken for motion about the
+        axis.
     tilts : array_like (tilt,)
         Degrees.
 
@@ -60,11 +63,13 @@ def axis_by_centre_of_mass(images: ArrayLike, tilts: ArrayLike) -> TiltAxis:
     Raises
     ------
     ValueError
-        For fewer than five tilts, an object that is not in view across the axis, and fewer than eight slices with mass.
+        For fewer than five tilts, an object that is not in view across the axis, and fewer than
+        eight slices with mass.
 
     References
     ----------
-    S. G. Azevedo, D. J. Schneberk, J. P. Fitch, H. E. Martz, IEEE Trans. Nucl. Sci. 37 (1990) 1525, doi:10.1109/23.55866.
+    S. G. Azevedo, D. J. Schneberk, J. P. Fitch, H. E. Martz, IEEE Trans. Nucl. Sci. 37 (1990) 1525,
+    doi:10.1109/23.55866.
 
     Examples
     --------
@@ -80,7 +85,8 @@ def axis_by_centre_of_mass(images: ArrayLike, tilts: ArrayLike) -> TiltAxis:
     check_features(images, tilts)
     if not in_view(images, "across"):
         raise ValueError(
-            "the object is not wholly in view across the axis, so that its centres of mass say nothing of it; use method='refine'"
+            "the object is not wholly in view across the axis, so that its centres of mass say "
+            "nothing of it; use method='refine'"
         )
     images = without_film(images)
     smooth = gaussian_filter(images, (0, 1, 1))
@@ -90,7 +96,8 @@ def axis_by_centre_of_mass(images: ArrayLike, tilts: ArrayLike) -> TiltAxis:
     heavy = mass.min(axis=0) > _HEAVY * mass.max()
     if heavy.sum() < FEWEST:
         raise ValueError(
-            f"{heavy.sum()} slices have mass at every tilt; at least {FEWEST} are needed to find the axis: give more slices"
+            f"{heavy.sum()} slices have mass at every tilt; at least {FEWEST} are needed to find "
+            "the axis: give more slices"
         )
     centres = np.einsum("txy,x->ty", images, x, dtype=np.float64)[:, heavy] / mass[:, heavy]
     offsets, scatter = [], []
@@ -102,4 +109,9 @@ def axis_by_centre_of_mass(images: ArrayLike, tilts: ArrayLike) -> TiltAxis:
     line, spread = np.polyfit(y[heavy], offsets, 1, w=weights, cov=True)
     slope_error, offset_error = np.sqrt(np.diag(spread))
     # The axis is x = offset + slope y as recorded; turned by this, it is upright.
-    return TiltAxis(float(line[1]), float(np.rad2deg(np.arctan(line[0]))), float(offset_error), float(np.rad2deg(slope_error)))
+    return TiltAxis(
+        float(line[1]),
+        float(np.rad2deg(np.arctan(line[0]))),
+        float(offset_error),
+        float(np.rad2deg(slope_error)),
+    )

@@ -24,21 +24,30 @@ SAME_TILT = 0.5
 ORIENTATIONS = {"same": (1, 1), "flip_x": (-1, 1), "flip_y": (1, -1), "rotate_180": (-1, -1)}
 
 
-@checked(across=array, along=array, tilts=array, drift=array, axis_offset=real, rotation=real, pixel_size=real)
+@checked(
+    across=array,
+    along=array,
+    tilts=array,
+    drift=array,
+    axis_offset=real,
+    rotation=real,
+    pixel_size=real,
+)
 @dataclass(frozen=True, eq=False)
 class Alignment(Placing):
     """
     Shifts per tilt, in-plane rotation and position of the tilt axis.
 
-    The order is: shifts (and the drift during the scan, where there is one), in the unrotated frame; then the rotation about the
-    image centre (n-1)/2; then the offset, which is where the tilt axis lies in the images so aligned. It moves nothing: the
-    projection geometry takes it. An alignment is a value: methods that change it return another one.
+    The order is: shifts (and the drift during the scan, where there is one), in the unrotated
+    frame; then the rotation about the image centre (n-1)/2; then the offset, which is where the
+    tilt axis lies in the images so aligned. It moves nothing: the projection geometry takes it. An
+    alignment is a value: methods that change it return another one.
 
     Parameters
     ----------
     across, along : array_like (tilt,)
-        What has to be added to the object's position x (across the tilt axis) and y (along it) to put it in place, px:
-        ``aligned = shift(image, (across, along))``.
+        What has to be added to the object's position x (across the tilt axis) and y (along it) to
+        put it in place, px: ``aligned = shift(image, (across, along))``.
     axis_offset : float, default 0
         The tilt axis of the aligned images is at x = (n-1)/2 + axis_offset, px.
     rotation : float, default 0
@@ -48,8 +57,8 @@ class Alignment(Placing):
     pixel_size : float, optional
         nm: needed to pass it on to a series of other pixels.
     drift : array_like (tilt, 2), optional
-        Drift (x, y) during the scan, px per scan line: added to the shifts is this times the distance (lines) from the middle
-        of the scan.
+        Drift (x, y) during the scan, px per scan line: added to the shifts is this times the
+        distance (lines) from the middle of the scan.
     slow_axis : {"y", "x"}, default "y"
         Direction in which the scan goes from line to line.
     quality : AlignmentQuality, optional
@@ -89,7 +98,10 @@ class Alignment(Placing):
             _freeze(self, name, shifts)
         count = len(self.across)
         if count != len(self.along):
-            raise ValueError(f"`across` has {count} shifts and `along` {len(self.along)}; give one of each per tilt")
+            raise ValueError(
+                f"`across` has {count} shifts and `along` {len(self.along)}; give one of each per "
+                "tilt"
+            )
         for name in ("axis_offset", "rotation"):
             value = float(getattr(self, name))
             if not np.isfinite(value):
@@ -100,16 +112,25 @@ class Alignment(Placing):
                 continue
             values = np.array(getattr(self, name), dtype=np.float64)
             if values.shape != shape or not np.isfinite(values).all():
-                raise ValueError(f"`{name}` is {values}; expected finite numbers of the shape {shape}, for {count} shifts")
+                raise ValueError(
+                    f"`{name}` is {values}; expected finite numbers of the shape {shape}, for "
+                    f"{count} shifts"
+                )
             _freeze(self, name, values)
         if self.drift is not None and not self.drift.any():
             object.__setattr__(self, "drift", None)
         if self.slow_axis not in ("x", "y"):
             raise ValueError(f"`slow_axis` is {self.slow_axis!r}; expected 'x' or 'y'")
-        if self.pixel_size is not None and not (np.isfinite(self.pixel_size) and self.pixel_size > 0):
-            raise ValueError(f"`pixel_size` is {self.pixel_size!r}; expected a positive length in nm")
+        if self.pixel_size is not None and not (
+            np.isfinite(self.pixel_size) and self.pixel_size > 0
+        ):
+            raise ValueError(
+                f"`pixel_size` is {self.pixel_size!r}; expected a positive length in nm"
+            )
         if self.quality is not None and self.quality.tilt_counts != {count}:
-            raise ValueError(f"`quality` is of {self.quality.tilt_counts} tilts but there are {count} shifts")
+            raise ValueError(
+                f"`quality` is of {self.quality.tilt_counts} tilts but there are {count} shifts"
+            )
 
     def __len__(self) -> int:
         """Return the number of tilts."""
@@ -132,7 +153,9 @@ class Alignment(Placing):
     def from_dict(cls, held: Mapping[str, Any]) -> Alignment:
         """Restore what `as_dict` returned."""
         quality = held.get("quality")
-        return cls(**{**held, "quality": None if quality is None else AlignmentQuality.from_dict(quality)})
+        return cls(
+            **{**held, "quality": None if quality is None else AlignmentQuality.from_dict(quality)}
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return lists and plain numbers, without what is not known."""
@@ -180,9 +203,10 @@ class Alignment(Placing):
         Parameters
         ----------
         path : path-like
-            The suffix selects the format: ``.json`` (everything), ``.csv`` (a table to edit: tilt, across, along and their
-            errors) or ``.xf`` (IMOD's transforms, without errors and not with a drift; IMOD wants the tilt axis in the middle, so
-            the offset goes into the shifts).
+            The suffix selects the format: ``.json`` (everything), ``.csv`` (a table to edit: tilt,
+            across, along and their errors) or ``.xf`` (IMOD's transforms, without errors and not
+            with a drift; IMOD wants the tilt axis in the middle, so the offset goes into the
+            shifts).
         overwrite : bool, optional
             True replaces an existing file, which is an error otherwise.
 
@@ -210,10 +234,11 @@ class Alignment(Placing):
         Parameters
         ----------
         path : path-like
-            What `save` wrote, the JSON or CSV of ours; shifts made in tomviz (JSON, a list of pairs); or IMOD's ``.xf``.
+            What `save` wrote, the JSON or CSV of ours; shifts made in tomviz (JSON, a list of
+            pairs); or IMOD's ``.xf``.
         tilts : array_like (tilt,) or path-like, optional
-            Degrees, or a file that lists them (``.tlt``, ``.rawtlt``), for files that do not say: tomviz and IMOD. Beside an
-            ``.xf`` the ``.tlt`` of the same name is taken.
+            Degrees, or a file that lists them (``.tlt``, ``.rawtlt``), for files that do not say:
+            tomviz and IMOD. Beside an ``.xf`` the ``.tlt`` of the same name is taken.
         pixel_size : float, optional
             nm, for files that do not say.
 
@@ -228,9 +253,9 @@ class Alignment(Placing):
 
         Notes
         -----
-        Tomviz counts y from the bottom of the image, HyperSpy from the top: the sign of ``along`` changes. Rows of MRC images are
-        as IMOD numbers them. Tomviz: https://tomviz.org; IMOD: J. R. Kremer et al., J. Struct. Biol. 116 (1996) 71,
-        https://doi.org/10.1006/jsbi.1996.0013.
+        Tomviz counts y from the bottom of the image, HyperSpy from the top: the sign of ``along``
+        changes. Rows of MRC images are as IMOD numbers them. Tomviz: https://tomviz.org; IMOD: J.
+        R. Kremer et al., J. Struct. Biol. 116 (1996) 71, https://doi.org/10.1006/jsbi.1996.0013.
         """
         from hyperspy_multitomo.alignment.files import load
 
@@ -240,10 +265,16 @@ class Alignment(Placing):
         """Return the alignment of some of the tilts: a slice, indices or a boolean mask."""
         chosen = tilts if isinstance(tilts, slice) else np.asarray(tilts)
         arrays = {name: getattr(self, name) for name in ("across", "along", "tilts", "drift")}
-        arrays = {name: None if values is None else values[chosen] for name, values in arrays.items()}
-        return replace(self, **arrays, quality=None if self.quality is None else self.quality.subset(chosen))
+        arrays = {
+            name: None if values is None else values[chosen] for name, values in arrays.items()
+        }
+        return replace(
+            self, **arrays, quality=None if self.quality is None else self.quality.subset(chosen)
+        )
 
-    def with_shift(self, tilt: float, *, across: float | None = None, along: float | None = None) -> Alignment:
+    def with_shift(
+        self, tilt: float, *, across: float | None = None, along: float | None = None
+    ) -> Alignment:
         """
         Return the alignment with the shift of one tilt set by hand.
 
@@ -275,7 +306,11 @@ class Alignment(Placing):
         for name, value in (("across", across), ("along", along)):
             if value is not None:
                 changed[name][place] = value
-        return replace(self, **changed, quality=None if self.quality is None else self.quality.forgetting(place))
+        return replace(
+            self,
+            **changed,
+            quality=None if self.quality is None else self.quality.forgetting(place),
+        )
 
     def then(self, other: Alignment) -> Alignment:
         """
@@ -304,15 +339,26 @@ class Alignment(Placing):
         (array([3.]), array([0.]), 90.0, 3.0)
         """
         if len(self) != len(other):
-            raise ValueError(f"the first alignment has {len(self)} tilts and the second {len(other)}; both need the same")
+            raise ValueError(
+                f"the first alignment has {len(self)} tilts and the second {len(other)}; both need "
+                "the same"
+            )
         for name in ("tilts", "pixel_size"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine is not None and theirs is not None and not np.allclose(mine, theirs, rtol=1e-3):
-                raise ValueError(f"the {name} of the two alignments differ, {mine} and {theirs}; use `transfer` on one of them")
+                raise ValueError(
+                    f"the {name} of the two alignments differ, {mine} and {theirs}; use `transfer` "
+                    "on one of them"
+                )
         if other.drift is not None:
-            raise ValueError("the second alignment has a drift, which has to come first: it belongs to the images as recorded")
+            raise ValueError(
+                "the second alignment has a drift, which has to come first: it belongs to the "
+                "images as recorded"
+            )
         # R2 (R1 (v + s1) + s2) = R2 R1 (v + s1 + R1' s2), about the centre.
-        shifts = np.stack([self.across, self.along]) + turn(-self.rotation) @ np.stack([other.across, other.along])
+        shifts = np.stack([self.across, self.along]) + turn(-self.rotation) @ np.stack(
+            [other.across, other.along]
+        )
         return replace(
             self,
             across=shifts[0],
@@ -331,7 +377,8 @@ class Alignment(Placing):
         Returns
         -------
         Alignment
-            Without an axis offset, which images as recorded do not have: ``a.then(a.inverse())`` is the identity.
+            Without an axis offset, which images as recorded do not have: ``a.then(a.inverse())`` is
+            the identity.
 
         Raises
         ------
@@ -339,7 +386,10 @@ class Alignment(Placing):
             For an alignment with a drift, whose inverse would have to rotate first.
         """
         if self.drift is not None:
-            raise ValueError("an alignment with a drift has no inverse of this kind; keep the images as recorded instead")
+            raise ValueError(
+                "an alignment with a drift has no inverse of this kind; keep the images as "
+                "recorded instead"
+            )
         shifts = -turn(self.rotation) @ np.stack([self.across, self.along])
         return Alignment(shifts[0], shifts[1], 0.0, -self.rotation, self.tilts, self.pixel_size)
 
@@ -357,14 +407,15 @@ class Alignment(Placing):
         Parameters
         ----------
         tilts : array_like (tilt,), optional
-            Degrees of the other series: some of those of this alignment, to half a degree, or with `interpolate` any between.
+            Degrees of the other series: some of those of this alignment, to half a degree, or with
+            `interpolate` any between.
         pixel_size : float, optional
             nm, of the other series.
         orientation : {"same", "flip_x", "flip_y", "rotate_180"}, default "same"
             How the other images lie with respect to those on which this was measured.
         interpolate : bool, default False
-            Interpolate shifts linearly at tilts that are not among its own. That holds for a slow drift of the stage, not for the
-            jumps that most stages make from tilt to tilt.
+            Interpolate shifts linearly at tilts that are not among its own. That holds for a slow
+            drift of the stage, not for the jumps that most stages make from tilt to tilt.
 
         Returns
         -------
@@ -373,7 +424,8 @@ class Alignment(Placing):
         Raises
         ------
         ValueError
-            For tilts that are not there, which are named, or where tilts or pixel size of this alignment are not known.
+            For tilts that are not there, which are named, or where tilts or pixel size of this
+            alignment are not known.
 
         Examples
         --------
@@ -383,8 +435,12 @@ class Alignment(Placing):
         (array([0., 2.]), 3.0)
         """
         if orientation not in ORIENTATIONS:
-            raise ValueError(f"orientation={orientation!r} must be one of {', '.join(map(repr, ORIENTATIONS))}")
-        found = self if tilts is None else self._at(np.asarray(tilts, dtype=np.float64), interpolate)
+            raise ValueError(
+                f"orientation={orientation!r} must be one of {', '.join(map(repr, ORIENTATIONS))}"
+            )
+        found = (
+            self if tilts is None else self._at(np.asarray(tilts, dtype=np.float64), interpolate)
+        )
         if pixel_size is not None:
             found = found._in_pixels_of(pixel_size)
         sign_x, sign_y = ORIENTATIONS[orientation]
@@ -403,20 +459,28 @@ class Alignment(Placing):
 
     def _known_pixel(self) -> float:
         if self.pixel_size is None:
-            raise ValueError("the pixel size of this alignment is not known; set it: dataclasses.replace(a, pixel_size=...)")
+            raise ValueError(
+                "the pixel size of this alignment is not known; set it: dataclasses.replace(a, "
+                "pixel_size=...)"
+            )
         return float(self.pixel_size)
 
     def _places(self, tilts: ArrayLike) -> np.ndarray:
         """Return where some tilts stand among those of the alignment, or name those that do not."""
         tilts = np.asarray(tilts, dtype=np.float64)
         if self.tilts is None:
-            raise ValueError("the tilts of this alignment are not known; give it as tilts= when it is made or loaded")
+            raise ValueError(
+                "the tilts of this alignment are not known; give it as tilts= when it is made or "
+                "loaded"
+            )
         distance = np.abs(self.tilts[:, None] - tilts[None, :])
         missing = tilts[distance.min(axis=0) > SAME_TILT]
         if missing.size:
             raise ValueError(
-                f"the alignment has no shifts for the tilts {missing} degrees; it has {self.tilts}. Is it of another series? "
-                "Leave these tilts out (drop_tilts), or pass interpolate=True if the stage drifted slowly"
+                f"the alignment has no shifts for the tilts {missing} degrees; it has "
+                f"{self.tilts}. Is it of another series? "
+                "Leave these tilts out (drop_tilts), or pass interpolate=True if the stage drifted "
+                "slowly"
             )
         return distance.argmin(axis=0)
 
@@ -426,18 +490,26 @@ class Alignment(Placing):
                 return replace(self, tilts=tilts)
             if self.tilts is None:
                 raise ValueError(
-                    f"the alignment has shifts for {len(self)} tilts but the series has {tilts.size}, and it does not say for "
+                    f"the alignment has shifts for {len(self)} tilts but the series has "
+                    f"{tilts.size}, and it does not say for "
                     "which: give its tilts="
                 )
             return replace(self.subset(self._places(tilts)), tilts=tilts)
         if self.tilts is None or self.drift is not None:
-            raise ValueError("to interpolate, an alignment needs known tilts and no drift during the scans")
+            raise ValueError(
+                "to interpolate, an alignment needs known tilts and no drift during the scans"
+            )
         order = np.argsort(self.tilts)
         own = self.tilts[order]
         beyond = tilts[(tilts < own[0] - SAME_TILT) | (tilts > own[-1] + SAME_TILT)]
         if beyond.size:
-            raise ValueError(f"the tilts {beyond} degrees lie outside {own[0]:g} to {own[-1]:g}, where shifts are known")
-        shifts = {name: np.interp(tilts, own, getattr(self, name)[order]) for name in ("across", "along")}
+            raise ValueError(
+                f"the tilts {beyond} degrees lie outside {own[0]:g} to {own[-1]:g}, where shifts "
+                "are known"
+            )
+        shifts = {
+            name: np.interp(tilts, own, getattr(self, name)[order]) for name in ("across", "along")
+        }
         return replace(self, **shifts, tilts=tilts, quality=None)
 
     def _in_pixels_of(self, pixel_size: float) -> Alignment:

@@ -10,12 +10,21 @@ from hyperspy_multitomo.composition.absorption import (
 )
 from hyperspy_multitomo.composition.damping_from_maps import damping_from_maps
 from hyperspy_multitomo.composition.density import electrons_per_pixel, quantify_density
-from hyperspy_multitomo.composition.detectors import XRayDetector, detectors_from, shadowing_gains, super_x
+from hyperspy_multitomo.composition.detectors import (
+    XRayDetector,
+    detectors_from,
+    shadowing_gains,
+    super_x,
+)
 from hyperspy_multitomo.composition.edge_spread import ThresholdCurve, edge_spread
 from hyperspy_multitomo.composition.efficiency import Layer, efficiency
 from hyperspy_multitomo.composition.haadf_composition import HAADFComposition, haadf_composition
 from hyperspy_multitomo.composition.haadf_damping import DampingModel, estimate_damping
-from hyperspy_multitomo.composition.quantification import composition_errors, mean_composition, quantify
+from hyperspy_multitomo.composition.quantification import (
+    composition_errors,
+    mean_composition,
+    quantify,
+)
 from hyperspy_multitomo.composition.response import ResponseRatios, fit_response_ratios
 from hyperspy_multitomo.composition.threshold import particle_mask, specimen_mask
 

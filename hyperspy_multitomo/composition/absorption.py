@@ -15,7 +15,13 @@ from hyperspy_multitomo.composition.detectors import XRayDetector, detectors_fro
 from hyperspy_multitomo.tomography import TiltGeometry, projector
 from hyperspy_multitomo.tomography.parallel import Workers, thread_count
 
-__all__ = ["ENERGY_RANGE", "attenuation_coefficients", "linear_attenuation", "ray_transmission", "voxel_transmission"]
+__all__ = [
+    "ENERGY_RANGE",
+    "attenuation_coefficients",
+    "linear_attenuation",
+    "ray_transmission",
+    "voxel_transmission",
+]
 
 #: keV; what the tables of all elements cover.
 ENERGY_RANGE = (0.12, 400.0)
@@ -44,13 +50,14 @@ def attenuation_coefficients(elements: Sequence[str], energies: ArrayLike) -> np
     Raises
     ------
     ValueError
-        If an element is not in the table (hydrogen, helium, and those beyond uranium are not), or an energy is outside of 0.12 to
-        400 keV, which the tables of all elements cover.
+        If an element is not in the table (hydrogen, helium, and those beyond uranium are not), or
+        an energy is outside of 0.12 to 400 keV, which the tables of all elements cover.
 
     Notes
     -----
-    eXSpy's table, interpolated in the logarithms between its energies. Its authors state errors of some percent away from the
-    edges, but 10 to 20 % within some tens of eV of one and 20 % and more below 0.5 keV: no correction is better than that.
+    eXSpy's table, interpolated in the logarithms between its energies. Its authors state errors of
+    some percent away from the edges, but 10 to 20 % within some tens of eV of one and 20 % and more
+    below 0.5 keV: no correction is better than that.
 
     References
     ----------
@@ -65,12 +72,16 @@ def attenuation_coefficients(elements: Sequence[str], energies: ArrayLike) -> np
 
     energies = np.asarray(energies, dtype=np.float64)
     if energies.ndim != 1 or energies.size == 0 or not np.isfinite(energies).all():
-        raise ValueError(f"`energies` has the shape {energies.shape}; expected a list of finite numbers in keV, one per line")
+        raise ValueError(
+            f"`energies` has the shape {energies.shape}; expected a list of finite numbers in keV, "
+            "one per line"
+        )
     low, high = ENERGY_RANGE
     outside = energies[(energies < low) | (energies > high)]
     if outside.size:
         raise ValueError(
-            f"no absorption coefficients at {', '.join(f'{energy:g}' for energy in outside)} keV; the tables of all elements "
+            f"no absorption coefficients at {', '.join(f'{energy:g}' for energy in outside)} keV; "
+            "the tables of all elements "
             f"cover {low:g} to {high:g} keV (energies are in keV, not eV)"
         )
     if isinstance(elements, str) or len(elements) == 0:
@@ -85,7 +96,8 @@ def attenuation_coefficients(elements: Sequence[str], energies: ArrayLike) -> np
                 columns.append(mass_absorption_coefficient(str(name).partition("_")[0], energies))
             except (AttributeError, KeyError):
                 raise ValueError(
-                    f"there are no absorption coefficients of {name!r}; expected the symbol of an element from Li to U. Leave "
+                    f"there are no absorption coefficients of {name!r}; expected the symbol of an "
+                    "element from Li to U. Leave "
                     "hydrogen out: it hardly absorbs"
                 ) from None
     return np.stack(columns, axis=1)
@@ -119,17 +131,25 @@ def linear_attenuation(densities: ArrayLike, coefficients: ArrayLike) -> np.ndar
     >>> linear_attenuation(gold, attenuation_coefficients(["Au"], [1.4865]))[0, 0, 0, 0].round(6)
     np.float32(0.00382)
     """
-    densities, coefficients = np.asarray(densities, dtype=np.float32), np.asarray(coefficients, dtype=np.float64)
+    densities, coefficients = (
+        np.asarray(densities, dtype=np.float32),
+        np.asarray(coefficients, dtype=np.float64),
+    )
     if densities.ndim != 4 or coefficients.ndim != 2 or coefficients.shape[1] != densities.shape[0]:
         raise ValueError(
-            f"the densities have the shape {densities.shape} and the coefficients {coefficients.shape}; expected "
+            f"the densities have the shape {densities.shape} and the coefficients "
+            f"{coefficients.shape}; expected "
             "(element, z, x, y) and (line, element) of the same elements"
         )
     if not (np.isfinite(coefficients).all() and (coefficients >= 0).all()):
-        raise ValueError("the coefficients hold negative or infinite values; expected cm^2/g, 0 or more")
+        raise ValueError(
+            "the coefficients hold negative or infinite values; expected cm^2/g, 0 or more"
+        )
     # A minimum and a maximum find NaN, infinite and negative values without a copy of the volume.
     if not (densities.min() >= 0 and densities.max() < np.inf):
-        raise ValueError("the densities hold negative, infinite or NaN values; expected g/cm^3, 0 or more")
+        raise ValueError(
+            "the densities hold negative, infinite or NaN values; expected g/cm^3, 0 or more"
+        )
     return np.tensordot((coefficients * PER_NM).astype(np.float32), densities, 1)
 
 
@@ -145,8 +165,9 @@ def voxel_transmission(
     """
     Return how much of what each voxel emits in a direction leaves the volume: exp(-integral of the attenuation on the way out).
 
-    The mean along each voxel of its own emission, half of whose path in the voxel counts on average. Outside of the volume is
-    vacuum: where the specimen goes on beyond the field of view, the absorption there is missing.
+    The mean along each voxel of its own emission, half of whose path in the voxel counts on
+    average. Outside of the volume is vacuum: where the specimen goes on beyond the field of view,
+    the absorption there is missing.
 
     Parameters
     ----------
@@ -155,10 +176,12 @@ def voxel_transmission(
     voxel_size : float
         Edge of a voxel, nm.
     direction : array_like (3,)
-        (x, y, z), from the specimen towards the detector, as `XRayDetector.direction` gives it; of any length.
+        (x, y, z), from the specimen towards the detector, as `XRayDetector.direction` gives it; of
+        any length.
     method : {"sweep", "trace"}, default "sweep"
-        ``"sweep"``: all voxels at once, from plane to plane, with linear interpolation between rays. ``"trace"``: the ray from
-        the centre of every voxel, exactly through each voxel that it meets.
+        ``"sweep"``: all voxels at once, from plane to plane, with linear interpolation between
+        rays. ``"trace"``: the ray from the centre of every voxel, exactly through each voxel that
+        it meets.
     where : array_like of bool (z, x, y), optional
         For ``"trace"``, voxels to trace from; the others get 1. All by default.
     threads : int, optional
@@ -172,18 +195,22 @@ def voxel_transmission(
     Raises
     ------
     ValueError
-        If the direction is no direction, the method is unknown, shapes do not fit, or the attenuation is negative, not finite,
-        or as large as a depth of 8 in one voxel, which no specimen has: then a unit is wrong.
+        If the direction is no direction, the method is unknown, shapes do not fit, or the
+        attenuation is negative, not finite, or as large as a depth of 8 in one voxel, which no
+        specimen has: then a unit is wrong.
 
     Notes
     -----
-    The two differ by 0.1 to 0.2 of the optical depth of one voxel (r.m.s.), most at surfaces, where linear interpolation softens
-    the outline: 0.003 to 0.004 in a ball of 51 voxels across whose mean transmission is 0.71, 0.0002 in the mean over the ball.
-    In a slab whose faces are planes of the sweep they agree to rounding. Short characteristics, the other sweep that costs the
-    same for each voxel, are off by 0.005 in the ball, and by 0.012 in a slab seen at 18 degrees, where this one is by 0.002.
+    The two differ by 0.1 to 0.2 of the optical depth of one voxel (r.m.s.), most at surfaces, where
+    linear interpolation softens the outline: 0.003 to 0.004 in a ball of 51 voxels across whose
+    mean transmission is 0.71, 0.0002 in the mean over the ball. In a slab whose faces are planes of
+    the sweep they agree to rounding. Short characteristics, the other sweep that costs the same for
+    each voxel, are off by 0.005 in the ball, and by 0.012 in a slab seen at 18 degrees, where this
+    one is by 0.002.
 
-    The sweep takes 4 to 6 ns for every voxel, line and direction on one core (10 ns where the direction is longest along y),
-    tracing about 3 ns for each voxel that a ray meets; ``python benchmarks/absorption.py`` prints speed and accuracy.
+    The sweep takes 4 to 6 ns for every voxel, line and direction on one core (10 ns where the
+    direction is longest along y), tracing about 3 ns for each voxel that a ray meets; ``python
+    benchmarks/absorption.py`` prints speed and accuracy.
 
     Examples
     --------
@@ -197,7 +224,9 @@ def voxel_transmission(
     attenuation, voxel_size = _checked_attenuation(attenuation, voxel_size)
     unit = np.asarray(direction, dtype=np.float64)
     if unit.shape != (3,) or not np.isfinite(unit).all() or not unit.any():
-        raise ValueError(f"`direction` is {direction!r}; expected (x, y, z) towards the detector, not all 0")
+        raise ValueError(
+            f"`direction` is {direction!r}; expected (x, y, z) towards the detector, not all 0"
+        )
     unit = unit / np.linalg.norm(unit)
     if method not in ("sweep", "trace"):
         raise ValueError(f"unknown method {method!r}; use 'sweep' or 'trace'")
@@ -205,7 +234,9 @@ def voxel_transmission(
         raise ValueError("`where` goes with method='trace'; the sweep gives all voxels at once")
     with Workers(thread_count(threads)) as workers:
         if method == "sweep":
-            return Sweeps(attenuation, voxel_size, workers, thread_count(threads)).mean([unit], [1.0])
+            return Sweeps(attenuation, voxel_size, workers, thread_count(threads)).mean(
+                [unit], [1.0]
+            )
         return traced(attenuation, voxel_size, unit, where, workers, thread_count(threads))
 
 
@@ -221,9 +252,10 @@ def ray_transmission(
     """
     Return the part of each line's X-rays that reaches the detectors, for every pixel of every projection.
 
-    The mean over the emission on each ray, (W_t (x_c T_ct)) / (W_t x_c): W_t projects at tilt t, x_c is the volume of
-    channel c, and T_ct the transmission of its line from each voxel, mean of the detectors by their solid angles. With it as
-    a factor on the projections the forward model holds for the absorbing specimen, as far as the volumes do.
+    The mean over the emission on each ray, (W_t (x_c T_ct)) / (W_t x_c): W_t projects at tilt t,
+    x_c is the volume of channel c, and T_ct the transmission of its line from each voxel, mean of
+    the detectors by their solid angles. With it as a factor on the projections the forward model
+    holds for the absorbing specimen, as far as the volumes do.
 
     Parameters
     ----------
@@ -243,8 +275,8 @@ def ray_transmission(
     Returns
     -------
     numpy.ndarray (channel, tilt, x, y), float32
-        0 to 1. Rays without emission have the mean of all emission of their tilt and channel (1 where there is none), so that
-        nothing jumps at the outline.
+        0 to 1. Rays without emission have the mean of all emission of their tilt and channel (1
+        where there is none), so that nothing jumps at the outline.
 
     Raises
     ------
@@ -253,12 +285,14 @@ def ray_transmission(
 
     Notes
     -----
-    Rays leave through the ends of the tilt axis too. Outside of the volume is vacuum: in a truncated field of view, and in a
-    reconstruction of one or a few slices with detectors that are not at azimuth 0 or 180, absorption is missing.
+    Rays leave through the ends of the tilt axis too. Outside of the volume is vacuum: in a
+    truncated field of view, and in a reconstruction of one or a few slices with detectors that are
+    not at azimuth 0 or 180, absorption is missing.
 
-    Time: 5 to 6 ns per voxel, channel, detector and tilt on one core; 128^3 voxels, two channels, four detectors and 30 tilts
-    take about 3 s. Memory: besides volumes, attenuation and result three volumes of one channel, and the attenuation once more
-    where a direction to a detector is longest along the tilt axis.
+    Time: 5 to 6 ns per voxel, channel, detector and tilt on one core; 128^3 voxels, two channels,
+    four detectors and 30 tilts take about 3 s. Memory: besides volumes, attenuation and result
+    three volumes of one channel, and the attenuation once more where a direction to a detector is
+    longest along the tilt axis.
 
     Examples
     --------
@@ -277,11 +311,15 @@ def ray_transmission(
     volumes = np.asarray(volumes, dtype=np.float32)
     if volumes.shape != attenuation.shape or volumes.shape[1:3] != geometry.volume_shape:
         raise ValueError(
-            f"the volumes have the shape {volumes.shape} and the attenuation {attenuation.shape}; expected (channel, z, x, y) "
+            f"the volumes have the shape {volumes.shape} and the attenuation {attenuation.shape}; "
+            "expected (channel, z, x, y) "
             f"alike, with (z, x) = {geometry.volume_shape} as in the geometry"
         )
     if volumes.shape[3] % geometry.binning:
-        raise ValueError(f"the volumes have {volumes.shape[3]} slices y; expected a multiple of the binning, {geometry.binning}")
+        raise ValueError(
+            f"the volumes have {volumes.shape[3]} slices y; expected a multiple of the binning, "
+            f"{geometry.binning}"
+        )
     if not np.isfinite(volumes).all():
         raise ValueError("the volumes hold infinite or NaN voxels; expected a finite emission")
     detectors = detectors_from(detectors)
@@ -290,9 +328,13 @@ def ray_transmission(
     channels, slices = volumes.shape[0], volumes.shape[3] // binning
     rays = np.empty((channels, len(tilts), geometry.detector_width, slices), np.float32)
     with Workers(threads) as workers:
-        every = [Sweeps(attenuation[c : c + 1], voxel_size, workers, threads) for c in range(channels)]
+        every = [
+            Sweeps(attenuation[c : c + 1], voxel_size, workers, threads) for c in range(channels)
+        ]
         for t, tilt in enumerate(tilts):
-            A = projector(replace(geometry, tilts=[tilt], shifts=[geometry.shifts[t]]), threads=threads)
+            A = projector(
+                replace(geometry, tilts=[tilt], shifts=[geometry.shifts[t]]), threads=threads
+            )
             directions = [detector.direction(tilt) for detector in detectors]
             for c in range(channels):
                 emission = np.maximum(volumes[c], 0)
@@ -317,16 +359,22 @@ def _checked_attenuation(attenuation: ArrayLike, voxel_size: float) -> tuple[np.
     """Return the attenuation as contiguous float32 (line, z, x, y) and the voxel size, or say what is wrong with them."""
     attenuation = np.ascontiguousarray(attenuation, dtype=np.float32)
     if attenuation.ndim != 4 or 0 in attenuation.shape:
-        raise ValueError(f"the attenuation has the shape {attenuation.shape}; expected (line, z, x, y), none of them 0")
+        raise ValueError(
+            f"the attenuation has the shape {attenuation.shape}; expected (line, z, x, y), none of "
+            "them 0"
+        )
     voxel_size = float(voxel_size)
     if not (np.isfinite(voxel_size) and voxel_size > 0):
         raise ValueError(f"the voxel size is {voxel_size}; expected a positive length in nm")
     largest = float(attenuation.max())
     if not (attenuation.min() >= 0 and largest < np.inf):
-        raise ValueError("the attenuation holds negative, infinite or NaN values; expected 1/nm, 0 or more")
+        raise ValueError(
+            "the attenuation holds negative, infinite or NaN values; expected 1/nm, 0 or more"
+        )
     if largest * voxel_size * math.sqrt(3) > DEEPEST_VOXEL:
         raise ValueError(
-            f"one voxel of {voxel_size:g} nm absorbs with an optical depth of {largest * voxel_size:.3g}; expected well below 1. "
+            f"one voxel of {voxel_size:g} nm absorbs with an optical depth of "
+            f"{largest * voxel_size:.3g}; expected well below 1. "
             "Densities are in g/cm^3, voxels in nm, attenuation in 1/nm"
         )
     return attenuation, voxel_size

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """X-rays on their way out of a volume: a sweep from plane to plane for all voxels at once, and exact tracing of single rays.
 
-The sweep marches along the axis on which the direction is longest, from the detector's side inwards. Rays cross each plane on a
-grid as fine as the voxels, displaced by the same fraction of a voxel for all rays of the plane: the same four weights serve to
-sample the attenuation on the rays and to interpolate the rays' optical depth at the voxels. Nothing is interpolated from
-interpolated depths, so that edges do not smear with depth as they do with short characteristics.
+The sweep marches along the axis on which the direction is longest, from the detector's side
+inwards. Rays cross each plane on a grid as fine as the voxels, displaced by the same fraction of a
+voxel for all rays of the plane: the same four weights serve to sample the attenuation on the rays
+and to interpolate the rays' optical depth at the voxels. Nothing is interpolated from interpolated
+depths, so that edges do not smear with depth as they do with short characteristics.
 
-Planes and rows of voxels lie anywhere in a flat array, the voxels of a row next to each other. A kernel does one range of rays
-or of planes, without the GIL.
+Planes and rows of voxels lie anywhere in a flat array, the voxels of a row next to each other. A
+kernel does one range of rays or of planes, without the GIL.
 """
 
 from __future__ import annotations
@@ -59,14 +60,17 @@ def _mean_over_voxel(depth):
 
 
 @kernel
-def sweep(attenuation, transmission, weight, step, grid, origin, shifts, first_slice, depth, low, high):
+def sweep(
+    attenuation, transmission, weight, step, grid, origin, shifts, first_slice, depth, low, high
+):
     """Add `weight` times the transmission of the voxels whose lower ray is one from `low` to before `high`.
 
-    `attenuation` and `transmission` are flat; `grid` is (planes, rows, width, stride of planes, stride of rows), `origin` the
-    element of the first voxel of the plane on the detector's side, from which the stride of the planes leads inwards. `step` is
-    the length of a ray from plane to plane, in the inverse of the attenuation's unit. `shifts` are the rows and the slices by
-    which a ray moves towards the detector from plane to plane. `depth`, which has to be 0, holds the rays from `low` to `high`
-    and, along the slices, from `first_slice`.
+    `attenuation` and `transmission` are flat; `grid` is (planes, rows, width, stride of planes,
+    stride of rows), `origin` the element of the first voxel of the plane on the detector's side,
+    from which the stride of the planes leads inwards. `step` is the length of a ray from plane to
+    plane, in the inverse of the attenuation's unit. `shifts` are the rows and the slices by which a
+    ray moves towards the detector from plane to plane. `depth`, which has to be 0, holds the rays
+    from `low` to `high` and, along the slices, from `first_slice`.
     """
     planes, rows, width, plane_stride, row_stride = grid
     step, weight = np.float32(step), np.float32(weight)
@@ -85,7 +89,11 @@ def sweep(attenuation, transmission, weight, step, grid, origin, shifts, first_s
                 k = left + y
                 own_depth = step * own[y]
                 outer = a * near[k] + b * near[k + 1] + c * far[k] + d * far[k + 1]
-                sums[y] += weight * _decay(outer + np.float32(0.5) * own_depth) * _mean_over_voxel(own_depth)
+                sums[y] += (
+                    weight
+                    * _decay(outer + np.float32(0.5) * own_depth)
+                    * _mean_over_voxel(own_depth)
+                )
         for row in range(max(0, low + row_base), min(rows, high + row_base + 2)):
             own = attenuation[start + row * row_stride : start + row * row_stride + width]
             for side in range(2):
@@ -104,8 +112,9 @@ def sweep(attenuation, transmission, weight, step, grid, origin, shifts, first_s
 def trace(attenuation, transmission, where, direction, voxel_size, start, stop):
     """Fill in the transmission of the voxels `where` it is wanted in the planes z from `start` to before `stop`.
 
-    The ray from a voxel's centre is followed from face to face through every voxel that it meets (J. Amanatides and A. Woo,
-    Eurographics 1987, 3). `attenuation` and `transmission` are (z, x, y, line), `direction` is (z, x, y), a unit vector.
+    The ray from a voxel's centre is followed from face to face through every voxel that it meets
+    (J. Amanatides and A. Woo, Eurographics 1987, 3). `attenuation` and `transmission` are (z, x, y,
+    line), `direction` is (z, x, y), a unit vector.
     """
     nz, nx, ny, lines = attenuation.shape
     depth = np.empty(lines)
@@ -144,7 +153,12 @@ class Sweeps:
     """Sweeps through one attenuation (line, z, x, y), which keep a copy with y and x swapped for directions mostly along y."""
 
     def __init__(self, attenuation: np.ndarray, voxel_size: float, workers: Workers, threads: int):
-        self.attenuation, self.voxel_size, self.workers, self.threads = attenuation, voxel_size, workers, threads
+        self.attenuation, self.voxel_size, self.workers, self.threads = (
+            attenuation,
+            voxel_size,
+            workers,
+            threads,
+        )
         self._swapped: np.ndarray | None = None
 
     def mean(self, directions: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
@@ -161,7 +175,13 @@ class Sweeps:
                 self._add(self.attenuation, result, (z, x, y), weight)
         return result if swapped is None else np.add(result, np.swapaxes(swapped, 2, 3), out=result)
 
-    def _add(self, attenuation: np.ndarray, result: np.ndarray, direction: tuple[float, float, float], weight: float) -> None:
+    def _add(
+        self,
+        attenuation: np.ndarray,
+        result: np.ndarray,
+        direction: tuple[float, float, float],
+        weight: float,
+    ) -> None:
         """Add the weighted transmission towards `direction`, given in the order of the axes; it is not longest on the last."""
         lines, *sizes = attenuation.shape
         plane_axis = int(abs(direction[1]) > abs(direction[0]))
@@ -171,7 +191,11 @@ class Sweeps:
         march = direction[plane_axis]
         shifts = (direction[row_axis] / abs(march), direction[2] / abs(march))
         # Towards a growing index the planes begin with the last.
-        first, stride = ((planes - 1) * strides[plane_axis], -strides[plane_axis]) if march > 0 else (0, strides[plane_axis])
+        first, stride = (
+            ((planes - 1) * strides[plane_axis], -strides[plane_axis])
+            if march > 0
+            else (0, strides[plane_axis])
+        )
         grid = (planes, rows, width, stride, strides[row_axis])
         low, high = _ray_range(planes, rows, shifts[0])
         left, right = _ray_range(planes, width, shifts[1])
@@ -181,9 +205,25 @@ class Sweeps:
         def rays(line, start, stop):
             depth = np.zeros((stop - start + 1, right - left + 1), np.float32)
             origin = line * volume + first
-            sweep(flat, sums, weight, self.voxel_size / abs(march), grid, origin, shifts, left, depth, low + start, low + stop)
+            sweep(
+                flat,
+                sums,
+                weight,
+                self.voxel_size / abs(march),
+                grid,
+                origin,
+                shifts,
+                left,
+                depth,
+                low + start,
+                low + stop,
+            )
 
-        chunks = ranges(high - low, -(-4 * self.threads // lines), 8, high - low) if self.threads > 1 else [(0, high - low)]
+        chunks = (
+            ranges(high - low, -(-4 * self.threads // lines), 8, high - low)
+            if self.threads > 1
+            else [(0, high - low)]
+        )
         self.workers.run(rays, [(line, *chunk) for line in range(lines) for chunk in chunks])
 
 
@@ -194,13 +234,20 @@ def _ray_range(planes: int, count: int, shift: float) -> tuple[int, int]:
 
 
 def traced(
-    attenuation: np.ndarray, voxel_size: float, unit: np.ndarray, where: np.ndarray | None, workers: Workers, threads: int
+    attenuation: np.ndarray,
+    voxel_size: float,
+    unit: np.ndarray,
+    where: np.ndarray | None,
+    workers: Workers,
+    threads: int,
 ) -> np.ndarray:
     """Return the transmission (line, z, x, y) towards the unit vector (x, y, z), exact along the rays, where it is wanted."""
     shape = attenuation.shape[1:]
     wanted = np.ones(shape, bool) if where is None else np.asarray(where)
     if wanted.dtype != bool or wanted.shape != shape:
-        raise ValueError(f"`where` is {wanted.dtype} of shape {wanted.shape}; expected bool of shape {shape}")
+        raise ValueError(
+            f"`where` is {wanted.dtype} of shape {wanted.shape}; expected bool of shape {shape}"
+        )
     result = np.ones_like(attenuation)
     # Beyond the box around what absorbs or is wanted nothing happens.
     occupied = wanted | (attenuation.max(axis=0) > 0)
@@ -212,6 +259,8 @@ def traced(
     found, starts = np.ones_like(inside), np.ascontiguousarray(wanted[box])
     x, y, z = (float(component) for component in unit)
     tasks = ranges(inside.shape[0], 8 * threads, 1, inside.shape[0])
-    workers.run(lambda start, stop: trace(inside, found, starts, (z, x, y), voxel_size, start, stop), tasks)
+    workers.run(
+        lambda start, stop: trace(inside, found, starts, (z, x, y), voxel_size, start, stop), tasks
+    )
     result[:, *box] = np.moveaxis(found, -1, 0)
     return result

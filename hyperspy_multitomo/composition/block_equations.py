@@ -27,8 +27,8 @@ def block_equations(
     """
     Sum the weighted normal equations of every tilt, or of every tile of every tilt.
 
-    Without weights they are the mean over shifted grids of blocks, which makes the result depend less on where core and shell
-    happen to be cut.
+    Without weights they are the mean over shifted grids of blocks, which makes the result depend
+    less on where core and shell happen to be cut.
 
     Parameters
     ----------
@@ -70,11 +70,17 @@ def block_equations(
 
 
 def explained_blocks(
-    maps: np.ndarray, haadf: np.ndarray, mask: np.ndarray, blocks: BlockSums, prior_matrix: np.ndarray | None
+    maps: np.ndarray,
+    haadf: np.ndarray,
+    mask: np.ndarray,
+    blocks: BlockSums,
+    prior_matrix: np.ndarray | None,
 ) -> np.ndarray:
     """Find the blocks that the maps explain: 1 for these, 0 for those that are far brighter, (block,)."""
 
     def fit(weights: np.ndarray) -> np.ndarray:
-        return blocks.counts @ block_equations(maps, haadf, mask, blocks, weights).solve(prior_matrix)
+        return blocks.counts @ block_equations(maps, haadf, mask, blocks, weights).solve(
+            prior_matrix
+        )
 
     return one_sided_weights(blocks.haadf, fit)

@@ -10,7 +10,8 @@ import numpy as np
 # Fewer blocks than these cannot tell elements apart nor show where the model fails.
 FEWEST_BLOCKS = 48
 FEWEST_BLOCKS_PER_TILT = 4
-# A bootstrap over fewer tilts says little; then it draws from parts of the views, about so many in all.
+# A bootstrap over fewer tilts says little; then it draws from parts of the views, about so many in
+# all.
 FEWEST_TILTS = 8
 PARTS = 32
 
@@ -50,7 +51,13 @@ class BlockSums:
         return laid
 
 
-def sum_blocks(maps: np.ndarray, haadf: np.ndarray, mask: np.ndarray, side: int, offset: tuple[int, int] = (0, 0)) -> BlockSums:
+def sum_blocks(
+    maps: np.ndarray,
+    haadf: np.ndarray,
+    mask: np.ndarray,
+    side: int,
+    offset: tuple[int, int] = (0, 0),
+) -> BlockSums:
     """Sum maps (channel, tilt, x, y) and haadf (tilt, x, y) over the masked pixels of blocks of `side` pixels.
 
     The grid of the blocks begins `offset` pixels before the first pixel, along x and y.
@@ -58,7 +65,13 @@ def sum_blocks(maps: np.ndarray, haadf: np.ndarray, mask: np.ndarray, side: int,
     pixels = _block_sum(mask, side, offset=offset)
     used = pixels > 0
     counts = np.stack([_block_sum(channel, side, mask, offset)[used] for channel in maps], axis=1)
-    return BlockSums(counts, _block_sum(haadf, side, mask, offset)[used], np.flatnonzero(used), pixels.shape, side)
+    return BlockSums(
+        counts,
+        _block_sum(haadf, side, mask, offset)[used],
+        np.flatnonzero(used),
+        pixels.shape,
+        side,
+    )
 
 
 def block_side(counts: float, mask: np.ndarray, min_counts: float) -> tuple[int, bool]:
@@ -80,9 +93,13 @@ def block_side(counts: float, mask: np.ndarray, min_counts: float) -> tuple[int,
         True where a larger side was needed but would have left too few blocks.
     """
     fewest = max(FEWEST_BLOCKS, FEWEST_BLOCKS_PER_TILT * len(mask))
-    # Scaled maps may be so small that no block would hold enough: begin where a view full of specimen has enough blocks.
+    # Scaled maps may be so small that no block would hold enough: begin where a view full of
+    # specimen has enough blocks.
     largest = max(mask.shape[1:])
-    while largest > 1 and len(mask) * np.prod([-(-length // largest) for length in mask.shape[1:]]) < fewest:
+    while (
+        largest > 1
+        and len(mask) * np.prod([-(-length // largest) for length in mask.shape[1:]]) < fewest
+    ):
         largest -= 1
     side = int(np.clip(np.sqrt(min_counts * np.count_nonzero(mask) / counts), 1, largest))
     number = _masked_blocks(mask, side)
@@ -108,13 +125,15 @@ def noise_covariance(
     """
     Measure, per tilt, the covariance of the pixel noise between channels, summed over the masked pixels.
 
-    The mixed difference d = p(x, y) - p(x+1, y) - p(x, y+1) + p(x+1, y+1) is blind to any image f(x) + g(y), the gradients of the
-    specimen among them, and carries four pixels' noise: <d d'>/4 is the noise covariance of one pixel. Nothing is assumed about
-    its law, so the maps may be net counts, scaled or correlated with one another (lines that overlap); only noise that is
+    The mixed difference d = p(x, y) - p(x+1, y) - p(x, y+1) + p(x+1, y+1) is blind to any image
+    f(x) + g(y), the gradients of the specimen among them, and carries four pixels' noise: <d d'>/4
+    is the noise covariance of one pixel. Nothing is assumed about its law, so the maps may be net
+    counts, scaled or correlated with one another (lines that overlap); only noise that is
     correlated between pixels (smoothed maps) escapes.
 
-    At many counts the edges of the specimen exceed the noise in d. They do so in the HAADF h = r'p too: with c the same products
-    of d with the differences of the HAADF, (P'P - N) r = P'h - c holds for noise and edges alike.
+    At many counts the edges of the specimen exceed the noise in d. They do so in the HAADF h = r'p
+    too: with c the same products of d with the differences of the HAADF, (P'P - N) r = P'h - c
+    holds for noise and edges alike.
 
     Parameters
     ----------
@@ -141,7 +160,12 @@ def noise_covariance(
         images = maps[:, t] if haadf is None else np.concatenate([maps[:, t], haadf[None, t]])
         differences, cells, variance = _differences(images.astype(np.float64), weights)
         if cells.sum() > 0:
-            covariance[t] = (differences[:channels] * cells) @ differences.T / variance * (weights.sum() / cells.sum())
+            covariance[t] = (
+                (differences[:channels] * cells)
+                @ differences.T
+                / variance
+                * (weights.sum() / cells.sum())
+            )
     return covariance
 
 
@@ -149,11 +173,12 @@ def noise_correlation(maps: np.ndarray, mask: np.ndarray) -> float:
     """
     Say how far the noise of neighbouring pixels is correlated, 0 where it is independent.
 
-    Neighbouring mixed differences (see `noise_covariance`) share half of their pixels, so that independent noise correlates them
-    by -1/2; what lies above is returned, for the direction where it is most and the map where it is least, as smoothing touches
-    all maps and the specimen's own sharp features the strongest only. A Gaussian of 0.6, 0.8 and 3.4 px gives 0.35, 0.7 and 1.4,
-    linear interpolation half a pixel off 0.5, counts as recorded less than 0.1 (up to 30 per pixel; beyond that the specimen
-    itself exceeds its noise, and reaches 0.7 in images of 24 px).
+    Neighbouring mixed differences (see `noise_covariance`) share half of their pixels, so that
+    independent noise correlates them by -1/2; what lies above is returned, for the direction where
+    it is most and the map where it is least, as smoothing touches all maps and the specimen's own
+    sharp features the strongest only. A Gaussian of 0.6, 0.8 and 3.4 px gives 0.35, 0.7 and 1.4,
+    linear interpolation half a pixel off 0.5, counts as recorded less than 0.1 (up to 30 per pixel;
+    beyond that the specimen itself exceeds its noise, and reaches 0.7 in images of 24 px).
 
     Parameters
     ----------
@@ -173,8 +198,13 @@ def _correlation_excess(images: np.ndarray, mask: np.ndarray) -> float:
     """Return the largest correlation of neighbouring differences along x or y, less that of independent noise."""
     if min(mask.shape[1:]) > 1:
         inside = mask[:, :-1, :-1] & mask[:, 1:, :-1] & mask[:, :-1, 1:] & mask[:, 1:, 1:]
-        difference = images[:, :-1, :-1] - images[:, 1:, :-1] - images[:, :-1, 1:] + images[:, 1:, 1:]
-        neighbours, expected = ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[:, :, 1:], np.s_[:, :, :-1])), -1 / 2
+        difference = (
+            images[:, :-1, :-1] - images[:, 1:, :-1] - images[:, :-1, 1:] + images[:, 1:, 1:]
+        )
+        neighbours, expected = (
+            ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[:, :, 1:], np.s_[:, :, :-1])),
+            -1 / 2,
+        )
     else:
         images, mask = images.reshape(len(images), -1), mask.reshape(len(mask), -1)
         inside = mask[:, :-2] & mask[:, 1:-1] & mask[:, 2:]
@@ -184,7 +214,10 @@ def _correlation_excess(images: np.ndarray, mask: np.ndarray) -> float:
     power, pairs = (difference**2).sum(), [(inside[a] & inside[b]).sum() for a, b in neighbours]
     if power == 0 or min(pairs) < FEWEST_BLOCKS:
         return 0.0
-    correlated = [(difference[a] * difference[b]).sum() / number for (a, b), number in zip(neighbours, pairs, strict=True)]
+    correlated = [
+        (difference[a] * difference[b]).sum() / number
+        for (a, b), number in zip(neighbours, pairs, strict=True)
+    ]
     return float(max(correlated) / (power / inside.sum()) - expected)
 
 
@@ -225,26 +258,43 @@ def in_tiles(images: np.ndarray, tile: tuple[int, int]) -> np.ndarray:
 def _differences(images: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Return the differences (channel, cell), the weights of the cells and the number of pixel variances in one."""
     if min(weights.shape) > 1:
-        corners = (np.s_[..., :-1, :-1], np.s_[..., 1:, :-1], np.s_[..., :-1, 1:], np.s_[..., 1:, 1:])
+        corners = (
+            np.s_[..., :-1, :-1],
+            np.s_[..., 1:, :-1],
+            np.s_[..., :-1, 1:],
+            np.s_[..., 1:, 1:],
+        )
         signs, variance = (1, -1, -1, 1), 4.0
     else:
         # A single line of pixels: second differences, blind to gradients, 1 + 4 + 1 variances.
         images, weights = images.reshape(len(images), -1), weights.ravel()
-        corners, signs, variance = (np.s_[..., :-2], np.s_[..., 1:-1], np.s_[..., 2:]), (1, -2, 1), 6.0
+        corners, signs, variance = (
+            (np.s_[..., :-2], np.s_[..., 1:-1], np.s_[..., 2:]),
+            (1, -2, 1),
+            6.0,
+        )
     difference = sum(sign * images[corner] for sign, corner in zip(signs, corners, strict=True))
     cells = np.minimum.reduce([weights[corner] for corner in corners])
     return difference.reshape(len(images), -1), cells.ravel(), variance
 
 
-def _block_sum(images: np.ndarray, side: int, mask: np.ndarray | None = None, offset: tuple[int, int] = (0, 0)) -> np.ndarray:
+def _block_sum(
+    images: np.ndarray, side: int, mask: np.ndarray | None = None, offset: tuple[int, int] = (0, 0)
+) -> np.ndarray:
     """Sum (tilt, x, y) over blocks, in float64, tilt by tilt; the first and the last block of a row may be narrower."""
     tilts, width, height = images.shape
     left, top = offset
     grid = (tilts, -(-(width + left) // side), -(-(height + top) // side))
     sums = np.empty(grid)
     for t in range(tilts):
-        image = images[t].astype(np.float64) if mask is None else np.where(mask[t], images[t], 0.0).astype(np.float64)
-        padded = np.pad(image, ((left, grid[1] * side - width - left), (top, grid[2] * side - height - top)))
+        image = (
+            images[t].astype(np.float64)
+            if mask is None
+            else np.where(mask[t], images[t], 0.0).astype(np.float64)
+        )
+        padded = np.pad(
+            image, ((left, grid[1] * side - width - left), (top, grid[2] * side - height - top))
+        )
         sums[t] = padded.reshape(grid[1], side, grid[2], side).sum(axis=(1, 3))
     return sums
 

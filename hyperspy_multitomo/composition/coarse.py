@@ -27,8 +27,8 @@ def block_means(volumes, size: int, binning: int = 1):
     Returns
     -------
     array (channel, z, x, y)
-        Cubes lie symmetrically about the middle along z and x, and begin with the first slice along y; what of them is beyond the
-        volume counts as 0.
+        Cubes lie symmetrically about the middle along z and x, and begin with the first slice along
+        y; what of them is beyond the volume counts as 0.
 
     Examples
     --------
@@ -75,7 +75,8 @@ def coarse_geometry(geometry: TiltGeometry, size: int) -> TiltGeometry:
     """
     if size == 1:
         return geometry
-    # By how much the middle of the padded volume, and of the padded detector, lies beyond that of the original.
+    # By how much the middle of the padded volume, and of the padded detector, lies beyond that of
+    # the original.
     middles = [_beyond(n, size) for n in geometry.volume_shape]
     across = _beyond(geometry.detector_width, size)
     moved = geometry.directions @ np.array([middles[1], middles[0]]) / geometry.binning - across
@@ -127,7 +128,9 @@ def _interpolated(rays: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray
     upper = np.minimum(lower + 1, last)
     share = np.clip(places - lower, 0, 1).astype(np.float32)
     share = share.reshape(-1, *(1,) * (rays.ndim - 1 - axis))
-    return (np.take(rays, lower, axis) * (1 - share) + np.take(rays, upper, axis) * share).astype(np.float32)
+    return (np.take(rays, lower, axis) * (1 - share) + np.take(rays, upper, axis) * share).astype(
+        np.float32
+    )
 
 
 def _padding(n: int, size: int) -> tuple[int, int]:

@@ -8,8 +8,21 @@ from itertools import product
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.composition.blocks import block_side, bootstrap_tile, in_tiles, noise_covariance, sum_blocks
-from hyperspy_multitomo.composition.haadf_damping import STEEPEST_PART, STEPS, DampingModel, checked_images, judged, linear_signal
+from hyperspy_multitomo.composition.blocks import (
+    block_side,
+    bootstrap_tile,
+    in_tiles,
+    noise_covariance,
+    sum_blocks,
+)
+from hyperspy_multitomo.composition.haadf_damping import (
+    STEEPEST_PART,
+    STEPS,
+    DampingModel,
+    checked_images,
+    judged,
+    linear_signal,
+)
 from hyperspy_multitomo.composition.haadf_noise import LOUD, averaged, noise_law, quiet_side
 from hyperspy_multitomo.composition.threshold import specimen_mask
 from hyperspy_multitomo.parameters import positive_number
@@ -31,9 +44,10 @@ def damping_from_maps(
     """
     Estimate the damping from elemental maps, whose counts grow with the thickness: h = D(sum_e r_e p_e).
 
-    The inverted HAADF is summed to blocks of pixels, where it is linear in the counts whatever the thickness does inside.
-    Response ratios and saturation solve two equations: (P'P - N) r = P'L - c, with the noise N of the counts taken off as in
-    `fit_response_ratios`, and G'(L - P r) = 0, with L the inverted HAADF and G its derivative by 1/S, which has no count noise.
+    The inverted HAADF is summed to blocks of pixels, where it is linear in the counts whatever the
+    thickness does inside. Response ratios and saturation solve two equations: (P'P - N) r = P'L -
+    c, with the noise N of the counts taken off as in `fit_response_ratios`, and G'(L - P r) = 0,
+    with L the inverted HAADF and G its derivative by 1/S, which has no count noise.
 
     Parameters
     ----------
@@ -42,7 +56,8 @@ def damping_from_maps(
     haadf : array_like (tilt, x, y)
         Images at the same tilts and pixels, zero in vacuum.
     ratios : array_like (channel,), optional
-        Response ratios of the undamped HAADF, if they are known (from thin places); by default they are fitted as well.
+        Response ratios of the undamped HAADF, if they are known (from thin places); by default they
+        are fitted as well.
     tilts : array_like (tilt,), optional
         Degrees, for figures; 0, 1, 2 and so on if not given.
     gains : array_like (tilt,) or (channel, tilt), optional
@@ -62,19 +77,20 @@ def damping_from_maps(
     Raises
     ------
     ValueError
-        For arrays that do not fit together, maps without counts or too alike to be told apart, or a HAADF that bends more than
-        damping can explain.
+        For arrays that do not fit together, maps without counts or too alike to be told apart, or a
+        HAADF that bends more than damping can explain.
 
     Notes
     -----
-    The shape of the object does not matter, a cylinder will do. Absorption of soft lines damps the maps instead and hides the
-    damping of the HAADF; gains of the maps estimated against the HAADF hide a part of it. Errors are of the jackknife over
-    tilts, or over parts of the views where there are fewer than eight.
+    The shape of the object does not matter, a cylinder will do. Absorption of soft lines damps the
+    maps instead and hides the damping of the HAADF; gains of the maps estimated against the HAADF
+    hide a part of it. Errors are of the jackknife over tilts, or over parts of the views where
+    there are fewer than eight.
 
     References
     ----------
-    R. Huber et al., Nanoscale 11 (2019) 5617, eqs 6-7, doi:10.1039/C8NR09058K. W.A. Fuller, Measurement Error Models
-    (Wiley, 1987), ch. 2-3.
+    R. Huber et al., Nanoscale 11 (2019) 5617, eqs 6-7, doi:10.1039/C8NR09058K. W.A. Fuller,
+    Measurement Error Models (Wiley, 1987), ch. 2-3.
 
     Examples
     --------
@@ -89,39 +105,62 @@ def damping_from_maps(
     maps = np.asarray(maps)
     if maps.ndim != 4 or maps.shape[1:] != np.shape(haadf) or not np.isfinite(maps).all():
         raise ValueError(
-            f"the maps have shape {maps.shape} and the HAADF {np.shape(haadf)}; expected finite (channel, tilt, x, y) and "
+            f"the maps have shape {maps.shape} and the HAADF {np.shape(haadf)}; expected finite "
+            "(channel, tilt, x, y) and "
             "(tilt, x, y) of equal tilts and pixels: crop or rebin one to the other"
         )
-    haadf, tilts = checked_images(haadf, np.arange(len(haadf)) if tilts is None else tilts, haadf_gains)
+    haadf, tilts = checked_images(
+        haadf, np.arange(len(haadf)) if tilts is None else tilts, haadf_gains
+    )
     if gains is not None:
         maps = maps / np.broadcast_to(gains, maps.shape[:2]).astype(np.float32)[..., None, None]
     mask = specimen_mask(haadf) if mask is None else np.asarray(mask, dtype=bool)
     if mask.shape != haadf.shape or not mask.any():
-        raise ValueError(f"the mask has shape {mask.shape}; expected that of the HAADF, {haadf.shape}, with a pixel inside")
+        raise ValueError(
+            f"the mask has shape {mask.shape}; expected that of the HAADF, {haadf.shape}, with a "
+            "pixel inside"
+        )
     pixels, loudness = quiet_side(haadf, 16)
     if loudness > 1.5 * LOUD:
         raise ValueError(
-            f"the noise of the HAADF is {100 * loudness:.0f} % of its brightest signal even over {pixels} x {pixels} pixels, "
-            f"where {150 * LOUD:.0f} % can be inverted; estimate the damping from the HAADF alone, or record less noise"
+            f"the noise of the HAADF is {100 * loudness:.0f} % of its brightest signal even over "
+            f"{pixels} x {pixels} pixels, "
+            f"where {150 * LOUD:.0f} % can be inverted; estimate the damping from the HAADF alone, "
+            "or record less noise"
         )
     if pixels > 1:
-        maps, haadf = np.stack([averaged(channel, pixels) for channel in maps]), averaged(haadf, pixels)
+        maps, haadf = (
+            np.stack([averaged(channel, pixels) for channel in maps]),
+            averaged(haadf, pixels),
+        )
         mask = averaged(mask, pixels) == 1
     present = pixels**2 * np.array([channel[mask].sum(dtype=np.float64) for channel in maps])
     if not (present > 0).all():
-        raise ValueError(f"channels {np.flatnonzero(present <= 0).tolist()} have no counts in the mask; leave them out")
+        raise ValueError(
+            f"channels {np.flatnonzero(present <= 0).tolist()} have no counts in the mask; leave "
+            "them out"
+        )
     fixed, active = np.zeros(len(maps)), list(range(len(maps)))
     if ratios is not None:
         fixed, active = np.array(ratios, dtype=np.float64), []
         if fixed.shape != (len(maps),) or not (fixed >= 0).all() or not fixed.any():
-            raise ValueError(f"the ratios are {ratios}; expected one per map, {len(maps)}, none of them negative")
+            raise ValueError(
+                f"the ratios are {ratios}; expected one per map, {len(maps)}, none of them negative"
+            )
     noise, top = noise_law(haadf), float(np.percentile(haadf[mask], 99.9))
     side, _ = block_side(present.min(), mask, min_counts)
-    k, deleted, values, freedom = _solved(*_groups(maps, haadf, mask, side), fixed, active, noise, top, side)
+    k, deleted, values, freedom = _solved(
+        *_groups(maps, haadf, mask, side), fixed, active, noise, top, side
+    )
     linear = _linear(haadf, k, noise)
     modelled = np.tensordot(values, maps, 1)
     blocks = sum_blocks(np.stack([mask.astype(np.float32), modelled, haadf]), linear, mask, side)
-    signal = np.stack([np.where(mask, image, 0).sum(axis=(1, 2), dtype=np.float64) for image in (haadf, linear, modelled)])
+    signal = np.stack(
+        [
+            np.where(mask, image, 0).sum(axis=(1, 2), dtype=np.float64)
+            for image in (haadf, linear, modelled)
+        ]
+    )
     sums = signal[:2] / signal[2]
     return judged(
         k,
@@ -147,7 +186,9 @@ def _groups(maps, haadf, mask, side) -> list[np.ndarray]:
     return [array[..., held, :, :] for array in arrays]
 
 
-def _solved(maps, haadf, mask, fixed, active, noise, top, side) -> tuple[float, np.ndarray, np.ndarray, int]:
+def _solved(
+    maps, haadf, mask, fixed, active, noise, top, side
+) -> tuple[float, np.ndarray, np.ndarray, int]:
     """Return 1/S, the same without each group, the ratios (negative ones set to 0) and the degrees of freedom."""
     k, values, active = 0.0, fixed.copy(), list(active)
     for _ in range(STEPS):
@@ -159,18 +200,26 @@ def _solved(maps, haadf, mask, fixed, active, noise, top, side) -> tuple[float, 
             values[active.pop(int(np.argmin(found)))] = 0.0
             continue
         values[active] = found
-        before, k = k, float(np.clip(k - np.clip(change, -0.2, 0.2) / top, -1.0 / top, STEEPEST_PART / top))
+        before, k = (
+            k,
+            float(np.clip(k - np.clip(change, -0.2, 0.2) / top, -1.0 / top, STEEPEST_PART / top)),
+        )
         if abs(k - before) < 1e-6 / top:
             break
     if k * top > 0.99 * STEEPEST_PART:
         raise ValueError(
-            "the HAADF bends more against the maps than damping explains; is an element missing among the maps, is vacuum zero?"
+            "the HAADF bends more against the maps than damping explains; is an element missing "
+            "among the maps, is vacuum zero?"
         )
-    deleted = np.array([-_solution(whole[0] - g, whole[1] - c)[-1] / top for g, c in zip(gram, cross, strict=True)])
+    deleted = np.array(
+        [-_solution(whole[0] - g, whole[1] - c)[-1] / top for g, c in zip(gram, cross, strict=True)]
+    )
     return k, deleted, values, len(gram) - 1 - len(active)
 
 
-def _equations(maps, haadf, mask, active, fixed, k, noise, top, side) -> tuple[np.ndarray, np.ndarray]:
+def _equations(
+    maps, haadf, mask, active, fixed, k, noise, top, side
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the linearised equations in (ratios, change of -k top) of each group, (group, n, n) and (group, n)."""
     delta = 1e-3 / top
     linear = _linear(haadf, k, noise)
@@ -188,7 +237,8 @@ def _equations(maps, haadf, mask, active, fixed, k, noise, top, side) -> tuple[n
             here = blocks.counts[blocks.tilt == group]
             gram[group] += here.T @ here / len(offsets)
             cross[group] += here.T @ blocks.haadf[blocks.tilt == group] / len(offsets)
-    # Slope and inverted signal share the noise of the HAADF: their derivatives by it, times its variance.
+    # Slope and inverted signal share the noise of the HAADF: their derivatives by it, times its
+    # variance.
     rest = 1 - np.minimum(k * haadf, STEEPEST_PART)
     by_noise = np.where(mask, np.polyval(noise, np.maximum(haadf, 0)), 0) * haadf / (top * rest**3)
     cross[:, n] -= by_noise.sum(axis=(1, 2), dtype=np.float64)
@@ -210,6 +260,7 @@ def _solution(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
     scale = np.sqrt(np.maximum(np.diag(matrix), 0))
     if not (scale > 0).all() or np.linalg.cond(matrix / np.outer(scale, scale)) > 1e8:
         raise ValueError(
-            "the maps cannot be told apart from one another, or from the damping, within their noise; sum or leave out"
+            "the maps cannot be told apart from one another, or from the damping, within their "
+            "noise; sum or leave out"
         )
     return np.linalg.solve(matrix / np.outer(scale, scale), target / scale) / scale

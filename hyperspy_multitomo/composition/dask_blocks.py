@@ -38,7 +38,11 @@ def voxelwise(function: Callable, volumes, inside, *others, dtype):
 
     volumes = volumes.rechunk({0: -1})
     arrays = [volumes, da.asarray(inside).rechunk(volumes.chunks[1:])[None]]
-    places = [place for place, other in enumerate(others) if getattr(other, "shape", None) == volumes.shape]
+    places = [
+        place
+        for place, other in enumerate(others)
+        if getattr(other, "shape", None) == volumes.shape
+    ]
     arrays += [da.asarray(others[place]).rechunk(volumes.chunks) for place in places]
 
     def block(volumes, inside, *given):
@@ -55,8 +59,11 @@ def with_neighbours(function: Callable, volume, dtype):
     """Return ``function(volume)`` of the shape of `volume`, whose voxels depend on their next neighbours and those alone."""
     if not is_lazy(volume):
         return function(volume)
-    # Blocks have no neighbours beyond the border of the volume, where `function` treats it as it does that of a volume.
-    return volume.map_overlap(function, depth=1, boundary="none", dtype=dtype, meta=np.empty((0,) * volume.ndim, dtype))
+    # Blocks have no neighbours beyond the border of the volume, where `function` treats it as it
+    # does that of a volume.
+    return volume.map_overlap(
+        function, depth=1, boundary="none", dtype=dtype, meta=np.empty((0,) * volume.ndim, dtype)
+    )
 
 
 def reduced(function: Callable, together: Callable, *arrays):
@@ -88,5 +95,7 @@ def reduced(function: Callable, together: Callable, *arrays):
     parts = [dask.delayed(np.ndarray.item)(part) for part in results.to_delayed().ravel()]
     merge = dask.delayed(together)
     while len(parts) > 1:
-        parts = [merge(parts[first : first + _TOGETHER]) for first in range(0, len(parts), _TOGETHER)]
+        parts = [
+            merge(parts[first : first + _TOGETHER]) for first in range(0, len(parts), _TOGETHER)
+        ]
     return merge(parts).compute()

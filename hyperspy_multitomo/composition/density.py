@@ -34,8 +34,9 @@ def quantify_density(
     """
     Turn volumes of counts per nm of path into the density of each element.
 
-    With X_e the counts per nm, D the electrons per pixel and sigma_e the partial cross section for a photon in the detector,
-    there are X_e/(sigma_e D) atoms per volume; zeta_e X_e/D is their mass.
+    With X_e the counts per nm, D the electrons per pixel and sigma_e the partial cross section for
+    a photon in the detector, there are X_e/(sigma_e D) atoms per volume; zeta_e X_e/D is their
+    mass.
 
     Parameters
     ----------
@@ -44,7 +45,8 @@ def quantify_density(
     elements : sequence of str
         Names of the channels, elements or lines.
     method : {"zeta", "cross_section", "model"}
-        What `factors` are: zeta-factors (kg/m^2), partial cross sections (barn), X-ray factors f (barn mol/g).
+        What `factors` are: zeta-factors (kg/m^2), partial cross sections (barn), X-ray factors f
+        (barn mol/g).
     factors : mapping of str to float, or sequence of float
         As in `quantify`.
     dose : float
@@ -56,18 +58,19 @@ def quantify_density(
     Returns
     -------
     array (channel, z, x, y)
-        float32 for float32 volumes, a dask array where they are one. Nothing is masked or closed: the densities of the elements
-        add up to that of the matter that has maps.
+        float32 for float32 volumes, a dask array where they are one. Nothing is masked or closed:
+        the densities of the elements add up to that of the matter that has maps.
 
     Raises
     ------
     ValueError
-        For k-factors, which are relative, a missing solid angle, a dose that is not positive, and what `quantify` refuses.
+        For k-factors, which are relative, a missing solid angle, a dose that is not positive, and
+        what `quantify` refuses.
 
     References
     ----------
-    M. Watanabe, D.B. Williams, J. Microsc. 221 (2006) 89, doi:10.1111/j.1365-2818.2006.01549.x. K.E. MacArthur et al., Microsc.
-    Microanal. 22 (2016) 71, doi:10.1017/S1431927615015494.
+    M. Watanabe, D.B. Williams, J. Microsc. 221 (2006) 89, doi:10.1111/j.1365-2818.2006.01549.x.
+    K.E. MacArthur et al., Microsc. Microanal. 22 (2016) 71, doi:10.1017/S1431927615015494.
 
     Examples
     --------
@@ -79,12 +82,16 @@ def quantify_density(
     volumes = volumes if hasattr(volumes, "__array_function__") else np.asarray(volumes)
     lines = [str(element) for element in elements]
     if len(lines) != len(volumes):
-        raise ValueError(f"the volumes have shape {volumes.shape} for the elements {elements!r}; give each channel one name")
+        raise ValueError(
+            f"the volumes have shape {volumes.shape} for the elements {elements!r}; give each "
+            "channel one name"
+        )
     if units not in UNITS:
         raise ValueError(f"unknown units {units!r}; use {' or '.join(map(repr, UNITS))}")
     if method == "CL":
         raise ValueError(
-            "k-factors are relative and know of no density; use zeta-factors, cross sections or the model, to which "
+            "k-factors are relative and know of no density; use zeta-factors, cross sections or "
+            "the model, to which "
             "cross_sections.convert_factors turns them with one absolute factor as the reference"
         )
     if not (np.isfinite(dose) and dose > 0):
@@ -98,7 +105,9 @@ def quantify_density(
     return volumes * scale.astype(dtype).reshape((-1,) + (1,) * (volumes.ndim - 1))
 
 
-def electrons_per_pixel(beam_current_nA: ArrayLike, live_time_s: ArrayLike, pixels: float) -> np.ndarray:
+def electrons_per_pixel(
+    beam_current_nA: ArrayLike, live_time_s: ArrayLike, pixels: float
+) -> np.ndarray:
     """
     Return the electrons that hit each pixel of a map.
 
@@ -107,7 +116,8 @@ def electrons_per_pixel(beam_current_nA: ArrayLike, live_time_s: ArrayLike, pixe
     beam_current_nA : float or array_like (tilt,)
         Current of the beam, nA.
     live_time_s : float or array_like (tilt,)
-        Live time of the *map*, s, which is what microscope files and eXSpy's metadata hold: all its pixels share it.
+        Live time of the *map*, s, which is what microscope files and eXSpy's metadata hold: all its
+        pixels share it.
     pixels : float
         Pixels of the map as it was scanned: of binned pixels, so many fewer.
 
@@ -128,5 +138,8 @@ def electrons_per_pixel(beam_current_nA: ArrayLike, live_time_s: ArrayLike, pixe
     """
     current, time = np.asarray(beam_current_nA, dtype=float), np.asarray(live_time_s, dtype=float)
     if not ((current > 0).all() and (time > 0).all() and pixels > 0):
-        raise ValueError(f"beam current {current} nA, live time {time} s, {pixels} pixels: all have to be positive")
+        raise ValueError(
+            f"beam current {current} nA, live time {time} s, {pixels} pixels: all have to be "
+            "positive"
+        )
     return current * 1e-9 * time / (_ELEMENTARY_CHARGE * pixels)

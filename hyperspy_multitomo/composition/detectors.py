@@ -18,8 +18,9 @@ class XRayDetector:
     """
     An X-ray detector, fixed in the microscope while the specimen tilts.
 
-    The laboratory's axes: x across the tilt axis, y along it, z towards the electron source, as in the untilted volume. A
-    positive tilt turns the specimen's upper surface towards +x, where a detector of azimuth 0 is.
+    The laboratory's axes: x across the tilt axis, y along it, z towards the electron source, as in
+    the untilted volume. A positive tilt turns the specimen's upper surface towards +x, where a
+    detector of azimuth 0 is.
 
     Attributes
     ----------
@@ -34,7 +35,8 @@ class XRayDetector:
     Raises
     ------
     ValueError
-        If an angle is not finite, the elevation is outside of -90 to 90 degrees, or the solid angle of 0 to 2 pi.
+        If an angle is not finite, the elevation is outside of -90 to 90 degrees, or the solid angle
+        of 0 to 2 pi.
 
     Examples
     --------
@@ -56,12 +58,20 @@ class XRayDetector:
             if field == "solid_angle" and value is None:
                 continue
             if not isinstance(value, Real) or isinstance(value, bool) or not np.isfinite(value):
-                raise ValueError(f"the {field.replace('_', ' ')} is {value!r}; expected a finite number")
+                raise ValueError(
+                    f"the {field.replace('_', ' ')} is {value!r}; expected a finite number"
+                )
             object.__setattr__(self, field, float(value))
         if not -90 <= self.elevation <= 90:
-            raise ValueError(f"the elevation is {self.elevation:g}; expected degrees above the specimen's plane, -90 to 90")
+            raise ValueError(
+                f"the elevation is {self.elevation:g}; expected degrees above the specimen's "
+                "plane, -90 to 90"
+            )
         if self.solid_angle is not None and not 0 < self.solid_angle <= 2 * np.pi:
-            raise ValueError(f"the solid angle is {self.solid_angle:g}; expected steradians, above 0 and up to 2 pi")
+            raise ValueError(
+                f"the solid angle is {self.solid_angle:g}; expected steradians, above 0 and up to "
+                "2 pi"
+            )
 
     def direction(self, tilt: ArrayLike) -> np.ndarray:
         """
@@ -86,7 +96,11 @@ class XRayDetector:
         """
         tilt = np.deg2rad(np.asarray(tilt, dtype=np.float64))
         azimuth, elevation = np.deg2rad(self.azimuth), np.deg2rad(self.elevation)
-        x, y, z = np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)
+        x, y, z = (
+            np.cos(elevation) * np.cos(azimuth),
+            np.cos(elevation) * np.sin(azimuth),
+            np.sin(elevation),
+        )
         cos, sin = np.cos(tilt), np.sin(tilt)
         return np.stack([x * cos - z * sin, np.full_like(tilt, y), x * sin + z * cos], axis=-1)
 
@@ -102,7 +116,8 @@ class XRayDetector:
         Returns
         -------
         numpy.ndarray (...,)
-            Degrees; negative where the detector is below the surface. As `exspy.utils.eds.take_off_angle`.
+            Degrees; negative where the detector is below the surface. As
+            `exspy.utils.eds.take_off_angle`.
 
         Examples
         --------
@@ -134,14 +149,18 @@ def super_x(solid_angle: float = 0.7, elevation: float = 18.0) -> tuple[XRayDete
 
     References
     ----------
-    P. Schlossmacher, D.O. Klenov, B. Freitag, H.S. von Harrach, Microsc. Today 18 (2010) 14, doi:10.1017/S1551929510000404.
+    P. Schlossmacher, D.O. Klenov, B. Freitag, H.S. von Harrach, Microsc. Today 18 (2010) 14,
+    doi:10.1017/S1551929510000404.
 
     Examples
     --------
     >>> [detector.azimuth for detector in super_x()]
     [45.0, 135.0, 225.0, 315.0]
     """
-    return tuple(XRayDetector(45.0 + 90 * i, elevation, solid_angle / 4, f"Super-X {i + 1}") for i in range(4))
+    return tuple(
+        XRayDetector(45.0 + 90 * i, elevation, solid_angle / 4, f"Super-X {i + 1}")
+        for i in range(4)
+    )
 
 
 def detectors_from(spec) -> tuple[XRayDetector, ...]:
@@ -151,7 +170,8 @@ def detectors_from(spec) -> tuple[XRayDetector, ...]:
     Parameters
     ----------
     spec : XRayDetector, str, mapping, tuple, or sequence of these
-        ``"super-x"``; a mapping of the fields of `XRayDetector`; or (azimuth, elevation[, solid_angle]) in degrees and sr.
+        ``"super-x"``; a mapping of the fields of `XRayDetector`; or (azimuth, elevation[,
+        solid_angle]) in degrees and sr.
 
     Returns
     -------
@@ -176,7 +196,10 @@ def detectors_from(spec) -> tuple[XRayDetector, ...]:
         raise ValueError("there are no detectors; give at least one, or 'super-x'")
     known = sum(detector.solid_angle is not None for detector in detectors)
     if 0 < known < len(detectors):
-        raise ValueError(f"{known} of {len(detectors)} detectors have a solid angle; give it for all of them or for none")
+        raise ValueError(
+            f"{known} of {len(detectors)} detectors have a solid angle; give it for all of them or "
+            "for none"
+        )
     return detectors
 
 
@@ -185,25 +208,33 @@ def _parsed(spec) -> Sequence[XRayDetector]:
         return [spec]
     if isinstance(spec, str):
         if spec.lower().replace("_", "-").replace(" ", "-") not in ("super-x", "superx"):
-            raise ValueError(f"unknown detector {spec!r}; use 'super-x', or give azimuth and elevation in degrees")
+            raise ValueError(
+                f"unknown detector {spec!r}; use 'super-x', or give azimuth and elevation in "
+                "degrees"
+            )
         return super_x()
     if isinstance(spec, Mapping):
         unknown = set(spec) - set(XRayDetector.__dataclass_fields__)
         if unknown or not {"azimuth", "elevation"} <= set(spec):
             raise ValueError(
-                f"a detector is described by {sorted(spec)}; expected azimuth and elevation, and perhaps solid_angle and name"
+                f"a detector is described by {sorted(spec)}; expected azimuth and elevation, and "
+                "perhaps solid_angle and name"
             )
         return [XRayDetector(**spec)]
-    if (isinstance(spec, Sequence) and not isinstance(spec, bytes)) or (isinstance(spec, np.ndarray) and spec.ndim in (1, 2)):
+    if (isinstance(spec, Sequence) and not isinstance(spec, bytes)) or (
+        isinstance(spec, np.ndarray) and spec.ndim in (1, 2)
+    ):
         if len(spec) and all(isinstance(value, Real) for value in spec):
             if len(spec) not in (2, 3):
                 raise ValueError(
-                    f"a detector is given as {tuple(spec)}; expected (azimuth, elevation) or with the solid angle third"
+                    f"a detector is given as {tuple(spec)}; expected (azimuth, elevation) or with "
+                    "the solid angle third"
                 )
             return [XRayDetector(*map(float, spec))]
         return [detector for part in spec for detector in _parsed(part)]
     raise ValueError(
-        f"the detectors are {spec!r}; expected an XRayDetector, 'super-x', (azimuth, elevation[, solid_angle]), or a list of them"
+        f"the detectors are {spec!r}; expected an XRayDetector, 'super-x', (azimuth, elevation[, "
+        "solid_angle]), or a list of them"
     )
 
 
@@ -226,27 +257,33 @@ def relative_weights(detectors: Sequence[XRayDetector]) -> np.ndarray:
     >>> relative_weights(super_x())
     array([0.25, 0.25, 0.25, 0.25])
     """
-    weights = np.array([1.0 if detector.solid_angle is None else detector.solid_angle for detector in detectors])
+    weights = np.array(
+        [1.0 if detector.solid_angle is None else detector.solid_angle for detector in detectors]
+    )
     return weights / weights.sum()
 
 
-def shadowing_gains(detectors, tilts: ArrayLike, horizon: float | tuple[float, float] = 0.0) -> np.ndarray:
+def shadowing_gains(
+    detectors, tilts: ArrayLike, horizon: float | tuple[float, float] = 0.0
+) -> np.ndarray:
     """
     Return the part of the detectors' solid angle that the specimen's holder leaves visible at each tilt.
 
-    On each side of the tilt axis the holder, which tilts with the specimen, has a straight wall parallel to the axis, that hides
-    what is lower than an angle over the specimen's plane. A detector is a flat disc that faces the specimen, of the half angle
-    acos(1 - Omega / 2 pi); what a wall leaves of it is a segment of the disc.
+    On each side of the tilt axis the holder, which tilts with the specimen, has a straight wall
+    parallel to the axis, that hides what is lower than an angle over the specimen's plane. A
+    detector is a flat disc that faces the specimen, of the half angle acos(1 - Omega / 2 pi); what
+    a wall leaves of it is a segment of the disc.
 
     Parameters
     ----------
     detectors : XRayDetector, sequence, or "super-x"
-        See `detectors_from`. Without solid angles they are points, seen or not seen, of equal weight.
+        See `detectors_from`. Without solid angles they are points, seen or not seen, of equal
+        weight.
     tilts : array_like (tilt,)
         Degrees.
     horizon : float or (float, float), default 0.0
-        Angle of the walls over the specimen's plane, degrees, -90 to 90: one for both sides, or one each for +x and -x. With 0
-        nothing is hidden but what is behind the specimen's own plane.
+        Angle of the walls over the specimen's plane, degrees, -90 to 90: one for both sides, or one
+        each for +x and -x. With 0 nothing is hidden but what is behind the specimen's own plane.
 
     Returns
     -------
@@ -260,14 +297,15 @@ def shadowing_gains(detectors, tilts: ArrayLike, horizon: float | tuple[float, f
 
     Notes
     -----
-    A model of two straight walls: real holders have ends, clamps and grid bars, and their walls depend on where the specimen is.
-    Gains measured against the HAADF (`acquisition.eds_gains`) know about those; the model is for planning, for a series without
-    HAADF, and to tell shadowing from absorption. Where both walls cut one disc, the higher of the two counts alone.
+    A model of two straight walls: real holders have ends, clamps and grid bars, and their walls
+    depend on where the specimen is. Gains measured against the HAADF (`acquisition.eds_gains`) know
+    about those; the model is for planning, for a series without HAADF, and to tell shadowing from
+    absorption. Where both walls cut one disc, the higher of the two counts alone.
 
     References
     ----------
-    C.S.M. Yeoh, D. Rossouw, Z. Saghi, P. Burdet, R.K. Leary, P.A. Midgley, Microsc. Microanal. 21 (2015) 759,
-    doi:10.1017/S1431927615000227.
+    C.S.M. Yeoh, D. Rossouw, Z. Saghi, P. Burdet, R.K. Leary, P.A. Midgley, Microsc. Microanal. 21
+    (2015) 759, doi:10.1017/S1431927615000227.
 
     Examples
     --------
@@ -276,12 +314,20 @@ def shadowing_gains(detectors, tilts: ArrayLike, horizon: float | tuple[float, f
     """
     detectors, tilts = detectors_from(detectors), np.asarray(tilts, dtype=np.float64)
     if tilts.ndim != 1 or not np.isfinite(tilts).all():
-        raise ValueError(f"`tilts` has the shape {tilts.shape}; expected a list of finite angles in degrees")
+        raise ValueError(
+            f"`tilts` has the shape {tilts.shape}; expected a list of finite angles in degrees"
+        )
     walls = np.asarray(horizon, dtype=np.float64)
-    if walls.shape not in ((), (2,)) or not (np.isfinite(walls).all() and (np.abs(walls) <= 90).all()):
-        raise ValueError(f"the horizon is {horizon!r}; expected degrees, -90 to 90, one number or one for each of +x and -x")
+    if walls.shape not in ((), (2,)) or not (
+        np.isfinite(walls).all() and (np.abs(walls) <= 90).all()
+    ):
+        raise ValueError(
+            f"the horizon is {horizon!r}; expected degrees, -90 to 90, one number or one for each "
+            "of +x and -x"
+        )
     right, left = np.deg2rad(np.broadcast_to(walls, (2,)))
-    # The visible wedge is where both walls are passed; where it is wider than a half space, where one of them is.
+    # The visible wedge is where both walls are passed; where it is wider than a half space, where
+    # one of them is.
     together = np.minimum if right + left >= 0 else np.maximum
     gains = np.zeros(tilts.size)
     for detector, weight in zip(detectors, relative_weights(detectors), strict=True):
@@ -297,6 +343,7 @@ def _visible(above: np.ndarray, solid_angle: float | None) -> np.ndarray:
         # Rounding must not decide about a detector that is on the edge itself.
         return np.where(np.abs(above) < 1e-9, 0.5, (above > 0).astype(float))
     half_angle = np.arccos(1 - solid_angle / (2 * np.pi))
-    # Seen from the specimen the edge is a plane; it cuts the flat disc along a line at this distance, in radii.
+    # Seen from the specimen the edge is a plane; it cuts the flat disc along a line at this
+    # distance, in radii.
     distance = np.clip(np.tan(above) / np.tan(half_angle), -1, 1)
     return 1 - (np.arccos(distance) - distance * np.sqrt(1 - distance**2)) / np.pi

@@ -14,18 +14,20 @@ from hyperspy_multitomo.composition.value_table import ValueTable, dividing
 
 __all__ = ["ThresholdCurve", "edge_spread"]
 
-# Parts of the interior level: width of the smoothing, noise from which neighbours vote, most that is still empty background,
-# most that a threshold can be.
+# Parts of the interior level: width of the smoothing, noise from which neighbours vote, most that
+# is still empty background, most that a threshold can be.
 SMOOTHING, NOISE, EMPTY, HIGH = 0.05, 0.05, 0.2, 0.75
 # A flat run is where the slope stays within this factor of its minimum ...
 FLATNESS = 1.25
 # ... which has to be this many times less steep than the falls on both sides.
 DEPTH = 2.0
-# Slopes below this part of the interior's fall, or of fewer voxels than this in a width, count as none.
+# Slopes below this part of the interior's fall, or of fewer voxels than this in a width, count as
+# none.
 NEGLIGIBLE, FEW = 0.01, 4.0
 # A phase dimmer than this part of the brightest one may as well be something else.
 DIM, OR_NOT = 0.4, "which may be a dim phase, a support film or streaks"
-# Where steps suit a bright phase only: of this part of its level and of its number of voxels on, there may be a dim one.
+# Where steps suit a bright phase only: of this part of its level and of its number of voxels on,
+# there may be a dim one.
 FAINT, MINOR = 0.15, 0.25
 _NOTHING = "nothing in the volume is positive, so there is no particle to find; was the reconstruction run?"
 
@@ -44,9 +46,11 @@ class ThresholdCurve:
     slopes : numpy.ndarray (level,)
         |dV/dt|, smoothed by a Gaussian of 0.05 `interior`; per unit of the volume.
     value : float
-        The threshold, in the unit of the volume; not to be used where `ambiguous`, and NaN where there is no flat run.
+        The threshold, in the unit of the volume; not to be used where `ambiguous`, and NaN where
+        there is no flat run.
     flat : tuple of (float, float)
-        Lowest and highest level of the flat run of V(t) whose centre `value` is; NaN where there is none.
+        Lowest and highest level of the flat run of V(t) whose centre `value` is; NaN where there is
+        none.
     interior : float
         Typical level inside the particle: the median above Otsu's threshold.
     smoothed : bool
@@ -69,25 +73,28 @@ def edge_spread(total: ArrayLike, smooth: bool | None = None) -> ThresholdCurve:
     """
     Find the threshold at which the volume of the particle depends least on it.
 
-    The volume V(t) of the voxels above a level t falls steeply in the noise of the background, is flat between background and
-    particle, and falls again inside the particle. The threshold is the centre of the flat run: of the levels whose slope
-    |dV/dt|, smoothed by 0.05 of the interior level, is within 1.25 of its minimum between the two falls. Where V(t) is flat
-    between the phases of the particle as well, the lowest run counts.
+    The volume V(t) of the voxels above a level t falls steeply in the noise of the background, is
+    flat between background and particle, and falls again inside the particle. The threshold is the
+    centre of the flat run: of the levels whose slope
+    |dV/dt|, smoothed by 0.05 of the interior level, is within 1.25 of its minimum between the two
+    falls. Where V(t) is flat between the phases of the particle as well, the lowest run counts.
 
     Parameters
     ----------
     total : array_like (z, x, y), or of any shape
         Sum over the elements of X_e/f_e, counts over response: 0 in vacuum, in any unit.
     smooth : bool, optional
-        Whether each voxel takes the median of its 3 neighbours along every axis (27 in a volume) before. By default where the
-        noise inside the particle exceeds 5 % of its level: 1.48 times the median difference from that median. Such a mask is a
-        vote, since the median exceeds a threshold where most of the 27 do. Flat surfaces stay where they are and walls of two
-        voxels whole; edges and corners lose a voxel, and thinner walls and wires are lost.
+        Whether each voxel takes the median of its 3 neighbours along every axis (27 in a volume)
+        before. By default where the noise inside the particle exceeds 5 % of its level: 1.48 times
+        the median difference from that median. Such a mask is a vote, since the median exceeds a
+        threshold where most of the 27 do. Flat surfaces stay where they are and walls of two voxels
+        whole; edges and corners lose a voxel, and thinner walls and wires are lost.
 
     Returns
     -------
     ThresholdCurve
-        Look at `ambiguous` before using `value`. Plot it by `hyperspy_multitomo.inspection.threshold_plot.plot_threshold`.
+        Look at `ambiguous` before using `value`. Plot it by
+        `hyperspy_multitomo.inspection.threshold_plot.plot_threshold`.
 
     Raises
     ------
@@ -98,18 +105,21 @@ def edge_spread(total: ArrayLike, smooth: bool | None = None) -> ThresholdCurve:
     -----
     The threshold is called ambiguous
 
-    - where V(t) has no flat run, its slope nowhere falling to half of that of the falls on both sides: no background in view, no
-      interior, a gradient, or noise and streaks as strong as the signal;
+    - where V(t) has no flat run, its slope nowhere falling to half of that of the falls on both
+      sides: no background in view, no interior, a gradient, or noise and streaks as strong as the
+      signal;
     - where what lies below the run is not near 0, but at more than 0.2 of what lies above it;
     - where the run is not above 0, the level of the vacuum;
     - where the run is above 0.75 of the interior level: edges wider than the particle;
-    - where a phase with less than 0.4 of the brightest one's level lies above the run, or much of the volume together below it:
-      a dim phase of the particle, or a support film or streaks of the missing wedge.
+    - where a phase with less than 0.4 of the brightest one's level lies above the run, or much of
+      the volume together below it: a dim phase of the particle, or a support film or streaks of the
+      missing wedge.
 
     References
     ----------
-    Yuan et al. (2021), "edge spread function" (composition from EDS and HAADF by HEBT). The interior level: N. Otsu, IEEE Trans.
-    Syst. Man Cybern. 9 (1979) 62, doi:10.1109/TSMC.1979.4310076.
+    Yuan et al. (2021), "edge spread function" (composition from EDS and HAADF by HEBT). The
+    interior level: N. Otsu, IEEE Trans. Syst. Man Cybern. 9 (1979) 62,
+    doi:10.1109/TSMC.1979.4310076.
 
     Examples
     --------
@@ -131,7 +141,8 @@ class Searched:
     ----------
     curve : ThresholdCurve
     volume : array
-        What the curve belongs to and the threshold has to be applied to: the volume, or its median over neighbours.
+        What the curve belongs to and the threshold has to be applied to: the volume, or its median
+        over neighbours.
     table : ValueTable
         Of `volume`.
     plain : ValueTable
@@ -150,7 +161,9 @@ def checked_total(total: ArrayLike) -> np.ndarray:
         return total.astype(np.float32)
     total = np.asarray(total)
     if not np.isfinite(total).all():
-        raise ValueError("the volume holds NaN or infinite values; mask or repair them before thresholding")
+        raise ValueError(
+            "the volume holds NaN or infinite values; mask or repair them before thresholding"
+        )
     if total.size == 0 or total.max() <= 0:
         raise ValueError(_NOTHING)
     return total
@@ -164,10 +177,15 @@ def table_of(total) -> ValueTable:
 def searched(total, smooth: bool | None = None) -> Searched:
     """Look for the threshold of a checked volume; two or three passes over a dask array.
 
-    The first counts the values, of the medians as well. The second, left out where `smooth` says it, counts how far voxels are
-    from their medians. The third, only where enough lies below the threshold to be a phase, counts what of it lies inside.
+    The first counts the values, of the medians as well. The second, left out where `smooth` says
+    it, counts how far voxels are from their medians. The third, only where enough lies below the
+    threshold to be a phase, counts what of it lies inside.
     """
-    median = with_neighbours(median_of_neighbours, total, np.float32) if smooth is None or smooth else total
+    median = (
+        with_neighbours(median_of_neighbours, total, np.float32)
+        if smooth is None or smooth
+        else total
+    )
     plain, table = reduced(_two_tables, _two_sums, total, median)
     _positive(plain)
     if smooth is None:
@@ -176,10 +194,14 @@ def searched(total, smooth: bool | None = None) -> Searched:
         smooth = bool(noise > NOISE * interior)
     volume, table = (median, table) if smooth else (total, plain)
     if not table.high > 0:
-        raise ValueError("nothing in the volume is positive once each voxel is the median of its neighbours; pass smooth=False")
+        raise ValueError(
+            "nothing in the volume is positive once each voxel is the median of its neighbours; "
+            "pass smooth=False"
+        )
     values = _clipped(table)
     first = None
-    # Where little is particle Otsu's method parts the noise from itself; then the particle is in the upper part.
+    # Where little is particle Otsu's method parts the noise from itself; then the particle is in
+    # the upper part.
     for _ in range(3):
         split, interior = _split(values)
         # Where hardly anything is positive, the median above Otsu's threshold may not be.
@@ -205,7 +227,9 @@ def _two_tables(total, median) -> tuple[ValueTable, ValueTable]:
 
 
 def _two_sums(tables) -> tuple[ValueTable, ValueTable]:
-    return ValueTable.sum([plain for plain, _ in tables]), ValueTable.sum([table for _, table in tables])
+    return ValueTable.sum([plain for plain, _ in tables]), ValueTable.sum(
+        [table for _, table in tables]
+    )
 
 
 def _differences(split: float):
@@ -236,7 +260,8 @@ def _with_dim_phase(curve: ThresholdCurve, table: ValueTable, volume) -> Thresho
 def _number_inside(volume, low: float, high: float) -> int:
     """Return how many voxels above `low` and up to `high` have neighbours that all are, too.
 
-    The rim of a blurred particle passes through these levels, but in a thin layer; a phase or a film has an inside.
+    The rim of a blurred particle passes through these levels, but in a thin layer; a phase or a
+    film has an inside.
     """
 
     def inside(volume):
@@ -257,7 +282,9 @@ def _split(table: ValueTable) -> tuple[float, float]:
     """Return Otsu's threshold and the median of what is above it."""
     split = table.otsu() if table.low < table.high else table.high
     # Of values that are equal, or so but for rounding, all are above.
-    return (split, table.above(split).quantile(0.5)) if split < table.high else (-np.inf, table.high)
+    return (
+        (split, table.above(split).quantile(0.5)) if split < table.high else (-np.inf, table.high)
+    )
 
 
 def _curve(table: ValueTable, interior: float, smoothed: bool) -> ThresholdCurve:
@@ -271,7 +298,8 @@ def _curve(table: ValueTable, interior: float, smoothed: bool) -> ThresholdCurve
     levels = low + step * np.arange(int(np.ceil((high - low) / step)) + 1)
     volumes = table.from_levels_on(levels) / table.size
     slopes = np.maximum(-gaussian_filter1d(volumes, 10, order=1, mode="nearest") / step, 0)
-    # The slope of that many voxels within the width of the smoothing, fewer where hardly any are given.
+    # The slope of that many voxels within the width of the smoothing, fewer where hardly any are
+    # given.
     few = min(FEW / table.size, 0.02) / (2 * np.sqrt(np.pi) * width)
     value, flat, reason = _flat_run(levels, slopes, interior, few)
     value = dividing(value) if np.isfinite(value) else value
@@ -296,22 +324,26 @@ def _flat_run(levels, slopes, interior, few) -> tuple[float, tuple[float, float]
     reason = ""
     if value <= 0:
         reason = (
-            f"the flat run of V(t) is around {value:.4g}, not above 0, which is the vacuum: negative voxels or an offset are "
+            f"the flat run of V(t) is around {value:.4g}, not above 0, which is the vacuum: "
+            "negative voxels or an offset are "
             "taken for the background"
         )
     elif modes[0] > EMPTY * modes[1]:
         reason = (
-            f"what lies below the flat run of V(t) at {value:.4g} has a typical level of {modes[0]:.4g}, not near 0 beside "
+            f"what lies below the flat run of V(t) at {value:.4g} has a typical level of "
+            f"{modes[0]:.4g}, not near 0 beside "
             f"{modes[1]:.4g} above it: there is no empty background in view, or it has an offset"
         )
     elif modes[1] - modes[0] < DIM * (modes[-1] - modes[0]):
         reason = (
-            f"V(t) is flat around {value:.4g} and around {levels[valleys[-1]]:.4g}, with {modes[1]:.4g} typical in between, "
+            f"V(t) is flat around {value:.4g} and around {levels[valleys[-1]]:.4g}, with "
+            f"{modes[1]:.4g} typical in between, "
             f"{OR_NOT} beside the particle at {modes[-1]:.4g}"
         )
     elif value > HIGH * interior:
         reason = (
-            f"V(t) is flat only around {value:.4g}, more than {HIGH:g} of the interior level {interior:.4g}: the particle may be "
+            f"V(t) is flat only around {value:.4g}, more than {HIGH:g} of the interior level "
+            f"{interior:.4g}: the particle may be "
             "too small or too thin for the resolution"
         )
     return value, run, reason
@@ -328,5 +360,7 @@ def _no_run(levels, slopes, interior) -> str:
     elif least == between[-1]:
         where = "the slope is least at the upper border of the levels, so V(t) does not fall again inside a particle"
     else:
-        where = f"the slope around {levels[least]:.4g} is more than half of that of the falls beside it"
+        where = (
+            f"the slope around {levels[least]:.4g} is more than half of that of the falls beside it"
+        )
     return f"V(t) has no flat run between background and particle: {where}"

@@ -12,7 +12,8 @@ from hyperspy_multitomo.composition.ratios import ResponseRatios
 
 __all__ = ["assess", "deviation", "doubts"]
 
-# Below this centred R2 an element that is bright in the HAADF is most likely missing (0.91 to 0.98 are published).
+# Below this centred R2 an element that is bright in the HAADF is most likely missing (0.91 to 0.98
+# are published).
 POOR_FIT = 0.9
 # Between counts as recorded and a Gaussian of half a pixel.
 CORRELATED = 0.2
@@ -37,7 +38,11 @@ def deviation(blocks: BlockSums, weights: np.ndarray | None) -> np.ndarray:
 
 
 def doubts(
-    ratios: ResponseRatios, alike: list[str], noise_part: float, missed_counts: float | None, correlation: float
+    ratios: ResponseRatios,
+    alike: list[str],
+    noise_part: float,
+    missed_counts: float | None,
+    correlation: float,
 ) -> list[str]:
     """
     Say in words what the reader of the ratios has to know.
@@ -61,28 +66,36 @@ def doubts(
     doubts = []
     if ratios.r2 < POOR_FIT:
         doubts.append(
-            f"R2 = {ratios.r2:.2f}, the noise of the counts taking {noise_part:.2f}: {', '.join(ratios.elements)} explain the "
+            f"R2 = {ratios.r2:.2f}, the noise of the counts taking {noise_part:.2f}: "
+            f"{', '.join(ratios.elements)} explain the "
             "HAADF poorly. Which element is missing? Look where "
-            "`residual_map` is positive (a strap, the support, a coating, oxygen or carbon) and add it, or pass rest=True"
+            "`residual_map` is positive (a strap, the support, a coating, oxygen or carbon) and "
+            "add it, or pass rest=True"
         )
     if ratios.unexplained:
         doubts.append(
-            f"the response ratio of {', '.join(ratios.unexplained)} is 0, because the other elements explain the HAADF without "
-            "it; its volume will come from its own maps alone. Pass prior={element: relative ratio} to tie it to others"
+            f"the response ratio of {', '.join(ratios.unexplained)} is 0, because the other "
+            "elements explain the HAADF without "
+            "it; its volume will come from its own maps alone. Pass prior={element: relative "
+            "ratio} to tie it to others"
         )
     if alike:
         doubts.append(
-            f"the maps of {', '.join(alike)} cannot be told apart within their noise, so that only a sum of their contributions "
+            f"the maps of {', '.join(alike)} cannot be told apart within their noise, so that only "
+            "a sum of their contributions "
             "is known; pass prior={element: relative ratio}"
         )
     if missed_counts is not None:
         doubts.append(
-            f"blocks of {ratios.block_size} px hold {ratios.block_counts[ratios.block_counts > 0].min():.3g} counts of the "
-            f"weakest element, fewer than the {missed_counts:g} asked for: larger ones would be too few"
+            f"blocks of {ratios.block_size} px hold "
+            f"{ratios.block_counts[ratios.block_counts > 0].min():.3g} counts of the "
+            f"weakest element, fewer than the {missed_counts:g} asked for: larger ones would be "
+            "too few"
         )
     if correlation > CORRELATED:
         doubts.append(
-            "the noise of neighbouring pixels looks correlated, as in maps that were smoothed or resampled, and then biases the "
+            "the noise of neighbouring pixels looks correlated, as in maps that were smoothed or "
+            "resampled, and then biases the "
             "ratios; fit them to the maps as recorded and smooth afterwards"
         )
     return doubts

@@ -14,7 +14,8 @@ from hyperspy_multitomo.notices import warn
 
 __all__ = ["check_ratio", "checked_contrast", "pure_grey_values"]
 
-# Grey values of a reconstruction are right to about a tenth (missing wedge, diffraction, damping): less contrast is none.
+# Grey values of a reconstruction are right to about a tenth (missing wedge, diffraction, damping):
+# less contrast is none.
 LEAST_CONTRAST = 0.1
 # Contrast in units of the noise below which a voxel says nothing, and below which it says little.
 LEAST_TO_NOISE, GOOD_TO_NOISE = 1.0, 3.0
@@ -24,7 +25,8 @@ POWER = 1.7
 POWER_ERROR = 0.15
 # Neighbouring voxels whose noise counts as one measurement.
 CORRELATED = 27
-# Bins and smoothing (bins) of the histogram, least height of a peak and greatest height of the valley, relative.
+# Bins and smoothing (bins) of the histogram, least height of a peak and greatest height of the
+# valley, relative.
 _BINS, _SMOOTHING, _LEAST_PEAK, _HIGHEST_VALLEY = 256, 3.0, 0.03, 0.6
 
 
@@ -53,7 +55,8 @@ def pure_grey_values(
     noise : float
         Standard deviation of the grey value of a voxel.
     held : tuple of float
-        What one volume of each element holds, atoms or mass as `mean` counts them, up to a common factor.
+        What one volume of each element holds, atoms or mass as `mean` counts them, up to a common
+        factor.
 
     Returns
     -------
@@ -67,7 +70,8 @@ def pure_grey_values(
     """
     if ratio is not None and not (np.isfinite(ratio) and ratio > 0 and ratio != 1):
         raise ValueError(
-            f"the ratio is {ratio}; expected the positive ratio of the grey values of {' and '.join(elements)}, not 1"
+            f"the ratio is {ratio}; expected the positive ratio of the grey values of "
+            f"{' and '.join(elements)}, not 1"
         )
     if mean is not None:
         a, b = mean / 100 / held[0], (1 - mean / 100) / held[1]
@@ -77,19 +81,25 @@ def pure_grey_values(
         return [ratio * light, light], [ratio * error, error]
     if isinstance(reference, str):
         if reference != "histogram":
-            raise ValueError(f"unknown reference {reference!r}; use 'histogram', or a mapping of element to grey value or mask")
+            raise ValueError(
+                f"unknown reference {reference!r}; use 'histogram', or a mapping of element to "
+                "grey value or mask"
+            )
         known = _of_histogram(volume[inner], elements, noise, two=ratio is None)
     else:
         unknown = [name for name in reference if name not in elements]
         if unknown or not reference:
             raise ValueError(
-                f"the reference names {', '.join(map(str, unknown)) or 'nothing'}; expected {' and '.join(elements)}"
+                f"the reference names {', '.join(map(str, unknown)) or 'nothing'}; expected "
+                f"{' and '.join(elements)}"
             )
         known = {name: _grey_value(name, value, volume, noise) for name, value in reference.items()}
     missing = [name for name in elements if name not in known]
     if bool(missing) == (ratio is None):
         given = f"the grey value of {', '.join(known)} alone" if missing else "both grey values"
-        raise ValueError(f"the reference gives {given}: pass ratio= with one of them, and no ratio with two")
+        raise ValueError(
+            f"the reference gives {given}: pass ratio= with one of them, and no ratio with two"
+        )
     if missing:
         at = elements.index(missing[0])
         factor = ratio if at == 0 else 1 / ratio
@@ -97,7 +107,9 @@ def pure_grey_values(
     return [known[name][0] for name in elements], [known[name][1] for name in elements]
 
 
-def _of_histogram(grey: np.ndarray, elements: tuple[str, str], noise: float, two: bool) -> dict[str, tuple[float, float]]:
+def _of_histogram(
+    grey: np.ndarray, elements: tuple[str, str], noise: float, two: bool
+) -> dict[str, tuple[float, float]]:
     """Return the peaks of both elements, or else the brightest one for the heavier element, each with its standard error."""
     _refuse_neighbours(elements)
     light, heavy = sorted(elements, key=atomic_number)
@@ -106,14 +118,18 @@ def _of_histogram(grey: np.ndarray, elements: tuple[str, str], noise: float, two
         return {heavy: peaks[-1]}
     if len(peaks) != 2:
         raise ValueError(
-            f"the histogram inside the particle has {len(peaks)} peak(s) where pure {elements[0]} and {elements[1]} need "
-            "two separate ones (mixed, diffused, or too noisy); give reference={element: grey value or mask of a pure "
+            f"the histogram inside the particle has {len(peaks)} peak(s) where pure {elements[0]} "
+            f"and {elements[1]} need "
+            "two separate ones (mixed, diffused, or too noisy); give reference={element: grey "
+            "value or mask of a pure "
             "region}, or the ratio of the grey values"
         )
     return {light: peaks[0], heavy: peaks[1]}
 
 
-def _grey_value(name: str, value: float | ArrayLike, volume: np.ndarray, noise: float) -> tuple[float, float]:
+def _grey_value(
+    name: str, value: float | ArrayLike, volume: np.ndarray, noise: float
+) -> tuple[float, float]:
     """Return a reference given as a number, or the mean of its region with the standard error."""
     if np.ndim(value) == 0 and not isinstance(value, bool | np.bool_):
         if not (np.isfinite(value) and value >= 0):
@@ -122,7 +138,8 @@ def _grey_value(name: str, value: float | ArrayLike, volume: np.ndarray, noise: 
     region = np.asarray(value)
     if region.dtype != bool or region.shape != volume.shape or not region.any():
         raise ValueError(
-            f"the region of {name} is {region.dtype} of shape {region.shape} with {np.count_nonzero(region)} voxels; expected "
+            f"the region of {name} is {region.dtype} of shape {region.shape} with "
+            f"{np.count_nonzero(region)} voxels; expected "
             f"bool of the volume's shape {volume.shape} with a voxel inside"
         )
     grey = volume[region].astype(np.float64)
@@ -157,7 +174,9 @@ def _histogram_peaks(grey: np.ndarray, noise: float) -> list[tuple[float, float]
     ]
 
 
-def _peak_centre(centres: np.ndarray, heights: np.ndarray, peak: int, left: int, right: int) -> tuple[float, float]:
+def _peak_centre(
+    centres: np.ndarray, heights: np.ndarray, peak: int, left: int, right: int
+) -> tuple[float, float]:
     """Fit a parabola to the logarithm of a peak's upper half: a Gaussian whose neighbours pull it little."""
     upper = peak
     while upper < right and heights[upper + 1] > heights[peak] / 2:
@@ -167,7 +186,9 @@ def _peak_centre(centres: np.ndarray, heights: np.ndarray, peak: int, left: int,
         lower -= 1
     used, step = slice(min(lower, peak - 1), max(upper, peak + 1) + 1), centres[1] - centres[0]
     x = (centres[used] - centres[peak]) / step
-    curve, slope, _ = np.polyfit(x, np.log(np.maximum(heights[used], 1e-9)), 2, w=np.sqrt(heights[used]))
+    curve, slope, _ = np.polyfit(
+        x, np.log(np.maximum(heights[used], 1e-9)), 2, w=np.sqrt(heights[used])
+    )
     shift, width = 0.0, len(x) / 2
     if curve < 0:
         shift, width = float(np.clip(-slope / (2 * curve), x[0], x[-1])), 1 / np.sqrt(-2 * curve)
@@ -175,27 +196,38 @@ def _peak_centre(centres: np.ndarray, heights: np.ndarray, peak: int, left: int,
     return float(centres[peak] + shift * step), float(width * step * np.sqrt(CORRELATED / number))
 
 
-def checked_contrast(elements: tuple[str, str], intensities: Sequence[float], noise: float) -> float:
+def checked_contrast(
+    elements: tuple[str, str], intensities: Sequence[float], noise: float
+) -> float:
     """Return |I_A - I_B| over their mean, or say that it is too small."""
     span, level = abs(intensities[0] - intensities[1]), sum(intensities) / 2
     if not (np.isfinite(intensities).all() and level > 0):
-        raise ValueError(f"the grey values of {' and '.join(elements)} are {intensities}; expected a positive mean")
+        raise ValueError(
+            f"the grey values of {' and '.join(elements)} are {intensities}; expected a positive "
+            "mean"
+        )
     contrast = span / level
     said = f"{' and '.join(elements)} differ by {100 * contrast:.1f} % in grey value"
     said += f" ({span / noise:.1f} times the noise)" if noise > 0 else ""
     if contrast < LEAST_CONTRAST:
         raise ValueError(
-            f"{said}: grey values of a reconstruction are right to about {100 * LEAST_CONTRAST:.0f} % at best, so HAADF cannot "
+            f"{said}: grey values of a reconstruction are right to about "
+            f"{100 * LEAST_CONTRAST:.0f} % at best, so HAADF cannot "
             "tell them apart; use EDS or EELS maps"
         )
     if span < LEAST_TO_NOISE * noise:
-        raise ValueError(f"{said}: a voxel says nothing; smooth or bin the volume, or reconstruct it with more regularisation")
+        raise ValueError(
+            f"{said}: a voxel says nothing; smooth or bin the volume, or reconstruct it with more "
+            "regularisation"
+        )
     if span < GOOD_TO_NOISE * noise:
         warn(f"{said}: single voxels say little, only means over many; look at `uncertainty`")
     return float(contrast)
 
 
-def check_ratio(elements: tuple[str, str], intensities: Sequence[float], atoms: Sequence[float]) -> None:
+def check_ratio(
+    elements: tuple[str, str], intensities: Sequence[float], atoms: Sequence[float]
+) -> None:
     """Warn where two peaks have not the ratio of the grey values of the pure elements, with `atoms` per volume."""
     light, heavy = np.argsort([atomic_number(element) for element in elements])
     numbers = atomic_number(elements[heavy]) / atomic_number(elements[light])
@@ -203,9 +235,12 @@ def check_ratio(elements: tuple[str, str], intensities: Sequence[float], atoms: 
     found = intensities[heavy] / intensities[light] if intensities[light] > 0 else np.inf
     if abs(np.log(found / expected)) > LEAST_CONTRAST + POWER_ERROR * np.log(numbers):
         warn(
-            f"the two peaks of the histogram have grey values of the ratio {found:.2f}, and pure {elements[heavy]} and "
-            f"{elements[light]} are expected to have {expected:.2f} (Z^{POWER} times atoms per volume): they may be those of "
-            "alloys, of damped or of porous regions, and then the percentages are wrong; give reference={element: grey value or "
+            f"the two peaks of the histogram have grey values of the ratio {found:.2f}, and pure "
+            f"{elements[heavy]} and "
+            f"{elements[light]} are expected to have {expected:.2f} (Z^{POWER} times atoms per "
+            "volume): they may be those of "
+            "alloys, of damped or of porous regions, and then the percentages are wrong; give "
+            "reference={element: grey value or "
             "mask of a pure region}, or ratio= with one of them"
         )
 
@@ -217,7 +252,9 @@ def _refuse_neighbours(elements: tuple[str, str]) -> None:
     expected = (heavy - light) / ((heavy + light) / 2)
     if expected < LEAST_CONTRAST:
         raise ValueError(
-            f"{elements[0]} and {elements[1]} (Z {numbers[0]} and {numbers[1]}) are expected to differ by "
-            f"{100 * expected:.1f} % in grey value (Z^{POWER}), less than the {100 * LEAST_CONTRAST:.0f} % to which grey values "
+            f"{elements[0]} and {elements[1]} (Z {numbers[0]} and {numbers[1]}) are expected to "
+            "differ by "
+            f"{100 * expected:.1f} % in grey value (Z^{POWER}), less than the "
+            f"{100 * LEAST_CONTRAST:.0f} % to which grey values "
             "are right: HAADF cannot tell them apart; use EDS or EELS maps"
         )

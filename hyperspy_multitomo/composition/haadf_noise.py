@@ -7,9 +7,11 @@ import numpy as np
 
 __all__ = ["averaged", "noise_law", "quiet_side"]
 
-# Noise of the brightest pixels, relative, above which pixels are averaged: the inversion is expanded to second order in it.
+# Noise of the brightest pixels, relative, above which pixels are averaged: the inversion is
+# expanded to second order in it.
 LOUD, MOST_AVERAGED = 0.02, 8
-# Bins of the signal in which the noise of the images is measured, and the least number of pixels in one.
+# Bins of the signal in which the noise of the images is measured, and the least number of pixels in
+# one.
 _BINS, _LEAST_PIXELS = 16, 100
 
 
@@ -39,10 +41,18 @@ def noise_law(images: np.ndarray) -> np.ndarray:
 
     if min(images.shape[1:]) > 1:
         corners = (images[:, :-1, :-1], images[:, 1:, 1:], images[:, 1:, :-1], images[:, :-1, 1:])
-        difference, level, variances = corners[0] + corners[1] - corners[2] - corners[3], sum(corners) / 4, 4.0
+        difference, level, variances = (
+            corners[0] + corners[1] - corners[2] - corners[3],
+            sum(corners) / 4,
+            4.0,
+        )
     else:
         flat = images.reshape(len(images), -1)
-        difference, level, variances = flat[:, :-2] - 2 * flat[:, 1:-1] + flat[:, 2:], flat[:, 1:-1], 6.0
+        difference, level, variances = (
+            flat[:, :-2] - 2 * flat[:, 1:-1] + flat[:, 2:],
+            flat[:, 1:-1],
+            6.0,
+        )
     edges = np.linspace(0, np.percentile(images, 99.9), _BINS + 1)
     place = np.digitize(level.ravel(), edges) - 1
     levels, measured = [], []

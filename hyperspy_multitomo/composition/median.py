@@ -15,7 +15,8 @@ _LANES = 64
 def _network(number: int) -> np.ndarray:
     """Return pairs (smaller, greater) to put in order, after which the middle one of the last three is the median.
 
-    Of more than half of the values the least and the greatest are not the median: they are left out for the next one, and so on.
+    Of more than half of the values the least and the greatest are not the median: they are left out
+    for the next one, and so on.
     """
     active, waiting = list(range(number // 2 + 2)), list(range(number // 2 + 2, number))
     pairs = []
@@ -77,7 +78,8 @@ def median_of_neighbours(volume: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, float32
-        At the borders the border itself is the neighbour, as in SciPy's ``median_filter(volume, 3)``.
+        At the borders the border itself is the neighbour, as in SciPy's ``median_filter(volume,
+        3)``.
 
     Examples
     --------

@@ -14,11 +14,13 @@ from hyperspy_multitomo.composition.regression import ErrorsInVariables
 
 __all__ = ["InstrumentEquations", "instrument_equations", "neighbour_means"]
 
-# Standard deviations (px) of the Gaussians over the neighbours: the finest sees small grains, the coarsest gathers few counts.
+# Standard deviations (px) of the Gaussians over the neighbours: the finest sees small grains, the
+# coarsest gathers few counts.
 SCALES = (1.0, 2.0, 4.0, 8.0)
 # Rounds of fitting and weighting: the weights need rough ratios only.
 ROUNDS = 2
-# Instruments are strong where what they predict is so many times what they would of noise alone (Staiger and Stock, 1997).
+# Instruments are strong where what they predict is so many times what they would of noise alone
+# (Staiger and Stock, 1997).
 STRONG = 10.0
 
 
@@ -36,9 +38,11 @@ class InstrumentEquations(ErrorsInVariables):
     signal : numpy.ndarray (group, instrument)
         F'Wh.
     noise : numpy.ndarray (group, channel, channel)
-        What the noise of P adds to the equations because as many coefficients as instruments were fitted to it.
+        What the noise of P adds to the equations because as many coefficients as instruments were
+        fitted to it.
     edges : numpy.ndarray (group, channel)
-        What edges of the specimen, which its measurement takes for noise, add alike on the side of the HAADF.
+        What edges of the specimen, which its measurement takes for noise, add alike on the side of
+        the HAADF.
     """
 
     instruments: np.ndarray
@@ -71,7 +75,12 @@ class InstrumentEquations(ErrorsInVariables):
     def of(self, channels: np.ndarray) -> InstrumentEquations:
         """Return the equations of some of the channels; the neighbours of all of them remain instruments."""
         square = np.ix_(range(self.groups), channels, channels)
-        return replace(self, counts=self.counts[:, :, channels], noise=self.noise[square], edges=self.edges[:, channels])
+        return replace(
+            self,
+            counts=self.counts[:, :, channels],
+            noise=self.noise[square],
+            edges=self.edges[:, channels],
+        )
 
 
 def _regular(gram: np.ndarray) -> np.ndarray:
@@ -121,7 +130,11 @@ def neighbour_means(images: np.ndarray, mask: np.ndarray, scale: float) -> np.nd
 
 
 def instrument_equations(
-    maps: np.ndarray, variance: np.ndarray, haadf: np.ndarray, mask: np.ndarray, tile: tuple[int, int] | None = None
+    maps: np.ndarray,
+    variance: np.ndarray,
+    haadf: np.ndarray,
+    mask: np.ndarray,
+    tile: tuple[int, int] | None = None,
 ) -> InstrumentEquations:
     """
     Sum the equations over the pixels of every group, weighted by what the counting statistics let each pixel say.
@@ -129,7 +142,8 @@ def instrument_equations(
     Parameters
     ----------
     maps : numpy.ndarray (channel, tilt, x, y)
-        Counts whose mean is proportional to the specimen's mass; noise independent from pixel to pixel.
+        Counts whose mean is proportional to the specimen's mass; noise independent from pixel to
+        pixel.
     variance : numpy.ndarray (channel, tilt, x, y)
         Unbiased estimates of the variance of `maps`; only the efficiency depends on them.
     haadf : numpy.ndarray (tilt, x, y)
@@ -143,12 +157,14 @@ def instrument_equations(
 
     Notes
     -----
-    For any function f of the other pixels' counts, E[f_i (h_i - r'p_i)] = 0 at the true r, because the noise of pixel i is not in
-    f_i: no law and no variance of the noise is needed, and the number of unknown true counts does not matter. The efficient f
-    is the true counts of the pixel divided by the variance of h_i - r'p_i [1]_; here the best linear prediction from Gaussian
-    means over the neighbours in all maps at four scales [2]_, and r'V_i r + s^2 as predicted from the neighbours' V, s the part
-    of the residual that the counting statistics do not explain. Where the neighbours predict little, in any direction, the
-    ratios lean towards those of least squares [3]_; `indistinct` names the channels then.
+    For any function f of the other pixels' counts, E[f_i (h_i - r'p_i)] = 0 at the true r, because
+    the noise of pixel i is not in f_i: no law and no variance of the noise is needed, and the
+    number of unknown true counts does not matter. The efficient f is the true counts of the pixel
+    divided by the variance of h_i - r'p_i [1]_; here the best linear prediction from Gaussian means
+    over the neighbours in all maps at four scales [2]_, and r'V_i r + s^2 as predicted from the
+    neighbours' V, s the part of the residual that the counting statistics do not explain. Where the
+    neighbours predict little, in any direction, the ratios lean towards those of least squares
+    [3]_; `indistinct` names the channels then.
 
     References
     ----------
@@ -176,14 +192,21 @@ class _Pixels:
     groups: list[np.ndarray | slice]
 
     @classmethod
-    def of(cls, counts: np.ndarray, haadf: np.ndarray, mask: np.ndarray, tile: tuple[int, int] | None) -> _Pixels:
+    def of(
+        cls, counts: np.ndarray, haadf: np.ndarray, mask: np.ndarray, tile: tuple[int, int] | None
+    ) -> _Pixels:
         means = [neighbour_means(counts, mask, scale)[:, mask] for scale in SCALES]
         groups: list[np.ndarray | slice] = [slice(None)]
         if tile is not None:
             x, y = np.nonzero(mask)
             label = (x // tile[0]) * mask.shape[1] + y // tile[1]
             groups = [np.flatnonzero(label == one) for one in np.unique(label)]
-        return cls(np.concatenate(means), counts[:, mask].astype(np.float32), haadf[mask].astype(np.float32), groups)
+        return cls(
+            np.concatenate(means),
+            counts[:, mask].astype(np.float32),
+            haadf[mask].astype(np.float32),
+            groups,
+        )
 
 
 def _summed(pixels: list[_Pixels], weights: list[np.ndarray]) -> InstrumentEquations:
@@ -198,23 +221,33 @@ def _summed(pixels: list[_Pixels], weights: list[np.ndarray]) -> InstrumentEquat
             signal.append(weighted @ view.signal[group])
     channels = len(pixels[0].counts)
     noise = np.zeros((len(gram), channels, channels + 1))
-    return InstrumentEquations(np.array(gram), np.array(counts), np.array(signal), noise[..., :-1], noise[..., -1])
+    return InstrumentEquations(
+        np.array(gram), np.array(counts), np.array(signal), noise[..., :-1], noise[..., -1]
+    )
 
 
-def _weights(pixels: list[_Pixels], variance: np.ndarray, mask: np.ndarray, ratios: np.ndarray) -> list[np.ndarray]:
+def _weights(
+    pixels: list[_Pixels], variance: np.ndarray, mask: np.ndarray, ratios: np.ndarray
+) -> list[np.ndarray]:
     """Return a weight for every pixel from the variance of h - r'p as predicted by its neighbours.
 
-    The mean variance is added, which keeps thin rims, where closure and prediction are poorest, from deciding the ratios:
-    without it the scatter is up to 15 % less at 3 counts per pixel and up to 50 % more at 0.1.
+    The mean variance is added, which keeps thin rims, where closure and prediction are poorest,
+    from deciding the ratios: without it the scatter is up to 15 % less at 3 counts per pixel and up
+    to 50 % more at 0.1.
     """
     noise = [np.tensordot(ratios**2, variance[:, t], 1) for t in range(len(mask))]
-    around = [np.array([neighbour_means(q, m, scale)[m] for scale in SCALES]) for q, m in zip(noise, mask, strict=True)]
+    around = [
+        np.array([neighbour_means(q, m, scale)[m] for scale in SCALES])
+        for q, m in zip(noise, mask, strict=True)
+    ]
     own = np.concatenate([q[m] for q, m in zip(noise, mask, strict=True)])
     if not own.any():
         return [np.ones(len(view.signal)) for view in pixels]
     gram = sum(means.astype(np.float64) @ means.T for means in around)
     root = np.linalg.cholesky(gram + 1e-9 * np.trace(gram) * np.eye(len(gram)))
-    cross = sum(means.astype(np.float64) @ q[m] for means, q, m in zip(around, noise, mask, strict=True))
+    cross = sum(
+        means.astype(np.float64) @ q[m] for means, q, m in zip(around, noise, mask, strict=True)
+    )
     shares, _ = nnls(root.T, np.linalg.solve(root, cross))
     residual = np.concatenate([view.signal - ratios @ view.counts for view in pixels])
     unexplained = max(0.0, float((residual**2).mean() - own.mean()))
@@ -231,8 +264,8 @@ def _fitted_noise(
 ) -> np.ndarray:
     """Return what the noise of the counts adds to the second stage, (group, channel, channel + 1): Nagar's correction.
 
-    Each pixel's noise covariance, as measured between neighbours, times its weight and its leverage on the first stage; in the
-    last column the edges that are in it, see `noise_covariance`.
+    Each pixel's noise covariance, as measured between neighbours, times its weight and its leverage
+    on the first stage; in the last column the edges that are in it, see `noise_covariance`.
     """
     inverse = np.linalg.inv(_regular(equations.instruments.sum(axis=0)))
     noise = []
@@ -241,7 +274,9 @@ def _fitted_noise(
         share = weight**2 * np.einsum("ip,ip->p", instruments, inverse @ instruments)
         laid = np.zeros(mask.shape[1:])
         laid[mask[t]] = share
-        covariance = noise_covariance(maps[:, t : t + 1], mask[t : t + 1], 1, laid[None], haadf[t : t + 1])[0]
+        covariance = noise_covariance(
+            maps[:, t : t + 1], mask[t : t + 1], 1, laid[None], haadf[t : t + 1]
+        )[0]
         whole = max(share.sum(), np.finfo(np.float64).tiny)
         noise += [covariance * share[group].sum() / whole for group in view.groups]
     return np.array(noise)

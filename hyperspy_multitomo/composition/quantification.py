@@ -31,10 +31,11 @@ def quantify(
     """
     Turn volumes of counts into percent of the listed elements.
 
-    With X_e the counts (per unit length, whatever the unit): weight fractions C_e ~ k_e X_e (``"CL"``, Cliff and Lorimer),
-    C_e ~ zeta_e X_e (``"zeta"``) or C_e ~ X_e / f_e (``"model"``), and atoms ~ X_e / sigma_e (``"cross_section"``), closed to
-    100 percent in every voxel; negative counts are 0 there. Elements that are not listed do not count: the percentages are of the
-    listed ones. Absorption is not corrected.
+    With X_e the counts (per unit length, whatever the unit): weight fractions C_e ~ k_e X_e
+    (``"CL"``, Cliff and Lorimer), C_e ~ zeta_e X_e (``"zeta"``) or C_e ~ X_e / f_e (``"model"``),
+    and atoms ~ X_e / sigma_e (``"cross_section"``), closed to 100 percent in every voxel; negative
+    counts are 0 there. Elements that are not listed do not count: the percentages are of the listed
+    ones. Absorption is not corrected.
 
     Parameters
     ----------
@@ -43,48 +44,51 @@ def quantify(
     elements : sequence of str
         Names of the channels, elements ("Au") or lines ("Au_La").
     method : {"CL", "zeta", "cross_section", "model"}
-        What `factors` are: k-factors (relative to any common element), zeta-factors (kg/m^2), partial ionisation cross sections
-        (barn) or X-ray factors f (barn mol/g, `cross_sections.xray_factor`).
+        What `factors` are: k-factors (relative to any common element), zeta-factors (kg/m^2),
+        partial ionisation cross sections (barn) or X-ray factors f (barn mol/g,
+        `cross_sections.xray_factor`).
     factors : mapping of str to float, or sequence of float
-        Positive factor of every channel: a dict by element or line, or a list in eXSpy's order, which is the alphabetical order
-        of the lines whatever the order of the channels.
+        Positive factor of every channel: a dict by element or line, or a list in eXSpy's order,
+        which is the alphabetical order of the lines whatever the order of the channels.
     composition_units : "weight" or "atomic", default "weight"
         Weight or atomic percent (eXSpy's default is atomic).
     mask : {"auto", "esf", "otsu"}, float, array_like of bool (z, x, y) or None, default None
-        Voxels of the particle, or how to find them in the sum over the elements weighted by their factors (mass or atoms): see
-        `particle_mask`. None is ``"auto"``.
+        Voxels of the particle, or how to find them in the sum over the elements weighted by their
+        factors (mass or atoms): see `particle_mask`. None is ``"auto"``.
 
     Returns
     -------
     composition : array (channel, z, x, y)
-        Percent, 0 outside the mask and where no listed element is; float32 for float32 volumes. Of dask arrays one, whose blocks
-        are independent of each other but for voxels whose neighbours vote on the mask.
+        Percent, 0 outside the mask and where no listed element is; float32 for float32 volumes. Of
+        dask arrays one, whose blocks are independent of each other but for voxels whose neighbours
+        vote on the mask.
     mask : array of bool (z, x, y)
         Voxels that were quantified.
 
     Raises
     ------
     ValueError
-        For an unknown method or unit, factors that are missing, not positive or of other elements, a volume without signal, and
-        a threshold that cannot be found.
+        For an unknown method or unit, factors that are missing, not positive or of other elements,
+        a volume without signal, and a threshold that cannot be found.
 
     Warns
     -----
     UserWarning
-        If voxels of the particle are negative, as by FBP, CGLS or without the constraint; not for dask arrays, where negative
-        counts are 0 without a word. For means over a region see `mean_composition`.
+        If voxels of the particle are negative, as by FBP, CGLS or without the constraint; not for
+        dask arrays, where negative counts are 0 without a word. For means over a region see
+        `mean_composition`.
 
     Notes
     -----
-    Equal to eXSpy's ``quantification`` of the same intensities, but for eXSpy's Cliff-Lorimer method taking intensities below 0.1
-    as absent, which depends on the unit of the counts.
+    Equal to eXSpy's ``quantification`` of the same intensities, but for eXSpy's Cliff-Lorimer
+    method taking intensities below 0.1 as absent, which depends on the unit of the counts.
 
     References
     ----------
     G. Cliff, G.W. Lorimer, J. Microsc. 103 (1975) 203, doi:10.1111/j.1365-2818.1975.tb03895.x (CL).
-    M. Watanabe, D.B. Williams, J. Microsc. 221 (2006) 89, doi:10.1111/j.1365-2818.2006.01549.x (zeta).
-    K.E. MacArthur et al., Microsc. Microanal. 22 (2016) 71, doi:10.1017/S1431927615015494 (cross sections).
-    H. Yuan et al. 2021, eq. 12 (model).
+    M. Watanabe, D.B. Williams, J. Microsc. 221 (2006) 89, doi:10.1111/j.1365-2818.2006.01549.x
+    (zeta). K.E. MacArthur et al., Microsc. Microanal. 22 (2016) 71, doi:10.1017/S1431927615015494
+    (cross sections). H. Yuan et al. 2021, eq. 12 (model).
 
     Examples
     --------
@@ -97,7 +101,9 @@ def quantify(
     >>> mask
     array([ True, False])
     """
-    composition, inside, _ = quantify_and_count(volumes, elements, method, factors, composition_units, mask)
+    composition, inside, _ = quantify_and_count(
+        volumes, elements, method, factors, composition_units, mask
+    )
     return composition, inside
 
 
@@ -130,8 +136,8 @@ def mean_composition(
     """
     Return the composition of a region as a whole, from the sums of its counts.
 
-    Negative voxels count as they are: an element that is absent comes out as 0 but for its noise, where the mean of fractions
-    that cannot be negative is above 0.
+    Negative voxels count as they are: an element that is absent comes out as 0 but for its noise,
+    where the mean of fractions that cannot be negative is above 0.
 
     Parameters
     ----------
@@ -159,12 +165,15 @@ def mean_composition(
     volumes = volumes if is_lazy(volumes) else np.asarray(volumes)
     lines = _checked_lines(volumes, elements)
     weights = _weights(lines, method, factors, composition_units)
-    inside = np.ones(volumes.shape[1:], bool) if mask is None else _particle(volumes, weights, mask)[0]
+    inside = (
+        np.ones(volumes.shape[1:], bool) if mask is None else _particle(volumes, weights, mask)[0]
+    )
     chosen = volumes * inside
     sums = weights * np.asarray(chosen.sum(axis=tuple(range(1, chosen.ndim)), dtype=np.float64))
     if not sums.sum() > 0:
         raise ValueError(
-            f"the counts of {', '.join(lines)} in the region, weighted by their factors, sum up to {sums.sum():.4g}; expected "
+            f"the counts of {', '.join(lines)} in the region, weighted by their factors, sum up to "
+            f"{sums.sum():.4g}; expected "
             "more than 0: give a region with signal"
         )
     return 100 * sums / sums.sum()
@@ -184,8 +193,9 @@ def composition_errors(
     """
     Return the standard errors of a composition from those of the factors and of the counts, to first order.
 
-    With the relative errors d_e of w_e X_e: var C_e = C_e^2 [(1 - 2 C_e) d_e^2 + sum_a C_a^2 d_a^2]. What factors have wrong is
-    wrong everywhere alike, so it does not average out over a region as the noise of the counts does.
+    With the relative errors d_e of w_e X_e: var C_e = C_e^2 [(1 - 2 C_e) d_e^2 + sum_a C_a^2
+    d_a^2]. What factors have wrong is wrong everywhere alike, so it does not average out over a
+    region as the noise of the counts does.
 
     Parameters
     ----------
@@ -194,8 +204,8 @@ def composition_errors(
     mask : array_like of bool (z, x, y), optional
         The particle, as `quantify` returned it; by default all voxels.
     factor_errors : mapping of str to float, or float, optional
-        Relative standard errors of the factors, 0.1 for 10 %, by element or line, or one for all, independent of each other;
-        0 where none is given.
+        Relative standard errors of the factors, 0.1 for 10 %, by element or line, or one for all,
+        independent of each other; 0 where none is given.
     count_errors : array_like, optional
         Standard errors of the volumes, in their unit, of their shape or broadcast to it.
 
@@ -207,7 +217,8 @@ def composition_errors(
     Raises
     ------
     ValueError
-        As `quantify`, for negative errors (of dask arrays when they are computed), and where neither kind of error is given.
+        As `quantify`, for negative errors (of dask arrays when they are computed), and where
+        neither kind of error is given.
 
     Examples
     --------
@@ -217,28 +228,38 @@ def composition_errors(
     """
     volumes = volumes if is_lazy(volumes) else np.asarray(volumes)
     if factor_errors is None and count_errors is None:
-        raise ValueError("neither factor_errors nor count_errors is given; without them there is nothing to propagate")
+        raise ValueError(
+            "neither factor_errors nor count_errors is given; without them there is nothing to "
+            "propagate"
+        )
     lines = _checked_lines(volumes, elements)
     weights = _weights(lines, method, factors, composition_units)
     relative = None if factor_errors is None else _relative_errors(lines, factor_errors)
     if count_errors is not None:
         count_errors = _fitting(count_errors, volumes.shape)
-    inside = np.ones(volumes.shape[1:], bool) if mask is None else _particle(volumes, weights, mask)[0]
-    return voxelwise(_propagated, volumes, inside, weights, relative, count_errors, dtype=np.float64)
+    inside = (
+        np.ones(volumes.shape[1:], bool) if mask is None else _particle(volumes, weights, mask)[0]
+    )
+    return voxelwise(
+        _propagated, volumes, inside, weights, relative, count_errors, dtype=np.float64
+    )
 
 
 def _propagated(volumes, inside, weights, relative, count_errors) -> np.ndarray:
     """Return the standard errors of the composition, percent."""
     volumes = _not_negative(volumes)
     shares = _closed(volumes.astype(np.float64), inside, weights) / 100
-    # Absolute errors of the shares before closing, C_e d_e: defined where an element is absent, too.
+    # Absolute errors of the shares before closing, C_e d_e: defined where an element is absent,
+    # too.
     squares = np.zeros(volumes.shape)
     if relative is not None:
         squares += (relative.reshape((-1,) + (1,) * (volumes.ndim - 1)) * shares) ** 2
     if count_errors is not None:
         errors = np.asarray(count_errors, dtype=np.float64)
         if errors.size and not errors.min() >= 0:
-            raise ValueError("count_errors holds negative or NaN values; expected standard errors from 0 up")
+            raise ValueError(
+                "count_errors holds negative or NaN values; expected standard errors from 0 up"
+            )
         total = _summed(volumes, weights)
         counted = inside & (total > 0)
         of_total = np.where(counted, 1 / np.where(counted, total, 1), 0)
@@ -260,25 +281,39 @@ def _fitting(errors: ArrayLike, shape: tuple[int, ...]):
     try:
         return broadcast(errors, shape)
     except ValueError:
-        raise ValueError(f"count_errors has the shape {errors.shape}; expected {shape}, or what fits it") from None
+        raise ValueError(
+            f"count_errors has the shape {errors.shape}; expected {shape}, or what fits it"
+        ) from None
 
 
 def _checked_lines(volumes, elements: Sequence[str]) -> list[str]:
     """Return the names of the channels, one for each, each element once."""
     if volumes.ndim < 1 or isinstance(elements, str) or len(elements) != len(volumes):
-        raise ValueError(f"the volumes have shape {volumes.shape} for the elements {elements!r}; give each channel one name")
+        raise ValueError(
+            f"the volumes have shape {volumes.shape} for the elements {elements!r}; give each "
+            "channel one name"
+        )
     lines = [str(element) for element in elements]
     if len({symbol_of(line) for line in lines}) != len(lines):
-        raise ValueError(f"{', '.join(lines)} name one element twice; keep one line of each element")
+        raise ValueError(
+            f"{', '.join(lines)} name one element twice; keep one line of each element"
+        )
     return lines
 
 
-def _weights(lines: list[str], method: str, factors: Mapping[str, float] | Sequence[float], composition_units: str) -> np.ndarray:
+def _weights(
+    lines: list[str],
+    method: str,
+    factors: Mapping[str, float] | Sequence[float],
+    composition_units: str,
+) -> np.ndarray:
     """Return what the counts of each channel are multiplied by, up to a common factor, before they are closed to 100 %."""
     if method not in KINDS:
         raise ValueError(f"unknown method {method!r}; use one of {', '.join(KINDS)}")
     if composition_units not in UNITS:
-        raise ValueError(f"unknown composition_units {composition_units!r}; use 'weight' or 'atomic'")
+        raise ValueError(
+            f"unknown composition_units {composition_units!r}; use 'weight' or 'atomic'"
+        )
     values = ordered_factors(lines, factors)
     weights = 1 / values if method in ("cross_section", "model") else values
     if composition_units == "atomic" and method != "cross_section":
@@ -288,13 +323,18 @@ def _weights(lines: list[str], method: str, factors: Mapping[str, float] | Seque
     return weights
 
 
-def _mass_or_atoms(lines: list[str], method: str, factors: Mapping[str, float] | Sequence[float]) -> np.ndarray:
+def _mass_or_atoms(
+    lines: list[str], method: str, factors: Mapping[str, float] | Sequence[float]
+) -> np.ndarray:
     """Return the weights of the sum that the particle is looked for in."""
     return _weights(lines, method, factors, "atomic" if method == "cross_section" else "weight")
 
 
 def weighted_sum(
-    volumes: np.ndarray, elements: Sequence[str], method: str, factors: Mapping[str, float] | Sequence[float]
+    volumes: np.ndarray,
+    elements: Sequence[str],
+    method: str,
+    factors: Mapping[str, float] | Sequence[float],
 ) -> np.ndarray:
     """Return the sum over the elements, weighted by their factors (mass or atoms), that `quantify` looks for the particle in."""
     lines = _checked_lines(volumes, elements)
@@ -319,13 +359,19 @@ def _relative_errors(lines: list[str], errors: Mapping[str, float] | float) -> n
     if isinstance(errors, Mapping):
         unknown = [key for key in errors if not _channels_of(key, lines)]
         if unknown:
-            raise ValueError(f"factor_errors for {', '.join(unknown)}; the channels are {', '.join(lines)}")
-        found = dict.fromkeys(lines, 0.0) | {line: float(e) for key, e in errors.items() for line in _channels_of(key, lines)}
+            raise ValueError(
+                f"factor_errors for {', '.join(unknown)}; the channels are {', '.join(lines)}"
+            )
+        found = dict.fromkeys(lines, 0.0) | {
+            line: float(e) for key, e in errors.items() for line in _channels_of(key, lines)
+        }
         values = np.array(list(found.values()))
     else:
         values = np.full(len(lines), float(errors))
     if not (np.isfinite(values).all() and values.min() >= 0):
-        raise ValueError(f"factor_errors holds {errors!r}; expected relative errors from 0 up, 0.1 for 10 %")
+        raise ValueError(
+            f"factor_errors holds {errors!r}; expected relative errors from 0 up, 0.1 for 10 %"
+        )
     return values
 
 
@@ -337,8 +383,12 @@ def _closed(volumes: np.ndarray, inside: np.ndarray, weights: np.ndarray) -> np.
     volumes = _not_negative(volumes)
     total = _summed(volumes, weights)
     counted = inside & (total > 0)
-    scale = np.where(counted, dtype.type(100) / np.where(counted, total, dtype.type(1)), dtype.type(0))
-    return np.stack([weight * channel * scale for weight, channel in zip(weights, volumes, strict=True)])
+    scale = np.where(
+        counted, dtype.type(100) / np.where(counted, total, dtype.type(1)), dtype.type(0)
+    )
+    return np.stack(
+        [weight * channel * scale for weight, channel in zip(weights, volumes, strict=True)]
+    )
 
 
 def _not_negative(volumes: np.ndarray) -> np.ndarray:
@@ -353,18 +403,25 @@ def _warn_of_negatives(volumes: np.ndarray, inside: np.ndarray) -> None:
     if negative:
         share = 100 * negative / np.count_nonzero(inside)
         warn(
-            f"{negative} voxels of the particle, {share:.2g} %, have negative counts of an element, which count as 0 in the "
-            "fractions of each voxel, so that means of these lie too high where an element is weak; take the composition of a "
+            f"{negative} voxels of the particle, {share:.2g} %, have negative counts of an "
+            "element, which count as 0 in the "
+            "fractions of each voxel, so that means of these lie too high where an element is "
+            "weak; take the composition of a "
             "region by mean_composition, and reconstruct with nonnegative=True for voxels"
         )
 
 
-def _particle(volumes: np.ndarray, weights: np.ndarray, mask: str | float | ArrayLike | None) -> tuple:
+def _particle(
+    volumes: np.ndarray, weights: np.ndarray, mask: str | float | ArrayLike | None
+) -> tuple:
     """Find the mask from the weighted sum over the elements, or check a given one; with its number of voxels, where known."""
     if np.ndim(mask) > 0:
         mask = mask if hasattr(mask, "__array_function__") else np.asarray(mask)
         if mask.dtype != bool or mask.shape != volumes.shape[1:]:
-            raise ValueError(f"the mask is {mask.dtype} of shape {mask.shape}; expected bool of shape {volumes.shape[1:]}")
+            raise ValueError(
+                f"the mask is {mask.dtype} of shape {mask.shape}; expected bool of shape "
+                f"{volumes.shape[1:]}"
+            )
         return mask, None if is_lazy(mask) else int(np.count_nonzero(mask))
     return mask_and_voxels(_total(volumes, weights), "auto" if mask is None else mask)
 
@@ -377,7 +434,8 @@ def ordered_factors(lines: list[str], factors: Mapping[str, float] | Sequence[fl
         listed = list(factors)
         if len(listed) != len(lines):
             raise ValueError(
-                f"{len(listed)} factors for {len(lines)} elements; list one for each of {', '.join(sorted(lines))}, "
+                f"{len(listed)} factors for {len(lines)} elements; list one for each of "
+                f"{', '.join(sorted(lines))}, "
                 "in this order, or pass a dict"
             )
         given = dict(zip(sorted(lines), listed, strict=True))
@@ -401,7 +459,9 @@ def _matched(lines: list[str], factors: Mapping[str, float]) -> dict[str, float]
             given[line] = factor
     missing = [line for line in lines if line not in given]
     if unknown or missing:
-        said = [f"no factor for {', '.join(missing)}"] * bool(missing) + [f"factors for {', '.join(unknown)}"] * bool(unknown)
+        said = [f"no factor for {', '.join(missing)}"] * bool(missing) + [
+            f"factors for {', '.join(unknown)}"
+        ] * bool(unknown)
         raise ValueError(f"{' and '.join(said)}; the channels are {', '.join(lines)}")
     return given
 
@@ -409,4 +469,8 @@ def _matched(lines: list[str], factors: Mapping[str, float]) -> dict[str, float]
 def _channels_of(key: str, lines: list[str]) -> list[str]:
     """Return the channels that a factor called `key` is for."""
     # "Au" serves a channel "Au_La" and "Au_La" a channel "Au", but "Au_Ma" does not serve "Au_La".
-    return [line for line in lines if key == line or (symbol_of(key) == symbol_of(line) and ("_" in key) != ("_" in line))]
+    return [
+        line
+        for line in lines
+        if key == line or (symbol_of(key) == symbol_of(line) and ("_" in key) != ("_" in line))
+    ]

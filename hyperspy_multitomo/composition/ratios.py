@@ -22,18 +22,19 @@ class ResponseRatios:
     elements : tuple of str
         Names of the channels.
     values : numpy.ndarray (channel,)
-        r_e, HAADF signal per count; 0 where the other elements explain the HAADF without this one, that is, where it is not
-        above 0 by twice its standard error.
+        r_e, HAADF signal per count; 0 where the other elements explain the HAADF without this one,
+        that is, where it is not above 0 by twice its standard error.
     standard_errors : numpy.ndarray (channel,)
-        Of `values`, from a bootstrap over tilts, or with fewer than eight of them over parts of the views; what is wrong
-        everywhere alike is not in them.
+        Of `values`, from a bootstrap over tilts, or with fewer than eight of them over parts of the
+        views; what is wrong everywhere alike is not in them.
     r2 : float
-        Centred coefficient of determination over the blocks (with ``rest``: over the blocks that were fitted). The noise of the
-        counts lowers it, the more so the smaller the blocks.
+        Centred coefficient of determination over the blocks (with ``rest``: over the blocks that
+        were fitted). The noise of the counts lowers it, the more so the smaller the blocks.
     residual_per_tilt : numpy.ndarray (tilt,)
         |h - sum_e r_e p_e| / |h| over the blocks of each tilt; NaN for a tilt without any.
     residual_map : numpy.ndarray (tilt, block x, block y)
-        h - sum_e r_e p_e per block, in HAADF signal; NaN outside the mask. Positive: the HAADF is brighter than the maps explain.
+        h - sum_e r_e p_e per block, in HAADF signal; NaN outside the mask. Positive: the HAADF is
+        brighter than the maps explain.
     block_size : int
         Side of a block, px.
     block_counts : numpy.ndarray (channel,)
@@ -58,19 +59,25 @@ class ResponseRatios:
     def __repr__(self) -> str:
         ratios = ", ".join(
             f"{element} {value:.4g} ± {error:.2g}"
-            for element, value, error in zip(self.elements, self.values, self.standard_errors, strict=True)
+            for element, value, error in zip(
+                self.elements, self.values, self.standard_errors, strict=True
+            )
         )
         return f"<ResponseRatios {ratios}; method {self.method!r}, R2 = {self.r2:.3f} on blocks of {self.block_size} px>"
 
     @property
     def unexplained(self) -> tuple[str, ...]:
         """Elements of ratio 0: the HAADF says nothing on them, they are reconstructed from their own maps alone."""
-        return tuple(element for element, value in zip(self.elements, self.values, strict=True) if value == 0)
+        return tuple(
+            element for element, value in zip(self.elements, self.values, strict=True) if value == 0
+        )
 
     def __getitem__(self, element: str) -> float:
         """Return the ratio of one element."""
         if element not in self.elements:
-            raise KeyError(f"no response ratio of {element!r}; there are {', '.join(self.elements)}")
+            raise KeyError(
+                f"no response ratio of {element!r}; there are {', '.join(self.elements)}"
+            )
         return float(self.values[self.elements.index(element)])
 
     def as_dict(self) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from scipy.optimize import nnls
 
 from hyperspy_multitomo.parameters import positive_number
 
-# Columns are dependent where the squared singular value of the scaled regressors falls to float32 rounding.
+# Columns are dependent where the squared singular value of the scaled regressors falls to float32
+# rounding.
 DEPENDENT = 1e-10
-# What the noise leaves of the regressors, in any direction, has to stand out by this many standard deviations.
+# What the noise leaves of the regressors, in any direction, has to stand out by this many standard
+# deviations.
 SIGNIFICANT = 5.0
 # A ratio counts as different from 0 if it is this many standard errors above.
 SIGNIFICANT_RATIO = 2.0
@@ -50,12 +52,15 @@ class ErrorsInVariables(ABC):
     def of(self, channels: np.ndarray) -> ErrorsInVariables:
         """Return the equations of some of the channels."""
 
-    def solve(self, prior: np.ndarray | None = None, groups: np.ndarray | slice = slice(None)) -> np.ndarray:
+    def solve(
+        self, prior: np.ndarray | None = None, groups: np.ndarray | slice = slice(None)
+    ) -> np.ndarray:
         """
         Minimise r'(gram + prior - k noise) r - 2 (cross - k edges)'r over r >= 0.
 
-        k is 1 as long as the noise makes up no more than `removable` in every direction; else it is made smaller, so that the
-        matrix stays positive definite and channels that differ by their noise alone are not torn apart.
+        k is 1 as long as the noise makes up no more than `removable` in every direction; else it is
+        made smaller, so that the matrix stays positive definite and channels that differ by their
+        noise alone are not torn apart.
 
         Parameters
         ----------
@@ -75,7 +80,8 @@ class ErrorsInVariables(ABC):
         matrix[:channels, :channels] -= share * noise
         target[:channels] -= share * edges
         scale = _scale_of(matrix)
-        # nnls wants the square root of the normal equations: |B r - c|^2 with B'B = matrix and B'c = target.
+        # nnls wants the square root of the normal equations: |B r - c|^2 with B'B = matrix and B'c
+        # = target.
         values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
         roots = np.sqrt(np.maximum(values, np.finfo(np.float64).eps * values[-1]))
         solution, _ = nnls(roots[:, None] * vectors.T, (vectors.T @ (target / scale)) / roots)
@@ -97,7 +103,9 @@ class ErrorsInVariables(ABC):
         widened[: len(noise), : len(noise)] = noise
         scale = _scale_of(matrix)
         try:
-            parts, directions = eigh(widened / np.outer(scale, scale), matrix / np.outer(scale, scale))
+            parts, directions = eigh(
+                widened / np.outer(scale, scale), matrix / np.outer(scale, scale)
+            )
         except LinAlgError:
             # A resampling that left the maps dependent: no direction can spare anything.
             return 0.0, np.ones(len(matrix))
@@ -122,7 +130,8 @@ class NormalEquations(ErrorsInVariables):
     cross : numpy.ndarray (group, channel)
         P'h.
     noise : numpy.ndarray (group, channel, channel)
-        Covariance of the noise of P, summed over its rows, with what edges of the specimen add to its measurement.
+        Covariance of the noise of P, summed over its rows, with what edges of the specimen add to
+        its measurement.
     edges : numpy.ndarray (group, channel)
         What they add to P'h, measured alike: see `noise_covariance`.
     rows : int
@@ -138,7 +147,8 @@ class NormalEquations(ErrorsInVariables):
     @property
     def removable(self) -> float:
         """Part of the equations that noise may make up, in any direction, for all of it to be taken off."""
-        # The relative scatter of a sum of `rows` squares is sqrt(2/rows); with few rows half may be noise.
+        # The relative scatter of a sum of `rows` squares is sqrt(2/rows); with few rows half may be
+        # noise.
         return max(0.5, 1.0 - SIGNIFICANT * np.sqrt(2.0 / self.rows))
 
     @property
@@ -159,7 +169,11 @@ class NormalEquations(ErrorsInVariables):
         """Return the normal equations of some of the channels."""
         square = np.ix_(range(self.groups), channels, channels)
         return replace(
-            self, gram=self.gram[square], cross=self.cross[:, channels], noise=self.noise[square], edges=self.edges[:, channels]
+            self,
+            gram=self.gram[square],
+            cross=self.cross[:, channels],
+            noise=self.noise[square],
+            edges=self.edges[:, channels],
         )
 
 
@@ -184,7 +198,10 @@ def significant_ratios(
     -------
     ratios, errors : numpy.ndarray (channel,)
     """
-    solution, spread = equations.solve(prior_matrix), _bootstrap(equations, prior_matrix, repeats, seed)
+    solution, spread = (
+        equations.solve(prior_matrix),
+        _bootstrap(equations, prior_matrix, repeats, seed),
+    )
     kept, errors = np.arange(len(solution)), spread
     while True:
         values = solution[kept]
@@ -200,13 +217,17 @@ def significant_ratios(
     return solution, spread
 
 
-def _bootstrap(equations: ErrorsInVariables, prior_matrix: np.ndarray | None, repeats: int, seed: int | None) -> np.ndarray:
+def _bootstrap(
+    equations: ErrorsInVariables, prior_matrix: np.ndarray | None, repeats: int, seed: int | None
+) -> np.ndarray:
     """Return the standard deviation of the ratios over resampled groups."""
     if repeats < 2:
         return np.full(equations.channels, np.nan)
     rng = np.random.default_rng(seed)
     groups = equations.groups
-    drawn = [equations.solve(prior_matrix, rng.integers(groups, size=groups)) for _ in range(repeats)]
+    drawn = [
+        equations.solve(prior_matrix, rng.integers(groups, size=groups)) for _ in range(repeats)
+    ]
     return np.std(drawn, axis=0, ddof=1)
 
 
@@ -219,8 +240,10 @@ def check_independent(counts: np.ndarray, prior: np.ndarray | None, names: Seque
     if involved.any():
         dependent = ", ".join(name for name, is_in in zip(names, involved, strict=True) if is_in)
         raise ValueError(
-            f"the maps of {dependent} depend on one another exactly, so that their response ratios are not defined; leave one "
-            "out, use a finer mask or smaller blocks, or give prior={element: relative ratio} for all of them"
+            f"the maps of {dependent} depend on one another exactly, so that their response ratios "
+            "are not defined; leave one "
+            "out, use a finer mask or smaller blocks, or give prior={element: relative ratio} for "
+            "all of them"
         )
 
 
@@ -249,9 +272,14 @@ def prior_terms(
         return None
     unknown = [element for element in prior if element not in names]
     if unknown:
-        raise ValueError(f"the prior names {', '.join(unknown)}, but the elements with counts are {', '.join(names)}")
+        raise ValueError(
+            f"the prior names {', '.join(unknown)}, but the elements with counts are "
+            f"{', '.join(names)}"
+        )
     if len(prior) < 2:
-        raise ValueError(f"the prior is {dict(prior)}; give positive relative ratios of two elements or more")
+        raise ValueError(
+            f"the prior is {dict(prior)}; give positive relative ratios of two elements or more"
+        )
     prior = {element: positive_number(f"prior[{element!r}]", q) for element, q in prior.items()}
     strength = positive_number("prior_strength", strength)
     terms = np.zeros((len(names) + 1, len(names) + 1))
@@ -262,13 +290,15 @@ def prior_terms(
     return terms
 
 
-def one_sided_weights(signal: np.ndarray, fit: Callable[[np.ndarray], np.ndarray], repeats: int = 15) -> np.ndarray:
+def one_sided_weights(
+    signal: np.ndarray, fit: Callable[[np.ndarray], np.ndarray], repeats: int = 15
+) -> np.ndarray:
     """
     Find the blocks that a model explains, where others may be brighter than the model but none darker.
 
-    The scatter is measured on the blocks that are darker than the model, in units of the model's square root (counts). First
-    brighter blocks are given less pull the farther off they are (Huber's weights, one-sided); then those beyond three
-    standard deviations are left out.
+    The scatter is measured on the blocks that are darker than the model, in units of the model's
+    square root (counts). First brighter blocks are given less pull the farther off they are
+    (Huber's weights, one-sided); then those beyond three standard deviations are left out.
 
     Parameters
     ----------
@@ -292,7 +322,8 @@ def one_sided_weights(signal: np.ndarray, fit: Callable[[np.ndarray], np.ndarray
         model = fit(weights)
         excess = (signal - model) / np.sqrt(np.maximum(model, 0.01 * np.abs(model).mean()))
         below = excess[excess < 0]
-        # 1.4826 median |d| is the standard deviation of a normal distribution; by symmetry its lower half is enough.
+        # 1.4826 median |d| is the standard deviation of a normal distribution; by symmetry its
+        # lower half is enough.
         scatter = 1.4826 * np.median(-below) if below.size else np.finfo(np.float64).eps
         previous, weights = weights, pull(excess / scatter)
         if pull is _kept and np.array_equal(weights, previous):
@@ -308,7 +339,9 @@ def _kept(deviation: np.ndarray) -> np.ndarray:
     return (deviation < 3.0).astype(np.float64)
 
 
-def _with_prior(gram: np.ndarray, cross: np.ndarray, prior: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _with_prior(
+    gram: np.ndarray, cross: np.ndarray, prior: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Widen the equations by the common factor of the prior."""
     if prior is None:
         return gram.copy(), cross.copy()

@@ -22,15 +22,16 @@ def particle_mask(total: ArrayLike, method: str | float | ArrayLike = "auto") ->
     Parameters
     ----------
     total : array_like (z, x, y), or of any shape
-        Sum over the elements of the reconstructed signal, best of X_e/f_e, counts over response: 0 in vacuum, in any unit. NumPy
-        or dask.
+        Sum over the elements of the reconstructed signal, best of X_e/f_e, counts over response: 0
+        in vacuum, in any unit. NumPy or dask.
     method : "auto", "esf", "otsu", float or array_like of bool, default "auto"
-        ``"esf"`` is the level on which the particle's volume depends least, the edge-spread function's; where the volume is
-        noisy, voxels are judged by the median of their neighbours
+        ``"esf"`` is the level on which the particle's volume depends least, the edge-spread
+        function's; where the volume is noisy, voxels are judged by the median of their neighbours
         (see `hyperspy_multitomo.composition.edge_spread.edge_spread`).
-        ``"otsu"`` parts the histogram of `total` in two classes of least variance. ``"auto"`` is ``"esf"`` where that is
-        unambiguous, else ``"otsu"`` with a warning. A number is a threshold in the unit of `total`, itself outside the particle;
-        a boolean array of the shape of `total` is returned as it is.
+        ``"otsu"`` parts the histogram of `total` in two classes of least variance. ``"auto"`` is
+        ``"esf"`` where that is unambiguous, else ``"otsu"`` with a warning. A number is a threshold
+        in the unit of `total`, itself outside the particle; a boolean array of the shape of `total`
+        is returned as it is.
 
     Returns
     -------
@@ -40,20 +41,21 @@ def particle_mask(total: ArrayLike, method: str | float | ArrayLike = "auto") ->
     Raises
     ------
     ValueError
-        If nothing in `total` is positive, if it is not finite, if ``"esf"`` is ambiguous, if the threshold is no number from 0 up
-        or leaves no voxel, or the mask is of another shape. With a number, what a dask array holds is not looked at before it is
-        computed.
+        If nothing in `total` is positive, if it is not finite, if ``"esf"`` is ambiguous, if the
+        threshold is no number from 0 up or leaves no voxel, or the mask is of another shape. With a
+        number, what a dask array holds is not looked at before it is computed.
 
     Warns
     -----
     UserWarning
-        If ``"auto"`` takes Otsu's threshold, if that is below 0, so that negative voxels count as 0 for it, and if all voxels are
-        equal.
+        If ``"auto"`` takes Otsu's threshold, if that is below 0, so that negative voxels count as 0
+        for it, and if all voxels are equal.
 
     Notes
     -----
-    A dask array is read two or three times for ``"esf"`` and ``"auto"``, once for ``"otsu"``, each time block by block, and the
-    threshold is the same as in memory, since both come from a table of the values, rounded to 14 bits (6e-5 of each).
+    A dask array is read two or three times for ``"esf"`` and ``"auto"``, once for ``"otsu"``, each
+    time block by block, and the threshold is the same as in memory, since both come from a table of
+    the values, rounded to 14 bits (6e-5 of each).
 
     References
     ----------
@@ -71,13 +73,22 @@ def particle_mask(total: ArrayLike, method: str | float | ArrayLike = "auto") ->
     return mask_and_voxels(total, method)[0]
 
 
-def mask_and_voxels(total: ArrayLike, method: str | float | ArrayLike = "auto") -> tuple[np.ndarray, int | None]:
+def mask_and_voxels(
+    total: ArrayLike, method: str | float | ArrayLike = "auto"
+) -> tuple[np.ndarray, int | None]:
     """Return the mask and its number of voxels, None where only one more pass over a dask array would tell it."""
     total = checked_total(total)
     if isinstance(method, str):
         if method not in ("auto", "esf", "otsu"):
-            raise ValueError(f"unknown threshold method {method!r}; use 'auto', 'esf', 'otsu', a number or a boolean mask")
-        return _above_otsu(total, table_of(total)) if method == "otsu" else _above_edge_spread(total, method == "auto")
+            raise ValueError(
+                f"unknown threshold method {method!r}; use 'auto', 'esf', 'otsu', a number or a "
+                "boolean mask"
+            )
+        return (
+            _above_otsu(total, table_of(total))
+            if method == "otsu"
+            else _above_edge_spread(total, method == "auto")
+        )
     if np.ndim(method) == 0 and not isinstance(method, bool | np.bool_):
         expected = "a number from 0 up, 'auto', 'esf', 'otsu', or a boolean mask"
         level = parameters.number("threshold", method, expected)
@@ -88,13 +99,16 @@ def mask_and_voxels(total: ArrayLike, method: str | float | ArrayLike = "auto") 
         inside = method if is_lazy(method) else np.asarray(method)
         if inside.dtype != bool or inside.shape != total.shape:
             raise ValueError(
-                f"the mask is {inside.dtype} of shape {inside.shape}; it has to be bool of the volume's shape {total.shape}"
+                f"the mask is {inside.dtype} of shape {inside.shape}; it has to be bool of the "
+                f"volume's shape {total.shape}"
             )
     if is_lazy(inside):
         return inside, None
     voxels = int(np.count_nonzero(inside))
     if voxels == 0:
-        raise ValueError("the mask leaves no voxel inside the particle; lower the threshold or give another mask")
+        raise ValueError(
+            "the mask leaves no voxel inside the particle; lower the threshold or give another mask"
+        )
     return inside, voxels
 
 
@@ -102,9 +116,10 @@ def specimen_mask(haadf: ArrayLike, fraction: float = 0.05) -> np.ndarray:
     """
     Choose generously the pixels that hold specimen: all but the background.
 
-    A pixel counts if its HAADF signal, smoothed by one pixel, exceeds `fraction` of the 99th percentile of the whole series. One
-    level for all tilts, far below what Otsu's method would choose: a lamella that fills the view keeps every pixel, its thin
-    or light regions too. The HAADF has to be near zero in vacuum: take off an offset of the detector before.
+    A pixel counts if its HAADF signal, smoothed by one pixel, exceeds `fraction` of the 99th
+    percentile of the whole series. One level for all tilts, far below what Otsu's method would
+    choose: a lamella that fills the view keeps every pixel, its thin or light regions too. The
+    HAADF has to be near zero in vacuum: take off an offset of the detector before.
 
     Parameters
     ----------
@@ -124,7 +139,8 @@ def specimen_mask(haadf: ArrayLike, fraction: float = 0.05) -> np.ndarray:
 
     References
     ----------
-    The level is the one at which R. Huber et al., Nanoscale 11 (2019) 5617, doi:10.1039/C8NR09058K, set the background to zero.
+    The level is the one at which R. Huber et al., Nanoscale 11 (2019) 5617, doi:10.1039/C8NR09058K,
+    set the background to zero.
 
     Examples
     --------
@@ -139,13 +155,18 @@ def specimen_mask(haadf: ArrayLike, fraction: float = 0.05) -> np.ndarray:
     fraction = parameters.fraction("fraction", fraction)
     bad = haadf.size - np.count_nonzero(np.isfinite(haadf))
     if bad:
-        raise ValueError(f"the HAADF holds {bad} NaN or infinite values of {haadf.size}; replace them, or leave out those tilts")
+        raise ValueError(
+            f"the HAADF holds {bad} NaN or infinite values of {haadf.size}; replace them, or leave "
+            "out those tilts"
+        )
     level = fraction * np.percentile(haadf, 99)
     if level <= 0:
         # A small particle in a wide field: fewer than 1 % of the pixels are specimen.
         level = fraction * haadf.max()
     if level <= 0:
-        raise ValueError("no pixel of the HAADF series is positive, so there is no specimen to find")
+        raise ValueError(
+            "no pixel of the HAADF series is positive, so there is no specimen to find"
+        )
     smooth = gaussian_filter(haadf.astype(np.float32, copy=False), (0, *([1.0] * (haadf.ndim - 1))))
     return smooth > level
 
@@ -156,10 +177,14 @@ def _above_edge_spread(total, otherwise_otsu: bool) -> tuple[np.ndarray, int]:
     if not curve.ambiguous:
         return found.volume > curve.value, found.table.above(curve.value).size
     if not otherwise_otsu:
-        raise ValueError(f"the edge-spread threshold is ambiguous: {curve.ambiguous}; pass a number, 'otsu' or a mask")
+        raise ValueError(
+            f"the edge-spread threshold is ambiguous: {curve.ambiguous}; pass a number, 'otsu' or "
+            "a mask"
+        )
     level, remark = otsu_level(found.plain)
     warn(
-        f"the particle's threshold is Otsu's, {level:.4g}{remark and f' ({remark})'}, since the edge-spread function's is "
+        f"the particle's threshold is Otsu's, {level:.4g}{remark and f' ({remark})'}, since the "
+        "edge-spread function's is "
         f"ambiguous: {curve.ambiguous}; look at the mask, and pass a number, 'otsu' or a mask"
     )
     return _above(total, found.plain, level)
@@ -168,7 +193,10 @@ def _above_edge_spread(total, otherwise_otsu: bool) -> tuple[np.ndarray, int]:
 def _above_otsu(total, table: ValueTable) -> tuple[np.ndarray, int]:
     level, remark = otsu_level(table)
     if remark:
-        warn(f"the particle's threshold is Otsu's, {level:.4g}: {remark}; look at the mask, and pass a number, 'esf' or a mask")
+        warn(
+            f"the particle's threshold is Otsu's, {level:.4g}: {remark}; look at the mask, and "
+            "pass a number, 'esf' or a mask"
+        )
     return _above(total, table, level)
 
 
@@ -180,7 +208,8 @@ def _above(total, table: ValueTable, level: float) -> tuple[np.ndarray, int]:
 def otsu_level(table: ValueTable) -> tuple[float, str]:
     """Return Otsu's threshold of values of which some are positive, and what has to be said of it, if anything.
 
-    A threshold below 0, which is the vacuum, would part the negative voxels from all others: then these count as 0.
+    A threshold below 0, which is the vacuum, would part the negative voxels from all others: then
+    these count as 0.
     """
     if table.low == table.high:
         return 0.0, f"all voxels are {table.high:.4g}, so that all of them count as particle"
@@ -192,5 +221,6 @@ def otsu_level(table: ValueTable) -> tuple[float, str]:
         return 0.0, f"all voxels are {table.high:.4g}, so that all of them count as particle"
     return (
         above.otsu(),
-        f"of the volume itself it is {level:.4g}, not above the vacuum's 0, so that negative voxels count as 0",
+        f"of the volume itself it is {level:.4g}, not above the vacuum's 0, so that negative "
+        "voxels count as 0",
     )

@@ -12,7 +12,8 @@ from hyperspy_multitomo.compiling import compiled
 
 __all__ = ["ValueTable", "dividing"]
 
-# Values are rounded to 14 significant bits: the other ten of a float32 are left out. Keys are those bits with a sign.
+# Values are rounded to 14 significant bits: the other ten of a float32 are left out. Keys are those
+# bits with a sign.
 _BITS = 10
 _STEP, _HALF = 1 << _BITS, 1 << (_BITS - 1)
 _ZERO = 1 << (31 - _BITS)
@@ -34,7 +35,8 @@ class ValueTable:
     """
     The values of a volume, rounded to 14 significant bits (6e-5 of each), and how many voxels have each.
 
-    Tables of blocks add up to that of the volume, so that what is read from it is the same however the volume is cut.
+    Tables of blocks add up to that of the volume, so that what is read from it is the same however
+    the volume is cut.
 
     Attributes
     ----------
@@ -57,13 +59,17 @@ class ValueTable:
         """
         flat = np.ascontiguousarray(volume, dtype=np.float32).reshape(-1)
         if flat.size > _MOST:
-            return cls.sum([cls.of(flat[first : first + _MOST]) for first in range(0, flat.size, _MOST)])
+            return cls.sum(
+                [cls.of(flat[first : first + _MOST]) for first in range(0, flat.size, _MOST)]
+            )
         table = np.zeros(2 * _ZERO + 1, np.uint32)
         _count(flat.view(np.uint32), table)
         keys = np.flatnonzero(table)
         found = cls(keys - _ZERO, table[keys].astype(np.int64))
         if found.size and max(-found.keys[0], found.keys[-1]) >= _INFINITE:
-            raise ValueError("the volume holds NaN or infinite values; mask or repair them before thresholding")
+            raise ValueError(
+                "the volume holds NaN or infinite values; mask or repair them before thresholding"
+            )
         return found
 
     @classmethod
@@ -71,7 +77,9 @@ class ValueTable:
         """Return the table of several blocks together."""
         if len(tables) == 1:
             return tables[0]
-        keys, where = np.unique(np.concatenate([table.keys for table in tables]), return_inverse=True)
+        keys, where = np.unique(
+            np.concatenate([table.keys for table in tables]), return_inverse=True
+        )
         counts = np.zeros(keys.size, np.int64)
         np.add.at(counts, where, np.concatenate([table.counts for table in tables]))
         return cls(keys, counts)
@@ -116,14 +124,19 @@ class ValueTable:
         rank = part * (self.size - 1)
         ends = np.cumsum(self.counts)
         values = self.values
-        lower, upper = (values[np.searchsorted(ends, at, side="right")] for at in (np.floor(rank), np.ceil(rank)))
+        lower, upper = (
+            values[np.searchsorted(ends, at, side="right")]
+            for at in (np.floor(rank), np.ceil(rank))
+        )
         return float(lower + (rank - np.floor(rank)) * (upper - lower))
 
     def clipped(self, top: float) -> ValueTable:
         """Return the table where values above `top` are `top`, rounded itself."""
         key = ValueTable.of(np.array([top])).keys
         low = self.keys < key
-        return ValueTable(np.append(self.keys[low], key), np.append(self.counts[low], self.counts[~low].sum()))
+        return ValueTable(
+            np.append(self.keys[low], key), np.append(self.counts[low], self.counts[~low].sum())
+        )
 
     def without_negatives(self) -> ValueTable:
         """Return the table where values below 0 are 0."""

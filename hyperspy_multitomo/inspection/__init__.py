@@ -19,10 +19,24 @@ from hyperspy_multitomo.inspection.metrics import (
 )
 from hyperspy_multitomo.inspection.orthoslices import plot_orthoslices
 from hyperspy_multitomo.inspection.picture import colour_mix
-from hyperspy_multitomo.inspection.preprocessing_plots import plot_background, plot_dose_drift, plot_gains, plot_tilt_ranking
-from hyperspy_multitomo.inspection.series_plots import plot_projections, plot_residuals, plot_response, plot_sinogram
+from hyperspy_multitomo.inspection.preprocessing_plots import (
+    plot_background,
+    plot_dose_drift,
+    plot_gains,
+    plot_tilt_ranking,
+)
+from hyperspy_multitomo.inspection.series_plots import (
+    plot_projections,
+    plot_residuals,
+    plot_response,
+    plot_sinogram,
+)
 from hyperspy_multitomo.inspection.threshold_plot import plot_threshold
-from hyperspy_multitomo.inspection.volume_plots import plot_comparison, plot_composition, plot_slices
+from hyperspy_multitomo.inspection.volume_plots import (
+    plot_comparison,
+    plot_composition,
+    plot_slices,
+)
 from hyperspy_multitomo.inspection.volume_view import plot_volume
 
 __all__ = [

@@ -45,9 +45,10 @@ def alignment_errors(found: Alignment, truth: Alignment) -> AlignmentErrors:
     """
     Compare an alignment with the true one.
 
-    Where the axis of the object is seen in the images as recorded is compared. Across the axis no method can tell
-    b cos t + c sin t, a displacement of the object; along it no constant. These are fitted and taken off, together with the
-    constant a across the axis, which is the error of the axis offset.
+    Where the axis of the object is seen in the images as recorded is compared. Across the axis no
+    method can tell b cos t + c sin t, a displacement of the object; along it no constant. These are
+    fitted and taken off, together with the constant a across the axis, which is the error of the
+    axis offset.
 
     Parameters
     ----------
@@ -72,13 +73,19 @@ def alignment_errors(found: Alignment, truth: Alignment) -> AlignmentErrors:
     (0.0, 0.0, 0.5)
     """
     if truth.tilts is None or len(found) != len(truth):
-        raise ValueError(f"the truth has {len(truth)} shifts and tilts {truth.tilts}; expected tilts, and {len(found)} of them")
+        raise ValueError(
+            f"the truth has {len(truth)} shifts and tilts {truth.tilts}; expected tilts, and "
+            f"{len(found)} of them"
+        )
     moved = _turned(_axis_seen(found) - _axis_seen(truth), truth.rotation)
     angles = np.deg2rad(truth.tilts)
     free = np.stack([np.ones_like(angles), np.cos(angles), np.sin(angles)], axis=1)
     fitted = np.linalg.lstsq(free, moved[0], rcond=None)[0]
     return AlignmentErrors(
-        moved[0] - free @ fitted, moved[1] - moved[1].mean(), float(fitted[0]), found.rotation - truth.rotation
+        moved[0] - free @ fitted,
+        moved[1] - moved[1].mean(),
+        float(fitted[0]),
+        found.rotation - truth.rotation,
     )
 
 

@@ -32,16 +32,17 @@ def plot_alignment(alignment: Alignment, *, pixel_size: float | None = None) -> 
     Parameters
     ----------
     alignment : Alignment
-        Its `quality` adds error bars, where they are finite, and the residuals, in which suspicious tilts are marked. Where its
-        tilts are not known the numbers of the images take their place.
+        Its `quality` adds error bars, where they are finite, and the residuals, in which suspicious
+        tilts are marked. Where its tilts are not known the numbers of the images take their place.
     pixel_size : float, optional
         nm, for a second scale of the shifts; by default that of the alignment, if it is known.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The path is in the order of the tilts, with y downwards as in the images: across and along are what is added to x and y,
-        in the unrotated frame. With a drift during the scan they are those of the middle of the scan.
+        The path is in the order of the tilts, with y downwards as in the images: across and along
+        are what is added to x and y, in the unrotated frame. With a drift during the scan they are
+        those of the middle of the scan.
 
     Raises
     ------
@@ -63,14 +64,21 @@ def plot_alignment(alignment: Alignment, *, pixel_size: float | None = None) -> 
     if size is not None and not (np.isfinite(size) and size > 0):
         raise ValueError(f"`pixel_size` is {size!r}; expected a positive length in nm")
     label, angles = (
-        ("number of the image", np.arange(len(alignment))) if alignment.tilts is None else ("tilt (°)", alignment.tilts)
+        ("number of the image", np.arange(len(alignment)))
+        if alignment.tilts is None
+        else ("tilt (°)", alignment.tilts)
     )
     quality = alignment.quality
     with_residual = quality is not None and bool(np.isfinite(quality.residual).any())
     figure = page_figure(5.6 if with_residual else 4.2)
     # Room between the scale in nm of the one panel and that in px of the other.
     figure.get_layout_engine().set(wspace=0.06)
-    grid = figure.add_gridspec(2 if with_residual else 1, 2, width_ratios=(1.25, 1), height_ratios=(3, 2)[: 1 + with_residual])
+    grid = figure.add_gridspec(
+        2 if with_residual else 1,
+        2,
+        width_ratios=(1.25, 1),
+        height_ratios=(3, 2)[: 1 + with_residual],
+    )
     shifts = figure.add_subplot(grid[0, 0])
     _draw_shifts(shifts, alignment, angles, size)
     shifts.set_xlabel(label)
@@ -130,7 +138,8 @@ def plot_alignment_sinograms(
     before, after = np.asarray(before), np.asarray(after)
     if before.ndim != 3 or before.shape != after.shape or 0 in before.shape:
         raise ValueError(
-            f"the images have the shapes {before.shape} and {after.shape}; expected (tilt, x, y), both alike, not empty"
+            f"the images have the shapes {before.shape} and {after.shape}; expected (tilt, x, y), "
+            "both alike, not empty"
         )
     tilts = checked_tilts(tilts, len(before))
     y = before.shape[2] // 2 if y is None else y
@@ -148,7 +157,9 @@ def plot_alignment_sinograms(
     figure = page_figure(3.6)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, sinogram, name in zip(panels, sinograms, ("before", "after"), strict=True):
-        shown = axes.pcolormesh(edges, cell_edges(tilts[order]), sinogram, cmap=COLOUR_MAP, vmin=low, vmax=high)
+        shown = axes.pcolormesh(
+            edges, cell_edges(tilts[order]), sinogram, cmap=COLOUR_MAP, vmin=low, vmax=high
+        )
         axes.set_title(name, fontsize=11)
         axes.set_xlabel(f"x ({length})")
     panels[0].set_ylabel("tilt (°)")
@@ -164,32 +175,69 @@ def plot_alignment_sinograms(
 def _draw_shifts(axes, alignment: Alignment, angles: np.ndarray, pixel_size: float | None) -> None:
     """Draw both shifts in the order of the tilts, with their finite errors, and a scale in nm where it is known."""
     order = np.argsort(angles)
-    for name, (colour, marker) in zip(("across", "along"), zip(LINES[1::-1], "os", strict=True), strict=True):
+    for name, (colour, marker) in zip(
+        ("across", "along"), zip(LINES[1::-1], "os", strict=True), strict=True
+    ):
         values = getattr(alignment, name)
-        errors = np.full(len(values), np.nan) if alignment.quality is None else getattr(alignment.quality, f"{name}_error")
+        errors = (
+            np.full(len(values), np.nan)
+            if alignment.quality is None
+            else getattr(alignment.quality, f"{name}_error")
+        )
         known = np.isfinite(errors)
         text = f"{name} (median error {np.median(errors[known]):.2g} px)" if known.any() else name
-        axes.plot(angles[order], values[order], f"{marker}-", color=colour, markersize=4, linewidth=1, label=text)
+        axes.plot(
+            angles[order],
+            values[order],
+            f"{marker}-",
+            color=colour,
+            markersize=4,
+            linewidth=1,
+            label=text,
+        )
         if known.any():
-            axes.errorbar(angles[known], values[known], errors[known], fmt="none", ecolor=colour, elinewidth=1, capsize=2)
+            axes.errorbar(
+                angles[known],
+                values[known],
+                errors[known],
+                fmt="none",
+                ecolor=colour,
+                elinewidth=1,
+                capsize=2,
+            )
     axes.axhline(0, color="#888888", linewidth=0.8)
     axes.set(ylabel="shift (px)", title="Shifts")
     axes.grid(alpha=0.3)
     # Above the points, since these fill the panel.
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.22 * (high - low))
-    axes.legend(frameon=False, fontsize=8, loc="upper center", ncols=2, columnspacing=1, handlelength=1.5)
+    axes.legend(
+        frameon=False, fontsize=8, loc="upper center", ncols=2, columnspacing=1, handlelength=1.5
+    )
     if pixel_size is not None:
-        second = axes.secondary_yaxis("right", functions=(lambda px: px * pixel_size, lambda nm: nm / pixel_size))
+        second = axes.secondary_yaxis(
+            "right", functions=(lambda px: px * pixel_size, lambda nm: nm / pixel_size)
+        )
         second.set_ylabel("shift (nm)")
 
 
-def _draw_wobble(figure: Figure, axes, alignment: Alignment, angles: np.ndarray, label: str) -> None:
+def _draw_wobble(
+    figure: Figure, axes, alignment: Alignment, angles: np.ndarray, label: str
+) -> None:
     """Draw the path of the image centre in the order of the tilts, coloured by them."""
     order = np.argsort(angles)
     across, along = alignment.across[order], alignment.along[order]
     axes.plot(across, along, "-", color="#999999", linewidth=0.8, zorder=1)
-    shown = axes.scatter(across, along, c=angles[order], cmap="viridis", s=28, edgecolors="black", linewidths=0.4, zorder=2)
+    shown = axes.scatter(
+        across,
+        along,
+        c=angles[order],
+        cmap="viridis",
+        s=28,
+        edgecolors="black",
+        linewidths=0.4,
+        zorder=2,
+    )
     axes.set(xlabel="across (px)", ylabel="along (px)", title="Path of the image centre")
     axes.set_aspect("equal", adjustable="datalim")
     axes.invert_yaxis()
@@ -202,7 +250,10 @@ def _draw_wobble(figure: Figure, axes, alignment: Alignment, angles: np.ndarray,
 def _draw_residual(axes, alignment: Alignment, angles: np.ndarray) -> None:
     """Draw the residual at each tilt and name the suspicious ones."""
     residual, suspicious = alignment.quality.residual, alignment.quality.suspicious
-    for chosen, colour, marker in ((~suspicious, PLAIN_COLOUR, "o"), (suspicious, SUSPICIOUS_COLOUR, "D")):
+    for chosen, colour, marker in (
+        (~suspicious, PLAIN_COLOUR, "o"),
+        (suspicious, SUSPICIOUS_COLOUR, "D"),
+    ):
         chosen = chosen & np.isfinite(residual)
         if chosen.any():
             axes.vlines(angles[chosen], 0, residual[chosen], color=colour, linewidth=1, alpha=0.5)
@@ -210,7 +261,16 @@ def _draw_residual(axes, alignment: Alignment, angles: np.ndarray) -> None:
     for angle, value in zip(angles[suspicious], residual[suspicious], strict=True):
         text = f"{angle:g}" if alignment.tilts is None else f"{angle:g}°"
         # Upright, so that neighbouring tilts do not write over each other.
-        axes.annotate(text, (angle, value), (0, 7), textcoords="offset points", ha="center", va="bottom", rotation=90, fontsize=8)
+        axes.annotate(
+            text,
+            (angle, value),
+            (0, 7),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            rotation=90,
+            fontsize=8,
+        )
     axes.set(ylabel="residual", title="Residual, relative to what is expected")
     axes.set_ylim(0, max(1.45 * np.nanmax(residual, initial=0, where=np.isfinite(residual)), 1e-3))
     axes.grid(alpha=0.3)
@@ -227,7 +287,9 @@ def _draw_axis(axes, position: float) -> None:
 def _axis_in_words(alignment: Alignment) -> str:
     """Return where the tilt axis is and how the images are turned, with the errors that are known, and the largest drift."""
     quality = alignment.quality
-    errors = (np.nan, np.nan) if quality is None else (quality.axis_offset_error, quality.rotation_error)
+    errors = (
+        (np.nan, np.nan) if quality is None else (quality.axis_offset_error, quality.rotation_error)
+    )
     offset, turn = (f" ± {error:.2g}" if np.isfinite(error) else "" for error in errors)
     place = f"(n-1)/2 {'-' if alignment.axis_offset < 0 else '+'} {abs(alignment.axis_offset):.2f}{offset} px"
     words = f"Tilt axis at x = {place}, rotation {alignment.rotation:.2f}{turn}°"

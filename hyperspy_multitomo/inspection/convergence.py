@@ -61,11 +61,18 @@ def plot_convergence(
     for i, axes in enumerate(figure.axes):
         axes.set_subplotspec(grid[0, i])
     panel = figure.add_subplot(grid[0, len(figure.axes)])
-    for (name, values), (colour, _) in zip(deviance.items(), line_styles(len(deviance)), strict=True):
+    for (name, values), (colour, _) in zip(
+        deviance.items(), line_styles(len(deviance)), strict=True
+    ):
         values = np.asarray(values, dtype=np.float64)
         if values.shape != numbers.shape:
-            raise ValueError(f"the deviance of {name} has the shape {values.shape}; expected one value per measurement, {count}")
-        panel.semilogy(numbers, values, color="#222222" if name.upper() == "HAADF" else colour, label=name)
+            raise ValueError(
+                f"the deviance of {name} has the shape {values.shape}; expected one value per "
+                f"measurement, {count}"
+            )
+        panel.semilogy(
+            numbers, values, color="#222222" if name.upper() == "HAADF" else colour, label=name
+        )
     panel.set(xlabel="iteration", ylabel="Poisson deviance per pixel")
     panel.legend(frameon=False, ncols=2)
     panel.grid(alpha=0.3, which="both")

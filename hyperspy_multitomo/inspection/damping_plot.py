@@ -24,7 +24,8 @@ def plot_damping(model: DampingModel, haadf: ArrayLike | None = None) -> Figure:
     model : DampingModel
         From `estimate_damping` or `damping_from_maps`, or made by hand.
     haadf : array_like (tilt, x, y), optional
-        Images, whose histogram is then drawn along the recorded signal: where it ends, the curve is a guess.
+        Images, whose histogram is then drawn along the recorded signal: where it ends, the curve is
+        a guess.
 
     Returns
     -------
@@ -43,16 +44,24 @@ def plot_damping(model: DampingModel, haadf: ArrayLike | None = None) -> Figure:
     'HAADF recorded'
     """
     images = np.zeros(0) if haadf is None else np.asarray(haadf, dtype=np.float64).ravel()
-    brightest = np.nanmax([model.brightest, np.percentile(images, 99.9) if images.size else np.nan, 0.0])
+    brightest = np.nanmax(
+        [model.brightest, np.percentile(images, 99.9) if images.size else np.nan, 0.0]
+    )
     top = brightest if brightest > 0 else model.saturation
     if not np.isfinite(top):
-        raise ValueError("this model has neither a finite saturation nor data; pass the images as haadf=")
+        raise ValueError(
+            "this model has neither a finite saturation nor data; pass the images as haadf="
+        )
     damped = np.isfinite(model.saturation)
     longest = float(model.invert(min(top, 0.97 * model.saturation)) if damped else top)
-    longest = max(longest, float(np.percentile(model.points[0], 99.9)) if model.points.size else 0.0)
+    longest = max(
+        longest, float(np.percentile(model.points[0], 99.9)) if model.points.size else 0.0
+    )
     linear = np.linspace(0, 1.05 * longest, 200)
     figure = page_figure(4.0)
-    left, *others = figure.subplots(1, 2, width_ratios=(1.15, 1)) if model.tilts.size else [figure.subplots()]
+    left, *others = (
+        figure.subplots(1, 2, width_ratios=(1.15, 1)) if model.tilts.size else [figure.subplots()]
+    )
     _draw_points(figure, left, model, linear[-1], top)
     left.plot(linear, linear, color="#888888", linewidth=1, linestyle="--", label="no damping")
     if damped:
@@ -62,9 +71,17 @@ def plot_damping(model: DampingModel, haadf: ArrayLike | None = None) -> Figure:
             # Two standard errors of 1/S, which may reach down to no damping.
             spread = 2 * model.saturation_error / model.saturation**2
             weak, strong = (
-                DampingModel(1 / k if k > 0 else np.inf) for k in (1 / model.saturation - spread, 1 / model.saturation + spread)
+                DampingModel(1 / k if k > 0 else np.inf)
+                for k in (1 / model.saturation - spread, 1 / model.saturation + spread)
             )
-            left.fill_between(linear, strong.apply(linear), weak.apply(linear), color="#D55E00", alpha=0.25, linewidth=0)
+            left.fill_between(
+                linear,
+                strong.apply(linear),
+                weak.apply(linear),
+                color="#D55E00",
+                alpha=0.25,
+                linewidth=0,
+            )
         left.plot(linear, model.apply(linear), color="#D55E00", linewidth=1.6, label=label)
     if images.size:
         beside = left.inset_axes((0, 0, 0.16, 1), sharey=left)
@@ -105,9 +122,19 @@ def _draw_points(figure, axes, model: DampingModel, longest: float, top: float) 
 def _draw_sums(axes, model: DampingModel) -> None:
     """Draw the signal of each tilt over the expected one."""
     order = np.argsort(model.tilts)
-    for values, colour, marker, label in zip(model.sums, ("#777777", "#0072B2"), "so", ("as recorded", "corrected"), strict=True):
+    for values, colour, marker, label in zip(
+        model.sums, ("#777777", "#0072B2"), "so", ("as recorded", "corrected"), strict=True
+    ):
         scatter = f"{label}, scatter {100 * values.std():.2g} %"
-        axes.plot(model.tilts[order], values[order], f"{marker}-", color=colour, markersize=4, linewidth=1, label=scatter)
+        axes.plot(
+            model.tilts[order],
+            values[order],
+            f"{marker}-",
+            color=colour,
+            markersize=4,
+            linewidth=1,
+            label=scatter,
+        )
     axes.axhline(1, color="#888888", linewidth=0.8)
     expected = "that of the maps" if model.source == "maps" else "the expected one"
     low, high = model.sums.min(), model.sums.max()

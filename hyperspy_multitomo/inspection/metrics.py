@@ -28,8 +28,9 @@ def ssim_structure(image: ArrayLike, truth: ArrayLike) -> float:
 
     References
     ----------
-    Z. Wang, A.C. Bovik, H.R. Sheikh, E.P. Simoncelli, IEEE Trans. Image Process. 13 (2004) 600, eq. 10,
-    doi:10.1109/TIP.2003.819861; used globally by Z. Zhong et al., Ultramicroscopy 174 (2017) 35, table 1.
+    Z. Wang, A.C. Bovik, H.R. Sheikh, E.P. Simoncelli, IEEE Trans. Image Process. 13 (2004) 600, eq.
+    10, doi:10.1109/TIP.2003.819861; used globally by Z. Zhong et al., Ultramicroscopy 174 (2017)
+    35, table 1.
 
     Examples
     --------
@@ -111,7 +112,8 @@ def wrong_pixels(image: ArrayLike, truth: ArrayLike) -> int:
     image, truth = _pair(image, truth)
     inside = truth > truth.max() / 2
     order = np.argsort(-image)
-    # Lowering the threshold past the pixels one by one: each is one error fewer if it is object, one more if not.
+    # Lowering the threshold past the pixels one by one: each is one error fewer if it is object,
+    # one more if not.
     wrong = inside.sum() + np.concatenate([[0], np.cumsum(np.where(inside[order], -1, 1))])
     # A threshold lies between different values only.
     falls = np.concatenate([[True], np.diff(image[order]) != 0, [True]])
@@ -151,7 +153,9 @@ def psnr(image: ArrayLike, truth: ArrayLike, peak: float | None = None) -> float
     image, truth = _pair(image, truth)
     peak = truth.max() if peak is None else float(peak)
     if not peak > 0:
-        raise ValueError(f"the peak is {peak}; expected a positive signal to compare the error with")
+        raise ValueError(
+            f"the peak is {peak}; expected a positive signal to compare the error with"
+        )
     error = np.mean((image - truth) ** 2)
     return float(10 * np.log10(peak**2 / error)) if error > 0 else float("inf")
 
@@ -247,7 +251,8 @@ def dice(first: ArrayLike, second: ArrayLike) -> float:
     first, second = np.asarray(first), np.asarray(second)
     if first.dtype != bool or second.dtype != bool or first.shape != second.shape:
         raise ValueError(
-            f"the masks are {first.dtype} of shape {first.shape} and {second.dtype} of shape {second.shape}; "
+            f"the masks are {first.dtype} of shape {first.shape} and {second.dtype} of shape "
+            f"{second.shape}; "
             "expected bool of one shape: threshold the volumes first"
         )
     total = np.count_nonzero(first) + np.count_nonzero(second)
@@ -275,8 +280,8 @@ def elongation_factor(max_tilt: float) -> float:
 
     References
     ----------
-    M. Radermacher, W. Hoppe, Proc. 7th Eur. Congr. Electron Microsc. 1 (1980) 132; P.A. Midgley, M. Weyland, Ultramicroscopy 96
-    (2003) 413, doi:10.1016/S0304-3991(03)00105-0.
+    M. Radermacher, W. Hoppe, Proc. 7th Eur. Congr. Electron Microsc. 1 (1980) 132; P.A. Midgley, M.
+    Weyland, Ultramicroscopy 96 (2003) 413, doi:10.1016/S0304-3991(03)00105-0.
 
     Examples
     --------
@@ -284,7 +289,9 @@ def elongation_factor(max_tilt: float) -> float:
     1.31
     """
     if not 0 < max_tilt <= 90:
-        raise ValueError(f"the largest tilt is {max_tilt}; expected an angle above 0 and up to 90 degrees")
+        raise ValueError(
+            f"the largest tilt is {max_tilt}; expected an angle above 0 and up to 90 degrees"
+        )
     a = np.deg2rad(max_tilt)
     mixed = np.sin(a) * np.cos(a)
     return float(np.sqrt((a + mixed) / (a - mixed)))
@@ -294,7 +301,8 @@ def crowther_resolution(diameter: float, tilts: ArrayLike) -> float:
     """
     Return the resolution that the number of projections allows, diameter times the mean tilt step (radians).
 
-    That is pi D / N for N projections spread evenly over 180 degrees. Noise, alignment and the missing wedge make it worse.
+    That is pi D / N for N projections spread evenly over 180 degrees. Noise, alignment and the
+    missing wedge make it worse.
 
     Parameters
     ----------
@@ -315,7 +323,8 @@ def crowther_resolution(diameter: float, tilts: ArrayLike) -> float:
 
     References
     ----------
-    R.A. Crowther, D.J. DeRosier, A. Klug, Proc. R. Soc. Lond. A 317 (1970) 319, doi:10.1098/rspa.1970.0119.
+    R.A. Crowther, D.J. DeRosier, A. Klug, Proc. R. Soc. Lond. A 317 (1970) 319,
+    doi:10.1098/rspa.1970.0119.
 
     Examples
     --------
@@ -357,19 +366,27 @@ def largest_gap(tilts: ArrayLike) -> float:
 def _steps(tilts: ArrayLike) -> np.ndarray:
     tilts = np.unique(np.asarray(tilts, dtype=np.float64))
     if tilts.size < 2 or not np.isfinite(tilts).all():
-        raise ValueError(f"the tilts are {tilts.tolist()}; expected two different angles at least, in degrees")
+        raise ValueError(
+            f"the tilts are {tilts.tolist()}; expected two different angles at least, in degrees"
+        )
     return np.diff(tilts)
 
 
 def _spread(truth: np.ndarray) -> float:
     spread = truth.std()
     if spread == 0:
-        raise ValueError(f"the reference is {truth[0]:g} everywhere; errors cannot be compared with its variation")
+        raise ValueError(
+            f"the reference is {truth[0]:g} everywhere; errors cannot be compared with its "
+            "variation"
+        )
     return spread
 
 
 def _pair(image: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     image, truth = np.asarray(image, dtype=np.float64), np.asarray(truth, dtype=np.float64)
     if image.shape != truth.shape or image.size == 0:
-        raise ValueError(f"the shapes are {image.shape} and {truth.shape}; expected two equal ones that are not empty")
+        raise ValueError(
+            f"the shapes are {image.shape} and {truth.shape}; expected two equal ones that are not "
+            "empty"
+        )
     return image.ravel(), truth.ravel()

@@ -40,13 +40,15 @@ def plot_orthoslices(
     """
     Show the sections xy, xz and zy through one voxel: the channels mixed, each in its colour, and then one by one.
 
-    The sections are unfolded, so that neighbours share an axis: x runs alike in xy and in xz below it, y alike in xy and in zy
-    beside it. Dashed lines are where the other two sections cut. The electrons come from the top of xz and from the right of zy.
+    The sections are unfolded, so that neighbours share an axis: x runs alike in xy and in xz below
+    it, y alike in xy and in zy beside it. Dashed lines are where the other two sections cut. The
+    electrons come from the top of xz and from the right of zy.
 
     Parameters
     ----------
     volumes : array_like (channel, z, x, y)
-        Any unit. Of a dask array only the three sections are computed, and the sums for the centre of mass.
+        Any unit. Of a dask array only the three sections are computed, and the sums for the centre
+        of mass.
     names : sequence of str (channel,)
         Of the channels.
     position : (int, int, int), optional
@@ -58,7 +60,8 @@ def plot_orthoslices(
     unit : str or sequence of str (channel,), default "counts per nm"
         Of all channels, or of each.
     limits : sequence of (float, float), optional
-        Values that are black and full colour; by default 0 and the robust maximum of each channel's three sections.
+        Values that are black and full colour; by default 0 and the robust maximum of each channel's
+        three sections.
     colours : sequence of str, optional
         By default those of `channel_colours`, which colour-blind readers can tell apart.
 
@@ -89,7 +92,10 @@ def plot_orthoslices(
         raise ValueError(f"the position is {position}; expected (z, x, y) inside {shape}")
     sections = _cut(volumes, position)
     if limits is None:
-        limits = [full_scale(np.concatenate([part[i].ravel() for part in sections])) for i in range(len(names))]
+        limits = [
+            full_scale(np.concatenate([part[i].ravel() for part in sections]))
+            for i in range(len(names))
+        ]
     limits, colours, units = per_channel(names, limits, colours, unit)
     groups = len(names) + 1 if len(names) > 1 else 1
     figure, cells = _grid_of_groups(groups, shape)
@@ -99,7 +105,17 @@ def plot_orthoslices(
         colour_legend(figure, colours, ranges(names, limits, units))
     for i, cell in enumerate(cells[-len(names) :]):
         alone = [part[i] for part in sections]
-        _draw(figure, cell, alone, position, limits[i], colour_ramp(colours[i]), pixel_size, names[i], units[i])
+        _draw(
+            figure,
+            cell,
+            alone,
+            position,
+            limits[i],
+            colour_ramp(colours[i]),
+            pixel_size,
+            names[i],
+            units[i],
+        )
     length, size = ("px", 1.0) if pixel_size is None else ("nm", pixel_size)
     z, x, y = (round(start + p * size, 2) for start, p in zip(origin, position, strict=True))
     figure.suptitle(f"Sections through x = {x:g}, y = {y:g}, z = {z:g} {length}", fontsize=12)
@@ -149,7 +165,9 @@ def checked_volumes(volumes, names: Sequence[str]):
     """Return volumes (channel, z, x, y), a dask array as it is, and the names of the channels, or say how they do not fit."""
     volumes = volumes if hasattr(volumes, "dask") else np.asarray(volumes)
     # Only the shape matters, and a dask array must not be computed for it.
-    _, names = named_channels("volumes", np.broadcast_to(np.float32(0), volumes.shape), names, _AXES)
+    _, names = named_channels(
+        "volumes", np.broadcast_to(np.float32(0), volumes.shape), names, _AXES
+    )
     return volumes, names
 
 
@@ -160,7 +178,9 @@ def per_channel(names, limits, colours, unit) -> tuple[list, list[str], list[str
     counts = {"limits": len(limits), "colours": len(colours), "units": len(units)}
     for what, count in counts.items():
         if count != len(names):
-            raise ValueError(f"there are {len(names)} channels but {count} {what}; give one for each")
+            raise ValueError(
+                f"there are {len(names)} channels but {count} {what}; give one for each"
+            )
     return list(limits), colours, units
 
 
@@ -196,12 +216,17 @@ def colour_ramp(colour: str):
     """Return the colour map from black to a colour, the one that `colour_mix` adds up."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    return LinearSegmentedColormap.from_list(colour, ["#000000", colour]).with_extremes(bad="#000000")
+    return LinearSegmentedColormap.from_list(colour, ["#000000", colour]).with_extremes(
+        bad="#000000"
+    )
 
 
 def ranges(names, limits, units) -> list[str]:
     """Return for each channel its name and the values that are black and full colour."""
-    return [f"{name}, {low:.3g} to {high:.3g} {unit}" for name, (low, high), unit in zip(names, limits, units, strict=True)]
+    return [
+        f"{name}, {low:.3g} to {high:.3g} {unit}"
+        for name, (low, high), unit in zip(names, limits, units, strict=True)
+    ]
 
 
 def colour_legend(figure: Figure, colours: Sequence[str], labels: Sequence[str]) -> None:
@@ -212,7 +237,13 @@ def colour_legend(figure: Figure, colours: Sequence[str], labels: Sequence[str])
         Patch(facecolor=colour, edgecolor="#777777", linewidth=0.5, label=label)
         for colour, label in zip(colours, labels, strict=True)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), frameon=False, fontsize=9)
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=min(len(handles), 4),
+        frameon=False,
+        fontsize=9,
+    )
 
 
 def _cut(volumes, position: tuple[int, int, int]) -> list[np.ndarray]:
@@ -244,20 +275,47 @@ def _sides(shape: tuple[int, int, int]) -> tuple[list[float], list[float]]:
     return ([across], [depth]) if shape[2] == 1 else ([across, depth], [along, depth])
 
 
-def _draw(figure: Figure, cell, sections, position, limits, cmap, pixel_size, title: str, unit: str | None = None) -> None:
+def _draw(
+    figure: Figure,
+    cell,
+    sections,
+    position,
+    limits,
+    cmap,
+    pixel_size,
+    title: str,
+    unit: str | None = None,
+) -> None:
     """Draw the sections xy, xz and zy into one cell, with a colour scale where there is a unit."""
     z, x, y = position
     widths, heights = _sides((*sections[1].shape[:2], sections[0].shape[0]))
     # Room for the colour scale even where there is none, so that all groups are of one size.
     inner = cell.subgridspec(
-        len(heights), len(widths) + 1, width_ratios=(*widths, 0.04 * sum(widths)), height_ratios=heights, wspace=0.02, hspace=0.02
+        len(heights),
+        len(widths) + 1,
+        width_ratios=(*widths, 0.04 * sum(widths)),
+        height_ratios=heights,
+        wspace=0.02,
+        hspace=0.02,
     )
     places = ((0, 0, "x", "y", x, y), (1, 0, "x", "z", x, z), (0, 1, "z", "y", z, y))
-    chosen = [(sections[1], (0, 0, *places[1][2:]))] if len(heights) == 1 else list(zip(sections, places, strict=True))
+    chosen = (
+        [(sections[1], (0, 0, *places[1][2:]))]
+        if len(heights) == 1
+        else list(zip(sections, places, strict=True))
+    )
     drawn = []
     for image, (row, column, horizontal, vertical, right, up) in chosen:
         axes = figure.add_subplot(inner[row, column])
-        shown = show_image(axes, image, limits, cmap, horizontal=horizontal, vertical=vertical, upward=vertical == "z")
+        shown = show_image(
+            axes,
+            image,
+            limits,
+            cmap,
+            horizontal=horizontal,
+            vertical=vertical,
+            upward=vertical == "z",
+        )
         axes.axvline(right, color="white", linewidth=0.6, linestyle=(0, (4, 4)), alpha=0.7)
         axes.axhline(up, color="white", linewidth=0.6, linestyle=(0, (4, 4)), alpha=0.7)
         drawn.append((image.shape[0] * image.shape[1], axes))

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 COLOUR_MAP = "inferno"
 PAGE_WIDTH = 9.6  # inches
 
-# Okabe and Ito's palette, which stays distinct under the common colour blindnesses, ordered for sums on black.
+# Okabe and Ito's palette, which stays distinct under the common colour blindnesses, ordered for
+# sums on black.
 PALETTE = ("#D55E00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#BBBBBB")
 # The same for lines on white, where yellow and light grey would be lost.
 LINES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
@@ -30,7 +31,8 @@ def robust_limits(data: ArrayLike, percentile: float = 99.7) -> tuple[float, flo
     data : array_like
         NaN and infinite values are left out.
     percentile : float, default 99.7
-        Of the values up to which the scale goes; downwards it goes to 0, or below for data below 0 in as many pixels.
+        Of the values up to which the scale goes; downwards it goes to 0, or below for data below 0
+        in as many pixels.
 
     Returns
     -------
@@ -57,7 +59,10 @@ def robust_limits(data: ArrayLike, percentile: float = 99.7) -> tuple[float, flo
 
 
 def colour_mix(
-    channels: ArrayLike, *, limits: Sequence[tuple[float, float]] | None = None, colours: Sequence[str] | None = None
+    channels: ArrayLike,
+    *,
+    limits: Sequence[tuple[float, float]] | None = None,
+    colours: Sequence[str] | None = None,
 ) -> np.ndarray:
     """
     Add channels up, each in its own colour, on black.
@@ -69,7 +74,8 @@ def colour_mix(
     limits : sequence of (float, float), optional
         Values of each channel that are black and full colour; by default robust limits of each.
     colours : sequence of str, optional
-        Any colours that matplotlib knows; by default a palette that colour-blind readers can tell apart.
+        Any colours that matplotlib knows; by default a palette that colour-blind readers can tell
+        apart.
 
     Returns
     -------
@@ -98,11 +104,14 @@ def colour_mix(
     limits = [robust_limits(channel) for channel in channels] if limits is None else limits
     if len(colours) < len(channels) or len(limits) != len(channels):
         raise ValueError(
-            f"there are {len(channels)} channels but {len(colours)} colours and {len(limits)} limits; give one for each"
+            f"there are {len(channels)} channels but {len(colours)} colours and {len(limits)} "
+            "limits; give one for each"
         )
     mixed = np.zeros((*channels.shape[1:], 3), np.float32)
     for channel, colour, (low, high) in zip(channels, colours, limits, strict=False):
-        mixed += np.clip((channel - low) / (high - low), 0, 1)[..., None] * np.array(to_rgb(colour), np.float32)
+        mixed += np.clip((channel - low) / (high - low), 0, 1)[..., None] * np.array(
+            to_rgb(colour), np.float32
+        )
     return np.clip(mixed, 0, 1)
 
 
@@ -110,7 +119,9 @@ def show_image(axes, image, limits, cmap, *, horizontal: str, vertical: str, upw
     """Draw an image (vertical, horizontal) or (vertical, horizontal, 3) without ticks, its axes named by small arrows."""
     low, high = limits
     kind = {} if image.ndim == 3 else {"cmap": cmap, "vmin": low, "vmax": high}
-    shown = axes.imshow(image, origin="lower" if upward else "upper", interpolation="nearest", **kind)
+    shown = axes.imshow(
+        image, origin="lower" if upward else "upper", interpolation="nearest", **kind
+    )
     axes.set(xticks=[], yticks=[])
     axes.set_xlabel(f"{horizontal} →", fontsize=8, labelpad=2)
     # The text is turned by 90 degrees: reading on goes up the page.
@@ -132,10 +143,22 @@ def scale_bar(axes, pixel_size: float | None) -> None:
     x, y = left + 0.05 * (right - left), bottom + 0.09 * (top - bottom)
     # The same on flat pictures: a share of the width, in the direction of up.
     thickness = 0.012 * abs(right - left) * np.sign(top - bottom)
-    axes.add_patch(Rectangle((x, y), length / size, thickness, facecolor="white", edgecolor="black", linewidth=0.5))
+    axes.add_patch(
+        Rectangle(
+            (x, y), length / size, thickness, facecolor="white", edgecolor="black", linewidth=0.5
+        )
+    )
     # Beside the bar, since there may be no room above it.
     beside = x + length / size + 0.015 * (right - left)
-    text = axes.text(beside, y + thickness / 2, f"{length:g} {unit}", color="white", fontsize=8, va="center_baseline", ha="left")
+    text = axes.text(
+        beside,
+        y + thickness / 2,
+        f"{length:g} {unit}",
+        color="white",
+        fontsize=8,
+        va="center_baseline",
+        ha="left",
+    )
     text.set_path_effects([withStroke(linewidth=1.5, foreground="black")])
 
 
@@ -176,13 +199,21 @@ def line_styles(count: int) -> list[tuple[str, str]]:
     return [(LINES[i % len(LINES)], "osv^"[i // len(LINES) % 4]) for i in range(count)]
 
 
-def named_channels(what: str, array: ArrayLike, names: Sequence[str], axes: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:
+def named_channels(
+    what: str, array: ArrayLike, names: Sequence[str], axes: tuple[str, ...]
+) -> tuple[np.ndarray, list[str]]:
     """Return the array and a name for each of its channels, or say how they do not fit together."""
     array = np.asarray(array)
     if array.ndim != len(axes) or 0 in array.shape:
-        raise ValueError(f"`{what}` has the shape {array.shape}; expected ({', '.join(axes)}), none of them empty")
+        raise ValueError(
+            f"`{what}` has the shape {array.shape}; expected ({', '.join(axes)}), none of them "
+            "empty"
+        )
     if isinstance(names, str) or len(names) != len(array):
-        raise ValueError(f"`{what}` has {len(array)} channels for the names {names!r}; give each channel one name")
+        raise ValueError(
+            f"`{what}` has {len(array)} channels for the names {names!r}; give each channel one "
+            "name"
+        )
     return array, [str(name) for name in names]
 
 
@@ -190,5 +221,8 @@ def checked_tilts(tilts: ArrayLike, count: int) -> np.ndarray:
     """Return the tilts as an array, or say that their number is wrong."""
     tilts = np.asarray(tilts, dtype=np.float64)
     if tilts.shape != (count,):
-        raise ValueError(f"`tilts` has the shape {tilts.shape} but there are {count} projections; pass one angle per projection")
+        raise ValueError(
+            f"`tilts` has the shape {tilts.shape} but there are {count} projections; pass one "
+            "angle per projection"
+        )
     return tilts

@@ -40,7 +40,9 @@ def plot_gains(gains: GainEstimate) -> Figure:
     figure = page_figure(3.6)
     axes = figure.subplots()
     values = np.reshape(gains.values, (len(gains.tilts), -1))
-    errors = None if gains.standard_errors is None else np.reshape(gains.standard_errors, values.shape)
+    errors = (
+        None if gains.standard_errors is None else np.reshape(gains.standard_errors, values.shape)
+    )
     styles = line_styles(values.shape[1])
     for i, (name, (colour, marker)) in enumerate(zip(gains.elements or ("",), styles, strict=True)):
         bar = None if errors is None else errors[:, i]
@@ -86,7 +88,9 @@ def plot_background(fit: BackgroundLevel) -> Figure:
     figure = page_figure(4.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     upper.plot(fit.tilts, fit.levels, "o", color="#0072B2", markersize=4, label="measured")
-    upper.plot(fit.tilts, fit.offset + fit.film_levels, color="#D55E00", label="offset + film / cos t")
+    upper.plot(
+        fit.tilts, fit.offset + fit.film_levels, color="#D55E00", label="offset + film / cos t"
+    )
     upper.axhline(fit.offset, color="#888888", linewidth=0.8, linestyle="--", label="offset")
     upper.set(ylabel="HAADF signal", title=str(fit).replace(", scatter", "\nscatter"))
     _legend_beside(upper)
@@ -122,18 +126,38 @@ def plot_tilt_ranking(ranking: TiltRanking) -> Figure:
 
     figure = page_figure(3.6)
     axes = figure.subplots()
-    for (name, scores), (colour, marker) in zip(ranking.scores.items(), line_styles(len(ranking.scores)), strict=True):
-        axes.plot(ranking.tilts, scores, f"{marker}-", color=colour, markersize=4, linewidth=0.8, label=name)
+    for (name, scores), (colour, marker) in zip(
+        ranking.scores.items(), line_styles(len(ranking.scores)), strict=True
+    ):
+        axes.plot(
+            ranking.tilts,
+            scores,
+            f"{marker}-",
+            color=colour,
+            markersize=4,
+            linewidth=0.8,
+            label=name,
+        )
     for side in (-1, 1):
         axes.axhline(side * ranking.threshold, color="#888888", linewidth=0.8, linestyle="--")
     for tilt in ranking.suspicious:
         axes.axvline(tilt, color="#CC0000", alpha=0.3, linewidth=4)
-        axes.annotate(f"{tilt:g}°", (tilt, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8)
+        axes.annotate(
+            f"{tilt:g}°",
+            (tilt, 1),
+            xycoords=("data", "axes fraction"),
+            ha="center",
+            va="bottom",
+            fontsize=8,
+        )
     axes.set(xlabel="tilt (°)", ylabel="score (robust standard deviations)")
     if max(np.abs(scores).max() for scores in ranking.scores.values()) > 4 * ranking.threshold:
-        # A tilt that is far off would flatten all others; the logarithmic part has its own ticks, in plain numbers.
+        # A tilt that is far off would flatten all others; the logarithmic part has its own ticks,
+        # in plain numbers.
         axes.set_yscale("symlog", linthresh=2 * ranking.threshold)
-        axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=2 * ranking.threshold, subs=(1, 2, 5)))
+        axes.yaxis.set_major_locator(
+            SymmetricalLogLocator(base=10, linthresh=2 * ranking.threshold, subs=(1, 2, 5))
+        )
         axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.3)
     _legend_beside(axes)
@@ -167,7 +191,11 @@ def plot_dose_drift(drift: DoseDrift) -> Figure:
     figure = page_figure(3.8)
     axes = figure.subplots()
     along = np.argsort(drift.order)
-    values, lines, title = drift.relative, drift.fitted, "Signal over the expected one, and its change over the series"
+    values, lines, title = (
+        drift.relative,
+        drift.fitted,
+        "Signal over the expected one, and its change over the series",
+    )
     if drift.confounded:
         title += "\norder and tilt went together: may be shadowing"
     else:
@@ -179,7 +207,9 @@ def plot_dose_drift(drift: DoseDrift) -> Figure:
     styles = line_styles(len(drift.names))
     for (name, signal, line, change, error), (colour, marker) in zip(channels, styles, strict=True):
         label = f"{name}: {100 * change:+.1f} ± {100 * error:.1f} %"
-        axes.plot(drift.order[along], signal[along], marker, color=colour, markersize=4, label=label)
+        axes.plot(
+            drift.order[along], signal[along], marker, color=colour, markersize=4, label=label
+        )
         axes.plot(drift.order[along], line[along], color=colour, linewidth=1)
     axes.set(xlabel="order of acquisition", ylabel="relative signal", title=title)
     axes.grid(alpha=0.3)

@@ -83,13 +83,17 @@ class Page:
 
     def details(self, summary: str, text: str) -> None:
         """Add preformatted text that is folded away under a summary."""
-        self._parts.append(f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>")
+        self._parts.append(
+            f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>"
+        )
 
     def html(self) -> str:
         """Return the page."""
         return (
-            f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(self.title)}</title>'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>\n'
+            '<!DOCTYPE html>\n<html lang="en"><head><meta '
+            f'charset="utf-8"><title>{escape(self.title)}</title>'
+            '<meta name="viewport" content="width=device-width, '
+            f'initial-scale=1"><style>{_STYLE}</style></head>\n'
             f"<body><main>\n" + "\n".join(self._parts) + "\n</main></body></html>\n"
         )
 

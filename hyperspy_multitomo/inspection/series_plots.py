@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Figures of tilt series and of fits to them, drawn from plain arrays.
 
-Every function returns a `matplotlib.figure.Figure` that belongs to nobody else: save it, or show it in a notebook.
+Every function returns a `matplotlib.figure.Figure` that belongs to nobody else: save it, or show it
+in a notebook.
 """
 
 from __future__ import annotations
@@ -31,7 +32,12 @@ if TYPE_CHECKING:
 
 
 def plot_projections(
-    maps: ArrayLike, tilts: ArrayLike, names: Sequence[str], *, pixel_size: float | None = None, unit: str = "counts"
+    maps: ArrayLike,
+    tilts: ArrayLike,
+    names: Sequence[str],
+    *,
+    pixel_size: float | None = None,
+    unit: str = "counts",
 ) -> Figure:
     """
     Show every channel at the tilt nearest 0 degrees.
@@ -78,11 +84,21 @@ def plot_projections(
         # One picture stands in the middle, with its colour scale beside it.
         wide = min(0.9 * PAGE_WIDTH, (height - 0.5) * images.shape[2] / images.shape[1] + 0.8)
         side = (PAGE_WIDTH - wide) / 2
-        cells = [figure.add_subplot(figure.add_gridspec(1, 3, width_ratios=(side, wide, side))[0, 1])]
+        cells = [
+            figure.add_subplot(figure.add_gridspec(1, 3, width_ratios=(side, wide, side))[0, 1])
+        ]
     else:
         cells = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, image, name in zip(cells, images, names, strict=False):
-        shown = show_image(axes, image, robust_limits(image), COLOUR_MAP, horizontal="x", vertical="y", upward=False)
+        shown = show_image(
+            axes,
+            image,
+            robust_limits(image),
+            COLOUR_MAP,
+            horizontal="x",
+            vertical="y",
+            upward=False,
+        )
         axes.set_title(name, fontsize=11)
         scale_bar(axes, pixel_size)
         colour_bar(figure, shown, axes, unit)
@@ -133,7 +149,9 @@ def plot_sinogram(
     >>> plot_sinogram(np.ones((1, 3, 20, 10)), [-10, 0, 10], ["HAADF"]).axes[0].get_ylabel()
     'tilt (°)'
     """
-    projections, names = named_channels("projections", projections, names, ("channel", "tilt", "x", "y"))
+    projections, names = named_channels(
+        "projections", projections, names, ("channel", "tilt", "x", "y")
+    )
     tilts = checked_tilts(tilts, projections.shape[1])
     y = projections.shape[3] // 2 if y is None else y
     if not 0 <= y < projections.shape[3]:
@@ -145,7 +163,9 @@ def plot_sinogram(
     rows = -(-len(projections) // columns)
     figure = page_figure(2.6 * rows + 0.5)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for axes, sinogram, name in zip(grid.ravel(), projections[:, order][..., y], names, strict=False):
+    for axes, sinogram, name in zip(
+        grid.ravel(), projections[:, order][..., y], names, strict=False
+    ):
         low, high = robust_limits(sinogram)
         # Cells reach halfway to the neighbouring tilts, so that missing tilts show as broad ones.
         shown = axes.pcolormesh(
@@ -181,7 +201,8 @@ def plot_response(
     Parameters
     ----------
     measured, modelled : array_like (tilt, ...)
-        HAADF signal, in pixels or blocks, and what the maps times their response ratios give; NaN is left out.
+        HAADF signal, in pixels or blocks, and what the maps times their response ratios give; NaN
+        is left out.
     tilts : array_like (tilt,)
         Degrees.
     r2 : float, optional
@@ -208,10 +229,16 @@ def plot_response(
     """
     from hyperspy_multitomo.inspection.metrics import r_squared
 
-    measured, modelled = np.asarray(measured, dtype=np.float64), np.asarray(modelled, dtype=np.float64)
+    measured, modelled = (
+        np.asarray(measured, dtype=np.float64),
+        np.asarray(modelled, dtype=np.float64),
+    )
     tilts = checked_tilts(tilts, len(measured))
     if measured.shape != modelled.shape:
-        raise ValueError(f"the shapes are {measured.shape} and {modelled.shape}; expected measured and modelled values alike")
+        raise ValueError(
+            f"the shapes are {measured.shape} and {modelled.shape}; expected measured and modelled "
+            "values alike"
+        )
     known = np.isfinite(measured) & np.isfinite(modelled)
     if not known.any():
         raise ValueError("no value is both measured and modelled; was the mask empty?")
@@ -219,7 +246,9 @@ def plot_response(
     if residual_per_tilt is None:
         misfit = np.where(known, measured - modelled, 0).reshape(len(tilts), -1)
         signal = np.where(known, measured, 0).reshape(len(tilts), -1)
-        residual_per_tilt = np.linalg.norm(misfit, axis=1) / np.maximum(np.linalg.norm(signal, axis=1), 1e-30)
+        residual_per_tilt = np.linalg.norm(misfit, axis=1) / np.maximum(
+            np.linalg.norm(signal, axis=1), 1e-30
+        )
     figure = page_figure(3.9)
     left, right = figure.subplots(1, 2)
     low, high = (
@@ -238,13 +267,23 @@ def plot_response(
     )
     left.plot([low, high], [low, high], color="#D55E00", linewidth=1.2, label="equal")
     left.set(
-        xlabel="HAADF from the element maps", ylabel="HAADF measured", title=f"R² = {r2:.3f}", xlim=(low, high), ylim=(low, high)
+        xlabel="HAADF from the element maps",
+        ylabel="HAADF measured",
+        title=f"R² = {r2:.3f}",
+        xlim=(low, high),
+        ylim=(low, high),
     )
     left.set_aspect("equal")
     left.legend(loc="lower right")
     colour_bar(figure, shown, left, "pixels or blocks")
     order = np.argsort(tilts)
-    right.plot(tilts[order], 100 * np.asarray(residual_per_tilt)[order], "o-", color="#0072B2", markersize=4)
+    right.plot(
+        tilts[order],
+        100 * np.asarray(residual_per_tilt)[order],
+        "o-",
+        color="#0072B2",
+        markersize=4,
+    )
     right.set(xlabel="tilt (°)", ylabel="misfit (% of the HAADF)", title="Misfit at each tilt")
     right.set_ylim(0, 110 * max(np.nanmax(residual_per_tilt, initial=0), 1e-3))
     right.grid(alpha=0.3)
@@ -252,7 +291,10 @@ def plot_response(
 
 
 def plot_residuals(
-    residuals: Mapping[str, ArrayLike], iterations: ArrayLike | None = None, *, objective: ArrayLike | None = None
+    residuals: Mapping[str, ArrayLike],
+    iterations: ArrayLike | None = None,
+    *,
+    objective: ArrayLike | None = None,
 ) -> Figure:
     """
     Show how the residuals of a reconstruction fall from iteration to iteration, and the objective of a regularised one.
@@ -262,10 +304,11 @@ def plot_residuals(
     residuals : mapping of str to array_like (measurement,)
         Relative residuals |b - A x| / |b|, one curve for each name; NaN is left out.
     iterations : array_like (measurement,), optional
-        Numbers of the iterations at which they were measured, ``volume.residuals["iteration"]``; by default 1, 2, and so on.
+        Numbers of the iterations at which they were measured, ``volume.residuals["iteration"]``; by
+        default 1, 2, and so on.
     objective : array_like (measurement,), optional
-        What a regularised method makes small, ``volume.residuals["objective"]``: drawn beside as the part that is still above the
-        last value.
+        What a regularised method makes small, ``volume.residuals["objective"]``: drawn beside as
+        the part that is still above the last value.
 
     Returns
     -------
@@ -274,7 +317,8 @@ def plot_residuals(
     Raises
     ------
     ValueError
-        If there is no curve, one is not one-dimensional, or lengths differ from that of `iterations`.
+        If there is no curve, one is not one-dimensional, or lengths differ from that of
+        `iterations`.
 
     Examples
     --------
@@ -285,16 +329,27 @@ def plot_residuals(
     curves = {name: np.asarray(values, dtype=np.float64) for name, values in residuals.items()}
     if not curves or any(values.ndim != 1 for values in curves.values()):
         shapes = {name: values.shape for name, values in curves.items()}
-        raise ValueError(f"the residuals have the shapes {shapes}; expected one list over the iterations for each name")
+        raise ValueError(
+            f"the residuals have the shapes {shapes}; expected one list over the iterations for "
+            "each name"
+        )
     fall = np.zeros(0) if objective is None else np.asarray(objective, dtype=np.float64)
     lengths = {values.size for values in (*curves.values(), *([] if objective is None else [fall]))}
     if iterations is not None and lengths != {np.size(iterations)}:
-        raise ValueError(f"there are {np.size(iterations)} iterations but curves of {sorted(lengths)} values; pass one for each")
+        raise ValueError(
+            f"there are {np.size(iterations)} iterations but curves of {sorted(lengths)} values; "
+            "pass one for each"
+        )
     figure = page_figure(3.4)
     axes = figure.subplots(1, 1 if objective is None else 2, squeeze=False)[0]
     for (name, values), (colour, _) in zip(curves.items(), line_styles(len(curves)), strict=True):
         shade = "#222222" if name.upper() == "HAADF" else colour
-        axes[0].semilogy(np.arange(1, values.size + 1) if iterations is None else iterations, values, color=shade, label=name)
+        axes[0].semilogy(
+            np.arange(1, values.size + 1) if iterations is None else iterations,
+            values,
+            color=shade,
+            label=name,
+        )
     axes[0].set(xlabel="iteration", ylabel="relative residual")
     axes[0].legend(frameon=False, ncols=2)
     if objective is not None:

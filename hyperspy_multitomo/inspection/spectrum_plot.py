@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 def plot_spectrum(
-    energy: ArrayLike, counts: ArrayLike, fit: ArrayLike, background: ArrayLike, lines: Mapping[str, float] | None = None
+    energy: ArrayLike,
+    counts: ArrayLike,
+    fit: ArrayLike,
+    background: ArrayLike,
+    lines: Mapping[str, float] | None = None,
 ) -> Figure:
     """
     Show a summed spectrum, its fit and background, and what the fit leaves, in standard deviations.
@@ -46,14 +50,24 @@ def plot_spectrum(
     >>> len(plot_spectrum(energy, counts, counts, 100 + 0 * energy, {"Fe Ka": 6.4}).axes)
     2
     """
-    energy, counts, fit, background = (np.asarray(values, dtype=float) for values in (energy, counts, fit, background))
+    energy, counts, fit, background = (
+        np.asarray(values, dtype=float) for values in (energy, counts, fit, background)
+    )
     if not energy.shape == counts.shape == fit.shape == background.shape:
         raise ValueError(
-            f"the arrays have {energy.size}, {counts.size}, {fit.size} and {background.size} channels; give equal ones"
+            f"the arrays have {energy.size}, {counts.size}, {fit.size} and {background.size} "
+            "channels; give equal ones"
         )
     figure = page_figure(4.6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    above.step(energy, np.maximum(counts, 0.5), where="mid", color="#7a8794", linewidth=0.9, label="counts, all tilts and pixels")
+    above.step(
+        energy,
+        np.maximum(counts, 0.5),
+        where="mid",
+        color="#7a8794",
+        linewidth=0.9,
+        label="counts, all tilts and pixels",
+    )
     above.plot(energy, fit, color="#d55e00", linewidth=1.1, label="fit")
     above.plot(energy, background, color="#0072b2", linewidth=1.1, label="background")
     above.set_yscale("log")
@@ -62,7 +76,13 @@ def plot_spectrum(
     for name, place in (lines or {}).items():
         height = np.interp(place, energy, counts)
         above.annotate(
-            name, (place, max(height, lowest)), (0, 5), textcoords="offset points", rotation=90, ha="center", fontsize=8
+            name,
+            (place, max(height, lowest)),
+            (0, 5),
+            textcoords="offset points",
+            rotation=90,
+            ha="center",
+            fontsize=8,
         )
     above.set_ylabel("counts")
     above.legend(loc="upper right", fontsize=8, frameon=False)

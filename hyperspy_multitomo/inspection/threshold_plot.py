@@ -32,8 +32,8 @@ def plot_threshold(curve: ThresholdCurve, unit: str = "") -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        V(t) in percent of all voxels on the left; |dV/dt|, smoothed and on a logarithmic scale, on the right. Where the threshold
-        is ambiguous the title says why.
+        V(t) in percent of all voxels on the left; |dV/dt|, smoothed and on a logarithmic scale, on
+        the right. Where the threshold is ambiguous the title says why.
 
     Examples
     --------
@@ -51,12 +51,23 @@ def plot_threshold(curve: ThresholdCurve, unit: str = "") -> Figure:
     # Slopes far below both falls are empty levels, which would stretch the scale without end.
     least = 1e-4 * curve.slopes.max()
     right.semilogy(curve.levels, np.maximum(100 * curve.slopes, 100 * least), color=CURVE)
-    right.set(ylabel=f"slope |dV/dt| (% per {unit})" if unit else "slope |dV/dt| (% per unit of t)", ylim=(100 * least, None))
+    right.set(
+        ylabel=f"slope |dV/dt| (% per {unit})" if unit else "slope |dV/dt| (% per unit of t)",
+        ylim=(100 * least, None),
+    )
     for axes in (left, right):
         if np.isfinite(curve.value):
             axes.axvspan(*curve.flat, color=FLAT, alpha=0.3, linewidth=0, label="flat run")
-            axes.axvline(curve.value, color=THRESHOLD, linewidth=1.5, label=f"threshold {curve.value:.4g}")
-        axes.axvline(curve.interior, color="#555555", linewidth=1, linestyle=":", label=f"interior {curve.interior:.4g}")
+            axes.axvline(
+                curve.value, color=THRESHOLD, linewidth=1.5, label=f"threshold {curve.value:.4g}"
+            )
+        axes.axvline(
+            curve.interior,
+            color="#555555",
+            linewidth=1,
+            linestyle=":",
+            label=f"interior {curve.interior:.4g}",
+        )
         axes.set_xlabel(f"level t ({unit})" if unit else "level t")
         axes.grid(alpha=0.3)
     left.legend(frameon=False)

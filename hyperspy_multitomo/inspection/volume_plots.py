@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Figures of volumes and compositions, drawn from plain arrays.
 
-Every function returns a `matplotlib.figure.Figure` that belongs to nobody else: save it, or show it in a notebook.
+Every function returns a `matplotlib.figure.Figure` that belongs to nobody else: save it, or show it
+in a notebook.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def plot_slices(
     """
     Show each channel in the three sections through one voxel, all to the same scale.
 
-    The electrons come from the top of the sections with z upwards; the sections with y have it downwards, as images have.
+    The electrons come from the top of the sections with z upwards; the sections with y have it
+    downwards, as images have.
 
     Parameters
     ----------
@@ -82,11 +84,18 @@ def plot_slices(
     """
     volumes, names = named_channels("volumes", volumes, names, ("channel", "z", "x", "y"))
     position = tuple(n // 2 for n in volumes.shape[1:]) if position is None else position
-    if len(position) != 3 or not all(0 <= p < n for p, n in zip(position, volumes.shape[1:], strict=True)):
-        raise ValueError(f"the position is {position}; expected (z, x, y) inside {volumes.shape[1:]}")
+    if len(position) != 3 or not all(
+        0 <= p < n for p, n in zip(position, volumes.shape[1:], strict=True)
+    ):
+        raise ValueError(
+            f"the position is {position}; expected (z, x, y) inside {volumes.shape[1:]}"
+        )
     limits = [robust_limits(volume) for volume in volumes] if limits is None else limits
     if len(limits) != len(volumes):
-        raise ValueError(f"there are {len(volumes)} channels but {len(limits)} limits; give one (low, high) for each")
+        raise ValueError(
+            f"there are {len(volumes)} channels but {len(limits)} limits; give one (low, high) for "
+            "each"
+        )
     grid = _section_grid(len(volumes), volumes.shape[1:])
     figure = grid[0, 0].figure
     for axes_row, volume, name, limit in zip(grid, volumes, names, limits, strict=True):
@@ -95,9 +104,14 @@ def plot_slices(
         colour_bar(figure, shown, list(axes_row), unit, shrink=0.85)
     z, x, y = position
     if pixel_size is not None:
-        z, x, y = (round((p - (n - 1) / 2) * pixel_size, 1) for p, n in zip(position, volumes.shape[1:], strict=True))
+        z, x, y = (
+            round((p - (n - 1) / 2) * pixel_size, 1)
+            for p, n in zip(position, volumes.shape[1:], strict=True)
+        )
     length = "px" if pixel_size is None else "nm from the centre"
-    figure.suptitle(f"Sections xy, xz, yz through z = {z:g}, x = {x:g}, y = {y:g} {length}", fontsize=12)
+    figure.suptitle(
+        f"Sections xy, xz, yz through z = {z:g}, x = {x:g}, y = {y:g} {length}", fontsize=12
+    )
     return figure
 
 
@@ -116,7 +130,8 @@ def plot_comparison(
     Parameters
     ----------
     volumes : mapping of str to array_like (channel, z, x, y)
-        One column each, such as ``{"truth": ..., "EDS alone": ..., "HEBT": ...}``; equal shapes and units.
+        One column each, such as ``{"truth": ..., "EDS alone": ..., "HEBT": ...}``; equal shapes and
+        units.
     names : sequence of str (channel,)
         One row each.
     plane : "xz", "xy" or "yz", default "xz"
@@ -146,10 +161,14 @@ def plot_comparison(
     """
     if plane not in PLANES:
         raise ValueError(f"the plane is {plane!r}; expected one of {', '.join(map(repr, PLANES))}")
-    arrays = {title: named_channels(title, volume, names, ("channel", "z", "x", "y"))[0] for title, volume in volumes.items()}
+    arrays = {
+        title: named_channels(title, volume, names, ("channel", "z", "x", "y"))[0]
+        for title, volume in volumes.items()
+    }
     if len({array.shape for array in arrays.values()}) != 1:
         raise ValueError(
-            f"the shapes are {[array.shape for array in arrays.values()]}; expected one or more volumes of equal shape"
+            f"the shapes are {[array.shape for array in arrays.values()]}; expected one or more "
+            "volumes of equal shape"
         )
     shape = next(iter(arrays.values())).shape
     axis = PLANES[plane]
@@ -164,7 +183,15 @@ def plot_comparison(
         cuts = [section(array[row], plane, position) for array in arrays.values()]
         limits = robust_limits(np.stack(cuts))
         for axes, title, cut in zip(grid[row], arrays, cuts, strict=True):
-            shown = show_image(axes, cut, limits, COLOUR_MAP, horizontal=plane[0], vertical=plane[1], upward=plane[1] == "z")
+            shown = show_image(
+                axes,
+                cut,
+                limits,
+                COLOUR_MAP,
+                horizontal=plane[0],
+                vertical=plane[1],
+                upward=plane[1] == "z",
+            )
             if row == 0:
                 axes.set_title(title, fontsize=11)
         grid[row, 0].set_title(name, fontsize=11, loc="left", fontweight="bold")
@@ -215,7 +242,9 @@ def plot_composition(
     >>> figure.axes[-1].get_xlabel()
     'wt%'
     """
-    composition, names = named_channels("composition", composition, names, ("channel", "z", "x", "y"))
+    composition, names = named_channels(
+        "composition", composition, names, ("channel", "z", "x", "y")
+    )
     inside = composition.sum(axis=0) > 0 if mask is None else np.asarray(mask, dtype=bool)
     if inside.shape != composition.shape[1:]:
         raise ValueError(f"the mask has the shape {inside.shape}; expected {composition.shape[1:]}")
@@ -224,7 +253,14 @@ def plot_composition(
     grid = _section_grid(len(names) + 1, composition.shape[1:], below=2.4)
     figure = grid[0, 0].figure
     for axes_row, percent, name in zip(grid, composition, names, strict=False):
-        shown = _draw_sections(axes_row, np.where(inside, percent, np.nan), position, (0, 100), _particle_colours(), pixel_size)
+        shown = _draw_sections(
+            axes_row,
+            np.where(inside, percent, np.nan),
+            position,
+            (0, 100),
+            _particle_colours(),
+            pixel_size,
+        )
         axes_row[0].set_title(name, fontsize=11, loc="left", fontweight="bold")
         colour_bar(figure, shown, list(axes_row), unit, shrink=0.85)
     mixed = colour_mix(composition, limits=[(0, 100)] * len(names), colours=colours)
@@ -232,7 +268,15 @@ def plot_composition(
     grid[-1, 0].set_title("together", fontsize=11, loc="left", fontweight="bold")
     axes = figure.add_subplot(grid[0, 0].get_gridspec()[-1, :])
     for percent, name, colour in zip(composition, names, colours, strict=True):
-        axes.hist(percent[inside], bins=50, range=(0, 100), histtype="step", linewidth=1.8, color=colour, label=name)
+        axes.hist(
+            percent[inside],
+            bins=50,
+            range=(0, 100),
+            histtype="step",
+            linewidth=1.8,
+            color=colour,
+            label=name,
+        )
     axes.set(xlabel=unit, ylabel="voxels in the particle", xlim=(0, 100))
     axes.legend(frameon=False)
     return figure
@@ -247,14 +291,25 @@ def _section_grid(rows: int, shape: tuple[int, int, int], below: float = 0.0) ->
     figure = page_figure(rows * height + below + 0.4)
     heights = [height] * rows + [below] * (below > 0)
     grid = figure.add_gridspec(len(heights), 3, width_ratios=widths, height_ratios=heights)
-    return np.array([[figure.add_subplot(grid[row, column]) for column in range(3)] for row in range(rows)])
+    return np.array(
+        [[figure.add_subplot(grid[row, column]) for column in range(3)] for row in range(rows)]
+    )
 
 
-def _draw_sections(axes_row, volume: np.ndarray, position: tuple[int, int, int], limits, cmap, pixel_size: float | None):
+def _draw_sections(
+    axes_row,
+    volume: np.ndarray,
+    position: tuple[int, int, int],
+    limits,
+    cmap,
+    pixel_size: float | None,
+):
     """Draw the sections xy, xz and yz of a volume (z, x, y) or (z, x, y, 3) through a voxel; return the last."""
     for axes, plane in zip(axes_row, PLANES, strict=True):
         cut = section(volume, plane, position[PLANES[plane]])
-        shown = show_image(axes, cut, limits, cmap, horizontal=plane[0], vertical=plane[1], upward=plane[1] == "z")
+        shown = show_image(
+            axes, cut, limits, cmap, horizontal=plane[0], vertical=plane[1], upward=plane[1] == "z"
+        )
     scale_bar(axes_row[0], pixel_size)
     return shown
 

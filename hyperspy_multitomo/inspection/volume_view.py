@@ -9,14 +9,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.inspection.orthoslices import checked_volumes, colour_legend, full_scale, per_channel, ranges
-from hyperspy_multitomo.inspection.picture import PAGE_WIDTH, colour_mix, page_figure, scale_bar, show_image
+from hyperspy_multitomo.inspection.orthoslices import (
+    checked_volumes,
+    colour_legend,
+    full_scale,
+    per_channel,
+    ranges,
+)
+from hyperspy_multitomo.inspection.picture import (
+    PAGE_WIDTH,
+    colour_mix,
+    page_figure,
+    scale_bar,
+    show_image,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Horizontal and vertical axis of the picture, and where the eye is.
-_VIEWS = {"z": ("x", "y", "from the electron source, +z"), "x": ("z", "y", "from -x"), "y": ("x", "z", "from +y")}
+_VIEWS = {
+    "z": ("x", "y", "from the electron source, +z"),
+    "x": ("z", "y", "from -x"),
+    "y": ("x", "z", "from +y"),
+}
 
 
 def plot_volume(
@@ -40,17 +56,21 @@ def plot_volume(
     names : sequence of str (channel,)
         Of the channels.
     direction : {"z", "x", "y"} or float, default "z"
-        Line of sight, or a tilt in degrees: the view of the microscope at that tilt; see `brightest`.
+        Line of sight, or a tilt in degrees: the view of the microscope at that tilt; see
+        `brightest`.
     depth_cue : float, default 0.5
-        Part of the brightness that is lost at the far side; 0 is a plain maximum-intensity projection.
+        Part of the brightness that is lost at the far side; 0 is a plain maximum-intensity
+        projection.
     pixel_size : float, optional
         nm; without it the scale bar is in pixels.
     unit : str or sequence of str (channel,), default "counts per nm"
         Of all channels, or of each.
     limits : sequence of (float, float), optional
-        Values that are black and, at the front, full colour; by default 0 and the robust maximum of each channel's picture.
+        Values that are black and, at the front, full colour; by default 0 and the robust maximum of
+        each channel's picture.
     colours : sequence of str, optional
-        By default those of `orthoslices.channel_colours`, which colour-blind readers can tell apart.
+        By default those of `orthoslices.channel_colours`, which colour-blind readers can tell
+        apart.
 
     Returns
     -------
@@ -59,17 +79,18 @@ def plot_volume(
     Raises
     ------
     ValueError
-        If names, units, limits or colours do not fit the volumes, and for an unknown direction or depth cue.
+        If names, units, limits or colours do not fit the volumes, and for an unknown direction or
+        depth cue.
 
     Notes
     -----
-    A maximum shows where there is much, not how much there is: what lies behind or around a brighter part of its own channel is
-    not seen. For cores in shells look at `plot_orthoslices`.
+    A maximum shows where there is much, not how much there is: what lies behind or around a
+    brighter part of its own channel is not seen. For cores in shells look at `plot_orthoslices`.
 
     References
     ----------
-    J.W. Wallis et al., IEEE Trans. Med. Imaging 8 (1989) 297, doi:10.1109/42.41482 (maximum-activity projection, with the
-    attenuation of distant points that is used here).
+    J.W. Wallis et al., IEEE Trans. Med. Imaging 8 (1989) 297, doi:10.1109/42.41482
+    (maximum-activity projection, with the attenuation of distant points that is used here).
 
     Examples
     --------
@@ -79,10 +100,14 @@ def plot_volume(
     'at a tilt of 30°'
     """
     volumes, names = checked_volumes(volumes, names)
-    pictures = np.stack([brightest(np.asarray(channel), direction, depth_cue=depth_cue) for channel in volumes])
+    pictures = np.stack(
+        [brightest(np.asarray(channel), direction, depth_cue=depth_cue) for channel in volumes]
+    )
     limits = [full_scale(picture) for picture in pictures] if limits is None else limits
     limits, colours, units = per_channel(names, limits, colours, unit)
-    horizontal, vertical, title = _VIEWS.get(direction, ("x at this tilt", "y", f"at a tilt of {direction}°"))
+    horizontal, vertical, title = _VIEWS.get(
+        direction, ("x at this tilt", "y", f"at a tilt of {direction}°")
+    )
     if not isinstance(direction, str):
         title = f"at a tilt of {direction:g}°"
     mixed = colour_mix(pictures, limits=limits, colours=colours)
@@ -90,7 +115,9 @@ def plot_volume(
     rows, columns = mixed.shape[:2]
     figure = page_figure(min(0.7 * PAGE_WIDTH * max(rows / columns, 0.12), 6.0) + 1.2)
     axes = figure.subplots()
-    show_image(axes, mixed, (0, 1), None, horizontal=horizontal, vertical=vertical, upward=vertical == "z")
+    show_image(
+        axes, mixed, (0, 1), None, horizontal=horizontal, vertical=vertical, upward=vertical == "z"
+    )
     scale_bar(axes, pixel_size)
     axes.set_title(title, fontsize=11)
     # Where distance darkens, brightness is no measure.
@@ -98,7 +125,9 @@ def plot_volume(
     return figure
 
 
-def brightest(volume: ArrayLike, direction: str | float = "z", *, depth_cue: float = 0.0) -> np.ndarray:
+def brightest(
+    volume: ArrayLike, direction: str | float = "z", *, depth_cue: float = 0.0
+) -> np.ndarray:
     """
     Return the largest value along every line of sight, distant ones darkened.
 
@@ -107,11 +136,13 @@ def brightest(volume: ArrayLike, direction: str | float = "z", *, depth_cue: flo
     volume : array_like (z, x, y)
         Any unit; what is below 0 or NaN counts as 0.
     direction : {"z", "x", "y"} or float, default "z"
-        ``"z"``: seen from the electron source, +z, picture (x, y). ``"x"``: seen from -x, picture (z, y), as in the microscope at
-        a tilt of 90 degrees. ``"y"``: along the tilt axis from +y, picture (z, x). A number is a tilt in degrees: seen from the
-        source, picture (u, y) with u = x cos t + z sin t.
+        ``"z"``: seen from the electron source, +z, picture (x, y). ``"x"``: seen from -x, picture
+        (z, y), as in the microscope at a tilt of 90 degrees. ``"y"``: along the tilt axis from +y,
+        picture (z, x). A number is a tilt in degrees: seen from the source, picture (u, y) with u =
+        x cos t + z sin t.
     depth_cue : float, default 0
-        A value at the far side of the volume is multiplied by 1 - `depth_cue`, one at the front by 1, linearly between.
+        A value at the far side of the volume is multiplied by 1 - `depth_cue`, one at the front by
+        1, linearly between.
 
     Returns
     -------
@@ -120,7 +151,8 @@ def brightest(volume: ArrayLike, direction: str | float = "z", *, depth_cue: flo
     Raises
     ------
     ValueError
-        For an array that is not (z, x, y), an unknown direction, a tilt that is not finite, or a depth cue outside 0 to 1.
+        For an array that is not (z, x, y), an unknown direction, a tilt that is not finite, or a
+        depth cue outside 0 to 1.
 
     Examples
     --------
@@ -133,17 +165,25 @@ def brightest(volume: ArrayLike, direction: str | float = "z", *, depth_cue: flo
     if volume.ndim != 3 or 0 in volume.shape:
         raise ValueError(f"the volume has the shape {volume.shape}; expected (z, x, y), not empty")
     if not 0 <= depth_cue <= 1:
-        raise ValueError(f"the depth cue is {depth_cue}; expected 0 (none) to 1 (black at the far side)")
+        raise ValueError(
+            f"the depth cue is {depth_cue}; expected 0 (none) to 1 (black at the far side)"
+        )
     if isinstance(direction, str):
         if direction not in _VIEWS:
-            raise ValueError(f"the direction is {direction!r}; expected 'x', 'y', 'z' or a tilt in degrees")
+            raise ValueError(
+                f"the direction is {direction!r}; expected 'x', 'y', 'z' or a tilt in degrees"
+            )
         # Nearest last: from +z, from -x, from +y.
-        layers = {"z": volume, "x": volume.swapaxes(0, 1)[::-1], "y": np.moveaxis(volume, 2, 0)}[direction]
+        layers = {"z": volume, "x": volume.swapaxes(0, 1)[::-1], "y": np.moveaxis(volume, 2, 0)}[
+            direction
+        ]
         count, layers = len(layers), iter(layers)
     elif np.ndim(direction) == 0 and np.isfinite(direction):
         count, layers = _turned(volume, float(direction))
     else:
-        raise ValueError(f"the direction is {direction!r}; expected 'x', 'y', 'z' or a tilt in degrees")
+        raise ValueError(
+            f"the direction is {direction!r}; expected 'x', 'y', 'z' or a tilt in degrees"
+        )
     picture = None
     for i, layer in enumerate(layers):
         nearness = i / (count - 1) if count > 1 else 1.0

@@ -77,30 +77,40 @@ class SelfAbsorption:
     def detectors(self) -> tuple[XRayDetector, ...] | None:
         """The X-ray detectors, set by hand (``eds.detectors = "super-x"``), or those in the metadata, or None.
 
-        The metadata hold one azimuth; a ``detector_type`` of SuperX stands for four, at 45, 135, 225 and 315 degrees. Accepts
-        what `composition.detectors.detectors_from` does: detectors, (azimuth, elevation[, solid angle]) in degrees and sr, or
-        ``"super-x"``.
+        The metadata hold one azimuth; a ``detector_type`` of SuperX stands for four, at 45, 135,
+        225 and 315 degrees. Accepts what `composition.detectors.detectors_from` does: detectors,
+        (azimuth, elevation[, solid angle]) in degrees and sr, or ``"super-x"``.
         """
         held = self.metadata.get_item(_DETECTORS, default=None)
         if held is not None:
-            return detectors_from([dict(one) if isinstance(one, Mapping) else one.as_dictionary() for one in held])
+            return detectors_from(
+                [dict(one) if isinstance(one, Mapping) else one.as_dictionary() for one in held]
+            )
         names = ("azimuth_angle", "elevation_angle", "detector_type")
-        azimuth, elevation, kind = (self.metadata.get_item(f"{TEM}.Detector.EDS.{name}", default=None) for name in names)
+        azimuth, elevation, kind = (
+            self.metadata.get_item(f"{TEM}.Detector.EDS.{name}", default=None) for name in names
+        )
         if "superx" in str(kind).lower().replace("-", "").replace(" ", ""):
             return super_x() if elevation is None else super_x(elevation=float(elevation))
-        return None if None in (azimuth, elevation) else detectors_from([(float(azimuth), float(elevation))])
+        return (
+            None
+            if None in (azimuth, elevation)
+            else detectors_from([(float(azimuth), float(elevation))])
+        )
 
     @detectors.setter
     def detectors(self, given) -> None:
-        self.metadata.set_item(_DETECTORS, None if given is None else [asdict(one) for one in detectors_from(given)])
+        self.metadata.set_item(
+            _DETECTORS, None if given is None else [asdict(one) for one in detectors_from(given)]
+        )
 
     @property
     def transmission(self):
         """What of the X-rays of each pixel reaches the detectors, (tilt, element, y, x), 0 to 1, or None where it is not known.
 
         A dask array where the series is lazy.
-        Every reconstruction and fit has it as a factor in its model: counts = gain * transmission * projection. Attached by
-        `estimate_absorption`; ``eds.transmission = None`` takes it off.
+        Every reconstruction and fit has it as a factor in its model: counts = gain * transmission *
+        projection. Attached by `estimate_absorption`; ``eds.transmission = None`` takes it off.
         """
         held = recall(self, "transmission")
         # Recorded arrays are summed where pixels are binned; this one is a mean.
@@ -116,15 +126,34 @@ class SelfAbsorption:
         expected = self.array("tilt", "element", "y", "x").shape
         if is_lazy(values):
             if values.shape != expected:
-                raise ValueError(f"the transmission has the shape {values.shape}; expected {expected} (tilt, element, y, x)")
-            record(self, "transmission", on_recorded_grid(self, values, fill=1.0), ("tilt", "element", "y", "x"))
+                raise ValueError(
+                    f"the transmission has the shape {values.shape}; expected {expected} (tilt, "
+                    "element, y, x)"
+                )
+            record(
+                self,
+                "transmission",
+                on_recorded_grid(self, values, fill=1.0),
+                ("tilt", "element", "y", "x"),
+            )
             return
         values = np.asarray(checked_values(values, "the transmission"), dtype=np.float32)
         if values.shape != expected:
-            raise ValueError(f"the transmission has the shape {values.shape}; expected {expected} (tilt, element, y, x)")
+            raise ValueError(
+                f"the transmission has the shape {values.shape}; expected {expected} (tilt, "
+                "element, y, x)"
+            )
         if not (values.min() > 0 and values.max() <= 1):
-            raise ValueError(f"the transmission is {values.min():g} to {values.max():g}; expected values above 0 and up to 1")
-        record(self, "transmission", on_recorded_grid(self, values, fill=1.0), ("tilt", "element", "y", "x"))
+            raise ValueError(
+                f"the transmission is {values.min():g} to {values.max():g}; expected values above "
+                "0 and up to 1"
+            )
+        record(
+            self,
+            "transmission",
+            on_recorded_grid(self, values, fill=1.0),
+            ("tilt", "element", "y", "x"),
+        )
 
     @checked(threshold=THRESHOLD)
     def estimate_absorption(
@@ -151,8 +180,9 @@ class SelfAbsorption:
         volume : TomographicVolume
             A reconstruction of this series, in counts.
         density : float or "nominal", optional
-            Mean density of the particle in g/cm^3, if it is known; ``"nominal"`` is that of a mixture of the pure elements, which
-            is too high for oxides and porous matter. By default it follows from dose and solid angle.
+            Mean density of the particle in g/cm^3, if it is known; ``"nominal"`` is that of a
+            mixture of the pure elements, which is too high for oxides and porous matter. By default
+            it follows from dose and solid angle.
         detectors : optional
             As `TiltSeriesEDS.detectors`, which it is by default.
         mask, threshold
@@ -160,34 +190,39 @@ class SelfAbsorption:
         dose, solid_angle, beam_energy, xray_lines, model, efficiency
             As in `TomographicVolume.quantify_density`.
         binning : int, optional
-            Trace through means over cubes of so many voxels, and interpolate between the rays: faster as the cube of it, and less
-            accurate. By default 1, or of a lazy volume the least with which tracing takes a quarter of the memory that is free.
+            Trace through means over cubes of so many voxels, and interpolate between the rays:
+            faster as the cube of it, and less accurate. By default 1, or of a lazy volume the least
+            with which tracing takes a quarter of the memory that is free.
         show_progressbar : bool, optional
             By default as HyperSpy's preferences say.
 
         Returns
         -------
         AbsorptionEstimate
-            The mean transmission of each line at each tilt; printing shows a table. The transmission of each pixel is attached.
+            The mean transmission of each line at each tilt; printing shows a table. The
+            transmission of each pixel is attached.
 
         Raises
         ------
         ValueError
-            For detectors, a density, or a dose that are not known, a volume of other elements or pixels, an ambiguous
-            threshold, and a binning that is no whole number from 1 up.
+            For detectors, a density, or a dose that are not known, a volume of other elements or
+            pixels, an ambiguous threshold, and a binning that is no whole number from 1 up.
 
         Warns
         -----
         UserWarning
-            Where gains were estimated from the counts before, which then hold a part of the absorption.
+            Where gains were estimated from the counts before, which then hold a part of the
+            absorption.
 
         Notes
         -----
-        Beer's law with the mass absorption coefficients of eXSpy, straight paths, and nothing but the elements of the volume:
-        what has no map (and the holder or the grid) does not absorb. The counts stay as they are.
+        Beer's law with the mass absorption coefficients of eXSpy, straight paths, and nothing but
+        the elements of the volume: what has no map (and the holder or the grid) does not absorb.
+        The counts stay as they are.
 
-        Rays leave a slab towards the detectors, so that no slab is enough. A lazy volume is read once, block by block, besides
-        what `quantify` reads for its threshold. What is attached to a lazy series is interpolated when it is read.
+        Rays leave a slab towards the detectors, so that no slab is enough. A lazy volume is read
+        once, block by block, besides what `quantify` reads for its threshold. What is attached to a
+        lazy series is interpolated when it is read.
 
         Examples
         --------
@@ -208,40 +243,59 @@ class SelfAbsorption:
         found = detectors_from(detectors) if detectors is not None else self.detectors
         if found is None:
             raise ValueError(
-                'the X-ray detectors are not known: pass detectors="super-x" for four at 45, 135, 225 and 315 degrees, or '
+                'the X-ray detectors are not known: pass detectors="super-x" for four at 45, 135, '
+                "225 and 315 degrees, or "
                 "(azimuth, elevation) of each in degrees"
             )
-        options = {"beam_energy": beam_energy, "xray_lines": lines, "model": model, "efficiency": efficiency}
+        options = {
+            "beam_energy": beam_energy,
+            "xray_lines": lines,
+            "model": model,
+            "efficiency": efficiency,
+        }
         factors, _ = volume._factors("model", None, elements, "counts", None, options)
         scale = mass_per_count(volume, elements, factors, density, dose, solid_angle)
         size = checked_binning(binning, counts, geometry)
         warn_if_unsaved(counts)
-        emitting, share = coarse_emission(counts, particle(counts, elements, factors, mask, threshold), size, geometry.binning)
+        emitting, share = coarse_emission(
+            counts, particle(counts, elements, factors, mask, threshold), size, geometry.binning
+        )
         masses = emitting * scale.astype(np.float32)[:, None, None, None]
         voxels = share.sum(dtype=np.float64)
         if density is not None:
             mean = mean_density_of(density, masses, elements)
             masses *= np.float32(mean / (masses.sum(dtype=np.float64) / voxels))
         mean_density = float(masses.sum(dtype=np.float64) / voxels)
-        attenuation = linear_attenuation(masses, attenuation_coefficients(elements, energies_of(lines)))
+        attenuation = linear_attenuation(
+            masses, attenuation_coefficients(elements, energies_of(lines))
+        )
         with progress_bar(show_progressbar, "absorption", len(self.tilts)) as step:
-            rays = ray_transmission(emitting, attenuation, coarse_geometry(geometry, size), found, progress=step)
+            rays = ray_transmission(
+                emitting, attenuation, coarse_geometry(geometry, size), found, progress=step
+            )
         alignment = self.alignment
         if alignment is not None:
             alignment = in_coarse_pixels(alignment, size)
-            rays = np.clip(alignment.apply(rays, for_geometry=True, fill="edge", backward=True), rays.min(), 1)
+            rays = np.clip(
+                alignment.apply(rays, for_geometry=True, fill="edge", backward=True), rays.min(), 1
+            )
         if self.transmission is None and recall(self, "estimated_gains") is not None:
             warn(
-                "the gains were estimated from the counts before their absorption was known, and hold how it changes with the "
+                "the gains were estimated from the counts before their absorption was known, and "
+                "hold how it changes with the "
                 "tilt: call estimate_gains again, which leaves it out now, and reconstruct"
             )
         places = [self.channels.index(name) for name in elements]
         self.transmission = transmission_of(self, rays, places, size)
         reaching = self.transmission.transpose(1, 0, 3, 2)[places]
         emitted = np.maximum(self.array("element", "tilt", "x", "y")[places].astype(np.float32), 0)
-        reached, all_of_it = np.asarray(np.stack([(reaching * emitted).sum(axis=(2, 3)), emitted.sum(axis=(2, 3))]))
+        reached, all_of_it = np.asarray(
+            np.stack([(reaching * emitted).sum(axis=(2, 3)), emitted.sum(axis=(2, 3))])
+        )
         means = reached / np.maximum(all_of_it, 1e-30)
-        estimate = AbsorptionEstimate(means.T, self.tilts, tuple(elements), tuple(lines), mean_density)
+        estimate = AbsorptionEstimate(
+            means.T, self.tilts, tuple(elements), tuple(lines), mean_density
+        )
         add_step(
             self,
             "estimate_absorption",
@@ -253,7 +307,13 @@ class SelfAbsorption:
         )
         return estimate
 
-    @checked(method=either(text, function, expected="the name of a method, or a function that makes a volume of a series"))
+    @checked(
+        method=either(
+            text,
+            function,
+            expected="the name of a method, or a function that makes a volume of a series",
+        )
+    )
     def reconstruct_with_absorption(
         self,
         haadf=None,
@@ -270,18 +330,22 @@ class SelfAbsorption:
         Parameters
         ----------
         haadf : TiltSeriesHAADF, optional
-            For the methods that take one: ``"hebt"``, ``"fused"``, ``"tv"``, ``"tgv"`` and ``"tnv"``.
+            For the methods that take one: ``"hebt"``, ``"fused"``, ``"tv"``, ``"tgv"`` and
+            ``"tnv"``.
         method : str or callable, default "hebt"
-            ``"hebt"``, ``"sirt"``, ``"em"``, ``"tgv"`` ..., for ``reconstruct_...``; or what makes a volume of a series,
-            ``lambda eds: eds.reconstruct_tv(haadf, weight=2)``.
+            ``"hebt"``, ``"sirt"``, ``"em"``, ``"tgv"`` ..., for ``reconstruct_...``; or what makes
+            a volume of a series, ``lambda eds: eds.reconstruct_tv(haadf, weight=2)``.
         rounds : int, default 3
-            Estimates of the absorption; two or three are enough, since what they change shrinks like the absorption itself.
+            Estimates of the absorption; two or three are enough, since what they change shrinks
+            like the absorption itself.
         absorption : dict, optional
             Keywords of `estimate_absorption`: ``density``, ``detectors``, ``threshold`` ...
         checkpoint : str or path-like, optional
-            A folder for the states of the reconstructions, ``round_0`` and so on; what exists is not overwritten. The series then
-            begins without a transmission. A lazy volume is read several times in each round, which without this reconstructs it
-            again each time. A callable `method` is called with the place of its round as ``checkpoint=`` or ``resume=``.
+            A folder for the states of the reconstructions, ``round_0`` and so on; what exists is
+            not overwritten. The series then begins without a transmission. A lazy volume is read
+            several times in each round, which without this reconstructs it again each time. A
+            callable `method` is called with the place of its round as ``checkpoint=`` or
+            ``resume=``.
         resume : str or path-like, optional
             Go on from such a folder, and keep the states there.
         **options
@@ -290,20 +354,23 @@ class SelfAbsorption:
         Returns
         -------
         TomographicVolume
-            The last reconstruction, or the one that was interrupted. The transmission of its model stays attached to the series.
+            The last reconstruction, or the one that was interrupted. The transmission of its model
+            stays attached to the series.
 
         Raises
         ------
         ValueError
-            As `estimate_absorption` and the reconstruction, for an unknown method, for a HAADF series where none is used, and for
-            a checkpoint of FBP, which keeps none. The transmission is then as it was before.
+            As `estimate_absorption` and the reconstruction, for an unknown method, for a HAADF
+            series where none is used, and for a checkpoint of FBP, which keeps none. The
+            transmission is then as it was before.
         FileExistsError, FileNotFoundError
             For a `checkpoint` where something is, and to `resume` where nothing is.
 
         Notes
         -----
-        ``method="hebt"`` without ``ratios=`` fits them anew in every round, since the HAADF is not absorbed: with the method, the
-        prior and the rest of the fit that is attached, if there is one.
+        ``method="hebt"`` without ``ratios=`` fits them anew in every round, since the HAADF is not
+        absorbed: with the method, the prior and the rest of the fit that is attached, if there is
+        one.
 
         Examples
         --------
@@ -319,23 +386,44 @@ class SelfAbsorption:
         >>> bool(volume["Al"].data.sum() > volume["Au"].data.sum())
         True
         """
-        known = [name.removeprefix("reconstruct_") for name in dir(self) if name.startswith("reconstruct_")]
+        known = [
+            name.removeprefix("reconstruct_")
+            for name in dir(self)
+            if name.startswith("reconstruct_")
+        ]
         known.remove("with_absorption")
         if not callable(method) and method not in known:
-            raise ValueError(f"method={method!r} must be one of {', '.join(known)}, or what makes a volume of a series")
+            raise ValueError(
+                f"method={method!r} must be one of {', '.join(known)}, or what makes a volume of a "
+                "series"
+            )
         if haadf is None and method in ("hebt", "fused"):
-            raise ValueError(f"{method} needs the HAADF series: pass haadf, or method='sirt' for the maps alone")
+            raise ValueError(
+                f"{method} needs the HAADF series: pass haadf, or method='sirt' for the maps alone"
+            )
         if haadf is not None and method not in _WITH_HAADF:
             raise ValueError(
-                f"method={method!r} does not use the HAADF series: leave it out, or pass one of {', '.join(_WITH_HAADF)}"
+                f"method={method!r} does not use the HAADF series: leave it out, or pass one of "
+                f"{', '.join(_WITH_HAADF)}"
             )
         if method == "fbp" and (checkpoint is not None or resume is not None):
-            raise ValueError("method='fbp' is done at once and keeps no state: leave out checkpoint= and resume=")
+            raise ValueError(
+                "method='fbp' is done at once and keeps no state: leave out checkpoint= and resume="
+            )
         if unknown := [
-            str(name) for name in absorption or () if name not in inspect.signature(self.estimate_absorption).parameters
+            str(name)
+            for name in absorption or ()
+            if name not in inspect.signature(self.estimate_absorption).parameters
         ]:
-            raise ValueError(f"absorption={{...}} has {', '.join(unknown)}; expected keywords of estimate_absorption")
-        shown = {"show_progressbar": options["show_progressbar"]} if "show_progressbar" in options else {}
+            raise ValueError(
+                f"absorption={{...}} has {', '.join(unknown)}; expected keywords of "
+                "estimate_absorption"
+            )
+        shown = (
+            {"show_progressbar": options["show_progressbar"]}
+            if "show_progressbar" in options
+            else {}
+        )
         before, fitted = self.transmission, "ratios" not in options and method == "hebt"
         how = _fit_as_before(self) | ({"rest": options["rest"]} if "rest" in options else {})
         kept = Kept.of(checkpoint, resume, {}, folder=True)
@@ -347,14 +435,17 @@ class SelfAbsorption:
             given = options if kept is None else options | kept.of_round(number)
             if callable(method):
                 return method(self, **given)
-            return getattr(self, f"reconstruct_{method}")(*([] if haadf is None else [haadf]), **given)
+            return getattr(self, f"reconstruct_{method}")(
+                *([] if haadf is None else [haadf]), **given
+            )
 
         try:
             if kept is not None:
                 self.transmission = None
             volume = reconstruct(0)
             if kept is not None and volume._lazy and not callable(method):
-                # Those of later rounds are cut alike, also where they are begun by a run that was resumed.
+                # Those of later rounds are cut alike, also where they are begun by a run that was
+                # resumed.
                 options["chunks"] = volume.history[-1]["slabs"]["thickness"]
             for number in range(1, int(rounds) + 1):
                 if volume.history[-1].get("interrupted"):
@@ -371,20 +462,27 @@ class SelfAbsorption:
         elements = [name for name in volume.elements if name in self.channels]
         if not elements or len(elements) < len(volume.elements):
             raise ValueError(
-                f"the volume holds {', '.join(volume.elements) or 'no elements'} and the series {', '.join(self.channels)}: pass "
+                f"the volume holds {', '.join(volume.elements) or 'no elements'} and the series "
+                f"{', '.join(self.channels)}: pass "
                 "a reconstruction of this series"
             )
         _, counts = volume._held_counts()
         pixel = self.pixel_size
         if pixel is None or volume.pixel_size is None:
-            raise ValueError("absorption needs lengths in nm: set the pixel size of the series before the reconstruction")
+            raise ValueError(
+                "absorption needs lengths in nm: set the pixel size of the series before the "
+                "reconstruction"
+            )
         axes = {axis.name: axis for axis in volume.axes_manager._axes}
         binning = round(pixel / volume.pixel_size)
-        geometry = self.geometry(axes["z"].size * volume.pixel_size, axes["x"].size * volume.pixel_size, binning=binning)
+        geometry = self.geometry(
+            axes["z"].size * volume.pixel_size, axes["x"].size * volume.pixel_size, binning=binning
+        )
         slices = self.array("element", "tilt", "x", "y").shape[-1]
         if binning < 1 or axes["y"].size != slices * binning:
             raise ValueError(
-                f"the volume has {axes['y'].size} slices of {volume.pixel_size:g} nm and the maps {slices} of {pixel:g} nm: pass "
+                f"the volume has {axes['y'].size} slices of {volume.pixel_size:g} nm and the maps "
+                f"{slices} of {pixel:g} nm: pass "
                 "a reconstruction of this series"
             )
         return elements, geometry, counts
@@ -394,5 +492,9 @@ def _fit_as_before(series) -> dict:
     """Return how the attached response ratios were fitted, as keywords of `fit_response_ratios`; nothing where there are none."""
     if series.response_ratios is None:
         return {}
-    step = next((one for one in reversed(read_history(series)) if one["step"] == "fit_response_ratios"), {})
-    return {name: step[name] for name in ("method", "rest", "prior", "prior_strength") if name in step}
+    step = next(
+        (one for one in reversed(read_history(series)) if one["step"] == "fit_response_ratios"), {}
+    )
+    return {
+        name: step[name] for name in ("method", "rest", "prior", "prior_strength") if name in step
+    }

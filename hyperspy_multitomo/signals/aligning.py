@@ -15,7 +15,18 @@ from ..notices import warn
 from .base import check_finite
 from .frames import aligned_copy
 from .history import add_step
-from .keyed import NODE, axis_named, forget, grid, recall, record, recorded, recorded_axis, to_present, to_recorded
+from .keyed import (
+    NODE,
+    axis_named,
+    forget,
+    grid,
+    recall,
+    record,
+    recorded,
+    recorded_axis,
+    to_present,
+    to_recorded,
+)
 from .progress import progress_lines
 
 AXIS = f"{NODE}.axis_position"
@@ -36,14 +47,18 @@ class Aligning:
     def alignment(self) -> Alignment | None:
         """The attached alignment in px of the images as they are now, or None.
 
-        It is kept in pixels of the series as it was loaded, so that slicing by tilt, cropping and rebinning keep it true. One of
-        another series of the same field of view is converted to the tilts and pixels of this one when it is set.
+        It is kept in pixels of the series as it was loaded, so that slicing by tilt, cropping and
+        rebinning keep it true. One of another series of the same field of view is converted to the
+        tilts and pixels of this one when it is set.
         """
         if not recorded(self, "across"):
             return None
         bins = np.array([grid(self, name)[1] for name in ("x", "y")])
         shifts = np.stack([recall(self, "across"), recall(self, "along")])
-        rotation, slow = self.metadata.get_item(_ROTATION, default=0.0), self.metadata.get_item(_SLOW, default="y")
+        rotation, slow = (
+            self.metadata.get_item(_ROTATION, default=0.0),
+            self.metadata.get_item(_SLOW, default="y"),
+        )
         drift = recall(self, "scan_drift")
         shifts = self._about_present_centre(shifts, rotation, drift, slow) / bins[:, None]
         if drift is not None:
@@ -71,11 +86,16 @@ class Aligning:
             return
         alignment = self._fitting(alignment)
         bins = np.array([grid(self, name)[1] for name in ("x", "y")])
-        shifts, drift = np.stack([alignment.across, alignment.along]) * bins[:, None], alignment.drift
+        shifts, drift = (
+            np.stack([alignment.across, alignment.along]) * bins[:, None],
+            alignment.drift,
+        )
         if drift is not None:
             drift = drift * bins / bins[1 if alignment.slow_axis == "y" else 0]
             record(self, "scan_drift", drift, ("tilt",))
-        shifts = self._about_present_centre(shifts, alignment.rotation, drift, alignment.slow_axis, inverse=True)
+        shifts = self._about_present_centre(
+            shifts, alignment.rotation, drift, alignment.slow_axis, inverse=True
+        )
         record(self, "across", shifts[0], ("tilt",))
         record(self, "along", shifts[1], ("tilt",))
         centre = (axis_named(self, "x").size - 1) / 2
@@ -87,7 +107,9 @@ class Aligning:
             record(self, "across_error", quality.across_error * bins[0], ("tilt",))
             record(self, "along_error", quality.along_error * bins[1], ("tilt",))
             record(self, "alignment_residual", quality.residual, ("tilt",))
-            self.metadata.set_item(_ERRORS, [float(quality.axis_offset_error * bins[0]), float(quality.rotation_error)])
+            self.metadata.set_item(
+                _ERRORS, [float(quality.axis_offset_error * bins[0]), float(quality.rotation_error)]
+            )
             self.metadata.set_item(_REPORT, list(quality.report))
 
     @checked
@@ -106,29 +128,34 @@ class Aligning:
     ) -> Alignment:
         """Measure the alignment, or take one that was measured on the other modality, and attach it.
 
-        Nothing is resampled: a reconstruction puts the shifts across the tilt axis into its geometry and resamples
-        once for those along it, the rotation and the drift. `aligned` gives aligned images to look at.
+        Nothing is resampled: a reconstruction puts the shifts across the tilt axis into its
+        geometry and resamples once for those along it, the rotation and the drift. `aligned` gives
+        aligned images to look at.
 
         Parameters
         ----------
         alignment : Alignment, optional
-            Of the same field of view, e.g. ``eds.align(haadf.alignment)``: it is converted to the tilts and pixels of this
-            series. Measured where it is None.
+            Of the same field of view, e.g. ``eds.align(haadf.alignment)``: it is converted to the
+            tilts and pixels of this series. Measured where it is None.
         method : str, default "auto"
-            How to measure: ``"auto"``, ``"cross_correlation"``, ``"phase_correlation"``, ``"centre_of_mass"``,
-            ``"common_line"``, ``"projection_matching"``, ``"refine"`` (from the attached alignment), or ``"tilt_axis"`` (position
-            and direction of the axis alone); see `hyperspy_multitomo.alignment.align`.
+            How to measure: ``"auto"``, ``"cross_correlation"``, ``"phase_correlation"``,
+            ``"centre_of_mass"``, ``"common_line"``, ``"projection_matching"``, ``"refine"`` (from
+            the attached alignment), or ``"tilt_axis"`` (position and direction of the axis alone);
+            see `hyperspy_multitomo.alignment.align`.
         maps : TiltSeriesEDS or TiltSeriesEELS, optional
-            Elemental maps of the same field of view, at all or some of the tilts, that decide together with these images, each as
-            far as its counts allow; the alignment is attached to them too. For ``"auto"`` and ``"refine"``.
+            Elemental maps of the same field of view, at all or some of the tilts, that decide
+            together with these images, each as far as its counts allow; the alignment is attached
+            to them too. For ``"auto"`` and ``"refine"``.
         orientation : {"same", "flip_x", "flip_y", "rotate_180"}, default "same"
             How these images lie with respect to those on which a given `alignment` was measured.
         interpolate : bool, default False
-            Interpolate a given `alignment` at tilts that it does not have; see `Alignment.transfer`.
+            Interpolate a given `alignment` at tilts that it does not have; see
+            `Alignment.transfer`.
         show_progressbar : bool, optional
             Tell of each stage of the measurement; by default HyperSpy's preference.
         interactive : bool, default False
-            Open a panel instead, in which the alignment is measured, corrected by hand and attached.
+            Open a panel instead, in which the alignment is measured, corrected by hand and
+            attached.
         display : bool, default True
             For the panel: show it, or return its widgets.
         toolkit : str, optional
@@ -137,17 +164,17 @@ class Aligning:
         Returns
         -------
         Alignment
-            ``across`` and ``along`` (px per tilt, to be added to the object's position), ``axis_offset`` (px), ``rotation``
-            (degrees), and ``quality`` with standard errors, residuals and a report where it was refined. With `interactive`
-            nothing, or the widgets.
+            ``across`` and ``along`` (px per tilt, to be added to the object's position),
+            ``axis_offset`` (px), ``rotation`` (degrees), and ``quality`` with standard errors,
+            residuals and a report where it was refined. With `interactive` nothing, or the widgets.
 
         Raises
         ------
         ImportError
             With `interactive`, where the packages for panels are missing.
         ValueError
-            If tilts do not match, if images have no features to align by or lie beyond the field of view (they are named), and
-            for an unknown method.
+            If tilts do not match, if images have no features to align by or lie beyond the field of
+            view (they are named), and for an unknown method.
 
         Warns
         -----
@@ -164,7 +191,9 @@ class Aligning:
         True
         """
         if orientation not in ORIENTATIONS:
-            raise ValueError(f"orientation={orientation!r} must be one of {', '.join(ORIENTATIONS)}")
+            raise ValueError(
+                f"orientation={orientation!r} must be one of {', '.join(ORIENTATIONS)}"
+            )
         if interactive:
             from ..widgets.alignment import AlignmentPanel
             from ..widgets.opening import open_panel
@@ -179,13 +208,28 @@ class Aligning:
             return self.alignment
         from ..alignment.chain import align
 
-        attached = self.alignment if method in ("refine", "tilt_axis", "projection_matching") else None
+        attached = (
+            self.alignment if method in ("refine", "tilt_axis", "projection_matching") else None
+        )
         others = [] if maps is None else self._modalities(maps)
         with progress_lines(show_progressbar, "aligning") as told:
-            found = align(self._alignment_images(), self.tilts, method, start=attached, others=others, progress=told)
+            found = align(
+                self._alignment_images(),
+                self.tilts,
+                method,
+                start=attached,
+                others=others,
+                progress=told,
+            )
         found = replace(found, pixel_size=self.pixel_size)
         self.alignment = found
-        add_step(self, "align", method=method, maps=None if maps is None else list(maps.channels), **found.as_dict())
+        add_step(
+            self,
+            "align",
+            method=method,
+            maps=None if maps is None else list(maps.channels),
+            **found.as_dict(),
+        )
         self._warn_of_suspicious(found)
         if maps is not None:
             maps.align(self.alignment)
@@ -195,17 +239,19 @@ class Aligning:
     def register_to(self, haadf, *, drift: bool = True, slow_axis: str | None = None) -> Alignment:
         """Measure where each map lies on the HAADF image of the same tilt, and attach that with the alignment of the HAADF.
 
-        For maps that were recorded slowly, after the image or beside it: the stage creeps meanwhile, which displaces the map and
-        shears it.
+        For maps that were recorded slowly, after the image or beside it: the stage creeps
+        meanwhile, which displaces the map and shears it.
 
         Parameters
         ----------
         haadf : TiltSeriesHAADF
-            Of the same field of view, at all tilts of the maps. Its alignment, if it has one, comes after what is measured here.
+            Of the same field of view, at all tilts of the maps. Its alignment, if it has one, comes
+            after what is measured here.
         drift : bool, default True
             Measure the drift during each scan as well; one that is not significant is left at 0.
         slow_axis : {"y", "x"}, optional
-            Direction in which the scan goes from line to line; by default that of the rows as they were loaded.
+            Direction in which the scan goes from line to line; by default that of the rows as they
+            were loaded.
 
         Returns
         -------
@@ -215,13 +261,13 @@ class Aligning:
         Raises
         ------
         ValueError
-            For a HAADF of another field of view or without some of the tilts, and for maps of too few counts or unlike their
-            image, which are named.
+            For a HAADF of another field of view or without some of the tilts, and for maps of too
+            few counts or unlike their image, which are named.
 
         Notes
         -----
-        See `hyperspy_multitomo.alignment.scan_offsets`. Maps that were summed from frames registered on the HAADF need none
-        of it.
+        See `hyperspy_multitomo.alignment.scan_offsets`. Maps that were summed from frames
+        registered on the HAADF need none of it.
 
         Examples
         --------
@@ -238,7 +284,8 @@ class Aligning:
 
         if not self.channels and axis_named(self, "element") is None:
             raise TypeError(
-                "register_to puts elemental maps in the frame of a HAADF series: call it of the maps, eds.register_to(haadf)"
+                "register_to puts elemental maps in the frame of a HAADF series: call it of the "
+                "maps, eds.register_to(haadf)"
             )
         haadf._check_view(self)
         ratio = axis_named(self, "x").scale / axis_named(haadf, "x").scale
@@ -247,7 +294,9 @@ class Aligning:
         distance = np.abs(haadf.tilts[:, None] - own[None])
         missing = own[distance.min(axis=0) > SAME_TILT]
         if missing.size:
-            raise ValueError(f"the HAADF series has no images at {named(missing)} degrees; drop_tilts these maps")
+            raise ValueError(
+                f"the HAADF series has no images at {named(missing)} degrees; drop_tilts these maps"
+            )
         images = haadf._alignment_images()[distance.argmin(axis=0)]
         data = self._registration_images()
         found = scan_offsets(data, images, own, pixel=ratio, drift=drift, slow_axis=slow_axis)
@@ -261,9 +310,9 @@ class Aligning:
     def aligned(self):
         """Return the series with the attached alignment applied (linear interpolation), to look at.
 
-        The copy has its tilt axis in the middle and no alignment attached; what the microscope did not see is filled with the
-        nearest pixel that it saw. Elemental maps lose their `gross` and `background` counts, which belong to the images as
-        recorded.
+        The copy has its tilt axis in the middle and no alignment attached; what the microscope did
+        not see is filled with the nearest pixel that it saw. Elemental maps lose their `gross` and
+        `background` counts, which belong to the images as recorded.
         """
         return aligned_copy(self)
 
@@ -303,15 +352,26 @@ class Aligning:
 
     def _attached(self) -> Alignment:
         if self.alignment is None:
-            raise ValueError("no alignment is attached to this series; measure one with align(), or pass one to it")
+            raise ValueError(
+                "no alignment is attached to this series; measure one with align(), or pass one to "
+                "it"
+            )
         return self.alignment
 
-    def _fitting(self, alignment: Alignment, orientation: str = "same", interpolate: bool = False) -> Alignment:
+    def _fitting(
+        self, alignment: Alignment, orientation: str = "same", interpolate: bool = False
+    ) -> Alignment:
         """Return an alignment for the tilts and pixels of this series, as far as it knows its own."""
         pixel = self.pixel_size
-        if pixel is None or alignment.pixel_size is None or np.isclose(pixel, alignment.pixel_size, rtol=1e-4):
+        if (
+            pixel is None
+            or alignment.pixel_size is None
+            or np.isclose(pixel, alignment.pixel_size, rtol=1e-4)
+        ):
             pixel = None
-        return alignment.transfer(self.tilts, pixel, orientation=orientation, interpolate=interpolate)
+        return alignment.transfer(
+            self.tilts, pixel, orientation=orientation, interpolate=interpolate
+        )
 
     def _modalities(self, maps) -> list:
         """Return the elements' maps as `alignment.Modality`, after a look at their field of view."""
@@ -320,7 +380,10 @@ class Aligning:
         self._check_view(maps)
         ratio = axis_named(maps, "x").scale / axis_named(self, "x").scale
         data = maps._registration_images()
-        return [Modality(images, maps.tilts, ratio, name) for name, images in zip(maps.channels, data, strict=True)]
+        return [
+            Modality(images, maps.tilts, ratio, name)
+            for name, images in zip(maps.channels, data, strict=True)
+        ]
 
     def _registration_images(self) -> np.ndarray:
         """Return the maps (element, tilt, x, y) as recorded."""
@@ -335,15 +398,18 @@ class Aligning:
             mine, theirs = axis_named(self, name).size, axis_named(maps, name).size * ratio
             if abs(mine - theirs) >= max(1.0, ratio):
                 raise ValueError(
-                    f"the maps cover {theirs:g} px of these images along {name}, which have {mine}: crop both to one field of "
+                    f"the maps cover {theirs:g} px of these images along {name}, which have "
+                    f"{mine}: crop both to one field of "
                     "view"
                 )
 
     def _warn_of_suspicious(self, found: Alignment) -> None:
         if found.suspicious.size:
             warn(
-                f"the residual of the alignment stands out at {named(found.suspicious)} degrees: look at these images with "
-                "plot_alignment() and plot_alignment_sinograms(), then drop_tilts them or set their shifts by hand (with_shift)"
+                f"the residual of the alignment stands out at {named(found.suspicious)} degrees: "
+                "look at these images with "
+                "plot_alignment() and plot_alignment_sinograms(), then drop_tilts them or set "
+                "their shifts by hand (with_shift)"
             )
 
     def _recorded_quality(self, bins: np.ndarray) -> AlignmentQuality | None:
@@ -359,15 +425,20 @@ class Aligning:
             tuple(str(line) for line in self.metadata.get_item(_REPORT, default=[])),
         )
 
-    def _about_present_centre(self, shifts, rotation: float, drift, slow: str, inverse: bool = False):
+    def _about_present_centre(
+        self, shifts, rotation: float, drift, slow: str, inverse: bool = False
+    ):
         """Re-express shifts (2, tilt), recorded px, about the recorded centre c for the present centre c'.
 
-        R (v + s + d (l - c) - c) + c = R (v + s' + d (l - c') - c') + c'  gives  s' = s + d (c' - c) + (R^-1 - 1)(c - c').
+        R (v + s + d (l - c) - c) + c = R (v + s' + d (l - c') - c') + c'  gives  s' = s + d (c' -
+        c) + (R^-1 - 1)(c - c').
         """
         difference = []
         for name in ("x", "y"):
             size = recorded_axis(self, name)[2]
-            difference.append((size - 1) / 2 - to_recorded(self, name, (axis_named(self, name).size - 1) / 2))
+            difference.append(
+                (size - 1) / 2 - to_recorded(self, name, (axis_named(self, name).size - 1) / 2)
+            )
         angle = np.deg2rad(-rotation)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         change = ((turn - np.eye(2)) @ difference)[:, None]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Operators on signals: what is kept beside the data follows them, or is forgotten with a message.
 
-HyperSpy copies metadata whatever happens to the data. Three rules keep them true: a positive factor scales what is per count; the
-sum of two series of one object adds up their counts and doses; everything else forgets what it makes untrue.
+HyperSpy copies metadata whatever happens to the data. Three rules keep them true: a positive factor
+scales what is per count; the sum of two series of one object adds up their counts and doses;
+everything else forgets what it makes untrue.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ class Arithmetic:
         """Return the result of a NumPy function as a signal, as HyperSpy does, without what it makes untrue."""
         result = super().__array_wrap__(array, context, return_scalar)
         if isinstance(result, Arithmetic):
-            changed(result, "a NumPy function" if context is None else f"numpy.{context[0].__name__}")
+            changed(
+                result, "a NumPy function" if context is None else f"numpy.{context[0].__name__}"
+            )
         return result
 
     @checked
@@ -94,18 +97,24 @@ def _rule(first, other, operation: str) -> Callable:
     if operation == "mul" and not is_series(first) and _is_mask(other):
         # The voxels that are left are what they were.
         return lambda result: add_step(result, "mask")
-    return lambda result: changed(result, _WORDS.get(operation, operation), same_unit=operation in _SAME_UNIT)
+    return lambda result: changed(
+        result, _WORDS.get(operation, operation), same_unit=operation in _SAME_UNIT
+    )
 
 
 def _is_mask(other) -> bool:
     """Say whether an array or a signal is a mask."""
-    dtype = getattr(getattr(other, "data", other) if hasattr(other, "axes_manager") else other, "dtype", None)
+    dtype = getattr(
+        getattr(other, "data", other) if hasattr(other, "axes_manager") else other, "dtype", None
+    )
     return dtype is not None and np.dtype(dtype).kind == "b"
 
 
 def _factor(other, operation: str) -> float | None:
     """Return the positive number that data are multiplied by, or None where this is no such operation."""
-    number = isinstance(other, Real | np.number) or (isinstance(other, np.ndarray) and other.ndim == 0)
+    number = isinstance(other, Real | np.number) or (
+        isinstance(other, np.ndarray) and other.ndim == 0
+    )
     if operation not in ("mul", "truediv") or not number or isinstance(other, bool | np.bool_):
         return None
     if np.iscomplexobj(other) or not (np.isfinite(other) and other > 0):

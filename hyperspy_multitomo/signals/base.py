@@ -47,7 +47,9 @@ class TomographySignal(Indexing, Arithmetic):
         """Pixel size across the tilt axis in nm, or None where the axis ``x`` has no length unit."""
         axis = axis_named(self, "x")
         unit = None if axis is None else unit_of(axis.units)
-        return float(axis.scale) * unit.factor if unit is not None and unit.kind == "length" else None
+        return (
+            float(axis.scale) * unit.factor if unit is not None and unit.kind == "length" else None
+        )
 
     def __contains__(self, channel: str) -> bool:
         return channel in self.channels
@@ -56,7 +58,9 @@ class TomographySignal(Indexing, Arithmetic):
         """Return one channel by name, without the axis ``element``: ``volume["Au"]``."""
         names = self.channels
         if channel not in names:
-            raise KeyError(f"no channel {channel!r}; there are {', '.join(names) or 'no named channels'}")
+            raise KeyError(
+                f"no channel {channel!r}; there are {', '.join(names) or 'no named channels'}"
+            )
         if axis_named(self, "element") is None:
             return self.deepcopy()
         at = names.index(channel)
@@ -69,8 +73,8 @@ class TomographySignal(Indexing, Arithmetic):
     def _deepcopy_with_new_data(self, *args, **kwargs):
         """Return a copy with other data, as HyperSpy does, which takes the data off what it copies: off a stand-in here.
 
-        Every slicing comes here, and threads, those of the panels, read the same signal meanwhile. A copy does not know which
-        file it is from, so that this is looked at now.
+        Every slicing comes here, and threads, those of the panels, read the same signal meanwhile.
+        A copy does not know which file it is from, so that this is looked at now.
         """
         check_file_of(self)
         stand_in = copy.copy(self)
@@ -78,7 +82,10 @@ class TomographySignal(Indexing, Arithmetic):
         return super(TomographySignal, stand_in)._deepcopy_with_new_data(*args, **kwargs)
 
     def _along_element(self, item) -> tuple:
-        return tuple(item if axis.name == "element" else slice(None) for axis in self.axes_manager.navigation_axes)
+        return tuple(
+            item if axis.name == "element" else slice(None)
+            for axis in self.axes_manager.navigation_axes
+        )
 
     def array(self, *names: str):
         """Return the data (NumPy or dask) with the axes in the order of `names`, without copying.
@@ -103,10 +110,15 @@ class TomographySignal(Indexing, Arithmetic):
         missing = [name for name in names if name not in axes]
         extra = [name for name in axes if name not in names]
         if missing or extra:
-            problem = [f"has no axis {', '.join(missing)} ({'; '.join(map(remedy, missing))})"] if missing else []
+            problem = (
+                [f"has no axis {', '.join(missing)} ({'; '.join(map(remedy, missing))})"]
+                if missing
+                else []
+            )
             problem += [f"has also {', '.join(map(str, extra))}"] if extra else []
             raise ValueError(
-                f"{type(self).__name__} with the axes ({', '.join(names)}) is needed; this one {' and '.join(problem)}"
+                f"{type(self).__name__} with the axes ({', '.join(names)}) is needed; this one "
+                f"{' and '.join(problem)}"
             )
         return data.transpose([axes[name] for name in names])
 
@@ -114,14 +126,16 @@ class TomographySignal(Indexing, Arithmetic):
     def save(self, filename=None, overwrite=None, extension=None, file_format=None, **kwds):
         """Save to a file, or a .zspy folder, in such a way that no failure can harm the previous one.
 
-        The data are written under a temporary name in the same folder and renamed when they are complete.
+        The data are written under a temporary name in the same folder and renamed when they are
+        complete.
 
         Parameters
         ----------
         filename : str or path-like
             The file; the suffix selects the format, ``.hspy`` where there is none.
         overwrite : bool, optional
-            True replaces an existing file. Otherwise an existing file is an error, and stays as it is.
+            True replaces an existing file. Otherwise an existing file is an error, and stays as it
+            is.
         extension, file_format : str, optional
             As in HyperSpy's ``save``.
         **kwds
@@ -132,9 +146,11 @@ class TomographySignal(Indexing, Arithmetic):
         FileExistsError
             If the file exists and `overwrite` is not True.
         OSError
-            If it cannot be written, such as on a full disk: the message names the file, and what was there before is whole.
+            If it cannot be written, such as on a full disk: the message names the file, and what
+            was there before is whole.
         ValueError
-            For a format that cannot be written, or cannot hold this signal; those that can are named.
+            For a format that cannot be written, or cannot hold this signal; those that can are
+            named.
         """
         path = self._path(filename)
         if extension:
@@ -155,7 +171,9 @@ class TomographySignal(Indexing, Arithmetic):
             return path
         last = self.tmp_parameters
         if not last.has_item("filename"):
-            raise ValueError("the signal has not been saved before: pass a file name, e.g. save('particle.zspy')")
+            raise ValueError(
+                "the signal has not been saved before: pass a file name, e.g. save('particle.zspy')"
+            )
         name = last.filename + "." + last.get_item("extension", default="hspy").lstrip(".")
         return (path or Path(last.get_item("folder", default="."))) / name
 
@@ -173,7 +191,14 @@ def in_nm(axis) -> tuple[float, float, str]:
 def length_axis(name: str, size: int, pixel_size: float | None, offset: float = 0.0) -> dict:
     """Return a HyperSpy axis dictionary in nm, or in px where `pixel_size` is None."""
     scale, units = (1.0, "px") if pixel_size is None else (float(pixel_size), "nm")
-    return {"name": name, "size": int(size), "offset": float(offset), "scale": scale, "units": units, "navigate": False}
+    return {
+        "name": name,
+        "size": int(size),
+        "offset": float(offset),
+        "scale": scale,
+        "units": units,
+        "navigate": False,
+    }
 
 
 def check_finite(data, what: str) -> None:
@@ -181,5 +206,6 @@ def check_finite(data, what: str) -> None:
     bad = int(data.size - np.count_nonzero(np.isfinite(data)))
     if bad:
         raise ValueError(
-            f"{what} has {bad} NaN or infinite values of {data.size}; replace them, or drop the tilts that hold them"
+            f"{what} has {bad} NaN or infinite values of {data.size}; replace them, or drop the "
+            "tilts that hold them"
         )

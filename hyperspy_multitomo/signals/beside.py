@@ -9,17 +9,37 @@ from ..notices import warn
 from .conditions import TEM
 from .counted import mark_as_no_counts, why_no_counts
 from .history import add_step
-from .keyed import NODE, forget, forget_node, recorded, recorded_names, recorded_values, replace_values
+from .keyed import (
+    NODE,
+    forget,
+    forget_node,
+    recorded,
+    recorded_names,
+    recorded_values,
+    replace_values,
+)
 
 #: Beside the gains in use, those that were known before and those that were estimated.
 GAINS = ("gains", "known_gains", "estimated_gains")
 _TIMES = ("live_time", "real_time", "beam_current")
-# What is recorded in arrays and belongs to the values of the data, in the words of a message; None goes with another.
-_ARRAYS = {"gross": "gross counts", "background": "background", "window_share": None, "transmission": "transmission"}
+# What is recorded in arrays and belongs to the values of the data, in the words of a message; None
+# goes with another.
+_ARRAYS = {
+    "gross": "gross counts",
+    "background": "background",
+    "window_share": None,
+    "transmission": "transmission",
+}
 _ARRAYS |= {"gains": "gains", "known_gains": None, "estimated_gains": None} | dict.fromkeys(_TIMES)
 _ARRAYS |= {"ratios": "response ratios"}
 _PREFIXES = ("ratios_", "residuals_", "deviance_")
-_NODES = {"spectrum_fit": "spectrum fit", "ratio_fit": None, "objective": None, "residuals_haadf": None, "dose": "dose"}
+_NODES = {
+    "spectrum_fit": "spectrum fit",
+    "ratio_fit": None,
+    "objective": None,
+    "residuals_haadf": None,
+    "dose": "dose",
+}
 _CHANNELS = ("channels", "lines", "edges", "integration_windows")
 
 
@@ -43,7 +63,9 @@ def masked(signal) -> None:
     forget_beside(signal)
 
 
-def changed(signal, how: str, *, same_unit: bool = False, moved: bool = False, other_elements: bool = False) -> None:
+def changed(
+    signal, how: str, *, same_unit: bool = False, moved: bool = False, other_elements: bool = False
+) -> None:
     """Forget what an operation that follows no rule makes untrue of a signal, and say so, once.
 
     Parameters
@@ -104,6 +126,6 @@ def say(signal, how: str, words: list[str]) -> None:
         title = signal.metadata.General.title or "the signal"
         marked = is_series(signal) and why_no_counts(signal) is not None
         warn(
-            f"{how}: what was kept with {title} does not hold for the result and is forgotten: {', '.join(words)}"
-            + ("; its maps are marked as no counts" if marked else "")
+            f"{how}: what was kept with {title} does not hold for the result and is forgotten: "
+            f"{', '.join(words)}" + ("; its maps are marked as no counts" if marked else "")
         )

@@ -16,8 +16,9 @@ class Browsing:
         Parameters
         ----------
         spectra : EDSTEMSpectrum, optional
-            The spectrum images of the series, axes ``(x, y, tilt | Energy)``, lazy or not. With them the panel shows their
-            sum, and the map of any window on it at the current tilt. They are read tilt by tilt.
+            The spectrum images of the series, axes ``(x, y, tilt | Energy)``, lazy or not. With
+            them the panel shows their sum, and the map of any window on it at the current tilt.
+            They are read tilt by tilt.
         display : bool, default True
             Show the panel; otherwise return its widgets.
         toolkit : str, optional
@@ -26,16 +27,18 @@ class Browsing:
         Returns
         -------
         TiltSeriesPanel or dict
-            The panel, whose ``marked`` are the tilts (degrees) marked as bad and whose ``result``, after "Drop marked tilts", is
-            what `drop_tilts` returns for them. With ``display=False`` its widgets,
-            ``{"ipywidgets": {"widget": ..., "wdict": {...}}}``.
+            The panel, whose ``marked`` are the tilts (degrees) marked as bad and whose ``result``,
+            after "Drop marked tilts", is what `drop_tilts` returns for them. With ``display=False``
+            its widgets, ``{"ipywidgets": {"widget": ..., "wdict": {...}}}``.
 
         Raises
         ------
         ImportError
-            Where the packages for panels are not installed: ``pip install "hyperspy_multitomo[gui]"``.
+            Where the packages for panels are not installed: ``pip install
+            "hyperspy_multitomo[gui]"``.
         ValueError
-            For spectra with other axes than these, or a series whose axes were summed or sliced away.
+            For spectra with other axes than these, or a series whose axes were summed or sliced
+            away.
 
         Examples
         --------

@@ -55,12 +55,23 @@ def build_series(
         ``metadata.General.title``.
     """
     if tilt_axis not in ("x", "y"):
-        raise ValueError(f"tilt_axis={tilt_axis!r} must be 'x' or 'y', the direction of the tilt axis in the images")
+        raise ValueError(
+            f"tilt_axis={tilt_axis!r} must be 'x' or 'y', the direction of the tilt axis in the "
+            "images"
+        )
     what = f"the {title or 'tilt series'}"
     data = checked_values(data, what)
-    order = order_tilts(tilts, reverse=reverse_tilts, duplicates=merging(duplicates, "mean" if channels is None else "sum"))
+    order = order_tilts(
+        tilts,
+        reverse=reverse_tilts,
+        duplicates=merging(duplicates, "mean" if channels is None else "sum"),
+    )
     with np.errstate(over="ignore"):
-        data = data.astype(np.float32, copy=False) if isinstance(data, np.ndarray) else data.astype(np.float32)
+        data = (
+            data.astype(np.float32, copy=False)
+            if isinstance(data, np.ndarray)
+            else data.astype(np.float32)
+        )
     if isinstance(data, np.ndarray):
         # In float32, which values beyond 3.4e38 become infinite in.
         check_finite(data, what)
@@ -69,8 +80,12 @@ def build_series(
         data, sides, offsets = data.swapaxes(-1, -2), sides[::-1], offsets[::-1]
     axes = [{"name": "tilt", "axis": order.tilts, "units": "°", "navigate": True}]
     if channels is not None:
-        axes.append({"name": "element", "size": len(channels), "offset": 0, "scale": 1, "navigate": True})
-    axes += [length_axis(name, data.shape[i], sides[i], offsets[i]) for i, name in ((-2, "y"), (-1, "x"))]
+        axes.append(
+            {"name": "element", "size": len(channels), "offset": 0, "scale": 1, "navigate": True}
+        )
+    axes += [
+        length_axis(name, data.shape[i], sides[i], offsets[i]) for i, name in ((-2, "y"), (-1, "x"))
+    ]
     series = _signal(cls, data, axes, metadata, title)
     series.metadata.set_item(f"{NODE}.tilt_axis", tilt_axis)
     record(series, "acquisition_order", order.acquisition_order, ("tilt",))
@@ -91,11 +106,22 @@ def merging(duplicates: str, how: str) -> str:
     return how if duplicates == "merge" else "error"
 
 
-def build_volume(data, channels, pixel_size, *, like=None, quantity="", axis_position=0.0, axes=None, title="Volume"):
+def build_volume(
+    data,
+    channels,
+    pixel_size,
+    *,
+    like=None,
+    quantity="",
+    axis_position=0.0,
+    axes=None,
+    title="Volume",
+):
     """Make a `TomographicVolume` of data (z, y, x), or (z, element, y, x) with the names of the `channels`.
 
-    `axis_position` is the coordinate of the tilt axis along x, and `axes` the scale and offset in nm of axes that are not centred
-    on it; with `like`, another volume, axes and metadata are taken from that.
+    `axis_position` is the coordinate of the tilt axis along x, and `axes` the scale and offset in
+    nm of axes that are not centred on it; with `like`, another volume, axes and metadata are taken
+    from that.
     """
     from .volume import TomographicVolume
 
@@ -108,16 +134,27 @@ def build_volume(data, channels, pixel_size, *, like=None, quantity="", axis_pos
         own = {axis.name: axis.get_axis_dictionary() for axis in like.axes_manager._axes}
         spatial = [own["z"], own["y"], own["x"]]
         metadata = like.metadata.as_dictionary()
-        metadata = {name: metadata[name] for name in ("Acquisition_instrument", "Sample") if name in metadata}
+        metadata = {
+            name: metadata[name]
+            for name in ("Acquisition_instrument", "Sample")
+            if name in metadata
+        }
     else:
         step = 1.0 if pixel_size is None else float(pixel_size)
-        centred = {name: (pixel_size, -(data.shape[i] - 1) / 2 * step) for i, name in ((0, "z"), (-1, "x"))}
+        centred = {
+            name: (pixel_size, -(data.shape[i] - 1) / 2 * step) for i, name in ((0, "z"), (-1, "x"))
+        }
         centred["x"] = (pixel_size, axis_position + centred["x"][1])
         placed = {"y": (pixel_size, 0.0)} | centred | (axes or {})
-        spatial = [length_axis(name, data.shape[i], *placed[name]) for i, name in ((0, "z"), (-2, "y"), (-1, "x"))]
+        spatial = [
+            length_axis(name, data.shape[i], *placed[name])
+            for i, name in ((0, "z"), (-2, "y"), (-1, "x"))
+        ]
         spatial[0]["navigate"] = True
     if channels is not None:
-        spatial.insert(1, {"name": "element", "size": len(channels), "offset": 0, "scale": 1, "navigate": True})
+        spatial.insert(
+            1, {"name": "element", "size": len(channels), "offset": 0, "scale": 1, "navigate": True}
+        )
     volume = _signal(TomographicVolume, data, spatial, metadata, title)
     volume.metadata.set_item(f"{NODE}.quantity", quantity)
     if channels is not None:

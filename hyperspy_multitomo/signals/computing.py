@@ -26,8 +26,8 @@ class LazyComputing:
     def compute(self, close_file=False, show_progressbar=None, **kwargs):
         """Compute the data and keep them in memory; see HyperSpy's `LazySignal.compute` for the parameters.
 
-        Where slabs are to be reconstructed the bar counts these; on a cluster its dashboard does. An interrupt ends those that
-        worked at after their iteration.
+        Where slabs are to be reconstructed the bar counts these; on a cluster its dashboard does.
+        An interrupt ends those that worked at after their iteration.
 
         Raises
         ------
@@ -56,20 +56,28 @@ class LazyComputing:
 
 
 @contextmanager
-def counting_slabs(data, show: bool | None, scheduler=None, num_workers: int | None = None, **_) -> Iterator[bool | None]:
+def counting_slabs(
+    data, show: bool | None, scheduler=None, num_workers: int | None = None, **_
+) -> Iterator[bool | None]:
     """Show a bar of the slabs in a dask array while they are computed here, and give what HyperSpy's own bar is to be told.
 
-    `scheduler` and `num_workers` are those that dask is called with. An error or an interrupt stops all slabs, and goes on when
-    none is worked at any more.
+    `scheduler` and `num_workers` are those that dask is called with. An error or an interrupt stops
+    all slabs, and goes on when none is worked at any more.
     """
-    names = [_name(key) for key in data.dask if _SLABS in _name(key)] if hasattr(data, "dask") else []
+    names = (
+        [_name(key) for key in data.dask if _SLABS in _name(key)] if hasattr(data, "dask") else []
+    )
     try:
         if not names or client_in_use() is not None:
             yield show
             return
         from dask.callbacks import Callback
 
-        with progress_bar(show, "slabs", len(names)) as step, _threads_of_its_own(scheduler, num_workers), stopping(set(names)):
+        with (
+            progress_bar(show, "slabs", len(names)) as step,
+            _threads_of_its_own(scheduler, num_workers),
+            stopping(set(names)),
+        ):
 
             def finished(key, *_):
                 if step is not None and _SLABS in _name(key):
@@ -79,15 +87,22 @@ def counting_slabs(data, show: bool | None, scheduler=None, num_workers: int | N
                 yield False
     except CancelledError as error:
         said = str(error).partition("\n")[0]
-        raise RuntimeError(f"the scheduler of the cluster is gone, and the run with it ({said}). {_LEFT}") from error
+        raise RuntimeError(
+            f"the scheduler of the cluster is gone, and the run with it ({said}). {_LEFT}"
+        ) from error
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise OSError(error.errno, f"{error.strerror}; what was there before is whole. {_LEFT}") from error
+        raise OSError(
+            error.errno, f"{error.strerror}; what was there before is whole. {_LEFT}"
+        ) from error
     except Exception as error:
         if type(error).__name__ != "KilledWorker":
             raise
-        raise RuntimeError(f"a slab ended one worker after another, most likely for want of memory ({error}). {_LEFT}") from error
+        raise RuntimeError(
+            f"a slab ended one worker after another, most likely for want of memory ({error}). "
+            f"{_LEFT}"
+        ) from error
 
 
 def _name(key) -> str:

@@ -32,7 +32,9 @@ def beam_energy_of(signal, given: float | None = None) -> float:
     return float(found)
 
 
-def lines_of(signal, elements: Sequence[str], given: Sequence[str] | Mapping[str, str] | None = None) -> list[str]:
+def lines_of(
+    signal, elements: Sequence[str], given: Sequence[str] | Mapping[str, str] | None = None
+) -> list[str]:
     """Return the X-ray line of each element: those given, those that the maps were made of, or those in the metadata."""
     if given is not None:
         listed = list(given.values()) if isinstance(given, Mapping) else list(given)
@@ -45,13 +47,27 @@ def lines_of(signal, elements: Sequence[str], given: Sequence[str] | Mapping[str
     for line in listed:
         element = symbol_of(str(line))
         if element in found and element in elements:
-            raise ValueError(f"there are two lines of {element}, {found[element]} and {line}; pass xray_lines= with one of them")
+            raise ValueError(
+                f"there are two lines of {element}, {found[element]} and {line}; pass xray_lines= "
+                "with one of them"
+            )
         found[element] = str(line)
     missing = [element for element in elements if element not in found]
-    surplus = [] if given is None else [line for element, line in found.items() if element not in elements]
+    surplus = (
+        []
+        if given is None
+        else [line for element, line in found.items() if element not in elements]
+    )
     if missing or surplus:
-        problem = f"no X-ray line is known for {', '.join(missing)}" if missing else f"{', '.join(surplus)} are of no channel"
-        raise ValueError(f"{problem}: pass xray_lines= with one line for each of {', '.join(elements)}, e.g. ['Fe_Ka']")
+        problem = (
+            f"no X-ray line is known for {', '.join(missing)}"
+            if missing
+            else f"{', '.join(surplus)} are of no channel"
+        )
+        raise ValueError(
+            f"{problem}: pass xray_lines= with one line for each of {', '.join(elements)}, e.g. "
+            "['Fe_Ka']"
+        )
     return [found[element] for element in elements]
 
 
@@ -65,7 +81,12 @@ def factors_of(
         element: xray_factor(line, energy, model, float(share))
         for element, line, share in zip(elements, lines, shares, strict=True)
     }
-    told = {"model": model, "beam_energy": energy, "xray_lines": lines, "efficiency": shares.tolist()}
+    told = {
+        "model": model,
+        "beam_energy": energy,
+        "xray_lines": lines,
+        "efficiency": shares.tolist(),
+    }
     return factors, told
 
 
@@ -84,7 +105,8 @@ def solid_angle_of(signal, given: float | None = None) -> float:
     found = signal.metadata.get_item(SOLID_ANGLE, default=None) if given is None else given
     if found is None:
         raise ValueError(
-            "the solid angle of the X-ray detectors is not in the metadata: pass solid_angle= in sr (all detectors together), or "
+            "the solid angle of the X-ray detectors is not in the metadata: pass solid_angle= in "
+            "sr (all detectors together), or "
             f"set metadata.{SOLID_ANGLE}"
         )
     return float(found)
@@ -95,8 +117,10 @@ def dose_of(signal, given: float | None = None) -> float:
     found = signal.dose if given is None else given
     if found is None:
         raise ValueError(
-            "the dose is not known: pass dose= in electrons per pixel and tilt, which is beam current times live time of the map "
-            "over its pixels and the elementary charge; or set series.dose before the reconstruction"
+            "the dose is not known: pass dose= in electrons per pixel and tilt, which is beam "
+            "current times live time of the map "
+            "over its pixels and the elementary charge; or set series.dose before the "
+            "reconstruction"
         )
     return float(found)
 
@@ -104,8 +128,13 @@ def dose_of(signal, given: float | None = None) -> float:
 def recorded_dose(series) -> float | None:
     """Return the dose of a series from its recorded currents and live times, the mean over the tilts, or None."""
     tilts = [recall(series, name) for name in ("beam_current", "live_time")]
-    shared = [series.metadata.get_item(f"{TEM}.{path}", default=None) for path in ("beam_current", "Detector.EDS.live_time")]
-    current, time = (one if one is not None else other for one, other in zip(tilts, shared, strict=True))
+    shared = [
+        series.metadata.get_item(f"{TEM}.{path}", default=None)
+        for path in ("beam_current", "Detector.EDS.live_time")
+    ]
+    current, time = (
+        one if one is not None else other for one, other in zip(tilts, shared, strict=True)
+    )
     if not (np.size(current) and np.size(time)) or current is None or time is None:
         return None
     if not (np.min(current) > 0 and np.min(time) > 0):

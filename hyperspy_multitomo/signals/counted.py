@@ -13,8 +13,9 @@ COUNTS = ("gross", "background", "window_share")
 _MARK = f"{NODE}.no_counts"
 # Steps that change net counts and leave the gross ones as recorded, as they say.
 _OWN_STEPS = ("smooth", "threshold_background")
-# Totals of gross counts may differ from those of the net counts and background by this many standard deviations of the counts,
-# and by these parts of the own counts and the background: what a fit of the spectra leaves over.
+# Totals of gross counts may differ from those of the net counts and background by this many
+# standard deviations of the counts, and by these parts of the own counts and the background: what a
+# fit of the spectra leaves over.
 _DEVIATIONS, _OF_OWN, _OF_BACKGROUND = 6.0, 0.1, 0.05
 
 
@@ -39,14 +40,17 @@ def forget_counts(series) -> None:
 def check_counts_beside(series) -> None:
     """Raise an error where the gross counts recorded with a series cannot be those of its maps, which were changed since.
 
-    Compared are the totals of each element at each tilt, of a lazy series those of one chunk of the data.
+    Compared are the totals of each element at each tilt, of a lazy series those of one chunk of the
+    data.
 
     Raises
     ------
     ValueError
         With the element that differs most, and what to do.
     """
-    if not all(recorded(series, name) for name in COUNTS) or any(step["step"] in _OWN_STEPS for step in read_history(series)):
+    if not all(recorded(series, name) for name in COUNTS) or any(
+        step["step"] in _OWN_STEPS for step in read_history(series)
+    ):
         return
     part = telling_part(series)
     axes = (axis_named(series, name) for name in ("tilt", "element", "y", "x"))
@@ -54,18 +58,29 @@ def check_counts_beside(series) -> None:
     place = tuple(slice(None) if axis is None else part[axis.index_in_array] for axis in axes)
     net, gross, background = (
         np.asarray(values[place], dtype=np.float32).sum(axis=(2, 3), dtype=np.float64)
-        for values in (series.array("tilt", "element", "y", "x"), recall(series, "gross"), recall(series, "background"))
+        for values in (
+            series.array("tilt", "element", "y", "x"),
+            recall(series, "gross"),
+            recall(series, "background"),
+        )
     )
     own = np.asarray(recall(series, "window_share"))[place[:2]] * net
-    allowed = _DEVIATIONS * np.sqrt(np.maximum(gross, 1)) + _OF_OWN * np.abs(own) + _OF_BACKGROUND * np.abs(background)
+    allowed = (
+        _DEVIATIONS * np.sqrt(np.maximum(gross, 1))
+        + _OF_OWN * np.abs(own)
+        + _OF_BACKGROUND * np.abs(background)
+    )
     excess = np.abs(gross - own - background) - allowed
     if not (excess > 0).any():
         return
     tilt, element = np.unravel_index(excess.argmax(), excess.shape)
     raise ValueError(
-        f"the gross counts recorded with the maps do not belong to them: at {series.tilts[place[0]][tilt]:g} degrees there are "
-        f"{gross[tilt, element]:.0f} of {series.channels[place[1]][element]}, but the maps and the background come to "
-        f"{(own + background)[tilt, element]:.0f}. The data were replaced or written to: make the maps again, or take the gross "
+        "the gross counts recorded with the maps do not belong to them: at "
+        f"{series.tilts[place[0]][tilt]:g} degrees there are "
+        f"{gross[tilt, element]:.0f} of {series.channels[place[1]][element]}, but the maps and the "
+        "background come to "
+        f"{(own + background)[tilt, element]:.0f}. The data were replaced or written to: make the "
+        "maps again, or take the gross "
         "counts off (series.gross = None) and go on with the maps alone"
     )
 
@@ -76,4 +91,6 @@ def telling_part(series) -> tuple[slice, ...]:
         return (slice(None),) * series.data.ndim
     starts = [np.cumsum((0, *chunks)) for chunks in series.data.chunks]
     middle = [len(chunks) // 2 for chunks in series.data.chunks]
-    return tuple(slice(int(start[i]), int(start[i + 1])) for start, i in zip(starts, middle, strict=True))
+    return tuple(
+        slice(int(start[i]), int(start[i + 1])) for start, i in zip(starts, middle, strict=True)
+    )

@@ -22,17 +22,20 @@ class Damping:
     """Mixin of the HAADF series: how far its signal falls behind the mass thickness, and the series without that."""
 
     @checked
-    def estimate_damping(self, eds=None, *, model: str = "auto", mask=None, min_counts: float = 50.0) -> DampingModel:
+    def estimate_damping(
+        self, eds=None, *, model: str = "auto", mask=None, min_counts: float = 50.0
+    ) -> DampingModel:
         """Estimate how the HAADF saturates in thick places, from its own tilts or against elemental maps. Nothing is changed.
 
         Parameters
         ----------
         eds : TiltSeriesEDS or TiltSeriesEELS, optional
-            Maps of the same images, of every element that is bright in the HAADF, as recorded. By default the HAADF alone, whose
-            undamped sum is the same at every tilt.
+            Maps of the same images, of every element that is bright in the HAADF, as recorded. By
+            default the HAADF alone, whose undamped sum is the same at every tilt.
         model : {"auto", "constant", "lamella"}, default "auto"
-            Without maps: whether the object is wholly in view across the tilt axis (``"constant"``) or a lamella fills the view
-            (``"lamella"``); ``"auto"`` decides by the rim of the images.
+            Without maps: whether the object is wholly in view across the tilt axis (``"constant"``)
+            or a lamella fills the view (``"lamella"``); ``"auto"`` decides by the rim of the
+            images.
         mask : array-like of bool, shape (tilt, y, x), optional
             With maps: pixels of the HAADF, at its tilts, to use; by default the specimen.
         min_counts : float, default 50
@@ -41,20 +44,22 @@ class Damping:
         Returns
         -------
         DampingModel
-            ``saturation`` with its error, ``significant`` and the ``reason`` in figures, ``apply`` and ``invert``; for
-            `correct_damping` and `plot_damping`.
+            ``saturation`` with its error, ``significant`` and the ``reason`` in figures, ``apply``
+            and ``invert``; for `correct_damping` and `plot_damping`.
 
         Raises
         ------
         ValueError
-            Without maps for fewer than three tilts, an object equally thick at all tilts (a cylinder around the tilt axis), or
-            sums that change more than damping explains; with maps where these are too alike, or no tilts are shared.
+            Without maps for fewer than three tilts, an object equally thick at all tilts (a
+            cylinder around the tilt axis), or sums that change more than damping explains; with
+            maps where these are too alike, or no tilts are shared.
 
         Notes
         -----
-        The HAADF has to be zero in vacuum (`remove_background`). Gains known otherwise are divided out; gains that
-        `estimate_gains` of this series found from the means are not, since they would hold the damping. Gains of maps that
-        were estimated against this HAADF hide a part of it.
+        The HAADF has to be zero in vacuum (`remove_background`). Gains known otherwise are divided
+        out; gains that `estimate_gains` of this series found from the means are not, since they
+        would hold the damping. Gains of maps that were estimated against this HAADF hide a part of
+        it.
 
         References
         ----------
@@ -75,11 +80,20 @@ class Damping:
         min_counts = positive_number("min_counts", min_counts, "of counts")
         if eds is not None:
             if model != "auto":
-                raise ValueError(f"model={model!r} is for the HAADF alone; leave out one of the two")
+                raise ValueError(
+                    f"model={model!r} is for the HAADF alone; leave out one of the two"
+                )
             return _from_maps(self, eds, mask, min_counts)
         if mask is not None:
-            raise ValueError("without maps whole images are summed; leave out the mask, or crop the series")
-        return estimate_damping(projections(self)[0], self.tilts, model=chosen_model(self, model), gains=known_gains(self))
+            raise ValueError(
+                "without maps whole images are summed; leave out the mask, or crop the series"
+            )
+        return estimate_damping(
+            projections(self)[0],
+            self.tilts,
+            model=chosen_model(self, model),
+            gains=known_gains(self),
+        )
 
     @checked(model=DAMPING)
     def correct_damping(self, model: DampingModel | None = None):
@@ -88,28 +102,32 @@ class Damping:
         Parameters
         ----------
         model : DampingModel, optional
-            From `estimate_damping`, or ``DampingModel(saturation)``; estimated now from this series alone where it is None.
+            From `estimate_damping`, or ``DampingModel(saturation)``; estimated now from this series
+            alone where it is None.
 
         Returns
         -------
         TiltSeriesHAADF
-            A new series, lazy if this one is. Thin places keep their signal, so that the unit stays; known gains stay factors of
-            it, gains that were estimated from the damped means are dropped.
+            A new series, lazy if this one is. Thin places keep their signal, so that the unit
+            stays; known gains stay factors of it, gains that were estimated from the damped means
+            are dropped.
 
         Raises
         ------
         ValueError
-            If pixels are at or above the saturation, or, without a model, where damping cannot be estimated.
+            If pixels are at or above the saturation, or, without a model, where damping cannot be
+            estimated.
 
         Warns
         -----
         UserWarning
-            Where the damping is not significant, so that the correction may be noise; where gains are dropped.
+            Where the damping is not significant, so that the correction may be noise; where gains
+            are dropped.
 
         Notes
         -----
-        Correct before response ratios and gains are estimated, which hold for the series they were estimated from. Noise grows
-        with the correction.
+        Correct before response ratios and gains are estimated, which hold for the series they were
+        estimated from. Noise grows with the correction.
 
         Examples
         --------
@@ -123,19 +141,32 @@ class Damping:
         """
         model = self.estimate_damping() if model is None else model
         if not isinstance(model, DampingModel):
-            raise TypeError(f"the model is a {type(model).__name__}; pass a DampingModel, such as estimate_damping() returns")
+            raise TypeError(
+                f"the model is a {type(model).__name__}; pass a DampingModel, such as "
+                "estimate_damping() returns"
+            )
         if not model.significant:
-            warn(f"the damping is not significant ({model.reason}); the correction may put noise into the series")
+            warn(
+                f"the damping is not significant ({model.reason}); the correction may put noise "
+                "into the series"
+            )
         gains, place = known_gains(self), axis_named(self, "tilt").index_in_array
         shape = [-1 if i == place else 1 for i in range(self.data.ndim)]
         scale = np.ones(len(self.tilts), np.float32) if gains is None else gains.astype(np.float32)
         for image, gain in zip(self.array("tilt", "x", "y"), scale, strict=True):
             _refuse_saturated(np.asarray(image) / gain, model)
         linear = self.data / scale.reshape(shape)
-        linear = linear.map_blocks(model.invert, dtype=linear.dtype) if self._lazy else model.invert(linear)
+        linear = (
+            linear.map_blocks(model.invert, dtype=linear.dtype)
+            if self._lazy
+            else model.invert(linear)
+        )
         copy = self._deepcopy_with_new_data(linear * scale.reshape(shape))
         if copy.gains is not None and not (gains is not None and np.allclose(gains, copy.gains)):
-            warn("gains that were estimated from the damped images are dropped; estimate them again from the corrected series")
+            warn(
+                "gains that were estimated from the damped images are dropped; estimate them again "
+                "from the corrected series"
+            )
             copy.gains = gains
             forget(copy, "estimated_gains")
         add_step(
@@ -189,7 +220,10 @@ def _from_maps(haadf, eds, mask, min_counts: float) -> DampingModel:
         mask = np.asarray(plain(mask, ("tilt", "y", "x"), "the mask"))
         expected = haadf.array("tilt", "y", "x").shape
         if mask.shape != expected:
-            raise ValueError(f"the mask has the shape {mask.shape} but the HAADF images are {expected} (tilt, y, x)")
+            raise ValueError(
+                f"the mask has the shape {mask.shape} but the HAADF images are {expected} (tilt, "
+                "y, x)"
+            )
         mask = mask.astype(bool).transpose(0, 2, 1)[pair.partners]
         _, width, height = pair.haadf.shape
         mask = mask[:, : width * pair.binning, : height * pair.binning]

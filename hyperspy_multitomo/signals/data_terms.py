@@ -23,7 +23,8 @@ from .noise import telling_blocks, typical_variances
 DISCREPANCIES = {"poisson": "kl", "least_squares": "ls"}
 # What needs counts, and the way out.
 _COUNTS = "data_term='poisson'", "pass data_term='least_squares'"
-# Slices that stand for a series in two dimensions, and tilts whose images say how noisy it is, spread evenly.
+# Slices that stand for a series in two dimensions, and tilts whose images say how noisy it is,
+# spread evenly.
 _SLICES, _TILTS = 32, 16
 
 
@@ -31,9 +32,10 @@ _SLICES, _TILTS = 32, 16
 class Modality:
     """One series as a data term, all but its arrays, `data` naming that of the projections.
 
-    `weight` says how noisy the data are; `gain`, of images, is the signal of one noise-equivalent electron. `profile` is that of
-    a `DataTerm`, for series whose slabs are to take the steps of the whole. `count` is the signal of one count, as of a
-    `DataTerm`, where a calibration has changed the weight.
+    `weight` says how noisy the data are; `gain`, of images, is the signal of one noise-equivalent
+    electron. `profile` is that of a `DataTerm`, for series whose slabs are to take the steps of the
+    whole. `count` is the signal of one count, as of a `DataTerm`, where a calibration has changed
+    the weight.
     """
 
     data: str
@@ -79,7 +81,10 @@ class Measured:
 
     def weighted(self, terms) -> Measured:
         """Return the same with the weights of some terms."""
-        modalities = tuple(replace(m, weight=t.weight, count=t.count) for m, t in zip(self.modalities, terms, strict=True))
+        modalities = tuple(
+            replace(m, weight=t.weight, count=t.count)
+            for m, t in zip(self.modalities, terms, strict=True)
+        )
         return replace(self, modalities=modalities)
 
     def profiled(self) -> Measured:
@@ -88,11 +93,19 @@ class Measured:
             return self
         import dask
 
-        images = {"maps": self.arrays["maps"]} | ({} if self.haadf is None else {"haadf": self.arrays["haadf"][None]})
-        (means,) = dask.compute(
-            {m.data: images[m.data].mean(axis=3, dtype=np.float64) for m in self.modalities if m.discrepancy == "kl"}
+        images = {"maps": self.arrays["maps"]} | (
+            {} if self.haadf is None else {"haadf": self.arrays["haadf"][None]}
         )
-        return replace(self, modalities=tuple(replace(m, profile=means.get(m.data)) for m in self.modalities))
+        (means,) = dask.compute(
+            {
+                m.data: images[m.data].mean(axis=3, dtype=np.float64)
+                for m in self.modalities
+                if m.discrepancy == "kl"
+            }
+        )
+        return replace(
+            self, modalities=tuple(replace(m, profile=means.get(m.data)) for m in self.modalities)
+        )
 
     def terms(self, project: Callable, arrays: dict) -> list[DataTerm]:
         """Return the terms with some arrays; see `terms_of`."""
@@ -117,7 +130,9 @@ class Measured:
                 sums = sums - _along_x(self.arrays["background"])
             if m.gains is not None:
                 sums = sums * (np.atleast_2d(m.gains) > 0)[..., None]
-            signals.append(sums.sum(axis=1).reshape(len(sums), -1, 1 if maps else self.binning).sum(axis=2))
+            signals.append(
+                sums.sum(axis=1).reshape(len(sums), -1, 1 if maps else self.binning).sum(axis=2)
+            )
         return self._at(slices_to_look_at(np.concatenate(signals), self.binning))
 
     @property
@@ -132,12 +147,16 @@ class Measured:
     def _at(self, slices: np.ndarray) -> dict:
         fine = (self.binning * slices[:, None] + np.arange(self.binning)).ravel()
         chosen = {name: fine if name == "haadf" else slices for name in self.arrays}
-        return {name: None if array is None else np.asarray(array[..., chosen[name]]) for name, array in self.arrays.items()}
+        return {
+            name: None if array is None else np.asarray(array[..., chosen[name]])
+            for name, array in self.arrays.items()
+        }
 
     def check(self, poisson: bool, summed: bool) -> None:
         """Raise an error for data that are not finite; warn of channels without counts, and of a noise that is not known.
 
-        With `summed` the HAADF is seen as a sum of the elements. Of a lazy series some slices are looked at.
+        With `summed` the HAADF is seen as a sum of the elements. Of a lazy series some slices are
+        looked at.
         """
         series, arrays = self.series, self.some_slices if self.series._lazy else self.arrays
         check_finite(arrays["maps"], f"the {series.metadata.General.title} series")
@@ -147,15 +166,23 @@ class Measured:
             return
         if poisson:
             check_counts(series, arrays["maps"], *_COUNTS)
-        empty = [name for name, maps in zip(series.channels, arrays["maps"], strict=True) if not maps.any()]
+        empty = [
+            name
+            for name, maps in zip(series.channels, arrays["maps"], strict=True)
+            if not maps.any()
+        ]
         where = "in the slices that were looked at" if series._lazy else "anywhere"
         if summed and len(empty) == len(series.channels):
             raise ValueError(
-                f"there are no counts of {', '.join(empty)} {where}, so that nothing tells the elements in the HAADF apart; pass "
+                f"there are no counts of {', '.join(empty)} {where}, so that nothing tells the "
+                "elements in the HAADF apart; pass "
                 "maps with counts, or reconstruct the HAADF alone"
             )
         if empty:
-            warn(f"there are no counts of {', '.join(empty)} {where}, so that the volume of it is empty")
+            warn(
+                f"there are no counts of {', '.join(empty)} {where}, so that the volume of it is "
+                "empty"
+            )
         why = why_no_counts(series)
         if why is None and getattr(series, "gross", None) is not None:
             return
@@ -163,8 +190,10 @@ class Measured:
         recorded = np.asarray(recorded[..., _spread(recorded.shape[-1], _SLICES)])
         if why is not None or series.is_smoothed or (poisson and not are_whole(recorded)):
             warn(
-                f"these maps are no counts as recorded{'' if why is None else f' ({why})'}, so that their noise is not known "
-                "any more and the default weight may smooth too much or too little: pass the maps as counted, or choose weight= "
+                f"these maps are no counts as recorded{'' if why is None else f' ({why})'}, so "
+                "that their noise is not known "
+                "any more and the default weight may smooth too much or too little: pass the maps "
+                "as counted, or choose weight= "
                 "by eye"
             )
 
@@ -177,7 +206,18 @@ def terms_of(modalities: tuple[Modality, ...], project: Callable, arrays: dict) 
         A = projectors[m.geometry] = projectors.get(m.geometry) or project(m.geometry)
         background = arrays["background"] if m.data == "maps" else None
         terms.append(
-            DataTerm(A, arrays[m.data], m.first, m.mix, m.gains, background, m.discrepancy, m.weight, m.profile, m.count)
+            DataTerm(
+                A,
+                arrays[m.data],
+                m.first,
+                m.mix,
+                m.gains,
+                background,
+                m.discrepancy,
+                m.weight,
+                m.profile,
+                m.count,
+            )
         )
     return terms
 
@@ -196,7 +236,9 @@ class Noise:
     gain: float | None = None
 
 
-def noise_of_maps(series, data_term: str | None, haadf_gain: float | None = None, background=None) -> Noise:
+def noise_of_maps(
+    series, data_term: str | None, haadf_gain: float | None = None, background=None
+) -> Noise:
     """Return the noise of the series that is reconstructed; see `RegularisedMaps.reconstruct_tv` for the parameters."""
     if not series.channels:
         expected = background_of(series, background, projections(series).shape)
@@ -211,10 +253,13 @@ def noise_of_haadf(haadf, haadf_term: str | None = None, haadf_gain: float | Non
     return _noise_of_images(haadf, haadf_term, haadf_gain)
 
 
-def measured(series, haadf, data_term, haadf_term, haadf_gain, background, depth, width) -> Measured:
+def measured(
+    series, haadf, data_term, haadf_term, haadf_gain, background, depth, width
+) -> Measured:
     """Return series as arrays and modalities; see `RegularisedMaps.reconstruct_tv` for the parameters.
 
-    The noise is that of the whole series where one was cut out of it to be looked at, which has it as `noise_of_whole`.
+    The noise is that of the whole series where one was cut out of it to be looked at, which has it
+    as `noise_of_whole`.
     """
     binning = 1 if haadf is None else check_pair(series, haadf)
     for each in (series,) if haadf is None else (series, haadf):
@@ -226,24 +271,34 @@ def measured(series, haadf, data_term, haadf_term, haadf_gain, background, depth
         data, gains = projections(series), gains_of(series)
         expected = background_of(series, background, data.shape)
     noise = series.noise_of_whole or noise_of_maps(series, data_term, haadf_gain, background)
-    arrays, modalities = {"maps": data, "background": expected}, [Modality("maps", geometry, gains, **vars(noise))]
+    arrays, modalities = (
+        {"maps": data, "background": expected},
+        [Modality("maps", geometry, gains, **vars(noise))],
+    )
     if haadf is not None:
         arrays["haadf"] = projections(haadf)[0]
         noise = haadf.noise_of_whole or noise_of_haadf(haadf, haadf_term, haadf_gain)
         other = haadf.geometry(depth, width)
-        modalities.append(Modality("haadf", other, gains_of(haadf), **vars(noise), first=len(series.channels)))
+        modalities.append(
+            Modality("haadf", other, gains_of(haadf), **vars(noise), first=len(series.channels))
+        )
     if not series._lazy:
-        arrays = {name: None if array is None else np.asarray(array) for name, array in arrays.items()}
+        arrays = {
+            name: None if array is None else np.asarray(array) for name, array in arrays.items()
+        }
     return Measured(series, haadf, arrays, tuple(modalities))
 
 
-def _noise_of_images(haadf, term: str | None, gain: float | None, background=None, keyword="haadf_term") -> Noise:
+def _noise_of_images(
+    haadf, term: str | None, gain: float | None, background=None, keyword="haadf_term"
+) -> Noise:
     """Return the noise of HAADF images."""
     lowest = float(haadf.data.min())
     term = term or ("least_squares" if lowest < 0 else "poisson")
     if term == "poisson" and lowest < 0:
         raise ValueError(
-            f"the HAADF series has negative values, down to {lowest:g}, and {keyword}='poisson' needs signal from 0 up: pass "
+            f"the HAADF series has negative values, down to {lowest:g}, and {keyword}='poisson' "
+            "needs signal from 0 up: pass "
             f"{keyword}='least_squares'"
         )
     tilts = _spread(len(haadf.tilts), _TILTS)
@@ -254,13 +309,18 @@ def _noise_of_images(haadf, term: str | None, gain: float | None, background=Non
     besides = np.float32(0) if background is None else np.asarray(background[0, tilts][..., blocks])
     if gain is None and haadf.is_smoothed:
         warn(
-            "these HAADF images were smoothed, which hides their noise, so that they may be trusted too much: pass the images as "
+            "these HAADF images were smoothed, which hides their noise, so that they may be "
+            "trusted too much: pass the images as "
             "recorded, or haadf_gain="
         )
     gain = noise_equivalent_gain(images, besides) if gain is None else float(gain)
     if term == "poisson":
         return Noise(DISCREPANCIES[term], 1 / gain, gain)
-    return Noise(DISCREPANCIES[term], 1 / (gain * (typical_signal(images - besides) + float(besides.mean()))), gain)
+    return Noise(
+        DISCREPANCIES[term],
+        1 / (gain * (typical_signal(images - besides) + float(besides.mean()))),
+        gain,
+    )
 
 
 def _spread(count: int, most: int) -> np.ndarray:

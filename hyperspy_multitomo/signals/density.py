@@ -41,30 +41,33 @@ class Densities:
         method : {"model", "zeta", "cross_section"}, default "model"
             As in `quantify`.
         factors : dict or sequence of float, optional
-            As in `quantify`: zeta-factors (kg/m^2), partial cross sections for a photon in the detector (barn), or f (barn
-            mol/g).
+            As in `quantify`: zeta-factors (kg/m^2), partial cross sections for a photon in the
+            detector (barn), or f (barn mol/g).
         units : {"g/cm^3", "atoms/nm^3"}, default "g/cm^3"
         dose : float, optional
             Electrons per pixel and tilt; by default those of the series, see `TiltSeriesEDS.dose`.
         solid_angle : float, optional
-            For ``"model"``: of all detectors together, sr; by default ``Detector.EDS.solid_angle`` of the metadata.
+            For ``"model"``: of all detectors together, sr; by default ``Detector.EDS.solid_angle``
+            of the metadata.
         beam_energy, xray_lines, model, efficiency
             As in `quantify`.
 
         Returns
         -------
         TomographicVolume
-            Density of each element; the sum over the elements is that of all matter that has maps. Nothing is masked.
-            Lazy where this one is.
+            Density of each element; the sum over the elements is that of all matter that has maps.
+            Nothing is masked. Lazy where this one is.
 
         Raises
         ------
         ValueError
-            For k-factors, which are relative, a volume without calibration, and a dose or solid angle that are not known.
+            For k-factors, which are relative, a volume without calibration, and a dose or solid
+            angle that are not known.
 
         References
         ----------
-        .. [1] M. Watanabe, D. B. Williams, J. Microsc. 221 (2006) 89, https://doi.org/10.1111/j.1365-2818.2006.01549.x.
+        .. [1] M. Watanabe, D. B. Williams, J. Microsc. 221 (2006) 89,
+           https://doi.org/10.1111/j.1365-2818.2006.01549.x.
 
         Examples
         --------
@@ -78,15 +81,38 @@ class Densities:
         elements, volumes = self._held_counts()
         if self.pixel_size is None:
             raise ValueError(
-                "the volume has no calibration, so that its counts are per px of path: set the series' pixel size before the "
+                "the volume has no calibration, so that its counts are per px of path: set the "
+                "series' pixel size before the "
                 "reconstruction, e.g. from_maps(..., pixel_size=0.76)"
             )
-        options = {"beam_energy": beam_energy, "xray_lines": xray_lines, "model": model, "efficiency": efficiency}
+        options = {
+            "beam_energy": beam_energy,
+            "xray_lines": xray_lines,
+            "model": model,
+            "efficiency": efficiency,
+        }
         factors, told = self._factors(method, factors, elements, "counts", None, options)
         if method == "model":
             told["solid_angle"] = solid_angle_of(self, solid_angle)
         electrons = dose_of(self, dose)
-        found = quantify_density(volumes, elements, method, factors, electrons, solid_angle=told.get("solid_angle"), units=units)
+        found = quantify_density(
+            volumes,
+            elements,
+            method,
+            factors,
+            electrons,
+            solid_angle=told.get("solid_angle"),
+            units=units,
+        )
         result = channels_like(self, found, elements, units, "Density")
-        add_step(result, "quantify_density", after=self, method=method, factors=factors, units=units, dose=electrons, **told)
+        add_step(
+            result,
+            "quantify_density",
+            after=self,
+            method=method,
+            factors=factors,
+            units=units,
+            dose=electrons,
+            **told,
+        )
         return result

@@ -47,62 +47,69 @@ def edge_maps(
     Parameters
     ----------
     spectra : EELSSpectrum
-        From `load_tilt_series`, or any EELS signal with the axes ``(x, y, tilt | energy loss)``, lazy or not, in counts from
-        which nothing was subtracted, with the energy scale right in all pixels.
+        From `load_tilt_series`, or any EELS signal with the axes ``(x, y, tilt | energy loss)``,
+        lazy or not, in counts from which nothing was subtracted, with the energy scale right in all
+        pixels.
     edges : sequence of str
         One edge of each element, e.g. ``["O_K", "Mn_L3", "Co_L3"]``.
     also : sequence of str, optional
         Other edges in the spectra: they are fitted, or kept out of the windows, but not mapped.
     method : {"fit", "windows"}, default "fit"
-        ``"fit"``: weighted linear least squares of all edges (K and L3) and the background, which tells overlapping edges apart
-        and has the lower noise. ``"windows"``: the counts above each onset less the background extrapolated from before it.
+        ``"fit"``: weighted linear least squares of all edges (K and L3) and the background, which
+        tells overlapping edges apart and has the lower noise. ``"windows"``: the counts above each
+        onset less the background extrapolated from before it.
     width : float, default 50
-        Width in eV of the windows from the onsets on, in which the counts of the edges are taken by both methods.
+        Width in eV of the windows from the onsets on, in which the counts of the edges are taken by
+        both methods.
     integration_windows : dict of str to (float, float), optional
         Windows in eV for some edges, instead.
     background_windows : dict of str to (float, float), optional
-        With ``"windows"``, where before the edges the background is fitted, in eV; by default a tenth of the onset wide, clear of
-        the fine structure of the other edges.
+        With ``"windows"``, where before the edges the background is fitted, in eV; by default a
+        tenth of the onset wide, clear of the fine structure of the other edges.
     background : {"PowerLaw", "Exponential"}, default "PowerLaw"
         The background below the edges.
     energy_range : (float, float), optional
-        With ``"fit"``, the energy losses in eV that are fitted; by default from 0.8 of the first onset to 1.25 of the last.
+        With ``"fit"``, the energy losses in eV that are fitted; by default from 0.8 of the first
+        onset to 1.25 of the last.
     show_progressbar : bool, optional
         HyperSpy's preference by default.
 
     Returns
     -------
     TiltSeriesEELS
-        Net counts of each edge in its window, array order (tilt, element, y, x), float32, negative where noise makes them so.
-        `TiltSeriesEELS.gross`, `background`, `window_share` (1), `edges` and `integration_windows` go with them, and with
-        ``"fit"`` `spectrum_fit`, energies in keV.
+        Net counts of each edge in its window, array order (tilt, element, y, x), float32, negative
+        where noise makes them so. `TiltSeriesEELS.gross`, `background`, `window_share` (1), `edges`
+        and `integration_windows` go with them, and with ``"fit"`` `spectrum_fit`, energies in keV.
 
     Raises
     ------
     ValueError
-        For axes other than these, an axis without energies in eV or keV, unknown edges, ranges outside the data, windows that
-        hold another listed edge or too few channels, counts that are not finite, and sums of spectra that are negative.
+        For axes other than these, an axis without energies in eV or keV, unknown edges, ranges
+        outside the data, windows that hold another listed edge or too few channels, counts that are
+        not finite, and sums of spectra that are negative.
     TypeError
         For what is no EELS signal; `elemental_maps` makes maps of EDS spectra.
 
     Warns
     -----
     UserWarning
-        Where an edge does not stand out of the background in the sum of all tilts, and where single values are negative: noise
-        of a camera, with which the maps stay unbiased, but gross counts are not Poisson.
+        Where an edge does not stand out of the background in the sum of all tilts, and where single
+        values are negative: noise of a camera, with which the maps stay unbiased, but gross counts
+        are not Poisson.
 
     Notes
     -----
-    Exponents, and in the fit the shapes of the edges, are taken from summed spectra; in a pixel only amounts are estimated, which
-    are linear in its counts. So the maps are not biased at few counts per pixel, as power laws fitted pixel by pixel are. Shapes
-    are eXSpy's hydrogenic cross sections, bent within 45 eV of the onset into what the spectra of the whole series show (white
-    lines, fine structure, the first plasmon). The spectra are read twice, tilt by tilt. Memory: the spectrum image of one
-    tilt and the maps.
+    Exponents, and in the fit the shapes of the edges, are taken from summed spectra; in a pixel
+    only amounts are estimated, which are linear in its counts. So the maps are not biased at few
+    counts per pixel, as power laws fitted pixel by pixel are. Shapes are eXSpy's hydrogenic cross
+    sections, bent within 45 eV of the onset into what the spectra of the whole series show (white
+    lines, fine structure, the first plasmon). The spectra are read twice, tilt by tilt. Memory: the
+    spectrum image of one tilt and the maps.
 
     References
     ----------
-    R. F. Egerton, Electron Energy-Loss Spectroscopy in the Electron Microscope, 3rd ed., Springer (2011), ch. 4,
-    doi:10.1007/978-1-4419-9583-4.
+    R. F. Egerton, Electron Energy-Loss Spectroscopy in the Electron Microscope, 3rd ed., Springer
+    (2011), ch. 4, doi:10.1007/978-1-4419-9583-4.
 
     Examples
     --------
@@ -122,9 +129,15 @@ def edge_maps(
     if method not in _METHODS:
         raise ValueError(f"method={method!r} must be one of {', '.join(map(repr, _METHODS))}")
     if method == "fit" and background_windows is not None:
-        raise ValueError("background_windows go with method='windows'; the fit takes energy_range=(low, high) in eV")
+        raise ValueError(
+            "background_windows go with method='windows'; the fit takes energy_range=(low, high) "
+            "in eV"
+        )
     if method == "windows" and energy_range is not None:
-        raise ValueError("energy_range goes with method='fit'; windows take background_windows={'O_K': (low, high)} in eV")
+        raise ValueError(
+            "energy_range goes with method='fit'; windows take background_windows={'O_K': (low, "
+            "high)} in eV"
+        )
     found = _checked_spectra(spectra)
     data, energy = found.data, 1e3 * found.energy
     listed = resolve_edges(edges, (energy[0], energy[-1]))
@@ -134,10 +147,15 @@ def edge_maps(
     regions, lowest = np.stack([sums for sums, _ in summed]), min(low for _, low in summed)
     if lowest < 0:
         warn(
-            f"the spectra hold negative values (lowest {lowest:g}), the noise of a camera less its offset: the maps stay "
+            f"the spectra hold negative values (lowest {lowest:g}), the noise of a camera less its "
+            "offset: the maps stay "
             "unbiased, but the gross counts are not Poisson, as reconstruct_em takes them to be"
         )
-    settings = {"width": width, "integration_windows": integration_windows, "background": background}
+    settings = {
+        "width": width,
+        "integration_windows": integration_windows,
+        "background": background,
+    }
     if method == "fit":
         own = {"also": others, "energy_range": energy_range, **_microscope(spectra)}
         model = prepare_edge_fit(regions, energy, listed, **settings, **own)
@@ -152,7 +170,13 @@ def edge_maps(
     record(maps, "integration_windows", [windows[edge.name] for edge in listed], ("element",))
     if method == "fit":
         maps.metadata.set_item(f"{NODE}.spectrum_fit", _spectrum_fit(model))
-    said = {"edges": list(edges), "background_windows": background_windows, **settings, **own, "also": list(also)}
+    said = {
+        "edges": list(edges),
+        "background_windows": background_windows,
+        **settings,
+        **own,
+        "also": list(also),
+    }
     add_step(maps, "edge_maps", after=spectra, method=method, **said)
     return maps
 
@@ -163,7 +187,10 @@ def _others(also, listed, energy_range):
         raise ValueError(f'also={also!r} must be a list of edges such as ["{also}"]')
     twice = [name for name in also if name in {edge.name for edge in listed}]
     if twice:
-        raise ValueError(f"also={list(also)} names {', '.join(twice)}, which is mapped; leave it out of one of the two")
+        raise ValueError(
+            f"also={list(also)} names {', '.join(twice)}, which is mapped; leave it out of one of "
+            "the two"
+        )
     return resolve_edges(also, energy_range, once=False) if len(also) else ()
 
 
@@ -171,17 +198,25 @@ def _checked_spectra(spectra) -> SpectrumImages:
     """Return the spectra in order, after checks of what the signal is."""
     if not hasattr(spectra, "axes_manager"):
         raise TypeError(
-            f"spectra={shown(spectra)}: edge_maps needs an EELS signal with the axes (x, y, tilt | Energy loss), "
+            f"spectra={shown(spectra)}: edge_maps needs an EELS signal with the axes (x, y, tilt | "
+            "Energy loss), "
             f"got {type(spectra).__name__}"
         )
     kind = str(spectra.metadata.get_item("Signal.signal_type", default=""))
     if kind.startswith("EDS"):
-        raise TypeError(f"edge_maps makes maps of EELS edges, but these are {kind} spectra; use elemental_maps")
+        raise TypeError(
+            f"edge_maps makes maps of EELS edges, but these are {kind} spectra; use elemental_maps"
+        )
     if kind != "EELS":
-        raise TypeError(f"edge_maps needs EELS spectra, got {spectra!r}; if they are, call spectra.set_signal_type('EELS') first")
+        raise TypeError(
+            f"edge_maps needs EELS spectra, got {spectra!r}; if they are, call "
+            "spectra.set_signal_type('EELS') first"
+        )
     found = spectra_of(spectra)
     if found.energy.size < 4:
-        raise ValueError(f"the axis of the energies has {found.energy.size} channels; four or more are needed")
+        raise ValueError(
+            f"the axis of the energies has {found.energy.size} channels; four or more are needed"
+        )
     return found
 
 
@@ -199,7 +234,8 @@ def _microscope(spectra) -> dict[str, float]:
         "collection_angle": "Detector.EELS.collection_angle",
     }
     found = {
-        name: spectra.metadata.get_item(f"Acquisition_instrument.TEM.{place}", default=None) for name, place in places.items()
+        name: spectra.metadata.get_item(f"Acquisition_instrument.TEM.{place}", default=None)
+        for name, place in places.items()
     }
     return {name: float(value) for name, value in found.items() if value is not None}
 
@@ -214,7 +250,8 @@ def _warn_of_absent(model) -> None:
     ]
     if absent:
         warn(
-            f"no edge stands out of the background in the sum of all tilts at {', '.join(absent)}; such maps hold noise alone: "
+            f"no edge stands out of the background in the sum of all tilts at {', '.join(absent)}; "
+            "such maps hold noise alone: "
             "leave the edge out, or check the energy axis"
         )
 

@@ -13,8 +13,8 @@ from .keyed import recall
 class TiltSeriesEDS(SelfAbsorption, ElementalTiltSeries):
     """Elemental maps of one object, one set per tilt: axes ``(element, tilt | x, y)``, array order (tilt, element, y, x).
 
-    The data are net counts of each element's line. `gross` and `background` hold the counts in the line's window and what of them
-    is not the element, where the maps were made by `elemental_maps`.
+    The data are net counts of each element's line. `gross` and `background` hold the counts in the
+    line's window and what of them is not the element, where the maps were made by `elemental_maps`.
     """
 
     _signal_type = "TiltSeriesEDS"

@@ -19,8 +19,8 @@ _EDGE = re.compile(r"([A-Z][a-z]?)_([K-O][1-7]?)")
 class TiltSeriesEELS(ElementalTiltSeries):
     """Edge maps of one object, one set per tilt: axes ``(element, tilt | x, y)``, array order (tilt, element, y, x).
 
-    The data are net counts of each element's edge in its window. `gross` and `background` hold the counts in the window and what
-    of them is not the edge, where the maps were made by `edge_maps`.
+    The data are net counts of each element's edge in its window. `gross` and `background` hold the
+    counts in the window and what of them is not the edge, where the maps were made by `edge_maps`.
     """
 
     _signal_type = "TiltSeriesEELS"
@@ -29,15 +29,19 @@ class TiltSeriesEELS(ElementalTiltSeries):
 
     @classmethod
     @checked(maps=None, tilts=None, pixel_size=None)
-    def from_maps(cls, maps: Mapping, tilts=None, pixel_size: float | None = None, **options) -> TiltSeriesEELS:
+    def from_maps(
+        cls, maps: Mapping, tilts=None, pixel_size: float | None = None, **options
+    ) -> TiltSeriesEELS:
         """Make a series from the maps of each element or edge and their tilts.
 
         Parameters
         ----------
         maps : dict of str to array-like, dask array, Signal2D or path-like
-            For each element (``"Mn"``) or edge (``"Mn_L3"``) its maps, shape (tilt, y, x), in counts; a path is read.
+            For each element (``"Mn"``) or edge (``"Mn_L3"``) its maps, shape (tilt, y, x), in
+            counts; a path is read.
         tilts : array-like of float or path-like, optional
-            Tilt of each map in degrees, or the file that lists them; by default from the signals or files.
+            Tilt of each map in degrees, or the file that lists them; by default from the signals or
+            files.
         pixel_size : float, optional
             In nm; by default that of the signals or files.
         **options
@@ -51,8 +55,8 @@ class TiltSeriesEELS(ElementalTiltSeries):
         Raises
         ------
         ValueError
-            For several edges of an element, maps of different shape or calibration, data that are not finite, or tilts that do
-            not fit.
+            For several edges of an element, maps of different shape or calibration, data that are
+            not finite, or tilts that do not fit.
 
         Examples
         --------
@@ -68,14 +72,20 @@ class TiltSeriesEELS(ElementalTiltSeries):
         names = [(str(name), _EDGE.fullmatch(str(name))) for name in maps]
         unknown = [name for name, edge in names if not edge and not name.isalnum()]
         if unknown:
-            raise ValueError(f"the maps {', '.join(unknown)} are named after no edge; expected elements or edges such as 'Mn_L3'")
+            raise ValueError(
+                f"the maps {', '.join(unknown)} are named after no edge; expected elements or "
+                "edges such as 'Mn_L3'"
+            )
         elements = [edge[1] if edge else name for name, edge in names]
         twice = sorted({name for name in elements if elements.count(name) > 1})
         if twice:
             raise ValueError(
-                f"the maps {', '.join(map(str, maps))} name {', '.join(twice)} more than once; give one edge of each"
+                f"the maps {', '.join(map(str, maps))} name {', '.join(twice)} more than once; "
+                "give one edge of each"
             )
-        series = super().from_maps(dict(zip(elements, maps.values(), strict=True)), tilts, pixel_size, **options)
+        series = super().from_maps(
+            dict(zip(elements, maps.values(), strict=True)), tilts, pixel_size, **options
+        )
         if any(edge for _, edge in names):
             record(series, "edges", [name if edge else "" for name, edge in names], ("element",))
         return series

@@ -25,7 +25,13 @@ from .tilt_series import TiltSeries
 
 
 class ElementalTiltSeries(
-    ResponsePlot, ElementalPreprocessing, Ratios, BimodalReconstructions, RegularisedMaps, TiltSeries, Signal2D
+    ResponsePlot,
+    ElementalPreprocessing,
+    Ratios,
+    BimodalReconstructions,
+    RegularisedMaps,
+    TiltSeries,
+    Signal2D,
 ):
     """Base of the tilt series of elemental maps: axes ``(element, tilt | x, y)``, array order (tilt, element, y, x)."""
 
@@ -51,14 +57,16 @@ class ElementalTiltSeries(
         Parameters
         ----------
         maps : dict of str to array-like, dask array, Signal2D or path-like
-            For each element its maps, shape (tilt, y, x), in counts; a path is read through RosettaSciIO. Axes of signals go by
-            their names, as in `TiltSeriesHAADF.from_images`.
+            For each element its maps, shape (tilt, y, x), in counts; a path is read through
+            RosettaSciIO. Axes of signals go by their names, as in `TiltSeriesHAADF.from_images`.
         tilts : array-like of float or path-like, optional
-            Tilt of each map in degrees, or the file that lists them; by default from the signals or files.
+            Tilt of each map in degrees, or the file that lists them; by default from the signals or
+            files.
         pixel_size : float or (float, float), optional
             In nm, of both sides or (y, x); by default that of the signals or files.
         tilt_axis, reverse_tilts, duplicates
-            As in `TiltSeriesHAADF.from_images`; merging sums maps of equal tilts and sets their gain to their number.
+            As in `TiltSeriesHAADF.from_images`; merging sums maps of equal tilts and sets their
+            gain to their number.
 
         Returns
         -------
@@ -68,7 +76,8 @@ class ElementalTiltSeries(
         Raises
         ------
         ValueError
-            For maps of different shape or calibration, data that are not finite, or tilts that do not fit.
+            For maps of different shape or calibration, data that are not finite, or tilts that do
+            not fit.
 
         Examples
         --------
@@ -80,20 +89,31 @@ class ElementalTiltSeries(
         (('Yb', 'Al'), <TiltSeriesEDS, title: EDS, dimensions: (2, 3|10, 8)>)
         """
         if not isinstance(maps, Mapping) or not maps:
-            raise ValueError('maps must be a dict with the maps of each element, e.g. {"Yb": yb, "Al": al}')
-        read = {name: images_of(item, tilts, pixel_size, f"the maps of {name}") for name, item in maps.items()}
+            raise ValueError(
+                'maps must be a dict with the maps of each element, e.g. {"Yb": yb, "Al": al}'
+            )
+        read = {
+            name: images_of(item, tilts, pixel_size, f"the maps of {name}")
+            for name, item in maps.items()
+        }
         first, one = next(iter(read.items()))
         for name, other in read.items():
             if other.data.shape != one.data.shape:
                 raise ValueError(
-                    f"the maps of {name} have the shape {other.data.shape} but those of {first} have {one.data.shape}"
+                    f"the maps of {name} have the shape {other.data.shape} but those of {first} "
+                    f"have {one.data.shape}"
                 )
             if not np.array_equal(other.tilts, one.tilts):
-                raise ValueError(f"the maps of {name} have other tilts than those of {first}; give maps of the same tilts")
+                raise ValueError(
+                    f"the maps of {name} have other tilts than those of {first}; give maps of the "
+                    "same tilts"
+                )
             if not np.allclose(other.scan, one.scan, rtol=1e-4, equal_nan=True):
                 raise ValueError(
-                    f"the maps of {name} have another pixel size or position, {other.sides} nm from {other.offsets} nm, than "
-                    f"those of {first}, {one.sides} nm from {one.offsets} nm (y, x); calibrate all alike, or pass pixel_size="
+                    f"the maps of {name} have another pixel size or position, {other.sides} nm "
+                    f"from {other.offsets} nm, than "
+                    f"those of {first}, {one.sides} nm from {one.offsets} nm (y, x); calibrate all "
+                    "alike, or pass pixel_size="
                 )
         stacked = stack_channels([item.data for item in read.values()], axis=1)
         return build_series(
@@ -121,7 +141,10 @@ class ElementalTiltSeries(
     @gross.setter
     def gross(self, values: None) -> None:
         if values is not None:
-            raise ValueError("gross counts are recorded by elemental_maps and edge_maps; set them to None to take them off")
+            raise ValueError(
+                "gross counts are recorded by elemental_maps and edge_maps; set them to None to "
+                "take them off"
+            )
         forget_counts(self)
 
     @property
@@ -138,8 +161,9 @@ class ElementalTiltSeries(
     def dose(self) -> float | None:
         """Electrons per pixel and tilt at a gain of 1, for absolute numbers; None where it is not known.
 
-        By default from the beam current and the live time in the metadata, which is that of the whole map, over the pixels of the
-        map as it was scanned. Set it where the files have it wrong or not at all.
+        By default from the beam current and the live time in the metadata, which is that of the
+        whole map, over the pixels of the map as it was scanned. Set it where the files have it
+        wrong or not at all.
         """
         settle_stack(self)
         held = self.metadata.get_item(DOSE, default=None)
@@ -154,7 +178,8 @@ class ElementalTiltSeries(
             return
         if not isinstance(electrons, Real) or not (np.isfinite(electrons) and electrons > 0):
             raise ValueError(
-                f"the dose is {electrons!r}; expected one positive number of electrons per pixel and tilt (what differs from "
+                f"the dose is {electrons!r}; expected one positive number of electrons per pixel "
+                "and tilt (what differs from "
                 "tilt to tilt belongs into the gains)"
             )
         self.metadata.set_item(DOSE, float(electrons) / (grid(self, "x")[1] * grid(self, "y")[1]))

@@ -13,14 +13,16 @@ class Exploring:
     def explore(self, display: bool = True, toolkit: str | None = None):
         """Open a panel with linked sections, a line profile, and isosurfaces in 3-D.
 
-        The elements are added up, each in a colour of its own that can be changed, switched off or made brighter. The sections
-        xz, yz and xy go through one point, which three sliders move; the profile runs through it too. The surfaces are made
-        when a button asks for them, and can be saved as an HTML file that needs nothing else.
+        The elements are added up, each in a colour of its own that can be changed, switched off or
+        made brighter. The sections xz, yz and xy go through one point, which three sliders move;
+        the profile runs through it too. The surfaces are made when a button asks for them, and can
+        be saved as an HTML file that needs nothing else.
 
         Parameters
         ----------
         display : bool, default True
-            Show the panel; with False its widgets are returned, ``{"ipywidgets": {"widget": ..., "wdict": {...}}}``.
+            Show the panel; with False its widgets are returned, ``{"ipywidgets": {"widget": ...,
+            "wdict": {...}}}``.
         toolkit : str, optional
             Toolkit of HyperSpy's registry, by default the one that is enabled.
 
@@ -38,10 +40,11 @@ class Exploring:
 
         Notes
         -----
-        The panel only shows: it changes nothing in the volume. In all pictures y goes down and z up, as in the figures, and
-        the surfaces have the same handedness: seen from above with x to the right, large y are in front, on an axis of -y. For
-        the surfaces, axes of more than 128 voxels are averaged until they have at most that many, and zeros are put around the
-        volume so that surfaces are closed.
+        The panel only shows: it changes nothing in the volume. In all pictures y goes down and z
+        up, as in the figures, and the surfaces have the same handedness: seen from above with x to
+        the right, large y are in front, on an axis of -y. For the surfaces, axes of more than 128
+        voxels are averaged until they have at most that many, and zeros are put around the volume
+        so that surfaces are closed.
 
         Examples
         --------

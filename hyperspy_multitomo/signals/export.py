@@ -17,7 +17,8 @@ from ..writing import file_part, save_atomically
 from .base import in_nm
 from .keyed import axis_named
 
-# A classic TIFF file, the only kind that ImageJ opens as a hyperstack, counts its bytes with 32 bits.
+# A classic TIFF file, the only kind that ImageJ opens as a hyperstack, counts its bytes with 32
+# bits.
 _TIFF_BYTES = 2**32 - 2**25
 _AXES = ("z", "y", "x")
 
@@ -27,20 +28,25 @@ class Export:
 
     @checked
     def export(
-        self, filename: str | os.PathLike, channels: str | Sequence[str] | None = None, overwrite: bool | None = None
+        self,
+        filename: str | os.PathLike,
+        channels: str | Sequence[str] | None = None,
+        overwrite: bool | None = None,
     ) -> Path | tuple[Path, ...]:
         """Write the volume to a file for another program; `save` is for coming back here.
 
         Parameters
         ----------
         filename : str or path-like
-            The suffix selects the format: ``.tif`` or ``.tiff``, an ImageJ hyperstack; ``.vti``, a VTK image for ParaView and
-            PyVista; ``.mrc``, for Chimera, IMOD and others, which holds one channel: of several, each gets a file of its own,
-            ``particle_Au.mrc``. What a file name cannot hold of a channel's name becomes ``_``.
+            The suffix selects the format: ``.tif`` or ``.tiff``, an ImageJ hyperstack; ``.vti``, a
+            VTK image for ParaView and PyVista; ``.mrc``, for Chimera, IMOD and others, which holds
+            one channel: of several, each gets a file of its own, ``particle_Au.mrc``. What a file
+            name cannot hold of a channel's name becomes ``_``.
         channels : str or sequence of str, optional
             Which, in this order; by default all.
         overwrite : bool, optional
-            True replaces an existing file once the new one is complete. Otherwise an existing file is an error, and stays.
+            True replaces an existing file once the new one is complete. Otherwise an existing file
+            is an error, and stays.
 
         Returns
         -------
@@ -50,27 +56,33 @@ class Export:
         Raises
         ------
         ValueError
-            For an unknown suffix, channels that are not there, a missing axis, or more than the 4 GB that a TIFF file can hold.
+            For an unknown suffix, channels that are not there, a missing axis, or more than the 4
+            GB that a TIFF file can hold.
         FileExistsError
             If the file exists and `overwrite` is not True.
 
         Notes
         -----
-        Values are float32 in the unit of `quantity`, lengths in nm (or px without calibration), the axes those of the signal.
+        Values are float32 in the unit of `quantity`, lengths in nm (or px without calibration), the
+        axes those of the signal.
 
-        TIFF: ImageJ axes ZCYX, one plane (y, x) for each z and channel, labelled; the voxel size, the origin (the pixel
-        whose coordinate is 0 along each axis), and the colours of the plots.
+        TIFF: ImageJ axes ZCYX, one plane (y, x) for each z and channel, labelled; the voxel size,
+        the origin (the pixel whose coordinate is 0 along each axis), and the colours of the plots.
 
-        VTI: one float32 array of point data for each channel, named as that, x running fastest; Spacing is the voxel size and
-        Origin the centre of the first voxel, x, y and z. The arrays carry their unit.
+        VTI: one float32 array of point data for each channel, named as that, x running fastest;
+        Spacing is the voxel size and Origin the centre of the first voxel, x, y and z. The arrays
+        carry their unit.
 
-        MRC: cell lengths in Å (px without calibration), the origin in the header; the label holds the channel and its unit.
+        MRC: cell lengths in Å (px without calibration), the origin in the header; the label holds
+        the channel and its unit.
 
         References
         ----------
         .. [1] ImageJ user guide, https://imagej.net/ij/docs/guide/.
-        .. [2] VTK XML file formats, https://docs.vtk.org/en/latest/vtk_file_formats/vtkxml_file_format.html.
-        .. [3] A. Cheng et al., J. Struct. Biol. 192 (2015) 146, https://doi.org/10.1016/j.jsb.2015.04.002 (MRC2014).
+        .. [2] VTK XML file formats,
+           https://docs.vtk.org/en/latest/vtk_file_formats/vtkxml_file_format.html.
+        .. [3] A. Cheng et al., J. Struct. Biol. 192 (2015) 146,
+           https://doi.org/10.1016/j.jsb.2015.04.002 (MRC2014).
 
         Examples
         --------
@@ -84,7 +96,10 @@ class Export:
         path = Path(filename)
         writer = _WRITERS.get(path.suffix.lower())
         if writer is None:
-            raise ValueError(f"{path.name!r} has the suffix {path.suffix!r}; expected one of {', '.join(_WRITERS)}")
+            raise ValueError(
+                f"{path.name!r} has the suffix {path.suffix!r}; expected one of "
+                f"{', '.join(_WRITERS)}"
+            )
         names, volumes, units = channel_arrays(self, channels)
         found = [in_nm(axis_named(self, name)) for name in _AXES]
         lengths = {units for *_, units in found}
@@ -94,11 +109,21 @@ class Export:
         scales, (length,) = [(scale, offset) for scale, offset, _ in found], lengths
         volumes = volumes.swapaxes(2, 3)
         if writer is not _write_mrc or len(names) == 1:
-            return save_atomically(lambda temporary: writer(temporary, names, volumes, scales, length, units), path, overwrite)
+            return save_atomically(
+                lambda temporary: writer(temporary, names, volumes, scales, length, units),
+                path,
+                overwrite,
+            )
         paths = _paths(path, names)
         if overwrite is not True and (present := [one.name for one in paths if one.exists()]):
-            raise FileExistsError(f"{', '.join(present)} exist already; pass overwrite=True to replace them, or another name")
-        return tuple(self.export(one, channels=name, overwrite=overwrite) for one, name in zip(paths, names, strict=True))
+            raise FileExistsError(
+                f"{', '.join(present)} exist already; pass overwrite=True to replace them, or "
+                "another name"
+            )
+        return tuple(
+            self.export(one, channels=name, overwrite=overwrite)
+            for one, name in zip(paths, names, strict=True)
+        )
 
 
 def channel_arrays(volume, channels: str | Sequence[str] | None = None):
@@ -115,10 +140,18 @@ def channel_arrays(volume, channels: str | Sequence[str] | None = None):
         present, array = (title,), volume.array("z", "x", "y")[None]
     else:
         present, array = volume.channels, volume.array("element", "z", "x", "y")
-    names = present if channels is None else (channels,) if isinstance(channels, str) else tuple(channels)
+    names = (
+        present
+        if channels is None
+        else (channels,)
+        if isinstance(channels, str)
+        else tuple(channels)
+    )
     missing = [str(name) for name in names if name not in present]
     if missing or not names or len(set(names)) != len(names):
-        raise ValueError(f"channels={channels!r} must be one or more of {', '.join(present)}, each once")
+        raise ValueError(
+            f"channels={channels!r} must be one or more of {', '.join(present)}, each once"
+        )
     if names != present:
         array = array[[present.index(name) for name in names]]
     signal = quantity.replace("counts", "HAADF signal")
@@ -147,11 +180,15 @@ def _write_tiff(path: Path, names, volumes, scales, length: str, units) -> None:
     size = 4 * math.prod(volumes.shape)
     if size > _TIFF_BYTES:
         raise ValueError(
-            f"the volume takes {size / 1e9:.3g} GB and a TIFF file for ImageJ can hold 4 GB; export fewer channels, or to .vti"
+            f"the volume takes {size / 1e9:.3g} GB and a TIFF file for ImageJ can hold 4 GB; "
+            "export fewer channels, or to .vti"
         )
     data = np.ascontiguousarray(np.asarray(volumes).swapaxes(0, 1), dtype=np.float32)
     (step_z, from_z), (step_y, from_y), (step_x, from_x) = scales
-    ramp = np.arange(256)[None] * np.array([to_rgb(colour) for colour in channel_colours(names)])[..., None]
+    ramp = (
+        np.arange(256)[None]
+        * np.array([to_rgb(colour) for colour in channel_colours(names)])[..., None]
+    )
     tifffile.imwrite(
         path,
         data,
@@ -180,12 +217,16 @@ def _write_vti(path: Path, names, volumes, scales, length: str, units) -> None:
     """Write volumes (channel, z, y, x) as XML with the values appended as they are, one channel in memory at a time."""
     names = [_printable(name) for name in names]  # XML has no control characters
     extent = " ".join(f"0 {size - 1}" for size in reversed(volumes.shape[1:]))
-    spacing, origin = (" ".join(repr(float(scale[i])) for scale in reversed(scales)) for i in (0, 1))
+    spacing, origin = (
+        " ".join(repr(float(scale[i])) for scale in reversed(scales)) for i in (0, 1)
+    )
     size = 4 * math.prod(volumes.shape[1:])
     # Each block of values begins with its size, in eight bytes.
     arrays = "\n".join(
-        f'        <DataArray type="Float32" Name={quoteattr(name)} format="appended" offset="{i * (size + 8)}">\n'
-        f'          <InformationKey name="UNITS_LABEL" location="vtkDataArray">{escape(unit)}</InformationKey>\n'
+        f'        <DataArray type="Float32" Name={quoteattr(name)} format="appended" '
+        f'offset="{i * (size + 8)}">\n'
+        '          <InformationKey name="UNITS_LABEL" '
+        f'location="vtkDataArray">{escape(unit)}</InformationKey>\n'
         f"        </DataArray>"
         for i, (name, unit) in enumerate(zip(names, units, strict=True))
     )
@@ -225,7 +266,9 @@ def _write_mrc(path: Path, names, volumes, scales, length: str, units) -> None:
         file.voxel_size = tuple(per_unit * step for step, _ in reversed(scales))
         file.header.origin = tuple(per_unit * offset for _, offset in reversed(scales))
         label = _printable(f"{names[0]} ({units[0]})")
-        file.add_label(label.encode("ascii", "replace").decode()[:80])  # the format has no other characters
+        file.add_label(
+            label.encode("ascii", "replace").decode()[:80]
+        )  # the format has no other characters
 
 
 _WRITERS = {".tif": _write_tiff, ".tiff": _write_tiff, ".vti": _write_vti, ".mrc": _write_mrc}

@@ -11,12 +11,20 @@ import numpy as np
 from ..tomography import TiltGeometry
 from ..tomography.lanes import cost_of, lane_count
 
-# Numbers for each voxel of each channel, and for each ray of each row of data, as `run` was seen to hold them at its peak, the
-# result in the order of the signal included. CGLS holds a basis of rays that grows with the iterations.
-HELD = {"sirt": (2.1, 2.1), "hebt": (2.1, 2.1), "em": (2.1, 2.1), "cgls": (4.1, 2.1), "fbp": (1.1, 2.1)}
+# Numbers for each voxel of each channel, and for each ray of each row of data, as `run` was seen to
+# hold them at its peak, the result in the order of the signal included. CGLS holds a basis of rays
+# that grows with the iterations.
+HELD = {
+    "sirt": (2.1, 2.1),
+    "hebt": (2.1, 2.1),
+    "em": (2.1, 2.1),
+    "cgls": (4.1, 2.1),
+    "fbp": (1.1, 2.1),
+}
 # The same without the compiled kernels: with astra, or pixels of 3, 5, 6 ... voxels.
 TEXTBOOK = 3
-# What stays in the memory of the machine where all else is on a device: the result, twice, and the data.
+# What stays in the memory of the machine where all else is on a device: the result, twice, and the
+# data.
 ON_DEVICE = (2.1, 1.1)
 
 
@@ -69,7 +77,13 @@ class Footprint:
         """Return the bytes of so many slices of input as it was read, and of the volume as it is written."""
         numbers = self.channels * np.prod(self.plane, dtype=float)
         for rays in self.rays:
-            numbers += 2 * rays.rows * len(rays.geometry.tilts) * rays.geometry.detector_width / rays.geometry.binning
+            numbers += (
+                2
+                * rays.rows
+                * len(rays.geometry.tilts)
+                * rays.geometry.detector_width
+                / rays.geometry.binning
+            )
         return int(4 * numbers * slices)
 
     def with_masks(self, masks: int) -> Footprint:
@@ -106,11 +120,15 @@ def regularised_footprint(
 
     `bent` is for a HAADF that sees a power of the elements.
     """
-    # u twice, the back projection and three copies of the result; p, and for TGV w twice, its copy and q.
+    # u twice, the back projection and three copies of the result; p, and for TGV w twice, its copy
+    # and q.
     fields = dimensions if kind == "tv" else 4 * dimensions + dimensions * (dimensions + 1) // 2
     numbers = 6 + fields if of_device is None else ON_DEVICE[0]
     if bent:  # factors of each voxel, and the objective in NumPy, with copies of all fields
         numbers += 10 + fields
     # Background and gross counts are there as recorded, in place, and in lanes.
-    rays = tuple(Rays(geometry, rows, 3 + (geometry.binning > 1) + 4 * more) for geometry, rows, more in series)
+    rays = tuple(
+        Rays(geometry, rows, 3 + (geometry.binning > 1) + 4 * more)
+        for geometry, rows, more in series
+    )
     return Footprint(channels, series[0][0].volume_shape, numbers, rays, textbook, of_device)

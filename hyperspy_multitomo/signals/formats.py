@@ -15,14 +15,23 @@ def check_format(signal, path: Path, file_format: str | None) -> None:
         known = [name for plugin in writers for name in (plugin["name"], *plugin["name_aliases"])]
         if file_format.lower() not in [name.lower() for name in known]:
             raise ValueError(
-                f"file_format={file_format!r} must be one of {', '.join(known)}; leave it out to go by the file's name"
+                f"file_format={file_format!r} must be one of {', '.join(known)}; leave it out to "
+                "go by the file's name"
             )
         return
-    known = list(dict.fromkeys(extension.lower() for plugin in writers for extension in plugin["file_extensions"]))
+    known = list(
+        dict.fromkeys(
+            extension.lower() for plugin in writers for extension in plugin["file_extensions"]
+        )
+    )
     if path.suffix.lower().lstrip(".") not in known:
-        kinds = ", ".join(f".{extension}" for extension in sorted(known, key=lambda one: (one not in ("hspy", "zspy"), one)))
+        kinds = ", ".join(
+            f".{extension}"
+            for extension in sorted(known, key=lambda one: (one not in ("hspy", "zspy"), one))
+        )
         raise ValueError(
-            f"{path.name}: this signal cannot be saved as {path.suffix}, only as one of {kinds}; .hspy and .zspy keep everything"
+            f"{path.name}: this signal cannot be saved as {path.suffix}, only as one of {kinds}; "
+            ".hspy and .zspy keep everything"
         )
 
 
@@ -31,4 +40,6 @@ def _holds(plugin: dict, signal) -> bool:
     axes, writes = signal.axes_manager, plugin["writes"]
     uniform = all(axis.is_uniform for axis in axes._axes)
     dimensions = axes.signal_dimension, axes.navigation_dimension
-    return (uniform or plugin["non_uniform_axis"]) and (writes is True or (bool(writes) and dimensions in map(tuple, writes)))
+    return (uniform or plugin["non_uniform_axis"]) and (
+        writes is True or (bool(writes) and dimensions in map(tuple, writes))
+    )

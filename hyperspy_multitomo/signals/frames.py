@@ -31,7 +31,8 @@ def as_recorded(series):
 def projections(series):
     """Return a series as (channel, tilt, x, y), resampled where the alignment moves it along the axis or turns it.
 
-    What the transmission of X-rays has of contrast within an image is divided out; its mean is in `gains_of`.
+    What the transmission of X-rays has of contrast within an image is divided out; its mean is in
+    `gains_of`.
     """
     return _placed(series, as_recorded(series))
 
@@ -49,8 +50,8 @@ def _placed(series, images, smoothing: Smoothing | None = None):
 def even(series, images):
     """Return images (channel, tilt, x, y) as recorded, over what the transmission of a pixel is of the mean of its image.
 
-    The mean stays in the model, as a gain of the counts, so that the statistics are those of what was counted but for this
-    factor.
+    The mean stays in the model, as a gain of the counts, so that the statistics are those of what
+    was counted but for this factor.
     """
     transmission = _transmission(series)
     if transmission is None:
@@ -98,8 +99,9 @@ def _applied(alignment: Alignment | None, images, *, for_geometry: bool = False)
 def recorded_counts(series):
     """Return (gross, background, share) of elemental maps: counts (channel, tilt, x, y) in place, share (channel, tilt); or None.
 
-    What was expected of the elements themselves is share times the net counts, and gross counts are that plus the background,
-    which is smoothed here to an expectation. A lazy background is read twice for that, once for all slabs.
+    What was expected of the elements themselves is share times the net counts, and gross counts are
+    that plus the background, which is smoothed here to an expectation. A lazy background is read
+    twice for that, once for all slabs.
     """
     held = [getattr(series, name, None) for name in ("gross", "background", "window_share")]
     if any(values is None for values in held):
@@ -129,12 +131,15 @@ def gains_of(series):
 def in_one_frame(eds, haadf):
     """Return both series with pixels that correspond.
 
-    The HAADF is averaged over pixels as large as those of the maps; where their alignments differ, both are aligned copies.
+    The HAADF is averaged over pixels as large as those of the maps; where their alignments differ,
+    both are aligned copies.
     """
     binning = pixel_ratio(eds, haadf)
     if binning > 1:
         haadf = haadf.bin(binning)
-    return (eds, haadf) if alike(eds.alignment, haadf.alignment) else (eds.aligned(), haadf.aligned())
+    return (
+        (eds, haadf) if alike(eds.alignment, haadf.alignment) else (eds.aligned(), haadf.aligned())
+    )
 
 
 def alike(first: Alignment | None, second: Alignment | None) -> bool:
@@ -143,8 +148,12 @@ def alike(first: Alignment | None, second: Alignment | None) -> bool:
         return first is second
     if len(first) != len(second) or (first.drift is None) != (second.drift is None):
         return False
-    names = ("across", "along", "axis_offset", "rotation") + (() if first.drift is None else ("drift",))
-    return all(np.allclose(getattr(first, name), getattr(second, name), atol=1e-6) for name in names)
+    names = ("across", "along", "axis_offset", "rotation") + (
+        () if first.drift is None else ("drift",)
+    )
+    return all(
+        np.allclose(getattr(first, name), getattr(second, name), atol=1e-6) for name in names
+    )
 
 
 def aligned_copy(series):
@@ -153,19 +162,31 @@ def aligned_copy(series):
     places = [axis_named(series, name).index_in_array for name in names]
     images, alignment = series.array(*names).astype(np.float32, copy=False), series.alignment
     if alignment is not None:
-        # The axis goes to the middle after the rotation: before it, that is a shift along the rotated x.
+        # The axis goes to the middle after the rotation: before it, that is a shift along the
+        # rotated x.
         angle = np.deg2rad(alignment.rotation)
         across = alignment.across - alignment.axis_offset * np.cos(angle)
         along = alignment.along + alignment.axis_offset * np.sin(angle)
         images = _applied(replace(alignment, across=across, along=along, axis_offset=0.0), images)
     images = images.transpose(*np.argsort(places).tolist())
-    copy = series._deepcopy_with_new_data(images if is_lazy(images) else np.ascontiguousarray(images))
+    copy = series._deepcopy_with_new_data(
+        images if is_lazy(images) else np.ascontiguousarray(images)
+    )
     copy.alignment = Alignment.identity(len(series.tilts))
     copy.alignment = None
     if getattr(series, "transmission", None) is not None:
-        rays = _transmission(series) if alignment is None else _applied(alignment, _transmission(series))
+        rays = (
+            _transmission(series)
+            if alignment is None
+            else _applied(alignment, _transmission(series))
+        )
         rays = np.clip(rays, None, 1).transpose(1, 0, 3, 2)
-        record(copy, "transmission", on_recorded_grid(copy, rays, fill=1.0), ("tilt", "element", "y", "x"))
+        record(
+            copy,
+            "transmission",
+            on_recorded_grid(copy, rays, fill=1.0),
+            ("tilt", "element", "y", "x"),
+        )
     if alignment is not None:
         # Counts as recorded do not belong to resampled images.
         for name in ("gross", "background"):
@@ -186,39 +207,52 @@ def check_pair(eds, haadf) -> int:
     """
     if getattr(eds, "_TITLE", None) is None:
         raise TypeError(
-            f"haadf= goes with elemental maps, and this is a {type(eds).__name__}; leave it out, or call it of the maps"
+            f"haadf= goes with elemental maps, and this is a {type(eds).__name__}; leave it out, "
+            "or call it of the maps"
         )
     title = eds._TITLE
     if getattr(haadf, "_signal_type", None) != "TiltSeriesHAADF":
         raise TypeError(f"haadf must be a TiltSeriesHAADF; got {type(haadf).__name__}")
     for name in ("x", "y"):
         if axis_named(eds, name) is None or axis_named(haadf, name) is None:
-            raise ValueError(f"both series need the axis {name!r}; it has been summed or sliced away in one of them")
+            raise ValueError(
+                f"both series need the axis {name!r}; it has been summed or sliced away in one of "
+                "them"
+            )
     binning = pixel_ratio(eds, haadf)
     for name in ("x", "y"):
         mine, other = axis_named(eds, name), axis_named(haadf, name)
-        if mine.units != other.units or not np.isclose(mine.scale, binning * other.scale, rtol=1e-3):
+        if mine.units != other.units or not np.isclose(
+            mine.scale, binning * other.scale, rtol=1e-3
+        ):
             raise ValueError(
-                f"the pixel size along {name} is {mine.scale:g} {mine.units} for {title} but {other.scale:g} {other.units} "
-                "for HAADF; calibrate both alike, and where they differ bin one of them so that a whole number of HAADF pixels "
+                f"the pixel size along {name} is {mine.scale:g} {mine.units} for {title} but "
+                f"{other.scale:g} {other.units} "
+                "for HAADF; calibrate both alike, and where they differ bin one of them so that a "
+                "whole number of HAADF pixels "
                 "makes one of the maps"
             )
         if mine.size * binning != other.size:
             pixels = "" if binning == 1 else f", {binning} to each px of the maps"
             raise ValueError(
-                f"the {title} maps have {mine.size} px along {name} but the HAADF images {other.size}{pixels}; "
+                f"the {title} maps have {mine.size} px along {name} but the HAADF images "
+                f"{other.size}{pixels}; "
                 "crop or bin both alike, to the same field of view"
             )
         # Files state where the first pixel begins, or put 0 at its centre whatever its size.
         edges = (mine.offset - mine.scale / 2) - (other.offset - other.scale / 2)
         if min(abs(edges), abs(mine.offset) + abs(other.offset)) > 0.01 * abs(other.scale):
             raise ValueError(
-                f"the {title} maps begin at {name} = {mine.offset:g} {mine.units} but the HAADF images at {other.offset:g}; "
+                f"the {title} maps begin at {name} = {mine.offset:g} {mine.units} but the HAADF "
+                f"images at {other.offset:g}; "
                 "crop both series alike"
             )
     if (eds.alignment is None) != (haadf.alignment is None):
         aligned, other = ("HAADF", title) if eds.alignment is None else (title, "HAADF")
         source, target = ("haadf", "eds") if eds.alignment is None else ("eds", "haadf")
         remedy = f"{target}.align({source}.alignment)"
-        warn(f"the {aligned} series is aligned but the {other} series is not; attach the same to both: {remedy}")
+        warn(
+            f"the {aligned} series is aligned but the {other} series is not; attach the same to "
+            f"both: {remedy}"
+        )
     return binning

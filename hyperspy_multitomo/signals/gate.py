@@ -36,13 +36,14 @@ class Images:
 def images_of(images, tilts, pixel_size, what: str = "the images") -> Images:
     """Return the projections of an array, a HyperSpy signal or the path of an image stack, in the order in which they come.
 
-    A single image (y, x) with a single tilt is a series of one view. `tilts` are in degrees, or what `resolve_tilts` takes.
+    A single image (y, x) with a single tilt is a series of one view. `tilts` are in degrees, or
+    what `resolve_tilts` takes.
 
     Raises
     ------
     TypeError, ValueError
-        Where the data have not three dimensions or are no plain numbers, axes are uneven or in units that they cannot have, or no
-        tilts are known.
+        Where the data have not three dimensions or are no plain numbers, axes are uneven or in
+        units that they cannot have, or no tilts are known.
     """
     metadata: dict = {}
     stored, paths, n_tilts = None, (), count_tilts(tilts)
@@ -52,7 +53,11 @@ def images_of(images, tilts, pixel_size, what: str = "the images") -> Images:
         axes = {axis["name"]: axis for axis in stack.axes}
     else:
         if hasattr(images, "axes_manager"):
-            described, data, metadata = axes_of(images), images.data, images.metadata.as_dictionary()
+            described, data, metadata = (
+                axes_of(images),
+                images.data,
+                images.metadata.as_dictionary(),
+            )
         else:
             data, described = checked_values(images, what), ()
         if data.ndim == 2 and n_tilts in (None, 1):
@@ -64,7 +69,9 @@ def images_of(images, tilts, pixel_size, what: str = "the images") -> Images:
         sides = pixel_sides(axes, what) or sides
         # Files put the origin anywhere; a signal may have been cropped.
         offsets = (0.0, 0.0) if paths else (axes["y"]["offset"], axes["x"]["offset"])
-    metadata = {name: metadata[name] for name in ("Acquisition_instrument", "Sample") if name in metadata}
+    metadata = {
+        name: metadata[name] for name in ("Acquisition_instrument", "Sample") if name in metadata
+    }
     resolved = resolve_tilts(tilts, paths, stored, n=data.shape[0])
     return Images(data, resolved, sides, offsets, metadata)
 
@@ -73,7 +80,8 @@ def images_of(images, tilts, pixel_size, what: str = "the images") -> Images:
 class SpectrumImages:
     """What comes in as spectra: data (tilt, y, x, energy), tilts in degrees, ascending, and energies (energy,) in keV, rising.
 
-    `acquisition_order` is the place of each tilt in the signal; `sides` and `offsets` (y, x) of pixels are in nm.
+    `acquisition_order` is the place of each tilt in the signal; `sides` and `offsets` (y, x) of
+    pixels are in nm.
     """
 
     data: Any
@@ -90,20 +98,27 @@ def spectra_of(spectra) -> SpectrumImages:
     Raises
     ------
     ValueError
-        For other axes, energies without a unit, uneven steps, and tilts that cannot be those of a series.
+        For other axes, energies without a unit, uneven steps, and tilts that cannot be those of a
+        series.
     """
     described = axes_of(spectra)
     known = [role_of(axis) for axis in described]
-    if sorted(map(str, known)) not in (sorted(("tilt", "y", "x", last)) for last in ("energy", "None")):
+    if sorted(map(str, known)) not in (
+        sorted(("tilt", "y", "x", last)) for last in ("energy", "None")
+    ):
         raise ValueError(
             "spectra with the axes (x, y, tilt | Energy) are needed; these have "
             f"{', '.join(str(axis['name']) for axis in described)}. "
-            "Name the axes so; a single view has them when it is loaded with load_tilt_series(file, tilts=[0])"
+            "Name the axes so; a single view has them when it is loaded with "
+            "load_tilt_series(file, tilts=[0])"
         )
-    energy = next(axis for axis, role in zip(described, known, strict=True) if role not in ("tilt", "y", "x"))
+    energy = next(
+        axis for axis, role in zip(described, known, strict=True) if role not in ("tilt", "y", "x")
+    )
     if unit_of(energy["units"]).kind != "energy":
         raise ValueError(
-            f"the axis {energy['name']} has the units {energy['units']}, expected eV or keV; set them: "
+            f"the axis {energy['name']} has the units {energy['units']}, expected eV or keV; set "
+            "them: "
             "spectra.axes_manager.signal_axes[0].units = 'eV'"
         )
     data, axes = in_order(spectra.data, described, ("tilt", "y", "x", "energy"), what="the spectra")
@@ -144,17 +159,25 @@ def volumes_of(volumes: Sequence, names: Sequence[str]) -> tuple[list, dict | No
         if not hasattr(volume, "axes_manager"):
             arrays.append(checked_values(volume, what))
             if arrays[-1].ndim != len(roles):
-                raise ValueError(f"{what} has the shape {arrays[-1].shape}; expected (z, y, x), in each of the volumes")
+                raise ValueError(
+                    f"{what} has the shape {arrays[-1].shape}; expected (z, y, x), in each of the "
+                    "volumes"
+                )
             continue
         data, axes = in_order(volume.data, axes_of(volume), roles, what=what)
         arrays.append(data)
         sides = pixel_sides(axes, what, roles)
         if sides is not None:
-            known[name] = {role: (side, axes[role]["offset"]) for role, side in zip(roles, sides, strict=True)}
+            known[name] = {
+                role: (side, axes[role]["offset"]) for role, side in zip(roles, sides, strict=True)
+            }
     first = next(iter(known), None)
     for name, axes in known.items():
         if not np.allclose(list(axes.values()), list(known[first].values()), rtol=1e-4):
-            raise ValueError(f"the volumes of {first} and {name} have other voxels or positions; calibrate them alike")
+            raise ValueError(
+                f"the volumes of {first} and {name} have other voxels or positions; calibrate them "
+                "alike"
+            )
     return arrays, known.get(first)
 
 
@@ -169,7 +192,11 @@ def axes_of(signal) -> list[dict]:
     check_file_of(signal)
     return [
         {"name": axis.name, "units": axis.units, "size": axis.size}
-        | ({"scale": axis.scale, "offset": axis.offset} if axis.is_uniform else {"axis": np.array(axis.axis)})
+        | (
+            {"scale": axis.scale, "offset": axis.offset}
+            if axis.is_uniform
+            else {"axis": np.array(axis.axis)}
+        )
         for axis in signal.axes_manager._axes
     ]
 
@@ -198,7 +225,8 @@ def sides_of(pixel_size) -> tuple[float, float] | tuple[None, None]:
         sides = np.array([np.nan])
     if not (np.isfinite(sides).all() and (sides > 0).all()):
         raise ValueError(
-            f"pixel_size={pixel_size!r} must be a positive length in nm, or two, (y, x), or None where it is not known"
+            f"pixel_size={pixel_size!r} must be a positive length in nm, or two, (y, x), or None "
+            "where it is not known"
         )
     check_sides(dict(zip("yx", sides.tolist(), strict=True)), "the images (pixel_size=)")
     return float(sides[0]), float(sides[1])

@@ -41,16 +41,19 @@ class TiltSeriesHAADF(Damping, HAADFPreprocessing, RegularisedImages, TiltSeries
         Parameters
         ----------
         images : array-like, dask array, Signal2D or path-like
-            Shape (tilt, y, x), in the order of acquisition or any other. A dask array makes a lazy series, a path is read. The
-            axes of a signal may be in any order, if they are called x, y and tilt (also width, height, angle, alpha ...); those
-            without a name go by their place.
+            Shape (tilt, y, x), in the order of acquisition or any other. A dask array makes a lazy
+            series, a path is read. The axes of a signal may be in any order, if they are called x,
+            y and tilt (also width, height, angle, alpha ...); those without a name go by their
+            place.
         tilts : array-like of float or path-like, optional
-            Tilt of each image in degrees, or the file that lists them; by default those of the signal (its axis may be in
-            radians) or file.
+            Tilt of each image in degrees, or the file that lists them; by default those of the
+            signal (its axis may be in radians) or file.
         pixel_size : float or (float, float), optional
-            In nm, of both sides or (y, x); by default that of the signal, whose offsets are kept. Without one lengths are in px.
+            In nm, of both sides or (y, x); by default that of the signal, whose offsets are kept.
+            Without one lengths are in px.
         tilt_axis : {"y", "x"}, default "y"
-            Direction of the tilt axis in `images`; with ``"x"`` the images are transposed, so that it is y here.
+            Direction of the tilt axis in `images`; with ``"x"`` the images are transposed, so that
+            it is y here.
         reverse_tilts : bool, default False
             Change the sign of the tilts, for data of the other handedness.
         duplicates : {"error", "merge"}, default "error"
@@ -64,8 +67,8 @@ class TiltSeriesHAADF(Damping, HAADFPreprocessing, RegularisedImages, TiltSeries
         Raises
         ------
         ValueError
-            For the wrong number of tilts, equal, duplicate or NaN tilts, images that are masked, not finite or no real numbers,
-            and axes in units that they cannot have.
+            For the wrong number of tilts, equal, duplicate or NaN tilts, images that are masked,
+            not finite or no real numbers, and axes in units that they cannot have.
 
         Warns
         -----
@@ -99,7 +102,8 @@ class TiltSeriesHAADF(Damping, HAADFPreprocessing, RegularisedImages, TiltSeries
         Returns
         -------
         float
-            In nm (px without calibration). See `hyperspy_multitomo.tomography.estimate_depth`; it takes seconds.
+            In nm (px without calibration). See `hyperspy_multitomo.tomography.estimate_depth`; it
+            takes seconds.
 
         Examples
         --------

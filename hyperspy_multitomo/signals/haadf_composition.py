@@ -46,62 +46,71 @@ class HAADFQuantification:
         elements : sequence of two str
             Symbols, A and B, e.g. ``("Au", "Ag")``.
         reference : "histogram" or dict, default "histogram"
-            Grey values of the pure elements: the two peaks of the histogram inside the particle, or for each element a number or
-            a mask (array or signal, shape (z, y, x)) of voxels well inside a pure region. With a ratio, one of them is enough.
+            Grey values of the pure elements: the two peaks of the histogram inside the particle, or
+            for each element a number or a mask (array or signal, shape (z, y, x)) of voxels well
+            inside a pure region. With a ratio, one of them is enough.
         composition_units : {"atomic", "weight"}, default "atomic"
             Atomic or weight percent.
         threshold : float, optional
-            Grey value above which a voxel belongs to the particle; by default the lower of two thresholds by Otsu.
+            Grey value above which a voxel belongs to the particle; by default the lower of two
+            thresholds by Otsu.
         mask : array-like of bool or signal, shape (z, y, x), optional
             The particle, instead of a threshold.
         ratio : float, optional
             I_A / I_B of the pure elements, where it is known.
         mean : float, optional
-            With a ratio: percent of A in the whole particle, e.g. from an EDS spectrum, which then sets the scale.
+            With a ratio: percent of A in the whole particle, e.g. from an EDS spectrum, which then
+            sets the scale.
         haadf_angles : tuple of float, optional
-            Inner and outer angle of the detector (mrad): the ratio is then that of the calculated cross sections per atom, times
-            the atoms per volume.
+            Inner and outer angle of the detector (mrad): the ratio is then that of the calculated
+            cross sections per atom, times the atoms per volume.
         beam_energy : float, optional
             keV, for the cross sections; by default that in the metadata.
         atomic_densities : dict of str to float or "table", optional
-            Atoms per nm^3 of the pure elements, ``"table"`` from eXSpy's densities; by default the same for both.
+            Atoms per nm^3 of the pure elements, ``"table"`` from eXSpy's densities; by default the
+            same for both.
         clip : bool, default True
-            Bring what lies beyond the pure elements to 0 and 100 percent; for means over regions do not, they are biased by it.
+            Bring what lies beyond the pure elements to 0 and 100 percent; for means over regions do
+            not, they are biased by it.
         return_uncertainty : bool, default False
             Return the standard errors as well.
 
         Returns
         -------
         composition : TomographicVolume
-            Percent of both elements, 0 outside the particle; grey values, contrast and noise are in its history.
+            Percent of both elements, 0 outside the particle; grey values, contrast and noise are in
+            its history.
         uncertainty : TomographicVolume
-            Standard error of either, percent, from the noise of the grey values and the references; if asked for.
+            Standard error of either, percent, from the noise of the grey values and the references;
+            if asked for.
 
         Raises
         ------
         ValueError
-            If the volume has no HAADF, the elements cannot be told apart by their grey values (a contrast below 10 % or below the
-            noise), or the histogram has not two separate peaks.
+            If the volume has no HAADF, the elements cannot be told apart by their grey values (a
+            contrast below 10 % or below the noise), or the histogram has not two separate peaks.
         MemoryError
             If a lazy volume does not fit the memory.
 
         Warns
         -----
         UserWarning
-            If the contrast is below three times the noise, the references do not fit many voxels, or the heavier element is the
-            darker one.
+            If the contrast is below three times the noise, the references do not fit many voxels,
+            or the heavier element is the darker one.
 
         Notes
         -----
-        See `hyperspy_multitomo.composition.haadf_composition.haadf_composition`. Grey values have to be linear in the mass:
-        correct the damping of thick places before the reconstruction, with `TiltSeriesHAADF.correct_damping`.
+        See `hyperspy_multitomo.composition.haadf_composition.haadf_composition`. Grey values have
+        to be linear in the mass: correct the damping of thick places before the reconstruction,
+        with `TiltSeriesHAADF.correct_damping`.
 
-        A lazy volume is loaded, all of it: what encloses a hole of the particle, and how strong the noise is, no slab knows
-        alone. It takes 56 bytes for each voxel.
+        A lazy volume is loaded, all of it: what encloses a hole of the particle, and how strong the
+        noise is, no slab knows alone. It takes 56 bytes for each voxel.
 
         References
         ----------
-        .. [1] A. Skorikov et al., ACS Nano 13 (2019) 13421, https://doi.org/10.1021/acsnano.9b06848.
+        .. [1] A. Skorikov et al., ACS Nano 13 (2019) 13421,
+           https://doi.org/10.1021/acsnano.9b06848.
 
         Examples
         --------
@@ -115,14 +124,23 @@ class HAADFQuantification:
         """
         volume = _haadf_of(self)
         if mask is not None and threshold is not None:
-            raise ValueError("the particle is given by a mask and by a threshold; leave out one of the two")
+            raise ValueError(
+                "the particle is given by a mask and by a threshold; leave out one of the two"
+            )
         if isinstance(reference, Mapping):
-            reference = {name: _region(value, volume.shape, f"region of {name}") for name, value in reference.items()}
+            reference = {
+                name: _region(value, volume.shape, f"region of {name}")
+                for name, value in reference.items()
+            }
         told = {}
         if haadf_angles is not None:
             if ratio is not None:
-                raise ValueError("the ratio is given by ratio= and by haadf_angles=; leave out one of the two")
-            ratio, told = _calculated_ratio(self, elements, haadf_angles, beam_energy, atomic_densities)
+                raise ValueError(
+                    "the ratio is given by ratio= and by haadf_angles=; leave out one of the two"
+                )
+            ratio, told = _calculated_ratio(
+                self, elements, haadf_angles, beam_energy, atomic_densities
+            )
         found = haadf_composition(
             volume,
             elements,
@@ -162,7 +180,9 @@ class HAADFQuantification:
         if not return_uncertainty:
             return composition
         errors = self.from_arrays(
-            found.uncertainty.transpose(0, 2, 1), like=single, quantity=f"{composition_units} percent, standard error"
+            found.uncertainty.transpose(0, 2, 1),
+            like=single,
+            quantity=f"{composition_units} percent, standard error",
         )
         errors.metadata.General.title = "Standard error of the composition"
         add_step(errors, "quantify_haadf", after=composition, returned="uncertainty")
@@ -174,10 +194,17 @@ def _haadf_of(volume) -> np.ndarray:
     if "HAADF" in volume.channels:
         volume = volume["HAADF"]
     elif volume.channels:
-        raise ValueError(f"this volume holds {', '.join(volume.channels)} and no HAADF; reconstruct the HAADF series")
+        raise ValueError(
+            f"this volume holds {', '.join(volume.channels)} and no HAADF; reconstruct the HAADF "
+            "series"
+        )
     if volume._lazy:
         needed = _BYTES_BY_VOXEL * volume.data.size
-        check_memory(needed, "quantify_haadf, which loads the whole volume,", "crop it (isig, inav) or bin it (rebin)")
+        check_memory(
+            needed,
+            "quantify_haadf, which loads the whole volume,",
+            "crop it (isig, inav) or bin it (rebin)",
+        )
     return np.asarray(volume.array("z", "x", "y"))
 
 
@@ -188,7 +215,9 @@ def _region(value, shape: tuple[int, int, int], what: str):
     value = np.asarray(plain(value, ("z", "y", "x"), f"the {what}"))
     expected = (shape[0], shape[2], shape[1])
     if value.shape != expected:
-        raise ValueError(f"the {what} has the shape {value.shape} but the volume is {expected} (z, y, x)")
+        raise ValueError(
+            f"the {what} has the shape {value.shape} but the volume is {expected} (z, y, x)"
+        )
     return value.astype(bool).transpose(0, 2, 1)
 
 
@@ -202,4 +231,7 @@ def _calculated_ratio(volume, elements, angles, beam_energy, densities) -> tuple
         raise ValueError("the beam energy is not in the metadata: pass beam_energy= in keV")
     signal = [haadf(element, float(energy), *angles) for element in elements]
     atoms = atoms_by_volume(elements, densities)
-    return signal[0] * atoms[0] / (signal[1] * atoms[1]), {"haadf_angles": list(angles), "beam_energy": float(energy)}
+    return signal[0] * atoms[0] / (signal[1] * atoms[1]), {
+        "haadf_angles": list(angles),
+        "beam_energy": float(energy),
+    }

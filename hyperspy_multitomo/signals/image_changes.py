@@ -43,13 +43,14 @@ class ImageChanges:
         Raises
         ------
         ValueError
-            For a sigma that is no positive number or larger than the images, and for values that are not finite, of a lazy series
-            when it is computed.
+            For a sigma that is no positive number or larger than the images, and for values that
+            are not finite, of a lazy series when it is computed.
 
         Notes
         -----
-        Sums are kept but for what leaves at the borders, where images are mirrored. Smoothed maps are no Poisson counts any
-        more: fit response ratios and estimate gains before, and let the reconstruction deal with the noise where it can.
+        Sums are kept but for what leaves at the borders, where images are mirrored. Smoothed maps
+        are no Poisson counts any more: fit response ratios and estimate gains before, and let the
+        reconstruction deal with the noise where it can.
 
         Examples
         --------
@@ -65,9 +66,13 @@ class ImageChanges:
         sigma = positive_number("sigma", sigma, "of pixels")
         largest = max(axis.size for axis in self.axes_manager._axes if axis.name in ("x", "y"))
         if sigma > largest:
-            raise ValueError(f"sigma={sigma!r} is larger than the images, {largest} px; expected a few pixels")
+            raise ValueError(
+                f"sigma={sigma!r} is larger than the images, {largest} px; expected a few pixels"
+            )
         width = [sigma if axis.name in ("x", "y") else 0.0 for axis in self.axes_manager._axes]
-        copy = self._deepcopy_with_new_data(each_image(self, lambda images: gaussian_filter(_finite(images), width)))
+        copy = self._deepcopy_with_new_data(
+            each_image(self, lambda images: gaussian_filter(_finite(images), width))
+        )
         add_step(copy, "smooth", sigma=sigma)
         return copy
 
@@ -78,12 +83,14 @@ class ImageChanges:
         Parameters
         ----------
         factor : int
-            Old pixels along each side of a new one; rows and columns that do not fill one are left out.
+            Old pixels along each side of a new one; rows and columns that do not fill one are left
+            out.
 
         Returns
         -------
         TiltSeriesHAADF, TiltSeriesEDS or TiltSeriesEELS
-            A new series, lazy if this one is. Alignment, gross counts and background follow; gains stay.
+            A new series, lazy if this one is. Alignment, gross counts and background follow; gains
+            stay.
 
         Raises
         ------
@@ -92,8 +99,8 @@ class ImageChanges:
 
         Notes
         -----
-        Volumes of summed counts are in counts per nm and per new pixel, factor^2 times as many. HyperSpy's own ``rebin`` sums
-        HAADF too.
+        Volumes of summed counts are in counts per nm and per new pixel, factor^2 times as many.
+        HyperSpy's own ``rebin`` sums HAADF too.
 
         Examples
         --------
@@ -106,9 +113,14 @@ class ImageChanges:
         places = {name: axis_named(self, name).index_in_array for name in ("y", "x")}
         smallest = min(self.data.shape[place] for place in places.values())
         if not (isinstance(factor, int | np.integer) and 2 <= factor <= smallest):
-            raise ValueError(f"factor={factor!r} must be a whole number from 2 to the size of the images, {smallest} px")
+            raise ValueError(
+                f"factor={factor!r} must be a whole number from 2 to the size of the images, "
+                f"{smallest} px"
+            )
         combine = np.sum if self._SUM_BINS else np.mean
-        copy = self._deepcopy_with_new_data(_coarse(self.data, dict.fromkeys(places.values(), int(factor)), combine))
+        copy = self._deepcopy_with_new_data(
+            _coarse(self.data, dict.fromkeys(places.values(), int(factor)), combine)
+        )
         for name, place in places.items():
             axis = axis_named(copy, name)
             # The first new pixel is centred between the old ones that it is made of.
@@ -122,13 +134,15 @@ class ImageChanges:
     def threshold_background(self, fraction: float = 0.05):
         """Return the series with all pixels below a part of the maximum set to zero.
 
-        This empties the vacuum, and everything faint with it: thin parts, weak elements and, in maps of few counts, single
-        counts that belong to the specimen. It biases the volumes; prefer `remove_background`, and masks in the reconstruction.
+        This empties the vacuum, and everything faint with it: thin parts, weak elements and, in
+        maps of few counts, single counts that belong to the specimen. It biases the volumes; prefer
+        `remove_background`, and masks in the reconstruction.
 
         Parameters
         ----------
         fraction : float, default 0.05
-            Of the largest value of the series, for each element apart; negative values are set to zero in any case.
+            Of the largest value of the series, for each element apart; negative values are set to
+            zero in any case.
 
         Returns
         -------
@@ -187,7 +201,10 @@ def each_image(series, function):
     """Return the data with `function` applied to whole images: all of them at once, or tilt by tilt where the series is lazy."""
     if not series._lazy:
         return function(np.asarray(series.data))
-    chunks = {axis.index_in_array: -1 if axis.name in ("x", "y") else 1 for axis in series.axes_manager._axes}
+    chunks = {
+        axis.index_in_array: -1 if axis.name in ("x", "y") else 1
+        for axis in series.axes_manager._axes
+    }
     return series.data.rechunk(chunks).map_blocks(function, dtype=series.data.dtype)
 
 

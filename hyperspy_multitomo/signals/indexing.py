@@ -35,13 +35,19 @@ class _Cut:
         from . import TiltSeriesEDS, TiltSeriesEELS, TiltSeriesHAADF, TomographicVolume
 
         classes = (TiltSeriesHAADF, TiltSeriesEDS, TiltSeriesEELS, TomographicVolume)
-        kind = self.metadata.get_item("Signal.signal_type", default="") if "_metadata" in self.__dict__ else ""
+        kind = (
+            self.metadata.get_item("Signal.signal_type", default="")
+            if "_metadata" in self.__dict__
+            else ""
+        )
         ours = next((one for one in classes if one._signal_type == kind), None)
         if name.startswith("_") or ours is None or not hasattr(ours, name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         left = [axis.name for axis in self.axes_manager._axes]
         lost = [axis for axis in ("x", "y") if axis not in left]
-        raise MissingAxisError(f"{name} needs a {kind}, and this is a part of one: {' and '.join(map(remedy, lost))}")
+        raise MissingAxisError(
+            f"{name} needs a {kind}, and this is a part of one: {' and '.join(map(remedy, lost))}"
+        )
 
 
 class CutSignal(_Cut, BaseSignal):
@@ -60,7 +66,12 @@ class LazyCutSignal1D(_Cut, LazySignal1D):
     """A `CutSignal1D` whose data are a dask array."""
 
 
-_CUT = {BaseSignal: CutSignal, Signal1D: CutSignal1D, LazySignal: LazyCutSignal, LazySignal1D: LazyCutSignal1D}
+_CUT = {
+    BaseSignal: CutSignal,
+    Signal1D: CutSignal1D,
+    LazySignal: LazyCutSignal,
+    LazySignal1D: LazyCutSignal1D,
+}
 
 
 class Indexing:
@@ -69,9 +80,14 @@ class Indexing:
     def _slicer(self, slices, isNavigation=None, out=None):
         which = {True: "inav", False: "isig", None: ""}[isNavigation]
         for one in slices if isinstance(slices, tuple) else (slices,):
-            if one is None or (isinstance(one, list | tuple | np.ndarray | bool) and np.ndim(one) > 0) or isinstance(one, bool):
+            if (
+                one is None
+                or (isinstance(one, list | tuple | np.ndarray | bool) and np.ndim(one) > 0)
+                or isinstance(one, bool)
+            ):
                 raise TypeError(
-                    f"{which}[{shown(one)}]: lists, arrays and masks are no indices here; write a slice, as in {which}[1:3] or "
+                    f"{which}[{shown(one)}]: lists, arrays and masks are no indices here; write a "
+                    f"slice, as in {which}[1:3] or "
                     f"{which}[::2], drop_tilts([...]) for tilts, or series['Au'] for elements"
                 )
         return super()._slicer(slices, isNavigation, out)

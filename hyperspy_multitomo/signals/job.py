@@ -24,8 +24,8 @@ class Job:
     step : str
         Name of the method, as in the history.
     solver : callable
-        ``solver(project, arrays)`` returns iterates, or the volume; `project` makes a projector of a geometry, `arrays` are those
-        of a `Problem`.
+        ``solver(project, arrays)`` returns iterates, or the volume; `project` makes a projector of
+        a geometry, `arrays` are those of a `Problem`.
     noise : callable or None
         ``noise(arrays)`` returns what `tomography.run` takes as such.
     titles : dict of str to str
@@ -44,28 +44,52 @@ class Job:
     tolerance: float | None
     backend: str | None
 
-    def run(self, arrays: Mapping, *, progress=None, threads: int | None = None, kept: Kept | None = None) -> Reconstruction:
+    def run(
+        self,
+        arrays: Mapping,
+        *,
+        progress=None,
+        threads: int | None = None,
+        kept: Kept | None = None,
+    ) -> Reconstruction:
         """Run the solver on arrays in the numerics' order."""
         for name, title in self.titles.items():
             if arrays.get(name) is not None:
                 check_finite(arrays[name], title)
-        found = self.solver(lambda geometry: projector(geometry, backend=self.backend, threads=threads), arrays)
+        found = self.solver(
+            lambda geometry: projector(geometry, backend=self.backend, threads=threads), arrays
+        )
         if isinstance(found, np.ndarray):
             if progress is not None:
                 progress(None)
-            return Reconstruction(found, {}, iterations=0, interrupted=False, converged=False, stopped_by="direct")
+            return Reconstruction(
+                found, {}, iterations=0, interrupted=False, converged=False, stopped_by="direct"
+            )
         noise = None if self.noise is None else self.noise(arrays)
-        given = {} if kept is None else {"checkpoint": kept.checkpoint(arrays), "resume": kept.resume}
-        result = run(found, self.iterations, tolerance=self.tolerance, noise=noise, progress=progress, **given)
+        given = (
+            {} if kept is None else {"checkpoint": kept.checkpoint(arrays), "resume": kept.resume}
+        )
+        result = run(
+            found,
+            self.iterations,
+            tolerance=self.tolerance,
+            noise=noise,
+            progress=progress,
+            **given,
+        )
         if came_out_as_tv(slopes := result.residuals.get("slopes", ())):
             warn(
-                f"TGV came out as TV: its field of slopes holds {100 * slopes[-1]:.2g} % of the gradient of the volume, so that "
-                "the result is that of TV at two to three times the time. For slopes instead of steps pass a smaller alpha0=, "
+                f"TGV came out as TV: its field of slopes holds {100 * slopes[-1]:.2g} % of the "
+                "gradient of the volume, so that "
+                "the result is that of TV at two to three times the time. For slopes instead of "
+                "steps pass a smaller alpha0=, "
                 "such as a half of it; if there are none, use TV"
             )
         return result
 
-    def volume(self, arrays: Mapping, threads: int, kept: Kept | None, stopped: Callable[[], bool]) -> np.ndarray:
+    def volume(
+        self, arrays: Mapping, threads: int, kept: Kept | None, stopped: Callable[[], bool]
+    ) -> np.ndarray:
         """Return the volume of one slab; where it was finished before, what was kept of it.
 
         `stopped` is asked after each iteration.

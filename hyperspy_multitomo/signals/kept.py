@@ -47,22 +47,35 @@ class Kept:
         FileNotFoundError
             For `resume=` where nothing is.
         ValueError
-            For both, of different places, and for a file where it has to be a folder, or the other way round.
+            For both, of different places, and for a file where it has to be a folder, or the other
+            way round.
         """
         if checkpoint is None and resume is None:
             return None
         given = [Path(os.fspath(path)) for path in (checkpoint, resume) if path is not None]
         if given[0] != given[-1]:
-            raise ValueError(f"checkpoint={str(given[0])!r} and resume={str(given[1])!r} are two places; pass one of them")
+            raise ValueError(
+                f"checkpoint={str(given[0])!r} and resume={str(given[1])!r} are two places; pass "
+                "one of them"
+            )
         if resume is not None and not given[0].exists():
-            raise FileNotFoundError(f"there is no checkpoint {given[0]}; pass checkpoint= to start one there")
+            raise FileNotFoundError(
+                f"there is no checkpoint {given[0]}; pass checkpoint= to start one there"
+            )
         if resume is None and given[0].exists():
             raise FileExistsError(
-                f"{given[0]} exists already: pass resume= to go on from there, or remove it, or choose another name"
+                f"{given[0]} exists already: pass resume= to go on from there, or remove it, or "
+                "choose another name"
             )
         if given[0].exists() and given[0].is_dir() != folder:
-            kinds = {True: "a folder, as a lazy series leaves it", False: "a file, as a series in memory leaves it"}
-            raise ValueError(f"{given[0]} is {kinds[not folder]}, and this run needs {kinds[folder]}: resume it as it was begun")
+            kinds = {
+                True: "a folder, as a lazy series leaves it",
+                False: "a file, as a series in memory leaves it",
+            }
+            raise ValueError(
+                f"{given[0]} is {kinds[not folder]}, and this run needs {kinds[folder]}: resume it "
+                "as it was begun"
+            )
         return cls(given[0], resume is not None, _plain(key))
 
     def checkpoint(self, arrays: Mapping) -> Checkpoint:
@@ -72,14 +85,22 @@ class Kept:
     def of_slab(self, slab) -> Kept:
         """Return that of one slab, in the folder; it goes on wherever there is something."""
         path = self.path / f"slices_{slab.start:05d}-{slab.stop:05d}.state"
-        return replace(self, path=path, resume=path.exists(), key={**self.key, "slices": vars(slab)})
+        return replace(
+            self, path=path, resume=path.exists(), key={**self.key, "slices": vars(slab)}
+        )
 
     def thickness(self, slices: int) -> int | None:
         """Return the slices of a slab that a run which is resumed was cut into; None where nothing in the folder tells."""
-        names = [_NAME_OF_SLAB.fullmatch(path.name) for path in self.path.glob("slices_*")] if self.resume else []
+        names = (
+            [_NAME_OF_SLAB.fullmatch(path.name) for path in self.path.glob("slices_*")]
+            if self.resume
+            else []
+        )
         bounds = [tuple(map(int, name.groups())) for name in names if name]
         # The last slab may be thinner.
-        return min((stop - start for start, stop in bounds if stop < slices or start == 0), default=None)
+        return min(
+            (stop - start for start, stop in bounds if stop < slices or start == 0), default=None
+        )
 
     def of_round(self, number: int) -> dict:
         """Return the keywords of one of several runs, in the folder; it goes on where there is something."""
@@ -96,7 +117,10 @@ class Kept:
         return self._path_of_volume.exists()
 
     def _volume(self, arrays: Mapping, iterations: int) -> Checkpoint:
-        return Checkpoint(self._path_of_volume, key={**self.key, "iterations": iterations, "data": fingerprint(arrays)})
+        return Checkpoint(
+            self._path_of_volume,
+            key={**self.key, "iterations": iterations, "data": fingerprint(arrays)},
+        )
 
     def finished(self, arrays: Mapping, iterations: int) -> np.ndarray | None:
         """Return the volume of a slab that was finished before, or None."""
@@ -123,6 +147,12 @@ def _plain(value):
             return [plain(each) for each in one]
         if isinstance(one, float | np.floating):
             return float(f"{one:.{_DIGITS}g}")
-        return one.item() if isinstance(one, np.generic) else one if isinstance(one, int | str | None) else str(one)
+        return (
+            one.item()
+            if isinstance(one, np.generic)
+            else one
+            if isinstance(one, int | str | None)
+            else str(one)
+        )
 
     return json.loads(json.dumps(plain(value)))

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Metadata that stay true: arrays stored whole beside their keys and looked up at the present axes.
 
-HyperSpy slices data but not metadata, so an array per tilt or per element would lie after the first ``inav``. Here every such
-array is stored once, whole, with the names of its dimensions, beside one set of keys for the signal: the tilts (degrees), the
-element numbers, and the grid (offset, scale, size) of the image axes x and y. `recall` looks the array up at the axes as they
-are now: by value along tilt and element, by cropping and summing pixels along x and y. Nothing has to be updated when a signal
-is sliced, cropped, rebinned, transposed or copied, and a look-up that is no longer possible raises an error.
+HyperSpy slices data but not metadata, so an array per tilt or per element would lie after the first
+``inav``. Here every such array is stored once, whole, with the names of its dimensions, beside one
+set of keys for the signal: the tilts (degrees), the element numbers, and the grid (offset, scale,
+size) of the image axes x and y. `recall` looks the array up at the axes as they are now: by value
+along tilt and element, by cropping and summing pixels along x and y. Nothing has to be updated when
+a signal is sliced, cropped, rebinned, transposed or copied, and a look-up that is no longer
+possible raises an error.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ _GRIDS = ("x", "y")
 # What means nothing without what is recorded for each pixel.
 _OF_PIXELS = ("window_share",)
 _FOREIGN = (
-    "this signal was only said to be a {0} (set_signal_type, or another axis): make it one with from_images, from_maps or "
+    "this signal was only said to be a {0} (set_signal_type, or another axis): make it one with "
+    "from_images, from_maps or "
     "from_arrays, which bring its axes in order and take their units"
 )
 # Tilts are compared to a ten-thousandth of a degree, pixel edges to a thousandth of a pixel.
@@ -86,7 +89,8 @@ def record(signal, name: str, values, dims: Sequence[str]) -> None:
 def on_recorded_grid(signal, values: np.ndarray, fill: float) -> np.ndarray:
     """Return an array (..., y, x) at the present pixels on the whole recorded grid, for `record`; `fill` where none is present.
 
-    Each recorded pixel gets the value of the present one that it is part of: `recall` gives the sum over those.
+    Each recorded pixel gets the value of the present one that it is part of: `recall` gives the sum
+    over those.
     """
     for position, name in ((-2, "y"), (-1, "x")):
         start, factor, size = _whole_pixels(signal, name)
@@ -129,9 +133,14 @@ def replace_values(signal, name: str, values) -> None:
 
 def same_keys(first, second) -> bool:
     """Say whether what is recorded of two signals is recorded at the same axes."""
-    keys = [signal.metadata.get_item(f"{NODE}.recorded_axes").as_dictionary() for signal in (first, second)]
+    keys = [
+        signal.metadata.get_item(f"{NODE}.recorded_axes").as_dictionary()
+        for signal in (first, second)
+    ]
     return keys[0].keys() == keys[1].keys() and all(
-        np.shape(keys[0][name]) == np.shape(keys[1][name]) and np.allclose(keys[0][name], keys[1][name]) for name in keys[0]
+        np.shape(keys[0][name]) == np.shape(keys[1][name])
+        and np.allclose(keys[0][name], keys[1][name])
+        for name in keys[0]
     )
 
 
@@ -147,8 +156,8 @@ def recall(signal, name: str):
     Returns
     -------
     ndarray, dask array, list of str or None
-        None where nothing was recorded. Along x and y pixels are cropped and summed as the signal was. What has pixels is lazy
-        where the signal is.
+        None where nothing was recorded. Along x and y pixels are cropped and summed as the signal
+        was. What has pixels is lazy where the signal is.
 
     Raises
     ------
@@ -174,21 +183,39 @@ def recall(signal, name: str):
 def settle_stack(signal) -> None:
     """Forget what HyperSpy's `stack` copied from the first signal and is not the same in all that were stacked.
 
-    It copies the metadata of the first and runs none of our code; this is called wherever what is recorded is read.
+    It copies the metadata of the first and runs none of our code; this is called wherever what is
+    recorded is read.
     """
     history = signal.metadata.get_item("_HyperSpy.Stacking_history", default=None)
     node = signal.metadata.get_item(NODE, default=None)
-    if history is None or node is None or node.has_item("stacked") or not node.has_item("recorded_axes"):
+    if (
+        history is None
+        or node is None
+        or node.has_item("stacked")
+        or not node.has_item("recorded_axes")
+    ):
         return
     node.set_item("stacked", True)
     parts = signal.original_metadata.get_item("stack_elements", default=None)
-    others = [] if parts is None else [part.metadata.get_item(NODE, default=None) for _, part in parts]
+    others = (
+        [] if parts is None else [part.metadata.get_item(NODE, default=None) for _, part in parts]
+    )
     names = [axis.name for axis in signal.axes_manager._axes]
-    same = [name for name in recorded_names(signal) if others and all(_same_record(node, other, name) for other in others)]
-    along = [name for name in _BY_VALUE if name in names and axis_named(signal, name).size > _whole(node, name)]
+    same = [
+        name
+        for name in recorded_names(signal)
+        if others and all(_same_record(node, other, name) for other in others)
+    ]
+    along = [
+        name
+        for name in _BY_VALUE
+        if name in names and axis_named(signal, name).size > _whole(node, name)
+    ]
     lost = []
     for name in recorded_names(signal):
-        if name not in same or any(dim in along for dim in node.get_item(f"arrays.{name}").dims.split()):
+        if name not in same or any(
+            dim in along for dim in node.get_item(f"arrays.{name}").dims.split()
+        ):
             forget(signal, name)
             lost.append(name)
     for name in ("spectrum_fit", "ratio_fit", "dose", "axis_errors", "alignment_report"):
@@ -198,7 +225,8 @@ def settle_stack(signal) -> None:
         set_keys(signal)
     if lost:
         warn(
-            f"what was kept with the first of the stacked signals does not hold for all, and is forgotten: {', '.join(lost)}; "
+            "what was kept with the first of the stacked signals does not hold for all, and is "
+            f"forgotten: {', '.join(lost)}; "
             "attach it again, or make one series of the stacked images"
         )
 
@@ -209,8 +237,16 @@ def _whole(node, name: str) -> int:
 
 def _same_record(node, other, name: str) -> bool:
     """Say whether two signals have the same recorded under a name; what has pixels is never taken to be."""
-    mine, theirs = (one if one is None else one.get_item(f"arrays.{name}", default=None) for one in (node, other))
-    if theirs is None or mine.dims != theirs.dims or name in _OF_PIXELS or not set(mine.dims.split()).isdisjoint(_GRIDS):
+    mine, theirs = (
+        one if one is None else one.get_item(f"arrays.{name}", default=None)
+        for one in (node, other)
+    )
+    if (
+        theirs is None
+        or mine.dims != theirs.dims
+        or name in _OF_PIXELS
+        or not set(mine.dims.split()).isdisjoint(_GRIDS)
+    ):
         return False
     return np.array_equal(np.asarray(mine.values), np.asarray(theirs.values))
 
@@ -229,14 +265,16 @@ def indices(signal, name: str) -> np.ndarray:
         if stored.size == 1:
             return np.array([0])
         raise LookupError(
-            f"the signal has no axis {name!r} any more, so that what was recorded per {name} is unknown: {remedy(name)}"
+            f"the signal has no axis {name!r} any more, so that what was recorded per {name} is "
+            f"unknown: {remedy(name)}"
         )
     present = np.atleast_1d(np.asarray(axis.axis, dtype=float))
     found = np.abs(stored[None, :] - present[:, None]).argmin(axis=1)
     wrong = np.abs(stored[found] - present) > _TILT_TOLERANCE
     if wrong.any():
         raise LookupError(
-            f"the axis {name!r} holds {present[wrong][:3]} which are not among the recorded values {stored}: "
+            f"the axis {name!r} holds {present[wrong][:3]} which are not among the recorded values "
+            f"{stored}: "
             "it was rebinned or changed; go back to the signal as it was loaded"
         )
     return found
@@ -245,23 +283,31 @@ def indices(signal, name: str) -> np.ndarray:
 def grid(signal, name: str) -> tuple[float, float]:
     """Return (first, binning) of the present image axis `name` in pixels of the recorded grid.
 
-    The edges of the present pixel i are at ``first + i * binning`` and ``first + (i + 1) * binning``, counted in recorded pixels.
-    A new calibration of the whole axis (same size) leaves them at (0, 1).
+    The edges of the present pixel i are at ``first + i * binning`` and ``first + (i + 1) *
+    binning``, counted in recorded pixels. A new calibration of the whole axis (same size) leaves
+    them at (0, 1).
     """
     offset, scale, size = recorded_axis(signal, name)
     axis = axis_named(signal, name)
     if axis is None:
-        raise LookupError(f"the signal has no axis {name!r} any more: positions along it are unknown")
+        raise LookupError(
+            f"the signal has no axis {name!r} any more: positions along it are unknown"
+        )
     if axis.scale * scale < 0:
-        raise LookupError(f"the axis {name!r} has been reversed: positions along it, and the handedness of the series, are lost")
+        raise LookupError(
+            f"the axis {name!r} has been reversed: positions along it, and the handedness of the "
+            "series, are lost"
+        )
     if axis.size == size:
         return 0.0, 1.0
     binning = axis.scale / scale
     first = (axis.offset - offset) / scale + 0.5 - 0.5 * binning
     if first < -_EDGE_TOLERANCE or first + axis.size * binning > size + _EDGE_TOLERANCE:
         raise LookupError(
-            f"the axis {name!r} (offset {axis.offset:g}, scale {axis.scale:g}, size {axis.size}) is not on the recorded grid "
-            f"(offset {offset:g}, scale {scale:g}, size {size:g}): calibrate the whole series before cropping or binning it"
+            f"the axis {name!r} (offset {axis.offset:g}, scale {axis.scale:g}, size {axis.size}) "
+            "is not on the recorded grid "
+            f"(offset {offset:g}, scale {scale:g}, size {size:g}): calibrate the whole series "
+            "before cropping or binning it"
         )
     return float(first), float(binning)
 
@@ -285,7 +331,11 @@ def keep_present(signal) -> None:
         raise LookupError(_FOREIGN.format(type(signal).__name__))
     for name in _BY_VALUE:
         axis = axis_named(signal, name)
-        if axis is None or not keys.has_item(name) or np.array_equal(axis.axis, np.asarray(keys[name])):
+        if (
+            axis is None
+            or not keys.has_item(name)
+            or np.array_equal(axis.axis, np.asarray(keys[name]))
+        ):
             continue
         keep = indices(signal, name)
         arrays = signal.metadata.get_item(f"{NODE}.arrays", default=None)
@@ -295,7 +345,9 @@ def keep_present(signal) -> None:
                 if isinstance(item.values, list | tuple):
                     item.values = [item.values[i] for i in keep]
                 else:
-                    values = item.values if hasattr(item.values, "dask") else np.asarray(item.values)
+                    values = (
+                        item.values if hasattr(item.values, "dask") else np.asarray(item.values)
+                    )
                     item.values = np.take(values, keep, axis=dims.index(name))
         keys[name] = np.asarray(keys[name], dtype=float)[keep]
 
@@ -304,7 +356,11 @@ def _in_chunks(values):
     """Return an array as a dask array; what is in memory is not copied, nor looked at."""
     import dask.array as da
 
-    return values if hasattr(values, "dask") else da.from_array(np.asarray(values), chunks=(1, *np.shape(values)[1:]), name=False)
+    return (
+        values
+        if hasattr(values, "dask")
+        else da.from_array(np.asarray(values), chunks=(1, *np.shape(values)[1:]), name=False)
+    )
 
 
 def _cut_and_sum(values, position: int, signal, name: str):
@@ -325,6 +381,7 @@ def _whole_pixels(signal, name: str) -> tuple[int, int, int]:
     start, factor = round(first), round(binning)
     if abs(first - start) > _EDGE_TOLERANCE or abs(binning - factor) > _EDGE_TOLERANCE:
         raise LookupError(
-            f"the axis {name!r} was rebinned by {binning:g}: what was recorded per pixel follows whole numbers only"
+            f"the axis {name!r} was rebinned by {binning:g}: what was recorded per pixel follows "
+            "whole numbers only"
         )
     return start, factor, axis_named(signal, name).size

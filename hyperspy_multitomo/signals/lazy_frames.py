@@ -25,8 +25,13 @@ class Smoothing:
         """Return that of dask images (channel, tilt, x, y), which are read twice, chunk by chunk: for the widths and the sums."""
         means = image_means(background)
         plain = cls(means, np.ones_like(means))
-        smooth = image_means(changed(background.astype(np.float32), smoothing=plain, cuts=_own_cuts(background)))
-        return cls(means, np.divide(means, smooth, out=np.zeros_like(means), where=(means > 0) & (smooth > 0)))
+        smooth = image_means(
+            changed(background.astype(np.float32), smoothing=plain, cuts=_own_cuts(background))
+        )
+        return cls(
+            means,
+            np.divide(means, smooth, out=np.zeros_like(means), where=(means > 0) & (smooth > 0)),
+        )
 
     def __call__(self, block: np.ndarray, channels: np.ndarray, tilts: np.ndarray) -> np.ndarray:
         """Return a block of images with those of these channels and tilts."""
@@ -35,7 +40,9 @@ class Smoothing:
             image = channels[place[0]], tilts[place[1]]
             if self.means[image] > 0:
                 width = background_width(self.means[image])
-                smooth[place] = smoothed_background(block[place], width) * np.float32(self.factors[image])
+                smooth[place] = smoothed_background(block[place], width) * np.float32(
+                    self.factors[image]
+                )
         return smooth
 
 
@@ -69,7 +76,9 @@ class _Changes:
         if self.alignment is None:
             return block
         rows = replace(rows, first=first)
-        return self.alignment.subset(tilts).apply(block, for_geometry=self.for_geometry, fill="edge", rows=rows)
+        return self.alignment.subset(tilts).apply(
+            block, for_geometry=self.for_geometry, fill="edge", rows=rows
+        )
 
     def _moved_from(self, start: int, stop: int) -> tuple[int, int]:
         if self.alignment is None:
@@ -77,7 +86,16 @@ class _Changes:
         return self.alignment.rows_needed(start, stop, self.shape, for_geometry=self.for_geometry)
 
 
-def changed(images, *, smoothing=None, transmission=None, means=None, alignment=None, for_geometry=False, cuts=None):
+def changed(
+    images,
+    *,
+    smoothing=None,
+    transmission=None,
+    means=None,
+    alignment=None,
+    for_geometry=False,
+    cuts=None,
+):
     """Return dask images (channel, tilt, x, y) changed in the order of the keywords, each as far as it is given.
 
     Parameters
@@ -86,14 +104,17 @@ def changed(images, *, smoothing=None, transmission=None, means=None, alignment=
     smoothing : Smoothing, optional
         For backgrounds.
     transmission : dask array (channel, tilt, x, y), optional
-        Whose contrast within an image is divided out; `means` (channel, tilt) are its `image_means`.
+        Whose contrast within an image is divided out; `means` (channel, tilt) are its
+        `image_means`.
     alignment : Alignment, optional
         Edges are continued. `for_geometry` as in `Alignment.apply`.
     cuts : sequence of int, optional
         As in `by_rows`.
     """
     if alignment is not None:
-        alignment = replace(alignment, quality=None) if alignment.moves(for_geometry=for_geometry) else None
+        alignment = (
+            replace(alignment, quality=None) if alignment.moves(for_geometry=for_geometry) else None
+        )
     if smoothing is None and transmission is None and alignment is None:
         return images.astype(np.float32)
     arrays = [images] if transmission is None else [images, transmission]

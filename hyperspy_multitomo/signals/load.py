@@ -30,7 +30,8 @@ from .keyed import NODE, axis_named, forget, record, set_keys
 from .memory import available_memory, check_memory
 
 LAZILY = "pass lazy=True, which leaves it on disk, or load fewer tilts"
-# Files that are smaller than the memory by more than this factor fit into it, however they are compressed.
+# Files that are smaller than the memory by more than this factor fit into it, however they are
+# compressed.
 _COMPRESSED = 20
 _OURS = ("TiltSeriesHAADF", "TiltSeriesEDS", "TiltSeriesEELS", "TomographicVolume")
 #: eXSpy's signal of each kind of spectra: signal type, name of the axis of the energies, title.
@@ -60,15 +61,18 @@ def load_tilt_series(
     Parameters
     ----------
     files : path-like or list of path-like
-        A folder, a pattern such as ``"tilts/*.bcf"``, a list of files, or a single stack. Bruker .bcf, Velox .emd, Gatan .dm3
-        and .dm4, MRC (.mrc, .st, .ali), TIFF, .hspy and .zspy. Axes that the file names (.hspy, .zspy, EMD) go by their names.
-        Images and spectra may be in files of their own, which are paired by their tilts (within half a degree).
+        A folder, a pattern such as ``"tilts/*.bcf"``, a list of files, or a single stack. Bruker
+        .bcf, Velox .emd, Gatan .dm3 and .dm4, MRC (.mrc, .st, .ali), TIFF, .hspy and .zspy. Axes
+        that the file names (.hspy, .zspy, EMD) go by their names. Images and spectra may be in
+        files of their own, which are paired by their tilts (within half a degree).
     tilts : array-like, "metadata", "filename", regular expression or path-like, optional
-        Tilts in degrees in the order of the files (or of the stack); where to take them from; a regular expression for the
-        file names; or a .rawtlt, .tlt, .mdoc, .txt or .csv file. By default the metadata if they cover half a degree, else a
-        .rawtlt, .tlt or .mdoc beside the stack, else the last number of each file name. One tilt makes a single view.
+        Tilts in degrees in the order of the files (or of the stack); where to take them from; a
+        regular expression for the file names; or a .rawtlt, .tlt, .mdoc, .txt or .csv file. By
+        default the metadata if they cover half a degree, else a .rawtlt, .tlt or .mdoc beside the
+        stack, else the last number of each file name. One tilt makes a single view.
     tilt_axis : {"y", "x"}, default "y"
-        Direction of the tilt axis in the images; with ``"x"`` images are transposed, so that it is y here.
+        Direction of the tilt axis in the images; with ``"x"`` images are transposed, so that it is
+        y here.
     reverse_tilts : bool, default False
         Change the sign of the tilts, for data of the other handedness.
     duplicates : {"error", "merge"}, default "error"
@@ -76,44 +80,53 @@ def load_tilt_series(
     on_error : {"raise", "skip"}, default "raise"
         What to do with a file that cannot be read: stop, or leave that tilt out with a warning.
     stack_axes : str, optional
-        Order of the axes in a stack, e.g. ``"y tilt x"`` for sinograms; by default the axis that fits the number of tilts.
+        Order of the axes in a stack, e.g. ``"y tilt x"`` for sinograms; by default the axis that
+        fits the number of tilts.
     image : str, optional
-        Detector or title (or a part of it) of the image to take where the files hold several; by default the one called HAADF.
+        Detector or title (or a part of it) of the image to take where the files hold several; by
+        default the one called HAADF.
     spectra : {"EDS", "EELS"}, optional
-        Which spectra to take from files with both; by default EDS, and EELS where `energy_loss` is given.
+        Which spectra to take from files with both; by default EDS, and EELS where `energy_loss` is
+        given.
     energy_loss : float, optional
-        Energy loss in eV that the EELS spectra have to include, where the files hold several ranges.
+        Energy loss in eV that the EELS spectra have to include, where the files hold several
+        ranges.
     frames : (int, int), optional
-        Velox: first frame, from 0, and the one after the last. The image is averaged over them and the EDS events are summed;
-        by default over all frames. EELS spectra are not kept frame by frame.
+        Velox: first frame, from 0, and the one after the last. The image is averaged over them and
+        the EDS events are summed; by default over all frames. EELS spectra are not kept frame by
+        frame.
     register_frames : bool, default False
-        Velox: measure the drift of the frames on the image, and move its frames and (by whole pixels) the events back before
-        averaging and summing. The largest shift at each tilt is recorded as ``frame_drift`` (px): crop as much from the borders,
-        where fewer frames contribute.
+        Velox: measure the drift of the frames on the image, and move its frames and (by whole
+        pixels) the events back before averaging and summing. The largest shift at each tilt is
+        recorded as ``frame_drift`` (px): crop as much from the borders, where fewer frames
+        contribute.
     signed_bytes : bool, optional
-        MRC files of bytes (mode 0): whether they are signed, -128 to 127. By default what the header says: IMOD's stamp and flag,
-        else minimum and maximum of the data where they fit one reading only; else they are taken as signed, with a warning.
+        MRC files of bytes (mode 0): whether they are signed, -128 to 127. By default what the
+        header says: IMOD's stamp and flag, else minimum and maximum of the data where they fit one
+        reading only; else they are taken as signed, with a warning.
     lazy : bool, optional
-        By default images are read and spectrum images stay on disk until they are needed; True keeps both there, False
-        reads both.
+        By default images are read and spectrum images stay on disk until they are needed; True
+        keeps both there, False reads both.
 
     Returns
     -------
     TiltSeriesHAADF, spectra, or both as a tuple
-        ``haadf`` with the axes ``(tilt | x, y)``; ``spectra``, eXSpy's (lazy) EDS_TEM signal with the axes
-        ``(x, y, tilt | Energy)`` in keV, or its EELS signal with ``(x, y, tilt | Energy loss)`` in eV. Whatever the files hold:
-        both, or only one of them. A file saved by this package comes back as it was. The acquisition order is that of the
-        times in the files, failing these that of the files.
+        ``haadf`` with the axes ``(tilt | x, y)``; ``spectra``, eXSpy's (lazy) EDS_TEM signal with
+        the axes ``(x, y, tilt | Energy)`` in keV, or its EELS signal with ``(x, y, tilt | Energy
+        loss)`` in eV. Whatever the files hold: both, or only one of them. A file saved by this
+        package comes back as it was. The acquisition order is that of the times in the files,
+        failing these that of the files.
 
     Raises
     ------
     ValueError
-        For files that cannot be read or do not belong together, and for tilts that are of the wrong number, equal, duplicate or
-        not finite; the message names them and what to do.
+        For files that cannot be read or do not belong together, and for tilts that are of the wrong
+        number, equal, duplicate or not finite; the message names them and what to do.
     FileNotFoundError
         Where no file is found.
     MemoryError
-        Where the series is larger than the memory that is available and not left on disk; nothing has been read then.
+        Where the series is larger than the memory that is available and not left on disk; nothing
+        has been read then.
 
     Examples
     --------
@@ -125,13 +138,19 @@ def load_tilt_series(
     <TiltSeriesHAADF, title: HAADF, dimensions: (3|10, 8)>
     """
     if tilt_axis not in ("x", "y"):
-        raise ValueError(f"tilt_axis={tilt_axis!r} must be 'x' or 'y', the direction of the tilt axis in the images")
+        raise ValueError(
+            f"tilt_axis={tilt_axis!r} must be 'x' or 'y', the direction of the tilt axis in the "
+            "images"
+        )
     paths = expand_files(files)
     if len(paths) == 1:
         ours = _saved_by_us(paths[0], lazy)
         if ours is not None:
             if tilts is not None or reverse_tilts:
-                warn(f"{paths[0].name} was saved by this package and comes back as it was: the tilts that are given are not used")
+                warn(
+                    f"{paths[0].name} was saved by this package and comes back as it was: the "
+                    "tilts that are given are not used"
+                )
             return ours
     frames = check_frames(frames)
     read = partial(
@@ -169,7 +188,13 @@ def load_tilt_series(
     chosen = {name: value for name, value in chosen.items() if value}
     chosen |= {} if signed_bytes is None else {"signed_bytes": signed_bytes}
     for signal in made:
-        add_step(signal, "load_tilt_series", files=[str(path) for path in _files(series)], **how, **chosen)
+        add_step(
+            signal,
+            "load_tilt_series",
+            files=[str(path) for path in _files(series)],
+            **how,
+            **chosen,
+        )
     return made[0] if len(made) == 1 else tuple(made)
 
 
@@ -183,7 +208,11 @@ def _check_size(paths: list[Path], read) -> None:
 
 def _is_large(paths: list[Path]) -> bool:
     """Say whether what is in the files may be larger than the memory, however they are compressed."""
-    on_disk = sum(file.stat().st_size for path in paths for file in (path.rglob("*") if path.is_dir() else [path]))
+    on_disk = sum(
+        file.stat().st_size
+        for path in paths
+        for file in (path.rglob("*") if path.is_dir() else [path])
+    )
     available = available_memory()
     return available is not None and _COMPRESSED * on_disk >= available
 
@@ -209,8 +238,10 @@ def _check_tilt_axis(series: dict[str, list[Record]], tilt_axis: str) -> None:
     nearer = "y" if abs((angle + 90) % 180 - 90) <= 45 else "x"
     if nearer != tilt_axis:
         warn(
-            f"the .mdoc of {record.path.name} says that the tilt axis is {angle:g} degrees from the image y axis, nearer to "
-            f"{nearer} than to {tilt_axis}; pass tilt_axis={nearer!r} unless the images have been rotated since"
+            f"the .mdoc of {record.path.name} says that the tilt axis is {angle:g} degrees from "
+            "the image y axis, nearer to "
+            f"{nearer} than to {tilt_axis}; pass tilt_axis={nearer!r} unless the images have been "
+            "rotated since"
         )
 
 
@@ -238,7 +269,8 @@ def _saved_by_us(path: Path, lazy):
     if not has_records or not (is_series or is_spectra):
         lost = "what it was" if has_records else "what was recorded in it"
         warn(
-            f"{path.name} was saved by this package, but {lost} is lost from the file: it comes back as {type(ours).__name__} "
+            f"{path.name} was saved by this package, but {lost} is lost from the file: it comes "
+            f"back as {type(ours).__name__} "
             "with what is left; copy the file again, or load the files that it was made from"
         )
     _check_saved(ours, path.name, is_series)
@@ -247,7 +279,11 @@ def _saved_by_us(path: Path, lazy):
 
 def _check_saved(signal, name: str, is_series: bool) -> None:
     """Check what damage to a file that this package saved may have changed: the pixels, and the order of acquisition."""
-    sides = {axis: in_nm(axis_named(signal, axis)) for axis in "yx" if axis_named(signal, axis) is not None}
+    sides = {
+        axis: in_nm(axis_named(signal, axis))
+        for axis in "yx"
+        if axis_named(signal, axis) is not None
+    }
     sides = {axis: length for axis, (length, _, units) in sides.items() if units == "nm"}
     if sides:
         check_sides(sides, name)
@@ -277,7 +313,10 @@ def _images(records: list[Record], angles, *, lazy, **how) -> TiltSeriesHAADF:
 
 def _sides(record: Record) -> tuple[float, float] | tuple[None, None]:
     """Return the sides (y, x) of a pixel in nm, None where the file does not say."""
-    return pixel_sides({axis["name"]: axis for axis in record.axes}, record.path.name) or (None, None)
+    return pixel_sides({axis["name"]: axis for axis in record.axes}, record.path.name) or (
+        None,
+        None,
+    )
 
 
 def _spectra(records: list[Record], angles, *, lazy, tilt_axis, reverse_tilts, duplicates):
@@ -298,7 +337,11 @@ def _spectra(records: list[Record], angles, *, lazy, tilt_axis, reverse_tilts, d
     signal_type, name, title = _SPECTRA[records[0].spectroscopy]
     energy |= {"name": name, "navigate": False}
     axes = [{"name": "tilt", "axis": order.tilts, "units": "°", "navigate": True}, y, x, energy]
-    signal = LazySignal1D(data, axes=axes) if lazy else Signal1D(_in_memory(data, "the series of spectra"), axes=axes)
+    signal = (
+        LazySignal1D(data, axes=axes)
+        if lazy
+        else Signal1D(_in_memory(data, "the series of spectra"), axes=axes)
+    )
     for node, content in _metadata(records).items():
         signal.metadata.set_item(node, content)
     with warnings.catch_warnings():
@@ -320,7 +363,12 @@ def _spectra(records: list[Record], angles, *, lazy, tilt_axis, reverse_tilts, d
 
 def _without_assumed_angles(signal, first: Record) -> None:
     """Remove the detector angles that eXSpy sets from its preferences where the file has none: they would pass for measured."""
-    told = first.metadata.get("Acquisition_instrument", {}).get("TEM", {}).get("Detector", {}).get("EDS", {})
+    told = (
+        first.metadata.get("Acquisition_instrument", {})
+        .get("TEM", {})
+        .get("Detector", {})
+        .get("EDS", {})
+    )
     detector = signal.metadata.get_item("Acquisition_instrument.TEM.Detector.EDS", default=None)
     for name in ("azimuth_angle", "elevation_angle"):
         if detector is not None and detector.has_item(name) and name not in told:
@@ -348,7 +396,9 @@ def _metadata(records: list[Record]) -> dict:
         if name in first
     }
     for name in ("elements", "xray_lines"):
-        listed = sorted({item for record in records for item in record.metadata.get("Sample", {}).get(name, ())})
+        listed = sorted(
+            {item for record in records for item in record.metadata.get("Sample", {}).get(name, ())}
+        )
         if listed:
             common.setdefault("Sample", {})[name] = listed
     return common
@@ -373,7 +423,9 @@ def _per_tilt(records: list[Record], n: int) -> dict:
         return known
     known["files"] = [record.path.name for record in records]
     for name in ("real_time", "live_time", "beam_current"):
-        values = [_find(record.metadata.get("Acquisition_instrument", {}), name) for record in records]
+        values = [
+            _find(record.metadata.get("Acquisition_instrument", {}), name) for record in records
+        ]
         if None not in values:
             known[name] = [float(value) for value in values]
     shifts = [record.metadata.get("General", {}).get("frame_shifts") for record in records]
@@ -387,4 +439,7 @@ def _find(tree, name):
         return None
     if name in tree:
         return tree[name]
-    return next((found for found in (_find(branch, name) for branch in tree.values()) if found is not None), None)
+    return next(
+        (found for found in (_find(branch, name) for branch in tree.values()) if found is not None),
+        None,
+    )

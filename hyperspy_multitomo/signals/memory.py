@@ -26,7 +26,10 @@ def check_memory(needed: int, what: str, remedy: str) -> None:
     """
     available = available_memory()
     if available is not None and needed > available:
-        raise MemoryError(f"{what} needs about {needed / 1e9:.3g} GB and {available / 1e9:.3g} GB are available: {remedy}")
+        raise MemoryError(
+            f"{what} needs about {needed / 1e9:.3g} GB and {available / 1e9:.3g} GB are available: "
+            f"{remedy}"
+        )
 
 
 def _of_machine() -> int | None:
@@ -55,4 +58,6 @@ def _of_container() -> int | None:
         cached = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
     except OSError:
         return None
-    return None if limit == "max" else max(int(limit) - used + int(cached.get("inactive_file", 0)), 0)
+    return (
+        None if limit == "max" else max(int(limit) - used + int(cached.get("inactive_file", 0)), 0)
+    )

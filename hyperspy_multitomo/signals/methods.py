@@ -23,7 +23,16 @@ from .volume import TomographicVolume
 
 def reconstruct_sirt(series, iterations: int, *, depth, width, **options) -> TomographicVolume:
     """See `Reconstructions.reconstruct_sirt`."""
-    return _reconstruct(sirt, "reconstruct_sirt", series, iterations, depth, width, ("nonnegative", "relaxation"), options)
+    return _reconstruct(
+        sirt,
+        "reconstruct_sirt",
+        series,
+        iterations,
+        depth,
+        width,
+        ("nonnegative", "relaxation"),
+        options,
+    )
 
 
 def reconstruct_cgls(series, iterations: int, *, depth, width, **options) -> TomographicVolume:
@@ -45,9 +54,15 @@ def _reconstruct(solver, step, series, iterations, depth, width, own, options) -
     arrays, noise = with_noise(series, {"maps": projections(series)}, gains, stopping, sigma)
     more = iterations if solver is cgls else 0  # CGLS keeps a basis
     held = _held(step, len(series.channels), options, (geometry, arrays["maps"]), more=more)
-    problem = Problem(series, series, geometry, series.channels, solve, held, noise, adjoint=solver is cgls)
+    problem = Problem(
+        series, series, geometry, series.channels, solve, held, noise, adjoint=solver is cgls
+    )
     return problem.reconstruct(
-        arrays, step, dict(**parameters, stopping=stopping, noise=sigma, gains=gains), iterations, **options
+        arrays,
+        step,
+        dict(**parameters, stopping=stopping, noise=sigma, gains=gains),
+        iterations,
+        **options,
     )
 
 
@@ -62,10 +77,14 @@ def reconstruct_fbp(series, *, filter, cutoff, depth, width, **options) -> Tomog
     arrays = {"maps": projections(series)}
     held = _held("reconstruct_fbp", len(series.channels), options, (geometry, arrays["maps"]))
     problem = Problem(series, series, geometry, series.channels, solve, held)
-    return problem.reconstruct(arrays, "reconstruct_fbp", {"filter": filter, "cutoff": cutoff, "gains": gains}, **options)
+    return problem.reconstruct(
+        arrays, "reconstruct_fbp", {"filter": filter, "cutoff": cutoff, "gains": gains}, **options
+    )
 
 
-def reconstruct_em(series, iterations: int, *, background, depth, width, **options) -> TomographicVolume:
+def reconstruct_em(
+    series, iterations: int, *, background, depth, width, **options
+) -> TomographicVolume:
     """See `Reconstructions.reconstruct_em`."""
     check_tilts(series)
     stopping, sigma = options.pop("stopping"), options.pop("noise")
@@ -76,7 +95,9 @@ def reconstruct_em(series, iterations: int, *, background, depth, width, **optio
         given = {name: arrays[name] for name in ("background", "mask", "initial")}
         return em(project(geometry), arrays["maps"], gains=gains, **given)
 
-    arrays, noise = with_noise(series, {"maps": counts, "background": expected}, gains, stopping, sigma, em=True)
+    arrays, noise = with_noise(
+        series, {"maps": counts, "background": expected}, gains, stopping, sigma, em=True
+    )
     more = 0 if expected is None else 2
     held = _held("reconstruct_em", len(series.channels), options, (geometry, counts), more=more)
     problem = Problem(series, series, geometry, series.channels, solve, held, noise)
@@ -86,7 +107,17 @@ def reconstruct_em(series, iterations: int, *, background, depth, width, **optio
 
 
 def reconstruct_hebt(
-    eds, haadf, alpha: float, iterations: int, *, ratios, rest: bool, weighting: str, depth, width, **options
+    eds,
+    haadf,
+    alpha: float,
+    iterations: int,
+    *,
+    ratios,
+    rest: bool,
+    weighting: str,
+    depth,
+    width,
+    **options,
 ) -> TomographicVolume:
     """See `BimodalReconstructions.reconstruct_hebt`."""
     binning = check_pair(eds, haadf)
@@ -96,13 +127,18 @@ def reconstruct_hebt(
     values = ratio_values(ratios, eds.channels)
     own = {name: options.pop(name) for name in ("nonnegative", "relaxation")}
     model = {"alpha": alpha, "weighting": weighting, "rest": rest, "ratios": values}
-    geometry, haadf_geometry = eds.geometry(depth, width, binning=binning), haadf.geometry(depth, width)
+    geometry, haadf_geometry = (
+        eds.geometry(depth, width, binning=binning),
+        haadf.geometry(depth, width),
+    )
     gains, haadf_gains = gains_of(eds), gains_of(haadf)
 
     def solve(project, arrays):
         other = None if haadf_geometry == geometry else project(haadf_geometry)
         given = {name: arrays[name] for name in ("mask", "initial")}
-        shared = dict(gains=gains, haadf_gains=haadf_gains, haadf_projector=other, **given, **own, **model)
+        shared = dict(
+            gains=gains, haadf_gains=haadf_gains, haadf_projector=other, **given, **own, **model
+        )
         return hebt(project(geometry), arrays["maps"], arrays["haadf"], **shared)
 
     arrays = {"maps": projections(eds), "haadf": projections(haadf)[0]}
@@ -111,7 +147,14 @@ def reconstruct_hebt(
     modalities = (geometry, arrays["maps"]), (haadf_geometry, arrays["haadf"][None])
     held = _held("reconstruct_hebt", len(channels), options, *modalities)
     problem = Problem(eds, eds if binning == 1 else haadf, geometry, channels, solve, held, noise)
-    told = dict(**own, stopping=stopping, noise=sigma, gains=gains, haadf_gains=haadf_gains, haadf_history=read_history(haadf))
+    told = dict(
+        **own,
+        stopping=stopping,
+        noise=sigma,
+        gains=gains,
+        haadf_gains=haadf_gains,
+        haadf_history=read_history(haadf),
+    )
     volume = problem.reconstruct(arrays, "reconstruct_hebt", model | told, iterations, **options)
     record_ratios(volume, ratios, values, rest)
     return volume
@@ -122,10 +165,18 @@ def _held(step: str, channels: int, options: Mapping, *modalities, more: float =
     method, channels = step.removeprefix("reconstruct_"), max(1, channels)
     projectors = [projector(geometry, backend=options["backend"]) for geometry, _ in modalities]
     series = [(geometry, len(array)) for geometry, array in modalities]
-    if method == "cgls" or not hasattr(projectors[0], "device"):  # CGLS takes the device for its projections alone
-        return footprint(method, channels, series, more=more, textbook=not all(map(fits_lanes, projectors)))
+    if method == "cgls" or not hasattr(
+        projectors[0], "device"
+    ):  # CGLS takes the device for its projections alone
+        return footprint(
+            method, channels, series, more=more, textbook=not all(map(fits_lanes, projectors))
+        )
     (geometry, rows), *other = series
-    given = {"mask": options.get("mask") is not None, "background": more > 0, "backend": projectors[0].backend}
+    given = {
+        "mask": options.get("mask") is not None,
+        "background": more > 0,
+        "backend": projectors[0].backend,
+    }
     given |= {"haadf_geometry": other[0][0] if other else None, "rest": channels > rows}
 
     def of_device(slices: int) -> int:
@@ -140,7 +191,8 @@ def check_tilts(series) -> None:
     """Raise an error where a series has a single tilt."""
     if len(series.tilts) < 2:
         raise ValueError(
-            f"the {series.metadata.General.title} series has a single tilt, which says nothing of depth; "
+            f"the {series.metadata.General.title} series has a single tilt, which says nothing of "
+            "depth; "
             "a reconstruction needs at least two tilts"
         )
 
@@ -167,12 +219,14 @@ def check_counts(series, counts, method: str, instead: str) -> None:
     """Raise an error for negative counts; see `counts_of`."""
     if counts.min() < 0:
         remedy = (
-            "make the maps by elemental_maps or edge_maps, which keep them (a copy that is aligned() has lost them)"
+            "make the maps by elemental_maps or edge_maps, which keep them (a copy that is "
+            "aligned() has lost them)"
             if series.channels
             else "leave the detector's offset in the images and pass it as background="
         )
         raise ValueError(
-            f"the {series.metadata.General.title} series has negative values and no gross counts beside them, but {method} "
+            f"the {series.metadata.General.title} series has negative values and no gross counts "
+            f"beside them, but {method} "
             f"needs counts as recorded: {remedy}, or {instead}"
         )
 
@@ -184,11 +238,16 @@ def background_of(series, background, shape):
     roles = ("tilt", "element", "y", "x") if series.channels else ("tilt", "y", "x")
     given = plain(background, roles, "the background").astype(np.float32)
     check_finite(given, "the background")
-    whole = (shape[1], shape[0], shape[3], shape[2]) if series.channels else (shape[1], shape[3], shape[2])
+    whole = (
+        (shape[1], shape[0], shape[3], shape[2])
+        if series.channels
+        else (shape[1], shape[3], shape[2])
+    )
     if given.shape not in [whole[:n] for n in range(3)] + [whole]:
         expected = "(tilt, element, y, x)" if series.channels else "(tilt, y, x)"
         raise ValueError(
-            f"the background has the shape {given.shape}; expected a number, {shape[1]} numbers (one for each tilt), or "
+            f"the background has the shape {given.shape}; expected a number, {shape[1]} numbers "
+            "(one for each tilt), or "
             f"{whole} {expected}"
         )
     imaged = given.ndim == len(whole)
@@ -215,12 +274,19 @@ def ratio_values(given, channels, keyword: str = "ratios") -> np.ndarray:
         given = dict(zip(given.elements, given.values, strict=True))
     if not isinstance(given, Mapping):
         source = "the result of fit_response_ratios or " if of_fit else ""
-        raise TypeError(f"{keyword} must be {source}a dict of element to number; got {type(given).__name__}")
+        raise TypeError(
+            f"{keyword} must be {source}a dict of element to number; got {type(given).__name__}"
+        )
     missing = [name for name in channels if name not in given]
     if missing:
         what = "response ratio" if of_fit else f"number in {keyword}"
-        raise ValueError(f"no {what} for {', '.join(missing)}; pass one for each of {', '.join(channels)}")
+        raise ValueError(
+            f"no {what} for {', '.join(missing)}; pass one for each of {', '.join(channels)}"
+        )
     values = np.array([given[name] for name in channels], dtype=float)
     if not (np.isfinite(values).all() and values.min() >= 0):
-        raise ValueError(f"{keyword} holds {dict(zip(channels, values.tolist(), strict=True))}; expected numbers from 0 up")
+        raise ValueError(
+            f"{keyword} holds {dict(zip(channels, values.tolist(), strict=True))}; expected "
+            "numbers from 0 up"
+        )
     return values

@@ -18,11 +18,14 @@ from .frames import as_recorded
 _PROFILE = 5
 # Values that are looked at for the step between counts, and their rounding.
 _SAMPLE, _ROUNDING = 2**16, 1e-6
-# Of images of more pixels than this, all that are looked at taken together, blocks of so many slices stand for the rest.
+# Of images of more pixels than this, all that are looked at taken together, blocks of so many
+# slices stand for the rest.
 _PIXELS, _BLOCK = 2**24, 64
 
 
-def with_noise(series, arrays: dict, gains, stopping, sigma, *, em: bool = False) -> tuple[dict, Callable | None]:
+def with_noise(
+    series, arrays: dict, gains, stopping, sigma, *, em: bool = False
+) -> tuple[dict, Callable | None]:
     """Return the arrays with those that the noise is taken from, and the function that takes it; None without a stopping rule.
 
     The function gives what `tomography.run` takes as `noise`, relative to the array ``"maps"``.
@@ -30,21 +33,32 @@ def with_noise(series, arrays: dict, gains, stopping, sigma, *, em: bool = False
     if stopping not in (None, "discrepancy"):
         raise ValueError(f"stopping={stopping!r} must be None or 'discrepancy'")
     if sigma is not None and not (np.isscalar(sigma) and np.isfinite(sigma) and sigma > 0):
-        raise ValueError(f"noise={sigma!r} must be a positive number: the standard deviation of the noise in each pixel")
+        raise ValueError(
+            f"noise={sigma!r} must be a positive number: the standard deviation of the noise in "
+            "each pixel"
+        )
     if stopping is None:
         if sigma is not None:
             raise ValueError("noise= serves the stopping rule; pass stopping='discrepancy' with it")
         return arrays, None
     gross = getattr(series, "gross", None)
     if sigma is None and series.is_smoothed and not (em and gross is not None):
-        raise ValueError("these images were smoothed, which hides their noise; pass noise=, its standard deviation per pixel")
+        raise ValueError(
+            "these images were smoothed, which hides their noise; pass noise=, its standard "
+            "deviation per pixel"
+        )
     if sigma is None and (why := why_no_counts(series)) is not None:
         raise ValueError(
-            f"these maps are no counts as recorded ({why}), so that their noise is not known; pass noise=, its standard "
+            f"these maps are no counts as recorded ({why}), so that their noise is not known; pass "
+            "noise=, its standard "
             "deviation per pixel"
         )
     check_counts_beside(series)
-    arrays = {**arrays, "recorded": as_recorded(series), "gross": None if gross is None else gross.transpose(1, 0, 3, 2)}
+    arrays = {
+        **arrays,
+        "recorded": as_recorded(series),
+        "gross": None if gross is None else gross.transpose(1, 0, 3, 2),
+    }
     kept, mapped = _kept(series.alignment, len(series.tilts)), bool(series.channels)
 
     def noise(found):  # travels to workers, without the series
@@ -65,7 +79,8 @@ def _variances(mapped: bool, found, em: bool) -> np.ndarray:
     counts = recorded if gross is None else gross
     if gross is None and not are_whole(counts):
         raise ValueError(
-            "these maps are no whole counts and have no gross counts beside them, so that their noise is not known; pass noise=, "
+            "these maps are no whole counts and have no gross counts beside them, so that their "
+            "noise is not known; pass noise=, "
             "its standard deviation per pixel"
         )
     return counts.mean(axis=(2, 3), dtype=np.float64)
@@ -74,8 +89,9 @@ def _variances(mapped: bool, found, em: bool) -> np.ndarray:
 def typical_variances(series, tilts: np.ndarray) -> np.ndarray:
     """Return the variance of the noise in a pixel of each elemental map, where the element is, as the mean over some tilts.
 
-    It is that of counts, in any unit, or measured from the finest detail, and above 0 in any case. Vacuum, which has neither
-    counts nor noise, has no say: pixels weigh by their own signal, smoothed along x and averaged along y.
+    It is that of counts, in any unit, or measured from the finest detail, and above 0 in any case.
+    Vacuum, which has neither counts nor noise, has no say: pixels weigh by their own signal,
+    smoothed along x and averaged along y.
     """
     check_counts_beside(series)
     recorded, gross = as_recorded(series)[:, tilts], getattr(series, "gross", None)
@@ -84,7 +100,9 @@ def typical_variances(series, tilts: np.ndarray) -> np.ndarray:
     counts = np.maximum(recorded, 0)
     if gross is not None:
         counts = np.asarray(gross[tilts][..., blocks, :]).transpose(1, 0, 3, 2)
-    if gross is not None and series.is_smoothed:  # which spreads the noise of counts over neighbours, and leaves what they say
+    if (
+        gross is not None and series.is_smoothed
+    ):  # which spreads the noise of counts over neighbours, and leaves what they say
         share = 1.0 if series.window_share is None else np.asarray(series.window_share)[tilts].T
         variances = counts.mean(axis=(2, 3), dtype=np.float64) / share**2
     elif gross is None and why_no_counts(series) is None and (count := _count(recorded)):
@@ -94,13 +112,18 @@ def typical_variances(series, tilts: np.ndarray) -> np.ndarray:
     else:
         variances = net_variance(recorded, counts)
     signal, profile = (
-        uniform_filter1d(values.mean(axis=3, dtype=np.float64), _PROFILE, axis=2) for values in (np.maximum(recorded, 0), counts)
+        uniform_filter1d(values.mean(axis=3, dtype=np.float64), _PROFILE, axis=2)
+        for values in (np.maximum(recorded, 0), counts)
     )
     # The noise of a pixel goes with its counts.
     even = profile.mean(axis=2)
     local = np.divide(variances, even, out=np.zeros_like(even), where=even > 0)[..., None] * profile
     total = signal.sum(axis=(1, 2))
-    typical = np.where(total > 0, (signal * local).sum(axis=(1, 2)) / np.where(total > 0, total, 1), variances.mean(axis=1))
+    typical = np.where(
+        total > 0,
+        (signal * local).sum(axis=(1, 2)) / np.where(total > 0, total, 1),
+        variances.mean(axis=1),
+    )
     squares = np.square(recorded, dtype=np.float64).mean(axis=(1, 2, 3))
     typical = np.maximum(typical, 1e-4 * squares)
     # Where nothing was recorded any will do; one of the size of the others is in their unit.

@@ -24,7 +24,8 @@ class Pair:
     partners : numpy.ndarray of int (tilt,)
         Their places in the HAADF series.
     binning : int
-        Pixels of the HAADF series that make one of the maps, along each edge; `haadf` is averaged over them.
+        Pixels of the HAADF series that make one of the maps, along each edge; `haadf` is averaged
+        over them.
     maps : numpy.ndarray (element, tilt, x, y), float32
         Net counts, over what the transmission of X-rays has of contrast within an image.
     haadf : numpy.ndarray (tilt, x, y), float32
@@ -46,31 +47,42 @@ class Pair:
         """The maps over their gains, (element, tilt, x, y)."""
         if self.gains is None:
             return self.maps
-        return self.maps / np.broadcast_to(self.gains, self.maps.shape[:2])[..., None, None].astype(np.float32)
+        return self.maps / np.broadcast_to(self.gains, self.maps.shape[:2])[..., None, None].astype(
+            np.float32
+        )
 
     @property
     def haadf_without_gains(self) -> np.ndarray:
         """The HAADF images over their gains, (tilt, x, y)."""
-        return self.haadf if self.haadf_gains is None else self.haadf / self.haadf_gains[:, None, None].astype(np.float32)
+        return (
+            self.haadf
+            if self.haadf_gains is None
+            else self.haadf / self.haadf_gains[:, None, None].astype(np.float32)
+        )
 
 
 def paired(eds, haadf, rows: np.ndarray | None = None) -> Pair:
     """Return both series at the tilts that they share; an error where they do not fit together or share none.
 
-    With `rows`, pixels along y of the maps, these alone are taken, of lazy series without reading the others.
+    With `rows`, pixels along y of the maps, these alone are taken, of lazy series without reading
+    the others.
     """
     binning = check_pair(eds, haadf)
     partners = haadf_at(eds.tilts, haadf)
     common = np.flatnonzero(partners >= 0)
     if not common.size:
         raise ValueError(
-            f"the {eds._TITLE} tilts {eds.tilts} and HAADF tilts {haadf.tilts} have none in common; pass images at the "
+            f"the {eds._TITLE} tilts {eds.tilts} and HAADF tilts {haadf.tilts} have none in "
+            "common; pass images at the "
             "tilts of the maps, or give response ratios by hand"
         )
     partners = partners[common]
     framed, images = in_one_frame(eds, haadf)
     gains, haadf_gains = gains_of(framed), gains_of(haadf)
-    maps, images = even(framed, framed.array("element", "tilt", "x", "y")), images.array("tilt", "x", "y")
+    maps, images = (
+        even(framed, framed.array("element", "tilt", "x", "y")),
+        images.array("tilt", "x", "y"),
+    )
     if rows is not None:
         maps, images = maps[..., rows], images[..., rows]
     return Pair(

@@ -47,7 +47,8 @@ class ReconstructionPlan:
     iterations : int
         At most; 0 for a method without iterations.
     slabs : int
-        1 where all slices are reconstructed together. A dashboard shows as many tasks named as the method.
+        1 where all slices are reconstructed together. A dashboard shows as many tasks named as the
+        method.
     thickness, overlap : int
         Slices of a slab, and those on either side that it is reconstructed with.
     at_once : int
@@ -94,7 +95,11 @@ class ReconstructionPlan:
             cutting += f", each with {self.overlap} more on either side" if self.overlap else ""
         device = f"{self.device}, {self.backend}"
         device += f", on {self.workers} worker{'s' * (self.workers > 1)}" if self.workers else ""
-        each = f"{self.iterations} iterations of {_time(self.seconds_per_iteration)}: " if self.iterations else ""
+        each = (
+            f"{self.iterations} iterations of {_time(self.seconds_per_iteration)}: "
+            if self.iterations
+            else ""
+        )
         lines = {
             self.method: f"{channels} x {nz} x {ny} x {nx} voxels (channel, z, y, x), {_bytes(4 * int(np.prod(self.shape)))}",
             "device": device,
@@ -151,7 +156,12 @@ def in_memory(
 
 
 def lazily(
-    job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[int, ...], slabs: Slabs, held: Footprint
+    job: Job,
+    arrays: Mapping,
+    coarse: Mapping[str, int],
+    shape: tuple[int, ...],
+    slabs: Slabs,
+    held: Footprint,
 ) -> ReconstructionPlan:
     """Return the plan of a run slab by slab, on this machine or a cluster."""
     trial = _Trial.of(job, arrays, coarse, max(slab.last - slab.first for slab in slabs), shape[-1])
@@ -160,7 +170,12 @@ def lazily(
         found = _on_workers(trial, slabs)
         side_by_side, threads, where, _ = found[0]
         at_once, available = len(found), None  # each has memory of its own
-        times = np.mean([seconds for *_, seconds in found], axis=0) * slabs.share / side_by_side / len(slabs)
+        times = (
+            np.mean([seconds for *_, seconds in found], axis=0)
+            * slabs.share
+            / side_by_side
+            / len(slabs)
+        )
     else:
         at_once, threads = places(slabs.needed, slabs.share, slabs.one)
         where, available = _device(job), available_memory()
@@ -181,16 +196,24 @@ def _on_workers(trial: _Trial, slabs: Slabs) -> list:
     def everywhere(call: Callable, addresses, *arguments) -> list:
         # What a worker that dies should have done is done by another.
         how = {"pure": False, "allow_other_workers": True}
-        return client.gather([client.submit(call, *arguments, workers=[address], **how) for address in addresses])
+        return client.gather(
+            [client.submit(call, *arguments, workers=[address], **how) for address in addresses]
+        )
 
     known = list(workers())
     taken = everywhere(places, known, slabs.needed, slabs.share, slabs.one)
-    each = [address for address, (at_once, _) in zip(known, taken, strict=True) for _ in range(at_once)][: len(slabs)]
-    everywhere(trial.of_one_iteration().on_worker, each, slabs)  # which loads what a process loads once: all begin together then
+    each = [
+        address for address, (at_once, _) in zip(known, taken, strict=True) for _ in range(at_once)
+    ][: len(slabs)]
+    everywhere(
+        trial.of_one_iteration().on_worker, each, slabs
+    )  # which loads what a process loads once: all begin together then
     return everywhere(trial.on_worker, each, slabs)
 
 
-def _plan(job: Job, shape, slabs: Slabs, where, at_once: int, threads: int, available, times) -> ReconstructionPlan:
+def _plan(
+    job: Job, shape, slabs: Slabs, where, at_once: int, threads: int, available, times
+) -> ReconstructionPlan:
     """Return a plan from the shape (channel, z, x, y), the back-end and its device, and what is done once and by iteration."""
     channels, nz, nx, ny = shape
     backend, device = where
@@ -240,7 +263,9 @@ class _Trial:
     slices: int
 
     @classmethod
-    def of(cls, job: Job, arrays: Mapping, coarse: Mapping[str, int], most: int, slices: int) -> _Trial:
+    def of(
+        cls, job: Job, arrays: Mapping, coarse: Mapping[str, int], most: int, slices: int
+    ) -> _Trial:
         """Return that on slices in the middle, as many as a slab has at most."""
         import dask
 
@@ -248,7 +273,9 @@ class _Trial:
         few = min(max(min(_SLICES, most) // together, 1) * together, slices)
         first = (slices - few) // 2 // together * together
         part = {
-            name: None if array is None else array[..., first // coarse[name] : (first + few) // coarse[name]]
+            name: None
+            if array is None
+            else array[..., first // coarse[name] : (first + few) // coarse[name]]
             for name, array in arrays.items()
         }
         (part,) = dask.optimize(part)  # which leaves the tasks of other slices behind
@@ -282,7 +309,9 @@ class _Trial:
             if moments[-1] - start > _SECONDS and len(moments) > 1:
                 raise _EnoughError
 
-        self.of_one_iteration().job.run(arrays, threads=threads)  # which loads what a process loads once
+        self.of_one_iteration().job.run(
+            arrays, threads=threads
+        )  # which loads what a process loads once
         start = time.perf_counter()
         with suppress(_EnoughError):
             self.job.run(arrays, progress=progress, threads=threads)
@@ -329,7 +358,8 @@ class Planning:
         Raises
         ------
         TypeError
-            For keywords that the method does not have, such as a HAADF series that it does not take, or that are missing.
+            For keywords that the method does not have, such as a HAADF series that it does not
+            take, or that are missing.
         ValueError
             For an unknown method, and whatever the method itself refuses.
         MemoryError
@@ -337,9 +367,9 @@ class Planning:
 
         Notes
         -----
-        The trial runs up to 8 iterations, or 10 s, on up to 64 slices in the middle. Regularised methods look at their data
-        first, as they will again. Times hold for a machine that does nothing else. On a cluster its workers run the trial, side
-        by side.
+        The trial runs up to 8 iterations, or 10 s, on up to 64 slices in the middle. Regularised
+        methods look at their data first, as they will again. Times hold for a machine that does
+        nothing else. On a cluster its workers run the trial, side by side.
 
         Examples
         --------
@@ -350,7 +380,11 @@ class Planning:
         >>> plan.iterations, plan.slabs, plan.fits
         (200, 1, True)
         """
-        known = [name.removeprefix("reconstruct_") for name in dir(self) if name.startswith("reconstruct_")]
+        known = [
+            name.removeprefix("reconstruct_")
+            for name in dir(self)
+            if name.startswith("reconstruct_")
+        ]
         known = [name for name in known if name != "with_absorption"]
         if method not in known:
             raise ValueError(f"method={method!r} must be one of {', '.join(known)}")
@@ -365,11 +399,20 @@ def _check_call(method: Callable, given: Mapping) -> None:
     parameters = inspect.signature(method).parameters
     unknown = [name for name in given if name not in parameters]
     if unknown == ["haadf"]:
-        raise TypeError(f"{method.__name__} reconstructs this series alone and takes no haadf=; leave it out of the plan")
+        raise TypeError(
+            f"{method.__name__} reconstructs this series alone and takes no haadf=; leave it out "
+            "of the plan"
+        )
     if unknown:
-        raise TypeError(f"{method.__name__} has no keyword {', '.join(unknown)}; expected some of {', '.join(parameters)}")
-    missing = [name for name, one in parameters.items() if one.default is one.empty and name not in given]
+        raise TypeError(
+            f"{method.__name__} has no keyword {', '.join(unknown)}; expected some of "
+            f"{', '.join(parameters)}"
+        )
+    missing = [
+        name for name, one in parameters.items() if one.default is one.empty and name not in given
+    ]
     if missing:
         raise TypeError(
-            f"{method.__name__} needs {', '.join(missing)}: pass {', '.join(f'{name}=' for name in missing)} to the plan as well"
+            f"{method.__name__} needs {', '.join(missing)}: pass "
+            f"{', '.join(f'{name}=' for name in missing)} to the plan as well"
         )

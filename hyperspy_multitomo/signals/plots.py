@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Figures as methods of the volumes: they pick out what is drawn, with names and units, for the functions of `inspection`.
 
-Every method returns a `matplotlib.figure.Figure` that belongs to nobody else: save it, or show it in a notebook.
+Every method returns a `matplotlib.figure.Figure` that belongs to nobody else: save it, or show it
+in a notebook.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ class VolumePlots:
         Parameters
         ----------
         position : (float, float, float), optional
-            x, y and z on the axes of the volume, nm (px without calibration); by default the centre of mass.
+            x, y and z on the axes of the volume, nm (px without calibration); by default the centre
+            of mass.
         channels : str or sequence of str, optional
             Which to draw; by default all.
         limits : sequence of (float, float), optional
-            Values that are black and full colour, for each channel; by default 0 and the robust maximum of its sections, or 0
-            and 100 percent.
+            Values that are black and full colour, for each channel; by default 0 and the robust
+            maximum of its sections, or 0 and 100 percent.
         colours : sequence of str, optional
             For each channel; by default colours that colour-blind readers can tell apart.
 
@@ -53,7 +55,8 @@ class VolumePlots:
 
         Notes
         -----
-        Of a lazy volume only the sections are computed; without a position, also its sums along the axes.
+        Of a lazy volume only the sections are computed; without a position, also its sums along the
+        axes.
 
         Examples
         --------
@@ -96,12 +99,14 @@ class VolumePlots:
         channels : str or sequence of str, optional
             Which to draw; by default all.
         direction : {"z", "x", "y"} or float, default "z"
-            From the electron source, from -x, along the tilt axis from +y; or the view of the microscope at a tilt in degrees.
+            From the electron source, from -x, along the tilt axis from +y; or the view of the
+            microscope at a tilt in degrees.
         depth_cue : float, default 0.5
-            Part of the brightness that is lost at the far side; 0 is a plain maximum-intensity projection.
+            Part of the brightness that is lost at the far side; 0 is a plain maximum-intensity
+            projection.
         limits : sequence of (float, float), optional
-            Values that are black and full colour, for each channel; by default 0 and the robust maximum of its picture, or 0
-            and 100 percent.
+            Values that are black and full colour, for each channel; by default 0 and the robust
+            maximum of its picture, or 0 and 100 percent.
         colours : sequence of str, optional
             For each channel; by default colours that colour-blind readers can tell apart.
 
@@ -116,7 +121,8 @@ class VolumePlots:
 
         Notes
         -----
-        A maximum does not show what is inside: `plot_orthoslices` does. A lazy volume is computed channel by channel.
+        A maximum does not show what is inside: `plot_orthoslices` does. A lazy volume is computed
+        channel by channel.
 
         Examples
         --------
@@ -158,7 +164,8 @@ class VolumePlots:
         Raises
         ------
         ValueError
-            For a volume that does not hold percent, channels that are not there, or a mask of another shape.
+            For a volume that does not hold percent, channels that are not there, or a mask of
+            another shape.
 
         Examples
         --------
@@ -174,14 +181,17 @@ class VolumePlots:
 
         if not self.quantity.endswith("percent"):
             raise ValueError(
-                f"this volume holds {self.quantity or 'an unknown quantity'}, not percent: plot what quantify() returns, or use "
+                f"this volume holds {self.quantity or 'an unknown quantity'}, not percent: plot "
+                "what quantify() returns, or use "
                 "plot_orthoslices()"
             )
         whole = np.asarray(channel_arrays(self)[1])
         names, percent, _ = channel_arrays(self, channels)
         mask = whole.sum(axis=0) > 0 if mask is None else mask_array(mask, whole.shape[1:])
         unit = {"weight": "wt%", "atomic": "at%"}.get(self.quantity.split()[0], self.quantity)
-        return plot_composition(np.asarray(percent), names, mask=mask, pixel_size=_cube(self), unit=unit)
+        return plot_composition(
+            np.asarray(percent), names, mask=mask, pixel_size=_cube(self), unit=unit
+        )
 
     def plot_convergence(self):
         """Draw what the reconstruction recorded: residuals and, where there are any, Poisson deviance and objective.
@@ -207,36 +217,54 @@ class VolumePlots:
         from ..inspection.convergence import plot_convergence
 
         found = self.residuals
-        curves = self._curves(found.get("eds")) | ({"HAADF": found["haadf"]} if "haadf" in found else {})
+        curves = self._curves(found.get("eds")) | (
+            {"HAADF": found["haadf"]} if "haadf" in found else {}
+        )
         if not curves:
             raise ValueError(
-                "no residuals are recorded for this volume: FBP, lazy reconstructions and volumes from arrays have none, and "
+                "no residuals are recorded for this volume: FBP, lazy reconstructions and volumes "
+                "from arrays have none, and "
                 "quantify() keeps none; plot those of the volume as it was reconstructed"
             )
         deviance = found.get("deviance")
         if deviance is not None:
             deviance = self._curves(deviance) if np.ndim(deviance) == 2 else {"HAADF": deviance}
-        return plot_convergence(curves, found.get("iteration"), deviance=deviance, objective=found.get("objective"))
+        return plot_convergence(
+            curves, found.get("iteration"), deviance=deviance, objective=found.get("objective")
+        )
 
     def _curves(self, values) -> dict[str, np.ndarray]:
         """Return values (iteration, element) by channel, without those that were never measured."""
         if values is None:
             return {}
-        return {name: curve for name, curve in zip(self.channels, values.T, strict=True) if np.isfinite(curve).any()}
+        return {
+            name: curve
+            for name, curve in zip(self.channels, values.T, strict=True)
+            if np.isfinite(curve).any()
+        }
 
     def _limits(self, names, limits):
         """Return the limits as given, or all percentages, or None."""
-        return [(0.0, 100.0)] * len(names) if limits is None and self.quantity.endswith("percent") else limits
+        return (
+            [(0.0, 100.0)] * len(names)
+            if limits is None and self.quantity.endswith("percent")
+            else limits
+        )
 
 
 def _cube(volume) -> float | None:
     """Return the side of a voxel in nm, None without calibration, or say that the voxels are no cubes."""
-    sides, _, units = zip(*(in_nm(axis_named(volume, name)) for name in ("z", "y", "x")), strict=True)
+    sides, _, units = zip(
+        *(in_nm(axis_named(volume, name)) for name in ("z", "y", "x")), strict=True
+    )
     if len(set(units)) > 1:
-        raise ValueError(f"the axes z, y and x are in {', '.join(units)}: calibrate all of them, or none")
+        raise ValueError(
+            f"the axes z, y and x are in {', '.join(units)}: calibrate all of them, or none"
+        )
     if not np.allclose(sides, sides[0], rtol=1e-3):
         raise ValueError(
-            f"the voxels have the sides {', '.join(f'{side:g}' for side in sides)} along z, y and x; the figures are drawn for "
+            f"the voxels have the sides {', '.join(f'{side:g}' for side in sides)} along z, y and "
+            "x; the figures are drawn for "
             "cubes: rebin all axes alike"
         )
     return volume.pixel_size
@@ -252,6 +280,9 @@ def _voxel(position: Sequence[float], axes) -> tuple[int, int, int]:
         index = round((float(value) - axis.offset) / axis.scale)
         if not 0 <= index < axis.size:
             last = axis.offset + (axis.size - 1) * axis.scale
-            raise ValueError(f"the position is {value:g} along {axis.name}; expected {axis.offset:g} to {last:g} {axis.units}")
+            raise ValueError(
+                f"the position is {value:g} along {axis.name}; expected {axis.offset:g} to "
+                f"{last:g} {axis.units}"
+            )
         found.append(index)
     return tuple(found)

@@ -38,27 +38,30 @@ class HAADFPreprocessing(HAADFGains):
         Parameters
         ----------
         mask : array-like of bool, shape (tilt, y, x), optional
-            Pixels without object; by default the lowest peak in the histogram of each smoothed image. That needs some ten per
-            cent of vacuum or film in view at every tilt: a lamella that fills it has no such level.
+            Pixels without object; by default the lowest peak in the histogram of each smoothed
+            image. That needs some ten per cent of vacuum or film in view at every tilt: a lamella
+            that fills it has no such level.
         film : bool, default True
             Whether there is a film (its signal grows as 1/cos t), or vacuum only.
 
         Returns
         -------
         BackgroundLevel
-            ``offset`` and ``film`` with standard errors, ``levels`` and ``residuals`` per tilt. ``print`` shows it. Look at the
-            residuals: a level that is no background does not follow the model.
+            ``offset`` and ``film`` with standard errors, ``levels`` and ``residuals`` per tilt.
+            ``print`` shows it. Look at the residuals: a level that is no background does not follow
+            the model.
 
         Raises
         ------
         ValueError
-            For fewer than three tilts, a mask that does not fit, tilts too alike to tell offset from film, and values that are
-            not finite.
+            For fewer than three tilts, a mask that does not fit, tilts too alike to tell offset
+            from film, and values that are not finite.
 
         Notes
         -----
-        Gains that were known before multiply the film. Offset and film are told apart by the high tilts alone; for tilts up
-        to 40 degrees, where 1/cos t ends at 1.3, their errors are large and opposite.
+        Gains that were known before multiply the film. Offset and film are told apart by the high
+        tilts alone; for tilts up to 40 degrees, where 1/cos t ends at 1.3, their errors are large
+        and opposite.
 
         Examples
         --------
@@ -73,13 +76,19 @@ class HAADFPreprocessing(HAADFGains):
         images = self.array("tilt", "x", "y")
         if mask is not None:
             mask = np.asarray(plain(mask, ("tilt", "y", "x"), "the mask"))
-            if mask.shape != (images.shape[0], images.shape[2], images.shape[1]) or mask.dtype != bool:
+            if (
+                mask.shape != (images.shape[0], images.shape[2], images.shape[1])
+                or mask.dtype != bool
+            ):
                 raise ValueError(
                     f"the mask is {mask.dtype} of shape {mask.shape}; expected bool of shape "
                     f"{(images.shape[0], images.shape[2], images.shape[1])} (tilt, y, x)"
                 )
         masks = [None] * len(images) if mask is None else [inside.T for inside in mask]
-        levels = [background_level(image, inside) for image, inside in zip(finite_images(self), masks, strict=True)]
+        levels = [
+            background_level(image, inside)
+            for image, inside in zip(finite_images(self), masks, strict=True)
+        ]
         return fit_background(levels, self.tilts, gains=known_gains(self), film=film)
 
     @checked
@@ -91,13 +100,14 @@ class HAADFPreprocessing(HAADFGains):
         fit : BackgroundLevel, optional
             From `fit_background`, of the same tilts; fitted now where it is None.
         film : bool, default False
-            Subtract the film as well. A film in view is part of what is projected, and can stay; but one that is larger than
-            the field of view cannot be reconstructed.
+            Subtract the film as well. A film in view is part of what is projected, and can stay;
+            but one that is larger than the field of view cannot be reconstructed.
 
         Returns
         -------
         TiltSeriesHAADF
-            A new series, lazy if this one is. A subtraction is no rescaling: gains and ratios keep their meaning.
+            A new series, lazy if this one is. A subtraction is no rescaling: gains and ratios keep
+            their meaning.
 
         Raises
         ------
@@ -116,12 +126,20 @@ class HAADFPreprocessing(HAADFGains):
         fit = self.fit_background() if fit is None else fit
         tilts = self.tilts
         if fit.tilts.shape != tilts.shape or not np.allclose(fit.tilts, tilts, atol=1e-4):
-            raise ValueError(f"the fit is of the tilts {fit.tilts} but the series has {tilts}; fit this series")
+            raise ValueError(
+                f"the fit is of the tilts {fit.tilts} but the series has {tilts}; fit this series"
+            )
         levels = fit.offset + (fit.film_levels if film else np.zeros(len(tilts)))
         place = axis_named(self, "tilt").index_in_array
         shape = [-1 if i == place else 1 for i in range(self.data.ndim)]
         copy = self._deepcopy_with_new_data(self.data - levels.astype(np.float32).reshape(shape))
-        add_step(copy, "remove_background", offset=fit.offset, film=fit.film if film else None, levels=levels)
+        add_step(
+            copy,
+            "remove_background",
+            offset=fit.offset,
+            film=fit.film if film else None,
+            levels=levels,
+        )
         return copy
 
     @checked
@@ -131,8 +149,8 @@ class HAADFPreprocessing(HAADFGains):
         Parameters
         ----------
         level : float, optional
-            Where the detector saturates; by default the largest value of the series, if pixels pile up there. Look before
-            anything is subtracted or smoothed.
+            Where the detector saturates; by default the largest value of the series, if pixels pile
+            up there. Look before anything is subtracted or smoothed.
 
         Returns
         -------
@@ -147,7 +165,8 @@ class HAADFPreprocessing(HAADFGains):
         Warns
         -----
         UserWarning
-            Where pixels are saturated: the HAADF is too low there, and so are response ratios and volumes.
+            Where pixels are saturated: the HAADF is too low there, and so are response ratios and
+            volumes.
 
         Examples
         --------
@@ -160,7 +179,10 @@ class HAADFPreprocessing(HAADFGains):
         level = None if level is None else positive_number("level", level, "of the signal")
         found = find_saturation(self.array("tilt", "x", "y"), self.tilts, level)
         if found.fraction.any():
-            warn(f"{found}: the signal of these pixels is too low; lower the detector's gain, or leave out the worst tilts")
+            warn(
+                f"{found}: the signal of these pixels is too low; lower the detector's gain, or "
+                "leave out the worst tilts"
+            )
         return found
 
     @checked
@@ -177,13 +199,14 @@ class HAADFPreprocessing(HAADFGains):
         Returns
         -------
         TiltSeriesHAADF
-            A new series, lazy if this one is (the pixels are counted now, tilt by tilt, and replaced when needed). The number
-            of replaced pixels per tilt is in its history.
+            A new series, lazy if this one is (the pixels are counted now, tilt by tilt, and
+            replaced when needed). The number of replaced pixels per tilt is in its history.
 
         Raises
         ------
         ValueError
-            For a threshold that is no positive number, a size that is no odd number from 3 up, and values that are not finite.
+            For a threshold that is no positive number, a size that is no odd number from 3 up, and
+            values that are not finite.
 
         Examples
         --------
@@ -215,7 +238,8 @@ class HAADFPreprocessing(HAADFGains):
         Parameters
         ----------
         fraction : float, default 0.05
-            Level as a part of the 99th percentile of the series; the HAADF has to be zero in vacuum.
+            Level as a part of the 99th percentile of the series; the HAADF has to be zero in
+            vacuum.
 
         Returns
         -------
@@ -225,7 +249,8 @@ class HAADFPreprocessing(HAADFGains):
         Raises
         ------
         ValueError
-            Where no pixel is positive, for a fraction outside (0, 1), and values that are not finite.
+            Where no pixel is positive, for a fraction outside (0, 1), and values that are not
+            finite.
 
         Examples
         --------
@@ -246,12 +271,14 @@ class ElementalPreprocessing(ElementalGains):
     def find_hot_pixels(self, threshold: float = 8.0, size: int = 5) -> np.ndarray:
         """Find positions that hold too many counts of an element at all tilts together, such as where the beam rests.
 
-        The maps stay as they are: crop the series (``isig``), or leave the pixels out of fits with ``mask=``.
+        The maps stay as they are: crop the series (``isig``), or leave the pixels out of fits with
+        ``mask=``.
 
         Parameters
         ----------
         threshold : float, default 8.0
-            How far above the surroundings, in standard deviations of the Poisson counts of the sum over the tilts.
+            How far above the surroundings, in standard deviations of the Poisson counts of the sum
+            over the tilts.
         size : int, default 5
             Side of the surroundings, px, odd.
 
@@ -262,7 +289,8 @@ class ElementalPreprocessing(ElementalGains):
         Raises
         ------
         ValueError
-            For a threshold that is no positive number, a size that is no odd number from 3 up, and values that are not finite.
+            For a threshold that is no positive number, a size that is no odd number from 3 up, and
+            values that are not finite.
 
         Warns
         -----
@@ -288,8 +316,17 @@ class ElementalPreprocessing(ElementalGains):
         if gross is not None:
             variance = gross / (1.0 if share is None else share[..., None, None] ** 2)
             variance = np.asarray(variance.sum(axis=0, dtype=np.float64))
-        hot = np.stack([hot_positions(t, v, threshold, size) for t, v in zip(total, variance, strict=True)])
+        hot = np.stack(
+            [hot_positions(t, v, threshold, size) for t, v in zip(total, variance, strict=True)]
+        )
         if hot.any():
-            counted = ", ".join(f"{name} {n}" for name, n in zip(self.channels, hot.sum(axis=(1, 2)), strict=True) if n)
-            warn(f"positions with too many counts at all tilts together: {counted}; crop them, or leave them out with mask=")
+            counted = ", ".join(
+                f"{name} {n}"
+                for name, n in zip(self.channels, hot.sum(axis=(1, 2)), strict=True)
+                if n
+            )
+            warn(
+                f"positions with too many counts at all tilts together: {counted}; crop them, or "
+                "leave them out with mask="
+            )
         return hot

@@ -8,14 +8,17 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(show: bool | Callable | None, description: str, total: int) -> Iterator[Callable | None]:
+def progress_bar(
+    show: bool | Callable | None, description: str, total: int
+) -> Iterator[Callable | None]:
     """Give a function that moves a bar of `total` steps on by one, whatever it is called with; None where no bar is wanted.
 
-    `show` is None for HyperSpy's preference. An internal door, for panels: `show`, and so the `show_progressbar` of the public
-    methods, may be a callable instead, which is called after each step in place of a bar. Iterative reconstructions in memory
-    call it with the `tomography.Iterate`, and a KeyboardInterrupt raised in it ends them, in any thread, as one by the user does:
-    the public method returns the last whole iterate and warns, and its history says ``interrupted``. From work that has no
-    iterates the interrupt goes through to the caller.
+    `show` is None for HyperSpy's preference. An internal door, for panels: `show`, and so the
+    `show_progressbar` of the public methods, may be a callable instead, which is called after each
+    step in place of a bar. Iterative reconstructions in memory call it with the
+    `tomography.Iterate`, and a KeyboardInterrupt raised in it ends them, in any thread, as one by
+    the user does: the public method returns the last whole iterate and warns, and its history says
+    ``interrupted``. From work that has no iterates the interrupt goes through to the caller.
 
     Examples
     --------

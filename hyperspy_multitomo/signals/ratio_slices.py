@@ -11,9 +11,11 @@ import numpy as np
 from ..composition.blocks import sum_blocks
 from .memory import available_memory
 
-# Slices of a lazy series that are looked at, and neighbours among them: means over neighbours and blocks of pixels want some.
+# Slices of a lazy series that are looked at, and neighbours among them: means over neighbours and
+# blocks of pixels want some.
 _MOST, _GROUP = 128, 32
-# Bytes that a fit holds at its peak for each of a map that it is given, and the part of the free memory that they may take.
+# Bytes that a fit holds at its peak for each of a map that it is given, and the part of the free
+# memory that they may take.
 _HELD, _SHARE = 16, 0.5
 
 
@@ -21,7 +23,8 @@ _HELD, _SHARE = 16, 0.5
 class SomeSlices:
     """Groups of slices, (start, stop) each, in ascending order.
 
-    Arrays of the groups lie side by side along y with a masked row between them, across which nothing is a neighbour.
+    Arrays of the groups lie side by side along y with a masked row between them, across which
+    nothing is a neighbour.
     """
 
     groups: tuple[tuple[int, int], ...]
@@ -36,17 +39,24 @@ class SomeSlices:
         ends = np.cumsum([stop - start for start, stop in self.groups])[:-1]
         return np.insert(array, ends, 0, axis=-1)
 
-    def residual_map(self, maps, haadf, mask, values: np.ndarray, side: int, slices: int) -> np.ndarray:
+    def residual_map(
+        self, maps, haadf, mask, values: np.ndarray, side: int, slices: int
+    ) -> np.ndarray:
         """Return h - sum_e r_e p_e in the blocks of the whole images, (tilt, block x, block y), NaN where nothing was looked at.
 
-        `maps` (channel, tilt, x, slice), `haadf` and `mask` (tilt, x, slice) are of these slices, without gaps.
+        `maps` (channel, tilt, x, slice), `haadf` and `mask` (tilt, x, slice) are of these slices,
+        without gaps.
         """
-        laid = np.full((len(haadf), -(-haadf.shape[1] // side), -(-slices // side)), np.nan, np.float32)
+        laid = np.full(
+            (len(haadf), -(-haadf.shape[1] // side), -(-slices // side)), np.nan, np.float32
+        )
         at = 0
         for start, stop in self.groups:
             part = slice(at, at + stop - start)
             at = part.stop
-            blocks = sum_blocks(maps[..., part], haadf[..., part], mask[..., part], side, (0, start % side))
+            blocks = sum_blocks(
+                maps[..., part], haadf[..., part], mask[..., part], side, (0, start % side)
+            )
             found = blocks.as_map(blocks.haadf - blocks.counts @ values)
             there = laid[..., start // side : start // side + found.shape[2]]
             # Two groups may lie in the same block.
@@ -57,7 +67,8 @@ class SomeSlices:
 def some_slices(series, most: int | None) -> SomeSlices | None:
     """Return which slices to fit to, `most` of them; None for all.
 
-    By default those are all of a series in memory, and of a lazy one 128, or fewer where these would not fit in the memory.
+    By default those are all of a series in memory, and of a lazy one 128, or fewer where these
+    would not fit in the memory.
 
     Raises
     ------
@@ -76,7 +87,8 @@ def some_slices(series, most: int | None) -> SomeSlices | None:
             fitting = int(_SHARE * memory / (4 * _HELD * (channels + 1) * tilts * width))
             if fitting < min(_GROUP, count):
                 raise MemoryError(
-                    f"{min(_GROUP, count)} slices of {channels} maps at {tilts} tilts do not fit in the memory, "
+                    f"{min(_GROUP, count)} slices of {channels} maps at {tilts} tilts do not fit "
+                    "in the memory, "
                     f"{memory / 1e9:.3g} GB; bin the series, or fit fewer elements or tilts"
                 )
             most = min(most, fitting)

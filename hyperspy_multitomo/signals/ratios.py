@@ -37,12 +37,15 @@ class Ratios:
         if values is None:
             return None
         stored = self.metadata.get_item(f"{NODE}.ratio_fit").as_dictionary()
-        # HAADF signal per count: counts of binned pixels are summed, the HAADF is averaged. Older records do not say of which.
+        # HAADF signal per count: counts of binned pixels are summed, the HAADF is averaged. Older
+        # records do not say of which.
         binned = stored.pop("pixel_area", None)
         factor = 1.0 if binned is None else binned / _pixel_area(self)
         kept = {name: recall(self, f"ratios_{name}") for name in (*_PER_ELEMENT, *_PER_TILT)}
         values, kept["standard_errors"] = factor * values, factor * kept["standard_errors"]
-        return ResponseRatios.from_dict({**stored, **kept, "elements": self.channels, "values": values})
+        return ResponseRatios.from_dict(
+            {**stored, **kept, "elements": self.channels, "values": values}
+        )
 
     @checked
     def model_ratios(
@@ -59,7 +62,8 @@ class Ratios:
         Parameters
         ----------
         haadf_angles : (float, float), optional
-            Inner and outer angle of the HAADF detector, mrad; without them all elastic scattering counts, which is rough.
+            Inner and outer angle of the HAADF detector, mrad; without them all elastic scattering
+            counts, which is rough.
         beam_energy, xray_lines, model, efficiency
             As in `TomographicVolume.quantify`.
 
@@ -71,7 +75,8 @@ class Ratios:
         Raises
         ------
         ValueError
-            For a beam energy or lines that are not known, and energies or angles outside the tables.
+            For a beam energy or lines that are not known, and energies or angles outside the
+            tables.
 
         References
         ----------
@@ -112,30 +117,35 @@ class Ratios:
         Parameters
         ----------
         haadf : TiltSeriesHAADF
-            The HAADF series, of the same images; the tilts that both series have are used, one at least.
+            The HAADF series, of the same images; the tilts that both series have are used, one at
+            least.
         method : {"blocks", "poisson"}, default "blocks"
-            ``"blocks"`` sums pixels to blocks and takes the measured noise off; for maps of any scale, EELS maps included.
-            ``"poisson"`` stays at the pixels and predicts each from its neighbours; for counts: better where phases are
-            small or mixed, where counts are few, and beside one very weak element, for which blocks would be large.
+            ``"blocks"`` sums pixels to blocks and takes the measured noise off; for maps of any
+            scale, EELS maps included. ``"poisson"`` stays at the pixels and predicts each from its
+            neighbours; for counts: better where phases are small or mixed, where counts are few,
+            and beside one very weak element, for which blocks would be large.
         mask : array-like of bool, shape (tilt, y, x), optional
             Pixels to use; by default those where the HAADF stands out from its background.
         block_size : int, optional
-            Side of the blocks of pixels (px); by default so large that the weakest element has `min_counts` in a block. R2 and
-            the residuals are those of the blocks with either method.
+            Side of the blocks of pixels (px); by default so large that the weakest element has
+            `min_counts` in a block. R2 and the residuals are those of the blocks with either
+            method.
         min_counts : float, default 50
             Counts of the weakest element in the mean block.
         rest : bool, default False
-            Explain HAADF that no map explains by one more, non-negative channel, instead of letting it pull the ratios.
+            Explain HAADF that no map explains by one more, non-negative channel, instead of letting
+            it pull the ratios.
         prior : dict of str to float or "model", optional
-            Relative ratios of two elements or more, for maps that are nearly dependent; ``"model"`` takes those calculated from
-            cross sections, `model_ratios`.
+            Relative ratios of two elements or more, for maps that are nearly dependent; ``"model"``
+            takes those calculated from cross sections, `model_ratios`.
         prior_strength : float, default 1
             Weight of the prior against the data.
         haadf_angles : (float, float), optional
             For ``prior="model"``: inner and outer angle of the HAADF detector, mrad.
         slices : int, optional
-            Fit to so many slices (pixels along y), in groups of 32 that are spread evenly over the series, and read no others. By
-            default all of a series in memory, and 128 of a lazy one, or fewer where these would not fit in the memory.
+            Fit to so many slices (pixels along y), in groups of 32 that are spread evenly over the
+            series, and read no others. By default all of a series in memory, and 128 of a lazy one,
+            or fewer where these would not fit in the memory.
         interactive : bool, default False
             Open a panel for these settings instead, which shows the fit and attaches it on demand.
         display : bool, default True
@@ -146,35 +156,40 @@ class Ratios:
         Returns
         -------
         ResponseRatios
-            ``values``, ``standard_errors`` (from a bootstrap over the tilts, or parts of the views where there are fewer than
-            eight), ``r2``, ``residual_per_tilt``, ``residual_map``, ``method``. With ``interactive`` None, or the widgets.
-            Fitted to some slices, all are of these, and ``residual_map`` is NaN elsewhere; the history names them, (start, stop)
-            of each group.
+            ``values``, ``standard_errors`` (from a bootstrap over the tilts, or parts of the views
+            where there are fewer than eight), ``r2``, ``residual_per_tilt``, ``residual_map``,
+            ``method``. With ``interactive`` None, or the widgets. Fitted to some slices, all are of
+            these, and ``residual_map`` is NaN elsewhere; the history names them, (start, stop) of
+            each group.
 
         Raises
         ------
         ValueError
-            For series that do not fit together, all-zero or exactly dependent maps, data that are not finite, and for
-            ``"poisson"`` on maps that are neither counts nor made from counts by `elemental_maps`.
+            For series that do not fit together, all-zero or exactly dependent maps, data that are
+            not finite, and for ``"poisson"`` on maps that are neither counts nor made from counts
+            by `elemental_maps`.
         MemoryError
             Where not even 32 slices of a lazy series fit in the memory.
 
         Warns
         -----
         UserWarning
-            Where R2 is below 0.9 (an element is missing), the ratio of an element comes out zero, or the maps have been smoothed
-            or resampled.
+            Where R2 is below 0.9 (an element is missing), the ratio of an element comes out zero,
+            or the maps have been smoothed or resampled.
 
         Notes
         -----
-        Either method keeps the ratios from sagging at low counts, see `hyperspy_multitomo.composition.fit_response_ratios`. One
-        very weak element makes the blocks so large that grains blur into each other; then pass ``block_size=8``, say, or
-        ``method="poisson"``. Where both methods differ by more than their standard errors, the maps do not explain the HAADF.
-        Fit before the maps are smoothed. Series that share their alignment are fitted as recorded, not resampled.
+        Either method keeps the ratios from sagging at low counts, see
+        `hyperspy_multitomo.composition.fit_response_ratios`. One very weak element makes the blocks
+        so large that grains blur into each other; then pass ``block_size=8``, say, or
+        ``method="poisson"``. Where both methods differ by more than their standard errors, the maps
+        do not explain the HAADF. Fit before the maps are smoothed. Series that share their
+        alignment are fitted as recorded, not resampled.
 
         References
         ----------
-        .. [1] Z. Zhong et al., Ultramicroscopy 174 (2017) 35, https://doi.org/10.1016/j.ultramic.2016.12.008.
+        .. [1] Z. Zhong et al., Ultramicroscopy 174 (2017) 35,
+           https://doi.org/10.1016/j.ultramic.2016.12.008.
 
         Examples
         --------
@@ -194,10 +209,22 @@ class Ratios:
             from ..widgets.opening import open_panel
             from ..widgets.response_ratios import ResponseRatiosPanel
 
-            settings = {"method": method, "mask": mask, "block_size": block_size, "min_counts": min_counts, "rest": rest}
-            settings |= {"prior": prior, "prior_strength": prior_strength, "haadf_angles": haadf_angles}
+            settings = {
+                "method": method,
+                "mask": mask,
+                "block_size": block_size,
+                "min_counts": min_counts,
+                "rest": rest,
+            }
+            settings |= {
+                "prior": prior,
+                "prior_strength": prior_strength,
+                "haadf_angles": haadf_angles,
+            }
             return open_panel(ResponseRatiosPanel(self, haadf, **settings), display, toolkit)
-        block_size = None if block_size is None else whole_number("block_size", block_size, 1, "of pixels")
+        block_size = (
+            None if block_size is None else whole_number("block_size", block_size, 1, "of pixels")
+        )
         min_counts = positive_number("min_counts", min_counts, "of counts")
         prior_strength = positive_number("prior_strength", prior_strength)
         some = some_slices(self, slices)
@@ -205,11 +232,21 @@ class Ratios:
         if isinstance(prior, str):
             if prior != "model":
                 raise ValueError(f"prior={prior!r} must be 'model' or a dict of element to number")
-            present = np.asarray(self.array("element", "tilt", "x", "y")[..., rows].sum(axis=(1, 2, 3))) > 0
+            present = (
+                np.asarray(self.array("element", "tilt", "x", "y")[..., rows].sum(axis=(1, 2, 3)))
+                > 0
+            )
             prior = self.model_ratios(haadf_angles)
-            prior = {name: prior[name] for name, counted in zip(self.channels, present, strict=True) if counted}
+            prior = {
+                name: prior[name]
+                for name, counted in zip(self.channels, present, strict=True)
+                if counted
+            }
         elif haadf_angles is not None:
-            raise ValueError("haadf_angles= serves to calculate the prior: pass prior='model' with it, or leave it out")
+            raise ValueError(
+                "haadf_angles= serves to calculate the prior: pass prior='model' with it, or leave "
+                "it out"
+            )
         fit = _fit(
             self,
             haadf,
@@ -232,7 +269,11 @@ def _pixel_area(series) -> float:
 
 
 def attach_ratios(
-    eds, fit: ResponseRatios, prior: Mapping[str, float] | None, prior_strength: float, some: SomeSlices | None = None
+    eds,
+    fit: ResponseRatios,
+    prior: Mapping[str, float] | None,
+    prior_strength: float,
+    some: SomeSlices | None = None,
 ) -> None:
     """Attach the response ratios of a fit to the series that they are of, and note how they were fitted."""
     record(eds, "ratios", fit.values, ("element",))
@@ -259,14 +300,17 @@ def attach_ratios(
 
 def _fit(eds, haadf, some: SomeSlices | None, *, mask, method, **options) -> ResponseRatios:
     """Fit over the tilts that both series have, to all slices or some."""
-    # In one frame pixels correspond: no need to resample, which would correlate the noise of neighbours.
+    # In one frame pixels correspond: no need to resample, which would correlate the noise of
+    # neighbours.
     rows = None if some is None else some.rows
     pair = paired(eds, haadf, rows)
     if mask is not None:
         mask = np.asarray(plain(mask, ("tilt", "y", "x"), "the mask"))
         expected = eds.array("element", "tilt", "y", "x").shape[1:]
         if mask.shape != expected:
-            raise ValueError(f"the mask has the shape {mask.shape} but the maps are {expected} (tilt, y, x)")
+            raise ValueError(
+                f"the mask has the shape {mask.shape} but the maps are {expected} (tilt, y, x)"
+            )
         mask = mask.astype(bool).transpose(0, 2, 1)[pair.tilts]
         mask = mask if rows is None else mask[..., rows]
     counts = _recorded_counts(pair.eds, pair.tilts, rows) if method == "poisson" else {}
@@ -275,7 +319,9 @@ def _fit(eds, haadf, some: SomeSlices | None, *, mask, method, **options) -> Res
         _check_counted(pair, len(rows))
         used = arrays["mask"] = specimen_mask(pair.haadf_without_gains) if mask is None else mask
         arrays = {name: some.apart(array) for name, array in arrays.items()}
-        counts = {name: some.apart(array) if name == "gross" else array for name, array in counts.items()}
+        counts = {
+            name: some.apart(array) if name == "gross" else array for name, array in counts.items()
+        }
     fit = fit_response_ratios(
         elements=eds.channels,
         method=method,
@@ -299,10 +345,13 @@ def _fit(eds, haadf, some: SomeSlices | None, *, mask, method, **options) -> Res
 
 def _check_counted(pair, slices: int) -> None:
     """Raise an error where the slices that are looked at hold nothing of an element."""
-    empty = [name for name, maps in zip(pair.eds.channels, pair.maps, strict=True) if not maps.any()]
+    empty = [
+        name for name, maps in zip(pair.eds.channels, pair.maps, strict=True) if not maps.any()
+    ]
     if empty:
         raise ValueError(
-            f"there is nothing of {', '.join(empty)} in the {slices} slices that were looked at; pass slices= with more of them, "
+            f"there is nothing of {', '.join(empty)} in the {slices} slices that were looked at; "
+            "pass slices= with more of them, "
             "or leave these elements out"
         )
 
@@ -310,7 +359,9 @@ def _check_counted(pair, slices: int) -> None:
 def _recorded_counts(eds, tilts: np.ndarray, rows: np.ndarray | None) -> dict[str, np.ndarray]:
     """Return the gross counts and window shares of some tilts in the numerics' order; nothing where none were recorded."""
     if (why := why_no_counts(eds)) is not None:
-        raise ValueError(f"method='poisson' needs counts, but these maps are none ({why}); use method='blocks'")
+        raise ValueError(
+            f"method='poisson' needs counts, but these maps are none ({why}); use method='blocks'"
+        )
     check_counts_beside(eds)
     rows, gross = slice(None) if rows is None else rows, eds.gross
     if gross is None:

@@ -29,9 +29,18 @@ from .volume import TomographicVolume, mask_array
 # Arguments that are too large for the history.
 _GIVEN = ("mask", "initial", "background")
 # What the same run may have another of when it is resumed, and what is found anew from its data.
-_NOT_IN_KEY = ("tolerance", "backend", "mask", "initial", "background", "calibration", "haadf_history")
-# Arrays at the pixels of the maps, which may be of several voxels: (channel, tilt, x, y). The others have those of the volume:
-# "haadf" (tilt, x, y), "mask" (z, x, y) and "initial" (channel, z, x, y).
+_NOT_IN_KEY = (
+    "tolerance",
+    "backend",
+    "mask",
+    "initial",
+    "background",
+    "calibration",
+    "haadf_history",
+)
+# Arrays at the pixels of the maps, which may be of several voxels: (channel, tilt, x, y). The
+# others have those of the volume: "haadf" (tilt, x, y), "mask" (z, x, y) and "initial" (channel, z,
+# x, y).
 _COARSE = ("maps", "background", "recorded", "gross")
 REMEDY = "crop or bin the series, take fewer elements, or pass it lazily (as_lazy()), which goes slab by slab"
 # What the history says of a run in memory.
@@ -55,14 +64,15 @@ class Problem:
     channels : tuple of str
         Of the volume; empty for one without the axis ``element``.
     solver : callable
-        ``solver(project, arrays)`` returns iterates, or the volume; `project` makes a projector of a geometry, `arrays` are named
-        as in `_COARSE`, in the numerics' order, or None.
+        ``solver(project, arrays)`` returns iterates, or the volume; `project` makes a projector of
+        a geometry, `arrays` are named as in `_COARSE`, in the numerics' order, or None.
     held : Footprint
         What a run of it holds.
     noise : callable, optional
         ``noise(arrays)`` returns what `tomography.run` takes as such.
     adjoint : bool, default False
-        Whether the solver takes matched projectors in the place of others; see `tomography.Projector.matched`.
+        Whether the solver takes matched projectors in the place of others; see
+        `tomography.Projector.matched`.
     """
 
     series: object
@@ -98,28 +108,43 @@ class Problem:
         slices = arrays["maps"].shape[-1] * self.geometry.binning
         shape = (max(1, len(self.channels)), *self.geometry.volume_shape, slices)
         arrays = {**arrays, **start_arrays(mask, initial, shape, self.channels)}
-        told = {"tolerance": tolerance, "backend": self._ran(backend), "mask": mask, "initial": initial} | dict(told)
+        told = {
+            "tolerance": tolerance,
+            "backend": self._ran(backend),
+            "mask": mask,
+            "initial": initial,
+        } | dict(told)
         job = Job(step, self.solver, self.noise, self._titles, iterations, tolerance, backend)
         key = {name: value for name, value in told.items() if name not in _NOT_IN_KEY}
         held = self.held.with_masks((mask is not None) + (initial is not None))
         lazy = self.series._lazy
         apart = lazy or (overlap is None and not held.fits_device(slices))
-        kept = Kept.of(checkpoint, resume, {"step": step, "geometry": repr(self.geometry), **key}, folder=apart)
+        kept = Kept.of(
+            checkpoint, resume, {"step": step, "geometry": repr(self.geometry), **key}, folder=apart
+        )
         if lazy:
             check_complete(arrays)
         else:
             if chunks is not None:
-                raise ValueError("chunks= says how thick the slabs of a lazy series are; this one is in memory: leave it out")
+                raise ValueError(
+                    "chunks= says how thick the slabs of a lazy series are; this one is in memory: "
+                    "leave it out"
+                )
             check_memory(held.bytes_of(slices), f"this reconstruction of {named(shape[0])}", REMEDY)
-            arrays = {name: None if array is None else np.asarray(array) for name, array in arrays.items()}
+            arrays = {
+                name: None if array is None else np.asarray(array) for name, array in arrays.items()
+            }
         coarse = {name: self.geometry.binning if name in _COARSE else 1 for name in arrays}
         if apart:
-            before = None if kept is None else kept.thickness(slices)  # which stays, whatever memory and workers there are now
+            before = (
+                None if kept is None else kept.thickness(slices)
+            )  # which stays, whatever memory and workers there are now
             how = {"binning": self.geometry.binning, "overlap": overlap, "here": not lazy}
             slabs = cut(slices, held, chunks=before if chunks is None else chunks, **how)
             if chunks is not None and before not in (None, slabs.thickness):
                 raise ValueError(
-                    f"chunks={chunks} makes other slabs than the {before} slices of those in {kept.path}: leave it out to go on, "
+                    f"chunks={chunks} makes other slabs than the {before} slices of those in "
+                    f"{kept.path}: leave it out to go on, "
                     "or pass checkpoint= with another name to begin anew"
                 )
             plan.offer(lambda: plan.lazily(job, arrays, coarse, shape, slabs, held))
@@ -127,7 +152,9 @@ class Problem:
             if not lazy:
                 with counting_slabs(found, show_progressbar):
                     found = found.compute(scheduler="synchronous")
-            outcome = ({"iterations": iterations} if iterations else {}) | {"slabs": slabs.describe()}
+            outcome = ({"iterations": iterations} if iterations else {}) | {
+                "slabs": slabs.describe()
+            }
         else:
             plan.offer(lambda: plan.in_memory(job, arrays, coarse, shape, held))
             with progress_bar(show_progressbar, "reconstructing", iterations or 1) as bar:
@@ -140,7 +167,10 @@ class Problem:
             if result.box is None:
                 outcome.pop("box", None)
             if len(slopes := result.residuals.get("slopes", ())):
-                outcome |= {"slopes": float(slopes[-1]), "in_effect": "tv" if came_out_as_tv(slopes) else "tgv"}
+                outcome |= {
+                    "slopes": float(slopes[-1]),
+                    "in_effect": "tv" if came_out_as_tv(slopes) else "tgv",
+                }
         volume = self._as_signal(found)
         self._describe(volume, step, outcome, told)
         return volume
@@ -155,7 +185,10 @@ class Problem:
     @property
     def _titles(self) -> dict[str, str]:
         """What to call the arrays that have to be finite."""
-        return {"maps": f"the {self.series.metadata.General.title} series", "haadf": "the HAADF series"}
+        return {
+            "maps": f"the {self.series.metadata.General.title} series",
+            "haadf": "the HAADF series",
+        }
 
     def _as_signal(self, volume) -> TomographicVolume:
         """Return the volume (channel, z, x, y) as a signal whose axes overlay those of the grid."""
@@ -173,7 +206,8 @@ class Problem:
             self.channels or None,
             pixel,
             quantity=f"{'counts' if self.channels else 'HAADF signal'} / {'nm' if pixel else 'px'}",
-            axis_position=offset + scale * ((axis_named(series, "x").size - 1) / 2 + series.axis_offset),
+            axis_position=offset
+            + scale * ((axis_named(series, "x").size - 1) / 2 + series.axis_offset),
             axes={"y": (y_scale, y_offset)} if pixel else {"y": (None, y_offset)},
             title="Volume" if self.channels else "HAADF",
         )
@@ -198,15 +232,25 @@ class Problem:
                 rows[: len(series.channels)] = values
                 record(volume, f"{name}_eds", rows, ("element",))
             elif found in residuals:
-                volume.metadata.set_item(f"{NODE}.{name}_haadf", np.asarray(residuals[found]).reshape(-1))
+                volume.metadata.set_item(
+                    f"{NODE}.{name}_haadf", np.asarray(residuals[found]).reshape(-1)
+                )
         if "haadf" in residuals:
-            volume.metadata.set_item(f"{NODE}.residuals_haadf", np.asarray(residuals["haadf"]).reshape(-1))
+            volume.metadata.set_item(
+                f"{NODE}.residuals_haadf", np.asarray(residuals["haadf"]).reshape(-1)
+            )
         if "objective" in residuals:
             volume.metadata.set_item(f"{NODE}.objective", np.asarray(residuals["objective"]))
         if residuals:
             volume.metadata.set_item(f"{NODE}.residuals_iteration", np.asarray(measured_at))
-        told = {name: "given" if name in _GIVEN and value is not None else value for name, value in told.items()}
-        geometry = {field.name: getattr(self.geometry, field.name) for field in dataclasses.fields(self.geometry)}
+        told = {
+            name: "given" if name in _GIVEN and value is not None else value
+            for name, value in told.items()
+        }
+        geometry = {
+            field.name: getattr(self.geometry, field.name)
+            for field in dataclasses.fields(self.geometry)
+        }
         add_step(volume, step, after=series, **told, **outcome, geometry=geometry)
 
 
@@ -229,20 +273,33 @@ def _initial(initial, shape, channels):
         held = ", ".join(initial.channels) or "one without a name"
         if missing := [name for name in channels if name not in initial.channels]:
             raise ValueError(
-                f"the start volume has no channel {', '.join(missing)}; it holds {held}: start from a volume with all of "
+                f"the start volume has no channel {', '.join(missing)}; it holds {held}: start "
+                "from a volume with all of "
                 f"{', '.join(channels)}, or leave out initial="
             )
         if not channels and len(initial.channels) > 1:
-            raise ValueError(f"the start volume has the channels {held}; pick the one to start from, as in volume['HAADF']")
+            raise ValueError(
+                f"the start volume has the channels {held}; pick the one to start from, as in "
+                "volume['HAADF']"
+            )
         places = [initial.channels.index(name) for name in channels]
-        initial = initial.array(*(("z", "element", "y", "x") if initial.channels else ("z", "y", "x")))
+        initial = initial.array(
+            *(("z", "element", "y", "x") if initial.channels else ("z", "y", "x"))
+        )
         initial = initial[:, places] if places else initial
-    roles = ("z", "element", "y", "x") if np.ndim(getattr(initial, "data", initial)) == 4 else ("z", "y", "x")
+    roles = (
+        ("z", "element", "y", "x")
+        if np.ndim(getattr(initial, "data", initial)) == 4
+        else ("z", "y", "x")
+    )
     initial = plain(initial, roles, "the start volume")
     initial = initial if hasattr(initial, "dask") else np.asarray(initial, dtype=np.float32)
     if initial.ndim == 3:
         initial = initial[:, None]
     expected = (shape[1], shape[0], shape[3], shape[2])
     if initial.shape != expected:
-        raise ValueError(f"the start volume has the shape {initial.shape} but {expected} (z, element, y, x) is needed")
+        raise ValueError(
+            f"the start volume has the shape {initial.shape} but {expected} (z, element, y, x) is "
+            "needed"
+        )
     return initial.transpose(1, 0, 3, 2)

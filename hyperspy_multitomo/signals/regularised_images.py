@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from os import PathLike
 
 from ..arguments import checked
-from .regularised_methods import ITERATIONS, OVERLAP, SLOW_TOLERANCE, TOLERANCE, Model, reconstruct_regularised
+from .regularised_methods import (
+    ITERATIONS,
+    OVERLAP,
+    SLOW_TOLERANCE,
+    TOLERANCE,
+    Model,
+    reconstruct_regularised,
+)
 from .volume import TomographicVolume
 
 
@@ -44,7 +51,8 @@ class RegularisedImages:
         Parameters
         ----------
         weight : float, default 1.0
-            How much to smooth, without unit: 1 is the default for the noise of these images, 2 twice as much.
+            How much to smooth, without unit: 1 is the default for the noise of these images, 2
+            twice as much.
         mu : float, optional
             Huber's weight of the data, instead of `weight`; see `TiltSeriesEDS.reconstruct_tv`.
         dimensions : {3, 2}, default 3
@@ -52,30 +60,36 @@ class RegularisedImages:
         iterations : int, default 500
             How many, at most.
         tolerance : float, default 1e-3
-            End when the objective changes by less than this part of it in twenty iterations; None to do all `iterations`.
+            End when the objective changes by less than this part of it in twenty iterations; None
+            to do all `iterations`.
         data_term : {"poisson", "least_squares"}, optional
-            Statistics of the images: those of noise-equivalent electrons, which is the default where no pixel is negative, or an
-            even noise.
+            Statistics of the images: those of noise-equivalent electrons, which is the default
+            where no pixel is negative, or an even noise.
         haadf_gain : float, optional
-            Signal of one noise-equivalent electron. By default estimated from the images, and no smaller than for a noise of 1 %.
+            Signal of one noise-equivalent electron. By default estimated from the images, and no
+            smaller than for a noise of 1 %.
         background : float or array-like, optional
-            Signal expected from anything but the specimen, such as the detector's offset, as in `reconstruct_em`. Without it an
-            offset is reconstructed as if it were specimen.
+            Signal expected from anything but the specimen, such as the detector's offset, as in
+            `reconstruct_em`. Without it an offset is reconstructed as if it were specimen.
         overlap : int, default 16
-            For a lazy series in three dimensions: slices on either side that each slab is reconstructed with, so that no seam
-            shows between them; see `TiltSeriesEDS.reconstruct_tv`.
+            For a lazy series in three dimensions: slices on either side that each slab is
+            reconstructed with, so that no seam shows between them; see
+            `TiltSeriesEDS.reconstruct_tv`.
         support : bool, default True
-            Whether to work only on the box of voxels that holds all that there is, and leave 0 around it: where a coarse
-            reconstruction of the same data shows more than 0.3 % of a channel's largest value, and two of its voxels more. It
-            saves the time of the vacuum, in volumes from 64^3 voxels of which it is a fifth or more; what `initial` has there
-            is not used. Slabs of a lazy series find a box each.
-        mask, initial, depth, width, nonnegative, backend, chunks, checkpoint, resume, show_progressbar
+            Whether to work only on the box of voxels that holds all that there is, and leave 0
+            around it: where a coarse reconstruction of the same data shows more than 0.3 % of a
+            channel's largest value, and two of its voxels more. It saves the time of the vacuum, in
+            volumes from 64^3 voxels of which it is a fifth or more; what `initial` has there is not
+            used. Slabs of a lazy series find a box each.
+        mask, initial, depth, width, nonnegative, backend, chunks, checkpoint, resume,
+        show_progressbar
             As in `reconstruct_sirt`.
 
         Returns
         -------
         TomographicVolume
-            Array order (z, y, x), HAADF signal per nm of path. `TomographicVolume.residuals` have the ``"objective"``.
+            Array order (z, y, x), HAADF signal per nm of path. `TomographicVolume.residuals` have
+            the ``"objective"``.
 
         Raises
         ------
@@ -105,7 +119,18 @@ class RegularisedImages:
             self,
             None,
             "reconstruct_tv",
-            Model("tv", True, weight, _of_one(mu), dimensions, 4.0, data_term, None, haadf_gain, background),
+            Model(
+                "tv",
+                True,
+                weight,
+                _of_one(mu),
+                dimensions,
+                4.0,
+                data_term,
+                None,
+                haadf_gain,
+                background,
+            ),
             iterations=iterations,
             tolerance=tolerance,
             mask=mask,
@@ -155,21 +180,24 @@ class RegularisedImages:
         weight, mu, dimensions, iterations, data_term, haadf_gain, background
             As in `reconstruct_tv`.
         alpha0 : float, default 4.0
-            How far slopes are preferred to steps, in voxels: small values give more slopes, large ones are TV.
+            How far slopes are preferred to steps, in voxels: small values give more slopes, large
+            ones are TV.
         overlap : int, default 16
             As in `reconstruct_tv`.
         tolerance : float, default 1e-4
             As in `reconstruct_tv`; slopes are the last to settle.
         support : bool, default True
             As in `reconstruct_tv`.
-        mask, initial, depth, width, nonnegative, backend, chunks, checkpoint, resume, show_progressbar
+        mask, initial, depth, width, nonnegative, backend, chunks, checkpoint, resume,
+        show_progressbar
             As in `reconstruct_sirt`.
 
         Returns
         -------
         TomographicVolume
-            As that of `reconstruct_tv`. Unless it is lazy, the last step of its `history` has ``slopes``, the part of the
-            gradient that slopes hold, and ``in_effect``, ``"tgv"`` or ``"tv"``.
+            As that of `reconstruct_tv`. Unless it is lazy, the last step of its `history` has
+            ``slopes``, the part of the gradient that slopes hold, and ``in_effect``, ``"tgv"`` or
+            ``"tv"``.
 
         Raises
         ------
@@ -179,8 +207,9 @@ class RegularisedImages:
         Warns
         -----
         UserWarning
-            As `reconstruct_tv`, and where the result is that of TV, as slopes hold less than 2 % of the gradient: pass a smaller
-            `alpha0`, or use `reconstruct_tv`. Slabs of a lazy series warn when they are computed.
+            As `reconstruct_tv`, and where the result is that of TV, as slopes hold less than 2 % of
+            the gradient: pass a smaller `alpha0`, or use `reconstruct_tv`. Slabs of a lazy series
+            warn when they are computed.
 
         Notes
         -----
@@ -198,7 +227,18 @@ class RegularisedImages:
             self,
             None,
             "reconstruct_tgv",
-            Model("tgv", True, weight, _of_one(mu), dimensions, alpha0, data_term, None, haadf_gain, background),
+            Model(
+                "tgv",
+                True,
+                weight,
+                _of_one(mu),
+                dimensions,
+                alpha0,
+                data_term,
+                None,
+                haadf_gain,
+                background,
+            ),
             iterations=iterations,
             tolerance=tolerance,
             mask=mask,

@@ -24,13 +24,15 @@ from .methods import ratio_values, record_ratios
 from .reconstruct import REMEDY, Problem, named, start_arrays
 from .volume import TomographicVolume
 
-#: Iterations, at most, and the relative change of the objective in twenty of them at which a run ends. The second is for TGV,
-#: whose slopes settle last, and where the HAADF is the sum of the elements: its many counts make up most of the objective.
+#: Iterations, at most, and the relative change of the objective in twenty of them at which a run
+#: ends. The second is for TGV, whose slopes settle last, and where the HAADF is the sum of the
+#: elements: its many counts make up most of the objective.
 ITERATIONS, TOLERANCE, SLOW_TOLERANCE = 500, 1e-3, 1e-4
 #: Slices on either side that a slab of a lazy series is reconstructed with.
 OVERLAP = 16
 _COUPLINGS = {True: "frobenius", False: "uncoupled", "nuclear": "nuclear"}
-# Iterations of the reconstruction of some slices of the maps that tells how bright the elements are in the HAADF.
+# Iterations of the reconstruction of some slices of the maps that tells how bright the elements are
+# in the HAADF.
 _CHEMISTRY = 150
 _THIRD = ", or use reconstruct_tv or reconstruct_tnv, which hold a third"
 
@@ -53,12 +55,18 @@ class Model:
     def __post_init__(self):
         for name in ("data_term", "haadf_term"):
             if getattr(self, name) not in (None, *DISCREPANCIES):
-                raise ValueError(f"{name}={getattr(self, name)!r} must be 'poisson' or 'least_squares'")
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} must be 'poisson' or 'least_squares'"
+                )
         for name in ("weight", "alpha0", "haadf_gain"):
-            if not (is_positive(value := getattr(self, name)) or (name, value) == ("haadf_gain", None)):
+            if not (
+                is_positive(value := getattr(self, name)) or (name, value) == ("haadf_gain", None)
+            ):
                 raise ValueError(f"{name}={value!r} must be a positive number")
         if self.dimensions not in (2, 3):
-            raise ValueError(f"dimensions={self.dimensions!r} must be 3, or 2 for slices apart from each other")
+            raise ValueError(
+                f"dimensions={self.dimensions!r} must be 3, or 2 for slices apart from each other"
+            )
         if self.coupled not in tuple(_COUPLINGS):
             raise ValueError(f"coupled={self.coupled!r} must be True, False or 'nuclear'")
         if self.mu is not None and self.weight != 1:
@@ -71,7 +79,16 @@ class Model:
 
     def measured(self, series, haadf, depth, width, *, summed: bool = False) -> Measured:
         """Return the series as terms, after checking them; with `summed` the HAADF is to be seen as a sum of the elements."""
-        found = measured(series, haadf, self.data_term, self.haadf_term, self.haadf_gain, self.background, depth, width)
+        found = measured(
+            series,
+            haadf,
+            self.data_term,
+            self.haadf_term,
+            self.haadf_gain,
+            self.background,
+            depth,
+            width,
+        )
         found.check(self.data_term != "least_squares", summed)
         return found
 
@@ -85,7 +102,14 @@ class Model:
         """Return scales of the channels, weights of the terms and the regulariser's, in physical terms."""
         mu = None if self.mu is None else _mu_values(self.mu, names)
         options = {name: getattr(self, name) for name in ("kind", "dimensions", "alpha0", "weight")}
-        return calibrate(terms, len(names), coupling=_COUPLINGS[self.coupled], mu=mu, sampled=self.dimensions == 3, **options)
+        return calibrate(
+            terms,
+            len(names),
+            coupling=_COUPLINGS[self.coupled],
+            mu=mu,
+            sampled=self.dimensions == 3,
+            **options,
+        )
 
 
 def model_of(regulariser: str, coupled: bool | str = True, **options) -> Model:
@@ -93,12 +117,29 @@ def model_of(regulariser: str, coupled: bool | str = True, **options) -> Model:
     if regulariser not in ("tv", "tgv", "tnv"):
         raise ValueError(f"regulariser={regulariser!r} must be 'tv', 'tgv' or 'tnv'")
     if regulariser == "tnv" and not coupled:
-        raise ValueError("coupled=False contradicts regulariser='tnv', which couples the channels; pass regulariser='tv' with it")
-    return Model("tv", "nuclear", **options) if regulariser == "tnv" else Model(regulariser, coupled, **options)
+        raise ValueError(
+            "coupled=False contradicts regulariser='tnv', which couples the channels; pass "
+            "regulariser='tv' with it"
+        )
+    return (
+        Model("tv", "nuclear", **options)
+        if regulariser == "tnv"
+        else Model(regulariser, coupled, **options)
+    )
 
 
 def reconstruct_regularised(
-    series, haadf, step: str, model: Model, *, ratios=None, rest: bool = False, depth, width, nonnegative, **options
+    series,
+    haadf,
+    step: str,
+    model: Model,
+    *,
+    ratios=None,
+    rest: bool = False,
+    depth,
+    width,
+    nonnegative,
+    **options,
 ) -> TomographicVolume:
     """Reconstruct a series, alone or with the HAADF: as one more channel, or through the response ratios where those are given.
 
@@ -109,7 +150,8 @@ def reconstruct_regularised(
     names, fitted = channels or ("HAADF",), ratios
     if ratios is not None and not (ratios := ratio_values(ratios, series.channels)).any():
         raise ValueError(
-            "all response ratios are 0, so that the HAADF says nothing of the elements; pass others, or use "
+            "all response ratios are 0, so that the HAADF says nothing of the elements; pass "
+            "others, or use "
             "reconstruct_tv(haadf), which shares only its edges with them"
         )
     found = model.measured(series, haadf, depth, width, summed=ratios is not None)
@@ -117,9 +159,13 @@ def reconstruct_regularised(
     sample = model.looked_at(found)
     if ratios is not None:
         found = found.with_mix(ratios)
-    calibration = model.calibrated(found.terms(_projector_of(options), sample), series.channels if rest else names)
+    calibration = model.calibrated(
+        found.terms(_projector_of(options), sample), series.channels if rest else names
+    )
     if rest:  # which has no data of its own to tell its range
-        calibration = replace(calibration, scales=np.append(calibration.scales, (calibration.scales * ratios).max()))
+        calibration = replace(
+            calibration, scales=np.append(calibration.scales, (calibration.scales * ratios).max())
+        )
         found = found.with_mix(np.append(ratios, 1.0))
 
     regulariser, scales = calibration.regulariser, calibration.scales
@@ -127,18 +173,30 @@ def reconstruct_regularised(
     def solver(terms, **given):
         return variational(terms, regulariser, scales, nonnegative=nonnegative, **given)
 
-    told = {} if ratios is None else {"regulariser": model.regulariser, "ratios": ratios, "rest": rest}
-    volume = _run(found, step, model, channels, calibration, solver, options, nonnegative=nonnegative, **told)
+    told = (
+        {} if ratios is None else {"regulariser": model.regulariser, "ratios": ratios, "rest": rest}
+    )
+    volume = _run(
+        found, step, model, channels, calibration, solver, options, nonnegative=nonnegative, **told
+    )
     if ratios is not None:
         record_ratios(volume, fitted, ratios, rest)
     return volume
 
 
-def reconstruct_fused(series, haadf, model: Model, *, power: float, haadf_weights, depth, width, **options) -> TomographicVolume:
+def reconstruct_fused(
+    series, haadf, model: Model, *, power: float, haadf_weights, depth, width, **options
+) -> TomographicVolume:
     """See `BimodalReconstructions.reconstruct_fused`."""
     channels, power = series.channels, checked_power(power)
-    if haadf_weights is not None and not (haadf_weights := ratio_values(haadf_weights, channels, "haadf_weights")).any():
-        raise ValueError("all haadf_weights are 0; expected some above 0, how bright the elements are relative to each other")
+    if (
+        haadf_weights is not None
+        and not (haadf_weights := ratio_values(haadf_weights, channels, "haadf_weights")).any()
+    ):
+        raise ValueError(
+            "all haadf_weights are 0; expected some above 0, how bright the elements are relative "
+            "to each other"
+        )
     found = model.measured(series, haadf, depth, width, summed=True)
     _check_run(found, model, channels, options, power)
     project, some, sample = _projector_of(options), found.some_slices, model.looked_at(found)
@@ -149,7 +207,8 @@ def reconstruct_fused(series, haadf, model: Model, *, power: float, haadf_weight
         weights = regressed_weights(chemistry, maps, images, power=power)
     else:
         weights = scaled_weights(haadf_weights, chemistry, maps, images, power=power)
-    # For its calibration the power law is the straight line that meets it at the range of each channel.
+    # For its calibration the power law is the straight line that meets it at the range of each
+    # channel.
     line = found.with_mix(weights * flat.scales.astype(float) ** (power - 1))
     calibration = model.calibrated(line.terms(project, sample), channels)
 
@@ -158,18 +217,41 @@ def reconstruct_fused(series, haadf, model: Model, *, power: float, haadf_weight
     def solver(terms, **given):
         return fused(terms, regulariser, scales, power=power, **given)
 
-    told = {"regulariser": model.regulariser, "power": power, "haadf_weights": dict(zip(channels, weights.tolist(), strict=True))}
-    volume = _run(found.with_mix(weights), "reconstruct_fused", model, channels, calibration, solver, options, **told)
+    told = {
+        "regulariser": model.regulariser,
+        "power": power,
+        "haadf_weights": dict(zip(channels, weights.tolist(), strict=True)),
+    }
+    volume = _run(
+        found.with_mix(weights),
+        "reconstruct_fused",
+        model,
+        channels,
+        calibration,
+        solver,
+        options,
+        **told,
+    )
     if power == 1:
         record(volume, "ratios", weights, ("element",))
     return volume
 
 
 def _run(
-    found: Measured, step: str, model: Model, channels, calibration: Calibration, solver: Callable, options: dict, **told
+    found: Measured,
+    step: str,
+    model: Model,
+    channels,
+    calibration: Calibration,
+    solver: Callable,
+    options: dict,
+    **told,
 ) -> TomographicVolume:
     """Run a solver of terms, mask and start on the whole series, and describe the volume."""
-    modalities, support = found.weighted(calibration.terms).profiled().modalities, options["support"]
+    modalities, support = (
+        found.weighted(calibration.terms).profiled().modalities,
+        options["support"],
+    )
 
     def solve(project, arrays):  # travels to workers, without the series
         given = {name: arrays[name] for name in ("mask", "initial")}
@@ -183,18 +265,25 @@ def _run(
         "gains": gains_of(series),
         "calibration": calibration.describe(),
     }
-    told["data_terms"] = {m.data: {"discrepancy": m.discrepancy, "weight": m.weight} for m in found.modalities}
+    told["data_terms"] = {
+        m.data: {"discrepancy": m.discrepancy, "weight": m.weight} for m in found.modalities
+    }
     told["haadf_gain"] = next((m.gain for m in found.modalities if m.gain is not None), None)
     if haadf is not None:
         told |= {"haadf_gains": gains_of(haadf), "haadf_history": read_history(haadf)}
         told["haadf_geometry"] = vars(found.modalities[1].geometry)
     held = _held(found, model, channels, options, told.get("power", 1.0))
     grid = series if found.binning == 1 else haadf
-    problem = Problem(series, grid, found.modalities[0].geometry, channels, solve, held, adjoint=True)
-    # 0 stands for no tolerance where None stands for the default; slices know of each other in three dimensions alone.
+    problem = Problem(
+        series, grid, found.modalities[0].geometry, channels, solve, held, adjoint=True
+    )
+    # 0 stands for no tolerance where None stands for the default; slices know of each other in
+    # three dimensions alone.
     given = options | {"tolerance": options["tolerance"] or None}
     overlap, _ = given.pop("overlap"), given.pop("support")
-    return problem.reconstruct(found.arrays, step, told, overlap=overlap if model.dimensions == 3 else None, **given)
+    return problem.reconstruct(
+        found.arrays, step, told, overlap=overlap if model.dimensions == 3 else None, **given
+    )
 
 
 def _projector_of(options: dict) -> Callable:
@@ -206,26 +295,44 @@ def _mu_values(mu, names: Sequence[str]) -> np.ndarray:
     order = ("HAADF", *[name for name in names if name != "HAADF"]) if "HAADF" in names else names
     if not isinstance(mu, Mapping):
         if np.shape(mu) != (len(order),):
-            raise ValueError(f"mu={mu!r} must hold one number for each of {', '.join(order)}, in this order, or be a dict")
+            raise ValueError(
+                f"mu={mu!r} must hold one number for each of {', '.join(order)}, in this order, or "
+                "be a dict"
+            )
         mu = dict(zip(order, mu, strict=True))
     if set(mu) != set(names):
-        raise ValueError(f"mu holds {', '.join(map(str, mu))}; expected one number for each of {', '.join(order)}")
+        raise ValueError(
+            f"mu holds {', '.join(map(str, mu))}; expected one number for each of "
+            f"{', '.join(order)}"
+        )
     if not all(is_positive(value) for value in mu.values()):
         raise ValueError(f"mu={mu} must hold positive numbers")
     return np.array([mu[name] for name in names], dtype=float)
 
 
-def _check_run(found: Measured, model: Model, channels: Sequence[str], options: dict, power: float = 1.0) -> None:
+def _check_run(
+    found: Measured, model: Model, channels: Sequence[str], options: dict, power: float = 1.0
+) -> None:
     """Raise an error, before anything is computed, for a mask or start that does not fit and a run that needs too much memory."""
     geometry = found.modalities[0].geometry
-    shape = (max(1, len(channels)), *geometry.volume_shape, found.arrays["maps"].shape[-1] * geometry.binning)
+    shape = (
+        max(1, len(channels)),
+        *geometry.volume_shape,
+        found.arrays["maps"].shape[-1] * geometry.binning,
+    )
     start_arrays(options["mask"], options["initial"], shape, channels)
     if not found.series._lazy:
         needed = _held(found, model, channels, options, power).bytes_of(shape[-1])
-        check_memory(needed, f"this reconstruction of {named(shape[0])}", REMEDY + _THIRD * (model.kind == "tgv"))
+        check_memory(
+            needed,
+            f"this reconstruction of {named(shape[0])}",
+            REMEDY + _THIRD * (model.kind == "tgv"),
+        )
 
 
-def _held(found: Measured, model: Model, channels: Sequence[str], options: dict, power: float) -> Footprint:
+def _held(
+    found: Measured, model: Model, channels: Sequence[str], options: dict, power: float
+) -> Footprint:
     """Return what the run holds."""
     projectors = [_projector_of(options)(m.geometry) for m in found.modalities]
     series = []
@@ -239,8 +346,13 @@ def _held(found: Measured, model: Model, channels: Sequence[str], options: dict,
         def of_device(slices: int) -> int:
             from ..tomography.cuda.primal_dual import regularised_bytes
 
-            given = {"mixed": found.modalities[-1].mix is not None, "mask": options["mask"] is not None}
-            return regularised_bytes(model.kind, model.dimensions, channels, slices, series, **given)
+            given = {
+                "mixed": found.modalities[-1].mix is not None,
+                "mask": options["mask"] is not None,
+            }
+            return regularised_bytes(
+                model.kind, model.dimensions, channels, slices, series, **given
+            )
 
     textbook = of_device is None and not all(map(fits_lanes, projectors))
     given = {"bent": power != 1, "textbook": textbook, "of_device": of_device}

@@ -27,11 +27,12 @@ def by_rows(arrays: Sequence, needed: Callable, make: Callable, cuts: Sequence[i
     arrays : sequence of dask arrays (channel, tilt, x, y)
         All of one shape, in any chunks; those of the first along channels and tilts stay.
     needed : callable
-        ``needed(start, stop)`` returns (first, last): the rows from `start` to before `stop` are made of those of the arrays from
-        `first` to before `last`.
+        ``needed(start, stop)`` returns (first, last): the rows from `start` to before `stop` are
+        made of those of the arrays from `first` to before `last`.
     make : callable
-        ``make(blocks, channels, tilts, rows)`` returns these rows, (channel, tilt, x, y) float32, of a block of each array; the
-        numbers of its channels (channel,) and tilts (tilt,) say which they are, and `rows` (`Rows`) which rows it holds.
+        ``make(blocks, channels, tilts, rows)`` returns these rows, (channel, tilt, x, y) float32,
+        of a block of each array; the numbers of its channels (channel,) and tilts (tilt,) say which
+        they are, and `rows` (`Rows`) which rows it holds.
     cuts : sequence of int, optional
         Where the parts begin, and the end of the last; by default parts have `HEIGHT` rows.
 

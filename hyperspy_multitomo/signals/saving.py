@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How signals are written: whole or not at all, and HDF5 through a file object that outlives a full disk.
 
-HDF5 keeps what it could not write, tries again when its file is closed and when the interpreter ends, and a failure then ends the
-process. So it never hears of one here: the file object remembers the error, which is raised once HDF5 has closed.
+HDF5 keeps what it could not write, tries again when its file is closed and when the interpreter
+ends, and a failure then ends the process. So it never hears of one here: the file object remembers
+the error, which is raised once HDF5 has closed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ _HDF5, _FOLDER = ("HSPY", "EMD", "NeXus"), "ZSPY"
 _LONGEST = 200  # bytes of a title that names a folder
 
 
-def save_signal(signal, path: Path, overwrite: bool | None, write, file_format: str | None = None, **kwds) -> None:
+def save_signal(
+    signal, path: Path, overwrite: bool | None, write, file_format: str | None = None, **kwds
+) -> None:
     """Save a signal to `path`.
 
     Parameters
@@ -46,7 +49,11 @@ def save_signal(signal, path: Path, overwrite: bool | None, write, file_format: 
     if plugin["name"] in (*_HDF5, _FOLDER) and _can_write(plugin, signal.axes_manager):
         save_atomically(lambda temporary: _write(signal, temporary, plugin, kwds), path, overwrite)
     else:
-        save_atomically(lambda temporary: write(temporary, overwrite=True, file_format=file_format, **kwds), path, overwrite)
+        save_atomically(
+            lambda temporary: write(temporary, overwrite=True, file_format=file_format, **kwds),
+            path,
+            overwrite,
+        )
 
 
 def _can_write(plugin: dict, axes) -> bool:
@@ -62,7 +69,9 @@ def _write(signal, path: Path, plugin: dict, kwds: dict) -> None:
     from hyperspy.misc import utils
 
     signal = _add_file_load_save_metadata("save", signal, plugin)
-    content = signal._to_dictionary(add_models=True) | {"package_info": utils.get_object_package_info(signal)}
+    content = signal._to_dictionary(add_models=True) | {
+        "package_info": utils.get_object_package_info(signal)
+    }
     # It gets another name, so that it has to be closed.
     kwds = {name: value for name, value in kwds.items() if name != "close_file"}
     writer = import_module(plugin["api"]).file_writer
@@ -92,7 +101,11 @@ def _write_hdf5(writer, path: Path, content: dict, opened: bool, kwds: dict) -> 
         if threading.get_ident() == here:
             sink.check()
 
-    with Sink(path) as sink, Callback(posttask=check), h5py.File(sink, "w") if opened else nullcontext(sink) as target:
+    with (
+        Sink(path) as sink,
+        Callback(posttask=check),
+        h5py.File(sink, "w") if opened else nullcontext(sink) as target,
+    ):
         writer(target, content, **kwds)
 
 
@@ -189,7 +202,11 @@ class Sink(io.RawIOBase):
     def __exit__(self, kind, value, trace) -> None:
         self._restore.__exit__(None, None, None)
         self.close()
-        if self.error is not None and (value is None or isinstance(value, Exception)) and value is not self.error:
+        if (
+            self.error is not None
+            and (value is None or isinstance(value, Exception))
+            and value is not self.error
+        ):
             raise self.error from value
 
 
@@ -200,7 +217,10 @@ def _interrupts_kept(sink: Sink) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield
         return
-    at_work = {getattr(Sink, name).__code__ for name in ("write", "readinto", "seek", "tell", "truncate", "close")}
+    at_work = {
+        getattr(Sink, name).__code__
+        for name in ("write", "readinto", "seek", "tell", "truncate", "close")
+    }
 
     def keep(number, frame):
         inner = frame

@@ -50,7 +50,13 @@ class SeriesPlots:
         names, images, unit = self._pictures(channels)
         nearest = int(np.argmin(np.abs(self.tilts - tilt)))
         chosen = slice(nearest, nearest + 1)
-        return plot_projections(np.asarray(images[:, chosen]), self.tilts[chosen], names, pixel_size=self.pixel_size, unit=unit)
+        return plot_projections(
+            np.asarray(images[:, chosen]),
+            self.tilts[chosen],
+            names,
+            pixel_size=self.pixel_size,
+            unit=unit,
+        )
 
     @checked
     def plot_sinogram(self, y: int | None = None, channel: str | Sequence[str] | None = None):
@@ -92,7 +98,9 @@ class SeriesPlots:
         if not 0 <= y < count:
             raise ValueError(f"y is {y}; expected a slice from 0 to {count - 1}")
         sinograms = np.asarray(images[..., y : y + 1])
-        figure = plot_sinogram(sinograms, self.tilts, names, y=0, pixel_size=self.pixel_size, unit=unit)
+        figure = plot_sinogram(
+            sinograms, self.tilts, names, y=0, pixel_size=self.pixel_size, unit=unit
+        )
         figure.suptitle(f"Sinograms of slice y = {y}", fontsize=12)
         return figure
 
@@ -101,12 +109,23 @@ class SeriesPlots:
         images = as_recorded(self)
         if not self.channels:
             if channels is not None:
-                raise ValueError(f"this series has no named channels, so that {channels!r} is not among them; leave it out")
+                raise ValueError(
+                    f"this series has no named channels, so that {channels!r} is not among them; "
+                    "leave it out"
+                )
             return ("HAADF",), images, "HAADF signal"
-        names = self.channels if channels is None else (channels,) if isinstance(channels, str) else tuple(channels)
+        names = (
+            self.channels
+            if channels is None
+            else (channels,)
+            if isinstance(channels, str)
+            else tuple(channels)
+        )
         missing = [str(name) for name in names if name not in self.channels]
         if missing or not names:
-            raise ValueError(f"no channel {', '.join(missing)}; there are {', '.join(self.channels)}")
+            raise ValueError(
+                f"no channel {', '.join(missing)}; there are {', '.join(self.channels)}"
+            )
         return names, images[[self.channels.index(name) for name in names]], "counts"
 
 
@@ -125,8 +144,8 @@ class ResponsePlot:
         Returns
         -------
         matplotlib.figure.Figure
-            Left, sums over blocks of pixels as large as those of the fit, measured against modelled, with their centred R2;
-            right, the misfit of each tilt. Gains are divided out.
+            Left, sums over blocks of pixels as large as those of the fit, measured against
+            modelled, with their centred R2; right, the misfit of each tilt. Gains are divided out.
 
         Raises
         ------
@@ -135,9 +154,10 @@ class ResponsePlot:
 
         Notes
         -----
-        The pixels are those where the HAADF stands out from its background, as in `fit_response_ratios` without a mask: then
-        R2 is that of the fit, unless it was made with ``rest=True``. Points far above the line are bright in the HAADF and
-        missing among the elements.
+        The pixels are those where the HAADF stands out from its background, as in
+        `fit_response_ratios` without a mask: then R2 is that of the fit, unless it was made with
+        ``rest=True``. Points far above the line are bright in the HAADF and missing among the
+        elements.
 
         Examples
         --------
@@ -154,9 +174,14 @@ class ResponsePlot:
 
         ratios = self.response_ratios
         if ratios is None:
-            raise ValueError("no response ratios are attached to this series; fit them by fit_response_ratios(haadf)")
+            raise ValueError(
+                "no response ratios are attached to this series; fit them by "
+                "fit_response_ratios(haadf)"
+            )
         pair = paired(self, haadf)
         maps, images = pair.maps_without_gains, pair.haadf_without_gains
         blocks = sum_blocks(maps, images, specimen_mask(images), ratios.block_size)
-        measured, modelled = (blocks.as_map(values) for values in (blocks.haadf, blocks.counts @ ratios.values))
+        measured, modelled = (
+            blocks.as_map(values) for values in (blocks.haadf, blocks.counts @ ratios.values)
+        )
         return plot_response(measured, modelled, self.tilts[pair.tilts])

@@ -19,11 +19,13 @@ from .kept import Kept
 from .memory import available_memory
 from .turns import stopped, turn
 
-# Slices of a slab where slices do not know of each other: a whole number of the kernels' blocks, and fewer where memory is short.
+# Slices of a slab where slices do not know of each other: a whole number of the kernels' blocks,
+# and fewer where memory is short.
 _BLOCKS = (64, 32, 16)
 # Slabs with neighbours come in steps of so many slices.
 _STEP = 16
-# Part of the memory that is free which slabs are planned for; the rest is for what is read and written beside them.
+# Part of the memory that is free which slabs are planned for; the rest is for what is read and
+# written beside them.
 _SHARE = 0.6
 
 
@@ -67,7 +69,9 @@ class Slabs:
     def __iter__(self):
         for start in range(0, self.slices, self.thickness):
             stop = min(start + self.thickness, self.slices)
-            yield Slab(start, stop, max(start - self.overlap, 0), min(stop + self.overlap, self.slices))
+            yield Slab(
+                start, stop, max(start - self.overlap, 0), min(stop + self.overlap, self.slices)
+            )
 
     def __len__(self) -> int:
         return ceil(self.slices / self.thickness)
@@ -93,7 +97,8 @@ def cut(
 ) -> Slabs:
     """Cut slices into slabs that fit the memory, of this machine or of the smallest worker of a cluster, and are done soonest.
 
-    With their overlap they fill the groups of slices that the kernels work at, and on a cluster no worker waits for others.
+    With their overlap they fill the groups of slices that the kernels work at, and on a cluster no
+    worker waits for others.
 
     Parameters
     ----------
@@ -106,7 +111,8 @@ def cut(
     chunks : int, optional
         Slices of a slab, instead of those that fit and are done soonest.
     overlap : int, optional
-        Slices on either side that a slab is reconstructed with; None where slices do not know of each other.
+        Slices on either side that a slab is reconstructed with; None where slices do not know of
+        each other.
     here : bool, default False
         Whether this machine does the work, also where there is a cluster.
 
@@ -123,7 +129,9 @@ def cut(
         Where the cluster has no workers yet, whose memory and number would count.
     """
     for name, value, least in (("chunks", chunks, 1), ("overlap", overlap, 0)):
-        if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < least):
+        if value is not None and (
+            not isinstance(value, Integral) or isinstance(value, bool) or value < least
+        ):
             raise ValueError(f"{name}={value!r} must be a whole number of slices, {least} or more")
     known = {} if here else workers()
     margin = 0 if overlap is None else -(-int(overlap) // binning) * binning
@@ -133,7 +141,9 @@ def cut(
         return held.bytes_of(read) + held.in_transit(read)
 
     def slabs_of(thickness: int) -> Slabs:
-        return Slabs(slices, thickness, margin, needed(thickness), held.of_device is not None, len(known))
+        return Slabs(
+            slices, thickness, margin, needed(thickness), held.of_device is not None, len(known)
+        )
 
     def whole(thickness: int) -> int:
         return min(max(binning, thickness // binning * binning), slices)
@@ -142,25 +152,34 @@ def cut(
         return slabs_of(whole(int(chunks)))
     if client_in_use() is not None and not known and not here:
         warn(
-            "the cluster has no workers yet, so that slabs are cut for one that is like this machine: wait for those that will "
+            "the cluster has no workers yet, so that slabs are cut for one that is like this "
+            "machine: wait for those that will "
             "come, client.wait_for_workers(8), or pass chunks="
         )
     memory = available_memory() if here else worker_memory()
     room = np.inf if memory is None else _SHARE * memory
     step = lcm(_STEP, binning)
-    thicknesses = [whole(block) for block in _BLOCKS] if overlap is None else range(step, slices + step, step)
+    thicknesses = (
+        [whole(block) for block in _BLOCKS] if overlap is None else range(step, slices + step, step)
+    )
     candidates = [slabs_of(min(thickness, slices)) for thickness in thicknesses]
-    fitting = [one for one in candidates if one.needed <= room and held.fits_device(min(one.thickness + 2 * margin, slices))]
+    fitting = [
+        one
+        for one in candidates
+        if one.needed <= room and held.fits_device(min(one.thickness + 2 * margin, slices))
+    ]
     if fitting:
         return min(fitting, key=lambda one: (_time(one, held), len(one)))
     thinnest = min(candidates, key=lambda one: one.thickness)
     if thinnest.needed <= room:
         raise MemoryError(
-            f"{thinnest.thickness} slices need about {held.of_device(thinnest.thickness) / 1e9:.3g} GB of the device, more than "
+            f"{thinnest.thickness} slices need about "
+            f"{held.of_device(thinnest.thickness) / 1e9:.3g} GB of the device, more than "
             "is free: bin or crop the series, take fewer elements, or pass backend='numba'"
         )
     raise MemoryError(
-        f"a slab of {thinnest.thickness} slices needs about {thinnest.needed / 1e9:.3g} GB and {memory / 1e9:.3g} GB are "
+        f"a slab of {thinnest.thickness} slices needs about {thinnest.needed / 1e9:.3g} GB and "
+        f"{memory / 1e9:.3g} GB are "
         "available: bin or crop the series, take fewer elements, or pass chunks= with fewer slices"
     )
 
@@ -175,8 +194,9 @@ def _time(slabs: Slabs, held: Footprint) -> float:
 class _Work:
     """One slab's part of a reconstruction: a callable that travels to the worker that does it.
 
-    It holds what it reads as dask arrays of its own, out of sight of dask: in one graph with those of the other slabs, pieces of
-    what several of them read would be cut for all, and wait in memory for those that come last.
+    It holds what it reads as dask arrays of its own, out of sight of dask: in one graph with those
+    of the other slabs, pieces of what several of them read would be cut for all, and wait in memory
+    for those that come last.
     """
 
     job: Job
@@ -201,11 +221,18 @@ class _Work:
         return volume[..., self.slab.start - self.slab.first : self.slab.stop - self.slab.first]
 
 
-def in_slabs(job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[int, ...], slabs: Slabs, kept: Kept | None):
+def in_slabs(
+    job: Job,
+    arrays: Mapping,
+    coarse: Mapping[str, int],
+    shape: tuple[int, ...],
+    slabs: Slabs,
+    kept: Kept | None,
+):
     """Return a dask array (channel, z, x, y) of the given shape whose slabs are reconstructed when they are asked for.
 
-    `arrays` have the slices last; `coarse` says how many slices of the volume make one of those of an array. The tasks of the
-    slabs are called after the job's step, as a dashboard shows them.
+    `arrays` have the slices last; `coarse` says how many slices of the volume make one of those of
+    an array. The tasks of the slabs are called after the job's step, as a dashboard shows them.
     """
     import dask
     import dask.array as da
@@ -215,7 +242,9 @@ def in_slabs(job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[
     share = max(1, ceil(missing / max(1, slabs.workers)))
     for number, slab in enumerate(slabs):
         part = {
-            which: None if array is None else array[..., slab.first // coarse[which] : slab.last // coarse[which]]
+            which: None
+            if array is None
+            else array[..., slab.first // coarse[which] : slab.last // coarse[which]]
             for which, array in arrays.items()
         }
         (part,) = dask.optimize(part)  # which leaves the tasks of the other slabs behind
@@ -227,5 +256,9 @@ def in_slabs(job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[
 def runs_again(array) -> bool:
     """Return whether a dask array has slabs that are reconstructed each time it is read, as nothing keeps them."""
     # Slabs are tasks that are called after the method.
-    slabs = [next(iter(layer.values())) for name, layer in array.dask.layers.items() if name.startswith("reconstruct_")]
+    slabs = [
+        next(iter(layer.values()))
+        for name, layer in array.dask.layers.items()
+        if name.startswith("reconstruct_")
+    ]
     return any(isinstance(slab[0], _Work) and slab[0].kept is None for slab in slabs)

@@ -31,8 +31,8 @@ def check_complete(arrays: Mapping) -> None:
 def check_file_of(signal) -> None:
     """Raise an error where the .hspy or .zspy file that HyperSpy loaded a signal from lacks chunks.
 
-    HyperSpy reads them as zeros and runs no code of ours on an eager signal's file; so the file is looked at when the signal is
-    used here for the first time, if it is still there.
+    HyperSpy reads them as zeros and runs no code of ours on an eager signal's file; so the file is
+    looked at when the signal is used here for the first time, if it is still there.
 
     Raises
     ------
@@ -42,8 +42,13 @@ def check_file_of(signal) -> None:
     parameters = signal.tmp_parameters
     if parameters.has_item(_LOOKED_AT) or not parameters.has_item("original_filename"):
         return
-    folder, name, suffix = (parameters.get_item(f"original_{part}", default="") for part in ("folder", "filename", "extension"))
-    path = Path(folder) / f"{name}{suffix if suffix.startswith('.') or not suffix else '.' + suffix}"
+    folder, name, suffix = (
+        parameters.get_item(f"original_{part}", default="")
+        for part in ("folder", "filename", "extension")
+    )
+    path = (
+        Path(folder) / f"{name}{suffix if suffix.startswith('.') or not suffix else '.' + suffix}"
+    )
     if path.suffix.lower() in STORED and path.exists():
         check_arrays(path)
     parameters.set_item(_LOOKED_AT, True)
@@ -52,9 +57,12 @@ def check_file_of(signal) -> None:
 def _stored(array) -> Iterator:
     """Yield the zarr arrays and HDF5 data sets that a dask array is read from."""
     for layer in array.dask.layers.values():
-        # Only layers that hold their tasks as they are have arrays in them; the others would be made for nothing.
+        # Only layers that hold their tasks as they are have arrays in them; the others would be
+        # made for nothing.
         held = getattr(layer, "mapping", None)
         for task in held.values() if held is not None else ():
             task = getattr(task, "value", task)
-            if hasattr(task, "nchunks_initialized") or hasattr(getattr(task, "id", None), "get_num_chunks"):
+            if hasattr(task, "nchunks_initialized") or hasattr(
+                getattr(task, "id", None), "get_num_chunks"
+            ):
                 yield task

@@ -15,7 +15,8 @@ from .history import add_step
 from .keyed import NODE, axis_named, recorded, recorded_values, replace_values, same_keys
 
 _AXES = {"tilt": "tilts", "z": "positions", "y": "positions", "x": "positions"}
-# Counts per net count may differ by this part: fits of two acquisitions do not agree to the last digit.
+# Counts per net count may differ by this part: fits of two acquisitions do not agree to the last
+# digit.
 _SAME_SCALE = 0.02
 
 
@@ -45,7 +46,12 @@ def summed(first, other) -> Callable:
         if marks:
             mark_as_no_counts(result, marks[0])
         add_step(result, "add", other=history)
-        still = {"gross counts": bool(counts), "background": bool(counts), "gains": gains is not None, "dose": dose is not None}
+        still = {
+            "gross counts": bool(counts),
+            "background": bool(counts),
+            "gains": gains is not None,
+            "dose": dose is not None,
+        }
         say(result, "a sum", [word for word in words if not still.get(word, False)])
 
     return follow
@@ -61,13 +67,22 @@ def _counts(first, other) -> tuple[dict, list[str]]:
     if not same_keys(first, other):
         return {}, ["they are a sum of maps of other scans, cut to one size"]
     if not np.allclose(*shares, rtol=_SAME_SCALE):
-        return {}, ["they are a sum of maps that were scaled differently, whose counts do not add up"]
-    sums = {name: recorded_values(first, name) + recorded_values(other, name) for name in ("gross", "background")}
+        return {}, [
+            "they are a sum of maps that were scaled differently, whose counts do not add up"
+        ]
+    sums = {
+        name: recorded_values(first, name) + recorded_values(other, name)
+        for name in ("gross", "background")
+    }
     return sums | {"window_share": (shares[0] + shares[1]) / 2}, []
 
 
 def _dose(signal) -> float | None:
-    return signal.dose if hasattr(type(signal), "dose") else signal.metadata.get_item(DOSE, default=None)
+    return (
+        signal.dose
+        if hasattr(type(signal), "dose")
+        else signal.metadata.get_item(DOSE, default=None)
+    )
 
 
 def _sum_of(values: list[float | None]) -> float | None:
@@ -82,7 +97,10 @@ def _mean_gains(first, other, has_dose: bool) -> np.ndarray | None:
     most = max(np.ndim(one) for one in given)
     gains = [np.ones(len(first.tilts)) if one is None else one for one in given]
     gains = np.broadcast_arrays(*(one[:, None] if one.ndim < most else one for one in gains))
-    signals = (_dose(one) if has_dose else _total(one) / np.mean(g) for one, g in zip((first, other), gains, strict=True))
+    signals = (
+        _dose(one) if has_dose else _total(one) / np.mean(g)
+        for one, g in zip((first, other), gains, strict=True)
+    )
     weights = [max(float(one), 0.0) for one in signals]
     weights = weights if sum(weights) > 0 else [1.0, 1.0]
     return (weights[0] * gains[0] + weights[1] * gains[1]) / sum(weights)
@@ -114,4 +132,8 @@ def _same_axis(one, two) -> bool:
     step = abs(one.scale) if one.is_uniform else 1.0
     # Tilts are the same to a thousandth of a degree, positions to a hundredth of a pixel.
     tolerance = 1e-2 * step if one.is_uniform else 1e-3
-    return one.units == two.units and one.size == two.size and np.allclose(one.axis, two.axis, rtol=0, atol=tolerance)
+    return (
+        one.units == two.units
+        and one.size == two.size
+        and np.allclose(one.axis, two.axis, rtol=0, atol=tolerance)
+    )

@@ -18,22 +18,26 @@ class Thresholds:
     """Mixin of the volumes: `find_threshold` and `plot_threshold`."""
 
     @checked
-    def find_threshold(self, factors: Mapping[str, float] | Sequence[float] | None = None, method: str = "CL") -> ThresholdCurve:
+    def find_threshold(
+        self, factors: Mapping[str, float] | Sequence[float] | None = None, method: str = "CL"
+    ) -> ThresholdCurve:
         """Find the level between background and particle by the edge spread function, and return all that led to it.
 
         Parameters
         ----------
         factors : dict or sequence of float, optional
-            What the sum over the elements is weighted with, as in `quantify`; by default the plain sum of the counts.
+            What the sum over the elements is weighted with, as in `quantify`; by default the plain
+            sum of the counts.
         method : {"CL", "zeta", "cross_section", "model"}, default "CL"
             What `factors` are.
 
         Returns
         -------
         ThresholdCurve
-            ``value`` in the unit of the weighted sum, the curve V(t), and ``ambiguous``, the reason why it is not clear, if so;
-            ``value`` is NaN where there is no threshold at all.
-            See `plot_threshold`. A lazy volume is read two or three times, block by block, for the same values.
+            ``value`` in the unit of the weighted sum, the curve V(t), and ``ambiguous``, the reason
+            why it is not clear, if so; ``value`` is NaN where there is no threshold at all.
+            See `plot_threshold`. A lazy volume is read two or three times, block by block, for the
+            same values.
 
         Raises
         ------
@@ -57,10 +61,13 @@ class Thresholds:
         curve = self._threshold_curve(factors, method)
         if curve.ambiguous:
             found = (
-                f"the threshold {curve.value:.4g} is not to be trusted" if np.isfinite(curve.value) else "there is no threshold"
+                f"the threshold {curve.value:.4g} is not to be trusted"
+                if np.isfinite(curve.value)
+                else "there is no threshold"
             )
             warn(
-                f"{found}: {curve.ambiguous}; look at plot_threshold(), and pass threshold='otsu', a number, or mask= to quantify"
+                f"{found}: {curve.ambiguous}; look at plot_threshold(), and pass threshold='otsu', "
+                "a number, or mask= to quantify"
             )
         return curve
 

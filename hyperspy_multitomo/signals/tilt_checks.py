@@ -41,19 +41,21 @@ class TiltChecks:
         Returns
         -------
         TiltRanking
-            ``scores`` for signal, sharpness, likeness to the neighbours and, where an alignment is attached, shift;
-            ``suspicious`` tilts and ``reasons``. ``print`` shows a table.
+            ``scores`` for signal, sharpness, likeness to the neighbours and, where an alignment is
+            attached, shift; ``suspicious`` tilts and ``reasons``. ``print`` shows a table.
 
         Raises
         ------
         ValueError
-            For fewer than three tilts, images without signal, an unknown model, or a lamella that stands on edge.
+            For fewer than three tilts, images without signal, an unknown model, or a lamella that
+            stands on edge.
 
         Notes
         -----
-        Gains that were known before are allowed for; gains estimated from the means are not, for they would hide what is
-        wrong. Elemental maps are summed over the elements and smoothed. A bad tilt disturbs the likeness of its neighbours
-        little, since each is compared with the more similar one of its two.
+        Gains that were known before are allowed for; gains estimated from the means are not, for
+        they would hide what is wrong. Elemental maps are summed over the elements and smoothed. A
+        bad tilt disturbs the likeness of its neighbours little, since each is compared with the
+        more similar one of its two.
 
         Examples
         --------
@@ -89,7 +91,8 @@ class TiltChecks:
         Returns
         -------
         TiltSeriesHAADF, TiltSeriesEDS or TiltSeriesEELS
-            A new series; what is known per tilt (gains, alignment, order of acquisition, gross counts ...) goes with it.
+            A new series; what is known per tilt (gains, alignment, order of acquisition, gross
+            counts ...) goes with it.
 
         Raises
         ------
@@ -114,7 +117,10 @@ class TiltChecks:
             raise ValueError(f"the series has no tilts {missing}; it has {present}")
         keep = np.flatnonzero(~(distance < _NAMED_TILT).any(axis=1))
         if keep.size < 2:
-            raise ValueError(f"{keep.size} tilts would be left of {present.size}; a tilt series needs two or more")
+            raise ValueError(
+                f"{keep.size} tilts would be left of {present.size}; a tilt series needs two or "
+                "more"
+            )
         axis = axis_named(self, "tilt")
         selected = (slice(None),) * axis.index_in_array + (keep,)
         copy = self._deepcopy_with_new_data(self.data[selected])
@@ -126,14 +132,17 @@ class TiltChecks:
         return copy
 
     @checked
-    def check_dose_drift(self, haadf=None, *, model: str = "auto", threshold: float = 0.05) -> DoseDrift:
+    def check_dose_drift(
+        self, haadf=None, *, model: str = "auto", threshold: float = 0.05
+    ) -> DoseDrift:
         """Look at the signal against the order of acquisition: loss of mass, contamination, drift of the beam current.
 
         Parameters
         ----------
         haadf : TiltSeriesHAADF, optional
-            For elemental maps: compare with the HAADF at the same tilts instead of a model. Then changes of the beam current
-            cancel, and what is left is the loss of one element, or shadowing.
+            For elemental maps: compare with the HAADF at the same tilts instead of a model. Then
+            changes of the beam current cancel, and what is left is the loss of one element, or
+            shadowing.
         model : {"auto", "constant", "lamella"}, default "auto"
             What the signal should be without a drift, as in `estimate_gains`.
         threshold : float, default 0.05
@@ -142,8 +151,9 @@ class TiltChecks:
         Returns
         -------
         DoseDrift
-            ``change`` over the series and ``change_error`` of the HAADF or of each element; ``confounded`` where order and tilt
-            go together. ``print`` shows it, `hyperspy_multitomo.inspection.plot_dose_drift` draws it.
+            ``change`` over the series and ``change_error`` of the HAADF or of each element;
+            ``confounded`` where order and tilt go together. ``print`` shows it,
+            `hyperspy_multitomo.inspection.plot_dose_drift` draws it.
 
         Raises
         ------
@@ -157,9 +167,10 @@ class TiltChecks:
 
         Notes
         -----
-        Gains known before (live times, merged exposures) are allowed for. Gains that were estimated from the signal are not,
-        since they hold the drift itself. In a series taken from one end to the other, order and tilt are the same, and
-        shadowing, a specimen that leaves the view, or a wrong model look like a drift: the result and the warning say so.
+        Gains known before (live times, merged exposures) are allowed for. Gains that were estimated
+        from the signal are not, since they hold the drift itself. In a series taken from one end to
+        the other, order and tilt are the same, and shadowing, a specimen that leaves the view, or a
+        wrong model look like a drift: the result and the warning say so.
 
         Examples
         --------
@@ -195,8 +206,18 @@ class TiltChecks:
             threshold=threshold,
         )
         if drift.significant.any():
-            changes = zip(drift.names, drift.change, drift.change_error, drift.significant, strict=True)
-            found = [f"{name} {100 * value:+.0f} ± {100 * error:.0f} %" for name, value, error, flag in changes if flag]
-            caveat = "; order and tilt went together, so that this may be shadowing or a wrong model" if drift.confounded else ""
+            changes = zip(
+                drift.names, drift.change, drift.change_error, drift.significant, strict=True
+            )
+            found = [
+                f"{name} {100 * value:+.0f} ± {100 * error:.0f} %"
+                for name, value, error, flag in changes
+                if flag
+            ]
+            caveat = (
+                "; order and tilt went together, so that this may be shadowing or a wrong model"
+                if drift.confounded
+                else ""
+            )
             warn(f"the signal changes from the first image to the last: {', '.join(found)}{caveat}")
         return drift

@@ -29,7 +29,9 @@ from .series_plots import SeriesPlots
 _FEWEST = 2
 
 
-class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions, Planning, TomographySignal):
+class TiltSeries(
+    SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions, Planning, TomographySignal
+):
     """Mixin of the tilt series: images (or maps) of one object, one per tilt, the tilt axis along y."""
 
     # The noise (`data_terms.Noise`) of the series that this one was cut out of to be looked at.
@@ -44,7 +46,8 @@ class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions
         unit = unit_of(axis.units)
         if unit.kind not in ("angle", "none") or not np.isclose(unit.factor, 1.0):
             raise ValueError(
-                f"the axis 'tilt' is in {axis.units}, expected degrees: make the series with {type(self).__name__}.from_"
+                f"the axis 'tilt' is in {axis.units}, expected degrees: make the series with "
+                f"{type(self).__name__}.from_"
                 f"{'maps' if self.channels else 'images'}, which converts them"
             )
         return np.array(axis.axis, dtype=float)
@@ -69,7 +72,8 @@ class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions
     def gains(self) -> np.ndarray | None:
         """Gain of each tilt, shape (tilt,), or of each tilt and element, (tilt, element); None where none are set.
 
-        The forward model is ``data = gain * projection``: live time, dose and shadowing go here, and the data stay as counted.
+        The forward model is ``data = gain * projection``: live time, dose and shadowing go here,
+        and the data stay as counted.
         """
         return recall(self, "gains")
 
@@ -86,20 +90,25 @@ class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions
         if values.shape not in shapes or not np.all(np.isfinite(values)) or np.any(values <= 0):
             expected = " or ".join(map(str, shapes))
             raise ValueError(
-                f"gains must be positive and of the shape {expected} (tilt[, element]); got the shape {values.shape}"
+                f"gains must be positive and of the shape {expected} (tilt[, element]); got the "
+                f"shape {values.shape}"
             )
         record(self, "gains", values, shapes[values.shape])
 
     @checked
-    def geometry(self, depth: float | None = None, width: float | None = None, *, binning: int = 1) -> TiltGeometry:
+    def geometry(
+        self, depth: float | None = None, width: float | None = None, *, binning: int = 1
+    ) -> TiltGeometry:
         """Return the projection geometry of this series.
 
         Parameters
         ----------
         depth, width : float, optional
-            Extent of the volume along z and x in nm (px where the series has no calibration); as wide as the detector by default.
+            Extent of the volume along z and x in nm (px where the series has no calibration); as
+            wide as the detector by default.
         binning : int, default 1
-            Voxels along the edge of a pixel of this series, for a volume on the finer grid of another one.
+            Voxels along the edge of a pixel of this series, for a volume on the finer grid of
+            another one.
 
         Returns
         -------
@@ -112,7 +121,10 @@ class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions
         """
         tilts, axis = self.tilts, axis_named(self, "x")
         if axis is None:
-            raise ValueError(f"this series has no axis 'x' any more, so that it has no projections: {remedy('x')}")
+            raise ValueError(
+                "this series has no axis 'x' any more, so that it has no projections: "
+                f"{remedy('x')}"
+            )
         self._check_units()
         pixel = (self.pixel_size or 1.0) / binning
         shape = tuple(
@@ -135,13 +147,19 @@ class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions
         """Warn of axes that are calibrated in part, or in a unit that is none; an error for one that is no length."""
         axes = {axis["name"]: axis for axis in axes_of(self) if axis["name"] in ("x", "y")}
         what = f"the {self.metadata.General.title} series"
-        pixel_sides({name: calibrated(name, axis, what) for name, axis in axes.items()}, what, tuple(axes))
+        pixel_sides(
+            {name: calibrated(name, axis, what) for name, axis in axes.items()}, what, tuple(axes)
+        )
 
 
 def _pixels(extent: float, pixel: float, name: str) -> int:
     if not (math.isfinite(extent) and extent > 0):
-        raise ValueError(f"{name}={extent!r} must be a positive length in nm (px without calibration)")
+        raise ValueError(
+            f"{name}={extent!r} must be a positive length in nm (px without calibration)"
+        )
     voxels = max(1, round(extent / pixel))
     if voxels < _FEWEST:
-        raise ValueError(f"{name}={extent!r} is {voxels} voxel of {pixel:g}; expected {_FEWEST} voxels or more")
+        raise ValueError(
+            f"{name}={extent!r} is {voxels} voxel of {pixel:g}; expected {_FEWEST} voxels or more"
+        )
     return voxels

@@ -16,7 +16,8 @@ from ..composition.quantification import quantify
 from .conditions import dose_of, solid_angle_of
 from .memory import available_memory
 
-# Part of the free memory that tracing through a lazy volume may take, and bytes where nobody knows how much is free.
+# Part of the free memory that tracing through a lazy volume may take, and bytes where nobody knows
+# how much is free.
 _SHARE, _UNKNOWN = 0.25, 2e9
 
 
@@ -32,9 +33,14 @@ def particle(counts, elements, factors, mask, threshold):
 def checked_binning(given: int | None, counts, geometry) -> int:
     """Return the voxels along the edge of a cube; by default 1, or of a lazy volume the least with which tracing fits."""
     if given is not None:
-        if isinstance(given, bool) or given != int(given) or not 1 <= given <= min(counts.shape[1:3]) // 2:
+        if (
+            isinstance(given, bool)
+            or given != int(given)
+            or not 1 <= given <= min(counts.shape[1:3]) // 2
+        ):
             raise ValueError(
-                f"binning={given!r} must be a whole number from 1 to half of the volume, {min(counts.shape[1:3]) // 2}"
+                f"binning={given!r} must be a whole number from 1 to half of the volume, "
+                f"{min(counts.shape[1:3]) // 2}"
             )
         return int(given)
     if not is_lazy(counts):
@@ -44,7 +50,8 @@ def checked_binning(given: int | None, counts, geometry) -> int:
     channels, voxels = len(counts), np.prod(counts.shape[1:], dtype=float)
     pixels = len(geometry.tilts) * geometry.detector_width * counts.shape[3] / geometry.binning
     size = 1
-    # Emission, masses, attenuation twice, and three volumes of one channel; rays as they are found, and moved.
+    # Emission, masses, attenuation twice, and three volumes of one channel; rays as they are found,
+    # and moved.
     while 4 * ((4 * channels + 3) * voxels / size**3 + 2 * channels * pixels / size**2) > room:
         size += 1
     return size
@@ -89,7 +96,9 @@ def transmission_of(series, rays: np.ndarray, places: Sequence[int], size: int):
     chunks = series.array("tilt", "element", "y", "x").chunks[2]
     ends = np.cumsum(chunks).tolist()
     made = [
-        da.from_delayed(dask.delayed(rows)(end - n, end), (shape[1], shape[0], n, shape[2]), np.float32)
+        da.from_delayed(
+            dask.delayed(rows)(end - n, end), (shape[1], shape[0], n, shape[2]), np.float32
+        )
         for end, n in zip(ends, chunks, strict=True)
     ]
     return da.concatenate(made, axis=2)
@@ -104,5 +113,7 @@ def mean_density_of(given, masses, elements) -> float:
     shares = masses.sum(axis=(1, 2, 3), dtype=np.float64)
     pure = densities(elements)
     if not np.isfinite(pure[shares > 0]).all():
-        raise ValueError(f"the density of one of {', '.join(elements)} is not known; pass density= in g/cm^3")
+        raise ValueError(
+            f"the density of one of {', '.join(elements)} is not known; pass density= in g/cm^3"
+        )
     return float(shares.sum() / (shares[shares > 0] / pure[shares > 0]).sum())

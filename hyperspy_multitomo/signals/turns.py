@@ -37,11 +37,15 @@ class _Gate:
         """Return the threads of the next slab. Slabs take about as long, and come in rounds; the last may have fewer of them."""
         before = self.passed % self.share
         self.passed += 1
-        return max(1, self.cores // min(self.at_once, self.share - before // self.at_once * self.at_once))
+        return max(
+            1, self.cores // min(self.at_once, self.share - before // self.at_once * self.at_once)
+        )
 
 
 @contextmanager
-def turn(token: str, needed: int, share: int, one: bool = False, done: bool = False) -> Iterator[int]:
+def turn(
+    token: str, needed: int, share: int, one: bool = False, done: bool = False
+) -> Iterator[int]:
     """Wait until one more slab of a reconstruction fits, and give the number of threads that it may use.
 
     Parameters
@@ -90,7 +94,8 @@ def stopped(token: str) -> bool:
 def places(needed: int, share: int, one: bool = False) -> tuple[int, int]:
     """Return how many of `share` slabs of so many bytes this process works at side by side, and the threads of each.
 
-    dask asks for as many as it has threads. Where they do not fit, or there are not so many, fewer run, each on more threads.
+    dask asks for as many as it has threads. Where they do not fit, or there are not so many, fewer
+    run, each on more threads.
     """
     callers, cores, memory = _process()
     at_once = 1 if one else min(callers, share)
@@ -104,7 +109,8 @@ def _process() -> tuple[int, int, int | None]:
     worker = worker_in_use()
     if worker is not None:
         callers = worker.state.nthreads
-        # dask's nannies set it to 1; a worker that has a whole machine for one thread of dask's is started with another value.
+        # dask's nannies set it to 1; a worker that has a whole machine for one thread of dask's is
+        # started with another value.
         cores = callers * int(os.environ.get("OMP_NUM_THREADS", "").strip() or 1)
         limit = worker.memory_manager.memory_limit
         return callers, cores, limit or available_memory()

@@ -25,12 +25,20 @@ _QUANTITY = f"{NODE}.quantity"
 
 
 class TomographicVolume(
-    VolumePlots, Exploring, Export, HAADFQuantification, Densities, Quantification, Thresholds, TomographySignal, Signal2D
+    VolumePlots,
+    Exploring,
+    Export,
+    HAADFQuantification,
+    Densities,
+    Quantification,
+    Thresholds,
+    TomographySignal,
+    Signal2D,
 ):
     """A volume, or one per element: axes ``(z | x, y)`` or ``(element, z | x, y)``, array order (z, [element,] y, x).
 
-    Voxels hold signal per unit length of path (`quantity` says which), or percent after `quantify`. ``volume["Au"]`` picks one
-    element, ``"Au" in volume`` asks for one.
+    Voxels hold signal per unit length of path (`quantity` says which), or percent after `quantify`.
+    ``volume["Au"]`` picks one element, ``"Au" in volume`` asks for one.
     """
 
     _signal_type = "TomographicVolume"
@@ -39,15 +47,20 @@ class TomographicVolume(
     def quantity(self) -> str:
         """What the voxels hold, e.g. ``"counts / nm"`` or ``"weight percent"``: that of the elements, if there are any."""
         quantity = self.metadata.get_item(_QUANTITY, default="")
-        return quantity if self.elements or not self.channels else quantity.replace("counts", "HAADF signal")
+        return (
+            quantity
+            if self.elements or not self.channels
+            else quantity.replace("counts", "HAADF signal")
+        )
 
     @property
     def residuals(self) -> dict[str, np.ndarray]:
         """Relative residuals ``|b - A x| / |b|``, at the start of each iteration or, with a regulariser, of every tenth volume.
 
-        ``"eds"`` has the shape (iteration, element), NaN for channels without maps, ``"haadf"`` (iteration,). EM adds
-        ``"deviance"``, the Poisson deviance per pixel of the projections, (iteration, element) or, of images, (iteration,); a
-        regularised method the ``"objective"`` that it makes small, (iteration,). ``"iteration"`` numbers the iterations.
+        ``"eds"`` has the shape (iteration, element), NaN for channels without maps, ``"haadf"``
+        (iteration,). EM adds ``"deviance"``, the Poisson deviance per pixel of the projections,
+        (iteration, element) or, of images, (iteration,); a regularised method the ``"objective"``
+        that it makes small, (iteration,). ``"iteration"`` numbers the iterations.
         """
         maps = {"eds": recall(self, "residuals_eds"), "deviance": recall(self, "deviance_eds")}
         found = {name: values.T for name, values in maps.items() if values is not None}
@@ -57,26 +70,39 @@ class TomographicVolume(
             "objective": "objective",
             "iteration": "residuals_iteration",
         }
-        items = {name: self.metadata.get_item(f"{NODE}.{path}", default=None) for name, path in images.items()}
-        return found | {name: np.asarray(values) for name, values in items.items() if values is not None}
+        items = {
+            name: self.metadata.get_item(f"{NODE}.{path}", default=None)
+            for name, path in images.items()
+        }
+        return found | {
+            name: np.asarray(values) for name, values in items.items() if values is not None
+        }
 
     @property
     def response_ratios(self) -> dict[str, float] | None:
         """The response ratios r_e (HAADF signal per count) that made a HEBT volume, or None."""
         values = recall(self, "ratios")
-        return None if values is None else {name: float(r) for name, r in zip(self.channels, values, strict=True)}
+        return (
+            None
+            if values is None
+            else {name: float(r) for name, r in zip(self.channels, values, strict=True)}
+        )
 
     @classmethod
     @checked
-    def from_arrays(cls, volumes, pixel_size: float | None = None, *, like=None, quantity: str = "") -> TomographicVolume:
+    def from_arrays(
+        cls, volumes, pixel_size: float | None = None, *, like=None, quantity: str = ""
+    ) -> TomographicVolume:
         """Make a volume from one array per channel.
 
         Parameters
         ----------
         volumes : dict of str to array or signal, shape (z, y, x), or one of them
-            One volume for each channel, or a single volume without the axis ``element``. Axes of signals go by their names.
+            One volume for each channel, or a single volume without the axis ``element``. Axes of
+            signals go by their names.
         pixel_size : float, optional
-            In nm; the three axes are centred on the tilt axis along x and z. By default the axes are those of signals.
+            In nm; the three axes are centred on the tilt axis along x and z. By default the axes
+            are those of signals.
         like : TomographicVolume, optional
             Take axes and acquisition metadata from this one instead.
         quantity : str, default ""
@@ -122,7 +148,9 @@ def mask_array(mask, shape: tuple[int, int, int], *, lazy: bool = False):
     mask = mask if lazy and hasattr(mask, "dask") else np.asarray(mask)
     expected = (shape[0], shape[2], shape[1])
     if mask.shape != expected:
-        raise ValueError(f"the mask has the shape {mask.shape} but the volume is {expected} (z, y, x)")
+        raise ValueError(
+            f"the mask has the shape {mask.shape} but the volume is {expected} (z, y, x)"
+        )
     if isinstance(mask, np.ndarray) and not mask.any():
         raise ValueError("the mask is empty: at least one voxel must be inside it")
     mask = mask.astype(bool).transpose(0, 2, 1)

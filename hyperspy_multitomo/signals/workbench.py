@@ -26,14 +26,16 @@ def workbench(haadf, eds, spectra=None, display: bool = True, toolkit: str | Non
     Returns
     -------
     WorkbenchPanel or dict
-        The workbench, whose ``eds``, ``haadf``, ``volume`` and ``composition`` are what the panels have made so far. With
-        ``display=False`` its widgets, ``{"ipywidgets": {"widget": ..., "wdict": {...}}}``.
+        The workbench, whose ``eds``, ``haadf``, ``volume`` and ``composition`` are what the panels
+        have made so far. With ``display=False`` its widgets, ``{"ipywidgets": {"widget": ...,
+        "wdict": {...}}}``.
 
     Notes
     -----
-    The step Alignment attaches its alignment to the HAADF series and the maps. Maps that replace them, those without the dropped
-    tilts or others, get that of the HAADF series where they have none. A panel that was opened on what has been replaced
-    since says so, and applies nothing more until it is opened again.
+    The step Alignment attaches its alignment to the HAADF series and the maps. Maps that replace
+    them, those without the dropped tilts or others, get that of the HAADF series where they have
+    none. A panel that was opened on what has been replaced since says so, and applies nothing more
+    until it is opened again.
 
     Raises
     ------

@@ -10,7 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.acquisition.xray_lines import line_energy
-from hyperspy_multitomo.composition.absorption import attenuation_coefficients, linear_attenuation, voxel_transmission
+from hyperspy_multitomo.composition.absorption import (
+    attenuation_coefficients,
+    linear_attenuation,
+    voxel_transmission,
+)
 from hyperspy_multitomo.composition.detectors import detectors_from, relative_weights
 from hyperspy_multitomo.simulation.specimen import Phantom
 from hyperspy_multitomo.tomography import TiltGeometry, projector
@@ -31,21 +35,24 @@ def absorbed_maps(
     """
     Return the counts that are expected of a phantom in which X-rays are absorbed on their way to the detectors.
 
-    From the centre of every fine voxel that emits, at every tilt, the ray to each detector is followed exactly through the fine
-    voxels; what leaves is projected along the beam and averaged over the detector's pixels. It shares neither the grid nor the
-    method with `ray_transmission`, which corrects for absorption.
+    From the centre of every fine voxel that emits, at every tilt, the ray to each detector is
+    followed exactly through the fine voxels; what leaves is projected along the beam and averaged
+    over the detector's pixels. It shares neither the grid nor the method with `ray_transmission`,
+    which corrects for absorption.
 
     Parameters
     ----------
     phantom : Phantom
-        Its truth in g/cm^3 of each element, as of `gold_shell`, `heavy_oxide` and `yuan`. Elements that it does not have absorb
-        nothing. With few slices, what lies beyond the ends of the tilt axis absorbs nothing either.
+        Its truth in g/cm^3 of each element, as of `gold_shell`, `heavy_oxide` and `yuan`. Elements
+        that it does not have absorb nothing. With few slices, what lies beyond the ends of the tilt
+        axis absorbs nothing either.
     detectors : XRayDetector, sequence, or "super-x"
         See `detectors_from`. The phantom's counts are those of all of them together.
     tilts : array_like (tilt,), optional
         Degrees; by default the phantom's.
     lines : sequence of str or float, optional
-        Line of each channel (``"Al_Ka"``), or its energy in keV; by default the names of the phantom's elements.
+        Line of each channel (``"Al_Ka"``), or its energy in keV; by default the names of the
+        phantom's elements.
     oversampling : int, default 2
         Fine voxels along each edge of a voxel, in all three directions.
     progress : callable, optional
@@ -75,20 +82,28 @@ def absorbed_maps(
     """
     if phantom.unit != "g/cm^3":
         raise ValueError(
-            f"the phantom {phantom.name!r} is in {phantom.unit}; absorption needs the mass of each element in g/cm^3"
+            f"the phantom {phantom.name!r} is in {phantom.unit}; absorption needs the mass of each "
+            "element in g/cm^3"
         )
     if int(oversampling) != oversampling or oversampling < 1:
-        raise ValueError(f"`oversampling` is {oversampling!r}; expected a whole number of fine voxels per voxel, 1 or more")
+        raise ValueError(
+            f"`oversampling` is {oversampling!r}; expected a whole number of fine voxels per "
+            "voxel, 1 or more"
+        )
     lines = phantom.elements if lines is None else lines
     if isinstance(lines, str) or len(lines) != len(phantom.elements):
-        raise ValueError(f"`lines` is {lines!r}; expected one for each of {', '.join(phantom.elements)}")
+        raise ValueError(
+            f"`lines` is {lines!r}; expected one for each of {', '.join(phantom.elements)}"
+        )
     energies = [line_energy(line) if isinstance(line, str) else float(line) for line in lines]
     tilts = np.asarray(phantom.tilts if tilts is None else tilts, dtype=np.float64)
     detectors = detectors_from(detectors)
     weights = relative_weights(detectors)
     k, n = int(oversampling), phantom.size
     densities = _fine(phantom, k)
-    attenuation = linear_attenuation(densities, attenuation_coefficients(phantom.elements, energies))
+    attenuation = linear_attenuation(
+        densities, attenuation_coefficients(phantom.elements, energies)
+    )
     emits = densities.max(axis=0) > 0
     voxel = phantom.pixel_size / k
     emission = densities * phantom.counts_per_unit.astype(np.float32)[:, None, None, None]
@@ -97,7 +112,9 @@ def absorbed_maps(
         transmission = np.zeros_like(attenuation)
         for detector, weight in zip(detectors, weights, strict=True):
             towards = detector.direction(tilt)
-            traced = voxel_transmission(attenuation, voxel, towards, method="trace", where=emits, threads=threads)
+            traced = voxel_transmission(
+                attenuation, voxel, towards, method="trace", where=emits, threads=threads
+            )
             transmission += np.float32(weight) * traced
         A = projector(TiltGeometry([tilt], n, (n * k, n * k), voxel, binning=k), threads=threads)
         maps[:, t] = A(emission * transmission)[:, 0]

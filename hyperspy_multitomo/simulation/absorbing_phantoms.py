@@ -18,7 +18,8 @@ SOLID_ANGLE = 0.7  # sr
 HAADF_MRAD = (80.0, 200.0)
 # Atoms per barn of a path of 1 nm at 1 g/cm^3 and 1 g/mol: N_A x 1e-7 cm x 1e-24 cm^2.
 ATOMS = 6.02214e-8
-#: Weight fractions of gold in the core and in the shell, and their densities by inverse mixing of 19.3 and 2.70 g/cm^3.
+#: Weight fractions of gold in the core and in the shell, and their densities by inverse mixing of
+#: 19.3 and 2.70 g/cm^3.
 GOLD_CORE, GOLD_SHELL = 0.10, 0.95
 #: Oxide: weight fraction of oxygen, density (g/cm^3).
 CERIA, REDUCED = (0.1859, 7.22), (0.1462, 6.2)
@@ -28,21 +29,23 @@ def gold_shell(size: int = 64, slices: int | None = None) -> Phantom:
     """
     Return a particle of 300 nm with a core of 90 wt% aluminium in a shell of 95 wt% gold, which absorbs Al Ka.
 
-    Spheres: the core has a diameter of 200 nm, its centre 15 nm off that of the particle: the shell is 35 to 65 nm thick.
+    Spheres: the core has a diameter of 200 nm, its centre 15 nm off that of the particle: the shell
+    is 35 to 65 nm thick.
 
     Parameters
     ----------
     size : int, default 64
         Pixels across 400 nm; the same object is sampled whatever it is.
     slices : int, optional
-        Pixels along the tilt axis, of the same size; by default `size`. With less than three quarters of it the ends of the
-        particle lie out of view.
+        Pixels along the tilt axis, of the same size; by default `size`. With less than three
+        quarters of it the ends of the particle lie out of view.
 
     Returns
     -------
     Phantom
-        `elements` are the lines Al Ka and Au La, `truth` is mass per volume in g/cm^3. Counts without absorption are those of
-        1.5e7 electrons of 200 keV per pixel on 0.7 sr with an efficiency of 1. 29 tilts from -70 to 70 degrees.
+        `elements` are the lines Al Ka and Au La, `truth` is mass per volume in g/cm^3. Counts
+        without absorption are those of 1.5e7 electrons of 200 keV per pixel on 0.7 sr with an
+        efficiency of 1. 29 tilts from -70 to 70 degrees.
 
     Raises
     ------
@@ -51,8 +54,8 @@ def gold_shell(size: int = 64, slices: int | None = None) -> Phantom:
 
     Notes
     -----
-    Counts by the package's own cross sections; the HAADF is of 80 to 200 mrad and linear, which no real one is in so thick a
-    particle.
+    Counts by the package's own cross sections; the HAADF is of 80 to 200 mrad and linear, which no
+    real one is in so thick a particle.
 
     Examples
     --------
@@ -77,8 +80,8 @@ def heavy_oxide(size: int = 64, slices: int | None = None) -> Phantom:
     """
     Return a particle of CeO2 and a smaller one of Ce2O3 that touch, which absorb O Ka.
 
-    Ellipsoids, 200 x 180 x 190 nm (18.6 wt% O) and 110 x 120 x 110 nm (14.6 wt% O): absorption in the large one hides what
-    makes the small one different.
+    Ellipsoids, 200 x 180 x 190 nm (18.6 wt% O) and 110 x 120 x 110 nm (14.6 wt% O): absorption in
+    the large one hides what makes the small one different.
 
     Parameters
     ----------
@@ -90,8 +93,9 @@ def heavy_oxide(size: int = 64, slices: int | None = None) -> Phantom:
     Returns
     -------
     Phantom
-        `elements` are the lines O Ka and Ce La, `truth` is mass per volume in g/cm^3. Counts without absorption are those of
-        1.5e7 electrons of 200 keV per pixel on 0.7 sr with an efficiency of 1. 29 tilts from -70 to 70 degrees.
+        `elements` are the lines O Ka and Ce La, `truth` is mass per volume in g/cm^3. Counts
+        without absorption are those of 1.5e7 electrons of 200 keV per pixel on 0.7 sr with an
+        efficiency of 1. 29 tilts from -70 to 70 degrees.
 
     Raises
     ------
@@ -119,16 +123,27 @@ def _heavy_oxide_body(x, z, y, aspect):
 
 def _inside(x, z, y, centre, half_axes, half_width):
     """Return what lies in an ellipsoid; centre and half axes (x, z, y) in nm."""
-    distances = ((value * half_width - c) / a for value, c, a in zip((x, z, y), centre, half_axes, strict=True))
+    distances = (
+        (value * half_width - c) / a
+        for value, c, a in zip((x, z, y), centre, half_axes, strict=True)
+    )
     return sum(distance * distance for distance in distances) < 1
 
 
 def _phantom(
-    name: str, lines: tuple[str, ...], size: int, slices: int | None, field: float, electrons: float, body: Callable
+    name: str,
+    lines: tuple[str, ...],
+    size: int,
+    slices: int | None,
+    field: float,
+    electrons: float,
+    body: Callable,
 ) -> Phantom:
     slices = size if slices is None else slices
     if size < 8 or slices < 1:
-        raise ValueError(f"the phantom has {size} pixels across and {slices} slices; expected at least 8 and 1")
+        raise ValueError(
+            f"the phantom has {size} pixels across and {slices} slices; expected at least 8 and 1"
+        )
     atoms = ATOMS / atomic_weights(lines)
     photons = np.array([emission(line, BEAM_KEV) for line in lines])
     scattered = np.array([haadf(line.partition("_")[0], BEAM_KEV, *HAADF_MRAD) for line in lines])

@@ -86,8 +86,8 @@ def simulate(
     """
     Image a phantom at every tilt, on a finer grid than that of the reconstruction.
 
-    Line integrals are taken through the fine grid and averaged over each detector pixel. EDS counts are Poisson; smoothing, where
-    a phantom has it, comes after the counting, as in the papers.
+    Line integrals are taken through the fine grid and averaged over each detector pixel. EDS counts
+    are Poisson; smoothing, where a phantom has it, comes after the counting, as in the papers.
 
     Parameters
     ----------
@@ -106,13 +106,15 @@ def simulate(
     gains : array_like (tilt,) or (channel, tilt), optional
         Factors on the specimen's EDS counts, such as live time or shadowing; by default 1.
     blur : float, optional
-        Standard deviation, px, of the Gaussian along x that smooths the EDS maps; by default the phantom's.
-    haadf_noise : "none", "poisson" or float, optional
-        "poisson" counts HAADF electrons; a number is the standard deviation of Gaussian noise, in HAADF signal. By default the
+        Standard deviation, px, of the Gaussian along x that smooths the EDS maps; by default the
         phantom's.
+    haadf_noise : "none", "poisson" or float, optional
+        "poisson" counts HAADF electrons; a number is the standard deviation of Gaussian noise, in
+        HAADF signal. By default the phantom's.
     across, along : array_like (tilt,), optional
-        Displacement, px, of the object in each recorded image towards +x (across the tilt axis) and +y (along it, by linear
-        interpolation); of both modalities, which have to share their tilts. By default none.
+        Displacement, px, of the object in each recorded image towards +x (across the tilt axis) and
+        +y (along it, by linear interpolation); of both modalities, which have to share their tilts.
+        By default none.
     axis_offset : float, default 0.0
         Pixels by which the tilt axis lies beyond the middle of the detector, towards +x.
     seed : int, Generator or None, default None
@@ -142,22 +144,33 @@ def simulate(
     tilts = _row("tilts", phantom.tilts if tilts is None else tilts)
     shared = np.array_equal(tilts, haadf_tilts)
     if not shared and (across is not None or along is not None):
-        raise ValueError("displacements go with tilts that the EDS maps and the HAADF images share; pass equal tilts for both")
+        raise ValueError(
+            "displacements go with tilts that the EDS maps and the HAADF images share; pass equal "
+            "tilts for both"
+        )
     across, along = _per_tilt("across", across, tilts), _per_tilt("along", along, tilts)
     if not (np.isfinite(dose) and dose > 0):
         raise ValueError(f"the dose is {dose!r}; expected a positive factor")
     phantom = _with_dose(phantom, dose)
     paths = _line_integrals(phantom, tilts, oversampling, across, along, axis_offset)
     haadf_paths = (
-        paths if shared else _line_integrals(phantom, haadf_tilts, oversampling, *np.zeros((2, haadf_tilts.size)), axis_offset)
+        paths
+        if shared
+        else _line_integrals(
+            phantom, haadf_tilts, oversampling, *np.zeros((2, haadf_tilts.size)), axis_offset
+        )
     )
     expected_haadf = np.tensordot(phantom.haadf_per_unit.astype(np.float32), haadf_paths, 1)
     factors = phantom.counts_per_unit[:, None] * _checked_gains(gains, len(phantom.elements), tilts)
-    expected_maps = paths * factors.astype(np.float32)[..., None, None] + _checked_background(background, len(phantom.elements))
+    expected_maps = paths * factors.astype(np.float32)[..., None, None] + _checked_background(
+        background, len(phantom.elements)
+    )
     rng = np.random.default_rng(seed)
     return SimulatedSeries(
         maps=count(expected_maps, blur=phantom.blur if blur is None else blur, seed=rng),
-        haadf=_noisy_haadf(expected_haadf, phantom.haadf_noise if haadf_noise is None else haadf_noise, rng),
+        haadf=_noisy_haadf(
+            expected_haadf, phantom.haadf_noise if haadf_noise is None else haadf_noise, rng
+        ),
         tilts=tilts,
         haadf_tilts=haadf_tilts,
         expected_maps=expected_maps,
@@ -168,7 +181,9 @@ def simulate(
     )
 
 
-def count(expected: ArrayLike, *, blur: float = 0.0, seed: int | np.random.Generator | None = None) -> np.ndarray:
+def count(
+    expected: ArrayLike, *, blur: float = 0.0, seed: int | np.random.Generator | None = None
+) -> np.ndarray:
     """
     Draw Poisson counts and smooth them along the detector, in this order.
 
@@ -199,9 +214,14 @@ def count(expected: ArrayLike, *, blur: float = 0.0, seed: int | np.random.Gener
     """
     expected = np.asarray(expected)
     if not (np.isfinite(expected).all() and (expected >= 0).all()):
-        raise ValueError("the expected counts hold negative or infinite values; Poisson counts need means from 0 up")
+        raise ValueError(
+            "the expected counts hold negative or infinite values; Poisson counts need means from "
+            "0 up"
+        )
     if not (np.isfinite(blur) and blur >= 0):
-        raise ValueError(f"the blur is {blur!r}; expected a standard deviation in pixels, 0 or more")
+        raise ValueError(
+            f"the blur is {blur!r}; expected a standard deviation in pixels, 0 or more"
+        )
     counts = np.random.default_rng(seed).poisson(expected).astype(np.float32)
     if blur == 0:
         return counts
@@ -211,19 +231,28 @@ def count(expected: ArrayLike, *, blur: float = 0.0, seed: int | np.random.Gener
 
 
 def _line_integrals(
-    phantom: Phantom, tilts: np.ndarray, factor: int, across: np.ndarray, along: np.ndarray, axis_offset: float
+    phantom: Phantom,
+    tilts: np.ndarray,
+    factor: int,
+    across: np.ndarray,
+    along: np.ndarray,
+    axis_offset: float,
 ) -> np.ndarray:
     """Return the phantom's unit x nm along each ray, averaged over each detector pixel, (channel, tilt, x, y)."""
     n, channels = phantom.size, len(phantom.elements)
     fine_axis = factor * axis_offset
-    geometry = TiltGeometry(tilts, n * factor, None, phantom.pixel_size / factor, fine_axis, shifts=factor * across)
+    geometry = TiltGeometry(
+        tilts, n * factor, None, phantom.pixel_size / factor, fine_axis, shifts=factor * across
+    )
     project = projector(geometry)
     block = max(1, _BLOCK_VOXELS // (channels * (n * factor) ** 2))
     paths = np.empty((channels, len(tilts), n, phantom.slices), np.float32)
     for start in range(0, phantom.slices, block):
         stop = min(start + block, phantom.slices)
         fine = project(phantom.fine(factor, start, stop))
-        paths[..., start:stop] = fine.reshape(channels, len(tilts), n, factor, stop - start).mean(axis=3)
+        paths[..., start:stop] = fine.reshape(channels, len(tilts), n, factor, stop - start).mean(
+            axis=3
+        )
     if along.any():
         from scipy.ndimage import shift
 
@@ -238,20 +267,28 @@ def _noisy_haadf(expected: np.ndarray, noise: str | float, rng: np.random.Genera
     if noise == "poisson":
         return rng.poisson(expected).astype(np.float32)
     if isinstance(noise, str) or not (np.isfinite(noise) and noise >= 0):
-        raise ValueError(f"haadf_noise is {noise!r}; expected 'none', 'poisson' or a standard deviation, 0 or more")
+        raise ValueError(
+            f"haadf_noise is {noise!r}; expected 'none', 'poisson' or a standard deviation, 0 or "
+            "more"
+        )
     return expected + rng.normal(0, noise, expected.shape).astype(np.float32)
 
 
 def _with_dose(phantom: Phantom, dose: float) -> Phantom:
     from dataclasses import replace
 
-    return phantom if dose == 1 else replace(phantom, counts_per_unit=phantom.counts_per_unit * dose)
+    return (
+        phantom if dose == 1 else replace(phantom, counts_per_unit=phantom.counts_per_unit * dose)
+    )
 
 
 def _row(name: str, values: ArrayLike) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
-        raise ValueError(f"`{name}` has the shape {values.shape}; expected a list of finite numbers, one per projection")
+        raise ValueError(
+            f"`{name}` has the shape {values.shape}; expected a list of finite numbers, one per "
+            "projection"
+        )
     return values
 
 
@@ -260,14 +297,20 @@ def _per_tilt(name: str, values: ArrayLike | None, tilts: np.ndarray) -> np.ndar
         return np.zeros(tilts.size)
     values = _row(name, values)
     if values.size != tilts.size:
-        raise ValueError(f"`{name}` has {values.size} values but there are {tilts.size} tilts; pass one per tilt, in pixels")
+        raise ValueError(
+            f"`{name}` has {values.size} values but there are {tilts.size} tilts; pass one per "
+            "tilt, in pixels"
+        )
     return values
 
 
 def _checked_gains(gains: ArrayLike | None, channels: int, tilts: np.ndarray) -> np.ndarray:
     gains = np.ones(tilts.size) if gains is None else np.asarray(gains, dtype=np.float64)
     if gains.shape not in ((tilts.size,), (channels, tilts.size)):
-        raise ValueError(f"`gains` has the shape {gains.shape}; expected ({tilts.size},) or ({channels}, {tilts.size})")
+        raise ValueError(
+            f"`gains` has the shape {gains.shape}; expected ({tilts.size},) or ({channels}, "
+            f"{tilts.size})"
+        )
     if not (np.isfinite(gains).all() and (gains > 0).all()):
         raise ValueError("`gains` have to be positive and finite")
     return gains
@@ -275,6 +318,11 @@ def _checked_gains(gains: ArrayLike | None, channels: int, tilts: np.ndarray) ->
 
 def _checked_background(background: ArrayLike, channels: int) -> np.ndarray:
     background = np.asarray(background, dtype=np.float32)
-    if background.shape not in ((), (channels,)) or not (np.isfinite(background).all() and (background >= 0).all()):
-        raise ValueError(f"the background is {background!r}; expected counts per pixel, 0 or more, one number or one per channel")
+    if background.shape not in ((), (channels,)) or not (
+        np.isfinite(background).all() and (background >= 0).all()
+    ):
+        raise ValueError(
+            f"the background is {background!r}; expected counts per pixel, 0 or more, one number "
+            "or one per channel"
+        )
     return np.broadcast_to(background, (channels,))[:, None, None, None]

@@ -62,7 +62,9 @@ class _Ellipsoid:
         """Return the length of the path at (u, y): across the projected tilt axis, and along it."""
         (x0, z0, y0), (a, b, c) = self.centre, self.half_axes
         width = np.hypot(a * np.cos(tilt - self.turn), b * np.sin(tilt - self.turn))
-        inside = 1 - ((u - x0 * np.cos(tilt) - z0 * np.sin(tilt)) / width) ** 2 - ((y - y0) / c) ** 2
+        inside = (
+            1 - ((u - x0 * np.cos(tilt) - z0 * np.sin(tilt)) / width) ** 2 - ((y - y0) / c) ** 2
+        )
         return 2 * a * b / width * np.sqrt(np.maximum(inside, 0))
 
     def box(self, tilt: float) -> np.ndarray:
@@ -106,14 +108,15 @@ def misaligned(
     """
     Image a specimen whose stage jumps from tilt to tilt and whose tilt axis lies off centre and askew.
 
-    Specimens are made of ellipsoids, whose projections are known exactly at any shift and rotation: no interpolation
-    stands between them and the images.
+    Specimens are made of ellipsoids, whose projections are known exactly at any shift and rotation:
+    no interpolation stands between them and the images.
 
     Parameters
     ----------
     specimen : {"particle", "needle", "lamella"}, default "particle"
-        A particle with grains on a thin film, all but the film in view; a needle along the tilt axis with grains, longer than
-        the view; or a lamella of grains, larger than the view on all sides.
+        A particle with grains on a thin film, all but the film in view; a needle along the tilt
+        axis with grains, longer than the view; or a lamella of grains, larger than the view on all
+        sides.
     size : int, default 128
         Pixels across the tilt axis; the specimen grows with it.
     height : int, optional
@@ -149,9 +152,16 @@ def misaligned(
     ((3, 32, 32), (2, 3, 32, 32), 4.0)
     """
     if specimen not in _SPECIMENS:
-        raise ValueError(f"unknown specimen {specimen!r}; choose one of {', '.join(map(repr, _SPECIMENS))}")
-    if not (np.isfinite([shift, axis_offset, rotation, counts, noise]).all() and min(shift, counts, noise) >= 0):
-        raise ValueError("shift, counts and noise have to be finite, 0 or more, axis_offset and rotation finite")
+        raise ValueError(
+            f"unknown specimen {specimen!r}; choose one of {', '.join(map(repr, _SPECIMENS))}"
+        )
+    if not (
+        np.isfinite([shift, axis_offset, rotation, counts, noise]).all()
+        and min(shift, counts, noise) >= 0
+    ):
+        raise ValueError(
+            "shift, counts and noise have to be finite, 0 or more, axis_offset and rotation finite"
+        )
     rng = np.random.default_rng(seed)
     tilts = np.arange(-70.0, 71.0, 5.0) if tilts is None else np.asarray(tilts, dtype=np.float64)
     shifts = rng.uniform(-shift, shift, (2, tilts.size))
@@ -161,7 +171,9 @@ def misaligned(
     haadf = np.tensordot(BRIGHTNESS, paths, 1)
     expected = paths * np.float32(counts / max(paths.max(), np.finfo(np.float32).tiny))
     noisy = haadf + rng.normal(0, noise * haadf.max(), haadf.shape).astype(np.float32)
-    return MisalignedSeries(noisy, rng.poisson(expected).astype(np.float32), haadf, expected, tilts, truth)
+    return MisalignedSeries(
+        noisy, rng.poisson(expected).astype(np.float32), haadf, expected, tilts, truth
+    )
 
 
 def _projections(bodies, truth: Alignment, shape: tuple[int, int]) -> np.ndarray:
@@ -175,7 +187,9 @@ def _projections(bodies, truth: Alignment, shape: tuple[int, int]) -> np.ndarray
         placed_x, placed_y = x + truth.across[t], y + truth.along[t]
         fine = np.zeros((len(ELEMENTS), len(x), len(y)))
         for body in bodies:
-            corners = np.stack(np.meshgrid(body.box(tilt)[0] + truth.axis_offset, body.box(tilt)[1])).reshape(2, 4)
+            corners = np.stack(
+                np.meshgrid(body.box(tilt)[0] + truth.axis_offset, body.box(tilt)[1])
+            ).reshape(2, 4)
             near = [
                 slice(*np.searchsorted(side, (ends.min() - 1, ends.max() + 1)))
                 for side, ends in zip((placed_x, placed_y), turn.T @ corners, strict=True)
@@ -183,7 +197,9 @@ def _projections(bodies, truth: Alignment, shape: tuple[int, int]) -> np.ndarray
             here_x, here_y = placed_x[near[0], None], placed_y[near[1]]
             u = turn[0, 0] * here_x + turn[0, 1] * here_y - truth.axis_offset
             v = turn[1, 0] * here_x + turn[1, 1] * here_y
-            fine[:, near[0], near[1]] += np.multiply.outer(np.array(body.densities), body.paths(tilt, u, v) + np.zeros_like(u))
+            fine[:, near[0], near[1]] += np.multiply.outer(
+                np.array(body.densities), body.paths(tilt, u, v) + np.zeros_like(u)
+            )
         paths[:, t] = fine.reshape(-1, shape[0], n, shape[1], n).mean(axis=(2, 4))
     return np.maximum(paths, 0)
 
@@ -205,7 +221,11 @@ def _needle(rng: np.random.Generator, scale: float) -> list:
     """Return a needle of Al along y, with grains of Cu inside."""
     bodies = [_ellipsoid((2, -3, 5), (22, 20, 140), 0.2, (1.0, 0.0), scale)]
     for _ in range(14):
-        half_axes, angle, radius = rng.uniform(2.5, 7, 3), rng.uniform(0, 2 * np.pi), rng.uniform(0, 13)
+        half_axes, angle, radius = (
+            rng.uniform(2.5, 7, 3),
+            rng.uniform(0, 2 * np.pi),
+            rng.uniform(0, 13),
+        )
         centre = (2 + radius * np.cos(angle), -3 + radius * np.sin(angle), rng.uniform(-75, 75))
         bodies.append(_ellipsoid(centre, half_axes, rng.uniform(0, 3), (-0.3, 1.5), scale))
     return bodies
@@ -223,7 +243,9 @@ def _lamella(rng: np.random.Generator, scale: float) -> list:
 
 
 def _ellipsoid(centre, half_axes, turn, densities, scale) -> _Ellipsoid:
-    centre, half_axes = (tuple(scale * float(value) for value in values) for values in (centre, half_axes))
+    centre, half_axes = (
+        tuple(scale * float(value) for value in values) for values in (centre, half_axes)
+    )
     return _Ellipsoid(centre, half_axes, float(turn), densities)
 
 

@@ -7,7 +7,13 @@ from functools import partial
 
 import numpy as np
 
-from hyperspy_multitomo.simulation.shapes import cap, inside_ellipse, inside_polygon, inside_ripple, turned
+from hyperspy_multitomo.simulation.shapes import (
+    cap,
+    inside_ellipse,
+    inside_polygon,
+    inside_ripple,
+    turned,
+)
 from hyperspy_multitomo.simulation.specimen import Phantom, line_integrals
 
 EVERY_FIVE_DEGREES = np.arange(-75.0, 76.0, 5.0)
@@ -17,9 +23,10 @@ def zhong(size: int = 512, slices: int = 1) -> Phantom:
     """
     Return a gold particle in silver, both of unit density: the phantom of the HEBT paper.
 
-    An octagon of silver with rounded corners (circumradius 0.36 of the width) around a rounded square of gold (half diagonal
-    0.24, turned by 20 degrees, off centre by 0.015 along x and -0.02 along z). With several slices it is a rod along the tilt
-    axis with blunt ends; the gold inside is shorter and twisted by 30 degrees from end to end.
+    An octagon of silver with rounded corners (circumradius 0.36 of the width) around a rounded
+    square of gold (half diagonal 0.24, turned by 20 degrees, off centre by 0.015 along x and -0.02
+    along z). With several slices it is a rod along the tilt axis with blunt ends; the gold inside
+    is shorter and twisted by 30 degrees from end to end.
 
     Parameters
     ----------
@@ -31,8 +38,9 @@ def zhong(size: int = 512, slices: int = 1) -> Phantom:
     Returns
     -------
     Phantom
-        `truth` is 1 in the element and 0 outside; counts and HAADF are per nm of path. 31 tilts from -75 to 75 degrees, HAADF
-        free of noise, EDS smoothed by 3.4 nm (a full width of 8 px at 512).
+        `truth` is 1 in the element and 0 outside; counts and HAADF are per nm of path. 31 tilts
+        from -75 to 75 degrees, HAADF free of noise, EDS smoothed by 3.4 nm (a full width of 8 px at
+        512).
 
     Raises
     ------
@@ -82,8 +90,9 @@ def yuan(size: int = 97, slices: int = 1) -> Phantom:
     """
     Return a core of 80 wt% gold in a shell of 80 wt% silver: the phantom with absolute cross sections.
 
-    A disc of 54 nm radius (4 % three-fold ripple) holds a core of 28.5 nm (6 % four-fold), both slightly off centre; ellipsoids
-    along the tilt axis with several slices. Densities mix by volume from 19.3 (Au) and 10.49 g/cm^3 (Ag).
+    A disc of 54 nm radius (4 % three-fold ripple) holds a core of 28.5 nm (6 % four-fold), both
+    slightly off centre; ellipsoids along the tilt axis with several slices. Densities mix by volume
+    from 19.3 (Au) and 10.49 g/cm^3 (Ag).
 
     Parameters
     ----------
@@ -95,8 +104,9 @@ def yuan(size: int = 97, slices: int = 1) -> Phantom:
     Returns
     -------
     Phantom
-        `truth` is the mass of each element per volume, g/cm^3. EDS: 0.03 of 3.121e8 electrons per pixel on 0.7 sr, about 30
-        counts, smoothed by 1.2 nm. HAADF: 1e5 electrons, of which a fiftieth of the elastically scattered are caught.
+        `truth` is the mass of each element per volume, g/cm^3. EDS: 0.03 of 3.121e8 electrons per
+        pixel on 0.7 sr, about 30 counts, smoothed by 1.2 nm. HAADF: 1e5 electrons, of which a
+        fiftieth of the elastically scattered are caught.
 
     Raises
     ------
@@ -105,7 +115,8 @@ def yuan(size: int = 97, slices: int = 1) -> Phantom:
 
     References
     ----------
-    Yuan et al. (2021), table 2 and the simulation of their silver-gold particle (composition from EDS and HAADF by HEBT).
+    Yuan et al. (2021), table 2 and the simulation of their silver-gold particle (composition from
+    EDS and HAADF by HEBT).
 
     Examples
     --------
@@ -118,7 +129,9 @@ def yuan(size: int = 97, slices: int = 1) -> Phantom:
     pixel_size = 1.5 * 97 / size
     weight = np.array([196.967, 107.868])  # g/mol
     elastic = np.array([1.98e7, 9.90e6])  # barn, at 100 keV
-    detected = np.array([7.46e3 * 0.030 * 0.999, 2.44e3 * 0.057 * 0.816])  # barn, into the Au Ma and Ag La lines
+    detected = np.array(
+        [7.46e3 * 0.030 * 0.999, 2.44e3 * 0.057 * 0.816]
+    )  # barn, into the Au Ma and Ag La lines
     # Atoms per barn of a path of 1 nm at 1 g/cm^3: N_A x 1e-7 cm x 1e-24 cm^2.
     atoms = 6.02214e-8 / weight
     return Phantom(
@@ -141,10 +154,20 @@ def yuan(size: int = 97, slices: int = 1) -> Phantom:
 def _yuan_body(x, z, y):
     half_width = 97 / 2  # px of 1.5 nm
     outer, inner = cap(y, 0.92), cap(y, 0.5, centre=0.04)
-    particle = inside_ripple(*turned(x, z, 15, (1.0 / half_width, -1.5 / half_width)), 36 / half_width * outer, 0.04, 3)
-    core = inside_ripple(*turned(x, z, 30, (3.5 / half_width, -4.0 / half_width)), 19 / half_width * inner, 0.06, 4)
-    core_mass, shell_mass, none = np.float32(_mixed_density(0.8)), np.float32(_mixed_density(0.2)), np.float32(0)
-    return np.stack([np.where(core, core_mass[e], np.where(particle, shell_mass[e], none)) for e in range(2)])
+    particle = inside_ripple(
+        *turned(x, z, 15, (1.0 / half_width, -1.5 / half_width)), 36 / half_width * outer, 0.04, 3
+    )
+    core = inside_ripple(
+        *turned(x, z, 30, (3.5 / half_width, -4.0 / half_width)), 19 / half_width * inner, 0.06, 4
+    )
+    core_mass, shell_mass, none = (
+        np.float32(_mixed_density(0.8)),
+        np.float32(_mixed_density(0.2)),
+        np.float32(0),
+    )
+    return np.stack(
+        [np.where(core, core_mass[e], np.where(particle, shell_mass[e], none)) for e in range(2)]
+    )
 
 
 def _mixed_density(gold: float) -> tuple[float, float]:
@@ -157,8 +180,9 @@ def huber(size: int = 256, slices: int = 6) -> Phantom:
     """
     Return an aluminium disc with grains of ytterbium and silicon, at very few counts: the phantom of the TGV paper's kind.
 
-    In the disc (radius 0.8 of the half width, its rim 0.06 wide): an ellipse that grades from Yb to Si, an ellipse of Yb around
-    some Si, Si that thins out from a centre, five small discs of Yb. Turned by 1.5 degrees from slice to slice.
+    In the disc (radius 0.8 of the half width, its rim 0.06 wide): an ellipse that grades from Yb to
+    Si, an ellipse of Yb around some Si, Si that thins out from a centre, five small discs of Yb.
+    Turned by 1.5 degrees from slice to slice.
 
     Parameters
     ----------
@@ -170,9 +194,9 @@ def huber(size: int = 256, slices: int = 6) -> Phantom:
     Returns
     -------
     Phantom
-        `truth` is the mass of each element per volume, g/cm^3, by the volume that each fills. 36 tilts from 0 to 175 degrees;
-        at their peak the sinograms hold 0.97 (Yb), 31 (Al) and 2.3 (Si) counts and 1.7e5 electrons of HAADF, which goes with
-        Z^1.8/M.
+        `truth` is the mass of each element per volume, g/cm^3, by the volume that each fills. 36
+        tilts from 0 to 175 degrees; at their peak the sinograms hold 0.97 (Yb), 31 (Al) and 2.3
+        (Si) counts and 1.7e5 electrons of HAADF, which goes with Z^1.8/M.
 
     Raises
     ------
@@ -181,7 +205,8 @@ def huber(size: int = 256, slices: int = 6) -> Phantom:
 
     References
     ----------
-    R. Huber, G. Haberfehlner, M. Holler, G. Kothleitner, K. Bredies, Nanoscale 11 (2019) 5617, doi:10.1039/C8NR09058K, fig. 2.
+    R. Huber, G. Haberfehlner, M. Holler, G. Kothleitner, K. Bredies, Nanoscale 11 (2019) 5617,
+    doi:10.1039/C8NR09058K, fig. 2.
 
     Examples
     --------
@@ -246,9 +271,9 @@ def schwartz(size: int = 128, slices: int = 1) -> Phantom:
     Returns
     -------
     Phantom
-        `truth` is the number of atoms of each element per volume, relative to that of the metal in its oxide. EDS at 9 tilts, 5
-        counts at the peak of each element's projections; HAADF at 47 tilts, both over -70..70 degrees, with Z^1.7 and 1e4
-        electrons at the peak.
+        `truth` is the number of atoms of each element per volume, relative to that of the metal in
+        its oxide. EDS at 9 tilts, 5 counts at the peak of each element's projections; HAADF at 47
+        tilts, both over -70..70 degrees, with Z^1.7 and 1e4 electrons at the peak.
 
     Raises
     ------
@@ -269,7 +294,9 @@ def schwartz(size: int = 128, slices: int = 1) -> Phantom:
     _check_sizes(size, slices)
     tilts, haadf_tilts = np.linspace(-70, 70, 9), np.linspace(-70, 70, 47)
     contrast = np.array([27.0, 29.0, 8.0, 79.0]) ** 1.7
-    counts, haadf = _scaled_to_peaks(_schwartz_body, tilts, haadf_tilts, [5, 5, 5, 5], 1e4, contrast, 128.0)
+    counts, haadf = _scaled_to_peaks(
+        _schwartz_body, tilts, haadf_tilts, [5, 5, 5, 5], 1e4, contrast, 128.0
+    )
     return Phantom(
         name="Schwartz",
         elements=("Co", "Cu", "O", "Au"),
@@ -292,12 +319,23 @@ def _schwartz_body(x, z, y):
         scale = cap(y, half_length, along)
         if scale == 0:
             return np.zeros(np.broadcast_shapes(x.shape, z.shape), bool)
-        return inside_ellipse(*turned(x, z, degrees, centre), (half_axes[0] * scale, half_axes[1] * scale))
+        return inside_ellipse(
+            *turned(x, z, degrees, centre), (half_axes[0] * scale, half_axes[1] * scale)
+        )
 
-    cobalt = ellipsoid((-0.30, 0.05), (0.34, 0.26), 25, -0.05, 0.75) | ellipsoid((0.34, 0.14), (0.15, 0.13), 0, 0.05, 0.40)
-    copper = ellipsoid((0.32, 0.12), (0.30, 0.26), -15, 0.05, 0.80) | ellipsoid((-0.05, -0.42), (0.20, 0.16), 40, 0.15, 0.60)
+    cobalt = ellipsoid((-0.30, 0.05), (0.34, 0.26), 25, -0.05, 0.75) | ellipsoid(
+        (0.34, 0.14), (0.15, 0.13), 0, 0.05, 0.40
+    )
+    copper = ellipsoid((0.32, 0.12), (0.30, 0.26), -15, 0.05, 0.80) | ellipsoid(
+        (-0.05, -0.42), (0.20, 0.16), 40, 0.15, 0.60
+    )
     gold = np.zeros_like(cobalt)
-    for centre, radius in (((-0.52, 0.32), 0.06), ((0.02, 0.25), 0.07), ((0.45, -0.20), 0.08), ((-0.28, -0.40), 0.055)):
+    for centre, radius in (
+        ((-0.52, 0.32), 0.06),
+        ((0.02, 0.25), 0.07),
+        ((0.45, -0.20), 0.08),
+        ((-0.28, -0.40), 0.055),
+    ):
         gold |= ellipsoid(centre, (radius, radius), 0, 0.0, 0.5)
     cobalt &= ~gold
     copper &= ~(gold | cobalt)
@@ -314,4 +352,7 @@ def _scaled_to_peaks(body, tilts, haadf_tilts, peak_counts, peak_haadf, contrast
 
 def _check_sizes(size: int, slices: int) -> None:
     if int(size) != size or size < 8 or int(slices) != slices or slices < 1:
-        raise ValueError(f"size={size!r}, slices={slices!r}; expected whole numbers, at least 8 pixels across and 1 slice")
+        raise ValueError(
+            f"size={size!r}, slices={slices!r}; expected whole numbers, at least 8 pixels across "
+            "and 1 slice"
+        )

@@ -17,10 +17,13 @@ def turned(x: np.ndarray, z: np.ndarray, degrees: float, centre: tuple[float, fl
     return x * cos + z * sin, z * cos - x * sin
 
 
-def inside_polygon(x: np.ndarray, z: np.ndarray, sides: int, circumradius: float, corner: float) -> np.ndarray:
+def inside_polygon(
+    x: np.ndarray, z: np.ndarray, sides: int, circumradius: float, corner: float
+) -> np.ndarray:
     """Return what lies inside a regular polygon with a vertex on +x and corners rounded by circles of radius `corner`.
 
-    `circumradius` is that of the rounded outline: where it cuts the line from the centre through a vertex.
+    `circumradius` is that of the rounded outline: where it cuts the line from the centre through a
+    vertex.
     """
     if corner >= circumradius:
         return x * x + z * z < circumradius**2
@@ -34,7 +37,9 @@ def inside_polygon(x: np.ndarray, z: np.ndarray, sides: int, circumradius: float
     return np.hypot(np.maximum(across, 0), np.maximum(along, 0)) <= corner
 
 
-def inside_ripple(x: np.ndarray, z: np.ndarray, radius: float, amplitude: float, fold: int) -> np.ndarray:
+def inside_ripple(
+    x: np.ndarray, z: np.ndarray, radius: float, amplitude: float, fold: int
+) -> np.ndarray:
     """Return what lies inside a disc whose radius ripples `fold` times around by the fraction `amplitude`."""
     if radius <= 0:
         return np.zeros(np.broadcast_shapes(np.shape(x), np.shape(z)), bool)

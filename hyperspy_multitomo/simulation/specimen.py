@@ -11,7 +11,8 @@ import numpy as np
 
 from hyperspy_multitomo.tomography.parallel import Workers, thread_count
 
-# Points along each edge of a voxel whose mean is the truth there: outlines are then right to 1/16 of a voxel.
+# Points along each edge of a voxel whose mean is the truth there: outlines are then right to 1/16
+# of a voxel.
 TRUTH_OVERSAMPLING = 4
 
 
@@ -20,7 +21,8 @@ class Phantom:
     """
     A body of known composition with what is needed to simulate its tilt series.
 
-    The same object of the same physical size is sampled whatever `size` is; along the tilt axis it fills `slices`.
+    The same object of the same physical size is sampled whatever `size` is; along the tilt axis it
+    fills `slices`.
 
     Attributes
     ----------
@@ -45,12 +47,14 @@ class Phantom:
     haadf_per_unit : numpy.ndarray (channel,)
         z_e, HAADF signal per unit of `truth` and nm of path.
     blur : float
-        Standard deviation, in px, of the Gaussian along the detector that smooths the EDS maps after the counting.
+        Standard deviation, in px, of the Gaussian along the detector that smooths the EDS maps
+        after the counting.
     haadf_noise : "none" or "poisson"
         Whether the HAADF is counted (its unit is then the electron) or free of noise.
     body : callable
-        ``body(x, z, y)`` gives (channel, z, x), in `unit`, at points in fractions of the half width (-1..1): x of shape (1, x),
-        z of shape (z, 1), y a number. Several threads call it at once, with denormal floats taken for 0.
+        ``body(x, z, y)`` gives (channel, z, x), in `unit`, at points in fractions of the half width
+        (-1..1): x of shape (1, x), z of shape (z, 1), y a number. Several threads call it at once,
+        with denormal floats taken for 0.
     """
 
     name: str
@@ -74,8 +78,8 @@ class Phantom:
         Parameters
         ----------
         factor : int, default 1
-            Fine voxels along each edge (x and z) of a voxel of the reconstruction's grid. Along y each slice is the mean of
-            `factor` planes.
+            Fine voxels along each edge (x and z) of a voxel of the reconstruction's grid. Along y
+            each slice is the mean of `factor` planes.
         start, stop : int, optional
             First slice and the one after the last; by default all.
 
@@ -90,15 +94,24 @@ class Phantom:
             If `factor` is not a whole number from 1 up.
         """
         if factor < 1 or int(factor) != factor:
-            raise ValueError(f"the factor is {factor!r}; expected a whole number of fine voxels per voxel, 1 or more")
+            raise ValueError(
+                f"the factor is {factor!r}; expected a whole number of fine voxels per voxel, 1 or "
+                "more"
+            )
         stop = self.slices if stop is None else stop
         across = _unit_points(self.size * factor)
         x, z = across[None, :], across[:, None]
-        planes = _unit_points(self.slices * factor).reshape(self.slices, factor) if self.slices > 1 else np.zeros((1, 1))
+        planes = (
+            _unit_points(self.slices * factor).reshape(self.slices, factor)
+            if self.slices > 1
+            else np.zeros((1, 1))
+        )
         volume = np.zeros((len(self.elements), across.size, across.size, stop - start), np.float32)
 
         def section(y):
-            volume[..., y - start] = sum(self.body(x, z, float(plane)) for plane in planes[y]) / planes.shape[1]
+            volume[..., y - start] = (
+                sum(self.body(x, z, float(plane)) for plane in planes[y]) / planes.shape[1]
+            )
 
         with Workers(thread_count(None)) as workers:
             workers.run(section, [(y,) for y in range(start, stop)])
@@ -147,7 +160,9 @@ def line_integrals(body: Callable, tilts: np.ndarray, samples: int = 192) -> np.
     integrals = []
     for tilt in np.deg2rad(np.asarray(tilts, dtype=np.float64)):
         cos, sin = np.float32(np.cos(tilt)), np.float32(np.sin(tilt))
-        integrals.append(body(u * cos - w * sin, u * sin + w * cos, 0.0).sum(axis=1) * (2 / samples))
+        integrals.append(
+            body(u * cos - w * sin, u * sin + w * cos, 0.0).sum(axis=1) * (2 / samples)
+        )
     return np.stack(integrals, axis=1)
 
 

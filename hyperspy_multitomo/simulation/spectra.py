@@ -36,7 +36,8 @@ def spectra(
     energies : array_like (energy,), optional
         Centres of the channels, keV, evenly spaced and ascending; by default 1024 of 20 eV from 0.
     lines : mapping of str to str, optional
-        Main line of each element whose default (`acquisition.xray_lines.line_of`) is not wanted: ``{"Au": "Au_Ma"}``.
+        Main line of each element whose default (`acquisition.xray_lines.line_of`) is not wanted:
+        ``{"Au": "Au_Ma"}``.
     beam_energy : float, default 200.0
         keV.
     resolution : float, default 130.0
@@ -53,12 +54,14 @@ def spectra(
     Raises
     ------
     ValueError
-        If the maps are not expected counts of these elements, an element has no line in range, or the energies are not even.
+        If the maps are not expected counts of these elements, an element has no line in range, or
+        the energies are not even.
 
     Notes
     -----
-    An element's other families have main lines as strong as the one that stands for it, which no real element has. The continuum
-    follows Kramers' law, (E0 - E) / E, behind a window that takes away the softest X-rays.
+    An element's other families have main lines as strong as the one that stands for it, which no
+    real element has. The continuum follows Kramers' law, (E0 - E) / E, behind a window that takes
+    away the softest X-rays.
 
     Examples
     --------
@@ -69,16 +72,33 @@ def spectra(
     expected = np.asarray(expected_maps, dtype=np.float64)
     if expected.ndim != 4 or len(elements) != len(expected):
         raise ValueError(
-            f"the maps have the shape {expected.shape} for {elements!r}; expected (channel, tilt, x, y), one name each"
+            f"the maps have the shape {expected.shape} for {elements!r}; expected (channel, tilt, "
+            "x, y), one name each"
         )
     if not (np.isfinite(expected).all() and (expected >= 0).all()):
-        raise ValueError("the expected counts hold negative or infinite values; Poisson counts need means from 0 up")
-    energies = np.arange(1024) * 0.02 if energies is None else np.asarray(energies, dtype=np.float64)
+        raise ValueError(
+            "the expected counts hold negative or infinite values; Poisson counts need means from "
+            "0 up"
+        )
+    energies = (
+        np.arange(1024) * 0.02 if energies is None else np.asarray(energies, dtype=np.float64)
+    )
     steps = np.diff(energies)
-    if energies.ndim != 1 or energies.size < 2 or not (steps > 0).all() or not np.allclose(steps, steps[0]):
-        raise ValueError("the energies are not evenly spaced and ascending; expected the centres of the channels in keV")
+    if (
+        energies.ndim != 1
+        or energies.size < 2
+        or not (steps > 0).all()
+        or not np.allclose(steps, steps[0])
+    ):
+        raise ValueError(
+            "the energies are not evenly spaced and ascending; expected the centres of the "
+            "channels in keV"
+        )
     within = (max(0.1, energies[0]), min(energies[-1], beam_energy))
-    shapes = [_element_shape(name, (lines or {}).get(name), energies, within, beam_energy, resolution) for name in elements]
+    shapes = [
+        _element_shape(name, (lines or {}).get(name), energies, within, beam_energy, resolution)
+        for name in elements
+    ]
     shapes.append(continuum * _bremsstrahlung(energies, beam_energy))
     means = np.concatenate([expected, expected.sum(axis=0, keepdims=True)])
     rng = np.random.default_rng(seed)
@@ -96,19 +116,31 @@ def _draw(means: np.ndarray, shapes: list[np.ndarray], rng: np.random.Generator)
         total = shape.sum()
         photons = rng.poisson(mean.ravel() * total)
         pixel = np.repeat(np.arange(photons.size), photons)
-        channel = np.searchsorted(np.cumsum(shape) / total, rng.random(pixel.size), side="right") if total > 0 else pixel
+        channel = (
+            np.searchsorted(np.cumsum(shape) / total, rng.random(pixel.size), side="right")
+            if total > 0
+            else pixel
+        )
         np.add.at(image, pixel * size + np.minimum(channel, size - 1), 1)
     return image.reshape(*means.shape[1:], size)
 
 
 def _element_shape(
-    element: str, main: str | None, energies: np.ndarray, within: tuple[float, float], beam_energy: float, resolution: float
+    element: str,
+    main: str | None,
+    energies: np.ndarray,
+    within: tuple[float, float],
+    beam_energy: float,
+    resolution: float,
 ) -> np.ndarray:
     """Return the spectrum of an element for one count in its main line, (energy,)."""
     main = line_of(element, beam_energy, within) if main is None else main
     families = families_of(element, beam_energy, within)
     if main not in [family.main for family in families]:
-        raise ValueError(f"{main!r} is not in range; the main lines of {element} there are {[f.main for f in families]}")
+        raise ValueError(
+            f"{main!r} is not in range; the main lines of {element} there are "
+            f"{[f.main for f in families]}"
+        )
     shape = np.zeros(energies.size)
     for family in families:
         for energy, weight in zip(family.energies, family.weights, strict=True):
@@ -121,6 +153,12 @@ def _element_shape(
 def _bremsstrahlung(energies: np.ndarray, beam_energy: float) -> np.ndarray:
     """Return Kramers' continuum behind a thin window, of unit sum."""
     positive = np.maximum(energies, 1e-3)
-    # The window lets through half of the X-rays of 0.35 keV and next to none of 0.2 keV; absorption falls with the cube of E.
-    shape = np.clip(beam_energy - energies, 0, None) / positive * np.exp(-np.log(2) * (0.35 / positive) ** 3) * (energies > 0.05)
+    # The window lets through half of the X-rays of 0.35 keV and next to none of 0.2 keV; absorption
+    # falls with the cube of E.
+    shape = (
+        np.clip(beam_energy - energies, 0, None)
+        / positive
+        * np.exp(-np.log(2) * (0.35 / positive) ** 3)
+        * (energies > 0.05)
+    )
     return shape / shape.sum()

@@ -14,7 +14,12 @@ from hyperspy_multitomo.tomography.iterates import Iterate, Reconstruction, run
 from hyperspy_multitomo.tomography.noise_equivalent import noise_equivalent_gain, typical_signal
 from hyperspy_multitomo.tomography.projectors import BACKENDS, Projector, dot_test, projector
 from hyperspy_multitomo.tomography.solvers import hebt, sirt
-from hyperspy_multitomo.tomography.stopping import counting_noise, image_noise, image_variance, net_variance
+from hyperspy_multitomo.tomography.stopping import (
+    counting_noise,
+    image_noise,
+    image_variance,
+    net_variance,
+)
 from hyperspy_multitomo.tomography.sweep import sweep
 from hyperspy_multitomo.tomography.variational import DataTerm, Regulariser, variational
 

@@ -50,7 +50,10 @@ class AstraCpuProjector(Projector):
     def _map(self, kind: str, source: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         channels, slices = source.shape[0], source.shape[-1]
         result = np.empty((channels, *shape, slices), np.float32)
-        volume, projections = np.zeros(self.domain_shape, np.float32), np.zeros(self._sinogram_shape, np.float32)
+        volume, projections = (
+            np.zeros(self.domain_shape, np.float32),
+            np.zeros(self._sinogram_shape, np.float32),
+        )
         given, wanted = (volume, projections) if kind == "FP" else (projections, volume)
         with self._algorithm(kind, volume, projections) as run:
             for channel in range(channels):

@@ -10,7 +10,8 @@ import numpy as np
 
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 
-# Detector pixels on either side of the shadow of a box: a voxel is seen by the rays next to its centre.
+# Detector pixels on either side of the shadow of a box: a voxel is seen by the rays next to its
+# centre.
 _MARGIN = 2
 
 
@@ -29,20 +30,26 @@ class Box:
         Raises
         ------
         ValueError
-            If they are not, hold fewer than two voxels along z or x, or cut what `together` slices share.
+            If they are not, hold fewer than two voxels along z or x, or cut what `together` slices
+            share.
         """
         values = np.asarray(bounds)
         if values.shape != (6,) or values.dtype.kind not in "iu":
-            raise ValueError(f"`support` is {bounds!r}; expected six whole numbers, first and last + 1 along z, x and y")
+            raise ValueError(
+                f"`support` is {bounds!r}; expected six whole numbers, first and last + 1 along z, "
+                "x and y"
+            )
         first, last = values[::2], values[1::2]
         if (first < 0).any() or (last > shape).any() or (last - first < (2, 2, 1)).any():
             raise ValueError(
-                f"`support` is {values.tolist()}; expected bounds within the volume {shape} (z, x, y), with 2 voxels or more "
+                f"`support` is {values.tolist()}; expected bounds within the volume {shape} (z, x, "
+                "y), with 2 voxels or more "
                 "along z and x"
             )
         if first[2] % together or (last[2] % together and last[2] != shape[2]):
             raise ValueError(
-                f"`support` cuts slices at {first[2]} and {last[2]}; expected multiples of {together}, as pixels are"
+                f"`support` cuts slices at {first[2]} and {last[2]}; expected multiples of "
+                f"{together}, as pixels are"
             )
         return cls(*(tuple(map(int, pair)) for pair in values.reshape(3, 2)))
 
@@ -64,7 +71,12 @@ class Box:
     def grown(self, shape: tuple[int, int, int], by: tuple[int, int, int]) -> Box:
         """Return the box with so many voxels more on either side of each axis, as far as the volume of that shape goes."""
         pairs = zip((self.z, self.x, self.y), shape, by, strict=True)
-        return Box(*((max(first - more, 0), min(last + more, length)) for (first, last), length, more in pairs))
+        return Box(
+            *(
+                (max(first - more, 0), min(last + more, length))
+                for (first, last), length, more in pairs
+            )
+        )
 
     def padded(self, volume: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         """Return a volume (..., z, x, y) of the box within zeros of that shape."""
@@ -80,7 +92,11 @@ class Box:
         middle = whole.origins + whole.directions @ centre / whole.binning
         shadow = (np.abs(whole.directions) @ size).max() / whole.binning
         width = min(int(np.ceil(shadow)) + 2 * _MARGIN, whole.detector_width)
-        starts = np.clip(np.round(middle - (width - 1) / 2).astype(int), 0, whole.detector_width - width)
+        starts = np.clip(
+            np.round(middle - (width - 1) / 2).astype(int), 0, whole.detector_width - width
+        )
         shifts = middle - starts - (width - 1) / 2
         shape = int(size[1]), int(size[0])
-        return replace(whole, detector_width=width, volume_shape=shape, axis_offset=0.0, shifts=shifts), starts
+        return replace(
+            whole, detector_width=width, volume_shape=shape, axis_offset=0.0, shifts=shifts
+        ), starts

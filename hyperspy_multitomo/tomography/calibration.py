@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 r"""How strong a regulariser has to be: the range of each channel and the flow of its noise, found from the data.
 
-A volume u stays a minimiser of D(K u, f) + lambda TV(u) when its data change by noise n, if a field p (the *flow*) with div p
-equal to the noise's pull on the voxels, K^T D'' n, is nowhere larger than lambda. So the rms flow of the noise in the object,
-that of grad Laplace^-1 K^T D'' n, is the natural unit of lambda. It takes all into account that changes the noise: counts,
-tilts, size, pixel, gains, background. It is taken in the plane across the tilt axis, in which the noise of back projections
-extends. Each row of data is divided by the flow of its own noise, which makes one lambda fit channels of 1 and of 10^5 counts
-alike. The statistics within the row stay as they are, from ray to ray and from tilt to tilt.
+A volume u stays a minimiser of D(K u, f) + lambda TV(u) when its data change by noise n, if a field
+p (the *flow*) with div p equal to the noise's pull on the voxels, K^T D'' n, is nowhere larger than
+lambda. So the rms flow of the noise in the object, that of grad Laplace^-1 K^T D'' n, is the
+natural unit of lambda. It takes all into account that changes the noise: counts, tilts, size,
+pixel, gains, background. It is taken in the plane across the tilt axis, in which the noise of back
+projections extends. Each row of data is divided by the flow of its own noise, which makes one
+lambda fit channels of 1 and of 10^5 counts alike. The statistics within the row stay as they are,
+from ray to ray and from tilt to tilt.
 """
 
 from __future__ import annotations
@@ -26,15 +28,21 @@ from hyperspy_multitomo.tomography.differences import gradient
 from hyperspy_multitomo.tomography.iterates import run
 from hyperspy_multitomo.tomography.solvers import sirt
 from hyperspy_multitomo.tomography.units import largest, power_of_two
-from hyperspy_multitomo.tomography.variational import DataTerm, Regulariser, check_terms, variational
+from hyperspy_multitomo.tomography.variational import (
+    DataTerm,
+    Regulariser,
+    check_terms,
+    variational,
+)
 from hyperspy_multitomo.tomography.variational_system import Term
 
-# lambda over the rms size of the noise's flow at weight 1, in two and three dimensions: the middle of what is best on simulated
-# series of four kinds, see docs/theory.md.
+# lambda over the rms size of the noise's flow at weight 1, in two and three dimensions: the middle
+# of what is best on simulated series of four kinds, see docs/theory.md.
 STRENGTH = {2: 0.16, 3: 0.11}
 # Slices that are looked at, and samples of the noise of a channel, times slices.
 _SLICES, _SAMPLES = 8, 32
-# A row of data whose signal in these slices is below this part of that in its brightest one is looked at there too.
+# A row of data whose signal in these slices is below this part of that in its brightest one is
+# looked at there too.
 _ABSENT = 0.1
 # Iterations of the rough reconstructions.
 _SIRT, _ROUGH = 10, 60
@@ -55,8 +63,8 @@ class Calibration:
     scales : numpy.ndarray (channel,)
         Range of each channel, signal per unit length.
     flows : numpy.ndarray (row of all terms,)
-        rms flow of the noise, which the weight of the row was divided by; 1 where there is neither signal nor noise, and where
-        `mu` was given.
+        rms flow of the noise, which the weight of the row was divided by; 1 where there is neither
+        signal nor noise, and where `mu` was given.
     """
 
     terms: tuple[DataTerm, ...]
@@ -69,7 +77,9 @@ class Calibration:
         return {
             "scales": [float(value) for value in self.scales],
             "noise_flows": [float(value) for value in self.flows],
-            "term_weights": [float(value) for term in self.terms for value in np.atleast_1d(term.weight)],
+            "term_weights": [
+                float(value) for term in self.terms for value in np.atleast_1d(term.weight)
+            ],
             "regulariser_weight": float(self.regulariser.weight),
         }
 
@@ -100,10 +110,12 @@ def calibrate(
     weight : float, default 1.0
         Smoothness relative to the default, above 0: 2 is twice as smooth.
     mu : array_like (channel,), optional
-        The published parameters of Huber et al., for data scaled to a maximum of 1 and pixels of unit size, instead of all this.
-        They take the place of `weight`; larger ones mean less smoothing.
+        The published parameters of Huber et al., for data scaled to a maximum of 1 and pixels of
+        unit size, instead of all this. They take the place of `weight`; larger ones mean less
+        smoothing.
     sampled : bool, default False
-        Whether the terms hold but the slices to look at, from `slices_to_look_at`, of which all are taken then.
+        Whether the terms hold but the slices to look at, from `slices_to_look_at`, of which all are
+        taken then.
 
     Returns
     -------
@@ -112,17 +124,19 @@ def calibrate(
     Raises
     ------
     ValueError
-        For weights that are not positive, both `weight` and `mu`, a channel without data, or terms of different volume grids.
+        For weights that are not positive, both `weight` and `mu`, a channel without data, or terms
+        of different volume grids.
 
     Notes
     -----
-    With `mu`, sum_c mu_c |T| KL(T u_c, f_c/max f_c) + R(u) is minimised, T being the projector of unit pixels, or sum_c
-    mu_c/2 |T u_c - f_c/max f_c|^2 + R(u). In counts and per length that is d_c = mu_c |T|/max f_c, or mu_c/(max f_c)^2,
-    with lambda/S_c = pixel/max f_c. It is what the authors' program does: it divides alpha by |T|^2, which their text does
-    not say. For their phantom, not for their specimen, it took the 98th percentile of the data for the maximum.
+    With `mu`, sum_c mu_c |T| KL(T u_c, f_c/max f_c) + R(u) is minimised, T being the projector of
+    unit pixels, or sum_c mu_c/2 |T u_c - f_c/max f_c|^2 + R(u). In counts and per length that is
+    d_c = mu_c |T|/max f_c, or mu_c/(max f_c)^2, with lambda/S_c = pixel/max f_c. It is what the
+    authors' program does: it divides alpha by |T|^2, which their text does not say. For their
+    phantom, not for their specimen, it took the 98th percentile of the data for the maximum.
 
-    The ranges are the means of rough reconstructions (TV in two dimensions, some slices) weighted by themselves. A channel
-    without any signal gets the smallest range of the others.
+    The ranges are the means of rough reconstructions (TV in two dimensions, some slices) weighted
+    by themselves. A channel without any signal gets the smallest range of the others.
 
     Examples
     --------
@@ -143,23 +157,39 @@ def calibrate(
     shape = dict(kind=kind, coupling=coupling, dimensions=dimensions, alpha0=alpha0)
     own = [t for t in checked if t.mix is None]
     if {c for t in own for c in range(t.first, t.first + t.rows)} != set(range(channels)):
-        raise ValueError(f"each of the {channels} channels needs data of its own; got those of {sum(t.rows for t in own)}")
+        raise ValueError(
+            f"each of the {channels} channels needs data of its own; got those of "
+            f"{sum(t.rows for t in own)}"
+        )
     if mu is not None:
         if weight != 1:
-            raise ValueError("`weight` and `mu` both say how strong the regulariser is; give one of them")
+            raise ValueError(
+                "`weight` and `mu` both say how strong the regulariser is; give one of them"
+            )
         return _by_mu(terms, checked, channels, mu, shape)
     scales, flows = _looked_at(checked if sampled else _some_slices(checked), channels)
     weighted = tuple(
-        replace(term, weight=t.weights / f, count=t.counts) for term, t, f in zip(terms, checked, flows, strict=True)
+        replace(term, weight=t.weights / f, count=t.counts)
+        for term, t, f in zip(terms, checked, flows, strict=True)
     )
-    strength = weight * STRENGTH[dimensions] * _joint_size(coupling, channels, sum(t.rows for t in checked), dimensions)
-    return Calibration(weighted, Regulariser(float(strength), **shape), scales.astype(np.float32), np.concatenate(flows))
+    strength = (
+        weight
+        * STRENGTH[dimensions]
+        * _joint_size(coupling, channels, sum(t.rows for t in checked), dimensions)
+    )
+    return Calibration(
+        weighted,
+        Regulariser(float(strength), **shape),
+        scales.astype(np.float32),
+        np.concatenate(flows),
+    )
 
 
 def _looked_at(few: list[Term], channels: int) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return the ranges of the channels and the flows of each term; those of the last few data are remembered.
 
-    They do not depend on the regulariser, so that the same data with another weight take no second look.
+    They do not depend on the regulariser, so that the same data with another weight take no second
+    look.
     """
     key = _digest(few)
     if key not in _KNOWN:
@@ -182,7 +212,11 @@ def _digest(few: list[Term]) -> bytes:
     for t in few:
         digest.update(repr((t.A.geometry, type(t.A).__name__, t.discrepancy, t.first)).encode())
         for array in (t.data, t.gains, t.weights, t.background, t.mix):
-            digest.update(b"none" if array is None else repr(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+            digest.update(
+                b"none"
+                if array is None
+                else repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()
+            )
     return digest.digest()
 
 
@@ -190,16 +224,22 @@ def _by_mu(terms, checked: list[Term], channels: int, mu, shape: dict) -> Calibr
     """Return what the published parameters mean."""
     mu = np.asarray(checked_positive("mu", mu), float)
     if mu.shape != (channels,):
-        raise ValueError(f"`mu` has the shape {mu.shape}; expected {channels} values, one per channel of the volume")
+        raise ValueError(
+            f"`mu` has the shape {mu.shape}; expected {channels} values, one per channel of the "
+            "volume"
+        )
     if any(t.mix is not None for t in checked):
-        raise ValueError("`mu` is defined for data of one channel each, not for a sum of channels; leave it out")
+        raise ValueError(
+            "`mu` is defined for data of one channel each, not for a sum of channels; leave it out"
+        )
     scales, weighted = np.ones(channels), []
     geometry, path = checked[0].A.geometry, float(checked[0].A.row_sums().mean())
     for term, t in zip(terms, checked, strict=True):
         rows = slice(t.first, t.first + t.rows)
         brightest = t.data.max(axis=(1, 2, 3)).astype(float)
         brightest[brightest <= 0] = 1.0  # nothing there to scale
-        # The regulariser is of x pixel/brightest; with the range of x, brightest/path, as scale, steps suit u of about 1.
+        # The regulariser is of x pixel/brightest; with the range of x, brightest/path, as scale,
+        # steps suit u of about 1.
         scales[rows] = brightest / path
         norm = t.A.norm() / geometry.pixel_size
         weight = mu[rows] * (norm / brightest if t.discrepancy == "kl" else 1 / brightest**2)
@@ -231,7 +271,9 @@ def slices_to_look_at(signals: np.ndarray, together: int = 1) -> np.ndarray:
 
 def _some_slices(terms: list[Term]) -> list[Term]:
     """Return the terms with the slices to look at."""
-    together = lcm(*(t.A.geometry.binning for t in terms))  # so many slices are whole pixels of all terms
+    together = lcm(
+        *(t.A.geometry.binning for t in terms)
+    )  # so many slices are whole pixels of all terms
     signals = np.concatenate([_signal(t, together // t.A.geometry.binning) for t in terms])
     return [_slices_of(t, slices_to_look_at(signals, together), together) for t in terms]
 
@@ -248,7 +290,11 @@ def _slices_of(t: Term, units: np.ndarray, together: int) -> Term:
     """Return the term with units of so many slices."""
 
     def part(array, length):
-        return None if array is None else array[..., (units[:, None] * length + np.arange(length)).ravel()]
+        return (
+            None
+            if array is None
+            else array[..., (units[:, None] * length + np.arange(length)).ravel()]
+        )
 
     length = together // t.A.geometry.binning
     mix = t.mix if t.mix is None or t.mix.ndim == 1 else part(t.mix, together)
@@ -257,7 +303,17 @@ def _slices_of(t: Term, units: np.ndarray, together: int) -> Term:
 
 def _divided(t: Term, flows: np.ndarray) -> DataTerm:
     """Return the term as an argument of `variational`, divided by the flow of each row."""
-    return DataTerm(t.A, t.data, t.first, None, t.gains, t.background, t.discrepancy, t.weights / flows, count=t.counts)
+    return DataTerm(
+        t.A,
+        t.data,
+        t.first,
+        None,
+        t.gains,
+        t.background,
+        t.discrepancy,
+        t.weights / flows,
+        count=t.counts,
+    )
 
 
 def _smoothed(terms: list[Term], channels: int) -> np.ndarray:
@@ -282,18 +338,29 @@ def _ranges(volume: np.ndarray) -> np.ndarray:
 def _flows(t: Term, rough: np.ndarray, scales: np.ndarray) -> np.ndarray:
     """Return the rms flow of the noise of each row, (row,), in the object that `rough` shows, or in the whole volume.
 
-    It is that of the volume for rows of which nothing is seen, and 1 where there is no noise either.
+    It is that of the volume for rows of which nothing is seen, and 1 where there is no noise
+    either.
     """
     channels = slice(t.first, t.first + t.rows) if t.mix is None else slice(None)
-    seen = rough[channels] if t.mix is None else (_volume_like(t.mix) * rough).sum(axis=0, keepdims=True)
+    seen = (
+        rough[channels]
+        if t.mix is None
+        else (_volume_like(t.mix) * rough).sum(axis=0, keepdims=True)
+    )
     expected = t.expectations(t.A(seen))
     typical = _self_mean(expected)
     variances = t.weights[:, None, None, None] * np.ones_like(expected)
     if t.discrepancy == "kl":
         floor = 0.02 * typical
-        variances *= np.divide(1, np.maximum(expected, floor), out=np.zeros_like(expected), where=floor > 0)
+        variances *= np.divide(
+            1, np.maximum(expected, floor), out=np.zeros_like(expected), where=floor > 0
+        )
     # The sum of all channels pulls at each of them by its own factor.
-    factors = scales[channels] if t.mix is None else [np.sqrt(np.square(scales * _volume_like(t.mix).mean(axis=(1, 2, 3))).sum())]
+    factors = (
+        scales[channels]
+        if t.mix is None
+        else [np.sqrt(np.square(scales * _volume_like(t.mix).mean(axis=(1, 2, 3))).sum())]
+    )
     factors = np.asarray(factors, np.float64)
     units = power_of_two(factors)
     gains = (units[:, None] * t.gains).astype(np.float32)[:, :, None, None]
@@ -317,7 +384,9 @@ def _self_mean(values: np.ndarray) -> np.ndarray:
     """Return the mean of each row weighted by itself, (row, 1, 1, 1)."""
     # In double precision, which holds the squares of any unit.
     values = values.astype(np.float64)
-    squares, sums = (np.sum(power, axis=(1, 2, 3), keepdims=True) for power in (np.square(values), values))
+    squares, sums = (
+        np.sum(power, axis=(1, 2, 3), keepdims=True) for power in (np.square(values), values)
+    )
     return squares / np.where(sums > 0, sums, 1)
 
 
@@ -335,5 +404,7 @@ def _joint_size(coupling: str, channels: int, sources: int, dimensions: int) -> 
         return 1.0
     if coupling == "frobenius":
         return float(np.sqrt(sources))
-    matrices = np.random.default_rng(0).standard_normal((2000, max(channels, sources), dimensions)) / np.sqrt(dimensions)
+    matrices = np.random.default_rng(0).standard_normal(
+        (2000, max(channels, sources), dimensions)
+    ) / np.sqrt(dimensions)
     return float(np.sqrt(np.mean(np.square(np.linalg.norm(matrices, 2, axis=(1, 2))))))

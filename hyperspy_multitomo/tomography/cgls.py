@@ -23,7 +23,8 @@ from hyperspy_multitomo.tomography.rays import Rays
 from hyperspy_multitomo.tomography.steps import Steps, fits_lanes
 from hyperspy_multitomo.tomography.system import System, sirt_coefficients
 
-# Of the norm of A: a new direction below it is for the most part rounding, in single precision and after some iterations.
+# Of the norm of A: a new direction below it is for the most part rounding, in single precision and
+# after some iterations.
 EXHAUSTED = 1e-3
 
 
@@ -37,8 +38,8 @@ def cgls(A: Projector, projections, *, gains=None, mask=None, initial=None) -> I
     projections : array_like
         b, (channel, tilt, x, y) or (tilt, x, y), raw: counts stay counts.
     gains : array_like, optional
-        (tilt,) or (channel, tilt), not negative: the data are gain times the projections of the volume. The default is 1; a tilt
-        of gain 0 is left out.
+        (tilt,) or (channel, tilt), not negative: the data are gain times the projections of the
+        volume. The default is 1; a tilt of gain 0 is left out.
     mask : array_like of bool, optional
         (z, x) or (z, x, y), False where the volume is to stay 0.
     initial : array_like, optional
@@ -47,7 +48,8 @@ def cgls(A: Projector, projections, *, gains=None, mask=None, initial=None) -> I
     Yields
     ------
     Iterate
-        The start first (`iteration` 0), then one after every iteration, without end. Voxels may be negative.
+        The start first (`iteration` 0), then one after every iteration, without end. Voxels may be
+        negative.
 
     Raises
     ------
@@ -56,16 +58,20 @@ def cgls(A: Projector, projections, *, gains=None, mask=None, initial=None) -> I
 
     Notes
     -----
-    A is diag(gains) W. After k iterations x is the least-squares solution in the k-th Krylov space of A^T A (M. R. Hestenes and
-    E. Stiefel, J. Res. Natl. Bur. Stand. 49 (1952) 409, doi:10.6028/jres.049.044). It semi-converges: the error falls for some
-    iterations, 2 or 3 with maps of up to 30 counts per pixel, and rises when the noise is being fitted. The number of iterations
-    is what regularises, and 10 do what takes SIRT without constraints a hundred. The step sizes are those of each slice.
+    A is diag(gains) W. After k iterations x is the least-squares solution in the k-th Krylov space
+    of A^T A (M. R. Hestenes and E. Stiefel, J. Res. Natl. Bur. Stand. 49 (1952) 409,
+    doi:10.6028/jres.049.044). It semi-converges: the error falls for some iterations, 2 or 3 with
+    maps of up to 30 counts per pixel, and rises when the noise is being fitted. The number of
+    iterations is what regularises, and 10 do what takes SIRT without constraints a hundred. The
+    step sizes are those of each slice.
 
-    In single precision the directions lose their orthogonality after some five iterations, and with it the equality with
-    exact arithmetic. So the equivalent recurrences of LSQR are used (C. C. Paige and M. A. Saunders, ACM Trans. Math. Softw. 8
-    (1982) 43, doi:10.1145/355984.355989), whose basis in the space of the projections is kept and orthogonalised again; one side
-    suffices (H. D. Simon and H. Zha, SIAM J. Sci. Comput. 21 (2000) 2257, doi:10.1137/S1064827597327309). A slice whose Krylov
-    space is exhausted stays as it is. Memory: three volumes beside the result, and one more set of projections per iteration.
+    In single precision the directions lose their orthogonality after some five iterations, and with
+    it the equality with exact arithmetic. So the equivalent recurrences of LSQR are used (C. C.
+    Paige and M. A. Saunders, ACM Trans. Math. Softw. 8 (1982) 43, doi:10.1145/355984.355989), whose
+    basis in the space of the projections is kept and orthogonalised again; one side suffices (H. D.
+    Simon and H. Zha, SIAM J. Sci. Comput. 21 (2000) 2257, doi:10.1137/S1064827597327309). A slice
+    whose Krylov space is exhausted stays as it is. Memory: three volumes beside the result, and one
+    more set of projections per iteration.
 
     Examples
     --------
@@ -105,8 +111,9 @@ def _quotients(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 class _Bidiagonal(Steps):
     """LSQR's recurrences, with numbers per slice as float64 arrays; what works on volumes and projections is the subclass's.
 
-    u and v are the two bases, A V = U B with B lower bidiagonal: beta u = A v - alpha u, alpha v = A^T u - beta v. Rotations turn
-    B into upper bidiagonal form, from which x += phi/rho w and w = v - theta/rho w.
+    u and v are the two bases, A V = U B with B lower bidiagonal: beta u = A v - alpha u, alpha v =
+    A^T u - beta v. Rotations turn B into upper bidiagonal form, from which x += phi/rho w and w =
+    v - theta/rho w.
     """
 
     def _begin(self, beta: np.ndarray, alpha: np.ndarray) -> None:
@@ -201,13 +208,19 @@ class TextbookCGLS(_Bidiagonal):
 
     def _norms(self, array, other=None):
         """Return the norm of each slice of the projections, or its product with another array, (channel, y)."""
-        products = np.einsum("cabY,cabY->cY", array, array if other is None else other, dtype=np.float64)
-        products = products.reshape(len(products), self.system.projections.shape[-1], -1).sum(axis=-1)
+        products = np.einsum(
+            "cabY,cabY->cY", array, array if other is None else other, dtype=np.float64
+        )
+        products = products.reshape(len(products), self.system.projections.shape[-1], -1).sum(
+            axis=-1
+        )
         return np.sqrt(products) if other is None else products
 
     def _factors(self, values, like):
         """Return values (channel, y of the projections) in the shape that multiplies an array."""
-        return np.repeat(values, like.shape[-1] // values.shape[1], axis=1)[:, None, None].astype(np.float32)
+        return np.repeat(values, like.shape[-1] // values.shape[1], axis=1)[:, None, None].astype(
+            np.float32
+        )
 
     def _per_channel(self, squares):
         return squares.sum(axis=1)
@@ -219,7 +232,9 @@ class TextbookCGLS(_Bidiagonal):
         yield from {"x": self._x, "v": self._v, "w": self._w}.items()
         yield from self._numbers()
         # An iteration that was cancelled may have left one more.
-        yield from ((f"u {number}", u) for number, u in enumerate(self._basis[: self.iteration + 1]))
+        yield from (
+            (f"u {number}", u) for number, u in enumerate(self._basis[: self.iteration + 1])
+        )
 
     def _put(self, arrays):
         self._x, self._v, self._w = arrays["x"], arrays["v"], arrays["w"]
@@ -266,7 +281,10 @@ class FusedCGLS(_Bidiagonal):
         rays = self._rays = Rays(s.A, channels, self._slices, count)
         self._tilts, self._rows = [task for _, *task in rays.tasks], s.A.row_tasks(rays.groups)
         _, nz, nx, row_stride, nt, nu, tilt_stride = rays.shape
-        self._ray_size, self._voxel_size = (channels, nt, nu, tilt_stride), (channels, nz, nx, row_stride)
+        self._ray_size, self._voxel_size = (
+            (channels, nt, nu, tilt_stride),
+            (channels, nz, nx, row_stride),
+        )
         self._x = pack(s.start(), count)
         self._v, self._w = (empty_lanes(self._x.size, count) for _ in range(2))
         self._v["lanes"][:] = self._w["lanes"][:] = 0
@@ -298,7 +316,11 @@ class FusedCGLS(_Bidiagonal):
                 inner(result, result if other is None else other, size, *task, sums)
 
         self._workers.run(each, tasks)
-        return None if result is None else sums["lanes"].reshape(groups, channels, rows, count).sum(axis=2, dtype=float)
+        return (
+            None
+            if result is None
+            else sums["lanes"].reshape(groups, channels, rows, count).sum(axis=2, dtype=float)
+        )
 
     def _lanes(self, values: np.ndarray) -> np.ndarray:
         lanes = empty_lanes(values.shape[0] * values.shape[1], self._rays.count)
@@ -314,7 +336,9 @@ class FusedCGLS(_Bidiagonal):
         """Return u over its norm, an array of its own."""
         unit = self._rays.empty()
         unit["lanes"][:] = 0
-        self._combine(unit, np.zeros_like(norm), u, _quotients(1.0, norm), self._ray_size, self._tilts)
+        self._combine(
+            unit, np.zeros_like(norm), u, _quotients(1.0, norm), self._ray_size, self._tilts
+        )
         return unit
 
     def _forward(self, volume):
@@ -339,7 +363,9 @@ class FusedCGLS(_Bidiagonal):
 
     def _of_slices(self, numbers):
         channels = numbers.shape[1]
-        return np.ascontiguousarray(numbers.transpose(1, 0, 2).reshape(channels, -1)[:, : self._slices])
+        return np.ascontiguousarray(
+            numbers.transpose(1, 0, 2).reshape(channels, -1)[:, : self._slices]
+        )
 
     def _like_slices(self, numbers):
         groups, count = self._rays.groups, self._rays.count
@@ -361,12 +387,16 @@ class FusedCGLS(_Bidiagonal):
         self._x, self._v, self._w = (pack(arrays[name], count) for name in ("x", "v", "w"))
         self._put_numbers(arrays)
         self._norm = self._like_slices(arrays["norm"])
-        self._basis = [pack(arrays[f"u {number}"], count) for number in range(int(arrays["iteration"]) + 1)]
+        self._basis = [
+            pack(arrays[f"u {number}"], count) for number in range(int(arrays["iteration"]) + 1)
+        ]
 
     def _next_u(self, alpha):
         u, one = self._rays.rays, np.ones_like(alpha)
         self._forward(self._v)
-        self._combine(u, _quotients(1.0, self._norm), self._basis[-1], -alpha, self._ray_size, self._tilts)
+        self._combine(
+            u, _quotients(1.0, self._norm), self._basis[-1], -alpha, self._ray_size, self._tilts
+        )
         products = [self._each(self._tilts, None, u, other) for other in self._basis]
         for other, product in zip(self._basis, products, strict=True):
             self._combine(u, one, other, -product, self._ray_size, self._tilts)
@@ -377,8 +407,12 @@ class FusedCGLS(_Bidiagonal):
 
     def _next_v(self, beta):
         rays, gains, one = self._rays, self.system.gains, np.ones_like(beta)
-        self._combine(rays.rays, np.zeros_like(beta), self._basis[-1], one, self._ray_size, self._tilts)
-        self._each(self._tilts, lambda *task: multiply_tilts(rays.rays, gains, self._ray_size, *task))
+        self._combine(
+            rays.rays, np.zeros_like(beta), self._basis[-1], one, self._ray_size, self._tilts
+        )
+        self._each(
+            self._tilts, lambda *task: multiply_tilts(rays.rays, gains, self._ray_size, *task)
+        )
         factor, none = self._lanes(-_quotients(beta, self._norm)), self._lanes(np.zeros_like(beta))
 
         def back(*task):
@@ -391,4 +425,6 @@ class FusedCGLS(_Bidiagonal):
     def _move(self, step, share):
         one = np.ones_like(step)
         self._combine(self._x, one, self._w, step, self._voxel_size, self._rows)
-        self._combine(self._w, -share, self._v, _quotients(1.0, self._norm), self._voxel_size, self._rows)
+        self._combine(
+            self._w, -share, self._v, _quotients(1.0, self._norm), self._voxel_size, self._rows
+        )

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A file that holds the state of a solver, is whole at any moment, and knows what made it.
 
-It is a ZIP archive without compression: first `about.json` (format, version of the package, key, iteration, residuals so far),
-then one .npy for each array, as `numpy.load` reads them too. It is written under another name in the same folder, then renamed.
+It is a ZIP archive without compression: first `about.json` (format, version of the package, key,
+iteration, residuals so far), then one .npy for each array, as `numpy.load` reads them too. It is
+written under another name in the same folder, then renamed.
 """
 
 from __future__ import annotations
@@ -23,10 +24,21 @@ from hyperspy_multitomo import __version__
 from hyperspy_multitomo.notices import warn
 from hyperspy_multitomo.writing import replacing
 
-# States are in the units of `units`, from format 2 on, and of the box of voxels that is worked on, from format 3 on.
+# States are in the units of `units`, from format 2 on, and of the box of voxels that is worked on,
+# from format 3 on.
 FORMAT = 3
-# What zipfile, NumPy and JSON raise for an archive whose bytes are not what they were; ValueError has JSON's and Unicode's in it.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OverflowError, LookupError, ValueError)
+# What zipfile, NumPy and JSON raise for an archive whose bytes are not what they were; ValueError
+# has JSON's and Unicode's in it.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    OverflowError,
+    LookupError,
+    ValueError,
+)
 _NAME, _ABOUT = "hyperspy_multitomo checkpoint", "about.json"
 _PIECE = 1 << 22  # elements that are digested at a time where an array is not contiguous
 
@@ -90,9 +102,10 @@ class Checkpoint:
     every : float, default 600.0
         Seconds from the end of one save to the next, at least; 0 saves after every iteration.
     key : dict or str, optional
-        What made the run: its parameters, and `fingerprint` of its data. Numbers, texts, None, and lists and dicts of them;
-        arrays are replaced by their fingerprints. A file with another key is not loaded. Of the solver itself its form and the
-        shapes of its arrays are compared, no values: give the key what else has to be alike.
+        What made the run: its parameters, and `fingerprint` of its data. Numbers, texts, None, and
+        lists and dicts of them; arrays are replaced by their fingerprints. A file with another key
+        is not loaded. Of the solver itself its form and the shapes of its arrays are compared, no
+        values: give the key what else has to be alike.
 
     Raises
     ------
@@ -101,10 +114,12 @@ class Checkpoint:
 
     Notes
     -----
-    Size of the file for volumes of v bytes and data of d bytes, all float32: SIRT, HEBT and EM v; CGLS 3 v + (k + 1) d after k
-    iterations; TV 5 v + d, in two dimensions 4 v + d; TGV 17 v + d, in two dimensions 11 v + d; fused tomography with a power v
-    more with TV and 4 v with TGV (3 v in two dimensions). While one is being written the disk holds the one before it too. A save
-    takes memory for a copy of the largest array: v; with TV 3 v, with TGV 6 v, in two dimensions 2 v and 3 v.
+    Size of the file for volumes of v bytes and data of d bytes, all float32: SIRT, HEBT and EM v;
+    CGLS 3 v + (k + 1) d after k iterations; TV 5 v + d, in two dimensions 4 v + d; TGV 17 v + d, in
+    two dimensions 11 v + d; fused tomography with a power v more with TV and 4 v with TGV (3 v in
+    two dimensions). While one is being written the disk holds the one before it too. A save takes
+    memory for a copy of the largest array: v; with TV 3 v, with TGV 6 v, in two dimensions 2 v and
+    3 v.
 
     Examples
     --------
@@ -119,7 +134,9 @@ class Checkpoint:
     (20, 10, True)
     """
 
-    def __init__(self, path: str | os.PathLike, every: float = 600.0, key: Mapping | str | None = None):
+    def __init__(
+        self, path: str | os.PathLike, every: float = 600.0, key: Mapping | str | None = None
+    ):
         if not (isinstance(every, int | float | np.number) and every >= 0):
             raise ValueError(f"`every` is {every!r}; expected seconds, 0 or more")
         self.path, self.every = Path(os.fspath(path)), float(every)
@@ -133,7 +150,11 @@ class Checkpoint:
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.path)!r}, every={self.every:g})"
 
-    def save(self, state: Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]], about: Mapping | None = None) -> None:
+    def save(
+        self,
+        state: Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]],
+        about: Mapping | None = None,
+    ) -> None:
         """Write the state; the file that was there is replaced once the new one is complete.
 
         Parameters
@@ -146,10 +167,21 @@ class Checkpoint:
         Raises
         ------
         OSError
-            If it cannot be written, such as on a full disk: what was there before is still there, whole.
+            If it cannot be written, such as on a full disk: what was there before is still there,
+            whole.
         """
-        about = {"name": _NAME, "format": FORMAT, "version": __version__, "key": self.key, "about": dict(about or {})}
-        left = "the one before it is whole and can be resumed from" if self.path.is_file() else "there is none before it"
+        about = {
+            "name": _NAME,
+            "format": FORMAT,
+            "version": __version__,
+            "key": self.key,
+            "about": dict(about or {}),
+        }
+        left = (
+            "the one before it is whole and can be resumed from"
+            if self.path.is_file()
+            else "there is none before it"
+        )
         with replacing(self.path, "the checkpoint ", left) as partial, open(partial, "wb") as file:
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
                 archive.writestr(_ABOUT, json.dumps(about, default=_plain))
@@ -173,8 +205,8 @@ class Checkpoint:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is no checkpoint, cut off or damaged, of another format, or another run's: the message names the entries of the
-            key that differ.
+            If it is no checkpoint, cut off or damaged, of another format, or another run's: the
+            message names the entries of the key that differ.
 
         Warns
         -----
@@ -185,10 +217,14 @@ class Checkpoint:
         header = stored.header
         if found := differences(self.key, header["key"]):
             raise ValueError(
-                f"{self.path} is the checkpoint of another run: {found}. Run it as it was begun, or start another file"
+                f"{self.path} is the checkpoint of another run: {found}. Run it as it was begun, "
+                "or start another file"
             )
         if header["version"] != __version__:
-            warn(f"{self.path} was written by version {header['version']} of hyperspy_multitomo, this is {__version__}")
+            warn(
+                f"{self.path} was written by version {header['version']} of hyperspy_multitomo, "
+                f"this is {__version__}"
+            )
         return stored
 
 
@@ -213,8 +249,10 @@ class Stored(Mapping):
             raise ValueError(f"{path} is not a checkpoint of hyperspy_multitomo")
         if header.get("format") != FORMAT:
             raise ValueError(
-                f"{path} has the format {header.get('format')!r}, of version {header.get('version')} of hyperspy_multitomo; this "
-                f"is {__version__} and reads the format {FORMAT}: go on with the version that began the run"
+                f"{path} has the format {header.get('format')!r}, of version "
+                f"{header.get('version')} of hyperspy_multitomo; this "
+                f"is {__version__} and reads the format {FORMAT}: go on with the version that "
+                "began the run"
             )
         self.header = header
         self._names = [name.removesuffix(".npy") for name in names if name != _ABOUT]
@@ -231,12 +269,17 @@ class Stored(Mapping):
             with open(self.path, "rb") as file:
                 begun = _ABOUT.encode() in file.read(64)
             if begun:
-                raise ValueError(f"{self.path} is damaged or cut off ({error}); take a copy of it, or start anew") from error
+                raise ValueError(
+                    f"{self.path} is damaged or cut off ({error}); take a copy of it, or start anew"
+                ) from error
             raise ValueError(f"{self.path} is not a checkpoint of hyperspy_multitomo") from error
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._names:
-            raise KeyError(f"{self.path} holds no {name!r}, only {', '.join(self._names)}; it is damaged, or of another method")
+            raise KeyError(
+                f"{self.path} holds no {name!r}, only {', '.join(self._names)}; it is damaged, or "
+                "of another method"
+            )
         with self._opened() as archive, archive.open(f"{name}.npy") as member:
             return np.lib.format.read_array(member, allow_pickle=False)
 
@@ -263,14 +306,26 @@ def _flat(entry, path: str = "") -> dict[str, object]:
     """Return the entries of nested dicts by their path."""
     if not isinstance(entry, Mapping) or not entry:
         return {path: entry}
-    return {name: value for key in entry for name, value in _flat(entry[key], f"{path}.{key}" if path else str(key)).items()}
+    return {
+        name: value
+        for key in entry
+        for name, value in _flat(entry[key], f"{path}.{key}" if path else str(key)).items()
+    }
 
 
 def differences(here: Mapping, kept: Mapping) -> str:
     """Say which entries of two mappings, nested ones too, are not the same; nothing where all are."""
-    here, kept = (_flat(json.loads(json.dumps(entries, default=_plain))) for entries in (here, kept))
-    texts = {name: (_short(here, name), _short(kept, name)) for name in dict.fromkeys((*here, *kept)) if name}
-    return "; ".join(f"`{name}` is {now} and was {then}" for name, (now, then) in texts.items() if now != then)
+    here, kept = (
+        _flat(json.loads(json.dumps(entries, default=_plain))) for entries in (here, kept)
+    )
+    texts = {
+        name: (_short(here, name), _short(kept, name))
+        for name in dict.fromkeys((*here, *kept))
+        if name
+    }
+    return "; ".join(
+        f"`{name}` is {now} and was {then}" for name, (now, then) in texts.items() if now != then
+    )
 
 
 def _short(entries: Mapping, name: str) -> str:
@@ -278,7 +333,11 @@ def _short(entries: Mapping, name: str) -> str:
     if name not in entries:
         return "missing"
     text = json.dumps(entries[name], ensure_ascii=False)
-    return text if len(text) <= 100 else f"{text[:80]}... ({blake2b(text.encode(), digest_size=4).hexdigest()})"
+    return (
+        text
+        if len(text) <= 100
+        else f"{text[:80]}... ({blake2b(text.encode(), digest_size=4).hexdigest()})"
+    )
 
 
 def _sync_folder(folder: Path) -> None:

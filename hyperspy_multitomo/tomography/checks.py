@@ -16,7 +16,10 @@ def _real(name: str, values) -> np.ndarray:
         raise TypeError(f"`{name}` has the type {array.dtype}; expected real numbers")
     # The extremes are NaN or infinite when anything is, and need no array of flags.
     if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
-        raise ValueError(f"`{name}` holds NaN or infinite values; replace them, or leave out those tilts by a gain of 0")
+        raise ValueError(
+            f"`{name}` holds NaN or infinite values; replace them, or leave out those tilts by a "
+            "gain of 0"
+        )
     return array
 
 
@@ -25,7 +28,8 @@ def checked_projections(name: str, projections, A: Projector) -> tuple[np.ndarra
     array = _real(name, projections)
     if array.ndim not in (3, 4) or array.shape[-3:-1] != A.range_shape or 0 in array.shape:
         raise ValueError(
-            f"`{name}` has the shape {array.shape}; expected (channel, tilt, x, y) or (tilt, x, y) with {A.range_shape[0]} tilts "
+            f"`{name}` has the shape {array.shape}; expected (channel, tilt, x, y) or (tilt, x, y) "
+            f"with {A.range_shape[0]} tilts "
             f"and {A.range_shape[1]} detector pixels x, as the projector's geometry has"
         )
     has_channels = array.ndim == 4
@@ -39,11 +43,13 @@ def checked_gains(name: str, gains, shape: tuple[int, int]) -> np.ndarray:
     array = _real(name, gains)
     if array.shape not in (shape, shape[1:]):
         raise ValueError(
-            f"`{name}` has the shape {array.shape}; expected {shape[1:]}, one per tilt, or {shape}, one per channel and tilt"
+            f"`{name}` has the shape {array.shape}; expected {shape[1:]}, one per tilt, or "
+            f"{shape}, one per channel and tilt"
         )
     if array.min() < 0 or not np.broadcast_to(array, shape).any(axis=1).all():
         raise ValueError(
-            f"`{name}` must not be negative, and some tilt of each channel needs a gain above 0; got {array.tolist()}"
+            f"`{name}` must not be negative, and some tilt of each channel needs a gain above 0; "
+            f"got {array.tolist()}"
         )
     return np.ascontiguousarray(np.broadcast_to(array, shape), np.float32)
 
@@ -52,7 +58,8 @@ def checked_relaxation(relaxation) -> float:
     """Return the relaxation as a float between 0 and 2."""
     if not (isinstance(relaxation, Real) and 0 < relaxation < 2):
         raise ValueError(
-            f"`relaxation` is {relaxation!r}; expected a number between 0 and 2, by default 1: beyond, the iteration grows"
+            f"`relaxation` is {relaxation!r}; expected a number between 0 and 2, by default 1: "
+            "beyond, the iteration grows"
         )
     return float(relaxation)
 
@@ -60,7 +67,10 @@ def checked_relaxation(relaxation) -> float:
 def checked_power(power) -> float:
     """Return the power of the HAADF as a float from 1 to 2."""
     if not (isinstance(power, Real) and 1 <= power <= 2):
-        raise ValueError(f"`power` is {power!r}; expected a number from 1, for a HAADF that is a sum of the elements, to 2")
+        raise ValueError(
+            f"`power` is {power!r}; expected a number from 1, for a HAADF that is a sum of the "
+            "elements, to 2"
+        )
     return float(power)
 
 
@@ -75,7 +85,8 @@ def checked_counts(name: str, counts: np.ndarray) -> np.ndarray:
     """Return counts (channel, tilt, x, y) as they are, none of them negative."""
     if counts.min() < 0:
         raise ValueError(
-            f"`{name}` has negative values, down to {counts.min():g}; expected counts as recorded: pass gross counts and their "
+            f"`{name}` has negative values, down to {counts.min():g}; expected counts as recorded: "
+            "pass gross counts and their "
             "background instead of net counts"
         )
     return counts
@@ -90,10 +101,13 @@ def checked_background(background, shape: tuple[int, ...]) -> np.ndarray | None:
         array = np.broadcast_to(array.astype(np.float32, copy=False), shape)
     except ValueError:
         raise ValueError(
-            f"`background` has the shape {array.shape}; expected a number, or what broadcasts to {shape}, (channel, tilt, x, y)"
+            f"`background` has the shape {array.shape}; expected a number, or what broadcasts to "
+            f"{shape}, (channel, tilt, x, y)"
         ) from None
     if array.min() < 0:
-        raise ValueError(f"`background` has negative values, down to {array.min():g}; expected counts from 0 up")
+        raise ValueError(
+            f"`background` has negative values, down to {array.min():g}; expected counts from 0 up"
+        )
     return array if array.any() else None
 
 
@@ -111,12 +125,15 @@ def checked_mask(mask, A: Projector, slices: int) -> np.ndarray | None:
         raise TypeError(f"`mask` has the type {array.dtype}; expected bool, True inside")
     if array.shape not in (A.domain_shape, (*A.domain_shape, slices)):
         raise ValueError(
-            f"`mask` has the shape {array.shape}; expected (z, x) {A.domain_shape} or (z, x, y) {(*A.domain_shape, slices)}"
+            f"`mask` has the shape {array.shape}; expected (z, x) {A.domain_shape} or (z, x, y) "
+            f"{(*A.domain_shape, slices)}"
         )
     return array.astype(np.float32)
 
 
-def checked_initial(initial, channels: int, A: Projector, slices: int, has_channels: bool) -> np.ndarray:
+def checked_initial(
+    initial, channels: int, A: Projector, slices: int, has_channels: bool
+) -> np.ndarray:
     """Return the start as float32 (channel, z, x, y)."""
     shape = (channels, *A.domain_shape, slices)
     if initial is None:
@@ -124,7 +141,9 @@ def checked_initial(initial, channels: int, A: Projector, slices: int, has_chann
     array = _real("initial", initial)
     wanted = shape if has_channels else shape[1:]
     if array.shape != wanted:
-        raise ValueError(f"`initial` has the shape {array.shape}; expected that of the volume, {wanted}")
+        raise ValueError(
+            f"`initial` has the shape {array.shape}; expected that of the volume, {wanted}"
+        )
     return array.astype(np.float32).reshape(shape)
 
 
@@ -132,9 +151,13 @@ def checked_ratios(ratios, channels: int, rest: bool) -> np.ndarray:
     """Return response ratios as float64 (channel,)."""
     array = _real("ratios", ratios).astype(np.float64)
     if array.shape != (channels,):
-        raise ValueError(f"`ratios` has the shape {array.shape} but there are {channels} channels; pass one ratio per channel")
+        raise ValueError(
+            f"`ratios` has the shape {array.shape} but there are {channels} channels; pass one "
+            "ratio per channel"
+        )
     if (array < 0).any() or not (rest or (array > 0).any()):
         raise ValueError(
-            f"`ratios` is {array.tolist()}; expected none below 0 and at least one above it (for maps alone use `sirt`)"
+            f"`ratios` is {array.tolist()}; expected none below 0 and at least one above it (for "
+            "maps alone use `sirt`)"
         )
     return array

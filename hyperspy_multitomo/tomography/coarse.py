@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 r"""A variational problem on voxels that are several times larger, whose solution is about that of the problem averaged.
 
-Voxels are c times as long, and projections are averaged over blocks of pixels that are c voxels wide. There are c^2 times fewer
-rays, of the same expectations, and c^3 times fewer voxels, of gradients c times as large: both sums of the objective are 1/c^2 of
-what they were, and weights and strength stay.
+Voxels are c times as long, and projections are averaged over blocks of pixels that are c voxels
+wide. There are c^2 times fewer rays, of the same expectations, and c^3 times fewer voxels, of
+gradients c times as large: both sums of the objective are 1/c^2 of what they were, and weights and
+strength stay.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ def coarse_geometry(geometry: TiltGeometry, factor: int) -> TiltGeometry:
     """Return the geometry with voxels and detector pixels of `factor` voxels, a multiple of those of a pixel now."""
     together = factor // geometry.binning
     width = -(-geometry.detector_width // together)
-    fine, shape = np.array(geometry.volume_shape), tuple(-(-length // factor) for length in geometry.volume_shape)
+    fine, shape = (
+        np.array(geometry.volume_shape),
+        tuple(-(-length // factor) for length in geometry.volume_shape),
+    )
     # Last blocks reach beyond the volume, which moves its centre.
     beyond = (np.array(shape) * factor - fine)[::-1] / 2
     centres = geometry.origins + geometry.directions @ beyond / geometry.binning
@@ -53,6 +57,8 @@ def coarse_term(term: Term, factor: int) -> Term:
         data=averaged(term.data, (together, together)),
         background=averaged(term.background, (together, together)),
         weights=term.weights / binning**2,
-        mix=term.mix if term.mix is None or term.mix.ndim == 1 else averaged(term.mix, (factor,) * 3),
+        mix=term.mix
+        if term.mix is None or term.mix.ndim == 1
+        else averaged(term.mix, (factor,) * 3),
         profile=averaged(term.profile, (together,)),
     )

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 r"""Finite differences of volumes (channel, z, x, y): the gradient, the symmetrised gradient of vector fields, their adjoints.
 
-Lengths are in voxels. `dimensions` 2 leaves out the derivative along y, which makes slices independent of each other; 3 has it.
-Fields have a second axis for their components: (channel, component, z, x, y) with the components (z, x) or (z, x, y). Symmetric
-matrices are stored as (zz, xx, zx) or (zz, xx, yy, zx, zy, xy) with the off-diagonal ones multiplied by sqrt(2), so that sums of
-squares over components are squares of Frobenius norms.
+Lengths are in voxels. `dimensions` 2 leaves out the derivative along y, which makes slices
+independent of each other; 3 has it. Fields have a second axis for their components: (channel,
+component, z, x, y) with the components (z, x) or (z, x, y). Symmetric matrices are stored as (zz,
+xx, zx) or (zz, xx, yy, zx, zy, xy) with the off-diagonal ones multiplied by sqrt(2), so that sums
+of squares over components are squares of Frobenius norms.
 
-The gradient is that of forward differences, 0 at the last voxel of each axis; the symmetrised gradient has backward differences
-d- = -(d+)^T, K. Bredies, K. Kunisch, T. Pock, SIAM J. Imaging Sci. 3 (2010) 492, doi:10.1137/090769521.
+The gradient is that of forward differences, 0 at the last voxel of each axis; the symmetrised
+gradient has backward differences d- = -(d+)^T, K. Bredies, K. Kunisch, T. Pock, SIAM J. Imaging
+Sci. 3 (2010) 492, doi:10.1137/090769521.
 """
 
 from __future__ import annotations
@@ -47,7 +49,10 @@ def symmetrised_gradient(w: np.ndarray) -> np.ndarray:
     """Return E w, the symmetric part of the Jacobian of the fields w, (channel, matrix element, z, x, y)."""
     dimensions = w.shape[1]
     diagonal = [-_forward_adjoint(w[:, i], i - 3) for i in range(dimensions)]
-    mixed = [(_forward_adjoint(w[:, j], i - 3) + _forward_adjoint(w[:, i], j - 3)) * (-1 / _ROOT) for i, j in _PAIRS[dimensions]]
+    mixed = [
+        (_forward_adjoint(w[:, j], i - 3) + _forward_adjoint(w[:, i], j - 3)) * (-1 / _ROOT)
+        for i, j in _PAIRS[dimensions]
+    ]
     return np.stack(diagonal + mixed, axis=1)
 
 

@@ -44,24 +44,27 @@ def em(
     A : Projector
         Of the tilt geometry of the counts.
     counts : array_like
-        y, (channel, tilt, x, y) or (tilt, x, y): gross counts as recorded, background included, not negative.
+        y, (channel, tilt, x, y) or (tilt, x, y): gross counts as recorded, background included, not
+        negative.
     background : float or array_like, optional
-        b, the counts expected in each pixel from anything but the specimen, not negative: of the shape of the counts, or
-        broadcast to it. The default is 0.
+        b, the counts expected in each pixel from anything but the specimen, not negative: of the
+        shape of the counts, or broadcast to it. The default is 0.
     gains : array_like, optional
-        (tilt,) or (channel, tilt), not negative: counts are expected to be gain times the projections of the volume, plus the
-        background. A line's share of counts that fall into its window belongs in here. The default is 1; a tilt of gain 0 is left
-        out.
+        (tilt,) or (channel, tilt), not negative: counts are expected to be gain times the
+        projections of the volume, plus the background. A line's share of counts that fall into its
+        window belongs in here. The default is 1; a tilt of gain 0 is left out.
     mask : array_like of bool, optional
         (z, x) or (z, x, y), False where the volume is to stay 0.
     initial : array_like, optional
-        Start, shape of the volume, not negative; a voxel that starts at 0 stays there. By default the same value everywhere in a
-        slice, such that its projections hold the counts that are recorded beyond the background.
+        Start, shape of the volume, not negative; a voxel that starts at 0 stays there. By default
+        the same value everywhere in a slice, such that its projections hold the counts that are
+        recorded beyond the background.
 
     Yields
     ------
     Iterate
-        The start first (`iteration` 0), then one after every iteration, without end. `residuals` have "deviance" too.
+        The start first (`iteration` 0), then one after every iteration, without end. `residuals`
+        have "deviance" too.
 
     Raises
     ------
@@ -70,11 +73,13 @@ def em(
 
     Notes
     -----
-    A is diag(gains) W. Every iteration raises the likelihood of the counts, y ~ Poisson(A x + b), and keeps the volume positive.
-    The deviance is twice the Kullback-Leibler divergence, 2 sum [y log(y/m) - y + m] with m = A x + b, divided by the number of
-    rays. Of counts and their true expectations it is about 1, less at well below one count; iterations go on below that by
-    fitting the noise: as with SIRT, when to stop decides how smooth the volume is. L. A. Shepp and Y. Vardi, IEEE Trans. Med.
-    Imaging 1 (1982) 113, doi:10.1109/TMI.1982.4307558; K. Lange and R. Carson, J. Comput. Assist. Tomogr. 8 (1984) 306.
+    A is diag(gains) W. Every iteration raises the likelihood of the counts, y ~ Poisson(A x + b),
+    and keeps the volume positive. The deviance is twice the Kullback-Leibler divergence, 2 sum [y
+    log(y/m) - y + m] with m = A x + b, divided by the number of rays. Of counts and their true
+    expectations it is about 1, less at well below one count; iterations go on below that by fitting
+    the noise: as with SIRT, when to stop decides how smooth the volume is. L. A. Shepp and Y.
+    Vardi, IEEE Trans. Med. Imaging 1 (1982) 113, doi:10.1109/TMI.1982.4307558; K. Lange and R.
+    Carson, J. Comput. Assist. Tomogr. 8 (1984) 306.
 
     Examples
     --------
@@ -104,7 +109,10 @@ def em(
     if initial is None:
         system = replace(system, initial=_uniform(system))
     elif system.initial.min() < 0:
-        raise ValueError("`initial` has negative values; expected a start from 0 up, above 0 wherever something may be")
+        raise ValueError(
+            "`initial` has negative values; expected a start from 0 up, above 0 wherever something "
+            "may be"
+        )
     return iterates_of(_steps_of(system.in_units()), has_channels)
 
 
@@ -114,14 +122,21 @@ def _steps_of(system: Counted) -> Steps:
         from hyperspy_multitomo.tomography.cuda.em import CudaEM
 
         return CudaEM(system)
-    return FusedEM(system) if system.A.geometry.binning == 1 and fits_lanes(system.A) else TextbookEM(system)
+    return (
+        FusedEM(system)
+        if system.A.geometry.binning == 1 and fits_lanes(system.A)
+        else TextbookEM(system)
+    )
 
 
-def _without_blind_rays(counts: np.ndarray, background: np.ndarray | None, A: Projector) -> np.ndarray:
+def _without_blind_rays(
+    counts: np.ndarray, background: np.ndarray | None, A: Projector
+) -> np.ndarray:
     """Return the counts with the background for those of rays that miss the volume: nothing else can explain them.
 
-    A ray along the edge of the volume may be just outside for the projection and just inside for its adjoint, by rounding: its
-    counts over an expectation of nothing would then go to the voxels there.
+    A ray along the edge of the volume may be just outside for the projection and just inside for
+    its adjoint, by rounding: its counts over an expectation of nothing would then go to the voxels
+    there.
     """
     blind = A.row_sums() <= 1e-6 * A.geometry.pixel_size
     if not blind.any():
@@ -132,8 +147,9 @@ def _without_blind_rays(counts: np.ndarray, background: np.ndarray | None, A: Pr
 def _uniform(system: Counted) -> np.ndarray:
     """Return a uniform volume whose projections hold the counts beyond the background, at least the noise of all of them.
 
-    A signal below 1 per pixel is no count; its noise is taken to be sqrt(sum y^2), which is less. The value is that of each slice
-    alone, so that slabs of slices start alike, however they are cut.
+    A signal below 1 per pixel is no count; its noise is taken to be sqrt(sum y^2), which is less.
+    The value is that of each slice alone, so that slabs of slices start alike, however they are
+    cut.
     """
     s, binning = system, system.A.geometry.binning
     gross = s.projections.sum(axis=(1, 2), dtype=np.float64)
@@ -143,8 +159,13 @@ def _uniform(system: Counted) -> np.ndarray:
         net = gross - np.einsum("ctxy,ctxy->cy", s.background, live, dtype=np.float64)
     lengths = s.gains.astype(np.float64) @ s.A.row_sums().sum(axis=1)
     squares = np.einsum("ctxy,ctxy->cy", s.projections, s.projections, dtype=np.float64)
-    values = np.maximum(net, np.sqrt(np.minimum(gross, squares))) / np.where(lengths > 0, lengths, np.inf)[:, None]
-    return np.broadcast_to(np.repeat(values, binning, axis=1)[:, None, None].astype(np.float32), s.initial.shape)
+    values = (
+        np.maximum(net, np.sqrt(np.minimum(gross, squares)))
+        / np.where(lengths > 0, lengths, np.inf)[:, None]
+    )
+    return np.broadcast_to(
+        np.repeat(values, binning, axis=1)[:, None, None].astype(np.float32), s.initial.shape
+    )
 
 
 @dataclass(frozen=True)
@@ -167,7 +188,10 @@ class Counted(System):
         norms = self.data_norms["eds"]
         rays = (self.gains > 0).sum(axis=1) * np.prod(self.projections.shape[2:])
         units = 1.0 if self.units is None else self.units
-        return {"eds": np.sqrt(squares) / np.where(norms > 0, norms, np.inf), "deviance": 2 * units * divergence / rays}
+        return {
+            "eds": np.sqrt(squares) / np.where(norms > 0, norms, np.inf),
+            "deviance": 2 * units * divergence / rays,
+        }
 
 
 class TextbookEM(Steps):
@@ -192,7 +216,8 @@ class TextbookEM(Steps):
         gains = s.gains[:, :, None, None]
         m = gains * s.A(x) + (0 if s.background is None else s.background)
         ratio = y / np.maximum(m, LEAST)
-        # The column sums in `steps` count a pixel of several voxels once for each of them, and so does its row here.
+        # The column sums in `steps` count a pixel of several voxels once for each of them, and so
+        # does its row here.
         new = x * s.steps[..., None] * s.A.T(gains * ratio) * np.float32(s.A.geometry.binning**2)
         if s.mask is not None and s.mask.ndim == 3:
             new *= s.mask
@@ -202,7 +227,9 @@ class TextbookEM(Steps):
             return
         with self._lock:
             self._volume = np.where(self.held[:, None, None, None], x, new)
-            self._count(s.measures(sums_of_squares(e), divergence.sum(axis=(1, 2, 3), dtype=np.float64)))
+            self._count(
+                s.measures(sums_of_squares(e), divergence.sum(axis=(1, 2, 3), dtype=np.float64))
+            )
 
 
 class FusedEM(Steps):
@@ -226,7 +253,10 @@ class FusedEM(Steps):
         return {"volume": self._read()}
 
     def _put(self, arrays):
-        self._x, self._step = pack(arrays["volume"], lane_count(self._slices)), np.array(self.system.steps)
+        self._x, self._step = (
+            pack(arrays["volume"], lane_count(self._slices)),
+            np.array(self.system.steps),
+        )
 
     def hold(self, channels):
         """Let the channels stand still: a step of 0 leaves the volume as it is."""
@@ -251,5 +281,8 @@ class FusedEM(Steps):
             return
         update = dict(step=self._step, multiply=True, nonnegative=True)
         with self._lock:  # and no cancelling: what is begun here makes a whole iterate
-            self._workers.run(lambda *task: rays.back(self._x, *task, **update), self.system.A.row_tasks(rays.groups))
+            self._workers.run(
+                lambda *task: rays.back(self._x, *task, **update),
+                self.system.A.row_tasks(rays.groups),
+            )
             self._count(self.system.measures(*self._sums.sum(axis=0).T))

@@ -13,7 +13,8 @@ from hyperspy_multitomo.tomography.iterates import run
 from hyperspy_multitomo.tomography.projectors import projector
 from hyperspy_multitomo.tomography.solvers import sirt
 
-# The depth is the smallest whose residual is within this factor of the best one; beyond it the residual hardly falls.
+# The depth is the smallest whose residual is within this factor of the best one; beyond it the
+# residual hardly falls.
 _ENOUGH = 1.15
 _ITERATIONS = 30
 _SLICES = 64
@@ -22,8 +23,9 @@ _SLICES = 64
 def visible_width(geometry: TiltGeometry, depth: float) -> float:
     """Return how wide a lamella is that the detector sees at some tilt, in the unit of `geometry.pixel_size`.
 
-    At the tilt t a detector of width W, whose image is displaced by d, sees as far as (W/2 + |d| + depth/2 |sin t|)/cos t from
-    the tilt axis. What lies out there and is not in the volume would pile up at its rim.
+    At the tilt t a detector of width W, whose image is displaced by d, sees as far as (W/2 + |d| +
+    depth/2 |sin t|)/cos t from the tilt axis. What lies out there and is not in the volume would
+    pile up at its rim.
 
     Parameters
     ----------
@@ -48,18 +50,24 @@ def visible_width(geometry: TiltGeometry, depth: float) -> float:
     geometry = geometry.fine  # detector pixels as wide as voxels, which the pixel size is of
     tilts = np.deg2rad(geometry.tilts)
     if np.cos(tilts).min() < np.cos(np.deg2rad(85)):
-        raise ValueError("tilts beyond 85 degrees are too high for a lamella; give the width of the volume")
+        raise ValueError(
+            "tilts beyond 85 degrees are too high for a lamella; give the width of the volume"
+        )
     displaced = np.abs(geometry.axis_offset + np.array(geometry.shifts))
-    seen = (geometry.detector_width / 2 + displaced) * geometry.pixel_size + depth / 2 * np.abs(np.sin(tilts))
+    seen = (geometry.detector_width / 2 + displaced) * geometry.pixel_size + depth / 2 * np.abs(
+        np.sin(tilts)
+    )
     return float(2 * np.max(seen / np.cos(tilts)))
 
 
-def estimate_depth(projections: ArrayLike, geometry: TiltGeometry, *, gains: ArrayLike | None = None) -> float:
+def estimate_depth(
+    projections: ArrayLike, geometry: TiltGeometry, *, gains: ArrayLike | None = None
+) -> float:
     """Estimate the depth that the volume of a lamella needs, inclination included.
 
-    The same few SIRT iterations run in volumes of growing depth. Too thin a volume cannot explain the parallax of what lies on
-    the surfaces; from the specimen's own depth on the residual hardly falls. The smallest depth within 15 % of the lowest
-    residual is returned.
+    The same few SIRT iterations run in volumes of growing depth. Too thin a volume cannot explain
+    the parallax of what lies on the surfaces; from the specimen's own depth on the residual hardly
+    falls. The smallest depth within 15 % of the lowest residual is returned.
 
     Parameters
     ----------
@@ -91,7 +99,9 @@ def estimate_depth(projections: ArrayLike, geometry: TiltGeometry, *, gains: Arr
     """
     images = np.asarray(projections, dtype=np.float32)
     if images.ndim != 3 or not images.any():
-        raise ValueError(f"the projections have the shape {images.shape}; expected (tilt, x, y), not all zero")
+        raise ValueError(
+            f"the projections have the shape {images.shape}; expected (tilt, x, y), not all zero"
+        )
     step = max(1, images.shape[-1] // _SLICES)
     slices = images[..., : images.shape[-1] // step * step]
     slices = slices.reshape(*images.shape[:2], -1, step).mean(axis=-1)
@@ -100,7 +110,9 @@ def estimate_depth(projections: ArrayLike, geometry: TiltGeometry, *, gains: Arr
     for depth in depths:
         width = round(visible_width(geometry, depth * geometry.pixel_size) / geometry.pixel_size)
         A = projector(replace(geometry, volume_shape=(int(depth), width)))
-        residuals.append(float(run(sirt(A, slices, gains=gains), _ITERATIONS).residuals["eds"][-1].max()))
+        residuals.append(
+            float(run(sirt(A, slices, gains=gains), _ITERATIONS).residuals["eds"][-1].max())
+        )
         if residuals[-1] > 1.05 * min(residuals):
             break
     enough = np.flatnonzero(np.array(residuals) <= _ENOUGH * min(residuals))

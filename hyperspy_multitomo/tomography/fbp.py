@@ -23,7 +23,9 @@ _WINDOWS = {
 FILTERS = tuple(_WINDOWS)
 
 
-def fbp(A: Projector, projections, *, filter: str = "ramp", cutoff: float = 1.0, gains=None) -> np.ndarray:
+def fbp(
+    A: Projector, projections, *, filter: str = "ramp", cutoff: float = 1.0, gains=None
+) -> np.ndarray:
     """Reconstruct by filtered back projection, every slice of every channel on its own.
 
     Parameters
@@ -33,12 +35,14 @@ def fbp(A: Projector, projections, *, filter: str = "ramp", cutoff: float = 1.0,
     projections : array_like
         (channel, tilt, x, y) or (tilt, x, y).
     filter : {"ramp", "shepp-logan", "cosine", "hamming", "hann"}, default "ramp"
-        The ramp alone, or the ramp times a window that takes the highest frequencies, hence noise and detail, down.
+        The ramp alone, or the ramp times a window that takes the highest frequencies, hence noise
+        and detail, down.
     cutoff : float, default 1.0
-        Where the window ends, in units of the highest frequency of the detector (half a cycle per pixel), above 0 up to 1.
+        Where the window ends, in units of the highest frequency of the detector (half a cycle per
+        pixel), above 0 up to 1.
     gains : array_like, optional
-        (tilt,) or (channel, tilt), not negative. There is no forward model for them to enter: projections are divided by them.
-        A tilt of gain 0 is left out.
+        (tilt,) or (channel, tilt), not negative. There is no forward model for them to enter:
+        projections are divided by them. A tilt of gain 0 is left out.
 
     Returns
     -------
@@ -48,15 +52,18 @@ def fbp(A: Projector, projections, *, filter: str = "ramp", cutoff: float = 1.0,
     Raises
     ------
     ValueError, TypeError
-        If shapes do not fit or values are not finite, for fewer than two tilts, and another filter or cutoff.
+        If shapes do not fit or values are not finite, for fewer than two tilts, and another filter
+        or cutoff.
 
     Notes
     -----
-    The projections are filtered by the ramp in its band-limited, sampled form (A. C. Kak, M. Slaney, Principles of Computerized
-    Tomographic Imaging, 1988, eq. 3.61, doi:10.1137/1.9780898719277), padded by zeros, and projected back by A.T, weighted by the
-    angles that the tilts stand for, half the gaps to their neighbours. Over a limited range these are scaled up so that their sum
-    is pi all the same: the scale is then right for an object that looks alike from all sides, and the missing wedge is not
-    otherwise made up for. Of a film, which lies in it for the most part, little but the outline is left.
+    The projections are filtered by the ramp in its band-limited, sampled form (A. C. Kak, M.
+    Slaney, Principles of Computerized Tomographic Imaging, 1988, eq. 3.61,
+    doi:10.1137/1.9780898719277), padded by zeros, and projected back by A.T, weighted by the angles
+    that the tilts stand for, half the gaps to their neighbours. Over a limited range these are
+    scaled up so that their sum is pi all the same: the scale is then right for an object that looks
+    alike from all sides, and the missing wedge is not otherwise made up for. Of a film, which lies
+    in it for the most part, little but the outline is left.
 
     Examples
     --------
@@ -78,13 +85,21 @@ def fbp(A: Projector, projections, *, filter: str = "ramp", cutoff: float = 1.0,
         raise ValueError("filtered back projection needs at least two tilts with a gain above 0")
     binning, voxel = A.geometry.binning, A.geometry.pixel_size
     response = ramp(A.geometry.detector_width, voxel * binning, filter, cutoff)
-    tilts, responses = np.asarray(A.geometry.tilts), np.zeros((*gains.shape, response.size), np.float32)
+    tilts, responses = (
+        np.asarray(A.geometry.tilts),
+        np.zeros((*gains.shape, response.size), np.float32),
+    )
     for channel, gain in enumerate(gains):
         live = np.flatnonzero(gain)
-        # A.T gives a pixel of several voxels its share of each, and lengths, instead of interpolating between pixels.
+        # A.T gives a pixel of several voxels its share of each, and lengths, instead of
+        # interpolating between pixels.
         factors = tilt_weights(tilts[live]) / gain[live] * (binning**2 / voxel)
         responses[channel, live] = response * np.float32(factors)[:, None]
-    volume = _on_device(A, projections, responses) if on_device(A) else _on_cores(A, projections, responses)
+    volume = (
+        _on_device(A, projections, responses)
+        if on_device(A)
+        else _on_cores(A, projections, responses)
+    )
     return volume if has_channels else volume[0]
 
 
@@ -97,7 +112,9 @@ def _on_device(A, projections, responses):
 def _on_cores(A, projections, responses):
     filtered = np.zeros_like(projections)
     for channel, tilt in zip(*np.nonzero(responses.any(axis=-1)), strict=True):
-        filtered[channel, tilt] = _filtered(projections[channel, tilt], responses[channel, tilt], A.threads)
+        filtered[channel, tilt] = _filtered(
+            projections[channel, tilt], responses[channel, tilt], A.threads
+        )
     return A.T(filtered)
 
 
@@ -105,14 +122,17 @@ def _filtered(image: np.ndarray, response: np.ndarray, threads: int) -> np.ndarr
     """Return an image (x, y) filtered along x."""
     length = 2 * (response.size - 1)
     spectrum = scipy.fft.rfft(image, length, axis=0, workers=threads)
-    return scipy.fft.irfft(spectrum * response[:, None], length, axis=0, workers=threads)[: len(image)]
+    return scipy.fft.irfft(spectrum * response[:, None], length, axis=0, workers=threads)[
+        : len(image)
+    ]
 
 
 def ramp(width: int, pixel_size: float, filter: str = "ramp", cutoff: float = 1.0) -> np.ndarray:
     """Return the frequency response (rfft of the padded length) of the ramp with a window, in 1/length.
 
-    It is the transform of the sampled band-limited ramp, h(0) = 1/(4 d^2) and h(n) = -1/(pi n d)^2 for odd n, times the pixel
-    size d; sampled in frequency instead, the ramp would be 0 at frequency 0 and the volume have the wrong mean.
+    It is the transform of the sampled band-limited ramp, h(0) = 1/(4 d^2) and h(n) = -1/(pi n d)^2
+    for odd n, times the pixel size d; sampled in frequency instead, the ramp would be 0 at
+    frequency 0 and the volume have the wrong mean.
     """
     length = 2 * scipy.fft.next_fast_len(width, real=True)
     n = np.minimum(np.arange(length), length - np.arange(length))
@@ -127,8 +147,9 @@ def ramp(width: int, pixel_size: float, filter: str = "ramp", cutoff: float = 1.
 def tilt_weights(tilts: np.ndarray) -> np.ndarray:
     """Return the angle (rad) that each tilt stands for, (tilt,), their sum pi.
 
-    Tilts 180 degrees apart see the same and share what their direction stands for. The widest gap, where it is more than twice
-    the median, is the missing wedge: the tilts on its sides stand for as much there as on their other side.
+    Tilts 180 degrees apart see the same and share what their direction stands for. The widest gap,
+    where it is more than twice the median, is the missing wedge: the tilts on its sides stand for
+    as much there as on their other side.
     """
     # Rounded, so that -90 and 90 are one direction; the second remainder brings 180 to 0.
     directions = np.mod(np.round(np.mod(np.asarray(tilts, float), 180), 6), 180)

@@ -9,15 +9,18 @@ from hyperspy_multitomo.notices import warn
 
 # Median of the square of a normal variable of variance 1.
 MEDIAN = 0.4549
-# Slices, or pixels across, from which blocks of 2 x 2 pixels tell noise from edges; of fewer, higher differences do.
+# Slices, or pixels across, from which blocks of 2 x 2 pixels tell noise from edges; of fewer,
+# higher differences do.
 FEW = 32
-# Orders of these differences: of those that are blind to parabolas (higher ones find no less structure in the phantoms), and of
-# those that see more of the structure, to tell whether there is much of it.
+# Orders of these differences: of those that are blind to parabolas (higher ones find no less
+# structure in the phantoms), and of those that see more of the structure, to tell whether there is
+# much of it.
 BLIND, SEEING = 3, 2
 # Classes of the level, in each of which the evener half is looked for, and the limits between them.
 CLASSES = 4
 _LIMITS = np.arange(1, CLASSES) / CLASSES
-# How much more detail than in its even half makes images structured: above what chance gives single slices of 30 tilts.
+# How much more detail than in its even half makes images structured: above what chance gives single
+# slices of 30 tilts.
 _STRUCTURED = 1.3
 
 
@@ -29,12 +32,15 @@ def of_few(images: np.ndarray) -> bool:
 def finest_detail(images: np.ndarray, order: int = BLIND) -> np.ndarray:
     """Return the finest diagonal detail of images (..., x, y), whose noise is that of a pixel where pixels are independent.
 
-    That of blocks of 2 x 2 pixels. Of fewer than 32 slices, whose single blocks would take slopes across the tilt axis for
-    noise, it is the third difference, or that of another order, along x and along y, as far as there are pixels for it.
+    That of blocks of 2 x 2 pixels. Of fewer than 32 slices, whose single blocks would take slopes
+    across the tilt axis for noise, it is the third difference, or that of another order, along x
+    and along y, as far as there are pixels for it.
     """
     if not of_few(images):
         return block_detail(images)
-    return _filtered(images, [np.polynomial.polynomial.polypow([1.0, -1.0], k) for k in _orders(images, order)])
+    return _filtered(
+        images, [np.polynomial.polynomial.polypow([1.0, -1.0], k) for k in _orders(images, order)]
+    )
 
 
 def local_mean(images: np.ndarray, order: int = BLIND) -> np.ndarray:
@@ -48,8 +54,9 @@ def local_mean(images: np.ndarray, order: int = BLIND) -> np.ndarray:
 def even_places(images: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
     """Return where images of few slices change least, of the shape of `finest_detail`, bool; everywhere in larger ones.
 
-    The evener half, by the slope, of each class of the level, so that dim places have no more say than bright ones. The slope
-    over the same pixels is independent of the detail for noise that is independent from pixel to pixel.
+    The evener half, by the slope, of each class of the level, so that dim places have no more say
+    than bright ones. The slope over the same pixels is independent of the detail for noise that is
+    independent from pixel to pixel.
 
     Parameters
     ----------
@@ -67,7 +74,9 @@ def even_places(images: np.ndarray, among: np.ndarray | None = None) -> np.ndarr
     return even
 
 
-def level_classes(images: np.ndarray, among: np.ndarray | None = None, order: int = BLIND) -> np.ndarray:
+def level_classes(
+    images: np.ndarray, among: np.ndarray | None = None, order: int = BLIND
+) -> np.ndarray:
     """Return the quarter of the levels, from 0 for the darkest to 3, that each value of `finest_detail` is in; -1 elsewhere."""
     level = local_mean(images, order)
     if among is None:
@@ -82,7 +91,8 @@ def warn_of_structure(everywhere: float, even: float, pixels: tuple[int, int], r
     Parameters
     ----------
     everywhere, even : float
-        Noise from all places, of second or third differences, and from the third ones in even places.
+        Noise from all places, of second or third differences, and from the third ones in even
+        places.
     pixels : tuple of int
         Of the images, (x, y).
     remedy : str
@@ -91,8 +101,10 @@ def warn_of_structure(everywhere: float, even: float, pixels: tuple[int, int], r
     if not everywhere > _STRUCTURED * even:
         return
     warn(
-        f"the noise of images of {pixels[0]} x {pixels[1]} pixels (x, y) cannot be measured and may be taken too high: their "
-        f"finest detail is the specimen's ({everywhere / even:.1f} times as much everywhere as in even places); {remedy}"
+        f"the noise of images of {pixels[0]} x {pixels[1]} pixels (x, y) cannot be measured and "
+        "may be taken too high: their "
+        f"finest detail is the specimen's ({everywhere / even:.1f} times as much everywhere as in "
+        f"even places); {remedy}"
     )
 
 
@@ -107,7 +119,11 @@ def of_pairs(images: np.ndarray, sign: float, factor: float) -> np.ndarray:
         pairs = images.shape[axis] // 2
         if pairs:
             images = np.moveaxis(images, axis, -1)[..., : 2 * pairs]
-            images = np.moveaxis(np.float32(factor) * (images[..., ::2] + np.float32(sign) * images[..., 1::2]), -1, axis)
+            images = np.moveaxis(
+                np.float32(factor) * (images[..., ::2] + np.float32(sign) * images[..., 1::2]),
+                -1,
+                axis,
+            )
     return images
 
 
@@ -131,5 +147,7 @@ def _filtered(images: np.ndarray, kernels: list[np.ndarray]) -> np.ndarray:
     for axis, kernel in zip((-2, -1), kernels, strict=True):
         images, length = np.moveaxis(images, axis, -1), images.shape[axis] - len(kernel) + 1
         kernel = (kernel / np.linalg.norm(kernel)).astype(np.float32)
-        images = np.moveaxis(sum(k * images[..., i : i + length] for i, k in enumerate(kernel)), -1, axis)
+        images = np.moveaxis(
+            sum(k * images[..., i : i + length] for i, k in enumerate(kernel)), -1, axis
+        )
     return images

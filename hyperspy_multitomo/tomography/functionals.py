@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The functionals of the variational methods in NumPy: discrepancies of data, norms of fields, and what a solver needs of each.
 
-A discrepancy D(a, f) has `value` and, for the primal-dual method, the proximal map of its convex conjugate in the first
-argument. A norm |J| of the field J (channel, component, z, x, y) has `value`, the sum over voxels, and `project`, the
-projection onto the ball of its dual norm at every voxel.
+A discrepancy D(a, f) has `value` and, for the primal-dual method, the proximal map of its convex
+conjugate in the first argument. A norm |J| of the field J (channel, component, z, x, y) has
+`value`, the sum over voxels, and `project`, the projection onto the ball of its dual norm at every
+voxel.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-# Expected counts are not taken to be below this: a ray that meets nothing has none, whatever it counted.
+# Expected counts are not taken to be below this: a ray that meets nothing has none, whatever it
+# counted.
 LEAST = np.float32(1e-20)
 
 
@@ -95,7 +97,9 @@ class Nuclear:
     def project(field, radius) -> np.ndarray:
         """Return the nearest field whose singular values are nowhere above `radius`."""
         left, values, right = np.linalg.svd(_matrices(field), full_matrices=False)
-        return np.moveaxis((left * np.minimum(values, radius)[..., None, :]) @ right, (-2, -1), (0, 1)).astype(field.dtype)
+        return np.moveaxis(
+            (left * np.minimum(values, radius)[..., None, :]) @ right, (-2, -1), (0, 1)
+        ).astype(field.dtype)
 
 
 def _shrunk(field, norms, radius):

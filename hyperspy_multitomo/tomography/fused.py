@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 r"""Fused multi-modal tomography: few maps, many HAADF images, which see a power of what the maps see.
 
-    min_{x >= 0}  sum_e D(g_e W_c x_e + b, p_e) + D(g_h W_h sum_e r_e x_e^gamma + b_h, h) + lambda R(x/S)
+    min_{x >= 0}  sum_e D(g_e W_c x_e + b, p_e) + D(g_h W_h sum_e r_e x_e^gamma + b_h, h) + lambda
+    R(x/S)
 
-With gamma = 1 this is convex, and a problem of `variational` as it stands. Else the power law is replaced by its tangent at the
-volume of the moment, a sum with factors per voxel and a background, and after some iterations by the next tangent.
+With gamma = 1 this is convex, and a problem of `variational` as it stands. Else the power law is
+replaced by its tangent at the volume of the moment, a sum with factors per voxel and a background,
+and after some iterations by the next tangent.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from hyperspy_multitomo.tomography.support import supported
 from hyperspy_multitomo.tomography.variational import DataTerm, Regulariser, checked_problem
 from hyperspy_multitomo.tomography.variational_system import VariationalSystem
 
-# Where u = x/S is below this the power law turns into a straight line: its slope would be 0 at 0, and the HAADF could give
-# nothing to a voxel that is empty.
+# Where u = x/S is below this the power law turns into a straight line: its slope would be 0 at 0,
+# and the HAADF could give nothing to a voxel that is empty.
 FOOT = 0.03
 # Relative rise of the objective that may be rounding.
 ROUNDING = 1e-6
@@ -50,12 +52,13 @@ def fused(
     Parameters
     ----------
     terms : sequence of DataTerm
-        Two: the maps p, and the HAADF h with the weights r (channel,) as its `mix`, in HAADF signal per unit length and
-        (counts per unit length)^gamma, from `regressed_weights` or `scaled_weights`; for gamma = 1 the response ratios.
-        Their tilts may differ.
+        Two: the maps p, and the HAADF h with the weights r (channel,) as its `mix`, in HAADF signal
+        per unit length and (counts per unit length)^gamma, from `regressed_weights` or
+        `scaled_weights`; for gamma = 1 the response ratios. Their tilts may differ.
     regulariser : Regulariser
-        Kind and weight of R, from `calibrate`, as the weights of the terms and the scales. In the calibration the HAADF's `mix`
-        is r S^(gamma - 1), the factors of the straight line that meets the power law at x = S.
+        Kind and weight of R, from `calibrate`, as the weights of the terms and the scales. In the
+        calibration the HAADF's `mix` is r S^(gamma - 1), the factors of the straight line that
+        meets the power law at x = S.
     scales : array_like (channel,)
         S: range of each channel, counts per unit length.
     power : float, default 1.0
@@ -63,8 +66,8 @@ def fused(
     mask : array_like of bool, optional
         (z, x) or (z, x, y), False where the volume is to stay 0.
     initial : array_like, optional
-        Start x, shape of the volume. With a power the reconstruction of the maps alone saves half of the iterations; the
-        default is 0.
+        Start x, shape of the volume. With a power the reconstruction of the maps alone saves half
+        of the iterations; the default is 0.
     relaxation : float, default 1.8
         Over-relaxation, between 0 and 2.
     support : bool, default False
@@ -73,29 +76,33 @@ def fused(
     Yields
     ------
     Iterate
-        The start first (`iteration` 0), then one after every iteration, without end, with `objective` on request, and for power 1
-        `gap`. Every tenth one measures `residuals`, as those of `variational` do.
+        The start first (`iteration` 0), then one after every iteration, without end, with
+        `objective` on request, and for power 1 `gap`. Every tenth one measures `residuals`, as
+        those of `variational` do.
 
     Raises
     ------
     ValueError, TypeError
-        If the terms are not those of maps and of a HAADF with weights, shapes do not fit, counts are negative or values are not
-        finite, at the call.
+        If the terms are not those of maps and of a HAADF with weights, shapes do not fit, counts
+        are negative or values are not finite, at the call.
 
     Notes
     -----
-    The cost is that of J. Schwartz et al., Nat. Commun. 15 (2024) 3555, doi:10.1038/s41467-024-47558-0, with coupled channels;
-    with `discrepancy="ls"` for the HAADF it has their square. Their weights Z^gamma/sum Z^gamma take all elements for scaled to
-    a range of 1, which loses the composition; x is in counts here, so that r has to be measured.
+    The cost is that of J. Schwartz et al., Nat. Commun. 15 (2024) 3555,
+    doi:10.1038/s41467-024-47558-0, with coupled channels; with `discrepancy="ls"` for the HAADF it
+    has their square. Their weights Z^gamma/sum Z^gamma take all elements for scaled to a range of
+    1, which loses the composition; x is in counts here, so that r has to be measured.
 
-    For gamma = 1 any start leads to a minimum. For gamma > 1 the problem is not convex: the volume is that of the lowest
-    objective found so far, at every tenth iteration, on the way to a stationary point that depends on the start. The brightness
-    of x far below S/30 is proportional to x.
+    For gamma = 1 any start leads to a minimum. For gamma > 1 the problem is not convex: the volume
+    is that of the lowest objective found so far, at every tenth iteration, on the way to a
+    stationary point that depends on the start. The brightness of x far below S/30 is proportional
+    to x.
 
-    A power is for elements that get brighter faster than their counts grow. On simulated particles, of one composition each and
-    of gradual ones, it matters little: with weights regressed for it a power of 1.6 costs or gains some percent of the error,
-    whether the images were made with it or not. What matters is that no bright element lacks its maps, as the others take over
-    its brightness.
+    A power is for elements that get brighter faster than their counts grow. On simulated particles,
+    of one composition each and of gradual ones, it matters little: with weights regressed for it a
+    power of 1.6 costs or gains some percent of the error, whether the images were made with it or
+    not. What matters is that no bright element lacks its maps, as the others take over its
+    brightness.
 
     Examples
     --------
@@ -112,10 +119,13 @@ def fused(
     True
     """
     power = checked_power(power)
-    system = checked_problem(terms, regulariser, scales, mask=mask, initial=initial, relaxation=relaxation)
+    system = checked_problem(
+        terms, regulariser, scales, mask=mask, initial=initial, relaxation=relaxation
+    )
     if len(system.terms) != 2 or system.terms[1].mix is None or system.terms[1].mix.ndim != 1:
         raise ValueError(
-            "`terms` has to hold two, the maps, and the HAADF with its weights (channel,) as `mix`; see `regressed_weights`"
+            "`terms` has to hold two, the maps, and the HAADF with its weights (channel,) as "
+            "`mix`; see `regressed_weights`"
         )
     if support:
         shown = system if power == 1 else PowerLaw(system, power).tangent(np.zeros(1, np.float32))
@@ -151,7 +161,9 @@ class PowerLaw:
         for term, expected in ((maps, self.system.project(maps, u)), (haadf, self.haadf(u))):
             seen = np.maximum(expected, LEAST) if term.discrepancy == "kl" else expected
             found["objective"] += float(self.system.data_values(term, seen).sum())
-            found[term.name] = term.relative(np.sum(np.square(term.difference(expected), dtype=np.float64), axis=(1, 2, 3)))
+            found[term.name] = term.relative(
+                np.sum(np.square(term.difference(expected), dtype=np.float64), axis=(1, 2, 3))
+            )
         found["objective"] *= self.system.energy
         return found
 
@@ -169,9 +181,10 @@ class PowerLaw:
 class Relinearised(Steps):
     """Primal-dual steps on tangents of the power law. The volume is the best so far.
 
-    At every tenth step the true objective is found where the solver is, then at points on the way to there, until it is no higher
-    than before: the next tangent is taken there, and the dual variables stay. If it is higher all along the way, the solver goes
-    on as it is. It converges to the minimum of the problem with its tangent, and on the way to that, short of a stationary
+    At every tenth step the true objective is found where the solver is, then at points on the way
+    to there, until it is no higher than before: the next tangent is taken there, and the dual
+    variables stay. If it is higher all along the way, the solver goes on as it is. It converges to
+    the minimum of the problem with its tangent, and on the way to that, short of a stationary
     point, the true objective falls.
     """
 
@@ -224,7 +237,9 @@ class Relinearised(Steps):
 
     def advance(self):
         """Do one iteration."""
-        if self._solver.iteration == self.iteration:  # else the solver did it before this was cancelled
+        if (
+            self._solver.iteration == self.iteration
+        ):  # else the solver did it before this was cancelled
             self._solver.advance()
         if self._cancelled.is_set():
             return
@@ -259,7 +274,9 @@ class _Under(Mapping):
         return self._entries[self._start + name]
 
     def __iter__(self):
-        return (name.removeprefix(self._start) for name in self._entries if name.startswith(self._start))
+        return (
+            name.removeprefix(self._start) for name in self._entries if name.startswith(self._start)
+        )
 
     def __len__(self):
         return sum(1 for _ in self)

@@ -19,12 +19,20 @@ def _per_tilt(name: str, values, length: int | None = None) -> tuple[float, ...]
     """Return `values` as a tuple of finite floats, one per tilt, or say what is wrong with them."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"`{name}` has the shape {array.shape}; expected one number per tilt, a list that is not empty")
+        raise ValueError(
+            f"`{name}` has the shape {array.shape}; expected one number per tilt, a list that is "
+            "not empty"
+        )
     if not np.isfinite(array).all():
         bad = np.flatnonzero(~np.isfinite(array)).tolist()
-        raise ValueError(f"`{name}` is not finite at the positions {bad}; drop those tilts or give their values")
+        raise ValueError(
+            f"`{name}` is not finite at the positions {bad}; drop those tilts or give their values"
+        )
     if length is not None and array.size != length:
-        raise ValueError(f"`{name}` has {array.size} values but there are {length} tilts; pass one value per tilt")
+        raise ValueError(
+            f"`{name}` has {array.size} values but there are {length} tilts; pass one value per "
+            "tilt"
+        )
     return tuple(array.tolist())
 
 
@@ -35,19 +43,23 @@ def _size(name: str, value) -> int:
     return int(value)
 
 
-@checked(binning=None, tilts=array, shifts=array, volume_shape=listed, pixel_size=real, axis_offset=real)
+@checked(
+    binning=None, tilts=array, shifts=array, volume_shape=listed, pixel_size=real, axis_offset=real
+)
 @dataclass(frozen=True)
 class TiltGeometry:
     """Parallel-beam geometry of one tilt series on a volume grid, equal and hashable by value.
 
     The centre of voxel (x, z) falls at tilt t on the detector coordinate (pixels, counted from 0)::
 
-        u = (nu - 1)/2 + axis_offset + shifts[t] + x' cos t + z' sin t,   x' = x - (nx - 1)/2,  z' = z - (nz - 1)/2
+        u = (nu - 1)/2 + axis_offset + shifts[t] + x' cos t + z' sin t,   x' = x - (nx - 1)/2,  z' =
+        z - (nz - 1)/2
 
-    Every slice y along the tilt axis is projected alike. A geometry of its own for each modality, on the same volume
-    grid, lets the modalities have different tilts, and with `binning` different pixels: a detector pixel is `binning` voxels
-    wide, across the tilt axis and along it, x' and z' above are divided by it, and a projection is the mean of the line integrals
-    through the `binning` x `binning` voxel columns that a pixel covers.
+    Every slice y along the tilt axis is projected alike. A geometry of its own for each modality,
+    on the same volume grid, lets the modalities have different tilts, and with `binning` different
+    pixels: a detector pixel is `binning` voxels wide, across the tilt axis and along it, x' and z'
+    above are divided by it, and a projection is the mean of the line integrals through the
+    `binning` x `binning` voxel columns that a pixel covers.
 
     Parameters
     ----------
@@ -62,7 +74,8 @@ class TiltGeometry:
     axis_offset : float, default 0.0
         Detector pixels by which the tilt axis lies beyond the middle of the detector, (nu - 1)/2.
     shifts : sequence of float, optional
-        Detector pixels by which each recorded projection is displaced towards +x; by default none is. Kept as a tuple.
+        Detector pixels by which each recorded projection is displaced towards +x; by default none
+        is. Kept as a tuple.
     binning : int, default 1
         Voxels along the edge of a detector pixel.
 
@@ -95,20 +108,30 @@ class TiltGeometry:
         width = _size("detector_width", self.detector_width)
         if not isinstance(self.binning, Integral) or self.binning < 1:
             raise ValueError(
-                f"`binning` is {self.binning!r}; expected how many voxels wide a detector pixel is, a whole number from 1"
+                f"`binning` is {self.binning!r}; expected how many voxels wide a detector pixel "
+                "is, a whole number from 1"
             )
         binning = int(self.binning)
         shape = (width * binning,) * 2 if self.volume_shape is None else tuple(self.volume_shape)
         if len(shape) != 2:
-            raise ValueError(f"`volume_shape` is {self.volume_shape!r}; expected two numbers of voxels, (z, x)")
+            raise ValueError(
+                f"`volume_shape` is {self.volume_shape!r}; expected two numbers of voxels, (z, x)"
+            )
         shape = (_size("volume_shape[0]", shape[0]), _size("volume_shape[1]", shape[1]))
-        shifts = (0.0,) * len(tilts) if self.shifts is None else _per_tilt("shifts", self.shifts, len(tilts))
+        shifts = (
+            (0.0,) * len(tilts)
+            if self.shifts is None
+            else _per_tilt("shifts", self.shifts, len(tilts))
+        )
         pixel_size, axis_offset = float(self.pixel_size), float(self.axis_offset)
         if not (np.isfinite(pixel_size) and pixel_size > 0):
-            raise ValueError(f"`pixel_size` is {self.pixel_size!r}; expected a positive length, in nm")
+            raise ValueError(
+                f"`pixel_size` is {self.pixel_size!r}; expected a positive length, in nm"
+            )
         if not abs(axis_offset) < FARTHEST or max(map(abs, shifts)) >= FARTHEST:
             raise ValueError(
-                f"`axis_offset` is {self.axis_offset!r} and the largest of `shifts` {max(map(abs, shifts))}; "
+                f"`axis_offset` is {self.axis_offset!r} and the largest of `shifts` "
+                f"{max(map(abs, shifts))}; "
                 f"expected finite numbers of pixels below {FARTHEST:.0e}"
             )
         values = (tilts, width, shape, pixel_size, axis_offset, shifts, binning)
@@ -137,7 +160,10 @@ class TiltGeometry:
         rest = np.deg2rad(t - 90 * quarter)
         turn = quarter.astype(np.int64) % 4
         cos, sin = np.cos(rest), np.sin(rest)
-        return np.stack([np.choose(turn, [cos, -sin, -cos, sin]), np.choose(turn, [sin, cos, -sin, -cos])], axis=1)
+        return np.stack(
+            [np.choose(turn, [cos, -sin, -cos, sin]), np.choose(turn, [sin, cos, -sin, -cos])],
+            axis=1,
+        )
 
     @property
     def origins(self) -> np.ndarray:

@@ -12,11 +12,14 @@ from scipy.optimize import nnls
 from hyperspy_multitomo.tomography.checks import checked_power
 from hyperspy_multitomo.tomography.variational import DataTerm
 
-# Part of the HAADF's variance below which the elements are said not to explain it, as for response ratios.
+# Part of the HAADF's variance below which the elements are said not to explain it, as for response
+# ratios.
 LOW_R_SQUARED = 0.9
 
 
-def regressed_weights(volume: ArrayLike, maps: DataTerm, haadf: DataTerm, *, power: float = 1.0) -> np.ndarray:
+def regressed_weights(
+    volume: ArrayLike, maps: DataTerm, haadf: DataTerm, *, power: float = 1.0
+) -> np.ndarray:
     """Fit h = g_h W_h sum_e r_e x_e^gamma + b_h, r >= 0, to the HAADF at all its tilts, for `fused`.
 
     Parameters
@@ -33,13 +36,14 @@ def regressed_weights(volume: ArrayLike, maps: DataTerm, haadf: DataTerm, *, pow
     Returns
     -------
     numpy.ndarray (channel,)
-        r, HAADF signal per unit length and (counts per unit length)^gamma; for gamma = 1 the response ratios. 0 for an element
-        without counts.
+        r, HAADF signal per unit length and (counts per unit length)^gamma; for gamma = 1 the
+        response ratios. 0 for an element without counts.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit, there is nothing in the volume, or no element explains any of the HAADF.
+        If the shapes do not fit, there is nothing in the volume, or no element explains any of the
+        HAADF.
 
     Warns
     -----
@@ -48,17 +52,20 @@ def regressed_weights(volume: ArrayLike, maps: DataTerm, haadf: DataTerm, *, pow
 
     Notes
     -----
-    A regulariser lowers a reconstruction. Each element is multiplied by what its projections lack of the counts of the maps
-    before the fit: without that the weights are some 10 % too high. To fit the weights again to the reconstruction that
-    they gave changes nothing without this correction, and with it leads further away each time, as the HAADF follows the
-    elements that are too bright.
+    A regulariser lowers a reconstruction. Each element is multiplied by what its projections lack
+    of the counts of the maps before the fit: without that the weights are some 10 % too high. To
+    fit the weights again to the reconstruction that they gave changes nothing without this
+    correction, and with it leads further away each time, as the HAADF follows the elements that are
+    too bright.
 
-    Elements that are in one fixed proportion everywhere, as oxygen and metals in their oxides, cannot be told apart by their
-    brightness: the sum of their weights is found and not its parts, on which the reconstruction depends as little. For a power
-    above 1 small particles, which the reconstruction blurs, get too high a weight; the response ratios times S^(1 - gamma), S
-    being the signal of the voxels that are full of an element, are an alternative.
+    Elements that are in one fixed proportion everywhere, as oxygen and metals in their oxides,
+    cannot be told apart by their brightness: the sum of their weights is found and not its parts,
+    on which the reconstruction depends as little. For a power above 1 small particles, which the
+    reconstruction blurs, get too high a weight; the response ratios times S^(1 - gamma), S being
+    the signal of the voxels that are full of an element, are an alternative.
 
-    J. Schwartz et al., Nat. Commun. 15 (2024) 3555, doi:10.1038/s41467-024-47558-0, take the weights from atomic numbers.
+    J. Schwartz et al., Nat. Commun. 15 (2024) 3555, doi:10.1038/s41467-024-47558-0, take the
+    weights from atomic numbers.
 
     Examples
     --------
@@ -73,25 +80,34 @@ def regressed_weights(volume: ArrayLike, maps: DataTerm, haadf: DataTerm, *, pow
     brightness, signal = _brightness(volume, maps, haadf, power)
     weights = _fit(brightness, signal)
     if not weights.any():
-        raise ValueError("no element of the volume explains any of the HAADF; do both show the same specimen, on the same grid?")
-    explained = 1 - np.var(signal - weights @ brightness, dtype=np.float64) / np.var(signal, dtype=np.float64)
+        raise ValueError(
+            "no element of the volume explains any of the HAADF; do both show the same specimen, "
+            "on the same grid?"
+        )
+    explained = 1 - np.var(signal - weights @ brightness, dtype=np.float64) / np.var(
+        signal, dtype=np.float64
+    )
     if explained < LOW_R_SQUARED:
         warnings.warn(
-            f"the elements explain only {explained:.2f} of the variance of the HAADF: one that is bright in it may be missing, "
+            f"the elements explain only {explained:.2f} of the variance of the HAADF: one that is "
+            "bright in it may be missing, "
             "or the images may have a background, or be misaligned with the maps",
             stacklevel=2,
         )
     return weights
 
 
-def scaled_weights(relative: ArrayLike, volume: ArrayLike, maps: DataTerm, haadf: DataTerm, *, power: float = 1.0) -> np.ndarray:
+def scaled_weights(
+    relative: ArrayLike, volume: ArrayLike, maps: DataTerm, haadf: DataTerm, *, power: float = 1.0
+) -> np.ndarray:
     """Scale known relative weights so that the sums of h and of g_h W_h sum_e r_e x_e^gamma + b_h are equal, for `fused`.
 
     Parameters
     ----------
     relative : array_like (channel,)
-        r up to one common factor, not negative. For gamma = 1 the HAADF cross section of an atom over the counts that it gives,
-        which the ionisation cross section, the yield and the detector decide.
+        r up to one common factor, not negative. For gamma = 1 the HAADF cross section of an atom
+        over the counts that it gives, which the ionisation cross section, the yield and the
+        detector decide.
     volume, maps, haadf, power
         As for `regressed_weights`.
 
@@ -103,7 +119,8 @@ def scaled_weights(relative: ArrayLike, volume: ArrayLike, maps: DataTerm, haadf
     Raises
     ------
     ValueError
-        If the shapes do not fit, or elements with a weight are absent from the volume, or there is no HAADF signal.
+        If the shapes do not fit, or elements with a weight are absent from the volume, or there is
+        no HAADF signal.
 
     Examples
     --------
@@ -117,32 +134,44 @@ def scaled_weights(relative: ArrayLike, volume: ArrayLike, maps: DataTerm, haadf
     """
     brightness, signal = _brightness(volume, maps, haadf, power)
     relative = np.asarray(relative, np.float64)
-    if relative.shape != (len(brightness),) or not (np.isfinite(relative).all() and relative.min() >= 0 and relative.any()):
+    if relative.shape != (len(brightness),) or not (
+        np.isfinite(relative).all() and relative.min() >= 0 and relative.any()
+    ):
         raise ValueError(
-            f"`relative` is {relative.tolist()}; expected {len(brightness)} numbers, one per channel, none below 0 and some above"
+            f"`relative` is {relative.tolist()}; expected {len(brightness)} numbers, one per "
+            "channel, none below 0 and some above"
         )
-    expected, found = relative @ brightness.sum(axis=1, dtype=np.float64), signal.sum(dtype=np.float64)
+    expected, found = (
+        relative @ brightness.sum(axis=1, dtype=np.float64),
+        signal.sum(dtype=np.float64),
+    )
     if not (expected > 0 and found > 0):
         raise ValueError(
-            f"the elements with a weight project to a sum of {expected:g}, and the HAADF less its background has a sum of "
+            f"the elements with a weight project to a sum of {expected:g}, and the HAADF less its "
+            "background has a sum of "
             f"{found:g}; expected both to be above 0"
         )
     return relative * (found / expected)
 
 
-def _brightness(volume: ArrayLike, maps: DataTerm, haadf: DataTerm, power: float) -> tuple[np.ndarray, np.ndarray]:
+def _brightness(
+    volume: ArrayLike, maps: DataTerm, haadf: DataTerm, power: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Return g_h W_h x_e^gamma, (channel, ray), each x_e with the counts of its maps, and h - b_h, (ray,)."""
     volume, power = np.asarray(volume, np.float32), checked_power(power)
     if volume.ndim != 4 or volume.min() < 0 or not volume.any():
         raise ValueError(
-            f"`volume` has the shape {volume.shape} and values from {volume.min():g} to {volume.max():g}; expected "
+            f"`volume` has the shape {volume.shape} and values from {volume.min():g} to "
+            f"{volume.max():g}; expected "
             "(channel, z, x, y), not negative and not 0 everywhere, as reconstructed from the maps"
         )
     maps, haadf = maps.checked(len(volume), "eds"), haadf.checked(len(volume), "haadf")
     projected = maps.gains[:, :, None, None] * maps.A(volume)
     counts = maps.difference(0 if maps.background is None else maps.background)
     found, expected = (np.sum(a, axis=(1, 2, 3), dtype=np.float64) for a in (counts, projected))
-    corrections = np.divide(np.maximum(found, 0), expected, out=np.ones_like(expected), where=expected > 0)
+    corrections = np.divide(
+        np.maximum(found, 0), expected, out=np.ones_like(expected), where=expected > 0
+    )
     corrected = volume * corrections[:, None, None, None].astype(np.float32)
     brightness = haadf.gains[:, :, None, None] * haadf.A(np.power(corrected, np.float32(power)))
     signal = haadf.difference(0 if haadf.background is None else haadf.background)

@@ -47,10 +47,11 @@ class Iterate:
     def residuals(self) -> dict[str, np.ndarray | float]:
         """|b - A x|/|b| of the volume that the last iteration started from; empty before anything was measured.
 
-        "eds" is an array, one value per channel of the projections (for SIRT of any signal too), "haadf" a number. EM adds
-        "deviance", an array: twice the Kullback-Leibler divergence of the counts from their expectation, per ray. With a
-        regulariser they are those of the volume at the last tenth iteration, and there is the "objective", a number; with TGV
-        "slopes" too, see `slopes`.
+        "eds" is an array, one value per channel of the projections (for SIRT of any signal too),
+        "haadf" a number. EM adds "deviance", an array: twice the Kullback-Leibler divergence of the
+        counts from their expectation, per ray. With a regulariser they are those of the volume at
+        the last tenth iteration, and there is the "objective", a number; with TGV "slopes" too, see
+        `slopes`.
         """
         return dict(self._steps.residuals)
 
@@ -81,17 +82,22 @@ class Iterate:
         Raises
         ------
         ValueError
-            Where the channels are coupled: one that stands still would leave what it lacks to the others.
+            Where the channels are coupled: one that stands still would leave what it lacks to the
+            others.
         """
         if not self.separate:
-            raise ValueError("the channels of this solver are coupled by the HAADF and cannot be held one by one; stop them all")
+            raise ValueError(
+                "the channels of this solver are coupled by the HAADF and cannot be held one by "
+                "one; stop them all"
+            )
         self._steps.hold(np.asarray(channels, bool))
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """Return the state of the solver, all that going on needs, as arrays by their names; they are not to be changed.
 
-        Volumes are (channel, .., z, x, y), projections (channel, tilt, x, y), whatever the machine's vectors. A solver of the
-        same problem that is given it by `restore` goes on bit for bit, on machines of the same kind, whatever the threads.
+        Volumes are (channel, .., z, x, y), projections (channel, tilt, x, y), whatever the
+        machine's vectors. A solver of the same problem that is given it by `restore` goes on bit
+        for bit, on machines of the same kind, whatever the threads.
         """
         return self._steps.snapshot()
 
@@ -122,9 +128,10 @@ class Reconstruction:
     volume : numpy.ndarray
         (channel, z, x, y) or (z, x, y) float32, signal per unit length.
     residuals : dict of numpy.ndarray
-        Per iteration, |b - A x|/|b| of the volume that it started from: "eds" (iteration, channel), "haadf" (iteration,); of EM
-        "deviance" too, (iteration, channel). With a regulariser of the volume after every tenth iteration, and "objective"
-        (iteration,), with TGV "slopes" (iteration,) too, see `slopes`; empty where none of these was among the iterations.
+        Per iteration, |b - A x|/|b| of the volume that it started from: "eds" (iteration, channel),
+        "haadf" (iteration,); of EM "deviance" too, (iteration, channel). With a regulariser of the
+        volume after every tenth iteration, and "objective" (iteration,), with TGV "slopes"
+        (iteration,) too, see `slopes`; empty where none of these was among the iterations.
     iterations : int
         Iterations done.
     interrupted : bool
@@ -140,7 +147,8 @@ class Reconstruction:
     resumed_at : int or None
         Iteration of the checkpoint that the run went on from; None for a run from its start.
     box : list of int or None
-        Voxels that were worked on, first and last + 1 along z, x and y, with 0 around them; None where it is the whole volume.
+        Voxels that were worked on, first and last + 1 along z, x and y, with 0 around them; None
+        where it is the whole volume.
     """
 
     volume: np.ndarray
@@ -155,10 +163,13 @@ class Reconstruction:
     box: list[int] | None = None
 
 
-def iterates_of(steps: Steps, has_channels: bool, kind: type[Iterate] = Iterate) -> Iterator[Iterate]:
+def iterates_of(
+    steps: Steps, has_channels: bool, kind: type[Iterate] = Iterate
+) -> Iterator[Iterate]:
     """Yield the start, then every iterate, without end, as a view of the given kind.
 
-    The work is done in a thread of its own, so that an interrupt, which arrives in the main thread, finds the iterate whole.
+    The work is done in a thread of its own, so that an interrupt, which arrives in the main thread,
+    finds the iterate whole.
     """
     iterate = kind(steps, has_channels)
     try:
@@ -190,25 +201,29 @@ def run(
     Parameters
     ----------
     iterates : iterator of Iterate
-        From `sirt`, `hebt`, `em`, `cgls` or another solver. It is left where it stopped: a second `run` of it goes on.
+        From `sirt`, `hebt`, `em`, `cgls` or another solver. It is left where it stopped: a second
+        `run` of it goes on.
     iterations : int
         Iterations to do, at most; with `resume` those before count.
     tolerance : float, optional
-        Stop before that when no relative residual changes by this much between two iterations; with a regulariser when the
-        last three measurements of the objective, over twenty iterations, are within this much of each other, relative to it. By
-        default exactly `iterations` are done.
+        Stop before that when no relative residual changes by this much between two iterations; with
+        a regulariser when the last three measurements of the objective, over twenty iterations, are
+        within this much of each other, relative to it. By default exactly `iterations` are done.
     noise : float or array_like (channel,), optional
-        Discrepancy principle: stop when the relative residual |b - A x|/|b| is down to this, the norm of the noise over that of
-        the data; see `counting_noise` and `image_noise`. Each channel is held where it is once it gets there, while the others
-        go on; HEBT, whose channels are coupled, stops when the last of them is there.
+        Discrepancy principle: stop when the relative residual |b - A x|/|b| is down to this, the
+        norm of the noise over that of the data; see `counting_noise` and `image_noise`. Each
+        channel is held where it is once it gets there, while the others go on; HEBT, whose channels
+        are coupled, stops when the last of them is there.
     progress : callable, optional
         Called with the iterate after each iteration, to show a bar or a picture.
     checkpoint : Checkpoint, optional
-        Where to keep the state: at intervals, and when the run ends or is interrupted. The solver waits while it is written.
+        Where to keep the state: at intervals, and when the run ends or is interrupted. The solver
+        waits while it is written.
     resume : bool, default False
-        Go on from what the checkpoint holds: the volume becomes that of a run that was never interrupted, bit for bit on machines
-        of the same kind, whatever the threads, and so do the residuals, to rounding where the threads are others. The iterates
-        have to be made anew, from the same data with the same parameters.
+        Go on from what the checkpoint holds: the volume becomes that of a run that was never
+        interrupted, bit for bit on machines of the same kind, whatever the threads, and so do the
+        residuals, to rounding where the threads are others. The iterates have to be made anew, from
+        the same data with the same parameters.
 
     Returns
     -------
@@ -217,8 +232,9 @@ def run(
     Raises
     ------
     ValueError
-        If `iterations` is not a whole number, 0 or more, or `tolerance` or `noise` is not positive; if the checkpoint cannot be
-        resumed, is of another run, or beyond `iterations`, or `resume` is True without one.
+        If `iterations` is not a whole number, 0 or more, or `tolerance` or `noise` is not positive;
+        if the checkpoint cannot be resumed, is of another run, or beyond `iterations`, or `resume`
+        is True without one.
     FileExistsError
         If the file of the checkpoint exists, and `resume` is False.
     FileNotFoundError
@@ -229,13 +245,15 @@ def run(
     Warns
     -----
     UserWarning
-        If a keyboard interrupt ends the run: the last whole iterate is returned. If the checkpoint cannot be written, the first
-        time and at the end: the run goes on, the result is returned, and the file stays as it was.
+        If a keyboard interrupt ends the run: the last whole iterate is returned. If the checkpoint
+        cannot be written, the first time and at the end: the run goes on, the result is returned,
+        and the file stays as it was.
 
     Notes
     -----
-    The residual of a volume is known when the next one is made: a run ends one iteration after the rule is met. CGLS, to which
-    one iteration matters and whose recurrences know it at once, is stopped by `noise` at the iterate that meets it.
+    The residual of a volume is known when the next one is made: a run ends one iteration after the
+    rule is met. CGLS, to which one iteration matters and whose recurrences know it at once, is
+    stopped by `noise` at the iterate that meets it.
 
     Examples
     --------
@@ -270,7 +288,9 @@ def run(
             raise
         stopped_by = "interrupt"
         record.note(iterate)
-        warnings.warn(f"interrupted: this is iteration {iterate.iteration} of {iterations}", stacklevel=2)
+        warnings.warn(
+            f"interrupted: this is iteration {iterate.iteration} of {iterations}", stacklevel=2
+        )
     try:
         record.save(iterate)
     except KeyboardInterrupt:
@@ -292,17 +312,24 @@ def run(
 class _Record:
     """What a run knows of the iterations so far, and keeps in its checkpoint beside the state of the solver.
 
-    `begun` is the iteration that it began at, None before that; `history` has the residuals of each iteration that measured them.
+    `begun` is the iteration that it began at, None before that; `history` has the residuals of each
+    iteration that measured them.
     """
 
     def __init__(self, iterations: int, checkpoint: Checkpoint | None, resume: bool):
         if checkpoint is None and resume:
-            raise ValueError("`resume` is True without a `checkpoint` to go on from; pass the one that the run was begun with")
+            raise ValueError(
+                "`resume` is True without a `checkpoint` to go on from; pass the one that the run "
+                "was begun with"
+            )
         if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
-            raise TypeError(f"`checkpoint` is a {type(checkpoint).__name__}; expected a Checkpoint(path)")
+            raise TypeError(
+                f"`checkpoint` is a {type(checkpoint).__name__}; expected a Checkpoint(path)"
+            )
         if checkpoint is not None and not resume and checkpoint.path.exists():
             raise FileExistsError(
-                f"{checkpoint.path} exists already: pass resume=True to go on from there, or remove it, or choose another name"
+                f"{checkpoint.path} exists already: pass resume=True to go on from there, or "
+                "remove it, or choose another name"
             )
         self.iterations, self.checkpoint, self.resume = iterations, checkpoint, resume
         self.begun: int | None = None
@@ -323,12 +350,16 @@ class _Record:
             done = about["iteration"] - about["begun"]
             if done > self.iterations:
                 raise ValueError(
-                    f"{stored.path} is at iteration {done}, beyond the {self.iterations} that are asked for; ask for {done} or "
+                    f"{stored.path} is at iteration {done}, beyond the {self.iterations} that are "
+                    f"asked for; ask for {done} or "
                     "more, or begin anew in another file"
                 )
             begun, self.resumed_at = about["begun"], iterate.iteration
             self.history = {
-                at: {name: np.array(value) if isinstance(value, list) else value for name, value in residuals.items()}
+                at: {
+                    name: np.array(value) if isinstance(value, list) else value
+                    for name, value in residuals.items()
+                }
                 for at, residuals in about["history"]
             }
             self._saved_at = iterate.iteration
@@ -344,7 +375,10 @@ class _Record:
     def residuals(self) -> dict[str, np.ndarray]:
         """All residuals, by their names."""
         entries = list(self.history.values())
-        return {name: np.array([entry[name] for entry in entries]) for name in (entries[0] if entries else ())}
+        return {
+            name: np.array([entry[name] for entry in entries])
+            for name in (entries[0] if entries else ())
+        }
 
     def save(self, iterate: Iterate, due: bool = False) -> None:
         """Save the state, if there is anything new; with `due` only if it is time. A failure is warned of, not raised."""
@@ -354,16 +388,28 @@ class _Record:
         if due and (iterate.iteration == 0 or monotonic() - self._saved < checkpoint.every):
             return
         plain = [
-            (at, {name: np.asarray(value, np.float64).tolist() for name, value in residuals.items()})
+            (
+                at,
+                {name: np.asarray(value, np.float64).tolist() for name, value in residuals.items()},
+            )
             for at, residuals in self.history.items()
         ]
         try:
             with iterate.frozen() as state:
-                checkpoint.save(state, {"iteration": iterate.iteration, "begun": self.begun, "history": plain})
+                checkpoint.save(
+                    state, {"iteration": iterate.iteration, "begun": self.begun, "history": plain}
+                )
             self._saved_at = iterate.iteration
         except (OSError, MemoryError) as error:
             if not (due and self._failed):
-                reason = error.strerror if isinstance(error, OSError) else f"{checkpoint.path} could not be written: {error}"
-                warn(f"{reason}. {'The run goes on, and tries again' if due else 'The result is returned'}")
+                reason = (
+                    error.strerror
+                    if isinstance(error, OSError)
+                    else f"{checkpoint.path} could not be written: {error}"
+                )
+                warn(
+                    f"{reason}. "
+                    f"{'The run goes on, and tries again' if due else 'The result is returned'}"
+                )
             self._failed = True
         self._saved = monotonic()

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The linear (Joseph) projector pair on lanes: one set of weights serves all slices of a group, both ways.
 
-Voxel (x, z) has its centre on the detector at p. With c = max(|cos t|, |sin t|) and the voxel size s, the weight of that voxel
-in ray u is s/c max(0, 1 - |u - p|/c): linear interpolation on the rows that the ray crosses most steeply (P. M. Joseph,
-IEEE Trans. Med. Imaging 1 (1982) 192, doi:10.1109/TMI.1982.4307572). Both directions evaluate this one formula,
-so that the pair is adjoint up to rounding.
+Voxel (x, z) has its centre on the detector at p. With c = max(|cos t|, |sin t|) and the voxel size
+s, the weight of that voxel in ray u is s/c max(0, 1 - |u - p|/c): linear interpolation on the rows
+that the ray crosses most steeply (P. M. Joseph, IEEE Trans. Med. Imaging 1 (1982) 192,
+doi:10.1109/TMI.1982.4307572). Both directions evaluate this one formula, so that the pair is
+adjoint up to rounding.
 
-Lanes arrays are flat: volumes hold (group, channel, z, x), projections (group, channel, tilt, u), and each element is the lanes
-of one group of slices. `shape` is (channels, nz, nx, volume row stride, nt, nu, projection row stride). `table` holds per tilt
-cos t, sin t and the detector coordinate of voxel (0, 0). A kernel does one task, a range of tilts or rows of one group, without
+Lanes arrays are flat: volumes hold (group, channel, z, x), projections (group, channel, tilt, u),
+and each element is the lanes of one group of slices. `shape` is (channels, nz, nx, volume row
+stride, nt, nu, projection row stride). `table` holds per tilt cos t, sin t and the detector
+coordinate of voxel (0, 0). A kernel does one task, a range of tilts or rows of one group, without
 the GIL; the work is cut so that what an inner loop touches stays in the first-level cache.
 """
 
@@ -19,9 +21,10 @@ import numpy as np
 from hyperspy_multitomo.compiling import compiled
 from hyperspy_multitomo.tomography.simd import factor_at, fma, load, positive, store, zero
 
-# A tile of voxels with the rays of TILTS tilts, or a band of rows with the voxels that RUN rays meet, are about 30 KiB at
-# 64 lanes. On Zen 4 and 5 (32 and 48 KiB of first-level cache) neither half nor twice of any of them was faster. One call weighs
-# a whole tile: with few lanes a call for each row takes longer than the sums. See benchmarks/roofline.py.
+# A tile of voxels with the rays of TILTS tilts, or a band of rows with the voxels that RUN rays
+# meet, are about 30 KiB at 64 lanes. On Zen 4 and 5 (32 and 48 KiB of first-level cache) neither
+# half nor twice of any of them was faster. One call weighs a whole tile: with few lanes a call for
+# each row takes longer than the sums. See benchmarks/roofline.py.
 TILE = 8  # voxels, along z and x
 TILTS = 8
 BAND = 8  # rows that a ray crosses while its sum stays in registers
@@ -30,7 +33,8 @@ RUN = 16  # rays
 ONE = np.float32(1)
 NOUGHT = np.float32(0)
 
-# numba's cache looks at the file of the kernel alone: after a change of simd.py, delete __pycache__.
+# numba's cache looks at the file of the kernel alone: after a change of simd.py, delete
+# __pycache__.
 kernel = compiled(error_model="numpy")
 
 
@@ -38,8 +42,9 @@ kernel = compiled(error_model="numpy")
 def _voxel_weights(first, near, far, table, start, tilts, z, x, length, nu, tilt_stride):
     """Weights of the two rays of each of `tilts` tilts that can meet each voxel of a tile, and where the first is stored.
 
-    Positions within the tile are counted from the whole part of its corner's, in single precision, which places them to 2e-6 px;
-    in double precision the weights would take more than twice the time.
+    Positions within the tile are counted from the whole part of its corner's, in single precision,
+    which places them to 2e-6 px; in double precision the weights would take more than twice the
+    time.
     """
     for t in range(tilts):
         c, s, origin = table[start + t, 0], table[start + t, 1], table[start + t, 2]
@@ -63,8 +68,8 @@ def _voxel_weights(first, near, far, table, start, tilts, z, x, length, nu, tilt
 def _ray_weights(first, near, far, rows, base, s, inverse, length, along, row, next_row, stride):
     """Weights of the two voxels of each row of a band that each ray of a run can meet, and where the first of the two is stored.
 
-    Voxel 0 of the band's first row falls on `base`, counted from the first ray of the run, that of the next ones on `s` more;
-    `inverse` is 1 over the step from voxel to voxel.
+    Voxel 0 of the band's first row falls on `base`, counted from the first ray of the run, that of
+    the next ones on `s` more; `inverse` is 1 over the step from voxel to voxel.
     """
     step, length = np.float32(inverse), np.float32(length * abs(inverse))
     for r in range(rows):
@@ -86,7 +91,8 @@ def _ray_weights(first, near, far, rows, base, s, inverse, length, along, row, n
 def _rays_of_tile(base, c, half, start, along, nu):
     """Range of rays that cross the middle row of a band within RUN voxels from `start`; the rim tiles take what lies beyond.
 
-    `half` is how far (in detector pixels) the outer rows of the band are displaced against its middle.
+    `half` is how far (in detector pixels) the outer rows of the band are displaced against its
+    middle.
     """
     low, high = base + (start - 0.5) * c, base + (start + RUN - 0.5) * c
     rim_low, rim_high = start == 0, start + RUN >= along
@@ -128,7 +134,9 @@ def _project_channel(volume, projections, table, length, shape, channel, start, 
     plane = volume[channel * nz * row_stride :]
     for ray in range((channel * nt + start) * tilt_stride, (channel * nt + stop) * tilt_stride):
         store(projections, ray, zero(projections))
-    for steep in range(2):  # rows along x for the tilts up to 45 degrees, then rows along z for the others
+    for steep in range(
+        2
+    ):  # rows along x for the tilts up to 45 degrees, then rows along z for the others
         if steep:
             rows, along, next_row, next_voxel = nx, nz, 1, row_stride
         else:
@@ -142,13 +150,36 @@ def _project_channel(volume, projections, table, length, shape, channel, start, 
                     if abs(c) < abs(s) or (steep and abs(c) == abs(s)):
                         continue
                     base = origin + band * s
-                    low, high = _rays_of_tile(base + middle * s, c, middle * abs(s), tile, along, nu)
+                    low, high = _rays_of_tile(
+                        base + middle * s, c, middle * abs(s), tile, along, nu
+                    )
                     for ray in range(low, high, RUN):
                         _ray_weights(
-                            first, near, far, height, base - ray, s, 1 / c, length, along, band * next_row, next_row, next_voxel
+                            first,
+                            near,
+                            far,
+                            height,
+                            base - ray,
+                            s,
+                            1 / c,
+                            length,
+                            along,
+                            band * next_row,
+                            next_row,
+                            next_voxel,
                         )
                         target = (channel * nt + tilt) * tilt_stride + ray
-                        _sum_rays(plane, projections, target, min(RUN, high - ray), height, next_voxel, first, near, far)
+                        _sum_rays(
+                            plane,
+                            projections,
+                            target,
+                            min(RUN, high - ray),
+                            height,
+                            next_voxel,
+                            first,
+                            near,
+                            far,
+                        )
 
 
 @kernel
@@ -194,7 +225,9 @@ def _finish_tile(
             total = load(sums, r * TILE + k)
             if step is not None:
                 if extra is not None:
-                    total = fma(load(shares, share), load(extra, shared_voxel + r * stride + k), total)
+                    total = fma(
+                        load(shares, share), load(extra, shared_voxel + r * stride + k), total
+                    )
                 old, by = load(volume, v), factor_at(step, channel, z + r, x + k, v)
                 if multiply:
                     total = fma(fma(by, total, zero(volume)), old, old)
@@ -209,14 +242,29 @@ def _finish_tile(
 
 @kernel
 def back_project(
-    projections, volume, table, length, shape, group, start, stop, sums, step, multiply, extra, shares, mask, nonnegative
+    projections,
+    volume,
+    table,
+    length,
+    shape,
+    group,
+    start,
+    stop,
+    sums,
+    step,
+    multiply,
+    extra,
+    shares,
+    mask,
+    nonnegative,
 ):
     """Project back into the rows z from `start` to before `stop` of all channels of a group of slices: b = W^T y.
 
-    With `step` None the volume becomes b. With `step` C, an array (channel, z, x) or lanes like the volume, it becomes the next
-    iterate of a solver, x + C (b + shares_channel extra), or x + x C b with `multiply`, then made non-negative if asked for,
-    then multiplied by the mask; `extra` and `mask` are lanes (group, z, x) or None, `shares` lanes (group, channel). `sums` is
-    scratch, the lanes of a tile.
+    With `step` None the volume becomes b. With `step` C, an array (channel, z, x) or lanes like the
+    volume, it becomes the next iterate of a solver, x + C (b + shares_channel extra), or x + x C b
+    with `multiply`, then made non-negative if asked for, then multiplied by the mask; `extra` and
+    `mask` are lanes (group, z, x) or None, `shares` lanes (group, channel). `sums` is scratch, the
+    lanes of a tile.
     """
     channels, nz, nx, row_stride, nt, nu, tilt_stride = shape
     first = np.empty(TILTS * TILE * TILE, np.int32)
@@ -230,7 +278,9 @@ def back_project(
                 width = min(TILE, nx - x)
                 for tilt in range(0, nt, TILTS):
                     tilts = min(TILTS, nt - tilt)
-                    _voxel_weights(first, near, far, table, tilt, tilts, z, x, length, nu, tilt_stride)
+                    _voxel_weights(
+                        first, near, far, table, tilt, tilts, z, x, length, nu, tilt_stride
+                    )
                     _sum_tile(sums, plane, tilts, height, width, first, near, far, tilt == 0)
                 voxel = ((group * channels + channel) * nz + z) * row_stride + x
                 shared_voxel = (group * nz + z) * row_stride + x

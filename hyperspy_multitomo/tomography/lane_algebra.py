@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sums and products on lanes in which every slice of every channel has factors of its own.
 
-Arrays are flat lanes (group, channel, row, element), `size` is (channels, rows, elements of a row, row stride);
-factors and results are lanes (group, channel) and (channel,). A kernel does the rows from `start` to before `stop` of one group.
+Arrays are flat lanes (group, channel, row, element), `size` is (channels, rows, elements of a row,
+row stride); factors and results are lanes (group, channel) and (channel,). A kernel does the rows
+from `start` to before `stop` of one group.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Lanes arrays: groups of slices laid side by side, so that one weight serves a whole vector of them.
 
-An array (channel, a, b, y) becomes (group, channel, a, b), each element holding the values of L slices. Rows b are padded to an
-odd number of elements, because rows whose distance is a power of two compete for the same lines of the cache.
+An array (channel, a, b, y) becomes (group, channel, a, b), each element holding the values of L
+slices. Rows b are padded to an odd number of elements, because rows whose distance is a power of
+two compete for the same lines of the cache.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def lane_count(slices: int) -> int:
 def blocks(slices: int, channels: int = 1) -> list[tuple[int, int, int]]:
     """Cut slices into blocks (start, stop, lanes) of whole groups of one width each, for slices that are independent.
 
-    Slices that overfill groups of one width are left to narrower ones where that saves time: 80 to 64 + 16 lanes. A block whose
-    `channels` times slices fit into one group has as many lanes.
+    Slices that overfill groups of one width are left to narrower ones where that saves time: 80 to
+    64 + 16 lanes. A block whose `channels` times slices fit into one group has as many lanes.
     """
     if channels * slices <= max(_lane_counts()) and channels > 1:
         return [(0, slices, min(count for count in _lane_counts() if count >= channels * slices))]
@@ -52,7 +53,9 @@ def blocks(slices: int, channels: int = 1) -> list[tuple[int, int, int]]:
             rest = slices - full
             mixed = _cost(full, count) + _cost(rest, lane_count(rest))
             if mixed < (1 - _SAVING) * _cost(slices, lane_count(slices)):
-                best = min(best, [(0, full, count), (full, slices, lane_count(rest))], key=_cost_of_blocks)
+                best = min(
+                    best, [(0, full, count), (full, slices, lane_count(rest))], key=_cost_of_blocks
+                )
     return best
 
 

@@ -45,12 +45,15 @@ def typical_signal(images: ArrayLike) -> float:
     total = images.sum()
     if not total > 0:
         raise ValueError(
-            f"the images have a sum of {total:g}; expected signal above 0: has too much been subtracted as background?"
+            f"the images have a sum of {total:g}; expected signal above 0: has too much been "
+            "subtracted as background?"
         )
     return float(np.square(images).sum() / total)
 
 
-def noise_equivalent_gain(images: ArrayLike, background: ArrayLike = 0.0, *, floor: float = 0.01) -> float:
+def noise_equivalent_gain(
+    images: ArrayLike, background: ArrayLike = 0.0, *, floor: float = 0.01
+) -> float:
     """Estimate the signal per noise-equivalent electron: variance over mean of the noise, where the specimen is.
 
     An image divided by it has the noise of that many electrons, counted.
@@ -60,17 +63,17 @@ def noise_equivalent_gain(images: ArrayLike, background: ArrayLike = 0.0, *, flo
     images : array_like (tilt, x, y)
         As they were recorded, neither smoothed nor resampled.
     background : float or array_like, default 0.0
-        What they hold besides the signal of the specimen, such as the detector's offset; of their shape or broadcast to it. It
-        counts as electrons too.
+        What they hold besides the signal of the specimen, such as the detector's offset; of their
+        shape or broadcast to it. It counts as electrons too.
     floor : float, default 0.01
-        Noise per pixel, relative to the typical signal, below which no image is trusted: alignment, diffraction and the straight
-        rays of the model are in error by about as much.
+        Noise per pixel, relative to the typical signal, below which no image is trusted: alignment,
+        diffraction and the straight rays of the model are in error by about as much.
 
     Returns
     -------
     float
-        Above 0. That of the floor, floor^2 times the typical signal without background, where the images are less noisy or hold
-        no noise at all.
+        Above 0. That of the floor, floor^2 times the typical signal without background, where the
+        images are less noisy or hold no noise at all.
 
     Raises
     ------
@@ -80,14 +83,16 @@ def noise_equivalent_gain(images: ArrayLike, background: ArrayLike = 0.0, *, flo
     Warns
     -----
     UserWarning
-        If there are fewer than 32 slices, or pixels across, and their finest detail is that of the specimen.
+        If there are fewer than 32 slices, or pixels across, and their finest detail is that of the
+        specimen.
 
     Notes
     -----
-    The variance is that of the finest diagonal detail, the median over blocks of 2 x 2 pixels that are at least half as bright as
-    the specimen is on average: edges and vacuum have no say. Of fewer than 32 slices, or pixels across, it is that of third
-    differences along both directions, as far as there are pixels for it, at the places of each brightness that change least.
-    Noise of other kinds counts as electrons too.
+    The variance is that of the finest diagonal detail, the median over blocks of 2 x 2 pixels that
+    are at least half as bright as the specimen is on average: edges and vacuum have no say. Of
+    fewer than 32 slices, or pixels across, it is that of third differences along both directions,
+    as far as there are pixels for it, at the places of each brightness that change least. Noise of
+    other kinds counts as electrons too.
 
     Examples
     --------
@@ -98,7 +103,9 @@ def noise_equivalent_gain(images: ArrayLike, background: ArrayLike = 0.0, *, flo
     2.0
     """
     if not (np.isfinite(floor) and floor > 0):
-        raise ValueError(f"`floor` is {floor!r}; expected a relative noise above 0, by default 0.01")
+        raise ValueError(
+            f"`floor` is {floor!r}; expected a relative noise above 0, by default 0.01"
+        )
     images = np.asarray(images, dtype=np.float32)
     signal = images - np.asarray(background, dtype=np.float32)
     typical, besides = typical_signal(signal), max(float(np.mean(background)), 0.0)
@@ -117,8 +124,12 @@ def noise_equivalent_gain(images: ArrayLike, background: ArrayLike = 0.0, *, flo
     return float(measured)
 
 
-def _relative_squares(images: np.ndarray, signal: np.ndarray, typical: float, order: int = BLIND) -> tuple:
+def _relative_squares(
+    images: np.ndarray, signal: np.ndarray, typical: float, order: int = BLIND
+) -> tuple:
     """Return the squared finest detail over the mean, and where there is specimen: at half the typical signal or more."""
     mean = local_mean(images, order)
     bright = (local_mean(signal, order) > typical / 2) & (mean > 0)
-    return np.square(finest_detail(images, order), dtype=np.float64) / np.where(bright, mean, 1), bright
+    return np.square(finest_detail(images, order), dtype=np.float64) / np.where(
+        bright, mean, 1
+    ), bright

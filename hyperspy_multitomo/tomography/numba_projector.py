@@ -10,7 +10,8 @@ from hyperspy_multitomo.tomography.lanes import blocks, empty_lanes, odd, pack, 
 from hyperspy_multitomo.tomography.parallel import Workers, ranges
 from hyperspy_multitomo.tomography.projectors import Projector
 
-# Weights (of a voxel at a tilt) in a task, 0.1 to 0.5 ms of work; to hand one to a thread takes some 0.03 ms.
+# Weights (of a voxel at a tilt) in a task, 0.1 to 0.5 ms of work; to hand one to a thread takes
+# some 0.03 ms.
 _FEWEST_WEIGHTS = 2**17
 
 
@@ -54,14 +55,21 @@ class NumbaProjector(Projector):
         def part_of(volumes, count):
             groups, packed = -(-volumes.shape[-1] // count), pack(volumes, count)
             projections = empty_lanes(groups * len(volumes) * nt * odd(nu), count)
-            workers.run(lambda *task: project(packed, projections, self.table, length, shape, *task), self.tilt_tasks(groups))
+            workers.run(
+                lambda *task: project(packed, projections, self.table, length, shape, *task),
+                self.tilt_tasks(groups),
+            )
             return unpack(projections, (len(volumes), nt, nu, volumes.shape[-1]))
 
         with Workers(self.threads) as workers:
             return _by_blocks(part_of, volumes)
 
     def _back_project(self, projections):
-        shape, length, (nz, nx) = self.shape(len(projections)), self.geometry.pixel_size, self.domain_shape
+        shape, length, (nz, nx) = (
+            self.shape(len(projections)),
+            self.geometry.pixel_size,
+            self.domain_shape,
+        )
 
         def part_of(projections, count):
             groups, packed = -(-projections.shape[-1] // count), pack(projections, count)
@@ -69,7 +77,21 @@ class NumbaProjector(Projector):
 
             def rows(*task):
                 sums = empty_lanes(TILE * TILE, count)
-                back_project(packed, volume, self.table, length, shape, *task, sums, None, False, None, None, None, False)
+                back_project(
+                    packed,
+                    volume,
+                    self.table,
+                    length,
+                    shape,
+                    *task,
+                    sums,
+                    None,
+                    False,
+                    None,
+                    None,
+                    None,
+                    False,
+                )
 
             workers.run(rows, self.row_tasks(groups))
             return unpack(volume, (len(projections), nz, nx, projections.shape[-1]))

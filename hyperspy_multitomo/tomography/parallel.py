@@ -23,7 +23,9 @@ def thread_count(threads: int | None) -> int:
     if threads is None:
         return available_cores()
     if not isinstance(threads, Integral) or threads < 1:
-        raise ValueError(f"`threads` is {threads!r}; expected a whole number, 1 or more, or None for all cores")
+        raise ValueError(
+            f"`threads` is {threads!r}; expected a whole number, 1 or more, or None for all cores"
+        )
     return int(threads)
 
 
@@ -37,7 +39,9 @@ class Workers:
     """
 
     def __init__(self, threads: int):
-        self._pool = ThreadPoolExecutor(threads, initializer=flush_denormals) if threads > 1 else None
+        self._pool = (
+            ThreadPoolExecutor(threads, initializer=flush_denormals) if threads > 1 else None
+        )
 
     def run(self, call: Callable, tasks: Iterable[tuple]) -> None:
         """Call `call(*task)` for every task and return when all are done; the first exception is raised here."""

@@ -23,8 +23,8 @@ MEASURED_EVERY = 10
 class PrimalDual(Steps):
     """What the textbook and the fused form share: measuring, and reading the volume u.
 
-    A form gives `state()`: u, w (None for TV), p, q (None for TV) and s, a list, as arrays; u and w obey the
-    constraints, and are not the over-relaxed ones.
+    A form gives `state()`: u, w (None for TV), p, q (None for TV) and s, a list, as arrays; u and w
+    obey the constraints, and are not the over-relaxed ones.
     """
 
     def __init__(self, system: VariationalSystem):
@@ -41,7 +41,13 @@ class PrimalDual(Steps):
         s = self.system
         data = [list(term.data.shape) for term in s.terms]
         box = None if s.box is None else s.box.bounds
-        return super().signature | {"kind": s.kind, "coupling": s.coupling, "dimensions": s.dimensions, "data": data, "box": box}
+        return super().signature | {
+            "kind": s.kind,
+            "coupling": s.coupling,
+            "dimensions": s.dimensions,
+            "data": data,
+            "box": box,
+        }
 
     def _read(self):
         return self._feasible()[0]
@@ -60,8 +66,9 @@ class PrimalDual(Steps):
 class TextbookPrimalDual(PrimalDual):
     """One iteration of the over-relaxed primal-dual method in NumPy, for any projector: the reference for the fused form.
 
-    L. Condat, J. Optim. Theory Appl. 158 (2013) 460, doi:10.1007/s10957-012-0245-9, algorithm 3.2; A. Chambolle, T. Pock, J.
-    Math. Imaging Vis. 40 (2011) 120. Dual variables see 2 u~ - u, and each variable goes on by `relaxation` times its step.
+    L. Condat, J. Optim. Theory Appl. 158 (2013) 460, doi:10.1007/s10957-012-0245-9, algorithm 3.2;
+    A. Chambolle, T. Pock, J. Math. Imaging Vis. 40 (2011) 120. Dual variables see 2 u~ - u, and
+    each variable goes on by `relaxation` times its step.
     """
 
     def __init__(self, system: VariationalSystem):
@@ -85,7 +92,9 @@ class TextbookPrimalDual(PrimalDual):
         return self._best, self._field, self._p, self._q, self._s
 
     def _arrays(self):
-        fields = {"w": self._w, "field": self._field, "q": self._q} if self.system.kind == "tgv" else {}
+        fields = (
+            {"w": self._w, "field": self._field, "q": self._q} if self.system.kind == "tgv" else {}
+        )
         duals = {f"s {number}": s for number, s in enumerate(self._s)}
         return {"u": self._u, "best": self._best, "p": self._p} | fields | duals
 
@@ -95,7 +104,9 @@ class TextbookPrimalDual(PrimalDual):
             self._w, self._field, self._q = arrays["w"], arrays["field"], arrays["q"]
         self._s = [arrays[f"s {number}"] for number in range(len(self._s))]
 
-    def go_on(self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None) -> None:
+    def go_on(
+        self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None
+    ) -> None:
         """Go on with a problem of other factors and background of the mixed term, from u and w if they are given."""
         with self._lock:
             self.system = system
@@ -105,7 +116,11 @@ class TextbookPrimalDual(PrimalDual):
 
     def advance(self):
         """Do one iteration."""
-        system, rho, tgv = self.system, np.float32(self.system.relaxation), self.system.kind == "tgv"
+        system, rho, tgv = (
+            self.system,
+            np.float32(self.system.relaxation),
+            self.system.kind == "tgv",
+        )
         pull = gradient_adjoint(self._p)
         for term, s in zip(system.terms, self._s, strict=True):
             system.back_project(term, s, pull)
@@ -118,15 +133,24 @@ class TextbookPrimalDual(PrimalDual):
             ahead_field = 2 * field - w
             slope -= ahead_field
             matrices = q + np.float32(system.matrix_step) * symmetrised_gradient(ahead_field)
-            q = q + rho * (system.field_norm.project(matrices, np.float32(system.alpha0 * system.strength)) - q)
+            q = q + rho * (
+                system.field_norm.project(matrices, np.float32(system.alpha0 * system.strength)) - q
+            )
             w = w + rho * (field - w)
-        nearest = system.norm.project(self._p + np.float32(system.gradient_step) * slope, np.float32(system.strength))
+        nearest = system.norm.project(
+            self._p + np.float32(system.gradient_step) * slope, np.float32(system.strength)
+        )
         p = self._p + rho * (nearest - self._p)
         duals = []
         for term, s, sigma in zip(system.terms, self._s, system.data_steps, strict=True):
             sigma, d = sigma[..., None], term.weights[:, None, None, None]
             v = s + sigma * system.project(term, ahead)
-            duals.append(s + rho * (DISCREPANCIES[term.discrepancy].prox_conjugate(v, term.data, d, sigma) - s) * term.live)
+            duals.append(
+                s
+                + rho
+                * (DISCREPANCIES[term.discrepancy].prox_conjugate(v, term.data, d, sigma) - s)
+                * term.live
+            )
         if self._cancelled.is_set():
             return
         with self._lock:

@@ -36,8 +36,8 @@ def _zeros(elements: int, count: int) -> np.ndarray:
 class _TermRays(Rays):
     """Rays of one data term, with its data and their dual variables.
 
-    It projects volumes (group, channel, z, x) of `channels` channels of which it sees those from `first` on, one for each row of
-    data; `scales` (row,) are factors of what it sees.
+    It projects volumes (group, channel, z, x) of `channels` channels of which it sees those from
+    `first` on, one for each row of data; `scales` (row,) are factors of what it sees.
     """
 
     def __init__(self, term: Term, scales: np.ndarray, first: int, channels: int, count: int):
@@ -58,7 +58,11 @@ class _TermRays(Rays):
     def renew(self, term: Term, steps: np.ndarray) -> None:
         """Take the background of a term and the step sizes."""
         self._steps = np.repeat(steps, self._binning, axis=2)
-        self._background = None if term.background is None else pack(spread(term.background, self._binning), self.count)
+        self._background = (
+            None
+            if term.background is None
+            else pack(spread(term.background, self._binning), self.count)
+        )
 
     def _group(self, volume, group):
         """Return the parts of a volume's lanes and of the rays that belong to a group, for kernels that take it for the first."""
@@ -119,14 +123,16 @@ class _TermRays(Rays):
 
     def weigh(self, _number, *task):
         """Weigh the duals for the way back."""
-        weigh_duals(self.rays, self._duals, self._gains, self._scales, self._share, self.shape, *task)
+        weigh_duals(
+            self.rays, self._duals, self._gains, self._scales, self._share, self.shape, *task
+        )
 
 
 class FusedPrimalDual(PrimalDual):
     """The iteration of `TextbookPrimalDual` in four passes: the data back, volume and field, their duals, the rays.
 
-    The over-relaxed volume is not kept: it follows from u~ and the extrapolated one. Numbers held per voxel and channel are
-    6 (TV) or 18 (TGV) in three dimensions, 5 or 12 in two.
+    The over-relaxed volume is not kept: it follows from u~ and the extrapolated one. Numbers held
+    per voxel and channel are 6 (TV) or 18 (TGV) in three dimensions, 5 or 12 in two.
     """
 
     def __init__(self, system: VariationalSystem):
@@ -144,7 +150,9 @@ class FusedPrimalDual(PrimalDual):
         self._p = _zeros(voxels * s.dimensions, count)
         self._field = self._field_ahead = self._q = None
         if s.kind == "tgv":
-            self._field, self._field_ahead = (_zeros(voxels * s.dimensions, count) for _ in range(2))
+            self._field, self._field_ahead = (
+                _zeros(voxels * s.dimensions, count) for _ in range(2)
+            )
             self._q = _zeros(voxels * _elements(s.dimensions), count)
         self._ends = _ends(slices, groups, count)
         self._mask = pack(s.mask[None], count) if s.mask is not None and s.mask.ndim == 3 else None
@@ -165,14 +173,18 @@ class FusedPrimalDual(PrimalDual):
         s = self.system
         self._volume_steps = s.volume_steps
         if s.mask is not None and s.mask.ndim == 2:
-            self._volume_steps = s.volume_steps * s.mask  # a volume that starts at 0 outside stays there
+            self._volume_steps = (
+                s.volume_steps * s.mask
+            )  # a volume that starts at 0 outside stays there
         for term, steps, rays in zip(s.terms, s.data_steps, self._rays, strict=True):
             rays.renew(term, steps)
             if term.mix is not None:
                 self._shares = np.float32(s.scales if term.mix.ndim == 4 else s.scales * term.mix)
                 self._mix = pack(term.mix, self._lanes) if term.mix.ndim == 4 else None
 
-    def go_on(self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None) -> None:
+    def go_on(
+        self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None
+    ) -> None:
         """Go on with a problem of other factors and background of the mixed term, from u and w if they are given."""
         with self._lock:
             self.system = system
@@ -195,7 +207,9 @@ class FusedPrimalDual(PrimalDual):
             return None
         channels, _, nz, nx, _, groups = self._size
         lanes = field["lanes"].reshape(groups, nz, nx, channels, components, -1)
-        array = np.ascontiguousarray(lanes.transpose(3, 4, 1, 2, 0, 5)).reshape(channels, components, nz, nx, -1)
+        array = np.ascontiguousarray(lanes.transpose(3, 4, 1, 2, 0, 5)).reshape(
+            channels, components, nz, nx, -1
+        )
         return array[..., : self.system.initial.shape[-1]]
 
     def _packed(self, array):
@@ -228,10 +242,16 @@ class FusedPrimalDual(PrimalDual):
             yield f"s {number}", rays.duals
 
     def _put(self, arrays):
-        self._best, self._ahead = pack(arrays["best"], self._lanes), pack(arrays["ahead"], self._lanes)
+        self._best, self._ahead = (
+            pack(arrays["best"], self._lanes),
+            pack(arrays["ahead"], self._lanes),
+        )
         self._p = self._packed(arrays["p"])
         if self.system.kind == "tgv":
-            self._field, self._field_ahead = self._packed(arrays["field"]), self._packed(arrays["field ahead"])
+            self._field, self._field_ahead = (
+                self._packed(arrays["field"]),
+                self._packed(arrays["field ahead"]),
+            )
             self._q = self._packed(arrays["q"])
         for number, rays in enumerate(self._rays):
             rays.put(arrays[f"s {number}"])
@@ -243,9 +263,14 @@ class FusedPrimalDual(PrimalDual):
             seen = volume if term.mix is None else self._sum
             if term.mix is not None:
                 self._workers.run(
-                    lambda *task: sum_mixed(volume, self._sum, self._shares, self._mix, self._shape, *task), self._rows
+                    lambda *task: sum_mixed(
+                        volume, self._sum, self._shares, self._mix, self._shape, *task
+                    ),
+                    self._rows,
                 )
-            self._workers.run(lambda *task, rays=rays, seen=seen: call(rays, seen, *task), rays.tasks)
+            self._workers.run(
+                lambda *task, rays=rays, seen=seen: call(rays, seen, *task), rays.tasks
+            )
 
     def _project_back(self, *task):
         if self._cancelled.is_set():
@@ -280,7 +305,9 @@ class FusedPrimalDual(PrimalDual):
     def _measure(self):
         """Return the objective and the relative residuals of the volume."""
         s = self.system
-        self._workers.run(self._variation, [(number, *task) for number, task in enumerate(self._rows)])
+        self._workers.run(
+            self._variation, [(number, *task) for number, task in enumerate(self._rows)]
+        )
         self._see(self._best, _TermRays.measure)
         found = s.of_variation(*self._values.sum(axis=0))
         for term, rays in zip(s.terms, self._rays, strict=True):
@@ -319,7 +346,9 @@ def _ends(slices: int, groups: int, count: int) -> np.ndarray:
     """Return lanes of ones where a slice has a next one, led by lanes of zeros, then of ones where there is a slice."""
     numbers = np.arange(groups * count).reshape(groups, count)
     ends = empty_lanes(2 * groups + 1, count)
-    ends["lanes"][:] = np.concatenate([np.zeros((1, count)), numbers + 1 < slices, numbers < slices])
+    ends["lanes"][:] = np.concatenate(
+        [np.zeros((1, count)), numbers + 1 < slices, numbers < slices]
+    )
     return ends
 
 

@@ -22,7 +22,8 @@ def _last_axes(name: str, array, shape: tuple[int, int], axes: str) -> np.ndarra
         raise TypeError(f"the {name} have the type {array.dtype}; expected real numbers")
     if array.ndim < 3 or array.shape[-3:-1] != shape or array.shape[-1] == 0:
         raise ValueError(
-            f"the {name} have the shape {array.shape}; expected (..., {axes}, y) = (..., {shape[0]}, {shape[1]}, y), "
+            f"the {name} have the shape {array.shape}; expected (..., {axes}, y) = (..., "
+            f"{shape[0]}, {shape[1]}, y), "
             "with at least one slice y; move the axes or build the projector for this geometry"
         )
     return array.astype(np.float32, copy=False)
@@ -33,21 +34,28 @@ def block_means(projections: np.ndarray, binning: int) -> np.ndarray:
     if binning == 1:
         return projections
     channels, tilts, width, slices = projections.shape
-    blocks = projections.reshape(channels, tilts, width // binning, binning, slices // binning, binning)
+    blocks = projections.reshape(
+        channels, tilts, width // binning, binning, slices // binning, binning
+    )
     return blocks.mean(axis=(3, 5), dtype=np.float32)
 
 
 def spread(projections: np.ndarray, binning: int) -> np.ndarray:
     """Return projections (..., x, y) with each pixel repeated on the `binning` x `binning` fine ones that it covers."""
-    return projections if binning == 1 else projections.repeat(binning, axis=-2).repeat(binning, axis=-1)
+    return (
+        projections
+        if binning == 1
+        else projections.repeat(binning, axis=-2).repeat(binning, axis=-1)
+    )
 
 
 class Projector(ABC):
     """The linear map W from volumes (..., z, x, y) to projections (..., tilt, x, y): line integrals, in units of pixel size.
 
-    A back-end gives `_project` and `_back_project`, both for the detector pixels of `rays`, which are as wide as a voxel.
-    Slices y and leading axes (channels) are independent of each other, except that a detector pixel of several voxels
-    (`TiltGeometry.binning`, b) is the mean of b slices too: b slices of the volume make one of the projections.
+    A back-end gives `_project` and `_back_project`, both for the detector pixels of `rays`, which
+    are as wide as a voxel. Slices y and leading axes (channels) are independent of each other,
+    except that a detector pixel of several voxels (`TiltGeometry.binning`, b) is the mean of b
+    slices too: b slices of the volume make one of the projections.
 
     Attributes
     ----------
@@ -90,7 +98,8 @@ class Projector(ABC):
         lead, slices, binning = volume.shape[:-3], volume.shape[-1], self.geometry.binning
         if slices % binning:
             raise ValueError(
-                f"the volumes have {slices} slices y, but a detector pixel is {binning} voxels wide; give a multiple of {binning}"
+                f"the volumes have {slices} slices y, but a detector pixel is {binning} voxels "
+                f"wide; give a multiple of {binning}"
             )
         projections = self._project(volume.reshape(-1, *self.domain_shape, slices))
         return block_means(projections, binning).reshape(*lead, *self.range_shape, -1)
@@ -115,7 +124,8 @@ class Projector(ABC):
             weights = np.asarray(weights_per_tilt, np.float32)
             if weights.shape != self.range_shape[:1]:
                 raise ValueError(
-                    f"`weights_per_tilt` has the shape {weights.shape}; expected ({self.range_shape[0]},), one per tilt"
+                    f"`weights_per_tilt` has the shape {weights.shape}; expected "
+                    f"({self.range_shape[0]},), one per tilt"
                 )
             ones *= weights[:, None, None]
         return self.T(ones)[..., 0]
@@ -147,7 +157,9 @@ class Adjoint:
         """Project back `projections` (..., tilt, x, y) to float32 (..., z, x, y)."""
         projections = _last_axes("projections", projections, self.domain_shape, "tilt, x")
         lead, binning = projections.shape[:-3], self.geometry.binning
-        projections = spread(projections.reshape(-1, *self.domain_shape, projections.shape[-1]), binning)
+        projections = spread(
+            projections.reshape(-1, *self.domain_shape, projections.shape[-1]), binning
+        )
         if binning > 1:
             projections *= np.float32(1 / binning**2)
         volume = self._projector._back_project(projections)
@@ -170,7 +182,8 @@ def matched(projectors: Sequence[Projector]) -> list[Projector]:
     found = [A.matched() for A in projectors]
     if any(A is not pair for A, pair in zip(projectors, found, strict=True)):
         warn(
-            "the projectors of this back-end are not adjoint: CGLS would diverge with them, and TV and TGV come to rest beside "
+            "the projectors of this back-end are not adjoint: CGLS would diverge with them, and TV "
+            "and TGV come to rest beside "
             "the minimum. The pair of backend='cuda' runs in their place"
         )
     return found
@@ -194,7 +207,8 @@ def _astra_cuda() -> type[Projector]:
     from hyperspy_multitomo.tomography.cuda.astra import AstraCudaProjector
     from hyperspy_multitomo.tomography.cuda.projector import verified
 
-    # Its back projection is another interpolation, and no adjoint: what is found here is that axes and scales are right.
+    # Its back projection is another interpolation, and no adjoint: what is found here is that axes
+    # and scales are right.
     return verified(AstraCudaProjector, tolerance=0.1, mismatch=0.05)
 
 
@@ -206,8 +220,9 @@ def _astra_cpu() -> type[Projector]:
     return AstraCpuProjector
 
 
-# Best first. Each entry imports what its back-end needs and returns the class, or raises ImportError; RuntimeError where all is
-# installed, but what it runs on is missing or gives wrong numbers.
+# Best first. Each entry imports what its back-end needs and returns the class, or raises
+# ImportError; RuntimeError where all is installed, but what it runs on is missing or gives wrong
+# numbers.
 BACKENDS: dict[str, Callable[[], type[Projector]]] = {
     "cuda": _cuda,
     "numba": _numba,
@@ -222,7 +237,9 @@ def _warn_once(message: str) -> None:
 
 
 @checked
-def projector(geometry: TiltGeometry, backend: str | None = None, threads: int | None = None) -> Projector:
+def projector(
+    geometry: TiltGeometry, backend: str | None = None, threads: int | None = None
+) -> Projector:
     """Return the projector of a tilt geometry.
 
     Parameters
@@ -230,9 +247,9 @@ def projector(geometry: TiltGeometry, backend: str | None = None, threads: int |
     geometry : TiltGeometry
         Tilts, detector, volume and pixel size.
     backend : {"cuda", "numba", "astra_cuda", "astra_cpu"}, optional
-        By default the first of these that works. "cuda" runs on an NVIDIA GPU, through CuPy; "numba" on the cores.
-        "astra_cuda" is ASTRA's pair for the GPU, which is not adjoint, and "astra_cpu" its 'linear' projector, slice by slice: a
-        reference, fifty times slower.
+        By default the first of these that works. "cuda" runs on an NVIDIA GPU, through CuPy;
+        "numba" on the cores. "astra_cuda" is ASTRA's pair for the GPU, which is not adjoint, and
+        "astra_cpu" its 'linear' projector, slice by slice: a reference, fifty times slower.
     threads : int, optional
         Threads that a call may use; by default all cores that are available. "astra_cpu" uses one.
 
@@ -253,12 +270,14 @@ def projector(geometry: TiltGeometry, backend: str | None = None, threads: int |
     Warns
     -----
     UserWarning
-        Once in a process, if CuPy is installed but there is no GPU that works: the next back-end stands in.
+        Once in a process, if CuPy is installed but there is no GPU that works: the next back-end
+        stands in.
 
     Notes
     -----
-    Before a process first uses a GPU, its numbers on a tiny geometry are compared with those of the cores. Joseph's weights,
-    P. M. Joseph, IEEE Trans. Med. Imaging 1 (1982) 192, doi:10.1109/TMI.1982.4307572.
+    Before a process first uses a GPU, its numbers on a tiny geometry are compared with those of the
+    cores. Joseph's weights, P. M. Joseph, IEEE Trans. Med. Imaging 1 (1982) 192,
+    doi:10.1109/TMI.1982.4307572.
 
     Examples
     --------
@@ -277,14 +296,20 @@ def projector(geometry: TiltGeometry, backend: str | None = None, threads: int |
                 continue
             except RuntimeError as error:
                 _warn_once(f"{error}; the work is done on the cores instead")
-        raise ImportError(f"none of the projector back-ends {list(BACKENDS)} can be imported; install numba")
+        raise ImportError(
+            f"none of the projector back-ends {list(BACKENDS)} can be imported; install numba"
+        )
     if backend not in BACKENDS:
-        raise ValueError(f"there is no projector back-end {backend!r}; choose one of {list(BACKENDS)}, or None for the best")
+        raise ValueError(
+            f"there is no projector back-end {backend!r}; choose one of {list(BACKENDS)}, or None "
+            "for the best"
+        )
     try:
         return BACKENDS[backend]()(geometry, threads)
     except ImportError as error:
         raise ImportError(
-            f"the projector back-end {backend!r} cannot be imported ({error}); install it or leave `backend` out"
+            f"the projector back-end {backend!r} cannot be imported ({error}); install it or leave "
+            "`backend` out"
         ) from error
 
 
@@ -294,9 +319,11 @@ def dot_test(A, rng: np.random.Generator | int | None = 0, slices: int = 4) -> f
     Parameters
     ----------
     A : Projector
-        Or anything with `domain_shape`, `range_shape`, `A(x)` and `A.T(y)`, such as an operator of your own.
+        Or anything with `domain_shape`, `range_shape`, `A(x)` and `A.T(y)`, such as an operator of
+        your own.
     rng : numpy.random.Generator or int, default 0
-        Generator or seed of x and y, which are normal and have zero mean, so that no common offset hides a mismatch.
+        Generator or seed of x and y, which are normal and have zero mean, so that no common offset
+        hides a mismatch.
     slices : int, default 4
         Slices of the projections y; x has as many, times the geometry's binning.
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The rays of the primal-dual method on lanes: the step of the data's dual variables, what they project back, and their values.
 
-Arrays are flat lanes (group, row, tilt, u) of one data term, `shape` is that of `kernels` with rows for channels. A row expects
-a = g scale W v + b of the volume v that it sees, with its gain g (row, tilt) and the background b, None for 0. `seen` is what the
-detector sees of W v: the projections themselves, or their means over its pixels. Tilts of gain 0 say nothing. A kernel does the
-tilts from `start` to before `stop` of one group.
+Arrays are flat lanes (group, row, tilt, u) of one data term, `shape` is that of `kernels` with rows
+for channels. A row expects a = g scale W v + b of the volume v that it sees, with its gain g (row,
+tilt) and the background b, None for 0. `seen` is what the detector sees of W v: the projections
+themselves, or their means over its pixels. Tilts of gain 0 say nothing. A kernel does the tilts
+from `start` to before `stop` of one group.
 """
 
 from __future__ import annotations
@@ -12,7 +13,15 @@ from __future__ import annotations
 import numpy as np
 
 from hyperspy_multitomo.tomography.kernels import ONE, kernel
-from hyperspy_multitomo.tomography.simd import lane_sum, load, logarithm, quotient, root, store, zero
+from hyperspy_multitomo.tomography.simd import (
+    lane_sum,
+    load,
+    logarithm,
+    quotient,
+    root,
+    store,
+    zero,
+)
 
 _HALF, _FOUR = np.float32(0.5), np.float32(4)
 
@@ -28,12 +37,28 @@ def _expectation(seen, background, ray, factor):
 
 @kernel
 def step_rays(
-    projections, seen, duals, data, background, steps, gains, weights, scales, share, poisson, rho, shape, group, start, stop
+    projections,
+    seen,
+    duals,
+    data,
+    background,
+    steps,
+    gains,
+    weights,
+    scales,
+    share,
+    poisson,
+    rho,
+    shape,
+    group,
+    start,
+    stop,
 ):
     """Do s <- s + rho (prox(s + sigma a) - s), and write g scale share s, which is projected back next, to `projections`.
 
-    The proximal map is that of the conjugate of the discrepancy: Kullback-Leibler where `poisson`, else least squares, times the
-    `weights` (row,). `steps` sigma are (row, tilt, u); `share` is 1 over the number of projections that make a pixel.
+    The proximal map is that of the conjugate of the discrepancy: Kullback-Leibler where `poisson`,
+    else least squares, times the `weights` (row,). `steps` sigma are (row, tilt, u); `share` is 1
+    over the number of projections that make a pixel.
     """
     rows, _, _, _, nt, nu, tilt_stride = shape
     nought = zero(projections)
@@ -73,7 +98,9 @@ def weigh_duals(projections, duals, gains, scales, share, shape, group, start, s
 
 
 @kernel
-def measure_rays(seen, data, background, gains, weights, scales, least, poisson, shape, group, start, stop, sums):
+def measure_rays(
+    seen, data, background, gains, weights, scales, least, poisson, shape, group, start, stop, sums
+):
     """Write the sums of (f - a)^2 and of the discrepancy of every row to `sums` (row, 2); no a is taken to be below `least`."""
     rows, _, _, _, nt, nu, tilt_stride = shape
     sums[:] = 0
@@ -83,7 +110,10 @@ def measure_rays(seen, data, background, gains, weights, scales, least, poisson,
                 squares, divergence = zero(seen), zero(seen)
                 first = ((group * rows + row) * nt + tilt) * tilt_stride
                 for ray in range(first, first + nu):
-                    f, a = load(data, ray), _expectation(seen, background, ray, gains[row, tilt] * scales[row])
+                    f, a = (
+                        load(data, ray),
+                        _expectation(seen, background, ray, gains[row, tilt] * scales[row]),
+                    )
                     e = f - a
                     squares = e * e + squares
                     if poisson:

@@ -36,7 +36,16 @@ class Rays:
 
     def project(self, volume: np.ndarray, group: int, start: int, stop: int) -> None:
         """Project the volume at the tilts of a task into `rays`."""
-        project(volume, self.rays, self.A.table, self.A.geometry.pixel_size, self.shape, group, start, stop)
+        project(
+            volume,
+            self.rays,
+            self.A.table,
+            self.A.geometry.pixel_size,
+            self.shape,
+            group,
+            start,
+            stop,
+        )
 
     def back(
         self,

@@ -6,7 +6,16 @@ from __future__ import annotations
 import numpy as np
 
 from hyperspy_multitomo.tomography.kernels import ONE, RUN, kernel
-from hyperspy_multitomo.tomography.simd import fma, lane_sum, load, logarithm, quotient, splat, store, zero
+from hyperspy_multitomo.tomography.simd import (
+    fma,
+    lane_sum,
+    load,
+    logarithm,
+    quotient,
+    splat,
+    store,
+    zero,
+)
 
 
 @kernel
@@ -27,13 +36,16 @@ def mix_residuals(
 ):  # fmt: skip
     """Turn the projections W x of one group into what is projected back, for the tilts from `start` to before `stop`.
 
-    With the residuals e_c = p_c - g_c W x_c of the `with_data` channels that have data, and f = h - g_h sum_c r_c W x_c of the
-    HAADF, the projections of channel c become own_c R e_c + mix_c R_h f. The pair `weights` holds R = 1/(W 1) and R_h, (tilt, u),
-    which differ where the pixels of the elements are larger. `coefficients` are own, mix and r, lanes (group, channel), `gains`
-    lanes (group, channel with data, tilt); `haadf` is None where there is no sum. `seen` is what the detector of the elements
-    sees of W x: the projections themselves, or their means over its pixels. `abreast` is (slices, channels) where channels lie
-    side by side in the lanes, and one channel of the arrays holds them all, else (0, 1). The sums of e_c^2 and, last, f^2 go to
-    row `number` of the lanes `squares` (task, channel with data and one); `scratch` has RUN elements, as float32 `plain`.
+    With the residuals e_c = p_c - g_c W x_c of the `with_data` channels that have data, and f = h -
+    g_h sum_c r_c W x_c of the HAADF, the projections of channel c become own_c R e_c + mix_c R_h f.
+    The pair `weights` holds R = 1/(W 1) and R_h, (tilt, u), which differ where the pixels of the
+    elements are larger. `coefficients` are own, mix and r, lanes (group, channel), `gains` lanes
+    (group, channel with data, tilt); `haadf` is None where there is no sum. `seen` is what the
+    detector of the elements sees of W x: the projections themselves, or their means over its
+    pixels. `abreast` is (slices, channels) where channels lie side by side in the lanes, and one
+    channel of the arrays holds them all, else (0, 1). The sums of e_c^2 and, last, f^2 go to row
+    `number` of the lanes `squares` (task, channel with data and one); `scratch` has RUN elements,
+    as float32 `plain`.
     """
     channels, _, _, _, nt, nu, tilt_stride = shape
     own, mix, ratios = coefficients
@@ -50,7 +62,11 @@ def mix_residuals(
                 for k in range(rays):
                     f = nought
                     for c in range(channels):
-                        f = fma(load(ratios, factors + c), load(projections, first + k + c * nt * tilt_stride), f)
+                        f = fma(
+                            load(ratios, factors + c),
+                            load(projections, first + k + c * nt * tilt_stride),
+                            f,
+                        )
                     store(scratch, k, f)
                 if abreast[1] > 1:
                     for k in range(rays):
@@ -59,7 +75,11 @@ def mix_residuals(
                 weight, mixed = weights[0][tilt, begin + k], weights[1][tilt, begin + k]
                 f = nought
                 if haadf is not None:
-                    f = fma(-haadf_gains[tilt], load(scratch, k), load(haadf, (group * nt + tilt) * tilt_stride + begin + k))
+                    f = fma(
+                        -haadf_gains[tilt],
+                        load(scratch, k),
+                        load(haadf, (group * nt + tilt) * tilt_stride + begin + k),
+                    )
                     store(squares, sums + with_data, fma(f, f, load(squares, sums + with_data)))
                 for c in range(channels):
                     y = first + k + c * nt * tilt_stride
@@ -96,12 +116,14 @@ def average_pixels(projections, seen, binning, shape, group, start, stop):
 
 
 @kernel
-def count_residuals(projections, counts, background, gains, least, shape, group, start, stop, scratch, sums):
+def count_residuals(
+    projections, counts, background, gains, least, shape, group, start, stop, scratch, sums
+):
     """Turn the projections W x of one group into g (y/m - 1), m = g W x + b, for the tilts from `start` to before `stop`.
 
-    `counts` y and `background` b are lanes as the projections are, the background None where there is none; no m is taken to be
-    below `least`. Row c of `sums` receives the sums of (y - m)^2 and of y log(y/m) - y + m over the channel's rays; `scratch` is
-    two lanes.
+    `counts` y and `background` b are lanes as the projections are, the background None where there
+    is none; no m is taken to be below `least`. Row c of `sums` receives the sums of (y - m)^2 and
+    of y log(y/m) - y + m over the channel's rays; `scratch` is two lanes.
     """
     channels, _, _, _, nt, nu, tilt_stride = shape
     nought = zero(projections)
@@ -127,7 +149,8 @@ def count_residuals(projections, counts, background, gains, least, shape, group,
 def sum_channels(volume, total, ratios, abreast, plain, shape, group, start, stop):
     """Write sum_c r_c x_c into the lanes `total` (group, z, x), for the rows from `start` to before `stop`.
 
-    `ratios` and `abreast` are those of `mix_residuals`, `plain` the total as float32 (element, lane).
+    `ratios` and `abreast` are those of `mix_residuals`, `plain` the total as float32 (element,
+    lane).
     """
     channels, nz, _, row_stride, _, _, _ = shape
     for z in range(start, stop):
@@ -135,7 +158,11 @@ def sum_channels(volume, total, ratios, abreast, plain, shape, group, start, sto
             voxel = (group * nz + z) * row_stride + x
             a = zero(volume)
             for c in range(channels):
-                a = fma(load(ratios, group * channels + c), load(volume, ((group * channels + c) * nz + z) * row_stride + x), a)
+                a = fma(
+                    load(ratios, group * channels + c),
+                    load(volume, ((group * channels + c) * nz + z) * row_stride + x),
+                    a,
+                )
             store(total, voxel, a)
             if abreast[1] > 1:
                 _add_channels(plain, voxel, abreast[0], abreast[1])

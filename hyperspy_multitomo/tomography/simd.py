@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Vectors of float32 lanes inside numba functions: one value of this type holds the same voxel of L neighbouring slices.
 
-A lanes array is a one-dimensional array whose elements are records of L float32 (`lanes_dtype`), so that L is part of its
-type and LLVM splits `<L x float>` into the vector registers that the machine has.
+A lanes array is a one-dimensional array whose elements are records of L float32 (`lanes_dtype`), so
+that L is part of its type and LLVM splits `<L x float>` into the vector registers that the machine
+has.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from numba.extending import intrinsic, models, overload, register_model
 
 ALIGNMENT = 64  # bytes: one AVX-512 register, one cache line
 
-# numba names compiled functions by the number that a record type has in the process. Kernels for 32 and for 64 lanes that two
-# processes compiled may then have one name in the cache on the disk, and a third process that loads both runs one of them on the
-# lanes of the other. The record's own name tells them apart.
+# numba names compiled functions by the number that a record type has in the process. Kernels for 32
+# and for 64 lanes that two processes compiled may then have one name in the cache on the disk, and
+# a third process that loads both runs one of them on the lanes of the other. The record's own name
+# tells them apart.
 types.Record.mangling_args = property(lambda record: (type(record).__name__, (record.name,)))
 
 
@@ -112,7 +114,9 @@ def zero(typingctx, array):
 
 def _splat(builder, scalar, count):
     vector = ir.VectorType(ir.FloatType(), count)
-    first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
+    first = builder.insert_element(
+        ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0)
+    )
     mask = ir.Constant(ir.VectorType(ir.IntType(32), count), None)
     return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), mask)
 
@@ -140,7 +144,11 @@ def splat(typingctx, number, array):
 @intrinsic
 def fma(typingctx, factor, lanes, addend):
     """Return factor * lanes + addend, in one rounding where the machine has it; `factor` is a number or lanes."""
-    if not isinstance(lanes, Lanes) or addend != lanes or not (factor == lanes or isinstance(factor, types.Float)):
+    if (
+        not isinstance(lanes, Lanes)
+        or addend != lanes
+        or not (factor == lanes or isinstance(factor, types.Float))
+    ):
         return None
 
     def codegen(context, builder, signature, args):
@@ -161,12 +169,17 @@ def _of_two(instruction, **how):
     @intrinsic
     def operation(typingctx, a, b):
         lanes = a if isinstance(a, Lanes) else b
-        if not isinstance(lanes, Lanes) or not all(v == lanes or isinstance(v, types.Float) for v in (a, b)):
+        if not isinstance(lanes, Lanes) or not all(
+            v == lanes or isinstance(v, types.Float) for v in (a, b)
+        ):
             return None
 
         def codegen(context, builder, signature, args):
             values = zip(signature.args, args, strict=True)
-            values = [_scalar_or_lanes(context, builder, kind, value, signature.return_type.count) for kind, value in values]
+            values = [
+                _scalar_or_lanes(context, builder, kind, value, signature.return_type.count)
+                for kind, value in values
+            ]
             return instruction(builder, *values, **how)
 
         return lanes(a, b), codegen
@@ -175,7 +188,9 @@ def _of_two(instruction, **how):
 
 
 def _define(symbol, instruction):
-    operation = _of_two(instruction, flags=("contract",))  # a product and a sum may become one fused instruction
+    operation = _of_two(
+        instruction, flags=("contract",)
+    )  # a product and a sum may become one fused instruction
 
     @overload(symbol)
     def choose(a, b):
@@ -204,7 +219,12 @@ def _of_one(name, operands=1):
             count = signature.return_type.count
             vector = ir.VectorType(ir.FloatType(), count)
             function = ir.FunctionType(vector, [vector] * operands)
-            return builder.call(cgutils.get_or_insert_function(builder.module, function, f"llvm.{name}.v{count}f32"), args)
+            return builder.call(
+                cgutils.get_or_insert_function(
+                    builder.module, function, f"llvm.{name}.v{count}f32"
+                ),
+                args,
+            )
 
         return lanes(*values), codegen
 
@@ -229,15 +249,18 @@ def _neighbours(shift):
         def codegen(context, builder, signature, args):
             count = signature.return_type.count
             lanes = [shift % count + k for k in range(count)]
-            return builder.shuffle_vector(*args, ir.Constant(ir.VectorType(ir.IntType(32), count), lanes))
+            return builder.shuffle_vector(
+                *args, ir.Constant(ir.VectorType(ir.IntType(32), count), lanes)
+            )
 
         return first(first, second), codegen
 
     return operation
 
 
-# Every lane's neighbour in y: `following(here, after)` holds slices y + 1, `preceding(before, here)` slices y - 1, where
-# `after` and `before` are the same voxel of the lanes that come next and came last.
+# Every lane's neighbour in y: `following(here, after)` holds slices y + 1,
+# `preceding(before, here)` slices y - 1, where `after` and `before` are the same voxel of the lanes
+# that come next and came last.
 following = _neighbours(1)
 preceding = _neighbours(-1)
 
@@ -281,9 +304,13 @@ def lane_sum(typingctx, lanes):
         count = signature.args[0].count
         vector = ir.VectorType(ir.DoubleType(), count)
         function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.DoubleType(), [ir.DoubleType(), vector]), f"llvm.vector.reduce.fadd.v{count}f64"
+            builder.module,
+            ir.FunctionType(ir.DoubleType(), [ir.DoubleType(), vector]),
+            f"llvm.vector.reduce.fadd.v{count}f64",
         )
-        return builder.call(function, [ir.Constant(ir.DoubleType(), 0.0), builder.fpext(args[0], vector)])
+        return builder.call(
+            function, [ir.Constant(ir.DoubleType(), 0.0), builder.fpext(args[0], vector)]
+        )
 
     return types.float64(lanes), codegen
 
@@ -291,11 +318,19 @@ def lane_sum(typingctx, lanes):
 @intrinsic
 def quotient(typingctx, numerator, denominator, least):
     """Return numerator / max(denominator, least), lanes by lanes; `least` is a number."""
-    if not isinstance(numerator, Lanes) or denominator != numerator or not isinstance(least, types.Float):
+    if (
+        not isinstance(numerator, Lanes)
+        or denominator != numerator
+        or not isinstance(least, types.Float)
+    ):
         return None
 
     def codegen(context, builder, signature, args):
-        floor = _splat(builder, context.cast(builder, args[2], signature.args[2], types.float32), signature.return_type.count)
+        floor = _splat(
+            builder,
+            context.cast(builder, args[2], signature.args[2], types.float32),
+            signature.return_type.count,
+        )
         larger = builder.select(builder.fcmp_ordered(">", args[1], floor), args[1], floor)
         return builder.fdiv(args[0], larger)
 
@@ -318,7 +353,8 @@ def logarithm(typingctx, lanes):
         def bits(value):
             return ir.Constant(whole, [value] * count)
 
-        # v = m 2^e with sqrt(1/2) <= m < sqrt(2), which 0x3f3504f3 begins; log m = 2 artanh s, s = (m - 1)/(m + 1), |s| < 0.172.
+        # v = m 2^e with sqrt(1/2) <= m < sqrt(2), which 0x3f3504f3 begins; log m = 2 artanh s, s =
+        # (m - 1)/(m + 1), |s| < 0.172.
         raw = builder.bitcast(args[0], whole)
         exponent = builder.ashr(builder.sub(raw, bits(0x3F3504F3)), bits(23))
         m = builder.bitcast(builder.sub(raw, builder.shl(exponent, bits(23))), floats)
@@ -327,6 +363,9 @@ def logarithm(typingctx, lanes):
         series = number(2 / 9)
         for power in (7, 5, 3, 1):
             series = builder.fadd(builder.fmul(series, square), number(2 / power))
-        return builder.fadd(builder.fmul(s, series), builder.fmul(builder.sitofp(exponent, floats), number(0.6931471805599453)))
+        return builder.fadd(
+            builder.fmul(s, series),
+            builder.fmul(builder.sitofp(exponent, floats), number(0.6931471805599453)),
+        )
 
     return lanes(lanes), codegen

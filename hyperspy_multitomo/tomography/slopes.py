@@ -6,11 +6,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-# Below this part of the gradient volumes of TGV and TV differ by less than 0.5 %, above 5 % by more than 0.9 %: discs with slopes
-# of 10 to 50 px, 0.3 to 10 counts per voxel, alpha_0 of 0.5 to 16, two and three dimensions.
+# Below this part of the gradient volumes of TGV and TV differ by less than 0.5 %, above 5 % by more
+# than 0.9 %: discs with slopes of 10 to 50 px, 0.3 to 10 counts per voxel, alpha_0 of 0.5 to 16,
+# two and three dimensions.
 NEGLIGIBLE = 0.02
-# The field starts from 0 and grows for hundreds of iterations, or swings about its limit: no verdict while it is this much larger
-# than ever in the first half of the run.
+# The field starts from 0 and grows for hundreds of iterations, or swings about its limit: no
+# verdict while it is this much larger than ever in the first half of the run.
 GROWING = 1.1
 # Nor before so many measurements, fifty iterations.
 FEWEST = 5
@@ -22,13 +23,15 @@ def came_out_as_tv(slopes: ArrayLike) -> bool:
     Parameters
     ----------
     slopes : array_like (measurement,)
-        Part of the gradient that TGV's field w holds, |w|/(|grad u - w| + |w|) in the norm of the regulariser, from 0 to 1, at
-        each measurement of the run: the "slopes" of the residuals of `run`.
+        Part of the gradient that TGV's field w holds, |w|/(|grad u - w| + |w|) in the norm of the
+        regulariser, from 0 to 1, at each measurement of the run: the "slopes" of the residuals of
+        `run`.
 
     Returns
     -------
     bool
-        True where w holds less than a fiftieth of the gradient and no longer grows. False for fewer than five measurements.
+        True where w holds less than a fiftieth of the gradient and no longer grows. False for fewer
+        than five measurements.
 
     Examples
     --------
@@ -38,4 +41,6 @@ def came_out_as_tv(slopes: ArrayLike) -> bool:
     slopes = np.asarray(slopes, float)
     if slopes.size < FEWEST:
         return False
-    return bool(slopes[-1] < NEGLIGIBLE and slopes[-1] <= GROWING * slopes[: (slopes.size + 1) // 2].max())
+    return bool(
+        slopes[-1] < NEGLIGIBLE and slopes[-1] <= GROWING * slopes[: (slopes.size + 1) // 2].max()
+    )

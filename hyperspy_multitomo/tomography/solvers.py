@@ -40,8 +40,8 @@ def sirt(
     projections : array_like
         (channel, tilt, x, y) or (tilt, x, y), raw: counts stay counts.
     gains : array_like, optional
-        (tilt,) or (channel, tilt), not negative: the data are gain times the projections of the volume. The default is 1; a tilt
-        of gain 0 is left out.
+        (tilt,) or (channel, tilt), not negative: the data are gain times the projections of the
+        volume. The default is 1; a tilt of gain 0 is left out.
     mask : array_like of bool, optional
         (z, x) or (z, x, y), False where the volume is to stay 0.
     initial : array_like, optional
@@ -49,7 +49,8 @@ def sirt(
     nonnegative : bool, default True
         Whether negative voxels are set to 0 in every iteration.
     relaxation : float, default 1.0
-        lambda, a factor on every step, between 0 and 2: small ones converge more slowly, and stop more finely.
+        lambda, a factor on every step, between 0 and 2: small ones converge more slowly, and stop
+        more finely.
 
     Yields
     ------
@@ -63,9 +64,9 @@ def sirt(
 
     Notes
     -----
-    R and C are the inverse row and column sums of A, which is diag(gains) W. P. Gilbert, J. Theor. Biol. 36 (1972) 105,
-    doi:10.1016/0022-5193(72)90180-4; J. Gregor and T. Benson, IEEE Trans. Med. Imaging 27 (2008) 918,
-    doi:10.1109/TMI.2008.923696.
+    R and C are the inverse row and column sums of A, which is diag(gains) W. P. Gilbert, J. Theor.
+    Biol. 36 (1972) 105, doi:10.1016/0022-5193(72)90180-4; J. Gregor and T. Benson, IEEE Trans. Med.
+    Imaging 27 (2008) 918, doi:10.1109/TMI.2008.923696.
 
     Examples
     --------
@@ -78,13 +79,22 @@ def sirt(
     >>> result.volume.shape, bool(abs(result.volume[10:14, 10:14].mean() - 2) < 0.1)
     ((24, 24, 2), True)
     """
-    given = dict(gains=gains, mask=mask, initial=initial, nonnegative=nonnegative, relaxation=relaxation)
+    given = dict(
+        gains=gains, mask=mask, initial=initial, nonnegative=nonnegative, relaxation=relaxation
+    )
     system, has_channels = sirt_system(A, projections, **given)
     return iterates_of(steps_of(system.in_units()), has_channels)
 
 
 def sirt_system(
-    A: Projector, projections, *, gains=None, mask=None, initial=None, nonnegative: bool = True, relaxation: float = 1.0
+    A: Projector,
+    projections,
+    *,
+    gains=None,
+    mask=None,
+    initial=None,
+    nonnegative: bool = True,
+    relaxation: float = 1.0,
 ) -> tuple[System, bool]:
     """Return the system that `sirt` of these arguments solves, validated, and whether the projections have channels."""
     projections, has_channels = checked_projections("projections", projections, A)
@@ -131,15 +141,16 @@ def hebt(
     haadf : array_like
         (tilt, x, y), with the tilts of `haadf_projector`.
     ratios : array_like
-        Response ratios r (channel,), HAADF signal per count, not negative: haadf = sum of r times maps. An element with ratio 0
-        takes no part in the sum and is reconstructed from its map alone.
+        Response ratios r (channel,), HAADF signal per count, not negative: haadf = sum of r times
+        maps. An element with ratio 0 takes no part in the sum and is reconstructed from its map
+        alone.
     alpha : float, default 0.7
         Weight of the HAADF, between 0 and 1: see Notes.
     haadf_projector : Projector, optional
         Of the HAADF's own tilts, on the same volume grid; by default `A`.
     gains, haadf_gains : array_like, optional
-        Per tilt, of the maps (tilt,) or (channel, tilt) and of the HAADF (tilt,): the data are gain times projections. The
-        default is 1; a tilt of gain 0 is left out.
+        Per tilt, of the maps (tilt,) or (channel, tilt) and of the HAADF (tilt,): the data are gain
+        times projections. The default is 1; a tilt of gain 0 is left out.
     mask : array_like of bool, optional
         (z, x) or (z, x, y), False where the volume is to stay 0.
     initial : array_like, optional
@@ -151,31 +162,36 @@ def hebt(
     nonnegative : bool, default True
         Whether negative voxels are set to 0 in every iteration.
     relaxation : float, default 1.0
-        lambda, a factor on every step, between 0 and 2: small ones converge more slowly, and stop more finely.
+        lambda, a factor on every step, between 0 and 2: small ones converge more slowly, and stop
+        more finely.
 
     Yields
     ------
     Iterate
-        The start first (`iteration` 0), then one after every iteration, without end. The volume is in counts per unit length,
-        each element in its own counts.
+        The start first (`iteration` 0), then one after every iteration, without end. The volume is
+        in counts per unit length, each element in its own counts.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes do not fit, values are not finite, alpha is not inside (0, 1) or no ratio is positive, at the call.
+        If shapes do not fit, values are not finite, alpha is not inside (0, 1) or no ratio is
+        positive, at the call.
 
     Notes
     -----
-    Z. Zhong et al., Ultramicroscopy 174 (2017) 35, doi:10.1016/j.ultramic.2016.12.008, eqs. 9-11. With weighting "sirt" an
-    iteration is SIRT on their stacked system; for the k elements that take part::
+    Z. Zhong et al., Ultramicroscopy 174 (2017) 35, doi:10.1016/j.ultramic.2016.12.008, eqs. 9-11.
+    With weighting "sirt" an iteration is SIRT on their stacked system; for the k elements that take part::
 
-        x_e <- max(0, x_e + lambda C_e [(1 - alpha) W^T R (p_e - W x_e) + alpha/(k r_e) W^T R (h - sum_e r_e W x_e)])
+        x_e <- max(0, x_e + lambda C_e [(1 - alpha) W^T R (p_e - W x_e) + alpha/(k r_e) W^T R (h -
+        sum_e r_e W x_e)])
 
-    R and C are the inverse row and column sums, R = 1/(W 1) and C = 1/(W^T 1). The pulls of the two residuals are thus 1 - alpha
-    and alpha/k. With "squared" eq. 9 is read as least squares, with (1 - alpha)^2 and alpha^2 in place of 1 - alpha and alpha
-    and C = 1/(((1 - alpha)^2 + alpha^2) W^T 1). Larger alpha needs more iterations: with too few, the other element shows as a
-    ghost. A detector pixel of b x b voxels (`TiltGeometry.binning` of either projector) counts as the b^2 rows that it
-    stands for, so that alpha means the same for maps of any pixel size. The volume's counts are those of the maps' own pixels.
+    R and C are the inverse row and column sums, R = 1/(W 1) and C = 1/(W^T 1). The pulls of the two
+    residuals are thus 1 - alpha and alpha/k. With "squared" eq. 9 is read as least squares, with
+    (1 - alpha)^2 and alpha^2 in place of 1 - alpha and alpha and C = 1/(((1 - alpha)^2 + alpha^2)
+    W^T 1). Larger alpha needs more iterations: with too few, the other element shows as a ghost. A
+    detector pixel of b x b voxels (`TiltGeometry.binning` of either projector) counts as the b^2
+    rows that it stands for, so that alpha means the same for maps of any pixel size. The volume's
+    counts are those of the maps' own pixels.
 
     Examples
     --------
@@ -189,8 +205,17 @@ def hebt(
     >>> result.volume.shape, bool(abs(result.volume[1, 10:14, 13:15].mean() - 3) < 0.2)
     ((2, 24, 24, 1), True)
     """
-    options = dict(gains=gains, haadf_gains=haadf_gains, mask=mask, initial=initial, rest=rest, weighting=weighting)
-    options |= dict(nonnegative=nonnegative, relaxation=relaxation, alpha=alpha, haadf_projector=haadf_projector)
+    options = dict(
+        gains=gains,
+        haadf_gains=haadf_gains,
+        mask=mask,
+        initial=initial,
+        rest=rest,
+        weighting=weighting,
+    )
+    options |= dict(
+        nonnegative=nonnegative, relaxation=relaxation, alpha=alpha, haadf_projector=haadf_projector
+    )
     system, has_channels = hebt_system(A, projections, haadf, ratios, **options)
     return iterates_of(steps_of(system.in_units()), has_channels)
 
@@ -216,26 +241,33 @@ def hebt_system(
     projections, has_channels = checked_projections("projections", projections, A)
     if not has_channels:
         raise ValueError(
-            f"`projections` has the shape {projections.shape[1:]}; expected (channel, tilt, x, y), one map per element"
+            f"`projections` has the shape {projections.shape[1:]}; expected (channel, tilt, x, y), "
+            "one map per element"
         )
     ratios = checked_ratios(ratios, len(projections), rest)
     if not (isinstance(alpha, Real) and 0 < alpha < 1):
-        raise ValueError(f"`alpha` is {alpha!r}; expected a number between 0 and 1, such as 0.7 (for maps alone use `sirt`)")
+        raise ValueError(
+            f"`alpha` is {alpha!r}; expected a number between 0 and 1, such as 0.7 (for maps alone "
+            "use `sirt`)"
+        )
     if weighting not in ("sirt", "squared"):
         raise ValueError(f"`weighting` is {weighting!r}; expected 'sirt' or 'squared'")
     haadf_projector = A if haadf_projector is None else haadf_projector
     grids = [(P.domain_shape, P.geometry.pixel_size) for P in (A, haadf_projector)]
     if grids[0] != grids[1]:
         raise ValueError(
-            f"the maps have the volume grid (z, x) {grids[0][0]} with a pixel size of {grids[0][1]}, the HAADF {grids[1][0]} "
+            f"the maps have the volume grid (z, x) {grids[0][0]} with a pixel size of "
+            f"{grids[0][1]}, the HAADF {grids[1][0]} "
             f"with {grids[1][1]}; give both geometries the same `volume_shape` and `pixel_size`"
         )
     haadf, stacked = checked_projections("haadf", haadf, haadf_projector)
     slices, binning = projections.shape[-1] * A.geometry.binning, haadf_projector.geometry.binning
     if stacked or haadf.shape[-1] * binning != slices:
         raise ValueError(
-            f"`haadf` has the shape {haadf.shape if stacked else haadf.shape[1:]}; expected (tilt, x, y) with "
-            f"{slices / binning:g} slices y, for the {projections.shape[-1]} slices y of the projections"
+            f"`haadf` has the shape {haadf.shape if stacked else haadf.shape[1:]}; expected (tilt, "
+            "x, y) with "
+            f"{slices / binning:g} slices y, for the {projections.shape[-1]} slices y of the "
+            "projections"
         )
     gains = checked_gains("gains", gains, projections.shape[:2])
     haadf_gains = checked_gains("haadf_gains", haadf_gains, haadf.shape[:2])

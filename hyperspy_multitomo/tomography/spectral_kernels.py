@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Singular values of the small matrices channels x components at every voxel, on lanes: what TNV projects on, and its norm.
 
-The Gram matrix G = J^T J of J, 2 x 2 or 3 x 3 whatever the number of channels, gives the right singular vectors V by Jacobi's
-rotations: one is exact for 2 x 2, `SWEEPS` times three are for 3 x 3 in single precision (G. H. Golub, C. F. Van Loan, Matrix
-Computations, 4th ed., sec. 8.5). The singular values are the norms of the columns of J V, not roots of eigenvalues of G: those
-would carry the rounding of the largest into the smallest. `matrices` are flat lanes (channel, component).
+The Gram matrix G = J^T J of J, 2 x 2 or 3 x 3 whatever the number of channels, gives the right
+singular vectors V by Jacobi's rotations: one is exact for 2 x 2, `SWEEPS` times three are for 3 x 3
+in single precision (G. H. Golub, C. F. Van Loan, Matrix Computations, 4th ed., sec. 8.5). The
+singular values are the norms of the columns of J V, not roots of eigenvalues of G: those would
+carry the rounding of the largest into the smallest. `matrices` are flat lanes (channel, component).
 """
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ from __future__ import annotations
 import numpy as np
 
 from hyperspy_multitomo.tomography.kernels import ONE, kernel
-from hyperspy_multitomo.tomography.simd import any_above, larger, load, root, splat, store, with_sign, zero
+from hyperspy_multitomo.tomography.simd import (
+    any_above,
+    larger,
+    load,
+    root,
+    splat,
+    store,
+    with_sign,
+    zero,
+)
 
 SWEEPS = 3
 _LEAST = np.float32(1e-30)
@@ -94,7 +104,9 @@ def _singular3(matrices, channels, vz, vx, vy, unit):
     """Return the norm of J v times `unit`."""
     total = zero(matrices)
     for k in range(0, 3 * channels, 3):
-        value = unit * (vz * load(matrices, k) + vx * load(matrices, k + 1) + vy * load(matrices, k + 2))
+        value = unit * (
+            vz * load(matrices, k) + vx * load(matrices, k + 1) + vy * load(matrices, k + 2)
+        )
         total = value * value + total
     return root(total)
 
@@ -151,7 +163,8 @@ def _clip3(matrices, channels, radius):
 def clip_singular_values(matrices, channels, components, radius):
     """Replace singular values s above `radius` by it, J <- J V min(1, radius/s) V^T, in matrices of 2 or 3 components.
 
-    Results are right to 1e-5 of the largest singular value, while that is below 100 times the radius.
+    Results are right to 1e-5 of the largest singular value, while that is below 100 times the
+    radius.
     """
     if components == 2:
         _clip2(matrices, channels, radius)
@@ -168,10 +181,15 @@ def nuclear_norm(matrices, channels, components):
     )  # fmt: skip
     if components == 2:
         az, ax, bz, bx = _vectors2(zz, xx, zx, matrices)
-        return _singular2(matrices, channels, az, ax, ONE) + _singular2(matrices, channels, bz, bx, ONE)
+        return _singular2(matrices, channels, az, ax, ONE) + _singular2(
+            matrices, channels, bz, bx, ONE
+        )
     zy, xy, yy = (
         _dot(matrices, channels, 3, 0, 2, ONE), _dot(matrices, channels, 3, 1, 2, ONE), _dot(matrices, channels, 3, 2, 2, ONE),
     )  # fmt: skip
     az, ax, ay, bz, bx, by, cz, cx, cy = _vectors3(zz, xx, yy, zx, zy, xy, matrices)
-    a, b = _singular3(matrices, channels, az, ax, ay, ONE), _singular3(matrices, channels, bz, bx, by, ONE)
+    a, b = (
+        _singular3(matrices, channels, az, ax, ay, ONE),
+        _singular3(matrices, channels, bz, bx, by, ONE),
+    )
     return a + b + _singular3(matrices, channels, cz, cx, cy, ONE)

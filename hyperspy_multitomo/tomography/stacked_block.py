@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Some slices of a stacked system in lanes of one width: what the compiled iteration of SIRT and HEBT works on.
 
-Few slices leave most lanes empty. So all channels lie side by side in the lanes where they have room there: lane c S + y holds
-slice y of S of channel c, the arrays have one channel, and one set of weights serves all elements.
+Few slices leave most lanes empty. So all channels lie side by side in the lanes where they have
+room there: lane c S + y holds slice y of S of channel c, the arrays have one channel, and one set
+of weights serves all elements.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class Lanes:
 
     def pack_shared(self, array: np.ndarray) -> np.ndarray:
         """Return the lanes of an array (1, a, b, y) that all channels share."""
-        return self.pack(np.broadcast_to(array, (self.channels if self.abreast else 1, *array.shape[1:])))
+        return self.pack(
+            np.broadcast_to(array, (self.channels if self.abreast else 1, *array.shape[1:]))
+        )
 
     def factors(self, values: np.ndarray) -> np.ndarray:
         """Return lanes (group, channel, a) of values (channel, a), or (channel, a, y) with one for every slice."""
@@ -62,22 +65,29 @@ class Lanes:
         if not self.abreast:
             return unpack(lanes, (self.channels, a, b, self.slices))
         wide = unpack(lanes, (1, a, b, self.channels * self.slices))[0]
-        return np.ascontiguousarray(wide.reshape(a, b, self.channels, self.slices).transpose(2, 0, 1, 3))
+        return np.ascontiguousarray(
+            wide.reshape(a, b, self.channels, self.slices).transpose(2, 0, 1, 3)
+        )
 
     def sums(self, lanes: np.ndarray, channels: int) -> np.ndarray:
         """Return the sums over the slices (channel,), in double precision, of lanes (.., channel, lane)."""
         if self.abreast:
-            lanes = lanes[..., 0, : self.channels * self.slices].reshape(-1, self.channels, self.slices)[:, :channels]
+            lanes = lanes[..., 0, : self.channels * self.slices].reshape(
+                -1, self.channels, self.slices
+            )[:, :channels]
         return lanes.sum(axis=(0, 2), dtype=np.float64)
 
 
 class DataRays(Rays):
     """Rays with the data that they are compared to, and the weights and coefficients of the comparison.
 
-    `haadf_weights` are those of the HAADF that is mixed in, None where none is. Coefficients are (channel,) or (channel, y).
+    `haadf_weights` are those of the HAADF that is mixed in, None where none is. Coefficients are
+    (channel,) or (channel, y).
     """
 
-    def __init__(self, A: NumbaProjector, data, gains, weights, haadf_weights, coefficients, lanes: Lanes):
+    def __init__(
+        self, A: NumbaProjector, data, gains, weights, haadf_weights, coefficients, lanes: Lanes
+    ):
         binning = self._binning = A.geometry.binning
         super().__init__(A, lanes.of_arrays, lanes.slices, lanes.count)
         weights = np.repeat(weights, binning, axis=1)
@@ -95,7 +105,9 @@ class DataRays(Rays):
         """Sums of squares of the residuals, (channel with data and, last, the HAADF sum): of each pixel once."""
         squares = self._squares["lanes"].reshape(len(self.tasks), self._rows + 1, self.count)
         own = self.lanes.sums(squares[:, : self._rows], self._with_data) / self._binning**2
-        haadf = squares[:, self._rows, : self.lanes.slices if self.lanes.abreast else None].sum(dtype=np.float64)
+        haadf = squares[:, self._rows, : self.lanes.slices if self.lanes.abreast else None].sum(
+            dtype=np.float64
+        )
         return np.append(own, haadf)
 
     def forward(self, volume, haadf, haadf_gains, number, group, start, stop):
@@ -114,8 +126,9 @@ class DataRays(Rays):
 class StackedBlock:
     """The slices from `start` to before `stop` of a system, with all that its iterations need.
 
-    Where HAADF and elements share their rays, the projections of the elements make the HAADF's too. Otherwise the sum of the
-    elements is projected and its residual projected back on its own, and added to each element's update.
+    Where HAADF and elements share their rays, the projections of the elements make the HAADF's too.
+    Otherwise the sum of the elements is projected and its residual projected back on its own, and
+    added to each element's update.
     """
 
     def __init__(self, system: System, volume: np.ndarray, start: int, stop: int, count: int):
@@ -128,19 +141,30 @@ class StackedBlock:
         self._mask = None
         if s.mask is not None and s.mask.ndim == 3:
             self._mask = lanes.pack_shared(s.mask[None, ..., self._slices])
-        coefficients = [values if values.ndim == 1 else values[:, self._slices] for values in (c.own, c.mix, c.ratios)]
+        coefficients = [
+            values if values.ndim == 1 else values[:, self._slices]
+            for values in (c.own, c.mix, c.ratios)
+        ]
         weights = s.ray_weights, s.haadf_ray_weights if s.shared else None
-        self._eds = DataRays(s.A, self._seen_by(s.A, s.projections), s.gains, *weights, coefficients, lanes)
+        self._eds = DataRays(
+            s.A, self._seen_by(s.A, s.projections), s.gains, *weights, coefficients, lanes
+        )
         self._haadf = self._haadf_data = self._sum = self._extra = None
         if s.shared:
             self._haadf_data = lanes.pack_shared(s.haadf[None, ..., self._slices])
         elif s.haadf is not None:
             alike = Lanes(count, stop - start, channels if abreast else 1, abreast)
-            data = self._seen_by(s.haadf_projector, np.broadcast_to(s.haadf, (alike.channels, *s.haadf.shape)))
+            data = self._seen_by(
+                s.haadf_projector, np.broadcast_to(s.haadf, (alike.channels, *s.haadf.shape))
+            )
             gains = np.broadcast_to(s.haadf_gains, data.shape[:2])
             one = np.ones(alike.channels), np.zeros(alike.channels), np.zeros(alike.channels)
-            self._haadf = DataRays(s.haadf_projector, data, gains, s.haadf_ray_weights, None, one, alike)
-            self._sum, self._extra = (empty_lanes(self._x.size // lanes.of_arrays, count) for _ in range(2))
+            self._haadf = DataRays(
+                s.haadf_projector, data, gains, s.haadf_ray_weights, None, one, alike
+            )
+            self._sum, self._extra = (
+                empty_lanes(self._x.size // lanes.of_arrays, count) for _ in range(2)
+            )
         self._rows = s.A.row_tasks(self._eds.groups)
 
     def _seen_by(self, A: NumbaProjector, projections: np.ndarray) -> np.ndarray:
@@ -165,7 +189,8 @@ class StackedBlock:
             steps = np.broadcast_to(steps[..., None], (*steps.shape, self._lanes.slices))
         self._step = self._lanes.pack(steps) if steps.ndim == 4 else np.array(steps)
 
-    # Tasks of an iteration, pairs of a call and its arguments; those of one list may run in any order.
+    # Tasks of an iteration, pairs of a call and its arguments; those of one list may run in any
+    # order.
 
     def sum_tasks(self) -> list:
         """Sum the elements for the HAADF that has rays of its own."""
@@ -183,12 +208,19 @@ class StackedBlock:
 
     def haadf_back_tasks(self) -> list:
         """Project the HAADF's residual back."""
-        return [] if self._haadf is None else [(self._haadf.back, (self._extra, *task)) for task in self._rows]
+        return (
+            []
+            if self._haadf is None
+            else [(self._haadf.back, (self._extra, *task)) for task in self._rows]
+        )
 
     def forward_tasks(self) -> list:
         """Project the elements and compare them."""
         haadf_gains = self._system.haadf_gains if self._system.shared else None
-        return [(self._eds.forward, (self._x, self._haadf_data, haadf_gains, *task)) for task in self._eds.tasks]
+        return [
+            (self._eds.forward, (self._x, self._haadf_data, haadf_gains, *task))
+            for task in self._eds.tasks
+        ]
 
     def update_tasks(self) -> list:
         """Project the residuals back into the next volume."""

@@ -24,8 +24,8 @@ from hyperspy_multitomo.tomography.system import System
 class Steps(ABC):
     """The state of a solver: the current volume, its iteration number, the residuals of the volume before it.
 
-    `advance` may run in another thread than the one that reads `volume`; the lock lets a reader see whole iterates only.
-    `measured` says whether the last iteration found new residuals.
+    `advance` may run in another thread than the one that reads `volume`; the lock lets a reader see
+    whole iterates only. `measured` says whether the last iteration found new residuals.
     """
 
     def __init__(self, system: System):
@@ -60,7 +60,9 @@ class Steps(ABC):
     def signature(self) -> dict:
         """What a state has to be of to be restored here: the form of the solver and the shapes of its arrays."""
         if type(self)._arrays is Steps._arrays:
-            raise NotImplementedError(f"the state of {type(self).__name__} cannot be kept: run it without a checkpoint")
+            raise NotImplementedError(
+                f"the state of {type(self).__name__} cannot be kept: run it without a checkpoint"
+            )
         return {"form": type(self).__name__, "volume": list(self.system.initial.shape)}
 
     @contextmanager
@@ -96,12 +98,16 @@ class Steps(ABC):
         """
         kept = json.loads(str(state["signature"])) if "signature" in state else {}
         if found := differences(self.signature, kept):
-            raise ValueError(f"this is the state of another solver: {found}. Make the solver as it was made then")
+            raise ValueError(
+                f"this is the state of another solver: {found}. Make the solver as it was made then"
+            )
         with self._lock:
             self._put(state)
             self.iteration, self.measured = int(state["iteration"]), bool(state["measured"])
             self.channel_iterations = np.array(state["channel iterations"])
-            self.residuals, self.latest = (_values(state, f"{kind} ") for kind in ("residuals", "latest"))
+            self.residuals, self.latest = (
+                _values(state, f"{kind} ") for kind in ("residuals", "latest")
+            )
             self.held = np.zeros_like(self.held)
             self.hold(np.asarray(state["held"]))
 
@@ -166,18 +172,32 @@ class TextbookSteps(Steps):
     def advance(self):
         """Do one iteration."""
         s, x = self.system, self._volume
-        own, mix, ratios = (v.astype(np.float32) for v in (s.coefficients.own, s.coefficients.mix, s.coefficients.ratios))
+        own, mix, ratios = (
+            v.astype(np.float32)
+            for v in (s.coefficients.own, s.coefficients.mix, s.coefficients.ratios)
+        )
         with_data = len(s.projections)
         e = s.projections - s.gains[:, :, None, None] * s.A(x[:with_data])
         rows = np.float32(s.A.geometry.binning**2)
         update = np.zeros_like(x)
-        update[:with_data] = rows * s.A.T(own[:with_data, None, None, None] * s.ray_weights[..., None] * e)
+        update[:with_data] = rows * s.A.T(
+            own[:with_data, None, None, None] * s.ray_weights[..., None] * e
+        )
         f = np.zeros(1)
         if s.haadf is not None:
-            f = s.haadf - s.haadf_gains[:, None, None] * s.haadf_projector(np.einsum("c,czxy->zxy", ratios, x))
+            f = s.haadf - s.haadf_gains[:, None, None] * s.haadf_projector(
+                np.einsum("c,czxy->zxy", ratios, x)
+            )
             rows = np.float32(s.haadf_projector.geometry.binning**2)
-            update += (rows * mix)[:, None, None, None] * s.haadf_projector.T(s.haadf_ray_weights[..., None] * f)
-        x = x + s.steps[..., None] * np.where(self.held, 0, np.float32(1))[:, None, None, None] * update
+            update += (rows * mix)[:, None, None, None] * s.haadf_projector.T(
+                s.haadf_ray_weights[..., None] * f
+            )
+        x = (
+            x
+            + s.steps[..., None]
+            * np.where(self.held, 0, np.float32(1))[:, None, None, None]
+            * update
+        )
         if s.nonnegative:
             x = np.maximum(x, 0)
         if s.mask is not None and s.mask.ndim == 3:
@@ -186,7 +206,11 @@ class TextbookSteps(Steps):
             return
         with self._lock:
             self._volume = x
-            self._count(s.relative_residuals(np.append(sums_of_squares(e), np.sum(np.square(f, dtype=np.float64)))))
+            self._count(
+                s.relative_residuals(
+                    np.append(sums_of_squares(e), np.sum(np.square(f, dtype=np.float64)))
+                )
+            )
 
 
 class FusedSteps(Steps):
@@ -221,7 +245,9 @@ class FusedSteps(Steps):
     def _run(self, tasks_of):
         """Run the tasks of one kind of all blocks, until cancelled."""
         tasks = [task for block in self._blocks for task in tasks_of(block)]
-        self._workers.run(lambda call, arguments: None if self._cancelled.is_set() else call(*arguments), tasks)
+        self._workers.run(
+            lambda call, arguments: None if self._cancelled.is_set() else call(*arguments), tasks
+        )
 
     def advance(self):
         """Do one iteration."""
@@ -234,7 +260,9 @@ class FusedSteps(Steps):
         with self._lock:  # and no cancelling: what is begun here makes a whole iterate
             tasks = [task for block in self._blocks for task in block.update_tasks()]
             self._workers.run(lambda call, arguments: call(*arguments), tasks)
-            self._count(self.system.relative_residuals(sum(block.squares for block in self._blocks)))
+            self._count(
+                self.system.relative_residuals(sum(block.squares for block in self._blocks))
+            )
 
 
 def fits_lanes(A: Projector) -> bool:

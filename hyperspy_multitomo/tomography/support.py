@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where there is something: the box that holds all that a coarse solution shows, so that vacuum around it takes no time.
 
-Single rays cannot tell vacuum: at 0.03 counts per pixel most of those through the specimen have no count. The solution on voxels
-several times larger uses all counts of all tilts, with gains, backgrounds and the HAADF in the model, and shows whatever the
-solution itself would, matter or noise.
+Single rays cannot tell vacuum: at 0.03 counts per pixel most of those through the specimen have no
+count. The solution on voxels several times larger uses all counts of all tilts, with gains,
+backgrounds and the HAADF in the model, and shows whatever the solution itself would, matter or
+noise.
 """
 
 from __future__ import annotations
@@ -19,20 +20,26 @@ from hyperspy_multitomo.tomography.coarse import block_averages, coarse_term
 from hyperspy_multitomo.tomography.primal_dual_fused import primal_dual_of
 from hyperspy_multitomo.tomography.variational_system import Term, VariationalSystem
 
-# A coarse voxel is occupied above this part of the largest of its channel, and so many next to it with it.
+# A coarse voxel is occupied above this part of the largest of its channel, and so many next to it
+# with it.
 OCCUPIED, MARGIN = 0.003, 2
-# Part of the strength that the coarse solution is smoothed with: what is too rough shows too much, which is safe.
+# Part of the strength that the coarse solution is smoothed with: what is too rough shows too much,
+# which is safe.
 ROUGH = 0.25
-# Counts that the specimen in a coarse voxel has to give in all tilts together, as fewer cannot be told from none.
+# Counts that the specimen in a coarse voxel has to give in all tilts together, as fewer cannot be
+# told from none.
 COUNTS = 100
-# Voxels along the widest edge of the coarse volume, at most and at least, and its iterations: always as many, so that a run that
-# is resumed finds the same.
+# Voxels along the widest edge of the coarse volume, at most and at least, and its iterations:
+# always as many, so that a run that is resumed finds the same.
 _FINEST, _COARSEST, _ITERATIONS = 64, 24, 30
-# A box is worth it below this part of the volume, and of volumes of so many voxels: smaller ones take no time.
+# A box is worth it below this part of the volume, and of volumes of so many voxels: smaller ones
+# take no time.
 WORTH, LEAST_VOXELS = 0.8, 2**18
 
 
-def supported(system: VariationalSystem, shown: VariationalSystem | None = None) -> VariationalSystem:
+def supported(
+    system: VariationalSystem, shown: VariationalSystem | None = None
+) -> VariationalSystem:
     """Return the problem on the box that holds all that there is, or as it is where that is nearly all of the volume.
 
     `shown` stands for it in the coarse solution; by default it is the problem itself.
@@ -47,7 +54,8 @@ def supported(system: VariationalSystem, shown: VariationalSystem | None = None)
 def within(system: VariationalSystem, box: Box) -> VariationalSystem:
     """Return the problem whose volume is 0 around a box, on its voxels and the rays that meet it; its volumes are whole.
 
-    A layer of voxels around the box is kept, and held at 0: an edge at the rim of the box costs what it costs elsewhere.
+    A layer of voxels around the box is kept, and held at 0: an edge at the rim of the box costs
+    what it costs elsewhere.
     """
     whole = system.initial.shape[1:]
     together = lcm(*(term.A.geometry.binning for term in system.terms))
@@ -55,7 +63,11 @@ def within(system: VariationalSystem, box: Box) -> VariationalSystem:
     mask = np.zeros(whole if around.y != box.y else whole[:2], np.float32)
     mask[box.places[1 : 1 + mask.ndim]] = 1
     if system.mask is not None:
-        mask = mask * system.mask if mask.ndim == system.mask.ndim else _in_slices(mask) * _in_slices(system.mask)
+        mask = (
+            mask * system.mask
+            if mask.ndim == system.mask.ndim
+            else _in_slices(mask) * _in_slices(system.mask)
+        )
     return replace(
         system,
         terms=tuple(_term_of(around, term) for term in system.terms),
@@ -74,7 +86,9 @@ def _term_of(box: Box, whole: Term) -> Term:
     slices = slice(box.y[0] // geometry.binning, -(-box.y[1] // geometry.binning))
 
     def part(images):
-        return None if images is None else np.ascontiguousarray(images[..., slices][:, tilts, window])
+        return (
+            None if images is None else np.ascontiguousarray(images[..., slices][:, tilts, window])
+        )
 
     return replace(
         whole,
@@ -93,7 +107,10 @@ def _in_slices(mask: np.ndarray) -> np.ndarray:
 
 def support_of(system: VariationalSystem) -> Box:
     """Return the box of all that a coarse solution shows; that of the whole where it cannot tell."""
-    together, shape = lcm(*(term.A.geometry.binning for term in system.terms)), system.initial.shape[1:]
+    together, shape = (
+        lcm(*(term.A.geometry.binning for term in system.terms)),
+        system.initial.shape[1:],
+    )
     whole = Box.of([0, shape[0], 0, shape[1], 0, shape[2]], shape)
     factor = _factor(system, together)
     if factor is None:
@@ -140,11 +157,23 @@ def _coarse_solution(system: VariationalSystem, factor: int) -> np.ndarray:
     terms = tuple(coarse_term(term, factor) for term in system.terms)
     mask = system.mask
     if mask is not None:
-        mask = block_averages(mask[..., None] if mask.ndim == 2 else mask, (factor, factor, factor)) > 0
+        mask = (
+            block_averages(mask[..., None] if mask.ndim == 2 else mask, (factor, factor, factor))
+            > 0
+        )
         mask = (mask[..., 0] if system.mask.ndim == 2 else mask).astype(np.float32)
     slices = -(-system.initial.shape[-1] // factor)
     start = np.broadcast_to(np.float32(0), (system.channels, *terms[0].A.domain_shape, slices))
-    steps = primal_dual_of(replace(system, terms=terms, initial=start, mask=mask, kind="tv", strength=ROUGH * system.strength))
+    steps = primal_dual_of(
+        replace(
+            system,
+            terms=terms,
+            initial=start,
+            mask=mask,
+            kind="tv",
+            strength=ROUGH * system.strength,
+        )
+    )
     try:
         for _ in range(_ITERATIONS):
             steps.advance()

@@ -14,7 +14,8 @@ from hyperspy_multitomo.tomography.solvers import hebt, hebt_system, sirt, sirt_
 from hyperspy_multitomo.tomography.steps import fits_lanes, steps_of
 from hyperspy_multitomo.tomography.system import System, side_by_side
 
-# Solvers whose slices are independent, with the function that makes their system, and what may differ within one of them.
+# Solvers whose slices are independent, with the function that makes their system, and what may
+# differ within one of them.
 _SYSTEMS = {sirt: sirt_system, hebt: hebt_system}
 _PER_SLICE = ("alpha", "initial", "ratios", "relaxation", "weighting")
 # Slices and settings that are worth solving together fill one group of lanes.
@@ -37,8 +38,9 @@ def sweep(
     *data
         Its positional arguments, the projector first; all settings share them.
     settings : sequence of dict
-        For each volume the keyword arguments of the solver that are its own, such as ``{"alpha": 0.5}``; "iterations" is how many
-        it takes. Settings that differ in nothing else are snapshots of one run.
+        For each volume the keyword arguments of the solver that are its own, such as ``{"alpha":
+        0.5}``; "iterations" is how many it takes. Settings that differ in nothing else are
+        snapshots of one run.
     iterations : int, optional
         For the settings that name no "iterations".
     **common
@@ -47,18 +49,21 @@ def sweep(
     Returns
     -------
     numpy.ndarray
-        (setting, channel, z, x, y), or (setting, z, x, y) for projections without channels; float32, signal per unit length.
+        (setting, channel, z, x, y), or (setting, z, x, y) for projections without channels;
+        float32, signal per unit length.
 
     Raises
     ------
     ValueError, TypeError
-        If there are no settings, one has no number of iterations, their volumes have different shapes, or the solver refuses one.
+        If there are no settings, one has no number of iterations, their volumes have different
+        shapes, or the solver refuses one.
 
     Notes
     -----
-    Settings of `sirt` and `hebt` that differ in ``alpha``, ``ratios``, ``relaxation``, ``weighting`` or ``initial`` are solved
-    side by side on the cores: 40 settings of one slice take the time of 40 slices, not of 40 runs. Results equal those of single
-    runs to rounding. Other settings, solvers and back-ends are run one after the other.
+    Settings of `sirt` and `hebt` that differ in ``alpha``, ``ratios``, ``relaxation``,
+    ``weighting`` or ``initial`` are solved side by side on the cores: 40 settings of one slice take
+    the time of 40 slices, not of 40 runs. Results equal those of single runs to rounding. Other
+    settings, solvers and back-ends are run one after the other.
 
     Examples
     --------
@@ -79,14 +84,17 @@ def sweep(
     {'alpha': 0.3, 'iterations': 50}
     """
     if not settings:
-        raise ValueError("`settings` is empty; expected one dict of keyword arguments for each volume")
+        raise ValueError(
+            "`settings` is empty; expected one dict of keyword arguments for each volume"
+        )
     problems: list[tuple[dict, dict[int, list[int]]]] = []
     for number, setting in enumerate(settings):
         options = dict(setting)
         count = options.pop("iterations", iterations)
         if not isinstance(count, Integral) or count < 0:
             raise ValueError(
-                f"setting {number} has {count!r} iterations; expected a whole number, 0 or more, in the setting or as "
+                f"setting {number} has {count!r} iterations; expected a whole number, 0 or more, "
+                "in the setting or as "
                 "`iterations` for all"
             )
         snapshots = next((wanted for known, wanted in problems if _alike(known, options)), None)
@@ -96,17 +104,24 @@ def sweep(
     volumes: list = [None] * len(settings)
     for together in _groups(solver, data, common, [options for options, _ in problems]):
         wanted = [problems[number][1] for number in together]
-        for place, count, volume in _solved(solver, data, common, [problems[number][0] for number in together], wanted):
+        for place, count, volume in _solved(
+            solver, data, common, [problems[number][0] for number in together], wanted
+        ):
             for number in wanted[place][count]:
                 volumes[number] = volume
     if len({volume.shape for volume in volumes}) > 1:
-        raise ValueError(f"the volumes have different shapes, {sorted({v.shape for v in volumes})}; sweep these settings apart")
+        raise ValueError(
+            f"the volumes have different shapes, {sorted({v.shape for v in volumes})}; sweep these "
+            "settings apart"
+        )
     return np.stack(volumes)
 
 
 def _alike(a: Mapping, b: Mapping) -> bool:
     """Tell whether two settings are the same."""
-    return a.keys() == b.keys() and all(a[name] is b[name] or np.array_equal(a[name], b[name]) for name in a)
+    return a.keys() == b.keys() and all(
+        a[name] is b[name] or np.array_equal(a[name], b[name]) for name in a
+    )
 
 
 def _groups(solver, data, common: Mapping, options: Sequence[dict]) -> list[list[int]]:
@@ -143,13 +158,20 @@ def _solved(solver, data, common: Mapping, options: Sequence[dict], wanted: Sequ
     else:
         made = [_SYSTEMS[solver](*data, **common | setting) for setting in options]
         systems = [system.in_units() for system, _ in made]
-        iterates, slices = iterates_of(steps_of(side_by_side(systems)), made[0][1]), systems[0].initial.shape[-1]
+        iterates, slices = (
+            iterates_of(steps_of(side_by_side(systems)), made[0][1]),
+            systems[0].initial.shape[-1],
+        )
     last = max(max(counts) for counts in wanted)
     for iterate in iterates:
         due = [place for place, counts in enumerate(wanted) if iterate.iteration in counts]
         volume = iterate.volume if due else None
         for place in due:
-            part = volume if slices is None else volume[..., place * slices : (place + 1) * slices].copy()
+            part = (
+                volume
+                if slices is None
+                else volume[..., place * slices : (place + 1) * slices].copy()
+            )
             yield place, iterate.iteration, part
         if iterate.iteration >= last:
             break

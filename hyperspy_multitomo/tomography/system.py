@@ -1,32 +1,38 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 r"""The stacked system that SIRT and SIRT-HEBT solve: its data, its coefficients per channel, its row and column sums.
 
-Each element e has its own data, p_e = g_e W x_e, and the HAADF sees their sum, h = g_h sum_e r_e W x_e (g: gains per tilt). In
-the quantities X_e = r_e x_e of Zhong et al., Ultramicroscopy 174 (2017) 35, doi:10.1016/j.ultramic.2016.12.008, the k elements
-with r_e > 0 and the HAADF make the stacked system of their eqs. 9-11::
+Each element e has its own data, p_e = g_e W x_e, and the HAADF sees their sum, h = g_h sum_e r_e W
+x_e (g: gains per tilt). In the quantities X_e = r_e x_e of Zhong et al., Ultramicroscopy 174 (2017)
+35, doi:10.1016/j.ultramic.2016.12.008, the k elements with r_e > 0 and the HAADF make the stacked system of their eqs. 9-11::
 
-    (1 - alpha) r_e p_e = (1 - alpha) g_e W X_e     for every e,        alpha h = alpha g_h W sum_e X_e
+    (1 - alpha) r_e p_e = (1 - alpha) g_e W X_e     for every e,        alpha h = alpha g_h W sum_e
+    X_e
 
-**weighting "sirt"** (the default) is SIRT on these rows as they stand, X <- X + C A^T R (b - A X). R divides by the row sums,
-(1 - alpha) g_e W1 and alpha k g_h W1, so that one factor 1 - alpha, alpha of the two in A^T .. A cancels; C divides by the column
-sums (1 - alpha) W^T g_e + alpha W^T g_h. Written in x_e = X_e/r_e, with R = 1/(W1)::
+**weighting "sirt"** (the default) is SIRT on these rows as they stand, X <- X + C A^T R (b - A X).
+R divides by the row sums, (1 - alpha) g_e W1 and alpha k g_h W1, so that one factor 1 - alpha,
+alpha of the two in A^T .. A cancels; C divides by the column sums (1 - alpha) W^T g_e + alpha W^T g_h. Written in x_e = X_e/r_e, with R = 1/(W1)::
 
-    x_e <- x_e + C_e [ (1 - alpha) W^T R (p_e - g_e W x_e) + alpha/(k r_e) W^T R (h - g_h sum_e r_e W x_e) ]
+    x_e <- x_e + C_e [ (1 - alpha) W^T R (p_e - g_e W x_e) + alpha/(k r_e) W^T R (h - g_h sum_e r_e
+    W x_e) ]
 
 The effective pulls of the two residuals are 1 - alpha and alpha/k; no square root of k enters.
 
-**weighting "squared"** reads eq. 9 as least squares, min (1 - alpha)^2 sum_e |r_e p_e - g_e W X_e|^2 + alpha^2 |h - ..|^2. The
-preconditioner is that of the rows without alpha, whose squared weights go into R: (1 - alpha)^2/(g_e W1) and alpha^2/(k g_h W1).
-C divides by what then stands in the columns, sum_i R_i (row sum)_i a_ij = (1 - alpha)^2 W^T g_e + alpha^2 W^T g_h. The step is
-the one above with (1 - alpha)^2 for 1 - alpha and alpha^2 for alpha. Either way C^(1/2) A^T R A C^(1/2) has no eigenvalue above
-1, which makes the step stable, and any relaxation between 0 and 2 on top of it too.
+**weighting "squared"** reads eq. 9 as least squares, min (1 - alpha)^2 sum_e |r_e p_e - g_e W
+X_e|^2 + alpha^2 |h - ..|^2. The preconditioner is that of the rows without alpha, whose squared
+weights go into R: (1 - alpha)^2/(g_e W1) and alpha^2/(k g_h W1). C divides by what then stands in
+the columns, sum_i R_i (row sum)_i a_ij = (1 - alpha)^2 W^T g_e + alpha^2 W^T g_h. The step is the
+one above with (1 - alpha)^2 for 1 - alpha and alpha^2 for alpha. Either way C^(1/2) A^T R A C^(1/2)
+has no eigenvalue above 1, which makes the step stable, and any relaxation between 0 and 2 on top of
+it too.
 
-**Pixels of b x b voxels** (`TiltGeometry.binning`): W is then the mean over the voxel columns of a pixel, and such a row counts
-b^2 times, once for each of them. Its pull and its part in the column sums are then those of b^2 rows at full resolution.
+**Pixels of b x b voxels** (`TiltGeometry.binning`): W is then the mean over the voxel columns of a
+pixel, and such a row counts b^2 times, once for each of them. Its pull and its part in the column
+sums are then those of b^2 rows at full resolution.
 
-An element with r_e = 0 takes no part in the sum and is solved by plain SIRT from its own data (own 1, mix 0). The channel "rest"
-stands for what no map explains: it has no data, r = 1, own 0, mix alpha/k, and column sums alpha W^T g_h. Plain SIRT is own 1,
-mix 0 for all channels. So four numbers per channel describe every case, and one kernel serves them all.
+An element with r_e = 0 takes no part in the sum and is solved by plain SIRT from its own data (own
+1, mix 0). The channel "rest" stands for what no map explains: it has no data, r = 1, own 0, mix
+alpha/k, and column sums alpha W^T g_h. Plain SIRT is own 1, mix 0 for all channels. So four numbers
+per channel describe every case, and one kernel serves them all.
 """
 
 from __future__ import annotations
@@ -45,8 +51,9 @@ from hyperspy_multitomo.tomography.units import divided, largest, roomy
 class Coefficients:
     """What each channel takes from its own residual and from the HAADF's, arrays (channel,).
 
-    `own` and `mix` multiply the two residuals, `ratios` the channel in the HAADF sum; `haadf` is the weight of the HAADF rows in
-    the channel's column sums, as `own` is that of the channel's own rows.
+    `own` and `mix` multiply the two residuals, `ratios` the channel in the HAADF sum; `haadf` is
+    the weight of the HAADF rows in the channel's column sums, as `own` is that of the channel's own
+    rows.
     """
 
     own: np.ndarray
@@ -77,8 +84,14 @@ def hebt_coefficients(ratios: np.ndarray, alpha: float, weighting: str, rest: bo
 
 def _inverse(sums: np.ndarray) -> np.ndarray:
     """Return 1/sums (.., a, b), and 0 where a sum is nothing but rounding: a ray or voxel that meets no voxel or ray."""
-    # Against the largest, not the voxel size: gains may be live times or beam currents, in any unit.
-    return np.divide(1.0, sums, out=np.zeros_like(sums), where=sums > 1e-6 * sums.max(axis=(-2, -1), keepdims=True))
+    # Against the largest, not the voxel size: gains may be live times or beam currents, in any
+    # unit.
+    return np.divide(
+        1.0,
+        sums,
+        out=np.zeros_like(sums),
+        where=sums > 1e-6 * sums.max(axis=(-2, -1), keepdims=True),
+    )
 
 
 def _column_sums(A: Projector, gains: np.ndarray) -> np.ndarray:
@@ -90,9 +103,10 @@ def _column_sums(A: Projector, gains: np.ndarray) -> np.ndarray:
 class System:
     """Data, projectors and coefficients of one reconstruction, validated, float32.
 
-    `projections` (channel with data, tilt, x, y), `gains` (channel with data, tilt), `haadf` (tilt, x, y) or None with
-    `haadf_gains` (tilt,), `initial` (channel, z, x, y), `mask` (z, x), (z, x, y) or None. Tilts whose gain is 0 have zero data.
-    `relaxation` is a factor on C, and `units` (channel,) are those of the volume, None for 1.
+    `projections` (channel with data, tilt, x, y), `gains` (channel with data, tilt), `haadf` (tilt,
+    x, y) or None with `haadf_gains` (tilt,), `initial` (channel, z, x, y), `mask` (z, x), (z, x, y)
+    or None. Tilts whose gain is 0 have zero data. `relaxation` is a factor on C, and `units`
+    (channel,) are those of the volume, None for 1.
     """
 
     A: Projector
@@ -147,7 +161,9 @@ class System:
     def shared(self) -> bool:
         """Whether the HAADF has the rays of the elements, so that one projection of them serves both."""
         haadf = self.haadf_projector
-        return self.haadf is not None and haadf.geometry.binning == 1 and haadf.geometry == self.A.rays
+        return (
+            self.haadf is not None and haadf.geometry.binning == 1 and haadf.geometry == self.A.rays
+        )
 
     @cached_property
     def ray_weights(self) -> np.ndarray:
@@ -188,7 +204,9 @@ class System:
     @cached_property
     def data_norms(self) -> dict[str, np.ndarray]:
         """|b| of the elements, (channel,), and of the HAADF."""
-        squares = {"eds": np.einsum("ctxy,ctxy->c", self.projections, self.projections, dtype=np.float64)}
+        squares = {
+            "eds": np.einsum("ctxy,ctxy->c", self.projections, self.projections, dtype=np.float64)
+        }
         if self.haadf is not None:
             squares["haadf"] = np.einsum("txy,txy->", self.haadf, self.haadf, dtype=np.float64)
         return {name: np.sqrt(square) for name, square in squares.items()}
@@ -215,7 +233,8 @@ class System:
 class SideBySide(System):
     """Systems of the same data as one, the slices of each after those of the one before.
 
-    The `parts` differ in coefficients, relaxation and start alone. Coefficients are (channel, y), steps (channel, z, x, y) here.
+    The `parts` differ in coefficients, relaxation and start alone. Coefficients are (channel, y),
+    steps (channel, z, x, y) here.
     """
 
     parts: tuple[System, ...] = ()
@@ -236,7 +255,9 @@ def side_by_side(parts: Sequence[System]) -> System:
         return None if array is None else np.tile(array, len(parts))
 
     coefficients = [
-        np.stack([getattr(part.coefficients, field.name) for part in parts], axis=-1).repeat(slices, axis=-1)
+        np.stack([getattr(part.coefficients, field.name) for part in parts], axis=-1).repeat(
+            slices, axis=-1
+        )
         for field in fields(Coefficients)
     ]
     shared = {field.name: getattr(first, field.name) for field in fields(System)}

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The primal-dual iteration of TV and TGV on lanes: one pass over the duals, one over the volume, the regulariser's value.
 
-A pass touches every number once, because memory is what limits it. Volumes are flat lanes (group, channel, z, x), as the
-projectors want them; fields are flat lanes (group, z, x, channel, component): all that meets in one norm lies together, and a
-pass reads a few long streams instead of one for every component. Components are those of `differences`. Forward differences over
-the border are those of a voxel with itself; along y lanes are shifted, and `ends` holds which of them have a next slice.
+A pass touches every number once, because memory is what limits it. Volumes are flat lanes (group,
+channel, z, x), as the projectors want them; fields are flat lanes (group, z, x, channel,
+component): all that meets in one norm lies together, and a pass reads a few long streams instead of
+one for every component. Components are those of `differences`. Forward differences over the border
+are those of a voxel with itself; along y lanes are shifted, and `ends` holds which of them have a
+next slice.
 
-`size` is (channels, dimensions, nz, nx, row stride, groups). A kernel does the rows z from `start` to before `stop` of one group.
+`size` is (channels, dimensions, nz, nx, row stride, groups). A kernel does the rows z from `start`
+to before `stop` of one group.
 """
 
 from __future__ import annotations
@@ -136,7 +139,10 @@ def _load_slopes(volume, field, p, step, voxel, group, z, x, ends, size, out):
         k = c * dimensions
         along_z, along_x = _ahead(volume, v, down), _ahead(volume, v, right)
         if field is not None:
-            along_z, along_x = along_z - load(field, first + k), along_x - load(field, first + k + 1)
+            along_z, along_x = (
+                along_z - load(field, first + k),
+                along_x - load(field, first + k + 1),
+            )
         _put(out, k, along_z, p, first, step)
         _put(out, k + 1, along_x, p, first, step)
         if dimensions == 3:
@@ -166,18 +172,26 @@ def _load_strains(field, q, step, voxel, group, z, x, ends, size, out):
         _put(out, e + dimensions, mixed, q, first, step)
         if dimensions == 3:
             _put(out, e + 2, _behind_y(field, k + 2, before, inner, inner_before), q, first, step)
-            mixed = _HALF * (_behind(field, k + 2, up, last_z) + _behind_y(field, k, before, inner, inner_before))
+            mixed = _HALF * (
+                _behind(field, k + 2, up, last_z) + _behind_y(field, k, before, inner, inner_before)
+            )
             _put(out, e + 4, mixed, q, first, step)
-            mixed = _HALF * (_behind(field, k + 2, left, last_x) + _behind_y(field, k + 1, before, inner, inner_before))
+            mixed = _HALF * (
+                _behind(field, k + 2, left, last_x)
+                + _behind_y(field, k + 1, before, inner, inner_before)
+            )
             _put(out, e + 5, mixed, q, first, step)
 
 
 @kernel
-def step_duals(volume, field, p, q, steps, radii, coupling, rho, ends, size, group, start, stop, scratch):
+def step_duals(
+    volume, field, p, q, steps, radii, coupling, rho, ends, size, group, start, stop, scratch
+):
     """Do p <- p + rho (P(p + sigma (grad u - w)) - p) and, of TGV, q <- q + rho (P(q + sigma_q E w) - q).
 
-    u and w are the extrapolated `volume` and `field`, which is None for TV, as q is. `steps` and `radii` are those of p and q;
-    q is projected per channel where p is, else by the norm over all. `scratch` are the lanes of one voxel's q.
+    u and w are the extrapolated `volume` and `field`, which is None for TV, as q is. `steps` and
+    `radii` are those of p and q; q is projected per channel where p is, else by the norm over all.
+    `scratch` are the lanes of one voxel's q.
     """
     channels, dimensions, nz, nx, _, _ = size
     elements = dimensions * (dimensions + 1) // 2
@@ -241,11 +255,13 @@ def step_primal(
 ):  # fmt: skip
     """Do u~ = Pi(u - tau (grad^T p + back + shares mix extra)) and, of TGV, w~ = w - tau_w (E^T q - p).
 
-    Before and after, `volume` and `field` hold u~ and w~, `ahead` and `ahead_field` the extrapolated 2 u~ - u and 2 w~ - w that
-    the duals see: the over-relaxed u that a step starts from, u + rho (u~ - u), follows from the two. The field, its twin and q
-    are None for TV. `back` is what the data project back; `extra` (group, z, x) is what the data of a sum of channels do, times
-    `shares` (channel,) and the lanes `mix` of every voxel, both of them or `mix` alone None. `volume_steps` tau is (channel, z,
-    x). Pi sets negative values to 0 where asked for, and multiplies by `mask`, lanes (group, z, x) or None.
+    Before and after, `volume` and `field` hold u~ and w~, `ahead` and `ahead_field` the
+    extrapolated 2 u~ - u and 2 w~ - w that the duals see: the over-relaxed u that a step starts
+    from, u + rho (u~ - u), follows from the two. The field, its twin and q are None for TV. `back`
+    is what the data project back; `extra` (group, z, x) is what the data of a sum of channels do,
+    times `shares` (channel,) and the lanes `mix` of every voxel, both of them or `mix` alone None.
+    `volume_steps` tau is (channel, z, x). Pi sets negative values to 0 where asked for, and
+    multiplies by `mask`, lanes (group, z, x) or None.
     """
     channels, dimensions, nz, nx, stride, _ = size
     for z in range(start, stop):
@@ -279,7 +295,9 @@ def step_primal(
                 store(volume, v, best)
                 store(ahead, v, _TWO * best - old)
             if field is not None:
-                _step_field(field, ahead_field, p, q, voxel, group, z, x, field_step, rho, ends, size)
+                _step_field(
+                    field, ahead_field, p, q, voxel, group, z, x, field_step, rho, ends, size
+                )
 
 
 @kernel

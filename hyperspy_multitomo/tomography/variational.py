@@ -43,23 +43,27 @@ class DataTerm:
     first : int, default 0
         Row i is of channel `first` + i of the volume.
     mix : array_like, optional
-        m, (channel,) or (channel, z, x, y): the data, one row, see this sum of all channels, as the HAADF does with the response
-        ratios.
+        m, (channel,) or (channel, z, x, y): the data, one row, see this sum of all channels, as the
+        HAADF does with the response ratios.
     gains : array_like, optional
         g, (tilt,) or (row, tilt), not negative; the default is 1. A tilt of gain 0 is left out.
     background : float or array_like, optional
-        b, expected of anything but the specimen: of the shape of the data or broadcast to it. The default is 0.
+        b, expected of anything but the specimen: of the shape of the data or broadcast to it. The
+        default is 0.
     discrepancy : {"kl", "ls"}, default "kl"
-        The Kullback-Leibler divergence sum a - f + f log(f/a) of Poisson counts, or 1/2 sum (a - f)^2.
+        The Kullback-Leibler divergence sum a - f + f log(f/a) of Poisson counts, or 1/2 sum (a -
+        f)^2.
     weight : float or array_like (row,), default 1.0
-        Factor d of the discrepancy: 1 for counts; for "ls" the inverse variance of a pixel; for "kl" of a signal that is no count
-        the noise-equivalent counts per unit of signal.
+        Factor d of the discrepancy: 1 for counts; for "ls" the inverse variance of a pixel; for
+        "kl" of a signal that is no count the noise-equivalent counts per unit of signal.
     profile : array_like (row, tilt, x), optional
-        Mean of the data, in their unit, over all slices where these are but some of them: the steps of the iteration are then
-        those of the whole. By default the mean over the slices that are here.
+        Mean of the data, in their unit, over all slices where these are but some of them: the steps
+        of the iteration are then those of the whole. By default the mean over the slices that are
+        here.
     count : float or array_like (row,), optional
-        Signal of one count, or of one noise-equivalent electron, for "kl". By default 1/`weight`, which `calibrate` keeps when it
-        sets other weights. The problem is solved in counts, whatever the unit of the data.
+        Signal of one count, or of one noise-equivalent electron, for "kl". By default 1/`weight`,
+        which `calibrate` keeps when it sets other weights. The problem is solved in counts,
+        whatever the unit of the data.
     """
 
     A: Projector
@@ -87,19 +91,32 @@ class DataTerm:
             shapes = (channels,), (channels, *self.A.domain_shape, slices)
             if rows != 1 or mix.shape not in shapes:
                 raise ValueError(
-                    f"`mix` has the shape {mix.shape} and the data {rows} rows; expected {shapes[0]} (channel,) or {shapes[1]} "
+                    f"`mix` has the shape {mix.shape} and the data {rows} rows; expected "
+                    f"{shapes[0]} (channel,) or {shapes[1]} "
                     "(channel, z, x, y), for one row of data"
                 )
             if not np.isfinite(mix).all() or mix.min() < 0 or not mix.any():
                 raise ValueError("`mix` must be finite and not negative, with some channel above 0")
         elif not 0 <= self.first <= channels - rows:
-            raise ValueError(f"the data have {rows} rows from channel {self.first} on, but the volume has {channels} channels")
+            raise ValueError(
+                f"the data have {rows} rows from channel {self.first} on, but the volume has "
+                f"{channels} channels"
+            )
         weights = _of_rows("weight", self.weight, rows)
         counts = 1 / weights if self.count is None else _of_rows("count", self.count, rows)
         gains = checked_gains("gains", self.gains, data.shape[:2])
-        profile = None if self.profile is None else np.asarray(self.profile, float) * (gains > 0)[..., None]
-        if profile is not None and (profile.shape != data.shape[:3] or not np.isfinite(profile).all()):
-            raise ValueError(f"`profile` has the shape {profile.shape}; expected finite numbers {data.shape[:3]} (row, tilt, x)")
+        profile = (
+            None
+            if self.profile is None
+            else np.asarray(self.profile, float) * (gains > 0)[..., None]
+        )
+        if profile is not None and (
+            profile.shape != data.shape[:3] or not np.isfinite(profile).all()
+        ):
+            raise ValueError(
+                f"`profile` has the shape {profile.shape}; expected finite numbers "
+                f"{data.shape[:3]} (row, tilt, x)"
+            )
         return Term(
             A=self.A,
             data=without_dead_tilts(data, gains),
@@ -119,7 +136,10 @@ def _of_rows(name: str, values, rows: int) -> np.ndarray:
     """Return a positive number, or one for each row of data, as float64 (row,)."""
     values = np.asarray(checked_positive(name, values), np.float64)
     if values.shape not in ((), (1,), (rows,)):
-        raise ValueError(f"`{name}` has the shape {values.shape}; expected a number, or {rows}, one per row of data")
+        raise ValueError(
+            f"`{name}` has the shape {values.shape}; expected a number, or {rows}, one per row of "
+            "data"
+        )
     return np.ascontiguousarray(np.broadcast_to(values, (rows,)))
 
 
@@ -130,12 +150,14 @@ class Regulariser:
     Parameters
     ----------
     weight : float
-        lambda, above 0, in units of the discrepancies, for gradients per voxel; see `default_weight`.
+        lambda, above 0, in units of the discrepancies, for gradients per voxel; see
+        `default_weight`.
     kind : {"tv", "tgv"}, default "tv"
-        Total variation, |grad u|, or total generalised variation of second order, min_w |grad u - w| + alpha_0 |E w|.
+        Total variation, |grad u|, or total generalised variation of second order, min_w |grad u -
+        w| + alpha_0 |E w|.
     coupling : {"frobenius", "nuclear", "uncoupled"}, default "frobenius"
-        Norm over channels and directions at each voxel: edges of all channels are wanted at one place, at one place with
-        one direction, or wherever each channel alone has them.
+        Norm over channels and directions at each voxel: edges of all channels are wanted at one
+        place, at one place with one direction, or wherever each channel alone has them.
     dimensions : {3, 2}, default 3
         2 leaves out the derivative along the tilt axis.
     alpha0 : float, default 4.0
@@ -151,10 +173,16 @@ class Regulariser:
     def __post_init__(self):
         checked_positive("weight", self.weight)
         checked_positive("alpha0", self.alpha0)
-        for name, choices in (("kind", ("tv", "tgv")), ("coupling", tuple(COUPLINGS)), ("dimensions", (3, 2))):
+        for name, choices in (
+            ("kind", ("tv", "tgv")),
+            ("coupling", tuple(COUPLINGS)),
+            ("dimensions", (3, 2)),
+        ):
             value = getattr(self, name)
             if value not in choices:
-                raise ValueError(f"`{name}` is {value!r}; expected one of {', '.join(map(repr, choices))}")
+                raise ValueError(
+                    f"`{name}` is {value!r}; expected one of {', '.join(map(repr, choices))}"
+                )
 
 
 def variational(
@@ -177,7 +205,8 @@ def variational(
     regulariser : Regulariser
         Kind and weight of R.
     scales : array_like (channel,)
-        S: what a channel is divided by before the channels are coupled, about its range, in signal per unit length.
+        S: what a channel is divided by before the channels are coupled, about its range, in signal
+        per unit length.
     mask : array_like of bool, optional
         (z, x) or (z, x, y), False where the volume is to stay 0.
     initial : array_like, optional
@@ -187,16 +216,18 @@ def variational(
     relaxation : float, default 1.8
         Over-relaxation, between 0 and 2.
     support : bool, default False
-        Whether to work only on the box of voxels that holds all that a coarse solution shows, with the rays that meet it; the
-        volume is 0 around it. For volumes from 2^18 voxels, of which the box is 80 % at most, see `Iterate.box`. Objective
-        and residuals are then those of these rays.
+        Whether to work only on the box of voxels that holds all that a coarse solution shows, with
+        the rays that meet it; the volume is 0 around it. For volumes from 2^18 voxels, of which the
+        box is 80 % at most, see `Iterate.box`. Objective and residuals are then those of these
+        rays.
 
     Yields
     ------
     Iterate
-        The start first (`iteration` 0), then one after every iteration, without end, with `objective` and `gap` on request.
-        Every tenth one measures `residuals`: "objective", and |f - K x - b|/|f| as "eds" (row,) for the first term and as "haadf"
-        for the second; with TGV "slopes", the part of the gradient that its field holds, see `slopes`.
+        The start first (`iteration` 0), then one after every iteration, without end, with
+        `objective` and `gap` on request. Every tenth one measures `residuals`: "objective", and
+        |f - K x - b|/|f| as "eds" (row,) for the first term and as "haadf" for the second; with TGV
+        "slopes", the part of the gradient that its field holds, see `slopes`.
 
     Raises
     ------
@@ -205,9 +236,10 @@ def variational(
 
     Notes
     -----
-    Terms as in R. Huber et al., Nanoscale 11 (2019) 5617, doi:10.1039/C8NR09058K (TV and TGV with Frobenius coupling), and Z.
-    Zhong et al., Ultramicroscopy 191 (2018) 34 (nuclear). Steps: diagonal preconditioning and over-relaxation, see
-    `variational_system` and `primal_dual`. The problem is convex: the iterates converge to a minimiser from any start.
+    Terms as in R. Huber et al., Nanoscale 11 (2019) 5617, doi:10.1039/C8NR09058K (TV and TGV with
+    Frobenius coupling), and Z. Zhong et al., Ultramicroscopy 191 (2018) 34 (nuclear). Steps:
+    diagonal preconditioning and over-relaxation, see `variational_system` and `primal_dual`. The
+    problem is convex: the iterates converge to a minimiser from any start.
 
     Examples
     --------
@@ -221,30 +253,50 @@ def variational(
     True
     """
     system = checked_problem(
-        terms, regulariser, scales, mask=mask, initial=initial, nonnegative=nonnegative, relaxation=relaxation
+        terms,
+        regulariser,
+        scales,
+        mask=mask,
+        initial=initial,
+        nonnegative=nonnegative,
+        relaxation=relaxation,
     )
     system = supported(system) if support else system
     return iterates_of(primal_dual_of(system), True, VariationalIterate)
 
 
 def checked_problem(
-    terms: Sequence[DataTerm], regulariser: Regulariser, scales, *, mask, initial, nonnegative=True, relaxation
+    terms: Sequence[DataTerm],
+    regulariser: Regulariser,
+    scales,
+    *,
+    mask,
+    initial,
+    nonnegative=True,
+    relaxation,
 ) -> VariationalSystem:
     """Return the problem that `variational` solves, validated."""
     scales = np.atleast_1d(checked_positive("scales", scales)).astype(np.float32)
     if not terms:
         raise ValueError("`terms` is empty; expected at least one DataTerm")
     checked = tuple(
-        term.checked(scales.size, name) for term, name in zip(terms, ("eds", "haadf", *["more"] * len(terms)), strict=False)
+        term.checked(scales.size, name)
+        for term, name in zip(terms, ("eds", "haadf", *["more"] * len(terms)), strict=False)
     )
     check_terms(checked)
     if not nonnegative and any(term.discrepancy == "kl" for term in checked):
-        raise ValueError("`nonnegative` is False, but counts (discrepancy 'kl') have no negative expectations; take 'ls' for it")
+        raise ValueError(
+            "`nonnegative` is False, but counts (discrepancy 'kl') have no negative expectations; "
+            "take 'ls' for it"
+        )
     A, slices = checked[0].A, checked[0].data.shape[-1] * checked[0].A.geometry.binning
     mask = checked_mask(mask, A, slices)
     energy = float(roomy(regulariser.weight))
     return VariationalSystem(
-        terms=tuple(_without_blind_rays(term, mask).in_units(_typical(term, scales), energy) for term in checked),
+        terms=tuple(
+            _without_blind_rays(term, mask).in_units(_typical(term, scales), energy)
+            for term in checked
+        ),
         scales=scales,
         initial=checked_initial(initial, scales.size, A, slices, True),
         kind=regulariser.kind,
@@ -270,13 +322,20 @@ def _typical(term: Term, scales: np.ndarray) -> np.ndarray:
 
 def _without_blind_rays(term: Term, mask: np.ndarray | None) -> Term:
     """Return the term with the background for data where a ray meets no voxel of the mask: nothing else can explain those."""
-    inside = np.ones((*term.A.domain_shape, term.A.geometry.binning), np.float32) if mask is None else mask
-    lengths = term.A(inside if inside.ndim == 3 else inside[..., None].repeat(term.A.geometry.binning, axis=-1))
+    inside = (
+        np.ones((*term.A.domain_shape, term.A.geometry.binning), np.float32)
+        if mask is None
+        else mask
+    )
+    lengths = term.A(
+        inside if inside.ndim == 3 else inside[..., None].repeat(term.A.geometry.binning, axis=-1)
+    )
     blind = lengths <= 1e-6 * term.A.geometry.pixel_size
     if not blind.any():
         return term
     data = np.where(blind, np.float32(0) if term.background is None else term.background, term.data)
-    # The steps leave out rays that miss the volume, but not those that a mask hides, which a slab knows for itself alone.
+    # The steps leave out rays that miss the volume, but not those that a mask hides, which a slab
+    # knows for itself alone.
     profile = term.data.mean(axis=-1, dtype=np.float64) if term.profile is None else term.profile
     profile = np.where(term.A.row_sums() > 1e-6 * term.A.geometry.pixel_size, profile, 0)
     return replace(term, data=data, profile=profile)
@@ -285,12 +344,22 @@ def _without_blind_rays(term: Term, mask: np.ndarray | None) -> Term:
 def check_terms(terms: Sequence[Term]) -> None:
     """Raise an error unless the terms share a volume grid and see each channel once at most, besides one sum."""
     if len(terms) > 2:
-        raise ValueError(f"there are {len(terms)} terms; expected one of maps and at most one of the HAADF")
-    grids = {(t.A.domain_shape, t.A.geometry.pixel_size, t.data.shape[-1] * t.A.geometry.binning) for t in terms}
+        raise ValueError(
+            f"there are {len(terms)} terms; expected one of maps and at most one of the HAADF"
+        )
+    grids = {
+        (t.A.domain_shape, t.A.geometry.pixel_size, t.data.shape[-1] * t.A.geometry.binning)
+        for t in terms
+    }
     if len(grids) > 1:
-        raise ValueError(f"the terms have different volume grids ((z, x), voxel size, y): {sorted(grids)}; make them alike")
+        raise ValueError(
+            f"the terms have different volume grids ((z, x), voxel size, y): {sorted(grids)}; make "
+            "them alike"
+        )
     seen = [channel for t in terms if t.mix is None for channel in range(t.first, t.first + t.rows)]
     if len(set(seen)) < len(seen):
-        raise ValueError("two terms have data of the same channel; give each channel its data in one term")
+        raise ValueError(
+            "two terms have data of the same channel; give each channel its data in one term"
+        )
     if sum(t.mix is not None for t in terms) > 1:
         raise ValueError("two terms have a `mix`; expected one at most")

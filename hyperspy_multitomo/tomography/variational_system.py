@@ -3,19 +3,23 @@ r"""A variational problem: its terms, the step sizes of the primal-dual method, 
 
     min_{u >= 0}  sum_k D_k(K_k u + b_k, f_k) + lambda R(u),     x_c = S_c u_c
 
-with TV, R(u) = \|grad u\|, or TGV, R(u) = min_w \|grad u - w\| + alpha_0 \|E w\|. The volumes x are in signal per unit length,
-u has no unit, and K_k projects with the gains and scales in it. The saddle point is that of
+with TV, R(u) = \|grad u\|, or TGV, R(u) = min_w \|grad u - w\| + alpha_0 \|E w\|. The volumes x are
+in signal per unit length, u has no unit, and K_k projects with the gains and scales in it. The
+saddle point is that of
 
-    sum_k [<K_k u + b_k, s_k> - D_k^*(s_k)] + <grad u - w, p> + <E w, q>,     |p| <= lambda,  |q| <= alpha_0 lambda.
+    sum_k [<K_k u + b_k, s_k> - D_k^*(s_k)] + <grad u - w, p> + <E w, q>,     |p| <= lambda,  |q| <=
+    alpha_0 lambda.
 
-**Step sizes.** With factors gamma > 0 for each row and xi > 0 for each block of columns of the operator K, the steps
-sigma_i = gamma_i/sum_j |K_ij| xi_j and tau_j = xi_j/sum_i gamma_i |K_ij| obey |Sigma^(1/2) K T^(1/2)| <= 1 (T. Pock, A.
-Chambolle, ICCV 2011, 1762, doi:10.1109/ICCV.2011.6126441, lemma 2, with rows and columns scaled). What is left to choose are the
-gamma. The bound on the distance to the solution, sum_i (y_i - y_i*)^2/sigma_i + |u - u*|^2/tau, wants them in proportion to the
-size of the dual variables: lambda for p; for a ray that of the noise. At weights lambda that suit the noise it is about
-sqrt(lambda c), c being the curvature of D at the data, d or d/f for counts. That alone fits data of little noise slowly: their D*
-is strongly convex, with modulus 1/c, and parts of the volume that projections show weakly oscillate while sigma is far below c.
-Hence the second term of
+**Step sizes.** With factors gamma > 0 for each row and xi > 0 for each block of columns of the
+operator K, the steps sigma_i = gamma_i/sum_j |K_ij| xi_j and tau_j = xi_j/sum_i gamma_i |K_ij| obey
+|Sigma^(1/2) K T^(1/2)| <= 1 (T. Pock, A. Chambolle, ICCV 2011, 1762, doi:10.1109/ICCV.2011.6126441,
+lemma 2, with rows and columns scaled). What is left to choose are the gamma. The bound on the
+distance to the solution, sum_i (y_i - y_i*)^2/sigma_i + |u - u*|^2/tau, wants them in proportion to
+the size of the dual variables: lambda for p; for a ray that of the noise. At weights lambda that
+suit the noise it is about sqrt(lambda c), c being the curvature of D at the data, d or d/f for
+counts. That alone fits data of little noise slowly: their D* is strongly convex, with modulus 1/c,
+and parts of the volume that projections show weakly oscillate while sigma is far below c. Hence the
+second term of
 
     gamma_i = DATA (sqrt(lambda c_i) + DAMPING c_i sum_j |K_ij|),
 
@@ -41,9 +45,10 @@ from hyperspy_multitomo.tomography.functionals import COUPLINGS, DISCREPANCIES, 
 from hyperspy_multitomo.tomography.projectors import Projector
 from hyperspy_multitomo.tomography.units import divided, power_of_two, roomy
 
-# Sizes of the dual blocks, the damping of the data, and the size of TGV's field against that of the volume, 1: the slope per
-# voxel of objects some tens of voxels wide. Tuned on two phantoms, see benchmarks/steps.py for others. The first three are flat:
-# a factor of two in any of them costs a fifth more iterations.
+# Sizes of the dual blocks, the damping of the data, and the size of TGV's field against that of the
+# volume, 1: the slope per voxel of objects some tens of voxels wide. Tuned on two phantoms, see
+# benchmarks/steps.py for others. The first three are flat: a factor of two in any of them costs a
+# fifth more iterations.
 REGULARISER, DATA, DAMPING, FIELD = 8.0, 2.0, 0.03, 0.015
 
 
@@ -51,11 +56,13 @@ REGULARISER, DATA, DAMPING, FIELD = 8.0, 2.0, 0.03, 0.015
 class Term:
     """One data term, validated: rows of data, each seeing one channel or, with `mix`, one row seeing a sum of all.
 
-    `data` and `background` (row, tilt, x, y), the background None where it is 0; `gains` (row, tilt); `weights` d (row,);
-    `first` is the channel of row 0. `mix` (channel,) or (channel, z, x, y) are factors of x. `name` is that of its residuals.
-    `profile` (row, tilt, x) is the mean of the data over the slices of a whole of which these are a part, or None. `counts`
-    (row,) is the signal of one count, or of one noise-equivalent electron, of Poisson data. Weights and counts are in double
-    precision until `in_units`: those of a detector's current are beyond single precision.
+    `data` and `background` (row, tilt, x, y), the background None where it is 0; `gains` (row,
+    tilt); `weights` d (row,); `first` is the channel of row 0. `mix` (channel,) or (channel, z, x,
+    y) are factors of x. `name` is that of its residuals. `profile` (row, tilt, x) is the mean of
+    the data over the slices of a whole of which these are a part, or None. `counts` (row,) is the
+    signal of one count, or of one noise-equivalent electron, of Poisson data. Weights and counts
+    are in double precision until `in_units`: those of a detector's current are beyond single
+    precision.
     """
 
     A: Projector
@@ -73,8 +80,9 @@ class Term:
     def in_units(self, typical: np.ndarray, energy: float = 1.0) -> Term:
         """Return the term with its data in counts or, of least squares, in units of about their `typical` size (row,).
 
-        The units are powers of two: nothing is rounded, and where the numbers fit the iterates are the same ones. The discrepancy
-        comes out in units of `energy`, and `gains` hold the unit, so that the volume keeps its own.
+        The units are powers of two: nothing is rounded, and where the numbers fit the iterates are
+        the same ones. The discrepancy comes out in units of `energy`, and `gains` hold the unit, so
+        that the volume keeps its own.
         """
         poisson = self.discrepancy == "kl"
         units = power_of_two(self.counts) if poisson else roomy(typical)
@@ -106,8 +114,8 @@ class Term:
     def curvature(self, row: int) -> np.ndarray:
         """Return the second derivative of D at the data of a row, (tilt, x): d, or d/f for counts f.
 
-        Counts are averaged along y and over 5 px of the detector, and taken to be at least a twentieth of their mean, and a
-        thousandth of a count.
+        Counts are averaged along y and over 5 px of the detector, and taken to be at least a
+        twentieth of their mean, and a thousandth of a count.
         """
         d, data = float(self.weights[row]), self.data[row]
         if self.discrepancy == "ls":
@@ -135,8 +143,9 @@ class Term:
 class VariationalSystem:
     """The validated problem, float32; `scales` S (channel,), `strength` lambda, `initial` x (channel, z, x, y).
 
-    Weights and strength, and with them the dual variables, are in units of `energy`; the objectives that are given are not.
-    `box` is where the problem lies in the `whole` (z, x, y) that it was cut out of, see `support`; None where it is all.
+    Weights and strength, and with them the dual variables, are in units of `energy`; the objectives
+    that are given are not. `box` is where the problem lies in the `whole` (z, x, y) that it was cut
+    out of, see `support`; None where it is all.
     """
 
     terms: tuple[Term, ...]
@@ -222,7 +231,10 @@ class VariationalSystem:
         """Return sigma of each term, (row, tilt, x), and sum gamma |K| over data, (channel, z, x)."""
         sigmas, columns = [], np.zeros((self.channels, *self.A.domain_shape), np.float32)
         for term in self.terms:
-            lengths, sigma = term.A.row_sums(), np.zeros((term.rows, *term.A.range_shape), np.float32)
+            lengths, sigma = (
+                term.A.row_sums(),
+                np.zeros((term.rows, *term.A.range_shape), np.float32),
+            )
             for row in range(term.rows):
                 if term.mix is None:
                     factors = np.zeros(self.channels, np.float32)
@@ -233,14 +245,24 @@ class VariationalSystem:
                 sums = factors.sum() * term.gains[row][:, None] * lengths
                 if not (seen := sums > 1e-6 * sums.max()).any():
                     continue
-                # Rays are longer than columns where there are few tilts: half of that goes to either side.
+                # Rays are longer than columns where there are few tilts: half of that goes to
+                # either side.
                 typical = sums[seen].mean()
-                longer = typical / (factors.max() * term.A.column_sums(term.gains[row]).mean(dtype=np.float64))
+                longer = typical / (
+                    factors.max() * term.A.column_sums(term.gains[row]).mean(dtype=np.float64)
+                )
                 curvature = term.curvature(row)
-                gamma = DATA * np.sqrt(longer) * (np.sqrt(self.strength * curvature) + DAMPING * typical * curvature)
+                gamma = (
+                    DATA
+                    * np.sqrt(longer)
+                    * (np.sqrt(self.strength * curvature) + DAMPING * typical * curvature)
+                )
                 gamma = np.where(seen, gamma, 0).astype(np.float32)
                 sigma[row] = np.divide(gamma, sums, out=np.zeros_like(sums), where=seen)
-                columns += factors[:, None, None] * term.A.T((term.gains[row][:, None] * gamma)[..., None])[..., 0]
+                columns += (
+                    factors[:, None, None]
+                    * term.A.T((term.gains[row][:, None] * gamma)[..., None])[..., 0]
+                )
             sigmas.append(sigma)
         return sigmas, columns
 
@@ -302,7 +324,11 @@ class VariationalSystem:
         field = gradient(u, self.dimensions)
         if self.kind == "tv":
             return self.norm.value(field), 0.0, 0.0
-        return self.norm.value(field - w), self.field_norm.value(symmetrised_gradient(w)), self.norm.value(w)
+        return (
+            self.norm.value(field - w),
+            self.field_norm.value(symmetrised_gradient(w)),
+            self.norm.value(w),
+        )
 
     def of_variation(self, jumps: float, strains: float, slopes: float) -> dict:
         """Return lambda R(u) as "objective" and, of TGV, the part of the gradient that w holds as "slopes", from `variation`.
@@ -310,20 +336,35 @@ class VariationalSystem:
         R(u) with the field w is an upper bound until w is the best.
         """
         found = {"objective": self.strength * (jumps + self.alpha0 * strains)}
-        return found | ({"slopes": float(slopes / (jumps + slopes)) if slopes > 0 else 0.0} if self.kind == "tgv" else {})
+        return found | (
+            {"slopes": float(slopes / (jumps + slopes)) if slopes > 0 else 0.0}
+            if self.kind == "tgv"
+            else {}
+        )
 
     def objective(self, u: np.ndarray, w: np.ndarray | None) -> float:
         """Return the value that is minimised."""
         data = sum(self.data_values(term, self.project(term, u)).sum() for term in self.terms)
         return self.energy * float(data + self.of_variation(*self.variation(u, w))["objective"])
 
-    def gap(self, u: np.ndarray, w: np.ndarray | None, p: np.ndarray, q: np.ndarray | None, s: list[np.ndarray]) -> float:
+    def gap(
+        self,
+        u: np.ndarray,
+        w: np.ndarray | None,
+        p: np.ndarray,
+        q: np.ndarray | None,
+        s: list[np.ndarray],
+    ) -> float:
         """Return the primal-dual gap over volumes up to twice the largest voxel and fields up to twice the largest vector.
 
-        The unrestricted gap is infinite before the dual constraints hold exactly, which they do in the limit alone: A. Chambolle,
-        T. Pock, J. Math. Imaging Vis. 40 (2011) 120, doi:10.1007/s10851-010-0251-1, sec. 3.1.
+        The unrestricted gap is infinite before the dual constraints hold exactly, which they do in
+        the limit alone: A. Chambolle, T. Pock, J. Math. Imaging Vis. 40 (2011) 120,
+        doi:10.1007/s10851-010-0251-1, sec. 3.1.
         """
-        dual, pull = 0.0, gradient_adjoint(p := self.norm.project(p, self.strength)).astype(np.float32)
+        dual, pull = (
+            0.0,
+            gradient_adjoint(p := self.norm.project(p, self.strength)).astype(np.float32),
+        )
         for term, dual_rays in zip(self.terms, s, strict=True):
             d = term.weights[:, None, None, None]
             if term.discrepancy == "kl":  # over-relaxed duals may leave the domain
@@ -337,7 +378,9 @@ class VariationalSystem:
         bound = 2 * float(np.abs(u).max())
         allowed = self.restricted(np.ones_like(u))
         pull *= allowed
-        dual -= bound * float(np.sum(np.maximum(-pull, 0) if self.nonnegative else np.abs(pull), dtype=np.float64))
+        dual -= bound * float(
+            np.sum(np.maximum(-pull, 0) if self.nonnegative else np.abs(pull), dtype=np.float64)
+        )
         if w is not None:
             q = self.field_norm.project(q, self.alpha0 * self.strength)
             slack = np.sqrt(np.square(symmetrised_gradient_adjoint(q) - p).sum(axis=1))
@@ -351,11 +394,15 @@ class VariationalSystem:
         for term in self.terms:
             expected = self.project(term, u)
             found["objective"] += float(self.data_values(term, expected).sum())
-            found[term.name] = term.relative(np.sum(np.square(term.difference(expected), dtype=np.float64), axis=(1, 2, 3)))
+            found[term.name] = term.relative(
+                np.sum(np.square(term.difference(expected), dtype=np.float64), axis=(1, 2, 3))
+            )
         found["objective"] *= self.energy
         return found
 
     def with_mix(self, mix: np.ndarray, background: np.ndarray | None) -> VariationalSystem:
         """Return the system with other factors and background of its mixed term."""
-        terms = tuple(t if t.mix is None else replace(t, mix=mix, background=background) for t in self.terms)
+        terms = tuple(
+            t if t.mix is None else replace(t, mix=mix, background=background) for t in self.terms
+        )
         return replace(self, terms=terms)

@@ -39,17 +39,26 @@ class AlignmentPanel(Panel):
     alignment : Alignment, optional
         To begin from, of the same field of view; by default the attached one.
     maps : TiltSeriesEDS or TiltSeriesEELS, optional
-        Maps to which the alignment is attached as well; with the methods auto and refine they decide together with the images.
+        Maps to which the alignment is attached as well; with the methods auto and refine they
+        decide together with the images.
     orientation, interpolate
         As for ``series.align``, how a given `alignment` is converted.
     **traits
         Values of the controls, such as ``method="refine"``.
     """
 
-    method = t.Enum(*METHODS, desc="How to measure the alignment: auto suits most specimens, refine goes on from what is shown.")
-    y = t.Range(low=0, high="last_y", value=0, desc="The slice across the tilt axis that the pictures show.")
+    method = t.Enum(
+        *METHODS,
+        desc="How to measure the alignment: auto suits most specimens, refine goes on from what is shown.",
+    )
+    y = t.Range(
+        low=0, high="last_y", value=0, desc="The slice across the tilt axis that the pictures show."
+    )
     iterations = t.Range(
-        1, 50, 10, desc="Iterations of SIRT for the slice that is shown; more show finer detail and take longer."
+        1,
+        50,
+        10,
+        desc="Iterations of SIRT for the slice that is shown; more show finer detail and take longer.",
     )
     axis_offset = t.Range(
         low="lowest_x", high="highest_x", value=0.0,
@@ -58,7 +67,12 @@ class AlignmentPanel(Panel):
     rotation = t.Range(
         -180.0, 180.0, 0.0, desc="In-plane rotation that puts the tilt axis along y, positive from +x towards +y."
     )  # fmt: skip
-    tilt = t.Range(low=0, high="last_tilt", value=0, desc="The image whose shifts are edited; ticks mark it in the sinograms.")
+    tilt = t.Range(
+        low=0,
+        high="last_tilt",
+        value=0,
+        desc="The image whose shifts are edited; ticks mark it in the sinograms.",
+    )
     across = t.Range(
         low="lowest_x", high="highest_x", value=0.0,
         desc="What is added to x at this tilt to put the object in place; at most half the width of the images.",
@@ -72,7 +86,11 @@ class AlignmentPanel(Panel):
     alignment = t.Instance(Alignment, comparison_mode=t.ComparisonMode.identity)
     #: What the alignment is attached to besides the series, or nothing.
     maps = held("The maps of the same field of view.")
-    result = t.Instance(Alignment, comparison_mode=t.ComparisonMode.identity, desc="The alignment that was attached last.")
+    result = t.Instance(
+        Alignment,
+        comparison_mode=t.ComparisonMode.identity,
+        desc="The alignment that was attached last.",
+    )
     lacking = t.Property(t.Str, observe="alignment")
     undoable = t.Bool(False, desc="Whether there is a change to take back.")
     summary = t.Str(desc="Figures of the alignment and of the slice that is shown.")
@@ -80,7 +98,9 @@ class AlignmentPanel(Panel):
     recorded_picture = t.Bytes(desc="The slice's projections against the tilt, as recorded.")
     aligned_picture = t.Bytes(desc="The same, aligned, with the tilt axis in the middle.")
     reprojection_picture = t.Bytes(desc="Projections of the reconstructed slice.")
-    difference_picture = t.Bytes(desc="Aligned projections less those of the reconstruction: red too bright, blue too dark.")
+    difference_picture = t.Bytes(
+        desc="Aligned projections less those of the reconstruction: red too bright, blue too dark."
+    )
     slice_picture = t.Bytes(desc="The slice, reconstructed from the aligned projections.")
     overlay_picture = t.Bytes(desc="The image at the chosen tilt over its neighbour, aligned.")
 
@@ -92,13 +112,17 @@ class AlignmentPanel(Panel):
     _series, _images, _shown, _solved, _nothing, _before = t.Any, t.Any, t.Any, t.Any, t.Any, t.List
     _following = t.Bool(False)
 
-    def __init__(self, series, alignment=None, *, maps=None, orientation="same", interpolate=False, **traits):
+    def __init__(
+        self, series, alignment=None, *, maps=None, orientation="same", interpolate=False, **traits
+    ):
         super().__init__()
         self._series, self.maps = series, maps
         self._images = series._alignment_images()
         count, width, height = self._images.shape
         self.trait_set(last_tilt=count - 1, last_y=height - 1)
-        self.trait_set(lowest_x=-width / 2, highest_x=width / 2, lowest_y=-height / 2, highest_y=height / 2)
+        self.trait_set(
+            lowest_x=-width / 2, highest_x=width / 2, lowest_y=-height / 2, highest_y=height / 2
+        )
         self._shown = _alone(series, self._images)
         if alignment is not None:
             alignment = series._fitting(alignment, orientation, interpolate)
@@ -137,7 +161,9 @@ class AlignmentPanel(Panel):
                 job.step(1 - 0.6 ** len(stages), line)
 
             others = self._series._modalities(maps) if maps is not None else []
-            found = measure(self._images, self.tilts, method, start=start, others=others, progress=told)
+            found = measure(
+                self._images, self.tilts, method, start=start, others=others, progress=told
+            )
             job.step(0.95)
             return replace(found, pixel_size=self._series.pixel_size)
 
@@ -160,7 +186,8 @@ class AlignmentPanel(Panel):
     def apply(self) -> None:
         """Attach the alignment: ``series.align(alignment)``, and the same on the maps where there are any.
 
-        Where there is none yet, or one is being measured, nothing happens but that the message says so.
+        Where there is none yet, or one is being measured, nothing happens but that the message says
+        so.
         """
         if words := self.hindrance():
             self.message = words
@@ -195,8 +222,15 @@ class AlignmentPanel(Panel):
         alignment, y = self.alignment, self.y
         _, width, height = self._images.shape
         angle = np.deg2rad(alignment.rotation)
-        reach = abs(np.sin(angle)) * (width / 2 + abs(alignment.axis_offset)) + (1 - np.cos(angle)) * height / 2
-        reach += np.hypot(alignment.across, alignment.along).max() if alignment.rotation else np.abs(alignment.along).max()
+        reach = (
+            abs(np.sin(angle)) * (width / 2 + abs(alignment.axis_offset))
+            + (1 - np.cos(angle)) * height / 2
+        )
+        reach += (
+            np.hypot(alignment.across, alignment.along).max()
+            if alignment.rotation
+            else np.abs(alignment.along).max()
+        )
         if alignment.drift is not None:
             reach += np.abs(alignment.drift).max() * max(width, height)
         low, high = max(0, int(y - reach) - 2), min(height, int(np.ceil(y + reach)) + 3)
@@ -218,7 +252,9 @@ class AlignmentPanel(Panel):
             self.aligned_picture = self._sinogram(aligned, limits, "gray", tilt)
             volume = row.reconstruct_sirt(self.iterations, show_progressbar=False)
             self._solved = (key, aligned, _projected(row, volume))
-            self.slice_picture = png(volume.array("z", "x", "y")[..., 0], robust_limits(volume.data), upward=True)
+            self.slice_picture = png(
+                volume.array("z", "x", "y")[..., 0], robust_limits(volume.data), upward=True
+            )
             self.summary = _figures(alignment, volume)
         _, aligned, projected = self._solved
         self.aligned_picture = self._sinogram(aligned, limits, "gray", tilt)
@@ -231,7 +267,9 @@ class AlignmentPanel(Panel):
         self._shown.alignment = self.alignment
         pair = self._shown.inav[first : first + 2].aligned().array("tilt", "y", "x")
         images = [pair[tilt - first], pair[-1 if tilt == first else 0]]
-        self.overlay_picture = png(colour_mix(images, limits=[robust_limits(pair)] * 2, colours=["magenta", "lime"]))
+        self.overlay_picture = png(
+            colour_mix(images, limits=[robust_limits(pair)] * 2, colours=["magenta", "lime"])
+        )
 
     def _sinogram(self, sinogram: np.ndarray, limits, colours: str, tilt: int) -> bytes:
         """Return a square picture of projections (tilt, x) on an even axis of tilts, with marks at the edited one."""
@@ -241,7 +279,9 @@ class AlignmentPanel(Panel):
         angles = np.linspace(self.tilts[0], self.tilts[-1], side)
         rows = np.abs(angles[:, None] - self.tilts).argmin(axis=1)
         low, high = limits
-        image = colormaps[colours](np.clip((sinogram - low) / ((high - low) or 1.0), 0, 1))[rows][..., :3]
+        image = colormaps[colours](np.clip((sinogram - low) / ((high - low) or 1.0), 0, 1))[rows][
+            ..., :3
+        ]
         edge = max(1, round(_WIDTH * side))
         marked = np.flatnonzero(rows == tilt)
         for columns in (slice(0, edge), slice(side - edge, side)):
@@ -287,14 +327,21 @@ class AlignmentPanel(Panel):
     def _none(self) -> Alignment:
         """Return what a series without an alignment has."""
         nothing = Alignment.identity(len(self.tilts))
-        return replace(nothing, axis_offset=self._series.axis_offset, tilts=self.tilts, pixel_size=self._series.pixel_size)
+        return replace(
+            nothing,
+            axis_offset=self._series.axis_offset,
+            tilts=self.tilts,
+            pixel_size=self._series.pixel_size,
+        )
 
 
 def _alone(series, images: np.ndarray):
     """Return images (tilt, x, y) as a series of their own, for the pictures."""
     from ..signals import TiltSeriesHAADF
 
-    alone = TiltSeriesHAADF.from_images(images.swapaxes(1, 2), tilts=series.tilts, pixel_size=series.pixel_size)
+    alone = TiltSeriesHAADF.from_images(
+        images.swapaxes(1, 2), tilts=series.tilts, pixel_size=series.pixel_size
+    )
     if series.gains is not None and series.gains.ndim == 1:
         alone.gains = series.gains
     return alone
@@ -304,7 +351,9 @@ def _projected(row, volume) -> np.ndarray:
     """Return the projections (tilt, x) of a reconstructed slice, with the gains of the images."""
     from ..tomography import projector
 
-    projections = projector(row.geometry())(np.ascontiguousarray(volume.array("z", "x", "y"))[None])[0, ..., 0]
+    projections = projector(row.geometry())(
+        np.ascontiguousarray(volume.array("z", "x", "y"))[None]
+    )[0, ..., 0]
     return projections if row.gains is None else projections * row.gains[:, None]
 
 
@@ -316,5 +365,7 @@ def _figures(alignment: Alignment, volume) -> str:
         f"Residual of the slice {residual:.1f} %",
     ]
     if alignment.suspicious.size:
-        told.append("The residual stands out at " + ", ".join(f"{tilt:g}°" for tilt in alignment.suspicious))
+        told.append(
+            "The residual stands out at " + ", ".join(f"{tilt:g}°" for tilt in alignment.suspicious)
+        )
     return "<br>".join(told)

@@ -27,25 +27,44 @@ def alignment_view(obj, **kwargs):
     """Return the widgets of an `AlignmentPanel`."""
     controls = {
         "method": choice(
-            obj, "method", "Method", [(name.replace("_", " "), name) for name in obj.trait("method").handler.values]
+            obj,
+            "method",
+            "Method",
+            [(name.replace("_", " "), name) for name in obj.trait("method").handler.values],
         ),
         "y": whole(obj, "y", "Slice y (px)", 0, obj.last_y),
         "iterations": whole(obj, "iterations", "SIRT iterations", 1, 50),
-        "axis_offset": _reaching(obj, "axis_offset", "Axis position (px)", min(20.0, obj.highest_x), 0.1),
+        "axis_offset": _reaching(
+            obj, "axis_offset", "Axis position (px)", min(20.0, obj.highest_x), 0.1
+        ),
         "rotation": _reaching(obj, "rotation", "Rotation (°)", 15.0, 0.1),
-        "tilt": choice(obj, "tilt", "Tilt (°)", [(f"{tilt:g}", place) for place, tilt in enumerate(obj.tilts)]),
+        "tilt": choice(
+            obj, "tilt", "Tilt (°)", [(f"{tilt:g}", place) for place, tilt in enumerate(obj.tilts)]
+        ),
         "across": _entry(obj, "across", "Shift across the axis (px)", "x"),
         "along": _entry(obj, "along", "Shift along the axis (px)", "y"),
     }
     buttons = {
-        "align_button": button("Align", obj.align, "Measure the alignment by the method; this can be cancelled.", "primary"),
+        "align_button": button(
+            "Align",
+            obj.align,
+            "Measure the alignment by the method; this can be cancelled.",
+            "primary",
+        ),
         "undo_button": button("Undo", obj.undo, "Take back the last change of the alignment."),
-        "apply_button": button("Apply", obj.apply, "Attach the alignment that is shown to all series it is for.", "success"),
+        "apply_button": button(
+            "Apply",
+            obj.apply,
+            "Attach the alignment that is shown to all series it is for.",
+            "success",
+        ),
     }
     enabled(obj, buttons["align_button"], "running", when=False)
     enabled(obj, buttons["undo_button"], "undoable")
     enabled(obj, buttons["apply_button"], "can_apply")
-    boxes, images = zip(*(picture(obj, name, caption) for name, caption in _PICTURES.items()), strict=True)
+    boxes, images = zip(
+        *(picture(obj, name, caption) for name, caption in _PICTURES.items()), strict=True
+    )
     for box, image in zip(boxes, images, strict=True):
         image.layout = w.Layout(width=_SIDE, height=_SIDE, object_fit="contain")
         box.layout.width = "232px"
@@ -78,7 +97,9 @@ def _reaching(panel, trait: str, label: str, reach: float, step: float):
 
 def _entry(panel, trait: str, label: str, direction: str):
     """Return a field for a number; what the panel refuses is said in its message, and the field goes back."""
-    widget = w.FloatText(round(getattr(panel, trait), _DIGITS), step=0.1, description=label, continuous_update=False)
+    widget = w.FloatText(
+        round(getattr(panel, trait), _DIGITS), step=0.1, description=label, continuous_update=False
+    )
 
     def show(*_) -> None:
         widget.value = round(getattr(panel, trait), _DIGITS)

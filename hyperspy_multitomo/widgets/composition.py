@@ -33,23 +33,44 @@ class CompositionPanel(Panel):
     volume : TomographicVolume
         Of counts; it stays as it is.
     method, factors, composition_units, mask, threshold
-        As in `TomographicVolume.quantify`. Without factors the calculated ones are the first choice.
+        As in `TomographicVolume.quantify`. Without factors the calculated ones are the first
+        choice.
     threaded : bool, default True
         Whether the kernel stays free while pictures are made.
     **options
         Further keywords of `quantify`.
     """
 
-    method = t.Enum("CL", "zeta", "cross_section", "model", desc="What turns counts into composition.")
+    method = t.Enum(
+        "CL", "zeta", "cross_section", "model", desc="What turns counts into composition."
+    )
     composition_units = t.Enum("weight", "atomic", desc="Percent of the mass or of the atoms.")
-    automatic = t.Bool(True, desc="Find the particle as quantify does by itself; moving the threshold switches this off.")
+    automatic = t.Bool(
+        True,
+        desc="Find the particle as quantify does by itself; moving the threshold switches this off.",
+    )
     highest = t.Float(1.0)
-    threshold = t.Range(low=0.0, high="highest", value=0.0, desc="Voxels whose weighted sum is above are the particle.")
-    plane = t.Enum("xy", "xz", "yz", desc="Plane of the section; the profile along x crosses its middle.")
+    threshold = t.Range(
+        low=0.0,
+        high="highest",
+        value=0.0,
+        desc="Voxels whose weighted sum is above are the particle.",
+    )
+    plane = t.Enum(
+        "xy", "xz", "yz", desc="Plane of the section; the profile along x crosses its middle."
+    )
     last = t.Int(0)
-    position = t.Range(low=0, high="last", value=0, desc="Where the section lies along the axis that the plane lacks.")
+    position = t.Range(
+        low=0,
+        high="last",
+        value=0,
+        desc="Where the section lies along the axis that the plane lacks.",
+    )
 
-    looking = t.Bool(True, desc="Whether the particle is still looked for, so that the threshold means nothing yet.")
+    looking = t.Bool(
+        True,
+        desc="Whether the particle is still looked for, so that the threshold means nothing yet.",
+    )
     lacking = t.Property(t.Str, observe="looking")
 
     curve = t.Bytes(desc="Volume above every threshold.")
@@ -73,10 +94,22 @@ class CompositionPanel(Panel):
     ):
         super().__init__(threaded=threaded)
         if mask is not None and threshold is not None:
-            raise ValueError("mask= says which voxels are the particle, threshold= how to find it; pass one of them")
+            raise ValueError(
+                "mask= says which voxels are the particle, threshold= how to find it; pass one of "
+                "them"
+            )
         self.volume, self.mask = volume, mask
-        self._through, self._angles = options.pop("through", "counts"), options.pop("haadf_angles", None)
-        self._options = {"beam_energy": None, "xray_lines": None, "model": "cascade", "efficiency": None, **options}
+        self._through, self._angles = (
+            options.pop("through", "counts"),
+            options.pop("haadf_angles", None),
+        )
+        self._options = {
+            "beam_energy": None,
+            "xray_lines": None,
+            "model": "cascade",
+            "efficiency": None,
+            **options,
+        }
         self.elements, self._volumes = volume._counts()
         self._given = None if mask is None else mask_array(mask, self._volumes.shape[1:])
         self._how = threshold if isinstance(threshold, str) else "auto"
@@ -85,9 +118,15 @@ class CompositionPanel(Panel):
         self.composition_units = composition_units
         values = np.zeros(len(self.elements))
         if factors is not None and method != "model":
-            values = ordered_factors(list(self.elements), volume._factors(method, factors, self.elements, "counts", None, {})[0])
+            values = ordered_factors(
+                list(self.elements),
+                volume._factors(method, factors, self.elements, "counts", None, {})[0],
+            )
         for name, value in zip(self.elements, values, strict=True):
-            self.add_trait(f"factor_{name}", t.Range(0.0, 1e12, float(value), desc=f"Factor of {name}; 0: not known."))
+            self.add_trait(
+                f"factor_{name}",
+                t.Range(0.0, 1e12, float(value), desc=f"Factor of {name}; 0: not known."),
+            )
             self.add_trait(f"section_{name}", t.Bytes(desc=f"Percent of {name} in the section."))
             self.add_trait(f"caption_{name}", t.Str(desc=f"What the colours of {name} mean."))
         self.plane = "xz" if self._volumes.shape[3] == 1 else "xy"
@@ -121,7 +160,11 @@ class CompositionPanel(Panel):
 
     def keywords(self) -> dict:
         """Return the keywords of `quantify` that the settings stand for."""
-        chosen = {"method": self.method, "factors": self.factors(), "composition_units": self.composition_units}
+        chosen = {
+            "method": self.method,
+            "factors": self.factors(),
+            "composition_units": self.composition_units,
+        }
         options = {**self._used_options(), "through": self._way(), "haadf_angles": self._angles}
         if self.mask is not None:
             return {**options, **chosen, "mask": self.mask}
@@ -138,7 +181,10 @@ class CompositionPanel(Panel):
         given = {name: getattr(self, f"factor_{name}") for name in self.elements}
         missing = [name for name, value in given.items() if value == 0]
         if missing:
-            raise ValueError(f"no factor of {', '.join(missing)} yet: type one for each element, or choose calculated factors")
+            raise ValueError(
+                f"no factor of {', '.join(missing)} yet: type one for each element, or choose "
+                "calculated factors"
+            )
         return given
 
     def apply(self) -> None:
@@ -253,7 +299,14 @@ class CompositionPanel(Panel):
     def _sum(self) -> None:
         """Weight the elements, and find the threshold in their sum."""
         self._total = None
-        given = (self.method, self.factors(), self.elements, self._way(), self._angles, self._used_options())
+        given = (
+            self.method,
+            self.factors(),
+            self.elements,
+            self._way(),
+            self._angles,
+            self._used_options(),
+        )
         (self._used, _), warned = heard(lambda: self.volume._factors(*given))
         total = np.asarray(weighted_sum(self._volumes, self.elements, self.method, self._used))
         if self._given is None:
@@ -261,7 +314,11 @@ class CompositionPanel(Panel):
             self._found_inside, more = heard(lambda: particle_mask(total, self._how))
             warned += more
             top = float(total.max())
-            by_level = self._found.value if not (self._found.ambiguous or self._how == "otsu") else otsu_level(table_of(total))[0]
+            by_level = (
+                self._found.value
+                if not (self._found.ambiguous or self._how == "otsu")
+                else otsu_level(table_of(total))[0]
+            )
             self._preset(highest=max(self.highest, top))
             self._level = float(np.clip(by_level, 0, top))
             kept, self._kept = self._kept, None
@@ -277,24 +334,39 @@ class CompositionPanel(Panel):
             return
         if self.automatic:
             self._preset(threshold=self._level)
-        self._inside = self._found_inside if self.automatic else particle_mask(self._total, self.threshold)
+        self._inside = (
+            self._found_inside if self.automatic else particle_mask(self._total, self.threshold)
+        )
         figure, axes = small_figure()
         axes.plot(self._found.levels, 100 * self._found.volumes, color=CURVE)
         if np.isfinite(self._found.value):
             axes.axvspan(*self._found.flat, color=FLAT, alpha=0.3, linewidth=0, label="flat run")
-        axes.axvline(self.threshold, color=THRESHOLD, linewidth=1.5, label=f"threshold {self.threshold:.3g}")
+        axes.axvline(
+            self.threshold, color=THRESHOLD, linewidth=1.5, label=f"threshold {self.threshold:.3g}"
+        )
         share = 100 * np.count_nonzero(self._inside) / self._inside.size
-        axes.axhline(share, color=THRESHOLD, linewidth=0.8, linestyle=":", label=f"particle, {share:.3g} % of voxels")
-        axes.set(xlabel=f"level t ({self.unit()})", ylabel="voxels above t, V(t) (%)", ylim=(0, None))
+        axes.axhline(
+            share,
+            color=THRESHOLD,
+            linewidth=0.8,
+            linestyle=":",
+            label=f"particle, {share:.3g} % of voxels",
+        )
+        axes.set(
+            xlabel=f"level t ({self.unit()})", ylabel="voxels above t, V(t) (%)", ylim=(0, None)
+        )
         axes.legend(frameon=False, fontsize=8)
         self.curve = figure_png(figure)
 
     def unit(self) -> str:
         """Return the unit of the sum over the elements."""
         counts = self.volume.quantity.replace(" / ", "/") or "counts"
-        return {"CL": f"k · {counts}", "zeta": f"ζ · {counts}", "cross_section": f"{counts}/σ", "model": f"{counts}/f"}[
-            self.method
-        ]
+        return {
+            "CL": f"k · {counts}",
+            "zeta": f"ζ · {counts}",
+            "cross_section": f"{counts}/σ",
+            "model": f"{counts}/f",
+        }[self.method]
 
     def _percent(self, volumes: np.ndarray, inside: np.ndarray) -> np.ndarray:
         """Return the percentages of some voxels, NaN outside."""
@@ -312,13 +384,19 @@ class CompositionPanel(Panel):
         self._scales = [float(np.percentile(one, 99.7)) or 1.0 for one in parts]
         unit = f"{self.composition_units} %"
         # Of the sums, where negative voxels count as they are.
-        means = mean_composition(chosen, self.elements, self.method, self._used, self.composition_units)
+        means = mean_composition(
+            chosen, self.elements, self.method, self._used, self.composition_units
+        )
         named = zip(self.elements, means, parts, strict=True)
         rows = [[name, f"{mean:.2f}", f"{one.std():.2f}"] for name, mean, one in named]
         self.statistics = table(["Element", f"mean ({unit})", f"standard deviation ({unit})"], rows)
         figure, axes = small_figure()
-        for name, one, (colour, _) in zip(self.elements, parts, line_styles(len(parts)), strict=True):
-            axes.stairs(100 * np.histogram(one, _BINS)[0] / one.size, _BINS, color=colour, label=name)
+        for name, one, (colour, _) in zip(
+            self.elements, parts, line_styles(len(parts)), strict=True
+        ):
+            axes.stairs(
+                100 * np.histogram(one, _BINS)[0] / one.size, _BINS, color=colour, label=name
+            )
         axes.set(xlabel=f"composition ({unit})", ylabel="voxels of the particle (%)", xlim=(0, 100))
         axes.legend(frameon=False, fontsize=8)
         self.histogram = figure_png(figure)
@@ -329,17 +407,32 @@ class CompositionPanel(Panel):
         volumes = np.stack([section(volume, plane, at) for volume in self._volumes])
         parts = self._percent(volumes, section(self._inside, plane, at))
         for name, part, top in zip(self.elements, parts, self._scales, strict=True):
-            setattr(self, f"section_{name}", png(shaded(part, (0, top), "viridis"), upward=plane[1] == "z"))
-            setattr(self, f"caption_{name}", f"{name}: dark 0, bright {top:.3g} {self.composition_units} %")
+            setattr(
+                self,
+                f"section_{name}",
+                png(shaded(part, (0, top), "viridis"), upward=plane[1] == "z"),
+            )
+            setattr(
+                self,
+                f"caption_{name}",
+                f"{name}: dark 0, bright {top:.3g} {self.composition_units} %",
+            )
         _, depth, width, slices = self._volumes.shape
         z, y = at if plane == "xy" else depth // 2, at if plane == "xz" else slices // 2
-        parts = self._percent(np.ascontiguousarray(self._volumes[:, z, :, y]), self._inside[z, :, y])
+        parts = self._percent(
+            np.ascontiguousarray(self._volumes[:, z, :, y]), self._inside[z, :, y]
+        )
         size = self.volume.pixel_size
         places = (np.arange(width) - (width - 1) / 2) * (size or 1.0)
         figure, axes = small_figure()
-        for name, part, (colour, _) in zip(self.elements, parts, line_styles(len(parts)), strict=True):
+        for name, part, (colour, _) in zip(
+            self.elements, parts, line_styles(len(parts)), strict=True
+        ):
             axes.plot(places, part, color=colour, label=name)
-        axes.set(xlabel=f"x from the middle ({'nm' if size else 'px'})", ylabel=f"composition ({self.composition_units} %)")
+        axes.set(
+            xlabel=f"x from the middle ({'nm' if size else 'px'})",
+            ylabel=f"composition ({self.composition_units} %)",
+        )
         axes.set(ylim=(0, 102), xlim=(places[0] - 0.5, places[-1] + 0.5))
         axes.legend(frameon=False, fontsize=8)
         self.profile = figure_png(figure)

@@ -9,8 +9,17 @@ from hyperspy_gui_ipywidgets.utils import add_display_arg
 from .view import assemble, button, choice, control, enabled, markup, picture, switch, whole, words
 
 _SIZE = {"width": "auto", "max_width": "320px", "max_height": "256px", "object_fit": "contain"}
-_METHODS = [("Cliff-Lorimer", "CL"), ("ζ-factors", "zeta"), ("cross sections", "cross_section"), ("calculated factors", "model")]
-_FACTORS = {"CL": "k-factor of {}", "zeta": "ζ-factor of {} (kg/m²)", "cross_section": "Cross section of {} (barn)"}
+_METHODS = [
+    ("Cliff-Lorimer", "CL"),
+    ("ζ-factors", "zeta"),
+    ("cross sections", "cross_section"),
+    ("calculated factors", "model"),
+]
+_FACTORS = {
+    "CL": "k-factor of {}",
+    "zeta": "ζ-factor of {} (kg/m²)",
+    "cross_section": "Cross section of {} (barn)",
+}
 
 
 @add_display_arg
@@ -18,11 +27,19 @@ def composition_view(obj, **kwargs):
     """Return the box of a `CompositionPanel` and its widgets by name."""
     wdict = {"method": choice(obj, "method", "Method", _METHODS)}
     for name in obj.elements:
-        wdict[f"factor_{name}"] = control(obj, f"factor_{name}", w.BoundedFloatText(min=0, max=1e12, step=0.01))
-    wdict["composition_units"] = choice(obj, "composition_units", "Percent of", [("mass", "weight"), ("atoms", "atomic")])
+        wdict[f"factor_{name}"] = control(
+            obj, f"factor_{name}", w.BoundedFloatText(min=0, max=1e12, step=0.01)
+        )
+    wdict["composition_units"] = choice(
+        obj, "composition_units", "Percent of", [("mass", "weight"), ("atoms", "atomic")]
+    )
     wdict["automatic"] = switch(obj, "automatic", "Automatic threshold")
     wdict["threshold"] = control(
-        obj, "threshold", w.FloatSlider(obj.threshold, min=0, max=obj.highest, readout_format=".3g", continuous_update=False)
+        obj,
+        "threshold",
+        w.FloatSlider(
+            obj.threshold, min=0, max=obj.highest, readout_format=".3g", continuous_update=False
+        ),
     )
     wdict["plane"] = choice(obj, "plane", "Section", ["xy", "xz", "yz"])
     wdict["position"] = whole(obj, "position", "z (px)", 0, obj.last)
@@ -43,7 +60,12 @@ def composition_view(obj, **kwargs):
         wdict["position"].max = obj.last
         wdict["position"].description = f"{(set('xyz') - set(obj.plane)).pop()} (px)"
 
-    for function, trait in ((name_method, "method"), (stretch, "highest"), (name_axis, "plane"), (name_axis, "last")):
+    for function, trait in (
+        (name_method, "method"),
+        (stretch, "highest"),
+        (name_axis, "plane"),
+        (name_axis, "last"),
+    ):
         obj.observe(function, trait)
         function()
     sections = []
@@ -63,9 +85,18 @@ def composition_view(obj, **kwargs):
         wdict[name].layout = w.Layout(**_SIZE)
     wdict["statistics"], wdict["notes"] = markup(obj, "statistics"), markup(obj, "notes")
     wdict["notes"].layout = w.Layout(max_width="380px")
-    wdict["apply_button"] = button("Apply", obj.apply, "Quantify the whole volume; see the panel's result.", "success")
+    wdict["apply_button"] = button(
+        "Apply", obj.apply, "Quantify the whole volume; see the panel's result.", "success"
+    )
     enabled(obj, wdict["apply_button"], "can_apply")
-    names = ["method", *(f"factor_{name}" for name in obj.elements), "composition_units", "automatic", "threshold", "plane"]
+    names = [
+        "method",
+        *(f"factor_{name}" for name in obj.elements),
+        "composition_units",
+        "automatic",
+        "threshold",
+        "plane",
+    ]
     controls = [wdict[name] for name in (*names, "position", "statistics", "notes")]
     wrap = w.Layout(flex_flow="row wrap")
     pictures = [w.VBox([w.HBox(sections, layout=wrap), w.HBox(figures, layout=wrap)])]

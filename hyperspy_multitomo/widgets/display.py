@@ -45,7 +45,9 @@ def shaded(image: np.ndarray, limits: tuple[float, float], colours: str) -> np.n
 
     low, high = limits
     scaled = np.clip((image - low) / (high - low if high > low else 1.0), 0, 1)
-    return np.where(np.isfinite(image)[..., None], colormaps[colours](np.nan_to_num(scaled))[..., :3], EMPTY)
+    return np.where(
+        np.isfinite(image)[..., None], colormaps[colours](np.nan_to_num(scaled))[..., :3], EMPTY
+    )
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -58,9 +60,19 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """
     cell = "padding:1px 8px;text-align:"
     sides = ["left", *["right"] * (len(head) - 1)]
-    top = "".join(f'<th style="{cell}{side}">{escape(text)}</th>' for text, side in zip(head, sides, strict=True))
+    top = "".join(
+        f'<th style="{cell}{side}">{escape(text)}</th>'
+        for text, side in zip(head, sides, strict=True)
+    )
     body = chain.from_iterable(
-        ["<tr>", *(f'<td style="{cell}{side}">{escape(text)}</td>' for text, side in zip(row, sides, strict=True)), "</tr>"]
+        [
+            "<tr>",
+            *(
+                f'<td style="{cell}{side}">{escape(text)}</td>'
+                for text, side in zip(row, sides, strict=True)
+            ),
+            "</tr>",
+        ]
         for row in rows
     )
     return f'<table style="line-height:1.4"><tr>{top}</tr>{"".join(body)}</table>'
@@ -76,7 +88,10 @@ def heard(work: Callable[[], object]) -> tuple[object, list[str]]:
 
 def sentences(texts: Sequence[str]) -> str:
     """Return warnings as paragraphs of HTML."""
-    return "".join(f'<p style="line-height:1.3;margin:2px 0">⚠ {escape(text)}</p>' for text in dict.fromkeys(texts))
+    return "".join(
+        f'<p style="line-height:1.3;margin:2px 0">⚠ {escape(text)}</p>'
+        for text in dict.fromkeys(texts)
+    )
 
 
 def small_figure():

@@ -11,7 +11,8 @@ from time import monotonic
 
 import traits.api as t
 
-#: Threads at work: they end before the interpreter does, which would pull the libraries away from below them.
+#: Threads at work: they end before the interpreter does, which would pull the libraries away from
+#: below them.
 _THREADS: weakref.WeakSet = weakref.WeakSet()
 _BUSY = "Something is still running: wait for it, or cancel it."
 
@@ -53,18 +54,24 @@ class Job:
 class Panel(t.HasTraits):
     """Base of the panels: traits of their own, and work that leaves the kernel free.
 
-    Two kinds of work: `start`, a long job with a progress bar that can be cancelled, of which there is one at a time; and
-    `refresh`, short work for a picture, where a new request replaces one that has not begun. An error shows in `message`, in
-    words.
+    Two kinds of work: `start`, a long job with a progress bar that can be cancelled, of which there
+    is one at a time; and `refresh`, short work for a picture, where a new request replaces one that
+    has not begun. An error shows in `message`, in words.
     """
 
     message = t.Str(desc="What goes on, or what went wrong.")
     progress = t.Float(0.0, desc="How much of the work is done, 0 to 1.")
     running = t.Bool(False, desc="Whether a job is under way.")
     closed = t.Bool(False, desc="Whether the panel was closed.")
-    outdated = t.Str(desc="What has been replaced since the panel was opened, in words; empty where it shows what there is.")
-    lacking = t.Str(desc="What `apply` needs and does not have yet, in words; empty where it has all.")
-    can_apply = t.Property(t.Bool, observe="running, outdated, lacking", desc="Whether `apply` would do something now.")
+    outdated = t.Str(
+        desc="What has been replaced since the panel was opened, in words; empty where it shows what there is."
+    )
+    lacking = t.Str(
+        desc="What `apply` needs and does not have yet, in words; empty where it has all."
+    )
+    can_apply = t.Property(
+        t.Bool, observe="running, outdated, lacking", desc="Whether `apply` would do something now."
+    )
     #: Work in threads; without it everything happens at once, as tests want it.
     threaded = t.Bool(True)
 
@@ -73,7 +80,9 @@ class Panel(t.HasTraits):
     _waiting = t.Any
     _lock = t.Any(factory=threading.Lock)
 
-    def start(self, work: Callable[[Job], object], then: Callable[[object], None] = lambda result: None) -> None:
+    def start(
+        self, work: Callable[[Job], object], then: Callable[[object], None] = lambda result: None
+    ) -> None:
         """Run a long job; `then` gets its result, unless it was cancelled, failed, or the panel was closed."""
         if self.running:
             self.message = _BUSY

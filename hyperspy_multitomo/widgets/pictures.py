@@ -24,13 +24,16 @@ def png(
     Parameters
     ----------
     image : ndarray (row, column) or (row, column, 3)
-        The first row is drawn at the top, so that y goes down as in the figures. Three numbers from 0 to 1 are a colour.
+        The first row is drawn at the top, so that y goes down as in the figures. Three numbers from
+        0 to 1 are a colour.
     limits : (float, float), optional
-        What is drawn darkest and brightest; by default the range without the extreme half percent at either end.
+        What is drawn darkest and brightest; by default the range without the extreme half percent
+        at either end.
     colours : str, default "gray"
         Name of a colour map of matplotlib, for images without colours.
     side : int, default 256
-        Pixels are repeated until the shorter side is about that long, but the longer one at most three times `SIDE`.
+        Pixels are repeated until the shorter side is about that long, but the longer one at most
+        three times `SIDE`.
     upward : bool, default False
         Draw the first row at the bottom: for rows along z or the tilts.
 

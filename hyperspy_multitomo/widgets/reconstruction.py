@@ -20,10 +20,18 @@ from .pictures import SIDE, figure_png, png
 from .reconstruction_parts import Parts, reporting, said_of_stopped
 
 #: What can be chosen, and what it is called.
-METHODS = {"sirt": "SIRT", "hebt": "HEBT", "hebt_squared": "HEBT squared weighting", "tv": "TV", "tgv": "TGV", "tnv": "TNV"}
+METHODS = {
+    "sirt": "SIRT",
+    "hebt": "HEBT",
+    "hebt_squared": "HEBT squared weighting",
+    "tv": "TV",
+    "tgv": "TGV",
+    "tnv": "TNV",
+}
 _HEBT = ("hebt", "hebt_squared")
 _REGULARISED = ("tv", "tgv", "tnv")
-# Keywords of the public methods that the panel passes on as they were given, by the methods that have them.
+# Keywords of the public methods that the panel passes on as they were given, by the methods that
+# have them.
 _SHARED = {"mask", "depth", "width", "nonnegative", "backend"}
 _RATIOS = {"ratios", "rest"}
 _TERMS = {"dimensions", "data_term", "haadf_term", "haadf_gain", "background"}
@@ -35,8 +43,8 @@ _GIVEN = {
     "tgv": _SHARED | _RATIOS | _TERMS | {"alpha0"},
     "tnv": _SHARED | _RATIOS | _TERMS,
 }
-# Seconds until a first picture, and of one part of what follows: between parts a slice gives way to new parameters, and the whole
-# volume can be stopped.
+# Seconds until a first picture, and of one part of what follows: between parts a slice gives way to
+# new parameters, and the whole volume can be stopped.
 _FIRST_LOOK, _PART = 0.25, 0.6
 # Iterations of a slice that is looked at with a regulariser; it starts from the picture before.
 _LOOK_REGULARISED = 20
@@ -67,7 +75,9 @@ class Settings:
         if self.method in _HEBT:
             return f"{name}, alpha {self.alpha:.2f}"
         if self.method in _REGULARISED:
-            return f"{name}, weight {self.weight:.2g}{'' if self.coupled else ', each element alone'}"
+            return (
+                f"{name}, weight {self.weight:.2g}{'' if self.coupled else ', each element alone'}"
+            )
         return name
 
 
@@ -85,9 +95,11 @@ class ReconstructionPanel(Panel):
     threaded : bool, default True
         Whether to work in threads.
     **given
-        Starting values of ``method``, ``alpha``, ``weight``, ``coupled`` and ``iterations``; and keywords of the public methods,
-        which are passed on as they are: ``ratios``, ``rest``, ``mask``, ``depth``, ``width``, ``relaxation``, ``nonnegative``,
-        ``backend``, ``background``, ``dimensions``, ``data_term``, ``haadf_term``, ``haadf_gain`` and ``alpha0``.
+        Starting values of ``method``, ``alpha``, ``weight``, ``coupled`` and ``iterations``; and
+        keywords of the public methods, which are passed on as they are: ``ratios``, ``rest``,
+        ``mask``, ``depth``, ``width``, ``relaxation``, ``nonnegative``, ``backend``,
+        ``background``, ``dimensions``, ``data_term``, ``haadf_term``, ``haadf_gain`` and
+        ``alpha0``.
 
     Attributes
     ----------
@@ -101,27 +113,66 @@ class ReconstructionPanel(Panel):
     names = t.List(t.Str)
     methods = t.List(t.Str)
 
-    y = t.Range(low=0, high="last_slice", value=0, desc="The slice that is shown and reconstructed as parameters change.")
-    element = t.Enum(values="names", desc="The element in the upper pictures; the lower ones show all of them in colours.")
-    method = t.Enum(values="methods", desc="How to reconstruct: see the documentation on which method suits which data.")
-    alpha = t.Range(0.05, 0.99, 0.7, desc="Weight of the HAADF in HEBT; larger values need more iterations.")
-    iterations = t.Range(1, 300, 100, desc="Iterations, with TV, TGV and TNV at most; noise grows with those of SIRT and HEBT.")
-    weight = t.Range(0.1, 10.0, 1.0, desc="How much TV, TGV and TNV smooth; 1 is the default for the noise of these data.")
+    y = t.Range(
+        low=0,
+        high="last_slice",
+        value=0,
+        desc="The slice that is shown and reconstructed as parameters change.",
+    )
+    element = t.Enum(
+        values="names",
+        desc="The element in the upper pictures; the lower ones show all of them in colours.",
+    )
+    method = t.Enum(
+        values="methods",
+        desc="How to reconstruct: see the documentation on which method suits which data.",
+    )
+    alpha = t.Range(
+        0.05, 0.99, 0.7, desc="Weight of the HAADF in HEBT; larger values need more iterations."
+    )
+    iterations = t.Range(
+        1,
+        300,
+        100,
+        desc="Iterations, with TV, TGV and TNV at most; noise grows with those of SIRT and HEBT.",
+    )
+    weight = t.Range(
+        0.1,
+        10.0,
+        1.0,
+        desc="How much TV, TGV and TNV smooth; 1 is the default for the noise of these data.",
+    )
 
-    coupled = t.Bool(True, desc="Whether TV and TGV want the edges of all elements at the same places.")
+    coupled = t.Bool(
+        True, desc="Whether TV and TGV want the edges of all elements at the same places."
+    )
 
-    alone_element, alone_mix, shown_element, shown_mix, residual_curves = t.Bytes, t.Bytes, t.Bytes, t.Bytes, t.Bytes
+    alone_element, alone_mix, shown_element, shown_mix, residual_curves = (
+        t.Bytes,
+        t.Bytes,
+        t.Bytes,
+        t.Bytes,
+        t.Bytes,
+    )
     kept_element, kept_mix = t.Bytes, t.Bytes
     kept = t.Str("Nothing kept yet", desc="What the pictures kept for comparison show.")
     shown = t.Str(desc="What the pictures show.")
     # Signals are compared voxel by voxel by ==, which says nothing of whether there is a new one.
-    result = t.Any(comparison_mode=t.ComparisonMode.identity, desc="The whole volume, or nothing yet.")
-    partial = t.Any(comparison_mode=t.ComparisonMode.identity, desc="The last whole iterate of a run that was stopped.")
+    result = t.Any(
+        comparison_mode=t.ComparisonMode.identity, desc="The whole volume, or nothing yet."
+    )
+    partial = t.Any(
+        comparison_mode=t.ComparisonMode.identity,
+        desc="The last whole iterate of a run that was stopped.",
+    )
     can_resume = t.Bool(False)
 
     def __init__(self, eds, haadf=None, *, threaded: bool = True, **given):
         if eds._lazy or (haadf is not None and haadf._lazy):
-            raise ValueError("the panel needs the series in memory: call its compute(), or crop it to some slices before")
+            raise ValueError(
+                "the panel needs the series in memory: call its compute(), or crop it to some "
+                "slices before"
+            )
         own = {
             name: given.pop(name)
             for name in ("method", "alpha", "weight", "coupled", "iterations")
@@ -130,7 +181,8 @@ class ReconstructionPanel(Panel):
         given = {name: value for name, value in given.items() if value is not None}
         if unknown := set(given) - set().union(*_GIVEN.values()):
             raise ValueError(
-                f"{', '.join(f'{name}=' for name in sorted(unknown))} cannot be passed with interactive=True: the panel does all "
+                f"{', '.join(f'{name}=' for name in sorted(unknown))} cannot be passed with "
+                "interactive=True: the panel does all "
                 "iterations from zero; leave it out, or call the method without the panel"
             )
         super().__init__(threaded=threaded)
@@ -142,15 +194,21 @@ class ReconstructionPanel(Panel):
                 eds.fit_response_ratios(haadf, rest=given.get("rest", False))
             given["ratios"] = eds.response_ratios
         self._series, self._haadf, self._given = eds, haadf, given
-        self._kept = self._alone = self._last = self._path = self._parts = self._drawn = self._run_of = None
+        self._kept = self._alone = self._last = self._path = self._parts = self._drawn = (
+            self._run_of
+        ) = None
         # Seconds of one iteration, not known yet: begin with one.
         self._pace = self._whole_pace = float("inf")
         self._requests = 0
-        # A mask fits the voxels of HEBT, which are those of the HAADF; from the maps alone they are larger where it is finer.
+        # A mask fits the voxels of HEBT, which are those of the HAADF; from the maps alone they are
+        # larger where it is finer.
         fits = set() if self._binning > 1 and "mask" in given else {"sirt"}
         fits |= set(_HEBT) if haadf is not None else set()
         fits |= {name for name in _REGULARISED if hasattr(eds, f"reconstruct_{name}")}
-        start = {"method": "sirt" if haadf is None else "hebt", "iterations": 100 if haadf is not None else eds._ITERATIONS}
+        start = {
+            "method": "sirt" if haadf is None else "hebt",
+            "iterations": 100 if haadf is not None else eds._ITERATIONS,
+        }
         self.trait_setq(
             last_slice=eds.axes_manager["y"].size - 1,
             names=list(eds.channels) or [eds.metadata.General.title or "HAADF"],
@@ -159,7 +217,15 @@ class ReconstructionPanel(Panel):
         self.trait_setq(y=self.last_slice // 2, element=self.names[0], **start)
         self.trait_setq(**own)
         blank = png(np.zeros((1, 1)))
-        pictures = ("alone_element", "alone_mix", "shown_element", "shown_mix", "kept_element", "kept_mix", "residual_curves")
+        pictures = (
+            "alone_element",
+            "alone_mix",
+            "shown_element",
+            "shown_mix",
+            "kept_element",
+            "kept_mix",
+            "residual_curves",
+        )
         self.trait_setq(**dict.fromkeys(pictures, blank))
         self.observe(lambda event: self.show(), "y, method, alpha, iterations, weight, coupled")
         self.observe(lambda event: self.refresh(self._draw), "element")
@@ -205,9 +271,18 @@ class ReconstructionPanel(Panel):
         self.start(self._reconstruct, self._take)
 
     def _settings(self) -> Settings:
-        return Settings(self.y, self.method, self.alpha, self.weight, self.iterations, self.coupled or self.method == "tnv")
+        return Settings(
+            self.y,
+            self.method,
+            self.alpha,
+            self.weight,
+            self.iterations,
+            self.coupled or self.method == "tnv",
+        )
 
-    def _call(self, s: Settings, iterations: int, initial=None, one_slice: bool = True, progress=False):
+    def _call(
+        self, s: Settings, iterations: int, initial=None, one_slice: bool = True, progress=False
+    ):
         """Call the public method, for the slice or for all of them."""
         given = {name: value for name, value in self._given.items() if name in _GIVEN[s.method]}
         if s.method in _REGULARISED and self._haadf is None:
@@ -253,11 +328,17 @@ class ReconstructionPanel(Panel):
     def _noise(self) -> dict:
         """How noisy the whole series are, the maps and the HAADF."""
         given = self._given
-        images = {} if self._series.channels else {name: given.get(name) for name in ("haadf_gain", "background")}
+        images = (
+            {}
+            if self._series.channels
+            else {name: given.get(name) for name in ("haadf_gain", "background")}
+        )
         default = "poisson" if self._series.channels else None
         noise = {"maps": noise_of_maps(self._series, given.get("data_term", default), **images)}
         if self._haadf is not None:
-            noise["haadf"] = noise_of_haadf(self._haadf, given.get("haadf_term"), given.get("haadf_gain"))
+            noise["haadf"] = noise_of_haadf(
+                self._haadf, given.get("haadf_term"), given.get("haadf_gain")
+            )
         return noise
 
     def _look(self, s: Settings, request: int) -> None:
@@ -269,7 +350,12 @@ class ReconstructionPanel(Panel):
             count = min(s.iterations, _LOOK_REGULARISED)
             self.shown = f"{s.words}: wait for the picture of the slice"
             volume = self._call(s, count, self._near(s))
-            self._show(s, volume, volume.residuals, f"{s.words}, the slice alone, from the picture before (iterations: {count})")
+            self._show(
+                s,
+                volume,
+                volume.residuals,
+                f"{s.words}, the slice alone, from the picture before (iterations: {count})",
+            )
             return
 
         def follow(iterations: int, initial):
@@ -281,21 +367,35 @@ class ReconstructionPanel(Panel):
             if long and near is not None:
                 count = self._size(_FIRST_LOOK)
                 volume = self._timed(s, count, near)
-                self._show(s, volume, volume.residuals, f"First look: {s.words}, from the picture before (iterations: {count})")
+                self._show(
+                    s,
+                    volume,
+                    volume.residuals,
+                    f"First look: {s.words}, from the picture before (iterations: {count})",
+                )
             elif long:
                 next(self._parts.go_on(follow, s.iterations, lambda: self._size(_FIRST_LOOK)))
                 parts = self._parts
-                self._show(s, parts.volume, parts.curves, f"First look: {s.words}, {parts.done} of {s.iterations} iterations")
+                self._show(
+                    s,
+                    parts.volume,
+                    parts.curves,
+                    f"First look: {s.words}, {parts.done} of {s.iterations} iterations",
+                )
         for _ in self._parts.go_on(follow, s.iterations, lambda: self._size(_PART)):
             if request != self._requests:
                 return
-        self._show(s, self._parts.volume, self._parts.curves, f"{s.words}, {s.iterations} iterations")
+        self._show(
+            s, self._parts.volume, self._parts.curves, f"{s.words}, {s.iterations} iterations"
+        )
 
     def _near(self, s: Settings):
         """Return the last volume of this slice to start from, or None."""
         if self._last is None or self._last[0] != self._grid(s):
             return None
-        wanted = set(self._series.channels) | ({"rest"} if s.method != "sirt" and self._given.get("rest") else set())
+        wanted = set(self._series.channels) | (
+            {"rest"} if s.method != "sirt" and self._given.get("rest") else set()
+        )
         return self._last[1] if wanted <= set(self._last[1].channels) else None
 
     def _grid(self, s: Settings) -> tuple:
@@ -323,7 +423,10 @@ class ReconstructionPanel(Panel):
         alone, chosen = self._sections(self._alone[1]), self._sections(self._last[1])
         kept, told = (chosen, "") if self._kept is None else self._kept
         together = zip(alone, chosen, kept, strict=True)
-        limits = [robust_limits(np.concatenate([image.ravel() for image in images])) for images in together]
+        limits = [
+            robust_limits(np.concatenate([image.ravel() for image in images]))
+            for images in together
+        ]
         place, colours = self.names.index(self.element), distinct_colours(len(self.names))
         self.trait_set(
             alone_element=_square(alone[place], limits[place]),
@@ -356,7 +459,13 @@ class ReconstructionPanel(Panel):
             drawn = dict(zip(self.names, curves["eds"].T, strict=False)) if "eds" in curves else {}
             drawn |= {"HAADF": curves["haadf"]} if "haadf" in curves else {}
             for place, (name, values) in enumerate(drawn.items()):
-                axes.plot(at, values, "." if len(at) < 3 else "-", color=LINES[place % len(LINES)], label=name)
+                axes.plot(
+                    at,
+                    values,
+                    "." if len(at) < 3 else "-",
+                    color=LINES[place % len(LINES)],
+                    label=name,
+                )
             axes.legend(frameon=False, fontsize=9)
         axes.set(xlabel="iteration", ylabel="relative residual", ylim=(0, None))
         axes.set_title(s.words, fontsize=10)
@@ -368,7 +477,9 @@ class ReconstructionPanel(Panel):
         self.message = f"Reconstructing the whole volume: {s.words}"
         if s.method in _REGULARISED:
             job.step(0.0)
-            volume = self._call(s, s.iterations, one_slice=False, progress=reporting(job, s.words, s.iterations))
+            volume = self._call(
+                s, s.iterations, one_slice=False, progress=reporting(job, s.words, s.iterations)
+            )
             self.partial = volume  # ended or not: Stop can still come
             return volume
 
@@ -389,12 +500,16 @@ class ReconstructionPanel(Panel):
     def _take(self, volume) -> None:
         s, _ = self._run_of
         self.trait_set(result=volume, partial=None, can_resume=False)
-        self.message = f"The whole volume is done: {s.words}, {volume.history[-1]['iterations']} iterations."
+        self.message = (
+            f"The whole volume is done: {s.words}, {volume.history[-1]['iterations']} iterations."
+        )
 
     def _tell_stopped(self) -> None:
         if not (self.running or self.closed or self.partial is None):
             s, _ = self._run_of
-            self.message = said_of_stopped(self.partial.history[-1], s.words, s.iterations, self.can_resume)
+            self.message = said_of_stopped(
+                self.partial.history[-1], s.words, s.iterations, self.can_resume
+            )
 
 
 def _square(image: np.ndarray, limits=None) -> bytes:

@@ -43,10 +43,15 @@ class Parts:
     @property
     def curves(self) -> dict[str, np.ndarray]:
         """The residuals of all parts, one after the other."""
-        curves = {name: np.concatenate([part[name] for part in self.residuals]) for name in self.residuals[0]}
+        curves = {
+            name: np.concatenate([part[name] for part in self.residuals])
+            for name in self.residuals[0]
+        }
         return curves | {"iteration": np.arange(1, self.done + 1)}
 
-    def go_on(self, reconstruct: Callable, iterations: int, size: Callable[[], int]) -> Iterator[Parts]:
+    def go_on(
+        self, reconstruct: Callable, iterations: int, size: Callable[[], int]
+    ) -> Iterator[Parts]:
         """
         Do what is left of some iterations, part by part.
 
@@ -77,7 +82,12 @@ class Parts:
         if len(self.sizes) > 1 or interrupted:
             own = {name: value for name, value in last.items() if name not in _OWN}
             counts = [self.done] * len(last["channel_iterations"])
-            told = dict(initial=None, iterations=self.done, channel_iterations=counts, interrupted=interrupted)
+            told = dict(
+                initial=None,
+                iterations=self.done,
+                channel_iterations=counts,
+                interrupted=interrupted,
+            )
             add_step(volume, last["step"], after=series, **own, **told, parts=self.sizes)
             curves = self.curves
             if "eds" in curves:
@@ -108,8 +118,11 @@ def said_of_stopped(last: Mapping, words: str, iterations: int, can_resume: bool
     if can_resume:
         return f"Stopped after {done} of {iterations} iterations of {words}. Resume goes on with these."
     if not last["interrupted"]:
-        return f"{words} had ended, after {done} iterations, before Stop: `partial` holds the result."
+        return (
+            f"{words} had ended, after {done} iterations, before Stop: `partial` holds the result."
+        )
     return (
-        f"Stopped after {done} of at most {iterations} iterations of {words}. The volume is kept in `partial`, to be used as it "
+        f"Stopped after {done} of at most {iterations} iterations of {words}. The volume is kept "
+        "in `partial`, to be used as it "
         "is; it cannot be resumed, as the dual variables of the run are lost."
     )

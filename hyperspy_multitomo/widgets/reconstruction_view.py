@@ -35,11 +35,23 @@ def reconstruction_view(obj, **kwargs):
     }  # fmt: skip
     controls["y"].disabled = single
     buttons = {
-        "keep_button": button("Keep for comparison", obj.keep, "Show the present picture beside those that follow."),
-        "apply_button": button("Reconstruct whole volume", obj.apply, "Reconstruct all slices with these parameters.", "primary"),
-        "stop_button": button("Stop", obj.cancel, "Stop after the iterations under way; the volume so far is kept."),
+        "keep_button": button(
+            "Keep for comparison", obj.keep, "Show the present picture beside those that follow."
+        ),
+        "apply_button": button(
+            "Reconstruct whole volume",
+            obj.apply,
+            "Reconstruct all slices with these parameters.",
+            "primary",
+        ),
+        "stop_button": button(
+            "Stop", obj.cancel, "Stop after the iterations under way; the volume so far is kept."
+        ),
         "resume_button": button(
-            "Resume", obj.resume, "Go on with the run of SIRT or HEBT that was stopped; TV, TGV and TNV cannot be resumed."
+            "Resume",
+            obj.resume,
+            "Go on with the run of SIRT or HEBT that was stopped; TV, TGV and TNV cannot be "
+            "resumed.",
         ),
     }
 
@@ -54,7 +66,10 @@ def reconstruction_view(obj, **kwargs):
     obj.observe(enable, "method, running, can_apply, can_resume")
     enable()
     colours = zip(obj.names, distinct_colours(len(obj.names)), strict=True)
-    key = ", ".join(f'<b style="color:{colour}; background:#222; padding:0 3px">{escape(name)}</b>' for name, colour in colours)
+    key = ", ".join(
+        f'<b style="color:{colour}; background:#222; padding:0 3px">{escape(name)}</b>'
+        for name, colour in colours
+    )
     captions = {
         "alone_element": obj.alone_words,
         "alone_mix": "All together: ",
@@ -66,7 +81,9 @@ def reconstruction_view(obj, **kwargs):
     }
     pictures, images = {}, {}
     for name, caption in captions.items():
-        pictures[name], images[name] = picture(obj, name, caption, key if name == "alone_mix" else "")
+        pictures[name], images[name] = picture(
+            obj, name, caption, key if name == "alone_mix" else ""
+        )
         if name != "residual_curves":
             images[name].layout = w.Layout(width=f"{SIDE}px")
     told, kept = words(obj, "shown"), words(obj, "kept")
@@ -74,7 +91,10 @@ def reconstruction_view(obj, **kwargs):
     columns = [
         w.VBox([pictures["alone_element"], pictures["alone_mix"]]),
         w.VBox([pictures["shown_element"], pictures["shown_mix"]]),
-        w.VBox([pictures["kept_element"], pictures["kept_mix"], kept], layout=w.Layout(max_width=f"{SIDE}px")),
+        w.VBox(
+            [pictures["kept_element"], pictures["kept_mix"], kept],
+            layout=w.Layout(max_width=f"{SIDE}px"),
+        ),
         w.VBox([pictures["residual_curves"], shown], layout=w.Layout(max_width="340px")),
     ]
     wdict = controls | buttons | images | {"shown": told, "kept": kept}

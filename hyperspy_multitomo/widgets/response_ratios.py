@@ -37,15 +37,37 @@ class ResponseRatiosPanel(Panel):
         Further keywords of `fit_response_ratios`.
     """
 
-    method = t.Enum("blocks", "poisson", desc="Sums over blocks of pixels, or the counts of the pixels themselves.")
-    block_size = t.Range(0, 128, 0, desc="Side of the blocks of pixels; 0 takes the smallest with enough counts.")
-    min_counts = t.Range(1.0, 1e6, 50.0, desc="Counts of the weakest element in the mean block, for the automatic size.")
-    rest = t.Bool(False, desc="Explain HAADF that no map explains by one more channel, so that it does not pull the ratios.")
+    method = t.Enum(
+        "blocks",
+        "poisson",
+        desc="Sums over blocks of pixels, or the counts of the pixels themselves.",
+    )
+    block_size = t.Range(
+        0, 128, 0, desc="Side of the blocks of pixels; 0 takes the smallest with enough counts."
+    )
+    min_counts = t.Range(
+        1.0,
+        1e6,
+        50.0,
+        desc="Counts of the weakest element in the mean block, for the automatic size.",
+    )
+    rest = t.Bool(
+        False,
+        desc="Explain HAADF that no map explains by one more channel, so that it does not pull the ratios.",
+    )
     mask_level = t.Range(
-        0.01, 0.95, LEVEL, desc="Pixels above this part of the 99th percentile of the HAADF are specimen and are fitted."
+        0.01,
+        0.95,
+        LEVEL,
+        desc="Pixels above this part of the 99th percentile of the HAADF are specimen and are fitted.",
     )
     last_tilt = t.Int(0)
-    tilt = t.Range(low=0, high="last_tilt", value=0, desc="The tilt that the pictures show; the fit takes all of them.")
+    tilt = t.Range(
+        low=0,
+        high="last_tilt",
+        value=0,
+        desc="The tilt that the pictures show; the fit takes all of them.",
+    )
 
     measured = t.Bytes(desc="HAADF image with the outline of the mask.")
     residual = t.Bytes(desc="Measured less modelled HAADF of each block.")
@@ -66,7 +88,11 @@ class ResponseRatiosPanel(Panel):
         self.last_tilt, self.tilt = len(self.tilts) - 1, len(self.tilts) // 2
         self._fit = self._fitted_with = self._blocks = self._limit = None
         attached = eds.response_ratios
-        self.message = "Press Fit." if attached is None else f"Attached now: {_in_words(attached)}. Press Fit for others."
+        self.message = (
+            "Press Fit."
+            if attached is None
+            else f"Attached now: {_in_words(attached)}. Press Fit for others."
+        )
         self._mask_pixels()
         self._draw()
         self.observe(lambda event: self.refresh(self._draw), "tilt")
@@ -102,7 +128,13 @@ class ResponseRatiosPanel(Panel):
         chosen = {"method": self.method, "min_counts": self.min_counts, "rest": self.rest}
         # The panel shows all slices, of a lazy series too.
         whole = {"slices": self._images.shape[-1]} if self.eds._lazy else {}
-        return {**self._others, **chosen, **whole, "block_size": self.block_size or None, "mask": mask}
+        return {
+            **self._others,
+            **chosen,
+            **whole,
+            "block_size": self.block_size or None,
+            "mask": mask,
+        }
 
     def _settings(self) -> tuple:
         """Return what decides the fit: the settings, and the alignments, which may be attached while the panel is open."""
@@ -114,7 +146,11 @@ class ResponseRatiosPanel(Panel):
     def _read(self) -> None:
         """Take the images as they correspond to the maps now."""
         pair = paired(self.eds, self.haadf)
-        self._common, self._images, self._read_with = pair.tilts, pair.haadf_without_gains, self._alignments()
+        self._common, self._images, self._read_with = (
+            pair.tilts,
+            pair.haadf_without_gains,
+            self._alignments(),
+        )
 
     def _begin(self, then) -> None:
         if not self.running and self._read_with != self._alignments():
@@ -136,7 +172,9 @@ class ResponseRatiosPanel(Panel):
         fit = self._fit
         rows = [
             [name, f"{value:.4g}", f"{error:.2g}", f"{counts:.3g}"]
-            for name, value, error, counts in zip(fit.elements, fit.values, fit.standard_errors, fit.block_counts, strict=True)
+            for name, value, error, counts in zip(
+                fit.elements, fit.values, fit.standard_errors, fit.block_counts, strict=True
+            )
         ]
         blocks = f"blocks of {fit.block_size} px"
         self.figures = (
@@ -152,8 +190,14 @@ class ResponseRatiosPanel(Panel):
         self.message = f"Fitted on a copy: {_in_words(fit)}. Apply attaches it to the series."
 
     def _attach(self) -> None:
-        if len(self.eds.tilts) != len(self._fit.residual_per_tilt) or self.eds.channels != self._fit.elements:
-            raise ValueError("the series has other tilts or elements than when the panel was opened; open the panel again")
+        if (
+            len(self.eds.tilts) != len(self._fit.residual_per_tilt)
+            or self.eds.channels != self._fit.elements
+        ):
+            raise ValueError(
+                "the series has other tilts or elements than when the panel was opened; open the "
+                "panel again"
+            )
         attach_ratios(self.eds, self._fit, self._step["prior"], self._step["prior_strength"])
         self.result = self._fit
         self.message = f"Attached to {in_words(self.eds)}: {_in_words(self._fit)}."
@@ -161,7 +205,11 @@ class ResponseRatiosPanel(Panel):
     def _changed(self, event) -> None:
         if self._fit is not None and not self.running:
             same = self._fitted_with == self._settings()
-            self.message = "These are the settings of the fit." if same else "The settings differ from the fit's: press Fit."
+            self.message = (
+                "These are the settings of the fit."
+                if same
+                else "The settings differ from the fit's: press Fit."
+            )
 
     def _move_mask(self) -> None:
         self._mask_pixels()
@@ -174,7 +222,9 @@ class ResponseRatiosPanel(Panel):
         mask = np.asarray(getattr(self.mask, "data", self.mask))
         expected = (len(self.eds.tilts), *self._images.shape[:0:-1])
         if mask.shape != expected:
-            raise ValueError(f"the mask has the shape {mask.shape} but the maps are {expected} (tilt, y, x)")
+            raise ValueError(
+                f"the mask has the shape {mask.shape} but the maps are {expected} (tilt, y, x)"
+            )
         self._pixels = mask.astype(bool).transpose(0, 2, 1)[self._common]
 
     def _draw(self) -> None:
@@ -190,7 +240,9 @@ class ResponseRatiosPanel(Panel):
         if self._fit is not None:
             blocks = self._fit.residual_map[self._common[at]]
             side = self._fit.block_size
-            left_over = blocks.repeat(side, axis=0).repeat(side, axis=1)[: image.shape[0], : image.shape[1]]
+            left_over = blocks.repeat(side, axis=0).repeat(side, axis=1)[
+                : image.shape[0], : image.shape[1]
+            ]
         limit = self._limit or 1.0
         self.residual = png(shaded(left_over, (-limit, limit), "RdBu_r").transpose(1, 0, 2))
         self.scatter = figure_png(self._scatter(at))
@@ -203,8 +255,22 @@ class ResponseRatiosPanel(Panel):
             axes.text(0.5, 0.5, "no fit yet", transform=axes.transAxes, ha="center")
             return figure
         every, left_over = self._blocks, self._fit.residual_map[self._common]
-        axes.plot((every - left_over).ravel(), every.ravel(), ".", color="#bbbbbb", markersize=2, label="all tilts")
-        axes.plot((every - left_over)[at].ravel(), every[at].ravel(), ".", color="#0072B2", markersize=4, label="this tilt")
+        axes.plot(
+            (every - left_over).ravel(),
+            every.ravel(),
+            ".",
+            color="#bbbbbb",
+            markersize=2,
+            label="all tilts",
+        )
+        axes.plot(
+            (every - left_over)[at].ravel(),
+            every[at].ravel(),
+            ".",
+            color="#0072B2",
+            markersize=4,
+            label="this tilt",
+        )
         top = float(np.nanmax(every))
         axes.plot([0, top], [0, top], color="#D55E00", linewidth=1)
         axes.legend(frameon=False, fontsize=8)

@@ -41,10 +41,31 @@ def response_ratios_view(obj, **kwargs):
         wdict[name].layout = w.Layout(**_SIZE)
         shown.append(box)
     wdict["figures"], wdict["notes"] = markup(obj, "figures"), markup(obj, "notes")
-    wdict["fit_button"] = button("Fit", obj.fit, "Fit on a copy of the series and show the result.", "primary")
-    wdict["apply_button"] = button("Apply", obj.apply, "Attach the ratios to the series, for the methods that follow.", "success")
+    wdict["fit_button"] = button(
+        "Fit", obj.fit, "Fit on a copy of the series and show the result.", "primary"
+    )
+    wdict["apply_button"] = button(
+        "Apply",
+        obj.apply,
+        "Attach the ratios to the series, for the methods that follow.",
+        "success",
+    )
     enabled(obj, wdict["fit_button"], "running", when=False)
     enabled(obj, wdict["apply_button"], "can_apply")
     wdict["notes"].layout = wdict["figures"].layout = w.Layout(max_width="380px")
-    controls = [wdict[name] for name in ("method", "block_size", "min_counts", "rest", "mask_level", "tilt", "figures", "notes")]
-    return assemble(obj, "Response ratios", controls, shown, [wdict["fit_button"], wdict["apply_button"]], wdict)
+    controls = [
+        wdict[name]
+        for name in (
+            "method",
+            "block_size",
+            "min_counts",
+            "rest",
+            "mask_level",
+            "tilt",
+            "figures",
+            "notes",
+        )
+    ]
+    return assemble(
+        obj, "Response ratios", controls, shown, [wdict["fit_button"], wdict["apply_button"]], wdict
+    )

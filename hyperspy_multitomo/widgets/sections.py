@@ -55,11 +55,17 @@ def section_png(
     from PIL import Image, ImageDraw
 
     shape = image.shape[:2]
-    height, width = (max(round(n * step * scale), _THIN) for n, step in zip(shape, steps, strict=True))
+    height, width = (
+        max(round(n * step * scale), _THIN) for n, step in zip(shape, steps, strict=True)
+    )
     pixels = (np.clip(np.nan_to_num(image), 0, 1) * 255).astype(np.uint8)
     pixels = pixels[::-1] if upward else pixels
     # Averages where there are more voxels than pixels, so that nothing thin is lost.
-    how = Image.Resampling.BOX if min(height / shape[0], width / shape[1]) < 1 else Image.Resampling.NEAREST
+    how = (
+        Image.Resampling.BOX
+        if min(height / shape[0], width / shape[1]) < 1
+        else Image.Resampling.NEAREST
+    )
     section = Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height), how)
     row, column = ((i + 0.5) / n for i, n in zip(cursor, shape, strict=True))
     _draw_cursor(section, round((1 - row if upward else row) * height), round(column * width))
@@ -101,13 +107,26 @@ def profile_png(positions: np.ndarray, lines, position: float, along: str, quant
     # Black as the sections are, so that each element has the same colour in both.
     axes.set_facecolor("black")
     for name, colour, values in lines:
-        axes.plot(positions, values, color=colour, label=name, linewidth=1.6, marker="o" if len(values) == 1 else None)
+        axes.plot(
+            positions,
+            values,
+            color=colour,
+            label=name,
+            linewidth=1.6,
+            marker="o" if len(values) == 1 else None,
+        )
     axes.axvline(position, color="white", linewidth=0.8, linestyle=":")
     axes.set_xlabel(along, fontsize=9)
     axes.set_ylabel(quantity, fontsize=9)
     axes.tick_params(labelsize=8)
     if lines:
-        axes.legend(fontsize=8, facecolor="black", labelcolor="white", edgecolor="0.4", ncols=2 if len(lines) > 4 else 1)
+        axes.legend(
+            fontsize=8,
+            facecolor="black",
+            labelcolor="white",
+            edgecolor="0.4",
+            ncols=2 if len(lines) > 4 else 1,
+        )
     return figure_png(figure)
 
 
@@ -132,7 +151,13 @@ def _draw_bar(section, scale: float, unit: str) -> None:
     right = left + max(round(length * scale), 1) - 1
     draw = ImageDraw.Draw(section)
     draw.rectangle((left, bottom - 3, right, bottom), fill="white", outline="black")
-    text = {"fill": "white", "font": _font(), "anchor": "lm", "stroke_width": 1, "stroke_fill": "black"}
+    text = {
+        "fill": "white",
+        "font": _font(),
+        "anchor": "lm",
+        "stroke_width": 1,
+        "stroke_fill": "black",
+    }
     draw.text((right + 6, bottom - 1.5), f"{length:g} {unit}", **text)
 
 

@@ -22,18 +22,35 @@ _SAME_TILT = 0.01
 class SpectrumWindow(Panel):
     """State of the window: a line, or any centre and width; and the pictures of spectrum and map."""
 
-    line = t.Enum(values="lines", desc="An X-ray line: sets the window to one FWHM of the detector on either side of it.")
+    line = t.Enum(
+        values="lines",
+        desc="An X-ray line: sets the window to one FWHM of the detector on either side of it.",
+    )
     lines = t.List(t.Str, [FREE])
-    centre = t.Range(low="lowest", high="highest", value=1.0, desc="Middle of the window on the spectrum, in keV.")
+    centre = t.Range(
+        low="lowest",
+        high="highest",
+        value=1.0,
+        desc="Middle of the window on the spectrum, in keV.",
+    )
     lowest = t.Float(0.0)
     highest = t.Float(20.0)
-    width = t.Range(low="narrowest", high="widest", value=0.2, desc="Whole width of the window on the spectrum, in keV.")
+    width = t.Range(
+        low="narrowest",
+        high="widest",
+        value=0.2,
+        desc="Whole width of the window on the spectrum, in keV.",
+    )
     narrowest = t.Float(0.02)
     widest = t.Float(2.0)
-    spectrum_picture = t.Bytes(desc="The spectrum, summed over all pixels and tilts, with the window.")
+    spectrum_picture = t.Bytes(
+        desc="The spectrum, summed over all pixels and tilts, with the window."
+    )
     map_picture = t.Bytes(desc="Counts in the window at the current tilt.")
     map_title = t.Str(desc="Limits of the window and the counts in it.")
-    moved = t.Event(desc="The window has moved: one event where a line changes both centre and width.")
+    moved = t.Event(
+        desc="The window has moved: one event where a line changes both centre and width."
+    )
 
     #: Counts (tilt, y, x, energy), energies in keV, tilts in degrees; None without spectra.
     counts = t.Any
@@ -49,15 +66,24 @@ class SpectrumWindow(Panel):
         """Take the spectra, and as choices the lines of `elements` (by default those that the spectra list)."""
         found = spectra_of(spectra)
         self.counts, self.energy, self.spectra_tilts = found.data, found.energy, found.tilts
-        microscope, listed = "Acquisition_instrument.TEM.", spectra.metadata.get_item("Sample.elements", default=())
+        microscope, listed = (
+            "Acquisition_instrument.TEM.",
+            spectra.metadata.get_item("Sample.elements", default=()),
+        )
         beam = spectra.metadata.get_item(microscope + "beam_energy", default=None)
-        resolution = spectra.metadata.get_item(microscope + "Detector.EDS.energy_resolution_MnKa", default=None)
+        resolution = spectra.metadata.get_item(
+            microscope + "Detector.EDS.energy_resolution_MnKa", default=None
+        )
         self._resolution = float(resolution or 130.0)
         self.highest = float(self.energy[-1])
         self.lowest = float(max(self.energy[0], min(_LOWEST, self.highest / 2)))
         step = float(self.energy[1] - self.energy[0])
         self.narrowest, self.widest = 2 * step, max(2.0, 4 * step)
-        self._families = [f for name in elements or listed for f in families_of(name, beam, (self.lowest, self.highest))]
+        self._families = [
+            f
+            for name in elements or listed
+            for f in families_of(name, beam, (self.lowest, self.highest))
+        ]
         self.lines = [*(family.main for family in self._families), FREE]
         self._set_line(self.lines[0])
 
@@ -87,7 +113,9 @@ class SpectrumWindow(Panel):
         if abs(self.spectra_tilts[place] - tilt) > _SAME_TILT:
             return None
         inside = np.flatnonzero(self.window)
-        return np.asarray(self.counts[place][..., inside[0] : inside[-1] + 1].sum(axis=-1), dtype=np.float32)
+        return np.asarray(
+            self.counts[place][..., inside[0] : inside[-1] + 1].sum(axis=-1), dtype=np.float32
+        )
 
     def draw_map(self, tilt: float) -> None:
         """Draw the map of the window at a tilt in degrees."""
@@ -111,7 +139,13 @@ class SpectrumWindow(Panel):
                 axes.text(0.5, 0.5, "not summed", ha="center", transform=axes.transAxes)
         else:
             shown = self.energy >= self.lowest
-            whole.step(self.energy[shown], np.maximum(self.summed[shown], 0.5), where="mid", color="black", linewidth=0.7)
+            whole.step(
+                self.energy[shown],
+                np.maximum(self.summed[shown], 0.5),
+                where="mid",
+                color="black",
+                linewidth=0.7,
+            )
             whole.set_yscale("log")
             near.step(self.energy, self.summed, where="mid", color="black", linewidth=0.9)
             self._zoom(near)
@@ -130,10 +164,20 @@ class SpectrumWindow(Panel):
         top = max(float(self.summed[near].max(initial=0.0)), 1.0)
         axes.set(xlim=(low, high), ylim=(0, 1.3 * top))
         for family in self._families:
-            for name, energy, weight in zip(family.names, family.energies, family.weights, strict=True):
+            for name, energy, weight in zip(
+                family.names, family.energies, family.weights, strict=True
+            ):
                 if low < energy < high and weight > 0.1:
                     axes.axvline(energy, color=LINES[1], linewidth=0.7, linestyle=":")
-                    axes.text(energy, 1.28 * top, name.replace("_", " "), rotation=90, fontsize=7, va="top", ha="right")
+                    axes.text(
+                        energy,
+                        1.28 * top,
+                        name.replace("_", " "),
+                        rotation=90,
+                        fontsize=7,
+                        va="top",
+                        ha="right",
+                    )
 
     def _set_line(self, line: str) -> None:
         family = next((f for f in self._families if f.main == line), None)

@@ -12,8 +12,8 @@ MOST = 128
 class Surfaces:
     """A plot of k3d with one surface per channel, of the handedness of the pictures.
 
-    The axes of k3d are right-handed, those of the pictures (x to the right, y down, z towards the viewer) left-handed: the plot
-    has -y for its second axis, so that large y are in front.
+    The axes of k3d are right-handed, those of the pictures (x to the right, y down, z towards the
+    viewer) left-handed: the plot has -y for its second axis, so that large y are in front.
 
     Parameters
     ----------
@@ -30,7 +30,9 @@ class Surfaces:
         try:
             import k3d
         except ImportError as error:
-            raise ImportError('the 3-D view needs k3d: pip install "hyperspy_multitomo[gui]", or pip install k3d') from error
+            raise ImportError(
+                'the 3-D view needs k3d: pip install "hyperspy_multitomo[gui]", or pip install k3d'
+            ) from error
         self._k3d, self._axes = k3d, axes
         # Several layers of transparency, so that cores are seen through their shells.
         look = dict(camera_up_axis="z", axes=["x", "-y", "z"], depth_peels=6, menu_visibility=False)
@@ -94,7 +96,8 @@ def reduced(volume: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
     -------
     volume : ndarray (z, x, y)
     sides : (int, int, int)
-        How many voxels were averaged along each axis. Where that does not divide the size, the last voxel is repeated.
+        How many voxels were averaged along each axis. Where that does not divide the size, the last
+        voxel is repeated.
 
     Examples
     --------
@@ -105,7 +108,13 @@ def reduced(volume: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
     volume = np.nan_to_num(np.asarray(volume, dtype=np.float32), posinf=0.0, neginf=0.0)
     sides = tuple(-(-n // MOST) for n in volume.shape)
     if max(sides) > 1:
-        volume = np.pad(volume, [(0, -n % side) for n, side in zip(volume.shape, sides, strict=True)], mode="edge")
-        blocks = [size for n, side in zip(volume.shape, sides, strict=True) for size in (n // side, side)]
+        volume = np.pad(
+            volume,
+            [(0, -n % side) for n, side in zip(volume.shape, sides, strict=True)],
+            mode="edge",
+        )
+        blocks = [
+            size for n, side in zip(volume.shape, sides, strict=True) for size in (n // side, side)
+        ]
         volume = volume.reshape(blocks).mean(axis=(1, 3, 5))
     return np.pad(volume, 1), sides

@@ -22,14 +22,17 @@ _ROOM = 1.12
 class TiltSeriesPanel(SpectrumWindow):
     """State of the panel: the tilt and channel shown, the tilts marked as bad, and the window on the spectra.
 
-    `apply` calls `drop_tilts` with the marked tilts and puts the new series into `result`; the series itself never changes.
+    `apply` calls `drop_tilts` with the marked tilts and puts the new series into `result`; the
+    series itself never changes.
     """
 
     tilt = t.Range(low=0, high="last", value=0, desc="The tilt that is shown, in degrees.")
     last = t.Int(0)
     channel = t.Enum(values="names", desc="The image or elemental map that is shown.")
     names = t.List(t.Str, ["HAADF"])
-    same_brightness = t.Bool(True, desc="Draw all tilts with the same limits, so that darker ones look darker.")
+    same_brightness = t.Bool(
+        True, desc="Draw all tilts with the same limits, so that darker ones look darker."
+    )
     bad = t.Bool(False, desc="Mark the tilt that is shown as bad.")
     marked = t.List(t.Float, desc="The tilts marked as bad, in degrees, ascending.")
     marked_text = t.Str("Marked: none", desc="The tilts marked as bad, in words.")
@@ -80,7 +83,9 @@ class TiltSeriesPanel(SpectrumWindow):
             found = [float(tilt) for tilt in ranking.suspicious]
             self.marked = sorted({*self.marked, *found})
             reasons = [f"{tilt:.1f}° ({ranking.reasons[self._place(tilt)]})" for tilt in found]
-            self.message = f"Suspicious: {', '.join(reasons)}" if found else "No tilt is suspicious."
+            self.message = (
+                f"Suspicious: {', '.join(reasons)}" if found else "No tilt is suspicious."
+            )
 
         self.start(work, then)
 
@@ -115,7 +120,10 @@ class TiltSeriesPanel(SpectrumWindow):
 
     def _measure(self, job: Job):
         """Return sums (name, tilt), limits for all tilts (name, 2), and the summed spectrum."""
-        sums, limits = np.zeros((len(self.names), self.last + 1)), np.zeros((len(self.names), self.last + 1, 2))
+        sums, limits = (
+            np.zeros((len(self.names), self.last + 1)),
+            np.zeros((len(self.names), self.last + 1, 2)),
+        )
         share = 1.0 if self.counts is None else 0.5
         for place in range(self.last + 1):
             job.step(share * place / (self.last + 1), "Reading the tilts ...")
@@ -182,7 +190,9 @@ class TiltSeriesPanel(SpectrumWindow):
         tilt = float(self._tilts[place])
         mark = ", marked as bad" if tilt in self.marked else ""
         self.title = f"{name} at {tilt:.1f}° (image {place + 1} of {self.last + 1}{mark})"
-        self.image_picture = image_png(image.T, COLOUR_MAP if self.series.channels else "gray", limits)
+        self.image_picture = image_png(
+            image.T, COLOUR_MAP if self.series.channels else "gray", limits
+        )
 
     def _draw_signal(self) -> None:
         from matplotlib.figure import Figure
@@ -195,7 +205,9 @@ class TiltSeriesPanel(SpectrumWindow):
             values = self.sums[self.names.index(self.channel)]
             axes.plot(self._tilts, values, "o-", color=LINES[1], markersize=3, linewidth=0.8)
             bad = np.isin(self._tilts, self.marked)
-            axes.plot(self._tilts[bad], values[bad], "x", color=LINES[0], markersize=8, markeredgewidth=2)
+            axes.plot(
+                self._tilts[bad], values[bad], "x", color=LINES[0], markersize=8, markeredgewidth=2
+            )
             axes.set_ylim(min(0.0, _ROOM * values.min()), _ROOM * max(values.max(), 1e-30))
         axes.axvline(self.current, color="black", linewidth=0.8, linestyle=":")
         axes.set_xlabel("tilt (°)")

@@ -15,7 +15,9 @@ _WIDTH = 340  # px, of images
 def tilt_series_view(obj, **kwargs):
     """Return the widgets of a `TiltSeriesPanel`."""
     tilts = [(f"{tilt:.1f}", place) for place, tilt in enumerate(obj.series.tilts)]
-    selection = w.SelectionSlider(options=tilts, value=obj.tilt, description="Tilt (°)", continuous_update=False)
+    selection = w.SelectionSlider(
+        options=tilts, value=obj.tilt, description="Tilt (°)", continuous_update=False
+    )
     wdict = {
         "tilt": control(obj, "tilt", selection),
         "channel": choice(obj, "channel", "Image", list(obj.names)),
@@ -24,7 +26,14 @@ def tilt_series_view(obj, **kwargs):
         "marked": words(obj, "marked_text"),
     }
     controls = list(wdict.values())
-    pictures = [w.VBox([_image(obj, "title", "image_picture"), picture(obj, "signal_picture", "Signal of each tilt")[0]])]
+    pictures = [
+        w.VBox(
+            [
+                _image(obj, "title", "image_picture"),
+                picture(obj, "signal_picture", "Signal of each tilt")[0],
+            ]
+        )
+    ]
     if obj.counts is not None:
         step = float(obj.energy[1] - obj.energy[0])
         window = {
@@ -34,15 +43,22 @@ def tilt_series_view(obj, **kwargs):
         }
         wdict |= window
         controls += [w.HTML("<b>Window on the spectrum</b>"), *window.values()]
-        spectrum = picture(obj, "spectrum_picture", "Spectrum of all tilts: the whole, and near the window")[0]
+        spectrum = picture(
+            obj, "spectrum_picture", "Spectrum of all tilts: the whole, and near the window"
+        )[0]
         pictures.append(w.VBox([_image(obj, "map_title", "map_picture"), spectrum]))
     buttons = {
         "suspicious_button": button(
-            "Mark suspicious tilts", obj.mark_suspicious, "Mark the tilts that stand out in signal, sharpness or likeness."
+            "Mark suspicious tilts",
+            obj.mark_suspicious,
+            "Mark the tilts that stand out in signal, sharpness or likeness.",
         ),
         "clear_button": button("Clear marks", obj.clear_marks, "Take the marks of all tilts away."),
         "apply_button": button(
-            "Drop marked tilts", obj.apply, "Make a new series without the marked tilts; this one stays as it is.", "primary"
+            "Drop marked tilts",
+            obj.apply,
+            "Make a new series without the marked tilts; this one stays as it is.",
+            "primary",
         ),
     }
     enabled(obj, buttons["suspicious_button"], "running", when=False)

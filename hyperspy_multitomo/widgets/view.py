@@ -17,7 +17,8 @@ _WIDE = {"description_width": "initial"}
 def control(panel, trait: str, widget, tooltip: str = ""):
     """Link the value of a widget with a trait of the panel, and return the widget.
 
-    What the panel refuses (a ``TraitError``) is said in its message, and the widget goes back to what it was.
+    What the panel refuses (a ``TraitError``) is said in its message, and the widget goes back to
+    what it was.
     """
     widget.style = _WIDE
     widget.tooltip = tooltip or panel.trait(trait).desc or ""
@@ -54,17 +55,26 @@ def whole(panel, trait: str, label: str, low: int, high: int, tooltip: str = "")
 
 def choice(panel, trait: str, label: str, options, tooltip: str = ""):
     """Return a drop-down list."""
-    return control(panel, trait, w.Dropdown(options=options, value=getattr(panel, trait), description=label), tooltip)
+    return control(
+        panel,
+        trait,
+        w.Dropdown(options=options, value=getattr(panel, trait), description=label),
+        tooltip,
+    )
 
 
 def switch(panel, trait: str, label: str, tooltip: str = ""):
     """Return a check box."""
-    return control(panel, trait, w.Checkbox(getattr(panel, trait), description=label, indent=False), tooltip)
+    return control(
+        panel, trait, w.Checkbox(getattr(panel, trait), description=label, indent=False), tooltip
+    )
 
 
 def button(label: str, press, tooltip: str = "", style: str = ""):
     """Return a button that calls `press`."""
-    widget = w.Button(description=label, tooltip=tooltip, button_style=style, layout=w.Layout(width="auto"))
+    widget = w.Button(
+        description=label, tooltip=tooltip, button_style=style, layout=w.Layout(width="auto")
+    )
     widget.on_click(lambda _: press())
     return widget
 
@@ -80,7 +90,9 @@ def words(panel, trait: str, small: bool = False):
     """Return text that shows a trait as it is: names in it that look like HTML are none."""
     size = "<small>{}</small>" if small else "{}"
     label = w.HTML(value=size.format(_plain(getattr(panel, trait))))
-    panel.observe(lambda event: setattr(label, "value", size.format(_plain(event.new))), named(trait))
+    panel.observe(
+        lambda event: setattr(label, "value", size.format(_plain(event.new))), named(trait)
+    )
     return label
 
 
@@ -103,7 +115,11 @@ def status(panel) -> tuple[w.Widget, dict]:
     cancel.disabled = True
     panel.observe(lambda event: setattr(cancel, "disabled", not event.new), "running")
     message = words(panel, "message")
-    return w.HBox([bar, cancel, message]), {"progress": bar, "cancel_button": cancel, "message": message}
+    return w.HBox([bar, cancel, message]), {
+        "progress": bar,
+        "cancel_button": cancel,
+        "message": message,
+    }
 
 
 def enabled(panel, widget, trait: str, when: bool = True) -> None:
@@ -123,7 +139,9 @@ def close_button(panel, box_of) -> w.Widget:
         panel.close()
         box_of().close()
 
-    return button("Close", close, "Close the panel; a job that is running is stopped and changes nothing.")
+    return button(
+        "Close", close, "Close the panel; a job that is running is stopped and changes nothing."
+    )
 
 
 def assemble(panel, title: str, controls, pictures, buttons, wdict: dict) -> dict:

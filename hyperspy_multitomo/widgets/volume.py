@@ -41,10 +41,24 @@ class Channel(t.HasTraits):
 
     name = t.Str
     shown = t.Bool(True, desc="Show this element in the sections, the profile and the 3-D view.")
-    colour = Colour("#ffffff", desc="The element's colour; where elements lie together their colours are added.")
-    brightness = t.Range(0.1, 10.0, 1.0, desc="How many times brighter than usual the element is drawn in the sections.")
-    level = t.Range("lowest", "highest", "usual", desc="Value at which the element's surface is drawn in the 3-D view.")
-    opacity = t.Range(0.05, 1.0, 0.7, desc="How opaque the surface is: 1 hides everything behind it.")
+    colour = Colour(
+        "#ffffff", desc="The element's colour; where elements lie together their colours are added."
+    )
+    brightness = t.Range(
+        0.1,
+        10.0,
+        1.0,
+        desc="How many times brighter than usual the element is drawn in the sections.",
+    )
+    level = t.Range(
+        "lowest",
+        "highest",
+        "usual",
+        desc="Value at which the element's surface is drawn in the 3-D view.",
+    )
+    opacity = t.Range(
+        0.05, 1.0, 0.7, desc="How opaque the surface is: 1 hides everything behind it."
+    )
     lowest, highest, usual = t.Float, t.Float, t.Float
     limits = t.Tuple(t.Float, t.Float)
 
@@ -59,12 +73,37 @@ class VolumePanel(Panel):
         It is only read.
     """
 
-    x = t.Range("low_x", "high_x", "middle_x", desc="Where the sections and the profile are, across the tilt axis.")
-    y = t.Range("low_y", "high_y", "middle_y", desc="Where the sections and the profile are, along the tilt axis.")
-    z = t.Range("low_z", "high_z", "middle_z", desc="Where the sections and the profile are, along the beam at tilt 0.")
-    along = t.Enum("x", "y", "z", desc="Direction of the line profile, which runs through the cursor.")
-    cut = t.Enum("nothing", "z", "x", desc="Hide what lies beyond the cursor along this axis, to look inside.")
-    file_name = t.Str("volume.html", desc="File to which the 3-D view is saved; it opens in any browser, without this package.")
+    x = t.Range(
+        "low_x",
+        "high_x",
+        "middle_x",
+        desc="Where the sections and the profile are, across the tilt axis.",
+    )
+    y = t.Range(
+        "low_y",
+        "high_y",
+        "middle_y",
+        desc="Where the sections and the profile are, along the tilt axis.",
+    )
+    z = t.Range(
+        "low_z",
+        "high_z",
+        "middle_z",
+        desc="Where the sections and the profile are, along the beam at tilt 0.",
+    )
+    along = t.Enum(
+        "x", "y", "z", desc="Direction of the line profile, which runs through the cursor."
+    )
+    cut = t.Enum(
+        "nothing",
+        "z",
+        "x",
+        desc="Hide what lies beyond the cursor along this axis, to look inside.",
+    )
+    file_name = t.Str(
+        "volume.html",
+        desc="File to which the 3-D view is saved; it opens in any browser, without this package.",
+    )
     overwrite = t.Bool(False, desc="Whether a file that is there already may be replaced.")
 
     low_x, high_x, middle_x = t.Float, t.Float, t.Float
@@ -84,7 +123,9 @@ class VolumePanel(Panel):
         super().__init__(**kwds)
         names = volume.channels
         # An image's volume without named channels is one channel too.
-        self._data = volume.array("element", "z", "x", "y") if names else volume.array("z", "x", "y")[None]
+        self._data = (
+            volume.array("element", "z", "x", "y") if names else volume.array("z", "x", "y")[None]
+        )
         pixel_size = volume.pixel_size
         to_nm = 1.0 if pixel_size is None else pixel_size / axis_named(volume, "x").scale
         self.unit = "px" if pixel_size is None else "nm"
@@ -147,7 +188,9 @@ class VolumePanel(Panel):
         def save(packed):
             # Once it is written it is too late to cancel.
             path, page = packed
-            save_atomically(lambda temporary: temporary.write_text(page, encoding="utf-8"), path, self.overwrite)
+            save_atomically(
+                lambda temporary: temporary.write_text(page, encoding="utf-8"), path, self.overwrite
+            )
             self.message = f"Saved {path.resolve()}"
 
         self.start(work, save)
@@ -159,15 +202,22 @@ class VolumePanel(Panel):
         path = Path(name).expanduser()
         path = path if path.suffix else path.with_suffix(".html")
         if path.suffix.lower() not in (".html", ".htm"):
-            raise ValueError(f"the file name ends in {path.suffix}, but what is saved is a web page: let it end in .html")
+            raise ValueError(
+                f"the file name ends in {path.suffix}, but what is saved is a web page: let it end "
+                "in .html"
+            )
         if path.is_dir():
             raise ValueError(f"the path {path} is a folder: enter the name of a file")
         if path.exists() and not self.overwrite:
-            raise ValueError(f"the file {path} exists already: choose another name, or allow to replace it")
+            raise ValueError(
+                f"the file {path} exists already: choose another name, or allow to replace it"
+            )
         return path
 
     def _channel(self, name: str, data, colour: str) -> Channel:
-        thin = tuple(slice(None, None, max(1, int((data.size / _SAMPLE) ** (1 / 3)))) for _ in range(3))
+        thin = tuple(
+            slice(None, None, max(1, int((data.size / _SAMPLE) ** (1 / 3)))) for _ in range(3)
+        )
         sample = np.asarray(data[thin])
         finite = sample[np.isfinite(sample)]
         highest = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
@@ -175,7 +225,14 @@ class VolumePanel(Panel):
         bright = bright if bright > 0 else highest
         # What is below 0 is noise or an artefact, and black.
         limits = (0.0, 100.0) if "percent" in self.quantity else (0.0, bright)
-        return Channel(name=name, colour=colour, limits=limits, lowest=highest / 100, highest=highest, usual=bright / 2)
+        return Channel(
+            name=name,
+            colour=colour,
+            limits=limits,
+            lowest=highest / 100,
+            highest=highest,
+            usual=bright / 2,
+        )
 
     def _redraw(self, event=None) -> None:
         self.refresh(self._draw)
@@ -185,27 +242,42 @@ class VolumePanel(Panel):
         shown = [(i, channel) for i, channel in enumerate(self.channels) if channel.shown]
         self.trait_set(**{plane: self._section(plane, at, shown) for plane in PLANES})
         line = tuple(slice(None) if name == self.along else at[name] for name in "zxy")
-        lines = [(channel.name, channel.colour, np.asarray(self._data[(i, *line)])) for i, channel in shown]
+        lines = [
+            (channel.name, channel.colour, np.asarray(self._data[(i, *line)]))
+            for i, channel in shown
+        ]
         first, step, size = self._axes[self.along]
         positions, label = first + step * np.arange(size), f"{self.along} ({self.unit})"
-        self.profile = profile_png(positions, lines, getattr(self, self.along), label, self.quantity)
+        self.profile = profile_png(
+            positions, lines, getattr(self, self.along), label, self.quantity
+        )
         voxel = ", ".join(f"{name} {values[at[self.along]]:.4g}" for name, _, values in lines)
-        self.values = f"At the cursor ({self.quantity}): {voxel}" if lines else "No element is shown."
+        self.values = (
+            f"At the cursor ({self.quantity}): {voxel}" if lines else "No element is shown."
+        )
 
     def _section(self, plane: str, at: dict[str, int], shown: list) -> bytes:
         column, row, across = PLANES[plane]
         index = tuple(at[name] if name == across else slice(None) for name in "zxy")
         cuts = [np.nan_to_num(np.asarray(self._data[(i, *index)])) for i, _ in shown]
         if cuts:
-            limits = [(low, low + (high - low) / c.brightness) for _, c in shown for low, high in [c.limits]]
+            limits = [
+                (low, low + (high - low) / c.brightness)
+                for _, c in shown
+                for low, high in [c.limits]
+            ]
             # Data are (z, x, y): only xy has its rows and columns the other way round.
             cuts = np.stack(cuts).swapaxes(1, 2) if plane == "xy" else np.stack(cuts)
-            image = colour_mix(cuts, limits=limits, colours=[channel.colour for _, channel in shown])
+            image = colour_mix(
+                cuts, limits=limits, colours=[channel.colour for _, channel in shown]
+            )
         else:
             image = np.zeros((self._axes[row][2], self._axes[column][2], 3), np.float32)
         scale = SIDE / max(self.step(name) * self._axes[name][2] for name in "xyz")
         upward = row == "z"
-        heading = f"{column} →  {row} {'↑' if upward else '↓'}   at {across} = {self._place(across)}"
+        heading = (
+            f"{column} →  {row} {'↑' if upward else '↓'}   at {across} = {self._place(across)}"
+        )
         steps, cursor = (self.step(row), self.step(column)), (at[row], at[column])
         return section_png(image, steps, scale, cursor, heading, self.unit, upward=upward)
 
@@ -217,6 +289,8 @@ class VolumePanel(Panel):
         if self.surfaces is None:
             return
         for channel in self.channels:
-            self.surfaces.style(channel.name, channel.shown, channel.colour, channel.level, channel.opacity)
+            self.surfaces.style(
+                channel.name, channel.shown, channel.colour, channel.level, channel.opacity
+            )
         axis = None if self.cut == "nothing" else self.cut
         self.surfaces.clip(axis, getattr(self, axis) if axis else 0.0)

@@ -32,8 +32,9 @@ _WORDS = {
 class WorkbenchPanel(Panel):
     """The state of the workbench: the series, the volume and the composition, and the panels made so far.
 
-    Each panel is made when it is asked for, on what there is then; what it makes is handed on. The alignment of the HAADF series
-    is that of the maps too: of those that are there when it is attached, and of those that replace them.
+    Each panel is made when it is asked for, on what there is then; what it makes is handed on. The
+    alignment of the HAADF series is that of the maps too: of those that are there when it is
+    attached, and of those that replace them.
     """
 
     haadf = held("The HAADF series.")
@@ -42,7 +43,14 @@ class WorkbenchPanel(Panel):
     volume = held("The volume of counts that was made last.")
     composition = held("The composition that was made last.")
     #: Names of the panels, in the order of the work.
-    STEPS = ("Tilt series", "Alignment", "Response ratios", "Reconstruction", "Composition", "Volume")
+    STEPS = (
+        "Tilt series",
+        "Alignment",
+        "Response ratios",
+        "Reconstruction",
+        "Composition",
+        "Volume",
+    )
 
     # The panels that were opened last, by step, and the volume or composition that was made last.
     _opened = t.Dict
@@ -53,7 +61,8 @@ class WorkbenchPanel(Panel):
         if self._maps_lack_alignment():
             # They are the user's: only Apply changes them.
             self.message = (
-                f"The HAADF series is aligned but {in_words(self.eds)} are not: open the step Alignment and press Apply, "
+                f"The HAADF series is aligned but {in_words(self.eds)} are not: open the step "
+                "Alignment and press Apply, "
                 "which attaches it to both."
             )
 
@@ -88,7 +97,10 @@ class WorkbenchPanel(Panel):
     def _tilt_series(self) -> Panel:
         from .tilt_series import TiltSeriesPanel
 
-        return self._kept(TiltSeriesPanel(series=self._maps(), spectra=self.spectra, threaded=self.threaded), "eds")
+        return self._kept(
+            TiltSeriesPanel(series=self._maps(), spectra=self.spectra, threaded=self.threaded),
+            "eds",
+        )
 
     def _alignment(self) -> Panel:
         from .alignment import AlignmentPanel
@@ -106,12 +118,17 @@ class WorkbenchPanel(Panel):
     def _reconstruction(self) -> Panel:
         from .reconstruction import ReconstructionPanel
 
-        return self._kept(ReconstructionPanel(eds=self._maps(), haadf=self.haadf, threaded=self.threaded), "volume")
+        return self._kept(
+            ReconstructionPanel(eds=self._maps(), haadf=self.haadf, threaded=self.threaded),
+            "volume",
+        )
 
     def _composition(self) -> Panel:
         from .composition import CompositionPanel
 
-        return self._kept(CompositionPanel(volume=self._made(self.volume), threaded=self.threaded), "composition")
+        return self._kept(
+            CompositionPanel(volume=self._made(self.volume), threaded=self.threaded), "composition"
+        )
 
     def _volume(self) -> Panel:
         from .volume import VolumePanel
@@ -122,7 +139,8 @@ class WorkbenchPanel(Panel):
         """Return the maps, or say that there are none."""
         if self.eds is None:
             raise ValueError(
-                "there are no maps yet: make them of the spectra by mt.elemental_maps(spectra, ...) and set the workbench's `eds`"
+                "there are no maps yet: make them of the spectra by mt.elemental_maps(spectra, "
+                "...) and set the workbench's `eds`"
             )
         return self.eds
 
@@ -130,7 +148,8 @@ class WorkbenchPanel(Panel):
         """Return a volume, or say which step makes one."""
         if volume is None:
             raise ValueError(
-                "there is no volume yet: make one in the step Reconstruction, and press its button for the whole volume"
+                "there is no volume yet: make one in the step Reconstruction, and press its button "
+                "for the whole volume"
             )
         return volume
 
@@ -153,7 +172,9 @@ class WorkbenchPanel(Panel):
         """Attach to maps without an alignment that of the HAADF series, and say so."""
         if self._maps_lack_alignment():
             self.eds.align(self.haadf.alignment)
-            self.message = f"The alignment of the HAADF series was attached to {in_words(self.eds)} as well."
+            self.message = (
+                f"The alignment of the HAADF series was attached to {in_words(self.eds)} as well."
+            )
 
     def _outdate(self, name: str) -> None:
         """Tell the open panels that show something that it has changed."""

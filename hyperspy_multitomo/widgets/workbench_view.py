@@ -28,7 +28,11 @@ def workbench_view(obj, **kwargs):
             box.children = [box.children[0], made["widget"]]
             wdict[step] = made["wdict"]
 
-        opener = button(f"Open {step.lower()}", open_step, f"Open the panel of this step on what there is now: {step.lower()}.")
+        opener = button(
+            f"Open {step.lower()}",
+            open_step,
+            f"Open the panel of this step on what there is now: {step.lower()}.",
+        )
         opener.layout.align_self = "flex-start"
         wdict[f"{step} button"] = opener
         box.children = [opener]

@@ -23,10 +23,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--files", type=int, default=0, help="damaged files")
     parser.add_argument("--calls", type=int, default=0, help="calls with a wrong argument")
-    parser.add_argument("--faults", type=int, default=0, help="kills, interrupts and full disks, each")
+    parser.add_argument(
+        "--faults", type=int, default=0, help="kills, interrupts and full disks, each"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--case", type=int, help="the seed of one damaged file, to run it here and see its error")
+    parser.add_argument(
+        "--case", type=int, help="the seed of one damaged file, to run it here and see its error"
+    )
     given = parser.parse_args()
     if given.case is not None:
         from fuzz import cases
@@ -37,13 +41,23 @@ def main() -> int:
 
     def progress(done: int) -> None:
         if sys.stderr.isatty() or not done % 100:
-            print(f"\r{done} done, {time.monotonic() - begun:.0f} s", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r{done} done, {time.monotonic() - begun:.0f} s",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
 
     asked = {"files": (given.files, 0), "calls": (0, given.calls)}
-    results = {name: runner.run(runner.requests(*n, given.seed, long=True), given.workers, progress) for name, n in asked.items()}
+    results = {
+        name: runner.run(runner.requests(*n, given.seed, long=True), given.workers, progress)
+        for name, n in asked.items()
+    }
     every = [*results["files"], *results["calls"]]
     struck = faults.run(given.faults, given.seed) if given.faults else []
-    bad = [one for one in every if one.kind in (UNCLEAR, *NEVER)] + [one for one in struck if one.kind in NEVER]
+    bad = [one for one in every if one.kind in (UNCLEAR, *NEVER)] + [
+        one for one in struck if one.kind in NEVER
+    ]
     print("\n")
     for one in sorted(bad, key=lambda one: (one.kind, one.subject)):
         print(f"{one.kind}: seed {one.seed}, {one.what}\n    {one.said[:300]}")
@@ -53,9 +67,14 @@ def main() -> int:
         print("\n" + runner.table(struck))
     shares = {name: runner.unclear_share(found) for name, found in results.items() if found}
     for name, share in shares.items():
-        print(f"unclear errors of {name}: {100 * share:.2f} %, at most {100 * _UNCLEAR[name]:g} % may be")
+        print(
+            f"unclear errors of {name}: {100 * share:.2f} %, at most {100 * _UNCLEAR[name]:g} % "
+            "may be"
+        )
     print(f"seed {given.seed}, {time.monotonic() - begun:.0f} s")
-    failed = any(one.kind in NEVER for one in [*every, *struck]) or any(share > _UNCLEAR[name] for name, share in shares.items())
+    failed = any(one.kind in NEVER for one in [*every, *struck]) or any(
+        share > _UNCLEAR[name] for name, share in shares.items()
+    )
     return int(failed)
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every public method and function called with wrong values, one argument at a time, and what comes of each call.
 
-``python tests/fuzz/calls.py [seed] [n]`` prints the calls whose error is unclear; ``run(seed, n)`` returns all that were made.
+``python tests/fuzz/calls.py [seed] [n]`` prints the calls whose error is unclear; ``run(seed, n)``
+returns all that were made.
 """
 
 from __future__ import annotations
@@ -61,7 +62,11 @@ class Outcome:
 
 def short(value) -> str:
     """Return a value as words."""
-    text = type(value).__name__ if hasattr(value, "axes_manager") or type(value) is object else repr(value)
+    text = (
+        type(value).__name__
+        if hasattr(value, "axes_manager") or type(value) is object
+        else repr(value)
+    )
     return text if len(text) < 40 else text[:37] + "..."
 
 
@@ -87,25 +92,63 @@ def signals() -> dict:
     eels.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
     block = np.zeros((16, 12, 16), np.float32)
     block[4:12, 2:10, 4:12] = 5.0
-    volume = mt.TomographicVolume.from_arrays({"Au": block, "Ag": 2 * block}, pixel_size=2.0, quantity="counts / nm")
+    volume = mt.TomographicVolume.from_arrays(
+        {"Au": block, "Ag": 2 * block}, pixel_size=2.0, quantity="counts / nm"
+    )
     volume.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
     volume.metadata.set_item("Sample.xray_lines", ["Au_La", "Ag_La"])
-    image = mt.TomographicVolume.from_arrays({"HAADF": block + block**2 / 9}, pixel_size=2.0, quantity="counts / nm")
+    image = mt.TomographicVolume.from_arrays(
+        {"HAADF": block + block**2 / 9}, pixel_size=2.0, quantity="counts / nm"
+    )
     axes = [{"name": "tilt", "axis": TILTS, "units": "°", "navigate": True}]
-    axes += [{"name": name, "size": 4, "scale": 2.0, "units": "nm", "navigate": True} for name in "yx"]
-    eds_axis = {"name": "Energy", "size": 400, "scale": 0.02, "offset": 0.0, "units": "keV", "navigate": False}
-    eels_axis = {"name": "Energy loss", "size": 400, "scale": 1.0, "offset": 400.0, "units": "eV", "navigate": False}
+    axes += [
+        {"name": name, "size": 4, "scale": 2.0, "units": "nm", "navigate": True} for name in "yx"
+    ]
+    eds_axis = {
+        "name": "Energy",
+        "size": 400,
+        "scale": 0.02,
+        "offset": 0.0,
+        "units": "keV",
+        "navigate": False,
+    }
+    eels_axis = {
+        "name": "Energy loss",
+        "size": 400,
+        "scale": 1.0,
+        "offset": 400.0,
+        "units": "eV",
+        "navigate": False,
+    }
     counts = np.random.default_rng(0).poisson(5.0, (len(TILTS), 4, 4, 400)).astype(float)
     spectra = Signal1D(counts, axes=[*axes, eds_axis])
     loss = Signal1D(counts, axes=[*axes, eels_axis])
     loss.set_signal_type("EELS")
-    return {"haadf": haadf, "eds": eds, "eels": eels, "volume": volume, "image": image, "spectra": spectra, "loss": loss}
+    return {
+        "haadf": haadf,
+        "eds": eds,
+        "eels": eels,
+        "volume": volume,
+        "image": image,
+        "spectra": spectra,
+        "loss": loss,
+    }
 
 
 def wrong_values(made: dict) -> list:
     """Return what no or few arguments may be."""
     plain = [None, "abc", "", -1, 0, 2.5, float("nan"), float("inf"), 1e12, object(), b"abc", 1j]
-    held = [[], {}, [None], ["abc"], {"abc": "abc"}, {1: 2}, np.array("abc"), np.full(3, np.nan), np.zeros((2, 2, 2, 2, 2))]
+    held = [
+        [],
+        {},
+        [None],
+        ["abc"],
+        {"abc": "abc"},
+        {1: 2},
+        np.array("abc"),
+        np.full(3, np.nan),
+        np.zeros((2, 2, 2, 2, 2)),
+    ]
     return [*plain, *held, *(made[name] for name in ("haadf", "eds", "volume", "spectra"))]
 
 
@@ -142,7 +185,8 @@ def bases(made: dict, folder: Path) -> dict[str, dict]:
         "reconstruct_fbp": {"show_progressbar": False},
         "reconstruct_hebt": {"haadf": haadf, "ratios": factors} | few,
         "reconstruct_fused": {"haadf": haadf, "haadf_weights": factors} | few,
-        "reconstruct_with_absorption": {"method": "sirt", "rounds": 1, "absorption": absorption} | few,
+        "reconstruct_with_absorption": {"method": "sirt", "rounds": 1, "absorption": absorption}
+        | few,
         "register_to": {"haadf": haadf},
         "save": {"filename": folder / "saved.hspy", "overwrite": True},
         "smooth": {"sigma": 1.0},
@@ -161,7 +205,11 @@ def bases(made: dict, folder: Path) -> dict[str, dict]:
         "plot_composition": {},
         "export": {"filename": folder / "volume.mrc", "overwrite": True},
         "edge_maps": {"spectra": made["loss"], "edges": ["O_K"], "show_progressbar": False},
-        "elemental_maps": {"spectra": made["spectra"], "elements": ["Al", "Si"], "show_progressbar": False},
+        "elemental_maps": {
+            "spectra": made["spectra"],
+            "elements": ["Al", "Si"],
+            "show_progressbar": False,
+        },
         "load_tilt_series": {"files": folder / "series.hspy", "tilts": TILTS},
         "projector": {"geometry": geometry},
         "workbench": {"haadf": haadf, "eds": eds, "display": False},
@@ -183,21 +231,40 @@ def calls(folder: Path) -> Iterator[Call]:
     for kind in ("haadf", "eds", "eels", "volume"):
         for name in public_methods(type(made[kind])):
             owner = OWNERS.get(name, kind)
-            owner = made["volume"].quantify("CL", factors={"Au": 1.0, "Ag": 2.0}) if owner == "composition" else made[owner]
-            yield from calls_of(f"{kind}.{name}", getattr(owner, name), dict(base.get(name, {})), wrong)
+            owner = (
+                made["volume"].quantify("CL", factors={"Au": 1.0, "Ag": 2.0})
+                if owner == "composition"
+                else made[owner]
+            )
+            yield from calls_of(
+                f"{kind}.{name}", getattr(owner, name), dict(base.get(name, {})), wrong
+            )
         for name in settable(type(made[kind])):
-            yield from calls_of(f"{kind}.{name} = ", setter(made[kind], name), {"value": None}, wrong, name)
-    for name in ("edge_maps", "elemental_maps", "load_tilt_series", "projector", "TiltGeometry", "Alignment"):
+            yield from calls_of(
+                f"{kind}.{name} = ", setter(made[kind], name), {"value": None}, wrong, name
+            )
+    for name in (
+        "edge_maps",
+        "elemental_maps",
+        "load_tilt_series",
+        "projector",
+        "TiltGeometry",
+        "Alignment",
+    ):
         yield from calls_of(name, getattr(mt, name), base[name], wrong)
 
 
-def calls_of(where: str, function: Callable, base: dict, wrong: list, named: str | None = None) -> Iterator[Call]:
+def calls_of(
+    where: str, function: Callable, base: dict, wrong: list, named: str | None = None
+) -> Iterator[Call]:
     """Yield the calls of one function."""
     signature = inspect.signature(function)
     unknown = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
     base = {name: value for name, value in base.items() if name in signature.parameters or unknown}
     if where in ("eels.reconstruct_hebt", "eels.reconstruct_fused"):
-        base |= {name: {"Mn": 1.0, "O": 2.0} for name in ("ratios", "haadf_weights") if name in base}
+        base |= {
+            name: {"Mn": 1.0, "O": 2.0} for name in ("ratios", "haadf_weights") if name in base
+        }
     if where == "eels.model_ratios":
         base |= {"xray_lines": ["Mn_Ka", "O_Ka"]}
     for name, parameter in signature.parameters.items():
@@ -209,13 +276,19 @@ def calls_of(where: str, function: Callable, base: dict, wrong: list, named: str
 
 def public_methods(cls: type) -> list[str]:
     """Return the methods of a class that are the package's own."""
-    names = [name for name in dir(cls) if not name.startswith("_") and name not in ("browse", "explore")]
+    names = [
+        name for name in dir(cls) if not name.startswith("_") and name not in ("browse", "explore")
+    ]
     return [name for name in names if callable(getattr(cls, name)) and _ours(getattr(cls, name))]
 
 
 def settable(cls: type) -> list[str]:
     """Return the properties of a class that can be set and are the package's own."""
-    properties = {name: getattr(cls, name) for name in dir(cls) if isinstance(getattr(cls, name, None), property)}
+    properties = {
+        name: getattr(cls, name)
+        for name in dir(cls)
+        if isinstance(getattr(cls, name, None), property)
+    }
     return [name for name, each in properties.items() if each.fset is not None and _ours(each.fset)]
 
 
@@ -255,7 +328,12 @@ def judged(call: Call, error: Exception) -> Outcome:
     last, said = frames[-1], f"{type(error).__name__}: {error}"
     where = f"{Path(last.filename).name}:{last.lineno}"
     ours = Path(last.filename).is_relative_to(PACKAGE) and "raise " in (last.line or "")
-    words = {call.name, call.name.rstrip("s"), call.name.replace("_", " "), *KNOWN_AS.get(call.name, ())}
+    words = {
+        call.name,
+        call.name.rstrip("s"),
+        call.name.replace("_", " "),
+        *KNOWN_AS.get(call.name, ()),
+    }
     if isinstance(call.value, str | int | float | complex | bytes) and call.value != "":
         words.add(str(call.value))
     named = any(word.lower() in str(error).lower() for word in words)
@@ -304,10 +382,17 @@ def may_be(call: Call) -> bool:
     default = inspect._empty if parameter is None else parameter.default
     annotation = "" if parameter is None else str(parameter.annotation)
     if value is None:
-        return default is None or "None" in annotation or "= " in call.where or (default is inspect._empty and not annotation)
+        return (
+            default is None
+            or "None" in annotation
+            or "= " in call.where
+            or (default is inspect._empty and not annotation)
+        )
     if name in NAMES_OF_FILES:
         return isinstance(value, str | Path) and value != ""
-    if name in ("background", "tilts", "factor_errors", "count_errors") and isinstance(value, _NUMBERS):
+    if name in ("background", "tilts", "factor_errors", "count_errors") and isinstance(
+        value, _NUMBERS
+    ):
         return bool(np.isfinite(value))
     if name in FREE:
         return isinstance(value, str)
@@ -324,9 +409,9 @@ def may_be(call: Call) -> bool:
         return bool(np.isfinite(value)) and ("float" in annotation or not annotation)
     if isinstance(value, str | bytes) or type(value) is object or isinstance(value, complex):
         return False
-    return (hasattr(value, "axes_manager") or not len(np.shape(value)) or np.size(value) == 0) and not isinstance(
-        value, np.ndarray
-    )
+    return (
+        hasattr(value, "axes_manager") or not len(np.shape(value)) or np.size(value) == 0
+    ) and not isinstance(value, np.ndarray)
 
 
 def run(seed: int, n: int | None = None) -> list[tuple[str, Outcome]]:
@@ -346,7 +431,10 @@ def run(seed: int, n: int | None = None) -> list[tuple[str, Outcome]]:
 if __name__ == "__main__":
     for module in mt._PACKAGES:
         import_module(f"{mt.__name__}.{module}")
-    seed, count = int(sys.argv[1]) if len(sys.argv) > 1 else 0, int(sys.argv[2]) if len(sys.argv) > 2 else None
+    seed, count = (
+        int(sys.argv[1]) if len(sys.argv) > 1 else 0,
+        int(sys.argv[2]) if len(sys.argv) > 2 else None,
+    )
     found = run(seed, count)
     for call, came in found:
         if came.kind in ("unclear", "silent"):

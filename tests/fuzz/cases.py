@@ -28,7 +28,9 @@ class Case:
     damage: Damage
 
     def __str__(self) -> str:
-        return f"{self.format}, {self.damage.file}: {self.damage.what}{', lazy' if self.lazy else ''}"
+        return (
+            f"{self.format}, {self.damage.file}: {self.damage.what}{', lazy' if self.lazy else ''}"
+        )
 
 
 def formats(long: bool) -> list[str]:
@@ -55,7 +57,9 @@ def _load(load: Callable, folder: Path, path: Path, lazy: bool) -> tuple[dict, l
     return found, [str(one.message) for one in caught if one.category is UserWarning]
 
 
-def run(seed: int, long: bool, begun: Callable[[str], None] = lambda what: None) -> tuple[Case, str, str]:
+def run(
+    seed: int, long: bool, begun: Callable[[str], None] = lambda what: None
+) -> tuple[Case, str, str]:
     """Damage a file and load it; return the case, the kind of outcome, and what was said. `begun` is told before it is loaded."""
     rng = random.Random(seed)
     name = rng.choice(formats(long))
@@ -72,7 +76,9 @@ def run(seed: int, long: bool, begun: Callable[[str], None] = lambda what: None)
             found, told = _load(form.load, Path(folder), path, lazy)
         except Exception as error:
             return case, *of_error(error, names, form.load is hyperspy)
-        return case, *of_result(expected, found, done, form, [one for one in told if one not in usual])
+        return case, *of_result(
+            expected, found, done, form, [one for one in told if one not in usual]
+        )
 
 
 def _names(damaged: Path, path: Path) -> set[str]:

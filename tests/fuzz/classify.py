@@ -15,7 +15,13 @@ from .mutations import Damage
 from .snapshots import differing
 
 OK, UNDETECTABLE, CLEAR, TOLD = "equal", "undetectable", "clear error", "warned"
-UNCLEAR, SILENT, CRASH, HANG, FOREIGN = "unclear error", "silent wrong", "crash", "hang", "error of hs.load"
+UNCLEAR, SILENT, CRASH, HANG, FOREIGN = (
+    "unclear error",
+    "silent wrong",
+    "crash",
+    "hang",
+    "error of hs.load",
+)
 KINDS = (OK, UNDETECTABLE, TOLD, CLEAR, FOREIGN, UNCLEAR, SILENT, CRASH, HANG)
 #: None of these may be.
 NEVER = (SILENT, CRASH, HANG)
@@ -38,12 +44,21 @@ def of_error(error: BaseException, names: set[str], by_hyperspy: bool) -> tuple[
     for name in names:
         text = text.replace(name, "")
     # Of the errors that tell of a bug, none is meant for a user, whatever it says.
-    meant = type(error) in (ValueError, MemoryError, FileNotFoundError, OSError, PermissionError, IsADirectoryError)
+    meant = type(error) in (
+        ValueError,
+        MemoryError,
+        FileNotFoundError,
+        OSError,
+        PermissionError,
+        IsADirectoryError,
+    )
     clear = named and meant and len(text.split()) >= _WORDS
     return (CLEAR if clear else UNCLEAR), said
 
 
-def of_result(reference: dict, found: dict, damage: Damage, form: Format, told: list[str]) -> tuple[str, str]:
+def of_result(
+    reference: dict, found: dict, damage: Damage, form: Format, told: list[str]
+) -> tuple[str, str]:
     """Return the kind of a result, and what of it differs."""
     parts = differing(reference, found)
     if not parts:
@@ -52,7 +67,11 @@ def of_result(reference: dict, found: dict, damage: Damage, form: Format, told: 
     if told:
         return TOLD, said
     structure = any("structure" in part for part in parts)
-    if form.load is hyperspy and structure and not hasattr(hyperspy_multitomo, found["structure"][0]):
+    if (
+        form.load is hyperspy
+        and structure
+        and not hasattr(hyperspy_multitomo, found["structure"][0])
+    ):
         return FOREIGN, f"{said}: HyperSpy made a {found['structure'][0]} of it"
     path = Path(damage.file)
     if path.suffix in form.text:
@@ -64,7 +83,11 @@ def of_result(reference: dict, found: dict, damage: Damage, form: Format, told: 
         return UNDETECTABLE, said
     if structure or not damage.in_place:
         return (UNDETECTABLE if _is_value_of_json(path, structure) else SILENT), said
-    changed = [_changed(reference[part], found[part]) for part in parts if "data" in part.split() and part in reference]
+    changed = [
+        _changed(reference[part], found[part])
+        for part in parts
+        if "data" in part.split() and part in reference
+    ]
     several = sum(map(len, changed)) > 2 * damage.size + 8
     # A chunk that is passed over is zero.
     if several and not (form.packed and any(values.any() for values in changed)):

@@ -38,14 +38,18 @@ def write(target: Path, value: float, lazy: bool) -> None:
     if target.suffix == ".state":
         Checkpoint(target).save({"noise": noise})
     elif target.suffix in (".json", ".csv"):
-        Alignment(np.full(4000, value), noise.ravel()[:4000].astype(float)).save(target, overwrite=True)
+        Alignment(np.full(4000, value), noise.ravel()[:4000].astype(float)).save(
+            target, overwrite=True
+        )
     else:
         arrays = (da.from_array(one, chunks=(5, 50, 30)) if lazy else one for one in noise)
         volume = mt.TomographicVolume.from_arrays(dict(zip(("Au", "Ag"), arrays, strict=True)), 1.0)
         if target.suffix in (".hspy", ".zspy"):
             volume.save(target, overwrite=True, **({"show_progressbar": False} if lazy else {}))
         else:
-            volume.export(target, overwrite=True, **({"channels": "Au"} if target.suffix == ".mrc" else {}))
+            volume.export(
+                target, overwrite=True, **({"channels": "Au"} if target.suffix == ".mrc" else {})
+            )
 
 
 def read(target: Path) -> float:
@@ -73,7 +77,9 @@ def read(target: Path) -> float:
 
         data = tifffile.imread(target)
     else:
-        data = np.frombuffer(target.read_bytes().partition(b'encoding="raw">\n_')[2][8 : 8 + 2 * _SIZE], "<f4")
+        data = np.frombuffer(
+            target.read_bytes().partition(b'encoding="raw">\n_')[2][8 : 8 + 2 * _SIZE], "<f4"
+        )
     assert data.size in (_SIZE, _SIZE // 2), data.size
     assert np.count_nonzero(data) == data.size
     return float(np.max(data))
@@ -84,7 +90,8 @@ SUFFIXES = (".hspy", ".zspy", ".state", ".json", ".csv", ".mrc", ".tif", ".vti")
 
 def _child(work: Callable[[], None]) -> int:
     """Run something in a copy of this process; return its number."""
-    # No interrupt comes before the copy can deal with it: it would end like this process, and remove its folders.
+    # No interrupt comes before the copy can deal with it: it would end like this process, and
+    # remove its folders.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     child = os.fork()
     if child:
@@ -120,7 +127,9 @@ def _wait(child: int) -> int | None:
     return None
 
 
-def _strike(fault: str, target: Path, lazy: bool, rng: random.Random, seconds: float) -> tuple[str, str]:
+def _strike(
+    fault: str, target: Path, lazy: bool, rng: random.Random, seconds: float
+) -> tuple[str, str]:
     """Save over a file with a fault; return the kind and what happened."""
 
     def save() -> None:
@@ -168,13 +177,25 @@ def faults(n: int, seed: int) -> list[Result]:
         for number in range(len(FAULTS) * n):
             case = 1_000_000 * seed + number
             rng = random.Random(case)
-            fault, suffix, lazy = FAULTS[number % len(FAULTS)], rng.choice(SUFFIXES), rng.random() < 0.4
+            fault, suffix, lazy = (
+                FAULTS[number % len(FAULTS)],
+                rng.choice(SUFFIXES),
+                rng.random() < 0.4,
+            )
             target = Path(folder) / suffix[1:] / f"file{suffix}"
             try:
                 kind, what = _strike(fault, target, lazy, rng, seconds[suffix])
             except Exception as error:
                 kind, what = SILENT, f"{type(error).__name__}: {error}"
-            results.append(Result(case, f"{fault}, {suffix}", kind, f"{fault} of {suffix}{', lazy' if lazy else ''}", what))
+            results.append(
+                Result(
+                    case,
+                    f"{fault}, {suffix}",
+                    kind,
+                    f"{fault} of {suffix}{', lazy' if lazy else ''}",
+                    what,
+                )
+            )
     return results
 
 
@@ -182,7 +203,9 @@ def run(n: int, seed: int) -> list[Result]:
     """Return what came of `n` faults of each kind, run in a process of its own."""
     code = f"import json; from fuzz.faults import faults; print(json.dumps([vars(one) for one in faults({n}, {seed})]))"
     environment = os.environ | {"PYTHONPATH": import_path(), "DASK_NUM_WORKERS": "2"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=TESTS, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=TESTS, env=environment, capture_output=True, text=True
+    )
     if done.returncode:
         return [Result(seed, "faults", CRASH, done.stderr[-500:])]
     import json

@@ -117,9 +117,20 @@ def mrc(dtype, extended: bytes = b"", beside: str = "rawtlt"):
 
 
 def mdoc(folder: Path, name: str = "tilts.mdoc") -> Path:
-    lines = ["PixelSpacing = 5.0", "Voltage = 200", "", "[T = Tilt axis angle = 3.0, binning = 1]", ""]
+    lines = [
+        "PixelSpacing = 5.0",
+        "Voltage = 200",
+        "",
+        "[T = Tilt axis angle = 3.0, binning = 1]",
+        "",
+    ]
     for number, tilt in enumerate(TILTS):
-        lines += [f"[ZValue = {number}]", f"TiltAngle = {tilt}", f"DateTime = 05-Nov-24  10:00:{20 * number:02d}", ""]
+        lines += [
+            f"[ZValue = {number}]",
+            f"TiltAngle = {tilt}",
+            f"DateTime = 05-Nov-24  10:00:{20 * number:02d}",
+            "",
+        ]
     (folder / name).write_text("\n".join(lines))
     return folder / name
 
@@ -136,7 +147,12 @@ def tiff_images(folder: Path) -> Path:
     import tifffile
 
     for tilt, image in zip(TILTS, values(np.uint16), strict=True):
-        tifffile.imwrite(folder / f"image_{tilt:g}.tif", image, resolution=(1e7, 1e7), resolutionunit="CENTIMETER")
+        tifffile.imwrite(
+            folder / f"image_{tilt:g}.tif",
+            image,
+            resolution=(1e7, 1e7),
+            resolutionunit="CENTIMETER",
+        )
     return folder
 
 
@@ -145,13 +161,17 @@ def haadf() -> mt.TiltSeriesHAADF:
 
 
 def eds() -> mt.TiltSeriesEDS:
-    maps = mt.TiltSeriesEDS.from_maps({"Au": values(), "Ag": values(seed=1)}, tilts=TILTS, pixel_size=2.0)
+    maps = mt.TiltSeriesEDS.from_maps(
+        {"Au": values(), "Ag": values(seed=1)}, tilts=TILTS, pixel_size=2.0
+    )
     maps.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
     return maps
 
 
 def volume() -> mt.TomographicVolume:
-    return mt.TomographicVolume.from_arrays({"Au": values(), "Ag": values(seed=1)}, pixel_size=2.0, quantity="counts / nm")
+    return mt.TomographicVolume.from_arrays(
+        {"Au": values(), "Ag": values(seed=1)}, pixel_size=2.0, quantity="counts / nm"
+    )
 
 
 def saved(signal: Callable, suffix: str):
@@ -188,7 +208,10 @@ def spectra(folder: Path) -> Path:
 
     counts = values(np.uint16, (*SHAPE, 32))
     axes = [{"name": "tilt", "axis": TILTS, "units": "°", "navigate": True}]
-    axes += [{"name": name, "size": size, "scale": 2.0, "units": "nm"} for name, size in zip("yx", SHAPE[1:], strict=True)]
+    axes += [
+        {"name": name, "size": size, "scale": 2.0, "units": "nm"}
+        for name, size in zip("yx", SHAPE[1:], strict=True)
+    ]
     axes += [{"name": "Energy", "size": 32, "scale": 0.02, "units": "keV", "navigate": False}]
     signal = Signal1D(counts, axes=axes)
     signal.set_signal_type("EDS_TEM")
@@ -202,7 +225,9 @@ def ncem(folder: Path) -> Path:
         group = file.create_group("data/series")
         group.attrs["emd_group_type"] = 1
         group["data"] = values()
-        for number, (name, along) in enumerate(zip(("tilt", "y", "x"), (TILTS, *map(np.arange, SHAPE[1:])), strict=True), 1):
+        for number, (name, along) in enumerate(
+            zip(("tilt", "y", "x"), (TILTS, *map(np.arange, SHAPE[1:])), strict=True), 1
+        ):
             axis = group.create_dataset(f"dim{number}", data=np.asarray(along, float))
             axis.attrs["name"], axis.attrs["units"] = name, "[deg]" if number == 1 else "[n_m]"
     return folder / "stack.emd"
@@ -211,14 +236,23 @@ def ncem(folder: Path) -> Path:
 def velox(folder: Path) -> Path:
     for number, tilt in enumerate(TILTS):
         events = np.random.default_rng(number).poisson(0.5, (2, 4, 5, 16))
-        write_velox(folder / f"view_{tilt:g}.emd", {"HAADF": values(np.uint16, (2, 4, 5), number)}, [events], tilt=tilt)
+        write_velox(
+            folder / f"view_{tilt:g}.emd",
+            {"HAADF": values(np.uint16, (2, 4, 5), number)},
+            [events],
+            tilt=tilt,
+        )
     return folder
 
 
 def digital_micrograph(suffix: str):
     def make(folder: Path) -> Path:
         for number, tilt in enumerate(TILTS):
-            image = {"data": values(np.float32, SHAPE[1:], number), "name": "HAADF", "tags": microscope_tags(tilt)}
+            image = {
+                "data": values(np.float32, SHAPE[1:], number),
+                "name": "HAADF",
+                "tags": microscope_tags(tilt),
+            }
             write_dm(folder / f"view_{tilt:g}.{suffix}", [image])
         return folder
 
@@ -255,7 +289,10 @@ def tilts(suffix: str):
     def make(folder: Path) -> Path:
         path = folder / f"tilts.{suffix}"
         head = "n,tilt\n" if suffix == "csv" else ""
-        lines = (f"{number},{tilt:.2f}\n" if head else f"{tilt:.2f}\n" for number, tilt in enumerate(TILTS))
+        lines = (
+            f"{number},{tilt:.2f}\n" if head else f"{tilt:.2f}\n"
+            for number, tilt in enumerate(TILTS)
+        )
         path.write_text(head + "".join(lines))
         return path
 
@@ -274,13 +311,18 @@ def beside_a_stack(maker: Callable):
 
 
 def checkpoint(folder: Path) -> Path:
-    Checkpoint(folder / "run.state", key="run").save({"volume": values(), "dual": values(np.float64)}, {"iteration": 3})
+    Checkpoint(folder / "run.state", key="run").save(
+        {"volume": values(), "dual": values(np.float64)}, {"iteration": 3}
+    )
     return folder / "run.state"
 
 
 BESIDE = (".rawtlt", ".tlt", ".mdoc")
 FORMATS = {
-    **{f"mrc {np.dtype(dtype).name}": Format(mrc(dtype), text=BESIDE) for dtype in ("i1", "i2", "f4", "u2", "f2")},
+    **{
+        f"mrc {np.dtype(dtype).name}": Format(mrc(dtype), text=BESIDE)
+        for dtype in ("i1", "i2", "f4", "u2", "f2")
+    },
     "mrc extended header": Format(mrc("i2", b"ab" * 256), text=BESIDE),
     "mrc with mdoc": Format(mrc("i2", beside="mdoc"), text=BESIDE),
     "tiff stack": Format(tiff_stack, text=BESIDE, gaps=True),
@@ -298,10 +340,15 @@ FORMATS = {
     "dm3": Format(digital_micrograph("dm3")),
     "dm4": Format(digital_micrograph("dm4")),
     "bcf": Format(bruker, view, long=True, packed=True, available=BRUKER.is_dir),
-    **{f"alignment {suffix}": Format(alignment(suffix), shifts, (f".{suffix}", ".tlt")) for suffix in ("csv", "json", "xf")},
+    **{
+        f"alignment {suffix}": Format(alignment(suffix), shifts, (f".{suffix}", ".tlt"))
+        for suffix in ("csv", "json", "xf")
+    },
     "alignment of tomviz": Format(tomviz, shifts, (".json",)),
     **{
-        f"tilts {suffix}": Format(beside_a_stack(tilts(suffix)), angles, (f".{suffix}",), victims="tilts.*")
+        f"tilts {suffix}": Format(
+            beside_a_stack(tilts(suffix)), angles, (f".{suffix}",), victims="tilts.*"
+        )
         for suffix in ("rawtlt", "tlt", "csv")
     },
     "tilts mdoc": Format(beside_a_stack(mdoc), angles, (".mdoc",), victims="tilts.*"),

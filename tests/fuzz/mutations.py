@@ -19,7 +19,8 @@ class Damage:
     what : str
         In words.
     in_place : bool
-        Whether the file is as long as before, so that only what its bytes stand for may have changed.
+        Whether the file is as long as before, so that only what its bytes stand for may have
+        changed.
     size : int
         Bytes that were touched.
     longer : bool
@@ -72,7 +73,10 @@ def swap(data: bytes, rng: random.Random):
     other = rng.randint(stop, len(data) - (stop - start))
     length = stop - start
     changed = bytearray(data)
-    changed[start:stop], changed[other : other + length] = data[other : other + length], data[start:stop]
+    changed[start:stop], changed[other : other + length] = (
+        data[other : other + length],
+        data[start:stop],
+    )
     return bytes(changed), f"{length} bytes at {start} and {other} swapped"
 
 
@@ -115,13 +119,19 @@ def damage(folder: Path, victims: str, text: tuple[str, ...], rng: random.Random
         return Damage(name, "removed", False, 0)
     # What JSON says in a .zspy folder is text too.
     data = path.read_bytes()
-    mutate = rng.choice(TEXT if path.suffix in text or (stored and path.name.startswith(".z")) else BINARY)
+    mutate = rng.choice(
+        TEXT if path.suffix in text or (stored and path.name.startswith(".z")) else BINARY
+    )
     if len(data) < 4 and mutate is not append:
         mutate = append if not data else empty
     changed, what = mutate(data, rng)
     if mutate is flip and "[" in what:
         size = what.count(",") + 1
     else:
-        size = sum(one != other for one, other in zip(data, changed, strict=False)) if mutate in _IN_PLACE else len(changed)
+        size = (
+            sum(one != other for one, other in zip(data, changed, strict=False))
+            if mutate in _IN_PLACE
+            else len(changed)
+        )
     path.write_bytes(changed)
     return Damage(name, what, mutate in _IN_PLACE, size, len(changed) > len(data))

@@ -53,7 +53,9 @@ class Worker:
         self._process.stdin.flush()
         begun = ""
         # Until it has begun it may import libraries.
-        while (answer := self._line(limit if begun or "files" not in request else _START)) is not None:
+        while (
+            answer := self._line(limit if begun or "files" not in request else _START)
+        ) is not None:
             if "begun" not in answer:
                 return answer, "", begun
             begun = answer["begun"]
@@ -71,10 +73,14 @@ class Worker:
     def _start(self) -> None:
         environment = os.environ | {"PYTHONPATH": import_path()}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen(self._command, cwd=TESTS, env=environment, bufsize=0, **pipes)
+        self._process = subprocess.Popen(
+            self._command, cwd=TESTS, env=environment, bufsize=0, **pipes
+        )
         self._rest = b""
         if self._line(_START) is None:
-            raise RuntimeError("a worker did not start: run python -m fuzz.worker in the folder tests to see why")
+            raise RuntimeError(
+                "a worker did not start: run python -m fuzz.worker in the folder tests to see why"
+            )
 
     def _line(self, limit: float) -> dict | None:
         """Return the next answer, None where none comes in time or the process has ended."""
@@ -90,7 +96,9 @@ class Worker:
         return json.loads(line)
 
 
-def run(requests: list[dict], workers: int = 2, progress: Callable[[int], None] = lambda done: None) -> list[Result]:
+def run(
+    requests: list[dict], workers: int = 2, progress: Callable[[int], None] = lambda done: None
+) -> list[Result]:
     """Return what came of all requests, in their order."""
     waiting, found, lock = queue.SimpleQueue(), {}, threading.Lock()
     for number, request in enumerate(requests):
@@ -132,13 +140,18 @@ def _results(worker: Worker, request: dict) -> Iterator[Result]:
     if answer is None:
         yield Result(request["files"], begun.partition(",")[0], kind, begun)
     else:
-        yield Result(request["files"], answer["format"], answer["kind"], answer["case"], answer["said"])
+        yield Result(
+            request["files"], answer["format"], answer["kind"], answer["case"], answer["said"]
+        )
 
 
 def requests(files: int, calls: int, seed: int, long: bool) -> list[dict]:
     """Return the requests of a run; its cases are told from each other, and from those of other runs, by their seeds."""
     listed = [{"files": 1_000_000 * seed + number, "long": long} for number in range(files)]
-    return listed + [{"calls": 1_000_000 * seed + first, "n": min(_BLOCK, calls - first)} for first in range(0, calls, _BLOCK)]
+    return listed + [
+        {"calls": 1_000_000 * seed + first, "n": min(_BLOCK, calls - first)}
+        for first in range(0, calls, _BLOCK)
+    ]
 
 
 def table(results: list[Result]) -> str:
@@ -147,8 +160,12 @@ def table(results: list[Result]) -> str:
     kinds = [*KINDS, *sorted({kind for _, kind in counts} - set(KINDS))]
     kinds = [kind for kind in kinds if any(counts[subject, kind] for subject, _ in counts)]
     subjects = sorted({subject for subject, _ in counts})
-    rows = [[subject, *(str(counts[subject, kind] or "") for kind in kinds)] for subject in subjects]
-    rows.append(["all", *(str(sum(counts[subject, kind] for subject in subjects)) for kind in kinds)])
+    rows = [
+        [subject, *(str(counts[subject, kind] or "") for kind in kinds)] for subject in subjects
+    ]
+    rows.append(
+        ["all", *(str(sum(counts[subject, kind] for subject in subjects)) for kind in kinds)]
+    )
     lines = [["", *kinds], ["---", *["---:"] * len(kinds)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

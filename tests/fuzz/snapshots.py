@@ -11,11 +11,18 @@ import numpy as np
 def snapshot(found, folder: str) -> dict[str, object]:
     """Return the parts of what was loaded from a folder, whose name is left out, computed where they are lazy."""
     if isinstance(found, tuple | list):
-        return {f"{number} {name}": part for number, one in enumerate(found) for name, part in snapshot(one, folder).items()}
+        return {
+            f"{number} {name}": part
+            for number, one in enumerate(found)
+            for name, part in snapshot(one, folder).items()
+        }
     if hasattr(found, "axes_manager"):
         return _of_signal(found, folder)
     if isinstance(found, Mapping):
-        return {"structure": sorted(found), **{f"data {name}": np.array(value) for name, value in found.items()}}
+        return {
+            "structure": sorted(found),
+            **{f"data {name}": np.array(value) for name, value in found.items()},
+        }
     if isinstance(found, np.ndarray):
         return {"structure": found.shape, "values": found.copy()}
     return {"structure": type(found).__name__, "values": found.as_dict()}
@@ -28,10 +35,15 @@ def _of_signal(signal, folder: str) -> dict[str, object]:
     metadata = signal.metadata.as_dictionary()
     metadata.pop("General", None)
     return {
-        "structure": (type(signal).__name__.removeprefix("Lazy"), [(axis.name, axis.size) for axis in axes]),
+        "structure": (
+            type(signal).__name__.removeprefix("Lazy"),
+            [(axis.name, axis.size) for axis in axes],
+        ),
         "data": data,
         "axes": [(np.asarray(axis.axis, float), str(axis.units)) for axis in axes],
-        "metadata": {name: _plain(part, folder) for name, part in metadata.items() if name != "_HyperSpy"},
+        "metadata": {
+            name: _plain(part, folder) for name, part in metadata.items() if name != "_HyperSpy"
+        },
     }
 
 
@@ -48,7 +60,11 @@ def _plain(part, folder: str):
 
 def differing(one: dict, other: dict) -> list[str]:
     """Return the names of the parts that are not equal."""
-    return sorted(name for name in {*one, *other} if name not in one or name not in other or not _equal(one[name], other[name]))
+    return sorted(
+        name
+        for name in {*one, *other}
+        if name not in one or name not in other or not _equal(one[name], other[name])
+    )
 
 
 def _equal(one, other) -> bool:

@@ -30,7 +30,10 @@ def test_wrong_calls():
     assert [one for one in results if one.kind in NEVER] == []
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="strikes at copies of a process, which this system does not make")
+@pytest.mark.skipif(
+    not hasattr(os, "fork"),
+    reason="strikes at copies of a process, which this system does not make",
+)
 def test_faults():
     results = faults.run(2, SEED)
     assert len(results) == 6
@@ -55,7 +58,11 @@ for line in sys.stdin:
 def test_crashes_and_hangs_are_counted(monkeypatch):
     monkeypatch.setattr(runner, "LIMIT", 1.0)
     worker = runner.Worker((sys.executable, "-c", WORKER))
-    kinds = [one.kind for seed in (1, 2, 3, 4) for one in runner._results(worker, {"files": seed, "long": False})]
+    kinds = [
+        one.kind
+        for seed in (1, 2, 3, 4)
+        for one in runner._results(worker, {"files": seed, "long": False})
+    ]
     worker.close()
     assert kinds == [OK, CRASH, HANG, OK]
 
@@ -72,9 +79,13 @@ REFERENCE = {"structure": ("x", [("x", 4)]), "data": np.arange(1.0, 65.0), "meta
 class TestClassifier:
     """Strict: what could have been told and was not is wrong in silence."""
 
-    def of(self, file="a.mrc", in_place=True, size=2, form="mrc int16", told=(), longer=False, **parts):
+    def of(
+        self, file="a.mrc", in_place=True, size=2, form="mrc int16", told=(), longer=False, **parts
+    ):
         damage = Damage(file, "", in_place, size, longer)
-        return classify.of_result(REFERENCE, REFERENCE | parts, damage, FORMATS[form], list(told))[0]
+        return classify.of_result(REFERENCE, REFERENCE | parts, damage, FORMATS[form], list(told))[
+            0
+        ]
 
     def test_what_cannot_be_told(self):
         one = REFERENCE["data"].copy()
@@ -99,7 +110,9 @@ class TestClassifier:
         assert self.of(data=np.zeros(64)) == SILENT, "few bytes made many values"
         assert self.of(structure=("x", [("x", 3)])) == SILENT
         assert self.of("s.zspy/Experiments/data/0", False, data=one) == SILENT
-        assert self.of("s.zspy/Experiments/data/0", form="zspy haadf", data=np.zeros(64)) == SILENT, "a chunk was passed over"
+        assert (
+            self.of("s.zspy/Experiments/data/0", form="zspy haadf", data=np.zeros(64)) == SILENT
+        ), "a chunk was passed over"
         assert self.of("s.zspy/.zattrs", False, metadata={"a": 2}) == UNDETECTABLE
         assert self.of("a.rawtlt", values=np.array([1.0, 1.0])) == SILENT
 

@@ -36,9 +36,16 @@ def main() -> None:
         if "calls" in request:
             from . import calls
 
-            tell(outcomes=[(str(call), *_outcome(came)) for call, came in calls.run(request["calls"], request["n"])])
+            tell(
+                outcomes=[
+                    (str(call), *_outcome(came))
+                    for call, came in calls.run(request["calls"], request["n"])
+                ]
+            )
             continue
-        case, kind, said = cases.run(request["files"], request["long"], lambda what: tell(begun=what))
+        case, kind, said = cases.run(
+            request["files"], request["long"], lambda what: tell(begun=what)
+        )
         tell(case=str(case), format=case.format, kind=kind, said=said)
 
 
@@ -46,7 +53,12 @@ def _outcome(came) -> tuple[str, str]:
     """Return the kind of a call's outcome as the classifier has it, and the outcome in words."""
     from . import classify
 
-    kinds = {"clear": classify.CLEAR, "unclear": classify.UNCLEAR, "silent": classify.SILENT, "taken": classify.OK}
+    kinds = {
+        "clear": classify.CLEAR,
+        "unclear": classify.UNCLEAR,
+        "silent": classify.SILENT,
+        "taken": classify.OK,
+    }
     return kinds[came.kind], str(came)
 
 

@@ -6,8 +6,12 @@ import numpy as np
 
 import hyperspy_multitomo as mt
 
-series = mt.simulation.misaligned("particle", size=48, tilts=np.arange(-60, 61, 10), shift=3.0, seed=1)
-haadf = mt.TiltSeriesHAADF.from_images(series.haadf.swapaxes(1, 2), tilts=series.tilts, pixel_size=0.5)
+series = mt.simulation.misaligned(
+    "particle", size=48, tilts=np.arange(-60, 61, 10), shift=3.0, seed=1
+)
+haadf = mt.TiltSeriesHAADF.from_images(
+    series.haadf.swapaxes(1, 2), tilts=series.tilts, pixel_size=0.5
+)
 result = ipywidgets.Label("")
 panel = haadf.align(interactive=True, display=False)["ipywidgets"]
 shown = panel["wdict"]

@@ -9,9 +9,13 @@ from hyperspy_multitomo.simulation import yuan
 
 phantom = yuan(size=40, slices=16)
 truth = phantom.counts_per_nm.transpose(0, 1, 3, 2)
-noisy = (truth + np.random.default_rng(0).normal(0, truth.max() / 50, truth.shape)).astype("float32")
+noisy = (truth + np.random.default_rng(0).normal(0, truth.max() / 50, truth.shape)).astype(
+    "float32"
+)
 arrays = dict(zip(phantom.elements, noisy, strict=True))
-volume = mt.TomographicVolume.from_arrays(arrays, pixel_size=phantom.pixel_size, quantity="counts / nm")
+volume = mt.TomographicVolume.from_arrays(
+    arrays, pixel_size=phantom.pixel_size, quantity="counts / nm"
+)
 result = ipywidgets.Label("")
 panel = volume.quantify("CL", {"Au": 1.5, "Ag": 1.0}, interactive=True)
 

@@ -10,7 +10,9 @@ from hyperspy_multitomo.simulation import simulate, yuan
 phantom = yuan(size=48, slices=24)
 s = simulate(phantom, tilts=np.arange(-60, 61, 20.0), dose=0.2, blur=0, seed=1)
 known = dict(tilts=s.tilts, pixel_size=phantom.pixel_size)
-eds = mt.TiltSeriesEDS.from_maps(dict(zip(s.elements, s.maps.transpose(0, 1, 3, 2), strict=True)), **known)
+eds = mt.TiltSeriesEDS.from_maps(
+    dict(zip(s.elements, s.maps.transpose(0, 1, 3, 2), strict=True)), **known
+)
 haadf = mt.TiltSeriesHAADF.from_images(s.haadf.transpose(0, 2, 1), **known)
 result = ipywidgets.Label("")
 panel = eds.fit_response_ratios(haadf, interactive=True, display=False)["ipywidgets"]

@@ -15,7 +15,13 @@ maps = dict(zip(series.elements, series.maps.transpose(0, 1, 3, 2), strict=True)
 eds = mt.TiltSeriesEDS.from_maps(maps, tilts=tilts, pixel_size=1.0)
 cubes = draw_spectra(series.expected_maps, list(series.elements), seed=0).transpose(0, 2, 1, 3)
 sizes = [{"name": "y", "size": cubes.shape[1]}, {"name": "x", "size": cubes.shape[2]}]
-energy = {"name": "Energy", "size": cubes.shape[3], "offset": 0.0, "scale": 20.48 / cubes.shape[3], "units": "keV"}
+energy = {
+    "name": "Energy",
+    "size": cubes.shape[3],
+    "offset": 0.0,
+    "scale": 20.48 / cubes.shape[3],
+    "units": "keV",
+}
 spectra = hs.signals.Signal1D(cubes, axes=[{"name": "tilt", "axis": tilts}, *sizes, energy])
 spectra.set_signal_type("EDS_TEM")
 spectra.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200)

@@ -2,9 +2,18 @@
 """Cross sections, yields and factors of the elements from hydrogen to californium, out of the package's own table."""
 
 from hyperspy_multitomo.composition.cross_sections.elastic import elastic_browning, haadf
-from hyperspy_multitomo.composition.cross_sections.factors import convert_factors, haadf_factor, model_ratios, xray_factor
+from hyperspy_multitomo.composition.cross_sections.factors import (
+    convert_factors,
+    haadf_factor,
+    model_ratios,
+    xray_factor,
+)
 from hyperspy_multitomo.composition.cross_sections.ionisation import edge, ionisation
-from hyperspy_multitomo.composition.cross_sections.relaxation import emission, fluorescence_yield, line_fraction
+from hyperspy_multitomo.composition.cross_sections.relaxation import (
+    emission,
+    fluorescence_yield,
+    line_fraction,
+)
 
 __all__ = [
     "convert_factors",

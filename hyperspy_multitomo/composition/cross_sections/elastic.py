@@ -15,8 +15,8 @@ def elastic_browning(element: str, keV: float) -> float:
     """
     Return the total cross section for elastic scattering in Browning's empirical form.
 
-    It is what Yuan et al. take for the HAADF (z = sigma/M). Against partial waves it is 39 to 58 % low at 300 keV, and it knows
-    nothing of the detector's angles: `haadf` is better.
+    It is what Yuan et al. take for the HAADF (z = sigma/M). Against partial waves it is 39 to 58 %
+    low at 300 keV, and it knows nothing of the detector's angles: `haadf` is better.
 
     Parameters
     ----------
@@ -75,15 +75,16 @@ def haadf(element: str, keV: float, inner_mrad: float, outer_mrad: float) -> flo
 
     Notes
     -----
-    Integrated from differential cross sections by Dirac partial waves for free atoms, and interpolated: in the angle to within
-    0.01 % (0.1 % for all angles together), in the energy to within 0.3 %, which is the largest error where a tabulated energy is
-    left out. Single scattering by atoms that stand alone: channelling along a zone axis, thermal diffuse scattering and, in thick
-    places, multiple scattering change it.
+    Integrated from differential cross sections by Dirac partial waves for free atoms, and
+    interpolated: in the angle to within 0.01 % (0.1 % for all angles together), in the energy to
+    within 0.3 %, which is the largest error where a tabulated energy is left out. Single scattering
+    by atoms that stand alone: channelling along a zone axis, thermal diffuse scattering and, in
+    thick places, multiple scattering change it.
 
     References
     ----------
-    F. Salvat, A. Jablonski, C.J. Powell, Comput. Phys. Commun. 165 (2005) 157, doi:10.1016/j.cpc.2004.09.006; 261 (2021) 107704,
-    doi:10.1016/j.cpc.2020.107704.
+    F. Salvat, A. Jablonski, C.J. Powell, Comput. Phys. Commun. 165 (2005) 157,
+    doi:10.1016/j.cpc.2004.09.006; 261 (2021) 107704, doi:10.1016/j.cpc.2020.107704.
 
     Examples
     --------
@@ -94,24 +95,32 @@ def haadf(element: str, keV: float, inner_mrad: float, outer_mrad: float) -> flo
     energy, inner, outer = float(keV), float(inner_mrad), float(outer_mrad)
     if not energies[0] <= energy <= energies[-1]:
         raise ValueError(
-            f"the beam energy is {keV!r} keV; cross sections for the HAADF detector are tabulated from {energies[0]:g} to "
+            f"the beam energy is {keV!r} keV; cross sections for the HAADF detector are tabulated "
+            f"from {energies[0]:g} to "
             f"{energies[-1]:g} keV: pass z or response ratios of your own for others"
         )
     if not 0 <= inner < outer <= 1000 * np.pi:
         raise ValueError(
-            f"the detector's angles are {inner_mrad!r} to {outer_mrad!r} mrad; expected 0 <= inner < outer <= 3141 mrad"
+            f"the detector's angles are {inner_mrad!r} to {outer_mrad!r} mrad; expected 0 <= inner "
+            "< outer <= 3141 mrad"
         )
     parts = np.array([_beyond(atomic_number(element), angle) for angle in (inner, outer)])
-    # At large angles cross sections go with 1/(p c beta)^2: divided by it they are smooth in the logarithm of the energy.
+    # At large angles cross sections go with 1/(p c beta)^2: divided by it they are smooth in the
+    # logarithm of the energy.
     scaled = np.log((parts[0] - parts[1]) * _rutherford(energies))
     from scipy.interpolate import CubicSpline
 
-    return float(np.exp(CubicSpline(np.log(energies), scaled)(np.log(energy))) / _rutherford(np.array([energy]))[0])
+    return float(
+        np.exp(CubicSpline(np.log(energies), scaled)(np.log(energy)))
+        / _rutherford(np.array([energy]))[0]
+    )
 
 
 def _rutherford(energies: np.ndarray) -> np.ndarray:
     """Return (p c beta)^2, keV^2."""
-    return np.array([np.prod(relativistic(energy)[0] ** 2 * relativistic(energy)[1]) for energy in energies])
+    return np.array(
+        [np.prod(relativistic(energy)[0] ** 2 * relativistic(energy)[1]) for energy in energies]
+    )
 
 
 @cache
@@ -120,7 +129,11 @@ def _splines(z: int):
     from scipy.interpolate import CubicSpline
 
     held = table()
-    return CubicSpline(np.log(held["elastic_angles"]), np.log(held["elastic_beyond"][:, z - 1].astype(float)), axis=-1)
+    return CubicSpline(
+        np.log(held["elastic_angles"]),
+        np.log(held["elastic_beyond"][:, z - 1].astype(float)),
+        axis=-1,
+    )
 
 
 def _beyond(z: int, mrad: float) -> np.ndarray:

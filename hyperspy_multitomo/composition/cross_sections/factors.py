@@ -11,7 +11,8 @@ from hyperspy_multitomo.composition.cross_sections.elastic import elastic_browni
 from hyperspy_multitomo.composition.cross_sections.relaxation import emission
 from hyperspy_multitomo.composition.cross_sections.tables import atomic_weights, symbol_of
 
-#: Zeta-factor in kg/m^2 times cross section in barn over atomic weight in g/mol: 1/(N_A 1e-28 m^2 1e3).
+#: Zeta-factor in kg/m^2 times cross section in barn over atomic weight in g/mol: 1/(N_A 1e-28 m^2
+#: 1e3).
 _ZETA = 1 / (6.02214076e23 * 1e-25)
 KINDS = ("CL", "zeta", "cross_section", "model")
 
@@ -20,8 +21,8 @@ def xray_factor(line: str, keV: float, model: str = "cascade", efficiency: float
     """
     Return the X-ray factor f of a line: what an atom emits and the detector counts, per mass.
 
-    f = sigma_ionisation x yield x line fraction x efficiency / M. Counts are n f C rho t with n = N_A D Omega/(4 pi), so that
-    weight fractions go with X/f.
+    f = sigma_ionisation x yield x line fraction x efficiency / M. Counts are n f C rho t with n =
+    N_A D Omega/(4 pi), so that weight fractions go with X/f.
 
     Parameters
     ----------
@@ -54,7 +55,9 @@ def xray_factor(line: str, keV: float, model: str = "cascade", efficiency: float
     2.25
     """
     if not 0 < efficiency <= 1:
-        raise ValueError(f"the efficiency for {line} is {efficiency!r}; expected a number above 0, up to 1")
+        raise ValueError(
+            f"the efficiency for {line} is {efficiency!r}; expected a number above 0, up to 1"
+        )
     return emission(line, keV, model) * float(efficiency) / float(atomic_weights([line])[0])
 
 
@@ -69,8 +72,8 @@ def haadf_factor(element: str, keV: float, angles: tuple[float, float] | None = 
     keV : float
         Energy of the beam; 60 to 300 keV with angles.
     angles : (float, float), optional
-        Inner and outer angle of the detector, mrad. Without them, all elastic scattering in Browning's form: Yuan's model,
-        which ignores where the detector is.
+        Inner and outer angle of the detector, mrad. Without them, all elastic scattering in
+        Browning's form: Yuan's model, which ignores where the detector is.
 
     Returns
     -------
@@ -93,7 +96,10 @@ def haadf_factor(element: str, keV: float, angles: tuple[float, float] | None = 
         try:
             inner, outer = angles
         except (TypeError, ValueError):
-            raise ValueError(f"the HAADF's angles are {angles!r}; expected (inner, outer) in mrad, e.g. (60, 200)") from None
+            raise ValueError(
+                f"the HAADF's angles are {angles!r}; expected (inner, outer) in mrad, e.g. (60, "
+                "200)"
+            ) from None
         scattered = haadf(element, keV, inner, outer)
     return scattered / float(atomic_weights([element])[0])
 
@@ -117,10 +123,12 @@ def convert_factors(
     factors : mapping of str to float, or sequence of float
         One positive factor for each of `lines`, by its name or in the same order.
     source, target : {"CL", "zeta", "cross_section", "model"}
-        Kinds: k-factors by weight (relative to each other), zeta-factors (kg/m^2), partial cross sections for a photon in the
-        detector (barn), X-ray factors f (barn mol/g) over all directions.
+        Kinds: k-factors by weight (relative to each other), zeta-factors (kg/m^2), partial cross
+        sections for a photon in the detector (barn), X-ray factors f (barn mol/g) over all
+        directions.
     solid_angle : float, optional
-        Of the detectors, sr: between ``"model"`` and ``"zeta"`` or ``"cross_section"``, sigma = f M Omega/(4 pi).
+        Of the detectors, sr: between ``"model"`` and ``"zeta"`` or ``"cross_section"``, sigma = f M
+        Omega/(4 pi).
     reference : mapping of str to float, optional
         From ``"CL"``: the target's factor of one of the lines, which sets the scale.
 
@@ -132,7 +140,8 @@ def convert_factors(
     Raises
     ------
     ValueError
-        For unknown kinds, factors that are missing or not positive, a missing solid angle or reference.
+        For unknown kinds, factors that are missing or not positive, a missing solid angle or
+        reference.
 
     Notes
     -----
@@ -140,8 +149,8 @@ def convert_factors(
 
     References
     ----------
-    K.E. MacArthur et al., Microsc. Microanal. 22 (2016) 71, doi:10.1017/S1431927615015494. M. Watanabe, D.B. Williams,
-    J. Microsc. 221 (2006) 89, doi:10.1111/j.1365-2818.2006.01549.x.
+    K.E. MacArthur et al., Microsc. Microanal. 22 (2016) 71, doi:10.1017/S1431927615015494. M.
+    Watanabe, D.B. Williams, J. Microsc. 221 (2006) 89, doi:10.1111/j.1365-2818.2006.01549.x.
 
     Examples
     --------
@@ -157,40 +166,59 @@ def convert_factors(
             raise ValueError(f"unknown kind of factor {kind!r}; use one of {', '.join(KINDS)}")
     values = _values(lines, factors)
     weights = atomic_weights(lines)
-    # Counts per mass in the detector, up to one scale where the source is relative: what all kinds have in common.
-    response = {"CL": 1 / values, "zeta": _ZETA / values, "cross_section": values / weights, "model": values}[source]
+    # Counts per mass in the detector, up to one scale where the source is relative: what all kinds
+    # have in common.
+    response = {
+        "CL": 1 / values,
+        "zeta": _ZETA / values,
+        "cross_section": values / weights,
+        "model": values,
+    }[source]
     if target == "CL":
         return dict(zip(lines, (response[0] / response).tolist(), strict=True))
     scale = 1.0
     if source == "CL":
         if not reference or len(reference) != 1 or next(iter(reference)) not in lines:
             one = f"the {target} factor of one of {', '.join(lines)}"
-            raise ValueError(f"k-factors are relative: pass reference= with {one}; got {reference!r}")
+            raise ValueError(
+                f"k-factors are relative: pass reference= with {one}; got {reference!r}"
+            )
         name, value = next(iter(reference.items()))
         place = lines.index(name)
-        absolute = {"zeta": _ZETA / value, "cross_section": value / weights[place], "model": value}[target]
+        absolute = {"zeta": _ZETA / value, "cross_section": value / weights[place], "model": value}[
+            target
+        ]
         scale = absolute / response[place]
     elif (source == "model") != (target == "model"):
         if solid_angle is None or not 0 < solid_angle <= 4 * np.pi:
             other = source if target == "model" else target
             raise ValueError(
-                f"between 'model' and {other!r} the detectors' solid angle is needed, above 0 up to 4 pi sr; got "
+                f"between 'model' and {other!r} the detectors' solid angle is needed, above 0 up "
+                "to 4 pi sr; got "
                 f"solid_angle={solid_angle!r}"
             )
         scale = (4 * np.pi / solid_angle) ** (1 if target == "model" else -1)
     response = scale * response
-    found = {"zeta": _ZETA / response, "cross_section": response * weights, "model": response}[target]
+    found = {"zeta": _ZETA / response, "cross_section": response * weights, "model": response}[
+        target
+    ]
     return dict(zip(lines, found.tolist(), strict=True))
 
 
 def _values(lines: list[str], factors: Mapping[str, float] | Sequence[float]) -> np.ndarray:
     if isinstance(factors, Mapping):
         if set(factors) != set(lines):
-            raise ValueError(f"the factors are those of {', '.join(factors)}; expected one for each of {', '.join(lines)}")
+            raise ValueError(
+                f"the factors are those of {', '.join(factors)}; expected one for each of "
+                f"{', '.join(lines)}"
+            )
         factors = [factors[line] for line in lines]
     values = np.array(list(factors), dtype=float)
     if values.shape != (len(lines),) or not (np.isfinite(values).all() and (values > 0).all()):
-        raise ValueError(f"the factors are {values.tolist()}; expected one positive number for each of {', '.join(lines)}")
+        raise ValueError(
+            f"the factors are {values.tolist()}; expected one positive number for each of "
+            f"{', '.join(lines)}"
+        )
     return values
 
 
@@ -239,6 +267,7 @@ def model_ratios(
     """
     efficiency = np.ones(len(lines)) if efficiency is None else np.asarray(efficiency, dtype=float)
     return {
-        symbol_of(line): haadf_factor(line, keV, angles) / xray_factor(line, keV, model, float(share))
+        symbol_of(line): haadf_factor(line, keV, angles)
+        / xray_factor(line, keV, model, float(share))
         for line, share in zip(lines, efficiency, strict=True)
     }

@@ -67,16 +67,19 @@ def ionisation(element: str, shell: str, keV: float) -> float:
     Raises
     ------
     ValueError
-        For an unknown element, a shell that it does not have, and an energy below the edge or outside the range.
+        For an unknown element, a shell that it does not have, and an energy below the edge or
+        outside the range.
 
     Notes
     -----
-    The fit is to cross sections in the distorted-wave and plane-wave Born approximations. For the K shell they are within some
-    percent of measured ones, for L within 10 %; for M there are few measurements.
+    The fit is to cross sections in the distorted-wave and plane-wave Born approximations. For the K
+    shell they are within some percent of measured ones, for L within 10 %; for M there are few
+    measurements.
 
     References
     ----------
-    D. Bote, F. Salvat, A. Jablonski, C.J. Powell, At. Data Nucl. Data Tables 95 (2009) 871, doi:10.1016/j.adt.2009.08.001.
+    D. Bote, F. Salvat, A. Jablonski, C.J. Powell, At. Data Nucl. Data Tables 95 (2009) 871,
+    doi:10.1016/j.adt.2009.08.001.
 
     Examples
     --------
@@ -88,15 +91,17 @@ def ionisation(element: str, shell: str, keV: float) -> float:
         parts = [each for each in SHELLS if each[0] == shell and np.isfinite(edge(element, each))]
         if not parts:
             raise ValueError(f"{element} has no {shell} shell in the table")
-        return sum(ionisation(element, each, energy) for each in parts if energy > edge(element, each)) or _below(
-            element, parts[-1], energy
-        )
+        return sum(
+            ionisation(element, each, energy) for each in parts if energy > edge(element, each)
+        ) or _below(element, parts[-1], energy)
     threshold = edge(element, shell)
     if not np.isfinite(threshold):
         raise ValueError(f"{element} has no {shell} shell in the table")
     if energy <= threshold:
         _below(element, shell, energy)
-    _, b, anlj, g1, g2, g3, g4, *a = table()["ionisation"][atomic_number(element) - 1, _place(shell)]
+    _, b, anlj, g1, g2, g3, g4, *a = table()["ionisation"][
+        atomic_number(element) - 1, _place(shell)
+    ]
     u = energy / threshold
     if u <= _LOW:
         fitted = a[0] + a[1] * u + a[2] / (1 + u) + a[3] / (1 + u) ** 3 + a[4] / (1 + u) ** 5
@@ -112,7 +117,10 @@ def checked_energy(keV: float) -> float:
     """Return the energy of a beam as a float, above 0 and up to 1000 keV."""
     energy = float(keV)
     if not 0 < energy <= LARGEST_ENERGY:
-        raise ValueError(f"the beam energy is {keV!r} keV; expected a number above 0, up to {LARGEST_ENERGY:g}, in keV")
+        raise ValueError(
+            f"the beam energy is {keV!r} keV; expected a number above 0, up to {LARGEST_ENERGY:g}, "
+            "in keV"
+        )
     return energy
 
 
@@ -124,12 +132,16 @@ def relativistic(keV: float) -> tuple[float, float]:
 
 def _place(shell: str) -> int:
     if shell not in SHELLS:
-        raise ValueError(f"unknown shell {shell!r}; expected one of {', '.join(SHELLS)}, or L or M for the sum of theirs")
+        raise ValueError(
+            f"unknown shell {shell!r}; expected one of {', '.join(SHELLS)}, or L or M for the sum "
+            "of theirs"
+        )
     return SHELLS.index(shell)
 
 
 def _below(element: str, shell: str, energy: float):
     raise ValueError(
-        f"{element} {shell} is ionised above {edge(element, shell):g} keV, but the beam has {energy:g} keV; choose another line "
+        f"{element} {shell} is ionised above {edge(element, shell):g} keV, but the beam has "
+        f"{energy:g} keV; choose another line "
         f"of {element}, or correct the beam energy"
     )

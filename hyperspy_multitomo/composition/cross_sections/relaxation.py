@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
-from hyperspy_multitomo.composition.cross_sections.ionisation import checked_energy, edge, ionisation
+from hyperspy_multitomo.composition.cross_sections.ionisation import (
+    checked_energy,
+    edge,
+    ionisation,
+)
 from hyperspy_multitomo.composition.cross_sections.tables import (
     SHELLS,
     atomic_number,
@@ -39,7 +43,8 @@ def fluorescence_yield(element: str, shell: str) -> float:
 
     References
     ----------
-    S.T. Perkins, D.E. Cullen et al., EADL, UCRL-50400 vol. 30 (Lawrence Livermore National Laboratory, 1991).
+    S.T. Perkins, D.E. Cullen et al., EADL, UCRL-50400 vol. 30 (Lawrence Livermore National
+    Laboratory, 1991).
 
     Examples
     --------
@@ -75,7 +80,8 @@ def line_fraction(line: str) -> float:
 
     References
     ----------
-    S.T. Perkins, D.E. Cullen et al., EADL, UCRL-50400 vol. 30 (Lawrence Livermore National Laboratory, 1991).
+    S.T. Perkins, D.E. Cullen et al., EADL, UCRL-50400 vol. 30 (Lawrence Livermore National
+    Laboratory, 1991).
 
     Examples
     --------
@@ -85,10 +91,15 @@ def line_fraction(line: str) -> float:
     element, transitions = symbol_of(line), transitions_of(line)
     vacancies = sorted({vacancy for vacancy, _ in transitions})
     if len(vacancies) > 1:
-        raise ValueError(f"{line} fills vacancies of {' and '.join(vacancies)}; a line fraction is of one subshell")
+        raise ValueError(
+            f"{line} fills vacancies of {' and '.join(vacancies)}; a line fraction is of one "
+            "subshell"
+        )
     share = photons(element, vacancies[0], transitions)
     if share == 0:
-        raise ValueError(f"{element} does not emit {line}: there is no such transition in the table")
+        raise ValueError(
+            f"{element} does not emit {line}: there is no such transition in the table"
+        )
     return share / fluorescence_yield(element, vacancies[0])
 
 
@@ -99,12 +110,14 @@ def emission(line: str, keV: float, model: str = "cascade") -> float:
     Parameters
     ----------
     line : str
-        One line in eXSpy's notation (``"Ag_La"``), or a family (``"Ag_L"``), whose lines are summed.
+        One line in eXSpy's notation (``"Ag_La"``), or a family (``"Ag_L"``), whose lines are
+        summed.
     keV : float
         Energy of the beam.
     model : {"cascade", "direct"}, default "cascade"
-        ``"direct"``: photons after ionisation of the line's own subshell (Yuan et al. 2021). ``"cascade"``: those too that follow
-        from ionisation of deeper subshells, whose vacancies move outwards by Coster-Kronig, Auger and radiative transitions.
+        ``"direct"``: photons after ionisation of the line's own subshell (Yuan et al. 2021).
+        ``"cascade"``: those too that follow from ionisation of deeper subshells, whose vacancies
+        move outwards by Coster-Kronig, Auger and radiative transitions.
 
     Returns
     -------
@@ -114,12 +127,13 @@ def emission(line: str, keV: float, model: str = "cascade") -> float:
     Raises
     ------
     ValueError
-        For an unknown line or model, an element that does not have the line, or a beam that does not excite it.
+        For an unknown line or model, an element that does not have the line, or a beam that does
+        not excite it.
 
     References
     ----------
-    H. Yuan et al. 2021 (direct); S.T. Perkins, D.E. Cullen et al., EADL, UCRL-50400 vol. 30 (1991); D. Bote et al., At. Data
-    Nucl. Data Tables 95 (2009) 871, doi:10.1016/j.adt.2009.08.001.
+    H. Yuan et al. 2021 (direct); S.T. Perkins, D.E. Cullen et al., EADL, UCRL-50400 vol. 30 (1991);
+    D. Bote et al., At. Data Nucl. Data Tables 95 (2009) 871, doi:10.1016/j.adt.2009.08.001.
 
     Examples
     --------
@@ -129,7 +143,11 @@ def emission(line: str, keV: float, model: str = "cascade") -> float:
     if model not in MODELS:
         raise ValueError(f"unknown model {model!r}; use 'cascade' or 'direct'")
     element, transitions, energy = symbol_of(line), transitions_of(line), checked_energy(keV)
-    own = [shell for shell in SHELLS if shell in {vacancy for vacancy, _ in transitions} and edge(element, shell) > 0]
+    own = [
+        shell
+        for shell in SHELLS
+        if shell in {vacancy for vacancy, _ in transitions} and edge(element, shell) > 0
+    ]
     excited = [shell for shell in SHELLS if energy > edge(element, shell)]
     if own and not set(own) & set(excited):
         ionisation(element, own[-1], energy)  # whose error names the edge
@@ -137,7 +155,12 @@ def emission(line: str, keV: float, model: str = "cascade") -> float:
         made = {shell: [each for each in transitions if each[0] == shell] for shell in excited}
     else:
         made = dict.fromkeys(excited, transitions if own else ())
-    total = sum(ionisation(element, shell, energy) * photons(element, shell, lines) for shell, lines in made.items())
+    total = sum(
+        ionisation(element, shell, energy) * photons(element, shell, lines)
+        for shell, lines in made.items()
+    )
     if total == 0:
-        raise ValueError(f"{element} does not emit {line}: there is no such transition in the table")
+        raise ValueError(
+            f"{element} does not emit {line}: there is no such transition in the table"
+        )
     return total

@@ -21,7 +21,8 @@ SYMBOLS = (
     "Ta", "W", "Re", "Os", "Ir", "Pt", "Au", "Hg", "Tl", "Pb", "Bi", "Po", "At", "Rn", "Fr", "Ra", "Ac", "Th",
     "Pa", "U", "Np", "Pu", "Am", "Cm", "Bk", "Cf",
 )  # fmt: skip
-#: What fills each Siegbahn line's vacancy: (vacancy, (shells that fill it, ...)), ...; a line of several has their sum.
+#: What fills each Siegbahn line's vacancy: (vacancy, (shells that fill it, ...)), ...; a line of
+#: several has their sum.
 LINES = {
     "Ka": (("K", ("L1", "L2", "L3")),),
     "Kb": (("K", ("M2", "M3", "N2", "N3")),),
@@ -64,7 +65,10 @@ def _properties() -> dict[str, tuple[float, float]]:
     for symbol, properties in elements.as_dictionary().items():
         if symbol in SYMBOLS and "atomic_weight" in properties.get("General_properties", {}):
             density = properties.get("Physical_properties", {}).get("density (g/cm^3)", np.nan)
-            found[symbol] = (float(properties["General_properties"]["atomic_weight"]), float(density))
+            found[symbol] = (
+                float(properties["General_properties"]["atomic_weight"]),
+                float(density),
+            )
     return found
 
 
@@ -104,11 +108,21 @@ def transitions_of(line: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     if name in LINES:
         return LINES[name]
     if name in ("K", "L", "M"):
-        return tuple(transition for each, transitions in LINES.items() if each[0] == name for transition in transitions)
-    raise ValueError(f"{line!r} is not the name of an X-ray line; expected an element and one of {', '.join(LINES)}, as 'Ag_La'")
+        return tuple(
+            transition
+            for each, transitions in LINES.items()
+            if each[0] == name
+            for transition in transitions
+        )
+    raise ValueError(
+        f"{line!r} is not the name of an X-ray line; expected an element and one of "
+        f"{', '.join(LINES)}, as 'Ag_La'"
+    )
 
 
-def photons(element: str, ionised: str, transitions: Iterable[tuple[str, tuple[str, ...]]]) -> float:
+def photons(
+    element: str, ionised: str, transitions: Iterable[tuple[str, tuple[str, ...]]]
+) -> float:
     """Return how many photons of some transitions the ionisation of a subshell makes, those of the cascade included."""
     held = table()
     keys = held["transitions"]

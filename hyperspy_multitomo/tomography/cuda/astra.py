@@ -18,8 +18,9 @@ _kernels = Kernels("common.cu", "projector.cu")
 def parallel_vectors(rays: TiltGeometry) -> np.ndarray:
     """Return the vectors of ASTRA's geometry 'parallel3d_vec': ray, centre of the detector, steps of columns u and rows v.
 
-    Our y, x, z are ASTRA's X, Y, Z, all growing with the index, so that a volume (z, x, y) is ASTRA's as it lies in memory. The
-    columns of its detector are our slices y, its rows v our detector pixels: projections are (x, tilt, y).
+    Our y, x, z are ASTRA's X, Y, Z, all growing with the index, so that a volume (z, x, y) is
+    ASTRA's as it lies in memory. The columns of its detector are our slices y, its rows v our
+    detector pixels: projections are (x, tilt, y).
 
     Parameters
     ----------
@@ -37,19 +38,25 @@ def parallel_vectors(rays: TiltGeometry) -> np.ndarray:
     array([ 0. , -1. , 0. , 0. , 0. , -0.5, 1. , 0. , 0. , 0. , 0. , 1. ])
     """
     cos, sin = rays.directions.T
-    beyond = rays.origins - (rays.detector_width - 1) / 2  # where the centre of the volume falls, from the detector's middle
+    beyond = (
+        rays.origins - (rays.detector_width - 1) / 2
+    )  # where the centre of the volume falls, from the detector's middle
     none, one = np.zeros_like(cos), np.ones_like(cos)
-    return np.column_stack([none, -sin, cos, none, -beyond * cos, -beyond * sin, one, none, none, none, cos, sin])
+    return np.column_stack(
+        [none, -sin, cos, none, -beyond * cos, -beyond * sin, one, none, none, none, cos, sin]
+    )
 
 
 class AstraCudaProjector(DeviceProjector):
     """ASTRA's parallel-beam projectors for the GPU (W. J. Palenstijn et al., J. Struct. Biol. 176 (2011) 250).
 
-    They are no matched pair: forward, Joseph's weights through textures, whose fractions have 8 bits; back, linear interpolation
-    between two pixels at the place where the voxel's centre falls, 1 - |u - p| instead of (1 - |u - p|/c)/c. SIRT, HEBT, EM and
-    filtered back projection can work with that. Written from the sources of ASTRA 2.5 and tested against an emulation of its
-    kernels; it has not run on a device yet. Before it is used in a process its numbers are compared with those of the cores, but
-    ASTRA does not report every failure later on, such as one for want of memory.
+    They are no matched pair: forward, Joseph's weights through textures, whose fractions have 8
+    bits; back, linear interpolation between two pixels at the place where the voxel's centre falls,
+    1 - |u - p| instead of (1 - |u - p|/c)/c. SIRT, HEBT, EM and filtered back projection can work
+    with that. Written from the sources of ASTRA 2.5 and tested against an emulation of its kernels;
+    it has not run on a device yet. Before it is used in a process its numbers are compared with
+    those of the cores, but ASTRA does not report every failure later on, such as one for want of
+    memory.
     """
 
     backend = "astra_cuda"
@@ -74,7 +81,9 @@ class AstraCudaProjector(DeviceProjector):
         if slices not in self._projectors:
             nz, nx = self.domain_shape
             volume = astra.create_vol_geom(nx, slices, nz)  # rows Y, columns X, slices Z
-            rays = astra.create_proj_geom("parallel3d_vec", self.rays.detector_width, slices, self._vectors)
+            rays = astra.create_proj_geom(
+                "parallel3d_vec", self.rays.detector_width, slices, self._vectors
+            )
             self._projectors[slices] = number = astra.create_projector("cuda3d", rays, volume)
             weakref.finalize(self, astra.projector3d.delete, number)
         return self._projectors[slices]
@@ -92,7 +101,9 @@ class AstraCudaProjector(DeviceProjector):
         module.cuda.Stream.null.synchronize()  # and works on a stream of its own
         getattr(astra.experimental, name)(self._projector(volume.shape[-1]), volume, rays)
         if np.isnan(float(result[0, 0, 0])):
-            raise RuntimeError(f"ASTRA's {name} has not written its result; see the messages that it has printed")
+            raise RuntimeError(
+                f"ASTRA's {name} has not written its result; see the messages that it has printed"
+            )
 
     def project_device(self, volume, rays):
         """Write W x into `rays`; see `DeviceProjector`."""
@@ -100,13 +111,29 @@ class AstraCudaProjector(DeviceProjector):
         seen = device.cupy().empty((width, tilts, slices), np.float32)
         for channel in range(len(volume)):
             self._run("direct_FP3D", volume[channel], seen, seen)
-            rays[channel] = seen.swapaxes(0, 1) * np.float32(self.geometry.pixel_size)  # ASTRA's lengths are in voxels
+            rays[channel] = seen.swapaxes(0, 1) * np.float32(
+                self.geometry.pixel_size
+            )  # ASTRA's lengths are in voxels
 
-    def back_device(self, rays, volume, step=None, multiply=False, extra=None, shares=None, mask=None, nonnegative=False):
+    def back_device(
+        self,
+        rays,
+        volume,
+        step=None,
+        multiply=False,
+        extra=None,
+        shares=None,
+        mask=None,
+        nonnegative=False,
+    ):
         """Project the rays back into the volume; see `DeviceProjector`."""
         module = device.cupy()
         sums = module.empty(volume.shape[1:], np.float32)
-        voxels, slices, length = sums.shape[0] * sums.shape[1], sums.shape[2], float(self.geometry.pixel_size)
+        voxels, slices, length = (
+            sums.shape[0] * sums.shape[1],
+            sums.shape[2],
+            float(self.geometry.pixel_size),
+        )
         for channel in range(len(volume)):
             seen = module.ascontiguousarray(rays[channel].swapaxes(0, 1))
             self._run("direct_BP3D", sums, seen, sums)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The device: the one way to CuPy, its memory reckoned before it is taken, and kernels called with numbers of the right type.
 
-A process works on CuPy's current device, the first one unless `CUDA_VISIBLE_DEVICES` or `cupy.cuda.Device(n).use()` says
-otherwise. Work on several devices is work in several processes, each of which sees one of them.
+A process works on CuPy's current device, the first one unless `CUDA_VISIBLE_DEVICES` or
+`cupy.cuda.Device(n).use()` says otherwise. Work on several devices is work in several processes,
+each of which sees one of them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy as np
 
 #: Threads of a block in every kernel.
 BLOCK = 256
-#: Share of the free memory that a run may fill; the rest is for CuPy's pool, cuFFT and what else lives on the device.
+#: Share of the free memory that a run may fill; the rest is for CuPy's pool, cuFFT and what else
+#: lives on the device.
 SHARE = 0.9
 
 _OPTIONS = ("--std=c++14",)
@@ -72,12 +74,15 @@ def name() -> str:
 def free_memory() -> int:
     """Return the bytes of the current device that can be taken: those free, and those that CuPy keeps unused in its pool."""
     module = cupy()
-    return int(module.cuda.runtime.memGetInfo()[0]) + int(module.get_default_memory_pool().free_bytes())
+    return int(module.cuda.runtime.memGetInfo()[0]) + int(
+        module.get_default_memory_pool().free_bytes()
+    )
 
 
 def _too_much(needed: int, what: str, free: int) -> MemoryError:
     return MemoryError(
-        f"{what} needs about {needed / 1e9:.3g} GB on the device {name()}, {free / 1e9:.3g} GB are free: pass a lazy series, "
+        f"{what} needs about {needed / 1e9:.3g} GB on the device {name()}, {free / 1e9:.3g} GB are "
+        "free: pass a lazy series, "
         "which goes slab by slab, or backend='numba'"
     )
 
@@ -96,7 +101,8 @@ def reserved(needed: int, what: str) -> Iterator[None]:
     Raises
     ------
     MemoryError
-        If more than `SHARE` of the free memory is needed, before anything is allocated, or if an allocation fails all the same.
+        If more than `SHARE` of the free memory is needed, before anything is allocated, or if an
+        allocation fails all the same.
     """
     free = free_memory()
     if needed > SHARE * free:
@@ -122,9 +128,14 @@ class Kernels:
     @cached_property
     def code(self) -> str:
         """The source."""
-        return "\n".join(files(__package__).joinpath(source).read_text(encoding="utf-8") for source in self.sources)
+        return "\n".join(
+            files(__package__).joinpath(source).read_text(encoding="utf-8")
+            for source in self.sources
+        )
 
-    def call(self, function: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments) -> None:
+    def call(
+        self, function: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments
+    ) -> None:
         """Run the kernel `function` on blocks of threads.
 
         Parameters
@@ -133,8 +144,9 @@ class Kernels:
         grid, block : tuple of int
             Blocks, and threads of a block, along x, y, z.
         *arguments
-            As the kernel declares them: float32 or float64 device arrays, C-ordered, for a pointer, or None for a null pointer;
-            int for an int, float for a float, other numbers as scalars of NumPy.
+            As the kernel declares them: float32 or float64 device arrays, C-ordered, for a pointer,
+            or None for a null pointer; int for an int, float for a float, other numbers as scalars
+            of NumPy.
 
         Raises
         ------
@@ -163,7 +175,9 @@ def _argument(module, function: str, argument):
         return _NULL
     if isinstance(argument, module.ndarray):
         if not argument.flags.c_contiguous:
-            raise ValueError(f"{function} was given an array of shape {argument.shape} that is not C-ordered")
+            raise ValueError(
+                f"{function} was given an array of shape {argument.shape} that is not C-ordered"
+            )
         return argument
     if isinstance(argument, np.generic):
         return argument
@@ -171,7 +185,10 @@ def _argument(module, function: str, argument):
         return np.int32(argument)
     if isinstance(argument, float):
         return np.float32(argument)
-    raise TypeError(f"{function} was given a {type(argument).__name__}; expected a device array, a number or None")
+    raise TypeError(
+        f"{function} was given a {type(argument).__name__}; expected a device array, a number or "
+        "None"
+    )
 
 
 def blocks(elements: int) -> tuple[int]:
@@ -225,5 +242,7 @@ class BlockSums:
     def total(self) -> np.ndarray:
         """Return the sums (row,), float64, on the host."""
         rows, count = self.partial.shape
-        self._kernels.call("sum_partials", (rows,), (BLOCK,), self.partial, np.int64(count), self._sums)
+        self._kernels.call(
+            "sum_partials", (rows,), (BLOCK,), self.partial, np.int64(count), self._sums
+        )
         return to_host(self._sums)

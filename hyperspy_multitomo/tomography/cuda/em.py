@@ -30,12 +30,21 @@ class CudaEM(DeviceSteps):
             backend=A.backend,
         )
         size = " x ".join(map(str, A.domain_shape))
-        with A.device, device.reserved(needed, f"EM of {channels} channels of {slices} slices of {size} voxels"):
+        with (
+            A.device,
+            device.reserved(
+                needed, f"EM of {channels} channels of {slices} slices of {size} voxels"
+            ),
+        ):
             super().__init__(system)
             self._rays = device.cupy().empty(A.rays_shape(channels, slices), np.float32)
             self._counts, self._gains = to_device(s.projections), to_device(s.gains)
             self._background = None if s.background is None else to_device(s.background)
-            self._seen = None if A.geometry.binning == 1 else device.cupy().empty(self._counts.shape, np.float32)
+            self._seen = (
+                None
+                if A.geometry.binning == 1
+                else device.cupy().empty(self._counts.shape, np.float32)
+            )
             self._grid = (*blocks(self._rays[0].size), channels)
             self._sums = BlockSums(2 * channels, self._grid[0])
 
@@ -54,6 +63,13 @@ class CudaEM(DeviceSteps):
             if self._cancelled.is_set():
                 return
             with self._lock:  # and no cancelling: what is begun here makes a whole iterate
-                A.back_device(self._rays, self._x, self._step, multiply=True, mask=self._mask, nonnegative=True)
+                A.back_device(
+                    self._rays,
+                    self._x,
+                    self._step,
+                    multiply=True,
+                    mask=self._mask,
+                    nonnegative=True,
+                )
                 squares, divergence = (self._sums.total().reshape(-1, 2) / A.geometry.binning**2).T
                 self._count(s.measures(squares, divergence))

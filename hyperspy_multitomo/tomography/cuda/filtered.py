@@ -14,7 +14,9 @@ from hyperspy_multitomo.tomography.cuda.reckoning import filter_bytes
 from hyperspy_multitomo.tomography.projectors import spread
 
 
-def filtered_back_projection(A: DeviceProjector, projections: np.ndarray, responses: np.ndarray) -> np.ndarray:
+def filtered_back_projection(
+    A: DeviceProjector, projections: np.ndarray, responses: np.ndarray
+) -> np.ndarray:
     """Filter projections along x and project them back: `A.T` of `fbp._filtered` of each.
 
     Parameters
@@ -39,12 +41,18 @@ def filtered_back_projection(A: DeviceProjector, projections: np.ndarray, respon
 
     def back(part, volume):
         fft, slices = device.cupy().fft, part.shape[-1]
-        rays = part if binning == 1 else device.cupy().empty(A.rays_shape(len(part), slices * binning), np.float32)
+        rays = (
+            part
+            if binning == 1
+            else device.cupy().empty(A.rays_shape(len(part), slices * binning), np.float32)
+        )
         for channel in range(len(part)):
             spectrum = fft.rfft(part[channel], length, axis=1)
             spectrum *= to_device(responses[channel])[:, :, None]
             smooth = fft.irfft(spectrum, length, axis=1)[:, :width]
-            rays[channel] = smooth if binning == 1 else spread(smooth, binning) * np.float32(1 / binning**2)
+            rays[channel] = (
+                smooth if binning == 1 else spread(smooth, binning) * np.float32(1 / binning**2)
+            )
         A.back_device(rays, volume)
 
     return A.in_batches(
@@ -53,6 +61,7 @@ def filtered_back_projection(A: DeviceProjector, projections: np.ndarray, respon
         (len(projections), *A.domain_shape),
         growth=binning,
         more=lambda slices: (
-            filter_bytes(A.geometry, slices) + (binning > 1) * 4 * prod(A.rays_shape(len(projections), slices * binning))
+            filter_bytes(A.geometry, slices)
+            + (binning > 1) * 4 * prod(A.rays_shape(len(projections), slices * binning))
         ),
     )

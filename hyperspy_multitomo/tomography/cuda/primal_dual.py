@@ -10,7 +10,14 @@ from functools import cached_property
 import numpy as np
 
 from hyperspy_multitomo.tomography.cuda import device
-from hyperspy_multitomo.tomography.cuda.device import BLOCK, BlockSums, Kernels, blocks, to_device, to_host
+from hyperspy_multitomo.tomography.cuda.device import (
+    BLOCK,
+    BlockSums,
+    Kernels,
+    blocks,
+    to_device,
+    to_host,
+)
 from hyperspy_multitomo.tomography.cuda.projector import DeviceProjector
 from hyperspy_multitomo.tomography.cuda.term_rays import TermRays, rays_bytes
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
@@ -34,20 +41,28 @@ class VariationKernels(Kernels):
 
     def __init__(self, channels: int, dimensions: int, coupling: str):
         super().__init__("common.cu", "variation.cu")
-        self._constants = {"CHANNELS": channels, "DIMENSIONS": dimensions, "COUPLING": _COUPLINGS[coupling]}
+        self._constants = {
+            "CHANNELS": channels,
+            "DIMENSIONS": dimensions,
+            "COUPLING": _COUPLINGS[coupling],
+        }
 
     @cached_property
     def code(self) -> str:
         """The source."""
-        return "".join(f"#define {name} {value}\n" for name, value in self._constants.items()) + super().code
+        return (
+            "".join(f"#define {name} {value}\n" for name, value in self._constants.items())
+            + super().code
+        )
 
 
 class CudaPrimalDual(PrimalDual):
     """The iteration of `TextbookPrimalDual` on the device, in the passes of the fused form.
 
-    The data are projected back, the volume and TGV's field go on, then their dual variables, then those of the rays. As in the
-    fused form the over-relaxed volume is not kept. Numbers held per voxel and channel are 6 (TV) or 18 (TGV) in three dimensions,
-    5 or 12 in two. Every projector of the system has to be a `DeviceProjector` whose pair is adjoint.
+    The data are projected back, the volume and TGV's field go on, then their dual variables, then
+    those of the rays. As in the fused form the over-relaxed volume is not kept. Numbers held per
+    voxel and channel are 6 (TV) or 18 (TGV) in three dimensions, 5 or 12 in two. Every projector of
+    the system has to be a `DeviceProjector` whose pair is adjoint.
     """
 
     def __init__(self, system: VariationalSystem):
@@ -76,10 +91,16 @@ class CudaPrimalDual(PrimalDual):
         self._sum = self._extra = self._shares = self._mix = None
         self._rays = []
         for term in s.terms:
-            scales = np.ones(1) if term.mix is not None else s.scales[term.first : term.first + term.rows]
+            scales = (
+                np.ones(1)
+                if term.mix is not None
+                else s.scales[term.first : term.first + term.rows]
+            )
             self._rays.append(TermRays(term, scales, self._shape[-1]))
             if term.mix is not None:
-                self._sum, self._extra = (cupy.zeros((1, *self._shape[1:]), np.float32) for _ in range(2))
+                self._sum, self._extra = (
+                    cupy.zeros((1, *self._shape[1:]), np.float32) for _ in range(2)
+                )
         self._renew()
 
     def _zeros(self, components: int):
@@ -98,11 +119,20 @@ class CudaPrimalDual(PrimalDual):
                 self._shares = to_device(s.scales if term.mix.ndim == 4 else s.scales * term.mix)
                 self._mix = to_device(term.mix) if term.mix.ndim == 4 else None
 
-    def go_on(self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None) -> None:
+    def go_on(
+        self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None
+    ) -> None:
         """Go on with a problem of other factors and background of the mixed term, from u and w if they are given."""
-        with self._lock, self.system.A.device, device.reserved(0, "the HAADF's factors, anew, of TV or TGV with a power"):
+        with (
+            self._lock,
+            self.system.A.device,
+            device.reserved(0, "the HAADF's factors, anew, of TV or TGV with a power"),
+        ):
             # The projectors stay: they may be the matched ones that took the place of others.
-            terms = (replace(new, A=old.A) for new, old in zip(system.terms, self.system.terms, strict=True))
+            terms = (
+                replace(new, A=old.A)
+                for new, old in zip(system.terms, self.system.terms, strict=True)
+            )
             self.system = replace(system, terms=tuple(terms))
             self._renew()
             if u is not None:
@@ -129,11 +159,20 @@ class CudaPrimalDual(PrimalDual):
         """Return (u, w, p, q, s)."""
         with self.system.A.device:
             q = None if self._q is None else to_host(self._q)
-            return *self._feasible(), to_host(self._p), q, [to_host(rays.duals) for rays in self._rays]
+            return (
+                *self._feasible(),
+                to_host(self._p),
+                q,
+                [to_host(rays.duals) for rays in self._rays],
+            )
 
     def _names(self):
         """Return the names of the arrays that going on needs, and the attributes that hold them."""
-        fields = {"field": "_field", "field ahead": "_field_ahead", "q": "_q"} if self.system.kind == "tgv" else {}
+        fields = (
+            {"field": "_field", "field ahead": "_field_ahead", "q": "_q"}
+            if self.system.kind == "tgv"
+            else {}
+        )
         return {"best": "_best", "ahead": "_ahead", "p": "_p"} | fields
 
     def _arrays(self):
@@ -158,7 +197,11 @@ class CudaPrimalDual(PrimalDual):
 
     def _project_back(self):
         for term, rays in zip(self.system.terms, self._rays, strict=True):
-            seen = self._extra if term.mix is not None else self._back[term.first : term.first + term.rows]
+            seen = (
+                self._extra
+                if term.mix is not None
+                else self._back[term.first : term.first + term.rows]
+            )
             term.A.back_device(rays.rays, seen)
 
     def _seen(self, volume):
@@ -187,7 +230,9 @@ class CudaPrimalDual(PrimalDual):
             )  # fmt: skip
             steps = float(s.gradient_step), float(s.matrix_step)
             radii = float(s.strength), float(s.alpha0 * s.strength)
-            self._call("step_duals", self._ahead, self._field_ahead, self._p, self._q, *steps, *radii, rho)
+            self._call(
+                "step_duals", self._ahead, self._field_ahead, self._p, self._q, *steps, *radii, rho
+            )
             for rays, seen in self._seen(self._ahead):
                 rays.step(seen, rho)
             self.measured = (self.iteration + 1) % MEASURED_EVERY == 0
@@ -248,7 +293,8 @@ def regularised_bytes(
     series : sequence of (TiltGeometry, int, bool)
         Geometry of each data term, its rows of data, and whether a background is expected in them.
     mixed : bool, default False
-        Whether one of them sees a sum of all channels; counted as if the factors were those of a power law, one in every voxel.
+        Whether one of them sees a sum of all channels; counted as if the factors were those of a
+        power law, one in every voxel.
     mask : bool, default False
         Whether there is a mask (z, x, y).
 
@@ -263,12 +309,20 @@ def regularised_bytes(
     numbers = channels * (numbers_per_voxel(kind, dimensions) * voxels + nz * nx)
     numbers += ((2 + channels) * mixed + bool(mask)) * voxels
     sums = BlockSums.device_bytes(3, nz * blocks(nx * slices)[0])
-    return 4 * numbers + sums + sum(rays_bytes(geometry, rows, slices, background) for geometry, rows, background in series)
+    return (
+        4 * numbers
+        + sums
+        + sum(
+            rays_bytes(geometry, rows, slices, background) for geometry, rows, background in series
+        )
+    )
 
 
 def device_bytes(system: VariationalSystem) -> int:
     """Return the bytes of the device that a run takes, those included that `go_on` may ask for."""
-    series = [(t.A.geometry, t.rows, t.background is not None or t.mix is not None) for t in system.terms]
+    series = [
+        (t.A.geometry, t.rows, t.background is not None or t.mix is not None) for t in system.terms
+    ]
     mixed = any(term.mix is not None for term in system.terms)
     mask = system.mask is not None and system.mask.ndim == 3
     sizes = system.channels, system.initial.shape[-1]
@@ -283,4 +337,6 @@ def on_device(system: VariationalSystem) -> bool:
 def adjoint(system: VariationalSystem) -> VariationalSystem:
     """Return the system with projectors whose pairs are adjoint; see `matched`."""
     pairs = matched([term.A for term in system.terms])
-    return replace(system, terms=tuple(replace(term, A=A) for term, A in zip(system.terms, pairs, strict=True)))
+    return replace(
+        system, terms=tuple(replace(term, A=A) for term, A in zip(system.terms, pairs, strict=True))
+    )

@@ -10,7 +10,14 @@ from math import prod
 import numpy as np
 
 from hyperspy_multitomo.tomography.cuda import device
-from hyperspy_multitomo.tomography.cuda.device import BLOCK, SHARE, Kernels, blocks, to_device, to_host
+from hyperspy_multitomo.tomography.cuda.device import (
+    BLOCK,
+    SHARE,
+    Kernels,
+    blocks,
+    to_device,
+    to_host,
+)
 from hyperspy_multitomo.tomography.cuda.reckoning import scratch_bytes
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.projectors import Projector, dot_test
@@ -37,15 +44,17 @@ def lanes_of(slices: int) -> int:
 class DeviceProjector(Projector):
     """A projector of device arrays: volumes (channel, z, x, y) and rays (channel, tilt, u, y), float32, C-ordered.
 
-    Rays have detector pixels of one voxel. Called with arrays of the host, it copies as many slices at a time as the memory of
-    the device holds. A back-end gives `project_device` and `back_device`.
+    Rays have detector pixels of one voxel. Called with arrays of the host, it copies as many slices
+    at a time as the memory of the device holds. A back-end gives `project_device` and
+    `back_device`.
 
     Attributes
     ----------
     backend : str
         Its name in `BACKENDS`.
     device_id : int
-        The device that was CuPy's current one when the projector was made; all its work is done there.
+        The device that was CuPy's current one when the projector was made; all its work is done
+        there.
     """
 
     backend: str
@@ -74,7 +83,17 @@ class DeviceProjector(Projector):
         """
 
     @abstractmethod
-    def back_device(self, rays, volume, step=None, multiply=False, extra=None, shares=None, mask=None, nonnegative=False) -> None:
+    def back_device(
+        self,
+        rays,
+        volume,
+        step=None,
+        multiply=False,
+        extra=None,
+        shares=None,
+        mask=None,
+        nonnegative=False,
+    ) -> None:
         """Project the rays back into the volume.
 
         Parameters
@@ -82,8 +101,9 @@ class DeviceProjector(Projector):
         rays, volume : device array
             (channel, tilt, u, y) and (channel, z, x, y).
         step : device array, optional
-            C (channel, z, x). Without it the volume becomes b = W^T y; with it x + C (b + shares_channel extra), or x + x C b
-            with `multiply`, then made non-negative if asked for, then multiplied by the mask.
+            C (channel, z, x). Without it the volume becomes b = W^T y; with it x + C (b +
+            shares_channel extra), or x + x C b with `multiply`, then made non-negative if asked
+            for, then multiplied by the mask.
         multiply, nonnegative : bool
         extra, mask : device array, optional
             (z, x, y).
@@ -99,16 +119,26 @@ class DeviceProjector(Projector):
         """Write the means over detector pixels of several voxels, (.., u/b, y/b), of rays (.., u, y) into `pixels`."""
         shape = (pixels.size, pixels.shape[-1])
         _kernels.call(
-            "mean_pixels", blocks(shape[0]), (BLOCK,), rays, pixels, self.geometry.binning, np.int64(shape[0]), shape[1]
+            "mean_pixels",
+            blocks(shape[0]),
+            (BLOCK,),
+            rays,
+            pixels,
+            self.geometry.binning,
+            np.int64(shape[0]),
+            shape[1],
         )
 
-    def in_batches(self, call, source: np.ndarray, shape: tuple[int, int, int], *, growth: int = 1, more=None) -> np.ndarray:
+    def in_batches(
+        self, call, source: np.ndarray, shape: tuple[int, int, int], *, growth: int = 1, more=None
+    ) -> np.ndarray:
         """Return what `call(source, result)` does on the device, with as many slices at a time as fit there.
 
         Parameters
         ----------
         call : callable
-            Given device arrays (.., y) of some slices of the source, and of the result, which it fills.
+            Given device arrays (.., y) of some slices of the source, and of the result, which it
+            fills.
         source : numpy.ndarray
             (channel, a, b, y) float32.
         shape : (int, int, int)
@@ -128,7 +158,11 @@ class DeviceProjector(Projector):
 
         def needed(count):
             numbers = count * (prod(source.shape[:-1]) + growth * prod(shape))
-            return 4 * numbers + self.scratch_bytes(count * growth) + (0 if more is None else more(count))
+            return (
+                4 * numbers
+                + self.scratch_bytes(count * growth)
+                + (0 if more is None else more(count))
+            )
 
         with self.device:
             room = int(SHARE * device.free_memory() / (needed(16) / 16))
@@ -143,10 +177,14 @@ class DeviceProjector(Projector):
         return result
 
     def _project(self, volumes):
-        return self.in_batches(self.project_device, volumes, self.rays_shape(volumes.shape[0], 1)[:3])
+        return self.in_batches(
+            self.project_device, volumes, self.rays_shape(volumes.shape[0], 1)[:3]
+        )
 
     def _back_project(self, projections):
-        return self.in_batches(self.back_device, projections, (projections.shape[0], *self.domain_shape))
+        return self.in_batches(
+            self.back_device, projections, (projections.shape[0], *self.domain_shape)
+        )
 
 
 class CudaProjector(DeviceProjector):
@@ -157,7 +195,9 @@ class CudaProjector(DeviceProjector):
     def __init__(self, geometry, threads=None):
         super().__init__(geometry, threads)
         directions, (nz, nx) = geometry.directions, geometry.volume_shape
-        self.table = np.column_stack([directions, self.rays.origins - directions @ [(nx - 1) / 2, (nz - 1) / 2]])
+        self.table = np.column_stack(
+            [directions, self.rays.origins - directions @ [(nx - 1) / 2, (nz - 1) / 2]]
+        )
         self._device_table = None
 
     def __getstate__(self):
@@ -174,26 +214,49 @@ class CudaProjector(DeviceProjector):
         grid = (rows * -(-across // height), -(-slices // (lanes * SLICES)), channels)
         sizes = (*self.domain_shape, self.range_shape[0], self.rays.detector_width, slices)
         length = float(self.geometry.pixel_size)
-        _kernels.call(function, grid, (lanes, height), first, second, self._device_table, length, *sizes, *more)
+        _kernels.call(
+            function,
+            grid,
+            (lanes, height),
+            first,
+            second,
+            self._device_table,
+            length,
+            *sizes,
+            *more,
+        )
 
     def project_device(self, volume, rays):
         """Write W x into `rays`; see `DeviceProjector`."""
         self._call("project", volume, rays, self.range_shape[0], self.rays.detector_width)
 
-    def back_device(self, rays, volume, step=None, multiply=False, extra=None, shares=None, mask=None, nonnegative=False):
+    def back_device(
+        self,
+        rays,
+        volume,
+        step=None,
+        multiply=False,
+        extra=None,
+        shares=None,
+        mask=None,
+        nonnegative=False,
+    ):
         """Project the rays back into the volume; see `DeviceProjector`."""
         more = (step, multiply, extra, shares, mask, nonnegative)
         self._call("back_project", rays, volume, *self.domain_shape, *more)
 
 
-def verified(kind: type[DeviceProjector], tolerance: float, mismatch: float) -> type[DeviceProjector]:
+def verified(
+    kind: type[DeviceProjector], tolerance: float, mismatch: float
+) -> type[DeviceProjector]:
     """Return a class of projectors once it has shown on a tiny geometry, in this process, that its numbers are right.
 
     Parameters
     ----------
     kind : type
     tolerance, mismatch : float
-        Relative distance from the numbers of the "numba" back-end, and result of `dot_test`, at most.
+        Relative distance from the numbers of the "numba" back-end, and result of `dot_test`, at
+        most.
 
     Raises
     ------
@@ -211,23 +274,30 @@ def verified(kind: type[DeviceProjector], tolerance: float, mismatch: float) -> 
 
 
 @cache
-def _wrong(module, device_id: int, kind: type[DeviceProjector], tolerance: float, mismatch: float) -> str | None:
+def _wrong(
+    module, device_id: int, kind: type[DeviceProjector], tolerance: float, mismatch: float
+) -> str | None:
     """Return what is wrong with a projector's numbers on a device, None where nothing is."""
     from hyperspy_multitomo.tomography.numba_projector import NumbaProjector
 
-    geometry = TiltGeometry([-70.0, -45.0, 0.0, 25.0, 90.0], 17, (14, 19), 0.8, 0.7, [0.0, 0.3, -1.2, 0.0, 2.0])
+    geometry = TiltGeometry(
+        [-70.0, -45.0, 0.0, 25.0, 90.0], 17, (14, 19), 0.8, 0.7, [0.0, 0.3, -1.2, 0.0, 2.0]
+    )
     try:
         A, reference = kind(geometry), NumbaProjector(geometry, 1)
         rng = np.random.default_rng(0)
         volume, rays = rng.random((2, *A.domain_shape, 5)), rng.random((2, *A.range_shape, 5))
         pairs = ((A(volume), reference(volume)), (A.T(rays), reference.T(rays)))
-        apart = max(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) for ours, theirs in pairs)
+        apart = max(
+            np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) for ours, theirs in pairs
+        )
         unmatched = dot_test(A)
     except Exception as error:  # of the compiler, the driver, another library: of many types
         return f"the projector {kind.__name__} fails on the device {device.name()}: {type(error).__name__}: {error}"
     if apart <= tolerance and unmatched <= mismatch:
         return None
     return (
-        f"the projector {kind.__name__} gives wrong numbers on the device {device.name()}: {apart:.1e} from those of the CPU "
+        f"the projector {kind.__name__} gives wrong numbers on the device {device.name()}: "
+        f"{apart:.1e} from those of the CPU "
         f"(at most {tolerance:.0e}), {unmatched:.1e} from adjoint (at most {mismatch:.0e})"
     )

@@ -34,10 +34,13 @@ def scratch_bytes(backend: str, geometry: TiltGeometry, slices: int) -> int:
 
 def filter_bytes(geometry: TiltGeometry, slices: int) -> int:
     """Return the bytes that filtering one channel of `slices` slices of the projections takes, transforms included."""
-    # Padded to twice the width, a little more for a handy length: the projections, their spectrum, both once more inside of
-    # cuFFT, and what comes back. Pixels of several voxels are then repeated, on one axis after the other.
+    # Padded to twice the width, a little more for a handy length: the projections, their spectrum,
+    # both once more inside of cuFFT, and what comes back. Pixels of several voxels are then
+    # repeated, on one axis after the other.
     padded = 2.2 * len(geometry.tilts) * geometry.detector_width * slices
-    return int(4 * 5 * padded) + (0 if geometry.binning == 1 else 8 * _rays(geometry, slices * geometry.binning))
+    return int(4 * 5 * padded) + (
+        0 if geometry.binning == 1 else 8 * _rays(geometry, slices * geometry.binning)
+    )
 
 
 def device_bytes(
@@ -62,7 +65,8 @@ def device_bytes(
     channels : int
         Of the data.
     slices : int
-        Of the volume: what is taken grows with them in proportion, but for a few arrays of one slice.
+        Of the volume: what is taken grows with them in proportion, but for a few arrays of one
+        slice.
     haadf_geometry : TiltGeometry, optional
         Of the HAADF of "hebt", where it is not that of the data.
     rest : bool, default False
@@ -94,10 +98,18 @@ def device_bytes(
         raise ValueError(f"the method is {method!r}; expected one of {METHODS}")
     scratch = scratch_bytes(backend, geometry, slices)
     if method == "fbp":
-        numbers = channels * (_voxels(geometry, slices) + _rays(geometry, slices) // geometry.binning**2)
-        return 4 * (numbers + _rays(geometry, slices) * channels) + filter_bytes(geometry, slices // geometry.binning) + scratch
+        numbers = channels * (
+            _voxels(geometry, slices) + _rays(geometry, slices) // geometry.binning**2
+        )
+        return (
+            4 * (numbers + _rays(geometry, slices) * channels)
+            + filter_bytes(geometry, slices // geometry.binning)
+            + scratch
+        )
     whole = channels + bool(rest)
-    numbers = whole * (_voxels(geometry, slices) + _voxels(geometry, 1)) + _compared(geometry, whole, channels, slices)
+    numbers = whole * (_voxels(geometry, slices) + _voxels(geometry, 1)) + _compared(
+        geometry, whole, channels, slices
+    )
     sums = (channels + 1) * _rays(geometry, slices)
     if method == "hebt":
         haadf = geometry if haadf_geometry is None else haadf_geometry

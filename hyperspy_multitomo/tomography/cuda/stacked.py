@@ -6,7 +6,14 @@ from __future__ import annotations
 import numpy as np
 
 from hyperspy_multitomo.tomography.cuda import device
-from hyperspy_multitomo.tomography.cuda.device import BLOCK, BlockSums, Kernels, blocks, to_device, to_host
+from hyperspy_multitomo.tomography.cuda.device import (
+    BLOCK,
+    BlockSums,
+    Kernels,
+    blocks,
+    to_device,
+    to_host,
+)
 from hyperspy_multitomo.tomography.cuda.projector import DeviceProjector
 from hyperspy_multitomo.tomography.cuda.reckoning import device_bytes
 from hyperspy_multitomo.tomography.steps import Steps
@@ -64,9 +71,14 @@ class DataRays:
         slices = data.shape[-1] * A.geometry.binning
         self.rays = device.cupy().empty(A.rays_shape(channels, slices), np.float32)
         self._data, self._gains = to_device(data), to_device(gains)
-        self._weights = to_device(weights), None if haadf_weights is None else to_device(haadf_weights)
+        self._weights = (
+            to_device(weights),
+            None if haadf_weights is None else to_device(haadf_weights),
+        )
         self._coefficients = tuple(map(to_device, coefficients))
-        self._seen = None if A.geometry.binning == 1 else device.cupy().empty(data.shape, np.float32)
+        self._seen = (
+            None if A.geometry.binning == 1 else device.cupy().empty(data.shape, np.float32)
+        )
         self._grid = blocks(self.rays[0].size)
         self._sums = BlockSums(len(gains) + 1, self._grid[0])
 
@@ -91,16 +103,26 @@ class DataRays:
 class CudaSteps(DeviceSteps):
     """The iteration of `steps.TextbookSteps` on the device.
 
-    Where HAADF and elements share their rays, the projections of the elements make the HAADF's too. Otherwise the sum of the
-    elements is projected and its residual projected back on its own, and added to each element's update.
+    Where HAADF and elements share their rays, the projections of the elements make the HAADF's too.
+    Otherwise the sum of the elements is projected and its residual projected back on its own, and
+    added to each element's update.
     """
 
     def __init__(self, system: System):
         s, c = system, system.coefficients
-        with s.A.device, device.reserved(self.device_bytes(s), f"a reconstruction of {self._what(s)}"):
+        with (
+            s.A.device,
+            device.reserved(self.device_bytes(s), f"a reconstruction of {self._what(s)}"),
+        ):
             super().__init__(system)
             weights = s.ray_weights, s.haadf_ray_weights if s.shared else None
-            self._eds = DataRays(s.A, s.projections, s.gains, *weights, (c.own, c.mix if s.shared else 0 * c.mix, c.ratios))
+            self._eds = DataRays(
+                s.A,
+                s.projections,
+                s.gains,
+                *weights,
+                (c.own, c.mix if s.shared else 0 * c.mix, c.ratios),
+            )
             self._haadf_data = self._haadf_gains = self._haadf = self._sum = self._extra = None
             if s.shared:
                 self._haadf_data, self._haadf_gains = to_device(s.haadf), to_device(s.haadf_gains)
@@ -137,7 +159,9 @@ class CudaSteps(DeviceSteps):
         """Project the sum of the elements with the HAADF's geometry, and its residual back into `_extra`."""
         voxels = self._sum.size
         sizes = (len(self._x), np.int64(voxels))
-        _kernels.call("sum_channels", blocks(voxels), (BLOCK,), self._x, self._sum, self._ratios, *sizes)
+        _kernels.call(
+            "sum_channels", blocks(voxels), (BLOCK,), self._x, self._sum, self._ratios, *sizes
+        )
         self._haadf.forward(self._sum)
         self._haadf.A.back_device(self._haadf.rays, self._extra)
 
@@ -152,7 +176,14 @@ class CudaSteps(DeviceSteps):
                 return
             extra = {} if self._haadf is None else {"extra": self._extra[0], "shares": self._shares}
             with self._lock:  # and no cancelling: what is begun here makes a whole iterate
-                s.A.back_device(eds.rays, self._x, self._step, mask=self._mask, nonnegative=s.nonnegative, **extra)
+                s.A.back_device(
+                    eds.rays,
+                    self._x,
+                    self._step,
+                    mask=self._mask,
+                    nonnegative=s.nonnegative,
+                    **extra,
+                )
                 squares = eds.squares()
                 if self._haadf is not None:
                     squares[-1] = self._haadf.squares()[0]

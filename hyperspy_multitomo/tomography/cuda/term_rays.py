@@ -43,11 +43,19 @@ class TermRays:
 
     def __init__(self, term: Term, scales, slices: int):
         cupy, shape = device.cupy(), term.data.shape
-        self._A, self._binning, self._poisson = term.A, term.A.geometry.binning, term.discrepancy == "kl"
+        self._A, self._binning, self._poisson = (
+            term.A,
+            term.A.geometry.binning,
+            term.discrepancy == "kl",
+        )
         self.rays = cupy.zeros(term.A.rays_shape(term.rows, slices), np.float32)
         self._seen = self.rays if self._binning == 1 else cupy.zeros(shape, np.float32)
         self.duals, self._data = cupy.zeros(shape, np.float32), to_device(term.data)
-        self._gains, self._weights, self._scales = to_device(term.gains), to_device(term.weights), to_device(scales)
+        self._gains, self._weights, self._scales = (
+            to_device(term.gains),
+            to_device(term.weights),
+            to_device(scales),
+        )
         self._sizes = shape[1:]
         self._grid = (*blocks(shape[2] * shape[3]), shape[1], shape[0])
         self._sums = BlockSums(2 * term.rows, self._grid[0] * self._grid[1])
@@ -75,7 +83,15 @@ class TermRays:
     def weigh(self) -> None:
         """Weigh the duals for the way back."""
         _kernels.call(
-            "weigh_duals", self._grid, (BLOCK,), self.rays, self.duals, self._gains, self._scales, *self._sizes, self._binning
+            "weigh_duals",
+            self._grid,
+            (BLOCK,),
+            self.rays,
+            self.duals,
+            self._gains,
+            self._scales,
+            *self._sizes,
+            self._binning,
         )
 
     def measure(self, volume) -> tuple[np.ndarray, np.ndarray]:
