@@ -17,14 +17,14 @@ import time
 import numpy as np
 from scipy.ndimage import binary_erosion
 
-from hyperspy_multitomo.acquisition.xray_lines import line_energy
-from hyperspy_multitomo.composition.absorption import (
+from hyperspy_multitomo.acquisition.eds.xray_lines import line_energy
+from hyperspy_multitomo.composition.xrays.detectors import XRayDetector
+from hyperspy_multitomo.composition.xrays.self_absorption import (
     attenuation_coefficients,
     linear_attenuation,
     ray_transmission,
     voxel_transmission,
 )
-from hyperspy_multitomo.composition.detectors import XRayDetector
 from hyperspy_multitomo.simulation import count, simulate
 from hyperspy_multitomo.simulation.absorbed import absorbed_maps
 from hyperspy_multitomo.simulation.absorbing_phantoms import gold_shell, heavy_oxide

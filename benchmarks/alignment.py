@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from hyperspy_multitomo.alignment import Alignment, Modality, align, refine
-from hyperspy_multitomo.alignment.chain import rough_shifts
+from hyperspy_multitomo.alignment.auto import rough_shifts
 from hyperspy_multitomo.inspection import alignment_errors
 from hyperspy_multitomo.simulation import misaligned, simulate, yuan
 from hyperspy_multitomo.tomography import TiltGeometry, projector, run, sirt

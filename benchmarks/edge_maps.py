@@ -24,8 +24,8 @@ from hyperspy_multitomo.acquisition import (
     region_spectra,
     resolve_edges,
 )
-from hyperspy_multitomo.acquisition.edge_shapes import cross_sections
-from hyperspy_multitomo.acquisition.edges import Edge, background_ranges
+from hyperspy_multitomo.acquisition.eels.edge_shapes import cross_sections
+from hyperspy_multitomo.acquisition.eels.edges import Edge, background_ranges
 
 #: From far below the spectra that are recorded, so that plural scattering has somewhere to come
 #: from.

@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter1d
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.inspection import plot_comparison
-from hyperspy_multitomo.signals.frames import projections
+from hyperspy_multitomo.signals.arrays import projections
 from hyperspy_multitomo.tomography import projector, visible_width
 
 ELEMENTS = ("C", "O", "Mg", "Al", "Si", "S", "Fe", "Ga", "Pt")

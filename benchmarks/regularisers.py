@@ -19,7 +19,7 @@ import numpy as np
 from scipy.ndimage import binary_erosion, gaussian_filter1d, map_coordinates
 
 from hyperspy_multitomo.composition import fit_response_ratios
-from hyperspy_multitomo.composition.threshold import particle_mask
+from hyperspy_multitomo.composition.particle.threshold import particle_mask
 from hyperspy_multitomo.inspection.metrics import dice, nrmse, psnr
 from hyperspy_multitomo.simulation import Phantom, SimulatedSeries, simulate
 from hyperspy_multitomo.simulation.phantoms import EVERY_FIVE_DEGREES, huber, yuan, zhong

@@ -16,10 +16,11 @@ import time
 
 import numpy as np
 
-from hyperspy_multitomo.tomography import TiltGeometry, kernels, projector
-from hyperspy_multitomo.tomography.kernels import BAND, RUN, TILE, TILTS, kernel
-from hyperspy_multitomo.tomography.lanes import empty_lanes, odd
-from hyperspy_multitomo.tomography.simd import fma, load, store
+from hyperspy_multitomo.tomography import TiltGeometry, projector
+from hyperspy_multitomo.tomography.cpu import kernels
+from hyperspy_multitomo.tomography.cpu.kernels import BAND, RUN, TILE, TILTS, kernel
+from hyperspy_multitomo.tomography.cpu.lanes import empty_lanes, odd
+from hyperspy_multitomo.tomography.cpu.simd import fma, load, store
 
 REPEATS = 9
 SIZES = {"first level (16 KB)": 16, "second level (256 KB)": 256, "memory (256 MB)": 256 * 1024}

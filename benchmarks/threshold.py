@@ -17,7 +17,7 @@ import argparse
 import numpy as np
 
 from hyperspy_multitomo.composition import particle_mask
-from hyperspy_multitomo.composition.edge_spread import edge_spread
+from hyperspy_multitomo.composition.particle.edge_spread import edge_spread
 from hyperspy_multitomo.inspection import dice
 from hyperspy_multitomo.simulation import simulate, yuan
 from hyperspy_multitomo.tomography import TiltGeometry, hebt, projector, run, sirt

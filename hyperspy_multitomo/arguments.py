@@ -12,8 +12,8 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from . import parameters
-from .parameters import (
+from hyperspy_multitomo import parameters
+from hyperspy_multitomo.parameters import (
     flag,
     mapping,
     names,

@@ -170,7 +170,7 @@ def _from_files(options) -> Job:
 
 def _calculate_factors(job: Job) -> None:
     """Take calculated factors for k-factors that were not given."""
-    from hyperspy_multitomo.acquisition.xray_lines import line_energy
+    from hyperspy_multitomo.acquisition.eds.xray_lines import line_energy
     from hyperspy_multitomo.composition.cross_sections import xray_factor
 
     energy = job.eds.metadata.Acquisition_instrument.TEM.beam_energy

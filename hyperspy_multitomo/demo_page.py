@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from . import __version__
-from .acquisition.xray_lines import line_energy
-from .inspection import metrics, plotting
-from .inspection.report import Page
-from .inspection.spectrum_plot import plot_spectrum
-from .writing import save_atomically
+from hyperspy_multitomo import __version__
+from hyperspy_multitomo.acquisition.eds.xray_lines import line_energy
+from hyperspy_multitomo.inspection import metrics, plotting
+from hyperspy_multitomo.inspection.report import Page
+from hyperspy_multitomo.inspection.spectrum_plot import plot_spectrum
+from hyperspy_multitomo.machine.writing import save_atomically
 
 
 def write_page(job, path: Path) -> None:

@@ -4,7 +4,7 @@
 import numpy as np
 
 import hyperspy_multitomo as mt
-from hyperspy_multitomo.signals.keyed import record
+from hyperspy_multitomo.signals.metadata.recorded_arrays import record
 from hyperspy_multitomo.tomography import TiltGeometry, calibrate, projector, run, variational
 
 TILTS = np.arange(-60, 61, 15.0)

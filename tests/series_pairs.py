@@ -6,7 +6,7 @@ import numpy as np
 from ellipsoids import core_shell
 
 import hyperspy_multitomo as mt
-from hyperspy_multitomo.signals.keyed import record
+from hyperspy_multitomo.signals.metadata.recorded_arrays import record
 
 TILTS = np.arange(-60.0, 61.0, 10.0)
 SHADOW = np.exp(0.4 * TILTS / 60)

@@ -7,14 +7,14 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
-from hyperspy_multitomo.acquisition.xray_lines import line_energy
-from hyperspy_multitomo.composition.absorption import (
+from hyperspy_multitomo.acquisition.eds.xray_lines import line_energy
+from hyperspy_multitomo.composition.xrays.detectors import XRayDetector, super_x
+from hyperspy_multitomo.composition.xrays.self_absorption import (
     attenuation_coefficients,
     linear_attenuation,
     ray_transmission,
     voxel_transmission,
 )
-from hyperspy_multitomo.composition.detectors import XRayDetector, super_x
 from hyperspy_multitomo.simulation import simulate, zhong
 from hyperspy_multitomo.simulation.absorbed import absorbed_maps
 from hyperspy_multitomo.simulation.absorbing_phantoms import gold_shell, heavy_oxide

@@ -6,8 +6,8 @@ import pytest
 from scipy.ndimage import binary_erosion
 
 import hyperspy_multitomo as mt
-from hyperspy_multitomo.composition.detectors import XRayDetector
-from hyperspy_multitomo.signals import job
+from hyperspy_multitomo.composition.xrays.detectors import XRayDetector
+from hyperspy_multitomo.reconstruction import job
 from hyperspy_multitomo.simulation import count, simulate
 from hyperspy_multitomo.simulation.absorbed import absorbed_maps
 from hyperspy_multitomo.simulation.absorbing_phantoms import (

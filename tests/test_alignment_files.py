@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hyperspy_multitomo.alignment.files import load, save
+from hyperspy_multitomo.alignment.alignment_files import load, save
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.alignment.transform import Alignment
 

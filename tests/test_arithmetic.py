@@ -11,9 +11,9 @@ import pytest
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.alignment import Alignment
-from hyperspy_multitomo.signals.beside import forget_beside
-from hyperspy_multitomo.signals.counted import check_counts_beside, why_no_counts
-from hyperspy_multitomo.signals.keyed import record
+from hyperspy_multitomo.signals.metadata.attached_values import forget_beside
+from hyperspy_multitomo.signals.metadata.recorded_arrays import record
+from hyperspy_multitomo.signals.metadata.recorded_counts import check_counts_beside, why_no_counts
 from hyperspy_multitomo.tomography import TiltGeometry, projector
 
 TILTS, SHARES = np.arange(-60.0, 61.0, 15.0), np.array([0.8, 0.7])

@@ -11,9 +11,9 @@ import pytest
 import scipy.linalg  # noqa: F401
 import threadpoolctl
 
-from hyperspy_multitomo import blas_threads
 from hyperspy_multitomo.alignment import align
-from hyperspy_multitomo.blas_threads import one_blas_thread
+from hyperspy_multitomo.machine import blas_threads
+from hyperspy_multitomo.machine.blas_threads import one_blas_thread
 from hyperspy_multitomo.simulation import misaligned
 
 TILTS = np.arange(-60.0, 61.0, 10.0)

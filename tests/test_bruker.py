@@ -10,8 +10,8 @@ import pytest
 from scipy.sparse import csr_matrix
 
 import hyperspy_multitomo as mt
-from hyperspy_multitomo.acquisition import bruker
-from hyperspy_multitomo.acquisition.bruker_records import check_pixels, decode_pixels
+from hyperspy_multitomo.acquisition.files import bruker
+from hyperspy_multitomo.acquisition.files.bruker_records import check_pixels, decode_pixels
 
 IDP = Path(__file__).resolve().parents[2] / "shared" / "data" / "idp_l2083"
 SHAPE = (2, 3, 64)

@@ -132,7 +132,7 @@ def test_slabs_for_workers_that_are_to_come(series):
 
 def _places(needed, threads):
     """Run by a worker that is told how many threads a slab may take."""
-    from hyperspy_multitomo.signals.turns import places
+    from hyperspy_multitomo.reconstruction.slots import places
 
     os.environ["OMP_NUM_THREADS"] = threads
     return places(needed, 9)

@@ -21,6 +21,7 @@ from hyperspy_multitomo.tomography import (
     run,
     variational,
 )
+from hyperspy_multitomo.tomography.cpu.primal_dual_fused import primal_dual_of
 from hyperspy_multitomo.tomography.cuda import device
 from hyperspy_multitomo.tomography.cuda.primal_dual import (
     CudaPrimalDual,
@@ -30,7 +31,6 @@ from hyperspy_multitomo.tomography.cuda.primal_dual import (
 from hyperspy_multitomo.tomography.cuda.projector import CudaProjector, DeviceProjector
 from hyperspy_multitomo.tomography.functionals import Nuclear
 from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, TextbookPrimalDual
-from hyperspy_multitomo.tomography.primal_dual_fused import primal_dual_of
 
 ITERATIONS = 20
 # Small, because an emulated device takes as long for a block of 256 threads as for the few of them

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from solver_cases import SOLVERS, A, assert_same, counts, textbook
 
-from hyperspy_multitomo import denormals
 from hyperspy_multitomo.alignment import Alignment, projection_matching_shifts, refine, refinement
-from hyperspy_multitomo.denormals import denormals_flushed, denormals_kept, flush_denormals
+from hyperspy_multitomo.machine import denormals
+from hyperspy_multitomo.machine.denormals import denormals_flushed, denormals_kept, flush_denormals
+from hyperspy_multitomo.machine.parallel import Workers
 from hyperspy_multitomo.simulation import misaligned
-from hyperspy_multitomo.tomography import calibrate, em, lanes, run, sirt
-from hyperspy_multitomo.tomography.parallel import Workers
+from hyperspy_multitomo.tomography import calibrate, em, run, sirt
+from hyperspy_multitomo.tomography.cpu import lanes
 from hyperspy_multitomo.tomography.variational import DataTerm
 
 TINY = np.finfo(np.float32).tiny

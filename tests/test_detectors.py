@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from hyperspy_multitomo.composition.detectors import (
+from hyperspy_multitomo.composition.xrays.detectors import (
     XRayDetector,
     detectors_from,
     relative_weights,

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter
 
 from hyperspy_multitomo.composition import particle_mask
-from hyperspy_multitomo.composition.edge_spread import edge_spread
+from hyperspy_multitomo.composition.particle.edge_spread import edge_spread
 from hyperspy_multitomo.inspection import dice
 from hyperspy_multitomo.inspection.threshold_plot import plot_threshold
 from hyperspy_multitomo.simulation import simulate, yuan

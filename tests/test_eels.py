@@ -11,12 +11,16 @@ import pytest
 from scipy.optimize import nnls
 
 import hyperspy_multitomo as mt
-from hyperspy_multitomo.acquisition.calibration import region_spectra
-from hyperspy_multitomo.acquisition.edge_background import background_of, shrink
-from hyperspy_multitomo.acquisition.edge_fit import prepare_edge_fit
-from hyperspy_multitomo.acquisition.edge_shapes import cross_sections, fine_structure
-from hyperspy_multitomo.acquisition.edge_windows import prepare_edge_windows
-from hyperspy_multitomo.acquisition.edges import background_ranges, edges_between, resolve_edges
+from hyperspy_multitomo.acquisition.eds.line_calibration import region_spectra
+from hyperspy_multitomo.acquisition.eels.edge_background import background_of, shrink
+from hyperspy_multitomo.acquisition.eels.edge_fit import prepare_edge_fit
+from hyperspy_multitomo.acquisition.eels.edge_shapes import cross_sections, fine_structure
+from hyperspy_multitomo.acquisition.eels.edge_windows import prepare_edge_windows
+from hyperspy_multitomo.acquisition.eels.edges import (
+    background_ranges,
+    edges_between,
+    resolve_edges,
+)
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 CO3O4 = DATA / "co3o4_mn3o4_eels" / "Co3O4_Mn3O4.h5"

@@ -7,7 +7,12 @@ from functools import partial
 import numpy as np
 import pytest
 
-from hyperspy_multitomo.composition.efficiency import WINDOWS, Layer, checked_efficiency, efficiency
+from hyperspy_multitomo.composition.xrays.efficiency import (
+    WINDOWS,
+    Layer,
+    checked_efficiency,
+    efficiency,
+)
 
 SI3N4 = {"Si": 3 * 28.085 / 140.28, "N": 4 * 14.007 / 140.28}
 C2 = (Layer(SI3N4, 40, 3.44), Layer("Al", 30, 2.70), Layer("Si", 15e3, 2.33, coverage=0.2))

@@ -18,10 +18,10 @@ from hyperspy_multitomo.acquisition import (
     read_tilt_files,
     region_spectra,
 )
-from hyperspy_multitomo.acquisition.background import background_basis
-from hyperspy_multitomo.acquisition.calibration import LineShapes
+from hyperspy_multitomo.acquisition.eds.background import background_basis
+from hyperspy_multitomo.acquisition.eds.line_calibration import LineShapes
+from hyperspy_multitomo.acquisition.eds.xray_lines import fwhm, resolve_lines
 from hyperspy_multitomo.acquisition.sparse_counts import sparse_spectra
-from hyperspy_multitomo.acquisition.xray_lines import fwhm, resolve_lines
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "idp_l2083"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the Bruker example files are absent")

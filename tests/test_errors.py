@@ -14,8 +14,9 @@ import pytest
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo import arguments, parameters
-from hyperspy_multitomo.acquisition.lazy_files import naming_file
-from hyperspy_multitomo.signals import load, memory
+from hyperspy_multitomo.acquisition.files.lazy_files import naming_file
+from hyperspy_multitomo.machine import memory
+from hyperspy_multitomo.signals import load
 
 sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 import calls
@@ -387,7 +388,7 @@ class TestFiles:
 
 def test_kernels_compile_where_no_cache_can_be_written():
     code = (
-        "import numpy as np, hyperspy_multitomo.composition.median as m\n"
+        "import numpy as np, hyperspy_multitomo.composition.particle.median as m\n"
         "print(m._filter._cache.__class__.__name__, m.median_of_neighbours(np.ones((4, 4, 4), "
         "'f4')).sum())"
     )

@@ -12,8 +12,8 @@ from velox_file import write_velox
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.acquisition import expand_files, read_records, read_stack
-from hyperspy_multitomo.acquisition.mdoc import read_mdoc
-from hyperspy_multitomo.acquisition.pairing import pair_by_tilt
+from hyperspy_multitomo.acquisition.files.mdoc import read_mdoc
+from hyperspy_multitomo.acquisition.files.pairing import pair_by_tilt
 
 TILTS = (0, 20, -20)
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.ndimage import binary_erosion, gaussian_filter
 
 import hyperspy_multitomo as mt
-from hyperspy_multitomo.composition.haadf_composition import atoms_by_volume, haadf_composition
+from hyperspy_multitomo.composition.haadf.two_elements import atoms_by_volume, haadf_composition
 
 GOLD, SILVER = 24.0, 10.0
 ELEMENTS = ("Au", "Ag")

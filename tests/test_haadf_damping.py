@@ -7,8 +7,8 @@ import pytest
 from ellipsoids import core_shell, ellipsoid
 
 import hyperspy_multitomo as mt
-from hyperspy_multitomo.composition.damping_from_maps import damping_from_maps
-from hyperspy_multitomo.composition.haadf_damping import DampingModel, estimate_damping
+from hyperspy_multitomo.composition.haadf.damping_from_maps import damping_from_maps
+from hyperspy_multitomo.composition.haadf.haadf_damping import DampingModel, estimate_damping
 from hyperspy_multitomo.inspection.damping_plot import plot_damping
 from hyperspy_multitomo.simulation import simulate, yuan
 

@@ -12,8 +12,9 @@ import pytest
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.alignment import Alignment
 from hyperspy_multitomo.alignment.resampling import Rows
-from hyperspy_multitomo.signals import frames, ratio_slices
-from hyperspy_multitomo.signals.keyed import record
+from hyperspy_multitomo.signals import arrays as frames
+from hyperspy_multitomo.signals.metadata.recorded_arrays import record
+from hyperspy_multitomo.signals.methods import ratio_slices
 
 TILTS = np.linspace(-60, 60, 5)
 SLICES, WIDTH = 150, 20

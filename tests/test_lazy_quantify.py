@@ -13,11 +13,12 @@ from scipy.ndimage import gaussian_filter, median_filter
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.composition import particle_mask, quantify
-from hyperspy_multitomo.composition.coarse import block_means, coarse_geometry, finer
-from hyperspy_multitomo.composition.edge_spread import edge_spread
-from hyperspy_multitomo.composition.median import median_of_neighbours
-from hyperspy_multitomo.composition.value_table import ValueTable, dividing
-from hyperspy_multitomo.signals import haadf_composition, tracing
+from hyperspy_multitomo.composition.particle.edge_spread import edge_spread
+from hyperspy_multitomo.composition.particle.median import median_of_neighbours
+from hyperspy_multitomo.composition.particle.value_table import ValueTable, dividing
+from hyperspy_multitomo.composition.xrays.coarse_grid import block_means, coarse_geometry, finer
+from hyperspy_multitomo.signals.methods import haadf_composition
+from hyperspy_multitomo.signals.methods import xray_paths as tracing
 from hyperspy_multitomo.simulation.absorbing_phantoms import gold_shell
 from hyperspy_multitomo.tomography import TiltGeometry, projector
 
@@ -453,7 +454,7 @@ class TestHAADF:
 
     def test_refused_where_it_does_not_fit(self, monkeypatch):
         monkeypatch.setattr(
-            "hyperspy_multitomo.signals.memory.available_memory", lambda: 50 * WHOLE.size
+            "hyperspy_multitomo.machine.memory.available_memory", lambda: 50 * WHOLE.size
         )
         with pytest.raises(
             MemoryError, match="quantify_haadf, which loads the whole volume.*crop it"

@@ -149,7 +149,7 @@ class TestOthers:
             mt.load_tilt_series(str(tmp_path / "flat*.hspy"), tilts="metadata")
 
     def test_mapped_metadata_of_a_reader(self):
-        from hyperspy_multitomo.acquisition.records import record_of
+        from hyperspy_multitomo.acquisition.files.records import record_of
 
         content = {
             "data": np.zeros((4, 5)),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import hyperspy_multitomo as mt
-from hyperspy_multitomo.acquisition.xray_lines import families_of, fwhm
+from hyperspy_multitomo.acquisition.eds.xray_lines import families_of, fwhm
 
 ENERGY = 0.01 * np.arange(1, 1025)
 

@@ -13,12 +13,12 @@ pytest.importorskip("link_traits", reason="the packages for panels are in the ex
 import ipywidgets as w
 
 from hyperspy_multitomo.inspection.report import Page
-from hyperspy_multitomo.widgets.composition import CompositionPanel
-from hyperspy_multitomo.widgets.reconstruction import ReconstructionPanel
-from hyperspy_multitomo.widgets.response_ratios import ResponseRatiosPanel
-from hyperspy_multitomo.widgets.tilt_series import TiltSeriesPanel
-from hyperspy_multitomo.widgets.volume import VolumePanel
-from hyperspy_multitomo.widgets.workbench import WorkbenchPanel
+from hyperspy_multitomo.widgets.composition_panel import CompositionPanel
+from hyperspy_multitomo.widgets.reconstruction_panel import ReconstructionPanel
+from hyperspy_multitomo.widgets.response_ratios_panel import ResponseRatiosPanel
+from hyperspy_multitomo.widgets.tilt_series_panel import TiltSeriesPanel
+from hyperspy_multitomo.widgets.volume_panel import VolumePanel
+from hyperspy_multitomo.widgets.workbench_panel import WorkbenchPanel
 
 NAME = "<img src=x onerror=alert(1)> & co"
 TILTS = np.arange(-60.0, 61.0, 30.0)

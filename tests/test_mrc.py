@@ -8,7 +8,7 @@ import pytest
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.acquisition import read_records, read_stack
-from hyperspy_multitomo.acquisition.mdoc import read_mdoc
+from hyperspy_multitomo.acquisition.files.mdoc import read_mdoc
 
 MODES = {0: "<i1", 1: "<i2", 2: "<f4", 6: "<u2", 12: "<f2"}
 STAMP = 1146047817

@@ -15,7 +15,7 @@ from hyperspy_multitomo.simulation import misaligned
 pytest.importorskip("ipywidgets")
 pytest.importorskip("link_traits")
 
-from hyperspy_multitomo.widgets.alignment import AlignmentPanel
+from hyperspy_multitomo.widgets.alignment_panel import AlignmentPanel
 from hyperspy_multitomo.widgets.panel import Job
 
 TILTS = np.arange(-60.0, 61.0, 10.0)
@@ -332,7 +332,7 @@ def test_apply_waits_for_align(haadf, monkeypatch):
         assert may_end.wait(30)
         return found
 
-    monkeypatch.setattr("hyperspy_multitomo.widgets.alignment.measure", held)
+    monkeypatch.setattr("hyperspy_multitomo.widgets.alignment_panel.measure", held)
     panel.align()
     assert begun.wait(30)
     # What is shown would be attached by now, were it not for the measurement.

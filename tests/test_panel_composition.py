@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import hyperspy_multitomo as mt
-from hyperspy_multitomo.widgets.composition import CompositionPanel
+from hyperspy_multitomo.widgets.composition_panel import CompositionPanel
 
 FACTORS = {"Au": 1.5, "Ag": 1.0}
 

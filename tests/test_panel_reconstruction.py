@@ -13,8 +13,9 @@ import hyperspy_multitomo as mt
 
 pytest.importorskip("ipywidgets")
 pytest.importorskip("link_traits")
-from hyperspy_multitomo.widgets import reconstruction, reconstruction_parts
-from hyperspy_multitomo.widgets.reconstruction import ReconstructionPanel
+from hyperspy_multitomo.widgets import reconstruction_panel as reconstruction
+from hyperspy_multitomo.widgets import reconstruction_parts
+from hyperspy_multitomo.widgets.reconstruction_panel import ReconstructionPanel
 
 RATIOS = {"Au": 9.0, "Ag": 4.0}
 QUIET = {"show_progressbar": False}

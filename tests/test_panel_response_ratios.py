@@ -10,7 +10,7 @@ import series_pairs
 import traits.api
 
 import hyperspy_multitomo as mt
-from hyperspy_multitomo.widgets.response_ratios import ResponseRatiosPanel
+from hyperspy_multitomo.widgets.response_ratios_panel import ResponseRatiosPanel
 
 
 def pair(counts=3.0):

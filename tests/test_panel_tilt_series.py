@@ -13,9 +13,9 @@ from PIL import Image
 from series_pairs import TILTS, pair
 
 import hyperspy_multitomo as mt
-from hyperspy_multitomo.acquisition.xray_lines import families_of, fwhm, line_energy
+from hyperspy_multitomo.acquisition.eds.xray_lines import families_of, fwhm, line_energy
 from hyperspy_multitomo.widgets.spectrum_window import FREE
-from hyperspy_multitomo.widgets.tilt_series import ALL, TiltSeriesPanel
+from hyperspy_multitomo.widgets.tilt_series_panel import ALL, TiltSeriesPanel
 
 pytest.importorskip("hyperspy_gui_ipywidgets")
 

@@ -14,9 +14,9 @@ from hyperspy_multitomo import TomographicVolume
 pytest.importorskip("link_traits", reason="the packages for panels are in the extra gui")
 pytest.importorskip("k3d", reason="the packages for panels are in the extra gui")
 
-from hyperspy_multitomo.signals.saving import save_atomically
+from hyperspy_multitomo.signals.metadata.saving import save_atomically
 from hyperspy_multitomo.widgets.surfaces import MOST, Surfaces, reduced
-from hyperspy_multitomo.widgets.volume import VolumePanel
+from hyperspy_multitomo.widgets.volume_panel import VolumePanel
 
 SHAPE = (32, 20, 40)  # z, y, x
 PICTURES = ("xz", "yz", "xy", "profile")
@@ -369,7 +369,7 @@ def test_saved_is_said_where_the_file_is_there_and_cancelled_where_it_is_not(tmp
         return save_atomically(write, path, overwrite)
 
     monkeypatch.setattr(
-        "hyperspy_multitomo.widgets.volume.save_atomically", cancelled_while_writing
+        "hyperspy_multitomo.widgets.volume_panel.save_atomically", cancelled_while_writing
     )
     panel.snapshot()
     assert panel.message == f"Saved {tmp_path / 'first.html'}"

@@ -8,7 +8,7 @@ import hyperspy_multitomo as mt
 
 pytest.importorskip("link_traits", reason="the packages for panels are in the extra gui")
 
-from hyperspy_multitomo.widgets.workbench import WorkbenchPanel
+from hyperspy_multitomo.widgets.workbench_panel import WorkbenchPanel
 
 TILTS = np.arange(-60.0, 61.0, 15.0)
 

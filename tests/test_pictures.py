@@ -21,12 +21,12 @@ from hyperspy_multitomo.inspection.volume_view import plot_volume
 
 pytest.importorskip("link_traits", reason="the packages for panels are in the extra gui")
 
-from hyperspy_multitomo.widgets.alignment import AlignmentPanel
-from hyperspy_multitomo.widgets.composition import CompositionPanel
+from hyperspy_multitomo.widgets.alignment_panel import AlignmentPanel
+from hyperspy_multitomo.widgets.composition_panel import CompositionPanel
 from hyperspy_multitomo.widgets.pictures import png
-from hyperspy_multitomo.widgets.reconstruction import ReconstructionPanel
-from hyperspy_multitomo.widgets.response_ratios import ResponseRatiosPanel
-from hyperspy_multitomo.widgets.tilt_series import TiltSeriesPanel
+from hyperspy_multitomo.widgets.reconstruction_panel import ReconstructionPanel
+from hyperspy_multitomo.widgets.response_ratios_panel import ResponseRatiosPanel
+from hyperspy_multitomo.widgets.tilt_series_panel import TiltSeriesPanel
 
 TILTS = np.arange(-60.0, 61.0, 15.0)
 DEPTH, WIDTH, HEIGHT = 20, 24, 16  # z, x, y

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from test_slabs import QUIET, RATIOS, haadf_and_eds
 
+from hyperspy_multitomo.reconstruction import slabs
 from hyperspy_multitomo.signals import plan as plans
-from hyperspy_multitomo.signals import slabs
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_what_the_method_refuses(series, monkeypatch):
         eds.plan_reconstruction("with_absorption")
     with pytest.raises(ValueError, match="weight=-1"):
         eds.plan_reconstruction("tgv", haadf, weight=-1)
-    monkeypatch.setattr("hyperspy_multitomo.signals.memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("hyperspy_multitomo.machine.memory.available_memory", lambda: 1000)
     with pytest.raises(MemoryError, match="needs about"):
         haadf.plan_reconstruction("sirt")
     assert not plans.wanted()

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from hyperspy_multitomo.acquisition import fit_dose_drift
-from hyperspy_multitomo.acquisition.bad_tilts import TiltRanking
+from hyperspy_multitomo.acquisition.preprocessing.bad_tilts import TiltRanking
 from hyperspy_multitomo.inspection.picture import PALETTE, colour_mix, robust_limits, round_length
 from hyperspy_multitomo.inspection.plotting import (
     plot_comparison,

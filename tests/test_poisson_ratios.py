@@ -12,8 +12,12 @@ from scipy.optimize import nnls
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.composition import ResponseRatios, fit_response_ratios, specimen_mask
-from hyperspy_multitomo.composition.blocks import bootstrap_tile, in_tiles, noise_correlation
-from hyperspy_multitomo.composition.neighbours import instrument_equations, neighbour_means
+from hyperspy_multitomo.composition.response.blocks import (
+    bootstrap_tile,
+    in_tiles,
+    noise_correlation,
+)
+from hyperspy_multitomo.composition.response.neighbours import instrument_equations, neighbour_means
 
 TRUE = np.array([8.0, 3.0])
 EELS = (
@@ -294,7 +298,7 @@ class TestSignals:
         return eds, images, gross
 
     def test_gross_counts_of_the_series_are_used(self):
-        from hyperspy_multitomo.signals.keyed import record
+        from hyperspy_multitomo.signals.metadata.recorded_arrays import record
 
         eds, haadf, gross = self.series()
         with pytest.raises(ValueError, match="come without gross counts"):

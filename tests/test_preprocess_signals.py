@@ -13,7 +13,7 @@ from series_pairs import SHADOW, TILTS, pair, spectral
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.alignment import Alignment
 from hyperspy_multitomo.inspection import plotting
-from hyperspy_multitomo.signals.keyed import record
+from hyperspy_multitomo.signals.metadata.recorded_arrays import record
 from hyperspy_multitomo.tomography import TiltGeometry, projector, sirt
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

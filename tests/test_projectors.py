@@ -8,7 +8,7 @@ import pytest
 from numba import typeof
 
 from hyperspy_multitomo.tomography import BACKENDS, TiltGeometry, dot_test, projector
-from hyperspy_multitomo.tomography.lanes import blocks, cost_of, empty_lanes, lane_count
+from hyperspy_multitomo.tomography.cpu.lanes import blocks, cost_of, empty_lanes, lane_count
 
 FULL_CIRCLE = [
     -180,
@@ -267,7 +267,7 @@ class TestNumbaProjector:
         A, weights = projector(geometry, "numba", threads=1), weights_of(geometry)
         slices = count + 2
         monkeypatch.setattr(
-            "hyperspy_multitomo.tomography.numba_projector.blocks",
+            "hyperspy_multitomo.tomography.cpu.numba_projector.blocks",
             lambda slices: [(0, slices, count)],
         )
         rng = np.random.default_rng(10)

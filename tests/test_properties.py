@@ -11,7 +11,7 @@ from strategies import FACTORS, SEEDS, changes, geometries, tilts, views
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.alignment import Alignment
 from hyperspy_multitomo.composition import fit_response_ratios, quantify
-from hyperspy_multitomo.signals.keyed import record
+from hyperspy_multitomo.signals.metadata.recorded_arrays import record
 from hyperspy_multitomo.tomography import (
     TiltGeometry,
     cgls,

@@ -161,7 +161,7 @@ def test_dose_of_a_series_is_that_of_a_pixel_and_follows_it():
 
 
 def test_lines_of_the_maps_come_with_the_volume():
-    from hyperspy_multitomo.signals.keyed import record
+    from hyperspy_multitomo.signals.metadata.recorded_arrays import record
 
     eds = series_of(np.ones((2, 4, 16, 8)))
     record(eds, "lines", ["Au_La", "Ag_La"], ("element",))

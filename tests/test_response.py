@@ -8,8 +8,8 @@ import pytest
 from ellipsoids import core_shell, ellipsoid
 
 from hyperspy_multitomo.composition import ResponseRatios, fit_response_ratios
-from hyperspy_multitomo.composition.blocks import block_side, noise_covariance, sum_blocks
-from hyperspy_multitomo.composition.regression import one_sided_weights
+from hyperspy_multitomo.composition.response.blocks import block_side, noise_covariance, sum_blocks
+from hyperspy_multitomo.composition.response.regression import one_sided_weights
 
 TRUE = np.array([8.0, 3.0])
 

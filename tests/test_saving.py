@@ -15,8 +15,8 @@ import pytest
 from interrupts import interrupts_heard
 
 import hyperspy_multitomo as mt
-from hyperspy_multitomo import writing
-from hyperspy_multitomo.signals.saving import Sink, save_atomically
+from hyperspy_multitomo.machine import writing
+from hyperspy_multitomo.signals.metadata.saving import Sink, save_atomically
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*NestedDirectoryStore:FutureWarning")
 

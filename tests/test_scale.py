@@ -32,7 +32,7 @@ from hyperspy_multitomo.tomography import (
     sirt,
     variational,
 )
-from hyperspy_multitomo.tomography.units import divided, power_of_two, roomy
+from hyperspy_multitomo.tomography.scaling import divided, power_of_two, roomy
 
 SCALES = (1e-18, 1e-12, 1e-6, 1e6, 1e12, 1e18)
 FEW = QUIET | {"iterations": 10, "tolerance": None}

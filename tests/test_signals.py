@@ -230,7 +230,7 @@ class TestMetadataStayTrue:
         assert eds.alignment.across[4] == 4
 
     def test_gross_follows_crop_and_binning(self):
-        from hyperspy_multitomo.signals.keyed import record
+        from hyperspy_multitomo.signals.metadata.recorded_arrays import record
 
         eds = eds_series()
         gross = np.random.default_rng(0).poisson(5, eds.data.shape).astype(np.float32)

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from hyperspy_multitomo.acquisition.xray_lines import families_of
+from hyperspy_multitomo.acquisition.eds.xray_lines import families_of
 from hyperspy_multitomo.inspection import r_squared
 from hyperspy_multitomo.simulation import (
     count,

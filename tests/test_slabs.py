@@ -21,8 +21,10 @@ from interrupts import interrupts_heard
 from series_pairs import TILTS
 
 import hyperspy_multitomo as mt
-from hyperspy_multitomo.signals import job, noise, slabs, turns
-from hyperspy_multitomo.signals.footprint import footprint
+from hyperspy_multitomo.reconstruction import job, slabs
+from hyperspy_multitomo.reconstruction import slots as turns
+from hyperspy_multitomo.reconstruction.memory_model import footprint
+from hyperspy_multitomo.signals import noise
 from hyperspy_multitomo.tomography import TiltGeometry
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*NestedDirectoryStore:FutureWarning")
@@ -112,7 +114,8 @@ class TestCut:
     def test_with_their_overlap_they_fill_the_groups_of_the_kernels(self, monkeypatch):
         """There is room for 208, which would take the time of 256."""
         monkeypatch.setattr(
-            "hyperspy_multitomo.signals.footprint.cost_of", lambda slices: -(-slices // 64)
+            "hyperspy_multitomo.reconstruction.memory_model.cost_of",
+            lambda slices: -(-slices // 64),
         )
         room = (HELD.bytes_of(208) + HELD.in_transit(208)) / slabs._SHARE
         found = self.cut(monkeypatch, room, slices=1024, overlap=16)

@@ -6,8 +6,8 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from hyperspy_multitomo.acquisition.calibration import region_spectra
 from hyperspy_multitomo.acquisition.counts import apply_rows, check_spectra
+from hyperspy_multitomo.acquisition.eds.line_calibration import region_spectra
 from hyperspy_multitomo.acquisition.sparse_counts import TiltSpectra, dense_blocks, sparse_spectra
 
 RNG = np.random.default_rng(0)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from hyperspy_multitomo.tomography import TiltGeometry, projector
+from hyperspy_multitomo.tomography.cpu.kernels import kernel
+from hyperspy_multitomo.tomography.cpu.lanes import empty_lanes
+from hyperspy_multitomo.tomography.cpu.primal_dual_fused import FusedPrimalDual
+from hyperspy_multitomo.tomography.cpu.simd import any_above, following, load, preceding, store
+from hyperspy_multitomo.tomography.cpu.spectral_kernels import clip_singular_values, nuclear_norm
 from hyperspy_multitomo.tomography.functionals import Nuclear
-from hyperspy_multitomo.tomography.kernels import kernel
-from hyperspy_multitomo.tomography.lanes import empty_lanes
 from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, TextbookPrimalDual
-from hyperspy_multitomo.tomography.primal_dual_fused import FusedPrimalDual
-from hyperspy_multitomo.tomography.simd import any_above, following, load, preceding, store
-from hyperspy_multitomo.tomography.spectral_kernels import clip_singular_values, nuclear_norm
 from hyperspy_multitomo.tomography.variational import DataTerm, Regulariser, variational
 
 TILTS = np.linspace(-70, 70, 11)
@@ -182,7 +182,7 @@ class TestFusedAgainstTextbook:
     def test_few_lanes(self, A, monkeypatch, count):
         """The fewest lanes there are, with neighbours in three groups."""
         monkeypatch.setattr(
-            "hyperspy_multitomo.tomography.primal_dual_fused.lane_count", lambda slices: count
+            "hyperspy_multitomo.tomography.cpu.primal_dual_fused.lane_count", lambda slices: count
         )
         assert_alike(system_of([maps_of(A, slices=2 * count + 5)], "tgv"))
 

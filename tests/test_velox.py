@@ -12,13 +12,13 @@ from velox_file import TIME, write_velox
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.acquisition import read_records
-from hyperspy_multitomo.acquisition.frames import (
+from hyperspy_multitomo.acquisition.files.frame_sums import (
     average_frames,
     count_events,
     register_frames,
     sum_frames,
 )
-from hyperspy_multitomo.acquisition.velox import is_velox, read_velox
+from hyperspy_multitomo.acquisition.files.velox import is_velox, read_velox
 
 SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "data" / "velox_samples"
 needs_samples = pytest.mark.skipif(
@@ -308,7 +308,7 @@ class TestWritten:
         monkeypatch.setattr(
             "hyperspy_multitomo.acquisition.sparse_counts._BLOCK", 5 * SHAPE[1] * CHANNELS * 2
         )
-        monkeypatch.setattr("hyperspy_multitomo.acquisition.velox_events._PIECE", 100)
+        monkeypatch.setattr("hyperspy_multitomo.acquisition.files.velox_events._PIECE", 100)
         data = read_velox(path, lazy=True)[-1].data
         assert data.chunks[0] == (5, 5, 5, 5, 4)
         np.testing.assert_array_equal(data.compute(), events.sum(axis=0))

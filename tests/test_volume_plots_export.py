@@ -13,7 +13,7 @@ import hyperspy_multitomo as mt
 from hyperspy_multitomo.inspection.orthoslices import centre_of_mass, channel_colours, colour_ramp
 from hyperspy_multitomo.inspection.picture import PALETTE, colour_mix
 from hyperspy_multitomo.inspection.volume_view import brightest
-from hyperspy_multitomo.signals.keyed import axis_named
+from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named
 from hyperspy_multitomo.tomography import TiltGeometry, projector
 
 SHAPE = (7, 5, 9)  # z, y, x
@@ -442,7 +442,7 @@ def test_channels_are_exported_in_the_order_asked_for(tmp_path, suffix):
 
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_lost(tmp_path, monkeypatch):
-    from hyperspy_multitomo.signals import export
+    from hyperspy_multitomo.signals.methods import export
 
     volume, target = volume_of(), tmp_path / "particle.vti"
     target.write_bytes(b"precious")

@@ -1,50 +1,58 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From microscope files to calibrated records, tilts, and elemental maps in counts."""
 
-from hyperspy_multitomo.acquisition.bad_tilts import TiltRanking, image_measures, rank_tilts
-from hyperspy_multitomo.acquisition.calibration import LineShapes, region_spectra
 from hyperspy_multitomo.acquisition.counts import ElementalCounts, expected_background
-from hyperspy_multitomo.acquisition.defects import (
-    Saturation,
-    find_saturation,
-    hot_pixels,
-    hot_positions,
+from hyperspy_multitomo.acquisition.eds.detector import Detector
+from hyperspy_multitomo.acquisition.eds.elemental import LineModel, prepare_fit
+from hyperspy_multitomo.acquisition.eds.line_calibration import LineShapes, region_spectra
+from hyperspy_multitomo.acquisition.eds.windows import WindowModel, prepare_windows
+from hyperspy_multitomo.acquisition.eds.xray_lines import families_of, line_of
+from hyperspy_multitomo.acquisition.eels.edge_fit import EdgeModel, prepare_edge_fit
+from hyperspy_multitomo.acquisition.eels.edge_windows import EdgeWindows, prepare_edge_windows
+from hyperspy_multitomo.acquisition.eels.edges import Edge, edges_between, resolve_edges
+from hyperspy_multitomo.acquisition.files.frame_sums import (
+    average_frames,
+    register_frames,
+    sum_frames,
 )
-from hyperspy_multitomo.acquisition.detector import Detector
-from hyperspy_multitomo.acquisition.detector_offset import (
-    BackgroundLevel,
-    background_level,
-    fit_background,
-)
-from hyperspy_multitomo.acquisition.dose_drift import DoseDrift, fit_dose_drift
-from hyperspy_multitomo.acquisition.edge_fit import EdgeModel, prepare_edge_fit
-from hyperspy_multitomo.acquisition.edge_windows import EdgeWindows, prepare_edge_windows
-from hyperspy_multitomo.acquisition.edges import Edge, edges_between, resolve_edges
-from hyperspy_multitomo.acquisition.elemental import LineModel, prepare_fit
-from hyperspy_multitomo.acquisition.field_of_view import wholly_in_view
-from hyperspy_multitomo.acquisition.frames import average_frames, register_frames, sum_frames
-from hyperspy_multitomo.acquisition.gains import (
-    GainEstimate,
-    expected_means,
-    fit_gains,
-    gain_from_means,
-)
-from hyperspy_multitomo.acquisition.io import (
+from hyperspy_multitomo.acquisition.files.io import (
     expand_files,
     read_records,
     read_stack,
     read_tilt_files,
 )
-from hyperspy_multitomo.acquisition.records import Record
-from hyperspy_multitomo.acquisition.shadowing import eds_gains
+from hyperspy_multitomo.acquisition.files.records import Record
+from hyperspy_multitomo.acquisition.preprocessing.bad_tilts import (
+    TiltRanking,
+    image_measures,
+    rank_tilts,
+)
+from hyperspy_multitomo.acquisition.preprocessing.defects import (
+    Saturation,
+    find_saturation,
+    hot_pixels,
+    hot_positions,
+)
+from hyperspy_multitomo.acquisition.preprocessing.detector_offset import (
+    BackgroundLevel,
+    background_level,
+    fit_background,
+)
+from hyperspy_multitomo.acquisition.preprocessing.dose_drift import DoseDrift, fit_dose_drift
+from hyperspy_multitomo.acquisition.preprocessing.field_of_view import wholly_in_view
+from hyperspy_multitomo.acquisition.preprocessing.gains import (
+    GainEstimate,
+    expected_means,
+    fit_gains,
+    gain_from_means,
+)
+from hyperspy_multitomo.acquisition.preprocessing.shadowing import eds_gains
 from hyperspy_multitomo.acquisition.tilts import (
     TiltOrder,
     order_tilts,
     read_tilt_file,
     resolve_tilts,
 )
-from hyperspy_multitomo.acquisition.windows import WindowModel, prepare_windows
-from hyperspy_multitomo.acquisition.xray_lines import families_of, line_of
 
 __all__ = [
     "BackgroundLevel",

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..notices import warn
-from .units import Unit, unit_of
+from hyperspy_multitomo.acquisition.units import Unit, unit_of
+from hyperspy_multitomo.machine.notices import warn
 
 __all__ = [
     "calibrated",

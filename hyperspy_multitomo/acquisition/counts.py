@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .sparse_counts import SparseSpectra
+from hyperspy_multitomo.acquisition.sparse_counts import SparseSpectra
 
 __all__ = ["ElementalCounts", "apply_rows", "check_spectra", "expected_background"]
 

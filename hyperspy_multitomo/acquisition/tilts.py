@@ -12,11 +12,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..notices import warn
-from .axes import checked_values, degrees_of, is_tilt_name, role_of, split_name
-from .mdoc import mdoc_beside, read_mdoc
-from .tilt_names import REMEDIES, tilts_from_names
-from .units import unit_of
+from hyperspy_multitomo.acquisition.axes import (
+    checked_values,
+    degrees_of,
+    is_tilt_name,
+    role_of,
+    split_name,
+)
+from hyperspy_multitomo.acquisition.files.mdoc import mdoc_beside, read_mdoc
+from hyperspy_multitomo.acquisition.files.tilt_names import REMEDIES, tilts_from_names
+from hyperspy_multitomo.acquisition.units import unit_of
+from hyperspy_multitomo.machine.notices import warn
 
 __all__ = [
     "TiltOrder",

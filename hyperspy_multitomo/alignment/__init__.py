@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Alignment of tilt series: measuring shifts and the tilt axis, and applying them once."""
 
+from hyperspy_multitomo.alignment.auto import METHODS, align
 from hyperspy_multitomo.alignment.centre_of_mass import centre_of_mass_shifts
-from hyperspy_multitomo.alignment.chain import METHODS, align
 from hyperspy_multitomo.alignment.common_line import common_line_shifts
 from hyperspy_multitomo.alignment.correlation import cross_correlation_shifts
 from hyperspy_multitomo.alignment.projection_matching import projection_matching_shifts

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.alignment.checks import checked_series
+from hyperspy_multitomo.alignment.series_checks import checked_series
 from hyperspy_multitomo.alignment.transform import Alignment
 
 __all__ = ["centre_of_mass_shifts"]

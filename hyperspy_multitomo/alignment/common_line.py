@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.alignment.checks import check_features, checked_series
-from hyperspy_multitomo.alignment.extent import without_film
+from hyperspy_multitomo.alignment.series_checks import check_features, checked_series
+from hyperspy_multitomo.alignment.specimen_extent import without_film
 
 __all__ = ["common_line_shifts"]
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hyperspy_multitomo.alignment.binned_images import MovingImages, Placement
 from hyperspy_multitomo.alignment.folding import fold, unfold
-from hyperspy_multitomo.alignment.moving import MovingImages, Placement
 from hyperspy_multitomo.alignment.rays import Support, ray_covariance
-from hyperspy_multitomo.tomography.parallel import Workers
+from hyperspy_multitomo.machine.parallel import Workers
 
 # Noise to signal that are tried, in variance.
 NOISES = tuple(10.0 ** np.arange(-5, 1.1, 0.5))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hyperspy_multitomo.alignment.binned_images import Placement
 from hyperspy_multitomo.alignment.likelihood import Derivatives, View
-from hyperspy_multitomo.alignment.moving import Placement
 
 # Expected distance of the tilt axis from the middle of the view, in views, and of its direction
 # from y, degrees.

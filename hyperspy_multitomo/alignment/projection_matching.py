@@ -8,14 +8,19 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hyperspy_multitomo.alignment.binned_images import (
+    MovingImages,
+    Placement,
+    common_view,
+    positions,
+)
 from hyperspy_multitomo.alignment.centre_of_mass import point_path
-from hyperspy_multitomo.alignment.checks import check_features, checked_series
-from hyperspy_multitomo.alignment.extent import sides_in_view, without_film
-from hyperspy_multitomo.alignment.moving import MovingImages, Placement, common_view, positions
 from hyperspy_multitomo.alignment.newton import AXIS_SPREAD
+from hyperspy_multitomo.alignment.series_checks import check_features, checked_series
+from hyperspy_multitomo.alignment.specimen_extent import sides_in_view, without_film
 from hyperspy_multitomo.alignment.transform import Alignment
-from hyperspy_multitomo.blas_threads import one_blas_thread
-from hyperspy_multitomo.denormals import denormals_flushed
+from hyperspy_multitomo.machine.blas_threads import one_blas_thread
+from hyperspy_multitomo.machine.denormals import denormals_flushed
 from hyperspy_multitomo.tomography import TiltGeometry, projector, run, sirt
 
 __all__ = ["projection_matching_shifts"]

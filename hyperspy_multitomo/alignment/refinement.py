@@ -9,18 +9,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hyperspy_multitomo.alignment.binned_images import (
+    MovingImages,
+    Placement,
+    common_view,
+    positions,
+)
 from hyperspy_multitomo.alignment.centre_of_mass import outline_path, point_path
-from hyperspy_multitomo.alignment.checks import check_features, checked_series, named
-from hyperspy_multitomo.alignment.extent import sides_in_view, without_film
 from hyperspy_multitomo.alignment.likelihood import View
-from hyperspy_multitomo.alignment.moving import MovingImages, Placement, common_view, positions
 from hyperspy_multitomo.alignment.newton import AXIS_SPREAD, Newton
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.alignment.rays import Support, ray_covariance
+from hyperspy_multitomo.alignment.series_checks import check_features, checked_series, named
+from hyperspy_multitomo.alignment.specimen_extent import sides_in_view, without_film
 from hyperspy_multitomo.alignment.transform import Alignment
-from hyperspy_multitomo.blas_threads import one_blas_thread
-from hyperspy_multitomo.denormals import denormals_flushed, denormals_kept
-from hyperspy_multitomo.tomography.parallel import Workers, available_cores
+from hyperspy_multitomo.machine.blas_threads import one_blas_thread
+from hyperspy_multitomo.machine.denormals import denormals_flushed, denormals_kept
+from hyperspy_multitomo.machine.parallel import Workers, available_cores
 
 __all__ = ["Modality", "refine"]
 

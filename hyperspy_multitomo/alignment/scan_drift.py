@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.alignment.checks import check_features, named
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
+from hyperspy_multitomo.alignment.series_checks import check_features, named
 from hyperspy_multitomo.alignment.transform import Alignment
-from hyperspy_multitomo.blas_threads import one_blas_thread
-from hyperspy_multitomo.tomography.units import in_range
+from hyperspy_multitomo.machine.blas_threads import one_blas_thread
+from hyperspy_multitomo.tomography.scaling import in_range
 
 __all__ = ["scan_offsets"]
 

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from hyperspy_multitomo.compiling import compiled
+from hyperspy_multitomo.machine.compiling import compiled
 
 # A slab is cut where rays that are steeper than this leave it, |cos t|.
 _STEEPEST = 0.1

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.alignment.placing import Placing, turn
+from hyperspy_multitomo.alignment.apply import Placing, turn
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.arguments import checked, real
 from hyperspy_multitomo.parameters import array
@@ -222,7 +222,7 @@ class Alignment(Placing):
         FileExistsError
             If the file exists and `overwrite` is not True.
         """
-        from hyperspy_multitomo.alignment.files import save
+        from hyperspy_multitomo.alignment.alignment_files import save
 
         return save(self, path, overwrite)
 
@@ -257,7 +257,7 @@ class Alignment(Placing):
         changes. Rows of MRC images are as IMOD numbers them. Tomviz: https://tomviz.org; IMOD: J.
         R. Kremer et al., J. Struct. Biol. 116 (1996) 71, https://doi.org/10.1006/jsbi.1996.0013.
         """
-        from hyperspy_multitomo.alignment.files import load
+        from hyperspy_multitomo.alignment.alignment_files import load
 
         return load(path, tilts, pixel_size)
 

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from hyperspy_multitomo.composition.cross_sections.factors import KINDS
 from hyperspy_multitomo.composition.cross_sections.tables import atomic_weights, symbol_of
 from hyperspy_multitomo.composition.dask_blocks import is_lazy, voxelwise
-from hyperspy_multitomo.composition.threshold import mask_and_voxels
-from hyperspy_multitomo.notices import warn
+from hyperspy_multitomo.composition.particle.threshold import mask_and_voxels
+from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.parameters import is_positive
 
 __all__ = ["composition_errors", "mean_composition", "quantify"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.composition.haadf_damping import DampingModel
+from hyperspy_multitomo.composition.haadf.haadf_damping import DampingModel
 from hyperspy_multitomo.inspection.picture import colour_bar, page_figure
 
 if TYPE_CHECKING:

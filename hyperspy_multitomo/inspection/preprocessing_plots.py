@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_multitomo.acquisition.bad_tilts import TiltRanking
-from hyperspy_multitomo.acquisition.detector_offset import BackgroundLevel
-from hyperspy_multitomo.acquisition.dose_drift import DoseDrift
-from hyperspy_multitomo.acquisition.gains import GainEstimate
+from hyperspy_multitomo.acquisition.preprocessing.bad_tilts import TiltRanking
+from hyperspy_multitomo.acquisition.preprocessing.detector_offset import BackgroundLevel
+from hyperspy_multitomo.acquisition.preprocessing.dose_drift import DoseDrift
+from hyperspy_multitomo.acquisition.preprocessing.gains import GainEstimate
 from hyperspy_multitomo.inspection.picture import line_styles, page_figure
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from hyperspy_multitomo.inspection.picture import page_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from hyperspy_multitomo.composition.edge_spread import ThresholdCurve
+    from hyperspy_multitomo.composition.particle.edge_spread import ThresholdCurve
 
 CURVE, THRESHOLD, FLAT = "#0072B2", "#D55E00", "#E69F00"
 
@@ -25,7 +25,7 @@ def plot_threshold(curve: ThresholdCurve, unit: str = "") -> Figure:
     Parameters
     ----------
     curve : ThresholdCurve
-        From `hyperspy_multitomo.composition.edge_spread.edge_spread`.
+        From `hyperspy_multitomo.composition.particle.edge_spread.edge_spread`.
     unit : str, default ""
         Of the levels, e.g. "g/cm³".
 
@@ -38,7 +38,7 @@ def plot_threshold(curve: ThresholdCurve, unit: str = "") -> Figure:
     Examples
     --------
     >>> import numpy as np
-    >>> from hyperspy_multitomo.composition.edge_spread import edge_spread
+    >>> from hyperspy_multitomo.composition.particle.edge_spread import edge_spread
     >>> volume = np.random.default_rng(0).normal(0, 1, (12, 12, 12))
     >>> volume[3:9, 3:9, 3:9] += 20
     >>> plot_threshold(edge_spread(volume), unit="g/cm³").axes[0].get_xlabel()

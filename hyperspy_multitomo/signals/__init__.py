@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The HyperSpy face: tilt series and volumes as signals, and the way from files and spectra to them."""
 
-from .edge_maps import edge_maps
-from .eds import LazyTiltSeriesEDS, TiltSeriesEDS
-from .eels import LazyTiltSeriesEELS, TiltSeriesEELS
-from .haadf import LazyTiltSeriesHAADF, TiltSeriesHAADF
-from .load import load_tilt_series
-from .maps import elemental_maps
-from .volume import LazyTomographicVolume, TomographicVolume
-from .workbench import workbench
+from hyperspy_multitomo.signals.edge_maps import edge_maps
+from hyperspy_multitomo.signals.eds import LazyTiltSeriesEDS, TiltSeriesEDS
+from hyperspy_multitomo.signals.eds_maps import elemental_maps
+from hyperspy_multitomo.signals.eels import LazyTiltSeriesEELS, TiltSeriesEELS
+from hyperspy_multitomo.signals.haadf import LazyTiltSeriesHAADF, TiltSeriesHAADF
+from hyperspy_multitomo.signals.load import load_tilt_series
+from hyperspy_multitomo.signals.methods.workbench import workbench
+from hyperspy_multitomo.signals.volume import LazyTomographicVolume, TomographicVolume
 
 __all__ = [
     "LazyTiltSeriesEDS",

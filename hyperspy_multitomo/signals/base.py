@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ..acquisition.units import unit_of
-from ..arguments import checked
-from ..parameters import text
-from .arithmetic import Arithmetic
-from .formats import check_format
-from .history import read_history
-from .indexing import Indexing, remedy
-from .keyed import axis_named, keep_present, recall
-from .saving import save_signal
-from .stored import check_file_of
+from hyperspy_multitomo.acquisition.units import unit_of
+from hyperspy_multitomo.arguments import checked
+from hyperspy_multitomo.parameters import text
+from hyperspy_multitomo.signals.metadata.formats import check_format
+from hyperspy_multitomo.signals.metadata.history import read_history
+from hyperspy_multitomo.signals.metadata.missing_chunks import check_file_of
+from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named, keep_present, recall
+from hyperspy_multitomo.signals.metadata.saving import save_signal
+from hyperspy_multitomo.signals.methods.arithmetic import Arithmetic
+from hyperspy_multitomo.signals.methods.indexing import Indexing, remedy
 
 #: Channels of a volume that are not chemical elements.
 OTHER_CHANNELS = ("HAADF", "rest")

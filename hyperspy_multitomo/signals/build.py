@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..acquisition.axes import checked_values
-from ..acquisition.tilts import order_tilts
-from ..parameters import positive_number
-from .base import check_finite, length_axis
-from .keyed import NODE, record, set_keys
+from hyperspy_multitomo.acquisition.axes import checked_values
+from hyperspy_multitomo.acquisition.tilts import order_tilts
+from hyperspy_multitomo.parameters import positive_number
+from hyperspy_multitomo.signals.base import check_finite, length_axis
+from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, record, set_keys
 
 
 def build_series(
@@ -123,7 +123,7 @@ def build_volume(
     nm of axes that are not centred on it; with `like`, another volume, axes and metadata are taken
     from that.
     """
-    from .volume import TomographicVolume
+    from hyperspy_multitomo.signals.volume import TomographicVolume
 
     if pixel_size is not None:
         positive_number("pixel_size", pixel_size, "of nm")

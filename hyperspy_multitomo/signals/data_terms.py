@@ -9,16 +9,21 @@ from functools import cached_property
 
 import numpy as np
 
-from ..acquisition.counts import are_whole
-from ..notices import warn
-from ..tomography import DataTerm, TiltGeometry
-from ..tomography.calibration import slices_to_look_at
-from ..tomography.noise_equivalent import noise_equivalent_gain, typical_signal
-from .base import check_finite
-from .counted import why_no_counts
-from .frames import as_recorded, check_pair, gains_of, projections
-from .methods import background_of, check_counts, check_tilts, counts_of
-from .noise import telling_blocks, typical_variances
+from hyperspy_multitomo.acquisition.counts import are_whole
+from hyperspy_multitomo.machine.notices import warn
+from hyperspy_multitomo.signals.arrays import as_recorded, check_pair, gains_of, projections
+from hyperspy_multitomo.signals.base import check_finite
+from hyperspy_multitomo.signals.metadata.recorded_counts import why_no_counts
+from hyperspy_multitomo.signals.methods.plain_solvers import (
+    background_of,
+    check_counts,
+    check_tilts,
+    counts_of,
+)
+from hyperspy_multitomo.signals.noise import telling_blocks, typical_variances
+from hyperspy_multitomo.tomography import DataTerm, TiltGeometry
+from hyperspy_multitomo.tomography.calibration import slices_to_look_at
+from hyperspy_multitomo.tomography.noise_equivalent import noise_equivalent_gain, typical_signal
 
 DISCREPANCIES = {"poisson": "kl", "least_squares": "ls"}
 # What needs counts, and the way out.

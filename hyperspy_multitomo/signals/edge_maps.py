@@ -7,20 +7,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..acquisition.calibration import region_spectra
-from ..acquisition.edge_fit import prepare_edge_fit
-from ..acquisition.edge_windows import prepare_edge_windows
-from ..acquisition.edges import integration_ranges, resolve_edges
-from ..acquisition.loss_spectra import check_losses
-from ..arguments import checked
-from ..notices import warn
-from ..parameters import shown, text
-from .eels import TiltSeriesEELS
-from .gate import SpectrumImages, spectra_of
-from .history import add_step
-from .keyed import NODE, record
-from .maps import series_of_counts, stepped
-from .progress import progress_bar
+from hyperspy_multitomo.acquisition.eds.line_calibration import region_spectra
+from hyperspy_multitomo.acquisition.eels.edge_fit import prepare_edge_fit
+from hyperspy_multitomo.acquisition.eels.edge_windows import prepare_edge_windows
+from hyperspy_multitomo.acquisition.eels.edges import integration_ranges, resolve_edges
+from hyperspy_multitomo.acquisition.eels.loss_spectra import check_losses
+from hyperspy_multitomo.arguments import checked
+from hyperspy_multitomo.machine.notices import warn
+from hyperspy_multitomo.machine.progress import progress_bar
+from hyperspy_multitomo.parameters import shown, text
+from hyperspy_multitomo.signals.eds_maps import series_of_counts, stepped
+from hyperspy_multitomo.signals.eels import TiltSeriesEELS
+from hyperspy_multitomo.signals.gate import SpectrumImages, spectra_of
+from hyperspy_multitomo.signals.metadata.history import add_step
+from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, record
 
 _METHODS = ("fit", "windows")
 _REGIONS = 8

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from hyperspy.signals import LazySignal2D
 
-from .absorption import SelfAbsorption
-from .elemental_series import ElementalTiltSeries
-from .keyed import recall
+from hyperspy_multitomo.signals.elemental_series import ElementalTiltSeries
+from hyperspy_multitomo.signals.metadata.recorded_arrays import recall
+from hyperspy_multitomo.signals.methods.absorption import SelfAbsorption
 
 
 class TiltSeriesEDS(SelfAbsorption, ElementalTiltSeries):

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import numpy as np
 from hyperspy.signals import LazySignal2D
 
-from ..arguments import checked
-from .elemental_series import ElementalTiltSeries
-from .keyed import recall, record
+from hyperspy_multitomo.arguments import checked
+from hyperspy_multitomo.signals.elemental_series import ElementalTiltSeries
+from hyperspy_multitomo.signals.metadata.recorded_arrays import recall, record
 
 _EDGE = re.compile(r"([A-Z][a-z]?)_([K-O][1-7]?)")
 

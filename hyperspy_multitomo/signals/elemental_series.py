@@ -9,19 +9,19 @@ from numbers import Real
 import numpy as np
 from hyperspy.signals import Signal2D
 
-from ..arguments import checked
-from .base import check_finite
-from .bimodal import BimodalReconstructions
-from .build import build_series, stack_channels
-from .conditions import DOSE, recorded_dose
-from .counted import forget_counts
-from .gate import images_of
-from .keyed import NODE, grid, recall, settle_stack
-from .preprocess import ElementalPreprocessing
-from .ratios import Ratios
-from .regularised import RegularisedMaps
-from .series_plots import ResponsePlot
-from .tilt_series import TiltSeries
+from hyperspy_multitomo.arguments import checked
+from hyperspy_multitomo.signals.base import check_finite
+from hyperspy_multitomo.signals.build import build_series, stack_channels
+from hyperspy_multitomo.signals.gate import images_of
+from hyperspy_multitomo.signals.metadata.acquisition_settings import DOSE, recorded_dose
+from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, grid, recall, settle_stack
+from hyperspy_multitomo.signals.metadata.recorded_counts import forget_counts
+from hyperspy_multitomo.signals.methods.bimodal import BimodalReconstructions
+from hyperspy_multitomo.signals.methods.preprocess import ElementalPreprocessing
+from hyperspy_multitomo.signals.methods.regularised import RegularisedMaps
+from hyperspy_multitomo.signals.methods.response_ratios import Ratios
+from hyperspy_multitomo.signals.methods.series_figures import ResponsePlot
+from hyperspy_multitomo.signals.tilt_series import TiltSeries
 
 
 class ElementalTiltSeries(

@@ -10,11 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from ..acquisition.axes import check_sides, checked_values, in_order, pixel_sides, role_of
-from ..acquisition.io import read_stack
-from ..acquisition.tilts import is_tilt_file, order_tilts, read_tilt_file, resolve_tilts
-from ..acquisition.units import unit_of
-from .stored import check_file_of
+from hyperspy_multitomo.acquisition.axes import (
+    check_sides,
+    checked_values,
+    in_order,
+    pixel_sides,
+    role_of,
+)
+from hyperspy_multitomo.acquisition.files.io import read_stack
+from hyperspy_multitomo.acquisition.tilts import (
+    is_tilt_file,
+    order_tilts,
+    read_tilt_file,
+    resolve_tilts,
+)
+from hyperspy_multitomo.acquisition.units import unit_of
+from hyperspy_multitomo.signals.metadata.missing_chunks import check_file_of
 
 
 @dataclass(frozen=True)

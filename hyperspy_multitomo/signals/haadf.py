@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 from hyperspy.signals import LazySignal2D, Signal2D
 
-from ..arguments import checked
-from .build import build_series
-from .damping import Damping
-from .frames import projections
-from .gate import images_of
-from .preprocess import HAADFPreprocessing
-from .regularised_images import RegularisedImages
-from .tilt_series import TiltSeries
+from hyperspy_multitomo.arguments import checked
+from hyperspy_multitomo.signals.arrays import projections
+from hyperspy_multitomo.signals.build import build_series
+from hyperspy_multitomo.signals.gate import images_of
+from hyperspy_multitomo.signals.methods.damping import Damping
+from hyperspy_multitomo.signals.methods.preprocess import HAADFPreprocessing
+from hyperspy_multitomo.signals.methods.regularised_images import RegularisedImages
+from hyperspy_multitomo.signals.tilt_series import TiltSeries
 
 
 class TiltSeriesHAADF(Damping, HAADFPreprocessing, RegularisedImages, TiltSeries, Signal2D):
@@ -114,7 +114,7 @@ class TiltSeriesHAADF(Damping, HAADFPreprocessing, RegularisedImages, TiltSeries
         >>> 8 <= haadf.estimate_depth() <= 32
         True
         """
-        from ..tomography import estimate_depth
+        from hyperspy_multitomo.tomography import estimate_depth
 
         return estimate_depth(projections(self)[0], self.geometry(), gains=self.gains)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Microscope files to tilt series: the records of `acquisition.io` become signals."""
+"""Microscope files to tilt series: the records of `acquisition.files.io` become signals."""
 
 from __future__ import annotations
 
@@ -9,25 +9,31 @@ from pathlib import Path
 
 import numpy as np
 
-from ..acquisition.axes import check_sides, pixel_sides
-from ..acquisition.frames import check_frames
-from ..acquisition.io import expand_files, read_tilt_files
-from ..acquisition.lazy_files import naming_file
-from ..acquisition.modalities import align_modalities
-from ..acquisition.readers import naming_errors
-from ..acquisition.records import Record
-from ..acquisition.stored_arrays import check_arrays, stored_signals
-from ..acquisition.tilts import order_tilts
-from ..arguments import checked
-from ..notices import warn
-from ..parameters import text
-from .base import in_nm, length_axis
-from .build import build_series, merging
-from .gate import count_tilts, name_of
-from .haadf import TiltSeriesHAADF
-from .history import add_step
-from .keyed import NODE, axis_named, forget, record, set_keys
-from .memory import available_memory, check_memory
+from hyperspy_multitomo.acquisition.axes import check_sides, pixel_sides
+from hyperspy_multitomo.acquisition.files.frame_sums import check_frames
+from hyperspy_multitomo.acquisition.files.io import expand_files, read_tilt_files
+from hyperspy_multitomo.acquisition.files.lazy_files import naming_file
+from hyperspy_multitomo.acquisition.files.modalities import align_modalities
+from hyperspy_multitomo.acquisition.files.readers import naming_errors
+from hyperspy_multitomo.acquisition.files.records import Record
+from hyperspy_multitomo.acquisition.files.stored_arrays import check_arrays, stored_signals
+from hyperspy_multitomo.acquisition.tilts import order_tilts
+from hyperspy_multitomo.arguments import checked
+from hyperspy_multitomo.machine.memory import available_memory, check_memory
+from hyperspy_multitomo.machine.notices import warn
+from hyperspy_multitomo.parameters import text
+from hyperspy_multitomo.signals.base import in_nm, length_axis
+from hyperspy_multitomo.signals.build import build_series, merging
+from hyperspy_multitomo.signals.gate import count_tilts, name_of
+from hyperspy_multitomo.signals.haadf import TiltSeriesHAADF
+from hyperspy_multitomo.signals.metadata.history import add_step
+from hyperspy_multitomo.signals.metadata.recorded_arrays import (
+    NODE,
+    axis_named,
+    forget,
+    record,
+    set_keys,
+)
 
 LAZILY = "pass lazy=True, which leaves it on disk, or load fewer tilts"
 # Files that are smaller than the memory by more than this factor fit into it, however they are

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from ..acquisition.counts import are_whole
-from ..tomography import counting_noise, image_variance, net_variance
-from ..tomography.finest_detail import block_detail
-from .counted import check_counts_beside, why_no_counts
-from .frames import as_recorded
+from hyperspy_multitomo.acquisition.counts import are_whole
+from hyperspy_multitomo.signals.arrays import as_recorded
+from hyperspy_multitomo.signals.metadata.recorded_counts import check_counts_beside, why_no_counts
+from hyperspy_multitomo.tomography import counting_noise, image_variance, net_variance
+from hyperspy_multitomo.tomography.finest_detail import block_detail
 
 # Pixels that are averaged to tell signal from noise.
 _PROFILE = 5

@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..arguments import checked
-from ..tomography import projector
-from ..tomography.parallel import available_cores
-from .cluster import client_in_use, workers
-from .footprint import Footprint
-from .job import Job
-from .memory import available_memory
-from .slabs import Slabs
-from .turns import places
+from hyperspy_multitomo.arguments import checked
+from hyperspy_multitomo.machine.cluster import client_in_use, workers
+from hyperspy_multitomo.machine.memory import available_memory
+from hyperspy_multitomo.machine.parallel import available_cores
+from hyperspy_multitomo.reconstruction.job import Job
+from hyperspy_multitomo.reconstruction.memory_model import Footprint
+from hyperspy_multitomo.reconstruction.slabs import Slabs
+from hyperspy_multitomo.reconstruction.slots import places
+from hyperspy_multitomo.tomography import projector
 
 # The trial: slices, iterations at most, and seconds after which no further iteration begins.
 _SLICES, _ITERATIONS, _SECONDS = 64, 8, 10.0
@@ -239,11 +239,11 @@ def _plan(
 
 def _device(job: Job) -> tuple[str, str]:
     """Return the name of the back-end and of what it runs on."""
-    from ..tomography import TiltGeometry
+    from hyperspy_multitomo.tomography import TiltGeometry
 
     A = projector(TiltGeometry([0.0, 90.0], 2), backend=job.backend)
     if hasattr(A, "device"):
-        from ..tomography.cuda.device import name
+        from hyperspy_multitomo.tomography.cuda.device import name
 
         return A.backend, name()
     cores = available_cores()

@@ -8,23 +8,23 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ..tomography import TiltGeometry, projector
-from ..tomography.slopes import came_out_as_tv
-from . import plan
-from .base import in_nm
-from .build import build_volume
-from .computing import counting_slabs
-from .conditions import DOSE
-from .footprint import Footprint
-from .gate import plain
-from .history import add_step
-from .job import Job, Kept
-from .keyed import NODE, axis_named, record
-from .memory import check_memory
-from .progress import progress_bar
-from .slabs import cut, in_slabs
-from .stored import check_complete
-from .volume import TomographicVolume, mask_array
+from hyperspy_multitomo.machine.memory import check_memory
+from hyperspy_multitomo.machine.progress import progress_bar
+from hyperspy_multitomo.reconstruction.job import Job, Kept
+from hyperspy_multitomo.reconstruction.memory_model import Footprint
+from hyperspy_multitomo.reconstruction.slabs import cut, in_slabs
+from hyperspy_multitomo.signals import plan
+from hyperspy_multitomo.signals.base import in_nm
+from hyperspy_multitomo.signals.build import build_volume
+from hyperspy_multitomo.signals.gate import plain
+from hyperspy_multitomo.signals.metadata.acquisition_settings import DOSE
+from hyperspy_multitomo.signals.metadata.history import add_step
+from hyperspy_multitomo.signals.metadata.missing_chunks import check_complete
+from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, axis_named, record
+from hyperspy_multitomo.signals.methods.lazy_computing import counting_slabs
+from hyperspy_multitomo.signals.volume import TomographicVolume, mask_array
+from hyperspy_multitomo.tomography import TiltGeometry, projector
+from hyperspy_multitomo.tomography.slopes import came_out_as_tv
 
 # Arguments that are too large for the history.
 _GIVEN = ("mask", "initial", "background")

@@ -8,22 +8,28 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..acquisition.axes import calibrated, checked_values, pixel_sides
-from ..acquisition.tilts import check_order
-from ..acquisition.units import unit_of
-from ..arguments import checked
-from ..parameters import numbers
-from ..tomography.geometry import TiltGeometry
-from .aligning import Aligning
-from .base import TomographySignal
-from .browsing import Browsing
-from .gate import axes_of
-from .indexing import remedy
-from .keyed import NODE, axis_named, forget, recall, record
-from .plan import Planning
-from .preprocess import Preprocessing
-from .reconstructions import Reconstructions
-from .series_plots import SeriesPlots
+from hyperspy_multitomo.acquisition.axes import calibrated, checked_values, pixel_sides
+from hyperspy_multitomo.acquisition.tilts import check_order
+from hyperspy_multitomo.acquisition.units import unit_of
+from hyperspy_multitomo.arguments import checked
+from hyperspy_multitomo.parameters import numbers
+from hyperspy_multitomo.signals.base import TomographySignal
+from hyperspy_multitomo.signals.gate import axes_of
+from hyperspy_multitomo.signals.metadata.recorded_arrays import (
+    NODE,
+    axis_named,
+    forget,
+    recall,
+    record,
+)
+from hyperspy_multitomo.signals.methods.aligning import Aligning
+from hyperspy_multitomo.signals.methods.browsing import Browsing
+from hyperspy_multitomo.signals.methods.indexing import remedy
+from hyperspy_multitomo.signals.methods.preprocess import Preprocessing
+from hyperspy_multitomo.signals.methods.reconstructions import Reconstructions
+from hyperspy_multitomo.signals.methods.series_figures import SeriesPlots
+from hyperspy_multitomo.signals.plan import Planning
+from hyperspy_multitomo.tomography.geometry import TiltGeometry
 
 # Voxels along each edge of a section.
 _FEWEST = 2

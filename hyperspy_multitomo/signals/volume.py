@@ -8,18 +8,18 @@ from collections.abc import Mapping
 import numpy as np
 from hyperspy.signals import LazySignal2D, Signal2D
 
-from ..arguments import checked
-from .base import TomographySignal
-from .computing import LazyComputing
-from .density import Densities
-from .exploring import Exploring
-from .export import Export
-from .gate import plain
-from .haadf_composition import HAADFQuantification
-from .keyed import NODE, recall
-from .plots import VolumePlots
-from .quantification import Quantification
-from .thresholds import Thresholds
+from hyperspy_multitomo.arguments import checked
+from hyperspy_multitomo.signals.base import TomographySignal
+from hyperspy_multitomo.signals.gate import plain
+from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, recall
+from hyperspy_multitomo.signals.methods.densities import Densities
+from hyperspy_multitomo.signals.methods.exploring import Exploring
+from hyperspy_multitomo.signals.methods.export import Export
+from hyperspy_multitomo.signals.methods.haadf_composition import HAADFQuantification
+from hyperspy_multitomo.signals.methods.lazy_computing import LazyComputing
+from hyperspy_multitomo.signals.methods.quantify import Quantification
+from hyperspy_multitomo.signals.methods.thresholds import Thresholds
+from hyperspy_multitomo.signals.methods.volume_figures import VolumePlots
 
 _QUANTITY = f"{NODE}.quantity"
 
@@ -125,8 +125,8 @@ class TomographicVolume(
         >>> volume["Au"].data.shape, "Ag" in volume
         ((4, 5, 6), False)
         """
-        from .build import build_volume, stack_channels
-        from .gate import volumes_of
+        from hyperspy_multitomo.signals.build import build_volume, stack_channels
+        from hyperspy_multitomo.signals.gate import volumes_of
 
         named = isinstance(volumes, Mapping)
         names = tuple(volumes) if named else ("the object",)

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.acquisition.xray_lines import line_energy
-from hyperspy_multitomo.composition.absorption import (
+from hyperspy_multitomo.acquisition.eds.xray_lines import line_energy
+from hyperspy_multitomo.composition.xrays.detectors import detectors_from, relative_weights
+from hyperspy_multitomo.composition.xrays.self_absorption import (
     attenuation_coefficients,
     linear_attenuation,
     voxel_transmission,
 )
-from hyperspy_multitomo.composition.detectors import detectors_from, relative_weights
 from hyperspy_multitomo.simulation.specimen import Phantom
 from hyperspy_multitomo.tomography import TiltGeometry, projector
 

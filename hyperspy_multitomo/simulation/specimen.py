@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from hyperspy_multitomo.tomography.parallel import Workers, thread_count
+from hyperspy_multitomo.machine.parallel import Workers, thread_count
 
 # Points along each edge of a voxel whose mean is the truth there: outlines are then right to 1/16
 # of a voxel.

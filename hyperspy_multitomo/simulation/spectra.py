@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.acquisition.xray_lines import families_of, fwhm, line_of
+from hyperspy_multitomo.acquisition.eds.xray_lines import families_of, fwhm, line_of
 
 _SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
 
@@ -36,7 +36,7 @@ def spectra(
     energies : array_like (energy,), optional
         Centres of the channels, keV, evenly spaced and ascending; by default 1024 of 20 eV from 0.
     lines : mapping of str to str, optional
-        Main line of each element whose default (`acquisition.xray_lines.line_of`) is not wanted:
+        Main line of each element whose default (`acquisition.eds.xray_lines.line_of`) is not wanted:
         ``{"Au": "Au_Ma"}``.
     beam_energy : float, default 200.0
         keV.

@@ -5,7 +5,6 @@ from hyperspy_multitomo.tomography.calibration import Calibration, calibrate
 from hyperspy_multitomo.tomography.cgls import cgls
 from hyperspy_multitomo.tomography.checkpoint import Checkpoint, fingerprint
 from hyperspy_multitomo.tomography.em import em
-from hyperspy_multitomo.tomography.extent import estimate_depth, visible_width
 from hyperspy_multitomo.tomography.fbp import fbp
 from hyperspy_multitomo.tomography.fused import fused
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
@@ -14,6 +13,7 @@ from hyperspy_multitomo.tomography.iterates import Iterate, Reconstruction, run
 from hyperspy_multitomo.tomography.noise_equivalent import noise_equivalent_gain, typical_signal
 from hyperspy_multitomo.tomography.projectors import BACKENDS, Projector, dot_test, projector
 from hyperspy_multitomo.tomography.solvers import hebt, sirt
+from hyperspy_multitomo.tomography.specimen_depth import estimate_depth, visible_width
 from hyperspy_multitomo.tomography.stopping import (
     counting_noise,
     image_noise,

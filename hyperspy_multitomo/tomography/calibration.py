@@ -22,12 +22,12 @@ import numpy as np
 from scipy.fft import dctn, idctn
 from scipy.ndimage import gaussian_filter
 
-from hyperspy_multitomo.denormals import denormals_flushed
-from hyperspy_multitomo.tomography.checks import checked_positive
+from hyperspy_multitomo.machine.denormals import denormals_flushed
 from hyperspy_multitomo.tomography.differences import gradient
+from hyperspy_multitomo.tomography.input_checks import checked_positive
 from hyperspy_multitomo.tomography.iterates import run
+from hyperspy_multitomo.tomography.scaling import largest, power_of_two
 from hyperspy_multitomo.tomography.solvers import sirt
-from hyperspy_multitomo.tomography.units import largest, power_of_two
 from hyperspy_multitomo.tomography.variational import (
     DataTerm,
     Regulariser,

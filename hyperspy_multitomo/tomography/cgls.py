@@ -8,7 +8,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hyperspy_multitomo.tomography.checks import (
+from hyperspy_multitomo.tomography.cpu.lane_algebra import combine, inner, multiply_tilts
+from hyperspy_multitomo.tomography.cpu.lane_rays import Rays
+from hyperspy_multitomo.tomography.cpu.lanes import empty_lanes, lane_count, pack, unpack
+from hyperspy_multitomo.tomography.input_checks import (
     checked_gains,
     checked_initial,
     checked_mask,
@@ -16,10 +19,7 @@ from hyperspy_multitomo.tomography.checks import (
     without_dead_tilts,
 )
 from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
-from hyperspy_multitomo.tomography.lane_algebra import combine, inner, multiply_tilts
-from hyperspy_multitomo.tomography.lanes import empty_lanes, lane_count, pack, unpack
 from hyperspy_multitomo.tomography.projectors import Projector, matched
-from hyperspy_multitomo.tomography.rays import Rays
 from hyperspy_multitomo.tomography.steps import Steps, fits_lanes
 from hyperspy_multitomo.tomography.system import System, sirt_coefficients
 

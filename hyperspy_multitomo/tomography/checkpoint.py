@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from hyperspy_multitomo import __version__
-from hyperspy_multitomo.notices import warn
-from hyperspy_multitomo.writing import replacing
+from hyperspy_multitomo.machine.notices import warn
+from hyperspy_multitomo.machine.writing import replacing
 
 # States are in the units of `units`, from format 2 on, and of the box of voxels that is worked on,
 # from format 3 on.

@@ -8,7 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hyperspy_multitomo.tomography.checks import (
+from hyperspy_multitomo.tomography.cpu.lane_rays import Rays
+from hyperspy_multitomo.tomography.cpu.lanes import empty_lanes, lane_count, pack, unpack
+from hyperspy_multitomo.tomography.cpu.residuals import count_residuals
+from hyperspy_multitomo.tomography.functionals import LEAST
+from hyperspy_multitomo.tomography.input_checks import (
     checked_background,
     checked_counts,
     checked_gains,
@@ -17,15 +21,11 @@ from hyperspy_multitomo.tomography.checks import (
     checked_projections,
     without_dead_tilts,
 )
-from hyperspy_multitomo.tomography.functionals import LEAST
 from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
-from hyperspy_multitomo.tomography.lanes import empty_lanes, lane_count, pack, unpack
 from hyperspy_multitomo.tomography.projectors import Projector
-from hyperspy_multitomo.tomography.rays import Rays
-from hyperspy_multitomo.tomography.residuals import count_residuals
+from hyperspy_multitomo.tomography.scaling import divided
 from hyperspy_multitomo.tomography.steps import Steps, fits_lanes, on_device, sums_of_squares
 from hyperspy_multitomo.tomography.system import System, sirt_coefficients
-from hyperspy_multitomo.tomography.units import divided
 
 
 def em(

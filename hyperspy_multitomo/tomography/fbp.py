@@ -8,7 +8,7 @@ from numbers import Real
 import numpy as np
 import scipy.fft
 
-from hyperspy_multitomo.tomography.checks import checked_gains, checked_projections
+from hyperspy_multitomo.tomography.input_checks import checked_gains, checked_projections
 from hyperspy_multitomo.tomography.projectors import Projector
 from hyperspy_multitomo.tomography.steps import on_device
 

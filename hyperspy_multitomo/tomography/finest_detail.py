@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hyperspy_multitomo.notices import warn
+from hyperspy_multitomo.machine.notices import warn
 
 # Median of the square of a normal variable of variance 1.
 MEDIAN = 0.4549

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from hyperspy_multitomo.tomography.checks import checked_power
+from hyperspy_multitomo.tomography.cpu.primal_dual_fused import primal_dual_of
 from hyperspy_multitomo.tomography.em import LEAST
+from hyperspy_multitomo.tomography.input_checks import checked_power
 from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
 from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, VariationalIterate
-from hyperspy_multitomo.tomography.primal_dual_fused import primal_dual_of
 from hyperspy_multitomo.tomography.steps import Steps
 from hyperspy_multitomo.tomography.support import supported
 from hyperspy_multitomo.tomography.variational import DataTerm, Regulariser, checked_problem

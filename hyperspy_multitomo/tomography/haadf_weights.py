@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import nnls
 
-from hyperspy_multitomo.tomography.checks import checked_power
+from hyperspy_multitomo.tomography.input_checks import checked_power
 from hyperspy_multitomo.tomography.variational import DataTerm
 
 # Part of the HAADF's variance below which the elements are said not to explain it, as for response

@@ -13,8 +13,8 @@ from time import monotonic
 
 import numpy as np
 
-from hyperspy_multitomo.denormals import flush_denormals
-from hyperspy_multitomo.notices import warn
+from hyperspy_multitomo.machine.denormals import flush_denormals
+from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.tomography.checkpoint import Checkpoint
 from hyperspy_multitomo.tomography.steps import Steps
 from hyperspy_multitomo.tomography.stopping import StoppingRule

@@ -10,9 +10,9 @@ from functools import cache
 import numpy as np
 
 from hyperspy_multitomo.arguments import checked
-from hyperspy_multitomo.notices import warn
+from hyperspy_multitomo.machine.notices import warn
+from hyperspy_multitomo.machine.parallel import thread_count
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
-from hyperspy_multitomo.tomography.parallel import thread_count
 
 
 def _last_axes(name: str, array, shape: tuple[int, int], axes: str) -> np.ndarray:
@@ -196,7 +196,7 @@ def _cuda() -> type[Projector]:
 
 
 def _numba() -> type[Projector]:
-    from hyperspy_multitomo.tomography.numba_projector import NumbaProjector
+    from hyperspy_multitomo.tomography.cpu.numba_projector import NumbaProjector
 
     return NumbaProjector
 
@@ -215,7 +215,7 @@ def _astra_cuda() -> type[Projector]:
 def _astra_cpu() -> type[Projector]:
     import astra  # noqa: F401
 
-    from hyperspy_multitomo.tomography.astra_projector import AstraCpuProjector
+    from hyperspy_multitomo.tomography.cpu.astra_projector import AstraCpuProjector
 
     return AstraCpuProjector
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from numbers import Real
 
-from hyperspy_multitomo.tomography.checks import (
+from hyperspy_multitomo.tomography.input_checks import (
     checked_gains,
     checked_initial,
     checked_mask,

@@ -11,13 +11,13 @@ from threading import Event, Lock
 
 import numpy as np
 
-from hyperspy_multitomo.denormals import denormals_flushed
+from hyperspy_multitomo.machine.denormals import denormals_flushed
+from hyperspy_multitomo.machine.parallel import Workers
 from hyperspy_multitomo.tomography.checkpoint import differences
-from hyperspy_multitomo.tomography.lanes import blocks
-from hyperspy_multitomo.tomography.numba_projector import NumbaProjector
-from hyperspy_multitomo.tomography.parallel import Workers
+from hyperspy_multitomo.tomography.cpu.lanes import blocks
+from hyperspy_multitomo.tomography.cpu.numba_projector import NumbaProjector
+from hyperspy_multitomo.tomography.cpu.stacked_block import StackedBlock
 from hyperspy_multitomo.tomography.projectors import Projector
-from hyperspy_multitomo.tomography.stacked_block import StackedBlock
 from hyperspy_multitomo.tomography.system import System
 
 

@@ -8,8 +8,8 @@ from numbers import Integral
 
 import numpy as np
 
+from hyperspy_multitomo.tomography.cpu.lanes import cost_of
 from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
-from hyperspy_multitomo.tomography.lanes import cost_of
 from hyperspy_multitomo.tomography.solvers import hebt, hebt_system, sirt, sirt_system
 from hyperspy_multitomo.tomography.steps import fits_lanes, steps_of
 from hyperspy_multitomo.tomography.system import System, side_by_side

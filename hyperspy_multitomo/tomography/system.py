@@ -44,7 +44,7 @@ from functools import cached_property
 import numpy as np
 
 from hyperspy_multitomo.tomography.projectors import Projector
-from hyperspy_multitomo.tomography.units import divided, largest, roomy
+from hyperspy_multitomo.tomography.scaling import divided, largest, roomy
 
 
 @dataclass(frozen=True)

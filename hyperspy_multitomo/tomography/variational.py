@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.tomography.checks import (
+from hyperspy_multitomo.tomography.cpu.primal_dual_fused import primal_dual_of
+from hyperspy_multitomo.tomography.functionals import COUPLINGS, DISCREPANCIES
+from hyperspy_multitomo.tomography.input_checks import (
     checked_background,
     checked_counts,
     checked_gains,
@@ -20,13 +22,11 @@ from hyperspy_multitomo.tomography.checks import (
     checked_relaxation,
     without_dead_tilts,
 )
-from hyperspy_multitomo.tomography.functionals import COUPLINGS, DISCREPANCIES
 from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
 from hyperspy_multitomo.tomography.primal_dual import VariationalIterate
-from hyperspy_multitomo.tomography.primal_dual_fused import primal_dual_of
 from hyperspy_multitomo.tomography.projectors import Projector
+from hyperspy_multitomo.tomography.scaling import roomy
 from hyperspy_multitomo.tomography.support import supported
-from hyperspy_multitomo.tomography.units import roomy
 from hyperspy_multitomo.tomography.variational_system import Term, VariationalSystem
 
 

@@ -43,7 +43,7 @@ from hyperspy_multitomo.tomography.differences import (
 )
 from hyperspy_multitomo.tomography.functionals import COUPLINGS, DISCREPANCIES, Frobenius, Uncoupled
 from hyperspy_multitomo.tomography.projectors import Projector
-from hyperspy_multitomo.tomography.units import divided, power_of_two, roomy
+from hyperspy_multitomo.tomography.scaling import divided, power_of_two, roomy
 
 # Sizes of the dual blocks, the damping of the data, and the size of TGV's field against that of the
 # volume, 1: the slope per voxel of objects some tens of voxels wide. Tuned on two phantoms, see

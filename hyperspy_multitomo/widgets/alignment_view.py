@@ -7,7 +7,16 @@ import ipywidgets as w
 from hyperspy_gui_ipywidgets.utils import add_display_arg
 from traits.api import TraitError
 
-from .view import assemble, button, choice, enabled, markup, picture, slider, whole
+from hyperspy_multitomo.widgets.view import (
+    assemble,
+    button,
+    choice,
+    enabled,
+    markup,
+    picture,
+    slider,
+    whole,
+)
 
 _SIDE = "220px"
 # Of shifts in px, after the point.

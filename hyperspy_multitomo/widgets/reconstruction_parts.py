@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..signals.history import add_step
-from ..signals.keyed import NODE, record
-from .panel import Cancelled, Job
+from hyperspy_multitomo.signals.metadata.history import add_step
+from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, record
+from hyperspy_multitomo.widgets.panel import Cancelled, Job
 
 # Parameters of a step that are known by other names in its record.
 _OWN = ("step", "version", "initial", "iterations", "channel_iterations", "interrupted", "parts")

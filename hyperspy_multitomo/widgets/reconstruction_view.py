@@ -8,10 +8,20 @@ from html import escape
 import ipywidgets as w
 from hyperspy_gui_ipywidgets.utils import add_display_arg
 
-from ..inspection.picture import distinct_colours
-from .pictures import SIDE
-from .reconstruction import METHODS
-from .view import assemble, button, choice, control, picture, slider, switch, whole, words
+from hyperspy_multitomo.inspection.picture import distinct_colours
+from hyperspy_multitomo.widgets.pictures import SIDE
+from hyperspy_multitomo.widgets.reconstruction_panel import METHODS
+from hyperspy_multitomo.widgets.view import (
+    assemble,
+    button,
+    choice,
+    control,
+    picture,
+    slider,
+    switch,
+    whole,
+    words,
+)
 
 
 @add_display_arg

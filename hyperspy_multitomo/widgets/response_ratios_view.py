@@ -6,7 +6,18 @@ from __future__ import annotations
 import ipywidgets as w
 from hyperspy_gui_ipywidgets.utils import add_display_arg
 
-from .view import assemble, button, choice, control, enabled, markup, picture, slider, switch, whole
+from hyperspy_multitomo.widgets.view import (
+    assemble,
+    button,
+    choice,
+    control,
+    enabled,
+    markup,
+    picture,
+    slider,
+    switch,
+    whole,
+)
 
 _SIZE = {"width": "auto", "max_width": "320px", "max_height": "320px", "object_fit": "contain"}
 

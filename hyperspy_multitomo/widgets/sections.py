@@ -7,8 +7,8 @@ import io
 
 import numpy as np
 
-from ..inspection.picture import round_length
-from .pictures import figure_png
+from hyperspy_multitomo.inspection.picture import round_length
+from hyperspy_multitomo.widgets.pictures import figure_png
 
 #: Longest side of a volume on the screen, px.
 SIDE = 320

@@ -6,11 +6,11 @@ from __future__ import annotations
 import numpy as np
 import traits.api as t
 
-from ..acquisition.xray_lines import families_of, fwhm
-from ..inspection.picture import COLOUR_MAP, LINES, robust_limits
-from ..signals.gate import spectra_of
-from .panel import Job, Panel
-from .pictures import SIDE, figure_png, png
+from hyperspy_multitomo.acquisition.eds.xray_lines import families_of, fwhm
+from hyperspy_multitomo.inspection.picture import COLOUR_MAP, LINES, robust_limits
+from hyperspy_multitomo.signals.gate import spectra_of
+from hyperspy_multitomo.widgets.panel import Job, Panel
+from hyperspy_multitomo.widgets.pictures import SIDE, figure_png, png
 
 FREE = "free window"
 #: keV; below it lie the strobe and the detector's threshold.

@@ -6,7 +6,17 @@ from __future__ import annotations
 import ipywidgets as w
 from hyperspy_gui_ipywidgets.utils import add_display_arg
 
-from .view import assemble, button, choice, control, enabled, picture, slider, switch, words
+from hyperspy_multitomo.widgets.view import (
+    assemble,
+    button,
+    choice,
+    control,
+    enabled,
+    picture,
+    slider,
+    switch,
+    words,
+)
 
 _WIDTH = 340  # px, of images
 

@@ -9,7 +9,7 @@ import ipywidgets as w
 from traits.api import TraitError
 from traits.observation.api import trait as named
 
-from .panel import said
+from hyperspy_multitomo.widgets.panel import said
 
 _WIDE = {"description_width": "initial"}
 

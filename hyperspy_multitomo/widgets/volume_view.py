@@ -6,7 +6,16 @@ from __future__ import annotations
 import ipywidgets as w
 from hyperspy_gui_ipywidgets.utils import add_display_arg
 
-from .view import assemble, button, choice, control, picture, slider, switch, words
+from hyperspy_multitomo.widgets.view import (
+    assemble,
+    button,
+    choice,
+    control,
+    picture,
+    slider,
+    switch,
+    words,
+)
 
 
 @add_display_arg

@@ -6,8 +6,8 @@ from __future__ import annotations
 import ipywidgets as w
 from hyperspy_gui_ipywidgets.utils import add_display_arg
 
-from .panel import said
-from .view import button, words
+from hyperspy_multitomo.widgets.panel import said
+from hyperspy_multitomo.widgets.view import button, words
 
 
 @add_display_arg

@@ -54,7 +54,7 @@ def write(target: Path, value: float, lazy: bool) -> None:
 
 def read(target: Path) -> float:
     """Return the first value of a file, all of which has been read."""
-    from hyperspy_multitomo.acquisition.files import expand_files
+    from hyperspy_multitomo.acquisition.files.file_lists import expand_files
     from hyperspy_multitomo.alignment.transform import Alignment
     from hyperspy_multitomo.tomography import Checkpoint
 

@@ -278,7 +278,7 @@ def _wrong(
     module, device_id: int, kind: type[DeviceProjector], tolerance: float, mismatch: float
 ) -> str | None:
     """Return what is wrong with a projector's numbers on a device, None where nothing is."""
-    from hyperspy_multitomo.tomography.numba_projector import NumbaProjector
+    from hyperspy_multitomo.tomography.cpu.numba_projector import NumbaProjector
 
     geometry = TiltGeometry(
         [-70.0, -45.0, 0.0, 25.0, 90.0], 17, (14, 19), 0.8, 0.7, [0.0, 0.3, -1.2, 0.0, 2.0]

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether the object lies wholly in view: it decides what the mean of an image should be at each tilt."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hyperspy_multitomo.acquisition.preprocessing.image_checks import checked_images
+
+__all__ = ["wholly_in_view"]
+
+# Width of the rim that has to be empty, as a part of the image's side.
+RIM = 0.03
+
+
+def wholly_in_view(
+    images: ArrayLike,
+    *,
+    sides: Literal["both", "across", "along"] = "both",
+    tolerance: float = 0.05,
+) -> bool:
+    """
+    Tell whether the object lies inside the view at every tilt.
+
+    It does if the mean signal in the rim of every image, above the background of the series (the
+    1st percentile), is small against the bright parts (the 99th).
+
+    Parameters
+    ----------
+    images : array_like (tilt, x, y)
+        HAADF images, or maps summed over the elements.
+    sides : "both", "across" or "along", default "both"
+        Which sides of the view to look at: those that end x (across the tilt axis), those that end
+        y, or all four. A needle along the tilt axis is in view across it.
+    tolerance : float, default 0.05
+        Largest mean signal in the rim, as a part of the 99th percentile of the series.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    ValueError
+        For images that are not (tilt, x, y) or not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images = np.zeros((3, 20, 20)); images[:, 5:15] = 1.0
+    >>> wholly_in_view(images), wholly_in_view(images, sides="across")
+    (False, True)
+    """
+    from scipy.ndimage import gaussian_filter
+
+    images = checked_images(images)
+    if sides not in ("both", "across", "along"):
+        raise ValueError(f"unknown sides {sides!r}; use 'both', 'across' or 'along'")
+    # Smoothed, so that the background is not taken for what its noise reaches down to.
+    smooth = gaussian_filter(images.astype(np.float32), (0, 2, 2))
+    floor, ceiling = np.percentile(smooth, (1, 99))
+    if ceiling <= floor:
+        floor, ceiling = smooth.min(), smooth.max()
+    if ceiling == floor:
+        return False
+    width, height = (max(1, round(RIM * size)) for size in images.shape[1:])
+    rims = {
+        "across": (images[:, :width], images[:, -width:]),
+        "along": (images[:, :, :height], images[:, :, -height:]),
+    }
+    looked_at = [rim for side, pair in rims.items() if sides in (side, "both") for rim in pair]
+    brightest = max(rim.mean(axis=(1, 2), dtype=np.float64).max() for rim in looked_at)
+    return bool(brightest - floor <= tolerance * (ceiling - floor))

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How well response ratios explain the HAADF, in figures and in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hyperspy_multitomo.composition.response.blocks import BlockSums
+from hyperspy_multitomo.composition.response.ratios import ResponseRatios
+
+__all__ = ["assess", "deviation", "doubts"]
+
+# Below this centred R2 an element that is bright in the HAADF is most likely missing (0.91 to 0.98
+# are published).
+POOR_FIT = 0.9
+# Between counts as recorded and a Gaussian of half a pixel.
+CORRELATED = 0.2
+
+
+def assess(blocks: BlockSums, solution: np.ndarray, weights: np.ndarray | None) -> dict[str, Any]:
+    """Return r2, residual_per_tilt and residual_map of the fitted blocks."""
+    fitted = np.ones(len(blocks.haadf), bool) if weights is None else weights > 0
+    residual = blocks.haadf - blocks.counts @ solution
+    r2 = 1.0 - float((residual[fitted] ** 2).sum() / (deviation(blocks, weights) ** 2).sum())
+    tilts = blocks.grid[0]
+    misfit = np.bincount(blocks.tilt[fitted], residual[fitted] ** 2, tilts)
+    signal = np.bincount(blocks.tilt[fitted], blocks.haadf[fitted] ** 2, tilts)
+    per_tilt = np.sqrt(np.divide(misfit, signal, out=np.full(tilts, np.nan), where=signal > 0))
+    return {"r2": r2, "residual_per_tilt": per_tilt, "residual_map": blocks.as_map(residual)}
+
+
+def deviation(blocks: BlockSums, weights: np.ndarray | None) -> np.ndarray:
+    """Return what the HAADF of the fitted blocks deviates from its mean by."""
+    fitted = blocks.haadf if weights is None else blocks.haadf[weights > 0]
+    return fitted - fitted.mean()
+
+
+def doubts(
+    ratios: ResponseRatios,
+    alike: list[str],
+    noise_part: float,
+    missed_counts: float | None,
+    correlation: float,
+) -> list[str]:
+    """
+    Say in words what the reader of the ratios has to know.
+
+    Parameters
+    ----------
+    ratios : ResponseRatios
+    alike : list of str
+        Elements that cannot be told apart.
+    noise_part : float
+        Part of the HAADF's variance over the blocks that the noise of the counts takes from R2.
+    missed_counts : float or None
+        Counts per block that were asked for, where the view is too small for them.
+    correlation : float
+        See `noise_correlation`.
+
+    Returns
+    -------
+    list of str
+    """
+    doubts = []
+    if ratios.r2 < POOR_FIT:
+        doubts.append(
+            f"R2 = {ratios.r2:.2f}, the noise of the counts taking {noise_part:.2f}: "
+            f"{', '.join(ratios.elements)} explain the "
+            "HAADF poorly. Which element is missing? Look where "
+            "`residual_map` is positive (a strap, the support, a coating, oxygen or carbon) and "
+            "add it, or pass rest=True"
+        )
+    if ratios.unexplained:
+        doubts.append(
+            f"the response ratio of {', '.join(ratios.unexplained)} is 0, because the other "
+            "elements explain the HAADF without "
+            "it; its volume will come from its own maps alone. Pass prior={element: relative "
+            "ratio} to tie it to others"
+        )
+    if alike:
+        doubts.append(
+            f"the maps of {', '.join(alike)} cannot be told apart within their noise, so that only "
+            "a sum of their contributions "
+            "is known; pass prior={element: relative ratio}"
+        )
+    if missed_counts is not None:
+        doubts.append(
+            f"blocks of {ratios.block_size} px hold "
+            f"{ratios.block_counts[ratios.block_counts > 0].min():.3g} counts of the "
+            f"weakest element, fewer than the {missed_counts:g} asked for: larger ones would be "
+            "too few"
+        )
+    if correlation > CORRELATED:
+        doubts.append(
+            "the noise of neighbouring pixels looks correlated, as in maps that were smoothed or "
+            "resampled, and then biases the "
+            "ratios; fit them to the maps as recorded and smooth afterwards"
+        )
+    return doubts

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images of lazy series in their frame: what a slab asks for is smoothed, evened and moved, of the rows that it needs alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hyperspy_multitomo.acquisition.counts import (
+    BACKGROUND_REACH,
+    background_width,
+    smoothed_background,
+)
+from hyperspy_multitomo.alignment.resampling import Rows
+from hyperspy_multitomo.alignment.transform import Alignment
+from hyperspy_multitomo.reconstruction.lazy_rows import HEIGHT, by_rows
+
+
+@dataclass(frozen=True, eq=False)
+class Smoothing:
+    """The smoothing of backgrounds to expectations: the mean of each image, and the factor that keeps it, (channel, tilt)."""
+
+    means: np.ndarray
+    factors: np.ndarray
+
+    @classmethod
+    def of(cls, background) -> Smoothing:
+        """Return that of dask images (channel, tilt, x, y), which are read twice, chunk by chunk: for the widths and the sums."""
+        means = image_means(background)
+        plain = cls(means, np.ones_like(means))
+        smooth = image_means(
+            changed(background.astype(np.float32), smoothing=plain, cuts=_own_cuts(background))
+        )
+        return cls(
+            means,
+            np.divide(means, smooth, out=np.zeros_like(means), where=(means > 0) & (smooth > 0)),
+        )
+
+    def __call__(self, block: np.ndarray, channels: np.ndarray, tilts: np.ndarray) -> np.ndarray:
+        """Return a block of images with those of these channels and tilts."""
+        smooth = np.zeros(block.shape, np.float32)
+        for place in np.ndindex(block.shape[:2]):
+            image = channels[place[0]], tilts[place[1]]
+            if self.means[image] > 0:
+                width = background_width(self.means[image])
+                smooth[place] = smoothed_background(block[place], width) * np.float32(
+                    self.factors[image]
+                )
+        return smooth
+
+
+@dataclass(frozen=True, eq=False)
+class _Changes:
+    """What is done to images, in this order: smoothed, over the contrast of their transmission, moved."""
+
+    shape: tuple[int, int]
+    smoothing: Smoothing | None
+    means: np.ndarray | None
+    alignment: Alignment | None
+    for_geometry: bool
+
+    def needed(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the rows that some rows are made of."""
+        first, last = self._moved_from(start, stop)
+        reach = 0 if self.smoothing is None else BACKGROUND_REACH
+        return max(first - reach, 0), min(last + reach, self.shape[1])
+
+    def make(self, blocks, channels: np.ndarray, tilts: np.ndarray, rows: Rows) -> np.ndarray:
+        """Return some rows, as `by_rows` asks for them, of blocks of the images and, where it is known, their transmission."""
+        block = np.asarray(blocks[0], dtype=np.float32)
+        if self.smoothing is not None:
+            block = self.smoothing(block, channels, tilts)
+        first, last = self._moved_from(rows.start, rows.stop)
+        kept = slice(first - rows.first, last - rows.first)
+        block = block[..., kept]
+        if self.means is not None:
+            means = self.means[np.ix_(channels, tilts)][..., None, None].astype(np.float32)
+            block = block / (blocks[1][..., kept] / means)
+        if self.alignment is None:
+            return block
+        rows = replace(rows, first=first)
+        return self.alignment.subset(tilts).apply(
+            block, for_geometry=self.for_geometry, fill="edge", rows=rows
+        )
+
+    def _moved_from(self, start: int, stop: int) -> tuple[int, int]:
+        if self.alignment is None:
+            return start, stop
+        return self.alignment.rows_needed(start, stop, self.shape, for_geometry=self.for_geometry)
+
+
+def changed(
+    images,
+    *,
+    smoothing=None,
+    transmission=None,
+    means=None,
+    alignment=None,
+    for_geometry=False,
+    cuts=None,
+):
+    """Return dask images (channel, tilt, x, y) changed in the order of the keywords, each as far as it is given.
+
+    Parameters
+    ----------
+    images : dask array (channel, tilt, x, y)
+    smoothing : Smoothing, optional
+        For backgrounds.
+    transmission : dask array (channel, tilt, x, y), optional
+        Whose contrast within an image is divided out; `means` (channel, tilt) are its
+        `image_means`.
+    alignment : Alignment, optional
+        Edges are continued. `for_geometry` as in `Alignment.apply`.
+    cuts : sequence of int, optional
+        As in `by_rows`.
+    """
+    if alignment is not None:
+        alignment = (
+            replace(alignment, quality=None) if alignment.moves(for_geometry=for_geometry) else None
+        )
+    if smoothing is None and transmission is None and alignment is None:
+        return images.astype(np.float32)
+    arrays = [images] if transmission is None else [images, transmission]
+    changes = _Changes(images.shape[2:], smoothing, means, alignment, for_geometry)
+    return by_rows(arrays, changes.needed, changes.make, cuts)
+
+
+def image_means(images) -> np.ndarray:
+    """Return the mean over the pixels of each image, (channel, tilt), of dask images; they are read once, chunk by chunk."""
+    return np.asarray(images.mean(axis=(2, 3), dtype=np.float64))
+
+
+def _own_cuts(images) -> list[int]:
+    """Return where the chunks of images begin along y, so that each is read once; thin ones are taken together."""
+    cuts = [0]
+    for end in np.cumsum(images.chunks[3]).tolist():
+        if end - cuts[-1] >= HEIGHT or end == images.shape[3]:
+            cuts.append(end)
+    return cuts

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How much memory a reconstruction holds at its peak, and how its time grows with the slices, reckoned from its sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hyperspy_multitomo.tomography import TiltGeometry
+from hyperspy_multitomo.tomography.cpu.lanes import cost_of, lane_count
+
+# Numbers for each voxel of each channel, and for each ray of each row of data, as `run` was seen to
+# hold them at its peak, the result in the order of the signal included. CGLS holds a basis of rays
+# that grows with the iterations.
+HELD = {
+    "sirt": (2.1, 2.1),
+    "hebt": (2.1, 2.1),
+    "em": (2.1, 2.1),
+    "cgls": (4.1, 2.1),
+    "fbp": (1.1, 2.1),
+}
+# The same without the compiled kernels: with astra, or pixels of 3, 5, 6 ... voxels.
+TEXTBOOK = 3
+# What stays in the memory of the machine where all else is on a device: the result, twice, and the
+# data.
+ON_DEVICE = (2.1, 1.1)
+
+
+@dataclass(frozen=True)
+class Rays:
+    """Projections at a geometry, `rows` maps or images of them, and how many numbers are held for each ray."""
+
+    geometry: TiltGeometry
+    rows: int
+    numbers: float
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What is held at the peak: `numbers` of 4 bytes for each voxel (z, x) of each channel, and those of the rays.
+
+    `of_device` gives the bytes that so many slices take of a device, where one is used.
+    """
+
+    channels: int
+    plane: tuple[int, int]
+    numbers: float
+    rays: tuple[Rays, ...]
+    textbook: bool = False
+    of_device: Callable[[int], int] | None = None
+
+    def fits_device(self, slices: int) -> bool:
+        """Whether the device holds so many slices at once, if one is used."""
+        if self.of_device is None:
+            return True
+        from hyperspy_multitomo.tomography.cuda.device import SHARE, free_memory
+
+        return self.of_device(slices) <= SHARE * free_memory()
+
+    def bytes_of(self, slices: int) -> int:
+        """Return the bytes of so many slices of the volume."""
+        lanes = lane_count(slices)
+        held = -(-slices // lanes) * lanes
+        numbers = self.numbers * self.channels * np.prod(self.plane, dtype=float)
+        for rays in self.rays:
+            width = rays.geometry.detector_width * rays.geometry.binning
+            numbers += rays.numbers * rays.rows * len(rays.geometry.tilts) * width
+        return int(4 * numbers * held * (TEXTBOOK if self.textbook else 1))
+
+    def time_of(self, slices: int) -> float:
+        """Return how long so many slices take, in any unit: the kernels work at groups of slices, full or not."""
+        return slices if self.textbook or self.of_device is not None else cost_of(slices)
+
+    def in_transit(self, slices: int) -> int:
+        """Return the bytes of so many slices of input as it was read, and of the volume as it is written."""
+        numbers = self.channels * np.prod(self.plane, dtype=float)
+        for rays in self.rays:
+            numbers += (
+                2
+                * rays.rows
+                * len(rays.geometry.tilts)
+                * rays.geometry.detector_width
+                / rays.geometry.binning
+            )
+        return int(4 * numbers * slices)
+
+    def with_masks(self, masks: int) -> Footprint:
+        """Return the same with so many numbers more for each voxel, whatever the channels."""
+        return replace(self, numbers=self.numbers + masks / self.channels)
+
+
+def footprint(
+    method: str,
+    channels: int,
+    series: Sequence[tuple[TiltGeometry, int]],
+    *,
+    more: float = 0.0,
+    textbook: bool = False,
+    of_device: Callable[[int], int] | None = None,
+) -> Footprint:
+    """Return the `Footprint` of a method of `HELD`; `series` are geometries and rows, `more` numbers held for each ray."""
+    numbers, of_rays = HELD[method] if of_device is None else ON_DEVICE
+    rays = tuple(Rays(geometry, rows, of_rays + more) for geometry, rows in series)
+    return Footprint(channels, series[0][0].volume_shape, numbers, rays, textbook, of_device)
+
+
+def regularised_footprint(
+    kind: str,
+    dimensions: int,
+    channels: int,
+    series: Sequence[tuple[TiltGeometry, int, bool]],
+    *,
+    bent: bool,
+    textbook: bool,
+    of_device: Callable[[int], int] | None = None,
+) -> Footprint:
+    """Return that of TV, TGV or nuclear TV; `series` are geometries, rows, and whether a background is expected in them.
+
+    `bent` is for a HAADF that sees a power of the elements.
+    """
+    # u twice, the back projection and three copies of the result; p, and for TGV w twice, its copy
+    # and q.
+    fields = dimensions if kind == "tv" else 4 * dimensions + dimensions * (dimensions + 1) // 2
+    numbers = 6 + fields if of_device is None else ON_DEVICE[0]
+    if bent:  # factors of each voxel, and the objective in NumPy, with copies of all fields
+        numbers += 10 + fields
+    # Background and gross counts are there as recorded, in place, and in lanes.
+    rays = tuple(
+        Rays(geometry, rows, 3 + (geometry.binning > 1) + 4 * more)
+        for geometry, rows, more in series
+    )
+    return Footprint(channels, series[0][0].volume_shape, numbers, rays, textbook, of_device)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How many slabs a process works at side by side, and on how many threads each: as many as its memory and its cores allow."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock, Semaphore, current_thread, main_thread
+
+from hyperspy_multitomo.machine.cluster import worker_in_use
+from hyperspy_multitomo.machine.memory import available_memory
+from hyperspy_multitomo.machine.parallel import available_cores
+
+# Part of the memory that is free at the first slab which slabs may take together.
+_SHARE = 0.8
+_LOCK = Lock()
+_GATES: dict[tuple, _Gate] = {}
+_STOPPED: set[str] = set()
+# Gates of the last few reconstructions.
+_REMEMBERED = 16
+
+
+@dataclass
+class _Gate:
+    """What the slabs of a reconstruction wait at, and how many of those that this process is to do have passed."""
+
+    at_once: int
+    cores: int
+    share: int
+    places: Semaphore
+    passed: int = 0
+
+    def threads(self) -> int:
+        """Return the threads of the next slab. Slabs take about as long, and come in rounds; the last may have fewer of them."""
+        before = self.passed % self.share
+        self.passed += 1
+        return max(
+            1, self.cores // min(self.at_once, self.share - before // self.at_once * self.at_once)
+        )
+
+
+@contextmanager
+def turn(
+    token: str, needed: int, share: int, one: bool = False, done: bool = False
+) -> Iterator[int]:
+    """Wait until one more slab of a reconstruction fits, and give the number of threads that it may use.
+
+    Parameters
+    ----------
+    token : str
+        What the slabs of one reconstruction have in common.
+    needed : int
+        Bytes that a slab holds.
+    share : int
+        Slabs that this process is to do.
+    one : bool, default False
+        Whether slabs come one after the other, as they share a device.
+    done : bool, default False
+        Whether this one was done before and is only read.
+    """
+    with _LOCK:
+        key = token, *_process()[:2]  # another scheduler, another gate
+        if key not in _GATES:
+            while len(_GATES) >= _REMEMBERED:
+                _GATES.pop(next(iter(_GATES)))
+            at_once, _ = places(needed, share, one)
+            _GATES[key] = _Gate(at_once, _process()[1], share, Semaphore(at_once))
+        gate = _GATES[key]
+    with gate.places:
+        with _LOCK:
+            threads = 1 if done else gate.threads()
+        yield threads
+
+
+@contextmanager
+def stopping(tokens: set[str]) -> Iterator[None]:
+    """Tell the slabs of some reconstructions in this process to stop where an error or an interrupt ends what is done here."""
+    _STOPPED.difference_update(tokens)
+    try:
+        yield
+    except BaseException:
+        _STOPPED.update(tokens)
+        raise
+
+
+def stopped(token: str) -> bool:
+    """Whether the slabs of a reconstruction are to stop."""
+    return token in _STOPPED
+
+
+def places(needed: int, share: int, one: bool = False) -> tuple[int, int]:
+    """Return how many of `share` slabs of so many bytes this process works at side by side, and the threads of each.
+
+    dask asks for as many as it has threads. Where they do not fit, or there are not so many, fewer
+    run, each on more threads.
+    """
+    callers, cores, memory = _process()
+    at_once = 1 if one else min(callers, share)
+    if memory is not None:
+        at_once = max(1, min(at_once, int(_SHARE * memory // max(needed, 1))))
+    return at_once, max(1, cores // at_once)
+
+
+def _process() -> tuple[int, int, int | None]:
+    """Return the threads on which dask calls in this process, the cores that are for it, and the bytes that are free for it."""
+    worker = worker_in_use()
+    if worker is not None:
+        callers = worker.state.nthreads
+        # dask's nannies set it to 1; a worker that has a whole machine for one thread of dask's is
+        # started with another value.
+        cores = callers * int(os.environ.get("OMP_NUM_THREADS", "").strip() or 1)
+        limit = worker.memory_manager.memory_limit
+        return callers, cores, limit or available_memory()
+    import dask
+
+    cores = available_cores()
+    if str(dask.config.get("scheduler", None)) in ("synchronous", "sync", "single-threaded"):
+        return 1, cores, available_memory()
+    if multiprocessing.parent_process() is not None and current_thread() is main_thread():
+        return 1, 1, available_memory()  # one of dask's processes; its threads are no main threads
+    return dask.config.get("num_workers", None) or cores, cores, available_memory()

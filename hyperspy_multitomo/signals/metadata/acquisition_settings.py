@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a quantification has to know of the acquisition: beam energy, lines, solid angle, dose; given, or from the metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hyperspy_multitomo.acquisition.eds.xray_lines import line_energy
+from hyperspy_multitomo.composition.cross_sections import xray_factor
+from hyperspy_multitomo.composition.cross_sections.tables import symbol_of
+from hyperspy_multitomo.composition.density import electrons_per_pixel
+from hyperspy_multitomo.composition.xrays.efficiency import checked_efficiency
+from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, grid, recall, recorded_axis
+
+TEM = "Acquisition_instrument.TEM"
+SOLID_ANGLE = f"{TEM}.Detector.EDS.solid_angle"
+DOSE = f"{NODE}.dose"
+# Of maps from cropped spectra, how many of their pixels the whole scan had.
+SCANNED = f"{NODE}.scanned_pixels"
+
+
+def beam_energy_of(signal, given: float | None = None) -> float:
+    """Return the energy of the beam in keV; an error where it is not known."""
+    found = signal.metadata.get_item(f"{TEM}.beam_energy", default=None) if given is None else given
+    if found is None:
+        raise ValueError(
+            "the beam energy is not in the metadata: pass beam_energy= in keV, or set "
+            "metadata.Acquisition_instrument.TEM.beam_energy"
+        )
+    return float(found)
+
+
+def lines_of(
+    signal, elements: Sequence[str], given: Sequence[str] | Mapping[str, str] | None = None
+) -> list[str]:
+    """Return the X-ray line of each element: those given, those that the maps were made of, or those in the metadata."""
+    if given is not None:
+        listed = list(given.values()) if isinstance(given, Mapping) else list(given)
+        if isinstance(given, str):
+            raise TypeError(f"xray_lines is a list of names such as ['Fe_Ka']; got {given!r}")
+    else:
+        listed = [line for line in recall(signal, "lines") or () if line]
+        listed = listed or list(signal.metadata.get_item("Sample.xray_lines", default=()))
+    found: dict[str, str] = {}
+    for line in listed:
+        element = symbol_of(str(line))
+        if element in found and element in elements:
+            raise ValueError(
+                f"there are two lines of {element}, {found[element]} and {line}; pass xray_lines= "
+                "with one of them"
+            )
+        found[element] = str(line)
+    missing = [element for element in elements if element not in found]
+    surplus = (
+        []
+        if given is None
+        else [line for element, line in found.items() if element not in elements]
+    )
+    if missing or surplus:
+        problem = (
+            f"no X-ray line is known for {', '.join(missing)}"
+            if missing
+            else f"{', '.join(surplus)} are of no channel"
+        )
+        raise ValueError(
+            f"{problem}: pass xray_lines= with one line for each of {', '.join(elements)}, e.g. "
+            "['Fe_Ka']"
+        )
+    return [found[element] for element in elements]
+
+
+def factors_of(
+    signal, elements: Sequence[str], beam_energy: float | None, xray_lines, model: str, efficiency
+) -> tuple[dict[str, float], dict]:
+    """Return the X-ray factor f of each element (barn mol/g), and what they were calculated with, for the history."""
+    energy, lines = beam_energy_of(signal, beam_energy), lines_of(signal, elements, xray_lines)
+    shares = efficiencies(lines, efficiency)
+    factors = {
+        element: xray_factor(line, energy, model, float(share))
+        for element, line, share in zip(elements, lines, shares, strict=True)
+    }
+    told = {
+        "model": model,
+        "beam_energy": energy,
+        "xray_lines": lines,
+        "efficiency": shares.tolist(),
+    }
+    return factors, told
+
+
+def efficiencies(lines: Sequence[str], efficiency) -> np.ndarray:
+    """Return the detector's efficiency for each line; 1 with a warning for soft lines where none is given."""
+    return checked_efficiency(lines, energies_of(lines), efficiency)
+
+
+def energies_of(lines: Sequence[str]) -> list[float]:
+    """Return the energies of lines in keV; a family such as ``"Ag_L"`` stands at its main line."""
+    return [line_energy(f"{line}a" if line[-2] == "_" else line) for line in lines]
+
+
+def solid_angle_of(signal, given: float | None = None) -> float:
+    """Return the solid angle of the X-ray detectors in sr; an error where it is not known."""
+    found = signal.metadata.get_item(SOLID_ANGLE, default=None) if given is None else given
+    if found is None:
+        raise ValueError(
+            "the solid angle of the X-ray detectors is not in the metadata: pass solid_angle= in "
+            "sr (all detectors together), or "
+            f"set metadata.{SOLID_ANGLE}"
+        )
+    return float(found)
+
+
+def dose_of(signal, given: float | None = None) -> float:
+    """Return the electrons per pixel and tilt of a series or volume; an error where they are not known."""
+    found = signal.dose if given is None else given
+    if found is None:
+        raise ValueError(
+            "the dose is not known: pass dose= in electrons per pixel and tilt, which is beam "
+            "current times live time of the map "
+            "over its pixels and the elementary charge; or set series.dose before the "
+            "reconstruction"
+        )
+    return float(found)
+
+
+def recorded_dose(series) -> float | None:
+    """Return the dose of a series from its recorded currents and live times, the mean over the tilts, or None."""
+    tilts = [recall(series, name) for name in ("beam_current", "live_time")]
+    shared = [
+        series.metadata.get_item(f"{TEM}.{path}", default=None)
+        for path in ("beam_current", "Detector.EDS.live_time")
+    ]
+    current, time = (
+        one if one is not None else other for one, other in zip(tilts, shared, strict=True)
+    )
+    if not (np.size(current) and np.size(time)) or current is None or time is None:
+        return None
+    if not (np.min(current) > 0 and np.min(time) > 0):
+        return None
+    # The live time is that of the whole scan, and a present pixel has its part of it.
+    return float(np.mean(electrons_per_pixel(current, time, scanned_pixels(series))))
+
+
+def scanned_pixels(signal) -> float:
+    """Return how many of the present pixels of a series, or of its spectra, the whole scan had, whatever was cropped since."""
+    sizes = [recorded_axis(signal, name)[2] for name in ("x", "y")]
+    whole = signal.metadata.get_item(SCANNED, default=float(sizes[0] * sizes[1]))
+    return float(whole) / (grid(signal, "x")[1] * grid(signal, "y")[1])

@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The primal-dual iteration by the compiled kernels: all that it keeps stays in lanes from the first iteration to the last."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hyperspy_multitomo.tomography.cpu.kernels import TILE, back_project, project
+from hyperspy_multitomo.tomography.cpu.lane_rays import Rays
+from hyperspy_multitomo.tomography.cpu.lanes import empty_lanes, lane_count, odd, pack, unpack
+from hyperspy_multitomo.tomography.cpu.ray_duals import (
+    measure_rays,
+    step_rays,
+    sum_mixed,
+    weigh_duals,
+)
+from hyperspy_multitomo.tomography.cpu.residuals import average_pixels
+from hyperspy_multitomo.tomography.cpu.variation_kernels import (
+    NUCLEAR,
+    PER_CHANNEL,
+    TOGETHER,
+    step_duals,
+    step_primal,
+    variation,
+)
+from hyperspy_multitomo.tomography.functionals import LEAST
+from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, PrimalDual, TextbookPrimalDual
+from hyperspy_multitomo.tomography.projectors import spread
+from hyperspy_multitomo.tomography.steps import fits_lanes
+from hyperspy_multitomo.tomography.variational_system import Term, VariationalSystem
+
+_COUPLINGS = {"uncoupled": PER_CHANNEL, "frobenius": TOGETHER, "nuclear": NUCLEAR}
+
+
+def _zeros(elements: int, count: int) -> np.ndarray:
+    lanes = empty_lanes(elements, count)
+    lanes["lanes"][:] = 0
+    return lanes
+
+
+class _TermRays(Rays):
+    """Rays of one data term, with its data and their dual variables.
+
+    It projects volumes (group, channel, z, x) of `channels` channels of which it sees those from
+    `first` on, one for each row of data; `scales` (row,) are factors of what it sees.
+    """
+
+    def __init__(self, term: Term, scales: np.ndarray, first: int, channels: int, count: int):
+        binning = self._binning = term.A.geometry.binning
+        super().__init__(term.A, term.rows, term.data.shape[-1] * binning, count)
+        self._first, self._channels = first, channels
+        self._gains, self._weights, self._scales = term.gains, term.weights, np.float32(scales)
+        self._share = np.float32(1 / binning**2)
+        self._poisson = term.discrepancy == "kl"
+        self._data = pack(spread(term.data, binning), count)
+        self._seen = self.rays if binning == 1 else self.empty()
+        self._slices = term.data.shape[-1] * binning
+        self._sums = np.zeros((len(self.tasks), term.rows, 2))
+        self.rays["lanes"][:] = 0
+        self._duals = _zeros(self.rays.size, count)
+        self._steps = self._background = None  # until `renew`
+
+    def renew(self, term: Term, steps: np.ndarray) -> None:
+        """Take the background of a term and the step sizes."""
+        self._steps = np.repeat(steps, self._binning, axis=2)
+        self._background = (
+            None
+            if term.background is None
+            else pack(spread(term.background, self._binning), self.count)
+        )
+
+    def _group(self, volume, group):
+        """Return the parts of a volume's lanes and of the rays that belong to a group, for kernels that take it for the first."""
+        rows, nz, _, stride, nt, _, tilt_stride = self.shape
+        start, length = (group * self._channels + self._first) * nz * stride, rows * nz * stride
+        rays = rows * nt * tilt_stride
+        return volume[start : start + length], self.rays[group * rays : (group + 1) * rays]
+
+    def project(self, volume, group, start, stop):
+        """Project the volume at the tilts of a task into what the detector sees."""
+        part, rays = self._group(volume, group)
+        project(part, rays, self.A.table, self.A.geometry.pixel_size, self.shape, 0, start, stop)
+        if self._binning > 1:
+            lanes = (array["lanes"] for array in (self.rays, self._seen))
+            average_pixels(*lanes, self._binning, self.shape, group, start, stop)
+
+    def back(self, volume, group, start, stop):
+        """Project the weighted duals back into the rows z of a task."""
+        part, rays = self._group(volume, group)
+        sums = empty_lanes(TILE * TILE, self.count)
+        back_project(
+            rays, part, self.A.table, self.A.geometry.pixel_size, self.shape, 0, start, stop, sums,
+            None, False, None, None, None, False,
+        )  # fmt: skip
+
+    def step(self, volume, rho, _number, *task):
+        """Do the step of the duals at the tilts of a task, and weigh them for the way back."""
+        self.project(volume, *task)
+        step_rays(
+            self.rays, self._seen, self._duals, self._data, self._background, self._steps, self._gains, self._weights,
+            self._scales, self._share, self._poisson, rho, self.shape, *task,
+        )  # fmt: skip
+
+    def measure(self, volume, number, *task):
+        """Take note of squares and discrepancies at the tilts of a task, and weigh the duals for the way back."""
+        self.project(volume, *task)
+        measure_rays(
+            self._seen, self._data, self._background, self._gains, self._weights, self._scales, LEAST, self._poisson, self.shape,
+            *task, self._sums[number],
+        )  # fmt: skip
+        self.weigh(number, *task)
+
+    @property
+    def sums(self) -> np.ndarray:
+        """Sums of squares and of discrepancies, (row, 2), of each pixel once."""
+        return self._sums.sum(axis=0) * float(self._share)
+
+    @property
+    def duals(self) -> np.ndarray:
+        """s, (row, tilt, x, y), one for each pixel."""
+        rows, _, _, _, nt, nu, _ = self.shape
+        duals = unpack(self._duals, (rows, nt, nu, self._slices))
+        return duals[:, :, :: self._binning, :: self._binning]
+
+    def put(self, duals: np.ndarray) -> None:
+        """Take s as `duals` gives it."""
+        self._duals = pack(spread(duals, self._binning), self.count)
+
+    def weigh(self, _number, *task):
+        """Weigh the duals for the way back."""
+        weigh_duals(
+            self.rays, self._duals, self._gains, self._scales, self._share, self.shape, *task
+        )
+
+
+class FusedPrimalDual(PrimalDual):
+    """The iteration of `TextbookPrimalDual` in four passes: the data back, volume and field, their duals, the rays.
+
+    The over-relaxed volume is not kept: it follows from u~ and the extrapolated one. Numbers held
+    per voxel and channel are 6 (TV) or 18 (TGV) in three dimensions, 5 or 12 in two.
+    """
+
+    def __init__(self, system: VariationalSystem):
+        super().__init__(system)
+        s, (nz, nx) = system, system.A.domain_shape
+        slices = s.initial.shape[-1]
+        count = self._lanes = lane_count(slices)
+        stride, groups = odd(nx), -(-slices // count)
+        self._size = s.channels, s.dimensions, nz, nx, stride, groups
+        self._shape = s.A.shape(s.channels)
+        self._rows = s.A.row_tasks(groups)
+        self._best, self._ahead = pack(s.start(), count), pack(s.start(), count)
+        self._back = _zeros(self._best.size, count)
+        voxels = groups * nz * nx * s.channels
+        self._p = _zeros(voxels * s.dimensions, count)
+        self._field = self._field_ahead = self._q = None
+        if s.kind == "tgv":
+            self._field, self._field_ahead = (
+                _zeros(voxels * s.dimensions, count) for _ in range(2)
+            )
+            self._q = _zeros(voxels * _elements(s.dimensions), count)
+        self._ends = _ends(slices, groups, count)
+        self._mask = pack(s.mask[None], count) if s.mask is not None and s.mask.ndim == 3 else None
+        self._values = np.zeros((len(self._rows), 3))
+        self._sum = self._extra = self._shares = self._mix = None
+        self._rays = []
+        for term in s.terms:
+            if term.mix is None:
+                scales = s.scales[term.first : term.first + term.rows]
+                self._rays.append(_TermRays(term, scales, term.first, s.channels, count))
+            else:
+                self._rays.append(_TermRays(term, np.ones(1), 0, 1, count))
+                self._sum, self._extra = (_zeros(groups * nz * stride, count) for _ in range(2))
+        self._renew()
+
+    def _renew(self):
+        """Take steps and factors from the system."""
+        s = self.system
+        self._volume_steps = s.volume_steps
+        if s.mask is not None and s.mask.ndim == 2:
+            self._volume_steps = (
+                s.volume_steps * s.mask
+            )  # a volume that starts at 0 outside stays there
+        for term, steps, rays in zip(s.terms, s.data_steps, self._rays, strict=True):
+            rays.renew(term, steps)
+            if term.mix is not None:
+                self._shares = np.float32(s.scales if term.mix.ndim == 4 else s.scales * term.mix)
+                self._mix = pack(term.mix, self._lanes) if term.mix.ndim == 4 else None
+
+    def go_on(
+        self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None
+    ) -> None:
+        """Go on with a problem of other factors and background of the mixed term, from u and w if they are given."""
+        with self._lock:
+            self.system = system
+            self._renew()
+            if u is not None:
+                self._best, self._ahead = pack(u, self._lanes), pack(u, self._lanes)
+            if w is not None:
+                self._field, self._field_ahead = self._packed(w), self._packed(w)
+
+    def _scratch(self):
+        return empty_lanes(self.system.channels * _elements(self.system.dimensions), self._lanes)
+
+    def _feasible(self):
+        volume = unpack(self._best, self.system.initial.shape)
+        return volume, self._unpacked(self._field, self.system.dimensions)
+
+    def _unpacked(self, field, components):
+        """Return a field's lanes as (channel, component, z, x, y)."""
+        if field is None:
+            return None
+        channels, _, nz, nx, _, groups = self._size
+        lanes = field["lanes"].reshape(groups, nz, nx, channels, components, -1)
+        array = np.ascontiguousarray(lanes.transpose(3, 4, 1, 2, 0, 5)).reshape(
+            channels, components, nz, nx, -1
+        )
+        return array[..., : self.system.initial.shape[-1]]
+
+    def _packed(self, array):
+        """Return the lanes of a field (channel, component, z, x, y)."""
+        channels, _, nz, nx, _, groups = self._size
+        lanes = _zeros(groups * nz * nx * channels * array.shape[1], self._lanes)
+        view = lanes["lanes"].reshape(groups, nz, nx, channels, array.shape[1], self._lanes)
+        for group in range(groups):
+            part = array[..., group * self._lanes : (group + 1) * self._lanes]
+            view[group, ..., : part.shape[-1]] = part.transpose(2, 3, 0, 1, 4)
+        return lanes
+
+    def state(self):
+        """Return (u, w, p, q, s)."""
+        dimensions = self.system.dimensions
+        p = self._unpacked(self._p, dimensions)
+        q = self._unpacked(self._q, _elements(dimensions))
+        return *self._feasible(), p, q, [rays.duals for rays in self._rays]
+
+    def _arrays(self):
+        s, elements = self.system, _elements(self.system.dimensions)
+        yield "best", unpack(self._best, s.initial.shape)
+        yield "ahead", unpack(self._ahead, s.initial.shape)
+        yield "p", self._unpacked(self._p, s.dimensions)
+        if s.kind == "tgv":
+            yield "field", self._unpacked(self._field, s.dimensions)
+            yield "field ahead", self._unpacked(self._field_ahead, s.dimensions)
+            yield "q", self._unpacked(self._q, elements)
+        for number, rays in enumerate(self._rays):
+            yield f"s {number}", rays.duals
+
+    def _put(self, arrays):
+        self._best, self._ahead = (
+            pack(arrays["best"], self._lanes),
+            pack(arrays["ahead"], self._lanes),
+        )
+        self._p = self._packed(arrays["p"])
+        if self.system.kind == "tgv":
+            self._field, self._field_ahead = (
+                self._packed(arrays["field"]),
+                self._packed(arrays["field ahead"]),
+            )
+            self._q = self._packed(arrays["q"])
+        for number, rays in enumerate(self._rays):
+            rays.put(arrays[f"s {number}"])
+            self._workers.run(rays.weigh, rays.tasks)
+
+    def _see(self, volume, call):
+        """Do `call(rays, what they see of the volume, *task)` for all tasks of all terms."""
+        for term, rays in zip(self.system.terms, self._rays, strict=True):
+            seen = volume if term.mix is None else self._sum
+            if term.mix is not None:
+                self._workers.run(
+                    lambda *task: sum_mixed(
+                        volume, self._sum, self._shares, self._mix, self._shape, *task
+                    ),
+                    self._rows,
+                )
+            self._workers.run(
+                lambda *task, rays=rays, seen=seen: call(rays, seen, *task), rays.tasks
+            )
+
+    def _project_back(self, *task):
+        if self._cancelled.is_set():
+            return
+        for term, rays in zip(self.system.terms, self._rays, strict=True):
+            rays.back(self._back if term.mix is None else self._extra, *task)
+
+    def _primal(self, *task):
+        s = self.system
+        step_primal(
+            self._best, self._ahead, self._field, self._field_ahead, self._p, self._q, self._back, self._extra, self._shares,
+            self._mix, self._volume_steps,
+            np.float32(s.field_step), np.float32(s.relaxation), s.nonnegative, self._mask, self._ends, self._size, *task,
+        )  # fmt: skip
+
+    def _duals(self, *task):
+        s = self.system
+        steps = np.float32(s.gradient_step), np.float32(s.matrix_step)
+        radii = np.float32(s.strength), np.float32(s.alpha0 * s.strength)
+        step_duals(
+            self._ahead, self._field_ahead, self._p, self._q, steps, radii, _COUPLINGS[s.coupling],
+            np.float32(s.relaxation), self._ends, self._size, *task, self._scratch(),
+        )  # fmt: skip
+
+    def _variation(self, number, *task):
+        s = self.system
+        variation(
+            self._best, self._field, _COUPLINGS[s.coupling], self._ends, self._size, *task, self._scratch(),
+            self._values[number],
+        )  # fmt: skip
+
+    def _measure(self):
+        """Return the objective and the relative residuals of the volume."""
+        s = self.system
+        self._workers.run(
+            self._variation, [(number, *task) for number, task in enumerate(self._rows)]
+        )
+        self._see(self._best, _TermRays.measure)
+        found = s.of_variation(*self._values.sum(axis=0))
+        for term, rays in zip(s.terms, self._rays, strict=True):
+            squares, discrepancies = rays.sums.T
+            found["objective"] += float(discrepancies.sum())
+            found[term.name] = term.relative(squares)
+        found["objective"] *= s.energy
+        return found
+
+    def objective(self):
+        """Return the objective of the volume, now."""
+        with self._lock:
+            return self._measure()["objective"]
+
+    def advance(self):
+        """Do one iteration."""
+        with self._lock:
+            self._workers.run(self._project_back, self._rows)
+            if self._cancelled.is_set():
+                return
+            # No cancelling from here on: what is begun makes a whole iterate.
+            self._workers.run(self._primal, self._rows)
+            self._workers.run(self._duals, self._rows)
+            rho = np.float32(self.system.relaxation)
+            self._see(self._ahead, lambda rays, seen, *task: rays.step(seen, rho, *task))
+            self.measured = (self.iteration + 1) % MEASURED_EVERY == 0
+            self._count(self._measure() if self.measured else self.residuals)
+
+
+def _elements(dimensions: int) -> int:
+    """Return how many elements of a symmetric matrix are stored."""
+    return dimensions * (dimensions + 1) // 2
+
+
+def _ends(slices: int, groups: int, count: int) -> np.ndarray:
+    """Return lanes of ones where a slice has a next one, led by lanes of zeros, then of ones where there is a slice."""
+    numbers = np.arange(groups * count).reshape(groups, count)
+    ends = empty_lanes(2 * groups + 1, count)
+    ends["lanes"][:] = np.concatenate(
+        [np.zeros((1, count)), numbers + 1 < slices, numbers < slices]
+    )
+    return ends
+
+
+def primal_dual_of(system: VariationalSystem) -> PrimalDual:
+    """Return the fused form where every projector is numba's, the device's where every one is a device's, else the textbook's.
+
+    A pair of the device that is not adjoint makes way for the one that is, with a warning.
+    """
+    if all(fits_lanes(term.A) for term in system.terms):
+        return FusedPrimalDual(system)
+    from hyperspy_multitomo.tomography.cuda.primal_dual import CudaPrimalDual, adjoint, on_device
+
+    return CudaPrimalDual(adjoint(system)) if on_device(system) else TextbookPrimalDual(system)

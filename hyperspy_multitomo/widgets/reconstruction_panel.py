@@ -1,0 +1,518 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The state of the reconstruction panel: one slice as the parameters change, and the whole volume, to be stopped and resumed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import traits.api as t
+from hyperspy.ui_registry import add_gui_method
+
+from hyperspy_multitomo.inspection.picture import LINES, colour_mix, distinct_colours, robust_limits
+from hyperspy_multitomo.signals.arrays import check_pair
+from hyperspy_multitomo.signals.data_terms import noise_of_haadf, noise_of_maps
+from hyperspy_multitomo.widgets.panel import Job, Panel
+from hyperspy_multitomo.widgets.pictures import SIDE, figure_png, png
+from hyperspy_multitomo.widgets.reconstruction_parts import Parts, reporting, said_of_stopped
+
+#: What can be chosen, and what it is called.
+METHODS = {
+    "sirt": "SIRT",
+    "hebt": "HEBT",
+    "hebt_squared": "HEBT squared weighting",
+    "tv": "TV",
+    "tgv": "TGV",
+    "tnv": "TNV",
+}
+_HEBT = ("hebt", "hebt_squared")
+_REGULARISED = ("tv", "tgv", "tnv")
+# Keywords of the public methods that the panel passes on as they were given, by the methods that
+# have them.
+_SHARED = {"mask", "depth", "width", "nonnegative", "backend"}
+_RATIOS = {"ratios", "rest"}
+_TERMS = {"dimensions", "data_term", "haadf_term", "haadf_gain", "background"}
+_GIVEN = {
+    "sirt": _SHARED | {"relaxation"},
+    "hebt": _SHARED | _RATIOS | {"relaxation"},
+    "hebt_squared": _SHARED | _RATIOS | {"relaxation"},
+    "tv": _SHARED | _RATIOS | _TERMS,
+    "tgv": _SHARED | _RATIOS | _TERMS | {"alpha0"},
+    "tnv": _SHARED | _RATIOS | _TERMS,
+}
+# Seconds until a first picture, and of one part of what follows: between parts a slice gives way to
+# new parameters, and the whole volume can be stopped.
+_FIRST_LOOK, _PART = 0.25, 0.6
+# Iterations of a slice that is looked at with a regulariser; it starts from the picture before.
+_LOOK_REGULARISED = 20
+# The projectors use all cores: one call at a time.
+_COMPUTING = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What makes a reconstruction."""
+
+    y: int
+    method: str
+    alpha: float
+    weight: float
+    iterations: int
+    coupled: bool = True
+
+    @property
+    def path(self) -> tuple:
+        """What decides where the iterations go; more of them go further on the same path."""
+        return self.y, self.method, self.alpha if self.method in _HEBT else None
+
+    @property
+    def words(self) -> str:
+        """The method and its parameter, in words."""
+        name = METHODS[self.method]
+        if self.method in _HEBT:
+            return f"{name}, alpha {self.alpha:.2f}"
+        if self.method in _REGULARISED:
+            return (
+                f"{name}, weight {self.weight:.2g}{'' if self.coupled else ', each element alone'}"
+            )
+        return name
+
+
+@add_gui_method(toolkey="hyperspy_multitomo.reconstruction")
+class ReconstructionPanel(Panel):
+    """
+    Choose a method and its parameters by the look of one slice, and reconstruct the whole volume with them.
+
+    Parameters
+    ----------
+    eds : TiltSeriesEDS, TiltSeriesEELS or TiltSeriesHAADF
+        The series to be reconstructed, in memory.
+    haadf : TiltSeriesHAADF, optional
+        Of the same field of view, for HEBT.
+    threaded : bool, default True
+        Whether to work in threads.
+    **given
+        Starting values of ``method``, ``alpha``, ``weight``, ``coupled`` and ``iterations``; and
+        keywords of the public methods, which are passed on as they are: ``ratios``, ``rest``,
+        ``mask``, ``depth``, ``width``, ``relaxation``, ``nonnegative``, ``backend``,
+        ``background``, ``dimensions``, ``data_term``, ``haadf_term``, ``haadf_gain`` and
+        ``alpha0``.
+
+    Attributes
+    ----------
+    result : TomographicVolume or None
+        The whole volume, as the public method with the same parameters makes it.
+    partial : TomographicVolume or None
+        The last whole iterate of a run that was stopped. TV, TGV and TNV cannot be resumed from it.
+    """
+
+    last_slice = t.Int
+    names = t.List(t.Str)
+    methods = t.List(t.Str)
+
+    y = t.Range(
+        low=0,
+        high="last_slice",
+        value=0,
+        desc="The slice that is shown and reconstructed as parameters change.",
+    )
+    element = t.Enum(
+        values="names",
+        desc="The element in the upper pictures; the lower ones show all of them in colours.",
+    )
+    method = t.Enum(
+        values="methods",
+        desc="How to reconstruct: see the documentation on which method suits which data.",
+    )
+    alpha = t.Range(
+        0.05, 0.99, 0.7, desc="Weight of the HAADF in HEBT; larger values need more iterations."
+    )
+    iterations = t.Range(
+        1,
+        300,
+        100,
+        desc="Iterations, with TV, TGV and TNV at most; noise grows with those of SIRT and HEBT.",
+    )
+    weight = t.Range(
+        0.1,
+        10.0,
+        1.0,
+        desc="How much TV, TGV and TNV smooth; 1 is the default for the noise of these data.",
+    )
+
+    coupled = t.Bool(
+        True, desc="Whether TV and TGV want the edges of all elements at the same places."
+    )
+
+    alone_element, alone_mix, shown_element, shown_mix, residual_curves = (
+        t.Bytes,
+        t.Bytes,
+        t.Bytes,
+        t.Bytes,
+        t.Bytes,
+    )
+    kept_element, kept_mix = t.Bytes, t.Bytes
+    kept = t.Str("Nothing kept yet", desc="What the pictures kept for comparison show.")
+    shown = t.Str(desc="What the pictures show.")
+    # Signals are compared voxel by voxel by ==, which says nothing of whether there is a new one.
+    result = t.Any(
+        comparison_mode=t.ComparisonMode.identity, desc="The whole volume, or nothing yet."
+    )
+    partial = t.Any(
+        comparison_mode=t.ComparisonMode.identity,
+        desc="The last whole iterate of a run that was stopped.",
+    )
+    can_resume = t.Bool(False)
+
+    def __init__(self, eds, haadf=None, *, threaded: bool = True, **given):
+        if eds._lazy or (haadf is not None and haadf._lazy):
+            raise ValueError(
+                "the panel needs the series in memory: call its compute(), or crop it to some "
+                "slices before"
+            )
+        own = {
+            name: given.pop(name)
+            for name in ("method", "alpha", "weight", "coupled", "iterations")
+            if given.get(name) is not None
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        if unknown := set(given) - set().union(*_GIVEN.values()):
+            raise ValueError(
+                f"{', '.join(f'{name}=' for name in sorted(unknown))} cannot be passed with "
+                "interactive=True: the panel does all "
+                "iterations from zero; leave it out, or call the method without the panel"
+            )
+        super().__init__(threaded=threaded)
+        self._binning = 1 if haadf is None else check_pair(eds, haadf)
+        if haadf is not None and "ratios" not in given:
+            if eds.response_ratios is None:
+                # A view with metadata of its own: the fit is not attached to what the user has.
+                eds = eds.isig[:, :]
+                eds.fit_response_ratios(haadf, rest=given.get("rest", False))
+            given["ratios"] = eds.response_ratios
+        self._series, self._haadf, self._given = eds, haadf, given
+        self._kept = self._alone = self._last = self._path = self._parts = self._drawn = (
+            self._run_of
+        ) = None
+        # Seconds of one iteration, not known yet: begin with one.
+        self._pace = self._whole_pace = float("inf")
+        self._requests = 0
+        # A mask fits the voxels of HEBT, which are those of the HAADF; from the maps alone they are
+        # larger where it is finer.
+        fits = set() if self._binning > 1 and "mask" in given else {"sirt"}
+        fits |= set(_HEBT) if haadf is not None else set()
+        fits |= {name for name in _REGULARISED if hasattr(eds, f"reconstruct_{name}")}
+        start = {
+            "method": "sirt" if haadf is None else "hebt",
+            "iterations": 100 if haadf is not None else eds._ITERATIONS,
+        }
+        self.trait_setq(
+            last_slice=eds.axes_manager["y"].size - 1,
+            names=list(eds.channels) or [eds.metadata.General.title or "HAADF"],
+            methods=[name for name in METHODS if name in fits],
+        )
+        self.trait_setq(y=self.last_slice // 2, element=self.names[0], **start)
+        self.trait_setq(**own)
+        blank = png(np.zeros((1, 1)))
+        pictures = (
+            "alone_element",
+            "alone_mix",
+            "shown_element",
+            "shown_mix",
+            "kept_element",
+            "kept_mix",
+            "residual_curves",
+        )
+        self.trait_setq(**dict.fromkeys(pictures, blank))
+        self.observe(lambda event: self.show(), "y, method, alpha, iterations, weight, coupled")
+        self.observe(lambda event: self.refresh(self._draw), "element")
+        self.observe(lambda event: self._tell_stopped(), "running")
+        self.show()
+
+    @property
+    def alone_words(self) -> str:
+        """What the pictures on the left show."""
+        return f"{'Maps alone' if self._series.channels else 'Reference'}: SIRT, {self._series._ITERATIONS} iterations"
+
+    def show(self) -> None:
+        """Reconstruct the slice with the parameters as they are, and draw it: soon a first look, then what was asked for."""
+        self._requests += 1
+        settings, request = self._settings(), self._requests
+        self.refresh(lambda: self._look(settings, request))
+
+    def keep(self) -> None:
+        """Keep what the chosen method shows beside what it will show next."""
+        if self._drawn is None:
+            self.message = "There is no picture to keep yet: wait for the first one."
+            return
+        s, _, words = self._drawn
+        self._kept = self._sections(self._last[1]), f"{words}, slice {s.y}"
+        self.refresh(self._draw)
+
+    def apply(self) -> None:
+        """Reconstruct the whole volume with the public method; `result` holds it at the end."""
+        if words := self.hindrance():
+            self.message = words
+            return
+        self.partial, self.can_resume, self._run_of = None, False, (self._settings(), Parts())
+        self.start(self._reconstruct, self._take)
+
+    def resume(self) -> None:
+        """Go on with a run that was stopped, with the parameters it had, to the same result as without the stop."""
+        if not self.can_resume:
+            self.message = "There is nothing to resume: no run of SIRT or HEBT was stopped halfway, and only these can go on."
+            return
+        if self.outdated:
+            self.message = self.outdated
+            return
+        self.start(self._reconstruct, self._take)
+
+    def _settings(self) -> Settings:
+        return Settings(
+            self.y,
+            self.method,
+            self.alpha,
+            self.weight,
+            self.iterations,
+            self.coupled or self.method == "tnv",
+        )
+
+    def _call(
+        self, s: Settings, iterations: int, initial=None, one_slice: bool = True, progress=False
+    ):
+        """Call the public method, for the slice or for all of them."""
+        given = {name: value for name, value in self._given.items() if name in _GIVEN[s.method]}
+        if s.method in _REGULARISED and self._haadf is None:
+            given = {name: value for name, value in given.items() if name not in _RATIOS}
+        series, haadf = self._series, self._haadf
+        if one_slice:
+            series, haadf, given = self._one_slice(s, given)
+        given |= {"iterations": iterations, "initial": initial, "show_progressbar": progress}
+        if s.method in _REGULARISED:
+            given |= {"weight": s.weight} | ({"dimensions": 2} if one_slice else {})
+            given |= {} if s.method == "tnv" or not series.channels else {"coupled": s.coupled}
+        with _COMPUTING:
+            if s.method == "sirt":
+                return series.reconstruct_sirt(**given)
+            if s.method in _HEBT:
+                weighting = "squared" if s.method == "hebt_squared" else "sirt"
+                return series.reconstruct_hebt(haadf, s.alpha, weighting=weighting, **given)
+            if haadf is None:
+                return getattr(series, f"reconstruct_{s.method}")(**given)
+            return series.reconstruct_hebt(haadf, regulariser=s.method, **given)
+
+    def _one_slice(self, s: Settings, given: dict):
+        """Return both series and keywords cut down to a slice."""
+        y, b = s.y, self._binning
+        if "mask" in given and s.method == "sirt" and b > 1:
+            given = {name: value for name, value in given.items() if name != "mask"}
+        elif "mask" in given:
+            mask = np.asarray(getattr(given["mask"], "data", given["mask"]))
+            given = given | {"mask": mask[:, b * y : b * (y + 1)]}
+        if np.ndim(given.get("background")) > 2:
+            given = given | {"background": np.asarray(given["background"])[..., y : y + 1, :]}
+        series, haadf = self._series.isig[:, y : y + 1], None
+        if self._haadf is not None:
+            haadf = self._haadf.isig[:, b * y : b * (y + 1)]
+        if s.method in _REGULARISED:
+            # A slice alone does not tell how noisy it is.
+            series.noise_of_whole = self._noise["maps"]
+            if haadf is not None:
+                haadf.noise_of_whole = self._noise["haadf"]
+        return series, haadf, given
+
+    @cached_property
+    def _noise(self) -> dict:
+        """How noisy the whole series are, the maps and the HAADF."""
+        given = self._given
+        images = (
+            {}
+            if self._series.channels
+            else {name: given.get(name) for name in ("haadf_gain", "background")}
+        )
+        default = "poisson" if self._series.channels else None
+        noise = {"maps": noise_of_maps(self._series, given.get("data_term", default), **images)}
+        if self._haadf is not None:
+            noise["haadf"] = noise_of_haadf(
+                self._haadf, given.get("haadf_term"), given.get("haadf_gain")
+            )
+        return noise
+
+    def _look(self, s: Settings, request: int) -> None:
+        """Reconstruct the slice: from where the last look ended if that lies on the way, else from zero after a quick look."""
+        if self._alone is None or self._alone[0] != s.y:
+            few = replace(s, method="sirt", iterations=self._series._ITERATIONS)
+            self._alone = s.y, self._call(few, few.iterations)
+        if s.method in _REGULARISED:
+            count = min(s.iterations, _LOOK_REGULARISED)
+            self.shown = f"{s.words}: wait for the picture of the slice"
+            volume = self._call(s, count, self._near(s))
+            self._show(
+                s,
+                volume,
+                volume.residuals,
+                f"{s.words}, the slice alone, from the picture before (iterations: {count})",
+            )
+            return
+
+        def follow(iterations: int, initial):
+            return self._timed(s, iterations, initial)
+
+        if self._path != s.path or self._parts.done > s.iterations:
+            near, long = self._near(s), s.iterations * self._pace > 2 * _FIRST_LOOK
+            self._path, self._parts = s.path, Parts()
+            if long and near is not None:
+                count = self._size(_FIRST_LOOK)
+                volume = self._timed(s, count, near)
+                self._show(
+                    s,
+                    volume,
+                    volume.residuals,
+                    f"First look: {s.words}, from the picture before (iterations: {count})",
+                )
+            elif long:
+                next(self._parts.go_on(follow, s.iterations, lambda: self._size(_FIRST_LOOK)))
+                parts = self._parts
+                self._show(
+                    s,
+                    parts.volume,
+                    parts.curves,
+                    f"First look: {s.words}, {parts.done} of {s.iterations} iterations",
+                )
+        for _ in self._parts.go_on(follow, s.iterations, lambda: self._size(_PART)):
+            if request != self._requests:
+                return
+        self._show(
+            s, self._parts.volume, self._parts.curves, f"{s.words}, {s.iterations} iterations"
+        )
+
+    def _near(self, s: Settings):
+        """Return the last volume of this slice to start from, or None."""
+        if self._last is None or self._last[0] != self._grid(s):
+            return None
+        wanted = set(self._series.channels) | (
+            {"rest"} if s.method != "sirt" and self._given.get("rest") else set()
+        )
+        return self._last[1] if wanted <= set(self._last[1].channels) else None
+
+    def _grid(self, s: Settings) -> tuple:
+        """Return what two volumes need to have alike for one to start from the other."""
+        return s.y, self._binning > 1 and s.method == "sirt"
+
+    def _timed(self, s: Settings, iterations: int, initial):
+        start = time.perf_counter()
+        volume = self._call(s, iterations, initial)
+        self._pace = (time.perf_counter() - start) / iterations
+        return volume
+
+    def _size(self, seconds: float) -> int:
+        return max(1, int(seconds / self._pace))
+
+    def _show(self, s: Settings, volume, curves: dict, words: str) -> None:
+        self._last, self._drawn = (self._grid(s), volume), (s, curves, words)
+        self._draw()
+
+    def _draw(self) -> None:
+        """Draw the pictures of what was reconstructed last, all to the same scale."""
+        if self._drawn is None:
+            return
+        s, curves, words = self._drawn
+        alone, chosen = self._sections(self._alone[1]), self._sections(self._last[1])
+        kept, told = (chosen, "") if self._kept is None else self._kept
+        together = zip(alone, chosen, kept, strict=True)
+        limits = [
+            robust_limits(np.concatenate([image.ravel() for image in images]))
+            for images in together
+        ]
+        place, colours = self.names.index(self.element), distinct_colours(len(self.names))
+        self.trait_set(
+            alone_element=_square(alone[place], limits[place]),
+            shown_element=_square(chosen[place], limits[place]),
+            alone_mix=_square(colour_mix(alone, limits=limits, colours=colours)),
+            shown_mix=_square(colour_mix(chosen, limits=limits, colours=colours)),
+            residual_curves=self._curves(curves, s),
+            shown=words,
+        )
+        if told:
+            self.trait_set(
+                kept_element=_square(kept[place], limits[place]),
+                kept_mix=_square(colour_mix(kept, limits=limits, colours=colours)),
+                kept=told,
+            )
+
+    def _sections(self, volume) -> list[np.ndarray]:
+        """Return the section (z, x) of each element."""
+        names = self._series.channels
+        data = [volume[name].data for name in names] if names else [volume.data]
+        return [np.asarray(array)[:, array.shape[1] // 2] for array in data]
+
+    def _curves(self, curves: dict, s: Settings) -> bytes:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(4.2, 3.2), layout="constrained")
+        axes = figure.add_subplot()
+        if "iteration" in curves:
+            at = curves["iteration"]
+            drawn = dict(zip(self.names, curves["eds"].T, strict=False)) if "eds" in curves else {}
+            drawn |= {"HAADF": curves["haadf"]} if "haadf" in curves else {}
+            for place, (name, values) in enumerate(drawn.items()):
+                axes.plot(
+                    at,
+                    values,
+                    "." if len(at) < 3 else "-",
+                    color=LINES[place % len(LINES)],
+                    label=name,
+                )
+            axes.legend(frameon=False, fontsize=9)
+        axes.set(xlabel="iteration", ylabel="relative residual", ylim=(0, None))
+        axes.set_title(s.words, fontsize=10)
+        return figure_png(figure)
+
+    def _reconstruct(self, job: Job):
+        """Do the run, or the rest of it, and return the volume."""
+        s, parts = self._run_of
+        self.message = f"Reconstructing the whole volume: {s.words}"
+        if s.method in _REGULARISED:
+            job.step(0.0)
+            volume = self._call(
+                s, s.iterations, one_slice=False, progress=reporting(job, s.words, s.iterations)
+            )
+            self.partial = volume  # ended or not: Stop can still come
+            return volume
+
+        def part(iterations: int, initial):
+            start = time.perf_counter()
+            volume = self._call(s, iterations, initial, one_slice=False)
+            self._whole_pace = (time.perf_counter() - start) / iterations
+            return volume
+
+        job.step(parts.done / s.iterations)
+        for _ in parts.go_on(part, s.iterations, lambda: int(_PART / self._whole_pace)):
+            left = parts.done < s.iterations
+            self.trait_set(partial=parts.account(self._series, interrupted=left), can_resume=True)
+            self.progress = parts.done / s.iterations
+            job.step(self.progress, f"{s.words}: iteration {parts.done} of {s.iterations}")
+        return parts.account(self._series)
+
+    def _take(self, volume) -> None:
+        s, _ = self._run_of
+        self.trait_set(result=volume, partial=None, can_resume=False)
+        self.message = (
+            f"The whole volume is done: {s.words}, {volume.history[-1]['iterations']} iterations."
+        )
+
+    def _tell_stopped(self) -> None:
+        if not (self.running or self.closed or self.partial is None):
+            s, _ = self._run_of
+            self.message = said_of_stopped(
+                self.partial.history[-1], s.words, s.iterations, self.can_resume
+            )
+
+
+def _square(image: np.ndarray, limits=None) -> bytes:
+    """Return a PNG of a section with z upwards; its longer side, that of a thin one too, is about as long as all others'."""
+    shape = image.shape[:2]
+    return png(image, limits, side=max(1, SIDE * min(shape) // max(shape)), upward=True)
