@@ -179,3 +179,13 @@ def signal_of_type(name: str, value, *types: str):
 
 def _scalar(value) -> bool:
     return isinstance(value, np.ndarray) and value.ndim == 0
+
+
+def check_finite(data, what: str) -> None:
+    """Raise a ValueError where the data hold NaN or infinite values, naming `what` they are."""
+    bad = int(data.size - np.count_nonzero(np.isfinite(data)))
+    if bad:
+        raise ValueError(
+            f"{what} has {bad} NaN or infinite values of {data.size}; replace them, or drop the "
+            "tilts that hold them"
+        )

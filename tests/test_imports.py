@@ -12,31 +12,18 @@ import yaml
 PACKAGE = Path(__file__).resolve().parents[1] / "hyperspy_multitomo"
 
 #: What each part may import of ours, besides itself.
+_NUMERICS = ("acquisition", "alignment", "composition", "machine", "tomography")
 MAY_IMPORT = {
-    "tomography": set(),
-    "acquisition": {"tomography"},
-    "alignment": {"tomography", "acquisition"},
-    "composition": {"tomography"},
-    "simulation": {"tomography", "acquisition", "alignment", "composition"},
-    "inspection": {"tomography", "acquisition", "alignment", "composition"},
-    "signals": {
-        "tomography",
-        "acquisition",
-        "alignment",
-        "composition",
-        "simulation",
-        "inspection",
-        "widgets",
-    },
-    "widgets": {
-        "tomography",
-        "acquisition",
-        "alignment",
-        "composition",
-        "simulation",
-        "inspection",
-        "signals",
-    },
+    "machine": set(),
+    "tomography": {"machine"},
+    "acquisition": {"machine", "tomography"},
+    "alignment": {"machine", "tomography", "acquisition"},
+    "composition": {"machine", "tomography"},
+    "reconstruction": {*_NUMERICS},
+    "simulation": {*_NUMERICS},
+    "inspection": {*_NUMERICS},
+    "signals": {*_NUMERICS, "reconstruction", "simulation", "inspection", "widgets"},
+    "widgets": {*_NUMERICS, "reconstruction", "simulation", "inspection", "signals"},
 }
 HEAVY = ("astra", "matplotlib", "ipywidgets", "exspy", "k3d", "hyperspy")
 

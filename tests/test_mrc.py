@@ -90,7 +90,10 @@ class TestLength:
     def test_too_short(self, tmp_path, mode, suffix, lazy):
         values = 105 * np.dtype(MODES[mode]).itemsize
         path = write_mrc(tmp_path / f"a.{suffix}", np.abs(BYTES), mode, extended=512, surplus=-1)
-        told = rf"a\.{suffix} is cut short.*expected {1536 + values} bytes \(1024 of header, 512 of extended.*found {1535 + values};"
+        told = (
+            rf"a\.{suffix} is cut short.*expected {1536 + values} bytes "
+            rf"\(1024 of header, 512 of extended.*found {1535 + values};"
+        )
         with pytest.raises(ValueError, match=told):
             load(path, lazy=lazy)
 

@@ -141,7 +141,10 @@ def scan_offsets(
     lines = maps.shape[2 if slow_axis == "x" else 3]
     drifts = moved[:, 2:] / _half(lines)
     drifting = int(drifts.any(axis=1).sum())
-    report = f"maps registered to the HAADF of their tilt, {drifting} of {len(tilts)} with a drift during the scan along {slow_axis}"
+    report = (
+        f"maps registered to the HAADF of their tilt, {drifting} of {len(tilts)} "
+        f"with a drift during the scan along {slow_axis}"
+    )
     if drifting:
         # From the first line to the last.
         report += f", of up to {np.hypot(*drifts.T).max() * (lines - 1):.2g} px"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hyperspy_multitomo.machine.notices import warn
+from hyperspy_multitomo.parameters import check_finite
 from hyperspy_multitomo.reconstruction.checkpoint_store import Kept
-from hyperspy_multitomo.signals.base import check_finite
 from hyperspy_multitomo.tomography import Reconstruction, projector, run
 from hyperspy_multitomo.tomography.slopes import came_out_as_tv
 

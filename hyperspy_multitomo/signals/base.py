@@ -7,8 +7,6 @@ import copy
 import os
 from pathlib import Path
 
-import numpy as np
-
 from hyperspy_multitomo.acquisition.units import unit_of
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.parameters import text
@@ -176,36 +174,3 @@ class TomographySignal(Indexing, Arithmetic):
             )
         name = last.filename + "." + last.get_item("extension", default="hspy").lstrip(".")
         return (path or Path(last.get_item("folder", default="."))) / name
-
-
-def in_nm(axis) -> tuple[float, float, str]:
-    """Return scale, offset and units of an axis, in nm where it has a unit of length, else as they are, in px."""
-    unit = unit_of(axis.units)
-    return (
-        float(axis.scale) * unit.factor,
-        float(axis.offset) * unit.factor,
-        "nm" if unit.kind == "length" else "px",
-    )
-
-
-def length_axis(name: str, size: int, pixel_size: float | None, offset: float = 0.0) -> dict:
-    """Return a HyperSpy axis dictionary in nm, or in px where `pixel_size` is None."""
-    scale, units = (1.0, "px") if pixel_size is None else (float(pixel_size), "nm")
-    return {
-        "name": name,
-        "size": int(size),
-        "offset": float(offset),
-        "scale": scale,
-        "units": units,
-        "navigate": False,
-    }
-
-
-def check_finite(data, what: str) -> None:
-    """Raise a ValueError where the data hold NaN or infinite values, naming `what` they are."""
-    bad = int(data.size - np.count_nonzero(np.isfinite(data)))
-    if bad:
-        raise ValueError(
-            f"{what} has {bad} NaN or infinite values of {data.size}; replace them, or drop the "
-            "tilts that hold them"
-        )

@@ -9,8 +9,8 @@ import numpy as np
 
 from hyperspy_multitomo.acquisition.axes import checked_values
 from hyperspy_multitomo.acquisition.tilts import order_tilts
-from hyperspy_multitomo.parameters import positive_number
-from hyperspy_multitomo.signals.base import check_finite, length_axis
+from hyperspy_multitomo.parameters import check_finite, positive_number
+from hyperspy_multitomo.signals.metadata.length_axes import length_axis
 from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, record, set_keys
 
 

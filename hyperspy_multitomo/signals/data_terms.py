@@ -11,8 +11,8 @@ import numpy as np
 
 from hyperspy_multitomo.acquisition.counts import are_whole
 from hyperspy_multitomo.machine.notices import warn
+from hyperspy_multitomo.parameters import check_finite
 from hyperspy_multitomo.signals.arrays import as_recorded, check_pair, gains_of, projections
-from hyperspy_multitomo.signals.base import check_finite
 from hyperspy_multitomo.signals.metadata.recorded_counts import why_no_counts
 from hyperspy_multitomo.signals.methods.plain_solvers import (
     background_of,

@@ -10,7 +10,7 @@ import numpy as np
 from hyperspy.signals import Signal2D
 
 from hyperspy_multitomo.arguments import checked
-from hyperspy_multitomo.signals.base import check_finite
+from hyperspy_multitomo.parameters import check_finite
 from hyperspy_multitomo.signals.build import build_series, stack_channels
 from hyperspy_multitomo.signals.gate import images_of
 from hyperspy_multitomo.signals.metadata.acquisition_settings import DOSE, recorded_dose

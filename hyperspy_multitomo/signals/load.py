@@ -22,11 +22,11 @@ from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.memory import available_memory, check_memory
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.parameters import text
-from hyperspy_multitomo.signals.base import in_nm, length_axis
 from hyperspy_multitomo.signals.build import build_series, merging
 from hyperspy_multitomo.signals.gate import count_tilts, name_of
 from hyperspy_multitomo.signals.haadf import TiltSeriesHAADF
 from hyperspy_multitomo.signals.metadata.history import add_step
+from hyperspy_multitomo.signals.metadata.length_axes import in_nm, length_axis
 from hyperspy_multitomo.signals.metadata.recorded_arrays import (
     NODE,
     axis_named,

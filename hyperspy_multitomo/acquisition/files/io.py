@@ -332,4 +332,5 @@ def _rounded_energy_axis(record):
         return None
     last = axis["offset"] + axis["scale"] * (axis["size"] - 1)
     step = 10 ** np.round(np.log10(axis["scale"])) / 10
-    return f"{step * round(axis['offset'] / step):.4g} to {step * round(last / step):.5g} {axis['units']} in {axis['size']} channels"
+    first, last = step * round(axis["offset"] / step), step * round(last / step)
+    return f"{first:.4g} to {last:.5g} {axis['units']} in {axis['size']} channels"

@@ -13,8 +13,8 @@ from hyperspy_multitomo.alignment.transform import ORIENTATIONS, SAME_TILT, Alig
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.machine.progress import progress_lines
+from hyperspy_multitomo.parameters import check_finite
 from hyperspy_multitomo.signals.arrays import aligned_copy
-from hyperspy_multitomo.signals.base import check_finite
 from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.recorded_arrays import (
     NODE,

@@ -14,7 +14,7 @@ import numpy as np
 
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.writing import file_part, save_atomically
-from hyperspy_multitomo.signals.base import in_nm
+from hyperspy_multitomo.signals.metadata.length_axes import in_nm
 from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named
 
 # A classic TIFF file, the only kind that ImageJ opens as a hyperstack, counts its bytes with 32

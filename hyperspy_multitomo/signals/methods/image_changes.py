@@ -7,8 +7,7 @@ import numpy as np
 
 from hyperspy_multitomo import parameters
 from hyperspy_multitomo.arguments import checked
-from hyperspy_multitomo.parameters import positive_number
-from hyperspy_multitomo.signals.base import check_finite
+from hyperspy_multitomo.parameters import check_finite, positive_number
 from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named
 

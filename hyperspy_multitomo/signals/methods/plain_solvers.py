@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from hyperspy_multitomo.composition.response.fit import ResponseRatios
+from hyperspy_multitomo.parameters import check_finite
 from hyperspy_multitomo.reconstruction.memory_model import Footprint, footprint
 from hyperspy_multitomo.signals.arrays import (
     check_pair,
@@ -17,7 +18,6 @@ from hyperspy_multitomo.signals.arrays import (
     projections,
     recorded_counts,
 )
-from hyperspy_multitomo.signals.base import check_finite
 from hyperspy_multitomo.signals.gate import plain
 from hyperspy_multitomo.signals.metadata.history import read_history
 from hyperspy_multitomo.signals.metadata.recorded_arrays import record

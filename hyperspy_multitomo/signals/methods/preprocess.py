@@ -20,8 +20,7 @@ from hyperspy_multitomo.acquisition.preprocessing.detector_offset import (
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.composition.particle.threshold import specimen_mask
 from hyperspy_multitomo.machine.notices import warn
-from hyperspy_multitomo.parameters import odd_number, positive_number
-from hyperspy_multitomo.signals.base import check_finite
+from hyperspy_multitomo.parameters import check_finite, odd_number, positive_number
 from hyperspy_multitomo.signals.gate import plain
 from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hyperspy_multitomo.arguments import checked
-from hyperspy_multitomo.signals.base import in_nm
+from hyperspy_multitomo.signals.metadata.length_axes import in_nm
 from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named
 from hyperspy_multitomo.signals.methods.export import channel_arrays
 
