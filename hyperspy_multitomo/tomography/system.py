@@ -3,17 +3,19 @@ r"""The stacked system that SIRT and SIRT-HEBT solve: its data, its coefficients
 
 Each element e has its own data, p_e = g_e W x_e, and the HAADF sees their sum, h = g_h sum_e r_e W
 x_e (g: gains per tilt). In the quantities X_e = r_e x_e of Zhong et al., Ultramicroscopy 174 (2017)
-35, doi:10.1016/j.ultramic.2016.12.008, the k elements with r_e > 0 and the HAADF make the stacked system of their eqs. 9-11::
+35, doi:10.1016/j.ultramic.2016.12.008, the k elements with r_e > 0 and the HAADF make the stacked
+system of their eqs. 9-11::
 
-    (1 - alpha) r_e p_e = (1 - alpha) g_e W X_e     for every e,        alpha h = alpha g_h W sum_e
-    X_e
+    (1 - alpha) r_e p_e = (1 - alpha) g_e W X_e     for every e
+    alpha h = alpha g_h W sum_e X_e
 
 **weighting "sirt"** (the default) is SIRT on these rows as they stand, X <- X + C A^T R (b - A X).
 R divides by the row sums, (1 - alpha) g_e W1 and alpha k g_h W1, so that one factor 1 - alpha,
-alpha of the two in A^T .. A cancels; C divides by the column sums (1 - alpha) W^T g_e + alpha W^T g_h. Written in x_e = X_e/r_e, with R = 1/(W1)::
+alpha of the two in A^T .. A cancels; C divides by the column sums (1 - alpha) W^T g_e + alpha W^T
+g_h. Written in x_e = X_e/r_e, with R = 1/(W1)::
 
-    x_e <- x_e + C_e [ (1 - alpha) W^T R (p_e - g_e W x_e) + alpha/(k r_e) W^T R (h - g_h sum_e r_e
-    W x_e) ]
+    x_e <- x_e + C_e [ (1 - alpha) W^T R (p_e - g_e W x_e)
+                       + alpha/(k r_e) W^T R (h - g_h sum_e r_e W x_e) ]
 
 The effective pulls of the two residuals are 1 - alpha and alpha/k; no square root of k enters.
 
