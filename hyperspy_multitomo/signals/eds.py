@@ -7,10 +7,10 @@ from hyperspy.signals import LazySignal2D
 
 from hyperspy_multitomo.signals.elemental_series import ElementalTiltSeries
 from hyperspy_multitomo.signals.metadata.recorded_arrays import recall
-from hyperspy_multitomo.signals.methods.absorption import SelfAbsorption
+from hyperspy_multitomo.signals.methods import absorption, absorption_loop
 
 
-class TiltSeriesEDS(SelfAbsorption, ElementalTiltSeries):
+class TiltSeriesEDS(ElementalTiltSeries):
     """Elemental maps of one object, one set per tilt: axes ``(element, tilt | x, y)``, array order (tilt, element, y, x).
 
     The data are net counts of each element's line. `gross` and `background` hold the counts in the
@@ -20,6 +20,12 @@ class TiltSeriesEDS(SelfAbsorption, ElementalTiltSeries):
     _signal_type = "TiltSeriesEDS"
     _TITLE = "EDS"
     _COUNTED = "lines"
+
+    # Self-absorption of the X-rays.
+    detectors = property(absorption.detectors_of_series, absorption.set_detectors)
+    transmission = property(absorption.transmission_of_series, absorption.set_transmission)
+    estimate_absorption = absorption.estimate_absorption
+    reconstruct_with_absorption = absorption_loop.reconstruct_with_absorption
 
     @property
     def lines(self) -> tuple[str, ...]:

@@ -16,9 +16,8 @@ from hyperspy_multitomo.signals.gate import images_of
 from hyperspy_multitomo.signals.metadata.acquisition_settings import DOSE, recorded_dose
 from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, grid, recall, settle_stack
 from hyperspy_multitomo.signals.metadata.recorded_counts import forget_counts
-from hyperspy_multitomo.signals.methods.bimodal import BimodalReconstructions
+from hyperspy_multitomo.signals.methods import reconstruct_maps
 from hyperspy_multitomo.signals.methods.preprocess import ElementalPreprocessing
-from hyperspy_multitomo.signals.methods.regularised import RegularisedMaps
 from hyperspy_multitomo.signals.methods.response_ratios import Ratios
 from hyperspy_multitomo.signals.methods.series_figures import ResponsePlot
 from hyperspy_multitomo.signals.tilt_series import TiltSeries
@@ -28,14 +27,18 @@ class ElementalTiltSeries(
     ResponsePlot,
     ElementalPreprocessing,
     Ratios,
-    BimodalReconstructions,
-    RegularisedMaps,
     TiltSeries,
     Signal2D,
 ):
     """Base of the tilt series of elemental maps: axes ``(element, tilt | x, y)``, array order (tilt, element, y, x)."""
 
-    _ITERATIONS = 20
+    # Reconstructions, alone or with the HAADF.
+    reconstruct_tv = reconstruct_maps.reconstruct_tv
+    reconstruct_tgv = reconstruct_maps.reconstruct_tgv
+    reconstruct_tnv = reconstruct_maps.reconstruct_tnv
+    reconstruct_hebt = reconstruct_maps.reconstruct_hebt
+    reconstruct_fused = reconstruct_maps.reconstruct_fused
+
     _TITLE = ""
     # What the counts of each element are those of: "lines" or "edges".
     _COUNTED = ""

@@ -12,17 +12,20 @@ from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.signals.arrays import projections
 from hyperspy_multitomo.signals.build import build_series
 from hyperspy_multitomo.signals.gate import images_of
+from hyperspy_multitomo.signals.methods import reconstruct_series
 from hyperspy_multitomo.signals.methods.damping import Damping
 from hyperspy_multitomo.signals.methods.preprocess import HAADFPreprocessing
-from hyperspy_multitomo.signals.methods.regularised_images import RegularisedImages
 from hyperspy_multitomo.signals.tilt_series import TiltSeries
 
 
-class TiltSeriesHAADF(Damping, HAADFPreprocessing, RegularisedImages, TiltSeries, Signal2D):
+class TiltSeriesHAADF(Damping, HAADFPreprocessing, TiltSeries, Signal2D):
     """HAADF-STEM images of one object, one per tilt: axes ``(tilt | x, y)``, array order (tilt, y, x), tilt axis along y."""
 
     _signal_type = "TiltSeriesHAADF"
-    _ITERATIONS = 100
+
+    # Reconstructions with a regulariser.
+    reconstruct_tv = reconstruct_series.reconstruct_tv_of_images
+    reconstruct_tgv = reconstruct_series.reconstruct_tgv_of_images
 
     @classmethod
     @checked(tilts=None, pixel_size=None)

@@ -22,26 +22,30 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import (
     recall,
     record,
 )
+from hyperspy_multitomo.signals.methods import reconstruct, reconstruct_series
 from hyperspy_multitomo.signals.methods.aligning import Aligning
 from hyperspy_multitomo.signals.methods.browsing import Browsing
 from hyperspy_multitomo.signals.methods.indexing import remedy
 from hyperspy_multitomo.signals.methods.preprocess import Preprocessing
-from hyperspy_multitomo.signals.methods.reconstructions import Reconstructions
 from hyperspy_multitomo.signals.methods.series_figures import SeriesPlots
-from hyperspy_multitomo.signals.plan import Planning
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 
 # Voxels along each edge of a section.
 _FEWEST = 2
 
 
-class TiltSeries(
-    SeriesPlots, Aligning, Browsing, Preprocessing, Reconstructions, Planning, TomographySignal
-):
+class TiltSeries(SeriesPlots, Aligning, Browsing, Preprocessing, TomographySignal):
     """Mixin of the tilt series: images (or maps) of one object, one per tilt, the tilt axis along y."""
 
     # The noise (`data_terms.Noise`) of the series that this one was cut out of to be looked at.
     noise_of_whole = None
+
+    # Reconstructions from the series alone.
+    plan_reconstruction = reconstruct.plan_reconstruction
+    reconstruct_fbp = reconstruct_series.reconstruct_fbp
+    reconstruct_sirt = reconstruct_series.reconstruct_sirt
+    reconstruct_em = reconstruct_series.reconstruct_em
+    reconstruct_cgls = reconstruct_series.reconstruct_cgls
 
     @property
     def tilts(self) -> np.ndarray:

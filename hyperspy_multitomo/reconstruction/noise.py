@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The noise of a series, to stop a reconstruction there or to weigh its data: from counts as recorded, or the finest detail."""
+"""The noise of a series, from its counts or the finest detail of its images.
+
+A stopping rule ends a run there, and data terms are weighted by it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from hyperspy_multitomo.acquisition.counts import are_whole
-from hyperspy_multitomo.signals.arrays import as_recorded
-from hyperspy_multitomo.signals.metadata.recorded_counts import check_counts_beside, why_no_counts
+from hyperspy_multitomo.reconstruction.tilt_data import TiltData
 from hyperspy_multitomo.tomography import counting_noise, image_variance, net_variance
 from hyperspy_multitomo.tomography.finest_detail import block_detail
 
@@ -23,12 +26,32 @@ _SAMPLE, _ROUNDING = 2**16, 1e-6
 _PIXELS, _BLOCK = 2**24, 64
 
 
-def with_noise(
-    series, arrays: dict, gains, stopping, sigma, *, em: bool = False
+def stopping_noise(
+    data: TiltData,
+    arrays: dict,
+    gains,
+    stopping: str | None,
+    sigma: float | None,
+    *,
+    em: bool = False,
 ) -> tuple[dict, Callable | None]:
-    """Return the arrays with those that the noise is taken from, and the function that takes it; None without a stopping rule.
+    """Return the arrays with those that the noise is taken from, and the function that takes it.
 
-    The function gives what `tomography.run` takes as `noise`, relative to the array ``"maps"``.
+    The function gives what `tomography.run` takes as `noise`, relative to the array ``"maps"``; it
+    is None without a stopping rule.
+
+    Parameters
+    ----------
+    data : TiltData
+    arrays : dict
+        What the solver is given.
+    gains : array or None
+        As the solver has them.
+    stopping : {"discrepancy"}, optional
+    sigma : float, optional
+        Standard deviation of the noise in a recorded pixel, instead of an estimate.
+    em : bool, default False
+        Whether counts are fitted as recorded, not net counts.
     """
     if stopping not in (None, "discrepancy"):
         raise ValueError(f"stopping={stopping!r} must be None or 'discrepancy'")
@@ -41,32 +64,40 @@ def with_noise(
         if sigma is not None:
             raise ValueError("noise= serves the stopping rule; pass stopping='discrepancy' with it")
         return arrays, None
-    gross = getattr(series, "gross", None)
-    if sigma is None and series.is_smoothed and not (em and gross is not None):
+    gross = data.gross
+    if sigma is None and data.smoothed and not (em and gross is not None):
         raise ValueError(
             "these images were smoothed, which hides their noise; pass noise=, its standard "
             "deviation per pixel"
         )
-    if sigma is None and (why := why_no_counts(series)) is not None:
+    if sigma is None and data.no_counts is not None:
         raise ValueError(
-            f"these maps are no counts as recorded ({why}), so that their noise is not known; pass "
-            "noise=, its standard "
-            "deviation per pixel"
+            f"these maps are no counts as recorded ({data.no_counts}), so that their noise is not "
+            "known; pass noise=, its standard deviation per pixel"
         )
-    check_counts_beside(series)
-    arrays = {
-        **arrays,
-        "recorded": as_recorded(series),
-        "gross": None if gross is None else gross.transpose(1, 0, 3, 2),
-    }
-    kept, mapped = _kept(series.alignment, len(series.tilts)), bool(series.channels)
+    arrays = {**arrays, "recorded": data.recorded, "gross": gross}
+    remaining = _remaining_variance(data.alignment, len(data.tilts))
+    return arrays, StoppingNoise(bool(data.channels), sigma, remaining, gains, em)
 
-    def noise(found):  # travels to workers, without the series
-        variances = (_variances(mapped, found, em) if sigma is None else sigma**2) * kept
-        variances = np.broadcast_to(variances, found["maps"].shape[:2])
-        return counting_noise(found["maps"], variances[..., None, None], gains=gains)
 
-    return arrays, noise
+@dataclass(frozen=True, eq=False)
+class StoppingNoise:
+    """The noise at which a run stops, from the arrays of a slab; it travels to workers."""
+
+    mapped: bool
+    sigma: float | None
+    remaining: np.ndarray
+    gains: np.ndarray | None
+    em: bool
+
+    def __call__(self, arrays: dict):
+        """Return what `tomography.run` takes as noise."""
+        if self.sigma is None:
+            variances = _variances(self.mapped, arrays, self.em)
+        else:
+            variances = self.sigma**2
+        variances = np.broadcast_to(variances * self.remaining, arrays["maps"].shape[:2])
+        return counting_noise(arrays["maps"], variances[..., None, None], gains=self.gains)
 
 
 def _variances(mapped: bool, found, em: bool) -> np.ndarray:
@@ -86,26 +117,25 @@ def _variances(mapped: bool, found, em: bool) -> np.ndarray:
     return counts.mean(axis=(2, 3), dtype=np.float64)
 
 
-def typical_variances(series, tilts: np.ndarray) -> np.ndarray:
+def typical_variances(data: TiltData, tilts: np.ndarray) -> np.ndarray:
     """Return the variance of the noise in a pixel of each elemental map, where the element is, as the mean over some tilts.
 
     It is that of counts, in any unit, or measured from the finest detail, and above 0 in any case.
     Vacuum, which has neither counts nor noise, has no say: pixels weigh by their own signal,
     smoothed along x and averaged along y.
     """
-    check_counts_beside(series)
-    recorded, gross = as_recorded(series)[:, tilts], getattr(series, "gross", None)
+    recorded, gross = data.recorded[:, tilts], data.gross
     blocks = telling_blocks(recorded.shape[1:])
     recorded = np.asarray(recorded[..., blocks], dtype=np.float32)
     counts = np.maximum(recorded, 0)
     if gross is not None:
-        counts = np.asarray(gross[tilts][..., blocks, :]).transpose(1, 0, 3, 2)
-    if (
-        gross is not None and series.is_smoothed
-    ):  # which spreads the noise of counts over neighbours, and leaves what they say
-        share = 1.0 if series.window_share is None else np.asarray(series.window_share)[tilts].T
+        counts = np.asarray(gross[:, tilts][..., blocks])
+    if gross is not None and data.smoothed:
+        # Smoothing spreads the noise of counts over neighbours, and leaves what they say.
+        share = data.window_share
+        share = 1.0 if share is None else share[:, tilts]
         variances = counts.mean(axis=(2, 3), dtype=np.float64) / share**2
-    elif gross is None and why_no_counts(series) is None and (count := _count(recorded)):
+    elif gross is None and data.no_counts is None and (count := _count(recorded)):
         variances = count * counts.mean(axis=(2, 3), dtype=np.float64)
     elif gross is None:
         variances = _noise_equivalent_variance(recorded, counts)
@@ -163,7 +193,7 @@ def telling_blocks(shape: tuple[int, int, int]):
     return np.unique(firsts[:, None] + np.arange(_BLOCK))
 
 
-def _kept(alignment, tilts: int) -> np.ndarray:
+def _remaining_variance(alignment, tilts: int) -> np.ndarray:
     """Return what is left of the variance of each image (tilt,) when it is put in place by linear interpolation."""
     if alignment is None:
         return np.ones(tilts)

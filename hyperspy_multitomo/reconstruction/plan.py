@@ -3,29 +3,26 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.cluster import client_in_use, workers
 from hyperspy_multitomo.machine.memory import available_memory
 from hyperspy_multitomo.machine.parallel import available_cores
 from hyperspy_multitomo.reconstruction.job import Job
-from hyperspy_multitomo.reconstruction.memory_model import Footprint
+from hyperspy_multitomo.reconstruction.memory_model import Footprint, uses_device
+from hyperspy_multitomo.reconstruction.run import Prepared
 from hyperspy_multitomo.reconstruction.slabs import Slabs
 from hyperspy_multitomo.reconstruction.slots import places
 from hyperspy_multitomo.tomography import projector
 
 # The trial: slices, iterations at most, and seconds after which no further iteration begins.
 _SLICES, _ITERATIONS, _SECONDS = 64, 8, 10.0
-_WANTED: ContextVar[bool] = ContextVar("wanted", default=False)
 
 
 @dataclass(frozen=True)
@@ -114,79 +111,36 @@ class ReconstructionPlan:
         return f"<ReconstructionPlan\n{self}>"
 
 
-class _Planned(Exception):
-    """Carries a plan out of the method whose run it takes the place of."""
-
-    def __init__(self, plan: ReconstructionPlan):
-        self.plan = plan
-
-
-def wanted() -> bool:
-    """Whether a plan is wanted instead of the reconstruction."""
-    return _WANTED.get()
-
-
-def offer(make: Callable[[], ReconstructionPlan]) -> None:
-    """Leave the reconstruction with a plan where one is wanted."""
-    if wanted():
-        raise _Planned(make())
-
-
-def plan_of(method: Callable, *arguments, **options) -> ReconstructionPlan:
-    """Return the plan of a method of a series, called with these arguments."""
-    token = _WANTED.set(True)
-    try:
-        method(*arguments, **options)
-    except _Planned as planned:
-        return planned.plan
-    finally:
-        _WANTED.reset(token)
-    raise TypeError(f"{method.__name__} makes no plan")
-
-
-def in_memory(
-    job: Job, arrays: Mapping, coarse: Mapping[str, int], shape: tuple[int, ...], held: Footprint
-) -> ReconstructionPlan:
-    """Return the plan of a run on arrays in memory."""
-    slices, threads = shape[-1], available_cores()
-    whole = Slabs(slices, slices, 0, held.bytes_of(slices))
-    trial = _Trial.of(job, arrays, coarse, slices, slices)
-    times = trial.seconds_here(threads) * _longer(trial, whole, held)
-    return _plan(job, shape, whole, _device(job), 1, threads, available_memory(), times)
-
-
-def lazily(
-    job: Job,
-    arrays: Mapping,
-    coarse: Mapping[str, int],
-    shape: tuple[int, ...],
-    slabs: Slabs,
-    held: Footprint,
-) -> ReconstructionPlan:
-    """Return the plan of a run slab by slab, on this machine or a cluster."""
-    trial = _Trial.of(job, arrays, coarse, max(slab.last - slab.first for slab in slabs), shape[-1])
+def plan(prepared: Prepared) -> ReconstructionPlan:
+    """Return what a run will take, from a trial of a few iterations on a few slices."""
+    job, slabs, footprint = prepared.job, prepared.slabs, prepared.footprint
+    slices = prepared.problem.shape[-1]
+    if slabs is None:
+        whole, threads = Slabs(slices, slices, 0, footprint.bytes_of(slices)), available_cores()
+        trial = _Trial.of(prepared, slices)
+        times = trial.seconds_here(threads) * _longer(trial, whole, footprint)
+        return _plan(prepared, whole, _device(job), 1, threads, available_memory(), times)
+    trial = _Trial.of(prepared, max(slab.last - slab.first for slab in slabs))
     if slabs.workers:
         # As many side by side as slabs will be, on the workers that will do them.
-        found = _on_workers(trial, slabs)
-        side_by_side, threads, where, _ = found[0]
-        at_once, available = len(found), None  # each has memory of its own
-        times = (
-            np.mean([seconds for *_, seconds in found], axis=0)
-            * slabs.share
-            / side_by_side
-            / len(slabs)
-        )
+        trials = _on_workers(trial, slabs)
+        side_by_side, threads, where, _ = trials[0]
+        at_once, available = len(trials), None  # each has memory of its own
+        seconds = np.mean([each for *_, each in trials], axis=0)
+        times = seconds * slabs.share / side_by_side / len(slabs)
     else:
         at_once, threads = places(slabs.needed, slabs.share, slabs.one)
         where, available = _device(job), available_memory()
-        times = trial.seconds_here(available_cores())  # all of them, which slabs side by side share
-    times *= _longer(trial, slabs, held)
-    return _plan(job, shape, slabs, where, at_once, threads, available, times)
+        times = trial.seconds_here(available_cores())  # all of them, which slabs share
+    times *= _longer(trial, slabs, footprint)
+    return _plan(prepared, slabs, where, at_once, threads, available, times)
 
 
-def _longer(trial: _Trial, slabs: Slabs, held: Footprint) -> float:
+def _longer(trial: _Trial, slabs: Slabs, footprint: Footprint) -> float:
     """Return how much longer slabs take than the trial's slices, one after the other."""
-    return sum(held.time_of(slab.last - slab.first) for slab in slabs) / held.time_of(trial.slices)
+    return sum(footprint.time_of(slab.last - slab.first) for slab in slabs) / footprint.time_of(
+        trial.slices
+    )
 
 
 def _on_workers(trial: _Trial, slabs: Slabs) -> list:
@@ -212,10 +166,10 @@ def _on_workers(trial: _Trial, slabs: Slabs) -> list:
 
 
 def _plan(
-    job: Job, shape, slabs: Slabs, where, at_once: int, threads: int, available, times
+    prepared: Prepared, slabs: Slabs, where, at_once: int, threads: int, available, times
 ) -> ReconstructionPlan:
-    """Return a plan from the shape (channel, z, x, y), the back-end and its device, and what is done once and by iteration."""
-    channels, nz, nx, ny = shape
+    """Return a plan from the back-end and its device, and the seconds once and per iteration."""
+    job, (channels, nz, nx, ny) = prepared.job, prepared.problem.shape
     backend, device = where
     once, each = map(float, times)
     return ReconstructionPlan(
@@ -242,7 +196,7 @@ def _device(job: Job) -> tuple[str, str]:
     from hyperspy_multitomo.tomography import TiltGeometry
 
     A = projector(TiltGeometry([0.0, 90.0], 2), backend=job.backend)
-    if hasattr(A, "device"):
+    if uses_device(A):
         from hyperspy_multitomo.tomography.cuda.device import name
 
         return A.backend, name()
@@ -263,12 +217,11 @@ class _Trial:
     slices: int
 
     @classmethod
-    def of(
-        cls, job: Job, arrays: Mapping, coarse: Mapping[str, int], most: int, slices: int
-    ) -> _Trial:
-        """Return that on slices in the middle, as many as a slab has at most."""
+    def of(cls, prepared: Prepared, most: int) -> _Trial:
+        """Return that on slices in the middle, `most` at most, as a slab has."""
         import dask
 
+        coarse, slices = prepared.coarse, prepared.problem.shape[-1]
         together = max(coarse.values())
         few = min(max(min(_SLICES, most) // together, 1) * together, slices)
         first = (slices - few) // 2 // together * together
@@ -276,11 +229,12 @@ class _Trial:
             name: None
             if array is None
             else array[..., first // coarse[name] : (first + few) // coarse[name]]
-            for name, array in arrays.items()
+            for name, array in prepared.arrays.items()
         }
         (part,) = dask.optimize(part)  # which leaves the tasks of other slices behind
-        job = replace(job, iterations=min(job.iterations, _ITERATIONS), tolerance=None, noise=None)
-        return cls(job, part, few)
+        job = prepared.job
+        iterations = min(job.iterations, _ITERATIONS)
+        return cls(replace(job, iterations=iterations, tolerance=None, noise=None), part, few)
 
     def of_one_iteration(self) -> _Trial:
         """Return a shorter one."""
@@ -332,87 +286,3 @@ def _time(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
-
-
-class Planning:
-    """Mixin of the tilt series: `plan_reconstruction`."""
-
-    @checked
-    def plan_reconstruction(self, method: str, haadf=None, **options) -> ReconstructionPlan:
-        """Say what a reconstruction will take: memory, slabs, device, and the time, from a trial of some iterations.
-
-        Parameters
-        ----------
-        method : str
-            ``"tgv"`` for `reconstruct_tgv`, and so on for every other method.
-        haadf : TiltSeriesHAADF, optional
-            For methods that take one.
-        **options
-            Keywords of the method, as they will be given to it.
-
-        Returns
-        -------
-        ReconstructionPlan
-            Prints as a table. `ReconstructionPlan.fits` says whether there is the memory.
-
-        Raises
-        ------
-        TypeError
-            For keywords that the method does not have, such as a HAADF series that it does not
-            take, or that are missing.
-        ValueError
-            For an unknown method, and whatever the method itself refuses.
-        MemoryError
-            Where it would not fit, as the method itself would say.
-
-        Notes
-        -----
-        The trial runs up to 8 iterations, or 10 s, on up to 64 slices in the middle. Regularised
-        methods look at their data first, as they will again. Times hold for a machine that does
-        nothing else. On a cluster its workers run the trial, side by side.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import hyperspy_multitomo as mt
-        >>> haadf = mt.TiltSeriesHAADF.from_images(np.ones((3, 4, 8)), tilts=[-40, 0, 40])
-        >>> plan = haadf.plan_reconstruction("sirt", iterations=200)
-        >>> plan.iterations, plan.slabs, plan.fits
-        (200, 1, True)
-        """
-        known = [
-            name.removeprefix("reconstruct_")
-            for name in dir(self)
-            if name.startswith("reconstruct_")
-        ]
-        known = [name for name in known if name != "with_absorption"]
-        if method not in known:
-            raise ValueError(f"method={method!r} must be one of {', '.join(known)}")
-        planned = getattr(self, f"reconstruct_{method}")
-        given = options if haadf is None else {"haadf": haadf, **options}
-        _check_call(planned, given)
-        return plan_of(planned, **given)
-
-
-def _check_call(method: Callable, given: Mapping) -> None:
-    """Raise a TypeError that names the keywords which a method does not know, and those that it needs."""
-    parameters = inspect.signature(method).parameters
-    unknown = [name for name in given if name not in parameters]
-    if unknown == ["haadf"]:
-        raise TypeError(
-            f"{method.__name__} reconstructs this series alone and takes no haadf=; leave it out "
-            "of the plan"
-        )
-    if unknown:
-        raise TypeError(
-            f"{method.__name__} has no keyword {', '.join(unknown)}; expected some of "
-            f"{', '.join(parameters)}"
-        )
-    missing = [
-        name for name, one in parameters.items() if one.default is one.empty and name not in given
-    ]
-    if missing:
-        raise TypeError(
-            f"{method.__name__} needs {', '.join(missing)}: pass "
-            f"{', '.join(f'{name}=' for name in missing)} to the plan as well"
-        )
