@@ -3,12 +3,12 @@
 
 import numpy as np
 import pytest
+from hyperspy_multitomo.signals.noise import with_noise
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.alignment import Alignment
 from hyperspy_multitomo.signals.arrays import as_recorded
 from hyperspy_multitomo.signals.metadata.recorded_arrays import record
-from hyperspy_multitomo.signals.noise import with_noise
 from hyperspy_multitomo.tomography import TiltGeometry, cgls, em, fbp, projector, run, sirt
 
 TILTS = np.arange(-70, 71, 10.0)

@@ -23,6 +23,7 @@ class EM(Iterated):
     name = "em"
     title = "EM"
     restarts = True
+    any_start = False  # what is 0 in it stays 0
     run = StoppedRun
     usual_iterations = (50, 10)
 

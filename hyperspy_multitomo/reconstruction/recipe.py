@@ -82,7 +82,7 @@ class Problem:
         """Name of the method, as in the history."""
         return self.recipe.step
 
-    def fingerprints(self) -> dict[str, dict[str, str]]:
+    def fingerprints(self) -> dict[str, dict[str, Any]]:
         """Return digests of the series, by their kind."""
         series = {"maps" if self.data.channels else "haadf": self.data}
         if self.haadf is not None:
@@ -114,6 +114,8 @@ class Recipe:
     restarts : bool
         Whether nothing but the volume is carried from one iteration to the next, so that a run can
         go on from its volume.
+    any_start : bool
+        Whether a run can start from any volume, such as that of another method.
     run : type
         The `TypedDict` of the keywords of a run that it takes.
     tolerance : float, optional
@@ -126,6 +128,7 @@ class Recipe:
     of_images: ClassVar[bool] = True
     direct: ClassVar[bool] = False
     restarts: ClassVar[bool] = False
+    any_start: ClassVar[bool] = True
     run: ClassVar[type] = Run
     tolerance: ClassVar[float | None] = None
 

@@ -51,13 +51,19 @@ def recipe_of(method: str, keywords: Mapping[str, Any]) -> tuple[Recipe, dict[st
 
 
 def recipe_of_step(step: Mapping[str, Any]) -> Recipe:
-    """Return the recipe that made a volume, from the step of its history."""
+    """Return the recipe that made a volume, from the step of its history; arrays are left out.
+
+    Parameters
+    ----------
+    step : mapping
+        With what the volume was made of, under ``"made_of"``.
+    """
     method = step["step"].removeprefix("reconstruct_")
-    form = RECIPES[method].form(_asked(step))
-    settings = {name: step[name] for name in form.fields() if name in step}
+    form = RECIPES[method].form({"regulariser": step.get("regulariser")})
+    settings = {name: step[name] for name in form.fields() if name in step and name != "background"}
+    if isinstance(settings.get("ratios"), list):
+        channels = step["made_of"]["maps"]["channels"]
+        settings["ratios"] = dict(zip(channels, settings["ratios"], strict=False))
+    if "slabs" in step and "overlap" in form.fields() and settings["dimensions"] == 3:
+        settings["overlap"] = step["slabs"]["overlap"]
     return form(**settings)
-
-
-def _asked(step: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what tells the form of a method."""
-    return {"regulariser": step.get("regulariser")}

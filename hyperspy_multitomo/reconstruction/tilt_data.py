@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -238,7 +239,7 @@ class TiltData:
             return self.alignment.apply(images, for_geometry=True, fill="edge")
         return changed(images, alignment=self.alignment, for_geometry=True)
 
-    def fingerprints(self) -> dict[str, str]:
+    def fingerprints(self) -> dict[str, Any]:
         """Return digests of what was taken of the series, by which it is known again.
 
         ``"images"`` is that of all images, of a lazy series missing; ``"sample"`` that of some of
@@ -249,6 +250,10 @@ class TiltData:
         digests["sample"] = fingerprint(np.asarray(self.recorded[:, some]))
         if not self.lazy:
             digests["images"] = fingerprint(self.recorded)
+        if self.channels:
+            digests["channels"] = list(self.channels)
+        if self.noise_of_whole is not None:
+            digests["noise"] = "of a larger series"
         if self.gains is not None:
             digests["gains"] = fingerprint(np.asarray(self.gains, dtype=float))
         if self.alignment is not None:

@@ -12,6 +12,7 @@ from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.signals.base import TomographySignal
 from hyperspy_multitomo.signals.gate import plain
 from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, recall
+from hyperspy_multitomo.signals.methods import rerun
 from hyperspy_multitomo.signals.methods.densities import Densities
 from hyperspy_multitomo.signals.methods.exploring import Exploring
 from hyperspy_multitomo.signals.methods.export import Export
@@ -42,6 +43,9 @@ class TomographicVolume(
     """
 
     _signal_type = "TomographicVolume"
+
+    # How it was made.
+    to_script = rerun.to_script
 
     @property
     def quantity(self) -> str:

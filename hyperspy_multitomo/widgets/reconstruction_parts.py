@@ -102,7 +102,7 @@ def reporting(job: Job, words: str, iterations: int) -> Callable:
     """Return a `show_progressbar` for a run in one piece: it tells how far the run is, and ends it where the job is to stop."""
 
     def step(iterate) -> None:
-        done = iterate.iteration
+        done = iterations if iterate is None else iterate.iteration
         try:
             job.step(done / iterations, f"{words}: iteration {done} of at most {iterations}")
         except Cancelled:

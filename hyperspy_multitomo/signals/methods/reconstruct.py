@@ -48,9 +48,14 @@ class Call:
     ) -> Call:
         """Return the call of a method by its keywords; one that is only planned leaves the series."""
         recipe, run = recipe_of(method, keywords)
-        recipe = _for_series(recipe, series)
         if haadf is not None and "ratios" in recipe.fields() and recipe.ratios is None:
             recipe = replace(recipe, ratios=_ratios(series, haadf, recipe, planned))
+        return cls.of_recipe(series, haadf, recipe, run)
+
+    @classmethod
+    def of_recipe(cls, series, haadf, recipe: Recipe, run: Mapping[str, Any]) -> Call:
+        """Return the call of a recipe, its arrays and those of the run made plain."""
+        recipe = _for_series(recipe, series)
         return cls(series, haadf, recipe, _plain_run(run, recipe.channels(series, haadf)))
 
     def prepare(self) -> Prepared:
@@ -77,7 +82,8 @@ def reconstruct(series, method: str, haadf=None, **keywords) -> TomographicVolum
         from hyperspy_multitomo.widgets.reconstruction_panel import ReconstructionPanel
 
         chosen = {name: value for name, value in keywords.items() if value is not None}
-        return open_panel(ReconstructionPanel(series, haadf, method=method, **chosen), **panel)
+        opened = ReconstructionPanel.of_method(series, method, haadf, **chosen)
+        return open_panel(opened, **panel)
     call = Call.of(series, method, haadf, keywords)
     return call.volume(call.prepare())
 
