@@ -128,7 +128,7 @@ class TestVolumes:
         assert ssim_structure(volume["rest"].data.transpose(0, 2, 1), silver) > 0.8
 
     def test_interrupted_run_returns_the_last_iterate(self, simulated, monkeypatch):
-        from hyperspy_multitomo.signals import reconstruct
+        from hyperspy_multitomo.reconstruction import run
 
         @contextmanager
         def interrupted(show, description, total):
@@ -139,7 +139,7 @@ class TestVolumes:
             yield step
 
         _, eds = series_of(simulated)
-        monkeypatch.setattr(reconstruct, "progress_bar", interrupted)
+        monkeypatch.setattr(run, "progress_bar", interrupted)
         with pytest.warns(UserWarning, match="interrupt"):
             volume = eds.reconstruct_sirt(50)
         done = volume.history[-1]["iterations"]

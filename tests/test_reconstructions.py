@@ -3,11 +3,11 @@
 
 import numpy as np
 import pytest
-from hyperspy_multitomo.signals.noise import with_noise
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.alignment import Alignment
-from hyperspy_multitomo.signals.arrays import as_recorded
+from hyperspy_multitomo.reconstruction.noise import stopping_noise
+from hyperspy_multitomo.signals.arrays import as_recorded, tilt_data
 from hyperspy_multitomo.signals.metadata.recorded_arrays import record
 from hyperspy_multitomo.tomography import TiltGeometry, cgls, em, fbp, projector, run, sirt
 
@@ -274,7 +274,7 @@ class TestStopping:
         left = series.alignment.apply(noise.transpose(0, 2, 1), for_geometry=True)
         data = series.alignment.apply(as_recorded(series)[0], for_geometry=True)
         limit = np.linalg.norm(left) / np.linalg.norm(data)
-        _, noise_of = with_noise(series, {}, None, "discrepancy", None)
+        _, noise_of = stopping_noise(tilt_data(series), {}, None, "discrepancy", None)
         found = {"maps": data[None], "recorded": as_recorded(series), "gross": None}
         assert noise_of(found)[0] == pytest.approx(limit, rel=0.1)
 

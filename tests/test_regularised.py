@@ -320,7 +320,7 @@ class TestInterruption:
 
         eds = eds_of(truth)
         expected = eds.reconstruct_tv(tolerance=None, **(FEW | {"iterations": 12}))
-        monkeypatch.setattr("hyperspy_multitomo.signals.reconstruct.progress_bar", bar)
+        monkeypatch.setattr("hyperspy_multitomo.reconstruction.run.progress_bar", bar)
         with pytest.warns(UserWarning, match="this is iteration 12 of 20"):
             volume = eds.reconstruct_tv(tolerance=None, **FEW)
         np.testing.assert_allclose(volume.data, expected.data, rtol=1e-5)

@@ -186,9 +186,7 @@ class TestBadInput:
             haadf.reconstruct_tv(mu="large", **FEW)
 
     def test_what_does_not_fit_is_told_before_anything_is_computed(self, truth, monkeypatch):
-        monkeypatch.setattr(
-            "hyperspy_multitomo.signals.methods.regularised_solvers.calibrate", None
-        )
+        monkeypatch.setattr("hyperspy_multitomo.reconstruction.variational.calibrate", None)
         eds, haadf = eds_of(truth), haadf_of(truth)
         start = eds.reconstruct_sirt(1, **QUIET)
         for keywords, message in (
@@ -257,7 +255,7 @@ class TestBadInput:
         """A power of the HAADF and a projector without compiled kernels hold copies of the volume."""
         needed = []
         monkeypatch.setattr(
-            "hyperspy_multitomo.signals.methods.regularised_solvers.check_memory",
+            "hyperspy_multitomo.reconstruction.variational.check_memory",
             lambda size, *_: needed.append(size),
         )
         eds, haadf = eds_of(truth), haadf_of(truth)

@@ -21,10 +21,10 @@ from interrupts import interrupts_heard
 from series_pairs import TILTS
 
 import hyperspy_multitomo as mt
-from hyperspy_multitomo.reconstruction import job, slabs
+from hyperspy_multitomo.machine import memory
+from hyperspy_multitomo.reconstruction import job, noise, slabs
 from hyperspy_multitomo.reconstruction import slots as turns
 from hyperspy_multitomo.reconstruction.memory_model import footprint
-from hyperspy_multitomo.signals import noise
 from hyperspy_multitomo.tomography import TiltGeometry
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*NestedDirectoryStore:FutureWarning")
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*NestedDirectoryStore:FutureWar
 QUIET = {"show_progressbar": False}
 RATIOS = {"Au": 9.0, "Ag": 4.0}
 GEOMETRY = TiltGeometry(TILTS, 64)
-HELD = footprint("sirt", 2, [(GEOMETRY, 2)])
+HELD = footprint((2.1, 2.1), 2, [(GEOMETRY, 2)])
 
 
 def haadf_and_eds(slices=40, size=32):
@@ -77,7 +77,7 @@ class TestCut:
         plenty = HELD.bytes_of(512) * 10
         assert self.cut(monkeypatch, plenty).thickness == 64
         assert self.cut(monkeypatch, None).thickness == 64
-        short = (HELD.bytes_of(32) + HELD.in_transit(32)) / slabs._SHARE
+        short = (HELD.bytes_of(32) + HELD.in_transit(32)) / memory.OF_SLABS
         assert self.cut(monkeypatch, short).thickness == 32
         with pytest.raises(MemoryError, match="a slab of 16 slices needs about .* bin or crop"):
             self.cut(monkeypatch, short / 10)
@@ -86,7 +86,7 @@ class TestCut:
         whole = self.cut(monkeypatch, None, slices=100, overlap=8)
         assert (len(whole), whole.thickness) == (1, 100)
         assert whole.needed == HELD.bytes_of(100) + HELD.in_transit(100)
-        some = self.cut(monkeypatch, 3 * HELD.bytes_of(64) / slabs._SHARE, slices=400, overlap=8)
+        some = self.cut(monkeypatch, 3 * HELD.bytes_of(64) / memory.OF_SLABS, slices=400, overlap=8)
         assert len(some) > 1
         assert some.thickness % 16 == 0
         assert some.needed <= 3 * HELD.bytes_of(64)
@@ -117,7 +117,7 @@ class TestCut:
             "hyperspy_multitomo.reconstruction.memory_model.cost_of",
             lambda slices: -(-slices // 64),
         )
-        room = (HELD.bytes_of(208) + HELD.in_transit(208)) / slabs._SHARE
+        room = (HELD.bytes_of(208) + HELD.in_transit(208)) / memory.OF_SLABS
         found = self.cut(monkeypatch, room, slices=1024, overlap=16)
         assert (len(found), found.thickness) == (7, 160)
 
@@ -612,7 +612,7 @@ class TestMemory:
         reckoned = []
         cut = slabs.cut
         monkeypatch.setattr(
-            "hyperspy_multitomo.signals.reconstruct.cut",
+            "hyperspy_multitomo.reconstruction.run.cut",
             lambda *a, **k: reckoned.append(cut(*a, **k)) or reckoned[-1],
         )
         call = getattr(eds, f"reconstruct_{method}")

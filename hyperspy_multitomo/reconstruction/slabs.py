@@ -12,7 +12,7 @@ from uuid import uuid4
 import numpy as np
 
 from hyperspy_multitomo.machine.cluster import client_in_use, worker_memory, workers
-from hyperspy_multitomo.machine.memory import available_memory
+from hyperspy_multitomo.machine.memory import OF_SLABS, available_memory
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.reconstruction.checkpoint_store import CheckpointStore
 from hyperspy_multitomo.reconstruction.job import Job, StoppedError
@@ -24,9 +24,6 @@ from hyperspy_multitomo.reconstruction.slots import stopped, turn
 _BLOCKS = (64, 32, 16)
 # Slabs with neighbours come in steps of so many slices.
 _STEP = 16
-# Part of the memory that is free which slabs are planned for; the rest is for what is read and
-# written beside them.
-_SHARE = 0.6
 
 
 @dataclass(frozen=True)
@@ -162,7 +159,7 @@ def cut(
             "come, client.wait_for_workers(8), or pass chunks="
         )
     memory = available_memory() if here else worker_memory()
-    room = np.inf if memory is None else _SHARE * memory
+    room = np.inf if memory is None else OF_SLABS * memory
     step = lcm(_STEP, binning)
     thicknesses = (
         [whole(block) for block in _BLOCKS] if overlap is None else range(step, slices + step, step)

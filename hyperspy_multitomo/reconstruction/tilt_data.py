@@ -12,14 +12,14 @@ import numpy as np
 
 from hyperspy_multitomo.acquisition.counts import expected_background
 from hyperspy_multitomo.alignment.transform import Alignment
+from hyperspy_multitomo.machine.cache import Recent
 from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.parameters import check_finite
 from hyperspy_multitomo.reconstruction.lazy_images import Smoothing, changed, image_means
 from hyperspy_multitomo.tomography import TiltGeometry, fingerprint
 
 # Means of lazy transmissions by the names of their dask arrays: each is read once.
-_MEANS: dict[str, np.ndarray] = {}
-_REMEMBERED = 16
+_MEANS = Recent(16)
 # Images whose digest stands for those of a lazy series, which are not all read for it.
 _SAMPLE = 4
 
@@ -286,12 +286,7 @@ def _means(transmission) -> np.ndarray:
     """Return the mean of each image, (channel, tilt); those of a lazy transmission are remembered."""
     if not is_lazy(transmission):
         return transmission.mean(axis=(2, 3), dtype=np.float64)
-    if transmission.name not in _MEANS:
-        means = image_means(transmission)
-        while len(_MEANS) >= _REMEMBERED:
-            _MEANS.pop(next(iter(_MEANS)))
-        _MEANS[transmission.name] = means
-    return _MEANS[transmission.name]
+    return _MEANS.get(transmission.name, lambda: image_means(transmission))
 
 
 def _digest_of_placing(alignment: Alignment) -> str:

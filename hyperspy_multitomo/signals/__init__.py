@@ -23,5 +23,6 @@ __all__ = [
     "edge_maps",
     "elemental_maps",
     "load_tilt_series",
+    "rerun",
     "workbench",
 ]
