@@ -6,7 +6,8 @@ Only its sources and its public names are looked at, so that the figures of two 
 
 files
     Of each folder, without its sub-folders, and of the whole package: Python files, their lines (with comments, docstrings
-    and blank lines), lines of the median and of the largest file.
+    and blank lines), lines of the median and of the largest file, and statements (without docstrings), which no formatter
+    changes.
 imports
     Imports from one file to another file of the package, each pair once; and circles: sets of files each of which leads to all
     others. "at the top" are import statements at the top of a module, "anywhere" those inside functions too. Names that are
@@ -25,7 +26,7 @@ calls
     `sys.setprofile`, in threads too, after one run for imports and compilation. "files" are those in which a Python function
     is called, in all and by folder; compiled functions are not seen. A "move" is a call of a function in another file than that
     of the nearest caller in the package, whatever is called in between; a generator counts each time it goes on. "above" are
-    files outside of `tomography`, and moves to such, which grow with neither iterations nor cores.
+    files outside of `tomography`, and moves between two such, which grow with neither iterations nor cores.
 method names
     In how many files the name of each method is a string literal, alone or after "reconstruct_", and how many files hold three
     names or more.
@@ -75,15 +76,29 @@ def folder_of(file: str) -> str:
 # Files and imports
 
 
+def statements_in(tree: ast.Module) -> int:
+    """Return the number of statements, those inside others too, without docstrings."""
+    nodes = list(ast.walk(tree))
+    documented = [node for node in nodes if isinstance(node, ast.Module | ast.ClassDef | DEFINITIONS) and ast.get_docstring(node)]
+    return sum(isinstance(node, ast.stmt) for node in nodes) - len(documented)
+
+
 def files_table(package: Path) -> Table:
     """Return the number and the size of the files of each folder and of all."""
-    sizes = defaultdict(list)
-    for path in sorted(package.rglob("*.py")):
-        for folder in (folder_of(path.relative_to(package).as_posix()), "all"):
-            sizes[folder].append(len(path.read_text().splitlines()))
-    folders = [*sorted(sizes.keys() - {"all"}), "all"]
+    lines, statements = defaultdict(list), Counter()
+    for file, tree in trees_of(package).items():
+        for folder in (folder_of(file), "all"):
+            lines[folder].append(len((package / file).read_text().splitlines()))
+            statements[folder] += statements_in(tree)
     return {
-        folder: {"files": len(n := sizes[folder]), "lines": sum(n), "median": median(n), "largest": max(n)} for folder in folders
+        folder: {
+            "files": len(n := lines[folder]),
+            "lines": sum(n),
+            "median": median(n),
+            "largest": max(n),
+            "statements": statements[folder],
+        }
+        for folder in [*sorted(lines.keys() - {"all"}), "all"]
     }
 
 
@@ -145,14 +160,14 @@ def imports_table(trees: dict[str, ast.Module], package: str) -> tuple[Table, Li
 # Classes, signatures and docstrings
 
 
-def ours(cls: type, package: str) -> list[type]:
+def package_classes(cls: type, package: str) -> list[type]:
     """Return a class and its bases, those of the package alone."""
     return [base for base in cls.__mro__ if base.__module__.split(".")[0] == package]
 
 
 def members(cls: type, package: str) -> dict[str, object]:
     """Return the public members of a class that the package defines, functions out of their classmethods."""
-    names = {name for base in ours(cls, package) for name in vars(base) if not name.startswith("_")}
+    names = {name for base in package_classes(cls, package) for name in vars(base) if not name.startswith("_")}
     found = {name: inspect.getattr_static(cls, name) for name in sorted(names)}
     return {name: getattr(member, "__func__", member) for name, member in found.items()}
 
@@ -162,8 +177,8 @@ def classes_table(classes: Iterable[type], package: str) -> Table:
     return {
         cls.__name__: {
             "public names": len(members(cls, package)),
-            "classes": len(ours(cls, package)),
-            "files": len({base.__module__ for base in ours(cls, package)}),
+            "classes": len(package_classes(cls, package)),
+            "files": len({base.__module__ for base in package_classes(cls, package)}),
         }
         for cls in classes
     }
@@ -288,7 +303,7 @@ def calls_table(calls: dict[str, Callable], package: Path) -> tuple[Table, Lists
             "files": len(files),
             "above": len(above),
             "moves": moves.total(),
-            "moves above": sum(n for (_, file), n in moves.items() if file in above),
+            "moves above": sum(n for pair, n in moves.items() if set(pair) <= set(above)),
             **dict(sorted(Counter(file.split("/")[0] if "/" in file else "(top)" for file in files).items())),
         }
         lists[f"files above tomography/ that {name} enters"] = above
