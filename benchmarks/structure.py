@@ -1,38 +1,46 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the package is built, in figures: `python benchmarks/structure.py [--lists] [--json FILE] [--compare FILE]`.
+"""How the package is built, in figures: `python benchmarks/structure.py`.
 
-The package is the one on the import path: `PYTHONPATH=another_checkout python benchmarks/structure.py` measures another.
-Only its sources and its public names are looked at, so that the figures of two designs can be compared.
+The package is the one on the import path: `PYTHONPATH=another_checkout` measures another. Only its
+sources and its public names are looked at, so that the figures of two designs can be compared:
+`--json FILE` writes the figures, `--compare FILE` prints them beside those written before, and
+`--lists` names what was counted.
 
 files
-    Of each folder, without its sub-folders, and of the whole package: Python files, their lines (with comments, docstrings
-    and blank lines), lines of the median and of the largest file, and statements (without docstrings), which no formatter
-    changes.
+    Of each folder, without its sub-folders, and of the whole package: Python files, their lines
+    (with comments, docstrings and blank lines), lines of the median and of the largest file, and
+    statements (without docstrings), which no formatter changes.
 imports
-    Imports from one file to another file of the package, each pair once; and circles: sets of files each of which leads to all
-    others. "at the top" are import statements at the top of a module, "anywhere" those inside functions too. Names that are
-    imported as strings (the lazy top `__init__`) are not seen.
+    Imports from one file to another file of the package, each pair once; and circles: sets of files
+    each of which leads to all others. "at the top" are import statements at the top of a module,
+    "anywhere" those inside functions too. Names that are imported as strings (the lazy top
+    `__init__`) are not seen.
 classes
-    Of each public class at the top of the package: public names that are defined in the package, not those of HyperSpy alone;
-    classes of the package among its bases, itself included, and the files that hold them.
-reconstruct_*
-    The methods of that name of all public classes, each definition once. "declared" are the parameters in the `def`
-    statements, without the instance, `**keywords` being one; "shared" the fields of the package's classes (a TypedDict, a
-    dataclass) that a decorator or the type of `**keywords` names, each class once; "in signatures" the parameters that
-    `inspect.signature` shows, and "distinct" their names. "lines written" are the docstrings in the source, "lines shown" those
-    of `help`. "as in" counts "as in `another`" in all public docstrings of the package as `help` shows them.
+    Of each public class at the top of the package: public names that are defined in the package,
+    not those of HyperSpy alone; classes of the package among its bases, itself included, and the
+    files that hold them.
+signatures
+    The methods `reconstruct_*` of all public classes, each definition once. "declared" are the
+    parameters in the `def` statements, without the instance, `**keywords` being one; "shared" the
+    fields of the package's classes (a TypedDict, a dataclass) that a decorator or the type of
+    `**keywords` names, each class once; "in signatures" the parameters that `inspect.signature`
+    shows, and "distinct" their names. "lines written" are the docstrings in the source, "lines
+    shown" those of `help`. "as in" counts "as in `another`" in all public docstrings of the
+    package, as `help` shows them.
 calls
-    Real calls on 9 tilts of 16 x 8 pixels and two elements, iterative ones with 10 iterations, each traced with
-    `sys.setprofile`, in threads too, after one run for imports and compilation. "files" are those in which a Python function
-    is called, in all and by folder; compiled functions are not seen. A "move" is a call of a function in another file than that
-    of the nearest caller in the package, whatever is called in between; a generator counts each time it goes on. "above" are
-    files outside of `tomography`, and moves between two such, which grow with neither iterations nor cores.
+    Real calls on 9 tilts of 16 x 8 pixels and two elements, iterative ones with 10 iterations, each
+    traced with `sys.setprofile`, in threads too, after one run for imports and compilation. "files"
+    are those in which a Python function is called, in all and by folder; compiled functions are not
+    seen. A "move" is a call of a function in another file than that of the nearest caller in the
+    package, whatever is called in between; a generator counts each time it goes on. "above" are
+    files outside of `tomography`, and moves between two such, which grow with neither iterations
+    nor cores.
 method names
-    In how many files the name of each method is a string literal, alone or after "reconstruct_", and how many files hold three
-    names or more.
+    In how many files the name of each method is a string literal, alone or after "reconstruct_",
+    and how many files hold three names or more.
 same names
-    File names (but `__init__.py`) and class names that occur more than once, and functions at the top of modules that share
-    their name with one in another file whose parameters or body differ.
+    File names (but `__init__.py`) and class names that occur more than once, and functions at the
+    top of modules that share their name with one in another file whose parameters or body differ.
 """
 
 from __future__ import annotations
@@ -66,7 +74,10 @@ Lists = dict[str, list[str]]
 
 def trees_of(package: Path) -> dict[str, ast.Module]:
     """Return the syntax tree of each file by its path in the package."""
-    return {path.relative_to(package).as_posix(): ast.parse(path.read_text()) for path in sorted(package.rglob("*.py"))}
+    return {
+        path.relative_to(package).as_posix(): ast.parse(path.read_text())
+        for path in sorted(package.rglob("*.py"))
+    }
 
 
 def folder_of(file: str) -> str:
@@ -79,7 +90,11 @@ def folder_of(file: str) -> str:
 def statements_in(tree: ast.Module) -> int:
     """Return the number of statements, those inside others too, without docstrings."""
     nodes = list(ast.walk(tree))
-    documented = [node for node in nodes if isinstance(node, ast.Module | ast.ClassDef | DEFINITIONS) and ast.get_docstring(node)]
+    documented = [
+        node
+        for node in nodes
+        if isinstance(node, ast.Module | ast.ClassDef | DEFINITIONS) and ast.get_docstring(node)
+    ]
     return sum(isinstance(node, ast.stmt) for node in nodes) - len(documented)
 
 
@@ -102,7 +117,9 @@ def files_table(package: Path) -> Table:
     }
 
 
-def imports_of(trees: dict[str, ast.Module], package: str, everywhere: bool) -> set[tuple[str, str]]:
+def imports_of(
+    trees: dict[str, ast.Module], package: str, everywhere: bool
+) -> set[tuple[str, str]]:
     """Return the pairs (file, file that it imports), at the top of modules or everywhere."""
     modules = {}
     for file in trees:
@@ -166,8 +183,13 @@ def package_classes(cls: type, package: str) -> list[type]:
 
 
 def members(cls: type, package: str) -> dict[str, object]:
-    """Return the public members of a class that the package defines, functions out of their classmethods."""
-    names = {name for base in package_classes(cls, package) for name in vars(base) if not name.startswith("_")}
+    """Return the public members of a class that the package defines, by name."""
+    names = {
+        name
+        for base in package_classes(cls, package)
+        for name in vars(base)
+        if not name.startswith("_")
+    }
     found = {name: inspect.getattr_static(cls, name) for name in sorted(names)}
     return {name: getattr(member, "__func__", member) for name, member in found.items()}
 
@@ -189,9 +211,14 @@ def definition(function: Callable) -> ast.FunctionDef:
     code = inspect.unwrap(function).__code__
     for node in ast.walk(ast.parse(Path(code.co_filename).read_text())):
         named = isinstance(node, DEFINITIONS) and node.name == code.co_name
-        if named and min(part.lineno for part in (node, *node.decorator_list)) == code.co_firstlineno:
+        if (
+            named
+            and min(part.lineno for part in (node, *node.decorator_list)) == code.co_firstlineno
+        ):
             return node
-    raise LookupError(f"no def of {code.co_qualname} at line {code.co_firstlineno} of {code.co_filename}")
+    raise LookupError(
+        f"no def of {code.co_qualname} at line {code.co_firstlineno} of {code.co_filename}"
+    )
 
 
 def declared(node: ast.FunctionDef) -> list[str]:
@@ -202,7 +229,7 @@ def declared(node: ast.FunctionDef) -> list[str]:
 
 
 def fields_of(trees: Iterable[ast.Module]) -> dict[str, set[str]]:
-    """Return the annotated names in the bodies of classes, and of their bases, by the class's name."""
+    """Return the annotated names in the bodies of classes and their bases, by class name."""
     nodes = defaultdict(list)
     for tree in trees:
         for node in ast.walk(tree):
@@ -210,16 +237,25 @@ def fields_of(trees: Iterable[ast.Module]) -> dict[str, set[str]]:
                 nodes[node.name].append(node)
 
     def fields(name: str, below: tuple[str, ...] = ()) -> set[str]:
-        body = [part.target for node in nodes[name] for part in node.body if isinstance(part, ast.AnnAssign)]
-        bases = {base.id for node in nodes[name] for base in node.bases if isinstance(base, ast.Name)}
+        body = [
+            part.target
+            for node in nodes[name]
+            for part in node.body
+            if isinstance(part, ast.AnnAssign)
+        ]
+        bases = {
+            base.id for node in nodes[name] for base in node.bases if isinstance(base, ast.Name)
+        }
         further = bases & nodes.keys() - {name, *below}
-        return {target.id for target in body}.union(*(fields(base, (name, *below)) for base in further))
+        return {target.id for target in body}.union(
+            *(fields(base, (name, *below)) for base in further)
+        )
 
     return {name: found for name in nodes if (found := fields(name))}
 
 
 def shared_fields(node: ast.FunctionDef, fields: dict[str, set[str]]) -> set[tuple[str, str]]:
-    """Return (class, field) of the classes that the decorators, or the type of the keywords, of a function name."""
+    """Return (class, field) of the classes named by the decorators or the type of `**keywords`."""
     places = [*node.decorator_list, getattr(node.args.kwarg, "annotation", None)]
     parts = [part for place in places if place is not None for part in ast.walk(place)]
     names = {getattr(part, "id", getattr(part, "attr", None)) for part in parts}
@@ -239,18 +275,30 @@ def signatures_table(functions: Iterable[Callable], trees: Iterable[ast.Module])
         "in signatures": sum(map(len, signatures)),
         "distinct": len({name for names in signatures for name in names}),
         "lines written": sum(len((ast.get_docstring(node) or "").splitlines()) for node in nodes),
-        "lines shown": sum(len((inspect.getdoc(function) or "").splitlines()) for function in by_code.values()),
+        "lines shown": sum(
+            len((inspect.getdoc(function) or "").splitlines()) for function in by_code.values()
+        ),
     }
 
 
 def public_docstrings(top) -> Iterator[str]:
-    """Yield the docstring of each public function, class and member of the package and its public folders, once."""
-    documented, folders = {}, [value for name in top.__all__ if inspect.ismodule(value := getattr(top, name))]
+    """Yield the docstring of each public function, class and member, once."""
+    documented, folders = (
+        {},
+        [value for name in top.__all__ if inspect.ismodule(value := getattr(top, name))],
+    )
     values = [getattr(module, name) for module in (top, *folders) for name in module.__all__]
-    values += [member for cls in values if inspect.isclass(cls) for member in members(cls, top.__name__).values()]
+    values += [
+        member
+        for cls in values
+        if inspect.isclass(cls)
+        for member in members(cls, top.__name__).values()
+    ]
     for value in values:
         if inspect.isroutine(value) or inspect.isclass(value) or isinstance(value, property):
-            documented[getattr(inspect.unwrap(value), "__code__", value)] = value.__doc__ or ""  # one `def`, whoever binds it
+            documented[getattr(inspect.unwrap(value), "__code__", value)] = (
+                value.__doc__ or ""
+            )  # one `def`, whoever binds it
     yield from documented.values()
 
 
@@ -263,7 +311,7 @@ def as_in(docstrings: Iterable[str]) -> int:
 
 
 def traced(call: Callable[[], object], package: Path) -> tuple[set[str], Counter]:
-    """Return the files of the package that a call enters, and how often it moves from one to another, as (from, to)."""
+    """Return the files of the package that a call enters, and its moves, counted by (from, to)."""
     inside = f"{package}{os.sep}"
     entered, moves = set(), []  # appended to by threads: each step is one of the interpreter's
 
@@ -304,7 +352,13 @@ def calls_table(calls: dict[str, Callable], package: Path) -> tuple[Table, Lists
             "above": len(above),
             "moves": moves.total(),
             "moves above": sum(n for pair, n in moves.items() if set(pair) <= set(above)),
-            **dict(sorted(Counter(file.split("/")[0] if "/" in file else "(top)" for file in files).items())),
+            **dict(
+                sorted(
+                    Counter(
+                        file.split("/")[0] if "/" in file else "(top)" for file in files
+                    ).items()
+                )
+            ),
         }
         lists[f"files above tomography/ that {name} enters"] = above
     return table, lists
@@ -318,7 +372,9 @@ def small_calls(mt, folder: Path) -> dict[str, Callable]:
     images, quiet = (len(tilts), 8, 16), {"show_progressbar": False, "backend": "numba"}
     few, ratios = quiet | {"iterations": 10}, {"Au": 2.0, "Ag": 1.0}
     maps = {name: random.poisson(3.0, images) for name in ratios}
-    haadf = mt.TiltSeriesHAADF.from_images(2.0 * maps["Au"] + maps["Ag"] + 1.0, tilts=tilts, pixel_size=2.0)
+    haadf = mt.TiltSeriesHAADF.from_images(
+        2.0 * maps["Au"] + maps["Ag"] + 1.0, tilts=tilts, pixel_size=2.0
+    )
     eds = mt.TiltSeriesEDS.from_maps(maps, tilts=tilts, pixel_size=2.0)
     volume = eds.reconstruct_sirt(**few)
     stack = folder / "stack.mrc"
@@ -339,11 +395,17 @@ def small_calls(mt, folder: Path) -> dict[str, Callable]:
 
 
 def method_names(trees: dict[str, ast.Module]) -> tuple[Table, Lists]:
-    """Return in how many files the methods' names are string literals, and the files that hold three or more."""
-    words = {file: {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)} for file, tree in trees.items()}
+    """Return how many files hold each method's name as a literal, and which hold three or more."""
+    words = {
+        file: {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        for file, tree in trees.items()
+    }
     table, lists = defaultdict(dict), {}
     for column, prefixes in {"alone": [""], "either way": ["", "reconstruct_"]}.items():
-        holders = {name: {file for file in trees if words[file] & {part + name for part in prefixes}} for name in METHODS}
+        holders = {
+            name: {file for file in trees if words[file] & {part + name for part in prefixes}}
+            for name in METHODS
+        }
         counts = Counter(file for files in holders.values() for file in files)
         many = sorted(file for file, n in counts.items() if n >= 3)
         for name, files in [*holders.items(), ("three or more", many)]:
@@ -355,7 +417,12 @@ def method_names(trees: dict[str, ast.Module]) -> tuple[Table, Lists]:
 def same_names(trees: dict[str, ast.Module]) -> tuple[Table, Lists]:
     """Return how many names of files, classes and functions are used more than once, and which."""
     files = Counter(file.split("/")[-1] for file in trees)
-    classes = Counter(node.name for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    classes = Counter(
+        node.name
+        for tree in trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    )
     functions = defaultdict(dict)
     for file, tree in trees.items():
         for node in tree.body:
@@ -365,7 +432,9 @@ def same_names(trees: dict[str, ast.Module]) -> tuple[Table, Lists]:
     found = {
         "files": sorted(name for name, n in files.items() if n > 1 and name != "__init__.py"),
         "classes": sorted(name for name, n in classes.items() if n > 1),
-        "functions": sorted(name for name, bodies in functions.items() if len(set(bodies.values())) > 1),
+        "functions": sorted(
+            name for name, bodies in functions.items() if len(set(bodies.values())) > 1
+        ),
     }
     table = {kind: {"names": len(names)} for kind, names in found.items()}
     return table, {f"names of several {kind}": names for kind, names in found.items()}
@@ -394,7 +463,9 @@ def measured() -> dict:
         calls, entered = calls_table(small_calls(mt, Path(folder)), package)
     names, telling = method_names(trees)
     same, repeated = same_names(trees)
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=package, capture_output=True, text=True)
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=package, capture_output=True, text=True
+    )
     return {
         "of": {"commit": git.stdout.strip() or mt.__version__, "cores": os.cpu_count()},
         "tables": {
@@ -414,7 +485,9 @@ def as_text(title: str, table: Table, before: Table | None = None) -> str:
     """Return a table as Markdown, with `before → now` where a figure has changed."""
     before = table if before is None else before
     rows = dict.fromkeys([*before, *table])
-    columns = dict.fromkeys(column for part in (before, table) for row in part.values() for column in row)
+    columns = dict.fromkeys(
+        column for part in (before, table) for row in part.values() for column in row
+    )
 
     def cell(row: str, column: str) -> str:
         values = [part.get(row, {}).get(column) for part in (before, table)]
@@ -430,8 +503,17 @@ def main() -> None:
     """Print the figures, and write them or compare them with others."""
     parser = argparse.ArgumentParser(description="how the package is built, in figures")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
-    parser.add_argument("--compare", type=Path, metavar="FILE", help="print beside those that --json has written before")
-    parser.add_argument("--lists", action="store_true", help="name the files, classes and functions that were counted, too")
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="FILE",
+        help="print beside those that --json has written before",
+    )
+    parser.add_argument(
+        "--lists",
+        action="store_true",
+        help="name the files, classes and functions that were counted, too",
+    )
     options = parser.parse_args()
     now = measured()
     before = json.loads(options.compare.read_text()) if options.compare else None

@@ -41,7 +41,8 @@ FILES = {
                     return function(*args, **kwargs)
 
                 own = list(inspect.signature(function).parameters.values())[:-1]
-                more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in shared.__annotations__]
+                kind = inspect.Parameter.KEYWORD_ONLY
+                more = [inspect.Parameter(name, kind) for name in shared.__annotations__]
                 wrapper.__signature__ = inspect.Signature([*own, *more])
                 wrapper.__doc__ += "\\n\\nmask, depth\\n    As in\\n    `reconstruct_em`."
                 return wrapper
@@ -128,7 +129,9 @@ FILES = {
 @pytest.fixture(scope="module")
 def figures():
     """The benchmark, as a module."""
-    spec = importlib.util.spec_from_file_location("structure", Path(__file__).parents[1] / "benchmarks" / "structure.py")
+    spec = importlib.util.spec_from_file_location(
+        "structure", Path(__file__).parents[1] / "benchmarks" / "structure.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -156,9 +159,17 @@ def test_files(figures, package):
     table = figures.files_table(package)
     assert list(table) == ["(top)", "signals", "tomography", "all"]
     assert table["(top)"] == {"files": 1, "lines": 4, "median": 4, "largest": 4, "statements": 3}
-    assert table["tomography"] == {"files": 3, "lines": 28, "median": 11, "largest": 17, "statements": 6 + 9}
+    assert table["tomography"] == {
+        "files": 3,
+        "lines": 28,
+        "median": 11,
+        "largest": 17,
+        "statements": 6 + 9,
+    }
     assert table["all"]["files"] == len(FILES)
-    assert table["all"]["lines"] == sum(len(path.read_text().splitlines()) for path in package.rglob("*.py"))
+    assert table["all"]["lines"] == sum(
+        len(path.read_text().splitlines()) for path in package.rglob("*.py")
+    )
 
 
 def test_imports_and_circles(figures, package):
@@ -187,12 +198,17 @@ def test_absolute_imports_are_seen(figures):
         "a.py": ast.parse("from small.b import c"),
         "b.py": ast.parse(""),
     }
-    assert figures.imports_of(trees, "small", everywhere=False) == {("__init__.py", "a.py"), ("a.py", "b.py")}
+    assert figures.imports_of(trees, "small", everywhere=False) == {
+        ("__init__.py", "a.py"),
+        ("a.py", "b.py"),
+    }
     assert figures.circles_of(set()) == []
 
 
 def test_circles_are_those_of_the_test_of_imports(figures):
-    found = figures.circles_of(figures.imports_of(figures.trees_of(PACKAGE), PACKAGE.name, everywhere=True))
+    found = figures.circles_of(
+        figures.imports_of(figures.trees_of(PACKAGE), PACKAGE.name, everywhere=True)
+    )
     assert sorted(map(sorted, found)) == sorted(map(sorted, circles(everywhere=True)))
 
 
@@ -206,7 +222,13 @@ def test_signatures_and_docstrings(figures, small, package):
     lazy = small.signals.series.Lazy
     functions = [small.Series.reconstruct_sirt, small.Series.reconstruct_em, lazy.reconstruct_sirt]
     assert figures.definition(functions[0]).name == "reconstruct_sirt"
-    assert figures.declared(figures.definition(functions[1])) == ["self", "iterations", "more", "mask", "options"]
+    assert figures.declared(figures.definition(functions[1])) == [
+        "self",
+        "iterations",
+        "more",
+        "mask",
+        "options",
+    ]
     assert figures.signatures_table(functions, figures.trees_of(package).values()) == {
         "functions": 2,
         "declared": 2 + 4,  # iterations, run; iterations, more, mask, options
@@ -221,9 +243,19 @@ def test_signatures_and_docstrings(figures, small, package):
 
 def test_calls(figures, small, package):
     table, lists = figures.calls_table({"SIRT": small.Series().reconstruct_sirt}, package)
-    # From the decorator to the method; to the generator, thrice, and to the key, twice; from the thread to a function.
-    assert table["SIRT"] == {"files": 4, "above": 2, "moves": 7, "moves above": 1, "signals": 2, "tomography": 2}
-    assert lists == {"files above tomography/ that SIRT enters": ["signals/keywords.py", "signals/series.py"]}
+    # From the decorator to the method; to the generator, thrice, and to the key, twice; from the
+    # thread to a function.
+    assert table["SIRT"] == {
+        "files": 4,
+        "above": 2,
+        "moves": 7,
+        "moves above": 1,
+        "signals": 2,
+        "tomography": 2,
+    }
+    assert lists == {
+        "files above tomography/ that SIRT enters": ["signals/keywords.py", "signals/series.py"]
+    }
     assert sys.getprofile() is None
 
 
@@ -241,5 +273,12 @@ def test_names(figures, package):
 
 def test_tables_show_what_changed(figures):
     before, now = {"a": {"x": 1, "y": 2}, "gone": {"x": 3}}, {"a": {"x": 1, "y": 2.5}}
-    assert figures.as_text("of", now).splitlines() == ["| of | x | y |", "| --- | --- | --- |", "| a | 1 | 2.5 |"]
-    assert figures.as_text("of", now, before).splitlines()[2:] == ["| a | 1 | 2 → 2.5 |", "| gone | 3 → - | - |"]
+    assert figures.as_text("of", now).splitlines() == [
+        "| of | x | y |",
+        "| --- | --- | --- |",
+        "| a | 1 | 2.5 |",
+    ]
+    assert figures.as_text("of", now, before).splitlines()[2:] == [
+        "| a | 1 | 2 → 2.5 |",
+        "| gone | 3 → - | - |",
+    ]
