@@ -22,7 +22,7 @@ from series_pairs import TILTS
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.machine import memory
-from hyperspy_multitomo.reconstruction import job, noise, slabs
+from hyperspy_multitomo.reconstruction import job, noise, slab_progress, slabs
 from hyperspy_multitomo.reconstruction import slots as turns
 from hyperspy_multitomo.reconstruction.memory_model import footprint
 from hyperspy_multitomo.tomography import TiltGeometry
@@ -337,7 +337,7 @@ class TestBar:
     def test_it_counts_slabs(self, series, monkeypatch):
         counted = []
         monkeypatch.setattr(
-            mt.signals.computing,
+            slab_progress,
             "progress_bar",
             lambda show, what, total: _Recorded(counted, what, total),
         )

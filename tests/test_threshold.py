@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from ellipsoids import ellipsoid
 
-from hyperspy_multitomo.composition import particle_mask, specimen_mask
-from hyperspy_multitomo.composition.particle import edge_spread
+from hyperspy_multitomo.composition import edge_spread, particle_mask, specimen_mask
 
 
 def test_otsu_finds_a_noisy_ball():

@@ -162,6 +162,7 @@ class SmoothMapsRun(SmoothRun, total=False):
 
 #: Defaults of the keywords of a run, where the recipe has none of its own; None for the others.
 DEFAULTS = {"interactive": False, "display": True}
+_START = ("mask", "initial", "depth", "width")
 
 
 def with_shared(recipe, **defaults) -> Callable[[Callable], Callable]:
@@ -193,11 +194,23 @@ def with_shared(recipe, **defaults) -> Callable[[Callable], Callable]:
             )
             for name, annotation in _annotations(shared).items()
         ]
-        function.__signature__ = signature.replace(parameters=[*declared, *keywords])
+        function.__signature__ = signature.replace(parameters=_in_order(declared, keywords))
         function.__doc__ = _documented(function.__doc__, shared, own)
         return function
 
     return decorate
+
+
+def _in_order(
+    declared: Sequence[inspect.Parameter], keywords: Sequence[inspect.Parameter]
+) -> list[inspect.Parameter]:
+    """Return the parameters of a method as help shows them, what a run starts from first."""
+    first, *declared = declared
+    places = [one for one in declared if one.kind is not inspect.Parameter.KEYWORD_ONLY]
+    others = [one for one in declared if one.kind is inspect.Parameter.KEYWORD_ONLY]
+    start = [one for one in keywords if one.name in _START]
+    rest = [one for one in keywords if one.name not in _START]
+    return [first.replace(name="self"), *places, *start, *others, *rest]
 
 
 def _typed_dict(function: Callable, parameter: inspect.Parameter) -> type:

@@ -98,7 +98,7 @@ def method_of(recipe: type[Recipe]) -> Callable:
     --------
     >>> from hyperspy_multitomo.reconstruction.sirt import SIRT
     >>> list(inspect.signature(method_of(SIRT)).parameters)[:4]
-    ['series', 'iterations', 'stopping', 'noise']
+    ['self', 'mask', 'initial', 'depth']
     """
 
     def method(series, haadf=None, **keywords):
