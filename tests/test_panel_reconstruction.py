@@ -499,8 +499,8 @@ class TestOpening:
     def test_maps_alone_and_images_alone(self, series):
         haadf, eds = series
         for one, methods, names in [
-            (eds, ["sirt", "tv", "tgv", "tnv"], ("Au", "Ag")),
-            (haadf, ["sirt", "tv", "tgv"], ("HAADF",)),
+            (eds, ["fbp", "sirt", "em", "cgls", "tv", "tgv", "tnv"], ("Au", "Ag")),
+            (haadf, ["fbp", "sirt", "em", "cgls", "tv", "tgv"], ("HAADF",)),
         ]:
             shown = one.reconstruct_sirt(4, interactive=True, display=False)["ipywidgets"]["wdict"]
             assert [value for _, value in shown["method"].options] == methods

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hyperspy_multitomo.reconstruction.keywords import StoppedRun
-from hyperspy_multitomo.reconstruction.recipe import Iterated, recipe
+from hyperspy_multitomo.reconstruction.recipe import Iterated
 from hyperspy_multitomo.tomography import cgls
 
 
-@recipe
 @dataclass(frozen=True, kw_only=True)
 class CGLS(Iterated):
     """Conjugate gradients; see `reconstruct_cgls` for the parameters."""

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from hyperspy_multitomo.reconstruction.keywords import StoppedRun
-from hyperspy_multitomo.reconstruction.recipe import Iterated, recipe
+from hyperspy_multitomo.reconstruction.recipe import Iterated
 from hyperspy_multitomo.reconstruction.tilt_data import TiltData
 from hyperspy_multitomo.tomography import em
 
 
-@recipe
 @dataclass(frozen=True, kw_only=True)
 class EM(Iterated):
     """The maximum likelihood of Poisson counts; see `reconstruct_em` for the parameters."""

@@ -6,11 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hyperspy_multitomo.reconstruction.keywords import DirectRun
-from hyperspy_multitomo.reconstruction.recipe import SingleSeries, recipe
+from hyperspy_multitomo.reconstruction.recipe import SingleSeries
 from hyperspy_multitomo.tomography import fbp
 
 
-@recipe
 @dataclass(frozen=True, kw_only=True)
 class FBP(SingleSeries):
     """Filtered back projection; see `reconstruct_fbp` for the parameters."""

@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from hyperspy_multitomo.reconstruction.data_terms import TermModel
 from hyperspy_multitomo.reconstruction.keywords import Run
-from hyperspy_multitomo.reconstruction.recipe import Problem, project_with, recipe
+from hyperspy_multitomo.reconstruction.recipe import Problem, project_with
 from hyperspy_multitomo.reconstruction.tilt_data import TiltData
 from hyperspy_multitomo.reconstruction.values_by_element import values_by_element
 from hyperspy_multitomo.reconstruction.variational import (
@@ -30,7 +31,6 @@ from hyperspy_multitomo.tomography.input_checks import checked_power
 _CHEMISTRY = 150
 
 
-@recipe
 @dataclass(frozen=True, kw_only=True)
 class Fused(NamedRegulariser):
     """Fused multi-modal tomography; see `reconstruct_fused` for the parameters."""
@@ -85,9 +85,15 @@ class Fused(NamedRegulariser):
             extra={
                 "regulariser": self.regulariser_name,
                 "power": power,
+                "relative_weights": self.haadf_weights,
                 "haadf_weights": dict(zip(channels, weights.tolist(), strict=True)),
             },
         )
+
+    @classmethod
+    def settings_of(cls, step: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters that a step of a history tells."""
+        return super().settings_of(step) | {"haadf_weights": step["relative_weights"]}
 
     @property
     def settings(self) -> dict:

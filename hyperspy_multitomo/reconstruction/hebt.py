@@ -18,7 +18,6 @@ from hyperspy_multitomo.reconstruction.recipe import (
     Recipe,
     device_bytes_of,
     project_with,
-    recipe,
 )
 from hyperspy_multitomo.reconstruction.regularised_hebt import RegularisedHEBT
 from hyperspy_multitomo.reconstruction.tilt_data import TiltData
@@ -29,7 +28,6 @@ from hyperspy_multitomo.tomography import TiltGeometry, hebt
 _MEANINGLESS = {"tv": ("alpha0",), "tnv": ("alpha0", "coupled"), "tgv": ()}
 
 
-@recipe
 @dataclass(frozen=True, kw_only=True)
 class HEBT(Recipe):
     """HAADF-EDS bimodal tomography; see `reconstruct_hebt` for the parameters."""

@@ -160,6 +160,7 @@ class SmoothMapsRun(SmoothRun, total=False):
     haadf_term: str | None
 
 
+_ALL = (Panel, DirectRun, Run, StoppedRun, SmoothRun, SmoothMapsRun)
 #: Defaults of the keywords of a run, where the recipe has none of its own; None for the others.
 DEFAULTS = {"interactive": False, "display": True}
 _START = ("mask", "initial", "depth", "width")
@@ -196,6 +197,7 @@ def with_shared(recipe, **defaults) -> Callable[[Callable], Callable]:
         ]
         function.__signature__ = signature.replace(parameters=_in_order(declared, keywords))
         function.__doc__ = _documented(function.__doc__, shared, own)
+        function.__name__ = f"reconstruct_{recipe.name}"  # that of images too, in errors and help
         return function
 
     return decorate
@@ -251,20 +253,13 @@ def _documented(text: str, shared: type, defaults: Mapping[str, Any]) -> str:
 def _shared_entries(shared: type) -> list[tuple[tuple[str, ...], str]]:
     """Return the explanations of the keywords of a TypedDict; the class itself before its bases."""
     found: dict[tuple[str, ...], str] = {}
-    for cls in (shared, *_bases(shared)):
+    # A TypedDict does not know its bases before Python 3.12, but has their keywords.
+    bases = [cls for cls in _ALL if cls.__annotations__.keys() <= shared.__annotations__.keys()]
+    for cls in sorted(bases, key=lambda cls: -len(cls.__annotations__)):
         doc = inspect.cleandoc(cls.__doc__).partition("\nParameters\n----------\n")[2]
         known = {name for names in found for name in names}
         found |= {names: entry for names, entry in _entries(doc) if names[0] not in known}
     return list(found.items())
-
-
-def _bases(shared: type) -> Sequence[type]:
-    """Return the TypedDicts that one is made of, from the nearest on."""
-    bases = []
-    for base in getattr(shared, "__orig_bases__", ()):
-        if base is not TypedDict:
-            bases += [base, *_bases(base)]
-    return bases
 
 
 def _entries(section: str) -> list[tuple[tuple[str, ...], str]]:

@@ -17,9 +17,6 @@ from hyperspy_multitomo.reconstruction.noise import stopping_noise
 from hyperspy_multitomo.reconstruction.tilt_data import TiltData
 from hyperspy_multitomo.tomography import Projector, TiltGeometry, projector
 
-#: The recipe of each method, by the name of the method: ``"sirt"`` for `reconstruct_sirt`.
-RECIPES: dict[str, type[Recipe]] = {}
-
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -146,6 +143,23 @@ class Recipe:
     def defaults(cls) -> dict[str, Any]:
         """Return the defaults of the parameters."""
         return {one.name: one.default for one in dataclasses.fields(cls)}
+
+    @classmethod
+    def of_step(cls, step: Mapping[str, Any]) -> Recipe:
+        """Return the recipe that made a volume, from the step of its history, without its arrays."""
+        return cls(**cls.settings_of(step))
+
+    @classmethod
+    def settings_of(cls, step: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters that a step of a history tells."""
+        names = (name for name in cls.fields() if name in step and name != "background")
+        settings = {name: step[name] for name in names}
+        if not step.get("interrupted") and "max_iterations" in step:
+            settings["iterations"] = step["max_iterations"]
+        if isinstance(settings.get("ratios"), list):
+            channels = step["made_of"]["maps"]["channels"]
+            settings["ratios"] = dict(zip(channels, settings["ratios"], strict=False))
+        return settings
 
     @property
     def step(self) -> str:
@@ -275,12 +289,6 @@ class SingleSolver:
     def __call__(self, project: Callable, arrays: Mapping):
         """Return the iterates, or the volume."""
         return self.recipe.solve(project(self.geometry), arrays, self.gains)
-
-
-def recipe(cls: type[Recipe]) -> type[Recipe]:
-    """Register the recipe of a method, by its name."""
-    RECIPES[cls.name] = cls
-    return cls
 
 
 def volume_shape(channels, geometry: TiltGeometry, pixels: int) -> tuple[int, int, int, int]:

@@ -6,12 +6,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# Each module registers its recipe; a new one is imported here.
-from hyperspy_multitomo.reconstruction import cgls, em, fbp, fused, hebt, sirt, variational  # noqa: F401
+from hyperspy_multitomo.reconstruction.cgls import CGLS
+from hyperspy_multitomo.reconstruction.em import EM
+from hyperspy_multitomo.reconstruction.fbp import FBP
+from hyperspy_multitomo.reconstruction.fused import Fused
+from hyperspy_multitomo.reconstruction.hebt import HEBT
 from hyperspy_multitomo.reconstruction.keywords import Run
-from hyperspy_multitomo.reconstruction.recipe import RECIPES, Recipe, recipe
+from hyperspy_multitomo.reconstruction.recipe import Recipe
+from hyperspy_multitomo.reconstruction.sirt import SIRT
+from hyperspy_multitomo.reconstruction.variational import TGV, TNV, TV
 
-__all__ = ["RECIPES", "Recipe", "methods_of", "recipe", "recipe_of", "recipe_of_step"]
+#: The recipe of each method, by the name of the method: ``"sirt"`` for `reconstruct_sirt`.
+RECIPES: dict[str, type[Recipe]] = {
+    one.name: one for one in (FBP, SIRT, EM, CGLS, HEBT, TV, TGV, TNV, Fused)
+}
 
 
 def methods_of(channels) -> list[str]:
@@ -51,19 +59,7 @@ def recipe_of(method: str, keywords: Mapping[str, Any]) -> tuple[Recipe, dict[st
 
 
 def recipe_of_step(step: Mapping[str, Any]) -> Recipe:
-    """Return the recipe that made a volume, from the step of its history; arrays are left out.
-
-    Parameters
-    ----------
-    step : mapping
-        With what the volume was made of, under ``"made_of"``.
-    """
+    """Return the recipe that made a volume, from the step of its history, without its arrays."""
     method = step["step"].removeprefix("reconstruct_")
     form = RECIPES[method].form({"regulariser": step.get("regulariser")})
-    settings = {name: step[name] for name in form.fields() if name in step and name != "background"}
-    if isinstance(settings.get("ratios"), list):
-        channels = step["made_of"]["maps"]["channels"]
-        settings["ratios"] = dict(zip(channels, settings["ratios"], strict=False))
-    if "slabs" in step and "overlap" in form.fields() and settings["dimensions"] == 3:
-        settings["overlap"] = step["slabs"]["overlap"]
-    return form(**settings)
+    return form.of_step(step)

@@ -29,7 +29,7 @@ _ARRAYS = ("mask", "initial", "background")
 # Options that may change on resume, and what is calculated anew from the data.
 _NOT_IN_KEY = (
     *("tolerance", "backend", "mask", "initial", "background"),
-    *("calibration", "haadf_history", "counts_of"),
+    *("calibration", "haadf_history", "relative_weights"),
 )
 # Arrays at the pixels of the maps, which may be of several voxels.
 _COARSE = ("maps", "background", "recorded", "gross")
@@ -163,7 +163,7 @@ def solve(prepared: Prepared, run: Run) -> Outcome:
     if prepared.slabs is None:
         with progress_bar(show, "reconstructing", job.iterations or 1) as bar:
             result = job.run(prepared.arrays, progress=bar, store=prepared.store)
-        course = _course(result, prepared.store)
+        course = _course(result, prepared.store, job.iterations)
         return Outcome(result.volume, settings, course, result.residuals)
     volume = in_slabs(
         job, prepared.arrays, prepared.coarse, problem.shape, prepared.slabs, prepared.store
@@ -224,11 +224,11 @@ def _cut(problem: Problem, footprint: Footprint, chunks, store: CheckpointStore 
     return slabs
 
 
-def _course(result: Reconstruction, store: CheckpointStore | None) -> dict:
+def _course(result: Reconstruction, store: CheckpointStore | None, most: int) -> dict:
     """Return what the history says of a run in memory."""
     if result.stopped_by == "direct":
         return {}
-    course = {name: getattr(result, name) for name in _OUTCOME}
+    course = {name: getattr(result, name) for name in _OUTCOME} | {"max_iterations": most}
     if store is None:
         del course["resumed_at"]
     if result.box is None:

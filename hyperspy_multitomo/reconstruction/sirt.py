@@ -6,11 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hyperspy_multitomo.reconstruction.keywords import StoppedRun
-from hyperspy_multitomo.reconstruction.recipe import Iterated, recipe
+from hyperspy_multitomo.reconstruction.recipe import Iterated
 from hyperspy_multitomo.tomography import sirt
 
 
-@recipe
 @dataclass(frozen=True, kw_only=True)
 class SIRT(Iterated):
     """Non-negative SIRT; see `reconstruct_sirt` for the parameters."""

@@ -29,7 +29,6 @@ from hyperspy_multitomo.reconstruction.recipe import (
     Problem,
     Recipe,
     project_with,
-    recipe,
     volume_shape,
 )
 from hyperspy_multitomo.reconstruction.start import REMEDY, channels_in_words, start_arrays
@@ -86,6 +85,14 @@ class Variational(Recipe):
             raise ValueError(f"coupled={self.coupled!r} must be True, False or 'nuclear'")
         if self.mu is not None and self.weight != 1:
             raise ValueError("mu= and weight= both say how much to smooth; pass one of them")
+
+    @classmethod
+    def settings_of(cls, step: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters that a step of a history tells."""
+        settings = super().settings_of(step)
+        if "slabs" in step and step["dimensions"] == 3:
+            settings["overlap"] = step["slabs"]["overlap"]
+        return settings
 
     @property
     def regulariser_name(self) -> str:
@@ -261,7 +268,6 @@ class Variational(Recipe):
         )
 
 
-@recipe
 @dataclass(frozen=True, kw_only=True)
 class TV(Variational):
     """Total variation."""
@@ -270,7 +276,6 @@ class TV(Variational):
     title = "TV"
 
 
-@recipe
 @dataclass(frozen=True, kw_only=True)
 class TGV(Variational):
     """Total generalised variation."""
@@ -281,7 +286,6 @@ class TGV(Variational):
     tolerance = SLOW_TOLERANCE
 
 
-@recipe
 @dataclass(frozen=True, kw_only=True)
 class TNV(Variational):
     """Total nuclear variation."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -178,7 +179,7 @@ def _for_series(recipe: Recipe, series) -> Recipe:
     if series.channels and getattr(recipe, "data_term", "") is None:
         changes["data_term"] = "poisson"
     mu = getattr(recipe, "mu", None)
-    if not series.channels and mu is not None and not isinstance(mu, Mapping):
+    if not series.channels and isinstance(mu, Real):
         changes["mu"] = [mu]
     background = getattr(recipe, "background", None)
     if background is not None:
