@@ -95,7 +95,7 @@ def test_images(series, method):
 
 
 def test_after_saving_and_with_alignment_and_gains(series, tmp_path):
-    haadf, eds = (one.deepcopy() for one in series)
+    eds = series[1].deepcopy()
     eds.gains = np.linspace(0.9, 1.1, len(eds.tilts))
     shifts = np.linspace(-1, 1, len(eds.tilts))
     eds.align(mt.Alignment(shifts, shifts[::-1], 0.3, 1.0))
