@@ -11,6 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hyperspy_multitomo.acquisition.same_tilt import SAME_VIEW, match_tilts
+from hyperspy_multitomo.alignment.alignment_files import (
+    named_errors,
+    pixel_of_shifts,
+    read,
+    tilts_of_shifts,
+    write,
+)
 from hyperspy_multitomo.alignment.apply import Placing, turn
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.arguments import checked, real
@@ -18,8 +26,6 @@ from hyperspy_multitomo.parameters import array
 
 __all__ = ["Alignment"]
 
-# Tilts this far apart, in degrees, are still the same view.
-SAME_TILT = 0.5
 # Signs of (across, along) after the images have been flipped.
 ORIENTATIONS = {"same": (1, 1), "flip_x": (-1, 1), "flip_y": (1, -1), "rotate_180": (-1, -1)}
 
@@ -222,9 +228,7 @@ class Alignment(Placing):
         FileExistsError
             If the file exists and `overwrite` is not True.
         """
-        from hyperspy_multitomo.alignment.alignment_files import save
-
-        return save(self, path, overwrite)
+        return write(self.as_dict() | {"slow_axis": self.slow_axis}, path, overwrite)
 
     @classmethod
     def load(cls, path, tilts=None, pixel_size: float | None = None) -> Alignment:
@@ -257,9 +261,18 @@ class Alignment(Placing):
         changes. Rows of MRC images are as IMOD numbers them. Tomviz: https://tomviz.org; IMOD: J.
         R. Kremer et al., J. Struct. Biol. 116 (1996) 71, https://doi.org/10.1006/jsbi.1996.0013.
         """
-        from hyperspy_multitomo.alignment.alignment_files import load
-
-        return load(path, tilts, pixel_size)
+        path = Path(path)
+        fields = read(path)
+        with named_errors(path):
+            try:
+                alignment = cls.from_dict(fields)
+            except TypeError as error:
+                raise ValueError(f"not what was saved: {error}") from None
+            return replace(
+                alignment,
+                tilts=tilts_of_shifts(path, alignment.tilts, len(alignment), tilts),
+                pixel_size=pixel_of_shifts(alignment.pixel_size, pixel_size),
+            )
 
     def subset(self, tilts: slice | ArrayLike) -> Alignment:
         """Return the alignment of some of the tilts: a slice, indices or a boolean mask."""
@@ -473,8 +486,8 @@ class Alignment(Placing):
                 "the tilts of this alignment are not known; give it as tilts= when it is made or "
                 "loaded"
             )
-        distance = np.abs(self.tilts[:, None] - tilts[None, :])
-        missing = tilts[distance.min(axis=0) > SAME_TILT]
+        places = match_tilts(tilts, self.tilts, SAME_VIEW)
+        missing = tilts[places < 0]
         if missing.size:
             raise ValueError(
                 f"the alignment has no shifts for the tilts {missing} degrees; it has "
@@ -482,7 +495,7 @@ class Alignment(Placing):
                 "Leave these tilts out (drop_tilts), or pass interpolate=True if the stage drifted "
                 "slowly"
             )
-        return distance.argmin(axis=0)
+        return places
 
     def _at(self, tilts: np.ndarray, interpolate: bool) -> Alignment:
         if not interpolate:
@@ -501,7 +514,7 @@ class Alignment(Placing):
             )
         order = np.argsort(self.tilts)
         own = self.tilts[order]
-        beyond = tilts[(tilts < own[0] - SAME_TILT) | (tilts > own[-1] + SAME_TILT)]
+        beyond = tilts[(tilts < own[0] - SAME_VIEW) | (tilts > own[-1] + SAME_VIEW)]
         if beyond.size:
             raise ValueError(
                 f"the tilts {beyond} degrees lie outside {own[0]:g} to {own[-1]:g}, where shifts "
