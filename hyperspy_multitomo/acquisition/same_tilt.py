@@ -18,8 +18,7 @@ SAME_VIEW = 0.5
 
 
 def match_tilts(tilts: ArrayLike, among: ArrayLike, within: float = SAME_TILT) -> np.ndarray:
-    """
-    Return the place of each tilt in another list of tilts.
+    """Return the place of each tilt in another list of tilts.
 
     Parameters
     ----------

@@ -49,8 +49,7 @@ _Codec = TypeVar("_Codec", bound=Callable)
 
 
 def write(fields: Mapping[str, Any], path: str | Path, overwrite: bool | None = None) -> Path:
-    """
-    Write the fields of an alignment to a file, completely or not at all.
+    """Write the fields of an alignment to a file, completely or not at all.
 
     Parameters
     ----------
@@ -100,8 +99,7 @@ def named_errors(path: Path) -> Iterator[None]:
 def tilts_of_shifts(
     path: Path, stored: np.ndarray | None, count: int, tilts: ArrayLike | str | Path | None
 ) -> np.ndarray | None:
-    """
-    Return the tilts of the shifts in a file: its own, or those that the caller adds to it.
+    """Return the tilts of the shifts in a file: its own, or those that the caller adds to it.
 
     Parameters
     ----------

@@ -16,8 +16,7 @@ class Placing:
 
     @property
     def geometry_shifts(self) -> np.ndarray:
-        """
-        Displacement of each image across the axis that the projection geometry takes (tilt,), px.
+        """Displacement of each image across the axis that the projection geometry takes (tilt,), px.
 
         ``TiltGeometry(shifts=...)`` says where the recorded object is, hence the opposite sign.
         With a rotation it is the part across the rotated axis.
@@ -33,8 +32,7 @@ class Placing:
         backward: bool = False,
         rows: Rows | None = None,
     ) -> np.ndarray:
-        """
-        Move the images into place in one resampling.
+        """Move the images into place in one resampling.
 
         Linear interpolation, because it keeps counts non-negative and conserves their sum (but for
         what leaves the view); whole pixels move without any loss.
@@ -110,8 +108,7 @@ class Placing:
         for_geometry: bool = False,
         backward: bool = False,
     ) -> tuple[int, int]:
-        """
-        Say of which rows `apply` makes some rows, over all tilts.
+        """Say of which rows `apply` makes some rows, over all tilts.
 
         Parameters
         ----------

@@ -45,8 +45,7 @@ def align(
     others: Sequence[Modality] = (),
     progress: Callable[[str], object] | None = None,
 ) -> Alignment:
-    """
-    Align a tilt series.
+    """Align a tilt series.
 
     Parameters
     ----------

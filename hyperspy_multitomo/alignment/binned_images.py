@@ -15,8 +15,7 @@ _BLUR = 0.6
 
 @dataclass(frozen=True)
 class Placement:
-    """
-    Where the images of a series are, the tilt axis being at x = 0 and y = 0 in the middle.
+    """Where the images of a series are, the tilt axis being at x = 0 and y = 0 in the middle.
 
     Attributes
     ----------
@@ -46,8 +45,7 @@ class Placement:
 
 
 class MovingImages:
-    """
-    Images (tilt, x, y), binned, as cubic splines that are sampled in place.
+    """Images (tilt, x, y), binned, as cubic splines that are sampled in place.
 
     Parameters
     ----------

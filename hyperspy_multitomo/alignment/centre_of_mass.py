@@ -22,8 +22,7 @@ _CLEAR_OUTLINE, _NEARLY_ALL = 0.1, 0.995
 
 
 def centre_of_mass_shifts(images: ArrayLike, tilts: ArrayLike) -> Alignment:
-    """
-    Put the centre of mass of an object that is wholly in view on the path of a point.
+    """Put the centre of mass of an object that is wholly in view on the path of a point.
 
     Along the axis the centre of mass has to stay where it is; across the axis, that of a body at
     (x0, z0) is at a + x0 cos t + z0 sin t. This is fitted to the measured path, and the images are

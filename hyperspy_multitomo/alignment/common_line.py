@@ -20,8 +20,7 @@ _TOGETHER = 64
 
 
 def common_line_shifts(images: ArrayLike, tilts: ArrayLike) -> np.ndarray:
-    """
-    Measure shifts along the tilt axis from the profiles of mass along it.
+    """Measure shifts along the tilt axis from the profiles of mass along it.
 
     Tilting moves mass across the axis alone, so that the sum of an image over x is the same
     function of y at every tilt, as long as the object is in view across the axis; in Fourier space

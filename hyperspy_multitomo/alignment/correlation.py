@@ -30,8 +30,7 @@ def cross_correlation_shifts(
     neighbours: int = 3,
     phase: bool = False,
 ) -> Alignment:
-    """
-    Measure shifts by correlating each image with its neighbours, from the lowest tilt outwards.
+    """Measure shifts by correlating each image with its neighbours, from the lowest tilt outwards.
 
     The image of the lowest absolute tilt stays where it is. Every other image is registered to the
     mean of its neighbours nearer to that one, all under a Hann window and in place; a second pass

@@ -51,8 +51,7 @@ class Fit:
 
 
 class View:
-    """
-    The images of one modality or element on a coarse grid, and how likely they are.
+    """The images of one modality or element on a coarse grid, and how likely they are.
 
     Parameters
     ----------

@@ -38,8 +38,7 @@ class Uncertainty:
 
 
 class Newton:
-    """
-    Steps in those of the parameters that are free.
+    """Steps in those of the parameters that are free.
 
     Parameters
     ----------

@@ -43,8 +43,7 @@ def projection_matching_shifts(
     iterations: int = 15,
     progress: Callable[[str], object] | None = None,
 ) -> Alignment:
-    """
-    Refine shifts by registering each image to the projection of a reconstruction from all of them.
+    """Refine shifts by registering each image to the projection of a reconstruction from all of them.
 
     All slices are reconstructed together, by SIRT without negative values, first from binned
     images. The rotation stays as it is. What changes slowly with the tilt goes into the

@@ -19,8 +19,7 @@ LEAST_SPREAD = 0.4
 
 @dataclass(frozen=True, eq=False)
 class AlignmentQuality:
-    """
-    Standard errors and residuals of a measured alignment.
+    """Standard errors and residuals of a measured alignment.
 
     Errors are of what can be known: of shifts across the axis after a + b cos t + c sin t has been
     taken off (the position of the axis and of the object), along it after their mean; that of the

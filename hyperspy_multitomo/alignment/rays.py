@@ -28,8 +28,7 @@ _REACH, _THINNEST = 0.75, 0.1
 
 @dataclass(frozen=True)
 class Support:
-    """
-    Where the object can be, in any unit of length.
+    """Where the object can be, in any unit of length.
 
     Attributes
     ----------
@@ -49,8 +48,7 @@ class Support:
 
 @dataclass(frozen=True)
 class Blobs:
-    """
-    The blobs of one scale, in steps from ray to ray.
+    """The blobs of one scale, in steps from ray to ray.
 
     Attributes
     ----------
@@ -70,8 +68,7 @@ class Blobs:
 def ray_covariance(
     tilts: np.ndarray, u: np.ndarray, support: Support
 ) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Return the covariance of the rays of all tilts, folded (see `folding`), its mean variance 1.
+    """Return the covariance of the rays of all tilts, folded (see `folding`), its mean variance 1.
 
     Parameters
     ----------

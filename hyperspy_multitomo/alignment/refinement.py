@@ -58,8 +58,7 @@ _WORSE = 1.2
 
 @dataclass(frozen=True)
 class Modality:
-    """
-    Images that share one alignment with others.
+    """Images that share one alignment with others.
 
     Attributes
     ----------
@@ -89,8 +88,7 @@ def refine(
     free: Sequence[str] = ("shifts", "axis", "rotation"),
     progress: Callable[[str], object] | None = None,
 ) -> Alignment:
-    """
-    Refine an alignment by the residual of the reconstruction: the most likely shifts, axis and rotation, jointly.
+    """Refine an alignment by the residual of the reconstruction: the most likely shifts, axis and rotation, jointly.
 
     All tilts, slices, images and maps decide together, each as far as its noise allows. Nothing is
     reconstructed: the residual at the best reconstruction, of a Gaussian prior, has a closed form

@@ -51,8 +51,7 @@ def scan_offsets(
     drift: bool = True,
     slow_axis: str = "y",
 ) -> Alignment:
-    """
-    Measure where each map lies on the HAADF image of the same tilt, and how far it drifted while it was scanned.
+    """Measure where each map lies on the HAADF image of the same tilt, and how far it drifted while it was scanned.
 
     An image takes seconds, a map minutes, in which the stage creeps: the map is displaced, and
     sheared or stretched along its slow axis. The sum of the maps over the elements is modelled as
@@ -286,8 +285,7 @@ class _Registration:
         return columns[[*range(free), 4, 5]], self.smooth - model, 1 / expected
 
     def _errors(self, moved, linear, columns, left, weights) -> np.ndarray:
-        """
-        Return standard errors of the parameters.
+        """Return standard errors of the parameters.
 
         The estimate is linear in the counts, smoothing included, so that their variance is carried
         through it. That is taken as proportional to what the model expects, as large as what is

@@ -14,8 +14,7 @@ _SMOOTHING = 2.0
 
 
 def in_view(images: np.ndarray, side: Literal["across", "along"]) -> bool:
-    """
-    Tell whether a specimen ends inside the view at every tilt, but for an even film that it may lie on.
+    """Tell whether a specimen ends inside the view at every tilt, but for an even film that it may lie on.
 
     It does if the rim on both sides is even: the mean distance from its median is small against the
     contrast of the image.

@@ -23,8 +23,7 @@ _EMPTY = 0.08
 
 @dataclass(frozen=True)
 class TiltAxis:
-    """
-    Position and direction of the tilt axis, with standard errors.
+    """Position and direction of the tilt axis, with standard errors.
 
     Attributes
     ----------
@@ -41,8 +40,7 @@ class TiltAxis:
 
 
 def axis_by_centre_of_mass(images: ArrayLike, tilts: ArrayLike) -> TiltAxis:
-    """
-    Find the tilt axis of images without jumps: the centre of mass of each slice moves about it.
+    """Find the tilt axis of images without jumps: the centre of mass of each slice moves about it.
 
     In the slice y the centre of mass is at a(y) + x0(y) cos t + z0(y) sin t. A line is laid through
     the a(y), each slice weighing by its scatter: it is the axis. For objects that are in view

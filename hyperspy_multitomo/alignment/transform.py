@@ -41,8 +41,7 @@ ORIENTATIONS = {"same": (1, 1), "flip_x": (-1, 1), "flip_y": (1, -1), "rotate_18
 )
 @dataclass(frozen=True, eq=False)
 class Alignment(Placing):
-    """
-    Shifts per tilt, in-plane rotation and position of the tilt axis.
+    """Shifts per tilt, in-plane rotation and position of the tilt axis.
 
     The order is: shifts (and the drift during the scan, where there is one), in the unrotated
     frame; then the rotation about the image centre (n-1)/2; then the offset, which is where the
@@ -203,8 +202,7 @@ class Alignment(Placing):
         return labels[:0] if self.quality is None else labels[self.quality.suspicious]
 
     def save(self, path, overwrite: bool | None = None) -> Path:
-        """
-        Write a file that `load` reads, completely or not at all.
+        """Write a file that `load` reads, completely or not at all.
 
         Parameters
         ----------
@@ -232,8 +230,7 @@ class Alignment(Placing):
 
     @classmethod
     def load(cls, path, tilts=None, pixel_size: float | None = None) -> Alignment:
-        """
-        Read a file of shifts.
+        """Read a file of shifts.
 
         Parameters
         ----------
@@ -288,8 +285,7 @@ class Alignment(Placing):
     def with_shift(
         self, tilt: float, *, across: float | None = None, along: float | None = None
     ) -> Alignment:
-        """
-        Return the alignment with the shift of one tilt set by hand.
+        """Return the alignment with the shift of one tilt set by hand.
 
         Parameters
         ----------
@@ -326,8 +322,7 @@ class Alignment(Placing):
         )
 
     def then(self, other: Alignment) -> Alignment:
-        """
-        Return this alignment and another one, measured on the images that this one has put in place, as one.
+        """Return this alignment and another one, measured on the images that this one has put in place, as one.
 
         Parameters
         ----------
@@ -384,8 +379,7 @@ class Alignment(Placing):
         )
 
     def inverse(self) -> Alignment:
-        """
-        Return what moves aligned images back to where they were recorded.
+        """Return what moves aligned images back to where they were recorded.
 
         Returns
         -------
@@ -414,8 +408,7 @@ class Alignment(Placing):
         orientation: str = "same",
         interpolate: bool = False,
     ) -> Alignment:
-        """
-        Return the same alignment for another modality of the same field of view.
+        """Return the same alignment for another modality of the same field of view.
 
         Parameters
         ----------

@@ -19,8 +19,7 @@ def is_lazy(array) -> bool:
 
 
 def voxelwise(function: Callable, volumes, inside, *others, dtype):
-    """
-    Return ``function(volumes, inside, *others)``, for a dask array one call per block, with all channels in it.
+    """Return ``function(volumes, inside, *others)``, for a dask array one call per block, with all channels in it.
 
     Parameters
     ----------
@@ -67,8 +66,7 @@ def with_neighbours(function: Callable, volume, dtype):
 
 
 def reduced(function: Callable, together: Callable, *arrays):
-    """
-    Return what `together` makes of the list of the results of ``function(*arrays)`` for every block: one pass over the data.
+    """Return what `together` makes of the list of the results of ``function(*arrays)`` for every block: one pass over the data.
 
     Parameters
     ----------

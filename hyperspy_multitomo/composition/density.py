@@ -31,8 +31,7 @@ def quantify_density(
     solid_angle: float | None = None,
     units: str = "g/cm^3",
 ) -> np.ndarray:
-    """
-    Turn volumes of counts per nm of path into the density of each element.
+    """Turn volumes of counts per nm of path into the density of each element.
 
     With X_e the counts per nm, D the electrons per pixel and sigma_e the partial cross section for
     a photon in the detector, there are X_e/(sigma_e D) atoms per volume; zeta_e X_e/D is their
@@ -108,8 +107,7 @@ def quantify_density(
 def electrons_per_pixel(
     beam_current_nA: ArrayLike, live_time_s: ArrayLike, pixels: float
 ) -> np.ndarray:
-    """
-    Return the electrons that hit each pixel of a map.
+    """Return the electrons that hit each pixel of a map.
 
     Parameters
     ----------

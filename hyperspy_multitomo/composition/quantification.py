@@ -28,8 +28,7 @@ def quantify(
     composition_units: str = "weight",
     mask: str | float | ArrayLike | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Turn volumes of counts into percent of the listed elements.
+    """Turn volumes of counts into percent of the listed elements.
 
     With X_e the counts (per unit length, whatever the unit): weight fractions C_e ~ k_e X_e
     (``"CL"``, Cliff and Lorimer), C_e ~ zeta_e X_e (``"zeta"``) or C_e ~ X_e / f_e (``"model"``),
@@ -133,8 +132,7 @@ def mean_composition(
     composition_units: str = "weight",
     mask: ArrayLike | None = None,
 ) -> np.ndarray:
-    """
-    Return the composition of a region as a whole, from the sums of its counts.
+    """Return the composition of a region as a whole, from the sums of its counts.
 
     Negative voxels count as they are: an element that is absent comes out as 0 but for its noise,
     where the mean of fractions that cannot be negative is above 0.
@@ -190,8 +188,7 @@ def composition_errors(
     factor_errors: Mapping[str, float] | float | None = None,
     count_errors: ArrayLike | None = None,
 ) -> np.ndarray:
-    """
-    Return the standard errors of a composition from those of the factors and of the counts, to first order.
+    """Return the standard errors of a composition from those of the factors and of the counts, to first order.
 
     With the relative errors d_e of w_e X_e: var C_e = C_e^2 [(1 - 2 C_e) d_e^2 + sum_a C_a^2
     d_a^2]. What factors have wrong is wrong everywhere alike, so it does not average out over a

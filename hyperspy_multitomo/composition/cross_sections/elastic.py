@@ -12,8 +12,7 @@ from hyperspy_multitomo.composition.cross_sections.tables import atomic_number, 
 
 
 def elastic_browning(element: str, keV: float) -> float:
-    """
-    Return the total cross section for elastic scattering in Browning's empirical form.
+    """Return the total cross section for elastic scattering in Browning's empirical form.
 
     It is what Yuan et al. take for the HAADF (z = sigma/M). Against partial waves it is 39 to 58 %
     low at 300 keV, and it knows nothing of the detector's angles: `haadf` is better.
@@ -51,8 +50,7 @@ def elastic_browning(element: str, keV: float) -> float:
 
 
 def haadf(element: str, keV: float, inner_mrad: float, outer_mrad: float) -> float:
-    """
-    Return the elastic cross section of an atom for scattering onto an annular detector.
+    """Return the elastic cross section of an atom for scattering onto an annular detector.
 
     Parameters
     ----------

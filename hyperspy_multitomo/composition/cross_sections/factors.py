@@ -18,8 +18,7 @@ KINDS = ("CL", "zeta", "cross_section", "model")
 
 
 def xray_factor(line: str, keV: float, model: str = "cascade", efficiency: float = 1.0) -> float:
-    """
-    Return the X-ray factor f of a line: what an atom emits and the detector counts, per mass.
+    """Return the X-ray factor f of a line: what an atom emits and the detector counts, per mass.
 
     f = sigma_ionisation x yield x line fraction x efficiency / M. Counts are n f C rho t with n =
     N_A D Omega/(4 pi), so that weight fractions go with X/f.
@@ -62,8 +61,7 @@ def xray_factor(line: str, keV: float, model: str = "cascade", efficiency: float
 
 
 def haadf_factor(element: str, keV: float, angles: tuple[float, float] | None = None) -> float:
-    """
-    Return z, the HAADF signal of an element per mass thickness: its elastic cross section over its atomic weight.
+    """Return z, the HAADF signal of an element per mass thickness: its elastic cross section over its atomic weight.
 
     Parameters
     ----------
@@ -113,8 +111,7 @@ def convert_factors(
     solid_angle: float | None = None,
     reference: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
-    """
-    Turn factors of one kind into those of another.
+    """Turn factors of one kind into those of another.
 
     Parameters
     ----------
@@ -229,8 +226,7 @@ def model_ratios(
     model: str = "cascade",
     efficiency: Sequence[float] | None = None,
 ) -> dict[str, float]:
-    """
-    Return response ratios up to a common factor, z/f: HAADF signal per count of each element.
+    """Return response ratios up to a common factor, z/f: HAADF signal per count of each element.
 
     Parameters
     ----------

@@ -18,8 +18,7 @@ _LOW = 16.0
 
 
 def edge(element: str, shell: str) -> float:
-    """
-    Return the ionisation energy of a subshell.
+    """Return the ionisation energy of a subshell.
 
     Parameters
     ----------
@@ -47,8 +46,7 @@ def edge(element: str, shell: str) -> float:
 
 
 def ionisation(element: str, shell: str, keV: float) -> float:
-    """
-    Return the cross section for the ionisation of a shell by an electron.
+    """Return the cross section for the ionisation of a shell by an electron.
 
     Parameters
     ----------

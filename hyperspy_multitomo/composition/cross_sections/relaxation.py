@@ -21,8 +21,7 @@ MODELS = ("direct", "cascade")
 
 
 def fluorescence_yield(element: str, shell: str) -> float:
-    """
-    Return the probability that a vacancy of a subshell is filled with the emission of a photon.
+    """Return the probability that a vacancy of a subshell is filled with the emission of a photon.
 
     Parameters
     ----------
@@ -60,8 +59,7 @@ def fluorescence_yield(element: str, shell: str) -> float:
 
 
 def line_fraction(line: str) -> float:
-    """
-    Return the share of a line among all photons that fill the vacancies of its subshell.
+    """Return the share of a line among all photons that fill the vacancies of its subshell.
 
     Parameters
     ----------
@@ -104,8 +102,7 @@ def line_fraction(line: str) -> float:
 
 
 def emission(line: str, keV: float, model: str = "cascade") -> float:
-    """
-    Return the cross section for the emission of a photon of a line by an atom that the beam hits.
+    """Return the cross section for the emission of a photon of a line by an atom that the beam hits.
 
     Parameters
     ----------

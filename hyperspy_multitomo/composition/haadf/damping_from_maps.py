@@ -41,8 +41,7 @@ def damping_from_maps(
     mask: ArrayLike | None = None,
     min_counts: float = 50.0,
 ) -> DampingModel:
-    """
-    Estimate the damping from elemental maps, whose counts grow with the thickness: h = D(sum_e r_e p_e).
+    """Estimate the damping from elemental maps, whose counts grow with the thickness: h = D(sum_e r_e p_e).
 
     The inverted HAADF is summed to blocks of pixels, where it is linear in the counts whatever the
     thickness does inside. Response ratios and saturation solve two equations: (P'P - N) r = P'L -

@@ -41,8 +41,7 @@ def pure_grey_values(
     noise: float,
     held: tuple[float, float],
 ) -> tuple[list[float], list[float]]:
-    """
-    Find the grey values of two pure elements, as `haadf_composition` describes them.
+    """Find the grey values of two pure elements, as `haadf_composition` describes them.
 
     Parameters
     ----------

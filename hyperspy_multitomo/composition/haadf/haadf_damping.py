@@ -30,8 +30,7 @@ STEPS = 60
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DampingModel:
-    """
-    A HAADF that saturates: recorded = S (1 - exp(-linear / S)), of unit slope where the specimen is thin.
+    """A HAADF that saturates: recorded = S (1 - exp(-linear / S)), of unit slope where the specimen is thin.
 
     Attributes
     ----------
@@ -112,8 +111,7 @@ class DampingModel:
         )
 
     def invert(self, recorded: ArrayLike) -> np.ndarray:
-        """
-        Return the linear signal behind a recorded one, of any shape; float32 for float32.
+        """Return the linear signal behind a recorded one, of any shape; float32 for float32.
 
         Noise grows by 1 / (1 - recorded/S), and in the mean it brightens: by variance / (2 S (1 -
         recorded/S)^2).
@@ -147,8 +145,7 @@ def estimate_damping(
     model: Literal["constant", "lamella"] = "constant",
     gains: ArrayLike | None = None,
 ) -> DampingModel:
-    """
-    Estimate the damping from a HAADF series alone: the undamped signal of an object is the same at all tilts.
+    """Estimate the damping from a HAADF series alone: the undamped signal of an object is the same at all tilts.
 
     Each tilt's sum over x of the linear signal is the mass of the slice, whatever the direction
     (the zeroth moment). Where the object is longer along the beam at some tilts, damping makes

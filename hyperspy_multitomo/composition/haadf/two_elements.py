@@ -37,8 +37,7 @@ _TOO_MANY = 0.05
 
 @dataclass(frozen=True, eq=False, repr=False)
 class HAADFComposition:
-    """
-    Percent of two elements in each voxel, and how far to trust it.
+    """Percent of two elements in each voxel, and how far to trust it.
 
     Attributes
     ----------
@@ -101,8 +100,7 @@ def haadf_composition(
     composition_units: str = "atomic",
     clip: bool = True,
 ) -> HAADFComposition:
-    """
-    Turn the grey values of a HAADF volume of two elements into percent of each.
+    """Turn the grey values of a HAADF volume of two elements into percent of each.
 
     Where two elements fill the space, the grey value lies between those of the pure ones, I = f
     I_A + (1 - f) I_B, with f the share of A in the volume; for equal numbers of atoms per volume, f
@@ -333,8 +331,7 @@ def _local_noise(volume: np.ndarray, inside: np.ndarray) -> np.ndarray:
 def atoms_by_volume(
     elements: Sequence[str], densities: Mapping[str, float] | str | None = None
 ) -> tuple[float, float]:
-    """
-    Return the atoms per nm^3 of two pure elements.
+    """Return the atoms per nm^3 of two pure elements.
 
     Parameters
     ----------

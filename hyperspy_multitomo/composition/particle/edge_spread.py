@@ -34,8 +34,7 @@ _NOTHING = "nothing in the volume is positive, so there is no particle to find; 
 
 @dataclass(frozen=True, eq=False)
 class ThresholdCurve:
-    """
-    The edge-spread function of a volume and the threshold read from it.
+    """The edge-spread function of a volume and the threshold read from it.
 
     Attributes
     ----------
@@ -70,8 +69,7 @@ class ThresholdCurve:
 
 
 def edge_spread(total: ArrayLike, smooth: bool | None = None) -> ThresholdCurve:
-    """
-    Find the threshold at which the volume of the particle depends least on it.
+    """Find the threshold at which the volume of the particle depends least on it.
 
     The volume V(t) of the voxels above a level t falls steeply in the noise of the background, is
     flat between background and particle, and falls again inside the particle. The threshold is the

@@ -67,8 +67,7 @@ def _filter(volume, found, pairs, middle):
 
 
 def median_of_neighbours(volume: np.ndarray) -> np.ndarray:
-    """
-    Return the median of the 3 neighbours along every axis, the voxel included: of 27 in a volume.
+    """Return the median of the 3 neighbours along every axis, the voxel included: of 27 in a volume.
 
     Parameters
     ----------

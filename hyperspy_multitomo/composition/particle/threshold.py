@@ -16,8 +16,7 @@ __all__ = ["particle_mask", "specimen_mask"]
 
 
 def particle_mask(total: ArrayLike, method: str | float | ArrayLike = "auto") -> np.ndarray:
-    """
-    Tell the voxels of the particle from the empty ones around it.
+    """Tell the voxels of the particle from the empty ones around it.
 
     Parameters
     ----------
@@ -113,8 +112,7 @@ def mask_and_voxels(
 
 
 def specimen_mask(haadf: ArrayLike, fraction: float = 0.05) -> np.ndarray:
-    """
-    Choose generously the pixels that hold specimen: all but the background.
+    """Choose generously the pixels that hold specimen: all but the background.
 
     A pixel counts if its HAADF signal, smoothed by one pixel, exceeds `fraction` of the 99th
     percentile of the whole series. One level for all tilts, far below what Otsu's method would

@@ -32,8 +32,7 @@ def _count(words, table):
 
 @dataclass(frozen=True, eq=False)
 class ValueTable:
-    """
-    The values of a volume, rounded to 14 significant bits (6e-5 of each), and how many voxels have each.
+    """The values of a volume, rounded to 14 significant bits (6e-5 of each), and how many voxels have each.
 
     Tables of blocks add up to that of the volume, so that what is read from it is the same however
     the volume is cut.

@@ -29,8 +29,7 @@ def block_equations(
     weights: np.ndarray | None = None,
     tile: tuple[int, int] | None = None,
 ) -> NormalEquations:
-    """
-    Sum the weighted normal equations of every tilt, or of every tile of every tilt.
+    """Sum the weighted normal equations of every tilt, or of every tile of every tilt.
 
     Without weights they are the mean over shifted grids of blocks, which makes the result depend
     less on where core and shell happen to be cut.

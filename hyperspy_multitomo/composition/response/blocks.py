@@ -18,8 +18,7 @@ PARTS = 32
 
 @dataclass(frozen=True)
 class BlockSums:
-    """
-    Sums over the masked pixels of every block that holds any; blocks are listed tilt after tilt.
+    """Sums over the masked pixels of every block that holds any; blocks are listed tilt after tilt.
 
     Attributes
     ----------
@@ -75,8 +74,7 @@ def sum_blocks(
 
 
 def block_side(counts: float, mask: np.ndarray, min_counts: float) -> tuple[int, bool]:
-    """
-    Find the smallest side whose mean masked block holds `min_counts` of the weakest element.
+    """Find the smallest side whose mean masked block holds `min_counts` of the weakest element.
 
     Parameters
     ----------
@@ -122,8 +120,7 @@ def noise_covariance(
     block_weights: np.ndarray | None = None,
     haadf: np.ndarray | None = None,
 ) -> np.ndarray:
-    """
-    Measure, per tilt, the covariance of the pixel noise between channels, summed over the masked pixels.
+    """Measure, per tilt, the covariance of the pixel noise between channels, summed over the masked pixels.
 
     The mixed difference d = p(x, y) - p(x+1, y) - p(x, y+1) + p(x+1, y+1) is blind to any image
     f(x) + g(y), the gradients of the specimen among them, and carries four pixels' noise: <d d'>/4
@@ -170,8 +167,7 @@ def noise_covariance(
 
 
 def noise_correlation(maps: np.ndarray, mask: np.ndarray) -> float:
-    """
-    Say how far the noise of neighbouring pixels is correlated, 0 where it is independent.
+    """Say how far the noise of neighbouring pixels is correlated, 0 where it is independent.
 
     Neighbouring mixed differences (see `noise_covariance`) share half of their pixels, so that
     independent noise correlates them by -1/2; what lies above is returned, for the direction where
@@ -222,8 +218,7 @@ def _correlation_excess(images: np.ndarray, mask: np.ndarray) -> float:
 
 
 def bootstrap_tile(mask: np.ndarray, side: int) -> tuple[int, int] | None:
-    """
-    Return the size of the parts of a view that a bootstrap draws from where there are too few tilts, else None.
+    """Return the size of the parts of a view that a bootstrap draws from where there are too few tilts, else None.
 
     Parameters
     ----------

@@ -56,8 +56,7 @@ def fit_response_ratios(
     n_bootstrap: int = 200,
     seed: int | None = 0,
 ) -> ResponseRatios:
-    """
-    Fit h = sum_e r_e p_e, r_e >= 0, to the pixels of all tilts, or of a single view.
+    """Fit h = sum_e r_e p_e, r_e >= 0, to the pixels of all tilts, or of a single view.
 
     Counts are noisy regressors, which biases plain least squares towards 0. Either method removes
     that, as long as the noise is independent from pixel to pixel: fit before the maps are smoothed

@@ -44,8 +44,7 @@ def doubts(
     missed_counts: float | None,
     correlation: float,
 ) -> list[str]:
-    """
-    Say in words what the reader of the ratios has to know.
+    """Say in words what the reader of the ratios has to know.
 
     Parameters
     ----------

@@ -26,8 +26,7 @@ STRONG = 10.0
 
 @dataclass(frozen=True)
 class InstrumentEquations(ErrorsInVariables):
-    """
-    Sums by group of pixels from which r follows by two-stage least squares.
+    """Sums by group of pixels from which r follows by two-stage least squares.
 
     Attributes
     ----------
@@ -90,8 +89,7 @@ def _regular(gram: np.ndarray) -> np.ndarray:
 
 
 def neighbour_means(images: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
-    """
-    Return for every pixel the Gaussian mean over the masked pixels around it, without itself.
+    """Return for every pixel the Gaussian mean over the masked pixels around it, without itself.
 
     Parameters
     ----------
@@ -136,8 +134,7 @@ def instrument_equations(
     mask: np.ndarray,
     tile: tuple[int, int] | None = None,
 ) -> InstrumentEquations:
-    """
-    Sum the equations over the pixels of every group, weighted by what the counting statistics let each pixel say.
+    """Sum the equations over the pixels of every group, weighted by what the counting statistics let each pixel say.
 
     Parameters
     ----------

@@ -14,8 +14,7 @@ __all__ = ["ResponseRatios"]
 
 @dataclass(frozen=True, eq=False)
 class ResponseRatios:
-    """
-    Response ratios h = sum_e r_e p_e and how well they explain the HAADF.
+    """Response ratios h = sum_e r_e p_e and how well they explain the HAADF.
 
     Attributes
     ----------

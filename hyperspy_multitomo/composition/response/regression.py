@@ -55,8 +55,7 @@ class ErrorsInVariables(ABC):
     def solve(
         self, prior: np.ndarray | None = None, groups: np.ndarray | slice = slice(None)
     ) -> np.ndarray:
-        """
-        Minimise r'(gram + prior - k noise) r - 2 (cross - k edges)'r over r >= 0.
+        """Minimise r'(gram + prior - k noise) r - 2 (cross - k edges)'r over r >= 0.
 
         k is 1 as long as the noise makes up no more than `removable` in every direction; else it is
         made smaller, so that the matrix stays positive definite and channels that differ by their
@@ -120,8 +119,7 @@ def _scale_of(matrix: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class NormalEquations(ErrorsInVariables):
-    """
-    Normal equations whose regressors are the noisy counts themselves.
+    """Normal equations whose regressors are the noisy counts themselves.
 
     Attributes
     ----------
@@ -180,8 +178,7 @@ class NormalEquations(ErrorsInVariables):
 def significant_ratios(
     equations: ErrorsInVariables, prior_matrix: np.ndarray | None, repeats: int, seed: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Return ratios and standard errors; what is not above 0 by twice its error becomes 0, one by one, and the rest is refitted.
+    """Return ratios and standard errors; what is not above 0 by twice its error becomes 0, one by one, and the rest is refitted.
 
     A ratio that is all but 0 would make a volume of x_e/r_e out of nothing but HAADF residuals.
 
@@ -250,8 +247,7 @@ def check_independent(counts: np.ndarray, prior: np.ndarray | None, names: Seque
 def prior_terms(
     names: Sequence[str], prior: Mapping[str, float] | None, strength: float, energy: np.ndarray
 ) -> np.ndarray | None:
-    """
-    Write the rows strength * sqrt(energy_e) * (r_e - s q_e) = 0 as normal equations in (r, s).
+    """Write the rows strength * sqrt(energy_e) * (r_e - s q_e) = 0 as normal equations in (r, s).
 
     Parameters
     ----------
@@ -293,8 +289,7 @@ def prior_terms(
 def one_sided_weights(
     signal: np.ndarray, fit: Callable[[np.ndarray], np.ndarray], repeats: int = 15
 ) -> np.ndarray:
-    """
-    Find the blocks that a model explains, where others may be brighter than the model but none darker.
+    """Find the blocks that a model explains, where others may be brighter than the model but none darker.
 
     The scatter is measured on the blocks that are darker than the model, in units of the model's
     square root (counts). First brighter blocks are given less pull the farther off they are

@@ -10,12 +10,11 @@ import numpy as np
 from hyperspy_multitomo.composition.dask_blocks import is_lazy
 from hyperspy_multitomo.tomography import TiltGeometry
 
-__all__ = ["block_means", "coarse_geometry", "finer"]
+__all__ = ["cube_means", "coarse_geometry", "finer"]
 
 
-def block_means(volumes, size: int, binning: int = 1):
-    """
-    Return the means over cubes of `size` voxels, NumPy or dask as the volumes are.
+def cube_means(volumes, size: int, binning: int = 1):
+    """Return the means over cubes of `size` voxels, NumPy or dask as the volumes are.
 
     Parameters
     ----------
@@ -33,7 +32,7 @@ def block_means(volumes, size: int, binning: int = 1):
     Examples
     --------
     >>> import numpy as np
-    >>> block_means(np.ones((1, 2, 4, 3)), 2)
+    >>> cube_means(np.ones((1, 2, 4, 3)), 2)
     array([[[[1. , 0.5],
              [1. , 0.5]]]])
     """
@@ -51,8 +50,7 @@ def block_means(volumes, size: int, binning: int = 1):
 
 
 def coarse_geometry(geometry: TiltGeometry, size: int) -> TiltGeometry:
-    """
-    Return the geometry of `block_means` of a volume, with detector pixels as much coarser.
+    """Return the geometry of `cube_means` of a volume, with detector pixels as much coarser.
 
     Parameters
     ----------
@@ -91,8 +89,7 @@ def coarse_geometry(geometry: TiltGeometry, size: int) -> TiltGeometry:
 
 
 def finer(rays: np.ndarray, size: int, width: int, rows: slice) -> np.ndarray:
-    """
-    Interpolate what was found on coarser detector pixels linearly at the original ones.
+    """Interpolate what was found on coarser detector pixels linearly at the original ones.
 
     Parameters
     ----------

@@ -15,8 +15,7 @@ __all__ = ["XRayDetector", "detectors_from", "relative_weights", "shadowing_gain
 
 @dataclass(frozen=True)
 class XRayDetector:
-    """
-    An X-ray detector, fixed in the microscope while the specimen tilts.
+    """An X-ray detector, fixed in the microscope while the specimen tilts.
 
     The laboratory's axes: x across the tilt axis, y along it, z towards the electron source, as in
     the untilted volume. A positive tilt turns the specimen's upper surface towards +x, where a
@@ -74,8 +73,7 @@ class XRayDetector:
             )
 
     def direction(self, tilt: ArrayLike) -> np.ndarray:
-        """
-        Return the unit vector towards the detector in the specimen's coordinates.
+        """Return the unit vector towards the detector in the specimen's coordinates.
 
         Parameters
         ----------
@@ -105,8 +103,7 @@ class XRayDetector:
         return np.stack([x * cos - z * sin, np.full_like(tilt, y), x * sin + z * cos], axis=-1)
 
     def take_off_angle(self, tilt: ArrayLike) -> np.ndarray:
-        """
-        Return the angle between the specimen's upper surface (the plane of its x and y) and the way to the detector.
+        """Return the angle between the specimen's upper surface (the plane of its x and y) and the way to the detector.
 
         Parameters
         ----------
@@ -128,8 +125,7 @@ class XRayDetector:
 
 
 def super_x(solid_angle: float = 0.7, elevation: float = 18.0) -> tuple[XRayDetector, ...]:
-    """
-    Return four detectors around the specimen, at azimuths of 45, 135, 225 and 315 degrees.
+    """Return four detectors around the specimen, at azimuths of 45, 135, 225 and 315 degrees.
 
     Parameters
     ----------
@@ -164,8 +160,7 @@ def super_x(solid_angle: float = 0.7, elevation: float = 18.0) -> tuple[XRayDete
 
 
 def detectors_from(spec) -> tuple[XRayDetector, ...]:
-    """
-    Return detectors from what a user gives for them.
+    """Return detectors from what a user gives for them.
 
     Parameters
     ----------
@@ -239,8 +234,7 @@ def _parsed(spec) -> Sequence[XRayDetector]:
 
 
 def relative_weights(detectors: Sequence[XRayDetector]) -> np.ndarray:
-    """
-    Return the solid angle of each detector as part of all of them; equal parts where they have none.
+    """Return the solid angle of each detector as part of all of them; equal parts where they have none.
 
     Parameters
     ----------
@@ -266,8 +260,7 @@ def relative_weights(detectors: Sequence[XRayDetector]) -> np.ndarray:
 def shadowing_gains(
     detectors, tilts: ArrayLike, horizon: float | tuple[float, float] = 0.0
 ) -> np.ndarray:
-    """
-    Return the part of the detectors' solid angle that the specimen's holder leaves visible at each tilt.
+    """Return the part of the detectors' solid angle that the specimen's holder leaves visible at each tilt.
 
     On each side of the tilt axis the holder, which tilts with the specimen, has a straight wall
     parallel to the axis, that hides what is lower than an angle over the specimen's plane. A

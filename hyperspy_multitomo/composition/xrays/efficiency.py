@@ -24,8 +24,7 @@ SOFT = 1.0
 
 @dataclass(frozen=True)
 class Layer:
-    """
-    A layer that X-rays pass, square to it.
+    """A layer that X-rays pass, square to it.
 
     Attributes
     ----------
@@ -83,8 +82,7 @@ class Layer:
         return {self.material: 1.0} if isinstance(self.material, str) else dict(self.material)
 
     def transmission(self, energy_keV: ArrayLike) -> np.ndarray:
-        """
-        Return the part of the X-rays that passes.
+        """Return the part of the X-rays that passes.
 
         Parameters
         ----------
@@ -134,8 +132,7 @@ def efficiency(
     crystal_mm: float | None = None,
     contact: Layer | None = None,
 ) -> np.ndarray:
-    """
-    Return the part of the photons that a silicon detector counts: past window, contact and dead layer, absorbed in the crystal.
+    """Return the part of the photons that a silicon detector counts: past window, contact and dead layer, absorbed in the crystal.
 
     Parameters
     ----------
@@ -221,8 +218,7 @@ def checked_efficiency(
     energies: ArrayLike,
     efficiency: float | Mapping[str, float] | Callable[[np.ndarray], ArrayLike] | None = None,
 ) -> np.ndarray:
-    """
-    Return the detector's efficiency for each X-ray line from what a user gives for it.
+    """Return the detector's efficiency for each X-ray line from what a user gives for it.
 
     Parameters
     ----------

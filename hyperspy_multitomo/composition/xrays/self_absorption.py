@@ -36,8 +36,7 @@ _FAINT = 1e-6
 
 
 def attenuation_coefficients(elements: Sequence[str], energies: ArrayLike) -> np.ndarray:
-    """
-    Return the mass absorption coefficients of elements for X-ray lines.
+    """Return the mass absorption coefficients of elements for X-ray lines.
 
     Parameters
     ----------
@@ -108,8 +107,7 @@ def attenuation_coefficients(elements: Sequence[str], energies: ArrayLike) -> np
 
 
 def linear_attenuation(densities: ArrayLike, coefficients: ArrayLike) -> np.ndarray:
-    """
-    Return the linear attenuation of each X-ray line in each voxel: the sum over the elements of coefficient times density.
+    """Return the linear attenuation of each X-ray line in each voxel: the sum over the elements of coefficient times density.
 
     Parameters
     ----------
@@ -166,8 +164,7 @@ def voxel_transmission(
     where: ArrayLike | None = None,
     threads: int | None = None,
 ) -> np.ndarray:
-    """
-    Return how much of what each voxel emits in a direction leaves the volume: exp(-integral of the attenuation on the way out).
+    """Return how much of what each voxel emits in a direction leaves the volume: exp(-integral of the attenuation on the way out).
 
     The mean along each voxel of its own emission, half of whose path in the voxel counts on
     average. Outside of the volume is vacuum: where the specimen goes on beyond the field of view,
@@ -253,8 +250,7 @@ def ray_transmission(
     progress: Callable[[int, int], object] | None = None,
     threads: int | None = None,
 ) -> np.ndarray:
-    """
-    Return the part of each line's X-rays that reaches the detectors, for every pixel of every projection.
+    """Return the part of each line's X-rays that reaches the detectors, for every pixel of every projection.
 
     The mean over the emission on each ray, (W_t (x_c T_ct)) / (W_t x_c): W_t projects at tilt t,
     x_c is the volume of channel c, and T_ct the transmission of its line from each voxel, mean of
