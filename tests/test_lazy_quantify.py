@@ -16,7 +16,7 @@ from hyperspy_multitomo.composition import particle_mask, quantify
 from hyperspy_multitomo.composition.particle.edge_spread import edge_spread
 from hyperspy_multitomo.composition.particle.median import median_of_neighbours
 from hyperspy_multitomo.composition.particle.value_table import ValueTable, dividing
-from hyperspy_multitomo.composition.xrays.coarse_grid import cube_means, coarse_geometry, finer
+from hyperspy_multitomo.composition.xrays.coarse_grid import coarse_geometry, cube_means, finer
 from hyperspy_multitomo.signals.methods import haadf_composition
 from hyperspy_multitomo.signals.methods import xray_paths as tracing
 from hyperspy_multitomo.simulation.absorbing_phantoms import gold_shell

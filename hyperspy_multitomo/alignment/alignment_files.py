@@ -144,19 +144,20 @@ def _checked_against(
 ) -> np.ndarray:
     """Return the stored tilts, or else the caller's, after comparing the two."""
     if isinstance(tilts, str | Path):
-        source, degrees = Path(tilts).name, read_tilt_file(tilts)
+        source = Path(tilts).name
+        given = check_tilts(read_tilt_file(tilts), source=source)
     else:
-        source, degrees = "tilts=", tilts
-    degrees = check_tilts(degrees, source=source)
-    if len(degrees) != count:
+        source = "tilts="
+        given = check_tilts(tilts, source=source)
+    if len(given) != count:
         raise ValueError(
-            f"there are {count} shifts but {source} has {len(degrees)} angles; give one per shift"
+            f"there are {count} shifts but {source} has {len(given)} angles; give one per shift"
         )
     if stored is None:
-        return degrees
-    if np.abs(degrees - stored).max() > SAME_VIEW:
+        return given
+    if np.abs(given - stored).max() > SAME_VIEW:
         raise ValueError(
-            f"the file has the tilts {stored} but {source} has {degrees}; leave tilts= out or "
+            f"the file has the tilts {stored} but {source} has {given}; leave tilts= out or "
             "correct it"
         )
     return stored
@@ -389,8 +390,8 @@ def _from_transforms(text: str) -> dict[str, Any]:
         )
     if deviation.max() > SAME_ROTATION:
         raise ValueError(
-            f"view {deviation.argmax() + 1} is turned by {deviation.max():.2f} degrees from the mean of "
-            f"the views: {IN_IMOD}"
+            f"view {deviation.argmax() + 1} is turned by {deviation.max():.2f} degrees from the "
+            f"mean of the views: {IN_IMOD}"
         )
     shifts = (dx + 1j * dy) / turn
     return {

@@ -10,7 +10,7 @@ import numpy as np
 from hyperspy_multitomo.composition.dask_blocks import is_lazy
 from hyperspy_multitomo.tomography import TiltGeometry
 
-__all__ = ["cube_means", "coarse_geometry", "finer"]
+__all__ = ["coarse_geometry", "cube_means", "finer"]
 
 
 def cube_means(volumes, size: int, binning: int = 1):
