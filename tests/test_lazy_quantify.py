@@ -15,7 +15,7 @@ import hyperspy_multitomo as mt
 from hyperspy_multitomo.composition import particle_mask, quantify
 from hyperspy_multitomo.composition.particle.edge_spread import edge_spread
 from hyperspy_multitomo.composition.particle.median import median_of_neighbours
-from hyperspy_multitomo.composition.particle.value_table import ValueTable, dividing
+from hyperspy_multitomo.composition.particle.value_table import ValueTable, threshold_between_values
 from hyperspy_multitomo.composition.xrays.coarse_grid import coarse_geometry, cube_means, finer
 from hyperspy_multitomo.signals.methods import haadf_composition
 from hyperspy_multitomo.signals.methods import xray_paths as tracing
@@ -363,7 +363,7 @@ class TestWhatItIsMadeOf:
                 table.quantile(part), np.quantile(values, part), rtol=1e-4, atol=1e-4
             )
         for level in (-2.0, -0.3, 0.0, 0.7, 4.0, float(values[0, 0, 0])):
-            at = dividing(level)
+            at = threshold_between_values(level)
             assert abs(at - level) <= 2.0**-13 * abs(level) + 1e-30
             assert np.count_nonzero(values > at) == table.above(level).size == table.above(at).size
             assert table.above(level).size + table.up_to(level).size == table.size

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When two tilts are the same: the tolerances, by where the angles come from, and the comparison."""
+"""Tolerances within which two tilts are the same, by the source of the angles."""
 
 from __future__ import annotations
 

@@ -235,7 +235,7 @@ class View:
             count,
         )
 
-    def left_out(self, placement: Placement) -> np.ndarray:
+    def leave_one_out_residual(self, placement: Placement) -> np.ndarray:
         """Return the residual of each tilt predicted from the others, over its expectation (tilt,).
 
         It is a root mean square.
@@ -243,7 +243,13 @@ class View:
         data = self.sampled(placement)
         parts = fold(data)
         squares = sum(
-            self._both(_missed, self.inverse, parts, [self.weights] * 2, [len(self.tilts)] * 2)
+            self._both(
+                _leave_one_out_squares,
+                self.inverse,
+                parts,
+                [self.weights] * 2,
+                [len(self.tilts)] * 2,
+            )
         )
         return np.sqrt(np.maximum(squares / (self.scale * len(self.u) * self.weights.sum()), 0))
 
@@ -300,7 +306,9 @@ def _products(inverse: np.ndarray, fields: np.ndarray, tilts: int) -> np.ndarray
     return products.reshape((kinds * tilts,) * 2)
 
 
-def _missed(inverse: np.ndarray, data: np.ndarray, weights: np.ndarray, tilts: int) -> np.ndarray:
+def _leave_one_out_squares(
+    inverse: np.ndarray, data: np.ndarray, weights: np.ndarray, tilts: int
+) -> np.ndarray:
     """Return the squared leave-one-tilt-out residual of a part, over its covariance, (tilt,)."""
     w = inverse @ data
     count, squares = len(w) // tilts, np.empty(tilts)

@@ -123,7 +123,7 @@ class Newton:
         shorter = min(1.0, 1 / longest, np.deg2rad(_LARGEST_TURN) / max(abs(turn), 1e-12))
         return shorter * dx, shorter * dy, shorter * turn
 
-    def knowable(self, dx: np.ndarray, dy: np.ndarray) -> float:
+    def longest_shift(self, dx: np.ndarray, dy: np.ndarray) -> float:
         """Return the longest shift (px) in a step, without displacements of object and axis."""
         return float(max(np.abs(self._known @ dx).max(), np.abs(dy - dy.mean()).max()))
 

@@ -206,7 +206,7 @@ def _search(
 ) -> Alignment:
     """Find the most likely support and alignment, on a coarse grid and then on a fine one."""
     free, whole = problem.free, problem.whole
-    placement, support = problem.started(placement)
+    placement, support = problem.first_support(placement)
     first = placement
     rough = ("shifts",) if "shifts" in free else free
     for number, bins in enumerate(problem.grids(placement, support)):
@@ -214,7 +214,7 @@ def _search(
         problem.set_grid(bins, placement, support)
         # The size of an object in view is found best in aligned images: on the first grid twice.
         for parameters in (free,) if number else (rough,) * (1 + whole[0]):
-            support = problem.likeliest(support, placement)
+            support = problem.most_likely_support(support, placement)
             problem.fit(support, placement)
             problem.newton = problem.steps(placement, parameters)
             placement, count = problem.descend(placement)
@@ -246,7 +246,7 @@ class _Problem:
         self.largest = float(self.extent[0])
         self.newton: Newton
 
-    def started(self, placement: Placement) -> tuple[Placement, Support | None]:
+    def first_support(self, placement: Placement) -> tuple[Placement, Support | None]:
         """Centre an object across the axis; return its first support, None if the view cuts it."""
         if not self.whole[0]:
             return self.centred(placement), None
@@ -333,7 +333,7 @@ class _Problem:
                 covariances[key] = ray_covariance(view.tilts, view.u, support)
             view.fit(support, placement, covariances[key])
 
-    def likeliest(self, support: Support | None, placement: Placement) -> Support:
+    def most_likely_support(self, support: Support | None, placement: Placement) -> Support:
         """Return the most likely support by a search from a first one, or from the trial slabs."""
         view = self.views[0]
         tried: dict[Support, float] = {}
@@ -381,7 +381,7 @@ class _Problem:
             dx, dy, turn = self.newton.step(found, self.bins)
             placement = placement.moved(dx, dy, turn)
             if (
-                max(self.newton.knowable(dx, dy), abs(turn) * self.newton.lever)
+                max(self.newton.longest_shift(dx, dy), abs(turn) * self.newton.lever)
                 < _SMALL * self.bins
             ):
                 break
@@ -419,7 +419,10 @@ class _Problem:
         report: list[str],
     ) -> Alignment:
         """Return the alignment with its quality, or the start where that has a smaller residual."""
-        before, after = self.views[0].left_out(first), self.views[0].left_out(placement)
+        before, after = (
+            self.views[0].leave_one_out_residual(first),
+            self.views[0].leave_one_out_residual(placement),
+        )
         if np.median(after) > _WORSE * np.median(before):
             report.append(
                 "refinement left more of the images unexplained than the start, which was kept"

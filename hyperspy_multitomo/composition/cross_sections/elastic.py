@@ -104,7 +104,9 @@ def haadf(element: str, keV: float, inner_mrad: float, outer_mrad: float) -> flo
             f"the detector's angles are {inner_mrad!r} to {outer_mrad!r} mrad; expected 0 <= inner "
             "< outer <= 3141 mrad"
         )
-    parts = np.array([_beyond(atomic_number(element), angle) for angle in (inner, outer)])
+    parts = np.array(
+        [_cross_sections_beyond(atomic_number(element), angle) for angle in (inner, outer)]
+    )
     # At large angles cross sections are proportional to 1/(p c beta)^2; divided by it they are
     # smooth in the logarithm of the energy.
     scaled = np.log((parts[0] - parts[1]) * _rutherford(energies))
@@ -139,7 +141,7 @@ def _splines(z: int):
     )
 
 
-def _beyond(z: int, mrad: float) -> np.ndarray:
+def _cross_sections_beyond(z: int, mrad: float) -> np.ndarray:
     """Return the cross sections for scattering beyond an angle, (energy,), barn."""
     angles = table()["elastic_angles"]
     # There is hardly any scattering below the first angle, and no solid angle beyond the last.

@@ -13,10 +13,15 @@ from hyperspy_multitomo.composition.haadf.haadf_damping import (
     STEPS,
     DampingModel,
     checked_images,
-    judged,
     linear_signal,
+    tested_model,
 )
-from hyperspy_multitomo.composition.haadf.haadf_noise import LOUD, averaged, noise_law, quiet_side
+from hyperspy_multitomo.composition.haadf.haadf_noise import (
+    LARGEST_NOISE,
+    averaged,
+    averaging_side,
+    noise_law,
+)
 from hyperspy_multitomo.composition.particle.threshold import specimen_mask
 from hyperspy_multitomo.composition.response.blocks import (
     block_side,
@@ -110,31 +115,30 @@ def damping_from_maps(
             "(tilt, x, y) of equal tilts and pixels: crop or rebin one to the other"
         )
     haadf, tilts = checked_images(
-        haadf, np.arange(len(haadf)) if tilts is None else tilts, haadf_gains
+        haadf, np.arange(maps.shape[1]) if tilts is None else tilts, haadf_gains
     )
     if gains is not None:
         maps = maps / np.broadcast_to(gains, maps.shape[:2]).astype(np.float32)[..., None, None]
-    mask = specimen_mask(haadf) if mask is None else np.asarray(mask, dtype=bool)
-    if mask.shape != haadf.shape or not mask.any():
+    inside = specimen_mask(haadf) if mask is None else np.asarray(mask, dtype=bool)
+    if inside.shape != haadf.shape or not inside.any():
         raise ValueError(
-            f"the mask has shape {mask.shape}; expected that of the HAADF, {haadf.shape}, with a "
+            f"the mask has shape {inside.shape}; expected that of the HAADF, {haadf.shape}, with a "
             "pixel inside"
         )
-    pixels, loudness = quiet_side(haadf, 16)
-    if loudness > 1.5 * LOUD:
+    pixels, relative_noise = averaging_side(haadf, 16)
+    if relative_noise > 1.5 * LARGEST_NOISE:
         raise ValueError(
-            f"the noise of the HAADF is {100 * loudness:.0f} % of its brightest signal even over "
-            f"{pixels} x {pixels} pixels, "
-            f"where {150 * LOUD:.0f} % can be inverted; estimate the damping from the HAADF alone, "
-            "or record less noise"
+            f"the noise of the HAADF is {100 * relative_noise:.0f} % of its brightest signal even "
+            f"over {pixels} x {pixels} pixels, where {150 * LARGEST_NOISE:.0f} % can be inverted; "
+            "estimate the damping from the HAADF alone, or record less noise"
         )
     if pixels > 1:
         maps, haadf = (
             np.stack([averaged(channel, pixels) for channel in maps]),
             averaged(haadf, pixels),
         )
-        mask = averaged(mask, pixels) == 1
-    present = pixels**2 * np.array([channel[mask].sum(dtype=np.float64) for channel in maps])
+        inside = averaged(inside, pixels) == 1
+    present = pixels**2 * np.array([channel[inside].sum(dtype=np.float64) for channel in maps])
     if not (present > 0).all():
         raise ValueError(
             f"channels {np.flatnonzero(present <= 0).tolist()} have no counts in the mask; leave "
@@ -147,21 +151,23 @@ def damping_from_maps(
             raise ValueError(
                 f"the ratios are {ratios}; expected one per map, {len(maps)}, none of them negative"
             )
-    noise, top = noise_law(haadf), float(np.percentile(haadf[mask], 99.9))
-    side, _ = block_side(present.min(), mask, min_counts)
-    groups = _groups(maps, haadf, mask, side)
+    noise, top = noise_law(haadf), float(np.percentile(haadf[inside], 99.9))
+    side, _ = block_side(present.min(), inside, min_counts)
+    groups = _groups(maps, haadf, inside, side)
     k, deleted, values, freedom = _solved(groups, fixed, active, noise, top, side)
     linear = _linear(haadf, k, noise)
     modelled = np.tensordot(values, maps, 1)
-    blocks = sum_blocks(np.stack([mask.astype(np.float32), modelled, haadf]), linear, mask, side)
+    blocks = sum_blocks(
+        np.stack([inside.astype(np.float32), modelled, haadf]), linear, inside, side
+    )
     signal = np.stack(
         [
-            np.where(mask, image, 0).sum(axis=(1, 2), dtype=np.float64)
+            np.where(inside, image, 0).sum(axis=(1, 2), dtype=np.float64)
             for image in (haadf, linear, modelled)
         ]
     )
     sums = signal[:2] / signal[2]
-    return judged(
+    return tested_model(
         k,
         deleted,
         freedom,

@@ -24,7 +24,7 @@ POWER = 1.7
 # ... with this uncertainty: detectors differ in the angles that they collect.
 POWER_ERROR = 0.15
 # Number of neighbouring voxels with correlated noise: a cube of 3 voxels.
-CORRELATED = 27
+CORRELATED_VOXELS = 27
 # Bins and smoothing (bins) of the histogram, least height of a peak and greatest height of the
 # valley, relative.
 _BINS, _SMOOTHING, _LEAST_PEAK, _HIGHEST_VALLEY = 256, 3.0, 0.03, 0.6
@@ -75,7 +75,7 @@ def pure_grey_values(
         a, b = mean / 100 / per_volume[0], (1 - mean / 100) / per_volume[1]
         share, grey = a / (a + b), volume[inside].astype(np.float64)
         light = grey.mean() / (share * ratio + 1 - share)
-        error = noise * np.sqrt(CORRELATED / grey.size) * light / grey.mean()
+        error = noise * np.sqrt(CORRELATED_VOXELS / grey.size) * light / grey.mean()
         return [ratio * light, light], [ratio * error, error]
     if isinstance(reference, str):
         if reference != "histogram":
@@ -146,7 +146,9 @@ def _grey_value(
             f"bool of the volume's shape {volume.shape} with a voxel inside"
         )
     grey = volume[region].astype(np.float64)
-    return float(grey.mean()), float(max(grey.std(), noise) * np.sqrt(CORRELATED / grey.size))
+    return float(grey.mean()), float(
+        max(grey.std(), noise) * np.sqrt(CORRELATED_VOXELS / grey.size)
+    )
 
 
 def _histogram_peaks(grey: np.ndarray, noise: float) -> list[tuple[float, float]]:
@@ -199,7 +201,9 @@ def _peak_centre(
     if curve < 0:
         shift, width = float(np.clip(-slope / (2 * curve), x[0], x[-1])), 1 / np.sqrt(-2 * curve)
     number = heights[left : right + 1].sum()
-    return float(centres[peak] + shift * step), float(width * step * np.sqrt(CORRELATED / number))
+    return float(centres[peak] + shift * step), float(
+        width * step * np.sqrt(CORRELATED_VOXELS / number)
+    )
 
 
 def checked_contrast(
@@ -223,8 +227,8 @@ def checked_contrast(
         )
     if span < LEAST_TO_NOISE * noise:
         raise ValueError(
-            f"{difference}: a voxel says nothing; smooth or bin the volume, or reconstruct it with more "
-            "regularisation"
+            f"{difference}: a voxel says nothing; smooth or bin the volume, or reconstruct it with "
+            "more regularisation"
         )
     if span < GOOD_TO_NOISE * noise:
         warn(f"{difference}: single voxels say little, only means over many; look at `uncertainty`")

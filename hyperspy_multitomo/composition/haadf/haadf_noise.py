@@ -1,31 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Noise of HAADF images: its variance as a linear function of the signal, and binning against it."""
+"""Noise of HAADF images: variance as a linear function of the signal, and binning against it."""
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["averaged", "noise_law", "quiet_side"]
+__all__ = ["averaged", "averaging_side", "noise_law"]
 
 # Relative noise of the brightest pixels above which pixels are averaged, because the inversion is
 # expanded to second order in it, and the largest side (px) of the averaged squares.
-LOUD, MOST_AVERAGED = 0.02, 8
+LARGEST_NOISE, MOST_AVERAGED = 0.02, 8
 # Number of bins of the signal in which the noise is measured, and the least number of pixels in
 # one.
 _BINS, _LEAST_PIXELS = 16, 100
 
 
-def quiet_side(images: np.ndarray, left: int) -> tuple[int, float]:
+def averaging_side(images: np.ndarray, left: int) -> tuple[int, float]:
     """Return the side (px) of squares whose means can be inverted, and their relative noise.
 
     The noise is that of the brightest signal. At least `left` squares remain along each side.
     """
     top = float(np.percentile(images, 99.9))
-    loudness = np.sqrt(np.polyval(noise_law(images), top)) / top
+    relative_noise = np.sqrt(np.polyval(noise_law(images), top)) / top
     # Larger squares would average over the thickness of the object.
     largest = max(1, min(MOST_AVERAGED, min(images.shape[1:]) // left))
-    side = int(np.clip(np.ceil(loudness / LOUD), 1, largest))
-    return side, float(loudness) / side
+    side = int(np.clip(np.ceil(relative_noise / LARGEST_NOISE), 1, largest))
+    return side, float(relative_noise) / side
 
 
 def averaged(images: np.ndarray, side: int) -> np.ndarray:
@@ -49,7 +49,7 @@ def noise_law(images: np.ndarray) -> np.ndarray:
         corners = (images[:, :-1, :-1], images[:, 1:, 1:], images[:, 1:, :-1], images[:, :-1, 1:])
         difference, level, variances = (
             corners[0] + corners[1] - corners[2] - corners[3],
-            sum(corners) / 4,
+            (corners[0] + corners[1] + corners[2] + corners[3]) / 4,
             4.0,
         )
     else:

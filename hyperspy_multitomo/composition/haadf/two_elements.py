@@ -16,7 +16,7 @@ from hyperspy_multitomo.composition.cross_sections.tables import (
 )
 from hyperspy_multitomo.composition.cross_sections.tables import densities as mass_densities
 from hyperspy_multitomo.composition.haadf.grey_values import (
-    CORRELATED,
+    CORRELATED_VOXELS,
     check_ratio,
     checked_contrast,
     pure_grey_values,
@@ -197,7 +197,7 @@ def haadf_composition(
             f"mean={mean!r} is percent of {elements[0]}, 0 to 100, and sets the scale of a given "
             "ratio; pass ratio="
         )
-    inside = _particle(volume, mask)
+    inside = _particle_mask(volume, mask)
     per_volume = _per_volume(elements, atomic_densities, composition_units)
     inner = _inner(inside)
     noise = float(np.median(_local_noise(volume, inside)[inner]))
@@ -237,9 +237,8 @@ def haadf_composition(
     ).astype(np.float32)
     uncertainty = np.where(inside, 100 * slope * np.sqrt(variance), 0).astype(np.float32)
     margin = 3 * np.hypot(noise, max(errors)) / abs(span)
-    outside = np.count_nonzero(inner & ((share < -margin) | (share > 1 + margin))) / max(
-        np.count_nonzero(inner), 1
-    )
+    beyond = int(np.count_nonzero(inner & ((share < -margin) | (share > 1 + margin))))
+    outside = beyond / max(int(np.count_nonzero(inner)), 1)
     if outside > _TOO_MANY:
         warn(
             f"{100 * outside:.0f} % of the inner voxels are beyond the grey values of pure "
@@ -265,7 +264,7 @@ def haadf_composition(
     )
 
 
-def _particle(volume: np.ndarray, mask: float | ArrayLike | None) -> np.ndarray:
+def _particle_mask(volume: np.ndarray, mask: float | ArrayLike | None) -> np.ndarray:
     if mask is None:
         from scipy.ndimage import binary_fill_holes
         from skimage.filters import threshold_multiotsu
@@ -301,7 +300,7 @@ def _inner(inside: np.ndarray) -> np.ndarray:
     from scipy.ndimage import binary_erosion
 
     inner = binary_erosion(inside, iterations=2)
-    return inner if np.count_nonzero(inner) >= CORRELATED else inside
+    return inner if np.count_nonzero(inner) >= CORRELATED_VOXELS else inside
 
 
 def _local_noise(volume: np.ndarray, inside: np.ndarray) -> np.ndarray:
