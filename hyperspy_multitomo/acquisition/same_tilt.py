@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 SAME_TILT = 1e-3
 #: A number of which one copy was typed, or written with two decimals (``.tlt`` files), degrees.
 ROUNDED_TILT = 0.01
-#: Two readings of the stage at one view, e.g. of the HAADF image and of the spectra, degrees.
-#: Stages come back to a tenth of a degree and series have steps of 1 to 5 degrees; anything
-#: between 0.2 and half a step pairs the same views.
+#: Two readings of the stage at one view, e.g. of the HAADF image and of the spectra, degrees: half
+#: of a step of 1 degree. As the nearest view counts, any value between the scatter of the readings
+#: and half a step pairs the same views.
 SAME_VIEW = 0.5
 
 
