@@ -110,7 +110,7 @@ def tilts_of_shifts(
     count : int
         Number of shifts in the file.
     tilts : array_like (tilt,), path-like or None
-        What the caller says.
+        Those that the caller passes.
 
     Returns
     -------
@@ -188,7 +188,7 @@ def _json_of(fields: Mapping[str, Any]) -> str:
     stored = {"format": FORMAT, "version": VERSION, **fields}
     if "drift" not in fields:
         del stored["slow_axis"]
-    # JSON has no NaN: what is not known of the quality is null.
+    # JSON has no NaN: unknown values of the quality are null.
     plain = json.loads(json.dumps(stored), parse_constant=lambda _: None)
     return json.dumps(plain, indent=1) + "\n"
 

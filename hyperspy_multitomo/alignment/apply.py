@@ -47,7 +47,7 @@ class Placing:
     ) -> np.ndarray:
         """Move the images into place in one resampling.
 
-        Linear interpolation, because it keeps counts non-negative and conserves their sum (but for
+        Linear interpolation, because it keeps counts non-negative and conserves their sum (except
         what leaves the view). Shifts by whole pixels are lossless.
 
         Parameters
@@ -71,7 +71,7 @@ class Placing:
         Returns
         -------
         numpy.ndarray (..., tilt, x, y)
-            float32. The input itself where nothing moves and it is float32.
+            float32. The input itself if it is float32 and no image moves.
 
         Raises
         ------

@@ -39,7 +39,7 @@ def common_line_shifts(images: ArrayLike, tilts: ArrayLike) -> np.ndarray:
     Returns
     -------
     numpy.ndarray (tilt,)
-        What has to be added to positions along the axis, px, their mean being 0.
+        Shifts that have to be added to positions along the axis, px, of mean 0.
 
     Raises
     ------

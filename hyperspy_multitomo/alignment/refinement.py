@@ -311,7 +311,7 @@ class _Problem:
         across, along = self.ranges(placement, support)
         self.views = []
         for number, (item, places) in enumerate(zip(self.series, self.places, strict=True)):
-            # Maps have few counts: pixels twice as large lose nothing.
+            # Maps have few counts: pixels twice as large lose no information.
             binning = max(1, round((bins if number == 0 else 2 * bins) / item.pixel))
             # Slices are binned less where there are few of them.
             most = max(1, int((along[1] - along[0]) / (_ACROSS * item.pixel) + 1e-6))

@@ -14,7 +14,7 @@ from hyperspy_multitomo.alignment.specimen_extent import in_view, without_film
 
 __all__ = ["TiltAxis", "axis_by_centre_of_mass"]
 
-# Slices with less than this fraction of the largest mass are left out; so many have to remain.
+# Slices with less than this fraction of the largest mass are left out; this many have to remain.
 _HEAVY, FEWEST = 0.1, 8
 # Pixels below this fraction of the largest value, after smoothing, are empty.
 _EMPTY = 0.08

@@ -104,7 +104,7 @@ def edge_spread(total: ArrayLike, smooth: bool | None = None) -> ThresholdCurve:
     Raises
     ------
     ValueError
-        If `total` is empty, not finite, or nothing in it is positive, before or after the median.
+        If `total` is empty, not finite, or has no positive voxel, before or after the median.
 
     Notes
     -----
@@ -322,13 +322,13 @@ def _flat_run(levels, slopes, interior, few) -> tuple[float, tuple[float, float]
     """Return the threshold, the ends of the flat run about it, and why it is ambiguous."""
     from scipy.signal import find_peaks
 
-    nothing = max(few, NEGLIGIBLE * slopes[levels > interior / 2].max())
-    valleys = find_peaks(-np.log(slopes + nothing), prominence=np.log(DEPTH))[0]
+    negligible = max(few, NEGLIGIBLE * slopes[levels > interior / 2].max())
+    valleys = find_peaks(-np.log(slopes + negligible), prominence=np.log(DEPTH))[0]
     if valleys.size == 0:
         return np.nan, (np.nan, np.nan), _no_run(levels, slopes, interior)
     parts = np.split(np.arange(len(levels)), valleys)
     modes = np.array([levels[part[np.argmax(slopes[part])]] for part in parts])
-    flat = slopes <= FLATNESS * slopes[valleys[0]] + nothing
+    flat = slopes <= FLATNESS * slopes[valleys[0]] + negligible
     ends = np.flatnonzero(~flat)
     after = np.searchsorted(ends, valleys[0])
     run = float(levels[ends[after - 1] + 1]), float(levels[ends[after] - 1])
