@@ -7,7 +7,7 @@ from hyperspy_multitomo.signals.eds_maps import elemental_maps
 from hyperspy_multitomo.signals.eels import LazyTiltSeriesEELS, TiltSeriesEELS
 from hyperspy_multitomo.signals.haadf import LazyTiltSeriesHAADF, TiltSeriesHAADF
 from hyperspy_multitomo.signals.load import load_tilt_series
-from hyperspy_multitomo.signals.methods.workbench import workbench
+from hyperspy_multitomo.signals.methods.panels import workbench
 from hyperspy_multitomo.signals.volume import LazyTomographicVolume, TomographicVolume
 
 __all__ = [

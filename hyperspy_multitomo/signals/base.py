@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
+
+from hyperspy.signals import Signal2D
 
 from hyperspy_multitomo.acquisition.units import unit_of
 from hyperspy_multitomo.arguments import checked
@@ -15,15 +19,29 @@ from hyperspy_multitomo.signals.metadata.history import read_history
 from hyperspy_multitomo.signals.metadata.missing_chunks import check_file_of
 from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named, keep_present, recall
 from hyperspy_multitomo.signals.metadata.saving import save_signal
-from hyperspy_multitomo.signals.methods.arithmetic import Arithmetic
-from hyperspy_multitomo.signals.methods.indexing import Indexing, remedy
+from hyperspy_multitomo.signals.methods import arithmetic, indexing
+from hyperspy_multitomo.signals.registry import is_ours
 
 #: Channels of a volume that are not chemical elements.
 OTHER_CHANNELS = ("HAADF", "rest")
 
 
-class TomographySignal(Indexing, Arithmetic):
-    """Mixin of the tilt series and of the volumes."""
+def _forgetting(name: str) -> Callable:
+    """Return HyperSpy's method of this name, followed by what every change of the values has to be followed by."""
+
+    @functools.wraps(getattr(Signal2D, name))
+    def method(self, *args, **kwargs):
+        result = getattr(super(TomographySignal, self), name)(*args, **kwargs)
+        arithmetic.followed(self if result is None else result, name)
+        return result
+
+    return method
+
+
+class TomographySignal(Signal2D):
+    """Base of the tilt series and of the volumes: all that overrides a method of HyperSpy is here."""
+
+    # Names, history and calibration.
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -109,7 +127,7 @@ class TomographySignal(Indexing, Arithmetic):
         extra = [name for name in axes if name not in names]
         if missing or extra:
             problem = (
-                [f"has no axis {', '.join(missing)} ({'; '.join(map(remedy, missing))})"]
+                [f"has no axis {', '.join(missing)} ({'; '.join(map(indexing.remedy, missing))})"]
                 if missing
                 else []
             )
@@ -174,3 +192,48 @@ class TomographySignal(Indexing, Arithmetic):
             )
         name = last.filename + "." + last.get_item("extension", default="hspy").lstrip(".")
         return (path or Path(last.get_item("folder", default="."))) / name
+
+    # Indices and sums that remove an axis.
+    def _slicer(self, slices, isNavigation=None, out=None):
+        indexing.check_indices({True: "inav", False: "isig", None: ""}[isNavigation], slices)
+        return super()._slicer(slices, isNavigation, out)
+
+    def _assign_subclass(self, *args, **kwargs):
+        signal_type = self._signal_type
+        super()._assign_subclass(*args, **kwargs)
+        indexing.mark_as_cut(self, signal_type)
+
+    # Operators, NumPy's functions and methods that change the values: what is kept beside the data
+    # follows them.
+    def _binary_operator_ruler(self, other, op_name):
+        follow = arithmetic.rule(self, other, op_name)
+        result = super()._binary_operator_ruler(other, op_name)
+        if is_ours(result):
+            follow(result)
+        return result
+
+    def _unary_operator_ruler(self, op_name):
+        result = super()._unary_operator_ruler(op_name)
+        arithmetic.follow_unary(result, op_name)
+        return result
+
+    def __array_wrap__(self, array, context=None, return_scalar=False):
+        """Return the result of a NumPy function as a signal, as HyperSpy does, without what it makes untrue."""
+        result = super().__array_wrap__(array, context, return_scalar)
+        arithmetic.follow_numpy(result, context)
+        return result
+
+    @checked
+    def map(self, function, *args, **kwargs):
+        """Apply a function to each image, see HyperSpy's `map`; counts, gains, dose and alignment are forgotten."""
+        result = super().map(function, *args, **kwargs)
+        arithmetic.follow_map(self if result is None else result, function)
+        return result
+
+    add_gaussian_noise = _forgetting("add_gaussian_noise")
+    add_poissonian_noise = _forgetting("add_poissonian_noise")
+    add_ramp = _forgetting("add_ramp")
+    apply_apodization = _forgetting("apply_apodization")
+    get_bss_model = _forgetting("get_bss_model")
+    get_decomposition_model = _forgetting("get_decomposition_model")
+    remove_spikes = _forgetting("remove_spikes")

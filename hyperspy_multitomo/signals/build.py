@@ -12,6 +12,7 @@ from hyperspy_multitomo.acquisition.tilts import order_tilts
 from hyperspy_multitomo.parameters import check_finite, positive_number
 from hyperspy_multitomo.signals.metadata.length_axes import length_axis
 from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, record, set_keys
+from hyperspy_multitomo.signals.registry import class_of
 
 
 def build_series(
@@ -123,8 +124,6 @@ def build_volume(
     nm of axes that are not centred on it; with `like`, another volume, axes and metadata are taken
     from that.
     """
-    from hyperspy_multitomo.signals.volume import TomographicVolume
-
     if pixel_size is not None:
         positive_number("pixel_size", pixel_size, "of nm")
     if data.ndim != (3 if channels is None else 4):
@@ -155,7 +154,7 @@ def build_volume(
         spatial.insert(
             1, {"name": "element", "size": len(channels), "offset": 0, "scale": 1, "navigate": True}
         )
-    volume = _signal(TomographicVolume, data, spatial, metadata, title)
+    volume = _signal(class_of("TomographicVolume"), data, spatial, metadata, title)
     volume.metadata.set_item(f"{NODE}.quantity", quantity)
     if channels is not None:
         record(volume, "channels", list(channels), ("element",))
@@ -179,9 +178,7 @@ def stack_channels(arrays, axis: int):
 
 def _signal(cls, data, axes, metadata, title):
     if hasattr(data, "dask"):
-        from hyperspy_multitomo import signals
-
-        cls = getattr(signals, f"Lazy{cls.__name__.removeprefix('Lazy')}")
+        cls = class_of(cls._signal_type, lazy=True)
     signal = cls(data, axes=axes, metadata=dict(metadata or {}))
     signal.metadata.General.title = title
     signal.metadata.Signal.signal_type = cls._signal_type

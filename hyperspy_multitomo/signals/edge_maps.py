@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,10 +18,13 @@ from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.machine.progress import progress_bar
 from hyperspy_multitomo.parameters import shown, text
 from hyperspy_multitomo.signals.eds_maps import series_of_counts, stepped
-from hyperspy_multitomo.signals.eels import TiltSeriesEELS
 from hyperspy_multitomo.signals.gate import SpectrumImages, spectra_of
 from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, record
+from hyperspy_multitomo.signals.registry import class_of
+
+if TYPE_CHECKING:
+    from hyperspy_multitomo.signals.eels import TiltSeriesEELS
 
 _METHODS = ("fit", "windows")
 _REGIONS = 8
@@ -165,7 +169,7 @@ def edge_maps(
     _warn_of_absent(model)
     with progress_bar(show_progressbar, "mapping edges", len(data)) as step:
         made = [stepped(model.maps(np.asarray(cube), tilt), step) for tilt, cube in enumerate(data)]
-    maps = series_of_counts(TiltSeriesEELS, spectra, found, made)
+    maps = series_of_counts(class_of("TiltSeriesEELS"), spectra, found, made)
     windows = integration_ranges(listed, width, integration_windows)
     record(maps, "integration_windows", [windows[edge.name] for edge in listed], ("element",))
     if method == "fit":

@@ -6,7 +6,7 @@ from __future__ import annotations
 from hyperspy.signals import LazySignal2D
 
 from hyperspy_multitomo.signals.elemental_series import ElementalTiltSeries
-from hyperspy_multitomo.signals.metadata.recorded_arrays import recall
+from hyperspy_multitomo.signals.methods import map_counts
 from hyperspy_multitomo.signals.methods.absorption import SelfAbsorption
 
 
@@ -21,10 +21,7 @@ class TiltSeriesEDS(SelfAbsorption, ElementalTiltSeries):
     _TITLE = "EDS"
     _COUNTED = "lines"
 
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """The X-ray line of each element, e.g. ``"Fe_Ka"``; empty where the maps were not made from spectra."""
-        return tuple(recall(self, "lines") or ())
+    lines = property(map_counts.get_lines)
 
 
 class LazyTiltSeriesEDS(TiltSeriesEDS, LazySignal2D):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +20,6 @@ from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.machine.progress import progress_bar
 from hyperspy_multitomo.parameters import shown
 from hyperspy_multitomo.signals.build import build_series
-from hyperspy_multitomo.signals.eds import TiltSeriesEDS
 from hyperspy_multitomo.signals.gate import SpectrumImages, spectra_of
 from hyperspy_multitomo.signals.metadata.acquisition_settings import SCANNED, scanned_pixels
 from hyperspy_multitomo.signals.metadata.history import add_step
@@ -33,6 +33,10 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import (
 )
 from hyperspy_multitomo.signals.metadata.recorded_counts import mark_as_no_counts
 from hyperspy_multitomo.signals.methods.aligning import AXIS, axis_position
+from hyperspy_multitomo.signals.registry import class_of
+
+if TYPE_CHECKING:
+    from hyperspy_multitomo.signals.eds import TiltSeriesEDS
 
 # Part of the memory that is available for the counts of spectra, which would be read again
 # otherwise.
@@ -149,7 +153,7 @@ def elemental_maps(
         False if cubes.all_kept else show_progressbar, "mapping elements", len(cubes)
     ) as step:
         made = [stepped(model.maps(cube, tilt), step) for tilt, cube in enumerate(cubes)]
-    maps = series_of_counts(TiltSeriesEDS, spectra, found, made)
+    maps = series_of_counts(class_of("TiltSeriesEDS"), spectra, found, made)
     maps.metadata.set_item(
         f"{NODE}.spectrum_fit", _spectrum_fit(model if method == "fit" else model.fit)
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import warnings
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +25,6 @@ from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.parameters import text
 from hyperspy_multitomo.signals.build import build_series, merging
 from hyperspy_multitomo.signals.gate import count_tilts, name_of
-from hyperspy_multitomo.signals.haadf import TiltSeriesHAADF
 from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.length_axes import in_nm, length_axis
 from hyperspy_multitomo.signals.metadata.recorded_arrays import (
@@ -34,12 +34,15 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import (
     record,
     set_keys,
 )
+from hyperspy_multitomo.signals.registry import SIGNAL_TYPES, class_of
+
+if TYPE_CHECKING:
+    from hyperspy_multitomo.signals.haadf import TiltSeriesHAADF
 
 LAZILY = "pass lazy=True, which leaves it on disk, or load fewer tilts"
 # Files that are smaller than the memory by more than this factor fit into it, however they are
 # compressed.
 _COMPRESSED = 20
-_OURS = ("TiltSeriesHAADF", "TiltSeriesEDS", "TiltSeriesEELS", "TomographicVolume")
 #: eXSpy's signal of each kind of spectra: signal type, name of the axis of the energies, title.
 _SPECTRA = {"EDS": ("EDS_TEM", "Energy", "EDS"), "EELS": ("EELS", "Energy loss", "EELS")}
 
@@ -256,7 +259,7 @@ def _saved_by_us(path: Path, lazy):
     if path.suffix.lower() not in (".hspy", ".zspy"):
         return None
     (signal_type, has_records), *others = stored_signals(path, NODE) or [("", False)]
-    is_series, is_spectra = signal_type in _OURS, signal_type.startswith(("EDS", "EELS"))
+    is_series, is_spectra = signal_type in SIGNAL_TYPES, signal_type.startswith(("EDS", "EELS"))
     if others or not (is_series or has_records):
         return None
     try:
@@ -306,7 +309,7 @@ def _images(records: list[Record], angles, *, lazy, **how) -> TiltSeriesHAADF:
     if not lazy:
         data = _in_memory(data, "the series of images")
     return build_series(
-        TiltSeriesHAADF,
+        class_of("TiltSeriesHAADF"),
         data,
         angles,
         _sides(records[0]),

@@ -16,13 +16,14 @@ from hyperspy_multitomo.reconstruction.slabs import cut, in_slabs
 from hyperspy_multitomo.signals import plan
 from hyperspy_multitomo.signals.build import build_volume
 from hyperspy_multitomo.signals.gate import plain
+from hyperspy_multitomo.signals.masks import mask_array
 from hyperspy_multitomo.signals.metadata.acquisition_settings import DOSE
 from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.length_axes import in_nm
 from hyperspy_multitomo.signals.metadata.missing_chunks import check_complete
 from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, axis_named, record
 from hyperspy_multitomo.signals.methods.lazy_computing import counting_slabs
-from hyperspy_multitomo.signals.volume import TomographicVolume, mask_array
+from hyperspy_multitomo.signals.volume import TomographicVolume
 from hyperspy_multitomo.tomography import TiltGeometry, projector
 from hyperspy_multitomo.tomography.slopes import came_out_as_tv
 

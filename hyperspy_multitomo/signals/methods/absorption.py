@@ -35,7 +35,11 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import (
     recall,
     record,
 )
-from hyperspy_multitomo.signals.methods.quantify import warn_if_unsaved
+from hyperspy_multitomo.signals.methods.quantifying import (
+    counts_by_element,
+    factors_for,
+    warn_if_unsaved,
+)
 from hyperspy_multitomo.signals.methods.xray_paths import (
     checked_binning,
     coarse_emission,
@@ -264,7 +268,7 @@ class SelfAbsorption:
             "model": model,
             "efficiency": efficiency,
         }
-        factors, _ = volume._factors("model", None, elements, "counts", None, options)
+        factors, _ = factors_for(volume, "model", None, elements, "counts", None, options)
         scale = mass_per_count(volume, elements, factors, density, dose, solid_angle)
         size = checked_binning(binning, counts, geometry)
         warn_if_unsaved(counts)
@@ -477,7 +481,7 @@ class SelfAbsorption:
                 f"{', '.join(self.channels)}: pass "
                 "a reconstruction of this series"
             )
-        _, counts = volume._held_counts()
+        _, counts = counts_by_element(volume)
         pixel = self.pixel_size
         if pixel is None or volume.pixel_size is None:
             raise ValueError(

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 
-from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.cluster import client_in_use
 from hyperspy_multitomo.machine.parallel import available_cores
 from hyperspy_multitomo.machine.progress import progress_bar
@@ -17,42 +16,6 @@ from hyperspy_multitomo.reconstruction.slots import stopping
 # What the tasks of slabs are called after: the methods that make them.
 _SLABS = "reconstruct_"
 _LEFT = "Slabs that were finished are kept where the reconstruction was given checkpoint=; resume= goes on from there"
-
-
-class LazyComputing:
-    """Mixin of the lazy signals: `compute` and `save` that count slabs."""
-
-    @checked
-    def compute(self, close_file=False, show_progressbar=None, **kwargs):
-        """Compute the data and keep them in memory; see HyperSpy's `LazySignal.compute` for the parameters.
-
-        Where slabs are to be reconstructed the bar counts these; on a cluster its dashboard does.
-        An interrupt ends those that worked at after their iteration.
-
-        Raises
-        ------
-        RuntimeError
-            Where the scheduler of a cluster is gone, or a slab ended several workers.
-        """
-        with counting_slabs(self.data, show_progressbar, **kwargs) as show:
-            super().compute(close_file=close_file, show_progressbar=show, **kwargs)
-
-    @checked
-    def save(self, filename=None, overwrite=None, extension=None, file_format=None, **kwds):
-        """Compute the data slab by slab and write each as it comes; see `TomographicVolume.save` for the parameters.
-
-        Raises
-        ------
-        FileExistsError
-            If the file exists and `overwrite` is not True.
-        OSError
-            If it cannot be written, such as on a full disk; what was there before is still there.
-        RuntimeError
-            As for `compute`.
-        """
-        with counting_slabs(self.data, kwds.pop("show_progressbar", None)) as show:
-            bar = {} if show is None else {"show_progressbar": show}
-            super().save(filename, overwrite, extension, file_format, **bar, **kwds)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from hyperspy_multitomo.composition.density import quantify_density
 from hyperspy_multitomo.composition.quantification import quantify
 from hyperspy_multitomo.composition.xrays.coarse_grid import block_means, finer
 from hyperspy_multitomo.machine.memory import available_memory
+from hyperspy_multitomo.signals.masks import mask_array
 from hyperspy_multitomo.signals.metadata.acquisition_settings import dose_of, solid_angle_of
 
 # Part of the free memory that tracing through a lazy volume may take, and bytes where nobody knows
@@ -24,8 +25,6 @@ _SHARE, _UNKNOWN = 0.25, 2e9
 def particle(counts, elements, factors, mask, threshold):
     """Return the particle (z, x, y), as `quantify` finds it."""
     if mask is not None:
-        from hyperspy_multitomo.signals.volume import mask_array
-
         return mask_array(mask, counts.shape[1:], lazy=is_lazy(counts))
     return quantify(counts, elements, "model", factors, mask=threshold)[1]
 
