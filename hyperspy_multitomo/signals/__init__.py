@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The HyperSpy face: tilt series and volumes as signals, and the way from files and spectra to them."""
+"""HyperSpy signals of the package: tilt series, volumes, and how they are loaded or mapped."""
 
 from hyperspy_multitomo.signals.edge_maps import edge_maps
 from hyperspy_multitomo.signals.eds import LazyTiltSeriesEDS, TiltSeriesEDS

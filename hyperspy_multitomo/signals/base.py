@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every signal of the package has: named channels, a history, calibrated axes in a known order, safe saving."""
+"""What every signal has: named channels, a history, calibrated axes, operators, safe saving."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OTHER_CHANNELS = ("HAADF", "rest")
 
 
 def _forgetting(name: str) -> Callable:
-    """Return HyperSpy's method of this name, followed by what every change of the values has to be followed by."""
+    """Return HyperSpy's method that forgets afterwards what it made untrue."""
 
     @functools.wraps(getattr(Signal2D, name))
     def method(self, *args, **kwargs):
@@ -39,13 +39,13 @@ def _forgetting(name: str) -> Callable:
 
 
 class TomographySignal(Signal2D):
-    """Base of the tilt series and of the volumes: all that overrides a method of HyperSpy is here."""
+    """Base of the tilt series and volumes; whatever overrides HyperSpy is here."""
 
     # Names, history and calibration.
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Names of the channels along the axis ``element`` as it is now; empty where there is none."""
+        """Names of the channels along the axis ``element``; empty where there is none."""
         return tuple(recall(self, "channels") or ())
 
     @property
@@ -55,12 +55,12 @@ class TomographySignal(Signal2D):
 
     @property
     def history(self) -> list[dict]:
-        """The steps that made this signal, oldest first, with their parameters and the package's version."""
+        """The steps that made this signal, oldest first, with parameters and version."""
         return read_history(self)
 
     @property
     def pixel_size(self) -> float | None:
-        """Pixel size across the tilt axis in nm, or None where the axis ``x`` has no length unit."""
+        """Pixel size across the tilt axis in nm; None where ``x`` has no length unit."""
         axis = axis_named(self, "x")
         unit = None if axis is None else unit_of(axis.units)
         return (
@@ -87,7 +87,9 @@ class TomographySignal(Signal2D):
         return one
 
     def _deepcopy_with_new_data(self, *args, **kwargs):
-        """Return a copy with other data, as HyperSpy does, which takes the data off what it copies: off a stand-in here.
+        """Return a copy with other data, as HyperSpy does, safely for other threads.
+
+        HyperSpy takes the data off the signal that it copies, for a moment; here off a stand-in.
 
         Every slicing comes here, and threads, those of the panels, read the same signal meanwhile.
         A copy does not know which file it is from, so that this is looked at now.
@@ -140,7 +142,7 @@ class TomographySignal(Signal2D):
 
     @checked
     def save(self, filename=None, overwrite=None, extension=None, file_format=None, **kwds):
-        """Save to a file, or a .zspy folder, in such a way that no failure can harm the previous one.
+        """Save to a file or a .zspy folder; no failure harms the previous one.
 
         The data are written under a temporary name in the same folder and renamed when they are
         complete.
@@ -181,7 +183,7 @@ class TomographySignal(Signal2D):
         self.tmp_parameters.set_item("extension", path.suffix.lstrip("."))
 
     def _path(self, filename) -> Path:
-        """Return the path to save to; without a file name, the one that the signal was last saved to or loaded from."""
+        """Return the path to save to: `filename`, or that of the last saving or loading."""
         path = None if filename is None else Path(os.fspath(filename))
         if path is not None and (path.suffix == ".zspy" or not path.is_dir()):
             return path
@@ -218,14 +220,17 @@ class TomographySignal(Signal2D):
         return result
 
     def __array_wrap__(self, array, context=None, return_scalar=False):
-        """Return the result of a NumPy function as a signal, as HyperSpy does, without what it makes untrue."""
+        """Return the result of a NumPy function as a signal, without what it makes untrue."""
         result = super().__array_wrap__(array, context, return_scalar)
         arithmetic.follow_numpy(result, context)
         return result
 
     @checked
     def map(self, function, *args, **kwargs):
-        """Apply a function to each image, see HyperSpy's `map`; counts, gains, dose and alignment are forgotten."""
+        """Apply a function to each image, see HyperSpy's `map`.
+
+        Counts, gains, dose and alignment are forgotten.
+        """
         result = super().map(function, *args, **kwargs)
         arithmetic.follow_map(self if result is None else result, function)
         return result

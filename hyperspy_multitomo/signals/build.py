@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From arrays and tilts to signals: sorted by tilt, tilt axis along y, calibrated axes, keys recorded."""
+"""From arrays and tilts to signals: sorted by tilt, tilt axis along y, calibrated axes."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def build_series(
 
 
 def merging(duplicates: str, how: str) -> str:
-    """Return what `order_tilts` is to do with duplicates: ``"error"``, or `how` where they are to be merged."""
+    """Return what `order_tilts` is to do with duplicates: ``"error"``, or `how` to merge."""
     if duplicates not in ("error", "merge"):
         raise ValueError(f"duplicates={duplicates!r} must be 'error' or 'merge'")
     return how if duplicates == "merge" else "error"
@@ -118,7 +118,7 @@ def build_volume(
     axes=None,
     title="Volume",
 ):
-    """Make a `TomographicVolume` of data (z, y, x), or (z, element, y, x) with the names of the `channels`.
+    """Make a `TomographicVolume` of data (z, y, x), or (z, element, y, x) with `channels`.
 
     `axis_position` is the coordinate of the tilt axis along x, and `axes` the scale and offset in
     nm of axes that are not centred on it; with `like`, another volume, axes and metadata are taken

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""EELS spectrum images of a tilt series to its series of edge maps, one tilt in memory at a time."""
+"""EELS spectrum images to a series of edge maps, one tilt in memory at a time."""
 
 from __future__ import annotations
 
@@ -122,8 +122,10 @@ def edge_maps(
     >>> loss = np.arange(440.0, 640.0)
     >>> expected = 20 * (loss / 500) ** -3 + np.where(loss >= 532, 8 * (loss / 532) ** -4, 0)
     >>> counts = np.random.default_rng(0).poisson(expected, (3, 8, 8, loss.size))
-    >>> axes = [{"name": "tilt", "axis": [-20.0, 0.0, 20.0]}, {"name": "y", "size": 8}, {"name": "x", "size": 8}]
-    >>> axes += [{"name": "Energy loss", "size": loss.size, "offset": 440.0, "scale": 1.0, "units": "eV"}]
+    >>> axes = [{"name": "tilt", "axis": [-20.0, 0.0, 20.0]}]
+    >>> axes += [{"name": "y", "size": 8}, {"name": "x", "size": 8}]
+    >>> calibration = {"offset": 440.0, "scale": 1.0, "units": "eV"}
+    >>> axes += [{"name": "Energy loss", "size": loss.size} | calibration]
     >>> spectra = hs.signals.Signal1D(counts, axes=axes)
     >>> spectra.set_signal_type("EELS")
     >>> maps = mt.edge_maps(spectra, ["O_K"], show_progressbar=False)
@@ -186,7 +188,7 @@ def edge_maps(
 
 
 def _others(also, listed, energy_range):
-    """Return the edges that are in the spectra but not mapped, after a check that none of them is mapped all the same."""
+    """Return the edges that are in the spectra but not mapped; an error for one that is both."""
     if isinstance(also, str):
         raise ValueError(f'also={also!r} must be a list of edges such as ["{also}"]')
     twice = [name for name in also if name in {edge.name for edge in listed}]
@@ -261,7 +263,7 @@ def _warn_of_absent(model) -> None:
 
 
 def _spectrum_fit(model) -> dict:
-    """Return the spectrum of the whole series with its fit: energy (keV), counts, fit and background."""
+    """Return the spectrum of the series with its fit: energy (keV), counts, fit, background."""
     fits = [model.modelled(tilt) for tilt in range(len(model.spectra))]
     return {
         "energy": model.energy * 1e-3,

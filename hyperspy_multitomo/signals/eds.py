@@ -11,7 +11,9 @@ from hyperspy_multitomo.signals.methods.absorption import SelfAbsorption
 
 
 class TiltSeriesEDS(SelfAbsorption, ElementalTiltSeries):
-    """Elemental maps of one object, one set per tilt: axes ``(element, tilt | x, y)``, array order (tilt, element, y, x).
+    """EDS maps of one object, a set per tilt, axes ``(element, tilt | x, y)``.
+
+    Array order (tilt, element, y, x).
 
     The data are net counts of each element's line. `gross` and `background` hold the counts in the
     line's window and what of them is not the element, where the maps were made by `elemental_maps`.

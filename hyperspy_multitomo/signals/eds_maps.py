@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""EDS spectrum images of a tilt series to its series of elemental maps, one tilt in memory at a time."""
+"""EDS spectrum images to a series of elemental maps, one tilt in memory at a time."""
 
 from __future__ import annotations
 
@@ -113,8 +113,10 @@ def elemental_maps(
     >>> energy = 0.01 * np.arange(1, 1024)
     >>> iron = np.exp(-(((energy - 6.4039) / 0.057) ** 2) / 2) + 0.05
     >>> counts = np.random.default_rng(0).poisson(iron, (3, 8, 8, energy.size))
-    >>> axes = [{"name": "tilt", "axis": [-20.0, 0.0, 20.0]}, {"name": "y", "size": 8}, {"name": "x", "size": 8}]
-    >>> axes += [{"name": "Energy", "size": energy.size, "offset": 0.01, "scale": 0.01, "units": "keV"}]
+    >>> axes = [{"name": "tilt", "axis": [-20.0, 0.0, 20.0]}]
+    >>> axes += [{"name": "y", "size": 8}, {"name": "x", "size": 8}]
+    >>> calibration = {"offset": 0.01, "scale": 0.01, "units": "keV"}
+    >>> axes += [{"name": "Energy", "size": energy.size} | calibration]
     >>> spectra = hs.signals.Signal1D(counts, axes=axes)
     >>> spectra.set_signal_type("EDS_TEM")
     >>> spectra.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200)
@@ -170,7 +172,7 @@ def elemental_maps(
 
 
 def _region_sums(cube: np.ndarray | SparseSpectra, whole: list[bool]) -> np.ndarray:
-    """Return the sums of the spectra of a tilt by region, and note whether all its values are whole counts."""
+    """Return the sums of the spectra of a tilt by region; note whether they are whole counts."""
     whole.append(isinstance(cube, SparseSpectra) or are_whole(cube))
     return region_spectra(cube)
 
@@ -183,7 +185,7 @@ def stepped(result, step):
 
 
 def series_of_counts(cls, spectra, found: SpectrumImages, made):
-    """Return the series of the class `cls` of the maps (one `ElementalCounts` per tilt) with all that is known of the spectra."""
+    """Return the series of maps (one `ElementalCounts` per tilt) with all known of the spectra."""
     first = made[0]
     net = np.stack([counts.net for counts in made])
     maps = build_series(
@@ -245,7 +247,7 @@ def series_of_counts(cls, spectra, found: SpectrumImages, made):
 
 
 def _spectrum_fit(model) -> dict:
-    """Return the spectrum of the whole series with its fit: energy (keV), counts, fit and background."""
+    """Return the spectrum of the series with its fit: energy (keV), counts, fit, background."""
     return {
         "energy": model.energy[model.fitted],
         "counts": model.spectra.sum(axis=0),

@@ -17,7 +17,9 @@ _EDGE = re.compile(r"([A-Z][a-z]?)_([K-O][1-7]?)")
 
 
 class TiltSeriesEELS(ElementalTiltSeries):
-    """Edge maps of one object, one set per tilt: axes ``(element, tilt | x, y)``, array order (tilt, element, y, x).
+    """Edge maps of one object, a set per tilt, axes ``(element, tilt | x, y)``.
+
+    Array order (tilt, element, y, x).
 
     The data are net counts of each element's edge in its window. `gross` and `background` hold the
     counts in the window and what of them is not the edge, where the maps were made by `edge_maps`.

@@ -17,7 +17,10 @@ from hyperspy_multitomo.signals.tilt_series import TiltSeries
 
 
 class ElementalTiltSeries(BimodalReconstructions, RegularisedMaps, TiltSeries):
-    """Base of the tilt series of elemental maps: axes ``(element, tilt | x, y)``, array order (tilt, element, y, x)."""
+    """Base of the tilt series of elemental maps, axes ``(element, tilt | x, y)``.
+
+    Array order (tilt, element, y, x).
+    """
 
     _ITERATIONS = 20
     _TITLE = ""

@@ -17,7 +17,10 @@ from hyperspy_multitomo.signals.tilt_series import TiltSeries
 
 
 class TiltSeriesHAADF(RegularisedImages, TiltSeries):
-    """HAADF-STEM images of one object, one per tilt: axes ``(tilt | x, y)``, array order (tilt, y, x), tilt axis along y."""
+    """HAADF-STEM images of one object, one per tilt, axes ``(tilt | x, y)``.
+
+    Array order (tilt, y, x), tilt axis along y.
+    """
 
     _signal_type = "TiltSeriesHAADF"
     _ITERATIONS = 100

@@ -65,7 +65,7 @@ def load_tilt_series(
     signed_bytes: bool | None = None,
     lazy: bool | None = None,
 ):
-    """Load a tilt series: one file per tilt, images and spectra in files of their own, or a file that holds a whole stack.
+    """Load a tilt series: one file per tilt and modality, or files that hold a stack.
 
     Parameters
     ----------
@@ -208,7 +208,10 @@ def load_tilt_series(
 
 
 def _check_size(paths: list[Path], read) -> None:
-    """Raise a MemoryError where the files hold more than there is memory; large files are looked at lazily for that."""
+    """Raise a MemoryError where the files hold more than there is memory.
+
+    Large files are opened lazily to find out.
+    """
     if not _is_large(paths):
         return
     needed = sum(record.data.nbytes for records in read(lazy=True).values() for record in records)
@@ -216,7 +219,7 @@ def _check_size(paths: list[Path], read) -> None:
 
 
 def _is_large(paths: list[Path]) -> bool:
-    """Say whether what is in the files may be larger than the memory, however they are compressed."""
+    """Say whether the files may be larger than the memory, however they are compressed."""
     on_disk = sum(
         file.stat().st_size
         for path in paths
@@ -239,7 +242,7 @@ def _files(series: dict[str, list[Record]]) -> list[Path]:
 
 
 def _check_tilt_axis(series: dict[str, list[Record]], tilt_axis: str) -> None:
-    """Warn where SerialEM says that the tilt axis is nearer to the other direction of the images."""
+    """Warn where SerialEM says that the tilt axis is nearer to the other direction."""
     record = next(iter(series.values()))[0]
     angle = _find(record.metadata.get("Acquisition_instrument", {}), "tilt_axis_angle")
     if angle is None:
@@ -287,7 +290,7 @@ def _saved_by_us(path: Path, lazy):
 
 
 def _check_saved(signal, name: str, is_series: bool) -> None:
-    """Check what damage to a file that this package saved may have changed: the pixels, and the order of acquisition."""
+    """Check the pixels and the order of acquisition in a file that this package saved."""
     sides = {
         axis: in_nm(axis_named(signal, axis))
         for axis in "yx"
@@ -329,7 +332,7 @@ def _sides(record: Record) -> tuple[float, float] | tuple[None, None]:
 
 
 def _spectra(records: list[Record], angles, *, lazy, tilt_axis, reverse_tilts, duplicates):
-    """Return eXSpy's signal, array order (tilt, y, x, energy), in chunks of one tilt or parts of it."""
+    """Return eXSpy's signal, array order (tilt, y, x, energy), chunks of one tilt at most."""
     from hyperspy.signals import LazySignal1D, Signal1D
 
     data = _stacked(records)
@@ -371,7 +374,7 @@ def _spectra(records: list[Record], angles, *, lazy, tilt_axis, reverse_tilts, d
 
 
 def _without_assumed_angles(signal, first: Record) -> None:
-    """Remove the detector angles that eXSpy sets from its preferences where the file has none: they would pass for measured."""
+    """Remove detector angles that eXSpy took from its preferences: they are not measured."""
     told = (
         first.metadata.get("Acquisition_instrument", {})
         .get("TEM", {})
@@ -397,7 +400,7 @@ def _stacked(records: list[Record]):
 
 
 def _metadata(records: list[Record]) -> dict:
-    """Return what of the files' metadata holds for the whole series: what differs from tilt to tilt is left to `_per_tilt`."""
+    """Return the metadata that hold for the whole series; `_per_tilt` has the rest."""
     first, *others = (record.metadata for record in records)
     common = {
         name: _common(first[name], [other.get(name) for other in others])
@@ -425,7 +428,7 @@ def _common(tree: dict, others: list) -> dict:
 
 
 def _per_tilt(records: list[Record], n: int) -> dict:
-    """Return what the files say of each tilt, in their order: file, time, live and real time, current, drift of the frames."""
+    """Return what the files say of each tilt: file, times, current, drift of the frames."""
     times = np.concatenate([record.times for record in records])
     known: dict = {} if np.isnat(times).any() else {"acquired": [str(time) for time in times]}
     if len(records) != n:

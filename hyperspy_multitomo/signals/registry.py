@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The package's signal classes by their signal type, through HyperSpy's registry: functions that make signals import none."""
+"""The package's classes by signal type, so that functions that make signals import none."""
 
 from __future__ import annotations
 

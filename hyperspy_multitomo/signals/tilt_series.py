@@ -17,7 +17,7 @@ from hyperspy_multitomo.signals.plan import Planning
 
 
 class TiltSeries(Reconstructions, Planning, TomographySignal):
-    """Base of the tilt series: images (or maps) of one object, one per tilt, the tilt axis along y."""
+    """Base of the tilt series: images or maps, one per tilt, the tilt axis along y."""
 
     # The noise (`data_terms.Noise`) of the series that this one was cut out of to be looked at.
     noise_of_whole = None

@@ -22,7 +22,9 @@ from hyperspy_multitomo.signals.methods.lazy_computing import counting_slabs
 
 
 class TomographicVolume(TomographySignal):
-    """A volume, or one per element: axes ``(z | x, y)`` or ``(element, z | x, y)``, array order (z, [element,] y, x).
+    """A volume, or one per element: axes ``(z | x, y)`` or ``(element, z | x, y)``.
+
+    Array order (z, [element,] y, x).
 
     Voxels hold signal per unit length of path (`quantity` says which), or percent after `quantify`.
     ``volume["Au"]`` picks one element, ``"Au" in volume`` asks for one.
@@ -65,7 +67,9 @@ class LazyTomographicVolume(TomographicVolume, LazySignal2D):
 
     @checked
     def compute(self, close_file=False, show_progressbar=None, **kwargs):
-        """Compute the data and keep them in memory; see HyperSpy's `LazySignal.compute` for the parameters.
+        """Compute the data and keep them in memory, with a bar that counts slabs.
+
+        See HyperSpy's `LazySignal.compute` for the parameters.
 
         Where slabs are to be reconstructed the bar counts these; on a cluster its dashboard does.
         An interrupt ends those that worked at after their iteration.
@@ -80,7 +84,9 @@ class LazyTomographicVolume(TomographicVolume, LazySignal2D):
 
     @checked
     def save(self, filename=None, overwrite=None, extension=None, file_format=None, **kwds):
-        """Compute the data slab by slab and write each as it comes; see `TomographicVolume.save` for the parameters.
+        """Compute the data slab by slab and write each as it comes.
+
+        See `TomographicVolume.save` for the parameters.
 
         Raises
         ------

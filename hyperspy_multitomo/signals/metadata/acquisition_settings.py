@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a quantification has to know of the acquisition: beam energy, lines, solid angle, dose; given, or from the metadata."""
+"""Acquisition settings of a quantification: beam energy, lines, solid angle, dose."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def beam_energy_of(signal, given: float | None = None) -> float:
 def lines_of(
     signal, elements: Sequence[str], given: Sequence[str] | Mapping[str, str] | None = None
 ) -> list[str]:
-    """Return the X-ray line of each element: those given, those that the maps were made of, or those in the metadata."""
+    """Return the X-ray line of each element: the argument's, the maps', or the metadata's."""
     if given is not None:
         listed = list(given.values()) if isinstance(given, Mapping) else list(given)
         if isinstance(given, str):
@@ -74,7 +74,7 @@ def lines_of(
 def factors_of(
     signal, elements: Sequence[str], beam_energy: float | None, xray_lines, model: str, efficiency
 ) -> tuple[dict[str, float], dict]:
-    """Return the X-ray factor f of each element (barn mol/g), and what they were calculated with, for the history."""
+    """Return the X-ray factor f of each element (barn mol/g), and its settings for the history."""
     energy, lines = beam_energy_of(signal, beam_energy), lines_of(signal, elements, xray_lines)
     shares = efficiencies(lines, efficiency)
     factors = {
@@ -91,7 +91,10 @@ def factors_of(
 
 
 def efficiencies(lines: Sequence[str], efficiency) -> np.ndarray:
-    """Return the detector's efficiency for each line; 1 with a warning for soft lines where none is given."""
+    """Return the detector's efficiency for each line.
+
+    By default 1, with a warning for soft lines.
+    """
     return checked_efficiency(lines, energies_of(lines), efficiency)
 
 
@@ -113,7 +116,7 @@ def solid_angle_of(signal, given: float | None = None) -> float:
 
 
 def dose_of(signal, given: float | None = None) -> float:
-    """Return the electrons per pixel and tilt of a series or volume; an error where they are not known."""
+    """Return the electrons per pixel and tilt; an error where they are not known."""
     found = signal.dose if given is None else given
     if found is None:
         raise ValueError(
@@ -126,7 +129,7 @@ def dose_of(signal, given: float | None = None) -> float:
 
 
 def recorded_dose(series) -> float | None:
-    """Return the dose of a series from its recorded currents and live times, the mean over the tilts, or None."""
+    """Return the dose from recorded currents and live times, the mean over tilts, or None."""
     tilts = [recall(series, name) for name in ("beam_current", "live_time")]
     shared = [
         series.metadata.get_item(f"{TEM}.{path}", default=None)
@@ -144,7 +147,7 @@ def recorded_dose(series) -> float | None:
 
 
 def scanned_pixels(signal) -> float:
-    """Return how many of the present pixels of a series, or of its spectra, the whole scan had, whatever was cropped since."""
+    """Return how many present pixels the whole scan had, before it was cropped."""
     sizes = [recorded_axis(signal, name)[2] for name in ("x", "y")]
     whole = signal.metadata.get_item(SCANNED, default=float(sizes[0] * sizes[1]))
     return float(whole) / (grid(signal, "x")[1] * grid(signal, "y")[1])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is kept beside the data and belongs to their values: scaled with them, or forgotten with a message."""
+"""What is recorded beside the data and belongs to their values: scaled, or forgotten."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ def is_series(signal) -> bool:
 
 
 def scaled(signal, factor: float) -> None:
-    """Keep a signal true whose data were multiplied: counts as recorded stay, what is per unit of the data is divided."""
+    """Keep a signal true whose data were multiplied.
+
+    Counts as recorded stay, and what is per unit of the data is divided.
+    """
     for name in recorded_names(signal):
         if name == "window_share" or name in ("ratios", "ratios_standard_errors", "ratios_errors"):
             replace_values(signal, name, np.asarray(recorded_values(signal, name)) / factor)
@@ -102,7 +105,10 @@ def changed(
 
 
 def forget_beside(signal, kept: tuple[str, ...] = ()) -> list[str]:
-    """Take off a signal what belongs to the values of its data, but for the arrays `kept`; return in words what was there."""
+    """Forget what belongs to the values of the data, but for the arrays `kept`.
+
+    Returns in words what was there.
+    """
     words = []
     for name in recorded_names(signal):
         if name not in kept and (name in _ARRAYS or name.startswith(_PREFIXES)):

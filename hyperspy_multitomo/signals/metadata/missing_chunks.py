@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Signals and the files behind them: what is missing there is an error before it is used, not zeros in the result."""
+"""Missing chunks of the files behind lazy signals: an error, not zeros in the result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LOOKED_AT = "chunks_of_file_checked"
 
 
 def check_complete(arrays: Mapping) -> None:
-    """Raise an error where a stored array that lazy data are read from lacks chunks, which would be read as zeros.
+    """Raise an error where the array behind lazy data lacks chunks, which read as zeros.
 
     Raises
     ------

@@ -67,7 +67,7 @@ def recorded_axis(signal, name: str) -> np.ndarray:
 
 
 def record(signal, name: str, values, dims: Sequence[str]) -> None:
-    """Store `values` whole under `name`; its leading dimensions are those called `dims`, as the axes are now.
+    """Store `values` under `name`; the leading dimensions are the present axes `dims`.
 
     Parameters
     ----------
@@ -87,7 +87,9 @@ def record(signal, name: str, values, dims: Sequence[str]) -> None:
 
 
 def on_recorded_grid(signal, values: np.ndarray, fill: float) -> np.ndarray:
-    """Return an array (..., y, x) at the present pixels on the whole recorded grid, for `record`; `fill` where none is present.
+    """Return an array (..., y, x) on the whole recorded grid, for `record`.
+
+    `fill` stands where the signal has no pixel any more.
 
     Each recorded pixel gets the value of the present one that it is part of: `recall` gives the sum
     over those.
@@ -181,7 +183,7 @@ def recall(signal, name: str):
 
 
 def settle_stack(signal) -> None:
-    """Forget what HyperSpy's `stack` copied from the first signal and is not the same in all that were stacked.
+    """Forget what HyperSpy's `stack` copied from the first signal and differs in others.
 
     It copies the metadata of the first and runs none of our code; this is called wherever what is
     recorded is read.
@@ -236,7 +238,7 @@ def _whole(node, name: str) -> int:
 
 
 def _same_record(node, other, name: str) -> bool:
-    """Say whether two signals have the same recorded under a name; what has pixels is never taken to be."""
+    """Say whether two signals have the same recorded under a name; never of arrays of pixels."""
     mine, theirs = (
         one if one is None else one.get_item(f"arrays.{name}", default=None)
         for one in (node, other)
@@ -313,19 +315,25 @@ def grid(signal, name: str) -> tuple[float, float]:
 
 
 def to_present(signal, name: str, position: float) -> float:
-    """Convert a position on the recorded grid of an axis (px, 0 = centre of the first pixel) to the present one."""
+    """Convert a position on the recorded grid of an axis (px) to the present one.
+
+    0 is the centre of the first pixel.
+    """
     first, binning = grid(signal, name)
     return (position + 0.5 - first) / binning - 0.5
 
 
 def to_recorded(signal, name: str, position: float) -> float:
-    """Convert a position on the present axis (px, 0 = centre of the first pixel) to the recorded grid."""
+    """Convert a position on the present axis (px) to the recorded grid.
+
+    0 is the centre of the first pixel.
+    """
     first, binning = grid(signal, name)
     return (position + 0.5) * binning + first - 0.5
 
 
 def keep_present(signal) -> None:
-    """Forget the tilts and elements that the signal no longer has: keys and arrays are cut to the present axes."""
+    """Forget the tilts and elements that the signal no longer has: keys and arrays are cut."""
     keys = signal.metadata.get_item(f"{NODE}.recorded_axes", default=None)
     if keys is None:
         raise LookupError(_FOREIGN.format(type(signal).__name__))
@@ -376,7 +384,10 @@ def _cut_and_sum(values, position: int, signal, name: str):
 
 
 def _whole_pixels(signal, name: str) -> tuple[int, int, int]:
-    """Return (first recorded pixel, recorded pixels in a present one, present pixels) of an axis; an error for parts of one."""
+    """Return (first recorded pixel, recorded pixels in a present one, present pixels) of an axis.
+
+    An error where the present pixels are parts of recorded ones.
+    """
     first, binning = grid(signal, name)
     start, factor = round(first), round(binning)
     if abs(first - start) > _EDGE_TOLERANCE or abs(binning - factor) > _EDGE_TOLERANCE:

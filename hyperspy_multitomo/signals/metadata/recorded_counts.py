@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Counts as recorded: whether the maps still are, and whether the gross counts beside them still belong to them."""
+"""Counts as recorded: whether maps still are counts, and gross counts still theirs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def why_no_counts(series) -> str | None:
 
 
 def forget_counts(series) -> None:
-    """Take the gross counts and what belongs to them off a series, whose maps are no counts then."""
+    """Forget the gross counts and what belongs to them; the maps are no counts then."""
     if any(recorded(series, name) for name in COUNTS):
         mark_as_no_counts(series, "their gross counts were taken off")
     for name in COUNTS:
@@ -44,7 +44,7 @@ def forget_counts(series) -> None:
 
 
 def check_counts_beside(series) -> None:
-    """Raise an error where the gross counts recorded with a series cannot be those of its maps, which were changed since.
+    """Raise an error where the recorded gross counts cannot be those of the maps.
 
     Compared are the totals of each element at each tilt, of a lazy series those of one chunk of the
     data.
@@ -92,7 +92,7 @@ def check_counts_beside(series) -> None:
 
 
 def telling_part(series) -> tuple[slice, ...]:
-    """Return the part of the data, a slice for each axis of the array, that stands for all: all, or a chunk of lazy ones."""
+    """Return a slice per axis that stands for all data: all of them, or a chunk of lazy ones."""
     if not series._lazy:
         return (slice(None),) * series.data.ndim
     starts = [np.cumsum((0, *chunks)) for chunks in series.data.chunks]

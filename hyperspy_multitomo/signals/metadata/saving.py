@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How signals are written: whole or not at all, and HDF5 through a file object that outlives a full disk.
+"""Saving: whole or not at all, and HDF5 through a file object that outlives a full disk.
 
 HDF5 keeps what it could not write, tries again when its file is closed and when the interpreter
 ends, and a failure then ends the process. So it never hears of one here: the file object remembers
@@ -57,7 +57,10 @@ def save_signal(
 
 
 def _can_write(plugin: dict, axes) -> bool:
-    """Return whether a format holds such signals; of those that it does not hold HyperSpy's ``save`` says which would."""
+    """Return whether a format holds such signals.
+
+    HyperSpy's ``save`` says which do where it does not.
+    """
     dimensions = [axes.signal_dimension, axes.navigation_dimension]
     fits = plugin["writes"] is True or dimensions in (plugin["writes"] or [])
     return fits and (plugin["non_uniform_axis"] or axes.all_uniform)
@@ -90,7 +93,7 @@ def _folder_name(title: str) -> str:
 
 
 def _write_hdf5(writer, path: Path, content: dict, opened: bool, kwds: dict) -> None:
-    """Write a signal's content through a `Sink`, which some writers need as an HDF5 file that is `opened`."""
+    """Write a signal through a `Sink`; some writers need it `opened` as an HDF5 file."""
     import h5py
     from dask.callbacks import Callback
 
@@ -110,7 +113,9 @@ def _write_hdf5(writer, path: Path, content: dict, opened: bool, kwds: dict) -> 
 
 
 class Sink(io.RawIOBase):
-    """A file for HDF5 to write: no failure reaches HDF5, the first one is raised at the end of the ``with`` block.
+    """A file for HDF5 to write; the first failure is raised at the end of the ``with`` block.
+
+    No failure reaches HDF5 itself.
 
     Parameters
     ----------
@@ -212,7 +217,7 @@ class Sink(io.RawIOBase):
 
 @contextmanager
 def _interrupts_kept(sink: Sink) -> Iterator[None]:
-    """Keep an interrupt that comes while HDF5 waits for the file object, which would be a failed write, until it has closed."""
+    """Delay an interrupt until HDF5 has closed the file: it would be a failed write."""
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sums of two signals: counts and doses of one object add up, gains are averaged, and what does not add up is forgotten."""
+"""Sums of two signals: counts and doses add up, gains are averaged, the rest is forgotten."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ _SAME_SCALE = 0.02
 
 
 def summed(first, other) -> Callable:
-    """Return the function that keeps the sum of two signals true; what it needs is read before one of them becomes the sum."""
+    """Return the function that keeps the sum of two signals true.
+
+    What it needs is read now, before one of them becomes the sum.
+    """
     unlike = _unlike(first, other)
     if unlike:
         how = f"a sum of signals whose {' and '.join(unlike)} differ"
@@ -107,7 +110,10 @@ def _sum_of(values: list[float | None]) -> float | None:
 
 
 def _mean_gains(first, other, has_dose: bool) -> np.ndarray | None:
-    """Return the gains of a sum, (tilt,) or (tilt, element): the mean, weighted by the doses or, without these, by the signal."""
+    """Return the gains of a sum, (tilt,) or (tilt, element).
+
+    The mean, weighted by the doses or, without these, by the signal.
+    """
     given = [one.gains for one in (first, other)]
     if given[0] is None and given[1] is None:
         return None
@@ -129,7 +135,7 @@ def _total(series) -> float:
 
 
 def _unlike(first, other) -> list[str]:
-    """Return in words what differs of two signals and has to be the same in both for their sum to mean something."""
+    """Return in words what two signals must share for their sum to mean something, and do not."""
     kinds = [type(one).__name__.removeprefix("Lazy") for one in (first, other)]
     words = ["kinds"] if kinds[0] != kinds[1] else []
     if first.channels != other.channels:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The alignment of a series: measured, attached, kept true when the series is sliced, passed on, looked at."""
+"""Alignment of a series: measured, attached, true after slicing, passed on, drawn."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ _PER_TILT = ("across", "along", "scan_drift", "across_error", "along_error", "al
 
 
 def get_axis_offset(series) -> float:
-    """Return the position of the tilt axis across the images, in px from their centre (n - 1)/2, positive towards larger x."""
+    """Return the position of the tilt axis across the images, px from their centre (n - 1)/2.
+
+    Positive towards larger x.
+    """
     return axis_position(series) - (axis_named(series, "x").size - 1) / 2
 
 
@@ -234,7 +237,9 @@ def align(
 
 @checked
 def register_to(series, haadf, *, drift: bool = True, slow_axis: str | None = None) -> Alignment:
-    """Measure where each map lies on the HAADF image of the same tilt, and attach that with the alignment of the HAADF.
+    """Measure where each map lies on the HAADF image of the same tilt, and attach that.
+
+    It is combined with the alignment of the HAADF.
 
     For maps that were recorded slowly, after the image or beside it: the stage creeps
     meanwhile, which displaces the map and shears it.
@@ -270,7 +275,8 @@ def register_to(series, haadf, *, drift: bool = True, slow_axis: str | None = No
     --------
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
-    >>> series = mt.simulation.misaligned("lamella", size=48, tilts=[-20, 0, 20], shift=0, counts=50)
+    >>> object = dict(size=48, tilts=[-20, 0, 20], shift=0, counts=50)
+    >>> series = mt.simulation.misaligned("lamella", **object)
     >>> haadf = mt.TiltSeriesHAADF.from_images(series.haadf.swapaxes(1, 2), tilts=series.tilts)
     >>> maps = dict(zip(series.elements, np.roll(series.maps, 2, axis=2).swapaxes(2, 3)))
     >>> eds = mt.TiltSeriesEDS.from_maps(maps, tilts=series.tilts)
@@ -316,7 +322,7 @@ def aligned(series):
 
 
 def plot_alignment(series):
-    """Return a figure of the attached alignment: shifts with their errors, the wobble, and the residual of each tilt.
+    """Draw the attached alignment: shifts with errors, wobble, residual of each tilt.
 
     Raises
     ------
@@ -387,7 +393,7 @@ def modalities_of(series, maps) -> list:
 
 
 def alignment_images(series) -> np.ndarray:
-    """Return the images (tilt, x, y) to align by: those of a HAADF series, or the sums of all elements' maps."""
+    """Return the images (tilt, x, y) to align by: the HAADF, or the sums of all maps."""
     if series._signal_type == "TiltSeriesHAADF":
         return np.asarray(series.array("tilt", "x", "y"), dtype=np.float32)
     images = np.asarray(series.array("element", "tilt", "x", "y"), dtype=np.float32).sum(axis=0)
@@ -440,7 +446,7 @@ def _recorded_quality(series, bins: np.ndarray) -> AlignmentQuality | None:
 
 
 def _about_present_centre(series, shifts, rotation: float, drift, slow: str, inverse: bool = False):
-    """Re-express shifts (2, tilt), recorded px, about the recorded centre c for the present centre c'.
+    """Re-express shifts (2, tilt), recorded px, about the present centre c', not the recorded c.
 
     R (v + s + d (l - c) - c) + c = R (v + s' + d (l - c') - c') + c'  gives  s' = s + d (c' -
     c) + (R^-1 - 1)(c - c').
@@ -460,6 +466,9 @@ def _about_present_centre(series, shifts, rotation: float, drift, slow: str, inv
 
 
 def axis_position(signal) -> float:
-    """Return where the tilt axis is on the present axis x of a series or of its spectra (px, 0 = centre of the first pixel)."""
+    """Return the position of the tilt axis on the present axis x of a series or its spectra.
+
+    In px, 0 is the centre of the first pixel.
+    """
     recorded_size = recorded_axis(signal, "x")[2]
     return to_present(signal, "x", signal.metadata.get_item(AXIS, default=(recorded_size - 1) / 2))

@@ -90,7 +90,7 @@ def _is_mask(other) -> bool:
 
 
 def _factor(other, operation: str) -> float | None:
-    """Return the positive number that data are multiplied by, or None where this is no such operation."""
+    """Return the positive number that data are multiplied by, or None for other operations."""
     number = isinstance(other, Real | np.number) or (
         isinstance(other, np.ndarray) and other.ndim == 0
     )

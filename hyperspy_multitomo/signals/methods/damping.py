@@ -23,7 +23,9 @@ from hyperspy_multitomo.signals.methods.tilt_gains import chosen_model, known_ga
 def estimate_damping(
     series, eds=None, *, model: str = "auto", mask=None, min_counts: float = 50.0
 ) -> DampingModel:
-    """Estimate how the HAADF saturates in thick places, from its own tilts or against elemental maps. Nothing is changed.
+    """Estimate how the HAADF saturates in thick places; nothing is changed.
+
+    From its own tilts, or against elemental maps.
 
     Parameters
     ----------
@@ -69,7 +71,8 @@ def estimate_damping(
     >>> import hyperspy_multitomo as mt
     >>> path = np.linspace(0, 40, 96) * np.ones((9, 32, 1))
     >>> counts = np.random.default_rng(0).poisson(path)
-    >>> haadf = mt.TiltSeriesHAADF.from_images(1000 * (1 - np.exp(-20 * path / 1000)), tilts=np.arange(9))
+    >>> images = 1000 * (1 - np.exp(-20 * path / 1000))
+    >>> haadf = mt.TiltSeriesHAADF.from_images(images, tilts=np.arange(9))
     >>> eds = mt.TiltSeriesEDS.from_maps({"Au": counts}, tilts=np.arange(9))
     >>> found = haadf.estimate_damping(eds)
     >>> 970 < found.saturation < 1030, found.significant
@@ -94,7 +97,7 @@ def estimate_damping(
 
 @checked(model=DAMPING)
 def correct_damping(series, model: DampingModel | None = None):
-    """Return the series with the signal that is proportional to mass thickness, by the inverted damping.
+    """Return the series with the damping inverted: signal proportional to mass thickness.
 
     Parameters
     ----------
@@ -180,7 +183,7 @@ def correct_damping(series, model: DampingModel | None = None):
 
 @checked(model=DAMPING)
 def plot_damping(series, model: DampingModel):
-    """Draw the recorded HAADF against the linear signal, and the signal of each tilt before and after the correction.
+    """Draw the recorded HAADF against the linear signal, and each tilt before and after.
 
     Parameters
     ----------

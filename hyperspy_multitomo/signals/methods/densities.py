@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From volumes of counts to absolute numbers: the dose behind a volume, and the density of each element."""
+"""From volumes of counts to absolute numbers: dose, and the density of each element."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hyperspy_multitomo.signals.methods.quantifying import (
 
 
 def get_dose_of_volume(volume) -> float | None:
-    """Return the electrons per pixel and tilt behind the volume (at a gain of 1), or None where they are not known."""
+    """Return the electrons per pixel and tilt (at a gain of 1), or None if not known."""
     return volume.metadata.get_item(DOSE, default=None)
 
 

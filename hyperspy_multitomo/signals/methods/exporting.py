@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes for other programs: ImageJ hyperstacks, VTK images and MRC files, with names, spacing and origin."""
+"""Volumes for other programs: ImageJ hyperstacks, VTK images and MRC files."""
 
 from __future__ import annotations
 
@@ -86,7 +86,8 @@ def export(
     >>> import tempfile
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
-    >>> volume = mt.TomographicVolume.from_arrays({"Au": np.ones((4, 5, 6)), "Ag": np.ones((4, 5, 6))}, pixel_size=0.5)
+    >>> counts = {"Au": np.ones((4, 5, 6)), "Ag": np.ones((4, 5, 6))}
+    >>> volume = mt.TomographicVolume.from_arrays(counts, pixel_size=0.5)
     >>> volume.export(tempfile.mkdtemp() + "/particle.vti", channels="Au").name
     'particle.vti'
     """
@@ -123,7 +124,9 @@ def export(
 
 
 def channel_arrays(volume, channels: str | Sequence[str] | None = None):
-    """Return (names, array (channel, z, x, y), units) of some channels, NumPy or dask; a volume without channels counts as one.
+    """Return (names, array (channel, z, x, y), units) of some channels, NumPy or dask.
+
+    A volume without channels counts as one.
 
     Raises
     ------
@@ -155,7 +158,7 @@ def channel_arrays(volume, channels: str | Sequence[str] | None = None):
 
 
 def _paths(path: Path, names: Sequence[str]) -> list[Path]:
-    """Return a file for each channel; names that would be one file's, also where case does not count, are numbered."""
+    """Return a file for each channel; equal names, whatever their case, are numbered."""
     paths, taken = [], set()
     for name in names:
         part = file_part(name)
@@ -210,7 +213,7 @@ def _write_tiff(path: Path, names, volumes, scales, length: str, units) -> None:
 
 
 def _write_vti(path: Path, names, volumes, scales, length: str, units) -> None:
-    """Write volumes (channel, z, y, x) as XML with the values appended as they are, one channel in memory at a time."""
+    """Write volumes (channel, z, y, x) as XML with raw values, one channel in memory at a time."""
     names = [_printable(name) for name in names]  # XML has no control characters
     extent = " ".join(f"0 {size - 1}" for size in reversed(volumes.shape[1:]))
     spacing, origin = (

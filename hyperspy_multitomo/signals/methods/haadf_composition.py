@@ -219,7 +219,7 @@ def _region(value, shape: tuple[int, int, int], what: str):
 
 
 def _calculated_ratio(volume, elements, angles, beam_energy, densities) -> tuple[float, dict]:
-    """Return I_A / I_B from cross sections per atom and atoms per volume, and what they were calculated with."""
+    """Return I_A / I_B from cross sections and atoms per volume, and its settings."""
     from hyperspy_multitomo.composition.cross_sections import haadf
 
     found = volume.metadata.get_item("Acquisition_instrument.TEM.beam_energy", default=None)

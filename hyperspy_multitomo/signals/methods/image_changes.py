@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Changes of the images themselves, each on request and each in the history: smoothing, binning, a threshold."""
+"""Changes of the images, each on request and in the history: smooth, bin, threshold."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from hyperspy_multitomo.parameters import check_finite, positive_number
 from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named
 
-NOT_FINITE = "the images hold NaN or infinite values, which would spread; replace them, or leave out those tilts (drop_tilts)"
+NOT_FINITE = (
+    "the images hold NaN or infinite values, which would spread; replace them, or leave out those "
+    "tilts (drop_tilts)"
+)
 
 
 def is_smoothed(series) -> bool:
-    """Whether `smooth` made this series: noise estimates and fits that suppose Poisson counts do not hold for it."""
+    """Say whether `smooth` made this series.
+
+    Noise estimates and fits that suppose Poisson counts do not hold for it.
+    """
     return any(step["step"] == "smooth" for step in series.history)
 
 
@@ -72,7 +78,7 @@ def smooth(series, sigma: float):
 
 @checked
 def bin(series, factor: int):
-    """Return the series with pixels of factor x factor old ones: counts are summed, HAADF signal is averaged.
+    """Return the series with pixels binned: counts are summed, HAADF signal is averaged.
 
     Parameters
     ----------
@@ -100,7 +106,8 @@ def bin(series, factor: int):
     --------
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
-    >>> eds = mt.TiltSeriesEDS.from_maps({"Au": np.ones((2, 8, 9))}, tilts=[-10, 10], pixel_size=1.5).bin(2)
+    >>> maps = {"Au": np.ones((2, 8, 9))}
+    >>> eds = mt.TiltSeriesEDS.from_maps(maps, tilts=[-10, 10], pixel_size=1.5).bin(2)
     >>> eds, eds.pixel_size, eds.data.max()
     (<TiltSeriesEDS, title: EDS, dimensions: (1, 2|4, 4)>, 3.0, np.float32(4.0))
     """
@@ -178,7 +185,7 @@ def threshold_background(series, fraction: float = 0.05):
 
 
 def finite_images(series):
-    """Yield the images (x, y) of a HAADF series, one after the other, if all their values are finite; bad ones are named."""
+    """Yield the images (x, y) of a HAADF series; an error names those that are not finite."""
     for tilt, image in zip(series.tilts, series.array("tilt", "x", "y"), strict=True):
         image = np.asarray(image)
         check_finite(image, f"the image at {tilt:g} degrees")
@@ -193,7 +200,7 @@ def _finite(images: np.ndarray) -> np.ndarray:
 
 
 def each_image(series, function):
-    """Return the data with `function` applied to whole images: all of them at once, or tilt by tilt where the series is lazy."""
+    """Return the data with `function` applied to whole images, tilt by tilt of lazy series."""
     if not series._lazy:
         return function(np.asarray(series.data))
     chunks = {
@@ -204,7 +211,7 @@ def each_image(series, function):
 
 
 def _coarse(data, factors: dict[int, int], combine):
-    """Return the data with blocks of pixels along some axes summed or averaged, remainders left out."""
+    """Return the data with blocks of pixels summed or averaged, remainders left out."""
     if not isinstance(data, np.ndarray):
         import dask.array as da
 

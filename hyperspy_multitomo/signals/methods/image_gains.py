@@ -19,7 +19,9 @@ from hyperspy_multitomo.signals.methods.tilt_gains import (
 
 @checked
 def estimate_gains(series, model: str = "auto", *, smooth: int | None = None) -> GainEstimate:
-    """Estimate the gain of every image from its mean, and attach the gains. The data stay as they are.
+    """Estimate the gain of every image from its mean, and attach the gains.
+
+    The data stay as they are.
 
     Parameters
     ----------
@@ -57,7 +59,8 @@ def estimate_gains(series, model: str = "auto", *, smooth: int | None = None) ->
     --------
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
-    >>> images = np.zeros((3, 40, 40)); images[:, 10:30, 10:30] = np.array([1.0, 2.0, 3.0])[:, None, None]
+    >>> images = np.zeros((3, 40, 40))
+    >>> images[:, 10:30, 10:30] = np.array([1.0, 2.0, 3.0])[:, None, None]
     >>> haadf = mt.TiltSeriesHAADF.from_images(images, tilts=[-10, 0, 10])
     >>> haadf.estimate_gains().model, haadf.gains
     ('constant', array([0.5, 1. , 1.5]))

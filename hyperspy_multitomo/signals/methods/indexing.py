@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Indices and sums that remove an axis: what cannot be an index is refused, and what is left says what it was cut out of."""
+"""Indices and sums that remove an axis: what is refused, and what is left of a signal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ class MissingAxisError(AttributeError, ValueError):
 
 
 class _Cut:
-    """Mixin of what is left of a series or volume, a line profile for example, when it is no image any more."""
+    """Mixin of what is left of a series or volume when it is no image any more.
+
+    A line profile, for example.
+    """
 
     def __getattr__(self, name: str):
         kind = (
@@ -88,7 +91,7 @@ def check_indices(indexer: str, indices) -> None:
 
 
 def mark_as_cut(signal, signal_type: str) -> None:
-    """Make a signal that lost its class with an axis a cut one, which tells what it was cut out of."""
+    """Make a signal that lost its class with an axis a cut one, which knows what it was."""
     recorded = signal.metadata.get_item("Signal.signal_type", default="")
     if type(signal) in _CUT and recorded == signal_type:
         signal.__class__ = _CUT[type(signal)]

@@ -15,14 +15,19 @@ from hyperspy_multitomo.reconstruction.slots import stopping
 
 # What the tasks of slabs are called after: the methods that make them.
 _SLABS = "reconstruct_"
-_LEFT = "Slabs that were finished are kept where the reconstruction was given checkpoint=; resume= goes on from there"
+_LEFT = (
+    "Slabs that were finished are kept where the reconstruction was given checkpoint=; resume= "
+    "goes on from there"
+)
 
 
 @contextmanager
 def counting_slabs(
     data, show: bool | None, scheduler=None, num_workers: int | None = None, **_
 ) -> Iterator[bool | None]:
-    """Show a bar of the slabs in a dask array while they are computed here, and give what HyperSpy's own bar is to be told.
+    """Show a bar of the slabs in a dask array while they are computed here.
+
+    Yields what HyperSpy's own bar is to be told.
 
     `scheduler` and `num_workers` are those that dask is called with. An error or an interrupt stops
     all slabs, and goes on when none is worked at any more.
@@ -75,7 +80,7 @@ def _name(key) -> str:
 
 @contextmanager
 def _threads_of_its_own(scheduler, num_workers: int | None) -> Iterator[None]:
-    """Let dask's threads be some that are waited for in the end, where it works in threads: a failed run leaves none behind."""
+    """Let dask work in threads of its own that are joined: a failed run leaves none behind."""
     import dask
 
     scheduler = scheduler or dask.config.get("scheduler", None)

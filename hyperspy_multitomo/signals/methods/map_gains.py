@@ -123,7 +123,7 @@ def estimate_gains(
 
 
 def _check_options(model: str, haadf, horizon) -> None:
-    """Raise an error for an unknown model, and for one that does not go with the other arguments."""
+    """Raise an error for an unknown model, or one at odds with the other arguments."""
     if model not in (*MODELS, "haadf", "live_time", "geometry"):
         raise ValueError(
             f"model={model!r} must be 'auto', 'haadf', 'constant', 'lamella', 'live_time' or "
@@ -211,7 +211,7 @@ def _weight_array(weights: Mapping[str, float], channels) -> np.ndarray:
 
 
 def _live_times(series) -> np.ndarray:
-    """Return live time times beam current of each tilt, times the gains known from loading, of mean 1."""
+    """Return live time times beam current, times the gains known from loading, of mean 1."""
     times, currents = recall(series, "live_time"), recall(series, "beam_current")
     if times is None:
         raise ValueError(
@@ -233,7 +233,7 @@ def _live_times(series) -> np.ndarray:
 
 
 def _from_geometry(series, horizon) -> np.ndarray:
-    """Return the visible solid angle at each tilt, times the gains known from loading, of mean 1."""
+    """Return the visible solid angles, times the gains known from loading, of mean 1."""
     detectors = getattr(series, "detectors", None)
     if detectors is None:
         raise ValueError(

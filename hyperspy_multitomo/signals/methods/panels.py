@@ -8,7 +8,8 @@ from importlib import import_module
 from hyperspy_multitomo.arguments import checked
 
 _ROOM = "hyperspy_multitomo.widgets"
-#: The class of each panel, in ``widgets/<name>_panel.py``; its toolkey is ``hyperspy_multitomo.<name>``.
+#: The class of each panel, in ``widgets/<name>_panel.py``; the toolkey is
+#: ``hyperspy_multitomo.<name>``.
 PANELS = {
     "tilt_series": "TiltSeriesPanel",
     "alignment": "AlignmentPanel",
@@ -21,7 +22,7 @@ PANELS = {
 
 
 def open_panel(name: str, *signals, display: bool = True, toolkit: str | None = None, **settings):
-    """Open a panel of `PANELS` on signals: show and return it, or with ``display=False`` return its widgets.
+    """Open a panel of `PANELS` on signals and return it, or its widgets with ``display=False``.
 
     Raises
     ------
@@ -34,7 +35,7 @@ def open_panel(name: str, *signals, display: bool = True, toolkit: str | None = 
 
 @checked
 def browse(series, spectra=None, display: bool = True, toolkit: str | None = None):
-    """Open a panel to look through the series: images, signal per tilt, bad tilts, and windows on the spectra.
+    """Open a panel to look through the series: images, signal, bad tilts, spectra.
 
     Parameters
     ----------

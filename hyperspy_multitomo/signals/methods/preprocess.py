@@ -30,7 +30,7 @@ from hyperspy_multitomo.signals.methods.tilt_gains import known_gains
 
 @checked
 def fit_background(series, *, mask=None, film: bool = True) -> BackgroundLevel:
-    """Fit the level beside the object by the detector's offset and a film: ``offset + film / cos t``.
+    """Fit the level beside the object by offset and film: ``offset + film / cos t``.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def find_saturation(series, level: float | None = None) -> Saturation:
 
 @checked
 def remove_hot_pixels(series, threshold: float = 8.0, size: int = 5):
-    """Return the series with single pixels far above their surroundings replaced by the local median.
+    """Return the series with hot pixels replaced by the local median.
 
     Parameters
     ----------
@@ -257,7 +257,8 @@ def specimen_mask(series, fraction: float = 0.05) -> np.ndarray:
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
     >>> images = np.zeros((2, 20, 30)); images[:, :, :10] = 1.0
-    >>> mt.TiltSeriesHAADF.from_images(images, tilts=[-10, 10]).specimen_mask().mean(axis=(0, 1))[[0, 25]]
+    >>> haadf = mt.TiltSeriesHAADF.from_images(images, tilts=[-10, 10])
+    >>> haadf.specimen_mask().mean(axis=(0, 1))[[0, 25]]
     array([1., 0.])
     """
     fraction = parameters.fraction("fraction", fraction)
@@ -266,7 +267,7 @@ def specimen_mask(series, fraction: float = 0.05) -> np.ndarray:
 
 @checked
 def find_hot_pixels(series, threshold: float = 8.0, size: int = 5) -> np.ndarray:
-    """Find positions that hold too many counts of an element at all tilts together, such as where the beam rests.
+    """Find positions with too many counts at all tilts, such as where the beam rests.
 
     The maps stay as they are: crop the series (``isig``), or leave the pixels out of fits with
     ``mask=``.

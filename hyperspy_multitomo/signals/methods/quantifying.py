@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From volumes of counts to composition: `quantify`, its errors, and the threshold of the particle."""
+"""From volumes of counts to composition: `quantify`, its errors, means of regions."""
 
 from __future__ import annotations
 
@@ -138,12 +138,14 @@ def quantify(
     --------
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
-    >>> volume = mt.TomographicVolume.from_arrays({"Ag": np.ones((4, 4, 4)), "Au": np.ones((4, 4, 4))})
+    >>> counts = {"Ag": np.ones((4, 4, 4)), "Au": np.ones((4, 4, 4))}
+    >>> volume = mt.TomographicVolume.from_arrays(counts)
     >>> inside = np.ones((4, 4, 4), bool)
     >>> composition = volume.quantify("CL", factors={"Ag": 1.0, "Au": 3.0}, mask=inside)
     >>> float(composition["Au"].data.mean())
     75.0
-    >>> composition = volume.quantify("model", beam_energy=100, xray_lines=["Ag_La", "Au_Ma"], mask=inside)
+    >>> lines = ["Ag_La", "Au_Ma"]
+    >>> composition = volume.quantify("model", beam_energy=100, xray_lines=lines, mask=inside)
     >>> round(float(composition["Au"].data.mean()), 1)
     47.9
     """
@@ -217,7 +219,9 @@ def quantify(
 
 @checked
 def composition_errors(volume, composition, *, factor_errors=None, count_errors=None):
-    """Return the standard errors of a composition that `quantify` made of this volume, to first order.
+    """Return the standard errors of a composition that `quantify` made of this volume.
+
+    To first order.
 
     Parameters
     ----------
@@ -248,8 +252,10 @@ def composition_errors(volume, composition, *, factor_errors=None, count_errors=
     --------
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
-    >>> volume = mt.TomographicVolume.from_arrays({"Ag": np.ones((4, 4, 4)), "Au": np.ones((4, 4, 4))})
-    >>> composition = volume.quantify("CL", factors={"Ag": 1.0, "Au": 1.0}, mask=np.ones((4, 4, 4), bool))
+    >>> counts = {"Ag": np.ones((4, 4, 4)), "Au": np.ones((4, 4, 4))}
+    >>> volume = mt.TomographicVolume.from_arrays(counts)
+    >>> inside = np.ones((4, 4, 4), bool)
+    >>> composition = volume.quantify("CL", factors={"Ag": 1.0, "Au": 1.0}, mask=inside)
     >>> float(volume.composition_errors(composition, factor_errors={"Au": 0.1})["Au"].data.mean())
     2.5
     """
@@ -334,8 +340,10 @@ def mean_composition(volume, composition, region=None) -> dict[str, float]:
     --------
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
-    >>> volume = mt.TomographicVolume.from_arrays({"Ag": np.ones((4, 4, 4)), "Au": np.ones((4, 4, 4))})
-    >>> composition = volume.quantify("CL", factors={"Ag": 1.0, "Au": 3.0}, mask=np.ones((4, 4, 4), bool))
+    >>> counts = {"Ag": np.ones((4, 4, 4)), "Au": np.ones((4, 4, 4))}
+    >>> volume = mt.TomographicVolume.from_arrays(counts)
+    >>> inside = np.ones((4, 4, 4), bool)
+    >>> composition = volume.quantify("CL", factors={"Ag": 1.0, "Au": 3.0}, mask=inside)
     >>> volume.mean_composition(composition)
     {'Ag': 25.0, 'Au': 75.0}
     """
@@ -347,7 +355,10 @@ def mean_composition(volume, composition, region=None) -> dict[str, float]:
 
 
 def _quantified(volume, composition):
-    """Return elements and counts of this volume, the step that quantified them, and the fractions (element, z, x, y)."""
+    """Return the elements, their counts, the step that quantified them, and the fractions.
+
+    Both arrays are (element, z, x, y).
+    """
     elements, volumes = counts_by_element(volume)
     made = next(
         (step for step in reversed(read_history(composition)) if step["step"] == "quantify"),
@@ -424,7 +435,7 @@ def _may_be_negative(history: list[dict]) -> bool:
 
 
 def _mask_of(mask, volumes):
-    """Return a mask (z, y, x), array or signal, as bool (z, x, y); lazy where it is and the volumes are."""
+    """Return a mask (z, y, x) as bool (z, x, y); lazy where it and the volumes are."""
     return mask_array(mask, volumes.shape[1:], lazy=is_lazy(volumes))
 
 
@@ -436,7 +447,7 @@ def channels_like(volume, arrays, elements, quantity: str, title: str):
 
 
 def warn_if_unsaved(volumes) -> None:
-    """Warn where what will be read more than once is a lazy reconstruction, which runs whenever it is read."""
+    """Warn where a lazy reconstruction, which runs whenever it is read, is read repeatedly."""
     if is_lazy(volumes) and runs_again(volumes):
         warn(
             "this lazy reconstruction has not been saved, and runs again each time it is read: up "
@@ -463,7 +474,10 @@ def _with_ratios(elements, factor_errors, ratios, spread) -> dict[str, float]:
 
 
 def _count_errors(given, elements, shape):
-    """Return standard errors given as a volume, by element, or as a number, as what broadcasts to (element, z, x, y)."""
+    """Return the standard errors of the counts as what broadcasts to (element, z, x, y).
+
+    They come as a volume, by element, or as a number.
+    """
     if given is None:
         return None
     if hasattr(given, "channels"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Response ratios of a series of elemental maps: fitted against the HAADF, attached to the series, looked up again."""
+"""Response ratios of elemental maps: fitted against the HAADF, attached, read again."""
 
 from __future__ import annotations
 
@@ -86,13 +86,14 @@ def model_ratios(
 
     References
     ----------
-    .. [1] H. Yuan et al. 2021, eqs 15 and 16.
+    .. [1] Y. Yuan et al., Ultramicroscopy 220 (2021) 113166, eqs 15 and 16.
 
     Examples
     --------
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
-    >>> eds = mt.TiltSeriesEDS.from_maps({"Au": np.ones((2, 4, 4)), "Ag": np.ones((2, 4, 4))}, tilts=[0, 5])
+    >>> maps = {"Au": np.ones((2, 4, 4)), "Ag": np.ones((2, 4, 4))}
+    >>> eds = mt.TiltSeriesEDS.from_maps(maps, tilts=[0, 5])
     >>> ratios = eds.model_ratios((60, 200), beam_energy=100, xray_lines=["Au_Ma", "Ag_La"])
     >>> round(ratios["Au"] / ratios["Ag"], 2)
     0.97
@@ -211,7 +212,8 @@ def fit_response_ratios(
     >>> expected[0, :, 4:20, 4:28], expected[1, :, 12:28, 4:28] = 5.0, 8.0
     >>> counts = np.random.default_rng(0).poisson(expected)
     >>> eds = mt.TiltSeriesEDS.from_maps({"Au": counts[0], "Ag": counts[1]}, tilts=np.arange(5))
-    >>> haadf = mt.TiltSeriesHAADF.from_images(40 * expected[0] + 10 * expected[1], tilts=np.arange(5))
+    >>> images = 40 * expected[0] + 10 * expected[1]
+    >>> haadf = mt.TiltSeriesHAADF.from_images(images, tilts=np.arange(5))
     >>> eds.fit_response_ratios(haadf).values.round(-1)
     array([40., 10.])
     >>> eds.fit_response_ratios(haadf, method="poisson").values.round(-1)
@@ -285,7 +287,7 @@ def attach_ratios(
     prior_strength: float,
     some: SomeSlices | None = None,
 ) -> None:
-    """Attach the response ratios of a fit to the series that they are of, and note how they were fitted."""
+    """Attach the response ratios of a fit to their series, and note the fit's settings."""
     record(eds, "ratios", fit.values, ("element",))
     stored = fit.as_dict()
     for name in _PER_ELEMENT:
@@ -362,7 +364,10 @@ def _check_counted(pair, slices: int) -> None:
 
 
 def _recorded_counts(eds, tilts: np.ndarray, rows: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Return the gross counts and window shares of some tilts in the numerics' order; nothing where none were recorded."""
+    """Return gross counts and window shares of some tilts in the numerics' axis order.
+
+    Nothing where none were recorded.
+    """
     if (why := why_no_counts(eds)) is not None:
         raise ValueError(
             f"method='poisson' needs counts, but these maps are none ({why}); use method='blocks'"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Some slices of a series for a fit of its response ratios: groups of neighbours, spread evenly, side by side with gaps."""
+"""Some slices of a series for a fit of response ratios: spread groups of neighbours."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ class SomeSlices:
     def residual_map(
         self, maps, haadf, mask, values: np.ndarray, side: int, slices: int
     ) -> np.ndarray:
-        """Return h - sum_e r_e p_e in the blocks of the whole images, (tilt, block x, block y), NaN where nothing was looked at.
+        """Return h - sum_e r_e p_e in blocks of the whole images, NaN outside these slices.
+
+        Shape (tilt, block x, block y).
 
         `maps` (channel, tilt, x, slice), `haadf` and `mask` (tilt, x, slice) are of these slices,
         without gaps.
@@ -100,7 +102,7 @@ def some_slices(series, most: int | None) -> SomeSlices | None:
 
 
 def _spread(count: int, most: int) -> tuple[tuple[int, int], ...]:
-    """Return `most` of `count` slices in groups, one in the middle of each of as many equal parts of the series."""
+    """Return `most` of `count` slices in groups, each in the middle of an equal part."""
     number = max(1, most // _GROUP)
     sizes = np.full(number, most // number) + (np.arange(number) < most % number)
     edges = np.linspace(0, count, number + 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Figures as methods of the tilt series: projections, sinograms, and the HAADF that the maps explain."""
+"""Figures of the tilt series: projections, sinograms, the HAADF that the maps explain."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def plot_projections(series, tilt: float = 0.0, channels: str | Sequence[str] | 
     --------
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
-    >>> haadf = mt.TiltSeriesHAADF.from_images(np.ones((3, 8, 10)), tilts=[-40, 0, 40], pixel_size=0.5)
+    >>> images = np.ones((3, 8, 10))
+    >>> haadf = mt.TiltSeriesHAADF.from_images(images, tilts=[-40, 0, 40], pixel_size=0.5)
     >>> haadf.plot_projections(tilt=30).get_suptitle()
     'Projections at 40°'
     """
@@ -58,7 +59,7 @@ def plot_projections(series, tilt: float = 0.0, channels: str | Sequence[str] | 
 
 @checked
 def plot_sinogram(series, y: int | None = None, channel: str | Sequence[str] | None = None):
-    """Draw how one slice's projections, as recorded, move with the tilt: smooth curves where the series is aligned.
+    """Draw the sinograms of a slice as recorded: smooth curves where the series is aligned.
 
     Parameters
     ----------
@@ -84,7 +85,8 @@ def plot_sinogram(series, y: int | None = None, channel: str | Sequence[str] | N
     --------
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
-    >>> haadf = mt.TiltSeriesHAADF.from_images(np.ones((3, 8, 10)), tilts=[-40, 0, 40], pixel_size=0.5)
+    >>> images = np.ones((3, 8, 10))
+    >>> haadf = mt.TiltSeriesHAADF.from_images(images, tilts=[-40, 0, 40], pixel_size=0.5)
     >>> haadf.plot_sinogram(y=2).get_suptitle()
     'Sinograms of slice y = 2'
     """
@@ -128,7 +130,9 @@ def _pictures(series, channels):
 
 @checked
 def plot_response(series, haadf):
-    """Draw the HAADF that the maps explain, by the attached response ratios, against the one measured; and R2.
+    """Draw the HAADF that the maps explain against the one measured, with R2.
+
+    By the attached response ratios.
 
     Parameters
     ----------
@@ -158,7 +162,8 @@ def plot_response(series, haadf):
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
     >>> expected = np.zeros((5, 32, 32)); expected[:, 4:20, 4:28] = 5.0
-    >>> eds = mt.TiltSeriesEDS.from_maps({"Au": np.random.default_rng(0).poisson(expected)}, tilts=np.arange(5))
+    >>> counts = np.random.default_rng(0).poisson(expected)
+    >>> eds = mt.TiltSeriesEDS.from_maps({"Au": counts}, tilts=np.arange(5))
     >>> haadf = mt.TiltSeriesHAADF.from_images(40 * expected, tilts=np.arange(5))
     >>> fit = eds.fit_response_ratios(haadf)
     >>> eds.plot_response(haadf).axes[0].get_title() == f"R² = {fit.r2:.3f}"

@@ -167,7 +167,7 @@ def estimate_depth(series) -> float:
 
 
 def _check_units(series) -> None:
-    """Warn of axes that are calibrated in part, or in a unit that is none; an error for one that is no length."""
+    """Warn of axes that are calibrated in part; an error for one that is no length."""
     axes = {axis["name"]: axis for axis in axes_of(series) if axis["name"] in ("x", "y")}
     what = f"the {series.metadata.General.title} series"
     pixel_sides(

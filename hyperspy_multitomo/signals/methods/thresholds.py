@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The threshold between background and particle of a volume: found by the edge spread function, and drawn."""
+"""The threshold between background and particle: by the edge spread function, and drawn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hyperspy_multitomo.signals.methods.quantifying import counts_by_element, wa
 def find_threshold(
     volume, factors: Mapping[str, float] | Sequence[float] | None = None, method: str = "CL"
 ) -> ThresholdCurve:
-    """Find the level between background and particle by the edge spread function, and return all that led to it.
+    """Find the level between background and particle by the edge spread function.
 
     Parameters
     ----------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which tilts of a series to trust: bad ones ranked and dropped, and the signal against the order of acquisition."""
+"""Which tilts to trust: bad ones ranked and dropped, signal against acquisition order."""
 
 from __future__ import annotations
 
@@ -141,7 +141,9 @@ def drop_tilts(series, tilts):
 def check_dose_drift(
     series, haadf=None, *, model: str = "auto", threshold: float = 0.05
 ) -> DoseDrift:
-    """Look at the signal against the order of acquisition: loss of mass, contamination, drift of the beam current.
+    """Look at the signal against the order of acquisition.
+
+    It shows loss of mass, contamination, and drift of the beam current.
 
     Parameters
     ----------
@@ -182,7 +184,8 @@ def check_dose_drift(
     --------
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
-    >>> images = np.zeros((6, 40, 40)); images[:, 10:30, 10:30] = (1 - 0.005 * np.arange(6))[:, None, None]
+    >>> images = np.zeros((6, 40, 40))
+    >>> images[:, 10:30, 10:30] = (1 - 0.005 * np.arange(6))[:, None, None]
     >>> haadf = mt.TiltSeriesHAADF.from_images(images, tilts=[0, 20, -20, 10, -10, 30])
     >>> print(haadf.check_dose_drift())
      HAADF: -2.5 ± 0.0 % from the first image to the last

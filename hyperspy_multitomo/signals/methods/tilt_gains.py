@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Gains of the tilts of a series: which were known before an estimate, the sums of the images, and attaching an estimate."""
+"""Gains of the tilts of a series: known before, the sums of the images, attaching."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SAME_TILT = 1e-4
 
 
 def known_gains(series) -> np.ndarray | None:
-    """Return the gains of a series that no estimate attached: those of merged exposures, or set by hand."""
+    """Return the gains that no estimate attached: those of merged exposures, or set by hand."""
     present, estimated = series.gains, recall(series, "estimated_gains")
     if (
         present is None
@@ -32,7 +32,7 @@ def known_gains(series) -> np.ndarray | None:
 
 
 def chosen_model(series, model: str = "auto") -> str:
-    """Return what the mean of a series should be, by the rim of its images where `model` is ``"auto"``."""
+    """Return the model of the mean; ``"auto"`` decides by the rim of the images."""
     if model not in MODELS:
         raise ValueError(f"model={model!r} must be one of {', '.join(map(repr, MODELS))}")
     if model != "auto":
@@ -46,14 +46,16 @@ def chosen_model(series, model: str = "auto") -> str:
 
 
 def as_channels(series):
-    """Return the data of a series, NumPy or dask, as (channel, tilt, x, y): one channel for the HAADF, one for each element."""
+    """Return the data (channel, tilt, x, y), NumPy or dask; the HAADF is one channel."""
     if axis_named(series, "element") or series.channels:
         return series.array("element", "tilt", "x", "y")
     return series.array("tilt", "x", "y")[None]
 
 
 def tilt_sums(series, mask: np.ndarray | None = None) -> np.ndarray:
-    """Return the sums over the pixels of each image, (channel, tilt), read tilt by tilt; `mask` is (tilt, x, y).
+    """Return the sums over the pixels of each image, (channel, tilt).
+
+    Read tilt by tilt; `mask` is (tilt, x, y).
 
     A known transmission of the X-rays is divided out: absorption is no gain.
     """
@@ -68,7 +70,10 @@ def tilt_sums(series, mask: np.ndarray | None = None) -> np.ndarray:
 
 
 def count_variances(series, mask: np.ndarray | None = None) -> np.ndarray:
-    """Return the variances of `tilt_sums` of maps, (channel, tilt): the gross counts, or the maps themselves without those."""
+    """Return the variances of `tilt_sums` of maps, (channel, tilt).
+
+    The gross counts, or the maps themselves without those.
+    """
     check_counts_beside(series)
     gross, share = series.gross, series.window_share
     if gross is None:

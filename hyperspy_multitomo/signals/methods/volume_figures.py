@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Figures as methods of the volumes: they pick out what is drawn, with names and units, for the functions of `inspection`.
+"""Figures of the volumes: what is drawn, with names and units, for `inspection`.
 
 Every method returns a `matplotlib.figure.Figure` that belongs to nobody else: save it, or show it
 in a notebook.
@@ -27,7 +27,7 @@ def plot_orthoslices(
     limits: Sequence[tuple[float, float]] | None = None,
     colours: Sequence[str] | None = None,
 ):
-    """Draw the sections xy, xz and zy through one point: all channels mixed in their colours, and each alone.
+    """Draw the sections xy, xz and zy through one point: channels mixed, and each alone.
 
     Parameters
     ----------
@@ -60,7 +60,8 @@ def plot_orthoslices(
     --------
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
-    >>> volume = mt.TomographicVolume.from_arrays({"Au": np.ones((8, 6, 9)), "Ag": np.ones((8, 6, 9))}, pixel_size=2.0)
+    >>> counts = {"Au": np.ones((8, 6, 9)), "Ag": np.ones((8, 6, 9))}
+    >>> volume = mt.TomographicVolume.from_arrays(counts, pixel_size=2.0)
     >>> volume.plot_orthoslices((0.0, 6.0, -3.0)).get_suptitle()
     'Sections through x = 0, y = 6, z = -3 nm'
     """
@@ -91,7 +92,7 @@ def plot_volume(
     limits: Sequence[tuple[float, float]] | None = None,
     colours: Sequence[str] | None = None,
 ):
-    """Draw the whole volume in one picture: the brightest voxel along each line of sight, each channel in its colour.
+    """Draw the brightest voxel along each line of sight, each channel in its colour.
 
     Parameters
     ----------
@@ -127,7 +128,8 @@ def plot_volume(
     --------
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
-    >>> volume = mt.TomographicVolume.from_arrays({"Au": np.ones((8, 6, 9)), "Ag": np.ones((8, 6, 9))}, pixel_size=2.0)
+    >>> counts = {"Au": np.ones((8, 6, 9)), "Ag": np.ones((8, 6, 9))}
+    >>> volume = mt.TomographicVolume.from_arrays(counts, pixel_size=2.0)
     >>> volume.plot_volume(direction=-40).axes[0].get_title()
     'at a tilt of -40°'
     """
@@ -148,7 +150,7 @@ def plot_volume(
 
 @checked
 def plot_composition(volume, channels: str | Sequence[str] | None = None, *, mask=None):
-    """Draw the middle sections of a composition, and how often each percentage occurs in the particle.
+    """Draw the middle sections of a composition, and its histograms in the particle.
 
     Parameters
     ----------
@@ -171,8 +173,10 @@ def plot_composition(volume, channels: str | Sequence[str] | None = None, *, mas
     --------
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
-    >>> counts = mt.TomographicVolume.from_arrays({"Ag": np.ones((4, 4, 4)), "Au": np.ones((4, 4, 4))})
-    >>> composition = counts.quantify("CL", factors={"Ag": 1.0, "Au": 3.0}, mask=np.ones((4, 4, 4), bool))
+    >>> counts = {"Ag": np.ones((4, 4, 4)), "Au": np.ones((4, 4, 4))}
+    >>> volume = mt.TomographicVolume.from_arrays(counts)
+    >>> inside = np.ones((4, 4, 4), bool)
+    >>> composition = volume.quantify("CL", factors={"Ag": 1.0, "Au": 3.0}, mask=inside)
     >>> composition.plot_composition().axes[-1].get_xlabel()
     'wt%'
     """
@@ -194,7 +198,7 @@ def plot_composition(volume, channels: str | Sequence[str] | None = None, *, mas
 
 
 def plot_convergence(volume):
-    """Draw what the reconstruction recorded: residuals and, where there are any, Poisson deviance and objective.
+    """Draw the residuals of the reconstruction and, if any, deviance and objective.
 
     Returns
     -------
@@ -255,7 +259,7 @@ def _limits(volume, names, limits):
 
 
 def _cube(volume) -> float | None:
-    """Return the side of a voxel in nm, None without calibration, or say that the voxels are no cubes."""
+    """Return the side of a voxel in nm, None without calibration; an error for no cubes."""
     sides, _, units = zip(
         *(in_nm(axis_named(volume, name)) for name in ("z", "y", "x")), strict=True
     )
@@ -273,7 +277,7 @@ def _cube(volume) -> float | None:
 
 
 def _voxel(position: Sequence[float], axes) -> tuple[int, int, int]:
-    """Return z, x and y of the voxel at a position x, y, z on the axes (z, x, y), or say that there is none."""
+    """Return z, x and y of the voxel at a position x, y, z; an error where there is none."""
     if np.shape(position) != (3,) or not np.all(np.isfinite(position)):
         raise ValueError(f"the position is {position}; expected three numbers, x, y and z")
     x, y, z = position

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is recorded with a volume: its unit, the residuals of its reconstruction, and response ratios."""
+"""What is recorded with a volume: unit, residuals, response ratios."""
 
 from __future__ import annotations
 

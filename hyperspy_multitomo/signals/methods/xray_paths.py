@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What X-rays are traced through: emission, mass and particle of a volume, on a grid that fits the memory, and the way back."""
+"""The grid that X-rays are traced through: emission, mass and particle, and the way back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def particle(counts, elements, factors, mask, threshold):
 
 
 def checked_binning(given: int | None, counts, geometry) -> int:
-    """Return the voxels along the edge of a cube; by default 1, or of a lazy volume the least with which tracing fits."""
+    """Return the voxels along the edge of a cube for tracing.
+
+    By default 1, or of a lazy volume the least that fits the memory.
+    """
     if given is not None:
         if (
             isinstance(given, bool)
@@ -57,7 +60,7 @@ def checked_binning(given: int | None, counts, geometry) -> int:
 
 
 def coarse_emission(counts, inside, size: int, binning: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the means over cubes of the counts inside the particle, (element, z, x, y), and of what is inside, (z, x, y)."""
+    """Return the means over cubes of counts (element, z, x, y) and of the particle (z, x, y)."""
     emitting = np.where(inside, np.maximum(counts, 0), 0).astype(np.float32)
     both = np.concatenate([emitting, inside[None].astype(np.float32)])
     both = np.asarray(block_means(both, size, binning))
@@ -65,7 +68,10 @@ def coarse_emission(counts, inside, size: int, binning: int) -> tuple[np.ndarray
 
 
 def mass_per_count(volume, elements, factors, density, dose, solid_angle) -> np.ndarray:
-    """Return the density of each element (g/cm^3) for a count, up to a common factor where the mean density is given."""
+    """Return the density of each element (g/cm^3) per count.
+
+    Up to a common factor where the mean density is given.
+    """
     if density is not None:
         return 1 / np.array([factors[name] for name in elements])
     known = {"dose": dose_of(volume, dose), "solid_angle": solid_angle_of(volume, solid_angle)}
@@ -73,13 +79,16 @@ def mass_per_count(volume, elements, factors, density, dose, solid_angle) -> np.
 
 
 def in_coarse_pixels(alignment, size: int):
-    """Return an alignment in pixels of so many of its own; the drift is in pixels per line, and stays."""
+    """Return an alignment in pixels `size` times as large; the drift, px per line, stays."""
     parts = {name: getattr(alignment, name) / size for name in ("across", "along", "axis_offset")}
     return replace(alignment, **parts, pixel_size=None, quality=None)
 
 
 def transmission_of(series, rays: np.ndarray, places: Sequence[int], size: int):
-    """Return coarse rays (element, tilt, x, y) at all pixels and channels of a series, (tilt, element, y, x), lazy if that is."""
+    """Return coarse rays (element, tilt, x, y) at all pixels and channels of a series.
+
+    Shape (tilt, element, y, x), lazy if the series is.
+    """
     shape = series.array("element", "tilt", "x", "y").shape
 
     def rows(start: int, stop: int) -> np.ndarray:
@@ -104,7 +113,7 @@ def transmission_of(series, rays: np.ndarray, places: Sequence[int], size: int):
 
 
 def mean_density_of(given, masses, elements) -> float:
-    """Return the mean density of the particle, g/cm^3: a number, or that of a mixture of the pure elements by their masses."""
+    """Return the mean density of the particle, g/cm^3: a number, or that of its mixture."""
     if given != "nominal":
         if isinstance(given, str) or not (np.isfinite(given) and given > 0):
             raise ValueError(f"density={given!r} must be a positive number in g/cm^3, or 'nominal'")
