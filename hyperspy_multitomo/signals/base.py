@@ -16,6 +16,7 @@ from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.parameters import text
 from hyperspy_multitomo.signals.metadata.formats import check_format
 from hyperspy_multitomo.signals.metadata.history import read_history
+from hyperspy_multitomo.signals.metadata.missing_axes import remedy
 from hyperspy_multitomo.signals.metadata.missing_chunks import check_file_of
 from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named, keep_present, recall
 from hyperspy_multitomo.signals.metadata.saving import save_signal
@@ -80,11 +81,11 @@ class TomographySignal(Signal2D):
         if axis_named(self, "element") is None:
             return self.deepcopy()
         at = names.index(channel)
-        one = self.inav[self._along_element(slice(at, at + 1))]
-        keep_present(one)
-        one = one.inav[one._along_element(0)]
-        one.metadata.General.title = channel
-        return one
+        single = self.inav[self._along_element(slice(at, at + 1))]
+        keep_present(single)
+        single = single.inav[single._along_element(0)]
+        single.metadata.General.title = channel
+        return single
 
     def _deepcopy_with_new_data(self, *args, **kwargs):
         """Return a copy with other data, as HyperSpy does, safely for other threads.
@@ -129,7 +130,7 @@ class TomographySignal(Signal2D):
         extra = [name for name in axes if name not in names]
         if missing or extra:
             problem = (
-                [f"has no axis {', '.join(missing)} ({'; '.join(map(indexing.remedy, missing))})"]
+                [f"has no axis {', '.join(missing)} ({'; '.join(map(remedy, missing))})"]
                 if missing
                 else []
             )

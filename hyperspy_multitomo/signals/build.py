@@ -35,7 +35,7 @@ def build_series(
     Parameters
     ----------
     cls : type
-        `TiltSeriesHAADF` or `TiltSeriesEDS`.
+        `TiltSeriesHAADF`, `TiltSeriesEDS` or `TiltSeriesEELS`.
     data : ndarray or dask array
         Array order (tilt, y, x), or (tilt, element, y, x) with `channels`.
     tilts : array-like, shape (tilt,)
@@ -51,7 +51,7 @@ def build_series(
     metadata : dict, optional
         HyperSpy metadata.
     per_tilt : dict of sequences, optional
-        What else is known for each tilt, in the order of `data`.
+        Other values recorded per tilt, in the order of `data`.
     title : str, default ""
         ``metadata.General.title``.
     """
@@ -74,7 +74,7 @@ def build_series(
             else data.astype(np.float32)
         )
     if isinstance(data, np.ndarray):
-        # In float32, which values beyond 3.4e38 become infinite in.
+        # In float32 values beyond 3.4e38 become infinite.
         check_finite(data, what)
     data = order.merge(data)
     if tilt_axis == "x":
@@ -130,8 +130,8 @@ def build_volume(
         raise ValueError(f"a volume must have the shape (z, y, x); got {data.shape}")
     metadata: dict = {}
     if like is not None:
-        own = {axis.name: axis.get_axis_dictionary() for axis in like.axes_manager._axes}
-        spatial = [own["z"], own["y"], own["x"]]
+        axes_of_like = {axis.name: axis.get_axis_dictionary() for axis in like.axes_manager._axes}
+        spatial = [axes_of_like["z"], axes_of_like["y"], axes_of_like["x"]]
         metadata = like.metadata.as_dictionary()
         metadata = {
             name: metadata[name]

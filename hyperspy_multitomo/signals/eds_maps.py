@@ -184,16 +184,16 @@ def stepped(result, step):
     return result
 
 
-def series_of_counts(cls, spectra, found: SpectrumImages, made):
+def series_of_counts(cls, spectra, images: SpectrumImages, counts_per_tilt):
     """Return the series of maps (one `ElementalCounts` per tilt) with all known of the spectra."""
-    first = made[0]
-    net = np.stack([counts.net for counts in made])
+    first = counts_per_tilt[0]
+    net = np.stack([counts.net for counts in counts_per_tilt])
     maps = build_series(
         cls,
         net,
-        found.tilts,
-        found.sides,
-        offsets=found.offsets,
+        images.tilts,
+        images.sides,
+        offsets=images.offsets,
         channels=first.elements,
         title=cls._TITLE,
     )
@@ -202,21 +202,20 @@ def series_of_counts(cls, spectra, found: SpectrumImages, made):
             "Acquisition_instrument", spectra.metadata.Acquisition_instrument.as_dictionary()
         )
     if spectra.metadata.has_item(f"{NODE}.recorded_axes.x"):
-        # Spectra that were cropped keep the tilt axis where it was, and what was measured of the
-        # whole scan says of how much.
+        # Cropped spectra keep the position of the tilt axis; what was measured of the whole scan
+        # needs the number of its pixels.
         for name in ("x", "y"):
-            mine, theirs = axis_named(maps, name), axis_named(spectra, name)
-            if unit_of(theirs.units).kind == "none":
-                # Positions in px of a series that is not calibrated tell what was cropped and
-                # binned.
-                mine.offset, mine.scale = theirs.offset, theirs.scale
+            axis, of_spectra = axis_named(maps, name), axis_named(spectra, name)
+            if unit_of(of_spectra.units).kind == "none":
+                # Without calibration, positions in px say what was cropped and binned.
+                axis.offset, axis.scale = of_spectra.offset, of_spectra.scale
         set_keys(maps)
         maps.metadata.set_item(AXIS, axis_position(spectra))
         maps.metadata.set_item(SCANNED, scanned_pixels(spectra))
     maps.metadata.set_item(
         f"{NODE}.tilt_axis", spectra.metadata.get_item(f"{NODE}.tilt_axis", default="y")
     )
-    record(maps, "acquisition_order", found.acquisition_order, ("tilt",))
+    record(maps, "acquisition_order", images.acquisition_order, ("tilt",))
     for name in (
         "acquisition_order",
         "gains",
@@ -234,13 +233,13 @@ def series_of_counts(cls, spectra, found: SpectrumImages, made):
         record(
             maps,
             name,
-            np.stack([getattr(counts, name) for counts in made]),
+            np.stack([getattr(counts, name) for counts in counts_per_tilt]),
             ("tilt", "element", "y", "x"),
         )
     record(
         maps,
         "window_share",
-        np.stack([counts.window_share for counts in made]),
+        np.stack([counts.window_share for counts in counts_per_tilt]),
         ("tilt", "element"),
     )
     return maps

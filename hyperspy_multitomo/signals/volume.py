@@ -72,7 +72,7 @@ class LazyTomographicVolume(TomographicVolume, LazySignal2D):
         See HyperSpy's `LazySignal.compute` for the parameters.
 
         Where slabs are to be reconstructed the bar counts these; on a cluster its dashboard does.
-        An interrupt ends those that worked at after their iteration.
+        An interrupt stops the running slabs after their iteration.
 
         Raises
         ------

@@ -19,11 +19,11 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import (
 )
 from hyperspy_multitomo.signals.metadata.recorded_counts import mark_as_no_counts, why_no_counts
 
-#: Beside the gains in use, those that were known before and those that were estimated.
+#: The gains in use, those known before an estimate, and those estimated.
 GAINS = ("gains", "known_gains", "estimated_gains")
 _TIMES = ("live_time", "real_time", "beam_current")
-# What is recorded in arrays and belongs to the values of the data, in the words of a message; None
-# goes with another.
+# Recorded arrays that belong to the values of the data, as messages call them; None goes with
+# another one.
 _ARRAYS = {
     "gross": "gross counts",
     "background": "background",
@@ -104,20 +104,20 @@ def changed(
     say(signal, how, words)
 
 
-def forget_beside(signal, kept: tuple[str, ...] = ()) -> list[str]:
-    """Forget what belongs to the values of the data, but for the arrays `kept`.
+def forget_beside(signal, keep: tuple[str, ...] = ()) -> list[str]:
+    """Forget what belongs to the values of the data, but for the arrays `keep`.
 
     Returns in words what was there.
     """
     words = []
     for name in recorded_names(signal):
-        if name not in kept and (name in _ARRAYS or name.startswith(_PREFIXES)):
+        if name not in keep and (name in _ARRAYS or name.startswith(_PREFIXES)):
             forget(signal, name)
             words.append(_ARRAYS.get(name))
     for name, word in _NODES.items():
         if forget_node(signal, name):
             words.append(word)
-    # The times of the whole acquisition, from which a dose would be reckoned.
+    # Times of the whole acquisition, from which a dose would be calculated.
     detector = signal.metadata.get_item(f"{TEM}.Detector.EDS", default=None)
     for name in _TIMES:
         if detector is not None and detector.has_item(name):

@@ -36,7 +36,7 @@ def check_format(signal, path: Path, file_format: str | None) -> None:
 
 
 def _holds(plugin: dict, signal) -> bool:
-    """Whether a writer takes signals with these axes."""
+    """Say whether a writer takes signals with these axes."""
     axes, writes = signal.axes_manager, plugin["writes"]
     uniform = all(axis.is_uniform for axis in axes._axes)
     dimensions = axes.signal_dimension, axes.navigation_dimension

@@ -17,12 +17,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from hyperspy_multitomo.machine.notices import warn
-from hyperspy_multitomo.signals.methods.indexing import remedy
+from hyperspy_multitomo.signals.metadata.missing_axes import remedy
 
 NODE = "Tomography"
 _BY_VALUE = ("tilt", "element")
 _GRIDS = ("x", "y")
-# What means nothing without what is recorded for each pixel.
+# Arrays that mean nothing without those with pixels.
 _OF_PIXELS = ("window_share",)
 _FOREIGN = (
     "this signal was only said to be a {0} (set_signal_type, or another axis): make it one with "
@@ -159,7 +159,7 @@ def recall(signal, name: str):
     -------
     ndarray, dask array, list of str or None
         None where nothing was recorded. Along x and y pixels are cropped and summed as the signal
-        was. What has pixels is lazy where the signal is.
+        was. Arrays with pixels are lazy where the signal is.
 
     Raises
     ------
@@ -185,8 +185,8 @@ def recall(signal, name: str):
 def settle_stack(signal) -> None:
     """Forget what HyperSpy's `stack` copied from the first signal and differs in others.
 
-    It copies the metadata of the first and runs none of our code; this is called wherever what is
-    recorded is read.
+    `stack` copies the metadata of the first signal and runs none of our code, so that this is
+    called wherever recorded arrays are read.
     """
     history = signal.metadata.get_item("_HyperSpy.Stacking_history", default=None)
     node = signal.metadata.get_item(NODE, default=None)
@@ -239,18 +239,18 @@ def _whole(node, name: str) -> int:
 
 def _same_record(node, other, name: str) -> bool:
     """Say whether two signals have the same recorded under a name; never of arrays of pixels."""
-    mine, theirs = (
-        one if one is None else one.get_item(f"arrays.{name}", default=None)
-        for one in (node, other)
+    first, second = (
+        item if item is None else item.get_item(f"arrays.{name}", default=None)
+        for item in (node, other)
     )
     if (
-        theirs is None
-        or mine.dims != theirs.dims
+        second is None
+        or first.dims != second.dims
         or name in _OF_PIXELS
-        or not set(mine.dims.split()).isdisjoint(_GRIDS)
+        or not set(first.dims.split()).isdisjoint(_GRIDS)
     ):
         return False
-    return np.array_equal(np.asarray(mine.values), np.asarray(theirs.values))
+    return np.array_equal(np.asarray(first.values), np.asarray(second.values))
 
 
 def indices(signal, name: str) -> np.ndarray:
@@ -271,15 +271,15 @@ def indices(signal, name: str) -> np.ndarray:
             f"unknown: {remedy(name)}"
         )
     present = np.atleast_1d(np.asarray(axis.axis, dtype=float))
-    found = np.abs(stored[None, :] - present[:, None]).argmin(axis=1)
-    wrong = np.abs(stored[found] - present) > _TILT_TOLERANCE
+    places = np.abs(stored[None, :] - present[:, None]).argmin(axis=1)
+    wrong = np.abs(stored[places] - present) > _TILT_TOLERANCE
     if wrong.any():
         raise LookupError(
             f"the axis {name!r} holds {present[wrong][:3]} which are not among the recorded values "
             f"{stored}: "
             "it was rebinned or changed; go back to the signal as it was loaded"
         )
-    return found
+    return places
 
 
 def grid(signal, name: str) -> tuple[float, float]:

@@ -154,7 +154,7 @@ def align(
         Interpolate a given `alignment` at tilts that it does not have; see
         `Alignment.transfer`.
     show_progressbar : bool, optional
-        Tell of each stage of the measurement; by default HyperSpy's preference.
+        Print each stage of the measurement; by default HyperSpy's preference.
     interactive : bool, default False
         Open a panel instead, in which the alignment is measured, corrected by hand and
         attached.
@@ -211,25 +211,25 @@ def align(
         series.alignment if method in ("refine", "tilt_axis", "projection_matching") else None
     )
     others = [] if maps is None else modalities_of(series, maps)
-    with progress_lines(show_progressbar, "aligning") as told:
-        found = auto.align(
+    with progress_lines(show_progressbar, "aligning") as report:
+        measured = auto.align(
             alignment_images(series),
             series.tilts,
             method,
             start=attached,
             others=others,
-            progress=told,
+            progress=report,
         )
-    found = replace(found, pixel_size=series.pixel_size)
-    series.alignment = found
+    measured = replace(measured, pixel_size=series.pixel_size)
+    series.alignment = measured
     add_step(
         series,
         "align",
         method=method,
         maps=None if maps is None else list(maps.channels),
-        **found.as_dict(),
+        **measured.as_dict(),
     )
-    _warn_of_suspicious(series, found)
+    _warn_of_suspicious(measured)
     if maps is not None:
         maps.align(series.alignment)
     return series.alignment
@@ -275,8 +275,8 @@ def register_to(series, haadf, *, drift: bool = True, slow_axis: str | None = No
     --------
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
-    >>> object = dict(size=48, tilts=[-20, 0, 20], shift=0, counts=50)
-    >>> series = mt.simulation.misaligned("lamella", **object)
+    >>> settings = dict(size=48, tilts=[-20, 0, 20], shift=0, counts=50)
+    >>> series = mt.simulation.misaligned("lamella", **settings)
     >>> haadf = mt.TiltSeriesHAADF.from_images(series.haadf.swapaxes(1, 2), tilts=series.tilts)
     >>> maps = dict(zip(series.elements, np.roll(series.maps, 2, axis=2).swapaxes(2, 3)))
     >>> eds = mt.TiltSeriesEDS.from_maps(maps, tilts=series.tilts)
@@ -412,19 +412,19 @@ def _check_view(series, maps) -> None:
     """Raise an error for maps of another field of view."""
     ratio = axis_named(maps, "x").scale / axis_named(series, "x").scale
     for name in ("x", "y"):
-        mine, theirs = axis_named(series, name).size, axis_named(maps, name).size * ratio
-        if abs(mine - theirs) >= max(1.0, ratio):
+        pixels, covered = axis_named(series, name).size, axis_named(maps, name).size * ratio
+        if abs(pixels - covered) >= max(1.0, ratio):
             raise ValueError(
-                f"the maps cover {theirs:g} px of these images along {name}, which have "
-                f"{mine}: crop both to one field of "
+                f"the maps cover {covered:g} px of these images along {name}, which have "
+                f"{pixels}: crop both to one field of "
                 "view"
             )
 
 
-def _warn_of_suspicious(series, found: Alignment) -> None:
-    if found.suspicious.size:
+def _warn_of_suspicious(alignment: Alignment) -> None:
+    if alignment.suspicious.size:
         warn(
-            f"the residual of the alignment stands out at {named(found.suspicious)} degrees: "
+            f"the residual of the alignment stands out at {named(alignment.suspicious)} degrees: "
             "look at these images with "
             "plot_alignment() and plot_alignment_sinograms(), then drop_tilts them or set "
             "their shifts by hand (with_shift)"

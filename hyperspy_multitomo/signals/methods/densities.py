@@ -92,20 +92,20 @@ def quantify_density(
         "model": model,
         "efficiency": efficiency,
     }
-    factors, told = factors_for(volume, method, factors, elements, "counts", None, options)
+    factors, settings = factors_for(volume, method, factors, elements, "counts", None, options)
     if method == "model":
-        told["solid_angle"] = solid_angle_of(volume, solid_angle)
+        settings["solid_angle"] = solid_angle_of(volume, solid_angle)
     electrons = dose_of(volume, dose)
-    found = density.quantify_density(
+    result = density.quantify_density(
         volumes,
         elements,
         method,
         factors,
         electrons,
-        solid_angle=told.get("solid_angle"),
+        solid_angle=settings.get("solid_angle"),
         units=units,
     )
-    result = channels_like(volume, found, elements, units, "Density")
+    result = channels_like(volume, result, elements, units, "Density")
     add_step(
         result,
         "quantify_density",
@@ -114,6 +114,6 @@ def quantify_density(
         factors=factors,
         units=units,
         dose=electrons,
-        **told,
+        **settings,
     )
     return result

@@ -17,8 +17,8 @@ from hyperspy_multitomo.machine.writing import file_part, save_atomically
 from hyperspy_multitomo.signals.metadata.length_axes import in_nm
 from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named
 
-# A classic TIFF file, the only kind that ImageJ opens as a hyperstack, counts its bytes with 32
-# bits.
+# Largest classic TIFF file, the only kind that ImageJ opens as a hyperstack: its offsets have 32
+# bits. 32 MB are left for the header.
 _TIFF_BYTES = 2**32 - 2**25
 _AXES = ("z", "y", "x")
 
@@ -101,8 +101,8 @@ def export(
     found = [in_nm(axis_named(volume, name)) for name in _AXES]
     lengths = {units for *_, units in found}
     if len(lengths) > 1:
-        told = ", ".join(str(axis_named(volume, name).units) for name in ("z", "y", "x"))
-        raise ValueError(f"the axes z, y and x have the units {told}; calibrate all or none")
+        named = ", ".join(str(axis_named(volume, name).units) for name in ("z", "y", "x"))
+        raise ValueError(f"the axes z, y and x have the units {named}; calibrate all or none")
     scales, (length,) = [(scale, offset) for scale, offset, _ in found], lengths
     volumes = volumes.swapaxes(2, 3)
     if writer is not _write_mrc or len(names) == 1:

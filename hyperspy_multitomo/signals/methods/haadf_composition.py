@@ -129,13 +129,13 @@ def quantify_haadf(
             name: _region(value, grey.shape, f"region of {name}")
             for name, value in reference.items()
         }
-    told = {}
+    settings = {}
     if haadf_angles is not None:
         if ratio is not None:
             raise ValueError(
                 "the ratio is given by ratio= and by haadf_angles=; leave out one of the two"
             )
-        ratio, told = _calculated_ratio(
+        ratio, settings = _calculated_ratio(
             volume, elements, haadf_angles, beam_energy, atomic_densities
         )
     found = haadf_composition(
@@ -163,7 +163,7 @@ def quantify_haadf(
         mask="given" if mask is not None else threshold,
         ratio=ratio,
         mean=mean,
-        **told,
+        **settings,
         atomic_densities=atomic_densities,
         clip=clip,
         intensities=found.intensities,

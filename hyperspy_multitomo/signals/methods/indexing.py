@@ -7,22 +7,8 @@ import numpy as np
 from hyperspy.signals import BaseSignal, LazySignal, LazySignal1D, Signal1D
 
 from hyperspy_multitomo.parameters import shown
+from hyperspy_multitomo.signals.metadata.missing_axes import remedy
 from hyperspy_multitomo.signals.registry import SIGNAL_TYPES, class_of
-
-#: How one entry is taken along each axis without losing it.
-_SLICES = {
-    "x": "isig[5:6, :]",
-    "y": "isig[:, 5:6]",
-    "tilt": "inav[3:4], or inav[:, 3:4] of elemental maps",
-    "element": "inav[0:1, :]",
-    "z": "inav[3:4], or inav[:, 3:4] of a volume of elements",
-}
-
-
-def remedy(name: str) -> str:
-    """Return what keeps an axis, for the message where it is missing."""
-    kept = f"; a slice keeps it, as in {_SLICES[name]}" if name in _SLICES else ""
-    return f"an index or a sum took {name!r} away{kept}"
 
 
 class MissingAxisError(AttributeError, ValueError):

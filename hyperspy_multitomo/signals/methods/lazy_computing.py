@@ -13,7 +13,7 @@ from hyperspy_multitomo.machine.parallel import available_cores
 from hyperspy_multitomo.machine.progress import progress_bar
 from hyperspy_multitomo.reconstruction.slots import stopping
 
-# What the tasks of slabs are called after: the methods that make them.
+# Tasks of slabs are named after the methods that make them.
 _SLABS = "reconstruct_"
 _LEFT = (
     "Slabs that were finished are kept where the reconstruction was given checkpoint=; resume= "
@@ -30,7 +30,7 @@ def counting_slabs(
     Yields what HyperSpy's own bar is to be told.
 
     `scheduler` and `num_workers` are those that dask is called with. An error or an interrupt stops
-    all slabs, and goes on when none is worked at any more.
+    all slabs and propagates when the last one has ended.
     """
     names = (
         [_name(key) for key in data.dask if _SLABS in _name(key)] if hasattr(data, "dask") else []
@@ -43,7 +43,7 @@ def counting_slabs(
 
         with (
             progress_bar(show, "slabs", len(names)) as step,
-            _threads_of_its_own(scheduler, num_workers),
+            _dask_threads(scheduler, num_workers),
             stopping(set(names)),
         ):
 
@@ -79,7 +79,7 @@ def _name(key) -> str:
 
 
 @contextmanager
-def _threads_of_its_own(scheduler, num_workers: int | None) -> Iterator[None]:
+def _dask_threads(scheduler, num_workers: int | None) -> Iterator[None]:
     """Let dask work in threads of its own that are joined: a failed run leaves none behind."""
     import dask
 

@@ -53,10 +53,10 @@ def get_dose(series) -> float | None:
     wrong or not at all.
     """
     settle_stack(series)
-    held = series.metadata.get_item(DOSE, default=None)
-    if held is None:
+    per_pixel = series.metadata.get_item(DOSE, default=None)
+    if per_pixel is None:
         return recorded_dose(series)
-    return float(held) * grid(series, "x")[1] * grid(series, "y")[1]
+    return float(per_pixel) * grid(series, "x")[1] * grid(series, "y")[1]
 
 
 def set_dose(series, electrons: float | None) -> None:
@@ -81,8 +81,8 @@ def get_spectrum_fit(series) -> dict[str, np.ndarray] | None:
     settle_stack(series)
     if not series.metadata.has_item(f"{NODE}.spectrum_fit"):
         return None
-    held = series.metadata.get_item(f"{NODE}.spectrum_fit").as_dictionary()
-    return {name: np.asarray(values) for name, values in held.items()}
+    stored = series.metadata.get_item(f"{NODE}.spectrum_fit").as_dictionary()
+    return {name: np.asarray(values) for name, values in stored.items()}
 
 
 def get_lines(series) -> tuple[str, ...]:

@@ -132,7 +132,7 @@ def quantify(
        https://doi.org/10.1111/j.1365-2818.2006.01549.x.
     .. [3] K. E. MacArthur et al., Microsc. Microanal. 22 (2016) 71,
        https://doi.org/10.1017/S1431927615015494.
-    .. [4] H. Yuan et al. 2021, eqs 12 and 18.
+    .. [4] Y. Yuan et al., Ultramicroscopy 220 (2021) 113166, eqs 12 and 18.
 
     Examples
     --------
@@ -174,7 +174,7 @@ def quantify(
         raise ValueError(
             "mask= says which voxels are the particle, threshold= how to find it; pass one of them"
         )
-    factors, told = factors_for(
+    factors, settings = factors_for(
         volume,
         method,
         factors,
@@ -212,7 +212,7 @@ def quantify(
         composition_units=composition_units,
         mask="given" if mask is not None else "auto" if threshold is None else threshold,
         voxels=voxels,
-        **told,
+        **settings,
     )
     return result
 
@@ -406,9 +406,9 @@ def factors_for(
         if not isinstance(factors, Mapping) and len(factors) == len(elements):
             factors = dict(zip(sorted(elements), factors, strict=True))
         return factors, {}
-    found, told = factors_of(volume, elements, **options)
+    calculated, settings = factors_of(volume, elements, **options)
     if through == "counts":
-        return found, told
+        return calculated, settings
     ratios = volume.response_ratios
     if ratios is None or not all(ratios.get(element, 0) > 0 for element in elements):
         raise ValueError(
@@ -416,7 +416,7 @@ def factors_for(
             "above 0; quantify it through "
             "the counts instead"
         )
-    energy = told["beam_energy"]
+    energy = settings["beam_energy"]
     factors = {
         element: haadf_factor(element, energy, haadf_angles) / ratios[element]
         for element in elements
@@ -462,38 +462,35 @@ def warn_if_unsaved(volumes) -> None:
 
 def _with_ratios(elements, factor_errors, ratios, spread) -> dict[str, float]:
     """Return relative errors of the factors with those of the response ratios added in squares."""
-    given = (
-        factor_errors
-        if isinstance(factor_errors, Mapping)
-        else dict.fromkeys(elements, factor_errors or 0.0)
-    )
+    if not isinstance(factor_errors, Mapping):
+        factor_errors = dict.fromkeys(elements, factor_errors or 0.0)
     return {
-        name: float(np.hypot(given.get(name, 0.0), spread[name] / ratios[name]))
+        name: float(np.hypot(factor_errors.get(name, 0.0), spread[name] / ratios[name]))
         for name in elements
     }
 
 
-def _count_errors(given, elements, shape):
+def _count_errors(count_errors, elements, shape):
     """Return the standard errors of the counts as what broadcasts to (element, z, x, y).
 
     They come as a volume, by element, or as a number.
     """
-    if given is None:
+    if count_errors is None:
         return None
-    if hasattr(given, "channels"):
-        missing = [name for name in elements if name not in given.channels]
+    if hasattr(count_errors, "channels"):
+        missing = [name for name in elements if name not in count_errors.channels]
         if missing:
             raise ValueError(f"count_errors has no channel {', '.join(missing)}")
-        return given.array("element", "z", "x", "y")[
-            [given.channels.index(name) for name in elements]
+        return count_errors.array("element", "z", "x", "y")[
+            [count_errors.channels.index(name) for name in elements]
         ]
-    if isinstance(given, Mapping):
-        if set(given) != set(elements):
+    if isinstance(count_errors, Mapping):
+        if set(count_errors) != set(elements):
             raise ValueError(
-                f"count_errors are those of {', '.join(map(str, given))}; expected one for each of "
+                f"count_errors are those of {', '.join(map(str, count_errors))}; expected one for each of "
                 f"{', '.join(elements)}"
             )
-        by_element = [_as_zxy(given[name]) for name in elements]
+        by_element = [_as_zxy(count_errors[name]) for name in elements]
         if any(map(is_lazy, by_element)):
             import dask.array as da
 
@@ -501,11 +498,11 @@ def _count_errors(given, elements, shape):
                 [da.broadcast_to(da.asarray(values), shape[1:]) for values in by_element]
             )
         return np.stack([np.broadcast_to(values, shape[1:]) for values in by_element])
-    if np.ndim(given) == 0:
-        return parameters.number("count_errors", given)
+    if np.ndim(count_errors) == 0:
+        return parameters.number("count_errors", count_errors)
     raise TypeError(
         "count_errors must be a TomographicVolume, a dict by element or a number; got "
-        f"{type(given).__name__}"
+        f"{type(count_errors).__name__}"
     )
 
 

@@ -32,7 +32,7 @@ from hyperspy_multitomo.signals.methods.ratio_slices import SomeSlices, some_sli
 if TYPE_CHECKING:
     from hyperspy_multitomo.signals.haadf import TiltSeriesHAADF
 
-# What of a fit of the response ratios belongs to each element, and what to each tilt.
+# The parts of a fit of response ratios that are recorded per element and per tilt.
 _PER_ELEMENT, _PER_TILT = ("standard_errors", "block_counts"), ("residual_per_tilt", "residual_map")
 
 
@@ -325,9 +325,10 @@ def _fit(eds, haadf, some: SomeSlices | None, *, mask, method, **options) -> Res
     if some is not None:
         _check_counted(pair, len(rows))
         used = arrays["mask"] = specimen_mask(pair.haadf_without_gains) if mask is None else mask
-        arrays = {name: some.apart(array) for name, array in arrays.items()}
+        arrays = {name: some.with_gaps(array) for name, array in arrays.items()}
         counts = {
-            name: some.apart(array) if name == "gross" else array for name, array in counts.items()
+            name: some.with_gaps(array) if name == "gross" else array
+            for name, array in counts.items()
         }
     fit = response_fit.fit_response_ratios(
         elements=eds.channels,

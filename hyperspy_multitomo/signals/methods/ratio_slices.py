@@ -11,12 +11,12 @@ import numpy as np
 from hyperspy_multitomo.composition.response.blocks import sum_blocks
 from hyperspy_multitomo.machine.memory import available_memory
 
-# Slices of a lazy series that are looked at, and neighbours among them: means over neighbours and
-# blocks of pixels want some.
+# Slices of a lazy series that are used, and neighbours in a group: means over neighbours and blocks
+# of pixels need some.
 _MOST, _GROUP = 128, 32
-# Bytes that a fit holds at its peak for each of a map that it is given, and the part of the free
-# memory that they may take.
-_HELD, _SHARE = 16, 0.5
+# Bytes at the peak of a fit for each byte of its maps, and the fraction of the free memory that they
+# may use.
+_PEAK, _SHARE = 16, 0.5
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class SomeSlices:
         """The slices, in the whole series."""
         return np.concatenate([np.arange(start, stop) for start, stop in self.groups])
 
-    def apart(self, array: np.ndarray) -> np.ndarray:
+    def with_gaps(self, array: np.ndarray) -> np.ndarray:
         """Return an array (..., slice) of these slices with a row of zeros between the groups."""
         ends = np.cumsum([stop - start for start, stop in self.groups])[:-1]
         return np.insert(array, ends, 0, axis=-1)
@@ -49,7 +49,7 @@ class SomeSlices:
         `maps` (channel, tilt, x, slice), `haadf` and `mask` (tilt, x, slice) are of these slices,
         without gaps.
         """
-        laid = np.full(
+        residuals = np.full(
             (len(haadf), -(-haadf.shape[1] // side), -(-slices // side)), np.nan, np.float32
         )
         at = 0
@@ -59,11 +59,11 @@ class SomeSlices:
             blocks = sum_blocks(
                 maps[..., part], haadf[..., part], mask[..., part], side, (0, start % side)
             )
-            found = blocks.as_map(blocks.haadf - blocks.counts @ values)
-            there = laid[..., start // side : start // side + found.shape[2]]
+            misfit = blocks.as_map(blocks.haadf - blocks.counts @ values)
+            place = residuals[..., start // side : start // side + misfit.shape[2]]
             # Two groups may lie in the same block.
-            there[...] = np.where(np.isnan(there), found, there + np.nan_to_num(found))
-        return laid
+            place[...] = np.where(np.isnan(place), misfit, place + np.nan_to_num(misfit))
+        return residuals
 
 
 def some_slices(series, most: int | None) -> SomeSlices | None:
@@ -86,7 +86,7 @@ def some_slices(series, most: int | None) -> SomeSlices | None:
         most, memory = _MOST, available_memory()
         if memory is not None:
             # The HAADF counts as one map.
-            fitting = int(_SHARE * memory / (4 * _HELD * (channels + 1) * tilts * width))
+            fitting = int(_SHARE * memory / (4 * _PEAK * (channels + 1) * tilts * width))
             if fitting < min(_GROUP, count):
                 raise MemoryError(
                     f"{min(_GROUP, count)} slices of {channels} maps at {tilts} tilts do not fit "

@@ -15,6 +15,7 @@ from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.parameters import numbers
 from hyperspy_multitomo.signals.arrays import projections
 from hyperspy_multitomo.signals.gate import axes_of
+from hyperspy_multitomo.signals.metadata.missing_axes import remedy
 from hyperspy_multitomo.signals.metadata.recorded_arrays import (
     NODE,
     axis_named,
@@ -22,7 +23,6 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import (
     recall,
     record,
 )
-from hyperspy_multitomo.signals.methods.indexing import remedy
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 
 # Voxels along each edge of a section.

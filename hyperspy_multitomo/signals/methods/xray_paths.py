@@ -17,8 +17,8 @@ from hyperspy_multitomo.machine.memory import available_memory
 from hyperspy_multitomo.signals.masks import mask_array
 from hyperspy_multitomo.signals.metadata.acquisition_settings import dose_of, solid_angle_of
 
-# Part of the free memory that tracing through a lazy volume may take, and bytes where nobody knows
-# how much is free.
+# Fraction of the free memory that tracing through a lazy volume may use, and the bytes where the
+# free memory is not known.
 _SHARE, _UNKNOWN = 0.25, 2e9
 
 
@@ -29,22 +29,22 @@ def particle(counts, elements, factors, mask, threshold):
     return quantify(counts, elements, "model", factors, mask=threshold)[1]
 
 
-def checked_binning(given: int | None, counts, geometry) -> int:
+def checked_binning(binning: int | None, counts, geometry) -> int:
     """Return the voxels along the edge of a cube for tracing.
 
     By default 1, or of a lazy volume the least that fits the memory.
     """
-    if given is not None:
+    if binning is not None:
         if (
-            isinstance(given, bool)
-            or given != int(given)
-            or not 1 <= given <= min(counts.shape[1:3]) // 2
+            isinstance(binning, bool)
+            or binning != int(binning)
+            or not 1 <= binning <= min(counts.shape[1:3]) // 2
         ):
             raise ValueError(
-                f"binning={given!r} must be a whole number from 1 to half of the volume, "
+                f"binning={binning!r} must be a whole number from 1 to half of the volume, "
                 f"{min(counts.shape[1:3]) // 2}"
             )
-        return int(given)
+        return int(binning)
     if not is_lazy(counts):
         return 1
     available = available_memory()
@@ -103,21 +103,23 @@ def transmission_of(series, rays: np.ndarray, places: Sequence[int], size: int):
 
     chunks = series.array("tilt", "element", "y", "x").chunks[2]
     ends = np.cumsum(chunks).tolist()
-    made = [
+    blocks = [
         da.from_delayed(
             dask.delayed(rows)(end - n, end), (shape[1], shape[0], n, shape[2]), np.float32
         )
         for end, n in zip(ends, chunks, strict=True)
     ]
-    return da.concatenate(made, axis=2)
+    return da.concatenate(blocks, axis=2)
 
 
-def mean_density_of(given, masses, elements) -> float:
+def mean_density_of(density, masses, elements) -> float:
     """Return the mean density of the particle, g/cm^3: a number, or that of its mixture."""
-    if given != "nominal":
-        if isinstance(given, str) or not (np.isfinite(given) and given > 0):
-            raise ValueError(f"density={given!r} must be a positive number in g/cm^3, or 'nominal'")
-        return float(given)
+    if density != "nominal":
+        if isinstance(density, str) or not (np.isfinite(density) and density > 0):
+            raise ValueError(
+                f"density={density!r} must be a positive number in g/cm^3, or 'nominal'"
+            )
+        return float(density)
     shares = masses.sum(axis=(1, 2, 3), dtype=np.float64)
     pure = densities(elements)
     if not np.isfinite(pure[shares > 0]).all():
