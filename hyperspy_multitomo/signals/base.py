@@ -40,7 +40,7 @@ def _forgetting(name: str) -> Callable:
 
 
 class TomographySignal(Signal2D):
-    """Base of the tilt series and volumes; whatever overrides HyperSpy is here."""
+    """Base of the tilt series and volumes; whatever overrides HyperSpy's methods is here."""
 
     # Names, history and calibration.
 

@@ -178,15 +178,15 @@ def load_tilt_series(
     )
     if lazy is False:
         _check_size(paths, read)
-    found = read(lazy=lazy is not False)
-    series, angles = align_modalities(found, tilts, paths, skip=on_error == "skip")
+    records = read(lazy=lazy is not False)
+    series, angles = align_modalities(records, tilts, paths, skip=on_error == "skip")
     how = {"tilt_axis": tilt_axis, "reverse_tilts": reverse_tilts, "duplicates": duplicates}
     _check_tilt_axis(series, tilt_axis)
-    made = []
+    signals = []
     if "images" in series:
-        made.append(_images(series["images"], angles, lazy=bool(lazy), **how))
+        signals.append(_images(series["images"], angles, lazy=bool(lazy), **how))
     if "spectra" in series:
-        made.append(_spectra(series["spectra"], angles, lazy=lazy is not False, **how))
+        signals.append(_spectra(series["spectra"], angles, lazy=lazy is not False, **how))
     chosen = {
         "image": image,
         "spectra": spectra,
@@ -196,7 +196,7 @@ def load_tilt_series(
     }
     chosen = {name: value for name, value in chosen.items() if value}
     chosen |= {} if signed_bytes is None else {"signed_bytes": signed_bytes}
-    for signal in made:
+    for signal in signals:
         add_step(
             signal,
             "load_tilt_series",
@@ -204,7 +204,7 @@ def load_tilt_series(
             **how,
             **chosen,
         )
-    return made[0] if len(made) == 1 else tuple(made)
+    return signals[0] if len(signals) == 1 else tuple(signals)
 
 
 def _check_size(paths: list[Path], read) -> None:
@@ -375,7 +375,7 @@ def _spectra(records: list[Record], angles, *, lazy, tilt_axis, reverse_tilts, d
 
 def _without_assumed_angles(signal, first: Record) -> None:
     """Remove detector angles that eXSpy took from its preferences: they are not measured."""
-    told = (
+    in_file = (
         first.metadata.get("Acquisition_instrument", {})
         .get("TEM", {})
         .get("Detector", {})
@@ -383,7 +383,7 @@ def _without_assumed_angles(signal, first: Record) -> None:
     )
     detector = signal.metadata.get_item("Acquisition_instrument.TEM.Detector.EDS", default=None)
     for name in ("azimuth_angle", "elevation_angle"):
-        if detector is not None and detector.has_item(name) and name not in told:
+        if detector is not None and detector.has_item(name) and name not in in_file:
             delattr(detector, name)
 
 
@@ -417,14 +417,15 @@ def _metadata(records: list[Record]) -> dict:
 
 
 def _common(tree: dict, others: list) -> dict:
-    kept = {}
+    """Return the entries of a metadata tree that are the same in all others."""
+    common = {}
     for name, value in tree.items():
         values = [other.get(name) if isinstance(other, dict) else None for other in others]
         if isinstance(value, dict):
-            kept[name] = _common(value, values)
+            common[name] = _common(value, values)
         elif all(np.array_equal(value, other) for other in values):
-            kept[name] = value
-    return kept
+            common[name] = value
+    return common
 
 
 def _per_tilt(records: list[Record], n: int) -> dict:

@@ -29,7 +29,7 @@ class Pair:
         Pixels of the HAADF series that make one of the maps, along each edge; `haadf` is averaged
         over them.
     maps : numpy.ndarray (element, tilt, x, y), float32
-        Net counts, over what the transmission of X-rays has of contrast within an image.
+        Net counts, divided by the contrast of the X-ray transmission within each image.
     haadf : numpy.ndarray (tilt, x, y), float32
     gains : numpy.ndarray (tilt,) or (element, tilt), or None
     haadf_gains : numpy.ndarray (tilt,) or None

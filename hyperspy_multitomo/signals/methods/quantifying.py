@@ -121,8 +121,8 @@ def quantify(
     All volumes are in counts, whatever made them, so that the method does not depend on the
     reconstruction.
 
-    Of a lazy volume the threshold is the same as in memory. With a number or a lazy mask nobody
-    looks whether a voxel is left, and ``voxels`` in the history is None.
+    Of a lazy volume the threshold is the same as in memory. With a number or a lazy mask it is
+    not checked that a voxel is left, and ``voxels`` in the history is None.
 
     References
     ----------
