@@ -29,7 +29,7 @@ def _default(value) -> str:
 
 
 def _signature(function, first: str | None = None) -> str:
-    """Return the parameters with their defaults, without annotations, the first one under another name."""
+    """Return the parameters with defaults, without annotations, the first one as `first`."""
     parameters = []
     for place, parameter in enumerate(inspect.signature(function).parameters.values()):
         if place == 0 and first is not None:
