@@ -306,7 +306,6 @@ def find_hot_pixels(series, threshold: float = 8.0, size: int = 5) -> np.ndarray
     """
     threshold, size = positive_number("threshold", threshold), odd_number("size", size, 3)
     check_counts_beside(series)
-    threshold, size = positive_number("threshold", threshold), odd_number("size", size, 3)
     data, gross, share = (
         series.array("tilt", "element", "y", "x"),
         series.gross,
