@@ -175,7 +175,7 @@ def edge_maps(
     windows = integration_ranges(listed, width, integration_windows)
     record(maps, "integration_windows", [windows[edge.name] for edge in listed], ("element",))
     if method == "fit":
-        maps.metadata.set_item(f"{NODE}.spectrum_fit", _spectrum_fit(model))
+        maps.metadata.set_item(f"{NODE}.spectrum_fit", _edge_spectrum(model))
     said = {
         "edges": list(edges),
         "background_windows": background_windows,
@@ -262,7 +262,7 @@ def _warn_of_absent(model) -> None:
         )
 
 
-def _spectrum_fit(model) -> dict:
+def _edge_spectrum(model) -> dict:
     """Return the spectrum of the series with its fit: energy (keV), counts, fit, background."""
     fits = [model.modelled(tilt) for tilt in range(len(model.spectra))]
     return {

@@ -98,10 +98,10 @@ def some_slices(series, most: int | None) -> SomeSlices | None:
         raise ValueError(f"slices={most!r} must be a whole number of slices, 1 or more")
     if most >= count:
         return None
-    return SomeSlices(_spread(count, int(most)))
+    return SomeSlices(_spread_groups(count, int(most)))
 
 
-def _spread(count: int, most: int) -> tuple[tuple[int, int], ...]:
+def _spread_groups(count: int, most: int) -> tuple[tuple[int, int], ...]:
     """Return `most` of `count` slices in groups, each in the middle of an equal part."""
     number = max(1, most // _GROUP)
     sizes = np.full(number, most // number) + (np.arange(number) < most % number)
