@@ -90,10 +90,9 @@ class TomographySignal(Signal2D):
     def _deepcopy_with_new_data(self, *args, **kwargs):
         """Return a copy with other data, as HyperSpy does, safely for other threads.
 
-        HyperSpy takes the data off the signal that it copies, for a moment; here off a stand-in.
-
-        Every slicing comes here, and threads, those of the panels, read the same signal meanwhile.
-        A copy does not know which file it is from, so that this is looked at now.
+        HyperSpy takes the data off the signal while it copies it, here off a stand-in: every
+        slicing comes here, and the threads of the panels read the same signal meanwhile. A copy
+        does not know which file it is from, so that the file is checked now.
         """
         check_file_of(self)
         stand_in = copy.copy(self)

@@ -95,7 +95,6 @@ class SpectrumImages:
     """Spectra of a series as they come in.
 
     Data (tilt, y, x, energy), tilts in degrees, ascending, and energies (energy,) in keV, rising.
-
     `acquisition_order` is the place of each tilt in the signal; `sides` and `offsets` (y, x) of
     pixels are in nm.
     """

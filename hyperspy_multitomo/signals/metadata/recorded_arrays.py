@@ -89,10 +89,8 @@ def record(signal, name: str, values, dims: Sequence[str]) -> None:
 def on_recorded_grid(signal, values: np.ndarray, fill: float) -> np.ndarray:
     """Return an array (..., y, x) on the whole recorded grid, for `record`.
 
-    `fill` stands where the signal has no pixel any more.
-
-    Each recorded pixel gets the value of the present one that it is part of: `recall` gives the sum
-    over those.
+    `fill` stands where the signal has no pixel any more. Each recorded pixel gets the value of the
+    present one that it is part of: `recall` gives the sum over those.
     """
     for position, name in ((-2, "y"), (-1, "x")):
         start, factor, size = _whole_pixels(signal, name)

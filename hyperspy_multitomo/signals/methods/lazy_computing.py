@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where what is lazy is computed: a bar that counts slabs, and errors that say what is left."""
+"""Computing lazy volumes: a bar that counts slabs, and errors that say what is left."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ def counting_slabs(
 ) -> Iterator[bool | None]:
     """Show a bar of the slabs in a dask array while they are computed here.
 
-    Yields what HyperSpy's own bar is to be told.
-
-    `scheduler` and `num_workers` are those that dask is called with. An error or an interrupt stops
-    all slabs and propagates when the last one has ended.
+    Yields `show_progressbar` for HyperSpy's own bar. `scheduler` and `num_workers` are those that
+    dask is called with. An error or an interrupt stops all slabs and propagates when the last one
+    has ended.
     """
     names = (
         [_name(key) for key in data.dask if _SLABS in _name(key)] if hasattr(data, "dask") else []

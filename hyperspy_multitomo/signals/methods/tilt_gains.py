@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Gains of the tilts of a series: known before, the sums of the images, attaching."""
+"""Gains of a series: those known beforehand, sums of the images, attaching an estimate."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from hyperspy_multitomo.acquisition.preprocessing.field_of_view import wholly_in_view
-from hyperspy_multitomo.acquisition.preprocessing.gains import (
-    GainEstimate,
-)
+from hyperspy_multitomo.acquisition.preprocessing.gains import GainEstimate
 from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named, forget, recall, record
 from hyperspy_multitomo.signals.metadata.recorded_counts import check_counts_beside
@@ -55,9 +53,8 @@ def as_channels(series):
 def tilt_sums(series, mask: np.ndarray | None = None) -> np.ndarray:
     """Return the sums over the pixels of each image, (channel, tilt).
 
-    Read tilt by tilt; `mask` is (tilt, x, y).
-
-    A known transmission of the X-rays is divided out: absorption is no gain.
+    Read tilt by tilt; `mask` is (tilt, x, y). A known transmission of the X-rays is divided out:
+    absorption is no gain.
     """
     data, sums, transmission = as_channels(series), [], getattr(series, "transmission", None)
     for t in range(data.shape[1]):
