@@ -117,11 +117,19 @@ def test_imports_go_one_way(part):
         assert "demo" not in set(imports_of_ours(path))
 
 
+def executed(node: ast.AST):
+    """Yield the nodes of a tree, but for what only a type checker reads."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield child
+            yield from executed(child)
+
+
 def imported_files(path: Path, everywhere: bool):
-    """Yield the files of ours that one imports: at its top, or everywhere."""
+    """Yield the files of ours that one imports when it runs: at its top, or everywhere."""
     package = [PACKAGE.name, *path.relative_to(PACKAGE).parts[:-1]]
     tree = ast.parse(path.read_text())
-    for node in ast.walk(tree) if everywhere else tree.body:
+    for node in executed(tree) if everywhere else tree.body:
         if isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             base = [*base, *(node.module.split(".") if node.module else [])]
@@ -223,6 +231,18 @@ def test_every_registered_panel_has_its_view():
     assert set(gui["widgets"]["ipywidgets"]) == set(gui["toolkeys"])
     for entry in gui["widgets"]["ipywidgets"].values():
         assert callable(getattr(importlib.import_module(entry["module"]), entry["function"]))
+
+
+def test_every_panel_that_signals_open_exists_and_has_its_toolkey():
+    import importlib
+
+    from hyperspy_multitomo.signals.methods.panels import PANELS
+
+    toolkeys = yaml.safe_load((PACKAGE / "hyperspy_extension.yaml").read_text())["GUI"]["toolkeys"]
+    assert {f"hyperspy_multitomo.{name}" for name in PANELS} == set(toolkeys)
+    for name, panel in PANELS.items():
+        module = importlib.import_module(f"hyperspy_multitomo.widgets.{name}_panel")
+        assert callable(getattr(module, panel))
 
 
 def test_every_file_says_its_licence_and_its_idea():

@@ -370,7 +370,7 @@ class TestRatios:
         assert ratio_slices.some_slices(lazy.isig[:, :128], None) is None
         assert len(ratio_slices.some_slices(eds, 40).rows) == 40
         assert ratio_slices.some_slices(eds, 1).groups == ((149, 150),)
-        per_slice = 4 * ratio_slices._HELD * 3 * 10 * 24
+        per_slice = 4 * ratio_slices._PEAK * 3 * 10 * 24
         monkeypatch.setattr(ratio_slices, "available_memory", lambda: 2 * per_slice * 70)
         assert [stop - start for start, stop in ratio_slices.some_slices(lazy, None).groups] == [
             35,

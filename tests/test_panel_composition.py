@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import hyperspy_multitomo as mt
+from hyperspy_multitomo.signals.methods import thresholds
 from hyperspy_multitomo.widgets.composition_panel import CompositionPanel
 
 FACTORS = {"Au": 1.5, "Ag": 1.0}
@@ -223,14 +224,14 @@ def test_single_slice_and_single_element():
 def test_apply_waits_until_the_particle_is_found(monkeypatch):
     volume = ball()
     panel = CompositionPanel(volume, "CL", FACTORS)
-    begun, may_end, find = threading.Event(), threading.Event(), type(volume)._threshold_curve
+    begun, may_end, find = threading.Event(), threading.Event(), thresholds.threshold_curve
 
     def held(self, *args, **kwds):
         begun.set()
         assert may_end.wait(30)
         return find(self, *args, **kwds)
 
-    monkeypatch.setattr(type(volume), "_threshold_curve", held)
+    monkeypatch.setattr(thresholds, "threshold_curve", held)
     wdict = panel.gui(display=False)["ipywidgets"]["wdict"]
     assert begun.wait(30)
     # The slider goes to 1 until it is known how far it has to go.

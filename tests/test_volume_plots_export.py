@@ -442,7 +442,7 @@ def test_channels_are_exported_in_the_order_asked_for(tmp_path, suffix):
 
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_lost(tmp_path, monkeypatch):
-    from hyperspy_multitomo.signals.methods import export
+    from hyperspy_multitomo.signals.methods import exporting
 
     volume, target = volume_of(), tmp_path / "particle.vti"
     target.write_bytes(b"precious")
@@ -455,7 +455,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_lost(tmp_path, monkey
         volume.export(target, channels="Pt", overwrite=True)
     with pytest.raises(ValueError, match="has no axis z"):
         volume.inav[:, 0].export(target, overwrite=True)
-    monkeypatch.setattr(export, "_TIFF_BYTES", 1000)
+    monkeypatch.setattr(exporting, "_TIFF_BYTES", 1000)
     with pytest.raises(ValueError, match="can hold 4 GB"):
         volume.export(tmp_path / "particle.tif")
     broken = volume_of({"Au": np.ones(SHAPE, np.float32)}, lazy=True)

@@ -10,28 +10,27 @@ from hyperspy_multitomo.machine.lazy import is_lazy
 
 
 def check_complete(arrays: Mapping) -> None:
-    """Raise an error where a stored array that lazy data are read from lacks chunks, which would be read as zeros.
+    """Raise an error where the array behind lazy data lacks chunks, which read as zeros.
 
     Raises
     ------
     OSError
         With the file, the array, and the chunks that it lacks.
     """
-    looked_at = set()
+    checked = set()
     for array in arrays.values():
         for stored in _stored(array) if is_lazy(array) else ():
-            if id(stored) not in looked_at:
-                looked_at.add(id(stored))
+            if id(stored) not in checked:
+                checked.add(id(stored))
                 check_array(stored)
 
 
 def _stored(array) -> Iterator:
     """Yield the zarr arrays and HDF5 data sets that a dask array is read from."""
     for layer in array.dask.layers.values():
-        # Only layers that hold their tasks as they are have arrays in them; the others would be
-        # made for nothing.
-        held = getattr(layer, "mapping", None)
-        for task in held.values() if held is not None else ():
+        # Only materialised layers hold arrays; the others would be built for nothing.
+        tasks = getattr(layer, "mapping", None)
+        for task in tasks.values() if tasks is not None else ():
             task = getattr(task, "value", task)
             if hasattr(task, "nchunks_initialized") or hasattr(
                 getattr(task, "id", None), "get_num_chunks"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The progress of slabs that are computed in this process, and errors that say what is left."""
+"""Computing lazy volumes: a bar that counts slabs, and errors that say what is left."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hyperspy_multitomo.machine.parallel import available_cores
 from hyperspy_multitomo.machine.progress import progress_bar
 from hyperspy_multitomo.reconstruction.slots import stopping
 
-# What the tasks of slabs are called after: the methods that make them.
+# Tasks of slabs are named after the methods that make them.
 _SLABS = "reconstruct_"
 _LEFT = (
-    "Slabs that were finished are kept where the reconstruction was given checkpoint=; resume= goes "
-    "on from there"
+    "Slabs that were finished are kept where the reconstruction was given checkpoint=; resume= "
+    "goes on from there"
 )
 
 
@@ -25,10 +25,11 @@ _LEFT = (
 def counting_slabs(
     data, show: bool | None, scheduler=None, num_workers: int | None = None, **_
 ) -> Iterator[bool | None]:
-    """Show a bar of the slabs in a dask array while they are computed here, and give what HyperSpy's own bar is to be told.
+    """Show a bar of the slabs in a dask array while they are computed here.
 
-    `scheduler` and `num_workers` are those that dask is called with. An error or an interrupt stops
-    all slabs, and goes on when none is worked at any more.
+    Yields `show_progressbar` for HyperSpy's own bar. `scheduler` and `num_workers` are those that
+    dask is called with. An error or an interrupt stops all slabs and propagates when the last one
+    has ended.
     """
     names = (
         [_name(key) for key in data.dask if _SLABS in _name(key)] if hasattr(data, "dask") else []
@@ -41,7 +42,7 @@ def counting_slabs(
 
         with (
             progress_bar(show, "slabs", len(names)) as step,
-            _threads_of_its_own(scheduler, num_workers),
+            _dask_threads(scheduler, num_workers),
             stopping(set(names)),
         ):
 
@@ -77,8 +78,8 @@ def _name(key) -> str:
 
 
 @contextmanager
-def _threads_of_its_own(scheduler, num_workers: int | None) -> Iterator[None]:
-    """Let dask's threads be some that are waited for in the end, where it works in threads: a failed run leaves none behind."""
+def _dask_threads(scheduler, num_workers: int | None) -> Iterator[None]:
+    """Let dask work in threads of its own that are joined: a failed run leaves none behind."""
     import dask
 
     scheduler = scheduler or dask.config.get("scheduler", None)

@@ -12,6 +12,11 @@ from hyperspy.ui_registry import add_gui_method
 from hyperspy_multitomo.alignment import METHODS, Alignment
 from hyperspy_multitomo.alignment import align as measure
 from hyperspy_multitomo.inspection.picture import colour_mix, robust_limits
+from hyperspy_multitomo.signals.methods.aligning import (
+    alignment_for,
+    alignment_images,
+    modalities_of,
+)
 from hyperspy_multitomo.widgets.display import in_words
 from hyperspy_multitomo.widgets.panel import Job, Panel, held, said
 from hyperspy_multitomo.widgets.pictures import png
@@ -117,7 +122,7 @@ class AlignmentPanel(Panel):
     ):
         super().__init__()
         self._series, self.maps = series, maps
-        self._images = series._alignment_images()
+        self._images = alignment_images(series)
         count, width, height = self._images.shape
         self.trait_set(last_tilt=count - 1, last_y=height - 1)
         self.trait_set(
@@ -125,7 +130,7 @@ class AlignmentPanel(Panel):
         )
         self._shown = _alone(series, self._images)
         if alignment is not None:
-            alignment = series._fitting(alignment, orientation, interpolate)
+            alignment = alignment_for(series, alignment, orientation, interpolate)
         else:
             alignment = series.alignment
         if alignment is None:
@@ -160,7 +165,7 @@ class AlignmentPanel(Panel):
                 stages.append(line)
                 job.step(1 - 0.6 ** len(stages), line)
 
-            others = self._series._modalities(maps) if maps is not None else []
+            others = modalities_of(self._series, maps) if maps is not None else []
             found = measure(
                 self._images, self.tilts, method, start=start, others=others, progress=told
             )

@@ -21,7 +21,9 @@ from hyperspy_multitomo.composition.quantification import (
 from hyperspy_multitomo.inspection.picture import line_styles
 from hyperspy_multitomo.inspection.threshold_plot import CURVE, FLAT, THRESHOLD
 from hyperspy_multitomo.inspection.volume_plots import PLANES, section
-from hyperspy_multitomo.signals.volume import mask_array
+from hyperspy_multitomo.signals.masks import mask_array
+from hyperspy_multitomo.signals.methods import thresholds
+from hyperspy_multitomo.signals.methods.quantifying import counts_in_memory, factors_for
 from hyperspy_multitomo.widgets.display import EMPTY, heard, sentences, shaded, small_figure, table
 from hyperspy_multitomo.widgets.panel import Job, Panel, held, said
 from hyperspy_multitomo.widgets.pictures import figure_png, png
@@ -115,7 +117,7 @@ class CompositionPanel(Panel):
             "efficiency": None,
             **options,
         }
-        self.elements, self._volumes = volume._counts()
+        self.elements, self._volumes = counts_in_memory(volume)
         self._given = None if mask is None else mask_array(mask, self._volumes.shape[1:])
         self._how = threshold if isinstance(threshold, str) else "auto"
         self._calculated = factors if method == "model" else None
@@ -125,7 +127,7 @@ class CompositionPanel(Panel):
         if factors is not None and method != "model":
             values = ordered_factors(
                 list(self.elements),
-                volume._factors(method, factors, self.elements, "counts", None, {})[0],
+                factors_for(volume, method, factors, self.elements, "counts", None, {})[0],
             )
         for name, value in zip(self.elements, values, strict=True):
             self.add_trait(
@@ -312,10 +314,10 @@ class CompositionPanel(Panel):
             self._angles,
             self._used_options(),
         )
-        (self._used, _), warned = heard(lambda: self.volume._factors(*given))
+        (self._used, _), warned = heard(lambda: factors_for(self.volume, *given))
         total = np.asarray(weighted_sum(self._volumes, self.elements, self.method, self._used))
         if self._given is None:
-            self._found = self.volume._threshold_curve(self._used, self.method)
+            self._found = thresholds.threshold_curve(self.volume, self._used, self.method)
             self._found_inside, more = heard(lambda: particle_mask(total, self._how))
             warned += more
             top = float(total.max())

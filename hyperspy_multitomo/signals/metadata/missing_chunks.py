@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Signals and the files behind them: what is missing there is an error before it is used, not zeros in the result."""
+"""Missing chunks of the files behind lazy signals: an error, not zeros in the result."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 from hyperspy_multitomo.acquisition.files.stored_arrays import STORED, check_arrays
 
-# Set once the file of a signal has been looked at.
-_LOOKED_AT = "chunks_of_file_checked"
+# Set once the file of a signal has been checked.
+_CHECKED = "chunks_of_file_checked"
 
 
 def check_file_of(signal) -> None:
     """Raise an error where the .hspy or .zspy file that HyperSpy loaded a signal from lacks chunks.
 
-    HyperSpy reads them as zeros and runs no code of ours on an eager signal's file; so the file is
-    looked at when the signal is used here for the first time, if it is still there.
+    HyperSpy reads them as zeros, and runs none of our code when it loads a signal. So the file is
+    checked when the package uses the signal for the first time, if it is still there.
 
     Raises
     ------
@@ -23,7 +23,7 @@ def check_file_of(signal) -> None:
         With the file, the array, and the chunks that it lacks.
     """
     parameters = signal.tmp_parameters
-    if parameters.has_item(_LOOKED_AT) or not parameters.has_item("original_filename"):
+    if parameters.has_item(_CHECKED) or not parameters.has_item("original_filename"):
         return
     folder, name, suffix = (
         parameters.get_item(f"original_{part}", default="")
@@ -34,4 +34,4 @@ def check_file_of(signal) -> None:
     )
     if path.suffix.lower() in STORED and path.exists():
         check_arrays(path)
-    parameters.set_item(_LOOKED_AT, True)
+    parameters.set_item(_CHECKED, True)

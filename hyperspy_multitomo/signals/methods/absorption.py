@@ -32,7 +32,11 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import (
     recall,
     record,
 )
-from hyperspy_multitomo.signals.methods.quantify import warn_if_unsaved
+from hyperspy_multitomo.signals.methods.quantifying import (
+    counts_by_element,
+    factors_for,
+    warn_if_unsaved,
+)
 from hyperspy_multitomo.signals.methods.xray_paths import (
     checked_binning,
     coarse_emission,
@@ -78,7 +82,7 @@ class AbsorptionEstimate:
         return "\n".join(rows)
 
 
-def detectors_of_series(series) -> tuple[XRayDetector, ...] | None:
+def get_detectors(series) -> tuple[XRayDetector, ...] | None:
     """Return the X-ray detectors, set by hand (``eds.detectors = "super-x"``), or those in the metadata, or None.
 
     The metadata hold one azimuth; a ``detector_type`` of SuperX stands for four, at 45, 135,
@@ -110,7 +114,7 @@ def set_detectors(series, given) -> None:
     )
 
 
-def transmission_of_series(series):
+def get_transmission(series):
     """Return the fraction of the emitted X-rays that reaches the detectors, or None.
 
     Shape (tilt, element, y, x), 0 to 1.
@@ -262,7 +266,7 @@ def estimate_absorption(
         "model": model,
         "efficiency": efficiency,
     }
-    factors, _ = volume._factors("model", None, elements, "counts", None, options)
+    factors, _ = factors_for(volume, "model", None, elements, "counts", None, options)
     scale = mass_per_count(volume, elements, factors, density, dose, solid_angle)
     size = checked_binning(binning, counts, geometry)
     warn_if_unsaved(counts)
@@ -324,7 +328,7 @@ def _of_volume(series, volume):
             f"{', '.join(series.channels)}: pass "
             "a reconstruction of this series"
         )
-    _, counts = volume._held_counts()
+    _, counts = counts_by_element(volume)
     pixel = series.pixel_size
     if pixel is None or volume.pixel_size is None:
         raise ValueError(

@@ -19,6 +19,7 @@ from hyperspy_multitomo.reconstruction.recipes import methods_of, recipe_of
 from hyperspy_multitomo.reconstruction.run import Prepared, prepare, solve
 from hyperspy_multitomo.signals.arrays import check_pair, tilt_data
 from hyperspy_multitomo.signals.gate import plain
+from hyperspy_multitomo.signals.methods.panels import open_panel
 from hyperspy_multitomo.signals.volumes import as_volume
 
 if TYPE_CHECKING:
@@ -79,12 +80,9 @@ def reconstruct(series, method: str, haadf=None, **keywords) -> TomographicVolum
     """Reconstruct a series by a method and its keywords, or open the panel of the method."""
     panel = {name: keywords.pop(name) for name in Panel.__annotations__ if name in keywords}
     if panel.pop("interactive", False):
-        from hyperspy_multitomo.widgets.opening import open_panel
-        from hyperspy_multitomo.widgets.reconstruction_panel import ReconstructionPanel
-
         chosen = {name: value for name, value in keywords.items() if value is not None}
-        opened = ReconstructionPanel.of_method(series, method, haadf, **chosen)
-        return open_panel(opened, **panel)
+        how = {"constructor": "of_method", **panel}
+        return open_panel("reconstruction", series, method, haadf, **how, **chosen)
     call = Call.of(series, method, haadf, keywords)
     return call.volume(call.prepare())
 

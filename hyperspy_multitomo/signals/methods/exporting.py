@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes for other programs: ImageJ hyperstacks, VTK images and MRC files, with names, spacing and origin."""
+"""Volumes for other programs: ImageJ hyperstacks, VTK images and MRC files."""
 
 from __future__ import annotations
 
@@ -17,117 +17,116 @@ from hyperspy_multitomo.machine.writing import file_part, save_atomically
 from hyperspy_multitomo.signals.metadata.length_axes import in_nm
 from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named
 
-# A classic TIFF file, the only kind that ImageJ opens as a hyperstack, counts its bytes with 32
-# bits.
+# Largest classic TIFF file, the only kind that ImageJ opens as a hyperstack: its offsets have 32
+# bits. 32 MB are left for the header.
 _TIFF_BYTES = 2**32 - 2**25
 _AXES = ("z", "y", "x")
 
 
-class Export:
-    """Mixin of the volumes: `export`."""
+@checked
+def export(
+    volume,
+    filename: str | os.PathLike,
+    channels: str | Sequence[str] | None = None,
+    overwrite: bool | None = None,
+) -> Path | tuple[Path, ...]:
+    """Write the volume to a file for another program; `save` is for coming back here.
 
-    @checked
-    def export(
-        self,
-        filename: str | os.PathLike,
-        channels: str | Sequence[str] | None = None,
-        overwrite: bool | None = None,
-    ) -> Path | tuple[Path, ...]:
-        """Write the volume to a file for another program; `save` is for coming back here.
+    Parameters
+    ----------
+    filename : str or path-like
+        The suffix selects the format: ``.tif`` or ``.tiff``, an ImageJ hyperstack; ``.vti``, a
+        VTK image for ParaView and PyVista; ``.mrc``, for Chimera, IMOD and others, which holds
+        one channel: of several, each gets a file of its own, ``particle_Au.mrc``. What a file
+        name cannot hold of a channel's name becomes ``_``.
+    channels : str or sequence of str, optional
+        Which, in this order; by default all.
+    overwrite : bool, optional
+        True replaces an existing file once the new one is complete. Otherwise an existing file
+        is an error, and stays.
 
-        Parameters
-        ----------
-        filename : str or path-like
-            The suffix selects the format: ``.tif`` or ``.tiff``, an ImageJ hyperstack; ``.vti``, a
-            VTK image for ParaView and PyVista; ``.mrc``, for Chimera, IMOD and others, which holds
-            one channel: of several, each gets a file of its own, ``particle_Au.mrc``. What a file
-            name cannot hold of a channel's name becomes ``_``.
-        channels : str or sequence of str, optional
-            Which, in this order; by default all.
-        overwrite : bool, optional
-            True replaces an existing file once the new one is complete. Otherwise an existing file
-            is an error, and stays.
+    Returns
+    -------
+    Path or tuple of Path
+        The file, or with ``.mrc`` and several channels the files.
 
-        Returns
-        -------
-        Path or tuple of Path
-            The file, or with ``.mrc`` and several channels the files.
+    Raises
+    ------
+    ValueError
+        For an unknown suffix, channels that are not there, a missing axis, or more than the 4
+        GB that a TIFF file can hold.
+    FileExistsError
+        If the file exists and `overwrite` is not True.
 
-        Raises
-        ------
-        ValueError
-            For an unknown suffix, channels that are not there, a missing axis, or more than the 4
-            GB that a TIFF file can hold.
-        FileExistsError
-            If the file exists and `overwrite` is not True.
+    Notes
+    -----
+    Values are float32 in the unit of `quantity`, lengths in nm (or px without calibration), the
+    axes those of the signal.
 
-        Notes
-        -----
-        Values are float32 in the unit of `quantity`, lengths in nm (or px without calibration), the
-        axes those of the signal.
+    TIFF: ImageJ axes ZCYX, one plane (y, x) for each z and channel, labelled; the voxel size,
+    the origin (the pixel whose coordinate is 0 along each axis), and the colours of the plots.
 
-        TIFF: ImageJ axes ZCYX, one plane (y, x) for each z and channel, labelled; the voxel size,
-        the origin (the pixel whose coordinate is 0 along each axis), and the colours of the plots.
+    VTI: one float32 array of point data for each channel, named as that, x running fastest;
+    Spacing is the voxel size and Origin the centre of the first voxel, x, y and z. The arrays
+    carry their unit.
 
-        VTI: one float32 array of point data for each channel, named as that, x running fastest;
-        Spacing is the voxel size and Origin the centre of the first voxel, x, y and z. The arrays
-        carry their unit.
+    MRC: cell lengths in Å (px without calibration), the origin in the header; the label holds
+    the channel and its unit.
 
-        MRC: cell lengths in Å (px without calibration), the origin in the header; the label holds
-        the channel and its unit.
+    References
+    ----------
+    .. [1] ImageJ user guide, https://imagej.net/ij/docs/guide/.
+    .. [2] VTK XML file formats,
+       https://docs.vtk.org/en/latest/vtk_file_formats/vtkxml_file_format.html.
+    .. [3] A. Cheng et al., J. Struct. Biol. 192 (2015) 146,
+       https://doi.org/10.1016/j.jsb.2015.04.002 (MRC2014).
 
-        References
-        ----------
-        .. [1] ImageJ user guide, https://imagej.net/ij/docs/guide/.
-        .. [2] VTK XML file formats,
-           https://docs.vtk.org/en/latest/vtk_file_formats/vtkxml_file_format.html.
-        .. [3] A. Cheng et al., J. Struct. Biol. 192 (2015) 146,
-           https://doi.org/10.1016/j.jsb.2015.04.002 (MRC2014).
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> import numpy as np
-        >>> import hyperspy_multitomo as mt
-        >>> volume = mt.TomographicVolume.from_arrays({"Au": np.ones((4, 5, 6)), "Ag": np.ones((4, 5, 6))}, pixel_size=0.5)
-        >>> volume.export(tempfile.mkdtemp() + "/particle.vti", channels="Au").name
-        'particle.vti'
-        """
-        path = Path(filename)
-        writer = _WRITERS.get(path.suffix.lower())
-        if writer is None:
-            raise ValueError(
-                f"{path.name!r} has the suffix {path.suffix!r}; expected one of "
-                f"{', '.join(_WRITERS)}"
-            )
-        names, volumes, units = channel_arrays(self, channels)
-        found = [in_nm(axis_named(self, name)) for name in _AXES]
-        lengths = {units for *_, units in found}
-        if len(lengths) > 1:
-            told = ", ".join(str(axis_named(self, name).units) for name in ("z", "y", "x"))
-            raise ValueError(f"the axes z, y and x have the units {told}; calibrate all or none")
-        scales, (length,) = [(scale, offset) for scale, offset, _ in found], lengths
-        volumes = volumes.swapaxes(2, 3)
-        if writer is not _write_mrc or len(names) == 1:
-            return save_atomically(
-                lambda temporary: writer(temporary, names, volumes, scales, length, units),
-                path,
-                overwrite,
-            )
-        paths = _paths(path, names)
-        if overwrite is not True and (present := [one.name for one in paths if one.exists()]):
-            raise FileExistsError(
-                f"{', '.join(present)} exist already; pass overwrite=True to replace them, or "
-                "another name"
-            )
-        return tuple(
-            self.export(one, channels=name, overwrite=overwrite)
-            for one, name in zip(paths, names, strict=True)
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import hyperspy_multitomo as mt
+    >>> counts = {"Au": np.ones((4, 5, 6)), "Ag": np.ones((4, 5, 6))}
+    >>> volume = mt.TomographicVolume.from_arrays(counts, pixel_size=0.5)
+    >>> volume.export(tempfile.mkdtemp() + "/particle.vti", channels="Au").name
+    'particle.vti'
+    """
+    path = Path(filename)
+    writer = _WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise ValueError(
+            f"{path.name!r} has the suffix {path.suffix!r}; expected one of {', '.join(_WRITERS)}"
         )
+    names, volumes, units = channel_arrays(volume, channels)
+    found = [in_nm(axis_named(volume, name)) for name in _AXES]
+    lengths = {units for *_, units in found}
+    if len(lengths) > 1:
+        named = ", ".join(str(axis_named(volume, name).units) for name in ("z", "y", "x"))
+        raise ValueError(f"the axes z, y and x have the units {named}; calibrate all or none")
+    scales, (length,) = [(scale, offset) for scale, offset, _ in found], lengths
+    volumes = volumes.swapaxes(2, 3)
+    if writer is not _write_mrc or len(names) == 1:
+        return save_atomically(
+            lambda temporary: writer(temporary, names, volumes, scales, length, units),
+            path,
+            overwrite,
+        )
+    paths = _paths(path, names)
+    if overwrite is not True and (present := [one.name for one in paths if one.exists()]):
+        raise FileExistsError(
+            f"{', '.join(present)} exist already; pass overwrite=True to replace them, or "
+            "another name"
+        )
+    return tuple(
+        volume.export(one, channels=name, overwrite=overwrite)
+        for one, name in zip(paths, names, strict=True)
+    )
 
 
 def channel_arrays(volume, channels: str | Sequence[str] | None = None):
-    """Return (names, array (channel, z, x, y), units) of some channels, NumPy or dask; a volume without channels counts as one.
+    """Return (names, array (channel, z, x, y), units) of some channels, NumPy or dask.
+
+    A volume without channels counts as one.
 
     Raises
     ------
@@ -159,7 +158,7 @@ def channel_arrays(volume, channels: str | Sequence[str] | None = None):
 
 
 def _paths(path: Path, names: Sequence[str]) -> list[Path]:
-    """Return a file for each channel; names that would be one file's, also where case does not count, are numbered."""
+    """Return a file for each channel; equal names, whatever their case, are numbered."""
     paths, taken = [], set()
     for name in names:
         part = file_part(name)
@@ -214,7 +213,7 @@ def _write_tiff(path: Path, names, volumes, scales, length: str, units) -> None:
 
 
 def _write_vti(path: Path, names, volumes, scales, length: str, units) -> None:
-    """Write volumes (channel, z, y, x) as XML with the values appended as they are, one channel in memory at a time."""
+    """Write volumes (channel, z, y, x) as XML with raw values, one channel in memory at a time."""
     names = [_printable(name) for name in names]  # XML has no control characters
     extent = " ".join(f"0 {size - 1}" for size in reversed(volumes.shape[1:]))
     spacing, origin = (
