@@ -163,7 +163,20 @@ class SmoothMapsRun(SmoothRun, total=False):
 _ALL = (Panel, DirectRun, Run, StoppedRun, SmoothRun, SmoothMapsRun)
 #: Defaults of the keywords of a run, where the recipe has none of its own; None for the others.
 DEFAULTS = {"interactive": False, "display": True}
-_START = ("mask", "initial", "depth", "width")
+# Order of keywords in signatures and docstrings: of the method, of its start, of its course.
+_ORDER = {
+    name: place
+    for place, name in enumerate(
+        (
+            *("power", "haadf_weights", "ratios", "rest", "regulariser", "weight", "mu", "coupled"),
+            *("dimensions", "alpha0", "weighting", "iterations", "data_term", "haadf_term"),
+            *("haadf_gain", "background", "cutoff", "mask", "initial", "depth", "width"),
+            *("relaxation", "stopping", "noise", "tolerance", "nonnegative", "support", "backend"),
+            *("chunks", "overlap", "checkpoint", "resume", "show_progressbar"),
+            *Panel.__annotations__,
+        )
+    )
+}
 
 
 def with_shared(recipe, **defaults) -> Callable[[Callable], Callable]:
@@ -195,8 +208,10 @@ def with_shared(recipe, **defaults) -> Callable[[Callable], Callable]:
             )
             for name, annotation in _annotations(shared).items()
         ]
-        function.__signature__ = signature.replace(parameters=_in_order(declared, keywords))
-        function.__doc__ = _documented(function.__doc__, shared, own)
+        parameters = _in_order(declared, keywords)
+        function.__signature__ = signature.replace(parameters=parameters)
+        names = [parameter.name for parameter in parameters]
+        function.__doc__ = _documented(function.__doc__, shared, names, own)
         function.__name__ = f"reconstruct_{recipe.name}"  # that of images too, in errors and help
         return function
 
@@ -206,13 +221,13 @@ def with_shared(recipe, **defaults) -> Callable[[Callable], Callable]:
 def _in_order(
     declared: Sequence[inspect.Parameter], keywords: Sequence[inspect.Parameter]
 ) -> list[inspect.Parameter]:
-    """Return the parameters of a method as help shows them, what a run starts from first."""
+    """Return the parameters of a method as help shows them: its own, then those of a run."""
     first, *declared = declared
     places = [one for one in declared if one.kind is not inspect.Parameter.KEYWORD_ONLY]
     others = [one for one in declared if one.kind is inspect.Parameter.KEYWORD_ONLY]
-    start = [one for one in keywords if one.name in _START]
-    rest = [one for one in keywords if one.name not in _START]
-    return [first.replace(name="self"), *places, *start, *others, *rest]
+    # The sort is stable: parameters that are not listed come first, as they are declared.
+    named = sorted((*others, *keywords), key=lambda one: _ORDER.get(one.name, -1))
+    return [first.replace(name="self"), *places, *named]
 
 
 def _typed_dict(function: Callable, parameter: inspect.Parameter) -> type:
@@ -232,22 +247,21 @@ def _annotations(shared: type) -> dict[str, Any]:
     return {name: names[name] for name in (*(n for n in names if n not in last), *last)}
 
 
-def _documented(text: str, shared: type, defaults: Mapping[str, Any]) -> str:
-    """Return a docstring whose section of parameters has the shared ones at its end."""
+def _documented(text: str, shared: type, names: Sequence[str], defaults: Mapping[str, Any]) -> str:
+    """Return a docstring that explains the shared keywords too, all in the order of `names`."""
     text = inspect.cleandoc(text)
     before, heading, after = text.partition("\nParameters\n----------\n")
     if not heading:
         raise ValueError("the docstring has no section of parameters to put the shared ones into")
     end = re.search(r"\n\n(?=[A-Z]\w+\n-{3,}\n)", after)
     mine, others = (after[: end.start()], after[end.start() :]) if end else (after, "")
-    explained = {name for names, _ in _entries(mine) for name in names}
-    wanted = [name for name in _annotations(shared) if name not in explained]
-    entries = []
-    for names, entry in _shared_entries(shared):
-        if names[0] in wanted:
-            entries.append((wanted.index(names[0]), _with_default(entry, names, defaults)))
-    blocks = [mine.rstrip("\n"), *(entry for _, entry in sorted(entries))]
-    return before + heading + "\n".join(blocks) + others
+    entries = dict(_entries(mine))
+    explained = {name for each in entries for name in each}
+    for each, entry in _shared_entries(shared):
+        if each[0] not in explained:
+            entries[each] = _with_default(entry, each, defaults)
+    ordered = sorted(entries, key=lambda each: names.index(each[0]))
+    return before + heading + "\n".join(entries[each] for each in ordered) + others
 
 
 def _shared_entries(shared: type) -> list[tuple[tuple[str, ...], str]]:
@@ -277,4 +291,5 @@ def _with_default(entry: str, names: Sequence[str], defaults: Mapping[str, Any])
     head, newline, body = entry.partition("\n")
     default = defaults.get(names[0])
     head = re.sub(r", (?:optional|default .*)$", "", head)
-    return f"{head}, {'optional' if default is None else f'default {default!r}'}{newline}{body}"
+    shown = f'"{default}"' if isinstance(default, str) else repr(default)
+    return f"{head}, {'optional' if default is None else f'default {shown}'}{newline}{body}"

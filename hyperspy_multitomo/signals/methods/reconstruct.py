@@ -97,7 +97,7 @@ def method_of(recipe: type[Recipe]) -> Callable:
     --------
     >>> from hyperspy_multitomo.reconstruction.sirt import SIRT
     >>> list(inspect.signature(method_of(SIRT)).parameters)[:4]
-    ['self', 'mask', 'initial', 'depth']
+    ['self', 'iterations', 'mask', 'initial']
     """
 
     def method(series, haadf=None, **keywords):
