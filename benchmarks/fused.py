@@ -19,7 +19,7 @@ import numpy as np
 
 from hyperspy_multitomo.inspection.metrics import nrmse
 from hyperspy_multitomo.simulation import schwartz, simulate
-from hyperspy_multitomo.simulation.shapes import turned
+from hyperspy_multitomo.simulation.shapes import rotated
 from hyperspy_multitomo.tomography import (
     DataTerm,
     TiltGeometry,
@@ -87,7 +87,7 @@ def graded():
 
     def mixed(x, z, y):
         _, _, oxygen, gold = body(x, z, y)
-        part = np.clip(0.5 + 0.7 * turned(x, z, 20, (0, 0))[0], 0, 1).astype(np.float32)
+        part = np.clip(0.5 + 0.7 * rotated(x, z, 20, (0, 0))[0], 0, 1).astype(np.float32)
         return np.stack([part * oxygen, (1 - part) * oxygen, oxygen, gold])
 
     return replace(schwartz(), body=mixed)

@@ -22,8 +22,8 @@ from hyperspy_multitomo.composition import fit_response_ratios
 from hyperspy_multitomo.composition.particle.threshold import particle_mask
 from hyperspy_multitomo.inspection.metrics import dice, nrmse, psnr
 from hyperspy_multitomo.simulation import Phantom, SimulatedSeries, simulate
-from hyperspy_multitomo.simulation.phantoms import EVERY_FIVE_DEGREES, huber, yuan, zhong
-from hyperspy_multitomo.simulation.shapes import cap, inside_ellipse, turned
+from hyperspy_multitomo.simulation.phantoms import TILTS, huber, yuan, zhong
+from hyperspy_multitomo.simulation.shapes import cap, inside_ellipse, rotated
 from hyperspy_multitomo.tomography import (
     DataTerm,
     Projector,
@@ -240,7 +240,7 @@ def graded(size: int = 96, slices: int = 24) -> Phantom:
     """
 
     def body(x, z, y):
-        along, across = turned(x, z, 30, (-0.15, 0.12))
+        along, across = rotated(x, z, 30, (-0.15, 0.12))
         scale = cap(y, 1.4)
         large = inside_ellipse(along, across, (0.62 * scale, 0.55 * scale))
         offset = np.hypot(x - np.float32(0.55), z + np.float32(0.5))
@@ -258,8 +258,8 @@ def graded(size: int = 96, slices: int = 24) -> Phantom:
         size=size,
         slices=slices,
         pixel_size=128 / size,
-        tilts=EVERY_FIVE_DEGREES,
-        haadf_tilts=EVERY_FIVE_DEGREES,
+        tilts=TILTS,
+        haadf_tilts=TILTS,
         counts_per_unit=np.array([0.4, 0.4]),
         haadf_per_unit=2e4 / 70 * haadf / haadf.max(),
         blur=0.0,
