@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Alignment against the truth, beside ETSpy's methods on the same data, and its time; real data against a manual alignment.
+"""Errors and time of the alignment, beside ETSpy's methods on the same data.
 
-``uv run --group benchmark python benchmarks/alignment.py accuracy``, or ``joint``, ``speed``,
-``real --data FOLDER``.
+    uv run --group benchmark python benchmarks/alignment.py accuracy
+
+or ``joint``, ``speed``, ``real --data FOLDER`` (real data against a manual alignment).
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ RANGES = {
 
 
 def since(began: tuple[float, float], count: int = 1) -> str:
-    """Return the core seconds of all threads, and the wall's, since these readings of the two clocks, for one of `count`."""
+    """Return the core and wall seconds since two clock readings, divided by `count`."""
     core, wall = time.process_time() - began[0], time.perf_counter() - began[1]
     return f"{core / count:5.2f} core s, {wall / count:5.2f} s"
 
 
 def etspy(images, tilts, method: str, truth: Alignment) -> Alignment:
-    """Align by ETSpy: its shifts, then its tilt axis by centres of mass, with whatever sign is nearer to the truth."""
+    """Align by ETSpy: shifts, then tilt axis by centres of mass, of the sign nearer the truth."""
     from etspy.api import TomoStack
 
     stack = TomoStack(images, tilts=tilts[:, None])
@@ -63,7 +64,7 @@ def etspy(images, tilts, method: str, truth: Alignment) -> Alignment:
 
 
 def accuracy() -> None:
-    """Print root mean squares of the errors over the seeds, the largest over the seeds in brackets."""
+    """Print the rms of the errors over the seeds, the largest in brackets."""
     ours = (
         "auto",
         "projection_matching",
@@ -164,7 +165,7 @@ def joint() -> None:
 
 
 def speed() -> None:
-    """Print the time of `refine` on a small particle, alone and with its maps, and of the default chain and how it grows."""
+    """Print the time of `refine` with and without maps, and of the default chain by size."""
     rng, tilts = np.random.default_rng(7), np.arange(-75.0, 76.0, 5.0)
     moved = {name: rng.uniform(-3, 3, tilts.size).round(1) for name in ("across", "along")}
     particle = simulate(yuan(size=97, slices=32), tilts=tilts, dose=0.2, blur=0, seed=7, **moved)
@@ -226,7 +227,7 @@ def real(folder: Path) -> None:
 
 
 def residual(images, tilts, alignment: Alignment, iterations: int = 60) -> float:
-    """Return |b - A x|/|b| of SIRT in a fixed volume, on slices and columns that every alignment shows."""
+    """Return |b - A x|/|b| of SIRT in a fixed volume, where every alignment has pixels."""
     placed = alignment.apply(images, for_geometry=True, fill="edge")[..., 14:-14]
     geometry = TiltGeometry(
         tilts,

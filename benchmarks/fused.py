@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fused tomography: what coupling, the HAADF and its power give, on a phantom of CoO, CuO and gold: `python benchmarks/fused.py`.
+"""Fused tomography: the gain of coupling, of the HAADF and of its power.
 
-Maps at 9 tilts with 5 counts at the peak, HAADF at 47 with 1e4 electrons (`simulation.schwartz`).
-The section is exposed several times and the exposures reconstructed side by side as slices in two
-dimensions, which share the calibration and the weights of the HAADF and nothing else. The figures
-are sqrt(mean (x - truth)^2)/std(truth), in the counts of the truth, nothing being rescaled: means
-of the elements, with their scatter over the exposures, and of each element.
+    python benchmarks/fused.py
+
+A phantom of CoO, CuO and gold (`simulation.schwartz`): maps at 9 tilts with 5 counts at the peak,
+HAADF at 47 tilts with 1e4 electrons. Several exposures of the section are reconstructed side by
+side as slices in two dimensions, which share only the calibration and the weights of the HAADF. The
+figures are sqrt(mean (x - truth)^2)/std(truth), without rescaling: the mean of the elements with
+its scatter over the exposures, and each element.
 """
 
 from __future__ import annotations
@@ -82,7 +84,7 @@ class Case:
 
 
 def graded():
-    """Return the phantom with Co and Cu interdiffused in all oxides, from one side of the field to the other."""
+    """Return the phantom with a gradient from Co to Cu in all oxides, across the field."""
     body = schwartz().body
 
     def mixed(x, z, y):
@@ -112,7 +114,7 @@ def reconstructed(
 ):
     """Return the volume of the elements.
 
-    `haadf` is None, "channel" for one more channel, or how the weights are found: "true",
+    `haadf` is None, "channel" for one more channel, or the source of the weights: "true",
     "regressed" or "scaled".
     """
     counts, images, A, B = case.series
@@ -127,8 +129,8 @@ def reconstructed(
             :channels
         ]
     electrons, ranges = DataTerm(B, images), calibration.scales.astype(float)
-    # What is known are response ratios; full voxels, which are as bright for any power, have the
-    # truth's largest value.
+    # Response ratios are known for full voxels, whose brightness does not depend on the power; they
+    # have the truth's largest value.
     full = case.phantom.counts_per_nm.max(axis=(1, 2, 3))
     ratios = case.phantom.ratios * case.electrons * full ** (1 - power)
     if haadf == "regressed":
@@ -145,7 +147,7 @@ def reconstructed(
 
 
 def errors(volume: np.ndarray, case: Case) -> np.ndarray:
-    """Return the error of each element in each exposure, (exposure, channel); NaN for an element without counts."""
+    """Return the error of each element and exposure, (exposure, channel); NaN without counts."""
     truth = case.phantom.counts_per_nm
     exposures = np.split(volume, volume.shape[-1] // truth.shape[-1], axis=-1)
     found = np.array([[nrmse(x, t) for x, t in zip(one, truth, strict=True)] for one in exposures])
@@ -209,7 +211,7 @@ def parts(case: Case) -> None:
 
 
 def extremes(exposures: int) -> None:
-    """Print TV alone and fused, with regressed weights, where data are worse or the model does not hold."""
+    """Print TV alone and fused (regressed weights) for worse data and a violated model."""
     plain = schwartz()
     cases = {
         "5 tilts of maps": Case(plain, exposures, np.linspace(-70, 70, 5)),

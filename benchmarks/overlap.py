@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How far slabs that overlap are from the undivided solution: `python benchmarks/overlap.py [--data "*.bcf"]`.
+"""Difference of overlapping slabs from the undivided solution.
+
+    python benchmarks/overlap.py [--data "*.bcf"]
 
 TV, TGV and nuclear TV of the Huber phantom with its HAADF as one more channel, in three dimensions:
 all slices together, and a lazy series in slabs with more and more slices of overlap. Differences
@@ -34,7 +36,7 @@ def phantom(size: int, slices: int):
 
 
 def particle(pattern: str):
-    """Return the maps and the HAADF images of Mg, Si, Fe and S in a series of Bruker files, aligned, binned by 2."""
+    """Return maps (Mg, Si, Fe, S) and HAADF of a series of Bruker files, aligned, binned by 2."""
     haadf, spectra = mt.load_tilt_series(pattern, tilts="filename", lazy=True)
     eds = mt.elemental_maps(spectra, elements=["Mg", "Si", "Fe", "S"], also=["Cu", "Pt", "O"])
     eds.align(haadf.align())
@@ -45,7 +47,7 @@ def particle(pattern: str):
 def compared(
     found: np.ndarray, whole: np.ndarray, cuts: np.ndarray
 ) -> tuple[float, float, float, float]:
-    """Return the differences everywhere, at the cuts and at most, and the step at the cuts, of volumes (channel, z, x, y)."""
+    """Return the rms differences everywhere and at the cuts, the largest, and the step there."""
     scales = whole.max(axis=(1, 2, 3), keepdims=True)
     found, whole = found / scales, whole / scales
     at = np.concatenate([cuts - 1, cuts])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The same iterations by other programs: each peer gives a function that does so many iterations of one problem."""
+"""The same iterations by other programs: each function returns one that does n iterations."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What regularisation gains, as tables: `python benchmarks/regularisers.py [huber] [tgv] [composition] [--figure PATH]`.
+"""Errors of the regularised methods.
+
+    python benchmarks/regularisers.py [huber] [tgv] [composition] [--figure PATH]
 
 TV, TGV and nuclear TV, coupled or not, in two and three dimensions, against SIRT on the Huber
-phantom; TGV against TV where composition is graded; the composition and the outline of a particle
-by every way that the HAADF can enter. The methods run as the signals' methods do, with the default
-steps and tolerance; "best" is the best weight of a factor-2 grid.
+phantom; TGV against TV on a composition gradient; composition and outline of a particle for every
+way to use the HAADF. The methods run as the signals' methods do, with the default steps and
+tolerance; "best" is the best weight of a factor-2 grid.
 """
 
 from __future__ import annotations
@@ -39,16 +41,16 @@ from hyperspy_multitomo.tomography import (
 from hyperspy_multitomo.tomography.noise_equivalent import noise_equivalent_gain
 
 WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
-# Those of the signals' methods: iterations, at most, and the relative change of the objective in
-# twenty of them; the second of TGV, and where the HAADF is the sum of the elements.
+# Defaults of the signals' methods: largest number of iterations, and relative change of the
+# objective in twenty of them; the slow one for TGV and for the HAADF as the sum of the elements.
 ITERATIONS, TOLERANCE, SLOW_TOLERANCE = 500, 1e-3, 1e-4
-# Iterations, at most, of the methods without a regulariser.
+# Largest number of iterations of the methods without a regulariser.
 MOST = 200
 
 
 @dataclass(frozen=True)
 class Method:
-    """A regulariser, and how the HAADF enters: not at all, as one more channel, or as the sum of the maps times their ratios."""
+    """A regulariser, and the use of the HAADF: None, "channel", or "mix" (the weighted sum)."""
 
     kind: str = "tv"
     coupling: str = "frobenius"
@@ -56,7 +58,7 @@ class Method:
     haadf: str | None = "channel"
 
     def volumes(self, data: Data, weights=WEIGHTS, **options) -> Iterator[np.ndarray]:
-        """Yield the volume (channel, z, x, y) at each weight, in counts per nm, the HAADF's channel last."""
+        """Yield the volume (channel, z, x, y) at each weight, counts per nm, the HAADF last."""
         terms = [DataTerm(data.A, data.maps)]
         channels = len(data.maps) + (self.haadf == "channel")
         if self.haadf is not None:
@@ -89,7 +91,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Data:
-    """Maps and HAADF images of one simulated series, not smoothed, and the response ratios fitted to them."""
+    """Maps and HAADF of one simulated series, without smoothing, and the fitted ratios."""
 
     series: SimulatedSeries
     A: Projector
@@ -121,15 +123,15 @@ class Data:
 
     @property
     def truth(self) -> np.ndarray:
-        """What the volumes should be, (channel, z, x, y), the HAADF's channel last."""
+        """The ideal volumes, (channel, z, x, y), the HAADF last."""
         truth = self.series.truth
         return np.concatenate([truth, np.tensordot(self.series.true_ratios, truth, 1)[None]])
 
     @cached_property
     def regions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The true fraction of the first element (z, x, y), where the particle is, and where it is deep inside.
+        """The first element's true fraction (z, x, y), and masks of the particle and its inside.
 
-        That is more than three voxels from any surface and from where the fraction passes one half.
+        The inside is more than three voxels from any surface and from where the fraction is 1/2.
         """
         truth = self.series.phantom.truth
         total = truth.sum(axis=0)
@@ -143,9 +145,9 @@ class Data:
 
 
 def best_of(scores: np.ndarray, *, largest: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Return which weight is best on average over the seeds, for each channel, and its scores (seed, channel).
+    """Return the index of the best weight on average over the seeds, by channel, and its scores.
 
-    `scores` are (seed, weight, channel).
+    `scores` are (seed, weight, channel), those returned (seed, channel).
     """
     mean = scores.mean(axis=0)
     best = mean.argmax(axis=0) if largest else mean.argmin(axis=0)
@@ -158,7 +160,7 @@ def spread(values) -> str:
 
 
 def huber_table(size: int, slices: int, seeds: int) -> None:
-    """Print the PSNR of each method on the Huber phantom, and what coupling, the third dimension and the nuclear norm gain."""
+    """Print the PSNR of each method on the Huber phantom, and the gains between methods."""
     phantom = huber(size, slices)
     names = (*phantom.elements, "HAADF")
     data = [Data.simulated(phantom, seed) for seed in range(seeds)]
@@ -306,10 +308,10 @@ def tgv_table(size: int, slices: int, seeds: int) -> None:
 
 
 def gradient_errors(volume: np.ndarray, data: Data) -> list[float]:
-    """Return RMSE/std of both elements, and three voxels or more from any surface the RMSE of the fraction of gold and its slope.
+    """Return RMSE/std of both elements, and inside the RMSE of the gold fraction and its slope.
 
-    The slope is that of the amount of gold across the tilt axis; its error is relative to the rms
-    slope.
+    Inside is three voxels or more from any surface. The slope is that of the amount of gold across
+    the tilt axis; its error is relative to the rms slope.
     """
     scale = data.series.phantom.counts_per_unit[:, None, None, None]
     found, truth = volume[:2] / scale, data.series.phantom.truth
@@ -325,7 +327,7 @@ def gradient_errors(volume: np.ndarray, data: Data) -> list[float]:
 
 
 def draw(path: str, size: int, slices: int) -> None:
-    """Draw the gold of the graded particles, true and by TV and TGV in three dimensions, and its profile along the gradient."""
+    """Draw the gold of the graded particles, true, by 3-D TV and TGV, and its profiles."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -345,7 +347,7 @@ def draw(path: str, size: int, slices: int) -> None:
     figure = plt.figure(figsize=(12, 6.4), layout="constrained")
     below = ["departure"] * 2 + ["profile"] * 2
     panels = figure.subplot_mosaic([names, below], height_ratios=[1.15, 1])
-    # Along the gradient of the large particle, less its surface, and through the small one;
+    # Along the gradient of the large particle, without its surface, and through the small one;
     # fractions of the half width.
     large, small = np.linspace(-0.5, 0.5, 201), np.linspace(-0.34, 0.34, 201)
     lines = {
@@ -388,7 +390,7 @@ WAYS = {
 
 
 def composition_table(phantom: Phantom, seeds: int) -> None:
-    """Print the error of the composition inside the particle, and the overlap of the outline, for each way at each dose."""
+    """Print errors of composition and outline for each use of the HAADF at each dose."""
     print(
         f"{phantom.name} phantom, {phantom.size}^2 x {phantom.slices} slices, mean of {seeds} "
         "seeds; in brackets the best weight "
@@ -448,10 +450,10 @@ def _smoothed(data: Data) -> np.ndarray:
 
 
 def composition_errors(volume: np.ndarray, data: Data) -> list[float]:
-    """Return the RMSE of the fraction of the first element inside and deep inside, and 1 less the Dice overlap of the outlines.
+    """Return the RMSE of the first element's fraction in the particle and inside, and 1 - Dice.
 
-    Fractions by weight, or of whatever the truth is in, from counts and the true counts per unit;
-    voxels left empty hold all elements in equal parts. Both outlines are by Otsu's threshold.
+    Fractions are in the unit of the truth, from counts and the true counts per unit; empty voxels
+    count as equal parts of all elements. Both outlines are by Otsu's threshold.
     """
     true_fraction, inside, deep = data.regions
     per_unit = data.series.phantom.counts_per_unit
@@ -464,7 +466,7 @@ def composition_errors(volume: np.ndarray, data: Data) -> list[float]:
 
 
 def _eroded(region: np.ndarray) -> np.ndarray:
-    """Return the voxels (z, x, y) of a region with three more of it on each side, which goes on beyond the volume."""
+    """Return a region (z, x, y) eroded by three voxels; beyond the volume it continues."""
     return binary_erosion(region, np.ones((3, 3, 3)), iterations=3, border_value=1)
 
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What binds the projector: one core's arithmetic and loads beside its inner loops, `python benchmarks/roofline.py`.
+"""Roofline of the projector: the limits of one core beside its inner loops.
 
-All figures are GFLOP/s of one core, a fused multiply-add being two: the peak in registers; the same
-where one operand of each is loaded from the first-level cache, the second, and memory; both inner
-loops on data that stay in the first level; and projections as a whole. A pair of weights serves two
-neighbouring elements: two multiply-adds of all lanes, whose operands are loaded, and three loads
-more, of the weights and the place.
+    python benchmarks/roofline.py
+
+All figures are GFLOP/s of one core, a fused multiply-add counting two: the peak in registers; the
+same with one operand of each loaded from the first-level cache, the second-level cache, and memory;
+both inner loops on data in the first level; and whole projections. A pair of weights serves two
+neighbouring elements: two multiply-adds of all lanes with loaded operands, and three more loads, of
+the weights and the position.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A volume larger than the memory it may take: `python benchmarks/streaming.py [--size 1024 --slices 512 --tilts 61]`.
+"""Reconstruction of a volume larger than the memory, slab by slab.
+
+    python benchmarks/streaming.py [--size 1024 --slices 512 --tilts 61]
 
 HEBT of two elements from one .zspy to another: peak memory of the whole job and, for two slabs,
-seconds per slice and iteration against the same slices in memory. The series is made slab by slab;
-`--iterations` are those of the whole job, whose memory does not depend on them, `--timed` those of
-the comparison.
+seconds per slice and iteration against the same slices in memory. The series is made slab by slab.
+`--iterations` is the number for the whole job, whose memory does not depend on it; `--timed` is
+that of the comparison.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ def load(folder: Path):
 
 
 def stream(folder: Path, iterations: int, queue) -> None:
-    """Put the seconds of the whole job from disk to disk, the peak memory (GB) beyond the imports, and how it was cut."""
+    """Put the seconds from disk to disk, the peak GB beyond the imports, and the slabs."""
     warnings.simplefilter("ignore")
     eds, haadf = load(folder)
     first = tuple(one.isig[:, :16].deepcopy() for one in (eds, haadf))
@@ -93,7 +95,7 @@ def stream(folder: Path, iterations: int, queue) -> None:
 
 
 def compare(folder: Path, iterations: int, queue) -> None:
-    """Put the seconds of two slabs of a lazy series, from disk to disk, and of the same slices in memory, best of two."""
+    """Put the seconds of two lazy slabs, disk to disk, and of the same slices in memory."""
     warnings.simplefilter("ignore")
     eds, haadf = (one.isig[:, : 2 * SLAB].deepcopy() for one in load(folder))
     options = {"iterations": iterations, "ratios": BRIGHTNESS, "show_progressbar": False}

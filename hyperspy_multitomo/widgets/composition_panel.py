@@ -154,13 +154,13 @@ class CompositionPanel(Panel):
         self._clear_pictures()
         self.message = "Looking for the particle ..."
         for name in ("method", *(f"factor_{name}" for name in self.elements)):
-            self.observe(lambda event: self._factors_changed(), named(name))
-        self.observe(lambda event: self._threshold_moved(), "threshold")
+            self.observe(lambda event: self._on_factors(), named(name))
+        self.observe(lambda event: self._on_threshold(), "threshold")
         self.observe(
             lambda event: None if self._programmatic else self._request("mask"), "automatic"
         )
         self.observe(lambda event: self._request("units"), "composition_units")
-        self.observe(lambda event: self._plane_changed(), "plane")
+        self.observe(lambda event: self._on_plane(), "plane")
         self.observe(lambda event: None if self._centring else self._request("section"), "position")
 
         if not threaded:
@@ -255,19 +255,19 @@ class CompositionPanel(Panel):
 
         self.refresh(work)
 
-    def _factors_changed(self) -> None:
+    def _on_factors(self) -> None:
         """Discard the threshold, which is in the unit of the old factors, and find a new one."""
         self._preset_threshold = None
         self._set_silently(automatic=True)
         self.searching = True
         self._request("sum")
 
-    def _threshold_moved(self) -> None:
+    def _on_threshold(self) -> None:
         if not self._programmatic:
             self._set_silently(automatic=False)
             self._request("mask")
 
-    def _plane_changed(self) -> None:
+    def _on_plane(self) -> None:
         self._centre_section()
         self._request("section")
 
