@@ -105,9 +105,9 @@ def errors(masses: np.ndarray, phantom, parts: dict[str, np.ndarray]) -> str:
     """Return the errors of the first element's wt% as table cells: mean of each part, voxel rms."""
     cells = []
     for inside in parts.values():
-        found, truth = masses[:, inside].astype(float), phantom.truth[:, inside].astype(float)
-        whole = found[0].sum() / found.sum() - truth[0].sum() / truth.sum()
-        error = found[0] / np.maximum(found.sum(axis=0), 1e-6) - truth[0] / truth.sum(axis=0)
+        result, truth = masses[:, inside].astype(float), phantom.truth[:, inside].astype(float)
+        whole = result[0].sum() / result.sum() - truth[0].sum() / truth.sum()
+        error = result[0] / np.maximum(result.sum(axis=0), 1e-6) - truth[0] / truth.sum(axis=0)
         cells.append(f"{100 * whole:+.2f} | {100 * np.sqrt(np.square(error).mean()):.2f}")
     return " | ".join(cells)
 

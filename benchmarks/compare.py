@@ -189,13 +189,13 @@ def timed(tree: Path, case: str) -> float:
     if done.returncode:
         print(f"{case}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
         return float("nan")
-    found = json.loads(done.stdout.splitlines()[-1])
-    if not Path(found["package"]).is_relative_to(tree):
+    answer = json.loads(done.stdout.splitlines()[-1])
+    if not Path(answer["package"]).is_relative_to(tree):
         raise RuntimeError(
-            f"{found['package']} was measured in place of the code in {tree}; run it with an "
+            f"{answer['package']} was measured in place of the code in {tree}; run it with an "
             "environment of its own"
         )
-    return found["ms"]
+    return answer["ms"]
 
 
 def compare(old: Path, new: Path, cases: list[str], rounds: int, tolerance: float) -> bool:
@@ -210,8 +210,8 @@ def compare(old: Path, new: Path, cases: list[str], rounds: int, tolerance: floa
     for case in cases:
         for tree in (old, new):
             timed(tree, case)  # compiles
-        found = np.array([[timed(tree, case) for tree in (old, new)] for _ in range(rounds)])
-        before, after = found.min(axis=0)
+        times = np.array([[timed(tree, case) for tree in (old, new)] for _ in range(rounds)])
+        before, after = times.min(axis=0)
         word = (
             "slower"
             if after > (1 + tolerance) * before

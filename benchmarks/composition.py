@@ -91,8 +91,8 @@ def phantom(seeds: int = 5) -> None:
         (truth.sum(axis=0) > 0.5 * truth.sum(axis=0)[shell].mean())[..., None], seeds, axis=-1
     )
     for name, volume in volumes.items():
-        found = volume.quantify("model", model="direct")
-        au, ag = (found[e].data.transpose(0, 2, 1) for e in model.elements)
+        composition = volume.quantify("model", model="direct")
+        au, ag = (composition[e].data.transpose(0, 2, 1) for e in model.elements)
         mask = au + ag > 0
         dice = 2 * (mask & inside).sum() / (mask.sum() + inside.sum())
         print(f"{name:16} {au[core].mean():14.1f} {ag[shell].mean():16.1f} {dice:30.3f}")

@@ -116,10 +116,10 @@ def agreement(backends: list[str], size: int, iterations: int) -> None:
             if method in REGULARISED and backend != "cuda":
                 cells.append("")
                 continue
-            apart = np.linalg.norm(
+            difference = np.linalg.norm(
                 problem.result(method, backend, iterations) - expected
             ) / np.linalg.norm(expected)
-            cells.append(f"{apart:.1e}")
+            cells.append(f"{difference:.1e}")
         print(f"| {method} | {' | '.join(cells)} |", flush=True)
     mismatch = [f"{dot_test(projector(problem.geometry, backend)):.1e}" for backend in backends]
     print(f"| mismatch of the adjoint | {' | '.join(mismatch)} |\n", flush=True)
@@ -161,7 +161,7 @@ def projections_of(problem: Problem, backend: str, repeats: int) -> tuple[float,
     return times[0], times[1]
 
 
-def astras_own_sirt(problem: Problem, iterations: int) -> float:
+def astra_sirt3d(problem: Problem, iterations: int) -> float:
     """Return the seconds per iteration of ASTRA's SIRT3D_CUDA of one channel."""
     import astra
 
@@ -225,16 +225,16 @@ def times(backends: list[str], size: int, tilts: int, channels: int, iterations:
             flush=True,
         )
     if "astra_cuda" in backends:
-        own = astras_own_sirt(problem, max(iterations // 4, 1))
+        per_iteration = astra_sirt3d(problem, max(iterations // 4, 1))
         print(
-            f"| SIRT of one channel | ASTRA's SIRT3D_CUDA | {1e3 * own:.2f} | "
+            f"| SIRT of one channel | ASTRA's SIRT3D_CUDA | {1e3 * per_iteration:.2f} | "
             f"{max(iterations // 4, 1)} | | |",
             flush=True,
         )
     print()
 
 
-def moved(kind: str, tilts: int, width: int) -> float:
+def bytes_moved(kind: str, tilts: int, width: int) -> float:
     """Return the bytes per voxel and channel that an iteration of 3-D TV or TGV moves.
 
     The back projection writes a volume. The primal step reads it, the extrapolated volume and p,
@@ -269,9 +269,9 @@ def regularised_times(shapes: list[tuple[int, int, int]], channels: int, iterati
         problem = Problem(width, tilts, channels, slices)
         for method, (kind, _) in REGULARISED.items():
             each, around = iterations_of(problem, method, "cuda", iterations)
-            nbytes, series = moved(kind, tilts, width), [(problem.geometry, channels, False)]
+            nbytes, series = bytes_moved(kind, tilts, width), [(problem.geometry, channels, False)]
             rate = nbytes * channels * width**2 * slices / each / 1e9
-            held = regularised_bytes(kind, 3, channels, slices, series) / 1e9
+            memory = regularised_bytes(kind, 3, channels, slices, series) / 1e9
             cells = f"{width} x {width} x {slices}", tilts, method, f"{1e3 * each:.2f}", iterations
             cells = (
                 *cells,
@@ -279,7 +279,7 @@ def regularised_times(shapes: list[tuple[int, int, int]], channels: int, iterati
                 f"{nbytes:.0f}",
                 f"{rate:.0f}",
                 f"{around:.2f}",
-                f"{held:.2f}",
+                f"{memory:.2f}",
             )
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
     print()
@@ -287,14 +287,14 @@ def regularised_times(shapes: list[tuple[int, int, int]], channels: int, iterati
 
 def working(names: list[str]) -> list[str]:
     """Return the back-ends that work here, and print why the others do not."""
-    found = []
+    usable = []
     for name in names:
         try:
             projector(TiltGeometry([0, 30], 8), name)
-            found.append(name)
+            usable.append(name)
         except (ImportError, RuntimeError) as error:
             print(f"without {name}: {error}")
-    return found
+    return usable
 
 
 def main(arguments: list[str] | None = None) -> None:

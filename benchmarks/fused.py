@@ -63,22 +63,22 @@ class Case:
         """Maps and HAADF of all exposures, and their projectors."""
         p = self.phantom
         seen = replace(p, haadf_per_unit=p.haadf_per_unit * self.electrons)
-        found = [
+        exposures = [
             simulate(seen, self.tilts, p.haadf_tilts, seed=seed) for seed in range(self.exposures)
         ]
-        images = found
+        images = exposures
         if self.haadf_power != 1:
             raised = replace(seen, body=lambda x, z, y: p.body(x, z, y) ** self.haadf_power)
             images = [
                 simulate(raised, self.tilts, p.haadf_tilts, seed=seed)
                 for seed in range(self.exposures)
             ]
-        maps = np.concatenate([one.maps for one in found], axis=-1)
+        maps = np.concatenate([one.maps for one in exposures], axis=-1)
         if self.dead is not None:
             maps[self.dead] = 0
         grids = (
             TiltGeometry(tilts, p.size, pixel_size=p.pixel_size)
-            for tilts in (found[0].tilts, p.haadf_tilts)
+            for tilts in (exposures[0].tilts, p.haadf_tilts)
         )
         return maps, np.concatenate([one.haadf for one in images], axis=-1), *map(projector, grids)
 
@@ -105,8 +105,10 @@ def invisible_oxygen():
 def alone(case: Case, **shape):
     """Return the calibration and the volume of the maps alone."""
     counts, _, A, _ = case.series
-    found = calibrate([DataTerm(A, counts)], len(counts), **shape)
-    return found, run(variational(found.terms, found.regulariser, found.scales), ITERATIONS).volume
+    calibration = calibrate([DataTerm(A, counts)], len(counts), **shape)
+    return calibration, run(
+        variational(calibration.terms, calibration.regulariser, calibration.scales), ITERATIONS
+    ).volume
 
 
 def reconstructed(
@@ -150,10 +152,10 @@ def errors(volume: np.ndarray, case: Case) -> np.ndarray:
     """Return the error of each element and exposure, (exposure, channel); NaN without counts."""
     truth = case.phantom.counts_per_nm
     exposures = np.split(volume, volume.shape[-1] // truth.shape[-1], axis=-1)
-    found = np.array([[nrmse(x, t) for x, t in zip(one, truth, strict=True)] for one in exposures])
+    errors = np.array([[nrmse(x, t) for x, t in zip(one, truth, strict=True)] for one in exposures])
     if case.dead is not None:
-        found[:, case.dead] = np.nan
-    return found
+        errors[:, case.dead] = np.nan
+    return errors
 
 
 def row(name: str, case: Case, **settings) -> None:
@@ -161,10 +163,10 @@ def row(name: str, case: Case, **settings) -> None:
     print_row(name, errors(reconstructed(case, **settings), case))
 
 
-def print_row(name: str, found: np.ndarray) -> None:
+def print_row(name: str, errors: np.ndarray) -> None:
     """Print a row of errors (exposure, channel)."""
-    means = np.nanmean(found, axis=1)
-    cells = " | ".join("" if np.isnan(value) else f"{value:.3f}" for value in found.mean(axis=0))
+    means = np.nanmean(errors, axis=1)
+    cells = " | ".join("" if np.isnan(value) else f"{value:.3f}" for value in errors.mean(axis=0))
     print(f"| {name} | {means.mean():.3f} ± {means.std():.3f} | {cells} |", flush=True)
 
 

@@ -86,14 +86,14 @@ def errors_of(
         "measured": (maps, measured),
         "ignored": (maps, None),
     }
-    found = {}
+    errors = {}
     for name, (data, used) in treatments.items():
-        found["SIRT", name] = errors_along(sirt(A, data, gains=used), series.truth)
-        found["EM", name] = errors_along(em(A, data, gains=used), series.truth)
-        found["HEBT", name] = errors_along(
+        errors["SIRT", name] = errors_along(sirt(A, data, gains=used), series.truth)
+        errors["EM", name] = errors_along(em(A, data, gains=used), series.truth)
+        errors["HEBT", name] = errors_along(
             hebt(A, data, series.haadf, series.true_ratios, gains=used), series.truth
         )
-    return found
+    return errors
 
 
 def main() -> None:

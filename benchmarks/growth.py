@@ -85,7 +85,7 @@ def measure(method: str, size: Size, queue) -> None:
     )
 
 
-def in_own_process(method: str, size: Size) -> tuple[float, float]:
+def in_fresh_process(method: str, size: Size) -> tuple[float, float]:
     """Return what `measure` puts, from a fresh process."""
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
@@ -107,7 +107,7 @@ def sweep(name: str, sizes, method: str) -> tuple[np.ndarray, np.ndarray]:
     """Return times (ms per iteration) and memory (MB) at these sizes, printing a row for each."""
     points = []
     for value in sizes:
-        points.append(in_own_process(method, dataclasses.replace(Size(), **{name: value})))
+        points.append(in_fresh_process(method, dataclasses.replace(Size(), **{name: value})))
         print(
             f"| {method} | {name} | {value} | {points[-1][0]:.2f} | {points[-1][1]:.0f} |",
             flush=True,

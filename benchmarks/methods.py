@@ -76,21 +76,21 @@ def few_counts(size: int, seeds: int) -> None:
                     "CGLS": lambda net=net: cgls(A, net),
                 }
                 for name, solve in solvers.items():
-                    found = [
+                    results = [
                         scores(iterate.volume, truth)
                         for iterate in islice(solve(), 1, MOST[name] + 1)
                     ]
-                    best = int(np.argmin([row[1] for row in found]))
+                    best = int(np.argmin([row[1] for row in results]))
                     noise = counting_noise(counts if name == "EM" else net, counts)
                     stop = run(solve(), MOST[name], noise=noise).iterations
                     line, fixed = (
-                        " | ".join(f"{value:.3f}" for value in found[at])
+                        " | ".join(f"{value:.3f}" for value in results[at])
                         for at in (best, FIXED[name] - 1)
                     )
                     print(
                         f"| {level} | {background:g} | {element} | {name} | {best + 1} | {line} | "
                         f"{FIXED[name]} | {fixed} "
-                        f"| {stop} | {found[stop - 1][2]:.3f} |",
+                        f"| {stop} | {results[stop - 1][2]:.3f} |",
                         flush=True,
                     )
 

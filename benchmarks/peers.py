@@ -96,8 +96,10 @@ def scipy_sirt(problem: Problem, slices: int) -> Iterate:
 def scipy_hebt(problem: Problem, slices: int, alpha: float = 0.7) -> Iterate:
     W = matrix(problem)
     maps = problem.data(slices, 2)
-    own, haadf = np.float32(1 - alpha) * W, np.float32(alpha) * W
-    stacked = scipy.sparse.block_array([[own, None], [None, own], [haadf, haadf]], format="csr")
+    chemistry, haadf = np.float32(1 - alpha) * W, np.float32(alpha) * W
+    stacked = scipy.sparse.block_array(
+        [[chemistry, None], [None, chemistry], [haadf, haadf]], format="csr"
+    )
     data = np.concatenate(
         [
             np.float32(1 - alpha) * maps[0],

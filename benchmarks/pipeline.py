@@ -126,10 +126,10 @@ def dots(clock: Clock, folder: Path, data: Path) -> None:
     import hyperspy.api as hs
 
     mt = imported()
-    with np.load(data / "quantum_dots" / "core_shell_13_tilts.npz") as held:
+    with np.load(data / "quantum_dots" / "core_shell_13_tilts.npz") as archive:
         maps, tilts = (
-            dict(zip(held["elements"].tolist(), held["counts"], strict=True)),
-            held["tilts"],
+            dict(zip(archive["elements"].tolist(), archive["counts"], strict=True)),
+            archive["tilts"],
         )
     mt.TiltSeriesEDS.from_maps(maps, tilts=tilts, pixel_size=1.0).save(folder / "eds.zspy")
     eds = clock.step("load", hs.load, folder / "eds.zspy")

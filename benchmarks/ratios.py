@@ -103,11 +103,11 @@ def errors(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return relative errors and relative standard errors of every method on one series."""
     net, names = gross - np.float32(background), ("Au", "Ag")[: len(gross)]
-    found = {"plain": (plain(net, haadf) / true - 1, np.full(len(true), np.nan))}
+    results = {"plain": (plain(net, haadf) / true - 1, np.full(len(true), np.nan))}
     for method in METHODS:
         fit = fit_response_ratios(net, haadf, names, method=method, gross=gross, n_bootstrap=50)
-        found[method] = (fit.values / true - 1, fit.standard_errors / true)
-    return found
+        results[method] = (fit.values / true - 1, fit.standard_errors / true)
+    return results
 
 
 def print_row(title: str, runs: list[dict[str, tuple[np.ndarray, np.ndarray]]]) -> None:

@@ -74,7 +74,7 @@ def measure(peer: str, problem: Problem, slices: int, iterations: int, queue) ->
     queue.put((wall, core, _megabytes() - before))
 
 
-def in_own_process(*task) -> tuple[float, float, float]:
+def in_fresh_process(*task) -> tuple[float, float, float]:
     """Return what `measure` puts, from a fresh process."""
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
@@ -107,7 +107,7 @@ def main() -> None:
             ours = None
             for peer, name, slices, iterations in METHODS[method]:
                 slices = min(slices or problem.slices, problem.slices)
-                wall, core, memory = in_own_process(peer, problem, slices, iterations)
+                wall, core, memory = in_fresh_process(peer, problem, slices, iterations)
                 ours = ours or (wall, core)
                 print(
                     f"| {title} | {method} | {name} | {slices} | {wall:.3f} | {core:.3f} | "

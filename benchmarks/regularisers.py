@@ -73,7 +73,7 @@ class Method:
                     weight=weight,
                 )
             )
-        found = calibrate(
+        calibration = calibrate(
             terms,
             channels,
             kind=self.kind,
@@ -83,9 +83,13 @@ class Method:
         )
         tolerance = SLOW_TOLERANCE if self.haadf == "mix" or self.kind == "tgv" else TOLERANCE
         for weight in weights:
-            regulariser = replace(found.regulariser, weight=weight * found.regulariser.weight)
+            regulariser = replace(
+                calibration.regulariser, weight=weight * calibration.regulariser.weight
+            )
             yield run(
-                variational(found.terms, regulariser, found.scales), ITERATIONS, tolerance=tolerance
+                variational(calibration.terms, regulariser, calibration.scales),
+                ITERATIONS,
+                tolerance=tolerance,
             ).volume
 
 
@@ -184,7 +188,7 @@ def huber_table(size: int, slices: int, seeds: int) -> None:
         f"{value:.1f} ({at + 1})" for value, at in zip(reached.mean(axis=0), best, strict=True)
     ]
     print("| SIRT | " + " | ".join(at_best) + " |" + len(names) * " |", flush=True)
-    found = {"SIRT": (reached, reached)}
+    by_method = {"SIRT": (reached, reached)}
     for kind in ("tv", "tgv"):
         for dimensions in (2, 3):
             for coupling in ("uncoupled", "frobenius", "nuclear"):
@@ -195,7 +199,7 @@ def huber_table(size: int, slices: int, seeds: int) -> None:
                 best, reached = best_of(scores)
                 default = scores[:, WEIGHTS.index(1.0)]
                 name = f"{kind.upper()} {dimensions}-D {coupling}"
-                found[name] = reached, default
+                by_method[name] = reached, default
                 at_best = [
                     f"{v:.1f} ({WEIGHTS[b]:g})"
                     for v, b in zip(reached.mean(axis=0), best, strict=True)
@@ -219,7 +223,10 @@ def huber_table(size: int, slices: int, seeds: int) -> None:
             ("nuclear over Frobenius, 3-D", "3-D nuclear", "3-D frobenius"),
             ("2-D uncoupled over SIRT", "2-D uncoupled", None),
         ):
-            pair = found[f"{kind} {better}"], found["SIRT" if worse is None else f"{kind} {worse}"]
+            pair = (
+                by_method[f"{kind} {better}"],
+                by_method["SIRT" if worse is None else f"{kind} {worse}"],
+            )
             gains = [spread(a[:, 0] - b[:, 0]) for a, b in zip(*pair, strict=True)]
             print(f"| {kind}, {claim} | {gains[0]} | {gains[1]} |")
 
@@ -314,11 +321,11 @@ def gradient_errors(volume: np.ndarray, data: Data) -> list[float]:
     the tilt axis; its error is relative to the rms slope.
     """
     scale = data.series.phantom.counts_per_unit[:, None, None, None]
-    found, truth = volume[:2] / scale, data.series.phantom.truth
+    result, truth = volume[:2] / scale, data.series.phantom.truth
     inside = _eroded(truth.sum(axis=0) > 0.999)
-    fractions = [x[0] / np.maximum(x.sum(axis=0), 1e-6) for x in (found, truth)]
-    slopes = [np.stack(np.gradient(x[0], axis=(0, 1)))[:, inside] for x in (found, truth)]
-    errors = [nrmse(*pair) for pair in zip(found, truth, strict=True)]
+    fractions = [x[0] / np.maximum(x.sum(axis=0), 1e-6) for x in (result, truth)]
+    slopes = [np.stack(np.gradient(x[0], axis=(0, 1)))[:, inside] for x in (result, truth)]
+    errors = [nrmse(*pair) for pair in zip(result, truth, strict=True)]
     errors.append(np.sqrt(np.mean(np.square(fractions[0] - fractions[1])[inside])))
     errors.append(
         np.sqrt(np.mean(np.square(slopes[0] - slopes[1])) / np.mean(np.square(slopes[1])))
@@ -457,9 +464,11 @@ def composition_errors(volume: np.ndarray, data: Data) -> list[float]:
     """
     true_fraction, inside, deep = data.regions
     per_unit = data.series.phantom.counts_per_unit
-    found = volume[: len(per_unit)] / per_unit[:, None, None, None]
-    total = found.sum(axis=0)
-    fraction = np.divide(found[0], total, out=np.full_like(total, 1 / len(found)), where=total > 0)
+    result = volume[: len(per_unit)] / per_unit[:, None, None, None]
+    total = result.sum(axis=0)
+    fraction = np.divide(
+        result[0], total, out=np.full_like(total, 1 / len(result)), where=total > 0
+    )
     squares = np.square(fraction - true_fraction)
     outline = 1 - dice(particle_mask(total, "otsu"), inside)
     return [*(float(np.sqrt(squares[region].mean())) for region in (inside, deep)), outline]

@@ -106,7 +106,7 @@ def bounds(lanes: int) -> dict[str, float]:
     """Return the GFLOP/s that the machine allows with so many lanes."""
     half = np.float32(0.5)
     repeats = 30_000_000 // lanes
-    found = {
+    rates = {
         "in registers": 4
         * lanes
         * repeats
@@ -120,8 +120,8 @@ def bounds(lanes: int) -> dict[str, float]:
                 array, elements, repeats, half
             )
         )
-        found[f"operand from {name}"] = 2 * lanes * elements * repeats / seconds
-    return {name: value / 1e9 for name, value in found.items()}
+        rates[f"operand from {name}"] = 2 * lanes * elements * repeats / seconds
+    return {name: value / 1e9 for name, value in rates.items()}
 
 
 def inner_loops(lanes: int, repeats: int = 2000) -> dict[str, float]:

@@ -121,21 +121,26 @@ def problem(name: str, case: str, size: int, slices: int) -> VariationalSystem:
             DataTerm(haadf_A, series.haadf, discrepancy=discrepancy, weight=weight, **where)
         )
         channels += haadf == "channel"
-    found = calibrate(terms, channels, kind=kind, coupling=coupling, dimensions=dimensions)
+    calibration = calibrate(terms, channels, kind=kind, coupling=coupling, dimensions=dimensions)
     return checked_problem(
-        found.terms, found.regulariser, found.scales, mask=None, initial=None, relaxation=1.8
+        calibration.terms,
+        calibration.regulariser,
+        calibration.scales,
+        mask=None,
+        initial=None,
+        relaxation=1.8,
     )
 
 
 def objectives(system: VariationalSystem, most: int, enough: float = -np.inf) -> np.ndarray:
     """Return the objective after every tenth iteration, up to `most` or the first at `enough`."""
-    steps, found = primal_dual_of(system), []
-    while steps.iteration < most and not (found and found[-1] <= enough):
+    steps, values = primal_dual_of(system), []
+    while steps.iteration < most and not (values and values[-1] <= enough):
         steps.advance()
         if steps.measured:
-            found.append(steps.residuals["objective"])
+            values.append(steps.residuals["objective"])
     steps.close()
-    return np.array(found)
+    return np.array(values)
 
 
 def reached(curve: np.ndarray, level: float) -> int | None:

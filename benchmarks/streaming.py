@@ -115,7 +115,7 @@ def compare(folder: Path, iterations: int, queue) -> None:
     queue.put({name: min(values) for name, values in times.items()})
 
 
-def in_own_process(function, *arguments):
+def in_fresh_process(function, *arguments):
     """Return what a function puts into its queue, from a fresh process."""
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
@@ -136,29 +136,28 @@ def main() -> None:
     parser.add_argument("--tilts", type=int, default=61)
     parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--timed", type=int, default=30)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_series(folder, given.size, given.slices, np.linspace(-75, 75, given.tilts))
-        print(
-            f"{given.size} x {given.size} x {given.slices} voxels, 2 elements, {given.tilts} "
-            "tilts: ",
-            end="",
+        write_series(
+            folder, arguments.size, arguments.slices, np.linspace(-75, 75, arguments.tilts)
         )
-        print(f"volume {8 * given.size**2 * given.slices / 1e9:.2f} GB")
-        seconds, peak, beyond, cutting = in_own_process(stream, folder, given.iterations)
         print(
-            f"whole job, {given.iterations} iterations: {seconds:.0f} s, peak {peak:.2f} GB, "
+            f"{arguments.size} x {arguments.size} x {arguments.slices} voxels, 2 elements, "
+            f"{arguments.tilts} tilts: volume "
+            f"{8 * arguments.size**2 * arguments.slices / 1e9:.2f} GB"
+        )
+        seconds, peak, beyond, cutting = in_fresh_process(stream, folder, arguments.iterations)
+        print(
+            f"whole job, {arguments.iterations} iterations: {seconds:.0f} s, peak {peak:.2f} GB, "
             f"{beyond:.2f} GB beyond the imports"
         )
         print(f"slabs: {cutting}")
-        found = in_own_process(compare, folder, given.timed)
-        for name, spent in found.items():
-            print(
-                f"{name}: {1e3 * spent / given.timed / (2 * SLAB):.2f} ms per slice and iteration "
-                f"({given.timed} iterations)"
-            )
-        print(f"overhead {found['lazy'] / found['in memory'] - 1:+.1%}")
+        times = in_fresh_process(compare, folder, arguments.timed)
+        for name, spent in times.items():
+            each = 1e3 * spent / arguments.timed / (2 * SLAB)
+            print(f"{name}: {each:.2f} ms per slice and iteration ({arguments.timed} iterations)")
+        print(f"overhead {times['lazy'] / times['in memory'] - 1:+.1%}")
 
 
 if __name__ == "__main__":

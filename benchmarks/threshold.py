@@ -77,17 +77,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     for slices in arguments.slices:
-        found: dict[str, list] = {}
+        results: dict[str, list] = {}
         for seed in range(arguments.seeds):
             for name, total, truth in densities(slices, seed):
-                found.setdefault(name, []).append(scores(total, truth))
+                results.setdefault(name, []).append(scores(total, truth))
         print(f"\n97 x 97 x {slices} voxels, {arguments.seeds} seeds: Dice overlap, mean (least)\n")
         print(
             "| reconstruction | esf | esf, no vote | best single threshold | otsu | threshold / "
             "interior | ambiguous |"
         )
         print("|---|---|---|---|---|---|---|")
-        for name, values in found.items():
+        for name, values in results.items():
             mean, least = np.mean(values, axis=0), np.min(values, axis=0)
             cells = [
                 f"{m:.3f} ({w:.3f})" if np.isfinite(m) else "ambiguous"

@@ -59,8 +59,10 @@ def matrix(entries, shape) -> csr_array:
     rows, columns, weights = (
         np.concatenate([np.ravel(part) for part in parts]) for parts in zip(*entries, strict=True)
     )
-    kept = weights != 0
-    return csr_array((weights[kept].astype(np.float32), (rows[kept], columns[kept])), shape=shape)
+    nonzero = weights != 0
+    return csr_array(
+        (weights[nonzero].astype(np.float32), (rows[nonzero], columns[nonzero])), shape=shape
+    )
 
 
 def ray_driven(geometry: TiltGeometry, steps: int | None) -> csr_array:
@@ -195,16 +197,23 @@ def regularised(name: str, A, p, dimensions: int):
         "TGV": ("tgv", "frobenius"),
         "TNV": ("tv", "nuclear"),
     }[name]
-    found = calibrate(
+    calibration = calibrate(
         [DataTerm(A, p.counts)], len(p.counts), kind=kind, coupling=coupling, dimensions=dimensions
     )
     system = checked_problem(
-        found.terms, found.regulariser, found.scales, mask=None, initial=None, relaxation=1.8
+        calibration.terms,
+        calibration.regulariser,
+        calibration.scales,
+        mask=None,
+        initial=None,
+        relaxation=1.8,
     )
 
     def start(B):
         return variational(
-            [replace(term, A=B) for term in found.terms], found.regulariser, found.scales
+            [replace(term, A=B) for term in calibration.terms],
+            calibration.regulariser,
+            calibration.scales,
         )
 
     def value(iterate):
@@ -217,7 +226,7 @@ def regularised(name: str, A, p, dimensions: int):
 def solvers(A: Projector, p: Problem, dimensions: int, only) -> dict:
     """Return by solver functions for its iterates with a projector B, and for the objective."""
     all_ratios = p.ratios
-    found = {
+    table = {
         "SIRT": (lambda B: sirt(B, p.counts), Weighted(A, p)),
         "HEBT": (
             lambda B: hebt(B, p.counts, p.haadf, all_ratios, alpha=ALPHA),
@@ -226,10 +235,10 @@ def solvers(A: Projector, p: Problem, dimensions: int, only) -> dict:
         "EM": (lambda B: em(B, p.counts), divergence(A, p)),
         "CGLS": (lambda B: cgls(B, p.counts), squares(A, p)),
     }
-    found |= {
+    table |= {
         name: regularised(name, A, p, dimensions) for name in ("TV", "TGV", "TNV") if name in only
     }
-    return {name: found[name] for name in only}
+    return {name: table[name] for name in only}
 
 
 def follow(iterates, stops, value) -> tuple[list[float], list[np.ndarray]]:
@@ -347,21 +356,29 @@ def main() -> None:
                 level, name, "matched", stops, matched, [0.0] * len(stops), errors, errors, ""
             )
             for pair, B in pairs.items():
-                found, theirs = follow(start(B), stops, value)
-                gaps = [(v - lowest) / unit for v in found]
-                apart = [relative(a, b) for a, b in zip(theirs, volumes, strict=False)]
-                own = [relative(volume, p.truth) for volume in theirs]
+                objectives, theirs = follow(start(B), stops, value)
+                gaps = [(v - lowest) / unit for v in objectives]
+                distances = [relative(a, b) for a, b in zip(theirs, volumes, strict=False)]
+                their_errors = [relative(volume, p.truth) for volume in theirs]
                 print_row(
-                    level, name, pair, stops, gaps, apart, own, errors, verdict(gaps, matched)
+                    level,
+                    name,
+                    pair,
+                    stops,
+                    gaps,
+                    distances,
+                    their_errors,
+                    errors,
+                    verdict(gaps, matched),
                 )
 
 
-def print_row(level, name, pair, stops, gaps, apart, errors, matched, word) -> None:
+def print_row(level, name, pair, stops, gaps, distances, errors, matched, word) -> None:
     """Print one row of the table."""
     texts = [
         " / ".join(map(str, stops)),
         " / ".join(f"{gap:.1e}" for gap in gaps),
-        " / ".join(f"{d:.1e}" for d in apart),
+        " / ".join(f"{d:.1e}" for d in distances),
         " / ".join(f"{e:.3f}" for e in errors) + f" ({matched[len(stops) - 1]:.3f})",
     ]
     print("| " + " | ".join([f"{level:g}", name, pair, *texts, word]) + " |", flush=True)

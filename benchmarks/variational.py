@@ -51,7 +51,7 @@ class Size:
         """Voxels times channels."""
         return self.width**2 * self.slices * self.channels
 
-    def moved(self, kind: str) -> float:
+    def bytes_moved(self, kind: str) -> float:
         """Return the bytes per voxel and channel that four passes read and write in one iteration.
 
         The back projection writes a volume. The primal step reads it, the extrapolated volume and
@@ -109,7 +109,7 @@ def measure(method: str, size: Size, queue) -> None:
     queue.put((*each, 1024 * (peak - before) / size.voxels))
 
 
-def in_own_process(function, *task):
+def in_fresh_process(function, *task):
     """Return what a function puts, from a fresh process.
 
     The peak memory of the child starts at that of this process, which therefore has to stay small.
@@ -140,7 +140,7 @@ def copy_bandwidth(threads: int, queue, megabytes: int = 256) -> None:
 
 def iterations_table(base: Size, cores: int) -> float:
     """Print time, memory and bandwidth of an iteration; return the core ms of 3-D TGV, 1 thread."""
-    copies = {threads: in_own_process(copy_bandwidth, threads) for threads in sorted({1, cores})}
+    copies = {threads: in_fresh_process(copy_bandwidth, threads) for threads in sorted({1, cores})}
     print(
         "copying large arrays: "
         + ", ".join(f"{rate:.1f} GB/s on {threads} threads" for threads, rate in copies.items())
@@ -159,13 +159,13 @@ def iterations_table(base: Size, cores: int) -> float:
             tv = None
             for method, (kind, _) in METHODS.items():
                 size = replace(base, dimensions=dimensions, threads=threads)
-                wall, core, memory = in_own_process(measure, method, size)
+                wall, core, memory = in_fresh_process(measure, method, size)
                 tv = tv or wall
-                speed = size.moved(kind) * size.width**2 / wall / 1e6
+                speed = size.bytes_moved(kind) * size.width**2 / wall / 1e6
                 print(
                     f"| {method} {dimensions}-D | {threads} | {wall:.3f} | {core:.3f} | "
                     f"{wall / tv:.2f} | {memory:.0f} "
-                    f"| {size.moved(kind):.0f} | {speed:.1f} | {speed / rate:.0%} |",
+                    f"| {size.bytes_moved(kind):.0f} | {speed:.1f} | {speed / rate:.0%} |",
                     flush=True,
                 )
                 if (method, dimensions, threads) == ("TGV", 3, 1):
@@ -184,7 +184,7 @@ def growth_table(base: Size) -> None:
         points = []
         for value in values:
             size = replace(base, **{name: value})
-            wall, _, memory = in_own_process(measure, "TGV", size)
+            wall, _, memory = in_fresh_process(measure, "TGV", size)
             points.append((value, wall * size.slices * size.channels, memory * size.voxels / 1e6))
             powers = " | | |"
             if value == values[-1]:
@@ -345,14 +345,14 @@ def graptor_table(directory: str, python: str, base: Size, alone: float) -> None
             print(f"\nGraptor did not run: {done.stderr.strip().splitlines()[-1]}")
             return
         for line in filter(lambda line: line.startswith("{"), done.stdout.splitlines()):
-            found = json.loads(line)
-            if "error" in found:
-                print(f"| {found['platform']} | {threads} | {found['error']} | | |", flush=True)
+            answer = json.loads(line)
+            if "error" in answer:
+                print(f"| {answer['platform']} | {threads} | {answer['error']} | | |", flush=True)
             else:
-                ratio = found["core"] / alone
+                ratio = answer["core"] / alone
                 print(
-                    f"| {found['platform']} | {threads} | {found['wall']:.2f} | "
-                    f"{found['core']:.2f} | {ratio:.1f} |",
+                    f"| {answer['platform']} | {threads} | {answer['wall']:.2f} | "
+                    f"{answer['core']:.2f} | {ratio:.1f} |",
                     flush=True,
                 )
 

@@ -200,14 +200,14 @@ class CompositionPanel(Panel):
         """Return the factors as `quantify` takes them; None if it calculates them."""
         if self.method == "model":
             return self._calculated
-        given = {name: getattr(self, f"factor_{name}") for name in self.elements}
-        missing = [name for name, value in given.items() if value == 0]
+        factors = {name: getattr(self, f"factor_{name}") for name in self.elements}
+        missing = [name for name, value in factors.items() if value == 0]
         if missing:
             raise ValueError(
                 f"no factor of {', '.join(missing)} yet: type one for each element, or choose "
                 "calculated factors"
             )
-        return given
+        return factors
 
     def apply(self) -> None:
         """Run `quantify` on the whole volume with the present settings, into `result`."""
@@ -324,7 +324,7 @@ class CompositionPanel(Panel):
     def _weight_elements(self) -> None:
         """Sum the weighted elements, and find the threshold of the sum."""
         self._total = None
-        given = (
+        arguments = (
             self.method,
             self.factors(),
             self.elements,
@@ -332,7 +332,7 @@ class CompositionPanel(Panel):
             self._angles,
             self._used_options(),
         )
-        (self._used, _), warned = with_warnings(lambda: self.volume._factors(*given))
+        (self._used, _), warned = with_warnings(lambda: self.volume._factors(*arguments))
         total = np.asarray(weighted_sum(self._volumes, self.elements, self.method, self._used))
         if self._mask_array is None:
             self._threshold_curve = self.volume._threshold_curve(self._used, self.method)

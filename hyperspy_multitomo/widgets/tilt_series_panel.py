@@ -82,7 +82,7 @@ class TiltSeriesPanel(SpectrumWindow):
         def then(ranking) -> None:
             suspicious = [float(tilt) for tilt in ranking.suspicious]
             self.marked = sorted({*self.marked, *suspicious})
-            reasons = [f"{tilt:.1f}° ({ranking.reasons[self._place(tilt)]})" for tilt in suspicious]
+            reasons = [f"{tilt:.1f}° ({ranking.reasons[self._index(tilt)]})" for tilt in suspicious]
             self.message = (
                 f"Suspicious: {', '.join(reasons)}" if suspicious else "No tilt is suspicious."
             )
@@ -112,14 +112,14 @@ class TiltSeriesPanel(SpectrumWindow):
     def _get_lacking(self) -> str:
         return "" if self.marked else "No tilt is marked: mark those that are to be dropped."
 
-    def _place(self, tilt: float) -> int:
+    def _index(self, tilt: float) -> int:
         return int(np.abs(self._tilts - tilt).argmin())
 
-    def _image(self, name: str, place: int) -> np.ndarray:
-        """Return one image, (x, y)."""
+    def _image(self, name: str, index: int) -> np.ndarray:
+        """Return the image of one channel at one tilt, (x, y)."""
         if name == ALL:
-            return np.asarray(self._data[:, place]).sum(axis=0)
-        return np.asarray(self._data[self.names.index(name), place])
+            return np.asarray(self._data[:, index]).sum(axis=0)
+        return np.asarray(self._data[self.names.index(name), index])
 
     def _read_series(self, task: TaskControl):
         """Return sums (name, tilt), limits for all tilts (name, 2), and the summed spectrum."""

@@ -275,13 +275,12 @@ class VolumePanel(Panel):
             image = np.zeros((self._axes[row][2], self._axes[column][2], 3), np.float32)
         scale = SIDE / max(self.step(name) * self._axes[name][2] for name in "xyz")
         upward = row == "z"
-        heading = (
-            f"{column} →  {row} {'↑' if upward else '↓'}   at {across} = {self._place(across)}"
-        )
+        place = f"{across} = {self._position_text(across)}"
+        heading = f"{column} →  {row} {'↑' if upward else '↓'}   at {place}"
         steps, cursor = (self.step(row), self.step(column)), (at[row], at[column])
         return section_png(image, steps, scale, cursor, heading, self.unit, upward=upward)
 
-    def _place(self, axis: str) -> str:
+    def _position_text(self, axis: str) -> str:
         first, step, _ = self._axes[axis]
         return f"{first + step * self.position(axis):.4g} {self.unit}"
 
