@@ -29,7 +29,7 @@ ELEMENTS = ["O", "Mg", "Al", "Si", "S", "Fe"]
 
 
 class Clock:
-    """Takes the time of steps; what a job does outside of them counts for none."""
+    """Measures the time of steps; work outside of them is not counted."""
 
     def __init__(self, queue):
         self._queue = queue

@@ -54,7 +54,7 @@ def measure(peer: str, problem: Problem, slices: int, iterations: int, queue) ->
     small = Problem(16, 3, 2)
     getattr(peers, peer)(small, 2)(
         1
-    )  # imports; what is compiled for these slices is compiled by the first iteration below
+    )  # imports; the first iteration below compiles the kernels for these slices
     before = _megabytes()
     iterate = getattr(peers, peer)(problem, slices)
     iterate(1)

@@ -79,7 +79,7 @@ class Surfaces:
 
     def html(self) -> str:
         """Return the present plot as a self-contained HTML page."""
-        # The page has no panel, so it gets k3d's own menu; the open plot is not told.
+        # The page has no panel, so it gets k3d's menu; the open plot is not synchronised meanwhile.
         with self.plot.hold_sync():
             self.plot.menu_visibility = True
             try:
