@@ -13,8 +13,8 @@ from hyperspy_multitomo.inspection.orthoslices import (
     checked_volumes,
     colour_legend,
     full_scale,
+    legend_labels,
     per_channel,
-    ranges,
 )
 from hyperspy_multitomo.inspection.picture import (
     PAGE_WIDTH,
@@ -121,7 +121,7 @@ def plot_volume(
     scale_bar(axes, pixel_size)
     axes.set_title(title, fontsize=11)
     # With a depth cue the brightness is not quantitative: no values in the legend.
-    colour_legend(figure, colours, names if depth_cue else ranges(names, limits, units))
+    colour_legend(figure, colours, names if depth_cue else legend_labels(names, limits, units))
     return figure
 
 

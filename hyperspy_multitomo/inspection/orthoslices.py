@@ -103,7 +103,7 @@ def plot_orthoslices(
     if len(names) > 1:
         mixed = [colour_mix(part, limits=limits, colours=colours) for part in sections]
         _draw(figure, cells[0], mixed, position, (0, 1), None, pixel_size, "together")
-        colour_legend(figure, colours, ranges(names, limits, units))
+        colour_legend(figure, colours, legend_labels(names, limits, units))
     for i, cell in enumerate(cells[-len(names) :]):
         alone = [part[i] for part in sections]
         _draw(
@@ -222,7 +222,7 @@ def colour_ramp(colour: str):
     )
 
 
-def ranges(names, limits, units) -> list[str]:
+def legend_labels(names, limits, units) -> list[str]:
     """Return for each channel its name and the values drawn black and in full colour."""
     return [
         f"{name}, {low:.3g} to {high:.3g} {unit}"

@@ -25,9 +25,9 @@ from hyperspy_multitomo.signals.volume import mask_array
 from hyperspy_multitomo.widgets.display import (
     EMPTY,
     colour_mapped,
+    html_table,
     sentences,
     small_figure,
-    table,
     with_warnings,
 )
 from hyperspy_multitomo.widgets.panel import Panel, TaskControl, error_text, signal_trait
@@ -420,7 +420,9 @@ class CompositionPanel(Panel):
         )
         named = zip(self.elements, means, parts, strict=True)
         rows = [[name, f"{mean:.2f}", f"{one.std():.2f}"] for name, mean, one in named]
-        self.statistics = table(["Element", f"mean ({unit})", f"standard deviation ({unit})"], rows)
+        self.statistics = html_table(
+            ["Element", f"mean ({unit})", f"standard deviation ({unit})"], rows
+        )
         figure, axes = small_figure()
         for name, one, (colour, _) in zip(
             self.elements, parts, line_styles(len(parts)), strict=True

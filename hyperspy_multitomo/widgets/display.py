@@ -50,12 +50,12 @@ def colour_mapped(image: np.ndarray, limits: tuple[float, float], colours: str) 
     )
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table as HTML: the first column left-aligned, the others right-aligned.
 
     Examples
     --------
-    >>> table(["Element", "mean"], [["Au", "40"]]).count("<td")
+    >>> html_table(["Element", "mean"], [["Au", "40"]]).count("<td")
     2
     """
     cell = "padding:1px 8px;text-align:"

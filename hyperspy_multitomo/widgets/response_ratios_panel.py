@@ -14,10 +14,10 @@ from hyperspy_multitomo.signals.methods.common_tilts import paired
 from hyperspy_multitomo.signals.methods.response_ratios import attach_ratios
 from hyperspy_multitomo.widgets.display import (
     colour_mapped,
+    html_table,
     sentences,
     series_description,
     small_figure,
-    table,
     with_warnings,
 )
 from hyperspy_multitomo.widgets.panel import Panel, TaskControl
@@ -186,7 +186,9 @@ class ResponseRatiosPanel(Panel):
         ]
         blocks = f"blocks of {fit.block_size} px"
         self.figures = (
-            table(["Element", "ratio (signal/count)", "standard error", "counts per block"], rows)
+            html_table(
+                ["Element", "ratio (signal/count)", "standard error", "counts per block"], rows
+            )
             + f"R² = {fit.r2:.4f} on {blocks}"
         )
         self.notes = sentences(warned)

@@ -41,7 +41,7 @@ class Surfaces:
 
     def add(self, name: str, volume: np.ndarray, level: float) -> None:
         """Add the surface of a channel, array (z, x, y)."""
-        field, sides = reduced(volume)
+        field, sides = binned_and_padded(volume)
         # k3d puts the outermost samples on the bounds; they are the zeros around the volume.
         bounds = []
         for axis, at in (("x", 1), ("y", 2), ("z", 0)):
@@ -93,7 +93,7 @@ class Surfaces:
             mesh.close()
 
 
-def reduced(volume: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
+def binned_and_padded(volume: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
     """Bin a volume to at most `MOST` voxels along each axis, and pad it with zeros.
 
     Returns
@@ -104,7 +104,7 @@ def reduced(volume: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
 
     Examples
     --------
-    >>> field, sides = reduced(np.ones((200, 100, 1), np.float32))
+    >>> field, sides = binned_and_padded(np.ones((200, 100, 1), np.float32))
     >>> field.shape, sides, float(field.max())
     ((102, 102, 3), (2, 1, 1), 1.0)
     """

@@ -91,15 +91,15 @@ def picture(panel, trait: str, caption: str = "", key: str = ""):
     """
     image = w.Image(value=getattr(panel, trait), format="png")
     panel.observe(lambda event: setattr(image, "value", event.new), named(trait))
-    return w.VBox([image, w.HTML(f"<small>{_plain(caption)}{key}</small>")]), image
+    return w.VBox([image, w.HTML(f"<small>{_escaped(caption)}{key}</small>")]), image
 
 
 def words(panel, trait: str, small: bool = False):
     """Return a label with the text of a trait, HTML escaped."""
     size = "<small>{}</small>" if small else "{}"
-    label = w.HTML(value=size.format(_plain(getattr(panel, trait))))
+    label = w.HTML(value=size.format(_escaped(getattr(panel, trait))))
     panel.observe(
-        lambda event: setattr(label, "value", size.format(_plain(event.new))), named(trait)
+        lambda event: setattr(label, "value", size.format(_escaped(event.new))), named(trait)
     )
     return label
 
@@ -111,7 +111,7 @@ def markup(panel, trait: str):
     return label
 
 
-def _plain(text: str) -> str:
+def _escaped(text: str) -> str:
     return escape(text, quote=False)
 
 
@@ -158,7 +158,7 @@ def assemble(panel, title: str, controls, pictures, buttons, wdict: dict) -> dic
     box = w.VBox()
     close = close_button(panel, lambda: box)
     box.children = [
-        w.HTML(f"<b>{_plain(title)}</b>"),
+        w.HTML(f"<b>{_escaped(title)}</b>"),
         # Controls keep their width, and pictures go below each other where the window is narrow.
         w.HBox(
             [
