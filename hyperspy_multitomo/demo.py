@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 PAGE = "report.html"
-# Side of the blocks of the response-ratio fit, px. Small blocks resolve grains: on the dust particle
-# idp_l2083 the automatic 52 px lose Al and a third of Fe (docs/response_ratios.md). The fit corrects
-# for the counting noise of the sums (benchmarks/ratios.py).
+# Side of the blocks of the response-ratio fit, px. Small blocks resolve grains: on the dust
+# particle idp_l2083 the automatic 52 px lose Al and a third of Fe (docs/response_ratios.md). The
+# fit corrects for the counting noise of the sums (benchmarks/ratios.py).
 BLOCK = 8
 # Gaussian, px, that smooths the simulated maps after the fit of the ratios: 1.2 nm, as in Y. Yuan
 # et al., Ultramicroscopy 220 (2021) 113166.
