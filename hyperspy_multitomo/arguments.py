@@ -369,12 +369,12 @@ def checked(call: Callable | None = None, **kinds: Callable) -> Callable:
     @functools.wraps(call)
     def wrapper(*args, **kwargs):
         try:
-            values = signature.bind(*args, **kwargs).arguments
+            given = signature.bind(*args, **kwargs).arguments
         except TypeError:
-            return call(*args, **kwargs)  # raises Python's own error, with the function's name
+            return call(*args, **kwargs)  # which says what is wrong, with its name
         for name, (check, optional) in checks.items():
-            if name in values and not (optional and values[name] is None):
-                check(name, values[name])
+            if name in given and not (optional and given[name] is None):
+                check(name, given[name])
         return call(*args, **kwargs)
 
     return wrapper
