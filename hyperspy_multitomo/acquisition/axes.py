@@ -114,8 +114,8 @@ def checked_values(data, what: str):
         if hidden:
             raise ValueError(
                 f"{what} is a masked array ({hidden}), and what is under a mask is no data; pass "
-                "array.filled(value) with what "
-                "should stand there, or leave out the tilts or the border that are masked"
+                "array.filled(value) with what should stand there, or leave out the tilts or the "
+                "border that are masked"
             )
         data = masked.data
     if np.dtype(data.dtype).kind not in "biuf":
@@ -292,8 +292,7 @@ def _angles(axis: Mapping, positions, unit: Unit, is_named: bool, what: str) -> 
     if unit.kind != "none":
         raise ValueError(
             f"the axis {axis.get('name')!r} of {what} has the unit {axis.get('units')!r}; expected "
-            "degrees or radians: set its "
-            "unit, or pass tilts="
+            "degrees or radians: set its unit, or pass tilts="
         )
     numbered = axis.get("axis") is None and axis.get("scale") == 1 and not axis.get("offset")
     return (
@@ -375,8 +374,8 @@ def pixel_sides(
         first = next(iter(known))
         warn(
             f"the pixels of {what} have {known[first]:g} nm along {first} but no calibration along "
-            f"{', '.join(missing)}, and are "
-            "taken to be as large there; calibrate all axes, or pass pixel_size="
+            f"{', '.join(missing)}, and are taken to be as large there; calibrate all axes, or "
+            "pass pixel_size="
         )
     check_sides(known, what)
     return tuple(known.get(name, next(iter(known.values()))) for name in names)
@@ -440,8 +439,7 @@ def degrees_of(angles, source: str) -> np.ndarray:
             low, high = np.rad2deg((angles.min(), angles.max()))
             warn(
                 f"{source} has tilts from {angles.min():g} to {angles.max():g} that look like "
-                f"radians ({low:.4g} to {high:.4g} "
-                "degrees) but are taken as degrees; pass tilts=np.rad2deg(tilts) if they are "
-                "radians, or state the unit"
+                f"radians ({low:.4g} to {high:.4g} degrees) but are taken as degrees; pass "
+                "tilts=np.rad2deg(tilts) if they are radians, or state the unit"
             )
     return angles

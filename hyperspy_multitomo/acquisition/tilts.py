@@ -188,8 +188,8 @@ def check_order(order: ArrayLike | None) -> np.ndarray | None:
     if not is_whole or (places.size and places.min() < 0) or np.unique(places).size < places.size:
         raise ValueError(
             f"the acquisition order {places.tolist()} is none; expected whole numbers from 0, "
-            "another for each tilt: go back to "
-            "the files, or remove metadata.Tomography.arrays.acquisition_order"
+            "another for each tilt: go back to the files, or remove "
+            "metadata.Tomography.arrays.acquisition_order"
         )
     return places
 
@@ -246,9 +246,8 @@ def order_tilts(
     repeated = [f"{angles[group[0]]:g}" for group in groups if len(group) > 1]
     if repeated and duplicates == "error":
         raise ValueError(
-            f"duplicate tilts: {', '.join(repeated)} degrees occur more than once; "
-            "ask for them to be merged (counts are summed, images averaged) or leave the repeated "
-            "projections out"
+            f"duplicate tilts: {', '.join(repeated)} degrees occur more than once; ask for them to "
+            "be merged (counts are summed, images averaged) or leave the repeated projections out"
         )
     return TiltOrder(
         np.array([angles[group[0]] for group in groups]),

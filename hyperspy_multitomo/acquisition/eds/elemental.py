@@ -387,6 +387,5 @@ def _warn_of_overlaps(model: LineModel) -> None:
     if blurred:
         warn(
             f"overlaps with other lines raise the noise of {', '.join(blurred)}; choose another "
-            "line with lines=[...] or leave "
-            "out what is not in the specimen"
+            "line with lines=[...] or leave out what is not in the specimen"
         )

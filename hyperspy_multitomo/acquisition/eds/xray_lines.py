@@ -236,8 +236,7 @@ def resolve_lines(
         if named[element] not in mains:
             raise ValueError(
                 f"{named[element]!r} is not a main line of {element} between {energy_range[0]:g} "
-                f"and {energy_range[1]:g} keV; "
-                f"expected one of {mains}"
+                f"and {energy_range[1]:g} keV; expected one of {mains}"
             )
         chosen[element] = named[element]
     return chosen

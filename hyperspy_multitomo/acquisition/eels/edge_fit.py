@@ -245,9 +245,8 @@ def _fitted_range(energy, edges, windows, energy_range) -> slice:
     if energy[fitted][0] > first - MARGIN - _LEAST_BEFORE:
         raise ValueError(
             f"the fit begins at {energy[fitted][0]:g} eV, too close to the first edge at {first:g} "
-            "eV: "
-            f"{MARGIN + _LEAST_BEFORE:g} eV of background are needed before it; record or pass a "
-            "wider range, or drop this edge"
+            f"eV: {MARGIN + _LEAST_BEFORE:g} eV of background are needed before it; record or pass "
+            "a wider range, or drop this edge"
         )
     return fitted
 

@@ -65,8 +65,7 @@ def cross_sections(
     if other:
         raise ValueError(
             "the fit knows the shapes of K and L3 edges (hydrogenic cross sections), not of "
-            f"{', '.join(other)}; "
-            "take another edge of the element, or method='windows'"
+            f"{', '.join(other)}; take another edge of the element, or method='windows'"
         )
     with warnings.catch_warnings():
         # eXSpy announces its own and HyperSpy's deprecations at import.

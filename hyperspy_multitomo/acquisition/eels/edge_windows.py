@@ -233,11 +233,9 @@ def _check_integration(edges: Sequence[Edge], every: Sequence[Edge], windows: Ma
             if other.element != edge.element and low < other.onset < high:
                 raise ValueError(
                     f"the integration window of {edge.name}, {low:g} to {high:g} eV, holds the "
-                    f"onset of {other.name} at "
-                    f"{other.onset:g} eV, whose counts would be taken for {edge.element}; pass "
-                    f"integration_windows={{'{edge.name}': ({low:g}, {other.onset - MARGIN:g})}}, "
-                    "or method='fit', which tells "
-                    "them apart"
+                    f"onset of {other.name} at {other.onset:g} eV, whose counts would be taken for "
+                    f"{edge.element}; pass integration_windows={{'{edge.name}': ({low:g}, "
+                    f"{other.onset - MARGIN:g})}}, or method='fit', which tells them apart"
                 )
 
 
@@ -251,13 +249,11 @@ def _check_background(edges: Sequence[Edge], every: Sequence[Edge], windows: Map
             if low < other.onset < high:
                 raise ValueError(
                     f"the background window of {edge.name}, {low:g} to {high:g} eV, holds the "
-                    f"onset of {other.name} at "
-                    f"{other.onset:g} eV; move it, or use method='fit'"
+                    f"onset of {other.name} at {other.onset:g} eV; move it, or use method='fit'"
                 )
             if 0 <= low - other.onset < _NEAR_ONSET:
                 warn(
                     f"the background window of {edge.name} begins {low - other.onset:g} eV above "
-                    f"the onset of {other.name}, on "
-                    "its fine structure, which no smooth background follows; move it up, or use "
-                    "method='fit'"
+                    f"the onset of {other.name}, on its fine structure, which no smooth background "
+                    "follows; move it up, or use method='fit'"
                 )

@@ -151,8 +151,7 @@ def _resolve(name: str, energy_range: tuple[float, float]) -> Edge:
             if not low <= edge.onset <= high:
                 raise ValueError(
                     f"the edge {name} begins at {edge.onset:g} eV, outside the data, which reach "
-                    f"from {low:g} to {high:g} eV; "
-                    f"edges of {element} there: {within}"
+                    f"from {low:g} to {high:g} eV; edges of {element} there: {within}"
                 )
             return edge
     raise ValueError(
@@ -195,8 +194,7 @@ def channels_within(energy: np.ndarray, window: tuple[float, float], what: str) 
     if low < energy[0] - step / 2 or high > energy[-1] + step / 2:
         raise ValueError(
             f"{what}, {low:g} to {high:g} eV, lies outside the data, which reach from "
-            f"{energy[0]:g} to {energy[-1]:g} eV; "
-            "choose a window inside, or check the energy axis"
+            f"{energy[0]:g} to {energy[-1]:g} eV; choose a window inside, or check the energy axis"
         )
     # Energies computed from keV may miss the ends by a rounding error.
     mask = (energy >= low - 1e-3 * step) & (energy <= high + 1e-3 * step)
@@ -293,8 +291,8 @@ def background_ranges(
             if max(windows[edge.name]) > edge.onset:
                 raise ValueError(
                     f"the background window of {edge.name}, {windows[edge.name]} eV, reaches over "
-                    f"its onset at {edge.onset:g} "
-                    f"eV; end it at {edge.onset - MARGIN:g} eV or before"
+                    f"its onset at {edge.onset:g} eV; end it at {edge.onset - MARGIN:g} eV or "
+                    "before"
                 )
             continue
         high = edge.onset - MARGIN
@@ -306,10 +304,9 @@ def background_ranges(
         if high - low < _NARROWEST:
             raise ValueError(
                 f"there is no room for a background window before {edge.name} ({edge.onset:g} eV): "
-                f"it would reach from {low:g} "
-                f"to {high:g} eV, the data begin at {energy_range[0]:g} eV; pass "
-                f"background_windows={{'{edge.name}': (low, high)}}, or method='fit' where another "
-                "edge is in the way"
+                f"it would reach from {low:g} to {high:g} eV, the data begin at "
+                f"{energy_range[0]:g} eV; pass background_windows={{'{edge.name}': (low, high)}}, "
+                "or method='fit' where another edge is in the way"
             )
         windows[edge.name] = (low, high)
     return {edge.name: windows[edge.name] for edge in edges}

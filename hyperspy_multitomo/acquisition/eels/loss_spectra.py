@@ -69,8 +69,7 @@ def check_sums(region_sums: ArrayLike, energy: np.ndarray) -> np.ndarray:
         if smooth.min() < 0:
             raise ValueError(
                 f"the sum of the spectra of tilt number {tilt} is negative around "
-                f"{energy[smooth.argmin()]:g} eV; expected "
-                "counts from which no background was subtracted, nor more than the offset of the "
-                "camera"
+                f"{energy[smooth.argmin()]:g} eV; expected counts from which no background was "
+                "subtracted, nor more than the offset of the camera"
             )
     return region_sums

@@ -155,8 +155,8 @@ def read_tilt_files(
     if foreign and (images or chosen):
         raise ValueError(
             "these files have neither an image nor spectra that could be one of the series: "
-            f"{listed(foreign)}; leave them out, "
-            "and load a series that was saved by this package alone"
+            f"{listed(foreign)}; leave them out, and load a series that was saved by this package "
+            "alone"
         )
     return _checked_series(paths, images, chosen)
 

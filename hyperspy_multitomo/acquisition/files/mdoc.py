@@ -132,9 +132,8 @@ def _images(text: str, name: str) -> tuple[dict[str, str], list[dict[str, str]]]
         ]
         raise ValueError(
             f"{name} has {len(numbers)} sections [ZValue = n] from {numbers[0]} to {numbers[-1]}, "
-            f"with {' and '.join(told)}; "
-            f"expected 0 to {len(numbers) - 1}, one for each image of the stack: mend it, or pass "
-            "tilts= and take the .mdoc away"
+            f"with {' and '.join(told)}; expected 0 to {len(numbers) - 1}, one for each image of "
+            "the stack: mend it, or pass tilts= and take the .mdoc away"
         )
     return _values(head), [image for _, image in sorted(found, key=lambda section: section[0])]
 

@@ -69,15 +69,14 @@ class MrcHeader:
         if found < expected:
             raise ValueError(
                 f"{self.path.name} is cut short: by its header expected {expected} bytes "
-                f"({_HEADER} of header, "
-                f"{self.start - _HEADER} of extended header, {count} values of {size}), found "
-                f"{found}; copy or export it again"
+                f"({_HEADER} of header, {self.start - _HEADER} of extended header, {count} values "
+                f"of {size}), found {found}; copy or export it again"
             )
         if found > expected:
             warn(
                 f"{self.path.name} has {found - expected} bytes more than its header says "
-                f"({expected} expected, {found} found); "
-                f"the first {count} values are read: check that all images are there"
+                f"({expected} expected, {found} found); the first {count} values are read: check "
+                "that all images are there"
             )
 
 
@@ -111,8 +110,7 @@ def read_mrc_header(path: str | Path) -> MrcHeader:
     if min(x, y, z) < 1 or extended < 0:
         raise ValueError(
             f"{path.name} cannot be read, it is damaged or not what its name says: its header "
-            f"states {z} x {y} x {x} values and "
-            f"{extended} bytes of extended header"
+            f"states {z} x {y} x {x} values and {extended} bytes of extended header"
         )
     return MrcHeader(
         path, (z, y, x), mode, _HEADER + extended, _stated_sign(words) if mode == 0 else None
@@ -154,9 +152,8 @@ def with_sign(data, header: MrcHeader, signed: bool | None = None):
         if _has_high_bytes(header):
             warn(
                 f"the header of {header.path.name} does not tell whether its bytes (mode 0) are "
-                "signed, -128 to 127, or "
-                "unsigned, 0 to 255; they are taken as signed: pass signed_bytes=True or False to "
-                "load_tilt_series"
+                "signed, -128 to 127, or unsigned, 0 to 255; they are taken as signed: pass "
+                "signed_bytes=True or False to load_tilt_series"
             )
     return data.view(np.int8) if signed else data
 

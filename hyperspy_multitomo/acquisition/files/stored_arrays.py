@@ -138,8 +138,7 @@ def _refuse(file, name: str, missing: Sequence[tuple[int, ...]], total: int, rem
         more = f" and {len(missing) - 6} more" if len(missing) > 6 else ""
         raise OSError(
             f"{file}, {name} lacks {len(missing)} of its {total} chunks, missing or damaged at "
-            f"{named}{more}, which would be "
-            f"read as zeros: {remedy}"
+            f"{named}{more}, which would be read as zeros: {remedy}"
         )
 
 
@@ -158,9 +157,8 @@ def _check_folder(path: Path) -> None:
         more = f" and {len(lost) - 6} more" if len(lost) > 6 else ""
         raise OSError(
             f"{path} lacks {len(lost)} of the {len(listed)} files that describe its groups and "
-            "arrays, without which it would "
-            "come back as another signal or without what is recorded: "
-            f"{', '.join(lost[:6])}{more}; copy the whole folder again"
+            "arrays, without which it would come back as another signal or without what is "
+            f"recorded: {', '.join(lost[:6])}{more}; copy the whole folder again"
         )
     for name in listed:
         array, _, kind = name.replace(os.sep, "/").rpartition("/")

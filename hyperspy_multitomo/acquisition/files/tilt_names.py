@@ -16,8 +16,7 @@ __all__ = ["REMEDIES", "plain_signs", "tilts_from_names"]
 
 REMEDIES = (
     'pass tilts="filename", a regular expression with one group, an array (one angle per '
-    "projection), "
-    "or a .rawtlt, .tlt or .mdoc file"
+    "projection), or a .rawtlt, .tlt or .mdoc file"
 )
 # Besides the dashes of Unicode (category Pd): minus signs, superscript, subscript, small and heavy,
 # and the soft hyphen.

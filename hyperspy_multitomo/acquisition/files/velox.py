@@ -260,8 +260,8 @@ def _map_shape(file: h5py.File, streams: list[str], images: list[Record]) -> tup
     if not fitting:
         raise ValueError(
             f"{Path(file.filename).name} does not say how large its EDS map is: a frame of its "
-            f"events has {pixels} pixels, but "
-            f"scan and images have {sorted(set(shapes))}; export it from Velox again"
+            f"events has {pixels} pixels, but scan and images have {sorted(set(shapes))}; export "
+            "it from Velox again"
         )
     return fitting[0]
 

@@ -61,8 +61,7 @@ def frame_starts(group: h5py.Group, shape: tuple[int, int] | None) -> np.ndarray
             f"{Path(group.file.filename).name}: the table of the frames of the EDS stream "
             f"{group.name} has the entries "
             f"{starts[:8].tolist()}{' ...' if starts.size > 8 else ''}; expected rising places in "
-            f"its {stream.shape[0]} values: "
-            "the file is damaged or cut; copy it again"
+            f"its {stream.shape[0]} values: the file is damaged or cut; copy it again"
         )
     return starts
 
@@ -188,15 +187,14 @@ def _check_pixels(name: str, read: Sequence[_Passing], shape: tuple[int, int], f
         more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         raise ValueError(
             f"{name}: not all frames of its EDS events have the {pixels} pixels of the map "
-            f"({', '.join(wrong[:4])}{more}): marks "
-            "of the end of a pixel are lost or added, and what is behind them would be in wrong "
-            "pixels; copy or export the file "
-            "again, or leave these frames out with frames=(first, last)"
+            f"({', '.join(wrong[:4])}{more}): marks of the end of a pixel are lost or added, and "
+            "what is behind them would be in wrong pixels; copy or export the file again, or leave "
+            "these frames out with frames=(first, last)"
         )
     # The end of the very last pixel may be missing: then its events come behind the last mark.
     if last and max(last) < pixels - any(passing.is_open for passing in read if passing.is_end):
         warn(
             f"{name}: the last frame of its EDS events has {max(last)} of {pixels} pixels: the "
-            "recording was stopped there, or "
-            "marks of the end of a pixel are lost; to leave the frame out pass frames=(first, last)"
+            "recording was stopped there, or marks of the end of a pixel are lost; to leave the "
+            "frame out pass frames=(first, last)"
         )

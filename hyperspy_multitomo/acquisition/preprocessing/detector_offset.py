@@ -63,9 +63,8 @@ class BackgroundLevel:
     def __repr__(self) -> str:
         return (
             f"offset {self.offset:.4g} ± {self.offset_error:.2g}, film {self.film:.4g} ± "
-            f"{self.film_error:.2g} at tilt 0, "
-            f"scatter {np.sqrt(np.mean(self.residuals**2)):.2g}, correlation of the two "
-            f"{self.correlation:.3f}"
+            f"{self.film_error:.2g} at tilt 0, scatter {np.sqrt(np.mean(self.residuals**2)):.2g}, "
+            f"correlation of the two {self.correlation:.3f}"
         )
 
 
@@ -108,8 +107,7 @@ def background_level(image: ArrayLike, mask: ArrayLike | None = None) -> float:
         if mask.shape != image.shape or mask.dtype != bool or not mask.any():
             raise ValueError(
                 f"the mask is {mask.dtype} of shape {mask.shape} with {np.count_nonzero(mask)} "
-                "pixels; expected bool of the "
-                f"image's shape {image.shape} with at least one pixel"
+                f"pixels; expected bool of the image's shape {image.shape} with at least one pixel"
             )
         return float(image[mask].mean(dtype=np.float64))
     smooth = gaussian_filter(image, _SMOOTHING)

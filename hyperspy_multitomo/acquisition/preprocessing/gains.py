@@ -244,8 +244,7 @@ def _each_tilt(rows, expected, tilts, spread):
     if np.isnan(expected).any():
         raise ValueError(
             f"nothing is known of the expected signal at the tilts {tilts[np.isnan(expected)]}: "
-            "use only the tilts that both "
-            "series have, or pass smooth=2, which bridges the gaps"
+            "use only the tilts that both series have, or pass smooth=2, which bridges the gaps"
         )
     if not (np.isfinite(rows).all() and (rows > 0).all()):
         bad = tilts[~(np.isfinite(rows) & (rows > 0)).all(axis=0)]
@@ -268,8 +267,7 @@ def _along_tilts(rows, exposure, tilts, spread, degree):
     ):
         raise ValueError(
             f"smooth={degree!r} must be the degree of a polynomial, 0 or more, and below "
-            f"{fitted.sum() - 1} for "
-            f"{fitted.sum()} tilts"
+            f"{fitted.sum() - 1} for {fitted.sum()} tilts"
         )
     if not np.isfinite(rows[:, fitted]).all() or not (rows[:, fitted].sum(axis=1) > 0).all():
         raise ValueError(
