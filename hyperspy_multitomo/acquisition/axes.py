@@ -225,7 +225,7 @@ def in_order(
                 data[(slice(None),) * position + (slice(None, None, -1),)],
                 positions[::-1],
             )
-        ordered[role] = calibrated(role, axes[place] | {"size": size}, what, positions)
+        ordered[role] = calibrated(role, {**axes[place], "size": size}, what, positions)
     return data, ordered
 
 

@@ -87,7 +87,7 @@ def read_tilt_files(
     """
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error={on_error!r} must be 'raise' or 'skip'")
-    spectra = _checked_spectra_choice(spectra, energy_loss)
+    choice = _checked_spectra_choice(spectra, energy_loss)
     paths = expand_files(files)
     options = {
         "lazy": lazy,
@@ -97,7 +97,7 @@ def read_tilt_files(
         "signed_bytes": signed_bytes,
     }
     read = _read_all(paths, on_error, options)
-    wanted = _spectroscopy(read, spectra, paths)
+    wanted = _spectroscopy(read, choice, paths)
     images: dict[Path, Record] = {}
     cubes: dict[Path, Record] = {}
     for path, records in read.items():

@@ -59,10 +59,9 @@ def pair_by_tilt(
             return np.arange(len(first)), by_order
     mutual = (back[nearest] == np.arange(len(first))) & (distance.min(axis=1) < SAME_VIEW)
     paired = np.flatnonzero(mutual)
-    without = [
-        f"{images[i]} ({first[i]:g} degrees) has no spectra" for i in np.flatnonzero(~mutual)
-    ]
-    lonely = np.setdiff1d(np.arange(len(second)), nearest[paired])
+    single = np.flatnonzero(~mutual).tolist()
+    without = [f"{images[i]} ({first[i]:g} degrees) has no spectra" for i in single]
+    lonely = np.setdiff1d(np.arange(len(second)), nearest[paired]).tolist()
     without += [f"{spectra[i]} ({second[i]:g} degrees) has no image" for i in lonely]
     if without and not (skip and paired.size):
         named = "; ".join(without[:8]) + (
