@@ -82,11 +82,11 @@ def _decode(stream, height, width, depth, counts, channels, starts):
     for row in range(height):
         if place + 4 > size:
             return -place, largest
-        pixels, place, last = _number(stream, place, 4), place + 4, -1
+        pixels, place, last = _unsigned(stream, place, 4), place + 4, -1
         for _ in range(pixels):
             if place + _HEADER > size:
                 return -place, largest
-            column, length = _number(stream, place, 4), _number(stream, place + 18, 4)
+            column, length = _unsigned(stream, place, 4), _unsigned(stream, place + 18, 4)
             if column <= last or column >= width or place + _HEADER + length > size:
                 return -place, largest
             filled, place = _decode_pixel(stream, place, length, pixel, listed)
@@ -112,7 +112,7 @@ def _decode_pixel(stream, place, length, pixel, listed):
     Returns how many channels have counts, and the place of the next pixel; or -1 and the place of
     what is damaged.
     """
-    flag, pulses = _number(stream, place + 12, 2), _number(stream, place + 16, 2)
+    flag, pulses = _unsigned(stream, place + 12, 2), _unsigned(stream, place + 16, 2)
     place += _HEADER
     end = place + length
     if flag <= 1:
@@ -141,7 +141,7 @@ def _add_runs(stream, place, end, pixel, listed):
             taken = (run + 1) // 2 if bits == 1 else run * bits // 2
             if bits not in (1, 2, 4, 8) or place + bits + taken > end:
                 return -1, place
-            offset = _number(stream, place, bits)
+            offset = _unsigned(stream, place, bits)
             if offset < 0 or offset > _MOST:
                 return -1, place
             place += bits
@@ -149,7 +149,7 @@ def _add_runs(stream, place, end, pixel, listed):
                 if bits == 1:
                     value = (np.int64(stream[place + i // 2]) >> (4 * (i % 2))) & 15
                 else:
-                    value = _number(stream, place + i * bits // 2, bits // 2)
+                    value = _unsigned(stream, place + i * bits // 2, bits // 2)
                 filled = _add(pixel, listed, filled, channel + i, value + offset)
                 if filled < 0:
                     return -1, place
@@ -165,7 +165,7 @@ def _add_pulses(stream, place, pulses, of_12_bits, pixel, listed, filled):
         if of_12_bits:
             channel = _of_12_bits(stream, place, i)
         else:
-            channel = _number(stream, place + 2 * i, 2)
+            channel = _unsigned(stream, place + 2 * i, 2)
         filled = _add(pixel, listed, filled, channel, 1)
         if filled < 0:
             break
@@ -173,7 +173,7 @@ def _add_pulses(stream, place, pulses, of_12_bits, pixel, listed, filled):
 
 
 @compiled()
-def _number(stream, place, size):
+def _unsigned(stream, place, size):
     """Return an unsigned number of `size` bytes, little-endian."""
     value = 0
     for i in range(size):
