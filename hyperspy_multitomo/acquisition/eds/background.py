@@ -8,9 +8,12 @@ import numpy as np
 __all__ = ["background_basis", "background_parts"]
 
 # Knots (keV), farther apart than peaks are wide, and closest where absorption bends the background.
+# Not flat: on tilts of the real series of tests/test_elemental.py half or twice as many move net
+# counts by up to 6 %, and those of weak Al Ka and S Ka (standard error 5 to 8 %) by up to 40 %.
 _KNOTS = (0.45, 0.8, 1.3, 2.0, 3.0, 4.5, 6.5, 9.0, 12.0, 16.0, 20.0, 27.0, 36.0, 50.0, 70.0, 100.0)
 # Nodes (keV) between which the background of a pixel may differ from that of the image, by its
-# absorption and thickness.
+# absorption and thickness. One to five nodes move net counts by 0.3 to 0.8 % on the spectra of
+# tests/test_elemental.py; five are too many for weak Al Ka (9 %).
 _NODES = (1.0, 3.0, 8.0)
 
 

@@ -17,7 +17,9 @@ _SILICON_K_EDGE = 1.839
 _SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
 # Fraction of a Gaussian within one FWHM on each side.
 _WITHIN_FWHM = float(erf(2 * np.sqrt(np.log(2))))
-# Decay length (keV) of the bend of the energy scale at the lines of light elements.
+# Decay length (keV) of the bend of the energy scale at the lines of light elements. 1 to 4 move net
+# counts by 0.1 % on the simulated spectra of tests/test_elemental.py and by 1 % on the real ones
+# (weak peaks 2 %).
 _BEND = 2.0
 
 

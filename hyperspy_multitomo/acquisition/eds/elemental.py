@@ -34,7 +34,9 @@ from hyperspy_multitomo.machine.notices import warn
 
 __all__ = ["LineModel", "prepare_fit"]
 
-# Lower end of the fit (keV), above the strobe at zero and the detector's threshold.
+# Lower end of the fit (keV), above the strobe at zero and the detector's threshold. On the spectra
+# of tests/test_elemental.py 0.15 moves net counts by 0.3 % and C Ka (0.277) of the real series by
+# 2 %; 0.25 cuts C Ka and changes it by 17 %.
 LOWEST = 0.2
 # Noise of an element's counts relative to that without overlaps, above which a warning is issued
 # (S Ka beside Mo La: 2.1).

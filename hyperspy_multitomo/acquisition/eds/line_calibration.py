@@ -21,19 +21,25 @@ from hyperspy_multitomo.acquisition.sparse_counts import SparseSpectra
 __all__ = ["LineShapes", "calibrate", "fit_spectrum", "region_spectra", "variance_of"]
 
 #: Relative error of the best model of a summed spectrum, without which the strongest peaks would
-#: dominate the calibration.
+#: dominate the calibration. Flat: half or twice of it moves net counts by 0.1 % on the simulated
+#: spectra of tests/test_elemental.py and by 1 % on a tilt of its real series (weak S Ka 3 %).
 MODEL_ERROR = 0.01
-#: Standard deviation of tabulated line weights, relative to the weight and absolute.
+#: Standard deviation of tabulated line weights, relative to the weight and absolute. Half or twice
+#: of it moves net counts by 0.4 % on the same simulated and 0.6 % on the real spectra (weak Al Ka
+#: and S Ka 3 %).
 WEIGHT_ERROR = (0.3, 0.02)
 #: Standard deviations of the parameters of `Detector`, in their order and units: about the
-#: calibration in the file, and of a tilt about the whole series.
+#: calibration in the file, and of a tilt about the whole series. Half or twice of them moves no net
+#: counts of these spectra by more than 0.2 %.
 _FILE_ERRORS = np.array([0.02, 0.003, 0.02, 10.0, 0.1, 0.1])
 _SERIES_ERRORS = np.array([0.003, 0.0005, 0.003, 2.0, 0.1, 0.02])
 _NOMINAL = Detector(tail=0.05)
 #: Bounds of the same parameters.
 _LOW = np.array([-0.1, 0.98, -0.1, 121.0, 0.0, 0.05])
 _HIGH = np.array([0.1, 1.02, 0.1, 250.0, 0.4, 0.6])
-#: Most groups of regions that the weights are fitted to, and most rounds of the calibration.
+#: Most groups of regions that the weights are fitted to, and most rounds of the calibration. 5 to
+#: 20 groups move net counts of these spectra by 0.2 % (weak peaks 1.4 %). 10 rounds give the same
+#: as 5, but 2 do not (S Ka 11 %).
 _REGIONS = 10
 _ROUNDS = 5
 

@@ -13,7 +13,9 @@ from hyperspy_multitomo.acquisition.eels.edges import MARGIN, Edge
 __all__ = ["cross_sections", "fine_structure"]
 
 # Fine structure is modelled up to _REACH above the onset, or at least _WHITE_LINES where the next
-# edge is near, in steps of _STEP (all eV).
+# edge is near, in steps of _STEP (all eV). Half or twice the step and 15 eV more or less reach move
+# the net counts of benchmarks/edge_maps.py by 2 % at 300 counts of background per pixel, and by up
+# to 7 % at 3 counts.
 _REACH, _WHITE_LINES, _STEP = 45.0, 30.0, 4.0
 
 
