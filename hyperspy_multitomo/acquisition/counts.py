@@ -16,8 +16,8 @@ __all__ = ["ElementalCounts", "apply_rows", "check_spectra", "expected_backgroun
 _BLOCK = 2048
 # Background counts under the smoothing Gaussian, and its largest standard deviation (px), above
 # which it would blur the edges of holders and grids. For a simulated disc with twice the background
-# around it the rms error at 1 to 10 counts per pixel is 20 % with 50 counts, 15 % with 100 and 9 to
-# 14 % with 400; at 0.1 counts it is 42 % with at most 3 px, 26 % with 6 and 24 % with 12.
+# of its surroundings the rms error at 1 to 10 counts per pixel is 20 % with 50 counts, 15 % with
+# 100 and 9 to 14 % with 400; at 0.1 counts it is 42 % with at most 3 px, 26 % with 6, 24 % with 12.
 _GATHERED, _WIDEST = 100.0, 6.0
 # The Gaussian is cut off at this many standard deviations, and so reaches BACKGROUND_REACH px.
 _TRUNCATED = 4.0

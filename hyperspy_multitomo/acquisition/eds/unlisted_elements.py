@@ -26,7 +26,8 @@ __all__ = ["Unlisted", "find_unlisted"]
 _COMMON = "C N O F Na Mg Al Si P S Cl K Ca Ti Cr Mn Fe Co Ni Cu Zn Ga Zr Mo Ag Sn W Pt Au Pb"
 _RARER = "V Ge As Se Br Rb Sr Y Nb Ru Rh Pd Cd In Sb Te I Cs Ba La Ce Nd Gd Hf Ta Re Os Ir Hg Bi U"
 _RARER_NEEDS = 2.0
-# Least height in standard deviations, and least fraction of all counts.
+# Least height in standard deviations, and least fraction of all counts. These and the constants
+# below are tested on simulated and real spectra in tests/test_elemental.py.
 _SIGNIFICANCE = 10.0
 _FRACTION_OF_COUNTS = 1e-3
 # Least fraction of the misfit around a peak that it explains; flanks of a badly fitted neighbour

@@ -20,7 +20,8 @@ __all__ = ["WindowModel", "background_windows", "prepare_windows"]
 _CLEARANCES = (1.2, 1.0, 0.8)
 # Largest distance (in FWHM) of a background window from its line.
 _REACH = 12.0
-# Peaks lower than this fraction of the background below them are ignored.
+# Peaks lower than this fraction of the background below them are ignored. All three are tested in
+# tests/test_elemental.py.
 _NEGLIGIBLE = 0.1
 
 

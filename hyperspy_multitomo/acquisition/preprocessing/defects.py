@@ -13,7 +13,8 @@ from hyperspy_multitomo.parameters import odd_number, positive_number
 __all__ = ["Saturation", "find_saturation", "hot_pixels", "hot_positions"]
 
 # Full-scale values of analogue-to-digital converters, at which _FEW pixels are proof of saturation;
-# at another largest value it takes _MANY.
+# at another largest value it takes _MANY. These and the constants below are tested on images with
+# and without defects in tests/test_preprocessing.py.
 _ENDS = frozenset(2**bits - 1 for bits in (8, 10, 12, 14, 15, 16, 20, 24, 32))
 _FEW, _MANY = 3, 20
 # The largest value is a plateau if it has this many times as many pixels as the values just below.

@@ -15,7 +15,8 @@ __all__ = ["BackgroundLevel", "background_level", "fit_background"]
 # Standard deviation (px) of the Gaussian that smooths the images, and the number of bins of the
 # histogram whose lowest peak is searched.
 _SMOOTHING, _BINS = 2.0, 128
-# Least prominence of that peak, as a fraction of the highest: lower ones are noise.
+# Least prominence of that peak, as a fraction of the highest: lower ones are noise. All three are
+# tested on particles in tests/test_preprocessing.py.
 _LEAST_PEAK = 0.1
 
 

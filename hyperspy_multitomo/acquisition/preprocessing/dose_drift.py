@@ -14,7 +14,8 @@ from hyperspy_multitomo.parameters import positive_number
 
 __all__ = ["DoseDrift", "fit_dose_drift"]
 
-# Variance inflation above which the effect of the order cannot be separated from that of the tilt.
+# Variance inflation above which the effect of the order cannot be separated from that of the tilt:
+# the usual limit, tested on several orders in tests/test_preprocessing.py.
 _CONFOUNDED = 10.0
 # Standard errors beyond which a drift is significant.
 _SIGNIFICANT = 3.0

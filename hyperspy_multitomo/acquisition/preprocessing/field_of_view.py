@@ -12,7 +12,8 @@ from hyperspy_multitomo.acquisition.preprocessing.image_checks import checked_im
 
 __all__ = ["wholly_in_view"]
 
-# Width of the rim that has to be empty, as a fraction of the image's side.
+# Width of the rim that has to be empty, as a fraction of the image's side; tested on particles and
+# lamellae in tests/test_preprocessing.py.
 RIM = 0.03
 
 
