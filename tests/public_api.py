@@ -28,12 +28,10 @@ def _default(value) -> str:
     return type(value).__name__ if " at 0x" in text else text
 
 
-def _signature(function, first: str | None = None) -> str:
-    """Return the parameters with defaults, without annotations, the first one as `first`."""
+def _signature(function) -> str:
+    """Return the parameters with their defaults, without annotations."""
     parameters = []
-    for place, parameter in enumerate(inspect.signature(function).parameters.values()):
-        if place == 0 and first is not None:
-            parameter = parameter.replace(name=first)
+    for parameter in inspect.signature(function).parameters.values():
         plain = parameter.replace(annotation=parameter.empty)
         if parameter.default is not parameter.empty:
             plain = f"{plain.replace(default=parameter.empty)}={_default(parameter.default)}"
@@ -56,12 +54,10 @@ def _members(cls: type) -> Iterator[tuple[str, str]]:
         if name.startswith("_") or not home.__module__.startswith(OURS):
             continue
         member = inspect.getattr_static(cls, name)
-        # A plain function that a class binds calls its first parameter after what it is.
-        first = "self" if inspect.isfunction(member) else None
         if isinstance(member, classmethod | staticmethod):
             member = member.__func__
         if inspect.isfunction(member):
-            yield name, _signature(member, first)
+            yield name, _signature(member)
         elif isinstance(member, property):
             yield name, ", settable" if member.fset else ""
         elif inspect.isdatadescriptor(member) or not callable(member):

@@ -140,12 +140,26 @@ def test_type_checkers_read_them(tmp_path):
     assert lines == ["4", "5"], said
 
 
-@pytest.mark.parametrize(("cls", "name"), METHODS[: len(RECIPES) * 2])
-def test_a_panel_opens_for_every_method(cls, name):
+@pytest.mark.parametrize(("cls", "name"), METHODS)
+def test_a_panel_opens_for_every_method(cls, name, monkeypatch):
     pytest.importorskip("ipywidgets")
+    from hyperspy_multitomo.signals.methods import reconstruct
+    from hyperspy_multitomo.widgets.reconstruction_panel import METHODS, ReconstructionPanel
+
+    opened = []
+    monkeypatch.setattr(reconstruct, "open_panel", lambda *a, **k: opened.append((a, k)))
     eds, haadf = series()
     one = haadf if cls is mt.TiltSeriesHAADF else eds
     others = [haadf] if RECIPES[name].haadf == "required" else []
     keywords = {"ratios": {"Au": 3.0}} if name == "hebt" else {}
-    widgets = method_of(cls, name)(one, *others, interactive=True, display=False, **keywords)
-    assert name in widgets["ipywidgets"]["wdict"]["method"].value
+    keywords |= {} if name == "fbp" else {"iterations": 2}
+    method_of(cls, name)(one, *others, interactive=True, display=False, **keywords)
+    ((_, *arguments), options), *_ = opened
+    assert options.pop("constructor") == "of_method"
+    assert options.pop("display") is False
+    panel = ReconstructionPanel.of_method(*arguments, threaded=False, **options)
+    assert METHODS[panel.method].method == name
+    assert panel.message == ""
+    panel.apply()
+    assert panel.message.startswith("The whole volume is done"), panel.message
+    assert panel.result.history[-1]["step"] == f"reconstruct_{name}"

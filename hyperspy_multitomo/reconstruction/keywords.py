@@ -11,7 +11,7 @@ from os import PathLike
 from typing import Any, TypedDict
 
 
-class Panel(TypedDict, total=False):
+class PanelKeywords(TypedDict, total=False):
     """Keywords that open the panel of a method.
 
     Parameters
@@ -29,7 +29,7 @@ class Panel(TypedDict, total=False):
     toolkit: str | None
 
 
-class DirectRun(Panel, total=False):
+class DirectRun(PanelKeywords, total=False):
     """Keywords of a run, of every method.
 
     Parameters
@@ -160,7 +160,7 @@ class SmoothMapsRun(SmoothRun, total=False):
     haadf_term: str | None
 
 
-_ALL = (Panel, DirectRun, Run, StoppedRun, SmoothRun, SmoothMapsRun)
+_ALL = (PanelKeywords, DirectRun, Run, StoppedRun, SmoothRun, SmoothMapsRun)
 #: Defaults of the keywords of a run, where the recipe has none of its own; None for the others.
 DEFAULTS = {"interactive": False, "display": True}
 # Order of keywords in signatures and docstrings: of the method, of its start, of its course.
@@ -173,7 +173,7 @@ _ORDER = {
             *("haadf_gain", "background", "cutoff", "mask", "initial", "depth", "width"),
             *("relaxation", "stopping", "noise", "tolerance", "nonnegative", "support", "backend"),
             *("chunks", "overlap", "checkpoint", "resume", "show_progressbar"),
-            *Panel.__annotations__,
+            *PanelKeywords.__annotations__,
         )
     )
 }
@@ -243,7 +243,7 @@ def _typed_dict(function: Callable, parameter: inspect.Parameter) -> type:
 def _annotations(shared: type) -> dict[str, Any]:
     """Return the keywords of a TypedDict: those of a run first, those of a panel last."""
     names = typing.get_type_hints(shared)
-    last = [name for name in Panel.__annotations__]
+    last = [name for name in PanelKeywords.__annotations__]
     return {name: names[name] for name in (*(n for n in names if n not in last), *last)}
 
 

@@ -25,11 +25,11 @@ from hyperspy_multitomo.signals.metadata.recorded_counts import check_counts_bes
 
 def tilt_data(series) -> TiltData:
     """Return a series without HyperSpy, as reconstructions take it."""
-    gains = series.gains
+    tilts, gains = series.tilts, series.gains  # the first says what to do where an axis is gone
     return TiltData(
         title=series.metadata.General.title,
         channels=series.channels,
-        tilts=series.tilts,
+        tilts=tilts,
         recorded=as_recorded(series),
         geometry=series.geometry,
         gains=None if gains is None else gains.T,

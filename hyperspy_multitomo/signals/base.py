@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from hyperspy_multitomo.signals.metadata.saving import save_signal
 from hyperspy_multitomo.signals.methods import arithmetic, indexing
 from hyperspy_multitomo.signals.registry import is_ours
 
+_METHODS = "hyperspy_multitomo.signals.methods."
 #: Channels of a volume that are not chemical elements.
 OTHER_CHANNELS = ("HAADF", "rest")
 
@@ -41,6 +43,16 @@ def _forgetting(name: str) -> Callable:
 
 class TomographySignal(Signal2D):
     """Base of the tilt series and volumes; whatever overrides HyperSpy's methods is here."""
+
+    def __init_subclass__(cls, **keywords):
+        """Let help show the plain functions that a class binds as methods, with `self` first."""
+        super().__init_subclass__(**keywords)
+        for member in vars(cls).values():
+            if inspect.isfunction(member) and member.__module__.startswith(_METHODS):
+                signature = inspect.signature(member)
+                first, *others = signature.parameters.values()
+                parameters = [first.replace(name="self"), *others]
+                member.__signature__ = signature.replace(parameters=parameters)
 
     # Names, history and calibration.
 

@@ -48,8 +48,6 @@ from hyperspy_multitomo.signals.methods.xray_paths import (
 )
 
 _DETECTORS = f"{NODE}.detectors"
-#: Reconstructions that take the HAADF series.
-_WITH_HAADF = ("hebt", "fused", "tv", "tgv", "tnv")
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_multitomo.arguments import checked
-from hyperspy_multitomo.reconstruction.keywords import Panel, with_shared
+from hyperspy_multitomo.reconstruction.keywords import PanelKeywords, with_shared
 from hyperspy_multitomo.reconstruction.plan import ReconstructionPlan, plan
 from hyperspy_multitomo.reconstruction.recipe import Recipe
 from hyperspy_multitomo.reconstruction.recipes import methods_of, recipe_of
@@ -78,7 +78,7 @@ class Call:
 
 def reconstruct(series, method: str, haadf=None, **keywords) -> TomographicVolume:
     """Reconstruct a series by a method and its keywords, or open the panel of the method."""
-    panel = {name: keywords.pop(name) for name in Panel.__annotations__ if name in keywords}
+    panel = {name: keywords.pop(name) for name in PanelKeywords.__annotations__ if name in keywords}
     if panel.pop("interactive", False):
         chosen = {name: value for name, value in keywords.items() if value is not None}
         how = {"constructor": "of_method", **panel}
