@@ -4,6 +4,9 @@
 import pytest
 from emulated_cuda import COMPILER, emulated
 
+# Helpers that assert show both sides, as tests do.
+pytest.register_assert_rewrite("projector_checks", "solver_cases")
+
 
 def _place_cuda(first: bool) -> None:
     """Put the back-end "cuda" before all others, as it is, or behind them."""

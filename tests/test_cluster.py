@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from test_slabs import QUIET, RATIOS, haadf_and_eds
+from series_pairs import QUIET, RATIOS, wire
 
 distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 @pytest.fixture(scope="module")
 def series():
-    return haadf_and_eds(slices=96)
+    return wire(slices=96)
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
-from test_projectors import GEOMETRIES
-from test_projectors import TestEveryBackend as Checks
+from projector_checks import GEOMETRIES, ProjectorChecks
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.tomography import (
@@ -201,7 +200,7 @@ class TestProjections:
         "name", ["sign_of_the_tilt", "handedness_of_an_asymmetric_phantom", "row_and_column_sums"]
     )
     def test_checks_of_every_backend(self, fake, name):
-        getattr(Checks(), f"test_{name}")("astra_cuda")
+        getattr(ProjectorChecks(), f"test_{name}")("astra_cuda")
 
 
 class TestSolvers:

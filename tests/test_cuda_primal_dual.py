@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from test_variation_kernels import SPECTRA, matrices, relative
+from singular_values import SPECTRA, matrices, relative
 
 from hyperspy_multitomo.tomography import (
     Checkpoint,

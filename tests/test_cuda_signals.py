@@ -5,7 +5,7 @@ import gc
 
 import numpy as np
 import pytest
-from test_slabs import QUIET, RATIOS, haadf_and_eds
+from series_pairs import QUIET, RATIOS, wire
 
 from hyperspy_multitomo.tomography import projector
 from hyperspy_multitomo.tomography.cuda.reckoning import device_bytes
@@ -13,7 +13,7 @@ from hyperspy_multitomo.tomography.cuda.reckoning import device_bytes
 
 @pytest.fixture(scope="module")
 def series():
-    return haadf_and_eds(slices=32, size=24)
+    return wire(slices=32, size=24)
 
 
 def volume(pair, method, **options):

@@ -7,7 +7,7 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 from dm_file import microscope_tags, write_dm
-from test_io import write_image, write_mrc, write_spectra
+from hyperspy_files import write_image, write_mrc, write_spectra
 from velox_file import write_velox
 
 import hyperspy_multitomo as mt

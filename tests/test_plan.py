@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from test_slabs import QUIET, RATIOS, haadf_and_eds
+from series_pairs import QUIET, RATIOS, wire
 
 from hyperspy_multitomo.reconstruction import slabs
 from hyperspy_multitomo.signals import plan as plans
@@ -11,7 +11,7 @@ from hyperspy_multitomo.signals import plan as plans
 
 @pytest.fixture(scope="module")
 def series():
-    return haadf_and_eds()
+    return wire()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import regularised_series as regularised
 from interrupts import interrupts_heard
-from series_pairs import TILTS
+from series_pairs import QUIET, RATIOS, TILTS, wire
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.reconstruction import job, slabs
@@ -29,43 +29,13 @@ from hyperspy_multitomo.tomography import TiltGeometry
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*NestedDirectoryStore:FutureWarning")
 
-QUIET = {"show_progressbar": False}
-RATIOS = {"Au": 9.0, "Ag": 4.0}
 GEOMETRY = TiltGeometry(TILTS, 64)
 HELD = footprint("sirt", 2, [(GEOMETRY, 2)])
 
 
-def haadf_and_eds(slices=40, size=32):
-    """A wire that changes along the tilt axis, in counts, as eager and as lazy series."""
-    rng = np.random.default_rng(0)
-    y = np.arange(slices)
-    truth = np.zeros((2, size, size, slices), np.float32)
-    truth[0, 8:20, 8:20] = 0.3 + 0.1 * np.sin(y / 5)
-    truth[1, 14:26, 12:26] = 0.2 * (y % 16 < 8)
-    expected = mt.tomography.projector(TiltGeometry(TILTS, size))(truth)
-    counts = rng.poisson(4 * expected).astype(np.float32).swapaxes(2, 3)
-    images = np.tensordot([36.0, 16.0], expected, 1) + rng.normal(0, 1, expected.shape[1:])
-    made = []
-    for lazy in (False, True):
-        wrap = (lambda a: da.from_array(a, chunks=(-1, 7, -1))) if lazy else np.asarray
-        known = {"tilts": TILTS, "pixel_size": 2.0}
-        haadf = mt.TiltSeriesHAADF.from_images(
-            wrap(images.astype(np.float32).swapaxes(1, 2)), **known
-        )
-        made.append(
-            (
-                haadf,
-                mt.TiltSeriesEDS.from_maps(
-                    dict(zip(RATIOS, map(wrap, counts), strict=True)), **known
-                ),
-            )
-        )
-    return made
-
-
 @pytest.fixture(scope="module")
 def series():
-    return haadf_and_eds()
+    return wire()
 
 
 class TestCut:
@@ -282,7 +252,7 @@ class TestEqualToEager:
     @pytest.mark.parametrize("dimensions", [2, 3])
     def test_long_before_it_has_converged(self, dimensions):
         """Slabs of very different counts iterate as all slices together do: their steps are those of the whole."""
-        (haadf, eds), _ = haadf_and_eds(slices=64)
+        (haadf, eds), _ = wire(slices=64)
         eds.data = eds.data * np.where(np.arange(64) < 32, 1, 20)[:, None]
         options = {"iterations": 8, "tolerance": None, "dimensions": dimensions, **QUIET}
         eager = eds.reconstruct_tv(haadf, **options)
@@ -299,7 +269,7 @@ class TestEqualToEager:
         np.testing.assert_allclose(lazy.data.compute(), eager.data, atol=2e-6 * eager.data.max())
 
     def test_with_maps_of_larger_pixels(self):
-        (haadf, eds), (lazy_haadf, lazy_eds) = haadf_and_eds(slices=48)
+        (haadf, eds), (lazy_haadf, lazy_eds) = wire(slices=48)
         options = {"ratios": RATIOS, "iterations": 60, "regulariser": "tv", "tolerance": 0, **QUIET}
         eager = eds.bin(2).reconstruct_hebt(haadf, **options)
         lazy = lazy_eds.bin(2).reconstruct_hebt(lazy_haadf, chunks=16, **options)
@@ -603,7 +573,7 @@ class TestMemory:
     @pytest.mark.parametrize("method", METHODS)
     def test_reckoned_is_held(self, method, monkeypatch):
         """What a slab is reckoned to hold is what it holds, within a third."""
-        (_, _), (haadf, eds) = haadf_and_eds(slices=64, size=64)
+        (_, _), (haadf, eds) = wire(slices=64, size=64)
         pairs = [haadf] if method in ("hebt", "tv", "tgv", "tnv") else []
         options = {"iterations": 3, "tolerance": None} | (
             {"ratios": RATIOS} if method == "hebt" else {}
@@ -631,7 +601,7 @@ class TestMemory:
         )  # of which the noise is measured
         peaks, sizes = [], []
         for slices in (64, 256, 1280):  # the first compiles the kernels
-            (_, _), (haadf, _) = haadf_and_eds(slices=slices, size=64)
+            (_, _), (haadf, _) = wire(slices=slices, size=64)
             sizes.append(haadf.data.nbytes)
             haadf.save(tmp_path / f"{slices}.zspy", chunks=(len(TILTS), 16, 64), **QUIET)
             lazy = hs.load(tmp_path / f"{slices}.zspy", lazy=True)

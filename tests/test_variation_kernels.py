@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from singular_values import SPECTRA, matrices, relative
 
 from hyperspy_multitomo.tomography import TiltGeometry, projector
 from hyperspy_multitomo.tomography.cpu.kernels import kernel
@@ -73,10 +74,6 @@ def system_of(terms, kind="tv", coupling="frobenius", dimensions=3, strength=2.0
     return next(
         variational(terms, Regulariser(strength, kind, coupling, dimensions), SCALES, **more)
     )._steps.system
-
-
-def relative(a, b):
-    return np.linalg.norm(a - b) / np.linalg.norm(b)
 
 
 def assert_alike(system):
@@ -287,15 +284,6 @@ class TestInterruption:
             assert any(np.array_equal(volume, iterate) for iterate in iterates)
 
 
-def matrices(channels, components, values, seed=0):
-    """16 random matrices (voxel, channel, component) with the given singular values (min(channel, component),)."""
-    rng = np.random.default_rng(seed)
-    left, _ = np.linalg.qr(rng.standard_normal((16, channels, channels)))
-    right, _ = np.linalg.qr(rng.standard_normal((16, components, components)))
-    count = min(channels, components)
-    return ((left[..., :count] * values[:count]) @ right[:, :count]).astype(np.float32)
-
-
 @kernel
 def _clipped(lanes, channels, components, radius):
     clip_singular_values(lanes, channels, components, radius)
@@ -304,21 +292,6 @@ def _clipped(lanes, channels, components, radius):
 @kernel
 def _nuclear(lanes, channels, components, out):
     store(out, 0, nuclear_norm(lanes, channels, components))
-
-
-SPECTRA = {
-    "distinct": [3.0, 1.5, 0.5],
-    "all above": [3.0, 2.5, 1.2],
-    "all below": [0.9, 0.5, 0.1],
-    "equal": [2.0, 2.0, 2.0],
-    "two equal": [2.0, 2.0, 0.3],
-    "nearly equal": [2.0, 2.0 + 1e-5, 2.0 - 1e-5],
-    "rank 1": [3.0, 0.0, 0.0],
-    "rank 2": [3.0, 2.0, 0.0],
-    "at the radius": [1.0, 1.0, 0.5],
-    "spread": [50.0, 5.0, 0.05],
-    "zero": [0.0, 0.0, 0.0],
-}
 
 
 class TestSingularValues:
