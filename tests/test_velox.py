@@ -2,6 +2,7 @@
 """Velox files: real ones against RosettaSciIO, and written ones with several frames, detectors and known drift."""
 
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -12,6 +13,7 @@ from velox_file import TIME, write_velox
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.acquisition import read_records
+from hyperspy_multitomo.acquisition.files import velox, velox_events
 from hyperspy_multitomo.acquisition.files.frame_sums import (
     average_frames,
     count_events,
@@ -19,6 +21,7 @@ from hyperspy_multitomo.acquisition.files.frame_sums import (
     sum_frames,
 )
 from hyperspy_multitomo.acquisition.files.velox import is_velox, read_velox
+from hyperspy_multitomo.acquisition.sparse_counts import dense_blocks
 
 SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "data" / "velox_samples"
 needs_samples = pytest.mark.skipif(
@@ -305,10 +308,9 @@ class TestWritten:
     def test_blocks_of_rows(self, tmp_path, monkeypatch):
         images, events = scene()
         path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events])
-        monkeypatch.setattr(
-            "hyperspy_multitomo.acquisition.sparse_counts._BLOCK", 5 * SHAPE[1] * CHANNELS * 2
-        )
-        monkeypatch.setattr("hyperspy_multitomo.acquisition.files.velox_events._PIECE", 100)
+        five_rows = partial(dense_blocks, block_bytes=5 * SHAPE[1] * CHANNELS * 2)
+        monkeypatch.setattr(velox, "dense_blocks", five_rows)
+        monkeypatch.setattr(velox_events, "_pieces", partial(velox_events._pieces, size=100))
         data = read_velox(path, lazy=True)[-1].data
         assert data.chunks[0] == (5, 5, 5, 5, 4)
         np.testing.assert_array_equal(data.compute(), events.sum(axis=0))
