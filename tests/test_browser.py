@@ -24,9 +24,11 @@ SCRIPTS = [
     if path.stem != "conftest"
 ]
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="there is no Chromium (apt-get install chromium)"
-)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium (apt-get install chromium)"),
+]
 
 
 @pytest.fixture(scope="module")
