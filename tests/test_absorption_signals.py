@@ -74,6 +74,7 @@ def bias_of_absorption(phantom, maps, free):
     return before, error(volume, phantom) - clear, volume
 
 
+@pytest.mark.slow
 def test_composition_of_a_shell_that_absorbs(gold):
     """Al of a core in 35 to 65 nm of gold, without noise: absolute densities from dose and solid angle."""
     phantom, _, _, expected = gold
@@ -102,6 +103,7 @@ def test_hebt_refits_its_ratios(gold):
     assert abs(eds.response_ratios.values[0] / true[0] - 1) < 0.5 * abs(absorbed[0] / true[0] - 1)
 
 
+@pytest.mark.slow
 def test_oxygen_in_a_heavy_oxide():
     phantom = heavy_oxide(size=32)
     maps = count(absorbed_maps(phantom, "super-x", TILTS, oversampling=2), seed=2)
@@ -111,6 +113,7 @@ def test_oxygen_in_a_heavy_oxide():
     assert abs(after) < 0.15 * abs(before)
 
 
+@pytest.mark.slow
 def test_counts_stay_and_all_methods_take_the_factor(gold):
     """With the transmission that made the counts, each method gives what it gives of the unabsorbed counts."""
     phantom, _, haadf, (absorbed, free) = gold
@@ -314,6 +317,7 @@ def test_ratios_are_refitted_as_they_were_fitted(gold):
     assert (last["method"], last["prior"], last["prior_strength"]) == ("poisson", prior, 0.5)
 
 
+@pytest.mark.slow
 def test_rounds_are_kept_and_resumed(gold, tmp_path, monkeypatch):
     """With a checkpoint each slab of a lazy series runs once a round, however often its volume is read."""
     phantom, maps, *_ = gold

@@ -165,6 +165,7 @@ def test_maps_join_in(series):
         haadf.align(found, maps=eds)
 
 
+@pytest.mark.slow
 def test_maps_are_registered_to_the_images(series, aligned):
     offsets = np.random.default_rng(4).uniform(-2, 2, (len(TILTS), 2))
     displaced = Alignment(*offsets.T).apply(series.expected_maps, fill="edge")

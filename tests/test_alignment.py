@@ -117,6 +117,7 @@ def test_needle_is_centred_across_and_correlated_along(moved):
     assert np.abs(along - along.mean()).max() < 0.5
 
 
+@pytest.mark.slow
 def test_image_without_features_is_named(moved):
     images = particle(moved)
     images[5] = 7.0
@@ -229,6 +230,7 @@ def test_images_of_another_number():
         Alignment.identity(2).apply(np.zeros((3, 8, 8)))
 
 
+@pytest.mark.slow
 def test_real_lamella_agrees_with_its_manual_alignment():
     if not DATA.exists():
         pytest.skip(f"the tilt series {DATA.name} is not here")

@@ -85,6 +85,7 @@ def held(eds):
 
 
 class TestFactors:
+    @pytest.mark.slow
     @pytest.mark.parametrize("lazy", [False, True])
     @pytest.mark.parametrize(
         ("operate", "c"),
@@ -211,6 +212,7 @@ class TestSums:
         assert not both.metadata.has_item("Acquisition_instrument.TEM.Detector.EDS.live_time")
         assert held(first) == list(KEPT)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("what", ["tilts", "elements", "alignment", "pixels"])
     def test_unlike_series(self, what):
         first, other = laden(seed=1), laden(seed=2)
@@ -286,6 +288,7 @@ CHANGES = {
 
 
 class TestEverythingElse:
+    @pytest.mark.slow
     @pytest.mark.parametrize("how", CHANGES)
     def test_is_forgotten_with_one_message(self, how):
         eds = laden()

@@ -254,6 +254,7 @@ class TestSignals:
         volume = fine.reconstruct_hebt(haadf, iterations=2, ratios={"A": 0.25}, **QUIET)
         assert volume["A"].data.shape == (24, 8, 24)
 
+    @pytest.mark.slow
     def test_lazy_equals_eager(self, truth):
         truth = np.tile(truth, (1, 1, 1, 10))
         haadf, eds, _ = series(truth)

@@ -125,6 +125,7 @@ class TestDecoding:
         with pytest.raises(ValueError, match="damaged at byte"):
             check_pixels(stream(line, []), SHAPE)
 
+    @pytest.mark.slow
     def test_random_bytes_end_no_process(self):
         rng = np.random.default_rng(0)
         for _ in range(200):
@@ -138,6 +139,7 @@ class TestDecoding:
     not IDP.is_dir(), reason=f"the example data {IDP.name} are not beside the repository"
 )
 class TestFiles:
+    @pytest.mark.slow
     def test_counts_are_those_of_rosettasciio(self):
         from rsciio.bruker import file_reader
 
@@ -145,6 +147,7 @@ class TestFiles:
         counts = bruker.read_counts(IDP / "-40.bcf", expected.shape, expected.dtype)
         np.testing.assert_array_equal(counts.toarray().reshape(expected.shape), expected)
 
+    @pytest.mark.slow
     def test_each_file_is_decoded_once(self, monkeypatch):
         decoded = []
 

@@ -66,6 +66,7 @@ def errors(found, series, weight, iterations=80):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize("name", PHANTOMS)
 def test_best_weight_is_about_one(name, condition):
@@ -77,6 +78,7 @@ def test_best_weight_is_about_one(name, condition):
     assert WEIGHTS[best] in (1 / 2, 1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [("tv", "nuclear", 2), ("tgv", "frobenius", 2), ("tv", "uncoupled", 2), ("tv", "nuclear", 3)],
@@ -89,6 +91,7 @@ def test_best_weight_of_every_regulariser_is_about_one(method):
     assert WEIGHTS[best] in (1 / 2, 1, 2)
 
 
+@pytest.mark.slow
 def test_the_sum_in_the_haadf_has_its_noise_too():
     series, (maps, haadf) = simulated("yuan")
     found = calibrate([maps, replace(haadf, first=0, mix=series.true_ratios)], 2, dimensions=2)
@@ -98,6 +101,7 @@ def test_the_sum_in_the_haadf_has_its_noise_too():
 
 
 class TestUnits:
+    @pytest.mark.slow
     def test_other_units_of_length_and_signal_change_nothing(self):
         series, (maps, haadf) = simulated("yuan")
         tenth = projector(replace(maps.A.geometry, pixel_size=maps.A.geometry.pixel_size / 10))
@@ -150,6 +154,7 @@ class TestUnits:
 
 
 class TestOddData:
+    @pytest.mark.slow
     def test_a_channel_in_slices_that_are_not_looked_at(self):
         """One slice of 40 holds it: its noise is found there, as if it were everywhere."""
         A = projector(TiltGeometry(range(-60, 61, 10), 24))
@@ -215,6 +220,7 @@ class TestMu:
         assert volume[0].max() > 0
         assert volume[1].max() == 0
 
+    @pytest.mark.slow
     def test_conversion(self):
         """What is minimised is that of data scaled to 1 and unit pixels, as it was published."""
         _, (maps, _) = simulated("huber")
@@ -234,6 +240,7 @@ class TestMu:
         published = unit.norm() * mu @ published + np.sqrt(np.square(slopes).sum(axis=(0, 1))).sum()
         assert ours.objective == pytest.approx(published, rel=1e-4)
 
+    @pytest.mark.slow
     def test_larger_means_less_smoothing(self):
         _, (maps, _) = simulated("huber")
         rough = []

@@ -77,6 +77,7 @@ class TestAgainstLSQR:
             expected = x0 + by_lsqr(scaled @ scipy.sparse.diags_array(mask.astype(float)), b, 8)
             assert relative(volume[0, ..., y].ravel(), expected[:, 0]) < 1e-4
 
+    @pytest.mark.slow
     def test_many_iterations_solve_the_equations(self, A, data):
         """There are more voxels than rays: rounding must not keep the residual from 0."""
         assert run(cgls(A, data[0, ..., :1]), 120).residuals["eds"][-1, 0] < 0.01
@@ -155,6 +156,7 @@ class TestProperties:
         assert not volume_of(cgls(A, np.zeros((11, 22, 2)))).any()
         assert relative(volume_of(cgls(A, A(truth), initial=truth)), truth) < 1e-3
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("backend", ["numba", "astra_cpu"])
     def test_stays_when_the_krylov_space_is_exhausted(self, backend):
         """Four unknowns take four iterations; the rounding that is left must not be blown up by more of them."""

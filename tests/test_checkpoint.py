@@ -56,6 +56,7 @@ print(torn)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork and SIGKILL")
 def test_killed_at_any_time_the_file_is_whole(kept):
     """Killed while it saves, twenty times: what is there can be loaded, and leftovers do not pile up."""

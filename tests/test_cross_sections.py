@@ -112,6 +112,7 @@ def test_energies_between_those_of_the_table():
     assert worst < 0.003
 
 
+@pytest.mark.slow
 @needs_data
 def test_angles_against_the_differential_cross_sections():
     with np.load(PHYSICS / "elsepa_dcs_Z1-98.npz") as file:

@@ -196,6 +196,7 @@ class TestProjections:
     def test_it_is_not_adjoint(self, fake):
         assert 1e-4 < dot_test(projector(SMALL, "astra_cuda")) < 0.05
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "name", ["sign_of_the_tilt", "handedness_of_an_asymmetric_phantom", "row_and_column_sums"]
     )
@@ -204,6 +205,7 @@ class TestProjections:
 
 
 class TestSolvers:
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", ["sirt", "hebt", "em"])
     def test_they_run_on_the_device_and_come_close_to_the_cores(self, fake, machine, method):
         rng = np.random.default_rng(2)
@@ -232,6 +234,7 @@ class TestSolvers:
             found = run(cgls(projector(SMALL, "astra_cuda"), data), 5).volume
         np.testing.assert_array_equal(found, run(cgls(projector(SMALL, "cuda"), data), 5).volume)
 
+    @pytest.mark.slow
     def test_the_history_names_the_pair_that_ran(self, fake):
         images = np.random.default_rng(5).random((5, 2, 13))
         haadf = mt.TiltSeriesHAADF.from_images(images, tilts=SMALL.tilts, pixel_size=0.7)
@@ -261,6 +264,7 @@ class TestSolvers:
 
 
 class TestAstraItself:
+    @pytest.mark.slow
     def test_its_projectors_are_given_back(self, fake):
         A = AstraCudaProjector(SMALL)
         A(np.ones((8, 11, 3)))

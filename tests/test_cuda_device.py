@@ -99,6 +99,7 @@ class TestEmulator:
                 grid, block, (cupy.zeros(8, np.float32),)
             )
 
+    @pytest.mark.slow
     def test_source_that_does_not_compile(self):
         with pytest.raises(RuntimeError, match="does not compile"):
             compiled("this is no C")
@@ -209,6 +210,7 @@ SOURCES = sorted(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_90"])
 @pytest.mark.parametrize("source", SOURCES)
 def test_nvcc_compiles_every_source_without_a_warning(source, architecture, tmp_path):

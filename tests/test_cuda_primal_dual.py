@@ -150,6 +150,7 @@ CASES = {
 
 @pytest.mark.usefixtures("cuda")
 class TestAgainstTextbook:
+    @pytest.mark.slow
     @pytest.mark.parametrize("discrepancy", ["kl", "ls"])
     @pytest.mark.parametrize("dimensions", [2, 3])
     @pytest.mark.parametrize("coupling", ["uncoupled", "frobenius", "nuclear"])
@@ -157,10 +158,12 @@ class TestAgainstTextbook:
     def test_regularisers(self, kind, coupling, dimensions, discrepancy):
         assert_alike(system_of([maps_of(A, discrepancy=discrepancy)], kind, coupling, dimensions))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("case", CASES)
     def test_cases(self, case):
         assert_alike(CASES[case](), MEASURED_EVERY)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("coupling", ["uncoupled", "frobenius", "nuclear"])
     @pytest.mark.parametrize("channels", [1, 5])
     def test_numbers_of_channels(self, channels, coupling):
@@ -423,6 +426,7 @@ class TestSingularValues:
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coupling", ["uncoupled", "frobenius", "nuclear"])
 @pytest.mark.parametrize(("channels", "dimensions"), [(1, 2), (3, 3), (12, 3)])
 def test_nvcc_compiles_every_form_without_a_warning(channels, dimensions, coupling, tmp_path):

@@ -25,6 +25,7 @@ def volume(pair, method, **options):
     return getattr(eds, f"reconstruct_{method}")(*given, **options, **QUIET)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sirt", "em", "hebt", "fbp", "tgv", "cgls"])
 def test_equal_to_the_cores(series, cuda, method):
     on_device = volume(series[0], method)
@@ -50,6 +51,7 @@ def test_a_plan_names_it(series, machine):
     assert "CPU" not in plan.device
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sirt", "hebt", "em"])
 def test_what_does_not_fit_goes_slab_by_slab(series, machine, method):
     """The volume in memory is that of the cores, and the device never held more than it has."""

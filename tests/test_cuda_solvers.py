@@ -81,6 +81,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_volume_and_the_residuals_are_those_of_the_cores(cuda, name):
     method, options = CASES[name]
@@ -102,6 +103,7 @@ def test_it_runs_on_the_device_alone(machine, method):
     assert machine.launches["back_project"] - before["back_project"] == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sirt", "hebt", "em"])
 def test_fifty_iterations(cuda, method):
     found, expected = (
@@ -164,6 +166,7 @@ def test_cancelling_leaves_the_volume_whole(cuda):
 
 
 class TestMemory:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", CASES)
     def test_what_is_reckoned_is_taken(self, machine, name):
         method, options = CASES[name]

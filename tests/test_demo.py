@@ -32,6 +32,7 @@ def simulated(tmp_path_factory):
 
 
 class TestSimulated:
+    @pytest.mark.slow
     def test_writes_results_and_a_page(self, simulated):
         assert {path.name for path in simulated.iterdir()} == RESULTS
         page = (simulated / "report.html").read_text()

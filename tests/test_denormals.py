@@ -107,6 +107,7 @@ def test_solver_leaves_the_arithmetic_of_users_alone():
     np.testing.assert_allclose(product, 4e-40, rtol=1e-3)
 
 
+@pytest.mark.slow
 @known
 @pytest.mark.parametrize("form", ["fused", "textbook"])
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ def public_functions(package):
                 yield f"{module.__name__}.{full}", function
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_parameter_is_documented(package):
     """Methods of one line may say what they take in that line."""

@@ -45,6 +45,7 @@ PARTICLES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.05, 0.15])
 @pytest.mark.parametrize("name", PARTICLES)
 def test_particles_of_any_size_and_form(name, noise):
@@ -82,6 +83,7 @@ def test_both_phases_are_particle(bright, ratio):
     assert dice(particle_mask(volume, "esf"), whole) > 0.975
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blur", [0.0, 1.5])
 @pytest.mark.parametrize("ratio", [3.0, 4.0])
 @pytest.mark.parametrize("bright", ["core", "shell"])
@@ -153,6 +155,7 @@ NO_PARTICLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NO_PARTICLE)
 def test_no_answer_where_there_is_none(name):
     volume, reason = NO_PARTICLE[name]
@@ -191,6 +194,7 @@ def yuan_series():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", [20, 200, 500, "0.3", "0.9"])
 def test_yuan_particle(yuan_series, setting):
     """The figures of benchmarks/threshold.py, on one section: the mask overlaps the truth by 0.97 whatever the noise."""

@@ -162,6 +162,7 @@ def test_parts_of_an_edge_add_up_to_it():
     assert not parts[:, LOSS < 635].any()
 
 
+@pytest.mark.slow
 def test_white_lines_are_learned(scene):
     spectra, _ = scene
     sums = np.stack([region_spectra(cube, 8) for cube in spectra.data])
@@ -199,6 +200,7 @@ def test_gross_counts_are_the_counts_in_the_window(scene, method):
     np.testing.assert_allclose(maps.gross.mean(axis=(2, 3)), expected.mean(axis=(2, 3)), rtol=0.025)
 
 
+@pytest.mark.slow
 def test_the_fit_has_the_lower_noise(scene, maps):
     spectra, true = scene
     windows = edge_maps(spectra, method="windows")
@@ -207,6 +209,7 @@ def test_the_fit_has_the_lower_noise(scene, maps):
         assert maps.data[:, i, inside].std() < 0.85 * windows.data[:, i, inside].std()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fit", "windows"])
 def test_few_counts_do_not_bias_the_maps(method):
     """0.3 counts of background in the window: a power law fitted to such a pixel has no meaning."""
@@ -223,6 +226,7 @@ def test_few_counts_do_not_bias_the_maps(method):
         )
 
 
+@pytest.mark.slow
 def test_standard_errors_of_the_totals_are_those_of_repeated_series():
     for prepare in (prepare_edge_fit, prepare_edge_windows):
         totals, errors = [], []
@@ -238,6 +242,7 @@ def test_standard_errors_of_the_totals_are_those_of_repeated_series():
         assert np.all((ratio > 0.4) & (ratio < 1.7)), prepare
 
 
+@pytest.mark.slow
 def test_exponents_that_differ_within_the_image_are_followed():
     counts, true = phantom(100.0, steeper=0.3)
     sums = np.stack([region_spectra(cube, 8) for cube in counts])
@@ -315,6 +320,7 @@ def test_overlapping_edges_are_told_apart_by_the_fit_alone(names, tolerance):
     )
 
 
+@pytest.mark.slow
 def test_order_of_the_edges_and_dose_change_nothing(scene, maps):
     spectra, _ = scene
     reversed_maps = edge_maps(spectra, EDGES[::-1])
@@ -327,6 +333,7 @@ def test_order_of_the_edges_and_dose_change_nothing(scene, maps):
     )
 
 
+@pytest.mark.slow
 def test_lazy_and_kiloelectronvolts_give_the_same(scene, maps):
     spectra, _ = scene
     np.testing.assert_array_equal(edge_maps(spectra.as_lazy()).data, maps.data)
@@ -548,6 +555,7 @@ def test_each_kind_of_spectra_has_its_own_function(scene):
         mt.elemental_maps(scene[0], ["O"])
 
 
+@pytest.mark.slow
 def test_negative_and_infinite_values(scene, maps):
     counts = scene[0].data.astype(np.float32)
     counts[1, 3, 4, 100] = np.nan
@@ -569,6 +577,7 @@ def test_negative_and_infinite_values(scene, maps):
 # Real data
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CO3O4.is_file(), reason="the EELS maps of Co3O4 and Mn3O4 are absent")
 def test_cobalt_and_manganese_oxide():
     """Cores of Co3O4 in shells of Mn3O4, one view."""
@@ -613,6 +622,7 @@ def test_cobalt_and_manganese_oxide():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not VELOX.is_file(), reason="the Velox example files are absent")
 def test_a_recording_without_beam_shows_no_edges(tmp_path):
     """The EELS of this file is the camera's offset of 100 and noise: maps of O, Fe and Co hold noise around zero, and say so."""

@@ -227,6 +227,7 @@ class TestFit:
         for line, total, error in zip(model.lines.values(), totals[0], errors[0], strict=True):
             assert abs(total - true[line].sum()) < 4 * error + 0.03 * true[line].sum(), line
 
+    @pytest.mark.slow
     def test_unbiased_below_one_count_per_pixel(self):
         """0.3 counts per pixel: mean within the statistics, most pixels without a count, none clipped."""
         amounts = {"Mg_Ka": 0.3, "Si_Ka": 0.3, "Fe_Ka": 0.3}
@@ -469,6 +470,7 @@ def exspy_intensities(counts, energy, elements, lines, order, resolution):
 
 
 class TestAgainstExspy:
+    @pytest.mark.slow
     def test_simulated_spectrum(self):
         amounts = {"Si_Ka": 3, "S_Ka": 2, "Ca_Ka": 1, "Fe_Ka": 2, "Cu_Ka": 2}
         elements, lines = ["Si", "S", "Ca", "Fe", "Cu"], sorted(amounts)
@@ -506,6 +508,7 @@ def particle():
 
 @needs_data
 class TestRealSeries:
+    @pytest.mark.slow
     def test_every_element_is_there_at_every_tilt(self, particle):
         model, *_ = particle
         totals, errors = model.totals()

@@ -31,6 +31,7 @@ def made():
 
 
 class TestArguments:
+    @pytest.mark.slow
     def test_wrong_values_of_every_argument(self):
         """Of all methods, arguments and wrong values some, drawn at random; the whole of it by running the script."""
         found = calls.run(seed=7, n=200)
@@ -242,6 +243,7 @@ class TestIndices:
             with pytest.raises(TypeError, match=r"write a slice, as in inav\[1:3\]"):
                 series.inav[index]
 
+    @pytest.mark.slow
     def test_indices_that_can_be(self, made):
         haadf = made["haadf"]
         assert haadf.inav[::2].isig[2.0:8.0, "4 nm":].data.shape == (3, 10, 3)
@@ -386,6 +388,7 @@ class TestFiles:
                 mt.load_tilt_series(path, tilts=TILTS, lazy=lazy)
 
 
+@pytest.mark.slow
 def test_kernels_compile_where_no_cache_can_be_written():
     code = (
         "import numpy as np, hyperspy_multitomo.composition.particle.median as m\n"

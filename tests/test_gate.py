@@ -57,6 +57,7 @@ class TestNamesBeforePlaces:
         check(mt.TiltSeriesEDS.from_maps({"Au": stored(order)}))
         check(mt.TiltSeriesHAADF.from_images(stored(order), tilts=[-30, 0, 30]), tilts=[-30, 0, 30])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("order", permutations(ROLES))
     @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
     def test_files(self, tmp_path, order, suffix):
@@ -128,6 +129,7 @@ class TestNamesBeforePlaces:
         with pytest.raises(ValueError, match="several of which could be tilt"):
             mt.TiltSeriesHAADF.from_images(stored(y={"name": "angle"}), tilts=TILTS)
 
+    @pytest.mark.slow
     def test_volumes_and_masks(self):
         data = np.arange(24.0).reshape(2, 3, 4)
         sizes = zip("zyx", (2, 3, 4), strict=True)
@@ -205,6 +207,7 @@ class TestSpectra:
     def expected(self):
         return self.maps(self.spectra())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("how", "change"),
         [
@@ -263,6 +266,7 @@ class TestSpectra:
         with pytest.raises(ValueError, match=r"spectra is a masked array.*filled"):
             self.maps(masked)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "how", [lambda d: d * 0.5, lambda d: np.clip(d - 0.3, 0, None), lambda d: d + 0.25]
     )
@@ -284,6 +288,7 @@ class TestSpectra:
         self.maps(spectra)
         assert not [w for w in recwarn if "whole" in str(w.message)]
 
+    @pytest.mark.slow
     def test_cropped_spectra_know_the_size_of_the_scan(self, tmp_path):
         """The live time is that of the whole scan: the dose of a pixel does not depend on what was cropped, before or after."""
         images = np.random.default_rng(0).poisson(0.3, (3, 12, 16, 256)).astype(np.uint8)

@@ -85,6 +85,7 @@ class TestFromTheSeries:
         within(found, saturation)
         assert found.sums[1].std() < 0.008 < found.sums[0].std()
 
+    @pytest.mark.slow
     def test_errors_hold_over_many_series(self, elongated):
         saturation = 1.5 * elongated.max()
         found = [
@@ -145,6 +146,7 @@ class TestFromTheSeries:
 
 
 class TestFromMaps:
+    @pytest.mark.slow
     @pytest.mark.parametrize("part", [0.7, 1.5])
     def test_known_saturation_and_ratios_come_back(self, bimodal, part):
         counts, linear, tilts = bimodal
@@ -162,6 +164,7 @@ class TestFromMaps:
         maps = np.random.default_rng(2).poisson(counts)
         assert not damping_from_maps(maps, recorded(linear, np.inf)).significant
 
+    @pytest.mark.slow
     def test_noise_of_the_haadf_does_not_bend_it(self, bimodal):
         counts, linear, _ = bimodal
         found = [
@@ -183,6 +186,7 @@ class TestFromMaps:
         )
         within(found, 300.0)
 
+    @pytest.mark.slow
     def test_gains_of_both_are_divided_out(self, bimodal):
         counts, linear, _ = bimodal
         gains, current = np.linspace(0.5, 2, len(linear)), np.linspace(1.2, 0.8, len(linear))
@@ -204,6 +208,7 @@ class TestFromMaps:
 
 
 class TestSignals:
+    @pytest.mark.slow
     @pytest.mark.parametrize("lazy", [False, True])
     def test_measured_against_maps_and_corrected_on_request(self, series, lazy):
         saturation = 0.9 * series.expected_haadf.max()

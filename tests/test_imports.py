@@ -41,6 +41,7 @@ def test_package_import_is_light():
     assert loaded_after("import hyperspy_multitomo").isdisjoint(HEAVY)
 
 
+@pytest.mark.slow
 def test_signals_wait_with_what_only_some_need():
     """SciPy's signal processing and statistics take a third of a second each; a composition, a figure or a file asks for them."""
     code = "from hyperspy_multitomo import TiltSeriesEDS\nimport numpy as np, sys\n"
@@ -68,6 +69,7 @@ def test_signals_wait_with_what_only_some_need():
     assert loaded.isdisjoint(late)
 
 
+@pytest.mark.slow
 def test_tomography_needs_numpy_scipy_and_numba_alone():
     loaded = loaded_after(
         "import hyperspy_multitomo.tomography as t; t.projector(t.TiltGeometry([0.0, 10.0], 8))"
@@ -103,6 +105,7 @@ def imports_of_ours(path: Path):
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", MAY_IMPORT)
 def test_imports_go_one_way(part):
     files = sorted((PACKAGE / part).rglob("*.py"))
@@ -158,10 +161,12 @@ def circles(everywhere: bool) -> list[set[str]]:
     return [{str(path.relative_to(PACKAGE)) for path in ring} for ring in rings]
 
 
+@pytest.mark.slow
 def test_no_circle_at_the_top_of_files():
     assert circles(everywhere=False) == []
 
 
+@pytest.mark.slow
 def test_circles_inside_functions_only_get_shorter():
     found = circles(everywhere=True)
     for ring in found:
@@ -199,6 +204,7 @@ def test_heavy_libraries_are_imported_inside_functions(path):
     assert names.isdisjoint(set(HEAVY) - allowed)
 
 
+@pytest.mark.slow
 def test_panels_are_imported_when_they_are_opened():
     """No module imports a panel at its top, and only views know of ipywidgets."""
     for path in PACKAGE.rglob("*.py"):
@@ -225,6 +231,7 @@ def test_every_registered_panel_has_its_view():
         assert callable(getattr(importlib.import_module(entry["module"]), entry["function"]))
 
 
+@pytest.mark.slow
 def test_every_file_says_its_licence_and_its_idea():
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text()

@@ -127,6 +127,7 @@ class TestRows:
 class TestFrames:
     """Lazy series from files, equal to the same in memory."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ALIGNMENTS)
     def test_projections_counts_and_gains(self, tmp_path, name):
         eds = spectral()
@@ -134,6 +135,7 @@ class TestFrames:
         lazy = from_file(eds, tmp_path, CHUNKS["images"])
         self.compare(lazy, eds)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("chunks", CHUNKS)
     def test_any_chunks(self, tmp_path, chunks):
         eds = spectral()
@@ -142,6 +144,7 @@ class TestFrames:
         assert lazy.gross.chunksize == lazy.data.chunksize == CHUNKS[chunks]
         self.compare(lazy, eds)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("how", ["cropped", "binned", "tilts", "one element", "in memory"])
     def test_what_is_recorded_follows_the_data(self, tmp_path, how):
         eds = spectral()
@@ -170,6 +173,7 @@ class TestFrames:
         np.testing.assert_array_equal(found[2], expected[2])
         np.testing.assert_allclose(frames.gains_of(lazy), frames.gains_of(eds), rtol=1e-6)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ALIGNMENTS)
     def test_aligned_copies(self, tmp_path, name):
         eds = spectral()
@@ -203,6 +207,7 @@ class TestFrames:
             frames.recorded_counts(from_file(eds, tmp_path, CHUNKS["pieces"]))[1], expected
         )
 
+    @pytest.mark.slow
     def test_gains_and_hot_pixels(self, tmp_path):
         eds = spectral()
         lazy = from_file(eds, tmp_path, CHUNKS["pieces"])
@@ -232,6 +237,7 @@ class TestFrames:
 
 
 class TestMemory:
+    @pytest.mark.slow
     @pytest.mark.parametrize("chunks", ["images", "slabs"])
     def test_a_slab_takes_the_same_of_a_series_of_any_length(self, chunks):
         slab, image = 4 * len(TILTS) * 2 * 200 * 64, 4 * 200
@@ -294,6 +300,7 @@ def maps_and_haadf(slices=300):
 
 
 class TestRatios:
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", ["blocks", "poisson"])
     def test_fitted_to_some_slices_they_agree_with_those_of_all(self, tmp_path, method):
         eds, haadf = maps_and_haadf()
@@ -422,6 +429,7 @@ class TestRatios:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["em", "tv"])
 def test_from_spectra_to_volumes_lazily(tmp_path, method):
     rng, energy = np.random.default_rng(0), 0.02 * np.arange(1, 512)

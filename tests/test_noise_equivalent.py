@@ -129,6 +129,7 @@ def simulated(request):
 class TestFewSlices:
     """The noise of 1 to 8 slices is that of 16 to a factor of 1.5, or a warning says that they do not tell it."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("noise", ["own", 20, 1000])
     def test_counted_electrons(self, simulated, noise):
         images = simulated.haadf

@@ -81,6 +81,7 @@ def test_align_opens_the_panel(haadf):
     assert direct.align(method="centre_of_mass", show_progressbar=False) == haadf.alignment
 
 
+@pytest.mark.slow
 def test_controls_and_traits_agree(panel):
     widgets = widgets_of(panel)
     values = {
@@ -204,6 +205,7 @@ def test_refine_goes_on_from_what_is_shown(haadf, panel):
     assert not np.array_equal(panel.alignment.across, np.zeros(13))
 
 
+@pytest.mark.slow
 def test_maps_decide_with_the_images_and_are_aligned_too(haadf, data):
     maps = mt.TiltSeriesEDS.from_maps(
         dict(zip(("Al", "Cu"), data.maps.swapaxes(2, 3), strict=True)), tilts=TILTS, pixel_size=0.5
@@ -236,6 +238,7 @@ def test_undo(panel):
     assert "nothing" in panel.message
 
 
+@pytest.mark.slow
 def test_wrong_values_are_refused_with_a_reason(panel):
     widgets = widgets_of(panel)
     widgets["across"].value = 21.0

@@ -72,6 +72,7 @@ def test_method_opens_the_panel_with_its_arguments():
     assert eds.response_ratios is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -100,6 +101,7 @@ def test_apply_attaches_what_the_method_attaches(settings):
     assert eds.response_ratios.r2 == expected.r2
 
 
+@pytest.mark.slow
 def test_apply_fits_with_settings_that_were_not_fitted_yet():
     haadf, eds = pair(counts=20.0)
     panel, wdict = opened(eds, haadf)
@@ -240,6 +242,7 @@ def test_apply_waits_for_the_fit_under_way(monkeypatch):
     assert not wdict["apply_button"].disabled
 
 
+@pytest.mark.slow
 def test_a_fit_before_the_alignment_is_not_attached_after_it():
     haadf, eds = pair(counts=20.0)
     haadf.data = np.roll(haadf.data, 2, axis=1)

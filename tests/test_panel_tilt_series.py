@@ -67,6 +67,7 @@ def both():
 
 
 class TestControls:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "values"),
         [
@@ -132,6 +133,7 @@ class TestControls:
 
 
 class TestPictures:
+    @pytest.mark.slow
     def test_each_control_changes_its_pictures(self, both):
         panel, _ = both
         panel.tilt, panel.channel, panel.line, panel.same_brightness = 1, "Au", "Au_La", True
@@ -173,6 +175,7 @@ class TestPictures:
         sums = np.asarray(eds.data).sum(axis=(2, 3), dtype=float).T
         np.testing.assert_allclose(panel.sums, [*sums, sums.sum(axis=0)])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("single", ["slice", "element"])
     def test_one_slice_and_one_element(self, single):
         eds = pair()[1]
@@ -188,6 +191,7 @@ class TestPictures:
 
 
 class TestMarks:
+    @pytest.mark.slow
     def test_marks_follow_the_tilt_and_apply_drops_them(self):
         eds = pair()[1]
         panel, made = opened(eds)
@@ -238,6 +242,7 @@ class TestMarks:
 
 
 class TestWindow:
+    @pytest.mark.slow
     @pytest.mark.parametrize(("lazy", "units"), [(False, "keV"), (True, "eV")])
     def test_spectrum_and_map_of_a_line(self, lazy, units):
         eds = pair()[1]
@@ -262,6 +267,7 @@ class TestWindow:
         assert high - low == pytest.approx(background * STEP)
         assert panel.map_title.startswith(f"{low:.2f} to {high:.2f} keV at 60.0°: ")
 
+    @pytest.mark.slow
     def test_a_window_that_was_moved_is_no_line_any_more(self, both):
         panel, made = both
         made["wdict"]["centre"].value += 0.1
@@ -272,6 +278,7 @@ class TestWindow:
             panel.centre = end
             assert panel.window.any()
 
+    @pytest.mark.slow
     def test_tilts_without_spectra_are_said(self):
         haadf, eds = pair()
         panel, _ = opened(haadf, spectra_of(eds, tilts=TILTS[:5]))
@@ -290,6 +297,7 @@ class TestWindow:
 
 
 class TestWork:
+    @pytest.mark.slow
     def test_a_line_is_one_move_of_the_window(self, both):
         panel, moves = both[0], []
         panel.line = "Au_La"
@@ -330,6 +338,7 @@ class TestWork:
         assert panel.message == "The file is gone"
         assert not panel.running
 
+    @pytest.mark.slow
     def test_in_threads_it_comes_to_the_same(self):
         eds = pair()[1]
         spectra = spectra_of(eds, lazy=True)

@@ -63,6 +63,7 @@ OF_A_CHANNEL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONTROLS)
 def test_a_control_and_its_trait_follow_each_other(name):
     panel, widgets = opened()
@@ -74,6 +75,7 @@ def test_a_control_and_its_trait_follow_each_other(name):
     assert panel.message == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OF_A_CHANNEL)
 def test_a_control_of_an_element_changes_that_element_only(name):
     panel, widgets = opened()
@@ -185,6 +187,7 @@ def test_the_bar_is_as_long_as_it_says():
     assert row[:100].sum() == 5 * 16 - 2
 
 
+@pytest.mark.slow
 def test_pictures_change_with_the_controls_that_they_depend_on():
     panel, widgets = opened()
     panel.y = 1.0
@@ -423,6 +426,7 @@ def test_a_cancelled_view_is_not_shown_and_the_volume_stays(monkeypatch, end):
     assert str(volume.metadata) == str(before.metadata)
 
 
+@pytest.mark.slow
 def test_pictures_follow_in_a_thread():
     panel, calm = VolumePanel(make_volume()), opened()[0]
     for x in (-3.25, 0.25, 2.75):

@@ -72,6 +72,7 @@ def aligned(bench, alignment=None):
     return panel
 
 
+@pytest.mark.slow
 def test_all_the_way_it_makes_what_the_methods_make(series, by_methods):
     haadf, eds = series
     bench = bench_of(haadf, eds)
@@ -192,6 +193,7 @@ def test_an_alignment_from_before_is_offered_for_the_maps(series, by_methods):
     assert eds.alignment == haadf.alignment
 
 
+@pytest.mark.slow
 def test_what_was_opened_before_a_change_applies_nothing(series, by_methods):
     haadf, eds = series
     bench = bench_of(haadf, eds)

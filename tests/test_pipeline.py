@@ -107,6 +107,7 @@ class TestVolumes:
             eds.reconstruct_sirt(6, initial=half, **QUIET).data, whole.data, rtol=1e-4, atol=1e-6
         )
 
+    @pytest.mark.slow
     def test_mask(self, simulated):
         haadf, _ = series_of(simulated)
         mask = np.zeros((49, 20, 49), bool)
@@ -187,6 +188,7 @@ class TestLazy:
             alone.data.compute(), haadf.reconstruct_sirt(4, **QUIET).data, rtol=1e-4, atol=1e-3
         )
 
+    @pytest.mark.slow
     def test_slabs_with_mask_and_start(self, simulated):
         _, eds = series_of(simulated)
         _, lazy_eds = series_of(simulated, lazy=True)
@@ -283,6 +285,7 @@ class TestQuantify:
             haadf.reconstruct_sirt(2, **QUIET).quantify("CL", {"Au": 1.0})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not HUBER.is_dir(), reason=f"the example data {HUBER.name} are not beside the repository"
 )

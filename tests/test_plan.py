@@ -14,6 +14,7 @@ def series():
     return wire()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", ["sirt", "em", "cgls", "fbp", "hebt", "tv", "tgv", "tnv", "fused"]
 )

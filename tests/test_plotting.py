@@ -40,6 +40,7 @@ def drawn(figure):
     return figure
 
 
+@pytest.mark.slow
 def test_every_figure_draws():
     composition = 100 * VOLUMES / VOLUMES.sum(axis=0)
     for figure in (

@@ -45,6 +45,7 @@ def poisson(maps, haadf, **options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("counts", "background", "within"), [(0.3, 0.0, 0.015), (1.0, 1.0, 0.015), (10.0, 0.0, 0.003)]
 )
@@ -63,6 +64,7 @@ def test_unbiased_where_plain_least_squares_is_far_off(counts, background, withi
     assert np.abs(np.mean(plain, axis=0) / TRUE - 1).max() > 5 * within
 
 
+@pytest.mark.slow
 def test_scatters_less_than_blocks_where_phases_are_mixed():
     offs = {"blocks": [], "poisson": []}
     for seed in range(8):
@@ -77,6 +79,7 @@ def test_scatters_less_than_blocks_where_phases_are_mixed():
     assert (error["poisson"] < error["blocks"]).all()
 
 
+@pytest.mark.slow
 def test_standard_errors_are_those_of_the_scatter():
     fits = [poisson(*simulated(1.0, seed)[:2], n_bootstrap=50) for seed in range(20)]
     scatter = np.std([fit.values for fit in fits], axis=0, ddof=1)
@@ -86,6 +89,7 @@ def test_standard_errors_are_those_of_the_scatter():
     assert (claimed < 2 * scatter).all()
 
 
+@pytest.mark.slow
 def test_the_law_of_the_noise_does_not_matter():
     # Lines that overlap: the second net map subtracts a part of the first, so that their noise is
     # not Poisson and correlated.
@@ -145,6 +149,7 @@ def test_gains_shares_and_order_go_through():
     np.testing.assert_allclose(poisson(gross[::-1], haadf).values[::-1], reference, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_prior_and_rest():
     maps, haadf, _ = simulated(5.0, mixed=0.1, width=96, height=32)
     strap = ellipsoid(np.arange(-75.0, 76.0, 5.0), 96, 32, (10, 12, 5), (14, 10, 8))

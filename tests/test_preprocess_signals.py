@@ -148,6 +148,7 @@ class TestScalingAgainstGains:
             if iterate.iteration == iterations:
                 return np.square(iterate.volume - truth).sum() / np.square(truth).sum()
 
+    @pytest.mark.slow
     def test_equal_without_noise_and_better_with_it(self):
         z, x = np.mgrid[:48, :48] - 23.5
         truth = np.repeat((np.hypot(x / 16, z / 12) < 1)[..., None], 12, axis=2).astype(np.float32)
@@ -341,6 +342,7 @@ class TestImages:
             haadf.threshold_background(1.0)
 
 
+@pytest.mark.slow
 def test_every_figure_of_preprocessing_draws():
     import io
 
@@ -369,6 +371,7 @@ def test_every_figure_of_preprocessing_draws():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (DATA / "idp_l2083").is_dir(), reason="the real lamella (idp_l2083) is not here"
 )

@@ -202,6 +202,7 @@ class TestBackgroundLevel:
         assert fit.film == pytest.approx(40, abs=0.5)
         assert np.abs(fit.residuals).max() < 1
 
+    @pytest.mark.slow
     def test_errors_say_how_well_offset_and_film_are_told_apart(self):
         """Scatter of both over many noisy series; at low tilts the two are nearly the same."""
         rng = np.random.default_rng(7)
@@ -338,6 +339,7 @@ class TestBadTilts:
         assert ranking.suspicious.size == 0
         assert set(ranking.reasons) == {""}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("bad", [0, 7, 12, 24])
     @pytest.mark.parametrize("fault", ["dark", "bright", "blurred", "another object"])
     def test_the_bad_one_is_the_worst_and_the_reason_fits(self, bad, fault):
@@ -364,6 +366,7 @@ class TestBadTilts:
         assert word in ranking.reasons[bad]
         assert f"{self.TILTS[bad]:.1f}" in str(ranking).splitlines()[1]
 
+    @pytest.mark.slow
     def test_tilts_that_merely_scatter_are_rarely_suspicious(self):
         """The polynomial takes part of the scatter of a few tilts; a score in what is left of it would cry wolf."""
         rng, tilts = np.random.default_rng(15), np.linspace(-60, 60, 13)

@@ -60,6 +60,7 @@ def zhong_volumes(zhong_series):
     return eds, run(hebt(A, maps, haadf, ratios.values, alpha=0.7), 200).volume
 
 
+@pytest.mark.slow
 def test_zhong_pixelwise_ratios(zhong_series):
     # Published: R2 = 0.91.
     series, maps, haadf = zhong_series
@@ -68,6 +69,7 @@ def test_zhong_pixelwise_ratios(zhong_series):
     np.testing.assert_allclose(ratios, np.tile(series.true_ratios, (SEEDS, 1)), rtol=0.06)
 
 
+@pytest.mark.slow
 def test_zhong_correlation(zhong_series, zhong_volumes):
     # Published: 0.944 -> 0.992 (Au), 0.874 -> 0.984 (Ag).
     eds, both = (
@@ -102,6 +104,7 @@ def test_zhong_volumes_are_in_counts(zhong_series, zhong_volumes):
         np.testing.assert_allclose(total, truth.sum(axis=(1, 2, 3)), rtol=0.05)
 
 
+@pytest.mark.slow
 def test_best_alpha_grows_with_the_iterations():
     series, maps, haadf = noisy(zhong(size=128))
     A = projector(TiltGeometry(series.tilts, 128, pixel_size=series.pixel_size))
@@ -152,6 +155,7 @@ def test_yuan_core_and_shell(yuan_volumes, method):
     np.testing.assert_allclose(np.mean(measured, axis=0), 80, atol=5)
 
 
+@pytest.mark.slow
 def test_yuan_outline_and_error_gain_from_the_haadf(yuan_volumes):
     series, eds, both = yuan_volumes
     particle = series.phantom.truth.sum(axis=0)[..., 0] > 5.5
@@ -181,6 +185,7 @@ def mixed_phases():
     return simulate(yuan(size=128, slices=32), oversampling=1, blur=0.0, haadf_noise="none", seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counts", [0.3, 1.0, 3.0, 10.0])
 def test_response_ratios_at_any_number_of_counts(mixed_phases, counts):
     """Each single fit is within 5 % of the truth; plain least squares on pixels sags far below it."""

@@ -40,6 +40,7 @@ def exspy_composition(intensities, method, factors, units):
     return np.array([image.data for image in composition]).reshape(intensities.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["CL", "zeta", "cross_section"])
 @pytest.mark.parametrize("units", ["weight", "atomic"])
 def test_equal_to_exspy(method, units):

@@ -160,6 +160,7 @@ def test_dose_of_a_series_is_that_of_a_pixel_and_follows_it():
     assert eds.dose == pytest.approx(whole / (16 * 8))
 
 
+@pytest.mark.slow
 def test_lines_of_the_maps_come_with_the_volume():
     from hyperspy_multitomo.signals.metadata.recorded_arrays import record
 
@@ -255,6 +256,7 @@ def means(composition, where):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("iterations", [100, 200, 500])
 def test_core_and_shell_of_yuan(yuan_series, iterations):
     eds, haadf, core, shell, ratios = yuan_series

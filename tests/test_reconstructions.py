@@ -314,6 +314,7 @@ class TestStopping:
 
 
 class TestLazy:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", METHODS)
     @pytest.mark.parametrize("kind", ["haadf", "eds"])
     def test_lazy_equals_eager(self, A, truth, name, kind):

@@ -49,6 +49,7 @@ def aligned_needle(needle):
     return align(needle.haadf, needle.tilts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("specimen", "shift", "axis", "rotation"),
     [("needle", 0.1, 0.2, 0.2), ("particle", 0.1, 0.3, 0.5), ("lamella", 0.3, 1.0, 0.5)],
@@ -71,6 +72,7 @@ def test_the_chain_finds_shifts_axis_and_rotation(specimen, shift, axis, rotatio
     assert quality.report[0].startswith("rough shifts")
 
 
+@pytest.mark.slow
 def test_shifting_the_images_shifts_the_result(needle, aligned_needle):
     steps = np.random.default_rng(3).integers(-2, 3, (len(TILTS), 2))
     moved = Alignment(*steps.T.astype(float)).apply(needle.haadf, fill="edge")
@@ -128,6 +130,7 @@ def test_a_rotation_that_may_be_none_is_left_out():
         assert any("not significant" in line for line in found.quality.report)
 
 
+@pytest.mark.slow
 def test_maps_decide_where_the_images_are_poor():
     # Images with the noise of a third of their maximum: the maps know better, and both together
     # know best.
@@ -166,6 +169,7 @@ def test_a_tilt_out_of_place_is_suspicious(needle):
     assert list(found.suspicious) == [TILTS[6]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("specimen", ["needle", "particle", "lamella"])
 def test_projection_matching_improves_rough_shifts(specimen):
     series = series_of(specimen, size=64)
@@ -193,6 +197,7 @@ def test_axis_by_centre_of_mass_is_within_its_errors(needle):
     assert abs(axis.rotation - 2.0) < 4 * axis.rotation_error < 0.4
 
 
+@pytest.mark.slow
 def test_gradient_is_that_of_the_likelihood(needle):
     """Against finite differences: the value of the model-based gradient agrees up to its own scatter."""
     angle = np.deg2rad(2)
@@ -288,6 +293,7 @@ def test_covariance_is_that_of_blobs_one_by_one(support, count):
     assert np.abs(found - expected).max() < 1e-5 * expected.max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "support", [Support("rod", 18.0), Support("ball", 19.0), Support("slab", 14.0, 3.0)], ids=str
 )
@@ -342,6 +348,7 @@ def test_covariance_predicts_projections():
     )
 
 
+@pytest.mark.slow
 def test_what_is_in_view():
     particle, needle, lamella = (
         series_of(name, size=64).haadf for name in ("particle", "needle", "lamella")
@@ -375,6 +382,7 @@ def test_bad_series_are_named(needle, method):
         align(np.zeros_like(needle.haadf), TILTS, method)
 
 
+@pytest.mark.slow
 def test_a_jump_beyond_the_view_is_named():
     lamella = series_of("lamella", size=64)
     images = lamella.haadf.copy()
@@ -425,6 +433,7 @@ def blobs(x, slices, tilts):
 
 
 class TestFewSlices:
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", ["auto", "tilt_axis"])
     @pytest.mark.parametrize(
         ("x", "slices", "count"),
@@ -464,6 +473,7 @@ class TestFewSlices:
         assert np.abs(images.sample(place, u, y).mean(axis=0) - smooth).max() < 0.1 * whole.max()
 
 
+@pytest.mark.slow
 def test_residual_of_the_model_itself_is_one():
     """What the others do not predict of each image, of a Gaussian random field with the covariance of the model."""
     tilts, u, y = np.linspace(-60, 60, 13), positions(-10, 10, 1), positions(-20, 20, 1)
@@ -481,6 +491,7 @@ def test_residual_of_the_model_itself_is_one():
         assert view.left_out(placement).mean() == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [-24.0, 20.0, 24.0])
 def test_a_cut_specimen_whose_axis_is_off_the_middle_is_seen_as_a_whole(offset):
     """What is seen on one side of the axis alone has no even and odd part; the object is moved until little is."""

@@ -348,6 +348,7 @@ class TestPlot:
 
 
 class TestLazy:
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", METHODS)
     def test_lazy_equals_eager(self, truth, method):
         truth = np.tile(truth, (1, 1, 1, 14))
@@ -377,6 +378,7 @@ class TestLazy:
         ]
         assert relative(maps[1].compute(), maps[0]) < 1e-6
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", METHODS)
     def test_three_dimensions_in_slabs_that_overlap(self, truth, method):
         truth = np.tile(truth, (1, 1, 1, 8))

@@ -53,6 +53,7 @@ class TestNoise:
         ]
         assert weights[0] > 5 * weights[1]
 
+    @pytest.mark.slow
     def test_a_channel_without_counts(self, truth):
         empty = truth * np.array([1, 0], np.float32)[:, None, None, None]
         for call in (
@@ -84,6 +85,7 @@ class TestNoise:
         with pytest.warns(UserWarning, match="no counts as recorded"):
             eds.smooth(1.0).reconstruct_tv(data_term="least_squares", **FEW)
 
+    @pytest.mark.slow
     def test_vacuum_has_no_say(self, truth):
         """The weights of least squares are those of the noise in the object, however much is empty around it."""
         counts = (
@@ -253,6 +255,7 @@ class TestBadInput:
         ):
             eds.reconstruct_tgv(haadf, **FEW)
 
+    @pytest.mark.slow
     def test_memory_that_other_ways_take(self, truth, monkeypatch):
         """A power of the HAADF and a projector without compiled kernels hold copies of the volume."""
         needed = []

@@ -52,6 +52,7 @@ def kept(tmp_path):
 
 
 class TestExactly:
+    @pytest.mark.slow
     @pytest.mark.parametrize("form", ["fused", "textbook"])
     @pytest.mark.parametrize("name", SOLVERS)
     def test_every_solver_goes_on(self, kept, name, form):
@@ -66,6 +67,7 @@ class TestExactly:
         assert_same(result, run(make(), parts[-1]))
         assert result.resumed_at == parts[1]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", SOLVERS)
     def test_on_any_number_of_threads(self, kept, monkeypatch, name):
         """Bit for bit: the last slabs of a run, and those of other workers, have other numbers of them."""
@@ -79,6 +81,7 @@ class TestExactly:
         for other in found[1:]:
             np.testing.assert_array_equal(other.volume, found[0].volume)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "solver", [sirt, cgls, em, lambda A, data: penalised(DataTerm(A, data))]
     )
@@ -280,6 +283,7 @@ class TestInterrupted:
         assert done == len(result.residuals["eds"]) > 0
         assert_same(run(make(), done + 3, checkpoint=kept, resume=True), run(make(), done + 3))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("finished", [True, False])
     @pytest.mark.parametrize("at", [9, 10, 14])
     @pytest.mark.parametrize("name", ["tv", "power, tgv"])
@@ -309,6 +313,7 @@ class TestInterrupted:
         )
 
 
+@pytest.mark.slow
 def test_tgv_goes_on_in_another_process(kept):
     """Begun in one process, finished in this one."""
     code = f"""

@@ -157,6 +157,7 @@ def test_signal_survives_a_full_disk(tmp_path, monkeypatch, suffix):
     np.testing.assert_array_equal(hs.load(target).data, second.data)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="sets a limit that Windows does not have")
 def test_a_full_disk_ends_no_process(tmp_path):
     """HDF5 ends the process on its own where what it writes fails: not through our file object."""
@@ -191,6 +192,7 @@ class Failing:
         return getattr(self.file, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [0, 96, 2000, 5000, 40_000, 100_000])
 def test_hdf5_never_hears_of_a_failed_write(tmp_path, room):
     import h5py
@@ -339,6 +341,7 @@ class TestKilled:
         assert list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", ["a\\b", "..", "a/b", "x" * 300, "a:b\n"])
 @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
 def test_any_title_can_be_loaded(tmp_path, suffix, title):

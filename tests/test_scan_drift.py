@@ -67,6 +67,7 @@ def bounds(expected):
     return np.sqrt(mean[:2].mean()), 2 * np.sqrt(mean[2:4].mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("specimen", SPECIMENS)
 def test_few_counts_are_used_well(specimen):
     shift_errors, drift_errors, limits = [], [], []
@@ -87,6 +88,7 @@ def test_few_counts_are_used_well(specimen):
     assert rms(drift_errors) <= max(0.3, drift_limit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("specimen", SPECIMENS)
 @pytest.mark.parametrize("slow_axis", ["x", "y"])
 def test_expected_counts_give_the_offsets_and_drifts_of_scans_in_both_directions(
@@ -170,6 +172,7 @@ def test_a_sum_of_maps_alone_will_do_where_it_looks_like_the_image():
     assert rms(shift) < 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("specimen", SPECIMENS)
 def test_maps_in_place_stay_there_within_their_errors(specimen):
     truth, nothing = series(specimen), np.zeros((len(TILTS), 2))
@@ -179,6 +182,7 @@ def test_maps_in_place_stay_there_within_their_errors(specimen):
     assert (np.abs(found.along) < 4 * found.quality.along_error).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("specimen", SPECIMENS)
 def test_standard_errors_are_those_of_repeated_measurements(specimen):
     truth, (offsets, drifts) = series(specimen), moves(9, 2.0, 0.0)

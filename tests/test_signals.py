@@ -148,6 +148,7 @@ class TestChannels:
 
 
 class TestMetadataStayTrue:
+    @pytest.mark.slow
     def test_slicing_by_degrees(self):
         part = eds_series().inav[:, -20.0:50.0]
         np.testing.assert_array_equal(part.tilts, [-20, 0, 15])
@@ -282,6 +283,7 @@ def test_slicing_never_takes_the_data_away(lazy, monkeypatch):
 
 
 class TestRoundTrip:
+    @pytest.mark.slow
     @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
     @pytest.mark.parametrize("lazy", [False, True])
     def test_tilt_series(self, tmp_path, suffix, lazy):
@@ -308,6 +310,7 @@ class TestRoundTrip:
         assert again.history == eds.history
         assert again.inav[:, -20.0:20.0].elements == eds.elements
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
     @pytest.mark.parametrize("lazy", [False, True])
     def test_volume(self, tmp_path, suffix, lazy):

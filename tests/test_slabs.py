@@ -207,6 +207,7 @@ class TestTurns:
 
 
 class TestEqualToEager:
+    @pytest.mark.slow
     @pytest.mark.parametrize("chunks", [None, 16, 7])
     @pytest.mark.parametrize(
         ("method", "options"),
@@ -228,6 +229,7 @@ class TestEqualToEager:
         assert "chunks" not in lazy.history[-1]
         np.testing.assert_allclose(lazy.data.compute(), eager.data, atol=2e-6 * eager.data.max())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", regularised.METHODS)
     def test_with_a_regulariser_across_slabs(self, series, method):
         """The error falls with the overlap, and all slices together are the eager run."""
@@ -259,6 +261,7 @@ class TestEqualToEager:
         lazy = eds.as_lazy().reconstruct_tv(haadf.as_lazy(), chunks=32, overlap=16, **options)
         assert regularised.relative(lazy.data.compute(), eager.data) < 1e-6
 
+    @pytest.mark.slow
     def test_backgrounds_stay_lazy(self, series):
         (_, eds), (_, lazy_eds) = series
         background = np.random.default_rng(3).random(eds.data.shape, np.float32)
@@ -268,6 +271,7 @@ class TestEqualToEager:
         )
         np.testing.assert_allclose(lazy.data.compute(), eager.data, atol=2e-6 * eager.data.max())
 
+    @pytest.mark.slow
     def test_with_maps_of_larger_pixels(self):
         (haadf, eds), (lazy_haadf, lazy_eds) = wire(slices=48)
         options = {"ratios": RATIOS, "iterations": 60, "regulariser": "tv", "tolerance": 0, **QUIET}
@@ -287,6 +291,7 @@ class TestEqualToEager:
         np.testing.assert_allclose(lazy.data.compute(), eager.data, atol=2e-6 * eager.data.max())
         assert lazy.history[-1]["mask"] == "given"
 
+    @pytest.mark.slow
     def test_any_scheduler(self, series):
         (haadf, _), (lazy, _) = series
         eager = haadf.reconstruct_sirt(5, **QUIET).data
@@ -389,6 +394,7 @@ class TestStored:
 class TestInterrupt:
     """An interrupt stops the slabs that are worked at, keeps their state, and leaves no thread behind."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kept", [False, True])
     def test_ctrl_c(self, series, tmp_path, kept, monkeypatch):
         (lazy, _), run, at_work, pressed = series[1], job.run, threading.Event(), []
@@ -570,6 +576,7 @@ class TestCheckpoints:
 class TestMemory:
     METHODS = ("sirt", "em", "cgls", "fbp", "hebt", "tv", "tgv", "tnv")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", METHODS)
     def test_reckoned_is_held(self, method, monkeypatch):
         """What a slab is reckoned to hold is what it holds, within a third."""
@@ -595,6 +602,7 @@ class TestMemory:
             tracemalloc.stop()
         assert 0.67 < peak / reckoned[-1].needed < 1.33
 
+    @pytest.mark.slow
     def test_it_does_not_grow_with_the_slices(self, tmp_path, monkeypatch):
         monkeypatch.setattr(
             noise, "_PIXELS", 64 * 64 * len(TILTS)

@@ -101,6 +101,7 @@ def test_elements_with_the_haadf():
     assert volume.history[-1]["in_effect"] == "tv"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coupling", ["frobenius", "uncoupled", "nuclear"])
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_compiled_and_textbook_measure_the_same(coupling, dimensions):

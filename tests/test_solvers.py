@@ -89,6 +89,7 @@ class TestAgainstDenseAlgebra:
         expected = stacked_sirt(scaled, maps[0].reshape(-1, 5), 8).reshape(20, 24, 5)
         assert relative(volume_of(sirt(A, maps[0], gains=gains)), expected) < 1e-5
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("rest", [False, True])
     @pytest.mark.parametrize("weighting", ["sirt", "squared"])
     @pytest.mark.parametrize("own_tilts", [False, True])
@@ -164,6 +165,7 @@ CASES = {
 
 
 class TestFusedAgainstTextbook:
+    @pytest.mark.slow
     @pytest.mark.parametrize("own_tilts", [False, True])
     @pytest.mark.parametrize("case", CASES)
     def test_hebt(self, A, B, truth, maps, own_tilts, case):
@@ -177,6 +179,7 @@ class TestFusedAgainstTextbook:
         )
         self.compare(system(A, A, truth, maps, **none, **channels))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("slices", [1, 40, 100])
     def test_any_number_of_slices(self, A, slices):
         maps = np.random.default_rng(2).random((2, 11, 22, slices), np.float32)
@@ -190,6 +193,7 @@ class TestFusedAgainstTextbook:
             ),
         )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("own_tilts", [False, True])
     @pytest.mark.parametrize("case", CASES)
     def test_elements_in_lanes_of_their_own_and_side_by_side(
@@ -389,6 +393,7 @@ class TestPhysics:
                 assert iterate.residuals["haadf"] == pytest.approx(residual, rel=1e-4)
             before = iterate.volume
 
+    @pytest.mark.slow
     def test_long_runs_stay_stable(self, A, truth, maps):
         for weighting in ("sirt", "squared"):
             for alpha in (0.05, 0.5, 0.95):
@@ -480,6 +485,7 @@ class TestRun:
         assert result.iterations == len(result.residuals["eds"]) == 3
         np.testing.assert_array_equal(result.volume, volume_of(sirt(A, maps), 3))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("delay", [0.05, 0.11, 0.173])
     @pytest.mark.parametrize("threads", [1, 2])
     def test_interrupted_within_an_iteration(self, delay, threads):
@@ -558,6 +564,7 @@ class TestBadInput:
             hebt(A, maps, haadf_of(A, truth), RATIOS, haadf_projector=other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 7, 16, 33, 40])
 @pytest.mark.parametrize("solver", [sirt, em])
 def test_slices_are_the_same_bit_for_bit_however_many_are_solved_together(solver, cut):

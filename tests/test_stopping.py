@@ -209,6 +209,7 @@ class TestRun:
             found.append(rule.reached(None, history))
         assert found == [None] * 6 + ["tolerance"]
 
+    @pytest.mark.slow
     def test_regularised_runs_end_near_the_minimum(self):
         A = projector(TiltGeometry(np.linspace(-70, 70, 30), 24))
         z, x = np.mgrid[:24, :24] - 12
@@ -285,6 +286,7 @@ def ends():
 class TestDefaultOfTheRegularised:
     """A relative change of the objective of 1e-3 in twenty iterations, where 1e-4 gives the same image later."""
 
+    @pytest.mark.slow
     def test_the_image_is_as_good(self, ends):
         errors, _ = ends
         assert (errors[:, 0] / errors[:, 2]).mean() < 1.005

@@ -165,12 +165,14 @@ CASES = {
 
 
 class TestFusedAgainstTextbook:
+    @pytest.mark.slow
     @pytest.mark.parametrize("dimensions", [2, 3])
     @pytest.mark.parametrize("coupling", ["uncoupled", "frobenius", "nuclear"])
     @pytest.mark.parametrize("kind", ["tv", "tgv"])
     def test_regularisers(self, A, kind, coupling, dimensions):
         assert_alike(system_of([maps_of(A)], kind, coupling, dimensions))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("case", CASES)
     def test_cases(self, A, B, coarse, case):
         assert_alike(CASES[case](A, B, coarse))
@@ -189,6 +191,7 @@ class TestFusedAgainstTextbook:
 
 
 class TestGoingOn:
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["tv", "tgv"])
     def test_with_other_factors(self, A, B, kind):
         """The tangents of a power law: factors per voxel and a background come in, the volume starts where it is told to."""
@@ -268,6 +271,7 @@ class TestInterruption:
         np.testing.assert_array_equal(fused.volume, before)
         fused.close()
 
+    @pytest.mark.slow
     def test_read_while_it_runs(self, A):
         """Every volume read is that of a whole iteration."""
         system = system_of([maps_of(A, slices=40)])

@@ -151,6 +151,7 @@ class TestMinimiser:
         """Slopes of so small objects are about 1 per voxel, and so is TGV's field."""
         monkeypatch.setattr(variational_system, "FIELD", 0.5)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", CASES)
     def test_agrees_with_an_independent_solver(self, A, haadf_A, counts, haadf, mask, name):
         iterates = problem(A, haadf_A, counts, haadf, mask, CASES[name])
@@ -168,6 +169,7 @@ class TestMinimiser:
         assert -1e-6 < iterate.gap / convex.value < 2e-3
         assert iterate.gap >= iterate.objective - convex.value - 1e-5 * convex.value
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "case", [dict(), dict(kind="tgv", alpha0=0.6, haadf="channel")], ids=["tv", "tgv"]
     )
@@ -189,6 +191,7 @@ class TestMinimiser:
             assert objective == pytest.approx(found[0][1], rel=2e-4)
             assert relative(volume, found[0][0]) < 0.01
 
+    @pytest.mark.slow
     def test_the_start_does_not_matter(self, A, counts):
         def minimum(**options):
             return run(
@@ -198,6 +201,7 @@ class TestMinimiser:
         start = np.random.default_rng(3).random((2, N, N, SLICES)) * 5
         assert relative(minimum(initial=start), minimum()) < 3e-3
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["tv", "tgv"])
     def test_the_gap_bounds_the_distance_to_the_minimum_on_the_way(self, A, counts, kind):
         terms, regulariser = (
@@ -229,6 +233,7 @@ class TestClosedForms:
             run(iterates, 2000).volume[0, :, :, 0], [expected, expected], atol=2e-3
         )
 
+    @pytest.mark.slow
     def test_a_ramp_that_tgv_keeps_and_tv_does_not(self):
         """TV flattens the ends of a ramp where TGV goes on straight to the corners."""
         A = projector(TiltGeometry([0.0], 48, (8, 48)))
@@ -246,6 +251,7 @@ class TestClosedForms:
         np.testing.assert_allclose(tgv[1:-1], tgv[7], atol=0.02)
         assert tgv.min() > 0.5
 
+    @pytest.mark.slow
     def test_equal_channels_by_the_nuclear_norm_are_one_with_sqrt_2_times_lambda(self, A, counts):
         """2 D(u) + lambda sqrt(2) TV(u) is what two equal channels add up to."""
         twice = counts[:1].repeat(2, axis=0)
@@ -315,6 +321,7 @@ class TestSymmetries:
         np.testing.assert_allclose(run(variational([DataTerm(fine, counts)], Regulariser(0.7), 2 * SCALES), 60).volume,
                                    2 * coarse, atol=1e-3)  # fmt: skip
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["tv", "tgv"])
     def test_slices_do_not_depend_on_each_other_in_two_dimensions(self, A, counts, kind):
         regulariser = Regulariser(0.7, kind, dimensions=2, alpha0=0.6)
@@ -325,6 +332,7 @@ class TestSymmetries:
             ).volume
             assert relative(whole[..., y : y + 1], alone) < 3e-3
 
+    @pytest.mark.slow
     def test_three_dimensions_are_two_where_slices_are_alike(self, A, counts):
         data = counts[..., :1].repeat(4, axis=-1)
         flat, deep = (
@@ -346,6 +354,7 @@ class TestSymmetries:
 
         assert spread(3) < 0.9 * spread(2)
 
+    @pytest.mark.slow
     def test_regulariser_joins_channels_only_when_coupled(self, A, counts):
         def first(coupling, data):
             return run(
@@ -471,6 +480,7 @@ class TestIterates:
         with pytest.raises(ValueError, match="coupled"):
             iterate.hold([True, False])
 
+    @pytest.mark.slow
     def test_steps_obey_their_bound(self, A, haadf_A, counts, haadf, mask):
         """|Sigma^(1/2) K T^(1/2)| <= 1 by power iteration, for the sum of the HAADF too."""
         for case in (

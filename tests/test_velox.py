@@ -225,6 +225,7 @@ class TestWritten:
         write_velox(tmp_path / "b.emd", {"HAADF": survey, "DF4": images}, [events])
         np.testing.assert_array_equal(mt.load_tilt_series(tmp_path / "b.emd")[0].data[0], survey[0])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("register", [False, True])
     @pytest.mark.parametrize(("stream", "frame"), [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2)])
     @pytest.mark.parametrize("change", ["lost", "added"])

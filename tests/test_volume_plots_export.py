@@ -51,6 +51,7 @@ def bar_label(figure):
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lazy", [False, True])
 def test_orthoslices_cut_where_the_axes_say(lazy):
     volume = volume_of(lazy=lazy)
@@ -126,6 +127,7 @@ def test_only_what_is_drawn_of_a_lazy_volume_is_computed():
     assert set(computed) == {(2, y, 0) for y in range(4)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lazy", [False, True])
 def test_a_volume_without_channels_and_a_single_slice(lazy):
     data = ARRAYS["Au"][:, :1]
@@ -230,6 +232,7 @@ def test_the_volume_is_one_picture_in_all_colours():
     assert lazy.axes[0].images[0].origin == "lower"
 
 
+@pytest.mark.slow
 def test_compositions_are_drawn_from_0_to_100_percent():
     counts = volume_of()
     mask = np.zeros(SHAPE, bool)
@@ -310,6 +313,7 @@ def curves(axes):
     return {line.get_label(): line.get_data() for line in axes.lines}
 
 
+@pytest.mark.slow
 def test_convergence_shows_what_was_recorded(pair):
     eds, haadf = pair
     quiet = {"show_progressbar": False}
