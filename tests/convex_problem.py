@@ -7,7 +7,8 @@ from scipy import sparse
 
 
 class Convex:
-    """The same problem for cvxpy, from matrices that are made here: projections by rays, differences by axes."""
+    """The same problem for cvxpy, from matrices that are made here:
+    projections by rays, differences by axes."""
 
     def __init__(self, system):
         self.system = system
@@ -28,8 +29,12 @@ class Convex:
                 == 0
             )
             self.constraints += [u[outside] == 0 for u in self.u]
-        ahead = [sparse.diags([[-1.0] * (n - 1) + [0.0], [1.0] * (n - 1)], [0, 1]) if n > 1 else sparse.csr_matrix((1, 1))
-                 for n in sizes]  # fmt: skip
+        ahead = [
+            sparse.diags([[-1.0] * (n - 1) + [0.0], [1.0] * (n - 1)], [0, 1])
+            if n > 1
+            else sparse.csr_matrix((1, 1))
+            for n in sizes
+        ]
         dimensions = system.dimensions
         forward = [self._along(ahead[axis], axis, sizes) for axis in range(dimensions)]
         backward = [-D.T for D in forward]

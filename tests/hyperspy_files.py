@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writers of small files as microscopes' software leaves them: HyperSpy's of one tilt, and a bare MRC stack."""
+"""Writers of small files as microscopes' software leaves them:
+HyperSpy's of one tilt, and a bare MRC stack."""
 
 import hyperspy.api as hs
 import numpy as np

@@ -73,12 +73,14 @@ def asymmetric(shape, slices=1):
 
 
 class ProjectorChecks:
-    """Adjointness, closed forms, handedness, equivariance; the fixture `backend` names the one that is checked."""
+    """Adjointness, closed forms, handedness, equivariance;
+    the fixture `backend` names the one that is checked."""
 
     @pytest.mark.parametrize("name", GEOMETRIES)
     def test_adjoint(self, backend, name):
         assert dot_test(projector(GEOMETRIES[name], backend), rng=1) <= 1e-6
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("slices", [1, 15, 16, 17, 63, 64, 65, 130])
     def test_adjoint_for_any_number_of_slices(self, backend, slices):
         assert (
@@ -134,7 +136,8 @@ class ProjectorChecks:
         np.testing.assert_allclose(A(volume)[1], rows[::-1], rtol=2e-6)
 
     def test_sign_of_the_tilt(self, backend):
-        """A voxel (x, z) falls on x cos t + z sin t, counted from the centres: two projectors can be adjoint and disagree."""
+        """A voxel (x, z) falls on x cos t + z sin t, counted from the centres:
+        two projectors can be adjoint and disagree."""
         nz, nx, nu = 21, 33, 61
         z, x = 16, 20
         geometry = TiltGeometry(np.arange(-180, 181, 15), nu, (nz, nx))
@@ -164,7 +167,8 @@ class ProjectorChecks:
         assert np.abs(mirrored - projections).max() > 1
 
     def test_counts_are_conserved(self, backend):
-        """All of a smooth object arrives at every tilt: the sum over rays is the sum over voxels, times the area of a voxel."""
+        """All of a smooth object arrives at every tilt:
+        the sum over rays is the sum over voxels, times the area of a voxel."""
         zz, xx = np.indices((64, 64)) - 31.5
         volume = np.exp(-((xx - 5) ** 2 + (zz + 7) ** 2) / (2 * 6.0**2))[..., None]
         A = projector(TiltGeometry(FULL_CIRCLE, 100, (64, 64), pixel_size=1.5), backend)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Small matrices of known singular values, for kernels that clip them, and the relative difference of two arrays."""
+"""Small matrices of known singular values, for kernels that clip them,
+and the relative difference of two arrays."""
 
 import numpy as np
 
@@ -9,7 +10,8 @@ def relative(a, b):
 
 
 def matrices(channels, components, values, seed=0):
-    """16 random matrices (voxel, channel, component) with the given singular values (min(channel, component),)."""
+    """16 random matrices (voxel, channel, component) with the given singular values (min(channel,
+    component),)."""
     rng = np.random.default_rng(seed)
     left, _ = np.linalg.qr(rng.standard_normal((16, channels, channels)))
     right, _ = np.linalg.qr(rng.standard_normal((16, components, components)))

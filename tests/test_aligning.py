@@ -103,7 +103,8 @@ def test_maps_of_larger_pixels_at_some_tilts_are_aligned_by_the_haadf(series, al
 
 
 def test_reconstruction_uses_the_alignment_like_aligned_images(series):
-    """Aligned, then reconstructed, equals the reconstruction of aligned images up to one interpolation."""
+    """Aligned, then reconstructed, equals the reconstruction of aligned images up to one
+    interpolation."""
     haadf = haadf_of(series.expected_haadf)
     haadf.align(series.alignment)
     through_geometry = haadf.reconstruct_sirt(20, show_progressbar=False).data

@@ -20,7 +20,8 @@ TILTS = np.arange(-70.0, 71.0, 5.0)
 
 
 def knowable(across, tilts):
-    """What is left of shifts across the axis without a + b cos t + c sin t, the position of the axis and of the object."""
+    """What is left of shifts across the axis without a + b cos t + c sin t,
+    the position of the axis and of the object."""
     angles = np.deg2rad(tilts)
     design = np.stack([np.ones_like(angles), np.cos(angles), np.sin(angles)], axis=1)
     return across - design @ np.linalg.lstsq(design, across, rcond=None)[0]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Figures of alignments show the shifts, errors and residuals they were given, in the order of the tilts."""
+"""Figures of alignments show the shifts, errors and residuals they were given,
+in the order of the tilts."""
 
 import io
 import sys

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is kept beside the data follows operators, NumPy, `map`, stacking and assignment, or is forgotten with a message."""
+"""What is kept beside the data follows operators, NumPy, `map`, stacking and assignment,
+or is forgotten with a message."""
 
 import operator
 import warnings
@@ -39,7 +40,8 @@ def truth():
 
 
 def series(seed=0, dose=1.0, lazy=False, gains=None):
-    """Maps as `elemental_maps` makes them: net counts, with gross counts, background and what is known of the acquisition."""
+    """Maps as `elemental_maps` makes them:
+    net counts, with gross counts, background and what is known of the acquisition."""
     gains = np.ones(TILTS.size) if gains is None else gains
     expected = dose * gains[:, None, None] * projector(TiltGeometry(TILTS, SIZE))(truth())
     gross = (
@@ -367,7 +369,8 @@ class TestEverythingElse:
         assert not [w for w in recwarn if "forgotten" in str(w.message)]
 
     def test_response_ratios_follow_binning(self):
-        """HAADF signal per count: of pixels binned by two there are four times the counts, and the HAADF is a mean."""
+        """HAADF signal per count: of pixels binned by two there are four times the counts,
+        and the HAADF is a mean."""
         eds = laden()
         eds.transmission = None
         binned = eds.bin(2)
@@ -439,7 +442,10 @@ class TestAssignment:
         ):
             with pytest.raises(
                 ValueError,
-                match=r"the gross counts recorded with the maps do not belong to them.*gross = None",
+                match=(
+                    r"the gross counts recorded with the maps do not belong to "
+                    r"them.*gross = None"
+                ),
             ):
                 call()
         eds.gross = None

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reconstructions with a HAADF that sees the sum of the elements, on the signals: the two forms of HEBT, and fused."""
+"""Reconstructions with a HAADF that sees the sum of the elements, on the signals:
+the two forms of HEBT, and fused."""
 
 import numpy as np
 import pytest

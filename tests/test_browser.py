@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Each panel in a real browser: Voila serves it, Chromium opens it, controls are moved by the keyboard, results are compared.
+"""Each panel in a real browser: Voila serves it, Chromium opens it,
+controls are moved by the keyboard, results are compared.
 
 Screenshots go to the folder in ``MULTITOMO_SCREENSHOTS``, if that is set. The scripts in
 ``tests/panels`` are the notebooks.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Maps of Bruker files: each way of packing counts, every kind of damage, and how often a file is read."""
+"""Maps of Bruker files: each way of packing counts, every kind of damage,
+and how often a file is read."""
 
 import struct
 from pathlib import Path
@@ -195,7 +196,8 @@ class TestFiles:
             mt.load_tilt_series(tmp_path / "0.bcf", tilts=[0])
 
     def test_the_type_holds_the_largest_count(self, monkeypatch):
-        """RosettaSciIO's type is an estimate from the mean, which a bright spot in vacuum exceeds."""
+        """RosettaSciIO's type is an estimate from the mean,
+        which a bright spot in vacuum exceeds."""
         monkeypatch.setattr(bruker, "_stream", lambda path: SPOT)
         cube = da.zeros(SHAPE, dtype=np.uint8)
         for lazy in (True, False):

@@ -36,7 +36,8 @@ CONDITIONS = {
 
 
 def simulated(name, *, dose=1.0, every=1, larger=1, slices=1, seed=7):
-    """Return the series of a phantom, and the terms of its maps and of its HAADF as one more channel."""
+    """Return the series of a phantom, and the terms of its maps and of its HAADF as one more
+    channel."""
     phantom, size = PHANTOMS[name]
     phantom = phantom(size=size * larger, slices=slices)
     tilts = phantom.tilts[::every], phantom.haadf_tilts[::every]
@@ -173,7 +174,8 @@ class TestOddData:
             np.testing.assert_allclose(one.scales, all_.scales, rtol=0.4)
 
     def test_nothing_but_background(self):
-        """Where no counts are left above the background, the noise is still that of the background."""
+        """Where no counts are left above the background,
+        the noise is still that of the background."""
         A = projector(TiltGeometry(range(-60, 61, 20), 12))
         data = np.random.default_rng(0).poisson(5.0, (1, 7, 12, 2))
         low, high = (
@@ -277,7 +279,8 @@ class TestMu:
 
 
 def test_the_same_data_are_looked_at_once(monkeypatch):
-    """Another weight or regulariser takes no second look; other data, gains or weights of the data do."""
+    """Another weight or regulariser takes no second look;
+    other data, gains or weights of the data do."""
     from hyperspy_multitomo.tomography import (
         DataTerm,
         TiltGeometry,

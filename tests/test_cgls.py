@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""CGLS: against SciPy's LSQR, the fused form against the textbook, independence of slices, masks and gains."""
+"""CGLS: against SciPy's LSQR, the fused form against the textbook, independence of slices,
+masks and gains."""
 
 from itertools import islice
 
@@ -159,7 +160,8 @@ class TestProperties:
     @pytest.mark.slow
     @pytest.mark.parametrize("backend", ["numba", "astra_cpu"])
     def test_stays_when_the_krylov_space_is_exhausted(self, backend):
-        """Four unknowns take four iterations; the rounding that is left must not be blown up by more of them."""
+        """Four unknowns take four iterations;
+        the rounding that is left must not be blown up by more of them."""
         if backend == "astra_cpu":
             pytest.importorskip("astra", reason="astra-toolbox is not installed")
         small = projector(TiltGeometry([-23, 78.75], 3, (2, 2)), backend)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checkpoints: files that are whole whatever happens, written when they should be, and files that are not taken."""
+"""Checkpoints: files that are whole whatever happens, written when they should be,
+and files that are not taken."""
 
 import errno
 import json
@@ -59,7 +60,8 @@ print(torn)
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork and SIGKILL")
 def test_killed_at_any_time_the_file_is_whole(kept):
-    """Killed while it saves, twenty times: what is there can be loaded, and leftovers do not pile up."""
+    """Killed while it saves, twenty times:
+    what is there can be loaded, and leftovers do not pile up."""
     found = subprocess.run(
         [sys.executable, "-c", KILLED, str(kept.path)], capture_output=True, text=True, timeout=300
     )
@@ -217,9 +219,15 @@ class TestFile:
             else system.projections.nbytes
         )
         volumes, sets = {
-            "sirt": (1, 0), "cgls": (3, 5), "tv": (5, 1), "tv, 2-D": (4, 1), "tgv": (17, 1), "tgv, 2-D": (11, 1),
-            "power, tv": (5, 1), "power, tgv": (21, 1),
-        }[name]  # fmt: skip
+            "sirt": (1, 0),
+            "cgls": (3, 5),
+            "tv": (5, 1),
+            "tv, 2-D": (4, 1),
+            "tgv": (17, 1),
+            "tgv, 2-D": (11, 1),
+            "power, tv": (5, 1),
+            "power, tgv": (21, 1),
+        }[name]
         expected = volumes * result.volume.nbytes + sets * data
         assert expected <= kept.path.stat().st_size < expected + 12_000
 
@@ -388,8 +396,10 @@ class TestFingerprint:
         prints = {
             fingerprint(*given)
             for given in (
-                (array,), (changed,), (array.reshape(3, 2, 4),), (array.astype(float),), (array.view(np.int32),), (array, array),
-                ({"a": array},), ({"b": array},), ({"a": array, "b": None},), (None,), (), (array.T,), ([],),
+                (array,), (changed,), (array.reshape(3, 2, 4),), (array.astype(float),),
+                (array.view(np.int32),), (array, array),
+                ({"a": array},), ({"b": array},), ({"a": array, "b": None},),
+                (None,), (), (array.T,), ([],),
             )
         }  # fmt: skip
         assert len(prints) == 13

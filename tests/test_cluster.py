@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reconstructions by the workers of dask.distributed: the same volume as in memory, also where a worker or the scheduler dies."""
+"""Reconstructions by the workers of dask.distributed:
+the same volume as in memory, also where a worker or the scheduler dies."""
 
 import os
 import signal

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The composition of a real interplanetary dust particle: chondritic Mg/Si in its silicate, Fe/S of a sulphide."""
+"""The composition of a real interplanetary dust particle:
+chondritic Mg/Si in its silicate, Fe/S of a sulphide."""
 
 from pathlib import Path
 

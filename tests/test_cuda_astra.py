@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The projector of the "astra_cuda" back-end on an emulated device, with ASTRA's kernels written out in NumPy, and on a real one.
+"""The projector of the "astra_cuda" back-end on an emulated device,
+with ASTRA's kernels written out in NumPy, and on a real one.
 
 The emulation follows what ASTRA's kernels for parallel beams do: a ray is sampled at each row of
 its main axis, times the length between rows; a voxel collects the projections, interpolated at the
@@ -42,7 +43,8 @@ def interpolated(values, position):
 
 
 class FakeAstra(ModuleType):
-    """The part of ASTRA that the projector calls, in NumPy, on the memory behind device arrays; rays lie at right angles to X."""
+    """The part of ASTRA that the projector calls, in NumPy, on the memory behind device arrays;
+    rays lie at right angles to X."""
 
     def __init__(self, real):
         super().__init__("astra")
@@ -61,7 +63,8 @@ class FakeAstra(ModuleType):
         return number
 
     def _arrays(self, number, volume, rays):
-        """Return the geometry and the arrays, as DLPack hands them over: C-ordered, of the geometry's shape."""
+        """Return the geometry and the arrays, as DLPack hands them over:
+        C-ordered, of the geometry's shape."""
         projections, grid = self.projectors[number]
         assert volume.shape == tuple(grid[f"Grid{name}Count"] for name in ("Slice", "Row", "Col"))
         assert rays.shape == (

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The device layer and the emulator that stands for a device: what a device would not forgive raises."""
+"""The device layer and the emulator that stands for a device:
+what a device would not forgive raises."""
 
 import shutil
 import subprocess

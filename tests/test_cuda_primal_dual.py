@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""TV, TGV and nuclear TV on the device: the iteration against the textbook, singular values against NumPy, memory, going on."""
+"""TV, TGV and nuclear TV on the device: the iteration against the textbook,
+singular values against NumPy, memory, going on."""
 
 import shutil
 import subprocess
@@ -205,7 +206,8 @@ class TestOrder:
 class TestGoingOn:
     @pytest.mark.parametrize("kind", ["tv", "tgv"])
     def test_with_other_factors(self, kind):
-        """The tangents of a power law: factors per voxel and a background come in, the volume starts where it is told to."""
+        """The tangents of a power law: factors per voxel and a background come in,
+        the volume starts where it is told to."""
         terms = [maps_of(A), sum_of(B, [1.0, 3.0])]
         system = system_of(terms, kind)
         other = system.with_mix(varied + 1, np.full_like(terms[1].data, 0.2)[None])
@@ -280,7 +282,8 @@ class TestMemory:
         ],
     )
     def test_reckoning_bounds_what_is_taken(self, machine, case):
-        """It is what a run takes at its peak, a few per cent more or less; the factors of a mixed term are counted per voxel."""
+        """It is what a run takes at its peak, a few per cent more or less;
+        the factors of a mixed term are counted per voxel."""
         system = on_device(CASES[case]())
         system.volume_steps, system.data_steps  # found by projecting on the device  # noqa: B018
         machine.memory.peak = before = machine.memory.used
@@ -371,7 +374,8 @@ class TestInterruption:
 
 
 class TestSingularValues:
-    """One launch with a dual variable of 0, a step of 1 and slopes that are given as the field -w."""
+    """One launch with a dual variable of 0,
+    a step of 1 and slopes that are given as the field -w."""
 
     def clipped(self, field, radius):
         """Project the matrices (voxel, channel, component)."""

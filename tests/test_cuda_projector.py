@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The projector of the "cuda" back-end: every check of the other back-ends, on an emulated device and on a real one."""
+"""The projector of the "cuda" back-end: every check of the other back-ends,
+on an emulated device and on a real one."""
 
 import copy
 import pickle

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The signals' reconstructions on a device: chosen by itself, the numbers of the cores, slabs where its memory is short."""
+"""The signals' reconstructions on a device:
+chosen by itself, the numbers of the cores, slabs where its memory is short."""
 
 import gc
 

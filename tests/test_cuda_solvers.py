@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SIRT, HEBT, EM and FBP on an emulated device and on a real one: the numbers of the cores, and no more memory than reckoned."""
+"""SIRT, HEBT, EM and FBP on an emulated device and on a real one:
+the numbers of the cores, and no more memory than reckoned."""
 
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import islice
@@ -198,7 +199,10 @@ class TestMemory:
             small.memory.peak = 0
             with pytest.raises(
                 MemoryError,
-                match=r"of 3 channels of 60 slices of 12 x 16 voxels needs about .* backend='numba'",
+                match=(
+                    r"of 3 channels of 60 slices of 12 x 16 voxels needs about .* "
+                    r"backend='numba'"
+                ),
             ):
                 make(method, "cuda", slices=60)
 

@@ -110,7 +110,8 @@ class TestRealParticle:
         assert ratios.r2 >= 0.88
 
     def test_hebt_is_quieter_than_eds_alone(self, particle):
-        """Noise from voxel to voxel at mid-depth where the element is, relative to the mean there."""
+        """Noise from voxel to voxel at mid-depth where the element is,
+        relative to the mean there."""
         ratios = particle["volume_hebt"].response_ratios
         for element in ("O", "Mg", "Si", "S", "Fe", "Pt"):
             assert ratios[element] > 0

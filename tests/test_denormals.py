@@ -1,4 +1,5 @@
-"""Numbers below the smallest normal float: none where our numerics run, and all of them where the user's own do."""
+"""Numbers below the smallest normal float:
+none where our numerics run, and all of them where the user's own do."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -91,7 +92,8 @@ def test_tasks_run_without_denormals(threads):
 
 @known
 def test_solver_leaves_the_arithmetic_of_users_alone():
-    """The calls that it makes, pools started before and after, and those of BLAS, which a large product needs."""
+    """The calls that it makes, pools started before and after, and those of BLAS,
+    which a large product needs."""
     found = []
     before = ThreadPoolExecutor(2)
     assert all(before.map(lambda _: kept(), range(4)))

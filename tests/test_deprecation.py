@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Deprecated names work, and say once per call, to the caller, what to use instead and until when."""
+"""Deprecated names work, and say once per call, to the caller,
+what to use instead and until when."""
 
 import inspect
 import sys
@@ -52,7 +53,8 @@ def test_its_signature_and_documentation_stay_and_tell():
 
 
 def test_the_warning_is_shown_in_modules_too():
-    """Python's default filters hide a DeprecationWarning outside of __main__; users would learn of it when the name is gone."""
+    """Python's default filters hide a DeprecationWarning outside of __main__;
+    users would learn of it when the name is gone."""
     with warnings.catch_warnings(record=True) as said:
         warnings.resetwarnings()
         for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning):

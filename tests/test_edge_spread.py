@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The edge-spread function's threshold: right on known particles, and silent on none that it cannot know."""
+"""The edge-spread function's threshold: right on known particles,
+and silent on none that it cannot know."""
 
 import sys
 
@@ -25,7 +26,8 @@ def ball(radius, centre=(0, 0, 0)):
 
 
 def measured(truth, noise=0.15, blur=0.8, seed=0):
-    """Blurred, with noise of the background and of the counts, not negative: what SIRT makes of a particle."""
+    """Blurred, with noise of the background and of the counts, not negative:
+    what SIRT makes of a particle."""
     volume = (
         gaussian_filter(np.asarray(truth, dtype=np.float64), blur)
         if blur
@@ -197,7 +199,8 @@ def yuan_series():
 @pytest.mark.slow
 @pytest.mark.parametrize("setting", [20, 200, 500, "0.3", "0.9"])
 def test_yuan_particle(yuan_series, setting):
-    """The figures of benchmarks/threshold.py, on one section: the mask overlaps the truth by 0.97 whatever the noise."""
+    """The figures of benchmarks/threshold.py, on one section:
+    the mask overlaps the truth by 0.97 whatever the noise."""
     phantom, series, A = yuan_series
     if isinstance(setting, int):
         volume = run(sirt(A, series.maps), setting).volume

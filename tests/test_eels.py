@@ -33,7 +33,8 @@ TILTS = [-30.0, 0.0, 30.0]
 
 
 def shapes(names, loss=LOSS):
-    """Hydrogenic edges, the L edges with white lines, per count within 50 eV of the onset: (edge, energy)."""
+    """Hydrogenic edges, the L edges with white lines, per count within 50 eV of the onset:
+    (edge, energy)."""
     made = []
     edges = resolve_edges(names, (loss[0], loss[-1]))
     for edge, section in zip(edges, cross_sections(edges, loss), strict=True):
@@ -48,7 +49,8 @@ def shapes(names, loss=LOSS):
 
 
 def phantom(counts=30.0, size=24, tilts=3, names=EDGES, steeper=0.0, seed=0):
-    """Spectra (tilt, y, x, energy) of a disc, the last edge in its right half and the one before in its left; and true counts.
+    """Spectra (tilt, y, x, energy) of a disc,
+    the last edge in its right half and the one before in its left; and true counts.
 
     `counts` of background lie in the window of O K, on average; within the disc its exponent is
     `steeper`.
@@ -424,7 +426,8 @@ def test_dask_maps_make_a_lazy_series():
         (
             ["Fe_K"],
             {},
-            r"begins at 7113 eV, outside the data, which reach from 440 to 999 eV; edges of Fe there: Fe_L3 \(708 eV\)",
+            r"begins at 7113 eV, outside the data, which reach from 440 "
+            r"to 999 eV; edges of Fe there: Fe_L3 \(708 eV\)",
         ),
         (["Mn_L9"], {}, r"unknown edge 'Mn_L9'; edges of Mn .* Mn_L3 \(640 eV\)"),
         (["Xx_K"], {}, "unknown edge 'Xx_K'.*O_K"),
@@ -625,7 +628,8 @@ def test_cobalt_and_manganese_oxide():
 @pytest.mark.slow
 @pytest.mark.skipif(not VELOX.is_file(), reason="the Velox example files are absent")
 def test_a_recording_without_beam_shows_no_edges(tmp_path):
-    """The EELS of this file is the camera's offset of 100 and noise: maps of O, Fe and Co hold noise around zero, and say so."""
+    """The EELS of this file is the camera's offset of 100 and noise:
+    maps of O, Fe and Co hold noise around zero, and say so."""
     with zipfile.ZipFile(VELOX) as archive:
         archive.extractall(tmp_path)
     (path,) = tmp_path.rglob("example_velox_EELS_EDS.emd")

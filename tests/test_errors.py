@@ -33,7 +33,8 @@ def made():
 class TestArguments:
     @pytest.mark.slow
     def test_wrong_values_of_every_argument(self):
-        """Of all methods, arguments and wrong values some, drawn at random; the whole of it by running the script."""
+        """Of all methods, arguments and wrong values some, drawn at random;
+        the whole of it by running the script."""
         found = calls.run(seed=7, n=200)
         bad = [f"{call} -> {came}" for call, came in found if came.kind in ("unclear", "silent")]
         assert len(bad) <= 0.02 * len(found), "\n".join(bad)
@@ -178,7 +179,10 @@ class TestArguments:
     def test_long_values_are_shortened(self):
         with pytest.raises(
             ValueError,
-            match=r"values=an array of the shape \(3000,\) and type float64 must be finite numbers$",
+            match=(
+                r"values=an array of the shape \(3000,\) and type float64 "
+                r"must be finite numbers$"
+            ),
         ):
             parameters.numbers("values", np.full(3000, np.nan))
 
@@ -214,7 +218,10 @@ class TestIndices:
         assert profile.data.shape == (5, 12)
         with pytest.raises(
             ValueError,
-            match=rf"{name} needs a TiltSeriesHAADF.*took 'x' away; a slice keeps it, as in isig\[5:6, :\]",
+            match=(
+                rf"{name} needs a TiltSeriesHAADF.*took 'x' away; a slice "
+                r"keeps it, as in isig\[5:6, :\]"
+            ),
         ):
             getattr(profile, name)
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fused tomography: the power law and its tangents, descent, scale, the weights of the HAADF, the published gain, bad input."""
+"""Fused tomography: the power law and its tangents, descent, scale, the weights of the HAADF,
+the published gain, bad input."""
 
 from dataclasses import replace
 from importlib import import_module
@@ -44,7 +45,8 @@ def many():
 
 @pytest.fixture(scope="module")
 def truth():
-    """Two rectangles side by side, the second of another height in the second slice, (channel, z, x, y)."""
+    """Two rectangles side by side, the second of another height in the second slice,
+    (channel, z, x, y)."""
     volume = np.zeros((2, N, N, SLICES), np.float32)
     volume[0, 8:16, 7:12] = SCALES[0]
     volume[1, 8:16, 12:17, 0] = SCALES[1]

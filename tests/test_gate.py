@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The gate: axes by name in any order, any unit of length and angle, both pixel sides, steps downwards, masks, other numbers."""
+"""The gate: axes by name in any order, any unit of length and angle, both pixel sides,
+steps downwards, masks, other numbers."""
 
 from itertools import permutations
 
@@ -37,7 +38,8 @@ def stored(order=ROLES, data=IMAGES, **changed):
 
 
 def uniform(**given):
-    """Description of the axis of the tilts in even steps, which takes the place of the uneven one."""
+    """Description of the axis of the tilts in even steps,
+    which takes the place of the uneven one."""
     return {"axis": None} | given
 
 
@@ -156,7 +158,8 @@ class TestSpectra:
     def spectra(
         order=(0, 1, 2, 3), names=("tilt", "y", "x", "Energy"), tilts=TILTS, units="keV", **changed
     ):
-        """Counts of an iron line that grows along x and with the tilt's number, as EDS_TEM spectra."""
+        """Counts of an iron line that grows along x and with the tilt's number,
+        as EDS_TEM spectra."""
         energy = 0.01 * np.arange(1, 1024)
         shape = np.exp(-(((energy - 6.4039) / 0.057) ** 2) / 2) + 0.05
         amounts = (
@@ -290,7 +293,8 @@ class TestSpectra:
 
     @pytest.mark.slow
     def test_cropped_spectra_know_the_size_of_the_scan(self, tmp_path):
-        """The live time is that of the whole scan: the dose of a pixel does not depend on what was cropped, before or after."""
+        """The live time is that of the whole scan:
+        the dose of a pixel does not depend on what was cropped, before or after."""
         images = np.random.default_rng(0).poisson(0.3, (3, 12, 16, 256)).astype(np.uint8)
         for tilt, cube in zip(TILTS, images, strict=True):
             signal = hs.signals.Signal1D(cube)
@@ -616,7 +620,8 @@ class TestNumbers:
 
 
 def write_emd(path, order, tilts):
-    """Write an EMD file of the NCEM kind, whose axes are in this order for RosettaSciIO, which turns the array round."""
+    """Write an EMD file of the NCEM kind, whose axes are in this order for RosettaSciIO,
+    which turns the array round."""
     values = {"tilt": tilts, "y": 6 + 2 * np.arange(4.0), "x": -1 + 0.5 * np.arange(5.0)}
     described = {"tilt": ("angles", "[deg]"), "y": ("y", "[n_m]"), "x": ("x", "[n_m]")}
     with h5py.File(path, "w") as file:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Damping of the HAADF: a known saturation comes back from the series and from maps, and nothing is found where there is none."""
+"""Damping of the HAADF: a known saturation comes back from the series and from maps,
+and nothing is found where there is none."""
 
 import dask.array as da
 import numpy as np
@@ -17,7 +18,8 @@ RATIOS = np.array([90.0, 40.0])
 
 
 def recorded(linear, saturation, noise=0.02, scatter=0.005, seed=0):
-    """A damped HAADF with noise (part of its maximum) and a beam current that scatters from tilt to tilt."""
+    """A damped HAADF with noise (part of its maximum) and a beam current that scatters from tilt to
+    tilt."""
     rng = np.random.default_rng(seed)
     damped = DampingModel(saturation).apply(linear)
     current = 1 + scatter * rng.normal(size=len(linear))
@@ -62,7 +64,8 @@ class TestModel:
         assert model.apply(linear.astype(np.float32)).dtype == np.float32
 
     def test_of_independent_scatterers(self):
-        """Huber et al., eq. 7: a part 0.7 of the electrons, less what passes each element unscattered."""
+        """Huber et al., eq. 7: a part 0.7 of the electrons,
+        less what passes each element unscattered."""
         electrons, paths = 1e5, np.array([0.3, 0.8])
         assert DampingModel(0.7 * electrons).apply(0.7 * electrons * paths.sum()) == pytest.approx(
             electrons * 0.7 * (1 - np.prod(np.exp(-paths)))

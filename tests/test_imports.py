@@ -29,7 +29,8 @@ HEAVY = ("astra", "matplotlib", "ipywidgets", "exspy", "k3d", "hyperspy")
 
 
 def loaded_after(statement: str) -> set[str]:
-    code = f"{statement}\nimport sys\nprint('\\n'.join(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    code = f"{statement}\nimport sys\n"
+    code += "print('\\n'.join(sorted({name.split('.')[0] for name in sys.modules})))"
     return set(
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -43,9 +44,11 @@ def test_package_import_is_light():
 
 @pytest.mark.slow
 def test_signals_wait_with_what_only_some_need():
-    """SciPy's signal processing and statistics take a third of a second each; a composition, a figure or a file asks for them."""
+    """SciPy's signal processing and statistics take a third of a second each;
+    a composition, a figure or a file asks for them."""
     code = "from hyperspy_multitomo import TiltSeriesEDS\nimport numpy as np, sys\n"
-    code += "eds = TiltSeriesEDS.from_maps({'Au': np.ones((3, 2, 8)), 'Ag': np.ones((3, 2, 8))}, tilts=[-40, 0, 40])\n"
+    code += "maps = {'Au': np.ones((3, 2, 8)), 'Ag': np.ones((3, 2, 8))}\n"
+    code += "eds = TiltSeriesEDS.from_maps(maps, tilts=[-40, 0, 40])\n"
     code += "eds.reconstruct_sirt(2, show_progressbar=False)\n"
     code += "print('\\n'.join(sys.modules))"
     loaded = set(

@@ -177,7 +177,8 @@ class TestSeries:
             read_tilt_files(files)
 
     def test_different_elements_are_all_kept(self, tmp_path):
-        """Which elements were chosen in the microscope's program differs from tilt to tilt, and hinders nothing."""
+        """Which elements were chosen in the microscope's program differs from tilt to tilt,
+        and hinders nothing."""
         files = [
             write_spectra(tmp_path / "1.hspy"),
             write_spectra(tmp_path / "2.hspy", elements=["Co", "Fe"]),
@@ -273,14 +274,16 @@ class TestBruker:
 
     @pytest.mark.parametrize("interpreter", ["/nowhere/python", "/bin/true"])
     def test_read_without_a_trial_where_none_can_be_started(self, monkeypatch, interpreter):
-        """Inside another program `sys.executable` may be no Python; whole files are read all the same."""
+        """Inside another program `sys.executable` may be no Python;
+        whole files are read all the same."""
         monkeypatch.setattr("sys.executable", interpreter)
         assert [
             record.kind for record in read_records(DATA / "idp_l2083" / "0.bcf", lazy=True)
         ] == ["image", "spectrum_image"]
 
     def test_truncated_and_corrupt_files(self, tmp_path):
-        """The compiled reader ends the process on these; the error names them and the process lives."""
+        """The compiled reader ends the process on these;
+        the error names them and the process lives."""
         for name in ("5", "10", "15"):
             shutil.copy(DATA / "idp_l2083" / f"{name}.bcf", tmp_path)
             (tmp_path / f"{name}.bcf").chmod(0o600)

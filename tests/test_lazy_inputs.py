@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stands between a lazy series and a slab of it: equal to the series in memory, and no more is read than the slab needs."""
+"""What stands between a lazy series and a slab of it:
+equal to the series in memory, and no more is read than the slab needs."""
 
 import tracemalloc
 
@@ -45,7 +46,8 @@ CHUNKS = {
 
 
 def spectral(slices=SLICES, width=WIDTH, transmission=True):
-    """Maps with gross counts, background, window shares and transmission, (tilt, element, y, x) each."""
+    """Maps with gross counts, background, window shares and transmission,
+    (tilt, element, y, x) each."""
     rng = np.random.default_rng(0)
     shape, share = (
         (len(TILTS), 2, slices, width),
@@ -285,7 +287,8 @@ class TestMemory:
 
 
 def maps_and_haadf(slices=300):
-    """Counts of two elements with grains along y, and the HAADF that they explain but for its noise."""
+    """Counts of two elements with grains along y,
+    and the HAADF that they explain but for its noise."""
     rng = np.random.default_rng(0)
     y, x = np.arange(slices), np.arange(24)
     grains = np.stack([1 + np.sin(y / 5.0), 1 + np.cos(y / 7.0)])[:, None, :, None] * np.exp(

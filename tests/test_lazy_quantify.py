@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Composition of lazy volumes: block by block what it is in memory, in few passes and little memory."""
+"""Composition of lazy volumes: block by block what it is in memory,
+in few passes and little memory."""
 
 import tracemalloc
 from types import SimpleNamespace
@@ -482,7 +483,8 @@ HOW = dict(density=9.0, efficiency=1.0, threshold="otsu", **QUIET)
 class TestAbsorption:
     @pytest.fixture
     def pair(self):
-        """Series and volume of a particle that absorbs, both in memory; the light of the series is arbitrary."""
+        """Series and volume of a particle that absorbs, both in memory;
+        the light of the series is arbitrary."""
         phantom = gold_shell(size=34, slices=30)
         arrays = phantom.counts_per_unit[:, None, None, None] * phantom.truth
         geometry = TiltGeometry(TILTS, phantom.size, pixel_size=phantom.pixel_size)
@@ -533,7 +535,8 @@ class TestAbsorption:
             assert 0 < rms.max() < error
 
     def test_with_an_alignment(self, pair):
-        """Where images lie displaced and turned, so does what is attached, on the coarse grid too."""
+        """Where images lie displaced and turned, so does what is attached,
+        on the coarse grid too."""
         eds, volume = pair[0].deepcopy(), pair[1]
         eds.alignment = mt.alignment.Alignment(
             [1.0, -2.0, 0.5, 3.0, 0.0], [2.0, 0.0, -3.0, 1.0, 0.0], rotation=3.0

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names that look like HTML reach no browser as such: in every panel, and on the page of a report."""
+"""Names that look like HTML reach no browser as such:
+in every panel, and on the page of a report."""
 
 import html
 

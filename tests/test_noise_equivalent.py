@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The signal per noise-equivalent electron: found from the noise of images, and never below the floor."""
+"""The signal per noise-equivalent electron:
+found from the noise of images, and never below the floor."""
 
 import warnings
 
@@ -127,7 +128,8 @@ def simulated(request):
 
 
 class TestFewSlices:
-    """The noise of 1 to 8 slices is that of 16 to a factor of 1.5, or a warning says that they do not tell it."""
+    """The noise of 1 to 8 slices is that of 16 to a factor of 1.5,
+    or a warning says that they do not tell it."""
 
     @pytest.mark.slow
     @pytest.mark.parametrize("noise", ["own", 20, 1000])

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The alignment panel: controls and traits agree, pictures follow, and what it attaches is what the method attaches."""
+"""The alignment panel: controls and traits agree, pictures follow,
+and what it attaches is what the method attaches."""
 
 import re
 import threading
@@ -374,9 +375,8 @@ def test_maps_decide_by_the_methods_that_take_them(haadf, data):
     )
     panel = AlignmentPanel(haadf, maps=maps, threaded=False, method="cross_correlation")
     panel.align()
-    assert (
-        panel.message
-        == "Aligned by the images alone. Apply attaches it to the HAADF series and the maps of Al, Cu."
+    assert panel.message == (
+        "Aligned by the images alone. Apply attaches it to the HAADF series and the maps of Al, Cu."
     )
     panel.apply()
     assert maps.alignment == haadf.alignment

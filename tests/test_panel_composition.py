@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel of the composition: its controls, what it shows, and that it makes what `quantify` makes."""
+"""The panel of the composition: its controls, what it shows,
+and that it makes what `quantify` makes."""
 
 import threading
 import time
@@ -35,8 +36,8 @@ def opened(volume, *args, **kwds):
 
 
 CONTROLS = {
-    "method": "zeta", "factor_Au": 2.0, "composition_units": "atomic", "automatic": False, "threshold": 4.0, "plane": "yz",
-    "position": 3,
+    "method": "zeta", "factor_Au": 2.0, "composition_units": "atomic", "automatic": False,
+    "threshold": 4.0, "plane": "yz", "position": 3,
 }  # fmt: skip
 
 

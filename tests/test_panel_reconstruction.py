@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The reconstruction panel: its controls, its pictures, and volumes that are those of the public methods."""
+"""The reconstruction panel: its controls, its pictures,
+and volumes that are those of the public methods."""
 
 import threading
 from types import SimpleNamespace
@@ -50,7 +51,8 @@ def pictures(panel):
 
 
 def stop_after(panel, iterations):
-    """Cancel the run as soon as so many iterations are done, as pressing Stop between two parts does."""
+    """Cancel the run as soon as so many iterations are done,
+    as pressing Stop between two parts does."""
     panel.observe(lambda event: panel._run_of[1].done == iterations and panel.cancel(), "partial")
 
 
@@ -183,7 +185,8 @@ class TestPictures:
 
     @pytest.mark.slow
     def test_a_slice_has_the_noise_of_the_series(self, recwarn):
-        """One slice of 48 px does not tell how noisy it is: looks at it are weighted as the whole volume is."""
+        """One slice of 48 px does not tell how noisy it is:
+        looks at it are weighted as the whole volume is."""
         haadf, eds = pair()
         haadf.change_dtype("float32")
         haadf.data = np.random.default_rng(0).poisson(40 * haadf.data).astype(np.float32)
@@ -396,9 +399,8 @@ class TestWholeVolume:
         assert panel.result is None
         same(panel.partial, eds.reconstruct_tv(iterations=10, dimensions=2, **QUIET))
         assert not panel.partial.history[-1]["interrupted"]
-        assert (
-            panel.message
-            == "TV, weight 1 had ended, after 10 iterations, before Stop: `partial` holds the result."
+        assert panel.message == (
+            "TV, weight 1 had ended, after 10 iterations, before Stop: `partial` holds the result."
         )
 
     @pytest.mark.filterwarnings("ignore:interrupted:UserWarning")

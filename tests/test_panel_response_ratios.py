@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel of the response ratios: its controls, what it shows, and that it attaches what the method attaches."""
+"""The panel of the response ratios: its controls, what it shows,
+and that it attaches what the method attaches."""
 
 import threading
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel to look through a tilt series: its controls, pictures, marks, and the windows on the spectra."""
+"""The panel to look through a tilt series:
+its controls, pictures, marks, and the windows on the spectra."""
 
 import io
 import re
@@ -24,7 +25,8 @@ STEP = 0.02
 
 
 def spectra_of(eds, lazy=False, tilts=TILTS, units="keV"):
-    """Spectra whose lines hold the counts of the maps, all in the channel of the line, on one count in every channel."""
+    """Spectra whose lines hold the counts of the maps, all in the channel of the line,
+    on one count in every channel."""
     maps = np.asarray(eds.data)
     counts = np.ones((*maps[:, 0].shape, 700), np.uint16)
     for element, name in enumerate(("Au_La", "Ag_La")):

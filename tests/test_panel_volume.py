@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel of a volume shows the voxels it says, its controls and its state agree, and it changes nothing."""
+"""The panel of a volume shows the voxels it says, its controls and its state agree,
+and it changes nothing."""
 
 import io
 import sys

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The workbench from the tilt series to the volume: what one panel makes is what the next one works on, and messages say so."""
+"""The workbench from the tilt series to the volume:
+what one panel makes is what the next one works on, and messages say so."""
 
 import numpy as np
 import pytest

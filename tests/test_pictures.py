@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which way is up: panels, figures and pages draw y downwards and z upwards, so that none is the mirror image of another."""
+"""Which way is up: panels, figures and pages draw y downwards and z upwards,
+so that none is the mirror image of another."""
 
 import base64
 import io

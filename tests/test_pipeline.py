@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From series to volumes and compositions through the signals: what a user of the methods relies on."""
+"""From series to volumes and compositions through the signals:
+what a user of the methods relies on."""
 
 import json
 from contextlib import contextmanager
@@ -151,7 +152,8 @@ class TestVolumes:
         np.testing.assert_allclose(volume.data, eds.reconstruct_sirt(done, **QUIET).data)
 
     def test_handedness_from_images_to_volume(self):
-        """A grain at x = 6 nm, z = 10 nm (nearer to the source) is seen at x cos t + z sin t, and comes back there."""
+        """A grain at x = 6 nm, z = 10 nm (nearer to the source) is seen at x cos t + z sin t,
+        and comes back there."""
         tilts = np.arange(-60, 61, 15.0)
         images = np.zeros((tilts.size, 4, 41), np.float32)
         u = np.arange(41) - 20
@@ -245,7 +247,8 @@ class TestAlignment:
 
 class TestQuantify:
     def test_same_composition_from_both_methods(self, simulated):
-        """A volume in counts need not tell how it was made: mean composition agrees up to noise, and with the truth."""
+        """A volume in counts need not tell how it was made:
+        mean composition agrees up to noise, and with the truth."""
         haadf, eds = series_of(simulated)
         factors = {
             name: 1 / s
@@ -290,7 +293,8 @@ class TestQuantify:
     not HUBER.is_dir(), reason=f"the example data {HUBER.name} are not beside the repository"
 )
 def test_stacks_of_a_phantom_on_disk():
-    """The tilt series of Huber et al. (2019): sinograms with their .rawtlt files; the HAADF guides the weak elements."""
+    """The tilt series of Huber et al. (2019): sinograms with their .rawtlt files;
+    the HAADF guides the weak elements."""
     names = ("Yb", "Al", "Si")
     eds = mt.TiltSeriesEDS.from_maps({name: HUBER / f"{name}_EDXsino.mrc" for name in names}).isig[
         :, :16

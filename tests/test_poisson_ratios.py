@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Response ratios from pixels predicted by their neighbours: unbiased at few counts, whatever the law of the noise."""
+"""Response ratios from pixels predicted by their neighbours:
+unbiased at few counts, whatever the law of the noise."""
 
 import warnings
 from pathlib import Path
@@ -205,7 +206,8 @@ def test_smoothed_maps_are_noticed(method):
 
 @pytest.mark.parametrize("counts", [100.0, 1000.0])
 def test_sharp_features_at_high_counts_are_not_taken_for_smoothing(counts):
-    """There the specimen's own differences exceed the noise; but whole numbers have not been smoothed."""
+    """There the specimen's own differences exceed the noise;
+    but whole numbers have not been smoothed."""
     gross, haadf, _ = simulated(counts, width=24, height=12)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -220,7 +222,8 @@ def test_sharp_features_at_high_counts_are_not_taken_for_smoothing(counts):
 
 @pytest.mark.parametrize("method", ["blocks", "poisson"])
 def test_edges_and_grains_are_not_taken_for_noise(method):
-    """Without any noise the ratios are exact, although neighbouring pixels differ; with a mask and with rest as well."""
+    """Without any noise the ratios are exact, although neighbouring pixels differ;
+    with a mask and with rest as well."""
     rng = np.random.default_rng(3)
     phase = rng.random((3, 40, 30)) < 0.5
     maps = (20 + 80 * np.stack([phase, ~phase])).astype(np.float32)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Preprocessing through the signals: what it attaches, what follows the images, and that counts stay counts."""
+"""Preprocessing through the signals: what it attaches, what follows the images,
+and that counts stay counts."""
 
 import warnings
 from pathlib import Path
@@ -140,7 +141,8 @@ class TestGains:
 
 
 class TestScalingAgainstGains:
-    """At few counts, dividing the data by the gains makes the noise of weak tilts count as much as that of strong ones."""
+    """At few counts, dividing the data by the gains makes the noise of weak tilts count as much as
+    that of strong ones."""
 
     def error(self, maps, gains, truth, iterations=20):
         A = projector(TiltGeometry(TILTS, 48))
@@ -195,7 +197,8 @@ class TestHAADFLevels:
         assert np.asarray(haadf.data).min() > 90
 
     def test_a_series_with_an_offset_needs_it_off_before_its_means_are_gains(self):
-        """A shadowing of 1 in the EDS: against HAADF with offset the gains are wrong, without it right."""
+        """A shadowing of 1 in the EDS: against HAADF with offset the gains are wrong,
+        without it right."""
         haadf, particle = self.series()
         eds = mt.TiltSeriesEDS.from_maps(
             {"Au": particle * (1 + 0.003 * TILTS)[:, None, None]}, tilts=TILTS

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One test class for every projector back-end: adjointness, closed forms, handedness, equivariance, and bad input."""
+"""One test class for every projector back-end:
+adjointness, closed forms, handedness, equivariance, and bad input."""
 
 import copy
 
@@ -204,7 +205,8 @@ class TestTiltGeometry:
 
 @pytest.mark.parametrize("count", [8, 16, 32, 64])
 def test_names_of_compiled_kernels_tell_lanes_apart_in_every_process(count):
-    """Else the kernels that two processes compiled, loaded from the disk by a third, run on the lanes of each other."""
+    """Else the kernels that two processes compiled, loaded from the disk by a third,
+    run on the lanes of each other."""
     record = typeof(empty_lanes(1, count)).dtype
     assert f"float32, ({count},)" in str(record.mangling_args)
     assert str(record._code) not in str(record.mangling_args)

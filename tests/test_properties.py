@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Properties that hold for any series: what is done to the object or to the counts is done to the volumes, and nothing else."""
+"""Properties that hold for any series: what is done to the object or to the counts is done to the
+volumes, and nothing else."""
 
 import dask.array as da
 import numpy as np
@@ -222,7 +223,8 @@ class TestReconstruction:
         pad = 24  # px, so that the whole volume is seen at every tilt
 
         def seen(moved):
-            """Reconstruct on a wide detector from images, and with an axis, that lie `moved` px further on."""
+            """Reconstruct on a wide detector from images, and with an axis,
+            that lie `moved` px further on."""
             ends = [(pad + moved, pad - moved), (0, 0)]
             wide = [np.pad(images, [(0, 0)] * (images.ndim - 2) + ends) for images in (maps, haadf)]
             offset = g.axis_offset + moved
@@ -338,7 +340,8 @@ class TestSeries:
 
 
 class Followed:
-    """The plain bookkeeping that a sliced series has to agree with: kept tilts, and the pixels of the first grid."""
+    """The plain bookkeeping that a sliced series has to agree with:
+    kept tilts, and the pixels of the first grid."""
 
     def __init__(self, series):
         self.tilt = np.arange(len(series.tilts))
@@ -410,7 +413,8 @@ class TestMetadataStayTrue:
 
 @st.composite
 def mixtures(draw):
-    """Expected maps of two elements that overlap, (element, tilt, x, y), their counts and the HAADF."""
+    """Expected maps of two elements that overlap, (element, tilt, x, y),
+    their counts and the HAADF."""
     rng = np.random.default_rng(draw(SEEDS))
     expected = np.zeros((2, draw(st.integers(3, 6)), 24, 24))
     expected[0, :, 4:16, 3:20], expected[1, :, 10:21, 5:22] = rng.uniform(3, 12, 2)

@@ -199,7 +199,8 @@ def test_axis_by_centre_of_mass_is_within_its_errors(needle):
 
 @pytest.mark.slow
 def test_gradient_is_that_of_the_likelihood(needle):
-    """Against finite differences: the value of the model-based gradient agrees up to its own scatter."""
+    """Against finite differences: the value of the model-based gradient agrees up to its own
+    scatter."""
     angle = np.deg2rad(2)
     truth = needle.alignment
     placement = Placement(
@@ -233,7 +234,8 @@ def covariance_of_rays(tilts, u, support):
 
 
 def blobs_one_by_one(support, reach, scale, across):
-    """Return places x, z of blobs all over a support, so close that they are a continuum, and their weights, in steps."""
+    """Return places x, z of blobs all over a support, so close that they are a continuum,
+    and their weights, in steps."""
     full = support.size / (2 if support.shape == "slab" else 1) - 0.75 * scale
     edge = max(full, 0.1 * scale)
     density, spacing = max(full, scale / 2) / edge, min(scale, 2 * edge) / 5
@@ -276,7 +278,8 @@ def blobs_one_by_one(support, reach, scale, across):
 )
 @pytest.mark.parametrize("count", [6, 7])
 def test_covariance_is_that_of_blobs_one_by_one(support, count):
-    """Uneven tilts, two of them all but the same, and a ray through the axis or none; in steps of 2 px."""
+    """Uneven tilts, two of them all but the same, and a ray through the axis or none;
+    in steps of 2 px."""
     tilts, u = np.array([-60.0, -20.0, 3.0, 3.01]), np.arange(count) - (count - 1) / 2
     angles, expected = np.deg2rad(tilts), 0.0
     across = (u[-1] + 10 + 6 * 4.9) / np.cos(np.deg2rad(69))
@@ -353,7 +356,10 @@ def test_what_is_in_view():
     particle, needle, lamella = (
         series_of(name, size=64).haadf for name in ("particle", "needle", "lamella")
     )
-    assert [in_view(images, side) for images in (particle, needle, lamella) for side in ("across", "along")] == [
+    all_sides = (
+        (images, side) for images in (particle, needle, lamella) for side in ("across", "along")
+    )
+    assert [in_view(images, side) for images, side in all_sides] == [
         True, True, True, False, False, False,
     ]  # fmt: skip
 
@@ -417,7 +423,8 @@ def test_bad_arguments(needle):
 
 
 def blobs(x, slices, tilts):
-    """Three wires along the axis, uneven along it, each moved by up to a pixel from tilt to tilt: counts."""
+    """Three wires along the axis, uneven along it,
+    each moved by up to a pixel from tilt to tilt: counts."""
     rng, angles = np.random.default_rng(0), np.deg2rad(tilts)
     across, y = np.arange(x) - (x - 1) / 2, np.arange(slices)
     images = np.zeros((len(tilts), x, slices))
@@ -475,7 +482,8 @@ class TestFewSlices:
 
 @pytest.mark.slow
 def test_residual_of_the_model_itself_is_one():
-    """What the others do not predict of each image, of a Gaussian random field with the covariance of the model."""
+    """What the others do not predict of each image,
+    of a Gaussian random field with the covariance of the model."""
     tilts, u, y = np.linspace(-60, 60, 13), positions(-10, 10, 1), positions(-20, 20, 1)
     support = Support("rod", 8.0)
     covariance = covariance_of_rays(tilts, u, support) + 1e-2 * np.eye(13 * 20)
@@ -494,7 +502,8 @@ def test_residual_of_the_model_itself_is_one():
 @pytest.mark.slow
 @pytest.mark.parametrize("offset", [-24.0, 20.0, 24.0])
 def test_a_cut_specimen_whose_axis_is_off_the_middle_is_seen_as_a_whole(offset):
-    """What is seen on one side of the axis alone has no even and odd part; the object is moved until little is."""
+    """What is seen on one side of the axis alone has no even and odd part;
+    the object is moved until little is."""
     tilts = np.linspace(-70, 70, 15)
     series = misaligned("lamella", size=64, tilts=tilts, shift=1.0, axis_offset=offset)
     found = refine(series.haadf, tilts, Alignment(np.zeros(15), np.zeros(15), offset, 0.0, tilts))

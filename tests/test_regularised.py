@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The regularised reconstructions on the signals: what enters the model, and what the volumes hold and record."""
+"""The regularised reconstructions on the signals:
+what enters the model, and what the volumes hold and record."""
 
 import hyperspy.api as hs
 import numpy as np
@@ -266,8 +267,8 @@ class TestHistory:
             )
         }
         assert told == {
-            "step": "reconstruct_tgv", "weight": 2.0, "alpha0": 3.0, "coupled": False, "dimensions": 3, "data_term": "poisson",
-            "iterations": 30,
+            "step": "reconstruct_tgv", "weight": 2.0, "alpha0": 3.0, "coupled": False,
+            "dimensions": 3, "data_term": "poisson", "iterations": 30,
         }  # fmt: skip
         assert step["calibration"]
         assert step["data_terms"]["maps"]["discrepancy"] == "kl"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The regularised reconstructions and awkward input: the noise that is taken for the data's, and errors that say what to do."""
+"""The regularised reconstructions and awkward input:
+the noise that is taken for the data's, and errors that say what to do."""
 
 import numpy as np
 import pytest
@@ -87,7 +88,8 @@ class TestNoise:
 
     @pytest.mark.slow
     def test_vacuum_has_no_say(self, truth):
-        """The weights of least squares are those of the noise in the object, however much is empty around it."""
+        """The weights of least squares are those of the noise in the object,
+        however much is empty around it."""
         counts = (
             np.random.default_rng(0).poisson(5 * projector(geometry())(truth)).transpose(0, 1, 3, 2)
         )
@@ -257,7 +259,8 @@ class TestBadInput:
 
     @pytest.mark.slow
     def test_memory_that_other_ways_take(self, truth, monkeypatch):
-        """A power of the HAADF and a projector without compiled kernels hold copies of the volume."""
+        """A power of the HAADF and a projector without compiled kernels hold copies of the
+        volume."""
         needed = []
         monkeypatch.setattr(
             "hyperspy_multitomo.signals.methods.regularised_solvers.check_memory",

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The unit of the data changes nothing: images in amperes give what those in counts of the converter give, times the unit."""
+"""The unit of the data changes nothing: images in amperes give what those in counts of the
+converter give, times the unit."""
 
 import warnings
 from functools import cache

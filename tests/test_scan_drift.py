@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Maps that drifted while they were scanned are put on the HAADF image of their tilt, as well as their counts allow."""
+"""Maps that drifted while they were scanned are put on the HAADF image of their tilt,
+as well as their counts allow."""
 
 from functools import cache
 
@@ -30,7 +31,8 @@ def moves(seed, largest=3.0, drift=0.03):
 
 
 def scanned(maps, offsets, drifts, slow_axis="y", counts=5.0):
-    """Maps whose pixel v shows the place v + offset + drift * line, expected, with `counts` at the peak of their sum."""
+    """Maps whose pixel v shows the place v + offset + drift * line, expected,
+    with `counts` at the peak of their sum."""
     grid = np.indices(maps.shape[2:]).astype(float)
     slow = grid[0 if slow_axis == "x" else 1]
     line = slow - slow.mean()
@@ -53,7 +55,8 @@ def rms(values):
 
 
 def bounds(expected):
-    """Cramér-Rao bounds of the offset and of the drift over the scan (px, rms), for Poisson counts of the summed maps."""
+    """Cramér-Rao bounds of the offset and of the drift over the scan (px, rms),
+    for Poisson counts of the summed maps."""
     variances = []
     for image in expected.sum(axis=0):
         line = np.linspace(-1, 1, image.shape[1])

@@ -96,7 +96,8 @@ class TestConstruction:
             mt.TiltSeriesHAADF.from_images(np.ones((5, 4, 6)), **kwds)
 
     def test_duplicates_merge_on_request(self):
-        """Images are averaged; counts are summed, and the gain says that there are twice as many."""
+        """Images are averaged; counts are summed,
+        and the gain says that there are twice as many."""
         stack = np.arange(3.0)[:, None, None] * np.ones((3, 4, 5))
         haadf = mt.TiltSeriesHAADF.from_images(stack, tilts=[10, -5, -5], duplicates="merge")
         np.testing.assert_allclose(haadf.data[:, 0, 0], [1.5, 0])

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Phantoms have the shapes, counts and compositions they are described with; the microscope adds what it is asked to."""
+"""Phantoms have the shapes, counts and compositions they are described with;
+the microscope adds what it is asked to."""
 
 import pickle
 

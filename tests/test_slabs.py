@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lazy reconstructions slab by slab: how slices are cut, that slabs make the eager volume, and what memory they hold."""
+"""Lazy reconstructions slab by slab: how slices are cut, that slabs make the eager volume,
+and what memory they hold."""
 
 import errno
 import gc
@@ -132,7 +133,8 @@ class TestTurns:
         assert turns.places(10**12, 9) == (4, 1)
 
     def test_no_core_is_left_idle_for_want_of_slabs(self, monkeypatch):
-        """Fewer slabs than cores have more threads each, and so have the last ones, whenever the run is repeated."""
+        """Fewer slabs than cores have more threads each, and so have the last ones,
+        whenever the run is repeated."""
         monkeypatch.setattr(turns, "_process", lambda: (8, 8, None))
         assert [turns.places(1, share) for share in (1, 2, 3, 20)] == [
             (1, 8),
@@ -253,7 +255,8 @@ class TestEqualToEager:
 
     @pytest.mark.parametrize("dimensions", [2, 3])
     def test_long_before_it_has_converged(self, dimensions):
-        """Slabs of very different counts iterate as all slices together do: their steps are those of the whole."""
+        """Slabs of very different counts iterate as all slices together do:
+        their steps are those of the whole."""
         (haadf, eds), _ = wire(slices=64)
         eds.data = eds.data * np.where(np.arange(64) < 32, 1, 20)[:, None]
         options = {"iterations": 8, "tolerance": None, "dimensions": dimensions, **QUIET}
@@ -392,7 +395,8 @@ class TestStored:
 
 
 class TestInterrupt:
-    """An interrupt stops the slabs that are worked at, keeps their state, and leaves no thread behind."""
+    """An interrupt stops the slabs that are worked at, keeps their state,
+    and leaves no thread behind."""
 
     @pytest.mark.slow
     @pytest.mark.parametrize("kept", [False, True])
@@ -447,7 +451,8 @@ class TestInterrupt:
 
 
 class TestCheckpoints:
-    """Slabs that were finished are not done again; tests/test_checkpoint.py has the state of the solvers."""
+    """Slabs that were finished are not done again;
+    tests/test_checkpoint.py has the state of the solvers."""
 
     def test_finished_slabs_stay(self, series, tmp_path, monkeypatch):
         (_, lazy) = series[1]

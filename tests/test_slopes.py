@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""TGV that comes out as TV says so, in the history and by a warning; TGV that finds slopes does not."""
+"""TGV that comes out as TV says so, in the history and by a warning;
+TGV that finds slopes does not."""
 
 import warnings
 from functools import cache

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SIRT and HEBT: the fused form against the textbook, limits and equivalences of the coefficients, constraints, interruption."""
+"""SIRT and HEBT: the fused form against the textbook, limits and equivalences of the coefficients,
+constraints, interruption."""
 
 from dataclasses import replace
 from itertools import islice
@@ -199,7 +200,8 @@ class TestFusedAgainstTextbook:
     def test_elements_in_lanes_of_their_own_and_side_by_side(
         self, A, B, truth, maps, own_tilts, case, monkeypatch
     ):
-        """Four channels of three slices do not fit into 8 lanes side by side, of two slices they do."""
+        """Four channels of three slices do not fit into 8 lanes side by side,
+        of two slices they do."""
         monkeypatch.setattr(
             "hyperspy_multitomo.tomography.steps.blocks", lambda *sizes: [(0, 3, 8), (3, 5, 8)]
         )

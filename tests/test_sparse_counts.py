@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Spectra as the counts that are there: the same sums and maps as from the cube, and read no more often than needed."""
+"""Spectra as the counts that are there: the same sums and maps as from the cube,
+and read no more often than needed."""
 
 import dask
 import dask.array as da

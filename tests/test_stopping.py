@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stopping rules and relaxation: residuals down to the noise, channels that stand still, what a run says of its end."""
+"""Stopping rules and relaxation: residuals down to the noise, channels that stand still,
+what a run says of its end."""
 
 import numpy as np
 import pytest
@@ -159,7 +160,8 @@ class TestNoise:
     @pytest.mark.parametrize("level", [0.5, 5.0, 200.0])
     @pytest.mark.parametrize("beside", [0.0, 0.3, 1.5])
     def test_noise_of_net_counts_is_measured(self, level, beside):
-        """A background that is counted in windows beside adds to the variance; structure does not, edges and all."""
+        """A background that is counted in windows beside adds to the variance;
+        structure does not, edges and all."""
         rng, y = np.random.default_rng(5), np.indices((64, 64)).sum(axis=0)
         mean = level * np.where(y > 60, 3.0, 1.0) * np.ones((2, 4, 1, 1))
         gross, windows = (
@@ -284,7 +286,8 @@ def ends():
 
 
 class TestDefaultOfTheRegularised:
-    """A relative change of the objective of 1e-3 in twenty iterations, where 1e-4 gives the same image later."""
+    """A relative change of the objective of 1e-3 in twenty iterations,
+    where 1e-4 gives the same image later."""
 
     @pytest.mark.slow
     def test_the_image_is_as_good(self, ends):

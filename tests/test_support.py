@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The box of voxels that a regularised run works on: it holds the specimen, and the problem within it is the same."""
+"""The box of voxels that a regularised run works on:
+it holds the specimen, and the problem within it is the same."""
 
 import numpy as np
 import pytest
@@ -56,7 +57,8 @@ def small(monkeypatch):
 
 
 def counted(volume, counts, shifts=None, extra=0.0, gains=None, seed=1):
-    """Counts of that many per pixel at the peak of the fainter element, and the factor of the volume."""
+    """Counts of that many per pixel at the peak of the fainter element,
+    and the factor of the volume."""
     A = projector(TiltGeometry(TILTS, SIZE, shifts=shifts))
     expected = A(volume)
     factor = counts / expected.max(axis=(1, 2, 3)).min()

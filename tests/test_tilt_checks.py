@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bad tilts found and dropped, and the signal against the order of acquisition, through the signals."""
+"""Bad tilts found and dropped, and the signal against the order of acquisition,
+through the signals."""
 
 import warnings
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kernels of TV, TGV and nuclear TV: the fused iteration against the textbook, singular values against NumPy, interruption."""
+"""Kernels of TV, TGV and nuclear TV: the fused iteration against the textbook,
+singular values against NumPy, interruption."""
 
 import threading
 from dataclasses import replace
@@ -194,7 +195,8 @@ class TestGoingOn:
     @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["tv", "tgv"])
     def test_with_other_factors(self, A, B, kind):
-        """The tangents of a power law: factors per voxel and a background come in, the volume starts where it is told to."""
+        """The tangents of a power law: factors per voxel and a background come in,
+        the volume starts where it is told to."""
         terms = [maps_of(A, slices=20), sum_of(B, [1.0, 3.0, 0.2], slices=20)]
         system = system_of(terms, kind)
         volume = np.random.default_rng(3).random((3, *SHAPE, 20)).astype(np.float32)
@@ -316,7 +318,8 @@ class TestSingularValues:
         np.testing.assert_allclose(found, expected[..., 0, 0], atol=3e-6 * largest, rtol=0)
 
     def test_random(self):
-        """Thousands of matrices of entries without structure, to 1e-5 of the largest singular value."""
+        """Thousands of matrices of entries without structure,
+        to 1e-5 of the largest singular value."""
         rng = np.random.default_rng(1)
         for channels in (2, 3, 4):
             field = rng.standard_normal((500, 16, channels, 3)).astype(np.float32)

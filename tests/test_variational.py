@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Variational reconstruction: the minimiser against an independent convex solver, the gap, closed forms, and bad input."""
+"""Variational reconstruction: the minimiser against an independent convex solver, the gap,
+closed forms, and bad input."""
 
 from itertools import islice, product
 
@@ -78,7 +79,8 @@ def system_of(iterates):
 
 
 def convex_of(system):
-    """Return the same problem, solved by cvxpy; its import takes a second, for tests that solve one."""
+    """Return the same problem, solved by cvxpy;
+    its import takes a second, for tests that solve one."""
     from convex_problem import Convex
 
     return Convex(system)
@@ -219,7 +221,8 @@ class TestMinimiser:
 
 class TestClosedForms:
     def test_a_step(self):
-        """Least squares with TV takes lambda/(2 d n) off a step between n and n pixels, here of two rows seen along z."""
+        """Least squares with TV takes lambda/(2 d n) off a step between n and n pixels,
+        here of two rows seen along z."""
         n, d, strength, height = 8, 2.0, 1.5, 6.0
         A = projector(TiltGeometry([0.0], 2 * n, (2, 2 * n)))
         data = np.repeat([0.0, height], n)[None, None, :, None]
@@ -281,7 +284,8 @@ class TestSymmetries:
 
     @pytest.mark.parametrize(("kind", "discrepancy"), list(product(["tv", "tgv"], ["kl", "ls"])))
     def test_counts_times_c(self, A, counts, kind, discrepancy):
-        """Counts, background, scales and volume times c, with d/c (KL) or d/c^2 (least squares): iterate by iterate the same."""
+        """Counts, background, scales and volume times c, with d/c (KL) or d/c^2 (least squares):
+        iterate by iterate the same."""
         c = 7.0
 
         def iterate(factor):
@@ -315,11 +319,12 @@ class TestSymmetries:
         assert larger == pytest.approx(50 * objective, rel=1e-3)
 
     def test_length_unit(self, A, counts):
-        """Pixels of half the size: volumes of twice the signal per length, if their scales are so too."""
+        """Pixels of half the size: volumes of twice the signal per length,
+        if their scales are so too."""
         fine = projector(TiltGeometry(TILTS, N, pixel_size=0.5))
         coarse = run(variational([DataTerm(A, counts)], Regulariser(0.7), SCALES), 60).volume
-        np.testing.assert_allclose(run(variational([DataTerm(fine, counts)], Regulariser(0.7), 2 * SCALES), 60).volume,
-                                   2 * coarse, atol=1e-3)  # fmt: skip
+        seen = run(variational([DataTerm(fine, counts)], Regulariser(0.7), 2 * SCALES), 60).volume
+        np.testing.assert_allclose(seen, 2 * coarse, atol=1e-3)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["tv", "tgv"])
@@ -494,7 +499,8 @@ class TestIterates:
 
 
 def operator_norm(system, iterations=300):
-    """The largest singular value of K between the metrics of the step sizes, background left out."""
+    """The largest singular value of K between the metrics of the step sizes,
+    background left out."""
     rng = np.random.default_rng(0)
     u = rng.standard_normal(system.initial.shape)
     w = rng.standard_normal((system.channels, system.dimensions, *system.initial.shape[1:]))

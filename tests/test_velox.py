@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Velox files: real ones against RosettaSciIO, and written ones with several frames, detectors and known drift."""
+"""Velox files: real ones against RosettaSciIO, and written ones with several frames,
+detectors and known drift."""
 
 import zipfile
 from functools import partial
@@ -33,7 +34,8 @@ DRIFT = np.array([[0, 0], [2, -1], [-3, 2], [1, 3]])
 
 
 def scene(noise=0.0, drift=DRIFT, seed=0):
-    """Return drifting frames of an image (frame, y, x), and of events (frame, y, x, energy) that sit on its features."""
+    """Return drifting frames of an image (frame, y, x),
+    and of events (frame, y, x, energy) that sit on its features."""
     rng = np.random.default_rng(seed)
     image = ndimage.gaussian_filter(rng.random(SHAPE), 1.5)
     image = 1000 * np.clip(image - np.median(image), 0, None) / np.ptp(image)
@@ -64,7 +66,8 @@ class TestFrames:
         np.testing.assert_allclose(register_frames(images), -drift, atol=0.25)
 
     def test_shifts_of_noisy_frames(self):
-        """A random walk of 12 frames with 3 counts per pixel on a particle: to a third of a pixel."""
+        """A random walk of 12 frames with 3 counts per pixel on a particle:
+        to a third of a pixel."""
         rng = np.random.default_rng(3)
         y, x = np.mgrid[:96, :96]
         particle = 3.0 * (((y - 48) / 20) ** 2 + ((x - 45) / 13) ** 2 < 1)
@@ -230,7 +233,8 @@ class TestWritten:
     @pytest.mark.parametrize(("stream", "frame"), [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2)])
     @pytest.mark.parametrize("change", ["lost", "added"])
     def test_ends_of_pixels_lost_or_added(self, tmp_path, stream, frame, change, register):
-        """The events behind would be in other pixels, in that frame only: frames begin where the table says."""
+        """The events behind would be in other pixels, in that frame only:
+        frames begin where the table says."""
         images, events = scene(drift=DRIFT[:3])
         path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events, events])
         with h5py.File(path, "r+") as file:
@@ -243,7 +247,10 @@ class TestWritten:
                 del group[name]
                 group[name] = array[:, None]
         found = 671 if change == "lost" else 673
-        told = rf"a\.emd: not all frames .* the 672 pixels of the map \({found} in frame {frame} of stream{stream}\)"
+        told = (
+            r"a\.emd: not all frames .* the 672 pixels of the map "
+            rf"\({found} in frame {frame} of stream{stream}\)"
+        )
         if (stream, frame, change) == (1, 0, "added"):
             told = "a frame of its events has 673 pixels"
         with pytest.raises(ValueError, match=told):
@@ -302,7 +309,10 @@ class TestWritten:
             file["Data/SpectrumStream/stream1/FrameLocationTable"][2] = entry
         with pytest.raises(
             ValueError,
-            match=r"a\.emd: the table of the frames .*stream1 has the entries \[0, .*expected rising",
+            match=(
+                r"a\.emd: the table of the frames .*stream1 has the entries "
+                r"\[0, .*expected rising"
+            ),
         ):
             mt.load_tilt_series(path)
 
@@ -332,7 +342,8 @@ class TestWritten:
         )
 
     def test_size_of_the_map_is_that_of_its_frames(self, tmp_path):
-        """Where the scan says otherwise, the image with as many pixels as a frame of the events has tells the size."""
+        """Where the scan says otherwise, the image with as many pixels as a frame of the events has
+        tells the size."""
         images, events = scene()
         path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events])
         with h5py.File(path, "a") as file:
@@ -348,7 +359,10 @@ class TestWritten:
             del file["Data/Image/haadf"]
         with pytest.raises(
             ValueError,
-            match=r"a\.emd does not say how large its EDS map is: a frame of its events has 672 pixels",
+            match=(
+                r"a\.emd does not say how large its EDS map is: a frame of "
+                r"its events has 672 pixels"
+            ),
         ):
             read_velox(path)
 
@@ -510,7 +524,8 @@ class TestReal:
         assert times[0] + times[1] == pytest.approx(times[2])
 
     def test_eds_map_of_a_part_of_the_survey(self, unpacked):
-        """The map has 16 x 20 px beside a survey image of 128 x 128: so say the scan area and the 319 ends of pixels."""
+        """The map has 16 x 20 px beside a survey image of 128 x 128:
+        so say the scan area and the 319 ends of pixels."""
         path = unpacked / "example_velox_EELS_EDS.emd"
         image, eds = mt.load_tilt_series(path)
         assert image.data.shape == (1, 16, 20)

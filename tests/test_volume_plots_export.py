@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The signals' own figures show the right voxels under the right names, and exported volumes are the same elsewhere."""
+"""The signals' own figures show the right voxels under the right names,
+and exported volumes are the same elsewhere."""
 
 import io
 import re
@@ -370,7 +371,8 @@ def test_tiff_is_a_calibrated_hyperstack(tmp_path, suffix, lazy):
 
 
 def parsed(path):
-    """Return (the element ImageData, {name: array (z, y, x)}, {name: unit}) of a VTK image, following the format alone."""
+    """Return (the element ImageData, {name: array (z, y, x)}, {name: unit}) of a VTK image,
+    following the format alone."""
     head, rest = path.read_bytes().split(b'<AppendedData encoding="raw">\n_', 1)
     root = ET.fromstring(head + b"</VTKFile>")
     assert root.attrib == {

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Workflows, .ci/run and the pages on contributing name commands, groups, extras, markers and files that exist."""
+"""Workflows, .ci/run and the pages on contributing name commands, groups, extras,
+markers and files that exist."""
 
 import re
 import shlex
@@ -45,14 +46,16 @@ MADE = re.compile(r"^(docs/_build|dist|docs/api/generated|/tmp)\b|^\$|^https?:|^
 
 
 def shell_lines(text: str) -> list[str]:
-    """Return the commands of a script: lines that end in a backslash are joined, && and | separate."""
+    """Return the commands of a script: lines that end in a backslash are joined,
+    && and | separate."""
     lines = text.replace("\\\n", " ").split("\n")
     commands = [part for line in lines for part in re.split(r"\s&&\s|\s\|\|?\s", line)]
     return [command.strip() for command in commands if command.strip()]
 
 
 def commands_of(path: Path) -> list[str]:
-    """Return the commands in a workflow's steps, a shell script, or the indented lines of a page."""
+    """Return the commands in a workflow's steps, a shell script,
+    or the indented lines of a page."""
     text = path.read_text()
     if path.suffix == ".yml":
         jobs = yaml.safe_load(text)["jobs"].values()
@@ -114,7 +117,8 @@ def _files(words):
 
 
 def _program(words):
-    """Say what is wrong with the program that `uv run` starts: neither ours, nor of a group that it has."""
+    """Say what is wrong with the program that `uv run` starts:
+    neither ours, nor of a group that it has."""
     rest = words[2:]
     while rest[0].startswith("-"):
         rest = rest[2:] if rest[0] in VALUED else rest[1:]
@@ -122,7 +126,10 @@ def _program(words):
     if program in ("python", *PROJECT["project"]["scripts"]):
         return
     if program not in PACKAGE_OF:
-        yield f"{program} is no command of ours; tests/test_workflows.py lists those of other packages"
+        yield (
+            f"{program} is no command of ours; tests/test_workflows.py "
+            "lists those of other packages"
+        )
         return
     groups = ["dev", *_values(words, "--group")]
     wanted = [

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every public method and function called with wrong values, one argument at a time, and what comes of each call.
+"""Every public method and function called with wrong values, one argument at a time,
+and what comes of each call.
 
 ``python tests/fuzz/calls.py [seed] [n]`` prints the calls whose error is unclear; ``run(seed, n)``
 returns all that were made.
@@ -50,7 +51,8 @@ class Call:
 
 @dataclass
 class Outcome:
-    """What came of a call: "clear", "unclear", "silent" (nonsense was taken) or "taken" (a value that may be given)."""
+    """What came of a call: "clear", "unclear",
+    "silent" (nonsense was taken) or "taken" (a value that may be given)."""
 
     kind: str
     said: str = ""
@@ -224,7 +226,8 @@ def bases(made: dict, folder: Path) -> dict[str, dict]:
 
 
 def calls(folder: Path) -> Iterator[Call]:
-    """Yield every method and function of the package's face, with every argument wrong in every way."""
+    """Yield every method and function of the package's face,
+    with every argument wrong in every way."""
     made = signals()
     stack(folder / "series.hspy")
     base, wrong = bases(made, folder), wrong_values(made)
@@ -430,7 +433,8 @@ def _may_be_of_that_type(annotation: str, value) -> bool:
 
 
 def run(seed: int, n: int | None = None) -> list[tuple[str, Outcome]]:
-    """Make `n` of all calls, drawn at random (all of them where it is None), and return each with its outcome."""
+    """Make `n` of all calls, drawn at random (all of them where it is None),
+    and return each with its outcome."""
     with tempfile.TemporaryDirectory() as folder:
         every = list(calls(Path(folder)))
         if n is not None:
