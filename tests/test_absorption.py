@@ -96,6 +96,7 @@ def exspy_correction(fractions, elements, lines, mass_thickness, take_off_angle)
         return get_abs_corr_zeta(percents, thickness, take_off_angle)[:, 0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tilt", [-8, 0, 20, 45, 60])
 def test_slab_is_corrected_as_by_exspy(tilt):
     """A tilted slab's depth counts along its own normal, and the angle from its surface:

@@ -93,6 +93,7 @@ def test_composition_of_a_shell_that_absorbs(gold):
     assert steps[-1]["density"] == pytest.approx(truth[truth > 0].mean(), rel=0.15)
 
 
+@pytest.mark.slow
 def test_hebt_refits_its_ratios(gold):
     phantom, maps, haadf, _ = gold
     eds, images = series_of(phantom, maps, haadf)
@@ -296,6 +297,7 @@ def test_a_volume_of_another_series_is_refused(gold):
         eds.reconstruct_with_absorption(method="art")
 
 
+@pytest.mark.slow
 def test_each_method_gets_the_haadf_that_it_takes(gold):
     """A HAADF series for SIRT is refused instead of being taken for the number of iterations."""
     phantom, maps, haadf, _ = gold

@@ -39,6 +39,7 @@ def moved():
     return np.random.default_rng(7).normal(0, 3, (len(TILTS), 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "accuracy"), [("auto", 0.1), ("centre_of_mass", 0.1), ("cross_correlation", 0.3)]
 )

@@ -121,6 +121,7 @@ class TestFactors:
         assert why_no_counts(scaled) is None
         check_counts_beside(scaled)
 
+    @pytest.mark.slow
     def test_every_method_reconstructs_the_scaled_maps(self):
         eds, scaled = series(dose=20.0), series(dose=20.0) * 0.25
         for method in ("sirt", "em", "cgls", "fbp"):
@@ -408,6 +409,7 @@ class TestStacks:
         assert held(picked) == ["gains"]  # which are the same in both
         assert picked.channels == ("Au", "Ag")
 
+    @pytest.mark.slow
     def test_along_elements(self):
         first = mt.TiltSeriesEDS.from_maps({"Au": np.ones((9, 4, 24))}, tilts=TILTS)
         second = mt.TiltSeriesEDS.from_maps({"Fe": np.ones((9, 4, 24))}, tilts=TILTS)
@@ -428,6 +430,7 @@ WRITES = {
 class TestAssignment:
     """Writing to the data runs none of our code: the totals of the counts tell."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("how", WRITES)
     def test_is_refused_where_it_matters(self, how):
         eds = series(dose=20.0)
@@ -461,6 +464,7 @@ class TestAssignment:
         with pytest.raises(ValueError, match="do not belong to them"):
             eds.reconstruct_em(2, **QUIET)
 
+    @pytest.mark.slow
     def test_own_steps_and_noise_pass(self):
         for seed in range(5):
             for dose in (0.02, 1.0, 50.0):

@@ -120,6 +120,7 @@ class TestUnits:
         largest = series.truth.max(axis=(1, 2, 3))
         assert ((0.5 * largest < found.scales[:2]) & (found.scales[:2] < 1.1 * largest)).all()
 
+    @pytest.mark.slow
     def test_noise_flows_as_the_root_of_the_dose(self):
         few, many = (
             calibrate(simulated("yuan", dose=dose)[1], 3, dimensions=2).flows[:2]

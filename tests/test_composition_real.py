@@ -15,9 +15,12 @@ from hyperspy_multitomo.composition.cross_sections.tables import atomic_weights
 IDP = Path(__file__).resolve().parents[2] / "shared" / "data" / "idp_l2083"
 ELEMENTS = ["C", "O", "Na", "Mg", "Al", "Si", "S", "Ca", "Ti", "Cr", "Fe", "Ni", "Cu", "Ga", "Pt"]
 
-pytestmark = pytest.mark.skipif(
-    not IDP.is_dir(), reason="the real lamella (idp_l2083) is not beside the checkout"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not IDP.is_dir(), reason="the real lamella (idp_l2083) is not beside the checkout"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -227,6 +227,7 @@ class TestGoingOn:
         for mine, theirs in zip(ours.state()[:4], textbook.state()[:4], strict=True):
             assert mine is theirs is None or relative(mine, theirs) < 2e-5
 
+    @pytest.mark.slow
     def test_fused_with_a_power(self):
         def volume(first, second):
             terms = [

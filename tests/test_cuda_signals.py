@@ -36,6 +36,7 @@ def test_equal_to_the_cores(series, cuda, method):
     assert difference <= 1e-4 * np.linalg.norm(on_cores.data)
 
 
+@pytest.mark.slow
 def test_lazily(series, cuda):
     lazy = volume(series[1], "tgv", chunks=16, overlap=4)
     lazy.compute(**QUIET)

@@ -31,6 +31,7 @@ def simulated(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 class TestSimulated:
     @pytest.mark.slow
     def test_writes_results_and_a_page(self, simulated):
@@ -94,6 +95,7 @@ def particle(tmp_path_factory):
     return {path.stem: hs.load(path) for path in out.glob("*.zspy")}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not IDP.is_dir(), reason=f"the example data {IDP.name} are not beside the repository"
 )

@@ -188,6 +188,7 @@ SERIES = misaligned(
 START = Alignment.identity(13)
 
 
+@pytest.mark.slow
 @known
 @pytest.mark.parametrize("aligner", [refine, projection_matching_shifts])
 def test_aligners_leave_the_arithmetic_of_users_alone(aligner):
@@ -208,6 +209,7 @@ def test_aligners_leave_the_arithmetic_of_users_alone(aligner):
     assert kept()
 
 
+@pytest.mark.slow
 @known
 @pytest.mark.parametrize("specimen", ["needle", "lamella"])
 def test_no_denormal_is_left_by_the_search_for_an_alignment(specimen, monkeypatch):

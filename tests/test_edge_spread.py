@@ -74,6 +74,7 @@ def test_noise_free_particle_comes_back_exactly(dtype):
     np.testing.assert_allclose(inside, truth.mean(), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bright", ["core", "shell"])
 @pytest.mark.parametrize("ratio", [1.5, 2.0])
 def test_both_phases_are_particle(bright, ratio):

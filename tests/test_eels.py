@@ -178,6 +178,7 @@ def test_white_lines_are_learned(scene):
 # Maps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "tolerance"), [("fit", 0.04), ("windows", 0.08)])
 def test_counts_of_each_edge(scene, method, tolerance):
     spectra, true = scene
@@ -190,6 +191,7 @@ def test_counts_of_each_edge(scene, method, tolerance):
         assert net[:, amount == 0].mean() == pytest.approx(0, abs=tolerance * amount.max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fit", "windows"])
 def test_gross_counts_are_the_counts_in_the_window(scene, method):
     spectra, _ = scene

@@ -513,6 +513,7 @@ def particle():
     return model, blocks, np.array(haadf)
 
 
+@pytest.mark.slow
 @needs_data
 class TestRealSeries:
     @pytest.mark.slow

@@ -67,6 +67,7 @@ class TestNamesBeforePlaces:
         check(mt.load_tilt_series(tmp_path / f"a.{suffix}"), offsets=(0, 0))
         check(mt.TiltSeriesHAADF.from_images(tmp_path / f"a.{suffix}"), offsets=(0, 0))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("order", permutations(ROLES))
     @pytest.mark.parametrize(
         "tilts", [TILTS, np.array([-40.0, -20.0, 0.0])], ids=["uneven", "even"]
@@ -247,6 +248,7 @@ class TestSpectra:
                 "nm",
             )
 
+    @pytest.mark.slow
     def test_steps_downwards(self, expected):
         spectra = self.spectra()
         turned = self.spectra(

@@ -34,6 +34,7 @@ def grey(particle, in_core=0.0, in_shell=1.0, noise=0.0, seed=0):
 
 
 class TestReferences:
+    @pytest.mark.slow
     @pytest.mark.parametrize("noise", [0.3, 1.0, 2.0])
     def test_histogram(self, particle, noise):
         found = haadf_composition(grey(particle, noise=noise), ELEMENTS, clip=False)

@@ -197,6 +197,7 @@ class TestFrames:
         assert_equal(lazy.aligned().data, haadf.aligned().data)
         assert_equal(frames.projections(lazy), frames.projections(haadf))
 
+    @pytest.mark.slow
     def test_backgrounds_below_nothing_stay_out(self, tmp_path):
         eds = spectral(transmission=False)
         held = eds.background.copy()

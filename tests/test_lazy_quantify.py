@@ -221,6 +221,7 @@ class TestSameAsInMemory:
         with pytest.raises(ValueError, match="negative"):
             negative.data.compute()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", ["zeta", "cross_section", "model"])
     def test_density(self, volume, method):
         wanted = volume.quantify_density(method, FACTORS.get(method), dose=1e7)

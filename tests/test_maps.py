@@ -56,6 +56,7 @@ def test_counts_calibration_and_lines(loaded):
     assert [step["step"] for step in maps.history] == ["load_tilt_series", "elemental_maps"]
 
 
+@pytest.mark.slow
 def test_cropped_spectra_keep_the_tilt_axis(loaded):
     """Cropping before the mapping and cropping after it are the same."""
     spectra, _ = loaded
@@ -113,6 +114,7 @@ def few_counts(seed=3):
     return spectra
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fit", "windows"])
 def test_em_takes_the_recorded_counts_of_noisy_maps(method):
     maps = maps_of(few_counts(), method=method)

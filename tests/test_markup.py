@@ -91,6 +91,7 @@ def texts(widget):
         yield from texts(child)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:hyperspy_multitomo.*")
 @pytest.mark.parametrize("make", [browse, ratios, reconstruction, composition, volume, workbench])
 def test_names_are_escaped(series, make):

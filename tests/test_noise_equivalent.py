@@ -149,6 +149,7 @@ class TestFewSlices:
         assert all(1 / 1.5 < ratio < 1.5 for ratio in silent)
         assert len(silent) == 10 or noise != 20, "what is noisy is measured without a warning"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("sigma", [0.05, 0.3])
     def test_even_noise(self, simulated, sigma):
         images = simulated.expected_haadf / typical_signal(simulated.expected_haadf)

@@ -180,6 +180,7 @@ def test_apply_attaches_what_align_does(haadf, panel):
     assert np.isnan(haadf.alignment.quality.residual[4])
 
 
+@pytest.mark.slow
 def test_right_alignment_leaves_the_least(haadf, data):
     def residual(alignment):
         told = AlignmentPanel(haadf, alignment, threaded=False, iterations=30).summary

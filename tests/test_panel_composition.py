@@ -220,6 +220,7 @@ def test_threads_end_with_the_last_setting():
     np.testing.assert_array_equal(panel.result.data, expected.data)
 
 
+@pytest.mark.slow
 def test_single_slice_and_single_element():
     panel, wdict = opened(ball(slices=1, elements=("Au",)), "CL", {"Au": 1.0})
     assert (panel.plane, panel.position, wdict["position"].max) == ("xz", 0, 0)

@@ -294,6 +294,7 @@ class TestWholeVolume:
         assert told.pop("parts") == [1] * 7
         assert told == says
 
+    @pytest.mark.slow
     def test_regularised_is_the_public_method(self, series):
         haadf, eds = series
         panel = ReconstructionPanel(
@@ -391,6 +392,7 @@ class TestWholeVolume:
             1.0,
         )
 
+    @pytest.mark.slow
     def test_stop_after_the_last_iteration_keeps_the_volume(self, series):
         eds = series[1]
         panel = ReconstructionPanel(eds, method="tv", iterations=10, dimensions=2, threaded=False)

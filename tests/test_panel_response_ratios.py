@@ -37,6 +37,7 @@ def controls(wdict):
     return [widget for widget in wdict.values() if hasattr(widget, "description")]
 
 
+@pytest.mark.slow
 def test_controls_and_traits_are_linked_both_ways(monkeypatch):
     haadf, eds = pair()
     panel, wdict = opened(eds, haadf)

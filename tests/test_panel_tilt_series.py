@@ -93,6 +93,7 @@ class TestControls:
             assert widget.value == value
         assert panel.message == ""
 
+    @pytest.mark.slow
     def test_labels_are_unique_and_name_units_and_tooltips_are_sentences(self, both):
         _, made = both
         controls = [
@@ -230,6 +231,7 @@ class TestMarks:
         assert TILTS[4] in panel.marked
         assert "-20.0° (darker" in panel.message
 
+    @pytest.mark.slow
     def test_nothing_marked_and_too_many_marked(self):
         panel, made = opened(pair()[0])
         assert made["wdict"]["apply_button"].disabled

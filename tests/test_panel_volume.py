@@ -110,6 +110,7 @@ def test_labels_are_unique_and_have_units():
     assert all(widgets[name].tooltip.endswith(".") for name in names)
 
 
+@pytest.mark.slow
 def test_sliders_go_from_the_first_voxel_to_the_last():
     volume = make_volume()
     panel, widgets = opened(volume)
@@ -250,6 +251,7 @@ def test_single_slices_and_single_channels(shape):
     assert panel.surfaces.meshes["Au"].scalar_field.shape == tuple(np.array(shape) + 2)
 
 
+@pytest.mark.slow
 def test_volumes_without_names_lazy_ones_and_empty_ones():
     plain = TomographicVolume.from_arrays(np.zeros((8, 9, 10)), 1.0)
     panel, _ = opened(plain)

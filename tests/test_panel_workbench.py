@@ -115,6 +115,7 @@ def test_maps_that_do_not_decide_are_aligned_as_well(series):
     assert eds.alignment == haadf.alignment == direct.alignment
 
 
+@pytest.mark.slow
 def test_maps_that_replace_others_get_the_alignment(series, by_methods):
     haadf, eds = series
     bench = bench_of(haadf, eds)
@@ -222,6 +223,7 @@ def test_what_was_opened_before_a_change_applies_nothing(series, by_methods):
     assert eds.response_ratios is bench.eds.response_ratios is None
 
 
+@pytest.mark.slow
 def test_volume_shows_what_was_made_last():
     arrays = {"Au": np.ones((4, 6, 8)), "Ag": np.ones((4, 6, 8))}
     bench = bench_of(None, None)

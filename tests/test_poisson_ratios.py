@@ -165,6 +165,7 @@ def test_prior_and_rest():
     assert equal["Au"] / equal["Ag"] == pytest.approx(1, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["blocks", "poisson"])
 def test_a_single_view_has_standard_errors(method):
     fits = []

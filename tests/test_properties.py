@@ -71,6 +71,7 @@ class TestProjector:
         if back.any():  # a detector beside the volume sees nothing
             assert dot_test(A, seed, slices) <= 1e-6
 
+    @pytest.mark.slow
     @given(
         geometries(),
         SEEDS,
@@ -258,6 +259,7 @@ class TestReconstruction:
 
 
 class TestSeries:
+    @pytest.mark.slow
     @given(views(), st.booleans())
     def test_sorted_by_tilt_with_every_image_at_its_own(self, v, lazy):
         order = np.argsort(v.tilts)
@@ -307,6 +309,7 @@ class TestSeries:
                 two.reconstruct_sirt(3, **QUIET).data, one.reconstruct_sirt(3, **QUIET).data
             )
 
+    @pytest.mark.slow
     @few
     @given(views(dtypes=("float32",)))
     def test_reverse_tilts_mirrors_the_volume(self, v):

@@ -14,6 +14,8 @@ from hyperspy_multitomo.inspection import dice, r_squared, scaled_mse, ssim_stru
 from hyperspy_multitomo.simulation import count, simulate, yuan, zhong
 from hyperspy_multitomo.tomography import TiltGeometry, hebt, projector, run, sirt
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 5
 
 
@@ -62,7 +64,6 @@ def zhong_volumes(zhong_series):
     return eds, run(hebt(A, maps, haadf, ratios.values, alpha=0.7), 200).volume
 
 
-@pytest.mark.slow
 def test_zhong_pixelwise_ratios(zhong_series):
     # Published: R2 = 0.91.
     series, maps, haadf = zhong_series
@@ -71,7 +72,6 @@ def test_zhong_pixelwise_ratios(zhong_series):
     np.testing.assert_allclose(ratios, np.tile(series.true_ratios, (SEEDS, 1)), rtol=0.06)
 
 
-@pytest.mark.slow
 def test_zhong_correlation(zhong_series, zhong_volumes):
     # Published: 0.944 -> 0.992 (Au), 0.874 -> 0.984 (Ag).
     eds, both = (
@@ -106,7 +106,6 @@ def test_zhong_volumes_are_in_counts(zhong_series, zhong_volumes):
         np.testing.assert_allclose(total, truth.sum(axis=(1, 2, 3)), rtol=0.05)
 
 
-@pytest.mark.slow
 def test_best_alpha_grows_with_the_iterations():
     series, maps, haadf = noisy(zhong(size=128))
     A = projector(TiltGeometry(series.tilts, 128, pixel_size=series.pixel_size))
@@ -157,7 +156,6 @@ def test_yuan_core_and_shell(yuan_volumes, method):
     np.testing.assert_allclose(np.mean(measured, axis=0), 80, atol=5)
 
 
-@pytest.mark.slow
 def test_yuan_outline_and_error_gain_from_the_haadf(yuan_volumes):
     series, eds, both = yuan_volumes
     particle = series.phantom.truth.sum(axis=0)[..., 0] > 5.5
@@ -188,7 +186,6 @@ def mixed_phases():
     return simulate(yuan(size=128, slices=32), oversampling=1, blur=0.0, haadf_noise="none", seed=0)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("counts", [0.3, 1.0, 3.0, 10.0])
 def test_response_ratios_at_any_number_of_counts(mixed_phases, counts):
     """Each single fit is within 5 % of the truth;

@@ -206,6 +206,7 @@ class TestNegativeCounts:
             mean_composition(np.array([[1.0, -2.0], [0.0, 0.0]]), ["Au", "Ag"], "CL", [1.0, 1.0])
 
 
+@pytest.mark.slow
 def test_volumes_of_fbp():
     """An element that is absent, reconstructed without the constraint:
     fractions from 0 to 100, and a mean of 0."""

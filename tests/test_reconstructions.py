@@ -173,6 +173,7 @@ class TestInitial:
 
 
 class TestGains:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", METHODS)
     def test_in_any_unit(self, A, truth, name):
         """Beam currents in A, say: 1e-9 of the gains are 1e9 times the volume, not an empty one."""

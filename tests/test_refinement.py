@@ -92,6 +92,7 @@ def test_shifting_the_images_shifts_the_result(needle, aligned_needle):
     assert np.sqrt(np.mean(left**2)) < 0.06
 
 
+@pytest.mark.slow
 def test_aligning_twice_changes_nothing(needle, aligned_needle):
     axis_to_middle = replace(
         aligned_needle, across=aligned_needle.across - aligned_needle.axis_offset, axis_offset=0.0

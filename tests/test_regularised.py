@@ -72,6 +72,7 @@ class TestAgainstArrays:
         assert relative(arrays(volume), expected) < 1e-4
         assert volume.response_ratios == RATIOS
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", METHODS)
     def test_a_single_slice_has_two_dimensions(self, truth, method):
         """And is as smooth as those."""
@@ -365,6 +366,7 @@ class TestLazy:
         assert lazy.history[-1]["calibration"] == eager.history[-1]["calibration"]
         assert relative(lazy.data.compute(), eager.data) < 1e-6  # steps are those of all slices
 
+    @pytest.mark.slow
     def test_images_and_hebt(self, truth):
         truth = np.tile(truth, (1, 1, 1, 14))
         options = FEW | {"dimensions": 2, "tolerance": None}

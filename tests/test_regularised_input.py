@@ -44,6 +44,7 @@ class TestNoise:
         with pytest.raises(ValueError, match=r"pass data_term='least_squares'"):
             haadf.reconstruct_tv(data_term="poisson", **FEW)
 
+    @pytest.mark.slow
     def test_noisier_images_weigh_less(self, truth):
         eds = eds_of(truth)
         weights = [

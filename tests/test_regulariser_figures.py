@@ -14,6 +14,8 @@ from hyperspy_multitomo.inspection import psnr
 from hyperspy_multitomo.simulation import huber, yuan
 from hyperspy_multitomo.tomography import em, hebt, sirt
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def figures():
@@ -58,7 +60,6 @@ def test_each_step_gains_on_the_weakest_channel(ytterbium, better, worse, gain):
     assert ytterbium[better] - ytterbium[worse] > gain
 
 
-@pytest.mark.slow
 def test_tgv_beats_tv_where_composition_is_graded(figures):
     data = figures.Data.simulated(figures.graded(64, 1), 0)
     methods = figures.Method("tv", dimensions=2), figures.Method("tgv", dimensions=2)

@@ -266,6 +266,7 @@ class TestSnapshot:
 
 
 class TestInterrupted:
+    @pytest.mark.slow
     @pytest.mark.parametrize("delay", [0.05, 0.11, 0.173])
     def test_interrupted_within_an_iteration(self, kept, delay):
         """Whenever it comes, the run goes on from there as if nothing had been."""

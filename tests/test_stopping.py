@@ -295,6 +295,7 @@ class TestDefaultOfTheRegularised:
         assert (errors[:, 0] / errors[:, 2]).mean() < 1.005
         assert (errors[:, 0] / errors[:, 2]).max() < 1.02
 
+    @pytest.mark.slow
     def test_there_are_fewer_iterations(self, ends):
         _, iterations = ends
         assert (iterations[:, 0] / iterations[:, 1]).mean() < 0.75

@@ -198,6 +198,7 @@ class TestTheBoxIsTheSameProblem:
         terms = [DataTerm(maps, counts), DataTerm(fine, images, mix=[9.0, 5.0], weight=0.1)]
         self.both(terms, Regulariser(1.0, "tv"), [0.5, 0.5], 2)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("mask", [ball(2, -5, 0, 7) > 0, np.hypot(Z, X)[..., 0] < 18])
     def test_of_a_mask(self, mask):
         self.both(

@@ -91,6 +91,7 @@ class TestTilts:
 class TestDoseDrift:
     ORDER = np.random.default_rng(4).permutation(13)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("lazy", [False, True])
     def test_loss_of_one_element(self, lazy):
         maps = core_shell(48, 24, TILTS).transpose(0, 1, 3, 2)

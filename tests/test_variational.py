@@ -220,6 +220,7 @@ class TestMinimiser:
 
 
 class TestClosedForms:
+    @pytest.mark.slow
     def test_a_step(self):
         """Least squares with TV takes lambda/(2 d n) off a step between n and n pixels,
         here of two rows seen along z."""

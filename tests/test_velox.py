@@ -537,6 +537,7 @@ class TestReal:
         )
         assert all(np.count_nonzero(stream == 65535) == 16 * 20 - 1 for stream in streams)
 
+    @pytest.mark.slow
     def test_eels(self, unpacked):
         path = unpacked / "example_velox_EELS_EDS.emd"
         with pytest.raises(

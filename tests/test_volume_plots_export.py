@@ -86,6 +86,7 @@ def test_neighbouring_sections_share_their_axes_and_lines_cross_at_the_voxel():
     assert xz.get_ylim() == (-0.5, 6.5)
 
 
+@pytest.mark.slow
 def test_sections_go_through_the_centre_of_mass_by_default():
     arrays = {name: np.zeros(SHAPE, np.float32) for name in ("Au", "Ag")}
     arrays["Au"][4:7, 1:4, 1:4] = 1000.0
