@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One small problem for every solver and kind of option, in the fused form and in the textbook one."""
+"""One small problem for every solver and kind of option,
+in the fused form and in the textbook one."""
 
 from importlib import import_module
 

@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from test_slabs import QUIET, RATIOS, haadf_and_eds
+from series_pairs import QUIET, RATIOS, wire
 
 from hyperspy_multitomo.reconstruction import plan as plans
 from hyperspy_multitomo.reconstruction import slabs
@@ -11,9 +11,10 @@ from hyperspy_multitomo.reconstruction import slabs
 
 @pytest.fixture(scope="module")
 def series():
-    return haadf_and_eds()
+    return wire()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", ["sirt", "em", "cgls", "fbp", "hebt", "tv", "tgv", "tnv", "fused"]
 )

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The reconstructions of the series: gross counts to net volumes, lazy and eager, what the history says, and bad input."""
+"""The reconstructions of the series: gross counts to net volumes, lazy and eager,
+what the history says, and bad input."""
 
 import numpy as np
 import pytest
@@ -43,7 +44,8 @@ def haadf_of(A, truth, lazy=False):
 
 
 def eds_of(A, truth, lazy=False, noise=True):
-    """Net counts with the gross counts and the background beside them, as `elemental_maps` makes them."""
+    """Net counts with the gross counts and the background beside them,
+    as `elemental_maps` makes them."""
     expected = SHARES.T[:, :, None, None] * A(truth)
     background = np.full_like(expected, 3.0)
     gross = (
@@ -171,6 +173,7 @@ class TestInitial:
 
 
 class TestGains:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", METHODS)
     def test_in_any_unit(self, A, truth, name):
         """Beam currents in A, say: 1e-9 of the gains are 1e9 times the volume, not an empty one."""
@@ -258,7 +261,8 @@ class TestStopping:
     @pytest.mark.parametrize("rotation", [0.0, 3.0])
     @pytest.mark.parametrize("kind", ["eds", "haadf"])
     def test_noise_after_an_alignment_that_resamples(self, A, truth, kind, rotation):
-        """Interpolation takes noise away: the rule has to know, or stops too early; by the finest detail alone, too late."""
+        """Interpolation takes noise away: the rule has to know, or stops too early;
+        by the finest detail alone, too late."""
         truth = np.tile(truth, (1, 1, 1, 8))
         rng = np.random.default_rng(2)
         if kind == "eds":
@@ -314,6 +318,7 @@ class TestStopping:
 
 
 class TestLazy:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", METHODS)
     @pytest.mark.parametrize("kind", ["haadf", "eds"])
     def test_lazy_equals_eager(self, A, truth, name, kind):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SIRT and HEBT: the fused form against the textbook, limits and equivalences of the coefficients, constraints, interruption."""
+"""SIRT and HEBT: the fused form against the textbook, limits and equivalences of the coefficients,
+constraints, interruption."""
 
 from dataclasses import replace
 from itertools import islice
@@ -89,6 +90,7 @@ class TestAgainstDenseAlgebra:
         expected = stacked_sirt(scaled, maps[0].reshape(-1, 5), 8).reshape(20, 24, 5)
         assert relative(volume_of(sirt(A, maps[0], gains=gains)), expected) < 1e-5
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("rest", [False, True])
     @pytest.mark.parametrize("weighting", ["sirt", "squared"])
     @pytest.mark.parametrize("own_tilts", [False, True])
@@ -164,6 +166,7 @@ CASES = {
 
 
 class TestFusedAgainstTextbook:
+    @pytest.mark.slow
     @pytest.mark.parametrize("own_tilts", [False, True])
     @pytest.mark.parametrize("case", CASES)
     def test_hebt(self, A, B, truth, maps, own_tilts, case):
@@ -177,6 +180,7 @@ class TestFusedAgainstTextbook:
         )
         self.compare(system(A, A, truth, maps, **none, **channels))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("slices", [1, 40, 100])
     def test_any_number_of_slices(self, A, slices):
         maps = np.random.default_rng(2).random((2, 11, 22, slices), np.float32)
@@ -190,12 +194,14 @@ class TestFusedAgainstTextbook:
             ),
         )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("own_tilts", [False, True])
     @pytest.mark.parametrize("case", CASES)
     def test_elements_in_lanes_of_their_own_and_side_by_side(
         self, A, B, truth, maps, own_tilts, case, monkeypatch
     ):
-        """Four channels of three slices do not fit into 8 lanes side by side, of two slices they do."""
+        """Four channels of three slices do not fit into 8 lanes side by side,
+        of two slices they do."""
         monkeypatch.setattr(
             "hyperspy_multitomo.tomography.steps.blocks", lambda *sizes: [(0, 3, 8), (3, 5, 8)]
         )
@@ -389,6 +395,7 @@ class TestPhysics:
                 assert iterate.residuals["haadf"] == pytest.approx(residual, rel=1e-4)
             before = iterate.volume
 
+    @pytest.mark.slow
     def test_long_runs_stay_stable(self, A, truth, maps):
         for weighting in ("sirt", "squared"):
             for alpha in (0.05, 0.5, 0.95):
@@ -480,6 +487,7 @@ class TestRun:
         assert result.iterations == len(result.residuals["eds"]) == 3
         np.testing.assert_array_equal(result.volume, volume_of(sirt(A, maps), 3))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("delay", [0.05, 0.11, 0.173])
     @pytest.mark.parametrize("threads", [1, 2])
     def test_interrupted_within_an_iteration(self, delay, threads):
@@ -558,6 +566,7 @@ class TestBadInput:
             hebt(A, maps, haadf_of(A, truth), RATIOS, haadf_projector=other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 7, 16, 33, 40])
 @pytest.mark.parametrize("solver", [sirt, em])
 def test_slices_are_the_same_bit_for_bit_however_many_are_solved_together(solver, cut):

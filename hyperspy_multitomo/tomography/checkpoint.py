@@ -79,7 +79,7 @@ def fingerprint(*arrays) -> str:
     return digest.hexdigest()
 
 
-def _update(digest, array: np.ndarray) -> None:
+def _update(digest, array: np.ndarray, piece_elements: int = _PIECE) -> None:
     """Digest one array, in the order of C, without a copy of it."""
     if array.dtype.hasobject:
         raise TypeError(f"an array of the type {array.dtype} has no fingerprint; expected numbers")
@@ -88,7 +88,7 @@ def _update(digest, array: np.ndarray) -> None:
         digest.update(array.reshape(-1).view(np.uint8))
         return
     flags = ["external_loop", "buffered", "zerosize_ok"]
-    for piece in np.nditer(array, flags=flags, buffersize=_PIECE, order="C"):
+    for piece in np.nditer(array, flags=flags, buffersize=piece_elements, order="C"):
         digest.update(np.ascontiguousarray(piece).view(np.uint8))
 
 
