@@ -284,7 +284,7 @@ def first_below(objectives: list, times: list, level: float) -> str:
 
 def gaps_table(size: int, slices: int, most: int, threads: int) -> None:
     """Print the iterations and seconds to relative gaps of the objective; the minimum is the lowest of all runs."""
-    from hyperspy_multitomo.tomography.cpu.primal_dual_fused import primal_dual_of
+    from hyperspy_multitomo.tomography.forms import primal_dual_of
 
     problem = published_problem(size, slices, threads)
     print(

@@ -21,7 +21,6 @@ from hyperspy_multitomo.tomography import (
     run,
     variational,
 )
-from hyperspy_multitomo.tomography.cpu.primal_dual_fused import primal_dual_of
 from hyperspy_multitomo.tomography.cuda import device
 from hyperspy_multitomo.tomography.cuda.primal_dual import (
     CudaPrimalDual,
@@ -29,6 +28,7 @@ from hyperspy_multitomo.tomography.cuda.primal_dual import (
     device_bytes,
 )
 from hyperspy_multitomo.tomography.cuda.projector import CudaProjector, DeviceProjector
+from hyperspy_multitomo.tomography.forms import primal_dual_of
 from hyperspy_multitomo.tomography.functionals import Nuclear
 from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, TextbookPrimalDual
 

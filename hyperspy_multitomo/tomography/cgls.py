@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from hyperspy_multitomo.tomography.cpu.lane_algebra import combine, inner, multiply_tilts
-from hyperspy_multitomo.tomography.cpu.lane_rays import Rays
+from hyperspy_multitomo.tomography.cpu.lane_rays import LaneRays
 from hyperspy_multitomo.tomography.cpu.lanes import empty_lanes, lane_count, pack, unpack
+from hyperspy_multitomo.tomography.forms import fits_lanes
 from hyperspy_multitomo.tomography.input_checks import (
     checked_gains,
     checked_initial,
@@ -20,7 +21,7 @@ from hyperspy_multitomo.tomography.input_checks import (
 )
 from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
 from hyperspy_multitomo.tomography.projectors import Projector, matched
-from hyperspy_multitomo.tomography.steps import Steps, fits_lanes
+from hyperspy_multitomo.tomography.steps import Steps
 from hyperspy_multitomo.tomography.system import System, sirt_coefficients
 
 # Of the norm of A: a new direction below it is for the most part rounding, in single precision and
@@ -278,7 +279,7 @@ class FusedCGLS(_Bidiagonal):
         s = system
         channels, self._slices = s.projections.shape[0], s.projections.shape[-1]
         count = lane_count(self._slices)
-        rays = self._rays = Rays(s.A, channels, self._slices, count)
+        rays = self._rays = LaneRays(s.A, channels, self._slices, count)
         self._tilts, self._rows = [task for _, *task in rays.tasks], s.A.row_tasks(rays.groups)
         _, nz, nx, row_stride, nt, nu, tilt_stride = rays.shape
         self._ray_size, self._voxel_size = (

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hyperspy_multitomo.tomography.cpu.lane_rays import Rays
+from hyperspy_multitomo.tomography.cpu.lane_rays import LaneRays
 from hyperspy_multitomo.tomography.cpu.lanes import empty_lanes, lane_count, pack, unpack
 from hyperspy_multitomo.tomography.cpu.residuals import count_residuals
+from hyperspy_multitomo.tomography.forms import fits_lanes, on_device
 from hyperspy_multitomo.tomography.functionals import LEAST
 from hyperspy_multitomo.tomography.input_checks import (
     checked_background,
@@ -24,7 +25,7 @@ from hyperspy_multitomo.tomography.input_checks import (
 from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
 from hyperspy_multitomo.tomography.projectors import Projector
 from hyperspy_multitomo.tomography.scaling import divided
-from hyperspy_multitomo.tomography.steps import Steps, fits_lanes, on_device, sums_of_squares
+from hyperspy_multitomo.tomography.steps import Steps, sums_of_squares
 from hyperspy_multitomo.tomography.system import System, sirt_coefficients
 
 
@@ -242,7 +243,7 @@ class FusedEM(Steps):
         count = lane_count(self._slices)
         self._x, self._data = pack(s.start(), count), pack(s.projections, count)
         self._background = None if s.background is None else pack(s.background, count)
-        self._rays = Rays(s.A, channels, self._slices, count)
+        self._rays = LaneRays(s.A, channels, self._slices, count)
         self._sums = np.zeros((len(self._rays.tasks), channels, 2))
         self._step = np.array(s.steps)
 

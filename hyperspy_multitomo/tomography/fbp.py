@@ -8,9 +8,9 @@ from numbers import Real
 import numpy as np
 import scipy.fft
 
+from hyperspy_multitomo.tomography.forms import on_device
 from hyperspy_multitomo.tomography.input_checks import checked_gains, checked_projections
 from hyperspy_multitomo.tomography.projectors import Projector
-from hyperspy_multitomo.tomography.steps import on_device
 
 # Windows on the ramp, of the frequency in units of the cutoff, 0 to 1.
 _WINDOWS = {

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from numbers import Real
 
+from hyperspy_multitomo.tomography.forms import steps_of
 from hyperspy_multitomo.tomography.input_checks import (
     checked_gains,
     checked_initial,
@@ -17,7 +18,6 @@ from hyperspy_multitomo.tomography.input_checks import (
 )
 from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
 from hyperspy_multitomo.tomography.projectors import Projector
-from hyperspy_multitomo.tomography.steps import steps_of
 from hyperspy_multitomo.tomography.system import System, hebt_coefficients, sirt_coefficients
 
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hyperspy_multitomo.tomography.backends import projector
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.iterates import run
-from hyperspy_multitomo.tomography.projectors import projector
 from hyperspy_multitomo.tomography.solvers import sirt
 
 # The depth is the smallest whose residual is within this factor of the best one; beyond it the

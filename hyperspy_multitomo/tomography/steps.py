@@ -14,10 +14,6 @@ import numpy as np
 from hyperspy_multitomo.machine.denormals import denormals_flushed
 from hyperspy_multitomo.machine.parallel import Workers
 from hyperspy_multitomo.tomography.checkpoint import differences
-from hyperspy_multitomo.tomography.cpu.lanes import blocks
-from hyperspy_multitomo.tomography.cpu.numba_projector import NumbaProjector
-from hyperspy_multitomo.tomography.cpu.stacked_block import StackedBlock
-from hyperspy_multitomo.tomography.projectors import Projector
 from hyperspy_multitomo.tomography.system import System
 
 
@@ -211,76 +207,3 @@ class TextbookSteps(Steps):
                     np.append(sums_of_squares(e), np.sum(np.square(f, dtype=np.float64)))
                 )
             )
-
-
-class FusedSteps(Steps):
-    """The same iteration by the compiled kernels: data and volume stay in lanes from the first iteration to the last."""
-
-    def __init__(self, system: System):
-        super().__init__(system)
-        volume = system.start()
-        sizes = blocks(volume.shape[-1], system.channels)
-        self._blocks = [StackedBlock(system, volume, *size) for size in sizes]
-
-    def _read(self):
-        parts = [block.volume for block in self._blocks]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
-
-    def _arrays(self):
-        return {"volume": self._read()}
-
-    def _put(self, arrays):
-        for block in self._blocks:
-            block.put(arrays["volume"])
-            block.renew_steps(self.system.steps)
-
-    def hold(self, channels):
-        """Let the channels stand still: a step of 0 leaves a volume that obeys the constraints as it is."""
-        super().hold(channels)
-        steps = np.array(self.system.steps)
-        steps[self.held] = 0
-        for block in self._blocks:
-            block.renew_steps(steps)
-
-    def _run(self, tasks_of):
-        """Run the tasks of one kind of all blocks, until cancelled."""
-        tasks = [task for block in self._blocks for task in tasks_of(block)]
-        self._workers.run(
-            lambda call, arguments: None if self._cancelled.is_set() else call(*arguments), tasks
-        )
-
-    def advance(self):
-        """Do one iteration."""
-        for tasks_of in (
-            StackedBlock.sum_tasks, StackedBlock.haadf_forward_tasks, StackedBlock.haadf_back_tasks, StackedBlock.forward_tasks
-        ):  # fmt: skip
-            self._run(tasks_of)
-        if self._cancelled.is_set():
-            return
-        with self._lock:  # and no cancelling: what is begun here makes a whole iterate
-            tasks = [task for block in self._blocks for task in block.update_tasks()]
-            self._workers.run(lambda call, arguments: call(*arguments), tasks)
-            self._count(
-                self.system.relative_residuals(sum(block.squares for block in self._blocks))
-            )
-
-
-def fits_lanes(A: Projector) -> bool:
-    """Whether the compiled kernels can run this projector's iterations: pixels of several voxels have to divide the lanes."""
-    return isinstance(A, NumbaProjector) and A.geometry.binning in (1, 2, 4, 8, 16)
-
-
-def on_device(*projectors: Projector) -> bool:
-    """Whether projectors work on device arrays, all on one device."""
-    devices = {getattr(A, "device_id", None) for A in projectors}
-    return len(devices) == 1 and None not in devices
-
-
-def steps_of(system: System) -> Steps:
-    """Return the fused form where every projector is numba's or on one device, else the textbook form."""
-    projectors = [system.A] if system.haadf is None else [system.A, system.haadf_projector]
-    if on_device(*projectors):
-        from hyperspy_multitomo.tomography.cuda.stacked import CudaSteps
-
-        return CudaSteps(system)
-    return FusedSteps(system) if all(map(fits_lanes, projectors)) else TextbookSteps(system)

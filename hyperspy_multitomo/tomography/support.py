@@ -17,7 +17,7 @@ import numpy as np
 from hyperspy_multitomo.machine.denormals import denormals_flushed
 from hyperspy_multitomo.tomography.box import Box
 from hyperspy_multitomo.tomography.coarse import block_averages, coarse_term
-from hyperspy_multitomo.tomography.cpu.primal_dual_fused import primal_dual_of
+from hyperspy_multitomo.tomography.forms import primal_dual_of
 from hyperspy_multitomo.tomography.variational_system import Term, VariationalSystem
 
 # A coarse voxel is occupied above this part of the largest of its channel, and so many next to it

@@ -9,9 +9,9 @@ from numbers import Integral
 import numpy as np
 
 from hyperspy_multitomo.tomography.cpu.lanes import cost_of
+from hyperspy_multitomo.tomography.forms import fits_lanes, steps_of
 from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
 from hyperspy_multitomo.tomography.solvers import hebt, hebt_system, sirt, sirt_system
-from hyperspy_multitomo.tomography.steps import fits_lanes, steps_of
 from hyperspy_multitomo.tomography.system import System, side_by_side
 
 # Solvers whose slices are independent, with the function that makes their system, and what may

@@ -25,7 +25,7 @@ from hyperspy_multitomo.signals.noise import with_noise
 from hyperspy_multitomo.signals.reconstruct import Problem
 from hyperspy_multitomo.signals.volume import TomographicVolume
 from hyperspy_multitomo.tomography import cgls, em, fbp, hebt, projector, sirt
-from hyperspy_multitomo.tomography.steps import fits_lanes
+from hyperspy_multitomo.tomography.forms import fits_lanes
 
 
 def reconstruct_sirt(series, iterations: int, *, depth, width, **options) -> TomographicVolume:

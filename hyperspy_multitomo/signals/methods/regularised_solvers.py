@@ -26,10 +26,10 @@ from hyperspy_multitomo.tomography import (
     run,
     variational,
 )
+from hyperspy_multitomo.tomography.forms import fits_lanes
 from hyperspy_multitomo.tomography.fused import fused
 from hyperspy_multitomo.tomography.haadf_weights import regressed_weights, scaled_weights
 from hyperspy_multitomo.tomography.input_checks import checked_power
-from hyperspy_multitomo.tomography.steps import fits_lanes
 
 #: Iterations, at most, and the relative change of the objective in twenty of them at which a run
 #: ends. The second is for TGV, whose slopes settle last, and where the HAADF is the sum of the

@@ -10,7 +10,7 @@ from hyperspy_multitomo.tomography.cpu.lanes import empty_lanes
 from hyperspy_multitomo.tomography.cpu.numba_projector import NumbaProjector
 
 
-class Rays:
+class LaneRays:
     """W x of all channels in lanes, `rays`, in the detector pixels of one voxel that `NumbaProjector.rays` has.
 
     Parameters

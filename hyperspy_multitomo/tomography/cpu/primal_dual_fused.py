@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from hyperspy_multitomo.tomography.cpu.kernels import TILE, back_project, project
-from hyperspy_multitomo.tomography.cpu.lane_rays import Rays
+from hyperspy_multitomo.tomography.cpu.lane_rays import LaneRays
 from hyperspy_multitomo.tomography.cpu.lanes import empty_lanes, lane_count, odd, pack, unpack
 from hyperspy_multitomo.tomography.cpu.ray_duals import (
     measure_rays,
@@ -24,9 +24,8 @@ from hyperspy_multitomo.tomography.cpu.variation_kernels import (
     variation,
 )
 from hyperspy_multitomo.tomography.functionals import LEAST
-from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, PrimalDual, TextbookPrimalDual
+from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, PrimalDual
 from hyperspy_multitomo.tomography.projectors import spread
-from hyperspy_multitomo.tomography.steps import fits_lanes
 from hyperspy_multitomo.tomography.variational_system import Term, VariationalSystem
 
 _COUPLINGS = {"uncoupled": PER_CHANNEL, "frobenius": TOGETHER, "nuclear": NUCLEAR}
@@ -38,7 +37,7 @@ def _zeros(elements: int, count: int) -> np.ndarray:
     return lanes
 
 
-class _TermRays(Rays):
+class _TermRays(LaneRays):
     """Rays of one data term, with its data and their dual variables.
 
     It projects volumes (group, channel, z, x) of `channels` channels of which it sees those from
@@ -355,15 +354,3 @@ def _ends(slices: int, groups: int, count: int) -> np.ndarray:
         [np.zeros((1, count)), numbers + 1 < slices, numbers < slices]
     )
     return ends
-
-
-def primal_dual_of(system: VariationalSystem) -> PrimalDual:
-    """Return the fused form where every projector is numba's, the device's where every one is a device's, else the textbook's.
-
-    A pair of the device that is not adjoint makes way for the one that is, with a warning.
-    """
-    if all(fits_lanes(term.A) for term in system.terms):
-        return FusedPrimalDual(system)
-    from hyperspy_multitomo.tomography.cuda.primal_dual import CudaPrimalDual, adjoint, on_device
-
-    return CudaPrimalDual(adjoint(system)) if on_device(system) else TextbookPrimalDual(system)

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from hyperspy_multitomo.tomography.cpu.kernels import RUN
-from hyperspy_multitomo.tomography.cpu.lane_rays import Rays
+from hyperspy_multitomo.tomography.cpu.lane_rays import LaneRays
 from hyperspy_multitomo.tomography.cpu.lanes import empty_lanes, pack, unpack
 from hyperspy_multitomo.tomography.cpu.numba_projector import NumbaProjector
 from hyperspy_multitomo.tomography.cpu.residuals import average_pixels, mix_residuals, sum_channels
@@ -78,7 +78,7 @@ class Lanes:
         return lanes.sum(axis=(0, 2), dtype=np.float64)
 
 
-class DataRays(Rays):
+class DataRays(LaneRays):
     """Rays with the data that they are compared to, and the weights and coefficients of the comparison.
 
     `haadf_weights` are those of the HAADF that is mixed in, None where none is. Coefficients are

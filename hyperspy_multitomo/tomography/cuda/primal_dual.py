@@ -18,7 +18,6 @@ from hyperspy_multitomo.tomography.cuda.device import (
     to_device,
     to_host,
 )
-from hyperspy_multitomo.tomography.cuda.projector import DeviceProjector
 from hyperspy_multitomo.tomography.cuda.term_rays import TermRays, rays_bytes
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, PrimalDual
@@ -327,11 +326,6 @@ def device_bytes(system: VariationalSystem) -> int:
     mask = system.mask is not None and system.mask.ndim == 3
     sizes = system.channels, system.initial.shape[-1]
     return regularised_bytes(system.kind, system.dimensions, *sizes, series, mixed=mixed, mask=mask)
-
-
-def on_device(system: VariationalSystem) -> bool:
-    """Whether the iteration can run on the device: every projector is one of a device."""
-    return all(isinstance(term.A, DeviceProjector) for term in system.terms)
 
 
 def adjoint(system: VariationalSystem) -> VariationalSystem:
