@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tomography of plain arrays: geometry, projectors and iterative solvers, with NumPy, SciPy and numba alone."""
+"""Tomography of plain arrays: geometry, projectors and iterative solvers.
+
+It needs NumPy, SciPy and numba alone.
+"""
 
 from hyperspy_multitomo.tomography.backends import BACKENDS, projector
 from hyperspy_multitomo.tomography.calibration import Calibration, calibrate

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A box of voxels within a volume: the same problem on it alone, with the rays that meet it, and its volume put back."""
+"""A box of voxels within a volume: the same problem on the box, with the rays that meet it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Box:
         return (..., *(slice(*bounds) for bounds in (self.z, self.x, self.y)))
 
     def grown(self, shape: tuple[int, int, int], by: tuple[int, int, int]) -> Box:
-        """Return the box with so many voxels more on either side of each axis, as far as the volume of that shape goes."""
+        """Return the box with `by` more voxels on either side of each axis, within the volume."""
         pairs = zip((self.z, self.x, self.y), shape, by, strict=True)
         return Box(
             *(
@@ -85,7 +85,7 @@ class Box:
         return whole
 
     def geometry(self, whole: TiltGeometry) -> tuple[TiltGeometry, np.ndarray]:
-        """Return the geometry of the box, and the first detector pixel (tilt,) of the window that sees it."""
+        """Return the geometry of the box, and the first detector pixel (tilt,) of its window."""
         nz, nx = whole.volume_shape
         centre = np.array([sum(self.x) - nx, sum(self.z) - nz]) / 2
         size = np.array([self.x[1] - self.x[0], self.z[1] - self.z[0]])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-r"""How strong a regulariser has to be: the range of each channel and the flow of its noise, found from the data.
+r"""The strength of a regulariser, from the range of each channel and the flow of its noise.
 
 A volume u stays a minimiser of D(K u, f) + lambda TV(u) when its data change by noise n, if a field
 p (the *flow*) with div p equal to the noise's pull on the voxels, K^T D'' n, is nowhere larger than
@@ -186,7 +186,7 @@ def calibrate(
 
 
 def _looked_at(few: list[Term], channels: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return the ranges of the channels and the flows of each term; those of the last few data are remembered.
+    """Return the ranges of the channels and the flows of each term, from a cache of the last data.
 
     They do not depend on the regulariser, so that the same data with another weight take no second
     look.
@@ -249,7 +249,7 @@ def _by_mu(terms, checked: list[Term], channels: int, mu, shape: dict) -> Calibr
 
 
 def slices_to_look_at(signals: np.ndarray, together: int = 1) -> np.ndarray:
-    """Return which slices tell the ranges and the noise of all: some spread evenly, and the brightest of what is not in these.
+    """Return which slices represent all: some spread evenly, and the brightest of absent signals.
 
     Parameters
     ----------
@@ -279,7 +279,7 @@ def _some_slices(terms: list[Term]) -> list[Term]:
 
 
 def _signal(t: Term, length: int) -> np.ndarray:
-    """Return the sum of data less background of each row in units of `length` slices, (row, unit)."""
+    """Return data less background of each row, summed over `length` slices, (row, unit)."""
     signal = t.data.sum(axis=2, dtype=np.float64)
     if t.background is not None:
         signal -= t.live[..., 0] * t.background.sum(axis=2, dtype=np.float64)
@@ -317,7 +317,7 @@ def _divided(t: Term, flows: np.ndarray) -> DataTerm:
 
 
 def _smoothed(terms: list[Term], channels: int) -> np.ndarray:
-    """Return a rough volume (channel, z, x, y): few iterations of SIRT of the net data, smoothed."""
+    """Return a rough volume (channel, z, x, y): few SIRT iterations of the net data, smoothed."""
     slices = terms[0].data.shape[-1] * terms[0].A.geometry.binning
     volume = np.zeros((channels, *terms[0].A.domain_shape, slices), np.float32)
     for t in terms:
@@ -329,14 +329,17 @@ def _smoothed(terms: list[Term], channels: int) -> np.ndarray:
 
 
 def _ranges(volume: np.ndarray) -> np.ndarray:
-    """Return the mean of each channel weighted by itself, (channel,); the smallest of the others' where it is empty."""
+    """Return the mean of each channel weighted by itself, (channel,).
+
+    An empty channel gets the smallest of the others.
+    """
     ranges = _self_mean(volume)[:, 0, 0, 0]
     smallest = ranges[ranges > 0].min() if (ranges > 0).any() else 1.0
     return np.where(ranges > 0, ranges, smallest)
 
 
 def _flows(t: Term, rough: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """Return the rms flow of the noise of each row, (row,), in the object that `rough` shows, or in the whole volume.
+    """Return the rms flow of the noise of each row, (row,), in the object that `rough` shows.
 
     It is that of the volume for rows of which nothing is seen, and 1 where there is no noise
     either.
@@ -391,7 +394,10 @@ def _self_mean(values: np.ndarray) -> np.ndarray:
 
 
 def _flow(pull: np.ndarray) -> np.ndarray:
-    """Return |p|^2 (channel, z, x, y) of the curl-free field p in the plane (z, x) with div p = pull; none leaves the volume."""
+    """Return |p|^2 (channel, z, x, y) of the curl-free field p with div p = pull.
+
+    The field lies in the plane (z, x), and no flow leaves the volume.
+    """
     eigenvalues = [2 - 2 * np.cos(np.pi * np.arange(length) / length) for length in pull.shape[1:3]]
     laplace = np.add.outer(*eigenvalues)[..., None]
     potential = dctn(pull, axes=(1, 2), norm="ortho") / np.where(laplace > 0, laplace, np.inf)
@@ -399,7 +405,10 @@ def _flow(pull: np.ndarray) -> np.ndarray:
 
 
 def _joint_size(coupling: str, channels: int, sources: int, dimensions: int) -> float:
-    """Return the rms size, in the norm dual to that of the coupling, of independent flows of size 1 of all sources of noise."""
+    """Return the rms size, in the dual norm of the coupling, of independent flows of size 1.
+
+    There is one flow for each source of noise.
+    """
     if coupling == "uncoupled":
         return 1.0
     if coupling == "frobenius":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""CGLS: conjugate gradients on the normal equations, least squares without constraints in few iterations."""
+"""CGLS: conjugate gradients on the normal equations, least squares without constraints."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _quotients(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 class _Bidiagonal(Steps):
-    """LSQR's recurrences, with numbers per slice as float64 arrays; what works on volumes and projections is the subclass's.
+    """The recurrences of LSQR with float64 numbers per slice; subclasses do the work on arrays.
 
     u and v are the two bases, A V = U B with B lower bidiagonal: beta u = A v - alpha u, alpha v =
     A^T u - beta v. Rotations turn B into upper bidiagonal form, from which x += phi/rho w and w =
@@ -208,7 +208,7 @@ class TextbookCGLS(_Bidiagonal):
         return self.system.gains[:, :, None, None] * self.system.A(x)
 
     def _norms(self, array, other=None):
-        """Return the norm of each slice of the projections, or its product with another array, (channel, y)."""
+        """Return the norm of each slice (channel, y), or its product with another array."""
         products = np.einsum(
             "cabY,cabY->cY", array, array if other is None else other, dtype=np.float64
         )
@@ -269,7 +269,9 @@ class TextbookCGLS(_Bidiagonal):
 
 
 class FusedCGLS(_Bidiagonal):
-    """The same iteration by compiled kernels; the numbers per slice are lanes, arrays (group, channel, lane) here.
+    """The same iteration by compiled kernels, with the numbers per slice as lanes.
+
+    Those numbers are arrays (group, channel, lane).
 
     v is kept as it comes, alpha times the basis vector, which saves a pass.
     """
@@ -303,7 +305,7 @@ class FusedCGLS(_Bidiagonal):
         self._move(none, none)
 
     def _each(self, tasks, call, result=None, other=None) -> np.ndarray | None:
-        """Run a call on all tasks; return |result|^2, or its product with another array, per slice (group, channel, lane)."""
+        """Run `call` on all tasks; return |result|^2 or <result, other>, (group, channel, lane)."""
         size = self._ray_size if tasks is self._tilts else self._voxel_size
         # By rows, so that rounding does not depend on the tasks, which depend on the threads.
         channels, rows, *_ = size

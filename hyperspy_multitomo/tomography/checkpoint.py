@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A file that holds the state of a solver, is whole at any moment, and knows what made it.
+"""The checkpoint of a solver: a file that is complete at any moment and records its origin.
 
 It is a ZIP archive without compression: first `about.json` (format, version of the package, key,
 iteration, residuals so far), then one .npy for each array, as `numpy.load` reads them too. It is
@@ -314,7 +314,7 @@ def _flat(entry, path: str = "") -> dict[str, object]:
 
 
 def differences(here: Mapping, kept: Mapping) -> str:
-    """Say which entries of two mappings, nested ones too, are not the same; nothing where all are."""
+    """Return which entries of two mappings, nested ones too, differ, as text; "" where none do."""
     here, kept = (
         _flat(json.loads(json.dumps(entries, default=_plain))) for entries in (here, kept)
     )
@@ -329,7 +329,10 @@ def differences(here: Mapping, kept: Mapping) -> str:
 
 
 def _short(entries: Mapping, name: str) -> str:
-    """Return an entry as text, "missing" where there is none; where it is long with the digest of what is left out."""
+    """Return an entry as text, "missing" where there is none.
+
+    A long text is cut off and ends in a digest of the whole.
+    """
     if name not in entries:
         return "missing"
     text = json.dumps(entries[name], ensure_ascii=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-r"""A variational problem on voxels that are several times larger, whose solution is about that of the problem averaged.
+r"""A variational problem on larger voxels, whose solution is about the averaged fine solution.
 
 Voxels are c times as long, and projections are averaged over blocks of pixels that are c voxels
 wide. There are c^2 times fewer rays, of the same expectations, and c^3 times fewer voxels, of
@@ -18,7 +18,10 @@ from hyperspy_multitomo.tomography.variational_system import Term
 
 
 def block_averages(array: np.ndarray, lengths: tuple[int, ...]) -> np.ndarray:
-    """Return the means over blocks of the given lengths along the last axes, the last block of an axis with what is left."""
+    """Return the means over blocks of the given lengths along the last axes.
+
+    The last block of an axis holds what is left.
+    """
     for axis, length in enumerate(lengths, -len(lengths)):
         if length > 1:
             starts = np.arange(0, array.shape[axis], length)
@@ -29,7 +32,7 @@ def block_averages(array: np.ndarray, lengths: tuple[int, ...]) -> np.ndarray:
 
 
 def coarse_geometry(geometry: TiltGeometry, factor: int) -> TiltGeometry:
-    """Return the geometry with voxels and detector pixels of `factor` voxels, a multiple of those of a pixel now."""
+    """Return the geometry with voxels and pixels of `factor` voxels, a multiple of the binning."""
     together = factor // geometry.binning
     width = -(-geometry.detector_width // together)
     fine, shape = (

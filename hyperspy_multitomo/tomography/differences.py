@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-r"""Finite differences of volumes (channel, z, x, y): the gradient, the symmetrised gradient of vector fields, their adjoints.
+r"""Finite differences: the gradient, the symmetrised gradient, and their adjoints.
 
 Lengths are in voxels. `dimensions` 2 leaves out the derivative along y, which makes slices
 independent of each other; 3 has it. Fields have a second axis for their components: (channel,
@@ -46,7 +46,7 @@ def gradient_adjoint(p: np.ndarray) -> np.ndarray:
 
 
 def symmetrised_gradient(w: np.ndarray) -> np.ndarray:
-    """Return E w, the symmetric part of the Jacobian of the fields w, (channel, matrix element, z, x, y)."""
+    """Return E w, the symmetric Jacobian of the fields w, (channel, matrix element, z, x, y)."""
     dimensions = w.shape[1]
     diagonal = [-_forward_adjoint(w[:, i], i - 3) for i in range(dimensions)]
     mixed = [

@@ -133,7 +133,9 @@ def _steps_of(system: Counted) -> Steps:
 def _without_blind_rays(
     counts: np.ndarray, background: np.ndarray | None, A: Projector
 ) -> np.ndarray:
-    """Return the counts with the background for those of rays that miss the volume: nothing else can explain them.
+    """Return the counts with the background in place of those of rays that miss the volume.
+
+    Nothing but the background can explain these.
 
     A ray along the edge of the volume may be just outside for the projection and just inside for
     its adjoint, by rounding: its counts over an expectation of nothing would then go to the voxels
@@ -146,7 +148,9 @@ def _without_blind_rays(
 
 
 def _uniform(system: Counted) -> np.ndarray:
-    """Return a uniform volume whose projections hold the counts beyond the background, at least the noise of all of them.
+    """Return a uniform volume whose projections hold the counts beyond the background.
+
+    They hold at least the noise of all counts.
 
     A signal below 1 per pixel is no count; its noise is taken to be sqrt(sum y^2), which is less.
     The value is that of each slice alone, so that slabs of slices start alike, however they are
@@ -171,7 +175,7 @@ def _uniform(system: Counted) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Counted(System):
-    """A system whose projections are gross counts, with the background (channel, tilt, x, y) expected in them, or None."""
+    """A system of gross counts, with their `background` (channel, tilt, x, y), None for 0."""
 
     background: np.ndarray | None = None
 
@@ -185,7 +189,7 @@ class Counted(System):
         return super().start() * (self.steps > 0)[..., None]
 
     def measures(self, squares: np.ndarray, divergence: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the relative residuals and the deviance per ray, (channel,), from the sums over all rays."""
+        """Return the relative residuals and the deviance per ray, (channel,), from sums."""
         norms = self.data_norms["eds"]
         rays = (self.gains > 0).sum(axis=1) * np.prod(self.projections.shape[2:])
         units = 1.0 if self.units is None else self.units

@@ -128,7 +128,7 @@ def _filtered(image: np.ndarray, response: np.ndarray, threads: int) -> np.ndarr
 
 
 def ramp(width: int, pixel_size: float, filter: str = "ramp", cutoff: float = 1.0) -> np.ndarray:
-    """Return the frequency response (rfft of the padded length) of the ramp with a window, in 1/length.
+    """Return the frequency response of the ramp with a window, in 1/length, for a padded rfft.
 
     It is the transform of the sampled band-limited ramp, h(0) = 1/(4 d^2) and h(n) = -1/(pi n d)^2
     for odd n, times the pixel size d; sampled in frequency instead, the ramp would be 0 at

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which form of a solver its projectors can run: the compiled one on cores, the one on a device, or the textbook's."""
+"""Choice of the form of a solver: compiled for the CPU, on a device, or the textbook's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from hyperspy_multitomo.tomography.variational_system import VariationalSystem
 
 
 def fits_lanes(A: Projector) -> bool:
-    """Whether the compiled kernels can run this projector's iterations: pixels of several voxels have to divide the lanes."""
+    """Whether the compiled kernels can run this projector's iterations.
+
+    A pixel's width in voxels has to divide the number of lanes.
+    """
     return isinstance(A, NumbaProjector) and A.geometry.binning in (1, 2, 4, 8, 16)
 
 
@@ -25,7 +28,7 @@ def on_device(*projectors: Projector) -> bool:
 
 
 def steps_of(system: System) -> Steps:
-    """Return the fused form where every projector is numba's or on one device, else the textbook form."""
+    """Return the steps of SIRT or HEBT in the form that its projectors can run."""
     projectors = [system.A] if system.haadf is None else [system.A, system.haadf_projector]
     if on_device(*projectors):
         from hyperspy_multitomo.tomography.cuda.stacked import CudaSteps
@@ -35,7 +38,7 @@ def steps_of(system: System) -> Steps:
 
 
 def primal_dual_of(system: VariationalSystem) -> PrimalDual:
-    """Return the form of the primal-dual method that the projectors can run: on cores, on a device, or the textbook's.
+    """Return the steps of the primal-dual method in the form that its projectors can run.
 
     A pair of the device that is not adjoint makes way for the one that is, with a warning.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The functionals of the variational methods in NumPy: discrepancies of data, norms of fields, and what a solver needs of each.
+"""The functionals of the variational methods in NumPy: discrepancies of data, norms of fields.
 
 A discrepancy D(a, f) has `value` and, for the primal-dual method, the proximal map of its convex
 conjugate in the first argument. A norm |J| of the field J (channel, component, z, x, y) has
@@ -17,7 +17,7 @@ LEAST = np.float32(1e-20)
 
 
 class KullbackLeibler:
-    """Poisson statistics: D(a, f) = d sum [a - f + f log(f/a)], f counts with the expectations a."""
+    """Poisson statistics: D(a, f) = d sum [a - f + f log(f/a)], counts f, expectations a."""
 
     @staticmethod
     def value(a, f, d) -> np.ndarray:
@@ -32,7 +32,10 @@ class KullbackLeibler:
 
     @staticmethod
     def conjugate(s, f, d) -> np.ndarray:
-        """Return each ray's part of D*(s) = sup_a [s a - D(a, f)] = -d f log(1 - s/d) for s < d; infinite beyond."""
+        """Return each ray's part of D*(s) = sup_a [s a - D(a, f)].
+
+        It is -d f log(1 - s/d) for s < d, and infinite beyond.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             inside = np.where(f > 0, -d * f * np.log(np.maximum(1 - s / d, 0)), 0)
         return np.where(s <= d, inside, np.inf)
@@ -72,7 +75,10 @@ class Uncoupled:
 
 
 class Frobenius:
-    """The Frobenius norm over channels and components: edges of all channels want to be at one place ("joint sparsity")."""
+    """The Frobenius norm over channels and components ("joint sparsity").
+
+    Edges of all channels are wanted at one place.
+    """
 
     @staticmethod
     def value(field) -> float:
@@ -86,7 +92,10 @@ class Frobenius:
 
 
 class Nuclear:
-    """The nuclear norm of the matrix channels x components: edges want one place and direction. Its dual is the spectral norm."""
+    """The nuclear norm of the matrix channels x components. Its dual is the spectral norm.
+
+    Edges of all channels are wanted at one place, with one direction.
+    """
 
     @staticmethod
     def value(field) -> float:

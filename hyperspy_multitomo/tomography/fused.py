@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-r"""Fused multi-modal tomography: few maps, many HAADF images, which see a power of what the maps see.
+r"""Fused multi-modal tomography of few maps and many HAADF images, with a power law.
 
     min_{x >= 0}  sum_e D(g_e W_c x_e + b, p_e) + D(g_h W_h sum_e r_e x_e^gamma + b_h, h) + lambda
     R(x/S)
@@ -45,7 +45,10 @@ def fused(
     relaxation: float = 1.8,
     support: bool = False,
 ) -> Iterator[Iterate]:
-    """Minimise sum_e D(g_e W_c x_e + b, p_e) + D(g_h W_h sum_e r_e x_e^gamma + b_h, h) + lambda R(x/S) over x >= 0.
+    """Reconstruct the elements from few maps and many HAADF images, with a regulariser.
+
+    Minimise sum_e D(g_e W_c x_e + b, p_e) + D(g_h W_h sum_e r_e x_e^gamma + b_h, h) + lambda R(x/S)
+    over x >= 0.
 
     Every element keeps the scale of its own counts: none is normalised.
 
@@ -155,7 +158,10 @@ class PowerLaw:
         return self._haadf.expectations(self._haadf.A(brightness.sum(axis=0, keepdims=True)))
 
     def residuals(self, u: np.ndarray, w: np.ndarray | None) -> dict:
-        """Return the objective, and |f - a|/|f| of the maps and of the HAADF; no a of a count is taken to be below `LEAST`."""
+        """Return the objective, and |f - a|/|f| of the maps and of the HAADF.
+
+        No expectation a of a count is taken to be below `LEAST`.
+        """
         maps, haadf = self.system.terms
         found: dict = self.system.of_variation(*self.system.variation(u, w))
         for term, expected in ((maps, self.system.project(maps, u)), (haadf, self.haadf(u))):
@@ -168,7 +174,10 @@ class PowerLaw:
         return found
 
     def tangent(self, u: np.ndarray) -> VariationalSystem:
-        """Return the problem with the tangent at u for the law; for an empty u with the straight line that meets it at 1."""
+        """Return the problem with the tangent of the law at u.
+
+        For an empty u it is the straight line that meets the law at 1.
+        """
         haadf, scales = self._haadf, self.system.scales[:, None, None, None]
         if not u.any():
             return self.system.with_mix((self._factors / scales)[:, 0, 0, 0], haadf.background)
@@ -219,7 +228,10 @@ class Relinearised(Steps):
         return self._solver.signature | {"power": self._law.power}
 
     def _arrays(self):
-        """Yield the best, its objective, and the solver's state; the tangent is that at the best."""
+        """Yield the best point, its objective, and the solver's state.
+
+        The tangent is that at the best point.
+        """
         yield "objective", np.array(self._objective)
         for name, array in zip(("best u", "best w"), self._best, strict=True):
             if array is not None:
@@ -253,7 +265,10 @@ class Relinearised(Steps):
             self._count(self.residuals if found is None else found)
 
     def _lower(self):
-        """Return a point (u, w) no higher than the best, its residuals, and what the solver goes on with; or Nones."""
+        """Return a point (u, w) no higher than the best, its residuals, and arguments of `go_on`.
+
+        They are None if there is no such point.
+        """
         highest = self._objective + ROUNDING * abs(self._objective)
         ends = self._solver._feasible()
         for part in PARTS:

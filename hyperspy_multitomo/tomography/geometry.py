@@ -153,7 +153,7 @@ class TiltGeometry:
 
     @property
     def directions(self) -> np.ndarray:
-        """The detector's axis (cos t, sin t) in the frame (x, z) of the volume at every tilt, shape (tilt, 2)."""
+        """The detector's axis (cos t, sin t) in the volume's frame (x, z), (tilt, 2)."""
         # Exact zeros at multiples of 90 degrees, so that rays along the grid stay on it.
         t = np.asarray(self.tilts)
         quarter = np.round(t / 90)
@@ -167,5 +167,5 @@ class TiltGeometry:
 
     @property
     def origins(self) -> np.ndarray:
-        """Detector coordinate (detector px) on which the centre of the volume falls at every tilt, shape (tilt,)."""
+        """Detector coordinate (px) of the volume's centre at every tilt, (tilt,)."""
         return (self.detector_width - 1) / 2 + self.axis_offset + np.asarray(self.shifts)

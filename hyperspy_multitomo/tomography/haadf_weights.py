@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How bright each element is in the HAADF, found with a reconstruction of the maps: no tilt need be common to both."""
+"""The brightness of each element in the HAADF, from a reconstruction of the maps.
+
+The two need not have a tilt in common.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ LOW_R_SQUARED = 0.9
 def regressed_weights(
     volume: ArrayLike, maps: DataTerm, haadf: DataTerm, *, power: float = 1.0
 ) -> np.ndarray:
-    """Fit h = g_h W_h sum_e r_e x_e^gamma + b_h, r >= 0, to the HAADF at all its tilts, for `fused`.
+    """Fit the brightness r >= 0 of each element in the HAADF at all its tilts, for `fused`.
+
+    The model is h = g_h W_h sum_e r_e x_e^gamma + b_h.
 
     Parameters
     ----------
@@ -100,7 +105,9 @@ def regressed_weights(
 def scaled_weights(
     relative: ArrayLike, volume: ArrayLike, maps: DataTerm, haadf: DataTerm, *, power: float = 1.0
 ) -> np.ndarray:
-    """Scale known relative weights so that the sums of h and of g_h W_h sum_e r_e x_e^gamma + b_h are equal, for `fused`.
+    """Scale known relative weights of the elements to the sum of the HAADF, for `fused`.
+
+    The sums of h and of g_h W_h sum_e r_e x_e^gamma + b_h become equal.
 
     Parameters
     ----------
@@ -157,7 +164,10 @@ def scaled_weights(
 def _brightness(
     volume: ArrayLike, maps: DataTerm, haadf: DataTerm, power: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return g_h W_h x_e^gamma, (channel, ray), each x_e with the counts of its maps, and h - b_h, (ray,)."""
+    """Return g_h W_h x_e^gamma, (channel, ray), and h - b_h, (ray,).
+
+    Each x_e is scaled to the counts of its maps.
+    """
     volume, power = np.asarray(volume, np.float32), checked_power(power)
     if volume.ndim != 4 or volume.min() < 0 or not volume.any():
         raise ValueError(
@@ -179,7 +189,10 @@ def _brightness(
 
 
 def _fit(brightness: np.ndarray, signal: np.ndarray) -> np.ndarray:
-    """Return r >= 0 of the least |r brightness - signal|, by the normal equations; 0 for channels of 0."""
+    """Return the non-negative least-squares fit r of the signal; 0 for channels of 0.
+
+    The normal equations are solved.
+    """
     gram = np.einsum("ai,bi->ab", brightness, brightness, dtype=np.float64)
     right = np.einsum("ai,i->a", brightness, signal, dtype=np.float64)
     norms = np.sqrt(np.diag(gram))

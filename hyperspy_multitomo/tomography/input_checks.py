@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the solvers accept: each function returns its argument in the solvers' layout, or says what is wrong and what to do."""
+"""Checks of the solvers' arguments: each returns its argument in the solvers' layout.
+
+An error says what was given, what was expected and what to do.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def _real(name: str, values) -> np.ndarray:
 
 
 def checked_projections(name: str, projections, A: Projector) -> tuple[np.ndarray, bool]:
-    """Return projections as float32 (channel, tilt, x, y), and whether they came with a channel axis."""
+    """Return projections as float32 (channel, tilt, x, y), and whether they had channels."""
     array = _real(name, projections)
     if array.ndim not in (3, 4) or array.shape[-3:-1] != A.range_shape or 0 in array.shape:
         raise ValueError(
@@ -112,7 +115,7 @@ def checked_background(background, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def without_dead_tilts(projections: np.ndarray, gains: np.ndarray) -> np.ndarray:
-    """Return the projections with zeros at the tilts whose gain is 0, so that nothing of those enters a residual."""
+    """Return the projections with zeros at the tilts of gain 0, which then add no residual."""
     return projections if gains.all() else projections * (gains > 0)[:, :, None, None]
 
 

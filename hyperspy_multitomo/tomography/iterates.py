@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A solver as a generator of iterates, and `run`, which takes the iterates it needs and says why it stopped."""
+"""A solver as a generator of iterates, and `run`, which takes iterates until a rule is met."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hyperspy_multitomo.tomography.stopping import StoppingRule
 
 
 class Iterate:
-    """A view of a solver at work: what it holds changes with the next iteration, the arrays it gives do not."""
+    """A view of a running solver: it changes with every iteration, the arrays it returns do not."""
 
     def __init__(self, steps: Steps, has_channels: bool):
         self._steps = steps
@@ -34,18 +34,21 @@ class Iterate:
 
     @property
     def channel_iterations(self) -> np.ndarray:
-        """Iterations that each channel of the volume took part in, (channel,): fewer where it is held."""
+        """Iterations that each channel took part in, (channel,): fewer where it is held."""
         return self._steps.channel_iterations.copy()
 
     @property
     def volume(self) -> np.ndarray:
-        """The volume, a copy: (channel, z, x, y) float32, or (z, x, y) for projections without a channel axis."""
+        """A copy of the volume, (channel, z, x, y) float32.
+
+        It is (z, x, y) for projections without a channel axis.
+        """
         volume = self._steps.volume
         return volume if self._has_channels else volume[0]
 
     @property
     def residuals(self) -> dict[str, np.ndarray | float]:
-        """|b - A x|/|b| of the volume that the last iteration started from; empty before anything was measured.
+        """|b - A x|/|b| of the volume before the last iteration; empty before any measurement.
 
         "eds" is an array, one value per channel of the projections (for SIRT of any signal too),
         "haadf" a number. EM adds "deviance", an array: twice the Kullback-Leibler divergence of the
@@ -57,7 +60,10 @@ class Iterate:
 
     @property
     def box(self) -> list[int] | None:
-        """The box of voxels that is worked on, first and last + 1 along z, x and y; None where it is the whole volume."""
+        """The box of voxels that is worked on, first and last + 1 along z, x and y.
+
+        It is None where it is the whole volume.
+        """
         box = getattr(self._steps.system, "box", None)
         return None if box is None else box.bounds
 
@@ -68,12 +74,15 @@ class Iterate:
 
     @property
     def measured(self) -> bool:
-        """Whether the last iteration found new residuals; all solvers do in each but those with a regulariser, in every tenth."""
+        """Whether the last iteration measured residuals.
+
+        All solvers do in every iteration, except those with a regulariser, in every tenth.
+        """
         return self._steps.measured
 
     @property
     def separate(self) -> bool:
-        """Whether the channels are solved apart from each other, so that some can be held while others go on."""
+        """Whether channels are solved independently: some can be held while others go on."""
         return self._steps.separate
 
     def hold(self, channels) -> None:
@@ -93,7 +102,9 @@ class Iterate:
         self._steps.hold(np.asarray(channels, bool))
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """Return the state of the solver, all that going on needs, as arrays by their names; they are not to be changed.
+        """Return the state of the solver, all that a resumed run needs, as arrays by their names.
+
+        The arrays are not to be changed.
 
         Volumes are (channel, .., z, x, y), projections (channel, tilt, x, y), whatever the
         machine's vectors. A solver of the same problem that is given it by `restore` goes on bit
@@ -102,7 +113,10 @@ class Iterate:
         return self._steps.snapshot()
 
     def frozen(self) -> AbstractContextManager[Iterator[tuple[str, np.ndarray]]]:
-        """Return a context in which the solver stands between two iterations: `snapshot` as pairs, one copy after the other."""
+        """Return a context in which the solver waits between two iterations.
+
+        It gives the arrays of `snapshot` as pairs, one copy after the other.
+        """
         return self._steps.frozen()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -310,7 +324,7 @@ def run(
 
 
 class _Record:
-    """What a run knows of the iterations so far, and keeps in its checkpoint beside the state of the solver.
+    """The iterations of a run so far, kept in the checkpoint beside the state of the solver.
 
     `begun` is the iteration that it began at, None before that; `history` has the residuals of each
     iteration that measured them.
@@ -338,7 +352,7 @@ class _Record:
         self._saved, self._saved_at, self._failed = monotonic(), None, False
 
     def begin(self, iterate: Iterate) -> None:
-        """Take note of the first iterate, and put it where the checkpoint is, to go on from there."""
+        """Record the first iterate, and restore it from the checkpoint if the run is resumed."""
         begun = max(iterate.iteration - 1, 0)
         if self.checkpoint is not None:
             with iterate.frozen() as state:
@@ -381,7 +395,7 @@ class _Record:
         }
 
     def save(self, iterate: Iterate, due: bool = False) -> None:
-        """Save the state, if there is anything new; with `due` only if it is time. A failure is warned of, not raised."""
+        """Save the state, if it is new; with `due` only if it is time. A failure is a warning."""
         checkpoint = self.checkpoint
         if checkpoint is None or iterate.iteration == self._saved_at:
             return

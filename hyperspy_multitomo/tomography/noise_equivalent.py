@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images in noise-equivalent electrons: the signal of one electron, as far as the noise of the images tells."""
+"""Noise-equivalent electrons: the signal of one electron, from the noise of the images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hyperspy_multitomo.tomography.finest_detail import (
 
 
 def typical_signal(images: ArrayLike) -> float:
-    """Return the mean signal of the specimen: the mean over all pixels, each weighted by its own signal.
+    """Return the mean signal of the specimen: the mean over pixels, weighted by their signal.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def typical_signal(images: ArrayLike) -> float:
 def noise_equivalent_gain(
     images: ArrayLike, background: ArrayLike = 0.0, *, floor: float = 0.01
 ) -> float:
-    """Estimate the signal per noise-equivalent electron: variance over mean of the noise, where the specimen is.
+    """Estimate the signal per noise-equivalent electron: variance over mean, in the specimen.
 
     An image divided by it has the noise of that many electrons, counted.
 
@@ -127,7 +127,10 @@ def noise_equivalent_gain(
 def _relative_squares(
     images: np.ndarray, signal: np.ndarray, typical: float, order: int = BLIND
 ) -> tuple:
-    """Return the squared finest detail over the mean, and where there is specimen: at half the typical signal or more."""
+    """Return the squared finest detail over the mean, and where the specimen is.
+
+    That is where there is half the typical signal or more.
+    """
     mean = local_mean(images, order)
     bright = (local_mean(signal, order) > typical / 2) & (mean > 0)
     return np.square(finest_detail(images, order), dtype=np.float64) / np.where(

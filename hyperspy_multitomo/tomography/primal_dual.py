@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The primal-dual method for TV, TGV and nuclear TV: one iteration in NumPy, and which form of it runs."""
+"""The primal-dual method for TV, TGV and nuclear TV, with its textbook iteration in NumPy."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class PrimalDual(Steps):
             return self.system.objective(*self._feasible())
 
     def gap(self) -> float:
-        """Return the gap between the objective and its lower bound, now; see `VariationalSystem.gap`."""
+        """Return the gap of the objective to its lower bound, now: `VariationalSystem.gap`."""
         with self._lock:
             return self.system.gap(*self.state())
 
 
 class TextbookPrimalDual(PrimalDual):
-    """One iteration of the over-relaxed primal-dual method in NumPy, for any projector: the reference for the fused form.
+    """The over-relaxed primal-dual method in NumPy, the reference for the fused form.
 
     L. Condat, J. Optim. Theory Appl. 158 (2013) 460, doi:10.1007/s10957-012-0245-9, algorithm 3.2;
     A. Chambolle, T. Pock, J. Math. Imaging Vis. 40 (2011) 120. Dual variables see 2 u~ - u, and
@@ -107,7 +107,7 @@ class TextbookPrimalDual(PrimalDual):
     def go_on(
         self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None
     ) -> None:
-        """Go on with a problem of other factors and background of the mixed term, from u and w if they are given."""
+        """Continue with other factors and background of the mixed term, from u and w if given."""
         with self._lock:
             self.system = system
             if u is not None:
@@ -170,5 +170,5 @@ class VariationalIterate(Iterate):
 
     @property
     def gap(self) -> float:
-        """How far the objective is above a lower bound, computed now in NumPy; 0 at the solution."""
+        """The gap of the objective to a lower bound, computed now in NumPy; 0 at the solution."""
         return self._steps.gap()

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The base class of all projectors: `A(volume)`, its exact adjoint `A.T(projections)`, and the dot test."""
+"""The base class of projectors: `A(volume)`, its exact adjoint `A.T(projections)`.
+
+The back-ends are in `backends`.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def _last_axes(name: str, array, shape: tuple[int, int], axes: str) -> np.ndarra
 
 
 def block_means(projections: np.ndarray, binning: int) -> np.ndarray:
-    """Return the means over blocks of `binning` pixels along x and y of projections (channel, tilt, x, y)."""
+    """Return projections (channel, tilt, x, y) averaged over `binning` x `binning` pixels."""
     if binning == 1:
         return projections
     channels, tilts, width, slices = projections.shape
@@ -39,7 +42,7 @@ def block_means(projections: np.ndarray, binning: int) -> np.ndarray:
 
 
 def spread(projections: np.ndarray, binning: int) -> np.ndarray:
-    """Return projections (..., x, y) with each pixel repeated on the `binning` x `binning` fine ones that it covers."""
+    """Return projections (..., x, y) with each pixel repeated on all the voxels it covers."""
     return (
         projections
         if binning == 1
@@ -48,7 +51,9 @@ def spread(projections: np.ndarray, binning: int) -> np.ndarray:
 
 
 class Projector(ABC):
-    """The linear map W from volumes (..., z, x, y) to projections (..., tilt, x, y): line integrals, in units of pixel size.
+    """The linear map W from volumes (..., z, x, y) to projections (..., tilt, x, y).
+
+    Projections are line integrals, in the unit of the pixel size.
 
     A back-end gives `_project` and `_back_project`, both for the detector pixels of `rays`, which
     are as wide as a voxel. Slices y and leading axes (channels) are independent of each other,
@@ -103,7 +108,10 @@ class Projector(ABC):
         return block_means(projections, binning).reshape(*lead, *self.range_shape, -1)
 
     def matched(self) -> Projector:
-        """Return a projector of the same geometry whose pair is adjoint: this one, in all back-ends but "astra_cuda"."""
+        """Return a projector of the same geometry whose pair is adjoint.
+
+        It is this one in all back-ends but "astra_cuda".
+        """
         return self
 
     @property
@@ -116,7 +124,7 @@ class Projector(ABC):
         return self(np.ones((*self.domain_shape, self.geometry.binning), np.float32))[..., 0]
 
     def column_sums(self, weights_per_tilt=None) -> np.ndarray:
-        """Return W^T g (z, x), with g the weights per tilt (by default 1) on every ray of a tilt."""
+        """Return W^T g (z, x), with the weights per tilt g, by default 1, on every ray."""
         ones = np.ones((*self.range_shape, 1), np.float32)
         if weights_per_tilt is not None:
             weights = np.asarray(weights_per_tilt, np.float32)
@@ -129,7 +137,10 @@ class Projector(ABC):
         return self.T(ones)[..., 0]
 
     def norm(self, iterations: int = 50) -> float:
-        """Return the largest singular value of W, by power iteration from a volume of ones (W is not negative)."""
+        """Return the largest singular value of W, by power iteration from a volume of ones.
+
+        No weight of W is negative.
+        """
         volume = np.ones((*self.domain_shape, self.geometry.binning), np.float32)
         square = 0.0
         for _ in range(iterations):
@@ -188,7 +199,9 @@ def matched(projectors: Sequence[Projector]) -> list[Projector]:
 
 
 def dot_test(A, rng: np.random.Generator | int | None = 0, slices: int = 4) -> float:
-    """Return how far `A.T` is from the adjoint of `A`: |<A x, y> - <x, A^T y>| / (|A x| |y|) for random x and y.
+    """Return how far `A.T` is from the adjoint of `A`, for random x and y.
+
+    The value is |<A x, y> - <x, A^T y>| / (|A x| |y|).
 
     Parameters
     ----------

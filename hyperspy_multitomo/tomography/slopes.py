@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether TGV found any slopes, or came out as TV: told by the part of the gradient that its field holds."""
+"""Whether TGV found slopes or came out as TV, from the part of the gradient in its field."""
 
 from __future__ import annotations
 

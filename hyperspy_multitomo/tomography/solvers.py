@@ -96,7 +96,7 @@ def sirt_system(
     nonnegative: bool = True,
     relaxation: float = 1.0,
 ) -> tuple[System, bool]:
-    """Return the system that `sirt` of these arguments solves, validated, and whether the projections have channels."""
+    """Return the validated system of `sirt`, and whether the projections have channels."""
     projections, has_channels = checked_projections("projections", projections, A)
     gains = checked_gains("gains", gains, projections.shape[:2])
     channels, slices = projections.shape[0], projections.shape[-1] * A.geometry.binning
@@ -130,7 +130,9 @@ def hebt(
     nonnegative: bool = True,
     relaxation: float = 1.0,
 ) -> Iterator[Iterate]:
-    """Reconstruct by HEBT: the elements from their own maps and, as a sum weighted by the response ratios, from the HAADF.
+    """Reconstruct by HEBT: the elements from their maps and, as a sum, from the HAADF.
+
+    The sum is weighted by the response ratios.
 
     Parameters
     ----------
@@ -237,7 +239,7 @@ def hebt_system(
     nonnegative: bool = True,
     relaxation: float = 1.0,
 ) -> tuple[System, bool]:
-    """Return the system that `hebt` of these arguments solves, validated, and that it has channels."""
+    """Return the validated system of `hebt`, and that it has channels."""
     projections, has_channels = checked_projections("projections", projections, A)
     if not has_channels:
         raise ValueError(

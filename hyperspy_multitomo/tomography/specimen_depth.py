@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The extent of a volume whose specimen leaves the field of view: how deep a lamella is, and how much of it the detector sees."""
+"""The extent of a lamella that leaves the field of view: its depth and its visible width."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SLICES = 64
 
 
 def visible_width(geometry: TiltGeometry, depth: float) -> float:
-    """Return how wide a lamella is that the detector sees at some tilt, in the unit of `geometry.pixel_size`.
+    """Return the width of a lamella that the detector sees at some tilt, in the pixel's unit.
 
     At the tilt t a detector of width W, whose image is displaced by d, sees as far as (W/2 + |d| +
     depth/2 |sin t|)/cos t from the tilt axis. What lies out there and is not in the volume would

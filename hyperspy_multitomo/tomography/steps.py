@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One iteration of a stacked system, in two forms: the textbook one in NumPy, and the fused one that runs on lanes."""
+"""The base class of all solvers' steps, and the textbook iteration of a stacked system."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hyperspy_multitomo.tomography.system import System
 
 
 class Steps(ABC):
-    """The state of a solver: the current volume, its iteration number, the residuals of the volume before it.
+    """The state of a solver: volume, iteration number, residuals of the volume before.
 
     `advance` may run in another thread than the one that reads `volume`; the lock lets a reader see
     whole iterates only. `measured` says whether the last iteration found new residuals.
@@ -45,7 +45,10 @@ class Steps(ABC):
         """Return the current volume, in the units of the system."""
 
     def _arrays(self) -> Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]]:
-        """Return all arrays that going on needs, in the numerics' order: a dict, or pairs, one copy after the other."""
+        """Return all arrays that a resumed run needs, as a dict or as pairs, one copy at a time.
+
+        They have the axes of `Iterate.snapshot`.
+        """
         raise NotImplementedError
 
     def _put(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -54,7 +57,7 @@ class Steps(ABC):
 
     @property
     def signature(self) -> dict:
-        """What a state has to be of to be restored here: the form of the solver and the shapes of its arrays."""
+        """What a state must have in common to be restored: form and shapes of arrays."""
         if type(self)._arrays is Steps._arrays:
             raise NotImplementedError(
                 f"the state of {type(self).__name__} cannot be kept: run it without a checkpoint"
@@ -63,7 +66,7 @@ class Steps(ABC):
 
     @contextmanager
     def frozen(self) -> Iterator[Iterator[tuple[str, np.ndarray]]]:
-        """Hold the steps between two iterations, and give their state as pairs of names and arrays, one after the other."""
+        """Wait between two iterations, and yield the state as pairs of names and arrays."""
         with self._lock:
             yield self._state()
 
@@ -80,12 +83,17 @@ class Steps(ABC):
         yield from arrays.items() if isinstance(arrays, Mapping) else arrays
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """Return all that going on needs, bit for bit on one machine, by names; the arrays are not to be changed."""
+        """Return all that a resumed run needs, bit for bit on one machine, by names.
+
+        The arrays are not to be changed.
+        """
         with self.frozen() as state:
             return dict(state)
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Be as the steps were that gave this snapshot, of the same system; arrays are asked for one after the other.
+        """Restore the state of the steps that gave this snapshot, of the same system.
+
+        Arrays are read one after the other.
 
         Raises
         ------
@@ -123,7 +131,7 @@ class Steps(ABC):
         self.held |= channels
 
     def _count(self, residuals: dict, latest: dict | None = None) -> None:
-        """Take note of an iteration that is done, of the residuals it started from, and those it led to if they are known."""
+        """Record an iteration: the residuals before it and, if they are known, those after it."""
         self.residuals = residuals
         self.latest = residuals if latest is None else latest
         self.iteration += 1
@@ -150,7 +158,10 @@ def sums_of_squares(residuals: np.ndarray) -> np.ndarray:
 
 
 class TextbookSteps(Steps):
-    """x <- max(0, x + C [own W^T R e + mix W_h^T R_h f]) in NumPy, for any projector: the reference for the fused form."""
+    """SIRT and HEBT in NumPy, for any projector: the reference for the fused form.
+
+    An iteration is x <- max(0, x + C [own W^T R e + mix W_h^T R_h f]).
+    """
 
     def __init__(self, system: System):
         super().__init__(system)

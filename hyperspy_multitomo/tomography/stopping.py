@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When to stop: at residuals that hardly change, or that are no larger than the noise of the data (discrepancy principle)."""
+"""Stopping rules: residuals that hardly change, or that are down to the noise of the data."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class StoppingRule:
         self._tolerance, self._noise = tolerance, noise
 
     def reached(self, iterate, history: list[dict]) -> str | None:
-        """Return "tolerance" or "discrepancy" where the run should end, given the residuals of all iterations so far."""
+        """Return "tolerance" or "discrepancy" if the run should end, given all residuals so far."""
         if self._noise is not None and self._at_noise(iterate, iterate.latest_residuals["eds"]):
             return "discrepancy"
         if self._tolerance is not None and _change(history) < self._tolerance:
@@ -54,7 +54,7 @@ class StoppingRule:
         return None
 
     def _at_noise(self, iterate, residuals: np.ndarray) -> bool:
-        """Hold the channels whose residual is down to the noise, and say whether that is all of them."""
+        """Hold the channels whose residual is down to the noise; return whether all of them are."""
         if self._noise.ndim and self._noise.shape != residuals.shape:
             raise ValueError(
                 f"`noise` has the shape {self._noise.shape}; expected one number or "
@@ -67,7 +67,7 @@ class StoppingRule:
 
 
 def _change(history: list[dict]) -> float:
-    """Return the largest change of a relative residual since the last measurement, or the relative range of the objective."""
+    """Return the largest change of a relative residual, or the relative range of the objective."""
     if len(history) < 2:
         return np.inf
     if "objective" in history[-1]:
@@ -87,7 +87,7 @@ def _change(history: list[dict]) -> float:
 def counting_noise(
     projections: ArrayLike, variances: ArrayLike | None = None, *, gains: ArrayLike | None = None
 ) -> np.ndarray:
-    """Return the norm of the counting noise over that of the data, per channel, for the `noise` of `run`.
+    """Return the norm of the counting noise over that of the data, for the `noise` of `run`.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def image_noise(projections: ArrayLike, sigma: float | None = None) -> float:
 
 
 def image_variance(images: ArrayLike) -> np.ndarray:
-    """Return the variance of the noise in a pixel of each image (tilt,), from the median of the finest detail; see `image_noise`.
+    """Return the variance of the noise in a pixel of each image (tilt,), from the finest detail.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ def _variance_of_few(images: np.ndarray) -> np.ndarray:
 def _by_level(
     squares: np.ndarray, classes: np.ndarray, among: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the variance of the noise in each class of the level, from the squared finest detail there."""
+    """Return the variance of the noise in each class of the level, from its squared detail."""
     among = np.ones(classes.shape, bool) if among is None else among
     chosen = (among & (classes == c) for c in range(CLASSES))
     return np.array(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where there is something: the box that holds all that a coarse solution shows, so that vacuum around it takes no time.
+"""The box that holds all that a coarse solution shows: vacuum around it takes no time.
 
 Single rays cannot tell vacuum: at 0.03 counts per pixel most of those through the specimen have no
 count. The solution on voxels several times larger uses all counts of all tilts, with gains,
@@ -40,7 +40,7 @@ WORTH, LEAST_VOXELS = 0.8, 2**18
 def supported(
     system: VariationalSystem, shown: VariationalSystem | None = None
 ) -> VariationalSystem:
-    """Return the problem on the box that holds all that there is, or as it is where that is nearly all of the volume.
+    """Return the problem on the box that holds the specimen, or as it is if that saves little.
 
     `shown` stands for it in the coarse solution; by default it is the problem itself.
     """
@@ -52,7 +52,9 @@ def supported(
 
 
 def within(system: VariationalSystem, box: Box) -> VariationalSystem:
-    """Return the problem whose volume is 0 around a box, on its voxels and the rays that meet it; its volumes are whole.
+    """Return the problem on the voxels of a box and the rays that meet it, with 0 around it.
+
+    The volumes that it returns are whole.
 
     A layer of voxels around the box is kept, and held at 0: an edge at the rim of the box costs
     what it costs elsewhere.
@@ -106,7 +108,7 @@ def _in_slices(mask: np.ndarray) -> np.ndarray:
 
 
 def support_of(system: VariationalSystem) -> Box:
-    """Return the box of all that a coarse solution shows; that of the whole where it cannot tell."""
+    """Return the box of all that a coarse solution shows; the whole volume if it cannot tell."""
     together, shape = (
         lcm(*(term.A.geometry.binning for term in system.terms)),
         system.initial.shape[1:],
@@ -126,7 +128,10 @@ def support_of(system: VariationalSystem) -> Box:
 
 
 def _factor(system: VariationalSystem, together: int) -> int | None:
-    """Return by how much voxels have to be longer, a multiple of `together`, to have counts enough; None for too much."""
+    """Return the factor of the coarse voxels, a multiple of `together`; None if too large.
+
+    It is the smallest that gives a coarse voxel enough counts.
+    """
     longest = max(system.initial.shape[1:])
     factor = max(2, -(-longest // _FINEST))
     factor = -(-factor // together) * together
@@ -138,7 +143,10 @@ def _factor(system: VariationalSystem, together: int) -> int | None:
 
 
 def _counts(term: Term, factor: int) -> float:
-    """Return the counts of all tilts in the pixels of a coarse voxel where the specimen is; with even noise, its square."""
+    """Return the counts of all tilts in the pixels of a coarse voxel of the specimen.
+
+    With even noise it is the square of the signal to noise ratio.
+    """
     pixels = factor // term.A.geometry.binning
     images = coarse_term(term, factor).data
     if term.discrepancy == "kl":
@@ -153,7 +161,10 @@ def _counts(term: Term, factor: int) -> float:
 
 @denormals_flushed()
 def _coarse_solution(system: VariationalSystem, factor: int) -> np.ndarray:
-    """Return u (channel, z, x, y) on voxels `factor` times as long, by TV: slopes change nothing of where it is above 0."""
+    """Return u (channel, z, x, y) on voxels `factor` times as long, by TV.
+
+    TGV would show the same support.
+    """
     terms = tuple(coarse_term(term, factor) for term in system.terms)
     mask = system.mask
     if mask is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The same data with many settings: those that share their geometry are solved side by side, as if they were slices."""
+"""The same data with many settings, solved side by side where they share the geometry."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _best_size(system: System) -> int:
 
 
 def _solved(solver, data, common: Mapping, options: Sequence[dict], wanted: Sequence[dict]):
-    """Yield (number of the problem, iterations, volume) of all that is wanted of problems that are solved together."""
+    """Yield (number of the problem, iterations, volume) of problems that are solved together."""
     if len(options) == 1:
         iterates, slices = solver(*data, **common | options[0]), None
     else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-r"""The stacked system that SIRT and SIRT-HEBT solve: its data, its coefficients per channel, its row and column sums.
+r"""The stacked system of SIRT and HEBT: data, coefficients, row and column sums.
 
 Each element e has its own data, p_e = g_e W x_e, and the HAADF sees their sum, h = g_h sum_e r_e W
 x_e (g: gains per tilt). In the quantities X_e = r_e x_e of Zhong et al., Ultramicroscopy 174 (2017)
@@ -71,7 +71,10 @@ def sirt_coefficients(channels: int) -> Coefficients:
 
 
 def hebt_coefficients(ratios: np.ndarray, alpha: float, weighting: str, rest: bool) -> Coefficients:
-    """Return the coefficients of HEBT with these response ratios (channel,); `rest` adds a last channel without data."""
+    """Return the coefficients of HEBT for response ratios (channel,).
+
+    `rest` adds a last channel without data.
+    """
     power = {"sirt": 1, "squared": 2}[weighting]
     own_weight, haadf_weight = (1 - alpha) ** power, alpha**power
     ratios = np.append(ratios, 1.0) if rest else np.asarray(ratios, float)
@@ -85,7 +88,10 @@ def hebt_coefficients(ratios: np.ndarray, alpha: float, weighting: str, rest: bo
 
 
 def _inverse(sums: np.ndarray) -> np.ndarray:
-    """Return 1/sums (.., a, b), and 0 where a sum is nothing but rounding: a ray or voxel that meets no voxel or ray."""
+    """Return 1/sums (.., a, b), and 0 where a sum is only rounding.
+
+    Such a ray meets no voxel, such a voxel no ray.
+    """
     # Against the largest, not the voxel size: gains may be live times or beam currents, in any
     # unit.
     return np.divide(
@@ -125,7 +131,7 @@ class System:
     units: np.ndarray | None = None
 
     def in_units(self) -> System:
-        """Return the system with data, volume and ratios in units that leave single precision room for their squares."""
+        """Return the system in units in which single precision holds the squares."""
         of_data, of_haadf = roomy(largest(self.projections)), np.ones(1)
         if self.haadf is not None:
             of_haadf = roomy(largest(self.haadf[None]))
@@ -161,7 +167,7 @@ class System:
 
     @property
     def shared(self) -> bool:
-        """Whether the HAADF has the rays of the elements, so that one projection of them serves both."""
+        """Whether the HAADF has the rays of the elements: one projection then serves both."""
         haadf = self.haadf_projector
         return (
             self.haadf is not None and haadf.geometry.binning == 1 and haadf.geometry == self.A.rays
@@ -179,7 +185,10 @@ class System:
 
     @cached_property
     def column_sums(self) -> tuple[np.ndarray, np.ndarray | float]:
-        """W^T g of the own rows of each channel, (channel, z, x), 0 where it has none, and of the HAADF's, (z, x) or 0."""
+        """W^T g of each channel's own rows, (channel, z, x), and of the HAADF's, (z, x) or 0.
+
+        It is 0 for channels without data.
+        """
         haadf = 0.0 if self.haadf is None else _column_sums(self.haadf_projector, self.haadf_gains)
         own = np.zeros((self.channels, *self.A.domain_shape), np.float32)
         known: dict[bytes, np.ndarray] = {}
@@ -190,7 +199,10 @@ class System:
         return own, haadf
 
     def steps_with(self, coefficients: Coefficients, relaxation: float) -> np.ndarray:
-        """Return C, the relaxation over the column sums, (channel, z, x); 0 for voxels without rays or out of the mask (z, x)."""
+        """Return C, the relaxation over the column sums, (channel, z, x).
+
+        It is 0 for voxels without rays or outside a mask (z, x).
+        """
         own, haadf = self.column_sums
         sums = coefficients.own[:, None, None] * own + coefficients.haadf[:, None, None] * haadf
         steps = _inverse(sums.astype(np.float32)) * np.float32(relaxation)
@@ -214,7 +226,10 @@ class System:
         return {name: np.sqrt(square) for name, square in squares.items()}
 
     def relative_residuals(self, squares: np.ndarray) -> dict[str, np.ndarray | float]:
-        """Return |b - A x|/|b| from the sums of squares of the elements' residuals and, last, the HAADF's; 0 where b is 0."""
+        """Return |b - A x|/|b| from the sums of squares of the residuals; 0 where b is 0.
+
+        The HAADF's sum is the last.
+        """
         residuals = {}
         for name, norm in self.data_norms.items():
             part = np.sqrt(squares[:-1] if name == "eds" else squares[-1])
@@ -250,7 +265,7 @@ class SideBySide(System):
 
 
 def side_by_side(parts: Sequence[System]) -> System:
-    """Return systems of the same data, which differ in coefficients, relaxation and start alone, as one."""
+    """Return systems that differ in coefficients, relaxation and start alone, as one."""
     first, slices = parts[0], parts[0].initial.shape[-1]
 
     def repeated(array):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-r"""A variational problem: its terms, the step sizes of the primal-dual method, and the values of both objectives.
+r"""A variational problem: its terms, the primal-dual step sizes, and both objectives.
 
     min_{u >= 0}  sum_k D_k(K_k u + b_k, f_k) + lambda R(u),     x_c = S_c u_c
 
@@ -54,7 +54,7 @@ REGULARISER, DATA, DAMPING, FIELD = 8.0, 2.0, 0.03, 0.015
 
 @dataclass(frozen=True)
 class Term:
-    """One data term, validated: rows of data, each seeing one channel or, with `mix`, one row seeing a sum of all.
+    """A validated data term: each row sees one channel or, with `mix`, one row sees a sum.
 
     `data` and `background` (row, tilt, x, y), the background None where it is 0; `gains` (row,
     tilt); `weights` d (row,); `first` is the channel of row 0. `mix` (channel,) or (channel, z, x,
@@ -78,7 +78,7 @@ class Term:
     counts: np.ndarray | None = None
 
     def in_units(self, typical: np.ndarray, energy: float = 1.0) -> Term:
-        """Return the term with its data in counts or, of least squares, in units of about their `typical` size (row,).
+        """Return the term with its data in counts or, for least squares, in about `typical` (row,).
 
         The units are powers of two: nothing is rounded, and where the numbers fit the iterates are
         the same ones. The discrepancy comes out in units of `energy`, and `gains` hold the unit, so
@@ -112,7 +112,7 @@ class Term:
         return np.sqrt(np.sum(np.square(self.data, dtype=np.float64), axis=(1, 2, 3)))
 
     def curvature(self, row: int) -> np.ndarray:
-        """Return the second derivative of D at the data of a row, (tilt, x): d, or d/f for counts f.
+        """Return the second derivative of D at a row's data, (tilt, x): d, or d/f for counts f.
 
         Counts are averaged along y and over 5 px of the detector, and taken to be at least a
         twentieth of their mean, and a thousandth of a count.
@@ -129,7 +129,7 @@ class Term:
         return np.where(self.live, self.data - expectations, 0)
 
     def relative(self, squares: np.ndarray) -> np.ndarray | float:
-        """Return |f - a|/|f| of each row from the sums of squares of the difference; 0 where the data are 0."""
+        """Return |f - a|/|f| of each row from sums of squares; 0 where the data are 0."""
         relative = np.sqrt(squares) / np.where(self.norms > 0, self.norms, np.inf)
         return relative if self.name == "eds" else float(relative[0])
 
@@ -141,7 +141,9 @@ class Term:
 
 @dataclass(frozen=True)
 class VariationalSystem:
-    """The validated problem, float32; `scales` S (channel,), `strength` lambda, `initial` x (channel, z, x, y).
+    """The validated problem, in float32.
+
+    `scales` is S (channel,), `strength` lambda, and `initial` x (channel, z, x, y).
 
     Weights and strength, and with them the dual variables, are in units of `energy`; the objectives
     that are given are not. `box` is where the problem lies in the `whole` (z, x, y) that it was cut
@@ -164,7 +166,7 @@ class VariationalSystem:
     whole: tuple[int, int, int] | None = None
 
     def in_signal(self, u: np.ndarray) -> np.ndarray:
-        """Return the volume x of u, in signal per unit length, with zeros around the box where u is of a box."""
+        """Return the volume x of u, in signal per unit length, with zeros around a box."""
         x = self.scales[:, None, None, None] * u
         return x if self.box is None else self.box.padded(x, self.whole)
 
@@ -195,7 +197,7 @@ class VariationalSystem:
 
     @property
     def field_norm(self):
-        """The norm of the symmetrised gradient of TGV's field: coupled as Frobenius norm wherever channels are coupled."""
+        """The norm of TGV's symmetrised gradient: Frobenius wherever channels are coupled."""
         return Uncoupled if self.coupling == "uncoupled" else Frobenius
 
     # Operators
@@ -228,7 +230,7 @@ class VariationalSystem:
 
     @cached_property
     def _data_steps(self) -> tuple[list[np.ndarray], np.ndarray]:
-        """Return sigma of each term, (row, tilt, x), and sum gamma |K| over data, (channel, z, x)."""
+        """Return sigma (row, tilt, x) of each term, and sum gamma |K| of all (channel, z, x)."""
         sigmas, columns = [], np.zeros((self.channels, *self.A.domain_shape), np.float32)
         for term in self.terms:
             lengths, sigma = (
@@ -268,7 +270,7 @@ class VariationalSystem:
 
     @property
     def data_steps(self) -> list[np.ndarray]:
-        """Step sizes sigma of the rays of each term, (row, tilt, x); 0 for rays that meet nothing."""
+        """Step sizes sigma of the rays of each term, (row, tilt, x); 0 for rays that miss all."""
         return self._data_steps[0]
 
     @property
@@ -331,7 +333,7 @@ class VariationalSystem:
         )
 
     def of_variation(self, jumps: float, strains: float, slopes: float) -> dict:
-        """Return lambda R(u) as "objective" and, of TGV, the part of the gradient that w holds as "slopes", from `variation`.
+        """Return lambda R(u) as "objective" and, for TGV, the part in w as "slopes".
 
         R(u) with the field w is an upper bound until w is the best.
         """
@@ -355,7 +357,7 @@ class VariationalSystem:
         q: np.ndarray | None,
         s: list[np.ndarray],
     ) -> float:
-        """Return the primal-dual gap over volumes up to twice the largest voxel and fields up to twice the largest vector.
+        """Return the primal-dual gap over volumes and fields up to twice the largest of now.
 
         The unrestricted gap is infinite before the dual constraints hold exactly, which they do in
         the limit alone: A. Chambolle, T. Pock, J. Math. Imaging Vis. 40 (2011) 120,
@@ -389,7 +391,10 @@ class VariationalSystem:
         return self.objective(u, w) - self.energy * dual
 
     def residuals(self, u: np.ndarray, w: np.ndarray | None) -> dict:
-        """Return what `of_variation` does, its objective with the data's, and |f - K u - b|/|f| of each term by its name."""
+        """Return the result of `of_variation` with the data's objective and relative residuals.
+
+        |f - K u - b|/|f| of each term has the term's name.
+        """
         found: dict = self.of_variation(*self.variation(u, w))
         for term in self.terms:
             expected = self.project(term, u)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The projections of one projector in lanes: room for W x, the tasks that fill it, and those that project it back."""
+"""The rays of one projector in lanes: their array, and the tasks that project and back project."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hyperspy_multitomo.tomography.cpu.numba_projector import NumbaProjector
 
 
 class LaneRays:
-    """W x of all channels in lanes, `rays`, in the detector pixels of one voxel that `NumbaProjector.rays` has.
+    """W x of all channels in the lanes `rays`, in detector pixels of one voxel.
 
     Parameters
     ----------
@@ -61,9 +61,12 @@ class LaneRays:
         mask=None,
         nonnegative: bool = False,
     ) -> None:
-        """Project `rays` back into the rows of a task, which become the next iterate with a `step`: see `back_project`."""
+        """Back project `rays` into the rows of a task; with a `step`, make the next iterate.
+
+        See `kernels.back_project`.
+        """
         sums = empty_lanes(TILE * TILE, self.count)
         back_project(
-            self.rays, volume, self.A.table, self.A.geometry.pixel_size, self.shape, group, start, stop, sums,
-            step, multiply, extra, shares, mask, nonnegative,
+            self.rays, volume, self.A.table, self.A.geometry.pixel_size, self.shape, group, start,
+            stop, sums, step, multiply, extra, shares, mask, nonnegative,
         )  # fmt: skip

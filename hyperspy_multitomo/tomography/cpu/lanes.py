@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lanes arrays: groups of slices laid side by side, so that one weight serves a whole vector of them.
+"""Lanes arrays: groups of slices side by side, so that one weight serves a vector of them.
 
 An array (channel, a, b, y) becomes (group, channel, a, b), each element holding the values of L
 slices. Rows b are padded to an odd number of elements, because rows whose distance is a power of
@@ -22,7 +22,10 @@ _SAVING = 0.12
 
 @cache
 def _lane_counts() -> tuple[int, ...]:
-    """Numbers of lanes worth using: two sums of 64 fill the registers of AVX-512, and would overflow any other machine's."""
+    """Return the numbers of lanes worth using.
+
+    Two sums of 64 lanes fill the registers of AVX-512, and overflow those of any other machine.
+    """
     import llvmlite.binding as llvm
 
     wide = llvm.get_host_cpu_features().get("avx512f", False)
@@ -39,7 +42,7 @@ def lane_count(slices: int) -> int:
 
 
 def blocks(slices: int, channels: int = 1) -> list[tuple[int, int, int]]:
-    """Cut slices into blocks (start, stop, lanes) of whole groups of one width each, for slices that are independent.
+    """Cut independent slices into blocks (start, stop, lanes) of whole groups of one width each.
 
     Slices that overfill groups of one width are left to narrower ones where that saves time: 80 to
     64 + 16 lanes. A block whose `channels` times slices fit into one group has as many lanes.
@@ -64,7 +67,7 @@ def _cost_of_blocks(found: list[tuple[int, int, int]]) -> float:
 
 
 def cost_of(slices: int, channels: int = 1) -> float:
-    """Return what `slices` independent slices take, in units of what one channel of a full group of 64 does."""
+    """Return the cost of `slices` independent slices; 1 is one channel of a full group of 64."""
     found = blocks(slices, channels)
     return _cost_of_blocks(found) * (1 if _abreast(found, channels) else channels)
 
@@ -80,14 +83,17 @@ def odd(length: int) -> int:
 
 
 def empty_lanes(elements: int, count: int) -> np.ndarray:
-    """Return a flat lanes array of `elements` elements of `count` lanes, aligned, not initialised."""
+    """Return a flat, aligned lanes array of `elements` elements of `count` lanes, not set."""
     raw = np.empty(elements * count * 4 + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + elements * count * 4].view(lanes_dtype(count))
 
 
 def pack(array: np.ndarray, count: int) -> np.ndarray:
-    """Return the lanes array of `array` (channel, a, b, y), flat (group, channel, a, stride of b); unused lanes are 0."""
+    """Return the lanes array (group, channel, a, stride of b) of an array (channel, a, b, y), flat.
+
+    Unused lanes are 0.
+    """
     channels, a, b, slices = array.shape
     groups = -(-slices // count)
     packed = empty_lanes(groups * channels * a * odd(b), count)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The projector of the "numba" back-end: packs slices into lanes and shares the compiled kernels out to threads."""
+"""The "numba" back-end: slices packed into lanes, compiled kernels shared out to threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FEWEST_WEIGHTS = 2**17
 
 
 class NumbaProjector(Projector):
-    """Joseph's projector on the CPU, compiled by numba, exactly adjoint; see `kernels` for the formula."""
+    """Joseph's projector on the CPU, compiled by numba, exactly adjoint; see `kernels`."""
 
     backend = "numba"
 
@@ -33,7 +33,10 @@ class NumbaProjector(Projector):
         return channels, nz, nx, odd(nx), self.range_shape[0], nu, odd(nu)
 
     def tilt_tasks(self, groups: int) -> list[tuple[int, int, int]]:
-        """Return the (group, start, stop) of the forward tasks; several tilts share what they read of the volume."""
+        """Return the (group, start, stop) of the forward tasks.
+
+        A task has several tilts, which share what they read of the volume.
+        """
         chunks = ranges(self.range_shape[0], self._parts(groups, 2), 4, 2 * TILTS)
         return [(group, *chunk) for group in range(groups) for chunk in chunks]
 
@@ -43,7 +46,7 @@ class NumbaProjector(Projector):
         return [(group, *chunk) for group in range(groups) for chunk in chunks]
 
     def _parts(self, groups: int, most: int) -> int:
-        """Return into how many tasks a group is cut: up to `most` for each thread, none shorter than its overhead."""
+        """Return the tasks of a group: up to `most` per thread, each longer than its overhead."""
         weights = self.range_shape[0] * self.domain_shape[0] * self.domain_shape[1]
         each = min(max(groups * weights // (self.threads * _FEWEST_WEIGHTS), 1), most)
         return -(-each * self.threads // groups)

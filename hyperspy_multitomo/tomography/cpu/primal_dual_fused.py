@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The primal-dual iteration by the compiled kernels: all that it keeps stays in lanes from the first iteration to the last."""
+"""The primal-dual iteration by compiled kernels: all arrays stay in lanes throughout."""
 
 from __future__ import annotations
 
@@ -69,7 +69,10 @@ class _TermRays(LaneRays):
         )
 
     def _group(self, volume, group):
-        """Return the parts of a volume's lanes and of the rays that belong to a group, for kernels that take it for the first."""
+        """Return the lanes of a volume and of the rays that belong to a group.
+
+        Kernels that are given these take them for group 0.
+        """
         rows, nz, _, stride, nt, _, tilt_stride = self.shape
         start, length = (group * self._channels + self._first) * nz * stride, rows * nz * stride
         rays = rows * nt * tilt_stride
@@ -96,16 +99,17 @@ class _TermRays(LaneRays):
         """Do the step of the duals at the tilts of a task, and weigh them for the way back."""
         self.project(volume, *task)
         step_rays(
-            self.rays, self._seen, self._duals, self._data, self._background, self._steps, self._gains, self._weights,
-            self._scales, self._share, self._poisson, rho, self.shape, *task,
+            self.rays, self._seen, self._duals, self._data, self._background, self._steps,
+            self._gains, self._weights, self._scales, self._share, self._poisson, rho, self.shape,
+            *task,
         )  # fmt: skip
 
     def measure(self, volume, number, *task):
-        """Take note of squares and discrepancies at the tilts of a task, and weigh the duals for the way back."""
+        """Sum squares and discrepancies at the tilts of a task, and weigh the duals."""
         self.project(volume, *task)
         measure_rays(
-            self._seen, self._data, self._background, self._gains, self._weights, self._scales, LEAST, self._poisson, self.shape,
-            *task, self._sums[number],
+            self._seen, self._data, self._background, self._gains, self._weights, self._scales,
+            LEAST, self._poisson, self.shape, *task, self._sums[number],
         )  # fmt: skip
         self.weigh(number, *task)
 
@@ -133,7 +137,9 @@ class _TermRays(LaneRays):
 
 
 class FusedPrimalDual(PrimalDual):
-    """The iteration of `TextbookPrimalDual` in four passes: the data back, volume and field, their duals, the rays.
+    """The iteration of `TextbookPrimalDual` in four passes.
+
+    They are the back projection of the data, the volume and the field, their duals, and the rays.
 
     The over-relaxed volume is not kept: it follows from u~ and the extrapolated one. Numbers held
     per voxel and channel are 6 (TV) or 18 (TGV) in three dimensions, 5 or 12 in two.
@@ -189,7 +195,7 @@ class FusedPrimalDual(PrimalDual):
     def go_on(
         self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None
     ) -> None:
-        """Go on with a problem of other factors and background of the mixed term, from u and w if they are given."""
+        """Continue with other factors and background of the mixed term, from u and w if given."""
         with self._lock:
             self.system = system
             self._renew()
@@ -285,9 +291,9 @@ class FusedPrimalDual(PrimalDual):
     def _primal(self, *task):
         s = self.system
         step_primal(
-            self._best, self._ahead, self._field, self._field_ahead, self._p, self._q, self._back, self._extra, self._shares,
-            self._mix, self._volume_steps,
-            np.float32(s.field_step), np.float32(s.relaxation), s.nonnegative, self._mask, self._ends, self._size, *task,
+            self._best, self._ahead, self._field, self._field_ahead, self._p, self._q, self._back,
+            self._extra, self._shares, self._mix, self._volume_steps, np.float32(s.field_step),
+            np.float32(s.relaxation), s.nonnegative, self._mask, self._ends, self._size, *task,
         )  # fmt: skip
 
     def _duals(self, *task):
@@ -302,8 +308,8 @@ class FusedPrimalDual(PrimalDual):
     def _variation(self, number, *task):
         s = self.system
         variation(
-            self._best, self._field, _COUPLINGS[s.coupling], self._ends, self._size, *task, self._scratch(),
-            self._values[number],
+            self._best, self._field, _COUPLINGS[s.coupling], self._ends, self._size, *task,
+            self._scratch(), self._values[number],
         )  # fmt: skip
 
     def _measure(self):
@@ -347,7 +353,10 @@ def _elements(dimensions: int) -> int:
 
 
 def _ends(slices: int, groups: int, count: int) -> np.ndarray:
-    """Return lanes of ones where a slice has a next one, led by lanes of zeros, then of ones where there is a slice."""
+    """Return lanes that are 1 where a slice has a next one, then where there is a slice.
+
+    One element of zeros comes first, for the group before the first.
+    """
     numbers = np.arange(groups * count).reshape(groups, count)
     ends = empty_lanes(2 * groups + 1, count)
     ends["lanes"][:] = np.concatenate(

@@ -20,7 +20,7 @@ from hyperspy_multitomo.tomography.cpu.simd import (
 
 @kernel
 def _add_channels(lanes, element, slices, channels):
-    """Replace lanes in which `channels` channels of `slices` slices lie side by side by their sums; (element, lane) float32."""
+    """Replace channels that lie side by side in the lanes (element, lane) by their sums."""
     for y in range(slices):
         total = np.float32(0)
         for c in range(channels):
@@ -31,10 +31,10 @@ def _add_channels(lanes, element, slices, channels):
 
 @kernel
 def mix_residuals(
-    projections, seen, data, haadf, weights, gains, haadf_gains, coefficients, with_data, abreast, shape, group, start, stop,
-    squares, number, scratch, plain,
+    projections, seen, data, haadf, weights, gains, haadf_gains, coefficients, with_data, abreast,
+    shape, group, start, stop, squares, number, scratch, plain,
 ):  # fmt: skip
-    """Turn the projections W x of one group into what is projected back, for the tilts from `start` to before `stop`.
+    """Turn the projections W x of a group into the weighted residuals that are back projected.
 
     With the residuals e_c = p_c - g_c W x_c of the `with_data` channels that have data, and f = h -
     g_h sum_c r_c W x_c of the HAADF, the projections of channel c become own_c R e_c + mix_c R_h f.
@@ -94,7 +94,7 @@ def mix_residuals(
 
 @kernel
 def average_pixels(projections, seen, binning, shape, group, start, stop):
-    """Write the means over detector pixels of `binning` x `binning` voxels into `seen`, at each of the voxels they cover.
+    """Write the means over detector pixels of `binning` x `binning` voxels to all of their voxels.
 
     Both are the lanes as plain float32 (element, lane); `binning` divides the number of lanes.
     """
@@ -119,7 +119,9 @@ def average_pixels(projections, seen, binning, shape, group, start, stop):
 def count_residuals(
     projections, counts, background, gains, least, shape, group, start, stop, scratch, sums
 ):
-    """Turn the projections W x of one group into g (y/m - 1), m = g W x + b, for the tilts from `start` to before `stop`.
+    """Turn the projections W x of a group into g (y/m - 1), with m = g W x + b.
+
+    It does the tilts from `start` to before `stop`.
 
     `counts` y and `background` b are lanes as the projections are, the background None where there
     is none; no m is taken to be below `least`. Row c of `sums` receives the sums of (y - m)^2 and
@@ -147,7 +149,7 @@ def count_residuals(
 
 @kernel
 def sum_channels(volume, total, ratios, abreast, plain, shape, group, start, stop):
-    """Write sum_c r_c x_c into the lanes `total` (group, z, x), for the rows from `start` to before `stop`.
+    """Write sum_c r_c x_c into the lanes `total` (group, z, x), for the rows of a task.
 
     `ratios` and `abreast` are those of `mix_residuals`, `plain` the total as float32 (element,
     lane).

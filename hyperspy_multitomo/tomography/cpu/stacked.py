@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SIRT and HEBT by the compiled kernels: data and volume stay in lanes from the first iteration to the last."""
+"""SIRT and HEBT by compiled kernels: data and volume stay in lanes throughout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from hyperspy_multitomo.tomography.system import System
 
 
 class FusedSteps(Steps):
-    """The same iteration by the compiled kernels: data and volume stay in lanes from the first iteration to the last."""
+    """The iteration of `TextbookSteps` by compiled kernels.
+
+    Data and volume stay in lanes from the first iteration to the last.
+    """
 
     def __init__(self, system: System):
         super().__init__(system)
@@ -33,7 +36,7 @@ class FusedSteps(Steps):
             block.renew_steps(self.system.steps)
 
     def hold(self, channels):
-        """Let the channels stand still: a step of 0 leaves a volume that obeys the constraints as it is."""
+        """Stop channels: a step of 0 leaves a volume that obeys the constraints as it is."""
         super().hold(channels)
         steps = np.array(self.system.steps)
         steps[self.held] = 0
@@ -50,7 +53,8 @@ class FusedSteps(Steps):
     def advance(self):
         """Do one iteration."""
         for tasks_of in (
-            StackedBlock.sum_tasks, StackedBlock.haadf_forward_tasks, StackedBlock.haadf_back_tasks, StackedBlock.forward_tasks
+            StackedBlock.sum_tasks, StackedBlock.haadf_forward_tasks, StackedBlock.haadf_back_tasks,
+            StackedBlock.forward_tasks
         ):  # fmt: skip
             self._run(tasks_of)
         if self._cancelled.is_set():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Some slices of a stacked system in lanes of one width: what the compiled iteration of SIRT and HEBT works on.
+"""Slices of a stacked system in lanes of one width, for the compiled iteration of SIRT and HEBT.
 
 Few slices leave most lanes empty. So all channels lie side by side in the lanes where they have
 room there: lane c S + y holds slice y of S of channel c, the arrays have one channel, and one set
@@ -40,7 +40,7 @@ class Lanes:
         self.sides = (slices, channels) if abreast else (0, 1)
 
     def pack(self, array: np.ndarray) -> np.ndarray:
-        """Return the lanes of an array; one of fewer channels is 0 in the others where these lie side by side."""
+        """Return the lanes of an array; missing channels are 0 where channels lie side by side."""
         if not self.abreast:
             return pack(array, self.count)
         channels, a, b, slices = array.shape
@@ -55,7 +55,7 @@ class Lanes:
         )
 
     def factors(self, values: np.ndarray) -> np.ndarray:
-        """Return lanes (group, channel, a) of values (channel, a), or (channel, a, y) with one for every slice."""
+        """Return lanes (group, channel, a) of values (channel, a), or (channel, a, y) per slice."""
         if values.ndim == 2:
             values = np.broadcast_to(values[..., None], (*values.shape, self.slices))
         return self.pack(values[:, :, None, :])
@@ -70,7 +70,7 @@ class Lanes:
         )
 
     def sums(self, lanes: np.ndarray, channels: int) -> np.ndarray:
-        """Return the sums over the slices (channel,), in double precision, of lanes (.., channel, lane)."""
+        """Return the float64 sums over the slices, (channel,), of lanes (.., channel, lane)."""
         if self.abreast:
             lanes = lanes[..., 0, : self.channels * self.slices].reshape(
                 -1, self.channels, self.slices
@@ -79,7 +79,7 @@ class Lanes:
 
 
 class DataRays(LaneRays):
-    """Rays with the data that they are compared to, and the weights and coefficients of the comparison.
+    """Rays with the data that they are compared to, and the weights of the comparison.
 
     `haadf_weights` are those of the HAADF that is mixed in, None where none is. Coefficients are
     (channel,) or (channel, y).
@@ -102,7 +102,7 @@ class DataRays(LaneRays):
 
     @property
     def squares(self) -> np.ndarray:
-        """Sums of squares of the residuals, (channel with data and, last, the HAADF sum): of each pixel once."""
+        """Sums of squares of the residuals over pixels, (channel with data, last the HAADF sum)."""
         squares = self._squares["lanes"].reshape(len(self.tasks), self._rows + 1, self.count)
         own = self.lanes.sums(squares[:, : self._rows], self._with_data) / self._binning**2
         haadf = squares[:, self._rows, : self.lanes.slices if self.lanes.abreast else None].sum(
@@ -118,8 +118,9 @@ class DataRays(LaneRays):
             average_pixels(*lanes, self._binning, self.shape, group, start, stop)
         scratch = empty_lanes(RUN, self.count)
         mix_residuals(
-            self.rays, self._seen, self.data, haadf, self.weights, self.gains, haadf_gains, self.coefficients, self._rows,
-            self.lanes.sides, self.shape, group, start, stop, self._squares, number, scratch, scratch["lanes"],
+            self.rays, self._seen, self.data, haadf, self.weights, self.gains, haadf_gains,
+            self.coefficients, self._rows, self.lanes.sides, self.shape, group, start, stop,
+            self._squares, number, scratch, scratch["lanes"],
         )  # fmt: skip
 
 
@@ -225,14 +226,14 @@ class StackedBlock:
     def update_tasks(self) -> list:
         """Project the residuals back into the next volume."""
         update = partial(
-            self._eds.back, step=self._step, extra=self._extra, shares=self._eds.coefficients[1], mask=self._mask,
-            nonnegative=self._system.nonnegative,
+            self._eds.back, step=self._step, extra=self._extra, shares=self._eds.coefficients[1],
+            mask=self._mask, nonnegative=self._system.nonnegative,
         )  # fmt: skip
         return [(update, (self._x, *task)) for task in self._rows]
 
     @property
     def squares(self) -> np.ndarray:
-        """Sums of squares of the residuals that the iteration started from, (channel with data and, last, the HAADF)."""
+        """Sums of squares of the residuals before the iteration, (channel with data, HAADF)."""
         squares = self._eds.squares
         if self._haadf is not None:
             squares[-1] = self._haadf.squares[0]

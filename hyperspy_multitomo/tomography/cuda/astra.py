@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The projector of the "astra_cuda" back-end: ASTRA's 3-D parallel-beam projectors on arrays that stay on the device."""
+"""The "astra_cuda" back-end: ASTRA's 3-D parallel-beam projectors on device arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _kernels = Kernels("common.cu", "projector.cu")
 
 
 def parallel_vectors(rays: TiltGeometry) -> np.ndarray:
-    """Return the vectors of ASTRA's geometry 'parallel3d_vec': ray, centre of the detector, steps of columns u and rows v.
+    """Return the vectors (tilt, 12) of ASTRA's geometry 'parallel3d_vec'.
+
+    They are the ray, the centre of the detector, and the steps of columns u and rows v.
 
     Our y, x, z are ASTRA's X, Y, Z, all growing with the index, so that a volume (z, x, y) is
     ASTRA's as it lies in memory. The columns of its detector are our slices y, its rows v our
@@ -48,7 +50,9 @@ def parallel_vectors(rays: TiltGeometry) -> np.ndarray:
 
 
 class AstraCudaProjector(DeviceProjector):
-    """ASTRA's parallel-beam projectors for the GPU (W. J. Palenstijn et al., J. Struct. Biol. 176 (2011) 250).
+    """ASTRA's parallel-beam projectors for the GPU.
+
+    W. J. Palenstijn et al., J. Struct. Biol. 176 (2011) 250, doi:10.1016/j.jsb.2011.07.017.
 
     They are no matched pair: forward, Joseph's weights through textures, whose fractions have 8
     bits; back, linear interpolation between two pixels at the place where the voxel's centre falls,
@@ -89,7 +93,10 @@ class AstraCudaProjector(DeviceProjector):
         return self._projectors[slices]
 
     def _run(self, name: str, volume, rays, result) -> None:
-        """Call one of ASTRA's projections on a volume (z, x, y) and rays (x, tilt, y); `result` is which of them is written."""
+        """Call ASTRA's projection `name` on a volume (z, x, y) and rays (x, tilt, y).
+
+        `result` is which of the two it writes.
+        """
         import astra
         import astra.experimental
 
@@ -138,6 +145,6 @@ class AstraCudaProjector(DeviceProjector):
             seen = module.ascontiguousarray(rays[channel].swapaxes(0, 1))
             self._run("direct_BP3D", sums, seen, sums)
             _kernels.call(
-                "update_channel", blocks(sums.size), (BLOCK,), sums, length, volume, channel, voxels, slices, step, multiply,
-                extra, shares, mask, nonnegative,
+                "update_channel", blocks(sums.size), (BLOCK,), sums, length, volume, channel,
+                voxels, slices, step, multiply, extra, shares, mask, nonnegative,
             )  # fmt: skip

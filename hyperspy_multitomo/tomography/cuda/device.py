@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The device: the one way to CuPy, its memory reckoned before it is taken, and kernels called with numbers of the right type.
+"""The device: access to CuPy, checks of its memory, and calls of kernels with typed arguments.
 
 A process works on CuPy's current device, the first one unless `CUDA_VISIBLE_DEVICES` or
 `cupy.cuda.Device(n).use()` says otherwise. Work on several devices is work in several processes,
@@ -72,7 +72,7 @@ def name() -> str:
 
 
 def free_memory() -> int:
-    """Return the bytes of the current device that can be taken: those free, and those that CuPy keeps unused in its pool."""
+    """Return the bytes of the current device that are free or unused in CuPy's pool."""
     module = cupy()
     return int(module.cuda.runtime.memGetInfo()[0]) + int(
         module.get_default_memory_pool().free_bytes()
@@ -114,7 +114,7 @@ def reserved(needed: int, what: str) -> Iterator[None]:
 
 
 class Kernels:
-    """The kernels of .cu files of this folder, compiled when the first is called, called by their name.
+    """The kernels of .cu files of this folder, called by name and compiled at the first call.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def blocks(elements: int) -> tuple[int]:
 
 
 def to_device(array, dtype=np.float32):
-    """Return a C-ordered copy of a host array on the device; what already is there and has the type stays as it is."""
+    """Return a C-ordered copy of a host array on the device; device arrays of the type stay."""
     module = cupy()
     if isinstance(array, module.ndarray):
         return module.ascontiguousarray(array, dtype)
@@ -212,7 +212,7 @@ def to_host(array) -> np.ndarray:
 
 
 class BlockSums:
-    """Sums of numbers that kernels write per block, added up in a fixed order: the same bits in every run.
+    """Sums of numbers per block, in a fixed order: the same bits in every run.
 
     Parameters
     ----------

@@ -57,8 +57,8 @@ class CudaEM(DeviceSteps):
                 A.mean_device(self._rays, self._seen)
             sizes = (*self._rays.shape[1:], A.geometry.binning)
             _kernels.call(
-                "count_residuals", self._grid, (BLOCK,), self._rays, self._seen, self._counts, self._background, self._gains,
-                float(LEAST), *sizes, self._sums.partial,
+                "count_residuals", self._grid, (BLOCK,), self._rays, self._seen, self._counts,
+                self._background, self._gains, float(LEAST), *sizes, self._sums.partial,
             )  # fmt: skip
             if self._cancelled.is_set():
                 return

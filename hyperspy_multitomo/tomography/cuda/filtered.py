@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filtered back projection on the device: the filters by cuFFT, in as many slices at a time as fit."""
+"""Filtered back projection on the device, by cuFFT, in batches of slices that fit."""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The primal-dual iteration of TV, TGV and nuclear TV on the device: nothing but measured values comes back to the host."""
+"""The primal-dual iteration of TV, TGV and nuclear TV on the device.
+
+Only measured values come back to the host.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ _mixing = Kernels("common.cu", "ray_duals.cu")
 
 
 class VariationKernels(Kernels):
-    """The kernels of variation.cu, compiled for one number of channels and dimensions and one coupling.
+    """The kernels of variation.cu for one number of channels and dimensions and one coupling.
 
     Parameters
     ----------
@@ -121,7 +124,7 @@ class CudaPrimalDual(PrimalDual):
     def go_on(
         self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None
     ) -> None:
-        """Go on with a problem of other factors and background of the mixed term, from u and w if they are given."""
+        """Continue with other factors and background of the mixed term, from u and w if given."""
         with (
             self._lock,
             self.system.A.device,
@@ -224,8 +227,9 @@ class CudaPrimalDual(PrimalDual):
             # No cancelling from here on: what is begun makes a whole iterate.
             rho = float(s.relaxation)
             self._call(
-                "step_primal", self._best, self._ahead, self._field, self._field_ahead, self._p, self._q, self._back, self._extra,
-                self._shares, self._mix, self._volume_steps, float(s.field_step), rho, s.nonnegative, self._mask,
+                "step_primal", self._best, self._ahead, self._field, self._field_ahead, self._p,
+                self._q, self._back, self._extra, self._shares, self._mix, self._volume_steps,
+                float(s.field_step), rho, s.nonnegative, self._mask,
             )  # fmt: skip
             steps = float(s.gradient_step), float(s.matrix_step)
             radii = float(s.strength), float(s.alpha0 * s.strength)

@@ -29,7 +29,7 @@ _kernels = Kernels("common.cu", "projector.cu")
 
 
 def lanes_of(slices: int) -> int:
-    """Return how many lanes of a block take slices, a power of two up to 32, such that few of them are idle.
+    """Return the lanes of a block that take slices: a power of two up to 32, few of them idle.
 
     Examples
     --------
@@ -42,7 +42,9 @@ def lanes_of(slices: int) -> int:
 
 
 class DeviceProjector(Projector):
-    """A projector of device arrays: volumes (channel, z, x, y) and rays (channel, tilt, u, y), float32, C-ordered.
+    """A projector of C-ordered float32 device arrays.
+
+    Volumes are (channel, z, x, y), rays (channel, tilt, u, y).
 
     Rays have detector pixels of one voxel. Called with arrays of the host, it copies as many slices
     at a time as the memory of the device holds. A back-end gives `project_device` and
@@ -65,7 +67,10 @@ class DeviceProjector(Projector):
 
     @property
     def device(self):
-        """The device as a context: CuPy's current device belongs to a thread, and iterations run in a thread of their own."""
+        """The device as a context.
+
+        CuPy's current device belongs to a thread, and iterations run in a thread of their own.
+        """
         return device.cupy().cuda.Device(self.device_id)
 
     def rays_shape(self, channels: int, slices: int) -> tuple[int, int, int, int]:
@@ -116,7 +121,7 @@ class DeviceProjector(Projector):
         return scratch_bytes(self.backend, self.geometry, slices)
 
     def mean_device(self, rays, pixels) -> None:
-        """Write the means over detector pixels of several voxels, (.., u/b, y/b), of rays (.., u, y) into `pixels`."""
+        """Write the means of rays (.., u, y) over detector pixels into `pixels` (.., u/b, y/b)."""
         shape = (pixels.size, pixels.shape[-1])
         _kernels.call(
             "mean_pixels",
@@ -132,7 +137,7 @@ class DeviceProjector(Projector):
     def in_batches(
         self, call, source: np.ndarray, shape: tuple[int, int, int], *, growth: int = 1, more=None
     ) -> np.ndarray:
-        """Return what `call(source, result)` does on the device, with as many slices at a time as fit there.
+        """Return the result of `call(source, result)` on the device, in batches of slices that fit.
 
         Parameters
         ----------
@@ -188,7 +193,7 @@ class DeviceProjector(Projector):
 
 
 class CudaProjector(DeviceProjector):
-    """Joseph's projector on an NVIDIA GPU, exactly adjoint, with the weights of the "numba" back-end."""
+    """Joseph's projector on an NVIDIA GPU, exactly adjoint, with the weights of "numba"."""
 
     backend = "cuda"
 
@@ -249,7 +254,9 @@ class CudaProjector(DeviceProjector):
 def verified(
     kind: type[DeviceProjector], tolerance: float, mismatch: float
 ) -> type[DeviceProjector]:
-    """Return a class of projectors once it has shown on a tiny geometry, in this process, that its numbers are right.
+    """Return a class of projectors after a check of its numbers on a tiny geometry.
+
+    The check runs once in a process.
 
     Parameters
     ----------

@@ -23,7 +23,10 @@ _kernels = Kernels("common.cu", "residuals.cu")
 
 
 class DeviceSteps(Steps):
-    """Steps whose volume is a device array `_x` and whose step lengths are `_step`: a held channel has a step of 0."""
+    """Steps with the volume `_x` and the step lengths `_step` on the device.
+
+    A channel that has stopped has a step of 0.
+    """
 
     def __init__(self, system: System):
         super().__init__(system)
@@ -43,7 +46,7 @@ class DeviceSteps(Steps):
             self._x, self._step = to_device(arrays["volume"]), to_device(self.system.steps)
 
     def hold(self, channels):
-        """Let the channels stand still: a step of 0 leaves a volume that obeys the constraints as it is."""
+        """Stop channels: a step of 0 leaves a volume that obeys the constraints as it is."""
         super().hold(channels)
         with self.system.A.device:
             for channel in np.flatnonzero(self.held):
@@ -51,7 +54,7 @@ class DeviceSteps(Steps):
 
 
 class DataRays:
-    """The rays of one projector on the device, with the data that they are compared to: `mix_residuals` of residuals.cu.
+    """The rays of one projector on the device, with the data that they are compared to.
 
     Parameters
     ----------
@@ -89,12 +92,13 @@ class DataRays:
             self.A.mean_device(self.rays[: self._with_data], self._seen)
         sizes = (len(self.rays), self._with_data, *self.rays.shape[1:], self.A.geometry.binning)
         _kernels.call(
-            "mix_residuals", self._grid, (BLOCK,), self.rays, self._seen, self._data, haadf, *self._weights, self._gains,
-            haadf_gains, *self._coefficients, *sizes, self._sums.partial,
+            "mix_residuals", self._grid, (BLOCK,), self.rays, self._seen, self._data, haadf,
+            *self._weights, self._gains, haadf_gains, *self._coefficients, *sizes,
+            self._sums.partial,
         )  # fmt: skip
 
     def squares(self) -> np.ndarray:
-        """Return the sums of squares of the residuals, (channel with data and, last, the HAADF sum): of each pixel once."""
+        """Return the sums of squares of the residuals over pixels, (channel with data, HAADF)."""
         squares = self._sums.total()
         squares[:-1] /= self.A.geometry.binning**2
         return squares
@@ -156,7 +160,7 @@ class CudaSteps(DeviceSteps):
         )
 
     def _haadf_apart(self):
-        """Project the sum of the elements with the HAADF's geometry, and its residual back into `_extra`."""
+        """Project the sum of the elements at the HAADF's tilts, and back project its residual."""
         voxels = self._sum.size
         sizes = (len(self._x), np.int64(voxels))
         _kernels.call(

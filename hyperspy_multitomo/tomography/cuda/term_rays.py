@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The rays of one data term of a variational problem on the device, with its data and their dual variables."""
+"""The rays of one variational data term on the device, with its data and their duals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _kernels = Kernels("common.cu", "ray_duals.cu")
 
 
 def rays_bytes(geometry: TiltGeometry, rows: int, slices: int, background: bool) -> int:
-    """Return the bytes that the rays of a data term take: `rows` maps at a geometry, of so many slices of the volume."""
+    """Return the bytes of the rays of a data term with `rows` maps and `slices` slices."""
     nt, nu, ny = len(geometry.tilts), geometry.detector_width, slices // geometry.binning
     arrays = 2 + (geometry.binning > 1) + bool(background)  # data, duals, what the detector sees
     numbers = rows * (nt * nu * (ny * (geometry.binning**2 + arrays) + 1) + nt + 2)
@@ -73,11 +73,12 @@ class TermRays:
             self._A.mean_device(self.rays, self._seen)
 
     def step(self, volume, rho: float) -> None:
-        """Do the step of the duals for the volume (row, z, x, y), and weigh them for the way back."""
+        """Do the step of the duals for the volume (row, z, x, y), and weigh them."""
         self._project(volume)
         _kernels.call(
-            "step_rays", self._grid, (BLOCK,), self.rays, self._seen, self.duals, self._data, self._background, self._steps,
-            self._gains, self._weights, self._scales, self._poisson, rho, *self._sizes, self._binning,
+            "step_rays", self._grid, (BLOCK,), self.rays, self._seen, self.duals, self._data,
+            self._background, self._steps, self._gains, self._weights, self._scales, self._poisson,
+            rho, *self._sizes, self._binning,
         )  # fmt: skip
 
     def weigh(self) -> None:
@@ -95,11 +96,12 @@ class TermRays:
         )
 
     def measure(self, volume) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sums of squares and the discrepancies (row,) for the volume, and weigh the duals for the way back."""
+        """Return the sums of squares and the discrepancies (row,), and weigh the duals."""
         self._project(volume)
         _kernels.call(
-            "measure_rays", self._grid, (BLOCK,), self._seen, self._data, self._background, self._gains, self._weights,
-            self._scales, self._poisson, self._sums.partial, *self._sizes,
+            "measure_rays", self._grid, (BLOCK,), self._seen, self._data, self._background,
+            self._gains, self._weights, self._scales, self._poisson, self._sums.partial,
+            *self._sizes,
         )  # fmt: skip
         self.weigh()
         squares, discrepancies = self._sums.total().reshape(2, -1)
