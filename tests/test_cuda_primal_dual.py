@@ -25,7 +25,7 @@ from hyperspy_multitomo.tomography.cuda import device
 from hyperspy_multitomo.tomography.cuda.primal_dual import (
     CudaPrimalDual,
     VariationKernels,
-    device_bytes,
+    system_bytes,
 )
 from hyperspy_multitomo.tomography.cuda.projector import CudaProjector, DeviceProjector
 from hyperspy_multitomo.tomography.forms import primal_dual_of
@@ -284,13 +284,13 @@ class TestMemory:
         ours = CudaPrimalDual(system)
         for _ in range(MEASURED_EVERY):
             ours.advance()
-        taken, reckoned = machine.memory.peak - before, device_bytes(system)
+        taken, reckoned = machine.memory.peak - before, system_bytes(system)
         assert taken <= reckoned * 1.01 + 4096
         assert reckoned <= taken * 1.02 + 4096 or case == "sum"
 
     def test_too_little(self, machine):
         system = on_device(system_of([maps_of(A)], "tgv"))
-        machine.memory.total = machine.memory.used + device_bytes(system)
+        machine.memory.total = machine.memory.used + system_bytes(system)
         with pytest.raises(
             MemoryError,
             match=r"TGV of 2 channels of 8 x 12 x 5 voxels .* needs about .* lazy .*numba",

@@ -8,7 +8,7 @@ import pytest
 from test_slabs import QUIET, RATIOS, haadf_and_eds
 
 from hyperspy_multitomo.tomography import projector
-from hyperspy_multitomo.tomography.cuda.reckoning import device_bytes
+from hyperspy_multitomo.tomography.cuda.memory import device_bytes
 
 
 @pytest.fixture(scope="module")

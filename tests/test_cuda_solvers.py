@@ -10,7 +10,7 @@ import pytest
 from emulated_cuda import emulated
 
 from hyperspy_multitomo.tomography import TiltGeometry, em, fbp, hebt, projector, run, sirt
-from hyperspy_multitomo.tomography.cuda.reckoning import device_bytes
+from hyperspy_multitomo.tomography.cuda.memory import device_bytes
 from hyperspy_multitomo.tomography.em import _steps_of
 from hyperspy_multitomo.tomography.forms import on_device, steps_of
 

@@ -104,6 +104,8 @@ def projector(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from hyperspy_multitomo.tomography import TiltGeometry, projector
     >>> A = projector(TiltGeometry([0, 90], detector_width=8, pixel_size=0.5))
     >>> volume = np.zeros((8, 8, 1))
     >>> volume[2, 5] = 6.0

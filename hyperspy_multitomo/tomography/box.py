@@ -17,7 +17,7 @@ _MARGIN = 2
 
 @dataclass(frozen=True)
 class Box:
-    """Voxels from the first to before the second number along each axis of a volume (z, x, y)."""
+    """Voxels from the first to before the second index along each axis of a volume (z, x, y)."""
 
     z: tuple[int, int]
     x: tuple[int, int]
@@ -25,13 +25,13 @@ class Box:
 
     @classmethod
     def of(cls, bounds: Sequence[int], shape: tuple[int, int, int], together: int = 1) -> Box:
-        """Return the box of six numbers, z, x and y in turn, within a volume of that shape.
+        """Return the box of six bounds, for z, x and y in turn, within a volume of that shape.
 
         Raises
         ------
         ValueError
-            If they are not, hold fewer than two voxels along z or x, or cut what `together` slices
-            share.
+            If they are no such bounds, leave fewer than two voxels along z or x, or cut through
+            `together` slices that share a detector pixel.
         """
         values = np.asarray(bounds)
         if values.shape != (6,) or values.dtype.kind not in "iu":
@@ -60,12 +60,12 @@ class Box:
 
     @property
     def voxels(self) -> int:
-        """How many it holds."""
+        """Number of voxels."""
         return int(np.prod([last - first for first, last in (self.z, self.x, self.y)]))
 
     @property
     def places(self) -> tuple:
-        """Index of its voxels in arrays (..., z, x, y)."""
+        """Index of the box in arrays (..., z, x, y)."""
         return (..., *(slice(*bounds) for bounds in (self.z, self.x, self.y)))
 
     def grown(self, shape: tuple[int, int, int], by: tuple[int, int, int]) -> Box:

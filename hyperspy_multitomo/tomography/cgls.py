@@ -24,8 +24,8 @@ from hyperspy_multitomo.tomography.projectors import Projector, matched
 from hyperspy_multitomo.tomography.steps import Steps
 from hyperspy_multitomo.tomography.system import System, sirt_coefficients
 
-# Of the norm of A: a new direction below it is for the most part rounding, in single precision and
-# after some iterations.
+# Fraction of the norm of A: a shorter new direction is mostly rounding, in single precision and
+# after some iterations (tests/test_cgls.py).
 EXHAUSTED = 1e-3
 
 
@@ -101,7 +101,7 @@ def cgls(A: Projector, projections, *, gains=None, mask=None, initial=None) -> I
     return iterates_of(steps, has_channels)
 
 
-# What the recurrences know of every slice.
+# State of the recurrences of every slice.
 _NUMBERS = ("alpha", "phi", "rho", "size", "exhausted")
 
 
@@ -142,7 +142,7 @@ class _Bidiagonal(Steps):
         return numbers
 
     def _like_slices(self, numbers: np.ndarray) -> np.ndarray:
-        """Return numbers (channel, y) as this form has them."""
+        """Return numbers (channel, y) in the layout of this form."""
         return numbers
 
     @abstractmethod
@@ -174,7 +174,7 @@ class _Bidiagonal(Steps):
             rho = np.hypot(self._rho, beta)
             cosine, sine = _quotients(self._rho, rho), _quotients(beta, rho)
             step, share = _quotients(cosine * self._phi, rho), _quotients(sine * alpha, rho)
-            still = self._exhausted | self.held[:, None]
+            still = self._exhausted | self.stopped[:, None]
             self._move(np.where(still, 0.0, step), np.where(self._exhausted, 0.0, share))
             self._phi = np.where(still, self._phi, sine * self._phi)
             self._alpha, self._rho = alpha, -cosine * alpha
@@ -362,7 +362,7 @@ class FusedCGLS(_Bidiagonal):
         return self._unpacked(self._x)
 
     def _unpacked(self, volume):
-        return unpack(volume, (len(self.held), *self.system.A.domain_shape, self._slices))
+        return unpack(volume, (len(self.stopped), *self.system.A.domain_shape, self._slices))
 
     def _of_slices(self, numbers):
         channels = numbers.shape[1]

@@ -24,8 +24,8 @@ from hyperspy_multitomo import __version__
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.machine.writing import replacing
 
-# States are in the units of `units`, from format 2 on, and of the box of voxels that is worked on,
-# from format 3 on.
+# States are in the units of `System.in_units` from format 2 on, and of the box of `support` from
+# format 3 on.
 FORMAT = 3
 # What zipfile, NumPy and JSON raise for an archive whose bytes are not what they were; ValueError
 # has JSON's and Unicode's in it.
@@ -93,7 +93,7 @@ def _update(digest, array: np.ndarray) -> None:
 
 
 class Checkpoint:
-    """Where a run keeps its state, how often, and the key that says which run it is.
+    """The file of a run's state, how often it is saved, and the key that identifies the run.
 
     Parameters
     ----------
@@ -127,11 +127,14 @@ class Checkpoint:
     >>> from hyperspy_multitomo.tomography import Checkpoint, TiltGeometry, projector, run, sirt
     >>> A = projector(TiltGeometry(range(-80, 81, 20), detector_width=16))
     >>> data = A(np.ones((16, 16, 1)))
-    >>> kept = Checkpoint(tempfile.mkdtemp() + "/sirt.state", key={"method": "sirt", "data": data})
-    >>> half = run(sirt(A, data), 10, checkpoint=kept)
-    >>> whole = run(sirt(A, data), 20, checkpoint=kept, resume=True)
-    >>> whole.iterations, whole.resumed_at, bool((whole.volume == run(sirt(A, data), 20).volume).all())
-    (20, 10, True)
+    >>> path, key = tempfile.mkdtemp() + "/sirt.state", {"method": "sirt", "data": data}
+    >>> checkpoint = Checkpoint(path, key=key)
+    >>> half = run(sirt(A, data), 10, checkpoint=checkpoint)
+    >>> whole = run(sirt(A, data), 20, checkpoint=checkpoint, resume=True)
+    >>> whole.iterations, whole.resumed_at
+    (20, 10)
+    >>> bool((whole.volume == run(sirt(A, data), 20).volume).all())
+    True
     """
 
     def __init__(
@@ -294,7 +297,7 @@ class Stored(Mapping):
 
 
 def _plain(value):
-    """Return what JSON can hold in place of an array or a number of NumPy's."""
+    """Return a NumPy number as a plain one, and the fingerprint in place of an array."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
@@ -313,14 +316,14 @@ def _flat(entry, path: str = "") -> dict[str, object]:
     }
 
 
-def differences(here: Mapping, kept: Mapping) -> str:
+def differences(current: Mapping, stored: Mapping) -> str:
     """Return which entries of two mappings, nested ones too, differ, as text; "" where none do."""
-    here, kept = (
-        _flat(json.loads(json.dumps(entries, default=_plain))) for entries in (here, kept)
+    current, stored = (
+        _flat(json.loads(json.dumps(entries, default=_plain))) for entries in (current, stored)
     )
     texts = {
-        name: (_short(here, name), _short(kept, name))
-        for name in dict.fromkeys((*here, *kept))
+        name: (_short(current, name), _short(stored, name))
+        for name in dict.fromkeys((*current, *stored))
         if name
     }
     return "; ".join(
@@ -344,7 +347,7 @@ def _short(entries: Mapping, name: str) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring the new name onto the disk, where the system can do that."""
+    """Flush the new name to the disk, where the system can do that."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

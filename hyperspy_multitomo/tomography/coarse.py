@@ -3,8 +3,8 @@ r"""A variational problem on larger voxels, whose solution is about the averaged
 
 Voxels are c times as long, and projections are averaged over blocks of pixels that are c voxels
 wide. There are c^2 times fewer rays, of the same expectations, and c^3 times fewer voxels, of
-gradients c times as large: both sums of the objective are 1/c^2 of what they were, and weights and
-strength stay.
+gradients c times as large: both sums of the objective shrink by 1/c^2, so that weights and strength
+stay the same.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-r"""Finite differences: the gradient, the symmetrised gradient, and their adjoints.
+"""Finite differences: the gradient, the symmetrised gradient, and their adjoints.
 
 Lengths are in voxels. `dimensions` 2 leaves out the derivative along y, which makes slices
 independent of each other; 3 has it. Fields have a second axis for their components: (channel,
@@ -19,6 +19,11 @@ import numpy as np
 _ROOT = np.float32(np.sqrt(2))
 # Pairs of components of the off-diagonal elements, in their order.
 _PAIRS = {2: ((0, 1),), 3: ((0, 1), (0, 2), (1, 2))}
+
+
+def stored_elements(dimensions: int) -> int:
+    """Return how many elements of a symmetric matrix are stored."""
+    return dimensions * (dimensions + 1) // 2
 
 
 def _forward(u: np.ndarray, axis: int) -> np.ndarray:

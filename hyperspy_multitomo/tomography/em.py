@@ -231,7 +231,7 @@ class TextbookEM(Steps):
         if self._cancelled.is_set():
             return
         with self._lock:
-            self._volume = np.where(self.held[:, None, None, None], x, new)
+            self._volume = np.where(self.stopped[:, None, None, None], x, new)
             self._count(
                 s.measures(sums_of_squares(e), divergence.sum(axis=(1, 2, 3), dtype=np.float64))
             )
@@ -252,7 +252,7 @@ class FusedEM(Steps):
         self._step = np.array(s.steps)
 
     def _read(self):
-        return unpack(self._x, (len(self.held), *self.system.A.domain_shape, self._slices))
+        return unpack(self._x, (len(self.stopped), *self.system.A.domain_shape, self._slices))
 
     def _arrays(self):
         return {"volume": self._read()}
@@ -266,7 +266,7 @@ class FusedEM(Steps):
     def hold(self, channels):
         """Let the channels stand still: a step of 0 leaves the volume as it is."""
         super().hold(channels)
-        self._step[self.held] = 0
+        self._step[self.stopped] = 0
 
     def _forward(self, number, *task):
         if self._cancelled.is_set():

@@ -43,7 +43,7 @@ def finest_detail(images: np.ndarray, order: int = BLIND) -> np.ndarray:
     """
     if not of_few(images):
         return block_detail(images)
-    return _filtered(
+    return _convolved(
         images, [np.polynomial.polynomial.polypow([1.0, -1.0], k) for k in _orders(images, order)]
     )
 
@@ -53,7 +53,7 @@ def local_mean(images: np.ndarray, order: int = BLIND) -> np.ndarray:
     if not of_few(images):
         return of_pairs(images, 1.0, 0.5)
     ones = [np.ones(k + 1) for k in _orders(images, order)]
-    return _filtered(images, ones) / np.float32(np.sqrt(np.prod([len(row) for row in ones])))
+    return _convolved(images, ones) / np.float32(np.sqrt(np.prod([len(row) for row in ones])))
 
 
 def even_places(images: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
@@ -148,11 +148,11 @@ def _slopes(images: np.ndarray) -> np.ndarray:
         if order:
             kernels = [np.ones(other + 1) for other in _orders(images)]
             kernels[axis] = np.arange(order + 1) - order / 2
-            squares = squares + np.square(_filtered(images, kernels))
+            squares = squares + np.square(_convolved(images, kernels))
     return np.sqrt(squares)
 
 
-def _filtered(images: np.ndarray, kernels: list[np.ndarray]) -> np.ndarray:
+def _convolved(images: np.ndarray, kernels: list[np.ndarray]) -> np.ndarray:
     """Return images filtered by kernels of norm 1 along x and y, wherever the kernels fit in."""
     for axis, kernel in zip((-2, -1), kernels, strict=True):
         images, length = np.moveaxis(images, axis, -1), images.shape[axis] - len(kernel) + 1

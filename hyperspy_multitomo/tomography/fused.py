@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 r"""Fused multi-modal tomography of few maps and many HAADF images, with a power law.
 
-    min_{x >= 0}  sum_e D(g_e W_c x_e + b, p_e) + D(g_h W_h sum_e r_e x_e^gamma + b_h, h) + lambda
-    R(x/S)
+    min_{x >= 0}  sum_e D(g_e W_c x_e + b, p_e) + D(g_h W_h sum_e r_e x_e^gamma + b_h, h)
+                  + lambda R(x/S)
 
-With gamma = 1 this is convex, and a problem of `variational` as it stands. Else the power law is
-replaced by its tangent at the volume of the moment, a sum with factors per voxel and a background,
-and after some iterations by the next tangent.
+With gamma = 1 this is convex, and a problem of `variational` as it stands. Otherwise the power law
+is replaced by its tangent at the current volume, a sum with factors per voxel and a background, and
+after some iterations by the next tangent.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from hyperspy_multitomo.tomography.support import supported
 from hyperspy_multitomo.tomography.variational import DataTerm, Regulariser, checked_problem
 from hyperspy_multitomo.tomography.variational_system import VariationalSystem
 
-# Where u = x/S is below this the power law turns into a straight line: its slope would be 0 at 0,
-# and the HAADF could give nothing to a voxel that is empty.
+# u = x/S below which the power law becomes a straight line: its slope would be 0 at 0, and the
+# HAADF could not fill an empty voxel. tests/test_fused.py and benchmarks/fused.py hold the results.
 FOOT = 0.03
-# Relative rise of the objective that may be rounding.
+# Relative rise of the objective that rounding in single precision explains.
 ROUNDING = 1e-6
-# Parts of the way to the solver's volume that are tried in turn.
+# Fractions of the way to the solver's volume that are tried in turn.
 PARTS = (1.0, 0.5, 0.25, 0.125)
 
 
@@ -109,12 +109,16 @@ def fused(
 
     Examples
     --------
-    >>> from hyperspy_multitomo.tomography import DataTerm, Regulariser, TiltGeometry, fused, projector, run, variational
-    >>> few, many = (projector(TiltGeometry(range(-70, 71, step), detector_width=24)) for step in (35, 10))
+    >>> from hyperspy_multitomo.tomography import (
+    ...     DataTerm, Regulariser, TiltGeometry, fused, projector, run, variational
+    ... )
+    >>> few = projector(TiltGeometry(range(-70, 71, 35), detector_width=24))
+    >>> many = projector(TiltGeometry(range(-70, 71, 10), detector_width=24))
     >>> truth = np.zeros((2, 24, 24, 2))
     >>> truth[0, 8:16, 8:12], truth[1, 8:16, 12:16] = 2.0, 1.0
-    >>> counts = np.random.default_rng(0).poisson(few(truth))
-    >>> maps, images = DataTerm(few, counts), DataTerm(many, 9 * many(truth[0]) + 5 * many(truth[1]), mix=[9.0, 5.0])
+    >>> haadf = 9 * many(truth[0]) + 5 * many(truth[1])
+    >>> maps = DataTerm(few, np.random.default_rng(0).poisson(few(truth)))
+    >>> images = DataTerm(many, haadf, mix=[9.0, 5.0])
     >>> regulariser, scales = Regulariser(1.0, dimensions=2), [2.0, 1.0]
     >>> alone = run(variational([maps], regulariser, scales), 200).volume
     >>> both = run(fused([maps, images], regulariser, scales, initial=alone), 200).volume
@@ -245,7 +249,7 @@ class Relinearised(Steps):
         u = arrays["best u"]
         self._objective, self._best = float(arrays["objective"]), (u, arrays.get("best w"))
         self._solver.go_on(self._law.tangent(u))
-        self._solver.restore(_Under("solver ", arrays))
+        self._solver.restore(_WithoutPrefix("solver ", arrays))
 
     def advance(self):
         """Do one iteration."""
@@ -279,31 +283,30 @@ class Relinearised(Steps):
         return None, None, None
 
 
-class _Under(Mapping):
-    """The entries of a mapping whose names begin alike, by the rest of their names."""
+class _WithoutPrefix(Mapping):
+    """The entries of a mapping whose names have a prefix, by their names without it."""
 
-    def __init__(self, start: str, entries: Mapping):
-        self._start, self._entries = start, entries
+    def __init__(self, prefix: str, entries: Mapping):
+        self._prefix, self._entries = prefix, entries
 
     def __getitem__(self, name):
-        return self._entries[self._start + name]
+        return self._entries[self._prefix + name]
 
     def __iter__(self):
-        return (
-            name.removeprefix(self._start) for name in self._entries if name.startswith(self._start)
-        )
+        names = (name for name in self._entries if name.startswith(self._prefix))
+        return (name.removeprefix(self._prefix) for name in names)
 
     def __len__(self):
         return sum(1 for _ in self)
 
 
 def _between(start: np.ndarray | None, end: np.ndarray | None, part: float) -> np.ndarray | None:
-    """Return what lies at a part of the way from one array to another; None for None."""
+    """Return the array at a fraction of the way from one to another; None for None."""
     return end if end is None or part == 1 else start + np.float32(part) * (end - start)
 
 
 class FusedIterate(Iterate):
-    """An iterate that knows what is minimised."""
+    """An iterate with the objective."""
 
     @property
     def objective(self) -> float:

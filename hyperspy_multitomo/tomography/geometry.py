@@ -12,7 +12,8 @@ import numpy as np
 from hyperspy_multitomo.arguments import checked, listed, real
 from hyperspy_multitomo.parameters import array
 
-FARTHEST = 1e6  # px: positions beyond it would lose their fractions in the single precision of the projectors
+# px: positions beyond it would lose their fractions in the single precision of the projectors.
+FARTHEST = 1e6
 
 
 def _per_tilt(name: str, values, length: int | None = None) -> tuple[float, ...]:
@@ -52,14 +53,14 @@ class TiltGeometry:
 
     The centre of voxel (x, z) falls at tilt t on the detector coordinate (pixels, counted from 0)::
 
-        u = (nu - 1)/2 + axis_offset + shifts[t] + x' cos t + z' sin t,   x' = x - (nx - 1)/2,  z' =
-        z - (nz - 1)/2
+        u = (nu - 1)/2 + axis_offset + shifts[t] + x' cos t + z' sin t,
+        x' = x - (nx - 1)/2,  z' = z - (nz - 1)/2
 
-    Every slice y along the tilt axis is projected alike. A geometry of its own for each modality,
-    on the same volume grid, lets the modalities have different tilts, and with `binning` different
-    pixels: a detector pixel is `binning` voxels wide, across the tilt axis and along it, x' and z'
-    above are divided by it, and a projection is the mean of the line integrals through the
-    `binning` x `binning` voxel columns that a pixel covers.
+    Every slice y along the tilt axis is projected alike. Modalities on the same volume grid may
+    have geometries with different tilts, and with `binning` different pixels: a detector pixel is
+    `binning` voxels wide, across the tilt axis and along it, x' and z' above are divided by it, and
+    a projection is the mean of the line integrals through the `binning` x `binning` voxel columns
+    that a pixel covers.
 
     Parameters
     ----------

@@ -15,8 +15,8 @@ from scipy.optimize import nnls
 from hyperspy_multitomo.tomography.input_checks import checked_power
 from hyperspy_multitomo.tomography.variational import DataTerm
 
-# Part of the HAADF's variance below which the elements are said not to explain it, as for response
-# ratios.
+# Fraction of the HAADF's variance below which a warning says that the elements do not explain it,
+# as for response ratios.
 LOW_R_SQUARED = 0.9
 
 
@@ -57,25 +57,26 @@ def regressed_weights(
 
     Notes
     -----
-    A regulariser lowers a reconstruction. Each element is multiplied by what its projections lack
-    of the counts of the maps before the fit: without that the weights are some 10 % too high. To
-    fit the weights again to the reconstruction that they gave changes nothing without this
-    correction, and with it leads further away each time, as the HAADF follows the elements that are
-    too bright.
+    A regulariser lowers a reconstruction. Before the fit each element is scaled so that its
+    projections have the counts of its maps: without that the weights are some 10 % too high.
+    Iterating the fit with the reconstruction that it leads to changes nothing without this
+    correction, and with it diverges, as the HAADF follows the elements that are too bright.
 
     Elements that are in one fixed proportion everywhere, as oxygen and metals in their oxides,
     cannot be told apart by their brightness: the sum of their weights is found and not its parts,
     on which the reconstruction depends as little. For a power above 1 small particles, which the
-    reconstruction blurs, get too high a weight; the response ratios times S^(1 - gamma), S being
-    the signal of the voxels that are full of an element, are an alternative.
+    reconstruction blurs, get too high a weight; an alternative are the response ratios times
+    S^(1 - gamma), S being the signal of the voxels that are full of an element.
 
     J. Schwartz et al., Nat. Commun. 15 (2024) 3555, doi:10.1038/s41467-024-47558-0, take the
     weights from atomic numbers.
 
     Examples
     --------
-    >>> from hyperspy_multitomo.tomography import DataTerm, TiltGeometry, projector, regressed_weights
-    >>> few, many = (projector(TiltGeometry(range(-70, 71, step), detector_width=24)) for step in (35, 10))
+    >>> from hyperspy_multitomo.tomography import DataTerm, TiltGeometry, projector
+    >>> from hyperspy_multitomo.tomography import regressed_weights
+    >>> few = projector(TiltGeometry(range(-70, 71, 35), detector_width=24))
+    >>> many = projector(TiltGeometry(range(-70, 71, 10), detector_width=24))
     >>> truth = np.zeros((2, 24, 24, 2))
     >>> truth[0, 8:16, 8:12], truth[1, 8:16, 12:16] = 2.0, 1.0
     >>> images = 9 * many(truth[0]) + 5 * many(truth[1])
@@ -132,11 +133,13 @@ def scaled_weights(
     Examples
     --------
     >>> from hyperspy_multitomo.tomography import DataTerm, TiltGeometry, projector, scaled_weights
-    >>> few, many = (projector(TiltGeometry(range(-70, 71, step), detector_width=24)) for step in (35, 10))
+    >>> few = projector(TiltGeometry(range(-70, 71, 35), detector_width=24))
+    >>> many = projector(TiltGeometry(range(-70, 71, 10), detector_width=24))
     >>> truth = np.zeros((2, 24, 24, 2))
     >>> truth[0, 8:16, 8:12], truth[1, 8:16, 12:16] = 2.0, 1.0
     >>> images = 9 * many(truth[0]) + 5 * many(truth[1])
-    >>> scaled_weights([1.8, 1.0], truth, DataTerm(few, few(truth)), DataTerm(many, images)).round(2)
+    >>> maps, haadf = DataTerm(few, few(truth)), DataTerm(many, images)
+    >>> scaled_weights([1.8, 1.0], truth, maps, haadf).round(2)
     array([9., 5.])
     """
     brightness, signal = _brightness(volume, maps, haadf, power)

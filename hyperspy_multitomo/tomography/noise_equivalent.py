@@ -63,8 +63,8 @@ def noise_equivalent_gain(
     images : array_like (tilt, x, y)
         As they were recorded, neither smoothed nor resampled.
     background : float or array_like, default 0.0
-        What they hold besides the signal of the specimen, such as the detector's offset; of their
-        shape or broadcast to it. It counts as electrons too.
+        Their signal without a specimen, such as the detector's offset; of their shape or broadcast
+        to it. It counts as electrons too.
     floor : float, default 0.01
         Noise per pixel, relative to the typical signal, below which no image is trusted: alignment,
         diffraction and the straight rays of the model are in error by about as much.
@@ -99,7 +99,7 @@ def noise_equivalent_gain(
     >>> electrons = np.random.default_rng(0).poisson(400.0, (3, 64, 64))
     >>> round(noise_equivalent_gain(25.0 * electrons))
     25
-    >>> round(noise_equivalent_gain(np.full((3, 64, 64), 2e4)), 3)  # no noise: 1 % of 2e4 is that of 1e4 electrons
+    >>> round(noise_equivalent_gain(np.full((3, 64, 64), 2e4)), 3)  # no noise: 1 % of 1e4 electrons
     2.0
     """
     if not (np.isfinite(floor) and floor > 0):

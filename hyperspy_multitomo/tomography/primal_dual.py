@@ -8,6 +8,7 @@ import numpy as np
 from hyperspy_multitomo.tomography.differences import (
     gradient,
     gradient_adjoint,
+    stored_elements,
     symmetrised_gradient,
     symmetrised_gradient_adjoint,
 )
@@ -21,9 +22,9 @@ MEASURED_EVERY = 10
 
 
 class PrimalDual(Steps):
-    """What the textbook and the fused form share: measuring, and reading the volume u.
+    """The common part of all forms: measuring, and reading the volume u.
 
-    A form gives `state()`: u, w (None for TV), p, q (None for TV) and s, a list, as arrays; u and w
+    A form has `state()`, the arrays u, w (None for TV), p, q (None for TV) and a list s; u and w
     obey the constraints, and are not the over-relaxed ones.
     """
 
@@ -75,7 +76,7 @@ class TextbookPrimalDual(PrimalDual):
         super().__init__(system)
         u = system.start()
         fields, channels = system.dimensions, system.channels
-        matrices = fields * (fields + 1) // 2
+        matrices = stored_elements(fields)
         self._u, self._best = u, u
         self._p = np.zeros((channels, fields, *u.shape[1:]), np.float32)
         self._s = [np.zeros_like(term.data) for term in system.terms]
@@ -161,7 +162,7 @@ class TextbookPrimalDual(PrimalDual):
 
 
 class VariationalIterate(Iterate):
-    """An iterate that knows what is minimised."""
+    """An iterate with the objective and its gap."""
 
     @property
     def objective(self) -> float:

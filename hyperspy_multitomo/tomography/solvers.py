@@ -182,10 +182,11 @@ def hebt(
     Notes
     -----
     Z. Zhong et al., Ultramicroscopy 174 (2017) 35, doi:10.1016/j.ultramic.2016.12.008, eqs. 9-11.
-    With weighting "sirt" an iteration is SIRT on their stacked system; for the k elements that take part::
+    With weighting "sirt" an iteration is SIRT on their stacked system; for the k elements that take
+    part::
 
-        x_e <- max(0, x_e + lambda C_e [(1 - alpha) W^T R (p_e - W x_e) + alpha/(k r_e) W^T R (h -
-        sum_e r_e W x_e)])
+        x_e <- max(0, x_e + lambda C_e [(1 - alpha) W^T R (p_e - W x_e)
+                                        + alpha/(k r_e) W^T R (h - sum_e r_e W x_e)])
 
     R and C are the inverse row and column sums, R = 1/(W 1) and C = 1/(W^T 1). The pulls of the two
     residuals are thus 1 - alpha and alpha/k. With "squared" eq. 9 is read as least squares, with

@@ -13,9 +13,10 @@ from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.iterates import run
 from hyperspy_multitomo.tomography.solvers import sirt
 
-# The depth is the smallest whose residual is within this factor of the best one; beyond it the
-# residual hardly falls.
+# The depth is the smallest one whose residual is within this factor of the best; beyond the
+# specimen's own depth the residual hardly falls.
 _ENOUGH = 1.15
+# Iterations of SIRT, and slices at least, after averaging.
 _ITERATIONS = 30
 _SLICES = 64
 
@@ -24,8 +25,8 @@ def visible_width(geometry: TiltGeometry, depth: float) -> float:
     """Return the width of a lamella that the detector sees at some tilt, in the pixel's unit.
 
     At the tilt t a detector of width W, whose image is displaced by d, sees as far as (W/2 + |d| +
-    depth/2 |sin t|)/cos t from the tilt axis. What lies out there and is not in the volume would
-    pile up at its rim.
+    depth/2 |sin t|)/cos t from the tilt axis. Matter there that is not in the volume would pile up
+    at the rim of the volume.
 
     Parameters
     ----------

@@ -21,7 +21,22 @@ class Steps(ABC):
     """The state of a solver: volume, iteration number, residuals of the volume before.
 
     `advance` may run in another thread than the one that reads `volume`; the lock lets a reader see
-    whole iterates only. `measured` says whether the last iteration found new residuals.
+    complete iterates only.
+
+    Attributes
+    ----------
+    system : System
+        The problem.
+    iteration : int
+        Iterations done.
+    channel_iterations : numpy.ndarray of int (channel,)
+        Iterations that each channel took part in.
+    stopped : numpy.ndarray of bool (channel,)
+        Channels that `hold` has stopped.
+    residuals, latest : dict
+        Relative residuals before the last iteration, and the latest that are known.
+    measured : bool
+        Whether the last iteration measured residuals.
     """
 
     def __init__(self, system: System):
@@ -30,15 +45,15 @@ class Steps(ABC):
         self.residuals: dict[str, np.ndarray | float] = {}
         self.latest = self.residuals
         self.measured = True
-        self.held = np.zeros(system.channels, bool)
-        self.channel_iterations = np.zeros(self.held.size, int)
+        self.stopped = np.zeros(system.channels, bool)
+        self.channel_iterations = np.zeros(self.stopped.size, int)
         self._workers = Workers(system.threads)
         self._lock = Lock()
         self._cancelled = Event()
 
     @abstractmethod
     def advance(self) -> None:
-        """Do one iteration; after `cancel`, return early with the volume as it was, or whole."""
+        """Do one iteration; after `cancel`, return early with the volume before or after it."""
 
     @abstractmethod
     def _read(self) -> np.ndarray:
@@ -52,7 +67,7 @@ class Steps(ABC):
         raise NotImplementedError
 
     def _put(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take back what `_arrays` gave."""
+        """Restore the arrays that `_arrays` returned."""
         raise NotImplementedError
 
     @property
@@ -74,7 +89,7 @@ class Steps(ABC):
         yield "signature", np.array(json.dumps(self.signature))
         yield "iteration", np.array(self.iteration)
         yield "channel iterations", self.channel_iterations.copy()
-        yield "held", self.held.copy()
+        yield "held", self.stopped.copy()
         yield "measured", np.array(self.measured)
         for kind, residuals in (("residuals", self.residuals), ("latest", self.latest)):
             for name, value in residuals.items():
@@ -100,8 +115,8 @@ class Steps(ABC):
         ValueError
             If they were of another form, or their arrays of other shapes.
         """
-        kept = json.loads(str(state["signature"])) if "signature" in state else {}
-        if found := differences(self.signature, kept):
+        stored = json.loads(str(state["signature"])) if "signature" in state else {}
+        if found := differences(self.signature, stored):
             raise ValueError(
                 f"this is the state of another solver: {found}. Make the solver as it was made then"
             )
@@ -112,7 +127,7 @@ class Steps(ABC):
             self.residuals, self.latest = (
                 _values(state, f"{kind} ") for kind in ("residuals", "latest")
             )
-            self.held = np.zeros_like(self.held)
+            self.stopped = np.zeros_like(self.stopped)
             self.hold(np.asarray(state["held"]))
 
     @property
@@ -123,33 +138,33 @@ class Steps(ABC):
 
     @property
     def separate(self) -> bool:
-        """Whether no channel has anything to do with another."""
+        """Whether the channels are independent of each other."""
         return self.system.separate
 
     def hold(self, channels: np.ndarray) -> None:
-        """Let the channels, bool (channel,), stand still from the next iteration on."""
-        self.held |= channels
+        """Stop the channels, bool (channel,), from the next iteration on."""
+        self.stopped |= channels
 
     def _count(self, residuals: dict, latest: dict | None = None) -> None:
         """Record an iteration: the residuals before it and, if they are known, those after it."""
         self.residuals = residuals
         self.latest = residuals if latest is None else latest
         self.iteration += 1
-        self.channel_iterations += ~self.held
+        self.channel_iterations += ~self.stopped
 
     def cancel(self) -> None:
         """Ask an iteration under way to end soon."""
         self._cancelled.set()
 
     def close(self) -> None:
-        """Let go of the threads; the volume stays."""
+        """End the threads; the volume stays."""
         self._workers.close()
 
 
-def _values(state: Mapping, start: str) -> dict[str, np.ndarray | float]:
-    """Return the entries whose names begin like this, by the rest of their names."""
-    found = {name.removeprefix(start): state[name] for name in state if name.startswith(start)}
-    return {name: value if value.ndim else float(value) for name, value in found.items()}
+def _values(state: Mapping, prefix: str) -> dict[str, np.ndarray | float]:
+    """Return the entries whose names have this prefix, by their names without it."""
+    values = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
+    return {name: value if value.ndim else float(value) for name, value in values.items()}
 
 
 def sums_of_squares(residuals: np.ndarray) -> np.ndarray:
@@ -160,7 +175,7 @@ def sums_of_squares(residuals: np.ndarray) -> np.ndarray:
 class TextbookSteps(Steps):
     """SIRT and HEBT in NumPy, for any projector: the reference for the fused form.
 
-    An iteration is x <- max(0, x + C [own W^T R e + mix W_h^T R_h f]).
+    An iteration is x <- max(0, x + C [direct W^T R e + mix W_h^T R_h f]).
     """
 
     def __init__(self, system: System):
@@ -179,16 +194,16 @@ class TextbookSteps(Steps):
     def advance(self):
         """Do one iteration."""
         s, x = self.system, self._volume
-        own, mix, ratios = (
+        direct, mix, ratios = (
             v.astype(np.float32)
-            for v in (s.coefficients.own, s.coefficients.mix, s.coefficients.ratios)
+            for v in (s.coefficients.direct, s.coefficients.mix, s.coefficients.ratios)
         )
         with_data = len(s.projections)
         e = s.projections - s.gains[:, :, None, None] * s.A(x[:with_data])
         rows = np.float32(s.A.geometry.binning**2)
         update = np.zeros_like(x)
         update[:with_data] = rows * s.A.T(
-            own[:with_data, None, None, None] * s.ray_weights[..., None] * e
+            direct[:with_data, None, None, None] * s.ray_weights[..., None] * e
         )
         f = np.zeros(1)
         if s.haadf is not None:
@@ -202,7 +217,7 @@ class TextbookSteps(Steps):
         x = (
             x
             + s.steps[..., None]
-            * np.where(self.held, 0, np.float32(1))[:, None, None, None]
+            * np.where(self.stopped, 0, np.float32(1))[:, None, None, None]
             * update
         )
         if s.nonnegative:

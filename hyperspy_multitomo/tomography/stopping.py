@@ -19,16 +19,17 @@ from hyperspy_multitomo.tomography.finest_detail import (
     warn_of_structure,
 )
 
-# Counts per pixel from which the noise of blocks of 2 x 2 pixels is nearly normal.
+# Counts per pixel from which the noise of blocks of 2 x 2 pixels is nearly normal
+# (tests/test_stopping.py).
 _MANY = 10.0
-# Measurements of the objective that have to be alike. The primal-dual method swings as it
-# converges, so that two in a row are alike at every turning point: with two, runs of TGV end up to
-# 2 % above the minimum at a tolerance of 1e-4, with three 0.2 %.
+# Measurements of the objective that have to agree. The primal-dual method oscillates as it
+# converges, so that two in a row agree at every turning point: with two, runs of TGV end up to 2 %
+# above the minimum at a tolerance of 1e-4, with three 0.2 %.
 _ALIKE = 3
 
 
 class StoppingRule:
-    """What `run` asks after every iteration; see there for the parameters."""
+    """The rule that `run` applies after every iteration; see there for the parameters."""
 
     def __init__(self, tolerance: float | None = None, noise: ArrayLike | None = None):
         if tolerance is not None and not tolerance > 0:
@@ -307,8 +308,9 @@ def net_variance(net: ArrayLike, gross: ArrayLike) -> np.ndarray:
 
     Examples
     --------
-    >>> gross, beside = np.random.default_rng(0).poisson([[5.0], [3.0]], (1, 4, 64, 2, 64)).transpose(3, 0, 1, 2, 4)
-    >>> net_variance(gross - beside, gross).mean().round()
+    >>> counts = np.random.default_rng(0).poisson([[5.0], [3.0]], (1, 4, 64, 2, 64))
+    >>> gross, background = counts.transpose(3, 0, 1, 2, 4)
+    >>> net_variance(gross - background, gross).mean().round()
     np.float64(8.0)
     """
     net, gross = np.asarray(net, dtype=np.float32), np.asarray(gross, dtype=np.float32)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The box that holds all that a coarse solution shows: vacuum around it takes no time.
 
-Single rays cannot tell vacuum: at 0.03 counts per pixel most of those through the specimen have no
+Single rays cannot identify vacuum: at 0.03 counts per pixel most rays through the specimen have no
 count. The solution on voxels several times larger uses all counts of all tilts, with gains,
-backgrounds and the HAADF in the model, and shows whatever the solution itself would, matter or
-noise.
+backgrounds and the HAADF in the model, and shows whatever the full solution would, matter or noise.
 """
 
 from __future__ import annotations
@@ -20,20 +19,22 @@ from hyperspy_multitomo.tomography.coarse import block_averages, coarse_term
 from hyperspy_multitomo.tomography.forms import primal_dual_of
 from hyperspy_multitomo.tomography.variational_system import Term, VariationalSystem
 
-# A coarse voxel is occupied above this part of the largest of its channel, and so many next to it
-# with it.
+# tests/test_support.py holds that boxes with these numbers contain the specimen, down to 0.03 counts
+# per pixel.
+#
+# A coarse voxel is occupied above this fraction of the largest of its channel, with a margin of so
+# many voxels.
 OCCUPIED, MARGIN = 0.003, 2
-# Part of the strength that the coarse solution is smoothed with: what is too rough shows too much,
+# Fraction of the strength that smooths the coarse solution: one that is too rough shows too much,
 # which is safe.
 ROUGH = 0.25
-# Counts that the specimen in a coarse voxel has to give in all tilts together, as fewer cannot be
-# told from none.
+# Counts of the specimen that a coarse voxel needs in all tilts together: fewer cannot be told from
+# none.
 COUNTS = 100
-# Voxels along the widest edge of the coarse volume, at most and at least, and its iterations:
-# always as many, so that a run that is resumed finds the same.
+# Voxels along the widest edge of the coarse volume, at most and at least, and its iterations, whose
+# number is fixed so that a resumed run has the same box.
 _FINEST, _COARSEST, _ITERATIONS = 64, 24, 30
-# A box is worth it below this part of the volume, and of volumes of so many voxels: smaller ones
-# take no time.
+# Fraction of the volume below which a box saves time, and the smallest volume (voxels) worth it.
 WORTH, LEAST_VOXELS = 0.8, 2**18
 
 
@@ -42,7 +43,7 @@ def supported(
 ) -> VariationalSystem:
     """Return the problem on the box that holds the specimen, or as it is if that saves little.
 
-    `shown` stands for it in the coarse solution; by default it is the problem itself.
+    `shown` replaces the problem in the coarse solution, by default with itself.
     """
     shape = system.initial.shape[1:]
     if np.prod(shape) < LEAST_VOXELS:

@@ -18,7 +18,7 @@ from hyperspy_multitomo.tomography.system import System, side_by_side
 # differ within one of them.
 _SYSTEMS = {sirt: sirt_system, hebt: hebt_system}
 _PER_SLICE = ("alpha", "initial", "ratios", "relaxation", "weighting")
-# Slices and settings that are worth solving together fill one group of lanes.
+# Slices times settings that are solved together: those that fill one group of lanes.
 _MOST = 64
 
 
@@ -75,7 +75,7 @@ def sweep(
     >>> truth[0, 8:16, 8:12], truth[1, 8:16, 12:16] = 2.0, 3.0
     >>> maps = A(truth)
     >>> haadf = 5 * maps[0] + 7 * maps[1]
-    >>> settings = [{"alpha": alpha, "iterations": n} for alpha in (0.3, 0.7, 0.9) for n in (10, 50)]
+    >>> settings = [{"alpha": a, "iterations": n} for a in (0.3, 0.7, 0.9) for n in (10, 50)]
     >>> volumes = sweep(hebt, A, maps, haadf, [5, 7], settings=settings)
     >>> volumes.shape
     (6, 2, 24, 24, 1)

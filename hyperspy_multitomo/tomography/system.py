@@ -31,10 +31,10 @@ it too.
 pixel, and such a row counts b^2 times, once for each of them. Its pull and its part in the column
 sums are then those of b^2 rows at full resolution.
 
-An element with r_e = 0 takes no part in the sum and is solved by plain SIRT from its own data (own
-1, mix 0). The channel "rest" stands for what no map explains: it has no data, r = 1, own 0, mix
-alpha/k, and column sums alpha W^T g_h. Plain SIRT is own 1, mix 0 for all channels. So four numbers
-per channel describe every case, and one kernel serves them all.
+An element with r_e = 0 takes no part in the sum and is solved by plain SIRT from its own data
+(direct 1, mix 0). The channel "rest" stands for the HAADF signal that no map explains: it has no
+data, r = 1, direct 0, mix alpha/k, and column sums alpha W^T g_h. Plain SIRT is direct 1, mix 0 for
+all channels. So four numbers per channel describe every case, and one kernel serves them all.
 """
 
 from __future__ import annotations
@@ -51,14 +51,13 @@ from hyperspy_multitomo.tomography.scaling import divided, largest, roomy
 
 @dataclass(frozen=True)
 class Coefficients:
-    """What each channel takes from its own residual and from the HAADF's, arrays (channel,).
+    """Weights of a channel's own residual and of the HAADF's in its update, arrays (channel,).
 
-    `own` and `mix` multiply the two residuals, `ratios` the channel in the HAADF sum; `haadf` is
-    the weight of the HAADF rows in the channel's column sums, as `own` is that of the channel's own
-    rows.
+    `direct` and `mix` multiply the two residuals, `ratios` the channel in the HAADF sum. In the
+    channel's column sums `direct` is the weight of its own rows and `haadf` that of the HAADF's.
     """
 
-    own: np.ndarray
+    direct: np.ndarray
     mix: np.ndarray
     ratios: np.ndarray
     haadf: np.ndarray
@@ -76,15 +75,15 @@ def hebt_coefficients(ratios: np.ndarray, alpha: float, weighting: str, rest: bo
     `rest` adds a last channel without data.
     """
     power = {"sirt": 1, "squared": 2}[weighting]
-    own_weight, haadf_weight = (1 - alpha) ** power, alpha**power
+    direct_weight, haadf_weight = (1 - alpha) ** power, alpha**power
     ratios = np.append(ratios, 1.0) if rest else np.asarray(ratios, float)
     takes_part = ratios > 0
-    own = np.where(takes_part, own_weight, 1.0)
+    direct = np.where(takes_part, direct_weight, 1.0)
     if rest:
-        own[-1] = 0.0
+        direct[-1] = 0.0
     haadf = np.where(takes_part, haadf_weight, 0.0)
     mix = np.divide(haadf, takes_part.sum() * ratios, out=np.zeros_like(haadf), where=takes_part)
-    return Coefficients(own, mix, ratios, haadf)
+    return Coefficients(direct, mix, ratios, haadf)
 
 
 def _inverse(sums: np.ndarray) -> np.ndarray:
@@ -153,7 +152,7 @@ class System:
     @property
     def channels(self) -> int:
         """Number of channels of the volume."""
-        return len(self.coefficients.own)
+        return len(self.coefficients.direct)
 
     @property
     def threads(self) -> int:
@@ -162,7 +161,7 @@ class System:
 
     @property
     def separate(self) -> bool:
-        """Whether no channel has anything to do with another."""
+        """Whether the channels are independent of each other."""
         return self.haadf is None
 
     @property
@@ -204,7 +203,7 @@ class System:
         It is 0 for voxels without rays or outside a mask (z, x).
         """
         own, haadf = self.column_sums
-        sums = coefficients.own[:, None, None] * own + coefficients.haadf[:, None, None] * haadf
+        sums = coefficients.direct[:, None, None] * own + coefficients.haadf[:, None, None] * haadf
         steps = _inverse(sums.astype(np.float32)) * np.float32(relaxation)
         if self.mask is not None and self.mask.ndim == 2:
             steps *= self.mask

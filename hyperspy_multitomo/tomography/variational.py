@@ -243,7 +243,9 @@ def variational(
 
     Examples
     --------
-    >>> from hyperspy_multitomo.tomography import DataTerm, Regulariser, TiltGeometry, projector, run, variational
+    >>> from hyperspy_multitomo.tomography import (
+    ...     DataTerm, Regulariser, TiltGeometry, projector, run, variational
+    ... )
     >>> A = projector(TiltGeometry(range(-80, 81, 20), detector_width=24))
     >>> truth = np.zeros((1, 24, 24, 2))
     >>> truth[:, 8:16, 8:16] = 2.0

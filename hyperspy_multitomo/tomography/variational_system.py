@@ -7,13 +7,13 @@ with TV, R(u) = \|grad u\|, or TGV, R(u) = min_w \|grad u - w\| + alpha_0 \|E w\
 in signal per unit length, u has no unit, and K_k projects with the gains and scales in it. The
 saddle point is that of
 
-    sum_k [<K_k u + b_k, s_k> - D_k^*(s_k)] + <grad u - w, p> + <E w, q>,     |p| <= lambda,  |q| <=
-    alpha_0 lambda.
+    sum_k [<K_k u + b_k, s_k> - D_k^*(s_k)] + <grad u - w, p> + <E w, q>,
+    |p| <= lambda,  |q| <= alpha_0 lambda.
 
 **Step sizes.** With factors gamma > 0 for each row and xi > 0 for each block of columns of the
 operator K, the steps sigma_i = gamma_i/sum_j |K_ij| xi_j and tau_j = xi_j/sum_i gamma_i |K_ij| obey
 |Sigma^(1/2) K T^(1/2)| <= 1 (T. Pock, A. Chambolle, ICCV 2011, 1762, doi:10.1109/ICCV.2011.6126441,
-lemma 2, with rows and columns scaled). What is left to choose are the gamma. The bound on the
+lemma 2, with rows and columns scaled). The gamma remain to be chosen. The bound on the
 distance to the solution, sum_i (y_i - y_i*)^2/sigma_i + |u - u*|^2/tau, wants them in proportion to
 the size of the dual variables: lambda for p; for a ray that of the noise. At weights lambda that
 suit the noise it is about sqrt(lambda c), c being the curvature of D at the data, d or d/f for
@@ -45,10 +45,10 @@ from hyperspy_multitomo.tomography.functionals import COUPLINGS, DISCREPANCIES, 
 from hyperspy_multitomo.tomography.projectors import Projector
 from hyperspy_multitomo.tomography.scaling import divided, power_of_two, roomy
 
-# Sizes of the dual blocks, the damping of the data, and the size of TGV's field against that of the
-# volume, 1: the slope per voxel of objects some tens of voxels wide. Tuned on two phantoms, see
-# benchmarks/steps.py for others. The first three are flat: a factor of two in any of them costs a
-# fifth more iterations.
+# Sizes of the dual blocks, the damping of the data, and the size of TGV's field relative to that of
+# the volume, 1: the slope per voxel of objects some tens of voxels wide. Tuned on two phantoms, see
+# benchmarks/steps.py for others. The optimum of the first three is flat: a factor of two in any of
+# them costs a fifth more iterations.
 REGULARISER, DATA, DAMPING, FIELD = 8.0, 2.0, 0.03, 0.015
 
 
@@ -203,7 +203,7 @@ class VariationalSystem:
     # Operators
 
     def mixed(self, term: Term, u: np.ndarray) -> np.ndarray:
-        """Return what the rows of a term see of u, (row, z, x, y), in the unit of x."""
+        """Return the volumes that the rows of a term see, (row, z, x, y), in the unit of x."""
         if term.mix is None:
             channels = slice(term.first, term.first + term.rows)
             return self.scales[channels, None, None, None] * u[channels]

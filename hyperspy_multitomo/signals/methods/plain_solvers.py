@@ -187,7 +187,7 @@ def _held(step: str, channels: int, options: Mapping, *modalities, more: float =
     given |= {"haadf_geometry": other[0][0] if other else None, "rest": channels > rows}
 
     def of_device(slices: int) -> int:
-        from hyperspy_multitomo.tomography.cuda.reckoning import device_bytes
+        from hyperspy_multitomo.tomography.cuda.memory import device_bytes
 
         return device_bytes(method, geometry, rows, slices, **given)
 

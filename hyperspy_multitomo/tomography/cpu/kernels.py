@@ -140,9 +140,8 @@ def _project_channel(volume, projections, table, length, shape, channel, start, 
     plane = volume[channel * nz * row_stride :]
     for ray in range((channel * nt + start) * tilt_stride, (channel * nt + stop) * tilt_stride):
         store(projections, ray, zero(projections))
-    for steep in range(
-        2
-    ):  # rows along x for the tilts up to 45 degrees, then rows along z for the others
+    # Rows along x for the tilts up to 45 degrees, then rows along z for the others.
+    for steep in range(2):
         if steep:
             rows, along, next_row, next_voxel = nx, nz, 1, row_stride
         else:

@@ -14,9 +14,11 @@ import numpy as np
 
 from hyperspy_multitomo.tomography.cpu.simd import ALIGNMENT, lanes_dtype
 
-# What a group of 64, 32, 16 or 8 lanes costs, measured: weights and loops cost each group the same.
+# Relative time of a group of 64, 32, 16 or 8 lanes, measured: weights and loops cost each group the
+# same.
 _COST_OF_GROUP = {64: 1.0, 32: 0.58, 16: 0.38, 8: 0.27}
-# Part of the time that groups of a second width have to save: their kernels are compiled too.
+# Fraction of the time that groups of a second width have to save, as their kernels have to be
+# compiled too.
 _SAVING = 0.12
 
 
@@ -44,8 +46,8 @@ def lane_count(slices: int) -> int:
 def blocks(slices: int, channels: int = 1) -> list[tuple[int, int, int]]:
     """Cut independent slices into blocks (start, stop, lanes) of whole groups of one width each.
 
-    Slices that overfill groups of one width are left to narrower ones where that saves time: 80 to
-    64 + 16 lanes. A block whose `channels` times slices fit into one group has as many lanes.
+    The slices that overfill groups of one width go into narrower ones where that saves time: 80
+    into 64 + 16 lanes. A block whose `channels` times slices fit into one group has as many lanes.
     """
     if channels * slices <= max(_lane_counts()) and channels > 1:
         return [(0, slices, min(count for count in _lane_counts() if count >= channels * slices))]
@@ -73,7 +75,7 @@ def cost_of(slices: int, channels: int = 1) -> float:
 
 
 def _abreast(found: list[tuple[int, int, int]], channels: int) -> bool:
-    """Tell whether all channels of all slices lie in one group."""
+    """Return whether all channels of all slices fit into one group."""
     return len(found) == 1 and channels * found[0][1] <= found[0][2]
 
 

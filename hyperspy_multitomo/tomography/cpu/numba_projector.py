@@ -10,8 +10,8 @@ from hyperspy_multitomo.tomography.cpu.kernels import TILE, TILTS, back_project,
 from hyperspy_multitomo.tomography.cpu.lanes import blocks, empty_lanes, odd, pack, unpack
 from hyperspy_multitomo.tomography.projectors import Projector
 
-# Weights (of a voxel at a tilt) in a task, 0.1 to 0.5 ms of work; to hand one to a thread takes
-# some 0.03 ms.
+# Weights (of a voxel at a tilt) in a task at least, 0.1 to 0.5 ms of work: handing a task to a
+# thread takes some 0.03 ms.
 _FEWEST_WEIGHTS = 2**17
 
 

@@ -23,6 +23,7 @@ from hyperspy_multitomo.tomography.cpu.variation_kernels import (
     step_primal,
     variation,
 )
+from hyperspy_multitomo.tomography.differences import stored_elements
 from hyperspy_multitomo.tomography.functionals import LEAST
 from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, PrimalDual
 from hyperspy_multitomo.tomography.projectors import spread
@@ -141,8 +142,8 @@ class FusedPrimalDual(PrimalDual):
 
     They are the back projection of the data, the volume and the field, their duals, and the rays.
 
-    The over-relaxed volume is not kept: it follows from u~ and the extrapolated one. Numbers held
-    per voxel and channel are 6 (TV) or 18 (TGV) in three dimensions, 5 or 12 in two.
+    The over-relaxed volume is not stored: it follows from u~ and the extrapolated one. There are 6
+    (TV) or 18 (TGV) numbers per voxel and channel in three dimensions, 5 or 12 in two.
     """
 
     def __init__(self, system: VariationalSystem):
@@ -163,7 +164,7 @@ class FusedPrimalDual(PrimalDual):
             self._field, self._field_ahead = (
                 _zeros(voxels * s.dimensions, count) for _ in range(2)
             )
-            self._q = _zeros(voxels * _elements(s.dimensions), count)
+            self._q = _zeros(voxels * stored_elements(s.dimensions), count)
         self._ends = _ends(slices, groups, count)
         self._mask = pack(s.mask[None], count) if s.mask is not None and s.mask.ndim == 3 else None
         self._values = np.zeros((len(self._rows), 3))
@@ -183,9 +184,8 @@ class FusedPrimalDual(PrimalDual):
         s = self.system
         self._volume_steps = s.volume_steps
         if s.mask is not None and s.mask.ndim == 2:
-            self._volume_steps = (
-                s.volume_steps * s.mask
-            )  # a volume that starts at 0 outside stays there
+            # A volume that starts at 0 outside the mask stays there.
+            self._volume_steps = s.volume_steps * s.mask
         for term, steps, rays in zip(s.terms, s.data_steps, self._rays, strict=True):
             rays.renew(term, steps)
             if term.mix is not None:
@@ -205,7 +205,8 @@ class FusedPrimalDual(PrimalDual):
                 self._field, self._field_ahead = self._packed(w), self._packed(w)
 
     def _scratch(self):
-        return empty_lanes(self.system.channels * _elements(self.system.dimensions), self._lanes)
+        elements = stored_elements(self.system.dimensions)
+        return empty_lanes(self.system.channels * elements, self._lanes)
 
     def _feasible(self):
         volume = unpack(self._best, self.system.initial.shape)
@@ -236,11 +237,11 @@ class FusedPrimalDual(PrimalDual):
         """Return (u, w, p, q, s)."""
         dimensions = self.system.dimensions
         p = self._unpacked(self._p, dimensions)
-        q = self._unpacked(self._q, _elements(dimensions))
+        q = self._unpacked(self._q, stored_elements(dimensions))
         return *self._feasible(), p, q, [rays.duals for rays in self._rays]
 
     def _arrays(self):
-        s, elements = self.system, _elements(self.system.dimensions)
+        s, elements = self.system, stored_elements(self.system.dimensions)
         yield "best", unpack(self._best, s.initial.shape)
         yield "ahead", unpack(self._ahead, s.initial.shape)
         yield "p", self._unpacked(self._p, s.dimensions)
@@ -345,11 +346,6 @@ class FusedPrimalDual(PrimalDual):
             self._see(self._ahead, lambda rays, seen, *task: rays.step(seen, rho, *task))
             self.measured = (self.iteration + 1) % MEASURED_EVERY == 0
             self._count(self._measure() if self.measured else self.residuals)
-
-
-def _elements(dimensions: int) -> int:
-    """Return how many elements of a symmetric matrix are stored."""
-    return dimensions * (dimensions + 1) // 2
 
 
 def _ends(slices: int, groups: int, count: int) -> np.ndarray:

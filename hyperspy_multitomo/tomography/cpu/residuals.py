@@ -39,7 +39,7 @@ def mix_residuals(
     With the residuals e_c = p_c - g_c W x_c of the `with_data` channels that have data, and f = h -
     g_h sum_c r_c W x_c of the HAADF, the projections of channel c become own_c R e_c + mix_c R_h f.
     The pair `weights` holds R = 1/(W 1) and R_h, (tilt, u), which differ where the pixels of the
-    elements are larger. `coefficients` are own, mix and r, lanes (group, channel), `gains` lanes
+    elements are larger. `coefficients` are direct, mix and r, lanes (group, channel), `gains` lanes
     (group, channel with data, tilt); `haadf` is None where there is no sum. `seen` is what the
     detector of the elements sees of W x: the projections themselves, or their means over its
     pixels. `abreast` is (slices, channels) where channels lie side by side in the lanes, and one
@@ -48,7 +48,7 @@ def mix_residuals(
     as float32 `plain`.
     """
     channels, _, _, _, nt, nu, tilt_stride = shape
-    own, mix, ratios = coefficients
+    direct, mix, ratios = coefficients
     nought = zero(projections)
     sums, factors = number * (with_data + 1), group * channels
     for k in range(sums, sums + with_data + 1):
@@ -88,7 +88,7 @@ def mix_residuals(
                         gain = load(gains, (group * with_data + c) * nt + tilt)
                         e = load(data, datum + k + c * nt * tilt_stride) - gain * load(seen, y)
                         store(squares, sums + c, fma(e, e, load(squares, sums + c)))
-                        total = fma(weight * load(own, factors + c), e, total)
+                        total = fma(weight * load(direct, factors + c), e, total)
                     store(projections, y, total)
 
 

@@ -39,7 +39,7 @@ class FusedSteps(Steps):
         """Stop channels: a step of 0 leaves a volume that obeys the constraints as it is."""
         super().hold(channels)
         steps = np.array(self.system.steps)
-        steps[self.held] = 0
+        steps[self.stopped] = 0
         for block in self._blocks:
             block.renew_steps(steps)
 

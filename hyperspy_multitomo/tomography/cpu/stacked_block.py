@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Slices of a stacked system in lanes of one width, for the compiled iteration of SIRT and HEBT.
 
-Few slices leave most lanes empty. So all channels lie side by side in the lanes where they have
-room there: lane c S + y holds slice y of S of channel c, the arrays have one channel, and one set
-of weights serves all elements.
+Few slices leave most lanes empty. So all channels lie side by side in the lanes where they fit:
+lane c S + y holds slice y of S of channel c, the arrays have one channel, and one set of weights
+serves all elements.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hyperspy_multitomo.tomography.projectors import spread
 from hyperspy_multitomo.tomography.system import System
 
 
-class Lanes:
+class LaneLayout:
     """How slices and channels of arrays (channel, a, b, y) are laid into lanes.
 
     Parameters
@@ -86,7 +86,14 @@ class DataRays(LaneRays):
     """
 
     def __init__(
-        self, A: NumbaProjector, data, gains, weights, haadf_weights, coefficients, lanes: Lanes
+        self,
+        A: NumbaProjector,
+        data,
+        gains,
+        weights,
+        haadf_weights,
+        coefficients,
+        lanes: LaneLayout,
     ):
         binning = self._binning = A.geometry.binning
         super().__init__(A, lanes.of_arrays, lanes.slices, lanes.count)
@@ -127,16 +134,16 @@ class DataRays(LaneRays):
 class StackedBlock:
     """The slices from `start` to before `stop` of a system, with all that its iterations need.
 
-    Where HAADF and elements share their rays, the projections of the elements make the HAADF's too.
-    Otherwise the sum of the elements is projected and its residual projected back on its own, and
-    added to each element's update.
+    Where HAADF and elements share their rays, the projections of the elements serve the HAADF too.
+    Otherwise the sum of the elements is projected, its residual is back projected, and the result
+    is added to the update of each element.
     """
 
     def __init__(self, system: System, volume: np.ndarray, start: int, stop: int, count: int):
         s, c, channels = system, system.coefficients, system.channels
         abreast = channels > 1 and channels * (stop - start) <= count
         self._system, self._slices = system, slice(start, stop)
-        self._lanes = lanes = Lanes(count, stop - start, channels, abreast)
+        self._lanes = lanes = LaneLayout(count, stop - start, channels, abreast)
         self.put(volume)
         self.renew_steps(s.steps)
         self._mask = None
@@ -144,7 +151,7 @@ class StackedBlock:
             self._mask = lanes.pack_shared(s.mask[None, ..., self._slices])
         coefficients = [
             values if values.ndim == 1 else values[:, self._slices]
-            for values in (c.own, c.mix, c.ratios)
+            for values in (c.direct, c.mix, c.ratios)
         ]
         weights = s.ray_weights, s.haadf_ray_weights if s.shared else None
         self._eds = DataRays(
@@ -154,7 +161,7 @@ class StackedBlock:
         if s.shared:
             self._haadf_data = lanes.pack_shared(s.haadf[None, ..., self._slices])
         elif s.haadf is not None:
-            alike = Lanes(count, stop - start, channels if abreast else 1, abreast)
+            alike = LaneLayout(count, stop - start, channels if abreast else 1, abreast)
             data = self._seen_by(
                 s.haadf_projector, np.broadcast_to(s.haadf, (alike.channels, *s.haadf.shape))
             )
@@ -169,7 +176,7 @@ class StackedBlock:
         self._rows = s.A.row_tasks(self._eds.groups)
 
     def _seen_by(self, A: NumbaProjector, projections: np.ndarray) -> np.ndarray:
-        """Return what a detector sees of these slices."""
+        """Return the part of the projections that shows these slices."""
         binning = A.geometry.binning
         return projections[..., self._slices.start // binning : self._slices.stop // binning]
 

@@ -17,8 +17,8 @@ import numpy as np
 
 #: Threads of a block in every kernel.
 BLOCK = 256
-#: Share of the free memory that a run may fill; the rest is for CuPy's pool, cuFFT and what else
-#: lives on the device.
+#: Fraction of the free memory that a run may use; the rest is for CuPy's pool, cuFFT and other
+#: users of the device.
 SHARE = 0.9
 
 _OPTIONS = ("--std=c++14",)
@@ -43,7 +43,10 @@ def problem() -> str | None:
     try:
         module = cupy()
     except ImportError as error:
-        return f"CuPy cannot be imported ({error}); install hyperspy-multitomo[cuda12] or [cuda13], as the driver is"
+        return (
+            f"CuPy cannot be imported ({error}); install hyperspy-multitomo[cuda12] or [cuda13], "
+            "as the driver is"
+        )
     try:
         count = module.cuda.runtime.getDeviceCount()
         if count:
@@ -89,7 +92,7 @@ def _too_much(needed: int, what: str, free: int) -> MemoryError:
 
 @contextmanager
 def reserved(needed: int, what: str) -> Iterator[None]:
-    """Check that a run fits into the device's memory, then let it allocate.
+    """Check that a run fits into the device's memory before it allocates.
 
     Parameters
     ----------
@@ -191,7 +194,7 @@ def _argument(module, function: str, argument):
     )
 
 
-def blocks(elements: int) -> tuple[int]:
+def grid_of(elements: int) -> tuple[int]:
     """Return the grid of a kernel that does one element with each thread of blocks of `BLOCK`."""
     return (-(-elements // BLOCK),)
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from hyperspy_multitomo.tomography.cuda import device
-from hyperspy_multitomo.tomography.cuda.device import BLOCK, BlockSums, Kernels, blocks, to_device
-from hyperspy_multitomo.tomography.cuda.reckoning import device_bytes
+from hyperspy_multitomo.tomography.cuda.device import BLOCK, BlockSums, Kernels, grid_of, to_device
+from hyperspy_multitomo.tomography.cuda.memory import device_bytes
 from hyperspy_multitomo.tomography.cuda.stacked import DeviceSteps
 from hyperspy_multitomo.tomography.functionals import LEAST
 
@@ -45,7 +45,7 @@ class CudaEM(DeviceSteps):
                 if A.geometry.binning == 1
                 else device.cupy().empty(self._counts.shape, np.float32)
             )
-            self._grid = (*blocks(self._rays[0].size), channels)
+            self._grid = (*grid_of(self._rays[0].size), channels)
             self._sums = BlockSums(2 * channels, self._grid[0])
 
     def advance(self):

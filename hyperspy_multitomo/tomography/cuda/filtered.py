@@ -9,8 +9,8 @@ import numpy as np
 
 from hyperspy_multitomo.tomography.cuda import device
 from hyperspy_multitomo.tomography.cuda.device import to_device
+from hyperspy_multitomo.tomography.cuda.memory import filter_bytes
 from hyperspy_multitomo.tomography.cuda.projector import DeviceProjector
-from hyperspy_multitomo.tomography.cuda.reckoning import filter_bytes
 from hyperspy_multitomo.tomography.projectors import spread
 
 

@@ -17,11 +17,12 @@ from hyperspy_multitomo.tomography.cuda.device import (
     BLOCK,
     BlockSums,
     Kernels,
-    blocks,
+    grid_of,
     to_device,
     to_host,
 )
 from hyperspy_multitomo.tomography.cuda.term_rays import TermRays, rays_bytes
+from hyperspy_multitomo.tomography.differences import stored_elements
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, PrimalDual
 from hyperspy_multitomo.tomography.projectors import matched
@@ -71,11 +72,12 @@ class CudaPrimalDual(PrimalDual):
         super().__init__(system)
         self._shape = (system.channels, *system.A.domain_shape, system.initial.shape[-1])
         slices, (nz, nx) = self._shape[-1], system.A.domain_shape
-        self._grid = (*blocks(nx * slices), nz)
+        self._grid = (*grid_of(nx * slices), nz)
         self._sizes = nz, nx, slices
         self._kernels = VariationKernels(system.channels, system.dimensions, system.coupling)
-        what = f"{system.kind.upper()} of {system.channels} channels of {nz} x {nx} x {slices} voxels (z, x, y)"
-        with system.A.device, device.reserved(device_bytes(system), what):
+        size = f"{system.channels} channels of {nz} x {nx} x {slices} voxels (z, x, y)"
+        what = f"{system.kind.upper()} of {size}"
+        with system.A.device, device.reserved(system_bytes(system), what):
             self._allocate()
 
     def _allocate(self):
@@ -87,7 +89,7 @@ class CudaPrimalDual(PrimalDual):
         self._field = self._field_ahead = self._q = None
         if s.kind == "tgv":
             self._field, self._field_ahead = self._zeros(s.dimensions), self._zeros(s.dimensions)
-            self._q = self._zeros(_elements(s.dimensions))
+            self._q = self._zeros(stored_elements(s.dimensions))
         self._mask = to_device(s.mask) if s.mask is not None and s.mask.ndim == 3 else None
         self._values = BlockSums(3, int(np.prod(self._grid)))
         self._sum = self._extra = self._shares = self._mix = None
@@ -214,7 +216,7 @@ class CudaPrimalDual(PrimalDual):
             else:
                 voxels = self._sum.size
                 factors = self._shares, self._mix, self.system.channels, np.int64(voxels)
-                _mixing.call("sum_mixed", blocks(voxels), (BLOCK,), volume, self._sum, *factors)
+                _mixing.call("sum_mixed", grid_of(voxels), (BLOCK,), volume, self._sum, *factors)
                 yield rays, self._sum
 
     def advance(self):
@@ -259,11 +261,6 @@ class CudaPrimalDual(PrimalDual):
             return self._measure()["objective"]
 
 
-def _elements(dimensions: int) -> int:
-    """Return how many elements of a symmetric matrix are stored."""
-    return dimensions * (dimensions + 1) // 2
-
-
 def numbers_per_voxel(kind: str, dimensions: int) -> int:
     """Return how many numbers are held on the device for each voxel of each channel.
 
@@ -272,7 +269,8 @@ def numbers_per_voxel(kind: str, dimensions: int) -> int:
     >>> numbers_per_voxel("tv", 3), numbers_per_voxel("tgv", 3), numbers_per_voxel("tgv", 2)
     (6, 18, 12)
     """
-    return 3 + dimensions + (2 * dimensions + _elements(dimensions) if kind == "tgv" else 0)
+    field = 2 * dimensions + stored_elements(dimensions) if kind == "tgv" else 0
+    return 3 + dimensions + field
 
 
 def regularised_bytes(
@@ -285,7 +283,7 @@ def regularised_bytes(
     mixed: bool = False,
     mask: bool = False,
 ) -> int:
-    """Return the bytes of the device that a run takes, known from sizes alone.
+    """Return the device memory of a run in bytes, from sizes alone.
 
     Parameters
     ----------
@@ -311,7 +309,7 @@ def regularised_bytes(
     voxels = nz * nx * slices
     numbers = channels * (numbers_per_voxel(kind, dimensions) * voxels + nz * nx)
     numbers += ((2 + channels) * mixed + bool(mask)) * voxels
-    sums = BlockSums.device_bytes(3, nz * blocks(nx * slices)[0])
+    sums = BlockSums.device_bytes(3, nz * grid_of(nx * slices)[0])
     return (
         4 * numbers
         + sums
@@ -321,8 +319,8 @@ def regularised_bytes(
     )
 
 
-def device_bytes(system: VariationalSystem) -> int:
-    """Return the bytes of the device that a run takes, those included that `go_on` may ask for."""
+def system_bytes(system: VariationalSystem) -> int:
+    """Return the device memory of a run in bytes, with those that `go_on` may need."""
     series = [
         (t.A.geometry, t.rows, t.background is not None or t.mix is not None) for t in system.terms
     ]

@@ -14,15 +14,15 @@ from hyperspy_multitomo.tomography.cuda.device import (
     BLOCK,
     SHARE,
     Kernels,
-    blocks,
+    grid_of,
     to_device,
     to_host,
 )
-from hyperspy_multitomo.tomography.cuda.reckoning import scratch_bytes
+from hyperspy_multitomo.tomography.cuda.memory import scratch_bytes
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.projectors import Projector, dot_test
 
-#: Slices that a thread of projector.cu does.
+#: Slices per thread of projector.cu.
 SLICES = 4
 
 _kernels = Kernels("common.cu", "projector.cu")
@@ -125,7 +125,7 @@ class DeviceProjector(Projector):
         shape = (pixels.size, pixels.shape[-1])
         _kernels.call(
             "mean_pixels",
-            blocks(shape[0]),
+            grid_of(shape[0]),
             (BLOCK,),
             rays,
             pixels,
@@ -295,16 +295,19 @@ def _wrong(
         rng = np.random.default_rng(0)
         volume, rays = rng.random((2, *A.domain_shape, 5)), rng.random((2, *A.range_shape, 5))
         pairs = ((A(volume), reference(volume)), (A.T(rays), reference.T(rays)))
-        apart = max(
+        distance = max(
             np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) for ours, theirs in pairs
         )
         unmatched = dot_test(A)
     except Exception as error:  # of the compiler, the driver, another library: of many types
-        return f"the projector {kind.__name__} fails on the device {device.name()}: {type(error).__name__}: {error}"
-    if apart <= tolerance and unmatched <= mismatch:
+        return (
+            f"the projector {kind.__name__} fails on the device {device.name()}: "
+            f"{type(error).__name__}: {error}"
+        )
+    if distance <= tolerance and unmatched <= mismatch:
         return None
     return (
         f"the projector {kind.__name__} gives wrong numbers on the device {device.name()}: "
-        f"{apart:.1e} from those of the CPU "
+        f"{distance:.1e} from those of the CPU "
         f"(at most {tolerance:.0e}), {unmatched:.1e} from adjoint (at most {mismatch:.0e})"
     )

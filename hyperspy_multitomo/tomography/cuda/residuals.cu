@@ -15,7 +15,7 @@ __device__ inline long long pixel_of(long long tilt, int u, int slice, int nu, i
 // of e_c^2 and, last, f^2.
 extern "C" __global__ void mix_residuals(float *rays, const float *seen, const float *data, const float *haadf,
                                          const float *weights, const float *haadf_weights, const float *gains,
-                                         const float *haadf_gains, const float *own, const float *mix, const float *ratios,
+                                         const float *haadf_gains, const float *direct, const float *mix, const float *ratios,
                                          int channels, int with_data, int nt, int nu, int slices, int binning, double *partial) {
     const long long n = (long long)blockIdx.x * BLOCK + threadIdx.x, all = (long long)nt * nu * slices;
     const bool inside = n < all;
@@ -35,7 +35,7 @@ extern "C" __global__ void mix_residuals(float *rays, const float *seen, const f
             if (c < with_data) {
                 const float y = seen ? seen[c * pixels + pixel] : rays[c * all + n];
                 e = fmaf(-gains[c * nt + tilt], y, data[c * pixels + pixel]);
-                total = fmaf(weight * own[c], e, total);
+                total = fmaf(weight * direct[c], e, total);
             }
             rays[c * all + n] = total;
         }

@@ -10,12 +10,12 @@ from hyperspy_multitomo.tomography.cuda.device import (
     BLOCK,
     BlockSums,
     Kernels,
-    blocks,
+    grid_of,
     to_device,
     to_host,
 )
+from hyperspy_multitomo.tomography.cuda.memory import device_bytes
 from hyperspy_multitomo.tomography.cuda.projector import DeviceProjector
-from hyperspy_multitomo.tomography.cuda.reckoning import device_bytes
 from hyperspy_multitomo.tomography.steps import Steps
 from hyperspy_multitomo.tomography.system import System
 
@@ -49,7 +49,7 @@ class DeviceSteps(Steps):
         """Stop channels: a step of 0 leaves a volume that obeys the constraints as it is."""
         super().hold(channels)
         with self.system.A.device:
-            for channel in np.flatnonzero(self.held):
+            for channel in np.flatnonzero(self.stopped):
                 self._step[int(channel)] = 0
 
 
@@ -66,7 +66,7 @@ class DataRays:
     weights, haadf_weights : numpy.ndarray
         R (tilt, x) of these rays, and of the HAADF that is mixed in, None where none is.
     coefficients : sequence of numpy.ndarray
-        own, mix and ratios, (channel,) each.
+        direct, mix and ratios, (channel,) each.
     """
 
     def __init__(self, A: DeviceProjector, data, gains, weights, haadf_weights, coefficients):
@@ -82,7 +82,7 @@ class DataRays:
         self._seen = (
             None if A.geometry.binning == 1 else device.cupy().empty(data.shape, np.float32)
         )
-        self._grid = blocks(self.rays[0].size)
+        self._grid = grid_of(self.rays[0].size)
         self._sums = BlockSums(len(gains) + 1, self._grid[0])
 
     def forward(self, volume, haadf=None, haadf_gains=None) -> None:
@@ -107,9 +107,9 @@ class DataRays:
 class CudaSteps(DeviceSteps):
     """The iteration of `steps.TextbookSteps` on the device.
 
-    Where HAADF and elements share their rays, the projections of the elements make the HAADF's too.
-    Otherwise the sum of the elements is projected and its residual projected back on its own, and
-    added to each element's update.
+    Where HAADF and elements share their rays, the projections of the elements serve the HAADF too.
+    Otherwise the sum of the elements is projected, its residual is back projected, and the result
+    is added to the update of each element.
     """
 
     def __init__(self, system: System):
@@ -125,7 +125,7 @@ class CudaSteps(DeviceSteps):
                 s.projections,
                 s.gains,
                 *weights,
-                (c.own, c.mix if s.shared else 0 * c.mix, c.ratios),
+                (c.direct, c.mix if s.shared else 0 * c.mix, c.ratios),
             )
             self._haadf_data = self._haadf_gains = self._haadf = self._sum = self._extra = None
             if s.shared:
@@ -141,7 +141,8 @@ class CudaSteps(DeviceSteps):
     @staticmethod
     def _what(system: System) -> str:
         channels, _, _, slices = system.initial.shape
-        return f"{channels} channels of {slices} slices of {' x '.join(map(str, system.A.domain_shape))} voxels"
+        size = " x ".join(map(str, system.A.domain_shape))
+        return f"{channels} channels of {slices} slices of {size} voxels"
 
     @staticmethod
     def device_bytes(system: System) -> int:
@@ -159,12 +160,12 @@ class CudaSteps(DeviceSteps):
             backend=system.A.backend,
         )
 
-    def _haadf_apart(self):
+    def _project_haadf(self):
         """Project the sum of the elements at the HAADF's tilts, and back project its residual."""
         voxels = self._sum.size
         sizes = (len(self._x), np.int64(voxels))
         _kernels.call(
-            "sum_channels", blocks(voxels), (BLOCK,), self._x, self._sum, self._ratios, *sizes
+            "sum_channels", grid_of(voxels), (BLOCK,), self._x, self._sum, self._ratios, *sizes
         )
         self._haadf.forward(self._sum)
         self._haadf.A.back_device(self._haadf.rays, self._extra)
@@ -174,7 +175,7 @@ class CudaSteps(DeviceSteps):
         s, eds = self.system, self._eds
         with s.A.device:
             if self._haadf is not None:
-                self._haadf_apart()
+                self._project_haadf()
             eds.forward(self._x, self._haadf_data, self._haadf_gains)
             if self._cancelled.is_set():
                 return

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from hyperspy_multitomo.tomography.cuda import device
-from hyperspy_multitomo.tomography.cuda.device import BLOCK, BlockSums, Kernels, blocks, to_device
+from hyperspy_multitomo.tomography.cuda.device import BLOCK, BlockSums, Kernels, grid_of, to_device
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.variational_system import Term
 
@@ -18,7 +18,7 @@ def rays_bytes(geometry: TiltGeometry, rows: int, slices: int, background: bool)
     nt, nu, ny = len(geometry.tilts), geometry.detector_width, slices // geometry.binning
     arrays = 2 + (geometry.binning > 1) + bool(background)  # data, duals, what the detector sees
     numbers = rows * (nt * nu * (ny * (geometry.binning**2 + arrays) + 1) + nt + 2)
-    return 4 * numbers + BlockSums.device_bytes(2 * rows, nt * blocks(nu * ny)[0])
+    return 4 * numbers + BlockSums.device_bytes(2 * rows, nt * grid_of(nu * ny)[0])
 
 
 class TermRays:
@@ -57,7 +57,7 @@ class TermRays:
             to_device(scales),
         )
         self._sizes = shape[1:]
-        self._grid = (*blocks(shape[2] * shape[3]), shape[1], shape[0])
+        self._grid = (*grid_of(shape[2] * shape[3]), shape[1], shape[0])
         self._sums = BlockSums(2 * term.rows, self._grid[0] * self._grid[1])
         self._steps = self._background = None  # until `renew`
 
