@@ -330,7 +330,7 @@ THRESHOLD = either(number, text, parameters.array, expected="a number or the nam
 DAMPING = instance_of("DampingModel")
 
 
-def checked(call: Callable | None = None, **kinds: Callable) -> Callable:
+def checked(call: Callable | None = None, **kinds: Callable | None) -> Callable:
     """Check the arguments of a public method or function before it runs, each by its kind.
 
     Parameters

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.tomography.geometry import TiltGeometry
+from hyperspy_multitomo.tomography.geometry import TiltGeometry, volume_grid
 
 # Detector pixels on either side of the shadow of a box: a voxel is seen by the rays next to its
 # centre.
@@ -24,7 +24,7 @@ class Box:
     y: tuple[int, int]
 
     @classmethod
-    def of(cls, bounds: Sequence[int], shape: tuple[int, int, int], together: int = 1) -> Box:
+    def of(cls, bounds: ArrayLike, shape: tuple[int, ...], together: int = 1) -> Box:
         """Return the box of six bounds, for z, x and y in turn, within a volume of that shape.
 
         Raises
@@ -51,7 +51,8 @@ class Box:
                 f"`support` cuts slices at {first[2]} and {last[2]}; expected multiples of "
                 f"{together}, as pixels are"
             )
-        return cls(*(tuple(map(int, pair)) for pair in values.reshape(3, 2)))
+        z, x, y = values.reshape(3, 2).tolist()
+        return cls((z[0], z[1]), (x[0], x[1]), (y[0], y[1]))
 
     @property
     def bounds(self) -> list[int]:
@@ -68,7 +69,7 @@ class Box:
         """Index of the box in arrays (..., z, x, y)."""
         return (..., *(slice(*bounds) for bounds in (self.z, self.x, self.y)))
 
-    def grown(self, shape: tuple[int, int, int], by: tuple[int, int, int]) -> Box:
+    def grown(self, shape: tuple[int, ...], by: tuple[int, int, int]) -> Box:
         """Return the box with `by` more voxels on either side of each axis, within the volume."""
         pairs = zip((self.z, self.x, self.y), shape, by, strict=True)
         return Box(
@@ -78,7 +79,7 @@ class Box:
             )
         )
 
-    def padded(self, volume: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    def padded(self, volume: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Return a volume (..., z, x, y) of the box within zeros of that shape."""
         whole = np.zeros((*volume.shape[:-3], *shape), volume.dtype)
         whole[self.places] = volume
@@ -86,7 +87,7 @@ class Box:
 
     def geometry(self, whole: TiltGeometry) -> tuple[TiltGeometry, np.ndarray]:
         """Return the geometry of the box, and the first detector pixel (tilt,) of its window."""
-        nz, nx = whole.volume_shape
+        nz, nx = volume_grid(whole)
         centre = np.array([sum(self.x) - nx, sum(self.z) - nz]) / 2
         size = np.array([self.x[1] - self.x[0], self.z[1] - self.z[0]])
         middle = whole.origins + whole.directions @ centre / whole.binning

@@ -13,8 +13,9 @@ to ray and from tilt to tilt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from math import lcm
 
@@ -158,7 +159,9 @@ def calibrate(
     check_terms(checked)
     if checked[0].data.shape[-1] * checked[0].A.geometry.binning == 1:
         dimensions = 2  # which a single slice has, and their strength
-    shape = dict(kind=kind, coupling=coupling, dimensions=dimensions, alpha0=alpha0)
+    regulariser = partial(
+        Regulariser, kind=kind, coupling=coupling, dimensions=dimensions, alpha0=alpha0
+    )
     own = [t for t in checked if t.mix is None]
     if {c for t in own for c in range(t.first, t.first + t.rows)} != set(range(channels)):
         raise ValueError(
@@ -170,7 +173,7 @@ def calibrate(
             raise ValueError(
                 "`weight` and `mu` both say how strong the regulariser is; give one of them"
             )
-        return _by_mu(terms, checked, channels, mu, shape)
+        return _by_mu(terms, checked, channels, mu, regulariser)
     scales, flows = _ranges_and_flows(checked if sampled else _some_slices(checked), channels)
     weighted = tuple(
         replace(term, weight=t.weights / f, count=t.counts)
@@ -183,7 +186,7 @@ def calibrate(
     )
     return Calibration(
         weighted,
-        Regulariser(float(strength), **shape),
+        regulariser(float(strength)),
         scales.astype(np.float32),
         np.concatenate(flows),
     )
@@ -223,7 +226,13 @@ def _digest(few: list[Term]) -> bytes:
     return digest.digest()
 
 
-def _by_mu(terms, checked: list[Term], channels: int, mu, shape: dict) -> Calibration:
+def _by_mu(
+    terms: Sequence[DataTerm],
+    checked: list[Term],
+    channels: int,
+    mu,
+    regulariser: Callable[[float], Regulariser],
+) -> Calibration:
     """Return the calibration by the published parameters."""
     mu = np.asarray(checked_positive("mu", mu), float)
     if mu.shape != (channels,):
@@ -247,8 +256,10 @@ def _by_mu(terms, checked: list[Term], channels: int, mu, shape: dict) -> Calibr
         norm = t.A.norm() / geometry.pixel_size
         weight = mu[rows] * (norm / brightest if t.discrepancy == "kl" else 1 / brightest**2)
         weighted.append(replace(term, weight=weight, count=t.counts))
-    regulariser = Regulariser(geometry.pixel_size / path, **shape)
-    return Calibration(tuple(weighted), regulariser, scales.astype(np.float32), np.ones(channels))
+    strength = geometry.pixel_size / path
+    return Calibration(
+        tuple(weighted), regulariser(strength), scales.astype(np.float32), np.ones(channels)
+    )
 
 
 def slices_to_look_at(signals: np.ndarray, together: int = 1) -> np.ndarray:

@@ -105,11 +105,11 @@ def cgls(A: Projector, projections, *, gains=None, mask=None, initial=None) -> I
 _NUMBERS = ("alpha", "phi", "rho", "size", "exhausted")
 
 
-def _quotients(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _quotients(a: np.ndarray | float, b: np.ndarray) -> np.ndarray:
     return np.divide(a, b, out=np.zeros(np.broadcast_shapes(np.shape(a), b.shape)), where=b > 0)
 
 
-class _Bidiagonal(Steps):
+class _Bidiagonal(Steps[System]):
     """The recurrences of LSQR with float64 numbers per slice; subclasses do the work on arrays.
 
     u and v are the two bases, A V = U B with B lower bidiagonal: beta u = A v - alpha u, alpha v =
@@ -282,7 +282,8 @@ class FusedCGLS(_Bidiagonal):
         channels, self._slices = s.projections.shape[0], s.projections.shape[-1]
         count = lane_count(self._slices)
         rays = self._rays = LaneRays(s.A, channels, self._slices, count)
-        self._tilts, self._rows = [task for _, *task in rays.tasks], s.A.row_tasks(rays.groups)
+        self._tilts = [(group, start, stop) for _, group, start, stop in rays.tasks]
+        self._rows = rays.A.row_tasks(rays.groups)
         _, nz, nx, row_stride, nt, nu, tilt_stride = rays.shape
         self._ray_size, self._voxel_size = (
             (channels, nt, nu, tilt_stride),
@@ -299,31 +300,29 @@ class FusedCGLS(_Bidiagonal):
         u, one = pack(s.projections, count), np.ones((rays.groups, channels, count))
         self._forward(self._x)
         self._combine(u, one, rays.rays, -one, self._ray_size, self._tilts)
-        beta, none = np.sqrt(self._each(self._tilts, None, u)), np.zeros_like(one)
+        beta, none = np.sqrt(self._products(self._tilts, u)), np.zeros_like(one)
         self._basis, self._norm = [self._unit(u, beta)], none
         self._begin(beta, self._next_v(none))
         self._move(none, none)
 
-    def _each(self, tasks, call, result=None, other=None) -> np.ndarray | None:
-        """Run `call` on all tasks; return |result|^2 or <result, other>, (group, channel, lane)."""
+    def _products(self, tasks, result, other=None, call=None) -> np.ndarray:
+        """Return |result|^2 or <result, other>, (group, channel, lane), after `call` on all tasks.
+
+        `call` writes the result of a task.
+        """
         size = self._ray_size if tasks is self._tilts else self._voxel_size
         # By rows, so that rounding does not depend on the tasks, which depend on the threads.
         channels, rows, *_ = size
         groups, count = self._rays.groups, self._rays.count
-        sums = None if result is None else empty_lanes(groups * channels * rows, count)
+        sums = empty_lanes(groups * channels * rows, count)
 
         def each(*task):
             if call is not None:
                 call(*task)
-            if result is not None:
-                inner(result, result if other is None else other, size, *task, sums)
+            inner(result, result if other is None else other, size, *task, sums)
 
         self._workers.run(each, tasks)
-        return (
-            None
-            if result is None
-            else sums["lanes"].reshape(groups, channels, rows, count).sum(axis=2, dtype=float)
-        )
+        return sums["lanes"].reshape(groups, channels, rows, count).sum(axis=2, dtype=float)
 
     def _lanes(self, values: np.ndarray) -> np.ndarray:
         lanes = empty_lanes(values.shape[0] * values.shape[1], self._rays.count)
@@ -333,7 +332,7 @@ class FusedCGLS(_Bidiagonal):
     def _combine(self, y, factor, x, share, size, tasks):
         """Do y <- factor y + share x, with factors per slice."""
         factor, share = self._lanes(factor), self._lanes(share)
-        self._each(tasks, lambda *task: combine(y, factor, x, share, size, *task))
+        self._workers.run(lambda *task: combine(y, factor, x, share, size, *task), tasks)
 
     def _unit(self, u: np.ndarray, norm: np.ndarray) -> np.ndarray:
         """Return u over its norm, an array of its own."""
@@ -353,7 +352,7 @@ class FusedCGLS(_Bidiagonal):
                 rays.project(volume, *task)
                 multiply_tilts(rays.rays, gains, self._ray_size, *task)
 
-        self._each(self._tilts, forward)
+        self._workers.run(forward, self._tilts)
 
     def _per_channel(self, squares):
         return squares.sum(axis=(0, 2))
@@ -400,10 +399,10 @@ class FusedCGLS(_Bidiagonal):
         self._combine(
             u, _quotients(1.0, self._norm), self._basis[-1], -alpha, self._ray_size, self._tilts
         )
-        products = [self._each(self._tilts, None, u, other) for other in self._basis]
+        products = [self._products(self._tilts, u, other) for other in self._basis]
         for other, product in zip(self._basis, products, strict=True):
             self._combine(u, one, other, -product, self._ray_size, self._tilts)
-        beta = np.sqrt(self._each(self._tilts, None, u))
+        beta = np.sqrt(self._products(self._tilts, u))
         if not self._cancelled.is_set():
             self._basis.append(self._unit(u, beta))
         return beta
@@ -413,8 +412,8 @@ class FusedCGLS(_Bidiagonal):
         self._combine(
             rays.rays, np.zeros_like(beta), self._basis[-1], one, self._ray_size, self._tilts
         )
-        self._each(
-            self._tilts, lambda *task: multiply_tilts(rays.rays, gains, self._ray_size, *task)
+        self._workers.run(
+            lambda *task: multiply_tilts(rays.rays, gains, self._ray_size, *task), self._tilts
         )
         factor, none = self._lanes(-_quotients(beta, self._norm)), self._lanes(np.zeros_like(beta))
 
@@ -422,7 +421,7 @@ class FusedCGLS(_Bidiagonal):
             combine(self._v, factor, self._v, none, self._voxel_size, *task)
             rays.back(self._v, *task, step=self._step, mask=self._mask)
 
-        self._norm = np.sqrt(self._each(self._rows, back, self._v))
+        self._norm = np.sqrt(self._products(self._rows, self._v, call=back))
         return self._norm
 
     def _move(self, step, share):

@@ -87,8 +87,10 @@ def _update(digest, array: np.ndarray) -> None:
     if array.flags.c_contiguous:
         digest.update(array.reshape(-1).view(np.uint8))
         return
-    flags = ["external_loop", "buffered", "zerosize_ok"]
-    for piece in np.nditer(array, flags=flags, buffersize=_PIECE, order="C"):
+    pieces = np.nditer(
+        array, flags=["external_loop", "buffered", "zerosize_ok"], buffersize=_PIECE, order="C"
+    )
+    for piece in pieces:
         digest.update(np.ascontiguousarray(piece).view(np.uint8))
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hyperspy_multitomo.tomography.geometry import TiltGeometry
+from hyperspy_multitomo.tomography.geometry import TiltGeometry, volume_grid
 from hyperspy_multitomo.tomography.variational_system import Term
 
 
@@ -35,12 +35,10 @@ def coarse_geometry(geometry: TiltGeometry, factor: int) -> TiltGeometry:
     """Return the geometry with voxels and pixels of `factor` voxels, a multiple of the binning."""
     together = factor // geometry.binning
     width = -(-geometry.detector_width // together)
-    fine, shape = (
-        np.array(geometry.volume_shape),
-        tuple(-(-length // factor) for length in geometry.volume_shape),
-    )
+    fine = volume_grid(geometry)
+    shape = -(-fine[0] // factor), -(-fine[1] // factor)
     # Last blocks reach beyond the volume, which moves its centre.
-    beyond = (np.array(shape) * factor - fine)[::-1] / 2
+    beyond = (np.array(shape) * factor - np.array(fine))[::-1] / 2
     centres = geometry.origins + geometry.directions @ beyond / geometry.binning
     shifts = (centres + 0.5) / together - 0.5 - (width - 1) / 2
     return TiltGeometry(geometry.tilts, width, shape, geometry.pixel_size * factor, shifts=shifts)

@@ -47,7 +47,7 @@ def gradient(u: np.ndarray, dimensions: int) -> np.ndarray:
 
 def gradient_adjoint(p: np.ndarray) -> np.ndarray:
     """Return grad^T p, which is minus the divergence of the field p, (channel, z, x, y)."""
-    return sum(_forward_adjoint(p[:, axis], axis - 3) for axis in range(p.shape[1]))
+    return np.asarray(sum(_forward_adjoint(p[:, axis], axis - 3) for axis in range(p.shape[1])))
 
 
 def symmetrised_gradient(w: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,9 +24,8 @@ from hyperspy_multitomo.tomography.input_checks import (
 )
 from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
 from hyperspy_multitomo.tomography.projectors import Projector
-from hyperspy_multitomo.tomography.scaling import divided
 from hyperspy_multitomo.tomography.steps import Steps, sums_of_squares
-from hyperspy_multitomo.tomography.system import System, sirt_coefficients
+from hyperspy_multitomo.tomography.system import Counted, sirt_coefficients
 
 
 def em(
@@ -173,33 +172,7 @@ def _uniform(system: Counted) -> np.ndarray:
     )
 
 
-@dataclass(frozen=True)
-class Counted(System):
-    """A system of gross counts, with their `background` (channel, tilt, x, y), None for 0."""
-
-    background: np.ndarray | None = None
-
-    def in_units(self) -> Counted:
-        """See `System`."""
-        system = super().in_units()
-        return replace(system, background=divided(self.background, system.units))
-
-    def start(self) -> np.ndarray:
-        """Return the start, 0 where no ray passes, as the iterations would leave it there."""
-        return super().start() * (self.steps > 0)[..., None]
-
-    def measures(self, squares: np.ndarray, divergence: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the relative residuals and the deviance per ray, (channel,), from sums."""
-        norms = self.data_norms["eds"]
-        rays = (self.gains > 0).sum(axis=1) * np.prod(self.projections.shape[2:])
-        units = 1.0 if self.units is None else self.units
-        return {
-            "eds": np.sqrt(squares) / np.where(norms > 0, norms, np.inf),
-            "deviance": 2 * units * divergence / rays,
-        }
-
-
-class TextbookEM(Steps):
+class TextbookEM(Steps[Counted]):
     """x <- x C A^T (y/(A x + b)) in NumPy, for any projector: the reference for the fused form."""
 
     def __init__(self, system: Counted):
@@ -237,7 +210,7 @@ class TextbookEM(Steps):
             )
 
 
-class FusedEM(Steps):
+class FusedEM(Steps[Counted]):
     """The same iteration by the compiled kernels, as x + x C A^T (y/(A x + b) - 1)."""
 
     def __init__(self, system: Counted):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Real
 
 import numpy as np
@@ -13,7 +14,7 @@ from hyperspy_multitomo.tomography.input_checks import checked_gains, checked_pr
 from hyperspy_multitomo.tomography.projectors import Projector
 
 # Windows on the ramp, of the frequency in units of the cutoff, 0 to 1.
-_WINDOWS = {
+_WINDOWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "ramp": np.ones_like,
     "shepp-logan": lambda f: np.sinc(f / 2),
     "cosine": lambda f: np.cos(np.pi / 2 * f),

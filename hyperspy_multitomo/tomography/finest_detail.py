@@ -146,7 +146,7 @@ def _slopes(images: np.ndarray) -> np.ndarray:
     squares = np.zeros(local_mean(images).shape, np.float32)
     for axis, order in enumerate(_orders(images)):
         if order:
-            kernels = [np.ones(other + 1) for other in _orders(images)]
+            kernels: list[np.ndarray] = [np.ones(other + 1) for other in _orders(images)]
             kernels[axis] = np.arange(order + 1) - order / 2
             squares = squares + np.square(_convolved(images, kernels))
     return np.sqrt(squares)

@@ -29,7 +29,9 @@ def on_device(*projectors: Projector) -> bool:
 
 def steps_of(system: System) -> Steps:
     """Return the steps of SIRT or HEBT in the form that its projectors can run."""
-    projectors = [system.A] if system.haadf is None else [system.A, system.haadf_projector]
+    projectors = [system.A]
+    if (haadf := system.haadf_rows) is not None:
+        projectors.append(haadf.projector)
     if on_device(*projectors):
         from hyperspy_multitomo.tomography.cuda.stacked import CudaSteps
 

@@ -9,11 +9,46 @@ voxel.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 # Expected counts are not taken to be below this: a ray that meets nothing has none, whatever it
 # counted.
 LEAST = np.float32(1e-20)
+
+
+class Discrepancy(Protocol):
+    """D(a, f) of expectations a from data f, with a factor d, and what the solver needs of it."""
+
+    @staticmethod
+    def value(a, f, d) -> np.ndarray:
+        """Return each ray's part of D."""
+        ...
+
+    @staticmethod
+    def prox_conjugate(v, f, d, sigma) -> np.ndarray:
+        """Return argmin_s (s - v)^2/2 + sigma D*(s)."""
+        ...
+
+    @staticmethod
+    def conjugate(s, f, d) -> np.ndarray:
+        """Return each ray's part of D*(s)."""
+        ...
+
+
+class FieldNorm(Protocol):
+    """The norm of a field (channel, component, z, x, y) and the projection on its dual ball."""
+
+    @staticmethod
+    def value(field: np.ndarray) -> float:
+        """Return the sum over voxels."""
+        ...
+
+    @staticmethod
+    def project(field: np.ndarray, radius) -> np.ndarray:
+        """Return the nearest field whose dual norm is nowhere above `radius`."""
+        ...
 
 
 class KullbackLeibler:
@@ -120,5 +155,9 @@ def _matrices(field):
     return np.moveaxis(field, (0, 1), (-2, -1))
 
 
-DISCREPANCIES = {"kl": KullbackLeibler, "ls": LeastSquares}
-COUPLINGS = {"uncoupled": Uncoupled, "frobenius": Frobenius, "nuclear": Nuclear}
+DISCREPANCIES: dict[str, type[Discrepancy]] = {"kl": KullbackLeibler, "ls": LeastSquares}
+COUPLINGS: dict[str, type[FieldNorm]] = {
+    "uncoupled": Uncoupled,
+    "frobenius": Frobenius,
+    "nuclear": Nuclear,
+}

@@ -12,6 +12,7 @@ after some iterations by the next tangent.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -151,7 +152,8 @@ class PowerLaw:
     def __init__(self, system: VariationalSystem, power: float):
         self.system, self.power = system, power
         self._haadf = system.terms[1]
-        self._factors = (self._haadf.mix * system.scales ** np.float32(power))[:, None, None, None]
+        weights = cast(np.ndarray, self._haadf.mix)  # `fused` has checked that it is there
+        self._factors = (weights * system.scales ** np.float32(power))[:, None, None, None]
 
     def _raised(self, u: np.ndarray, power: float) -> np.ndarray:
         return np.power(np.square(u) + np.float32(FOOT**2), np.float32(power / 2))
@@ -191,7 +193,7 @@ class PowerLaw:
         return self.system.with_mix(slopes / scales, haadf.expectations(haadf.A(at_zero)))
 
 
-class Relinearised(Steps):
+class Relinearised(Steps[VariationalSystem]):
     """Primal-dual steps on tangents of the power law. The volume is the best so far.
 
     At every tenth step the true objective is found where the solver is, then at points on the way
@@ -205,7 +207,7 @@ class Relinearised(Steps):
         super().__init__(law.system)
         self._law = law
         self._solver = primal_dual_of(law.tangent(law.system.start()))
-        self._best = self._solver._feasible()
+        self._best = self._solver.feasible()
         self._objective = law.residuals(*self._best)["objective"]
         self.measured = False
 
@@ -274,7 +276,7 @@ class Relinearised(Steps):
         They are None if there is no such point.
         """
         highest = self._objective + ROUNDING * abs(self._objective)
-        ends = self._solver._feasible()
+        ends = self._solver.feasible()
         for part in PARTS:
             point = tuple(_between(*pair, part) for pair in zip(self._best, ends, strict=True))
             found = self._law.residuals(*point)
@@ -307,6 +309,8 @@ def _between(start: np.ndarray | None, end: np.ndarray | None, part: float) -> n
 
 class FusedIterate(Iterate):
     """An iterate with the objective."""
+
+    _steps: Relinearised
 
     @property
     def objective(self) -> float:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
+from typing import cast
 
 import numpy as np
 
@@ -148,7 +149,7 @@ class TiltGeometry:
             self,
             detector_width=self.detector_width * self.binning,
             axis_offset=self.axis_offset * self.binning,
-            shifts=[shift * self.binning for shift in self.shifts],
+            shifts=[shift * self.binning for shift in self.shifts or ()],
             binning=1,
         )
 
@@ -170,3 +171,8 @@ class TiltGeometry:
     def origins(self) -> np.ndarray:
         """Detector coordinate (px) of the volume's centre at every tilt, (tilt,)."""
         return (self.detector_width - 1) / 2 + self.axis_offset + np.asarray(self.shifts)
+
+
+def volume_grid(geometry: TiltGeometry) -> tuple[int, int]:
+    """Return the voxels along z and x; `volume_shape` is None only before a geometry is made."""
+    return cast("tuple[int, int]", geometry.volume_shape)

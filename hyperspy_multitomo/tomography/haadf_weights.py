@@ -178,16 +178,16 @@ def _brightness(
             f"{volume.max():g}; expected "
             "(channel, z, x, y), not negative and not 0 everywhere, as reconstructed from the maps"
         )
-    maps, haadf = maps.checked(len(volume), "eds"), haadf.checked(len(volume), "haadf")
-    projected = maps.gains[:, :, None, None] * maps.A(volume)
-    counts = maps.difference(0 if maps.background is None else maps.background)
+    eds, images = maps.checked(len(volume), "eds"), haadf.checked(len(volume), "haadf")
+    projected = eds.gains[:, :, None, None] * eds.A(volume)
+    counts = eds.difference(0 if eds.background is None else eds.background)
     found, expected = (np.sum(a, axis=(1, 2, 3), dtype=np.float64) for a in (counts, projected))
     corrections = np.divide(
         np.maximum(found, 0), expected, out=np.ones_like(expected), where=expected > 0
     )
     corrected = volume * corrections[:, None, None, None].astype(np.float32)
-    brightness = haadf.gains[:, :, None, None] * haadf.A(np.power(corrected, np.float32(power)))
-    signal = haadf.difference(0 if haadf.background is None else haadf.background)
+    brightness = images.gains[:, :, None, None] * images.A(np.power(corrected, np.float32(power)))
+    signal = images.difference(0 if images.background is None else images.background)
     return brightness.reshape(len(volume), -1), signal.ravel()
 
 

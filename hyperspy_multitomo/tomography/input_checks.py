@@ -59,7 +59,7 @@ def checked_gains(name: str, gains, shape: tuple[int, int]) -> np.ndarray:
 
 def checked_relaxation(relaxation) -> float:
     """Return the relaxation as a float between 0 and 2."""
-    if not (isinstance(relaxation, Real) and 0 < relaxation < 2):
+    if not (isinstance(relaxation, Real) and 0 < float(relaxation) < 2):
         raise ValueError(
             f"`relaxation` is {relaxation!r}; expected a number between 0 and 2, by default 1: "
             "beyond, the iteration grows"
@@ -69,7 +69,7 @@ def checked_relaxation(relaxation) -> float:
 
 def checked_power(power) -> float:
     """Return the power of the HAADF as a float from 1 to 2."""
-    if not (isinstance(power, Real) and 1 <= power <= 2):
+    if not (isinstance(power, Real) and 1 <= float(power) <= 2):
         raise ValueError(
             f"`power` is {power!r}; expected a number from 1, for a HAADF that is a sum of the "
             "elements, to 2"

@@ -349,7 +349,8 @@ class _Record:
         self.begun: int | None = None
         self.resumed_at: int | None = None
         self.history: dict[int, dict] = {}
-        self._saved, self._saved_at, self._failed = monotonic(), None, False
+        self._saved, self._failed = monotonic(), False
+        self._saved_at: int | None = None
 
     def begin(self, iterate: Iterate) -> None:
         """Record the first iterate, and restore it from the checkpoint if the run is resumed."""
@@ -357,7 +358,7 @@ class _Record:
         if self.checkpoint is not None:
             with iterate.frozen() as state:
                 next(state)  # raises where the state cannot be kept
-        if self.resume:
+        if self.resume and self.checkpoint is not None:
             stored = self.checkpoint.load()
             iterate.restore(stored)
             about = stored.header["about"]

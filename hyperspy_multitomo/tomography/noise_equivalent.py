@@ -108,7 +108,7 @@ def noise_equivalent_gain(
         )
     images = np.asarray(images, dtype=np.float32)
     signal = images - np.asarray(background, dtype=np.float32)
-    typical, besides = typical_signal(signal), max(float(np.mean(background)), 0.0)
+    typical, besides = typical_signal(signal), max(float(np.mean(np.asarray(background))), 0.0)
     lowest = (floor * typical) ** 2 / (typical + besides)
     relative, bright = _relative_squares(images, signal, typical)
     if not bright.any():

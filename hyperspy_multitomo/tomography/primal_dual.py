@@ -21,7 +21,7 @@ from hyperspy_multitomo.tomography.variational_system import VariationalSystem
 MEASURED_EVERY = 10
 
 
-class PrimalDual(Steps):
+class PrimalDual(Steps[VariationalSystem]):
     """The common part of all forms: measuring, and reading the volume u.
 
     A form has `state()`, the arrays u, w (None for TV), p, q (None for TV) and a list s; u and w
@@ -34,6 +34,16 @@ class PrimalDual(Steps):
 
     def state(self):
         """Return (u, w, p, q, s)."""
+        raise NotImplementedError
+
+    def feasible(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return u and w, None for TV, that obey the constraints."""
+        raise NotImplementedError
+
+    def go_on(
+        self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None
+    ) -> None:
+        """Continue with other factors and background of the mixed term, from u and w if given."""
         raise NotImplementedError
 
     @property
@@ -51,12 +61,12 @@ class PrimalDual(Steps):
         }
 
     def _read(self):
-        return self._feasible()[0]
+        return self.feasible()[0]
 
     def objective(self) -> float:
         """Return the objective of the volume, now."""
         with self._lock:
-            return self.system.objective(*self._feasible())
+            return self.system.objective(*self.feasible())
 
     def gap(self) -> float:
         """Return the gap of the objective to its lower bound, now: `VariationalSystem.gap`."""
@@ -85,7 +95,8 @@ class TextbookPrimalDual(PrimalDual):
             self._w = self._field = np.zeros_like(self._p)
             self._q = np.zeros((channels, matrices, *u.shape[1:]), np.float32)
 
-    def _feasible(self):
+    def feasible(self):
+        """Return (u, w)."""
         return self._best, self._field
 
     def state(self):
@@ -105,10 +116,8 @@ class TextbookPrimalDual(PrimalDual):
             self._w, self._field, self._q = arrays["w"], arrays["field"], arrays["q"]
         self._s = [arrays[f"s {number}"] for number in range(len(self._s))]
 
-    def go_on(
-        self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None
-    ) -> None:
-        """Continue with other factors and background of the mixed term, from u and w if given."""
+    def go_on(self, system, u=None, w=None):
+        """See `PrimalDual`."""
         with self._lock:
             self.system = system
             if u is not None:
@@ -163,6 +172,8 @@ class TextbookPrimalDual(PrimalDual):
 
 class VariationalIterate(Iterate):
     """An iterate with the objective and its gap."""
+
+    _steps: PrimalDual
 
     @property
     def objective(self) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.machine.parallel import thread_count
-from hyperspy_multitomo.tomography.geometry import TiltGeometry
+from hyperspy_multitomo.tomography.geometry import TiltGeometry, volume_grid
 
 
 def _last_axes(name: str, array, shape: tuple[int, int], axes: str) -> np.ndarray:
@@ -83,7 +83,7 @@ class Projector(ABC):
         self.geometry = geometry
         self.rays = geometry.fine
         self.threads = thread_count(threads)
-        self.domain_shape = geometry.volume_shape
+        self.domain_shape = volume_grid(geometry)
         self.range_shape = (len(geometry.tilts), geometry.detector_width)
         self._adjoint = Adjoint(self)
 
@@ -227,9 +227,9 @@ def dot_test(A, rng: np.random.Generator | int | None = 0, slices: int = 4) -> f
     """
     rng = np.random.default_rng(rng)
     binning = getattr(getattr(A, "geometry", None), "binning", 1)
-    x = rng.standard_normal((*A.domain_shape, slices * binning))
-    y = rng.standard_normal((*A.range_shape, slices))
-    x, y = np.float32(x - x.mean()), np.float32(y - y.mean())
+    x: np.ndarray = rng.standard_normal((*A.domain_shape, slices * binning))
+    y: np.ndarray = rng.standard_normal((*A.range_shape, slices))
+    x, y = (x - x.mean()).astype(np.float32), (y - y.mean()).astype(np.float32)
     Ax, ATy = np.asarray(A(x), np.float64), np.asarray(A.T(y), np.float64)
     mismatch = abs(np.vdot(Ax, y.astype(np.float64)) - np.vdot(x.astype(np.float64), ATy))
     return float(mismatch / (np.linalg.norm(Ax) * np.linalg.norm(y.astype(np.float64))))

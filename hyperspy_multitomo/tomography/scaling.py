@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 import numpy as np
 
 # Up to 2^20 times more or less than 1 data stay as they are, which saves a copy of them.
@@ -52,6 +54,10 @@ def in_range(images: np.ndarray) -> np.ndarray:
     return images if unit == 1 else images / images.dtype.type(unit)
 
 
+@overload
+def divided(array: np.ndarray, units: np.ndarray) -> np.ndarray: ...
+@overload
+def divided(array: None, units: np.ndarray) -> None: ...
 def divided(array: np.ndarray | None, units: np.ndarray) -> np.ndarray | None:
     """Return rows of an array over their units (row,); None for None.
 

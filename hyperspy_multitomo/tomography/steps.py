@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Event, Lock
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -17,7 +18,38 @@ from hyperspy_multitomo.tomography.checkpoint import differences
 from hyperspy_multitomo.tomography.system import System
 
 
-class Steps(ABC):
+class Problem(Protocol):
+    """What all solvers' systems have."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the volume."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """Threads to use."""
+        ...
+
+    @property
+    def separate(self) -> bool:
+        """Whether the channels are independent of each other."""
+        ...
+
+    @property
+    def initial(self) -> np.ndarray:
+        """The start as it was given, (channel, z, x, y)."""
+        ...
+
+    def in_signal(self, volume: np.ndarray, /) -> np.ndarray:
+        """Return a volume in signal per unit length."""
+        ...
+
+
+ProblemT = TypeVar("ProblemT", bound=Problem)
+
+
+class Steps(ABC, Generic[ProblemT]):
     """The state of a solver: volume, iteration number, residuals of the volume before.
 
     `advance` may run in another thread than the one that reads `volume`; the lock lets a reader see
@@ -25,8 +57,8 @@ class Steps(ABC):
 
     Attributes
     ----------
-    system : System
-        The problem.
+    system : Problem
+        Data, projectors and start, such as a `System`.
     iteration : int
         Iterations done.
     channel_iterations : numpy.ndarray of int (channel,)
@@ -39,7 +71,7 @@ class Steps(ABC):
         Whether the last iteration measured residuals.
     """
 
-    def __init__(self, system: System):
+    def __init__(self, system: ProblemT):
         self.system = system
         self.iteration = 0
         self.residuals: dict[str, np.ndarray | float] = {}
@@ -172,7 +204,7 @@ def sums_of_squares(residuals: np.ndarray) -> np.ndarray:
     return np.array([np.sum(np.square(channel, dtype=np.float64)) for channel in residuals])
 
 
-class TextbookSteps(Steps):
+class TextbookSteps(Steps[System]):
     """SIRT and HEBT in NumPy, for any projector: the reference for the fused form.
 
     An iteration is x <- max(0, x + C [direct W^T R e + mix W_h^T R_h f]).
@@ -206,12 +238,12 @@ class TextbookSteps(Steps):
             direct[:with_data, None, None, None] * s.ray_weights[..., None] * e
         )
         f = np.zeros(1)
-        if s.haadf is not None:
-            f = s.haadf - s.haadf_gains[:, None, None] * s.haadf_projector(
+        if (haadf := s.haadf_rows) is not None:
+            f = haadf.data - haadf.gains[:, None, None] * haadf.projector(
                 np.einsum("c,czxy->zxy", ratios, x)
             )
-            rows = np.float32(s.haadf_projector.geometry.binning**2)
-            update += (rows * mix)[:, None, None, None] * s.haadf_projector.T(
+            rows = np.float32(haadf.projector.geometry.binning**2)
+            update += (rows * mix)[:, None, None, None] * haadf.projector.T(
                 s.haadf_ray_weights[..., None] * f
             )
         x = (

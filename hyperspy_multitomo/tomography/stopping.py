@@ -48,23 +48,25 @@ class StoppingRule:
 
     def reached(self, iterate, history: list[dict]) -> str | None:
         """Return "tolerance" or "discrepancy" if the run should end, given all residuals so far."""
-        if self._noise is not None and self._at_noise(iterate, iterate.latest_residuals["eds"]):
+        noise = self._noise
+        if noise is not None and _hold_at_noise(iterate, iterate.latest_residuals["eds"], noise):
             return "discrepancy"
         if self._tolerance is not None and _change(history) < self._tolerance:
             return "tolerance"
         return None
 
-    def _at_noise(self, iterate, residuals: np.ndarray) -> bool:
-        """Hold the channels whose residual is down to the noise; return whether all of them are."""
-        if self._noise.ndim and self._noise.shape != residuals.shape:
-            raise ValueError(
-                f"`noise` has the shape {self._noise.shape}; expected one number or "
-                f"{residuals.shape}, one per channel"
-            )
-        there = residuals <= self._noise
-        if iterate.separate:
-            iterate.hold(there)
-        return bool(there.all())
+
+def _hold_at_noise(iterate, residuals: np.ndarray, noise: np.ndarray) -> bool:
+    """Hold the channels whose residual is down to the noise; return whether all of them are."""
+    if noise.ndim and noise.shape != residuals.shape:
+        raise ValueError(
+            f"`noise` has the shape {noise.shape}; expected one number or "
+            f"{residuals.shape}, one per channel"
+        )
+    there = residuals <= noise
+    if iterate.separate:
+        iterate.hold(there)
+    return bool(there.all())
 
 
 def _change(history: list[dict]) -> float:

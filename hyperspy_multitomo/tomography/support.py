@@ -19,8 +19,8 @@ from hyperspy_multitomo.tomography.coarse import block_averages, coarse_term
 from hyperspy_multitomo.tomography.forms import primal_dual_of
 from hyperspy_multitomo.tomography.variational_system import Term, VariationalSystem
 
-# tests/test_support.py holds that boxes with these numbers contain the specimen, down to 0.03 counts
-# per pixel.
+# tests/test_support.py holds that boxes with these numbers contain the specimen, down to 0.03
+# counts per pixel.
 #
 # A coarse voxel is occupied above this fraction of the largest of its channel, with a margin of so
 # many voxels.
@@ -169,11 +169,8 @@ def _coarse_solution(system: VariationalSystem, factor: int) -> np.ndarray:
     terms = tuple(coarse_term(term, factor) for term in system.terms)
     mask = system.mask
     if mask is not None:
-        mask = (
-            block_averages(mask[..., None] if mask.ndim == 2 else mask, (factor, factor, factor))
-            > 0
-        )
-        mask = (mask[..., 0] if system.mask.ndim == 2 else mask).astype(np.float32)
+        coarse = block_averages(_in_slices(mask), (factor, factor, factor)) > 0
+        mask = (coarse[..., 0] if mask.ndim == 2 else coarse).astype(np.float32)
     slices = -(-system.initial.shape[-1] // factor)
     start = np.broadcast_to(np.float32(0), (system.channels, *terms[0].A.domain_shape, slices))
     steps = primal_dual_of(

@@ -16,7 +16,10 @@ from hyperspy_multitomo.tomography.system import System, side_by_side
 
 # Solvers whose slices are independent, with the function that makes their system, and what may
 # differ within one of them.
-_SYSTEMS = {sirt: sirt_system, hebt: hebt_system}
+_SYSTEMS: dict[Callable, Callable[..., tuple[System, bool]]] = {
+    sirt: sirt_system,
+    hebt: hebt_system,
+}
 _PER_SLICE = ("alpha", "initial", "ratios", "relaxation", "weighting")
 # Slices times settings that are solved together: those that fill one group of lanes.
 _MOST = 64
@@ -137,7 +140,7 @@ def _groups(solver, data, common: Mapping, options: Sequence[dict]) -> list[list
         numbers.append(number)
     groups = []
     for _, numbers in alike:
-        one = common | options[numbers[0]]
+        one = {**common, **options[numbers[0]]}
         abreast = all(map(fits_lanes, [data[0], one.get("haadf_projector") or data[0]]))
         size = _best_size(_SYSTEMS[solver](*data, **one)[0]) if abreast else 1
         groups += [numbers[first : first + size] for first in range(0, len(numbers), size)]
@@ -154,9 +157,9 @@ def _best_size(system: System) -> int:
 def _solved(solver, data, common: Mapping, options: Sequence[dict], wanted: Sequence[dict]):
     """Yield (number of the problem, iterations, volume) of problems that are solved together."""
     if len(options) == 1:
-        iterates, slices = solver(*data, **common | options[0]), None
+        iterates, slices = solver(*data, **{**common, **options[0]}), None
     else:
-        made = [_SYSTEMS[solver](*data, **common | setting) for setting in options]
+        made = [_SYSTEMS[solver](*data, **{**common, **setting}) for setting in options]
         systems = [system.in_units() for system, _ in made]
         iterates, slices = (
             iterates_of(steps_of(side_by_side(systems)), made[0][1]),
@@ -165,14 +168,15 @@ def _solved(solver, data, common: Mapping, options: Sequence[dict], wanted: Sequ
     last = max(max(counts) for counts in wanted)
     for iterate in iterates:
         due = [place for place, counts in enumerate(wanted) if iterate.iteration in counts]
-        volume = iterate.volume if due else None
-        for place in due:
-            part = (
-                volume
-                if slices is None
-                else volume[..., place * slices : (place + 1) * slices].copy()
-            )
-            yield place, iterate.iteration, part
+        if due:
+            volume = iterate.volume
+            for place in due:
+                part = (
+                    volume
+                    if slices is None
+                    else volume[..., place * slices : (place + 1) * slices].copy()
+                )
+                yield place, iterate.iteration, part
         if iterate.iteration >= last:
             break
     iterates.close()

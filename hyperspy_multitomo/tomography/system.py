@@ -42,6 +42,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -106,6 +107,14 @@ def _column_sums(A: Projector, gains: np.ndarray) -> np.ndarray:
     return A.column_sums(gains) * np.float32(A.geometry.binning**2)
 
 
+class HaadfRows(NamedTuple):
+    """The HAADF in a system: its projector, images (tilt, x, y) and gains (tilt,)."""
+
+    projector: Projector
+    data: np.ndarray
+    gains: np.ndarray
+
+
 @dataclass(frozen=True)
 class System:
     """Data, projectors and coefficients of one reconstruction, validated, float32.
@@ -129,7 +138,7 @@ class System:
     relaxation: float = 1.0
     units: np.ndarray | None = None
 
-    def in_units(self) -> System:
+    def in_units(self) -> Self:
         """Return the system in units in which single precision holds the squares."""
         of_data, of_haadf = roomy(largest(self.projections)), np.ones(1)
         if self.haadf is not None:
@@ -165,12 +174,18 @@ class System:
         return self.haadf is None
 
     @property
+    def haadf_rows(self) -> HaadfRows | None:
+        """The HAADF's rows of the system, None where there are none."""
+        if self.haadf is None or self.haadf_projector is None or self.haadf_gains is None:
+            return None
+        return HaadfRows(self.haadf_projector, self.haadf, self.haadf_gains)
+
+    @property
     def shared(self) -> bool:
         """Whether the HAADF has the rays of the elements: one projection then serves both."""
-        haadf = self.haadf_projector
-        return (
-            self.haadf is not None and haadf.geometry.binning == 1 and haadf.geometry == self.A.rays
-        )
+        if (rows := self.haadf_rows) is None:
+            return False
+        return rows.projector.geometry.binning == 1 and rows.projector.geometry == self.A.rays
 
     @cached_property
     def ray_weights(self) -> np.ndarray:
@@ -180,7 +195,9 @@ class System:
     @cached_property
     def haadf_ray_weights(self) -> np.ndarray:
         """R of the HAADF's rays, (tilt, x)."""
-        return _inverse(self.haadf_projector.row_sums())
+        if (rows := self.haadf_rows) is None:
+            raise ValueError("the system has no HAADF")
+        return _inverse(rows.projector.row_sums())
 
     @cached_property
     def column_sums(self) -> tuple[np.ndarray, np.ndarray | float]:
@@ -188,7 +205,8 @@ class System:
 
         It is 0 for channels without data.
         """
-        haadf = 0.0 if self.haadf is None else _column_sums(self.haadf_projector, self.haadf_gains)
+        rows = self.haadf_rows
+        haadf = 0.0 if rows is None else _column_sums(rows.projector, rows.gains)
         own = np.zeros((self.channels, *self.A.domain_shape), np.float32)
         known: dict[bytes, np.ndarray] = {}
         for channel, gains in enumerate(self.gains):
@@ -246,6 +264,34 @@ class System:
 
 
 @dataclass(frozen=True)
+class Counted(System):
+    """A system of gross counts, with their `background` (channel, tilt, x, y), None for 0."""
+
+    background: np.ndarray | None = None
+
+    def in_units(self) -> Self:
+        """See `System`."""
+        system = super().in_units()
+        if self.background is None or system.units is None:
+            return system
+        return replace(system, background=divided(self.background, system.units))
+
+    def start(self) -> np.ndarray:
+        """Return the start, 0 where no ray passes, as the iterations would leave it there."""
+        return super().start() * (self.steps > 0)[..., None]
+
+    def measures(self, squares: np.ndarray, divergence: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the relative residuals and the deviance per ray, (channel,), from sums."""
+        norms = self.data_norms["eds"]
+        rays = (self.gains > 0).sum(axis=1) * np.prod(self.projections.shape[2:])
+        units = 1.0 if self.units is None else self.units
+        return {
+            "eds": np.sqrt(squares) / np.where(norms > 0, norms, np.inf),
+            "deviance": 2 * units * divergence / rays,
+        }
+
+
+@dataclass(frozen=True)
 class SideBySide(System):
     """Systems of the same data as one, the slices of each after those of the one before.
 
@@ -265,7 +311,7 @@ class SideBySide(System):
 
 def side_by_side(parts: Sequence[System]) -> System:
     """Return systems that differ in coefficients, relaxation and start alone, as one."""
-    first, slices = parts[0], parts[0].initial.shape[-1]
+    first, slices, mask = parts[0], parts[0].initial.shape[-1], parts[0].mask
 
     def repeated(array):
         return None if array is None else np.tile(array, len(parts))
@@ -282,6 +328,6 @@ def side_by_side(parts: Sequence[System]) -> System:
         haadf=repeated(first.haadf),
         coefficients=Coefficients(*coefficients),
         initial=np.concatenate([part.initial for part in parts], axis=-1),
-        mask=repeated(first.mask) if np.ndim(first.mask) == 3 else first.mask,
+        mask=repeated(mask) if mask is not None and mask.ndim == 3 else mask,
     )
     return SideBySide(**shared | changed, parts=tuple(parts))

@@ -28,7 +28,7 @@ which is large for data of many counts; sigma_i is then never far below DATA DAM
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -41,7 +41,13 @@ from hyperspy_multitomo.tomography.differences import (
     symmetrised_gradient,
     symmetrised_gradient_adjoint,
 )
-from hyperspy_multitomo.tomography.functionals import COUPLINGS, DISCREPANCIES, Frobenius, Uncoupled
+from hyperspy_multitomo.tomography.functionals import (
+    COUPLINGS,
+    DISCREPANCIES,
+    FieldNorm,
+    Frobenius,
+    Uncoupled,
+)
 from hyperspy_multitomo.tomography.projectors import Projector
 from hyperspy_multitomo.tomography.scaling import divided, power_of_two, roomy
 
@@ -75,7 +81,7 @@ class Term:
     mix: np.ndarray | None = None
     name: str = "eds"
     profile: np.ndarray | None = None
-    counts: np.ndarray | None = None
+    counts: np.ndarray = field(kw_only=True)
 
     def in_units(self, typical: np.ndarray, energy: float = 1.0) -> Term:
         """Return the term with its data in counts or, for least squares, in about `typical` (row,).
@@ -124,7 +130,7 @@ class Term:
         counts = uniform_filter1d(counts, 5, axis=1)
         return d / np.maximum(counts, max(0.05 * counts.mean(), 1e-3 * self.counts[row]))
 
-    def difference(self, expectations: np.ndarray) -> np.ndarray:
+    def difference(self, expectations: np.ndarray | float) -> np.ndarray:
         """Return data less expectations, 0 where tilts are dead."""
         return np.where(self.live, self.data - expectations, 0)
 
@@ -137,6 +143,11 @@ class Term:
         """Return gain times projections plus background, (row, tilt, x, y)."""
         means = self.gains[:, :, None, None] * projections
         return means if self.background is None else means + self.background
+
+
+def _over_volume(mix: np.ndarray) -> np.ndarray:
+    """Return factors (channel,) or (channel, z, x, y) in the shape that multiplies a volume."""
+    return mix if mix.ndim == 4 else mix[:, None, None, None]
 
 
 @dataclass(frozen=True)
@@ -163,12 +174,12 @@ class VariationalSystem:
     relaxation: float = 1.8
     energy: float = 1.0
     box: Box | None = None
-    whole: tuple[int, int, int] | None = None
+    whole: tuple[int, ...] | None = None
 
     def in_signal(self, u: np.ndarray) -> np.ndarray:
         """Return the volume x of u, in signal per unit length, with zeros around a box."""
         x = self.scales[:, None, None, None] * u
-        return x if self.box is None else self.box.padded(x, self.whole)
+        return x if self.box is None or self.whole is None else self.box.padded(x, self.whole)
 
     @property
     def channels(self) -> int:
@@ -191,12 +202,12 @@ class VariationalSystem:
         return False
 
     @property
-    def norm(self):
+    def norm(self) -> type[FieldNorm]:
         """The norm of the gradient (TV), or of its difference from the field (TGV)."""
         return COUPLINGS[self.coupling]
 
     @property
-    def field_norm(self):
+    def field_norm(self) -> type[FieldNorm]:
         """The norm of TGV's symmetrised gradient: Frobenius wherever channels are coupled."""
         return Uncoupled if self.coupling == "uncoupled" else Frobenius
 
@@ -207,11 +218,10 @@ class VariationalSystem:
         if term.mix is None:
             channels = slice(term.first, term.first + term.rows)
             return self.scales[channels, None, None, None] * u[channels]
-        return (self._coefficients(term) * u).sum(axis=0, keepdims=True)
+        return (self._coefficients(term.mix) * u).sum(axis=0, keepdims=True)
 
-    def _coefficients(self, term: Term) -> np.ndarray:
-        mix = term.mix if term.mix.ndim == 4 else term.mix[:, None, None, None]
-        return self.scales[:, None, None, None] * mix
+    def _coefficients(self, mix: np.ndarray) -> np.ndarray:
+        return self.scales[:, None, None, None] * _over_volume(mix)
 
     def project(self, term: Term, u: np.ndarray) -> np.ndarray:
         """Return the expectations K u + b of a term."""
@@ -224,7 +234,7 @@ class VariationalSystem:
             channels = slice(term.first, term.first + term.rows)
             out[channels] += self.scales[channels, None, None, None] * back
         else:
-            out += self._coefficients(term) * back
+            out += self._coefficients(term.mix) * back
 
     # Step sizes
 
@@ -319,15 +329,16 @@ class VariationalSystem:
         """Return D of each row of a term, (row,)."""
         d = term.weights[:, None, None, None]
         values = DISCREPANCIES[term.discrepancy].value(expectations, term.data, d)
-        return np.sum(np.where(term.live, values, 0), axis=(1, 2, 3), dtype=np.float64)
+        values = np.where(term.live, values, 0)
+        return np.asarray(np.sum(values, axis=(1, 2, 3), dtype=np.float64))
 
     def variation(self, u: np.ndarray, w: np.ndarray | None) -> tuple[float, float, float]:
         """Return |grad u - w|, |E w| and |w|; for TV |grad u|, 0 and 0."""
-        field = gradient(u, self.dimensions)
-        if self.kind == "tv":
-            return self.norm.value(field), 0.0, 0.0
+        slope = gradient(u, self.dimensions)
+        if w is None:
+            return self.norm.value(slope), 0.0, 0.0
         return (
-            self.norm.value(field - w),
+            self.norm.value(slope - w),
             self.field_norm.value(symmetrised_gradient(w)),
             self.norm.value(w),
         )
@@ -383,7 +394,7 @@ class VariationalSystem:
         dual -= bound * float(
             np.sum(np.maximum(-pull, 0) if self.nonnegative else np.abs(pull), dtype=np.float64)
         )
-        if w is not None:
+        if w is not None and q is not None:
             q = self.field_norm.project(q, self.alpha0 * self.strength)
             slack = np.sqrt(np.square(symmetrised_gradient_adjoint(q) - p).sum(axis=1))
             largest = 2 * float(np.sqrt(np.square(w).sum(axis=1)).max())

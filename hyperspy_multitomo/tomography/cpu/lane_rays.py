@@ -7,7 +7,8 @@ import numpy as np
 
 from hyperspy_multitomo.tomography.cpu.kernels import TILE, back_project, project
 from hyperspy_multitomo.tomography.cpu.lanes import empty_lanes
-from hyperspy_multitomo.tomography.cpu.numba_projector import NumbaProjector
+from hyperspy_multitomo.tomography.cpu.numba_projector import numba_projector
+from hyperspy_multitomo.tomography.projectors import Projector
 
 
 class LaneRays:
@@ -15,7 +16,8 @@ class LaneRays:
 
     Parameters
     ----------
-    A : NumbaProjector
+    A : Projector
+        Of the "numba" back-end.
     channels : int
     slices : int
         Of the volume.
@@ -23,11 +25,11 @@ class LaneRays:
         Lanes of a group.
     """
 
-    def __init__(self, A: NumbaProjector, channels: int, slices: int, count: int):
-        self.A, self.count, self.shape = A, count, A.shape(channels)
-        self.groups = -(-slices // count)
+    def __init__(self, A: Projector, channels: int, slices: int, count: int):
+        self.A = numba_projector(A)
+        self.count, self.shape, self.groups = count, self.A.shape(channels), -(-slices // count)
         self.rays = self.empty()
-        self.tasks = [(number, *task) for number, task in enumerate(A.tilt_tasks(self.groups))]
+        self.tasks = [(number, *task) for number, task in enumerate(self.A.tilt_tasks(self.groups))]
 
     def empty(self) -> np.ndarray:
         """Return more lanes of the same layout, not initialised."""

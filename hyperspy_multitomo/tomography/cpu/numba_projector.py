@@ -22,7 +22,7 @@ class NumbaProjector(Projector):
 
     def __init__(self, geometry, threads=None):
         super().__init__(geometry, threads)
-        nz, nx = geometry.volume_shape
+        nz, nx = self.domain_shape
         directions = geometry.directions
         corner = self.rays.origins - directions @ [(nx - 1) / 2, (nz - 1) / 2]
         self.table = np.column_stack([directions, corner])
@@ -101,6 +101,13 @@ class NumbaProjector(Projector):
 
         with Workers(self.threads) as workers:
             return _by_blocks(part_of, projections)
+
+
+def numba_projector(A: Projector) -> NumbaProjector:
+    """Return the projector, which has to be of the "numba" back-end."""
+    if not isinstance(A, NumbaProjector):
+        raise TypeError(f"the projector is a {type(A).__name__}; expected a NumbaProjector")
+    return A
 
 
 def _by_blocks(call, array: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 from hyperspy_multitomo.tomography.cpu.kernels import TILE, back_project, project
 from hyperspy_multitomo.tomography.cpu.lane_rays import LaneRays
 from hyperspy_multitomo.tomography.cpu.lanes import empty_lanes, lane_count, odd, pack, unpack
+from hyperspy_multitomo.tomography.cpu.numba_projector import numba_projector
 from hyperspy_multitomo.tomography.cpu.ray_duals import (
     measure_rays,
     step_rays,
@@ -58,7 +59,8 @@ class _TermRays(LaneRays):
         self._sums = np.zeros((len(self.tasks), term.rows, 2))
         self.rays["lanes"][:] = 0
         self._duals = _zeros(self.rays.size, count)
-        self._steps = self._background = None  # until `renew`
+        self._steps: np.ndarray | None = None  # until `renew`
+        self._background: np.ndarray | None = None
 
     def renew(self, term: Term, steps: np.ndarray) -> None:
         """Take the background of a term and the step sizes."""
@@ -149,12 +151,13 @@ class FusedPrimalDual(PrimalDual):
     def __init__(self, system: VariationalSystem):
         super().__init__(system)
         s, (nz, nx) = system, system.A.domain_shape
+        projector = numba_projector(system.A)
         slices = s.initial.shape[-1]
         count = self._lanes = lane_count(slices)
         stride, groups = odd(nx), -(-slices // count)
         self._size = s.channels, s.dimensions, nz, nx, stride, groups
-        self._shape = s.A.shape(s.channels)
-        self._rows = s.A.row_tasks(groups)
+        self._shape = projector.shape(s.channels)
+        self._rows = projector.row_tasks(groups)
         self._best, self._ahead = pack(s.start(), count), pack(s.start(), count)
         self._back = _zeros(self._best.size, count)
         voxels = groups * nz * nx * s.channels
@@ -192,10 +195,8 @@ class FusedPrimalDual(PrimalDual):
                 self._shares = np.float32(s.scales if term.mix.ndim == 4 else s.scales * term.mix)
                 self._mix = pack(term.mix, self._lanes) if term.mix.ndim == 4 else None
 
-    def go_on(
-        self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None
-    ) -> None:
-        """Continue with other factors and background of the mixed term, from u and w if given."""
+    def go_on(self, system, u=None, w=None):
+        """See `PrimalDual`."""
         with self._lock:
             self.system = system
             self._renew()
@@ -208,7 +209,8 @@ class FusedPrimalDual(PrimalDual):
         elements = stored_elements(self.system.dimensions)
         return empty_lanes(self.system.channels * elements, self._lanes)
 
-    def _feasible(self):
+    def feasible(self):
+        """Return (u, w)."""
         volume = unpack(self._best, self.system.initial.shape)
         return volume, self._unpacked(self._field, self.system.dimensions)
 
@@ -238,7 +240,7 @@ class FusedPrimalDual(PrimalDual):
         dimensions = self.system.dimensions
         p = self._unpacked(self._p, dimensions)
         q = self._unpacked(self._q, stored_elements(dimensions))
-        return *self._feasible(), p, q, [rays.duals for rays in self._rays]
+        return *self.feasible(), p, q, [rays.duals for rays in self._rays]
 
     def _arrays(self):
         s, elements = self.system, stored_elements(self.system.dimensions)

@@ -22,7 +22,9 @@ ALIGNMENT = 64  # bytes: one AVX-512 register, one cache line
 # and for 64 lanes that two processes compiled may then have one name in the cache on the disk, and
 # a third process that loads both runs one of them on the lanes of the other. The record's own name
 # tells them apart.
-types.Record.mangling_args = property(lambda record: (type(record).__name__, (record.name,)))
+types.Record.mangling_args = property(  # type: ignore[method-assign, assignment]
+    lambda record: (type(record).__name__, (record.name,))
+)
 
 
 class Lanes(types.Type):

@@ -11,7 +11,7 @@ from hyperspy_multitomo.tomography.steps import Steps
 from hyperspy_multitomo.tomography.system import System
 
 
-class FusedSteps(Steps):
+class FusedSteps(Steps[System]):
     """The iteration of `TextbookSteps` by compiled kernels.
 
     Data and volume stay in lanes from the first iteration to the last.

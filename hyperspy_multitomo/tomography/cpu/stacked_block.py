@@ -9,15 +9,15 @@ serves all elements.
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from hyperspy_multitomo.tomography.cpu.kernels import RUN
 from hyperspy_multitomo.tomography.cpu.lane_rays import LaneRays
 from hyperspy_multitomo.tomography.cpu.lanes import empty_lanes, pack, unpack
-from hyperspy_multitomo.tomography.cpu.numba_projector import NumbaProjector
 from hyperspy_multitomo.tomography.cpu.residuals import average_pixels, mix_residuals, sum_channels
-from hyperspy_multitomo.tomography.projectors import spread
+from hyperspy_multitomo.tomography.projectors import Projector, spread
 from hyperspy_multitomo.tomography.system import System
 
 
@@ -87,7 +87,7 @@ class DataRays(LaneRays):
 
     def __init__(
         self,
-        A: NumbaProjector,
+        A: Projector,
         data,
         gains,
         weights,
@@ -101,8 +101,10 @@ class DataRays(LaneRays):
         self.weights = weights, weights if haadf_weights is None else haadf_weights
         self.lanes, self._with_data = lanes, len(data)
         self._rows = 1 if lanes.abreast else len(data)
-        self.gains = lanes.factors(np.float32(gains))
-        self.coefficients = tuple(lanes.factors(np.float32(v)[:, None]) for v in coefficients)
+        self.gains = lanes.factors(np.asarray(gains, np.float32))
+        self.coefficients = tuple(
+            lanes.factors(np.asarray(values, np.float32)[:, None]) for values in coefficients
+        )
         self.data = lanes.pack(spread(data, binning))
         self._seen = self.rays if binning == 1 else self.empty()
         self._squares = empty_lanes(len(self.tasks) * (self._rows + 1), self.count)
@@ -131,6 +133,17 @@ class DataRays(LaneRays):
         )  # fmt: skip
 
 
+class _HaadfRays(NamedTuple):
+    """A HAADF with rays of its own: those rays, the sum that they see, and their back projection.
+
+    The latter two are lanes (group, z, x).
+    """
+
+    rays: DataRays
+    sum: np.ndarray
+    extra: np.ndarray
+
+
 class StackedBlock:
     """The slices from `start` to before `stop` of a system, with all that its iterations need.
 
@@ -157,25 +170,25 @@ class StackedBlock:
         self._eds = DataRays(
             s.A, self._seen_by(s.A, s.projections), s.gains, *weights, coefficients, lanes
         )
-        self._haadf = self._haadf_data = self._sum = self._extra = None
-        if s.shared:
-            self._haadf_data = lanes.pack_shared(s.haadf[None, ..., self._slices])
-        elif s.haadf is not None:
-            alike = LaneLayout(count, stop - start, channels if abreast else 1, abreast)
+        self._haadf: _HaadfRays | None = None
+        self._haadf_data = None
+        if (rows := s.haadf_rows) is not None and s.shared:
+            self._haadf_data = lanes.pack_shared(rows.data[None, ..., self._slices])
+        elif rows is not None:
+            layout = LaneLayout(count, stop - start, channels if abreast else 1, abreast)
             data = self._seen_by(
-                s.haadf_projector, np.broadcast_to(s.haadf, (alike.channels, *s.haadf.shape))
+                rows.projector, np.broadcast_to(rows.data, (layout.channels, *rows.data.shape))
             )
-            gains = np.broadcast_to(s.haadf_gains, data.shape[:2])
-            one = np.ones(alike.channels), np.zeros(alike.channels), np.zeros(alike.channels)
-            self._haadf = DataRays(
-                s.haadf_projector, data, gains, s.haadf_ray_weights, None, one, alike
+            gains = np.broadcast_to(rows.gains, data.shape[:2])
+            one, zero = np.ones(layout.channels), np.zeros(layout.channels)
+            rays = DataRays(
+                rows.projector, data, gains, s.haadf_ray_weights, None, (one, zero, zero), layout
             )
-            self._sum, self._extra = (
-                empty_lanes(self._x.size // lanes.of_arrays, count) for _ in range(2)
-            )
-        self._rows = s.A.row_tasks(self._eds.groups)
+            voxels = self._x.size // lanes.of_arrays
+            self._haadf = _HaadfRays(rays, empty_lanes(voxels, count), empty_lanes(voxels, count))
+        self._rows = self._eds.A.row_tasks(self._eds.groups)
 
-    def _seen_by(self, A: NumbaProjector, projections: np.ndarray) -> np.ndarray:
+    def _seen_by(self, A: Projector, projections: np.ndarray) -> np.ndarray:
         """Return the part of the projections that shows these slices."""
         binning = A.geometry.binning
         return projections[..., self._slices.start // binning : self._slices.stop // binning]
@@ -204,23 +217,23 @@ class StackedBlock:
         """Sum the elements for the HAADF that has rays of its own."""
         if self._haadf is None:
             return []
-        ratios, eds = self._eds.coefficients[2], self._eds
-        more = self._sum, ratios, self._lanes.sides, self._sum["lanes"], eds.shape
+        total, ratios, eds = self._haadf.sum, self._eds.coefficients[2], self._eds
+        more = total, ratios, self._lanes.sides, total["lanes"], eds.shape
         return [(sum_channels, (self._x, *more, *task)) for task in self._rows]
 
     def haadf_forward_tasks(self) -> list:
         """Project the sum with the HAADF's geometry and compare it."""
         if self._haadf is None:
             return []
-        return [(self._haadf.forward, (self._sum, None, None, *task)) for task in self._haadf.tasks]
+        rays, total = self._haadf.rays, self._haadf.sum
+        return [(rays.forward, (total, None, None, *task)) for task in rays.tasks]
 
     def haadf_back_tasks(self) -> list:
         """Project the HAADF's residual back."""
-        return (
-            []
-            if self._haadf is None
-            else [(self._haadf.back, (self._extra, *task)) for task in self._rows]
-        )
+        if self._haadf is None:
+            return []
+        rays, extra = self._haadf.rays, self._haadf.extra
+        return [(rays.back, (extra, *task)) for task in self._rows]
 
     def forward_tasks(self) -> list:
         """Project the elements and compare them."""
@@ -232,8 +245,9 @@ class StackedBlock:
 
     def update_tasks(self) -> list:
         """Project the residuals back into the next volume."""
+        extra = None if self._haadf is None else self._haadf.extra
         update = partial(
-            self._eds.back, step=self._step, extra=self._extra, shares=self._eds.coefficients[1],
+            self._eds.back, step=self._step, extra=extra, shares=self._eds.coefficients[1],
             mask=self._mask, nonnegative=self._system.nonnegative,
         )  # fmt: skip
         return [(update, (self._x, *task)) for task in self._rows]
@@ -243,5 +257,5 @@ class StackedBlock:
         """Sums of squares of the residuals before the iteration, (channel with data, HAADF)."""
         squares = self._eds.squares
         if self._haadf is not None:
-            squares[-1] = self._haadf.squares[0]
+            squares[-1] = self._haadf.rays.squares[0]
         return squares

@@ -8,17 +8,19 @@ import numpy as np
 from hyperspy_multitomo.tomography.cuda import device
 from hyperspy_multitomo.tomography.cuda.device import BLOCK, BlockSums, Kernels, grid_of, to_device
 from hyperspy_multitomo.tomography.cuda.memory import device_bytes
+from hyperspy_multitomo.tomography.cuda.projector import device_projector
 from hyperspy_multitomo.tomography.cuda.stacked import DeviceSteps
 from hyperspy_multitomo.tomography.functionals import LEAST
+from hyperspy_multitomo.tomography.system import Counted
 
 _kernels = Kernels("common.cu", "residuals.cu")
 
 
-class CudaEM(DeviceSteps):
+class CudaEM(DeviceSteps[Counted]):
     """EM with counts, background and volume on the device, with pixels of any size."""
 
-    def __init__(self, system):
-        s, A = system, system.A
+    def __init__(self, system: Counted):
+        s, A = system, device_projector(system.A)
         channels, _, _, slices = s.initial.shape
         needed = device_bytes(
             "em",
@@ -50,7 +52,7 @@ class CudaEM(DeviceSteps):
 
     def advance(self):
         """Do one iteration."""
-        s, A = self.system, self.system.A
+        s, A = self.system, self._A
         with A.device:
             A.project_device(self._x, self._rays)
             if self._seen is not None:

@@ -6,13 +6,13 @@ from __future__ import annotations
 from math import prod
 
 from hyperspy_multitomo.tomography.cuda.device import BLOCK
-from hyperspy_multitomo.tomography.geometry import TiltGeometry
+from hyperspy_multitomo.tomography.geometry import TiltGeometry, volume_grid
 
 METHODS = ("sirt", "hebt", "em", "fbp")
 
 
 def _voxels(geometry: TiltGeometry, slices: int) -> int:
-    return prod(geometry.volume_shape) * slices
+    return prod(volume_grid(geometry)) * slices
 
 
 def _rays(geometry: TiltGeometry, slices: int) -> int:

@@ -21,9 +21,10 @@ from hyperspy_multitomo.tomography.cuda.device import (
     to_device,
     to_host,
 )
+from hyperspy_multitomo.tomography.cuda.projector import device_projector
 from hyperspy_multitomo.tomography.cuda.term_rays import TermRays, rays_bytes
 from hyperspy_multitomo.tomography.differences import stored_elements
-from hyperspy_multitomo.tomography.geometry import TiltGeometry
+from hyperspy_multitomo.tomography.geometry import TiltGeometry, volume_grid
 from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, PrimalDual
 from hyperspy_multitomo.tomography.projectors import matched
 from hyperspy_multitomo.tomography.variational_system import VariationalSystem
@@ -77,8 +78,13 @@ class CudaPrimalDual(PrimalDual):
         self._kernels = VariationKernels(system.channels, system.dimensions, system.coupling)
         size = f"{system.channels} channels of {nz} x {nx} x {slices} voxels (z, x, y)"
         what = f"{system.kind.upper()} of {size}"
-        with system.A.device, device.reserved(system_bytes(system), what):
+        with self._device, device.reserved(system_bytes(system), what):
             self._allocate()
+
+    @property
+    def _device(self):
+        """The device of the projectors, as a context."""
+        return device_projector(self.system.A).device
 
     def _allocate(self):
         s, cupy = self.system, device.cupy()
@@ -123,13 +129,11 @@ class CudaPrimalDual(PrimalDual):
                 self._shares = to_device(s.scales if term.mix.ndim == 4 else s.scales * term.mix)
                 self._mix = to_device(term.mix) if term.mix.ndim == 4 else None
 
-    def go_on(
-        self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None
-    ) -> None:
-        """Continue with other factors and background of the mixed term, from u and w if given."""
+    def go_on(self, system, u=None, w=None):
+        """See `PrimalDual`."""
         with (
             self._lock,
-            self.system.A.device,
+            self._device,
             device.reserved(0, "the HAADF's factors, anew, of TV or TGV with a power"),
         ):
             # The projectors stay: they may be the matched ones that took the place of others.
@@ -152,19 +156,20 @@ class CudaPrimalDual(PrimalDual):
             self._field_ahead = self._field.copy()
 
     def _read(self):
-        with self.system.A.device:
+        with self._device:
             return to_host(self._best)
 
-    def _feasible(self):
-        with self.system.A.device:
+    def feasible(self):
+        """Return (u, w)."""
+        with self._device:
             return to_host(self._best), None if self._field is None else to_host(self._field)
 
     def state(self):
         """Return (u, w, p, q, s)."""
-        with self.system.A.device:
+        with self._device:
             q = None if self._q is None else to_host(self._q)
             return (
-                *self._feasible(),
+                *self.feasible(),
                 to_host(self._p),
                 q,
                 [to_host(rays.duals) for rays in self._rays],
@@ -180,14 +185,14 @@ class CudaPrimalDual(PrimalDual):
         return {"best": "_best", "ahead": "_ahead", "p": "_p"} | fields
 
     def _arrays(self):
-        with self.system.A.device:
+        with self._device:
             for name, attribute in self._names().items():
                 yield name, to_host(getattr(self, attribute))
             for number, rays in enumerate(self._rays):
                 yield f"s {number}", to_host(rays.duals)
 
     def _put(self, arrays):
-        with self.system.A.device:
+        with self._device:
             for name, attribute in self._names().items():
                 setattr(self, attribute, None)
                 setattr(self, attribute, to_device(arrays[name]))
@@ -222,7 +227,7 @@ class CudaPrimalDual(PrimalDual):
     def advance(self):
         """Do one iteration."""
         s = self.system
-        with self._lock, s.A.device:
+        with self._lock, self._device:
             self._project_back()
             if self._cancelled.is_set():
                 return
@@ -257,7 +262,7 @@ class CudaPrimalDual(PrimalDual):
 
     def objective(self):
         """Return the objective of the volume, now."""
-        with self._lock, self.system.A.device:
+        with self._lock, self._device:
             return self._measure()["objective"]
 
 
@@ -305,7 +310,7 @@ def regularised_bytes(
     >>> round(regularised_bytes("tgv", 3, 4, 60, series) / 1e9, 2)
     3.29
     """
-    nz, nx = series[0][0].volume_shape
+    nz, nx = volume_grid(series[0][0])
     voxels = nz * nx * slices
     numbers = channels * (numbers_per_voxel(kind, dimensions) * voxels + nz * nx)
     numbers += ((2 + channels) * mixed + bool(mask)) * voxels

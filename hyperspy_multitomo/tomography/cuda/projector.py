@@ -199,7 +199,7 @@ class CudaProjector(DeviceProjector):
 
     def __init__(self, geometry, threads=None):
         super().__init__(geometry, threads)
-        directions, (nz, nx) = geometry.directions, geometry.volume_shape
+        directions, (nz, nx) = geometry.directions, self.domain_shape
         self.table = np.column_stack(
             [directions, self.rays.origins - directions @ [(nx - 1) / 2, (nz - 1) / 2]]
         )
@@ -249,6 +249,13 @@ class CudaProjector(DeviceProjector):
         """Project the rays back into the volume; see `DeviceProjector`."""
         more = (step, multiply, extra, shares, mask, nonnegative)
         self._call("back_project", rays, volume, *self.domain_shape, *more)
+
+
+def device_projector(A: Projector) -> DeviceProjector:
+    """Return the projector, which has to work on device arrays."""
+    if not isinstance(A, DeviceProjector):
+        raise TypeError(f"the projector is a {type(A).__name__}; expected a DeviceProjector")
+    return A
 
 
 def verified(

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 
 from hyperspy_multitomo.tomography.cuda import device
@@ -15,40 +17,43 @@ from hyperspy_multitomo.tomography.cuda.device import (
     to_host,
 )
 from hyperspy_multitomo.tomography.cuda.memory import device_bytes
-from hyperspy_multitomo.tomography.cuda.projector import DeviceProjector
+from hyperspy_multitomo.tomography.cuda.projector import DeviceProjector, device_projector
 from hyperspy_multitomo.tomography.steps import Steps
 from hyperspy_multitomo.tomography.system import System
 
 _kernels = Kernels("common.cu", "residuals.cu")
 
+SystemT = TypeVar("SystemT", bound=System)
 
-class DeviceSteps(Steps):
+
+class DeviceSteps(Steps[SystemT]):
     """Steps with the volume `_x` and the step lengths `_step` on the device.
 
     A channel that has stopped has a step of 0.
     """
 
-    def __init__(self, system: System):
+    def __init__(self, system: SystemT):
         super().__init__(system)
         s = system
+        self._A = device_projector(s.A)
         self._x, self._step = to_device(s.start()), to_device(s.steps)
         self._mask = to_device(s.mask) if s.mask is not None and s.mask.ndim == 3 else None
 
     def _read(self):
-        with self.system.A.device:
+        with self._A.device:
             return to_host(self._x)
 
     def _arrays(self):
         return {"volume": self._read()}
 
     def _put(self, arrays):
-        with self.system.A.device:
+        with self._A.device:
             self._x, self._step = to_device(arrays["volume"]), to_device(self.system.steps)
 
     def hold(self, channels):
         """Stop channels: a step of 0 leaves a volume that obeys the constraints as it is."""
         super().hold(channels)
-        with self.system.A.device:
+        with self._A.device:
             for channel in np.flatnonzero(self.stopped):
                 self._step[int(channel)] = 0
 
@@ -104,7 +109,7 @@ class DataRays:
         return squares
 
 
-class CudaSteps(DeviceSteps):
+class CudaSteps(DeviceSteps[System]):
     """The iteration of `steps.TextbookSteps` on the device.
 
     Where HAADF and elements share their rays, the projections of the elements serve the HAADF too.
@@ -113,27 +118,28 @@ class CudaSteps(DeviceSteps):
     """
 
     def __init__(self, system: System):
-        s, c = system, system.coefficients
+        s, c, A = system, system.coefficients, device_projector(system.A)
         with (
-            s.A.device,
+            A.device,
             device.reserved(self.device_bytes(s), f"a reconstruction of {self._what(s)}"),
         ):
             super().__init__(system)
             weights = s.ray_weights, s.haadf_ray_weights if s.shared else None
             self._eds = DataRays(
-                s.A,
+                A,
                 s.projections,
                 s.gains,
                 *weights,
                 (c.direct, c.mix if s.shared else 0 * c.mix, c.ratios),
             )
-            self._haadf_data = self._haadf_gains = self._haadf = self._sum = self._extra = None
-            if s.shared:
-                self._haadf_data, self._haadf_gains = to_device(s.haadf), to_device(s.haadf_gains)
-            elif s.haadf is not None:
+            self._haadf_data = self._haadf_gains = self._sum = self._extra = None
+            self._haadf: DataRays | None = None
+            if (rows := s.haadf_rows) is not None and s.shared:
+                self._haadf_data, self._haadf_gains = to_device(rows.data), to_device(rows.gains)
+            elif rows is not None:
                 alone = (np.ones(1), np.zeros(1), np.zeros(1))
-                rays = s.haadf[None], s.haadf_gains[None], s.haadf_ray_weights
-                self._haadf = DataRays(s.haadf_projector, *rays, None, alone)
+                rays = rows.data[None], rows.gains[None], s.haadf_ray_weights
+                self._haadf = DataRays(device_projector(rows.projector), *rays, None, alone)
                 self._sum = device.cupy().empty((1, *self._x.shape[1:]), np.float32)
                 self._extra = device.cupy().empty((1, *self._x.shape[1:]), np.float32)
             self._ratios, self._shares = to_device(c.ratios), to_device(c.mix)
@@ -160,28 +166,28 @@ class CudaSteps(DeviceSteps):
             backend=system.A.backend,
         )
 
-    def _project_haadf(self):
+    def _project_haadf(self, haadf: DataRays) -> None:
         """Project the sum of the elements at the HAADF's tilts, and back project its residual."""
-        voxels = self._sum.size
+        voxels = int(np.prod(self._x.shape[1:]))
         sizes = (len(self._x), np.int64(voxels))
         _kernels.call(
             "sum_channels", grid_of(voxels), (BLOCK,), self._x, self._sum, self._ratios, *sizes
         )
-        self._haadf.forward(self._sum)
-        self._haadf.A.back_device(self._haadf.rays, self._extra)
+        haadf.forward(self._sum)
+        haadf.A.back_device(haadf.rays, self._extra)
 
     def advance(self):
         """Do one iteration."""
         s, eds = self.system, self._eds
-        with s.A.device:
+        with self._A.device:
             if self._haadf is not None:
-                self._project_haadf()
+                self._project_haadf(self._haadf)
             eds.forward(self._x, self._haadf_data, self._haadf_gains)
             if self._cancelled.is_set():
                 return
             extra = {} if self._haadf is None else {"extra": self._extra[0], "shares": self._shares}
             with self._lock:  # and no cancelling: what is begun here makes a whole iterate
-                s.A.back_device(
+                self._A.back_device(
                     eds.rays,
                     self._x,
                     self._step,

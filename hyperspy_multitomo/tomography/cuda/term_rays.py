@@ -7,6 +7,7 @@ import numpy as np
 
 from hyperspy_multitomo.tomography.cuda import device
 from hyperspy_multitomo.tomography.cuda.device import BLOCK, BlockSums, Kernels, grid_of, to_device
+from hyperspy_multitomo.tomography.cuda.projector import device_projector
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.variational_system import Term
 
@@ -43,12 +44,9 @@ class TermRays:
 
     def __init__(self, term: Term, scales, slices: int):
         cupy, shape = device.cupy(), term.data.shape
-        self._A, self._binning, self._poisson = (
-            term.A,
-            term.A.geometry.binning,
-            term.discrepancy == "kl",
-        )
-        self.rays = cupy.zeros(term.A.rays_shape(term.rows, slices), np.float32)
+        self._A, self._binning = device_projector(term.A), term.A.geometry.binning
+        self._poisson = term.discrepancy == "kl"
+        self.rays = cupy.zeros(self._A.rays_shape(term.rows, slices), np.float32)
         self._seen = self.rays if self._binning == 1 else cupy.zeros(shape, np.float32)
         self.duals, self._data = cupy.zeros(shape, np.float32), to_device(term.data)
         self._gains, self._weights, self._scales = (
