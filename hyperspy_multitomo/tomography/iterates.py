@@ -286,13 +286,7 @@ def run(
         for iterate in iterates:
             if record.begun is None:
                 record.begin(iterate)
-            reached = None
-            if iterate.iteration > 0:
-                record.note(iterate)
-                if progress is not None and iterate.iteration != record.resumed_at:
-                    progress(iterate)
-                if iterate.measured:
-                    reached = rule.reached(iterate, list(record.history.values()))
+            reached = _advanced(iterate, record, rule, progress)
             if reached or iterate.iteration - record.begun >= iterations:
                 stopped_by = reached or stopped_by
                 break
@@ -321,6 +315,21 @@ def run(
         resumed_at=record.resumed_at,
         box=iterate.box,
     )
+
+
+def _advanced(
+    iterate: Iterate,
+    record: _Record,
+    rule: StoppingRule,
+    progress: Callable[[Iterate], object] | None,
+) -> str | None:
+    """Record and show an iteration; return the rule that it meets, if any."""
+    if iterate.iteration == 0:
+        return None
+    record.note(iterate)
+    if progress is not None and iterate.iteration != record.resumed_at:
+        progress(iterate)
+    return rule.reached(iterate, list(record.history.values())) if iterate.measured else None
 
 
 class _Record:
@@ -382,7 +391,7 @@ class _Record:
         self.begun = begun
 
     def note(self, iterate: Iterate) -> None:
-        """Take note of the residuals of an iterate, if it has measured any."""
+        """Record the residuals of an iterate, if it has measured any."""
         if iterate.measured and iterate.iteration > 0:
             self.history[iterate.iteration] = iterate.residuals
 

@@ -79,22 +79,20 @@ def sirt(
     >>> result.volume.shape, bool(abs(result.volume[10:14, 10:14].mean() - 2) < 0.1)
     ((24, 24, 2), True)
     """
-    given = dict(
-        gains=gains, mask=mask, initial=initial, nonnegative=nonnegative, relaxation=relaxation
+    system, has_channels = sirt_system(
+        A,
+        projections,
+        gains=gains,
+        mask=mask,
+        initial=initial,
+        nonnegative=nonnegative,
+        relaxation=relaxation,
     )
-    system, has_channels = sirt_system(A, projections, **given)
     return iterates_of(steps_of(system.in_units()), has_channels)
 
 
 def sirt_system(
-    A: Projector,
-    projections,
-    *,
-    gains=None,
-    mask=None,
-    initial=None,
-    nonnegative: bool = True,
-    relaxation: float = 1.0,
+    A: Projector, projections, *, gains, mask, initial, nonnegative: bool, relaxation: float
 ) -> tuple[System, bool]:
     """Return the validated system of `sirt`, and whether the projections have channels."""
     projections, has_channels = checked_projections("projections", projections, A)
@@ -208,18 +206,22 @@ def hebt(
     >>> result.volume.shape, bool(abs(result.volume[1, 10:14, 13:15].mean() - 3) < 0.2)
     ((2, 24, 24, 1), True)
     """
-    options = dict(
+    system, has_channels = hebt_system(
+        A,
+        projections,
+        haadf,
+        ratios,
+        alpha=alpha,
+        haadf_projector=haadf_projector,
         gains=gains,
         haadf_gains=haadf_gains,
         mask=mask,
         initial=initial,
         rest=rest,
         weighting=weighting,
+        nonnegative=nonnegative,
+        relaxation=relaxation,
     )
-    options |= dict(
-        nonnegative=nonnegative, relaxation=relaxation, alpha=alpha, haadf_projector=haadf_projector
-    )
-    system, has_channels = hebt_system(A, projections, haadf, ratios, **options)
     return iterates_of(steps_of(system.in_units()), has_channels)
 
 
@@ -229,16 +231,16 @@ def hebt_system(
     haadf,
     ratios,
     *,
-    alpha: float = 0.7,
-    haadf_projector: Projector | None = None,
-    gains=None,
-    haadf_gains=None,
-    mask=None,
-    initial=None,
-    rest: bool = False,
-    weighting: str = "sirt",
-    nonnegative: bool = True,
-    relaxation: float = 1.0,
+    alpha: float,
+    haadf_projector: Projector | None,
+    gains,
+    haadf_gains,
+    mask,
+    initial,
+    rest: bool,
+    weighting: str,
+    nonnegative: bool,
+    relaxation: float,
 ) -> tuple[System, bool]:
     """Return the validated system of `hebt`, and that it has channels."""
     projections, has_channels = checked_projections("projections", projections, A)

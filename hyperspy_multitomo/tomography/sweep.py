@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import signature
 from numbers import Integral
 
 import numpy as np
@@ -142,9 +143,16 @@ def _groups(solver, data, common: Mapping, options: Sequence[dict]) -> list[list
     for _, numbers in alike:
         one = {**common, **options[numbers[0]]}
         abreast = all(map(fits_lanes, [data[0], one.get("haadf_projector") or data[0]]))
-        size = _best_size(_SYSTEMS[solver](*data, **one)[0]) if abreast else 1
+        size = _best_size(_system_of(solver, data, one)[0]) if abreast else 1
         groups += [numbers[first : first + size] for first in range(0, len(numbers), size)]
     return groups
+
+
+def _system_of(solver, data, options: Mapping) -> tuple[System, bool]:
+    """Return the system that a solver makes of its arguments, and whether it has channels."""
+    arguments = signature(solver).bind(*data, **options)
+    arguments.apply_defaults()
+    return _SYSTEMS[solver](*arguments.args, **arguments.kwargs)
 
 
 def _best_size(system: System) -> int:
@@ -159,7 +167,7 @@ def _solved(solver, data, common: Mapping, options: Sequence[dict], wanted: Sequ
     if len(options) == 1:
         iterates, slices = solver(*data, **{**common, **options[0]}), None
     else:
-        made = [_SYSTEMS[solver](*data, **{**common, **setting}) for setting in options]
+        made = [_system_of(solver, data, {**common, **setting}) for setting in options]
         systems = [system.in_units() for system, _ in made]
         iterates, slices = (
             iterates_of(steps_of(side_by_side(systems)), made[0][1]),

@@ -30,6 +30,24 @@ def _add_channels(lanes, element, slices, channels):
 
 
 @kernel
+def _sum_elements(
+    projections, ratios, factors, channels, first, stride, rays, abreast, scratch, plain
+):
+    """Write sum_c r_c W x_c of the `rays` rays from `first` on to `scratch`.
+
+    Channels are `stride` elements apart; the rest is that of `mix_residuals`.
+    """
+    for k in range(rays):
+        f = zero(projections)
+        for c in range(channels):
+            f = fma(load(ratios, factors + c), load(projections, first + k + c * stride), f)
+        store(scratch, k, f)
+    if abreast[1] > 1:
+        for k in range(rays):
+            _add_channels(plain, k, abreast[0], abreast[1])
+
+
+@kernel
 def mix_residuals(
     projections, seen, data, haadf, weights, gains, haadf_gains, coefficients, with_data, abreast,
     shape, group, start, stop, squares, number, scratch, plain,
@@ -59,18 +77,10 @@ def mix_residuals(
             first = (group * channels * nt + tilt) * tilt_stride + begin
             datum = (group * with_data * nt + tilt) * tilt_stride + begin
             if haadf is not None:
-                for k in range(rays):
-                    f = nought
-                    for c in range(channels):
-                        f = fma(
-                            load(ratios, factors + c),
-                            load(projections, first + k + c * nt * tilt_stride),
-                            f,
-                        )
-                    store(scratch, k, f)
-                if abreast[1] > 1:
-                    for k in range(rays):
-                        _add_channels(plain, k, abreast[0], abreast[1])
+                _sum_elements(
+                    projections, ratios, factors, channels, first, nt * tilt_stride, rays, abreast,
+                    scratch, plain,
+                )  # fmt: skip
             for k in range(rays):
                 weight, mixed = weights[0][tilt, begin + k], weights[1][tilt, begin + k]
                 f = nought
