@@ -30,8 +30,8 @@ def _astra_cuda() -> type[Projector]:
     from hyperspy_multitomo.tomography.cuda.astra import AstraCudaProjector
     from hyperspy_multitomo.tomography.cuda.projector import verified
 
-    # Its back projection is another interpolation, and no adjoint: what is found here is that axes
-    # and scales are right.
+    # Its back projection is another interpolation, and no adjoint: this check finds wrong axes and
+    # scales.
     return verified(AstraCudaProjector, tolerance=0.1, mismatch=0.05)
 
 
@@ -43,9 +43,8 @@ def _astra_cpu() -> type[Projector]:
     return AstraCpuProjector
 
 
-# Best first. Each entry imports what its back-end needs and returns the class, or raises
-# ImportError; RuntimeError where all is installed, but what it runs on is missing or gives wrong
-# numbers.
+# Best first. Each entry imports its back-end and returns the class. It raises ImportError where a
+# library is missing, RuntimeError where the hardware is missing or gives wrong numbers.
 BACKENDS: dict[str, Callable[[], type[Projector]]] = {
     "cuda": _cuda,
     "numba": _numba,

@@ -166,7 +166,7 @@ class _Bidiagonal(Steps[System]):
         beta = self._next_u(self._alpha)
         if self._cancelled.is_set():
             return
-        with self._lock:  # what is begun here is finished, so that u, v, w and x belong together
+        with self._lock:  # no cancelling from here on, so that u, v, w and x belong together
             residuals = self._residuals()
             # An exhausted slice goes on without recurrence, bounded, and without effect.
             beta = np.where(self._exhausted, 0.0, beta)

@@ -27,8 +27,8 @@ from hyperspy_multitomo.machine.writing import replacing
 # States are in the units of `System.in_units` from format 2 on, and of the box of `support` from
 # format 3 on.
 FORMAT = 3
-# What zipfile, NumPy and JSON raise for an archive whose bytes are not what they were; ValueError
-# has JSON's and Unicode's in it.
+# Exceptions of zipfile, NumPy and JSON for a damaged archive; those of JSON and Unicode are
+# ValueErrors.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -172,8 +172,8 @@ class Checkpoint:
         Raises
         ------
         OSError
-            If it cannot be written, such as on a full disk: what was there before is still there,
-            whole.
+            If it cannot be written, such as on a full disk: the file before it is still there,
+            complete.
         """
         about = {
             "name": _NAME,
@@ -240,7 +240,7 @@ class Stored(Mapping):
     ----------
     path : Path
     header : dict
-        `format`, `version`, `key`, and `about`, what was given to `save` beside the arrays.
+        `format`, `version`, `key`, and the `about` of `save`.
     """
 
     def __init__(self, path: Path):

@@ -258,7 +258,7 @@ class FusedEM(Steps[Counted]):
         if self._cancelled.is_set():
             return
         update = dict(step=self._step, multiply=True, nonnegative=True)
-        with self._lock:  # and no cancelling: what is begun here makes a whole iterate
+        with self._lock:  # no cancelling from here on: the iterate is completed
             self._workers.run(
                 lambda *task: rays.back(self._x, *task, **update),
                 self.system.A.row_tasks(rays.groups),

@@ -69,7 +69,7 @@ def even_places(images: np.ndarray, among: np.ndarray | None = None) -> np.ndarr
     ----------
     images : numpy.ndarray (..., x, y)
     among : numpy.ndarray of bool, optional
-        Places that are looked at, by default all.
+        Places to choose from, by default all.
     """
     if not of_few(images):
         return np.ones(of_pairs(images, 1.0, 0.5).shape, bool) if among is None else among

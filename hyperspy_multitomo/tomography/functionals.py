@@ -112,7 +112,7 @@ class Uncoupled:
 class Frobenius:
     """The Frobenius norm over channels and components ("joint sparsity").
 
-    Edges of all channels are wanted at one place.
+    It favours edges of all channels at one place.
     """
 
     @staticmethod
@@ -129,7 +129,7 @@ class Frobenius:
 class Nuclear:
     """The nuclear norm of the matrix channels x components. Its dual is the spectral norm.
 
-    Edges of all channels are wanted at one place, with one direction.
+    It favours edges of all channels at one place, with one direction.
     """
 
     @staticmethod

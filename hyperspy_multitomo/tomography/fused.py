@@ -196,11 +196,11 @@ class PowerLaw:
 class Relinearised(Steps[VariationalSystem]):
     """Primal-dual steps on tangents of the power law. The volume is the best so far.
 
-    At every tenth step the true objective is found where the solver is, then at points on the way
-    to there, until it is no higher than before: the next tangent is taken there, and the dual
-    variables stay. If it is higher all along the way, the solver goes on as it is. It converges to
-    the minimum of the problem with its tangent, and on the way to that, short of a stationary
-    point, the true objective falls.
+    At every tenth step the true objective is computed at the solver's point, then at points on the
+    way to it, until it is no higher than before: the next tangent is taken there, and the dual
+    variables stay. If it is higher all along the way, the solver continues with the same tangent.
+    It converges to the minimum of the problem with that tangent, and on the way there, short of a
+    stationary point, the true objective falls.
     """
 
     def __init__(self, law: PowerLaw):

@@ -34,7 +34,7 @@ def regressed_weights(
     maps : DataTerm
         The maps that it was reconstructed from.
     haadf : DataTerm
-        h; a `mix` is not looked at.
+        h; its `mix` is not used.
     power : float, default 1.0
         gamma, from 1 to 2.
 
@@ -63,10 +63,10 @@ def regressed_weights(
     correction, and with it diverges, as the HAADF follows the elements that are too bright.
 
     Elements that are in one fixed proportion everywhere, as oxygen and metals in their oxides,
-    cannot be told apart by their brightness: the sum of their weights is found and not its parts,
-    on which the reconstruction depends as little. For a power above 1 small particles, which the
-    reconstruction blurs, get too high a weight; an alternative are the response ratios times
-    S^(1 - gamma), S being the signal of the voxels that are full of an element.
+    cannot be distinguished by their brightness: only the sum of their weights is determined, and
+    the reconstruction depends on the single weights as little. For a power above 1 small particles,
+    which the reconstruction blurs, get too high a weight; an alternative are the response ratios
+    times S^(1 - gamma), S being the signal of the voxels that are full of an element.
 
     J. Schwartz et al., Nat. Commun. 15 (2024) 3555, doi:10.1038/s41467-024-47558-0, take the
     weights from atomic numbers.

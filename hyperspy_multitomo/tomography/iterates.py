@@ -91,8 +91,7 @@ class Iterate:
         Raises
         ------
         ValueError
-            Where the channels are coupled: one that stands still would leave what it lacks to the
-            others.
+            Where the channels are coupled: the others would make up for what a held one lacks.
         """
         if not self.separate:
             raise ValueError(
@@ -107,8 +106,8 @@ class Iterate:
         The arrays are not to be changed.
 
         Volumes are (channel, .., z, x, y), projections (channel, tilt, x, y), whatever the
-        machine's vectors. A solver of the same problem that is given it by `restore` goes on bit
-        for bit, on machines of the same kind, whatever the threads.
+        machine's vectors. After `restore` a solver of the same problem continues bit for bit, on
+        machines of the same kind, whatever the threads.
         """
         return self._steps.snapshot()
 
@@ -135,7 +134,7 @@ class Iterate:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What `run` returns.
+    """The result of `run`.
 
     Attributes
     ----------
@@ -216,7 +215,7 @@ def run(
     ----------
     iterates : iterator of Iterate
         From `sirt`, `hebt`, `em`, `cgls` or another solver. It is left where it stopped: a second
-        `run` of it goes on.
+        `run` of it continues there.
     iterations : int
         Iterations to do, at most; with `resume` those before count.
     tolerance : float, optional
@@ -226,18 +225,18 @@ def run(
     noise : float or array_like (channel,), optional
         Discrepancy principle: stop when the relative residual |b - A x|/|b| is down to this, the
         norm of the noise over that of the data; see `counting_noise` and `image_noise`. Each
-        channel is held where it is once it gets there, while the others go on; HEBT, whose channels
-        are coupled, stops when the last of them is there.
+        channel is held once it gets there, while the others continue; HEBT, whose channels are
+        coupled, stops when the last of them gets there.
     progress : callable, optional
         Called with the iterate after each iteration, to show a bar or a picture.
     checkpoint : Checkpoint, optional
         Where to keep the state: at intervals, and when the run ends or is interrupted. The solver
         waits while it is written.
     resume : bool, default False
-        Go on from what the checkpoint holds: the volume becomes that of a run that was never
-        interrupted, bit for bit on machines of the same kind, whatever the threads, and so do the
-        residuals, to rounding where the threads are others. The iterates have to be made anew, from
-        the same data with the same parameters.
+        Continue from the checkpoint. The volume becomes that of a run that was never interrupted,
+        bit for bit on machines of the same kind, whatever the threads; so do the residuals, to
+        rounding with another number of threads. The iterates have to be new ones, from the same
+        data with the same parameters.
 
     Returns
     -------
@@ -260,7 +259,7 @@ def run(
     -----
     UserWarning
         If a keyboard interrupt ends the run: the last whole iterate is returned. If the checkpoint
-        cannot be written, the first time and at the end: the run goes on, the result is returned,
+        cannot be written, the first time and at the end: the run continues, the result is returned,
         and the file stays as it was.
 
     Notes

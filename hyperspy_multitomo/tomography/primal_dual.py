@@ -79,7 +79,7 @@ class TextbookPrimalDual(PrimalDual):
 
     L. Condat, J. Optim. Theory Appl. 158 (2013) 460, doi:10.1007/s10957-012-0245-9, algorithm 3.2;
     A. Chambolle, T. Pock, J. Math. Imaging Vis. 40 (2011) 120. Dual variables see 2 u~ - u, and
-    each variable goes on by `relaxation` times its step.
+    each variable moves by `relaxation` times its step.
     """
 
     def __init__(self, system: VariationalSystem):

@@ -7,7 +7,7 @@ from typing import overload
 
 import numpy as np
 
-# Up to 2^20 times more or less than 1 data stay as they are, which saves a copy of them.
+# Data within 2^20 times more or less than 1 are not scaled, which saves a copy of them.
 _ROOM = 20
 # Exponent of the largest value of images in range.
 _TOP = 10

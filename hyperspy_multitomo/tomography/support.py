@@ -57,8 +57,8 @@ def within(system: VariationalSystem, box: Box) -> VariationalSystem:
 
     The volumes that it returns are whole.
 
-    A layer of voxels around the box is kept, and held at 0: an edge at the rim of the box costs
-    what it costs elsewhere.
+    A layer of voxels around the box is included and stays 0: an edge at the rim of the box costs
+    as much as elsewhere.
     """
     whole = system.initial.shape[1:]
     together = lcm(*(term.A.geometry.binning for term in system.terms))

@@ -156,8 +156,8 @@ class Regulariser:
         Total variation, |grad u|, or total generalised variation of second order, min_w |grad u -
         w| + alpha_0 |E w|.
     coupling : {"frobenius", "nuclear", "uncoupled"}, default "frobenius"
-        Norm over channels and directions at each voxel: edges of all channels are wanted at one
-        place, at one place with one direction, or wherever each channel alone has them.
+        Norm over channels and directions at each voxel: it favours edges of all channels at one
+        place, at one place with one direction, or wherever each channel has them.
     dimensions : {3, 2}, default 3
         2 leaves out the derivative along the tilt axis.
     alpha0 : float, default 4.0
@@ -205,8 +205,8 @@ def variational(
     regulariser : Regulariser
         Kind and weight of R.
     scales : array_like (channel,)
-        S: what a channel is divided by before the channels are coupled, about its range, in signal
-        per unit length.
+        S: divisor of each channel before the channels are coupled, about its range, in signal per
+        unit length.
     mask : array_like of bool, optional
         (z, x) or (z, x, y), False where the volume is to stay 0.
     initial : array_like, optional

@@ -13,9 +13,9 @@ saddle point is that of
 **Step sizes.** With factors gamma > 0 for each row and xi > 0 for each block of columns of the
 operator K, the steps sigma_i = gamma_i/sum_j |K_ij| xi_j and tau_j = xi_j/sum_i gamma_i |K_ij| obey
 |Sigma^(1/2) K T^(1/2)| <= 1 (T. Pock, A. Chambolle, ICCV 2011, 1762, doi:10.1109/ICCV.2011.6126441,
-lemma 2, with rows and columns scaled). The gamma remain to be chosen. The bound on the
-distance to the solution, sum_i (y_i - y_i*)^2/sigma_i + |u - u*|^2/tau, wants them in proportion to
-the size of the dual variables: lambda for p; for a ray that of the noise. At weights lambda that
+lemma 2, with rows and columns scaled). The gamma remain to be chosen. The bound on the distance to
+the solution, sum_i (y_i - y_i*)^2/sigma_i + |u - u*|^2/tau, is smallest if they are in proportion
+to the size of the dual variables: lambda for p; for a ray that of the noise. At weights lambda that
 suit the noise it is about sqrt(lambda c), c being the curvature of D at the data, d or d/f for
 counts. That alone fits data of little noise slowly: their D* is strongly convex, with modulus 1/c,
 and parts of the volume that projections show weakly oscillate while sigma is far below c. Hence the

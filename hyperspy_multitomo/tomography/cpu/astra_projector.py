@@ -56,13 +56,13 @@ class AstraCpuProjector(Projector):
             np.zeros(self.domain_shape, np.float32),
             np.zeros(self._sinogram_shape, np.float32),
         )
-        given, wanted = (volume, projections) if kind == "FP" else (projections, volume)
+        input_, output = (volume, projections) if kind == "FP" else (projections, volume)
         with self._algorithm(kind, volume, projections) as run:
             for channel in range(channels):
                 for y in range(slices):
-                    given[...] = source[channel, :, :, y]
+                    input_[...] = source[channel, :, :, y]
                     run()
-                    result[channel, :, :, y] = wanted
+                    result[channel, :, :, y] = output
         # ASTRA's lengths are in voxels.
         return result * np.float32(self.geometry.pixel_size)
 

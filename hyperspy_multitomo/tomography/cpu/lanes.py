@@ -64,19 +64,19 @@ def blocks(slices: int, channels: int = 1) -> list[tuple[int, int, int]]:
     return best
 
 
-def _cost_of_blocks(found: list[tuple[int, int, int]]) -> float:
-    return sum(_cost(stop - start, count) for start, stop, count in found)
+def _cost_of_blocks(cut: list[tuple[int, int, int]]) -> float:
+    return sum(_cost(stop - start, count) for start, stop, count in cut)
 
 
 def cost_of(slices: int, channels: int = 1) -> float:
     """Return the cost of `slices` independent slices; 1 is one channel of a full group of 64."""
-    found = blocks(slices, channels)
-    return _cost_of_blocks(found) * (1 if _abreast(found, channels) else channels)
+    cut = blocks(slices, channels)
+    return _cost_of_blocks(cut) * (1 if _abreast(cut, channels) else channels)
 
 
-def _abreast(found: list[tuple[int, int, int]], channels: int) -> bool:
+def _abreast(cut: list[tuple[int, int, int]], channels: int) -> bool:
     """Return whether all channels of all slices fit into one group."""
-    return len(found) == 1 and channels * found[0][1] <= found[0][2]
+    return len(cut) == 1 and channels * cut[0][1] <= cut[0][2]
 
 
 def odd(length: int) -> int:

@@ -42,8 +42,8 @@ def _zeros(elements: int, count: int) -> np.ndarray:
 class _TermRays(LaneRays):
     """Rays of one data term, with its data and their dual variables.
 
-    It projects volumes (group, channel, z, x) of `channels` channels of which it sees those from
-    `first` on, one for each row of data; `scales` (row,) are factors of what it sees.
+    It projects volumes (group, channel, z, x) of `channels` channels, of which it sees those from
+    `first` on, one for each row of data, multiplied by `scales` (row,).
     """
 
     def __init__(self, term: Term, scales: np.ndarray, first: int, channels: int, count: int):
@@ -341,7 +341,7 @@ class FusedPrimalDual(PrimalDual):
             self._workers.run(self._project_back, self._rows)
             if self._cancelled.is_set():
                 return
-            # No cancelling from here on: what is begun makes a whole iterate.
+            # No cancelling from here on: the iterate is completed.
             self._workers.run(self._primal, self._rows)
             self._workers.run(self._duals, self._rows)
             rho = np.float32(self.system.relaxation)

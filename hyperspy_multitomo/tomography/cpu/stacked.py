@@ -59,7 +59,7 @@ class FusedSteps(Steps[System]):
             self._run(tasks_of)
         if self._cancelled.is_set():
             return
-        with self._lock:  # and no cancelling: what is begun here makes a whole iterate
+        with self._lock:  # no cancelling from here on: the iterate is completed
             tasks = [task for block in self._blocks for task in block.update_tasks()]
             self._workers.run(lambda call, arguments: call(*arguments), tasks)
             self._count(

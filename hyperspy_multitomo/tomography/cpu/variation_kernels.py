@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The primal-dual iteration of TV and TGV on lanes: passes over the duals and the volume.
 
-A pass touches every number once, because memory is what limits it. Volumes are flat lanes (group,
-channel, z, x), as the projectors want them; fields are flat lanes (group, z, x, channel,
-component): all that meets in one norm lies together, and a pass reads a few long streams instead of
-one for every component. Components are those of `differences`. Forward differences over the border
-are those of a voxel with itself; along y lanes are shifted, and `ends` holds which of them have a
-next slice.
+A pass touches every number once, because memory bandwidth limits it. Volumes are flat lanes (group,
+channel, z, x), as the projectors have them. Fields are flat lanes (group, z, x, channel,
+component): all numbers of one norm lie together, and a pass reads a few long streams instead of
+one for every component. Components are those of `differences`. Forward differences across the
+border are those of a voxel with itself; along y lanes are shifted, and `ends` marks those that have
+a next slice.
 
 `size` is (channels, dimensions, nz, nx, row stride, groups). A kernel does the rows z from `start`
 to before `stop` of one group.
@@ -270,9 +270,9 @@ def step_primal(
 
     Before and after, `volume` and `field` hold u~ and w~, `ahead` and `ahead_field` the
     extrapolated 2 u~ - u and 2 w~ - w that the duals see: the over-relaxed u that a step starts
-    from, u + rho (u~ - u), follows from the two. The field, its twin and q are None for TV. `back`
-    is what the data project back; `extra` (group, z, x) is what the data of a sum of channels do,
-    times `shares` (channel,) and the lanes `mix` of every voxel, both of them or `mix` alone None.
+    from, u + rho (u~ - u), follows from the two. The fields and q are None for TV. `back` is the
+    back projection of the data, `extra` (group, z, x) that of data of a sum of channels, which is
+    multiplied by `shares` (channel,) and the lanes `mix` of every voxel; both or `mix` may be None.
     `volume_steps` tau is (channel, z, x). Pi sets negative values to 0 where asked for, and
     multiplies by `mask`, lanes (group, z, x) or None.
     """

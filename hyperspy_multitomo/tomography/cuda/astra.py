@@ -59,7 +59,7 @@ class AstraCudaProjector(DeviceProjector):
     filtered back projection can work with that. It is written from the sources of ASTRA 2.5 and
     tested against an emulation of its kernels; it has not run on a device yet. Before its first use
     in a process its numbers are compared with those of the CPU, but ASTRA does not report every
-    later failure, such as one for want of memory.
+    later failure, such as a lack of memory.
     """
 
     backend = "astra_cuda"

@@ -64,7 +64,7 @@ class CudaEM(DeviceSteps[Counted]):
             )  # fmt: skip
             if self._cancelled.is_set():
                 return
-            with self._lock:  # and no cancelling: what is begun here makes a whole iterate
+            with self._lock:  # no cancelling from here on: the iterate is completed
                 A.back_device(
                     self._rays,
                     self._x,

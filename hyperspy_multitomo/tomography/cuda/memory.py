@@ -65,8 +65,7 @@ def device_bytes(
     channels : int
         Of the data.
     slices : int
-        Of the volume: what is taken grows with them in proportion, but for a few arrays of one
-        slice.
+        Of the volume: the memory is proportional to them, but for a few arrays of one slice.
     haadf_geometry : TiltGeometry, optional
         Of the HAADF of "hebt", where it is not that of the data.
     rest : bool, default False

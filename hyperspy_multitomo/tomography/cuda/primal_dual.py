@@ -63,10 +63,10 @@ class VariationKernels(Kernels):
 class CudaPrimalDual(PrimalDual):
     """The iteration of `TextbookPrimalDual` on the device, in the passes of the fused form.
 
-    The data are projected back, the volume and TGV's field go on, then their dual variables, then
-    those of the rays. As in the fused form the over-relaxed volume is not kept. Numbers held per
-    voxel and channel are 6 (TV) or 18 (TGV) in three dimensions, 5 or 12 in two. Every projector of
-    the system has to be a `DeviceProjector` whose pair is adjoint.
+    The passes are the back projection of the data, the volume and TGV's field, their dual
+    variables, and those of the rays. As in the fused form the over-relaxed volume is not stored.
+    There are 6 (TV) or 18 (TGV) numbers per voxel and channel in three dimensions, 5 or 12 in two.
+    Every projector of the system has to be a `DeviceProjector` whose pair is adjoint.
     """
 
     def __init__(self, system: VariationalSystem):
@@ -231,7 +231,7 @@ class CudaPrimalDual(PrimalDual):
             self._project_back()
             if self._cancelled.is_set():
                 return
-            # No cancelling from here on: what is begun makes a whole iterate.
+            # No cancelling from here on: the iterate is completed.
             rho = float(s.relaxation)
             self._call(
                 "step_primal", self._best, self._ahead, self._field, self._field_ahead, self._p,

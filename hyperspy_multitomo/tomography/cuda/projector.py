@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Projectors on device arrays: what they share, and the matched pair of the "cuda" back-end."""
+"""Projectors on device arrays: their base class, and the matched pair of the "cuda" back-end."""
 
 from __future__ import annotations
 
@@ -277,7 +277,7 @@ def verified(
     ImportError
         Without CuPy.
     RuntimeError
-        Without a device that works, or if the numbers are wrong; the message says which.
+        Without a device that works, or if the numbers are wrong.
     """
     module = device.cupy()
     if (problem := device.problem()) is None:

@@ -186,7 +186,7 @@ class CudaSteps(DeviceSteps[System]):
             if self._cancelled.is_set():
                 return
             extra = {} if self._haadf is None else {"extra": self._extra[0], "shares": self._shares}
-            with self._lock:  # and no cancelling: what is begun here makes a whole iterate
+            with self._lock:  # no cancelling from here on: the iterate is completed
                 self._A.back_device(
                     eds.rays,
                     self._x,

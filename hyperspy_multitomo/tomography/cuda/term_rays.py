@@ -30,7 +30,7 @@ class TermRays:
     term : Term
         Its projector is a `DeviceProjector`.
     scales : array_like (row,)
-        Factors of what a row sees.
+        Factors of the volume that a row sees.
     slices : int
         Slices of the volume.
 
