@@ -48,8 +48,9 @@ def fused(
 ) -> Iterator[Iterate]:
     """Reconstruct the elements from few maps and many HAADF images, with a regulariser.
 
-    Minimise sum_e D(g_e W_c x_e + b, p_e) + D(g_h W_h sum_e r_e x_e^gamma + b_h, h) + lambda R(x/S)
-    over x >= 0.
+    Minimise over x >= 0::
+
+        sum_e D(g_e W_c x_e + b, p_e) + D(g_h W_h sum_e r_e x_e^gamma + b_h, h) + lambda R(x/S)
 
     Every element keeps the scale of its own counts: none is normalised.
 

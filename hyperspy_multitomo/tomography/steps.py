@@ -18,7 +18,7 @@ from hyperspy_multitomo.tomography.checkpoint import differences
 from hyperspy_multitomo.tomography.system import System
 
 
-class Problem(Protocol):
+class SolverSystem(Protocol):
     """What all solvers' systems have."""
 
     @property
@@ -46,10 +46,10 @@ class Problem(Protocol):
         ...
 
 
-ProblemT = TypeVar("ProblemT", bound=Problem)
+SystemT = TypeVar("SystemT", bound=SolverSystem)
 
 
-class Steps(ABC, Generic[ProblemT]):
+class Steps(ABC, Generic[SystemT]):
     """The state of a solver: volume, iteration number, residuals of the volume before.
 
     `advance` may run in another thread than the one that reads `volume`; the lock lets a reader see
@@ -57,7 +57,7 @@ class Steps(ABC, Generic[ProblemT]):
 
     Attributes
     ----------
-    system : Problem
+    system : SolverSystem
         Data, projectors and start, such as a `System`.
     iteration : int
         Iterations done.
@@ -71,7 +71,7 @@ class Steps(ABC, Generic[ProblemT]):
         Whether the last iteration measured residuals.
     """
 
-    def __init__(self, system: ProblemT):
+    def __init__(self, system: SystemT):
         self.system = system
         self.iteration = 0
         self.residuals: dict[str, np.ndarray | float] = {}
