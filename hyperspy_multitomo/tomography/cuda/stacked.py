@@ -23,16 +23,16 @@ from hyperspy_multitomo.tomography.system import System
 
 _kernels = Kernels("common.cu", "residuals.cu")
 
-SystemT = TypeVar("SystemT", bound=System)
+StackedT = TypeVar("StackedT", bound=System)
 
 
-class DeviceSteps(Steps[SystemT]):
+class DeviceSteps(Steps[StackedT]):
     """Steps with the volume `_x` and the step lengths `_step` on the device.
 
     A channel that has stopped has a step of 0.
     """
 
-    def __init__(self, system: SystemT):
+    def __init__(self, system: StackedT):
         super().__init__(system)
         s = system
         self._A = device_projector(s.A)
