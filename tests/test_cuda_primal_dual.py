@@ -214,9 +214,9 @@ class TestGoingOn:
             for _ in range(5):
                 steps.advance()
             u, w = steps.state()[:2]
-            steps.go_on(changed, u * 0.9, None if w is None else w * 0.9)
+            steps.continue_with(changed, u * 0.9, None if w is None else w * 0.9)
             steps.advance()
-            steps.go_on(same)
+            steps.continue_with(same)
             for _ in range(5):
                 steps.advance()
         for mine, theirs in zip(ours.state()[:4], textbook.state()[:4], strict=True):

@@ -251,7 +251,7 @@ class Relinearised(Steps[VariationalSystem]):
     def _put(self, arrays):
         u = arrays["best u"]
         self._objective, self._best = float(arrays["objective"]), (u, arrays.get("best w"))
-        self._solver.go_on(self._law.tangent(u))
+        self._solver.continue_with(self._law.tangent(u))
         self._solver.restore(_WithoutPrefix("solver ", arrays))
 
     def advance(self):
@@ -263,16 +263,16 @@ class Relinearised(Steps[VariationalSystem]):
         if self._cancelled.is_set():
             return
         measured = (self.iteration + 1) % MEASURED_EVERY == 0
-        point, found, going_on = self._lower() if measured else (None, None, None)
+        point, found, next_problem = self._lower() if measured else (None, None, None)
         with self._lock:
             self.measured = found is not None
             if found is not None:
                 self._best, self._objective = point, found["objective"]
-                self._solver.go_on(*going_on)
+                self._solver.continue_with(*next_problem)
             self._count(self.residuals if found is None else found)
 
     def _lower(self):
-        """Return a point (u, w) no higher than the best, its residuals, and arguments of `go_on`.
+        """Return a point (u, w) no higher than the best, its residuals, and arguments of `continue_with`.
 
         They are None if there is no such point.
         """

@@ -40,7 +40,7 @@ class PrimalDual(Steps[VariationalSystem]):
         """Return u and w, None for TV, that obey the constraints."""
         raise NotImplementedError
 
-    def go_on(
+    def continue_with(
         self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None
     ) -> None:
         """Continue with other factors and background of the mixed term, from u and w if given."""
@@ -116,7 +116,7 @@ class TextbookPrimalDual(PrimalDual):
             self._w, self._field, self._q = arrays["w"], arrays["field"], arrays["q"]
         self._s = [arrays[f"s {number}"] for number in range(len(self._s))]
 
-    def go_on(self, system, u=None, w=None):
+    def continue_with(self, system, u=None, w=None):
         """See `PrimalDual`."""
         with self._lock:
             self.system = system

@@ -195,7 +195,7 @@ class FusedPrimalDual(PrimalDual):
                 self._shares = np.float32(s.scales if term.mix.ndim == 4 else s.scales * term.mix)
                 self._mix = pack(term.mix, self._lanes) if term.mix.ndim == 4 else None
 
-    def go_on(self, system, u=None, w=None):
+    def continue_with(self, system, u=None, w=None):
         """See `PrimalDual`."""
         with self._lock:
             self.system = system

@@ -129,7 +129,7 @@ class CudaPrimalDual(PrimalDual):
                 self._shares = to_device(s.scales if term.mix.ndim == 4 else s.scales * term.mix)
                 self._mix = to_device(term.mix) if term.mix.ndim == 4 else None
 
-    def go_on(self, system, u=None, w=None):
+    def continue_with(self, system, u=None, w=None):
         """See `PrimalDual`."""
         with (
             self._lock,
@@ -325,7 +325,7 @@ def regularised_bytes(
 
 
 def system_bytes(system: VariationalSystem) -> int:
-    """Return the device memory of a run in bytes, with those that `go_on` may need."""
+    """Return the device memory of a run in bytes, with those that `continue_with` may need."""
     series = [
         (t.A.geometry, t.rows, t.background is not None or t.mix is not None) for t in system.terms
     ]
