@@ -272,7 +272,7 @@ class Relinearised(Steps[VariationalSystem]):
             self._count(self.residuals if found is None else found)
 
     def _lower(self):
-        """Return a point (u, w) no higher than the best, its residuals, and arguments of `continue_with`.
+        """Return a point (u, w) no higher than the best, its residuals, and the next problem.
 
         They are None if there is no such point.
         """
