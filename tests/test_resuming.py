@@ -117,7 +117,7 @@ class TestExactly:
             run(make(), 6, checkpoint=kept)
             expected = run(make(), 9).volume
             with monkeypatch.context() as patch:
-                for name in ("primal_dual_fused", "cgls"):
+                for name in ("cpu.primal_dual_fused", "cgls"):
                     patch.setattr(
                         import_module(f"hyperspy_multitomo.tomography.{name}"),
                         "lane_count",
