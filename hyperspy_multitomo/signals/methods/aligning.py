@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from hyperspy_multitomo.acquisition.same_tilt import SAME_VIEW, match_tilts
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.alignment.series_checks import named
-from hyperspy_multitomo.alignment.transform import ORIENTATIONS, SAME_TILT, Alignment
+from hyperspy_multitomo.alignment.transform import ORIENTATIONS, Alignment
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.machine.progress import progress_lines
@@ -291,13 +292,13 @@ class Aligning:
         ratio = axis_named(self, "x").scale / axis_named(haadf, "x").scale
         slow_axis = slow_axis or ("x" if self.tilt_axis == "x" else "y")
         own = self.tilts
-        distance = np.abs(haadf.tilts[:, None] - own[None])
-        missing = own[distance.min(axis=0) > SAME_TILT]
+        places = match_tilts(own, haadf.tilts, SAME_VIEW)
+        missing = own[places < 0]
         if missing.size:
             raise ValueError(
                 f"the HAADF series has no images at {named(missing)} degrees; drop_tilts these maps"
             )
-        images = haadf._alignment_images()[distance.argmin(axis=0)]
+        images = haadf._alignment_images()[places]
         data = self._registration_images()
         found = scan_offsets(data, images, own, pixel=ratio, drift=drift, slow_axis=slow_axis)
         found = replace(found, pixel_size=self.pixel_size)

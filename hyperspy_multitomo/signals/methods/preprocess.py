@@ -17,6 +17,7 @@ from hyperspy_multitomo.acquisition.preprocessing.detector_offset import (
     background_level,
     fit_background,
 )
+from hyperspy_multitomo.acquisition.same_tilt import SAME_TILT
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.composition.particle.threshold import specimen_mask
 from hyperspy_multitomo.machine.notices import warn
@@ -133,7 +134,7 @@ class HAADFPreprocessing(HAADFGains):
         """
         fit = self.fit_background() if fit is None else fit
         tilts = self.tilts
-        if fit.tilts.shape != tilts.shape or not np.allclose(fit.tilts, tilts, atol=1e-4):
+        if fit.tilts.shape != tilts.shape or np.abs(fit.tilts - tilts).max() > SAME_TILT:
             raise ValueError(
                 f"the fit is of the tilts {fit.tilts} but the series has {tilts}; fit this series"
             )

@@ -14,6 +14,7 @@ from hyperspy_multitomo.acquisition.preprocessing.gains import (
     fit_gains,
 )
 from hyperspy_multitomo.acquisition.preprocessing.shadowing import weighted_sum
+from hyperspy_multitomo.acquisition.same_tilt import match_tilts
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.composition.xrays.detectors import shadowing_gains
 from hyperspy_multitomo.parameters import number
@@ -24,8 +25,6 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named, forg
 from hyperspy_multitomo.signals.metadata.recorded_counts import check_counts_beside
 
 _MODELS = ("auto", "constant", "lamella")
-# Tilts of two series are the same within this many degrees.
-_SAME_TILT = 1e-4
 
 
 class HAADFGains:
@@ -292,8 +291,7 @@ def count_variances(series, mask: np.ndarray | None = None) -> np.ndarray:
 
 def haadf_at(tilts: np.ndarray, haadf) -> np.ndarray:
     """Return the place of each tilt in the HAADF series, -1 where that has no such tilt."""
-    nearest = np.abs(haadf.tilts[None] - tilts[:, None]).argmin(axis=1)
-    return np.where(np.abs(haadf.tilts[nearest] - tilts) < _SAME_TILT, nearest, -1)
+    return match_tilts(tilts, haadf.tilts)
 
 
 def _pair(eds, haadf):
