@@ -337,7 +337,7 @@ THRESHOLD = either(number, text, parameters.array, expected="a number or the nam
 DAMPING = instance_of("DampingModel")
 
 
-def checked(call: Callable | None = None, **kinds: Callable) -> Callable:
+def checked(call: Callable | None = None, **kinds: Callable | None) -> Callable:
     """Decorate a public method, function or class: check the arguments before it runs.
 
     Parameters

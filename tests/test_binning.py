@@ -18,7 +18,8 @@ from hyperspy_multitomo.tomography import (
     sirt,
     visible_width,
 )
-from hyperspy_multitomo.tomography.steps import FusedSteps, TextbookSteps
+from hyperspy_multitomo.tomography.cpu.stacked import FusedSteps
+from hyperspy_multitomo.tomography.steps import TextbookSteps
 
 TILTS = np.linspace(-70, 70, 15)
 RATIOS = [3.0, 50.0]

@@ -22,14 +22,14 @@ from hyperspy_multitomo.tomography import (
     run,
     variational,
 )
-from hyperspy_multitomo.tomography.cpu.primal_dual_fused import primal_dual_of
 from hyperspy_multitomo.tomography.cuda import device
 from hyperspy_multitomo.tomography.cuda.primal_dual import (
     CudaPrimalDual,
     VariationKernels,
-    device_bytes,
+    system_bytes,
 )
 from hyperspy_multitomo.tomography.cuda.projector import CudaProjector, DeviceProjector
+from hyperspy_multitomo.tomography.forms import primal_dual_of
 from hyperspy_multitomo.tomography.functionals import Nuclear
 from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, TextbookPrimalDual
 
@@ -219,9 +219,9 @@ class TestGoingOn:
             for _ in range(5):
                 steps.advance()
             u, w = steps.state()[:2]
-            steps.go_on(changed, u * 0.9, None if w is None else w * 0.9)
+            steps.continue_with(changed, u * 0.9, None if w is None else w * 0.9)
             steps.advance()
-            steps.go_on(same)
+            steps.continue_with(same)
             for _ in range(5):
                 steps.advance()
         for mine, theirs in zip(ours.state()[:4], textbook.state()[:4], strict=True):
@@ -291,13 +291,13 @@ class TestMemory:
         ours = CudaPrimalDual(system)
         for _ in range(MEASURED_EVERY):
             ours.advance()
-        taken, reckoned = machine.memory.peak - before, device_bytes(system)
+        taken, reckoned = machine.memory.peak - before, system_bytes(system)
         assert taken <= reckoned * 1.01 + 4096
         assert reckoned <= taken * 1.02 + 4096 or case == "sum"
 
     def test_too_little(self, machine):
         system = on_device(system_of([maps_of(A)], "tgv"))
-        machine.memory.total = machine.memory.used + device_bytes(system)
+        machine.memory.total = machine.memory.used + system_bytes(system)
         with pytest.raises(
             MemoryError,
             match=r"TGV of 2 channels of 8 x 12 x 5 voxels .* needs about .* lazy .*numba",

@@ -11,7 +11,7 @@ import pytest
 from emulated_cuda import emulated
 from projector_checks import GEOMETRIES, ProjectorChecks
 
-from hyperspy_multitomo.tomography import TiltGeometry, dot_test, projector, projectors
+from hyperspy_multitomo.tomography import TiltGeometry, backends, dot_test, projector
 from hyperspy_multitomo.tomography.cuda import device
 from hyperspy_multitomo.tomography.cuda.projector import CudaProjector, lanes_of
 
@@ -154,7 +154,7 @@ class TestMemory:
 class TestChoice:
     @pytest.fixture(autouse=True)
     def forget(self):
-        projectors._warn_once.cache_clear()
+        backends._warn_once.cache_clear()
 
     def test_a_device_that_works_is_taken(self, cuda):
         assert type(projector(TiltGeometry([0, 30], 8))).__name__ == "CudaProjector"

@@ -9,7 +9,7 @@ import pytest
 from series_pairs import QUIET, RATIOS, wire
 
 from hyperspy_multitomo.tomography import projector
-from hyperspy_multitomo.tomography.cuda.reckoning import device_bytes
+from hyperspy_multitomo.tomography.cuda.memory import device_bytes
 
 
 @pytest.fixture(scope="module")

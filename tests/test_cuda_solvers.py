@@ -11,9 +11,9 @@ import pytest
 from emulated_cuda import emulated
 
 from hyperspy_multitomo.tomography import TiltGeometry, em, fbp, hebt, projector, run, sirt
-from hyperspy_multitomo.tomography.cuda.reckoning import device_bytes
+from hyperspy_multitomo.tomography.cuda.memory import device_bytes
 from hyperspy_multitomo.tomography.em import _steps_of
-from hyperspy_multitomo.tomography.steps import on_device, steps_of
+from hyperspy_multitomo.tomography.forms import on_device, steps_of
 
 TILTS = [-70, -48, -20, 5, 33, 45, 66]
 GEOMETRY = TiltGeometry(TILTS, 16, (12, 16), 0.8, 0.4, [0, 0.3, -0.2, 0, 1, 0, 0])

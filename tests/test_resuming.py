@@ -130,7 +130,7 @@ class TestExactly:
                         lambda slices: 16,
                     )
                 one_width = lambda slices, channels: [(0, slices, 16)]  # noqa: E731
-                patch.setattr("hyperspy_multitomo.tomography.steps.blocks", one_width)
+                patch.setattr("hyperspy_multitomo.tomography.cpu.stacked.blocks", one_width)
                 found = run(make(), 9, checkpoint=kept, resume=True).volume
             assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
 

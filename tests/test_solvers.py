@@ -10,7 +10,8 @@ import pytest
 from interrupts import interrupt_after
 
 from hyperspy_multitomo.tomography import TiltGeometry, em, hebt, projector, run, sirt
-from hyperspy_multitomo.tomography.steps import FusedSteps, TextbookSteps
+from hyperspy_multitomo.tomography.cpu.stacked import FusedSteps
+from hyperspy_multitomo.tomography.steps import TextbookSteps
 from hyperspy_multitomo.tomography.system import System, hebt_coefficients, sirt_coefficients
 
 TILTS = np.linspace(-70, 70, 11)
@@ -203,7 +204,8 @@ class TestFusedAgainstTextbook:
         """Four channels of three slices do not fit into 8 lanes side by side,
         of two slices they do."""
         monkeypatch.setattr(
-            "hyperspy_multitomo.tomography.steps.blocks", lambda *sizes: [(0, 3, 8), (3, 5, 8)]
+            "hyperspy_multitomo.tomography.cpu.stacked.blocks",
+            lambda *sizes: [(0, 3, 8), (3, 5, 8)],
         )
         self.compare(system(A, B if own_tilts else A, truth, maps, **CASES[case]))
 

@@ -20,7 +20,7 @@ from hyperspy_multitomo.tomography import (
 from hyperspy_multitomo.tomography import support as module
 from hyperspy_multitomo.tomography.box import Box
 from hyperspy_multitomo.tomography.coarse import block_averages, coarse_geometry
-from hyperspy_multitomo.tomography.cpu.primal_dual_fused import primal_dual_of
+from hyperspy_multitomo.tomography.forms import primal_dual_of
 from hyperspy_multitomo.tomography.iterates import iterates_of
 from hyperspy_multitomo.tomography.support import support_of, within
 from hyperspy_multitomo.tomography.variational import checked_problem

@@ -206,9 +206,9 @@ class TestGoingOn:
             for _ in range(5):
                 steps.advance()
             u, w = steps.state()[:2]
-            steps.go_on(other, u * 0.9, None if w is None else w * 0.9)
+            steps.continue_with(other, u * 0.9, None if w is None else w * 0.9)
             steps.advance()
-            steps.go_on(system)
+            steps.continue_with(system)
             for _ in range(5):
                 steps.advance()
         for mine, theirs in zip(fused.state()[:4], textbook.state()[:4], strict=True):

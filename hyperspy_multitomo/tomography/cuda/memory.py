@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much memory of the device a method takes: a sum over the arrays that it keeps there, known before any is made."""
+"""The device memory that a method takes: the sum over its arrays, known in advance."""
 
 from __future__ import annotations
 
 from math import prod
 
 from hyperspy_multitomo.tomography.cuda.device import BLOCK
-from hyperspy_multitomo.tomography.geometry import TiltGeometry
+from hyperspy_multitomo.tomography.geometry import TiltGeometry, volume_grid
 
 METHODS = ("sirt", "hebt", "em", "fbp")
 
 
 def _voxels(geometry: TiltGeometry, slices: int) -> int:
-    return prod(geometry.volume_shape) * slices
+    return prod(volume_grid(geometry)) * slices
 
 
 def _rays(geometry: TiltGeometry, slices: int) -> int:
@@ -21,19 +21,19 @@ def _rays(geometry: TiltGeometry, slices: int) -> int:
 
 
 def _compared(geometry: TiltGeometry, channels: int, with_data: int, slices: int) -> int:
-    """Return the numbers that the rays take with the data they are compared to and, of large pixels, their means."""
+    """Return the numbers in the rays, their data and, for large pixels, their means."""
     rays = _rays(geometry, slices)
     pixels = rays // geometry.binning**2
     return channels * rays + with_data * pixels * (1 if geometry.binning == 1 else 2)
 
 
 def scratch_bytes(backend: str, geometry: TiltGeometry, slices: int) -> int:
-    """Return the bytes that a projector takes for itself while it works: "astra_cuda" a channel of volume and of rays."""
+    """Return the bytes that a projector takes for itself: of "astra_cuda" for one channel."""
     return 0 if backend == "cuda" else 4 * (_voxels(geometry, slices) + 2 * _rays(geometry, slices))
 
 
 def filter_bytes(geometry: TiltGeometry, slices: int) -> int:
-    """Return the bytes that filtering one channel of `slices` slices of the projections takes, transforms included."""
+    """Return the bytes that filtering one channel of `slices` slices takes, with its transforms."""
     # Padded to twice the width, a little more for a handy length: the projections, their spectrum,
     # both once more inside of cuFFT, and what comes back. Pixels of several voxels are then
     # repeated, on one axis after the other.
@@ -55,7 +55,7 @@ def device_bytes(
     background: bool = False,
     backend: str = "cuda",
 ) -> int:
-    """Return the bytes of the device that a reconstruction takes, to a few per cent, and not less than it takes.
+    """Return the device memory of a reconstruction in bytes: at least, and to a few per cent.
 
     Parameters
     ----------
@@ -65,8 +65,7 @@ def device_bytes(
     channels : int
         Of the data.
     slices : int
-        Of the volume: what is taken grows with them in proportion, but for a few arrays of one
-        slice.
+        Of the volume: the memory is proportional to them, but for a few arrays of one slice.
     haadf_geometry : TiltGeometry, optional
         Of the HAADF of "hebt", where it is not that of the data.
     rest : bool, default False
