@@ -10,7 +10,7 @@ import numpy as np
 
 from hyperspy_multitomo.tomography import Projector, TiltGeometry
 from hyperspy_multitomo.tomography.cpu.lanes import cost_of, lane_count
-from hyperspy_multitomo.tomography.steps import fits_lanes
+from hyperspy_multitomo.tomography.forms import fits_lanes
 
 # Factor on a footprint without the compiled kernels: with astra, or pixels of 3, 5, 6 ... voxels.
 TEXTBOOK = 3

@@ -298,8 +298,8 @@ def volume_shape(channels, geometry: TiltGeometry, pixels: int) -> tuple[int, in
 
 
 def device_bytes_of(method: str, geometry: TiltGeometry, slices: int, *, rows: int, **sizes) -> int:
-    """Return the bytes of the device for so many slices; see `cuda.reckoning.device_bytes`."""
-    from hyperspy_multitomo.tomography.cuda.reckoning import device_bytes
+    """Return the bytes of the device for so many slices; see `cuda.memory.device_bytes`."""
+    from hyperspy_multitomo.tomography.cuda.memory import device_bytes
 
     return device_bytes(method, geometry, rows, slices, **sizes)
 

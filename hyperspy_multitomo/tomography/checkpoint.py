@@ -88,7 +88,10 @@ def _update(digest, array: np.ndarray, piece_elements: int = _PIECE) -> None:
         digest.update(array.reshape(-1).view(np.uint8))
         return
     pieces = np.nditer(
-        array, flags=["external_loop", "buffered", "zerosize_ok"], buffersize=piece_elements, order="C"
+        array,
+        flags=["external_loop", "buffered", "zerosize_ok"],
+        buffersize=piece_elements,
+        order="C",
     )
     for piece in pieces:
         digest.update(np.ascontiguousarray(piece).view(np.uint8))

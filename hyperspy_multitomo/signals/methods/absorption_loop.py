@@ -95,22 +95,7 @@ def reconstruct_with_absorption(
     >>> bool(volume["Al"].data.sum() > volume["Au"].data.sum())
     True
     """
-    recipe = None if callable(method) else _recipe(series, haadf, method)
-    if haadf is not None and recipe is None:
-        raise ValueError(_NOT_USED.format(method, _with_haadf()))
-    if recipe is not None and recipe.direct and (checkpoint is not None or resume is not None):
-        raise ValueError(
-            f"method={method!r} is done at once and keeps no state: leave out checkpoint= and "
-            "resume="
-        )
-    if unknown := [
-        str(name)
-        for name in absorption or ()
-        if name not in inspect.signature(series.estimate_absorption).parameters
-    ]:
-        raise ValueError(
-            f"absorption={{...}} has {', '.join(unknown)}; expected keywords of estimate_absorption"
-        )
+    _check_call(series, haadf, method, absorption, checkpoint is not None or resume is not None)
     shown = {name: options[name] for name in ("show_progressbar",) if name in options}
     before, fitted = series.transmission, method == "hebt" and "ratios" not in options
     fit = _fit_as_before(series) | {n: options[n] for n in ("rest",) if n in options}
@@ -144,6 +129,26 @@ def reconstruct_with_absorption(
         series.transmission = before
         raise
     return volume
+
+
+def _check_call(series, haadf, method, absorption: Mapping | None, kept: bool) -> None:
+    """Raise an error for a method, a HAADF series and keywords that do not go together."""
+    recipe = None if callable(method) else _recipe(series, haadf, method)
+    if haadf is not None and recipe is None:
+        raise ValueError(_NOT_USED.format(method, _with_haadf()))
+    if recipe is not None and recipe.direct and kept:
+        raise ValueError(
+            f"method={method!r} is done at once and keeps no state: leave out checkpoint= and "
+            "resume="
+        )
+    if unknown := [
+        str(name)
+        for name in absorption or ()
+        if name not in inspect.signature(series.estimate_absorption).parameters
+    ]:
+        raise ValueError(
+            f"absorption={{...}} has {', '.join(unknown)}; expected keywords of estimate_absorption"
+        )
 
 
 def _recipe(series, haadf, method: str) -> type[Recipe]:
