@@ -32,8 +32,8 @@ from hyperspy_multitomo.tomography import (
     variational,
 )
 from hyperspy_multitomo.tomography.cuda import device
+from hyperspy_multitomo.tomography.cuda.memory import device_bytes
 from hyperspy_multitomo.tomography.cuda.primal_dual import regularised_bytes
-from hyperspy_multitomo.tomography.cuda.reckoning import device_bytes
 
 RATIOS = [5.0, 7.0, 3.0, 1.0]
 # Name: kind, coupling.

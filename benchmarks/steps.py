@@ -20,7 +20,7 @@ import numpy as np
 
 from hyperspy_multitomo.simulation import phantoms, simulate
 from hyperspy_multitomo.tomography import DataTerm, TiltGeometry, calibrate, projector
-from hyperspy_multitomo.tomography.cpu.primal_dual_fused import primal_dual_of
+from hyperspy_multitomo.tomography.forms import primal_dual_of
 from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY
 from hyperspy_multitomo.tomography.stopping import StoppingRule
 from hyperspy_multitomo.tomography.variational import checked_problem

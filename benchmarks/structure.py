@@ -14,7 +14,7 @@ imports
     Imports from one file to another file of the package, each pair once; and circles: sets of files
     each of which leads to all others. "at the top" are import statements at the top of a module,
     "anywhere" those inside functions too. Names that are imported as strings (the lazy top
-    `__init__`) are not seen.
+    `__init__`, the panels) or for type checkers alone are not seen.
 classes
     Of each public class at the top of the package: public names that are defined in the package,
     not those of HyperSpy alone; classes of the package among its bases, itself included, and the
@@ -117,6 +117,14 @@ def files_table(package: Path) -> Table:
     }
 
 
+def executed(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes below one, but for what only a type checker reads."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield child
+            yield from executed(child)
+
+
 def imports_of(
     trees: dict[str, ast.Module], package: str, everywhere: bool
 ) -> set[tuple[str, str]]:
@@ -128,7 +136,7 @@ def imports_of(
     found = set()
     for file, tree in trees.items():
         around = [package, *file.split("/")[:-1]]
-        for node in ast.walk(tree) if everywhere else tree.body:
+        for node in executed(tree) if everywhere else tree.body:
             if isinstance(node, ast.Import):
                 names = [(alias.name, "") for alias in node.names]
             elif isinstance(node, ast.ImportFrom):

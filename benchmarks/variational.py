@@ -289,7 +289,7 @@ def first_below(objectives: list, times: list, level: float) -> str:
 
 def gaps_table(size: int, slices: int, most: int, threads: int) -> None:
     """Print iterations and seconds to relative gaps above the lowest objective of all runs."""
-    from hyperspy_multitomo.tomography.cpu.primal_dual_fused import primal_dual_of
+    from hyperspy_multitomo.tomography.forms import primal_dual_of
 
     problem = published_problem(size, slices, threads)
     print(

@@ -25,6 +25,7 @@ _HOME = {
     "elemental_maps": "signals",
     "load_tilt_series": "signals",
     "projector": "tomography",
+    "rerun": "signals",
     "workbench": "signals",
 }
 _PACKAGES = (

@@ -337,7 +337,7 @@ THRESHOLD = either(number, text, parameters.array, expected="a number or the nam
 DAMPING = instance_of("DampingModel")
 
 
-def checked(call: Callable | None = None, **kinds: Callable) -> Callable:
+def checked(call: Callable | None = None, **kinds: Callable | None) -> Callable:
     """Decorate a public method, function or class: check the arguments before it runs.
 
     Parameters
@@ -370,7 +370,9 @@ def checked(call: Callable | None = None, **kinds: Callable) -> Callable:
     def wrapper(*args, **kwargs):
         try:
             given = signature.bind(*args, **kwargs).arguments
-        except TypeError:
+        except TypeError as error:
+            if hasattr(call, "__signature__"):  # which a call of it would not look at
+                raise TypeError(f"{call.__name__}() {error}") from None
             return call(*args, **kwargs)  # which says what is wrong, with its name
         for name, (check, optional) in checks.items():
             if name in given and not (optional and given[name] is None):

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The device that tests of the CUDA code run on: emulated on the CPU, and a real one where there is one."""
+"""The device that tests of the CUDA code run on:
+emulated on the CPU, and a real one where there is one."""
 
 import pytest
 from emulated_cuda import COMPILER, emulated
+
+# Helpers that assert show both sides, as tests do.
+pytest.register_assert_rewrite("projector_checks", "solver_cases")
 
 
 def _place_cuda(first: bool) -> None:
@@ -17,7 +21,8 @@ def _place_cuda(first: bool) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def cores_first():
-    """Let the automatic choice be the cores on machines with a GPU too, but in tests of the device."""
+    """Let the automatic choice be the cores on machines with a GPU too,
+    but in tests of the device."""
     _place_cuda(first=False)
     yield
     _place_cuda(first=True)

@@ -20,7 +20,8 @@ ELEMENT_TYPES = {
 
 def write_dm(path, images):
     """
-    Write images, dictionaries with data ((y, x) or (energy, y, x)), name, pixel_size (nm), energy (first, step, units), signal
+    Write images, dictionaries with data ((y, x) or (energy, y, x)), name, pixel_size (nm),
+    energy (first, step, units), signal
     ("EELS" or "X-ray") and tags (ImageTags).
     """
     version = int(path.suffix[-1])

@@ -8,7 +8,8 @@ def ellipsoid(
     tilts, width, height, centre=(0, 0, 0), axes=(10, 10, 10), moved=None, oversampling=2
 ):
     """
-    Path lengths (tilt, x, y), px, through an ellipsoid of centre (x, z, y) and half axes (x, z, y), averaged over the pixels.
+    Path lengths (tilt, x, y), px, through an ellipsoid of centre (x, z, y) and half axes (x, z, y),
+    averaged over the pixels.
 
     `moved` (tilt, 2) displaces the projections by (x, y) px.
     """
@@ -33,7 +34,8 @@ def ellipsoid(
 
 
 def core_shell(width=128, height=32, tilts=None, mixed=0.0):
-    """Projections (channel, tilt, x, y) of an off-centre core and its shell, each with a part `mixed` of the other's element."""
+    """Projections (channel, tilt, x, y) of an off-centre core and its shell,
+    each with a part `mixed` of the other's element."""
     tilts = np.arange(-75.0, 76.0, 5.0) if tilts is None else tilts
     scale = width / 128
     centre = (0, 0, 0)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""CuPy and a device, emulated: "device" arrays that do not mix with the host's, and CUDA C that runs as compiled C++ fibers.
+"""CuPy and a device, emulated: "device" arrays that do not mix with the host's,
+and CUDA C that runs as compiled C++ fibers.
 
 What CuPy or a device would not forgive raises here: host arrays among device arrays, scalars of the
 wrong type, arrays that are not C-ordered, a barrier that not all threads reach, writing beside an
@@ -27,7 +28,8 @@ HEADER = Path(__file__).with_name("emulated_cuda.h")
 COMPILER = shutil.which("g++") if sys.platform == "linux" else None
 GUARD = 256  # bytes on both sides of an allocation
 #: Functions and methods that are NumPy's, on device arrays.
-FUNCTIONS = """abs maximum minimum sqrt log exp where clip sum moveaxis transpose concatenate stack repeat dot vdot tensordot
+FUNCTIONS = """abs maximum minimum sqrt log exp where clip sum moveaxis transpose concatenate stack
+repeat dot vdot tensordot
 einsum square add subtract multiply divide isfinite any all broadcast_to max min"""
 METHODS = "reshape ravel transpose swapaxes view astype copy repeat sum min max mean all any"
 FUNCTIONS, METHODS = frozenset(FUNCTIONS.split()), frozenset(METHODS.split())
@@ -50,7 +52,8 @@ class OutOfMemoryError(MemoryError):
 
 
 class Memory:
-    """The memory of the device: bytes in all, in use, and the most that ever were since `peak` was set."""
+    """The memory of the device: bytes in all, in use,
+    and the most that ever were since `peak` was set."""
 
     def __init__(self, total: int):
         self.total, self.used, self.peak = total, 0, 0
@@ -72,7 +75,8 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
     """A device array: NumPy's arithmetic, but never implicitly an array of the host."""
 
     def __init__(self, machine, values: np.ndarray, root: np.ndarray | None = None):
-        """Hold `values`, a view of the allocation `root`, or a copy of them in an allocation of its own."""
+        """Hold `values`, a view of the allocation `root`,
+        or a copy of them in an allocation of its own."""
         self._machine = machine
         if root is None:
             root = machine.memory.take(values.nbytes)

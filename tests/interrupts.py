@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def interrupts_heard():
-    """Let an interrupt raise KeyboardInterrupt, as at a terminal: in the background of a script SIGINT is ignored."""
+    """Let an interrupt raise KeyboardInterrupt, as at a terminal:
+    in the background of a script SIGINT is ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -19,7 +20,8 @@ def interrupts_heard():
 
 @contextmanager
 def interrupt_after(delay):
-    """Give a function that sets off an interrupt of the main thread, which comes after so many seconds."""
+    """Give a function that sets off an interrupt of the main thread,
+    which comes after so many seconds."""
     stopped = threading.Event()
 
     def interrupt():

@@ -1,4 +1,5 @@
-"""Every public signature as a line of text; `python -m tests.public_api` writes the file that a test compares with."""
+"""Every public signature as a line of text;
+`python -m tests.public_api` writes the file that a test compares with."""
 
 import inspect
 from collections.abc import Iterator

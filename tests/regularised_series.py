@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Small series of two elements and of a HAADF for the regularised reconstructions, and the same reconstructions from arrays."""
+"""Small series of two elements and of a HAADF for the regularised reconstructions,
+and the same reconstructions from arrays."""
 
 import numpy as np
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One small problem for every solver and kind of option, in the fused form and in the textbook one."""
+"""One small problem for every solver and kind of option,
+in the fused form and in the textbook one."""
 
 from importlib import import_module
 
@@ -20,10 +21,11 @@ from hyperspy_multitomo.tomography import (
 )
 from hyperspy_multitomo.tomography.cgls import FusedCGLS, TextbookCGLS
 from hyperspy_multitomo.tomography.cpu.primal_dual_fused import FusedPrimalDual
+from hyperspy_multitomo.tomography.cpu.stacked import FusedSteps
 from hyperspy_multitomo.tomography.em import FusedEM, TextbookEM
 from hyperspy_multitomo.tomography.iterates import iterates_of
 from hyperspy_multitomo.tomography.primal_dual import TextbookPrimalDual
-from hyperspy_multitomo.tomography.steps import FusedSteps, TextbookSteps
+from hyperspy_multitomo.tomography.steps import TextbookSteps
 
 # The name in the package is that of the function.
 FUSED = import_module("hyperspy_multitomo.tomography.fused")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hypothesis strategies: tilts in any order, geometries, and small series of every type of number."""
+"""Hypothesis strategies: tilts in any order, geometries,
+and small series of every type of number."""
 
 from dataclasses import dataclass
 
@@ -14,7 +15,8 @@ SEEDS = st.integers(0, 2**31 - 1)
 
 
 def tilts(smallest=2, largest=6):
-    """Distinct tilts (degrees) between -90 and 90, both ends and 0 among them often, in any order, unevenly spaced."""
+    """Distinct tilts (degrees) between -90 and 90, both ends and 0 among them often, in any order,
+    unevenly spaced."""
     special = st.sampled_from([-90.0, -45.0, 0.0, 45.0, 90.0])
     any_tilt = st.integers(-360, 360).map(lambda quarter: quarter / 4)
     return st.lists(special | any_tilt, min_size=smallest, max_size=largest, unique=True).filter(
@@ -36,7 +38,8 @@ def geometries(draw, angles=None):
 
 @dataclass(frozen=True)
 class Views:
-    """Counts of some elements and HAADF images at the same tilts, in the order of acquisition, (..., tilt, y, x)."""
+    """Counts of some elements and HAADF images at the same tilts, in the order of acquisition,
+    (..., tilt, y, x)."""
 
     tilts: list[float]
     elements: tuple[str, ...]
@@ -60,7 +63,8 @@ def views(draw, dtypes=DTYPES, smallest=3, sides=(4, 9)):
 
 @dataclass(frozen=True)
 class Change:
-    """One slicing of a series: of which axis, and from where to where, or how many pixels become one."""
+    """One slicing of a series: of which axis, and from where to where,
+    or how many pixels become one."""
 
     axis: str
     start: float = 0.0

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Self-absorption: closed forms, eXSpy's correction of a slab, symmetry, signs, and the way back from simulated absorption."""
+"""Self-absorption: closed forms, eXSpy's correction of a slab, symmetry, signs,
+and the way back from simulated absorption."""
 
 import warnings
 from itertools import permutations, product
@@ -95,9 +96,11 @@ def exspy_correction(fractions, elements, lines, mass_thickness, take_off_angle)
         return get_abs_corr_zeta(percents, thickness, take_off_angle)[:, 0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tilt", [-8, 0, 20, 45, 60])
 def test_slab_is_corrected_as_by_exspy(tilt):
-    """A tilted slab's depth counts along its own normal, and the angle from its surface: then eXSpy's A is 1/T at every tilt."""
+    """A tilted slab's depth counts along its own normal, and the angle from its surface:
+    then eXSpy's A is 1/T at every tilt."""
     elements, lines, fractions, density, voxel = (
         ("Al", "Au"),
         ("Al_Ka", "Au_Ma"),
@@ -155,7 +158,8 @@ def test_tracing_through_a_block_is_exact(direction):
 
 
 def sweep_errors(size, azimuth, elevation, tilt):
-    """Return the rms and the mean of sweep minus tracing in a lopsided ball, and the largest optical depth of a voxel."""
+    """Return the rms and the mean of sweep minus tracing in a lopsided ball,
+    and the largest optical depth of a voxel."""
     z, x, y = coordinates(size)
     ball = (x - 0.1) ** 2 + y * y + (z + 0.05) ** 2 < 0.8**2
     attenuation = np.where(ball, np.where(x > 0.2, 1.2, 0.6), 0)[None].astype(np.float32)
@@ -181,7 +185,8 @@ def test_sweep_agrees_with_tracing_within_a_part_of_a_voxel(azimuth, elevation, 
 
 
 def test_both_methods_obey_all_symmetries_of_the_cube():
-    """Whatever permutes and mirrors the axes of the volume and the direction alike does so to the transmission."""
+    """Whatever permutes and mirrors the axes of the volume and the direction alike does so to the
+    transmission."""
     attenuation = np.random.default_rng(1).random((1, 9, 9, 9), np.float32) * 0.1
     direction = np.array([0.35, 0.8, 0.5])  # z, x, y
     for method in ("sweep", "trace"):
@@ -211,7 +216,8 @@ def test_threads_and_leading_lines_change_nothing():
 
 
 def side_absorber():
-    """Return emission and attenuation (1, z, x, y): an emitter in the middle, an absorber at +x of it and above it."""
+    """Return emission and attenuation (1, z, x, y):
+    an emitter in the middle, an absorber at +x of it and above it."""
     emission, absorber = np.zeros((2, 1, 21, 21, 21), np.float32)
     emission[0, 10, 10, 10] = 1
     return emission, absorber
@@ -370,7 +376,8 @@ def test_without_absorption_the_maps_are_those_of_the_microscope():
 
 
 def test_absorbing_phantoms_keep_their_size():
-    """Spheres of 300 and 200 nm, of 0.95 and 0.10 weight fractions of gold whose volumes add up, also on flatter fields."""
+    """Spheres of 300 and 200 nm, of 0.95 and 0.10 weight fractions of gold whose volumes add up,
+    also on flatter fields."""
     shell, core = (
         4 / 3 * np.pi * radius**3 / (gold / 19.3 + (1 - gold) / 2.70)
         for radius, gold in ((150, 0.95), (100, 0.10))
@@ -400,7 +407,8 @@ def test_absorbed_maps_say_what_is_wrong(phantom, named, message):
 
 
 def test_two_rounds_of_correction_give_the_composition_back():
-    """Noise-free, the oxygen that absorption hides (a sixth of it) comes back to within a tenth of the error."""
+    """Noise-free, the oxygen that absorption hides (a sixth of it) comes back to within a tenth of
+    the error."""
     phantom = heavy_oxide(size=24)
     tilts = np.arange(-70, 71, 10.0)
     maps = absorbed_maps(phantom, "super-x", tilts)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Self-absorption on the signals: estimated, attached, kept true, and corrected in a closed loop on particles that absorb."""
+"""Self-absorption on the signals: estimated, attached, kept true,
+and corrected in a closed loop on particles that absorb."""
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ QUIET = dict(show_progressbar=False)
 
 
 def series_of(phantom, maps, haadf=None):
-    """EDS and HAADF series of a phantom's maps, with all that is known of the experiment in the metadata."""
+    """EDS and HAADF series of a phantom's maps,
+    with all that is known of the experiment in the metadata."""
     names = [line.split("_")[0] for line in phantom.elements]
     eds = mt.TiltSeriesEDS.from_maps(
         {name: one.swapaxes(1, 2) for name, one in zip(names, maps, strict=True)},
@@ -57,7 +59,8 @@ def gold():
 
 
 def error(volume, phantom):
-    """Mean error of the first element's weight percent where it is, away from its rim: Otsu would leave the light core out."""
+    """Mean error of the first element's weight percent where it is, away from its rim:
+    Otsu would leave the light core out."""
     truth, inside = weight_percent(phantom)
     found = volume.quantify("model", efficiency=1.0, mask=inside)[volume.elements[0]].data
     deep = binary_erosion(truth[0] > 0.9 * truth[0].max(), iterations=2)
@@ -65,7 +68,8 @@ def error(volume, phantom):
 
 
 def bias_of_absorption(phantom, maps, free):
-    """Errors before and after two rounds, less those of the same reconstruction of counts that were not absorbed."""
+    """Errors before and after two rounds, less those of the same reconstruction of counts that were
+    not absorbed."""
     eds, options = series_of(phantom, maps), dict(iterations=20, **QUIET)
     clear = error(series_of(phantom, free).reconstruct_sirt(**options), phantom)
     before = error(eds.reconstruct_sirt(**options), phantom) - clear
@@ -74,8 +78,10 @@ def bias_of_absorption(phantom, maps, free):
     return before, error(volume, phantom) - clear, volume
 
 
+@pytest.mark.slow
 def test_composition_of_a_shell_that_absorbs(gold):
-    """Al of a core in 35 to 65 nm of gold, without noise: absolute densities from dose and solid angle."""
+    """Al of a core in 35 to 65 nm of gold, without noise:
+    absolute densities from dose and solid angle."""
     phantom, _, _, expected = gold
     before, after, volume = bias_of_absorption(phantom, *expected)
     assert before < -1
@@ -87,6 +93,7 @@ def test_composition_of_a_shell_that_absorbs(gold):
     assert steps[-1]["density"] == pytest.approx(truth[truth > 0].mean(), rel=0.15)
 
 
+@pytest.mark.slow
 def test_hebt_refits_its_ratios(gold):
     phantom, maps, haadf, _ = gold
     eds, images = series_of(phantom, maps, haadf)
@@ -102,6 +109,7 @@ def test_hebt_refits_its_ratios(gold):
     assert abs(eds.response_ratios.values[0] / true[0] - 1) < 0.5 * abs(absorbed[0] / true[0] - 1)
 
 
+@pytest.mark.slow
 def test_oxygen_in_a_heavy_oxide():
     phantom = heavy_oxide(size=32)
     maps = count(absorbed_maps(phantom, "super-x", TILTS, oversampling=2), seed=2)
@@ -111,8 +119,10 @@ def test_oxygen_in_a_heavy_oxide():
     assert abs(after) < 0.15 * abs(before)
 
 
+@pytest.mark.slow
 def test_counts_stay_and_all_methods_take_the_factor(gold):
-    """With the transmission that made the counts, each method gives what it gives of the unabsorbed counts."""
+    """With the transmission that made the counts,
+    each method gives what it gives of the unabsorbed counts."""
     phantom, _, haadf, (absorbed, free) = gold
     clear, images = series_of(phantom, free, haadf)
     eds = series_of(phantom, absorbed)
@@ -170,7 +180,8 @@ def test_transmission_follows_the_signal(gold):
 
 
 def test_maps_of_larger_pixels_than_the_volume(gold):
-    """HEBT with a finer HAADF: the transmission of a pixel is about the mean of those of its parts."""
+    """HEBT with a finer HAADF: the transmission of a pixel is about the mean of those of its
+    parts."""
     phantom, maps, haadf, _ = gold
     fine, images = series_of(phantom, maps, haadf)
     inside = weight_percent(phantom)[1]
@@ -286,6 +297,7 @@ def test_a_volume_of_another_series_is_refused(gold):
         eds.reconstruct_with_absorption(method="art")
 
 
+@pytest.mark.slow
 def test_each_method_gets_the_haadf_that_it_takes(gold):
     """A HAADF series for SIRT is refused instead of being taken for the number of iterations."""
     phantom, maps, haadf, _ = gold
@@ -314,8 +326,10 @@ def test_ratios_are_refitted_as_they_were_fitted(gold):
     assert (last["method"], last["prior"], last["prior_strength"]) == ("poisson", prior, 0.5)
 
 
+@pytest.mark.slow
 def test_rounds_are_kept_and_resumed(gold, tmp_path, monkeypatch):
-    """With a checkpoint each slab of a lazy series runs once a round, however often its volume is read."""
+    """With a checkpoint each slab of a lazy series runs once a round,
+    however often its volume is read."""
     phantom, maps, *_ = gold
     eager = series_of(phantom, maps)
     how = dict(density=8.0, efficiency=1.0, threshold="otsu", binning=1)

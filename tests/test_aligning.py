@@ -103,7 +103,8 @@ def test_maps_of_larger_pixels_at_some_tilts_are_aligned_by_the_haadf(series, al
 
 
 def test_reconstruction_uses_the_alignment_like_aligned_images(series):
-    """Aligned, then reconstructed, equals the reconstruction of aligned images up to one interpolation."""
+    """Aligned, then reconstructed, equals the reconstruction of aligned images up to one
+    interpolation."""
     haadf = haadf_of(series.expected_haadf)
     haadf.align(series.alignment)
     through_geometry = haadf.reconstruct_sirt(20, show_progressbar=False).data
@@ -165,6 +166,7 @@ def test_maps_join_in(series):
         haadf.align(found, maps=eds)
 
 
+@pytest.mark.slow
 def test_maps_are_registered_to_the_images(series, aligned):
     offsets = np.random.default_rng(4).uniform(-2, 2, (len(TILTS), 2))
     displaced = Alignment(*offsets.T).apply(series.expected_maps, fill="edge")

@@ -20,7 +20,8 @@ TILTS = np.arange(-70.0, 71.0, 5.0)
 
 
 def knowable(across, tilts):
-    """What is left of shifts across the axis without a + b cos t + c sin t, the position of the axis and of the object."""
+    """What is left of shifts across the axis without a + b cos t + c sin t,
+    the position of the axis and of the object."""
     angles = np.deg2rad(tilts)
     design = np.stack([np.ones_like(angles), np.cos(angles), np.sin(angles)], axis=1)
     return across - design @ np.linalg.lstsq(design, across, rcond=None)[0]
@@ -38,6 +39,7 @@ def moved():
     return np.random.default_rng(7).normal(0, 3, (len(TILTS), 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "accuracy"), [("auto", 0.1), ("centre_of_mass", 0.1), ("cross_correlation", 0.3)]
 )
@@ -117,6 +119,7 @@ def test_needle_is_centred_across_and_correlated_along(moved):
     assert np.abs(along - along.mean()).max() < 0.5
 
 
+@pytest.mark.slow
 def test_image_without_features_is_named(moved):
     images = particle(moved)
     images[5] = 7.0
@@ -229,6 +232,7 @@ def test_images_of_another_number():
         Alignment.identity(2).apply(np.zeros((3, 8, 8)))
 
 
+@pytest.mark.slow
 def test_real_lamella_agrees_with_its_manual_alignment():
     if not DATA.exists():
         pytest.skip(f"the tilt series {DATA.name} is not here")

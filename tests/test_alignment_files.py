@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Alignments come back from files as they were saved, and those of tomviz and IMOD mean what they mean there."""
+"""Alignments come back from files as they were saved,
+and those of tomviz and IMOD mean what they mean there."""
 
 import json
 import os
@@ -108,14 +109,17 @@ def test_table_is_one_row_per_tilt(tmp_path):
 
 
 EDITED = {
-    "spaces and blank lines": '\n# axis_offset=1.5 \n\n tilt , across,along \n\n -5, "1.5" ,2\n\n 5 ,-1.25,  -3 \n\n',
+    "spaces and blank lines": "\n# axis_offset=1.5 \n\n tilt , across,along \n\n"
+    ' -5, "1.5" ,2\n\n 5 ,-1.25,  -3 \n\n',
     "semicolons": "# axis_offset = 1.5\ntilt;across;along\n-5;1.5;2\n5;-1.25;-3\n",
     "decimal commas": "# axis_offset = 1,5;;\ntilt;across;along\n-5;1,5;2\n5;-1,25;-3,0\n",
     "tabs": "# axis_offset = 1.5\ntilt\tacross\talong\n-5\t1.5\t2\n5\t-1.25\t-3\n",
     "reordered": "along,tilt,across\n2,-5,1.5\n-3,5,-1.25\n# axis_offset = 1.5\n",
     "byte order mark": "\ufeff# axis_offset = 1.5\ntilt,across,along\n-5,1.5,2\n5,-1.25,-3\n",
-    "line ends of Windows": "# axis_offset = 1.5\r\n\r\ntilt,across,along\r\n-5,1.5,2\r\n5,-1.25,-3\r\n",
-    "cells of a spreadsheet": '# a note,,\n# axis_offset = 1.5,,\n,,\nTilt,"Across",Along,,\n"-5",1.5,2,,\n5,-1.25,-3,\n,,,\n',
+    "line ends of Windows": "# axis_offset = 1.5\r\n\r\ntilt,across,along\r\n"
+    "-5,1.5,2\r\n5,-1.25,-3\r\n",
+    "cells of a spreadsheet": '# a note,,\n# axis_offset = 1.5,,\n,,\nTilt,"Across",Along,,\n'
+    '"-5",1.5,2,,\n5,-1.25,-3,\n,,,\n',
 }
 
 
@@ -337,7 +341,8 @@ def middle(image):
 
 
 def imod(row, point, shape):
-    """Return where IMOD moves a point, in its coordinates: pixel 0 is from 0 to 1, and the centre at half the size."""
+    """Return where IMOD moves a point, in its coordinates:
+    pixel 0 is from 0 to 1, and the centre at half the size."""
     centre = np.array(shape) / 2
     return row[:4].reshape(2, 2) @ (np.array(point) + 0.5 - centre) + row[4:] + centre - 0.5
 

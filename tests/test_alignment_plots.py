@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Figures of alignments show the shifts, errors and residuals they were given, in the order of the tilts."""
+"""Figures of alignments show the shifts, errors and residuals they were given,
+in the order of the tilts."""
 
 import io
 import sys
@@ -47,6 +48,7 @@ def lines_of(axes):
     }
 
 
+@pytest.mark.slow
 def test_shifts_are_drawn_in_the_order_of_the_tilts():
     figure = drawn(plot_alignment(PLAIN))
     axes, order = panel(figure, "Shifts"), np.argsort(TILTS)
@@ -144,6 +146,7 @@ def test_drift_is_stated():
     assert "drift" not in plot_alignment(PLAIN).get_suptitle()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("own", "given", "expected"),
     [(0.5, None, 0.5), (None, 0.25, 0.25), (0.5, 2.0, 2.0), (None, None, None)],
@@ -158,6 +161,7 @@ def test_pixel_size_gives_a_scale_in_nanometres(own, given, expected):
     np.testing.assert_allclose(second.get_ylim(), expected * np.array(axes.get_ylim()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_few_tilts_that_are_in_place(count):
     figure = drawn(

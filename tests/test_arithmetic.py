@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is kept beside the data follows operators, NumPy, `map`, stacking and assignment, or is forgotten with a message."""
+"""What is kept beside the data follows operators, NumPy, `map`, stacking and assignment,
+or is forgotten with a message."""
 
 import operator
 import warnings
@@ -39,7 +40,8 @@ def truth():
 
 
 def series(seed=0, dose=1.0, lazy=False, gains=None):
-    """Maps as `elemental_maps` makes them: net counts, with gross counts, background and what is known of the acquisition."""
+    """Maps as `elemental_maps` makes them:
+    net counts, with gross counts, background and what is known of the acquisition."""
     gains = np.ones(TILTS.size) if gains is None else gains
     expected = dose * gains[:, None, None] * projector(TiltGeometry(TILTS, SIZE))(truth())
     gross = (
@@ -85,6 +87,7 @@ def held(eds):
 
 
 class TestFactors:
+    @pytest.mark.slow
     @pytest.mark.parametrize("lazy", [False, True])
     @pytest.mark.parametrize(
         ("operate", "c"),
@@ -118,6 +121,7 @@ class TestFactors:
         assert why_no_counts(scaled) is None
         check_counts_beside(scaled)
 
+    @pytest.mark.slow
     def test_every_method_reconstructs_the_scaled_maps(self):
         eds, scaled = series(dose=20.0), series(dose=20.0) * 0.25
         for method in ("sirt", "em", "cgls", "fbp"):
@@ -211,6 +215,7 @@ class TestSums:
         assert not both.metadata.has_item("Acquisition_instrument.TEM.Detector.EDS.live_time")
         assert held(first) == list(KEPT)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("what", ["tilts", "elements", "alignment", "pixels"])
     def test_unlike_series(self, what):
         first, other = laden(seed=1), laden(seed=2)
@@ -286,6 +291,7 @@ CHANGES = {
 
 
 class TestEverythingElse:
+    @pytest.mark.slow
     @pytest.mark.parametrize("how", CHANGES)
     def test_is_forgotten_with_one_message(self, how):
         eds = laden()
@@ -364,7 +370,8 @@ class TestEverythingElse:
         assert not [w for w in recwarn if "forgotten" in str(w.message)]
 
     def test_response_ratios_follow_binning(self):
-        """HAADF signal per count: of pixels binned by two there are four times the counts, and the HAADF is a mean."""
+        """HAADF signal per count: of pixels binned by two there are four times the counts,
+        and the HAADF is a mean."""
         eds = laden()
         eds.transmission = None
         binned = eds.bin(2)
@@ -402,6 +409,7 @@ class TestStacks:
         assert held(picked) == ["gains"]  # which are the same in both
         assert picked.channels == ("Au", "Ag")
 
+    @pytest.mark.slow
     def test_along_elements(self):
         first = mt.TiltSeriesEDS.from_maps({"Au": np.ones((9, 4, 24))}, tilts=TILTS)
         second = mt.TiltSeriesEDS.from_maps({"Fe": np.ones((9, 4, 24))}, tilts=TILTS)
@@ -422,6 +430,7 @@ WRITES = {
 class TestAssignment:
     """Writing to the data runs none of our code: the totals of the counts tell."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("how", WRITES)
     def test_is_refused_where_it_matters(self, how):
         eds = series(dose=20.0)
@@ -436,7 +445,10 @@ class TestAssignment:
         ):
             with pytest.raises(
                 ValueError,
-                match=r"the gross counts recorded with the maps do not belong to them.*gross = None",
+                match=(
+                    r"the gross counts recorded with the maps do not belong to "
+                    r"them.*gross = None"
+                ),
             ):
                 call()
         eds.gross = None
@@ -452,6 +464,7 @@ class TestAssignment:
         with pytest.raises(ValueError, match="do not belong to them"):
             eds.reconstruct_em(2, **QUIET)
 
+    @pytest.mark.slow
     def test_own_steps_and_noise_pass(self):
         for seed in range(5):
             for dose in (0.02, 1.0, 50.0):

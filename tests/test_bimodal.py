@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reconstructions with a HAADF that sees the sum of the elements, on the signals: the two forms of HEBT, and fused."""
+"""Reconstructions with a HAADF that sees the sum of the elements, on the signals:
+the two forms of HEBT, and fused."""
 
 import numpy as np
 import pytest
@@ -131,6 +132,7 @@ class TestFused:
         assert weights["Au"] / weights["Ag"] == pytest.approx(4 / 1.5)
         assert weights["Au"] == pytest.approx(10.0, rel=0.15)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("regulariser", METHODS)
     def test_the_images_help(self, truth, few, regulariser):
         """Absolute scale kept: the error is that of counts per nm."""
@@ -152,6 +154,7 @@ class TestFused:
         for name, weight in volume.history[-1]["haadf_weights"].items():
             assert weight == pytest.approx(RATIOS[name] / 4**1.6, rel=0.4)
 
+    @pytest.mark.slow
     def test_lazy_equals_eager(self, truth, few):
         truth = np.tile(truth, (1, 1, 1, 14))
         haadf, eds = self.images(truth), eds_of(truth, 4.0)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Detector pixels of several voxels: the projector, HEBT with maps of larger pixels than the HAADF's, and the signals."""
+"""Detector pixels of several voxels: the projector,
+HEBT with maps of larger pixels than the HAADF's, and the signals."""
 
 from dataclasses import replace
 
@@ -17,7 +18,8 @@ from hyperspy_multitomo.tomography import (
     sirt,
     visible_width,
 )
-from hyperspy_multitomo.tomography.steps import FusedSteps, TextbookSteps
+from hyperspy_multitomo.tomography.cpu.stacked import FusedSteps
+from hyperspy_multitomo.tomography.steps import TextbookSteps
 
 TILTS = np.linspace(-70, 70, 15)
 RATIOS = [3.0, 50.0]
@@ -148,7 +150,8 @@ class TestHEBT:
         assert run(sirt(A, A(truth)), 50).residuals["eds"][-1, 0] < 0.02
 
     def test_alpha_keeps_its_meaning(self):
-        """Maps that do not vary within their pixels, seen along the grid, say the same whatever their pixels are."""
+        """Maps that do not vary within their pixels, seen along the grid,
+        say the same whatever their pixels are."""
         rng = np.random.default_rng(0)
         volume = rng.random((2, 8, 8, 4)).repeat(2, axis=1).repeat(2, axis=2).repeat(2, axis=3)
         fine = projector(TiltGeometry([0, 90], 16))
@@ -197,7 +200,8 @@ class TestHEBT:
 
 
 def series(truth, binning=2, lazy=False):
-    """HAADF at full size and EDS counts with larger pixels, of the same field, with a pixel of 0.5 nm."""
+    """HAADF at full size and EDS counts with larger pixels, of the same field,
+    with a pixel of 0.5 nm."""
     A = projector(TiltGeometry(TILTS, 24, (24, 24), 0.5))
     volume = np.pad(truth, ((0, 0), (2, 2), (0, 0), (0, 0)))
     maps = A(volume)
@@ -254,6 +258,7 @@ class TestSignals:
         volume = fine.reconstruct_hebt(haadf, iterations=2, ratios={"A": 0.25}, **QUIET)
         assert volume["A"].data.shape == (24, 8, 24)
 
+    @pytest.mark.slow
     def test_lazy_equals_eager(self, truth):
         truth = np.tile(truth, (1, 1, 1, 10))
         haadf, eds, _ = series(truth)

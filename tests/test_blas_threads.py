@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Linear algebra runs on one thread while anything asks for that, and on as many as before afterwards."""
+"""Linear algebra runs on one thread while anything asks for that,
+and on as many as before afterwards."""
 
 import sys
 import threading
@@ -20,7 +21,8 @@ TILTS = np.arange(-60.0, 61.0, 10.0)
 
 
 def threads():
-    """Return the numbers of threads of NumPy's and SciPy's libraries; other packages bring some that have but one."""
+    """Return the numbers of threads of NumPy's and SciPy's libraries;
+    other packages bring some that have but one."""
     blas = [info for info in threadpoolctl.threadpool_info() if info["user_api"] == "blas"]
     return [
         info["num_threads"]
@@ -30,7 +32,8 @@ def threads():
 
 
 def limit(number):
-    """Set the number of threads for good: a limit is held by the thread that set it, as long as that lives."""
+    """Set the number of threads for good: a limit is held by the thread that set it,
+    as long as that lives."""
     setter = threading.Thread(
         target=threadpoolctl.threadpool_limits, args=(number,), kwargs={"user_api": "blas"}
     )

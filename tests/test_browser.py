@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Each panel in a real browser: Voila serves it, Chromium opens it, controls are moved by the keyboard, results are compared.
+"""Each panel in a real browser: Voila serves it, Chromium opens it,
+controls are moved by the keyboard, results are compared.
 
 Screenshots go to the folder in ``MULTITOMO_SCREENSHOTS``, if that is set. The scripts in
 ``tests/panels`` are the notebooks.
@@ -24,9 +25,11 @@ SCRIPTS = [
     if path.stem != "conftest"
 ]
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="there is no Chromium (apt-get install chromium)"
-)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium (apt-get install chromium)"),
+]
 
 
 @pytest.fixture(scope="module")

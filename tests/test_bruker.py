@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Maps of Bruker files: each way of packing counts, every kind of damage, and how often a file is read."""
+"""Maps of Bruker files: each way of packing counts, every kind of damage,
+and how often a file is read."""
 
 import struct
 from pathlib import Path
@@ -125,6 +126,7 @@ class TestDecoding:
         with pytest.raises(ValueError, match="damaged at byte"):
             check_pixels(stream(line, []), SHAPE)
 
+    @pytest.mark.slow
     def test_random_bytes_end_no_process(self):
         rng = np.random.default_rng(0)
         for _ in range(200):
@@ -138,6 +140,7 @@ class TestDecoding:
     not IDP.is_dir(), reason=f"the example data {IDP.name} are not beside the repository"
 )
 class TestFiles:
+    @pytest.mark.slow
     def test_counts_are_those_of_rosettasciio(self):
         from rsciio.bruker import file_reader
 
@@ -145,6 +148,7 @@ class TestFiles:
         counts = bruker.read_counts(IDP / "-40.bcf", expected.shape, expected.dtype)
         np.testing.assert_array_equal(counts.toarray().reshape(expected.shape), expected)
 
+    @pytest.mark.slow
     def test_each_file_is_decoded_once(self, monkeypatch):
         decoded = []
 
@@ -192,7 +196,8 @@ class TestFiles:
             mt.load_tilt_series(tmp_path / "0.bcf", tilts=[0])
 
     def test_the_type_holds_the_largest_count(self, monkeypatch):
-        """RosettaSciIO's type is an estimate from the mean, which a bright spot in vacuum exceeds."""
+        """RosettaSciIO's type is an estimate from the mean,
+        which a bright spot in vacuum exceeds."""
         monkeypatch.setattr(bruker, "_stream", lambda path: SPOT)
         cube = da.zeros(SHAPE, dtype=np.uint8)
         for lazy in (True, False):

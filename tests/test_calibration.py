@@ -36,7 +36,8 @@ CONDITIONS = {
 
 
 def simulated(name, *, dose=1.0, every=1, larger=1, slices=1, seed=7):
-    """Return the series of a phantom, and the terms of its maps and of its HAADF as one more channel."""
+    """Return the series of a phantom, and the terms of its maps and of its HAADF as one more
+    channel."""
     phantom, size = PHANTOMS[name]
     phantom = phantom(size=size * larger, slices=slices)
     tilts = phantom.tilts[::every], phantom.haadf_tilts[::every]
@@ -66,6 +67,7 @@ def errors(found, series, weight, iterations=80):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize("name", PHANTOMS)
 def test_best_weight_is_about_one(name, condition):
@@ -77,6 +79,7 @@ def test_best_weight_is_about_one(name, condition):
     assert WEIGHTS[best] in (1 / 2, 1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [("tv", "nuclear", 2), ("tgv", "frobenius", 2), ("tv", "uncoupled", 2), ("tv", "nuclear", 3)],
@@ -89,6 +92,7 @@ def test_best_weight_of_every_regulariser_is_about_one(method):
     assert WEIGHTS[best] in (1 / 2, 1, 2)
 
 
+@pytest.mark.slow
 def test_the_sum_in_the_haadf_has_its_noise_too():
     series, (maps, haadf) = simulated("yuan")
     found = calibrate([maps, replace(haadf, first=0, mix=series.true_ratios)], 2, dimensions=2)
@@ -98,6 +102,7 @@ def test_the_sum_in_the_haadf_has_its_noise_too():
 
 
 class TestUnits:
+    @pytest.mark.slow
     def test_other_units_of_length_and_signal_change_nothing(self):
         series, (maps, haadf) = simulated("yuan")
         tenth = projector(replace(maps.A.geometry, pixel_size=maps.A.geometry.pixel_size / 10))
@@ -115,6 +120,7 @@ class TestUnits:
         largest = series.truth.max(axis=(1, 2, 3))
         assert ((0.5 * largest < found.scales[:2]) & (found.scales[:2] < 1.1 * largest)).all()
 
+    @pytest.mark.slow
     def test_noise_flows_as_the_root_of_the_dose(self):
         few, many = (
             calibrate(simulated("yuan", dose=dose)[1], 3, dimensions=2).flows[:2]
@@ -150,6 +156,7 @@ class TestUnits:
 
 
 class TestOddData:
+    @pytest.mark.slow
     def test_a_channel_in_slices_that_are_not_looked_at(self):
         """One slice of 40 holds it: its noise is found there, as if it were everywhere."""
         A = projector(TiltGeometry(range(-60, 61, 10), 24))
@@ -168,7 +175,8 @@ class TestOddData:
             np.testing.assert_allclose(one.scales, all_.scales, rtol=0.4)
 
     def test_nothing_but_background(self):
-        """Where no counts are left above the background, the noise is still that of the background."""
+        """Where no counts are left above the background,
+        the noise is still that of the background."""
         A = projector(TiltGeometry(range(-60, 61, 20), 12))
         data = np.random.default_rng(0).poisson(5.0, (1, 7, 12, 2))
         low, high = (
@@ -215,6 +223,7 @@ class TestMu:
         assert volume[0].max() > 0
         assert volume[1].max() == 0
 
+    @pytest.mark.slow
     def test_conversion(self):
         """What is minimised is that of data scaled to 1 and unit pixels, as it was published."""
         _, (maps, _) = simulated("huber")
@@ -234,6 +243,7 @@ class TestMu:
         published = unit.norm() * mu @ published + np.sqrt(np.square(slopes).sum(axis=(0, 1))).sum()
         assert ours.objective == pytest.approx(published, rel=1e-4)
 
+    @pytest.mark.slow
     def test_larger_means_less_smoothing(self):
         _, (maps, _) = simulated("huber")
         rough = []
@@ -270,7 +280,8 @@ class TestMu:
 
 
 def test_the_same_data_are_looked_at_once(monkeypatch):
-    """Another weight or regulariser takes no second look; other data, gains or weights of the data do."""
+    """Another weight or regulariser takes no second look;
+    other data, gains or weights of the data do."""
     from hyperspy_multitomo.tomography import (
         DataTerm,
         TiltGeometry,

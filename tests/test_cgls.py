@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""CGLS: against SciPy's LSQR, the fused form against the textbook, independence of slices, masks and gains."""
+"""CGLS: against SciPy's LSQR, the fused form against the textbook, independence of slices,
+masks and gains."""
 
 from itertools import islice
 
@@ -77,6 +78,7 @@ class TestAgainstLSQR:
             expected = x0 + by_lsqr(scaled @ scipy.sparse.diags_array(mask.astype(float)), b, 8)
             assert relative(volume[0, ..., y].ravel(), expected[:, 0]) < 1e-4
 
+    @pytest.mark.slow
     def test_many_iterations_solve_the_equations(self, A, data):
         """There are more voxels than rays: rounding must not keep the residual from 0."""
         assert run(cgls(A, data[0, ..., :1]), 120).residuals["eds"][-1, 0] < 0.01
@@ -155,9 +157,11 @@ class TestProperties:
         assert not volume_of(cgls(A, np.zeros((11, 22, 2)))).any()
         assert relative(volume_of(cgls(A, A(truth), initial=truth)), truth) < 1e-3
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("backend", ["numba", "astra_cpu"])
     def test_stays_when_the_krylov_space_is_exhausted(self, backend):
-        """Four unknowns take four iterations; the rounding that is left must not be blown up by more of them."""
+        """Four unknowns take four iterations;
+        the rounding that is left must not be blown up by more of them."""
         if backend == "astra_cpu":
             pytest.importorskip("astra", reason="astra-toolbox is not installed")
         small = projector(TiltGeometry([-23, 78.75], 3, (2, 2)), backend)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reconstructions by the workers of dask.distributed: the same volume as in memory, also where a worker or the scheduler dies."""
+"""Reconstructions by the workers of dask.distributed:
+the same volume as in memory, also where a worker or the scheduler dies."""
 
 import os
 import signal
@@ -10,16 +11,20 @@ import time
 
 import numpy as np
 import pytest
-from test_slabs import QUIET, RATIOS, haadf_and_eds
+from series_pairs import QUIET, RATIOS, wire
 
 distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
 
 
 @pytest.fixture(scope="module")
 def series():
-    return haadf_and_eds(slices=96)
+    return wire(slices=96)
 
 
 @pytest.fixture

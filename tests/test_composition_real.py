@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The composition of a real interplanetary dust particle: chondritic Mg/Si in its silicate, Fe/S of a sulphide."""
+"""The composition of a real interplanetary dust particle:
+chondritic Mg/Si in its silicate, Fe/S of a sulphide."""
 
 from pathlib import Path
 
@@ -14,9 +15,12 @@ from hyperspy_multitomo.composition.cross_sections.tables import atomic_weights
 IDP = Path(__file__).resolve().parents[2] / "shared" / "data" / "idp_l2083"
 ELEMENTS = ["C", "O", "Na", "Mg", "Al", "Si", "S", "Ca", "Ti", "Cr", "Fe", "Ni", "Cu", "Ga", "Pt"]
 
-pytestmark = pytest.mark.skipif(
-    not IDP.is_dir(), reason="the real lamella (idp_l2083) is not beside the checkout"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not IDP.is_dir(), reason="the real lamella (idp_l2083) is not beside the checkout"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

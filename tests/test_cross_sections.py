@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cross sections, yields and factors: published figures, the tables that they come from, and the limits of both."""
+"""Cross sections, yields and factors: published figures, the tables that they come from,
+and the limits of both."""
 
 import csv
 from itertools import pairwise
@@ -97,7 +98,8 @@ def test_haadf_parts_add_up_and_nothing_is_beyond_the_whole():
 
 
 def test_energies_between_those_of_the_table():
-    """Leaving out a tabulated energy, whose neighbours are then twice as far away, costs 0.3 % at most."""
+    """Leaving out a tabulated energy, whose neighbours are then twice as far away,
+    costs 0.3 % at most."""
     energies = table()["elastic_energies"]
     worst = 0.0
     for inner, outer in ((10, 40), (50, 200), (94.9, 188)):
@@ -112,6 +114,7 @@ def test_energies_between_those_of_the_table():
     assert worst < 0.003
 
 
+@pytest.mark.slow
 @needs_data
 def test_angles_against_the_differential_cross_sections():
     with np.load(PHYSICS / "elsepa_dcs_Z1-98.npz") as file:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The projector of the "astra_cuda" back-end on an emulated device, with ASTRA's kernels written out in NumPy, and on a real one.
+"""The projector of the "astra_cuda" back-end on an emulated device,
+with ASTRA's kernels written out in NumPy, and on a real one.
 
 The emulation follows what ASTRA's kernels for parallel beams do: a ray is sampled at each row of
 its main axis, times the length between rows; a voxel collects the projections, interpolated at the
@@ -12,8 +13,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
-from test_projectors import GEOMETRIES
-from test_projectors import TestEveryBackend as Checks
+from projector_checks import GEOMETRIES, ProjectorChecks
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.tomography import (
@@ -43,7 +43,8 @@ def interpolated(values, position):
 
 
 class FakeAstra(ModuleType):
-    """The part of ASTRA that the projector calls, in NumPy, on the memory behind device arrays; rays lie at right angles to X."""
+    """The part of ASTRA that the projector calls, in NumPy, on the memory behind device arrays;
+    rays lie at right angles to X."""
 
     def __init__(self, real):
         super().__init__("astra")
@@ -62,7 +63,8 @@ class FakeAstra(ModuleType):
         return number
 
     def _arrays(self, number, volume, rays):
-        """Return the geometry and the arrays, as DLPack hands them over: C-ordered, of the geometry's shape."""
+        """Return the geometry and the arrays, as DLPack hands them over:
+        C-ordered, of the geometry's shape."""
         projections, grid = self.projectors[number]
         assert volume.shape == tuple(grid[f"Grid{name}Count"] for name in ("Slice", "Row", "Col"))
         assert rays.shape == (
@@ -197,14 +199,16 @@ class TestProjections:
     def test_it_is_not_adjoint(self, fake):
         assert 1e-4 < dot_test(projector(SMALL, "astra_cuda")) < 0.05
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "name", ["sign_of_the_tilt", "handedness_of_an_asymmetric_phantom", "row_and_column_sums"]
     )
     def test_checks_of_every_backend(self, fake, name):
-        getattr(Checks(), f"test_{name}")("astra_cuda")
+        getattr(ProjectorChecks(), f"test_{name}")("astra_cuda")
 
 
 class TestSolvers:
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", ["sirt", "hebt", "em"])
     def test_they_run_on_the_device_and_come_close_to_the_cores(self, fake, machine, method):
         rng = np.random.default_rng(2)
@@ -233,6 +237,7 @@ class TestSolvers:
             found = run(cgls(projector(SMALL, "astra_cuda"), data), 5).volume
         np.testing.assert_array_equal(found, run(cgls(projector(SMALL, "cuda"), data), 5).volume)
 
+    @pytest.mark.slow
     def test_the_history_names_the_pair_that_ran(self, fake):
         images = np.random.default_rng(5).random((5, 2, 13))
         haadf = mt.TiltSeriesHAADF.from_images(images, tilts=SMALL.tilts, pixel_size=0.7)
@@ -262,6 +267,7 @@ class TestSolvers:
 
 
 class TestAstraItself:
+    @pytest.mark.slow
     def test_its_projectors_are_given_back(self, fake):
         A = AstraCudaProjector(SMALL)
         A(np.ones((8, 11, 3)))

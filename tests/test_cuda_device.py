@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The device layer and the emulator that stands for a device: what a device would not forgive raises."""
+"""The device layer and the emulator that stands for a device:
+what a device would not forgive raises."""
 
 import shutil
 import subprocess
@@ -99,6 +100,7 @@ class TestEmulator:
                 grid, block, (cupy.zeros(8, np.float32),)
             )
 
+    @pytest.mark.slow
     def test_source_that_does_not_compile(self):
         with pytest.raises(RuntimeError, match="does not compile"):
             compiled("this is no C")
@@ -209,6 +211,7 @@ SOURCES = sorted(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_90"])
 @pytest.mark.parametrize("source", SOURCES)
 def test_nvcc_compiles_every_source_without_a_warning(source, architecture, tmp_path):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""TV, TGV and nuclear TV on the device: the iteration against the textbook, singular values against NumPy, memory, going on."""
+"""TV, TGV and nuclear TV on the device: the iteration against the textbook,
+singular values against NumPy, memory, going on."""
 
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from test_variation_kernels import SPECTRA, matrices, relative
+from singular_values import SPECTRA, matrices, relative
 
 from hyperspy_multitomo.tomography import (
     Checkpoint,
@@ -21,14 +22,14 @@ from hyperspy_multitomo.tomography import (
     run,
     variational,
 )
-from hyperspy_multitomo.tomography.cpu.primal_dual_fused import primal_dual_of
 from hyperspy_multitomo.tomography.cuda import device
 from hyperspy_multitomo.tomography.cuda.primal_dual import (
     CudaPrimalDual,
     VariationKernels,
-    device_bytes,
+    system_bytes,
 )
 from hyperspy_multitomo.tomography.cuda.projector import CudaProjector, DeviceProjector
+from hyperspy_multitomo.tomography.forms import primal_dual_of
 from hyperspy_multitomo.tomography.functionals import Nuclear
 from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, TextbookPrimalDual
 
@@ -150,6 +151,7 @@ CASES = {
 
 @pytest.mark.usefixtures("cuda")
 class TestAgainstTextbook:
+    @pytest.mark.slow
     @pytest.mark.parametrize("discrepancy", ["kl", "ls"])
     @pytest.mark.parametrize("dimensions", [2, 3])
     @pytest.mark.parametrize("coupling", ["uncoupled", "frobenius", "nuclear"])
@@ -157,10 +159,12 @@ class TestAgainstTextbook:
     def test_regularisers(self, kind, coupling, dimensions, discrepancy):
         assert_alike(system_of([maps_of(A, discrepancy=discrepancy)], kind, coupling, dimensions))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("case", CASES)
     def test_cases(self, case):
         assert_alike(CASES[case](), MEASURED_EVERY)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("coupling", ["uncoupled", "frobenius", "nuclear"])
     @pytest.mark.parametrize("channels", [1, 5])
     def test_numbers_of_channels(self, channels, coupling):
@@ -202,7 +206,8 @@ class TestOrder:
 class TestGoingOn:
     @pytest.mark.parametrize("kind", ["tv", "tgv"])
     def test_with_other_factors(self, kind):
-        """The tangents of a power law: factors per voxel and a background come in, the volume starts where it is told to."""
+        """The tangents of a power law: factors per voxel and a background come in,
+        the volume starts where it is told to."""
         terms = [maps_of(A), sum_of(B, [1.0, 3.0])]
         system = system_of(terms, kind)
         other = system.with_mix(varied + 1, np.full_like(terms[1].data, 0.2)[None])
@@ -214,14 +219,15 @@ class TestGoingOn:
             for _ in range(5):
                 steps.advance()
             u, w = steps.state()[:2]
-            steps.go_on(changed, u * 0.9, None if w is None else w * 0.9)
+            steps.continue_with(changed, u * 0.9, None if w is None else w * 0.9)
             steps.advance()
-            steps.go_on(same)
+            steps.continue_with(same)
             for _ in range(5):
                 steps.advance()
         for mine, theirs in zip(ours.state()[:4], textbook.state()[:4], strict=True):
             assert mine is theirs is None or relative(mine, theirs) < 2e-5
 
+    @pytest.mark.slow
     def test_fused_with_a_power(self):
         def volume(first, second):
             terms = [
@@ -277,20 +283,21 @@ class TestMemory:
         ],
     )
     def test_reckoning_bounds_what_is_taken(self, machine, case):
-        """It is what a run takes at its peak, a few per cent more or less; the factors of a mixed term are counted per voxel."""
+        """It is what a run takes at its peak, a few per cent more or less;
+        the factors of a mixed term are counted per voxel."""
         system = on_device(CASES[case]())
         system.volume_steps, system.data_steps  # found by projecting on the device  # noqa: B018
         machine.memory.peak = before = machine.memory.used
         ours = CudaPrimalDual(system)
         for _ in range(MEASURED_EVERY):
             ours.advance()
-        taken, reckoned = machine.memory.peak - before, device_bytes(system)
+        taken, reckoned = machine.memory.peak - before, system_bytes(system)
         assert taken <= reckoned * 1.01 + 4096
         assert reckoned <= taken * 1.02 + 4096 or case == "sum"
 
     def test_too_little(self, machine):
         system = on_device(system_of([maps_of(A)], "tgv"))
-        machine.memory.total = machine.memory.used + device_bytes(system)
+        machine.memory.total = machine.memory.used + system_bytes(system)
         with pytest.raises(
             MemoryError,
             match=r"TGV of 2 channels of 8 x 12 x 5 voxels .* needs about .* lazy .*numba",
@@ -368,7 +375,8 @@ class TestInterruption:
 
 
 class TestSingularValues:
-    """One launch with a dual variable of 0, a step of 1 and slopes that are given as the field -w."""
+    """One launch with a dual variable of 0,
+    a step of 1 and slopes that are given as the field -w."""
 
     def clipped(self, field, radius):
         """Project the matrices (voxel, channel, component)."""
@@ -423,6 +431,7 @@ class TestSingularValues:
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coupling", ["uncoupled", "frobenius", "nuclear"])
 @pytest.mark.parametrize(("channels", "dimensions"), [(1, 2), (3, 3), (12, 3)])
 def test_nvcc_compiles_every_form_without_a_warning(channels, dimensions, coupling, tmp_path):

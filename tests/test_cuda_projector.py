@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The projector of the "cuda" back-end: every check of the other back-ends, on an emulated device and on a real one."""
+"""The projector of the "cuda" back-end: every check of the other back-ends,
+on an emulated device and on a real one."""
 
 import copy
 import pickle
@@ -8,10 +9,9 @@ import warnings
 import numpy as np
 import pytest
 from emulated_cuda import emulated
-from test_projectors import GEOMETRIES
-from test_projectors import TestEveryBackend as Checks
+from projector_checks import GEOMETRIES, ProjectorChecks
 
-from hyperspy_multitomo.tomography import TiltGeometry, dot_test, projector, projectors
+from hyperspy_multitomo.tomography import TiltGeometry, backends, dot_test, projector
 from hyperspy_multitomo.tomography.cuda import device
 from hyperspy_multitomo.tomography.cuda.projector import CudaProjector, lanes_of
 
@@ -21,8 +21,8 @@ def backend(cuda):
     return "cuda"
 
 
-class TestCuda(Checks):
-    """All of `TestEveryBackend`, with the fixture `backend` of this file."""
+class TestCuda(ProjectorChecks):
+    """All of them, with the fixture `backend` of this file."""
 
 
 class TestAgreement:
@@ -154,7 +154,7 @@ class TestMemory:
 class TestChoice:
     @pytest.fixture(autouse=True)
     def forget(self):
-        projectors._warn_once.cache_clear()
+        backends._warn_once.cache_clear()
 
     def test_a_device_that_works_is_taken(self, cuda):
         assert type(projector(TiltGeometry([0, 30], 8))).__name__ == "CudaProjector"

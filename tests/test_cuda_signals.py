@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The signals' reconstructions on a device: chosen by itself, the numbers of the cores, slabs where its memory is short."""
+"""The signals' reconstructions on a device:
+chosen by itself, the numbers of the cores, slabs where its memory is short."""
 
 import gc
 
 import numpy as np
 import pytest
-from test_slabs import QUIET, RATIOS, haadf_and_eds
+from series_pairs import QUIET, RATIOS, wire
 
 from hyperspy_multitomo.tomography import projector
-from hyperspy_multitomo.tomography.cuda.reckoning import device_bytes
+from hyperspy_multitomo.tomography.cuda.memory import device_bytes
 
 
 @pytest.fixture(scope="module")
 def series():
-    return haadf_and_eds(slices=32, size=24)
+    return wire(slices=32, size=24)
 
 
 def volume(pair, method, **options):
@@ -25,6 +26,7 @@ def volume(pair, method, **options):
     return getattr(eds, f"reconstruct_{method}")(*given, **options, **QUIET)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sirt", "em", "hebt", "fbp", "tgv", "cgls"])
 def test_equal_to_the_cores(series, cuda, method):
     on_device = volume(series[0], method)
@@ -34,6 +36,7 @@ def test_equal_to_the_cores(series, cuda, method):
     assert difference <= 1e-4 * np.linalg.norm(on_cores.data)
 
 
+@pytest.mark.slow
 def test_lazily(series, cuda):
     lazy = volume(series[1], "tgv", chunks=16, overlap=4)
     lazy.compute(**QUIET)
@@ -50,6 +53,7 @@ def test_a_plan_names_it(series, machine):
     assert "CPU" not in plan.device
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sirt", "hebt", "em"])
 def test_what_does_not_fit_goes_slab_by_slab(series, machine, method):
     """The volume in memory is that of the cores, and the device never held more than it has."""

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SIRT, HEBT, EM and FBP on an emulated device and on a real one: the numbers of the cores, and no more memory than reckoned."""
+"""SIRT, HEBT, EM and FBP on an emulated device and on a real one:
+the numbers of the cores, and no more memory than reckoned."""
 
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import islice
@@ -10,9 +11,9 @@ import pytest
 from emulated_cuda import emulated
 
 from hyperspy_multitomo.tomography import TiltGeometry, em, fbp, hebt, projector, run, sirt
-from hyperspy_multitomo.tomography.cuda.reckoning import device_bytes
+from hyperspy_multitomo.tomography.cuda.memory import device_bytes
 from hyperspy_multitomo.tomography.em import _steps_of
-from hyperspy_multitomo.tomography.steps import on_device, steps_of
+from hyperspy_multitomo.tomography.forms import on_device, steps_of
 
 TILTS = [-70, -48, -20, 5, 33, 45, 66]
 GEOMETRY = TiltGeometry(TILTS, 16, (12, 16), 0.8, 0.4, [0, 0.3, -0.2, 0, 1, 0, 0])
@@ -81,6 +82,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_volume_and_the_residuals_are_those_of_the_cores(cuda, name):
     method, options = CASES[name]
@@ -102,6 +104,7 @@ def test_it_runs_on_the_device_alone(machine, method):
     assert machine.launches["back_project"] - before["back_project"] == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sirt", "hebt", "em"])
 def test_fifty_iterations(cuda, method):
     found, expected = (
@@ -164,6 +167,7 @@ def test_cancelling_leaves_the_volume_whole(cuda):
 
 
 class TestMemory:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", CASES)
     def test_what_is_reckoned_is_taken(self, machine, name):
         method, options = CASES[name]
@@ -195,7 +199,10 @@ class TestMemory:
             small.memory.peak = 0
             with pytest.raises(
                 MemoryError,
-                match=r"of 3 channels of 60 slices of 12 x 16 voxels needs about .* backend='numba'",
+                match=(
+                    r"of 3 channels of 60 slices of 12 x 16 voxels needs about .* "
+                    r"backend='numba'"
+                ),
             ):
                 make(method, "cuda", slices=60)
 

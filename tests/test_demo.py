@@ -31,7 +31,9 @@ def simulated(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 class TestSimulated:
+    @pytest.mark.slow
     def test_writes_results_and_a_page(self, simulated):
         assert {path.name for path in simulated.iterdir()} == RESULTS
         page = (simulated / "report.html").read_text()
@@ -93,6 +95,7 @@ def particle(tmp_path_factory):
     return {path.stem: hs.load(path) for path in out.glob("*.zspy")}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not IDP.is_dir(), reason=f"the example data {IDP.name} are not beside the repository"
 )
@@ -109,7 +112,8 @@ class TestRealParticle:
         assert ratios.r2 >= 0.88
 
     def test_hebt_is_quieter_than_eds_alone(self, particle):
-        """Noise from voxel to voxel at mid-depth where the element is, relative to the mean there."""
+        """Noise from voxel to voxel at mid-depth where the element is,
+        relative to the mean there."""
         ratios = particle["volume_hebt"].response_ratios
         for element in ("O", "Mg", "Si", "S", "Fe", "Pt"):
             assert ratios[element] > 0

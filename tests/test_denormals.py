@@ -1,4 +1,5 @@
-"""Numbers below the smallest normal float: none where our numerics run, and all of them where the user's own do."""
+"""Numbers below the smallest normal float:
+none where our numerics run, and all of them where the user's own do."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -91,7 +92,8 @@ def test_tasks_run_without_denormals(threads):
 
 @known
 def test_solver_leaves_the_arithmetic_of_users_alone():
-    """The calls that it makes, pools started before and after, and those of BLAS, which a large product needs."""
+    """The calls that it makes, pools started before and after, and those of BLAS,
+    which a large product needs."""
     found = []
     before = ThreadPoolExecutor(2)
     assert all(before.map(lambda _: kept(), range(4)))
@@ -107,6 +109,7 @@ def test_solver_leaves_the_arithmetic_of_users_alone():
     np.testing.assert_allclose(product, 4e-40, rtol=1e-3)
 
 
+@pytest.mark.slow
 @known
 @pytest.mark.parametrize("form", ["fused", "textbook"])
 @pytest.mark.parametrize(
@@ -185,6 +188,7 @@ SERIES = misaligned(
 START = Alignment.identity(13)
 
 
+@pytest.mark.slow
 @known
 @pytest.mark.parametrize("aligner", [refine, projection_matching_shifts])
 def test_aligners_leave_the_arithmetic_of_users_alone(aligner):
@@ -205,6 +209,7 @@ def test_aligners_leave_the_arithmetic_of_users_alone(aligner):
     assert kept()
 
 
+@pytest.mark.slow
 @known
 @pytest.mark.parametrize("specimen", ["needle", "lamella"])
 def test_no_denormal_is_left_by_the_search_for_an_alignment(specimen, monkeypatch):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Detectors are where eXSpy's angles put them, turn the right way, and are shaded as discs behind straight walls are."""
+"""Detectors are where eXSpy's angles put them, turn the right way,
+and are shaded as discs behind straight walls are."""
 
 import warnings
 
@@ -36,7 +37,8 @@ def test_positive_tilt_turns_the_surface_to_a_detector_on_plus_x():
 
 
 def test_detectors_stay_in_the_laboratory():
-    """On the detector coordinate x cos t + z sin t of the projections, and along y, a direction does not move."""
+    """On the detector coordinate x cos t + z sin t of the projections, and along y,
+    a direction does not move."""
     detector, tilts = XRayDetector(33, 21), np.deg2rad([-70, -10, 0, 25, 90])
     x, y, z = np.moveaxis(detector.direction(np.rad2deg(tilts)), -1, 0)
     cos = np.cos(np.deg2rad(21))

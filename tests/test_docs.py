@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The documentation keeps its promises: documented parameters, pages that point somewhere, examples that run, clean notebooks."""
+"""The documentation keeps its promises: documented parameters, pages that point somewhere,
+examples that run, clean notebooks."""
 
 import ast
 import inspect
@@ -32,7 +33,8 @@ CODES = {"GL08", "PR01", "PR02", "YD01"}
 
 
 def public_functions(package):
-    """Yield (full name, function) of a package's public functions, and of what its public classes have from us."""
+    """Yield (full name, function) of a package's public functions,
+    and of what its public classes have from us."""
     module = import_module(f"hyperspy_multitomo.{package}")
     seen = set()
     for name in module.__all__:
@@ -56,6 +58,7 @@ def public_functions(package):
                 yield f"{module.__name__}.{full}", function
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_parameter_is_documented(package):
     """Methods of one line may say what they take in that line."""

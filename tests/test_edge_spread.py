@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The edge-spread function's threshold: right on known particles, and silent on none that it cannot know."""
+"""The edge-spread function's threshold: right on known particles,
+and silent on none that it cannot know."""
 
 import sys
 
@@ -25,7 +26,8 @@ def ball(radius, centre=(0, 0, 0)):
 
 
 def measured(truth, noise=0.15, blur=0.8, seed=0):
-    """Blurred, with noise of the background and of the counts, not negative: what SIRT makes of a particle."""
+    """Blurred, with noise of the background and of the counts, not negative:
+    what SIRT makes of a particle."""
     volume = (
         gaussian_filter(np.asarray(truth, dtype=np.float64), blur)
         if blur
@@ -45,6 +47,7 @@ PARTICLES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.05, 0.15])
 @pytest.mark.parametrize("name", PARTICLES)
 def test_particles_of_any_size_and_form(name, noise):
@@ -71,6 +74,7 @@ def test_noise_free_particle_comes_back_exactly(dtype):
     np.testing.assert_allclose(inside, truth.mean(), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bright", ["core", "shell"])
 @pytest.mark.parametrize("ratio", [1.5, 2.0])
 def test_both_phases_are_particle(bright, ratio):
@@ -82,6 +86,7 @@ def test_both_phases_are_particle(bright, ratio):
     assert dice(particle_mask(volume, "esf"), whole) > 0.975
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blur", [0.0, 1.5])
 @pytest.mark.parametrize("ratio", [3.0, 4.0])
 @pytest.mark.parametrize("bright", ["core", "shell"])
@@ -153,6 +158,7 @@ NO_PARTICLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NO_PARTICLE)
 def test_no_answer_where_there_is_none(name):
     volume, reason = NO_PARTICLE[name]
@@ -191,9 +197,11 @@ def yuan_series():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", [20, 200, 500, "0.3", "0.9"])
 def test_yuan_particle(yuan_series, setting):
-    """The figures of benchmarks/threshold.py, on one section: the mask overlaps the truth by 0.97 whatever the noise."""
+    """The figures of benchmarks/threshold.py, on one section:
+    the mask overlaps the truth by 0.97 whatever the noise."""
     phantom, series, A = yuan_series
     if isinstance(setting, int):
         volume = run(sirt(A, series.maps), setting).volume

@@ -33,7 +33,8 @@ TILTS = [-30.0, 0.0, 30.0]
 
 
 def shapes(names, loss=LOSS):
-    """Hydrogenic edges, the L edges with white lines, per count within 50 eV of the onset: (edge, energy)."""
+    """Hydrogenic edges, the L edges with white lines, per count within 50 eV of the onset:
+    (edge, energy)."""
     made = []
     edges = resolve_edges(names, (loss[0], loss[-1]))
     for edge, section in zip(edges, cross_sections(edges, loss), strict=True):
@@ -48,7 +49,8 @@ def shapes(names, loss=LOSS):
 
 
 def phantom(counts=30.0, size=24, tilts=3, names=EDGES, steeper=0.0, seed=0):
-    """Spectra (tilt, y, x, energy) of a disc, the last edge in its right half and the one before in its left; and true counts.
+    """Spectra (tilt, y, x, energy) of a disc,
+    the last edge in its right half and the one before in its left; and true counts.
 
     `counts` of background lie in the window of O K, on average; within the disc its exponent is
     `steeper`.
@@ -162,6 +164,7 @@ def test_parts_of_an_edge_add_up_to_it():
     assert not parts[:, LOSS < 635].any()
 
 
+@pytest.mark.slow
 def test_white_lines_are_learned(scene):
     spectra, _ = scene
     sums = np.stack([region_spectra(cube, 8) for cube in spectra.data])
@@ -175,6 +178,7 @@ def test_white_lines_are_learned(scene):
 # Maps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "tolerance"), [("fit", 0.04), ("windows", 0.08)])
 def test_counts_of_each_edge(scene, method, tolerance):
     spectra, true = scene
@@ -187,6 +191,7 @@ def test_counts_of_each_edge(scene, method, tolerance):
         assert net[:, amount == 0].mean() == pytest.approx(0, abs=tolerance * amount.max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fit", "windows"])
 def test_gross_counts_are_the_counts_in_the_window(scene, method):
     spectra, _ = scene
@@ -199,6 +204,7 @@ def test_gross_counts_are_the_counts_in_the_window(scene, method):
     np.testing.assert_allclose(maps.gross.mean(axis=(2, 3)), expected.mean(axis=(2, 3)), rtol=0.025)
 
 
+@pytest.mark.slow
 def test_the_fit_has_the_lower_noise(scene, maps):
     spectra, true = scene
     windows = edge_maps(spectra, method="windows")
@@ -207,6 +213,7 @@ def test_the_fit_has_the_lower_noise(scene, maps):
         assert maps.data[:, i, inside].std() < 0.85 * windows.data[:, i, inside].std()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fit", "windows"])
 def test_few_counts_do_not_bias_the_maps(method):
     """0.3 counts of background in the window: a power law fitted to such a pixel has no meaning."""
@@ -223,6 +230,7 @@ def test_few_counts_do_not_bias_the_maps(method):
         )
 
 
+@pytest.mark.slow
 def test_standard_errors_of_the_totals_are_those_of_repeated_series():
     for prepare in (prepare_edge_fit, prepare_edge_windows):
         totals, errors = [], []
@@ -238,6 +246,7 @@ def test_standard_errors_of_the_totals_are_those_of_repeated_series():
         assert np.all((ratio > 0.4) & (ratio < 1.7)), prepare
 
 
+@pytest.mark.slow
 def test_exponents_that_differ_within_the_image_are_followed():
     counts, true = phantom(100.0, steeper=0.3)
     sums = np.stack([region_spectra(cube, 8) for cube in counts])
@@ -315,6 +324,7 @@ def test_overlapping_edges_are_told_apart_by_the_fit_alone(names, tolerance):
     )
 
 
+@pytest.mark.slow
 def test_order_of_the_edges_and_dose_change_nothing(scene, maps):
     spectra, _ = scene
     reversed_maps = edge_maps(spectra, EDGES[::-1])
@@ -327,6 +337,7 @@ def test_order_of_the_edges_and_dose_change_nothing(scene, maps):
     )
 
 
+@pytest.mark.slow
 def test_lazy_and_kiloelectronvolts_give_the_same(scene, maps):
     spectra, _ = scene
     np.testing.assert_array_equal(edge_maps(spectra.as_lazy()).data, maps.data)
@@ -417,7 +428,8 @@ def test_dask_maps_make_a_lazy_series():
         (
             ["Fe_K"],
             {},
-            r"begins at 7113 eV, outside the data, which reach from 440 to 999 eV; edges of Fe there: Fe_L3 \(708 eV\)",
+            r"begins at 7113 eV, outside the data, which reach from 440 "
+            r"to 999 eV; edges of Fe there: Fe_L3 \(708 eV\)",
         ),
         (["Mn_L9"], {}, r"unknown edge 'Mn_L9'; edges of Mn .* Mn_L3 \(640 eV\)"),
         (["Xx_K"], {}, "unknown edge 'Xx_K'.*O_K"),
@@ -548,6 +560,7 @@ def test_each_kind_of_spectra_has_its_own_function(scene):
         mt.elemental_maps(scene[0], ["O"])
 
 
+@pytest.mark.slow
 def test_negative_and_infinite_values(scene, maps):
     counts = scene[0].data.astype(np.float32)
     counts[1, 3, 4, 100] = np.nan
@@ -569,6 +582,7 @@ def test_negative_and_infinite_values(scene, maps):
 # Real data
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CO3O4.is_file(), reason="the EELS maps of Co3O4 and Mn3O4 are absent")
 def test_cobalt_and_manganese_oxide():
     """Cores of Co3O4 in shells of Mn3O4, one view."""
@@ -613,9 +627,11 @@ def test_cobalt_and_manganese_oxide():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not VELOX.is_file(), reason="the Velox example files are absent")
 def test_a_recording_without_beam_shows_no_edges(tmp_path):
-    """The EELS of this file is the camera's offset of 100 and noise: maps of O, Fe and Co hold noise around zero, and say so."""
+    """The EELS of this file is the camera's offset of 100 and noise:
+    maps of O, Fe and Co hold noise around zero, and say so."""
     with zipfile.ZipFile(VELOX) as archive:
         archive.extractall(tmp_path)
     (path,) = tmp_path.rglob("example_velox_EELS_EDS.emd")

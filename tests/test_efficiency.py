@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A detector's efficiency: figures that others publish for the same layers, its limits, and what users may give for it."""
+"""A detector's efficiency: figures that others publish for the same layers, its limits,
+and what users may give for it."""
 
 import warnings
 from functools import partial

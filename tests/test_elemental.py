@@ -39,7 +39,8 @@ def exspy_lines(element):
 
 
 def spectrum(amounts, background=0.0, energy=ENERGY, resolution=130.0):
-    """Expected counts: Gaussians of eXSpy's lines, and Kramers' background with absorption below 1 keV.
+    """Expected counts: Gaussians of eXSpy's lines,
+    and Kramers' background with absorption below 1 keV.
 
     `amounts` are counts in main lines, e.g. {"Fe_Ka": 10.0, "Fe_La": 3.0}; `background` is counts
     in all channels.
@@ -77,7 +78,8 @@ ELEMENTS = ["C", "O", "Na", "Mg", "Al", "Si", "S", "Fe", "Ga", "Pt"]
 
 
 def phantom(size=24, dose=1.0, seed=0, **settings):
-    """Return spectra (y, x, energy) of four bands of the phases, and the true counts {line: (y, x)}."""
+    """Return spectra (y, x, energy) of four bands of the phases,
+    and the true counts {line: (y, x)}."""
     rng = np.random.default_rng(seed)
     expected = np.array(
         [
@@ -178,7 +180,8 @@ def overlapping():
     return spectra, true, model, model.maps(spectra)
 
     def test_all_families_at_once_are_each_by_itself(self):
-        """The sum of the lines of a family, weighted; lines above and below the silicon edge, and beyond the spectrum."""
+        """The sum of the lines of a family, weighted;
+        lines above and below the silicon edge, and beyond the spectrum."""
         families = tuple(
             family
             for name in ("O", "Si", "Fe", "Pt")
@@ -195,7 +198,8 @@ def overlapping():
 
 class TestFit:
     def test_overlapping_lines_are_told_apart(self, overlapping):
-        """S K on Pt M, Na K on Ga L, Al K beside Mg and Si: totals within the counting statistics (and 2 % of the total)."""
+        """S K on Pt M, Na K on Ga L, Al K beside Mg and Si:
+        totals within the counting statistics (and 2 % of the total)."""
         _, true, model, counts = overlapping
         for line, net, error in zip(counts.lines, counts.net, total_errors(model), strict=True):
             expected = true[line].sum()
@@ -213,7 +217,8 @@ class TestFit:
             ), line
 
     def test_miscalibrated_spectra(self):
-        """A scale that is off by 15 eV and 0.2 %, and another resolution, are found and change no result."""
+        """A scale that is off by 15 eV and 0.2 %, and another resolution,
+        are found and change no result."""
         spectra, true = phantom(dose=4, seed=3, energy=0.015 + 1.002 * ENERGY, resolution=138.0)
         model = prepare_fit(
             region_spectra(spectra, 8)[None], ENERGY, elements=ELEMENTS, also=[], beam_energy=KEV
@@ -227,8 +232,10 @@ class TestFit:
         for line, total, error in zip(model.lines.values(), totals[0], errors[0], strict=True):
             assert abs(total - true[line].sum()) < 4 * error + 0.03 * true[line].sum(), line
 
+    @pytest.mark.slow
     def test_unbiased_below_one_count_per_pixel(self):
-        """0.3 counts per pixel: mean within the statistics, most pixels without a count, none clipped."""
+        """0.3 counts per pixel: mean within the statistics, most pixels without a count,
+        none clipped."""
         amounts = {"Mg_Ka": 0.3, "Si_Ka": 0.3, "Fe_Ka": 0.3}
         spectra = (
             np.random.default_rng(5)
@@ -364,7 +371,8 @@ class TestUnlisted:
 
 class TestWindows:
     def test_isolated_line_on_a_linear_background(self):
-        """Without noise: the window's share of a Gaussian less a straight background, but for 0.5 % of the line beside it."""
+        """Without noise: the window's share of a Gaussian less a straight background,
+        but for 0.5 % of the line beside it."""
         sums = 1e5 * spectrum({"Fe_Ka": 1.0}) + 50.0 - ENERGY
         model = prepare_windows(
             sums, ENERGY, elements=["Fe"], also=[], beam_energy=KEV, refine=False
@@ -469,6 +477,7 @@ def exspy_intensities(counts, energy, elements, lines, order, resolution):
 
 
 class TestAgainstExspy:
+    @pytest.mark.slow
     def test_simulated_spectrum(self):
         amounts = {"Si_Ka": 3, "S_Ka": 2, "Ca_Ka": 1, "Fe_Ka": 2, "Cu_Ka": 2}
         elements, lines = ["Si", "S", "Ca", "Fe", "Cu"], sorted(amounts)
@@ -504,8 +513,10 @@ def particle():
     return model, blocks, np.array(haadf)
 
 
+@pytest.mark.slow
 @needs_data
 class TestRealSeries:
+    @pytest.mark.slow
     def test_every_element_is_there_at_every_tilt(self, particle):
         model, *_ = particle
         totals, errors = model.totals()
@@ -529,7 +540,8 @@ class TestRealSeries:
         assert ratios[-1] > ratios[1] > 0, "platinum is brighter than oxygen"
 
     def test_iron_is_exspys(self, particle):
-        """Fe Ka on its own stretch of the spectrum, with the cobalt beside it: the summed spectrum at 0 degrees."""
+        """Fe Ka on its own stretch of the spectrum, with the cobalt beside it:
+        the summed spectrum at 0 degrees."""
         model, *_ = particle
         energy = model.shapes.detector.corrected(model.energy[model.fitted])
         part = slice(*np.searchsorted(energy, (5.3, 7.7)))

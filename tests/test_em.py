@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""EM: the fused form against the textbook, likelihood, counts, background, gains, and data that have nothing in them."""
+"""EM: the fused form against the textbook, likelihood, counts, background, gains,
+and data that have nothing in them."""
 
 from itertools import islice
 
@@ -134,7 +135,8 @@ class TestLikelihood:
             before, last = iterate.volume, value
 
     def test_counts_are_kept_without_a_background(self, A, counts):
-        """With weights A^T 1 every iterate explains as many counts as there are, where all rays meet the volume."""
+        """With weights A^T 1 every iterate explains as many counts as there are,
+        where all rays meet the volume."""
         y = counts * (A.row_sums() > 0.5)[..., None]
         volume = run(em(A, y), 3).volume
         np.testing.assert_allclose(A(volume).sum(axis=(1, 2)), y.sum(axis=(1, 2)), rtol=2e-3)

@@ -31,8 +31,10 @@ def made():
 
 
 class TestArguments:
+    @pytest.mark.slow
     def test_wrong_values_of_every_argument(self):
-        """Of all methods, arguments and wrong values some, drawn at random; the whole of it by running the script."""
+        """Of all methods, arguments and wrong values some, drawn at random;
+        the whole of it by running the script."""
         found = calls.run(seed=7, n=200)
         bad = [f"{call} -> {came}" for call, came in found if came.kind in ("unclear", "silent")]
         assert len(bad) <= 0.02 * len(found), "\n".join(bad)
@@ -177,7 +179,10 @@ class TestArguments:
     def test_long_values_are_shortened(self):
         with pytest.raises(
             ValueError,
-            match=r"values=an array of the shape \(3000,\) and type float64 must be finite numbers$",
+            match=(
+                r"values=an array of the shape \(3000,\) and type float64 "
+                r"must be finite numbers$"
+            ),
         ):
             parameters.numbers("values", np.full(3000, np.nan))
 
@@ -213,7 +218,10 @@ class TestIndices:
         assert profile.data.shape == (5, 12)
         with pytest.raises(
             ValueError,
-            match=rf"{name} needs a TiltSeriesHAADF.*took 'x' away; a slice keeps it, as in isig\[5:6, :\]",
+            match=(
+                rf"{name} needs a TiltSeriesHAADF.*took 'x' away; a slice "
+                r"keeps it, as in isig\[5:6, :\]"
+            ),
         ):
             getattr(profile, name)
 
@@ -242,6 +250,7 @@ class TestIndices:
             with pytest.raises(TypeError, match=r"write a slice, as in inav\[1:3\]"):
                 series.inav[index]
 
+    @pytest.mark.slow
     def test_indices_that_can_be(self, made):
         haadf = made["haadf"]
         assert haadf.inav[::2].isig[2.0:8.0, "4 nm":].data.shape == (3, 10, 3)
@@ -386,6 +395,7 @@ class TestFiles:
                 mt.load_tilt_series(path, tilts=TILTS, lazy=lazy)
 
 
+@pytest.mark.slow
 def test_kernels_compile_where_no_cache_can_be_written():
     code = (
         "import numpy as np, hyperspy_multitomo.composition.particle.median as m\n"

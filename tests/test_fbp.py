@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filtered back projection: against ASTRA's, absolute scale, filters, weights of the tilts, gains."""
+"""Filtered back projection: against ASTRA's, absolute scale, filters,
+weights of the tilts, gains."""
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ def disc(radius=30.0, centre=(5.0, -3.0)):
 
 
 def by_astra(geometry, sinogram, name):
-    """ASTRA's FBP of a sinogram (tilt, x) with the projector 'linear'; its vertical axis runs against z."""
+    """ASTRA's FBP of a sinogram (tilt, x) with the projector 'linear';
+    its vertical axis runs against z."""
     astra = pytest.importorskip("astra", reason="astra-toolbox is not installed")
     volume = astra.create_vol_geom(*geometry.volume_shape)
     rays = astra.create_proj_geom(

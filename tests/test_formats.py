@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""DM3/DM4, MRC with .mdoc, TIFF, .hspy and .zspy, files of images beside files of spectra, and what is wrong with files."""
+"""DM3/DM4, MRC with .mdoc, TIFF, .hspy and .zspy, files of images beside files of spectra,
+and what is wrong with files."""
 
 import sys
 
@@ -7,7 +8,7 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 from dm_file import microscope_tags, write_dm
-from test_io import write_image, write_mrc, write_spectra
+from hyperspy_files import write_image, write_mrc, write_spectra
 from velox_file import write_velox
 
 import hyperspy_multitomo as mt
@@ -178,7 +179,8 @@ class TestMrc:
         ],
     )
     def test_forms_of_the_tilt_axis(self, tmp_path, line, angle):
-        """SerialEM counts RotationAngle from the x axis, and the angle of the remark from the y axis."""
+        """SerialEM counts RotationAngle from the x axis,
+        and the angle of the remark from the y axis."""
         (tmp_path / "a.mdoc").write_text(
             f"{line}\n[ZValue = 0]\nTiltAngle = 3\nRotationAngle = 174\n"
         )
@@ -466,7 +468,10 @@ class TestBadInput:
         for name in [name for name in sys.modules if name.startswith("rsciio.zspy")]:
             monkeypatch.delitem(sys.modules, name)
         monkeypatch.setitem(sys.modules, "zarr", None)
-        told = r"a\.zspy needs the package 'zarr', which is not installed; pip install 'rosettasciio\[zspy\]'"
+        told = (
+            r"a\.zspy needs the package 'zarr', which is not installed; "
+            r"pip install 'rosettasciio\[zspy\]'"
+        )
         with pytest.raises(ModuleNotFoundError, match=told):
             read_records(tmp_path / "a.zspy")
 

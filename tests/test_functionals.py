@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Differences and functionals of the variational methods: adjoints, proximal maps by definition, conjugates, closed forms."""
+"""Differences and functionals of the variational methods:
+adjoints, proximal maps by definition, conjugates, closed forms."""
 
 import numpy as np
 import pytest
@@ -72,7 +73,8 @@ class TestDifferences:
             np.testing.assert_array_equal(ends, 0)
 
     def test_symmetrised_gradient_of_linear_fields(self, rng):
-        """Inside, E of the field M r is (M + M^T)/2, and sums of squares are those of the whole matrix."""
+        """Inside, E of the field M r is (M + M^T)/2,
+        and sums of squares are those of the whole matrix."""
         M = rng.standard_normal((3, 3))
         field = np.tensordot(M, np.indices((6, 6, 6), dtype=float), 1)[None]
         found = symmetrised_gradient(field)[0, :, 2:-2, 2:-2, 2:-2]
@@ -140,7 +142,8 @@ class TestDiscrepancies:
                 assert (other >= least - 1e-9 * (1 + np.abs(least))).all()
 
     def test_moreau(self, rng, name, d):
-        """v = prox of sigma D* at v + sigma times prox of D/sigma at v/sigma; the second is found numerically."""
+        """v = prox of sigma D* at v + sigma times prox of D/sigma at v/sigma;
+        the second is found numerically."""
         discrepancy = DISCREPANCIES[name]
         f, sigma = RAYS[name](rng), 0.8
         v = d * rng.normal(0, 3, f.shape)
@@ -195,7 +198,8 @@ def test_kullback_leibler_beyond_its_domain():
 class TestNorms:
     @pytest.mark.parametrize("name", FIELDS)
     def test_projection_is_the_nearest_of_the_ball(self, rng, coupling, name):
-        """Its dual norm is at most the radius, and <v - P v, w - P v> <= 0 for every w of the ball."""
+        """Its dual norm is at most the radius, and <v - P v,
+        w - P v> <= 0 for every w of the ball."""
         norm, v = COUPLINGS[coupling], FIELDS[name](rng)
         nearest = norm.project(v, RADIUS)
         assert dual_norm(coupling, nearest).max() <= RADIUS * (1 + 1e-6)
@@ -222,7 +226,8 @@ class TestNorms:
 
     @pytest.mark.parametrize("name", FIELDS)
     def test_norm_is_the_supremum_over_the_ball(self, rng, coupling, name):
-        """|J| = sup <J, p> over the unit ball of the dual norm, reached in the limit by projecting large multiples of J."""
+        """|J| = sup <J, p> over the unit ball of the dual norm,
+        reached in the limit by projecting large multiples of J."""
         norm, v = COUPLINGS[coupling], FIELDS[name](rng)
         assert inner(v, norm.project(1e7 * v, 1.0)) == pytest.approx(
             norm.value(v), rel=1e-5, abs=1e-12
@@ -279,7 +284,8 @@ class TestClosedForms:
 
     @pytest.mark.parametrize("channels", [2, 3])
     def test_equal_channels(self, rng, channels):
-        """Of n equal channels the nuclear and the Frobenius norm are sqrt(n) times that of one, the uncoupled one n times."""
+        """Of n equal channels the nuclear and the Frobenius norm are sqrt(n) times that of one,
+        the uncoupled one n times."""
         one = FIELDS["one channel"](rng)
         alike = one.repeat(channels, axis=0)
         for norm, factor in (
@@ -290,7 +296,8 @@ class TestClosedForms:
             assert norm.value(alike) == pytest.approx(factor * norm.value(one), rel=1e-6)
 
     def test_edges_of_one_place_and_two_directions(self):
-        """Edges of size 1 across each other: 2 by the nuclear norm, sqrt(2) by Frobenius's; along each other sqrt(2) by both."""
+        """Edges of size 1 across each other: 2 by the nuclear norm, sqrt(2) by Frobenius's;
+        along each other sqrt(2) by both."""
         crossed, along = np.zeros((2, 2, 2, 1, 1, 1))
         crossed[0, 0] = crossed[1, 1] = along[0, 0] = along[1, 0] = 1
         assert [norm.value(crossed) for norm in (Nuclear, Frobenius, Uncoupled)] == pytest.approx(
@@ -301,7 +308,8 @@ class TestClosedForms:
         )
 
     def test_total_variation_of_a_square(self):
-        """Its height times its outline, where no corner shares both differences but one: 1 edge pixel has sqrt(2) for 2."""
+        """Its height times its outline, where no corner shares both differences but one:
+        1 edge pixel has sqrt(2) for 2."""
         u = np.zeros((1, 12, 12, 2))
         u[:, 3:8, 4:9] = 3.0
         outline = 4 * 5 - 2 + 2**0.5
@@ -309,7 +317,8 @@ class TestClosedForms:
 
     @pytest.mark.parametrize("length", [8, 16])
     def test_a_ramp_costs_its_ends_not_its_height(self, length):
-        """With w = grad u a ramp of slope s has |E w| = 2 s a row however long it is; by TV it costs its height."""
+        """With w = grad u a ramp of slope s has |E w| = 2 s a row however long it is;
+        by TV it costs its height."""
         slope, rows = 0.5, 6
         u = np.broadcast_to(slope * np.clip(np.arange(32.0) - 8, 0, length), (1, rows, 32))[
             ..., None

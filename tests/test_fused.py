@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fused tomography: the power law and its tangents, descent, scale, the weights of the HAADF, the published gain, bad input."""
+"""Fused tomography: the power law and its tangents, descent, scale, the weights of the HAADF,
+the published gain, bad input."""
 
 from dataclasses import replace
 from importlib import import_module
@@ -44,7 +45,8 @@ def many():
 
 @pytest.fixture(scope="module")
 def truth():
-    """Two rectangles side by side, the second of another height in the second slice, (channel, z, x, y)."""
+    """Two rectangles side by side, the second of another height in the second slice,
+    (channel, z, x, y)."""
     volume = np.zeros((2, N, N, SLICES), np.float32)
     volume[0, 8:16, 7:12] = SCALES[0]
     volume[1, 8:16, 12:17, 0] = SCALES[1]
@@ -125,6 +127,7 @@ class TestSolver:
         )
         np.testing.assert_array_equal(ours.volume, theirs.volume)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("power", [1.3, 2.0])
     @pytest.mark.parametrize("discrepancy", ["kl", "ls"])
     @pytest.mark.parametrize(("kind", "dimensions"), [("tv", 2), ("tgv", 3)])
@@ -166,6 +169,7 @@ class TestSolver:
             value += np.sum(a - f + f * np.log(np.where(f > 0, f, 1) / a))
         assert last.objective == pytest.approx(value, rel=2e-3)
 
+    @pytest.mark.slow
     def test_is_stationary(self, maps, many, truth):
         terms = maps, images_of(many, truth, power=1.6, weight=0.1)
         *_, last = islice(fused(terms, SMOOTH, SCALES, power=1.6), 1501)
@@ -175,6 +179,7 @@ class TestSolver:
         u = last.volume / SCALES[:, None, None, None].astype(np.float32)
         assert solver.system.objective(u, None) < 1.002 * last.objective
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("power", [1.6, 2.0])
     def test_finds_what_the_power_law_made(self, few, many, truth, power):
         graded = truth * np.linspace(0.4, 1, N, dtype=np.float32)[:, None, None]
@@ -371,6 +376,7 @@ class TestPublishedGain:
         found = run(fused(terms, both.regulariser, both.scales, power=power, initial=volume), 150)
         return self.error(found.volume, series)
 
+    @pytest.mark.slow
     def test_at_the_default_weight(self, case):
         series, maps, images, volume = case
         alone = self.error(volume, series)
@@ -390,9 +396,11 @@ class TestPublishedGain:
         np.testing.assert_allclose(oxides, expected, rtol=0.1)
         assert ratios[3] == pytest.approx(series.true_ratios[3], rel=0.1)
 
+    @pytest.mark.slow
     def test_with_a_power_too(self, case):
         assert self.fused_error(case, case[0].true_ratios, power=1.6) < 0.25
 
+    @pytest.mark.slow
     def test_at_five_tilts(self):
         case = case_of(schwartz(), np.linspace(-70, 70, 5))
         series, maps, images, volume = case

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The gate: axes by name in any order, any unit of length and angle, both pixel sides, steps downwards, masks, other numbers."""
+"""The gate: axes by name in any order, any unit of length and angle, both pixel sides,
+steps downwards, masks, other numbers."""
 
 from itertools import permutations
 
@@ -37,7 +38,8 @@ def stored(order=ROLES, data=IMAGES, **changed):
 
 
 def uniform(**given):
-    """Description of the axis of the tilts in even steps, which takes the place of the uneven one."""
+    """Description of the axis of the tilts in even steps,
+    which takes the place of the uneven one."""
     return {"axis": None} | given
 
 
@@ -57,6 +59,7 @@ class TestNamesBeforePlaces:
         check(mt.TiltSeriesEDS.from_maps({"Au": stored(order)}))
         check(mt.TiltSeriesHAADF.from_images(stored(order), tilts=[-30, 0, 30]), tilts=[-30, 0, 30])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("order", permutations(ROLES))
     @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
     def test_files(self, tmp_path, order, suffix):
@@ -64,6 +67,7 @@ class TestNamesBeforePlaces:
         check(mt.load_tilt_series(tmp_path / f"a.{suffix}"), offsets=(0, 0))
         check(mt.TiltSeriesHAADF.from_images(tmp_path / f"a.{suffix}"), offsets=(0, 0))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("order", permutations(ROLES))
     @pytest.mark.parametrize(
         "tilts", [TILTS, np.array([-40.0, -20.0, 0.0])], ids=["uneven", "even"]
@@ -128,6 +132,7 @@ class TestNamesBeforePlaces:
         with pytest.raises(ValueError, match="several of which could be tilt"):
             mt.TiltSeriesHAADF.from_images(stored(y={"name": "angle"}), tilts=TILTS)
 
+    @pytest.mark.slow
     def test_volumes_and_masks(self):
         data = np.arange(24.0).reshape(2, 3, 4)
         sizes = zip("zyx", (2, 3, 4), strict=True)
@@ -154,7 +159,8 @@ class TestSpectra:
     def spectra(
         order=(0, 1, 2, 3), names=("tilt", "y", "x", "Energy"), tilts=TILTS, units="keV", **changed
     ):
-        """Counts of an iron line that grows along x and with the tilt's number, as EDS_TEM spectra."""
+        """Counts of an iron line that grows along x and with the tilt's number,
+        as EDS_TEM spectra."""
         energy = 0.01 * np.arange(1, 1024)
         shape = np.exp(-(((energy - 6.4039) / 0.057) ** 2) / 2) + 0.05
         amounts = (
@@ -205,6 +211,7 @@ class TestSpectra:
     def expected(self):
         return self.maps(self.spectra())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("how", "change"),
         [
@@ -241,6 +248,7 @@ class TestSpectra:
                 "nm",
             )
 
+    @pytest.mark.slow
     def test_steps_downwards(self, expected):
         spectra = self.spectra()
         turned = self.spectra(
@@ -263,6 +271,7 @@ class TestSpectra:
         with pytest.raises(ValueError, match=r"spectra is a masked array.*filled"):
             self.maps(masked)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "how", [lambda d: d * 0.5, lambda d: np.clip(d - 0.3, 0, None), lambda d: d + 0.25]
     )
@@ -284,8 +293,10 @@ class TestSpectra:
         self.maps(spectra)
         assert not [w for w in recwarn if "whole" in str(w.message)]
 
+    @pytest.mark.slow
     def test_cropped_spectra_know_the_size_of_the_scan(self, tmp_path):
-        """The live time is that of the whole scan: the dose of a pixel does not depend on what was cropped, before or after."""
+        """The live time is that of the whole scan:
+        the dose of a pixel does not depend on what was cropped, before or after."""
         images = np.random.default_rng(0).poisson(0.3, (3, 12, 16, 256)).astype(np.uint8)
         for tilt, cube in zip(TILTS, images, strict=True):
             signal = hs.signals.Signal1D(cube)
@@ -611,7 +622,8 @@ class TestNumbers:
 
 
 def write_emd(path, order, tilts):
-    """Write an EMD file of the NCEM kind, whose axes are in this order for RosettaSciIO, which turns the array round."""
+    """Write an EMD file of the NCEM kind, whose axes are in this order for RosettaSciIO,
+    which turns the array round."""
     values = {"tilt": tilts, "y": 6 + 2 * np.arange(4.0), "x": -1 + 0.5 * np.arange(5.0)}
     described = {"tilt": ("angles", "[deg]"), "y": ("y", "[n_m]"), "x": ("x", "[n_m]")}
     with h5py.File(path, "w") as file:

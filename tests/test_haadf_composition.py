@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Two elements from grey values alone: a known core-shell particle comes back, and what cannot be told is refused."""
+"""Two elements from grey values alone: a known core-shell particle comes back,
+and what cannot be told is refused."""
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ def grey(particle, in_core=0.0, in_shell=1.0, noise=0.0, seed=0):
 
 
 class TestReferences:
+    @pytest.mark.slow
     @pytest.mark.parametrize("noise", [0.3, 1.0, 2.0])
     def test_histogram(self, particle, noise):
         found = haadf_composition(grey(particle, noise=noise), ELEMENTS, clip=False)
@@ -256,7 +258,8 @@ class TestSignals:
 
 
 class TestRatioOfThePeaks:
-    """The two peaks of the histogram are taken for pure elements: a warning says so where their ratio is another one."""
+    """The two peaks of the histogram are taken for pure elements:
+    a warning says so where their ratio is another one."""
 
     @pytest.mark.parametrize("shares", [(0.12, 0.687), (0.0, 0.6), (0.3, 1.0)])
     def test_of_alloys(self, particle, shares):

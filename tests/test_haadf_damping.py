@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Damping of the HAADF: a known saturation comes back from the series and from maps, and nothing is found where there is none."""
+"""Damping of the HAADF: a known saturation comes back from the series and from maps,
+and nothing is found where there is none."""
 
 import dask.array as da
 import numpy as np
@@ -17,7 +18,8 @@ RATIOS = np.array([90.0, 40.0])
 
 
 def recorded(linear, saturation, noise=0.02, scatter=0.005, seed=0):
-    """A damped HAADF with noise (part of its maximum) and a beam current that scatters from tilt to tilt."""
+    """A damped HAADF with noise (part of its maximum) and a beam current that scatters from tilt to
+    tilt."""
     rng = np.random.default_rng(seed)
     damped = DampingModel(saturation).apply(linear)
     current = 1 + scatter * rng.normal(size=len(linear))
@@ -62,7 +64,8 @@ class TestModel:
         assert model.apply(linear.astype(np.float32)).dtype == np.float32
 
     def test_of_independent_scatterers(self):
-        """Huber et al., eq. 7: a part 0.7 of the electrons, less what passes each element unscattered."""
+        """Huber et al., eq. 7: a part 0.7 of the electrons,
+        less what passes each element unscattered."""
         electrons, paths = 1e5, np.array([0.3, 0.8])
         assert DampingModel(0.7 * electrons).apply(0.7 * electrons * paths.sum()) == pytest.approx(
             electrons * 0.7 * (1 - np.prod(np.exp(-paths)))
@@ -85,6 +88,7 @@ class TestFromTheSeries:
         within(found, saturation)
         assert found.sums[1].std() < 0.008 < found.sums[0].std()
 
+    @pytest.mark.slow
     def test_errors_hold_over_many_series(self, elongated):
         saturation = 1.5 * elongated.max()
         found = [
@@ -145,6 +149,7 @@ class TestFromTheSeries:
 
 
 class TestFromMaps:
+    @pytest.mark.slow
     @pytest.mark.parametrize("part", [0.7, 1.5])
     def test_known_saturation_and_ratios_come_back(self, bimodal, part):
         counts, linear, tilts = bimodal
@@ -162,6 +167,7 @@ class TestFromMaps:
         maps = np.random.default_rng(2).poisson(counts)
         assert not damping_from_maps(maps, recorded(linear, np.inf)).significant
 
+    @pytest.mark.slow
     def test_noise_of_the_haadf_does_not_bend_it(self, bimodal):
         counts, linear, _ = bimodal
         found = [
@@ -183,6 +189,7 @@ class TestFromMaps:
         )
         within(found, 300.0)
 
+    @pytest.mark.slow
     def test_gains_of_both_are_divided_out(self, bimodal):
         counts, linear, _ = bimodal
         gains, current = np.linspace(0.5, 2, len(linear)), np.linspace(1.2, 0.8, len(linear))
@@ -204,6 +211,7 @@ class TestFromMaps:
 
 
 class TestSignals:
+    @pytest.mark.slow
     @pytest.mark.parametrize("lazy", [False, True])
     def test_measured_against_maps_and_corrected_on_request(self, series, lazy):
         saturation = 0.9 * series.expected_haadf.max()

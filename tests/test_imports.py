@@ -29,7 +29,8 @@ HEAVY = ("astra", "matplotlib", "ipywidgets", "exspy", "k3d", "hyperspy")
 
 
 def loaded_after(statement: str) -> set[str]:
-    code = f"{statement}\nimport sys\nprint('\\n'.join(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    code = f"{statement}\nimport sys\n"
+    code += "print('\\n'.join(sorted({name.split('.')[0] for name in sys.modules})))"
     return set(
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -41,10 +42,13 @@ def test_package_import_is_light():
     assert loaded_after("import hyperspy_multitomo").isdisjoint(HEAVY)
 
 
+@pytest.mark.slow
 def test_signals_wait_with_what_only_some_need():
-    """SciPy's signal processing and statistics take a third of a second each; a composition, a figure or a file asks for them."""
+    """SciPy's signal processing and statistics take a third of a second each;
+    a composition, a figure or a file asks for them."""
     code = "from hyperspy_multitomo import TiltSeriesEDS\nimport numpy as np, sys\n"
-    code += "eds = TiltSeriesEDS.from_maps({'Au': np.ones((3, 2, 8)), 'Ag': np.ones((3, 2, 8))}, tilts=[-40, 0, 40])\n"
+    code += "maps = {'Au': np.ones((3, 2, 8)), 'Ag': np.ones((3, 2, 8))}\n"
+    code += "eds = TiltSeriesEDS.from_maps(maps, tilts=[-40, 0, 40])\n"
     code += "eds.reconstruct_sirt(2, show_progressbar=False)\n"
     code += "print('\\n'.join(sys.modules))"
     loaded = set(
@@ -68,6 +72,7 @@ def test_signals_wait_with_what_only_some_need():
     assert loaded.isdisjoint(late)
 
 
+@pytest.mark.slow
 def test_tomography_needs_numpy_scipy_and_numba_alone():
     loaded = loaded_after(
         "import hyperspy_multitomo.tomography as t; t.projector(t.TiltGeometry([0.0, 10.0], 8))"
@@ -103,6 +108,7 @@ def imports_of_ours(path: Path):
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", MAY_IMPORT)
 def test_imports_go_one_way(part):
     files = sorted((PACKAGE / part).rglob("*.py"))
@@ -117,11 +123,19 @@ def test_imports_go_one_way(part):
         assert "demo" not in set(imports_of_ours(path))
 
 
+def executed(node: ast.AST):
+    """Yield the nodes of a tree, but for what only a type checker reads."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield child
+            yield from executed(child)
+
+
 def imported_files(path: Path, everywhere: bool):
-    """Yield the files of ours that one imports: at its top, or everywhere."""
+    """Yield the files of ours that one imports when it runs: at its top, or everywhere."""
     package = [PACKAGE.name, *path.relative_to(PACKAGE).parts[:-1]]
     tree = ast.parse(path.read_text())
-    for node in ast.walk(tree) if everywhere else tree.body:
+    for node in executed(tree) if everywhere else tree.body:
         if isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             base = [*base, *(node.module.split(".") if node.module else [])]
@@ -158,10 +172,12 @@ def circles(everywhere: bool) -> list[set[str]]:
     return [{str(path.relative_to(PACKAGE)) for path in ring} for ring in rings]
 
 
+@pytest.mark.slow
 def test_no_circle_at_the_top_of_files():
     assert circles(everywhere=False) == []
 
 
+@pytest.mark.slow
 def test_circles_inside_functions_only_get_shorter():
     found = circles(everywhere=True)
     for ring in found:
@@ -199,6 +215,7 @@ def test_heavy_libraries_are_imported_inside_functions(path):
     assert names.isdisjoint(set(HEAVY) - allowed)
 
 
+@pytest.mark.slow
 def test_panels_are_imported_when_they_are_opened():
     """No module imports a panel at its top, and only views know of ipywidgets."""
     for path in PACKAGE.rglob("*.py"):
@@ -225,6 +242,19 @@ def test_every_registered_panel_has_its_view():
         assert callable(getattr(importlib.import_module(entry["module"]), entry["function"]))
 
 
+def test_every_panel_that_signals_open_exists_and_has_its_toolkey():
+    import importlib
+
+    from hyperspy_multitomo.signals.methods.panels import PANELS
+
+    toolkeys = yaml.safe_load((PACKAGE / "hyperspy_extension.yaml").read_text())["GUI"]["toolkeys"]
+    assert {f"hyperspy_multitomo.{name}" for name in PANELS} == set(toolkeys)
+    for name, panel in PANELS.items():
+        module = importlib.import_module(f"hyperspy_multitomo.widgets.{name}_panel")
+        assert callable(getattr(module, panel))
+
+
+@pytest.mark.slow
 def test_every_file_says_its_licence_and_its_idea():
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text()

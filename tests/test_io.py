@@ -7,6 +7,7 @@ from pathlib import Path
 import hyperspy.api as hs
 import numpy as np
 import pytest
+from hyperspy_files import write_image, write_mrc, write_spectra
 
 from hyperspy_multitomo import load_tilt_series
 from hyperspy_multitomo.acquisition import (
@@ -24,46 +25,6 @@ needs_bruker = pytest.mark.skipif(
 needs_mrc = pytest.mark.skipif(
     not (DATA / "huber_phantom").is_dir(), reason="the MRC example files are absent"
 )
-
-
-def write_image(path, shape=(6, 8), scale=0.002, units="µm", value=1.0, title="HAADF"):
-    signal = hs.signals.Signal2D(np.full(shape, value, np.float32))
-    for axis, name in zip(signal.axes_manager.signal_axes, "xy", strict=True):
-        axis.name, axis.scale = name, scale
-        if units is not None:
-            axis.units = units
-    signal.metadata.General.title = title
-    signal.save(path)
-    return path
-
-
-def write_spectra(path, channels=64, offset=0.0, units="keV", elements=("Fe",)):
-    signal = hs.signals.Signal1D(np.ones((4, 5, channels), np.uint8))
-    axis = signal.axes_manager[-1]
-    axis.name, axis.offset, axis.scale, axis.units = (
-        "Energy",
-        offset,
-        0.01 if units == "keV" else 10.0,
-        units,
-    )
-    for axis in signal.axes_manager.navigation_axes:
-        axis.scale, axis.units = 3.0, "nm"
-    signal.metadata.set_item("Sample.elements", list(elements))
-    signal.metadata.set_item("Acquisition_instrument.TEM.Stage.tilt_alpha", 12.5)
-    signal.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200)
-    signal.save(path)
-    return path
-
-
-def write_mrc(path, data):
-    """Write the 1024-byte header of an MRC file (mode 2) without a pixel size, and the data."""
-    header = np.zeros(256, np.int32)
-    header[:4] = *data.shape[::-1], 2
-    header[7:10] = data.shape[::-1]
-    header[16:19] = 1, 2, 3
-    header[52:54] = np.frombuffer(b"MAP DD\0\0", np.int32)
-    path.write_bytes(header.tobytes() + data.astype("<f4").tobytes())
-    return path
 
 
 class TestFiles:
@@ -216,7 +177,8 @@ class TestSeries:
             read_tilt_files(files)
 
     def test_different_elements_are_all_kept(self, tmp_path):
-        """Which elements were chosen in the microscope's program differs from tilt to tilt, and hinders nothing."""
+        """Which elements were chosen in the microscope's program differs from tilt to tilt,
+        and hinders nothing."""
         files = [
             write_spectra(tmp_path / "1.hspy"),
             write_spectra(tmp_path / "2.hspy", elements=["Co", "Fe"]),
@@ -312,14 +274,16 @@ class TestBruker:
 
     @pytest.mark.parametrize("interpreter", ["/nowhere/python", "/bin/true"])
     def test_read_without_a_trial_where_none_can_be_started(self, monkeypatch, interpreter):
-        """Inside another program `sys.executable` may be no Python; whole files are read all the same."""
+        """Inside another program `sys.executable` may be no Python;
+        whole files are read all the same."""
         monkeypatch.setattr("sys.executable", interpreter)
         assert [
             record.kind for record in read_records(DATA / "idp_l2083" / "0.bcf", lazy=True)
         ] == ["image", "spectrum_image"]
 
     def test_truncated_and_corrupt_files(self, tmp_path):
-        """The compiled reader ends the process on these; the error names them and the process lives."""
+        """The compiled reader ends the process on these;
+        the error names them and the process lives."""
         for name in ("5", "10", "15"):
             shutil.copy(DATA / "idp_l2083" / f"{name}.bcf", tmp_path)
             (tmp_path / f"{name}.bcf").chmod(0o600)

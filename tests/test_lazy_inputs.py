@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stands between a lazy series and a slab of it: equal to the series in memory, and no more is read than the slab needs."""
+"""What stands between a lazy series and a slab of it:
+equal to the series in memory, and no more is read than the slab needs."""
 
 import tracemalloc
 
@@ -45,7 +46,8 @@ CHUNKS = {
 
 
 def spectral(slices=SLICES, width=WIDTH, transmission=True):
-    """Maps with gross counts, background, window shares and transmission, (tilt, element, y, x) each."""
+    """Maps with gross counts, background, window shares and transmission,
+    (tilt, element, y, x) each."""
     rng = np.random.default_rng(0)
     shape, share = (
         (len(TILTS), 2, slices, width),
@@ -127,6 +129,7 @@ class TestRows:
 class TestFrames:
     """Lazy series from files, equal to the same in memory."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ALIGNMENTS)
     def test_projections_counts_and_gains(self, tmp_path, name):
         eds = spectral()
@@ -134,6 +137,7 @@ class TestFrames:
         lazy = from_file(eds, tmp_path, CHUNKS["images"])
         self.compare(lazy, eds)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("chunks", CHUNKS)
     def test_any_chunks(self, tmp_path, chunks):
         eds = spectral()
@@ -142,6 +146,7 @@ class TestFrames:
         assert lazy.gross.chunksize == lazy.data.chunksize == CHUNKS[chunks]
         self.compare(lazy, eds)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("how", ["cropped", "binned", "tilts", "one element", "in memory"])
     def test_what_is_recorded_follows_the_data(self, tmp_path, how):
         eds = spectral()
@@ -170,6 +175,7 @@ class TestFrames:
         np.testing.assert_array_equal(found[2], expected[2])
         np.testing.assert_allclose(frames.gains_of(lazy), frames.gains_of(eds), rtol=1e-6)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ALIGNMENTS)
     def test_aligned_copies(self, tmp_path, name):
         eds = spectral()
@@ -191,6 +197,7 @@ class TestFrames:
         assert_equal(lazy.aligned().data, haadf.aligned().data)
         assert_equal(frames.projections(lazy), frames.projections(haadf))
 
+    @pytest.mark.slow
     def test_backgrounds_below_nothing_stay_out(self, tmp_path):
         eds = spectral(transmission=False)
         held = eds.background.copy()
@@ -203,6 +210,7 @@ class TestFrames:
             frames.recorded_counts(from_file(eds, tmp_path, CHUNKS["pieces"]))[1], expected
         )
 
+    @pytest.mark.slow
     def test_gains_and_hot_pixels(self, tmp_path):
         eds = spectral()
         lazy = from_file(eds, tmp_path, CHUNKS["pieces"])
@@ -232,6 +240,7 @@ class TestFrames:
 
 
 class TestMemory:
+    @pytest.mark.slow
     @pytest.mark.parametrize("chunks", ["images", "slabs"])
     def test_a_slab_takes_the_same_of_a_series_of_any_length(self, chunks):
         slab, image = 4 * len(TILTS) * 2 * 200 * 64, 4 * 200
@@ -279,7 +288,8 @@ class TestMemory:
 
 
 def maps_and_haadf(slices=300):
-    """Counts of two elements with grains along y, and the HAADF that they explain but for its noise."""
+    """Counts of two elements with grains along y,
+    and the HAADF that they explain but for its noise."""
     rng = np.random.default_rng(0)
     y, x = np.arange(slices), np.arange(24)
     grains = np.stack([1 + np.sin(y / 5.0), 1 + np.cos(y / 7.0)])[:, None, :, None] * np.exp(
@@ -294,6 +304,7 @@ def maps_and_haadf(slices=300):
 
 
 class TestRatios:
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", ["blocks", "poisson"])
     def test_fitted_to_some_slices_they_agree_with_those_of_all(self, tmp_path, method):
         eds, haadf = maps_and_haadf()
@@ -370,7 +381,7 @@ class TestRatios:
         assert ratio_slices.some_slices(lazy.isig[:, :128], None) is None
         assert len(ratio_slices.some_slices(eds, 40).rows) == 40
         assert ratio_slices.some_slices(eds, 1).groups == ((149, 150),)
-        per_slice = 4 * ratio_slices._HELD * 3 * 10 * 24
+        per_slice = 4 * ratio_slices._PEAK * 3 * 10 * 24
         monkeypatch.setattr(ratio_slices, "available_memory", lambda: 2 * per_slice * 70)
         assert [stop - start for start, stop in ratio_slices.some_slices(lazy, None).groups] == [
             35,
@@ -422,6 +433,7 @@ class TestRatios:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["em", "tv"])
 def test_from_spectra_to_volumes_lazily(tmp_path, method):
     rng, energy = np.random.default_rng(0), 0.02 * np.arange(1, 512)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Composition of lazy volumes: block by block what it is in memory, in few passes and little memory."""
+"""Composition of lazy volumes: block by block what it is in memory,
+in few passes and little memory."""
 
 import tracemalloc
 from types import SimpleNamespace
@@ -87,6 +88,7 @@ def counted(volume, chunks=CHUNKS[0]):
 
 
 class TestSameAsInMemory:
+    @pytest.mark.slow
     @pytest.mark.parametrize("units", ["weight", "atomic"])
     @pytest.mark.parametrize("method", ["CL", "zeta", "cross_section", "model"])
     def test_methods_and_units(self, volume, method, units):
@@ -101,6 +103,7 @@ class TestSameAsInMemory:
         assert found.history[-1]["voxels"] >= np.count_nonzero(wanted.data.sum(axis=1)) > 1000
         np.testing.assert_array_equal(found.data.compute(), wanted.data)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("chunks", CHUNKS)
     @pytest.mark.parametrize("threshold", [None, "esf", "otsu", 1.2])
     def test_thresholds_and_chunks(self, volume, threshold, chunks):
@@ -117,6 +120,7 @@ class TestSameAsInMemory:
         curve = volume.find_threshold()
         assert curve.smoothed == (volume["Ag"].data[0].std() > 0.02)
 
+    @pytest.mark.slow
     def test_from_file_to_file(self, volume, tmp_path):
         lazy(volume).save(tmp_path / "counts.zspy", **QUIET)
         stored = hs.load(tmp_path / "counts.zspy", lazy=True)
@@ -128,6 +132,7 @@ class TestSameAsInMemory:
         np.testing.assert_array_equal(percent.data, wanted.data)
         assert percent.history[-1] == wanted.history[-1]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["array", "dask", "signal", "lazy signal"])
     def test_masks(self, volume, kind):
         mask = WHOLE.copy()
@@ -148,6 +153,7 @@ class TestSameAsInMemory:
             volume.quantify("CL", FACTORS["CL"], mask=given).data, wanted.data
         )
 
+    @pytest.mark.slow
     def test_thresholds_of_arrays(self):
         total = sum(counts(0.1).values())
         for chunks in [(40, 40, 16), (7, 11, 40)]:
@@ -171,6 +177,7 @@ class TestSameAsInMemory:
             quantify(total[None], ["Au"], "CL", [1.0])[0],
         )
 
+    @pytest.mark.slow
     def test_ambiguous_in_the_same_words(self):
         ramp = np.broadcast_to(np.linspace(0, 1, 32, dtype=np.float32)[:, None, None], (32, 32, 32))
         film = counts(0.0)["Ag"] + 0.3 * (np.abs(AT[0]) < 4) * ~WHOLE
@@ -186,6 +193,7 @@ class TestSameAsInMemory:
                 found = particle_mask(blocks)
             np.testing.assert_array_equal(found.compute(), particle_mask(total, "otsu"))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("chunks", CHUNKS)
     def test_errors(self, volume, chunks):
         composition = volume.quantify("CL", FACTORS["CL"])
@@ -213,6 +221,7 @@ class TestSameAsInMemory:
         with pytest.raises(ValueError, match="negative"):
             negative.data.compute()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", ["zeta", "cross_section", "model"])
     def test_density(self, volume, method):
         wanted = volume.quantify_density(method, FACTORS.get(method), dose=1e7)
@@ -222,6 +231,7 @@ class TestSameAsInMemory:
         np.testing.assert_allclose(found.data.compute(), wanted.data, rtol=1e-6)
         assert found.history == wanted.history
 
+    @pytest.mark.slow
     def test_curve_and_figure(self, volume):
         one, other = (
             volume.find_threshold(FACTORS["CL"]),
@@ -233,6 +243,7 @@ class TestSameAsInMemory:
 
 
 class TestPasses:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("how", "passes"),
         [
@@ -278,6 +289,7 @@ class TestPasses:
                 wrong()
         assert read() == 0
 
+    @pytest.mark.slow
     def test_nothing_and_no_numbers(self, volume):
         for fill, words in ((0.0, "nothing in the volume is positive"), (np.nan, "NaN")):
             bad = lazy(volume._deepcopy_with_new_data(np.full_like(volume.data, fill)))
@@ -285,6 +297,7 @@ class TestPasses:
                 with pytest.raises(ValueError, match=words):
                     bad.quantify("CL", FACTORS["CL"], threshold=threshold)
 
+    @pytest.mark.slow
     def test_a_reconstruction_that_is_not_saved_is_named(self, tmp_path):
         tilts = np.arange(-60.0, 61.0, 20.0)
         A = projector(TiltGeometry(tilts, SIZE))
@@ -319,6 +332,7 @@ def peak_of(volume, path, **how):
     return peak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [{}, {"threshold": 0.8}], ids=["auto", "number"])
 def test_memory_does_not_grow_with_the_slices(how, tmp_path):
     slab = np.concatenate(
@@ -470,7 +484,8 @@ HOW = dict(density=9.0, efficiency=1.0, threshold="otsu", **QUIET)
 class TestAbsorption:
     @pytest.fixture
     def pair(self):
-        """Series and volume of a particle that absorbs, both in memory; the light of the series is arbitrary."""
+        """Series and volume of a particle that absorbs, both in memory;
+        the light of the series is arbitrary."""
         phantom = gold_shell(size=34, slices=30)
         arrays = phantom.counts_per_unit[:, None, None, None] * phantom.truth
         geometry = TiltGeometry(TILTS, phantom.size, pixel_size=phantom.pixel_size)
@@ -488,6 +503,7 @@ class TestAbsorption:
         eds.detectors = "super-x"
         return eds, volume
 
+    @pytest.mark.slow
     def test_lazy_is_the_same(self, pair, tmp_path):
         eds, volume = pair[0].deepcopy(), pair[1]
         wanted = eds.estimate_absorption(volume, **HOW)
@@ -520,7 +536,8 @@ class TestAbsorption:
             assert 0 < rms.max() < error
 
     def test_with_an_alignment(self, pair):
-        """Where images lie displaced and turned, so does what is attached, on the coarse grid too."""
+        """Where images lie displaced and turned, so does what is attached,
+        on the coarse grid too."""
         eds, volume = pair[0].deepcopy(), pair[1]
         eds.alignment = mt.alignment.Alignment(
             [1.0, -2.0, 0.5, 3.0, 0.0], [2.0, 0.0, -3.0, 1.0, 0.0], rotation=3.0

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From files to signals: real Bruker and MRC files, stacks saved by HyperSpy, and what goes wrong with files."""
+"""From files to signals: real Bruker and MRC files, stacks saved by HyperSpy,
+and what goes wrong with files."""
 
 from pathlib import Path
 
@@ -132,7 +133,8 @@ class TestStacks:
 
 class TestOthers:
     def test_tilts_of_the_metadata(self, tmp_path):
-        """Each file's stage tilt is taken where they differ; all equal is an error that names the remedies."""
+        """Each file's stage tilt is taken where they differ;
+        all equal is an error that names the remedies."""
         for number, tilt in enumerate((20.0, -10.0, 5.0)):
             image = hs.signals.Signal2D(np.full((6, 8), float(number)))
             image.metadata.set_item("Acquisition_instrument.TEM.Stage.tilt_alpha", tilt)
@@ -191,7 +193,8 @@ class TestOthers:
             mt.load_tilt_series(tmp_path / "bad.hspy")
 
     def test_saved_spectra_keep_what_is_recorded_of_their_tilts(self, tmp_path):
-        """Two files of one tilt are merged; after a crop, saving and loading the maps know of both."""
+        """Two files of one tilt are merged; after a crop,
+        saving and loading the maps know of both."""
         for number in range(3):
             spectra = hs.signals.Signal1D(np.full((6, 8, 16), number + 1, np.uint8))
             spectra.axes_manager[-1].units = "keV"

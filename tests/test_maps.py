@@ -13,7 +13,8 @@ ENERGY = 0.01 * np.arange(1, 1025)
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
-    """Spectra of iron with 20 counts of Fe Ka per pixel on the left half and 60 on the right, loaded, and what was drawn."""
+    """Spectra of iron with 20 counts of Fe Ka per pixel on the left half and 60 on the right,
+    loaded, and what was drawn."""
     (family,) = (family for family in families_of("Fe", 200, (0.2, 10.2)) if family.shell == "K")
     sigma = fwhm(family.energies) / np.sqrt(8 * np.log(2))
     lines = np.exp(-(((ENERGY - family.energies[:, None]) / sigma[:, None]) ** 2) / 2)
@@ -55,6 +56,7 @@ def test_counts_calibration_and_lines(loaded):
     assert [step["step"] for step in maps.history] == ["load_tilt_series", "elemental_maps"]
 
 
+@pytest.mark.slow
 def test_cropped_spectra_keep_the_tilt_axis(loaded):
     """Cropping before the mapping and cropping after it are the same."""
     spectra, _ = loaded
@@ -90,7 +92,8 @@ def test_one_tilt_is_no_series(loaded):
 
 
 def few_counts(seed=3):
-    """Spectra of 3 counts of Fe Ka per pixel of a square, on a background of 0.3 counts in the window of the line."""
+    """Spectra of 3 counts of Fe Ka per pixel of a square,
+    on a background of 0.3 counts in the window of the line."""
     (family,) = (family for family in families_of("Fe", 200, (0.2, 10.2)) if family.shell == "K")
     sigma = fwhm(family.energies) / np.sqrt(8 * np.log(2))
     line = np.exp(-(((ENERGY - family.energies[0]) / sigma[0]) ** 2) / 2)
@@ -111,6 +114,7 @@ def few_counts(seed=3):
     return spectra
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fit", "windows"])
 def test_em_takes_the_recorded_counts_of_noisy_maps(method):
     maps = maps_of(few_counts(), method=method)

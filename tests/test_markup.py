@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names that look like HTML reach no browser as such: in every panel, and on the page of a report."""
+"""Names that look like HTML reach no browser as such:
+in every panel, and on the page of a report."""
 
 import html
 
@@ -90,6 +91,7 @@ def texts(widget):
         yield from texts(child)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:hyperspy_multitomo.*")
 @pytest.mark.parametrize("make", [browse, ratios, reconstruction, composition, volume, workbench])
 def test_names_are_escaped(series, make):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""MRC files: the sign of bytes, files that are too short or too long, and the sections of the .mdoc beside them."""
+"""MRC files: the sign of bytes, files that are too short or too long,
+and the sections of the .mdoc beside them."""
 
 import warnings
 

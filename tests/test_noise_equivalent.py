@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The signal per noise-equivalent electron: found from the noise of images, and never below the floor."""
+"""The signal per noise-equivalent electron:
+found from the noise of images, and never below the floor."""
 
 import warnings
 
@@ -127,8 +128,10 @@ def simulated(request):
 
 
 class TestFewSlices:
-    """The noise of 1 to 8 slices is that of 16 to a factor of 1.5, or a warning says that they do not tell it."""
+    """The noise of 1 to 8 slices is that of 16 to a factor of 1.5,
+    or a warning says that they do not tell it."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("noise", ["own", 20, 1000])
     def test_counted_electrons(self, simulated, noise):
         images = simulated.haadf
@@ -146,6 +149,7 @@ class TestFewSlices:
         assert all(1 / 1.5 < ratio < 1.5 for ratio in silent)
         assert len(silent) == 10 or noise != 20, "what is noisy is measured without a warning"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("sigma", [0.05, 0.3])
     def test_even_noise(self, simulated, sigma):
         images = simulated.expected_haadf / typical_signal(simulated.expected_haadf)

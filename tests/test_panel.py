@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The work of panels in threads: what is waited for, what replaces what, and what an error becomes."""
+"""The work of panels in threads: what is waited for, what replaces what,
+and what an error becomes."""
 
 import threading
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The alignment panel: controls and traits agree, pictures follow, and what it attaches is what the method attaches."""
+"""The alignment panel: controls and traits agree, pictures follow,
+and what it attaches is what the method attaches."""
 
 import re
 import threading
@@ -81,6 +82,7 @@ def test_align_opens_the_panel(haadf):
     assert direct.align(method="centre_of_mass", show_progressbar=False) == haadf.alignment
 
 
+@pytest.mark.slow
 def test_controls_and_traits_agree(panel):
     widgets = widgets_of(panel)
     values = {
@@ -178,6 +180,7 @@ def test_apply_attaches_what_align_does(haadf, panel):
     assert np.isnan(haadf.alignment.quality.residual[4])
 
 
+@pytest.mark.slow
 def test_right_alignment_leaves_the_least(haadf, data):
     def residual(alignment):
         told = AlignmentPanel(haadf, alignment, threaded=False, iterations=30).summary
@@ -204,6 +207,7 @@ def test_refine_goes_on_from_what_is_shown(haadf, panel):
     assert not np.array_equal(panel.alignment.across, np.zeros(13))
 
 
+@pytest.mark.slow
 def test_maps_decide_with_the_images_and_are_aligned_too(haadf, data):
     maps = mt.TiltSeriesEDS.from_maps(
         dict(zip(("Al", "Cu"), data.maps.swapaxes(2, 3), strict=True)), tilts=TILTS, pixel_size=0.5
@@ -236,6 +240,7 @@ def test_undo(panel):
     assert "nothing" in panel.message
 
 
+@pytest.mark.slow
 def test_wrong_values_are_refused_with_a_reason(panel):
     widgets = widgets_of(panel)
     widgets["across"].value = 21.0
@@ -371,9 +376,8 @@ def test_maps_decide_by_the_methods_that_take_them(haadf, data):
     )
     panel = AlignmentPanel(haadf, maps=maps, threaded=False, method="cross_correlation")
     panel.align()
-    assert (
-        panel.message
-        == "Aligned by the images alone. Apply attaches it to the HAADF series and the maps of Al, Cu."
+    assert panel.message == (
+        "Aligned by the images alone. Apply attaches it to the HAADF series and the maps of Al, Cu."
     )
     panel.apply()
     assert maps.alignment == haadf.alignment

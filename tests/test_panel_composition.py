@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel of the composition: its controls, what it shows, and that it makes what `quantify` makes."""
+"""The panel of the composition: its controls, what it shows,
+and that it makes what `quantify` makes."""
 
 import threading
 import time
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import hyperspy_multitomo as mt
+from hyperspy_multitomo.signals.methods import thresholds
 from hyperspy_multitomo.widgets.composition_panel import CompositionPanel
 
 FACTORS = {"Au": 1.5, "Ag": 1.0}
@@ -35,8 +37,8 @@ def opened(volume, *args, **kwds):
 
 
 CONTROLS = {
-    "method": "zeta", "factor_Au": 2.0, "composition_units": "atomic", "automatic": False, "threshold": 4.0, "plane": "yz",
-    "position": 3,
+    "method": "zeta", "factor_Au": 2.0, "composition_units": "atomic", "automatic": False,
+    "threshold": 4.0, "plane": "yz", "position": 3,
 }  # fmt: skip
 
 
@@ -52,6 +54,7 @@ def test_controls_and_traits_are_linked_both_ways(monkeypatch):
         assert len(wdict[name].tooltip) > 15
 
 
+@pytest.mark.slow
 def test_labels_are_unique_and_name_their_units():
     panel, wdict = opened(ball(), "CL", FACTORS)
     for method in ("CL", "zeta", "cross_section", "model"):
@@ -70,6 +73,7 @@ def test_labels_are_unique_and_name_their_units():
     assert "(kg/m²)" in wdict["factor_Au"].description
 
 
+@pytest.mark.slow
 def test_threshold_is_preset_by_find_threshold_and_follows_the_factors(monkeypatch):
     volume = ball()
     panel, wdict = opened(volume, "CL", FACTORS)
@@ -89,6 +93,7 @@ def test_threshold_is_preset_by_find_threshold_and_follows_the_factors(monkeypat
     assert panel.keywords()["threshold"] == "auto"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "keywords"),
     [
@@ -130,6 +135,7 @@ def test_calculated_factors_and_given_mask():
     np.testing.assert_array_equal(panel.result.data, expected.data)
 
 
+@pytest.mark.slow
 def test_pictures_follow_the_controls():
     _, wdict = opened(ball(), "CL", FACTORS)
     every = ("section_Au", "section_Ag", "curve", "histogram", "profile")
@@ -162,6 +168,7 @@ def test_method_opens_the_panel_and_returns_it(monkeypatch):
     assert isinstance(volume.quantify("CL", FACTORS, interactive=True), CompositionPanel)
 
 
+@pytest.mark.slow
 def test_errors_are_said_and_change_nothing():
     volume = ball()
     panel, wdict = opened(volume, "zeta")
@@ -179,6 +186,7 @@ def test_errors_are_said_and_change_nothing():
         CompositionPanel(volume.quantify("CL", FACTORS))
 
 
+@pytest.mark.slow
 def test_cancelled_while_quantifying_there_is_no_result(monkeypatch):
     volume = ball()
     panel, wdict = opened(volume, "CL", FACTORS)
@@ -196,6 +204,7 @@ def test_cancelled_while_quantifying_there_is_no_result(monkeypatch):
         assert "Cancelled" in panel.message
 
 
+@pytest.mark.slow
 def test_threads_end_with_the_last_setting():
     volume = ball()
     panel = CompositionPanel(volume, "CL", FACTORS)
@@ -212,6 +221,7 @@ def test_threads_end_with_the_last_setting():
     np.testing.assert_array_equal(panel.result.data, expected.data)
 
 
+@pytest.mark.slow
 def test_single_slice_and_single_element():
     panel, wdict = opened(ball(slices=1, elements=("Au",)), "CL", {"Au": 1.0})
     assert (panel.plane, panel.position, wdict["position"].max) == ("xz", 0, 0)
@@ -220,17 +230,18 @@ def test_single_slice_and_single_element():
     assert "100.00" in wdict["statistics"].value
 
 
+@pytest.mark.slow
 def test_apply_waits_until_the_particle_is_found(monkeypatch):
     volume = ball()
     panel = CompositionPanel(volume, "CL", FACTORS)
-    begun, may_end, find = threading.Event(), threading.Event(), type(volume)._threshold_curve
+    begun, may_end, find = threading.Event(), threading.Event(), thresholds.threshold_curve
 
     def held(self, *args, **kwds):
         begun.set()
         assert may_end.wait(30)
         return find(self, *args, **kwds)
 
-    monkeypatch.setattr(type(volume), "_threshold_curve", held)
+    monkeypatch.setattr(thresholds, "threshold_curve", held)
     wdict = panel.gui(display=False)["ipywidgets"]["wdict"]
     assert begun.wait(30)
     # The slider goes to 1 until it is known how far it has to go.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The reconstruction panel: its controls, its pictures, and volumes that are those of the public methods."""
+"""The reconstruction panel: its controls, its pictures,
+and volumes that are those of the public methods."""
 
 import threading
 from types import SimpleNamespace
@@ -50,7 +51,8 @@ def pictures(panel):
 
 
 def stop_after(panel, iterations):
-    """Cancel the run as soon as so many iterations are done, as pressing Stop between two parts does."""
+    """Cancel the run as soon as so many iterations are done,
+    as pressing Stop between two parts does."""
     panel.observe(lambda event: panel._run_of[1].done == iterations and panel.cancel(), "partial")
 
 
@@ -61,6 +63,7 @@ def same(found, expected):
         np.testing.assert_allclose(found.residuals[name], values, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_picture_is_kept_beside_the_next(panel):
     shown = widgets(panel)
     blank, first = panel.kept_mix, panel.shown_mix
@@ -76,6 +79,7 @@ def test_a_picture_is_kept_beside_the_next(panel):
     assert shown["kept_element"].value == panel.kept_element != blank
 
 
+@pytest.mark.slow
 def test_coupling_is_passed_on(series):
     haadf, eds = series
     panel = ReconstructionPanel(
@@ -95,6 +99,7 @@ def test_coupling_is_passed_on(series):
 
 
 class TestControls:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "value", "other"),
         [
@@ -124,6 +129,7 @@ class TestControls:
         assert shown["y"].description == "Slice y (px)"
         assert all(w.tooltip.endswith(".") for w in controls)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "value"),
         [("alpha", 1.0), ("alpha", 0.0), ("iterations", 301), ("y", 4), ("weight", 11.0)],
@@ -134,6 +140,7 @@ class TestControls:
             setattr(panel, name, value)
         assert getattr(panel, name) == before
 
+    @pytest.mark.slow
     def test_only_what_has_a_meaning_is_enabled(self, panel):
         shown = widgets(panel)
         assert (shown["alpha"].disabled, shown["weight"].disabled) == (False, True)
@@ -145,6 +152,7 @@ class TestControls:
 
 
 class TestPictures:
+    @pytest.mark.slow
     def test_each_control_changes_them(self, panel):
         shown = widgets(panel)
         for name, value, still in [
@@ -164,6 +172,7 @@ class TestPictures:
             assert changed | still >= set(PICTURES), name
             assert all(shown[picture].value == after[picture] for picture in PICTURES)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", ["tv", "tgv", "tnv"])
     def test_regularised(self, panel, method):
         panel.trait_setq(iterations=10)
@@ -174,8 +183,10 @@ class TestPictures:
         panel.weight = 10.0
         assert panel.shown_element != before
 
+    @pytest.mark.slow
     def test_a_slice_has_the_noise_of_the_series(self, recwarn):
-        """One slice of 48 px does not tell how noisy it is: looks at it are weighted as the whole volume is."""
+        """One slice of 48 px does not tell how noisy it is:
+        looks at it are weighted as the whole volume is."""
         haadf, eds = pair()
         haadf.change_dtype("float32")
         haadf.data = np.random.default_rng(0).poisson(40 * haadf.data).astype(np.float32)
@@ -220,6 +231,7 @@ class TestPictures:
             == 0
         )
 
+    @pytest.mark.slow
     def test_slice_is_that_of_the_volume(self, series, panel):
         haadf, eds = series
         for y, alpha, iterations in [(2, 0.7, 6), (2, 0.7, 9), (2, 0.7, 4), (1, 0.3, 4)]:
@@ -233,6 +245,7 @@ class TestPictures:
         assert panel.shown == "HEBT, alpha 0.30, 4 iterations"
         assert len(panel._parts.curves["haadf"]) == 4
 
+    @pytest.mark.slow
     def test_first_look_is_called_one(self, series, monkeypatch):
         haadf, eds = series
         panel = ReconstructionPanel(eds, haadf, ratios=RATIOS, iterations=6, threaded=False)
@@ -259,6 +272,7 @@ class TestPictures:
 
 
 class TestWholeVolume:
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", ["sirt", "hebt", "hebt_squared"])
     def test_in_parts_is_the_public_method(self, series, small_parts, method):
         haadf, eds = series
@@ -280,6 +294,7 @@ class TestWholeVolume:
         assert told.pop("parts") == [1] * 7
         assert told == says
 
+    @pytest.mark.slow
     def test_regularised_is_the_public_method(self, series):
         haadf, eds = series
         panel = ReconstructionPanel(
@@ -304,6 +319,7 @@ class TestWholeVolume:
         same(panel.result, expected)
         assert panel.result.history == expected.history
 
+    @pytest.mark.slow
     def test_stop_and_resume(self, series, panel, small_parts):
         haadf, eds = series
         shown = widgets(panel)
@@ -330,6 +346,7 @@ class TestWholeVolume:
         assert shown["resume_button"].disabled
         assert panel.partial is None
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("method", "alone"), [("tv", False), ("tgv", True), ("tnv", True)])
     def test_regularised_is_stopped(self, series, method, alone):
         haadf, eds = series
@@ -375,6 +392,7 @@ class TestWholeVolume:
             1.0,
         )
 
+    @pytest.mark.slow
     def test_stop_after_the_last_iteration_keeps_the_volume(self, series):
         eds = series[1]
         panel = ReconstructionPanel(eds, method="tv", iterations=10, dimensions=2, threaded=False)
@@ -383,9 +401,8 @@ class TestWholeVolume:
         assert panel.result is None
         same(panel.partial, eds.reconstruct_tv(iterations=10, dimensions=2, **QUIET))
         assert not panel.partial.history[-1]["interrupted"]
-        assert (
-            panel.message
-            == "TV, weight 1 had ended, after 10 iterations, before Stop: `partial` holds the result."
+        assert panel.message == (
+            "TV, weight 1 had ended, after 10 iterations, before Stop: `partial` holds the result."
         )
 
     @pytest.mark.filterwarnings("ignore:interrupted:UserWarning")
@@ -410,6 +427,7 @@ class TestWholeVolume:
         assert last["interrupted"]
         assert 0 < last["iterations"] < 300
 
+    @pytest.mark.slow
     def test_stopped_in_the_last_part(self, series, panel, small_parts):
         haadf, eds = series
         stop_after(panel, 6)
@@ -442,6 +460,7 @@ class TestWholeVolume:
             assert panel.result is None
             assert panel.partial is partial
 
+    @pytest.mark.slow
     def test_nothing_to_resume(self, panel):
         panel.resume()
         assert panel.message.startswith("There is nothing to resume")
@@ -455,6 +474,7 @@ class TestWholeVolume:
         assert panel.message == "No memory for that"
         assert (panel.result, panel.running) == (None, False)
 
+    @pytest.mark.slow
     def test_in_threads(self, series, small_parts):
         haadf, eds = series
         panel = ReconstructionPanel(eds, haadf, ratios=RATIOS, iterations=6)
@@ -486,6 +506,7 @@ class TestOpening:
         # The ratios are fitted for the panel alone.
         assert eds.response_ratios is None
 
+    @pytest.mark.slow
     @NOISY
     def test_fits_the_ratios_as_the_method_does(self, series):
         haadf, eds = series
@@ -496,11 +517,12 @@ class TestOpening:
         steps = [step["step"] for step in panel.result.history]
         assert steps == [step["step"] for step in expected.history]
 
+    @pytest.mark.slow
     def test_maps_alone_and_images_alone(self, series):
         haadf, eds = series
         for one, methods, names in [
-            (eds, ["sirt", "tv", "tgv", "tnv"], ("Au", "Ag")),
-            (haadf, ["sirt", "tv", "tgv"], ("HAADF",)),
+            (eds, ["fbp", "sirt", "em", "cgls", "tv", "tgv", "tnv"], ("Au", "Ag")),
+            (haadf, ["fbp", "sirt", "em", "cgls", "tv", "tgv"], ("HAADF",)),
         ]:
             shown = one.reconstruct_sirt(4, interactive=True, display=False)["ipywidgets"]["wdict"]
             assert [value for _, value in shown["method"].options] == methods
@@ -512,6 +534,7 @@ class TestOpening:
             assert panel.message.startswith("The whole volume is done")
             assert panel.shown.startswith("TV, weight 1")
 
+    @pytest.mark.slow
     def test_one_slice_and_one_element(self, series):
         haadf, eds = series
         eds = mt.TiltSeriesEDS.from_maps(
@@ -536,6 +559,7 @@ class TestOpening:
         )
         assert panel.result.channels == ("Au", "rest")
 
+    @pytest.mark.slow
     def test_finer_images_and_a_mask(self, series):
         haadf, eds = series
         coarse = eds.rebin(scale=(1, 1, 2, 2))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel of the response ratios: its controls, what it shows, and that it attaches what the method attaches."""
+"""The panel of the response ratios: its controls, what it shows,
+and that it attaches what the method attaches."""
 
 import threading
 
@@ -36,6 +37,7 @@ def controls(wdict):
     return [widget for widget in wdict.values() if hasattr(widget, "description")]
 
 
+@pytest.mark.slow
 def test_controls_and_traits_are_linked_both_ways(monkeypatch):
     haadf, eds = pair()
     panel, wdict = opened(eds, haadf)
@@ -72,6 +74,7 @@ def test_method_opens_the_panel_with_its_arguments():
     assert eds.response_ratios is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -100,6 +103,7 @@ def test_apply_attaches_what_the_method_attaches(settings):
     assert eds.response_ratios.r2 == expected.r2
 
 
+@pytest.mark.slow
 def test_apply_fits_with_settings_that_were_not_fitted_yet():
     haadf, eds = pair(counts=20.0)
     panel, wdict = opened(eds, haadf)
@@ -240,6 +244,7 @@ def test_apply_waits_for_the_fit_under_way(monkeypatch):
     assert not wdict["apply_button"].disabled
 
 
+@pytest.mark.slow
 def test_a_fit_before_the_alignment_is_not_attached_after_it():
     haadf, eds = pair(counts=20.0)
     haadf.data = np.roll(haadf.data, 2, axis=1)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel to look through a tilt series: its controls, pictures, marks, and the windows on the spectra."""
+"""The panel to look through a tilt series:
+its controls, pictures, marks, and the windows on the spectra."""
 
 import io
 import re
@@ -24,7 +25,8 @@ STEP = 0.02
 
 
 def spectra_of(eds, lazy=False, tilts=TILTS, units="keV"):
-    """Spectra whose lines hold the counts of the maps, all in the channel of the line, on one count in every channel."""
+    """Spectra whose lines hold the counts of the maps, all in the channel of the line,
+    on one count in every channel."""
     maps = np.asarray(eds.data)
     counts = np.ones((*maps[:, 0].shape, 700), np.uint16)
     for element, name in enumerate(("Au_La", "Ag_La")):
@@ -67,6 +69,7 @@ def both():
 
 
 class TestControls:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "values"),
         [
@@ -90,6 +93,7 @@ class TestControls:
             assert widget.value == value
         assert panel.message == ""
 
+    @pytest.mark.slow
     def test_labels_are_unique_and_name_units_and_tooltips_are_sentences(self, both):
         _, made = both
         controls = [
@@ -132,6 +136,7 @@ class TestControls:
 
 
 class TestPictures:
+    @pytest.mark.slow
     def test_each_control_changes_its_pictures(self, both):
         panel, _ = both
         panel.tilt, panel.channel, panel.line, panel.same_brightness = 1, "Au", "Au_La", True
@@ -173,6 +178,7 @@ class TestPictures:
         sums = np.asarray(eds.data).sum(axis=(2, 3), dtype=float).T
         np.testing.assert_allclose(panel.sums, [*sums, sums.sum(axis=0)])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("single", ["slice", "element"])
     def test_one_slice_and_one_element(self, single):
         eds = pair()[1]
@@ -188,6 +194,7 @@ class TestPictures:
 
 
 class TestMarks:
+    @pytest.mark.slow
     def test_marks_follow_the_tilt_and_apply_drops_them(self):
         eds = pair()[1]
         panel, made = opened(eds)
@@ -224,6 +231,7 @@ class TestMarks:
         assert TILTS[4] in panel.marked
         assert "-20.0° (darker" in panel.message
 
+    @pytest.mark.slow
     def test_nothing_marked_and_too_many_marked(self):
         panel, made = opened(pair()[0])
         assert made["wdict"]["apply_button"].disabled
@@ -238,6 +246,7 @@ class TestMarks:
 
 
 class TestWindow:
+    @pytest.mark.slow
     @pytest.mark.parametrize(("lazy", "units"), [(False, "keV"), (True, "eV")])
     def test_spectrum_and_map_of_a_line(self, lazy, units):
         eds = pair()[1]
@@ -262,6 +271,7 @@ class TestWindow:
         assert high - low == pytest.approx(background * STEP)
         assert panel.map_title.startswith(f"{low:.2f} to {high:.2f} keV at 60.0°: ")
 
+    @pytest.mark.slow
     def test_a_window_that_was_moved_is_no_line_any_more(self, both):
         panel, made = both
         made["wdict"]["centre"].value += 0.1
@@ -272,6 +282,7 @@ class TestWindow:
             panel.centre = end
             assert panel.window.any()
 
+    @pytest.mark.slow
     def test_tilts_without_spectra_are_said(self):
         haadf, eds = pair()
         panel, _ = opened(haadf, spectra_of(eds, tilts=TILTS[:5]))
@@ -290,6 +301,7 @@ class TestWindow:
 
 
 class TestWork:
+    @pytest.mark.slow
     def test_a_line_is_one_move_of_the_window(self, both):
         panel, moves = both[0], []
         panel.line = "Au_La"
@@ -330,6 +342,7 @@ class TestWork:
         assert panel.message == "The file is gone"
         assert not panel.running
 
+    @pytest.mark.slow
     def test_in_threads_it_comes_to_the_same(self):
         eds = pair()[1]
         spectra = spectra_of(eds, lazy=True)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel of a volume shows the voxels it says, its controls and its state agree, and it changes nothing."""
+"""The panel of a volume shows the voxels it says, its controls and its state agree,
+and it changes nothing."""
 
 import io
 import sys
@@ -63,6 +64,7 @@ OF_A_CHANNEL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONTROLS)
 def test_a_control_and_its_trait_follow_each_other(name):
     panel, widgets = opened()
@@ -74,6 +76,7 @@ def test_a_control_and_its_trait_follow_each_other(name):
     assert panel.message == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OF_A_CHANNEL)
 def test_a_control_of_an_element_changes_that_element_only(name):
     panel, widgets = opened()
@@ -107,6 +110,7 @@ def test_labels_are_unique_and_have_units():
     assert all(widgets[name].tooltip.endswith(".") for name in names)
 
 
+@pytest.mark.slow
 def test_sliders_go_from_the_first_voxel_to_the_last():
     volume = make_volume()
     panel, widgets = opened(volume)
@@ -185,6 +189,7 @@ def test_the_bar_is_as_long_as_it_says():
     assert row[:100].sum() == 5 * 16 - 2
 
 
+@pytest.mark.slow
 def test_pictures_change_with_the_controls_that_they_depend_on():
     panel, widgets = opened()
     panel.y = 1.0
@@ -246,6 +251,7 @@ def test_single_slices_and_single_channels(shape):
     assert panel.surfaces.meshes["Au"].scalar_field.shape == tuple(np.array(shape) + 2)
 
 
+@pytest.mark.slow
 def test_volumes_without_names_lazy_ones_and_empty_ones():
     plain = TomographicVolume.from_arrays(np.zeros((8, 9, 10)), 1.0)
     panel, _ = opened(plain)
@@ -423,6 +429,7 @@ def test_a_cancelled_view_is_not_shown_and_the_volume_stays(monkeypatch, end):
     assert str(volume.metadata) == str(before.metadata)
 
 
+@pytest.mark.slow
 def test_pictures_follow_in_a_thread():
     panel, calm = VolumePanel(make_volume()), opened()[0]
     for x in (-3.25, 0.25, 2.75):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The workbench from the tilt series to the volume: what one panel makes is what the next one works on, and messages say so."""
+"""The workbench from the tilt series to the volume:
+what one panel makes is what the next one works on, and messages say so."""
 
 import numpy as np
 import pytest
@@ -72,6 +73,7 @@ def aligned(bench, alignment=None):
     return panel
 
 
+@pytest.mark.slow
 def test_all_the_way_it_makes_what_the_methods_make(series, by_methods):
     haadf, eds = series
     bench = bench_of(haadf, eds)
@@ -113,6 +115,7 @@ def test_maps_that_do_not_decide_are_aligned_as_well(series):
     assert eds.alignment == haadf.alignment == direct.alignment
 
 
+@pytest.mark.slow
 def test_maps_that_replace_others_get_the_alignment(series, by_methods):
     haadf, eds = series
     bench = bench_of(haadf, eds)
@@ -192,6 +195,7 @@ def test_an_alignment_from_before_is_offered_for_the_maps(series, by_methods):
     assert eds.alignment == haadf.alignment
 
 
+@pytest.mark.slow
 def test_what_was_opened_before_a_change_applies_nothing(series, by_methods):
     haadf, eds = series
     bench = bench_of(haadf, eds)
@@ -219,6 +223,7 @@ def test_what_was_opened_before_a_change_applies_nothing(series, by_methods):
     assert eds.response_ratios is bench.eds.response_ratios is None
 
 
+@pytest.mark.slow
 def test_volume_shows_what_was_made_last():
     arrays = {"Au": np.ones((4, 6, 8)), "Ag": np.ones((4, 6, 8))}
     bench = bench_of(None, None)

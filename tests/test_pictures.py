@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which way is up: panels, figures and pages draw y downwards and z upwards, so that none is the mirror image of another."""
+"""Which way is up: panels, figures and pages draw y downwards and z upwards,
+so that none is the mirror image of another."""
 
 import base64
 import io
@@ -110,6 +111,7 @@ def mark_rows(picture: bytes) -> np.ndarray:
     return np.flatnonzero(yellow.any(axis=1)) / len(pixels)
 
 
+@pytest.mark.slow
 def test_panel_of_the_reconstruction():
     panel = ReconstructionPanel(series()[1], threaded=False, iterations=10)
     panel.y = Y
@@ -147,6 +149,7 @@ def test_panel_of_the_tilt_series():
     assert_placed(panel.map_picture, AT_Y, AT_X)
 
 
+@pytest.mark.slow
 def test_panel_of_the_composition():
     two = {"Au": ball(), "Ag": ball(z=4, x=5, y=12)}
     both = mt.TomographicVolume.from_arrays(
@@ -192,6 +195,7 @@ def figures():
         yield plot_volume(one, names, direction=direction, depth_cue=0.0), [section]
 
 
+@pytest.mark.slow
 def test_figures():
     for figure, expected in figures():
         figure.draw_without_rendering()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From series to volumes and compositions through the signals: what a user of the methods relies on."""
+"""From series to volumes and compositions through the signals:
+what a user of the methods relies on."""
 
 import json
 from contextlib import contextmanager
@@ -107,6 +108,7 @@ class TestVolumes:
             eds.reconstruct_sirt(6, initial=half, **QUIET).data, whole.data, rtol=1e-4, atol=1e-6
         )
 
+    @pytest.mark.slow
     def test_mask(self, simulated):
         haadf, _ = series_of(simulated)
         mask = np.zeros((49, 20, 49), bool)
@@ -128,7 +130,7 @@ class TestVolumes:
         assert ssim_structure(volume["rest"].data.transpose(0, 2, 1), silver) > 0.8
 
     def test_interrupted_run_returns_the_last_iterate(self, simulated, monkeypatch):
-        from hyperspy_multitomo.signals import reconstruct
+        from hyperspy_multitomo.reconstruction import run
 
         @contextmanager
         def interrupted(show, description, total):
@@ -139,7 +141,7 @@ class TestVolumes:
             yield step
 
         _, eds = series_of(simulated)
-        monkeypatch.setattr(reconstruct, "progress_bar", interrupted)
+        monkeypatch.setattr(run, "progress_bar", interrupted)
         with pytest.warns(UserWarning, match="interrupt"):
             volume = eds.reconstruct_sirt(50)
         done = volume.history[-1]["iterations"]
@@ -150,7 +152,8 @@ class TestVolumes:
         np.testing.assert_allclose(volume.data, eds.reconstruct_sirt(done, **QUIET).data)
 
     def test_handedness_from_images_to_volume(self):
-        """A grain at x = 6 nm, z = 10 nm (nearer to the source) is seen at x cos t + z sin t, and comes back there."""
+        """A grain at x = 6 nm, z = 10 nm (nearer to the source) is seen at x cos t + z sin t,
+        and comes back there."""
         tilts = np.arange(-60, 61, 15.0)
         images = np.zeros((tilts.size, 4, 41), np.float32)
         u = np.arange(41) - 20
@@ -187,6 +190,7 @@ class TestLazy:
             alone.data.compute(), haadf.reconstruct_sirt(4, **QUIET).data, rtol=1e-4, atol=1e-3
         )
 
+    @pytest.mark.slow
     def test_slabs_with_mask_and_start(self, simulated):
         _, eds = series_of(simulated)
         _, lazy_eds = series_of(simulated, lazy=True)
@@ -243,7 +247,8 @@ class TestAlignment:
 
 class TestQuantify:
     def test_same_composition_from_both_methods(self, simulated):
-        """A volume in counts need not tell how it was made: mean composition agrees up to noise, and with the truth."""
+        """A volume in counts need not tell how it was made:
+        mean composition agrees up to noise, and with the truth."""
         haadf, eds = series_of(simulated)
         factors = {
             name: 1 / s
@@ -283,11 +288,13 @@ class TestQuantify:
             haadf.reconstruct_sirt(2, **QUIET).quantify("CL", {"Au": 1.0})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not HUBER.is_dir(), reason=f"the example data {HUBER.name} are not beside the repository"
 )
 def test_stacks_of_a_phantom_on_disk():
-    """The tilt series of Huber et al. (2019): sinograms with their .rawtlt files; the HAADF guides the weak elements."""
+    """The tilt series of Huber et al. (2019): sinograms with their .rawtlt files;
+    the HAADF guides the weak elements."""
     names = ("Yb", "Al", "Si")
     eds = mt.TiltSeriesEDS.from_maps({name: HUBER / f"{name}_EDXsino.mrc" for name in names}).isig[
         :, :16

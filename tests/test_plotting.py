@@ -40,6 +40,7 @@ def drawn(figure):
     return figure
 
 
+@pytest.mark.slow
 def test_every_figure_draws():
     composition = 100 * VOLUMES / VOLUMES.sum(axis=0)
     for figure in (
@@ -60,6 +61,7 @@ def test_no_figure_enters_the_state_of_pyplot():
     assert pyplot is None or not pyplot.get_fignums()
 
 
+@pytest.mark.slow
 def test_projections_are_those_nearest_zero_with_the_tilt_axis_upright():
     figure = plot_projections(MAPS, TILTS, ["Au", "Ag"])
     np.testing.assert_array_equal(images(figure)[1].get_array(), MAPS[1, 2].T)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Response ratios from pixels predicted by their neighbours: unbiased at few counts, whatever the law of the noise."""
+"""Response ratios from pixels predicted by their neighbours:
+unbiased at few counts, whatever the law of the noise."""
 
 import warnings
 from pathlib import Path
@@ -45,6 +46,7 @@ def poisson(maps, haadf, **options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("counts", "background", "within"), [(0.3, 0.0, 0.015), (1.0, 1.0, 0.015), (10.0, 0.0, 0.003)]
 )
@@ -63,6 +65,7 @@ def test_unbiased_where_plain_least_squares_is_far_off(counts, background, withi
     assert np.abs(np.mean(plain, axis=0) / TRUE - 1).max() > 5 * within
 
 
+@pytest.mark.slow
 def test_scatters_less_than_blocks_where_phases_are_mixed():
     offs = {"blocks": [], "poisson": []}
     for seed in range(8):
@@ -77,6 +80,7 @@ def test_scatters_less_than_blocks_where_phases_are_mixed():
     assert (error["poisson"] < error["blocks"]).all()
 
 
+@pytest.mark.slow
 def test_standard_errors_are_those_of_the_scatter():
     fits = [poisson(*simulated(1.0, seed)[:2], n_bootstrap=50) for seed in range(20)]
     scatter = np.std([fit.values for fit in fits], axis=0, ddof=1)
@@ -86,6 +90,7 @@ def test_standard_errors_are_those_of_the_scatter():
     assert (claimed < 2 * scatter).all()
 
 
+@pytest.mark.slow
 def test_the_law_of_the_noise_does_not_matter():
     # Lines that overlap: the second net map subtracts a part of the first, so that their noise is
     # not Poisson and correlated.
@@ -145,6 +150,7 @@ def test_gains_shares_and_order_go_through():
     np.testing.assert_allclose(poisson(gross[::-1], haadf).values[::-1], reference, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_prior_and_rest():
     maps, haadf, _ = simulated(5.0, mixed=0.1, width=96, height=32)
     strap = ellipsoid(np.arange(-75.0, 76.0, 5.0), 96, 32, (10, 12, 5), (14, 10, 8))
@@ -159,6 +165,7 @@ def test_prior_and_rest():
     assert equal["Au"] / equal["Ag"] == pytest.approx(1, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["blocks", "poisson"])
 def test_a_single_view_has_standard_errors(method):
     fits = []
@@ -200,7 +207,8 @@ def test_smoothed_maps_are_noticed(method):
 
 @pytest.mark.parametrize("counts", [100.0, 1000.0])
 def test_sharp_features_at_high_counts_are_not_taken_for_smoothing(counts):
-    """There the specimen's own differences exceed the noise; but whole numbers have not been smoothed."""
+    """There the specimen's own differences exceed the noise;
+    but whole numbers have not been smoothed."""
     gross, haadf, _ = simulated(counts, width=24, height=12)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -215,7 +223,8 @@ def test_sharp_features_at_high_counts_are_not_taken_for_smoothing(counts):
 
 @pytest.mark.parametrize("method", ["blocks", "poisson"])
 def test_edges_and_grains_are_not_taken_for_noise(method):
-    """Without any noise the ratios are exact, although neighbouring pixels differ; with a mask and with rest as well."""
+    """Without any noise the ratios are exact, although neighbouring pixels differ;
+    with a mask and with rest as well."""
     rng = np.random.default_rng(3)
     phase = rng.random((3, 40, 30)) < 0.5
     maps = (20 + 80 * np.stack([phase, ~phase])).astype(np.float32)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Preprocessing through the signals: what it attaches, what follows the images, and that counts stay counts."""
+"""Preprocessing through the signals: what it attaches, what follows the images,
+and that counts stay counts."""
 
 import warnings
 from pathlib import Path
@@ -140,7 +141,8 @@ class TestGains:
 
 
 class TestScalingAgainstGains:
-    """At few counts, dividing the data by the gains makes the noise of weak tilts count as much as that of strong ones."""
+    """At few counts, dividing the data by the gains makes the noise of weak tilts count as much as
+    that of strong ones."""
 
     def error(self, maps, gains, truth, iterations=20):
         A = projector(TiltGeometry(TILTS, 48))
@@ -148,6 +150,7 @@ class TestScalingAgainstGains:
             if iterate.iteration == iterations:
                 return np.square(iterate.volume - truth).sum() / np.square(truth).sum()
 
+    @pytest.mark.slow
     def test_equal_without_noise_and_better_with_it(self):
         z, x = np.mgrid[:48, :48] - 23.5
         truth = np.repeat((np.hypot(x / 16, z / 12) < 1)[..., None], 12, axis=2).astype(np.float32)
@@ -194,7 +197,8 @@ class TestHAADFLevels:
         assert np.asarray(haadf.data).min() > 90
 
     def test_a_series_with_an_offset_needs_it_off_before_its_means_are_gains(self):
-        """A shadowing of 1 in the EDS: against HAADF with offset the gains are wrong, without it right."""
+        """A shadowing of 1 in the EDS: against HAADF with offset the gains are wrong,
+        without it right."""
         haadf, particle = self.series()
         eds = mt.TiltSeriesEDS.from_maps(
             {"Au": particle * (1 + 0.003 * TILTS)[:, None, None]}, tilts=TILTS
@@ -341,6 +345,7 @@ class TestImages:
             haadf.threshold_background(1.0)
 
 
+@pytest.mark.slow
 def test_every_figure_of_preprocessing_draws():
     import io
 
@@ -369,6 +374,7 @@ def test_every_figure_of_preprocessing_draws():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (DATA / "idp_l2083").is_dir(), reason="the real lamella (idp_l2083) is not here"
 )

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is measured before the reconstruction: gains, levels, defects, bad tilts, drift of the dose."""
+"""What is measured before the reconstruction:
+gains, levels, defects, bad tilts, drift of the dose."""
 
 import numpy as np
 import pytest
@@ -194,7 +195,8 @@ class TestBackgroundLevel:
         ("size", "axes"), [(64, (12, 9, 10)), (64, (26, 20, 26)), (96, (38, 30, 38))]
     )
     def test_offset_and_film_beside_a_particle(self, size, axes):
-        """To 1 % of the offset, which is 0.2 % of the particle's signal, even where the particle covers most of the view."""
+        """To 1 % of the offset, which is 0.2 % of the particle's signal,
+        even where the particle covers most of the view."""
         fit = fit_background(
             [background_level(image) for image in self.series(size, axes)], self.WIDE
         )
@@ -202,6 +204,7 @@ class TestBackgroundLevel:
         assert fit.film == pytest.approx(40, abs=0.5)
         assert np.abs(fit.residuals).max() < 1
 
+    @pytest.mark.slow
     def test_errors_say_how_well_offset_and_film_are_told_apart(self):
         """Scatter of both over many noisy series; at low tilts the two are nearly the same."""
         rng = np.random.default_rng(7)
@@ -290,7 +293,8 @@ class TestDefects:
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float64])
     def test_hot_pixels_of_whole_numbers_are_those_of_floats(self, dtype):
-        """Unsigned numbers have no differences below 0: dark pixels must not wrap around to hot ones."""
+        """Unsigned numbers have no differences below 0:
+        dark pixels must not wrap around to hot ones."""
         image = np.random.default_rng(11).normal(100, 3, (32, 32)).round()
         image[9, 7], image[3, 3] = 250, 0
         hot, median = hot_pixels(image.astype(dtype))
@@ -338,6 +342,7 @@ class TestBadTilts:
         assert ranking.suspicious.size == 0
         assert set(ranking.reasons) == {""}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("bad", [0, 7, 12, 24])
     @pytest.mark.parametrize("fault", ["dark", "bright", "blurred", "another object"])
     def test_the_bad_one_is_the_worst_and_the_reason_fits(self, bad, fault):
@@ -364,8 +369,10 @@ class TestBadTilts:
         assert word in ranking.reasons[bad]
         assert f"{self.TILTS[bad]:.1f}" in str(ranking).splitlines()[1]
 
+    @pytest.mark.slow
     def test_tilts_that_merely_scatter_are_rarely_suspicious(self):
-        """The polynomial takes part of the scatter of a few tilts; a score in what is left of it would cry wolf."""
+        """The polynomial takes part of the scatter of a few tilts;
+        a score in what is left of it would cry wolf."""
         rng, tilts = np.random.default_rng(15), np.linspace(-60, 60, 13)
         found = np.zeros((400, 2), bool)
         for series in found:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Properties that hold for any series: what is done to the object or to the counts is done to the volumes, and nothing else."""
+"""Properties that hold for any series: what is done to the object or to the counts is done to the
+volumes, and nothing else."""
 
 import dask.array as da
 import numpy as np
@@ -59,6 +60,7 @@ def series_of(v, lazy=False, maps=None, haadf=None, **kwds):
 
 
 class TestProjector:
+    @pytest.mark.slow
     @given(geometries(), SEEDS, st.floats(-3, 3), st.integers(1, 20))
     def test_linear_and_adjoint(self, geometry, seed, factor, slices):
         A, rng = projector(geometry), np.random.default_rng(seed)
@@ -69,6 +71,7 @@ class TestProjector:
         if back.any():  # a detector beside the volume sees nothing
             assert dot_test(A, seed, slices) <= 1e-6
 
+    @pytest.mark.slow
     @given(
         geometries(),
         SEEDS,
@@ -156,12 +159,14 @@ METHODS = pytest.mark.parametrize("method", [by_sirt, by_hebt, by_em, by_cgls, b
 
 
 class TestReconstruction:
+    @pytest.mark.slow
     @METHODS
     @given(problem=problems(), dose=FACTORS)
     def test_more_dose_is_more_of_the_same(self, method, problem, dose):
         A, maps, haadf, ratios = problem
         near(method(A, dose * maps, haadf, ratios / dose), dose * method(A, maps, haadf, ratios))
 
+    @pytest.mark.slow
     @METHODS
     @given(problem=problems(), gain=FACTORS)
     def test_a_common_gain_is_a_factor_of_the_data(self, method, problem, gain):
@@ -176,6 +181,7 @@ class TestReconstruction:
             1e-4,
         )
 
+    @pytest.mark.slow
     @METHODS
     @given(problem=problems(), random=st.randoms(use_true_random=False))
     def test_order_of_the_elements(self, method, problem, random):
@@ -188,6 +194,7 @@ class TestReconstruction:
             1e-4,
         )
 
+    @pytest.mark.slow
     @METHODS
     @given(problem=problems(), ends=st.tuples(st.integers(0, 17), st.integers(1, 18)))
     def test_slices_know_nothing_of_each_other(self, method, problem, ends):
@@ -199,6 +206,7 @@ class TestReconstruction:
             1e-4,
         )
 
+    @pytest.mark.slow
     @METHODS
     @given(problem=problems(), rows=st.integers(-5, 5))
     def test_moving_the_object_along_the_axis(self, method, problem, rows):
@@ -206,6 +214,7 @@ class TestReconstruction:
         rolled = method(A, np.roll(maps, rows, -1), np.roll(haadf, rows, -1), ratios)
         near(rolled, np.roll(method(A, maps, haadf, ratios), rows, -1), 1e-4)
 
+    @pytest.mark.slow
     @METHODS
     @given(problem=problems(), pixels=st.integers(-4, 4))
     def test_moving_the_images_and_the_axis_across(self, method, problem, pixels):
@@ -215,7 +224,8 @@ class TestReconstruction:
         pad = 24  # px, so that the whole volume is seen at every tilt
 
         def seen(moved):
-            """Reconstruct on a wide detector from images, and with an axis, that lie `moved` px further on."""
+            """Reconstruct on a wide detector from images, and with an axis,
+            that lie `moved` px further on."""
             ends = [(pad + moved, pad - moved), (0, 0)]
             wide = [np.pad(images, [(0, 0)] * (images.ndim - 2) + ends) for images in (maps, haadf)]
             offset = g.axis_offset + moved
@@ -233,6 +243,7 @@ class TestReconstruction:
 
         near(seen(pixels), seen(0), 2e-4)
 
+    @pytest.mark.slow
     @METHODS
     @given(problem=problems())
     def test_reversed_tilts_mirror_the_volume(self, method, problem):
@@ -248,6 +259,7 @@ class TestReconstruction:
 
 
 class TestSeries:
+    @pytest.mark.slow
     @given(views(), st.booleans())
     def test_sorted_by_tilt_with_every_image_at_its_own(self, v, lazy):
         order = np.argsort(v.tilts)
@@ -262,6 +274,7 @@ class TestSeries:
                 np.asarray(series.data).reshape(given_data.shape), given_data[order]
             )
 
+    @pytest.mark.slow
     @few
     @given(views(), st.booleans(), st.booleans())
     def test_order_type_and_laziness_make_no_difference(self, v, lazy, backwards):
@@ -281,6 +294,7 @@ class TestSeries:
         assert volumes[1]._lazy == lazy
         near(volumes[1].data, volumes[0].data)
 
+    @pytest.mark.slow
     @few
     @given(views(dtypes=("float32",)))
     def test_tilt_axis_along_x_is_the_transpose(self, v):
@@ -295,6 +309,7 @@ class TestSeries:
                 two.reconstruct_sirt(3, **QUIET).data, one.reconstruct_sirt(3, **QUIET).data
             )
 
+    @pytest.mark.slow
     @few
     @given(views(dtypes=("float32",)))
     def test_reverse_tilts_mirrors_the_volume(self, v):
@@ -305,6 +320,7 @@ class TestSeries:
                 1e-4,
             )
 
+    @pytest.mark.slow
     @settings(max_examples=6)
     @given(v=views(dtypes=("float32",)), seed=SEEDS, suffix=st.sampled_from([".hspy", ".zspy"]))
     def test_saved_is_loaded(self, v, seed, suffix, tmp_path_factory):
@@ -327,7 +343,8 @@ class TestSeries:
 
 
 class Followed:
-    """The plain bookkeeping that a sliced series has to agree with: kept tilts, and the pixels of the first grid."""
+    """The plain bookkeeping that a sliced series has to agree with:
+    kept tilts, and the pixels of the first grid."""
 
     def __init__(self, series):
         self.tilt = np.arange(len(series.tilts))
@@ -362,6 +379,7 @@ class Followed:
 
 
 class TestMetadataStayTrue:
+    @pytest.mark.slow
     @given(views(dtypes=("float32",), smallest=4, sides=(8, 16)), changes(), SEEDS)
     def test_after_any_slicing(self, v, steps, seed):
         rng, n = np.random.default_rng(seed), len(v.tilts)
@@ -398,7 +416,8 @@ class TestMetadataStayTrue:
 
 @st.composite
 def mixtures(draw):
-    """Expected maps of two elements that overlap, (element, tilt, x, y), their counts and the HAADF."""
+    """Expected maps of two elements that overlap, (element, tilt, x, y),
+    their counts and the HAADF."""
     rng = np.random.default_rng(draw(SEEDS))
     expected = np.zeros((2, draw(st.integers(3, 6)), 24, 24))
     expected[0, :, 4:16, 3:20], expected[1, :, 10:21, 5:22] = rng.uniform(3, 12, 2)
@@ -426,6 +445,7 @@ class TestComposition:
         first, second = ratios_of(maps, haadf), ratios_of(maps[::-1], haadf, ("Ag", "Au"))
         np.testing.assert_allclose(second.values[::-1], first.values, rtol=1e-4)
 
+    @pytest.mark.slow
     @given(
         st.sampled_from(["CL", "zeta", "cross_section"]),
         st.sampled_from(["weight", "atomic"]),
@@ -448,6 +468,7 @@ class TestComposition:
         np.testing.assert_allclose(percent.sum(axis=0)[mask], 100, rtol=1e-5)
         assert not percent[:, ~mask].any()
 
+    @pytest.mark.slow
     @few
     @given(mixtures(), FACTORS)
     def test_dose_through_the_whole_chain(self, mixture, dose):

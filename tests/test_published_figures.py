@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The figures published for HEBT come out: the phantoms of Zhong et al. (2017) and Yuan et al. (2021), five noise seeds each.
+"""The figures published for HEBT come out: the phantoms of Zhong et al. (2017) and Yuan et al.
+(2021), five noise seeds each.
 
 The seeds lie side by side as slices of one series, which the reconstruction keeps apart.
 """
@@ -12,6 +13,8 @@ from hyperspy_multitomo.composition import fit_response_ratios, quantify
 from hyperspy_multitomo.inspection import dice, r_squared, scaled_mse, ssim_structure, wrong_pixels
 from hyperspy_multitomo.simulation import count, simulate, yuan, zhong
 from hyperspy_multitomo.tomography import TiltGeometry, hebt, projector, run, sirt
+
+pytestmark = pytest.mark.slow
 
 SEEDS = 5
 
@@ -35,7 +38,8 @@ def noisy(phantom, oversampling=3):
 
 
 def pixelwise_fit(maps, haadf):
-    """Ratios and R2 of each seed by plain non-negative least squares where there is HAADF, as in the papers."""
+    """Ratios and R2 of each seed by plain non-negative least squares where there is HAADF,
+    as in the papers."""
     ratios, r2 = [], []
     for y in range(SEEDS):
         inside = haadf[..., y] > 0
@@ -177,13 +181,15 @@ def test_yuan_outline_and_error_gain_from_the_haadf(yuan_volumes):
 
 @pytest.fixture(scope="module")
 def mixed_phases():
-    """A particle of 128 x 128 x 32 whose core and shell hold a fifth of the other's element, without noise."""
+    """A particle of 128 x 128 x 32 whose core and shell hold a fifth of the other's element,
+    without noise."""
     return simulate(yuan(size=128, slices=32), oversampling=1, blur=0.0, haadf_noise="none", seed=0)
 
 
 @pytest.mark.parametrize("counts", [0.3, 1.0, 3.0, 10.0])
 def test_response_ratios_at_any_number_of_counts(mixed_phases, counts):
-    """Each single fit is within 5 % of the truth; plain least squares on pixels sags far below it."""
+    """Each single fit is within 5 % of the truth;
+    plain least squares on pixels sags far below it."""
     inside = mixed_phases.expected_haadf > 0.05 * mixed_phases.expected_haadf.max()
     factor = counts / min(channel[inside].mean() for channel in mixed_phases.expected_maps)
     for seed in range(3):

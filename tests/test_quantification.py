@@ -40,6 +40,7 @@ def exspy_composition(intensities, method, factors, units):
     return np.array([image.data for image in composition]).reshape(intensities.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["CL", "zeta", "cross_section"])
 @pytest.mark.parametrize("units", ["weight", "atomic"])
 def test_equal_to_exspy(method, units):
@@ -185,7 +186,8 @@ class TestNegativeCounts:
         np.testing.assert_allclose(*means, rtol=1e-5)
 
     def test_an_absent_element_has_no_mean(self):
-        """The mean of fractions that cannot be negative does not say 0; that of the sums does, within two standard errors."""
+        """The mean of fractions that cannot be negative does not say 0;
+        that of the sums does, within two standard errors."""
         means, biased = [], []
         for seed in range(50):
             volumes = np.random.default_rng(seed).normal([[20.0], [0.0]], 6.0, (2, 900))
@@ -204,8 +206,10 @@ class TestNegativeCounts:
             mean_composition(np.array([[1.0, -2.0], [0.0, 0.0]]), ["Au", "Ag"], "CL", [1.0, 1.0])
 
 
+@pytest.mark.slow
 def test_volumes_of_fbp():
-    """An element that is absent, reconstructed without the constraint: fractions from 0 to 100, and a mean of 0."""
+    """An element that is absent, reconstructed without the constraint:
+    fractions from 0 to 100, and a mean of 0."""
     rng, angles = np.random.default_rng(0), np.arange(-70.0, 71.0, 10.0)
     x = np.arange(24) - 11.5
     path = 2 * np.sqrt(np.maximum(8.0**2 - x**2, 0))

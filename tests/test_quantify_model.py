@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Composition and density from calculated factors: signals, absolute numbers, errors, and what they must not depend on."""
+"""Composition and density from calculated factors:
+signals, absolute numbers, errors, and what they must not depend on."""
 
 import numpy as np
 import pytest
@@ -101,7 +102,8 @@ def test_order_of_elements_dose_and_pixel_size_change_nothing(alloy):
 
 
 def test_density_comes_back():
-    """Counts of 19.3 g/cm^3 of gold by the formula of the thin film, n f C rho t with n = N_A D Omega/(4 pi)."""
+    """Counts of 19.3 g/cm^3 of gold by the formula of the thin film,
+    n f C rho t with n = N_A D Omega/(4 pi)."""
     dose, omega = 2e7, 0.7
     for units, expected in (("g/cm^3", 19.3), ("atoms/nm^3", 19.3 / 196.966569 * 602.214)):
         f = cross_sections.xray_factor("Au_Ma", 100)
@@ -126,7 +128,8 @@ def test_density_comes_back():
 
 
 def test_zeta_and_dose_are_those_of_exspy():
-    """Mass thickness by eXSpy of a one-pixel map of 1 nm: its dose is current x live time, that of one pixel."""
+    """Mass thickness by eXSpy of a one-pixel map of 1 nm:
+    its dose is current x live time, that of one pixel."""
     from exspy._misc.eds.utils import quantification_zeta_factor
 
     electrons = electrons_per_pixel(0.3, 1.5, 1)
@@ -160,6 +163,7 @@ def test_dose_of_a_series_is_that_of_a_pixel_and_follows_it():
     assert eds.dose == pytest.approx(whole / (16 * 8))
 
 
+@pytest.mark.slow
 def test_lines_of_the_maps_come_with_the_volume():
     from hyperspy_multitomo.signals.metadata.recorded_arrays import record
 
@@ -255,6 +259,7 @@ def means(composition, where):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("iterations", [100, 200, 500])
 def test_core_and_shell_of_yuan(yuan_series, iterations):
     eds, haadf, core, shell, ratios = yuan_series
@@ -271,7 +276,8 @@ def test_core_and_shell_of_yuan(yuan_series, iterations):
 
 
 def test_eq_18_is_biased_where_the_ratios_do_not_follow_the_model(yuan_series):
-    """Through the response ratios the mean bias of z/(r f) between the elements goes into the composition."""
+    """Through the response ratios the mean bias of z/(r f) between the elements goes into the
+    composition."""
     eds, haadf, core, _, ratios = yuan_series
     volume = eds.reconstruct_hebt(
         haadf,
@@ -292,7 +298,8 @@ def test_eq_18_is_biased_where_the_ratios_do_not_follow_the_model(yuan_series):
 
 
 def test_model_as_prior_tells_collinear_elements_apart():
-    """Two elements of one alloy, everywhere in the same proportion: only the model says which ratio is whose."""
+    """Two elements of one alloy, everywhere in the same proportion:
+    only the model says which ratio is whose."""
     ramp = np.zeros((6, 32, 32))
     ramp[:, 6:26, 6:26] = np.linspace(2, 8, 20)[None, :, None]
     expected = np.stack([ramp, 0.5 * ramp])

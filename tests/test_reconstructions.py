@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The reconstructions of the series: gross counts to net volumes, lazy and eager, what the history says, and bad input."""
+"""The reconstructions of the series: gross counts to net volumes, lazy and eager,
+what the history says, and bad input."""
 
 import numpy as np
 import pytest
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.alignment import Alignment
-from hyperspy_multitomo.signals.arrays import as_recorded
+from hyperspy_multitomo.reconstruction.noise import stopping_noise
+from hyperspy_multitomo.signals.arrays import as_recorded, tilt_data
 from hyperspy_multitomo.signals.metadata.recorded_arrays import record
-from hyperspy_multitomo.signals.noise import with_noise
 from hyperspy_multitomo.tomography import TiltGeometry, cgls, em, fbp, projector, run, sirt
 
 TILTS = np.arange(-70, 71, 10.0)
@@ -43,7 +44,8 @@ def haadf_of(A, truth, lazy=False):
 
 
 def eds_of(A, truth, lazy=False, noise=True):
-    """Net counts with the gross counts and the background beside them, as `elemental_maps` makes them."""
+    """Net counts with the gross counts and the background beside them,
+    as `elemental_maps` makes them."""
     expected = SHARES.T[:, :, None, None] * A(truth)
     background = np.full_like(expected, 3.0)
     gross = (
@@ -171,6 +173,7 @@ class TestInitial:
 
 
 class TestGains:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", METHODS)
     def test_in_any_unit(self, A, truth, name):
         """Beam currents in A, say: 1e-9 of the gains are 1e9 times the volume, not an empty one."""
@@ -258,7 +261,8 @@ class TestStopping:
     @pytest.mark.parametrize("rotation", [0.0, 3.0])
     @pytest.mark.parametrize("kind", ["eds", "haadf"])
     def test_noise_after_an_alignment_that_resamples(self, A, truth, kind, rotation):
-        """Interpolation takes noise away: the rule has to know, or stops too early; by the finest detail alone, too late."""
+        """Interpolation takes noise away: the rule has to know, or stops too early;
+        by the finest detail alone, too late."""
         truth = np.tile(truth, (1, 1, 1, 8))
         rng = np.random.default_rng(2)
         if kind == "eds":
@@ -274,7 +278,7 @@ class TestStopping:
         left = series.alignment.apply(noise.transpose(0, 2, 1), for_geometry=True)
         data = series.alignment.apply(as_recorded(series)[0], for_geometry=True)
         limit = np.linalg.norm(left) / np.linalg.norm(data)
-        _, noise_of = with_noise(series, {}, None, "discrepancy", None)
+        _, noise_of = stopping_noise(tilt_data(series), {}, None, "discrepancy", None)
         found = {"maps": data[None], "recorded": as_recorded(series), "gross": None}
         assert noise_of(found)[0] == pytest.approx(limit, rel=0.1)
 
@@ -314,6 +318,7 @@ class TestStopping:
 
 
 class TestLazy:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", METHODS)
     @pytest.mark.parametrize("kind", ["haadf", "eds"])
     def test_lazy_equals_eager(self, A, truth, name, kind):

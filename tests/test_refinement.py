@@ -49,6 +49,7 @@ def aligned_needle(needle):
     return align(needle.haadf, needle.tilts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("specimen", "shift", "axis", "rotation"),
     [("needle", 0.1, 0.2, 0.2), ("particle", 0.1, 0.3, 0.5), ("lamella", 0.3, 1.0, 0.5)],
@@ -71,6 +72,7 @@ def test_the_chain_finds_shifts_axis_and_rotation(specimen, shift, axis, rotatio
     assert quality.report[0].startswith("rough shifts")
 
 
+@pytest.mark.slow
 def test_shifting_the_images_shifts_the_result(needle, aligned_needle):
     steps = np.random.default_rng(3).integers(-2, 3, (len(TILTS), 2))
     moved = Alignment(*steps.T.astype(float)).apply(needle.haadf, fill="edge")
@@ -90,6 +92,7 @@ def test_shifting_the_images_shifts_the_result(needle, aligned_needle):
     assert np.sqrt(np.mean(left**2)) < 0.06
 
 
+@pytest.mark.slow
 def test_aligning_twice_changes_nothing(needle, aligned_needle):
     axis_to_middle = replace(
         aligned_needle, across=aligned_needle.across - aligned_needle.axis_offset, axis_offset=0.0
@@ -128,6 +131,7 @@ def test_a_rotation_that_may_be_none_is_left_out():
         assert any("not significant" in line for line in found.quality.report)
 
 
+@pytest.mark.slow
 def test_maps_decide_where_the_images_are_poor():
     # Images with the noise of a third of their maximum: the maps know better, and both together
     # know best.
@@ -166,6 +170,7 @@ def test_a_tilt_out_of_place_is_suspicious(needle):
     assert list(found.suspicious) == [TILTS[6]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("specimen", ["needle", "particle", "lamella"])
 def test_projection_matching_improves_rough_shifts(specimen):
     series = series_of(specimen, size=64)
@@ -193,8 +198,10 @@ def test_axis_by_centre_of_mass_is_within_its_errors(needle):
     assert abs(axis.rotation - 2.0) < 4 * axis.rotation_error < 0.4
 
 
+@pytest.mark.slow
 def test_gradient_is_that_of_the_likelihood(needle):
-    """Against finite differences: the value of the model-based gradient agrees up to its own scatter."""
+    """Against finite differences: the value of the model-based gradient agrees up to its own
+    scatter."""
     angle = np.deg2rad(2)
     truth = needle.alignment
     placement = Placement(
@@ -228,7 +235,8 @@ def covariance_of_rays(tilts, u, support):
 
 
 def blobs_one_by_one(support, reach, scale, across):
-    """Return places x, z of blobs all over a support, so close that they are a continuum, and their weights, in steps."""
+    """Return places x, z of blobs all over a support, so close that they are a continuum,
+    and their weights, in steps."""
     full = support.size / (2 if support.shape == "slab" else 1) - 0.75 * scale
     edge = max(full, 0.1 * scale)
     density, spacing = max(full, scale / 2) / edge, min(scale, 2 * edge) / 5
@@ -271,7 +279,8 @@ def blobs_one_by_one(support, reach, scale, across):
 )
 @pytest.mark.parametrize("count", [6, 7])
 def test_covariance_is_that_of_blobs_one_by_one(support, count):
-    """Uneven tilts, two of them all but the same, and a ray through the axis or none; in steps of 2 px."""
+    """Uneven tilts, two of them all but the same, and a ray through the axis or none;
+    in steps of 2 px."""
     tilts, u = np.array([-60.0, -20.0, 3.0, 3.01]), np.arange(count) - (count - 1) / 2
     angles, expected = np.deg2rad(tilts), 0.0
     across = (u[-1] + 10 + 6 * 4.9) / np.cos(np.deg2rad(69))
@@ -288,6 +297,7 @@ def test_covariance_is_that_of_blobs_one_by_one(support, count):
     assert np.abs(found - expected).max() < 1e-5 * expected.max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "support", [Support("rod", 18.0), Support("ball", 19.0), Support("slab", 14.0, 3.0)], ids=str
 )
@@ -342,11 +352,15 @@ def test_covariance_predicts_projections():
     )
 
 
+@pytest.mark.slow
 def test_what_is_in_view():
     particle, needle, lamella = (
         series_of(name, size=64).haadf for name in ("particle", "needle", "lamella")
     )
-    assert [in_view(images, side) for images in (particle, needle, lamella) for side in ("across", "along")] == [
+    all_sides = (
+        (images, side) for images in (particle, needle, lamella) for side in ("across", "along")
+    )
+    assert [in_view(images, side) for images, side in all_sides] == [
         True, True, True, False, False, False,
     ]  # fmt: skip
 
@@ -375,6 +389,7 @@ def test_bad_series_are_named(needle, method):
         align(np.zeros_like(needle.haadf), TILTS, method)
 
 
+@pytest.mark.slow
 def test_a_jump_beyond_the_view_is_named():
     lamella = series_of("lamella", size=64)
     images = lamella.haadf.copy()
@@ -409,7 +424,8 @@ def test_bad_arguments(needle):
 
 
 def blobs(x, slices, tilts):
-    """Three wires along the axis, uneven along it, each moved by up to a pixel from tilt to tilt: counts."""
+    """Three wires along the axis, uneven along it,
+    each moved by up to a pixel from tilt to tilt: counts."""
     rng, angles = np.random.default_rng(0), np.deg2rad(tilts)
     across, y = np.arange(x) - (x - 1) / 2, np.arange(slices)
     images = np.zeros((len(tilts), x, slices))
@@ -425,6 +441,7 @@ def blobs(x, slices, tilts):
 
 
 class TestFewSlices:
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", ["auto", "tilt_axis"])
     @pytest.mark.parametrize(
         ("x", "slices", "count"),
@@ -464,8 +481,10 @@ class TestFewSlices:
         assert np.abs(images.sample(place, u, y).mean(axis=0) - smooth).max() < 0.1 * whole.max()
 
 
+@pytest.mark.slow
 def test_residual_of_the_model_itself_is_one():
-    """What the others do not predict of each image, of a Gaussian random field with the covariance of the model."""
+    """What the others do not predict of each image,
+    of a Gaussian random field with the covariance of the model."""
     tilts, u, y = np.linspace(-60, 60, 13), positions(-10, 10, 1), positions(-20, 20, 1)
     support = Support("rod", 8.0)
     covariance = covariance_of_rays(tilts, u, support) + 1e-2 * np.eye(13 * 20)
@@ -481,9 +500,11 @@ def test_residual_of_the_model_itself_is_one():
         assert view.leave_one_out_residual(placement).mean() == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [-24.0, 20.0, 24.0])
 def test_a_cut_specimen_whose_axis_is_off_the_middle_is_seen_as_a_whole(offset):
-    """What is seen on one side of the axis alone has no even and odd part; the object is moved until little is."""
+    """What is seen on one side of the axis alone has no even and odd part;
+    the object is moved until little is."""
     tilts = np.linspace(-70, 70, 15)
     series = misaligned("lamella", size=64, tilts=tilts, shift=1.0, axis_offset=offset)
     found = refine(series.haadf, tilts, Alignment(np.zeros(15), np.zeros(15), offset, 0.0, tilts))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The regularised reconstructions on the signals: what enters the model, and what the volumes hold and record."""
+"""The regularised reconstructions on the signals:
+what enters the model, and what the volumes hold and record."""
 
 import hyperspy.api as hs
 import numpy as np
@@ -71,6 +72,7 @@ class TestAgainstArrays:
         assert relative(arrays(volume), expected) < 1e-4
         assert volume.response_ratios == RATIOS
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", METHODS)
     def test_a_single_slice_has_two_dimensions(self, truth, method):
         """And is as smooth as those."""
@@ -266,8 +268,8 @@ class TestHistory:
             )
         }
         assert told == {
-            "step": "reconstruct_tgv", "weight": 2.0, "alpha0": 3.0, "coupled": False, "dimensions": 3, "data_term": "poisson",
-            "iterations": 30,
+            "step": "reconstruct_tgv", "weight": 2.0, "alpha0": 3.0, "coupled": False,
+            "dimensions": 3, "data_term": "poisson", "iterations": 30,
         }  # fmt: skip
         assert step["calibration"]
         assert step["data_terms"]["maps"]["discrepancy"] == "kl"
@@ -320,7 +322,7 @@ class TestInterruption:
 
         eds = eds_of(truth)
         expected = eds.reconstruct_tv(tolerance=None, **(FEW | {"iterations": 12}))
-        monkeypatch.setattr("hyperspy_multitomo.signals.reconstruct.progress_bar", bar)
+        monkeypatch.setattr("hyperspy_multitomo.reconstruction.run.progress_bar", bar)
         with pytest.warns(UserWarning, match="this is iteration 12 of 20"):
             volume = eds.reconstruct_tv(tolerance=None, **FEW)
         np.testing.assert_allclose(volume.data, expected.data, rtol=1e-5)
@@ -348,6 +350,7 @@ class TestPlot:
 
 
 class TestLazy:
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", METHODS)
     def test_lazy_equals_eager(self, truth, method):
         truth = np.tile(truth, (1, 1, 1, 14))
@@ -363,6 +366,7 @@ class TestLazy:
         assert lazy.history[-1]["calibration"] == eager.history[-1]["calibration"]
         assert relative(lazy.data.compute(), eager.data) < 1e-6  # steps are those of all slices
 
+    @pytest.mark.slow
     def test_images_and_hebt(self, truth):
         truth = np.tile(truth, (1, 1, 1, 14))
         options = FEW | {"dimensions": 2, "tolerance": None}
@@ -377,6 +381,7 @@ class TestLazy:
         ]
         assert relative(maps[1].compute(), maps[0]) < 1e-6
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", METHODS)
     def test_three_dimensions_in_slabs_that_overlap(self, truth, method):
         truth = np.tile(truth, (1, 1, 1, 8))

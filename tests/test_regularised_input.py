@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The regularised reconstructions and awkward input: the noise that is taken for the data's, and errors that say what to do."""
+"""The regularised reconstructions and awkward input:
+the noise that is taken for the data's, and errors that say what to do."""
 
 import numpy as np
 import pytest
@@ -43,6 +44,7 @@ class TestNoise:
         with pytest.raises(ValueError, match=r"pass data_term='least_squares'"):
             haadf.reconstruct_tv(data_term="poisson", **FEW)
 
+    @pytest.mark.slow
     def test_noisier_images_weigh_less(self, truth):
         eds = eds_of(truth)
         weights = [
@@ -53,6 +55,7 @@ class TestNoise:
         ]
         assert weights[0] > 5 * weights[1]
 
+    @pytest.mark.slow
     def test_a_channel_without_counts(self, truth):
         empty = truth * np.array([1, 0], np.float32)[:, None, None, None]
         for call in (
@@ -84,8 +87,10 @@ class TestNoise:
         with pytest.warns(UserWarning, match="no counts as recorded"):
             eds.smooth(1.0).reconstruct_tv(data_term="least_squares", **FEW)
 
+    @pytest.mark.slow
     def test_vacuum_has_no_say(self, truth):
-        """The weights of least squares are those of the noise in the object, however much is empty around it."""
+        """The weights of least squares are those of the noise in the object,
+        however much is empty around it."""
         counts = (
             np.random.default_rng(0).poisson(5 * projector(geometry())(truth)).transpose(0, 1, 3, 2)
         )
@@ -186,9 +191,7 @@ class TestBadInput:
             haadf.reconstruct_tv(mu="large", **FEW)
 
     def test_what_does_not_fit_is_told_before_anything_is_computed(self, truth, monkeypatch):
-        monkeypatch.setattr(
-            "hyperspy_multitomo.signals.methods.regularised_solvers.calibrate", None
-        )
+        monkeypatch.setattr("hyperspy_multitomo.reconstruction.variational.calibrate", None)
         eds, haadf = eds_of(truth), haadf_of(truth)
         start = eds.reconstruct_sirt(1, **QUIET)
         for keywords, message in (
@@ -253,11 +256,13 @@ class TestBadInput:
         ):
             eds.reconstruct_tgv(haadf, **FEW)
 
+    @pytest.mark.slow
     def test_memory_that_other_ways_take(self, truth, monkeypatch):
-        """A power of the HAADF and a projector without compiled kernels hold copies of the volume."""
+        """A power of the HAADF and a projector without compiled kernels hold copies of the
+        volume."""
         needed = []
         monkeypatch.setattr(
-            "hyperspy_multitomo.signals.methods.regularised_solvers.check_memory",
+            "hyperspy_multitomo.reconstruction.variational.check_memory",
             lambda size, *_: needed.append(size),
         )
         eds, haadf = eds_of(truth), haadf_of(truth)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the regularised methods are said to gain, at the default weight on small phantoms; benchmarks/regularisers.py has all."""
+"""What the regularised methods are said to gain, at the default weight on small phantoms;
+benchmarks/regularisers.py has all."""
 
 import importlib.util
 import sys
@@ -12,6 +13,8 @@ import pytest
 from hyperspy_multitomo.inspection import psnr
 from hyperspy_multitomo.simulation import huber, yuan
 from hyperspy_multitomo.tomography import em, hebt, sirt
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,8 @@ def figures():
 
 @pytest.fixture(scope="module")
 def ytterbium(figures):
-    """PSNR (dB) of Yb, the weakest channel of the Huber phantom: the best of SIRT, and TV by coupling and dimensions."""
+    """PSNR (dB) of Yb, the weakest channel of the Huber phantom:
+    the best of SIRT, and TV by coupling and dimensions."""
     data = figures.Data.simulated(huber(96, 16), 0)
     found = {
         "SIRT": max(
@@ -70,7 +74,8 @@ def test_tgv_beats_tv_where_composition_is_graded(figures):
 
 @pytest.fixture(scope="module")
 def particle(figures):
-    """Errors of composition inside, deep inside, and outline of a particle at 30 counts, by method; plain ones at their best."""
+    """Errors of composition inside, deep inside, and outline of a particle at 30 counts, by method;
+    plain ones at their best."""
     data = figures.Data.simulated(yuan(97, 16), 0, fitted=True)
 
     def best(solver):

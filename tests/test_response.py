@@ -97,6 +97,7 @@ def test_invariant_to_scale_order_and_gains(small):
     np.testing.assert_allclose(lit.values, reference.values, rtol=0.01)
 
 
+@pytest.mark.slow
 def test_standard_errors_cover_the_scatter():
     tilts = np.arange(-60.0, 61.0, 10.0)
     fits = [

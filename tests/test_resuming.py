@@ -52,10 +52,12 @@ def kept(tmp_path):
 
 
 class TestExactly:
+    @pytest.mark.slow
     @pytest.mark.parametrize("form", ["fused", "textbook"])
     @pytest.mark.parametrize("name", SOLVERS)
     def test_every_solver_goes_on(self, kept, name, form):
-        """The parts end before, at and after measurements and new tangents, and where a slice of CGLS has just been exhausted."""
+        """The parts end before, at and after measurements and new tangents,
+        and where a slice of CGLS has just been exhausted."""
         make = SOLVERS[name] if form == "fused" else textbook(SOLVERS[name])
         assert type(next(make())._steps).__name__.startswith(
             ("Textbook", "Re") if form == "textbook" else ("Fused", "Re")
@@ -66,9 +68,11 @@ class TestExactly:
         assert_same(result, run(make(), parts[-1]))
         assert result.resumed_at == parts[1]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", SOLVERS)
     def test_on_any_number_of_threads(self, kept, monkeypatch, name):
-        """Bit for bit: the last slabs of a run, and those of other workers, have other numbers of them."""
+        """Bit for bit: the last slabs of a run, and those of other workers,
+        have other numbers of them."""
         found = []
         for threads in (1, 2, 5):
             for each in (A, B, FEW, COARSE):
@@ -79,6 +83,7 @@ class TestExactly:
         for other in found[1:]:
             np.testing.assert_array_equal(other.volume, found[0].volume)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "solver", [sirt, cgls, em, lambda A, data: penalised(DataTerm(A, data))]
     )
@@ -109,7 +114,8 @@ class TestExactly:
             assert_same(resumed(make, kept, (4, 11)), run(make(), 11))
 
     def test_slices_of_any_number_of_lanes(self, kept, monkeypatch):
-        """The file knows nothing of the lanes: what was saved with 64 goes on with 16, to rounding."""
+        """The file knows nothing of the lanes:
+        what was saved with 64 goes on with 16, to rounding."""
         for number, make in enumerate(
             (SOLVERS["tgv"], SOLVERS["cgls, two groups"], SOLVERS["sirt"])
         ):
@@ -117,19 +123,20 @@ class TestExactly:
             run(make(), 6, checkpoint=kept)
             expected = run(make(), 9).volume
             with monkeypatch.context() as patch:
-                for name in ("primal_dual_fused", "cgls"):
+                for name in ("cpu.primal_dual_fused", "cgls"):
                     patch.setattr(
                         import_module(f"hyperspy_multitomo.tomography.{name}"),
                         "lane_count",
                         lambda slices: 16,
                     )
                 one_width = lambda slices, channels: [(0, slices, 16)]  # noqa: E731
-                patch.setattr("hyperspy_multitomo.tomography.steps.blocks", one_width)
+                patch.setattr("hyperspy_multitomo.tomography.cpu.stacked.blocks", one_width)
                 found = run(make(), 9, checkpoint=kept, resume=True).volume
             assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
 
     def test_held_channels(self, kept):
-        """Before, at and after the iteration at which the first channel gets to the noise, and just before the end."""
+        """Before, at and after the iteration at which the first channel gets to the noise,
+        and just before the end."""
         make, noise = SOLVERS["sirt"], counting_noise(counts(slices=70)) * [1.0, 1.1]
         expected = run(make(), 300, noise=noise)
         assert expected.stopped_by == "discrepancy"
@@ -259,6 +266,7 @@ class TestSnapshot:
 
 
 class TestInterrupted:
+    @pytest.mark.slow
     @pytest.mark.parametrize("delay", [0.05, 0.11, 0.173])
     def test_interrupted_within_an_iteration(self, kept, delay):
         """Whenever it comes, the run goes on from there as if nothing had been."""
@@ -280,11 +288,13 @@ class TestInterrupted:
         assert done == len(result.residuals["eds"]) > 0
         assert_same(run(make(), done + 3, checkpoint=kept, resume=True), run(make(), done + 3))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("finished", [True, False])
     @pytest.mark.parametrize("at", [9, 10, 14])
     @pytest.mark.parametrize("name", ["tv", "power, tgv"])
     def test_interrupted_within_a_step_of_a_step(self, kept, name, at, finished):
-        """A step under way is left out or finished; that of a tangent's solver may be finished when its owner's is not."""
+        """A step under way is left out or finished;
+        that of a tangent's solver may be finished when its owner's is not."""
         iterates = SOLVERS[name]()
         steps = next(iterates)._steps
         inner = getattr(steps, "_solver", steps)
@@ -309,6 +319,7 @@ class TestInterrupted:
         )
 
 
+@pytest.mark.slow
 def test_tgv_goes_on_in_another_process(kept):
     """Begun in one process, finished in this one."""
     code = f"""

@@ -18,13 +18,28 @@ import pytest
 import hyperspy_multitomo as mt
 
 # Resumed runs warn of the version that began them, of tiny images, and of a zarr store.
-pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
 
 HERE = Path(__file__).parent / "saved_before"
 RECORD = json.loads((HERE / "recorded.json").read_text(encoding="utf-8"))
 SIGNALS, RUNS = RECORD["signals"], RECORD["runs"]
 METHODS = {
-    f"reconstruct_{name}" for name in ("sirt", "em", "cgls", "fbp", "hebt", "tv", "tgv", "tnv", "fused", "with_absorption")
+    f"reconstruct_{name}"
+    for name in (
+        "sirt",
+        "em",
+        "cgls",
+        "fbp",
+        "hebt",
+        "tv",
+        "tgv",
+        "tnv",
+        "fused",
+        "with_absorption",
+    )
 }
 QUIET = {"show_progressbar": False}
 # Of the largest value of a volume: other processors round differently.
@@ -102,14 +117,21 @@ PLAIN = {
     "alignment": lambda signal: None if signal.alignment is None else signal.alignment.as_dict(),
     "lines": lambda signal: signal.lines,
     "edges": lambda signal: signal.edges,
-    "detectors": lambda signal: [[one.azimuth, one.elevation, one.solid_angle, one.name] for one in signal.detectors],
+    "detectors": lambda signal: [
+        [one.azimuth, one.elevation, one.solid_angle, one.name] for one in signal.detectors
+    ],
     "ratios": lambda signal: signal.response_ratios.as_dict(),
     "axes": lambda signal: [axis_of(axis) for axis in signal.axes_manager._axes],
 }
 
 
 def axis_of(axis):
-    return [axis.name, str(axis.units), axis.size, *([] if axis.name == "tilt" else [axis.offset, axis.scale])]
+    return [
+        axis.name,
+        str(axis.units),
+        axis.size,
+        *([] if axis.name == "tilt" else [axis.offset, axis.scale]),
+    ]
 
 
 class TestSignals:
@@ -121,7 +143,11 @@ class TestSignals:
         assert type(signal) is getattr(mt, f"Lazy{expected_class}" if lazy else expected_class)
         for what, value in told.items():
             same(as_json(PLAIN[what](signal)), value, what)
-        expected = {what.removeprefix(f"{name}/"): values for what, values in arrays.items() if what.startswith(f"{name}/")}
+        expected = {
+            what.removeprefix(f"{name}/"): values
+            for what, values in arrays.items()
+            if what.startswith(f"{name}/")
+        }
         np.testing.assert_array_equal(np.asarray(signal.data), expected.pop("data"))
         for what, values in arrays_of(signal, expected).items():
             close(values, expected[what], what)
@@ -133,14 +159,24 @@ class TestSignals:
         }  # fmt: skip
         steps = {step["step"] for told in SIGNALS.values() for step in told["history"]}
         assert steps >= METHODS - {"reconstruct_with_absorption"}
-        assert {"quantify", "quantify_haadf", "estimate_absorption", "estimate_gains", "fit_response_ratios"} <= steps
+        assert {
+            "quantify",
+            "quantify_haadf",
+            "estimate_absorption",
+            "estimate_gains",
+            "fit_response_ratios",
+        } <= steps
         assert {run["step"] for run in RUNS.values()} == METHODS - {"reconstruct_fbp"}
 
     def test_it_is_used_as_it_was(self, files, arrays):
         """Fits take what is recorded beside the data."""
         eds, haadf = hs.load(files / "eds.hspy"), hs.load(files / "haadf.hspy")
-        np.testing.assert_allclose(eds.estimate_gains(haadf).values, arrays["again/gains"], rtol=1e-5)
-        np.testing.assert_allclose(eds.fit_response_ratios(haadf, block_size=2).values, arrays["again/ratios"], rtol=1e-5)
+        np.testing.assert_allclose(
+            eds.estimate_gains(haadf).values, arrays["again/gains"], rtol=1e-5
+        )
+        np.testing.assert_allclose(
+            eds.fit_response_ratios(haadf, block_size=2).values, arrays["again/ratios"], rtol=1e-5
+        )
 
     def test_alignment(self, files):
         found = mt.Alignment.load(files / "alignment.json")
@@ -155,7 +191,9 @@ def call(files, arrays, name, checkpoint, **other):
         keyword: arrays.get(f"given/{value}", value) if isinstance(value, str) else value
         for keyword, value in run["keywords"].items()
     }
-    volume = getattr(series[0], run["step"])(*series[1:], **(given | QUIET | other), resume=checkpoint)
+    volume = getattr(series[0], run["step"])(
+        *series[1:], **(given | QUIET | other), resume=checkpoint
+    )
     if run["lazy"]:
         volume.compute(**QUIET)
     return volume
@@ -191,7 +229,9 @@ class TestCheckpoints:
             told["step"], told["iterations"], told.get("stopped_by"),
         )  # fmt: skip
         for what, values in volume.residuals.items():
-            np.testing.assert_allclose(values, arrays[f"{run['volume']}/residuals/{what}"], rtol=1e-4, err_msg=what)
+            np.testing.assert_allclose(
+                values, arrays[f"{run['volume']}/residuals/{what}"], rtol=1e-4, err_msg=what
+            )
 
     def test_rounds_that_were_finished_stay(self, files, arrays, tmp_path):
         skip_on_other_processors("absorption_later")

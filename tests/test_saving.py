@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A save that fails, is interrupted or killed leaves the previous file as it was, and nothing else behind."""
+"""A save that fails, is interrupted or killed leaves the previous file as it was,
+and nothing else behind."""
 
 import errno
 import importlib
@@ -33,7 +34,8 @@ warnings.simplefilter("ignore")
 folder = Path(sys.argv[1])
 values = np.random.default_rng(0).random((6, 64, 64), np.float32)
 eager = mt.TomographicVolume.from_arrays({"Au": values, "Ag": values}, 1.0)
-lazy = mt.TomographicVolume.from_arrays({name: da.from_array(values, chunks=(2, 32, 32)) for name in ("Au", "Ag")}, 1.0)
+chunked = da.from_array(values, chunks=(2, 32, 32))
+lazy = mt.TomographicVolume.from_arrays({"Au": chunked, "Ag": chunked}, 1.0)
 for suffix in ("hspy", "emd", "nxs", "zspy"):
     target = folder / f"volume.{suffix}"
     eager.inav[:, :1].save(target) if suffix == "zspy" else target.write_bytes(b"precious")
@@ -42,13 +44,15 @@ for suffix in ("hspy", "emd", "nxs", "zspy"):
         for size in (0, 3000, 60_000)[: 2 if suffix == "zspy" else 3]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
             try:
-                volume.save(target, overwrite=True, **({"show_progressbar": False} if suffix in ("hspy", "zspy") else {}))
+                quiet = {"show_progressbar": False} if suffix in ("hspy", "zspy") else {}
+                volume.save(target, overwrite=True, **quiet)
             except OSError as error:
                 said = str(error)
             else:
                 said = "no error"
-            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-            print(suffix, said.replace(str(folder), ""), sorted(path.name for path in folder.iterdir()))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+            names = sorted(path.name for path in folder.iterdir())
+            print(suffix, said.replace(str(folder), ""), names)
     if suffix != "zspy":
         assert target.read_bytes() == b"precious"
         target.unlink()
@@ -146,7 +150,10 @@ def test_signal_survives_a_full_disk(tmp_path, monkeypatch, suffix):
         patch.setattr(writers, "file_writer", fails)
         with pytest.raises(
             OSError,
-            match=rf"haadf.{suffix} could not be written \(the disk is full\).*save to another disk",
+            match=(
+                rf"haadf.{suffix} could not be written \(the disk is "
+                r"full\).*save to another disk"
+            ),
         ):
             second.save(target, overwrite=True)
     np.testing.assert_array_equal(hs.load(target).data, first.data)
@@ -157,6 +164,7 @@ def test_signal_survives_a_full_disk(tmp_path, monkeypatch, suffix):
     np.testing.assert_array_equal(hs.load(target).data, second.data)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="sets a limit that Windows does not have")
 def test_a_full_disk_ends_no_process(tmp_path):
     """HDF5 ends the process on its own where what it writes fails: not through our file object."""
@@ -169,7 +177,8 @@ def test_a_full_disk_ends_no_process(tmp_path):
     for line in told:
         suffix = line.split()[0]
         assert re.search(
-            rf"/volume.{suffix} could not be written \(files may not be that large here\): .*another disk",
+            rf"/volume.{suffix} could not be written \(files may not be "
+            r"that large here\): .*another disk",
             line,
         ), line
         assert line.endswith(f"['volume.{suffix}']")
@@ -191,6 +200,7 @@ class Failing:
         return getattr(self.file, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [0, 96, 2000, 5000, 40_000, 100_000])
 def test_hdf5_never_hears_of_a_failed_write(tmp_path, room):
     import h5py
@@ -265,7 +275,8 @@ def test_an_interrupt_while_hdf5_writes(tmp_path, monkeypatch, where):
 
 
 class TestKilled:
-    """What a killed save leaves: removed, or given its name back, by the next save; what is being written stays."""
+    """What a killed save leaves: removed, or given its name back, by the next save;
+    what is being written stays."""
 
     def test_leftovers_go_with_the_next_save(self, tmp_path):
         target = tmp_path / "haadf.zspy"
@@ -280,8 +291,8 @@ class TestKilled:
         here, gone = writing._machine(), 2**22 + 1  # more than the number of a process can be
         kept = [
             tmp_path / f".haadf.{here}{os.getppid():08x}0000.zspy",  # of a living process
-            tmp_path
-            / f".haadf.{'0000' if here != '0000' else '0001'}{gone:08x}0000.zspy",  # of another machine
+            # Of another machine.
+            tmp_path / f".haadf.{'0000' if here != '0000' else '0001'}{gone:08x}0000.zspy",
             tmp_path / f".other.{here}{gone:08x}0000.zspy",
             tmp_path / ".haadf.old.zspy",
         ]
@@ -339,6 +350,7 @@ class TestKilled:
         assert list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", ["a\\b", "..", "a/b", "x" * 300, "a:b\n"])
 @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
 def test_any_title_can_be_loaded(tmp_path, suffix, title):

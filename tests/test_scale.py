@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The unit of the data changes nothing: images in amperes give what those in counts of the converter give, times the unit."""
+"""The unit of the data changes nothing: images in amperes give what those in counts of the
+converter give, times the unit."""
 
 import warnings
 from functools import cache
@@ -129,6 +130,7 @@ def assert_alike(make, scale, scaled, one):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", IMAGES)
 def test_unit_of_the_images(name):
@@ -137,6 +139,7 @@ def test_unit_of_the_images(name):
         assert_alike(IMAGES[name], scale, ("HAADF", "rest"), one)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", MAPS)
 def test_unit_of_the_maps(name):
@@ -164,6 +167,7 @@ NUMERICS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [lambda make: make, textbook], ids=["fused", "textbook"])
 @pytest.mark.parametrize("name", NUMERICS)
 def test_solvers_on_arrays(name, form):
@@ -326,6 +330,7 @@ AROUND = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", AROUND)
 def test_unit_around_the_reconstruction(name):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Maps that drifted while they were scanned are put on the HAADF image of their tilt, as well as their counts allow."""
+"""Maps that drifted while they were scanned are put on the HAADF image of their tilt,
+as well as their counts allow."""
 
 from functools import cache
 
@@ -30,7 +31,8 @@ def moves(seed, largest=3.0, drift=0.03):
 
 
 def scanned(maps, offsets, drifts, slow_axis="y", counts=5.0):
-    """Maps whose pixel v shows the place v + offset + drift * line, expected, with `counts` at the peak of their sum."""
+    """Maps whose pixel v shows the place v + offset + drift * line, expected,
+    with `counts` at the peak of their sum."""
     grid = np.indices(maps.shape[2:]).astype(float)
     slow = grid[0 if slow_axis == "x" else 1]
     line = slow - slow.mean()
@@ -53,7 +55,8 @@ def rms(values):
 
 
 def bounds(expected):
-    """Cramér-Rao bounds of the offset and of the drift over the scan (px, rms), for Poisson counts of the summed maps."""
+    """Cramér-Rao bounds of the offset and of the drift over the scan (px, rms),
+    for Poisson counts of the summed maps."""
     variances = []
     for image in expected.sum(axis=0):
         line = np.linspace(-1, 1, image.shape[1])
@@ -67,6 +70,7 @@ def bounds(expected):
     return np.sqrt(mean[:2].mean()), 2 * np.sqrt(mean[2:4].mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("specimen", SPECIMENS)
 def test_few_counts_are_used_well(specimen):
     shift_errors, drift_errors, limits = [], [], []
@@ -87,6 +91,7 @@ def test_few_counts_are_used_well(specimen):
     assert rms(drift_errors) <= max(0.3, drift_limit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("specimen", SPECIMENS)
 @pytest.mark.parametrize("slow_axis", ["x", "y"])
 def test_expected_counts_give_the_offsets_and_drifts_of_scans_in_both_directions(
@@ -170,6 +175,7 @@ def test_a_sum_of_maps_alone_will_do_where_it_looks_like_the_image():
     assert rms(shift) < 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("specimen", SPECIMENS)
 def test_maps_in_place_stay_there_within_their_errors(specimen):
     truth, nothing = series(specimen), np.zeros((len(TILTS), 2))
@@ -179,6 +185,7 @@ def test_maps_in_place_stay_there_within_their_errors(specimen):
     assert (np.abs(found.along) < 4 * found.quality.along_error).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("specimen", SPECIMENS)
 def test_standard_errors_are_those_of_repeated_measurements(specimen):
     truth, (offsets, drifts) = series(specimen), moves(9, 2.0, 0.0)

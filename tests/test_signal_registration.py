@@ -27,7 +27,9 @@ def test_hyperspy_found_the_file():
 
 
 def test_no_signal_is_left_out():
-    made = {name for name in mt.signals.__all__ if hasattr(getattr(mt.signals, name), "_signal_type")}
+    made = {
+        name for name in mt.signals.__all__ if hasattr(getattr(mt.signals, name), "_signal_type")
+    }
     assert made == set(SIGNALS)
 
 
@@ -36,7 +38,10 @@ class TestSignals:
     def test_module(self, name):
         cls = getattr(import_module(SIGNALS[name]["module"]), name)
         assert cls is getattr(mt, name)
-        assert (cls._signal_type, cls._lazy) == (SIGNALS[name]["signal_type"], SIGNALS[name]["lazy"])
+        assert (cls._signal_type, cls._lazy) == (
+            SIGNALS[name]["signal_type"],
+            SIGNALS[name]["lazy"],
+        )
         assert cls._signal_dimension == SIGNALS[name]["signal_dimension"]
 
     def test_set_signal_type(self, name):
@@ -52,7 +57,9 @@ class TestSignals:
         plain = hs.signals.Signal2D(np.ones((3, 4, 5)))
         plain.metadata.Signal.signal_type = SIGNALS[name]["signal_type"]
         plain.save(tmp_path / f"plain.{suffix}")
-        assert type(hs.load(tmp_path / f"plain.{suffix}", lazy=SIGNALS[name]["lazy"])) is getattr(mt, name)
+        assert type(hs.load(tmp_path / f"plain.{suffix}", lazy=SIGNALS[name]["lazy"])) is getattr(
+            mt, name
+        )
 
     def test_twins(self, name):
         signal = getattr(mt, name)(np.ones((3, 4, 5)))
@@ -60,10 +67,14 @@ class TestSignals:
             signal.compute(show_progressbar=False)
         else:
             signal = signal.as_lazy()
-        assert type(signal) is getattr(mt, name.removeprefix("Lazy") if SIGNALS[name]["lazy"] else f"Lazy{name}")
+        assert type(signal) is getattr(
+            mt, name.removeprefix("Lazy") if SIGNALS[name]["lazy"] else f"Lazy{name}"
+        )
 
 
 @pytest.mark.parametrize("key", GUI["toolkeys"])
 def test_panels(key):
-    pytest.importorskip("hyperspy_gui_ipywidgets", reason="the packages for panels are in the extra gui")
+    pytest.importorskip(
+        "hyperspy_gui_ipywidgets", reason="the packages for panels are in the extra gui"
+    )
     assert callable(getattr(import_module(WIDGETS[key]["module"]), WIDGETS[key]["function"]))

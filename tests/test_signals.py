@@ -96,7 +96,8 @@ class TestConstruction:
             mt.TiltSeriesHAADF.from_images(np.ones((5, 4, 6)), **kwds)
 
     def test_duplicates_merge_on_request(self):
-        """Images are averaged; counts are summed, and the gain says that there are twice as many."""
+        """Images are averaged; counts are summed,
+        and the gain says that there are twice as many."""
         stack = np.arange(3.0)[:, None, None] * np.ones((3, 4, 5))
         haadf = mt.TiltSeriesHAADF.from_images(stack, tilts=[10, -5, -5], duplicates="merge")
         np.testing.assert_allclose(haadf.data[:, 0, 0], [1.5, 0])
@@ -148,6 +149,7 @@ class TestChannels:
 
 
 class TestMetadataStayTrue:
+    @pytest.mark.slow
     def test_slicing_by_degrees(self):
         part = eds_series().inav[:, -20.0:50.0]
         np.testing.assert_array_equal(part.tilts, [-20, 0, 15])
@@ -282,6 +284,7 @@ def test_slicing_never_takes_the_data_away(lazy, monkeypatch):
 
 
 class TestRoundTrip:
+    @pytest.mark.slow
     @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
     @pytest.mark.parametrize("lazy", [False, True])
     def test_tilt_series(self, tmp_path, suffix, lazy):
@@ -308,6 +311,7 @@ class TestRoundTrip:
         assert again.history == eds.history
         assert again.inav[:, -20.0:20.0].elements == eds.elements
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
     @pytest.mark.parametrize("lazy", [False, True])
     def test_volume(self, tmp_path, suffix, lazy):

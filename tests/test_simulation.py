@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Phantoms have the shapes, counts and compositions they are described with; the microscope adds what it is asked to."""
+"""Phantoms have the shapes, counts and compositions they are described with;
+the microscope adds what it is asked to."""
 
 import pickle
 
@@ -74,6 +75,7 @@ def test_ellipse_and_caps():
     assert cap(0.6, 0.5) == 0
 
 
+@pytest.mark.slow
 def test_zhong_areas():
     gold, silver = zhong().truth.sum(axis=(1, 2, 3))
     assert gold == pytest.approx(31484, rel=2e-3)
@@ -104,6 +106,7 @@ def test_huber_peaks_at_any_size(size):
     assert series.maps.shape == (3, 36, size, 1)
 
 
+@pytest.mark.slow
 def test_huber_turns_from_slice_to_slice():
     ytterbium = huber(size=96, slices=21).truth[0]
     points = np.arange(96) - 47.5

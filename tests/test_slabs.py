@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lazy reconstructions slab by slab: how slices are cut, that slabs make the eager volume, and what memory they hold."""
+"""Lazy reconstructions slab by slab: how slices are cut, that slabs make the eager volume,
+and what memory they hold."""
 
 import errno
 import gc
@@ -18,54 +19,23 @@ import numpy as np
 import pytest
 import regularised_series as regularised
 from interrupts import interrupts_heard
-from series_pairs import TILTS
+from series_pairs import QUIET, RATIOS, TILTS, wire
 
-import hyperspy_multitomo as mt
-from hyperspy_multitomo.reconstruction import job, slabs
+from hyperspy_multitomo.machine import memory
+from hyperspy_multitomo.reconstruction import job, noise, slab_progress, slabs
 from hyperspy_multitomo.reconstruction import slots as turns
 from hyperspy_multitomo.reconstruction.memory_model import footprint
-from hyperspy_multitomo.signals import noise
 from hyperspy_multitomo.tomography import TiltGeometry
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*NestedDirectoryStore:FutureWarning")
 
-QUIET = {"show_progressbar": False}
-RATIOS = {"Au": 9.0, "Ag": 4.0}
 GEOMETRY = TiltGeometry(TILTS, 64)
-HELD = footprint("sirt", 2, [(GEOMETRY, 2)])
-
-
-def haadf_and_eds(slices=40, size=32):
-    """A wire that changes along the tilt axis, in counts, as eager and as lazy series."""
-    rng = np.random.default_rng(0)
-    y = np.arange(slices)
-    truth = np.zeros((2, size, size, slices), np.float32)
-    truth[0, 8:20, 8:20] = 0.3 + 0.1 * np.sin(y / 5)
-    truth[1, 14:26, 12:26] = 0.2 * (y % 16 < 8)
-    expected = mt.tomography.projector(TiltGeometry(TILTS, size))(truth)
-    counts = rng.poisson(4 * expected).astype(np.float32).swapaxes(2, 3)
-    images = np.tensordot([36.0, 16.0], expected, 1) + rng.normal(0, 1, expected.shape[1:])
-    made = []
-    for lazy in (False, True):
-        wrap = (lambda a: da.from_array(a, chunks=(-1, 7, -1))) if lazy else np.asarray
-        known = {"tilts": TILTS, "pixel_size": 2.0}
-        haadf = mt.TiltSeriesHAADF.from_images(
-            wrap(images.astype(np.float32).swapaxes(1, 2)), **known
-        )
-        made.append(
-            (
-                haadf,
-                mt.TiltSeriesEDS.from_maps(
-                    dict(zip(RATIOS, map(wrap, counts), strict=True)), **known
-                ),
-            )
-        )
-    return made
+HELD = footprint((2.1, 2.1), 2, [(GEOMETRY, 2)])
 
 
 @pytest.fixture(scope="module")
 def series():
-    return haadf_and_eds()
+    return wire()
 
 
 class TestCut:
@@ -77,7 +47,7 @@ class TestCut:
         plenty = HELD.bytes_of(512) * 10
         assert self.cut(monkeypatch, plenty).thickness == 64
         assert self.cut(monkeypatch, None).thickness == 64
-        short = (HELD.bytes_of(32) + HELD.in_transit(32)) / slabs._SHARE
+        short = (HELD.bytes_of(32) + HELD.in_transit(32)) / memory.OF_SLABS
         assert self.cut(monkeypatch, short).thickness == 32
         with pytest.raises(MemoryError, match="a slab of 16 slices needs about .* bin or crop"):
             self.cut(monkeypatch, short / 10)
@@ -86,7 +56,7 @@ class TestCut:
         whole = self.cut(monkeypatch, None, slices=100, overlap=8)
         assert (len(whole), whole.thickness) == (1, 100)
         assert whole.needed == HELD.bytes_of(100) + HELD.in_transit(100)
-        some = self.cut(monkeypatch, 3 * HELD.bytes_of(64) / slabs._SHARE, slices=400, overlap=8)
+        some = self.cut(monkeypatch, 3 * HELD.bytes_of(64) / memory.OF_SLABS, slices=400, overlap=8)
         assert len(some) > 1
         assert some.thickness % 16 == 0
         assert some.needed <= 3 * HELD.bytes_of(64)
@@ -117,7 +87,7 @@ class TestCut:
             "hyperspy_multitomo.reconstruction.memory_model.cost_of",
             lambda slices: -(-slices // 64),
         )
-        room = (HELD.bytes_of(208) + HELD.in_transit(208)) / slabs._SHARE
+        room = (HELD.bytes_of(208) + HELD.in_transit(208)) / memory.OF_SLABS
         found = self.cut(monkeypatch, room, slices=1024, overlap=16)
         assert (len(found), found.thickness) == (7, 160)
 
@@ -162,7 +132,8 @@ class TestTurns:
         assert turns.places(10**12, 9) == (4, 1)
 
     def test_no_core_is_left_idle_for_want_of_slabs(self, monkeypatch):
-        """Fewer slabs than cores have more threads each, and so have the last ones, whenever the run is repeated."""
+        """Fewer slabs than cores have more threads each, and so have the last ones,
+        whenever the run is repeated."""
         monkeypatch.setattr(turns, "_process", lambda: (8, 8, None))
         assert [turns.places(1, share) for share in (1, 2, 3, 20)] == [
             (1, 8),
@@ -237,6 +208,7 @@ class TestTurns:
 
 
 class TestEqualToEager:
+    @pytest.mark.slow
     @pytest.mark.parametrize("chunks", [None, 16, 7])
     @pytest.mark.parametrize(
         ("method", "options"),
@@ -258,6 +230,7 @@ class TestEqualToEager:
         assert "chunks" not in lazy.history[-1]
         np.testing.assert_allclose(lazy.data.compute(), eager.data, atol=2e-6 * eager.data.max())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", regularised.METHODS)
     def test_with_a_regulariser_across_slabs(self, series, method):
         """The error falls with the overlap, and all slices together are the eager run."""
@@ -281,14 +254,16 @@ class TestEqualToEager:
 
     @pytest.mark.parametrize("dimensions", [2, 3])
     def test_long_before_it_has_converged(self, dimensions):
-        """Slabs of very different counts iterate as all slices together do: their steps are those of the whole."""
-        (haadf, eds), _ = haadf_and_eds(slices=64)
+        """Slabs of very different counts iterate as all slices together do:
+        their steps are those of the whole."""
+        (haadf, eds), _ = wire(slices=64)
         eds.data = eds.data * np.where(np.arange(64) < 32, 1, 20)[:, None]
         options = {"iterations": 8, "tolerance": None, "dimensions": dimensions, **QUIET}
         eager = eds.reconstruct_tv(haadf, **options)
         lazy = eds.as_lazy().reconstruct_tv(haadf.as_lazy(), chunks=32, overlap=16, **options)
         assert regularised.relative(lazy.data.compute(), eager.data) < 1e-6
 
+    @pytest.mark.slow
     def test_backgrounds_stay_lazy(self, series):
         (_, eds), (_, lazy_eds) = series
         background = np.random.default_rng(3).random(eds.data.shape, np.float32)
@@ -298,8 +273,9 @@ class TestEqualToEager:
         )
         np.testing.assert_allclose(lazy.data.compute(), eager.data, atol=2e-6 * eager.data.max())
 
+    @pytest.mark.slow
     def test_with_maps_of_larger_pixels(self):
-        (haadf, eds), (lazy_haadf, lazy_eds) = haadf_and_eds(slices=48)
+        (haadf, eds), (lazy_haadf, lazy_eds) = wire(slices=48)
         options = {"ratios": RATIOS, "iterations": 60, "regulariser": "tv", "tolerance": 0, **QUIET}
         eager = eds.bin(2).reconstruct_hebt(haadf, **options)
         lazy = lazy_eds.bin(2).reconstruct_hebt(lazy_haadf, chunks=16, **options)
@@ -317,6 +293,7 @@ class TestEqualToEager:
         np.testing.assert_allclose(lazy.data.compute(), eager.data, atol=2e-6 * eager.data.max())
         assert lazy.history[-1]["mask"] == "given"
 
+    @pytest.mark.slow
     def test_any_scheduler(self, series):
         (haadf, _), (lazy, _) = series
         eager = haadf.reconstruct_sirt(5, **QUIET).data
@@ -337,7 +314,7 @@ class TestBar:
     def test_it_counts_slabs(self, series, monkeypatch):
         counted = []
         monkeypatch.setattr(
-            mt.signals.computing,
+            slab_progress,
             "progress_bar",
             lambda show, what, total: _Recorded(counted, what, total),
         )
@@ -417,8 +394,10 @@ class TestStored:
 
 
 class TestInterrupt:
-    """An interrupt stops the slabs that are worked at, keeps their state, and leaves no thread behind."""
+    """An interrupt stops the slabs that are worked at, keeps their state,
+    and leaves no thread behind."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kept", [False, True])
     def test_ctrl_c(self, series, tmp_path, kept, monkeypatch):
         (lazy, _), run, at_work, pressed = series[1], job.run, threading.Event(), []
@@ -471,7 +450,8 @@ class TestInterrupt:
 
 
 class TestCheckpoints:
-    """Slabs that were finished are not done again; tests/test_checkpoint.py has the state of the solvers."""
+    """Slabs that were finished are not done again;
+    tests/test_checkpoint.py has the state of the solvers."""
 
     def test_finished_slabs_stay(self, series, tmp_path, monkeypatch):
         (_, lazy) = series[1]
@@ -600,10 +580,11 @@ class TestCheckpoints:
 class TestMemory:
     METHODS = ("sirt", "em", "cgls", "fbp", "hebt", "tv", "tgv", "tnv")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", METHODS)
     def test_reckoned_is_held(self, method, monkeypatch):
         """What a slab is reckoned to hold is what it holds, within a third."""
-        (_, _), (haadf, eds) = haadf_and_eds(slices=64, size=64)
+        (_, _), (haadf, eds) = wire(slices=64, size=64)
         pairs = [haadf] if method in ("hebt", "tv", "tgv", "tnv") else []
         options = {"iterations": 3, "tolerance": None} | (
             {"ratios": RATIOS} if method == "hebt" else {}
@@ -612,7 +593,7 @@ class TestMemory:
         reckoned = []
         cut = slabs.cut
         monkeypatch.setattr(
-            "hyperspy_multitomo.signals.reconstruct.cut",
+            "hyperspy_multitomo.reconstruction.run.cut",
             lambda *a, **k: reckoned.append(cut(*a, **k)) or reckoned[-1],
         )
         call = getattr(eds, f"reconstruct_{method}")
@@ -625,13 +606,14 @@ class TestMemory:
             tracemalloc.stop()
         assert 0.67 < peak / reckoned[-1].needed < 1.33
 
+    @pytest.mark.slow
     def test_it_does_not_grow_with_the_slices(self, tmp_path, monkeypatch):
         monkeypatch.setattr(
             noise, "_PIXELS", 64 * 64 * len(TILTS)
         )  # of which the noise is measured
         peaks, sizes = [], []
         for slices in (64, 256, 1280):  # the first compiles the kernels
-            (_, _), (haadf, _) = haadf_and_eds(slices=slices, size=64)
+            (_, _), (haadf, _) = wire(slices=slices, size=64)
             sizes.append(haadf.data.nbytes)
             haadf.save(tmp_path / f"{slices}.zspy", chunks=(len(TILTS), 16, 64), **QUIET)
             lazy = hs.load(tmp_path / f"{slices}.zspy", lazy=True)

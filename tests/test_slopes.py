@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""TGV that comes out as TV says so, in the history and by a warning; TGV that finds slopes does not."""
+"""TGV that comes out as TV says so, in the history and by a warning;
+TGV that finds slopes does not."""
 
 import warnings
 from functools import cache
@@ -101,6 +102,7 @@ def test_elements_with_the_haadf():
     assert volume.history[-1]["in_effect"] == "tv"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coupling", ["frobenius", "uncoupled", "nuclear"])
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_compiled_and_textbook_measure_the_same(coupling, dimensions):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SIRT and HEBT: the fused form against the textbook, limits and equivalences of the coefficients, constraints, interruption."""
+"""SIRT and HEBT: the fused form against the textbook, limits and equivalences of the coefficients,
+constraints, interruption."""
 
 from dataclasses import replace
 from itertools import islice
@@ -9,7 +10,8 @@ import pytest
 from interrupts import interrupt_after
 
 from hyperspy_multitomo.tomography import TiltGeometry, em, hebt, projector, run, sirt
-from hyperspy_multitomo.tomography.steps import FusedSteps, TextbookSteps
+from hyperspy_multitomo.tomography.cpu.stacked import FusedSteps
+from hyperspy_multitomo.tomography.steps import TextbookSteps
 from hyperspy_multitomo.tomography.system import System, hebt_coefficients, sirt_coefficients
 
 TILTS = np.linspace(-70, 70, 11)
@@ -89,6 +91,7 @@ class TestAgainstDenseAlgebra:
         expected = stacked_sirt(scaled, maps[0].reshape(-1, 5), 8).reshape(20, 24, 5)
         assert relative(volume_of(sirt(A, maps[0], gains=gains)), expected) < 1e-5
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("rest", [False, True])
     @pytest.mark.parametrize("weighting", ["sirt", "squared"])
     @pytest.mark.parametrize("own_tilts", [False, True])
@@ -164,6 +167,7 @@ CASES = {
 
 
 class TestFusedAgainstTextbook:
+    @pytest.mark.slow
     @pytest.mark.parametrize("own_tilts", [False, True])
     @pytest.mark.parametrize("case", CASES)
     def test_hebt(self, A, B, truth, maps, own_tilts, case):
@@ -177,6 +181,7 @@ class TestFusedAgainstTextbook:
         )
         self.compare(system(A, A, truth, maps, **none, **channels))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("slices", [1, 40, 100])
     def test_any_number_of_slices(self, A, slices):
         maps = np.random.default_rng(2).random((2, 11, 22, slices), np.float32)
@@ -190,14 +195,17 @@ class TestFusedAgainstTextbook:
             ),
         )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("own_tilts", [False, True])
     @pytest.mark.parametrize("case", CASES)
     def test_elements_in_lanes_of_their_own_and_side_by_side(
         self, A, B, truth, maps, own_tilts, case, monkeypatch
     ):
-        """Four channels of three slices do not fit into 8 lanes side by side, of two slices they do."""
+        """Four channels of three slices do not fit into 8 lanes side by side,
+        of two slices they do."""
         monkeypatch.setattr(
-            "hyperspy_multitomo.tomography.steps.blocks", lambda *sizes: [(0, 3, 8), (3, 5, 8)]
+            "hyperspy_multitomo.tomography.cpu.stacked.blocks",
+            lambda *sizes: [(0, 3, 8), (3, 5, 8)],
         )
         self.compare(system(A, B if own_tilts else A, truth, maps, **CASES[case]))
 
@@ -389,6 +397,7 @@ class TestPhysics:
                 assert iterate.residuals["haadf"] == pytest.approx(residual, rel=1e-4)
             before = iterate.volume
 
+    @pytest.mark.slow
     def test_long_runs_stay_stable(self, A, truth, maps):
         for weighting in ("sirt", "squared"):
             for alpha in (0.05, 0.5, 0.95):
@@ -480,6 +489,7 @@ class TestRun:
         assert result.iterations == len(result.residuals["eds"]) == 3
         np.testing.assert_array_equal(result.volume, volume_of(sirt(A, maps), 3))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("delay", [0.05, 0.11, 0.173])
     @pytest.mark.parametrize("threads", [1, 2])
     def test_interrupted_within_an_iteration(self, delay, threads):
@@ -558,6 +568,7 @@ class TestBadInput:
             hebt(A, maps, haadf_of(A, truth), RATIOS, haadf_projector=other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 7, 16, 33, 40])
 @pytest.mark.parametrize("solver", [sirt, em])
 def test_slices_are_the_same_bit_for_bit_however_many_are_solved_together(solver, cut):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Spectra as the counts that are there: the same sums and maps as from the cube, and read no more often than needed."""
+"""Spectra as the counts that are there: the same sums and maps as from the cube,
+and read no more often than needed."""
 
 import dask
 import dask.array as da
@@ -35,14 +36,15 @@ def test_sums_and_products_of_the_cube(dtype, depth, lazy):
     assert found.counts.dtype == dtype
 
 
-def test_blocks_of_rows_of_large_images(monkeypatch):
-    monkeypatch.setattr("hyperspy_multitomo.acquisition.sparse_counts._BLOCK", 3 * 7 * 64)
+def test_blocks_of_rows_of_large_images():
+    block_bytes = 3 * 7 * 64
     spectra = cube()
-    np.testing.assert_array_equal(region_spectra(sparse_spectra(spectra)), region_spectra(spectra))
+    found = sparse_spectra(spectra, block_bytes)
+    np.testing.assert_array_equal(region_spectra(found), region_spectra(spectra))
     from scipy.sparse import csr_matrix
 
     data = dense_blocks(
-        dask.delayed(csr_matrix(spectra.reshape(77, 64))), spectra.shape, spectra.dtype
+        dask.delayed(csr_matrix(spectra.reshape(77, 64))), spectra.shape, spectra.dtype, block_bytes
     )
     assert data.chunks[0] == (3, 3, 3, 2)
     np.testing.assert_array_equal(data.compute(), spectra)

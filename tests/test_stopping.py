@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stopping rules and relaxation: residuals down to the noise, channels that stand still, what a run says of its end."""
+"""Stopping rules and relaxation: residuals down to the noise, channels that stand still,
+what a run says of its end."""
 
 import numpy as np
 import pytest
@@ -159,7 +160,8 @@ class TestNoise:
     @pytest.mark.parametrize("level", [0.5, 5.0, 200.0])
     @pytest.mark.parametrize("beside", [0.0, 0.3, 1.5])
     def test_noise_of_net_counts_is_measured(self, level, beside):
-        """A background that is counted in windows beside adds to the variance; structure does not, edges and all."""
+        """A background that is counted in windows beside adds to the variance;
+        structure does not, edges and all."""
         rng, y = np.random.default_rng(5), np.indices((64, 64)).sum(axis=0)
         mean = level * np.where(y > 60, 3.0, 1.0) * np.ones((2, 4, 1, 1))
         gross, windows = (
@@ -209,6 +211,7 @@ class TestRun:
             found.append(rule.reached(None, history))
         assert found == [None] * 6 + ["tolerance"]
 
+    @pytest.mark.slow
     def test_regularised_runs_end_near_the_minimum(self):
         A = projector(TiltGeometry(np.linspace(-70, 70, 30), 24))
         z, x = np.mgrid[:24, :24] - 12
@@ -283,13 +286,16 @@ def ends():
 
 
 class TestDefaultOfTheRegularised:
-    """A relative change of the objective of 1e-3 in twenty iterations, where 1e-4 gives the same image later."""
+    """A relative change of the objective of 1e-3 in twenty iterations,
+    where 1e-4 gives the same image later."""
 
+    @pytest.mark.slow
     def test_the_image_is_as_good(self, ends):
         errors, _ = ends
         assert (errors[:, 0] / errors[:, 2]).mean() < 1.005
         assert (errors[:, 0] / errors[:, 2]).max() < 1.02
 
+    @pytest.mark.slow
     def test_there_are_fewer_iterations(self, ends):
         _, iterations = ends
         assert (iterations[:, 0] / iterations[:, 1]).mean() < 0.75

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Chunks of .hspy and .zspy files that are missing or damaged, and what describes them: refused however they are loaded."""
+"""Chunks of .hspy and .zspy files that are missing or damaged, and what describes them:
+refused however they are loaded."""
 
 import json
 import re
@@ -20,7 +21,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
 def with_wrong_address(path, data, chunk, address):
-    """Change the place in the file that the index of an HDF5 data set has for a chunk; it must be there once."""
+    """Change the place in the file that the index of an HDF5 data set has for a chunk;
+    it must be there once."""
     found = []
     with h5py.File(path) as file:
         file[data].id.chunk_iter(found.append)
@@ -70,7 +72,10 @@ def damaged(request, tmp_path):
 
 
 def told(path):
-    return rf"{path.name}, /?Experiments/.*/data lacks 1 of its 3 chunks, missing or damaged at {PLACE}.*copy or write the file"
+    return (
+        rf"{path.name}, /?Experiments/.*/data lacks 1 of its 3 chunks, "
+        rf"missing or damaged at {PLACE}.*copy or write the file"
+    )
 
 
 class TestSeries:
@@ -117,7 +122,8 @@ class TestSeries:
 
 class TestWhole:
     def test_files_of_other_layouts(self, tmp_path):
-        """Whole files of HyperSpy's pass: in one chunk, contiguous, with empty arrays, and zipped."""
+        """Whole files of HyperSpy's pass: in one chunk, contiguous, with empty arrays,
+        and zipped."""
         signal = hs.signals.Signal2D(IMAGES)
         signal.metadata.set_item("General.nothing", np.zeros(0))
         for options in ({}, {"compression": None, "chunks": None}):
@@ -185,7 +191,10 @@ class TestDescriptions:
         (saved / "Experiments/HAADF/metadata" / lost).unlink()
         with pytest.raises(
             ValueError,
-            match=rf"a\.zspy lacks 1 of the \d+ files that describe.*another signal.*metadata/{lost};",
+            match=(
+                r"a\.zspy lacks 1 of the \d+ files that describe.*another "
+                rf"signal.*metadata/{lost};"
+            ),
         ):
             mt.load_tilt_series(saved)
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The box of voxels that a regularised run works on: it holds the specimen, and the problem within it is the same."""
+"""The box of voxels that a regularised run works on:
+it holds the specimen, and the problem within it is the same."""
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from hyperspy_multitomo.tomography import (
 from hyperspy_multitomo.tomography import support as module
 from hyperspy_multitomo.tomography.box import Box
 from hyperspy_multitomo.tomography.coarse import block_averages, coarse_geometry
-from hyperspy_multitomo.tomography.cpu.primal_dual_fused import primal_dual_of
+from hyperspy_multitomo.tomography.forms import primal_dual_of
 from hyperspy_multitomo.tomography.iterates import iterates_of
 from hyperspy_multitomo.tomography.support import support_of, within
 from hyperspy_multitomo.tomography.variational import checked_problem
@@ -56,7 +57,8 @@ def small(monkeypatch):
 
 
 def counted(volume, counts, shifts=None, extra=0.0, gains=None, seed=1):
-    """Counts of that many per pixel at the peak of the fainter element, and the factor of the volume."""
+    """Counts of that many per pixel at the peak of the fainter element,
+    and the factor of the volume."""
     A = projector(TiltGeometry(TILTS, SIZE, shifts=shifts))
     expected = A(volume)
     factor = counts / expected.max(axis=(1, 2, 3)).min()
@@ -87,6 +89,7 @@ A = projector(TiltGeometry(TILTS, SIZE))
 
 
 class TestNothingIsLost:
+    @pytest.mark.slow
     @pytest.mark.parametrize("counts", [0.03, 0.3, 3.0])
     @pytest.mark.parametrize("name", SPECIMENS)
     def test_of_a_run_without(self, name, counts):
@@ -171,6 +174,7 @@ class TestTheBoxIsTheSameProblem:
         again = next(iterates_of(primal_dual_of(within(system, self.BOX)), True))
         again.restore(first.snapshot())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["tv", "tgv"])
     def test_of_shifted_tilts_gains_and_background(self, kind):
         shifts = np.random.default_rng(0).normal(0, 1.0, len(TILTS))
@@ -182,6 +186,7 @@ class TestTheBoxIsTheSameProblem:
         terms = [DataTerm(P, data, gains=gains, background=0.3)]
         self.both(terms, Regulariser(1.0, kind, "nuclear"), [0.5, 0.5], 2)
 
+    @pytest.mark.slow
     def test_of_a_sum_with_tilts_and_pixels_of_its_own(self):
         maps = projector(
             TiltGeometry(TILTS[::2], SIZE // 2, (SIZE, SIZE), pixel_size=0.5, binning=2)
@@ -193,6 +198,7 @@ class TestTheBoxIsTheSameProblem:
         terms = [DataTerm(maps, counts), DataTerm(fine, images, mix=[9.0, 5.0], weight=0.1)]
         self.both(terms, Regulariser(1.0, "tv"), [0.5, 0.5], 2)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("mask", [ball(2, -5, 0, 7) > 0, np.hypot(Z, X)[..., 0] < 18])
     def test_of_a_mask(self, mask):
         self.both(
@@ -243,6 +249,7 @@ def test_a_checkpoint_is_resumed_bit_for_bit(posed, tmp_path):
     assert (resumed.volume == run(variational(*posed, support=True), 25).volume).all()
 
 
+@pytest.mark.slow
 def test_fused_with_a_power():
     volume = SPECIMENS["particle"]
     maps, images = counted(volume, 3.0), 40 * A(volume[0] ** 1.5) + 10 * A(volume[1] ** 1.5)

@@ -17,7 +17,7 @@ from hyperspy_multitomo.tomography import (
     sweep,
     variational,
 )
-from hyperspy_multitomo.tomography.steps import FusedSteps
+from hyperspy_multitomo.tomography.cpu.stacked import FusedSteps
 
 A = projector(TiltGeometry(np.linspace(-70, 70, 9), 16, (14, 16), 0.5, 0.3), "numba")
 B = projector(TiltGeometry(np.linspace(-75, 75, 11), 18, (14, 16), 0.5), "numba")

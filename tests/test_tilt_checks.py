@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bad tilts found and dropped, and the signal against the order of acquisition, through the signals."""
+"""Bad tilts found and dropped, and the signal against the order of acquisition,
+through the signals."""
 
 import warnings
 
@@ -90,6 +91,7 @@ class TestTilts:
 class TestDoseDrift:
     ORDER = np.random.default_rng(4).permutation(13)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("lazy", [False, True])
     def test_loss_of_one_element(self, lazy):
         maps = core_shell(48, 24, TILTS).transpose(0, 1, 3, 2)

@@ -93,7 +93,10 @@ class TestNames:
     def test_letters_as_signs_are_warned_of(self, name, tilt):
         with pytest.warns(
             UserWarning,
-            match=rf"letters in the file names .* sign of the tilt: {name}\.bcf \({tilt:g}\); if they",
+            match=(
+                rf"letters in the file names .* sign of the tilt: {name}\.bcf "
+                rf"\({tilt:g}\); if they"
+            ),
         ):
             found = tilts_from_names([f"{name}.bcf"])
         np.testing.assert_array_equal(found, [tilt])
@@ -179,7 +182,8 @@ class TestResolve:
         )
 
     def test_jitter_of_the_stage_is_no_tilt(self):
-        """A holder that turns on its own leaves the stage where it is, to some thousandths of a degree."""
+        """A holder that turns on its own leaves the stage where it is,
+        to some thousandths of a degree."""
         names = ["a_-10.dm4", "a_0.dm4", "a_10.dm4"]
         np.testing.assert_array_equal(
             resolve_tilts(None, names, metadata_tilts=[0.004, 0.001, 0.006]), [-10, 0, 10]

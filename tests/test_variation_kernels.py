@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kernels of TV, TGV and nuclear TV: the fused iteration against the textbook, singular values against NumPy, interruption."""
+"""Kernels of TV, TGV and nuclear TV: the fused iteration against the textbook,
+singular values against NumPy, interruption."""
 
 import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from singular_values import SPECTRA, matrices, relative
 
 from hyperspy_multitomo.tomography import TiltGeometry, projector
 from hyperspy_multitomo.tomography.cpu.kernels import kernel
@@ -73,10 +75,6 @@ def system_of(terms, kind="tv", coupling="frobenius", dimensions=3, strength=2.0
     return next(
         variational(terms, Regulariser(strength, kind, coupling, dimensions), SCALES, **more)
     )._steps.system
-
-
-def relative(a, b):
-    return np.linalg.norm(a - b) / np.linalg.norm(b)
 
 
 def assert_alike(system):
@@ -168,12 +166,14 @@ CASES = {
 
 
 class TestFusedAgainstTextbook:
+    @pytest.mark.slow
     @pytest.mark.parametrize("dimensions", [2, 3])
     @pytest.mark.parametrize("coupling", ["uncoupled", "frobenius", "nuclear"])
     @pytest.mark.parametrize("kind", ["tv", "tgv"])
     def test_regularisers(self, A, kind, coupling, dimensions):
         assert_alike(system_of([maps_of(A)], kind, coupling, dimensions))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("case", CASES)
     def test_cases(self, A, B, coarse, case):
         assert_alike(CASES[case](A, B, coarse))
@@ -192,9 +192,11 @@ class TestFusedAgainstTextbook:
 
 
 class TestGoingOn:
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["tv", "tgv"])
     def test_with_other_factors(self, A, B, kind):
-        """The tangents of a power law: factors per voxel and a background come in, the volume starts where it is told to."""
+        """The tangents of a power law: factors per voxel and a background come in,
+        the volume starts where it is told to."""
         terms = [maps_of(A, slices=20), sum_of(B, [1.0, 3.0, 0.2], slices=20)]
         system = system_of(terms, kind)
         volume = np.random.default_rng(3).random((3, *SHAPE, 20)).astype(np.float32)
@@ -204,9 +206,9 @@ class TestGoingOn:
             for _ in range(5):
                 steps.advance()
             u, w = steps.state()[:2]
-            steps.go_on(other, u * 0.9, None if w is None else w * 0.9)
+            steps.continue_with(other, u * 0.9, None if w is None else w * 0.9)
             steps.advance()
-            steps.go_on(system)
+            steps.continue_with(system)
             for _ in range(5):
                 steps.advance()
         for mine, theirs in zip(fused.state()[:4], textbook.state()[:4], strict=True):
@@ -271,6 +273,7 @@ class TestInterruption:
         np.testing.assert_array_equal(fused.volume, before)
         fused.close()
 
+    @pytest.mark.slow
     def test_read_while_it_runs(self, A):
         """Every volume read is that of a whole iteration."""
         system = system_of([maps_of(A, slices=40)])
@@ -287,15 +290,6 @@ class TestInterruption:
             assert any(np.array_equal(volume, iterate) for iterate in iterates)
 
 
-def matrices(channels, components, values, seed=0):
-    """16 random matrices (voxel, channel, component) with the given singular values (min(channel, component),)."""
-    rng = np.random.default_rng(seed)
-    left, _ = np.linalg.qr(rng.standard_normal((16, channels, channels)))
-    right, _ = np.linalg.qr(rng.standard_normal((16, components, components)))
-    count = min(channels, components)
-    return ((left[..., :count] * values[:count]) @ right[:, :count]).astype(np.float32)
-
-
 @kernel
 def _clipped(lanes, channels, components, radius):
     clip_singular_values(lanes, channels, components, radius)
@@ -304,21 +298,6 @@ def _clipped(lanes, channels, components, radius):
 @kernel
 def _nuclear(lanes, channels, components, out):
     store(out, 0, nuclear_norm(lanes, channels, components))
-
-
-SPECTRA = {
-    "distinct": [3.0, 1.5, 0.5],
-    "all above": [3.0, 2.5, 1.2],
-    "all below": [0.9, 0.5, 0.1],
-    "equal": [2.0, 2.0, 2.0],
-    "two equal": [2.0, 2.0, 0.3],
-    "nearly equal": [2.0, 2.0 + 1e-5, 2.0 - 1e-5],
-    "rank 1": [3.0, 0.0, 0.0],
-    "rank 2": [3.0, 2.0, 0.0],
-    "at the radius": [1.0, 1.0, 0.5],
-    "spread": [50.0, 5.0, 0.05],
-    "zero": [0.0, 0.0, 0.0],
-}
 
 
 class TestSingularValues:
@@ -339,7 +318,8 @@ class TestSingularValues:
         np.testing.assert_allclose(found, expected[..., 0, 0], atol=3e-6 * largest, rtol=0)
 
     def test_random(self):
-        """Thousands of matrices of entries without structure, to 1e-5 of the largest singular value."""
+        """Thousands of matrices of entries without structure,
+        to 1e-5 of the largest singular value."""
         rng = np.random.default_rng(1)
         for channels in (2, 3, 4):
             field = rng.standard_normal((500, 16, channels, 3)).astype(np.float32)

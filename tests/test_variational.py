@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Variational reconstruction: the minimiser against an independent convex solver, the gap, closed forms, and bad input."""
+"""Variational reconstruction: the minimiser against an independent convex solver, the gap,
+closed forms, and bad input."""
 
 from itertools import islice, product
 
-import cvxpy as cp
 import numpy as np
 import pytest
-from scipy import sparse
 
 from hyperspy_multitomo.tomography import (
     DataTerm,
@@ -79,134 +78,12 @@ def system_of(iterates):
     return next(iterates)._steps.system
 
 
-class Convex:
-    """The same problem for cvxpy, from matrices that are made here: projections by rays, differences by axes."""
+def convex_of(system):
+    """Return the same problem, solved by cvxpy;
+    its import takes a second, for tests that solve one."""
+    from convex_problem import Convex
 
-    def __init__(self, system):
-        self.system = system
-        channels, (nz, nx), slices = (
-            system.channels,
-            system.A.domain_shape,
-            system.initial.shape[-1],
-        )
-        sizes = (nz, nx, slices)
-        voxels = nz * nx * slices
-        self.u = [cp.Variable(voxels) for _ in range(channels)]
-        self.constraints = [u >= 0 for u in self.u] if system.nonnegative else []
-        if system.mask is not None:
-            outside = (
-                np.broadcast_to(
-                    system.mask if system.mask.ndim == 3 else system.mask[..., None], sizes
-                ).ravel()
-                == 0
-            )
-            self.constraints += [u[outside] == 0 for u in self.u]
-        ahead = [sparse.diags([[-1.0] * (n - 1) + [0.0], [1.0] * (n - 1)], [0, 1]) if n > 1 else sparse.csr_matrix((1, 1))
-                 for n in sizes]  # fmt: skip
-        dimensions = system.dimensions
-        forward = [self._along(ahead[axis], axis, sizes) for axis in range(dimensions)]
-        backward = [-D.T for D in forward]
-        fields = [[D @ u for D in forward] for u in self.u]
-        self.w, second = None, 0
-        if system.kind == "tgv":
-            self.w = [[cp.Variable(voxels) for _ in range(dimensions)] for _ in self.u]
-            fields = [
-                [a - b for a, b in zip(field, w, strict=True)]
-                for field, w in zip(fields, self.w, strict=True)
-            ]
-            parts = [self._symmetrised(backward, w) for w in self.w]
-            second = system.alpha0 * self._norm(
-                parts, "uncoupled" if system.coupling == "uncoupled" else "frobenius"
-            )
-        objective = system.strength * (self._norm(fields, system.coupling) + second)
-        for term in system.terms:
-            objective += self._data(term, slices)
-        self.problem = cp.Problem(cp.Minimize(objective), self.constraints)
-        self.problem.solve(solver="CLARABEL", tol_gap_rel=1e-8, tol_gap_abs=1e-6, tol_feas=1e-8)
-
-    @staticmethod
-    def _along(D, axis, sizes):
-        factors = [sparse.identity(n) for n in sizes]
-        factors[axis] = D
-        return sparse.kron(sparse.kron(factors[0], factors[1]), factors[2]).tocsr()
-
-    @staticmethod
-    def _symmetrised(backward, w):
-        n = len(w)
-        mixed = [
-            (backward[i] @ w[j] + backward[j] @ w[i]) / np.sqrt(2)
-            for i in range(n)
-            for j in range(i + 1, n)
-        ]
-        return [backward[i] @ w[i] for i in range(n)] + mixed
-
-    @staticmethod
-    def _norm(fields, coupling):
-        """Sum the norm over voxels of fields[channel][component]."""
-        if coupling == "nuclear":
-            matrices = [
-                cp.vstack([cp.hstack([part[j] for part in field]) for field in fields])
-                for j in range(fields[0][0].size)
-            ]
-            return sum(cp.normNuc(matrix) for matrix in matrices)
-        groups = (
-            fields if coupling == "uncoupled" else [[part for field in fields for part in field]]
-        )
-        return sum(cp.sum(cp.norm(cp.vstack(group), 2, axis=0)) for group in groups)
-
-    def _data(self, term, slices):
-        voxels = np.prod(term.A.domain_shape)
-        rays = term.A(
-            np.eye(voxels, dtype=np.float32).reshape(*term.A.domain_shape, voxels)
-        ).astype(float)
-        rays = sparse.kron(
-            sparse.csr_matrix(rays.reshape(-1, voxels)), sparse.identity(slices)
-        ).tocsr()
-        total = 0
-        for row, (f, gains, d) in enumerate(zip(term.data, term.gains, term.weights, strict=True)):
-            if term.mix is None:
-                seen = self.system.scales[term.first + row] * self.u[term.first + row]
-            else:
-                mix = np.broadcast_to(
-                    np.reshape(term.mix, (len(self.u), -1)), (len(self.u), voxels * slices)
-                )
-                seen = sum(
-                    cp.multiply(s * m, u)
-                    for s, m, u in zip(self.system.scales, mix, self.u, strict=True)
-                )
-            g = np.broadcast_to(gains[:, None, None], f.shape).ravel()
-            a = cp.multiply(g, rays @ seen)
-            if term.background is not None:
-                a = a + term.background[row].ravel()
-            live = np.flatnonzero(g > 0)
-            f = f.ravel()[live].astype(float)
-            total += float(d) * (
-                cp.sum(cp.kl_div(f, a[live]))
-                if term.discrepancy == "kl"
-                else cp.sum_squares(f - a[live]) / 2
-            )
-        return total
-
-    @property
-    def volume(self):
-        sizes = (*self.system.A.domain_shape, -1)
-        return np.stack(
-            [s * u.value.reshape(sizes) for s, u in zip(self.system.scales, self.u, strict=True)]
-        )
-
-    @property
-    def value(self):
-        return self.problem.value
-
-    @property
-    def field(self):
-        """w (channel, component, z, x, y), None for TV."""
-        sizes = (*self.system.A.domain_shape, -1)
-        return (
-            None
-            if self.w is None
-            else np.stack([[part.value.reshape(sizes) for part in w] for w in self.w])
-        )
+    return Convex(system)
 
 
 def problem(A, haadf_A, counts, haadf, mask, case):
@@ -276,11 +153,12 @@ class TestMinimiser:
         """Slopes of so small objects are about 1 per voxel, and so is TGV's field."""
         monkeypatch.setattr(variational_system, "FIELD", 0.5)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", CASES)
     def test_agrees_with_an_independent_solver(self, A, haadf_A, counts, haadf, mask, name):
         iterates = problem(A, haadf_A, counts, haadf, mask, CASES[name])
         system = system_of(iterates)
-        convex = Convex(system)
+        convex = convex_of(system)
         u = (convex.volume / system.scales[:, None, None, None]).astype(np.float32)
         field = None if convex.field is None else convex.field.astype(np.float32)
         assert system.objective(
@@ -293,6 +171,7 @@ class TestMinimiser:
         assert -1e-6 < iterate.gap / convex.value < 2e-3
         assert iterate.gap >= iterate.objective - convex.value - 1e-5 * convex.value
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "case", [dict(), dict(kind="tgv", alpha0=0.6, haadf="channel")], ids=["tv", "tgv"]
     )
@@ -314,6 +193,7 @@ class TestMinimiser:
             assert objective == pytest.approx(found[0][1], rel=2e-4)
             assert relative(volume, found[0][0]) < 0.01
 
+    @pytest.mark.slow
     def test_the_start_does_not_matter(self, A, counts):
         def minimum(**options):
             return run(
@@ -323,6 +203,7 @@ class TestMinimiser:
         start = np.random.default_rng(3).random((2, N, N, SLICES)) * 5
         assert relative(minimum(initial=start), minimum()) < 3e-3
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["tv", "tgv"])
     def test_the_gap_bounds_the_distance_to_the_minimum_on_the_way(self, A, counts, kind):
         terms, regulariser = (
@@ -339,8 +220,10 @@ class TestMinimiser:
 
 
 class TestClosedForms:
+    @pytest.mark.slow
     def test_a_step(self):
-        """Least squares with TV takes lambda/(2 d n) off a step between n and n pixels, here of two rows seen along z."""
+        """Least squares with TV takes lambda/(2 d n) off a step between n and n pixels,
+        here of two rows seen along z."""
         n, d, strength, height = 8, 2.0, 1.5, 6.0
         A = projector(TiltGeometry([0.0], 2 * n, (2, 2 * n)))
         data = np.repeat([0.0, height], n)[None, None, :, None]
@@ -354,6 +237,7 @@ class TestClosedForms:
             run(iterates, 2000).volume[0, :, :, 0], [expected, expected], atol=2e-3
         )
 
+    @pytest.mark.slow
     def test_a_ramp_that_tgv_keeps_and_tv_does_not(self):
         """TV flattens the ends of a ramp where TGV goes on straight to the corners."""
         A = projector(TiltGeometry([0.0], 48, (8, 48)))
@@ -371,6 +255,7 @@ class TestClosedForms:
         np.testing.assert_allclose(tgv[1:-1], tgv[7], atol=0.02)
         assert tgv.min() > 0.5
 
+    @pytest.mark.slow
     def test_equal_channels_by_the_nuclear_norm_are_one_with_sqrt_2_times_lambda(self, A, counts):
         """2 D(u) + lambda sqrt(2) TV(u) is what two equal channels add up to."""
         twice = counts[:1].repeat(2, axis=0)
@@ -400,7 +285,8 @@ class TestSymmetries:
 
     @pytest.mark.parametrize(("kind", "discrepancy"), list(product(["tv", "tgv"], ["kl", "ls"])))
     def test_counts_times_c(self, A, counts, kind, discrepancy):
-        """Counts, background, scales and volume times c, with d/c (KL) or d/c^2 (least squares): iterate by iterate the same."""
+        """Counts, background, scales and volume times c, with d/c (KL) or d/c^2 (least squares):
+        iterate by iterate the same."""
         c = 7.0
 
         def iterate(factor):
@@ -434,12 +320,14 @@ class TestSymmetries:
         assert larger == pytest.approx(50 * objective, rel=1e-3)
 
     def test_length_unit(self, A, counts):
-        """Pixels of half the size: volumes of twice the signal per length, if their scales are so too."""
+        """Pixels of half the size: volumes of twice the signal per length,
+        if their scales are so too."""
         fine = projector(TiltGeometry(TILTS, N, pixel_size=0.5))
         coarse = run(variational([DataTerm(A, counts)], Regulariser(0.7), SCALES), 60).volume
-        np.testing.assert_allclose(run(variational([DataTerm(fine, counts)], Regulariser(0.7), 2 * SCALES), 60).volume,
-                                   2 * coarse, atol=1e-3)  # fmt: skip
+        seen = run(variational([DataTerm(fine, counts)], Regulariser(0.7), 2 * SCALES), 60).volume
+        np.testing.assert_allclose(seen, 2 * coarse, atol=1e-3)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["tv", "tgv"])
     def test_slices_do_not_depend_on_each_other_in_two_dimensions(self, A, counts, kind):
         regulariser = Regulariser(0.7, kind, dimensions=2, alpha0=0.6)
@@ -450,6 +338,7 @@ class TestSymmetries:
             ).volume
             assert relative(whole[..., y : y + 1], alone) < 3e-3
 
+    @pytest.mark.slow
     def test_three_dimensions_are_two_where_slices_are_alike(self, A, counts):
         data = counts[..., :1].repeat(4, axis=-1)
         flat, deep = (
@@ -471,6 +360,7 @@ class TestSymmetries:
 
         assert spread(3) < 0.9 * spread(2)
 
+    @pytest.mark.slow
     def test_regulariser_joins_channels_only_when_coupled(self, A, counts):
         def first(coupling, data):
             return run(
@@ -596,6 +486,7 @@ class TestIterates:
         with pytest.raises(ValueError, match="coupled"):
             iterate.hold([True, False])
 
+    @pytest.mark.slow
     def test_steps_obey_their_bound(self, A, haadf_A, counts, haadf, mask):
         """|Sigma^(1/2) K T^(1/2)| <= 1 by power iteration, for the sum of the HAADF too."""
         for case in (
@@ -609,7 +500,8 @@ class TestIterates:
 
 
 def operator_norm(system, iterations=300):
-    """The largest singular value of K between the metrics of the step sizes, background left out."""
+    """The largest singular value of K between the metrics of the step sizes,
+    background left out."""
     rng = np.random.default_rng(0)
     u = rng.standard_normal(system.initial.shape)
     w = rng.standard_normal((system.channels, system.dimensions, *system.initial.shape[1:]))

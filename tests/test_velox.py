@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Velox files: real ones against RosettaSciIO, and written ones with several frames, detectors and known drift."""
+"""Velox files: real ones against RosettaSciIO, and written ones with several frames,
+detectors and known drift."""
 
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -12,6 +14,7 @@ from velox_file import TIME, write_velox
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.acquisition import read_records
+from hyperspy_multitomo.acquisition.files import velox, velox_events
 from hyperspy_multitomo.acquisition.files.frame_sums import (
     average_frames,
     count_events,
@@ -19,6 +22,7 @@ from hyperspy_multitomo.acquisition.files.frame_sums import (
     sum_frames,
 )
 from hyperspy_multitomo.acquisition.files.velox import is_velox, read_velox
+from hyperspy_multitomo.acquisition.sparse_counts import dense_blocks
 
 SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "data" / "velox_samples"
 needs_samples = pytest.mark.skipif(
@@ -30,7 +34,8 @@ DRIFT = np.array([[0, 0], [2, -1], [-3, 2], [1, 3]])
 
 
 def scene(noise=0.0, drift=DRIFT, seed=0):
-    """Return drifting frames of an image (frame, y, x), and of events (frame, y, x, energy) that sit on its features."""
+    """Return drifting frames of an image (frame, y, x),
+    and of events (frame, y, x, energy) that sit on its features."""
     rng = np.random.default_rng(seed)
     image = ndimage.gaussian_filter(rng.random(SHAPE), 1.5)
     image = 1000 * np.clip(image - np.median(image), 0, None) / np.ptp(image)
@@ -61,7 +66,8 @@ class TestFrames:
         np.testing.assert_allclose(register_frames(images), -drift, atol=0.25)
 
     def test_shifts_of_noisy_frames(self):
-        """A random walk of 12 frames with 3 counts per pixel on a particle: to a third of a pixel."""
+        """A random walk of 12 frames with 3 counts per pixel on a particle:
+        to a third of a pixel."""
         rng = np.random.default_rng(3)
         y, x = np.mgrid[:96, :96]
         particle = 3.0 * (((y - 48) / 20) ** 2 + ((x - 45) / 13) ** 2 < 1)
@@ -222,11 +228,13 @@ class TestWritten:
         write_velox(tmp_path / "b.emd", {"HAADF": survey, "DF4": images}, [events])
         np.testing.assert_array_equal(mt.load_tilt_series(tmp_path / "b.emd")[0].data[0], survey[0])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("register", [False, True])
     @pytest.mark.parametrize(("stream", "frame"), [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2)])
     @pytest.mark.parametrize("change", ["lost", "added"])
     def test_ends_of_pixels_lost_or_added(self, tmp_path, stream, frame, change, register):
-        """The events behind would be in other pixels, in that frame only: frames begin where the table says."""
+        """The events behind would be in other pixels, in that frame only:
+        frames begin where the table says."""
         images, events = scene(drift=DRIFT[:3])
         path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events, events])
         with h5py.File(path, "r+") as file:
@@ -239,7 +247,10 @@ class TestWritten:
                 del group[name]
                 group[name] = array[:, None]
         found = 671 if change == "lost" else 673
-        told = rf"a\.emd: not all frames .* the 672 pixels of the map \({found} in frame {frame} of stream{stream}\)"
+        told = (
+            r"a\.emd: not all frames .* the 672 pixels of the map "
+            rf"\({found} in frame {frame} of stream{stream}\)"
+        )
         if (stream, frame, change) == (1, 0, "added"):
             told = "a frame of its events has 673 pixels"
         with pytest.raises(ValueError, match=told):
@@ -298,17 +309,19 @@ class TestWritten:
             file["Data/SpectrumStream/stream1/FrameLocationTable"][2] = entry
         with pytest.raises(
             ValueError,
-            match=r"a\.emd: the table of the frames .*stream1 has the entries \[0, .*expected rising",
+            match=(
+                r"a\.emd: the table of the frames .*stream1 has the entries "
+                r"\[0, .*expected rising"
+            ),
         ):
             mt.load_tilt_series(path)
 
     def test_blocks_of_rows(self, tmp_path, monkeypatch):
         images, events = scene()
         path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events])
-        monkeypatch.setattr(
-            "hyperspy_multitomo.acquisition.sparse_counts._BLOCK", 5 * SHAPE[1] * CHANNELS * 2
-        )
-        monkeypatch.setattr("hyperspy_multitomo.acquisition.files.velox_events._PIECE", 100)
+        five_rows = partial(dense_blocks, block_bytes=5 * SHAPE[1] * CHANNELS * 2)
+        monkeypatch.setattr(velox, "dense_blocks", five_rows)
+        monkeypatch.setattr(velox_events, "_pieces", partial(velox_events._pieces, size=100))
         data = read_velox(path, lazy=True)[-1].data
         assert data.chunks[0] == (5, 5, 5, 5, 4)
         np.testing.assert_array_equal(data.compute(), events.sum(axis=0))
@@ -329,7 +342,8 @@ class TestWritten:
         )
 
     def test_size_of_the_map_is_that_of_its_frames(self, tmp_path):
-        """Where the scan says otherwise, the image with as many pixels as a frame of the events has tells the size."""
+        """Where the scan says otherwise, the image with as many pixels as a frame of the events has
+        tells the size."""
         images, events = scene()
         path = write_velox(tmp_path / "a.emd", {"HAADF": images}, [events])
         with h5py.File(path, "a") as file:
@@ -345,7 +359,10 @@ class TestWritten:
             del file["Data/Image/haadf"]
         with pytest.raises(
             ValueError,
-            match=r"a\.emd does not say how large its EDS map is: a frame of its events has 672 pixels",
+            match=(
+                r"a\.emd does not say how large its EDS map is: a frame of "
+                r"its events has 672 pixels"
+            ),
         ):
             read_velox(path)
 
@@ -507,7 +524,8 @@ class TestReal:
         assert times[0] + times[1] == pytest.approx(times[2])
 
     def test_eds_map_of_a_part_of_the_survey(self, unpacked):
-        """The map has 16 x 20 px beside a survey image of 128 x 128: so say the scan area and the 319 ends of pixels."""
+        """The map has 16 x 20 px beside a survey image of 128 x 128:
+        so say the scan area and the 319 ends of pixels."""
         path = unpacked / "example_velox_EELS_EDS.emd"
         image, eds = mt.load_tilt_series(path)
         assert image.data.shape == (1, 16, 20)
@@ -519,6 +537,7 @@ class TestReal:
         )
         assert all(np.count_nonzero(stream == 65535) == 16 * 20 - 1 for stream in streams)
 
+    @pytest.mark.slow
     def test_eels(self, unpacked):
         path = unpacked / "example_velox_EELS_EDS.emd"
         with pytest.raises(

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A small file as Velox writes it: frames of images, streams of EDS events, and the metadata of each frame."""
+"""A small file as Velox writes it: frames of images, streams of EDS events,
+and the metadata of each frame."""
 
 import json
 
@@ -11,7 +12,8 @@ TIME = 1_700_000_000
 
 
 def events_stream(frames):
-    """Encode counts (frame, y, x, energy) as a stream: each event is its channel, and 65535 ends a pixel."""
+    """Encode counts (frame, y, x, energy) as a stream:
+    each event is its channel, and 65535 ends a pixel."""
     values = []
     starts = []
     for frame in frames:

@@ -77,13 +77,15 @@ class SparseSpectra:
         return np.ascontiguousarray(product.T).reshape(-1, height, width)
 
 
-def sparse_spectra(cube) -> SparseSpectra | None:
+def sparse_spectra(cube, block_bytes: int = _BLOCK) -> SparseSpectra | None:
     """
     Return a spectrum image as sparse counts; it is read once.
 
     Parameters
     ----------
     cube : ndarray or dask array (y, x, energy)
+    block_bytes : int, optional
+        Size of the blocks of rows that are read at a time, of arrays in memory.
 
     Returns
     -------
@@ -111,7 +113,8 @@ def sparse_spectra(cube) -> SparseSpectra | None:
         blocks = cube.rechunk({1: -1, 2: -1}).to_delayed().ravel()
         parts = dask.compute(*map(dask.delayed(_counts_of), blocks))
     else:
-        edges = range(0, cube.shape[0] + _rows(cube), _rows(cube))
+        rows = max(1, block_bytes // max(1, cube[0].nbytes))
+        edges = range(0, cube.shape[0] + rows, rows)
         parts = [_counts_of(cube[top:bottom]) for top, bottom in pairwise(edges)]
     if any(part is None for part in parts):
         return None
@@ -170,7 +173,7 @@ class TiltSpectra:
         return sparse
 
 
-def dense_blocks(counts, shape: tuple[int, int, int], dtype: np.dtype):
+def dense_blocks(counts, shape: tuple[int, int, int], dtype: np.dtype, block_bytes: int = _BLOCK):
     """
     Return a dask array (y, x, energy) in blocks of rows from sparse counts.
 
@@ -182,6 +185,8 @@ def dense_blocks(counts, shape: tuple[int, int, int], dtype: np.dtype):
         Of a csr_matrix (y * x, energy).
     shape : (int, int, int)
     dtype : dtype
+    block_bytes : int, optional
+        Size of a block of rows, at most, where one row is no larger.
 
     Returns
     -------
@@ -191,7 +196,7 @@ def dense_blocks(counts, shape: tuple[int, int, int], dtype: np.dtype):
     import dask.array as da
 
     height, width, channels = shape
-    rows = max(1, _BLOCK // (width * channels * np.dtype(dtype).itemsize))
+    rows = max(1, block_bytes // (width * channels * np.dtype(dtype).itemsize))
     blocks = []
     for start in range(0, height, rows):
         size = min(rows, height - start), width, channels
@@ -209,10 +214,6 @@ def _dense(counts, start: int, shape: tuple[int, int, int], dtype) -> np.ndarray
             "hold"
         )
     return part.astype(dtype, copy=False).toarray().reshape(shape)
-
-
-def _rows(cube: np.ndarray) -> int:
-    return max(1, _BLOCK // max(1, cube[0].nbytes))
 
 
 def _counts_of(block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
+from threading import Lock
 from typing import NamedTuple
 
 __all__ = ["Unit", "unit_of"]
@@ -14,6 +15,7 @@ __all__ = ["Unit", "unit_of"]
 _UNCALIBRATED = ("", "px", "pixel", "pixels", "undefined", "none")
 # pint's units of the kinds that axes have here, and the size of ours in them.
 _KINDS = {"length": ("meter", 1e-9), "angle": ("degree", 1.0), "energy": ("kiloelectron_volt", 1.0)}
+_ONE_THREAD = Lock()
 _PER_PIXEL = re.compile(r"\s*(?:/|per)\s*(?:px|pixels?)$")
 # Spellings that pint misreads (an angstrom without its ring is an ampere) or does not know.
 _SPELLINGS = {
@@ -51,7 +53,13 @@ class Unit(NamedTuple):
 def _parsed(text: str) -> Unit:
     import pint
 
-    registry = pint.get_application_registry()
+    # pint builds its registry on first use, and may not be asked by two threads meanwhile: what it
+    # says then would be kept.
+    with _ONE_THREAD:
+        return _asked_of(pint.get_application_registry(), text)
+
+
+def _asked_of(registry, text: str) -> Unit:
     # Words may be written in capitals ("Micron"), symbols not ("Mm").
     for spelling in dict.fromkeys((text, text.lower() if len(text) > 2 else text)):
         try:

@@ -5,6 +5,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+# Fractions of the memory that is free which the parts of the package plan for. All leave room for
+# what is read and written beside, and for other programs; none changes a result.
+#: One slab of a reconstruction, the input and the volume in transit included.
+OF_SLABS = 0.6
+#: All slabs that one process reconstructs side by side.
+OF_SLABS_TOGETHER = 0.8
+#: The slices that a fit of response ratios looks at.
+OF_RATIO_FIT = 0.5
+#: The coarse volumes that X-rays are traced through; it runs beside a reconstruction.
+OF_TRACING = 0.25
+#: The memory of a GPU, where allocations are exact.
+OF_DEVICE = 0.9
+
 _CGROUP = Path("/sys/fs/cgroup")
 
 

@@ -8,20 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hyperspy_multitomo.tomography import TiltGeometry
+from hyperspy_multitomo.tomography import Projector, TiltGeometry
 from hyperspy_multitomo.tomography.cpu.lanes import cost_of, lane_count
+from hyperspy_multitomo.tomography.forms import fits_lanes
 
-# Numbers for each voxel of each channel, and for each ray of each row of data, as `run` was seen to
-# hold them at its peak, the result in the order of the signal included. CGLS holds a basis of rays
-# that grows with the iterations.
-HELD = {
-    "sirt": (2.1, 2.1),
-    "hebt": (2.1, 2.1),
-    "em": (2.1, 2.1),
-    "cgls": (4.1, 2.1),
-    "fbp": (1.1, 2.1),
-}
-# The same without the compiled kernels: with astra, or pixels of 3, 5, 6 ... voxels.
+# Factor on a footprint without the compiled kernels: with astra, or pixels of 3, 5, 6 ... voxels.
 TEXTBOOK = 3
 # What stays in the memory of the machine where all else is on a device: the result, twice, and the
 # data.
@@ -29,7 +20,7 @@ ON_DEVICE = (2.1, 1.1)
 
 
 @dataclass(frozen=True)
-class Rays:
+class RayArrays:
     """Projections at a geometry, `rows` maps or images of them, and how many numbers are held for each ray."""
 
     geometry: TiltGeometry
@@ -47,7 +38,7 @@ class Footprint:
     channels: int
     plane: tuple[int, int]
     numbers: float
-    rays: tuple[Rays, ...]
+    rays: tuple[RayArrays, ...]
     textbook: bool = False
     of_device: Callable[[int], int] | None = None
 
@@ -92,43 +83,77 @@ class Footprint:
 
 
 def footprint(
-    method: str,
+    numbers: tuple[float, float],
     channels: int,
     series: Sequence[tuple[TiltGeometry, int]],
     *,
+    projectors: Sequence[Projector] = (),
     more: float = 0.0,
-    textbook: bool = False,
     of_device: Callable[[int], int] | None = None,
 ) -> Footprint:
-    """Return the `Footprint` of a method of `HELD`; `series` are geometries and rows, `more` numbers held for each ray."""
-    numbers, of_rays = HELD[method] if of_device is None else ON_DEVICE
-    rays = tuple(Rays(geometry, rows, of_rays + more) for geometry, rows in series)
-    return Footprint(channels, series[0][0].volume_shape, numbers, rays, textbook, of_device)
+    """Return the footprint of a run.
+
+    Parameters
+    ----------
+    numbers : (float, float)
+        Held for each voxel of each channel, and for each ray of each row of data.
+    channels : int
+        Of the volume.
+    series : sequence of (TiltGeometry, int)
+        Geometries and rows of the data.
+    projectors : sequence of Projector
+        That are used; see `fits_lanes`.
+    more : float, default 0.0
+        Numbers for each ray besides.
+    of_device : callable, optional
+        As in `Footprint`.
+    """
+    of_voxels, of_rays = numbers if of_device is None else ON_DEVICE
+    rays = tuple(RayArrays(geometry, rows, of_rays + more) for geometry, rows in series)
+    textbook = of_device is None and not all(map(fits_lanes, projectors))
+    return Footprint(channels, series[0][0].volume_shape, of_voxels, rays, textbook, of_device)
 
 
-def regularised_footprint(
+def variational_footprint(
     kind: str,
     dimensions: int,
     channels: int,
     series: Sequence[tuple[TiltGeometry, int, bool]],
     *,
-    bent: bool,
-    textbook: bool,
+    power_law: bool,
+    projectors: Sequence[Projector] = (),
     of_device: Callable[[int], int] | None = None,
 ) -> Footprint:
-    """Return that of TV, TGV or nuclear TV; `series` are geometries, rows, and whether a background is expected in them.
+    """Return the footprint of TV, TGV or nuclear TV.
 
-    `bent` is for a HAADF that sees a power of the elements.
+    Parameters
+    ----------
+    kind : {"tv", "tgv"}
+    dimensions : {2, 3}
+    channels : int
+        Of the volume.
+    series : sequence of (TiltGeometry, int, bool)
+        Geometries, rows, and whether a background is expected in them.
+    power_law : bool
+        Whether the HAADF sees a power of the elements.
+    projectors, of_device
+        As in `footprint`.
     """
     # u twice, the back projection and three copies of the result; p, and for TGV w twice, its copy
     # and q.
     fields = dimensions if kind == "tv" else 4 * dimensions + dimensions * (dimensions + 1) // 2
     numbers = 6 + fields if of_device is None else ON_DEVICE[0]
-    if bent:  # factors of each voxel, and the objective in NumPy, with copies of all fields
+    if power_law:  # factors of each voxel, and the objective in NumPy, with copies of all fields
         numbers += 10 + fields
-    # Background and gross counts are there as recorded, in place, and in lanes.
+    # Background and gross counts are there as recorded, resampled, and in lanes.
     rays = tuple(
-        Rays(geometry, rows, 3 + (geometry.binning > 1) + 4 * more)
-        for geometry, rows, more in series
+        RayArrays(geometry, rows, 3 + (geometry.binning > 1) + 4 * background)
+        for geometry, rows, background in series
     )
+    textbook = of_device is None and not all(map(fits_lanes, projectors))
     return Footprint(channels, series[0][0].volume_shape, numbers, rays, textbook, of_device)
+
+
+def uses_device(A: Projector) -> bool:
+    """Return whether a projector works on a GPU."""
+    return hasattr(A, "device")

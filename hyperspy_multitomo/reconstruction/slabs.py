@@ -12,9 +12,9 @@ from uuid import uuid4
 import numpy as np
 
 from hyperspy_multitomo.machine.cluster import client_in_use, worker_memory, workers
-from hyperspy_multitomo.machine.memory import available_memory
+from hyperspy_multitomo.machine.memory import OF_SLABS, available_memory
 from hyperspy_multitomo.machine.notices import warn
-from hyperspy_multitomo.reconstruction.checkpoint_store import Kept
+from hyperspy_multitomo.reconstruction.checkpoint_store import CheckpointStore
 from hyperspy_multitomo.reconstruction.job import Job, StoppedError
 from hyperspy_multitomo.reconstruction.memory_model import Footprint
 from hyperspy_multitomo.reconstruction.slots import stopped, turn
@@ -24,9 +24,6 @@ from hyperspy_multitomo.reconstruction.slots import stopped, turn
 _BLOCKS = (64, 32, 16)
 # Slabs with neighbours come in steps of so many slices.
 _STEP = 16
-# Part of the memory that is free which slabs are planned for; the rest is for what is read and
-# written beside them.
-_SHARE = 0.6
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ class Slabs:
 
 def cut(
     slices: int,
-    held: Footprint,
+    footprint: Footprint,
     *,
     binning: int = 1,
     chunks: int | None = None,
@@ -104,7 +101,7 @@ def cut(
     ----------
     slices : int
         Of the volume.
-    held : Footprint
+    footprint : Footprint
         Of the reconstruction.
     binning : int, default 1
         Slices that belong together: slabs are cut between them.
@@ -138,11 +135,16 @@ def cut(
 
     def needed(thickness: int) -> int:
         read = min(thickness + 2 * margin, slices)
-        return held.bytes_of(read) + held.in_transit(read)
+        return footprint.bytes_of(read) + footprint.in_transit(read)
 
     def slabs_of(thickness: int) -> Slabs:
         return Slabs(
-            slices, thickness, margin, needed(thickness), held.of_device is not None, len(known)
+            slices,
+            thickness,
+            margin,
+            needed(thickness),
+            footprint.of_device is not None,
+            len(known),
         )
 
     def whole(thickness: int) -> int:
@@ -157,7 +159,7 @@ def cut(
             "come, client.wait_for_workers(8), or pass chunks="
         )
     memory = available_memory() if here else worker_memory()
-    room = np.inf if memory is None else _SHARE * memory
+    room = np.inf if memory is None else OF_SLABS * memory
     step = lcm(_STEP, binning)
     thicknesses = (
         [whole(block) for block in _BLOCKS] if overlap is None else range(step, slices + step, step)
@@ -166,15 +168,15 @@ def cut(
     fitting = [
         one
         for one in candidates
-        if one.needed <= room and held.fits_device(min(one.thickness + 2 * margin, slices))
+        if one.needed <= room and footprint.fits_device(min(one.thickness + 2 * margin, slices))
     ]
     if fitting:
-        return min(fitting, key=lambda one: (_time(one, held), len(one)))
+        return min(fitting, key=lambda one: (_time(one, footprint), len(one)))
     thinnest = min(candidates, key=lambda one: one.thickness)
     if thinnest.needed <= room:
         raise MemoryError(
             f"{thinnest.thickness} slices need about "
-            f"{held.of_device(thinnest.thickness) / 1e9:.3g} GB of the device, more than "
+            f"{footprint.of_device(thinnest.thickness) / 1e9:.3g} GB of the device, more than "
             "is free: bin or crop the series, take fewer elements, or pass backend='numba'"
         )
     raise MemoryError(
@@ -184,14 +186,14 @@ def cut(
     )
 
 
-def _time(slabs: Slabs, held: Footprint) -> float:
+def _time(slabs: Slabs, footprint: Footprint) -> float:
     """Return how long slabs take the busiest process, in any unit."""
-    each = [held.time_of(slab.last - slab.first) for slab in slabs]
+    each = [footprint.time_of(slab.last - slab.first) for slab in slabs]
     return round(max(slabs.share * sum(each) / len(each), *each), 6)
 
 
 @dataclass(frozen=True)
-class _Work:
+class SlabTask:
     """One slab's part of a reconstruction: a callable that travels to the worker that does it.
 
     It holds what it reads as dask arrays of its own, out of sight of dask: in one graph with those
@@ -205,19 +207,19 @@ class _Work:
     slabs: Slabs
     share: int
     token: str
-    kept: Kept | None
+    store: CheckpointStore | None
 
     def __call__(self) -> np.ndarray:
         """Return the volume (channel, z, x, y) of the slab."""
         import dask
 
-        kept = None if self.kept is None else self.kept.of_slab(self.slab)
-        done = kept is not None and kept.has_volume
+        store = None if self.store is None else self.store.of_slab(self.slab)
+        done = store is not None and store.has_volume
         with turn(self.token, self.slabs.needed, self.share, self.slabs.one, done) as threads:
             if stopped(self.token):
                 raise StoppedError
             (arrays,) = dask.compute(self.arrays, scheduler="synchronous")
-            volume = self.job.volume(arrays, threads, kept, lambda: stopped(self.token))
+            volume = self.job.volume(arrays, threads, store, lambda: stopped(self.token))
         return volume[..., self.slab.start - self.slab.first : self.slab.stop - self.slab.first]
 
 
@@ -227,7 +229,7 @@ def in_slabs(
     coarse: Mapping[str, int],
     shape: tuple[int, ...],
     slabs: Slabs,
-    kept: Kept | None,
+    store: CheckpointStore | None,
 ):
     """Return a dask array (channel, z, x, y) of the given shape whose slabs are reconstructed when they are asked for.
 
@@ -238,7 +240,7 @@ def in_slabs(
     import dask.array as da
 
     name, tasks = f"{job.step}-{uuid4().hex}", {}
-    missing = sum(kept is None or not kept.of_slab(slab).has_volume for slab in slabs)
+    missing = sum(store is None or not store.of_slab(slab).has_volume for slab in slabs)
     share = max(1, ceil(missing / max(1, slabs.workers)))
     for number, slab in enumerate(slabs):
         part = {
@@ -248,7 +250,7 @@ def in_slabs(
             for which, array in arrays.items()
         }
         (part,) = dask.optimize(part)  # which leaves the tasks of the other slabs behind
-        tasks[name, 0, 0, 0, number] = (_Work(job, slab, part, slabs, share, name, kept),)
+        tasks[name, 0, 0, 0, number] = (SlabTask(job, slab, part, slabs, share, name, store),)
     thicknesses = tuple(slab.stop - slab.start for slab in slabs)
     return da.Array(tasks, name, (*((size,) for size in shape[:3]), thicknesses), dtype=np.float32)
 
@@ -261,4 +263,4 @@ def runs_again(array) -> bool:
         for name, layer in array.dask.layers.items()
         if name.startswith("reconstruct_")
     ]
-    return any(isinstance(slab[0], _Work) and slab[0].kept is None for slab in slabs)
+    return any(isinstance(slab[0], SlabTask) and slab[0].store is None for slab in slabs)

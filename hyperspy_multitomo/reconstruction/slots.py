@@ -10,17 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock, Semaphore, current_thread, main_thread
 
+from hyperspy_multitomo.machine.cache import Recent
 from hyperspy_multitomo.machine.cluster import worker_in_use
-from hyperspy_multitomo.machine.memory import available_memory
+from hyperspy_multitomo.machine.memory import OF_SLABS_TOGETHER, available_memory
 from hyperspy_multitomo.machine.parallel import available_cores
 
-# Part of the memory that is free at the first slab which slabs may take together.
-_SHARE = 0.8
 _LOCK = Lock()
-_GATES: dict[tuple, _Gate] = {}
-_STOPPED: set[str] = set()
 # Gates of the last few reconstructions.
-_REMEMBERED = 16
+_GATES = Recent(16)
+_STOPPED: set[str] = set()
 
 
 @dataclass
@@ -61,14 +59,13 @@ def turn(
     done : bool, default False
         Whether this one was done before and is only read.
     """
-    with _LOCK:
-        key = token, *_process()[:2]  # another scheduler, another gate
-        if key not in _GATES:
-            while len(_GATES) >= _REMEMBERED:
-                _GATES.pop(next(iter(_GATES)))
-            at_once, _ = places(needed, share, one)
-            _GATES[key] = _Gate(at_once, _process()[1], share, Semaphore(at_once))
-        gate = _GATES[key]
+
+    def gate_here() -> _Gate:
+        at_once, _ = places(needed, share, one)
+        return _Gate(at_once, _process()[1], share, Semaphore(at_once))
+
+    # Another scheduler has another gate.
+    gate = _GATES.get((token, *_process()[:2]), gate_here)
     with gate.places:
         with _LOCK:
             threads = 1 if done else gate.threads()
@@ -100,7 +97,7 @@ def places(needed: int, share: int, one: bool = False) -> tuple[int, int]:
     callers, cores, memory = _process()
     at_once = 1 if one else min(callers, share)
     if memory is not None:
-        at_once = max(1, min(at_once, int(_SHARE * memory // max(needed, 1))))
+        at_once = max(1, min(at_once, int(OF_SLABS_TOGETHER * memory // max(needed, 1))))
     return at_once, max(1, cores // at_once)
 
 

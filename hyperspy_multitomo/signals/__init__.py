@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The HyperSpy face: tilt series and volumes as signals, and the way from files and spectra to them."""
+"""HyperSpy signals of the package: tilt series, volumes, and how they are loaded or mapped."""
 
 from hyperspy_multitomo.signals.edge_maps import edge_maps
 from hyperspy_multitomo.signals.eds import LazyTiltSeriesEDS, TiltSeriesEDS
@@ -7,7 +7,8 @@ from hyperspy_multitomo.signals.eds_maps import elemental_maps
 from hyperspy_multitomo.signals.eels import LazyTiltSeriesEELS, TiltSeriesEELS
 from hyperspy_multitomo.signals.haadf import LazyTiltSeriesHAADF, TiltSeriesHAADF
 from hyperspy_multitomo.signals.load import load_tilt_series
-from hyperspy_multitomo.signals.methods.workbench import workbench
+from hyperspy_multitomo.signals.methods.panels import workbench
+from hyperspy_multitomo.signals.methods.rerun import rerun
 from hyperspy_multitomo.signals.volume import LazyTomographicVolume, TomographicVolume
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "edge_maps",
     "elemental_maps",
     "load_tilt_series",
+    "rerun",
     "workbench",
 ]

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Series as arrays in one frame: in the numerics' order, put in place by their alignment, and checked to fit together."""
+"""Series as plain arrays for the numerics, and whether two of them fit together."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from hyperspy_multitomo.acquisition.counts import expected_background
 from hyperspy_multitomo.alignment.transform import Alignment
+from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.machine.notices import warn
-from hyperspy_multitomo.reconstruction.lazy_images import Smoothing, changed, image_means
-from hyperspy_multitomo.reconstruction.lazy_rows import is_lazy
+from hyperspy_multitomo.reconstruction.lazy_images import changed
+from hyperspy_multitomo.reconstruction.tilt_data import TiltData
 from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.recorded_arrays import (
     axis_named,
@@ -19,11 +20,26 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import (
     on_recorded_grid,
     record,
 )
-from hyperspy_multitomo.signals.metadata.recorded_counts import check_counts_beside
+from hyperspy_multitomo.signals.metadata.recorded_counts import check_counts_beside, why_no_counts
 
-# Means of lazy transmissions by the names of these, the latest ones: each is read once.
-_MEANS: dict[str, np.ndarray] = {}
-_REMEMBERED = 16
+
+def tilt_data(series) -> TiltData:
+    """Return a series without HyperSpy, as reconstructions take it."""
+    tilts, gains = series.tilts, series.gains  # the first says what to do where an axis is gone
+    return TiltData(
+        title=series.metadata.General.title,
+        channels=series.channels,
+        tilts=tilts,
+        recorded=as_recorded(series),
+        geometry=series.geometry,
+        gains=None if gains is None else gains.T,
+        alignment=series.alignment,
+        beside=partial(_beside, series),
+        smoothed=series.is_smoothed,
+        no_counts=why_no_counts(series),
+        noise_of_whole=series.noise_of_whole,
+        history=series.history,
+    )
 
 
 def as_recorded(series):
@@ -34,103 +50,39 @@ def as_recorded(series):
 
 
 def projections(series):
-    """Return a series as (channel, tilt, x, y), resampled where the alignment moves it along the axis or turns it.
-
-    What the transmission of X-rays has of contrast within an image is divided out; its mean is in
-    `gains_of`.
-    """
-    return _placed(series, as_recorded(series))
-
-
-def _placed(series, images, smoothing: Smoothing | None = None):
-    """Return images (channel, tilt, x, y) evened and in place, NumPy or dask as they are; dask ones are smoothed before."""
-    if not is_lazy(images):
-        return in_place(series, even(series, images))
-    transmission = _transmission(series)
-    means = None if transmission is None else _means(transmission)
-    evened = {"transmission": transmission, "means": means, "smoothing": smoothing}
-    return changed(images, **evened, alignment=series.alignment, for_geometry=True)
+    """Return a series as (channel, tilt, x, y) in the frame of its geometry; see `TiltData`."""
+    return tilt_data(series).projections
 
 
 def even(series, images):
-    """Return images (channel, tilt, x, y) as recorded, over what the transmission of a pixel is of the mean of its image.
-
-    The mean stays in the model, as a gain of the counts, so that the statistics are those of what
-    was counted but for this factor.
-    """
-    transmission = _transmission(series)
-    if transmission is None:
-        return images
-    if is_lazy(transmission):
-        return images / (transmission / _means(transmission)[..., None, None].astype(np.float32))
-    return images / (transmission / transmission.mean(axis=(2, 3), keepdims=True))
-
-
-def _transmission(series):
-    """Return the transmission of the X-rays, (channel, tilt, x, y), NumPy or dask, or None."""
-    transmission = getattr(series, "transmission", None)
-    return None if transmission is None else transmission.transpose(1, 0, 3, 2)
-
-
-def _means(transmission) -> np.ndarray:
-    """Return the mean over the pixels of each image, (channel, tilt); those of a lazy transmission are remembered."""
-    if not is_lazy(transmission):
-        return transmission.mean(axis=(2, 3), dtype=np.float64)
-    if transmission.name not in _MEANS:
-        means = image_means(transmission)
-        while len(_MEANS) >= _REMEMBERED:
-            _MEANS.pop(next(iter(_MEANS)))
-        _MEANS[transmission.name] = means
-    return _MEANS[transmission.name]
-
-
-def in_place(series, images):
-    """Return images (channel, tilt, x, y) of a series resampled as its alignment asks for, NumPy or dask as they are."""
-    alignment = series.alignment
-    if alignment is None and not is_lazy(images):
-        return np.asarray(images, dtype=np.float32)
-    return _applied(alignment, images, for_geometry=True)
-
-
-def _applied(alignment: Alignment | None, images, *, for_geometry: bool = False):
-    """Return what an alignment makes of images (..., tilt, x, y), NumPy or dask as they are, edges continued."""
-    if not is_lazy(images):
-        return alignment.apply(images, for_geometry=for_geometry, fill="edge")
-    if images.ndim == 3:
-        return _applied(alignment, images[None], for_geometry=for_geometry)[0]
-    return changed(images, alignment=alignment, for_geometry=for_geometry)
-
-
-def recorded_counts(series):
-    """Return (gross, background, share) of elemental maps: counts (channel, tilt, x, y) in place, share (channel, tilt); or None.
-
-    What was expected of the elements themselves is share times the net counts, and gross counts are
-    that plus the background, which is smoothed here to an expectation. A lazy background is read
-    twice for that, once for all slabs.
-    """
-    held = [getattr(series, name, None) for name in ("gross", "background", "window_share")]
-    if any(values is None for values in held):
-        return None
-    check_counts_beside(series)
-    gross, background = (values.transpose(1, 0, 3, 2) for values in held[:2])
-    if is_lazy(background):
-        expected = _placed(series, background, Smoothing.of(background))
-    else:
-        expected = _placed(series, expected_background(background))
-    return _placed(series, gross), expected, held[2].T
+    """Return images over the contrast that the transmission has within them; see `TiltData`."""
+    return tilt_data(series).evened(images)
 
 
 def gains_of(series):
-    """Return the gains of a series in the numerics' order, (tilt,) or (channel, tilt), or None.
+    """Return the gains of a series with the mean transmission of each image; see `TiltData`."""
+    return tilt_data(series).model_gains
 
-    The mean transmission of the X-rays of each image is in them.
-    """
-    gains, transmission = series.gains, _transmission(series)
-    gains = None if gains is None else gains.T
-    if transmission is None:
-        return gains
-    means = _means(transmission)
-    return means if gains is None else gains * means
+
+def _beside(series, name: str):
+    """Return what is recorded beside the data, in the numerics' order, or None."""
+    values = getattr(series, name, None)
+    if values is None:
+        return None
+    if name == "window_share":
+        return values.T
+    if name in ("gross", "background"):
+        check_counts_beside(series)
+    return values.transpose(1, 0, 3, 2)
+
+
+def _resampled(alignment: Alignment, images):
+    """Return what an alignment makes of images (..., tilt, x, y), NumPy or dask, edges continued."""
+    if not is_lazy(images):
+        return alignment.apply(images, fill="edge")
+    if images.ndim == 3:
+        return _resampled(alignment, images[None])[0]
+    return changed(images, alignment=alignment)
 
 
 def in_one_frame(eds, haadf):
@@ -172,26 +124,19 @@ def aligned_copy(series):
         angle = np.deg2rad(alignment.rotation)
         across = alignment.across - alignment.axis_offset * np.cos(angle)
         along = alignment.along + alignment.axis_offset * np.sin(angle)
-        images = _applied(replace(alignment, across=across, along=along, axis_offset=0.0), images)
+        images = _resampled(replace(alignment, across=across, along=along, axis_offset=0.0), images)
     images = images.transpose(*np.argsort(places).tolist())
     copy = series._deepcopy_with_new_data(
         images if is_lazy(images) else np.ascontiguousarray(images)
     )
     copy.alignment = Alignment.identity(len(series.tilts))
     copy.alignment = None
-    if getattr(series, "transmission", None) is not None:
-        rays = (
-            _transmission(series)
-            if alignment is None
-            else _applied(alignment, _transmission(series))
-        )
+    rays = _beside(series, "transmission")
+    if rays is not None:
+        rays = rays if alignment is None else _resampled(alignment, rays)
         rays = np.clip(rays, None, 1).transpose(1, 0, 3, 2)
-        record(
-            copy,
-            "transmission",
-            on_recorded_grid(copy, rays, fill=1.0),
-            ("tilt", "element", "y", "x"),
-        )
+        rays = on_recorded_grid(copy, rays, fill=1.0)
+        record(copy, "transmission", rays, ("tilt", "element", "y", "x"))
     if alignment is not None:
         # Counts as recorded do not belong to resampled images.
         for name in ("gross", "background"):

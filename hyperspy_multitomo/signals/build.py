@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From arrays and tilts to signals: sorted by tilt, tilt axis along y, calibrated axes, keys recorded."""
+"""From arrays and tilts to signals: sorted by tilt, tilt axis along y, calibrated axes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hyperspy_multitomo.acquisition.tilts import order_tilts
 from hyperspy_multitomo.parameters import check_finite, positive_number
 from hyperspy_multitomo.signals.metadata.length_axes import length_axis
 from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, record, set_keys
+from hyperspy_multitomo.signals.registry import class_of
 
 
 def build_series(
@@ -34,7 +35,7 @@ def build_series(
     Parameters
     ----------
     cls : type
-        `TiltSeriesHAADF` or `TiltSeriesEDS`.
+        `TiltSeriesHAADF`, `TiltSeriesEDS` or `TiltSeriesEELS`.
     data : ndarray or dask array
         Array order (tilt, y, x), or (tilt, element, y, x) with `channels`.
     tilts : array-like, shape (tilt,)
@@ -50,7 +51,7 @@ def build_series(
     metadata : dict, optional
         HyperSpy metadata.
     per_tilt : dict of sequences, optional
-        What else is known for each tilt, in the order of `data`.
+        Other values recorded per tilt, in the order of `data`.
     title : str, default ""
         ``metadata.General.title``.
     """
@@ -73,7 +74,7 @@ def build_series(
             else data.astype(np.float32)
         )
     if isinstance(data, np.ndarray):
-        # In float32, which values beyond 3.4e38 become infinite in.
+        # In float32 values beyond 3.4e38 become infinite.
         check_finite(data, what)
     data = order.merge(data)
     if tilt_axis == "x":
@@ -100,7 +101,7 @@ def build_series(
 
 
 def merging(duplicates: str, how: str) -> str:
-    """Return what `order_tilts` is to do with duplicates: ``"error"``, or `how` where they are to be merged."""
+    """Return what `order_tilts` is to do with duplicates: ``"error"``, or `how` to merge."""
     if duplicates not in ("error", "merge"):
         raise ValueError(f"duplicates={duplicates!r} must be 'error' or 'merge'")
     return how if duplicates == "merge" else "error"
@@ -117,22 +118,20 @@ def build_volume(
     axes=None,
     title="Volume",
 ):
-    """Make a `TomographicVolume` of data (z, y, x), or (z, element, y, x) with the names of the `channels`.
+    """Make a `TomographicVolume` of data (z, y, x), or (z, element, y, x) with `channels`.
 
     `axis_position` is the coordinate of the tilt axis along x, and `axes` the scale and offset in
     nm of axes that are not centred on it; with `like`, another volume, axes and metadata are taken
     from that.
     """
-    from hyperspy_multitomo.signals.volume import TomographicVolume
-
     if pixel_size is not None:
         positive_number("pixel_size", pixel_size, "of nm")
     if data.ndim != (3 if channels is None else 4):
         raise ValueError(f"a volume must have the shape (z, y, x); got {data.shape}")
     metadata: dict = {}
     if like is not None:
-        own = {axis.name: axis.get_axis_dictionary() for axis in like.axes_manager._axes}
-        spatial = [own["z"], own["y"], own["x"]]
+        axes_of_like = {axis.name: axis.get_axis_dictionary() for axis in like.axes_manager._axes}
+        spatial = [axes_of_like["z"], axes_of_like["y"], axes_of_like["x"]]
         metadata = like.metadata.as_dictionary()
         metadata = {
             name: metadata[name]
@@ -155,7 +154,7 @@ def build_volume(
         spatial.insert(
             1, {"name": "element", "size": len(channels), "offset": 0, "scale": 1, "navigate": True}
         )
-    volume = _signal(TomographicVolume, data, spatial, metadata, title)
+    volume = _signal(class_of("TomographicVolume"), data, spatial, metadata, title)
     volume.metadata.set_item(f"{NODE}.quantity", quantity)
     if channels is not None:
         record(volume, "channels", list(channels), ("element",))
@@ -179,9 +178,7 @@ def stack_channels(arrays, axis: int):
 
 def _signal(cls, data, axes, metadata, title):
     if hasattr(data, "dask"):
-        from hyperspy_multitomo import signals
-
-        cls = getattr(signals, f"Lazy{cls.__name__.removeprefix('Lazy')}")
+        cls = class_of(cls._signal_type, lazy=True)
     signal = cls(data, axes=axes, metadata=dict(metadata or {}))
     signal.metadata.General.title = title
     signal.metadata.Signal.signal_type = cls._signal_type

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""EELS spectrum images of a tilt series to its series of edge maps, one tilt in memory at a time."""
+"""EELS spectrum images to a series of edge maps, one tilt in memory at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,10 +18,13 @@ from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.machine.progress import progress_bar
 from hyperspy_multitomo.parameters import shown, text
 from hyperspy_multitomo.signals.eds_maps import series_of_counts, stepped
-from hyperspy_multitomo.signals.eels import TiltSeriesEELS
 from hyperspy_multitomo.signals.gate import SpectrumImages, spectra_of
 from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, record
+from hyperspy_multitomo.signals.registry import class_of
+
+if TYPE_CHECKING:
+    from hyperspy_multitomo.signals.eels import TiltSeriesEELS
 
 _METHODS = ("fit", "windows")
 _REGIONS = 8
@@ -118,8 +122,10 @@ def edge_maps(
     >>> loss = np.arange(440.0, 640.0)
     >>> expected = 20 * (loss / 500) ** -3 + np.where(loss >= 532, 8 * (loss / 532) ** -4, 0)
     >>> counts = np.random.default_rng(0).poisson(expected, (3, 8, 8, loss.size))
-    >>> axes = [{"name": "tilt", "axis": [-20.0, 0.0, 20.0]}, {"name": "y", "size": 8}, {"name": "x", "size": 8}]
-    >>> axes += [{"name": "Energy loss", "size": loss.size, "offset": 440.0, "scale": 1.0, "units": "eV"}]
+    >>> axes = [{"name": "tilt", "axis": [-20.0, 0.0, 20.0]}]
+    >>> axes += [{"name": "y", "size": 8}, {"name": "x", "size": 8}]
+    >>> calibration = {"offset": 440.0, "scale": 1.0, "units": "eV"}
+    >>> axes += [{"name": "Energy loss", "size": loss.size} | calibration]
     >>> spectra = hs.signals.Signal1D(counts, axes=axes)
     >>> spectra.set_signal_type("EELS")
     >>> maps = mt.edge_maps(spectra, ["O_K"], show_progressbar=False)
@@ -165,11 +171,11 @@ def edge_maps(
     _warn_of_absent(model)
     with progress_bar(show_progressbar, "mapping edges", len(data)) as step:
         made = [stepped(model.maps(np.asarray(cube), tilt), step) for tilt, cube in enumerate(data)]
-    maps = series_of_counts(TiltSeriesEELS, spectra, found, made)
+    maps = series_of_counts(class_of("TiltSeriesEELS"), spectra, found, made)
     windows = integration_ranges(listed, width, integration_windows)
     record(maps, "integration_windows", [windows[edge.name] for edge in listed], ("element",))
     if method == "fit":
-        maps.metadata.set_item(f"{NODE}.spectrum_fit", _spectrum_fit(model))
+        maps.metadata.set_item(f"{NODE}.spectrum_fit", _edge_spectrum(model))
     said = {
         "edges": list(edges),
         "background_windows": background_windows,
@@ -182,7 +188,7 @@ def edge_maps(
 
 
 def _others(also, listed, energy_range):
-    """Return the edges that are in the spectra but not mapped, after a check that none of them is mapped all the same."""
+    """Return the edges that are in the spectra but not mapped; an error for one that is both."""
     if isinstance(also, str):
         raise ValueError(f'also={also!r} must be a list of edges such as ["{also}"]')
     twice = [name for name in also if name in {edge.name for edge in listed}]
@@ -256,8 +262,8 @@ def _warn_of_absent(model) -> None:
         )
 
 
-def _spectrum_fit(model) -> dict:
-    """Return the spectrum of the whole series with its fit: energy (keV), counts, fit and background."""
+def _edge_spectrum(model) -> dict:
+    """Return the spectrum of the series with its fit: energy (keV), counts, fit, background."""
     fits = [model.modelled(tilt) for tilt in range(len(model.spectra))]
     return {
         "energy": model.energy * 1e-3,

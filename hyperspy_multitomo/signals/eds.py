@@ -6,12 +6,13 @@ from __future__ import annotations
 from hyperspy.signals import LazySignal2D
 
 from hyperspy_multitomo.signals.elemental_series import ElementalTiltSeries
-from hyperspy_multitomo.signals.metadata.recorded_arrays import recall
-from hyperspy_multitomo.signals.methods.absorption import SelfAbsorption
+from hyperspy_multitomo.signals.methods import absorption, absorption_loop, map_counts
 
 
-class TiltSeriesEDS(SelfAbsorption, ElementalTiltSeries):
-    """Elemental maps of one object, one set per tilt: axes ``(element, tilt | x, y)``, array order (tilt, element, y, x).
+class TiltSeriesEDS(ElementalTiltSeries):
+    """EDS maps of one object, a set per tilt, axes ``(element, tilt | x, y)``.
+
+    Array order (tilt, element, y, x).
 
     The data are net counts of each element's line. `gross` and `background` hold the counts in the
     line's window and what of them is not the element, where the maps were made by `elemental_maps`.
@@ -21,10 +22,13 @@ class TiltSeriesEDS(SelfAbsorption, ElementalTiltSeries):
     _TITLE = "EDS"
     _COUNTED = "lines"
 
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """The X-ray line of each element, e.g. ``"Fe_Ka"``; empty where the maps were not made from spectra."""
-        return tuple(recall(self, "lines") or ())
+    # Self-absorption of the X-rays.
+    detectors = property(absorption.get_detectors, absorption.set_detectors)
+    transmission = property(absorption.get_transmission, absorption.set_transmission)
+    estimate_absorption = absorption.estimate_absorption
+    reconstruct_with_absorption = absorption_loop.reconstruct_with_absorption
+
+    lines = property(map_counts.get_lines)
 
 
 class LazyTiltSeriesEDS(TiltSeriesEDS, LazySignal2D):

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""EDS spectrum images of a tilt series to its series of elemental maps, one tilt in memory at a time."""
+"""EDS spectrum images to a series of elemental maps, one tilt in memory at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +20,6 @@ from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.machine.progress import progress_bar
 from hyperspy_multitomo.parameters import shown
 from hyperspy_multitomo.signals.build import build_series
-from hyperspy_multitomo.signals.eds import TiltSeriesEDS
 from hyperspy_multitomo.signals.gate import SpectrumImages, spectra_of
 from hyperspy_multitomo.signals.metadata.acquisition_settings import SCANNED, scanned_pixels
 from hyperspy_multitomo.signals.metadata.history import add_step
@@ -33,6 +33,10 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import (
 )
 from hyperspy_multitomo.signals.metadata.recorded_counts import mark_as_no_counts
 from hyperspy_multitomo.signals.methods.aligning import AXIS, axis_position
+from hyperspy_multitomo.signals.registry import class_of
+
+if TYPE_CHECKING:
+    from hyperspy_multitomo.signals.eds import TiltSeriesEDS
 
 # Part of the memory that is available for the counts of spectra, which would be read again
 # otherwise.
@@ -109,8 +113,10 @@ def elemental_maps(
     >>> energy = 0.01 * np.arange(1, 1024)
     >>> iron = np.exp(-(((energy - 6.4039) / 0.057) ** 2) / 2) + 0.05
     >>> counts = np.random.default_rng(0).poisson(iron, (3, 8, 8, energy.size))
-    >>> axes = [{"name": "tilt", "axis": [-20.0, 0.0, 20.0]}, {"name": "y", "size": 8}, {"name": "x", "size": 8}]
-    >>> axes += [{"name": "Energy", "size": energy.size, "offset": 0.01, "scale": 0.01, "units": "keV"}]
+    >>> axes = [{"name": "tilt", "axis": [-20.0, 0.0, 20.0]}]
+    >>> axes += [{"name": "y", "size": 8}, {"name": "x", "size": 8}]
+    >>> calibration = {"offset": 0.01, "scale": 0.01, "units": "keV"}
+    >>> axes += [{"name": "Energy", "size": energy.size} | calibration]
     >>> spectra = hs.signals.Signal1D(counts, axes=axes)
     >>> spectra.set_signal_type("EDS_TEM")
     >>> spectra.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200)
@@ -149,7 +155,7 @@ def elemental_maps(
         False if cubes.all_cached else show_progressbar, "mapping elements", len(cubes)
     ) as step:
         made = [stepped(model.maps(cube, tilt), step) for tilt, cube in enumerate(cubes)]
-    maps = series_of_counts(TiltSeriesEDS, spectra, found, made)
+    maps = series_of_counts(class_of("TiltSeriesEDS"), spectra, found, made)
     maps.metadata.set_item(
         f"{NODE}.spectrum_fit", _spectrum_fit(model if method == "fit" else model.fit)
     )
@@ -166,7 +172,7 @@ def elemental_maps(
 
 
 def _region_sums(cube: np.ndarray | SparseSpectra, whole: list[bool]) -> np.ndarray:
-    """Return the sums of the spectra of a tilt by region, and note whether all its values are whole counts."""
+    """Return the sums of the spectra of a tilt by region; note whether they are whole counts."""
     whole.append(isinstance(cube, SparseSpectra) or are_whole(cube))
     return region_spectra(cube)
 
@@ -178,16 +184,16 @@ def stepped(result, step):
     return result
 
 
-def series_of_counts(cls, spectra, found: SpectrumImages, made):
-    """Return the series of the class `cls` of the maps (one `ElementalCounts` per tilt) with all that is known of the spectra."""
-    first = made[0]
-    net = np.stack([counts.net for counts in made])
+def series_of_counts(cls, spectra, images: SpectrumImages, counts_per_tilt):
+    """Return the series of maps (one `ElementalCounts` per tilt) with all known of the spectra."""
+    first = counts_per_tilt[0]
+    net = np.stack([counts.net for counts in counts_per_tilt])
     maps = build_series(
         cls,
         net,
-        found.tilts,
-        found.sides,
-        offsets=found.offsets,
+        images.tilts,
+        images.sides,
+        offsets=images.offsets,
         channels=first.elements,
         title=cls._TITLE,
     )
@@ -196,21 +202,20 @@ def series_of_counts(cls, spectra, found: SpectrumImages, made):
             "Acquisition_instrument", spectra.metadata.Acquisition_instrument.as_dictionary()
         )
     if spectra.metadata.has_item(f"{NODE}.recorded_axes.x"):
-        # Spectra that were cropped keep the tilt axis where it was, and what was measured of the
-        # whole scan says of how much.
+        # Cropped spectra keep the position of the tilt axis; what was measured of the whole scan
+        # needs the number of its pixels.
         for name in ("x", "y"):
-            mine, theirs = axis_named(maps, name), axis_named(spectra, name)
-            if unit_of(theirs.units).kind == "none":
-                # Positions in px of a series that is not calibrated tell what was cropped and
-                # binned.
-                mine.offset, mine.scale = theirs.offset, theirs.scale
+            axis, of_spectra = axis_named(maps, name), axis_named(spectra, name)
+            if unit_of(of_spectra.units).kind == "none":
+                # Without calibration, positions in px say what was cropped and binned.
+                axis.offset, axis.scale = of_spectra.offset, of_spectra.scale
         set_keys(maps)
         maps.metadata.set_item(AXIS, axis_position(spectra))
         maps.metadata.set_item(SCANNED, scanned_pixels(spectra))
     maps.metadata.set_item(
         f"{NODE}.tilt_axis", spectra.metadata.get_item(f"{NODE}.tilt_axis", default="y")
     )
-    record(maps, "acquisition_order", found.acquisition_order, ("tilt",))
+    record(maps, "acquisition_order", images.acquisition_order, ("tilt",))
     for name in (
         "acquisition_order",
         "gains",
@@ -228,20 +233,20 @@ def series_of_counts(cls, spectra, found: SpectrumImages, made):
         record(
             maps,
             name,
-            np.stack([getattr(counts, name) for counts in made]),
+            np.stack([getattr(counts, name) for counts in counts_per_tilt]),
             ("tilt", "element", "y", "x"),
         )
     record(
         maps,
         "window_share",
-        np.stack([counts.window_share for counts in made]),
+        np.stack([counts.window_share for counts in counts_per_tilt]),
         ("tilt", "element"),
     )
     return maps
 
 
 def _spectrum_fit(model) -> dict:
-    """Return the spectrum of the whole series with its fit: energy (keV), counts, fit and background."""
+    """Return the spectrum of the series with its fit: energy (keV), counts, fit, background."""
     return {
         "energy": model.energy[model.fitted],
         "counts": model.spectra.sum(axis=0),

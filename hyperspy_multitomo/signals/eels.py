@@ -6,18 +6,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import numpy as np
 from hyperspy.signals import LazySignal2D
 
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.signals.elemental_series import ElementalTiltSeries
-from hyperspy_multitomo.signals.metadata.recorded_arrays import recall, record
+from hyperspy_multitomo.signals.metadata.recorded_arrays import record
+from hyperspy_multitomo.signals.methods import map_counts
 
 _EDGE = re.compile(r"([A-Z][a-z]?)_([K-O][1-7]?)")
 
 
 class TiltSeriesEELS(ElementalTiltSeries):
-    """Edge maps of one object, one set per tilt: axes ``(element, tilt | x, y)``, array order (tilt, element, y, x).
+    """Edge maps of one object, a set per tilt, axes ``(element, tilt | x, y)``.
+
+    Array order (tilt, element, y, x).
 
     The data are net counts of each element's edge in its window. `gross` and `background` hold the
     counts in the window and what of them is not the edge, where the maps were made by `edge_maps`.
@@ -90,15 +92,8 @@ class TiltSeriesEELS(ElementalTiltSeries):
             record(series, "edges", [name if edge else "" for name, edge in names], ("element",))
         return series
 
-    @property
-    def edges(self) -> tuple[str, ...]:
-        """The edge of each element, e.g. ``"Mn_L3"``; empty where none were named."""
-        return tuple(recall(self, "edges") or ())
-
-    @property
-    def integration_windows(self) -> np.ndarray | None:
-        """Energy losses in eV between which the counts of each edge were taken, shape (element, 2), or None."""
-        return recall(self, "integration_windows")
+    edges = property(map_counts.get_edges)
+    integration_windows = property(map_counts.get_integration_windows)
 
 
 class LazyTiltSeriesEELS(TiltSeriesEELS, LazySignal2D):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Foreign data become plain: arrays, HyperSpy signals and stacks with their axes in order, in nm, degrees and keV."""
+"""Foreign data become plain: arrays with their axes in order, in nm, degrees and keV."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ from hyperspy_multitomo.signals.metadata.missing_chunks import check_file_of
 
 @dataclass(frozen=True)
 class Images:
-    """What comes in as the images of a series: data (tilt, y, x), tilts in degrees, sides and offsets (y, x) of pixels in nm."""
+    """Images of a series as they come in.
+
+    Data (tilt, y, x), tilts in degrees, sides and offsets (y, x) of the pixels in nm.
+    """
 
     data: Any
     tilts: np.ndarray
@@ -45,7 +48,7 @@ class Images:
 
 
 def images_of(images, tilts, pixel_size, what: str = "the images") -> Images:
-    """Return the projections of an array, a HyperSpy signal or the path of an image stack, in the order in which they come.
+    """Return the projections of an array, a signal or the path of a stack, in their order.
 
     A single image (y, x) with a single tilt is a series of one view. `tilts` are in degrees, or
     what `resolve_tilts` takes.
@@ -89,8 +92,9 @@ def images_of(images, tilts, pixel_size, what: str = "the images") -> Images:
 
 @dataclass(frozen=True)
 class SpectrumImages:
-    """What comes in as spectra: data (tilt, y, x, energy), tilts in degrees, ascending, and energies (energy,) in keV, rising.
+    """Spectra of a series as they come in.
 
+    Data (tilt, y, x, energy), tilts in degrees, ascending, and energies (energy,) in keV, rising.
     `acquisition_order` is the place of each tilt in the signal; `sides` and `offsets` (y, x) of
     pixels are in nm.
     """
@@ -104,7 +108,7 @@ class SpectrumImages:
 
 
 def spectra_of(spectra) -> SpectrumImages:
-    """Return the spectra of a HyperSpy signal with axes that are called x, y and tilt, or mean these, in any order.
+    """Return the spectra of a signal whose axes mean x, y and tilt, in any order.
 
     Raises
     ------
@@ -147,7 +151,9 @@ def spectra_of(spectra) -> SpectrumImages:
 
 
 def plain(values, roles: Sequence[str], what: str):
-    """Return an array, or the data of a HyperSpy signal with the axes in the order of `roles`, NumPy or dask, without a mask.
+    """Return an array, or the data of a signal with its axes in the order of `roles`.
+
+    NumPy or dask, without a mask.
 
     The axes of a signal go by their names, those of an array by their places.
     """
@@ -157,7 +163,7 @@ def plain(values, roles: Sequence[str], what: str):
 
 
 def volumes_of(volumes: Sequence, names: Sequence[str]) -> tuple[list, dict | None]:
-    """Return volumes (z, y, x), arrays or HyperSpy signals, as arrays, and their axes in nm as far as a signal has any.
+    """Return volumes (z, y, x), arrays or signals, as arrays, and the axes of signals in nm.
 
     Raises
     ------
@@ -193,7 +199,7 @@ def volumes_of(volumes: Sequence, names: Sequence[str]) -> tuple[list, dict | No
 
 
 def axes_of(signal) -> list[dict]:
-    """Return what a HyperSpy signal says of its axes, in the order of its array, as `acquisition.axes.in_order` takes it.
+    """Return a signal's axes in the order of its array, for `acquisition.axes.in_order`.
 
     Raises
     ------
@@ -213,7 +219,7 @@ def axes_of(signal) -> list[dict]:
 
 
 def count_tilts(tilts) -> int | None:
-    """Return how many tilts are given, as an array or in a file, or None where that is not known."""
+    """Return how many tilts an array or a file has, or None where that is not known."""
     if tilts is None or hasattr(tilts, "pattern"):
         return None
     if isinstance(tilts, str | Path):
@@ -222,12 +228,12 @@ def count_tilts(tilts) -> int | None:
 
 
 def name_of(tilts) -> str | None:
-    """Return the name of the file that lists the tilts, or None where they are given in another way."""
+    """Return the name of the file that lists the tilts, or None for tilts from elsewhere."""
     return Path(tilts).name if isinstance(tilts, str | Path) and is_tilt_file(tilts) else None
 
 
 def sides_of(pixel_size) -> tuple[float, float] | tuple[None, None]:
-    """Return the sides (y, x) of a pixel in nm as they are given, one for both or one each; None where they are not known."""
+    """Return the sides (y, x) of a pixel in nm, from one length or two; None if not known."""
     if pixel_size is None:
         return None, None
     try:

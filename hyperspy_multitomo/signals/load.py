@@ -6,6 +6,7 @@ from __future__ import annotations
 import warnings
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +25,6 @@ from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.parameters import text
 from hyperspy_multitomo.signals.build import build_series, merging
 from hyperspy_multitomo.signals.gate import count_tilts, name_of
-from hyperspy_multitomo.signals.haadf import TiltSeriesHAADF
 from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.length_axes import in_nm, length_axis
 from hyperspy_multitomo.signals.metadata.recorded_arrays import (
@@ -34,12 +34,15 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import (
     record,
     set_keys,
 )
+from hyperspy_multitomo.signals.registry import SIGNAL_TYPES, class_of
+
+if TYPE_CHECKING:
+    from hyperspy_multitomo.signals.haadf import TiltSeriesHAADF
 
 LAZILY = "pass lazy=True, which leaves it on disk, or load fewer tilts"
 # Files that are smaller than the memory by more than this factor fit into it, however they are
 # compressed.
 _COMPRESSED = 20
-_OURS = ("TiltSeriesHAADF", "TiltSeriesEDS", "TiltSeriesEELS", "TomographicVolume")
 #: eXSpy's signal of each kind of spectra: signal type, name of the axis of the energies, title.
 _SPECTRA = {"EDS": ("EDS_TEM", "Energy", "EDS"), "EELS": ("EELS", "Energy loss", "EELS")}
 
@@ -62,7 +65,7 @@ def load_tilt_series(
     signed_bytes: bool | None = None,
     lazy: bool | None = None,
 ):
-    """Load a tilt series: one file per tilt, images and spectra in files of their own, or a file that holds a whole stack.
+    """Load a tilt series: one file per tilt and modality, or files that hold a stack.
 
     Parameters
     ----------
@@ -175,15 +178,15 @@ def load_tilt_series(
     )
     if lazy is False:
         _check_size(paths, read)
-    found = read(lazy=lazy is not False)
-    series, angles = align_modalities(found, tilts, paths, skip=on_error == "skip")
+    records = read(lazy=lazy is not False)
+    series, angles = align_modalities(records, tilts, paths, skip=on_error == "skip")
     how = {"tilt_axis": tilt_axis, "reverse_tilts": reverse_tilts, "duplicates": duplicates}
     _check_tilt_axis(series, tilt_axis)
-    made = []
+    signals = []
     if "images" in series:
-        made.append(_images(series["images"], angles, lazy=bool(lazy), **how))
+        signals.append(_images(series["images"], angles, lazy=bool(lazy), **how))
     if "spectra" in series:
-        made.append(_spectra(series["spectra"], angles, lazy=lazy is not False, **how))
+        signals.append(_spectra(series["spectra"], angles, lazy=lazy is not False, **how))
     chosen = {
         "image": image,
         "spectra": spectra,
@@ -193,7 +196,7 @@ def load_tilt_series(
     }
     chosen = {name: value for name, value in chosen.items() if value}
     chosen |= {} if signed_bytes is None else {"signed_bytes": signed_bytes}
-    for signal in made:
+    for signal in signals:
         add_step(
             signal,
             "load_tilt_series",
@@ -201,11 +204,14 @@ def load_tilt_series(
             **how,
             **chosen,
         )
-    return made[0] if len(made) == 1 else tuple(made)
+    return signals[0] if len(signals) == 1 else tuple(signals)
 
 
 def _check_size(paths: list[Path], read) -> None:
-    """Raise a MemoryError where the files hold more than there is memory; large files are looked at lazily for that."""
+    """Raise a MemoryError where the files hold more than there is memory.
+
+    Large files are opened lazily to find out.
+    """
     if not _is_large(paths):
         return
     needed = sum(record.data.nbytes for records in read(lazy=True).values() for record in records)
@@ -213,7 +219,7 @@ def _check_size(paths: list[Path], read) -> None:
 
 
 def _is_large(paths: list[Path]) -> bool:
-    """Say whether what is in the files may be larger than the memory, however they are compressed."""
+    """Say whether the files may be larger than the memory, however they are compressed."""
     on_disk = sum(
         file.stat().st_size
         for path in paths
@@ -236,7 +242,7 @@ def _files(series: dict[str, list[Record]]) -> list[Path]:
 
 
 def _check_tilt_axis(series: dict[str, list[Record]], tilt_axis: str) -> None:
-    """Warn where SerialEM says that the tilt axis is nearer to the other direction of the images."""
+    """Warn where SerialEM says that the tilt axis is nearer to the other direction."""
     record = next(iter(series.values()))[0]
     angle = _find(record.metadata.get("Acquisition_instrument", {}), "tilt_axis_angle")
     if angle is None:
@@ -256,7 +262,7 @@ def _saved_by_us(path: Path, lazy):
     if path.suffix.lower() not in (".hspy", ".zspy"):
         return None
     (signal_type, has_records), *others = stored_signals(path, NODE) or [("", False)]
-    is_series, is_spectra = signal_type in _OURS, signal_type.startswith(("EDS", "EELS"))
+    is_series, is_spectra = signal_type in SIGNAL_TYPES, signal_type.startswith(("EDS", "EELS"))
     if others or not (is_series or has_records):
         return None
     try:
@@ -284,7 +290,7 @@ def _saved_by_us(path: Path, lazy):
 
 
 def _check_saved(signal, name: str, is_series: bool) -> None:
-    """Check what damage to a file that this package saved may have changed: the pixels, and the order of acquisition."""
+    """Check the pixels and the order of acquisition in a file that this package saved."""
     sides = {
         axis: in_nm(axis_named(signal, axis))
         for axis in "yx"
@@ -306,7 +312,7 @@ def _images(records: list[Record], angles, *, lazy, **how) -> TiltSeriesHAADF:
     if not lazy:
         data = _in_memory(data, "the series of images")
     return build_series(
-        TiltSeriesHAADF,
+        class_of("TiltSeriesHAADF"),
         data,
         angles,
         _sides(records[0]),
@@ -326,7 +332,7 @@ def _sides(record: Record) -> tuple[float, float] | tuple[None, None]:
 
 
 def _spectra(records: list[Record], angles, *, lazy, tilt_axis, reverse_tilts, duplicates):
-    """Return eXSpy's signal, array order (tilt, y, x, energy), in chunks of one tilt or parts of it."""
+    """Return eXSpy's signal, array order (tilt, y, x, energy), chunks of one tilt at most."""
     from hyperspy.signals import LazySignal1D, Signal1D
 
     data = _stacked(records)
@@ -368,8 +374,8 @@ def _spectra(records: list[Record], angles, *, lazy, tilt_axis, reverse_tilts, d
 
 
 def _without_assumed_angles(signal, first: Record) -> None:
-    """Remove the detector angles that eXSpy sets from its preferences where the file has none: they would pass for measured."""
-    told = (
+    """Remove detector angles that eXSpy took from its preferences: they are not measured."""
+    in_file = (
         first.metadata.get("Acquisition_instrument", {})
         .get("TEM", {})
         .get("Detector", {})
@@ -377,7 +383,7 @@ def _without_assumed_angles(signal, first: Record) -> None:
     )
     detector = signal.metadata.get_item("Acquisition_instrument.TEM.Detector.EDS", default=None)
     for name in ("azimuth_angle", "elevation_angle"):
-        if detector is not None and detector.has_item(name) and name not in told:
+        if detector is not None and detector.has_item(name) and name not in in_file:
             delattr(detector, name)
 
 
@@ -394,7 +400,7 @@ def _stacked(records: list[Record]):
 
 
 def _metadata(records: list[Record]) -> dict:
-    """Return what of the files' metadata holds for the whole series: what differs from tilt to tilt is left to `_per_tilt`."""
+    """Return the metadata that hold for the whole series; `_per_tilt` has the rest."""
     first, *others = (record.metadata for record in records)
     common = {
         name: _common(first[name], [other.get(name) for other in others])
@@ -411,18 +417,19 @@ def _metadata(records: list[Record]) -> dict:
 
 
 def _common(tree: dict, others: list) -> dict:
-    kept = {}
+    """Return the entries of a metadata tree that are the same in all others."""
+    common = {}
     for name, value in tree.items():
         values = [other.get(name) if isinstance(other, dict) else None for other in others]
         if isinstance(value, dict):
-            kept[name] = _common(value, values)
+            common[name] = _common(value, values)
         elif all(np.array_equal(value, other) for other in values):
-            kept[name] = value
-    return kept
+            common[name] = value
+    return common
 
 
 def _per_tilt(records: list[Record], n: int) -> dict:
-    """Return what the files say of each tilt, in their order: file, time, live and real time, current, drift of the frames."""
+    """Return what the files say of each tilt: file, times, current, drift of the frames."""
     times = np.concatenate([record.times for record in records])
     known: dict = {} if np.isnat(times).any() else {"acquired": [str(time) for time in times]}
     if len(records) != n:

@@ -3,39 +3,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
-from hyperspy.signals import LazySignal2D, Signal2D
+from hyperspy.signals import LazySignal2D
 
 from hyperspy_multitomo.arguments import checked
+from hyperspy_multitomo.reconstruction.slab_progress import counting_slabs
 from hyperspy_multitomo.signals.base import TomographySignal
-from hyperspy_multitomo.signals.gate import plain
-from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, recall
-from hyperspy_multitomo.signals.methods.densities import Densities
-from hyperspy_multitomo.signals.methods.exploring import Exploring
-from hyperspy_multitomo.signals.methods.export import Export
-from hyperspy_multitomo.signals.methods.haadf_composition import HAADFQuantification
-from hyperspy_multitomo.signals.methods.lazy_computing import LazyComputing
-from hyperspy_multitomo.signals.methods.quantify import Quantification
-from hyperspy_multitomo.signals.methods.thresholds import Thresholds
-from hyperspy_multitomo.signals.methods.volume_figures import VolumePlots
+from hyperspy_multitomo.signals.methods import (
+    construction,
+    densities,
+    exporting,
+    haadf_composition,
+    panels,
+    quantifying,
+    rerun,
+    thresholds,
+    volume_figures,
+    volume_records,
+)
 
-_QUANTITY = f"{NODE}.quantity"
 
+class TomographicVolume(TomographySignal):
+    """A volume, or one per element: axes ``(z | x, y)`` or ``(element, z | x, y)``.
 
-class TomographicVolume(
-    VolumePlots,
-    Exploring,
-    Export,
-    HAADFQuantification,
-    Densities,
-    Quantification,
-    Thresholds,
-    TomographySignal,
-    Signal2D,
-):
-    """A volume, or one per element: axes ``(z | x, y)`` or ``(element, z | x, y)``, array order (z, [element,] y, x).
+    Array order (z, [element,] y, x).
 
     Voxels hold signal per unit length of path (`quantity` says which), or percent after `quantify`.
     ``volume["Au"]`` picks one element, ``"Au" in volume`` asks for one.
@@ -43,115 +33,73 @@ class TomographicVolume(
 
     _signal_type = "TomographicVolume"
 
-    @property
-    def quantity(self) -> str:
-        """What the voxels hold, e.g. ``"counts / nm"`` or ``"weight percent"``: that of the elements, if there are any."""
-        quantity = self.metadata.get_item(_QUANTITY, default="")
-        return (
-            quantity
-            if self.elements or not self.channels
-            else quantity.replace("counts", "HAADF signal")
-        )
+    from_arrays = classmethod(construction.from_arrays)
 
-    @property
-    def residuals(self) -> dict[str, np.ndarray]:
-        """Relative residuals ``|b - A x| / |b|``, at the start of each iteration or, with a regulariser, of every tenth volume.
+    # What is recorded with the volume.
+    quantity = property(volume_records.get_quantity)
+    residuals = property(volume_records.get_residuals)
+    response_ratios = property(volume_records.get_ratios_used)
+    dose = property(densities.get_dose_of_volume)
 
-        ``"eds"`` has the shape (iteration, element), NaN for channels without maps, ``"haadf"``
-        (iteration,). EM adds ``"deviance"``, the Poisson deviance per pixel of the projections,
-        (iteration, element) or, of images, (iteration,); a regularised method the ``"objective"``
-        that it makes small, (iteration,). ``"iteration"`` numbers the iterations.
-        """
-        maps = {"eds": recall(self, "residuals_eds"), "deviance": recall(self, "deviance_eds")}
-        found = {name: values.T for name, values in maps.items() if values is not None}
-        images = {
-            "haadf": "residuals_haadf",
-            "deviance": "deviance_haadf",
-            "objective": "objective",
-            "iteration": "residuals_iteration",
-        }
-        items = {
-            name: self.metadata.get_item(f"{NODE}.{path}", default=None)
-            for name, path in images.items()
-        }
-        return found | {
-            name: np.asarray(values) for name, values in items.items() if values is not None
-        }
+    to_script = rerun.to_script
 
-    @property
-    def response_ratios(self) -> dict[str, float] | None:
-        """The response ratios r_e (HAADF signal per count) that made a HEBT volume, or None."""
-        values = recall(self, "ratios")
-        return (
-            None
-            if values is None
-            else {name: float(r) for name, r in zip(self.channels, values, strict=True)}
-        )
+    # Looking at the volume.
+    explore = panels.explore
+    plot_orthoslices = volume_figures.plot_orthoslices
+    plot_volume = volume_figures.plot_volume
+    plot_convergence = volume_figures.plot_convergence
+    plot_composition = volume_figures.plot_composition
 
-    @classmethod
+    # The particle.
+    find_threshold = thresholds.find_threshold
+    plot_threshold = thresholds.plot_threshold
+
+    # Composition and density.
+    quantify = quantifying.quantify
+    composition_errors = quantifying.composition_errors
+    mean_composition = quantifying.mean_composition
+    quantify_density = densities.quantify_density
+    quantify_haadf = haadf_composition.quantify_haadf
+
+    # Files of other programs.
+    export = exporting.export
+
+
+class LazyTomographicVolume(TomographicVolume, LazySignal2D):
+    """A `TomographicVolume` whose data are a dask array."""
+
     @checked
-    def from_arrays(
-        cls, volumes, pixel_size: float | None = None, *, like=None, quantity: str = ""
-    ) -> TomographicVolume:
-        """Make a volume from one array per channel.
+    def compute(self, close_file=False, show_progressbar=None, **kwargs):
+        """Compute the data and keep them in memory, with a bar that counts slabs.
 
-        Parameters
-        ----------
-        volumes : dict of str to array or signal, shape (z, y, x), or one of them
-            One volume for each channel, or a single volume without the axis ``element``. Axes of
-            signals go by their names.
-        pixel_size : float, optional
-            In nm; the three axes are centred on the tilt axis along x and z. By default the axes
-            are those of signals.
-        like : TomographicVolume, optional
-            Take axes and acquisition metadata from this one instead.
-        quantity : str, default ""
-            What the voxels hold, e.g. ``"counts / nm"``.
+        See HyperSpy's `LazySignal.compute` for the parameters.
 
-        Returns
-        -------
-        TomographicVolume
+        Where slabs are to be reconstructed the bar counts these; on a cluster its dashboard does.
+        An interrupt stops the running slabs after their iteration.
 
         Raises
         ------
-        ValueError
-            For volumes that are masked, of different shape or calibration, or no real numbers.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import hyperspy_multitomo as mt
-        >>> volume = mt.TomographicVolume.from_arrays({"Au": np.ones((4, 5, 6))}, pixel_size=0.5)
-        >>> volume["Au"].data.shape, "Ag" in volume
-        ((4, 5, 6), False)
+        RuntimeError
+            Where the scheduler of a cluster is gone, or a slab ended several workers.
         """
-        from hyperspy_multitomo.signals.build import build_volume, stack_channels
-        from hyperspy_multitomo.signals.gate import volumes_of
+        with counting_slabs(self.data, show_progressbar, **kwargs) as show:
+            super().compute(close_file=close_file, show_progressbar=show, **kwargs)
 
-        named = isinstance(volumes, Mapping)
-        names = tuple(volumes) if named else ("the object",)
-        arrays, axes = volumes_of(list(volumes.values()) if named else [volumes], names)
-        axes = axes if pixel_size is None and like is None else None
-        how = dict(like=like, quantity=quantity, axes=axes)
-        if not named:
-            return build_volume(arrays[0], None, pixel_size, **how)
-        return build_volume(stack_channels(arrays, axis=1), names, pixel_size, **how)
+    @checked
+    def save(self, filename=None, overwrite=None, extension=None, file_format=None, **kwds):
+        """Compute the data slab by slab and write each as it comes.
 
+        See `TomographicVolume.save` for the parameters.
 
-class LazyTomographicVolume(LazyComputing, TomographicVolume, LazySignal2D):
-    """A `TomographicVolume` whose data are a dask array."""
-
-
-def mask_array(mask, shape: tuple[int, int, int], *, lazy: bool = False):
-    """Return a mask given as (z, y, x), array or signal, as booleans (z, x, y) of that `shape`; with `lazy` dask if it is."""
-    mask = plain(mask, ("z", "y", "x"), "the mask")
-    mask = mask if lazy and hasattr(mask, "dask") else np.asarray(mask)
-    expected = (shape[0], shape[2], shape[1])
-    if mask.shape != expected:
-        raise ValueError(
-            f"the mask has the shape {mask.shape} but the volume is {expected} (z, y, x)"
-        )
-    if isinstance(mask, np.ndarray) and not mask.any():
-        raise ValueError("the mask is empty: at least one voxel must be inside it")
-    mask = mask.astype(bool).transpose(0, 2, 1)
-    return np.ascontiguousarray(mask) if isinstance(mask, np.ndarray) else mask
+        Raises
+        ------
+        FileExistsError
+            If the file exists and `overwrite` is not True.
+        OSError
+            If it cannot be written, such as on a full disk; what was there before is still there.
+        RuntimeError
+            As for `compute`.
+        """
+        with counting_slabs(self.data, kwds.pop("show_progressbar", None)) as show:
+            bar = {} if show is None else {"show_progressbar": show}
+            super().save(filename, overwrite, extension, file_format, **bar, **kwds)

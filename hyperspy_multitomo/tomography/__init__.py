@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tomography of plain arrays: geometry, projectors and iterative solvers, with NumPy, SciPy and numba alone."""
+"""Tomography of plain arrays: geometry, projectors and iterative solvers.
 
+It needs NumPy, SciPy and numba alone.
+"""
+
+from hyperspy_multitomo.tomography.backends import BACKENDS, projector
 from hyperspy_multitomo.tomography.calibration import Calibration, calibrate
 from hyperspy_multitomo.tomography.cgls import cgls
 from hyperspy_multitomo.tomography.checkpoint import Checkpoint, fingerprint
@@ -11,7 +15,7 @@ from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.haadf_weights import regressed_weights, scaled_weights
 from hyperspy_multitomo.tomography.iterates import Iterate, Reconstruction, run
 from hyperspy_multitomo.tomography.noise_equivalent import noise_equivalent_gain, typical_signal
-from hyperspy_multitomo.tomography.projectors import BACKENDS, Projector, dot_test, projector
+from hyperspy_multitomo.tomography.projectors import Projector, dot_test
 from hyperspy_multitomo.tomography.solvers import hebt, sirt
 from hyperspy_multitomo.tomography.specimen_depth import estimate_depth, visible_width
 from hyperspy_multitomo.tomography.stopping import (

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A box of voxels within a volume: the same problem on it alone, with the rays that meet it, and its volume put back."""
+"""A box of voxels within a volume: the same problem on the box, with the rays that meet it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.tomography.geometry import TiltGeometry
+from hyperspy_multitomo.tomography.geometry import TiltGeometry, volume_grid
 
 # Detector pixels on either side of the shadow of a box: a voxel is seen by the rays next to its
 # centre.
@@ -17,21 +17,21 @@ _MARGIN = 2
 
 @dataclass(frozen=True)
 class Box:
-    """Voxels from the first to before the second number along each axis of a volume (z, x, y)."""
+    """Voxels from the first to before the second index along each axis of a volume (z, x, y)."""
 
     z: tuple[int, int]
     x: tuple[int, int]
     y: tuple[int, int]
 
     @classmethod
-    def of(cls, bounds: Sequence[int], shape: tuple[int, int, int], together: int = 1) -> Box:
-        """Return the box of six numbers, z, x and y in turn, within a volume of that shape.
+    def of(cls, bounds: ArrayLike, shape: tuple[int, ...], together: int = 1) -> Box:
+        """Return the box of six bounds, for z, x and y in turn, within a volume of that shape.
 
         Raises
         ------
         ValueError
-            If they are not, hold fewer than two voxels along z or x, or cut what `together` slices
-            share.
+            If they are no such bounds, leave fewer than two voxels along z or x, or cut through
+            `together` slices that share a detector pixel.
         """
         values = np.asarray(bounds)
         if values.shape != (6,) or values.dtype.kind not in "iu":
@@ -51,7 +51,8 @@ class Box:
                 f"`support` cuts slices at {first[2]} and {last[2]}; expected multiples of "
                 f"{together}, as pixels are"
             )
-        return cls(*(tuple(map(int, pair)) for pair in values.reshape(3, 2)))
+        z, x, y = values.reshape(3, 2).tolist()
+        return cls((z[0], z[1]), (x[0], x[1]), (y[0], y[1]))
 
     @property
     def bounds(self) -> list[int]:
@@ -60,16 +61,16 @@ class Box:
 
     @property
     def voxels(self) -> int:
-        """How many it holds."""
+        """Number of voxels."""
         return int(np.prod([last - first for first, last in (self.z, self.x, self.y)]))
 
     @property
     def places(self) -> tuple:
-        """Index of its voxels in arrays (..., z, x, y)."""
+        """Index of the box in arrays (..., z, x, y)."""
         return (..., *(slice(*bounds) for bounds in (self.z, self.x, self.y)))
 
-    def grown(self, shape: tuple[int, int, int], by: tuple[int, int, int]) -> Box:
-        """Return the box with so many voxels more on either side of each axis, as far as the volume of that shape goes."""
+    def grown(self, shape: tuple[int, ...], by: tuple[int, int, int]) -> Box:
+        """Return the box with `by` more voxels on either side of each axis, within the volume."""
         pairs = zip((self.z, self.x, self.y), shape, by, strict=True)
         return Box(
             *(
@@ -78,15 +79,15 @@ class Box:
             )
         )
 
-    def padded(self, volume: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    def padded(self, volume: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Return a volume (..., z, x, y) of the box within zeros of that shape."""
         whole = np.zeros((*volume.shape[:-3], *shape), volume.dtype)
         whole[self.places] = volume
         return whole
 
     def geometry(self, whole: TiltGeometry) -> tuple[TiltGeometry, np.ndarray]:
-        """Return the geometry of the box, and the first detector pixel (tilt,) of the window that sees it."""
-        nz, nx = whole.volume_shape
+        """Return the geometry of the box, and the first detector pixel (tilt,) of its window."""
+        nz, nx = volume_grid(whole)
         centre = np.array([sum(self.x) - nx, sum(self.z) - nz]) / 2
         size = np.array([self.x[1] - self.x[0], self.z[1] - self.z[0]])
         middle = whole.origins + whole.directions @ centre / whole.binning

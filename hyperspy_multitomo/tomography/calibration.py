@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-r"""How strong a regulariser has to be: the range of each channel and the flow of its noise, found from the data.
+r"""The strength of a regulariser, from the range of each channel and the flow of its noise.
 
 A volume u stays a minimiser of D(K u, f) + lambda TV(u) when its data change by noise n, if a field
 p (the *flow*) with div p equal to the noise's pull on the voxels, K^T D'' n, is nowhere larger than
 lambda. So the rms flow of the noise in the object, that of grad Laplace^-1 K^T D'' n, is the
-natural unit of lambda. It takes all into account that changes the noise: counts, tilts, size,
-pixel, gains, background. It is taken in the plane across the tilt axis, in which the noise of back
-projections extends. Each row of data is divided by the flow of its own noise, which makes one
-lambda fit channels of 1 and of 10^5 counts alike. The statistics within the row stay as they are,
-from ray to ray and from tilt to tilt.
+natural unit of lambda. It accounts for all that changes the noise: counts, tilts, size, pixel,
+gains, background. It is taken in the plane across the tilt axis, in which the noise of back
+projections extends. Each row of data is divided by the flow of its own noise, so that one lambda
+fits channels of 1 and of 10^5 counts alike. The statistics within a row stay as they are, from ray
+to ray and from tilt to tilt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from math import lcm
 
@@ -36,19 +37,20 @@ from hyperspy_multitomo.tomography.variational import (
 )
 from hyperspy_multitomo.tomography.variational_system import Term
 
-# lambda over the rms size of the noise's flow at weight 1, in two and three dimensions: the middle
-# of what is best on simulated series of four kinds, see docs/theory.md.
+# lambda over the rms flow of the noise at weight 1, in two and three dimensions: the middle of the
+# optima on simulated series of four kinds (benchmarks/regularisers.py, docs/theory.md).
 STRENGTH = {2: 0.16, 3: 0.11}
-# Slices that are looked at, and samples of the noise of a channel, times slices.
+# Slices that are measured, and noise samples of a channel times slices. tests/test_calibration.py
+# holds ranges and flows to those of known objects.
 _SLICES, _SAMPLES = 8, 32
-# A row of data whose signal in these slices is below this part of that in its brightest one is
-# looked at there too.
+# A row of data whose mean signal in these slices is below this fraction of that in its brightest
+# slice adds that slice.
 _ABSENT = 0.1
-# Iterations of the rough reconstructions.
+# Iterations of the rough reconstructions, by SIRT and by TV.
 _SIRT, _ROUGH = 10, 60
-# What was found for the last data, by their digest, and how many of them.
-_KNOWN: dict[bytes, tuple[np.ndarray, list[np.ndarray]]] = {}
-_REMEMBERED = 8
+# Ranges and flows of the last data, by the digest of the data, and for how many data.
+_CACHE: dict[bytes, tuple[np.ndarray, list[np.ndarray]]] = {}
+_CACHE_SIZE = 8
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Calibration:
     flows: np.ndarray
 
     def describe(self) -> dict:
-        """Return what it found, as plain numbers for a record."""
+        """Return the results as plain numbers, for the history of a volume."""
         return {
             "scales": [float(value) for value in self.scales],
             "noise_flows": [float(value) for value in self.flows],
@@ -114,8 +116,7 @@ def calibrate(
         unit size, instead of all this. They take the place of `weight`; larger ones mean less
         smoothing.
     sampled : bool, default False
-        Whether the terms hold but the slices to look at, from `slices_to_look_at`, of which all are
-        taken then.
+        Whether the terms hold only the slices from `slices_to_look_at`; all of them are then used.
 
     Returns
     -------
@@ -140,21 +141,27 @@ def calibrate(
 
     Examples
     --------
-    >>> from hyperspy_multitomo.tomography import DataTerm, TiltGeometry, calibrate, projector, run, variational
+    >>> from hyperspy_multitomo.tomography import (
+    ...     DataTerm, TiltGeometry, calibrate, projector, run, variational
+    ... )
     >>> A = projector(TiltGeometry(range(-80, 81, 20), detector_width=24))
     >>> truth = np.zeros((1, 24, 24, 2))
     >>> truth[:, 8:16, 8:16] = 2.0
-    >>> found = calibrate([DataTerm(A, np.random.default_rng(0).poisson(A(truth)))], channels=1, dimensions=2)
-    >>> bool(1.5 < found.scales[0] < 2.5)
+    >>> counts = np.random.default_rng(0).poisson(A(truth))
+    >>> calibration = calibrate([DataTerm(A, counts)], channels=1, dimensions=2)
+    >>> bool(1.5 < calibration.scales[0] < 2.5)
     True
-    >>> result = run(variational(found.terms, found.regulariser, found.scales), 200)
+    >>> problem = variational(calibration.terms, calibration.regulariser, calibration.scales)
+    >>> result = run(problem, 200)
     """
     checked_positive("weight", weight)
     checked = [term.checked(channels, "eds") for term in terms]
     check_terms(checked)
     if checked[0].data.shape[-1] * checked[0].A.geometry.binning == 1:
         dimensions = 2  # which a single slice has, and their strength
-    shape = dict(kind=kind, coupling=coupling, dimensions=dimensions, alpha0=alpha0)
+    regulariser = partial(
+        Regulariser, kind=kind, coupling=coupling, dimensions=dimensions, alpha0=alpha0
+    )
     own = [t for t in checked if t.mix is None]
     if {c for t in own for c in range(t.first, t.first + t.rows)} != set(range(channels)):
         raise ValueError(
@@ -166,8 +173,8 @@ def calibrate(
             raise ValueError(
                 "`weight` and `mu` both say how strong the regulariser is; give one of them"
             )
-        return _by_mu(terms, checked, channels, mu, shape)
-    scales, flows = _looked_at(checked if sampled else _some_slices(checked), channels)
+        return _by_mu(terms, checked, channels, mu, regulariser)
+    scales, flows = _ranges_and_flows(checked if sampled else _some_slices(checked), channels)
     weighted = tuple(
         replace(term, weight=t.weights / f, count=t.counts)
         for term, t, f in zip(terms, checked, flows, strict=True)
@@ -179,35 +186,34 @@ def calibrate(
     )
     return Calibration(
         weighted,
-        Regulariser(float(strength), **shape),
+        regulariser(float(strength)),
         scales.astype(np.float32),
         np.concatenate(flows),
     )
 
 
-def _looked_at(few: list[Term], channels: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return the ranges of the channels and the flows of each term; those of the last few data are remembered.
+def _ranges_and_flows(few: list[Term], channels: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the ranges of the channels and the flows of each term, from a cache of the last data.
 
-    They do not depend on the regulariser, so that the same data with another weight take no second
-    look.
+    They do not depend on the regulariser: the same data with another weight are not measured again.
     """
     key = _digest(few)
-    if key not in _KNOWN:
+    if key not in _CACHE:
         few = [t.in_units(largest(t.data)) for t in few]
         rough = _smoothed(few, channels)
         scales = _ranges(rough)
         balanced = [_divided(t, _flows(t, rough, scales)) for t in few if t.mix is None]
         plain = Regulariser(STRENGTH[2], "tv", "uncoupled", 2)
         scales = _ranges(run(variational(balanced, plain, scales, initial=rough), _ROUGH).volume)
-        while len(_KNOWN) >= _REMEMBERED:
-            _KNOWN.pop(next(iter(_KNOWN)), None)
-        _KNOWN[key] = scales, [_flows(t, rough, scales) for t in few]
-    scales, flows = _KNOWN[key]
+        while len(_CACHE) >= _CACHE_SIZE:
+            _CACHE.pop(next(iter(_CACHE)), None)
+        _CACHE[key] = scales, [_flows(t, rough, scales) for t in few]
+    scales, flows = _CACHE[key]
     return scales.copy(), [flow.copy() for flow in flows]
 
 
 def _digest(few: list[Term]) -> bytes:
-    """Return a digest of all that the terms hold."""
+    """Return a digest of the terms."""
     digest = blake2b()
     for t in few:
         digest.update(repr((t.A.geometry, type(t.A).__name__, t.discrepancy, t.first)).encode())
@@ -220,8 +226,14 @@ def _digest(few: list[Term]) -> bytes:
     return digest.digest()
 
 
-def _by_mu(terms, checked: list[Term], channels: int, mu, shape: dict) -> Calibration:
-    """Return what the published parameters mean."""
+def _by_mu(
+    terms: Sequence[DataTerm],
+    checked: list[Term],
+    channels: int,
+    mu,
+    regulariser: Callable[[float], Regulariser],
+) -> Calibration:
+    """Return the calibration by the published parameters."""
     mu = np.asarray(checked_positive("mu", mu), float)
     if mu.shape != (channels,):
         raise ValueError(
@@ -244,12 +256,14 @@ def _by_mu(terms, checked: list[Term], channels: int, mu, shape: dict) -> Calibr
         norm = t.A.norm() / geometry.pixel_size
         weight = mu[rows] * (norm / brightest if t.discrepancy == "kl" else 1 / brightest**2)
         weighted.append(replace(term, weight=weight, count=t.counts))
-    regulariser = Regulariser(geometry.pixel_size / path, **shape)
-    return Calibration(tuple(weighted), regulariser, scales.astype(np.float32), np.ones(channels))
+    strength = geometry.pixel_size / path
+    return Calibration(
+        tuple(weighted), regulariser(strength), scales.astype(np.float32), np.ones(channels)
+    )
 
 
 def slices_to_look_at(signals: np.ndarray, together: int = 1) -> np.ndarray:
-    """Return which slices tell the ranges and the noise of all: some spread evenly, and the brightest of what is not in these.
+    """Return which slices represent all: some spread evenly, and the brightest of absent signals.
 
     Parameters
     ----------
@@ -279,7 +293,7 @@ def _some_slices(terms: list[Term]) -> list[Term]:
 
 
 def _signal(t: Term, length: int) -> np.ndarray:
-    """Return the sum of data less background of each row in units of `length` slices, (row, unit)."""
+    """Return data less background of each row, summed over `length` slices, (row, unit)."""
     signal = t.data.sum(axis=2, dtype=np.float64)
     if t.background is not None:
         signal -= t.live[..., 0] * t.background.sum(axis=2, dtype=np.float64)
@@ -317,7 +331,7 @@ def _divided(t: Term, flows: np.ndarray) -> DataTerm:
 
 
 def _smoothed(terms: list[Term], channels: int) -> np.ndarray:
-    """Return a rough volume (channel, z, x, y): few iterations of SIRT of the net data, smoothed."""
+    """Return a rough volume (channel, z, x, y): few SIRT iterations of the net data, smoothed."""
     slices = terms[0].data.shape[-1] * terms[0].A.geometry.binning
     volume = np.zeros((channels, *terms[0].A.domain_shape, slices), np.float32)
     for t in terms:
@@ -329,17 +343,19 @@ def _smoothed(terms: list[Term], channels: int) -> np.ndarray:
 
 
 def _ranges(volume: np.ndarray) -> np.ndarray:
-    """Return the mean of each channel weighted by itself, (channel,); the smallest of the others' where it is empty."""
+    """Return the mean of each channel weighted by itself, (channel,).
+
+    An empty channel gets the smallest of the others.
+    """
     ranges = _self_mean(volume)[:, 0, 0, 0]
     smallest = ranges[ranges > 0].min() if (ranges > 0).any() else 1.0
     return np.where(ranges > 0, ranges, smallest)
 
 
 def _flows(t: Term, rough: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """Return the rms flow of the noise of each row, (row,), in the object that `rough` shows, or in the whole volume.
+    """Return the rms flow of the noise of each row, (row,), in the object that `rough` shows.
 
-    It is that of the volume for rows of which nothing is seen, and 1 where there is no noise
-    either.
+    It is that of the whole volume for rows without signal there, and 1 without any noise.
     """
     channels = slice(t.first, t.first + t.rows) if t.mix is None else slice(None)
     seen = (
@@ -391,7 +407,10 @@ def _self_mean(values: np.ndarray) -> np.ndarray:
 
 
 def _flow(pull: np.ndarray) -> np.ndarray:
-    """Return |p|^2 (channel, z, x, y) of the curl-free field p in the plane (z, x) with div p = pull; none leaves the volume."""
+    """Return |p|^2 (channel, z, x, y) of the curl-free field p with div p = pull.
+
+    The field lies in the plane (z, x), and no flow leaves the volume.
+    """
     eigenvalues = [2 - 2 * np.cos(np.pi * np.arange(length) / length) for length in pull.shape[1:3]]
     laplace = np.add.outer(*eigenvalues)[..., None]
     potential = dctn(pull, axes=(1, 2), norm="ortho") / np.where(laplace > 0, laplace, np.inf)
@@ -399,7 +418,10 @@ def _flow(pull: np.ndarray) -> np.ndarray:
 
 
 def _joint_size(coupling: str, channels: int, sources: int, dimensions: int) -> float:
-    """Return the rms size, in the norm dual to that of the coupling, of independent flows of size 1 of all sources of noise."""
+    """Return the rms size, in the dual norm of the coupling, of independent flows of size 1.
+
+    There is one flow for each source of noise.
+    """
     if coupling == "uncoupled":
         return 1.0
     if coupling == "frobenius":

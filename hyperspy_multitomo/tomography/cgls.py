@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""CGLS: conjugate gradients on the normal equations, least squares without constraints in few iterations."""
+"""CGLS: conjugate gradients on the normal equations, least squares without constraints."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from hyperspy_multitomo.tomography.cpu.lane_algebra import combine, inner, multiply_tilts
-from hyperspy_multitomo.tomography.cpu.lane_rays import Rays
+from hyperspy_multitomo.tomography.cpu.lane_rays import LaneRays
 from hyperspy_multitomo.tomography.cpu.lanes import empty_lanes, lane_count, pack, unpack
+from hyperspy_multitomo.tomography.forms import fits_lanes
 from hyperspy_multitomo.tomography.input_checks import (
     checked_gains,
     checked_initial,
@@ -20,11 +21,11 @@ from hyperspy_multitomo.tomography.input_checks import (
 )
 from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
 from hyperspy_multitomo.tomography.projectors import Projector, matched
-from hyperspy_multitomo.tomography.steps import Steps, fits_lanes
+from hyperspy_multitomo.tomography.steps import Steps
 from hyperspy_multitomo.tomography.system import System, sirt_coefficients
 
-# Of the norm of A: a new direction below it is for the most part rounding, in single precision and
-# after some iterations.
+# Fraction of the norm of A: a shorter new direction is mostly rounding, in single precision and
+# after some iterations (tests/test_cgls.py).
 EXHAUSTED = 1e-3
 
 
@@ -100,16 +101,16 @@ def cgls(A: Projector, projections, *, gains=None, mask=None, initial=None) -> I
     return iterates_of(steps, has_channels)
 
 
-# What the recurrences know of every slice.
+# State of the recurrences of every slice.
 _NUMBERS = ("alpha", "phi", "rho", "size", "exhausted")
 
 
-def _quotients(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _quotients(a: np.ndarray | float, b: np.ndarray) -> np.ndarray:
     return np.divide(a, b, out=np.zeros(np.broadcast_shapes(np.shape(a), b.shape)), where=b > 0)
 
 
-class _Bidiagonal(Steps):
-    """LSQR's recurrences, with numbers per slice as float64 arrays; what works on volumes and projections is the subclass's.
+class _Bidiagonal(Steps[System]):
+    """The recurrences of LSQR with float64 numbers per slice; subclasses do the work on arrays.
 
     u and v are the two bases, A V = U B with B lower bidiagonal: beta u = A v - alpha u, alpha v =
     A^T u - beta v. Rotations turn B into upper bidiagonal form, from which x += phi/rho w and w =
@@ -141,7 +142,7 @@ class _Bidiagonal(Steps):
         return numbers
 
     def _like_slices(self, numbers: np.ndarray) -> np.ndarray:
-        """Return numbers (channel, y) as this form has them."""
+        """Return numbers (channel, y) in the layout of this form."""
         return numbers
 
     @abstractmethod
@@ -165,7 +166,7 @@ class _Bidiagonal(Steps):
         beta = self._next_u(self._alpha)
         if self._cancelled.is_set():
             return
-        with self._lock:  # what is begun here is finished, so that u, v, w and x belong together
+        with self._lock:  # no cancelling from here on, so that u, v, w and x belong together
             residuals = self._residuals()
             # An exhausted slice goes on without recurrence, bounded, and without effect.
             beta = np.where(self._exhausted, 0.0, beta)
@@ -173,7 +174,7 @@ class _Bidiagonal(Steps):
             rho = np.hypot(self._rho, beta)
             cosine, sine = _quotients(self._rho, rho), _quotients(beta, rho)
             step, share = _quotients(cosine * self._phi, rho), _quotients(sine * alpha, rho)
-            still = self._exhausted | self.held[:, None]
+            still = self._exhausted | self.stopped[:, None]
             self._move(np.where(still, 0.0, step), np.where(self._exhausted, 0.0, share))
             self._phi = np.where(still, self._phi, sine * self._phi)
             self._alpha, self._rho = alpha, -cosine * alpha
@@ -207,7 +208,7 @@ class TextbookCGLS(_Bidiagonal):
         return self.system.gains[:, :, None, None] * self.system.A(x)
 
     def _norms(self, array, other=None):
-        """Return the norm of each slice of the projections, or its product with another array, (channel, y)."""
+        """Return the norm of each slice (channel, y), or its product with another array."""
         products = np.einsum(
             "cabY,cabY->cY", array, array if other is None else other, dtype=np.float64
         )
@@ -268,7 +269,9 @@ class TextbookCGLS(_Bidiagonal):
 
 
 class FusedCGLS(_Bidiagonal):
-    """The same iteration by compiled kernels; the numbers per slice are lanes, arrays (group, channel, lane) here.
+    """The same iteration by compiled kernels, with the numbers per slice as lanes.
+
+    Those numbers are arrays (group, channel, lane).
 
     v is kept as it comes, alpha times the basis vector, which saves a pass.
     """
@@ -278,8 +281,9 @@ class FusedCGLS(_Bidiagonal):
         s = system
         channels, self._slices = s.projections.shape[0], s.projections.shape[-1]
         count = lane_count(self._slices)
-        rays = self._rays = Rays(s.A, channels, self._slices, count)
-        self._tilts, self._rows = [task for _, *task in rays.tasks], s.A.row_tasks(rays.groups)
+        rays = self._rays = LaneRays(s.A, channels, self._slices, count)
+        self._tilts = [(group, start, stop) for _, group, start, stop in rays.tasks]
+        self._rows = rays.A.row_tasks(rays.groups)
         _, nz, nx, row_stride, nt, nu, tilt_stride = rays.shape
         self._ray_size, self._voxel_size = (
             (channels, nt, nu, tilt_stride),
@@ -296,31 +300,29 @@ class FusedCGLS(_Bidiagonal):
         u, one = pack(s.projections, count), np.ones((rays.groups, channels, count))
         self._forward(self._x)
         self._combine(u, one, rays.rays, -one, self._ray_size, self._tilts)
-        beta, none = np.sqrt(self._each(self._tilts, None, u)), np.zeros_like(one)
+        beta, none = np.sqrt(self._products(self._tilts, u)), np.zeros_like(one)
         self._basis, self._norm = [self._unit(u, beta)], none
         self._begin(beta, self._next_v(none))
         self._move(none, none)
 
-    def _each(self, tasks, call, result=None, other=None) -> np.ndarray | None:
-        """Run a call on all tasks; return |result|^2, or its product with another array, per slice (group, channel, lane)."""
+    def _products(self, tasks, result, other=None, call=None) -> np.ndarray:
+        """Return |result|^2 or <result, other>, (group, channel, lane), after `call` on all tasks.
+
+        `call` writes the result of a task.
+        """
         size = self._ray_size if tasks is self._tilts else self._voxel_size
         # By rows, so that rounding does not depend on the tasks, which depend on the threads.
         channels, rows, *_ = size
         groups, count = self._rays.groups, self._rays.count
-        sums = None if result is None else empty_lanes(groups * channels * rows, count)
+        sums = empty_lanes(groups * channels * rows, count)
 
         def each(*task):
             if call is not None:
                 call(*task)
-            if result is not None:
-                inner(result, result if other is None else other, size, *task, sums)
+            inner(result, result if other is None else other, size, *task, sums)
 
         self._workers.run(each, tasks)
-        return (
-            None
-            if result is None
-            else sums["lanes"].reshape(groups, channels, rows, count).sum(axis=2, dtype=float)
-        )
+        return sums["lanes"].reshape(groups, channels, rows, count).sum(axis=2, dtype=float)
 
     def _lanes(self, values: np.ndarray) -> np.ndarray:
         lanes = empty_lanes(values.shape[0] * values.shape[1], self._rays.count)
@@ -330,7 +332,7 @@ class FusedCGLS(_Bidiagonal):
     def _combine(self, y, factor, x, share, size, tasks):
         """Do y <- factor y + share x, with factors per slice."""
         factor, share = self._lanes(factor), self._lanes(share)
-        self._each(tasks, lambda *task: combine(y, factor, x, share, size, *task))
+        self._workers.run(lambda *task: combine(y, factor, x, share, size, *task), tasks)
 
     def _unit(self, u: np.ndarray, norm: np.ndarray) -> np.ndarray:
         """Return u over its norm, an array of its own."""
@@ -350,7 +352,7 @@ class FusedCGLS(_Bidiagonal):
                 rays.project(volume, *task)
                 multiply_tilts(rays.rays, gains, self._ray_size, *task)
 
-        self._each(self._tilts, forward)
+        self._workers.run(forward, self._tilts)
 
     def _per_channel(self, squares):
         return squares.sum(axis=(0, 2))
@@ -359,7 +361,7 @@ class FusedCGLS(_Bidiagonal):
         return self._unpacked(self._x)
 
     def _unpacked(self, volume):
-        return unpack(volume, (len(self.held), *self.system.A.domain_shape, self._slices))
+        return unpack(volume, (len(self.stopped), *self.system.A.domain_shape, self._slices))
 
     def _of_slices(self, numbers):
         channels = numbers.shape[1]
@@ -397,10 +399,10 @@ class FusedCGLS(_Bidiagonal):
         self._combine(
             u, _quotients(1.0, self._norm), self._basis[-1], -alpha, self._ray_size, self._tilts
         )
-        products = [self._each(self._tilts, None, u, other) for other in self._basis]
+        products = [self._products(self._tilts, u, other) for other in self._basis]
         for other, product in zip(self._basis, products, strict=True):
             self._combine(u, one, other, -product, self._ray_size, self._tilts)
-        beta = np.sqrt(self._each(self._tilts, None, u))
+        beta = np.sqrt(self._products(self._tilts, u))
         if not self._cancelled.is_set():
             self._basis.append(self._unit(u, beta))
         return beta
@@ -410,8 +412,8 @@ class FusedCGLS(_Bidiagonal):
         self._combine(
             rays.rays, np.zeros_like(beta), self._basis[-1], one, self._ray_size, self._tilts
         )
-        self._each(
-            self._tilts, lambda *task: multiply_tilts(rays.rays, gains, self._ray_size, *task)
+        self._workers.run(
+            lambda *task: multiply_tilts(rays.rays, gains, self._ray_size, *task), self._tilts
         )
         factor, none = self._lanes(-_quotients(beta, self._norm)), self._lanes(np.zeros_like(beta))
 
@@ -419,7 +421,7 @@ class FusedCGLS(_Bidiagonal):
             combine(self._v, factor, self._v, none, self._voxel_size, *task)
             rays.back(self._v, *task, step=self._step, mask=self._mask)
 
-        self._norm = np.sqrt(self._each(self._rows, back, self._v))
+        self._norm = np.sqrt(self._products(self._rows, self._v, call=back))
         return self._norm
 
     def _move(self, step, share):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A file that holds the state of a solver, is whole at any moment, and knows what made it.
+"""The checkpoint of a solver: a file that is complete at any moment and records its origin.
 
 It is a ZIP archive without compression: first `about.json` (format, version of the package, key,
 iteration, residuals so far), then one .npy for each array, as `numpy.load` reads them too. It is
@@ -24,11 +24,11 @@ from hyperspy_multitomo import __version__
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.machine.writing import replacing
 
-# States are in the units of `units`, from format 2 on, and of the box of voxels that is worked on,
-# from format 3 on.
+# States are in the units of `System.in_units` from format 2 on, and of the box of `support` from
+# format 3 on.
 FORMAT = 3
-# What zipfile, NumPy and JSON raise for an archive whose bytes are not what they were; ValueError
-# has JSON's and Unicode's in it.
+# Exceptions of zipfile, NumPy and JSON for a damaged archive; those of JSON and Unicode are
+# ValueErrors.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -79,7 +79,7 @@ def fingerprint(*arrays) -> str:
     return digest.hexdigest()
 
 
-def _update(digest, array: np.ndarray) -> None:
+def _update(digest, array: np.ndarray, piece_elements: int = _PIECE) -> None:
     """Digest one array, in the order of C, without a copy of it."""
     if array.dtype.hasobject:
         raise TypeError(f"an array of the type {array.dtype} has no fingerprint; expected numbers")
@@ -87,13 +87,18 @@ def _update(digest, array: np.ndarray) -> None:
     if array.flags.c_contiguous:
         digest.update(array.reshape(-1).view(np.uint8))
         return
-    flags = ["external_loop", "buffered", "zerosize_ok"]
-    for piece in np.nditer(array, flags=flags, buffersize=_PIECE, order="C"):
+    pieces = np.nditer(
+        array,
+        flags=["external_loop", "buffered", "zerosize_ok"],
+        buffersize=piece_elements,
+        order="C",
+    )
+    for piece in pieces:
         digest.update(np.ascontiguousarray(piece).view(np.uint8))
 
 
 class Checkpoint:
-    """Where a run keeps its state, how often, and the key that says which run it is.
+    """The file of a run's state, how often it is saved, and the key that identifies the run.
 
     Parameters
     ----------
@@ -127,11 +132,14 @@ class Checkpoint:
     >>> from hyperspy_multitomo.tomography import Checkpoint, TiltGeometry, projector, run, sirt
     >>> A = projector(TiltGeometry(range(-80, 81, 20), detector_width=16))
     >>> data = A(np.ones((16, 16, 1)))
-    >>> kept = Checkpoint(tempfile.mkdtemp() + "/sirt.state", key={"method": "sirt", "data": data})
-    >>> half = run(sirt(A, data), 10, checkpoint=kept)
-    >>> whole = run(sirt(A, data), 20, checkpoint=kept, resume=True)
-    >>> whole.iterations, whole.resumed_at, bool((whole.volume == run(sirt(A, data), 20).volume).all())
-    (20, 10, True)
+    >>> path, key = tempfile.mkdtemp() + "/sirt.state", {"method": "sirt", "data": data}
+    >>> checkpoint = Checkpoint(path, key=key)
+    >>> half = run(sirt(A, data), 10, checkpoint=checkpoint)
+    >>> whole = run(sirt(A, data), 20, checkpoint=checkpoint, resume=True)
+    >>> whole.iterations, whole.resumed_at
+    (20, 10)
+    >>> bool((whole.volume == run(sirt(A, data), 20).volume).all())
+    True
     """
 
     def __init__(
@@ -167,8 +175,8 @@ class Checkpoint:
         Raises
         ------
         OSError
-            If it cannot be written, such as on a full disk: what was there before is still there,
-            whole.
+            If it cannot be written, such as on a full disk: the file before it is still there,
+            complete.
         """
         about = {
             "name": _NAME,
@@ -235,7 +243,7 @@ class Stored(Mapping):
     ----------
     path : Path
     header : dict
-        `format`, `version`, `key`, and `about`, what was given to `save` beside the arrays.
+        `format`, `version`, `key`, and the `about` of `save`.
     """
 
     def __init__(self, path: Path):
@@ -294,7 +302,7 @@ class Stored(Mapping):
 
 
 def _plain(value):
-    """Return what JSON can hold in place of an array or a number of NumPy's."""
+    """Return a NumPy number as a plain one, and the fingerprint in place of an array."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
@@ -313,14 +321,14 @@ def _flat(entry, path: str = "") -> dict[str, object]:
     }
 
 
-def differences(here: Mapping, kept: Mapping) -> str:
-    """Say which entries of two mappings, nested ones too, are not the same; nothing where all are."""
-    here, kept = (
-        _flat(json.loads(json.dumps(entries, default=_plain))) for entries in (here, kept)
+def differences(current: Mapping, stored: Mapping) -> str:
+    """Return which entries of two mappings, nested ones too, differ, as text; "" where none do."""
+    current, stored = (
+        _flat(json.loads(json.dumps(entries, default=_plain))) for entries in (current, stored)
     )
     texts = {
-        name: (_short(here, name), _short(kept, name))
-        for name in dict.fromkeys((*here, *kept))
+        name: (_short(current, name), _short(stored, name))
+        for name in dict.fromkeys((*current, *stored))
         if name
     }
     return "; ".join(
@@ -329,7 +337,10 @@ def differences(here: Mapping, kept: Mapping) -> str:
 
 
 def _short(entries: Mapping, name: str) -> str:
-    """Return an entry as text, "missing" where there is none; where it is long with the digest of what is left out."""
+    """Return an entry as text, "missing" where there is none.
+
+    A long text is cut off and ends in a digest of the whole.
+    """
     if name not in entries:
         return "missing"
     text = json.dumps(entries[name], ensure_ascii=False)
@@ -341,7 +352,7 @@ def _short(entries: Mapping, name: str) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring the new name onto the disk, where the system can do that."""
+    """Flush the new name to the disk, where the system can do that."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

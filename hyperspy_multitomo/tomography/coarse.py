@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-r"""A variational problem on voxels that are several times larger, whose solution is about that of the problem averaged.
+r"""A variational problem on larger voxels, whose solution is about the averaged fine solution.
 
 Voxels are c times as long, and projections are averaged over blocks of pixels that are c voxels
 wide. There are c^2 times fewer rays, of the same expectations, and c^3 times fewer voxels, of
-gradients c times as large: both sums of the objective are 1/c^2 of what they were, and weights and
-strength stay.
+gradients c times as large: both sums of the objective shrink by 1/c^2, so that weights and strength
+stay the same.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from hyperspy_multitomo.tomography.geometry import TiltGeometry
+from hyperspy_multitomo.tomography.geometry import TiltGeometry, volume_grid
 from hyperspy_multitomo.tomography.variational_system import Term
 
 
 def block_averages(array: np.ndarray, lengths: tuple[int, ...]) -> np.ndarray:
-    """Return the means over blocks of the given lengths along the last axes, the last block of an axis with what is left."""
+    """Return the means over blocks of the given lengths along the last axes.
+
+    The last block of an axis holds what is left.
+    """
     for axis, length in enumerate(lengths, -len(lengths)):
         if length > 1:
             starts = np.arange(0, array.shape[axis], length)
@@ -29,15 +32,13 @@ def block_averages(array: np.ndarray, lengths: tuple[int, ...]) -> np.ndarray:
 
 
 def coarse_geometry(geometry: TiltGeometry, factor: int) -> TiltGeometry:
-    """Return the geometry with voxels and detector pixels of `factor` voxels, a multiple of those of a pixel now."""
+    """Return the geometry with voxels and pixels of `factor` voxels, a multiple of the binning."""
     together = factor // geometry.binning
     width = -(-geometry.detector_width // together)
-    fine, shape = (
-        np.array(geometry.volume_shape),
-        tuple(-(-length // factor) for length in geometry.volume_shape),
-    )
+    fine = volume_grid(geometry)
+    shape = -(-fine[0] // factor), -(-fine[1] // factor)
     # Last blocks reach beyond the volume, which moves its centre.
-    beyond = (np.array(shape) * factor - fine)[::-1] / 2
+    beyond = (np.array(shape) * factor - np.array(fine))[::-1] / 2
     centres = geometry.origins + geometry.directions @ beyond / geometry.binning
     shifts = (centres + 0.5) / together - 0.5 - (width - 1) / 2
     return TiltGeometry(geometry.tilts, width, shape, geometry.pixel_size * factor, shifts=shifts)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-r"""Finite differences of volumes (channel, z, x, y): the gradient, the symmetrised gradient of vector fields, their adjoints.
+"""Finite differences: the gradient, the symmetrised gradient, and their adjoints.
 
 Lengths are in voxels. `dimensions` 2 leaves out the derivative along y, which makes slices
 independent of each other; 3 has it. Fields have a second axis for their components: (channel,
@@ -19,6 +19,11 @@ import numpy as np
 _ROOT = np.float32(np.sqrt(2))
 # Pairs of components of the off-diagonal elements, in their order.
 _PAIRS = {2: ((0, 1),), 3: ((0, 1), (0, 2), (1, 2))}
+
+
+def stored_elements(dimensions: int) -> int:
+    """Return how many elements of a symmetric matrix are stored."""
+    return dimensions * (dimensions + 1) // 2
 
 
 def _forward(u: np.ndarray, axis: int) -> np.ndarray:
@@ -42,11 +47,11 @@ def gradient(u: np.ndarray, dimensions: int) -> np.ndarray:
 
 def gradient_adjoint(p: np.ndarray) -> np.ndarray:
     """Return grad^T p, which is minus the divergence of the field p, (channel, z, x, y)."""
-    return sum(_forward_adjoint(p[:, axis], axis - 3) for axis in range(p.shape[1]))
+    return np.asarray(sum(_forward_adjoint(p[:, axis], axis - 3) for axis in range(p.shape[1])))
 
 
 def symmetrised_gradient(w: np.ndarray) -> np.ndarray:
-    """Return E w, the symmetric part of the Jacobian of the fields w, (channel, matrix element, z, x, y)."""
+    """Return E w, the symmetric Jacobian of the fields w, (channel, matrix element, z, x, y)."""
     dimensions = w.shape[1]
     diagonal = [-_forward_adjoint(w[:, i], i - 3) for i in range(dimensions)]
     mixed = [

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from hyperspy_multitomo.tomography.cpu.lane_rays import Rays
+from hyperspy_multitomo.tomography.cpu.lane_rays import LaneRays
 from hyperspy_multitomo.tomography.cpu.lanes import empty_lanes, lane_count, pack, unpack
 from hyperspy_multitomo.tomography.cpu.residuals import count_residuals
+from hyperspy_multitomo.tomography.forms import fits_lanes, on_device
 from hyperspy_multitomo.tomography.functionals import LEAST
 from hyperspy_multitomo.tomography.input_checks import (
     checked_background,
@@ -23,9 +24,8 @@ from hyperspy_multitomo.tomography.input_checks import (
 )
 from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
 from hyperspy_multitomo.tomography.projectors import Projector
-from hyperspy_multitomo.tomography.scaling import divided
-from hyperspy_multitomo.tomography.steps import Steps, fits_lanes, on_device, sums_of_squares
-from hyperspy_multitomo.tomography.system import System, sirt_coefficients
+from hyperspy_multitomo.tomography.steps import Steps, sums_of_squares
+from hyperspy_multitomo.tomography.system import Counted, sirt_coefficients
 
 
 def em(
@@ -132,7 +132,9 @@ def _steps_of(system: Counted) -> Steps:
 def _without_blind_rays(
     counts: np.ndarray, background: np.ndarray | None, A: Projector
 ) -> np.ndarray:
-    """Return the counts with the background for those of rays that miss the volume: nothing else can explain them.
+    """Return the counts with the background in place of those of rays that miss the volume.
+
+    Nothing but the background can explain these.
 
     A ray along the edge of the volume may be just outside for the projection and just inside for
     its adjoint, by rounding: its counts over an expectation of nothing would then go to the voxels
@@ -145,7 +147,9 @@ def _without_blind_rays(
 
 
 def _uniform(system: Counted) -> np.ndarray:
-    """Return a uniform volume whose projections hold the counts beyond the background, at least the noise of all of them.
+    """Return a uniform volume whose projections hold the counts beyond the background.
+
+    They hold at least the noise of all counts.
 
     A signal below 1 per pixel is no count; its noise is taken to be sqrt(sum y^2), which is less.
     The value is that of each slice alone, so that slabs of slices start alike, however they are
@@ -168,33 +172,7 @@ def _uniform(system: Counted) -> np.ndarray:
     )
 
 
-@dataclass(frozen=True)
-class Counted(System):
-    """A system whose projections are gross counts, with the background (channel, tilt, x, y) expected in them, or None."""
-
-    background: np.ndarray | None = None
-
-    def in_units(self) -> Counted:
-        """See `System`."""
-        system = super().in_units()
-        return replace(system, background=divided(self.background, system.units))
-
-    def start(self) -> np.ndarray:
-        """Return the start, 0 where no ray passes, as the iterations would leave it there."""
-        return super().start() * (self.steps > 0)[..., None]
-
-    def measures(self, squares: np.ndarray, divergence: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the relative residuals and the deviance per ray, (channel,), from the sums over all rays."""
-        norms = self.data_norms["eds"]
-        rays = (self.gains > 0).sum(axis=1) * np.prod(self.projections.shape[2:])
-        units = 1.0 if self.units is None else self.units
-        return {
-            "eds": np.sqrt(squares) / np.where(norms > 0, norms, np.inf),
-            "deviance": 2 * units * divergence / rays,
-        }
-
-
-class TextbookEM(Steps):
+class TextbookEM(Steps[Counted]):
     """x <- x C A^T (y/(A x + b)) in NumPy, for any projector: the reference for the fused form."""
 
     def __init__(self, system: Counted):
@@ -226,13 +204,13 @@ class TextbookEM(Steps):
         if self._cancelled.is_set():
             return
         with self._lock:
-            self._volume = np.where(self.held[:, None, None, None], x, new)
+            self._volume = np.where(self.stopped[:, None, None, None], x, new)
             self._count(
                 s.measures(sums_of_squares(e), divergence.sum(axis=(1, 2, 3), dtype=np.float64))
             )
 
 
-class FusedEM(Steps):
+class FusedEM(Steps[Counted]):
     """The same iteration by the compiled kernels, as x + x C A^T (y/(A x + b) - 1)."""
 
     def __init__(self, system: Counted):
@@ -242,12 +220,12 @@ class FusedEM(Steps):
         count = lane_count(self._slices)
         self._x, self._data = pack(s.start(), count), pack(s.projections, count)
         self._background = None if s.background is None else pack(s.background, count)
-        self._rays = Rays(s.A, channels, self._slices, count)
+        self._rays = LaneRays(s.A, channels, self._slices, count)
         self._sums = np.zeros((len(self._rays.tasks), channels, 2))
         self._step = np.array(s.steps)
 
     def _read(self):
-        return unpack(self._x, (len(self.held), *self.system.A.domain_shape, self._slices))
+        return unpack(self._x, (len(self.stopped), *self.system.A.domain_shape, self._slices))
 
     def _arrays(self):
         return {"volume": self._read()}
@@ -261,7 +239,7 @@ class FusedEM(Steps):
     def hold(self, channels):
         """Let the channels stand still: a step of 0 leaves the volume as it is."""
         super().hold(channels)
-        self._step[self.held] = 0
+        self._step[self.stopped] = 0
 
     def _forward(self, number, *task):
         if self._cancelled.is_set():
@@ -280,7 +258,7 @@ class FusedEM(Steps):
         if self._cancelled.is_set():
             return
         update = dict(step=self._step, multiply=True, nonnegative=True)
-        with self._lock:  # and no cancelling: what is begun here makes a whole iterate
+        with self._lock:  # no cancelling from here on: the iterate is completed
             self._workers.run(
                 lambda *task: rays.back(self._x, *task, **update),
                 self.system.A.row_tasks(rays.groups),

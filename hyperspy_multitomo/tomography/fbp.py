@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Real
 
 import numpy as np
 import scipy.fft
 
+from hyperspy_multitomo.tomography.forms import on_device
 from hyperspy_multitomo.tomography.input_checks import checked_gains, checked_projections
 from hyperspy_multitomo.tomography.projectors import Projector
-from hyperspy_multitomo.tomography.steps import on_device
 
 # Windows on the ramp, of the frequency in units of the cutoff, 0 to 1.
-_WINDOWS = {
+_WINDOWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "ramp": np.ones_like,
     "shepp-logan": lambda f: np.sinc(f / 2),
     "cosine": lambda f: np.cos(np.pi / 2 * f),
@@ -128,7 +129,7 @@ def _filtered(image: np.ndarray, response: np.ndarray, threads: int) -> np.ndarr
 
 
 def ramp(width: int, pixel_size: float, filter: str = "ramp", cutoff: float = 1.0) -> np.ndarray:
-    """Return the frequency response (rfft of the padded length) of the ramp with a window, in 1/length.
+    """Return the frequency response of the ramp with a window, in 1/length, for a padded rfft.
 
     It is the transform of the sampled band-limited ramp, h(0) = 1/(4 d^2) and h(n) = -1/(pi n d)^2
     for odd n, times the pixel size d; sampled in frequency instead, the ramp would be 0 at

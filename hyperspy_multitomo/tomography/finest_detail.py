@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The finest detail of images, which is noise but for edges: blocks of 2 x 2 pixels, or third differences of a few slices."""
+"""The finest detail of images, which is noise except at edges.
+
+It is that of blocks of 2 x 2 pixels, or of third differences where there are few slices.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,14 @@ _STRUCTURED = 1.3
 
 
 def of_few(images: np.ndarray) -> bool:
-    """Say whether images (..., x, y) have too few pixels along one direction for blocks of 2 x 2 pixels."""
+    """Return whether images (..., x, y) are too small for blocks of 2 x 2 pixels."""
     return min(images.shape[-2:]) < FEW
 
 
 def finest_detail(images: np.ndarray, order: int = BLIND) -> np.ndarray:
-    """Return the finest diagonal detail of images (..., x, y), whose noise is that of a pixel where pixels are independent.
+    """Return the finest diagonal detail of images (..., x, y), scaled to the noise of a pixel.
+
+    The noise has to be independent from pixel to pixel.
 
     That of blocks of 2 x 2 pixels. Of fewer than 32 slices, whose single blocks would take slopes
     across the tilt axis for noise, it is the third difference, or that of another order, along x
@@ -38,7 +43,7 @@ def finest_detail(images: np.ndarray, order: int = BLIND) -> np.ndarray:
     """
     if not of_few(images):
         return block_detail(images)
-    return _filtered(
+    return _convolved(
         images, [np.polynomial.polynomial.polypow([1.0, -1.0], k) for k in _orders(images, order)]
     )
 
@@ -48,11 +53,13 @@ def local_mean(images: np.ndarray, order: int = BLIND) -> np.ndarray:
     if not of_few(images):
         return of_pairs(images, 1.0, 0.5)
     ones = [np.ones(k + 1) for k in _orders(images, order)]
-    return _filtered(images, ones) / np.float32(np.sqrt(np.prod([len(row) for row in ones])))
+    return _convolved(images, ones) / np.float32(np.sqrt(np.prod([len(row) for row in ones])))
 
 
 def even_places(images: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
-    """Return where images of few slices change least, of the shape of `finest_detail`, bool; everywhere in larger ones.
+    """Return where images of few slices change least, bool, of the shape of `finest_detail`.
+
+    Larger images are even everywhere.
 
     The evener half, by the slope, of each class of the level, so that dim places have no more say
     than bright ones. The slope over the same pixels is independent of the detail for noise that is
@@ -62,7 +69,7 @@ def even_places(images: np.ndarray, among: np.ndarray | None = None) -> np.ndarr
     ----------
     images : numpy.ndarray (..., x, y)
     among : numpy.ndarray of bool, optional
-        Places that are looked at, by default all.
+        Places to choose from, by default all.
     """
     if not of_few(images):
         return np.ones(of_pairs(images, 1.0, 0.5).shape, bool) if among is None else among
@@ -77,7 +84,7 @@ def even_places(images: np.ndarray, among: np.ndarray | None = None) -> np.ndarr
 def level_classes(
     images: np.ndarray, among: np.ndarray | None = None, order: int = BLIND
 ) -> np.ndarray:
-    """Return the quarter of the levels, from 0 for the darkest to 3, that each value of `finest_detail` is in; -1 elsewhere."""
+    """Return the quartile class, 0 (darkest) to 3, of the level of each value; -1 elsewhere."""
     level = local_mean(images, order)
     if among is None:
         return np.digitize(level, np.quantile(level, _LIMITS))
@@ -86,7 +93,7 @@ def level_classes(
 
 
 def warn_of_structure(everywhere: float, even: float, pixels: tuple[int, int], remedy: str) -> None:
-    """Warn where the detail of few slices is no noise: there is far more of it everywhere than in even places.
+    """Warn if the detail of few slices is structure: far more of it everywhere than in even places.
 
     Parameters
     ----------
@@ -109,12 +116,15 @@ def warn_of_structure(everywhere: float, even: float, pixels: tuple[int, int], r
 
 
 def block_detail(images: np.ndarray) -> np.ndarray:
-    """Return the finest diagonal detail of blocks of 2 x 2 pixels, of a single row or column of two pixels."""
+    """Return the finest diagonal detail of blocks of 2 x 2 pixels, or of pairs in a single row."""
     return of_pairs(images, -1.0, np.sqrt(0.5))
 
 
 def of_pairs(images: np.ndarray, sign: float, factor: float) -> np.ndarray:
-    """Return factor (a + sign b) of neighbours a, b along x, then along y; a single row or column stays as it is."""
+    """Return factor (a + sign b) of neighbours a, b along x, then along y.
+
+    A single row or column stays as it is.
+    """
     for axis in (-2, -1):
         pairs = images.shape[axis] // 2
         if pairs:
@@ -136,14 +146,14 @@ def _slopes(images: np.ndarray) -> np.ndarray:
     squares = np.zeros(local_mean(images).shape, np.float32)
     for axis, order in enumerate(_orders(images)):
         if order:
-            kernels = [np.ones(other + 1) for other in _orders(images)]
+            kernels: list[np.ndarray] = [np.ones(other + 1) for other in _orders(images)]
             kernels[axis] = np.arange(order + 1) - order / 2
-            squares = squares + np.square(_filtered(images, kernels))
+            squares = squares + np.square(_convolved(images, kernels))
     return np.sqrt(squares)
 
 
-def _filtered(images: np.ndarray, kernels: list[np.ndarray]) -> np.ndarray:
-    """Return images with a kernel of norm 1 along x and one along y, wherever the kernels fit in."""
+def _convolved(images: np.ndarray, kernels: list[np.ndarray]) -> np.ndarray:
+    """Return images filtered by kernels of norm 1 along x and y, wherever the kernels fit in."""
     for axis, kernel in zip((-2, -1), kernels, strict=True):
         images, length = np.moveaxis(images, axis, -1), images.shape[axis] - len(kernel) + 1
         kernel = (kernel / np.linalg.norm(kernel)).astype(np.float32)

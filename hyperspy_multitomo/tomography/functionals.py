@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The functionals of the variational methods in NumPy: discrepancies of data, norms of fields, and what a solver needs of each.
+"""The functionals of the variational methods in NumPy: discrepancies of data, norms of fields.
 
 A discrepancy D(a, f) has `value` and, for the primal-dual method, the proximal map of its convex
 conjugate in the first argument. A norm |J| of the field J (channel, component, z, x, y) has
@@ -9,6 +9,8 @@ voxel.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 # Expected counts are not taken to be below this: a ray that meets nothing has none, whatever it
@@ -16,8 +18,41 @@ import numpy as np
 LEAST = np.float32(1e-20)
 
 
+class Discrepancy(Protocol):
+    """D(a, f) of expectations a from data f, with a factor d, and what the solver needs of it."""
+
+    @staticmethod
+    def value(a, f, d) -> np.ndarray:
+        """Return each ray's part of D."""
+        ...
+
+    @staticmethod
+    def prox_conjugate(v, f, d, sigma) -> np.ndarray:
+        """Return argmin_s (s - v)^2/2 + sigma D*(s)."""
+        ...
+
+    @staticmethod
+    def conjugate(s, f, d) -> np.ndarray:
+        """Return each ray's part of D*(s)."""
+        ...
+
+
+class FieldNorm(Protocol):
+    """The norm of a field (channel, component, z, x, y) and the projection on its dual ball."""
+
+    @staticmethod
+    def value(field: np.ndarray) -> float:
+        """Return the sum over voxels."""
+        ...
+
+    @staticmethod
+    def project(field: np.ndarray, radius) -> np.ndarray:
+        """Return the nearest field whose dual norm is nowhere above `radius`."""
+        ...
+
+
 class KullbackLeibler:
-    """Poisson statistics: D(a, f) = d sum [a - f + f log(f/a)], f counts with the expectations a."""
+    """Poisson statistics: D(a, f) = d sum [a - f + f log(f/a)], counts f, expectations a."""
 
     @staticmethod
     def value(a, f, d) -> np.ndarray:
@@ -32,7 +67,10 @@ class KullbackLeibler:
 
     @staticmethod
     def conjugate(s, f, d) -> np.ndarray:
-        """Return each ray's part of D*(s) = sup_a [s a - D(a, f)] = -d f log(1 - s/d) for s < d; infinite beyond."""
+        """Return each ray's part of D*(s) = sup_a [s a - D(a, f)].
+
+        It is -d f log(1 - s/d) for s < d, and infinite beyond.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             inside = np.where(f > 0, -d * f * np.log(np.maximum(1 - s / d, 0)), 0)
         return np.where(s <= d, inside, np.inf)
@@ -72,7 +110,10 @@ class Uncoupled:
 
 
 class Frobenius:
-    """The Frobenius norm over channels and components: edges of all channels want to be at one place ("joint sparsity")."""
+    """The Frobenius norm over channels and components ("joint sparsity").
+
+    It favours edges of all channels at one place.
+    """
 
     @staticmethod
     def value(field) -> float:
@@ -86,7 +127,10 @@ class Frobenius:
 
 
 class Nuclear:
-    """The nuclear norm of the matrix channels x components: edges want one place and direction. Its dual is the spectral norm."""
+    """The nuclear norm of the matrix channels x components. Its dual is the spectral norm.
+
+    It favours edges of all channels at one place, with one direction.
+    """
 
     @staticmethod
     def value(field) -> float:
@@ -111,5 +155,9 @@ def _matrices(field):
     return np.moveaxis(field, (0, 1), (-2, -1))
 
 
-DISCREPANCIES = {"kl": KullbackLeibler, "ls": LeastSquares}
-COUPLINGS = {"uncoupled": Uncoupled, "frobenius": Frobenius, "nuclear": Nuclear}
+DISCREPANCIES: dict[str, type[Discrepancy]] = {"kl": KullbackLeibler, "ls": LeastSquares}
+COUPLINGS: dict[str, type[FieldNorm]] = {
+    "uncoupled": Uncoupled,
+    "frobenius": Frobenius,
+    "nuclear": Nuclear,
+}

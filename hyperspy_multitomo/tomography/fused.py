@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-r"""Fused multi-modal tomography: few maps, many HAADF images, which see a power of what the maps see.
+r"""Fused multi-modal tomography of few maps and many HAADF images, with a power law.
 
-    min_{x >= 0}  sum_e D(g_e W_c x_e + b, p_e) + D(g_h W_h sum_e r_e x_e^gamma + b_h, h) + lambda
-    R(x/S)
+    min_{x >= 0}  sum_e D(g_e W_c x_e + b, p_e) + D(g_h W_h sum_e r_e x_e^gamma + b_h, h)
+                  + lambda R(x/S)
 
-With gamma = 1 this is convex, and a problem of `variational` as it stands. Else the power law is
-replaced by its tangent at the volume of the moment, a sum with factors per voxel and a background,
-and after some iterations by the next tangent.
+With gamma = 1 this is convex, and a problem of `variational` as it stands. Otherwise the power law
+is replaced by its tangent at the current volume, a sum with factors per voxel and a background, and
+after some iterations by the next tangent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
-from hyperspy_multitomo.tomography.cpu.primal_dual_fused import primal_dual_of
 from hyperspy_multitomo.tomography.em import LEAST
+from hyperspy_multitomo.tomography.forms import primal_dual_of
 from hyperspy_multitomo.tomography.input_checks import checked_power
 from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
 from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, VariationalIterate
@@ -25,12 +26,12 @@ from hyperspy_multitomo.tomography.support import supported
 from hyperspy_multitomo.tomography.variational import DataTerm, Regulariser, checked_problem
 from hyperspy_multitomo.tomography.variational_system import VariationalSystem
 
-# Where u = x/S is below this the power law turns into a straight line: its slope would be 0 at 0,
-# and the HAADF could give nothing to a voxel that is empty.
+# u = x/S below which the power law becomes a straight line: its slope would be 0 at 0, and the
+# HAADF could not fill an empty voxel. tests/test_fused.py and benchmarks/fused.py hold the results.
 FOOT = 0.03
-# Relative rise of the objective that may be rounding.
+# Relative rise of the objective that rounding in single precision explains.
 ROUNDING = 1e-6
-# Parts of the way to the solver's volume that are tried in turn.
+# Fractions of the way to the solver's volume that are tried in turn.
 PARTS = (1.0, 0.5, 0.25, 0.125)
 
 
@@ -45,7 +46,11 @@ def fused(
     relaxation: float = 1.8,
     support: bool = False,
 ) -> Iterator[Iterate]:
-    """Minimise sum_e D(g_e W_c x_e + b, p_e) + D(g_h W_h sum_e r_e x_e^gamma + b_h, h) + lambda R(x/S) over x >= 0.
+    """Reconstruct the elements from few maps and many HAADF images, with a regulariser.
+
+    Minimise over x >= 0::
+
+        sum_e D(g_e W_c x_e + b, p_e) + D(g_h W_h sum_e r_e x_e^gamma + b_h, h) + lambda R(x/S)
 
     Every element keeps the scale of its own counts: none is normalised.
 
@@ -106,12 +111,16 @@ def fused(
 
     Examples
     --------
-    >>> from hyperspy_multitomo.tomography import DataTerm, Regulariser, TiltGeometry, fused, projector, run, variational
-    >>> few, many = (projector(TiltGeometry(range(-70, 71, step), detector_width=24)) for step in (35, 10))
+    >>> from hyperspy_multitomo.tomography import (
+    ...     DataTerm, Regulariser, TiltGeometry, fused, projector, run, variational
+    ... )
+    >>> few = projector(TiltGeometry(range(-70, 71, 35), detector_width=24))
+    >>> many = projector(TiltGeometry(range(-70, 71, 10), detector_width=24))
     >>> truth = np.zeros((2, 24, 24, 2))
     >>> truth[0, 8:16, 8:12], truth[1, 8:16, 12:16] = 2.0, 1.0
-    >>> counts = np.random.default_rng(0).poisson(few(truth))
-    >>> maps, images = DataTerm(few, counts), DataTerm(many, 9 * many(truth[0]) + 5 * many(truth[1]), mix=[9.0, 5.0])
+    >>> haadf = 9 * many(truth[0]) + 5 * many(truth[1])
+    >>> maps = DataTerm(few, np.random.default_rng(0).poisson(few(truth)))
+    >>> images = DataTerm(many, haadf, mix=[9.0, 5.0])
     >>> regulariser, scales = Regulariser(1.0, dimensions=2), [2.0, 1.0]
     >>> alone = run(variational([maps], regulariser, scales), 200).volume
     >>> both = run(fused([maps, images], regulariser, scales, initial=alone), 200).volume
@@ -144,7 +153,8 @@ class PowerLaw:
     def __init__(self, system: VariationalSystem, power: float):
         self.system, self.power = system, power
         self._haadf = system.terms[1]
-        self._factors = (self._haadf.mix * system.scales ** np.float32(power))[:, None, None, None]
+        weights = cast(np.ndarray, self._haadf.mix)  # `fused` has checked that it is there
+        self._factors = (weights * system.scales ** np.float32(power))[:, None, None, None]
 
     def _raised(self, u: np.ndarray, power: float) -> np.ndarray:
         return np.power(np.square(u) + np.float32(FOOT**2), np.float32(power / 2))
@@ -155,7 +165,10 @@ class PowerLaw:
         return self._haadf.expectations(self._haadf.A(brightness.sum(axis=0, keepdims=True)))
 
     def residuals(self, u: np.ndarray, w: np.ndarray | None) -> dict:
-        """Return the objective, and |f - a|/|f| of the maps and of the HAADF; no a of a count is taken to be below `LEAST`."""
+        """Return the objective, and |f - a|/|f| of the maps and of the HAADF.
+
+        No expectation a of a count is taken to be below `LEAST`.
+        """
         maps, haadf = self.system.terms
         found: dict = self.system.of_variation(*self.system.variation(u, w))
         for term, expected in ((maps, self.system.project(maps, u)), (haadf, self.haadf(u))):
@@ -168,7 +181,10 @@ class PowerLaw:
         return found
 
     def tangent(self, u: np.ndarray) -> VariationalSystem:
-        """Return the problem with the tangent at u for the law; for an empty u with the straight line that meets it at 1."""
+        """Return the problem with the tangent of the law at u.
+
+        For an empty u it is the straight line that meets the law at 1.
+        """
         haadf, scales = self._haadf, self.system.scales[:, None, None, None]
         if not u.any():
             return self.system.with_mix((self._factors / scales)[:, 0, 0, 0], haadf.background)
@@ -178,21 +194,21 @@ class PowerLaw:
         return self.system.with_mix(slopes / scales, haadf.expectations(haadf.A(at_zero)))
 
 
-class Relinearised(Steps):
+class Relinearised(Steps[VariationalSystem]):
     """Primal-dual steps on tangents of the power law. The volume is the best so far.
 
-    At every tenth step the true objective is found where the solver is, then at points on the way
-    to there, until it is no higher than before: the next tangent is taken there, and the dual
-    variables stay. If it is higher all along the way, the solver goes on as it is. It converges to
-    the minimum of the problem with its tangent, and on the way to that, short of a stationary
-    point, the true objective falls.
+    At every tenth step the true objective is computed at the solver's point, then at points on the
+    way to it, until it is no higher than before: the next tangent is taken there, and the dual
+    variables stay. If it is higher all along the way, the solver continues with the same tangent.
+    It converges to the minimum of the problem with that tangent, and on the way there, short of a
+    stationary point, the true objective falls.
     """
 
     def __init__(self, law: PowerLaw):
         super().__init__(law.system)
         self._law = law
         self._solver = primal_dual_of(law.tangent(law.system.start()))
-        self._best = self._solver._feasible()
+        self._best = self._solver.feasible()
         self._objective = law.residuals(*self._best)["objective"]
         self.measured = False
 
@@ -219,7 +235,10 @@ class Relinearised(Steps):
         return self._solver.signature | {"power": self._law.power}
 
     def _arrays(self):
-        """Yield the best, its objective, and the solver's state; the tangent is that at the best."""
+        """Yield the best point, its objective, and the solver's state.
+
+        The tangent is that at the best point.
+        """
         yield "objective", np.array(self._objective)
         for name, array in zip(("best u", "best w"), self._best, strict=True):
             if array is not None:
@@ -232,8 +251,8 @@ class Relinearised(Steps):
     def _put(self, arrays):
         u = arrays["best u"]
         self._objective, self._best = float(arrays["objective"]), (u, arrays.get("best w"))
-        self._solver.go_on(self._law.tangent(u))
-        self._solver.restore(_Under("solver ", arrays))
+        self._solver.continue_with(self._law.tangent(u))
+        self._solver.restore(_WithoutPrefix("solver ", arrays))
 
     def advance(self):
         """Do one iteration."""
@@ -244,18 +263,21 @@ class Relinearised(Steps):
         if self._cancelled.is_set():
             return
         measured = (self.iteration + 1) % MEASURED_EVERY == 0
-        point, found, going_on = self._lower() if measured else (None, None, None)
+        point, found, next_problem = self._lower() if measured else (None, None, None)
         with self._lock:
             self.measured = found is not None
             if found is not None:
                 self._best, self._objective = point, found["objective"]
-                self._solver.go_on(*going_on)
+                self._solver.continue_with(*next_problem)
             self._count(self.residuals if found is None else found)
 
     def _lower(self):
-        """Return a point (u, w) no higher than the best, its residuals, and what the solver goes on with; or Nones."""
+        """Return a point (u, w) no higher than the best, its residuals, and the next problem.
+
+        They are None if there is no such point.
+        """
         highest = self._objective + ROUNDING * abs(self._objective)
-        ends = self._solver._feasible()
+        ends = self._solver.feasible()
         for part in PARTS:
             point = tuple(_between(*pair, part) for pair in zip(self._best, ends, strict=True))
             found = self._law.residuals(*point)
@@ -264,31 +286,32 @@ class Relinearised(Steps):
         return None, None, None
 
 
-class _Under(Mapping):
-    """The entries of a mapping whose names begin alike, by the rest of their names."""
+class _WithoutPrefix(Mapping):
+    """The entries of a mapping whose names have a prefix, by their names without it."""
 
-    def __init__(self, start: str, entries: Mapping):
-        self._start, self._entries = start, entries
+    def __init__(self, prefix: str, entries: Mapping):
+        self._prefix, self._entries = prefix, entries
 
     def __getitem__(self, name):
-        return self._entries[self._start + name]
+        return self._entries[self._prefix + name]
 
     def __iter__(self):
-        return (
-            name.removeprefix(self._start) for name in self._entries if name.startswith(self._start)
-        )
+        names = (name for name in self._entries if name.startswith(self._prefix))
+        return (name.removeprefix(self._prefix) for name in names)
 
     def __len__(self):
         return sum(1 for _ in self)
 
 
 def _between(start: np.ndarray | None, end: np.ndarray | None, part: float) -> np.ndarray | None:
-    """Return what lies at a part of the way from one array to another; None for None."""
+    """Return the array at a fraction of the way from one to another; None for None."""
     return end if end is None or part == 1 else start + np.float32(part) * (end - start)
 
 
 class FusedIterate(Iterate):
-    """An iterate that knows what is minimised."""
+    """An iterate with the objective."""
+
+    _steps: Relinearised
 
     @property
     def objective(self) -> float:

@@ -6,13 +6,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
+from typing import cast
 
 import numpy as np
 
 from hyperspy_multitomo.arguments import checked, listed, real
 from hyperspy_multitomo.parameters import array
 
-FARTHEST = 1e6  # px: positions beyond it would lose their fractions in the single precision of the projectors
+# px: positions beyond it would lose their fractions in the single precision of the projectors.
+FARTHEST = 1e6
 
 
 def _per_tilt(name: str, values, length: int | None = None) -> tuple[float, ...]:
@@ -52,14 +54,14 @@ class TiltGeometry:
 
     The centre of voxel (x, z) falls at tilt t on the detector coordinate (pixels, counted from 0)::
 
-        u = (nu - 1)/2 + axis_offset + shifts[t] + x' cos t + z' sin t,   x' = x - (nx - 1)/2,  z' =
-        z - (nz - 1)/2
+        u = (nu - 1)/2 + axis_offset + shifts[t] + x' cos t + z' sin t,
+        x' = x - (nx - 1)/2,  z' = z - (nz - 1)/2
 
-    Every slice y along the tilt axis is projected alike. A geometry of its own for each modality,
-    on the same volume grid, lets the modalities have different tilts, and with `binning` different
-    pixels: a detector pixel is `binning` voxels wide, across the tilt axis and along it, x' and z'
-    above are divided by it, and a projection is the mean of the line integrals through the
-    `binning` x `binning` voxel columns that a pixel covers.
+    Every slice y along the tilt axis is projected alike. Modalities on the same volume grid may
+    have geometries with different tilts, and with `binning` different pixels: a detector pixel is
+    `binning` voxels wide, across the tilt axis and along it, x' and z' above are divided by it, and
+    a projection is the mean of the line integrals through the `binning` x `binning` voxel columns
+    that a pixel covers.
 
     Parameters
     ----------
@@ -147,13 +149,13 @@ class TiltGeometry:
             self,
             detector_width=self.detector_width * self.binning,
             axis_offset=self.axis_offset * self.binning,
-            shifts=[shift * self.binning for shift in self.shifts],
+            shifts=[shift * self.binning for shift in self.shifts or ()],
             binning=1,
         )
 
     @property
     def directions(self) -> np.ndarray:
-        """The detector's axis (cos t, sin t) in the frame (x, z) of the volume at every tilt, shape (tilt, 2)."""
+        """The detector's axis (cos t, sin t) in the volume's frame (x, z), (tilt, 2)."""
         # Exact zeros at multiples of 90 degrees, so that rays along the grid stay on it.
         t = np.asarray(self.tilts)
         quarter = np.round(t / 90)
@@ -167,5 +169,10 @@ class TiltGeometry:
 
     @property
     def origins(self) -> np.ndarray:
-        """Detector coordinate (detector px) on which the centre of the volume falls at every tilt, shape (tilt,)."""
+        """Detector coordinate (px) of the volume's centre at every tilt, (tilt,)."""
         return (self.detector_width - 1) / 2 + self.axis_offset + np.asarray(self.shifts)
+
+
+def volume_grid(geometry: TiltGeometry) -> tuple[int, int]:
+    """Return the voxels along z and x; `volume_shape` is None only before a geometry is made."""
+    return cast("tuple[int, int]", geometry.volume_shape)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How bright each element is in the HAADF, found with a reconstruction of the maps: no tilt need be common to both."""
+"""The brightness of each element in the HAADF, from a reconstruction of the maps.
+
+The two need not have a tilt in common.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,17 @@ from scipy.optimize import nnls
 from hyperspy_multitomo.tomography.input_checks import checked_power
 from hyperspy_multitomo.tomography.variational import DataTerm
 
-# Part of the HAADF's variance below which the elements are said not to explain it, as for response
-# ratios.
+# Fraction of the HAADF's variance below which a warning says that the elements do not explain it,
+# as for response ratios.
 LOW_R_SQUARED = 0.9
 
 
 def regressed_weights(
     volume: ArrayLike, maps: DataTerm, haadf: DataTerm, *, power: float = 1.0
 ) -> np.ndarray:
-    """Fit h = g_h W_h sum_e r_e x_e^gamma + b_h, r >= 0, to the HAADF at all its tilts, for `fused`.
+    """Fit the brightness r >= 0 of each element in the HAADF at all its tilts, for `fused`.
+
+    The model is h = g_h W_h sum_e r_e x_e^gamma + b_h.
 
     Parameters
     ----------
@@ -29,7 +34,7 @@ def regressed_weights(
     maps : DataTerm
         The maps that it was reconstructed from.
     haadf : DataTerm
-        h; a `mix` is not looked at.
+        h; its `mix` is not used.
     power : float, default 1.0
         gamma, from 1 to 2.
 
@@ -52,25 +57,26 @@ def regressed_weights(
 
     Notes
     -----
-    A regulariser lowers a reconstruction. Each element is multiplied by what its projections lack
-    of the counts of the maps before the fit: without that the weights are some 10 % too high. To
-    fit the weights again to the reconstruction that they gave changes nothing without this
-    correction, and with it leads further away each time, as the HAADF follows the elements that are
-    too bright.
+    A regulariser lowers a reconstruction. Before the fit each element is scaled so that its
+    projections have the counts of its maps: without that the weights are some 10 % too high.
+    Iterating the fit with the reconstruction that it leads to changes nothing without this
+    correction, and with it diverges, as the HAADF follows the elements that are too bright.
 
     Elements that are in one fixed proportion everywhere, as oxygen and metals in their oxides,
-    cannot be told apart by their brightness: the sum of their weights is found and not its parts,
-    on which the reconstruction depends as little. For a power above 1 small particles, which the
-    reconstruction blurs, get too high a weight; the response ratios times S^(1 - gamma), S being
-    the signal of the voxels that are full of an element, are an alternative.
+    cannot be distinguished by their brightness: only the sum of their weights is determined, and
+    the reconstruction depends on the single weights as little. For a power above 1 small particles,
+    which the reconstruction blurs, get too high a weight; an alternative are the response ratios
+    times S^(1 - gamma), S being the signal of the voxels that are full of an element.
 
     J. Schwartz et al., Nat. Commun. 15 (2024) 3555, doi:10.1038/s41467-024-47558-0, take the
     weights from atomic numbers.
 
     Examples
     --------
-    >>> from hyperspy_multitomo.tomography import DataTerm, TiltGeometry, projector, regressed_weights
-    >>> few, many = (projector(TiltGeometry(range(-70, 71, step), detector_width=24)) for step in (35, 10))
+    >>> from hyperspy_multitomo.tomography import DataTerm, TiltGeometry, projector
+    >>> from hyperspy_multitomo.tomography import regressed_weights
+    >>> few = projector(TiltGeometry(range(-70, 71, 35), detector_width=24))
+    >>> many = projector(TiltGeometry(range(-70, 71, 10), detector_width=24))
     >>> truth = np.zeros((2, 24, 24, 2))
     >>> truth[0, 8:16, 8:12], truth[1, 8:16, 12:16] = 2.0, 1.0
     >>> images = 9 * many(truth[0]) + 5 * many(truth[1])
@@ -100,7 +106,9 @@ def regressed_weights(
 def scaled_weights(
     relative: ArrayLike, volume: ArrayLike, maps: DataTerm, haadf: DataTerm, *, power: float = 1.0
 ) -> np.ndarray:
-    """Scale known relative weights so that the sums of h and of g_h W_h sum_e r_e x_e^gamma + b_h are equal, for `fused`.
+    """Scale known relative weights of the elements to the sum of the HAADF, for `fused`.
+
+    The sums of h and of g_h W_h sum_e r_e x_e^gamma + b_h become equal.
 
     Parameters
     ----------
@@ -125,11 +133,13 @@ def scaled_weights(
     Examples
     --------
     >>> from hyperspy_multitomo.tomography import DataTerm, TiltGeometry, projector, scaled_weights
-    >>> few, many = (projector(TiltGeometry(range(-70, 71, step), detector_width=24)) for step in (35, 10))
+    >>> few = projector(TiltGeometry(range(-70, 71, 35), detector_width=24))
+    >>> many = projector(TiltGeometry(range(-70, 71, 10), detector_width=24))
     >>> truth = np.zeros((2, 24, 24, 2))
     >>> truth[0, 8:16, 8:12], truth[1, 8:16, 12:16] = 2.0, 1.0
     >>> images = 9 * many(truth[0]) + 5 * many(truth[1])
-    >>> scaled_weights([1.8, 1.0], truth, DataTerm(few, few(truth)), DataTerm(many, images)).round(2)
+    >>> maps, haadf = DataTerm(few, few(truth)), DataTerm(many, images)
+    >>> scaled_weights([1.8, 1.0], truth, maps, haadf).round(2)
     array([9., 5.])
     """
     brightness, signal = _brightness(volume, maps, haadf, power)
@@ -157,7 +167,10 @@ def scaled_weights(
 def _brightness(
     volume: ArrayLike, maps: DataTerm, haadf: DataTerm, power: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return g_h W_h x_e^gamma, (channel, ray), each x_e with the counts of its maps, and h - b_h, (ray,)."""
+    """Return g_h W_h x_e^gamma, (channel, ray), and h - b_h, (ray,).
+
+    Each x_e is scaled to the counts of its maps.
+    """
     volume, power = np.asarray(volume, np.float32), checked_power(power)
     if volume.ndim != 4 or volume.min() < 0 or not volume.any():
         raise ValueError(
@@ -165,21 +178,24 @@ def _brightness(
             f"{volume.max():g}; expected "
             "(channel, z, x, y), not negative and not 0 everywhere, as reconstructed from the maps"
         )
-    maps, haadf = maps.checked(len(volume), "eds"), haadf.checked(len(volume), "haadf")
-    projected = maps.gains[:, :, None, None] * maps.A(volume)
-    counts = maps.difference(0 if maps.background is None else maps.background)
+    eds, images = maps.checked(len(volume), "eds"), haadf.checked(len(volume), "haadf")
+    projected = eds.gains[:, :, None, None] * eds.A(volume)
+    counts = eds.difference(0 if eds.background is None else eds.background)
     found, expected = (np.sum(a, axis=(1, 2, 3), dtype=np.float64) for a in (counts, projected))
     corrections = np.divide(
         np.maximum(found, 0), expected, out=np.ones_like(expected), where=expected > 0
     )
     corrected = volume * corrections[:, None, None, None].astype(np.float32)
-    brightness = haadf.gains[:, :, None, None] * haadf.A(np.power(corrected, np.float32(power)))
-    signal = haadf.difference(0 if haadf.background is None else haadf.background)
+    brightness = images.gains[:, :, None, None] * images.A(np.power(corrected, np.float32(power)))
+    signal = images.difference(0 if images.background is None else images.background)
     return brightness.reshape(len(volume), -1), signal.ravel()
 
 
 def _fit(brightness: np.ndarray, signal: np.ndarray) -> np.ndarray:
-    """Return r >= 0 of the least |r brightness - signal|, by the normal equations; 0 for channels of 0."""
+    """Return the non-negative least-squares fit r of the signal; 0 for channels of 0.
+
+    The normal equations are solved.
+    """
     gram = np.einsum("ai,bi->ab", brightness, brightness, dtype=np.float64)
     right = np.einsum("ai,i->a", brightness, signal, dtype=np.float64)
     norms = np.sqrt(np.diag(gram))

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the solvers accept: each function returns its argument in the solvers' layout, or says what is wrong and what to do."""
+"""Checks of the solvers' arguments: each returns its argument in the solvers' layout.
+
+An error says what was given, what was expected and what to do.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def _real(name: str, values) -> np.ndarray:
 
 
 def checked_projections(name: str, projections, A: Projector) -> tuple[np.ndarray, bool]:
-    """Return projections as float32 (channel, tilt, x, y), and whether they came with a channel axis."""
+    """Return projections as float32 (channel, tilt, x, y), and whether they had channels."""
     array = _real(name, projections)
     if array.ndim not in (3, 4) or array.shape[-3:-1] != A.range_shape or 0 in array.shape:
         raise ValueError(
@@ -56,7 +59,7 @@ def checked_gains(name: str, gains, shape: tuple[int, int]) -> np.ndarray:
 
 def checked_relaxation(relaxation) -> float:
     """Return the relaxation as a float between 0 and 2."""
-    if not (isinstance(relaxation, Real) and 0 < relaxation < 2):
+    if not (isinstance(relaxation, Real) and 0 < float(relaxation) < 2):
         raise ValueError(
             f"`relaxation` is {relaxation!r}; expected a number between 0 and 2, by default 1: "
             "beyond, the iteration grows"
@@ -66,7 +69,7 @@ def checked_relaxation(relaxation) -> float:
 
 def checked_power(power) -> float:
     """Return the power of the HAADF as a float from 1 to 2."""
-    if not (isinstance(power, Real) and 1 <= power <= 2):
+    if not (isinstance(power, Real) and 1 <= float(power) <= 2):
         raise ValueError(
             f"`power` is {power!r}; expected a number from 1, for a HAADF that is a sum of the "
             "elements, to 2"
@@ -112,7 +115,7 @@ def checked_background(background, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def without_dead_tilts(projections: np.ndarray, gains: np.ndarray) -> np.ndarray:
-    """Return the projections with zeros at the tilts whose gain is 0, so that nothing of those enters a residual."""
+    """Return the projections with zeros at the tilts of gain 0, which then add no residual."""
     return projections if gains.all() else projections * (gains > 0)[:, :, None, None]
 
 

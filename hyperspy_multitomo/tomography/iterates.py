@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A solver as a generator of iterates, and `run`, which takes the iterates it needs and says why it stopped."""
+"""A solver as a generator of iterates, and `run`, which takes iterates until a rule is met."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hyperspy_multitomo.tomography.stopping import StoppingRule
 
 
 class Iterate:
-    """A view of a solver at work: what it holds changes with the next iteration, the arrays it gives do not."""
+    """A view of a running solver: it changes with every iteration, the arrays it returns do not."""
 
     def __init__(self, steps: Steps, has_channels: bool):
         self._steps = steps
@@ -34,18 +34,21 @@ class Iterate:
 
     @property
     def channel_iterations(self) -> np.ndarray:
-        """Iterations that each channel of the volume took part in, (channel,): fewer where it is held."""
+        """Iterations that each channel took part in, (channel,): fewer where it is held."""
         return self._steps.channel_iterations.copy()
 
     @property
     def volume(self) -> np.ndarray:
-        """The volume, a copy: (channel, z, x, y) float32, or (z, x, y) for projections without a channel axis."""
+        """A copy of the volume, (channel, z, x, y) float32.
+
+        It is (z, x, y) for projections without a channel axis.
+        """
         volume = self._steps.volume
         return volume if self._has_channels else volume[0]
 
     @property
     def residuals(self) -> dict[str, np.ndarray | float]:
-        """|b - A x|/|b| of the volume that the last iteration started from; empty before anything was measured.
+        """|b - A x|/|b| of the volume before the last iteration; empty before any measurement.
 
         "eds" is an array, one value per channel of the projections (for SIRT of any signal too),
         "haadf" a number. EM adds "deviance", an array: twice the Kullback-Leibler divergence of the
@@ -57,7 +60,10 @@ class Iterate:
 
     @property
     def box(self) -> list[int] | None:
-        """The box of voxels that is worked on, first and last + 1 along z, x and y; None where it is the whole volume."""
+        """The box of voxels that is worked on, first and last + 1 along z, x and y.
+
+        It is None where it is the whole volume.
+        """
         box = getattr(self._steps.system, "box", None)
         return None if box is None else box.bounds
 
@@ -68,12 +74,15 @@ class Iterate:
 
     @property
     def measured(self) -> bool:
-        """Whether the last iteration found new residuals; all solvers do in each but those with a regulariser, in every tenth."""
+        """Whether the last iteration measured residuals.
+
+        All solvers do in every iteration, except those with a regulariser, in every tenth.
+        """
         return self._steps.measured
 
     @property
     def separate(self) -> bool:
-        """Whether the channels are solved apart from each other, so that some can be held while others go on."""
+        """Whether channels are solved independently: some can be held while others go on."""
         return self._steps.separate
 
     def hold(self, channels) -> None:
@@ -82,8 +91,7 @@ class Iterate:
         Raises
         ------
         ValueError
-            Where the channels are coupled: one that stands still would leave what it lacks to the
-            others.
+            Where the channels are coupled: the others would make up for what a held one lacks.
         """
         if not self.separate:
             raise ValueError(
@@ -93,16 +101,21 @@ class Iterate:
         self._steps.hold(np.asarray(channels, bool))
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """Return the state of the solver, all that going on needs, as arrays by their names; they are not to be changed.
+        """Return the state of the solver, all that a resumed run needs, as arrays by their names.
+
+        The arrays are not to be changed.
 
         Volumes are (channel, .., z, x, y), projections (channel, tilt, x, y), whatever the
-        machine's vectors. A solver of the same problem that is given it by `restore` goes on bit
-        for bit, on machines of the same kind, whatever the threads.
+        machine's vectors. After `restore` a solver of the same problem continues bit for bit, on
+        machines of the same kind, whatever the threads.
         """
         return self._steps.snapshot()
 
     def frozen(self) -> AbstractContextManager[Iterator[tuple[str, np.ndarray]]]:
-        """Return a context in which the solver stands between two iterations: `snapshot` as pairs, one copy after the other."""
+        """Return a context in which the solver waits between two iterations.
+
+        It gives the arrays of `snapshot` as pairs, one copy after the other.
+        """
         return self._steps.frozen()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -121,7 +134,7 @@ class Iterate:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What `run` returns.
+    """The result of `run`.
 
     Attributes
     ----------
@@ -202,7 +215,7 @@ def run(
     ----------
     iterates : iterator of Iterate
         From `sirt`, `hebt`, `em`, `cgls` or another solver. It is left where it stopped: a second
-        `run` of it goes on.
+        `run` of it continues there.
     iterations : int
         Iterations to do, at most; with `resume` those before count.
     tolerance : float, optional
@@ -212,18 +225,18 @@ def run(
     noise : float or array_like (channel,), optional
         Discrepancy principle: stop when the relative residual |b - A x|/|b| is down to this, the
         norm of the noise over that of the data; see `counting_noise` and `image_noise`. Each
-        channel is held where it is once it gets there, while the others go on; HEBT, whose channels
-        are coupled, stops when the last of them is there.
+        channel is held once it gets there, while the others continue; HEBT, whose channels are
+        coupled, stops when the last of them gets there.
     progress : callable, optional
         Called with the iterate after each iteration, to show a bar or a picture.
     checkpoint : Checkpoint, optional
         Where to keep the state: at intervals, and when the run ends or is interrupted. The solver
         waits while it is written.
     resume : bool, default False
-        Go on from what the checkpoint holds: the volume becomes that of a run that was never
-        interrupted, bit for bit on machines of the same kind, whatever the threads, and so do the
-        residuals, to rounding where the threads are others. The iterates have to be made anew, from
-        the same data with the same parameters.
+        Continue from the checkpoint. The volume becomes that of a run that was never interrupted,
+        bit for bit on machines of the same kind, whatever the threads; so do the residuals, to
+        rounding with another number of threads. The iterates have to be new ones, from the same
+        data with the same parameters.
 
     Returns
     -------
@@ -246,7 +259,7 @@ def run(
     -----
     UserWarning
         If a keyboard interrupt ends the run: the last whole iterate is returned. If the checkpoint
-        cannot be written, the first time and at the end: the run goes on, the result is returned,
+        cannot be written, the first time and at the end: the run continues, the result is returned,
         and the file stays as it was.
 
     Notes
@@ -272,13 +285,7 @@ def run(
         for iterate in iterates:
             if record.begun is None:
                 record.begin(iterate)
-            reached = None
-            if iterate.iteration > 0:
-                record.note(iterate)
-                if progress is not None and iterate.iteration != record.resumed_at:
-                    progress(iterate)
-                if iterate.measured:
-                    reached = rule.reached(iterate, list(record.history.values()))
+            reached = _advanced(iterate, record, rule, progress)
             if reached or iterate.iteration - record.begun >= iterations:
                 stopped_by = reached or stopped_by
                 break
@@ -309,8 +316,23 @@ def run(
     )
 
 
+def _advanced(
+    iterate: Iterate,
+    record: _Record,
+    rule: StoppingRule,
+    progress: Callable[[Iterate], object] | None,
+) -> str | None:
+    """Record and show an iteration; return the rule that it meets, if any."""
+    if iterate.iteration == 0:
+        return None
+    record.note(iterate)
+    if progress is not None and iterate.iteration != record.resumed_at:
+        progress(iterate)
+    return rule.reached(iterate, list(record.history.values())) if iterate.measured else None
+
+
 class _Record:
-    """What a run knows of the iterations so far, and keeps in its checkpoint beside the state of the solver.
+    """The iterations of a run so far, kept in the checkpoint beside the state of the solver.
 
     `begun` is the iteration that it began at, None before that; `history` has the residuals of each
     iteration that measured them.
@@ -335,15 +357,16 @@ class _Record:
         self.begun: int | None = None
         self.resumed_at: int | None = None
         self.history: dict[int, dict] = {}
-        self._saved, self._saved_at, self._failed = monotonic(), None, False
+        self._saved, self._failed = monotonic(), False
+        self._saved_at: int | None = None
 
     def begin(self, iterate: Iterate) -> None:
-        """Take note of the first iterate, and put it where the checkpoint is, to go on from there."""
+        """Record the first iterate, and restore it from the checkpoint if the run is resumed."""
         begun = max(iterate.iteration - 1, 0)
         if self.checkpoint is not None:
             with iterate.frozen() as state:
                 next(state)  # raises where the state cannot be kept
-        if self.resume:
+        if self.resume and self.checkpoint is not None:
             stored = self.checkpoint.load()
             iterate.restore(stored)
             about = stored.header["about"]
@@ -367,7 +390,7 @@ class _Record:
         self.begun = begun
 
     def note(self, iterate: Iterate) -> None:
-        """Take note of the residuals of an iterate, if it has measured any."""
+        """Record the residuals of an iterate, if it has measured any."""
         if iterate.measured and iterate.iteration > 0:
             self.history[iterate.iteration] = iterate.residuals
 
@@ -381,7 +404,7 @@ class _Record:
         }
 
     def save(self, iterate: Iterate, due: bool = False) -> None:
-        """Save the state, if there is anything new; with `due` only if it is time. A failure is warned of, not raised."""
+        """Save the state, if it is new; with `due` only if it is time. A failure is a warning."""
         checkpoint = self.checkpoint
         if checkpoint is None or iterate.iteration == self._saved_at:
             return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images in noise-equivalent electrons: the signal of one electron, as far as the noise of the images tells."""
+"""Noise-equivalent electrons: the signal of one electron, from the noise of the images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hyperspy_multitomo.tomography.finest_detail import (
 
 
 def typical_signal(images: ArrayLike) -> float:
-    """Return the mean signal of the specimen: the mean over all pixels, each weighted by its own signal.
+    """Return the mean signal of the specimen: the mean over pixels, weighted by their signal.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def typical_signal(images: ArrayLike) -> float:
 def noise_equivalent_gain(
     images: ArrayLike, background: ArrayLike = 0.0, *, floor: float = 0.01
 ) -> float:
-    """Estimate the signal per noise-equivalent electron: variance over mean of the noise, where the specimen is.
+    """Estimate the signal per noise-equivalent electron: variance over mean, in the specimen.
 
     An image divided by it has the noise of that many electrons, counted.
 
@@ -63,8 +63,8 @@ def noise_equivalent_gain(
     images : array_like (tilt, x, y)
         As they were recorded, neither smoothed nor resampled.
     background : float or array_like, default 0.0
-        What they hold besides the signal of the specimen, such as the detector's offset; of their
-        shape or broadcast to it. It counts as electrons too.
+        Their signal without a specimen, such as the detector's offset; of their shape or broadcast
+        to it. It counts as electrons too.
     floor : float, default 0.01
         Noise per pixel, relative to the typical signal, below which no image is trusted: alignment,
         diffraction and the straight rays of the model are in error by about as much.
@@ -99,7 +99,7 @@ def noise_equivalent_gain(
     >>> electrons = np.random.default_rng(0).poisson(400.0, (3, 64, 64))
     >>> round(noise_equivalent_gain(25.0 * electrons))
     25
-    >>> round(noise_equivalent_gain(np.full((3, 64, 64), 2e4)), 3)  # no noise: 1 % of 2e4 is that of 1e4 electrons
+    >>> round(noise_equivalent_gain(np.full((3, 64, 64), 2e4)), 3)  # no noise: 1 % of 1e4 electrons
     2.0
     """
     if not (np.isfinite(floor) and floor > 0):
@@ -108,7 +108,7 @@ def noise_equivalent_gain(
         )
     images = np.asarray(images, dtype=np.float32)
     signal = images - np.asarray(background, dtype=np.float32)
-    typical, besides = typical_signal(signal), max(float(np.mean(background)), 0.0)
+    typical, besides = typical_signal(signal), max(float(np.mean(np.asarray(background))), 0.0)
     lowest = (floor * typical) ** 2 / (typical + besides)
     relative, bright = _relative_squares(images, signal, typical)
     if not bright.any():
@@ -127,7 +127,10 @@ def noise_equivalent_gain(
 def _relative_squares(
     images: np.ndarray, signal: np.ndarray, typical: float, order: int = BLIND
 ) -> tuple:
-    """Return the squared finest detail over the mean, and where there is specimen: at half the typical signal or more."""
+    """Return the squared finest detail over the mean, and where the specimen is.
+
+    That is where there is half the typical signal or more.
+    """
     mean = local_mean(images, order)
     bright = (local_mean(signal, order) > typical / 2) & (mean > 0)
     return np.square(finest_detail(images, order), dtype=np.float64) / np.where(

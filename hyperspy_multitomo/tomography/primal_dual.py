@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The primal-dual method for TV, TGV and nuclear TV: one iteration in NumPy, and which form of it runs."""
+"""The primal-dual method for TV, TGV and nuclear TV, with its textbook iteration in NumPy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from hyperspy_multitomo.tomography.differences import (
     gradient,
     gradient_adjoint,
+    stored_elements,
     symmetrised_gradient,
     symmetrised_gradient_adjoint,
 )
@@ -20,10 +21,10 @@ from hyperspy_multitomo.tomography.variational_system import VariationalSystem
 MEASURED_EVERY = 10
 
 
-class PrimalDual(Steps):
-    """What the textbook and the fused form share: measuring, and reading the volume u.
+class PrimalDual(Steps[VariationalSystem]):
+    """The common part of all forms: measuring, and reading the volume u.
 
-    A form gives `state()`: u, w (None for TV), p, q (None for TV) and s, a list, as arrays; u and w
+    A form has `state()`, the arrays u, w (None for TV), p, q (None for TV) and a list s; u and w
     obey the constraints, and are not the over-relaxed ones.
     """
 
@@ -33,6 +34,16 @@ class PrimalDual(Steps):
 
     def state(self):
         """Return (u, w, p, q, s)."""
+        raise NotImplementedError
+
+    def feasible(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return u and w, None for TV, that obey the constraints."""
+        raise NotImplementedError
+
+    def continue_with(
+        self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None
+    ) -> None:
+        """Continue with other factors and background of the mixed term, from u and w if given."""
         raise NotImplementedError
 
     @property
@@ -50,32 +61,32 @@ class PrimalDual(Steps):
         }
 
     def _read(self):
-        return self._feasible()[0]
+        return self.feasible()[0]
 
     def objective(self) -> float:
         """Return the objective of the volume, now."""
         with self._lock:
-            return self.system.objective(*self._feasible())
+            return self.system.objective(*self.feasible())
 
     def gap(self) -> float:
-        """Return the gap between the objective and its lower bound, now; see `VariationalSystem.gap`."""
+        """Return the gap of the objective to its lower bound, now: `VariationalSystem.gap`."""
         with self._lock:
             return self.system.gap(*self.state())
 
 
 class TextbookPrimalDual(PrimalDual):
-    """One iteration of the over-relaxed primal-dual method in NumPy, for any projector: the reference for the fused form.
+    """The over-relaxed primal-dual method in NumPy, the reference for the fused form.
 
     L. Condat, J. Optim. Theory Appl. 158 (2013) 460, doi:10.1007/s10957-012-0245-9, algorithm 3.2;
     A. Chambolle, T. Pock, J. Math. Imaging Vis. 40 (2011) 120. Dual variables see 2 u~ - u, and
-    each variable goes on by `relaxation` times its step.
+    each variable moves by `relaxation` times its step.
     """
 
     def __init__(self, system: VariationalSystem):
         super().__init__(system)
         u = system.start()
         fields, channels = system.dimensions, system.channels
-        matrices = fields * (fields + 1) // 2
+        matrices = stored_elements(fields)
         self._u, self._best = u, u
         self._p = np.zeros((channels, fields, *u.shape[1:]), np.float32)
         self._s = [np.zeros_like(term.data) for term in system.terms]
@@ -84,7 +95,8 @@ class TextbookPrimalDual(PrimalDual):
             self._w = self._field = np.zeros_like(self._p)
             self._q = np.zeros((channels, matrices, *u.shape[1:]), np.float32)
 
-    def _feasible(self):
+    def feasible(self):
+        """Return (u, w)."""
         return self._best, self._field
 
     def state(self):
@@ -104,10 +116,8 @@ class TextbookPrimalDual(PrimalDual):
             self._w, self._field, self._q = arrays["w"], arrays["field"], arrays["q"]
         self._s = [arrays[f"s {number}"] for number in range(len(self._s))]
 
-    def go_on(
-        self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None
-    ) -> None:
-        """Go on with a problem of other factors and background of the mixed term, from u and w if they are given."""
+    def continue_with(self, system, u=None, w=None):
+        """See `PrimalDual`."""
         with self._lock:
             self.system = system
             if u is not None:
@@ -161,7 +171,9 @@ class TextbookPrimalDual(PrimalDual):
 
 
 class VariationalIterate(Iterate):
-    """An iterate that knows what is minimised."""
+    """An iterate with the objective and its gap."""
+
+    _steps: PrimalDual
 
     @property
     def objective(self) -> float:
@@ -170,5 +182,5 @@ class VariationalIterate(Iterate):
 
     @property
     def gap(self) -> float:
-        """How far the objective is above a lower bound, computed now in NumPy; 0 at the solution."""
+        """The gap of the objective to a lower bound, computed now in NumPy; 0 at the solution."""
         return self._steps.gap()

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Projectors: one face, `A(volume)` and its exact adjoint `A.T(projections)`, for every back-end of a registry."""
+"""The base class of projectors: `A(volume)`, its exact adjoint `A.T(projections)`.
+
+The back-ends are in `backends`.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 
 import numpy as np
 
-from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.machine.parallel import thread_count
-from hyperspy_multitomo.tomography.geometry import TiltGeometry
+from hyperspy_multitomo.tomography.geometry import TiltGeometry, volume_grid
 
 
 def _last_axes(name: str, array, shape: tuple[int, int], axes: str) -> np.ndarray:
@@ -30,7 +31,7 @@ def _last_axes(name: str, array, shape: tuple[int, int], axes: str) -> np.ndarra
 
 
 def block_means(projections: np.ndarray, binning: int) -> np.ndarray:
-    """Return the means over blocks of `binning` pixels along x and y of projections (channel, tilt, x, y)."""
+    """Return projections (channel, tilt, x, y) averaged over `binning` x `binning` pixels."""
     if binning == 1:
         return projections
     channels, tilts, width, slices = projections.shape
@@ -41,7 +42,7 @@ def block_means(projections: np.ndarray, binning: int) -> np.ndarray:
 
 
 def spread(projections: np.ndarray, binning: int) -> np.ndarray:
-    """Return projections (..., x, y) with each pixel repeated on the `binning` x `binning` fine ones that it covers."""
+    """Return projections (..., x, y) with each pixel repeated on all the voxels it covers."""
     return (
         projections
         if binning == 1
@@ -50,7 +51,9 @@ def spread(projections: np.ndarray, binning: int) -> np.ndarray:
 
 
 class Projector(ABC):
-    """The linear map W from volumes (..., z, x, y) to projections (..., tilt, x, y): line integrals, in units of pixel size.
+    """The linear map W from volumes (..., z, x, y) to projections (..., tilt, x, y).
+
+    Projections are line integrals, in the unit of the pixel size.
 
     A back-end gives `_project` and `_back_project`, both for the detector pixels of `rays`, which
     are as wide as a voxel. Slices y and leading axes (channels) are independent of each other,
@@ -80,7 +83,7 @@ class Projector(ABC):
         self.geometry = geometry
         self.rays = geometry.fine
         self.threads = thread_count(threads)
-        self.domain_shape = geometry.volume_shape
+        self.domain_shape = volume_grid(geometry)
         self.range_shape = (len(geometry.tilts), geometry.detector_width)
         self._adjoint = Adjoint(self)
 
@@ -105,7 +108,10 @@ class Projector(ABC):
         return block_means(projections, binning).reshape(*lead, *self.range_shape, -1)
 
     def matched(self) -> Projector:
-        """Return a projector of the same geometry whose pair is adjoint: this one, in all back-ends but "astra_cuda"."""
+        """Return a projector of the same geometry whose pair is adjoint.
+
+        It is this one in all back-ends but "astra_cuda".
+        """
         return self
 
     @property
@@ -118,7 +124,7 @@ class Projector(ABC):
         return self(np.ones((*self.domain_shape, self.geometry.binning), np.float32))[..., 0]
 
     def column_sums(self, weights_per_tilt=None) -> np.ndarray:
-        """Return W^T g (z, x), with g the weights per tilt (by default 1) on every ray of a tilt."""
+        """Return W^T g (z, x), with the weights per tilt g, by default 1, on every ray."""
         ones = np.ones((*self.range_shape, 1), np.float32)
         if weights_per_tilt is not None:
             weights = np.asarray(weights_per_tilt, np.float32)
@@ -131,7 +137,10 @@ class Projector(ABC):
         return self.T(ones)[..., 0]
 
     def norm(self, iterations: int = 50) -> float:
-        """Return the largest singular value of W, by power iteration from a volume of ones (W is not negative)."""
+        """Return the largest singular value of W, by power iteration from a volume of ones.
+
+        No weight of W is negative.
+        """
         volume = np.ones((*self.domain_shape, self.geometry.binning), np.float32)
         square = 0.0
         for _ in range(iterations):
@@ -189,132 +198,10 @@ def matched(projectors: Sequence[Projector]) -> list[Projector]:
     return found
 
 
-def _cuda() -> type[Projector]:
-    from hyperspy_multitomo.tomography.cuda.projector import CudaProjector, verified
-
-    return verified(CudaProjector, tolerance=5e-6, mismatch=1e-6)
-
-
-def _numba() -> type[Projector]:
-    from hyperspy_multitomo.tomography.cpu.numba_projector import NumbaProjector
-
-    return NumbaProjector
-
-
-def _astra_cuda() -> type[Projector]:
-    import astra  # noqa: F401
-
-    from hyperspy_multitomo.tomography.cuda.astra import AstraCudaProjector
-    from hyperspy_multitomo.tomography.cuda.projector import verified
-
-    # Its back projection is another interpolation, and no adjoint: what is found here is that axes
-    # and scales are right.
-    return verified(AstraCudaProjector, tolerance=0.1, mismatch=0.05)
-
-
-def _astra_cpu() -> type[Projector]:
-    import astra  # noqa: F401
-
-    from hyperspy_multitomo.tomography.cpu.astra_projector import AstraCpuProjector
-
-    return AstraCpuProjector
-
-
-# Best first. Each entry imports what its back-end needs and returns the class, or raises
-# ImportError; RuntimeError where all is installed, but what it runs on is missing or gives wrong
-# numbers.
-BACKENDS: dict[str, Callable[[], type[Projector]]] = {
-    "cuda": _cuda,
-    "numba": _numba,
-    "astra_cuda": _astra_cuda,
-    "astra_cpu": _astra_cpu,
-}
-
-
-@cache
-def _warn_once(message: str) -> None:
-    warn(message)
-
-
-@checked
-def projector(
-    geometry: TiltGeometry, backend: str | None = None, threads: int | None = None
-) -> Projector:
-    """Return the projector of a tilt geometry.
-
-    Parameters
-    ----------
-    geometry : TiltGeometry
-        Tilts, detector, volume and pixel size.
-    backend : {"cuda", "numba", "astra_cuda", "astra_cpu"}, optional
-        By default the first of these that works. "cuda" runs on an NVIDIA GPU, through CuPy;
-        "numba" on the cores. "astra_cuda" is ASTRA's pair for the GPU, which is not adjoint, and
-        "astra_cpu" its 'linear' projector, slice by slice: a reference, fifty times slower.
-    threads : int, optional
-        Threads that a call may use; by default all cores that are available. "astra_cpu" uses one.
-
-    Returns
-    -------
-    Projector
-        `A` with `A(volume)`, `A.T(projections)`, `A.row_sums()`, `A.column_sums()`, `A.norm()`.
-
-    Raises
-    ------
-    ValueError
-        If there is no back-end of that name.
-    ImportError
-        If the back-end cannot be imported.
-    RuntimeError
-        If the back-end was asked for by its name, and there is no GPU that works.
-
-    Warns
-    -----
-    UserWarning
-        Once in a process, if CuPy is installed but there is no GPU that works: the next back-end
-        stands in.
-
-    Notes
-    -----
-    Before a process first uses a GPU, its numbers on a tiny geometry are compared with those of the
-    cores. Joseph's weights, P. M. Joseph, IEEE Trans. Med. Imaging 1 (1982) 192,
-    doi:10.1109/TMI.1982.4307572.
-
-    Examples
-    --------
-    >>> A = projector(TiltGeometry([0, 90], detector_width=8, pixel_size=0.5))
-    >>> volume = np.zeros((8, 8, 1))
-    >>> volume[2, 5] = 6.0
-    >>> projections = A(volume)
-    >>> projections[0, 5, 0], projections[1, 2, 0]
-    (np.float32(3.0), np.float32(3.0))
-    """
-    if backend is None:
-        for load in BACKENDS.values():
-            try:
-                return load()(geometry, threads)
-            except ImportError:
-                continue
-            except RuntimeError as error:
-                _warn_once(f"{error}; the work is done on the cores instead")
-        raise ImportError(
-            f"none of the projector back-ends {list(BACKENDS)} can be imported; install numba"
-        )
-    if backend not in BACKENDS:
-        raise ValueError(
-            f"there is no projector back-end {backend!r}; choose one of {list(BACKENDS)}, or None "
-            "for the best"
-        )
-    try:
-        return BACKENDS[backend]()(geometry, threads)
-    except ImportError as error:
-        raise ImportError(
-            f"the projector back-end {backend!r} cannot be imported ({error}); install it or leave "
-            "`backend` out"
-        ) from error
-
-
 def dot_test(A, rng: np.random.Generator | int | None = 0, slices: int = 4) -> float:
-    """Return how far `A.T` is from the adjoint of `A`: |<A x, y> - <x, A^T y>| / (|A x| |y|) for random x and y.
+    """Return how far `A.T` is from the adjoint of `A`, for random x and y.
+
+    The value is |<A x, y> - <x, A^T y>| / (|A x| |y|).
 
     Parameters
     ----------
@@ -334,14 +221,15 @@ def dot_test(A, rng: np.random.Generator | int | None = 0, slices: int = 4) -> f
 
     Examples
     --------
+    >>> from hyperspy_multitomo.tomography import projector
     >>> dot_test(projector(TiltGeometry(range(-60, 61, 20), 16))) < 1e-6
     True
     """
     rng = np.random.default_rng(rng)
     binning = getattr(getattr(A, "geometry", None), "binning", 1)
-    x = rng.standard_normal((*A.domain_shape, slices * binning))
-    y = rng.standard_normal((*A.range_shape, slices))
-    x, y = np.float32(x - x.mean()), np.float32(y - y.mean())
+    x: np.ndarray = rng.standard_normal((*A.domain_shape, slices * binning))
+    y: np.ndarray = rng.standard_normal((*A.range_shape, slices))
+    x, y = (x - x.mean()).astype(np.float32), (y - y.mean()).astype(np.float32)
     Ax, ATy = np.asarray(A(x), np.float64), np.asarray(A.T(y), np.float64)
     mismatch = abs(np.vdot(Ax, y.astype(np.float64)) - np.vdot(x.astype(np.float64), ATy))
     return float(mismatch / (np.linalg.norm(Ax) * np.linalg.norm(y.astype(np.float64))))

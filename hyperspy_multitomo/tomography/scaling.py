@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Units that bring data of any scale to where single precision has room for their squares: powers of two, which round nothing."""
+"""Powers of two that scale data, without rounding, to where float32 holds their squares."""
 
 from __future__ import annotations
 
+from typing import overload
+
 import numpy as np
 
-# Up to 2^20 times more or less than 1 data stay as they are, which saves a copy of them.
+# Data within 2^20 times more or less than 1 are not scaled, which saves a copy of them.
 _ROOM = 20
 # Exponent of the largest value of images in range.
 _TOP = 10
@@ -24,7 +26,9 @@ def power_of_two(values) -> np.ndarray:
 
 
 def roomy(values) -> np.ndarray:
-    """Return the unit for data of about these values: 1 where that leaves room enough, else the power of two nearest to each.
+    """Return the unit for data of about these values.
+
+    It is 1 where that leaves enough range, else the nearest power of two.
 
     Examples
     --------
@@ -42,13 +46,23 @@ def largest(arrays: np.ndarray) -> np.ndarray:
 
 
 def in_range(images: np.ndarray) -> np.ndarray:
-    """Return images in a unit in which the largest is about 1000: neither squares nor noise leave single precision."""
+    """Return images in a unit in which the largest value is about 1000.
+
+    Neither squares nor noise then leave single precision.
+    """
     unit = power_of_two(np.maximum(images.max(), -images.min())) / 2.0**_TOP
     return images if unit == 1 else images / images.dtype.type(unit)
 
 
+@overload
+def divided(array: np.ndarray, units: np.ndarray) -> np.ndarray: ...
+@overload
+def divided(array: None, units: np.ndarray) -> None: ...
 def divided(array: np.ndarray | None, units: np.ndarray) -> np.ndarray | None:
-    """Return rows of an array over their units (row,), as the array itself where all are 1; None for None."""
+    """Return rows of an array over their units (row,); None for None.
+
+    It is the array itself where all units are 1.
+    """
     if array is None or (units == 1).all():
         return array
     return array / units.astype(array.dtype).reshape(-1, *(1,) * (array.ndim - 1))

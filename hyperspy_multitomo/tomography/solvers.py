@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from numbers import Real
 
+from hyperspy_multitomo.tomography.forms import steps_of
 from hyperspy_multitomo.tomography.input_checks import (
     checked_gains,
     checked_initial,
@@ -17,7 +18,6 @@ from hyperspy_multitomo.tomography.input_checks import (
 )
 from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
 from hyperspy_multitomo.tomography.projectors import Projector
-from hyperspy_multitomo.tomography.steps import steps_of
 from hyperspy_multitomo.tomography.system import System, hebt_coefficients, sirt_coefficients
 
 
@@ -79,24 +79,22 @@ def sirt(
     >>> result.volume.shape, bool(abs(result.volume[10:14, 10:14].mean() - 2) < 0.1)
     ((24, 24, 2), True)
     """
-    given = dict(
-        gains=gains, mask=mask, initial=initial, nonnegative=nonnegative, relaxation=relaxation
+    system, has_channels = sirt_system(
+        A,
+        projections,
+        gains=gains,
+        mask=mask,
+        initial=initial,
+        nonnegative=nonnegative,
+        relaxation=relaxation,
     )
-    system, has_channels = sirt_system(A, projections, **given)
     return iterates_of(steps_of(system.in_units()), has_channels)
 
 
 def sirt_system(
-    A: Projector,
-    projections,
-    *,
-    gains=None,
-    mask=None,
-    initial=None,
-    nonnegative: bool = True,
-    relaxation: float = 1.0,
+    A: Projector, projections, *, gains, mask, initial, nonnegative: bool, relaxation: float
 ) -> tuple[System, bool]:
-    """Return the system that `sirt` of these arguments solves, validated, and whether the projections have channels."""
+    """Return the validated system of `sirt`, and whether the projections have channels."""
     projections, has_channels = checked_projections("projections", projections, A)
     gains = checked_gains("gains", gains, projections.shape[:2])
     channels, slices = projections.shape[0], projections.shape[-1] * A.geometry.binning
@@ -130,7 +128,9 @@ def hebt(
     nonnegative: bool = True,
     relaxation: float = 1.0,
 ) -> Iterator[Iterate]:
-    """Reconstruct by HEBT: the elements from their own maps and, as a sum weighted by the response ratios, from the HAADF.
+    """Reconstruct by HEBT: the elements from their maps and, as a sum, from the HAADF.
+
+    The sum is weighted by the response ratios.
 
     Parameters
     ----------
@@ -180,10 +180,11 @@ def hebt(
     Notes
     -----
     Z. Zhong et al., Ultramicroscopy 174 (2017) 35, doi:10.1016/j.ultramic.2016.12.008, eqs. 9-11.
-    With weighting "sirt" an iteration is SIRT on their stacked system; for the k elements that take part::
+    With weighting "sirt" an iteration is SIRT on their stacked system; for the k elements that take
+    part::
 
-        x_e <- max(0, x_e + lambda C_e [(1 - alpha) W^T R (p_e - W x_e) + alpha/(k r_e) W^T R (h -
-        sum_e r_e W x_e)])
+        x_e <- max(0, x_e + lambda C_e [(1 - alpha) W^T R (p_e - W x_e)
+                                        + alpha/(k r_e) W^T R (h - sum_e r_e W x_e)])
 
     R and C are the inverse row and column sums, R = 1/(W 1) and C = 1/(W^T 1). The pulls of the two
     residuals are thus 1 - alpha and alpha/k. With "squared" eq. 9 is read as least squares, with
@@ -205,18 +206,22 @@ def hebt(
     >>> result.volume.shape, bool(abs(result.volume[1, 10:14, 13:15].mean() - 3) < 0.2)
     ((2, 24, 24, 1), True)
     """
-    options = dict(
+    system, has_channels = hebt_system(
+        A,
+        projections,
+        haadf,
+        ratios,
+        alpha=alpha,
+        haadf_projector=haadf_projector,
         gains=gains,
         haadf_gains=haadf_gains,
         mask=mask,
         initial=initial,
         rest=rest,
         weighting=weighting,
+        nonnegative=nonnegative,
+        relaxation=relaxation,
     )
-    options |= dict(
-        nonnegative=nonnegative, relaxation=relaxation, alpha=alpha, haadf_projector=haadf_projector
-    )
-    system, has_channels = hebt_system(A, projections, haadf, ratios, **options)
     return iterates_of(steps_of(system.in_units()), has_channels)
 
 
@@ -226,18 +231,18 @@ def hebt_system(
     haadf,
     ratios,
     *,
-    alpha: float = 0.7,
-    haadf_projector: Projector | None = None,
-    gains=None,
-    haadf_gains=None,
-    mask=None,
-    initial=None,
-    rest: bool = False,
-    weighting: str = "sirt",
-    nonnegative: bool = True,
-    relaxation: float = 1.0,
+    alpha: float,
+    haadf_projector: Projector | None,
+    gains,
+    haadf_gains,
+    mask,
+    initial,
+    rest: bool,
+    weighting: str,
+    nonnegative: bool,
+    relaxation: float,
 ) -> tuple[System, bool]:
-    """Return the system that `hebt` of these arguments solves, validated, and that it has channels."""
+    """Return the validated system of `hebt`, and that it has channels."""
     projections, has_channels = checked_projections("projections", projections, A)
     if not has_channels:
         raise ValueError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The extent of a volume whose specimen leaves the field of view: how deep a lamella is, and how much of it the detector sees."""
+"""The extent of a lamella that leaves the field of view: its depth and its visible width."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hyperspy_multitomo.tomography.backends import projector
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.iterates import run
-from hyperspy_multitomo.tomography.projectors import projector
 from hyperspy_multitomo.tomography.solvers import sirt
 
-# The depth is the smallest whose residual is within this factor of the best one; beyond it the
-# residual hardly falls.
+# The depth is the smallest one whose residual is within this factor of the best; beyond the
+# specimen's own depth the residual hardly falls.
 _ENOUGH = 1.15
+# Iterations of SIRT, and slices at least, after averaging.
 _ITERATIONS = 30
 _SLICES = 64
 
 
 def visible_width(geometry: TiltGeometry, depth: float) -> float:
-    """Return how wide a lamella is that the detector sees at some tilt, in the unit of `geometry.pixel_size`.
+    """Return the width of a lamella that the detector sees at some tilt, in the pixel's unit.
 
     At the tilt t a detector of width W, whose image is displaced by d, sees as far as (W/2 + |d| +
-    depth/2 |sin t|)/cos t from the tilt axis. What lies out there and is not in the volume would
-    pile up at its rim.
+    depth/2 |sin t|)/cos t from the tilt axis. Matter there that is not in the volume would pile up
+    at the rim of the volume.
 
     Parameters
     ----------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One iteration of a stacked system, in two forms: the textbook one in NumPy, and the fused one that runs on lanes."""
+"""The base class of all solvers' steps, and the textbook iteration of a stacked system."""
 
 from __future__ import annotations
 
@@ -8,57 +8,103 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Event, Lock
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from hyperspy_multitomo.machine.denormals import denormals_flushed
 from hyperspy_multitomo.machine.parallel import Workers
 from hyperspy_multitomo.tomography.checkpoint import differences
-from hyperspy_multitomo.tomography.cpu.lanes import blocks
-from hyperspy_multitomo.tomography.cpu.numba_projector import NumbaProjector
-from hyperspy_multitomo.tomography.cpu.stacked_block import StackedBlock
-from hyperspy_multitomo.tomography.projectors import Projector
 from hyperspy_multitomo.tomography.system import System
 
 
-class Steps(ABC):
-    """The state of a solver: the current volume, its iteration number, the residuals of the volume before it.
+class SolverSystem(Protocol):
+    """What all solvers' systems have."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the volume."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """Threads to use."""
+        ...
+
+    @property
+    def separate(self) -> bool:
+        """Whether the channels are independent of each other."""
+        ...
+
+    @property
+    def initial(self) -> np.ndarray:
+        """The start as it was given, (channel, z, x, y)."""
+        ...
+
+    def in_signal(self, volume: np.ndarray, /) -> np.ndarray:
+        """Return a volume in signal per unit length."""
+        ...
+
+
+SystemT = TypeVar("SystemT", bound=SolverSystem)
+
+
+class Steps(ABC, Generic[SystemT]):
+    """The state of a solver: volume, iteration number, residuals of the volume before.
 
     `advance` may run in another thread than the one that reads `volume`; the lock lets a reader see
-    whole iterates only. `measured` says whether the last iteration found new residuals.
+    complete iterates only.
+
+    Attributes
+    ----------
+    system : SolverSystem
+        Data, projectors and start, such as a `System`.
+    iteration : int
+        Iterations done.
+    channel_iterations : numpy.ndarray of int (channel,)
+        Iterations that each channel took part in.
+    stopped : numpy.ndarray of bool (channel,)
+        Channels that `hold` has stopped.
+    residuals, latest : dict
+        Relative residuals before the last iteration, and the latest that are known.
+    measured : bool
+        Whether the last iteration measured residuals.
     """
 
-    def __init__(self, system: System):
+    def __init__(self, system: SystemT):
         self.system = system
         self.iteration = 0
         self.residuals: dict[str, np.ndarray | float] = {}
         self.latest = self.residuals
         self.measured = True
-        self.held = np.zeros(system.channels, bool)
-        self.channel_iterations = np.zeros(self.held.size, int)
+        self.stopped = np.zeros(system.channels, bool)
+        self.channel_iterations = np.zeros(self.stopped.size, int)
         self._workers = Workers(system.threads)
         self._lock = Lock()
         self._cancelled = Event()
 
     @abstractmethod
     def advance(self) -> None:
-        """Do one iteration; after `cancel`, return early with the volume as it was, or whole."""
+        """Do one iteration; after `cancel`, return early with the volume before or after it."""
 
     @abstractmethod
     def _read(self) -> np.ndarray:
         """Return the current volume, in the units of the system."""
 
     def _arrays(self) -> Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]]:
-        """Return all arrays that going on needs, in the numerics' order: a dict, or pairs, one copy after the other."""
+        """Return all arrays that a resumed run needs, as a dict or as pairs, one copy at a time.
+
+        They have the axes of `Iterate.snapshot`.
+        """
         raise NotImplementedError
 
     def _put(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take back what `_arrays` gave."""
+        """Restore the arrays that `_arrays` returned."""
         raise NotImplementedError
 
     @property
     def signature(self) -> dict:
-        """What a state has to be of to be restored here: the form of the solver and the shapes of its arrays."""
+        """What a state must have in common to be restored: form and shapes of arrays."""
         if type(self)._arrays is Steps._arrays:
             raise NotImplementedError(
                 f"the state of {type(self).__name__} cannot be kept: run it without a checkpoint"
@@ -67,7 +113,7 @@ class Steps(ABC):
 
     @contextmanager
     def frozen(self) -> Iterator[Iterator[tuple[str, np.ndarray]]]:
-        """Hold the steps between two iterations, and give their state as pairs of names and arrays, one after the other."""
+        """Wait between two iterations, and yield the state as pairs of names and arrays."""
         with self._lock:
             yield self._state()
 
@@ -75,7 +121,7 @@ class Steps(ABC):
         yield "signature", np.array(json.dumps(self.signature))
         yield "iteration", np.array(self.iteration)
         yield "channel iterations", self.channel_iterations.copy()
-        yield "held", self.held.copy()
+        yield "held", self.stopped.copy()
         yield "measured", np.array(self.measured)
         for kind, residuals in (("residuals", self.residuals), ("latest", self.latest)):
             for name, value in residuals.items():
@@ -84,20 +130,25 @@ class Steps(ABC):
         yield from arrays.items() if isinstance(arrays, Mapping) else arrays
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """Return all that going on needs, bit for bit on one machine, by names; the arrays are not to be changed."""
+        """Return all that a resumed run needs, bit for bit on one machine, by names.
+
+        The arrays are not to be changed.
+        """
         with self.frozen() as state:
             return dict(state)
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Be as the steps were that gave this snapshot, of the same system; arrays are asked for one after the other.
+        """Restore the state of the steps that gave this snapshot, of the same system.
+
+        Arrays are read one after the other.
 
         Raises
         ------
         ValueError
             If they were of another form, or their arrays of other shapes.
         """
-        kept = json.loads(str(state["signature"])) if "signature" in state else {}
-        if found := differences(self.signature, kept):
+        stored = json.loads(str(state["signature"])) if "signature" in state else {}
+        if found := differences(self.signature, stored):
             raise ValueError(
                 f"this is the state of another solver: {found}. Make the solver as it was made then"
             )
@@ -108,7 +159,7 @@ class Steps(ABC):
             self.residuals, self.latest = (
                 _values(state, f"{kind} ") for kind in ("residuals", "latest")
             )
-            self.held = np.zeros_like(self.held)
+            self.stopped = np.zeros_like(self.stopped)
             self.hold(np.asarray(state["held"]))
 
     @property
@@ -119,33 +170,33 @@ class Steps(ABC):
 
     @property
     def separate(self) -> bool:
-        """Whether no channel has anything to do with another."""
+        """Whether the channels are independent of each other."""
         return self.system.separate
 
     def hold(self, channels: np.ndarray) -> None:
-        """Let the channels, bool (channel,), stand still from the next iteration on."""
-        self.held |= channels
+        """Stop the channels, bool (channel,), from the next iteration on."""
+        self.stopped |= channels
 
     def _count(self, residuals: dict, latest: dict | None = None) -> None:
-        """Take note of an iteration that is done, of the residuals it started from, and those it led to if they are known."""
+        """Record an iteration: the residuals before it and, if they are known, those after it."""
         self.residuals = residuals
         self.latest = residuals if latest is None else latest
         self.iteration += 1
-        self.channel_iterations += ~self.held
+        self.channel_iterations += ~self.stopped
 
     def cancel(self) -> None:
         """Ask an iteration under way to end soon."""
         self._cancelled.set()
 
     def close(self) -> None:
-        """Let go of the threads; the volume stays."""
+        """End the threads; the volume stays."""
         self._workers.close()
 
 
-def _values(state: Mapping, start: str) -> dict[str, np.ndarray | float]:
-    """Return the entries whose names begin like this, by the rest of their names."""
-    found = {name.removeprefix(start): state[name] for name in state if name.startswith(start)}
-    return {name: value if value.ndim else float(value) for name, value in found.items()}
+def _values(state: Mapping, prefix: str) -> dict[str, np.ndarray | float]:
+    """Return the entries whose names have this prefix, by their names without it."""
+    values = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
+    return {name: value if value.ndim else float(value) for name, value in values.items()}
 
 
 def sums_of_squares(residuals: np.ndarray) -> np.ndarray:
@@ -153,8 +204,11 @@ def sums_of_squares(residuals: np.ndarray) -> np.ndarray:
     return np.array([np.sum(np.square(channel, dtype=np.float64)) for channel in residuals])
 
 
-class TextbookSteps(Steps):
-    """x <- max(0, x + C [own W^T R e + mix W_h^T R_h f]) in NumPy, for any projector: the reference for the fused form."""
+class TextbookSteps(Steps[System]):
+    """SIRT and HEBT in NumPy, for any projector: the reference for the fused form.
+
+    An iteration is x <- max(0, x + C [direct W^T R e + mix W_h^T R_h f]).
+    """
 
     def __init__(self, system: System):
         super().__init__(system)
@@ -172,30 +226,30 @@ class TextbookSteps(Steps):
     def advance(self):
         """Do one iteration."""
         s, x = self.system, self._volume
-        own, mix, ratios = (
+        direct, mix, ratios = (
             v.astype(np.float32)
-            for v in (s.coefficients.own, s.coefficients.mix, s.coefficients.ratios)
+            for v in (s.coefficients.direct, s.coefficients.mix, s.coefficients.ratios)
         )
         with_data = len(s.projections)
         e = s.projections - s.gains[:, :, None, None] * s.A(x[:with_data])
         rows = np.float32(s.A.geometry.binning**2)
         update = np.zeros_like(x)
         update[:with_data] = rows * s.A.T(
-            own[:with_data, None, None, None] * s.ray_weights[..., None] * e
+            direct[:with_data, None, None, None] * s.ray_weights[..., None] * e
         )
         f = np.zeros(1)
-        if s.haadf is not None:
-            f = s.haadf - s.haadf_gains[:, None, None] * s.haadf_projector(
+        if (haadf := s.haadf_rows) is not None:
+            f = haadf.data - haadf.gains[:, None, None] * haadf.projector(
                 np.einsum("c,czxy->zxy", ratios, x)
             )
-            rows = np.float32(s.haadf_projector.geometry.binning**2)
-            update += (rows * mix)[:, None, None, None] * s.haadf_projector.T(
+            rows = np.float32(haadf.projector.geometry.binning**2)
+            update += (rows * mix)[:, None, None, None] * haadf.projector.T(
                 s.haadf_ray_weights[..., None] * f
             )
         x = (
             x
             + s.steps[..., None]
-            * np.where(self.held, 0, np.float32(1))[:, None, None, None]
+            * np.where(self.stopped, 0, np.float32(1))[:, None, None, None]
             * update
         )
         if s.nonnegative:
@@ -211,76 +265,3 @@ class TextbookSteps(Steps):
                     np.append(sums_of_squares(e), np.sum(np.square(f, dtype=np.float64)))
                 )
             )
-
-
-class FusedSteps(Steps):
-    """The same iteration by the compiled kernels: data and volume stay in lanes from the first iteration to the last."""
-
-    def __init__(self, system: System):
-        super().__init__(system)
-        volume = system.start()
-        sizes = blocks(volume.shape[-1], system.channels)
-        self._blocks = [StackedBlock(system, volume, *size) for size in sizes]
-
-    def _read(self):
-        parts = [block.volume for block in self._blocks]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
-
-    def _arrays(self):
-        return {"volume": self._read()}
-
-    def _put(self, arrays):
-        for block in self._blocks:
-            block.put(arrays["volume"])
-            block.renew_steps(self.system.steps)
-
-    def hold(self, channels):
-        """Let the channels stand still: a step of 0 leaves a volume that obeys the constraints as it is."""
-        super().hold(channels)
-        steps = np.array(self.system.steps)
-        steps[self.held] = 0
-        for block in self._blocks:
-            block.renew_steps(steps)
-
-    def _run(self, tasks_of):
-        """Run the tasks of one kind of all blocks, until cancelled."""
-        tasks = [task for block in self._blocks for task in tasks_of(block)]
-        self._workers.run(
-            lambda call, arguments: None if self._cancelled.is_set() else call(*arguments), tasks
-        )
-
-    def advance(self):
-        """Do one iteration."""
-        for tasks_of in (
-            StackedBlock.sum_tasks, StackedBlock.haadf_forward_tasks, StackedBlock.haadf_back_tasks, StackedBlock.forward_tasks
-        ):  # fmt: skip
-            self._run(tasks_of)
-        if self._cancelled.is_set():
-            return
-        with self._lock:  # and no cancelling: what is begun here makes a whole iterate
-            tasks = [task for block in self._blocks for task in block.update_tasks()]
-            self._workers.run(lambda call, arguments: call(*arguments), tasks)
-            self._count(
-                self.system.relative_residuals(sum(block.squares for block in self._blocks))
-            )
-
-
-def fits_lanes(A: Projector) -> bool:
-    """Whether the compiled kernels can run this projector's iterations: pixels of several voxels have to divide the lanes."""
-    return isinstance(A, NumbaProjector) and A.geometry.binning in (1, 2, 4, 8, 16)
-
-
-def on_device(*projectors: Projector) -> bool:
-    """Whether projectors work on device arrays, all on one device."""
-    devices = {getattr(A, "device_id", None) for A in projectors}
-    return len(devices) == 1 and None not in devices
-
-
-def steps_of(system: System) -> Steps:
-    """Return the fused form where every projector is numba's or on one device, else the textbook form."""
-    projectors = [system.A] if system.haadf is None else [system.A, system.haadf_projector]
-    if on_device(*projectors):
-        from hyperspy_multitomo.tomography.cuda.stacked import CudaSteps
-
-        return CudaSteps(system)
-    return FusedSteps(system) if all(map(fits_lanes, projectors)) else TextbookSteps(system)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When to stop: at residuals that hardly change, or that are no larger than the noise of the data (discrepancy principle)."""
+"""Stopping rules: residuals that hardly change, or that are down to the noise of the data."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from hyperspy_multitomo.tomography.finest_detail import (
     warn_of_structure,
 )
 
-# Counts per pixel from which the noise of blocks of 2 x 2 pixels is nearly normal.
+# Counts per pixel from which the noise of blocks of 2 x 2 pixels is nearly normal
+# (tests/test_stopping.py).
 _MANY = 10.0
-# Measurements of the objective that have to be alike. The primal-dual method swings as it
-# converges, so that two in a row are alike at every turning point: with two, runs of TGV end up to
-# 2 % above the minimum at a tolerance of 1e-4, with three 0.2 %.
+# Measurements of the objective that have to agree. The primal-dual method oscillates as it
+# converges, so that two in a row agree at every turning point: with two, runs of TGV end up to 2 %
+# above the minimum at a tolerance of 1e-4, with three 0.2 %.
 _ALIKE = 3
 
 
 class StoppingRule:
-    """What `run` asks after every iteration; see there for the parameters."""
+    """The rule that `run` applies after every iteration; see there for the parameters."""
 
     def __init__(self, tolerance: float | None = None, noise: ArrayLike | None = None):
         if tolerance is not None and not tolerance > 0:
@@ -46,28 +47,30 @@ class StoppingRule:
         self._tolerance, self._noise = tolerance, noise
 
     def reached(self, iterate, history: list[dict]) -> str | None:
-        """Return "tolerance" or "discrepancy" where the run should end, given the residuals of all iterations so far."""
-        if self._noise is not None and self._at_noise(iterate, iterate.latest_residuals["eds"]):
+        """Return "tolerance" or "discrepancy" if the run should end, given all residuals so far."""
+        noise = self._noise
+        if noise is not None and _hold_at_noise(iterate, iterate.latest_residuals["eds"], noise):
             return "discrepancy"
         if self._tolerance is not None and _change(history) < self._tolerance:
             return "tolerance"
         return None
 
-    def _at_noise(self, iterate, residuals: np.ndarray) -> bool:
-        """Hold the channels whose residual is down to the noise, and say whether that is all of them."""
-        if self._noise.ndim and self._noise.shape != residuals.shape:
-            raise ValueError(
-                f"`noise` has the shape {self._noise.shape}; expected one number or "
-                f"{residuals.shape}, one per channel"
-            )
-        there = residuals <= self._noise
-        if iterate.separate:
-            iterate.hold(there)
-        return bool(there.all())
+
+def _hold_at_noise(iterate, residuals: np.ndarray, noise: np.ndarray) -> bool:
+    """Hold the channels whose residual is down to the noise; return whether all of them are."""
+    if noise.ndim and noise.shape != residuals.shape:
+        raise ValueError(
+            f"`noise` has the shape {noise.shape}; expected one number or "
+            f"{residuals.shape}, one per channel"
+        )
+    there = residuals <= noise
+    if iterate.separate:
+        iterate.hold(there)
+    return bool(there.all())
 
 
 def _change(history: list[dict]) -> float:
-    """Return the largest change of a relative residual since the last measurement, or the relative range of the objective."""
+    """Return the largest change of a relative residual, or the relative range of the objective."""
     if len(history) < 2:
         return np.inf
     if "objective" in history[-1]:
@@ -87,7 +90,7 @@ def _change(history: list[dict]) -> float:
 def counting_noise(
     projections: ArrayLike, variances: ArrayLike | None = None, *, gains: ArrayLike | None = None
 ) -> np.ndarray:
-    """Return the norm of the counting noise over that of the data, per channel, for the `noise` of `run`.
+    """Return the norm of the counting noise over that of the data, for the `noise` of `run`.
 
     Parameters
     ----------
@@ -194,7 +197,7 @@ def image_noise(projections: ArrayLike, sigma: float | None = None) -> float:
 
 
 def image_variance(images: ArrayLike) -> np.ndarray:
-    """Return the variance of the noise in a pixel of each image (tilt,), from the median of the finest detail; see `image_noise`.
+    """Return the variance of the noise in a pixel of each image (tilt,), from the finest detail.
 
     Parameters
     ----------
@@ -277,7 +280,7 @@ def _variance_of_few(images: np.ndarray) -> np.ndarray:
 def _by_level(
     squares: np.ndarray, classes: np.ndarray, among: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the variance of the noise in each class of the level, from the squared finest detail there."""
+    """Return the variance of the noise in each class of the level, from its squared detail."""
     among = np.ones(classes.shape, bool) if among is None else among
     chosen = (among & (classes == c) for c in range(CLASSES))
     return np.array(
@@ -307,8 +310,9 @@ def net_variance(net: ArrayLike, gross: ArrayLike) -> np.ndarray:
 
     Examples
     --------
-    >>> gross, beside = np.random.default_rng(0).poisson([[5.0], [3.0]], (1, 4, 64, 2, 64)).transpose(3, 0, 1, 2, 4)
-    >>> net_variance(gross - beside, gross).mean().round()
+    >>> counts = np.random.default_rng(0).poisson([[5.0], [3.0]], (1, 4, 64, 2, 64))
+    >>> gross, background = counts.transpose(3, 0, 1, 2, 4)
+    >>> net_variance(gross - background, gross).mean().round()
     np.float64(8.0)
     """
     net, gross = np.asarray(net, dtype=np.float32), np.asarray(gross, dtype=np.float32)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where there is something: the box that holds all that a coarse solution shows, so that vacuum around it takes no time.
+"""The box that holds all that a coarse solution shows: vacuum around it takes no time.
 
-Single rays cannot tell vacuum: at 0.03 counts per pixel most of those through the specimen have no
+Single rays cannot identify vacuum: at 0.03 counts per pixel most rays through the specimen have no
 count. The solution on voxels several times larger uses all counts of all tilts, with gains,
-backgrounds and the HAADF in the model, and shows whatever the solution itself would, matter or
-noise.
+backgrounds and the HAADF in the model, and shows whatever the full solution would, matter or noise.
 """
 
 from __future__ import annotations
@@ -17,32 +16,34 @@ import numpy as np
 from hyperspy_multitomo.machine.denormals import denormals_flushed
 from hyperspy_multitomo.tomography.box import Box
 from hyperspy_multitomo.tomography.coarse import block_averages, coarse_term
-from hyperspy_multitomo.tomography.cpu.primal_dual_fused import primal_dual_of
+from hyperspy_multitomo.tomography.forms import primal_dual_of
 from hyperspy_multitomo.tomography.variational_system import Term, VariationalSystem
 
-# A coarse voxel is occupied above this part of the largest of its channel, and so many next to it
-# with it.
+# tests/test_support.py holds that boxes with these numbers contain the specimen, down to 0.03
+# counts per pixel.
+#
+# A coarse voxel is occupied above this fraction of the largest of its channel, with a margin of so
+# many voxels.
 OCCUPIED, MARGIN = 0.003, 2
-# Part of the strength that the coarse solution is smoothed with: what is too rough shows too much,
+# Fraction of the strength that smooths the coarse solution: one that is too rough shows too much,
 # which is safe.
 ROUGH = 0.25
-# Counts that the specimen in a coarse voxel has to give in all tilts together, as fewer cannot be
-# told from none.
+# Counts of the specimen that a coarse voxel needs in all tilts together: fewer cannot be told from
+# none.
 COUNTS = 100
-# Voxels along the widest edge of the coarse volume, at most and at least, and its iterations:
-# always as many, so that a run that is resumed finds the same.
+# Voxels along the widest edge of the coarse volume, at most and at least, and its iterations, whose
+# number is fixed so that a resumed run has the same box.
 _FINEST, _COARSEST, _ITERATIONS = 64, 24, 30
-# A box is worth it below this part of the volume, and of volumes of so many voxels: smaller ones
-# take no time.
+# Fraction of the volume below which a box saves time, and the smallest volume (voxels) worth it.
 WORTH, LEAST_VOXELS = 0.8, 2**18
 
 
 def supported(
     system: VariationalSystem, shown: VariationalSystem | None = None
 ) -> VariationalSystem:
-    """Return the problem on the box that holds all that there is, or as it is where that is nearly all of the volume.
+    """Return the problem on the box that holds the specimen, or as it is if that saves little.
 
-    `shown` stands for it in the coarse solution; by default it is the problem itself.
+    `shown` replaces the problem in the coarse solution, by default with itself.
     """
     shape = system.initial.shape[1:]
     if np.prod(shape) < LEAST_VOXELS:
@@ -52,10 +53,12 @@ def supported(
 
 
 def within(system: VariationalSystem, box: Box) -> VariationalSystem:
-    """Return the problem whose volume is 0 around a box, on its voxels and the rays that meet it; its volumes are whole.
+    """Return the problem on the voxels of a box and the rays that meet it, with 0 around it.
 
-    A layer of voxels around the box is kept, and held at 0: an edge at the rim of the box costs
-    what it costs elsewhere.
+    The volumes that it returns are whole.
+
+    A layer of voxels around the box is included and stays 0: an edge at the rim of the box costs
+    as much as elsewhere.
     """
     whole = system.initial.shape[1:]
     together = lcm(*(term.A.geometry.binning for term in system.terms))
@@ -106,7 +109,7 @@ def _in_slices(mask: np.ndarray) -> np.ndarray:
 
 
 def support_of(system: VariationalSystem) -> Box:
-    """Return the box of all that a coarse solution shows; that of the whole where it cannot tell."""
+    """Return the box of all that a coarse solution shows; the whole volume if it cannot tell."""
     together, shape = (
         lcm(*(term.A.geometry.binning for term in system.terms)),
         system.initial.shape[1:],
@@ -126,7 +129,10 @@ def support_of(system: VariationalSystem) -> Box:
 
 
 def _factor(system: VariationalSystem, together: int) -> int | None:
-    """Return by how much voxels have to be longer, a multiple of `together`, to have counts enough; None for too much."""
+    """Return the factor of the coarse voxels, a multiple of `together`; None if too large.
+
+    It is the smallest that gives a coarse voxel enough counts.
+    """
     longest = max(system.initial.shape[1:])
     factor = max(2, -(-longest // _FINEST))
     factor = -(-factor // together) * together
@@ -138,7 +144,10 @@ def _factor(system: VariationalSystem, together: int) -> int | None:
 
 
 def _counts(term: Term, factor: int) -> float:
-    """Return the counts of all tilts in the pixels of a coarse voxel where the specimen is; with even noise, its square."""
+    """Return the counts of all tilts in the pixels of a coarse voxel of the specimen.
+
+    With even noise it is the square of the signal to noise ratio.
+    """
     pixels = factor // term.A.geometry.binning
     images = coarse_term(term, factor).data
     if term.discrepancy == "kl":
@@ -153,15 +162,15 @@ def _counts(term: Term, factor: int) -> float:
 
 @denormals_flushed()
 def _coarse_solution(system: VariationalSystem, factor: int) -> np.ndarray:
-    """Return u (channel, z, x, y) on voxels `factor` times as long, by TV: slopes change nothing of where it is above 0."""
+    """Return u (channel, z, x, y) on voxels `factor` times as long, by TV.
+
+    TGV would show the same support.
+    """
     terms = tuple(coarse_term(term, factor) for term in system.terms)
     mask = system.mask
     if mask is not None:
-        mask = (
-            block_averages(mask[..., None] if mask.ndim == 2 else mask, (factor, factor, factor))
-            > 0
-        )
-        mask = (mask[..., 0] if system.mask.ndim == 2 else mask).astype(np.float32)
+        coarse = block_averages(_in_slices(mask), (factor, factor, factor)) > 0
+        mask = (coarse[..., 0] if mask.ndim == 2 else coarse).astype(np.float32)
     slices = -(-system.initial.shape[-1] // factor)
     start = np.broadcast_to(np.float32(0), (system.channels, *terms[0].A.domain_shape, slices))
     steps = primal_dual_of(

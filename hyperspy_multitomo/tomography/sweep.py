@@ -1,24 +1,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The same data with many settings: those that share their geometry are solved side by side, as if they were slices."""
+"""The same data with many settings, solved side by side where they share the geometry."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import signature
 from numbers import Integral
 
 import numpy as np
 
 from hyperspy_multitomo.tomography.cpu.lanes import cost_of
+from hyperspy_multitomo.tomography.forms import fits_lanes, steps_of
 from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
 from hyperspy_multitomo.tomography.solvers import hebt, hebt_system, sirt, sirt_system
-from hyperspy_multitomo.tomography.steps import fits_lanes, steps_of
 from hyperspy_multitomo.tomography.system import System, side_by_side
 
 # Solvers whose slices are independent, with the function that makes their system, and what may
 # differ within one of them.
-_SYSTEMS = {sirt: sirt_system, hebt: hebt_system}
+_SYSTEMS: dict[Callable, Callable[..., tuple[System, bool]]] = {
+    sirt: sirt_system,
+    hebt: hebt_system,
+}
 _PER_SLICE = ("alpha", "initial", "ratios", "relaxation", "weighting")
-# Slices and settings that are worth solving together fill one group of lanes.
+# Slices times settings that are solved together: those that fill one group of lanes.
 _MOST = 64
 
 
@@ -75,7 +79,7 @@ def sweep(
     >>> truth[0, 8:16, 8:12], truth[1, 8:16, 12:16] = 2.0, 3.0
     >>> maps = A(truth)
     >>> haadf = 5 * maps[0] + 7 * maps[1]
-    >>> settings = [{"alpha": alpha, "iterations": n} for alpha in (0.3, 0.7, 0.9) for n in (10, 50)]
+    >>> settings = [{"alpha": a, "iterations": n} for a in (0.3, 0.7, 0.9) for n in (10, 50)]
     >>> volumes = sweep(hebt, A, maps, haadf, [5, 7], settings=settings)
     >>> volumes.shape
     (6, 2, 24, 24, 1)
@@ -137,11 +141,18 @@ def _groups(solver, data, common: Mapping, options: Sequence[dict]) -> list[list
         numbers.append(number)
     groups = []
     for _, numbers in alike:
-        one = common | options[numbers[0]]
+        one = {**common, **options[numbers[0]]}
         abreast = all(map(fits_lanes, [data[0], one.get("haadf_projector") or data[0]]))
-        size = _best_size(_SYSTEMS[solver](*data, **one)[0]) if abreast else 1
+        size = _best_size(_system_of(solver, data, one)[0]) if abreast else 1
         groups += [numbers[first : first + size] for first in range(0, len(numbers), size)]
     return groups
+
+
+def _system_of(solver, data, options: Mapping) -> tuple[System, bool]:
+    """Return the system that a solver makes of its arguments, and whether it has channels."""
+    arguments = signature(solver).bind(*data, **options)
+    arguments.apply_defaults()
+    return _SYSTEMS[solver](*arguments.args, **arguments.kwargs)
 
 
 def _best_size(system: System) -> int:
@@ -152,11 +163,11 @@ def _best_size(system: System) -> int:
 
 
 def _solved(solver, data, common: Mapping, options: Sequence[dict], wanted: Sequence[dict]):
-    """Yield (number of the problem, iterations, volume) of all that is wanted of problems that are solved together."""
+    """Yield (number of the problem, iterations, volume) of problems that are solved together."""
     if len(options) == 1:
-        iterates, slices = solver(*data, **common | options[0]), None
+        iterates, slices = solver(*data, **{**common, **options[0]}), None
     else:
-        made = [_SYSTEMS[solver](*data, **common | setting) for setting in options]
+        made = [_system_of(solver, data, {**common, **setting}) for setting in options]
         systems = [system.in_units() for system, _ in made]
         iterates, slices = (
             iterates_of(steps_of(side_by_side(systems)), made[0][1]),
@@ -165,14 +176,15 @@ def _solved(solver, data, common: Mapping, options: Sequence[dict], wanted: Sequ
     last = max(max(counts) for counts in wanted)
     for iterate in iterates:
         due = [place for place, counts in enumerate(wanted) if iterate.iteration in counts]
-        volume = iterate.volume if due else None
-        for place in due:
-            part = (
-                volume
-                if slices is None
-                else volume[..., place * slices : (place + 1) * slices].copy()
-            )
-            yield place, iterate.iteration, part
+        if due:
+            volume = iterate.volume
+            for place in due:
+                part = (
+                    volume
+                    if slices is None
+                    else volume[..., place * slices : (place + 1) * slices].copy()
+                )
+                yield place, iterate.iteration, part
         if iterate.iteration >= last:
             break
     iterates.close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-r"""The stacked system that SIRT and SIRT-HEBT solve: its data, its coefficients per channel, its row and column sums.
+r"""The stacked system of SIRT and HEBT: data, coefficients, row and column sums.
 
 Each element e has its own data, p_e = g_e W x_e, and the HAADF sees their sum, h = g_h sum_e r_e W
 x_e (g: gains per tilt). In the quantities X_e = r_e x_e of Zhong et al., Ultramicroscopy 174 (2017)
@@ -31,10 +31,10 @@ it too.
 pixel, and such a row counts b^2 times, once for each of them. Its pull and its part in the column
 sums are then those of b^2 rows at full resolution.
 
-An element with r_e = 0 takes no part in the sum and is solved by plain SIRT from its own data (own
-1, mix 0). The channel "rest" stands for what no map explains: it has no data, r = 1, own 0, mix
-alpha/k, and column sums alpha W^T g_h. Plain SIRT is own 1, mix 0 for all channels. So four numbers
-per channel describe every case, and one kernel serves them all.
+An element with r_e = 0 takes no part in the sum and is solved by plain SIRT from its own data
+(direct 1, mix 0). The channel "rest" stands for the HAADF signal that no map explains: it has no
+data, r = 1, direct 0, mix alpha/k, and column sums alpha W^T g_h. Plain SIRT is direct 1, mix 0 for
+all channels. So four numbers per channel describe every case, and one kernel serves them all.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -51,14 +52,13 @@ from hyperspy_multitomo.tomography.scaling import divided, largest, roomy
 
 @dataclass(frozen=True)
 class Coefficients:
-    """What each channel takes from its own residual and from the HAADF's, arrays (channel,).
+    """Weights of a channel's own residual and of the HAADF's in its update, arrays (channel,).
 
-    `own` and `mix` multiply the two residuals, `ratios` the channel in the HAADF sum; `haadf` is
-    the weight of the HAADF rows in the channel's column sums, as `own` is that of the channel's own
-    rows.
+    `direct` and `mix` multiply the two residuals, `ratios` the channel in the HAADF sum. In the
+    channel's column sums `direct` is the weight of its own rows and `haadf` that of the HAADF's.
     """
 
-    own: np.ndarray
+    direct: np.ndarray
     mix: np.ndarray
     ratios: np.ndarray
     haadf: np.ndarray
@@ -71,21 +71,27 @@ def sirt_coefficients(channels: int) -> Coefficients:
 
 
 def hebt_coefficients(ratios: np.ndarray, alpha: float, weighting: str, rest: bool) -> Coefficients:
-    """Return the coefficients of HEBT with these response ratios (channel,); `rest` adds a last channel without data."""
+    """Return the coefficients of HEBT for response ratios (channel,).
+
+    `rest` adds a last channel without data.
+    """
     power = {"sirt": 1, "squared": 2}[weighting]
-    own_weight, haadf_weight = (1 - alpha) ** power, alpha**power
+    direct_weight, haadf_weight = (1 - alpha) ** power, alpha**power
     ratios = np.append(ratios, 1.0) if rest else np.asarray(ratios, float)
     takes_part = ratios > 0
-    own = np.where(takes_part, own_weight, 1.0)
+    direct = np.where(takes_part, direct_weight, 1.0)
     if rest:
-        own[-1] = 0.0
+        direct[-1] = 0.0
     haadf = np.where(takes_part, haadf_weight, 0.0)
     mix = np.divide(haadf, takes_part.sum() * ratios, out=np.zeros_like(haadf), where=takes_part)
-    return Coefficients(own, mix, ratios, haadf)
+    return Coefficients(direct, mix, ratios, haadf)
 
 
 def _inverse(sums: np.ndarray) -> np.ndarray:
-    """Return 1/sums (.., a, b), and 0 where a sum is nothing but rounding: a ray or voxel that meets no voxel or ray."""
+    """Return 1/sums (.., a, b), and 0 where a sum is only rounding.
+
+    Such a ray meets no voxel, such a voxel no ray.
+    """
     # Against the largest, not the voxel size: gains may be live times or beam currents, in any
     # unit.
     return np.divide(
@@ -99,6 +105,14 @@ def _inverse(sums: np.ndarray) -> np.ndarray:
 def _column_sums(A: Projector, gains: np.ndarray) -> np.ndarray:
     """Return W^T g (z, x) with the rows of a pixel of b x b voxels counted b^2 times."""
     return A.column_sums(gains) * np.float32(A.geometry.binning**2)
+
+
+class HaadfRows(NamedTuple):
+    """The HAADF in a system: its projector, images (tilt, x, y) and gains (tilt,)."""
+
+    projector: Projector
+    data: np.ndarray
+    gains: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -124,8 +138,8 @@ class System:
     relaxation: float = 1.0
     units: np.ndarray | None = None
 
-    def in_units(self) -> System:
-        """Return the system with data, volume and ratios in units that leave single precision room for their squares."""
+    def in_units(self) -> Self:
+        """Return the system in units in which single precision holds the squares."""
         of_data, of_haadf = roomy(largest(self.projections)), np.ones(1)
         if self.haadf is not None:
             of_haadf = roomy(largest(self.haadf[None]))
@@ -147,7 +161,7 @@ class System:
     @property
     def channels(self) -> int:
         """Number of channels of the volume."""
-        return len(self.coefficients.own)
+        return len(self.coefficients.direct)
 
     @property
     def threads(self) -> int:
@@ -156,16 +170,22 @@ class System:
 
     @property
     def separate(self) -> bool:
-        """Whether no channel has anything to do with another."""
+        """Whether the channels are independent of each other."""
         return self.haadf is None
 
     @property
+    def haadf_rows(self) -> HaadfRows | None:
+        """The HAADF's rows of the system, None where there are none."""
+        if self.haadf is None or self.haadf_projector is None or self.haadf_gains is None:
+            return None
+        return HaadfRows(self.haadf_projector, self.haadf, self.haadf_gains)
+
+    @property
     def shared(self) -> bool:
-        """Whether the HAADF has the rays of the elements, so that one projection of them serves both."""
-        haadf = self.haadf_projector
-        return (
-            self.haadf is not None and haadf.geometry.binning == 1 and haadf.geometry == self.A.rays
-        )
+        """Whether the HAADF has the rays of the elements: one projection then serves both."""
+        if (rows := self.haadf_rows) is None:
+            return False
+        return rows.projector.geometry.binning == 1 and rows.projector.geometry == self.A.rays
 
     @cached_property
     def ray_weights(self) -> np.ndarray:
@@ -175,12 +195,18 @@ class System:
     @cached_property
     def haadf_ray_weights(self) -> np.ndarray:
         """R of the HAADF's rays, (tilt, x)."""
-        return _inverse(self.haadf_projector.row_sums())
+        if (rows := self.haadf_rows) is None:
+            raise ValueError("the system has no HAADF")
+        return _inverse(rows.projector.row_sums())
 
     @cached_property
     def column_sums(self) -> tuple[np.ndarray, np.ndarray | float]:
-        """W^T g of the own rows of each channel, (channel, z, x), 0 where it has none, and of the HAADF's, (z, x) or 0."""
-        haadf = 0.0 if self.haadf is None else _column_sums(self.haadf_projector, self.haadf_gains)
+        """W^T g of each channel's own rows, (channel, z, x), and of the HAADF's, (z, x) or 0.
+
+        It is 0 for channels without data.
+        """
+        rows = self.haadf_rows
+        haadf = 0.0 if rows is None else _column_sums(rows.projector, rows.gains)
         own = np.zeros((self.channels, *self.A.domain_shape), np.float32)
         known: dict[bytes, np.ndarray] = {}
         for channel, gains in enumerate(self.gains):
@@ -190,9 +216,12 @@ class System:
         return own, haadf
 
     def steps_with(self, coefficients: Coefficients, relaxation: float) -> np.ndarray:
-        """Return C, the relaxation over the column sums, (channel, z, x); 0 for voxels without rays or out of the mask (z, x)."""
+        """Return C, the relaxation over the column sums, (channel, z, x).
+
+        It is 0 for voxels without rays or outside a mask (z, x).
+        """
         own, haadf = self.column_sums
-        sums = coefficients.own[:, None, None] * own + coefficients.haadf[:, None, None] * haadf
+        sums = coefficients.direct[:, None, None] * own + coefficients.haadf[:, None, None] * haadf
         steps = _inverse(sums.astype(np.float32)) * np.float32(relaxation)
         if self.mask is not None and self.mask.ndim == 2:
             steps *= self.mask
@@ -214,7 +243,10 @@ class System:
         return {name: np.sqrt(square) for name, square in squares.items()}
 
     def relative_residuals(self, squares: np.ndarray) -> dict[str, np.ndarray | float]:
-        """Return |b - A x|/|b| from the sums of squares of the elements' residuals and, last, the HAADF's; 0 where b is 0."""
+        """Return |b - A x|/|b| from the sums of squares of the residuals; 0 where b is 0.
+
+        The HAADF's sum is the last.
+        """
         residuals = {}
         for name, norm in self.data_norms.items():
             part = np.sqrt(squares[:-1] if name == "eds" else squares[-1])
@@ -229,6 +261,34 @@ class System:
         if self.mask is not None:
             volume *= self.mask if self.mask.ndim == 3 else self.mask[..., None]
         return volume
+
+
+@dataclass(frozen=True)
+class Counted(System):
+    """A system of gross counts, with their `background` (channel, tilt, x, y), None for 0."""
+
+    background: np.ndarray | None = None
+
+    def in_units(self) -> Self:
+        """See `System`."""
+        system = super().in_units()
+        if self.background is None or system.units is None:
+            return system
+        return replace(system, background=divided(self.background, system.units))
+
+    def start(self) -> np.ndarray:
+        """Return the start, 0 where no ray passes, as the iterations would leave it there."""
+        return super().start() * (self.steps > 0)[..., None]
+
+    def measures(self, squares: np.ndarray, divergence: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the relative residuals and the deviance per ray, (channel,), from sums."""
+        norms = self.data_norms["eds"]
+        rays = (self.gains > 0).sum(axis=1) * np.prod(self.projections.shape[2:])
+        units = 1.0 if self.units is None else self.units
+        return {
+            "eds": np.sqrt(squares) / np.where(norms > 0, norms, np.inf),
+            "deviance": 2 * units * divergence / rays,
+        }
 
 
 @dataclass(frozen=True)
@@ -250,8 +310,8 @@ class SideBySide(System):
 
 
 def side_by_side(parts: Sequence[System]) -> System:
-    """Return systems of the same data, which differ in coefficients, relaxation and start alone, as one."""
-    first, slices = parts[0], parts[0].initial.shape[-1]
+    """Return systems that differ in coefficients, relaxation and start alone, as one."""
+    first, slices, mask = parts[0], parts[0].initial.shape[-1], parts[0].mask
 
     def repeated(array):
         return None if array is None else np.tile(array, len(parts))
@@ -268,6 +328,6 @@ def side_by_side(parts: Sequence[System]) -> System:
         haadf=repeated(first.haadf),
         coefficients=Coefficients(*coefficients),
         initial=np.concatenate([part.initial for part in parts], axis=-1),
-        mask=repeated(first.mask) if np.ndim(first.mask) == 3 else first.mask,
+        mask=repeated(mask) if mask is not None and mask.ndim == 3 else mask,
     )
     return SideBySide(**shared | changed, parts=tuple(parts))

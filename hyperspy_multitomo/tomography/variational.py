@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reconstruction with a regulariser: a list of data terms and TV, TGV or nuclear TV, as a generator of iterates."""
+"""Reconstruction with a regulariser: data terms and TV, TGV or nuclear TV."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.tomography.cpu.primal_dual_fused import primal_dual_of
+from hyperspy_multitomo.tomography.forms import primal_dual_of
 from hyperspy_multitomo.tomography.functionals import COUPLINGS, DISCREPANCIES
 from hyperspy_multitomo.tomography.input_checks import (
     checked_background,
@@ -32,7 +32,7 @@ from hyperspy_multitomo.tomography.variational_system import Term, VariationalSy
 
 @dataclass(frozen=True)
 class DataTerm:
-    """What some data say of the volume x: D(g W x_c + b, f) for each row of data, or D(g W sum_c m_c x_c + b, f) for one row.
+    """A data term D(g W x_c + b, f) for rows of data, or D(g W sum_c m_c x_c + b, f) for one.
 
     Parameters
     ----------
@@ -156,8 +156,8 @@ class Regulariser:
         Total variation, |grad u|, or total generalised variation of second order, min_w |grad u -
         w| + alpha_0 |E w|.
     coupling : {"frobenius", "nuclear", "uncoupled"}, default "frobenius"
-        Norm over channels and directions at each voxel: edges of all channels are wanted at one
-        place, at one place with one direction, or wherever each channel alone has them.
+        Norm over channels and directions at each voxel: it favours edges of all channels at one
+        place, at one place with one direction, or wherever each channel has them.
     dimensions : {3, 2}, default 3
         2 leaves out the derivative along the tilt axis.
     alpha0 : float, default 4.0
@@ -205,8 +205,8 @@ def variational(
     regulariser : Regulariser
         Kind and weight of R.
     scales : array_like (channel,)
-        S: what a channel is divided by before the channels are coupled, about its range, in signal
-        per unit length.
+        S: divisor of each channel before the channels are coupled, about its range, in signal per
+        unit length.
     mask : array_like of bool, optional
         (z, x) or (z, x, y), False where the volume is to stay 0.
     initial : array_like, optional
@@ -243,7 +243,9 @@ def variational(
 
     Examples
     --------
-    >>> from hyperspy_multitomo.tomography import DataTerm, Regulariser, TiltGeometry, projector, run, variational
+    >>> from hyperspy_multitomo.tomography import (
+    ...     DataTerm, Regulariser, TiltGeometry, projector, run, variational
+    ... )
     >>> A = projector(TiltGeometry(range(-80, 81, 20), detector_width=24))
     >>> truth = np.zeros((1, 24, 24, 2))
     >>> truth[:, 8:16, 8:16] = 2.0
@@ -312,7 +314,10 @@ def checked_problem(
 
 
 def _typical(term: Term, scales: np.ndarray) -> np.ndarray:
-    """Return what is expected of rays through a volume of about its range, (row,): that of the whole for any slab of it."""
+    """Return the expectation of a ray through a volume of about its range, (row,).
+
+    It is that of the whole for any slab of it.
+    """
     signal = scales[term.first : term.first + term.rows].astype(float)
     if term.mix is not None:
         mix = term.mix if term.mix.ndim == 1 else term.mix.max(axis=(1, 2, 3))
@@ -321,7 +326,10 @@ def _typical(term: Term, scales: np.ndarray) -> np.ndarray:
 
 
 def _without_blind_rays(term: Term, mask: np.ndarray | None) -> Term:
-    """Return the term with the background for data where a ray meets no voxel of the mask: nothing else can explain those."""
+    """Return the term with the background in place of data whose ray meets no voxel of the mask.
+
+    Nothing but the background can explain these.
+    """
     inside = (
         np.ones((*term.A.domain_shape, term.A.geometry.binning), np.float32)
         if mask is None
@@ -342,7 +350,10 @@ def _without_blind_rays(term: Term, mask: np.ndarray | None) -> Term:
 
 
 def check_terms(terms: Sequence[Term]) -> None:
-    """Raise an error unless the terms share a volume grid and see each channel once at most, besides one sum."""
+    """Raise an error unless the terms share a volume grid and see each channel at most once.
+
+    One sum of channels is allowed besides.
+    """
     if len(terms) > 2:
         raise ValueError(
             f"there are {len(terms)} terms; expected one of maps and at most one of the HAADF"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-r"""A variational problem: its terms, the step sizes of the primal-dual method, and the values of both objectives.
+r"""A variational problem: its terms, the primal-dual step sizes, and both objectives.
 
     min_{u >= 0}  sum_k D_k(K_k u + b_k, f_k) + lambda R(u),     x_c = S_c u_c
 
@@ -7,15 +7,15 @@ with TV, R(u) = \|grad u\|, or TGV, R(u) = min_w \|grad u - w\| + alpha_0 \|E w\
 in signal per unit length, u has no unit, and K_k projects with the gains and scales in it. The
 saddle point is that of
 
-    sum_k [<K_k u + b_k, s_k> - D_k^*(s_k)] + <grad u - w, p> + <E w, q>,     |p| <= lambda,  |q| <=
-    alpha_0 lambda.
+    sum_k [<K_k u + b_k, s_k> - D_k^*(s_k)] + <grad u - w, p> + <E w, q>,
+    |p| <= lambda,  |q| <= alpha_0 lambda.
 
 **Step sizes.** With factors gamma > 0 for each row and xi > 0 for each block of columns of the
 operator K, the steps sigma_i = gamma_i/sum_j |K_ij| xi_j and tau_j = xi_j/sum_i gamma_i |K_ij| obey
 |Sigma^(1/2) K T^(1/2)| <= 1 (T. Pock, A. Chambolle, ICCV 2011, 1762, doi:10.1109/ICCV.2011.6126441,
-lemma 2, with rows and columns scaled). What is left to choose are the gamma. The bound on the
-distance to the solution, sum_i (y_i - y_i*)^2/sigma_i + |u - u*|^2/tau, wants them in proportion to
-the size of the dual variables: lambda for p; for a ray that of the noise. At weights lambda that
+lemma 2, with rows and columns scaled). The gamma remain to be chosen. The bound on the distance to
+the solution, sum_i (y_i - y_i*)^2/sigma_i + |u - u*|^2/tau, is smallest if they are in proportion
+to the size of the dual variables: lambda for p; for a ray that of the noise. At weights lambda that
 suit the noise it is about sqrt(lambda c), c being the curvature of D at the data, d or d/f for
 counts. That alone fits data of little noise slowly: their D* is strongly convex, with modulus 1/c,
 and parts of the volume that projections show weakly oscillate while sigma is far below c. Hence the
@@ -28,7 +28,7 @@ which is large for data of many counts; sigma_i is then never far below DATA DAM
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -41,20 +41,26 @@ from hyperspy_multitomo.tomography.differences import (
     symmetrised_gradient,
     symmetrised_gradient_adjoint,
 )
-from hyperspy_multitomo.tomography.functionals import COUPLINGS, DISCREPANCIES, Frobenius, Uncoupled
+from hyperspy_multitomo.tomography.functionals import (
+    COUPLINGS,
+    DISCREPANCIES,
+    FieldNorm,
+    Frobenius,
+    Uncoupled,
+)
 from hyperspy_multitomo.tomography.projectors import Projector
 from hyperspy_multitomo.tomography.scaling import divided, power_of_two, roomy
 
-# Sizes of the dual blocks, the damping of the data, and the size of TGV's field against that of the
-# volume, 1: the slope per voxel of objects some tens of voxels wide. Tuned on two phantoms, see
-# benchmarks/steps.py for others. The first three are flat: a factor of two in any of them costs a
-# fifth more iterations.
+# Sizes of the dual blocks, the damping of the data, and the size of TGV's field relative to that of
+# the volume, 1: the slope per voxel of objects some tens of voxels wide. Tuned on two phantoms, see
+# benchmarks/steps.py for others. The optimum of the first three is flat: a factor of two in any of
+# them costs a fifth more iterations.
 REGULARISER, DATA, DAMPING, FIELD = 8.0, 2.0, 0.03, 0.015
 
 
 @dataclass(frozen=True)
 class Term:
-    """One data term, validated: rows of data, each seeing one channel or, with `mix`, one row seeing a sum of all.
+    """A validated data term: each row sees one channel or, with `mix`, one row sees a sum.
 
     `data` and `background` (row, tilt, x, y), the background None where it is 0; `gains` (row,
     tilt); `weights` d (row,); `first` is the channel of row 0. `mix` (channel,) or (channel, z, x,
@@ -75,10 +81,10 @@ class Term:
     mix: np.ndarray | None = None
     name: str = "eds"
     profile: np.ndarray | None = None
-    counts: np.ndarray | None = None
+    counts: np.ndarray = field(kw_only=True)
 
     def in_units(self, typical: np.ndarray, energy: float = 1.0) -> Term:
-        """Return the term with its data in counts or, of least squares, in units of about their `typical` size (row,).
+        """Return the term with its data in counts or, for least squares, in about `typical` (row,).
 
         The units are powers of two: nothing is rounded, and where the numbers fit the iterates are
         the same ones. The discrepancy comes out in units of `energy`, and `gains` hold the unit, so
@@ -112,7 +118,7 @@ class Term:
         return np.sqrt(np.sum(np.square(self.data, dtype=np.float64), axis=(1, 2, 3)))
 
     def curvature(self, row: int) -> np.ndarray:
-        """Return the second derivative of D at the data of a row, (tilt, x): d, or d/f for counts f.
+        """Return the second derivative of D at a row's data, (tilt, x): d, or d/f for counts f.
 
         Counts are averaged along y and over 5 px of the detector, and taken to be at least a
         twentieth of their mean, and a thousandth of a count.
@@ -124,12 +130,12 @@ class Term:
         counts = uniform_filter1d(counts, 5, axis=1)
         return d / np.maximum(counts, max(0.05 * counts.mean(), 1e-3 * self.counts[row]))
 
-    def difference(self, expectations: np.ndarray) -> np.ndarray:
+    def difference(self, expectations: np.ndarray | float) -> np.ndarray:
         """Return data less expectations, 0 where tilts are dead."""
         return np.where(self.live, self.data - expectations, 0)
 
     def relative(self, squares: np.ndarray) -> np.ndarray | float:
-        """Return |f - a|/|f| of each row from the sums of squares of the difference; 0 where the data are 0."""
+        """Return |f - a|/|f| of each row from sums of squares; 0 where the data are 0."""
         relative = np.sqrt(squares) / np.where(self.norms > 0, self.norms, np.inf)
         return relative if self.name == "eds" else float(relative[0])
 
@@ -139,9 +145,16 @@ class Term:
         return means if self.background is None else means + self.background
 
 
+def _over_volume(mix: np.ndarray) -> np.ndarray:
+    """Return factors (channel,) or (channel, z, x, y) in the shape that multiplies a volume."""
+    return mix if mix.ndim == 4 else mix[:, None, None, None]
+
+
 @dataclass(frozen=True)
 class VariationalSystem:
-    """The validated problem, float32; `scales` S (channel,), `strength` lambda, `initial` x (channel, z, x, y).
+    """The validated problem, in float32.
+
+    `scales` is S (channel,), `strength` lambda, and `initial` x (channel, z, x, y).
 
     Weights and strength, and with them the dual variables, are in units of `energy`; the objectives
     that are given are not. `box` is where the problem lies in the `whole` (z, x, y) that it was cut
@@ -161,12 +174,12 @@ class VariationalSystem:
     relaxation: float = 1.8
     energy: float = 1.0
     box: Box | None = None
-    whole: tuple[int, int, int] | None = None
+    whole: tuple[int, ...] | None = None
 
     def in_signal(self, u: np.ndarray) -> np.ndarray:
-        """Return the volume x of u, in signal per unit length, with zeros around the box where u is of a box."""
+        """Return the volume x of u, in signal per unit length, with zeros around a box."""
         x = self.scales[:, None, None, None] * u
-        return x if self.box is None else self.box.padded(x, self.whole)
+        return x if self.box is None or self.whole is None else self.box.padded(x, self.whole)
 
     @property
     def channels(self) -> int:
@@ -189,27 +202,26 @@ class VariationalSystem:
         return False
 
     @property
-    def norm(self):
+    def norm(self) -> type[FieldNorm]:
         """The norm of the gradient (TV), or of its difference from the field (TGV)."""
         return COUPLINGS[self.coupling]
 
     @property
-    def field_norm(self):
-        """The norm of the symmetrised gradient of TGV's field: coupled as Frobenius norm wherever channels are coupled."""
+    def field_norm(self) -> type[FieldNorm]:
+        """The norm of TGV's symmetrised gradient: Frobenius wherever channels are coupled."""
         return Uncoupled if self.coupling == "uncoupled" else Frobenius
 
     # Operators
 
     def mixed(self, term: Term, u: np.ndarray) -> np.ndarray:
-        """Return what the rows of a term see of u, (row, z, x, y), in the unit of x."""
+        """Return the volumes that the rows of a term see, (row, z, x, y), in the unit of x."""
         if term.mix is None:
             channels = slice(term.first, term.first + term.rows)
             return self.scales[channels, None, None, None] * u[channels]
-        return (self._coefficients(term) * u).sum(axis=0, keepdims=True)
+        return (self._coefficients(term.mix) * u).sum(axis=0, keepdims=True)
 
-    def _coefficients(self, term: Term) -> np.ndarray:
-        mix = term.mix if term.mix.ndim == 4 else term.mix[:, None, None, None]
-        return self.scales[:, None, None, None] * mix
+    def _coefficients(self, mix: np.ndarray) -> np.ndarray:
+        return self.scales[:, None, None, None] * _over_volume(mix)
 
     def project(self, term: Term, u: np.ndarray) -> np.ndarray:
         """Return the expectations K u + b of a term."""
@@ -222,13 +234,13 @@ class VariationalSystem:
             channels = slice(term.first, term.first + term.rows)
             out[channels] += self.scales[channels, None, None, None] * back
         else:
-            out += self._coefficients(term) * back
+            out += self._coefficients(term.mix) * back
 
     # Step sizes
 
     @cached_property
     def _data_steps(self) -> tuple[list[np.ndarray], np.ndarray]:
-        """Return sigma of each term, (row, tilt, x), and sum gamma |K| over data, (channel, z, x)."""
+        """Return sigma (row, tilt, x) of each term, and sum gamma |K| of all (channel, z, x)."""
         sigmas, columns = [], np.zeros((self.channels, *self.A.domain_shape), np.float32)
         for term in self.terms:
             lengths, sigma = (
@@ -268,7 +280,7 @@ class VariationalSystem:
 
     @property
     def data_steps(self) -> list[np.ndarray]:
-        """Step sizes sigma of the rays of each term, (row, tilt, x); 0 for rays that meet nothing."""
+        """Step sizes sigma of the rays of each term, (row, tilt, x); 0 for rays that miss all."""
         return self._data_steps[0]
 
     @property
@@ -317,21 +329,22 @@ class VariationalSystem:
         """Return D of each row of a term, (row,)."""
         d = term.weights[:, None, None, None]
         values = DISCREPANCIES[term.discrepancy].value(expectations, term.data, d)
-        return np.sum(np.where(term.live, values, 0), axis=(1, 2, 3), dtype=np.float64)
+        values = np.where(term.live, values, 0)
+        return np.asarray(np.sum(values, axis=(1, 2, 3), dtype=np.float64))
 
     def variation(self, u: np.ndarray, w: np.ndarray | None) -> tuple[float, float, float]:
         """Return |grad u - w|, |E w| and |w|; for TV |grad u|, 0 and 0."""
-        field = gradient(u, self.dimensions)
-        if self.kind == "tv":
-            return self.norm.value(field), 0.0, 0.0
+        slope = gradient(u, self.dimensions)
+        if w is None:
+            return self.norm.value(slope), 0.0, 0.0
         return (
-            self.norm.value(field - w),
+            self.norm.value(slope - w),
             self.field_norm.value(symmetrised_gradient(w)),
             self.norm.value(w),
         )
 
     def of_variation(self, jumps: float, strains: float, slopes: float) -> dict:
-        """Return lambda R(u) as "objective" and, of TGV, the part of the gradient that w holds as "slopes", from `variation`.
+        """Return lambda R(u) as "objective" and, for TGV, the part in w as "slopes".
 
         R(u) with the field w is an upper bound until w is the best.
         """
@@ -355,7 +368,7 @@ class VariationalSystem:
         q: np.ndarray | None,
         s: list[np.ndarray],
     ) -> float:
-        """Return the primal-dual gap over volumes up to twice the largest voxel and fields up to twice the largest vector.
+        """Return the primal-dual gap over volumes and fields up to twice the largest of now.
 
         The unrestricted gap is infinite before the dual constraints hold exactly, which they do in
         the limit alone: A. Chambolle, T. Pock, J. Math. Imaging Vis. 40 (2011) 120,
@@ -381,7 +394,7 @@ class VariationalSystem:
         dual -= bound * float(
             np.sum(np.maximum(-pull, 0) if self.nonnegative else np.abs(pull), dtype=np.float64)
         )
-        if w is not None:
+        if w is not None and q is not None:
             q = self.field_norm.project(q, self.alpha0 * self.strength)
             slack = np.sqrt(np.square(symmetrised_gradient_adjoint(q) - p).sum(axis=1))
             largest = 2 * float(np.sqrt(np.square(w).sum(axis=1)).max())
@@ -389,7 +402,10 @@ class VariationalSystem:
         return self.objective(u, w) - self.energy * dual
 
     def residuals(self, u: np.ndarray, w: np.ndarray | None) -> dict:
-        """Return what `of_variation` does, its objective with the data's, and |f - K u - b|/|f| of each term by its name."""
+        """Return the result of `of_variation` with the data's objective and relative residuals.
+
+        |f - K u - b|/|f| of each term has the term's name.
+        """
         found: dict = self.of_variation(*self.variation(u, w))
         for term in self.terms:
             expected = self.project(term, u)

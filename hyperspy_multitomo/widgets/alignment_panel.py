@@ -12,6 +12,11 @@ from hyperspy.ui_registry import add_gui_method
 from hyperspy_multitomo.alignment import METHODS, Alignment
 from hyperspy_multitomo.alignment import align as measure
 from hyperspy_multitomo.inspection.picture import colour_mix, robust_limits
+from hyperspy_multitomo.signals.methods.aligning import (
+    alignment_for,
+    alignment_images,
+    modalities_of,
+)
 from hyperspy_multitomo.widgets.display import series_description
 from hyperspy_multitomo.widgets.panel import Panel, TaskControl, error_text, signal_trait
 from hyperspy_multitomo.widgets.pictures import png
@@ -134,7 +139,7 @@ class AlignmentPanel(Panel):
     ):
         super().__init__()
         self._series, self.maps = series, maps
-        self._images = series._alignment_images()
+        self._images = alignment_images(series)
         count, width, height = self._images.shape
         self.trait_set(last_tilt=count - 1, last_y=height - 1)
         self.trait_set(
@@ -142,7 +147,7 @@ class AlignmentPanel(Panel):
         )
         self._preview = _image_series(series, self._images)
         if alignment is not None:
-            alignment = series._fitting(alignment, orientation, interpolate)
+            alignment = alignment_for(series, alignment, orientation, interpolate)
         else:
             alignment = series.alignment
         if alignment is None:
@@ -181,7 +186,7 @@ class AlignmentPanel(Panel):
                 stages.append(line)
                 task.step(1 - 0.6 ** len(stages), line)
 
-            others = self._series._modalities(maps) if maps is not None else []
+            others = modalities_of(self._series, maps) if maps is not None else []
             result = measure(
                 self._images, self.tilts, method, start=start, others=others, progress=report
             )

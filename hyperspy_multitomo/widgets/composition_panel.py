@@ -21,7 +21,9 @@ from hyperspy_multitomo.composition.quantification import (
 from hyperspy_multitomo.inspection.picture import line_styles
 from hyperspy_multitomo.inspection.threshold_plot import CURVE, FLAT, THRESHOLD
 from hyperspy_multitomo.inspection.volume_plots import PLANES, section
-from hyperspy_multitomo.signals.volume import mask_array
+from hyperspy_multitomo.signals.masks import mask_array
+from hyperspy_multitomo.signals.methods import thresholds
+from hyperspy_multitomo.signals.methods.quantifying import counts_in_memory, factors_for
 from hyperspy_multitomo.widgets.display import (
     EMPTY,
     colour_mapped,
@@ -122,7 +124,7 @@ class CompositionPanel(Panel):
             "efficiency": None,
             **options,
         }
-        self.elements, self._volumes = volume._counts()
+        self.elements, self._volumes = counts_in_memory(volume)
         self._mask_array = None if mask is None else mask_array(mask, self._volumes.shape[1:])
         self._threshold_method = threshold if isinstance(threshold, str) else "auto"
         self._calculated = factors if method == "model" else None
@@ -132,7 +134,7 @@ class CompositionPanel(Panel):
         if factors is not None and method != "model":
             values = ordered_factors(
                 list(self.elements),
-                volume._factors(method, factors, self.elements, "counts", None, {})[0],
+                factors_for(volume, method, factors, self.elements, "counts", None, {})[0],
             )
         for name, value in zip(self.elements, values, strict=True):
             self.add_trait(
@@ -332,10 +334,10 @@ class CompositionPanel(Panel):
             self._angles,
             self._used_options(),
         )
-        (self._used, _), warned = with_warnings(lambda: self.volume._factors(*arguments))
+        (self._used, _), warned = with_warnings(lambda: factors_for(self.volume, *arguments))
         total = np.asarray(weighted_sum(self._volumes, self.elements, self.method, self._used))
         if self._mask_array is None:
-            self._threshold_curve = self.volume._threshold_curve(self._used, self.method)
+            self._threshold_curve = thresholds.threshold_curve(self.volume, self._used, self.method)
             self._automatic_mask, more = with_warnings(
                 lambda: particle_mask(total, self._threshold_method)
             )

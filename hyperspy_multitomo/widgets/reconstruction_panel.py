@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,36 +14,70 @@ import traits.api as t
 from hyperspy.ui_registry import add_gui_method
 
 from hyperspy_multitomo.inspection.picture import LINES, colour_mix, distinct_colours, robust_limits
-from hyperspy_multitomo.signals.arrays import check_pair
-from hyperspy_multitomo.signals.data_terms import noise_of_haadf, noise_of_maps
+from hyperspy_multitomo.reconstruction.data_terms import noise_of_haadf, noise_of_maps
+from hyperspy_multitomo.reconstruction.recipes import RECIPES, Recipe
+from hyperspy_multitomo.signals.arrays import check_pair, tilt_data
 from hyperspy_multitomo.widgets.panel import Panel, TaskControl
 from hyperspy_multitomo.widgets.pictures import SIDE, figure_png, png
 from hyperspy_multitomo.widgets.reconstruction_parts import Parts, reporting, said_of_stopped
 
-#: What can be chosen, and what it is called.
-METHODS = {
-    "sirt": "SIRT",
-    "hebt": "HEBT",
-    "hebt_squared": "HEBT squared weighting",
-    "tv": "TV",
-    "tgv": "TGV",
-    "tnv": "TNV",
-}
-_HEBT = ("hebt", "hebt_squared")
-_REGULARISED = ("tv", "tgv", "tnv")
-# Keywords of the public methods that the panel passes on as they were given, by the methods that
-# have them.
-_SHARED = {"mask", "depth", "width", "nonnegative", "backend"}
-_RATIOS = {"ratios", "rest"}
-_TERMS = {"dimensions", "data_term", "haadf_term", "haadf_gain", "background"}
-_GIVEN = {
-    "sirt": _SHARED | {"relaxation"},
-    "hebt": _SHARED | _RATIOS | {"relaxation"},
-    "hebt_squared": _SHARED | _RATIOS | {"relaxation"},
-    "tv": _SHARED | _RATIOS | _TERMS,
-    "tgv": _SHARED | _RATIOS | _TERMS | {"alpha0"},
-    "tnv": _SHARED | _RATIOS | _TERMS,
-}
+
+@dataclass(frozen=True)
+class Choice:
+    """A method as the panel offers it.
+
+    Attributes
+    ----------
+    method : str
+        Whose public method is called.
+    title : str
+    haadf : {"none", "required", "either"}
+        Whether it is for maps beside a HAADF series; ``"either"`` stands for `HEBT` with a
+        regulariser there, and for the regulariser alone without.
+    form : dict
+        Keywords that make it this choice.
+    """
+
+    method: str
+    title: str
+    haadf: str
+    form: Mapping[str, str] = field(default_factory=dict)
+
+    def call(self, haadf: bool) -> tuple[str, dict]:
+        """Return the method and its form, beside a HAADF series or not."""
+        if haadf and self.haadf == "either":
+            return "hebt", {"regulariser": self.method}
+        return self.method, dict(self.form)
+
+    def fits(self, series, haadf: bool) -> bool:
+        """Return whether the series, beside a HAADF series or not, can be reconstructed so."""
+        allowed = self.haadf != "required" or haadf
+        return allowed and hasattr(series, f"reconstruct_{self.method}")
+
+
+def _choices() -> dict[str, Choice]:
+    """Return all choices by their keys: those of the recipes, and the forms of HEBT and TV."""
+    choices = {}
+    for name, recipe in RECIPES.items():
+        smooth = "weight" in recipe.fields()
+        haadf = "required" if recipe.haadf == "required" else "either" if smooth else "none"
+        choices[name] = Choice(name, recipe.title, haadf)
+        if smooth and haadf == "either":
+            edges = f"{recipe.title}, edges of the HAADF"
+            choices[f"{name}_edges"] = Choice(name, edges, "required")
+    squared = Choice("hebt", "HEBT squared weighting", "required", {"weighting": "squared"})
+    return choices | {"hebt_squared": squared}
+
+
+#: What can be chosen, by its key.
+METHODS = _choices()
+# Keywords of methods that a panel cannot take: it does all iterations from zero, and weighs by
+# `weight`.
+_REFUSED = {"stopping", "noise", "mu", "overlap"}
+# Keywords of a run that it passes on as they were given.
+_OF_RUN = {"mask", "depth", "width", "backend"}
+# Those that are traits here.
+_TRAITS = {"method", "alpha", "weight", "coupled", "iterations"}
 # Seconds until a first picture, and of one part of what follows: between parts a slice gives way to
 # new parameters, and the whole volume can be stopped.
 _FIRST_LOOK, _PART = 0.25, 0.6
@@ -64,21 +99,40 @@ class Settings:
     coupled: bool = True
 
     @property
+    def recipe(self) -> type[Recipe]:
+        """The recipe of the method."""
+        return RECIPES[METHODS[self.method].method]
+
+    @property
+    def regularised(self) -> bool:
+        """Whether it has a regulariser, whose weight the panel sets."""
+        return "weight" in self.recipe.fields()
+
+    @property
     def path(self) -> tuple:
         """What decides where the iterations go; more of them go further on the same path."""
-        return self.y, self.method, self.alpha if self.method in _HEBT else None
+        return self.y, self.method, self.alpha if "alpha" in self.recipe.fields() else None
 
     @property
     def words(self) -> str:
         """The method and its parameter, in words."""
-        name = METHODS[self.method]
-        if self.method in _HEBT:
+        name = METHODS[self.method].title
+        if "alpha" in self.recipe.fields():
             return f"{name}, alpha {self.alpha:.2f}"
-        if self.method in _REGULARISED:
-            return (
-                f"{name}, weight {self.weight:.2g}{'' if self.coupled else ', each element alone'}"
-            )
+        if self.regularised:
+            alone = "" if self.coupled else ", each element alone"
+            return f"{name}, weight {self.weight:.2g}{alone}"
         return name
+
+
+def _passed_on(key: str) -> set[str]:
+    """Return the keywords that the method of a choice takes as they were given."""
+    recipe = RECIPES[METHODS[key].method]
+    forms = [recipe, recipe.form({"regulariser": "tgv"})] if "hebt" in key else [recipe]
+    if METHODS[key].haadf == "either":
+        forms.append(RECIPES["hebt"].form({"regulariser": METHODS[key].method}))
+    names = set().union(*(form.fields() for form in forms))
+    return (names - _REFUSED - _TRAITS - {"regulariser"}) | _OF_RUN
 
 
 @add_gui_method(toolkey="hyperspy_multitomo.reconstruction")
@@ -173,13 +227,9 @@ class ReconstructionPanel(Panel):
                 "the panel needs the series in memory: call its compute(), or crop it to some "
                 "slices before"
             )
-        own = {
-            name: given.pop(name)
-            for name in ("method", "alpha", "weight", "coupled", "iterations")
-            if given.get(name) is not None
-        }
+        start = {name: given.pop(name) for name in _TRAITS if given.get(name) is not None}
         given = {name: value for name, value in given.items() if value is not None}
-        if unknown := set(given) - set().union(*_GIVEN.values()):
+        if unknown := set(given) - set().union(*map(_passed_on, METHODS)):
             raise ValueError(
                 f"{', '.join(f'{name}=' for name in sorted(unknown))} cannot be passed with "
                 "interactive=True: the panel does all "
@@ -202,20 +252,21 @@ class ReconstructionPanel(Panel):
         self._requests = 0
         # A mask fits the voxels of HEBT, which are those of the HAADF; from the maps alone they are
         # larger where it is finer.
-        fits = set() if self._binning > 1 and "mask" in given else {"sirt"}
-        fits |= set(_HEBT) if haadf is not None else set()
-        fits |= {name for name in _REGULARISED if hasattr(eds, f"reconstruct_{name}")}
-        start = {
-            "method": "sirt" if haadf is None else "hebt",
-            "iterations": 100 if haadf is not None else eds._ITERATIONS,
-        }
+        coarse = self._binning > 1 and "mask" in given
+        fits = [
+            name
+            for name, choice in METHODS.items()
+            if choice.fits(eds, haadf is not None) and not (coarse and choice.haadf == "none")
+        ]
+        default = "sirt" if haadf is None else "hebt"
+        iterations = 100 if haadf is not None else self._usual_iterations
         self.trait_setq(
             last_slice=eds.axes_manager["y"].size - 1,
             names=list(eds.channels) or [eds.metadata.General.title or "HAADF"],
-            methods=[name for name in METHODS if name in fits],
+            methods=fits,
         )
-        self.trait_setq(y=self.last_slice // 2, element=self.names[0], **start)
-        self.trait_setq(**own)
+        self.trait_setq(y=self.last_slice // 2, element=self.names[0])
+        self.trait_setq(**{"method": default, "iterations": iterations} | start)
         blank = png(np.zeros((1, 1)))
         pictures = (
             "alone_element",
@@ -232,10 +283,33 @@ class ReconstructionPanel(Panel):
         self.observe(lambda event: self._tell_stopped(), "running")
         self.show()
 
+    @classmethod
+    def of_method(cls, series, method: str, haadf=None, **keywords) -> ReconstructionPanel:
+        """Return the panel of a call of a method, with its keywords, that asked for it."""
+        recipe = RECIPES[method]
+        usual = recipe.defaults()
+        keywords = {
+            name: value for name, value in keywords.items() if value != usual.get(name, ...)
+        }
+        key = method
+        if regulariser := keywords.pop("regulariser", None):
+            key = regulariser if method == "hebt" else method
+        elif keywords.pop("weighting", None) == "squared":
+            key = "hebt_squared"
+        elif haadf is not None and METHODS[method].haadf == "either":
+            key = f"{method}_edges"
+        return cls(series, haadf, method=key, **keywords)
+
     @property
     def alone_words(self) -> str:
         """What the pictures on the left show."""
-        return f"{'Maps alone' if self._series.channels else 'Reference'}: SIRT, {self._series._ITERATIONS} iterations"
+        series = "Maps alone" if self._series.channels else "Reference"
+        return f"{series}: SIRT, {self._usual_iterations} iterations"
+
+    @property
+    def _usual_iterations(self) -> int:
+        """Those of SIRT by default."""
+        return RECIPES["sirt"].usual_iterations[bool(self._series.channels)]
 
     def show(self) -> None:
         """Reconstruct the slice with the parameters as they are, and draw it: soon a first look, then what was asked for."""
@@ -277,47 +351,49 @@ class ReconstructionPanel(Panel):
             self.alpha,
             self.weight,
             self.iterations,
-            self.coupled or self.method == "tnv",
+            self.coupled or "tnv" in self.method,
         )
 
     def _call(
         self, s: Settings, iterations: int, initial=None, one_slice: bool = True, progress=False
     ):
         """Call the public method, for the slice or for all of them."""
-        given = {name: value for name, value in self._given.items() if name in _GIVEN[s.method]}
-        if s.method in _REGULARISED and self._haadf is None:
-            given = {name: value for name, value in given.items() if name not in _RATIOS}
-        series, haadf = self._series, self._haadf
+        choice, series = METHODS[s.method], self._series
+        haadf = None if choice.haadf == "none" else self._haadf
+        method, form = choice.call(haadf is not None)
+        passed = _passed_on(s.method) if haadf is not None else _passed_on(choice.method)
+        given = {name: value for name, value in self._given.items() if name in passed}
+        if haadf is None:
+            given = {name: value for name, value in given.items() if name not in ("ratios", "rest")}
         if one_slice:
-            series, haadf, given = self._one_slice(s, given)
-        given |= {"iterations": iterations, "initial": initial, "show_progressbar": progress}
-        if s.method in _REGULARISED:
+            series, haadf, given = self._one_slice(s, given, haadf)
+        given |= form | {"show_progressbar": progress}
+        if not s.recipe.direct:
+            given |= {"iterations": iterations, "initial": initial}
+        if s.regularised:
             given |= {"weight": s.weight} | ({"dimensions": 2} if one_slice else {})
-            given |= {} if s.method == "tnv" or not series.channels else {"coupled": s.coupled}
+            if series.channels and "tnv" not in s.method:
+                given["coupled"] = s.coupled
+        if "alpha" in s.recipe.fields():
+            given["alpha"] = s.alpha
+        call = getattr(series, f"reconstruct_{method}")
         with _COMPUTING:
-            if s.method == "sirt":
-                return series.reconstruct_sirt(**given)
-            if s.method in _HEBT:
-                weighting = "squared" if s.method == "hebt_squared" else "sirt"
-                return series.reconstruct_hebt(haadf, s.alpha, weighting=weighting, **given)
-            if haadf is None:
-                return getattr(series, f"reconstruct_{s.method}")(**given)
-            return series.reconstruct_hebt(haadf, regulariser=s.method, **given)
+            return call(**given) if haadf is None else call(haadf, **given)
 
-    def _one_slice(self, s: Settings, given: dict):
+    def _one_slice(self, s: Settings, given: dict, haadf):
         """Return both series and keywords cut down to a slice."""
         y, b = s.y, self._binning
-        if "mask" in given and s.method == "sirt" and b > 1:
+        if "mask" in given and haadf is None and b > 1:
             given = {name: value for name, value in given.items() if name != "mask"}
         elif "mask" in given:
             mask = np.asarray(getattr(given["mask"], "data", given["mask"]))
             given = given | {"mask": mask[:, b * y : b * (y + 1)]}
         if np.ndim(given.get("background")) > 2:
             given = given | {"background": np.asarray(given["background"])[..., y : y + 1, :]}
-        series, haadf = self._series.isig[:, y : y + 1], None
-        if self._haadf is not None:
-            haadf = self._haadf.isig[:, b * y : b * (y + 1)]
-        if s.method in _REGULARISED:
+        series = self._series.isig[:, y : y + 1]
+        if haadf is not None:
+            haadf = haadf.isig[:, b * y : b * (y + 1)]
+        if s.regularised:
             # A slice alone does not tell how noisy it is.
             series.noise_of_whole = self._noise["maps"]
             if haadf is not None:
@@ -334,19 +410,28 @@ class ReconstructionPanel(Panel):
             else {name: given.get(name) for name in ("haadf_gain", "background")}
         )
         default = "poisson" if self._series.channels else None
-        noise = {"maps": noise_of_maps(self._series, given.get("data_term", default), **images)}
+        noise = {
+            "maps": noise_of_maps(
+                tilt_data(self._series), given.get("data_term", default), **images
+            )
+        }
         if self._haadf is not None:
             noise["haadf"] = noise_of_haadf(
-                self._haadf, given.get("haadf_term"), given.get("haadf_gain")
+                tilt_data(self._haadf), given.get("haadf_term"), given.get("haadf_gain")
             )
         return noise
 
     def _look(self, s: Settings, request: int) -> None:
         """Reconstruct the slice: from where the last look ended if that lies on the way, else from zero after a quick look."""
         if self._alone is None or self._alone[0] != s.y:
-            few = replace(s, method="sirt", iterations=self._series._ITERATIONS)
+            few = replace(s, method="sirt", iterations=self._usual_iterations)
             self._alone = s.y, self._call(few, few.iterations)
-        if s.method in _REGULARISED:
+        if not s.recipe.restarts and not s.regularised:
+            volume = self._call(s, s.iterations)
+            words = s.words if s.recipe.direct else f"{s.words}, {s.iterations} iterations"
+            self._show(s, volume, volume.residuals, words)
+            return
+        if s.regularised:
             count = min(s.iterations, _LOOK_REGULARISED)
             self.shown = f"{s.words}: wait for the picture of the slice"
             volume = self._call(s, count, self._near(s))
@@ -391,16 +476,18 @@ class ReconstructionPanel(Panel):
 
     def _near(self, s: Settings):
         """Return the last volume of this slice to start from, or None."""
-        if self._last is None or self._last[0] != self._grid(s):
+        if not s.recipe.any_start or self._last is None or self._last[0] != self._grid(s):
             return None
-        wanted = set(self._series.channels) | (
-            {"rest"} if s.method != "sirt" and self._given.get("rest") else set()
-        )
+        wanted = set(self._series.channels)
+        if self._given.get("rest") and METHODS[s.method].haadf != "none":
+            wanted.add("rest")
+        if s.method.endswith("_edges"):
+            wanted.add("HAADF")
         return self._last[1] if wanted <= set(self._last[1].channels) else None
 
     def _grid(self, s: Settings) -> tuple:
         """Return what two volumes need to have alike for one to start from the other."""
-        return s.y, self._binning > 1 and s.method == "sirt"
+        return s.y, self._binning > 1 and METHODS[s.method].haadf == "none"
 
     def _timed(self, s: Settings, iterations: int, initial):
         start = time.perf_counter()
@@ -475,7 +562,7 @@ class ReconstructionPanel(Panel):
         """Do the run, or the rest of it, and return the volume."""
         s, parts = self._run_of
         self.message = f"Reconstructing the whole volume: {s.words}"
-        if s.method in _REGULARISED:
+        if not s.recipe.restarts:
             job.step(0.0)
             volume = self._call(
                 s, s.iterations, one_slice=False, progress=reporting(job, s.words, s.iterations)
@@ -500,9 +587,9 @@ class ReconstructionPanel(Panel):
     def _take(self, volume) -> None:
         s, _ = self._run_of
         self.trait_set(result=volume, partial=None, can_resume=False)
-        self.message = (
-            f"The whole volume is done: {s.words}, {volume.history[-1]['iterations']} iterations."
-        )
+        done = volume.history[-1].get("iterations")
+        course = "" if done is None else f", {done} iterations"
+        self.message = f"The whole volume is done: {s.words}{course}."
 
     def _tell_stopped(self) -> None:
         if not (self.running or self.closed or self.partial is None):

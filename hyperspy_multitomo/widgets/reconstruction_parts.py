@@ -13,7 +13,16 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, record
 from hyperspy_multitomo.widgets.panel import Cancelled, TaskControl
 
 # Parameters of a step that are known by other names in its record.
-_OWN = ("step", "version", "initial", "iterations", "channel_iterations", "interrupted", "parts")
+_OWN = (
+    "step",
+    "version",
+    "initial",
+    "iterations",
+    "max_iterations",
+    "channel_iterations",
+    "interrupted",
+    "parts",
+)
 
 
 @dataclass
@@ -81,10 +90,15 @@ class Parts:
         volume, last = self.volume, self.volume.history[-1]
         if len(self.sizes) > 1 or interrupted:
             own = {name: value for name, value in last.items() if name not in _OWN}
+            # The first part began from nothing.
+            own["made_of"] = {
+                name: digest for name, digest in own["made_of"].items() if name != "initial"
+            }
             counts = [self.done] * len(last["channel_iterations"])
             told = dict(
                 initial=None,
                 iterations=self.done,
+                max_iterations=self.done,
                 channel_iterations=counts,
                 interrupted=interrupted,
             )
@@ -102,7 +116,7 @@ def reporting(job: TaskControl, words: str, iterations: int) -> Callable:
     """Return a `show_progressbar` for a run in one piece: it tells how far the run is, and ends it where the job is to stop."""
 
     def step(iterate) -> None:
-        done = iterate.iteration
+        done = iterations if iterate is None else iterate.iteration
         try:
             job.step(done / iterations, f"{words}: iteration {done} of at most {iterations}")
         except Cancelled:

@@ -9,6 +9,7 @@ import ipywidgets as w
 from hyperspy_gui_ipywidgets.utils import add_display_arg
 
 from hyperspy_multitomo.inspection.picture import distinct_colours
+from hyperspy_multitomo.reconstruction.recipes import RECIPES
 from hyperspy_multitomo.widgets.pictures import SIDE
 from hyperspy_multitomo.widgets.reconstruction_panel import METHODS
 from hyperspy_multitomo.widgets.view import (
@@ -32,7 +33,7 @@ def reconstruction_view(obj, **kwargs):
         # A slider needs two ends that differ.
         "y": integer_slider(obj, "y", "Slice y (px)", 0, max(1, obj.last_slice)),
         "element": choice(obj, "element", "Element shown", list(obj.names)),
-        "method": choice(obj, "method", "Method", [(METHODS[name], name) for name in obj.methods]),
+        "method": choice(obj, "method", "Method", [(METHODS[name].title, name) for name in obj.methods]),
         "alpha": slider(obj, "alpha", "Weight of the HAADF, alpha", 0.05, 0.99, 0.01),
         "iterations": integer_slider(obj, "iterations", "Iterations", 1, 300),
         "weight": control(
@@ -66,9 +67,10 @@ def reconstruction_view(obj, **kwargs):
     }
 
     def enable(*_) -> None:
-        controls["alpha"].disabled = not obj.method.startswith("hebt")
-        controls["weight"].disabled = obj.method not in ("tv", "tgv", "tnv")
-        controls["coupled"].disabled = obj.method not in ("tv", "tgv")
+        recipe = RECIPES[METHODS[obj.method].method]
+        for name in ("alpha", "weight", "coupled", "iterations"):
+            controls[name].disabled = name not in recipe.fields()
+        controls["coupled"].disabled |= "tnv" in obj.method
         buttons["apply_button"].disabled = not obj.can_apply
         buttons["stop_button"].disabled = not obj.running
         buttons["resume_button"].disabled = not (obj.can_apply and obj.can_resume)

@@ -11,7 +11,7 @@ from hyperspy_multitomo.composition.particle.threshold import specimen_mask
 from hyperspy_multitomo.composition.response.blocks import sum_blocks
 from hyperspy_multitomo.composition.response.ratios import ResponseRatios
 from hyperspy_multitomo.signals.methods.common_tilts import paired
-from hyperspy_multitomo.signals.methods.response_ratios import attach_ratios
+from hyperspy_multitomo.signals.methods.ratio_fitting import attach_ratios
 from hyperspy_multitomo.widgets.display import (
     colour_mapped,
     html_table,

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The long run: ``python -m tests.fuzz --files 1000 --calls 1500 --faults 200 --seed 7`` in the folder of the project."""
+"""The long run: ``python -m tests.fuzz --files 1000 --calls 1500 --faults 200 --seed 7`` in the
+folder of the project."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ _UNCLEAR = {"files": 0.02, "calls": 0.01}
 
 
 def main() -> int:
-    """Run, print a table and each case that should not be, and return 1 where there are too many of them."""
+    """Run, print a table and each case that should not be,
+    and return 1 where there are too many of them."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--files", type=int, default=0, help="damaged files")
     parser.add_argument("--calls", type=int, default=0, help="calls with a wrong argument")

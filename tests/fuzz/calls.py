@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every public method and function called with wrong values, one argument at a time, and what comes of each call.
+"""Every public method and function called with wrong values, one argument at a time,
+and what comes of each call.
 
 ``python tests/fuzz/calls.py [seed] [n]`` prints the calls whose error is unclear; ``run(seed, n)``
 returns all that were made.
@@ -50,7 +51,8 @@ class Call:
 
 @dataclass
 class Outcome:
-    """What came of a call: "clear", "unclear", "silent" (nonsense was taken) or "taken" (a value that may be given)."""
+    """What came of a call: "clear", "unclear",
+    "silent" (nonsense was taken) or "taken" (a value that may be given)."""
 
     kind: str
     said: str = ""
@@ -224,7 +226,8 @@ def bases(made: dict, folder: Path) -> dict[str, dict]:
 
 
 def calls(folder: Path) -> Iterator[Call]:
-    """Yield every method and function of the package's face, with every argument wrong in every way."""
+    """Yield every method and function of the package's face,
+    with every argument wrong in every way."""
     made = signals()
     stack(folder / "series.hspy")
     base, wrong = bases(made, folder), wrong_values(made)
@@ -388,26 +391,41 @@ def may_be(call: Call) -> bool:
             or "= " in call.where
             or (default is inspect._empty and not annotation)
         )
+    if (by_name := _may_be_of_that_name(name, value)) is not None:
+        return by_name
+    if isinstance(default, bool):
+        annotation = "bool"
+    return _may_be_of_that_type(annotation, value)
+
+
+def _may_be_of_that_name(name: str, value) -> bool | None:
+    """Say whether an argument of that name may have the value; None where its type tells."""
     if name in NAMES_OF_FILES:
         return isinstance(value, str | Path) and value != ""
     if name in ("background", "tilts", "factor_errors", "count_errors") and isinstance(
         value, _NUMBERS
     ):
         return bool(np.isfinite(value))
-    if name in FREE:
-        return isinstance(value, str)
-    if isinstance(default, bool) or annotation.startswith("bool"):
+    return isinstance(value, str) if name in FREE else None
+
+
+#: What an argument with exactly this annotation may be.
+_OF_ONE_TYPE = {
+    "int": lambda value: isinstance(value, int) and value >= 0,
+    "float": lambda value: isinstance(value, _NUMBERS) and bool(np.isfinite(value)),
+    "str": lambda value: isinstance(value, str) and value != "abc",
+}
+
+
+def _may_be_of_that_type(annotation: str, value) -> bool:
+    """Say whether an argument with that annotation may have the value."""
+    if annotation.startswith("bool"):
         return isinstance(value, bool) or value in (0, 1) if isinstance(value, _NUMBERS) else False
-    kinds = annotation.replace(" | None", "").strip("'")
-    if kinds == "int":
-        return isinstance(value, int) and value >= 0
-    if kinds == "float":
-        return isinstance(value, _NUMBERS) and bool(np.isfinite(value))
-    if kinds == "str":
-        return isinstance(value, str) and value != "abc"
+    if (may := _OF_ONE_TYPE.get(annotation.replace(" | None", "").strip("'"))) is not None:
+        return may(value)
     if isinstance(value, _NUMBERS):
         return bool(np.isfinite(value)) and ("float" in annotation or not annotation)
-    if isinstance(value, str | bytes) or type(value) is object or isinstance(value, complex):
+    if isinstance(value, str | bytes | complex) or type(value) is object:
         return False
     return (
         hasattr(value, "axes_manager") or not len(np.shape(value)) or np.size(value) == 0
@@ -415,7 +433,8 @@ def may_be(call: Call) -> bool:
 
 
 def run(seed: int, n: int | None = None) -> list[tuple[str, Outcome]]:
-    """Make `n` of all calls, drawn at random (all of them where it is None), and return each with its outcome."""
+    """Make `n` of all calls, drawn at random (all of them where it is None),
+    and return each with its outcome."""
     with tempfile.TemporaryDirectory() as folder:
         every = list(calls(Path(folder)))
         if n is not None:

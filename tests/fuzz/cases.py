@@ -40,7 +40,8 @@ def formats(long: bool) -> list[str]:
 
 @cache
 def _model(name: str) -> tuple[tempfile.TemporaryDirectory, Path, dict]:
-    """Return a folder with valid files, what of it is loaded, and what comes of that, eager and lazy."""
+    """Return a folder with valid files, what of it is loaded, and what comes of that,
+    eager and lazy."""
     kept = tempfile.TemporaryDirectory()
     form, folder = FORMATS[name], Path(kept.name)
     with warnings.catch_warnings():
@@ -60,7 +61,8 @@ def _load(load: Callable, folder: Path, path: Path, lazy: bool) -> tuple[dict, l
 def run(
     seed: int, long: bool, begun: Callable[[str], None] = lambda what: None
 ) -> tuple[Case, str, str]:
-    """Damage a file and load it; return the case, the kind of outcome, and what was said. `begun` is told before it is loaded."""
+    """Damage a file and load it; return the case, the kind of outcome, and what was said.
+    `begun` is told before it is loaded."""
     rng = random.Random(seed)
     name = rng.choice(formats(long))
     form, lazy = FORMATS[name], rng.random() < 0.5
@@ -82,6 +84,7 @@ def run(
 
 
 def _names(damaged: Path, path: Path) -> set[str]:
-    """Return the names of which an error has to tell one: the damaged file, or its .zspy folder, or the file that is loaded."""
+    """Return the names of which an error has to tell one:
+    the damaged file, or its .zspy folder, or the file that is loaded."""
     stores = [part for part in damaged.parts if part.endswith(".zspy")]
     return {stores[0] if stores else damaged.name, path.name} - {""}

@@ -96,7 +96,8 @@ def of_result(
 
 
 def _is_value_of_json(path: Path, structure: bool) -> bool:
-    """Return whether what was damaged is the JSON of a .zspy folder, and only what its values stand for changed."""
+    """Return whether what was damaged is the JSON of a .zspy folder,
+    and only what its values stand for changed."""
     return path.name.startswith(".z") and not structure
 
 

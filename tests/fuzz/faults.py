@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kills, interrupts and full disks while something is saved, each in a process of its own: what is there then, what is left."""
+"""Kills, interrupts and full disks while something is saved, each in a process of its own:
+what is there then, what is left."""
 
 from __future__ import annotations
 
@@ -115,7 +116,8 @@ def _child(work: Callable[[], None]) -> int:
 
 
 def _wait(child: int) -> int | None:
-    """Return the status of a process that ended in time, its signal as a negative number; None where it hangs."""
+    """Return the status of a process that ended in time, its signal as a negative number;
+    None where it hangs."""
     end = time.monotonic() + LIMIT
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -201,7 +203,8 @@ def faults(n: int, seed: int) -> list[Result]:
 
 def run(n: int, seed: int) -> list[Result]:
     """Return what came of `n` faults of each kind, run in a process of its own."""
-    code = f"import json; from fuzz.faults import faults; print(json.dumps([vars(one) for one in faults({n}, {seed})]))"
+    code = "import json; from fuzz.faults import faults; "
+    code += f"print(json.dumps([vars(one) for one in faults({n}, {seed})]))"
     environment = os.environ | {"PYTHONPATH": import_path(), "DASK_NUM_WORKERS": "2"}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=TESTS, env=environment, capture_output=True, text=True

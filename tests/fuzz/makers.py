@@ -34,7 +34,8 @@ def view(path: Path, lazy: bool):
 
 
 def hyperspy(path: Path, lazy: bool):
-    """Load a volume of ours through HyperSpy, and use it: before that no code of ours may have seen the file."""
+    """Load a volume of ours through HyperSpy, and use it:
+    before that no code of ours may have seen the file."""
     import hyperspy.api as hs
 
     found = hs.load(path, lazy=lazy)
@@ -270,9 +271,14 @@ def alignment(suffix: str):
         errors = np.array([0.1, 0.2, 0.3])
         quality = AlignmentQuality(errors, errors, 0.1, 0.2, errors, ("measured",))
         found = Alignment(
-            np.array([1.5, -2.25, 0.125]), np.array([0.5, 0.25, -3.0]), axis_offset=1.5, rotation=2.0, tilts=TILTS,
-            pixel_size=2.0, quality=None if suffix == "xf" else quality,
-        )  # fmt: skip
+            np.array([1.5, -2.25, 0.125]),
+            np.array([0.5, 0.25, -3.0]),
+            axis_offset=1.5,
+            rotation=2.0,
+            tilts=TILTS,
+            pixel_size=2.0,
+            quality=None if suffix == "xf" else quality,
+        )
         if suffix == "xf":
             (folder / "shifts.tlt").write_text("".join(f"{tilt:.2f}\n" for tilt in TILTS))
         return found.save(folder / f"shifts.{suffix}")

@@ -109,7 +109,8 @@ _IN_PLACE = (zero, flip, swap)
 
 
 def damage(folder: Path, victims: str, text: tuple[str, ...], rng: random.Random) -> Damage:
-    """Damage one of the files below a folder that match a pattern; those of a .zspy folder may also vanish."""
+    """Damage one of the files below a folder that match a pattern;
+    those of a .zspy folder may also vanish."""
     files = sorted(path for path in folder.rglob(victims) if path.is_file())
     path = rng.choice(files)
     name = str(path.relative_to(folder))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs many cases in worker processes, so that a crash or a hang of one is counted and the next goes on."""
+"""Runs many cases in worker processes, so that a crash or a hang of one is counted and the next
+goes on."""
 
 from __future__ import annotations
 
@@ -146,7 +147,8 @@ def _results(worker: Worker, request: dict) -> Iterator[Result]:
 
 
 def requests(files: int, calls: int, seed: int, long: bool) -> list[dict]:
-    """Return the requests of a run; its cases are told from each other, and from those of other runs, by their seeds."""
+    """Return the requests of a run; its cases are told from each other,
+    and from those of other runs, by their seeds."""
     listed = [{"files": 1_000_000 * seed + number, "long": long} for number in range(files)]
     return listed + [
         {"calls": 1_000_000 * seed + first, "n": min(_BLOCK, calls - first)}

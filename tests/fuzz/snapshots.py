@@ -9,7 +9,8 @@ import numpy as np
 
 
 def snapshot(found, folder: str) -> dict[str, object]:
-    """Return the parts of what was loaded from a folder, whose name is left out, computed where they are lazy."""
+    """Return the parts of what was loaded from a folder, whose name is left out,
+    computed where they are lazy."""
     if isinstance(found, tuple | list):
         return {
             f"{number} {name}": part

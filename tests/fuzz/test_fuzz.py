@@ -16,6 +16,7 @@ from .mutations import Damage
 SEED = 11
 
 
+@pytest.mark.slow
 def test_damaged_files():
     results = runner.run(runner.requests(40, 0, SEED, long=False), workers=1)
     assert len(results) == 40
@@ -23,6 +24,7 @@ def test_damaged_files():
     assert {one.kind for one in results} >= {OK, UNDETECTABLE, CLEAR}
 
 
+@pytest.mark.slow
 def test_wrong_calls():
     pytest.importorskip("fuzz.calls")
     results = runner.run(runner.requests(0, 60, SEED, long=False), workers=1)
@@ -30,6 +32,7 @@ def test_wrong_calls():
     assert [one for one in results if one.kind in NEVER] == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not hasattr(os, "fork"),
     reason="strikes at copies of a process, which this system does not make",

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A process that runs cases as they are asked for on its standard input, and tells of each before and after."""
+"""A process that runs cases as they are asked for on its standard input,
+and tells of each before and after."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ _MEMORY = 12 << 30
 
 
 def main() -> None:
-    """Read one request a line, JSON of ``{"files": seed, "long": bool}`` or ``{"calls": seed, "n": int}``."""
+    """Read one request a line, JSON of ``{"files": seed, "long": bool}`` or ``{"calls":
+    seed, "n": int}``."""
     with suppress(ImportError, ValueError):
         import resource
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The composition panel on a noisy volume; the mean of the composition that was made is shown as RESULT."""
+"""The composition panel on a noisy volume;
+the mean of the composition that was made is shown as RESULT."""
 
 import ipywidgets
 import numpy as np

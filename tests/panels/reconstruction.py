@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The reconstruction panel on a simulated particle; the sum of the volume that was made is shown as RESULT."""
+"""The reconstruction panel on a simulated particle;
+the sum of the volume that was made is shown as RESULT."""
 
 import ipywidgets
 import numpy as np

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel of the response ratios on a simulated particle; the attached ratios are shown as RESULT."""
+"""The panel of the response ratios on a simulated particle;
+the attached ratios are shown as RESULT."""
 
 import ipywidgets
 import numpy as np

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tilt series panel on a simulated particle and its spectra; the tilts that are left are shown as RESULT."""
+"""The tilt series panel on a simulated particle and its spectra;
+the tilts that are left are shown as RESULT."""
 
 import hyperspy.api as hs
 import ipywidgets

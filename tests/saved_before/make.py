@@ -30,7 +30,13 @@ RATIOS = {"Al": 3.0, "Cu": 11.0}
 # Multiples of 1/8, so that no processor rounds them.
 GAINS = np.array([[0.75, 1.0], [1.0, 1.125], [1.25, 1.0], [1.0, 0.875], [1.0, 1.0]])
 ACROSS = np.array([0.25, -0.5, 0.0, 0.75, -0.25])
-ABSORPTION = {"density": 12.0, "detectors": "super-x", "threshold": "otsu", "efficiency": 1.0, "xray_lines": ["Al_Ka", "Cu_Ka"]}
+ABSORPTION = {
+    "density": 12.0,
+    "detectors": "super-x",
+    "threshold": "otsu",
+    "efficiency": 1.0,
+    "xray_lines": ["Al_Ka", "Cu_Ka"],
+}
 
 
 def expected_maps(slices=6, width=12, counts=24.0):
@@ -60,8 +66,19 @@ def as_maps(counts):
 def spectra_of(counts, kind, energy, units):
     """A spectrum image (tilt, y, x, energy) as HyperSpy has it."""
     axes = [{"name": "tilt", "axis": TILTS, "units": "°"}]
-    axes += [{"name": name, "size": counts.shape[i], "scale": PIXEL, "units": "nm"} for name, i in (("y", 1), ("x", 2))]
-    axes += [{"name": "Energy", "size": energy.size, "offset": energy[0], "scale": energy[1] - energy[0], "units": units}]
+    axes += [
+        {"name": name, "size": counts.shape[i], "scale": PIXEL, "units": "nm"}
+        for name, i in (("y", 1), ("x", 2))
+    ]
+    axes += [
+        {
+            "name": "Energy",
+            "size": energy.size,
+            "offset": energy[0],
+            "scale": energy[1] - energy[0],
+            "units": units,
+        }
+    ]
     spectra = hs.signals.Signal1D(counts, axes=axes)
     spectra.set_signal_type(kind)
     spectra.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
@@ -72,15 +89,25 @@ def recorded_series():
     """Series with all that can be recorded beside the data: as made, and cropped and binned."""
     maps = expected_maps()
     energy = 0.02 * np.arange(1, 601)
-    drawn = mt.simulation.spectra(maps, list(RATIOS), energy, continuum=2.0, seed=0).transpose(0, 2, 1, 3)
-    eds = mt.elemental_maps(spectra_of(drawn, "EDS_TEM", energy, "keV"), elements=list(RATIOS), also=[], **QUIET)
+    drawn = mt.simulation.spectra(maps, list(RATIOS), energy, continuum=2.0, seed=0).transpose(
+        0, 2, 1, 3
+    )
+    eds = mt.elemental_maps(
+        spectra_of(drawn, "EDS_TEM", energy, "keV"), elements=list(RATIOS), also=[], **QUIET
+    )
     order = [2, 3, 4, 1, 0]
     images = haadf_images(maps)[order].swapaxes(1, 2)
-    haadf = mt.TiltSeriesHAADF.from_images(images, tilts=TILTS[order], pixel_size=PIXEL, tilt_axis="x").remove_hot_pixels()
+    haadf = mt.TiltSeriesHAADF.from_images(
+        images, tilts=TILTS[order], pixel_size=PIXEL, tilt_axis="x"
+    ).remove_hot_pixels()
     drift = np.linspace(-0.05, 0.05, 10).reshape(5, 2)
     errors = np.array([0.25, 0.125, 0.125, 0.125, 0.25])
-    quality = mt.alignment.AlignmentQuality(errors, errors / 2, 0.125, 0.0625, 4 * errors, ("by hand",))
-    alignment = mt.Alignment(ACROSS, [0.5, -0.25, 0.0, 0.0, 1.0], 0.5, 1.5, TILTS, PIXEL, drift, "x", quality)
+    quality = mt.alignment.AlignmentQuality(
+        errors, errors / 2, 0.125, 0.0625, 4 * errors, ("by hand",)
+    )
+    alignment = mt.Alignment(
+        ACROSS, [0.5, -0.25, 0.0, 0.0, 1.0], 0.5, 1.5, TILTS, PIXEL, drift, "x", quality
+    )
     haadf.align(alignment)
     haadf.estimate_gains()
     eds.align(haadf.alignment)
@@ -120,18 +147,32 @@ def counted_series():
     eds.gains = GAINS
     eds.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
     haadf = mt.TiltSeriesHAADF.from_images(haadf_images(maps), tilts=TILTS, pixel_size=PIXEL)
-    fine = mt.TiltSeriesHAADF.from_images(haadf_images(expected_maps(4, 12), seed=4), tilts=TILTS, pixel_size=PIXEL / 2)
+    fine = mt.TiltSeriesHAADF.from_images(
+        haadf_images(expected_maps(4, 12), seed=4), tilts=TILTS, pixel_size=PIXEL / 2
+    )
     few = np.random.default_rng(5).poisson(expected_maps(2, 6))
     coarse = mt.TiltSeriesEELS.from_maps(
-        {"Al_K": few[0].swapaxes(1, 2), "Cu_L3": few[1].swapaxes(1, 2)}, tilts=TILTS, pixel_size=PIXEL
+        {"Al_K": few[0].swapaxes(1, 2), "Cu_L3": few[1].swapaxes(1, 2)},
+        tilts=TILTS,
+        pixel_size=PIXEL,
     )
-    coarse.axes_manager["x"].offset = coarse.axes_manager["y"].offset = PIXEL / 4  # both begin at the same edge
+    coarse.axes_manager["x"].offset = coarse.axes_manager["y"].offset = (
+        PIXEL / 4
+    )  # both begin at the same edge
     coarse = mt.TiltSeriesEELS.from_maps(
         {edge: coarse.inav[i] for i, edge in enumerate(("Al_K", "Cu_L3"))}, tilts=TILTS
     )  # which takes the place of the first pixel
     for series, pixel in ((eds, 1), (haadf, 1), (coarse, 1), (fine, 2)):
-        series.alignment = mt.Alignment(pixel * ACROSS, np.zeros(5), 0.75 * pixel, 0.0, TILTS, PIXEL / pixel)
-    return {"counts.hspy": eds, "images.hspy": haadf, "coarse.hspy": coarse, "fine.hspy": fine, "counts.zspy": eds}
+        series.alignment = mt.Alignment(
+            pixel * ACROSS, np.zeros(5), 0.75 * pixel, 0.0, TILTS, PIXEL / pixel
+        )
+    return {
+        "counts.hspy": eds,
+        "images.hspy": haadf,
+        "coarse.hspy": coarse,
+        "fine.hspy": fine,
+        "counts.zspy": eds,
+    }
 
 
 def start_arrays():
@@ -166,7 +207,9 @@ SLABS = {"chunks": 2, "lazy": True}
 ROUNDS = {"method": "sirt", "rounds": 2, "absorption": ABSORPTION, "iterations": 6}
 CASES = {
     "sirt": case("sirt", "counts.hspy", at=4, iterations=9, relaxation=1.25, **MASKED),
-    "sirt_noise": case("sirt", "counts.hspy", at=6, iterations=20, stopping="discrepancy", noise=2.5, **PLACE),
+    "sirt_noise": case(
+        "sirt", "counts.hspy", at=6, iterations=20, stopping="discrepancy", noise=2.5, **PLACE
+    ),
     "sirt_images": case("sirt", "images.hspy", at=4, iterations=9, **PLACE),
     "em": case("em", "counts.hspy", at=4, iterations=9, background="background", **PLACE),
     "em_gross": case("em", "eds_cut.zspy", at=4, iterations=9),
@@ -175,24 +218,78 @@ CASES = {
     "fbp": case("fbp", "counts.hspy", filter="hann", cutoff=0.75),
     "hebt": case("hebt", *BOTH, at=5, alpha=0.75, iterations=12, ratios=RATIOS, **PLACE),
     "hebt_recorded": case("hebt", "eds.hspy", "haadf.hspy", at=3, iterations=6, **THIN),
-    "hebt_fine": case("hebt", *FINE, at=5, iterations=12, ratios=RATIOS, rest=True, weighting="squared", **SMALL),
-    "hebt_tv": case("hebt", *BOTH, at=7, regulariser="tv", ratios=RATIOS, haadf_gain=8.0, **(FEW | {"tolerance": 0}), **THIN),
-    "hebt_tgv": case(
-        "hebt", *FINE, at=7, iterations=12, regulariser="tgv", ratios=RATIOS, rest=True, haadf_gain=8.0, tolerance=0, **SMALL
+    "hebt_fine": case(
+        "hebt", *FINE, at=5, iterations=12, ratios=RATIOS, rest=True, weighting="squared", **SMALL
     ),
-    "hebt_tnv": case("hebt", *BOTH, at=7, regulariser="tnv", ratios=RATIOS, weight=0.5, **(FEW | {"tolerance": 0}), **THIN),
+    "hebt_tv": case(
+        "hebt",
+        *BOTH,
+        at=7,
+        regulariser="tv",
+        ratios=RATIOS,
+        haadf_gain=8.0,
+        **(FEW | {"tolerance": 0}),
+        **THIN,
+    ),
+    "hebt_tgv": case(
+        "hebt",
+        *FINE,
+        at=7,
+        iterations=12,
+        regulariser="tgv",
+        ratios=RATIOS,
+        rest=True,
+        haadf_gain=8.0,
+        tolerance=0,
+        **SMALL,
+    ),
+    "hebt_tnv": case(
+        "hebt",
+        *BOTH,
+        at=7,
+        regulariser="tnv",
+        ratios=RATIOS,
+        weight=0.5,
+        **(FEW | {"tolerance": 0}),
+        **THIN,
+    ),
     "tv": case("tv", *BOTH, at=7, haadf_gain=8.0, background="background", mask="mask", **FEW),
-    "tv_flat": case("tv", "counts.hspy", at=7, dimensions=2, data_term="least_squares", coupled=False, **FEW, **THIN),
+    "tv_flat": case(
+        "tv",
+        "counts.hspy",
+        at=7,
+        dimensions=2,
+        data_term="least_squares",
+        coupled=False,
+        **FEW,
+        **THIN,
+    ),
     "tv_images": case("tv", "images.hspy", at=7, weight=2.0, **FEW, **PLACE),
     "tgv": case("tgv", "counts.hspy", at=7, alpha0=1.0, **FEW, **THIN),
-    "tgv_fine": case("tgv", *FINE, at=7, haadf_gain=8.0, dimensions=2, coupled="nuclear", **FEW, **SMALL),
+    "tgv_fine": case(
+        "tgv", *FINE, at=7, haadf_gain=8.0, dimensions=2, coupled="nuclear", **FEW, **SMALL
+    ),
     "tgv_images": case("tgv", "images.hspy", at=7, alpha0=1.0, haadf_gain=8.0, **FEW, **THIN),
     "tnv": case("tnv", *BOTH, at=7, mu={"HAADF": 4.0, "Al": 6.0, "Cu": 5.0}, **FEW, **THIN),
-    "fused": case("fused", *BOTH, at=7, power=1.0, haadf_weights=RATIOS, haadf_gain=8.0, **FEW, **THIN),
-    "fused_power": case("fused", *FINE, at=7, power=1.5, regulariser="tgv", haadf_gain=8.0, alpha0=1.0, **FEW, **SMALL),
+    "fused": case(
+        "fused", *BOTH, at=7, power=1.0, haadf_weights=RATIOS, haadf_gain=8.0, **FEW, **THIN
+    ),
+    "fused_power": case(
+        "fused",
+        *FINE,
+        at=7,
+        power=1.5,
+        regulariser="tgv",
+        haadf_gain=8.0,
+        alpha0=1.0,
+        **FEW,
+        **SMALL,
+    ),
     "slabs_sirt": case("sirt", "counts.zspy", at=3, iterations=8, **SLABS),
     "slabs_em": case("em", "counts.zspy", at=3, iterations=8, background="background", **SLABS),
-    "slabs_hebt": case("hebt", "counts.zspy", "images.hspy", at=3, iterations=8, ratios=RATIOS, **SLABS),
+    "slabs_hebt": case(
+        "hebt", "counts.zspy", "images.hspy", at=3, iterations=8, ratios=RATIOS, **SLABS
+    ),
     "slabs_tv": case("tv", "counts.zspy", at=7, overlap=1, **FEW, **SLABS),
     "absorption": case("with_absorption", "counts.hspy", at=3, **ROUNDS),
     "absorption_later": case("with_absorption", "counts.hspy", at=3, in_round=1, **ROUNDS),
@@ -203,7 +300,10 @@ def load(folder, entry):
     """Return the series of a call as they are loaded, and its keywords with their arrays."""
     arrays = start_arrays()
     series = [hs.load(folder / name, lazy=entry["lazy"]) for name in entry["series"]]
-    named = {name: arrays.get(value, value) if isinstance(value, str) else value for name, value in entry["keywords"].items()}
+    named = {
+        name: arrays.get(value, value) if isinstance(value, str) else value
+        for name, value in entry["keywords"].items()
+    }
     return series, named
 
 
@@ -270,16 +370,36 @@ def properties(signal, arrays, name):
         "history": signal.history,
         "pixel_size": signal.pixel_size,
     }
-    told |= {"title": signal.metadata.General.title, "axes": [axis_of(axis) for axis in signal.axes_manager._axes]}
+    told |= {
+        "title": signal.metadata.General.title,
+        "axes": [axis_of(axis) for axis in signal.axes_manager._axes],
+    }
     kept("data", signal.data)
     if isinstance(signal, mt.TomographicVolume):
-        told |= {"quantity": signal.quantity, "response_ratios": signal.response_ratios, "dose": signal.dose}
+        told |= {
+            "quantity": signal.quantity,
+            "response_ratios": signal.response_ratios,
+            "dose": signal.dose,
+        }
         for what, values in signal.residuals.items():
             kept(f"residuals/{what}", values)
         return told
-    told |= {"axis_offset": signal.axis_offset, "tilt_axis": signal.tilt_axis, "smoothed": signal.is_smoothed}
+    told |= {
+        "axis_offset": signal.axis_offset,
+        "tilt_axis": signal.tilt_axis,
+        "smoothed": signal.is_smoothed,
+    }
     told["alignment"] = None if signal.alignment is None else signal.alignment.as_dict()
-    names = ["tilts", "gains", "acquisition_order", "gross", "background", "window_share", "transmission", "integration_windows"]
+    names = [
+        "tilts",
+        "gains",
+        "acquisition_order",
+        "gross",
+        "background",
+        "window_share",
+        "transmission",
+        "integration_windows",
+    ]
     for what in names:
         kept(what, getattr(signal, what, None))
     for what, values in (getattr(signal, "spectrum_fit", None) or {}).items():
@@ -288,7 +408,9 @@ def properties(signal, arrays, name):
         if hasattr(signal, what):
             told[what] = getattr(signal, what)
     if getattr(signal, "detectors", None) is not None:
-        told["detectors"] = [[one.azimuth, one.elevation, one.solid_angle, one.name] for one in signal.detectors]
+        told["detectors"] = [
+            [one.azimuth, one.elevation, one.solid_angle, one.name] for one in signal.detectors
+        ]
     if getattr(signal, "response_ratios", None) is not None:
         told["ratios"] = signal.response_ratios.as_dict()
     return told
@@ -312,7 +434,11 @@ def anonymous(member):
 
 def make(folder: Path) -> None:
     """Write all files into a folder, and the archive and the record of them beside this file."""
-    arrays, signals, told = {f"given/{name}": values for name, values in start_arrays().items()}, {}, {}
+    arrays, signals, told = (
+        {f"given/{name}": values for name, values in start_arrays().items()},
+        {},
+        {},
+    )
     for name, series in (recorded_series() | counted_series()).items():
         series.save(folder / name)
         signals[name] = properties(series, arrays, name)
@@ -338,9 +464,13 @@ def make(folder: Path) -> None:
     np.savez_compressed(folder / "arrays.npz", **arrays)
     about = {"version": mt.__version__, "processor": llvmlite.binding.get_host_cpu_name()}
     record = about | {"signals": signals, "runs": told}
-    (HERE / "recorded.json").write_text(json.dumps(record, default=plain, separators=(",", ":"), ensure_ascii=False) + "\n")
+    (HERE / "recorded.json").write_text(
+        json.dumps(record, default=plain, separators=(",", ":"), ensure_ascii=False) + "\n"
+    )
     with tarfile.open(HERE / "files.tar.xz", "w:xz", preset=9) as archive:
-        for path in sorted(folder.rglob("*"), key=lambda one: (one.suffix, one)):  # alike ones next to each other
+        for path in sorted(
+            folder.rglob("*"), key=lambda one: (one.suffix, one)
+        ):  # alike ones next to each other
             if path.is_file():
                 archive.add(path, path.relative_to(folder), filter=anonymous)
 

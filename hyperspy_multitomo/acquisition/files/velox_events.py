@@ -139,10 +139,12 @@ def read_events(
     return sum(counts)
 
 
-def _pieces(stream: h5py.Dataset, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+def _pieces(
+    stream: h5py.Dataset, start: int = 0, stop: int | None = None, size: int = _PIECE
+) -> Iterator[np.ndarray]:
     stop = stream.shape[0] if stop is None else stop
-    for first in range(start, stop, _PIECE):
-        yield stream[first : min(first + _PIECE, stop), 0]
+    for first in range(start, stop, size):
+        yield stream[first : min(first + size, stop), 0]
 
 
 @dataclass

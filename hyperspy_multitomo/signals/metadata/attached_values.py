@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is kept beside the data and belongs to their values: scaled with them, or forgotten with a message."""
+"""What is recorded beside the data and belongs to their values: scaled, or forgotten."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import (
 )
 from hyperspy_multitomo.signals.metadata.recorded_counts import mark_as_no_counts, why_no_counts
 
-#: Beside the gains in use, those that were known before and those that were estimated.
+#: The gains in use, those known before an estimate, and those estimated.
 GAINS = ("gains", "known_gains", "estimated_gains")
 _TIMES = ("live_time", "real_time", "beam_current")
-# What is recorded in arrays and belongs to the values of the data, in the words of a message; None
-# goes with another.
+# Recorded arrays that belong to the values of the data, as messages call them; None goes with
+# another one.
 _ARRAYS = {
     "gross": "gross counts",
     "background": "background",
@@ -49,7 +49,10 @@ def is_series(signal) -> bool:
 
 
 def scaled(signal, factor: float) -> None:
-    """Keep a signal true whose data were multiplied: counts as recorded stay, what is per unit of the data is divided."""
+    """Keep a signal true whose data were multiplied.
+
+    Counts as recorded stay, and what is per unit of the data is divided.
+    """
     for name in recorded_names(signal):
         if name == "window_share" or name in ("ratios", "ratios_standard_errors", "ratios_errors"):
             replace_values(signal, name, np.asarray(recorded_values(signal, name)) / factor)
@@ -101,17 +104,20 @@ def changed(
     say(signal, how, words)
 
 
-def forget_beside(signal, kept: tuple[str, ...] = ()) -> list[str]:
-    """Take off a signal what belongs to the values of its data, but for the arrays `kept`; return in words what was there."""
+def forget_beside(signal, keep: tuple[str, ...] = ()) -> list[str]:
+    """Forget what belongs to the values of the data, but for the arrays `keep`.
+
+    Returns in words what was there.
+    """
     words = []
     for name in recorded_names(signal):
-        if name not in kept and (name in _ARRAYS or name.startswith(_PREFIXES)):
+        if name not in keep and (name in _ARRAYS or name.startswith(_PREFIXES)):
             forget(signal, name)
             words.append(_ARRAYS.get(name))
     for name, word in _NODES.items():
         if forget_node(signal, name):
             words.append(word)
-    # The times of the whole acquisition, from which a dose would be reckoned.
+    # Times of the whole acquisition, from which a dose would be calculated.
     detector = signal.metadata.get_item(f"{TEM}.Detector.EDS", default=None)
     for name in _TIMES:
         if detector is not None and detector.has_item(name):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def check_format(signal, path: Path, file_format: str | None) -> None:
-    """Raise a ValueError that names the formats, where the one of `path`, or of that name, does not hold a signal like this."""
+    """Raise a ValueError that names the formats, where that of `path` cannot hold the signal."""
     from rsciio import IO_PLUGINS
 
     writers = [plugin for plugin in IO_PLUGINS if _holds(plugin, signal)]
@@ -36,7 +36,7 @@ def check_format(signal, path: Path, file_format: str | None) -> None:
 
 
 def _holds(plugin: dict, signal) -> bool:
-    """Whether a writer takes signals with these axes."""
+    """Say whether a writer takes signals with these axes."""
     axes, writes = signal.axes_manager, plugin["writes"]
     uniform = all(axis.is_uniform for axis in axes._axes)
     dimensions = axes.signal_dimension, axes.navigation_dimension

@@ -14,7 +14,10 @@ _PATH = f"{NODE}.history"
 
 
 def read_history(signal) -> list[dict]:
-    """Return the steps that made a signal, oldest first: dicts with ``step``, ``version`` and the step's parameters."""
+    """Return the steps that made a signal, oldest first.
+
+    Dicts with ``step``, ``version`` and the step's parameters.
+    """
     return json.loads(signal.metadata.get_item(_PATH, default="[]"))
 
 

@@ -7,7 +7,7 @@ from hyperspy_multitomo.acquisition.units import unit_of
 
 
 def in_nm(axis) -> tuple[float, float, str]:
-    """Return scale, offset and units of an axis, in nm where it has a unit of length, else as they are, in px."""
+    """Return scale, offset and unit of an axis: in nm where it has a length unit, else px."""
     unit = unit_of(axis.units)
     return (
         float(axis.scale) * unit.factor,

@@ -18,12 +18,12 @@ import numpy as np
 
 from hyperspy_multitomo.acquisition.same_tilt import match_tilts
 from hyperspy_multitomo.machine.notices import warn
-from hyperspy_multitomo.signals.methods.indexing import remedy
+from hyperspy_multitomo.signals.metadata.missing_axes import remedy
 
 NODE = "Tomography"
 _BY_VALUE = ("tilt", "element")
 _GRIDS = ("x", "y")
-# What means nothing without what is recorded for each pixel.
+# Arrays that mean nothing without those with pixels.
 _OF_PIXELS = ("window_share",)
 _FOREIGN = (
     "this signal was only said to be a {0} (set_signal_type, or another axis): make it one with "
@@ -68,7 +68,7 @@ def recorded_axis(signal, name: str) -> np.ndarray:
 
 
 def record(signal, name: str, values, dims: Sequence[str]) -> None:
-    """Store `values` whole under `name`; its leading dimensions are those called `dims`, as the axes are now.
+    """Store `values` under `name`; the leading dimensions are the present axes `dims`.
 
     Parameters
     ----------
@@ -88,10 +88,10 @@ def record(signal, name: str, values, dims: Sequence[str]) -> None:
 
 
 def on_recorded_grid(signal, values: np.ndarray, fill: float) -> np.ndarray:
-    """Return an array (..., y, x) at the present pixels on the whole recorded grid, for `record`; `fill` where none is present.
+    """Return an array (..., y, x) on the whole recorded grid, for `record`.
 
-    Each recorded pixel gets the value of the present one that it is part of: `recall` gives the sum
-    over those.
+    `fill` stands where the signal has no pixel any more. Each recorded pixel gets the value of the
+    present one that it is part of: `recall` gives the sum over those.
     """
     for position, name in ((-2, "y"), (-1, "x")):
         start, factor, size = _whole_pixels(signal, name)
@@ -158,7 +158,7 @@ def recall(signal, name: str):
     -------
     ndarray, dask array, list of str or None
         None where nothing was recorded. Along x and y pixels are cropped and summed as the signal
-        was. What has pixels is lazy where the signal is.
+        was. Arrays with pixels are lazy where the signal is.
 
     Raises
     ------
@@ -182,10 +182,10 @@ def recall(signal, name: str):
 
 
 def settle_stack(signal) -> None:
-    """Forget what HyperSpy's `stack` copied from the first signal and is not the same in all that were stacked.
+    """Forget what HyperSpy's `stack` copied from the first signal and differs in others.
 
-    It copies the metadata of the first and runs none of our code; this is called wherever what is
-    recorded is read.
+    `stack` copies the metadata of the first signal and runs none of our code, so that this is
+    called wherever recorded arrays are read.
     """
     history = signal.metadata.get_item("_HyperSpy.Stacking_history", default=None)
     node = signal.metadata.get_item(NODE, default=None)
@@ -237,19 +237,19 @@ def _whole(node, name: str) -> int:
 
 
 def _same_record(node, other, name: str) -> bool:
-    """Say whether two signals have the same recorded under a name; what has pixels is never taken to be."""
-    mine, theirs = (
-        one if one is None else one.get_item(f"arrays.{name}", default=None)
-        for one in (node, other)
+    """Say whether two signals have the same recorded under a name; never of arrays of pixels."""
+    first, second = (
+        item if item is None else item.get_item(f"arrays.{name}", default=None)
+        for item in (node, other)
     )
     if (
-        theirs is None
-        or mine.dims != theirs.dims
+        second is None
+        or first.dims != second.dims
         or name in _OF_PIXELS
-        or not set(mine.dims.split()).isdisjoint(_GRIDS)
+        or not set(first.dims.split()).isdisjoint(_GRIDS)
     ):
         return False
-    return np.array_equal(np.asarray(mine.values), np.asarray(theirs.values))
+    return np.array_equal(np.asarray(first.values), np.asarray(second.values))
 
 
 def indices(signal, name: str) -> np.ndarray:
@@ -270,15 +270,15 @@ def indices(signal, name: str) -> np.ndarray:
             f"unknown: {remedy(name)}"
         )
     present = np.atleast_1d(np.asarray(axis.axis, dtype=float))
-    found = match_tilts(present, stored)
-    wrong = found < 0
+    places = match_tilts(present, stored)
+    wrong = places < 0
     if wrong.any():
         raise LookupError(
             f"the axis {name!r} holds {present[wrong][:3]} which are not among the recorded values "
             f"{stored}: "
             "it was rebinned or changed; go back to the signal as it was loaded"
         )
-    return found
+    return places
 
 
 def grid(signal, name: str) -> tuple[float, float]:
@@ -314,19 +314,25 @@ def grid(signal, name: str) -> tuple[float, float]:
 
 
 def to_present(signal, name: str, position: float) -> float:
-    """Convert a position on the recorded grid of an axis (px, 0 = centre of the first pixel) to the present one."""
+    """Convert a position on the recorded grid of an axis (px) to the present one.
+
+    0 is the centre of the first pixel.
+    """
     first, binning = grid(signal, name)
     return (position + 0.5 - first) / binning - 0.5
 
 
 def to_recorded(signal, name: str, position: float) -> float:
-    """Convert a position on the present axis (px, 0 = centre of the first pixel) to the recorded grid."""
+    """Convert a position on the present axis (px) to the recorded grid.
+
+    0 is the centre of the first pixel.
+    """
     first, binning = grid(signal, name)
     return (position + 0.5) * binning + first - 0.5
 
 
 def keep_present(signal) -> None:
-    """Forget the tilts and elements that the signal no longer has: keys and arrays are cut to the present axes."""
+    """Forget the tilts and elements that the signal no longer has: keys and arrays are cut."""
     keys = signal.metadata.get_item(f"{NODE}.recorded_axes", default=None)
     if keys is None:
         raise LookupError(_FOREIGN.format(type(signal).__name__))
@@ -377,7 +383,10 @@ def _cut_and_sum(values, position: int, signal, name: str):
 
 
 def _whole_pixels(signal, name: str) -> tuple[int, int, int]:
-    """Return (first recorded pixel, recorded pixels in a present one, present pixels) of an axis; an error for parts of one."""
+    """Return (first recorded pixel, recorded pixels in a present one, present pixels) of an axis.
+
+    An error where the present pixels are parts of recorded ones.
+    """
     first, binning = grid(signal, name)
     start, factor = round(first), round(binning)
     if abs(first - start) > _EDGE_TOLERANCE or abs(binning - factor) > _EDGE_TOLERANCE:

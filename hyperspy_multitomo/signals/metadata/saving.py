@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How signals are written: whole or not at all, and HDF5 through a file object that outlives a full disk.
+"""Saving: whole or not at all, and HDF5 through a file object that outlives a full disk.
 
 HDF5 keeps what it could not write, tries again when its file is closed and when the interpreter
-ends, and a failure then ends the process. So it never hears of one here: the file object remembers
+ends, and a failure then ends the process. So no failure reaches it here: the file object remembers
 the error, which is raised once HDF5 has closed.
 """
 
@@ -57,7 +57,10 @@ def save_signal(
 
 
 def _can_write(plugin: dict, axes) -> bool:
-    """Return whether a format holds such signals; of those that it does not hold HyperSpy's ``save`` says which would."""
+    """Return whether a format holds such signals.
+
+    HyperSpy's ``save`` says which do where it does not.
+    """
     dimensions = [axes.signal_dimension, axes.navigation_dimension]
     fits = plugin["writes"] is True or dimensions in (plugin["writes"] or [])
     return fits and (plugin["non_uniform_axis"] or axes.all_uniform)
@@ -72,7 +75,7 @@ def _write(signal, path: Path, plugin: dict, kwds: dict) -> None:
     content = signal._to_dictionary(add_models=True) | {
         "package_info": utils.get_object_package_info(signal)
     }
-    # It gets another name, so that it has to be closed.
+    # The file is renamed afterwards, so that it has to be closed.
     kwds = {name: value for name, value in kwds.items() if name != "close_file"}
     writer = import_module(plugin["api"]).file_writer
     if plugin["name"] == _FOLDER:
@@ -90,14 +93,14 @@ def _folder_name(title: str) -> str:
 
 
 def _write_hdf5(writer, path: Path, content: dict, opened: bool, kwds: dict) -> None:
-    """Write a signal's content through a `Sink`, which some writers need as an HDF5 file that is `opened`."""
+    """Write a signal through a `Sink`; some writers need it `opened` as an HDF5 file."""
     import h5py
     from dask.callbacks import Callback
 
     here = threading.get_ident()
 
     def check(*_):
-        # Of what is lazy nothing more is computed once the disk is full.
+        # Once the disk is full, no more lazy data are computed.
         if threading.get_ident() == here:
             sink.check()
 
@@ -110,7 +113,9 @@ def _write_hdf5(writer, path: Path, content: dict, opened: bool, kwds: dict) -> 
 
 
 class Sink(io.RawIOBase):
-    """A file for HDF5 to write: no failure reaches HDF5, the first one is raised at the end of the ``with`` block.
+    """A file for HDF5 to write; the first failure is raised at the end of the ``with`` block.
+
+    No failure reaches HDF5 itself.
 
     Parameters
     ----------
@@ -150,7 +155,7 @@ class Sink(io.RawIOBase):
         return len(view)
 
     def readinto(self, buffer) -> int:
-        """Read; what lies beyond the end, as it could not be written, is zero."""
+        """Read; beyond the end, which could not be written, are zeros."""
         view = memoryview(buffer).cast("B")
         found = 0
         try:
@@ -173,7 +178,7 @@ class Sink(io.RawIOBase):
         return self.seek(0, os.SEEK_CUR)
 
     def truncate(self, size: int | None = None) -> int:
-        """Let the file be that long."""
+        """Set the length of the file."""
         size = self.tell() if size is None else size
         try:
             return self._file.truncate(size)
@@ -182,7 +187,7 @@ class Sink(io.RawIOBase):
             return size
 
     def check(self) -> None:
-        """Raise the error that was kept, if any."""
+        """Raise the first error, if there was one."""
         if self.error is not None:
             raise self.error
 
@@ -195,7 +200,7 @@ class Sink(io.RawIOBase):
         super().close()
 
     def __enter__(self):
-        self._restore = _interrupts_kept(self)
+        self._restore = _interrupts_delayed(self)
         self._restore.__enter__()
         return self
 
@@ -211,8 +216,8 @@ class Sink(io.RawIOBase):
 
 
 @contextmanager
-def _interrupts_kept(sink: Sink) -> Iterator[None]:
-    """Keep an interrupt that comes while HDF5 waits for the file object, which would be a failed write, until it has closed."""
+def _interrupts_delayed(sink: Sink) -> Iterator[None]:
+    """Delay an interrupt until HDF5 has closed the file: it would be a failed write."""
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield

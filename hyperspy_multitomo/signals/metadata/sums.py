@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sums of two signals: counts and doses of one object add up, gains are averaged, and what does not add up is forgotten."""
+"""Sums of two signals: counts and doses add up, gains are averaged, the rest is forgotten."""
 
 from __future__ import annotations
 
@@ -28,18 +28,21 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import (
 from hyperspy_multitomo.signals.metadata.recorded_counts import (
     COUNTS,
     mark_as_no_counts,
-    telling_part,
+    representative_part,
     why_no_counts,
 )
 
 _AXES = {"tilt": "tilts", "z": "positions", "y": "positions", "x": "positions"}
-# Counts per net count may differ by this part: fits of two acquisitions do not agree to the last
-# digit.
+# Relative difference of the window shares that still counts as one scale: fits of two acquisitions
+# do not agree to the last digit.
 _SAME_SCALE = 0.02
 
 
 def summed(first, other) -> Callable:
-    """Return the function that keeps the sum of two signals true; what it needs is read before one of them becomes the sum."""
+    """Return the function that keeps the sum of two signals true.
+
+    What it needs is read now, before one of them becomes the sum.
+    """
     unlike = _unlike(first, other)
     if unlike:
         how = f"a sum of signals whose {' and '.join(unlike)} differ"
@@ -52,7 +55,7 @@ def summed(first, other) -> Callable:
     history = other.history
 
     def follow(result) -> None:
-        words = forget_beside(result, kept=(*counts, "acquisition_order"))
+        words = forget_beside(result, keep=(*counts, "acquisition_order"))
         for name, values in counts.items():
             replace_values(result, name, values)
         if gains is not None:
@@ -108,29 +111,34 @@ def _sum_of(values: list[float | None]) -> float | None:
 
 
 def _mean_gains(first, other, has_dose: bool) -> np.ndarray | None:
-    """Return the gains of a sum, (tilt,) or (tilt, element): the mean, weighted by the doses or, without these, by the signal."""
-    given = [one.gains for one in (first, other)]
-    if given[0] is None and given[1] is None:
+    """Return the gains of a sum, (tilt,) or (tilt, element).
+
+    The mean, weighted by the doses or, without these, by the signal.
+    """
+    attached = [series.gains for series in (first, other)]
+    if attached[0] is None and attached[1] is None:
         return None
-    most = max(np.ndim(one) for one in given)
-    gains = [np.ones(len(first.tilts)) if one is None else one for one in given]
-    gains = np.broadcast_arrays(*(one[:, None] if one.ndim < most else one for one in gains))
-    signals = (
-        _dose(one) if has_dose else _total(one) / np.mean(g)
-        for one, g in zip((first, other), gains, strict=True)
+    dimensions = max(np.ndim(values) for values in attached)
+    gains = [np.ones(len(first.tilts)) if values is None else values for values in attached]
+    gains = np.broadcast_arrays(
+        *(values[:, None] if values.ndim < dimensions else values for values in gains)
     )
-    weights = [max(float(one), 0.0) for one in signals]
+    signals = (
+        _dose(series) if has_dose else _total(series) / np.mean(values)
+        for series, values in zip((first, other), gains, strict=True)
+    )
+    weights = [max(float(signal), 0.0) for signal in signals]
     weights = weights if sum(weights) > 0 else [1.0, 1.0]
     return (weights[0] * gains[0] + weights[1] * gains[1]) / sum(weights)
 
 
 def _total(series) -> float:
     """Return the sum of the data, of lazy ones that of a chunk."""
-    return float(np.asarray(series.data[telling_part(series)].sum(dtype=np.float64)))
+    return float(np.asarray(series.data[representative_part(series)].sum(dtype=np.float64)))
 
 
 def _unlike(first, other) -> list[str]:
-    """Return in words what differs of two signals and has to be the same in both for their sum to mean something."""
+    """Return in words what two signals must share for their sum to mean something, and do not."""
     kinds = [type(one).__name__.removeprefix("Lazy") for one in (first, other)]
     words = ["kinds"] if kinds[0] != kinds[1] else []
     if first.channels != other.channels:
@@ -146,12 +154,12 @@ def _unlike(first, other) -> list[str]:
     return list(dict.fromkeys(words))
 
 
-def _same_axis(one, two) -> bool:
-    step = abs(one.scale) if one.is_uniform else 1.0
+def _same_axis(first, second) -> bool:
+    step = abs(first.scale) if first.is_uniform else 1.0
     # The tilt axis is not uniform; positions are the same to a hundredth of a pixel.
-    tolerance = 1e-2 * step if one.is_uniform else SAME_TILT
+    tolerance = 1e-2 * step if first.is_uniform else SAME_TILT
     return (
-        one.units == two.units
-        and one.size == two.size
-        and np.allclose(one.axis, two.axis, rtol=0, atol=tolerance)
+        first.units == second.units
+        and first.size == second.size
+        and np.allclose(first.axis, second.axis, rtol=0, atol=tolerance)
     )

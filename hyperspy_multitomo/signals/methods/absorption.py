@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from os import PathLike
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.acquisition.axes import checked_values
-from hyperspy_multitomo.arguments import THRESHOLD, checked, either
+from hyperspy_multitomo.arguments import THRESHOLD, checked
 from hyperspy_multitomo.composition.dask_blocks import is_lazy
 from hyperspy_multitomo.composition.xrays.coarse_grid import coarse_geometry
 from hyperspy_multitomo.composition.xrays.detectors import XRayDetector, detectors_from, super_x
@@ -23,10 +21,9 @@ from hyperspy_multitomo.composition.xrays.self_absorption import (
 )
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.machine.progress import progress_bar
-from hyperspy_multitomo.parameters import array, function, text
-from hyperspy_multitomo.reconstruction.checkpoint_store import Kept
+from hyperspy_multitomo.parameters import array
 from hyperspy_multitomo.signals.metadata.acquisition_settings import TEM, energies_of, lines_of
-from hyperspy_multitomo.signals.metadata.history import add_step, read_history
+from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.recorded_arrays import (
     NODE,
     forget,
@@ -35,7 +32,11 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import (
     recall,
     record,
 )
-from hyperspy_multitomo.signals.methods.quantify import warn_if_unsaved
+from hyperspy_multitomo.signals.methods.quantifying import (
+    counts_by_element,
+    factors_for,
+    warn_if_unsaved,
+)
 from hyperspy_multitomo.signals.methods.xray_paths import (
     checked_binning,
     coarse_emission,
@@ -47,8 +48,6 @@ from hyperspy_multitomo.signals.methods.xray_paths import (
 )
 
 _DETECTORS = f"{NODE}.detectors"
-#: Reconstructions that take the HAADF series.
-_WITH_HAADF = ("hebt", "fused", "tv", "tgv", "tnv")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,431 +80,269 @@ class AbsorptionEstimate:
         return "\n".join(rows)
 
 
-class SelfAbsorption:
-    """Mixin of the EDS series: its detectors, the transmission of its X-rays, and reconstructions with both."""
+def get_detectors(series) -> tuple[XRayDetector, ...] | None:
+    """Return the X-ray detectors, set by hand (``eds.detectors = "super-x"``), or those in the metadata, or None.
 
-    @property
-    def detectors(self) -> tuple[XRayDetector, ...] | None:
-        """The X-ray detectors, set by hand (``eds.detectors = "super-x"``), or those in the metadata, or None.
-
-        The metadata hold one azimuth; a ``detector_type`` of SuperX stands for four, at 45, 135,
-        225 and 315 degrees. Accepts what `composition.xrays.detectors.detectors_from` does: detectors,
-        (azimuth, elevation[, solid angle]) in degrees and sr, or ``"super-x"``.
-        """
-        held = self.metadata.get_item(_DETECTORS, default=None)
-        if held is not None:
-            return detectors_from(
-                [dict(one) if isinstance(one, Mapping) else one.as_dictionary() for one in held]
-            )
-        names = ("azimuth_angle", "elevation_angle", "detector_type")
-        azimuth, elevation, kind = (
-            self.metadata.get_item(f"{TEM}.Detector.EDS.{name}", default=None) for name in names
+    The metadata hold one azimuth; a ``detector_type`` of SuperX stands for four, at 45, 135,
+    225 and 315 degrees. Accepts what `composition.xrays.detectors.detectors_from` does: detectors,
+    (azimuth, elevation[, solid angle]) in degrees and sr, or ``"super-x"``.
+    """
+    held = series.metadata.get_item(_DETECTORS, default=None)
+    if held is not None:
+        return detectors_from(
+            [dict(one) if isinstance(one, Mapping) else one.as_dictionary() for one in held]
         )
-        if "superx" in str(kind).lower().replace("-", "").replace(" ", ""):
-            return super_x() if elevation is None else super_x(elevation=float(elevation))
-        return (
-            None
-            if None in (azimuth, elevation)
-            else detectors_from([(float(azimuth), float(elevation))])
-        )
+    names = ("azimuth_angle", "elevation_angle", "detector_type")
+    azimuth, elevation, kind = (
+        series.metadata.get_item(f"{TEM}.Detector.EDS.{name}", default=None) for name in names
+    )
+    if "superx" in str(kind).lower().replace("-", "").replace(" ", ""):
+        return super_x() if elevation is None else super_x(elevation=float(elevation))
+    return (
+        None
+        if None in (azimuth, elevation)
+        else detectors_from([(float(azimuth), float(elevation))])
+    )
 
-    @detectors.setter
-    def detectors(self, given) -> None:
-        self.metadata.set_item(
-            _DETECTORS, None if given is None else [asdict(one) for one in detectors_from(given)]
-        )
 
-    @property
-    def transmission(self):
-        """What of the X-rays of each pixel reaches the detectors, (tilt, element, y, x), 0 to 1, or None where it is not known.
+def set_detectors(series, given) -> None:
+    """Set the X-ray detectors; None takes them off."""
+    series.metadata.set_item(
+        _DETECTORS, None if given is None else [asdict(one) for one in detectors_from(given)]
+    )
 
-        A dask array where the series is lazy.
-        Every reconstruction and fit has it as a factor in its model: counts = gain * transmission *
-        projection. Attached by `estimate_absorption`; ``eds.transmission = None`` takes it off.
-        """
-        held = recall(self, "transmission")
-        # Recorded arrays are summed where pixels are binned; this one is a mean.
-        return None if held is None else held / np.float32(grid(self, "x")[1] * grid(self, "y")[1])
 
-    @transmission.setter
-    @checked(transmission=array)
-    def transmission(self, transmission: ArrayLike | None) -> None:
-        values = transmission
-        if values is None:
-            forget(self, "transmission")
-            return
-        expected = self.array("tilt", "element", "y", "x").shape
-        if is_lazy(values):
-            if values.shape != expected:
-                raise ValueError(
-                    f"the transmission has the shape {values.shape}; expected {expected} (tilt, "
-                    "element, y, x)"
-                )
-            record(
-                self,
-                "transmission",
-                on_recorded_grid(self, values, fill=1.0),
-                ("tilt", "element", "y", "x"),
-            )
-            return
-        values = np.asarray(checked_values(values, "the transmission"), dtype=np.float32)
+def get_transmission(series):
+    """Return the fraction of the emitted X-rays that reaches the detectors, or None.
+
+    Shape (tilt, element, y, x), 0 to 1.
+
+    A dask array where the series is lazy.
+    Every reconstruction and fit has it as a factor in its model: counts = gain * transmission *
+    projection. Attached by `estimate_absorption`; ``eds.transmission = None`` takes it off.
+    """
+    held = recall(series, "transmission")
+    # Recorded arrays are summed where pixels are binned; this one is a mean.
+    return None if held is None else held / np.float32(grid(series, "x")[1] * grid(series, "y")[1])
+
+
+@checked(transmission=array)
+def set_transmission(series, transmission: ArrayLike | None) -> None:
+    """Attach a transmission; None takes it off."""
+    values = transmission
+    if values is None:
+        forget(series, "transmission")
+        return
+    expected = series.array("tilt", "element", "y", "x").shape
+    if is_lazy(values):
         if values.shape != expected:
             raise ValueError(
                 f"the transmission has the shape {values.shape}; expected {expected} (tilt, "
                 "element, y, x)"
             )
-        if not (values.min() > 0 and values.max() <= 1):
-            raise ValueError(
-                f"the transmission is {values.min():g} to {values.max():g}; expected values above "
-                "0 and up to 1"
-            )
         record(
-            self,
+            series,
             "transmission",
-            on_recorded_grid(self, values, fill=1.0),
+            on_recorded_grid(series, values, fill=1.0),
             ("tilt", "element", "y", "x"),
         )
-
-    @checked(threshold=THRESHOLD)
-    def estimate_absorption(
-        self,
-        volume,
-        *,
-        density: float | str | None = None,
-        detectors=None,
-        mask=None,
-        threshold: str | float | None = None,
-        dose: float | None = None,
-        solid_angle: float | None = None,
-        beam_energy: float | None = None,
-        xray_lines: Sequence[str] | Mapping[str, str] | None = None,
-        model: str = "cascade",
-        efficiency=None,
-        binning: int | None = None,
-        show_progressbar: bool | None = None,
-    ) -> AbsorptionEstimate:
-        """Trace the X-rays of each voxel through a reconstruction to each detector, and attach what arrives.
-
-        Parameters
-        ----------
-        volume : TomographicVolume
-            A reconstruction of this series, in counts.
-        density : float or "nominal", optional
-            Mean density of the particle in g/cm^3, if it is known; ``"nominal"`` is that of a
-            mixture of the pure elements, which is too high for oxides and porous matter. By default
-            it follows from dose and solid angle.
-        detectors : optional
-            As `TiltSeriesEDS.detectors`, which it is by default.
-        mask, threshold
-            The particle, as in `TomographicVolume.quantify`. Nothing outside absorbs.
-        dose, solid_angle, beam_energy, xray_lines, model, efficiency
-            As in `TomographicVolume.quantify_density`.
-        binning : int, optional
-            Trace through means over cubes of so many voxels, and interpolate between the rays:
-            faster as the cube of it, and less accurate. By default 1, or of a lazy volume the least
-            with which tracing takes a quarter of the memory that is free.
-        show_progressbar : bool, optional
-            By default as HyperSpy's preferences say.
-
-        Returns
-        -------
-        AbsorptionEstimate
-            The mean transmission of each line at each tilt; printing shows a table. The
-            transmission of each pixel is attached.
-
-        Raises
-        ------
-        ValueError
-            For detectors, a density, or a dose that are not known, a volume of other elements or
-            pixels, an ambiguous threshold, and a binning that is no whole number from 1 up.
-
-        Warns
-        -----
-        UserWarning
-            Where gains were estimated from the counts before, which then hold a part of the
-            absorption.
-
-        Notes
-        -----
-        Beer's law with the mass absorption coefficients of eXSpy, straight paths, and nothing but
-        the elements of the volume: what has no map (and the holder or the grid) does not absorb.
-        The counts stay as they are.
-
-        Rays leave a slab towards the detectors, so that no slab is enough. A lazy volume is read
-        once, block by block, besides what `quantify` reads for its threshold. What is attached to a
-        lazy series is interpolated when it is read.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import hyperspy_multitomo as mt
-        >>> maps = np.zeros((5, 4, 24)); maps[:, :, 8:16] = 80.0
-        >>> eds = mt.TiltSeriesEDS.from_maps({"Al": maps, "Au": maps}, tilts=np.arange(-40, 41, 20), pixel_size=10.0)
-        >>> eds.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
-        >>> eds.detectors = "super-x"
-        >>> volume = eds.reconstruct_sirt(20, show_progressbar=False)
-        >>> how = dict(density=15.0, xray_lines=["Al_Ka", "Au_La"], threshold="otsu", efficiency=1.0, show_progressbar=False)
-        >>> estimate = eds.estimate_absorption(volume, **how)
-        >>> bool((estimate.transmission[:, 0] < estimate.transmission[:, 1]).all())
-        True
-        """
-        elements, geometry, counts = self._of_volume(volume)
-        lines = lines_of(self, elements, xray_lines)
-        found = detectors_from(detectors) if detectors is not None else self.detectors
-        if found is None:
-            raise ValueError(
-                'the X-ray detectors are not known: pass detectors="super-x" for four at 45, 135, '
-                "225 and 315 degrees, or "
-                "(azimuth, elevation) of each in degrees"
-            )
-        options = {
-            "beam_energy": beam_energy,
-            "xray_lines": lines,
-            "model": model,
-            "efficiency": efficiency,
-        }
-        factors, _ = volume._factors("model", None, elements, "counts", None, options)
-        scale = mass_per_count(volume, elements, factors, density, dose, solid_angle)
-        size = checked_binning(binning, counts, geometry)
-        warn_if_unsaved(counts)
-        emitting, share = coarse_emission(
-            counts, particle(counts, elements, factors, mask, threshold), size, geometry.binning
+        return
+    values = np.asarray(checked_values(values, "the transmission"), dtype=np.float32)
+    if values.shape != expected:
+        raise ValueError(
+            f"the transmission has the shape {values.shape}; expected {expected} (tilt, "
+            "element, y, x)"
         )
-        masses = emitting * scale.astype(np.float32)[:, None, None, None]
-        voxels = share.sum(dtype=np.float64)
-        if density is not None:
-            mean = mean_density_of(density, masses, elements)
-            masses *= np.float32(mean / (masses.sum(dtype=np.float64) / voxels))
-        mean_density = float(masses.sum(dtype=np.float64) / voxels)
-        attenuation = linear_attenuation(
-            masses, attenuation_coefficients(elements, energies_of(lines))
+    if not (values.min() > 0 and values.max() <= 1):
+        raise ValueError(
+            f"the transmission is {values.min():g} to {values.max():g}; expected values above "
+            "0 and up to 1"
         )
-        with progress_bar(show_progressbar, "absorption", len(self.tilts)) as step:
-            rays = ray_transmission(
-                emitting, attenuation, coarse_geometry(geometry, size), found, progress=step
-            )
-        alignment = self.alignment
-        if alignment is not None:
-            alignment = in_coarse_pixels(alignment, size)
-            rays = np.clip(
-                alignment.apply(rays, for_geometry=True, fill="edge", backward=True), rays.min(), 1
-            )
-        if self.transmission is None and recall(self, "estimated_gains") is not None:
-            warn(
-                "the gains were estimated from the counts before their absorption was known, and "
-                "hold how it changes with the "
-                "tilt: call estimate_gains again, which leaves it out now, and reconstruct"
-            )
-        places = [self.channels.index(name) for name in elements]
-        self.transmission = transmission_of(self, rays, places, size)
-        reaching = self.transmission.transpose(1, 0, 3, 2)[places]
-        emitted = np.maximum(self.array("element", "tilt", "x", "y")[places].astype(np.float32), 0)
-        reached, all_of_it = np.asarray(
-            np.stack([(reaching * emitted).sum(axis=(2, 3)), emitted.sum(axis=(2, 3))])
-        )
-        means = reached / np.maximum(all_of_it, 1e-30)
-        estimate = AbsorptionEstimate(
-            means.T, self.tilts, tuple(elements), tuple(lines), mean_density
-        )
-        add_step(
-            self,
-            "estimate_absorption",
-            density=mean_density,
-            detectors=[asdict(one) for one in found],
-            xray_lines=lines,
-            binning=size,
-            transmission=estimate.transmission,
-        )
-        return estimate
-
-    @checked(
-        method=either(
-            text,
-            function,
-            expected="the name of a method, or a function that makes a volume of a series",
-        )
+    record(
+        series,
+        "transmission",
+        on_recorded_grid(series, values, fill=1.0),
+        ("tilt", "element", "y", "x"),
     )
-    def reconstruct_with_absorption(
-        self,
-        haadf=None,
-        method: str | Callable = "hebt",
-        rounds: int = 3,
-        *,
-        absorption: Mapping | None = None,
-        checkpoint: str | PathLike | None = None,
-        resume: str | PathLike | None = None,
-        **options,
-    ):
-        """Reconstruct, trace the X-rays through the result, and again, until composition and absorption agree.
 
-        Parameters
-        ----------
-        haadf : TiltSeriesHAADF, optional
-            For the methods that take one: ``"hebt"``, ``"fused"``, ``"tv"``, ``"tgv"`` and
-            ``"tnv"``.
-        method : str or callable, default "hebt"
-            ``"hebt"``, ``"sirt"``, ``"em"``, ``"tgv"`` ..., for ``reconstruct_...``; or what makes
-            a volume of a series, ``lambda eds: eds.reconstruct_tv(haadf, weight=2)``.
-        rounds : int, default 3
-            Estimates of the absorption; two or three are enough, since what they change shrinks
-            like the absorption itself.
-        absorption : dict, optional
-            Keywords of `estimate_absorption`: ``density``, ``detectors``, ``threshold`` ...
-        checkpoint : str or path-like, optional
-            A folder for the states of the reconstructions, ``round_0`` and so on; what exists is
-            not overwritten. The series then begins without a transmission. A lazy volume is read
-            several times in each round, which without this reconstructs it again each time. A
-            callable `method` is called with the place of its round as ``checkpoint=`` or
-            ``resume=``.
-        resume : str or path-like, optional
-            Go on from such a folder, and keep the states there.
-        **options
-            Keywords of the reconstruction.
 
-        Returns
-        -------
-        TomographicVolume
-            The last reconstruction, or the one that was interrupted. The transmission of its model
-            stays attached to the series.
+@checked(threshold=THRESHOLD)
+def estimate_absorption(
+    series,
+    volume,
+    *,
+    density: float | str | None = None,
+    detectors=None,
+    mask=None,
+    threshold: str | float | None = None,
+    dose: float | None = None,
+    solid_angle: float | None = None,
+    beam_energy: float | None = None,
+    xray_lines: Sequence[str] | Mapping[str, str] | None = None,
+    model: str = "cascade",
+    efficiency=None,
+    binning: int | None = None,
+    show_progressbar: bool | None = None,
+) -> AbsorptionEstimate:
+    """Trace the X-rays of each voxel through a reconstruction to each detector, and attach what arrives.
 
-        Raises
-        ------
-        ValueError
-            As `estimate_absorption` and the reconstruction, for an unknown method, for a HAADF
-            series where none is used, and for a checkpoint of FBP, which keeps none. The
-            transmission is then as it was before.
-        FileExistsError, FileNotFoundError
-            For a `checkpoint` where something is, and to `resume` where nothing is.
+    Parameters
+    ----------
+    volume : TomographicVolume
+        A reconstruction of this series, in counts.
+    density : float or "nominal", optional
+        Mean density of the particle in g/cm^3, if it is known; ``"nominal"`` is that of a
+        mixture of the pure elements, which is too high for oxides and porous matter. By default
+        it follows from dose and solid angle.
+    detectors : optional
+        As `TiltSeriesEDS.detectors`, which it is by default.
+    mask, threshold
+        The particle, as in `TomographicVolume.quantify`. Nothing outside absorbs.
+    dose, solid_angle, beam_energy, xray_lines, model, efficiency
+        As in `TomographicVolume.quantify_density`.
+    binning : int, optional
+        Trace through means over cubes of so many voxels, and interpolate between the rays:
+        faster as the cube of it, and less accurate. By default 1, or of a lazy volume the least
+        with which tracing takes a quarter of the memory that is free.
+    show_progressbar : bool, optional
+        By default as HyperSpy's preferences say.
 
-        Notes
-        -----
-        ``method="hebt"`` without ``ratios=`` fits them anew in every round, since the HAADF is not
-        absorbed: with the method, the prior and the rest of the fit that is attached, if there is
-        one.
+    Returns
+    -------
+    AbsorptionEstimate
+        The mean transmission of each line at each tilt; printing shows a table. The
+        transmission of each pixel is attached.
 
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import hyperspy_multitomo as mt
-        >>> maps = np.zeros((5, 4, 24)); maps[:, :, 8:16] = 80.0
-        >>> eds = mt.TiltSeriesEDS.from_maps({"Al": maps, "Au": maps}, tilts=np.arange(-40, 41, 20), pixel_size=10.0)
-        >>> eds.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
-        >>> how = dict(density=15.0, detectors="super-x", xray_lines=["Al_Ka", "Au_La"], threshold="otsu", efficiency=1.0)
-        >>> volume = eds.reconstruct_with_absorption(
-        ...     method="sirt", rounds=2, absorption=how, iterations=20, show_progressbar=False
-        ... )
-        >>> bool(volume["Al"].data.sum() > volume["Au"].data.sum())
-        True
-        """
-        known = [
-            name.removeprefix("reconstruct_")
-            for name in dir(self)
-            if name.startswith("reconstruct_")
-        ]
-        known.remove("with_absorption")
-        if not callable(method) and method not in known:
-            raise ValueError(
-                f"method={method!r} must be one of {', '.join(known)}, or what makes a volume of a "
-                "series"
-            )
-        if haadf is None and method in ("hebt", "fused"):
-            raise ValueError(
-                f"{method} needs the HAADF series: pass haadf, or method='sirt' for the maps alone"
-            )
-        if haadf is not None and method not in _WITH_HAADF:
-            raise ValueError(
-                f"method={method!r} does not use the HAADF series: leave it out, or pass one of "
-                f"{', '.join(_WITH_HAADF)}"
-            )
-        if method == "fbp" and (checkpoint is not None or resume is not None):
-            raise ValueError(
-                "method='fbp' is done at once and keeps no state: leave out checkpoint= and resume="
-            )
-        if unknown := [
-            str(name)
-            for name in absorption or ()
-            if name not in inspect.signature(self.estimate_absorption).parameters
-        ]:
-            raise ValueError(
-                f"absorption={{...}} has {', '.join(unknown)}; expected keywords of "
-                "estimate_absorption"
-            )
-        shown = (
-            {"show_progressbar": options["show_progressbar"]}
-            if "show_progressbar" in options
-            else {}
+    Raises
+    ------
+    ValueError
+        For detectors, a density, or a dose that are not known, a volume of other elements or
+        pixels, an ambiguous threshold, and a binning that is no whole number from 1 up.
+
+    Warns
+    -----
+    UserWarning
+        Where gains were estimated from the counts before, which then hold a part of the
+        absorption.
+
+    Notes
+    -----
+    Beer's law with the mass absorption coefficients of eXSpy, straight paths, and nothing but
+    the elements of the volume: what has no map (and the holder or the grid) does not absorb.
+    The counts stay as they are.
+
+    Rays leave a slab towards the detectors, so that no slab is enough. A lazy volume is read
+    once, block by block, besides what `quantify` reads for its threshold. What is attached to a
+    lazy series is interpolated when it is read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import hyperspy_multitomo as mt
+    >>> maps = np.zeros((5, 4, 24)); maps[:, :, 8:16] = 80.0
+    >>> eds = mt.TiltSeriesEDS.from_maps({"Al": maps, "Au": maps}, tilts=np.arange(-40, 41, 20), pixel_size=10.0)
+    >>> eds.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
+    >>> eds.detectors = "super-x"
+    >>> volume = eds.reconstruct_sirt(20, show_progressbar=False)
+    >>> how = dict(density=15.0, xray_lines=["Al_Ka", "Au_La"], threshold="otsu", efficiency=1.0, show_progressbar=False)
+    >>> estimate = eds.estimate_absorption(volume, **how)
+    >>> bool((estimate.transmission[:, 0] < estimate.transmission[:, 1]).all())
+    True
+    """
+    elements, geometry, counts = _of_volume(series, volume)
+    lines = lines_of(series, elements, xray_lines)
+    found = detectors_from(detectors) if detectors is not None else series.detectors
+    if found is None:
+        raise ValueError(
+            'the X-ray detectors are not known: pass detectors="super-x" for four at 45, 135, '
+            "225 and 315 degrees, or "
+            "(azimuth, elevation) of each in degrees"
         )
-        before, fitted = self.transmission, "ratios" not in options and method == "hebt"
-        how = _fit_as_before(self) | ({"rest": options["rest"]} if "rest" in options else {})
-        kept = Kept.of(checkpoint, resume, {}, folder=True)
-
-        def reconstruct(number: int):
-            """Return the volume with the transmission that is attached now."""
-            if fitted:
-                self.fit_response_ratios(haadf, **how)
-            given = options if kept is None else options | kept.of_round(number)
-            if callable(method):
-                return method(self, **given)
-            return getattr(self, f"reconstruct_{method}")(
-                *([] if haadf is None else [haadf]), **given
-            )
-
-        try:
-            if kept is not None:
-                self.transmission = None
-            volume = reconstruct(0)
-            if kept is not None and volume._lazy and not callable(method):
-                # Those of later rounds are cut alike, also where they are begun by a run that was
-                # resumed.
-                options["chunks"] = volume.history[-1]["slabs"]["thickness"]
-            for number in range(1, int(rounds) + 1):
-                if volume.history[-1].get("interrupted"):
-                    break
-                self.estimate_absorption(volume, **({} | shown | dict(absorption or {})))
-                volume = reconstruct(number)
-        except BaseException:
-            self.transmission = before
-            raise
-        return volume
-
-    def _of_volume(self, volume):
-        """Return the elements that series and volume share, the geometry of the volume, and its counts (element, z, x, y)."""
-        elements = [name for name in volume.elements if name in self.channels]
-        if not elements or len(elements) < len(volume.elements):
-            raise ValueError(
-                f"the volume holds {', '.join(volume.elements) or 'no elements'} and the series "
-                f"{', '.join(self.channels)}: pass "
-                "a reconstruction of this series"
-            )
-        _, counts = volume._held_counts()
-        pixel = self.pixel_size
-        if pixel is None or volume.pixel_size is None:
-            raise ValueError(
-                "absorption needs lengths in nm: set the pixel size of the series before the "
-                "reconstruction"
-            )
-        axes = {axis.name: axis for axis in volume.axes_manager._axes}
-        binning = round(pixel / volume.pixel_size)
-        geometry = self.geometry(
-            axes["z"].size * volume.pixel_size, axes["x"].size * volume.pixel_size, binning=binning
-        )
-        slices = self.array("element", "tilt", "x", "y").shape[-1]
-        if binning < 1 or axes["y"].size != slices * binning:
-            raise ValueError(
-                f"the volume has {axes['y'].size} slices of {volume.pixel_size:g} nm and the maps "
-                f"{slices} of {pixel:g} nm: pass "
-                "a reconstruction of this series"
-            )
-        return elements, geometry, counts
-
-
-def _fit_as_before(series) -> dict:
-    """Return how the attached response ratios were fitted, as keywords of `fit_response_ratios`; nothing where there are none."""
-    if series.response_ratios is None:
-        return {}
-    step = next(
-        (one for one in reversed(read_history(series)) if one["step"] == "fit_response_ratios"), {}
-    )
-    return {
-        name: step[name] for name in ("method", "rest", "prior", "prior_strength") if name in step
+    options = {
+        "beam_energy": beam_energy,
+        "xray_lines": lines,
+        "model": model,
+        "efficiency": efficiency,
     }
+    factors, _ = factors_for(volume, "model", None, elements, "counts", None, options)
+    scale = mass_per_count(volume, elements, factors, density, dose, solid_angle)
+    size = checked_binning(binning, counts, geometry)
+    warn_if_unsaved(counts)
+    emitting, share = coarse_emission(
+        counts, particle(counts, elements, factors, mask, threshold), size, geometry.binning
+    )
+    masses = emitting * scale.astype(np.float32)[:, None, None, None]
+    voxels = share.sum(dtype=np.float64)
+    if density is not None:
+        mean = mean_density_of(density, masses, elements)
+        masses *= np.float32(mean / (masses.sum(dtype=np.float64) / voxels))
+    mean_density = float(masses.sum(dtype=np.float64) / voxels)
+    attenuation = linear_attenuation(masses, attenuation_coefficients(elements, energies_of(lines)))
+    with progress_bar(show_progressbar, "absorption", len(series.tilts)) as step:
+        rays = ray_transmission(
+            emitting, attenuation, coarse_geometry(geometry, size), found, progress=step
+        )
+    alignment = series.alignment
+    if alignment is not None:
+        alignment = in_coarse_pixels(alignment, size)
+        rays = np.clip(
+            alignment.apply(rays, for_geometry=True, fill="edge", backward=True), rays.min(), 1
+        )
+    if series.transmission is None and recall(series, "estimated_gains") is not None:
+        warn(
+            "the gains were estimated from the counts before their absorption was known, and "
+            "hold how it changes with the "
+            "tilt: call estimate_gains again, which leaves it out now, and reconstruct"
+        )
+    places = [series.channels.index(name) for name in elements]
+    series.transmission = transmission_of(series, rays, places, size)
+    reaching = series.transmission.transpose(1, 0, 3, 2)[places]
+    emitted = np.maximum(series.array("element", "tilt", "x", "y")[places].astype(np.float32), 0)
+    reached, all_of_it = np.asarray(
+        np.stack([(reaching * emitted).sum(axis=(2, 3)), emitted.sum(axis=(2, 3))])
+    )
+    means = reached / np.maximum(all_of_it, 1e-30)
+    estimate = AbsorptionEstimate(
+        means.T, series.tilts, tuple(elements), tuple(lines), mean_density
+    )
+    add_step(
+        series,
+        "estimate_absorption",
+        density=mean_density,
+        detectors=[asdict(one) for one in found],
+        xray_lines=lines,
+        binning=size,
+        transmission=estimate.transmission,
+    )
+    return estimate
+
+
+def _of_volume(series, volume):
+    """Return the elements that series and volume share, the geometry of the volume, and its counts (element, z, x, y)."""
+    elements = [name for name in volume.elements if name in series.channels]
+    if not elements or len(elements) < len(volume.elements):
+        raise ValueError(
+            f"the volume holds {', '.join(volume.elements) or 'no elements'} and the series "
+            f"{', '.join(series.channels)}: pass "
+            "a reconstruction of this series"
+        )
+    _, counts = counts_by_element(volume)
+    pixel = series.pixel_size
+    if pixel is None or volume.pixel_size is None:
+        raise ValueError(
+            "absorption needs lengths in nm: set the pixel size of the series before the "
+            "reconstruction"
+        )
+    axes = {axis.name: axis for axis in volume.axes_manager._axes}
+    binning = round(pixel / volume.pixel_size)
+    geometry = series.geometry(
+        axes["z"].size * volume.pixel_size, axes["x"].size * volume.pixel_size, binning=binning
+    )
+    slices = series.array("element", "tilt", "x", "y").shape[-1]
+    if binning < 1 or axes["y"].size != slices * binning:
+        raise ValueError(
+            f"the volume has {axes['y'].size} slices of {volume.pixel_size:g} nm and the maps "
+            f"{slices} of {pixel:g} nm: pass "
+            "a reconstruction of this series"
+        )
+    return elements, geometry, counts

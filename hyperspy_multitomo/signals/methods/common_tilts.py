@@ -13,7 +13,9 @@ from hyperspy_multitomo.signals.methods.tilt_gains import haadf_at
 
 @dataclass(frozen=True)
 class Pair:
-    """Two series as arrays that correspond pixel by pixel, not resampled where they share their alignment.
+    """Two series as arrays that correspond pixel by pixel.
+
+    They are not resampled where they share their alignment.
 
     Attributes
     ----------
@@ -27,7 +29,7 @@ class Pair:
         Pixels of the HAADF series that make one of the maps, along each edge; `haadf` is averaged
         over them.
     maps : numpy.ndarray (element, tilt, x, y), float32
-        Net counts, over what the transmission of X-rays has of contrast within an image.
+        Net counts, divided by the contrast of the X-ray transmission within each image.
     haadf : numpy.ndarray (tilt, x, y), float32
     gains : numpy.ndarray (tilt,) or (element, tilt), or None
     haadf_gains : numpy.ndarray (tilt,) or None
@@ -62,7 +64,7 @@ class Pair:
 
 
 def paired(eds, haadf, rows: np.ndarray | None = None) -> Pair:
-    """Return both series at the tilts that they share; an error where they do not fit together or share none.
+    """Return both series at the tilts that they share; an error where there are none.
 
     With `rows`, pixels along y of the maps, these alone are taken, of lazy series without reading
     the others.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Indices and sums that remove an axis: what cannot be an index is refused, and what is left says what it was cut out of."""
+"""Indices and sums that remove an axis: what is refused, and what is left of a signal."""
 
 from __future__ import annotations
 
@@ -7,21 +7,8 @@ import numpy as np
 from hyperspy.signals import BaseSignal, LazySignal, LazySignal1D, Signal1D
 
 from hyperspy_multitomo.parameters import shown
-
-#: How one entry is taken along each axis without losing it.
-_SLICES = {
-    "x": "isig[5:6, :]",
-    "y": "isig[:, 5:6]",
-    "tilt": "inav[3:4], or inav[:, 3:4] of elemental maps",
-    "element": "inav[0:1, :]",
-    "z": "inav[3:4], or inav[:, 3:4] of a volume of elements",
-}
-
-
-def remedy(name: str) -> str:
-    """Return what keeps an axis, for the message where it is missing."""
-    kept = f"; a slice keeps it, as in {_SLICES[name]}" if name in _SLICES else ""
-    return f"an index or a sum took {name!r} away{kept}"
+from hyperspy_multitomo.signals.metadata.missing_axes import remedy
+from hyperspy_multitomo.signals.registry import SIGNAL_TYPES, class_of
 
 
 class MissingAxisError(AttributeError, ValueError):
@@ -29,24 +16,19 @@ class MissingAxisError(AttributeError, ValueError):
 
 
 class _Cut:
-    """Mixin of what is left of a series or volume, a line profile for example, when it is no image any more."""
+    """Mixin of what is left of a series or volume when it is no image any more.
+
+    A line profile, for example.
+    """
 
     def __getattr__(self, name: str):
-        from hyperspy_multitomo.signals import (
-            TiltSeriesEDS,
-            TiltSeriesEELS,
-            TiltSeriesHAADF,
-            TomographicVolume,
-        )
-
-        classes = (TiltSeriesHAADF, TiltSeriesEDS, TiltSeriesEELS, TomographicVolume)
         kind = (
             self.metadata.get_item("Signal.signal_type", default="")
             if "_metadata" in self.__dict__
             else ""
         )
-        ours = next((one for one in classes if one._signal_type == kind), None)
-        if name.startswith("_") or ours is None or not hasattr(ours, name):
+        private = name.startswith("_")
+        if private or kind not in SIGNAL_TYPES or not hasattr(class_of(kind), name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         left = [axis.name for axis in self.axes_manager._axes]
         lost = [axis for axis in ("x", "y") if axis not in left]
@@ -79,26 +61,23 @@ _CUT = {
 }
 
 
-class Indexing:
-    """Mixin of the signals: ``inav`` and ``isig`` take numbers and slices, and what is left knows where it comes from."""
+def check_indices(indexer: str, indices) -> None:
+    """Raise an error for indices of ``inav`` or ``isig`` that are neither numbers nor slices."""
+    for one in indices if isinstance(indices, tuple) else (indices,):
+        if (
+            one is None
+            or (isinstance(one, list | tuple | np.ndarray | bool) and np.ndim(one) > 0)
+            or isinstance(one, bool)
+        ):
+            raise TypeError(
+                f"{indexer}[{shown(one)}]: lists, arrays and masks are no indices here; write a "
+                f"slice, as in {indexer}[1:3] or "
+                f"{indexer}[::2], drop_tilts([...]) for tilts, or series['Au'] for elements"
+            )
 
-    def _slicer(self, slices, isNavigation=None, out=None):
-        which = {True: "inav", False: "isig", None: ""}[isNavigation]
-        for one in slices if isinstance(slices, tuple) else (slices,):
-            if (
-                one is None
-                or (isinstance(one, list | tuple | np.ndarray | bool) and np.ndim(one) > 0)
-                or isinstance(one, bool)
-            ):
-                raise TypeError(
-                    f"{which}[{shown(one)}]: lists, arrays and masks are no indices here; write a "
-                    f"slice, as in {which}[1:3] or "
-                    f"{which}[::2], drop_tilts([...]) for tilts, or series['Au'] for elements"
-                )
-        return super()._slicer(slices, isNavigation, out)
 
-    def _assign_subclass(self, *args, **kwargs):
-        kind = self._signal_type
-        super()._assign_subclass(*args, **kwargs)
-        if type(self) in _CUT and self.metadata.get_item("Signal.signal_type", default="") == kind:
-            self.__class__ = _CUT[type(self)]
+def mark_as_cut(signal, signal_type: str) -> None:
+    """Make a signal that lost its class with an axis a cut one, which knows what it was."""
+    recorded = signal.metadata.get_item("Signal.signal_type", default="")
+    if type(signal) in _CUT and recorded == signal_type:
+        signal.__class__ = _CUT[type(signal)]

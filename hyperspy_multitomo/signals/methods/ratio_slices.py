@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Some slices of a series for a fit of its response ratios: groups of neighbours, spread evenly, side by side with gaps."""
+"""Some slices of a series for a fit of response ratios: spread groups of neighbours."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from hyperspy_multitomo.composition.response.blocks import sum_blocks
 from hyperspy_multitomo.machine.memory import available_memory
 
-# Slices of a lazy series that are looked at, and neighbours among them: means over neighbours and
-# blocks of pixels want some.
+# Slices of a lazy series that are used, and neighbours in a group: means over neighbours and blocks
+# of pixels need some.
 _MOST, _GROUP = 128, 32
-# Bytes that a fit holds at its peak for each of a map that it is given, and the part of the free
-# memory that they may take.
-_HELD, _SHARE = 16, 0.5
+# Bytes at the peak of a fit for each byte of its maps, and the fraction of the free memory that they
+# may use.
+_PEAK, _SHARE = 16, 0.5
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class SomeSlices:
         """The slices, in the whole series."""
         return np.concatenate([np.arange(start, stop) for start, stop in self.groups])
 
-    def apart(self, array: np.ndarray) -> np.ndarray:
+    def with_gaps(self, array: np.ndarray) -> np.ndarray:
         """Return an array (..., slice) of these slices with a row of zeros between the groups."""
         ends = np.cumsum([stop - start for start, stop in self.groups])[:-1]
         return np.insert(array, ends, 0, axis=-1)
@@ -42,12 +42,14 @@ class SomeSlices:
     def residual_map(
         self, maps, haadf, mask, values: np.ndarray, side: int, slices: int
     ) -> np.ndarray:
-        """Return h - sum_e r_e p_e in the blocks of the whole images, (tilt, block x, block y), NaN where nothing was looked at.
+        """Return h - sum_e r_e p_e in blocks of the whole images, NaN outside these slices.
+
+        Shape (tilt, block x, block y).
 
         `maps` (channel, tilt, x, slice), `haadf` and `mask` (tilt, x, slice) are of these slices,
         without gaps.
         """
-        laid = np.full(
+        residuals = np.full(
             (len(haadf), -(-haadf.shape[1] // side), -(-slices // side)), np.nan, np.float32
         )
         at = 0
@@ -57,11 +59,11 @@ class SomeSlices:
             blocks = sum_blocks(
                 maps[..., part], haadf[..., part], mask[..., part], side, (0, start % side)
             )
-            found = blocks.as_map(blocks.haadf - blocks.counts @ values)
-            there = laid[..., start // side : start // side + found.shape[2]]
+            misfit = blocks.as_map(blocks.haadf - blocks.counts @ values)
+            place = residuals[..., start // side : start // side + misfit.shape[2]]
             # Two groups may lie in the same block.
-            there[...] = np.where(np.isnan(there), found, there + np.nan_to_num(found))
-        return laid
+            place[...] = np.where(np.isnan(place), misfit, place + np.nan_to_num(misfit))
+        return residuals
 
 
 def some_slices(series, most: int | None) -> SomeSlices | None:
@@ -84,7 +86,7 @@ def some_slices(series, most: int | None) -> SomeSlices | None:
         most, memory = _MOST, available_memory()
         if memory is not None:
             # The HAADF counts as one map.
-            fitting = int(_SHARE * memory / (4 * _HELD * (channels + 1) * tilts * width))
+            fitting = int(_SHARE * memory / (4 * _PEAK * (channels + 1) * tilts * width))
             if fitting < min(_GROUP, count):
                 raise MemoryError(
                     f"{min(_GROUP, count)} slices of {channels} maps at {tilts} tilts do not fit "
@@ -96,11 +98,11 @@ def some_slices(series, most: int | None) -> SomeSlices | None:
         raise ValueError(f"slices={most!r} must be a whole number of slices, 1 or more")
     if most >= count:
         return None
-    return SomeSlices(_spread(count, int(most)))
+    return SomeSlices(_spread_groups(count, int(most)))
 
 
-def _spread(count: int, most: int) -> tuple[tuple[int, int], ...]:
-    """Return `most` of `count` slices in groups, one in the middle of each of as many equal parts of the series."""
+def _spread_groups(count: int, most: int) -> tuple[tuple[int, int], ...]:
+    """Return `most` of `count` slices in groups, each in the middle of an equal part."""
     number = max(1, most // _GROUP)
     sizes = np.full(number, most // number) + (np.arange(number) < most % number)
     edges = np.linspace(0, count, number + 1)

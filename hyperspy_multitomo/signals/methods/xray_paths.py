@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What X-rays are traced through: emission, mass and particle of a volume, on a grid that fits the memory, and the way back."""
+"""The grid that X-rays are traced through: emission, mass and particle, and the way back."""
 
 from __future__ import annotations
 
@@ -14,35 +14,37 @@ from hyperspy_multitomo.composition.density import quantify_density
 from hyperspy_multitomo.composition.quantification import quantify
 from hyperspy_multitomo.composition.xrays.coarse_grid import cube_means, finer
 from hyperspy_multitomo.machine.memory import available_memory
+from hyperspy_multitomo.signals.masks import mask_array
 from hyperspy_multitomo.signals.metadata.acquisition_settings import dose_of, solid_angle_of
 
-# Part of the free memory that tracing through a lazy volume may take, and bytes where nobody knows
-# how much is free.
+# Fraction of the free memory that tracing through a lazy volume may use, and the bytes where the
+# free memory is not known.
 _SHARE, _UNKNOWN = 0.25, 2e9
 
 
 def particle(counts, elements, factors, mask, threshold):
     """Return the particle (z, x, y), as `quantify` finds it."""
     if mask is not None:
-        from hyperspy_multitomo.signals.volume import mask_array
-
         return mask_array(mask, counts.shape[1:], lazy=is_lazy(counts))
     return quantify(counts, elements, "model", factors, mask=threshold)[1]
 
 
-def checked_binning(given: int | None, counts, geometry) -> int:
-    """Return the voxels along the edge of a cube; by default 1, or of a lazy volume the least with which tracing fits."""
-    if given is not None:
+def checked_binning(binning: int | None, counts, geometry) -> int:
+    """Return the voxels along the edge of a cube for tracing.
+
+    By default 1, or of a lazy volume the least that fits the memory.
+    """
+    if binning is not None:
         if (
-            isinstance(given, bool)
-            or given != int(given)
-            or not 1 <= given <= min(counts.shape[1:3]) // 2
+            isinstance(binning, bool)
+            or binning != int(binning)
+            or not 1 <= binning <= min(counts.shape[1:3]) // 2
         ):
             raise ValueError(
-                f"binning={given!r} must be a whole number from 1 to half of the volume, "
+                f"binning={binning!r} must be a whole number from 1 to half of the volume, "
                 f"{min(counts.shape[1:3]) // 2}"
             )
-        return int(given)
+        return int(binning)
     if not is_lazy(counts):
         return 1
     available = available_memory()
@@ -58,7 +60,7 @@ def checked_binning(given: int | None, counts, geometry) -> int:
 
 
 def coarse_emission(counts, inside, size: int, binning: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the means over cubes of the counts inside the particle, (element, z, x, y), and of what is inside, (z, x, y)."""
+    """Return the means over cubes of counts (element, z, x, y) and of the particle (z, x, y)."""
     emitting = np.where(inside, np.maximum(counts, 0), 0).astype(np.float32)
     both = np.concatenate([emitting, inside[None].astype(np.float32)])
     both = np.asarray(cube_means(both, size, binning))
@@ -66,7 +68,10 @@ def coarse_emission(counts, inside, size: int, binning: int) -> tuple[np.ndarray
 
 
 def mass_per_count(volume, elements, factors, density, dose, solid_angle) -> np.ndarray:
-    """Return the density of each element (g/cm^3) for a count, up to a common factor where the mean density is given."""
+    """Return the density of each element (g/cm^3) per count.
+
+    Up to a common factor where the mean density is given.
+    """
     if density is not None:
         return 1 / np.array([factors[name] for name in elements])
     known = {"dose": dose_of(volume, dose), "solid_angle": solid_angle_of(volume, solid_angle)}
@@ -74,13 +79,16 @@ def mass_per_count(volume, elements, factors, density, dose, solid_angle) -> np.
 
 
 def in_coarse_pixels(alignment, size: int):
-    """Return an alignment in pixels of so many of its own; the drift is in pixels per line, and stays."""
+    """Return an alignment in pixels `size` times as large; the drift, px per line, stays."""
     parts = {name: getattr(alignment, name) / size for name in ("across", "along", "axis_offset")}
     return replace(alignment, **parts, pixel_size=None, quality=None)
 
 
 def transmission_of(series, rays: np.ndarray, places: Sequence[int], size: int):
-    """Return coarse rays (element, tilt, x, y) at all pixels and channels of a series, (tilt, element, y, x), lazy if that is."""
+    """Return coarse rays (element, tilt, x, y) at all pixels and channels of a series.
+
+    Shape (tilt, element, y, x), lazy if the series is.
+    """
     shape = series.array("element", "tilt", "x", "y").shape
 
     def rows(start: int, stop: int) -> np.ndarray:
@@ -95,21 +103,23 @@ def transmission_of(series, rays: np.ndarray, places: Sequence[int], size: int):
 
     chunks = series.array("tilt", "element", "y", "x").chunks[2]
     ends = np.cumsum(chunks).tolist()
-    made = [
+    blocks = [
         da.from_delayed(
             dask.delayed(rows)(end - n, end), (shape[1], shape[0], n, shape[2]), np.float32
         )
         for end, n in zip(ends, chunks, strict=True)
     ]
-    return da.concatenate(made, axis=2)
+    return da.concatenate(blocks, axis=2)
 
 
-def mean_density_of(given, masses, elements) -> float:
-    """Return the mean density of the particle, g/cm^3: a number, or that of a mixture of the pure elements by their masses."""
-    if given != "nominal":
-        if isinstance(given, str) or not (np.isfinite(given) and given > 0):
-            raise ValueError(f"density={given!r} must be a positive number in g/cm^3, or 'nominal'")
-        return float(given)
+def mean_density_of(density, masses, elements) -> float:
+    """Return the mean density of the particle, g/cm^3: a number, or that of its mixture."""
+    if density != "nominal":
+        if isinstance(density, str) or not (np.isfinite(density) and density > 0):
+            raise ValueError(
+                f"density={density!r} must be a positive number in g/cm^3, or 'nominal'"
+            )
+        return float(density)
     shares = masses.sum(axis=(1, 2, 3), dtype=np.float64)
     pure = densities(elements)
     if not np.isfinite(pure[shares > 0]).all():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The projector of the "astra_cpu" back-end: ASTRA's 2-D 'linear' projector, slice by slice, a reference for the others."""
+"""The "astra_cpu" back-end: ASTRA's 2-D 'linear' projector, slice by slice, as a reference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from hyperspy_multitomo.tomography.projectors import Projector
 
 
 class AstraCpuProjector(Projector):
-    """ASTRA's parallel-beam projector 'linear' on the CPU (W. van Aarle et al., Ultramicroscopy 157 (2015) 35).
+    """ASTRA's parallel-beam projector 'linear' on the CPU.
+
+    W. van Aarle et al., Ultramicroscopy 157 (2015) 35, doi:10.1016/j.ultramic.2015.05.002.
 
     ASTRA's rows run against its vertical axis, ours with z: its vertical coordinate is -z.
     """
@@ -28,7 +30,7 @@ class AstraCpuProjector(Projector):
 
     @contextmanager
     def _algorithm(self, kind: str, volume: np.ndarray, projections: np.ndarray):
-        """Give the ASTRA algorithm that works on these two arrays (z, x) and (tilt, x), in place."""
+        """Yield a call that runs ASTRA's algorithm on these arrays (z, x) and (tilt, x)."""
         import astra
 
         volume_geometry = astra.create_vol_geom(*self.domain_shape)
@@ -54,13 +56,13 @@ class AstraCpuProjector(Projector):
             np.zeros(self.domain_shape, np.float32),
             np.zeros(self._sinogram_shape, np.float32),
         )
-        given, wanted = (volume, projections) if kind == "FP" else (projections, volume)
+        input_, output = (volume, projections) if kind == "FP" else (projections, volume)
         with self._algorithm(kind, volume, projections) as run:
             for channel in range(channels):
                 for y in range(slices):
-                    given[...] = source[channel, :, :, y]
+                    input_[...] = source[channel, :, :, y]
                     run()
-                    result[channel, :, :, y] = wanted
+                    result[channel, :, :, y] = output
         # ASTRA's lengths are in voxels.
         return result * np.float32(self.geometry.pixel_size)
 

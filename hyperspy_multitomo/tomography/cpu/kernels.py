@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The linear (Joseph) projector pair on lanes: one set of weights serves all slices of a group, both ways.
+"""The linear (Joseph) projector pair on lanes: one set of weights serves a group of slices.
 
 Voxel (x, z) has its centre on the detector at p. With c = max(|cos t|, |sin t|) and the voxel size
 s, the weight of that voxel in ray u is s/c max(0, 1 - |u - p|/c): linear interpolation on the rows
@@ -40,7 +40,9 @@ kernel = compiled(error_model="numpy")
 
 @kernel
 def _voxel_weights(first, near, far, table, start, tilts, z, x, length, nu, tilt_stride):
-    """Weights of the two rays of each of `tilts` tilts that can meet each voxel of a tile, and where the first is stored.
+    """Write the weights of the two rays per tilt that can meet each voxel of a tile.
+
+    `first` receives where the first of the two is stored.
 
     Positions within the tile are counted from the whole part of its corner's, in single precision,
     which places them to 2e-6 px; in double precision the weights would take more than twice the
@@ -66,7 +68,9 @@ def _voxel_weights(first, near, far, table, start, tilts, z, x, length, nu, tilt
 
 @kernel
 def _ray_weights(first, near, far, rows, base, s, inverse, length, along, row, next_row, stride):
-    """Weights of the two voxels of each row of a band that each ray of a run can meet, and where the first of the two is stored.
+    """Write the weights of the two voxels per row of a band that each ray of a run can meet.
+
+    `first` receives where the first of the two is stored.
 
     Voxel 0 of the band's first row falls on `base`, counted from the first ray of the run, that of
     the next ones on `s` more; `inverse` is 1 over the step from voxel to voxel.
@@ -89,7 +93,9 @@ def _ray_weights(first, near, far, rows, base, s, inverse, length, along, row, n
 
 @kernel
 def _rays_of_tile(base, c, half, start, along, nu):
-    """Range of rays that cross the middle row of a band within RUN voxels from `start`; the rim tiles take what lies beyond.
+    """Return the range of rays that cross the middle row of a band within RUN voxels from `start`.
+
+    The tiles at the rim take the rays beyond it.
 
     `half` is how far (in detector pixels) the outer rows of the band are displaced against its
     middle.
@@ -107,7 +113,7 @@ def _rays_of_tile(base, c, half, start, along, nu):
 
 @kernel
 def _sum_rays(volume, projections, ray, rays, rows, stride, first, near, far):
-    """Add what `rays` rays collect on the rows of a band to the projections, from the element `ray` on."""
+    """Add the sums of `rays` rays over the rows of a band to the projections, from `ray` on."""
     for k in range(rays):
         a = load(projections, ray + k)
         b = zero(projections)
@@ -134,9 +140,8 @@ def _project_channel(volume, projections, table, length, shape, channel, start, 
     plane = volume[channel * nz * row_stride :]
     for ray in range((channel * nt + start) * tilt_stride, (channel * nt + stop) * tilt_stride):
         store(projections, ray, zero(projections))
-    for steep in range(
-        2
-    ):  # rows along x for the tilts up to 45 degrees, then rows along z for the others
+    # Rows along x for the tilts up to 45 degrees, then rows along z for the others.
+    for steep in range(2):
         if steep:
             rows, along, next_row, next_voxel = nx, nz, 1, row_stride
         else:
@@ -184,7 +189,7 @@ def _project_channel(volume, projections, table, length, shape, channel, start, 
 
 @kernel
 def project(volume, projections, table, length, shape, group, start, stop):
-    """Project all channels of a group of slices at the tilts from `start` to before `stop`: y = W x.
+    """Project all channels of a group at the tilts from `start` to before `stop`: y = W x.
 
     `length` is the voxel size, the unit of the line integrals.
     """
@@ -194,7 +199,7 @@ def project(volume, projections, table, length, shape, group, start, stop):
 
 @kernel
 def _sum_tile(sums, projections, tilts, height, width, first, near, far, begin):
-    """Add what the rays of `tilts` tilts give to each voxel of a tile to its sum, which starts from zero with `begin`."""
+    """Add the rays of `tilts` tilts to the sum of each voxel of a tile, from zero with `begin`."""
     for r in range(height):
         for k in range(width):
             voxel = r * TILE + k
@@ -215,10 +220,10 @@ def _sum_tile(sums, projections, tilts, height, width, first, near, far, begin):
 
 @kernel
 def _finish_tile(
-    volume, sums, voxel, step, channel, z, x, multiply, extra, shares, share, mask, shared_voxel, nonnegative,
-    height, width, stride,
+    volume, sums, voxel, step, channel, z, x, multiply, extra, shares, share, mask, shared_voxel,
+    nonnegative, height, width, stride,
 ):  # fmt: skip
-    """Put the sums of a tile into the volume: as they are where `step` is None, else as the update of an iteration."""
+    """Write the sums of a tile into the volume, as the update of an iteration with a `step`."""
     for r in range(height):
         for k in range(width):
             v = voxel + r * stride + k
@@ -258,7 +263,7 @@ def back_project(
     mask,
     nonnegative,
 ):
-    """Project back into the rows z from `start` to before `stop` of all channels of a group of slices: b = W^T y.
+    """Back project into the rows z from `start` to before `stop` of all channels: b = W^T y.
 
     With `step` None the volume becomes b. With `step` C, an array (channel, z, x) or lanes like the
     volume, it becomes the next iterate of a solver, x + C (b + shares_channel extra), or x + x C b
@@ -285,6 +290,7 @@ def back_project(
                 voxel = ((group * channels + channel) * nz + z) * row_stride + x
                 shared_voxel = (group * nz + z) * row_stride + x
                 _finish_tile(
-                    volume, sums, voxel, step, channel, z, x, multiply, extra, shares, group * channels + channel,
-                    mask, shared_voxel, nonnegative, height, width, row_stride,
+                    volume, sums, voxel, step, channel, z, x, multiply, extra, shares,
+                    group * channels + channel, mask, shared_voxel, nonnegative, height, width,
+                    row_stride,
                 )  # fmt: skip

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sums and products on lanes in which every slice of every channel has factors of its own.
+"""Sums and products on lanes with separate factors for every slice of every channel.
 
 Arrays are flat lanes (group, channel, row, element), `size` is (channels, rows, elements of a row,
 row stride); factors and results are lanes (group, channel) and (channel,). A kernel does the rows
@@ -13,8 +13,8 @@ from hyperspy_multitomo.tomography.cpu.simd import fma, load, store, zero
 
 
 @kernel
-def inner(a, b, size, group, start, stop, found):
-    """Write the sums of a b of every slice and row into the lanes `found` (group, channel, row)."""
+def inner(a, b, size, group, start, stop, sums):
+    """Write the sums of a b of every slice and row into the lanes `sums` (group, channel, row)."""
     channels, rows, length, stride = size
     for c in range(channels):
         for row in range(start, stop):
@@ -22,7 +22,7 @@ def inner(a, b, size, group, start, stop, found):
             total = zero(a)
             for k in range(at * stride, at * stride + length):
                 total = fma(load(a, k), load(b, k), total)
-            store(found, at, total)
+            store(sums, at, total)
 
 
 @kernel

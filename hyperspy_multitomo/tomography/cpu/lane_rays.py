@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The projections of one projector in lanes: room for W x, the tasks that fill it, and those that project it back."""
+"""The rays of one projector in lanes: their array, and the tasks that project and back project."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import numpy as np
 
 from hyperspy_multitomo.tomography.cpu.kernels import TILE, back_project, project
 from hyperspy_multitomo.tomography.cpu.lanes import empty_lanes
-from hyperspy_multitomo.tomography.cpu.numba_projector import NumbaProjector
+from hyperspy_multitomo.tomography.cpu.numba_projector import numba_projector
+from hyperspy_multitomo.tomography.projectors import Projector
 
 
-class Rays:
-    """W x of all channels in lanes, `rays`, in the detector pixels of one voxel that `NumbaProjector.rays` has.
+class LaneRays:
+    """W x of all channels in the lanes `rays`, in detector pixels of one voxel.
 
     Parameters
     ----------
-    A : NumbaProjector
+    A : Projector
+        Of the "numba" back-end.
     channels : int
     slices : int
         Of the volume.
@@ -23,11 +25,11 @@ class Rays:
         Lanes of a group.
     """
 
-    def __init__(self, A: NumbaProjector, channels: int, slices: int, count: int):
-        self.A, self.count, self.shape = A, count, A.shape(channels)
-        self.groups = -(-slices // count)
+    def __init__(self, A: Projector, channels: int, slices: int, count: int):
+        self.A = numba_projector(A)
+        self.count, self.shape, self.groups = count, self.A.shape(channels), -(-slices // count)
         self.rays = self.empty()
-        self.tasks = [(number, *task) for number, task in enumerate(A.tilt_tasks(self.groups))]
+        self.tasks = [(number, *task) for number, task in enumerate(self.A.tilt_tasks(self.groups))]
 
     def empty(self) -> np.ndarray:
         """Return more lanes of the same layout, not initialised."""
@@ -61,9 +63,12 @@ class Rays:
         mask=None,
         nonnegative: bool = False,
     ) -> None:
-        """Project `rays` back into the rows of a task, which become the next iterate with a `step`: see `back_project`."""
+        """Back project `rays` into the rows of a task; with a `step`, make the next iterate.
+
+        See `kernels.back_project`.
+        """
         sums = empty_lanes(TILE * TILE, self.count)
         back_project(
-            self.rays, volume, self.A.table, self.A.geometry.pixel_size, self.shape, group, start, stop, sums,
-            step, multiply, extra, shares, mask, nonnegative,
+            self.rays, volume, self.A.table, self.A.geometry.pixel_size, self.shape, group, start,
+            stop, sums, step, multiply, extra, shares, mask, nonnegative,
         )  # fmt: skip

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lanes arrays: groups of slices laid side by side, so that one weight serves a whole vector of them.
+"""Lanes arrays: groups of slices side by side, so that one weight serves a vector of them.
 
 An array (channel, a, b, y) becomes (group, channel, a, b), each element holding the values of L
 slices. Rows b are padded to an odd number of elements, because rows whose distance is a power of
@@ -14,15 +14,20 @@ import numpy as np
 
 from hyperspy_multitomo.tomography.cpu.simd import ALIGNMENT, lanes_dtype
 
-# What a group of 64, 32, 16 or 8 lanes costs, measured: weights and loops cost each group the same.
+# Relative time of a group of 64, 32, 16 or 8 lanes, measured: weights and loops cost each group the
+# same.
 _COST_OF_GROUP = {64: 1.0, 32: 0.58, 16: 0.38, 8: 0.27}
-# Part of the time that groups of a second width have to save: their kernels are compiled too.
+# Fraction of the time that groups of a second width have to save, as their kernels have to be
+# compiled too.
 _SAVING = 0.12
 
 
 @cache
 def _lane_counts() -> tuple[int, ...]:
-    """Numbers of lanes worth using: two sums of 64 fill the registers of AVX-512, and would overflow any other machine's."""
+    """Return the numbers of lanes worth using.
+
+    Two sums of 64 lanes fill the registers of AVX-512, and overflow those of any other machine.
+    """
     import llvmlite.binding as llvm
 
     wide = llvm.get_host_cpu_features().get("avx512f", False)
@@ -39,10 +44,10 @@ def lane_count(slices: int) -> int:
 
 
 def blocks(slices: int, channels: int = 1) -> list[tuple[int, int, int]]:
-    """Cut slices into blocks (start, stop, lanes) of whole groups of one width each, for slices that are independent.
+    """Cut independent slices into blocks (start, stop, lanes) of whole groups of one width each.
 
-    Slices that overfill groups of one width are left to narrower ones where that saves time: 80 to
-    64 + 16 lanes. A block whose `channels` times slices fit into one group has as many lanes.
+    The slices that overfill groups of one width go into narrower ones where that saves time: 80
+    into 64 + 16 lanes. A block whose `channels` times slices fit into one group has as many lanes.
     """
     if channels * slices <= max(_lane_counts()) and channels > 1:
         return [(0, slices, min(count for count in _lane_counts() if count >= channels * slices))]
@@ -59,19 +64,19 @@ def blocks(slices: int, channels: int = 1) -> list[tuple[int, int, int]]:
     return best
 
 
-def _cost_of_blocks(found: list[tuple[int, int, int]]) -> float:
-    return sum(_cost(stop - start, count) for start, stop, count in found)
+def _cost_of_blocks(cut: list[tuple[int, int, int]]) -> float:
+    return sum(_cost(stop - start, count) for start, stop, count in cut)
 
 
 def cost_of(slices: int, channels: int = 1) -> float:
-    """Return what `slices` independent slices take, in units of what one channel of a full group of 64 does."""
-    found = blocks(slices, channels)
-    return _cost_of_blocks(found) * (1 if _abreast(found, channels) else channels)
+    """Return the cost of `slices` independent slices; 1 is one channel of a full group of 64."""
+    cut = blocks(slices, channels)
+    return _cost_of_blocks(cut) * (1 if _abreast(cut, channels) else channels)
 
 
-def _abreast(found: list[tuple[int, int, int]], channels: int) -> bool:
-    """Tell whether all channels of all slices lie in one group."""
-    return len(found) == 1 and channels * found[0][1] <= found[0][2]
+def _abreast(cut: list[tuple[int, int, int]], channels: int) -> bool:
+    """Return whether all channels of all slices fit into one group."""
+    return len(cut) == 1 and channels * cut[0][1] <= cut[0][2]
 
 
 def odd(length: int) -> int:
@@ -80,14 +85,17 @@ def odd(length: int) -> int:
 
 
 def empty_lanes(elements: int, count: int) -> np.ndarray:
-    """Return a flat lanes array of `elements` elements of `count` lanes, aligned, not initialised."""
+    """Return a flat, aligned lanes array of `elements` elements of `count` lanes, not set."""
     raw = np.empty(elements * count * 4 + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + elements * count * 4].view(lanes_dtype(count))
 
 
 def pack(array: np.ndarray, count: int) -> np.ndarray:
-    """Return the lanes array of `array` (channel, a, b, y), flat (group, channel, a, stride of b); unused lanes are 0."""
+    """Return the lanes array (group, channel, a, stride of b) of an array (channel, a, b, y), flat.
+
+    Unused lanes are 0.
+    """
     channels, a, b, slices = array.shape
     groups = -(-slices // count)
     packed = empty_lanes(groups * channels * a * odd(b), count)

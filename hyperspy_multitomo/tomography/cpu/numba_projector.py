@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The projector of the "numba" back-end: packs slices into lanes and shares the compiled kernels out to threads."""
+"""The "numba" back-end: slices packed into lanes, compiled kernels shared out to threads."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from hyperspy_multitomo.tomography.cpu.kernels import TILE, TILTS, back_project,
 from hyperspy_multitomo.tomography.cpu.lanes import blocks, empty_lanes, odd, pack, unpack
 from hyperspy_multitomo.tomography.projectors import Projector
 
-# Weights (of a voxel at a tilt) in a task, 0.1 to 0.5 ms of work; to hand one to a thread takes
-# some 0.03 ms.
+# Weights (of a voxel at a tilt) in a task at least, 0.1 to 0.5 ms of work: handing a task to a
+# thread takes some 0.03 ms.
 _FEWEST_WEIGHTS = 2**17
 
 
 class NumbaProjector(Projector):
-    """Joseph's projector on the CPU, compiled by numba, exactly adjoint; see `kernels` for the formula."""
+    """Joseph's projector on the CPU, compiled by numba, exactly adjoint; see `kernels`."""
 
     backend = "numba"
 
     def __init__(self, geometry, threads=None):
         super().__init__(geometry, threads)
-        nz, nx = geometry.volume_shape
+        nz, nx = self.domain_shape
         directions = geometry.directions
         corner = self.rays.origins - directions @ [(nx - 1) / 2, (nz - 1) / 2]
         self.table = np.column_stack([directions, corner])
@@ -33,7 +33,10 @@ class NumbaProjector(Projector):
         return channels, nz, nx, odd(nx), self.range_shape[0], nu, odd(nu)
 
     def tilt_tasks(self, groups: int) -> list[tuple[int, int, int]]:
-        """Return the (group, start, stop) of the forward tasks; several tilts share what they read of the volume."""
+        """Return the (group, start, stop) of the forward tasks.
+
+        A task has several tilts, which share what they read of the volume.
+        """
         chunks = ranges(self.range_shape[0], self._parts(groups, 2), 4, 2 * TILTS)
         return [(group, *chunk) for group in range(groups) for chunk in chunks]
 
@@ -43,7 +46,7 @@ class NumbaProjector(Projector):
         return [(group, *chunk) for group in range(groups) for chunk in chunks]
 
     def _parts(self, groups: int, most: int) -> int:
-        """Return into how many tasks a group is cut: up to `most` for each thread, none shorter than its overhead."""
+        """Return the tasks of a group: up to `most` per thread, each longer than its overhead."""
         weights = self.range_shape[0] * self.domain_shape[0] * self.domain_shape[1]
         each = min(max(groups * weights // (self.threads * _FEWEST_WEIGHTS), 1), most)
         return -(-each * self.threads // groups)
@@ -98,6 +101,13 @@ class NumbaProjector(Projector):
 
         with Workers(self.threads) as workers:
             return _by_blocks(part_of, projections)
+
+
+def numba_projector(A: Projector) -> NumbaProjector:
+    """Return the projector, which has to be of the "numba" back-end."""
+    if not isinstance(A, NumbaProjector):
+        raise TypeError(f"the projector is a {type(A).__name__}; expected a NumbaProjector")
+    return A
 
 
 def _by_blocks(call, array: np.ndarray) -> np.ndarray:

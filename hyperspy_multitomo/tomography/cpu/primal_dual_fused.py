@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The primal-dual iteration by the compiled kernels: all that it keeps stays in lanes from the first iteration to the last."""
+"""The primal-dual iteration by compiled kernels: all arrays stay in lanes throughout."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from hyperspy_multitomo.tomography.cpu.kernels import TILE, back_project, project
-from hyperspy_multitomo.tomography.cpu.lane_rays import Rays
+from hyperspy_multitomo.tomography.cpu.lane_rays import LaneRays
 from hyperspy_multitomo.tomography.cpu.lanes import empty_lanes, lane_count, odd, pack, unpack
+from hyperspy_multitomo.tomography.cpu.numba_projector import numba_projector
 from hyperspy_multitomo.tomography.cpu.ray_duals import (
     measure_rays,
     step_rays,
@@ -23,10 +24,10 @@ from hyperspy_multitomo.tomography.cpu.variation_kernels import (
     step_primal,
     variation,
 )
+from hyperspy_multitomo.tomography.differences import stored_elements
 from hyperspy_multitomo.tomography.functionals import LEAST
-from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, PrimalDual, TextbookPrimalDual
+from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, PrimalDual
 from hyperspy_multitomo.tomography.projectors import spread
-from hyperspy_multitomo.tomography.steps import fits_lanes
 from hyperspy_multitomo.tomography.variational_system import Term, VariationalSystem
 
 _COUPLINGS = {"uncoupled": PER_CHANNEL, "frobenius": TOGETHER, "nuclear": NUCLEAR}
@@ -38,11 +39,11 @@ def _zeros(elements: int, count: int) -> np.ndarray:
     return lanes
 
 
-class _TermRays(Rays):
+class _TermRays(LaneRays):
     """Rays of one data term, with its data and their dual variables.
 
-    It projects volumes (group, channel, z, x) of `channels` channels of which it sees those from
-    `first` on, one for each row of data; `scales` (row,) are factors of what it sees.
+    It projects volumes (group, channel, z, x) of `channels` channels, of which it sees those from
+    `first` on, one for each row of data, multiplied by `scales` (row,).
     """
 
     def __init__(self, term: Term, scales: np.ndarray, first: int, channels: int, count: int):
@@ -58,7 +59,8 @@ class _TermRays(Rays):
         self._sums = np.zeros((len(self.tasks), term.rows, 2))
         self.rays["lanes"][:] = 0
         self._duals = _zeros(self.rays.size, count)
-        self._steps = self._background = None  # until `renew`
+        self._steps: np.ndarray | None = None  # until `renew`
+        self._background: np.ndarray | None = None
 
     def renew(self, term: Term, steps: np.ndarray) -> None:
         """Take the background of a term and the step sizes."""
@@ -70,7 +72,10 @@ class _TermRays(Rays):
         )
 
     def _group(self, volume, group):
-        """Return the parts of a volume's lanes and of the rays that belong to a group, for kernels that take it for the first."""
+        """Return the lanes of a volume and of the rays that belong to a group.
+
+        Kernels that are given these take them for group 0.
+        """
         rows, nz, _, stride, nt, _, tilt_stride = self.shape
         start, length = (group * self._channels + self._first) * nz * stride, rows * nz * stride
         rays = rows * nt * tilt_stride
@@ -97,16 +102,17 @@ class _TermRays(Rays):
         """Do the step of the duals at the tilts of a task, and weigh them for the way back."""
         self.project(volume, *task)
         step_rays(
-            self.rays, self._seen, self._duals, self._data, self._background, self._steps, self._gains, self._weights,
-            self._scales, self._share, self._poisson, rho, self.shape, *task,
+            self.rays, self._seen, self._duals, self._data, self._background, self._steps,
+            self._gains, self._weights, self._scales, self._share, self._poisson, rho, self.shape,
+            *task,
         )  # fmt: skip
 
     def measure(self, volume, number, *task):
-        """Take note of squares and discrepancies at the tilts of a task, and weigh the duals for the way back."""
+        """Sum squares and discrepancies at the tilts of a task, and weigh the duals."""
         self.project(volume, *task)
         measure_rays(
-            self._seen, self._data, self._background, self._gains, self._weights, self._scales, LEAST, self._poisson, self.shape,
-            *task, self._sums[number],
+            self._seen, self._data, self._background, self._gains, self._weights, self._scales,
+            LEAST, self._poisson, self.shape, *task, self._sums[number],
         )  # fmt: skip
         self.weigh(number, *task)
 
@@ -134,21 +140,24 @@ class _TermRays(Rays):
 
 
 class FusedPrimalDual(PrimalDual):
-    """The iteration of `TextbookPrimalDual` in four passes: the data back, volume and field, their duals, the rays.
+    """The iteration of `TextbookPrimalDual` in four passes.
 
-    The over-relaxed volume is not kept: it follows from u~ and the extrapolated one. Numbers held
-    per voxel and channel are 6 (TV) or 18 (TGV) in three dimensions, 5 or 12 in two.
+    They are the back projection of the data, the volume and the field, their duals, and the rays.
+
+    The over-relaxed volume is not stored: it follows from u~ and the extrapolated one. There are 6
+    (TV) or 18 (TGV) numbers per voxel and channel in three dimensions, 5 or 12 in two.
     """
 
     def __init__(self, system: VariationalSystem):
         super().__init__(system)
         s, (nz, nx) = system, system.A.domain_shape
+        projector = numba_projector(system.A)
         slices = s.initial.shape[-1]
         count = self._lanes = lane_count(slices)
         stride, groups = odd(nx), -(-slices // count)
         self._size = s.channels, s.dimensions, nz, nx, stride, groups
-        self._shape = s.A.shape(s.channels)
-        self._rows = s.A.row_tasks(groups)
+        self._shape = projector.shape(s.channels)
+        self._rows = projector.row_tasks(groups)
         self._best, self._ahead = pack(s.start(), count), pack(s.start(), count)
         self._back = _zeros(self._best.size, count)
         voxels = groups * nz * nx * s.channels
@@ -158,7 +167,7 @@ class FusedPrimalDual(PrimalDual):
             self._field, self._field_ahead = (
                 _zeros(voxels * s.dimensions, count) for _ in range(2)
             )
-            self._q = _zeros(voxels * _elements(s.dimensions), count)
+            self._q = _zeros(voxels * stored_elements(s.dimensions), count)
         self._ends = _ends(slices, groups, count)
         self._mask = pack(s.mask[None], count) if s.mask is not None and s.mask.ndim == 3 else None
         self._values = np.zeros((len(self._rows), 3))
@@ -178,19 +187,16 @@ class FusedPrimalDual(PrimalDual):
         s = self.system
         self._volume_steps = s.volume_steps
         if s.mask is not None and s.mask.ndim == 2:
-            self._volume_steps = (
-                s.volume_steps * s.mask
-            )  # a volume that starts at 0 outside stays there
+            # A volume that starts at 0 outside the mask stays there.
+            self._volume_steps = s.volume_steps * s.mask
         for term, steps, rays in zip(s.terms, s.data_steps, self._rays, strict=True):
             rays.renew(term, steps)
             if term.mix is not None:
                 self._shares = np.float32(s.scales if term.mix.ndim == 4 else s.scales * term.mix)
                 self._mix = pack(term.mix, self._lanes) if term.mix.ndim == 4 else None
 
-    def go_on(
-        self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None
-    ) -> None:
-        """Go on with a problem of other factors and background of the mixed term, from u and w if they are given."""
+    def continue_with(self, system, u=None, w=None):
+        """See `PrimalDual`."""
         with self._lock:
             self.system = system
             self._renew()
@@ -200,9 +206,11 @@ class FusedPrimalDual(PrimalDual):
                 self._field, self._field_ahead = self._packed(w), self._packed(w)
 
     def _scratch(self):
-        return empty_lanes(self.system.channels * _elements(self.system.dimensions), self._lanes)
+        elements = stored_elements(self.system.dimensions)
+        return empty_lanes(self.system.channels * elements, self._lanes)
 
-    def _feasible(self):
+    def feasible(self):
+        """Return (u, w)."""
         volume = unpack(self._best, self.system.initial.shape)
         return volume, self._unpacked(self._field, self.system.dimensions)
 
@@ -231,11 +239,11 @@ class FusedPrimalDual(PrimalDual):
         """Return (u, w, p, q, s)."""
         dimensions = self.system.dimensions
         p = self._unpacked(self._p, dimensions)
-        q = self._unpacked(self._q, _elements(dimensions))
-        return *self._feasible(), p, q, [rays.duals for rays in self._rays]
+        q = self._unpacked(self._q, stored_elements(dimensions))
+        return *self.feasible(), p, q, [rays.duals for rays in self._rays]
 
     def _arrays(self):
-        s, elements = self.system, _elements(self.system.dimensions)
+        s, elements = self.system, stored_elements(self.system.dimensions)
         yield "best", unpack(self._best, s.initial.shape)
         yield "ahead", unpack(self._ahead, s.initial.shape)
         yield "p", self._unpacked(self._p, s.dimensions)
@@ -286,9 +294,9 @@ class FusedPrimalDual(PrimalDual):
     def _primal(self, *task):
         s = self.system
         step_primal(
-            self._best, self._ahead, self._field, self._field_ahead, self._p, self._q, self._back, self._extra, self._shares,
-            self._mix, self._volume_steps,
-            np.float32(s.field_step), np.float32(s.relaxation), s.nonnegative, self._mask, self._ends, self._size, *task,
+            self._best, self._ahead, self._field, self._field_ahead, self._p, self._q, self._back,
+            self._extra, self._shares, self._mix, self._volume_steps, np.float32(s.field_step),
+            np.float32(s.relaxation), s.nonnegative, self._mask, self._ends, self._size, *task,
         )  # fmt: skip
 
     def _duals(self, *task):
@@ -303,8 +311,8 @@ class FusedPrimalDual(PrimalDual):
     def _variation(self, number, *task):
         s = self.system
         variation(
-            self._best, self._field, _COUPLINGS[s.coupling], self._ends, self._size, *task, self._scratch(),
-            self._values[number],
+            self._best, self._field, _COUPLINGS[s.coupling], self._ends, self._size, *task,
+            self._scratch(), self._values[number],
         )  # fmt: skip
 
     def _measure(self):
@@ -333,7 +341,7 @@ class FusedPrimalDual(PrimalDual):
             self._workers.run(self._project_back, self._rows)
             if self._cancelled.is_set():
                 return
-            # No cancelling from here on: what is begun makes a whole iterate.
+            # No cancelling from here on: the iterate is completed.
             self._workers.run(self._primal, self._rows)
             self._workers.run(self._duals, self._rows)
             rho = np.float32(self.system.relaxation)
@@ -342,28 +350,14 @@ class FusedPrimalDual(PrimalDual):
             self._count(self._measure() if self.measured else self.residuals)
 
 
-def _elements(dimensions: int) -> int:
-    """Return how many elements of a symmetric matrix are stored."""
-    return dimensions * (dimensions + 1) // 2
-
-
 def _ends(slices: int, groups: int, count: int) -> np.ndarray:
-    """Return lanes of ones where a slice has a next one, led by lanes of zeros, then of ones where there is a slice."""
+    """Return lanes that are 1 where a slice has a next one, then where there is a slice.
+
+    One element of zeros comes first, for the group before the first.
+    """
     numbers = np.arange(groups * count).reshape(groups, count)
     ends = empty_lanes(2 * groups + 1, count)
     ends["lanes"][:] = np.concatenate(
         [np.zeros((1, count)), numbers + 1 < slices, numbers < slices]
     )
     return ends
-
-
-def primal_dual_of(system: VariationalSystem) -> PrimalDual:
-    """Return the fused form where every projector is numba's, the device's where every one is a device's, else the textbook's.
-
-    A pair of the device that is not adjoint makes way for the one that is, with a warning.
-    """
-    if all(fits_lanes(term.A) for term in system.terms):
-        return FusedPrimalDual(system)
-    from hyperspy_multitomo.tomography.cuda.primal_dual import CudaPrimalDual, adjoint, on_device
-
-    return CudaPrimalDual(adjoint(system)) if on_device(system) else TextbookPrimalDual(system)

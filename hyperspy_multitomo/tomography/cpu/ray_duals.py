@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The rays of the primal-dual method on lanes: the step of the data's dual variables, what they project back, and their values.
+"""Rays of the primal-dual method on lanes: steps of the data's duals, and their values.
 
 Arrays are flat lanes (group, row, tilt, u) of one data term, `shape` is that of `kernels` with rows
 for channels. A row expects a = g scale W v + b of the volume v that it sees, with its gain g (row,
@@ -54,7 +54,9 @@ def step_rays(
     start,
     stop,
 ):
-    """Do s <- s + rho (prox(s + sigma a) - s), and write g scale share s, which is projected back next, to `projections`.
+    """Do s <- s + rho (prox(s + sigma a) - s), and write g scale share s to `projections`.
+
+    The latter is back projected next.
 
     The proximal map is that of the conjugate of the discrepancy: Kullback-Leibler where `poisson`,
     else least squares, times the `weights` (row,). `steps` sigma are (row, tilt, u); `share` is 1
@@ -101,7 +103,10 @@ def weigh_duals(projections, duals, gains, scales, share, shape, group, start, s
 def measure_rays(
     seen, data, background, gains, weights, scales, least, poisson, shape, group, start, stop, sums
 ):
-    """Write the sums of (f - a)^2 and of the discrepancy of every row to `sums` (row, 2); no a is taken to be below `least`."""
+    """Write the sums of (f - a)^2 and of the discrepancy of every row to `sums` (row, 2).
+
+    No a is taken to be below `least`.
+    """
     rows, _, _, _, nt, nu, tilt_stride = shape
     sums[:] = 0
     for row in range(rows):
@@ -125,7 +130,9 @@ def measure_rays(
 
 @kernel
 def sum_mixed(volume, total, shares, mix, shape, group, start, stop):
-    """Write sum_c shares_c mix_c v_c to the lanes `total` (group, z, x), rows z; `mix` is lanes like the volume, or None for 1.
+    """Write sum_c shares_c mix_c v_c to the lanes `total` (group, z, x), for the rows z of a task.
+
+    `mix` is lanes like the volume, or None for 1.
 
     `shape` is that of the volume.
     """

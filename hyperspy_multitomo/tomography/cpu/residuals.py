@@ -20,7 +20,7 @@ from hyperspy_multitomo.tomography.cpu.simd import (
 
 @kernel
 def _add_channels(lanes, element, slices, channels):
-    """Replace lanes in which `channels` channels of `slices` slices lie side by side by their sums; (element, lane) float32."""
+    """Replace channels that lie side by side in the lanes (element, lane) by their sums."""
     for y in range(slices):
         total = np.float32(0)
         for c in range(channels):
@@ -30,16 +30,34 @@ def _add_channels(lanes, element, slices, channels):
 
 
 @kernel
+def _sum_elements(
+    projections, ratios, factors, channels, first, stride, rays, abreast, scratch, plain
+):
+    """Write sum_c r_c W x_c of the `rays` rays from `first` on to `scratch`.
+
+    Channels are `stride` elements apart; the rest is that of `mix_residuals`.
+    """
+    for k in range(rays):
+        f = zero(projections)
+        for c in range(channels):
+            f = fma(load(ratios, factors + c), load(projections, first + k + c * stride), f)
+        store(scratch, k, f)
+    if abreast[1] > 1:
+        for k in range(rays):
+            _add_channels(plain, k, abreast[0], abreast[1])
+
+
+@kernel
 def mix_residuals(
-    projections, seen, data, haadf, weights, gains, haadf_gains, coefficients, with_data, abreast, shape, group, start, stop,
-    squares, number, scratch, plain,
+    projections, seen, data, haadf, weights, gains, haadf_gains, coefficients, with_data, abreast,
+    shape, group, start, stop, squares, number, scratch, plain,
 ):  # fmt: skip
-    """Turn the projections W x of one group into what is projected back, for the tilts from `start` to before `stop`.
+    """Turn the projections W x of a group into the weighted residuals that are back projected.
 
     With the residuals e_c = p_c - g_c W x_c of the `with_data` channels that have data, and f = h -
     g_h sum_c r_c W x_c of the HAADF, the projections of channel c become own_c R e_c + mix_c R_h f.
     The pair `weights` holds R = 1/(W 1) and R_h, (tilt, u), which differ where the pixels of the
-    elements are larger. `coefficients` are own, mix and r, lanes (group, channel), `gains` lanes
+    elements are larger. `coefficients` are direct, mix and r, lanes (group, channel), `gains` lanes
     (group, channel with data, tilt); `haadf` is None where there is no sum. `seen` is what the
     detector of the elements sees of W x: the projections themselves, or their means over its
     pixels. `abreast` is (slices, channels) where channels lie side by side in the lanes, and one
@@ -48,7 +66,7 @@ def mix_residuals(
     as float32 `plain`.
     """
     channels, _, _, _, nt, nu, tilt_stride = shape
-    own, mix, ratios = coefficients
+    direct, mix, ratios = coefficients
     nought = zero(projections)
     sums, factors = number * (with_data + 1), group * channels
     for k in range(sums, sums + with_data + 1):
@@ -59,18 +77,10 @@ def mix_residuals(
             first = (group * channels * nt + tilt) * tilt_stride + begin
             datum = (group * with_data * nt + tilt) * tilt_stride + begin
             if haadf is not None:
-                for k in range(rays):
-                    f = nought
-                    for c in range(channels):
-                        f = fma(
-                            load(ratios, factors + c),
-                            load(projections, first + k + c * nt * tilt_stride),
-                            f,
-                        )
-                    store(scratch, k, f)
-                if abreast[1] > 1:
-                    for k in range(rays):
-                        _add_channels(plain, k, abreast[0], abreast[1])
+                _sum_elements(
+                    projections, ratios, factors, channels, first, nt * tilt_stride, rays, abreast,
+                    scratch, plain,
+                )  # fmt: skip
             for k in range(rays):
                 weight, mixed = weights[0][tilt, begin + k], weights[1][tilt, begin + k]
                 f = nought
@@ -88,13 +98,13 @@ def mix_residuals(
                         gain = load(gains, (group * with_data + c) * nt + tilt)
                         e = load(data, datum + k + c * nt * tilt_stride) - gain * load(seen, y)
                         store(squares, sums + c, fma(e, e, load(squares, sums + c)))
-                        total = fma(weight * load(own, factors + c), e, total)
+                        total = fma(weight * load(direct, factors + c), e, total)
                     store(projections, y, total)
 
 
 @kernel
 def average_pixels(projections, seen, binning, shape, group, start, stop):
-    """Write the means over detector pixels of `binning` x `binning` voxels into `seen`, at each of the voxels they cover.
+    """Write the means over detector pixels of `binning` x `binning` voxels to all of their voxels.
 
     Both are the lanes as plain float32 (element, lane); `binning` divides the number of lanes.
     """
@@ -119,7 +129,9 @@ def average_pixels(projections, seen, binning, shape, group, start, stop):
 def count_residuals(
     projections, counts, background, gains, least, shape, group, start, stop, scratch, sums
 ):
-    """Turn the projections W x of one group into g (y/m - 1), m = g W x + b, for the tilts from `start` to before `stop`.
+    """Turn the projections W x of a group into g (y/m - 1), with m = g W x + b.
+
+    It does the tilts from `start` to before `stop`.
 
     `counts` y and `background` b are lanes as the projections are, the background None where there
     is none; no m is taken to be below `least`. Row c of `sums` receives the sums of (y - m)^2 and
@@ -147,7 +159,7 @@ def count_residuals(
 
 @kernel
 def sum_channels(volume, total, ratios, abreast, plain, shape, group, start, stop):
-    """Write sum_c r_c x_c into the lanes `total` (group, z, x), for the rows from `start` to before `stop`.
+    """Write sum_c r_c x_c into the lanes `total` (group, z, x), for the rows of a task.
 
     `ratios` and `abreast` are those of `mix_residuals`, `plain` the total as float32 (element,
     lane).

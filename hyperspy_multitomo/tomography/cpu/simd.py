@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Vectors of float32 lanes inside numba functions: one value of this type holds the same voxel of L neighbouring slices.
+"""Vectors of float32 lanes inside numba functions: one voxel of L neighbouring slices.
 
 A lanes array is a one-dimensional array whose elements are records of L float32 (`lanes_dtype`), so
 that L is part of its type and LLVM splits `<L x float>` into the vector registers that the machine
@@ -22,7 +22,9 @@ ALIGNMENT = 64  # bytes: one AVX-512 register, one cache line
 # and for 64 lanes that two processes compiled may then have one name in the cache on the disk, and
 # a third process that loads both runs one of them on the lanes of the other. The record's own name
 # tells them apart.
-types.Record.mangling_args = property(lambda record: (type(record).__name__, (record.name,)))
+types.Record.mangling_args = property(  # type: ignore[method-assign, assignment]
+    lambda record: (type(record).__name__, (record.name,))
+)
 
 
 class Lanes(types.Type):
@@ -89,7 +91,7 @@ def store(typingctx, array, index, value):
 
 
 def factor_at(factors, channel, z, x, index):
-    """Return factors[channel, z, x], of all lanes alike, or where `factors` are a lanes array its element `index`."""
+    """Return factors[channel, z, x], or element `index` where `factors` are a lanes array."""
 
 
 @overload(factor_at)
@@ -143,7 +145,10 @@ def splat(typingctx, number, array):
 
 @intrinsic
 def fma(typingctx, factor, lanes, addend):
-    """Return factor * lanes + addend, in one rounding where the machine has it; `factor` is a number or lanes."""
+    """Return factor * lanes + addend, in one rounding where the machine has it.
+
+    `factor` is a number or lanes.
+    """
     if (
         not isinstance(lanes, Lanes)
         or addend != lanes
@@ -164,7 +169,7 @@ def fma(typingctx, factor, lanes, addend):
 
 
 def _of_two(instruction, **how):
-    """Return the intrinsic that applies an LLVM instruction to lanes and lanes, or to lanes and a number."""
+    """Return the intrinsic of an LLVM instruction on lanes and lanes, or lanes and a number."""
 
     @intrinsic
     def operation(typingctx, a, b):
@@ -239,7 +244,10 @@ with_sign = _of_one("copysign", 2)  # the magnitude of the first, the sign of th
 
 
 def _neighbours(shift):
-    """Return the intrinsic that reads lanes `shift`, `shift` + 1, .. of two elements laid end to end; negative from the end."""
+    """Return the intrinsic that reads lanes `shift`, `shift` + 1, .. of two elements end to end.
+
+    A negative shift counts from the end.
+    """
 
     @intrinsic
     def operation(typingctx, first, second):
@@ -339,7 +347,10 @@ def quotient(typingctx, numerator, denominator, least):
 
 @intrinsic
 def logarithm(typingctx, lanes):
-    """Return the natural logarithm of every lane to 2e-7, for normal numbers above 0; a finite number for 0."""
+    """Return the natural logarithm of every lane to 2e-7, for normal numbers above 0.
+
+    It is a finite number for 0.
+    """
     if not isinstance(lanes, Lanes):
         return None
 

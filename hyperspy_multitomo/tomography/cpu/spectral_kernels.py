@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Singular values of the small matrices channels x components at every voxel, on lanes: what TNV projects on, and its norm.
+"""Singular values of the matrices channels x components at every voxel, on lanes, for TNV.
 
 The Gram matrix G = J^T J of J, 2 x 2 or 3 x 3 whatever the number of channels, gives the right
 singular vectors V by Jacobi's rotations: one is exact for 2 x 2, `SWEEPS` times three are for 3 x 3
@@ -30,7 +30,10 @@ _LEAST = np.float32(1e-30)
 
 @kernel
 def _rotation(a, b, ab):
-    """Return (tangent, cosine, sine) of the smallest rotation that makes the element `ab` between the diagonal a, b vanish."""
+    """Return (tangent, cosine, sine) of the smallest rotation that zeroes the element `ab`.
+
+    a and b are the diagonal.
+    """
     difference, twice = b - a, ab + ab
     length = root(difference * difference + twice * twice) + _LEAST
     tangent = twice / (difference + with_sign(length, difference))
@@ -131,12 +134,14 @@ def _clip2(matrices, channels, radius):
 def _clip3(matrices, channels, radius):
     unit = ONE / radius
     zz, xx, yy = (
-        _dot(matrices, channels, 3, 0, 0, unit), _dot(matrices, channels, 3, 1, 1, unit), _dot(matrices, channels, 3, 2, 2, unit),
+        _dot(matrices, channels, 3, 0, 0, unit), _dot(matrices, channels, 3, 1, 1, unit),
+        _dot(matrices, channels, 3, 2, 2, unit),
     )  # fmt: skip
     if not any_above(zz + xx + yy, ONE):  # the sum of all squared singular values
         return
     zx, zy, xy = (
-        _dot(matrices, channels, 3, 0, 1, unit), _dot(matrices, channels, 3, 0, 2, unit), _dot(matrices, channels, 3, 1, 2, unit),
+        _dot(matrices, channels, 3, 0, 1, unit), _dot(matrices, channels, 3, 0, 2, unit),
+        _dot(matrices, channels, 3, 1, 2, unit),
     )  # fmt: skip
     az, ax, ay, bz, bx, by, cz, cx, cy = _vectors3(zz, xx, yy, zx, zy, xy, matrices)
     a = ONE / larger(_singular3(matrices, channels, az, ax, ay, unit), ONE)
@@ -161,7 +166,7 @@ def _clip3(matrices, channels, radius):
 
 @kernel
 def clip_singular_values(matrices, channels, components, radius):
-    """Replace singular values s above `radius` by it, J <- J V min(1, radius/s) V^T, in matrices of 2 or 3 components.
+    """Clip singular values s of matrices at `radius`: J <- J V min(1, radius/s) V^T.
 
     Results are right to 1e-5 of the largest singular value, while that is below 100 times the
     radius.
@@ -176,8 +181,8 @@ def clip_singular_values(matrices, channels, components, radius):
 def nuclear_norm(matrices, channels, components):
     """Return the sum of the singular values of matrices of 2 or 3 components."""
     zz, xx, zx = (
-        _dot(matrices, channels, components, 0, 0, ONE), _dot(matrices, channels, components, 1, 1, ONE),
-        _dot(matrices, channels, components, 0, 1, ONE),
+        _dot(matrices, channels, components, 0, 0, ONE), _dot(matrices, channels, components, 1, 1,
+        ONE), _dot(matrices, channels, components, 0, 1, ONE),
     )  # fmt: skip
     if components == 2:
         az, ax, bz, bx = _vectors2(zz, xx, zx, matrices)
@@ -185,7 +190,8 @@ def nuclear_norm(matrices, channels, components):
             matrices, channels, bz, bx, ONE
         )
     zy, xy, yy = (
-        _dot(matrices, channels, 3, 0, 2, ONE), _dot(matrices, channels, 3, 1, 2, ONE), _dot(matrices, channels, 3, 2, 2, ONE),
+        _dot(matrices, channels, 3, 0, 2, ONE), _dot(matrices, channels, 3, 1, 2, ONE),
+        _dot(matrices, channels, 3, 2, 2, ONE),
     )  # fmt: skip
     az, ax, ay, bz, bx, by, cz, cx, cy = _vectors3(zz, xx, yy, zx, zy, xy, matrices)
     a, b = (

@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Some slices of a stacked system in lanes of one width: what the compiled iteration of SIRT and HEBT works on.
+"""Slices of a stacked system in lanes of one width, for the compiled iteration of SIRT and HEBT.
 
-Few slices leave most lanes empty. So all channels lie side by side in the lanes where they have
-room there: lane c S + y holds slice y of S of channel c, the arrays have one channel, and one set
-of weights serves all elements.
+Few slices leave most lanes empty. So all channels lie side by side in the lanes where they fit:
+lane c S + y holds slice y of S of channel c, the arrays have one channel, and one set of weights
+serves all elements.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from hyperspy_multitomo.tomography.cpu.kernels import RUN
-from hyperspy_multitomo.tomography.cpu.lane_rays import Rays
+from hyperspy_multitomo.tomography.cpu.lane_rays import LaneRays
 from hyperspy_multitomo.tomography.cpu.lanes import empty_lanes, pack, unpack
-from hyperspy_multitomo.tomography.cpu.numba_projector import NumbaProjector
 from hyperspy_multitomo.tomography.cpu.residuals import average_pixels, mix_residuals, sum_channels
-from hyperspy_multitomo.tomography.projectors import spread
+from hyperspy_multitomo.tomography.projectors import Projector, spread
 from hyperspy_multitomo.tomography.system import System
 
 
-class Lanes:
+class LaneLayout:
     """How slices and channels of arrays (channel, a, b, y) are laid into lanes.
 
     Parameters
@@ -40,7 +40,7 @@ class Lanes:
         self.sides = (slices, channels) if abreast else (0, 1)
 
     def pack(self, array: np.ndarray) -> np.ndarray:
-        """Return the lanes of an array; one of fewer channels is 0 in the others where these lie side by side."""
+        """Return the lanes of an array; missing channels are 0 where channels lie side by side."""
         if not self.abreast:
             return pack(array, self.count)
         channels, a, b, slices = array.shape
@@ -55,7 +55,7 @@ class Lanes:
         )
 
     def factors(self, values: np.ndarray) -> np.ndarray:
-        """Return lanes (group, channel, a) of values (channel, a), or (channel, a, y) with one for every slice."""
+        """Return lanes (group, channel, a) of values (channel, a), or (channel, a, y) per slice."""
         if values.ndim == 2:
             values = np.broadcast_to(values[..., None], (*values.shape, self.slices))
         return self.pack(values[:, :, None, :])
@@ -70,7 +70,7 @@ class Lanes:
         )
 
     def sums(self, lanes: np.ndarray, channels: int) -> np.ndarray:
-        """Return the sums over the slices (channel,), in double precision, of lanes (.., channel, lane)."""
+        """Return the float64 sums over the slices, (channel,), of lanes (.., channel, lane)."""
         if self.abreast:
             lanes = lanes[..., 0, : self.channels * self.slices].reshape(
                 -1, self.channels, self.slices
@@ -78,15 +78,22 @@ class Lanes:
         return lanes.sum(axis=(0, 2), dtype=np.float64)
 
 
-class DataRays(Rays):
-    """Rays with the data that they are compared to, and the weights and coefficients of the comparison.
+class DataRays(LaneRays):
+    """Rays with the data that they are compared to, and the weights of the comparison.
 
     `haadf_weights` are those of the HAADF that is mixed in, None where none is. Coefficients are
     (channel,) or (channel, y).
     """
 
     def __init__(
-        self, A: NumbaProjector, data, gains, weights, haadf_weights, coefficients, lanes: Lanes
+        self,
+        A: Projector,
+        data,
+        gains,
+        weights,
+        haadf_weights,
+        coefficients,
+        lanes: LaneLayout,
     ):
         binning = self._binning = A.geometry.binning
         super().__init__(A, lanes.of_arrays, lanes.slices, lanes.count)
@@ -94,15 +101,17 @@ class DataRays(Rays):
         self.weights = weights, weights if haadf_weights is None else haadf_weights
         self.lanes, self._with_data = lanes, len(data)
         self._rows = 1 if lanes.abreast else len(data)
-        self.gains = lanes.factors(np.float32(gains))
-        self.coefficients = tuple(lanes.factors(np.float32(v)[:, None]) for v in coefficients)
+        self.gains = lanes.factors(np.asarray(gains, np.float32))
+        self.coefficients = tuple(
+            lanes.factors(np.asarray(values, np.float32)[:, None]) for values in coefficients
+        )
         self.data = lanes.pack(spread(data, binning))
         self._seen = self.rays if binning == 1 else self.empty()
         self._squares = empty_lanes(len(self.tasks) * (self._rows + 1), self.count)
 
     @property
     def squares(self) -> np.ndarray:
-        """Sums of squares of the residuals, (channel with data and, last, the HAADF sum): of each pixel once."""
+        """Sums of squares of the residuals over pixels, (channel with data, last the HAADF sum)."""
         squares = self._squares["lanes"].reshape(len(self.tasks), self._rows + 1, self.count)
         own = self.lanes.sums(squares[:, : self._rows], self._with_data) / self._binning**2
         haadf = squares[:, self._rows, : self.lanes.slices if self.lanes.abreast else None].sum(
@@ -118,24 +127,36 @@ class DataRays(Rays):
             average_pixels(*lanes, self._binning, self.shape, group, start, stop)
         scratch = empty_lanes(RUN, self.count)
         mix_residuals(
-            self.rays, self._seen, self.data, haadf, self.weights, self.gains, haadf_gains, self.coefficients, self._rows,
-            self.lanes.sides, self.shape, group, start, stop, self._squares, number, scratch, scratch["lanes"],
+            self.rays, self._seen, self.data, haadf, self.weights, self.gains, haadf_gains,
+            self.coefficients, self._rows, self.lanes.sides, self.shape, group, start, stop,
+            self._squares, number, scratch, scratch["lanes"],
         )  # fmt: skip
+
+
+class _HaadfRays(NamedTuple):
+    """A HAADF with rays of its own: those rays, the sum that they see, and their back projection.
+
+    The latter two are lanes (group, z, x).
+    """
+
+    rays: DataRays
+    sum: np.ndarray
+    extra: np.ndarray
 
 
 class StackedBlock:
     """The slices from `start` to before `stop` of a system, with all that its iterations need.
 
-    Where HAADF and elements share their rays, the projections of the elements make the HAADF's too.
-    Otherwise the sum of the elements is projected and its residual projected back on its own, and
-    added to each element's update.
+    Where HAADF and elements share their rays, the projections of the elements serve the HAADF too.
+    Otherwise the sum of the elements is projected, its residual is back projected, and the result
+    is added to the update of each element.
     """
 
     def __init__(self, system: System, volume: np.ndarray, start: int, stop: int, count: int):
         s, c, channels = system, system.coefficients, system.channels
         abreast = channels > 1 and channels * (stop - start) <= count
         self._system, self._slices = system, slice(start, stop)
-        self._lanes = lanes = Lanes(count, stop - start, channels, abreast)
+        self._lanes = lanes = LaneLayout(count, stop - start, channels, abreast)
         self.put(volume)
         self.renew_steps(s.steps)
         self._mask = None
@@ -143,32 +164,32 @@ class StackedBlock:
             self._mask = lanes.pack_shared(s.mask[None, ..., self._slices])
         coefficients = [
             values if values.ndim == 1 else values[:, self._slices]
-            for values in (c.own, c.mix, c.ratios)
+            for values in (c.direct, c.mix, c.ratios)
         ]
         weights = s.ray_weights, s.haadf_ray_weights if s.shared else None
         self._eds = DataRays(
             s.A, self._seen_by(s.A, s.projections), s.gains, *weights, coefficients, lanes
         )
-        self._haadf = self._haadf_data = self._sum = self._extra = None
-        if s.shared:
-            self._haadf_data = lanes.pack_shared(s.haadf[None, ..., self._slices])
-        elif s.haadf is not None:
-            alike = Lanes(count, stop - start, channels if abreast else 1, abreast)
+        self._haadf: _HaadfRays | None = None
+        self._haadf_data = None
+        if (rows := s.haadf_rows) is not None and s.shared:
+            self._haadf_data = lanes.pack_shared(rows.data[None, ..., self._slices])
+        elif rows is not None:
+            layout = LaneLayout(count, stop - start, channels if abreast else 1, abreast)
             data = self._seen_by(
-                s.haadf_projector, np.broadcast_to(s.haadf, (alike.channels, *s.haadf.shape))
+                rows.projector, np.broadcast_to(rows.data, (layout.channels, *rows.data.shape))
             )
-            gains = np.broadcast_to(s.haadf_gains, data.shape[:2])
-            one = np.ones(alike.channels), np.zeros(alike.channels), np.zeros(alike.channels)
-            self._haadf = DataRays(
-                s.haadf_projector, data, gains, s.haadf_ray_weights, None, one, alike
+            gains = np.broadcast_to(rows.gains, data.shape[:2])
+            one, zero = np.ones(layout.channels), np.zeros(layout.channels)
+            rays = DataRays(
+                rows.projector, data, gains, s.haadf_ray_weights, None, (one, zero, zero), layout
             )
-            self._sum, self._extra = (
-                empty_lanes(self._x.size // lanes.of_arrays, count) for _ in range(2)
-            )
-        self._rows = s.A.row_tasks(self._eds.groups)
+            voxels = self._x.size // lanes.of_arrays
+            self._haadf = _HaadfRays(rays, empty_lanes(voxels, count), empty_lanes(voxels, count))
+        self._rows = self._eds.A.row_tasks(self._eds.groups)
 
-    def _seen_by(self, A: NumbaProjector, projections: np.ndarray) -> np.ndarray:
-        """Return what a detector sees of these slices."""
+    def _seen_by(self, A: Projector, projections: np.ndarray) -> np.ndarray:
+        """Return the part of the projections that shows these slices."""
         binning = A.geometry.binning
         return projections[..., self._slices.start // binning : self._slices.stop // binning]
 
@@ -196,23 +217,23 @@ class StackedBlock:
         """Sum the elements for the HAADF that has rays of its own."""
         if self._haadf is None:
             return []
-        ratios, eds = self._eds.coefficients[2], self._eds
-        more = self._sum, ratios, self._lanes.sides, self._sum["lanes"], eds.shape
+        total, ratios, eds = self._haadf.sum, self._eds.coefficients[2], self._eds
+        more = total, ratios, self._lanes.sides, total["lanes"], eds.shape
         return [(sum_channels, (self._x, *more, *task)) for task in self._rows]
 
     def haadf_forward_tasks(self) -> list:
         """Project the sum with the HAADF's geometry and compare it."""
         if self._haadf is None:
             return []
-        return [(self._haadf.forward, (self._sum, None, None, *task)) for task in self._haadf.tasks]
+        rays, total = self._haadf.rays, self._haadf.sum
+        return [(rays.forward, (total, None, None, *task)) for task in rays.tasks]
 
     def haadf_back_tasks(self) -> list:
         """Project the HAADF's residual back."""
-        return (
-            []
-            if self._haadf is None
-            else [(self._haadf.back, (self._extra, *task)) for task in self._rows]
-        )
+        if self._haadf is None:
+            return []
+        rays, extra = self._haadf.rays, self._haadf.extra
+        return [(rays.back, (extra, *task)) for task in self._rows]
 
     def forward_tasks(self) -> list:
         """Project the elements and compare them."""
@@ -224,16 +245,17 @@ class StackedBlock:
 
     def update_tasks(self) -> list:
         """Project the residuals back into the next volume."""
+        extra = None if self._haadf is None else self._haadf.extra
         update = partial(
-            self._eds.back, step=self._step, extra=self._extra, shares=self._eds.coefficients[1], mask=self._mask,
-            nonnegative=self._system.nonnegative,
+            self._eds.back, step=self._step, extra=extra, shares=self._eds.coefficients[1],
+            mask=self._mask, nonnegative=self._system.nonnegative,
         )  # fmt: skip
         return [(update, (self._x, *task)) for task in self._rows]
 
     @property
     def squares(self) -> np.ndarray:
-        """Sums of squares of the residuals that the iteration started from, (channel with data and, last, the HAADF)."""
+        """Sums of squares of the residuals before the iteration, (channel with data, HAADF)."""
         squares = self._eds.squares
         if self._haadf is not None:
-            squares[-1] = self._haadf.squares[0]
+            squares[-1] = self._haadf.rays.squares[0]
         return squares

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The primal-dual iteration of TV and TGV on lanes: one pass over the duals, one over the volume, the regulariser's value.
+"""The primal-dual iteration of TV and TGV on lanes: passes over the duals and the volume.
 
-A pass touches every number once, because memory is what limits it. Volumes are flat lanes (group,
-channel, z, x), as the projectors want them; fields are flat lanes (group, z, x, channel,
-component): all that meets in one norm lies together, and a pass reads a few long streams instead of
-one for every component. Components are those of `differences`. Forward differences over the border
-are those of a voxel with itself; along y lanes are shifted, and `ends` holds which of them have a
-next slice.
+A pass touches every number once, because memory bandwidth limits it. Volumes are flat lanes (group,
+channel, z, x), as the projectors have them. Fields are flat lanes (group, z, x, channel,
+component): all numbers of one norm lie together, and a pass reads a few long streams instead of
+one for every component. Components are those of `differences`. Forward differences across the
+border are those of a voxel with itself; along y lanes are shifted, and `ends` marks those that have
+a next slice.
 
 `size` is (channels, dimensions, nz, nx, row stride, groups). A kernel does the rows z from `start`
 to before `stop` of one group.
@@ -52,14 +52,20 @@ def _ahead_y(a, k, step, inner):
 
 @kernel
 def _behind(a, k, step, last):
-    """Return the backward difference d- = -(d+)^T; `step` is 0 where nothing is before, `last` where nothing follows."""
+    """Return the backward difference d- = -(d+)^T.
+
+    `step` is 0 where nothing is before, `last` where nothing follows.
+    """
     before = ONE if step != 0 else NOUGHT
     return last * load(a, k) - before * load(a, k + step)
 
 
 @kernel
 def _behind_y(a, k, step, inner, inner_before):
-    """Return the backward difference along y; `inner_before` is `inner` of the group before, 0 where there is none."""
+    """Return the backward difference along y.
+
+    `inner_before` is `inner` of the group before, 0 where there is none.
+    """
     here = inner * load(a, k)
     return here - preceding(inner_before * load(a, k + step), here)
 
@@ -127,7 +133,10 @@ def _put(out, k, value, dual, first, step):
 
 @kernel
 def _load_slopes(volume, field, p, step, voxel, group, z, x, ends, size, out):
-    """Write grad u - w of one voxel to `out` (channel, component), or p + step (grad u - w); `field` w and p may be None."""
+    """Write grad u - w of a voxel to `out` (channel, component), or p + step (grad u - w).
+
+    `field` w and p may be None.
+    """
     channels, dimensions, nz, nx, stride, groups = size
     down = stride if z + 1 < nz else 0
     right = 1 if x + 1 < nx else 0
@@ -187,7 +196,9 @@ def _load_strains(field, q, step, voxel, group, z, x, ends, size, out):
 def step_duals(
     volume, field, p, q, steps, radii, coupling, rho, ends, size, group, start, stop, scratch
 ):
-    """Do p <- p + rho (P(p + sigma (grad u - w)) - p) and, of TGV, q <- q + rho (P(q + sigma_q E w) - q).
+    """Do the step of the dual variables p and, for TGV, q.
+
+    That is p <- p + rho (P(p + sigma (grad u - w)) - p) and q <- q + rho (P(q + sigma_q E w) - q).
 
     u and w are the extrapolated `volume` and `field`, which is None for TV, as q is. `steps` and
     `radii` are those of p and q; q is projected per channel where p is, else by the norm over all.
@@ -250,16 +261,18 @@ def _step_field(field, ahead, p, q, voxel, group, z, x, step, rho, ends, size):
 
 @kernel
 def step_primal(
-    volume, ahead, field, ahead_field, p, q, back, extra, shares, mix, volume_steps, field_step, rho, nonnegative, mask, ends,
-    size, group, start, stop,
+    volume, ahead, field, ahead_field, p, q, back, extra, shares, mix, volume_steps, field_step,
+    rho, nonnegative, mask, ends, size, group, start, stop,
 ):  # fmt: skip
-    """Do u~ = Pi(u - tau (grad^T p + back + shares mix extra)) and, of TGV, w~ = w - tau_w (E^T q - p).
+    """Do the step of the volume u and, for TGV, of the field w.
+
+    That is u~ = Pi(u - tau (grad^T p + back + shares mix extra)) and w~ = w - tau_w (E^T q - p).
 
     Before and after, `volume` and `field` hold u~ and w~, `ahead` and `ahead_field` the
     extrapolated 2 u~ - u and 2 w~ - w that the duals see: the over-relaxed u that a step starts
-    from, u + rho (u~ - u), follows from the two. The field, its twin and q are None for TV. `back`
-    is what the data project back; `extra` (group, z, x) is what the data of a sum of channels do,
-    times `shares` (channel,) and the lanes `mix` of every voxel, both of them or `mix` alone None.
+    from, u + rho (u~ - u), follows from the two. The fields and q are None for TV. `back` is the
+    back projection of the data, `extra` (group, z, x) that of data of a sum of channels, which is
+    multiplied by `shares` (channel,) and the lanes `mix` of every voxel; both or `mix` may be None.
     `volume_steps` tau is (channel, z, x). Pi sets negative values to 0 where asked for, and
     multiplies by `mask`, lanes (group, z, x) or None.
     """
@@ -302,7 +315,10 @@ def step_primal(
 
 @kernel
 def variation(volume, field, coupling, ends, size, group, start, stop, scratch, values):
-    """Write the sums over voxels of |grad u - w|, |E w| and |w| to `values`; without a `field` w the last two are 0."""
+    """Write the sums over voxels of |grad u - w|, |E w| and |w| to `values`.
+
+    Without a `field` w the last two are 0.
+    """
     channels, dimensions, nz, nx, _, groups = size
     elements = dimensions * (dimensions + 1) // 2
     values[:] = 0

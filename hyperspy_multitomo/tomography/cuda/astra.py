@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The projector of the "astra_cuda" back-end: ASTRA's 3-D parallel-beam projectors on arrays that stay on the device."""
+"""The "astra_cuda" back-end: ASTRA's 3-D parallel-beam projectors on device arrays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 
 from hyperspy_multitomo.tomography.cuda import device
-from hyperspy_multitomo.tomography.cuda.device import BLOCK, Kernels, blocks
+from hyperspy_multitomo.tomography.cuda.device import BLOCK, Kernels, grid_of
 from hyperspy_multitomo.tomography.cuda.projector import CudaProjector, DeviceProjector
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 
@@ -16,7 +16,9 @@ _kernels = Kernels("common.cu", "projector.cu")
 
 
 def parallel_vectors(rays: TiltGeometry) -> np.ndarray:
-    """Return the vectors of ASTRA's geometry 'parallel3d_vec': ray, centre of the detector, steps of columns u and rows v.
+    """Return the vectors (tilt, 12) of ASTRA's geometry 'parallel3d_vec'.
+
+    They are the ray, the centre of the detector, and the steps of columns u and rows v.
 
     Our y, x, z are ASTRA's X, Y, Z, all growing with the index, so that a volume (z, x, y) is
     ASTRA's as it lies in memory. The columns of its detector are our slices y, its rows v our
@@ -38,25 +40,26 @@ def parallel_vectors(rays: TiltGeometry) -> np.ndarray:
     array([ 0. , -1. , 0. , 0. , 0. , -0.5, 1. , 0. , 0. , 0. , 0. , 1. ])
     """
     cos, sin = rays.directions.T
-    beyond = (
-        rays.origins - (rays.detector_width - 1) / 2
-    )  # where the centre of the volume falls, from the detector's middle
-    none, one = np.zeros_like(cos), np.ones_like(cos)
+    # The centre of the volume on the detector, from the detector's middle.
+    offset = rays.origins - (rays.detector_width - 1) / 2
+    zero, one = np.zeros_like(cos), np.ones_like(cos)
     return np.column_stack(
-        [none, -sin, cos, none, -beyond * cos, -beyond * sin, one, none, none, none, cos, sin]
+        [zero, -sin, cos, zero, -offset * cos, -offset * sin, one, zero, zero, zero, cos, sin]
     )
 
 
 class AstraCudaProjector(DeviceProjector):
-    """ASTRA's parallel-beam projectors for the GPU (W. J. Palenstijn et al., J. Struct. Biol. 176 (2011) 250).
+    """ASTRA's parallel-beam projectors for the GPU.
 
-    They are no matched pair: forward, Joseph's weights through textures, whose fractions have 8
-    bits; back, linear interpolation between two pixels at the place where the voxel's centre falls,
-    1 - |u - p| instead of (1 - |u - p|/c)/c. SIRT, HEBT, EM and filtered back projection can work
-    with that. Written from the sources of ASTRA 2.5 and tested against an emulation of its kernels;
-    it has not run on a device yet. Before it is used in a process its numbers are compared with
-    those of the cores, but ASTRA does not report every failure later on, such as one for want of
-    memory.
+    W. J. Palenstijn et al., J. Struct. Biol. 176 (2011) 250, doi:10.1016/j.jsb.2011.07.017.
+
+    They are no matched pair. The forward projection has Joseph's weights through textures, whose
+    fractions have 8 bits. The back projection interpolates linearly between two pixels at the place
+    where the voxel's centre falls, 1 - |u - p| instead of (1 - |u - p|/c)/c. SIRT, HEBT, EM and
+    filtered back projection can work with that. It is written from the sources of ASTRA 2.5 and
+    tested against an emulation of its kernels; it has not run on a device yet. Before its first use
+    in a process its numbers are compared with those of the CPU, but ASTRA does not report every
+    later failure, such as a lack of memory.
     """
 
     backend = "astra_cuda"
@@ -89,7 +92,10 @@ class AstraCudaProjector(DeviceProjector):
         return self._projectors[slices]
 
     def _run(self, name: str, volume, rays, result) -> None:
-        """Call one of ASTRA's projections on a volume (z, x, y) and rays (x, tilt, y); `result` is which of them is written."""
+        """Call ASTRA's projection `name` on a volume (z, x, y) and rays (x, tilt, y).
+
+        `result` is which of the two it writes.
+        """
         import astra
         import astra.experimental
 
@@ -97,8 +103,9 @@ class AstraCudaProjector(DeviceProjector):
         astra.set_gpu_index(self.device_id)
         result.fill(np.nan)
         if module.cuda.runtime.memGetInfo()[0] < 2 * max(volume.nbytes, rays.nbytes):
-            module.get_default_memory_pool().free_all_blocks()  # ASTRA makes its textures beside CuPy's pool
-        module.cuda.Stream.null.synchronize()  # and works on a stream of its own
+            # ASTRA makes its textures outside of CuPy's pool.
+            module.get_default_memory_pool().free_all_blocks()
+        module.cuda.Stream.null.synchronize()  # ASTRA works on another stream
         getattr(astra.experimental, name)(self._projector(volume.shape[-1]), volume, rays)
         if np.isnan(float(result[0, 0, 0])):
             raise RuntimeError(
@@ -138,6 +145,6 @@ class AstraCudaProjector(DeviceProjector):
             seen = module.ascontiguousarray(rays[channel].swapaxes(0, 1))
             self._run("direct_BP3D", sums, seen, sums)
             _kernels.call(
-                "update_channel", blocks(sums.size), (BLOCK,), sums, length, volume, channel, voxels, slices, step, multiply,
-                extra, shares, mask, nonnegative,
+                "update_channel", grid_of(sums.size), (BLOCK,), sums, length, volume, channel,
+                voxels, slices, step, multiply, extra, shares, mask, nonnegative,
             )  # fmt: skip

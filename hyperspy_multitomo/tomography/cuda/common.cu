@@ -3,7 +3,8 @@
 
 #define BLOCK 256  // threads of every block
 
-// Write the sum of the values of all threads of the block to *target. Every thread of the block has to call it.
+// Write the sum of the values of all threads of the block to *target. Every thread of the block has
+// to call it.
 __device__ inline void block_sum(double value, double *target) {
     __shared__ double values[BLOCK];
     const int t = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);

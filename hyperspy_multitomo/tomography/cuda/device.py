@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The device: the one way to CuPy, its memory reckoned before it is taken, and kernels called with numbers of the right type.
+"""The device: access to CuPy, checks of its memory, and calls of kernels with typed arguments.
 
 A process works on CuPy's current device, the first one unless `CUDA_VISIBLE_DEVICES` or
 `cupy.cuda.Device(n).use()` says otherwise. Work on several devices is work in several processes,
@@ -17,8 +17,8 @@ import numpy as np
 
 #: Threads of a block in every kernel.
 BLOCK = 256
-#: Share of the free memory that a run may fill; the rest is for CuPy's pool, cuFFT and what else
-#: lives on the device.
+#: Fraction of the free memory that a run may use; the rest is for CuPy's pool, cuFFT and other
+#: users of the device.
 SHARE = 0.9
 
 _OPTIONS = ("--std=c++14",)
@@ -43,7 +43,10 @@ def problem() -> str | None:
     try:
         module = cupy()
     except ImportError as error:
-        return f"CuPy cannot be imported ({error}); install hyperspy-multitomo[cuda12] or [cuda13], as the driver is"
+        return (
+            f"CuPy cannot be imported ({error}); install hyperspy-multitomo[cuda12] or [cuda13], "
+            "as the driver is"
+        )
     try:
         count = module.cuda.runtime.getDeviceCount()
         if count:
@@ -72,7 +75,7 @@ def name() -> str:
 
 
 def free_memory() -> int:
-    """Return the bytes of the current device that can be taken: those free, and those that CuPy keeps unused in its pool."""
+    """Return the bytes of the current device that are free or unused in CuPy's pool."""
     module = cupy()
     return int(module.cuda.runtime.memGetInfo()[0]) + int(
         module.get_default_memory_pool().free_bytes()
@@ -89,7 +92,7 @@ def _too_much(needed: int, what: str, free: int) -> MemoryError:
 
 @contextmanager
 def reserved(needed: int, what: str) -> Iterator[None]:
-    """Check that a run fits into the device's memory, then let it allocate.
+    """Check that a run fits into the device's memory before it allocates.
 
     Parameters
     ----------
@@ -114,7 +117,7 @@ def reserved(needed: int, what: str) -> Iterator[None]:
 
 
 class Kernels:
-    """The kernels of .cu files of this folder, compiled when the first is called, called by their name.
+    """The kernels of .cu files of this folder, called by name and compiled at the first call.
 
     Parameters
     ----------
@@ -191,13 +194,13 @@ def _argument(module, function: str, argument):
     )
 
 
-def blocks(elements: int) -> tuple[int]:
+def grid_of(elements: int) -> tuple[int]:
     """Return the grid of a kernel that does one element with each thread of blocks of `BLOCK`."""
     return (-(-elements // BLOCK),)
 
 
 def to_device(array, dtype=np.float32):
-    """Return a C-ordered copy of a host array on the device; what already is there and has the type stays as it is."""
+    """Return a C-ordered copy of a host array on the device; device arrays of the type stay."""
     module = cupy()
     if isinstance(array, module.ndarray):
         return module.ascontiguousarray(array, dtype)
@@ -212,7 +215,7 @@ def to_host(array) -> np.ndarray:
 
 
 class BlockSums:
-    """Sums of numbers that kernels write per block, added up in a fixed order: the same bits in every run.
+    """Sums of numbers per block, in a fixed order: the same bits in every run.
 
     Parameters
     ----------

@@ -6,19 +6,21 @@ from __future__ import annotations
 import numpy as np
 
 from hyperspy_multitomo.tomography.cuda import device
-from hyperspy_multitomo.tomography.cuda.device import BLOCK, BlockSums, Kernels, blocks, to_device
-from hyperspy_multitomo.tomography.cuda.reckoning import device_bytes
+from hyperspy_multitomo.tomography.cuda.device import BLOCK, BlockSums, Kernels, grid_of, to_device
+from hyperspy_multitomo.tomography.cuda.memory import device_bytes
+from hyperspy_multitomo.tomography.cuda.projector import device_projector
 from hyperspy_multitomo.tomography.cuda.stacked import DeviceSteps
 from hyperspy_multitomo.tomography.functionals import LEAST
+from hyperspy_multitomo.tomography.system import Counted
 
 _kernels = Kernels("common.cu", "residuals.cu")
 
 
-class CudaEM(DeviceSteps):
+class CudaEM(DeviceSteps[Counted]):
     """EM with counts, background and volume on the device, with pixels of any size."""
 
-    def __init__(self, system):
-        s, A = system, system.A
+    def __init__(self, system: Counted):
+        s, A = system, device_projector(system.A)
         channels, _, _, slices = s.initial.shape
         needed = device_bytes(
             "em",
@@ -45,24 +47,24 @@ class CudaEM(DeviceSteps):
                 if A.geometry.binning == 1
                 else device.cupy().empty(self._counts.shape, np.float32)
             )
-            self._grid = (*blocks(self._rays[0].size), channels)
+            self._grid = (*grid_of(self._rays[0].size), channels)
             self._sums = BlockSums(2 * channels, self._grid[0])
 
     def advance(self):
         """Do one iteration."""
-        s, A = self.system, self.system.A
+        s, A = self.system, self._A
         with A.device:
             A.project_device(self._x, self._rays)
             if self._seen is not None:
                 A.mean_device(self._rays, self._seen)
             sizes = (*self._rays.shape[1:], A.geometry.binning)
             _kernels.call(
-                "count_residuals", self._grid, (BLOCK,), self._rays, self._seen, self._counts, self._background, self._gains,
-                float(LEAST), *sizes, self._sums.partial,
+                "count_residuals", self._grid, (BLOCK,), self._rays, self._seen, self._counts,
+                self._background, self._gains, float(LEAST), *sizes, self._sums.partial,
             )  # fmt: skip
             if self._cancelled.is_set():
                 return
-            with self._lock:  # and no cancelling: what is begun here makes a whole iterate
+            with self._lock:  # no cancelling from here on: the iterate is completed
                 A.back_device(
                     self._rays,
                     self._x,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filtered back projection on the device: the filters by cuFFT, in as many slices at a time as fit."""
+"""Filtered back projection on the device, by cuFFT, in batches of slices that fit."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from hyperspy_multitomo.tomography.cuda import device
 from hyperspy_multitomo.tomography.cuda.device import to_device
+from hyperspy_multitomo.tomography.cuda.memory import filter_bytes
 from hyperspy_multitomo.tomography.cuda.projector import DeviceProjector
-from hyperspy_multitomo.tomography.cuda.reckoning import filter_bytes
 from hyperspy_multitomo.tomography.projectors import spread
 
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The primal-dual iteration of TV, TGV and nuclear TV on the device: nothing but measured values comes back to the host."""
+"""The primal-dual iteration of TV, TGV and nuclear TV on the device.
+
+Only measured values come back to the host.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,14 @@ from hyperspy_multitomo.tomography.cuda.device import (
     BLOCK,
     BlockSums,
     Kernels,
-    blocks,
+    grid_of,
     to_device,
     to_host,
 )
-from hyperspy_multitomo.tomography.cuda.projector import DeviceProjector
+from hyperspy_multitomo.tomography.cuda.projector import device_projector
 from hyperspy_multitomo.tomography.cuda.term_rays import TermRays, rays_bytes
-from hyperspy_multitomo.tomography.geometry import TiltGeometry
+from hyperspy_multitomo.tomography.differences import stored_elements
+from hyperspy_multitomo.tomography.geometry import TiltGeometry, volume_grid
 from hyperspy_multitomo.tomography.primal_dual import MEASURED_EVERY, PrimalDual
 from hyperspy_multitomo.tomography.projectors import matched
 from hyperspy_multitomo.tomography.variational_system import VariationalSystem
@@ -31,7 +35,7 @@ _mixing = Kernels("common.cu", "ray_duals.cu")
 
 
 class VariationKernels(Kernels):
-    """The kernels of variation.cu, compiled for one number of channels and dimensions and one coupling.
+    """The kernels of variation.cu for one number of channels and dimensions and one coupling.
 
     Parameters
     ----------
@@ -59,22 +63,28 @@ class VariationKernels(Kernels):
 class CudaPrimalDual(PrimalDual):
     """The iteration of `TextbookPrimalDual` on the device, in the passes of the fused form.
 
-    The data are projected back, the volume and TGV's field go on, then their dual variables, then
-    those of the rays. As in the fused form the over-relaxed volume is not kept. Numbers held per
-    voxel and channel are 6 (TV) or 18 (TGV) in three dimensions, 5 or 12 in two. Every projector of
-    the system has to be a `DeviceProjector` whose pair is adjoint.
+    The passes are the back projection of the data, the volume and TGV's field, their dual
+    variables, and those of the rays. As in the fused form the over-relaxed volume is not stored.
+    There are 6 (TV) or 18 (TGV) numbers per voxel and channel in three dimensions, 5 or 12 in two.
+    Every projector of the system has to be a `DeviceProjector` whose pair is adjoint.
     """
 
     def __init__(self, system: VariationalSystem):
         super().__init__(system)
         self._shape = (system.channels, *system.A.domain_shape, system.initial.shape[-1])
         slices, (nz, nx) = self._shape[-1], system.A.domain_shape
-        self._grid = (*blocks(nx * slices), nz)
+        self._grid = (*grid_of(nx * slices), nz)
         self._sizes = nz, nx, slices
         self._kernels = VariationKernels(system.channels, system.dimensions, system.coupling)
-        what = f"{system.kind.upper()} of {system.channels} channels of {nz} x {nx} x {slices} voxels (z, x, y)"
-        with system.A.device, device.reserved(device_bytes(system), what):
+        size = f"{system.channels} channels of {nz} x {nx} x {slices} voxels (z, x, y)"
+        what = f"{system.kind.upper()} of {size}"
+        with self._device, device.reserved(system_bytes(system), what):
             self._allocate()
+
+    @property
+    def _device(self):
+        """The device of the projectors, as a context."""
+        return device_projector(self.system.A).device
 
     def _allocate(self):
         s, cupy = self.system, device.cupy()
@@ -85,7 +95,7 @@ class CudaPrimalDual(PrimalDual):
         self._field = self._field_ahead = self._q = None
         if s.kind == "tgv":
             self._field, self._field_ahead = self._zeros(s.dimensions), self._zeros(s.dimensions)
-            self._q = self._zeros(_elements(s.dimensions))
+            self._q = self._zeros(stored_elements(s.dimensions))
         self._mask = to_device(s.mask) if s.mask is not None and s.mask.ndim == 3 else None
         self._values = BlockSums(3, int(np.prod(self._grid)))
         self._sum = self._extra = self._shares = self._mix = None
@@ -119,13 +129,11 @@ class CudaPrimalDual(PrimalDual):
                 self._shares = to_device(s.scales if term.mix.ndim == 4 else s.scales * term.mix)
                 self._mix = to_device(term.mix) if term.mix.ndim == 4 else None
 
-    def go_on(
-        self, system: VariationalSystem, u: np.ndarray | None = None, w: np.ndarray | None = None
-    ) -> None:
-        """Go on with a problem of other factors and background of the mixed term, from u and w if they are given."""
+    def continue_with(self, system, u=None, w=None):
+        """See `PrimalDual`."""
         with (
             self._lock,
-            self.system.A.device,
+            self._device,
             device.reserved(0, "the HAADF's factors, anew, of TV or TGV with a power"),
         ):
             # The projectors stay: they may be the matched ones that took the place of others.
@@ -148,19 +156,20 @@ class CudaPrimalDual(PrimalDual):
             self._field_ahead = self._field.copy()
 
     def _read(self):
-        with self.system.A.device:
+        with self._device:
             return to_host(self._best)
 
-    def _feasible(self):
-        with self.system.A.device:
+    def feasible(self):
+        """Return (u, w)."""
+        with self._device:
             return to_host(self._best), None if self._field is None else to_host(self._field)
 
     def state(self):
         """Return (u, w, p, q, s)."""
-        with self.system.A.device:
+        with self._device:
             q = None if self._q is None else to_host(self._q)
             return (
-                *self._feasible(),
+                *self.feasible(),
                 to_host(self._p),
                 q,
                 [to_host(rays.duals) for rays in self._rays],
@@ -176,14 +185,14 @@ class CudaPrimalDual(PrimalDual):
         return {"best": "_best", "ahead": "_ahead", "p": "_p"} | fields
 
     def _arrays(self):
-        with self.system.A.device:
+        with self._device:
             for name, attribute in self._names().items():
                 yield name, to_host(getattr(self, attribute))
             for number, rays in enumerate(self._rays):
                 yield f"s {number}", to_host(rays.duals)
 
     def _put(self, arrays):
-        with self.system.A.device:
+        with self._device:
             for name, attribute in self._names().items():
                 setattr(self, attribute, None)
                 setattr(self, attribute, to_device(arrays[name]))
@@ -212,21 +221,22 @@ class CudaPrimalDual(PrimalDual):
             else:
                 voxels = self._sum.size
                 factors = self._shares, self._mix, self.system.channels, np.int64(voxels)
-                _mixing.call("sum_mixed", blocks(voxels), (BLOCK,), volume, self._sum, *factors)
+                _mixing.call("sum_mixed", grid_of(voxels), (BLOCK,), volume, self._sum, *factors)
                 yield rays, self._sum
 
     def advance(self):
         """Do one iteration."""
         s = self.system
-        with self._lock, s.A.device:
+        with self._lock, self._device:
             self._project_back()
             if self._cancelled.is_set():
                 return
-            # No cancelling from here on: what is begun makes a whole iterate.
+            # No cancelling from here on: the iterate is completed.
             rho = float(s.relaxation)
             self._call(
-                "step_primal", self._best, self._ahead, self._field, self._field_ahead, self._p, self._q, self._back, self._extra,
-                self._shares, self._mix, self._volume_steps, float(s.field_step), rho, s.nonnegative, self._mask,
+                "step_primal", self._best, self._ahead, self._field, self._field_ahead, self._p,
+                self._q, self._back, self._extra, self._shares, self._mix, self._volume_steps,
+                float(s.field_step), rho, s.nonnegative, self._mask,
             )  # fmt: skip
             steps = float(s.gradient_step), float(s.matrix_step)
             radii = float(s.strength), float(s.alpha0 * s.strength)
@@ -252,13 +262,8 @@ class CudaPrimalDual(PrimalDual):
 
     def objective(self):
         """Return the objective of the volume, now."""
-        with self._lock, self.system.A.device:
+        with self._lock, self._device:
             return self._measure()["objective"]
-
-
-def _elements(dimensions: int) -> int:
-    """Return how many elements of a symmetric matrix are stored."""
-    return dimensions * (dimensions + 1) // 2
 
 
 def numbers_per_voxel(kind: str, dimensions: int) -> int:
@@ -269,7 +274,8 @@ def numbers_per_voxel(kind: str, dimensions: int) -> int:
     >>> numbers_per_voxel("tv", 3), numbers_per_voxel("tgv", 3), numbers_per_voxel("tgv", 2)
     (6, 18, 12)
     """
-    return 3 + dimensions + (2 * dimensions + _elements(dimensions) if kind == "tgv" else 0)
+    field = 2 * dimensions + stored_elements(dimensions) if kind == "tgv" else 0
+    return 3 + dimensions + field
 
 
 def regularised_bytes(
@@ -282,7 +288,7 @@ def regularised_bytes(
     mixed: bool = False,
     mask: bool = False,
 ) -> int:
-    """Return the bytes of the device that a run takes, known from sizes alone.
+    """Return the device memory of a run in bytes, from sizes alone.
 
     Parameters
     ----------
@@ -304,11 +310,11 @@ def regularised_bytes(
     >>> round(regularised_bytes("tgv", 3, 4, 60, series) / 1e9, 2)
     3.29
     """
-    nz, nx = series[0][0].volume_shape
+    nz, nx = volume_grid(series[0][0])
     voxels = nz * nx * slices
     numbers = channels * (numbers_per_voxel(kind, dimensions) * voxels + nz * nx)
     numbers += ((2 + channels) * mixed + bool(mask)) * voxels
-    sums = BlockSums.device_bytes(3, nz * blocks(nx * slices)[0])
+    sums = BlockSums.device_bytes(3, nz * grid_of(nx * slices)[0])
     return (
         4 * numbers
         + sums
@@ -318,8 +324,8 @@ def regularised_bytes(
     )
 
 
-def device_bytes(system: VariationalSystem) -> int:
-    """Return the bytes of the device that a run takes, those included that `go_on` may ask for."""
+def system_bytes(system: VariationalSystem) -> int:
+    """Return the device memory of a run in bytes, with those that `continue_with` may need."""
     series = [
         (t.A.geometry, t.rows, t.background is not None or t.mix is not None) for t in system.terms
     ]
@@ -327,11 +333,6 @@ def device_bytes(system: VariationalSystem) -> int:
     mask = system.mask is not None and system.mask.ndim == 3
     sizes = system.channels, system.initial.shape[-1]
     return regularised_bytes(system.kind, system.dimensions, *sizes, series, mixed=mixed, mask=mask)
-
-
-def on_device(system: VariationalSystem) -> bool:
-    """Whether the iteration can run on the device: every projector is one of a device."""
-    return all(isinstance(term.A, DeviceProjector) for term in system.terms)
 
 
 def adjoint(system: VariationalSystem) -> VariationalSystem:

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Joseph's projector pair on the device: the weights of tomography/kernels.py, both ways, slices y fastest.
+// Joseph's projector pair on the device: the weights of tomography/cpu/kernels.py, both ways,
+// slices y fastest.
 //
-// Volumes are (channel, z, x, y), rays (channel, tilt, u, y). A block has blockDim.x lanes, which take slices, and blockDim.y rows
-// of them, each a ray or a voxel; a thread does up to SLICES slices with one weight. `table` holds per tilt cos t, sin t
-// and the detector coordinate of voxel (0, 0). Positions start from bases in double precision, one for every RUN rays or voxels,
-// and go on from their fractions in single precision, which places them to 2e-6 px.
+// Volumes are (channel, z, x, y), rays (channel, tilt, u, y). A block has blockDim.x lanes, which
+// take slices, and blockDim.y rows of them, each a ray or a voxel; a thread does up to SLICES
+// slices with one weight. `table` holds per tilt cos t, sin t and the detector coordinate of voxel
+// (0, 0). Positions start from bases in double precision, one for every RUN rays or voxels, and go
+// on from their fractions in single precision, which places them to 2e-6 px.
 
 #define SLICES 4
 #define RUN 16
@@ -67,8 +69,9 @@ extern "C" __global__ void project(const float *__restrict__ volume, float *__re
         if (slice + k * blockDim.x < slices) target[k * blockDim.x] = near_sum[k] + far_sum[k];
 }
 
-// What a voxel becomes from b = (W^T y): b itself without a step C, else x + C (b + share extra), or x + x C b with `multiply`,
-// then made non-negative if asked for, then multiplied by the mask. `shared` is its place in what the channels share.
+// The new value of a voxel from b = W^T y: b itself without a step C, else x + C (b + share extra),
+// or x + x C b with `multiply`, then made non-negative if asked for, then multiplied by the mask.
+// `shared` is its index in arrays without channels.
 __device__ inline float updated(float b, float x, float step, bool multiply, const float *extra, float share, const float *mask,
                                 long long shared, bool nonnegative) {
     if (extra) b = fmaf(share, extra[shared], b);
@@ -77,8 +80,9 @@ __device__ inline float updated(float b, float x, float step, bool multiply, con
     return mask ? mask[shared] * result : result;
 }
 
-// Voxels (x, y) of one row z, one channel and blockDim.x * SLICES slices: W^T y, or the update of an iteration where `step`
-// (channel, z, x) is given. `extra` and `mask` are (z, x, y), `shares` (channel,).
+// Voxels (x, y) of one row z, one channel and blockDim.x * SLICES slices: W^T y, or the update of
+// an iteration where `step` (channel, z, x) is given. `extra` and `mask` are (z, x, y), `shares`
+// (channel,).
 extern "C" __global__ void back_project(const float *__restrict__ rays, float *__restrict__ volume, const double *table,
                                         float length, int nz, int nx, int nt, int nu, int slices, const float *step, int multiply,
                                         const float *extra, const float *shares, const float *mask, int nonnegative) {
@@ -136,7 +140,8 @@ extern "C" __global__ void back_project(const float *__restrict__ rays, float *_
     }
 }
 
-// The same update of one channel (z x, y) from sums (z x, y) that another program has projected back; `scale` is a factor on them.
+// The same update of one channel (z x, y) from sums (z x, y) that another program has projected
+// back; `scale` is a factor on them.
 extern "C" __global__ void update_channel(const float *sums, float scale, float *volume, int channel, int voxels, int slices,
                                           const float *step, int multiply, const float *extra, const float *shares,
                                           const float *mask, int nonnegative) {
@@ -148,7 +153,8 @@ extern "C" __global__ void update_channel(const float *sums, float scale, float 
     *target = step ? updated(b, *target, step[row + n / slices], multiply, extra, share, mask, n, nonnegative) : b;
 }
 
-// The means over detector pixels of binning x binning voxels: rays (image, u, y) to pixels (image, u/binning, y/binning).
+// The means over detector pixels of binning x binning voxels: rays (image, u, y) to pixels (image,
+// u/binning, y/binning).
 extern "C" __global__ void mean_pixels(const float *rays, float *pixels, int binning, long long count, int slices) {
     const long long n = (long long)blockIdx.x * BLOCK + threadIdx.x;
     if (n >= count) return;  // slices are those of the pixels

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Projectors on device arrays: what they share, and the matched pair of the "cuda" back-end."""
+"""Projectors on device arrays: their base class, and the matched pair of the "cuda" back-end."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from hyperspy_multitomo.tomography.cuda.device import (
     BLOCK,
     SHARE,
     Kernels,
-    blocks,
+    grid_of,
     to_device,
     to_host,
 )
-from hyperspy_multitomo.tomography.cuda.reckoning import scratch_bytes
+from hyperspy_multitomo.tomography.cuda.memory import scratch_bytes
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.projectors import Projector, dot_test
 
-#: Slices that a thread of projector.cu does.
+#: Slices per thread of projector.cu.
 SLICES = 4
 
 _kernels = Kernels("common.cu", "projector.cu")
 
 
 def lanes_of(slices: int) -> int:
-    """Return how many lanes of a block take slices, a power of two up to 32, such that few of them are idle.
+    """Return the lanes of a block that take slices: a power of two up to 32, few of them idle.
 
     Examples
     --------
@@ -42,7 +42,9 @@ def lanes_of(slices: int) -> int:
 
 
 class DeviceProjector(Projector):
-    """A projector of device arrays: volumes (channel, z, x, y) and rays (channel, tilt, u, y), float32, C-ordered.
+    """A projector of C-ordered float32 device arrays.
+
+    Volumes are (channel, z, x, y), rays (channel, tilt, u, y).
 
     Rays have detector pixels of one voxel. Called with arrays of the host, it copies as many slices
     at a time as the memory of the device holds. A back-end gives `project_device` and
@@ -65,7 +67,10 @@ class DeviceProjector(Projector):
 
     @property
     def device(self):
-        """The device as a context: CuPy's current device belongs to a thread, and iterations run in a thread of their own."""
+        """The device as a context.
+
+        CuPy's current device belongs to a thread, and iterations run in a thread of their own.
+        """
         return device.cupy().cuda.Device(self.device_id)
 
     def rays_shape(self, channels: int, slices: int) -> tuple[int, int, int, int]:
@@ -116,11 +121,11 @@ class DeviceProjector(Projector):
         return scratch_bytes(self.backend, self.geometry, slices)
 
     def mean_device(self, rays, pixels) -> None:
-        """Write the means over detector pixels of several voxels, (.., u/b, y/b), of rays (.., u, y) into `pixels`."""
+        """Write the means of rays (.., u, y) over detector pixels into `pixels` (.., u/b, y/b)."""
         shape = (pixels.size, pixels.shape[-1])
         _kernels.call(
             "mean_pixels",
-            blocks(shape[0]),
+            grid_of(shape[0]),
             (BLOCK,),
             rays,
             pixels,
@@ -132,7 +137,7 @@ class DeviceProjector(Projector):
     def in_batches(
         self, call, source: np.ndarray, shape: tuple[int, int, int], *, growth: int = 1, more=None
     ) -> np.ndarray:
-        """Return what `call(source, result)` does on the device, with as many slices at a time as fit there.
+        """Return the result of `call(source, result)` on the device, in batches of slices that fit.
 
         Parameters
         ----------
@@ -188,13 +193,13 @@ class DeviceProjector(Projector):
 
 
 class CudaProjector(DeviceProjector):
-    """Joseph's projector on an NVIDIA GPU, exactly adjoint, with the weights of the "numba" back-end."""
+    """Joseph's projector on an NVIDIA GPU, exactly adjoint, with the weights of "numba"."""
 
     backend = "cuda"
 
     def __init__(self, geometry, threads=None):
         super().__init__(geometry, threads)
-        directions, (nz, nx) = geometry.directions, geometry.volume_shape
+        directions, (nz, nx) = geometry.directions, self.domain_shape
         self.table = np.column_stack(
             [directions, self.rays.origins - directions @ [(nx - 1) / 2, (nz - 1) / 2]]
         )
@@ -246,10 +251,19 @@ class CudaProjector(DeviceProjector):
         self._call("back_project", rays, volume, *self.domain_shape, *more)
 
 
+def device_projector(A: Projector) -> DeviceProjector:
+    """Return the projector, which has to work on device arrays."""
+    if not isinstance(A, DeviceProjector):
+        raise TypeError(f"the projector is a {type(A).__name__}; expected a DeviceProjector")
+    return A
+
+
 def verified(
     kind: type[DeviceProjector], tolerance: float, mismatch: float
 ) -> type[DeviceProjector]:
-    """Return a class of projectors once it has shown on a tiny geometry, in this process, that its numbers are right.
+    """Return a class of projectors after a check of its numbers on a tiny geometry.
+
+    The check runs once in a process.
 
     Parameters
     ----------
@@ -263,7 +277,7 @@ def verified(
     ImportError
         Without CuPy.
     RuntimeError
-        Without a device that works, or if the numbers are wrong; the message says which.
+        Without a device that works, or if the numbers are wrong.
     """
     module = device.cupy()
     if (problem := device.problem()) is None:
@@ -288,16 +302,19 @@ def _wrong(
         rng = np.random.default_rng(0)
         volume, rays = rng.random((2, *A.domain_shape, 5)), rng.random((2, *A.range_shape, 5))
         pairs = ((A(volume), reference(volume)), (A.T(rays), reference.T(rays)))
-        apart = max(
+        distance = max(
             np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) for ours, theirs in pairs
         )
         unmatched = dot_test(A)
     except Exception as error:  # of the compiler, the driver, another library: of many types
-        return f"the projector {kind.__name__} fails on the device {device.name()}: {type(error).__name__}: {error}"
-    if apart <= tolerance and unmatched <= mismatch:
+        return (
+            f"the projector {kind.__name__} fails on the device {device.name()}: "
+            f"{type(error).__name__}: {error}"
+        )
+    if distance <= tolerance and unmatched <= mismatch:
         return None
     return (
         f"the projector {kind.__name__} gives wrong numbers on the device {device.name()}: "
-        f"{apart:.1e} from those of the CPU "
+        f"{distance:.1e} from those of the CPU "
         f"(at most {tolerance:.0e}), {unmatched:.1e} from adjoint (at most {mismatch:.0e})"
     )

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The rays of the primal-dual method: the step of the data's dual variables, what they project back, and their values.
+// The rays of the primal-dual method: the step of the data's dual variables, what they project
+// back, and their values.
 //
-// Arrays are those of one data term: `rays` (row, tilt, fine u, fine y), with detector pixels of one voxel, all others (row, tilt, u,
-// y) with pixels of `binning` x `binning` of them, steps (row, tilt, u), gains (row, tilt), weights and scales (row,). A row expects
-// a = g scale W v + b of the volume v that it sees, and `seen` is W v in the detector's pixels. Tilts of gain 0 say nothing. A
-// thread does one pixel, blocks along x of the grid those of one tilt and row.
+// Arrays are those of one data term: `rays` (row, tilt, fine u, fine y), with detector pixels of
+// one voxel, all others (row, tilt, u, y) with pixels of `binning` x `binning` of them, steps (row,
+// tilt, u), gains (row, tilt), weights and scales (row,). A row expects a = g scale W v + b of the
+// volume v that it sees, and `seen` is W v in the detector's pixels. Tilts of gain 0 have no
+// effect. A thread does one pixel, blocks along x of the grid those of one tilt and row.
 
 #define LEAST 1e-20f  // no expected counts are taken to be below it
 
@@ -38,9 +40,9 @@ __device__ inline void spread(float *rays, const Pixel &pixel, int nt, int nu, i
     }
 }
 
-// s <- s + rho (prox(s + sigma a) - s), and g scale s/binning^2, which is projected back next, to the rays. The proximal map is that
-// of the conjugate of the discrepancy: Kullback-Leibler where `poisson`, else least squares, times the weights. `rays` and `seen`
-// may be the same.
+// s <- s + rho (prox(s + sigma a) - s), and g scale s/binning^2, which is projected back next, to
+// the rays. The proximal map is that of the conjugate of the discrepancy: Kullback-Leibler where
+// `poisson`, else least squares, times the weights. `rays` and `seen` may be the same.
 extern "C" __global__ void step_rays(float *rays, const float *seen, float *duals, const float *data, const float *background,
                                      const float *steps, const float *gains, const float *weights, const float *scales,
                                      int poisson, float rho, int nt, int nu, int ny, int binning) {
@@ -75,7 +77,8 @@ extern "C" __global__ void weigh_duals(float *rays, const float *duals, const fl
     spread(rays, pixel, nt, nu, ny, binning, factor / (binning * binning) * duals[pixel.spot]);
 }
 
-// Sums of (f - a)^2, and of the discrepancy, one of each for every block, to sums (2 row, tilt and block): rows of squares first.
+// Sums of (f - a)^2, and of the discrepancy, one of each for every block, to sums (2 row, tilt and
+// block): rows of squares first.
 extern "C" __global__ void measure_rays(const float *seen, const float *data, const float *background, const float *gains,
                                         const float *weights, const float *scales, int poisson, double *sums, int nt, int nu,
                                         int ny) {

@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Residuals on the device: from rays W x to what SIRT and HEBT, or EM, project back; a thread does one ray of one slice.
+// Residuals on the device: from rays W x to what SIRT and HEBT, or EM, project back; a thread does
+// one ray of one slice.
 //
-// Rays are (channel, tilt, u, y) in pixels of one voxel. Data, and `seen`, what the detector sees of the rays, are in its pixels of
-// binning x binning voxels. Sums over all rays go to `partial`, (sum, block), for the host to add up; each pixel counts as often as
-// it has voxels.
+// Rays are (channel, tilt, u, y) in pixels of one voxel. Data, and `seen`, what the detector sees
+// of the rays, are in its pixels of binning x binning voxels. Sums over all rays go to `partial`,
+// (sum, block), for the host to add up; each pixel counts as often as it has voxels.
 
 // Place of a ray among the pixels of one channel.
 __device__ inline long long pixel_of(long long tilt, int u, int slice, int nu, int slices, int binning) {
     return (tilt * (nu / binning) + u / binning) * (slices / binning) + slice / binning;
 }
 
-// With e_c = p_c - g_c W x_c of the channels that have data, and f = h - g_h sum_c r_c W x_c of the HAADF, the rays of channel c
-// become own_c R e_c + mix_c R_h f. `haadf` is null where there is no sum; `seen` is null where pixels are voxels. The sums are those
-// of e_c^2 and, last, f^2.
+// With e_c = p_c - g_c W x_c of the channels that have data, and f = h - g_h sum_c r_c W x_c of the
+// HAADF, the rays of channel c become direct_c R e_c + mix_c R_h f. `haadf` is null where there is
+// no sum; `seen` is null where pixels are voxels. The sums are those of e_c^2 and, last, f^2.
 extern "C" __global__ void mix_residuals(float *rays, const float *seen, const float *data, const float *haadf,
                                          const float *weights, const float *haadf_weights, const float *gains,
-                                         const float *haadf_gains, const float *own, const float *mix, const float *ratios,
+                                         const float *haadf_gains, const float *direct, const float *mix, const float *ratios,
                                          int channels, int with_data, int nt, int nu, int slices, int binning, double *partial) {
     const long long n = (long long)blockIdx.x * BLOCK + threadIdx.x, all = (long long)nt * nu * slices;
     const bool inside = n < all;
@@ -35,7 +36,7 @@ extern "C" __global__ void mix_residuals(float *rays, const float *seen, const f
             if (c < with_data) {
                 const float y = seen ? seen[c * pixels + pixel] : rays[c * all + n];
                 e = fmaf(-gains[c * nt + tilt], y, data[c * pixels + pixel]);
-                total = fmaf(weight * own[c], e, total);
+                total = fmaf(weight * direct[c], e, total);
             }
             rays[c * all + n] = total;
         }
@@ -44,8 +45,9 @@ extern "C" __global__ void mix_residuals(float *rays, const float *seen, const f
     block_sum((double)f * f, partial + (long long)with_data * gridDim.x + blockIdx.x);
 }
 
-// The rays become g (y/m - 1), with y the counts and m = g W x + b, b the background or null; no m is taken to be below `least`. The
-// sums are, of each channel, those of (y - m)^2 and of y log(y/m) - y + m where g > 0. A block is in one channel, blockIdx.y.
+// The rays become g (y/m - 1), with y the counts and m = g W x + b, b the background or null; no m
+// is taken to be below `least`. The sums are, of each channel, those of (y - m)^2 and of y log(y/m)
+// - y + m where g > 0. A block is in one channel, blockIdx.y.
 extern "C" __global__ void count_residuals(float *rays, const float *seen, const float *counts, const float *background,
                                            const float *gains, float least, int nt, int nu, int slices, int binning,
                                            double *partial) {

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 
 from hyperspy_multitomo.tomography.cuda import device
@@ -10,48 +12,54 @@ from hyperspy_multitomo.tomography.cuda.device import (
     BLOCK,
     BlockSums,
     Kernels,
-    blocks,
+    grid_of,
     to_device,
     to_host,
 )
-from hyperspy_multitomo.tomography.cuda.projector import DeviceProjector
-from hyperspy_multitomo.tomography.cuda.reckoning import device_bytes
+from hyperspy_multitomo.tomography.cuda.memory import device_bytes
+from hyperspy_multitomo.tomography.cuda.projector import DeviceProjector, device_projector
 from hyperspy_multitomo.tomography.steps import Steps
 from hyperspy_multitomo.tomography.system import System
 
 _kernels = Kernels("common.cu", "residuals.cu")
 
+StackedT = TypeVar("StackedT", bound=System)
 
-class DeviceSteps(Steps):
-    """Steps whose volume is a device array `_x` and whose step lengths are `_step`: a held channel has a step of 0."""
 
-    def __init__(self, system: System):
+class DeviceSteps(Steps[StackedT]):
+    """Steps with the volume `_x` and the step lengths `_step` on the device.
+
+    A channel that has stopped has a step of 0.
+    """
+
+    def __init__(self, system: StackedT):
         super().__init__(system)
         s = system
+        self._A = device_projector(s.A)
         self._x, self._step = to_device(s.start()), to_device(s.steps)
         self._mask = to_device(s.mask) if s.mask is not None and s.mask.ndim == 3 else None
 
     def _read(self):
-        with self.system.A.device:
+        with self._A.device:
             return to_host(self._x)
 
     def _arrays(self):
         return {"volume": self._read()}
 
     def _put(self, arrays):
-        with self.system.A.device:
+        with self._A.device:
             self._x, self._step = to_device(arrays["volume"]), to_device(self.system.steps)
 
     def hold(self, channels):
-        """Let the channels stand still: a step of 0 leaves a volume that obeys the constraints as it is."""
+        """Stop channels: a step of 0 leaves a volume that obeys the constraints as it is."""
         super().hold(channels)
-        with self.system.A.device:
-            for channel in np.flatnonzero(self.held):
+        with self._A.device:
+            for channel in np.flatnonzero(self.stopped):
                 self._step[int(channel)] = 0
 
 
 class DataRays:
-    """The rays of one projector on the device, with the data that they are compared to: `mix_residuals` of residuals.cu.
+    """The rays of one projector on the device, with the data that they are compared to.
 
     Parameters
     ----------
@@ -63,7 +71,7 @@ class DataRays:
     weights, haadf_weights : numpy.ndarray
         R (tilt, x) of these rays, and of the HAADF that is mixed in, None where none is.
     coefficients : sequence of numpy.ndarray
-        own, mix and ratios, (channel,) each.
+        direct, mix and ratios, (channel,) each.
     """
 
     def __init__(self, A: DeviceProjector, data, gains, weights, haadf_weights, coefficients):
@@ -79,7 +87,7 @@ class DataRays:
         self._seen = (
             None if A.geometry.binning == 1 else device.cupy().empty(data.shape, np.float32)
         )
-        self._grid = blocks(self.rays[0].size)
+        self._grid = grid_of(self.rays[0].size)
         self._sums = BlockSums(len(gains) + 1, self._grid[0])
 
     def forward(self, volume, haadf=None, haadf_gains=None) -> None:
@@ -89,47 +97,49 @@ class DataRays:
             self.A.mean_device(self.rays[: self._with_data], self._seen)
         sizes = (len(self.rays), self._with_data, *self.rays.shape[1:], self.A.geometry.binning)
         _kernels.call(
-            "mix_residuals", self._grid, (BLOCK,), self.rays, self._seen, self._data, haadf, *self._weights, self._gains,
-            haadf_gains, *self._coefficients, *sizes, self._sums.partial,
+            "mix_residuals", self._grid, (BLOCK,), self.rays, self._seen, self._data, haadf,
+            *self._weights, self._gains, haadf_gains, *self._coefficients, *sizes,
+            self._sums.partial,
         )  # fmt: skip
 
     def squares(self) -> np.ndarray:
-        """Return the sums of squares of the residuals, (channel with data and, last, the HAADF sum): of each pixel once."""
+        """Return the sums of squares of the residuals over pixels, (channel with data, HAADF)."""
         squares = self._sums.total()
         squares[:-1] /= self.A.geometry.binning**2
         return squares
 
 
-class CudaSteps(DeviceSteps):
+class CudaSteps(DeviceSteps[System]):
     """The iteration of `steps.TextbookSteps` on the device.
 
-    Where HAADF and elements share their rays, the projections of the elements make the HAADF's too.
-    Otherwise the sum of the elements is projected and its residual projected back on its own, and
-    added to each element's update.
+    Where HAADF and elements share their rays, the projections of the elements serve the HAADF too.
+    Otherwise the sum of the elements is projected, its residual is back projected, and the result
+    is added to the update of each element.
     """
 
     def __init__(self, system: System):
-        s, c = system, system.coefficients
+        s, c, A = system, system.coefficients, device_projector(system.A)
         with (
-            s.A.device,
+            A.device,
             device.reserved(self.device_bytes(s), f"a reconstruction of {self._what(s)}"),
         ):
             super().__init__(system)
             weights = s.ray_weights, s.haadf_ray_weights if s.shared else None
             self._eds = DataRays(
-                s.A,
+                A,
                 s.projections,
                 s.gains,
                 *weights,
-                (c.own, c.mix if s.shared else 0 * c.mix, c.ratios),
+                (c.direct, c.mix if s.shared else 0 * c.mix, c.ratios),
             )
-            self._haadf_data = self._haadf_gains = self._haadf = self._sum = self._extra = None
-            if s.shared:
-                self._haadf_data, self._haadf_gains = to_device(s.haadf), to_device(s.haadf_gains)
-            elif s.haadf is not None:
+            self._haadf_data = self._haadf_gains = self._sum = self._extra = None
+            self._haadf: DataRays | None = None
+            if (rows := s.haadf_rows) is not None and s.shared:
+                self._haadf_data, self._haadf_gains = to_device(rows.data), to_device(rows.gains)
+            elif rows is not None:
                 alone = (np.ones(1), np.zeros(1), np.zeros(1))
-                rays = s.haadf[None], s.haadf_gains[None], s.haadf_ray_weights
-                self._haadf = DataRays(s.haadf_projector, *rays, None, alone)
+                rays = rows.data[None], rows.gains[None], s.haadf_ray_weights
+                self._haadf = DataRays(device_projector(rows.projector), *rays, None, alone)
                 self._sum = device.cupy().empty((1, *self._x.shape[1:]), np.float32)
                 self._extra = device.cupy().empty((1, *self._x.shape[1:]), np.float32)
             self._ratios, self._shares = to_device(c.ratios), to_device(c.mix)
@@ -137,7 +147,8 @@ class CudaSteps(DeviceSteps):
     @staticmethod
     def _what(system: System) -> str:
         channels, _, _, slices = system.initial.shape
-        return f"{channels} channels of {slices} slices of {' x '.join(map(str, system.A.domain_shape))} voxels"
+        size = " x ".join(map(str, system.A.domain_shape))
+        return f"{channels} channels of {slices} slices of {size} voxels"
 
     @staticmethod
     def device_bytes(system: System) -> int:
@@ -155,28 +166,28 @@ class CudaSteps(DeviceSteps):
             backend=system.A.backend,
         )
 
-    def _haadf_apart(self):
-        """Project the sum of the elements with the HAADF's geometry, and its residual back into `_extra`."""
-        voxels = self._sum.size
+    def _project_haadf(self, haadf: DataRays) -> None:
+        """Project the sum of the elements at the HAADF's tilts, and back project its residual."""
+        voxels = int(np.prod(self._x.shape[1:]))
         sizes = (len(self._x), np.int64(voxels))
         _kernels.call(
-            "sum_channels", blocks(voxels), (BLOCK,), self._x, self._sum, self._ratios, *sizes
+            "sum_channels", grid_of(voxels), (BLOCK,), self._x, self._sum, self._ratios, *sizes
         )
-        self._haadf.forward(self._sum)
-        self._haadf.A.back_device(self._haadf.rays, self._extra)
+        haadf.forward(self._sum)
+        haadf.A.back_device(haadf.rays, self._extra)
 
     def advance(self):
         """Do one iteration."""
         s, eds = self.system, self._eds
-        with s.A.device:
+        with self._A.device:
             if self._haadf is not None:
-                self._haadf_apart()
+                self._project_haadf(self._haadf)
             eds.forward(self._x, self._haadf_data, self._haadf_gains)
             if self._cancelled.is_set():
                 return
             extra = {} if self._haadf is None else {"extra": self._extra[0], "shares": self._shares}
-            with self._lock:  # and no cancelling: what is begun here makes a whole iterate
-                s.A.back_device(
+            with self._lock:  # no cancelling from here on: the iterate is completed
+                self._A.back_device(
                     eds.rays,
                     self._x,
                     self._step,

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The rays of one data term of a variational problem on the device, with its data and their dual variables."""
+"""The rays of one variational data term on the device, with its data and their duals."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from hyperspy_multitomo.tomography.cuda import device
-from hyperspy_multitomo.tomography.cuda.device import BLOCK, BlockSums, Kernels, blocks, to_device
+from hyperspy_multitomo.tomography.cuda.device import BLOCK, BlockSums, Kernels, grid_of, to_device
+from hyperspy_multitomo.tomography.cuda.projector import device_projector
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.variational_system import Term
 
@@ -14,11 +15,11 @@ _kernels = Kernels("common.cu", "ray_duals.cu")
 
 
 def rays_bytes(geometry: TiltGeometry, rows: int, slices: int, background: bool) -> int:
-    """Return the bytes that the rays of a data term take: `rows` maps at a geometry, of so many slices of the volume."""
+    """Return the bytes of the rays of a data term with `rows` maps and `slices` slices."""
     nt, nu, ny = len(geometry.tilts), geometry.detector_width, slices // geometry.binning
     arrays = 2 + (geometry.binning > 1) + bool(background)  # data, duals, what the detector sees
     numbers = rows * (nt * nu * (ny * (geometry.binning**2 + arrays) + 1) + nt + 2)
-    return 4 * numbers + BlockSums.device_bytes(2 * rows, nt * blocks(nu * ny)[0])
+    return 4 * numbers + BlockSums.device_bytes(2 * rows, nt * grid_of(nu * ny)[0])
 
 
 class TermRays:
@@ -29,7 +30,7 @@ class TermRays:
     term : Term
         Its projector is a `DeviceProjector`.
     scales : array_like (row,)
-        Factors of what a row sees.
+        Factors of the volume that a row sees.
     slices : int
         Slices of the volume.
 
@@ -43,12 +44,9 @@ class TermRays:
 
     def __init__(self, term: Term, scales, slices: int):
         cupy, shape = device.cupy(), term.data.shape
-        self._A, self._binning, self._poisson = (
-            term.A,
-            term.A.geometry.binning,
-            term.discrepancy == "kl",
-        )
-        self.rays = cupy.zeros(term.A.rays_shape(term.rows, slices), np.float32)
+        self._A, self._binning = device_projector(term.A), term.A.geometry.binning
+        self._poisson = term.discrepancy == "kl"
+        self.rays = cupy.zeros(self._A.rays_shape(term.rows, slices), np.float32)
         self._seen = self.rays if self._binning == 1 else cupy.zeros(shape, np.float32)
         self.duals, self._data = cupy.zeros(shape, np.float32), to_device(term.data)
         self._gains, self._weights, self._scales = (
@@ -57,7 +55,7 @@ class TermRays:
             to_device(scales),
         )
         self._sizes = shape[1:]
-        self._grid = (*blocks(shape[2] * shape[3]), shape[1], shape[0])
+        self._grid = (*grid_of(shape[2] * shape[3]), shape[1], shape[0])
         self._sums = BlockSums(2 * term.rows, self._grid[0] * self._grid[1])
         self._steps = self._background = None  # until `renew`
 
@@ -73,11 +71,12 @@ class TermRays:
             self._A.mean_device(self.rays, self._seen)
 
     def step(self, volume, rho: float) -> None:
-        """Do the step of the duals for the volume (row, z, x, y), and weigh them for the way back."""
+        """Do the step of the duals for the volume (row, z, x, y), and weigh them."""
         self._project(volume)
         _kernels.call(
-            "step_rays", self._grid, (BLOCK,), self.rays, self._seen, self.duals, self._data, self._background, self._steps,
-            self._gains, self._weights, self._scales, self._poisson, rho, *self._sizes, self._binning,
+            "step_rays", self._grid, (BLOCK,), self.rays, self._seen, self.duals, self._data,
+            self._background, self._steps, self._gains, self._weights, self._scales, self._poisson,
+            rho, *self._sizes, self._binning,
         )  # fmt: skip
 
     def weigh(self) -> None:
@@ -95,11 +94,12 @@ class TermRays:
         )
 
     def measure(self, volume) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sums of squares and the discrepancies (row,) for the volume, and weigh the duals for the way back."""
+        """Return the sums of squares and the discrepancies (row,), and weigh the duals."""
         self._project(volume)
         _kernels.call(
-            "measure_rays", self._grid, (BLOCK,), self._seen, self._data, self._background, self._gains, self._weights,
-            self._scales, self._poisson, self._sums.partial, *self._sizes,
+            "measure_rays", self._grid, (BLOCK,), self._seen, self._data, self._background,
+            self._gains, self._weights, self._scales, self._poisson, self._sums.partial,
+            *self._sizes,
         )  # fmt: skip
         self.weigh()
         squares, discrepancies = self._sums.total().reshape(2, -1)

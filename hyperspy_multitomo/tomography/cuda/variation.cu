@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The primal-dual iteration of TV and TGV: one pass over the volume, one over the duals, the regulariser's value.
+// The primal-dual iteration of TV and TGV: one pass over the volume, one over the duals, the
+// regulariser's value.
 //
-// A thread does one voxel with all its channels, and a pass touches every number once, because memory is what limits it: what
-// meets in one norm stays in registers, which is why CHANNELS, DIMENSIONS and COUPLING are constants. Volumes are (channel, z, x,
-// y), fields (channel, component, z, x, y) with the components of `differences`. Neighbours are read from the cache: of one
-// difference over the border both ends are the same voxel. Blocks along x of the grid do the voxels (x, y) of one z.
+// A thread does one voxel with all its channels, and a pass touches every number once, because
+// memory bandwidth limits it: all numbers of one norm stay in registers, which is why CHANNELS,
+// DIMENSIONS and COUPLING are constants. Volumes are (channel, z, x, y), fields (channel,
+// component, z, x, y) with the components of `differences`. Neighbours are read from the cache: of
+// one difference over the border both ends are the same voxel. Blocks along x of the grid do the
+// voxels (x, y) of one z.
 
 #ifndef CHANNELS  // else put before this text
 #define CHANNELS 4
@@ -19,7 +22,8 @@
 #define SWEEPS (DIMENSIONS == 2 ? 1 : 3)
 #define HALF 0.70710678f  // of an off-diagonal element, stored times sqrt(2)
 
-// A voxel, and the steps to its neighbours along z, x and y: 0 where there is none, as `inner` is where none follows.
+// A voxel, and the steps to its neighbours along z, x and y: 0 where there is none, as `inner` is
+// where none follows.
 struct Place {
     bool inside;
     long long voxel, voxels;
@@ -85,8 +89,9 @@ __device__ inline void shrink(float (&a)[N], float radius) {
     }
 }
 
-// Singular values of the matrix (channel, component), as `spectral_kernels` finds them: Jacobi's rotations of the Gram matrix give
-// the right singular vectors V, and the singular values are the norms of the columns of J V.
+// Singular values of the matrix (channel, component), as `spectral_kernels` finds them: Jacobi's
+// rotations of the Gram matrix give the right singular vectors V, and the singular values are the
+// norms of the columns of J V.
 
 __device__ inline void gram(const float *a, float unit, float (&g)[DIMENSIONS][DIMENSIONS]) {
 #pragma unroll
@@ -229,8 +234,9 @@ __device__ inline void over_relax(float *dual, const float *a, const Place &plac
 
 // Kernels
 
-// p <- p + rho (P(p + sigma (grad u - w)) - p) and, of TGV, q <- q + rho (P(q + sigma_q E w) - q), with the extrapolated u and w;
-// w and q are null for TV. q is projected per channel where p is, else by the norm over all.
+// p <- p + rho (P(p + sigma (grad u - w)) - p) and, of TGV, q <- q + rho (P(q + sigma_q E w) - q),
+// with the extrapolated u and w; w and q are null for TV. q is projected per channel where p is,
+// else by the norm over all.
 extern "C" __global__ void step_duals(const float *volume, const float *field, float *p, float *q, float gradient_step,
                                       float matrix_step, float radius, float matrix_radius, float rho, int nz, int nx, int ny) {
     const Place place = place_of_thread(nz, nx, ny);
@@ -281,10 +287,11 @@ extern "C" __global__ void step_duals(const float *volume, const float *field, f
 
 // u~ = Pi(u - tau (grad^T p + back + shares mix extra)) and, of TGV, w~ = w - tau_w (E^T q - p).
 //
-// Before and after, `volume` and `field` hold u~ and w~, `ahead` and `field_ahead` the extrapolated 2 u~ - u and 2 w~ - w: the
-// over-relaxed u that a step starts from, u + rho (u~ - u), follows from the two. Null are the fields and q for TV, `extra` (z, x,
-// y) where no data see a sum of channels, `mix` (channel, z, x, y) where their factors `shares` (channel,) are the same in every
-// voxel, `mask` (z, x, y) where there is none. `volume_steps` tau is (channel, z, x).
+// Before and after, `volume` and `field` hold u~ and w~, `ahead` and `field_ahead` the extrapolated
+// 2 u~ - u and 2 w~ - w: the over-relaxed u that a step starts from, u + rho (u~ - u), follows from
+// the two. Null are the fields and q for TV, `extra` (z, x, y) where no data see a sum of channels,
+// `mix` (channel, z, x, y) where their factors `shares` (channel,) are the same in every voxel,
+// `mask` (z, x, y) where there is none. `volume_steps` tau is (channel, z, x).
 extern "C" __global__ void step_primal(float *volume, float *ahead, float *field, float *field_ahead, const float *p,
                                        const float *q, const float *back, const float *extra, const float *shares,
                                        const float *mix, const float *volume_steps, float field_step, float rho,
@@ -342,7 +349,8 @@ __device__ inline double norm_of(const float (&a)[CHANNELS * DIMENSIONS]) {
 #endif
 }
 
-// Sums over the voxels of |grad u - w|, |E w| and |w|, one of each for every block, to values (3, block); w may be null.
+// Sums over the voxels of |grad u - w|, |E w| and |w|, one of each for every block, to values (3,
+// block); w may be null.
 extern "C" __global__ void variation(const float *volume, const float *field, double *values, int nz, int nx, int ny) {
     const Place place = place_of_thread(nz, nx, ny);
     double gradients = 0.0, matrices = 0.0, fields = 0.0;

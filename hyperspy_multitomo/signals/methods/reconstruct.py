@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The border of the reconstructions: signals and keywords become a recipe and plain data, and back."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperspy_multitomo.arguments import checked
+from hyperspy_multitomo.reconstruction.keywords import PanelKeywords, with_shared
+from hyperspy_multitomo.reconstruction.plan import ReconstructionPlan, plan
+from hyperspy_multitomo.reconstruction.recipe import Recipe
+from hyperspy_multitomo.reconstruction.recipes import methods_of, recipe_of
+from hyperspy_multitomo.reconstruction.run import Prepared, prepare, solve
+from hyperspy_multitomo.signals.arrays import check_pair, tilt_data
+from hyperspy_multitomo.signals.gate import plain
+from hyperspy_multitomo.signals.methods.panels import open_panel
+from hyperspy_multitomo.signals.volumes import as_volume
+
+if TYPE_CHECKING:
+    from hyperspy_multitomo.signals.volume import TomographicVolume
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A reconstruction that was asked for: signals, the recipe, and the keywords of the run.
+
+    Attributes
+    ----------
+    series, haadf : TiltSeries
+        The second is None where there is none.
+    recipe : Recipe
+    run : dict
+        See `reconstruction.keywords.Run`; arrays are plain.
+    """
+
+    series: Any
+    haadf: Any
+    recipe: Recipe
+    run: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls, series, method: str, haadf, keywords: Mapping[str, Any], *, planned: bool = False
+    ) -> Call:
+        """Return the call of a method by its keywords; one that is only planned leaves the series."""
+        recipe, run = recipe_of(method, keywords)
+        if haadf is not None and "ratios" in recipe.fields() and recipe.ratios is None:
+            recipe = replace(recipe, ratios=_ratios(series, haadf, recipe, planned))
+        return cls.of_recipe(series, haadf, recipe, run)
+
+    @classmethod
+    def of_recipe(cls, series, haadf, recipe: Recipe, run: Mapping[str, Any]) -> Call:
+        """Return the call of a recipe, its arrays and those of the run made plain."""
+        recipe = _for_series(recipe, series)
+        return cls(series, haadf, recipe, _plain_run(run, recipe.channels(series, haadf)))
+
+    def prepare(self) -> Prepared:
+        """Return the problem, ready to run."""
+        haadf, binning = self.haadf, 1
+        if haadf is not None:
+            binning = check_pair(self.series, haadf)
+            haadf = tilt_data(haadf)
+        problem = self.recipe.problem(tilt_data(self.series), haadf, binning, self.run)
+        return prepare(problem, self.run)
+
+    def volume(self, prepared: Prepared) -> TomographicVolume:
+        """Run the problem and return its volume."""
+        finer = prepared.problem.geometry.binning > 1
+        outcome = solve(prepared, self.run)
+        return as_volume(self.series, self.haadf if finer else self.series, prepared, outcome)
+
+
+def reconstruct(series, method: str, haadf=None, **keywords) -> TomographicVolume:
+    """Reconstruct a series by a method and its keywords, or open the panel of the method."""
+    panel = {name: keywords.pop(name) for name in PanelKeywords.__annotations__ if name in keywords}
+    if panel.pop("interactive", False):
+        chosen = {name: value for name, value in keywords.items() if value is not None}
+        how = {"constructor": "of_method", **panel}
+        return open_panel("reconstruction", series, method, haadf, **how, **chosen)
+    call = Call.of(series, method, haadf, keywords)
+    return call.volume(call.prepare())
+
+
+def method_of(recipe: type[Recipe]) -> Callable:
+    """Return the method of a recipe, for a class of series to bind as ``reconstruct_<name>``.
+
+    Its signature and docstring are made of those of the recipe and of the keywords that it shares
+    with others. The methods of this package are written out instead, with all that users ask.
+
+    Examples
+    --------
+    >>> from hyperspy_multitomo.reconstruction.sirt import SIRT
+    >>> list(inspect.signature(method_of(SIRT)).parameters)[:4]
+    ['self', 'iterations', 'mask', 'initial']
+    """
+
+    def method(series, haadf=None, **keywords):
+        return reconstruct(series, recipe.name, haadf, **keywords)
+
+    kinds = inspect.Parameter
+    own = [kinds("series", kinds.POSITIONAL_OR_KEYWORD)]
+    if recipe.haadf != "none":
+        default = kinds.empty if recipe.haadf == "required" else None
+        own.append(kinds("haadf", kinds.POSITIONAL_OR_KEYWORD, default=default))
+    own += [
+        kinds(one.name, kinds.KEYWORD_ONLY, default=one.default, annotation=one.type)
+        for one in fields(recipe)
+    ]
+    own.append(kinds("keywords", kinds.VAR_KEYWORD, annotation=recipe.run))
+    method.__signature__ = inspect.Signature(own)
+    method.__name__ = method.__qualname__ = f"reconstruct_{recipe.name}"
+    method.__doc__ = recipe.__doc__
+    return checked(with_shared(recipe)(method))
+
+
+@checked
+def plan_reconstruction(series, method: str, haadf=None, **options) -> ReconstructionPlan:
+    """Say what a reconstruction will take: memory, slabs, device, and the time, from a trial of some iterations.
+
+    Parameters
+    ----------
+    method : str
+        ``"tgv"`` for `reconstruct_tgv`, and so on for every other method.
+    haadf : TiltSeriesHAADF, optional
+        For methods that take one.
+    **options
+        Keywords of the method, as they will be given to it.
+
+    Returns
+    -------
+    ReconstructionPlan
+        Prints as a table. `ReconstructionPlan.fits` says whether there is the memory.
+
+    Raises
+    ------
+    TypeError
+        For keywords that the method does not have, such as a HAADF series that it does not take, or
+        that are missing.
+    ValueError
+        For an unknown method, and whatever the method itself refuses.
+    MemoryError
+        Where it would not fit, as the method itself would say.
+
+    Notes
+    -----
+    The trial runs up to 8 iterations, or 10 s, on up to 64 slices in the middle. Regularised
+    methods look at their data first, as they will again. Times hold for a machine that does nothing
+    else. On a cluster its workers run the trial, side by side.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import hyperspy_multitomo as mt
+    >>> haadf = mt.TiltSeriesHAADF.from_images(np.ones((3, 4, 8)), tilts=[-40, 0, 40])
+    >>> plan = haadf.plan_reconstruction("sirt", iterations=200)
+    >>> plan.iterations, plan.slabs, plan.fits
+    (200, 1, True)
+    """
+    known = methods_of(series.channels)
+    if method not in known:
+        raise ValueError(f"method={method!r} must be one of {', '.join(known)}")
+    planned = getattr(series, f"reconstruct_{method}")
+    keywords = options if haadf is None else {"haadf": haadf, **options}
+    _check_keywords(planned, keywords)
+    return plan(Call.of(series, method, haadf, options, planned=True).prepare())
+
+
+def _for_series(recipe: Recipe, series) -> Recipe:
+    """Return a recipe for maps or for images, its background plain."""
+    changes: dict[str, Any] = {}
+    if series.channels and getattr(recipe, "data_term", "") is None:
+        changes["data_term"] = "poisson"
+    mu = getattr(recipe, "mu", None)
+    if not series.channels and isinstance(mu, Real):
+        changes["mu"] = [mu]
+    background = getattr(recipe, "background", None)
+    if background is not None:
+        roles = ("tilt", "element", "y", "x") if series.channels else ("tilt", "y", "x")
+        changes["background"] = plain(background, roles, "the background")
+    return replace(recipe, **changes) if changes else recipe
+
+
+def _ratios(series, haadf, recipe: Recipe, planned: bool):
+    """Return the response ratios of a series, fitted now and attached where there are none."""
+    if series.response_ratios is None and planned:
+        return dict.fromkeys(series.channels, 1.0)  # any will do, and the series stays as it is
+    if series.response_ratios is None:
+        series.fit_response_ratios(haadf, rest=recipe.rest)
+    return series.response_ratios
+
+
+def _plain_run(run: Mapping[str, Any], channels: Sequence[str]) -> dict[str, Any]:
+    """Return the keywords of a run with its mask and start volume as plain arrays."""
+    plain_run = dict(run)
+    if run.get("mask") is not None:
+        plain_run["mask"] = plain(run["mask"], ("z", "y", "x"), "the mask")
+    if run.get("initial") is not None:
+        plain_run["initial"] = _initial(run["initial"], channels)
+    return plain_run
+
+
+def _initial(initial, channels: Sequence[str]):
+    """Return a start volume as (z, [element,] y, x), the channels of a signal by their names."""
+    if getattr(initial, "_signal_type", "") == "TomographicVolume":
+        present = initial.channels
+        names = ", ".join(present) or "one without a name"
+        if missing := [name for name in channels if name not in present]:
+            raise ValueError(
+                f"the start volume has no channel {', '.join(missing)}; it holds {names}: start from "
+                f"a volume with all of {', '.join(channels)}, or leave out initial="
+            )
+        if not channels and len(present) > 1:
+            raise ValueError(
+                f"the start volume has the channels {names}; pick the one to start from, as in "
+                "volume['HAADF']"
+            )
+        places = [present.index(name) for name in channels]
+        roles = ("z", "element", "y", "x") if present else ("z", "y", "x")
+        initial = initial.array(*roles)
+        initial = initial[:, places] if places else initial
+    four = np.ndim(getattr(initial, "data", initial)) == 4
+    return plain(
+        initial, ("z", "element", "y", "x") if four else ("z", "y", "x"), "the start volume"
+    )
+
+
+def _check_keywords(method: Callable, keywords: Mapping[str, Any]) -> None:
+    """Raise a TypeError that names the keywords which a method does not know, or needs."""
+    parameters = inspect.signature(method).parameters
+    unknown = [name for name in keywords if name not in parameters]
+    if unknown == ["haadf"]:
+        raise TypeError(
+            f"{method.__name__} reconstructs this series alone and takes no haadf=; leave it out of "
+            "the plan"
+        )
+    if unknown:
+        raise TypeError(
+            f"{method.__name__} has no keyword {', '.join(unknown)}; expected some of "
+            f"{', '.join(parameters)}"
+        )
+    missing = [
+        name
+        for name, one in parameters.items()
+        if one.default is one.empty and name not in keywords
+    ]
+    if missing:
+        raise TypeError(
+            f"{method.__name__} needs {', '.join(missing)}: pass "
+            f"{', '.join(f'{name}=' for name in missing)} to the plan as well"
+        )

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A reconstruction run again from the history of its volume, and written as a Python script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from hyperspy_multitomo.arguments import checked
+from hyperspy_multitomo.machine.notices import warn
+from hyperspy_multitomo.reconstruction.recipes import Recipe, recipe_of_step
+from hyperspy_multitomo.reconstruction.run import made_of
+from hyperspy_multitomo.signals.metadata.recorded_arrays import recall, record
+from hyperspy_multitomo.signals.methods.reconstruct import Call
+
+if TYPE_CHECKING:
+    from hyperspy_multitomo.signals.volume import TomographicVolume
+
+_STEP = "reconstruct_"
+# Arrays that a history has only as digests, and what they are called.
+_ARRAYS = {"mask": "mask", "initial": "start volume", "background": "background"}
+_TITLES = {"maps": "maps (eds=)", "haadf": "HAADF series (haadf=)"}
+# What is kept of a series, in words.
+_WORDS = {
+    "images": "images",
+    "sample": "images",
+    "tilts": "tilts",
+    "channels": "channels",
+    "gains": "gains",
+    "alignment": "alignment",
+    "gross": "gross counts",
+    "background": "background of the counts",
+    "window_share": "window shares",
+    "transmission": "transmission",
+}
+
+
+@checked
+def rerun(
+    volume, haadf=None, eds=None, *, mask=None, initial=None, background=None
+) -> TomographicVolume:
+    """Make a reconstruction again, from the history of its volume.
+
+    Parameters
+    ----------
+    volume : TomographicVolume
+        Whose last reconstruction is made again.
+    haadf : TiltSeriesHAADF, optional
+        The HAADF series that it was made of, as it was then: with its alignment and gains.
+    eds : TiltSeriesEDS or TiltSeriesEELS, optional
+        The maps that it was made of, with all that is attached to them.
+    mask, initial, background : array or signal, optional
+        As they were given to the method.
+
+    Returns
+    -------
+    TomographicVolume
+        With the same version of the package, back-end and kind of machine the same bit for bit,
+        else within 1e-5 of its maximum; lazy for a lazy series. A run that was interrupted is made
+        as far as it came.
+
+    Raises
+    ------
+    ValueError
+        For a volume without the history of a reconstruction, or one that was previewed on a slice of
+        a series; for a series or an array that is missing, was not used, or is another one: it is
+        known by the digests in the history, and the message says what differs.
+
+    Warns
+    -----
+    UserWarning
+        For steps after the reconstruction, which are not made again, and for another version.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import hyperspy_multitomo as mt
+    >>> haadf = mt.TiltSeriesHAADF.from_images(np.ones((3, 4, 8)), tilts=[-40, 0, 40])
+    >>> volume = haadf.reconstruct_sirt(5, relaxation=0.8, show_progressbar=False)
+    >>> bool((mt.rerun(volume, haadf).data == volume.data).all())
+    True
+    """
+    step, later = _last_reconstruction(volume)
+    if later:
+        warn(
+            f"after its reconstruction the volume was changed by {', '.join(later)}, which is not "
+            "made again"
+        )
+    needed = step["made_of"]
+    _check_given(needed, {"maps": eds, "haadf": haadf})
+    _check_given(needed, {"mask": mask, "initial": initial, "background": background})
+    series, other = (eds, haadf) if "maps" in needed else (haadf, None)
+    recipe, run = recipe_of_step(step), _run_of(step)
+    if background is not None:
+        recipe = replace(recipe, background=background)
+    run |= {name: one for name, one in (("mask", mask), ("initial", initial)) if one is not None}
+    if series._lazy and "slabs" in step:
+        run["chunks"] = step["slabs"]["thickness"]
+    call = Call.of_recipe(series, other, recipe, run)
+    prepared = call.prepare()
+    _check_same(needed, made_of(prepared))
+    again = call.volume(prepared)
+    errors = recall(volume, "ratios_errors") if not later else None
+    if errors is not None:
+        record(again, "ratios_errors", errors, ("element",))
+    return again
+
+
+@checked
+def to_script(volume) -> str:
+    """Return the reconstruction of a volume as a Python script.
+
+    Returns
+    -------
+    str
+        The call of the method with every keyword that is not a default; the series, and arrays that
+        were given, are names to be set above it.
+
+    Raises
+    ------
+    ValueError
+        For a volume without the history of a reconstruction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import hyperspy_multitomo as mt
+    >>> haadf = mt.TiltSeriesHAADF.from_images(np.ones((3, 4, 8)), tilts=[-40, 0, 40])
+    >>> print(haadf.reconstruct_sirt(5, relaxation=0.8, show_progressbar=False).to_script())
+    import hyperspy_multitomo as mt
+    <BLANKLINE>
+    haadf = mt.load_tilt_series(...)[0]  # the HAADF series, 3 tilts
+    <BLANKLINE>
+    volume = haadf.reconstruct_sirt(
+        iterations=5,
+        relaxation=0.8,
+    )
+    """
+    step, _ = _last_reconstruction(volume)
+    return script_of(step)
+
+
+def script_of(step: Mapping[str, Any]) -> str:
+    """Return the script of a step of a history; see `to_script`."""
+    needed, recipe = step["made_of"], recipe_of_step(step)
+    mapped, tilts = "maps" in needed, len(step["geometry"]["tilts"])
+    lines = ["import hyperspy_multitomo as mt", ""]
+    if not mapped:
+        lines.append(f"haadf = mt.load_tilt_series(...)[0]  # the HAADF series, {tilts} tilts")
+    else:
+        lines.append("haadf, spectra = mt.load_tilt_series(...)")
+        elements = needed["maps"]["channels"]
+        lines.append(f"eds = mt.elemental_maps(spectra, elements={elements})  # {tilts} tilts")
+    lines += [f"{name} = ...  # the {_ARRAYS[name]}" for name in _ARRAYS if name in needed]
+    arguments = ["haadf"] if mapped and "haadf" in needed else []
+    keywords = _changed_settings(recipe) | _run_of(step)
+    keywords = {name: value for name, value in keywords.items() if name != "backend"}
+    if keywords.get("tolerance", recipe.tolerance) == recipe.tolerance:
+        keywords.pop("tolerance", None)
+    if keywords.get("mu") is not None and not mapped:
+        keywords["mu"] = keywords["mu"][0]
+    arguments += [f"{name}={value!r}" for name, value in keywords.items()]
+    arguments += [f"{name}={name}" for name in _ARRAYS if name in needed]
+    lines += ["", f"volume = {'eds' if mapped else 'haadf'}.{step['step']}("]
+    return "\n".join([*lines, *(f"    {argument}," for argument in arguments), ")"])
+
+
+def _changed_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return the parameters that are not the defaults of the form of the method, but for arrays."""
+    form = {name: getattr(recipe, name) for name in ("regulariser",) if hasattr(recipe, name)}
+    usual = type(recipe)(**form)
+    changed = {
+        name: getattr(recipe, name)
+        for name in recipe.fields()
+        if name not in _ARRAYS and getattr(recipe, name) != getattr(usual, name)
+    }
+    return form | changed
+
+
+def _run_of(step: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords of a run from the step of a history, but for arrays."""
+    run = {name: step[name] for name in ("tolerance", "backend") if name in step}
+    geometry = step["geometry"]
+    whole = geometry["detector_width"] * geometry["binning"]
+    for name, voxels in zip(("depth", "width"), geometry["volume_shape"], strict=True):
+        if voxels != whole:
+            run[name] = voxels * geometry["pixel_size"]
+    return run
+
+
+def _last_reconstruction(volume) -> tuple[dict, list[str]]:
+    """Return the last step that reconstructed, and the names of those after it."""
+    history = volume.history
+    places = [place for place, step in enumerate(history) if step["step"].startswith(_STEP)]
+    if not places:
+        raise ValueError(
+            "this volume has no reconstruction in its history: pass one that a method of a tilt "
+            "series made"
+        )
+    step = history[places[-1]]
+    if any("noise" in one for one in step.get("made_of", {}).values() if isinstance(one, dict)):
+        raise ValueError(
+            "this volume is the preview of a slice, which took the noise of the whole series: run "
+            "the method on the series itself"
+        )
+    if "made_of" not in step:
+        raise ValueError(
+            f"{step['step']} of version {step['version']} did not keep what the volume was made of: "
+            "call the method by hand, with the parameters in the history"
+        )
+    return step, [one["step"] for one in history[places[-1] + 1 :]]
+
+
+def _check_given(needed: Mapping, given: Mapping) -> None:
+    """Raise an error for what is missing or was not used."""
+    for name, value in given.items():
+        what = _TITLES.get(name) or f"{_ARRAYS.get(name)} ({name}=)"
+        if name in needed and value is None:
+            raise ValueError(f"the volume was made of a {what}: pass it".replace("a maps", "maps"))
+        if name not in needed and value is not None:
+            raise ValueError(f"the volume was not made of a {what}: leave it out")
+
+
+def _check_same(before: Mapping, now: Mapping) -> None:
+    """Raise an error that names what is not as it was."""
+    differ = []
+    for name, kept in before.items():
+        if not isinstance(kept, Mapping):
+            if now.get(name, kept) != kept:
+                differ.append(f"the {_ARRAYS[name]}")
+            continue
+        there = now[name]
+        # Of a lazy series not all images have a digest.
+        compared = set(kept) | set(there)
+        if "images" not in kept or "images" not in there:
+            compared -= {"images"}
+        wrong = {_WORDS[part] for part in compared if kept.get(part) != there.get(part)}
+        differ += [f"the {word} of the {_TITLES[name]}" for word in sorted(wrong)]
+    if differ:
+        raise ValueError(
+            f"this is not what the volume was made of: {', '.join(differ)} differ. Pass the series "
+            "and arrays as they were then"
+        )
