@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hyperspy_multitomo.alignment.alignment_files import load, save
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.alignment.transform import Alignment
 
@@ -17,6 +16,7 @@ TILTS = np.array([-30.1, -10.0, 1 / 3, 25.0])
 ACROSS, ALONG = np.random.default_rng(0).normal(0, 5, (2, 4))
 DRIFT = np.random.default_rng(1).normal(0, 1e-3, (4, 2))
 ERRORS = np.random.default_rng(2).uniform(0.01, 0.2, (3, 4))
+load, save = Alignment.load, Alignment.save
 REPORT = ("centre of mass, 4 tilts", 'axis "by hand" = 2; then refined', "# a third step")
 
 

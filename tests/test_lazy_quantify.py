@@ -15,8 +15,8 @@ import hyperspy_multitomo as mt
 from hyperspy_multitomo.composition import particle_mask, quantify
 from hyperspy_multitomo.composition.particle.edge_spread import edge_spread
 from hyperspy_multitomo.composition.particle.median import median_of_neighbours
-from hyperspy_multitomo.composition.particle.value_table import ValueTable, dividing
-from hyperspy_multitomo.composition.xrays.coarse_grid import block_means, coarse_geometry, finer
+from hyperspy_multitomo.composition.particle.value_table import ValueTable, threshold_between_values
+from hyperspy_multitomo.composition.xrays.coarse_grid import coarse_geometry, cube_means, finer
 from hyperspy_multitomo.signals.methods import haadf_composition
 from hyperspy_multitomo.signals.methods import xray_paths as tracing
 from hyperspy_multitomo.simulation.absorbing_phantoms import gold_shell
@@ -363,7 +363,7 @@ class TestWhatItIsMadeOf:
                 table.quantile(part), np.quantile(values, part), rtol=1e-4, atol=1e-4
             )
         for level in (-2.0, -0.3, 0.0, 0.7, 4.0, float(values[0, 0, 0])):
-            at = dividing(level)
+            at = threshold_between_values(level)
             assert abs(at - level) <= 2.0**-13 * abs(level) + 1e-30
             assert np.count_nonzero(values > at) == table.above(level).size == table.above(at).size
             assert table.above(level).size + table.up_to(level).size == table.size
@@ -401,8 +401,8 @@ class TestWhatItIsMadeOf:
     @pytest.mark.parametrize("shape", [(2, 8, 12, 5), (1, 9, 7, 12)])
     def test_block_means(self, shape, size):
         values = np.random.default_rng(4).random(shape)
-        means = block_means(values, size)
-        lazily = block_means(da.from_array(values, chunks=(1, 5, 3, 4)), size)
+        means = cube_means(values, size)
+        lazily = cube_means(da.from_array(values, chunks=(1, 5, 3, 4)), size)
         assert lazily.shape == means.shape
         np.testing.assert_allclose(lazily.compute(), means)
         np.testing.assert_allclose(size**3 * means.sum(axis=(1, 2, 3)), values.sum(axis=(1, 2, 3)))
@@ -426,7 +426,7 @@ class TestWhatItIsMadeOf:
                 binning=binning,
             )
             fine = projector(geometry)(blob)
-            coarse = projector(coarse_geometry(geometry, size))(block_means(blob, size, binning))
+            coarse = projector(coarse_geometry(geometry, size))(cube_means(blob, size, binning))
             back = finer(coarse, size, width, slice(0, 12 // binning))
             assert back.shape == fine.shape
             at = np.arange(width)[:, None]

@@ -477,8 +477,8 @@ def test_residual_of_the_model_itself_is_one():
     for cut in (False, True):
         view = View(images, tilts, np.arange(13), u, y, cut=cut)
         view.fit(support, placement)
-        np.testing.assert_allclose(view.left_out(placement), 1, atol=0.1)
-        assert view.left_out(placement).mean() == pytest.approx(1, abs=0.02)
+        np.testing.assert_allclose(view.leave_one_out_residual(placement), 1, atol=0.1)
+        assert view.leave_one_out_residual(placement).mean() == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.parametrize("offset", [-24.0, 20.0, 24.0])

@@ -6,7 +6,7 @@ import pytest
 from ellipsoids import ellipsoid
 
 from hyperspy_multitomo.composition import particle_mask, specimen_mask
-from hyperspy_multitomo.composition.particle import edge_spread
+from hyperspy_multitomo.composition.particle.edge_spread import edge_spread
 
 
 def test_otsu_finds_a_noisy_ball():

@@ -7,6 +7,12 @@ import dask.array as da
 import numpy as np
 import pytest
 
+from hyperspy_multitomo.acquisition.same_tilt import (
+    ROUNDED_TILT,
+    SAME_TILT,
+    SAME_VIEW,
+    match_tilts,
+)
 from hyperspy_multitomo.acquisition.tilts import (
     check_tilts,
     order_tilts,
@@ -258,3 +264,28 @@ class TestOrder:
         mean = order_tilts([5, -5, 5], duplicates="mean").merge(data)
         np.testing.assert_array_equal(mean, [[3, 4], [250, 1.5]])
         assert hasattr(mean, "dask") == hasattr(data, "dask")
+
+
+class TestSameTilt:
+    @pytest.mark.parametrize("within", [SAME_TILT, ROUNDED_TILT, SAME_VIEW])
+    def test_nearest_tilt_within_the_tolerance(self, within):
+        rng = np.random.default_rng(0)
+        among = rng.permutation(np.arange(-60.0, 61.0, 2.0))
+        place = rng.integers(among.size, size=40)
+        off = rng.uniform(-2, 2, 40) * within
+        near = np.abs(off) <= within
+        found = match_tilts(among[place] + off, among, within)
+        assert 5 < near.sum() < 35
+        np.testing.assert_array_equal(found, np.where(near, place, -1))
+
+    def test_no_tilts_on_either_side(self):
+        assert match_tilts([1.0, 2.0], []).tolist() == [-1, -1]
+        assert match_tilts([], [1.0, 2.0]).tolist() == []
+
+    def test_rounding_needs_its_own_tolerance(self):
+        assert SAME_TILT < ROUNDED_TILT < SAME_VIEW
+        rounded = np.round([1 / 3, -2 / 3], 2)
+        assert match_tilts(rounded, [1 / 3, -2 / 3], ROUNDED_TILT).tolist() == [0, 1]
+        assert match_tilts(rounded, [1 / 3, -2 / 3], SAME_TILT).tolist() == [-1, -1]
+        single = np.float32([1 / 3, -200 / 3])
+        assert match_tilts(single, [1 / 3, -200 / 3], SAME_TILT).tolist() == [0, 1]

@@ -21,6 +21,7 @@ from hyperspy_multitomo.acquisition.axes import (
 )
 from hyperspy_multitomo.acquisition.files.mdoc import mdoc_beside, read_mdoc
 from hyperspy_multitomo.acquisition.files.tilt_names import REMEDIES, tilts_from_names
+from hyperspy_multitomo.acquisition.same_tilt import SAME_TILT, SAME_VIEW
 from hyperspy_multitomo.acquisition.units import unit_of
 from hyperspy_multitomo.machine.notices import warn
 
@@ -35,11 +36,6 @@ __all__ = [
 ]
 
 _TILT_FILES = (".rawtlt", ".tlt", ".mdoc", ".txt", ".csv")
-
-#: Two tilts closer than this (degrees) are the same tilt.
-SAME_TILT = 1e-3
-#: Two readings of the stage at one tilt differ by less than this (degrees).
-SAME_VIEW = 0.5
 
 
 @dataclass(frozen=True, eq=False)

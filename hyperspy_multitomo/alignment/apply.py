@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an alignment does to images: one resampling, all of it or some rows, and what of it the projection geometry takes."""
+"""Apply an alignment in one resampling, or leave its shifts across the axis to the geometry."""
 
 from __future__ import annotations
 
@@ -8,16 +8,28 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.alignment.resampling import FILLS, Rows, moved, rows_needed, transformed
+from hyperspy_multitomo.alignment.resampling import (
+    FILLS,
+    Rows,
+    moved,
+    rotation_matrix,
+    rows_needed,
+    transformed,
+)
 
 
 class Placing:
     """Mixin of `Alignment`, whose shifts, rotation and drift it reads."""
 
+    across: np.ndarray
+    along: np.ndarray
+    rotation: float
+    drift: np.ndarray | None
+    slow_axis: str
+
     @property
     def geometry_shifts(self) -> np.ndarray:
-        """
-        Displacement of each image across the axis that the projection geometry takes (tilt,), px.
+        """Displacement of each image across the axis for the projection geometry (tilt,), px.
 
         ``TiltGeometry(shifts=...)`` says where the recorded object is, hence the opposite sign.
         With a rotation it is the part across the rotated axis.
@@ -33,34 +45,33 @@ class Placing:
         backward: bool = False,
         rows: Rows | None = None,
     ) -> np.ndarray:
-        """
-        Move the images into place in one resampling.
+        """Move the images into place in one resampling.
 
-        Linear interpolation, because it keeps counts non-negative and conserves their sum (but for
-        what leaves the view); whole pixels move without any loss.
+        Linear interpolation, because it keeps counts non-negative and conserves their sum (except
+        what leaves the view). Shifts by whole pixels are lossless.
 
         Parameters
         ----------
         images : array_like (..., tilt, x, y)
             Images as recorded; any leading axes, e.g. channels.
         for_geometry : bool, default False
-            True leaves to the projection geometry what it can take (`geometry_shifts`), so that the
-            images are resampled only along the axis and where they are turned, or not at all.
+            True leaves the shifts across the axis to the projection geometry (`geometry_shifts`),
+            so that images are resampled only for shifts along the axis and rotations.
         fill : {"zero", "edge"}, default "zero"
-            What enters the view: nothing, or the nearest pixel that was seen, which suits a
-            specimen that goes on beyond it.
+            Value of pixels that enter the view: 0, or the nearest recorded pixel, which suits a
+            specimen that extends beyond the view.
         backward : bool, default False
-            True takes images that are in place back to where they were recorded.
+            True takes aligned images back to where they were recorded.
         rows : Rows, optional
-            Which rows to make, and which `images` holds of the whole images: those that
-            `rows_needed` names, or more. They are those of the whole images; with ``fill="zero"`` a
-            pixel that comes to lie on the very edge of a turned image may count as inside or
-            outside.
+            Rows to compute, and the rows of the whole images that `images` holds: those that
+            `rows_needed` returns, or more. The result equals the same rows of the whole images, but
+            with ``fill="zero"`` a pixel exactly on the edge of a rotated image may count as inside
+            or outside.
 
         Returns
         -------
         numpy.ndarray (..., tilt, x, y)
-            float32. The input itself where nothing moves and it is float32.
+            float32. The input itself if it is float32 and no image moves.
 
         Raises
         ------
@@ -68,10 +79,10 @@ class Placing:
             If the number of images is not that of the shifts.
         """
         images = np.asarray(images, dtype=np.float32)
-        if images.ndim < 3 or images.shape[-3] != len(self):
+        if images.ndim < 3 or images.shape[-3] != len(self.across):
             raise ValueError(
                 f"the images have shape {images.shape}; expected (..., tilt, x, y) with "
-                f"{len(self)} tilts"
+                f"{len(self.across)} tilts"
             )
         if fill not in FILLS:
             raise ValueError(f"fill={fill!r} must be one of {', '.join(map(repr, FILLS))}")
@@ -83,7 +94,7 @@ class Placing:
             )
         rows = rows or Rows.whole(images.shape[-1])
         aligned = np.empty((*images.shape[:-1], rows.stop - rows.start), np.float32)
-        for t in range(len(self)):
+        for t in range(len(self.across)):
             matrix, shifts = self._motion(t, for_geometry, backward)
             for leading in np.ndindex(images.shape[:-3]):
                 place = (*leading, t)
@@ -110,13 +121,12 @@ class Placing:
         for_geometry: bool = False,
         backward: bool = False,
     ) -> tuple[int, int]:
-        """
-        Say of which rows `apply` makes some rows, over all tilts.
+        """Return the rows of the recorded images that `apply` reads for some rows, over all tilts.
 
         Parameters
         ----------
         start, stop : int
-            The rows (pixels along y) from `start` to before `stop` are to be made.
+            The rows (pixels along y) from `start` to before `stop` are to be computed.
         shape : tuple of int (x, y)
             Of the whole images.
         for_geometry, backward : bool
@@ -125,7 +135,7 @@ class Placing:
         Returns
         -------
         first, last : int
-            They are made of the rows from `first` to before `last`.
+            The rows from `first` to before `last` are read.
 
         Examples
         --------
@@ -136,17 +146,17 @@ class Placing:
         """
         needed = [
             rows_needed(start, stop, *self._motion(t, for_geometry, backward), shape)
-            for t in range(len(self))
+            for t in range(len(self.across))
         ]
         return min(first for first, _ in needed), max(last for _, last in needed)
 
     @property
     def _turns(self) -> bool:
-        """Whether the images are turned or sheared."""
+        """Whether the images are rotated or sheared."""
         return self.rotation != 0 or self.drift is not None
 
     def _motion(self, t: int, for_geometry: bool, backward: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Return the linear part of what is done to an image, about its centre, and the shifts (across, along) after it."""
+        """Return the linear map of an image about its centre, and the shifts (x, y) after it."""
         shifts = self._placed_shifts()[:, t]
         if for_geometry:
             shifts = shifts * (0, 1)
@@ -159,17 +169,14 @@ class Placing:
     def _placed_shifts(self) -> np.ndarray:
         """Return the shifts (2, tilt) in the frame after the rotation."""
         shifts = np.stack([self.across, self.along])
-        return turn(self.rotation) @ shifts if self.rotation else shifts
+        if not self.rotation:
+            return shifts
+        return rotation_matrix(math.radians(self.rotation)) @ shifts
 
     def _matrix(self, t: int) -> np.ndarray:
-        """Return the linear part of what is done to an image: the rotation after the shear by the drift."""
+        """Return the linear map of an image: the shear by the drift, then the rotation."""
         shear = np.eye(2)
         if self.drift is not None:
-            shear[:, 1 if self.slow_axis == "y" else 0] += self.drift[t]
-        return turn(self.rotation) @ shear
-
-
-def turn(degrees: float) -> np.ndarray:
-    """Return the matrix that turns (x, y) from +x towards +y."""
-    angle = math.radians(degrees)
-    return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+            line = 1 if self.slow_axis == "y" else 0
+            shear[:, line] += self.drift[t]
+        return rotation_matrix(math.radians(self.rotation)) @ shear

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The estimators by name, and the chain of them that suits most specimens."""
+"""All methods of alignment by name, and the sequence of them that suits most specimens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from hyperspy_multitomo.alignment.centre_of_mass import centre_of_mass_shifts
 from hyperspy_multitomo.alignment.common_line import common_line_shifts
 from hyperspy_multitomo.alignment.correlation import cross_correlation_shifts
 from hyperspy_multitomo.alignment.projection_matching import projection_matching_shifts
-from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.alignment.refinement import Modality, refine
 from hyperspy_multitomo.alignment.series_checks import check_features, checked_series
 from hyperspy_multitomo.alignment.specimen_extent import in_view, sides_in_view, without_film
@@ -45,8 +44,7 @@ def align(
     others: Sequence[Modality] = (),
     progress: Callable[[str], object] | None = None,
 ) -> Alignment:
-    """
-    Align a tilt series.
+    """Align a tilt series.
 
     Parameters
     ----------
@@ -55,28 +53,28 @@ def align(
     tilts : array_like (tilt,)
         Degrees, in any order.
     method : str, default "auto"
-        - ``"auto"``: rough shifts by what suits the specimen, then ``"refine"``. For each direction
-          of its own the rough shifts are those of the centre of mass where the specimen is in view,
-          but for an even film; else along the axis those of the common line, where it is in view
-          across the axis; else those of the cross-correlation.
+        - ``"auto"``: rough shifts, then ``"refine"``. The rough shifts are chosen for each
+          direction: by the centre of mass where the specimen ends inside the view (an even film
+          does not matter); else along the axis by the common line, if the specimen ends inside the
+          view across the axis; else by cross-correlation.
         - ``"cross_correlation"``, ``"phase_correlation"``: see `cross_correlation_shifts`.
         - ``"centre_of_mass"``: see `centre_of_mass_shifts`.
         - ``"common_line"``: along the axis `common_line_shifts`, across it the centre of mass.
         - ``"projection_matching"``: see `projection_matching_shifts`.
         - ``"refine"``: see `refine`.
-        - ``"tilt_axis"``: position and direction of the tilt axis alone; the shifts stay.
+        - ``"tilt_axis"``: position and direction of the tilt axis only; the shifts stay.
     start : Alignment, optional
-        For the last three, which by default start from the rough shifts (``"tilt_axis"``: from
-        none).
+        For the last three methods, which by default start from the rough shifts
+        (``"tilt_axis"``: from no shifts).
     others : sequence of Modality, default ()
-        Maps that decide together with the images, for ``"auto"`` and ``"refine"``.
+        Maps that are aligned jointly with the images, for ``"auto"`` and ``"refine"``.
     progress : callable, optional
-        Called with a line of words after each stage.
+        Called with a line of text after each stage.
 
     Returns
     -------
     Alignment
-        Where it was refined, with its `quality`, whose ``report`` says what was done.
+        After a refinement with its `quality`, whose ``report`` lists the steps.
 
     Raises
     ------
@@ -112,49 +110,56 @@ def align(
         return replace(across, along=common_line_shifts(images, tilts))
     if method == "tilt_axis":
         return _tilt_axis(images, tilts, Alignment.identity(len(tilts)) if start is None else start)
-    told = ()
+    report: tuple[str, ...] = ()
     if start is None or method == "auto":
-        start, told = rough_shifts(images, tilts)
+        start, report = rough_shifts(images, tilts)
         if progress is not None:
-            progress(told[0])
+            progress(report[0])
     if method == "projection_matching":
         return projection_matching_shifts(images, tilts, start, progress=progress)
     found = refine(images, tilts, start, others=others, progress=progress)
-    return replace(found, quality=replace(found.quality, report=(*told, *found.quality.report)))
+    return _with_report(found, report)
+
+
+def _with_report(refined: Alignment, steps: tuple[str, ...]) -> Alignment:
+    """Return the alignment with earlier steps put before those of its report."""
+    quality = refined.quality
+    if quality is None:
+        return refined
+    return replace(refined, quality=replace(quality, report=(*steps, *quality.report)))
 
 
 def rough_shifts(images: np.ndarray, tilts: np.ndarray) -> tuple[Alignment, tuple[str]]:
-    """Return shifts right to a pixel or two, and by what they were found."""
+    """Return shifts right to a pixel or two, and a line for the report."""
     across, along = sides_in_view(images)
-    whole = without_film(images) if across else images
-    centred = centre_of_mass_shifts(whole, tilts) if across or along else None
-    correlated = None if across else cross_correlation_shifts(images, tilts)
     if across:
-        shifts = centred.along if along else common_line_shifts(images, tilts)
-        words = "centre of mass across the axis, " + (
-            "and along it" if along else "common line along it"
-        )
-        return replace(centred, along=shifts), (f"rough shifts: {words}",)
+        shifts = centre_of_mass_shifts(without_film(images), tilts)
+        if along:
+            return shifts, ("rough shifts: centre of mass across the axis, and along it",)
+        report = "rough shifts: centre of mass across the axis, common line along it"
+        return replace(shifts, along=common_line_shifts(images, tilts)), (report,)
     if along:
-        words = "cross-correlation across the axis, centre of mass along it"
-        return replace(correlated, along=centred.along), (f"rough shifts: {words}",)
-    return correlated, ("rough shifts: cross-correlation",)
+        centred = centre_of_mass_shifts(images, tilts)
+        report = "rough shifts: cross-correlation across the axis, centre of mass along it"
+        return replace(cross_correlation_shifts(images, tilts), along=centred.along), (report,)
+    return cross_correlation_shifts(images, tilts), ("rough shifts: cross-correlation",)
 
 
 def _tilt_axis(images: np.ndarray, tilts: np.ndarray, start: Alignment) -> Alignment:
-    """Find the axis with the shifts as they are: by centres of mass where the object is in view, then by the residual."""
+    """Find the axis with fixed shifts.
+
+    Centres of mass give a first estimate where the object is in view; the residual refines it.
+    """
     placed = replace(start, rotation=0.0).apply(images, fill="edge")
-    told = ()
+    report: tuple[str, ...] = ()
     if len(tilts) >= 5 and images.shape[2] >= FEWEST and in_view(placed, "across"):
         axis = axis_by_centre_of_mass(placed, tilts)
-        told = (
+        report = (
             f"axis by centres of mass: {axis.offset:.2f} +- {axis.offset_error:.2f} px, "
             f"{axis.rotation:.2f} degrees",
         )
-        # Of few slices the direction may come out so far off that nothing of them would be left.
+        # With few slices the direction may be so wrong that the rotation would leave none in view.
         width, slices = images.shape[1:]
         left = slices - width * abs(np.sin(np.deg2rad(axis.rotation))) > slices / 2
         start = replace(start, axis_offset=axis.offset, rotation=axis.rotation if left else 0.0)
-    found = refine(images, tilts, start, free=("axis", "rotation"))
-    quality: AlignmentQuality = found.quality
-    return replace(found, quality=replace(quality, report=(*told, *quality.report)))
+    return _with_report(refine(images, tilts, start, free=("axis", "rotation")), report)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images at one resolution that can be looked at as any alignment would place them, without resampling them in steps."""
+"""Binned images, sampled at a trial alignment in one interpolation."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from functools import cached_property
 
 import numpy as np
 
-# Standard deviation, in binned pixels, of the Gaussian that takes off what the binned grid cannot
-# hold.
+from hyperspy_multitomo.alignment.resampling import rotation_matrix
+
+# Standard deviation, in binned pixels, of the Gaussian that suppresses aliasing on the binned grid.
 _BLUR = 0.6
 
 
 @dataclass(frozen=True)
 class Placement:
-    """
-    Where the images of a series are, the tilt axis being at x = 0 and y = 0 in the middle.
+    """Trial alignment of a series: the tilt axis is at x = 0, and y = 0 is the middle.
 
     Attributes
     ----------
@@ -33,11 +33,11 @@ class Placement:
     @cached_property
     def turned(self) -> np.ndarray:
         """The shifts after the rotation, (2, tilt)."""
-        return _turn(self.rotation) @ np.stack([self.across, self.along])
+        return rotation_matrix(self.rotation) @ np.stack([self.across, self.along])
 
     def moved(self, dx: np.ndarray, dy: np.ndarray, turn: float = 0.0) -> Placement:
-        """Return the placement with shifts added after the rotation, and then a little more rotation."""
-        across, along = _turn(-self.rotation) @ np.stack([dx, dy])
+        """Return the placement with shifts added after the rotation, then a further rotation."""
+        across, along = rotation_matrix(-self.rotation) @ np.stack([dx, dy])
         return Placement(self.across + across, self.along + along, self.rotation + turn)
 
     def of(self, places: np.ndarray) -> Placement:
@@ -46,20 +46,19 @@ class Placement:
 
 
 class MovingImages:
-    """
-    Images (tilt, x, y), binned, as cubic splines that are sampled in place.
+    """Images (tilt, x, y), binned, as cubic splines.
 
     Parameters
     ----------
     images : numpy.ndarray (tilt, x, y)
         As recorded.
     bins : int
-        Pixels along each edge of a binned one.
+        Pixels along each edge of a binned pixel.
     bins_along : int, optional
-        Pixels along its edge parallel to the tilt axis, fewer where there are few slices; by
-        default `bins`.
+        Pixels along its edge parallel to the tilt axis, fewer than `bins` where there are few
+        slices; by default `bins`.
     pixel : float, default 1.0
-        Edge of a pixel of these images, in px of the series whose alignment it is.
+        Edge of a pixel of these images, in px of the series that is aligned.
     """
 
     def __init__(
@@ -86,11 +85,11 @@ class MovingImages:
         )
 
     def sample(self, placement: Placement, u: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Return the images (tilt, u, y) at positions u across the axis and y along it, px, once they are in place."""
+        """Return the aligned images (tilt, u, y) at positions u across and y along the axis, px."""
         from scipy.ndimage import map_coordinates
 
         grid = np.meshgrid(u, y, indexing="ij")
-        back = np.tensordot(_turn(-placement.rotation), np.stack(grid), 1)
+        back = np.tensordot(rotation_matrix(-placement.rotation), np.stack(grid), 1)
         values = np.empty((len(self._splines), len(u), len(y)), np.float32)
         for t, shifts in enumerate(zip(placement.across, placement.along, strict=True)):
             places = [
@@ -108,10 +107,13 @@ class MovingImages:
 def common_view(
     placement: Placement, extent: tuple[float, float]
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return the range across and that along the axis, px, which all images of an extent (x, y) show once in place."""
+    """Return the ranges across and along the axis, px, that all aligned images cover.
+
+    The extent (x, y) is that of one image, px.
+    """
     ranges = []
     for axis, shifts in enumerate(placement.turned):
-        # A turned image is cut to the rectangle inside it.
+        # A rotated image is cut to the rectangle inside it.
         margin = abs(np.sin(placement.rotation)) * extent[1 - axis] / 2
         half = extent[axis] / 2
         ranges.append(
@@ -124,10 +126,6 @@ def common_view(
 
 
 def positions(low: float, high: float, step: float) -> np.ndarray:
-    """Return the middles of as many steps as fit between two ends, about their middle."""
+    """Return the centres of as many whole steps as fit between two ends, centred between them."""
     count = int((high - low) / step + 1e-6)
     return (np.arange(count) - (count - 1) / 2) * step + (low + high) / 2
-
-
-def _turn(angle: float) -> np.ndarray:
-    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The path of the centre of mass, on which an object that is wholly in view has to move."""
+"""Alignment by the centre of mass, which moves on a known path if the object is wholly in view."""
 
 from __future__ import annotations
 
@@ -11,38 +11,39 @@ from hyperspy_multitomo.alignment.transform import Alignment
 
 __all__ = ["centre_of_mass_shifts"]
 
-# Sigma (px) of the smoothing that outlines an object, and the part of the maximum that does.
+# Standard deviation (px) of the smoothing before an object is outlined, and the fraction of the
+# maximum at which its outline lies.
 SMOOTHING = 2.0
 OUTLINE = 0.05
-# Expected distance of the tilt axis from the centre of the view, and of the object from the axis's
-# height, in views.
-SPREAD = 0.05
-# For the radius of an object: its outline stands out of noise and film, and so much of it counts.
+# Standard deviation, as a fraction of the width of the view, of the prior on the distance of the
+# tilt axis from the centre of the view, and of the object from the height of the axis.
+AXIS_SPREAD = 0.05
+# For the radius of an object: a level that is well above noise and film, and the quantile of the
+# outlined pixels that counts as the edge.
 _CLEAR_OUTLINE, _NEARLY_ALL = 0.1, 0.995
 
 
 def centre_of_mass_shifts(images: ArrayLike, tilts: ArrayLike) -> Alignment:
-    """
-    Put the centre of mass of an object that is wholly in view on the path of a point.
+    """Put the centre of mass of an object that is wholly in view on the path of a point.
 
-    Along the axis the centre of mass has to stay where it is; across the axis, that of a body at
-    (x0, z0) is at a + x0 cos t + z0 sin t. This is fitted to the measured path, and the images are
-    moved onto it: every such path is consistent, the fitted one moves the images least. The tilt
-    axis then lies at a.
+    Along the axis the centre of mass has to stay in place. Across the axis, that of a body at
+    (x0, z0) is at a + x0 cos t + z0 sin t. This path is fitted to the measured positions, and the
+    images are shifted onto it: every such path is consistent, and the fitted one needs the smallest
+    shifts. The tilt axis then lies at a.
 
     Parameters
     ----------
     images : array_like (tilt, x, y)
-        Images of the whole object. The median of the rim of each image is taken off as background,
-        and pixels that stay below 5 % of the maximum after smoothing do not count.
+        Images of the whole object. The median of the rim of each image is subtracted as background,
+        and pixels below 5 % of the maximum after smoothing are ignored.
     tilts : array_like (tilt,)
         Degrees, in any order.
 
     Returns
     -------
     Alignment
-        `axis_offset` is a, px. Both a and z0 are drawn towards 0 as far as the scatter of the
-        shifts hides them, as it does where high tilts are missing.
+        `axis_offset` is a, px. A Gaussian prior draws a and z0 towards 0 where the scatter of the
+        shifts leaves them uncertain, e.g. where high tilts are missing.
 
     Raises
     ------
@@ -71,7 +72,7 @@ def centre_of_mass_shifts(images: ArrayLike, tilts: ArrayLike) -> Alignment:
             image.sum(axis=1, dtype=np.float64) @ x / mass,
             image.sum(axis=0, dtype=np.float64) @ y / mass,
         )
-    spread = SPREAD * images.shape[1]
+    spread = AXIS_SPREAD * images.shape[1]
     offset, path = point_path(centres[:, 0], tilts, axis=spread, height=spread)
     return Alignment(
         path - centres[:, 0], centres[:, 1].mean() - centres[:, 1], offset, tilts=tilts
@@ -79,14 +80,17 @@ def centre_of_mass_shifts(images: ArrayLike, tilts: ArrayLike) -> Alignment:
 
 
 def outlined(image: np.ndarray, tilt: float, level: float = OUTLINE) -> np.ndarray:
-    """Return an image less the median of its rim, 0 where it stays below a part of its maximum after smoothing."""
+    """Return an image less the median of its rim, 0 outside the outline of the object.
+
+    The outline is where the smoothed image reaches a fraction `level` of its maximum.
+    """
     from scipy.ndimage import gaussian_filter
 
     image = image - np.median(
         np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])
     )
     smooth = gaussian_filter(image, SMOOTHING)
-    # Far from the axes the noise of empty pixels has the longest lever.
+    # The noise of empty pixels far from the axes has the longest lever.
     image = np.where(smooth > level * smooth.max(), image, 0)
     if image.sum(dtype=np.float64) <= 0:
         raise ValueError(
@@ -100,21 +104,21 @@ def point_path(
 ) -> tuple[float, np.ndarray]:
     """Fit a + x0 cos t + z0 sin t to positions (tilt,); return a and the fitted positions.
 
-    `axis` and `height` are how far from 0 a and z0 are expected: 0 fixes them there, infinity
-    leaves them free.
+    `axis` and `height` are the standard deviations of Gaussian priors on a and z0 about 0: 0 fixes
+    them at 0, infinity leaves them free.
     """
     angles = np.deg2rad(tilts)
     modes = np.stack([np.ones_like(angles), np.cos(angles), np.sin(angles)], axis=1)
     free = np.linalg.lstsq(modes, positions, rcond=None)[0]
     surplus = len(tilts) - modes.shape[1]
     scatter = np.sqrt(((positions - modes @ free) ** 2).sum() / surplus) if surplus > 0 else 1.0
-    # Maximum a posteriori with a, z0 ~ N(0, expected^2): rows of their own, scaled like the
-    # measurements by their scatter.
+    # Maximum a posteriori with a, z0 ~ N(0, expected^2): additional rows, scaled by the scatter as
+    # the measurements are.
     expected = np.array([axis, np.inf, height])
     modes = modes * (expected > 0)
-    held = np.diag(np.divide(scatter, expected, out=np.zeros(3), where=expected > 0))
+    prior = np.diag(np.divide(scatter, expected, out=np.zeros(3), where=expected > 0))
     fitted = np.linalg.lstsq(
-        np.vstack([modes, held]), np.append(positions, np.zeros(3)), rcond=None
+        np.vstack([modes, prior]), np.append(positions, np.zeros(3)), rcond=None
     )[0]
     return float(fitted[0] * (axis > 0)), modes @ fitted
 
@@ -122,9 +126,10 @@ def point_path(
 def outline_path(
     images: np.ndarray, tilts: np.ndarray, shifts: np.ndarray, rotation: float
 ) -> tuple[np.ndarray, float]:
-    """Return the path of the middle of an object across the axis in images once placed, (tilt,), and its radius about that.
+    """Return the path of an object's middle across the axis (tilt,), and its radius about that.
 
-    The centre of mass says where the axis is; the middle of the object is that of its outline.
+    Both are in aligned images, px. The centre of mass gives the axis; the middle of the object is
+    that of its outline.
     """
     x, y = (np.arange(size) - (size - 1) / 2 for size in images.shape[1:])
     u = np.cos(rotation) * x[:, None] - np.sin(rotation) * y

@@ -11,35 +11,35 @@ from hyperspy_multitomo.alignment.specimen_extent import without_film
 
 __all__ = ["common_line_shifts"]
 
-# The part of a profile that has to overlap with the others, and the likeness that it has to reach
-# there.
+# Fraction of a profile that has to overlap with the others, and the correlation coefficient that it
+# has to reach there.
 _OVERLAP, _ALIKE = 0.5, 0.5
+# Passes over all profiles at most, and trial shifts across a step of the coarser search.
 _PASSES, _SAMPLES = 5, 10
-# Shifts that are scored at once: more would only take memory.
+# Shifts that are scored at once: more only take memory.
 _TOGETHER = 64
 
 
 def common_line_shifts(images: ArrayLike, tilts: ArrayLike) -> np.ndarray:
-    """
-    Measure shifts along the tilt axis from the profiles of mass along it.
+    """Measure shifts along the tilt axis from the profiles of mass along it.
 
-    Tilting moves mass across the axis alone, so that the sum of an image over x is the same
-    function of y at every tilt, as long as the object is in view across the axis; in Fourier space
-    that is the line which all projections have in common. Each profile is registered to the mean of
-    the others, on the part of it that they share, until nothing moves.
+    Tilting moves mass only across the axis. As long as the object is in view across the axis, the
+    sum of an image over x is therefore the same function of y at every tilt; in Fourier space this
+    is the line that all projections have in common. Each profile is registered to the mean of the
+    others, on the part that they share, until the shifts have converged.
 
     Parameters
     ----------
     images : array_like (tilt, x, y)
-        Images of an object that is in view across the axis; the level of the rim there is taken
-        off.
+        Images of an object that is in view across the axis; the level of the rim there is
+        subtracted.
     tilts : array_like (tilt,)
         Degrees.
 
     Returns
     -------
     numpy.ndarray (tilt,)
-        What has to be added to positions along the axis, px, their mean being 0.
+        Shifts that have to be added to positions along the axis, px, of mean 0.
 
     Raises
     ------
@@ -66,6 +66,7 @@ def common_line_shifts(images: ArrayLike, tilts: ArrayLike) -> np.ndarray:
     shifts, nearest = np.zeros(len(tilts)), int(np.argmin(np.abs(tilts)))
     length = profiles.shape[1]
     for number in range(_PASSES):
+        # The first pass registers to the image of the lowest tilt, the others to the mean.
         limit = (1 - _OVERLAP) * length if number == 0 else max(2.0, length / 16)
         moved = 0.0
         template, seen = (
@@ -75,7 +76,6 @@ def common_line_shifts(images: ArrayLike, tilts: ArrayLike) -> np.ndarray:
             if number == 0 and t == nearest:
                 continue
             if number:
-                # The mean of the others, where they are by now.
                 total, count = (
                     sums - own
                     for sums, own in zip((template, seen), _moved(profile, shifts[t]), strict=True)
@@ -106,11 +106,12 @@ def common_line_shifts(images: ArrayLike, tilts: ArrayLike) -> np.ndarray:
 def _sums(profiles: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the sum of all profiles, in place, and how many of them show each point."""
     placed = [_moved(profile, shift) for profile, shift in zip(profiles, shifts, strict=True)]
-    return sum(one[0] for one in placed), sum(one[1] for one in placed)
+    values, seen = zip(*placed, strict=True)
+    return np.sum(values, axis=0), np.sum(seen, axis=0)
 
 
 def _moved(profile: np.ndarray, shift: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return a profile in place, 0 where it is not seen, and where it is, as 1."""
+    """Return a shifted profile, 0 outside of the image, and 1 where it is inside, 0 elsewhere."""
     y = np.arange(len(profile))
     places = y - shift
     return np.interp(places, y, profile, left=0, right=0), 1.0 * ((places >= 0) & (places <= y[-1]))
@@ -119,7 +120,7 @@ def _moved(profile: np.ndarray, shift: float) -> tuple[np.ndarray, np.ndarray]:
 def _registered(
     template: np.ndarray, seen: np.ndarray, profile: np.ndarray, shift: float, limit: float
 ) -> tuple[float, float]:
-    """Return the change of a shift that makes a profile most like the template where both are known, and the likeness."""
+    """Return the best change of a shift, and the correlation with the template that it reaches."""
     changes = np.arange(-int(limit), int(limit) + 1.0)
     step = 1.0
     for _ in range(3):
@@ -141,9 +142,9 @@ def _registered(
 def _likeness(
     template: np.ndarray, seen: np.ndarray, profile: np.ndarray, shifts: np.ndarray
 ) -> np.ndarray:
-    """Return for each shift the correlation coefficient of a template and the moved profile where both are known.
+    """Return for each shift the correlation coefficient of a template and the shifted profile.
 
-    It is -1 where that is little.
+    It is taken where both are known, and is -1 where they overlap too little.
     """
     y = np.arange(len(profile))
     places = y - shifts[:, None]

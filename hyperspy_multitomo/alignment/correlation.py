@@ -11,12 +11,12 @@ from hyperspy_multitomo.alignment.transform import Alignment
 
 __all__ = ["cross_correlation_shifts"]
 
-# A correlation has to stand out of that of unrelated noise by this many standard deviations,
-# 1/sqrt(pixels).
+# Significance level of a correlation coefficient, in standard deviations of that of unrelated
+# noise, 1/sqrt(pixels).
 SIGNIFICANT = 5.0
-# Where that is so close to 1, the images are too small for it.
+# Images are too small for a correlation where that level is above this coefficient.
 _HIGH = 0.7
-# Beyond it images are not stretched, degrees.
+# Images beyond this tilt (degrees) are not stretched.
 _STEEPEST = 80
 
 
@@ -30,14 +30,13 @@ def cross_correlation_shifts(
     neighbours: int = 3,
     phase: bool = False,
 ) -> Alignment:
-    """
-    Measure shifts by correlating each image with its neighbours, from the lowest tilt outwards.
+    """Measure shifts by correlating each image with its neighbours, from the lowest tilt outwards.
 
-    The image of the lowest absolute tilt stays where it is. Every other image is registered to the
-    mean of its neighbours nearer to that one, all under a Hann window and in place; a second pass
-    measures what the first left, which frees the result from the window's pull towards zero.
-    Correlation cannot tell a shift from the motion of the features it follows: across the axis the
-    result is known up to a + b cos t + c sin t, along the axis up to a constant.
+    The image of the lowest absolute tilt stays in place. Every other image is registered to the
+    mean of its aligned neighbours on the side of that image, all under a Hann window. A second pass
+    measures the remaining shift, which removes the bias of the window towards zero. Correlation
+    cannot tell a shift from the motion of the features it follows: across the axis the result is
+    known up to a + b cos t + c sin t, along the axis up to a constant.
 
     Parameters
     ----------
@@ -48,16 +47,16 @@ def cross_correlation_shifts(
         Shifts are found to 1/upsampling of a pixel.
     stretch : bool, default True
         Stretch each image across the axis, about the centre of the view, by the ratio of the
-        cosines of the two tilts, so that a lamella looks alike in both. Leave it off for an object
-        of equal extent at all tilts. Off beyond 80 degrees.
+        cosines of the two tilts, so that a lamella looks alike in both. Switch it off for an object
+        of equal extent at all tilts. Images beyond 80 degrees are never stretched.
     passes : int, default 2
         How often the shift of an image is measured.
     neighbours : int, default 3
-        Bundle so many of the images that are in place already: the errors of steps from one image
-        to the next add up, and a single bad image leads all that follow astray.
+        Number of aligned images whose mean is the reference. With one, the errors of the steps
+        from image to image add up, and a single bad image misplaces all that follow.
     phase : bool, default False
-        Correlate phases alone, which sharpens the peak of images full of detail and is lost in
-        those with noise.
+        Phase correlation, whose peak is sharper for images full of detail, and which fails on
+        noisy ones.
 
     Returns
     -------
@@ -109,7 +108,7 @@ def cross_correlation_shifts(
                     f"the image at {tilts[t]:g} degrees has no features to align; leave this tilt "
                     "out"
                 )
-            # Measured in the stretched frame: a pixel there is 1/ratio of a recorded one.
+            # Measured in the stretched frame, whose pixels are 1/ratio of a recorded one.
             shifts[t] += _registration(fixed, moving, upsampling, phase) / (ratio, 1.0)
         moving = _windowed(_placed(images[t], shifts[t], ratio), window)
         likeness = float(
@@ -135,7 +134,10 @@ def cross_correlation_shifts(
 
 
 def _outwards(tilts: np.ndarray, neighbours: int) -> list[tuple[int, list[int]]]:
-    """List (image, its neighbours towards the lowest absolute tilt, nearest first), from the lowest tilt outwards."""
+    """List (image, its neighbours, nearest first) from the lowest absolute tilt outwards.
+
+    The neighbours are those towards the lowest tilt.
+    """
     order = np.argsort(tilts, kind="stable")
     start = int(np.argmin(np.abs(tilts[order])))
     upwards = [
@@ -150,7 +152,7 @@ def _outwards(tilts: np.ndarray, neighbours: int) -> list[tuple[int, list[int]]]
 
 
 def _cosine_ratio(reference: float, tilt: float, stretch: bool) -> float:
-    """Return how much the image at `tilt` has to be stretched to look like that at `reference`."""
+    """Return the stretch across the axis that makes the image at `tilt` like the reference."""
     cosines = np.abs(np.cos(np.deg2rad([reference, tilt])))
     return (
         float(cosines[0] / cosines[1])
@@ -168,7 +170,7 @@ def _placed(image: np.ndarray, shifts: np.ndarray, ratio: float) -> np.ndarray:
 
 def _sampled(image: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray:
     """Return an image at other places along an axis."""
-    # The edge is repeated: a step to zero would be the strongest feature in view.
+    # Beyond the edge its value: a step to zero would be the strongest feature in view.
     places = np.clip(places, 0, image.shape[axis] - 1)
     low = np.minimum(places.astype(int), image.shape[axis] - 2)
     part = np.expand_dims((places - low).astype(np.float32), 1 - axis)
@@ -177,7 +179,7 @@ def _sampled(image: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _windowed(image: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """Take the mean under the window off, so that a constant image becomes nothing, and fade the image out to its edges."""
+    """Subtract the mean under the window and multiply by the window; a constant image becomes 0."""
     contrast = image - (image * window).sum(dtype=np.float64) / window.sum(dtype=np.float64)
     return np.where(
         np.abs(contrast).max() > 1e-6 * np.abs(image).max(), contrast * window, 0

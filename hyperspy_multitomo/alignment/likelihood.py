@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The likelihood of where images are, all tilts and slices together, with its derivatives.
+"""The likelihood of an alignment, over all tilts and slices, with its derivatives.
 
-With the covariance K of the rays of an unknown object (`rays`), the images b of a slice, in place,
-have the covariance s (K + v 1), v being the noise. Up to a constant, minus the log-likelihood of
-shifts and rotation is the sum over the slices of b' (K + v 1)^-1 b / 2 s. That is the smallest sum
-of the residual of a reconstruction and of what it costs to be unlikely, so that to follow its
-gradient is to follow that of the residual with the reconstruction kept at its best, without making
-one. All of it is done for the even and the odd part of the rays (`folding`), side by side. Near-by
-tilts agree below about 1/(diameter x tilt step), a frequency that coarse pixels hold, and all tilts
-at the lowest.
+With the covariance K of the rays of an unknown object (`rays`), the aligned images b of a slice
+have the covariance s (K + v 1), where v is the noise. Up to a constant, minus the log-likelihood of
+shifts and rotation is the sum over the slices of b' (K + v 1)^-1 b / 2 s. This equals the minimum,
+over all reconstructions, of the residual plus the penalty of a Gaussian prior. Its gradient is
+therefore that of the residual at the best reconstruction, without computing one. The even and the
+odd part of the rays (`folding`) are treated in parallel. Neighbouring tilts share frequencies below
+about 1/(diameter x tilt step), which coarse pixels resolve.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,9 +22,9 @@ from hyperspy_multitomo.alignment.folding import fold, unfold
 from hyperspy_multitomo.alignment.rays import Support, ray_covariance
 from hyperspy_multitomo.machine.parallel import Workers
 
-# Noise to signal that are tried, in variance.
+# Trial ratios of noise to signal, in variance.
 NOISES = tuple(10.0 ** np.arange(-5, 1.1, 0.5))
-# Part of the slices at either end over which a cut specimen fades out.
+# Fraction of the slices at either end over which a specimen that is cut by the view fades out.
 _TAPER = 0.15
 # Rows that are mirrored at once.
 _BLOCK = 64
@@ -33,26 +32,29 @@ _BLOCK = 64
 
 @dataclass
 class Derivatives:
-    """Minus the log-likelihood and its derivatives with respect to shifts across and along (px) and rotation (radians)."""
+    """Minus the log-likelihood and its derivatives.
+
+    The parameters are the shifts across and along the axis (px), and the rotation (radians).
+    """
 
     value: float
-    gradient: np.ndarray
-    hessian: np.ndarray
-    by_slice: np.ndarray  # gradient (slice, parameter)
+    gradient: np.ndarray  # (parameter,)
+    hessian: np.ndarray  # (parameter, parameter)
+    by_slice: np.ndarray  # gradient of each slice (slice, parameter)
 
 
 @dataclass
 class Fit:
-    """How likely the images are with a support and a noise, per pixel, their scale s, and the Cholesky factors of both parts."""
+    """Fit of the scale s to the images, for one support and noise."""
 
-    value: float
+    value: float  # log-likelihood per pixel
     scale: float
+    # Cholesky factors of the even and the odd part.
     factors: tuple[np.ndarray, np.ndarray] | None
 
 
 class View:
-    """
-    The images of one modality or element on a coarse grid, and how likely they are.
+    """The images of one modality or element on a coarse grid, with their likelihood.
 
     Parameters
     ----------
@@ -60,13 +62,13 @@ class View:
     tilts : numpy.ndarray (tilt,)
         Degrees.
     places : numpy.ndarray (tilt,)
-        Where they stand among the tilts that are aligned.
+        Their indices among the tilts that are aligned.
     u, y : numpy.ndarray
-        Positions across the axis, the same on both sides of it, and along it, px.
+        Positions across the axis, symmetric about it, and along it, px.
     cut : bool
-        Whether the specimen goes on beyond the view along the axis.
+        Whether the specimen extends beyond the view along the axis.
     workers : Workers, optional
-        Two threads, for the even and the odd part of the rays; by default the caller's own does
+        Two threads, for the even and the odd part of the rays; by default the calling thread does
         both.
     """
 
@@ -85,7 +87,9 @@ class View:
         self._workers = workers or Workers(1)
         self.weights = _fade(len(y)) if cut else np.ones(len(y), np.float32)
         self.noise, self.scale = NOISES[len(NOISES) // 2], 1.0
-        self._sampled: tuple[Placement | None, np.ndarray | None] = None, None
+        self._value = -np.inf
+        # Results with the arguments that they belong to.
+        self._sampled: tuple[Placement, np.ndarray] | None = None
         self._fitted: tuple[Support | None, Placement | None] = None, None
         self._factors: tuple[np.ndarray, np.ndarray] | None = None
         self._inverse: tuple[np.ndarray, np.ndarray] | None = None
@@ -96,16 +100,16 @@ class View:
         return len(self.tilts) * len(self.u)
 
     def sampled(self, placement: Placement) -> np.ndarray:
-        """Return the images in place, (tilt, u, y)."""
-        if self._sampled[0] is not placement:
+        """Return the aligned images (tilt, u, y)."""
+        if self._sampled is None or self._sampled[0] is not placement:
             self._sampled = placement, self.images.sample(placement.of(self.places), self.u, self.y)
         return self._sampled[1]
 
     def fit(self, support: Support, placement: Placement, covariance: tuple | None = None) -> float:
-        """Take a support, with the noise that makes the images most likely; return their log-likelihood per pixel.
+        """Set a support and the most likely noise; return the log-likelihood per pixel.
 
-        The noise is looked for from the present one on, up and down. `covariance` is that of the
-        rays, if it is known already.
+        The noise is searched upwards and downwards from the present one. `covariance` is that of
+        the rays, if it is already known.
         """
         if self._fitted[0] == support and self._fitted[1] is placement:
             return self._value
@@ -116,7 +120,7 @@ class View:
         number = min(range(len(NOISES)), key=lambda k: abs(NOISES[k] - self.noise))
         best, start = self._likelihood(covariance, data, NOISES[number]), number
         for direction in (1, -1):
-            # One side of a maximum rises to it: where the first did, the other one does not.
+            # The likelihood has one maximum: where it rises upwards, it does not rise downwards.
             while number * direction >= start * direction and 0 <= number + direction < len(NOISES):
                 found = self._likelihood(covariance, data, NOISES[number + direction])
                 if not found.value > best.value:
@@ -129,7 +133,7 @@ class View:
         return best.value
 
     def likelihood(self, support: Support, placement: Placement) -> float:
-        """Return the log-likelihood per pixel with another support and the present noise, changing nothing."""
+        """Return the log-likelihood per pixel for a trial support and the present noise."""
         if self._fitted[0] == support and self._fitted[1] is placement:
             return self._value
         return self._likelihood(
@@ -137,11 +141,11 @@ class View:
         ).value
 
     def _weighted(self, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
-        """Return the parts of the images in place with the roots of their slices' weights."""
+        """Return the even and odd parts of the aligned images times the root of the weights."""
         return fold(self.sampled(placement) * np.sqrt(self.weights))
 
     def _likelihood(self, covariance: tuple, data: tuple, noise: float) -> Fit:
-        """Return the fit; its likelihood is minus infinity, without factors, where float32 does not suffice."""
+        """Return the fit, without factors and of value -infinity where float32 does not suffice."""
         parts = self._both(_whitened, covariance, data, (noise, noise))
         if any(part is None for part in parts):
             return Fit(-np.inf, 1.0, None)
@@ -154,13 +158,16 @@ class View:
     def inverse(self) -> tuple[np.ndarray, np.ndarray]:
         """(K + v 1)^-1, its even and its odd part."""
         if self._inverse is None:
-            self._inverse = tuple(self._both(_inverted, self._factors))
+            assert self._factors is not None, "`fit` comes first"
+            even, odd = self._both(_inverted, self._factors)
+            self._inverse = even, odd
+            # They are overwritten by the inversion.
             self._factors = None
             self._fitted = None, None
         return self._inverse
 
-    def _both(self, call: Callable, *arguments: tuple) -> list:
-        """Call a function with the arguments of the even and of the odd part; return its results."""
+    def _both(self, call: Callable, *arguments: Sequence) -> list:
+        """Call a function for the even and for the odd part, in parallel; return both results."""
         results: list = [None, None]
 
         def one(part: int) -> None:
@@ -171,7 +178,8 @@ class View:
 
     def _solved(self, rays: np.ndarray) -> np.ndarray:
         """Return (K + v 1)^-1 times rays (tilt, u, y)."""
-        return unfold(*self._both(np.matmul, self.inverse, fold(rays)), len(self.tilts))
+        even, odd = self._both(np.matmul, self.inverse, fold(rays))
+        return unfold(even, odd, len(self.tilts))
 
     def value(self, placement: Placement) -> float:
         """Return minus the log-likelihood."""
@@ -179,14 +187,13 @@ class View:
         return 0.5 * float(np.vdot(self._solved(data), data * self.weights)) / self.scale
 
     def derivatives(self, placement: Placement, count: int) -> Derivatives:
-        """Return them for `count` tilts in all; the order of the parameters is across, along, rotation."""
+        """Return the derivatives with respect to (across, along, rotation) of all `count` tilts."""
         tilts = len(self.tilts)
         data = self.sampled(placement)
         w = self._solved(data)
         weighted = w * self.weights
         U, Y = (grid.astype(np.float32) for grid in np.meshgrid(self.u, self.y, indexing="ij"))
-        # The gradient along what the object is expected to look like, which has less noise than the
-        # images.
+        # Slopes of the images that the model expects, which are less noisy than the recorded ones.
         du, dy, *_ = _slopes(data - np.float32(self.noise) * w, self.u, self.y)
         per_slice = [-np.einsum("tuy,tuy->yt", field, weighted) for field in (du, dy)]
         by_slice = np.concatenate(
@@ -204,8 +211,7 @@ class View:
             [-np.einsum("tuy,tuy->t", field, turned) for field in (du, dy)]
         )
         hessian[-1, -1] = np.vdot(turn, turned)
-        # The second derivatives of the images themselves: without them all smooth modes seem
-        # stiffer than they are.
+        # Second derivatives of the images: without them all smooth modes seem too stiff.
         across, along = np.arange(tilts), tilts + np.arange(tilts)
         second = [np.einsum("tuy,tuy->t", field, weighted) for field in (duu, duy, dyy)]
         hessian[across, across] += second[0]
@@ -229,20 +235,30 @@ class View:
             count,
         )
 
-    def left_out(self, placement: Placement) -> np.ndarray:
-        """Return for each tilt (tilt,) the root mean square of what the others do not predict of it, over what is expected."""
+    def leave_one_out_residual(self, placement: Placement) -> np.ndarray:
+        """Return the residual of each tilt predicted from the others, over its expectation (tilt,).
+
+        It is a root mean square.
+        """
         data = self.sampled(placement)
         parts = fold(data)
         squares = sum(
-            self._both(_missed, self.inverse, parts, [self.weights] * 2, [len(self.tilts)] * 2)
+            self._both(
+                _leave_one_out_squares,
+                self.inverse,
+                parts,
+                [self.weights] * 2,
+                [len(self.tilts)] * 2,
+            )
         )
         return np.sqrt(np.maximum(squares / (self.scale * len(self.u) * self.weights.sum()), 0))
 
 
 def _whitened(covariance: np.ndarray, data: np.ndarray, noise: float) -> tuple | None:
-    """Return (Cholesky factor, sum of squares of the white data, logarithm of its determinant) of a part; None where it has none.
+    """Return the Cholesky factor, the sum of squares of the whitened data, and log(det(factor)).
 
-    Matrices are filled below the diagonal alone, which is above it in the order of LAPACK.
+    None where the matrix is not positive definite in float32. Matrices are filled only below the
+    diagonal, which is above it in the order of LAPACK.
     """
     from scipy.linalg.lapack import spotrf, strtrs
 
@@ -270,7 +286,10 @@ def _inverted(factor: np.ndarray) -> np.ndarray:
 
 
 def _products(inverse: np.ndarray, fields: np.ndarray, tilts: int) -> np.ndarray:
-    """Return f_i(t)' P f_j(s) of the fields (tilt * u, field, y) of each two tilts, (field * tilt, field * tilt)."""
+    """Return f_i(t)' P f_j(s) for all pairs of fields and tilts, (field * tilt, field * tilt).
+
+    The fields are (tilt * u, field, y), and P is the inverse covariance.
+    """
     rays, kinds, _ = fields.shape
     count = rays // tilts
     fields = np.ascontiguousarray(fields.transpose(1, 0, 2))
@@ -282,25 +301,27 @@ def _products(inverse: np.ndarray, fields: np.ndarray, tilts: int) -> np.ndarray
             moved = (inverse[:upto, rows] @ fields[i, rows]).reshape(t + 1, -1)
             for j in range(kinds):
                 products[i, t, j, : t + 1] = np.einsum("sk,sk->s", moved, by_tilt[j, : t + 1])
-        # Later tilts have the same in common with earlier ones.
+        # The matrix is symmetric.
         products[:, :t, :, t] = products[:, t, :, :t].transpose(1, 2, 0)
     return products.reshape((kinds * tilts,) * 2)
 
 
-def _missed(inverse: np.ndarray, data: np.ndarray, weights: np.ndarray, tilts: int) -> np.ndarray:
-    """Return for each tilt (tilt,) the squares of what is missed of a part in units of its covariance, without the scale."""
+def _leave_one_out_squares(
+    inverse: np.ndarray, data: np.ndarray, weights: np.ndarray, tilts: int
+) -> np.ndarray:
+    """Return the squared leave-one-tilt-out residual of a part, over its covariance, (tilt,)."""
     w = inverse @ data
     count, squares = len(w) // tilts, np.empty(tilts)
     for t in range(tilts):
         rows = slice(t * count, (t + 1) * count)
-        # What is missed is P_tt^-1 w_t, and its covariance s P_tt^-1.
+        # The residual is P_tt^-1 w_t, and its covariance s P_tt^-1; the scale s is left out.
         missed = np.linalg.solve(inverse[rows, rows].astype(np.float64), w[rows] * weights)
         squares[t] = np.vdot(w[rows], missed)
     return squares
 
 
 def _spread(value, by_slice, hessian, places, count) -> Derivatives:
-    """Put the derivatives of some tilts where they belong among all."""
+    """Return the derivatives of some tilts as derivatives of all tilts, 0 for the others."""
     where = np.concatenate([places, count + places, [2 * count]])
     whole = np.zeros((2 * count + 1,) * 2)
     whole[np.ix_(where, where)] = hessian
@@ -310,10 +331,10 @@ def _spread(value, by_slice, hessian, places, count) -> Derivatives:
 
 
 def _slopes(model: np.ndarray, u: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
-    """Return the first and second derivatives du, dy, duu, duy, dyy by central differences of central differences.
+    """Return the first and second derivatives du, dy, duu, duy, dyy by central differences.
 
-    The second ones being differences of the first, the parts of the Hessian cancel where nothing
-    changes.
+    The second derivatives are differences of the first, so that the terms of the Hessian cancel for
+    displacements of the object, which change nothing.
     """
     padded = np.pad(model, ((0, 0), (2, 2), (2, 2)), mode="edge")
     du = (padded[:, 2:] - padded[:, :-2]) / np.float32(2 * (u[1] - u[0]))
@@ -325,7 +346,7 @@ def _slopes(model: np.ndarray, u: np.ndarray, y: np.ndarray) -> list[np.ndarray]
 
 
 def _fade(slices: int) -> np.ndarray:
-    """Return weights that fade out to both ends: what moves into view and out of it pulls at the shifts."""
+    """Return weights that fade to both ends, where matter that enters the view biases shifts."""
     weights, count = np.ones(slices, np.float32), max(1, int(_TAPER * slices))
     ramp = np.sin(np.pi / 2 * (np.arange(count) + 0.5) / count) ** 2
     weights[:count], weights[-count:] = ramp, ramp[::-1]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Newton's steps to the most likely placement of the images, and how sure it is."""
+"""Newton steps to the most likely alignment, and its standard errors."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from hyperspy_multitomo.alignment.binned_images import Placement
+from hyperspy_multitomo.alignment.centre_of_mass import AXIS_SPREAD
 from hyperspy_multitomo.alignment.likelihood import Derivatives, View
 
-# Expected distance of the tilt axis from the middle of the view, in views, and of its direction
-# from y, degrees.
-AXIS_SPREAD = 0.05
+# Standard deviation of the prior on the direction of the tilt axis, degrees from y.
 ROTATION_SPREAD = 3.0
-# A shift is known beforehand to this many px, and no curvature in a step counts as less than that
-# of a standard error of a px.
+# Standard deviation (px) of the prior on a shift, for the standard errors, and the least curvature
+# (1/px^2) in a step.
 _SHIFT_SPREAD, _LEAST_CURVATURE = 10.0, 0.5
 # The longest step: pixels of the grid, and degrees.
 _LONGEST, _LARGEST_TURN = 1.5, 1.5
-# What the model of the object gets wrong is the same in all slices: standard errors of the axis,
-# found against the truth.
+# Factor on the standard errors of the axis: errors of the model of the object are the same in all
+# slices, so that the scatter of the slices does not show them. From simulated series
+# (benchmarks/alignment.py).
 _MODEL = 2.0
-# Blocks of slices whose pulls are compared for the standard errors.
+# Blocks of slices whose gradients are compared for the standard errors.
 _BLOCKS = 12
 
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """Standard errors of what can be known, px and degrees; see `AlignmentQuality`."""
+    """Standard errors, px and degrees; see `AlignmentQuality`."""
 
     across: np.ndarray
     along: np.ndarray
@@ -38,8 +38,7 @@ class Uncertainty:
 
 
 class Newton:
-    """
-    Steps in those of the parameters that are free.
+    """Newton steps in the free parameters.
 
     Parameters
     ----------
@@ -48,12 +47,12 @@ class Newton:
     width : float
         Of the view across the axis, px.
     lever : float
-        Distance from the middle, px, at which a turn is measured as a shift.
+        Distance from the middle, px, that converts a rotation to a shift.
     free : sequence of {"shifts", "axis", "rotation"}
-        "shifts" are those of each image, "axis" one across the axis for all.
+        "shifts" are those of each image, "axis" is one shift across the axis for all.
     centred : bool
-        Whether the object is in the middle already, across and in depth; else its depth is found by
-        the slab that holds it.
+        Whether the object is already centred, across and in depth; else the slab determines its
+        depth.
     """
 
     def __init__(
@@ -64,10 +63,10 @@ class Newton:
         modes = np.stack([np.ones(count), np.cos(angles), np.sin(angles)], axis=1)
         self._pinv = np.linalg.pinv(modes)
         self._known = np.eye(count) - modes @ self._pinv
-        # Parameters are px; columns of the basis are what may change.
+        # Parameters are in px; columns of the basis span the free ones.
         size, columns = 2 * count + 1, []
         if "shifts" in self.free:
-            # Where the object is along and across the axis, and in depth, is anybody's choice.
+            # The position of the object along and across the axis, and in depth, is arbitrary.
             along = np.repeat([[0.0], [1.0]], count, axis=0)
             moved = np.concatenate(
                 [modes[:, 1:] if centred else modes[:, 1:2], np.zeros((count, 2 if centred else 1))]
@@ -89,19 +88,17 @@ class Newton:
         self._turn_precision = 1 / (np.deg2rad(ROTATION_SPREAD) * lever) ** 2
 
     def derivatives(self, views: Sequence[View], placement: Placement) -> Derivatives:
-        """Return the sum over the views, with what is expected of the axis, the turn being measured in px at the lever."""
-        total = None
+        """Return the sum over the views and the priors; the rotation is in px at the lever."""
+        parts = [view.derivatives(placement, self.count) for view in views]
         blocks = np.zeros((_BLOCKS, 2 * self.count + 1))
-        for view in views:
-            found = view.derivatives(placement, self.count)
-            of_slice = np.arange(len(found.by_slice)) * _BLOCKS // len(found.by_slice)
-            np.add.at(blocks, of_slice, found.by_slice)
-            if total is None:
-                total = found
-            else:
-                total.value += found.value
-                total.gradient += found.gradient
-                total.hessian += found.hessian
+        for part in parts:
+            of_slice = np.arange(len(part.by_slice)) * _BLOCKS // len(part.by_slice)
+            np.add.at(blocks, of_slice, part.by_slice)
+        total = parts[0]
+        for part in parts[1:]:
+            total.value += part.value
+            total.gradient += part.gradient
+            total.hessian += part.hessian
         total.by_slice = blocks
         total.gradient[-1] /= self.lever
         total.hessian[-1] /= self.lever
@@ -116,34 +113,34 @@ class Newton:
         total.hessian[-1, -1] += self._turn_precision
         return total
 
-    def step(self, found: Derivatives, grid: float) -> tuple[np.ndarray, np.ndarray, float]:
-        """Return a step (dx, dy, turn in radians), no longer than is safe on a grid of so many px."""
-        curvatures, modes = np.linalg.eigh(self.basis.T @ found.hessian @ self.basis)
-        pull = modes.T @ (self.basis.T @ found.gradient)
+    def step(self, at: Derivatives, grid: float) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return a step (dx, dy, turn in radians), limited on a grid of so many px."""
+        curvatures, modes = np.linalg.eigh(self.basis.T @ at.hessian @ self.basis)
+        pull = modes.T @ (self.basis.T @ at.gradient)
         step = -self.basis @ (modes @ (pull / np.maximum(np.abs(curvatures), _LEAST_CURVATURE)))
         dx, dy, turn = step[: self.count], step[self.count : -1], step[-1] / self.lever
         longest = max(np.abs(dx).max(), np.abs(dy).max(), 1e-12) / (_LONGEST * grid)
         shorter = min(1.0, 1 / longest, np.deg2rad(_LARGEST_TURN) / max(abs(turn), 1e-12))
         return shorter * dx, shorter * dy, shorter * turn
 
-    def knowable(self, dx: np.ndarray, dy: np.ndarray) -> float:
-        """Return the longest shift (px) in a step that is not a displacement of the object or the axis."""
+    def longest_shift(self, dx: np.ndarray, dy: np.ndarray) -> float:
+        """Return the longest shift (px) in a step, without displacements of object and axis."""
         return float(max(np.abs(self._known @ dx).max(), np.abs(dy - dy.mean()).max()))
 
-    def uncertainty(self, found: Derivatives) -> Uncertainty:
-        """Return standard errors: the larger of those from the curvature and from how much the slices disagree.
+    def uncertainty(self, at: Derivatives) -> Uncertainty:
+        """Return standard errors: the larger of those from the curvature and from the slices.
 
-        The second are the sandwich estimator with blocks of slices, which holds for slices that
+        The second are the sandwich estimator over blocks of slices, which is valid for slices that
         resemble their neighbours.
         """
-        curvatures, modes = np.linalg.eigh(self.basis.T @ found.hessian @ self.basis)
+        curvatures, modes = np.linalg.eigh(self.basis.T @ at.hessian @ self.basis)
         bent = (
             self.basis
             @ (modes / np.maximum(curvatures, 1 / _SHIFT_SPREAD**2))
             @ modes.T
             @ self.basis.T
         )
-        pulls = found.by_slice[np.abs(found.by_slice).sum(axis=1) > 0]
+        pulls = at.by_slice[np.abs(at.by_slice).sum(axis=1) > 0]
         spread = np.zeros_like(bent)
         if len(pulls) > 1:
             responses = (pulls - pulls.mean(axis=0)) @ bent * np.sqrt(len(pulls) / (len(pulls) - 1))

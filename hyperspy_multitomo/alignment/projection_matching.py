@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Projection matching: reconstruct, project again, register the images to that, and so on, from coarse pixels to fine."""
+"""Projection matching: registration to projections of a reconstruction, on grids coarse to fine."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from hyperspy_multitomo.alignment.binned_images import (
     common_view,
     positions,
 )
-from hyperspy_multitomo.alignment.centre_of_mass import point_path
-from hyperspy_multitomo.alignment.newton import AXIS_SPREAD
+from hyperspy_multitomo.alignment.centre_of_mass import AXIS_SPREAD, point_path
 from hyperspy_multitomo.alignment.series_checks import check_features, checked_series
 from hyperspy_multitomo.alignment.specimen_extent import sides_in_view, without_film
 from hyperspy_multitomo.alignment.transform import Alignment
@@ -25,11 +24,11 @@ from hyperspy_multitomo.tomography import TiltGeometry, projector, run, sirt
 
 __all__ = ["projection_matching_shifts"]
 
+# Shifts are found to 1/_UPSAMPLING of a pixel.
 _UPSAMPLING = 20
-# Pixels across the view on the first grid; shifts that move less than this part of a pixel have
-# arrived.
+# Pixels across the view on the first grid; largest step, in pixels, at which shifts have converged.
 _FIRST, _ARRIVED = 64, 0.05
-# Depth of the volume of a specimen that is cut by the view, in widths of it.
+# Depth of the volume of a specimen that is cut by the view, as a fraction of its width.
 _DEPTH = 0.4
 
 
@@ -43,12 +42,11 @@ def projection_matching_shifts(
     iterations: int = 15,
     progress: Callable[[str], object] | None = None,
 ) -> Alignment:
-    """
-    Refine shifts by registering each image to the projection of a reconstruction from all of them.
+    """Refine shifts by registering each image to the projection of a reconstruction from all.
 
     All slices are reconstructed together, by SIRT without negative values, first from binned
-    images. The rotation stays as it is. What changes slowly with the tilt goes into the
-    reconstruction and is corrected slowly; `refine` has no such modes.
+    images. The rotation is not changed. Errors that vary slowly with the tilt are absorbed by the
+    reconstruction and converge slowly; `refine` has no such modes.
 
     Parameters
     ----------
@@ -59,11 +57,11 @@ def projection_matching_shifts(
     start : Alignment
         Right to a few pixels.
     rounds : int, default 10
-        Reconstructions on each grid, at most.
+        Reconstructions on each grid at most.
     iterations : int, default 15
         Of SIRT.
     progress : callable, optional
-        Called with a line of words after each grid.
+        Called with a line of text after each grid.
 
     Returns
     -------
@@ -83,7 +81,8 @@ def projection_matching_shifts(
     Examples
     --------
     >>> from hyperspy_multitomo.simulation import misaligned
-    >>> series = misaligned("needle", size=48, tilts=np.arange(-60, 61, 10), shift=1.0, axis_offset=0, rotation=0)
+    >>> tilts = np.arange(-60, 61, 10)
+    >>> series = misaligned("needle", size=48, tilts=tilts, shift=1.0, axis_offset=0, rotation=0)
     >>> found = projection_matching_shifts(series.haadf, series.tilts, Alignment.identity(13))
     >>> bool(np.std(found.along - series.alignment.along) < 0.2)
     True
@@ -128,7 +127,7 @@ def _round(
     extent: tuple[int, int],
     iterations: int,
 ) -> np.ndarray:
-    """Return how far the images are from the projections of their reconstruction, px, (2, tilt)."""
+    """Return the shifts from images to projections of their reconstruction, px, (2, tilt)."""
     from skimage.registration import phase_cross_correlation
 
     ranges = [
@@ -154,7 +153,10 @@ def _round(
 
 
 def _geometry(tilts: np.ndarray, u: np.ndarray, whole: bool) -> TiltGeometry:
-    """Return the geometry of rays at u from the axis, in steps of theirs; a specimen that is cut goes on beyond the view."""
+    """Return the geometry of rays at u from the axis; its pixels are the steps between rays.
+
+    The volume of a specimen that is cut by the view extends beyond it.
+    """
     step, middle = u[1] - u[0], (u[0] + u[-1]) / 2
     offset = -middle / step
     reach = len(u) / 2 + abs(offset)
@@ -164,4 +166,4 @@ def _geometry(tilts: np.ndarray, u: np.ndarray, whole: bool) -> TiltGeometry:
         steepest = max(0.1, np.cos(np.deg2rad(tilts)).min())
         depth = max(4, round(_DEPTH * len(u)))
         shape = (depth, int(np.ceil((2 * reach + depth * np.sqrt(1 - steepest**2)) / steepest)))
-    return TiltGeometry(tilts, len(u), shape, axis_offset=offset)
+    return TiltGeometry(tilts.tolist(), len(u), shape, axis_offset=offset)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How good an alignment is: standard errors, what is left at each tilt, the tilts to look at, and how it was found."""
+"""Quality of an alignment: standard errors, residuals, suspicious tilts, and a report."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ __all__ = ["AlignmentQuality"]
 
 # A residual this many robust standard deviations above the median makes a tilt suspicious.
 SUSPICIOUS = 5.0
-# Nor does a spread of the residuals below this part of their median count as one.
+# Least standard deviation of the residuals, as a fraction of their median.
 LEAST_SPREAD = 0.4
 
 
 @dataclass(frozen=True, eq=False)
 class AlignmentQuality:
-    """
-    Standard errors and residuals of a measured alignment.
+    """Standard errors and residuals of a measured alignment.
 
-    Errors are of what can be known: of shifts across the axis after a + b cos t + c sin t has been
-    taken off (the position of the axis and of the object), along it after their mean; that of the
-    axis is a's.
+    Shifts across the axis are known up to a + b cos t + c sin t (positions of the axis and of the
+    object), and along it up to their mean: the errors are those of the shifts without these terms.
+    The error of the axis is that of a.
 
     Attributes
     ----------
@@ -35,14 +34,14 @@ class AlignmentQuality:
     rotation_error : float
         Of the in-plane rotation, degrees.
     residual : numpy.ndarray (tilt,)
-        Root mean square of what the other tilts do not predict of each image, relative to what was
-        to be expected of it: 1 on the average for an object that is the Gaussian random field of
-        the model, and more where something is wrong with the image or its place. Of simulated
-        specimens (`hyperspy_multitomo.simulation.misaligned`, 64 px, 29 tilts) the median is 0.96
-        to 1.02 with a noise of 2 to 5 %, and 0.64 to 1.05 without any, whose edges and flat parts
-        the model does not know.
+        Root mean square difference between each image and its prediction from the other tilts,
+        relative to its expectation: 1 on average for an object that is the Gaussian random field of
+        the model, and more where the image or its shift is wrong. For simulated specimens
+        (`hyperspy_multitomo.simulation.misaligned`, 64 px, 29 tilts) the median is 0.96 to 1.02
+        with a noise of 2 to 5 %, and 0.64 to 1.05 without noise, because the model does not
+        describe edges and flat parts.
     report : tuple of str
-        What was done, step by step.
+        The steps of the alignment.
     """
 
     across_error: np.ndarray
@@ -59,12 +58,12 @@ class AlignmentQuality:
 
     @property
     def tilt_counts(self) -> set[int]:
-        """Numbers of tilts that errors and residuals are of: one, if all is well."""
+        """Lengths of the errors and residuals: a single number if they belong together."""
         return {self.across_error.size, self.along_error.size, self.residual.size}
 
     @property
     def suspicious(self) -> np.ndarray:
-        """Whether the residual of a tilt stands out of the others' by five robust standard deviations, bool (tilt,)."""
+        """Whether a residual is five robust standard deviations above the median, bool (tilt,)."""
         known = self.residual[np.isfinite(self.residual)]
         if known.size < 4:
             return np.zeros(self.residual.size, bool)
@@ -73,25 +72,26 @@ class AlignmentQuality:
         return np.nan_to_num(self.residual, nan=middle) > middle + SUSPICIOUS * spread
 
     def forgetting(self, place: int) -> AlignmentQuality:
-        """Return the same without errors and residual of one tilt, whose shift was set by hand."""
+        """Return the quality without errors and residual of a tilt whose shift was set by hand."""
         names = ("across_error", "along_error", "residual")
         known = np.arange(self.residual.size) != place
-        return replace(
-            self, **{name: np.where(known, getattr(self, name), np.nan) for name in names}
-        )
+        changed: dict[str, Any] = {
+            name: np.where(known, getattr(self, name), np.nan) for name in names
+        }
+        return replace(self, **changed)
 
     def subset(self, tilts: slice | np.ndarray) -> AlignmentQuality:
-        """Return that of some tilts: a slice, indices or a boolean mask."""
+        """Return the quality of some tilts: a slice, indices or a boolean mask."""
         names = ("across_error", "along_error", "residual")
         return replace(self, **{name: getattr(self, name)[tilts] for name in names})
 
     def scaled(self, factor: float) -> AlignmentQuality:
-        """Return the same with errors in pixels of which `factor` make one of the present."""
+        """Return the quality in other pixels, of which `factor` are as long as a present one."""
         lengths = ("across_error", "along_error", "axis_offset_error")
         return replace(self, **{name: getattr(self, name) * factor for name in lengths})
 
     def as_dict(self) -> dict[str, Any]:
-        """Return lists and plain numbers."""
+        """Return the fields as lists and plain numbers."""
         lists = {
             name: getattr(self, name).tolist()
             for name in ("across_error", "along_error", "residual")
@@ -103,5 +103,5 @@ class AlignmentQuality:
 
     @classmethod
     def from_dict(cls, held: Mapping[str, Any]) -> AlignmentQuality:
-        """Restore what `as_dict` returned."""
+        """Return the quality of a dict from `as_dict`."""
         return cls(**held)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the projections of an unknown object have in common: the covariance of all rays of a slice.
+"""The covariance of all rays of a slice, for an unknown object.
 
-The object is taken as a Gaussian random field: a sum of round blobs with random amplitudes, at
-scales from the pixel to eight times that, anywhere inside a disc about the tilt axis or a slab. A
-blob projects to the same Gaussian at every tilt, so that all consistency conditions of projections
+The object is modelled as a Gaussian random field: a sum of round blobs with random amplitudes, with
+scales from one to eight pixels, anywhere inside a disc about the tilt axis or inside a slab. A blob
+projects to the same Gaussian at every tilt, so that all consistency conditions of projections
 (equal mass, the path of the centre of mass, and so on) hold exactly. Two rays share the blobs about
-the point where they cross: the integral over these is known in closed form.
+the point where they cross; the integral over these has a closed form.
 """
 
 from __future__ import annotations
@@ -17,29 +17,30 @@ import numpy as np
 from hyperspy_multitomo.alignment.round_rays import round_covariance
 from hyperspy_multitomo.alignment.slab_rays import slab_covariance
 
+# Scales of the blobs, in steps from ray to ray.
 SCALES = (1.0, 2.0, 4.0, 8.0)
 # Standard deviation of a blob over its scale.
 _WIDTH = 0.6
 # The power spectrum of the object falls with about this power of the frequency.
 _POWER = 2.5
-# How far a blob reaches beyond its centre, and the edge of the centres at least, in scales.
+# Extent of a blob beyond its centre, and the least extent of the centres, in scales.
 _REACH, _THINNEST = 0.75, 0.1
 
 
 @dataclass(frozen=True)
 class Support:
-    """
-    Where the object can be, in any unit of length.
+    """The region that contains the object, in any unit of length.
 
     Attributes
     ----------
     shape : {"rod", "ball", "slab"}
-        About the tilt axis, for an object that is wholly in view across it: as wide in all slices,
-        or in the fewer the farther from the axis. Else a slab that goes on without end.
+        For an object that is wholly in view across the tilt axis, a region about it: "rod" has the
+        same radius in all slices, of "ball" fewer slices reach far from the axis. Else an infinite
+        "slab".
     size : float
         Radius, or depth of the slab.
     inclination : float, default 0.0
-        Of the slab, degrees, from +x towards +z: it is edge on at this plus 90.
+        Of the slab, degrees, from +x towards +z: it is edge-on at this tilt plus 90.
     """
 
     shape: str
@@ -49,17 +50,16 @@ class Support:
 
 @dataclass(frozen=True)
 class Blobs:
-    """
-    The blobs of one scale, in steps from ray to ray.
+    """The blobs of one scale; lengths are in steps from ray to ray.
 
     Attributes
     ----------
     sigma : float
-        Standard deviation of their projection, seen by rays as wide as a pixel.
+        Standard deviation of their projection on rays as wide as a pixel.
     edge : float
-        How far their centres reach: the radius, or half the depth.
+        Extent of their centres: the radius, or half the depth.
     power : float
-        Variance of their density, per area.
+        Variance of their density per area.
     """
 
     sigma: float
@@ -70,22 +70,20 @@ class Blobs:
 def ray_covariance(
     tilts: np.ndarray, u: np.ndarray, support: Support
 ) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Return the covariance of the rays of all tilts, folded (see `folding`), its mean variance 1.
+    """Return the covariance of the rays of all tilts, folded (see `folding`), of mean variance 1.
 
     Parameters
     ----------
     tilts : numpy.ndarray (tilt,)
         Degrees.
     u : numpy.ndarray (u,)
-        Positions from the axis, even steps and the same on both sides of it, in the unit of the
-        support.
+        Positions from the axis, equidistant and symmetric about it, in the unit of the support.
     support : Support
 
     Returns
     -------
     even, odd : numpy.ndarray (tilt * u >= 0, same), (tilt * u > 0, same)
-        float32; of a slab the lower triangle is filled.
+        float32; for a slab only the lower triangle is filled.
     """
     step, half = u[1] - u[0], len(u) // 2
     blobs = [_blobs(scale, support, step) for scale in SCALES]
@@ -114,12 +112,13 @@ def ray_covariance(
 
 
 def _blobs(scale: float, support: Support, step: float) -> Blobs:
+    """Return the blobs of a scale inside a support, for rays `step` apart."""
     size, directions = (support.size / 2, 1) if support.shape == "slab" else (support.size, 2)
     # A ray is as wide as a pixel, whose variance is 1/12.
     sigma = np.sqrt((_WIDTH * scale) ** 2 + 1 / 12)
-    # A blob reaches beyond its centre, and the object no further than its edge.
+    # Blobs extend beyond their centres, and the object ends at the edge of the support.
     edge = size / step - _REACH * scale
     centres = max(edge, _THINNEST * scale)
-    # What is thinner than a blob has blobs in its middle, as many as have room side by side.
+    # A support thinner than a blob has them in its middle, as many as fit side by side.
     density = (max(edge, scale / 2) / centres) ** directions
     return Blobs(sigma, centres, density * scale**_POWER)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The most likely alignment, from coarse pixels to fine, of images and maps together; see `likelihood`."""
+"""Joint maximum-likelihood alignment of images and maps, coarse to fine; see `likelihood`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hyperspy_multitomo.acquisition.same_tilt import SAME_VIEW, match_tilts
 from hyperspy_multitomo.alignment.binned_images import (
     MovingImages,
     Placement,
     common_view,
     positions,
 )
-from hyperspy_multitomo.alignment.centre_of_mass import outline_path, point_path
+from hyperspy_multitomo.alignment.centre_of_mass import AXIS_SPREAD, outline_path, point_path
 from hyperspy_multitomo.alignment.likelihood import View
-from hyperspy_multitomo.alignment.newton import AXIS_SPREAD, Newton
+from hyperspy_multitomo.alignment.newton import Newton
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.alignment.rays import Support, ray_covariance
 from hyperspy_multitomo.alignment.series_checks import check_features, checked_series, named
@@ -29,44 +30,46 @@ from hyperspy_multitomo.machine.parallel import Workers, available_cores
 
 __all__ = ["Modality", "refine"]
 
-# Pixels across the object and rays of a slice, at most, on the first grid and on the last.
+# Largest number of pixels across the object, and of rays of a slice, on the first grid and on the
+# last. The time grows with the third power of the number of rays.
 _FIRST, _LAST = (28, 1500), (100, 3200)
-# Part of the view that all images have to share, once in place.
+# Fraction of the view that all aligned images have to share.
 _SHARED = 0.4
-# Depths of a slab that are tried first, in widths of the view; then the support's size and
-# inclination change by such steps.
+# First trial depths of a slab, in widths of the view.
 _DEPTHS = (0.04, 0.07, 0.11, 0.17, 0.25, 0.38)
+# Then the size of the support changes by this factor and its inclination by this step (degrees), up
+# to this inclination and number of trials.
 _FACTOR, _INCLINATION, _LARGEST_INCLINATION, _MOST_SUPPORTS = 1.15, 3.0, 25.0, 30
-# How far beyond its outline an object is looked for.
+# Largest radius of the support of an object, in radii of its outline.
 _LARGEST = 1.5
-# Part of the radius that is looked at beyond the object.
+# Radius of the region that is compared, in radii of the support.
 _MARGIN = 1.25
-# Pixels across the object at least, however many tilts there are.
+# Least number of pixels across the object, however many tilts there are.
 _FEWEST_PIXELS = 14
-# Maps need this many counts on the average over the tilts to have a say.
+# Maps with fewer counts, on average over the tilts, are not used.
 _FEWEST_COUNTS = 30
-# Less than this part of half the shared view on one side of the axis is mended first.
+# Below this fraction of half the shared view on one side of the axis, the object is centred first.
 _LOPSIDED = 0.7
-# Positions across the axis and along it at least; of few slices a shift takes one away.
+# Least number of positions across and along the axis; of few slices, a shift removes one.
 _ACROSS, _ALONG = 4, 3
+# Newton steps at most, and the size of a step, in pixels of the grid, at which they end.
 _STEPS, _SMALL = 12, 0.02
-# A rotation is applied from so many standard errors on.
+# Least rotation that is applied, in standard errors.
 _SIGNIFICANT = 0.5
-# How much more a refinement may leave unexplained than the start.
+# Ratio of the median residuals after and before, above which the start is returned.
 _WORSE = 1.2
 
 
 @dataclass(frozen=True)
 class Modality:
-    """
-    Images that share one alignment with others.
+    """Images that share the alignment of a series.
 
     Attributes
     ----------
     images : numpy.ndarray (tilt, x, y)
         HAADF images or the maps of one element.
     tilts : numpy.ndarray (tilt,)
-        Degrees, some of those of the series that is aligned.
+        Degrees, all or some of those of the series that is aligned.
     pixel : float
         Edge of a pixel, in px of the series that is aligned.
     name : str
@@ -89,12 +92,11 @@ def refine(
     free: Sequence[str] = ("shifts", "axis", "rotation"),
     progress: Callable[[str], object] | None = None,
 ) -> Alignment:
-    """
-    Refine an alignment by the residual of the reconstruction: the most likely shifts, axis and rotation, jointly.
+    """Refine shifts, tilt axis and rotation jointly by the residual of the reconstruction.
 
-    All tilts, slices, images and maps decide together, each as far as its noise allows. Nothing is
-    reconstructed: the residual at the best reconstruction, of a Gaussian prior, has a closed form
-    with exact derivatives (see Notes).
+    All tilts, slices, images and maps are fitted together, weighted by their noise. No
+    reconstruction is computed: with a Gaussian prior, the residual at the best reconstruction has a
+    closed form with exact derivatives (see Notes).
 
     Parameters
     ----------
@@ -103,43 +105,43 @@ def refine(
     tilts : array_like (tilt,)
         Degrees.
     start : Alignment
-        Right to a few pixels, and degrees.
+        Right to a few pixels and degrees.
     others : sequence of Modality, default ()
-        Maps of elements at all or some of the tilts, in pixels of their own, of the same field of
-        view.
+        Maps of elements of the same field of view, at all or some of the tilts; pixels may differ.
     free : sequence of {"shifts", "axis", "rotation"}, default all
-        What may change. Without "shifts" those of `start` stay, and "axis" moves all images alike.
+        Parameters that may change. Without "shifts" those of `start` stay, and "axis" is one shift
+        of all images.
     progress : callable, optional
-        Called with a line of words after each grid.
+        Called with a line of text after each grid.
 
     Returns
     -------
     Alignment
         With its `quality`. The specimen's mid-height is at the height of the tilt axis, and the
-        images move as little as that allows.
+        shifts are the smallest that allow this.
 
     Raises
     ------
     ValueError
-        For bad images, and where the images so placed share too little of the view; the tilts are
+        For bad images, and where the aligned images share too little of the view; the tilts are
         named.
 
     Notes
     -----
     The object is a Gaussian random field in a disc, or in a slab where it is cut by the view across
-    the axis, so that the images b of a slice have the covariance s (K + v 1), and minus the
+    the axis. The images b of a slice then have the covariance s (K + v 1), and minus the
     log-likelihood is the sum over slices of b' (K + v 1)^-1 b / 2 s: the residual of the
-    regularised reconstruction with respect to the geometry (variable projection [1]_). v, s and the
-    size of the support are those of the greatest likelihood. Pixels are binned to the frequencies
-    that neighbouring tilts share, 1/(D dt) [2]_, and to 3200 rays of a slice at most. The time
-    grows with the third power of that number and with the slices of the binned images, not with the
-    pixels across. Of the view across the axis, what is seen on both sides of it is used, so that
-    the even and the odd part of the rays are independent: memory is that of some ten matrices of
-    half so many rays, 0.1 GB. Linear algebra runs on one thread for each part meanwhile
-    (`one_blas_thread`).
+    regularised reconstruction as a function of the geometry (variable projection [1]_). v, s and
+    the size of the support maximise the likelihood.
 
-    A rotation below half its standard error is taken as none, since to turn images is to resample
-    them.
+    Pixels are binned to the frequencies that neighbouring tilts share, 1/(D dt) [2]_, and to 3200
+    rays of a slice at most. The time grows with the third power of that number and with the slices
+    of the binned images, not with the pixels across. Across the axis the part of the view that is
+    symmetric about it is used, so that the even and the odd part of the rays are independent. The
+    memory is that of about ten matrices of half as many rays, 0.1 GB. Linear algebra uses one
+    thread for each part (`one_blas_thread`).
+
+    A rotation below half its standard error is set to 0, because rotated images are resampled.
 
     References
     ----------
@@ -149,7 +151,8 @@ def refine(
     Examples
     --------
     >>> from hyperspy_multitomo.simulation import misaligned
-    >>> series = misaligned("needle", size=48, tilts=np.arange(-60, 61, 10), shift=1.0, axis_offset=0.5, rotation=1.0)
+    >>> known = {"shift": 1.0, "axis_offset": 0.5, "rotation": 1.0}
+    >>> series = misaligned("needle", size=48, tilts=np.arange(-60, 61, 10), **known)
     >>> found = refine(series.haadf, series.tilts, Alignment.identity(13))
     >>> bool(abs(found.rotation - 1) < 0.3)
     True
@@ -171,16 +174,16 @@ def refine(
     whole = sides_in_view(images)
     if whole[0]:
         images = without_film(images)
-    # The axis is at x = 0 from here on.
+    # From here on the axis is at x = 0.
     angle = np.deg2rad(start.rotation)
     across = start.across - start.axis_offset * np.cos(angle)
     placement = Placement(across, start.along + start.axis_offset * np.sin(angle), angle)
-    told: list[str] = []
+    report: list[str] = []
     series = [Modality(images, tilts, 1.0, "images")]
     for other in others:
         counts = other.images.sum(dtype=np.float64) / len(other.tilts)
         if counts < _FEWEST_COUNTS:
-            told.append(f"{other.name}: {counts:.0f} counts per tilt are too few to help")
+            report.append(f"{other.name}: {counts:.0f} counts per tilt are too few to help")
         else:
             series.append(other)
     with Workers(min(2, available_cores())) as workers:
@@ -188,7 +191,7 @@ def refine(
             _Problem(series, tilts, whole, free, workers),
             placement,
             start,
-            told,
+            report,
             denormals_kept(progress),
         )
 
@@ -198,33 +201,33 @@ def _search(
     problem: _Problem,
     placement: Placement,
     start: Alignment,
-    told: list[str],
+    report: list[str],
     progress: Callable | None,
 ) -> Alignment:
-    """Find the most likely support and placement, on a coarse grid and then on a fine one."""
+    """Find the most likely support and alignment, on a coarse grid and then on a fine one."""
     free, whole = problem.free, problem.whole
-    placement, support = problem.started(placement)
+    placement, support = problem.first_support(placement)
     first = placement
     rough = ("shifts",) if "shifts" in free else free
     for number, bins in enumerate(problem.grids(placement, support)):
         bins = problem.grids(placement, support)[-1] if number else bins
         problem.set_grid(bins, placement, support)
-        # The size of an object in view is seen best once it is in place: on the first grid it is
-        # looked for twice.
+        # The size of an object in view is found best in aligned images: on the first grid twice.
         for parameters in (free,) if number else (rough,) * (1 + whole[0]):
-            support = problem.likeliest(support, placement)
+            support = problem.most_likely_support(support, placement)
             problem.fit(support, placement)
             problem.newton = problem.steps(placement, parameters)
             placement, count = problem.descend(placement)
-        told.append(f"grid of {bins} px, {problem.views[0].rays} rays: {count} steps")
+        report.append(f"grid of {bins} px, {problem.views[0].rays} rays: {count} steps")
         if progress is not None:
-            progress(told[-1])
-    placement = problem.without_doubtful_turn(placement, first, free, told)
-    return problem.result(placement, first, support, start, told)
+            progress(report[-1])
+    assert support is not None, "there are two grids"
+    placement = problem.without_insignificant_rotation(placement, free, report)
+    return problem.result(placement, first, support, start, report)
 
 
 class _Problem:
-    """Images and maps on the present grid, with the state of the search."""
+    """Images and maps on the present grid, and the state of the search."""
 
     def __init__(
         self,
@@ -234,13 +237,8 @@ class _Problem:
         free: Sequence[str],
         workers: Workers,
     ):
-        self.series, self.tilts, self.whole, self.free, self.workers = (
-            series,
-            tilts,
-            whole,
-            free,
-            workers,
-        )
+        self.series, self.tilts, self.whole = series, tilts, whole
+        self.free, self.workers = free, workers
         self.extent = series[0].images.shape[1:]
         self.places = [_places(tilts, item.tilts) for item in series]
         self.views: list[View] = []
@@ -248,8 +246,8 @@ class _Problem:
         self.largest = float(self.extent[0])
         self.newton: Newton
 
-    def started(self, placement: Placement) -> tuple[Placement, Support | None]:
-        """Put an object that is in view across the axis in the middle, and return a first support for it; else its view."""
+    def first_support(self, placement: Placement) -> tuple[Placement, Support | None]:
+        """Centre an object across the axis; return its first support, None if the view cuts it."""
         if not self.whole[0]:
             return self.centred(placement), None
         images = self.series[0].images
@@ -258,10 +256,10 @@ class _Problem:
         return placement.moved(-path, np.zeros(len(self.tilts))), Support("rod", reach)
 
     def centred(self, placement: Placement) -> Placement:
-        """Move a cut object across the axis to where the images share as much on one side as on the other, if they share little.
+        """Move an object cut by the view until the images share as much on both sides of the axis.
 
-        Where it is along x is anybody's choice, and the same for all tilts; where the axis is
-        stays.
+        Only if they share little on one side. The position of the object along x is arbitrary, and
+        the axis stays.
         """
         low, high = common_view(placement, self.extent)[0]
         if min(-low, high) >= _LOPSIDED * (high - low) / 2:
@@ -271,13 +269,13 @@ class _Problem:
         best = moves[np.abs(placement.turned[0][:, None] + moves * cosines).max(axis=0).argmin()]
         return placement.moved(best * cosines[:, 0], np.zeros(len(self.tilts)))
 
-    def ranges(self, placement: Placement, support: Support | None):
-        """Return the parts of the view across and along the axis that all images show."""
+    def ranges(self, placement: Placement, support: Support | None) -> list[tuple[float, float]]:
+        """Return the ranges across and along the axis that are compared, px."""
         ranges = list(common_view(placement, self.extent))
         for axis, name in enumerate(("across", "along")):
             size = self.extent[axis]
             if self.whole[axis]:
-                # Beyond the view there is nothing.
+                # The images are 0 beyond the view.
                 ranges[axis] = (-size / 2, size / 2)
             elif ranges[axis][1] - ranges[axis][0] < _SHARED * size:
                 shifts = placement.turned[axis]
@@ -293,13 +291,12 @@ class _Problem:
             half = min(_MARGIN * support.size, self.extent[0] / 2)
         else:
             half = min(-ranges[0][0], ranges[0][1])
-        # As far on both sides of the axis: the even and the odd part of the rays are independent
-        # then.
+        # Symmetric about the axis, so that the even and the odd part of the rays are independent.
         ranges[0] = (-half, half)
         return ranges
 
     def grids(self, placement: Placement, support: Support | None) -> list[int]:
-        """Return the bins of the grids, coarse to fine."""
+        """Return the binning of the grids, coarse to fine."""
         across = self.ranges(placement, support)[0]
         extent = across[1] - across[0]
         first, last = (
@@ -309,16 +306,16 @@ class _Problem:
         return [max(first, last), last]
 
     def set_grid(self, bins: int, placement: Placement, support: Support | None) -> None:
-        """Make the views of a grid."""
+        """Bin the images and maps to a grid."""
         self.bins = bins
         across, along = self.ranges(placement, support)
         self.views = []
         for number, (item, places) in enumerate(zip(self.series, self.places, strict=True)):
-            # Maps have few counts: pixels twice as large lose nothing.
-            own = max(1, round((bins if number == 0 else 2 * bins) / item.pixel))
-            # Few slices are not binned away.
+            # Maps have few counts: pixels twice as large lose no information.
+            binning = max(1, round((bins if number == 0 else 2 * bins) / item.pixel))
+            # Slices are binned less where there are few of them.
             most = max(1, int((along[1] - along[0]) / (_ACROSS * item.pixel) + 1e-6))
-            moving = MovingImages(item.images, own, item.pixel, min(own, most))
+            moving = MovingImages(item.images, binning, item.pixel, min(binning, most))
             u, y = positions(*across, moving.step), positions(*along, moving.step_along)
             if len(u) >= _ACROSS and len(y) >= _ALONG:
                 self.views.append(
@@ -328,7 +325,7 @@ class _Problem:
                 raise ValueError(_too_small(across, along, self.extent))
 
     def fit(self, support: Support, placement: Placement) -> None:
-        """Give all views a support, and each the noise that makes it most likely."""
+        """Set the support of all views, and for each its most likely noise."""
         covariances: dict = {}
         for view in self.views:
             key = (view.tilts.tobytes(), view.u.tobytes())
@@ -336,9 +333,10 @@ class _Problem:
                 covariances[key] = ray_covariance(view.tilts, view.u, support)
             view.fit(support, placement, covariances[key])
 
-    def likeliest(self, support: Support | None, placement: Placement) -> Support:
-        """Return the support that makes the images most likely, from one that is given on."""
-        view, tried = self.views[0], {}
+    def most_likely_support(self, support: Support | None, placement: Placement) -> Support:
+        """Return the most likely support by a search from a first one, or from the trial slabs."""
+        view = self.views[0]
+        tried: dict[Support, float] = {}
         view.fit(support or Support("slab", _DEPTHS[-1] * self.extent[0]), placement)
 
         def likelihood(candidate: Support) -> float:
@@ -371,28 +369,28 @@ class _Problem:
             support = better
 
     def steps(self, placement: Placement, free: Sequence[str]) -> Newton:
-        """Return the steps in some parameters on the present grid."""
+        """Return the Newton steps in the free parameters on the present grid."""
         image = self.views[0]
         lever = 0.25 * (np.ptp(image.u) + np.ptp(image.y))
         return Newton(self.tilts, self.extent[0], lever, free, centred=self.whole[0])
 
     def descend(self, placement: Placement) -> tuple[Placement, int]:
-        """Take Newton's steps until they are small; return the placement and their number."""
+        """Take Newton steps until they are small; return the placement and their number."""
         for count in range(1, _STEPS + 1):  # noqa: B007
             found = self.newton.derivatives(self.views, placement)
             dx, dy, turn = self.newton.step(found, self.bins)
             placement = placement.moved(dx, dy, turn)
             if (
-                max(self.newton.knowable(dx, dy), abs(turn) * self.newton.lever)
+                max(self.newton.longest_shift(dx, dy), abs(turn) * self.newton.lever)
                 < _SMALL * self.bins
             ):
                 break
         return placement, count
 
-    def without_doubtful_turn(
-        self, placement: Placement, first: Placement, free: Sequence[str], told: list[str]
+    def without_insignificant_rotation(
+        self, placement: Placement, free: Sequence[str], report: list[str]
     ) -> Placement:
-        """Turn images back where the rotation that was found may be none."""
+        """Return the placement with a rotation of 0 where the measured one is not significant."""
         self.newton = self.steps(placement, free)
         if "rotation" not in free:
             return placement
@@ -400,11 +398,11 @@ class _Problem:
         turn = np.rad2deg(placement.rotation)
         if abs(turn) >= _SIGNIFICANT * sure.rotation:
             return placement
-        told.append(
+        report.append(
             f"a rotation of {turn:.2f} +- {sure.rotation:.2f} degrees is not significant and was "
             "left out"
         )
-        upright = Placement(*placement.turned, 0.0)
+        upright = Placement(placement.turned[0], placement.turned[1], 0.0)
         rest = tuple(name for name in free if name != "rotation")
         if rest:
             self.newton = self.steps(upright, rest)
@@ -418,38 +416,41 @@ class _Problem:
         first: Placement,
         support: Support,
         start: Alignment,
-        told: list[str],
+        report: list[str],
     ) -> Alignment:
-        """Return the alignment with its quality: the start where that leaves clearly less."""
-        before, after = self.views[0].left_out(first), self.views[0].left_out(placement)
+        """Return the alignment with its quality, or the start where that has a smaller residual."""
+        before, after = (
+            self.views[0].leave_one_out_residual(first),
+            self.views[0].leave_one_out_residual(placement),
+        )
         if np.median(after) > _WORSE * np.median(before):
-            told.append(
+            report.append(
                 "refinement left more of the images unexplained than the start, which was kept"
             )
             placement, after = first, before
         sure = self.newton.uncertainty(self.newton.derivatives(self.views, placement))
-        size = (
-            f"{support.shape} of radius {support.size:.1f} px"
-            if support.shape != "slab"
-            else f"slab of depth {support.size:.1f} px, inclined by {support.inclination:.0f} degrees"
-        )
-        told.append(
+        if support.shape == "slab":
+            inclination = f"inclined by {support.inclination:.0f} degrees"
+            size = f"slab of depth {support.size:.1f} px, {inclination}"
+        else:
+            size = f"{support.shape} of radius {support.size:.1f} px"
+        report.append(
             f"most likely a {size}; median residual {np.median(before):.3f} before, "
             f"{np.median(after):.3f} after"
         )
         quality = AlignmentQuality(
-            sure.across, sure.along, sure.axis, sure.rotation, after, tuple(told)
+            sure.across, sure.along, sure.axis, sure.rotation, after, tuple(report)
         )
         turned = placement.turned
         if "shifts" in self.newton.free:
-            # The images move as little as they can without lifting the object.
+            # The smallest shifts that keep the object at the height of the axis.
             offset, path = point_path(
                 -turned[0], self.tilts, axis=AXIS_SPREAD * self.extent[0], height=0.0
             )
             placement = placement.moved(path, -np.full(len(self.tilts), turned[1].mean()))
             shifts = placement.across, placement.along
         else:
-            # The shifts stay, and how all images moved alike is how the axis did.
+            # The shifts stay, and the common shift of all images is that of the axis.
             turn = placement.rotation - first.rotation
             offset, shifts = (
                 start.axis_offset * np.cos(turn) - (turned[0] - first.turned[0]).mean(),
@@ -468,7 +469,7 @@ class _Problem:
 def _too_small(
     across: tuple[float, float], along: tuple[float, float], extent: tuple[int, int]
 ) -> str:
-    """Say what of the view is too small to be refined."""
+    """Return the error text for a view that is too small to be refined."""
     narrow = across[1] - across[0] < _ACROSS
     side, shared, least = ("across", across, _ACROSS) if narrow else ("along", along, _ALONG)
     remedy = "smaller pixels" if narrow else "more slices"
@@ -482,12 +483,13 @@ def _too_small(
 
 
 def _places(tilts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    distance = np.abs(np.asarray(wanted)[:, None] - tilts[None, :])
-    missing = np.asarray(wanted)[distance.min(axis=1) > 0.5]
+    """Return the indices of the tilts of maps among those of the images."""
+    places = match_tilts(wanted, tilts, SAME_VIEW)
+    missing = np.asarray(wanted)[places < 0]
     if missing.size:
         raise ValueError(
             f"the maps have tilts {missing} degrees that the images lack; align with the maps at "
             "the images' tilts "
             "(drop_tilts), then transfer the alignment"
         )
-    return distance.argmin(axis=1)
+    return places

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Within a tilt: where the slow map was while it was scanned, against the fast HAADF image."""
+"""Shift and drift of a map during its slow scan, relative to the fast HAADF image of the tilt."""
 
 from __future__ import annotations
 
@@ -16,28 +16,27 @@ from hyperspy_multitomo.tomography.scaling import in_range
 
 __all__ = ["scan_offsets"]
 
-# Standard deviation (px) of the Gaussian that smooths map and image alike, and the wider one for
-# the start by correlation.
+# Standard deviation (px) of the Gaussian that smooths map and image, and of the wider one for the
+# first estimate by correlation.
 _SMOOTHING, _START_SMOOTHING = 1.0, 2.0
-# What smoothing leaves of the variance of white noise.
+# Fraction of the variance of white noise that remains after smoothing.
 _LEFT = 1 / (4 * np.pi * _SMOOTHING**2)
-# Pixels next to the rim, of the map and of the image, which smoothing mixes with what is not seen.
+# Pixels along the rim of map and image that are ignored: smoothing mixes them with the outside.
 _RIM = 2
-# A map of fewer counts is not looked at.
+# Maps of fewer counts are refused.
 _FEWEST_COUNTS = 30
-# A correlation has to stand out of that of unrelated noise by this many standard deviations,
-# 1/sqrt(pixels).
+# Significance level of a correlation coefficient, in standard deviations of that of unrelated
+# noise, 1/sqrt(pixels).
 _SIGNIFICANT = 5.0
-# A drift smaller than this many standard errors, in both directions, is not told from none.
+# A drift below this many standard errors, in both directions, is not significant.
 _DRIFT_SIGNIFICANT = 2.0
-# The part of a map that has to lie on the image.
+# Fraction of a map that has to lie on the image.
 _OVERLAP = 0.4
-# No pixel counts as expecting less than this part of the mean.
+# Least expectation of a pixel, as a fraction of the mean; it limits the weights.
 _FLOOR = 0.1
-# Steps, px: the last and the longest one.
+# Gauss-Newton steps at most, the step (px) at which they end, and the longest step (px).
 _STEPS, _LAST_STEP, _LONGEST_STEP = 30, 0.005, 1.0
-# How often the maps are registered, the first time before it is known how bright each element is in
-# the images.
+# Number of registrations of several maps; before the first, their brightness is not known.
 _PASSES = 3
 
 
@@ -51,31 +50,30 @@ def scan_offsets(
     drift: bool = True,
     slow_axis: str = "y",
 ) -> Alignment:
-    """
-    Measure where each map lies on the HAADF image of the same tilt, and how far it drifted while it was scanned.
+    """Measure the shift of each map relative to the HAADF image of its tilt, and its drift.
 
-    An image takes seconds, a map minutes, in which the stage creeps: the map is displaced, and
+    An image takes seconds, a map minutes, during which the stage drifts: the map is displaced, and
     sheared or stretched along its slow axis. The sum of the maps over the elements is modelled as
-    ``gain * image(v + shift + drift * line(v)) + offset``, the lines being counted from the middle
-    of the scan. The start is the peak of the cross-correlation; Gauss-Newton steps with Poisson
-    weights follow, on map and image smoothed alike, so that a few counts per pixel are enough.
-    Given maps of several elements, it is repeated with each weighted by how bright its counts are
-    in the images, at all tilts together.
+    ``gain * image(v + shift + drift * line(v)) + offset``, with lines counted from the middle of
+    the scan. The fit starts at the peak of the cross-correlation and takes Gauss-Newton steps with
+    Poisson weights. Map and image are smoothed alike, so that a few counts per pixel are enough.
+    With maps of several elements, the fit is repeated with each weighted by the brightness of its
+    counts in the images, at all tilts together.
 
     Parameters
     ----------
     maps : array_like (element, tilt, x, y) or (tilt, x, y)
         Counts.
     images : array_like (tilt, X, Y)
-        HAADF images of the same field of view, up to a pixel of the map.
+        HAADF images of the same field of view, to within a pixel of the map.
     tilts : array_like (tilt,)
         Degrees.
     pixel : float, default 1.0
-        Edge of a pixel of the map in those of the image: 2.0 for maps binned twofold. Both have the
-        same centre.
+        Edge of a pixel of the map in pixels of the image: 2.0 for maps binned twofold. Both have
+        the same centre.
     drift : bool, default True
-        Measure the drift as well. One below two standard errors in both directions is left at 0,
-        for that tilt.
+        Measure the drift as well. For a tilt where it is below two standard errors in both
+        directions it is 0.
     slow_axis : {"y", "x"}, default "y"
         Direction in which the scan goes from line to line.
 
@@ -83,9 +81,9 @@ def scan_offsets(
     -------
     Alignment
         In pixels of the map: ``alignment.apply(maps)`` lies on the images. `quality` has the
-        standard errors of the shift of the middle of the scan, and the root mean square of what the
-        image does not explain of the smoothed map, relative to the standard deviation of that map.
-        A drift is None where none is significant.
+        standard errors of the shift at the middle of the scan, and the root mean square residual of
+        the smoothed map, relative to its standard deviation. `drift` is None if no drift is
+        significant.
 
     Raises
     ------
@@ -96,11 +94,11 @@ def scan_offsets(
 
     Notes
     -----
-    What the weighted sum of the maps cannot explain of the image enters the standard errors as if
-    it were noise. It also pulls: a map of one sum, (tilt, x, y), of elements that differ in
-    brightness may be off by a tenth of a pixel in the shift and by a pixel in the drift over the
-    scan. A round particle tells little about a drift across the lines. The drift is taken as even
-    during a scan; jumps are not seen.
+    The part of the image that the weighted sum of the maps cannot explain enters the standard
+    errors as if it were noise. It also causes a bias: a single sum map (tilt, x, y) of elements
+    that differ in brightness may be wrong by a tenth of a pixel in the shift and by a pixel in the
+    drift over the scan. A round particle says little about a drift across the lines. The drift is
+    assumed to be constant during a scan; jumps are not modelled.
 
     References
     ----------
@@ -112,7 +110,8 @@ def scan_offsets(
     --------
     >>> import numpy as np
     >>> x, y = np.mgrid[:32, :32]
-    >>> image = 9 * np.exp(-((x - 17) ** 2 + (y - 14) ** 2) / 40) + 6 * np.exp(-((x - 11) ** 2 + (y - 20) ** 2) / 10)
+    >>> image = 9 * np.exp(-((x - 17) ** 2 + (y - 14) ** 2) / 40)
+    >>> image += 6 * np.exp(-((x - 11) ** 2 + (y - 20) ** 2) / 10)
     >>> counts = np.roll(image, (-1, 2), axis=(0, 1))
     >>> found = scan_offsets([counts], [100 * image + 7], [30.0])
     >>> found.across.round(1), found.along.round(1), found.drift
@@ -126,7 +125,7 @@ def scan_offsets(
     if slow_axis not in ("x", "y"):
         raise ValueError(f"`slow_axis` is {slow_axis!r}; expected 'x' or 'y'")
     maps, images, tilts = _checked(maps, images, tilts, pixel)
-    # The fit of gain and offset needs an image in the range of its constant.
+    # The fit of gain and offset needs an image of about the range of its constant column.
     images = np.array([_on_grid(image, maps.shape[2:], pixel) for image in in_range(images)])
     brightness, passes = np.ones(len(maps)), _PASSES if len(maps) > 1 else 1
     starts: list = [None] * len(tilts)
@@ -149,7 +148,12 @@ def scan_offsets(
         # From the first line to the last.
         report += f", of up to {np.hypot(*drifts.T).max() * (lines - 1):.2g} px"
     quality = AlignmentQuality(
-        error[:, 0], error[:, 1], np.nan, np.nan, [fit.residual for fit in fits], (report,)
+        error[:, 0],
+        error[:, 1],
+        np.nan,
+        np.nan,
+        np.array([fit.residual for fit in fits]),
+        (report,),
     )
     return Alignment(
         moved[:, 0],
@@ -163,10 +167,10 @@ def scan_offsets(
 
 @dataclass(frozen=True)
 class _Fit:
-    """Shift and drift from the middle of the scan to its end (x, y, x, y), their standard errors, px; and what is left."""
+    """Registration of a map: shift (x, y), then drift (x, y) from the scan's middle to its end."""
 
-    moved: np.ndarray
-    error: np.ndarray
+    moved: np.ndarray  # px, (4,)
+    error: np.ndarray  # standard errors, px, (4,)
     residual: float
 
 
@@ -190,7 +194,10 @@ class _Registration:
         self._known = self._within(self._grid)
 
     def registered(self, start: np.ndarray | None, drift: bool) -> _Fit:
-        """Return the best shift, and drift where there is a significant one, from a start or from the cross-correlation."""
+        """Return the best shift, and the drift if it is significant.
+
+        The fit begins at a start, or by default at the peak of the cross-correlation.
+        """
         start = self.start() if start is None else start
         if drift:
             fit = self.fitted(start, True)
@@ -255,7 +262,7 @@ class _Registration:
         )
 
     def sampled(self, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the image, its slopes (2, x, y) where the map was, and which pixels of the map lie inside it."""
+        """Return image and slopes (2, x, y) at the pixels of the map, and which are inside it."""
         from scipy.ndimage import map_coordinates
 
         places = self._grid + moved[:2, None, None] + moved[2:, None, None] * self._line
@@ -270,28 +277,27 @@ class _Registration:
 
     def _within(self, places: np.ndarray) -> np.ndarray:
         last = np.array(self.counts.shape)[:, None, None] - 1 - _RIM
-        return ((places >= _RIM) & (places <= last)).all(axis=0)
+        return np.logical_and.reduce((places >= _RIM) & (places <= last), axis=0)
 
     def _linearised(
         self, values, slopes, linear, free
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the derivatives of the model (parameter, x, y), what it leaves of the map, and the weights."""
+        """Return the derivatives of the model (parameter, x, y), the residuals, and the weights."""
         from scipy.ndimage import gaussian_filter
 
         model = linear[0] * values + linear[1]
         slopes = linear[0] * slopes
         columns = np.array([*slopes, *(slopes * self._line), values, np.ones_like(values)])
-        # Smoothing hands the noise of bright pixels on to their dark neighbours.
+        # Smoothing spreads the noise of bright pixels to their dark neighbours.
         expected = np.maximum(gaussian_filter(model, _SMOOTHING, mode="nearest"), self.floor)
         return columns[[*range(free), 4, 5]], self.smooth - model, 1 / expected
 
     def _errors(self, moved, linear, columns, left, weights) -> np.ndarray:
-        """
-        Return standard errors of the parameters.
+        """Return standard errors of the parameters.
 
-        The estimate is linear in the counts, smoothing included, so that their variance is carried
-        through it. That is taken as proportional to what the model expects, as large as what is
-        left says: noise of the image and misfit count as well.
+        The estimate is linear in the counts, smoothing included, so that their variance propagates
+        exactly. It is proportional to the expected counts, with the dispersion of the residuals, so
+        that noise of the image and misfit are included.
         """
         from scipy.ndimage import gaussian_filter
 
@@ -299,19 +305,19 @@ class _Registration:
         free = count - 2
         weighted = (weights * columns).reshape(count, -1)
         normal = weighted @ columns.reshape(count, -1).T
-        # The slopes of noise in the image make that too large; how the pull changes with the shift
-        # does not see them.
+        # The slopes of the image's noise make this matrix too large; the change of the gradient
+        # with the shift is free of them.
         bent, change = normal.copy(), 0.5
         for n in range(free):
-            pulls = []
+            gradients = []
             for sign in (1, -1):
                 values, slopes, _ = self.sampled(moved + sign * change * np.eye(4)[n])
                 derivatives, remaining, _ = self._linearised(values, slopes, linear, free)
-                pulls.append(derivatives.reshape(count, -1) @ (weights * remaining).ravel())
-            bent[n] = (pulls[1] - pulls[0]) / (2 * change)
+                gradients.append(derivatives.reshape(count, -1) @ (weights * remaining).ravel())
+            bent[n] = (gradients[1] - gradients[0]) / (2 * change)
         bent[:free, free:] = normal[:free, free:]
         bent = (bent + bent.T) / 2
-        # Nor less than a tenth of it, where noise is all there is.
+        # At least a tenth of the normal matrix, where there is only noise.
         scale = np.sqrt(np.maximum(np.diag(normal), np.finfo(float).tiny))
         curvatures, modes = np.linalg.eigh(bent / np.outer(scale, scale))
         least = 0.1 * np.linalg.eigvalsh(normal / np.outer(scale, scale))[0]
@@ -330,7 +336,7 @@ class _Registration:
         return np.sqrt(np.diag(inverse @ spread @ inverse))
 
     def _check(self, linear: np.ndarray, values: np.ndarray, seen: np.ndarray) -> None:
-        """Raise an error unless the counts as they are, whose noise is white, correlate with the image."""
+        """Raise an error unless the counts before smoothing, with white noise, fit the image."""
         counts, values = self.counts[seen], linear[0] * values[seen]
         likeness = (
             (counts - counts.mean())
@@ -351,7 +357,7 @@ class _Registration:
 def _checked(
     maps: ArrayLike, images: ArrayLike, tilts: ArrayLike, pixel: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the maps (element, tilt, x, y), the images and the tilts, or say what is wrong with them."""
+    """Return the maps (element, tilt, x, y), the images and the tilts, after checking them."""
     maps, images, tilts = (np.asarray(values, dtype=np.float64) for values in (maps, images, tilts))
     if maps.ndim == 3:
         maps = maps[None]
@@ -405,7 +411,10 @@ def _checked(
 
 
 def _brightness(maps: np.ndarray, pairs: list[_Registration], fits: list[_Fit]) -> np.ndarray:
-    """Return how bright a count of each element is in the images, by regression at all tilts; counts are the mean's."""
+    """Return the brightness of a count of each element in the images, 1 on average over all counts.
+
+    It is a linear regression over all tilts.
+    """
     from scipy.ndimage import gaussian_filter
 
     normal, pull = np.zeros((len(maps), len(maps))), np.zeros(len(maps))
@@ -429,13 +438,13 @@ def _half(lines: int) -> float:
 
 
 def _on_grid(image: np.ndarray, shape: tuple[int, ...], pixel: float) -> np.ndarray:
-    """Return the mean of an image over each of the pixels of a map of the same centre."""
+    """Return the means of an image over the pixels of a map of the same centre."""
     for axis, size in enumerate(shape):
         if pixel == 1 and image.shape[axis] == size:
             continue
         along = np.moveaxis(image, axis, 0)
         edges = (np.arange(size + 1) - size / 2) * pixel + len(along) / 2
-        # A pixel that reaches beyond the image takes what of it is inside.
+        # Of a pixel that reaches beyond the image, the part inside counts.
         edges = np.clip(edges, 0, len(along))
         total = np.concatenate([np.zeros((1, along.shape[1])), np.cumsum(along, axis=0)])
         whole = np.minimum(edges.astype(int), len(along) - 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every estimator asks of a tilt series before it looks at it; each bad image is named by its tilt."""
+"""Checks of a tilt series before it is aligned; errors name bad images by their tilts."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.tomography.scaling import in_range
 
-# An image whose values differ by less than this part of the largest is constant.
+# An image whose values differ by less than this fraction of the largest is constant.
 CONSTANT = 1e-6
 
 
 def checked_series(
     images: ArrayLike, tilts: ArrayLike, *, fewest: int = 2
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (tilt, x, y) as float32 and their tilts in degrees, or say what is wrong with them.
+    """Return images (tilt, x, y) as float32 and their tilts in degrees, after checking them.
 
-    The unit of the images is such that their largest value is about 1000, whatever they were
-    recorded in: correlations are found from products of spectra, which single precision and the
-    thresholds of other packages hold in a range alone.
+    The images are scaled so that their largest value is about 1000: correlations are products of
+    spectra, which would exceed the range of single precision and meet absolute thresholds of other
+    packages.
     """
     images, tilts = np.asarray(images, dtype=np.float32), np.asarray(tilts, dtype=np.float64)
     if images.ndim != 3 or min(images.shape[1:], default=0) < 4:
@@ -62,6 +62,6 @@ def check_features(images: np.ndarray, tilts: np.ndarray) -> None:
 
 
 def named(tilts: ArrayLike) -> str:
-    """Return tilts as words: "-40, 5 and 10"."""
+    """Return tilts as text: "-40, 5 and 10"."""
     words = [f"{tilt:g}" for tilt in np.atleast_1d(tilts)]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

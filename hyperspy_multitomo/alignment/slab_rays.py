@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The covariance of rays through a slab without end, from a table for each pair of tilts.
+"""The covariance of rays through an infinite slab, from a table for each pair of tilts.
 
-Rays at u and v of tilts s and t, from the normal of the slab, have in common the blobs along a line
-across it, and their covariance is one function of w = u cos t - v cos s: a box, as wide as the
-crossings are deep in the slab, smoothed by the blobs.
+Two rays at u and v, whose tilts from the normal of the slab are s and t, share the blobs about
+their crossing. Their covariance is a function of w = u cos t - v cos s alone: a box, given by the
+crossings inside the slab, smoothed by the blobs.
 """
 
 from __future__ import annotations
@@ -14,22 +14,25 @@ import numpy as np
 
 from hyperspy_multitomo.machine.compiling import compiled
 
-# A slab is cut where rays that are steeper than this leave it, |cos t|.
+# Least |cos t|: rays closer to the plane of the slab would never leave it.
 _STEEPEST = 0.1
-# Entries of the table for each standard deviation of the finest blob, and the standard deviations
-# at which a blob ends.
+# Entries of the table per standard deviation of the finest blob, and the number of standard
+# deviations at which blobs are cut off.
 _FINE, _REACH = 5, 7.0
-# Boxes narrower than this part of a standard deviation are lines.
+# Boxes narrower than this fraction of a standard deviation are treated as lines.
 _NARROW = 1e-3
-# The normal distribution is tabulated in steps of this, with its slopes: cubic interpolation leaves
-# 1e-9.
+# Step of the table of the normal distribution, in standard deviations. With its slopes, cubic
+# interpolation is right to 1e-9.
 _STEP = 1 / 40
 
 
 def slab_covariance(
     angles: np.ndarray, u: np.ndarray, blobs: list
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the even and odd parts (tilt * u, tilt * u), lower triangles, for tilts in radians from the slab's; see `rays`."""
+    """Return the even and odd parts (tilt * u, tilt * u) of the covariance; see `rays`.
+
+    Only the lower triangles are filled. Tilts are in radians from the normal of the slab.
+    """
     cosines = np.cos(angles)
     cosines = np.where(cosines < 0, -1.0, 1.0) * np.maximum(np.abs(cosines), _STEEPEST)
     sines = np.sin(angles)
@@ -46,7 +49,7 @@ def slab_covariance(
 
 @compiled()
 def _fill(even, odd, cosines, sines, u, scales, normal, slopes):
-    """Fill the blocks of all pairs of tilts, the later one's rays being the rows."""
+    """Fill the blocks of all pairs of tilts; the rows are the rays of the later tilt."""
     count = len(u)
     table = np.empty(int(2 * u[-1] * _FINE / (scales[0, 0] * _STEEPEST)) + 8, np.float32)
     for s in range(len(cosines)):
@@ -67,7 +70,7 @@ def _fill(even, odd, cosines, sines, u, scales, normal, slopes):
 
 @compiled()
 def _tabulate(table, cos_s, cos_t, sin_s, sin_t, reach, scales, normal, slopes):
-    """Tabulate the covariance of the rays of two tilts against w, from -1 step on; return the step."""
+    """Tabulate the covariance of rays of two tilts over w, from -1 step; return the step."""
     width, across = math.sqrt(cos_s**2 + cos_t**2), abs(cos_t * sin_s - cos_s * sin_t)
     step = scales[0, 0] * width / _FINE
     stop = int(reach * (abs(cos_s) + abs(cos_t)) / step) + 4
@@ -88,7 +91,7 @@ def _tabulate(table, cos_s, cos_t, sin_s, sin_t, reach, scales, normal, slopes):
 
 @compiled()
 def _normal(x, normal, slopes):
-    """Return the normal distribution, 0 or 1 where its tail no longer counts."""
+    """Return the cumulative normal distribution, 0 or 1 in its tails."""
     if x <= -_REACH:
         return 0.0
     if x >= _REACH:

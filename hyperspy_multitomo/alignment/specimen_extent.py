@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What of the specimen is in view: the whole of it, but for an even film, or a part."""
+"""Whether the whole specimen is in view (an even film does not count), or only a part."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Literal
 
 import numpy as np
 
-# Width of the rim that is looked at, as a part of the side, and how uneven it may be, as a part of
-# the image's contrast.
+# Width of the rim, as a fraction of the side, and the largest mean deviation from its median, as a
+# fraction of the contrast of the image, that counts as even.
 _RIM, _UNEVEN = 0.04, 0.07
+# Standard deviation (px) of the smoothing before the rim is judged.
 _SMOOTHING = 2.0
 
 
 def in_view(images: np.ndarray, side: Literal["across", "along"]) -> bool:
-    """
-    Tell whether a specimen ends inside the view at every tilt, but for an even film that it may lie on.
+    """Return whether a specimen ends inside the view at every tilt; an even film does not count.
 
-    It does if the rim on both sides is even: the mean distance from its median is small against the
-    contrast of the image.
+    It does if the rim on both sides is even: the mean deviation from its median is small compared
+    with the contrast of the image.
 
     Parameters
     ----------
     images : numpy.ndarray (tilt, x, y)
     side : {"across", "along"}
-        The tilt axis: its sides left and right, or its ends.
+        The sides to the left and right of the tilt axis, or those at its ends.
 
     Returns
     -------
@@ -34,8 +34,9 @@ def in_view(images: np.ndarray, side: Literal["across", "along"]) -> bool:
 
 
 def sides_in_view(images: np.ndarray) -> tuple[bool, bool]:
-    """Return what `in_view` says across the axis and along it, in half the time."""
-    return _even_rims(images, ("across", "along"))
+    """Return `in_view` across and along the axis, in half the time of two calls."""
+    across, along = _even_rims(images, ("across", "along"))
+    return across, along
 
 
 def _even_rims(images: np.ndarray, sides: tuple[str, ...]) -> tuple[bool, ...]:

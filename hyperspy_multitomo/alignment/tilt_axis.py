@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the tilt axis is and how it lies, from images that are in place: by centres of mass, slice by slice."""
+"""Position and direction of the tilt axis from aligned images, by the centres of mass of slices."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ from hyperspy_multitomo.alignment.specimen_extent import in_view, without_film
 
 __all__ = ["TiltAxis", "axis_by_centre_of_mass"]
 
-# Slices with less than this part of the mass of the heaviest are left out; at least so many have to
-# remain.
+# Slices with less than this fraction of the largest mass are left out; this many have to remain.
 _HEAVY, FEWEST = 0.1, 8
-# Pixels below this part of the largest value, smoothed, are empty.
+# Pixels below this fraction of the largest value, after smoothing, are empty.
 _EMPTY = 0.08
 
 
 @dataclass(frozen=True)
 class TiltAxis:
-    """
-    Position and direction of the tilt axis, with standard errors.
+    """Position and direction of the tilt axis, with standard errors.
 
     Attributes
     ----------
@@ -41,18 +39,16 @@ class TiltAxis:
 
 
 def axis_by_centre_of_mass(images: ArrayLike, tilts: ArrayLike) -> TiltAxis:
-    """
-    Find the tilt axis of images without jumps: the centre of mass of each slice moves about it.
+    """Find the tilt axis of aligned images: the centre of mass of each slice moves about it.
 
-    In the slice y the centre of mass is at a(y) + x0(y) cos t + z0(y) sin t. A line is laid through
-    the a(y), each slice weighing by its scatter: it is the axis. For objects that are in view
-    across the axis, tilted through a wide range.
+    In the slice y the centre of mass is at a(y) + x0(y) cos t + z0(y) sin t. The axis is the line
+    through the a(y), weighted by the scatter of each slice. This needs an object that is in view
+    across the axis, and a wide range of tilts.
 
     Parameters
     ----------
     images : array_like (tilt, x, y)
-        In place but for the axis: shifts from tilt to tilt would be taken for motion about the
-        axis.
+        Aligned but for the axis: shifts from tilt to tilt would be taken for motion about the axis.
     tilts : array_like (tilt,)
         Degrees.
 
@@ -108,7 +104,7 @@ def axis_by_centre_of_mass(images: ArrayLike, tilts: ArrayLike) -> TiltAxis:
     weights = 1 / np.array(scatter)
     line, spread = np.polyfit(y[heavy], offsets, 1, w=weights, cov=True)
     slope_error, offset_error = np.sqrt(np.diag(spread))
-    # The axis is x = offset + slope y as recorded; turned by this, it is upright.
+    # The axis is x = offset + slope y as recorded; this rotation makes it parallel to y.
     return TiltAxis(
         float(line[1]),
         float(np.rad2deg(np.arctan(line[0]))),

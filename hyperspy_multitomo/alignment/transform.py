@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The alignment of a tilt series as a value: what moves each image into place, edited, joined, passed on and kept."""
+"""The alignment of a tilt series as an immutable value: edit, combine, transfer, save, load."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +12,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.alignment.apply import Placing, turn
+from hyperspy_multitomo.acquisition.same_tilt import SAME_VIEW, match_tilts
+from hyperspy_multitomo.alignment.alignment_files import (
+    named_errors,
+    pixel_of_shifts,
+    read,
+    tilts_of_shifts,
+    write,
+)
+from hyperspy_multitomo.alignment.apply import Placing
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
+from hyperspy_multitomo.alignment.resampling import rotation_matrix
 from hyperspy_multitomo.arguments import checked, real
 from hyperspy_multitomo.parameters import array
 
 __all__ = ["Alignment"]
 
-# Tilts this far apart, in degrees, are still the same view.
-SAME_TILT = 0.5
 # Signs of (across, along) after the images have been flipped.
 ORIENTATIONS = {"same": (1, 1), "flip_x": (-1, 1), "flip_y": (1, -1), "rotate_180": (-1, -1)}
 
@@ -35,34 +43,33 @@ ORIENTATIONS = {"same": (1, 1), "flip_x": (-1, 1), "flip_y": (1, -1), "rotate_18
 )
 @dataclass(frozen=True, eq=False)
 class Alignment(Placing):
-    """
-    Shifts per tilt, in-plane rotation and position of the tilt axis.
+    """Shifts per tilt, in-plane rotation and position of the tilt axis.
 
-    The order is: shifts (and the drift during the scan, where there is one), in the unrotated
-    frame; then the rotation about the image centre (n-1)/2; then the offset, which is where the
-    tilt axis lies in the images so aligned. It moves nothing: the projection geometry takes it. An
-    alignment is a value: methods that change it return another one.
+    The shifts (and the drift during the scan, where there is one) come first, in the unrotated
+    frame; then the rotation about the image centre (n-1)/2. The offset is the position of the tilt
+    axis in the images so aligned; it moves nothing and goes into the projection geometry. An
+    alignment is immutable: methods that change it return another one.
 
     Parameters
     ----------
     across, along : array_like (tilt,)
-        What has to be added to the object's position x (across the tilt axis) and y (along it) to
-        put it in place, px: ``aligned = shift(image, (across, along))``.
+        Added to the object's position x (across the tilt axis) and y (along it) to align it, px:
+        ``aligned = shift(image, (across, along))``.
     axis_offset : float, default 0
         The tilt axis of the aligned images is at x = (n-1)/2 + axis_offset, px.
     rotation : float, default 0
         In-plane rotation in degrees, positive from +x towards +y.
     tilts : array_like (tilt,), optional
-        Degrees, that of each shift: needed to pass the alignment on to a series of other tilts.
+        Degrees; needed to transfer the alignment to a series of other tilts.
     pixel_size : float, optional
-        nm: needed to pass it on to a series of other pixels.
+        nm; needed to transfer it to a series of other pixels.
     drift : array_like (tilt, 2), optional
-        Drift (x, y) during the scan, px per scan line: added to the shifts is this times the
-        distance (lines) from the middle of the scan.
+        Drift (x, y) during the scan, px per scan line. Times the distance (lines) from the middle
+        of the scan, it is added to the shifts.
     slow_axis : {"y", "x"}, default "y"
         Direction in which the scan goes from line to line.
     quality : AlignmentQuality, optional
-        Standard errors and residuals, where it was measured.
+        Standard errors and residuals of a measured alignment.
 
     Raises
     ------
@@ -92,10 +99,7 @@ class Alignment(Placing):
 
     def __post_init__(self) -> None:
         for name in ("across", "along"):
-            shifts = np.array(getattr(self, name), dtype=np.float64)
-            if shifts.ndim != 1 or not np.isfinite(shifts).all():
-                raise ValueError(f"`{name}` is {shifts}; expected one finite shift in px per tilt")
-            _freeze(self, name, shifts)
+            _freeze(self, name, _finite_shifts(name, getattr(self, name)))
         count = len(self.across)
         if count != len(self.along):
             raise ValueError(
@@ -108,17 +112,15 @@ class Alignment(Placing):
                 raise ValueError(f"`{name}` is {value}; it has to be finite")
             object.__setattr__(self, name, value)
         for name, shape in (("tilts", (count,)), ("drift", (count, 2))):
-            if getattr(self, name) is None:
-                continue
-            values = np.array(getattr(self, name), dtype=np.float64)
-            if values.shape != shape or not np.isfinite(values).all():
-                raise ValueError(
-                    f"`{name}` is {values}; expected finite numbers of the shape {shape}, for "
-                    f"{count} shifts"
-                )
-            _freeze(self, name, values)
+            if getattr(self, name) is not None:
+                _freeze(self, name, _finite_array(name, getattr(self, name), shape))
         if self.drift is not None and not self.drift.any():
             object.__setattr__(self, "drift", None)
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        """Raise an error for a wrong scan direction, pixel size, or number of tilts."""
+        count = len(self.across)
         if self.slow_axis not in ("x", "y"):
             raise ValueError(f"`slow_axis` is {self.slow_axis!r}; expected 'x' or 'y'")
         if self.pixel_size is not None and not (
@@ -137,7 +139,7 @@ class Alignment(Placing):
         return len(self.across)
 
     def __eq__(self, other: object) -> bool:
-        """Compare by what is done to the images."""
+        """Compare by the effect on the images: shifts, offset, rotation and drift."""
         return isinstance(other, Alignment) and self._key() == other._key()
 
     def __hash__(self) -> int:
@@ -146,34 +148,34 @@ class Alignment(Placing):
 
     @classmethod
     def identity(cls, tilts: int) -> Alignment:
-        """Return the alignment of `tilts` images that are in place."""
+        """Return the alignment of `tilts` images that are already aligned."""
         return cls(np.zeros(tilts), np.zeros(tilts))
 
     @classmethod
     def from_dict(cls, held: Mapping[str, Any]) -> Alignment:
-        """Restore what `as_dict` returned."""
+        """Return the alignment of a dict from `as_dict`."""
         quality = held.get("quality")
         return cls(
             **{**held, "quality": None if quality is None else AlignmentQuality.from_dict(quality)}
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return lists and plain numbers, without what is not known."""
-        held: dict[str, Any] = {
+        """Return the known fields as lists and plain numbers."""
+        fields: dict[str, Any] = {
             "across": self.across.tolist(),
             "along": self.along.tolist(),
             "axis_offset": self.axis_offset,
             "rotation": self.rotation,
         }
         if self.tilts is not None:
-            held["tilts"] = self.tilts.tolist()
+            fields["tilts"] = self.tilts.tolist()
         if self.pixel_size is not None:
-            held["pixel_size"] = float(self.pixel_size)
+            fields["pixel_size"] = float(self.pixel_size)
         if self.drift is not None:
-            held |= {"drift": self.drift.tolist(), "slow_axis": self.slow_axis}
+            fields |= {"drift": self.drift.tolist(), "slow_axis": self.slow_axis}
         if self.quality is not None:
-            held["quality"] = self.quality.as_dict()
-        return held
+            fields["quality"] = self.quality.as_dict()
+        return fields
 
     @property
     def across_nm(self) -> np.ndarray:
@@ -192,21 +194,23 @@ class Alignment(Placing):
 
     @property
     def suspicious(self) -> np.ndarray:
-        """Tilts (degrees; their numbers, where no tilts are known) whose residual stands out; empty where none was measured."""
+        """Tilts (degrees, or indices where they are not known) with outstanding residuals.
+
+        Empty where no residuals were measured.
+        """
         labels = np.arange(len(self)) if self.tilts is None else self.tilts
         return labels[:0] if self.quality is None else labels[self.quality.suspicious]
 
     def save(self, path, overwrite: bool | None = None) -> Path:
-        """
-        Write a file that `load` reads, completely or not at all.
+        """Save to a file that `load` reads, completely or not at all.
 
         Parameters
         ----------
         path : path-like
             The suffix selects the format: ``.json`` (everything), ``.csv`` (a table to edit: tilt,
-            across, along and their errors) or ``.xf`` (IMOD's transforms, without errors and not
-            with a drift; IMOD wants the tilt axis in the middle, so the offset goes into the
-            shifts).
+            across, along and their errors) or ``.xf`` (IMOD's transforms, without errors). An .xf
+            cannot hold a drift. IMOD expects the tilt axis in the middle, so the offset goes into
+            the shifts.
         overwrite : bool, optional
             True replaces an existing file, which is an error otherwise.
 
@@ -222,25 +226,23 @@ class Alignment(Placing):
         FileExistsError
             If the file exists and `overwrite` is not True.
         """
-        from hyperspy_multitomo.alignment.alignment_files import save
-
-        return save(self, path, overwrite)
+        return write(self.as_dict() | {"slow_axis": self.slow_axis}, path, overwrite)
 
     @classmethod
     def load(cls, path, tilts=None, pixel_size: float | None = None) -> Alignment:
-        """
-        Read a file of shifts.
+        """Read a file of shifts.
 
         Parameters
         ----------
         path : path-like
-            What `save` wrote, the JSON or CSV of ours; shifts made in tomviz (JSON, a list of
-            pairs); or IMOD's ``.xf``.
+            The JSON, CSV or ``.xf`` file of `save`, shifts made in tomviz (JSON, a list of pairs),
+            or IMOD's ``.xf``.
         tilts : array_like (tilt,) or path-like, optional
-            Degrees, or a file that lists them (``.tlt``, ``.rawtlt``), for files that do not say:
-            tomviz and IMOD. Beside an ``.xf`` the ``.tlt`` of the same name is taken.
+            Degrees, or a file that lists them (``.tlt``, ``.rawtlt``), for files without tilts:
+            those of tomviz and IMOD. For an ``.xf``, the ``.tlt`` or ``.rawtlt`` of the same name
+            is the default.
         pixel_size : float, optional
-            nm, for files that do not say.
+            nm, for files without it.
 
         Returns
         -------
@@ -249,7 +251,7 @@ class Alignment(Placing):
         Raises
         ------
         ValueError
-            For files that are none of these, with what was found in them.
+            For other files, with what was found in them.
 
         Notes
         -----
@@ -257,38 +259,47 @@ class Alignment(Placing):
         changes. Rows of MRC images are as IMOD numbers them. Tomviz: https://tomviz.org; IMOD: J.
         R. Kremer et al., J. Struct. Biol. 116 (1996) 71, https://doi.org/10.1006/jsbi.1996.0013.
         """
-        from hyperspy_multitomo.alignment.alignment_files import load
-
-        return load(path, tilts, pixel_size)
+        path = Path(path)
+        fields = read(path)
+        with named_errors(path):
+            try:
+                alignment = cls.from_dict(fields)
+            except TypeError as error:
+                raise ValueError(f"not what was saved: {error}") from None
+            return replace(
+                alignment,
+                tilts=tilts_of_shifts(path, alignment.tilts, len(alignment), tilts),
+                pixel_size=pixel_of_shifts(alignment.pixel_size, pixel_size),
+            )
 
     def subset(self, tilts: slice | ArrayLike) -> Alignment:
         """Return the alignment of some of the tilts: a slice, indices or a boolean mask."""
         chosen = tilts if isinstance(tilts, slice) else np.asarray(tilts)
-        arrays = {name: getattr(self, name) for name in ("across", "along", "tilts", "drift")}
-        arrays = {
-            name: None if values is None else values[chosen] for name, values in arrays.items()
-        }
         return replace(
-            self, **arrays, quality=None if self.quality is None else self.quality.subset(chosen)
+            self,
+            across=self.across[chosen],
+            along=self.along[chosen],
+            tilts=None if self.tilts is None else self.tilts[chosen],
+            drift=None if self.drift is None else self.drift[chosen],
+            quality=None if self.quality is None else self.quality.subset(chosen),
         )
 
     def with_shift(
         self, tilt: float, *, across: float | None = None, along: float | None = None
     ) -> Alignment:
-        """
-        Return the alignment with the shift of one tilt set by hand.
+        """Return the alignment with the shift of one tilt set by hand.
 
         Parameters
         ----------
         tilt : float
-            Degrees, to half a degree.
+            Degrees, within half a degree.
         across, along : float, optional
-            The new shifts, px; those that are not given stay.
+            The new shifts, px; by default the present one.
 
         Returns
         -------
         Alignment
-            Whose quality no longer knows that tilt.
+            Its quality has no errors and residual for that tilt.
 
         Raises
         ------
@@ -302,24 +313,25 @@ class Alignment(Placing):
         array([2. , 2.5])
         """
         place = self._places([tilt])[0]
-        changed = {"across": self.across.copy(), "along": self.along.copy()}
-        for name, value in (("across", across), ("along", along)):
+        shifts = np.stack([self.across, self.along])
+        for row, value in zip(shifts, (across, along), strict=True):
             if value is not None:
-                changed[name][place] = value
+                row[place] = value
         return replace(
             self,
-            **changed,
+            across=shifts[0],
+            along=shifts[1],
             quality=None if self.quality is None else self.quality.forgetting(place),
         )
 
     def then(self, other: Alignment) -> Alignment:
-        """
-        Return this alignment and another one, measured on the images that this one has put in place, as one.
+        """Return this alignment followed by another one as a single alignment.
 
         Parameters
         ----------
         other : Alignment
-            Of as many tilts, in the same pixels, without a drift.
+            Measured on images to which this alignment has been applied: as many tilts, the same
+            pixels, without a drift.
 
         Returns
         -------
@@ -333,7 +345,8 @@ class Alignment(Placing):
 
         Examples
         --------
-        >>> first, second = Alignment([1.0], [0.0], rotation=90.0), Alignment([0.0], [2.0], axis_offset=3.0)
+        >>> first = Alignment([1.0], [0.0], rotation=90.0)
+        >>> second = Alignment([0.0], [2.0], axis_offset=3.0)
         >>> both = first.then(second)
         >>> both.across.round(6), both.along.round(6), both.rotation, both.axis_offset
         (array([3.]), array([0.]), 90.0, 3.0)
@@ -356,9 +369,9 @@ class Alignment(Placing):
                 "images as recorded"
             )
         # R2 (R1 (v + s1) + s2) = R2 R1 (v + s1 + R1' s2), about the centre.
-        shifts = np.stack([self.across, self.along]) + turn(-self.rotation) @ np.stack(
-            [other.across, other.along]
-        )
+        shifts = np.stack([self.across, self.along]) + rotation_matrix(
+            math.radians(-self.rotation)
+        ) @ np.stack([other.across, other.along])
         return replace(
             self,
             across=shifts[0],
@@ -371,8 +384,7 @@ class Alignment(Placing):
         )
 
     def inverse(self) -> Alignment:
-        """
-        Return what moves aligned images back to where they were recorded.
+        """Return the alignment that moves aligned images back to where they were recorded.
 
         Returns
         -------
@@ -390,7 +402,7 @@ class Alignment(Placing):
                 "an alignment with a drift has no inverse of this kind; keep the images as "
                 "recorded instead"
             )
-        shifts = -turn(self.rotation) @ np.stack([self.across, self.along])
+        shifts = -rotation_matrix(math.radians(self.rotation)) @ np.stack([self.across, self.along])
         return Alignment(shifts[0], shifts[1], 0.0, -self.rotation, self.tilts, self.pixel_size)
 
     def transfer(
@@ -401,21 +413,20 @@ class Alignment(Placing):
         orientation: str = "same",
         interpolate: bool = False,
     ) -> Alignment:
-        """
-        Return the same alignment for another modality of the same field of view.
+        """Return the alignment for another modality of the same field of view.
 
         Parameters
         ----------
         tilts : array_like (tilt,), optional
-            Degrees of the other series: some of those of this alignment, to half a degree, or with
-            `interpolate` any between.
+            Degrees of the other series: a part of those of this alignment, within half a degree, or
+            with `interpolate` any between.
         pixel_size : float, optional
             nm, of the other series.
         orientation : {"same", "flip_x", "flip_y", "rotate_180"}, default "same"
-            How the other images lie with respect to those on which this was measured.
+            Orientation of the other images relative to those on which this was measured.
         interpolate : bool, default False
-            Interpolate shifts linearly at tilts that are not among its own. That holds for a slow
-            drift of the stage, not for the jumps that most stages make from tilt to tilt.
+            Interpolate shifts linearly at other tilts. This is right for a slow drift of the
+            stage, not for the jumps that most stages make from tilt to tilt.
 
         Returns
         -------
@@ -424,12 +435,13 @@ class Alignment(Placing):
         Raises
         ------
         ValueError
-            For tilts that are not there, which are named, or where tilts or pixel size of this
+            For tilts without shifts, which are named, or where tilts or pixel size of this
             alignment are not known.
 
         Examples
         --------
-        >>> haadf = Alignment([0.0, 2.0, 4.0], [1.0, 1.0, 2.0], axis_offset=6.0, tilts=[-20, 0, 20], pixel_size=0.5)
+        >>> known = {"tilts": [-20, 0, 20], "pixel_size": 0.5}
+        >>> haadf = Alignment([0.0, 2.0, 4.0], [1.0, 1.0, 2.0], axis_offset=6.0, **known)
         >>> eds = haadf.transfer([-20, 20], pixel_size=1.0)
         >>> eds.across, eds.axis_offset
         (array([0., 2.]), 3.0)
@@ -446,7 +458,7 @@ class Alignment(Placing):
         sign_x, sign_y = ORIENTATIONS[orientation]
         drift = found.drift
         if drift is not None:
-            # A flip of the scan's slow axis reverses the distance from the middle as well.
+            # A flip of the slow axis also reverses the distance from the middle of the scan.
             drift = drift * (sign_x, sign_y) * (sign_y if self.slow_axis == "y" else sign_x)
         return replace(
             found,
@@ -466,15 +478,15 @@ class Alignment(Placing):
         return float(self.pixel_size)
 
     def _places(self, tilts: ArrayLike) -> np.ndarray:
-        """Return where some tilts stand among those of the alignment, or name those that do not."""
+        """Return the indices of some tilts; an error names the missing ones."""
         tilts = np.asarray(tilts, dtype=np.float64)
         if self.tilts is None:
             raise ValueError(
                 "the tilts of this alignment are not known; give it as tilts= when it is made or "
                 "loaded"
             )
-        distance = np.abs(self.tilts[:, None] - tilts[None, :])
-        missing = tilts[distance.min(axis=0) > SAME_TILT]
+        places = match_tilts(tilts, self.tilts, SAME_VIEW)
+        missing = tilts[places < 0]
         if missing.size:
             raise ValueError(
                 f"the alignment has no shifts for the tilts {missing} degrees; it has "
@@ -482,7 +494,7 @@ class Alignment(Placing):
                 "Leave these tilts out (drop_tilts), or pass interpolate=True if the stage drifted "
                 "slowly"
             )
-        return distance.argmin(axis=0)
+        return places
 
     def _at(self, tilts: np.ndarray, interpolate: bool) -> Alignment:
         if not interpolate:
@@ -500,17 +512,17 @@ class Alignment(Placing):
                 "to interpolate, an alignment needs known tilts and no drift during the scans"
             )
         order = np.argsort(self.tilts)
-        own = self.tilts[order]
-        beyond = tilts[(tilts < own[0] - SAME_TILT) | (tilts > own[-1] + SAME_TILT)]
+        known = self.tilts[order]
+        beyond = tilts[(tilts < known[0] - SAME_VIEW) | (tilts > known[-1] + SAME_VIEW)]
         if beyond.size:
             raise ValueError(
-                f"the tilts {beyond} degrees lie outside {own[0]:g} to {own[-1]:g}, where shifts "
-                "are known"
+                f"the tilts {beyond} degrees lie outside {known[0]:g} to {known[-1]:g}, where "
+                "shifts are known"
             )
-        shifts = {
-            name: np.interp(tilts, own, getattr(self, name)[order]) for name in ("across", "along")
-        }
-        return replace(self, **shifts, tilts=tilts, quality=None)
+        across, along = (
+            np.interp(tilts, known, shifts[order]) for shifts in (self.across, self.along)
+        )
+        return replace(self, across=across, along=along, tilts=tilts, quality=None)
 
     def _in_pixels_of(self, pixel_size: float) -> Alignment:
         ratio = self._known_pixel() / float(pixel_size)
@@ -526,6 +538,23 @@ class Alignment(Placing):
     def _key(self) -> tuple:
         drift = None if self.drift is None else (self.slow_axis, self.drift.tobytes())
         return (tuple(self.across), tuple(self.along), self.axis_offset, self.rotation, drift)
+
+
+def _finite_shifts(name: str, values: ArrayLike) -> np.ndarray:
+    shifts = np.array(values, dtype=np.float64)
+    if shifts.ndim != 1 or not np.isfinite(shifts).all():
+        raise ValueError(f"`{name}` is {shifts}; expected one finite shift in px per tilt")
+    return shifts
+
+
+def _finite_array(name: str, values: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.array(values, dtype=np.float64)
+    if array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(
+            f"`{name}` is {array}; expected finite numbers of the shape {shape}, for "
+            f"{shape[0]} shifts"
+        )
+    return array
 
 
 def _freeze(alignment: Alignment, name: str, values: np.ndarray) -> None:

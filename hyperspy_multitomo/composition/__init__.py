@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From counts to composition: response ratios, cross sections, quantification, absorption and the mask of the particle."""
+"""From counts to composition: response ratios, cross sections, quantification, absorption, mask."""
 
 from hyperspy_multitomo.composition import cross_sections
 from hyperspy_multitomo.composition.density import electrons_per_pixel, quantify_density

@@ -1,26 +1,33 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The same functions on arrays in memory and, block by block, on dask arrays: voxel by voxel, with neighbours, and summed up."""
+"""Voxelwise functions, neighbourhoods and reductions on NumPy arrays and blocks of dask arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-__all__ = ["is_lazy", "reduced", "voxelwise", "with_neighbours"]
+__all__ = ["as_array", "is_lazy", "reduced", "voxelwise", "with_neighbours"]
 
-# Results of so many blocks are summed up at a time, so that few are held.
+# Results of this many blocks are merged at a time, so that few are in memory.
 _TOGETHER = 8
 
 
 def is_lazy(array) -> bool:
-    """Say whether an array is one of dask's."""
+    """Return whether an array is a dask array."""
     return hasattr(array, "dask")
 
 
+def as_array(values: Any) -> np.ndarray:
+    """Return values as a NumPy array, but arrays of another library, such as dask's, unchanged."""
+    return values if hasattr(values, "__array_function__") else np.asarray(values)
+
+
 def voxelwise(function: Callable, volumes, inside, *others, dtype):
-    """
-    Return ``function(volumes, inside, *others)``, for a dask array one call per block, with all channels in it.
+    """Return ``function(volumes, inside, *others)``, with one call per block of a dask array.
+
+    A block has all channels.
 
     Parameters
     ----------
@@ -28,7 +35,7 @@ def voxelwise(function: Callable, volumes, inside, *others, dtype):
         Returns an array like `volumes`.
     volumes : array (channel, z, x, y), or channel first and any other axes
     inside : array of the shape of a channel
-    *others : array of the shape of `volumes`, or what is passed on as it is
+    *others : array of the shape of `volumes`, cut to blocks, or anything else, passed on unchanged
     dtype
         Of the result.
     """
@@ -45,42 +52,41 @@ def voxelwise(function: Callable, volumes, inside, *others, dtype):
     ]
     arrays += [da.asarray(others[place]).rechunk(volumes.chunks) for place in places]
 
-    def block(volumes, inside, *given):
-        passed = list(others_alone)
-        for place, array in zip(places, given, strict=True):
-            passed[place] = array
-        return function(volumes, inside[0], *passed)
+    def block(volumes, inside, *blocks_of_others):
+        arguments = list(unchanged)
+        for place, array in zip(places, blocks_of_others, strict=True):
+            arguments[place] = array
+        return function(volumes, inside[0], *arguments)
 
-    others_alone = [None if place in places else other for place, other in enumerate(others)]
+    unchanged = [None if place in places else other for place, other in enumerate(others)]
     return da.map_blocks(block, *arrays, dtype=dtype, meta=np.empty((0,) * volumes.ndim, dtype))
 
 
 def with_neighbours(function: Callable, volume, dtype):
-    """Return ``function(volume)`` of the shape of `volume`, whose voxels depend on their next neighbours and those alone."""
+    """Return ``function(volume)``, whose voxels depend only on their next neighbours."""
     if not is_lazy(volume):
         return function(volume)
-    # Blocks have no neighbours beyond the border of the volume, where `function` treats it as it
-    # does that of a volume.
+    # At the border of the volume, blocks have no neighbours either, and `function` treats it as the
+    # border of a volume.
     return volume.map_overlap(
         function, depth=1, boundary="none", dtype=dtype, meta=np.empty((0,) * volume.ndim, dtype)
     )
 
 
-def reduced(function: Callable, together: Callable, *arrays):
-    """
-    Return what `together` makes of the list of the results of ``function(*arrays)`` for every block: one pass over the data.
+def reduced(function: Callable, merge: Callable, *arrays):
+    """Return ``function(*arrays)`` of every block, merged to one result: one pass over the data.
 
     Parameters
     ----------
     function : callable
-        Of arrays in memory, of the same shape.
-    together : callable
-        Makes one result of a list of results, in any grouping.
+        Of NumPy arrays of the same shape.
+    merge : callable
+        Returns one result for a list of results; associative.
     *arrays
         Of the same shape; all dask arrays, of the same chunks, or none.
     """
     if not is_lazy(arrays[0]):
-        return together([function(*arrays)])
+        return merge([function(*arrays)])
     import dask
     import dask.array as da
 
@@ -93,9 +99,10 @@ def reduced(function: Callable, together: Callable, *arrays):
     meta = np.empty((0,) * arrays[0].ndim, object)
     results = da.map_blocks(block, *arrays, dtype=object, chunks=chunks, meta=meta)
     parts = [dask.delayed(np.ndarray.item)(part) for part in results.to_delayed().ravel()]
-    merge = dask.delayed(together)
+    delayed_merge = dask.delayed(merge)
     while len(parts) > 1:
         parts = [
-            merge(parts[first : first + _TOGETHER]) for first in range(0, len(parts), _TOGETHER)
+            delayed_merge(parts[first : first + _TOGETHER])
+            for first in range(0, len(parts), _TOGETHER)
         ]
-    return merge(parts).compute()
+    return delayed_merge(parts).compute()

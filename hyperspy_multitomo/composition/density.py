@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Absolute numbers from reconstructed counts: mass density and atoms per volume, where dose and solid angle are known."""
+"""Mass density and atoms per volume from reconstructed counts, with known dose and solid angle."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.composition.cross_sections.factors import convert_factors
 from hyperspy_multitomo.composition.cross_sections.tables import atomic_weights
+from hyperspy_multitomo.composition.dask_blocks import as_array
 from hyperspy_multitomo.composition.quantification import ordered_factors
 
 __all__ = ["UNITS", "electrons_per_pixel", "quantify_density"]
@@ -31,12 +32,10 @@ def quantify_density(
     solid_angle: float | None = None,
     units: str = "g/cm^3",
 ) -> np.ndarray:
-    """
-    Turn volumes of counts per nm of path into the density of each element.
+    """Convert volumes of counts per nm of path to the density of each element.
 
     With X_e the counts per nm, D the electrons per pixel and sigma_e the partial cross section for
-    a photon in the detector, there are X_e/(sigma_e D) atoms per volume; zeta_e X_e/D is their
-    mass.
+    a detected photon, there are X_e/(sigma_e D) atoms per volume, of the mass zeta_e X_e/D.
 
     Parameters
     ----------
@@ -45,21 +44,21 @@ def quantify_density(
     elements : sequence of str
         Names of the channels, elements or lines.
     method : {"zeta", "cross_section", "model"}
-        What `factors` are: zeta-factors (kg/m^2), partial cross sections (barn), X-ray factors f
+        Kind of `factors`: zeta-factors (kg/m^2), partial cross sections (barn), X-ray factors f
         (barn mol/g).
     factors : mapping of str to float, or sequence of float
         As in `quantify`.
     dose : float
         D, electrons per pixel and tilt at a gain of 1, see `electrons_per_pixel`.
     solid_angle : float, optional
-        Of all detectors together, sr; needed with ``"model"``.
+        Of all detectors together, sr; required for ``"model"``.
     units : {"g/cm^3", "atoms/nm^3"}, default "g/cm^3"
 
     Returns
     -------
     array (channel, z, x, y)
-        float32 for float32 volumes, a dask array where they are one. Nothing is masked or closed:
-        the densities of the elements add up to that of the matter that has maps.
+        float32 for float32 volumes, and a dask array for dask arrays. It is neither masked nor
+        normalised: the densities of the elements add up to that of all matter that has maps.
 
     Raises
     ------
@@ -79,7 +78,7 @@ def quantify_density(
     >>> density.round(2)
     array([[10., 10.]])
     """
-    volumes = volumes if hasattr(volumes, "__array_function__") else np.asarray(volumes)
+    volumes = as_array(volumes)
     lines = [str(element) for element in elements]
     if len(lines) != len(volumes):
         raise ValueError(
@@ -96,8 +95,8 @@ def quantify_density(
         )
     if not (np.isfinite(dose) and dose > 0):
         raise ValueError(f"the dose is {dose!r} electrons per pixel; expected a positive number")
-    given = dict(zip(lines, ordered_factors(lines, factors), strict=True))
-    sigma = convert_factors(lines, given, method, "cross_section", solid_angle=solid_angle)
+    by_line = dict(zip(lines, ordered_factors(lines, factors), strict=True))
+    sigma = convert_factors(lines, by_line, method, "cross_section", solid_angle=solid_angle)
     scale = 1 / (np.array([sigma[line] for line in lines]) * _BARN * dose)
     if units == "g/cm^3":
         scale = scale * atomic_weights(lines) / _ATOMS
@@ -108,23 +107,21 @@ def quantify_density(
 def electrons_per_pixel(
     beam_current_nA: ArrayLike, live_time_s: ArrayLike, pixels: float
 ) -> np.ndarray:
-    """
-    Return the electrons that hit each pixel of a map.
+    """Return the electrons per pixel of a map.
 
     Parameters
     ----------
     beam_current_nA : float or array_like (tilt,)
-        Current of the beam, nA.
+        Beam current, nA.
     live_time_s : float or array_like (tilt,)
-        Live time of the *map*, s, which is what microscope files and eXSpy's metadata hold: all its
-        pixels share it.
+        Live time of the whole *map*, s, as in microscope files and eXSpy's metadata.
     pixels : float
-        Pixels of the map as it was scanned: of binned pixels, so many fewer.
+        Pixels of the map as it was scanned; after binning, the smaller number of binned pixels.
 
     Returns
     -------
     numpy.ndarray
-        Electrons per pixel. eXSpy's own dose, current times live time, is that of the whole map.
+        Electrons per pixel. eXSpy's dose, current times live time, is that of the whole map.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.composition.cross_sections.factors import KINDS
 from hyperspy_multitomo.composition.cross_sections.tables import atomic_weights, symbol_of
-from hyperspy_multitomo.composition.dask_blocks import is_lazy, voxelwise
+from hyperspy_multitomo.composition.dask_blocks import as_array, is_lazy, voxelwise
 from hyperspy_multitomo.composition.particle.threshold import mask_and_voxels
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.parameters import is_positive
@@ -28,40 +28,39 @@ def quantify(
     composition_units: str = "weight",
     mask: str | float | ArrayLike | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Turn volumes of counts into percent of the listed elements.
+    """Convert volumes of counts to percent of the listed elements.
 
-    With X_e the counts (per unit length, whatever the unit): weight fractions C_e ~ k_e X_e
-    (``"CL"``, Cliff and Lorimer), C_e ~ zeta_e X_e (``"zeta"``) or C_e ~ X_e / f_e (``"model"``),
-    and atoms ~ X_e / sigma_e (``"cross_section"``), closed to 100 percent in every voxel; negative
-    counts are 0 there. Elements that are not listed do not count: the percentages are of the listed
-    ones. Absorption is not corrected.
+    With X_e the counts (per unit length, in any unit): weight fractions C_e ~ k_e X_e (``"CL"``,
+    Cliff and Lorimer), C_e ~ zeta_e X_e (``"zeta"``) or C_e ~ X_e / f_e (``"model"``), and atoms ~
+    X_e / sigma_e (``"cross_section"``), normalised to 100 percent in every voxel; negative counts
+    are taken as 0. The percentages are those of the listed elements alone. Absorption is not
+    corrected.
 
     Parameters
     ----------
     volumes : array_like (channel, z, x, y), or channel first and any other axes
-        Reconstructed counts of each element; from EDS alone and from HEBT alike. NumPy or dask.
+        Reconstructed counts of each element, by any method. NumPy or dask.
     elements : sequence of str
         Names of the channels, elements ("Au") or lines ("Au_La").
     method : {"CL", "zeta", "cross_section", "model"}
-        What `factors` are: k-factors (relative to any common element), zeta-factors (kg/m^2),
+        Kind of `factors`: k-factors (relative to any common element), zeta-factors (kg/m^2),
         partial ionisation cross sections (barn) or X-ray factors f (barn mol/g,
         `cross_sections.xray_factor`).
     factors : mapping of str to float, or sequence of float
         Positive factor of every channel: a dict by element or line, or a list in eXSpy's order,
-        which is the alphabetical order of the lines whatever the order of the channels.
+        the alphabetical order of the lines, whatever the order of the channels.
     composition_units : "weight" or "atomic", default "weight"
         Weight or atomic percent (eXSpy's default is atomic).
     mask : {"auto", "esf", "otsu"}, float, array_like of bool (z, x, y) or None, default None
-        Voxels of the particle, or how to find them in the sum over the elements weighted by their
-        factors (mass or atoms): see `particle_mask`. None is ``"auto"``.
+        Voxels of the particle, or the method to find them in the sum over the elements weighted by
+        their factors (mass or atoms): see `particle_mask`. None is ``"auto"``.
 
     Returns
     -------
     composition : array (channel, z, x, y)
-        Percent, 0 outside the mask and where no listed element is; float32 for float32 volumes. Of
-        dask arrays one, whose blocks are independent of each other but for voxels whose neighbours
-        vote on the mask.
+        Percent, 0 outside the mask and where no listed element is present; float32 for float32
+        volumes. A dask array for dask arrays; its blocks are independent, except that a median mask
+        depends on the neighbours of each voxel.
     mask : array of bool (z, x, y)
         Voxels that were quantified.
 
@@ -74,21 +73,21 @@ def quantify(
     Warns
     -----
     UserWarning
-        If voxels of the particle are negative, as by FBP, CGLS or without the constraint; not for
-        dask arrays, where negative counts are 0 without a word. For means over a region see
-        `mean_composition`.
+        If voxels of the particle are negative, as from FBP, CGLS or without the constraint; not for
+        dask arrays, where negative counts are taken as 0 without a warning. For means over a region
+        see `mean_composition`.
 
     Notes
     -----
-    Equal to eXSpy's ``quantification`` of the same intensities, but for eXSpy's Cliff-Lorimer
-    method taking intensities below 0.1 as absent, which depends on the unit of the counts.
+    The result equals eXSpy's ``quantification`` of the same intensities, except that eXSpy's
+    Cliff-Lorimer method takes intensities below 0.1 as absent, whatever the unit of the counts.
 
     References
     ----------
     G. Cliff, G.W. Lorimer, J. Microsc. 103 (1975) 203, doi:10.1111/j.1365-2818.1975.tb03895.x (CL).
     M. Watanabe, D.B. Williams, J. Microsc. 221 (2006) 89, doi:10.1111/j.1365-2818.2006.01549.x
     (zeta). K.E. MacArthur et al., Microsc. Microanal. 22 (2016) 71, doi:10.1017/S1431927615015494
-    (cross sections). H. Yuan et al. 2021, eq. 12 (model).
+    (cross sections). Y. Yuan et al., Ultramicroscopy 220 (2021) 113166, eq. 12 (model).
 
     Examples
     --------
@@ -115,14 +114,18 @@ def quantify_and_count(
     composition_units: str = "weight",
     mask: str | float | ArrayLike | None = None,
 ) -> tuple[np.ndarray, np.ndarray, int | None]:
-    """Return what `quantify` does, and the number of voxels inside: None where dask arrays would have to be read for it."""
-    volumes = volumes if hasattr(volumes, "__array_function__") else np.asarray(volumes)
+    """Return the results of `quantify`, and the number of voxels inside.
+
+    That is None where it would need another pass over dask arrays.
+    """
+    volumes = as_array(volumes)
     lines = _checked_lines(volumes, elements)
     weights = _weights(lines, method, factors, composition_units)
     inside, voxels = _particle(volumes, _mass_or_atoms(lines, method, factors), mask)
     if not is_lazy(volumes) and not is_lazy(inside):
         _warn_of_negatives(volumes, inside)
-    return voxelwise(_closed, volumes, inside, weights, dtype=_float_of(volumes)), inside, voxels
+    percent = voxelwise(_percentages, volumes, inside, weights, dtype=_float_of(volumes))
+    return percent, inside, voxels
 
 
 def mean_composition(
@@ -133,11 +136,10 @@ def mean_composition(
     composition_units: str = "weight",
     mask: ArrayLike | None = None,
 ) -> np.ndarray:
-    """
-    Return the composition of a region as a whole, from the sums of its counts.
+    """Return the composition of a whole region from the sums of its counts.
 
-    Negative voxels count as they are: an element that is absent comes out as 0 but for its noise,
-    where the mean of fractions that cannot be negative is above 0.
+    Negative voxels are included: an absent element comes out as 0 within its noise, whereas the
+    mean of fractions that cannot be negative is above 0.
 
     Parameters
     ----------
@@ -149,7 +151,7 @@ def mean_composition(
     Returns
     -------
     numpy.ndarray (channel,)
-        Percent, of sum 100; of an absent element also a little below 0.
+        Percent, of sum 100; for an absent element possibly a little below 0.
 
     Raises
     ------
@@ -162,7 +164,7 @@ def mean_composition(
     >>> mean_composition(np.array([[30.0, 10.0], [1.0, -1.0]]), ["Au", "Ag"], "CL", [1.0, 1.0])
     array([100.,   0.])
     """
-    volumes = volumes if is_lazy(volumes) else np.asarray(volumes)
+    volumes = as_array(volumes)
     lines = _checked_lines(volumes, elements)
     weights = _weights(lines, method, factors, composition_units)
     inside = (
@@ -190,43 +192,47 @@ def composition_errors(
     factor_errors: Mapping[str, float] | float | None = None,
     count_errors: ArrayLike | None = None,
 ) -> np.ndarray:
-    """
-    Return the standard errors of a composition from those of the factors and of the counts, to first order.
+    """Return the standard errors of a composition, to first order in errors of factors and counts.
 
-    With the relative errors d_e of w_e X_e: var C_e = C_e^2 [(1 - 2 C_e) d_e^2 + sum_a C_a^2
-    d_a^2]. What factors have wrong is wrong everywhere alike, so it does not average out over a
-    region as the noise of the counts does.
+    With the relative errors d_e of w_e X_e::
+
+        var C_e = C_e^2 [(1 - 2 C_e) d_e^2 + sum_a C_a^2 d_a^2]
+
+    Errors of factors are the same in all voxels, so that they do not average out over a region as
+    the noise of the counts does.
 
     Parameters
     ----------
     volumes, elements, method, factors, composition_units
         As in `quantify`.
     mask : array_like of bool (z, x, y), optional
-        The particle, as `quantify` returned it; by default all voxels.
+        The particle, as returned by `quantify`; by default all voxels.
     factor_errors : mapping of str to float, or float, optional
-        Relative standard errors of the factors, 0.1 for 10 %, by element or line, or one for all,
-        independent of each other; 0 where none is given.
+        Relative standard errors of the factors, 0.1 for 10 %, by element or line, or one for all;
+        they are independent of each other, and 0 by default.
     count_errors : array_like, optional
         Standard errors of the volumes, in their unit, of their shape or broadcast to it.
 
     Returns
     -------
     array (channel, z, x, y)
-        Percent, 0 outside the mask; a dask array where `volumes` are one.
+        Percent, 0 outside the mask; a dask array if `volumes` is one.
 
     Raises
     ------
     ValueError
-        As `quantify`, for negative errors (of dask arrays when they are computed), and where
-        neither kind of error is given.
+        As `quantify`, for negative errors (for dask arrays when they are computed), and if neither
+        kind of error is given.
 
     Examples
     --------
     >>> import numpy as np
-    >>> composition_errors(np.ones((2, 1)), ["Au", "Ag"], "CL", [1.0, 1.0], factor_errors={"Au": 0.1}).ravel()
+    >>> counts, relative = np.ones((2, 1)), {"Au": 0.1}
+    >>> errors = composition_errors(counts, ["Au", "Ag"], "CL", [1, 1], factor_errors=relative)
+    >>> errors.ravel()
     array([2.5, 2.5])
     """
-    volumes = volumes if is_lazy(volumes) else np.asarray(volumes)
+    volumes = as_array(volumes)
     if factor_errors is None and count_errors is None:
         raise ValueError(
             "neither factor_errors nor count_errors is given; without them there is nothing to "
@@ -235,22 +241,19 @@ def composition_errors(
     lines = _checked_lines(volumes, elements)
     weights = _weights(lines, method, factors, composition_units)
     relative = None if factor_errors is None else _relative_errors(lines, factor_errors)
-    if count_errors is not None:
-        count_errors = _fitting(count_errors, volumes.shape)
+    absolute = None if count_errors is None else _broadcast(count_errors, volumes.shape)
     inside = (
         np.ones(volumes.shape[1:], bool) if mask is None else _particle(volumes, weights, mask)[0]
     )
-    return voxelwise(
-        _propagated, volumes, inside, weights, relative, count_errors, dtype=np.float64
-    )
+    return voxelwise(_propagated, volumes, inside, weights, relative, absolute, dtype=np.float64)
 
 
 def _propagated(volumes, inside, weights, relative, count_errors) -> np.ndarray:
     """Return the standard errors of the composition, percent."""
     volumes = _not_negative(volumes)
-    shares = _closed(volumes.astype(np.float64), inside, weights) / 100
-    # Absolute errors of the shares before closing, C_e d_e: defined where an element is absent,
-    # too.
+    shares = _percentages(volumes.astype(np.float64), inside, weights) / 100
+    # Squared errors of the fractions before the normalisation, C_e d_e: defined also where an
+    # element is absent.
     squares = np.zeros(volumes.shape)
     if relative is not None:
         squares += (relative.reshape((-1,) + (1,) * (volumes.ndim - 1)) * shares) ** 2
@@ -268,26 +271,25 @@ def _propagated(volumes, inside, weights, relative, count_errors) -> np.ndarray:
     return 100 * np.sqrt(np.maximum(variances, 0))
 
 
-def _fitting(errors: ArrayLike, shape: tuple[int, ...]):
+def _broadcast(errors: ArrayLike, shape: tuple[int, ...]) -> float | np.ndarray:
     """Return errors as a number, or as an array broadcast to the shape of the volumes."""
     if np.ndim(errors) == 0:
-        return float(errors)
-    if is_lazy(errors):
-        import dask.array as da
-
-        broadcast = da.broadcast_to
-    else:
-        errors, broadcast = np.asarray(errors), np.broadcast_to
+        return float(np.asarray(errors))
+    values = as_array(errors)
     try:
-        return broadcast(errors, shape)
+        if is_lazy(values):
+            import dask.array as da
+
+            return da.broadcast_to(values, shape)
+        return np.broadcast_to(values, shape)
     except ValueError:
         raise ValueError(
-            f"count_errors has the shape {errors.shape}; expected {shape}, or what fits it"
+            f"count_errors has the shape {values.shape}; expected {shape}, or what fits it"
         ) from None
 
 
 def _checked_lines(volumes, elements: Sequence[str]) -> list[str]:
-    """Return the names of the channels, one for each, each element once."""
+    """Return the names of the channels, after checking that each element has one."""
     if volumes.ndim < 1 or isinstance(elements, str) or len(elements) != len(volumes):
         raise ValueError(
             f"the volumes have shape {volumes.shape} for the elements {elements!r}; give each "
@@ -307,7 +309,7 @@ def _weights(
     factors: Mapping[str, float] | Sequence[float],
     composition_units: str,
 ) -> np.ndarray:
-    """Return what the counts of each channel are multiplied by, up to a common factor, before they are closed to 100 %."""
+    """Return the weights of the counts of each channel, up to a common factor (channel,)."""
     if method not in KINDS:
         raise ValueError(f"unknown method {method!r}; use one of {', '.join(KINDS)}")
     if composition_units not in UNITS:
@@ -326,7 +328,7 @@ def _weights(
 def _mass_or_atoms(
     lines: list[str], method: str, factors: Mapping[str, float] | Sequence[float]
 ) -> np.ndarray:
-    """Return the weights of the sum that the particle is looked for in."""
+    """Return the weights of the sum in which the particle is found: mass, or atoms."""
     return _weights(lines, method, factors, "atomic" if method == "cross_section" else "weight")
 
 
@@ -336,12 +338,13 @@ def weighted_sum(
     method: str,
     factors: Mapping[str, float] | Sequence[float],
 ) -> np.ndarray:
-    """Return the sum over the elements, weighted by their factors (mass or atoms), that `quantify` looks for the particle in."""
+    """Return the sum over the elements (mass or atoms) in which `quantify` finds the particle."""
     lines = _checked_lines(volumes, elements)
     return _total(volumes, _mass_or_atoms(lines, method, factors))
 
 
 def _summed(volumes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the weighted sum over the channels, one at a time."""
     return sum(weight * channel for weight, channel in zip(weights, volumes, strict=True))
 
 
@@ -355,7 +358,7 @@ def _float_of(volumes) -> np.dtype:
 
 
 def _relative_errors(lines: list[str], errors: Mapping[str, float] | float) -> np.ndarray:
-    """Return one relative error from 0 up per channel."""
+    """Return the relative error of each channel, 0 or more."""
     if isinstance(errors, Mapping):
         unknown = [key for key in errors if not _channels_of(key, lines)]
         if unknown:
@@ -375,10 +378,13 @@ def _relative_errors(lines: list[str], errors: Mapping[str, float] | float) -> n
     return values
 
 
-def _closed(volumes: np.ndarray, inside: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return 100 w_e X_e / sum_a w_a X_a inside, 0 outside and where the sum is not positive; negative X count as 0."""
+def _percentages(volumes: np.ndarray, inside: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return 100 w_e X_e / sum_a w_a X_a inside, 0 outside and where the sum is not positive.
+
+    Negative X are taken as 0.
+    """
     dtype = _float_of(volumes)
-    # Only ratios of the weights matter; of the order of one they cannot overflow float32.
+    # Only ratios of the weights matter; scaled to at most 1 they cannot overflow float32.
     weights = (weights / weights.max()).astype(dtype)
     volumes = _not_negative(volumes)
     total = _summed(volumes, weights)
@@ -396,7 +402,7 @@ def _not_negative(volumes: np.ndarray) -> np.ndarray:
 
 
 def _warn_of_negatives(volumes: np.ndarray, inside: np.ndarray) -> None:
-    """Warn of negative voxels of the particle, with their number and part."""
+    """Warn of negative voxels of the particle, with their number and fraction."""
     if not (volumes.size and volumes.min() < 0):
         return
     negative = np.count_nonzero((volumes < 0).any(axis=0) & inside)
@@ -413,23 +419,26 @@ def _warn_of_negatives(volumes: np.ndarray, inside: np.ndarray) -> None:
 
 def _particle(
     volumes: np.ndarray, weights: np.ndarray, mask: str | float | ArrayLike | None
-) -> tuple:
-    """Find the mask from the weighted sum over the elements, or check a given one; with its number of voxels, where known."""
-    if np.ndim(mask) > 0:
-        mask = mask if hasattr(mask, "__array_function__") else np.asarray(mask)
-        if mask.dtype != bool or mask.shape != volumes.shape[1:]:
+) -> tuple[np.ndarray, int | None]:
+    """Return the mask, found in the weighted sum over the elements or checked, and its voxels.
+
+    Their number is None where it would need another pass over a dask array.
+    """
+    if np.ndim(mask) > 0:  # type: ignore[arg-type]
+        inside = as_array(mask)
+        if inside.dtype != bool or inside.shape != volumes.shape[1:]:
             raise ValueError(
-                f"the mask is {mask.dtype} of shape {mask.shape}; expected bool of shape "
+                f"the mask is {inside.dtype} of shape {inside.shape}; expected bool of shape "
                 f"{volumes.shape[1:]}"
             )
-        return mask, None if is_lazy(mask) else int(np.count_nonzero(mask))
+        return inside, None if is_lazy(inside) else int(np.count_nonzero(inside))
     return mask_and_voxels(_total(volumes, weights), "auto" if mask is None else mask)
 
 
 def ordered_factors(lines: list[str], factors: Mapping[str, float] | Sequence[float]) -> np.ndarray:
     """Return one positive factor per channel, in the order of the channels."""
     if isinstance(factors, Mapping):
-        given = _matched(lines, factors)
+        by_line = _matched(lines, factors)
     else:
         listed = list(factors)
         if len(listed) != len(lines):
@@ -438,37 +447,37 @@ def ordered_factors(lines: list[str], factors: Mapping[str, float] | Sequence[fl
                 f"{', '.join(sorted(lines))}, "
                 "in this order, or pass a dict"
             )
-        given = dict(zip(sorted(lines), listed, strict=True))
-    bad = [f"{line}: {given[line]}" for line in lines if not is_positive(given[line])]
+        by_line = dict(zip(sorted(lines), listed, strict=True))
+    bad = [f"{line}: {by_line[line]}" for line in lines if not is_positive(by_line[line])]
     if bad:
         raise ValueError(f"factors have to be positive and finite, but there is {', '.join(bad)}")
-    return np.array([float(given[line]) for line in lines])
+    return np.array([float(by_line[line]) for line in lines])
 
 
 def _matched(lines: list[str], factors: Mapping[str, float]) -> dict[str, float]:
     """Match keys, each an element or a line, with the channels."""
-    given: dict[str, float] = {}
+    by_line: dict[str, float] = {}
     unknown = []
     for key, factor in factors.items():
-        served = _channels_of(key, lines)
-        if not served:
+        channels = _channels_of(key, lines)
+        if not channels:
             unknown.append(key)
-        for line in served:
-            if line in given:
+        for line in channels:
+            if line in by_line:
                 raise ValueError(f"two factors for {line} in {dict(factors)}; give one")
-            given[line] = factor
-    missing = [line for line in lines if line not in given]
+            by_line[line] = factor
+    missing = [line for line in lines if line not in by_line]
     if unknown or missing:
-        said = [f"no factor for {', '.join(missing)}"] * bool(missing) + [
+        problems = [f"no factor for {', '.join(missing)}"] * bool(missing) + [
             f"factors for {', '.join(unknown)}"
         ] * bool(unknown)
-        raise ValueError(f"{' and '.join(said)}; the channels are {', '.join(lines)}")
-    return given
+        raise ValueError(f"{' and '.join(problems)}; the channels are {', '.join(lines)}")
+    return by_line
 
 
 def _channels_of(key: str, lines: list[str]) -> list[str]:
-    """Return the channels that a factor called `key` is for."""
-    # "Au" serves a channel "Au_La" and "Au_La" a channel "Au", but "Au_Ma" does not serve "Au_La".
+    """Return the channels to which a factor called `key` applies."""
+    # "Au" applies to a channel "Au_La" and "Au_La" to a channel "Au", but "Au_Ma" not to "Au_La".
     return [
         line
         for line in lines

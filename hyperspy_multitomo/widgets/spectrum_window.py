@@ -7,6 +7,7 @@ import numpy as np
 import traits.api as t
 
 from hyperspy_multitomo.acquisition.eds.xray_lines import families_of, fwhm
+from hyperspy_multitomo.acquisition.same_tilt import ROUNDED_TILT, match_tilts
 from hyperspy_multitomo.inspection.picture import COLOUR_MAP, LINES, robust_limits
 from hyperspy_multitomo.signals.gate import spectra_of
 from hyperspy_multitomo.widgets.panel import Job, Panel
@@ -15,8 +16,6 @@ from hyperspy_multitomo.widgets.pictures import SIDE, figure_png, png
 FREE = "free window"
 #: keV; below it lie the strobe and the detector's threshold.
 _LOWEST = 0.1
-# Tilts of spectra and images may differ by this much, degrees.
-_SAME_TILT = 0.01
 
 
 class SpectrumWindow(Panel):
@@ -109,8 +108,8 @@ class SpectrumWindow(Panel):
 
     def window_map(self, tilt: float) -> np.ndarray | None:
         """Return the counts in the window at a tilt in degrees, (y, x); None where there are no spectra of that tilt."""
-        place = int(np.abs(self.spectra_tilts - tilt).argmin())
-        if abs(self.spectra_tilts[place] - tilt) > _SAME_TILT:
+        place = int(match_tilts([tilt], self.spectra_tilts, ROUNDED_TILT)[0])
+        if place < 0:
             return None
         inside = np.flatnonzero(self.window)
         return np.asarray(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.acquisition.tilts import SAME_VIEW
+from hyperspy_multitomo.acquisition.same_tilt import SAME_VIEW
 
 __all__ = ["pair_by_tilt"]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cross sections, yields and factors of the elements from hydrogen to californium, out of the package's own table."""
+"""Cross sections, yields and factors of the elements from hydrogen to californium."""
 
 from hyperspy_multitomo.composition.cross_sections.elastic import elastic_browning, haadf
 from hyperspy_multitomo.composition.cross_sections.factors import (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Elastic scattering: all of it after Browning, and what falls on an annular detector from Dirac partial waves."""
+"""Elastic cross sections: total (Browning), and onto an annular detector (Dirac partial waves)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from hyperspy_multitomo.composition.cross_sections.tables import atomic_number, 
 
 
 def elastic_browning(element: str, keV: float) -> float:
-    """
-    Return the total cross section for elastic scattering in Browning's empirical form.
+    """Return the total cross section for elastic scattering in Browning's empirical form.
 
-    It is what Yuan et al. take for the HAADF (z = sigma/M). Against partial waves it is 39 to 58 %
-    low at 300 keV, and it knows nothing of the detector's angles: `haadf` is better.
+    Yuan et al. use it for the HAADF (z = sigma/M) [1]_. It is 39 to 58 % below partial-wave results
+    at 300 keV, and ignores the detector's angles: `haadf` is better.
 
     Parameters
     ----------
@@ -39,6 +38,8 @@ def elastic_browning(element: str, keV: float) -> float:
     ----------
     R. Browning, Appl. Phys. Lett. 58 (1991) 2845, doi:10.1063/1.104754.
 
+    .. [1] Y. Yuan et al., Ultramicroscopy 220 (2021) 113166.
+
     Examples
     --------
     >>> round(elastic_browning("Au", 100) / 1e7, 2)
@@ -51,8 +52,7 @@ def elastic_browning(element: str, keV: float) -> float:
 
 
 def haadf(element: str, keV: float, inner_mrad: float, outer_mrad: float) -> float:
-    """
-    Return the elastic cross section of an atom for scattering onto an annular detector.
+    """Return the elastic cross section of an atom for scattering onto an annular detector.
 
     Parameters
     ----------
@@ -71,15 +71,15 @@ def haadf(element: str, keV: float, inner_mrad: float, outer_mrad: float) -> flo
     Raises
     ------
     ValueError
-        For an unknown element, an energy outside the table, and angles that are none.
+        For an unknown element, an energy outside the table, and invalid angles.
 
     Notes
     -----
     Integrated from differential cross sections by Dirac partial waves for free atoms, and
     interpolated: in the angle to within 0.01 % (0.1 % for all angles together), in the energy to
-    within 0.3 %, which is the largest error where a tabulated energy is left out. Single scattering
-    by atoms that stand alone: channelling along a zone axis, thermal diffuse scattering and, in
-    thick places, multiple scattering change it.
+    within 0.3 % (largest error if a tabulated energy is left out). The result is for single
+    scattering by isolated atoms: channelling along a zone axis, thermal diffuse scattering and, in
+    thick specimens, multiple scattering change it.
 
     References
     ----------
@@ -104,9 +104,11 @@ def haadf(element: str, keV: float, inner_mrad: float, outer_mrad: float) -> flo
             f"the detector's angles are {inner_mrad!r} to {outer_mrad!r} mrad; expected 0 <= inner "
             "< outer <= 3141 mrad"
         )
-    parts = np.array([_beyond(atomic_number(element), angle) for angle in (inner, outer)])
-    # At large angles cross sections go with 1/(p c beta)^2: divided by it they are smooth in the
-    # logarithm of the energy.
+    parts = np.array(
+        [_cross_sections_beyond(atomic_number(element), angle) for angle in (inner, outer)]
+    )
+    # At large angles cross sections are proportional to 1/(p c beta)^2; divided by it they are
+    # smooth in the logarithm of the energy.
     scaled = np.log((parts[0] - parts[1]) * _rutherford(energies))
     from scipy.interpolate import CubicSpline
 
@@ -125,20 +127,23 @@ def _rutherford(energies: np.ndarray) -> np.ndarray:
 
 @cache
 def _splines(z: int):
-    """Return the logarithm of the mean differential cross section beyond an angle against that of the angle, (energy,)."""
+    """Return a spline of log(mean differential cross section beyond an angle), over log(angle).
+
+    It has the values of all energies (energy,).
+    """
     from scipy.interpolate import CubicSpline
 
-    held = table()
+    arrays = table()
     return CubicSpline(
-        np.log(held["elastic_angles"]),
-        np.log(held["elastic_beyond"][:, z - 1].astype(float)),
+        np.log(arrays["elastic_angles"]),
+        np.log(arrays["elastic_beyond"][:, z - 1].astype(float)),
         axis=-1,
     )
 
 
-def _beyond(z: int, mrad: float) -> np.ndarray:
+def _cross_sections_beyond(z: int, mrad: float) -> np.ndarray:
     """Return the cross sections for scattering beyond an angle, (energy,), barn."""
     angles = table()["elastic_angles"]
-    # Below the first angle nearly nothing is scattered; beyond the last the solid angle vanishes.
+    # There is hardly any scattering below the first angle, and no solid angle beyond the last.
     at = np.clip(mrad, angles[0], angles[-1])
     return 4 * np.pi * np.cos(min(mrad, 1000 * np.pi) / 2e3) ** 2 * np.exp(_splines(z)(np.log(at)))

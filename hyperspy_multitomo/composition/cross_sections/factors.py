@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From cross sections to the factors of a quantification, and from one kind of factor to another."""
+"""Factors of a quantification from cross sections, and conversion between their kinds."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ KINDS = ("CL", "zeta", "cross_section", "model")
 
 
 def xray_factor(line: str, keV: float, model: str = "cascade", efficiency: float = 1.0) -> float:
-    """
-    Return the X-ray factor f of a line: what an atom emits and the detector counts, per mass.
+    """Return the X-ray factor f of a line: photons emitted and detected, per mass.
 
-    f = sigma_ionisation x yield x line fraction x efficiency / M. Counts are n f C rho t with n =
-    N_A D Omega/(4 pi), so that weight fractions go with X/f.
+    f = sigma_ionisation x yield x line fraction x efficiency / M. Counts X are n f C rho t with n =
+    N_A D Omega/(4 pi), so that weight fractions C are proportional to X/f.
 
     Parameters
     ----------
     line : str
-        One line (``"Ag_La"``), which is what elemental maps hold, or a family (``"Ag_L"``).
+        One line (``"Ag_La"``), as in elemental maps, or a family (``"Ag_L"``).
     keV : float
         Energy of the beam.
     model : {"cascade", "direct"}, default "cascade"
@@ -43,11 +42,11 @@ def xray_factor(line: str, keV: float, model: str = "cascade", efficiency: float
     Raises
     ------
     ValueError
-        For what `emission` refuses, and an efficiency that is none.
+        For what `emission` refuses, and an invalid efficiency.
 
     References
     ----------
-    H. Yuan et al. 2021, eqs 4 to 8.
+    Y. Yuan et al., Ultramicroscopy 220 (2021) 113166, eqs 4 to 8.
 
     Examples
     --------
@@ -62,8 +61,7 @@ def xray_factor(line: str, keV: float, model: str = "cascade", efficiency: float
 
 
 def haadf_factor(element: str, keV: float, angles: tuple[float, float] | None = None) -> float:
-    """
-    Return z, the HAADF signal of an element per mass thickness: its elastic cross section over its atomic weight.
+    """Return z, the HAADF signal per mass thickness: elastic cross section over atomic weight.
 
     Parameters
     ----------
@@ -72,8 +70,8 @@ def haadf_factor(element: str, keV: float, angles: tuple[float, float] | None = 
     keV : float
         Energy of the beam; 60 to 300 keV with angles.
     angles : (float, float), optional
-        Inner and outer angle of the detector, mrad. Without them, all elastic scattering in
-        Browning's form: Yuan's model, which ignores where the detector is.
+        Inner and outer angle of the detector, mrad. Without them, all elastic scattering by
+        Browning's formula, as in Yuan's model, which ignores the detector's angles.
 
     Returns
     -------
@@ -113,8 +111,7 @@ def convert_factors(
     solid_angle: float | None = None,
     reference: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
-    """
-    Turn factors of one kind into those of another.
+    """Convert factors of one kind to another.
 
     Parameters
     ----------
@@ -124,13 +121,12 @@ def convert_factors(
         One positive factor for each of `lines`, by its name or in the same order.
     source, target : {"CL", "zeta", "cross_section", "model"}
         Kinds: k-factors by weight (relative to each other), zeta-factors (kg/m^2), partial cross
-        sections for a photon in the detector (barn), X-ray factors f (barn mol/g) over all
-        directions.
+        sections for a detected photon (barn), X-ray factors f (barn mol/g) over all directions.
     solid_angle : float, optional
         Of the detectors, sr: between ``"model"`` and ``"zeta"`` or ``"cross_section"``, sigma = f M
         Omega/(4 pi).
     reference : mapping of str to float, optional
-        From ``"CL"``: the target's factor of one of the lines, which sets the scale.
+        For the source ``"CL"``: the target's factor of one line, which sets the scale.
 
     Returns
     -------
@@ -166,8 +162,7 @@ def convert_factors(
             raise ValueError(f"unknown kind of factor {kind!r}; use one of {', '.join(KINDS)}")
     values = _values(lines, factors)
     weights = atomic_weights(lines)
-    # Counts per mass in the detector, up to one scale where the source is relative: what all kinds
-    # have in common.
+    # All kinds describe the detected counts per mass, up to a scale where the source is relative.
     response = {
         "CL": 1 / values,
         "zeta": _ZETA / values,
@@ -229,8 +224,7 @@ def model_ratios(
     model: str = "cascade",
     efficiency: Sequence[float] | None = None,
 ) -> dict[str, float]:
-    """
-    Return response ratios up to a common factor, z/f: HAADF signal per count of each element.
+    """Return response ratios z/f, HAADF signal per count, up to a common factor.
 
     Parameters
     ----------
@@ -257,7 +251,7 @@ def model_ratios(
 
     References
     ----------
-    H. Yuan et al. 2021, eqs 15 and 16.
+    Y. Yuan et al., Ultramicroscopy 220 (2021) 113166, eqs 15 and 16.
 
     Examples
     --------
@@ -265,9 +259,9 @@ def model_ratios(
     >>> round(ratios["Au"] / ratios["Ag"], 2)
     0.97
     """
-    efficiency = np.ones(len(lines)) if efficiency is None else np.asarray(efficiency, dtype=float)
+    shares = np.ones(len(lines)) if efficiency is None else np.asarray(efficiency, dtype=float)
     return {
         symbol_of(line): haadf_factor(line, keV, angles)
         / xray_factor(line, keV, model, float(share))
-        for line, share in zip(lines, efficiency, strict=True)
+        for line, share in zip(lines, shares, strict=True)
     }

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ionisation by electrons: the analytical fit of Bote and Salvat to distorted-wave calculations."""
+"""Ionisation cross sections: the fit of Bote and Salvat to distorted-wave calculations."""
 
 from __future__ import annotations
+
+from typing import NoReturn
 
 import numpy as np
 
@@ -9,17 +11,16 @@ from hyperspy_multitomo.composition.cross_sections.tables import SHELLS, atomic_
 
 #: Rest energy of the electron, keV.
 REST_ENERGY = 510.99895
-#: Energies of the beam that the package knows of, keV.
+#: Highest beam energy, keV.
 LARGEST_ENERGY = 1000.0
-# 4 pi times the square of Bohr's radius, barn.
+# 4 pi times the square of the Bohr radius, barn.
 _BOHR_AREA = 4 * np.pi * 0.529177210903**2 * 1e8
-# Overvoltage up to which the first of the two forms holds.
+# Overvoltage up to which the first of the two formulas is valid.
 _LOW = 16.0
 
 
 def edge(element: str, shell: str) -> float:
-    """
-    Return the ionisation energy of a subshell.
+    """Return the ionisation energy of a subshell.
 
     Parameters
     ----------
@@ -47,15 +48,14 @@ def edge(element: str, shell: str) -> float:
 
 
 def ionisation(element: str, shell: str, keV: float) -> float:
-    """
-    Return the cross section for the ionisation of a shell by an electron.
+    """Return the cross section for the ionisation of a shell by an electron.
 
     Parameters
     ----------
     element : str
         Symbol, hydrogen to californium.
     shell : {"K", "L1", "L2", "L3", "M1", "M2", "M3", "M4", "M5", "L", "M"}
-        Subshell; ``"L"`` and ``"M"`` are the sums of theirs.
+        Subshell; ``"L"`` and ``"M"`` are the sums of their subshells.
     keV : float
         Energy of the beam, above the edge, up to 1000 keV.
 
@@ -67,14 +67,13 @@ def ionisation(element: str, shell: str, keV: float) -> float:
     Raises
     ------
     ValueError
-        For an unknown element, a shell that it does not have, and an energy below the edge or
-        outside the range.
+        For an unknown element, a missing shell, and an energy below the edge or outside the range.
 
     Notes
     -----
-    The fit is to cross sections in the distorted-wave and plane-wave Born approximations. For the K
-    shell they are within some percent of measured ones, for L within 10 %; for M there are few
-    measurements.
+    The formula is fitted to cross sections in the distorted-wave and plane-wave Born
+    approximations. For the K shell they are within a few percent of measurements, for L within
+    10 %; for M there are few measurements.
 
     References
     ----------
@@ -91,9 +90,10 @@ def ionisation(element: str, shell: str, keV: float) -> float:
         parts = [each for each in SHELLS if each[0] == shell and np.isfinite(edge(element, each))]
         if not parts:
             raise ValueError(f"{element} has no {shell} shell in the table")
-        return sum(
-            ionisation(element, each, energy) for each in parts if energy > edge(element, each)
-        ) or _below(element, parts[-1], energy)
+        excited = [each for each in parts if energy > edge(element, each)]
+        if not excited:
+            _below(element, parts[-1], energy)
+        return sum(ionisation(element, each, energy) for each in excited)
     threshold = edge(element, shell)
     if not np.isfinite(threshold):
         raise ValueError(f"{element} has no {shell} shell in the table")
@@ -139,7 +139,8 @@ def _place(shell: str) -> int:
     return SHELLS.index(shell)
 
 
-def _below(element: str, shell: str, energy: float):
+def _below(element: str, shell: str, energy: float) -> NoReturn:
+    """Raise the error of a beam energy below the edge."""
     raise ValueError(
         f"{element} {shell} is ionised above {edge(element, shell):g} keV, but the beam has "
         f"{energy:g} keV; choose another line "

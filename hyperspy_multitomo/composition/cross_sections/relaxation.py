@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an ionised atom emits: fluorescence yields, the shares of the lines, and photons per ionisation with the cascade."""
+"""Emission of X-rays by ionised atoms: fluorescence yields, line fractions and the cascade."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ MODELS = ("direct", "cascade")
 
 
 def fluorescence_yield(element: str, shell: str) -> float:
-    """
-    Return the probability that a vacancy of a subshell is filled with the emission of a photon.
+    """Return the probability that a vacancy of a subshell is filled by emission of a photon.
 
     Parameters
     ----------
@@ -55,18 +54,18 @@ def fluorescence_yield(element: str, shell: str) -> float:
         raise ValueError(f"unknown subshell {shell!r}; expected one of {', '.join(SHELLS)}")
     keys = table()["transitions"]
     place = SHELLS.index(shell)
-    own = (keys[:, 0] == atomic_number(element)) & (keys[:, 1] == place) & (keys[:, 2] == place)
-    return float(table()["photons"][own].sum(dtype=float))
+    of_vacancy = (keys[:, 1] == place) & (keys[:, 2] == place)
+    chosen = (keys[:, 0] == atomic_number(element)) & of_vacancy
+    return float(table()["photons"][chosen].sum(dtype=float))
 
 
 def line_fraction(line: str) -> float:
-    """
-    Return the share of a line among all photons that fill the vacancies of its subshell.
+    """Return the fraction of a line among all photons emitted from its subshell.
 
     Parameters
     ----------
     line : str
-        Element and line in Siegbahn's notation as eXSpy writes it, ``"Ag_La"``; of one subshell.
+        Element and line in eXSpy's Siegbahn notation, ``"Ag_La"``; of one subshell.
 
     Returns
     -------
@@ -104,8 +103,7 @@ def line_fraction(line: str) -> float:
 
 
 def emission(line: str, keV: float, model: str = "cascade") -> float:
-    """
-    Return the cross section for the emission of a photon of a line by an atom that the beam hits.
+    """Return the cross section for the emission of a photon of a line.
 
     Parameters
     ----------
@@ -115,9 +113,9 @@ def emission(line: str, keV: float, model: str = "cascade") -> float:
     keV : float
         Energy of the beam.
     model : {"cascade", "direct"}, default "cascade"
-        ``"direct"``: photons after ionisation of the line's own subshell (Yuan et al. 2021).
-        ``"cascade"``: those too that follow from ionisation of deeper subshells, whose vacancies
-        move outwards by Coster-Kronig, Auger and radiative transitions.
+        ``"direct"``: only photons after ionisation of the line's own subshell, as in Yuan's model.
+        ``"cascade"``: also those after ionisation of deeper subshells, whose vacancies move
+        outwards by Coster-Kronig, Auger and radiative transitions.
 
     Returns
     -------
@@ -132,8 +130,9 @@ def emission(line: str, keV: float, model: str = "cascade") -> float:
 
     References
     ----------
-    H. Yuan et al. 2021 (direct); S.T. Perkins, D.E. Cullen et al., EADL, UCRL-50400 vol. 30 (1991);
-    D. Bote et al., At. Data Nucl. Data Tables 95 (2009) 871, doi:10.1016/j.adt.2009.08.001.
+    Y. Yuan et al., Ultramicroscopy 220 (2021) 113166 (direct). S.T. Perkins, D.E. Cullen et al.,
+    EADL, UCRL-50400 vol. 30 (1991). D. Bote et al., At. Data Nucl. Data Tables 95 (2009) 871,
+    doi:10.1016/j.adt.2009.08.001.
 
     Examples
     --------
@@ -143,22 +142,18 @@ def emission(line: str, keV: float, model: str = "cascade") -> float:
     if model not in MODELS:
         raise ValueError(f"unknown model {model!r}; use 'cascade' or 'direct'")
     element, transitions, energy = symbol_of(line), transitions_of(line), checked_energy(keV)
-    own = [
-        shell
-        for shell in SHELLS
-        if shell in {vacancy for vacancy, _ in transitions} and edge(element, shell) > 0
-    ]
+    vacancies = {vacancy for vacancy, _ in transitions}
+    subshells = [shell for shell in SHELLS if shell in vacancies and edge(element, shell) > 0]
     excited = [shell for shell in SHELLS if energy > edge(element, shell)]
-    if own and not set(own) & set(excited):
-        ionisation(element, own[-1], energy)  # whose error names the edge
-    if model == "direct":
-        made = {shell: [each for each in transitions if each[0] == shell] for shell in excited}
-    else:
-        made = dict.fromkeys(excited, transitions if own else ())
-    total = sum(
-        ionisation(element, shell, energy) * photons(element, shell, lines)
-        for shell, lines in made.items()
-    )
+    if subshells and not set(subshells) & set(excited):
+        ionisation(element, subshells[-1], energy)  # raises the error that names the edge
+    total = 0.0
+    for shell in excited:
+        if model == "direct":
+            emitted = [each for each in transitions if each[0] == shell]
+        else:
+            emitted = list(transitions) if subshells else []
+        total += ionisation(element, shell, energy) * photons(element, shell, emitted)
     if total == 0:
         raise ValueError(
             f"{element} does not emit {line}: there is no such transition in the table"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The package's table of published figures, Z 1 to 98, made by ``tools/physics_tables.py``; elements and lines by their names."""
+"""Tabulated physical data of the elements (Z 1 to 98), made by ``tools/physics_tables.py``."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import numpy as np
 SHELLS = ("K", "L1", "L2", "L3", "M1", "M2", "M3", "M4", "M5")
 #: Elements of the table, Z from 1.
 SYMBOLS = (
-    "H", "He", "Li", "Be", "B", "C", "N", "O", "F", "Ne", "Na", "Mg", "Al", "Si", "P", "S", "Cl", "Ar",
-    "K", "Ca", "Sc", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Ga", "Ge", "As", "Se", "Br", "Kr",
-    "Rb", "Sr", "Y", "Zr", "Nb", "Mo", "Tc", "Ru", "Rh", "Pd", "Ag", "Cd", "In", "Sn", "Sb", "Te", "I", "Xe",
-    "Cs", "Ba", "La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb", "Lu", "Hf",
-    "Ta", "W", "Re", "Os", "Ir", "Pt", "Au", "Hg", "Tl", "Pb", "Bi", "Po", "At", "Rn", "Fr", "Ra", "Ac", "Th",
-    "Pa", "U", "Np", "Pu", "Am", "Cm", "Bk", "Cf",
+    "H", "He", "Li", "Be", "B", "C", "N", "O", "F", "Ne", "Na", "Mg", "Al", "Si",
+    "P", "S", "Cl", "Ar", "K", "Ca", "Sc", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni",
+    "Cu", "Zn", "Ga", "Ge", "As", "Se", "Br", "Kr", "Rb", "Sr", "Y", "Zr", "Nb", "Mo",
+    "Tc", "Ru", "Rh", "Pd", "Ag", "Cd", "In", "Sn", "Sb", "Te", "I", "Xe", "Cs", "Ba",
+    "La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb",
+    "Lu", "Hf", "Ta", "W", "Re", "Os", "Ir", "Pt", "Au", "Hg", "Tl", "Pb", "Bi", "Po",
+    "At", "Rn", "Fr", "Ra", "Ac", "Th", "Pa", "U", "Np", "Pu", "Am", "Cm", "Bk", "Cf",
 )  # fmt: skip
-#: What fills each Siegbahn line's vacancy: (vacancy, (shells that fill it, ...)), ...; a line of
-#: several has their sum.
+#: Transitions of each Siegbahn line: (vacancy, (shells that fill it, ...)), ...; they are summed.
 LINES = {
     "Ka": (("K", ("L1", "L2", "L3")),),
     "Kb": (("K", ("M2", "M3", "N2", "N3")),),
@@ -43,7 +43,7 @@ LINES = {
     "M3O4": (("M3", ("O4",)),),
     "M3O5": (("M3", ("O5",)),),
 }
-#: Shells that fill a vacancy, as the table numbers them.
+#: Shells that fill a vacancy, in the order of their numbers in the table.
 FILLING = (*SHELLS, *(f"N{i}" for i in range(1, 8)), *(f"O{i}" for i in range(1, 10)))
 
 
@@ -56,7 +56,10 @@ def table() -> dict[str, np.ndarray]:
 
 @cache
 def _properties() -> dict[str, tuple[float, float]]:
-    """Return (atomic weight in g/mol, density in g/cm^3) of each element in eXSpy's table; NaN for an unknown density."""
+    """Return (atomic weight in g/mol, density in g/cm^3) of each element in eXSpy's table.
+
+    An unknown density is NaN.
+    """
     with warnings.catch_warnings():
         # eXSpy 0.3 imports HyperSpy's classes from where HyperSpy 2.5 deprecates them.
         warnings.simplefilter("ignore")
@@ -103,7 +106,7 @@ def _known(element: str) -> tuple[float, float]:
 
 
 def transitions_of(line: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Return (subshell of the vacancy, shells that fill it) for a line, or for all lines of a family such as ``"Ag_L"``."""
+    """Return (subshell of the vacancy, shells that fill it) for a line or a family (``"Ag_L"``)."""
     _, _, name = line.partition("_")
     if name in LINES:
         return LINES[name]
@@ -123,12 +126,12 @@ def transitions_of(line: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 def photons(
     element: str, ionised: str, transitions: Iterable[tuple[str, tuple[str, ...]]]
 ) -> float:
-    """Return how many photons of some transitions the ionisation of a subshell makes, those of the cascade included."""
-    held = table()
-    keys = held["transitions"]
-    own = (keys[:, 0] == atomic_number(element)) & (keys[:, 1] == SHELLS.index(ionised))
-    chosen = np.zeros(len(own), bool)
+    """Return the photons of some transitions per ionisation of a subshell, with the cascade."""
+    arrays = table()
+    keys = arrays["transitions"]
+    of_shell = (keys[:, 0] == atomic_number(element)) & (keys[:, 1] == SHELLS.index(ionised))
+    chosen = np.zeros(len(keys), bool)
     for vacancy, filling in transitions:
         places = [FILLING.index(shell) for shell in filling]
-        chosen |= own & (keys[:, 2] == SHELLS.index(vacancy)) & np.isin(keys[:, 3], places)
-    return float(held["photons"][chosen].sum(dtype=np.float64))
+        chosen |= of_shell & (keys[:, 2] == SHELLS.index(vacancy)) & np.isin(keys[:, 3], places)
+    return float(arrays["photons"][chosen].sum(dtype=np.float64))

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the HAADF alone says of the composition, and its damping in thick places."""
+"""Composition of two elements from the HAADF alone, and the damping of the HAADF."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Damping of the HAADF in thick places against elemental maps, whose counts grow with the thickness."""
+"""Damping of the HAADF estimated with elemental maps, whose counts grow with the thickness."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from hyperspy_multitomo.composition.haadf.haadf_damping import (
     STEPS,
     DampingModel,
     checked_images,
-    judged,
     linear_signal,
+    tested_model,
 )
-from hyperspy_multitomo.composition.haadf.haadf_noise import LOUD, averaged, noise_law, quiet_side
+from hyperspy_multitomo.composition.haadf.haadf_noise import (
+    LARGEST_NOISE,
+    averaged,
+    averaging_side,
+    noise_law,
+)
 from hyperspy_multitomo.composition.particle.threshold import specimen_mask
 from hyperspy_multitomo.composition.response.blocks import (
     block_side,
@@ -41,13 +46,13 @@ def damping_from_maps(
     mask: ArrayLike | None = None,
     min_counts: float = 50.0,
 ) -> DampingModel:
-    """
-    Estimate the damping from elemental maps, whose counts grow with the thickness: h = D(sum_e r_e p_e).
+    """Estimate the damping D of h = D(sum_e r_e p_e) from elemental maps p_e.
 
-    The inverted HAADF is summed to blocks of pixels, where it is linear in the counts whatever the
-    thickness does inside. Response ratios and saturation solve two equations: (P'P - N) r = P'L -
-    c, with the noise N of the counts taken off as in `fit_response_ratios`, and G'(L - P r) = 0,
-    with L the inverted HAADF and G its derivative by 1/S, which has no count noise.
+    The counts grow linearly with the thickness. The inverted HAADF is summed to blocks of pixels,
+    where it is linear in the counts whatever the thickness inside. Response ratios and saturation
+    solve two equations: (P'P - N) r = P'L - c, with the noise N of the counts subtracted as in
+    `fit_response_ratios`, and G'(L - P r) = 0, with L the inverted HAADF and G its derivative by
+    1/S, which has no count noise.
 
     Parameters
     ----------
@@ -56,12 +61,12 @@ def damping_from_maps(
     haadf : array_like (tilt, x, y)
         Images at the same tilts and pixels, zero in vacuum.
     ratios : array_like (channel,), optional
-        Response ratios of the undamped HAADF, if they are known (from thin places); by default they
-        are fitted as well.
+        Response ratios of the undamped HAADF, if they are known (e.g. from thin regions); by
+        default they are fitted as well.
     tilts : array_like (tilt,), optional
-        Degrees, for figures; 0, 1, 2 and so on if not given.
+        Degrees, for figures; by default 0, 1, 2 and so on.
     gains : array_like (tilt,) or (channel, tilt), optional
-        Gains of the maps; 1 if not given.
+        Gains of the maps; 1 by default.
     haadf_gains : array_like (tilt,), optional
         Gains of the HAADF.
     mask : array_like of bool (tilt, x, y), optional
@@ -72,20 +77,20 @@ def damping_from_maps(
     Returns
     -------
     DampingModel
-        With `points` and `ratios`; a ratio that would be negative is 0.
+        With `points` and `ratios`; a negative ratio is set to 0.
 
     Raises
     ------
     ValueError
-        For arrays that do not fit together, maps without counts or too alike to be told apart, or a
-        HAADF that bends more than damping can explain.
+        For arrays that do not fit together, maps without counts or too similar to be separated, or
+        a HAADF more non-linear than damping can explain.
 
     Notes
     -----
-    The shape of the object does not matter, a cylinder will do. Absorption of soft lines damps the
-    maps instead and hides the damping of the HAADF; gains of the maps estimated against the HAADF
-    hide a part of it. Errors are of the jackknife over tilts, or over parts of the views where
-    there are fewer than eight.
+    The object may have any shape, e.g. a cylinder. Absorption of soft lines damps the maps as well
+    and hides the damping of the HAADF; gains of the maps estimated against the HAADF hide a part of
+    it. Errors are from the jackknife over tilts, or over parts of the views if there are fewer than
+    eight tilts.
 
     References
     ----------
@@ -110,31 +115,30 @@ def damping_from_maps(
             "(tilt, x, y) of equal tilts and pixels: crop or rebin one to the other"
         )
     haadf, tilts = checked_images(
-        haadf, np.arange(len(haadf)) if tilts is None else tilts, haadf_gains
+        haadf, np.arange(maps.shape[1]) if tilts is None else tilts, haadf_gains
     )
     if gains is not None:
         maps = maps / np.broadcast_to(gains, maps.shape[:2]).astype(np.float32)[..., None, None]
-    mask = specimen_mask(haadf) if mask is None else np.asarray(mask, dtype=bool)
-    if mask.shape != haadf.shape or not mask.any():
+    inside = specimen_mask(haadf) if mask is None else np.asarray(mask, dtype=bool)
+    if inside.shape != haadf.shape or not inside.any():
         raise ValueError(
-            f"the mask has shape {mask.shape}; expected that of the HAADF, {haadf.shape}, with a "
+            f"the mask has shape {inside.shape}; expected that of the HAADF, {haadf.shape}, with a "
             "pixel inside"
         )
-    pixels, loudness = quiet_side(haadf, 16)
-    if loudness > 1.5 * LOUD:
+    pixels, relative_noise = averaging_side(haadf, 16)
+    if relative_noise > 1.5 * LARGEST_NOISE:
         raise ValueError(
-            f"the noise of the HAADF is {100 * loudness:.0f} % of its brightest signal even over "
-            f"{pixels} x {pixels} pixels, "
-            f"where {150 * LOUD:.0f} % can be inverted; estimate the damping from the HAADF alone, "
-            "or record less noise"
+            f"the noise of the HAADF is {100 * relative_noise:.0f} % of its brightest signal even "
+            f"over {pixels} x {pixels} pixels, where {150 * LARGEST_NOISE:.0f} % can be inverted; "
+            "estimate the damping from the HAADF alone, or record less noise"
         )
     if pixels > 1:
         maps, haadf = (
             np.stack([averaged(channel, pixels) for channel in maps]),
             averaged(haadf, pixels),
         )
-        mask = averaged(mask, pixels) == 1
-    present = pixels**2 * np.array([channel[mask].sum(dtype=np.float64) for channel in maps])
+        inside = averaged(inside, pixels) == 1
+    present = pixels**2 * np.array([channel[inside].sum(dtype=np.float64) for channel in maps])
     if not (present > 0).all():
         raise ValueError(
             f"channels {np.flatnonzero(present <= 0).tolist()} have no counts in the mask; leave "
@@ -147,22 +151,23 @@ def damping_from_maps(
             raise ValueError(
                 f"the ratios are {ratios}; expected one per map, {len(maps)}, none of them negative"
             )
-    noise, top = noise_law(haadf), float(np.percentile(haadf[mask], 99.9))
-    side, _ = block_side(present.min(), mask, min_counts)
-    k, deleted, values, freedom = _solved(
-        *_groups(maps, haadf, mask, side), fixed, active, noise, top, side
-    )
+    noise, top = noise_law(haadf), float(np.percentile(haadf[inside], 99.9))
+    side, _ = block_side(present.min(), inside, min_counts)
+    groups = _groups(maps, haadf, inside, side)
+    k, deleted, values, freedom = _solved(groups, fixed, active, noise, top, side)
     linear = _linear(haadf, k, noise)
     modelled = np.tensordot(values, maps, 1)
-    blocks = sum_blocks(np.stack([mask.astype(np.float32), modelled, haadf]), linear, mask, side)
+    blocks = sum_blocks(
+        np.stack([inside.astype(np.float32), modelled, haadf]), linear, inside, side
+    )
     signal = np.stack(
         [
-            np.where(mask, image, 0).sum(axis=(1, 2), dtype=np.float64)
+            np.where(inside, image, 0).sum(axis=(1, 2), dtype=np.float64)
             for image in (haadf, linear, modelled)
         ]
     )
     sums = signal[:2] / signal[2]
-    return judged(
+    return tested_model(
         k,
         deleted,
         freedom,
@@ -176,23 +181,33 @@ def damping_from_maps(
     )
 
 
-def _groups(maps, haadf, mask, side) -> list[np.ndarray]:
-    """Return the arrays with the groups that the jackknife leaves out in place of the tilts: tilts, or parts of the views."""
-    arrays, tile = [maps, haadf, mask], bootstrap_tile(mask, side)
+def _groups(
+    maps: np.ndarray, haadf: np.ndarray, mask: np.ndarray, side: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return maps, HAADF and mask with the groups of the jackknife instead of the tilts.
+
+    Groups are tilts, or parts of the views.
+    """
+    tile = bootstrap_tile(mask, side)
     if tile is None:
-        return arrays
-    arrays = [in_tiles(array, tile) for array in arrays]
-    held = arrays[2].any(axis=(1, 2))
-    return [array[..., held, :, :] for array in arrays]
+        return maps, haadf, mask
+    maps, haadf, mask = (in_tiles(array, tile) for array in (maps, haadf, mask))
+    used = mask.any(axis=(1, 2))
+    return maps[:, used], haadf[used], mask[used]
 
 
 def _solved(
-    maps, haadf, mask, fixed, active, noise, top, side
+    groups: tuple[np.ndarray, np.ndarray, np.ndarray],
+    fixed: np.ndarray,
+    active: list[int],
+    noise: np.ndarray,
+    top: float,
+    side: int,
 ) -> tuple[float, np.ndarray, np.ndarray, int]:
-    """Return 1/S, the same without each group, the ratios (negative ones set to 0) and the degrees of freedom."""
+    """Return 1/S, 1/S without each group, the ratios and the degrees of freedom."""
     k, values, active = 0.0, fixed.copy(), list(active)
     for _ in range(STEPS):
-        gram, cross = _equations(maps, haadf, mask, active, fixed, k, noise, top, side)
+        gram, cross = _equations(*groups, active, fixed, k, noise, top, side)
         whole = gram.sum(axis=0), cross.sum(axis=0)
         solution = _solution(*whole)
         found, change = solution[:-1], solution[-1]
@@ -220,7 +235,10 @@ def _solved(
 def _equations(
     maps, haadf, mask, active, fixed, k, noise, top, side
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the linearised equations in (ratios, change of -k top) of each group, (group, n, n) and (group, n)."""
+    """Return the linearised equations in (ratios, change of -k top) of each group.
+
+    They are (group, n, n) and (group, n), for n unknowns.
+    """
     delta = 1e-3 / top
     linear = _linear(haadf, k, noise)
     slope = (_linear(haadf, k + delta, noise) - linear) / (delta * top)
@@ -229,7 +247,7 @@ def _equations(
     regressors = np.concatenate([chosen, slope[None]])
     groups, n = len(haadf), len(active)
     gram, cross = np.zeros((groups, n + 1, n + 1)), np.zeros((groups, n + 1))
-    # Where core and shell happen to be cut matters less in the mean over shifted grids.
+    # The mean over shifted grids depends less on where blocks cut core and shell.
     offsets = [(0, 0)] if side == 1 else list(product((0, side // 2), repeat=2))
     for offset in offsets:
         blocks = sum_blocks(regressors, target, mask, side, offset)
@@ -237,8 +255,8 @@ def _equations(
             here = blocks.counts[blocks.tilt == group]
             gram[group] += here.T @ here / len(offsets)
             cross[group] += here.T @ blocks.haadf[blocks.tilt == group] / len(offsets)
-    # Slope and inverted signal share the noise of the HAADF: their derivatives by it, times its
-    # variance.
+    # Slope and inverted signal share the noise of the HAADF: the product of their derivatives times
+    # its variance is subtracted.
     rest = 1 - np.minimum(k * haadf, STEEPEST_PART)
     by_noise = np.where(mask, np.polyval(noise, np.maximum(haadf, 0)), 0) * haadf / (top * rest**3)
     cross[:, n] -= by_noise.sum(axis=(1, 2), dtype=np.float64)
@@ -252,7 +270,7 @@ def _equations(
 
 
 def _linear(haadf: np.ndarray, k: float, noise: np.ndarray) -> np.ndarray:
-    # Image by image, as the inversion passes through float64.
+    # Image by image, because intermediate results are float64.
     return np.stack([linear_signal(image, k, noise) for image in haadf])
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Grey values of two pure elements in a HAADF volume: given, of regions or of the histogram's peaks; and whether they differ."""
+"""Grey values of two pure elements in a HAADF volume: from regions or peaks of the histogram."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from hyperspy_multitomo.machine.notices import warn
 
 __all__ = ["check_ratio", "checked_contrast", "pure_grey_values"]
 
-# Grey values of a reconstruction are right to about a tenth (missing wedge, diffraction, damping):
-# less contrast is none.
+# Least contrast: grey values of a reconstruction are right to about a tenth (missing wedge,
+# diffraction, damping).
 LEAST_CONTRAST = 0.1
-# Contrast in units of the noise below which a voxel says nothing, and below which it says little.
+# Contrast, in units of the noise of a voxel, below which it is refused, and warned of.
 LEAST_TO_NOISE, GOOD_TO_NOISE = 1.0, 3.0
-# Power of the atomic number that the HAADF signal of an atom goes with.
+# The HAADF signal of an atom is proportional to this power of the atomic number ...
 POWER = 1.7
-# How well it is known: detectors differ in the angles that they collect.
+# ... with this uncertainty: detectors differ in the angles that they collect.
 POWER_ERROR = 0.15
-# Neighbouring voxels whose noise counts as one measurement.
-CORRELATED = 27
+# Number of neighbouring voxels with correlated noise: a cube of 3 voxels.
+CORRELATED_VOXELS = 27
 # Bins and smoothing (bins) of the histogram, least height of a peak and greatest height of the
 # valley, relative.
 _BINS, _SMOOTHING, _LEAST_PEAK, _HIGHEST_VALLEY = 256, 3.0, 0.03, 0.6
@@ -39,10 +39,9 @@ def pure_grey_values(
     inside: np.ndarray,
     inner: np.ndarray,
     noise: float,
-    held: tuple[float, float],
+    per_volume: tuple[float, float],
 ) -> tuple[list[float], list[float]]:
-    """
-    Find the grey values of two pure elements, as `haadf_composition` describes them.
+    """Find the grey values of two pure elements, as `haadf_composition` describes them.
 
     Parameters
     ----------
@@ -51,33 +50,32 @@ def pure_grey_values(
     reference : "histogram" or mapping of str to float or array_like of bool (z, x, y)
     ratio, mean : float or None
     inside, inner : numpy.ndarray of bool (z, x, y)
-        Voxels of the particle, and those of them that the surface does not cut.
+        Voxels of the particle, and those of them that are not at its surface.
     noise : float
         Standard deviation of the grey value of a voxel.
-    held : tuple of float
-        What one volume of each element holds, atoms or mass as `mean` counts them, up to a common
-        factor.
+    per_volume : tuple of float
+        Atoms or mass, as in `mean`, of each pure element per volume, up to a common factor.
 
     Returns
     -------
     intensities, errors : list of float
-        Of each element, with the standard errors.
+        Of each element, and their standard errors.
 
     Raises
     ------
     ValueError
-        If the histogram has not two separate peaks, or what is given does not fit together.
+        If the histogram has not two separate peaks, or the arguments do not fit together.
     """
     if ratio is not None and not (np.isfinite(ratio) and ratio > 0 and ratio != 1):
         raise ValueError(
             f"the ratio is {ratio}; expected the positive ratio of the grey values of "
             f"{' and '.join(elements)}, not 1"
         )
-    if mean is not None:
-        a, b = mean / 100 / held[0], (1 - mean / 100) / held[1]
+    if mean is not None and ratio is not None:
+        a, b = mean / 100 / per_volume[0], (1 - mean / 100) / per_volume[1]
         share, grey = a / (a + b), volume[inside].astype(np.float64)
         light = grey.mean() / (share * ratio + 1 - share)
-        error = noise * np.sqrt(CORRELATED / grey.size) * light / grey.mean()
+        error = noise * np.sqrt(CORRELATED_VOXELS / grey.size) * light / grey.mean()
         return [ratio * light, light], [ratio * error, error]
     if isinstance(reference, str):
         if reference != "histogram":
@@ -100,17 +98,21 @@ def pure_grey_values(
         raise ValueError(
             f"the reference gives {given}: pass ratio= with one of them, and no ratio with two"
         )
-    if missing:
+    if missing and ratio is not None:
         at = elements.index(missing[0])
         factor = ratio if at == 0 else 1 / ratio
-        known[missing[0]] = tuple(factor * value for value in known[elements[1 - at]])
+        grey_value, error = known[elements[1 - at]]
+        known[missing[0]] = factor * grey_value, factor * error
     return [known[name][0] for name in elements], [known[name][1] for name in elements]
 
 
 def _of_histogram(
     grey: np.ndarray, elements: tuple[str, str], noise: float, two: bool
 ) -> dict[str, tuple[float, float]]:
-    """Return the peaks of both elements, or else the brightest one for the heavier element, each with its standard error."""
+    """Return the peak of each element with its standard error.
+
+    Of one peak (`two` False) it is the brightest, for the heavier element.
+    """
     _refuse_neighbours(elements)
     light, heavy = sorted(elements, key=atomic_number)
     peaks = _histogram_peaks(grey, noise)
@@ -130,11 +132,12 @@ def _of_histogram(
 def _grey_value(
     name: str, value: float | ArrayLike, volume: np.ndarray, noise: float
 ) -> tuple[float, float]:
-    """Return a reference given as a number, or the mean of its region with the standard error."""
+    """Return a grey value and its standard error: the given number, or the mean of a region."""
     if np.ndim(value) == 0 and not isinstance(value, bool | np.bool_):
-        if not (np.isfinite(value) and value >= 0):
+        number = np.asarray(value)
+        if not (np.isfinite(number) and number >= 0):
             raise ValueError(f"the grey value of {name} is {value}; expected a number, 0 or more")
-        return float(value), 0.0
+        return float(number), 0.0
     region = np.asarray(value)
     if region.dtype != bool or region.shape != volume.shape or not region.any():
         raise ValueError(
@@ -143,11 +146,13 @@ def _grey_value(
             f"bool of the volume's shape {volume.shape} with a voxel inside"
         )
     grey = volume[region].astype(np.float64)
-    return float(grey.mean()), float(max(grey.std(), noise) * np.sqrt(CORRELATED / grey.size))
+    return float(grey.mean()), float(
+        max(grey.std(), noise) * np.sqrt(CORRELATED_VOXELS / grey.size)
+    )
 
 
 def _histogram_peaks(grey: np.ndarray, noise: float) -> list[tuple[float, float]]:
-    """Return centre and standard error of the separate peaks of the smoothed histogram, the darkest first."""
+    """Return centre and standard error of the separate histogram peaks, the darkest first."""
     from scipy.ndimage import gaussian_filter1d
     from scipy.signal import find_peaks
 
@@ -177,7 +182,10 @@ def _histogram_peaks(grey: np.ndarray, noise: float) -> list[tuple[float, float]
 def _peak_centre(
     centres: np.ndarray, heights: np.ndarray, peak: int, left: int, right: int
 ) -> tuple[float, float]:
-    """Fit a parabola to the logarithm of a peak's upper half: a Gaussian whose neighbours pull it little."""
+    """Return centre and standard error of a peak, by a Gaussian fitted to its upper half.
+
+    The upper half is little affected by neighbouring peaks.
+    """
     upper = peak
     while upper < right and heights[upper + 1] > heights[peak] / 2:
         upper += 1
@@ -193,13 +201,15 @@ def _peak_centre(
     if curve < 0:
         shift, width = float(np.clip(-slope / (2 * curve), x[0], x[-1])), 1 / np.sqrt(-2 * curve)
     number = heights[left : right + 1].sum()
-    return float(centres[peak] + shift * step), float(width * step * np.sqrt(CORRELATED / number))
+    return float(centres[peak] + shift * step), float(
+        width * step * np.sqrt(CORRELATED_VOXELS / number)
+    )
 
 
 def checked_contrast(
     elements: tuple[str, str], intensities: Sequence[float], noise: float
 ) -> float:
-    """Return |I_A - I_B| over their mean, or say that it is too small."""
+    """Return |I_A - I_B| over their mean; an error or warning says that it is too small."""
     span, level = abs(intensities[0] - intensities[1]), sum(intensities) / 2
     if not (np.isfinite(intensities).all() and level > 0):
         raise ValueError(
@@ -207,28 +217,28 @@ def checked_contrast(
             "mean"
         )
     contrast = span / level
-    said = f"{' and '.join(elements)} differ by {100 * contrast:.1f} % in grey value"
-    said += f" ({span / noise:.1f} times the noise)" if noise > 0 else ""
+    difference = f"{' and '.join(elements)} differ by {100 * contrast:.1f} % in grey value"
+    difference += f" ({span / noise:.1f} times the noise)" if noise > 0 else ""
     if contrast < LEAST_CONTRAST:
         raise ValueError(
-            f"{said}: grey values of a reconstruction are right to about "
+            f"{difference}: grey values of a reconstruction are right to about "
             f"{100 * LEAST_CONTRAST:.0f} % at best, so HAADF cannot "
             "tell them apart; use EDS or EELS maps"
         )
     if span < LEAST_TO_NOISE * noise:
         raise ValueError(
-            f"{said}: a voxel says nothing; smooth or bin the volume, or reconstruct it with more "
-            "regularisation"
+            f"{difference}: a voxel says nothing; smooth or bin the volume, or reconstruct it with "
+            "more regularisation"
         )
     if span < GOOD_TO_NOISE * noise:
-        warn(f"{said}: single voxels say little, only means over many; look at `uncertainty`")
+        warn(f"{difference}: single voxels say little, only means over many; look at `uncertainty`")
     return float(contrast)
 
 
 def check_ratio(
     elements: tuple[str, str], intensities: Sequence[float], atoms: Sequence[float]
 ) -> None:
-    """Warn where two peaks have not the ratio of the grey values of the pure elements, with `atoms` per volume."""
+    """Warn if two peaks have not the expected ratio of the pure elements' grey values."""
     light, heavy = np.argsort([atomic_number(element) for element in elements])
     numbers = atomic_number(elements[heavy]) / atomic_number(elements[light])
     expected = numbers**POWER * atoms[heavy] / atoms[light]
@@ -246,7 +256,7 @@ def check_ratio(
 
 
 def _refuse_neighbours(elements: tuple[str, str]) -> None:
-    """Refuse elements whose peaks a histogram could not part."""
+    """Raise an error for elements whose peaks a histogram could not separate."""
     numbers = [atomic_number(element) for element in elements]
     light, heavy = sorted(number**POWER for number in numbers)
     expected = (heavy - light) / ((heavy + light) / 2)

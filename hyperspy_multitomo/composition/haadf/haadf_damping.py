@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Damping of the HAADF in thick places: how far the signal falls behind the mass thickness, and the way back."""
+"""Damping of the HAADF in thick regions: model, inversion, and estimate from the HAADF alone."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.composition.haadf.haadf_noise import averaged, noise_law, quiet_side
+from hyperspy_multitomo.composition.haadf.haadf_noise import averaged, averaging_side, noise_law
 
 __all__ = ["DampingModel", "estimate_damping"]
 
-# Damping counts as there if chance would show as much, one-sided, as seldom as three standard
-# deviations.
+# Significance level of damping: one-sided 3 sigma (p = 0.00135).
 SIGNIFICANCE = 0.00135
-# Range over the tilts of the mean thickness, as a part of it, below which damping is no more than a
-# common factor.
+# Range of the mean thickness over the tilts, as a fraction of its mean, below which damping is only
+# a common factor.
 LEAST_RANGE = 0.05
-# Part of the saturation up to which pixels are inverted while it is estimated; noise beyond is
-# continued linearly.
+# Fraction of the saturation up to which pixels are inverted during the fit; noise beyond is
+# extrapolated linearly.
 STEEPEST_PART = 0.95
-# Slices along the tilt axis are summed to so many slabs, thick against what an alignment leaves.
+# Number of slabs to which slices along the tilt axis are summed; slabs are thick compared with
+# errors of the alignment.
 SLABS = 16
 # Newton steps at most.
 STEPS = 60
@@ -30,43 +30,40 @@ STEPS = 60
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DampingModel:
-    """
-    A HAADF that saturates: recorded = S (1 - exp(-linear / S)), of unit slope where the specimen is thin.
+    """A saturating HAADF: recorded = S (1 - exp(-linear / S)), of unit slope for thin specimens.
 
     Attributes
     ----------
     saturation : float
         S, the HAADF signal of an infinitely thick specimen; infinite without damping.
     saturation_error : float
-        Its standard error, from the scatter between tilts (or parts of the views); NaN where it is
-        not known.
+        Its standard error, from the scatter between tilts (or parts of the views); NaN if unknown.
     score : float
-        1/S in units of its standard error; negative where thick places are too bright.
+        1/S in units of its standard error; negative where thick regions are too bright.
     significant : bool
-        Whether chance alone would not show such damping.
+        Whether the damping is significant: one-sided 3 sigma.
     reason : str
-        The figures behind that, in words.
+        The figures behind that.
     source : {"given", "haadf", "maps"}
-        What it was estimated from.
+        The data from which it was estimated.
     brightest : float
-        The brightest signal (99.9th percentile) it was estimated from; beyond, the model is a
-        guess.
+        The brightest signal (99.9th percentile) of these data; the model extrapolates beyond.
     tilts : numpy.ndarray (tilt,)
         Degrees.
     sums : numpy.ndarray (2, tilt)
         Signal of each tilt over the expected one, of mean 1, as recorded and as corrected.
     points : numpy.ndarray (2, block)
-        Linear signal from the maps, and HAADF as recorded, per pixel of each block; empty without
+        Linear signal from the maps, and recorded HAADF, per pixel of each block; empty without
         maps.
     ratios : numpy.ndarray (channel,)
         Response ratios of the undamped HAADF; empty without maps.
     inclination : float
-        Tilt (degrees) at which a lamella is square to the beam; 0 for other objects.
+        Tilt (degrees) at which a lamella is perpendicular to the beam; 0 for other objects.
 
     References
     ----------
     R. Huber, G. Haberfehlner, M. Holler, G. Kothleitner, K. Bredies, Nanoscale 11 (2019) 5617, eqs
-    6-7, doi:10.1039/C8NR09058K: there S is 0.7 of the electrons that come in.
+    6-7, doi:10.1039/C8NR09058K: there S is 0.7 of the incident electrons.
 
     Examples
     --------
@@ -103,7 +100,7 @@ class DampingModel:
         return f"<DampingModel {figures}, {judged}: {self.reason}>"
 
     def apply(self, linear: ArrayLike) -> np.ndarray:
-        """Return what is recorded of a linear signal, of any shape; float32 for float32."""
+        """Return the recorded signal for a linear one, of any shape; float32 for float32."""
         linear = _as_float(linear)
         return (
             linear.copy()
@@ -112,16 +109,15 @@ class DampingModel:
         )
 
     def invert(self, recorded: ArrayLike) -> np.ndarray:
-        """
-        Return the linear signal behind a recorded one, of any shape; float32 for float32.
+        """Return the linear signal behind a recorded one, of any shape; float32 for float32.
 
-        Noise grows by 1 / (1 - recorded/S), and in the mean it brightens: by variance / (2 S (1 -
-        recorded/S)^2).
+        Noise is amplified by 1 / (1 - recorded/S), and its mean becomes positive: variance /
+        (2 S (1 - recorded/S)^2).
 
         Raises
         ------
         ValueError
-            If a pixel is at or above the saturation, where no thickness belongs to it.
+            If a pixel is at or above the saturation, which no thickness can produce.
         """
         recorded = _as_float(recorded)
         beyond = int(np.count_nonzero(~(recorded < self.saturation)))
@@ -147,13 +143,12 @@ def estimate_damping(
     model: Literal["constant", "lamella"] = "constant",
     gains: ArrayLike | None = None,
 ) -> DampingModel:
-    """
-    Estimate the damping from a HAADF series alone: the undamped signal of an object is the same at all tilts.
+    """Estimate the damping from a HAADF series alone, by sums that should not change with the tilt.
 
     Each tilt's sum over x of the linear signal is the mass of the slice, whatever the direction
-    (the zeroth moment). Where the object is longer along the beam at some tilts, damping makes
-    these darker. The saturation is the one whose corrected sums deviate least, in the logarithm,
-    from their mean over the tilts.
+    (the zeroth moment). At tilts where the object is thicker along the beam, damping reduces the
+    sum. The fitted saturation minimises the deviations of the logarithms of the corrected sums from
+    their mean over the tilts.
 
     Parameters
     ----------
@@ -162,12 +157,12 @@ def estimate_damping(
     tilts : array_like (tilt,)
         Degrees.
     model : "constant" or "lamella", default "constant"
-        What the linear sums should be: the same at every tilt, for an object wholly in view along
-        x; or proportional to 1/cos(t - inclination), for a lamella that fills the view. The
-        inclination is then fitted too.
+        The linear sums: the same at every tilt, for an object wholly in view along x; or
+        proportional to 1/cos(t - inclination), for a lamella that fills the view. The inclination
+        is then fitted as well.
     gains : array_like (tilt,), optional
-        Gains known otherwise, such as the beam current, that are divided out; 1 if not given. Gains
-        estimated from the means of these images contain the damping already.
+        Independently known gains, such as the beam current, that are divided out; 1 by default.
+        Gains estimated from the means of these images already contain the damping.
 
     Returns
     -------
@@ -177,15 +172,15 @@ def estimate_damping(
     ------
     ValueError
         For fewer than three tilts (four for a lamella), an object about equally thick at all tilts
-        (a cylinder around the tilt axis), sums that are not positive, or that change more than any
+        (a cylinder around the tilt axis), and sums that are not positive or that vary more than
         damping can explain.
 
     Notes
     -----
-    Standard errors are of the jackknife over tilts, or of their mean scatter where that is larger:
-    a beam current that scatters from tilt to tilt is in them, a trend that goes with the thickness
-    is not. The noise of the images, which the inversion would turn into signal, is measured and
-    taken off.
+    Standard errors are from the jackknife over tilts, or from the mean scatter of the tilts where
+    that is larger. They include random variations of the beam current from tilt to tilt, but not a
+    trend that is correlated with the thickness. The noise of the images, which the inversion would
+    turn into signal, is measured and subtracted.
 
     References
     ----------
@@ -204,6 +199,44 @@ def estimate_damping(
     (1000, True)
     """
     haadf, tilts = checked_images(haadf, tilts, gains)
+    lamella = _is_lamella(model, tilts)
+    haadf = averaged(haadf, averaging_side(haadf, 8)[0])
+    slabs = _Slabs(haadf, noise_law(haadf))
+    top, recorded = float(np.percentile(haadf, 99.9)), slabs.sums(0.0)
+    used = recorded.mean(axis=0) > 0.05 * recorded.mean(axis=0).max()
+    if not (recorded[:, used] > 0).all():
+        raise ValueError(
+            "a tilt has no positive sum of the HAADF; take off the detector's offset, or leave out "
+            "empty tilts"
+        )
+    slabs.check_thickness()
+    if lamella and np.abs(tilts).max() > 75:
+        raise ValueError("a lamella beyond 75 degrees stands almost on edge; leave those tilts out")
+    k, inclination, logarithms, columns = _fit_constant_sums(slabs, used, tilts, top, lamella)
+    deleted = np.array(
+        [
+            _common_step(logarithms, columns, np.arange(len(tilts)) != t)[0] / top
+            for t in range(len(tilts))
+        ]
+    )
+    spread = _spread_of_step(logarithms, columns) / top
+    expected = 1 / np.cos(np.deg2rad(tilts - inclination)) if lamella else 1.0
+    totals = np.stack([recorded.sum(axis=1), slabs.sums(k).sum(axis=1)]) / expected
+    return tested_model(
+        k,
+        deleted,
+        len(tilts) - 2 - lamella,
+        spread,
+        source="haadf",
+        brightest=top,
+        tilts=tilts,
+        sums=totals / totals.mean(axis=1, keepdims=True),
+        inclination=inclination,
+    )
+
+
+def _is_lamella(model: str, tilts: np.ndarray) -> bool:
+    """Return whether the model is that of a lamella, after checking it and the number of tilts."""
     if model not in ("constant", "lamella"):
         raise ValueError(
             f"unknown model {model!r}; use 'constant' (wholly in view) or 'lamella' (fills the "
@@ -215,47 +248,66 @@ def estimate_damping(
             f"there are {len(tilts)} tilts; damping shows in how the sums change over at least "
             f"{3 + lamella} of them"
         )
-    haadf = averaged(haadf, quiet_side(haadf, 8)[0])
-    noise, top = noise_law(haadf), float(np.percentile(haadf, 99.9))
-    starts = np.unique(np.linspace(0, haadf.shape[2], min(SLABS, haadf.shape[2]) + 1).astype(int))[
-        :-1
-    ]
+    return lamella
 
-    def sums(k: float) -> np.ndarray:
+
+class _Slabs:
+    """Sums of the linear signal of images (tilt, x, y) over slabs along the tilt axis."""
+
+    def __init__(self, haadf: np.ndarray, noise: np.ndarray):
+        self.haadf, self.noise = haadf, noise
+        slices = haadf.shape[2]
+        edges = np.linspace(0, slices, min(SLABS, slices) + 1).astype(int)
+        self._starts = np.unique(edges)[:-1]
+
+    def sums(self, k: float) -> np.ndarray:
+        """Return the sums for 1/S = k, (tilt, slab)."""
         linear = np.stack(
-            [linear_signal(image, k, noise).sum(axis=0, dtype=np.float64) for image in haadf]
+            [
+                linear_signal(image, k, self.noise).sum(axis=0, dtype=np.float64)
+                for image in self.haadf
+            ]
         )
-        return np.add.reduceat(linear, starts, axis=1)
+        return np.add.reduceat(linear, self._starts, axis=1)
 
-    recorded = sums(0.0)
-    kept = recorded.mean(axis=0) > 0.05 * recorded.mean(axis=0).max()
-    if not (recorded[:, kept] > 0).all():
-        raise ValueError(
-            "a tilt has no positive sum of the HAADF; take off the detector's offset, or leave out "
-            "empty tilts"
+    def check_thickness(self) -> None:
+        """Raise an error if the mean thickness hardly changes with the tilt."""
+        squares = np.array(
+            [
+                (image.astype(np.float64) ** 2 - np.polyval(self.noise, np.maximum(image, 0))).sum()
+                for image in self.haadf
+            ]
         )
-    squares = np.array(
-        [
-            (image.astype(np.float64) ** 2 - np.polyval(noise, np.maximum(image, 0))).sum()
-            for image in haadf
-        ]
-    )
-    thickness = squares / recorded.sum(axis=1)
-    if np.ptp(thickness) < LEAST_RANGE * thickness.mean():
-        raise ValueError(
-            f"the object is about equally thick at all tilts (mean signal {thickness.min():.4g} to "
-            f"{thickness.max():.4g}), so "
-            "that damping is a common factor that the HAADF alone cannot show; estimate it with "
-            "elemental maps"
-        )
-    if lamella and np.abs(tilts).max() > 75:
-        raise ValueError("a lamella beyond 75 degrees stands almost on edge; leave those tilts out")
-    weights = recorded.mean(axis=0)[kept]
+        thickness = squares / self.sums(0.0).sum(axis=1)
+        if np.ptp(thickness) < LEAST_RANGE * thickness.mean():
+            raise ValueError(
+                "the object is about equally thick at all tilts (mean signal "
+                f"{thickness.min():.4g} to {thickness.max():.4g}), so "
+                "that damping is a common factor that the HAADF alone cannot show; estimate it "
+                "with elemental maps"
+            )
+
+
+def _fit_constant_sums(
+    slabs: _Slabs, used: np.ndarray, tilts: np.ndarray, top: float, lamella: bool
+) -> tuple[float, float, np.ndarray, list[np.ndarray]]:
+    """Find 1/S, and the inclination of a lamella, by Gauss-Newton steps on the logarithms of sums.
+
+    Returns
+    -------
+    k, inclination : float
+        1/S, and degrees.
+    logarithms : numpy.ndarray (tilt, slab)
+        Of the sums, weighted, at the last step.
+    columns : list of numpy.ndarray (tilt, slab)
+        Their derivatives by k top, and by the inclination (radians) of a lamella.
+    """
+    weights = slabs.sums(0.0).mean(axis=0)[used]
 
     def logarithms(k: float, inclination: float) -> np.ndarray:
         bend = np.log(np.cos(np.deg2rad(tilts - inclination)))[:, None] if lamella else 0.0
-        # A slab of nothing but noise can fall below 0.
-        return (np.log(np.maximum(sums(k)[:, kept], 1e-3 * weights)) + bend) * weights
+        # The sum of a slab without signal can be negative.
+        return (np.log(np.maximum(slabs.sums(k)[:, used], 1e-3 * weights)) + bend) * weights
 
     k, inclination, delta = 0.0, 0.0, 1e-3 / top
     for _ in range(STEPS):
@@ -275,36 +327,20 @@ def estimate_damping(
             "vacuum zero, does the beam current drift? Set known gains, or estimate the damping "
             "with elemental maps"
         )
-    deleted = np.array(
-        [
-            _common_step(here, columns, np.arange(len(tilts)) != t)[0] / top
-            for t in range(len(tilts))
-        ]
-    )
-    spread = _spread_of_step(here, columns) / top
-    expected = 1 / np.cos(np.deg2rad(tilts - inclination)) if lamella else 1.0
-    totals = np.stack([recorded.sum(axis=1), sums(k).sum(axis=1)]) / expected
-    return judged(
-        k,
-        deleted,
-        len(tilts) - 2 - lamella,
-        spread,
-        source="haadf",
-        brightest=top,
-        tilts=tilts,
-        sums=totals / totals.mean(axis=1, keepdims=True),
-        inclination=inclination,
-    )
+    return k, inclination, here, columns
 
 
 def _common_step(here: np.ndarray, columns: list[np.ndarray], used: np.ndarray) -> np.ndarray:
-    """Return the step along the columns (tilt, slab) that makes `here` most nearly constant over the tilts used."""
+    """Return the step along the columns (tilt, slab) that minimises the scatter over some tilts."""
     centred = [(array[used] - array[used].mean(axis=0)).ravel() for array in (here, *columns)]
     return np.linalg.lstsq(np.stack(centred[1:], axis=1), -centred[0], rcond=None)[0]
 
 
 def _spread_of_step(here: np.ndarray, columns: list[np.ndarray]) -> float:
-    """Return the standard error of the first component of the step if all tilts scatter alike, (tilt, slab) summed over slabs."""
+    """Return the standard error of the step's first component if all tilts scatter alike.
+
+    It is that of the sums over the slabs.
+    """
     design = np.stack(
         [column.sum(axis=1) - column.sum(axis=1).mean() for column in columns], axis=1
     )
@@ -314,13 +350,28 @@ def _spread_of_step(here: np.ndarray, columns: list[np.ndarray]) -> float:
     return float(np.sqrt(np.linalg.pinv(design.T @ design)[0, 0] * (rest**2).sum() / freedom))
 
 
-def judged(k: float, deleted: np.ndarray, freedom: int, spread: float, **known) -> DampingModel:
-    """Make the model of 1/S = k, with the error and the test from the changes of k when each group is left out."""
+def tested_model(
+    k: float, deleted: np.ndarray, freedom: int, spread: float, **known
+) -> DampingModel:
+    """Return the model of 1/S = k, with its standard error and significance from the jackknife.
+
+    Parameters
+    ----------
+    k : float
+    deleted : numpy.ndarray (group,)
+        Estimates of k without each group, or their changes.
+    freedom : int
+        Degrees of freedom.
+    spread : float
+        Standard error from the scatter of all groups; the larger error counts.
+    **known
+        Other attributes of the model; `brightest` and `sums` are required.
+    """
     from scipy.special import stdtr
 
     groups = len(deleted)
-    # By chance the jackknife of few tilts comes out small; the other error does not see tilts of
-    # more scatter.
+    # The jackknife of few tilts may be small by chance; the other error ignores that some tilts
+    # scatter more.
     error = max(
         spread, float(np.sqrt((groups - 1) / groups * ((deleted - deleted.mean()) ** 2).sum()))
     )
@@ -329,7 +380,8 @@ def judged(k: float, deleted: np.ndarray, freedom: int, spread: float, **known) 
     part = max(k, 0.0) * known["brightest"]
     loss = 1 + part / np.log1p(-part) if part else 0.0
     recorded, corrected = 100 * known["sums"].std(axis=1)
-    reason = f"1/S = {k:.3g} ± {error:.2g}, {score:.1f} errors above 0; the brightest pixels lose {100 * loss:.0f} %; "
+    reason = f"1/S = {k:.3g} ± {error:.2g}, {score:.1f} errors above 0; "
+    reason += f"the brightest pixels lose {100 * loss:.0f} %; "
     reason += f"scatter of the tilts {recorded:.2g} % recorded, {corrected:.2g} % corrected"
     if k <= 0:
         reason += "; thick places are not too dark"
@@ -340,7 +392,10 @@ def judged(k: float, deleted: np.ndarray, freedom: int, spread: float, **known) 
 
 
 def linear_signal(image: np.ndarray, k: float, noise: np.ndarray) -> np.ndarray:
-    """Invert an image for 1/S = k of either sign, less what its noise adds in the mean; steep parts continued linearly."""
+    """Return the linear signal of an image for 1/S = k of either sign, without the bias of noise.
+
+    Beyond `STEEPEST_PART` of the saturation it is extrapolated linearly.
+    """
     if k == 0:
         return image
     part = np.minimum(k * image, STEEPEST_PART)
@@ -354,7 +409,7 @@ def linear_signal(image: np.ndarray, k: float, noise: np.ndarray) -> np.ndarray:
 def checked_images(
     haadf: ArrayLike, tilts: ArrayLike, gains: ArrayLike | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return images without their gains as float32 (tilt, x, y), and their tilts."""
+    """Return images divided by their gains as float32 (tilt, x, y), and their tilts."""
     haadf, tilts = np.asarray(haadf), np.asarray(tilts, dtype=np.float64)
     if haadf.ndim != 3 or 0 in haadf.shape:
         raise ValueError(f"the HAADF has shape {haadf.shape}; expected images (tilt, x, y)")
@@ -372,13 +427,13 @@ def checked_images(
     if np.percentile(haadf, 99.9) <= 0:
         raise ValueError("no pixel of the HAADF is positive, so there is no specimen in it")
     if gains is not None:
-        gains = np.asarray(gains, dtype=np.float64)
-        if gains.shape != tilts.shape or not (np.isfinite(gains).all() and (gains > 0).all()):
+        factors = np.asarray(gains, dtype=np.float64)
+        if factors.shape != tilts.shape or not (np.isfinite(factors).all() and (factors > 0).all()):
             raise ValueError(
-                f"the gains have shape {gains.shape}; expected {tilts.shape}, positive and finite, "
-                "one per tilt"
+                f"the gains have shape {factors.shape}; expected {tilts.shape}, positive and "
+                "finite, one per tilt"
             )
-        haadf = haadf / gains[:, None, None]
+        haadf = haadf / factors[:, None, None]
     return haadf.astype(np.float32, copy=False), tilts
 
 

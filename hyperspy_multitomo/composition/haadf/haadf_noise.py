@@ -1,32 +1,35 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Noise of HAADF images: its variance as a line in the signal, and pixels averaged until they are quiet enough to be inverted."""
+"""Noise of HAADF images: variance as a linear function of the signal, and binning against it."""
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["averaged", "noise_law", "quiet_side"]
+__all__ = ["averaged", "averaging_side", "noise_law"]
 
-# Noise of the brightest pixels, relative, above which pixels are averaged: the inversion is
-# expanded to second order in it.
-LOUD, MOST_AVERAGED = 0.02, 8
-# Bins of the signal in which the noise of the images is measured, and the least number of pixels in
+# Relative noise of the brightest pixels above which pixels are averaged, because the inversion is
+# expanded to second order in it, and the largest side (px) of the averaged squares.
+LARGEST_NOISE, MOST_AVERAGED = 0.02, 8
+# Number of bins of the signal in which the noise is measured, and the least number of pixels in
 # one.
 _BINS, _LEAST_PIXELS = 16, 100
 
 
-def quiet_side(images: np.ndarray, left: int) -> tuple[int, float]:
-    """Return the side of the pixels, in px, whose mean is quiet enough to be inverted, and its noise at the brightest signal."""
+def averaging_side(images: np.ndarray, left: int) -> tuple[int, float]:
+    """Return the side (px) of squares whose means can be inverted, and their relative noise.
+
+    The noise is that of the brightest signal. At least `left` squares remain along each side.
+    """
     top = float(np.percentile(images, 99.9))
-    loudness = np.sqrt(np.polyval(noise_law(images), top)) / top
-    # Fewer pixels than are to be left would average the thickness of the object itself.
+    relative_noise = np.sqrt(np.polyval(noise_law(images), top)) / top
+    # Larger squares would average over the thickness of the object.
     largest = max(1, min(MOST_AVERAGED, min(images.shape[1:]) // left))
-    side = int(np.clip(np.ceil(loudness / LOUD), 1, largest))
-    return side, loudness / side
+    side = int(np.clip(np.ceil(relative_noise / LARGEST_NOISE), 1, largest))
+    return side, float(relative_noise) / side
 
 
 def averaged(images: np.ndarray, side: int) -> np.ndarray:
-    """Return the means over side x side pixels, (tilt, x, y); the last ones are filled up with zeros."""
+    """Return the means over side x side pixels, (tilt, x, y), padded with zeros at the far ends."""
     if side == 1:
         return images
     width, height = (-(-length // side) for length in images.shape[1:])
@@ -36,14 +39,17 @@ def averaged(images: np.ndarray, side: int) -> np.ndarray:
 
 
 def noise_law(images: np.ndarray) -> np.ndarray:
-    """Measure the variance of a pixel as a line in its signal, (slope, constant), from differences of neighbouring pixels."""
+    """Return (slope, constant) of the variance of a pixel as a linear function of its signal.
+
+    It is measured from differences of neighbouring pixels.
+    """
     from scipy.optimize import nnls
 
     if min(images.shape[1:]) > 1:
         corners = (images[:, :-1, :-1], images[:, 1:, 1:], images[:, 1:, :-1], images[:, :-1, 1:])
         difference, level, variances = (
             corners[0] + corners[1] - corners[2] - corners[3],
-            sum(corners) / 4,
+            (corners[0] + corners[1] + corners[2] + corners[3]) / 4,
             4.0,
         )
     else:
@@ -60,10 +66,10 @@ def noise_law(images: np.ndarray) -> np.ndarray:
         inside = np.abs(difference.ravel()[place == b])
         if inside.size >= _LEAST_PIXELS:
             levels.append(edges[b : b + 2].mean())
-            # 1.4826 median |d| is the standard deviation of normal noise, blind to the few edges.
+            # 1.4826 median |d| is the standard deviation of normal noise, robust against edges.
             measured.append((1.4826 * float(np.median(inside))) ** 2 / variances)
     if not levels or max(measured) == 0:
         return np.zeros(2)
-    # A variance is known to a part of itself, so relative deviations count.
+    # The error of a variance is proportional to it, so relative deviations are fitted.
     scale = np.maximum(measured, 1e-3 * max(measured))
     return nnls(np.stack([levels / scale, 1 / scale], axis=1), measured / scale)[0]

@@ -16,7 +16,7 @@ from hyperspy_multitomo.composition.cross_sections.tables import (
 )
 from hyperspy_multitomo.composition.cross_sections.tables import densities as mass_densities
 from hyperspy_multitomo.composition.haadf.grey_values import (
-    CORRELATED,
+    CORRELATED_VOXELS,
     check_ratio,
     checked_contrast,
     pure_grey_values,
@@ -28,17 +28,15 @@ from hyperspy_multitomo.tomography.scaling import power_of_two
 __all__ = ["HAADFComposition", "atoms_by_volume", "haadf_composition"]
 
 UNITS = ("atomic", "weight")
-# Side (voxels) of the surroundings from which the noise is measured.
+# Side (voxels) of the cube in which the noise about a voxel is measured.
 _SIDE = 5
-# Share of inner voxels outside the references, beyond what noise explains, that casts doubt on
-# these.
+# Fraction of inner voxels beyond the references by more than noise, above which there is a warning.
 _TOO_MANY = 0.05
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class HAADFComposition:
-    """
-    Percent of two elements in each voxel, and how far to trust it.
+    """Percent of two elements in each voxel, with its uncertainty.
 
     Attributes
     ----------
@@ -47,9 +45,9 @@ class HAADFComposition:
     percent : numpy.ndarray (2, z, x, y), float32
         Atomic or weight percent, 0 outside the mask.
     uncertainty : numpy.ndarray (z, x, y), float32
-        Standard error of either, percent: noise of the grey values about the voxel, with the errors
-        of the references; 0 outside. What is wrong with the grey values in large regions is not in
-        it.
+        Standard error of either, percent, from the noise of the grey values about the voxel and the
+        errors of the references; 0 outside. Errors of the grey values over large regions are not
+        included.
     mask : numpy.ndarray of bool (z, x, y)
         Voxels of the particle.
     intensities, intensity_errors : dict of str to float
@@ -101,12 +99,11 @@ def haadf_composition(
     composition_units: str = "atomic",
     clip: bool = True,
 ) -> HAADFComposition:
-    """
-    Turn the grey values of a HAADF volume of two elements into percent of each.
+    """Convert the grey values of a HAADF volume of two elements to percent of each.
 
-    Where two elements fill the space, the grey value lies between those of the pure ones, I = f
-    I_A + (1 - f) I_B, with f the share of A in the volume; for equal numbers of atoms per volume, f
-    is the atomic fraction, c_A = (I - I_B) / (I_A - I_B).
+    Where two elements fill the space, the grey value is I = f I_A + (1 - f) I_B, with f the volume
+    fraction of A and I_A, I_B the grey values of the pure elements. For equal numbers of atoms per
+    volume, f is the atomic fraction, c_A = (I - I_B) / (I_A - I_B).
 
     Parameters
     ----------
@@ -114,29 +111,27 @@ def haadf_composition(
         HAADF signal per length, zero in vacuum, undamped.
     elements : sequence of two str
         Symbols, A and B.
-    reference : "histogram" or mapping of str to float or array_like of bool (z, x, y), default
-    "histogram"
-        I_A and I_B: ``"histogram"`` takes the two peaks of the histogram inside the particle, which
-        have to be those of pure regions, the brighter one for the heavier element. A mapping gives
-        for each element the grey value, or a mask of voxels that are pure, well inside their
-        region; with `ratio` for one of them.
+    reference : "histogram", or mapping of str to float or array_like of bool (z, x, y)
+        I_A and I_B: ``"histogram"`` (the default) takes the two peaks of the histogram inside the
+        particle, which have to be those of pure regions, the brighter one for the heavier element.
+        A mapping gives for each element, or with `ratio` for one of them, the grey value, or a mask
+        of pure voxels well inside their region.
     ratio : float, optional
-        I_A / I_B, known from cross sections per atom times atoms per volume. Then one value sets
-        the scale: that in `reference`, the brightest peak of the histogram (taken for the heavier
+        I_A / I_B, known from cross sections per atom times atoms per volume. The scale is then set
+        by one value: that in `reference`, the brightest peak of the histogram (for the heavier
         element), or `mean`.
     mean : float, optional
-        With `ratio`: percent of A in the whole particle, in `composition_units`, which then sets
-        the scale.
+        With `ratio`: percent of A in the whole particle, in `composition_units`, which sets the
+        scale.
     mask : float or array_like of bool (z, x, y), optional
-        The particle, or a threshold of the grey value; by default the lower of two thresholds that
-        part vacuum, the lighter and the heavier element (Otsu).
+        The particle, or a threshold of the grey value; by default the lower of Otsu's two
+        thresholds between vacuum, the lighter and the heavier element.
     atomic_densities : mapping of str to float or "table", optional
-        Atoms per nm^3 of the pure elements; ``"table"`` from the densities in eXSpy. By default the
-        same for both.
+        Atoms per nm^3 of the pure elements; ``"table"`` for those from the densities in eXSpy. By
+        default the same for both.
     composition_units : "atomic" or "weight", default "atomic"
     clip : bool, default True
-        Bring what lies beyond the pure elements to 0 and 100 percent. For means over regions do
-        not: they are biased by it.
+        Limit the percentages to 0 to 100. Pass False for means over regions, which clipping biases.
 
     Returns
     -------
@@ -145,23 +140,22 @@ def haadf_composition(
     Raises
     ------
     ValueError
-        If the elements cannot be told apart (a contrast below 10 percent, as of neighbours in the
-        periodic table, or below the noise), if the histogram has not two separate peaks, or what is
-        given does not fit together.
+        If the elements cannot be distinguished (a contrast below 10 percent, as of neighbours in
+        the periodic table, or below the noise), if the histogram has not two separate peaks, or the
+        arguments do not fit together.
 
     Warns
     -----
     UserWarning
         If the peaks of the histogram have not the ratio of the pure elements, Z^1.7 times the atoms
-        per volume, as those of two alloys; if the contrast is below three times the noise, more
-        voxels than noise explains lie beyond the references, or the heavier element is the darker
-        one.
+        per volume (e.g. for two alloys), if the contrast is below three times the noise, if more
+        voxels than noise explains lie beyond the references, or if the heavier element is darker.
 
     Notes
     -----
-    Voxels that the surface cuts are darker and pass for the lighter element; so do pores. The mean
-    over a region is far better than a voxel. Clipping to 0..100 percent biases means of pure noisy
-    regions inwards by 0.4 standard deviations of a voxel.
+    Voxels at the surface are darker and are taken for the lighter element; so are pores. The mean
+    over a region is much more accurate than a voxel. Clipping to 0 to 100 percent biases means of
+    pure noisy regions inwards by 0.4 standard deviations of a voxel.
 
     References
     ----------
@@ -203,16 +197,16 @@ def haadf_composition(
             f"mean={mean!r} is percent of {elements[0]}, 0 to 100, and sets the scale of a given "
             "ratio; pass ratio="
         )
-    inside = _particle(volume, mask)
-    held = _held_by_volume(elements, atomic_densities, composition_units)
+    inside = _particle_mask(volume, mask)
+    per_volume = _per_volume(elements, atomic_densities, composition_units)
     inner = _inner(inside)
     noise = float(np.median(_local_noise(volume, inside)[inner]))
     intensities, errors = pure_grey_values(
-        volume, elements, reference, ratio, mean, inside, inner, noise, held
+        volume, elements, reference, ratio, mean, inside, inner, noise, per_volume
     )
     if isinstance(reference, str) and ratio is None:
         check_ratio(elements, intensities, _known_atoms(elements, atomic_densities))
-    # Voxels across an interface are no noise.
+    # The step at an interface is not noise.
     bright = _smooth(volume) > sum(intensities) / 2
     local = np.where(
         bright, _local_noise(volume, inside & bright), _local_noise(volume, inside & ~bright)
@@ -233,9 +227,9 @@ def haadf_composition(
         + unit**2 * (errors[0] / span) ** 2
         + (1 - unit) ** 2 * (errors[1] / span) ** 2
     )
-    weight = held[0] * unit + held[1] * (1 - unit)
-    fraction = held[0] * unit / weight
-    slope = held[0] * held[1] / weight**2
+    weight = per_volume[0] * unit + per_volume[1] * (1 - unit)
+    fraction = per_volume[0] * unit / weight
+    slope = per_volume[0] * per_volume[1] / weight**2
     if not clip:
         fraction += slope * (share - unit)
     percent = np.stack(
@@ -243,9 +237,8 @@ def haadf_composition(
     ).astype(np.float32)
     uncertainty = np.where(inside, 100 * slope * np.sqrt(variance), 0).astype(np.float32)
     margin = 3 * np.hypot(noise, max(errors)) / abs(span)
-    outside = np.count_nonzero(inner & ((share < -margin) | (share > 1 + margin))) / max(
-        np.count_nonzero(inner), 1
-    )
+    beyond = int(np.count_nonzero(inner & ((share < -margin) | (share > 1 + margin))))
+    outside = beyond / max(int(np.count_nonzero(inner)), 1)
     if outside > _TOO_MANY:
         warn(
             f"{100 * outside:.0f} % of the inner voxels are beyond the grey values of pure "
@@ -271,12 +264,12 @@ def haadf_composition(
     )
 
 
-def _particle(volume: np.ndarray, mask: float | ArrayLike | None) -> np.ndarray:
+def _particle_mask(volume: np.ndarray, mask: float | ArrayLike | None) -> np.ndarray:
     if mask is None:
         from scipy.ndimage import binary_fill_holes
         from skimage.filters import threshold_multiotsu
 
-        # Found on the smoothed volume, or else the thresholds would part the noise of the vacuum.
+        # On the smoothed volume, because the thresholds would otherwise divide the vacuum's noise.
         smooth = _smooth(volume)
         level = threshold_multiotsu(smooth.ravel(), 3)[0] if smooth.min() < smooth.max() else 0.0
         inside = binary_fill_holes((volume > level) & (smooth > level))
@@ -303,15 +296,15 @@ def _smooth(volume: np.ndarray) -> np.ndarray:
 
 
 def _inner(inside: np.ndarray) -> np.ndarray:
-    """Return the voxels that the surface does not cut, or all where none is left."""
+    """Return the voxels at least two voxels below the surface, or all if too few are left."""
     from scipy.ndimage import binary_erosion
 
     inner = binary_erosion(inside, iterations=2)
-    return inner if np.count_nonzero(inner) >= CORRELATED else inside
+    return inner if np.count_nonzero(inner) >= CORRELATED_VOXELS else inside
 
 
 def _local_noise(volume: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Return the standard deviation about the mean of each voxel's surroundings inside the particle, (z, x, y)."""
+    """Return the standard deviation in a cube about each voxel, inside the particle, (z, x, y)."""
     from scipy.ndimage import uniform_filter
 
     def mean_inside(values: np.ndarray) -> np.ndarray:
@@ -333,8 +326,7 @@ def _local_noise(volume: np.ndarray, inside: np.ndarray) -> np.ndarray:
 def atoms_by_volume(
     elements: Sequence[str], densities: Mapping[str, float] | str | None = None
 ) -> tuple[float, float]:
-    """
-    Return the atoms per nm^3 of two pure elements.
+    """Return the atoms per nm^3 of two pure elements.
 
     Parameters
     ----------
@@ -380,17 +372,17 @@ def atoms_by_volume(
 def _known_atoms(
     elements: tuple[str, str], densities: Mapping[str, float] | str | None
 ) -> tuple[float, float]:
-    """Return the atoms per volume of two pure elements, from the table where none are given; equal ones if it has none."""
+    """Return the atoms per volume of two pure elements, by default from the table, else (1, 1)."""
     try:
         return atoms_by_volume(elements, "table" if densities is None else densities)
     except ValueError:
         return 1.0, 1.0
 
 
-def _held_by_volume(
+def _per_volume(
     elements: tuple[str, str], densities: Mapping[str, float] | str | None, units: str
 ) -> tuple[float, float]:
-    """Return what one volume of each pure element holds, atoms or mass, up to a common factor."""
+    """Return the atoms or mass of each pure element per volume, up to a common factor."""
     weights = atomic_weights(elements).tolist() if units == "weight" else (1.0, 1.0)
     atoms = atoms_by_volume(elements, densities)
     return atoms[0] * weights[0], atoms[1] * weights[1]

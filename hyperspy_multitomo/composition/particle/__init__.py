@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the particle is: thresholds of projections and volumes."""
+"""Masks of the particle: thresholds of projections and volumes."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The threshold between background and particle by the edge-spread function, the volume above a level."""
+"""Threshold of the particle by the edge-spread function V(t), the volume above a level t."""
 
 from __future__ import annotations
 
@@ -8,55 +8,62 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.composition.dask_blocks import is_lazy, reduced, with_neighbours
+from hyperspy_multitomo.composition.dask_blocks import (
+    as_array,
+    is_lazy,
+    reduced,
+    with_neighbours,
+)
 from hyperspy_multitomo.composition.particle.median import median_of_neighbours
-from hyperspy_multitomo.composition.particle.value_table import ValueTable, dividing
+from hyperspy_multitomo.composition.particle.value_table import ValueTable, threshold_between_values
 
 __all__ = ["ThresholdCurve", "edge_spread"]
 
-# Parts of the interior level: width of the smoothing, noise from which neighbours vote, most that
-# is still empty background, most that a threshold can be.
+# As fractions of the interior level: width of the smoothing, noise above which the median is used,
+# highest level of an empty background, highest threshold.
 SMOOTHING, NOISE, EMPTY, HIGH = 0.05, 0.05, 0.2, 0.75
 # A flat run is where the slope stays within this factor of its minimum ...
 FLATNESS = 1.25
 # ... which has to be this many times less steep than the falls on both sides.
 DEPTH = 2.0
-# Slopes below this part of the interior's fall, or of fewer voxels than this in a width, count as
-# none.
+# Slopes below this fraction of the interior's fall, or of fewer voxels than this within the width
+# of the smoothing, are taken as 0.
 NEGLIGIBLE, FEW = 0.01, 4.0
-# A phase dimmer than this part of the brightest one may as well be something else.
+# A phase below this fraction of the brightest one's level is ambiguous.
 DIM, OR_NOT = 0.4, "which may be a dim phase, a support film or streaks"
-# Where steps suit a bright phase only: of this part of its level and of its number of voxels on,
-# there may be a dim one.
+# Where the steps suit a bright phase only, there may be a dim phase from these fractions of its
+# level and of its number of voxels.
 FAINT, MINOR = 0.15, 0.25
-_NOTHING = "nothing in the volume is positive, so there is no particle to find; was the reconstruction run?"
+_NOTHING = (
+    "nothing in the volume is positive, so there is no particle to find; was the reconstruction "
+    "run?"
+)
 
 
 @dataclass(frozen=True, eq=False)
 class ThresholdCurve:
-    """
-    The edge-spread function of a volume and the threshold read from it.
+    """The edge-spread function of a volume, and the threshold that follows from it.
 
     Attributes
     ----------
     levels : numpy.ndarray (level,)
         Levels t, evenly spaced, in the unit of the volume.
     volumes : numpy.ndarray (level,)
-        V(t), the part of all voxels that lie above each level.
+        V(t), the fraction of all voxels above each level.
     slopes : numpy.ndarray (level,)
         |dV/dt|, smoothed by a Gaussian of 0.05 `interior`; per unit of the volume.
     value : float
-        The threshold, in the unit of the volume; not to be used where `ambiguous`, and NaN where
-        there is no flat run.
+        The threshold, in the unit of the volume; not reliable if `ambiguous`, and NaN if there is
+        no flat run.
     flat : tuple of (float, float)
-        Lowest and highest level of the flat run of V(t) whose centre `value` is; NaN where there is
+        Lowest and highest level of the flat run of V(t), whose centre is `value`; NaN if there is
         none.
     interior : float
         Typical level inside the particle: the median above Otsu's threshold.
     smoothed : bool
-        Whether the curve is that of the median of 3 neighbours along each axis.
+        Whether the curve is that of the median over 3 voxels along each axis.
     ambiguous : str
-        Why the threshold is not to be trusted; empty where it can be.
+        Why the threshold is not reliable; empty if it is.
     """
 
     levels: np.ndarray
@@ -70,83 +77,81 @@ class ThresholdCurve:
 
 
 def edge_spread(total: ArrayLike, smooth: bool | None = None) -> ThresholdCurve:
-    """
-    Find the threshold at which the volume of the particle depends least on it.
+    """Find the threshold at which the volume of the particle depends least on it.
 
     The volume V(t) of the voxels above a level t falls steeply in the noise of the background, is
     flat between background and particle, and falls again inside the particle. The threshold is the
-    centre of the flat run: of the levels whose slope
-    |dV/dt|, smoothed by 0.05 of the interior level, is within 1.25 of its minimum between the two
-    falls. Where V(t) is flat between the phases of the particle as well, the lowest run counts.
+    centre of the flat run, i.e. of the levels whose slope abs(dV/dt), smoothed by 0.05 of the
+    interior level, is within a factor of 1.25 of its minimum between the two falls. Where V(t) is
+    also flat between phases of the particle, the lowest run counts.
 
     Parameters
     ----------
     total : array_like (z, x, y), or of any shape
         Sum over the elements of X_e/f_e, counts over response: 0 in vacuum, in any unit.
     smooth : bool, optional
-        Whether each voxel takes the median of its 3 neighbours along every axis (27 in a volume)
-        before. By default where the noise inside the particle exceeds 5 % of its level: 1.48 times
-        the median difference from that median. Such a mask is a vote, since the median exceeds a
-        threshold where most of the 27 do. Flat surfaces stay where they are and walls of two voxels
-        whole; edges and corners lose a voxel, and thinner walls and wires are lost.
+        Whether the volume is first filtered by the median over 3 voxels along every axis (27 in a
+        volume). By default if the noise inside the particle, 1.48 times the median difference from
+        that median, exceeds 5 % of its level. The median preserves flat surfaces and walls of two
+        voxels; edges and corners lose a voxel, and thinner walls and wires are lost.
 
     Returns
     -------
     ThresholdCurve
-        Look at `ambiguous` before using `value`. Plot it by
+        Check `ambiguous` before using `value`. Plot it by
         `hyperspy_multitomo.inspection.threshold_plot.plot_threshold`.
 
     Raises
     ------
     ValueError
-        If `total` is empty, not finite, or nothing in it is positive, before or after the median.
+        If `total` is empty, not finite, or has no positive voxel, before or after the median.
 
     Notes
     -----
-    The threshold is called ambiguous
+    The threshold is ambiguous
 
-    - where V(t) has no flat run, its slope nowhere falling to half of that of the falls on both
+    - if V(t) has no flat run, i.e. its slope nowhere falls to half of that of the falls on both
       sides: no background in view, no interior, a gradient, or noise and streaks as strong as the
       signal;
-    - where what lies below the run is not near 0, but at more than 0.2 of what lies above it;
-    - where the run is not above 0, the level of the vacuum;
-    - where the run is above 0.75 of the interior level: edges wider than the particle;
-    - where a phase with less than 0.4 of the brightest one's level lies above the run, or much of
-      the volume together below it: a dim phase of the particle, or a support film or streaks of the
+    - if the typical level below the run is not near 0, but more than 0.2 of that above it;
+    - if the run is not above 0, the level of the vacuum;
+    - if the run is above 0.75 of the interior level: edges wider than the particle;
+    - if a phase with less than 0.4 of the brightest one's level lies above the run, or much of the
+      volume at one level below it: a dim phase of the particle, a support film, or streaks of the
       missing wedge.
 
     References
     ----------
-    Yuan et al. (2021), "edge spread function" (composition from EDS and HAADF by HEBT). The
-    interior level: N. Otsu, IEEE Trans. Syst. Man Cybern. 9 (1979) 62,
-    doi:10.1109/TSMC.1979.4310076.
+    Y. Yuan et al., Ultramicroscopy 220 (2021) 113166 (edge-spread function). N. Otsu, IEEE Trans.
+    Syst. Man Cybern. 9 (1979) 62, doi:10.1109/TSMC.1979.4310076 (interior level).
 
     Examples
     --------
     >>> import numpy as np
     >>> z, x, y = np.mgrid[:32, :32, :32] - 15.5
-    >>> ball = 10.0 * (np.hypot(np.hypot(z, x), y) < 9) + np.random.default_rng(0).normal(0, 1, (32, 32, 32))
+    >>> ball = 10.0 * (np.hypot(np.hypot(z, x), y) < 9)
+    >>> ball += np.random.default_rng(0).normal(0, 1, ball.shape)
     >>> curve = edge_spread(ball)
     >>> 4 < curve.value < 6, curve.ambiguous
     (True, '')
     """
-    return searched(checked_total(total), smooth).curve
+    return search_threshold(checked_total(total), smooth).curve
 
 
 @dataclass(frozen=True, eq=False)
-class Searched:
-    """A threshold that was looked for.
+class ThresholdSearch:
+    """Result of the search for a threshold.
 
     Attributes
     ----------
     curve : ThresholdCurve
     volume : array
-        What the curve belongs to and the threshold has to be applied to: the volume, or its median
-        over neighbours.
+        The volume of the curve, to which the threshold has to be applied: the volume itself, or its
+        median over neighbours.
     table : ValueTable
         Of `volume`.
     plain : ValueTable
-        Of the volume as it came.
+        Of the volume before the median.
     """
 
     curve: ThresholdCurve
@@ -156,30 +161,33 @@ class Searched:
 
 
 def checked_total(total: ArrayLike) -> np.ndarray:
-    """Return the volume as an array, or say why it has no particle to find; a dask array unchecked, as float32."""
+    """Return the volume as an array, checked for positive and finite values.
+
+    A dask array is returned as float32, unchecked.
+    """
     if is_lazy(total):
-        return total.astype(np.float32)
-    total = np.asarray(total)
-    if not np.isfinite(total).all():
+        return as_array(total).astype(np.float32)
+    volume = np.asarray(total)
+    if not np.isfinite(volume).all():
         raise ValueError(
             "the volume holds NaN or infinite values; mask or repair them before thresholding"
         )
-    if total.size == 0 or total.max() <= 0:
+    if volume.size == 0 or volume.max() <= 0:
         raise ValueError(_NOTHING)
-    return total
+    return volume
 
 
 def table_of(total) -> ValueTable:
-    """Return the values of a checked volume; one pass over a dask array, which is checked by it."""
+    """Return the table of a volume, in one pass over a dask array, which is checked thereby."""
     return _positive(reduced(ValueTable.of, ValueTable.sum, total))
 
 
-def searched(total, smooth: bool | None = None) -> Searched:
-    """Look for the threshold of a checked volume; two or three passes over a dask array.
+def search_threshold(total, smooth: bool | None = None) -> ThresholdSearch:
+    """Find the threshold of a checked volume, in two or three passes over a dask array.
 
-    The first counts the values, of the medians as well. The second, left out where `smooth` says
-    it, counts how far voxels are from their medians. The third, only where enough lies below the
-    threshold to be a phase, counts what of it lies inside.
+    The first pass makes the histograms of the volume and its median. The second, unless `smooth` is
+    given, measures the noise. The third, only if enough voxels for a phase lie below the threshold,
+    counts those of them that are inside a region.
     """
     median = (
         with_neighbours(median_of_neighbours, total, np.float32)
@@ -190,7 +198,9 @@ def searched(total, smooth: bool | None = None) -> Searched:
     _positive(plain)
     if smooth is None:
         split, interior = _split(_clipped(table))
-        noise = 1.4826 * reduced(_differences(split), ValueTable.sum, total, median).quantile(0.5)
+        noise = 1.4826 * reduced(
+            _median_differences(split), ValueTable.sum, total, median
+        ).quantile(0.5)
         smooth = bool(noise > NOISE * interior)
     volume, table = (median, table) if smooth else (total, plain)
     if not table.high > 0:
@@ -199,20 +209,20 @@ def searched(total, smooth: bool | None = None) -> Searched:
             "pass smooth=False"
         )
     values = _clipped(table)
-    first = None
-    # Where little is particle Otsu's method parts the noise from itself; then the particle is in
-    # the upper part.
+    curves: list[ThresholdCurve] = []
+    # In a volume with few voxels of particle, Otsu's method divides the noise; the particle is then
+    # in the upper class.
     for _ in range(3):
         split, interior = _split(values)
-        # Where hardly anything is positive, the median above Otsu's threshold may not be.
+        # With hardly any positive voxel, the median above Otsu's threshold may be negative.
         curve = _curve(table, interior if interior > 0 else table.high, smooth)
-        first = first or curve
+        curves.append(curve)
         if np.isfinite(curve.value):
-            return Searched(_with_dim_phase(curve, table, volume), volume, table, plain)
+            return ThresholdSearch(_with_dim_phase(curve, table, volume), volume, table, plain)
         values = values.above(split)
         if values.low == values.high:
             break
-    return Searched(first, volume, table, plain)
+    return ThresholdSearch(curves[0], volume, table, plain)
 
 
 def _positive(table: ValueTable) -> ValueTable:
@@ -232,17 +242,20 @@ def _two_sums(tables) -> tuple[ValueTable, ValueTable]:
     )
 
 
-def _differences(split: float):
-    """Return what counts how far the voxels are from their medians, of those whose median is above `split`."""
+def _median_differences(split: float):
+    """Return a function for the table of |voxel - median|, where the median is above `split`."""
 
-    def counted(total, median):
+    def table(total, median):
         return ValueTable.of(np.abs(total - median)[median > split])
 
-    return counted
+    return table
 
 
 def _with_dim_phase(curve: ThresholdCurve, table: ValueTable, volume) -> ThresholdCurve:
-    """Call a curve ambiguous if much of what lies below the threshold may be a phase, lost in the wide steps of a bright one."""
+    """Return the curve, ambiguous if there may be a dim phase below the threshold.
+
+    The steps of V(t), which suit a bright phase, may be too wide to show it.
+    """
     below = table.up_to(curve.value)
     split, level = _split(below)
     enough = MINOR * (table.size - below.size)
@@ -252,16 +265,16 @@ def _with_dim_phase(curve: ThresholdCurve, table: ValueTable, volume) -> Thresho
         return curve
     return replace(
         curve,
-        ambiguous=f"below the flat run of V(t) at {curve.value:.4g} much of the volume lies together at {level:.4g}, "
-        f"{OR_NOT} beside the particle at {curve.interior:.4g}",
+        ambiguous=f"below the flat run of V(t) at {curve.value:.4g} much of the volume lies "
+        f"together at {level:.4g}, {OR_NOT} beside the particle at {curve.interior:.4g}",
     )
 
 
 def _number_inside(volume, low: float, high: float) -> int:
-    """Return how many voxels above `low` and up to `high` have neighbours that all are, too.
+    """Return the number of voxels in (low, high] whose neighbours are all in that range.
 
-    The rim of a blurred particle passes through these levels, but in a thin layer; a phase or a
-    film has an inside.
+    The rim of a blurred particle also has these levels, but in a thin layer; a phase or a film has
+    an inside.
     """
 
     def inside(volume):
@@ -273,22 +286,22 @@ def _number_inside(volume, low: float, high: float) -> int:
 
 
 def _clipped(table: ValueTable) -> ValueTable:
-    """Return the values, a thousandth of hot voxels pulled down, which would draw Otsu's threshold to themselves."""
+    """Return the table with the brightest 0.1 % clipped: hot voxels would bias Otsu's threshold."""
     top = table.quantile(0.999)
     return table.clipped(top) if top > 0 else table
 
 
 def _split(table: ValueTable) -> tuple[float, float]:
-    """Return Otsu's threshold and the median of what is above it."""
+    """Return Otsu's threshold, and the median of the values above it."""
     split = table.otsu() if table.low < table.high else table.high
-    # Of values that are equal, or so but for rounding, all are above.
+    # If the values are equal, within rounding, all are above.
     return (
         (split, table.above(split).quantile(0.5)) if split < table.high else (-np.inf, table.high)
     )
 
 
 def _curve(table: ValueTable, interior: float, smoothed: bool) -> ThresholdCurve:
-    """Measure V(t) with the steps that suit an interior level, and read the threshold from it."""
+    """Return V(t) with steps that suit an interior level, and its threshold."""
     from scipy.ndimage import gaussian_filter1d
 
     width = SMOOTHING * interior
@@ -298,25 +311,24 @@ def _curve(table: ValueTable, interior: float, smoothed: bool) -> ThresholdCurve
     levels = low + step * np.arange(int(np.ceil((high - low) / step)) + 1)
     volumes = table.from_levels_on(levels) / table.size
     slopes = np.maximum(-gaussian_filter1d(volumes, 10, order=1, mode="nearest") / step, 0)
-    # The slope of that many voxels within the width of the smoothing, fewer where hardly any are
-    # given.
+    # The slope of FEW voxels within the width of the smoothing, or of 2 % of a very small volume.
     few = min(FEW / table.size, 0.02) / (2 * np.sqrt(np.pi) * width)
     value, flat, reason = _flat_run(levels, slopes, interior, few)
-    value = dividing(value) if np.isfinite(value) else value
+    value = threshold_between_values(value) if np.isfinite(value) else value
     return ThresholdCurve(levels, volumes, slopes, value, flat, interior, smoothed, reason)
 
 
 def _flat_run(levels, slopes, interior, few) -> tuple[float, tuple[float, float], str]:
-    """Return the threshold, the run that it is the centre of, and why it is ambiguous."""
+    """Return the threshold, the ends of the flat run about it, and why it is ambiguous."""
     from scipy.signal import find_peaks
 
-    nothing = max(few, NEGLIGIBLE * slopes[levels > interior / 2].max())
-    valleys = find_peaks(-np.log(slopes + nothing), prominence=np.log(DEPTH))[0]
+    negligible = max(few, NEGLIGIBLE * slopes[levels > interior / 2].max())
+    valleys = find_peaks(-np.log(slopes + negligible), prominence=np.log(DEPTH))[0]
     if valleys.size == 0:
         return np.nan, (np.nan, np.nan), _no_run(levels, slopes, interior)
     parts = np.split(np.arange(len(levels)), valleys)
     modes = np.array([levels[part[np.argmax(slopes[part])]] for part in parts])
-    flat = slopes <= FLATNESS * slopes[valleys[0]] + nothing
+    flat = slopes <= FLATNESS * slopes[valleys[0]] + negligible
     ends = np.flatnonzero(~flat)
     after = np.searchsorted(ends, valleys[0])
     run = float(levels[ends[after - 1] + 1]), float(levels[ends[after] - 1])
@@ -350,15 +362,21 @@ def _flat_run(levels, slopes, interior, few) -> tuple[float, tuple[float, float]
 
 
 def _no_run(levels, slopes, interior) -> str:
-    """Say in which way V(t) fails to be flat between 0.1 and 0.9 of the interior level."""
+    """Return why V(t) is not flat anywhere between 0.1 and 0.9 of the interior level."""
     between = np.flatnonzero((levels > 0.1 * interior) & (levels < 0.9 * interior))
     least = between[np.argmin(slopes[between])]
     if slopes[between].max() < DEPTH * slopes[least]:
         where = "the slope is much the same at all levels, a gradient without edges"
     elif least == between[0]:
-        where = "the slope is least at the lower border of the levels, so there is no background below the particle"
+        where = (
+            "the slope is least at the lower border of the levels, so there is no background below "
+            "the particle"
+        )
     elif least == between[-1]:
-        where = "the slope is least at the upper border of the levels, so V(t) does not fall again inside a particle"
+        where = (
+            "the slope is least at the upper border of the levels, so V(t) does not fall again "
+            "inside a particle"
+        )
     else:
         where = (
             f"the slope around {levels[least]:.4g} is more than half of that of the falls beside it"

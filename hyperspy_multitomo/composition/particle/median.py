@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The median of each voxel and its neighbours, 3 along every axis, by a network of comparisons on many voxels at a time."""
+"""Median over 3 voxels along every axis, by a selection network on many voxels at a time."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from hyperspy_multitomo.machine.compiling import compiled
 
 __all__ = ["median_of_neighbours"]
 
+# Voxels that are compared at once, in the lanes of vector instructions.
 _LANES = 64
 
 
 def _network(number: int) -> np.ndarray:
-    """Return pairs (smaller, greater) to put in order, after which the middle one of the last three is the median.
+    """Return the comparisons (smaller, greater) of a network that selects the median of values.
 
-    Of more than half of the values the least and the greatest are not the median: they are left out
-    for the next one, and so on.
+    Among any group of more than half of the values, the least and the greatest cannot be the
+    median: they are replaced by the next value, until three values are left; the middle one is the
+    median.
     """
     active, waiting = list(range(number // 2 + 2)), list(range(number // 2 + 2, number))
     pairs = []
@@ -36,50 +38,61 @@ _MIDDLE = int(_PAIRS[-1, 0])
 
 
 @compiled()
-def _filter(volume, found, pairs, middle):
-    """Fill `found` with the medians of `volume`, both (z, x, y); at the borders the border itself is the neighbour."""
+def _gather(window, line, volume, z, x, first, width):
+    """Fill `window` (27, lane) with the neighbours of `width` voxels of a row from `first` on."""
+    nz, nx, ny = volume.shape
+    row = 0
+    for dz in range(-1, 2):
+        for dx in range(-1, 2):
+            whole = volume[min(max(z + dz, 0), nz - 1), min(max(x + dx, 0), nx - 1)]
+            line[0] = whole[max(first - 1, 0)]
+            for lane in range(width):
+                line[lane + 1] = whole[first + lane]
+            line[width + 1] = whole[min(first + width, ny - 1)]
+            for dy in range(3):
+                for lane in range(_LANES):
+                    window[row, lane] = line[lane + dy]
+                row += 1
+
+
+@compiled()
+def _order(window, pairs):
+    """Apply the comparisons of a network to all lanes of `window`."""
+    for pair in range(pairs.shape[0]):
+        smaller, greater = window[pairs[pair, 0]], window[pairs[pair, 1]]
+        for lane in range(_LANES):
+            a, b = smaller[lane], greater[lane]
+            smaller[lane] = a if a < b else b
+            greater[lane] = b if a < b else a
+
+
+@compiled()
+def _filter(volume, medians, pairs, middle):
+    """Fill `medians` with those of `volume`, both (z, x, y); the border is repeated beyond it."""
     nz, nx, ny = volume.shape
     window, line = np.zeros((27, _LANES), np.float32), np.zeros(_LANES + 2, np.float32)
     for z in range(nz):
         for x in range(nx):
             for first in range(0, ny, _LANES):
                 width = min(_LANES, ny - first)
-                row = 0
-                for dz in range(-1, 2):
-                    for dx in range(-1, 2):
-                        whole = volume[min(max(z + dz, 0), nz - 1), min(max(x + dx, 0), nx - 1)]
-                        line[0] = whole[max(first - 1, 0)]
-                        for lane in range(width):
-                            line[lane + 1] = whole[first + lane]
-                        line[width + 1] = whole[min(first + width, ny - 1)]
-                        for dy in range(3):
-                            for lane in range(_LANES):
-                                window[row, lane] = line[lane + dy]
-                            row += 1
-                for pair in range(pairs.shape[0]):
-                    smaller, greater = window[pairs[pair, 0]], window[pairs[pair, 1]]
-                    for lane in range(_LANES):
-                        a, b = smaller[lane], greater[lane]
-                        smaller[lane] = a if a < b else b
-                        greater[lane] = b if a < b else a
+                _gather(window, line, volume, z, x, first, width)
+                _order(window, pairs)
                 for lane in range(width):
-                    found[z, x, first + lane] = window[middle, lane]
+                    medians[z, x, first + lane] = window[middle, lane]
 
 
 def median_of_neighbours(volume: np.ndarray) -> np.ndarray:
-    """
-    Return the median of the 3 neighbours along every axis, the voxel included: of 27 in a volume.
+    """Return the median over 3 voxels along every axis: of 27 in a volume.
 
     Parameters
     ----------
     volume : numpy.ndarray
-        With up to three axes; of more SciPy makes it, many times slower.
+        With up to three axes; for more axes SciPy's filter is used, which is many times slower.
 
     Returns
     -------
     numpy.ndarray, float32
-        At the borders the border itself is the neighbour, as in SciPy's ``median_filter(volume,
-        3)``.
+        The border is repeated beyond it, as in SciPy's ``median_filter(volume, 3)``.
 
     Examples
     --------
@@ -93,7 +106,7 @@ def median_of_neighbours(volume: np.ndarray) -> np.ndarray:
 
         return median_filter(volume, 3)
     whole = volume.reshape((1,) * (3 - volume.ndim) + volume.shape)
-    found = np.empty_like(whole)
+    medians = np.empty_like(whole)
     if volume.size:
-        _filter(whole, found, _PAIRS, _MIDDLE)
-    return found.reshape(volume.shape)
+        _filter(whole, medians, _PAIRS, _MIDDLE)
+    return medians.reshape(volume.shape)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which pixels of a projection, and which voxels of a volume, are specimen."""
+"""Masks of the specimen: pixels of projections, and voxels of a volume."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hyperspy_multitomo import parameters
-from hyperspy_multitomo.composition.dask_blocks import is_lazy
-from hyperspy_multitomo.composition.particle.edge_spread import checked_total, searched, table_of
-from hyperspy_multitomo.composition.particle.value_table import ValueTable, dividing
+from hyperspy_multitomo.composition.dask_blocks import as_array, is_lazy
+from hyperspy_multitomo.composition.particle.edge_spread import (
+    checked_total,
+    search_threshold,
+    table_of,
+)
+from hyperspy_multitomo.composition.particle.value_table import ValueTable, threshold_between_values
 from hyperspy_multitomo.machine.notices import warn
 
 __all__ = ["particle_mask", "specimen_mask"]
 
 
 def particle_mask(total: ArrayLike, method: str | float | ArrayLike = "auto") -> np.ndarray:
-    """
-    Tell the voxels of the particle from the empty ones around it.
+    """Return the mask of the particle in a volume.
 
     Parameters
     ----------
@@ -25,41 +28,41 @@ def particle_mask(total: ArrayLike, method: str | float | ArrayLike = "auto") ->
         Sum over the elements of the reconstructed signal, best of X_e/f_e, counts over response: 0
         in vacuum, in any unit. NumPy or dask.
     method : "auto", "esf", "otsu", float or array_like of bool, default "auto"
-        ``"esf"`` is the level on which the particle's volume depends least, the edge-spread
-        function's; where the volume is noisy, voxels are judged by the median of their neighbours
-        (see `hyperspy_multitomo.composition.particle.edge_spread.edge_spread`).
-        ``"otsu"`` parts the histogram of `total` in two classes of least variance. ``"auto"`` is
-        ``"esf"`` where that is unambiguous, else ``"otsu"`` with a warning. A number is a threshold
-        in the unit of `total`, itself outside the particle; a boolean array of the shape of `total`
-        is returned as it is.
+        ``"esf"`` is the threshold of the edge-spread function, on which the particle's volume
+        depends least; a noisy volume is first filtered by a median (see
+        `hyperspy_multitomo.composition.particle.edge_spread.edge_spread`). ``"otsu"`` divides the
+        histogram of `total` into two classes of least variance. ``"auto"`` is ``"esf"`` where that
+        is unambiguous, else ``"otsu"`` with a warning. A number is a threshold in the unit of
+        `total`: voxels above it are inside. A boolean array of the shape of `total` is returned
+        unchanged.
 
     Returns
     -------
     array of bool
-        True inside the particle; the shape of `total`, and a dask array where that is one.
+        True inside the particle; of the shape of `total`, and a dask array if that is one.
 
     Raises
     ------
     ValueError
-        If nothing in `total` is positive, if it is not finite, if ``"esf"`` is ambiguous, if the
-        threshold is no number from 0 up or leaves no voxel, or the mask is of another shape. With a
-        number, what a dask array holds is not looked at before it is computed.
+        If `total` has no positive voxel or is not finite, if ``"esf"`` is ambiguous, if the
+        threshold is not a number from 0 up or leaves no voxel, or if the mask has another shape.
+        With a number, the values of a dask array are not checked.
 
     Warns
     -----
     UserWarning
-        If ``"auto"`` takes Otsu's threshold, if that is below 0, so that negative voxels count as 0
-        for it, and if all voxels are equal.
+        If ``"auto"`` uses Otsu's threshold, if that is below 0 (negative voxels are then taken as
+        0), and if all voxels are equal.
 
     Notes
     -----
-    A dask array is read two or three times for ``"esf"`` and ``"auto"``, once for ``"otsu"``, each
-    time block by block, and the threshold is the same as in memory, since both come from a table of
-    the values, rounded to 14 bits (6e-5 of each).
+    A dask array is read block by block, two or three times for ``"esf"`` and ``"auto"``, once for
+    ``"otsu"``. The threshold is the same as for NumPy arrays, because both use a table of the
+    values, rounded to 14 bits (relative error 6e-5).
 
     References
     ----------
-    Yuan et al. (2021), "edge spread function" (composition from EDS and HAADF by HEBT).
+    Y. Yuan et al., Ultramicroscopy 220 (2021) 113166 (edge-spread function).
     N. Otsu, IEEE Trans. Syst. Man Cybern. 9 (1979) 62, doi:10.1109/TSMC.1979.4310076.
 
     Examples
@@ -76,8 +79,11 @@ def particle_mask(total: ArrayLike, method: str | float | ArrayLike = "auto") ->
 def mask_and_voxels(
     total: ArrayLike, method: str | float | ArrayLike = "auto"
 ) -> tuple[np.ndarray, int | None]:
-    """Return the mask and its number of voxels, None where only one more pass over a dask array would tell it."""
-    total = checked_total(total)
+    """Return the mask and its number of voxels.
+
+    That is None where it would need another pass over a dask array.
+    """
+    volume = checked_total(total)
     if isinstance(method, str):
         if method not in ("auto", "esf", "otsu"):
             raise ValueError(
@@ -85,22 +91,22 @@ def mask_and_voxels(
                 "boolean mask"
             )
         return (
-            _above_otsu(total, table_of(total))
+            _above_otsu(volume, table_of(volume))
             if method == "otsu"
-            else _above_edge_spread(total, method == "auto")
+            else _above_edge_spread(volume, method == "auto")
         )
     if np.ndim(method) == 0 and not isinstance(method, bool | np.bool_):
         expected = "a number from 0 up, 'auto', 'esf', 'otsu', or a boolean mask"
         level = parameters.number("threshold", method, expected)
         if level < 0:
             raise ValueError(f"threshold={method!r} must be {expected}: the vacuum is 0")
-        inside = total > level
+        inside = volume > level
     else:
-        inside = method if is_lazy(method) else np.asarray(method)
-        if inside.dtype != bool or inside.shape != total.shape:
+        inside = as_array(method)
+        if inside.dtype != bool or inside.shape != volume.shape:
             raise ValueError(
                 f"the mask is {inside.dtype} of shape {inside.shape}; it has to be bool of the "
-                f"volume's shape {total.shape}"
+                f"volume's shape {volume.shape}"
             )
     if is_lazy(inside):
         return inside, None
@@ -113,20 +119,19 @@ def mask_and_voxels(
 
 
 def specimen_mask(haadf: ArrayLike, fraction: float = 0.05) -> np.ndarray:
-    """
-    Choose generously the pixels that hold specimen: all but the background.
+    """Return a generous mask of the specimen in projections: all pixels but the background.
 
-    A pixel counts if its HAADF signal, smoothed by one pixel, exceeds `fraction` of the 99th
-    percentile of the whole series. One level for all tilts, far below what Otsu's method would
-    choose: a lamella that fills the view keeps every pixel, its thin or light regions too. The
-    HAADF has to be near zero in vacuum: take off an offset of the detector before.
+    A pixel is inside if its HAADF signal, smoothed by one pixel, exceeds `fraction` of the 99th
+    percentile of the whole series. The level is the same for all tilts and far below Otsu's: of a
+    lamella that fills the view every pixel is inside, also thin or light regions. The HAADF has to
+    be near zero in vacuum: subtract an offset of the detector first.
 
     Parameters
     ----------
     haadf : array_like (tilt, x, y)
         HAADF projections, zero in vacuum.
     fraction : float, default 0.05
-        Level as a part of the 99th percentile, between 0 and 1.
+        Level as a fraction of the 99th percentile, between 0 and 1.
 
     Returns
     -------
@@ -139,8 +144,8 @@ def specimen_mask(haadf: ArrayLike, fraction: float = 0.05) -> np.ndarray:
 
     References
     ----------
-    The level is the one at which R. Huber et al., Nanoscale 11 (2019) 5617, doi:10.1039/C8NR09058K,
-    set the background to zero.
+    R. Huber et al., Nanoscale 11 (2019) 5617, doi:10.1039/C8NR09058K, set the background to zero
+    below the same level.
 
     Examples
     --------
@@ -172,7 +177,7 @@ def specimen_mask(haadf: ArrayLike, fraction: float = 0.05) -> np.ndarray:
 
 
 def _above_edge_spread(total, otherwise_otsu: bool) -> tuple[np.ndarray, int]:
-    found = searched(total)
+    found = search_threshold(total)
     curve = found.curve
     if not curve.ambiguous:
         return found.volume > curve.value, found.table.above(curve.value).size
@@ -201,15 +206,15 @@ def _above_otsu(total, table: ValueTable) -> tuple[np.ndarray, int]:
 
 
 def _above(total, table: ValueTable, level: float) -> tuple[np.ndarray, int]:
-    level = dividing(level)
+    level = threshold_between_values(level)
     return total > level, table.above(level).size
 
 
 def otsu_level(table: ValueTable) -> tuple[float, str]:
-    """Return Otsu's threshold of values of which some are positive, and what has to be said of it, if anything.
+    """Return Otsu's threshold of values of which some are positive, and a remark or "".
 
-    A threshold below 0, which is the vacuum, would part the negative voxels from all others: then
-    these count as 0.
+    A threshold below 0, the level of the vacuum, would only separate negative voxels: then these
+    are taken as 0.
     """
     if table.low == table.high:
         return 0.0, f"all voxels are {table.high:.4g}, so that all of them count as particle"

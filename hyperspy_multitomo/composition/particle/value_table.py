@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A volume as the table of its rounded values and their numbers: what a threshold needs, in one pass over blocks of any size."""
+"""Histogram of the rounded values of a volume, for thresholds, in one pass over its blocks."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 
 from hyperspy_multitomo.machine.compiling import compiled
 
-__all__ = ["ValueTable", "dividing"]
+__all__ = ["ValueTable", "threshold_between_values"]
 
-# Values are rounded to 14 significant bits: the other ten of a float32 are left out. Keys are those
-# bits with a sign.
+# Values are rounded to 14 significant bits: the other ten of a float32 are dropped. Keys are the
+# remaining bits with a sign.
 _BITS = 10
 _STEP, _HALF = 1 << _BITS, 1 << (_BITS - 1)
 _ZERO = 1 << (31 - _BITS)
 _INFINITE = 0x7F800000 >> _BITS
-# Voxels that are counted in 32 bits.
+# Number of voxels that can be counted in 32 bits.
 _MOST = 1 << 31
 
 
@@ -32,11 +32,9 @@ def _count(words, table):
 
 @dataclass(frozen=True, eq=False)
 class ValueTable:
-    """
-    The values of a volume, rounded to 14 significant bits (6e-5 of each), and how many voxels have each.
+    """Histogram of a volume over its values, rounded to 14 significant bits (relative error 6e-5).
 
-    Tables of blocks add up to that of the volume, so that what is read from it is the same however
-    the volume is cut.
+    Tables of blocks add up to that of the volume, so that results do not depend on the blocks.
 
     Attributes
     ----------
@@ -74,7 +72,7 @@ class ValueTable:
 
     @classmethod
     def sum(cls, tables: Sequence[ValueTable]) -> ValueTable:
-        """Return the table of several blocks together."""
+        """Return the table of several blocks."""
         if len(tables) == 1:
             return tables[0]
         keys, where = np.unique(
@@ -105,22 +103,22 @@ class ValueTable:
         return float(self.values[-1])
 
     def above(self, level: float) -> ValueTable:
-        """Return the part of the values above a level."""
+        """Return the table of the values above a level."""
         keep = self.values > level
         return ValueTable(self.keys[keep], self.counts[keep])
 
     def up_to(self, level: float) -> ValueTable:
-        """Return the part of the values up to a level, itself included."""
+        """Return the table of the values up to and including a level."""
         keep = self.values <= level
         return ValueTable(self.keys[keep], self.counts[keep])
 
     def from_levels_on(self, levels: np.ndarray) -> np.ndarray:
-        """Return how many voxels have at least each level."""
+        """Return the number of voxels at or above each level."""
         below = np.concatenate([[0], np.cumsum(self.counts)])
         return self.size - below[np.searchsorted(self.values, levels)]
 
     def quantile(self, part: float) -> float:
-        """Return the value below which a part of the voxels lies, interpolated between neighbours as NumPy does."""
+        """Return a quantile of the voxels, `part` from 0 to 1, interpolated as NumPy does."""
         rank = part * (self.size - 1)
         ends = np.cumsum(self.counts)
         values = self.values
@@ -131,7 +129,7 @@ class ValueTable:
         return float(lower + (rank - np.floor(rank)) * (upper - lower))
 
     def clipped(self, top: float) -> ValueTable:
-        """Return the table where values above `top` are `top`, rounded itself."""
+        """Return the table with values above `top` set to `top`, which is rounded as well."""
         key = ValueTable.of(np.array([top])).keys
         low = self.keys < key
         return ValueTable(
@@ -139,26 +137,32 @@ class ValueTable:
         )
 
     def without_negatives(self) -> ValueTable:
-        """Return the table where values below 0 are 0."""
+        """Return the table with values below 0 set to 0."""
         keys, where = np.unique(np.maximum(self.keys, 0), return_inverse=True)
         return ValueTable(keys, np.bincount(where, weights=self.counts).astype(np.int64))
 
     def otsu(self) -> float:
-        """Return Otsu's threshold, with 256 bins between the least and the greatest value, which have to differ."""
+        """Return Otsu's threshold from 256 bins; there have to be two different values."""
         from skimage.filters import threshold_otsu
 
         counts, edges = np.histogram(self.values, 256, weights=self.counts.astype(np.float64))
         return float(threshold_otsu(hist=(counts, (edges[:-1] + edges[1:]) / 2)))
 
 
-def dividing(level: float) -> float:
-    """Return the number next to a level that no rounding takes voxels across: as many are above it as a table says."""
+def threshold_between_values(level: float) -> float:
+    """Return a threshold next to a level above which a volume and its table have equal voxels.
+
+    It lies between two rounded values, so that rounding takes no voxel across it.
+    """
     key = ValueTable.of(np.array([level])).keys[0]
     key = key if _value(key * _STEP) > level else key + 1
     return float(_value(key * _STEP - _HALF - (key > 0)))
 
 
 def _value(words: np.ndarray) -> np.ndarray:
-    """Return the float32 values, as float64, whose bits but for the sign are those of the size of signed integers."""
+    """Return the float32 values, as float64, whose bits are given as signed integers.
+
+    The absolute value has the bits of the float's absolute value.
+    """
     sizes = np.abs(words).astype(np.uint32).view(np.float32).astype(np.float64)
     return np.where(np.asarray(words) < 0, -sizes, sizes)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Response ratios: the fit of the HAADF by the maps, its equations, and how good it is."""
+"""Response ratios: the fit of the HAADF by the maps, its equations, and its quality."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Normal equations of h = P r over blocks of pixels, on shifted grids, with the noise covariance of the counts in them."""
+"""Normal equations of h = P r over blocks of pixels, with the noise covariance of the counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hyperspy_multitomo.composition.response.regression import NormalEquations, 
 
 __all__ = ["block_equations", "explained_blocks"]
 
-# Shifted grids of blocks along each direction.
+# Number of shifted grids of blocks along each direction.
 GRIDS = 2
 
 
@@ -29,11 +29,10 @@ def block_equations(
     weights: np.ndarray | None = None,
     tile: tuple[int, int] | None = None,
 ) -> NormalEquations:
-    """
-    Sum the weighted normal equations of every tilt, or of every tile of every tilt.
+    """Return the weighted normal equations of every tilt, or of every tile of every tilt.
 
-    Without weights they are the mean over shifted grids of blocks, which makes the result depend
-    less on where core and shell happen to be cut.
+    Without weights they are the mean over shifted grids of blocks, so that the result depends less
+    on where blocks cut core and shell.
 
     Parameters
     ----------
@@ -43,7 +42,7 @@ def block_equations(
     blocks : BlockSums
         Of these arrays.
     weights : numpy.ndarray (block,), optional
-        1 if not given.
+        1 by default.
     tile : tuple of int, optional
         Size (x, y) of the tiles in px, whole blocks; see `bootstrap_tile`.
 
@@ -56,9 +55,9 @@ def block_equations(
     if tile is not None:
         maps, haadf, mask = in_tiles(maps, tile), in_tiles(haadf, tile), in_tiles(mask, tile)
         spread = None if spread is None else in_tiles(spread, (tile[0] // side, tile[1] // side))
-        held = (mask if spread is None else spread).any(axis=(1, 2))
-        maps, haadf, mask = maps[:, held], haadf[held], mask[held]
-        spread = None if spread is None else spread[held]
+        used = (mask if spread is None else spread).any(axis=(1, 2))
+        maps, haadf, mask = maps[:, used], haadf[used], mask[used]
+        spread = None if spread is None else spread[used]
     steps = [0] if weights is not None else sorted({round(side * k / GRIDS) for k in range(GRIDS)})
     groups, channels = len(mask), len(maps)
     gram, cross = np.zeros((groups, channels, channels)), np.zeros((groups, channels))
@@ -81,7 +80,7 @@ def explained_blocks(
     blocks: BlockSums,
     prior_matrix: np.ndarray | None,
 ) -> np.ndarray:
-    """Find the blocks that the maps explain: 1 for these, 0 for those that are far brighter, (block,)."""
+    """Return 1 for blocks that the maps explain, 0 for those that are far brighter, (block,)."""
 
     def fit(weights: np.ndarray) -> np.ndarray:
         return blocks.counts @ block_equations(maps, haadf, mask, blocks, weights).solve(

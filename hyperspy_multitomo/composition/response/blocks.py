@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Projections summed to blocks of pixels, with the covariance of the noise that the blocks carry."""
+"""Sums of projections over blocks of pixels, and the covariance of their noise."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 
-# Fewer blocks than these cannot tell elements apart nor show where the model fails.
+# Least number of blocks, in all and per tilt, to distinguish elements and to show where the model
+# fails.
 FEWEST_BLOCKS = 48
 FEWEST_BLOCKS_PER_TILT = 4
-# A bootstrap over fewer tilts says little; then it draws from parts of the views, about so many in
-# all.
+# With fewer tilts, the bootstrap draws from parts of the views instead, about this many in all.
 FEWEST_TILTS = 8
 PARTS = 32
 
 
 @dataclass(frozen=True)
 class BlockSums:
-    """
-    Sums over the masked pixels of every block that holds any; blocks are listed tilt after tilt.
+    """Sums over the masked pixels of every block with any; blocks are in the order of the tilts.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class BlockSums:
         return self.place // (self.grid[1] * self.grid[2])
 
     def as_map(self, values: np.ndarray) -> np.ndarray:
-        """Lay values (block,) out as (tilt, x, y), NaN where no pixel is masked in."""
+        """Return values (block,) as a map (tilt, x, y), NaN where no pixel is in the mask."""
         laid = np.full(self.grid, np.nan, np.float32)
         laid.flat[self.place] = values
         return laid
@@ -58,9 +58,10 @@ def sum_blocks(
     side: int,
     offset: tuple[int, int] = (0, 0),
 ) -> BlockSums:
-    """Sum maps (channel, tilt, x, y) and haadf (tilt, x, y) over the masked pixels of blocks of `side` pixels.
+    """Sum maps (channel, tilt, x, y) and haadf (tilt, x, y) over the masked pixels of blocks.
 
-    The grid of the blocks begins `offset` pixels before the first pixel, along x and y.
+    Blocks have a side of `side` pixels; their grid begins `offset` pixels before the first pixel,
+    along x and y.
     """
     pixels = _block_sum(mask, side, offset=offset)
     used = pixels > 0
@@ -75,8 +76,7 @@ def sum_blocks(
 
 
 def block_side(counts: float, mask: np.ndarray, min_counts: float) -> tuple[int, bool]:
-    """
-    Find the smallest side whose mean masked block holds `min_counts` of the weakest element.
+    """Find the smallest side whose mean masked block holds `min_counts` of the weakest element.
 
     Parameters
     ----------
@@ -90,11 +90,11 @@ def block_side(counts: float, mask: np.ndarray, min_counts: float) -> tuple[int,
     side : int
         Pixels.
     capped : bool
-        True where a larger side was needed but would have left too few blocks.
+        True if a larger side is needed but would leave too few blocks.
     """
     fewest = max(FEWEST_BLOCKS, FEWEST_BLOCKS_PER_TILT * len(mask))
-    # Scaled maps may be so small that no block would hold enough: begin where a view full of
-    # specimen has enough blocks.
+    # Counts of scaled maps may be so small that no block has enough: the largest side is that for
+    # which a view full of specimen has enough blocks.
     largest = max(mask.shape[1:])
     while (
         largest > 1
@@ -122,29 +122,28 @@ def noise_covariance(
     block_weights: np.ndarray | None = None,
     haadf: np.ndarray | None = None,
 ) -> np.ndarray:
-    """
-    Measure, per tilt, the covariance of the pixel noise between channels, summed over the masked pixels.
+    """Measure the covariance of the pixel noise between channels, summed over masked pixels.
 
-    The mixed difference d = p(x, y) - p(x+1, y) - p(x, y+1) + p(x+1, y+1) is blind to any image
-    f(x) + g(y), the gradients of the specimen among them, and carries four pixels' noise: <d d'>/4
-    is the noise covariance of one pixel. Nothing is assumed about its law, so the maps may be net
-    counts, scaled or correlated with one another (lines that overlap); only noise that is
-    correlated between pixels (smoothed maps) escapes.
+    The mixed difference d = p(x, y) - p(x+1, y) - p(x, y+1) + p(x+1, y+1) is 0 for any image f(x) +
+    g(y), e.g. gradients of the specimen, and has the noise of four pixels: <d d'>/4 is the noise
+    covariance of one pixel. Nothing is assumed about its distribution, so the maps may be net
+    counts, scaled, or correlated with one another (overlapping lines); only noise that is
+    correlated between pixels (smoothed maps) is not measured.
 
-    At many counts the edges of the specimen exceed the noise in d. They do so in the HAADF h = r'p
-    too: with c the same products of d with the differences of the HAADF, (P'P - N) r = P'h - c
-    holds for noise and edges alike.
+    At many counts the edges of the specimen exceed the noise in d. They also do in the HAADF h =
+    r'p: with c the same products of d with the differences of the HAADF, (P'P - N) r = P'h - c is
+    valid for noise and edges.
 
     Parameters
     ----------
     maps : numpy.ndarray (channel, tilt, x, y)
     mask : numpy.ndarray of bool (tilt, x, y)
     side : int, default 1
-        Side of the blocks that `block_weights` belong to, px.
+        Side of the blocks of `block_weights`, px.
     block_weights : numpy.ndarray (tilt, block x, block y), optional
-        Weights of the blocks in the sum; 1 if not given.
+        Weights of the blocks in the sum; 1 by default.
     haadf : numpy.ndarray (tilt, x, y), optional
-        For c, which is then one more column.
+        For c, which is then an additional column.
 
     Returns
     -------
@@ -158,7 +157,7 @@ def noise_covariance(
             spread = np.repeat(np.repeat(block_weights[t], side, axis=0), side, axis=1)
             weights *= spread[: weights.shape[0], : weights.shape[1]]
         images = maps[:, t] if haadf is None else np.concatenate([maps[:, t], haadf[None, t]])
-        differences, cells, variance = _differences(images.astype(np.float64), weights)
+        differences, cells, variance = _mixed_differences(images.astype(np.float64), weights)
         if cells.sum() > 0:
             covariance[t] = (
                 (differences[:channels] * cells)
@@ -170,15 +169,14 @@ def noise_covariance(
 
 
 def noise_correlation(maps: np.ndarray, mask: np.ndarray) -> float:
-    """
-    Say how far the noise of neighbouring pixels is correlated, 0 where it is independent.
+    """Return the correlation of the noise of neighbouring pixels, 0 for independent noise.
 
     Neighbouring mixed differences (see `noise_covariance`) share half of their pixels, so that
-    independent noise correlates them by -1/2; what lies above is returned, for the direction where
-    it is most and the map where it is least, as smoothing touches all maps and the specimen's own
-    sharp features the strongest only. A Gaussian of 0.6, 0.8 and 3.4 px gives 0.35, 0.7 and 1.4,
-    linear interpolation half a pixel off 0.5, counts as recorded less than 0.1 (up to 30 per pixel;
-    beyond that the specimen itself exceeds its noise, and reaches 0.7 in images of 24 px).
+    independent noise correlates them by -1/2. The excess over that is returned: the largest of the
+    directions, and the smallest of the maps, because smoothing affects all maps and sharp features
+    of the specimen only the strongest. A Gaussian of 0.6, 0.8 and 3.4 px gives 0.35, 0.7 and 1.4,
+    linear interpolation by half a pixel 0.5, recorded counts less than 0.1 (up to 30 per pixel;
+    beyond that the specimen exceeds its noise, and reaches 0.7 in images of 24 px).
 
     Parameters
     ----------
@@ -188,14 +186,15 @@ def noise_correlation(maps: np.ndarray, mask: np.ndarray) -> float:
     Returns
     -------
     float
-        Between about 0 and 3/2; 0 where there are too few pixels to tell.
+        Between about 0 and 3/2; 0 if there are too few pixels.
     """
     excess = [_correlation_excess(channel.astype(np.float64), mask) for channel in maps]
     return max(0.0, min(excess))
 
 
 def _correlation_excess(images: np.ndarray, mask: np.ndarray) -> float:
-    """Return the largest correlation of neighbouring differences along x or y, less that of independent noise."""
+    """Return the largest correlation of differences along x or y, less that of white noise."""
+    neighbours: tuple[tuple[tuple, tuple], ...]
     if min(mask.shape[1:]) > 1:
         inside = mask[:, :-1, :-1] & mask[:, 1:, :-1] & mask[:, :-1, 1:] & mask[:, 1:, 1:]
         difference = (
@@ -222,19 +221,18 @@ def _correlation_excess(images: np.ndarray, mask: np.ndarray) -> float:
 
 
 def bootstrap_tile(mask: np.ndarray, side: int) -> tuple[int, int] | None:
-    """
-    Return the size of the parts of a view that a bootstrap draws from where there are too few tilts, else None.
+    """Return the size of the parts of a view that a bootstrap draws from if tilts are too few.
 
     Parameters
     ----------
     mask : numpy.ndarray of bool (tilt, x, y)
     side : int
-        Side of the blocks, px; a part holds whole blocks.
+        Side of the blocks, px; a part has whole blocks.
 
     Returns
     -------
     tuple of int (x, y) or None
-        px.
+        px; None if there are enough tilts.
     """
     tilts, *size = mask.shape
     if tilts >= FEWEST_TILTS:
@@ -246,7 +244,7 @@ def bootstrap_tile(mask: np.ndarray, side: int) -> tuple[int, int] | None:
 
 
 def in_tiles(images: np.ndarray, tile: tuple[int, int]) -> np.ndarray:
-    """Cut (..., tilt, x, y) to (..., tilt and tile, tile x, tile y), filled up with zeros at the far ends."""
+    """Return (..., tilt, x, y) as tiles (..., tilt * tile, x, y), padded with zeros at the end."""
     *leading, width, height = images.shape
     across, along = (-(-length // part) for length, part in zip((width, height), tile, strict=True))
     filled = np.zeros((*leading, across * tile[0], along * tile[1]), images.dtype)
@@ -255,8 +253,15 @@ def in_tiles(images: np.ndarray, tile: tuple[int, int]) -> np.ndarray:
     return cut.reshape(*leading[:-1], leading[-1] * across * along, *tile)
 
 
-def _differences(images: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return the differences (channel, cell), the weights of the cells and the number of pixel variances in one."""
+def _mixed_differences(
+    images: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the differences (channel, cell), their weights (cell,), and their variance.
+
+    The variance is in units of that of a pixel.
+    """
+    corners: tuple[tuple, ...]
+    signs: tuple[int, ...]
     if min(weights.shape) > 1:
         corners = (
             np.s_[..., :-1, :-1],
@@ -266,14 +271,15 @@ def _differences(images: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, n
         )
         signs, variance = (1, -1, -1, 1), 4.0
     else:
-        # A single line of pixels: second differences, blind to gradients, 1 + 4 + 1 variances.
+        # A single line of pixels: second differences, 0 for gradients, have 1 + 4 + 1 variances.
         images, weights = images.reshape(len(images), -1), weights.ravel()
         corners, signs, variance = (
             (np.s_[..., :-2], np.s_[..., 1:-1], np.s_[..., 2:]),
             (1, -2, 1),
             6.0,
         )
-    difference = sum(sign * images[corner] for sign, corner in zip(signs, corners, strict=True))
+    terms = (sign * images[corner] for sign, corner in zip(signs, corners, strict=True))
+    difference = functools.reduce(np.add, terms)
     cells = np.minimum.reduce([weights[corner] for corner in corners])
     return difference.reshape(len(images), -1), cells.ravel(), variance
 
@@ -281,7 +287,7 @@ def _differences(images: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, n
 def _block_sum(
     images: np.ndarray, side: int, mask: np.ndarray | None = None, offset: tuple[int, int] = (0, 0)
 ) -> np.ndarray:
-    """Sum (tilt, x, y) over blocks, in float64, tilt by tilt; the first and the last block of a row may be narrower."""
+    """Sum (tilt, x, y) over blocks in float64; the first and last block of a row may be narrow."""
     tilts, width, height = images.shape
     left, top = offset
     grid = (tilts, -(-(width + left) // side), -(-(height + top) // side))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Response ratios: how much HAADF signal goes with one count of each element."""
+"""Fit of response ratios: HAADF signal per count of each element."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from hyperspy_multitomo.composition.response.blocks import (
     noise_covariance,
     sum_blocks,
 )
-from hyperspy_multitomo.composition.response.fit_quality import assess, deviation, doubts
+from hyperspy_multitomo.composition.response.fit_quality import assess, deviation, fit_warnings
 from hyperspy_multitomo.composition.response.neighbours import instrument_equations
 from hyperspy_multitomo.composition.response.ratios import ResponseRatios
 from hyperspy_multitomo.composition.response.regression import (
+    ErrorsInVariables,
     check_independent,
     prior_terms,
     significant_ratios,
@@ -56,23 +57,22 @@ def fit_response_ratios(
     n_bootstrap: int = 200,
     seed: int | None = 0,
 ) -> ResponseRatios:
-    """
-    Fit h = sum_e r_e p_e, r_e >= 0, to the pixels of all tilts, or of a single view.
+    """Fit h = sum_e r_e p_e, r_e >= 0, to the pixels of all tilts, or of a single view.
 
-    Counts are noisy regressors, which biases plain least squares towards 0. Either method removes
-    that, as long as the noise is independent from pixel to pixel: fit before the maps are smoothed
-    or resampled.
+    Counts are noisy regressors, which biases ordinary least squares towards 0. Both methods are
+    unbiased as long as the noise is independent from pixel to pixel: fit before the maps are
+    smoothed or resampled.
 
-    ``"blocks"`` sums the pixels to blocks with enough counts and takes the noise covariance of the
-    counts, measured from the differences between neighbouring pixels, off the normal equations:
+    ``"blocks"`` sums the pixels to blocks with enough counts and subtracts the noise covariance of
+    the counts, measured from differences between neighbouring pixels, from the normal equations:
     (P'P - N) r = P'h - c, with c the same differences of the HAADF, so that edges and grains are
-    not taken for noise. It is for maps of any scale. Grains smaller than the blocks blur into each
-    other. Every block counts alike.
+    not taken for noise. Maps may have any scale. Grains smaller than the blocks are averaged. All
+    blocks have the same weight.
 
-    ``"poisson"`` stays at the pixels: what multiplies h - r'p there is the counts predicted from
-    the neighbouring pixels, so that the noise drops out whatever its law, and the Poisson variance
-    of the gross counts weighs the pixels. It is the better one on counts: for small or mixed
-    phases, for few counts, and beside one very weak element.
+    ``"poisson"`` uses single pixels: h - r'p is multiplied by counts predicted from the
+    neighbouring pixels, so that the noise drops out whatever its distribution, and pixels are
+    weighted by the Poisson variance of the gross counts. It is better for counts: for small or
+    mixed phases, for few counts, and with one very weak element.
 
     Parameters
     ----------
@@ -83,37 +83,36 @@ def fit_response_ratios(
     elements : sequence of str
         Names of the channels.
     method : {"blocks", "poisson"}, default "blocks"
-        See above and the notes.
+        See above and Notes.
     gross : array_like (channel, tilt, x, y), optional
-        For ``"poisson"``: counts as recorded, background included, of which `maps` are the net
-        part. By default the maps themselves, which then have to be counts.
+        For ``"poisson"``: recorded counts with the background, of which `maps` are the net counts.
+        By default the maps themselves, which then have to be counts.
     window_share : array_like (channel, tilt), optional
-        For ``"poisson"``: gross = window_share * maps + background on average; 1 if not given.
+        For ``"poisson"``: gross = window_share * maps + background on average; 1 by default.
     gains : array_like (tilt,) or (channel, tilt), optional
-        What the maps were multiplied by on recording (live time, shadowing): counts = gain x model.
-        1 if not given.
+        Factors on the recorded maps (live time, shadowing): counts = gain x model. 1 by default.
     haadf_gains : array_like (tilt,), optional
         The same for the HAADF.
     mask : array_like of bool (tilt, x, y) or (x, y), optional
-        Pixels to use. By default all but the background, see `specimen_mask`; never chosen by the
-        counts themselves.
+        Pixels to use. By default all but the background, see `specimen_mask`. It must not be
+        selected by the counts, which would bias the ratios.
     block_size : int, optional
-        Side of the blocks, px. By default the smallest whose mean holds `min_counts` of the weakest
-        element. R2 and the residuals are those of the blocks with either method.
+        Side of the blocks, px. By default the smallest for which the mean block has `min_counts` of
+        the weakest element. R2 and the residuals are those of the blocks with either method.
     min_counts : float, default 50
         Counts of the weakest element in the mean block.
     rest : bool, default False
-        Let the HAADF hold signal >= 0 that no map explains: blocks that are far brighter than the
-        model do not pull the ratios.
+        Allow HAADF signal >= 0 that no map explains: blocks that are much brighter than the model
+        are ignored.
     prior : mapping of str to float, optional
-        Expected relative ratios {element: q_e} of two elements or more, up to one common factor s
-        >= 0 that is fitted; for elements whose maps are too alike to be told apart. Adds the rows
+        Expected relative ratios {element: q_e} of two elements or more, up to a common factor s >=
+        0 that is fitted; for elements whose maps are too similar to be distinguished. Adds the rows
         prior_strength * sqrt(sum p_e^2) * (r_e - s q_e) = 0.
     prior_strength : float, default 1
-        1 weighs the prior of an element as much as all its data; 0.1 a hundredth of it.
+        With 1 the prior of an element has the weight of all its data, with 0.1 a hundredth of it.
     n_bootstrap : int, default 200
-        Resamplings for the standard errors; 0 gives NaN. They are of the tilts, or of parts of the
-        views where there are fewer than eight tilts.
+        Resamplings for the standard errors; 0 gives NaN. Tilts are resampled, or parts of the views
+        if there are fewer than eight tilts.
     seed : int or None, default 0
         Of the bootstrap.
 
@@ -131,25 +130,25 @@ def fit_response_ratios(
     Warns
     -----
     UserWarning
-        If R2 < 0.9, if a ratio comes out 0, if two elements cannot be told apart within the noise,
-        if the view is too small for blocks of `min_counts`, if the noise of neighbouring pixels
-        looks correlated (smoothed or resampled maps; never for maps of whole numbers).
+        If R2 < 0.9, if a ratio is 0, if two elements cannot be distinguished within the noise, if
+        the view is too small for blocks of `min_counts`, or if the noise of neighbouring pixels is
+        correlated (smoothed or resampled maps; never for maps of whole numbers).
 
     Notes
     -----
-    ``"poisson"`` treats gross ~ Poisson(share gain lambda + background) and h = r'lambda + noise.
-    Maximising the likelihood over the unknown lambda of every pixel as well is not consistent with
-    two or more elements (Neyman and Scott, 1948): their number grows with the data. Estimating
-    equations w_i z_i (h_i - r'p_i) are, if z_i and w_i do not hold the noise of pixel i; z_i is the
-    best linear prediction of p_i from means over its neighbours, and w_i the inverse variance of
-    h_i - r'p_i tempered by its mean. What the first stage fits to the noise is taken off with the
-    measured covariance. The variance of the maps decides on the efficiency alone; it may be off, as
-    it is for maps by the fit of overlapping lines.
+    The model of ``"poisson"`` is gross ~ Poisson(share gain lambda + background) and h = r'lambda +
+    noise. Maximum likelihood over r and the unknown lambda of every pixel is not consistent with
+    two or more elements (Neyman and Scott, 1948), because the number of unknowns grows with the
+    data. The estimating equations sum_i w_i z_i (h_i - r'p_i) = 0 are consistent if z_i and w_i do
+    not contain the noise of pixel i: z_i is the best linear prediction of p_i from means over its
+    neighbours, and w_i the inverse of the variance of h_i - r'p_i plus its mean. The noise that the
+    first stage fits is subtracted with the measured covariance. The variance of the maps affects
+    only the efficiency; it may be wrong, e.g. for maps from a fit of overlapping lines.
 
     Where the maps explain the HAADF, both methods estimate the same ratios. Where they do not
-    (diffraction, an element that is missing), each is a compromise of its own, outside the standard
-    errors of the other. Their bias and scatter on simulated series are tabulated in the
-    documentation (response ratios).
+    (diffraction, a missing element), the two compromises may differ by more than the standard
+    errors. Bias and scatter on simulated series are tabulated in the documentation (response
+    ratios).
 
     References
     ----------
@@ -161,7 +160,8 @@ def fit_response_ratios(
     --------
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
-    >>> expected = np.zeros((2, 3, 32, 32)); expected[0, :, 4:20, 4:28] = 5.0; expected[1, :, 12:28, 4:28] = 8.0
+    >>> expected = np.zeros((2, 3, 32, 32))
+    >>> expected[0, :, 4:20, 4:28] = 5.0; expected[1, :, 12:28, 4:28] = 8.0
     >>> haadf = 40.0 * expected[0] + 10.0 * expected[1]
     >>> ratios = fit_response_ratios(rng.poisson(expected), haadf, ["Au", "Ag"])
     >>> ratios.elements, ratios.values.round(-1)
@@ -204,7 +204,8 @@ def fit_response_ratios(
 
     weights = explained_blocks(chosen, haadf, mask, blocks, prior_matrix) if rest else None
     tile = bootstrap_tile(mask, side)
-    if method == "blocks":
+    equations: ErrorsInVariables
+    if variance is None:
         equations = block_equations(chosen, haadf, mask, blocks, weights, tile)
     else:
         fitted = (
@@ -240,18 +241,20 @@ def fit_response_ratios(
     kept = None if weights is None else np.nan_to_num(blocks.as_map(weights))
     noise = float(solution @ noise_covariance(chosen, mask, side, kept).sum(axis=0) @ solution)
     noise_part = noise / (deviation(blocks, weights) ** 2).sum()
-    for message in doubts(ratios, alike, noise_part, min_counts if capped else None, correlation):
+    for message in fit_warnings(
+        ratios, alike, noise_part, min_counts if capped else None, correlation
+    ):
         warn(message)
     return ratios
 
 
 def _pixels_of(blocks: np.ndarray, side: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Spread (tilt, block x, block y) over the pixels of the blocks."""
+    """Return values of blocks (tilt, block x, block y) for each pixel (tilt, x, y)."""
     return blocks.repeat(side, axis=1).repeat(side, axis=2)[:, : shape[1], : shape[2]]
 
 
 def _is_count(channel: np.ndarray) -> bool:
-    """Tell whether a map holds whole numbers from 0 up: then it has not been smoothed, resampled or scaled."""
+    """Return whether a map has only whole numbers from 0 up: not smoothed, resampled or scaled."""
     return bool((channel >= 0).all() and (channel == np.rint(channel)).all())
 
 
@@ -262,7 +265,10 @@ def _poisson_variance(
     gains: ArrayLike | None,
     elements: tuple[str, ...],
 ) -> np.ndarray:
-    """Return an unbiased estimate of the variance of maps/gains from the counts that were recorded, (channel, tilt, x, y)."""
+    """Return an unbiased estimate of the variance of maps/gains from the recorded counts.
+
+    It is (channel, tilt, x, y).
+    """
     if gross is None:
         counts = [_is_count(channel) for channel in maps]
         if not all(counts):
@@ -306,7 +312,7 @@ def _checked_series(
     gains: ArrayLike | None,
     haadf_gains: ArrayLike | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Validate the series and divide the gains out, which leaves both proportional to the specimen's mass."""
+    """Check the series and divide by the gains, so that both are proportional to the mass."""
     maps, haadf = np.asarray(maps), np.asarray(haadf)
     if maps.ndim != 4 or haadf.ndim != 3 or maps.shape[1:] != haadf.shape:
         raise ValueError(
@@ -366,7 +372,7 @@ def _checked_mask(mask: ArrayLike | None, haadf: np.ndarray) -> np.ndarray:
 
 
 def _used_channels(maps: np.ndarray, present: np.ndarray, elements: tuple[str, ...]) -> list[int]:
-    """Return the channels with counts; a net map that sums to less than nothing stays out and keeps ratio 0."""
+    """Return the channels with counts; a net map with a sum below 0 is left out, with ratio 0."""
     empty = [element for element, channel in zip(elements, maps, strict=True) if not channel.any()]
     if empty:
         raise ValueError(f"the map(s) of {', '.join(empty)} are all zero; leave these elements out")

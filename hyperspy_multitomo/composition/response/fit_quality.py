@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How well response ratios explain the HAADF, in figures and in words."""
+"""Quality of a fit of response ratios: residuals, R2, and warnings."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 from hyperspy_multitomo.composition.response.blocks import BlockSums
 from hyperspy_multitomo.composition.response.ratios import ResponseRatios
 
-__all__ = ["assess", "deviation", "doubts"]
+__all__ = ["assess", "deviation", "fit_warnings"]
 
-# Below this centred R2 an element that is bright in the HAADF is most likely missing (0.91 to 0.98
-# are published).
+# Below this centred R2 an element that is bright in the HAADF is most likely missing; published
+# values are 0.91 to 0.98.
 POOR_FIT = 0.9
-# Between counts as recorded and a Gaussian of half a pixel.
-CORRELATED = 0.2
+# Threshold of `noise_correlation`, between recorded counts and maps smoothed by a Gaussian of half
+# a pixel.
+LARGEST_CORRELATION = 0.2
 
 
 def assess(blocks: BlockSums, solution: np.ndarray, weights: np.ndarray | None) -> dict[str, Any]:
@@ -32,30 +33,30 @@ def assess(blocks: BlockSums, solution: np.ndarray, weights: np.ndarray | None) 
 
 
 def deviation(blocks: BlockSums, weights: np.ndarray | None) -> np.ndarray:
-    """Return what the HAADF of the fitted blocks deviates from its mean by."""
+    """Return the deviation of the HAADF from its mean in the fitted blocks."""
     fitted = blocks.haadf if weights is None else blocks.haadf[weights > 0]
     return fitted - fitted.mean()
 
 
-def doubts(
+def fit_warnings(
     ratios: ResponseRatios,
     alike: list[str],
     noise_part: float,
     missed_counts: float | None,
     correlation: float,
 ) -> list[str]:
-    """
-    Say in words what the reader of the ratios has to know.
+    """Return the warnings of a fit as text.
 
     Parameters
     ----------
     ratios : ResponseRatios
     alike : list of str
-        Elements that cannot be told apart.
+        Elements that cannot be distinguished.
     noise_part : float
-        Part of the HAADF's variance over the blocks that the noise of the counts takes from R2.
+        Fraction of the HAADF's variance over the blocks by which the noise of the counts reduces
+        R2.
     missed_counts : float or None
-        Counts per block that were asked for, where the view is too small for them.
+        The requested counts per block, if the view is too small for them.
     correlation : float
         See `noise_correlation`.
 
@@ -63,9 +64,9 @@ def doubts(
     -------
     list of str
     """
-    doubts = []
+    warnings = []
     if ratios.r2 < POOR_FIT:
-        doubts.append(
+        warnings.append(
             f"R2 = {ratios.r2:.2f}, the noise of the counts taking {noise_part:.2f}: "
             f"{', '.join(ratios.elements)} explain the "
             "HAADF poorly. Which element is missing? Look where "
@@ -73,29 +74,29 @@ def doubts(
             "add it, or pass rest=True"
         )
     if ratios.unexplained:
-        doubts.append(
+        warnings.append(
             f"the response ratio of {', '.join(ratios.unexplained)} is 0, because the other "
             "elements explain the HAADF without "
             "it; its volume will come from its own maps alone. Pass prior={element: relative "
             "ratio} to tie it to others"
         )
     if alike:
-        doubts.append(
+        warnings.append(
             f"the maps of {', '.join(alike)} cannot be told apart within their noise, so that only "
             "a sum of their contributions "
             "is known; pass prior={element: relative ratio}"
         )
     if missed_counts is not None:
-        doubts.append(
+        warnings.append(
             f"blocks of {ratios.block_size} px hold "
             f"{ratios.block_counts[ratios.block_counts > 0].min():.3g} counts of the "
             f"weakest element, fewer than the {missed_counts:g} asked for: larger ones would be "
             "too few"
         )
-    if correlation > CORRELATED:
-        doubts.append(
+    if correlation > LARGEST_CORRELATION:
+        warnings.append(
             "the noise of neighbouring pixels looks correlated, as in maps that were smoothed or "
             "resampled, and then biases the "
             "ratios; fit them to the maps as recorded and smooth afterwards"
         )
-    return doubts
+    return warnings

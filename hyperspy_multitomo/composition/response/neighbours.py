@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Equations for h = P r in which each pixel's counts are predicted from its neighbours, so that its own noise cannot bias r."""
+"""Equations of h = P r with counts predicted from neighbouring pixels, unbiased by their noise."""
 
 from __future__ import annotations
 
@@ -14,35 +14,32 @@ from hyperspy_multitomo.composition.response.regression import ErrorsInVariables
 
 __all__ = ["InstrumentEquations", "instrument_equations", "neighbour_means"]
 
-# Standard deviations (px) of the Gaussians over the neighbours: the finest sees small grains, the
-# coarsest gathers few counts.
+# Standard deviations (px) of the Gaussians over the neighbours: the smallest resolves small grains,
+# the largest averages few counts.
 SCALES = (1.0, 2.0, 4.0, 8.0)
-# Rounds of fitting and weighting: the weights need rough ratios only.
+# Rounds of fitting and weighting: the weights need only rough ratios.
 ROUNDS = 2
-# Instruments are strong where what they predict is so many times what they would of noise alone
+# Instruments are strong if they predict this many times more than they would of noise alone
 # (Staiger and Stock, 1997).
 STRONG = 10.0
 
 
 @dataclass(frozen=True)
 class InstrumentEquations(ErrorsInVariables):
-    """
-    Sums by group of pixels from which r follows by two-stage least squares.
+    """Sums over groups of pixels for two-stage least squares.
 
     Attributes
     ----------
     instruments : numpy.ndarray (group, instrument, instrument)
-        F'WF, F the means over neighbours and W the weights.
+        F'WF, with F the means over neighbours and W the weights.
     counts : numpy.ndarray (group, instrument, channel)
         F'WP.
     signal : numpy.ndarray (group, instrument)
         F'Wh.
     noise : numpy.ndarray (group, channel, channel)
-        What the noise of P adds to the equations because as many coefficients as instruments were
-        fitted to it.
+        Contribution of the noise of P, to which the coefficients of the first stage are fitted.
     edges : numpy.ndarray (group, channel)
-        What edges of the specimen, which its measurement takes for noise, add alike on the side of
-        the HAADF.
+        Contribution of the specimen's edges to `noise`, on the side of the HAADF.
     """
 
     instruments: np.ndarray
@@ -63,18 +60,18 @@ class InstrumentEquations(ErrorsInVariables):
 
     @property
     def removable(self) -> float:
-        """Part of the equations that noise may make up, in any direction, for all of it to be taken off."""
+        """Largest fraction of noise in the equations that is fully subtracted."""
         return 1.0 / STRONG
 
     def sums(self, groups: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """Return gram and cross of the second stage, in which the counts are those predicted by the first."""
+        """Return gram and cross of the second stage, with counts predicted by the first."""
         counts = self.counts[groups].sum(axis=0)
         predict = np.linalg.solve(_regular(self.instruments[groups].sum(axis=0)), counts)
         return counts.T @ predict, predict.T @ self.signal[groups].sum(axis=0)
 
     def of(self, channels: np.ndarray) -> InstrumentEquations:
-        """Return the equations of some of the channels; the neighbours of all of them remain instruments."""
-        square = np.ix_(range(self.groups), channels, channels)
+        """Return the equations of some channels; the neighbours of all remain instruments."""
+        square = np.ix_(np.arange(self.groups), channels, channels)
         return replace(
             self,
             counts=self.counts[:, :, channels],
@@ -84,14 +81,13 @@ class InstrumentEquations(ErrorsInVariables):
 
 
 def _regular(gram: np.ndarray) -> np.ndarray:
-    """Return a Gram matrix that can be inverted where maps, or scales beyond the size of the view, make it singular."""
+    """Return a Gram matrix regularised against dependent maps, or scales beyond the view."""
     diagonal = np.diag(gram)
     return gram + np.diag(1e-9 * diagonal + np.finfo(np.float64).tiny)
 
 
 def neighbour_means(images: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
-    """
-    Return for every pixel the Gaussian mean over the masked pixels around it, without itself.
+    """Return the Gaussian mean over the masked pixels around every pixel, without itself.
 
     Parameters
     ----------
@@ -103,7 +99,7 @@ def neighbour_means(images: np.ndarray, mask: np.ndarray, scale: float) -> np.nd
     Returns
     -------
     numpy.ndarray (..., x, y), float32
-        0 where no masked pixel is near.
+        0 if no masked pixel is near.
 
     Examples
     --------
@@ -116,15 +112,15 @@ def neighbour_means(images: np.ndarray, mask: np.ndarray, scale: float) -> np.nd
     centre = np.zeros(mask.shape, np.float32)
     middle = tuple(n // 2 for n in mask.shape)
     centre[middle] = 1.0
-    # The weight of the pixel itself, in the same arithmetic: the kernel is cut off, and float32.
-    own = gaussian_filter(centre, scale, mode="constant")[middle]
+    # The weight of the pixel itself, by the same truncated float32 kernel.
+    centre_weight = gaussian_filter(centre, scale, mode="constant")[middle]
     inside = mask.astype(np.float32)
-    weight = gaussian_filter(inside, scale, mode="constant") - own * inside
+    weight = gaussian_filter(inside, scale, mode="constant") - centre_weight * inside
     near = weight > 1e-4
     means = np.zeros(images.shape, np.float32)
     for place in np.ndindex(images.shape[:-2]):
         masked = images[place].astype(np.float32) * inside
-        others = gaussian_filter(masked, scale, mode="constant") - own * masked
+        others = gaussian_filter(masked, scale, mode="constant") - centre_weight * masked
         np.divide(others, weight, out=means[place], where=near)
     return means
 
@@ -136,16 +132,15 @@ def instrument_equations(
     mask: np.ndarray,
     tile: tuple[int, int] | None = None,
 ) -> InstrumentEquations:
-    """
-    Sum the equations over the pixels of every group, weighted by what the counting statistics let each pixel say.
+    """Return the equations, summed over groups of pixels weighted by the counting statistics.
 
     Parameters
     ----------
     maps : numpy.ndarray (channel, tilt, x, y)
-        Counts whose mean is proportional to the specimen's mass; noise independent from pixel to
-        pixel.
+        Counts whose mean is proportional to the specimen's mass, with noise that is independent
+        from pixel to pixel.
     variance : numpy.ndarray (channel, tilt, x, y)
-        Unbiased estimates of the variance of `maps`; only the efficiency depends on them.
+        Unbiased estimates of the variance of `maps`; they affect only the efficiency.
     haadf : numpy.ndarray (tilt, x, y)
     mask : numpy.ndarray of bool (tilt, x, y)
     tile : tuple of int, optional
@@ -158,13 +153,14 @@ def instrument_equations(
     Notes
     -----
     For any function f of the other pixels' counts, E[f_i (h_i - r'p_i)] = 0 at the true r, because
-    the noise of pixel i is not in f_i: no law and no variance of the noise is needed, and the
-    number of unknown true counts does not matter. The efficient f is the true counts of the pixel
-    divided by the variance of h_i - r'p_i [1]_; here the best linear prediction from Gaussian means
-    over the neighbours in all maps at four scales [2]_, and r'V_i r + s^2 as predicted from the
-    neighbours' V, s the part of the residual that the counting statistics do not explain. Where the
-    neighbours predict little, in any direction, the ratios lean towards those of least squares
-    [3]_; `indistinct` names the channels then.
+    f_i does not contain the noise of pixel i. Neither distribution nor variance of the noise are
+    needed, and the number of unknown true counts does not matter. The efficient f is the true
+    counts of the pixel divided by the variance of h_i - r'p_i [1]_. Here the true counts are
+    replaced by the best linear prediction from Gaussian means over the neighbours in all maps at
+    four scales [2]_, and the variance by r'V_i r + s^2 as predicted from the neighbours' V, with s
+    the residual that the counting statistics do not explain. Where the neighbours predict little,
+    in any direction, the ratios tend towards those of ordinary least squares [3]_; `indistinct`
+    then names the channels.
 
     References
     ----------
@@ -175,20 +171,20 @@ def instrument_equations(
     pixels = [_Pixels.of(maps[:, t], haadf[t], mask[t], tile) for t in range(len(haadf))]
     weights = [np.ones(len(view.signal)) for view in pixels]
     for _ in range(ROUNDS):
-        ratios = _summed(pixels, weights).solve()
-        weights = _weights(pixels, variance, mask, ratios)
-    equations = _summed(pixels, weights)
+        ratios = _group_sums(pixels, weights).solve()
+        weights = _pixel_weights(pixels, variance, mask, ratios)
+    equations = _group_sums(pixels, weights)
     noise = _fitted_noise(maps, haadf, mask, pixels, weights, equations)
     return replace(equations, noise=noise[..., :-1], edges=noise[..., -1])
 
 
 @dataclass(frozen=True)
 class _Pixels:
-    """The masked pixels of one view: instruments (instrument, pixel), counts (channel, pixel), HAADF, and groups."""
+    """The masked pixels of one view."""
 
-    instruments: np.ndarray
-    counts: np.ndarray
-    signal: np.ndarray
+    instruments: np.ndarray  # (instrument, pixel)
+    counts: np.ndarray  # (channel, pixel)
+    signal: np.ndarray  # HAADF (pixel,)
     groups: list[np.ndarray | slice]
 
     @classmethod
@@ -209,8 +205,8 @@ class _Pixels:
         )
 
 
-def _summed(pixels: list[_Pixels], weights: list[np.ndarray]) -> InstrumentEquations:
-    """Sum the weighted products group by group, without a correction for the noise that the first stage fits."""
+def _group_sums(pixels: list[_Pixels], weights: list[np.ndarray]) -> InstrumentEquations:
+    """Return the weighted sums of each group, without correction for noise of the first stage."""
     gram, counts, signal = [], [], []
     for view, weight in zip(pixels, weights, strict=True):
         for group in view.groups:
@@ -226,22 +222,22 @@ def _summed(pixels: list[_Pixels], weights: list[np.ndarray]) -> InstrumentEquat
     )
 
 
-def _weights(
+def _pixel_weights(
     pixels: list[_Pixels], variance: np.ndarray, mask: np.ndarray, ratios: np.ndarray
 ) -> list[np.ndarray]:
     """Return a weight for every pixel from the variance of h - r'p as predicted by its neighbours.
 
-    The mean variance is added, which keeps thin rims, where closure and prediction are poorest,
-    from deciding the ratios: without it the scatter is up to 15 % less at 3 counts per pixel and up
-    to 50 % more at 0.1.
+    The mean variance is added, so that thin rims, where model and prediction are poorest, do not
+    dominate the ratios: without it the scatter is up to 15 % less at 3 counts per pixel and up to
+    50 % more at 0.1.
     """
     noise = [np.tensordot(ratios**2, variance[:, t], 1) for t in range(len(mask))]
     around = [
         np.array([neighbour_means(q, m, scale)[m] for scale in SCALES])
         for q, m in zip(noise, mask, strict=True)
     ]
-    own = np.concatenate([q[m] for q, m in zip(noise, mask, strict=True)])
-    if not own.any():
+    variances = np.concatenate([q[m] for q, m in zip(noise, mask, strict=True)])
+    if not variances.any():
         return [np.ones(len(view.signal)) for view in pixels]
     gram = sum(means.astype(np.float64) @ means.T for means in around)
     root = np.linalg.cholesky(gram + 1e-9 * np.trace(gram) * np.eye(len(gram)))
@@ -250,8 +246,8 @@ def _weights(
     )
     shares, _ = nnls(root.T, np.linalg.solve(root, cross))
     residual = np.concatenate([view.signal - ratios @ view.counts for view in pixels])
-    unexplained = max(0.0, float((residual**2).mean() - own.mean()))
-    return [1.0 / (1.0 + (shares @ means + unexplained) / own.mean()) for means in around]
+    unexplained = max(0.0, float((residual**2).mean() - variances.mean()))
+    return [1.0 / (1.0 + (shares @ means + unexplained) / variances.mean()) for means in around]
 
 
 def _fitted_noise(
@@ -262,10 +258,11 @@ def _fitted_noise(
     weights: list[np.ndarray],
     equations: InstrumentEquations,
 ) -> np.ndarray:
-    """Return what the noise of the counts adds to the second stage, (group, channel, channel + 1): Nagar's correction.
+    """Return Nagar's correction for the noise of the counts in the second stage.
 
-    Each pixel's noise covariance, as measured between neighbours, times its weight and its leverage
-    on the first stage; in the last column the edges that are in it, see `noise_covariance`.
+    It is (group, channel, channel + 1): each pixel's noise covariance, as measured between
+    neighbours, times its weight and its leverage on the first stage. The last column is for edges,
+    see `noise_covariance`.
     """
     inverse = np.linalg.inv(_regular(equations.instruments.sum(axis=0)))
     noise = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The record of a fit of response ratios: values, errors, and where the model fails."""
+"""The result of a fit of response ratios: values, errors, residuals."""
 
 from __future__ import annotations
 
@@ -14,24 +14,23 @@ __all__ = ["ResponseRatios"]
 
 @dataclass(frozen=True, eq=False)
 class ResponseRatios:
-    """
-    Response ratios h = sum_e r_e p_e and how well they explain the HAADF.
+    """Response ratios r_e of the HAADF h = sum_e r_e p_e, and the quality of the fit.
 
     Attributes
     ----------
     elements : tuple of str
         Names of the channels.
     values : numpy.ndarray (channel,)
-        r_e, HAADF signal per count; 0 where the other elements explain the HAADF without this one,
-        that is, where it is not above 0 by twice its standard error.
+        r_e, HAADF signal per count; 0 if the other elements explain the HAADF without this one,
+        i.e. if it is less than twice its standard error.
     standard_errors : numpy.ndarray (channel,)
-        Of `values`, from a bootstrap over tilts, or with fewer than eight of them over parts of the
-        views; what is wrong everywhere alike is not in them.
+        Of `values`, from a bootstrap over tilts, or with fewer than eight tilts over parts of the
+        views; they do not include errors common to all.
     r2 : float
         Centred coefficient of determination over the blocks (with ``rest``: over the blocks that
-        were fitted). The noise of the counts lowers it, the more so the smaller the blocks.
+        were fitted). The noise of the counts lowers it, more so for small blocks.
     residual_per_tilt : numpy.ndarray (tilt,)
-        |h - sum_e r_e p_e| / |h| over the blocks of each tilt; NaN for a tilt without any.
+        |h - sum_e r_e p_e| / |h| over the blocks of each tilt; NaN for a tilt without blocks.
     residual_map : numpy.ndarray (tilt, block x, block y)
         h - sum_e r_e p_e per block, in HAADF signal; NaN outside the mask. Positive: the HAADF is
         brighter than the maps explain.
@@ -40,9 +39,9 @@ class ResponseRatios:
     block_counts : numpy.ndarray (channel,)
         Mean counts in a block.
     rest : bool
-        True if a non-negative HAADF-only channel takes up what no map explains.
+        True if a non-negative HAADF-only channel contains the signal that no map explains.
     method : {"blocks", "poisson"}
-        How they were fitted.
+        Method of the fit.
     """
 
     elements: tuple[str, ...]
@@ -63,11 +62,12 @@ class ResponseRatios:
                 self.elements, self.values, self.standard_errors, strict=True
             )
         )
-        return f"<ResponseRatios {ratios}; method {self.method!r}, R2 = {self.r2:.3f} on blocks of {self.block_size} px>"
+        fit = f"method {self.method!r}, R2 = {self.r2:.3f} on blocks of {self.block_size} px"
+        return f"<ResponseRatios {ratios}; {fit}>"
 
     @property
     def unexplained(self) -> tuple[str, ...]:
-        """Elements of ratio 0: the HAADF says nothing on them, they are reconstructed from their own maps alone."""
+        """Elements of ratio 0, which are reconstructed from their own maps alone."""
         return tuple(
             element for element, value in zip(self.elements, self.values, strict=True) if value == 0
         )
@@ -81,13 +81,13 @@ class ResponseRatios:
         return float(self.values[self.elements.index(element)])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return lists, arrays and plain numbers, as metadata can hold them."""
-        held = {field.name: getattr(self, field.name) for field in fields(self)}
-        return held | {"elements": list(self.elements)}
+        """Return the fields as lists, arrays and plain numbers, which metadata can hold."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {"elements": list(self.elements)}
 
     @classmethod
     def from_dict(cls, held: Mapping[str, Any]) -> ResponseRatios:
-        """Restore what `as_dict` returned."""
+        """Return the ratios of a dict from `as_dict`."""
         arrays = ("values", "standard_errors", "residual_per_tilt", "residual_map", "block_counts")
         restored = {field.name: held[field.name] for field in fields(cls) if field.name in held}
         restored |= {name: np.asarray(held[name]) for name in arrays}
@@ -96,7 +96,7 @@ class ResponseRatios:
             "r2": float(held["r2"]),
             "block_size": int(held["block_size"]),
             "rest": bool(held["rest"]),
-            # Records of versions that knew one method do not name it.
+            # Records of versions with only one method do not name it.
             "method": str(held.get("method", "blocks")),
         }
         return cls(**restored)

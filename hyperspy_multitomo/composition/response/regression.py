@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Non-negative least squares whose regressors carry noise of known covariance."""
+"""Non-negative least squares with noisy regressors whose noise covariance is known."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from scipy.optimize import nnls
 
 from hyperspy_multitomo.parameters import positive_number
 
-# Columns are dependent where the squared singular value of the scaled regressors falls to float32
-# rounding.
+# Squared singular value of the scaled regressors, about float32 rounding, below which columns are
+# dependent.
 DEPENDENT = 1e-10
-# What the noise leaves of the regressors, in any direction, has to stand out by this many standard
-# deviations.
+# Standard deviations by which the regressors have to exceed their noise in every direction.
 SIGNIFICANT = 5.0
-# A ratio counts as different from 0 if it is this many standard errors above.
+# Standard errors above 0 from which a ratio is significant.
 SIGNIFICANT_RATIO = 2.0
 
 
 class ErrorsInVariables(ABC):
-    """Normal equations of h = P r, summed by groups of rows, with the part of P'P that is noise."""
+    """Normal equations of h = P r, summed over groups of rows, with the noise part of P'P."""
 
     noise: np.ndarray
     edges: np.ndarray
@@ -32,7 +31,7 @@ class ErrorsInVariables(ABC):
     @property
     @abstractmethod
     def removable(self) -> float:
-        """Part of the equations that noise may make up, in any direction, for all of it to be taken off."""
+        """Largest fraction of noise in the equations that is fully subtracted."""
 
     @property
     @abstractmethod
@@ -46,7 +45,7 @@ class ErrorsInVariables(ABC):
 
     @abstractmethod
     def sums(self, groups: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """Return gram (channel, channel) and cross (channel,) of some groups, which may be repeated."""
+        """Return gram (channel, channel) and cross (channel,) of groups, which may be repeated."""
 
     @abstractmethod
     def of(self, channels: np.ndarray) -> ErrorsInVariables:
@@ -55,12 +54,11 @@ class ErrorsInVariables(ABC):
     def solve(
         self, prior: np.ndarray | None = None, groups: np.ndarray | slice = slice(None)
     ) -> np.ndarray:
-        """
-        Minimise r'(gram + prior - k noise) r - 2 (cross - k edges)'r over r >= 0.
+        """Minimise r'(gram + prior - k noise) r - 2 (cross - k edges)'r over r >= 0.
 
-        k is 1 as long as the noise makes up no more than `removable` in every direction; else it is
-        made smaller, so that the matrix stays positive definite and channels that differ by their
-        noise alone are not torn apart.
+        k is 1 if the noise is at most the fraction `removable` in every direction; otherwise it is
+        smaller, so that the matrix stays positive definite and channels that differ only by their
+        noise get similar ratios.
 
         Parameters
         ----------
@@ -80,15 +78,15 @@ class ErrorsInVariables(ABC):
         matrix[:channels, :channels] -= share * noise
         target[:channels] -= share * edges
         scale = _scale_of(matrix)
-        # nnls wants the square root of the normal equations: |B r - c|^2 with B'B = matrix and B'c
-        # = target.
+        # nnls needs the square root of the normal equations: |B r - c|^2 with B'B = matrix and
+        # B'c = target.
         values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
         roots = np.sqrt(np.maximum(values, np.finfo(np.float64).eps * values[-1]))
         solution, _ = nnls(roots[:, None] * vectors.T, (vectors.T @ (target / scale)) / roots)
         return (solution / scale)[:channels]
 
     def indistinct(self, prior: np.ndarray | None = None) -> list[int]:
-        """Return the channels that differ by no more than their noise, which `solve` cannot tell apart."""
+        """Return the channels that differ only by their noise, which `solve` cannot distinguish."""
         gram, cross = self.sums()
         matrix, _ = _with_prior(gram, cross, prior)
         share, direction = self._noise_share(matrix, self.noise.sum(axis=0))
@@ -98,7 +96,7 @@ class ErrorsInVariables(ABC):
         return [int(i) for i in np.flatnonzero(weight > 0.3 * weight.max())]
 
     def _noise_share(self, matrix: np.ndarray, noise: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return the share of the noise that can be taken off, and the direction that limits it."""
+        """Return the fraction of the noise that can be subtracted, and the limiting direction."""
         widened = np.zeros_like(matrix)
         widened[: len(noise), : len(noise)] = noise
         scale = _scale_of(matrix)
@@ -107,21 +105,20 @@ class ErrorsInVariables(ABC):
                 widened / np.outer(scale, scale), matrix / np.outer(scale, scale)
             )
         except LinAlgError:
-            # A resampling that left the maps dependent: no direction can spare anything.
+            # The maps of a resampling are dependent: no noise can be subtracted.
             return 0.0, np.ones(len(matrix))
         return min(1.0, self.removable / max(parts[-1], self.removable)), directions[:, -1] / scale
 
 
 def _scale_of(matrix: np.ndarray) -> np.ndarray:
-    """Return the roots of the diagonal, 1 where a resampling has left a channel without any counts."""
+    """Return the roots of the diagonal, 1 for a channel without counts in a resampling."""
     diagonal = np.diag(matrix)
     return np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
 
 
 @dataclass(frozen=True)
 class NormalEquations(ErrorsInVariables):
-    """
-    Normal equations whose regressors are the noisy counts themselves.
+    """Normal equations whose regressors are the noisy counts themselves.
 
     Attributes
     ----------
@@ -130,10 +127,9 @@ class NormalEquations(ErrorsInVariables):
     cross : numpy.ndarray (group, channel)
         P'h.
     noise : numpy.ndarray (group, channel, channel)
-        Covariance of the noise of P, summed over its rows, with what edges of the specimen add to
-        its measurement.
+        Covariance of the noise of P, summed over its rows; it includes edges of the specimen.
     edges : numpy.ndarray (group, channel)
-        What they add to P'h, measured alike: see `noise_covariance`.
+        The contribution of edges to P'h, measured in the same way: see `noise_covariance`.
     rows : int
         Number of rows of P.
     """
@@ -146,9 +142,9 @@ class NormalEquations(ErrorsInVariables):
 
     @property
     def removable(self) -> float:
-        """Part of the equations that noise may make up, in any direction, for all of it to be taken off."""
-        # The relative scatter of a sum of `rows` squares is sqrt(2/rows); with few rows half may be
-        # noise.
+        """Largest fraction of noise in the equations that is fully subtracted."""
+        # The relative scatter of a sum of `rows` squares is sqrt(2/rows); the fraction is at least
+        # a half.
         return max(0.5, 1.0 - SIGNIFICANT * np.sqrt(2.0 / self.rows))
 
     @property
@@ -167,7 +163,7 @@ class NormalEquations(ErrorsInVariables):
 
     def of(self, channels: np.ndarray) -> NormalEquations:
         """Return the normal equations of some of the channels."""
-        square = np.ix_(range(self.groups), channels, channels)
+        square = np.ix_(np.arange(self.groups), channels, channels)
         return replace(
             self,
             gram=self.gram[square],
@@ -180,10 +176,10 @@ class NormalEquations(ErrorsInVariables):
 def significant_ratios(
     equations: ErrorsInVariables, prior_matrix: np.ndarray | None, repeats: int, seed: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Return ratios and standard errors; what is not above 0 by twice its error becomes 0, one by one, and the rest is refitted.
+    """Return ratios and standard errors; insignificant ratios are set to 0.
 
-    A ratio that is all but 0 would make a volume of x_e/r_e out of nothing but HAADF residuals.
+    Ratios below twice their standard error are set to 0 one by one, each time refitting the others.
+    With a ratio near 0, a volume x_e/r_e would consist of amplified HAADF residuals.
 
     Parameters
     ----------
@@ -191,7 +187,7 @@ def significant_ratios(
     prior_matrix : numpy.ndarray (channel + 1, channel + 1) or None
         See `prior_terms`.
     repeats : int
-        Resamplings of the groups; below 2 the errors are NaN and no ratio is judged by them.
+        Resamplings of the groups; below 2 the errors are NaN and no ratio is set to 0.
     seed : int or None
 
     Returns
@@ -211,9 +207,9 @@ def significant_ratios(
         kept = np.delete(kept, doubtful[np.argmin(values[doubtful] / errors[doubtful])])
         rest = equations.of(kept)
         # The last row of the prior is its common factor.
-        held = None if prior_matrix is None else prior_matrix[np.ix_([*kept, -1], [*kept, -1])]
-        solution, errors = np.zeros(len(solution)), _bootstrap(rest, held, repeats, seed)
-        solution[kept], spread[kept] = rest.solve(held), errors
+        prior = None if prior_matrix is None else prior_matrix[np.ix_([*kept, -1], [*kept, -1])]
+        solution, errors = np.zeros(len(solution)), _bootstrap(rest, prior, repeats, seed)
+        solution[kept], spread[kept] = rest.solve(prior), errors
     return solution, spread
 
 
@@ -232,7 +228,7 @@ def _bootstrap(
 
 
 def check_independent(counts: np.ndarray, prior: np.ndarray | None, names: Sequence[str]) -> None:
-    """Raise ValueError naming the channels of counts (block, channel) of which one is a sum of multiples of the others."""
+    """Raise an error that names the channels of counts (block, channel) if they are dependent."""
     gram, _ = _with_prior(counts.T @ counts, np.zeros(counts.shape[1]), prior)
     scale = np.sqrt(np.diag(gram))
     values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
@@ -250,8 +246,7 @@ def check_independent(counts: np.ndarray, prior: np.ndarray | None, names: Seque
 def prior_terms(
     names: Sequence[str], prior: Mapping[str, float] | None, strength: float, energy: np.ndarray
 ) -> np.ndarray | None:
-    """
-    Write the rows strength * sqrt(energy_e) * (r_e - s q_e) = 0 as normal equations in (r, s).
+    """Return the rows strength * sqrt(energy_e) * (r_e - s q_e) = 0 as normal equations in (r, s).
 
     Parameters
     ----------
@@ -293,12 +288,11 @@ def prior_terms(
 def one_sided_weights(
     signal: np.ndarray, fit: Callable[[np.ndarray], np.ndarray], repeats: int = 15
 ) -> np.ndarray:
-    """
-    Find the blocks that a model explains, where others may be brighter than the model but none darker.
+    """Return the blocks that a model explains; others may be brighter, but not darker.
 
     The scatter is measured on the blocks that are darker than the model, in units of the model's
-    square root (counts). First brighter blocks are given less pull the farther off they are
-    (Huber's weights, one-sided); then those beyond three standard deviations are left out.
+    square root (counts). First, brighter blocks get one-sided Huber weights; then those beyond
+    three standard deviations are left out.
 
     Parameters
     ----------
@@ -322,8 +316,8 @@ def one_sided_weights(
         model = fit(weights)
         excess = (signal - model) / np.sqrt(np.maximum(model, 0.01 * np.abs(model).mean()))
         below = excess[excess < 0]
-        # 1.4826 median |d| is the standard deviation of a normal distribution; by symmetry its
-        # lower half is enough.
+        # 1.4826 median |d| is the standard deviation of a normal distribution; its lower half is
+        # enough by symmetry.
         scatter = 1.4826 * np.median(-below) if below.size else np.finfo(np.float64).eps
         previous, weights = weights, pull(excess / scatter)
         if pull is _kept and np.array_equal(weights, previous):
@@ -342,7 +336,7 @@ def _kept(deviation: np.ndarray) -> np.ndarray:
 def _with_prior(
     gram: np.ndarray, cross: np.ndarray, prior: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Widen the equations by the common factor of the prior."""
+    """Return the equations extended by the prior and its common factor."""
     if prior is None:
         return gram.copy(), cross.copy()
     matrix = prior.copy()

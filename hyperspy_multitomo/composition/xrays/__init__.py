@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""X-rays on their way out: self-absorption, detectors and their efficiency."""
+"""X-rays from the specimen to the detector: self-absorption, detectors and their efficiency."""

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""X-rays on their way out of a volume: a sweep from plane to plane for all voxels at once, and exact tracing of single rays.
+"""Transmission of X-rays out of a volume: a sweep for all voxels, and exact tracing of rays.
 
-The sweep marches along the axis on which the direction is longest, from the detector's side
-inwards. Rays cross each plane on a grid as fine as the voxels, displaced by the same fraction of a
-voxel for all rays of the plane: the same four weights serve to sample the attenuation on the rays
-and to interpolate the rays' optical depth at the voxels. Nothing is interpolated from interpolated
-depths, so that edges do not smear with depth as they do with short characteristics.
+The sweep goes from plane to plane along the axis on which the direction is longest, from the
+detector's side inwards. Rays cross each plane on a grid as fine as the voxels, displaced by the
+same fraction of a voxel for all rays of the plane. The same four weights therefore sample the
+attenuation on the rays and interpolate the rays' optical depth at the voxels. Interpolated depths
+are not interpolated again, so that edges are not smeared with depth as by short characteristics.
 
-Planes and rows of voxels lie anywhere in a flat array, the voxels of a row next to each other. A
-kernel does one range of rays or of planes, without the GIL.
+Planes and rows of voxels are anywhere in a flat array; the voxels of a row are contiguous. A kernel
+processes one range of rays or planes, without the GIL.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.machine.compiling import compiled
 from hyperspy_multitomo.machine.parallel import Workers, ranges
 
-#: Optical depth along one voxel up to which `_mean_over_voxel` is right to single precision.
+#: Optical depth of a voxel up to which `_mean_over_voxel` is right to single precision.
 DEEPEST_VOXEL = 8.0
 
 kernel = compiled(error_model="numpy", fastmath={"contract", "nsz", "arcp"})
@@ -31,7 +32,7 @@ ONE = np.float32(1)
 
 @kernel
 def _decay(depth):
-    """Return exp(-depth) in float32, right to 1e-5 of it up to a depth of 20: arithmetic that LLVM turns into vectors."""
+    """Return exp(-depth) in float32, with 1e-5 relative error up to a depth of 20; vectorised."""
     t = min(depth, np.float32(80)) * np.float32(-1 / 128)
     e = np.float32(1 / 24) + t * np.float32(1 / 120)
     e = np.float32(1 / 6) + t * e
@@ -48,7 +49,10 @@ def _decay(depth):
 
 @kernel
 def _mean_over_voxel(depth):
-    """Return the mean transmission along a voxel of this optical depth over that from its centre, sinh(depth/2)/(depth/2)."""
+    """Return the mean transmission along a voxel over that from its centre.
+
+    It is sinh(depth/2)/(depth/2) for the optical depth of the voxel.
+    """
     q = depth * depth * np.float32(1 / 4)
     s = ONE + q * np.float32(1 / 210)
     s = ONE + q * s * np.float32(1 / 156)
@@ -63,14 +67,14 @@ def _mean_over_voxel(depth):
 def sweep(
     attenuation, transmission, weight, step, grid, origin, shifts, first_slice, depth, low, high
 ):
-    """Add `weight` times the transmission of the voxels whose lower ray is one from `low` to before `high`.
+    """Add `weight` times the transmission of the voxels whose lower ray is in [low, high).
 
     `attenuation` and `transmission` are flat; `grid` is (planes, rows, width, stride of planes,
-    stride of rows), `origin` the element of the first voxel of the plane on the detector's side,
-    from which the stride of the planes leads inwards. `step` is the length of a ray from plane to
-    plane, in the inverse of the attenuation's unit. `shifts` are the rows and the slices by which a
-    ray moves towards the detector from plane to plane. `depth`, which has to be 0, holds the rays
-    from `low` to `high` and, along the slices, from `first_slice`.
+    stride of rows), and `origin` the index of the first voxel of the plane on the detector's side;
+    the stride of the planes leads inwards. `step` is the length of a ray from plane to plane, in
+    the inverse of the attenuation's unit. `shifts` are the rows and the slices by which a ray moves
+    towards the detector from plane to plane. `depth` is a buffer of zeros for the rays from `low`
+    to `high` and, along the slices, from `first_slice`.
     """
     planes, rows, width, plane_stride, row_stride = grid
     step, weight = np.float32(step), np.float32(weight)
@@ -83,19 +87,19 @@ def sweep(
         left = -slice_base - 1 - first_slice  # column of the ray before the first voxel of a row
         for row in range(max(0, low + row_base + 1), min(rows, high + row_base + 1)):
             near, far = depth[row - row_base - 1 - low], depth[row - row_base - low]
-            own = attenuation[start + row * row_stride : start + row * row_stride + width]
+            mu = attenuation[start + row * row_stride : start + row * row_stride + width]
             sums = transmission[start + row * row_stride : start + row * row_stride + width]
             for y in range(width):
                 k = left + y
-                own_depth = step * own[y]
+                voxel_depth = step * mu[y]
                 outer = a * near[k] + b * near[k + 1] + c * far[k] + d * far[k + 1]
                 sums[y] += (
                     weight
-                    * _decay(outer + np.float32(0.5) * own_depth)
-                    * _mean_over_voxel(own_depth)
+                    * _decay(outer + np.float32(0.5) * voxel_depth)
+                    * _mean_over_voxel(voxel_depth)
                 )
         for row in range(max(0, low + row_base), min(rows, high + row_base + 2)):
-            own = attenuation[start + row * row_stride : start + row * row_stride + width]
+            mu = attenuation[start + row * row_stride : start + row * row_stride + width]
             for side in range(2):
                 ray = row - row_base - side - low
                 if 0 <= ray <= high - low:
@@ -103,18 +107,18 @@ def sweep(
                     near_share, far_share = share * g, share * (ONE - g)
                     depths = depth[ray]
                     for y in range(width):
-                        depths[left + y] += near_share * own[y]
+                        depths[left + y] += near_share * mu[y]
                     for y in range(width):
-                        depths[left + y + 1] += far_share * own[y]
+                        depths[left + y + 1] += far_share * mu[y]
 
 
 @kernel
 def trace(attenuation, transmission, where, direction, voxel_size, start, stop):
-    """Fill in the transmission of the voxels `where` it is wanted in the planes z from `start` to before `stop`.
+    """Compute the transmission of the voxels in the mask `where`, in the planes z in [start, stop).
 
-    The ray from a voxel's centre is followed from face to face through every voxel that it meets
-    (J. Amanatides and A. Woo, Eurographics 1987, 3). `attenuation` and `transmission` are (z, x, y,
-    line), `direction` is (z, x, y), a unit vector.
+    The ray from a voxel's centre is followed from face to face through every voxel on its path (J.
+    Amanatides and A. Woo, Eurographics 1987, 3). `attenuation` and `transmission` are (z, x, y,
+    line), and `direction` is a unit vector (z, x, y).
     """
     nz, nx, ny, lines = attenuation.shape
     depth = np.empty(lines)
@@ -145,12 +149,15 @@ def trace(attenuation, transmission, where, direction, voxel_size, start, stop):
                     else:
                         y, next_y = y + step_y, next_y + across_y
                 for line in range(lines):
-                    own = _mean_over_voxel(np.float32(attenuation[z0, x0, y0, line] * chord))
-                    transmission[z0, x0, y0, line] = math.exp(-depth[line] * voxel_size) * own
+                    mean = _mean_over_voxel(np.float32(attenuation[z0, x0, y0, line] * chord))
+                    transmission[z0, x0, y0, line] = math.exp(-depth[line] * voxel_size) * mean
 
 
 class Sweeps:
-    """Sweeps through one attenuation (line, z, x, y), which keep a copy with y and x swapped for directions mostly along y."""
+    """Sweeps through one attenuation (line, z, x, y).
+
+    A copy with x and y swapped is cached for directions that are longest along y.
+    """
 
     def __init__(self, attenuation: np.ndarray, voxel_size: float, workers: Workers, threads: int):
         self.attenuation, self.voxel_size, self.workers, self.threads = (
@@ -162,17 +169,21 @@ class Sweeps:
         self._swapped: np.ndarray | None = None
 
     def mean(self, directions: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
-        """Return the mean transmission (line, z, x, y) towards unit vectors (x, y, z), by weights whose sum is 1."""
-        along = [abs(y) > max(abs(x), abs(z)) for x, y, z in directions]
+        """Return the mean transmission (line, z, x, y) towards unit vectors (x, y, z).
+
+        The sum of the weights is 1.
+        """
         result = np.zeros_like(self.attenuation)
-        swapped = np.zeros(np.swapaxes(result, 2, 3).shape, np.float32) if any(along) else None
-        for (x, y, z), weight, is_along in zip(directions, weights, along, strict=True):
-            if is_along:
-                if self._swapped is None:
-                    self._swapped = np.ascontiguousarray(np.swapaxes(self.attenuation, 2, 3))
-                self._add(self._swapped, swapped, (z, y, x), weight)
-            else:
+        swapped: np.ndarray | None = None
+        for (x, y, z), weight in zip(directions, weights, strict=True):
+            if abs(y) <= max(abs(x), abs(z)):
                 self._add(self.attenuation, result, (z, x, y), weight)
+                continue
+            if self._swapped is None:
+                self._swapped = np.ascontiguousarray(np.swapaxes(self.attenuation, 2, 3))
+            if swapped is None:
+                swapped = np.zeros(self._swapped.shape, np.float32)
+            self._add(self._swapped, swapped, (z, y, x), weight)
         return result if swapped is None else np.add(result, np.swapaxes(swapped, 2, 3), out=result)
 
     def _add(
@@ -182,7 +193,10 @@ class Sweeps:
         direction: tuple[float, float, float],
         weight: float,
     ) -> None:
-        """Add the weighted transmission towards `direction`, given in the order of the axes; it is not longest on the last."""
+        """Add the weighted transmission towards `direction`, in the order of the axes.
+
+        Its longest component is not the last.
+        """
         lines, *sizes = attenuation.shape
         plane_axis = int(abs(direction[1]) > abs(direction[0]))
         row_axis = 1 - plane_axis
@@ -228,7 +242,7 @@ class Sweeps:
 
 
 def _ray_range(planes: int, count: int, shift: float) -> tuple[int, int]:
-    """Return the first ray that is the lower neighbour of a voxel in any plane, and the one after the last."""
+    """Return the first ray that is the lower neighbour of a voxel in any plane, and the end."""
     last = math.floor(-(planes - 1) * shift)
     return -1 - max(last, 0), count - 1 - min(last, 0)
 
@@ -237,11 +251,11 @@ def traced(
     attenuation: np.ndarray,
     voxel_size: float,
     unit: np.ndarray,
-    where: np.ndarray | None,
+    where: ArrayLike | None,
     workers: Workers,
     threads: int,
 ) -> np.ndarray:
-    """Return the transmission (line, z, x, y) towards the unit vector (x, y, z), exact along the rays, where it is wanted."""
+    """Return the exact transmission (line, z, x, y) towards a unit vector (x, y, z), in a mask."""
     shape = attenuation.shape[1:]
     wanted = np.ones(shape, bool) if where is None else np.asarray(where)
     if wanted.dtype != bool or wanted.shape != shape:
@@ -249,7 +263,7 @@ def traced(
             f"`where` is {wanted.dtype} of shape {wanted.shape}; expected bool of shape {shape}"
         )
     result = np.ones_like(attenuation)
-    # Beyond the box around what absorbs or is wanted nothing happens.
+    # Rays are traced in the bounding box of the absorbing and the masked voxels.
     occupied = wanted | (attenuation.max(axis=0) > 0)
     spans = [np.flatnonzero(occupied.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     if not spans[0].size:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A coarser grid for what is smooth: block means of a volume, the geometry that belongs to them, and rays brought back."""
+"""Coarser grids for smooth quantities: means of volumes, their geometry, and interpolation back."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ import numpy as np
 from hyperspy_multitomo.composition.dask_blocks import is_lazy
 from hyperspy_multitomo.tomography import TiltGeometry
 
-__all__ = ["block_means", "coarse_geometry", "finer"]
+__all__ = ["coarse_geometry", "cube_means", "finer"]
 
 
-def block_means(volumes, size: int, binning: int = 1):
-    """
-    Return the means over cubes of `size` voxels, NumPy or dask as the volumes are.
+def cube_means(volumes, size: int, binning: int = 1):
+    """Return the means over cubes of `size` voxels, for NumPy or dask arrays.
 
     Parameters
     ----------
     volumes : array (channel, z, x, y)
     size : int
     binning : int, default 1
-        Voxels along the edge of a detector pixel: there is a multiple of it of cubes along y.
+        Voxels along the edge of a detector pixel; the number of cubes along y is a multiple of it.
 
     Returns
     -------
     array (channel, z, x, y)
-        Cubes lie symmetrically about the middle along z and x, and begin with the first slice along
-        y; what of them is beyond the volume counts as 0.
+        Cubes are symmetric about the middle along z and x, and begin with the first slice along y.
+        The volume is padded with zeros.
 
     Examples
     --------
     >>> import numpy as np
-    >>> block_means(np.ones((1, 2, 4, 3)), 2)
+    >>> cube_means(np.ones((1, 2, 4, 3)), 2)
     array([[[[1. , 0.5],
              [1. , 0.5]]]])
     """
@@ -51,8 +50,7 @@ def block_means(volumes, size: int, binning: int = 1):
 
 
 def coarse_geometry(geometry: TiltGeometry, size: int) -> TiltGeometry:
-    """
-    Return the geometry of `block_means` of a volume, with detector pixels as much coarser.
+    """Return the geometry of `cube_means` of a volume, with detector pixels coarser by `size`.
 
     Parameters
     ----------
@@ -64,7 +62,7 @@ def coarse_geometry(geometry: TiltGeometry, size: int) -> TiltGeometry:
     Returns
     -------
     TiltGeometry
-        Every point of the specimen falls on the same place of the detector as before.
+        Every point of the specimen is projected to the same place on the detector as before.
 
     Examples
     --------
@@ -75,15 +73,16 @@ def coarse_geometry(geometry: TiltGeometry, size: int) -> TiltGeometry:
     """
     if size == 1:
         return geometry
-    # By how much the middle of the padded volume, and of the padded detector, lies beyond that of
-    # the original.
-    middles = [_beyond(n, size) for n in geometry.volume_shape]
-    across = _beyond(geometry.detector_width, size)
+    volume_shape = geometry.volume_shape
+    assert volume_shape is not None, "the geometry fills in its default"
+    # Shifts of the middles of the padded volume and detector.
+    middles = [_middle_shift(n, size) for n in volume_shape]
+    across = _middle_shift(geometry.detector_width, size)
     moved = geometry.directions @ np.array([middles[1], middles[0]]) / geometry.binning - across
     return replace(
         geometry,
         detector_width=-(-geometry.detector_width // size),
-        volume_shape=tuple(-(-n // size) for n in geometry.volume_shape),
+        volume_shape=(-(-volume_shape[0] // size), -(-volume_shape[1] // size)),
         pixel_size=geometry.pixel_size * size,
         axis_offset=geometry.axis_offset / size,
         shifts=(np.asarray(geometry.shifts) + moved) / size,
@@ -91,8 +90,7 @@ def coarse_geometry(geometry: TiltGeometry, size: int) -> TiltGeometry:
 
 
 def finer(rays: np.ndarray, size: int, width: int, rows: slice) -> np.ndarray:
-    """
-    Interpolate what was found on coarser detector pixels linearly at the original ones.
+    """Interpolate values of coarser detector pixels linearly at the original pixels.
 
     Parameters
     ----------
@@ -103,7 +101,7 @@ def finer(rays: np.ndarray, size: int, width: int, rows: slice) -> np.ndarray:
     width : int
         Detector pixels across the tilt axis.
     rows : slice
-        Which ones along it.
+        Detector pixels along the tilt axis.
 
     Returns
     -------
@@ -118,11 +116,12 @@ def finer(rays: np.ndarray, size: int, width: int, rows: slice) -> np.ndarray:
     if size == 1:
         return np.asarray(rays[..., rows], dtype=np.float32)
     before = _padding(width, size)[0]
-    rays = _interpolated(rays, (np.arange(width) + before + 0.5) / size - 0.5, 2)
-    return _interpolated(rays, (np.arange(rows.start, rows.stop) + 0.5) / size - 0.5, 3)
+    rays = _interpolated_along(rays, (np.arange(width) + before + 0.5) / size - 0.5, 2)
+    return _interpolated_along(rays, (np.arange(rows.start, rows.stop) + 0.5) / size - 0.5, 3)
 
 
-def _interpolated(rays: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray:
+def _interpolated_along(rays: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray:
+    """Return linear interpolations along an axis, constant beyond the ends."""
     last = rays.shape[axis] - 1
     lower = np.clip(np.floor(places), 0, last).astype(int)
     upper = np.minimum(lower + 1, last)
@@ -134,11 +133,12 @@ def _interpolated(rays: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray
 
 
 def _padding(n: int, size: int) -> tuple[int, int]:
-    """Return how many are added before and after `n` to make whole blocks."""
+    """Return the padding before and after `n` voxels that makes whole blocks."""
     missing = -n % size
     return missing // 2, missing - missing // 2
 
 
-def _beyond(n: int, size: int) -> float:
+def _middle_shift(n: int, size: int) -> float:
+    """Return the shift of the middle of `n` voxels by the padding."""
     before, after = _padding(n, size)
     return (after - before) / 2

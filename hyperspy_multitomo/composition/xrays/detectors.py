@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""X-ray detectors around the specimen: where they are at every tilt, and how much of them a holder's walls hide."""
+"""X-ray detectors around the specimen: directions at every tilt, and shadowing by the holder."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ __all__ = ["XRayDetector", "detectors_from", "relative_weights", "shadowing_gain
 
 @dataclass(frozen=True)
 class XRayDetector:
-    """
-    An X-ray detector, fixed in the microscope while the specimen tilts.
+    """An X-ray detector, fixed in the microscope while the specimen tilts.
 
-    The laboratory's axes: x across the tilt axis, y along it, z towards the electron source, as in
-    the untilted volume. A positive tilt turns the specimen's upper surface towards +x, where a
-    detector of azimuth 0 is.
+    Laboratory axes: x across the tilt axis, y along it, z towards the electron source, as in the
+    untilted volume. A positive tilt turns the specimen's upper surface towards +x, where a detector
+    of azimuth 0 is.
 
     Attributes
     ----------
@@ -29,7 +28,7 @@ class XRayDetector:
     elevation : float
         Degrees above the plane of x and y, -90 to 90.
     solid_angle : float, optional
-        sr. Without it a detector is a point, and weighs as much as each other one.
+        sr. Without it a detector is a point, with the same weight as the others.
     name : str, default ""
 
     Raises
@@ -74,8 +73,7 @@ class XRayDetector:
             )
 
     def direction(self, tilt: ArrayLike) -> np.ndarray:
-        """
-        Return the unit vector towards the detector in the specimen's coordinates.
+        """Return the unit vector towards the detector in the specimen's coordinates.
 
         Parameters
         ----------
@@ -89,7 +87,7 @@ class XRayDetector:
 
         Examples
         --------
-        Tilted by 90 degrees the specimen faces a detector on +x.
+        Tilted by 90 degrees, the specimen faces a detector at +x.
 
         >>> bool(np.allclose(XRayDetector(0, 0).direction(90), [0, 0, 1]))
         True
@@ -105,8 +103,7 @@ class XRayDetector:
         return np.stack([x * cos - z * sin, np.full_like(tilt, y), x * sin + z * cos], axis=-1)
 
     def take_off_angle(self, tilt: ArrayLike) -> np.ndarray:
-        """
-        Return the angle between the specimen's upper surface (the plane of its x and y) and the way to the detector.
+        """Return the angle between the specimen's upper surface and the direction to the detector.
 
         Parameters
         ----------
@@ -116,8 +113,8 @@ class XRayDetector:
         Returns
         -------
         numpy.ndarray (...,)
-            Degrees; negative where the detector is below the surface. As
-            `exspy.utils.eds.take_off_angle`.
+            Degrees; negative if the detector is below the surface (the plane of the specimen's x
+            and y). As `exspy.utils.eds.take_off_angle`.
 
         Examples
         --------
@@ -128,8 +125,7 @@ class XRayDetector:
 
 
 def super_x(solid_angle: float = 0.7, elevation: float = 18.0) -> tuple[XRayDetector, ...]:
-    """
-    Return four detectors around the specimen, at azimuths of 45, 135, 225 and 315 degrees.
+    """Return four detectors around the specimen, at azimuths of 45, 135, 225 and 315 degrees.
 
     Parameters
     ----------
@@ -164,8 +160,7 @@ def super_x(solid_angle: float = 0.7, elevation: float = 18.0) -> tuple[XRayDete
 
 
 def detectors_from(spec) -> tuple[XRayDetector, ...]:
-    """
-    Return detectors from what a user gives for them.
+    """Return detectors from any description of them.
 
     Parameters
     ----------
@@ -230,7 +225,8 @@ def _parsed(spec) -> Sequence[XRayDetector]:
                     f"a detector is given as {tuple(spec)}; expected (azimuth, elevation) or with "
                     "the solid angle third"
                 )
-            return [XRayDetector(*map(float, spec))]
+            azimuth, elevation, *solid_angle = map(float, spec)
+            return [XRayDetector(azimuth, elevation, solid_angle[0] if solid_angle else None)]
         return [detector for part in spec for detector in _parsed(part)]
     raise ValueError(
         f"the detectors are {spec!r}; expected an XRayDetector, 'super-x', (azimuth, elevation[, "
@@ -239,8 +235,7 @@ def _parsed(spec) -> Sequence[XRayDetector]:
 
 
 def relative_weights(detectors: Sequence[XRayDetector]) -> np.ndarray:
-    """
-    Return the solid angle of each detector as part of all of them; equal parts where they have none.
+    """Return the fraction of each detector in the total solid angle, equal if there is none.
 
     Parameters
     ----------
@@ -266,29 +261,27 @@ def relative_weights(detectors: Sequence[XRayDetector]) -> np.ndarray:
 def shadowing_gains(
     detectors, tilts: ArrayLike, horizon: float | tuple[float, float] = 0.0
 ) -> np.ndarray:
-    """
-    Return the part of the detectors' solid angle that the specimen's holder leaves visible at each tilt.
+    """Return the fraction of the detectors' solid angle that the holder does not shadow, per tilt.
 
-    On each side of the tilt axis the holder, which tilts with the specimen, has a straight wall
-    parallel to the axis, that hides what is lower than an angle over the specimen's plane. A
-    detector is a flat disc that faces the specimen, of the half angle acos(1 - Omega / 2 pi); what
-    a wall leaves of it is a segment of the disc.
+    The holder tilts with the specimen. On each side of the tilt axis it has a straight wall
+    parallel to the axis, which hides directions below an angle above the specimen's plane. A
+    detector is a flat disc that faces the specimen, of the half angle acos(1 - Omega / 2 pi); its
+    visible part is a segment of the disc.
 
     Parameters
     ----------
     detectors : XRayDetector, sequence, or "super-x"
-        See `detectors_from`. Without solid angles they are points, seen or not seen, of equal
-        weight.
+        See `detectors_from`. Without solid angles they are points of equal weight.
     tilts : array_like (tilt,)
         Degrees.
     horizon : float or (float, float), default 0.0
-        Angle of the walls over the specimen's plane, degrees, -90 to 90: one for both sides, or one
-        each for +x and -x. With 0 nothing is hidden but what is behind the specimen's own plane.
+        Angle of the walls above the specimen's plane, degrees, -90 to 90: one for both sides, or
+        one each for +x and -x. With 0 only directions below the specimen's plane are hidden.
 
     Returns
     -------
     numpy.ndarray (tilt,)
-        1 where nothing is hidden, 0 where everything is; the mean over the tilts is not made 1.
+        1 without shadowing, 0 if all is hidden; the mean over the tilts is not normalised.
 
     Raises
     ------
@@ -297,10 +290,11 @@ def shadowing_gains(
 
     Notes
     -----
-    A model of two straight walls: real holders have ends, clamps and grid bars, and their walls
-    depend on where the specimen is. Gains measured against the HAADF (`acquisition.eds_gains`) know
-    about those; the model is for planning, for a series without HAADF, and to tell shadowing from
-    absorption. Where both walls cut one disc, the higher of the two counts alone.
+    This is a model of two straight walls. Real holders have ends, clamps and grid bars, and their
+    walls depend on the position of the specimen. Gains measured against the HAADF
+    (`acquisition.eds_gains`) include these; the model is for planning, for series without HAADF,
+    and to distinguish shadowing from absorption. If both walls cut one disc, only the higher one
+    counts.
 
     References
     ----------
@@ -326,8 +320,8 @@ def shadowing_gains(
             "of +x and -x"
         )
     right, left = np.deg2rad(np.broadcast_to(walls, (2,)))
-    # The visible wedge is where both walls are passed; where it is wider than a half space, where
-    # one of them is.
+    # The visible wedge is the intersection of the half spaces above the walls, or their union if it
+    # is wider than a half space.
     together = np.minimum if right + left >= 0 else np.maximum
     gains = np.zeros(tilts.size)
     for detector, weight in zip(detectors, relative_weights(detectors), strict=True):
@@ -338,12 +332,12 @@ def shadowing_gains(
 
 
 def _visible(above: np.ndarray, solid_angle: float | None) -> np.ndarray:
-    """Return the visible part of a disc whose centre is by the angle `above` (radians) over a straight edge."""
+    """Return the visible fraction of a disc, its centre `above` (radians) over a straight edge."""
     if solid_angle is None:
-        # Rounding must not decide about a detector that is on the edge itself.
+        # Rounding must not decide about a detector exactly on the edge.
         return np.where(np.abs(above) < 1e-9, 0.5, (above > 0).astype(float))
     half_angle = np.arccos(1 - solid_angle / (2 * np.pi))
-    # Seen from the specimen the edge is a plane; it cuts the flat disc along a line at this
-    # distance, in radii.
+    # The plane through specimen and edge cuts the flat disc along a line at this distance, in
+    # radii, from its centre.
     distance = np.clip(np.tan(above) / np.tan(half_angle), -1, 1)
     return 1 - (np.arccos(distance) - distance * np.sqrt(1 - distance**2)) / np.pi

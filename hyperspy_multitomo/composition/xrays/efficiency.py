@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The efficiency of an X-ray detector: the part of the photons of each energy that get through its window and are absorbed."""
+"""Efficiency of an X-ray detector: fraction of photons that pass its window and are absorbed."""
 
 from __future__ import annotations
 
@@ -17,27 +17,26 @@ __all__ = ["WINDOWS", "Layer", "checked_efficiency", "efficiency"]
 
 #: g/cm^3.
 SILICON_DENSITY = 2.33
-#: keV, below which windows and dead layers take so much that an efficiency of 1 is not to be
-#: assumed silently.
+#: Energy (keV) below which windows and dead layers absorb so much that an assumed efficiency of 1
+#: is warned of.
 SOFT = 1.0
 
 
 @dataclass(frozen=True)
 class Layer:
-    """
-    A layer that X-rays pass, square to it.
+    """A layer that X-rays pass at normal incidence.
 
     Attributes
     ----------
     material : str or mapping
-        Symbol of an element, or weight fractions by element. Fractions may add up to less than 1,
-        where hydrogen is left out.
+        Symbol of an element, or weight fractions by element. Fractions may add up to less than 1 if
+        hydrogen is left out.
     thickness_nm : float
         nm.
     density : float
         g/cm^3.
     coverage : float, default 1.0
-        Part of the area that it covers: of a grid, 1 minus its open area.
+        Fraction of the area that it covers: for a grid, 1 minus its open area.
 
     Raises
     ------
@@ -83,8 +82,7 @@ class Layer:
         return {self.material: 1.0} if isinstance(self.material, str) else dict(self.material)
 
     def transmission(self, energy_keV: ArrayLike) -> np.ndarray:
-        """
-        Return the part of the X-rays that passes.
+        """Return the fraction of the X-rays that passes.
 
         Parameters
         ----------
@@ -134,20 +132,21 @@ def efficiency(
     crystal_mm: float | None = None,
     contact: Layer | None = None,
 ) -> np.ndarray:
-    """
-    Return the part of the photons that a silicon detector counts: past window, contact and dead layer, absorbed in the crystal.
+    """Return the fraction of the photons that a silicon detector counts.
+
+    These photons pass window, contact and dead layer, and are absorbed in the crystal.
 
     Parameters
     ----------
     energy_keV : float or array_like (...,)
         Energies of the photons, keV, 0.12 to 400.
     window : str, Layer or sequence of Layer, optional
-        ``"windowless"`` (the default), ``"AP3.3"``, ``"Be"`` (8 um), or your own layers.
+        ``"windowless"`` (the default), ``"AP3.3"``, ``"Be"`` (8 um), or any layers.
     dead_layer_nm : float, default 0.0
         Silicon below the contact whose charge is not collected, nm.
     crystal_mm : float, optional
         Thickness of the active silicon, mm (about 0.45 for a drift detector, 3 for Si(Li)); by
-        default it stops everything.
+        default it absorbs all photons.
     contact : Layer, optional
         Front contact, such as ``Layer("Al", 30, 2.70)``.
 
@@ -164,14 +163,13 @@ def efficiency(
 
     Notes
     -----
-    What is approximated: photons arrive square to all layers; a photon absorbed in the dead layer
-    is lost and one absorbed below counts fully (no incomplete charge, no escape of Si K); scattered
-    photons are left out; a grid is a plain open area, not a collimator. ``"AP3.3"`` is its
-    construction as NIST models it, 300 nm of polymer (as C10H8O4N) and 40 nm of aluminium on a
-    silicon grid 380 um thick with 77 % open area. At 3 keV it agrees with the maker's own table
-    within 2 % (0.760 and 0.772), but at 0.3 keV, next to the edge of carbon, it is 0.20 where the
-    table has 0.34: below 1 keV use a measured curve or a standard. Ice and oil on a cold detector
-    are not in any model.
+    Approximations: all layers are passed at normal incidence; a photon absorbed in the dead layer
+    is lost and one absorbed below it is counted (no incomplete charge collection, no Si K escape);
+    scattered photons are neglected; a grid is an open area, not a collimator. ``"AP3.3"`` is
+    modelled as by NIST: 300 nm of polymer (as C10H8O4N) and 40 nm of aluminium on a silicon grid
+    380 um thick with 77 % open area. At 3 keV it agrees with the manufacturer's table within 2 %
+    (0.760 and 0.772), but at 0.3 keV, near the carbon edge, it is 0.20 where the table has 0.34:
+    below 1 keV use a measured curve or a standard. Ice and oil on a cold detector are not modelled.
 
     References
     ----------
@@ -180,7 +178,8 @@ def efficiency(
 
     Examples
     --------
-    >>> efficiency([0.5249, 1.4865, 8.05], window="AP3.3", dead_layer_nm=30, crystal_mm=0.45).round(2)
+    >>> detector = {"window": "AP3.3", "dead_layer_nm": 30, "crystal_mm": 0.45}
+    >>> efficiency([0.5249, 1.4865, 8.05], **detector).round(2)
     array([0.49, 0.74, 0.77])
     """
     layers = [*_window_layers(window), *([] if contact is None else [contact])]
@@ -221,8 +220,7 @@ def checked_efficiency(
     energies: ArrayLike,
     efficiency: float | Mapping[str, float] | Callable[[np.ndarray], ArrayLike] | None = None,
 ) -> np.ndarray:
-    """
-    Return the detector's efficiency for each X-ray line from what a user gives for it.
+    """Return the detector's efficiency for each X-ray line from any description of it.
 
     Parameters
     ----------
@@ -231,8 +229,8 @@ def checked_efficiency(
     energies : array_like (line,)
         keV.
     efficiency : float, mapping, callable or None, default None
-        One number for all; numbers by line or by element, for each of them; a function of the
-        energies in keV, such as ``functools.partial(efficiency, window="AP3.3")``; None for 1.
+        One number for all lines; a number for each by line or element; a function of the energies
+        in keV, such as ``functools.partial(efficiency, window="AP3.3")``; None for 1.
 
     Returns
     -------
@@ -242,12 +240,12 @@ def checked_efficiency(
     Raises
     ------
     ValueError
-        If a line has no efficiency, or one is not above 0 and at most 1.
+        If a line has no efficiency, or one that is not above 0 and at most 1.
 
     Warns
     -----
     UserWarning
-        If none is given and lines lie below 1 keV, where no detector counts every photon.
+        If no efficiency is given and lines are below 1 keV, where no detector counts every photon.
 
     Examples
     --------

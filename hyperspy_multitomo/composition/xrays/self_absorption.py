@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Self-absorption in three dimensions: how much of each X-ray line leaves the specimen from each voxel, and on each ray."""
+"""Self-absorption in 3-D: transmission of each X-ray line from each voxel, and of each ray."""
 
 from __future__ import annotations
 
@@ -27,17 +27,16 @@ __all__ = [
     "voxel_transmission",
 ]
 
-#: keV; what the tables of all elements cover.
+#: Energies (keV) that the tables of all elements cover.
 ENERGY_RANGE = (0.12, 400.0)
 #: 1/cm in 1/nm.
 PER_NM = 1e-7
-#: Rays with less than this part of the most emission at their tilt get the mean of the tilt.
+#: Rays with less than this fraction of the largest emission at their tilt get the mean of the tilt.
 _FAINT = 1e-6
 
 
 def attenuation_coefficients(elements: Sequence[str], energies: ArrayLike) -> np.ndarray:
-    """
-    Return the mass absorption coefficients of elements for X-ray lines.
+    """Return the mass absorption coefficients of elements for X-ray lines.
 
     Parameters
     ----------
@@ -54,14 +53,14 @@ def attenuation_coefficients(elements: Sequence[str], energies: ArrayLike) -> np
     Raises
     ------
     ValueError
-        If an element is not in the table (hydrogen, helium, and those beyond uranium are not), or
-        an energy is outside of 0.12 to 400 keV, which the tables of all elements cover.
+        If an element is not in the table (hydrogen, helium, and those beyond uranium), or an energy
+        is outside of 0.12 to 400 keV.
 
     Notes
     -----
-    eXSpy's table, interpolated in the logarithms between its energies. Its authors state errors of
-    some percent away from the edges, but 10 to 20 % within some tens of eV of one and 20 % and more
-    below 0.5 keV: no correction is better than that.
+    The values are from eXSpy's table, with logarithmic interpolation between its energies. Its
+    authors state errors of a few percent away from the edges, but 10 to 20 % within some tens of eV
+    of an edge and 20 % or more below 0.5 keV. No absorption correction is better than that.
 
     References
     ----------
@@ -108,13 +107,14 @@ def attenuation_coefficients(elements: Sequence[str], energies: ArrayLike) -> np
 
 
 def linear_attenuation(densities: ArrayLike, coefficients: ArrayLike) -> np.ndarray:
-    """
-    Return the linear attenuation of each X-ray line in each voxel: the sum over the elements of coefficient times density.
+    """Return the linear attenuation of each X-ray line in each voxel.
+
+    It is the sum over the elements of coefficient times density.
 
     Parameters
     ----------
     densities : array_like (element, z, x, y)
-        Mass of each element per volume, g/cm^3, not negative.
+        Mass of each element per volume, g/cm^3, 0 or more.
     coefficients : array_like (line, element)
         Mass absorption coefficients, cm^2/g, from `attenuation_coefficients`.
 
@@ -166,12 +166,11 @@ def voxel_transmission(
     where: ArrayLike | None = None,
     threads: int | None = None,
 ) -> np.ndarray:
-    """
-    Return how much of what each voxel emits in a direction leaves the volume: exp(-integral of the attenuation on the way out).
+    """Return the fraction of each voxel's emission in a direction that leaves the volume.
 
-    The mean along each voxel of its own emission, half of whose path in the voxel counts on
-    average. Outside of the volume is vacuum: where the specimen goes on beyond the field of view,
-    the absorption there is missing.
+    It is exp(-integral of the attenuation along the ray), averaged over the path inside the voxel
+    itself. Outside of the volume is vacuum: absorption by a specimen that extends beyond the field
+    of view is missing.
 
     Parameters
     ----------
@@ -180,12 +179,12 @@ def voxel_transmission(
     voxel_size : float
         Edge of a voxel, nm.
     direction : array_like (3,)
-        (x, y, z), from the specimen towards the detector, as `XRayDetector.direction` gives it; of
-        any length.
+        (x, y, z), from the specimen towards the detector, as from `XRayDetector.direction`; of any
+        length.
     method : {"sweep", "trace"}, default "sweep"
         ``"sweep"``: all voxels at once, from plane to plane, with linear interpolation between
-        rays. ``"trace"``: the ray from the centre of every voxel, exactly through each voxel that
-        it meets.
+        rays. ``"trace"``: the exact path through all voxels, of the ray from the centre of every
+        voxel.
     where : array_like of bool (z, x, y), optional
         For ``"trace"``, voxels to trace from; the others get 1. All by default.
     threads : int, optional
@@ -199,26 +198,26 @@ def voxel_transmission(
     Raises
     ------
     ValueError
-        If the direction is no direction, the method is unknown, shapes do not fit, or the
-        attenuation is negative, not finite, or as large as a depth of 8 in one voxel, which no
-        specimen has: then a unit is wrong.
+        If the direction is invalid, the method is unknown, shapes do not fit, or the attenuation is
+        negative, not finite, or so large that one voxel has an optical depth of 8: then a unit is
+        wrong.
 
     Notes
     -----
-    The two differ by 0.1 to 0.2 of the optical depth of one voxel (r.m.s.), most at surfaces, where
-    linear interpolation softens the outline: 0.003 to 0.004 in a ball of 51 voxels across whose
-    mean transmission is 0.71, 0.0002 in the mean over the ball. In a slab whose faces are planes of
-    the sweep they agree to rounding. Short characteristics, the other sweep that costs the same for
-    each voxel, are off by 0.005 in the ball, and by 0.012 in a slab seen at 18 degrees, where this
-    one is by 0.002.
+    The methods differ by 0.1 to 0.2 of the optical depth of one voxel (r.m.s.), mostly at surfaces,
+    where linear interpolation softens the outline: by 0.003 to 0.004 in a ball of 51 voxels
+    diameter with a mean transmission of 0.71, and by 0.0002 in the mean over the ball. In a slab
+    whose faces are planes of the sweep they agree to rounding. Short characteristics, a sweep of
+    the same cost, have an error of 0.005 in the ball, and of 0.012 in a slab seen at 18 degrees,
+    where this sweep has 0.002.
 
-    The sweep takes 4 to 6 ns for every voxel, line and direction on one core (10 ns where the
-    direction is longest along y), tracing about 3 ns for each voxel that a ray meets; ``python
+    The sweep takes 4 to 6 ns per voxel, line and direction on one core (10 ns if the direction is
+    longest along y); tracing takes about 3 ns for each voxel on a ray. ``python
     benchmarks/absorption.py`` prints speed and accuracy.
 
     Examples
     --------
-    A layer of optical depth 1, seen from above: the mean of exp(-depth) over the layer is 1 - 1/e.
+    For a layer of optical depth 1, seen from above, the mean of exp(-depth) is 1 - 1/e.
 
     >>> import numpy as np
     >>> layer = np.full((1, 10, 4, 4), 0.01)
@@ -253,18 +252,17 @@ def ray_transmission(
     progress: Callable[[int, int], object] | None = None,
     threads: int | None = None,
 ) -> np.ndarray:
-    """
-    Return the part of each line's X-rays that reaches the detectors, for every pixel of every projection.
+    """Return the fraction of each line's X-rays that reaches the detectors, for every ray.
 
-    The mean over the emission on each ray, (W_t (x_c T_ct)) / (W_t x_c): W_t projects at tilt t,
-    x_c is the volume of channel c, and T_ct the transmission of its line from each voxel, mean of
-    the detectors by their solid angles. With it as a factor on the projections the forward model
-    holds for the absorbing specimen, as far as the volumes do.
+    It is the mean over the emission on each ray, (W_t (x_c T_ct)) / (W_t x_c): W_t projects at tilt
+    t, x_c is the volume of channel c, and T_ct the transmission of its line from each voxel,
+    averaged over the detectors by their solid angles. As a factor on the projections it makes the
+    forward model that of the absorbing specimen, as accurately as the volumes are known.
 
     Parameters
     ----------
     volumes : array_like (channel, z, x, y)
-        Emission: the reconstruction, in any unit. Negative voxels count as 0.
+        Emission: the reconstruction, in any unit. Negative voxels are taken as 0.
     attenuation : array_like (channel, z, x, y)
         Of each channel's line, 1/nm, from `linear_attenuation`.
     geometry : TiltGeometry
@@ -279,8 +277,8 @@ def ray_transmission(
     Returns
     -------
     numpy.ndarray (channel, tilt, x, y), float32
-        0 to 1. Rays without emission have the mean of all emission of their tilt and channel (1
-        where there is none), so that nothing jumps at the outline.
+        0 to 1. Rays without emission have the mean of their tilt and channel (1 without any
+        emission), so that there is no step at the outline.
 
     Raises
     ------
@@ -289,14 +287,14 @@ def ray_transmission(
 
     Notes
     -----
-    Rays leave through the ends of the tilt axis too. Outside of the volume is vacuum: in a
-    truncated field of view, and in a reconstruction of one or a few slices with detectors that are
-    not at azimuth 0 or 180, absorption is missing.
+    Outside of the volume, also beyond the ends of the tilt axis, is vacuum. Absorption is therefore
+    missing in a truncated field of view, and in a reconstruction of one or a few slices with
+    detectors that are not at azimuth 0 or 180.
 
     Time: 5 to 6 ns per voxel, channel, detector and tilt on one core; 128^3 voxels, two channels,
-    four detectors and 30 tilts take about 3 s. Memory: besides volumes, attenuation and result
-    three volumes of one channel, and the attenuation once more where a direction to a detector is
-    longest along the tilt axis.
+    four detectors and 30 tilts take about 3 s. Memory: in addition to volumes, attenuation and
+    result, three volumes of one channel, and a copy of the attenuation if a direction to a detector
+    is longest along the tilt axis.
 
     Examples
     --------
@@ -306,8 +304,13 @@ def ray_transmission(
     >>> ball = np.repeat(ball[None, :, :, None], 4, axis=3).astype(float)
     >>> geometry = TiltGeometry([-60, 0, 60], 16, pixel_size=10.0)
     >>> rays = ray_transmission(ball, 0.005 * ball, geometry, XRayDetector(azimuth=0, elevation=20))
-    >>> rays.shape, bool(rays[0, 1, 12, 2] > rays[0, 1, 3, 2])  # at +x the way towards a detector on +x is short
-    ((1, 3, 16, 4), True)
+    >>> rays.shape
+    (1, 3, 16, 4)
+
+    At +x the path to a detector at +x is short.
+
+    >>> bool(rays[0, 1, 12, 2] > rays[0, 1, 3, 2])
+    True
     """
     if not isinstance(geometry, TiltGeometry):
         raise TypeError(f"`geometry` is a {type(geometry).__name__}; expected a TiltGeometry")
@@ -327,8 +330,8 @@ def ray_transmission(
     if not np.isfinite(volumes).all():
         raise ValueError("the volumes hold infinite or NaN voxels; expected a finite emission")
     detectors = detectors_from(detectors)
-    weights, threads = relative_weights(detectors), thread_count(threads)
-    tilts, binning = geometry.tilts, geometry.binning
+    weights, threads = relative_weights(detectors).tolist(), thread_count(threads)
+    tilts, shifts, binning = geometry.tilts, np.asarray(geometry.shifts), geometry.binning
     channels, slices = volumes.shape[0], volumes.shape[3] // binning
     rays = np.empty((channels, len(tilts), geometry.detector_width, slices), np.float32)
     with Workers(threads) as workers:
@@ -337,7 +340,7 @@ def ray_transmission(
         ]
         for t, tilt in enumerate(tilts):
             A = projector(
-                replace(geometry, tilts=[tilt], shifts=[geometry.shifts[t]]), threads=threads
+                replace(geometry, tilts=[tilt], shifts=[float(shifts[t])]), threads=threads
             )
             directions = [detector.direction(tilt) for detector in detectors]
             for c in range(channels):
@@ -351,16 +354,16 @@ def ray_transmission(
 
 
 def _quotient(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Return part/whole of each ray, and their common mean on rays of no emission; 1 where there is none at all."""
+    """Return part/whole of each ray; rays without emission get the mean, or 1 if all are such."""
     total = whole.sum(dtype=np.float64)
     mean = part.sum(dtype=np.float64) / total if total > 0 else 1.0
     seen = whole > _FAINT * whole.max()
-    # Rounding may lift a quotient above 1.
+    # Rounding may make a quotient larger than 1.
     return np.minimum(np.where(seen, part / np.where(seen, whole, 1), np.float32(mean)), 1)
 
 
 def _checked_attenuation(attenuation: ArrayLike, voxel_size: float) -> tuple[np.ndarray, float]:
-    """Return the attenuation as contiguous float32 (line, z, x, y) and the voxel size, or say what is wrong with them."""
+    """Return the attenuation as contiguous float32 (line, z, x, y) and the voxel size, checked."""
     attenuation = np.ascontiguousarray(attenuation, dtype=np.float32)
     if attenuation.ndim != 4 or 0 in attenuation.shape:
         raise ValueError(

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hyperspy_multitomo.acquisition.same_tilt import match_tilts
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.signals.metadata.missing_axes import remedy
 
@@ -29,8 +30,8 @@ _FOREIGN = (
     "from_images, from_maps or "
     "from_arrays, which bring its axes in order and take their units"
 )
-# Tilts are compared to a ten-thousandth of a degree, pixel edges to a thousandth of a pixel.
-_TILT_TOLERANCE, _EDGE_TOLERANCE = 1e-4, 1e-3
+# Pixel edges are compared to a thousandth of a pixel.
+_EDGE_TOLERANCE = 1e-3
 
 
 def axis_named(signal, name: str):
@@ -269,8 +270,8 @@ def indices(signal, name: str) -> np.ndarray:
             f"unknown: {remedy(name)}"
         )
     present = np.atleast_1d(np.asarray(axis.axis, dtype=float))
-    places = np.abs(stored[None, :] - present[:, None]).argmin(axis=1)
-    wrong = np.abs(stored[places] - present) > _TILT_TOLERANCE
+    places = match_tilts(present, stored)
+    wrong = places < 0
     if wrong.any():
         raise LookupError(
             f"the axis {name!r} holds {present[wrong][:3]} which are not among the recorded values "

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hyperspy_multitomo.acquisition.same_tilt import SAME_TILT
 from hyperspy_multitomo.signals.arrays import alike
 from hyperspy_multitomo.signals.metadata.acquisition_settings import DOSE
 from hyperspy_multitomo.signals.metadata.attached_values import (
@@ -155,8 +156,8 @@ def _unlike(first, other) -> list[str]:
 
 def _same_axis(first, second) -> bool:
     step = abs(first.scale) if first.is_uniform else 1.0
-    # Tilts are the same to a thousandth of a degree, positions to a hundredth of a pixel.
-    tolerance = 1e-2 * step if first.is_uniform else 1e-3
+    # The tilt axis is not uniform; positions are the same to a hundredth of a pixel.
+    tolerance = 1e-2 * step if first.is_uniform else SAME_TILT
     return (
         first.units == second.units
         and first.size == second.size

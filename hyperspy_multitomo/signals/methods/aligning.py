@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from hyperspy_multitomo.acquisition.same_tilt import SAME_VIEW, match_tilts
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.alignment.series_checks import named
-from hyperspy_multitomo.alignment.transform import ORIENTATIONS, SAME_TILT, Alignment
+from hyperspy_multitomo.alignment.transform import ORIENTATIONS, Alignment
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.machine.progress import progress_lines
@@ -294,13 +295,13 @@ def register_to(series, haadf, *, drift: bool = True, slow_axis: str | None = No
     ratio = axis_named(series, "x").scale / axis_named(haadf, "x").scale
     slow_axis = slow_axis or ("x" if series.tilt_axis == "x" else "y")
     own = series.tilts
-    distance = np.abs(haadf.tilts[:, None] - own[None])
-    missing = own[distance.min(axis=0) > SAME_TILT]
+    places = match_tilts(own, haadf.tilts, SAME_VIEW)
+    missing = own[places < 0]
     if missing.size:
         raise ValueError(
             f"the HAADF series has no images at {named(missing)} degrees; drop_tilts these maps"
         )
-    images = alignment_images(haadf)[distance.argmin(axis=0)]
+    images = alignment_images(haadf)[places]
     data = _maps_to_register(series)
     found = scan_offsets(data, images, own, pixel=ratio, drift=drift, slow_axis=slow_axis)
     found = replace(found, pixel_size=series.pixel_size)

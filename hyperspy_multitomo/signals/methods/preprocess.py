@@ -16,6 +16,7 @@ from hyperspy_multitomo.acquisition.preprocessing.detector_offset import (
     BackgroundLevel,
     background_level,
 )
+from hyperspy_multitomo.acquisition.same_tilt import SAME_TILT
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.parameters import check_finite, odd_number, positive_number
@@ -122,7 +123,7 @@ def remove_background(series, fit: BackgroundLevel | None = None, *, film: bool 
     """
     fit = series.fit_background() if fit is None else fit
     tilts = series.tilts
-    if fit.tilts.shape != tilts.shape or not np.allclose(fit.tilts, tilts, atol=1e-4):
+    if fit.tilts.shape != tilts.shape or np.abs(fit.tilts - tilts).max() > SAME_TILT:
         raise ValueError(
             f"the fit is of the tilts {fit.tilts} but the series has {tilts}; fit this series"
         )

@@ -9,6 +9,7 @@ from hyperspy_multitomo.acquisition.preprocessing import bad_tilts
 from hyperspy_multitomo.acquisition.preprocessing.bad_tilts import TiltRanking, image_measures
 from hyperspy_multitomo.acquisition.preprocessing.dose_drift import DoseDrift, fit_dose_drift
 from hyperspy_multitomo.acquisition.preprocessing.gains import expected_means
+from hyperspy_multitomo.acquisition.same_tilt import ROUNDED_TILT, match_tilts
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.parameters import positive_number
@@ -24,8 +25,6 @@ from hyperspy_multitomo.signals.methods.tilt_gains import (
     tilt_sums,
 )
 
-# How far from a tilt of the series, in degrees, a tilt to be dropped may be given.
-_NAMED_TILT = 0.01
 # Maps of few counts are smoothed further than images before they are compared with each other.
 _MAP_BLUR, _IMAGE_BLUR = 3.0, 1.0
 
@@ -117,11 +116,10 @@ def drop_tilts(series, tilts):
     if wanted.dtype.kind not in "iuf":
         raise ValueError(f"tilts={tilts!r} must be a number of degrees, or several")
     wanted = wanted.astype(float)
-    distance = np.abs(present[:, None] - wanted[None])
-    missing = wanted[~(distance < _NAMED_TILT).any(axis=0)]
+    missing = wanted[match_tilts(wanted, present, ROUNDED_TILT) < 0]
     if missing.size:
         raise ValueError(f"the series has no tilts {missing}; it has {present}")
-    keep = np.flatnonzero(~(distance < _NAMED_TILT).any(axis=1))
+    keep = np.flatnonzero(match_tilts(present, wanted, ROUNDED_TILT) < 0)
     if keep.size < 2:
         raise ValueError(
             f"{keep.size} tilts would be left of {present.size}; a tilt series needs two or more"

@@ -7,13 +7,12 @@ import numpy as np
 
 from hyperspy_multitomo.acquisition.preprocessing.field_of_view import wholly_in_view
 from hyperspy_multitomo.acquisition.preprocessing.gains import GainEstimate
+from hyperspy_multitomo.acquisition.same_tilt import match_tilts
 from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named, forget, recall, record
 from hyperspy_multitomo.signals.metadata.recorded_counts import check_counts_beside
 
 MODELS = ("auto", "constant", "lamella")
-# Tilts of two series are the same within this many degrees.
-_SAME_TILT = 1e-4
 
 
 def known_gains(series) -> np.ndarray | None:
@@ -86,8 +85,7 @@ def count_variances(series, mask: np.ndarray | None = None) -> np.ndarray:
 
 def haadf_at(tilts: np.ndarray, haadf) -> np.ndarray:
     """Return the place of each tilt in the HAADF series, -1 where that has no such tilt."""
-    nearest = np.abs(haadf.tilts[None] - tilts[:, None]).argmin(axis=1)
-    return np.where(np.abs(haadf.tilts[nearest] - tilts) < _SAME_TILT, nearest, -1)
+    return match_tilts(tilts, haadf.tilts)
 
 
 def attach_gains(series, estimate: GainEstimate, **settings) -> GainEstimate:

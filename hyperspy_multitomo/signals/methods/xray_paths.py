@@ -12,7 +12,7 @@ from hyperspy_multitomo.composition.cross_sections.tables import densities
 from hyperspy_multitomo.composition.dask_blocks import is_lazy
 from hyperspy_multitomo.composition.density import quantify_density
 from hyperspy_multitomo.composition.quantification import quantify
-from hyperspy_multitomo.composition.xrays.coarse_grid import block_means, finer
+from hyperspy_multitomo.composition.xrays.coarse_grid import cube_means, finer
 from hyperspy_multitomo.machine.memory import available_memory
 from hyperspy_multitomo.signals.masks import mask_array
 from hyperspy_multitomo.signals.metadata.acquisition_settings import dose_of, solid_angle_of
@@ -63,7 +63,7 @@ def coarse_emission(counts, inside, size: int, binning: int) -> tuple[np.ndarray
     """Return the means over cubes of counts (element, z, x, y) and of the particle (z, x, y)."""
     emitting = np.where(inside, np.maximum(counts, 0), 0).astype(np.float32)
     both = np.concatenate([emitting, inside[None].astype(np.float32)])
-    both = np.asarray(block_means(both, size, binning))
+    both = np.asarray(cube_means(both, size, binning))
     return both[:-1], both[-1]
 
 
