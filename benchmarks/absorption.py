@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Self-absorption: speed and accuracy of the sweep, and what correcting by it gives back: `python benchmarks/absorption.py`.
+"""Self-absorption: speed and accuracy of the sweep, and the correction of the composition.
 
-Three tables. Speed: what `ray_transmission` takes for a cube of voxels, two lines and the four
-detectors of a Super-X. Accuracy: the sweep against rays traced exactly, in a ball, a slab and a
+    python benchmarks/absorption.py
+
+Three tables. Speed: the time of `ray_transmission` for a cube of voxels, two lines and the four
+detectors of a Super-X. Accuracy: the sweep against exactly traced rays, in a ball, a slab and a
 block. Closed loop: two particles whose maps are simulated with exact absorption and Poisson counts;
 their composition before and after rounds of correction, each with the transmission through the
-reconstruction of the round before. Maps without absorption but with the same noise show what is
-left to noise and tilts.
+reconstruction of the round before. Maps without absorption but with the same noise show the error
+that noise and tilts leave.
 """
 
 from __future__ import annotations
@@ -72,12 +74,12 @@ def accuracy(size: int) -> None:
                 body
             ]
             error = voxel_transmission(attenuation, 1.0, direction)[0][body] - exact
-            figures = f"{exact.mean():.4f} | {error.std():.5f} | {error.mean():+.5f} | {np.abs(error).max():.4f}"
-            print(f"| {name} | {azimuth} | {tilt} | {figures} |")
+            figures = f"{error.std():.5f} | {error.mean():+.5f} | {np.abs(error).max():.4f}"
+            print(f"| {name} | {azimuth} | {tilt} | {exact.mean():.4f} | {figures} |")
 
 
 def corrected(maps: np.ndarray, phantom, iterations: int, rounds: int):
-    """Yield the mass of each element per volume, g/cm^3, without correction and after each round of it."""
+    """Yield the elements' g/cm^3 without correction and after each round of it."""
     geometry = TiltGeometry(phantom.tilts, phantom.size, pixel_size=phantom.pixel_size)
     A = projector(geometry)
     per_unit = phantom.counts_per_unit.astype(np.float32)[:, None, None, None]
@@ -90,8 +92,8 @@ def corrected(maps: np.ndarray, phantom, iterations: int, rounds: int):
         rays = ray_transmission(
             volumes, linear_attenuation(volumes / per_unit, coefficients), geometry, "super-x"
         )
-        # What all rays of a tilt have in common is a gain of the forward model: counts stay as near
-        # to counts as they can.
+        # The mean transmission of a tilt is a gain in the forward model, so that the corrected maps
+        # keep nearly Poisson statistics.
         gains = rays.mean(axis=(2, 3))
         volumes = run(
             sirt(A, maps / (rays / gains[..., None, None]), gains=gains), iterations
@@ -100,12 +102,12 @@ def corrected(maps: np.ndarray, phantom, iterations: int, rounds: int):
 
 
 def errors(masses: np.ndarray, phantom, parts: dict[str, np.ndarray]) -> str:
-    """Return the error of the first element's weight percent, of each part as a whole and rms over its voxels, as table cells."""
+    """Return the errors of the first element's wt% as table cells: mean of each part, voxel rms."""
     cells = []
     for inside in parts.values():
-        found, truth = masses[:, inside].astype(float), phantom.truth[:, inside].astype(float)
-        whole = found[0].sum() / found.sum() - truth[0].sum() / truth.sum()
-        error = found[0] / np.maximum(found.sum(axis=0), 1e-6) - truth[0] / truth.sum(axis=0)
+        result, truth = masses[:, inside].astype(float), phantom.truth[:, inside].astype(float)
+        whole = result[0].sum() / result.sum() - truth[0].sum() / truth.sum()
+        error = result[0] / np.maximum(result.sum(axis=0), 1e-6) - truth[0] / truth.sum(axis=0)
         cells.append(f"{100 * whole:+.2f} | {100 * np.sqrt(np.square(error).mean()):.2f}")
     return " | ".join(cells)
 

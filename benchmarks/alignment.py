@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Alignment against the truth, beside ETSpy's methods on the same data, and its time; real data against a manual alignment.
+"""Errors and time of the alignment, beside ETSpy's methods on the same data.
 
-``uv run --group benchmark python benchmarks/alignment.py accuracy``, or ``joint``, ``speed``,
-``real --data FOLDER``.
+    uv run --group benchmark python benchmarks/alignment.py accuracy
+
+or ``joint``, ``speed``, ``real --data FOLDER`` (real data against a manual alignment).
 """
 
 from __future__ import annotations
@@ -30,26 +31,26 @@ RANGES = {
 
 
 def since(began: tuple[float, float], count: int = 1) -> str:
-    """Return the core seconds of all threads, and the wall's, since these readings of the two clocks, for one of `count`."""
+    """Return the core and wall seconds since two clock readings, divided by `count`."""
     core, wall = time.process_time() - began[0], time.perf_counter() - began[1]
     return f"{core / count:5.2f} core s, {wall / count:5.2f} s"
 
 
 def etspy(images, tilts, method: str, truth: Alignment) -> Alignment:
-    """Align by ETSpy: its shifts, then its tilt axis by centres of mass, with whatever sign is nearer to the truth."""
+    """Align by ETSpy: shifts, then tilt axis by centres of mass, of the sign nearer the truth."""
     from etspy.api import TomoStack
 
     stack = TomoStack(images, tilts=tilts[:, None])
     registered = stack.stack_register(method, show_progressbar=False)
     shifts = np.asarray(registered.shifts.data)
-    found = Alignment(shifts[:, 0], shifts[:, 1], tilts=tilts)
+    alignment = Alignment(shifts[:, 0], shifts[:, 1], tilts=tilts)
     try:
         node = registered.tilt_align("CoM").metadata.Tomography
         offset, rotation = float(node.yshift), float(node.tiltaxis)
     except Exception:
-        return found
+        return alignment
     signed = [
-        replace(found, axis_offset=a * offset, rotation=b * rotation)
+        replace(alignment, axis_offset=a * offset, rotation=b * rotation)
         for a in (1, -1)
         for b in (1, -1)
     ]
@@ -63,7 +64,7 @@ def etspy(images, tilts, method: str, truth: Alignment) -> Alignment:
 
 
 def accuracy() -> None:
-    """Print root mean squares of the errors over the seeds, the largest over the seeds in brackets."""
+    """Print the rms of the errors over the seeds, the largest in brackets."""
     ours = (
         "auto",
         "projection_matching",
@@ -93,15 +94,15 @@ def accuracy() -> None:
                 errors, covered, began = [], [], (time.process_time(), time.perf_counter())
                 for one in series:
                     try:
-                        found = method(one)
+                        alignment = method(one)
                     except Exception as error:
                         errors.append((np.nan,) * 4)
                         print(f"    {name}: {type(error).__name__} {str(error)[:90]}")
                         continue
-                    e = alignment_errors(found, one.alignment)
+                    e = alignment_errors(alignment, one.alignment)
                     errors.append((e.across_rms, e.along_rms, abs(e.axis_offset), abs(e.rotation)))
-                    if found.quality is not None:
-                        q = found.quality
+                    if alignment.quality is not None:
+                        q = alignment.quality
                         covered.append(
                             (
                                 abs(e.axis_offset) / q.axis_offset_error,
@@ -130,7 +131,7 @@ def joint() -> None:
     tilts = np.arange(-65.0, 66.0, 5.0)
     for noise in (0.03, 0.1, 0.3):
         for counts in (5.0, 20.0):
-            found: dict = {"HAADF": [], "maps": [], "HAADF and maps": []}
+            alignments: dict = {"HAADF": [], "maps": [], "HAADF and maps": []}
             for seed in SEEDS:
                 s = misaligned(
                     "particle",
@@ -147,10 +148,10 @@ def joint() -> None:
                     Modality(m, tilts, 1.0, name)
                     for name, m in zip(s.elements, s.maps, strict=True)
                 ]
-                found["HAADF"].append((refine(s.haadf, tilts, start), s))
-                found["maps"].append((refine(s.maps.sum(axis=0), tilts, start), s))
-                found["HAADF and maps"].append((refine(s.haadf, tilts, start, others=maps), s))
-            for name, results in found.items():
+                alignments["HAADF"].append((refine(s.haadf, tilts, start), s))
+                alignments["maps"].append((refine(s.maps.sum(axis=0), tilts, start), s))
+                alignments["HAADF and maps"].append((refine(s.haadf, tilts, start, others=maps), s))
+            for name, results in alignments.items():
                 errors = [alignment_errors(a, s.alignment) for a, s in results]
                 across, along = (
                     np.sqrt(np.mean([getattr(e, n) ** 2 for e in errors]))
@@ -164,7 +165,7 @@ def joint() -> None:
 
 
 def speed() -> None:
-    """Print the time of `refine` on a small particle, alone and with its maps, and of the default chain and how it grows."""
+    """Print the time of `refine` with and without maps, and of the default chain by size."""
     rng, tilts = np.random.default_rng(7), np.arange(-75.0, 76.0, 5.0)
     moved = {name: rng.uniform(-3, 3, tilts.size).round(1) for name in ("across", "along")}
     particle = simulate(yuan(size=97, slices=32), tilts=tilts, dose=0.2, blur=0, seed=7, **moved)
@@ -182,9 +183,9 @@ def speed() -> None:
         for specimen in ("needle", "lamella"):
             series = misaligned(specimen, size=size, tilts=tilts)
             began = time.process_time(), time.perf_counter()
-            found = align(series.haadf, tilts)
+            alignment = align(series.haadf, tilts)
             seconds = since(began)
-            errors = alignment_errors(found, series.alignment)
+            errors = alignment_errors(alignment, series.alignment)
             print(
                 f"{count} x {size} x {size} {specimen:8} {seconds}   across "
                 f"{errors.across_rms:.3f} along "
@@ -211,22 +212,22 @@ def real(folder: Path) -> None:
     manual = np.array(json.loads((folder / "TomVizAlignments.json").read_text()), dtype=float)[2:-3]
     hand = Alignment(manual[:, 0], -manual[:, 1], tilts=tilts)
     began = time.process_time(), time.perf_counter()
-    found = align(images, tilts)
+    alignment = align(images, tilts)
     print(f"aligned in {since(began)}")
-    print(f"axis {found.axis_offset:.2f} +- {found.quality.axis_offset_error:.2f} px")
+    print(f"axis {alignment.axis_offset:.2f} +- {alignment.quality.axis_offset_error:.2f} px")
     print(
-        f"rotation {found.rotation:.2f} +- {found.quality.rotation_error:.2f} degrees",
-        *found.quality.report,
+        f"rotation {alignment.rotation:.2f} +- {alignment.quality.rotation_error:.2f} degrees",
+        *alignment.quality.report,
         sep="\n  ",
     )
-    plain = replace(found, rotation=0.0)
+    plain = replace(alignment, rotation=0.0)
     upright = refine(images, tilts, plain, free=("shifts", "axis"))
-    for name, one in (("manual", hand), ("ours", found), ("ours without rotation", upright)):
+    for name, one in (("manual", hand), ("ours", alignment), ("ours without rotation", upright)):
         print(f"{name:24} SIRT residual {residual(images, tilts, one):.4f}", flush=True)
 
 
 def residual(images, tilts, alignment: Alignment, iterations: int = 60) -> float:
-    """Return |b - A x|/|b| of SIRT in a fixed volume, on slices and columns that every alignment shows."""
+    """Return |b - A x|/|b| of SIRT in a fixed volume, where every alignment has pixels."""
     placed = alignment.apply(images, for_geometry=True, fill="edge")[..., 14:-14]
     geometry = TiltGeometry(
         tilts,

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which of two commits is slower, and where: `python benchmarks/compare.py OLD NEW [--cases sirt tv ...]`.
+"""Compare the speed of two commits, case by case.
 
-Each case runs in a process of its own, with the packages of this environment and the code of either
-commit from a checkout of its own, in turn: old, new, old, new. What counts are core seconds, the
-least of several rounds, without imports and compilation. The exit status is 1 where a case of the
-new commit takes more than the tolerance longer.
+    python benchmarks/compare.py OLD NEW [--cases sirt tv ...]
+
+Each case runs in its own process, with the packages of this environment and the code of a checkout
+of either commit, alternating: old, new, old, new. Compared are core seconds, the least of several
+rounds, without imports and compilation. The exit status is 1 if a case of the new commit is slower
+by more than the tolerance.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def _counts(A, channels: int, slices: int, mean: float = 1.0) -> np.ndarray:
 
 
 def _iterations(make, count: int):
-    """Return a call that does so many iterations; the first ones, which set up, are done."""
+    """Return a call that does `count` iterations, after the first ones, which set up."""
     from hyperspy_multitomo.tomography import run
 
     iterates = make()
@@ -180,24 +182,24 @@ def measure(case: str) -> float:
 
 
 def timed(tree: Path, case: str) -> float:
-    """Return what `measure` finds with the code of a checkout; NaN where it does not know what the case asks for."""
+    """Return the core ms of a case with a checkout's code; NaN if it lacks what the case needs."""
     environment = {**os.environ, "PYTHONPATH": str(tree), "NUMBA_CACHE_DIR": str(tree / "compiled")}
     command = [sys.executable, __file__, "--measure", case]
     done = subprocess.run(command, env=environment, cwd=tree, capture_output=True, text=True)
     if done.returncode:
         print(f"{case}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
         return float("nan")
-    found = json.loads(done.stdout.splitlines()[-1])
-    if not Path(found["package"]).is_relative_to(tree):
+    answer = json.loads(done.stdout.splitlines()[-1])
+    if not Path(answer["package"]).is_relative_to(tree):
         raise RuntimeError(
-            f"{found['package']} was measured in place of the code in {tree}; run it with an "
+            f"{answer['package']} was measured in place of the code in {tree}; run it with an "
             "environment of its own"
         )
-    return found["ms"]
+    return answer["ms"]
 
 
 def compare(old: Path, new: Path, cases: list[str], rounds: int, tolerance: float) -> bool:
-    """Print the table; return whether no case got slower, or fails with the new code."""
+    """Print the table; return whether no case is slower or fails with the new code."""
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; core ms, least of "
         f"{rounds} rounds"
@@ -208,8 +210,8 @@ def compare(old: Path, new: Path, cases: list[str], rounds: int, tolerance: floa
     for case in cases:
         for tree in (old, new):
             timed(tree, case)  # compiles
-        found = np.array([[timed(tree, case) for tree in (old, new)] for _ in range(rounds)])
-        before, after = found.min(axis=0)
+        times = np.array([[timed(tree, case) for tree in (old, new)] for _ in range(rounds)])
+        before, after = times.min(axis=0)
         word = (
             "slower"
             if after > (1 + tolerance) * before

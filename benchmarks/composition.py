@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the quantification gives beside published figures and on a real particle.
+"""Quantification against published figures, on a phantom and on a real particle.
 
-python benchmarks/composition.py table           # Yuan et al. 2021, table 2, and the HAADF detector
-python benchmarks/composition.py phantom         # core and shell of the Yuan-like phantom, five
-seeds python benchmarks/composition.py real [--data FOLDER]   # the dust particle idp_l2083: Mg/Si,
-Fe/S
+    python benchmarks/composition.py table
+    python benchmarks/composition.py phantom
+    python benchmarks/composition.py real [--data FOLDER]
+
+`table` compares with table 2 and the HAADF detector of Y. Yuan et al., Ultramicroscopy 220 (2021)
+113166; `phantom` quantifies core and shell of the phantom after that paper, five seeds; `real`
+gives Mg/Si and Fe/S of the dust particle idp_l2083.
 """
 
 import argparse
@@ -54,7 +57,7 @@ def table() -> None:
 
 
 def phantom(seeds: int = 5) -> None:
-    """Mean composition of core and shell; the seeds lie side by side as slices, which the reconstruction keeps apart."""
+    """Print the mean composition of core and shell; each seed is one independent slice."""
     model = yuan()
     series = simulate(model, seed=0)
     maps = count(np.repeat(series.expected_maps, seeds, axis=-1), blur=model.blur, seed=1).swapaxes(
@@ -88,15 +91,15 @@ def phantom(seeds: int = 5) -> None:
         (truth.sum(axis=0) > 0.5 * truth.sum(axis=0)[shell].mean())[..., None], seeds, axis=-1
     )
     for name, volume in volumes.items():
-        found = volume.quantify("model", model="direct")
-        au, ag = (found[e].data.transpose(0, 2, 1) for e in model.elements)
+        composition = volume.quantify("model", model="direct")
+        au, ag = (composition[e].data.transpose(0, 2, 1) for e in model.elements)
         mask = au + ag > 0
         dice = 2 * (mask & inside).sum() / (mask.sum() + inside.sum())
         print(f"{name:16} {au[core].mean():14.1f} {ag[shell].mean():16.1f} {dice:30.3f}")
 
 
 def real(folder: Path) -> None:
-    """Atomic ratios in recognisable regions, thin film, calculated factors, windowless detector taken as perfect."""
+    """Print atomic ratios in recognisable regions: calculated factors, detector efficiency 1."""
     haadf, spectra = mt.load_tilt_series(f"{folder}/*.bcf", tilts="filename")
     eds = mt.elemental_maps(spectra, elements=ELEMENTS)
     haadf.align()

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reconstructions on a GPU: do the numbers agree with the cores', and what do they cost: `python benchmarks/device.py`.
+"""Reconstructions on a GPU: agreement with the CPU, and time.
 
-It needs CuPy and a GPU, says so where they are missing, and prints three tables. Times are of whole
-iterations, arrays on the device already; a run adds the copies there and back and the sums of the
-weights, which have a column of their own. ASTRA's own SIRT is given one channel, in its own layout.
-TV, TGV and nuclear TV run with the matched pair alone; "moved" are the bytes that their iteration
-cannot but read or write, once each, for a voxel of a channel.
+    python benchmarks/device.py
+
+Needs CuPy and a GPU. Prints three tables. Times are of whole iterations with the arrays on the
+device; the copies to and from it and the sums of the weights have a column of their own. ASTRA's
+SIRT gets one channel, in its own layout. TV, TGV and nuclear TV run with the matched pair only.
+"Moved" is the least number of bytes that their iteration reads and writes, per voxel and channel.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from hyperspy_multitomo.tomography.cuda.reckoning import device_bytes
 RATIOS = [5.0, 7.0, 3.0, 1.0]
 # Name: kind, coupling.
 REGULARISED = {"TV": ("tv", "frobenius"), "TGV": ("tgv", "frobenius"), "TNV": ("tv", "nuclear")}
-REGULARISED_ITERATIONS = 2000  # that a run of them is taken to be of
+REGULARISED_ITERATIONS = 2000  # assumed for the share of setting up and copying in a run
 
 
 def phantom(size: int, slices: int, channels: int) -> np.ndarray:
@@ -101,7 +102,7 @@ METHODS = ("SIRT", "HEBT", "EM")
 
 
 def agreement(backends: list[str], size: int, iterations: int) -> None:
-    """Print how far each back-end is from the cores, relative to the norm of the result."""
+    """Print the difference of each back-end from the CPU, relative to the norm of the result."""
     problem = Problem(size, 13, 2, slices=min(size, 40), backend="numba")
     print(
         f"Difference from the cores, {size} px, 13 tilts, {problem.slices} slices, {iterations} "
@@ -115,10 +116,10 @@ def agreement(backends: list[str], size: int, iterations: int) -> None:
             if method in REGULARISED and backend != "cuda":
                 cells.append("")
                 continue
-            apart = np.linalg.norm(
+            difference = np.linalg.norm(
                 problem.result(method, backend, iterations) - expected
             ) / np.linalg.norm(expected)
-            cells.append(f"{apart:.1e}")
+            cells.append(f"{difference:.1e}")
         print(f"| {method} | {' | '.join(cells)} |", flush=True)
     mismatch = [f"{dot_test(projector(problem.geometry, backend)):.1e}" for backend in backends]
     print(f"| mismatch of the adjoint | {' | '.join(mismatch)} |\n", flush=True)
@@ -135,7 +136,7 @@ def seconds(call) -> float:
 def iterations_of(
     problem: Problem, method: str, backend: str, iterations: int
 ) -> tuple[float, float]:
-    """Return the seconds per iteration, and of what comes before the first one and after the last."""
+    """Return the seconds per iteration, and those of setting up and copying back."""
     made = []
     around = seconds(lambda: made.append(problem.iterates(method, backend)))
     iterates = made[0]
@@ -149,7 +150,7 @@ def iterations_of(
 
 
 def projections_of(problem: Problem, backend: str, repeats: int) -> tuple[float, float]:
-    """Return the seconds of one forward and one back projection of all channels, arrays on the device."""
+    """Return the seconds of one projection and one back projection, arrays on the device."""
     A = projector(problem.geometry, backend)
     volume = device.cupy().ones((problem.channels, *A.domain_shape, problem.slices), np.float32)
     rays = device.cupy().zeros(A.rays_shape(problem.channels, problem.slices), np.float32)
@@ -160,7 +161,7 @@ def projections_of(problem: Problem, backend: str, repeats: int) -> tuple[float,
     return times[0], times[1]
 
 
-def astras_own_sirt(problem: Problem, iterations: int) -> float:
+def astra_sirt3d(problem: Problem, iterations: int) -> float:
     """Return the seconds per iteration of ASTRA's SIRT3D_CUDA of one channel."""
     import astra
 
@@ -180,7 +181,7 @@ def astras_own_sirt(problem: Problem, iterations: int) -> float:
     algorithm = astra.algorithm.create(settings)
     try:
         astra.algorithm.run(algorithm, 1)
-        # What a call does but iterate, copies and sums of the weights, drops out of the difference.
+        # The difference of two runs leaves out copies and sums of the weights.
         short, long = (
             seconds(lambda n=n: astra.algorithm.run(algorithm, n)) for n in (1, 1 + iterations)
         )
@@ -224,29 +225,30 @@ def times(backends: list[str], size: int, tilts: int, channels: int, iterations:
             flush=True,
         )
     if "astra_cuda" in backends:
-        own = astras_own_sirt(problem, max(iterations // 4, 1))
+        per_iteration = astra_sirt3d(problem, max(iterations // 4, 1))
         print(
-            f"| SIRT of one channel | ASTRA's SIRT3D_CUDA | {1e3 * own:.2f} | "
+            f"| SIRT of one channel | ASTRA's SIRT3D_CUDA | {1e3 * per_iteration:.2f} | "
             f"{max(iterations // 4, 1)} | | |",
             flush=True,
         )
     print()
 
 
-def moved(kind: str, tilts: int, width: int) -> float:
-    """Return the bytes that an iteration of TV or TGV in three dimensions reads and writes, per voxel and channel.
+def bytes_moved(kind: str, tilts: int, width: int) -> float:
+    """Return the bytes per voxel and channel that an iteration of 3-D TV or TGV moves.
 
-    Projecting back writes a volume. The step of the volume reads it, its extrapolated twin and p,
-    and writes the two; that of p reads the twin and p and writes p; projecting reads the twin. TGV
-    has field and twin (read, written, the twin again) and q (read twice, written once) too. A ray
-    is written and read both ways, its data are read, its dual variable is read and written.
+    The back projection writes a volume. The primal step reads it, the extrapolated volume and p,
+    and writes both volumes; the dual step of p reads the extrapolated volume and p and writes p;
+    the projection reads the extrapolated volume. TGV also has a field with its extrapolation (read,
+    written, the extrapolation read again) and q (read twice, written once). A ray is written and
+    read both ways, its data are read, its dual variable is read and written.
     """
     numbers = 8 + 3 * 3 + (5 * 3 + 3 * 6 if kind == "tgv" else 0)
     return 4 * (numbers + 7 * tilts / width)
 
 
 def regularised_times(shapes: list[tuple[int, int, int]], channels: int, iterations: int) -> None:
-    """Print the times per iteration of TV, TGV and nuclear TV; shapes are (width, slices, tilts)."""
+    """Print the times per iteration of TV, TGV and TNV; shapes are (width, slices, tilts)."""
     print(
         f"Times of regularised methods in three dimensions, {channels} channels, on "
         f"{device.name()}\n"
@@ -267,9 +269,9 @@ def regularised_times(shapes: list[tuple[int, int, int]], channels: int, iterati
         problem = Problem(width, tilts, channels, slices)
         for method, (kind, _) in REGULARISED.items():
             each, around = iterations_of(problem, method, "cuda", iterations)
-            nbytes, series = moved(kind, tilts, width), [(problem.geometry, channels, False)]
+            nbytes, series = bytes_moved(kind, tilts, width), [(problem.geometry, channels, False)]
             rate = nbytes * channels * width**2 * slices / each / 1e9
-            held = regularised_bytes(kind, 3, channels, slices, series) / 1e9
+            memory = regularised_bytes(kind, 3, channels, slices, series) / 1e9
             cells = f"{width} x {width} x {slices}", tilts, method, f"{1e3 * each:.2f}", iterations
             cells = (
                 *cells,
@@ -277,22 +279,22 @@ def regularised_times(shapes: list[tuple[int, int, int]], channels: int, iterati
                 f"{nbytes:.0f}",
                 f"{rate:.0f}",
                 f"{around:.2f}",
-                f"{held:.2f}",
+                f"{memory:.2f}",
             )
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
     print()
 
 
 def working(names: list[str]) -> list[str]:
-    """Return the back-ends that work here, and say why the others do not."""
-    found = []
+    """Return the back-ends that work here, and print why the others do not."""
+    usable = []
     for name in names:
         try:
             projector(TiltGeometry([0, 30], 8), name)
-            found.append(name)
+            usable.append(name)
         except (ImportError, RuntimeError) as error:
             print(f"without {name}: {error}")
-    return found
+    return usable
 
 
 def main(arguments: list[str] | None = None) -> None:

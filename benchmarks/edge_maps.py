@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bias and noise of edge maps on simulated spectra, and of HyperSpy's power laws per pixel: `python benchmarks/edge_maps.py`.
+"""Bias and noise of edge maps on simulated spectra, and of HyperSpy's power laws per pixel.
+
+    python benchmarks/edge_maps.py
 
 A disc of O K with one L3 edge in its left half and another in its right, with white lines, on a
-background of a power law; `thickness` is that of plural scattering in mean free paths. The error is
-that of the mean net counts over the object, mean and standard deviation over the series; the noise
-is the standard deviation of the pixels of the object; both relative to the true net counts, in the
-order of the edges. HyperSpy gives up where the fit of one pixel fails, at few counts, and windows
-do where an edge is in the way. It takes about a minute on two cores.
+power-law background; `thickness` is that of plural scattering in mean free paths. The error is that
+of the mean net counts over the object, mean and standard deviation over the series; the noise is
+the standard deviation of the object's pixels; both relative to the true net counts, in the order of
+the edges. HyperSpy has no result where the fit of one pixel fails, at few counts; windows have none
+where another edge is in them. Takes about a minute on two cores.
 """
 
 from __future__ import annotations
@@ -27,8 +29,7 @@ from hyperspy_multitomo.acquisition import (
 from hyperspy_multitomo.acquisition.eels.edge_shapes import cross_sections
 from hyperspy_multitomo.acquisition.eels.edges import Edge, background_ranges
 
-#: From far below the spectra that are recorded, so that plural scattering has somewhere to come
-#: from.
+#: Energies (eV) from far below the recorded ones, since plural scattering comes from there.
 WHOLE = np.arange(140.0, 1000.0)
 LOSS = WHOLE[WHOLE >= 440]
 #: Net counts in the window of each edge per count of background in that of O K, all edges without
@@ -64,7 +65,7 @@ def edge_shapes(edges: tuple[Edge, ...]) -> np.ndarray:
 
 
 def scattered(spectra: np.ndarray, thickness: float) -> np.ndarray:
-    """Return spectra (..., energy) after plural scattering by a plasmon at 22 eV, cut to the energies that are recorded."""
+    """Return spectra (..., energy) after plural scattering by a plasmon at 22 eV, cut to `LOSS`."""
     loss = np.arange(300.0)
     plasmon = np.exp(-(((loss - 22) / 5) ** 2) / 2)
     plasmon /= plasmon.sum()
@@ -81,7 +82,7 @@ def scattered(spectra: np.ndarray, thickness: float) -> np.ndarray:
 def expected_spectra(
     edges: tuple[Edge, ...], counts: float, size: int, thickness: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return expected spectra (y, x, energy) and the true net counts in the windows (edge, y, x)."""
+    """Return expected spectra (y, x, energy) and true net counts in the windows (edge, y, x)."""
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     disc = np.hypot(x, y) < 0.4 * size
     where = (
@@ -104,7 +105,7 @@ def expected_spectra(
 
 
 def per_pixel(spectra: np.ndarray, edges: tuple[Edge, ...]) -> np.ndarray:
-    """Return net counts (edge, y, x) where HyperSpy fits a power law to each pixel, in the same windows."""
+    """Return net counts (edge, y, x) of HyperSpy's power law per pixel, in the same windows."""
     from hyperspy.signals import Signal1D
 
     signal = Signal1D(spectra.astype(float))
@@ -128,7 +129,7 @@ def _window(edge: Edge, loss: np.ndarray) -> np.ndarray:
 
 
 def net_counts(name: str, spectra: np.ndarray, edges: tuple[Edge, ...]) -> np.ndarray:
-    """Return the maps (tilt, edge, y, x) of one method, not a number where it has none."""
+    """Return the maps (tilt, edge, y, x) of one method, NaN where it has no result."""
     if name not in METHODS:
         return np.array([per_pixel(cube, edges) for cube in spectra])
     try:
@@ -154,9 +155,9 @@ def print_case(
         maps = np.array([net_counts(name, spectra, edges) for spectra in series])
         inside = [maps[:, :, k, amount > 0] / amount.max() for k, amount in enumerate(true)]
         errors = [100 * (values.mean(axis=(1, 2)) - 1) for values in inside]
-        told = ", ".join(f"{error.mean():.0f} ± {error.std(ddof=1):.0f}" for error in errors)
+        biases = ", ".join(f"{error.mean():.0f} ± {error.std(ddof=1):.0f}" for error in errors)
         noise = ", ".join(f"{values.std(axis=(1, 2)).mean():.2g}" for values in inside)
-        cells = f"{told} | {noise}" if np.isfinite(maps).all() else "none | "
+        cells = f"{biases} | {noise}" if np.isfinite(maps).all() else "none | "
         print(
             f"| {', '.join(names)} | {thickness:g} | {counts:g} | {size} | {name} | {cells} |",
             flush=True,

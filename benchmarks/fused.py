@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fused tomography: what coupling, the HAADF and its power give, on a phantom of CoO, CuO and gold: `python benchmarks/fused.py`.
+"""Fused tomography: the gain of coupling, of the HAADF and of its power.
 
-Maps at 9 tilts with 5 counts at the peak, HAADF at 47 with 1e4 electrons (`simulation.schwartz`).
-The section is exposed several times and the exposures reconstructed side by side as slices in two
-dimensions, which share the calibration and the weights of the HAADF and nothing else. The figures
-are sqrt(mean (x - truth)^2)/std(truth), in the counts of the truth, nothing being rescaled: means
-of the elements, with their scatter over the exposures, and of each element.
+    python benchmarks/fused.py
+
+A phantom of CoO, CuO and gold (`simulation.schwartz`): maps at 9 tilts with 5 counts at the peak,
+HAADF at 47 tilts with 1e4 electrons. Several exposures of the section are reconstructed side by
+side as slices in two dimensions, which share only the calibration and the weights of the HAADF. The
+figures are sqrt(mean (x - truth)^2)/std(truth), without rescaling: the mean of the elements with
+its scatter over the exposures, and each element.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import numpy as np
 
 from hyperspy_multitomo.inspection.metrics import nrmse
 from hyperspy_multitomo.simulation import schwartz, simulate
-from hyperspy_multitomo.simulation.shapes import turned
+from hyperspy_multitomo.simulation.shapes import rotated
 from hyperspy_multitomo.tomography import (
     DataTerm,
     TiltGeometry,
@@ -61,33 +63,33 @@ class Case:
         """Maps and HAADF of all exposures, and their projectors."""
         p = self.phantom
         seen = replace(p, haadf_per_unit=p.haadf_per_unit * self.electrons)
-        found = [
+        exposures = [
             simulate(seen, self.tilts, p.haadf_tilts, seed=seed) for seed in range(self.exposures)
         ]
-        images = found
+        images = exposures
         if self.haadf_power != 1:
             raised = replace(seen, body=lambda x, z, y: p.body(x, z, y) ** self.haadf_power)
             images = [
                 simulate(raised, self.tilts, p.haadf_tilts, seed=seed)
                 for seed in range(self.exposures)
             ]
-        maps = np.concatenate([one.maps for one in found], axis=-1)
+        maps = np.concatenate([one.maps for one in exposures], axis=-1)
         if self.dead is not None:
             maps[self.dead] = 0
         grids = (
             TiltGeometry(tilts, p.size, pixel_size=p.pixel_size)
-            for tilts in (found[0].tilts, p.haadf_tilts)
+            for tilts in (exposures[0].tilts, p.haadf_tilts)
         )
         return maps, np.concatenate([one.haadf for one in images], axis=-1), *map(projector, grids)
 
 
 def graded():
-    """Return the phantom with Co and Cu interdiffused in all oxides, from one side of the field to the other."""
+    """Return the phantom with a gradient from Co to Cu in all oxides, across the field."""
     body = schwartz().body
 
     def mixed(x, z, y):
         _, _, oxygen, gold = body(x, z, y)
-        part = np.clip(0.5 + 0.7 * turned(x, z, 20, (0, 0))[0], 0, 1).astype(np.float32)
+        part = np.clip(0.5 + 0.7 * rotated(x, z, 20, (0, 0))[0], 0, 1).astype(np.float32)
         return np.stack([part * oxygen, (1 - part) * oxygen, oxygen, gold])
 
     return replace(schwartz(), body=mixed)
@@ -103,8 +105,10 @@ def invisible_oxygen():
 def alone(case: Case, **shape):
     """Return the calibration and the volume of the maps alone."""
     counts, _, A, _ = case.series
-    found = calibrate([DataTerm(A, counts)], len(counts), **shape)
-    return found, run(variational(found.terms, found.regulariser, found.scales), ITERATIONS).volume
+    calibration = calibrate([DataTerm(A, counts)], len(counts), **shape)
+    return calibration, run(
+        variational(calibration.terms, calibration.regulariser, calibration.scales), ITERATIONS
+    ).volume
 
 
 def reconstructed(
@@ -112,7 +116,7 @@ def reconstructed(
 ):
     """Return the volume of the elements.
 
-    `haadf` is None, "channel" for one more channel, or how the weights are found: "true",
+    `haadf` is None, "channel" for one more channel, or the source of the weights: "true",
     "regressed" or "scaled".
     """
     counts, images, A, B = case.series
@@ -127,8 +131,8 @@ def reconstructed(
             :channels
         ]
     electrons, ranges = DataTerm(B, images), calibration.scales.astype(float)
-    # What is known are response ratios; full voxels, which are as bright for any power, have the
-    # truth's largest value.
+    # Response ratios are known for full voxels, whose brightness does not depend on the power; they
+    # have the truth's largest value.
     full = case.phantom.counts_per_nm.max(axis=(1, 2, 3))
     ratios = case.phantom.ratios * case.electrons * full ** (1 - power)
     if haadf == "regressed":
@@ -145,13 +149,13 @@ def reconstructed(
 
 
 def errors(volume: np.ndarray, case: Case) -> np.ndarray:
-    """Return the error of each element in each exposure, (exposure, channel); NaN for an element without counts."""
+    """Return the error of each element and exposure, (exposure, channel); NaN without counts."""
     truth = case.phantom.counts_per_nm
     exposures = np.split(volume, volume.shape[-1] // truth.shape[-1], axis=-1)
-    found = np.array([[nrmse(x, t) for x, t in zip(one, truth, strict=True)] for one in exposures])
+    errors = np.array([[nrmse(x, t) for x, t in zip(one, truth, strict=True)] for one in exposures])
     if case.dead is not None:
-        found[:, case.dead] = np.nan
-    return found
+        errors[:, case.dead] = np.nan
+    return errors
 
 
 def row(name: str, case: Case, **settings) -> None:
@@ -159,10 +163,10 @@ def row(name: str, case: Case, **settings) -> None:
     print_row(name, errors(reconstructed(case, **settings), case))
 
 
-def print_row(name: str, found: np.ndarray) -> None:
+def print_row(name: str, errors: np.ndarray) -> None:
     """Print a row of errors (exposure, channel)."""
-    means = np.nanmean(found, axis=1)
-    cells = " | ".join("" if np.isnan(value) else f"{value:.3f}" for value in found.mean(axis=0))
+    means = np.nanmean(errors, axis=1)
+    cells = " | ".join("" if np.isnan(value) else f"{value:.3f}" for value in errors.mean(axis=0))
     print(f"| {name} | {means.mean():.3f} ± {means.std():.3f} | {cells} |", flush=True)
 
 
@@ -209,7 +213,7 @@ def parts(case: Case) -> None:
 
 
 def extremes(exposures: int) -> None:
-    """Print TV alone and fused, with regressed weights, where data are worse or the model does not hold."""
+    """Print TV alone and fused (regressed weights) for worse data and a violated model."""
     plain = schwartz()
     cases = {
         "5 tilts of maps": Case(plain, exposures, np.linspace(-70, 70, 5)),

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Gains in the forward model against data divided by the gains, on simulated counts: `python benchmarks/gains.py`.
+"""Gains in the forward model against data divided by the gains, on simulated counts.
+
+    python benchmarks/gains.py
 
 A core-shell particle (Zhong-like, two elements, 31 tilts) is counted with a gain at every tilt, of
 one of three kinds. The errors are |x - truth|^2 / |truth|^2, without any scaling, means of both
@@ -25,7 +27,7 @@ COUNTS = (None, 30.0, 5.0, 1.0)
 
 
 def shadowing(rng: np.random.Generator) -> np.ndarray:
-    """Return gains (tilt,) that fall from 1 to 0.3 across the series, as where a holder shades the detector."""
+    """Return gains (tilt,) that fall from 1 to 0.3, as when the holder shadows the detector."""
     return np.exp(np.log(0.3) * (TILTS - TILTS[0]) / np.ptp(TILTS))
 
 
@@ -35,7 +37,7 @@ def scattered(rng: np.random.Generator) -> np.ndarray:
 
 
 def cut_short(rng: np.random.Generator) -> np.ndarray:
-    """Return gains (tilt,) of 1, but 0.05 for a quarter of the tilts, as where an acquisition was ended early."""
+    """Return gains (tilt,) of 1, and of 0.05 for a quarter of the tilts, as if ended early."""
     return np.where(rng.permutation(TILTS.size) < TILTS.size // 4, 0.05, 1.0)
 
 
@@ -47,7 +49,7 @@ KINDS = {
 
 
 def errors_along(iterates, truth: np.ndarray) -> np.ndarray:
-    """Return the error at each of the iterations that are looked at, mean of the elements."""
+    """Return the error at each of the iterations `STOPS`, mean of the elements."""
     errors = []
     for iterate in iterates:
         if iterate.iteration in STOPS:
@@ -61,7 +63,7 @@ def errors_along(iterates, truth: np.ndarray) -> np.ndarray:
 def errors_of(
     kind: str, counts: float | None, seed: int, size: int, slices: int
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Return the errors along the iterations of each method with each treatment of the gains, for one draw of the noise."""
+    """Return the errors at `STOPS` by method and treatment of the gains, for one noise draw."""
     gains = KINDS[kind](np.random.default_rng(seed))
     gains = gains / gains.mean()
     phantom = zhong(size=size, slices=slices)
@@ -84,14 +86,14 @@ def errors_of(
         "measured": (maps, measured),
         "ignored": (maps, None),
     }
-    found = {}
+    errors = {}
     for name, (data, used) in treatments.items():
-        found["SIRT", name] = errors_along(sirt(A, data, gains=used), series.truth)
-        found["EM", name] = errors_along(em(A, data, gains=used), series.truth)
-        found["HEBT", name] = errors_along(
+        errors["SIRT", name] = errors_along(sirt(A, data, gains=used), series.truth)
+        errors["EM", name] = errors_along(em(A, data, gains=used), series.truth)
+        errors["HEBT", name] = errors_along(
             hebt(A, data, series.haadf, series.true_ratios, gains=used), series.truth
         )
-    return found
+    return errors
 
 
 def main() -> None:

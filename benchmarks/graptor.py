@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Time of an iteration of Graptor, the program of the TGV paper: one line of JSON for every OpenCL platform with a CPU.
+"""Time of an iteration of Graptor, the program of the TGV paper, on OpenCL platforms with a CPU.
 
 `python benchmarks/graptor.py DIR`, DIR being a clone of https://github.com/kbredies/graptor
 (GPL-3), by a Python with NumPy, SciPy, matplotlib, pyopencl and an OpenCL platform for the CPU:
-pocl or Intel's. It need not be the Python of this project, and needs nothing of it. The work is
+pocl or Intel's. It may be another Python than this project's, and needs nothing of it. Measured is
 Graptor's coupled 3-D TGV with Kullback-Leibler terms on maps of random counts, scaled to [0, 1] as
-its own script does it.
+in its own script. Prints one line of JSON for every platform.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ METHOD = "Frobenius 3D Reconstruction", "TGV"
 
 
 def loaded(directory: str):
-    """Return Graptor's module of the 3-D reconstruction, with `math`, which the star imports of its day brought along."""
+    """Return Graptor's 3-D module, with `math`, which its star imports no longer provide."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -40,7 +40,7 @@ def loaded(directory: str):
 def reconstruct(
     module, context, maps: np.ndarray, tilts: np.ndarray, iterations: int
 ) -> np.ndarray:
-    """Return the volumes (channel, x, z, y) after so many iterations from maps (channel, tilt, y, x) in [0, 1]."""
+    """Return the volumes (channel, x, z, y) from maps (channel, tilt, y, x) in [0, 1]."""
     settings = (4.0, 1.0), np.array([0.2] + [5e-4] * (len(maps) - 1))
     slices = list(range(maps.shape[2]))
     with contextlib.redirect_stdout(io.StringIO()):
@@ -61,7 +61,7 @@ def reconstruct(
 def measure(
     module, context, maps: np.ndarray, tilts: np.ndarray, iterations: int
 ) -> tuple[float, float]:
-    """Return (wall ms, core ms) per slice, channel and iteration: every call sets up, so that two calls are subtracted."""
+    """Return wall and core ms per slice, channel and iteration, by the difference of two calls."""
     best = np.full((2, 2), np.inf)
     reconstruct(module, context, maps, tilts, 1)  # compiles
     for _ in range(REPEATS):

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How time and memory of SIRT, HEBT and TGV grow with slices, size, tilts, elements and threads: a table and a figure.
+"""Growth of time and memory of SIRT, HEBT and TGV with slices, size, tilts, elements, threads.
 
 `python benchmarks/growth.py [--figure growth.png]`. One size is varied at a time around a base
-problem; every point is measured in a fresh process, without setting up. Memory is what the process
-held at its peak beyond the imports, with the input data in it. The exponent p of the growth ~ n^p
-is fitted to the larger half of the points, where fixed costs no longer show.
+problem; every point is measured in a fresh process, without setting up. Memory is the peak of the
+process beyond the imports, input data included. The exponent p of the growth ~ n^p is fitted to the
+larger half of the points, where fixed costs are negligible. Prints a table and draws a figure.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REPEATS, ITERATIONS = 10, 4
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """A reconstruction of `elements` maps, `width` pixels wide, at `tilts` tilts, of `slices` slices, on so many threads."""
+    """Size of a reconstruction; `width` in pixels."""
 
     slices: int = 64
     width: int = 192
@@ -85,7 +85,7 @@ def measure(method: str, size: Size, queue) -> None:
     )
 
 
-def in_own_process(method: str, size: Size) -> tuple[float, float]:
+def in_fresh_process(method: str, size: Size) -> tuple[float, float]:
     """Return what `measure` puts, from a fresh process."""
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
@@ -107,7 +107,7 @@ def sweep(name: str, sizes, method: str) -> tuple[np.ndarray, np.ndarray]:
     """Return times (ms per iteration) and memory (MB) at these sizes, printing a row for each."""
     points = []
     for value in sizes:
-        points.append(in_own_process(method, dataclasses.replace(Size(), **{name: value})))
+        points.append(in_fresh_process(method, dataclasses.replace(Size(), **{name: value})))
         print(
             f"| {method} | {name} | {value} | {points[-1][0]:.2f} | {points[-1][1]:.0f} |",
             flush=True,

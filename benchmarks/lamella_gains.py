@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A lamella with 1/cos t gains against common-mean gains: `python benchmarks/lamella_gains.py FOLDER_OF_BCF_FILES`.
+"""A lamella with gains by 1/cos t against gains by a constant mean.
 
-The same counts are reconstructed twice, with gains in the forward model both times: once from the
-expectation that a specimen that fills the view is seen through 1/cos t, once from the expectation
-of a constant mean. It prints what differs in the volumes, and draws sections of both.
+    python benchmarks/lamella_gains.py FOLDER_OF_BCF_FILES
+
+The same counts are reconstructed twice, both times with gains in the forward model: once for a
+specimen that fills the view, whose signal is proportional to 1/cos t, once for a constant mean.
+Prints figures of both volumes, and draws sections of them.
 """
 
 from __future__ import annotations
@@ -21,13 +23,13 @@ from hyperspy_multitomo.tomography import projector, visible_width
 
 ELEMENTS = ("C", "O", "Mg", "Al", "Si", "S", "Fe", "Ga", "Pt")
 SHOWN = ("HAADF", "Mg", "Fe", "Pt")
-# Stripes are what smoothing by this many pixels takes out of the profile across the tilt axis of
-# each plane z.
+# Stripes are the difference between the profile across the tilt axis of each plane z and the same
+# profile smoothed by a Gaussian of this many pixels.
 SMOOTH = 2.0
 
 
 def with_gains(haadf, eds, model: str):
-    """Return copies with gains: HAADF by the model; EDS from the HAADF (lamella), or each map by its own mean (constant)."""
+    """Return copies with gains: HAADF by `model`; EDS from the HAADF, or by each map's mean."""
     haadf, eds = haadf.deepcopy(), eds.deepcopy()
     haadf.estimate_gains(model)
     if model == "lamella":
@@ -38,7 +40,7 @@ def with_gains(haadf, eds, model: str):
 
 
 def measured(haadf, volume) -> dict[str, str]:
-    """Return what can be said of a HAADF volume without a truth."""
+    """Return figures of merit of a HAADF volume that need no truth."""
     data, pixel = volume.array("z", "x", "y").astype(np.float32), haadf.pixel_size
     A = projector(haadf.geometry(data.shape[0] * pixel, data.shape[1] * pixel))
     images, modelled = (
@@ -55,13 +57,14 @@ def measured(haadf, volume) -> dict[str, str]:
     ).mean() / profiles.mean()
     profile, z = data.sum(axis=(1, 2)), pixel * np.arange(len(data))
     centre = (z * profile).sum() / profile.sum()
+    spread = np.sqrt(((z - centre) ** 2 * profile).sum() / profile.sum())
     return {
         "misfit of the projections, mean (largest)": f"{misfit.mean():.3f} ({misfit.max():.3f})",
         "modelled over measured mean, -40°, 0°, +35° (%)": ", ".join(
             f"{bias[i]:+.1f}" for i in (0, 8, -1)
         ),
         "stripes across the tilt axis (% of the mean)": f"{100 * stripes:.1f}",
-        "extent along z (nm, root mean square)": f"{np.sqrt(((z - centre) ** 2 * profile).sum() / profile.sum()):.1f}",
+        "extent along z (nm, root mean square)": f"{spread:.1f}",
     }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How good the reconstructions are and what they cost, as tables: `python benchmarks/methods.py`.
+"""Errors and times of the reconstructions: `python benchmarks/methods.py`.
 
 EM against SIRT and CGLS at few counts, and where the noise stops them; HEBT with maps of larger
 pixels than the HAADF's; the time of each method.
@@ -34,7 +34,7 @@ MOST = {"EM": 100, "SIRT": 150, "CGLS": 15}
 
 
 def scores(volume, truth) -> np.ndarray:
-    """Return (correlation, relative MSE after optimal scaling, relative error as it is), means over the noise seeds y."""
+    """Return correlation, scaled relative MSE and relative error, means over the seeds (slices)."""
     rows = [
         (
             ssim_structure(x, truth),
@@ -47,7 +47,7 @@ def scores(volume, truth) -> np.ndarray:
 
 
 def few_counts(size: int, seeds: int) -> None:
-    """Print the table of EM, SIRT and CGLS; the slices are noise seeds of one section of the Zhong phantom."""
+    """Print the table of EM, SIRT and CGLS; slices are noise seeds of one Zhong section."""
     phantom = zhong(size)
     clean = simulate(phantom, blur=0).expected_maps
     A = projector(TiltGeometry(phantom.tilts, size, pixel_size=phantom.pixel_size))
@@ -76,27 +76,27 @@ def few_counts(size: int, seeds: int) -> None:
                     "CGLS": lambda net=net: cgls(A, net),
                 }
                 for name, solve in solvers.items():
-                    found = [
+                    results = [
                         scores(iterate.volume, truth)
                         for iterate in islice(solve(), 1, MOST[name] + 1)
                     ]
-                    best = int(np.argmin([row[1] for row in found]))
+                    best = int(np.argmin([row[1] for row in results]))
                     noise = counting_noise(counts if name == "EM" else net, counts)
                     stop = run(solve(), MOST[name], noise=noise).iterations
                     line, fixed = (
-                        " | ".join(f"{value:.3f}" for value in found[at])
+                        " | ".join(f"{value:.3f}" for value in results[at])
                         for at in (best, FIXED[name] - 1)
                     )
                     print(
                         f"| {level} | {background:g} | {element} | {name} | {best + 1} | {line} | "
                         f"{FIXED[name]} | {fixed} "
-                        f"| {stop} | {found[stop - 1][2]:.3f} |",
+                        f"| {stop} | {results[stop - 1][2]:.3f} |",
                         flush=True,
                     )
 
 
 def pixel_sizes(size: int, slices: int, iterations: int = 100) -> None:
-    """Print the table of HEBT with maps of 1, 2 and 4 times the HAADF's pixels, at equal dose, and its time."""
+    """Print errors and time of HEBT with maps of 1, 2 and 4 times the HAADF's pixel size."""
     phantom = zhong(size, slices)
     series = simulate(phantom, blur=0, dose=4 * size / 512, seed=0)
     geometry = TiltGeometry(series.tilts, size, pixel_size=series.pixel_size)

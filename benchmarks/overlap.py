@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How far slabs that overlap are from the undivided solution: `python benchmarks/overlap.py [--data "*.bcf"]`.
+"""Difference of overlapping slabs from the undivided solution.
+
+    python benchmarks/overlap.py [--data "*.bcf"]
 
 TV, TGV and nuclear TV of the Huber phantom with its HAADF as one more channel, in three dimensions:
 all slices together, and a lazy series in slabs with more and more slices of overlap. Differences
@@ -23,18 +25,19 @@ OVERLAPS = (0, 2, 4, 8, 16)
 
 def phantom(size: int, slices: int):
     """Return the maps and the HAADF images of the phantom as tilt series."""
-    found = simulate(huber(size, slices), blur=0, seed=0)
-    known = {"tilts": found.tilts, "pixel_size": found.pixel_size}
+    series = simulate(huber(size, slices), blur=0, seed=0)
+    known = {"tilts": series.tilts, "pixel_size": series.pixel_size}
     maps = {
-        name: images.swapaxes(1, 2) for name, images in zip(found.elements, found.maps, strict=True)
+        name: images.swapaxes(1, 2)
+        for name, images in zip(series.elements, series.maps, strict=True)
     }
     return mt.TiltSeriesEDS.from_maps(maps, **known), mt.TiltSeriesHAADF.from_images(
-        found.haadf.swapaxes(1, 2), **known
+        series.haadf.swapaxes(1, 2), **known
     )
 
 
 def particle(pattern: str):
-    """Return the maps and the HAADF images of Mg, Si, Fe and S in a series of Bruker files, aligned, binned by 2."""
+    """Return maps (Mg, Si, Fe, S) and HAADF of a series of Bruker files, aligned, binned by 2."""
     haadf, spectra = mt.load_tilt_series(pattern, tilts="filename", lazy=True)
     eds = mt.elemental_maps(spectra, elements=["Mg", "Si", "Fe", "S"], also=["Cu", "Pt", "O"])
     eds.align(haadf.align())
@@ -42,19 +45,19 @@ def particle(pattern: str):
     return eds.bin(2), haadf.bin(2)
 
 
-def compared(
-    found: np.ndarray, whole: np.ndarray, cuts: np.ndarray
+def differences(
+    volume: np.ndarray, whole: np.ndarray, cuts: np.ndarray
 ) -> tuple[float, float, float, float]:
-    """Return the differences everywhere, at the cuts and at most, and the step at the cuts, of volumes (channel, z, x, y)."""
+    """Return the rms differences everywhere and at the cuts, the largest, and the step there."""
     scales = whole.max(axis=(1, 2, 3), keepdims=True)
-    found, whole = found / scales, whole / scales
+    volume, whole = volume / scales, whole / scales
     at = np.concatenate([cuts - 1, cuts])
-    steps = [np.abs(v[..., cuts] - v[..., cuts - 1]).mean() for v in (found, whole)]
+    steps = [np.abs(v[..., cuts] - v[..., cuts - 1]).mean() for v in (volume, whole)]
     rms = [
         np.linalg.norm(f - w) / np.linalg.norm(w)
-        for f, w in ((found, whole), (found[..., at], whole[..., at]))
+        for f, w in ((volume, whole), (volume[..., at], whole[..., at]))
     ]
-    return (*rms, float(np.abs(found - whole).max()), steps[0] / steps[1])
+    return (*rms, float(np.abs(volume - whole).max()), steps[0] / steps[1])
 
 
 def main() -> None:
@@ -70,17 +73,21 @@ def main() -> None:
     parser.add_argument(
         "--data", help="pattern of Bruker files of a real series, instead of the phantom"
     )
-    given = parser.parse_args()
-    eager = phantom(given.size, given.slices) if given.data is None else particle(given.data)
+    arguments = parser.parse_args()
+    eager = (
+        phantom(arguments.size, arguments.slices)
+        if arguments.data is None
+        else particle(arguments.data)
+    )
     lazy = [one.as_lazy() for one in eager]
     slices, size = eager[0].data.shape[-2:]
-    cuts = np.arange(given.thickness, slices, given.thickness)
+    cuts = np.arange(arguments.thickness, slices, arguments.thickness)
     options = {
-        "iterations": given.iterations,
-        "tolerance": given.tolerance,
+        "iterations": arguments.iterations,
+        "tolerance": arguments.tolerance,
         "show_progressbar": False,
     }
-    print(f"{size} px, {slices} slices in slabs of {given.thickness}, {options}\n")
+    print(f"{size} px, {slices} slices in slabs of {arguments.thickness}, {options}\n")
     print(
         "| method | overlap | difference | at the cuts | largest | step at the cuts "
         "|\n|---|---|---|---|---|---|"
@@ -90,9 +97,9 @@ def main() -> None:
         whole = getattr(eager[0], f"reconstruct_{method}")(eager[1], **options).array(*order)
         for overlap in OVERLAPS:
             volume = getattr(lazy[0], f"reconstruct_{method}")(
-                lazy[1], chunks=given.thickness, overlap=overlap, **options
+                lazy[1], chunks=arguments.thickness, overlap=overlap, **options
             )
-            rms, at, largest, step = compared(np.asarray(volume.array(*order)), whole, cuts)
+            rms, at, largest, step = differences(np.asarray(volume.array(*order)), whole, cuts)
             print(
                 f"| {method.upper()} | {overlap} | {rms:.1e} | {at:.1e} | {largest:.1e} | "
                 f"{step:.3f} |",

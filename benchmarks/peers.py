@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The same iterations by other programs: each peer gives a function that does so many iterations of one problem."""
+"""The same iterations by other programs: each function returns one that does n iterations."""
 
 from __future__ import annotations
 
@@ -96,8 +96,10 @@ def scipy_sirt(problem: Problem, slices: int) -> Iterate:
 def scipy_hebt(problem: Problem, slices: int, alpha: float = 0.7) -> Iterate:
     W = matrix(problem)
     maps = problem.data(slices, 2)
-    own, haadf = np.float32(1 - alpha) * W, np.float32(alpha) * W
-    stacked = scipy.sparse.block_array([[own, None], [None, own], [haadf, haadf]], format="csr")
+    chemistry, haadf = np.float32(1 - alpha) * W, np.float32(alpha) * W
+    stacked = scipy.sparse.block_array(
+        [[chemistry, None], [None, chemistry], [haadf, haadf]], format="csr"
+    )
     data = np.concatenate(
         [
             np.float32(1 - alpha) * maps[0],

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From files to composition, step by step: core and wall seconds and memory: `python benchmarks/pipeline.py [JOB ...]`.
+"""Time and memory of every step from files to composition.
+
+    python benchmarks/pipeline.py [JOB ...]
 
 The jobs are the simulated particle of the README, the dust particle and the quantum dots in the
 folder of `--data` (those that are there), a large simulated series, and a HAADF alone, beside ETSpy
@@ -27,7 +29,7 @@ ELEMENTS = ["O", "Mg", "Al", "Si", "S", "Fe"]
 
 
 class Clock:
-    """Takes the time of steps; what a job does outside of them counts for none."""
+    """Measures the time of steps; work outside of them is not counted."""
 
     def __init__(self, queue):
         self._queue = queue
@@ -54,7 +56,7 @@ def imported():
 
 
 def _written(folder: Path, series, maps: dict, pixel_size: float) -> tuple[Path, Path]:
-    """Save a simulated series, its maps (tilt, x, y) by elements, as files, of which the jobs know no more."""
+    """Save a simulated series, maps (tilt, x, y) by element, as the files that the jobs read."""
     mt = imported()
     known = {"tilts": series.tilts, "pixel_size": pixel_size}
     files = folder / "haadf.zspy", folder / "eds.zspy"
@@ -88,7 +90,7 @@ def simulated(clock: Clock, folder: Path, _data: Path) -> None:
 
 
 def large(clock: Clock, folder: Path, _data: Path) -> None:
-    """Do 512 x 512 pixels, 61 tilts, three elements, of which the third is where the first is."""
+    """Do 512 x 512 pixels, 61 tilts, three elements, the third distributed as the first."""
     from hyperspy_multitomo.simulation import misaligned
 
     series = misaligned("particle", size=512, tilts=np.linspace(-75, 75, 61), counts=2.0)
@@ -120,14 +122,14 @@ def dust(clock: Clock, _folder: Path, data: Path) -> None:
 
 
 def dots(clock: Clock, folder: Path, data: Path) -> None:
-    """Do the quantum dots: maps of 13 tilts and three elements at 0.03 counts per pixel, without a HAADF."""
+    """Do the quantum dots: 13 tilts, three elements, 0.03 counts per pixel, no HAADF."""
     import hyperspy.api as hs
 
     mt = imported()
-    with np.load(data / "quantum_dots" / "core_shell_13_tilts.npz") as held:
+    with np.load(data / "quantum_dots" / "core_shell_13_tilts.npz") as archive:
         maps, tilts = (
-            dict(zip(held["elements"].tolist(), held["counts"], strict=True)),
-            held["tilts"],
+            dict(zip(archive["elements"].tolist(), archive["counts"], strict=True)),
+            archive["tilts"],
         )
     mt.TiltSeriesEDS.from_maps(maps, tilts=tilts, pixel_size=1.0).save(folder / "eds.zspy")
     eds = clock.step("load", hs.load, folder / "eds.zspy")
@@ -167,7 +169,7 @@ def haadf_alone_etspy(clock: Clock, folder: Path, _data: Path) -> None:
         ),
     )
     how = {"cuda": False, "constrain": True, "show_progressbar": False}
-    # Two of the slices, of which the rest would take as long each.
+    # Two slices; each of the others takes as long.
     some = aligned.isig[:2, :] if hasattr(aligned, "isig") else aligned
     clock.step("SIRT, 100 iterations, 2 of 256 slices", some.reconstruct, "SIRT", 100, **how)
 

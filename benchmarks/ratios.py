@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bias, scatter and standard errors of the response ratios on simulated series: `python benchmarks/ratios.py`.
+"""Bias, scatter and standard errors of the response ratios on simulated series.
+
+    python benchmarks/ratios.py
 
 Bias (mean error over the seeds) and scatter (standard deviation over the seeds) are in per cent of
 the true ratio, one number per element; the mean reported standard error over the scatter should
@@ -69,7 +71,7 @@ CASES = {
 
 
 def expected_maps(channels: int, body: Callable) -> np.ndarray:
-    """Return the noise-free maps (channel, tilt, x, y) of a body, 1 in the mean over the particle's pixels."""
+    """Return the noise-free maps (channel, tilt, x, y) of a body, with mean 1 on the particle."""
     phantom = Phantom(
         name="particle",
         elements=("Au", "Ag")[:channels],
@@ -101,11 +103,11 @@ def errors(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return relative errors and relative standard errors of every method on one series."""
     net, names = gross - np.float32(background), ("Au", "Ag")[: len(gross)]
-    found = {"plain": (plain(net, haadf) / true - 1, np.full(len(true), np.nan))}
+    results = {"plain": (plain(net, haadf) / true - 1, np.full(len(true), np.nan))}
     for method in METHODS:
         fit = fit_response_ratios(net, haadf, names, method=method, gross=gross, n_bootstrap=50)
-        found[method] = (fit.values / true - 1, fit.standard_errors / true)
-    return found
+        results[method] = (fit.values / true - 1, fit.standard_errors / true)
+    return results
 
 
 def print_row(title: str, runs: list[dict[str, tuple[np.ndarray, np.ndarray]]]) -> None:
@@ -145,7 +147,7 @@ def particles(names: list[str], counts: list[float], backgrounds: list[float], s
 
 
 def published(seeds: int) -> None:
-    """Print the rows of the phantoms of the papers, whose EDS maps were smoothed after the counting, without that smoothing."""
+    """Print the rows of the papers' phantoms, without their smoothing after the counting."""
     for title, phantom in {"Zhong": zhong(), "Yuan": yuan(slices=8)}.items():
         runs = []
         for seed in range(seeds):

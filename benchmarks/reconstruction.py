@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SIRT and HEBT side by side with other programs, one table in one run: `python benchmarks/reconstruction.py`.
+"""SIRT and HEBT side by side with other programs.
 
-Each program does its iterations in a fresh process of its own. Slow ones are given few slices, as
-the table says; all figures are per slice and iteration (for HEBT of two elements, per slice of
-both), without setting up. Core seconds are those of all threads; "per core" is the ratio of core
-seconds, which does not flatter the program that uses more threads.
+    python benchmarks/reconstruction.py
+
+Each program runs in a fresh process. Slow ones get few slices, as the table says; all figures are
+per slice and iteration (for HEBT per slice of both elements), without setting up. Core seconds are
+those of all threads; "per core" is the ratio of core seconds, which does not depend on the number
+of threads that a program uses.
 """
 
 from __future__ import annotations
@@ -48,11 +50,11 @@ def _megabytes() -> float:
 
 
 def measure(peer: str, problem: Problem, slices: int, iterations: int, queue) -> None:
-    """Put (wall ms, core ms) per slice and iteration, and the memory in MB that the work took beyond the imports."""
+    """Put wall and core ms per slice and iteration, and the peak MB beyond the imports."""
     small = Problem(16, 3, 2)
     getattr(peers, peer)(small, 2)(
         1
-    )  # imports; what is compiled for these slices is compiled by the first iteration below
+    )  # imports; the first iteration below compiles the kernels for these slices
     before = _megabytes()
     iterate = getattr(peers, peer)(problem, slices)
     iterate(1)
@@ -72,7 +74,7 @@ def measure(peer: str, problem: Problem, slices: int, iterations: int, queue) ->
     queue.put((wall, core, _megabytes() - before))
 
 
-def in_own_process(*task) -> tuple[float, float, float]:
+def in_fresh_process(*task) -> tuple[float, float, float]:
     """Return what `measure` puts, from a fresh process."""
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
@@ -105,7 +107,7 @@ def main() -> None:
             ours = None
             for peer, name, slices, iterations in METHODS[method]:
                 slices = min(slices or problem.slices, problem.slices)
-                wall, core, memory = in_own_process(peer, problem, slices, iterations)
+                wall, core, memory = in_fresh_process(peer, problem, slices, iterations)
                 ours = ours or (wall, core)
                 print(
                     f"| {title} | {method} | {name} | {slices} | {wall:.3f} | {core:.3f} | "

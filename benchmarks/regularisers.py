@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What regularisation gains, as tables: `python benchmarks/regularisers.py [huber] [tgv] [composition] [--figure PATH]`.
+"""Errors of the regularised methods.
+
+    python benchmarks/regularisers.py [huber] [tgv] [composition] [--figure PATH]
 
 TV, TGV and nuclear TV, coupled or not, in two and three dimensions, against SIRT on the Huber
-phantom; TGV against TV where composition is graded; the composition and the outline of a particle
-by every way that the HAADF can enter. The methods run as the signals' methods do, with the default
-steps and tolerance; "best" is the best weight of a factor-2 grid.
+phantom; TGV against TV on a composition gradient; composition and outline of a particle for every
+way to use the HAADF. The methods run as the signals' methods do, with the default steps and
+tolerance; "best" is the best weight of a factor-2 grid.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from hyperspy_multitomo.composition import fit_response_ratios
 from hyperspy_multitomo.composition.particle.threshold import particle_mask
 from hyperspy_multitomo.inspection.metrics import dice, nrmse, psnr
 from hyperspy_multitomo.simulation import Phantom, SimulatedSeries, simulate
-from hyperspy_multitomo.simulation.phantoms import EVERY_FIVE_DEGREES, huber, yuan, zhong
-from hyperspy_multitomo.simulation.shapes import cap, inside_ellipse, turned
+from hyperspy_multitomo.simulation.phantoms import TILTS, huber, yuan, zhong
+from hyperspy_multitomo.simulation.shapes import cap, inside_ellipse, rotated
 from hyperspy_multitomo.tomography import (
     DataTerm,
     Projector,
@@ -39,16 +41,16 @@ from hyperspy_multitomo.tomography import (
 from hyperspy_multitomo.tomography.noise_equivalent import noise_equivalent_gain
 
 WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
-# Those of the signals' methods: iterations, at most, and the relative change of the objective in
-# twenty of them; the second of TGV, and where the HAADF is the sum of the elements.
+# Defaults of the signals' methods: largest number of iterations, and relative change of the
+# objective in twenty of them; the slow one for TGV and for the HAADF as the sum of the elements.
 ITERATIONS, TOLERANCE, SLOW_TOLERANCE = 500, 1e-3, 1e-4
-# Iterations, at most, of the methods without a regulariser.
+# Largest number of iterations of the methods without a regulariser.
 MOST = 200
 
 
 @dataclass(frozen=True)
 class Method:
-    """A regulariser, and how the HAADF enters: not at all, as one more channel, or as the sum of the maps times their ratios."""
+    """A regulariser, and the use of the HAADF: None, "channel", or "mix" (the weighted sum)."""
 
     kind: str = "tv"
     coupling: str = "frobenius"
@@ -56,7 +58,7 @@ class Method:
     haadf: str | None = "channel"
 
     def volumes(self, data: Data, weights=WEIGHTS, **options) -> Iterator[np.ndarray]:
-        """Yield the volume (channel, z, x, y) at each weight, in counts per nm, the HAADF's channel last."""
+        """Yield the volume (channel, z, x, y) at each weight, counts per nm, the HAADF last."""
         terms = [DataTerm(data.A, data.maps)]
         channels = len(data.maps) + (self.haadf == "channel")
         if self.haadf is not None:
@@ -71,7 +73,7 @@ class Method:
                     weight=weight,
                 )
             )
-        found = calibrate(
+        calibration = calibrate(
             terms,
             channels,
             kind=self.kind,
@@ -81,15 +83,19 @@ class Method:
         )
         tolerance = SLOW_TOLERANCE if self.haadf == "mix" or self.kind == "tgv" else TOLERANCE
         for weight in weights:
-            regulariser = replace(found.regulariser, weight=weight * found.regulariser.weight)
+            regulariser = replace(
+                calibration.regulariser, weight=weight * calibration.regulariser.weight
+            )
             yield run(
-                variational(found.terms, regulariser, found.scales), ITERATIONS, tolerance=tolerance
+                variational(calibration.terms, regulariser, calibration.scales),
+                ITERATIONS,
+                tolerance=tolerance,
             ).volume
 
 
 @dataclass(frozen=True)
 class Data:
-    """Maps and HAADF images of one simulated series, not smoothed, and the response ratios fitted to them."""
+    """Maps and HAADF of one simulated series, without smoothing, and the fitted ratios."""
 
     series: SimulatedSeries
     A: Projector
@@ -121,15 +127,15 @@ class Data:
 
     @property
     def truth(self) -> np.ndarray:
-        """What the volumes should be, (channel, z, x, y), the HAADF's channel last."""
+        """The ideal volumes, (channel, z, x, y), the HAADF last."""
         truth = self.series.truth
         return np.concatenate([truth, np.tensordot(self.series.true_ratios, truth, 1)[None]])
 
     @cached_property
     def regions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The true fraction of the first element (z, x, y), where the particle is, and where it is deep inside.
+        """The first element's true fraction (z, x, y), and masks of the particle and its inside.
 
-        That is more than three voxels from any surface and from where the fraction passes one half.
+        The inside is more than three voxels from any surface and from where the fraction is 1/2.
         """
         truth = self.series.phantom.truth
         total = truth.sum(axis=0)
@@ -143,9 +149,9 @@ class Data:
 
 
 def best_of(scores: np.ndarray, *, largest: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Return which weight is best on average over the seeds, for each channel, and its scores (seed, channel).
+    """Return the index of the best weight on average over the seeds, by channel, and its scores.
 
-    `scores` are (seed, weight, channel).
+    `scores` are (seed, weight, channel), those returned (seed, channel).
     """
     mean = scores.mean(axis=0)
     best = mean.argmax(axis=0) if largest else mean.argmin(axis=0)
@@ -158,7 +164,7 @@ def spread(values) -> str:
 
 
 def huber_table(size: int, slices: int, seeds: int) -> None:
-    """Print the PSNR of each method on the Huber phantom, and what coupling, the third dimension and the nuclear norm gain."""
+    """Print the PSNR of each method on the Huber phantom, and the gains between methods."""
     phantom = huber(size, slices)
     names = (*phantom.elements, "HAADF")
     data = [Data.simulated(phantom, seed) for seed in range(seeds)]
@@ -182,7 +188,7 @@ def huber_table(size: int, slices: int, seeds: int) -> None:
         f"{value:.1f} ({at + 1})" for value, at in zip(reached.mean(axis=0), best, strict=True)
     ]
     print("| SIRT | " + " | ".join(at_best) + " |" + len(names) * " |", flush=True)
-    found = {"SIRT": (reached, reached)}
+    by_method = {"SIRT": (reached, reached)}
     for kind in ("tv", "tgv"):
         for dimensions in (2, 3):
             for coupling in ("uncoupled", "frobenius", "nuclear"):
@@ -193,7 +199,7 @@ def huber_table(size: int, slices: int, seeds: int) -> None:
                 best, reached = best_of(scores)
                 default = scores[:, WEIGHTS.index(1.0)]
                 name = f"{kind.upper()} {dimensions}-D {coupling}"
-                found[name] = reached, default
+                by_method[name] = reached, default
                 at_best = [
                     f"{v:.1f} ({WEIGHTS[b]:g})"
                     for v, b in zip(reached.mean(axis=0), best, strict=True)
@@ -217,7 +223,10 @@ def huber_table(size: int, slices: int, seeds: int) -> None:
             ("nuclear over Frobenius, 3-D", "3-D nuclear", "3-D frobenius"),
             ("2-D uncoupled over SIRT", "2-D uncoupled", None),
         ):
-            pair = found[f"{kind} {better}"], found["SIRT" if worse is None else f"{kind} {worse}"]
+            pair = (
+                by_method[f"{kind} {better}"],
+                by_method["SIRT" if worse is None else f"{kind} {worse}"],
+            )
             gains = [spread(a[:, 0] - b[:, 0]) for a, b in zip(*pair, strict=True)]
             print(f"| {kind}, {claim} | {gains[0]} | {gains[1]} |")
 
@@ -240,7 +249,7 @@ def graded(size: int = 96, slices: int = 24) -> Phantom:
     """
 
     def body(x, z, y):
-        along, across = turned(x, z, 30, (-0.15, 0.12))
+        along, across = rotated(x, z, 30, (-0.15, 0.12))
         scale = cap(y, 1.4)
         large = inside_ellipse(along, across, (0.62 * scale, 0.55 * scale))
         offset = np.hypot(x - np.float32(0.55), z + np.float32(0.5))
@@ -258,8 +267,8 @@ def graded(size: int = 96, slices: int = 24) -> Phantom:
         size=size,
         slices=slices,
         pixel_size=128 / size,
-        tilts=EVERY_FIVE_DEGREES,
-        haadf_tilts=EVERY_FIVE_DEGREES,
+        tilts=TILTS,
+        haadf_tilts=TILTS,
         counts_per_unit=np.array([0.4, 0.4]),
         haadf_per_unit=2e4 / 70 * haadf / haadf.max(),
         blur=0.0,
@@ -306,17 +315,17 @@ def tgv_table(size: int, slices: int, seeds: int) -> None:
 
 
 def gradient_errors(volume: np.ndarray, data: Data) -> list[float]:
-    """Return RMSE/std of both elements, and three voxels or more from any surface the RMSE of the fraction of gold and its slope.
+    """Return RMSE/std of both elements, and inside the RMSE of the gold fraction and its slope.
 
-    The slope is that of the amount of gold across the tilt axis; its error is relative to the rms
-    slope.
+    Inside is three voxels or more from any surface. The slope is that of the amount of gold across
+    the tilt axis; its error is relative to the rms slope.
     """
     scale = data.series.phantom.counts_per_unit[:, None, None, None]
-    found, truth = volume[:2] / scale, data.series.phantom.truth
+    result, truth = volume[:2] / scale, data.series.phantom.truth
     inside = _eroded(truth.sum(axis=0) > 0.999)
-    fractions = [x[0] / np.maximum(x.sum(axis=0), 1e-6) for x in (found, truth)]
-    slopes = [np.stack(np.gradient(x[0], axis=(0, 1)))[:, inside] for x in (found, truth)]
-    errors = [nrmse(*pair) for pair in zip(found, truth, strict=True)]
+    fractions = [x[0] / np.maximum(x.sum(axis=0), 1e-6) for x in (result, truth)]
+    slopes = [np.stack(np.gradient(x[0], axis=(0, 1)))[:, inside] for x in (result, truth)]
+    errors = [nrmse(*pair) for pair in zip(result, truth, strict=True)]
     errors.append(np.sqrt(np.mean(np.square(fractions[0] - fractions[1])[inside])))
     errors.append(
         np.sqrt(np.mean(np.square(slopes[0] - slopes[1])) / np.mean(np.square(slopes[1])))
@@ -325,7 +334,7 @@ def gradient_errors(volume: np.ndarray, data: Data) -> list[float]:
 
 
 def draw(path: str, size: int, slices: int) -> None:
-    """Draw the gold of the graded particles, true and by TV and TGV in three dimensions, and its profile along the gradient."""
+    """Draw the gold of the graded particles, true, by 3-D TV and TGV, and its profiles."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -345,7 +354,7 @@ def draw(path: str, size: int, slices: int) -> None:
     figure = plt.figure(figsize=(12, 6.4), layout="constrained")
     below = ["departure"] * 2 + ["profile"] * 2
     panels = figure.subplot_mosaic([names, below], height_ratios=[1.15, 1])
-    # Along the gradient of the large particle, less its surface, and through the small one;
+    # Along the gradient of the large particle, without its surface, and through the small one;
     # fractions of the half width.
     large, small = np.linspace(-0.5, 0.5, 201), np.linspace(-0.34, 0.34, 201)
     lines = {
@@ -388,7 +397,7 @@ WAYS = {
 
 
 def composition_table(phantom: Phantom, seeds: int) -> None:
-    """Print the error of the composition inside the particle, and the overlap of the outline, for each way at each dose."""
+    """Print errors of composition and outline for each use of the HAADF at each dose."""
     print(
         f"{phantom.name} phantom, {phantom.size}^2 x {phantom.slices} slices, mean of {seeds} "
         "seeds; in brackets the best weight "
@@ -448,23 +457,25 @@ def _smoothed(data: Data) -> np.ndarray:
 
 
 def composition_errors(volume: np.ndarray, data: Data) -> list[float]:
-    """Return the RMSE of the fraction of the first element inside and deep inside, and 1 less the Dice overlap of the outlines.
+    """Return the RMSE of the first element's fraction in the particle and inside, and 1 - Dice.
 
-    Fractions by weight, or of whatever the truth is in, from counts and the true counts per unit;
-    voxels left empty hold all elements in equal parts. Both outlines are by Otsu's threshold.
+    Fractions are in the unit of the truth, from counts and the true counts per unit; empty voxels
+    count as equal parts of all elements. Both outlines are by Otsu's threshold.
     """
     true_fraction, inside, deep = data.regions
     per_unit = data.series.phantom.counts_per_unit
-    found = volume[: len(per_unit)] / per_unit[:, None, None, None]
-    total = found.sum(axis=0)
-    fraction = np.divide(found[0], total, out=np.full_like(total, 1 / len(found)), where=total > 0)
+    result = volume[: len(per_unit)] / per_unit[:, None, None, None]
+    total = result.sum(axis=0)
+    fraction = np.divide(
+        result[0], total, out=np.full_like(total, 1 / len(result)), where=total > 0
+    )
     squares = np.square(fraction - true_fraction)
     outline = 1 - dice(particle_mask(total, "otsu"), inside)
     return [*(float(np.sqrt(squares[region].mean())) for region in (inside, deep)), outline]
 
 
 def _eroded(region: np.ndarray) -> np.ndarray:
-    """Return the voxels (z, x, y) of a region with three more of it on each side, which goes on beyond the volume."""
+    """Return a region (z, x, y) eroded by three voxels; beyond the volume it continues."""
     return binary_erosion(region, np.ones((3, 3, 3)), iterations=3, border_value=1)
 
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What binds the projector: one core's arithmetic and loads beside its inner loops, `python benchmarks/roofline.py`.
+"""Roofline of the projector: the limits of one core beside its inner loops.
 
-All figures are GFLOP/s of one core, a fused multiply-add being two: the peak in registers; the same
-where one operand of each is loaded from the first-level cache, the second, and memory; both inner
-loops on data that stay in the first level; and projections as a whole. A pair of weights serves two
-neighbouring elements: two multiply-adds of all lanes, whose operands are loaded, and three loads
-more, of the weights and the place.
+    python benchmarks/roofline.py
+
+All figures are GFLOP/s of one core, a fused multiply-add counting two: the peak in registers; the
+same with one operand of each loaded from the first-level cache, the second-level cache, and memory;
+both inner loops on data in the first level; and whole projections. A pair of weights serves two
+neighbouring elements: two multiply-adds of all lanes with loaded operands, and three more loads, of
+the weights and the position.
 """
 
 from __future__ import annotations
@@ -104,7 +106,7 @@ def bounds(lanes: int) -> dict[str, float]:
     """Return the GFLOP/s that the machine allows with so many lanes."""
     half = np.float32(0.5)
     repeats = 30_000_000 // lanes
-    found = {
+    rates = {
         "in registers": 4
         * lanes
         * repeats
@@ -118,8 +120,8 @@ def bounds(lanes: int) -> dict[str, float]:
                 array, elements, repeats, half
             )
         )
-        found[f"operand from {name}"] = 2 * lanes * elements * repeats / seconds
-    return {name: value / 1e9 for name, value in found.items()}
+        rates[f"operand from {name}"] = 2 * lanes * elements * repeats / seconds
+    return {name: value / 1e9 for name, value in rates.items()}
 
 
 def inner_loops(lanes: int, repeats: int = 2000) -> dict[str, float]:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How many iterations the step sizes of the primal-dual method take, against the published rule: `python benchmarks/steps.py`.
+"""Iterations of the primal-dual method with our step sizes and with the published rule.
 
-The constants of the rule were tuned on the phantoms of Zhong and Huber; by default the table is of
-the others. Counted are the iterations until the objective F stays within 1e-2 and 1e-3 of its
-minimum F*, the lowest value of a long run, and those that the default tolerance allows, with the F
-that they end at. "Paper" is R. Huber et al., Nanoscale 11 (2019) 5617: sigma = tau = 1/sqrt(17) for
-data scaled to 1 and a projector scaled to norm 1, no over-relaxation.
+    python benchmarks/steps.py
+
+Our constants were tuned on the phantoms of Zhong and Huber; by default the table is of the others.
+Counted are the iterations until the objective F stays within 1e-2 and 1e-3 of its minimum F*, the
+lowest value of a long run, and those until the default tolerance, with the F reached. "Paper" is R.
+Huber et al., Nanoscale 11 (2019) 5617: sigma = tau = 1/sqrt(17) for data scaled to 1 and a
+projector scaled to norm 1, no over-relaxation.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from hyperspy_multitomo.tomography.stopping import StoppingRule
 from hyperspy_multitomo.tomography.variational import checked_problem
 from hyperspy_multitomo.tomography.variational_system import VariationalSystem
 
-# Kind, coupling, dimensions, statistics, and how the HAADF takes part.
+# Kind, coupling, dimensions, statistics, and the use of the HAADF.
 CASES = {
     "TV of the maps": ("tv", "frobenius", 3, "kl", None),
     "TV, least squares": ("tv", "frobenius", 3, "ls", "channel"),
@@ -66,7 +68,7 @@ class PaperSystem(VariationalSystem):
 
     @property
     def data_steps(self):
-        """Of rays: lambda sigma/(k max f^2)."""
+        """Step sizes of the rays, lambda sigma/(k max f^2)."""
 
         def steps(term):
             sigma = self.strength / (np.sqrt(17) * self._unit * term.data.max(axis=(1, 2, 3)) ** 2)
@@ -78,22 +80,22 @@ class PaperSystem(VariationalSystem):
 
     @property
     def volume_steps(self):
-        """Of u: that of the field."""
+        """Step size of u: that of the field."""
         return np.full((self.channels, *self.A.domain_shape), self.field_step, np.float32)
 
     @property
     def gradient_step(self):
-        """Of p: k lambda sigma."""
+        """Step size of p, k lambda sigma."""
         return self._unit * self.strength / np.sqrt(17)
 
     @property
     def field_step(self):
-        """Of w: tau/(k lambda)."""
+        """Step size of w, tau/(k lambda)."""
         return 1 / (self._unit * self.strength * np.sqrt(17))
 
     @property
     def matrix_step(self):
-        """Of q: that of p."""
+        """Step size of q: that of p."""
         return self.gradient_step
 
 
@@ -119,25 +121,30 @@ def problem(name: str, case: str, size: int, slices: int) -> VariationalSystem:
             DataTerm(haadf_A, series.haadf, discrepancy=discrepancy, weight=weight, **where)
         )
         channels += haadf == "channel"
-    found = calibrate(terms, channels, kind=kind, coupling=coupling, dimensions=dimensions)
+    calibration = calibrate(terms, channels, kind=kind, coupling=coupling, dimensions=dimensions)
     return checked_problem(
-        found.terms, found.regulariser, found.scales, mask=None, initial=None, relaxation=1.8
+        calibration.terms,
+        calibration.regulariser,
+        calibration.scales,
+        mask=None,
+        initial=None,
+        relaxation=1.8,
     )
 
 
 def objectives(system: VariationalSystem, most: int, enough: float = -np.inf) -> np.ndarray:
     """Return the objective after every tenth iteration, up to `most` or the first at `enough`."""
-    steps, found = primal_dual_of(system), []
-    while steps.iteration < most and not (found and found[-1] <= enough):
+    steps, values = primal_dual_of(system), []
+    while steps.iteration < most and not (values and values[-1] <= enough):
         steps.advance()
         if steps.measured:
-            found.append(steps.residuals["objective"])
+            values.append(steps.residuals["objective"])
     steps.close()
-    return np.array(found)
+    return np.array(values)
 
 
 def reached(curve: np.ndarray, level: float) -> int | None:
-    """Return the iterations after which the objective stays at or below a level; None where it does not."""
+    """Return the iterations after which the objective stays at or below a level, or None."""
     above = np.flatnonzero(curve > level)
     first = above[-1] + 1 if above.size else 0
     return MEASURED_EVERY * (first + 1) if first < curve.size else None

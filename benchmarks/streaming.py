@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A volume larger than the memory it may take: `python benchmarks/streaming.py [--size 1024 --slices 512 --tilts 61]`.
+"""Reconstruction of a volume larger than the memory, slab by slab.
+
+    python benchmarks/streaming.py [--size 1024 --slices 512 --tilts 61]
 
 HEBT of two elements from one .zspy to another: peak memory of the whole job and, for two slabs,
-seconds per slice and iteration against the same slices in memory. The series is made slab by slab;
-`--iterations` are those of the whole job, whose memory does not depend on them, `--timed` those of
-the comparison.
+seconds per slice and iteration against the same slices in memory. The series is made slab by slab.
+`--iterations` is the number for the whole job, whose memory does not depend on it; `--timed` is
+that of the comparison.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ def load(folder: Path):
 
 
 def stream(folder: Path, iterations: int, queue) -> None:
-    """Put the seconds of the whole job from disk to disk, the peak memory (GB) beyond the imports, and how it was cut."""
+    """Put the seconds from disk to disk, the peak GB beyond the imports, and the slabs."""
     warnings.simplefilter("ignore")
     eds, haadf = load(folder)
     first = tuple(one.isig[:, :16].deepcopy() for one in (eds, haadf))
@@ -93,7 +95,7 @@ def stream(folder: Path, iterations: int, queue) -> None:
 
 
 def compare(folder: Path, iterations: int, queue) -> None:
-    """Put the seconds of two slabs of a lazy series, from disk to disk, and of the same slices in memory, best of two."""
+    """Put the seconds of two lazy slabs, disk to disk, and of the same slices in memory."""
     warnings.simplefilter("ignore")
     eds, haadf = (one.isig[:, : 2 * SLAB].deepcopy() for one in load(folder))
     options = {"iterations": iterations, "ratios": BRIGHTNESS, "show_progressbar": False}
@@ -113,7 +115,7 @@ def compare(folder: Path, iterations: int, queue) -> None:
     queue.put({name: min(values) for name, values in times.items()})
 
 
-def in_own_process(function, *arguments):
+def in_fresh_process(function, *arguments):
     """Return what a function puts into its queue, from a fresh process."""
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
@@ -134,29 +136,28 @@ def main() -> None:
     parser.add_argument("--tilts", type=int, default=61)
     parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--timed", type=int, default=30)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_series(folder, given.size, given.slices, np.linspace(-75, 75, given.tilts))
-        print(
-            f"{given.size} x {given.size} x {given.slices} voxels, 2 elements, {given.tilts} "
-            "tilts: ",
-            end="",
+        write_series(
+            folder, arguments.size, arguments.slices, np.linspace(-75, 75, arguments.tilts)
         )
-        print(f"volume {8 * given.size**2 * given.slices / 1e9:.2f} GB")
-        seconds, peak, beyond, cutting = in_own_process(stream, folder, given.iterations)
         print(
-            f"whole job, {given.iterations} iterations: {seconds:.0f} s, peak {peak:.2f} GB, "
+            f"{arguments.size} x {arguments.size} x {arguments.slices} voxels, 2 elements, "
+            f"{arguments.tilts} tilts: volume "
+            f"{8 * arguments.size**2 * arguments.slices / 1e9:.2f} GB"
+        )
+        seconds, peak, beyond, cutting = in_fresh_process(stream, folder, arguments.iterations)
+        print(
+            f"whole job, {arguments.iterations} iterations: {seconds:.0f} s, peak {peak:.2f} GB, "
             f"{beyond:.2f} GB beyond the imports"
         )
         print(f"slabs: {cutting}")
-        found = in_own_process(compare, folder, given.timed)
-        for name, spent in found.items():
-            print(
-                f"{name}: {1e3 * spent / given.timed / (2 * SLAB):.2f} ms per slice and iteration "
-                f"({given.timed} iterations)"
-            )
-        print(f"overhead {found['lazy'] / found['in memory'] - 1:+.1%}")
+        times = in_fresh_process(compare, folder, arguments.timed)
+        for name, spent in times.items():
+            each = 1e3 * spent / arguments.timed / (2 * SLAB)
+            print(f"{name}: {each:.2f} ms per slice and iteration ({arguments.timed} iterations)")
+        print(f"overhead {times['lazy'] / times['in memory'] - 1:+.1%}")
 
 
 if __name__ == "__main__":

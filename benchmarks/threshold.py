@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How well the particle's threshold finds it, by the edge-spread function and by Otsu: `python benchmarks/threshold.py`.
+"""Overlap of the thresholded particle with the truth, by the edge-spread function and by Otsu.
+
+    python benchmarks/threshold.py
 
 The core-shell particle of `hyperspy_multitomo.simulation.yuan` (80/20 and 20/80 wt% Au and Ag,
 about 30 counts, 31 tilts to 75 degrees), reconstructed from EDS alone by SIRT and with the HAADF by
@@ -47,7 +49,7 @@ def densities(slices: int, seed: int):
 
 
 def scores(total: np.ndarray, truth: np.ndarray) -> list[float]:
-    """Return the Dice overlaps of the four masks, the threshold over the interior level, and 1 where it is ambiguous."""
+    """Return the Dice overlaps of the four masks, threshold over interior level, and ambiguity."""
     # The shell is the lighter phase; half of its density is the outline.
     particle = truth > np.median(truth[(truth > 9) & (truth < 14)]) / 2
     curve, plain = edge_spread(total), edge_spread(total, smooth=False)
@@ -75,17 +77,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     for slices in arguments.slices:
-        found: dict[str, list] = {}
+        results: dict[str, list] = {}
         for seed in range(arguments.seeds):
             for name, total, truth in densities(slices, seed):
-                found.setdefault(name, []).append(scores(total, truth))
+                results.setdefault(name, []).append(scores(total, truth))
         print(f"\n97 x 97 x {slices} voxels, {arguments.seeds} seeds: Dice overlap, mean (least)\n")
         print(
             "| reconstruction | esf | esf, no vote | best single threshold | otsu | threshold / "
             "interior | ambiguous |"
         )
         print("|---|---|---|---|---|---|---|")
-        for name, values in found.items():
+        for name, values in results.items():
             mean, least = np.mean(values, axis=0), np.min(values, axis=0)
             cells = [
                 f"{m:.3f} ({w:.3f})" if np.isfinite(m) else "ambiguous"

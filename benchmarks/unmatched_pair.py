@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a pair of projectors that are not adjoint does to each solver: `python benchmarks/unmatched_pair.py`.
+"""Effect of an unmatched projector pair, whose back projection is not the adjoint, on each solver.
 
-The pair is that of ASTRA's 3-D parallel-beam code on the GPU, as its sources (2.5,
-cuda/3d/par3d_fp.cu and par3d_bp.cu) have it, built here of sparse matrices. Forward it follows the
-ray in steps of one voxel along the axis that the ray follows more, and interpolates linearly in
-each row: Joseph's weights s/c max(0, 1 - |u - p|/c). Back it takes, for every voxel, the projection
-at p, the place of its centre on the detector, interpolated linearly: s max(0, 1 - |u - p|),
-whatever c. Both read textures, whose interpolation knows fractions of a pixel to 1/256 only.
-"voxel-driven" is this pair with exact fractions, "textures" that with rounded ones; "matched" is
-our pair. Every gap is that of the true objective, with Joseph's exact weights, relative to the
-lowest value that the matched pair finds in twice as many iterations.
+    python benchmarks/unmatched_pair.py
+
+The pair is that of ASTRA's 3-D parallel-beam code on the GPU (sources of version 2.5,
+cuda/3d/par3d_fp.cu and par3d_bp.cu), rebuilt of sparse matrices. The projection steps along the
+ray, one voxel along the axis nearest to the ray, and interpolates linearly in each row: Joseph's
+weights s/c max(0, 1 - |u - p|/c). The back projection takes for every voxel the linearly
+interpolated projection at p, the position of its centre on the detector: s max(0, 1 - |u - p|) for
+any c. Both read textures, which interpolate with fractions of a pixel rounded to 1/256.
+"voxel-driven" is this pair with exact fractions, "textures" with rounded ones; "matched" is our
+pair. Every gap is that of the true objective, with Joseph's exact weights, relative to the lowest
+value of the matched pair in twice as many iterations.
 """
 
 from __future__ import annotations
@@ -38,11 +40,11 @@ from hyperspy_multitomo.tomography.variational import checked_problem
 
 TEXTURE_STEPS = 256  # fractions are kept in 8 bits
 HAADF_NOISE, ALPHA = 0.01, 0.7
-STOPS = {"CGLS": (3, 10, 30, 100)}  # where it is stopped, and beyond
+STOPS = {"CGLS": (3, 10, 30, 100)}  # iterations, up to beyond those at which it is stopped
 
 
 def interpolation(positions: np.ndarray, length: int, steps: int | None):
-    """Return (index, weight) of the two neighbours of each position, the weight 0 outside of 0 <= index < length."""
+    """Return (index, weight) of the two neighbours of each position, the weight 0 outside."""
     lower = np.floor(positions)
     fraction = positions - lower
     if steps:
@@ -57,12 +59,14 @@ def matrix(entries, shape) -> csr_array:
     rows, columns, weights = (
         np.concatenate([np.ravel(part) for part in parts]) for parts in zip(*entries, strict=True)
     )
-    kept = weights != 0
-    return csr_array((weights[kept].astype(np.float32), (rows[kept], columns[kept])), shape=shape)
+    nonzero = weights != 0
+    return csr_array(
+        (weights[nonzero].astype(np.float32), (rows[nonzero], columns[nonzero])), shape=shape
+    )
 
 
 def ray_driven(geometry: TiltGeometry, steps: int | None) -> csr_array:
-    """Return W, (tilt x u, z x x): the mean of the voxels beside the ray in each row that it crosses."""
+    """Return W, (tilt x u, z x x): the ray's interpolated value in each row that it crosses."""
     (nz, nx), nu = geometry.volume_shape, geometry.detector_width
     entries, u = [], np.arange(nu)[:, None]
     for tilt, ((cos, sin), origin) in enumerate(
@@ -95,7 +99,7 @@ def voxel_driven(geometry: TiltGeometry, steps: int | None) -> csr_array:
 
 
 class UnmatchedProjector(Projector):
-    """ASTRA's pair as it would be on a GPU: `steps` is how many fractions of a pixel a texture knows, None for all."""
+    """ASTRA's pair on the CPU; `steps` is the number of texture fractions, None for exact ones."""
 
     def __init__(self, geometry: TiltGeometry, steps: int | None):
         super().__init__(geometry, 1)
@@ -131,7 +135,7 @@ class Problem:
 
 
 def problem(A: Projector, slices: int, level: float) -> Problem:
-    """Return Poisson counts of Huber's phantom, with so many in the mean of the pixels that see any of a channel."""
+    """Return Huber's phantom with `level` mean counts where a channel exceeds 5 % of its peak."""
     rng = np.random.default_rng(0)
     truth = phantoms.huber(A.domain_shape[1], slices).truth.copy()
     expected = A(truth)
@@ -144,7 +148,7 @@ def problem(A: Projector, slices: int, level: float) -> Problem:
 
 
 class Weighted:
-    """(1/2) |R^(1/2) (b - W x)|^2, which SIRT minimises over x >= 0; of HEBT with the HAADF's part."""
+    """(1/2) |R^(1/2) (b - W x)|^2, which SIRT minimises over x >= 0; with ratios that of HEBT."""
 
     def __init__(self, A: Projector, p: Problem, ratios=None):
         lengths = A.row_sums()[..., None]
@@ -187,22 +191,29 @@ def squares(A, p):
 
 
 def regularised(name: str, A, p, dimensions: int):
-    """Return what makes the iterates of TV, TGV or TNV with a projector, and what gives their true objective."""
+    """Return functions for the iterates of TV, TGV or TNV with a projector, and the objective."""
     kind, coupling = {
         "TV": ("tv", "frobenius"),
         "TGV": ("tgv", "frobenius"),
         "TNV": ("tv", "nuclear"),
     }[name]
-    found = calibrate(
+    calibration = calibrate(
         [DataTerm(A, p.counts)], len(p.counts), kind=kind, coupling=coupling, dimensions=dimensions
     )
     system = checked_problem(
-        found.terms, found.regulariser, found.scales, mask=None, initial=None, relaxation=1.8
+        calibration.terms,
+        calibration.regulariser,
+        calibration.scales,
+        mask=None,
+        initial=None,
+        relaxation=1.8,
     )
 
     def start(B):
         return variational(
-            [replace(term, A=B) for term in found.terms], found.regulariser, found.scales
+            [replace(term, A=B) for term in calibration.terms],
+            calibration.regulariser,
+            calibration.scales,
         )
 
     def value(iterate):
@@ -213,9 +224,9 @@ def regularised(name: str, A, p, dimensions: int):
 
 
 def solvers(A: Projector, p: Problem, dimensions: int, only) -> dict:
-    """Return for each solver what makes its iterates with a projector B, and what gives its true objective."""
+    """Return by solver functions for its iterates with a projector B, and for the objective."""
     all_ratios = p.ratios
-    found = {
+    table = {
         "SIRT": (lambda B: sirt(B, p.counts), Weighted(A, p)),
         "HEBT": (
             lambda B: hebt(B, p.counts, p.haadf, all_ratios, alpha=ALPHA),
@@ -224,10 +235,10 @@ def solvers(A: Projector, p: Problem, dimensions: int, only) -> dict:
         "EM": (lambda B: em(B, p.counts), divergence(A, p)),
         "CGLS": (lambda B: cgls(B, p.counts), squares(A, p)),
     }
-    found |= {
+    table |= {
         name: regularised(name, A, p, dimensions) for name in ("TV", "TGV", "TNV") if name in only
     }
-    return {name: found[name] for name in only}
+    return {name: table[name] for name in only}
 
 
 def follow(iterates, stops, value) -> tuple[list[float], list[np.ndarray]]:
@@ -244,7 +255,7 @@ def follow(iterates, stops, value) -> tuple[list[float], list[np.ndarray]]:
 
 
 def verdict(gaps, matched) -> str:
-    """Say what the gaps of a pair do, beside those of the matched pair."""
+    """Return a word for the gaps of a pair, compared with those of the matched pair."""
     if not np.isfinite(gaps[-1]) or (gaps[-1] > 2 * min(gaps) + 1e-4 and gaps[-1] > gaps[-2]):
         return "diverges"
     if gaps[-1] <= 1.5 * max(matched[-1], 1e-5) + 1e-5:
@@ -258,7 +269,10 @@ def relative(a, b) -> float:
 
 
 def spectrum(geometry: TiltGeometry) -> None:
-    """Print the leftmost eigenvalues of B W: plain iterations x + t B (b - W x) diverge where a real part is negative."""
+    """Print the leftmost eigenvalues of B W.
+
+    Plain iterations x + t B (b - W x) diverge if a real part is negative.
+    """
     W = ray_driven(geometry, None)
     print("| B | largest eigenvalue | least real part | negative ones |\n|---|---|---|---|")
     for name, B in (("W^T", W.T), ("voxel-driven", voxel_driven(geometry, None))):
@@ -331,8 +345,8 @@ def main() -> None:
         ).items():
             stops = STOPS.get(name, arguments.iterations)
             values, volumes = follow(start(A), [*stops, 2 * max(stops)], value)
-            # Conjugate gradients are stopped long before |b - W x| is least, often 0: the size of
-            # the data is their unit.
+            # Conjugate gradients are stopped long before the minimum of |b - W x|, which is often
+            # 0: their gap is relative to |b|.
             lowest, unit = (
                 (0.0, float(np.sum(p.counts**2))) if name == "CGLS" else (min(values), min(values))
             )
@@ -342,21 +356,29 @@ def main() -> None:
                 level, name, "matched", stops, matched, [0.0] * len(stops), errors, errors, ""
             )
             for pair, B in pairs.items():
-                found, theirs = follow(start(B), stops, value)
-                gaps = [(v - lowest) / unit for v in found]
-                apart = [relative(a, b) for a, b in zip(theirs, volumes, strict=False)]
-                own = [relative(volume, p.truth) for volume in theirs]
+                objectives, theirs = follow(start(B), stops, value)
+                gaps = [(v - lowest) / unit for v in objectives]
+                distances = [relative(a, b) for a, b in zip(theirs, volumes, strict=False)]
+                their_errors = [relative(volume, p.truth) for volume in theirs]
                 print_row(
-                    level, name, pair, stops, gaps, apart, own, errors, verdict(gaps, matched)
+                    level,
+                    name,
+                    pair,
+                    stops,
+                    gaps,
+                    distances,
+                    their_errors,
+                    errors,
+                    verdict(gaps, matched),
                 )
 
 
-def print_row(level, name, pair, stops, gaps, apart, errors, matched, word) -> None:
+def print_row(level, name, pair, stops, gaps, distances, errors, matched, word) -> None:
     """Print one row of the table."""
     texts = [
         " / ".join(map(str, stops)),
         " / ".join(f"{gap:.1e}" for gap in gaps),
-        " / ".join(f"{d:.1e}" for d in apart),
+        " / ".join(f"{d:.1e}" for d in distances),
         " / ".join(f"{e:.3f}" for e in errors) + f" ({matched[len(stops) - 1]:.3f})",
     ]
     print("| " + " | ".join([f"{level:g}", name, pair, *texts, word]) + " |", flush=True)

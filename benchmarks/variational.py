@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""TV, TGV and nuclear TV: time, memory and bandwidth of an iteration, iterations to the minimum, growth, Graptor beside them.
+"""TV, TGV and nuclear TV: time, memory, bandwidth and convergence, beside Graptor.
 
-`python benchmarks/variational.py [--graptor DIR [--graptor-python PYTHON]]`. Times are per slice,
-channel and iteration, the best of several, every point in a fresh process and without setting up;
-core milliseconds are those of all threads. Memory is what the process held at its peak beyond the
-imports. "Moved" are the bytes that an iteration cannot but read or write, once each, and "of the
-copy" how near this comes to the bandwidth that the same cores reach when they copy a large array.
+    python benchmarks/variational.py [--graptor DIR [--graptor-python PYTHON]]
+
+Times are per slice, channel and iteration, the best of several, every point in a fresh process and
+without setting up; core milliseconds are those of all threads. Memory is the peak of the process
+beyond the imports. "Moved" is the least number of bytes that an iteration reads and writes; "of the
+copy" is its bandwidth over that of the same cores when they copy a large array.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ import numpy as np
 METHODS = {"TV": ("tv", "frobenius"), "TGV": ("tgv", "frobenius"), "TNV": ("tv", "nuclear")}
 REPEATS, ITERATIONS = 5, 3
 GAPS = (1e-2, 1e-3)
-# The weights mu of the paper for its phantom, HAADF, Yb, Al and Si, for maps scaled by these
-# percentiles.
+# The paper's weights mu of HAADF, Yb, Al and Si for its phantom, and the percentile by which the
+# maps are scaled.
 PUBLISHED, PERCENTILE = (0.2, 5e-4, 4e-3, 5e-4), 98
 
 
 @dataclass(frozen=True)
 class Size:
-    """A reconstruction of `channels` maps, `width` pixels wide, at `tilts` tilts, of `slices` slices, on so many threads."""
+    """Size of a reconstruction; `width` in pixels."""
 
     width: int = 256
     tilts: int = 36
@@ -50,14 +51,15 @@ class Size:
         """Voxels times channels."""
         return self.width**2 * self.slices * self.channels
 
-    def moved(self, kind: str) -> float:
+    def bytes_moved(self, kind: str) -> float:
         """Return the bytes per voxel and channel that four passes read and write in one iteration.
 
-        Projecting back writes a volume. The step of the volume reads it, its extrapolated twin and
-        p, and writes the two; that of p reads the twin and p and writes p; projecting reads the
-        twin. TGV has field and twin (read, read again by the dual step, written) and q (read twice,
-        written once) too. A ray is written and read on both ways, its data are read, its dual
-        variable is read and written.
+        The back projection writes a volume. The primal step reads it, the extrapolated volume and
+        p, and writes both volumes; the dual step of p reads the extrapolated volume and p and
+        writes p; the projection reads the extrapolated volume. TGV also has a field with its
+        extrapolation (read, read again by the dual step, written) and q (read twice, written once).
+        A ray is written and read both ways, its data are read, its dual variable is read and
+        written.
         """
         slopes, strains = self.dimensions, self.dimensions * (self.dimensions + 1) // 2
         numbers = 8 + 3 * slopes + (5 * slopes + 3 * strains if kind == "tgv" else 0)
@@ -88,7 +90,7 @@ def iterates(method: str, size: Size):
 
 
 def measure(method: str, size: Size, queue) -> None:
-    """Put wall and core ms per slice, channel and iteration, and the memory in bytes per voxel and channel."""
+    """Put wall and core ms per slice, channel and iteration, and bytes per voxel and channel."""
     from hyperspy_multitomo.tomography import run
 
     run(
@@ -107,8 +109,11 @@ def measure(method: str, size: Size, queue) -> None:
     queue.put((*each, 1024 * (peak - before) / size.voxels))
 
 
-def in_own_process(function, *task):
-    """Return what a function puts, from a fresh process; its peak memory starts at that of this one, which has to stay small."""
+def in_fresh_process(function, *task):
+    """Return what a function puts, from a fresh process.
+
+    The peak memory of the child starts at that of this process, which therefore has to stay small.
+    """
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
     process = context.Process(target=function, args=(*task, queue))
@@ -122,7 +127,7 @@ def in_own_process(function, *task):
 
 
 def copy_bandwidth(threads: int, queue, megabytes: int = 256) -> None:
-    """Put how many GB/s are read and written when so many threads copy arrays of that size."""
+    """Put the GB/s, read and written, of `threads` threads that copy arrays of that size."""
     pairs = [np.ones((2, megabytes * 2**18), np.float32) for _ in range(threads)]
     best = np.inf
     with ThreadPoolExecutor(threads) as pool:
@@ -134,8 +139,8 @@ def copy_bandwidth(threads: int, queue, megabytes: int = 256) -> None:
 
 
 def iterations_table(base: Size, cores: int) -> float:
-    """Print time, memory and bandwidth of an iteration; return the core milliseconds of TGV in 3-D on one thread."""
-    copies = {threads: in_own_process(copy_bandwidth, threads) for threads in sorted({1, cores})}
+    """Print time, memory and bandwidth of an iteration; return the core ms of 3-D TGV, 1 thread."""
+    copies = {threads: in_fresh_process(copy_bandwidth, threads) for threads in sorted({1, cores})}
     print(
         "copying large arrays: "
         + ", ".join(f"{rate:.1f} GB/s on {threads} threads" for threads, rate in copies.items())
@@ -154,13 +159,13 @@ def iterations_table(base: Size, cores: int) -> float:
             tv = None
             for method, (kind, _) in METHODS.items():
                 size = replace(base, dimensions=dimensions, threads=threads)
-                wall, core, memory = in_own_process(measure, method, size)
+                wall, core, memory = in_fresh_process(measure, method, size)
                 tv = tv or wall
-                speed = size.moved(kind) * size.width**2 / wall / 1e6
+                speed = size.bytes_moved(kind) * size.width**2 / wall / 1e6
                 print(
                     f"| {method} {dimensions}-D | {threads} | {wall:.3f} | {core:.3f} | "
                     f"{wall / tv:.2f} | {memory:.0f} "
-                    f"| {size.moved(kind):.0f} | {speed:.1f} | {speed / rate:.0%} |",
+                    f"| {size.bytes_moved(kind):.0f} | {speed:.1f} | {speed / rate:.0%} |",
                     flush=True,
                 )
                 if (method, dimensions, threads) == ("TGV", 3, 1):
@@ -169,7 +174,7 @@ def iterations_table(base: Size, cores: int) -> float:
 
 
 def growth_table(base: Size) -> None:
-    """Print how the whole time of an iteration and the memory of 3-D TGV grow with slices and channels."""
+    """Print the growth of time and memory of 3-D TGV with slices and channels."""
     print(
         "\n| TGV 3-D, varied | value | ms per iteration | memory (MB) | time ~ n^p, p | memory ~ "
         "n^p, p |"
@@ -179,7 +184,7 @@ def growth_table(base: Size) -> None:
         points = []
         for value in values:
             size = replace(base, **{name: value})
-            wall, _, memory = in_own_process(measure, "TGV", size)
+            wall, _, memory = in_fresh_process(measure, "TGV", size)
             points.append((value, wall * size.slices * size.channels, memory * size.voxels / 1e6))
             powers = " | | |"
             if value == values[-1]:
@@ -194,7 +199,7 @@ def growth_table(base: Size) -> None:
 
 
 def published_problem(size: int, slices: int, threads: int):
-    """Return terms, scales and strength of the Huber phantom with the weights of the paper, and the norm |T|.
+    """Return terms, scales and strength of Huber's phantom with the paper's weights, and |T|.
 
     Its program minimises sum mu_c |T| KL(T u_c, f_c) + TGV(u) for maps f_c = F_c/m_c, m_c a high
     percentile, and lengths in pixels, |T| being the norm of the projection. In counts F_c that is
@@ -215,7 +220,7 @@ def published_problem(size: int, slices: int, threads: int):
 
 
 def systems(kind: str, term, scales, strength: float, norm: float) -> dict:
-    """Return the problem with the engine's step sizes and with those of the paper, as printed and as in its program."""
+    """Return the problem with our step sizes and the paper's, as printed and as programmed."""
     from hyperspy_multitomo.tomography.variational_system import VariationalSystem
 
     @dataclass(frozen=True)
@@ -283,7 +288,7 @@ def first_below(objectives: list, times: list, level: float) -> str:
 
 
 def gaps_table(size: int, slices: int, most: int, threads: int) -> None:
-    """Print the iterations and seconds to relative gaps of the objective; the minimum is the lowest of all runs."""
+    """Print iterations and seconds to relative gaps above the lowest objective of all runs."""
     from hyperspy_multitomo.tomography.cpu.primal_dual_fused import primal_dual_of
 
     problem = published_problem(size, slices, threads)
@@ -340,14 +345,14 @@ def graptor_table(directory: str, python: str, base: Size, alone: float) -> None
             print(f"\nGraptor did not run: {done.stderr.strip().splitlines()[-1]}")
             return
         for line in filter(lambda line: line.startswith("{"), done.stdout.splitlines()):
-            found = json.loads(line)
-            if "error" in found:
-                print(f"| {found['platform']} | {threads} | {found['error']} | | |", flush=True)
+            answer = json.loads(line)
+            if "error" in answer:
+                print(f"| {answer['platform']} | {threads} | {answer['error']} | | |", flush=True)
             else:
-                ratio = found["core"] / alone
+                ratio = answer["core"] / alone
                 print(
-                    f"| {found['platform']} | {threads} | {found['wall']:.2f} | "
-                    f"{found['core']:.2f} | {ratio:.1f} |",
+                    f"| {answer['platform']} | {threads} | {answer['wall']:.2f} | "
+                    f"{answer['core']:.2f} | {ratio:.1f} |",
                     flush=True,
                 )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How Sphinx builds the site: pydata theme, numpydoc, notebooks executed while the site is built; nothing is downloaded."""
+"""Sphinx configuration: pydata theme, numpydoc, notebooks executed during the build."""
 
 import inspect
 import shutil
@@ -72,7 +72,7 @@ def _copy_notebooks() -> None:
 
 
 def _skip_inherited(app, what, name, member, skip, options):
-    """Leave out of a class what it has from HyperSpy: some two hundred methods that HyperSpy's own site describes."""
+    """Leave out the some two hundred members that a class inherits from HyperSpy."""
     member = (
         member.fget
         if isinstance(member, property)
@@ -83,11 +83,9 @@ def _skip_inherited(app, what, name, member, skip, options):
 
 
 def _keep_norms(app, what, name, member, options, lines):
-    """Escape the bars of norms such as |b - A x|, which reStructuredText would take for substitutions."""
-    literal, example = (
-        None,
-        False,
-    )  # indentation of the line that announced a literal block; inside a doctest
+    """Escape the bars of norms, |b - A x|, which reStructuredText takes for substitutions."""
+    # Indentation of the line that announced a literal block; whether in a doctest.
+    literal, example = None, False
     for number, line in enumerate(lines):
         indent = len(line) - len(line.lstrip())
         example = line.lstrip().startswith(">>>") or (example and bool(line.strip()))

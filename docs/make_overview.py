@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Draw the README's picture: one section of a simulated particle from EDS alone, by HEBT (each at its best), and as it is."""
+"""Draw the README's picture: a section from EDS alone and by HEBT (best iterations), and truth."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Draw the picture of the page on regularised methods: a section by nuclear TV at five weights, and the truth."""
+"""Draw the picture of docs/regularisers.md: a section by TNV at five weights, and the truth."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -18,10 +18,10 @@ haadf = mt.TiltSeriesHAADF.from_images(series.haadf.transpose(0, 2, 1), **known)
 volumes = {}
 for weight in (0.25, 0.5, 1.0, 2.0, 4.0):
     volume = eds.reconstruct_tnv(haadf, weight=weight, show_progressbar=False)
-    found = volume.array("element", "z", "x", "y")[: len(series.elements)]
-    errors = [round(nrmse(one, true), 3) for one, true in zip(found, series.truth, strict=True)]
+    arrays = volume.array("element", "z", "x", "y")[: len(series.elements)]
+    errors = [round(nrmse(one, true), 3) for one, true in zip(arrays, series.truth, strict=True)]
     print(weight, dict(zip(series.elements, errors, strict=True)))
-    volumes[str(Fraction(weight))] = found
+    volumes[str(Fraction(weight))] = arrays
 volumes["truth"] = series.truth
 shown = [series.elements.index(name) for name in ("Yb", "Si")]
 part = (shown, slice(14, 112), slice(20, 122))

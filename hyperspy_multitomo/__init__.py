@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Multi-modal electron tomography for HyperSpy: HAADF and EDS tilt series to quantified 3-D elemental volumes.
+"""Multi-modal electron tomography for HyperSpy: HAADF, EDS and EELS tilt series to 3-D chemistry.
 
 The names below are imported on first use, so that ``import hyperspy_multitomo.tomography`` needs
 NumPy, SciPy and numba alone.

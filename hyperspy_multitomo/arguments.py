@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The arguments of public methods and functions, checked by their names, which mean the same throughout the package."""
+"""Checks of the arguments of public functions, by argument name.
+
+An argument of one name means the same throughout the package, so that one table (`KINDS`) has the
+check of each.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,10 @@ def of_type(*types: str) -> Callable:
 
 
 def instance_of(*classes: str) -> Callable:
-    """Return the check of an object of one of the package's classes, given by their names so that none is imported."""
+    """Return the check of an object of one of the package's classes.
+
+    The classes are given by name, so that none has to be imported.
+    """
 
     def check(name: str, value):
         if not {each.__name__ for each in type(value).__mro__}.intersection(classes):
@@ -47,7 +54,7 @@ def instance_of(*classes: str) -> Callable:
 
 
 def either(*checks: Callable, expected: str) -> Callable:
-    """Return the check of an argument that may be of several kinds, which `expected` names."""
+    """Return the check of an argument of one of several kinds; `expected` describes them."""
 
     def check(name: str, value):
         for one in checks:
@@ -66,7 +73,7 @@ def whole(least: int, what: str = "") -> Callable:
 
 
 def each_named(check: Callable, kinds: str = "name to value") -> Callable:
-    """Return the check of a dict from names to values that pass a check of their own; `kinds` says which."""
+    """Return the check of a dict whose values pass a check; `kinds` describes its items."""
 
     def checked_dict(name: str, value):
         if not isinstance(value, Mapping):
@@ -83,21 +90,21 @@ def each_named(check: Callable, kinds: str = "name to value") -> Callable:
 
 
 def real(name: str, value):
-    """Return a real number of any size, NaN included: what it may be is for the function itself."""
+    """Return a real number, NaN included; the function itself checks the range."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise ValueError(f"{name}={parameters.shown(value)} must be a number")
     return value
 
 
 def integer(name: str, value):
-    """Return a whole number; of what range it has to be is for the function itself."""
+    """Return a whole number; the function itself checks the range."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
         raise TypeError(f"{name}={parameters.shown(value)} must be a whole number")
     return value
 
 
 def files(name: str, value):
-    """Return a path or several."""
+    """Return a path, or a list of paths."""
     if isinstance(value, str | os.PathLike):
         return path(name, value)
     if not isinstance(value, Iterable) or hasattr(value, "axes_manager") or np.ndim(value) != 1:
@@ -111,7 +118,7 @@ def files(name: str, value):
 
 
 def pair(what: str) -> Callable:
-    """Return the check of two finite numbers, the second the larger; `what` says what they are."""
+    """Return the check of two finite numbers in ascending order; `what` describes them."""
 
     def check(name: str, value):
         first, second = parameters.numbers(name, value, 2)
@@ -125,7 +132,7 @@ def pair(what: str) -> Callable:
 
 
 def sides(name: str, value):
-    """Return the sides of a pixel: one length for both, or two, (y, x)."""
+    """Return the sides of a pixel: one length, or two, (y, x)."""
     expected = "a positive length in nm, or two, (y, x)"
     both = either(
         positive_number, lambda name, value: parameters.numbers(name, value, 2), expected=expected
@@ -146,7 +153,7 @@ def limits(name: str, value):
 
 
 def listed(name: str, value):
-    """Return finite numbers in a row, one after the other."""
+    """Return a one-dimensional, non-empty list of finite numbers."""
     if (
         isinstance(value, str | bytes | Mapping)
         or hasattr(value, "axes_manager")
@@ -158,7 +165,7 @@ def listed(name: str, value):
 
 
 def listed_names(name: str, value):
-    """Return several strings, not in one."""
+    """Return a list of strings; a single string is an error."""
     if isinstance(value, str):
         raise TypeError(f"{name}={value!r} must be a list of strings")
     return names(name, value)
@@ -325,27 +332,26 @@ KINDS: dict[str, Callable] = {
     "function": parameters.function,
 }
 
-#: Of a threshold that has methods of its own.
+#: The check of a threshold that may be the name of a method.
 THRESHOLD = either(number, text, parameters.array, expected="a number or the name of a method")
 DAMPING = instance_of("DampingModel")
 
 
 def checked(call: Callable | None = None, **kinds: Callable) -> Callable:
-    """Check the arguments of a public method or function before it runs, each by its kind.
+    """Decorate a public method, function or class: check the arguments before it runs.
 
     Parameters
     ----------
     call : callable or class
-        What is decorated; of a class what it is made from.
+        The decorated callable; of a class its ``__init__`` is decorated.
     **kinds
-        The check of an argument whose name means something else here than in `KINDS`, None for no
-        check.
+        Checks of arguments that mean something else here than in `KINDS`; None for no check.
 
     Returns
     -------
     callable
         With the same signature. It raises a TypeError or a ValueError that names the argument, its
-        value and what it has to be.
+        value and what is expected.
     """
     if call is None:
         return partial(checked, **kinds)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The main job as one command, ``multitomo-demo``: from files, or a simulated particle, to volumes, composition and a page."""
+"""The command ``multitomo-demo``: from files or a simulated particle to composition and a page."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from pathlib import Path
 import numpy as np
 
 PAGE = "report.html"
-# Small blocks keep the grains apart, and the fit allows for the noise of their counts.
+# Side of the blocks of the response-ratio fit, px. Small blocks resolve grains: on the dust
+# particle idp_l2083 the automatic 52 px lose Al and a third of Fe (docs/response_ratios.md). The
+# fit corrects for the counting noise of the sums (benchmarks/ratios.py).
 BLOCK = 8
-# The simulated maps are smoothed after the fit of the ratios, px: as Yuan et al. (2021) do.
+# Gaussian, px, that smooths the simulated maps after the fit of the ratios: 1.2 nm, as in Y. Yuan
+# et al., Ultramicroscopy 220 (2021) 113166.
 SMOOTHING = 0.8
-# Strong enough to settle ratios that the maps leave open, at a cost of less than 0.02 in R2 on the
-# real example.
+# Determines ratios that the maps leave open; lowers R2 by less than 0.02 on the dust particle
+# idp_l2083 (tests/test_demo.py holds R2 >= 0.88 there).
 PRIOR_STRENGTH = 0.5
 
 
 @dataclasses.dataclass
-class Job:
-    """A tilt series on its way through the main job, and what came of it."""
+class DemoRun:
+    """One run of the demo: its tilt series, settings, results, warnings and times."""
 
     title: str
     haadf: object
@@ -39,7 +42,7 @@ class Job:
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def timed(self, what: str, function, *args, **kwds):
-        """Run one step: say what it is, note its warnings for the page and its time."""
+        """Run one step, print its name and time, and keep its warnings for the page."""
         print(f"{what} ... ", end="", flush=True)
         start = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
@@ -70,20 +73,20 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if not 0 < options.alpha < 1:
             raise ValueError(f"--alpha {options.alpha:g} must be between 0 and 1")
-        job = _from_files(options) if options.data else _simulated(options)
-        _reconstruct(job, options)
-        _write(job, out)
+        run = _from_files(options) if options.data else _simulated(options)
+        _reconstruct(run, options)
+        _write(run, out)
     except (ValueError, OSError) as error:
         print(f"\nmultitomo-demo: {error}", file=sys.stderr)
         return 1
-    print(f"\nDone in {sum(job.seconds.values()):.0f} s. Open {out / PAGE}")
+    print(f"\nDone in {sum(run.seconds.values()):.0f} s. Open {out / PAGE}")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="multitomo-demo",
-        description="From HAADF and EDS tilt series to 3-D elemental volumes and their composition. "
+        description="From HAADF and EDS tilt series to 3-D elemental volumes and composition. "
         "Without --data it simulates a gold-silver core-shell particle and shows the errors too.",
     )
     files = parser.add_argument_group("files")
@@ -139,15 +142,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _from_files(options) -> Job:
+def _from_files(options) -> DemoRun:
     from hyperspy_multitomo import elemental_maps, load_tilt_series
 
     if not options.elements:
         raise ValueError("name the elements to map, e.g. --elements Au Ag")
     place = Path(options.data).resolve()
-    job = Job(title=(place if place.exists() else place.parent).name, haadf=None, eds=None)
-    job.factors = _k_factors(options.k_factors, options.elements)
-    loaded = job.timed(
+    run = DemoRun(title=(place if place.exists() else place.parent).name, haadf=None, eds=None)
+    run.factors = _k_factors(options.k_factors, options.elements)
+    loaded = run.timed(
         "loading the files",
         load_tilt_series,
         options.data,
@@ -160,23 +163,23 @@ def _from_files(options) -> Job:
             f"{options.data} holds {loaded.metadata.General.title} alone; HAADF images and EDS "
             "spectra are both needed"
         )
-    job.haadf, spectra = loaded
+    run.haadf, spectra = loaded
     wanted = {"elements": options.elements, "also": options.also, "show_progressbar": False}
-    job.eds = job.timed("mapping the elements", elemental_maps, spectra, **wanted)
-    if job.factors is None and job.eds.metadata.has_item("Acquisition_instrument.TEM.beam_energy"):
-        _calculate_factors(job)
-    return job
+    run.eds = run.timed("mapping the elements", elemental_maps, spectra, **wanted)
+    if run.factors is None and run.eds.metadata.has_item("Acquisition_instrument.TEM.beam_energy"):
+        _calculate_factors(run)
+    return run
 
 
-def _calculate_factors(job: Job) -> None:
-    """Take calculated factors for k-factors that were not given."""
+def _calculate_factors(run: DemoRun) -> None:
+    """Set calculated factors in place of k-factors, and note it on the page."""
     from hyperspy_multitomo.acquisition.eds.xray_lines import line_energy
     from hyperspy_multitomo.composition.cross_sections import xray_factor
 
-    energy = job.eds.metadata.Acquisition_instrument.TEM.beam_energy
-    job.factors = {line.partition("_")[0]: 1 / xray_factor(line, energy) for line in job.eds.lines}
-    soft = [line.replace("_", " ") for line in job.eds.lines if line_energy(line) < 1]
-    job.notes.append(
+    energy = run.eds.metadata.Acquisition_instrument.TEM.beam_energy
+    run.factors = {line.partition("_")[0]: 1 / xray_factor(line, energy) for line in run.eds.lines}
+    soft = [line.replace("_", " ") for line in run.eds.lines if line_energy(line) < 1]
+    run.notes.append(
         f"No k-factors were given: the composition is by factors calculated for {energy:g} keV and "
         "a detector that counts every "
         "photon. "
@@ -189,16 +192,16 @@ def _calculate_factors(job: Job) -> None:
     )
 
 
-def _simulated(options) -> Job:
+def _simulated(options) -> DemoRun:
     from hyperspy_multitomo import TiltSeriesEDS, TiltSeriesHAADF
     from hyperspy_multitomo.simulation import simulate, yuan
 
-    job = Job(title="A simulated gold-silver particle", haadf=None, eds=None)
+    run = DemoRun(title="A simulated gold-silver particle", haadf=None, eds=None)
     rng = np.random.default_rng(7)
     tilts = np.arange(-75.0, 76.0, 5.0)
     moved = {name: rng.uniform(-3, 3, tilts.size).round(1) for name in ("across", "along")}
     phantom = yuan(size=97, slices=64)
-    series = job.timed(
+    series = run.timed(
         "simulating the microscope",
         simulate,
         phantom,
@@ -210,25 +213,26 @@ def _simulated(options) -> Job:
     )
     known = {"tilts": tilts, "pixel_size": phantom.pixel_size}
     maps = dict(zip(series.elements, series.maps.transpose(0, 1, 3, 2), strict=True))
-    job.eds = TiltSeriesEDS.from_maps(maps, **known)
-    job.haadf = TiltSeriesHAADF.from_images(series.haadf.transpose(0, 2, 1), **known)
-    job.truth = series
-    # Mass per count, up to a common factor: what a standard would give.
-    job.factors = {
+    run.eds = TiltSeriesEDS.from_maps(maps, **known)
+    run.haadf = TiltSeriesHAADF.from_images(series.haadf.transpose(0, 2, 1), **known)
+    run.truth = series
+    # Mass per count, up to a common factor: the k-factors that a standard would give.
+    run.factors = {
         name: 1 / s for name, s in zip(series.elements, phantom.counts_per_unit, strict=True)
     }
-    return job
+    return run
 
 
-def _k_factors(given: list[str] | None, elements: list[str]) -> dict[str, float] | None:
+def _k_factors(arguments: list[str] | None, elements: list[str]) -> dict[str, float] | None:
+    """Return the factors of ``--k-factors``, None without them."""
     factors = {}
-    for item in given or ():
+    for item in arguments or ():
         element, _, value = item.partition("=")
         try:
             factors[element] = float(value)
         except ValueError:
             raise ValueError(f"--k-factors {item}: expected EL=K, e.g. Au=1.9") from None
-    if given and set(factors) != set(elements):
+    if arguments and set(factors) != set(elements):
         raise ValueError(
             f"--k-factors names {', '.join(factors)}; name each of {', '.join(elements)} and no "
             "other"
@@ -236,24 +240,24 @@ def _k_factors(given: list[str] | None, elements: list[str]) -> dict[str, float]
     return factors or None
 
 
-def _reconstruct(job: Job, options) -> None:
-    haadf, eds, results = job.haadf, job.eds, job.results
-    results["alignment"] = job.timed("aligning", haadf.align)
+def _reconstruct(run: DemoRun, options) -> None:
+    haadf, eds, results = run.haadf, run.eds, run.results
+    results["alignment"] = run.timed("aligning", haadf.align)
     eds.align(haadf.alignment)
-    job.lamella = haadf.estimate_gains().model == "lamella"
+    run.lamella = haadf.estimate_gains().model == "lamella"
     eds.estimate_gains(haadf)
-    results["ratios"] = _fit_ratios(job)
-    if job.truth is not None:
-        eds = job.eds = eds.smooth(SMOOTHING)
-        job.notes.append(
+    results["ratios"] = _fit_ratios(run)
+    if run.truth is not None:
+        eds = run.eds = eds.smooth(SMOOTHING)
+        run.notes.append(
             f"After the fit of the ratios the maps were smoothed by a Gaussian of {SMOOTHING} px."
         )
-    _choose_extent(job, options)
-    extent = {"depth": job.depth, "width": job.width, "show_progressbar": False}
-    results["sirt"] = job.timed(
+    _choose_extent(run, options)
+    extent = {"depth": run.depth, "width": run.width, "show_progressbar": False}
+    results["sirt"] = run.timed(
         "reconstructing from EDS alone (SIRT)", eds.reconstruct_sirt, options.iterations, **extent
     )
-    results["hebt"] = job.timed(
+    results["hebt"] = run.timed(
         "reconstructing with the HAADF (HEBT)",
         eds.reconstruct_hebt,
         haadf,
@@ -261,34 +265,34 @@ def _reconstruct(job: Job, options) -> None:
         options.iterations,
         **extent,
     )
-    factors = job.factors or dict.fromkeys(eds.elements, 1.0)
-    results["composition"] = job.timed("quantifying", results["hebt"].quantify, "CL", factors)
+    factors = run.factors or dict.fromkeys(eds.elements, 1.0)
+    results["composition"] = run.timed("quantifying", results["hebt"].quantify, "CL", factors)
 
 
-def _fit_ratios(job: Job):
-    """Fit the response ratios; elements whose maps are too alike for that are tied to the others by a rough prior."""
+def _fit_ratios(run: DemoRun):
+    """Fit the response ratios, with a rough prior if some maps are too alike to separate."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        plain = job.eds.fit_response_ratios(job.haadf, block_size=BLOCK)
+        plain = run.eds.fit_response_ratios(run.haadf, block_size=BLOCK)
     if not plain.unexplained or len(plain.elements) < 2:
-        return job.timed(
-            "fitting the response ratios", job.eds.fit_response_ratios, job.haadf, block_size=BLOCK
+        return run.timed(
+            "fitting the response ratios", run.eds.fit_response_ratios, run.haadf, block_size=BLOCK
         )
-    tied = {
+    with_prior = {
         "block_size": BLOCK,
-        "prior": _prior(job.eds.elements, job.factors),
+        "prior": _prior(run.eds.elements, run.factors),
         "prior_strength": PRIOR_STRENGTH,
     }
-    ratios = job.timed(
-        "fitting the response ratios", job.eds.fit_response_ratios, job.haadf, **tied
+    ratios = run.timed(
+        "fitting the response ratios", run.eds.fit_response_ratios, run.haadf, **with_prior
     )
-    job.notes.append(
+    run.notes.append(
         f"The maps alone do not tell the response ratio of {', '.join(plain.unexplained)} from "
         "those of elements that occur "
         "together with them. A prior ties all ratios: HAADF signal per mass as Z^1.7/A, "
         + (
             "mass per count from the k-factors. "
-            if job.factors
+            if run.factors
             else "the same mass per count for each element. "
         )
         + f"R² is {plain.r2:.3f} without and {ratios.r2:.3f} with it."
@@ -297,7 +301,10 @@ def _fit_ratios(job: Job):
 
 
 def _prior(elements, factors: dict | None) -> dict[str, float]:
-    """Return relative response ratios: HAADF per mass, about Z^1.7/A, times mass per count, the k-factors or 1."""
+    """Return relative response ratios: HAADF per mass, Z^1.7/A, times mass per count.
+
+    The mass per count are the k-factors, or 1 without them.
+    """
     from exspy.material import elements as table
 
     table = table.as_dictionary()
@@ -308,31 +315,31 @@ def _prior(elements, factors: dict | None) -> dict[str, float]:
     }
 
 
-def _choose_extent(job: Job, options) -> None:
-    """Limit a lamella's volume in depth, and widen it to what the detector sees at the highest tilt."""
-    job.depth = options.depth
-    if not job.lamella:
+def _choose_extent(run: DemoRun, options) -> None:
+    """Limit a lamella's volume in depth, and widen it to the field of view at the highest tilt."""
+    run.depth = options.depth
+    if not run.lamella:
         return
     from hyperspy_multitomo.tomography import visible_width
 
-    if job.depth is None:
-        job.depth = job.timed("finding the depth of the lamella", job.haadf.estimate_depth)
-    job.width = visible_width(job.haadf.geometry(), job.depth)
+    if run.depth is None:
+        run.depth = run.timed("finding the depth of the lamella", run.haadf.estimate_depth)
+    run.width = visible_width(run.haadf.geometry(), run.depth)
 
 
-def _write(job: Job, out: Path) -> None:
+def _write(run: DemoRun, out: Path) -> None:
     from hyperspy_multitomo.demo_page import write_page
 
     out.mkdir(parents=True, exist_ok=True)
-    signals = {"haadf": job.haadf, "eds": job.eds, "volume_hebt": job.results["hebt"]}
-    signals |= {"volume_eds_sirt": job.results["sirt"], "composition": job.results["composition"]}
+    signals = {"haadf": run.haadf, "eds": run.eds, "volume_hebt": run.results["hebt"]}
+    signals |= {"volume_eds_sirt": run.results["sirt"], "composition": run.results["composition"]}
 
     def save():
         for name, signal in signals.items():
             signal.save(out / f"{name}.zspy", overwrite=True)
 
-    job.timed("saving", save)
-    job.timed("writing the page", write_page, job, out / PAGE)
+    run.timed("saving", save)
+    run.timed("writing the page", write_page, run, out / PAGE)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the page of ``multitomo-demo`` says and shows of a job."""
+"""The HTML page of a run of ``multitomo-demo``."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from hyperspy_multitomo.inspection.spectrum_plot import plot_spectrum
 from hyperspy_multitomo.machine.writing import save_atomically
 
 
-def write_page(job, path: Path) -> None:
-    """Write the page of a finished job to `path`, replacing what is there once it is whole."""
-    tilts = job.eds.tilts
+def write_page(run, path: Path) -> None:
+    """Write the page of a finished run to `path`, replacing an existing file atomically."""
+    tilts = run.eds.tilts
     page = Page(
-        job.title,
-        f"HAADF-EDS bimodal tomography of {', '.join(job.eds.elements)} from {tilts.size} tilts, "
+        run.title,
+        f"HAADF-EDS bimodal tomography of {', '.join(run.eds.elements)} from {tilts.size} tilts, "
         f"{tilts.min():g} to {tilts.max():g} degrees. hyperspy_multitomo {__version__}.",
     )
-    _overview(page, job)
-    _warnings(page, job)
-    _projections(page, job)
-    _ratios(page, job)
-    _volumes(page, job)
-    if job.truth is not None:
-        _errors(page, job)
-    _composition(page, job)
-    _convergence(page, job)
-    _provenance(page, job)
+    _overview(page, run)
+    _warnings(page, run)
+    _projections(page, run)
+    _ratios(page, run)
+    _volumes(page, run)
+    if run.truth is not None:
+        _errors(page, run)
+    _composition(page, run)
+    _convergence(page, run)
+    _provenance(page, run)
     save_atomically(
         lambda temporary: temporary.write_text(page.html(), encoding="utf-8"), path, overwrite=True
     )
 
 
-def _overview(page: Page, job) -> None:
-    eds, haadf, ratios = job.eds, job.haadf, job.results["ratios"]
+def _overview(page: Page, run) -> None:
+    eds, haadf, ratios = run.eds, run.haadf, run.results["ratios"]
     tilts, pixel = eds.tilts, eds.pixel_size
     unit, pixel = ("nm", pixel) if pixel else ("px", 1.0)
     x, y = eds.axes_manager["x"].size, eds.axes_manager["y"].size
-    extent = job.depth if job.lamella else _diameter(job)
-    volume = job.results["hebt"]
+    extent = run.depth if run.lamella else _diameter(run)
+    volume = run.results["hebt"]
     shape = [volume.axes_manager[name].size for name in "zyx"]
     page.heading("At a glance")
     rows = [
@@ -57,7 +57,7 @@ def _overview(page: Page, job) -> None:
         ("images", f"{x} x {y} px of {pixel:.3g} {unit}, {x * pixel:.4g} x {y * pixel:.4g} {unit}"),
         (
             "specimen",
-            "leaves the field of view: taken as a lamella" if job.lamella else "wholly in view",
+            "leaves the field of view: taken as a lamella" if run.lamella else "wholly in view",
         ),
         (
             "volume (z, y, x)",
@@ -75,16 +75,15 @@ def _overview(page: Page, job) -> None:
         ("R² of the response ratios", f"{ratios.r2:.3f} on blocks of {ratios.block_size} px"),
         ("HAADF gain, EDS gain over the tilts", f"{_span(haadf.gains)}, {_span(eds.gains)}"),
         (
-            "shifts found (across, along)",
+            "shifts measured (across, along)",
             f"{_span(haadf.alignment.across)}, {_span(haadf.alignment.along)} px",
         ),
     ]
     page.table(rows)
     page.text(
-        "The elongation is by how much a point is drawn out along the beam because high tilts are "
-        "missing; the Crowther "
-        "resolution is the finest detail that so few tilts can resolve in an object of that "
-        "thickness, whatever the noise."
+        "The elongation is the factor by which the missing wedge stretches a point along the beam. "
+        "The Crowther resolution is the finest detail that this number of tilts can resolve in an "
+        "object of that thickness, without noise."
     )
     page.table(
         [
@@ -116,25 +115,29 @@ def _overview(page: Page, job) -> None:
     )
 
 
-def _warnings(page: Page, job) -> None:
-    for message in job.notes:
+def _warnings(page: Page, run) -> None:
+    for message in run.notes:
         page.warning(message)
-    if job.factors is None:
+    if run.factors is None:
         page.warning(
             "No k-factors were given: the composition below is in percent of counts, not of mass. "
             "Pass --k-factors EL=K ... for your microscope."
         )
 
 
-def _projections(page: Page, job) -> None:
-    eds, haadf = job.eds, job.haadf
+def _projections(page: Page, run) -> None:
+    eds, haadf = run.eds, run.haadf
     maps = eds.array("element", "tilt", "x", "y")
     page.heading("What was measured")
     nearest = int(np.abs(haadf.tilts - eds.tilts[np.abs(eds.tilts).argmin()]).argmin())
+    only = slice(nearest, nearest + 1)
     image = plotting.plot_projections(
-        haadf.array("tilt", "x", "y")[None, nearest : nearest + 1], haadf.tilts[nearest : nearest + 1], ["HAADF"],
-        pixel_size=haadf.pixel_size, unit="signal",
-    )  # fmt: skip
+        haadf.array("tilt", "x", "y")[None, only],
+        haadf.tilts[only],
+        ["HAADF"],
+        pixel_size=haadf.pixel_size,
+        unit="signal",
+    )
     page.figure(image, "The HAADF image at the tilt nearest zero.")
     page.figure(
         plotting.plot_projections(maps, eds.tilts, eds.elements, pixel_size=eds.pixel_size),
@@ -146,7 +149,8 @@ def _projections(page: Page, job) -> None:
         centres = {line.replace("_", " "): line_energy(line) for line in eds.lines}
         page.figure(
             plot_spectrum(**spectrum, lines=centres),
-            "The summed spectrum and the fit of line families and background behind the maps.",
+            "The summed spectrum, and the fit of line families and background from which the maps "
+            "are made.",
         )
     aligned = haadf.aligned()
     page.figure(
@@ -162,24 +166,23 @@ def _projections(page: Page, job) -> None:
     )
 
 
-def _ratios(page: Page, job) -> None:
+def _ratios(page: Page, run) -> None:
     page.heading("Response ratios")
-    ratios, side = job.results["ratios"], job.results["ratios"].block_size
+    ratios, side = run.results["ratios"], run.results["ratios"].block_size
     page.text(
         "The HAADF image should be the sum of the element maps, each times its response ratio. "
-        "What lies far above the line is "
-        "bright in the HAADF and missing among the elements."
+        "Points far above the line have HAADF signal that none of the elements explains."
     )
-    measured = _blocks(job.haadf.array("tilt", "x", "y"), side) / job.haadf.gains[:, None, None]
+    measured = _blocks(run.haadf.array("tilt", "x", "y"), side) / run.haadf.gains[:, None, None]
     maps = [
-        _blocks(images, side) / job.eds.gains[:, None, None]
-        for images in job.eds.array("element", "tilt", "x", "y")
+        _blocks(images, side) / run.eds.gains[:, None, None]
+        for images in run.eds.array("element", "tilt", "x", "y")
     ]
     page.figure(
         plotting.plot_response(
             measured,
             np.tensordot(ratios.values, maps, axes=1),
-            job.eds.tilts,
+            run.eds.tilts,
             r2=ratios.r2,
             residual_per_tilt=ratios.residual_per_tilt,
         ),
@@ -188,23 +191,22 @@ def _ratios(page: Page, job) -> None:
     )
 
 
-def _volumes(page: Page, job) -> None:
+def _volumes(page: Page, run) -> None:
     page.heading("Volumes")
     page.text(
         "Each element reconstructed from its maps alone (SIRT) and together with the HAADF (HEBT), "
-        "as many iterations each, in "
-        "counts per unit of path. HEBT has the outline of the HAADF and less noise; where the two "
-        "differ in more than that, look "
-        "at the response ratios. An element without a ratio looks alike in both."
+        "with the same number of iterations, in counts per unit of path. HEBT has the outline of "
+        "the HAADF and less noise; where the two differ in more than that, check the response "
+        "ratios. An element without a ratio is the same in both."
     )
-    eds, pixel = job.eds, job.eds.pixel_size
+    eds, pixel = run.eds, run.eds.pixel_size
     unit = "counts per nm" if pixel else "counts per px"
     volumes = {
-        name: job.results[key].array("element", "z", "x", "y")
+        name: run.results[key].array("element", "z", "x", "y")
         for name, key in (("EDS alone", "sirt"), ("HEBT", "hebt"))
     }
-    if job.truth is not None:
-        volumes["truth"] = job.truth.truth
+    if run.truth is not None:
+        volumes["truth"] = run.truth.truth
     for plane, words in (
         ("xy", "at mid-depth, seen along the beam"),
         ("xz", "across the tilt axis; the electrons come from the top"),
@@ -217,24 +219,23 @@ def _volumes(page: Page, job) -> None:
         )
 
 
-def _errors(page: Page, job) -> None:
+def _errors(page: Page, run) -> None:
     page.heading("Against the truth")
-    few = job.results["hebt"].history[-1]["iterations"] // 4
+    few = run.results["hebt"].history[-1]["iterations"] // 4
     page.text(
         "The particle is simulated, so the errors are known: correlation 1 and squared error 0 "
-        "would be perfect. EDS alone is "
-        "best after fewer iterations, when it is blurred and not yet noisy; it is listed after "
-        f"{few} too."
+        "would be perfect. EDS alone is best after fewer iterations, when it is blurred and not "
+        f"yet noisy; it is listed after {few} too."
     )
-    truth = job.truth.truth
-    early = job.eds.reconstruct_sirt(few, show_progressbar=False)
+    truth = run.truth.truth
+    early = run.eds.reconstruct_sirt(few, show_progressbar=False)
     candidates = {
         f"EDS alone, {few} iterations": early,
-        f"EDS alone, {4 * few} iterations": job.results["sirt"],
-        f"HEBT, {4 * few} iterations": job.results["hebt"],
+        f"EDS alone, {4 * few} iterations": run.results["sirt"],
+        f"HEBT, {4 * few} iterations": run.results["hebt"],
     }
     rows = []
-    for i, name in enumerate(job.eds.elements):
+    for i, name in enumerate(run.eds.elements):
         for title, signal in candidates.items():
             volume = signal.array("element", "z", "x", "y")[i]
             relative = metrics.scaled_mse(volume, truth[i]) / float(
@@ -249,49 +250,50 @@ def _errors(page: Page, job) -> None:
             )
     page.table(rows, header=["volume", "correlation", "relative squared error"])
     weights = (
-        np.array([job.factors[name] for name in job.eds.elements])[:, None, None, None] * truth
+        np.array([run.factors[name] for name in run.eds.elements])[:, None, None, None] * truth
     )
     inside = weights.sum(axis=0) > 0.5 * weights.sum(axis=0).max()
     true_percent = 100 * weights[:, inside] / weights[:, inside].sum(axis=0)
-    found = job.results["composition"].array("element", "z", "x", "y")[:, inside]
-    found_inside = found.sum(axis=0) > 0
-    error = np.sqrt(np.mean((found - true_percent)[:, found_inside] ** 2))
+    percent = run.results["composition"].array("element", "z", "x", "y")[:, inside]
+    quantified = percent.sum(axis=0) > 0
+    error = np.sqrt(np.mean((percent - true_percent)[:, quantified] ** 2))
     region = inside.copy()
-    region[inside] = found_inside
-    means = job.results["hebt"].mean_composition(
-        job.results["composition"], region.transpose(0, 2, 1)
+    region[inside] = quantified
+    means = run.results["hebt"].mean_composition(
+        run.results["composition"], region.transpose(0, 2, 1)
     )
     true_sums = weights[:, region].sum(axis=1, dtype=np.float64)
-    true_means = dict(zip(job.eds.elements, 100 * true_sums / true_sums.sum(), strict=True))
+    true_means = dict(zip(run.eds.elements, 100 * true_sums / true_sums.sum(), strict=True))
     page.text(
         f"Composition: root mean square error {error:.1f} wt% per voxel inside the particle; "
         + "; ".join(
             f"mean {name} {means[name]:.1f} wt% (truth {true_means[name]:.1f})"
-            for name in job.eds.elements
+            for name in run.eds.elements
         )
         + "."
     )
-    moved = job.haadf.alignment.across + job.truth.across
-    radians = np.deg2rad(job.eds.tilts)
-    unknowable = np.stack([np.ones_like(radians), np.cos(radians), np.sin(radians)], axis=1)
-    left = moved - unknowable @ np.linalg.lstsq(unknowable, moved, rcond=None)[0]
-    along = job.haadf.alignment.along + job.truth.along
+    across = run.haadf.alignment.across + run.truth.across
+    radians = np.deg2rad(run.eds.tilts)
+    # Displacements of the object and the axis offset, which projections cannot determine.
+    undetermined = np.stack([np.ones_like(radians), np.cos(radians), np.sin(radians)], axis=1)
+    across = across - undetermined @ np.linalg.lstsq(undetermined, across, rcond=None)[0]
+    along = run.haadf.alignment.along + run.truth.along
     page.text(
-        f"Alignment: shifts of up to 3 px were found to {np.sqrt(np.mean(left**2)):.2f} px across "
-        "the tilt axis and "
-        f"{along.std():.2f} px along it (root mean square)."
+        "Alignment: shifts of up to 3 px were measured with an error of "
+        f"{np.sqrt(np.mean(across**2)):.2f} px across the tilt axis and {along.std():.2f} px along "
+        "it (root mean square)."
     )
 
 
-def _composition(page: Page, job) -> None:
-    composition = job.results["composition"]
+def _composition(page: Page, run) -> None:
+    composition = run.results["composition"]
     page.heading("Composition")
     page.text(
         "Percent of the listed elements in each voxel of the particle, from the HEBT volumes by "
         "the Cliff-Lorimer method"
         + (
-            ", with the k-factors " + ", ".join(f"{k} {v:.3g}" for k, v in job.factors.items())
-            if job.factors
+            ", with the k-factors " + ", ".join(f"{k} {v:.3g}" for k, v in run.factors.items())
+            if run.factors
             else ""
         )
         + ". Outside the particle it is 0."
@@ -299,46 +301,51 @@ def _composition(page: Page, job) -> None:
     percent = composition.array("element", "z", "x", "y")
     page.figure(
         plotting.plot_composition(
-            percent, composition.elements, mask=percent.sum(axis=0) > 0, pixel_size=composition.pixel_size,
-            unit="wt%" if job.factors else "% of counts",
+            percent,
+            composition.elements,
+            mask=percent.sum(axis=0) > 0,
+            pixel_size=composition.pixel_size,
+            unit="wt%" if run.factors else "% of counts",
         ),
-        "Middle sections, and how often each percentage occurs in the particle.",
-    )  # fmt: skip
+        "Middle sections, and the histogram of each element in the particle.",
+    )
 
 
-def _convergence(page: Page, job) -> None:
+def _convergence(page: Page, run) -> None:
     page.heading("Residuals")
-    residuals = job.results["hebt"].residuals
-    curves = {name: residuals["eds"][:, i] for i, name in enumerate(job.eds.elements)} | {
+    residuals = run.results["hebt"].residuals
+    curves = {name: residuals["eds"][:, i] for i, name in enumerate(run.eds.elements)} | {
         "HAADF": residuals["haadf"]
     }
     page.text(
-        "Maps of few counts keep a large residual: it is their noise, and no reconstruction should "
-        "follow it. "
-        f"The HAADF's fell to {residuals['haadf'][-1]:.3f}."
+        "Maps of few counts keep a large residual: it is their noise, which a reconstruction "
+        f"should not fit. The residual of the HAADF fell to {residuals['haadf'][-1]:.3f}."
     )
     page.figure(
         plotting.plot_residuals(curves), "Relative residuals of HEBT from iteration to iteration."
     )
 
 
-def _provenance(page: Page, job) -> None:
+def _provenance(page: Page, run) -> None:
     page.heading("How it was made")
     page.table(
-        [(what, f"{seconds:.1f} s") for what, seconds in job.seconds.items()],
+        [(what, f"{seconds:.1f} s") for what, seconds in run.seconds.items()],
         header=["step", "time"],
     )
     for title, key in (("HEBT volume", "hebt"), ("composition", "composition")):
         page.details(
             f"History of the {title}",
-            json.dumps(job.results[key].history, indent=1, ensure_ascii=False)[:20000],
+            json.dumps(run.results[key].history, indent=1, ensure_ascii=False)[:20000],
         )
 
 
-def _diameter(job) -> float:
-    """Width across the tilt axis that holds the object: where the mean over tilts and y exceeds a tenth of its maximum."""
-    profile = job.haadf.aligned().array("tilt", "x", "y").mean(axis=(0, 2))
-    return float(np.count_nonzero(profile > 0.1 * profile.max()) * (job.haadf.pixel_size or 1.0))
+def _diameter(run) -> float:
+    """Return the width of the object across the tilt axis, nm or px.
+
+    It is where the mean over tilts and y exceeds a tenth of its maximum.
+    """
+    profile = run.haadf.aligned().array("tilt", "x", "y").mean(axis=(0, 2))
+    return float(np.count_nonzero(profile > 0.1 * profile.max()) * (run.haadf.pixel_size or 1.0))
 
 
 def _blocks(images: np.ndarray, side: int) -> np.ndarray:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks of arguments, one for each kind: each returns its argument, or says what was given and what was expected."""
+"""Checks of single arguments: each returns its argument or raises an error.
+
+The error says what was given and what is expected.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ def number(name: str, value, expected: str = "a finite number") -> float:
 
 
 def is_positive(value) -> bool:
-    """Say whether a value is a finite number above 0."""
+    """Return whether a value is a finite number above 0."""
     return (
         isinstance(value, Real)
         and not isinstance(value, bool | np.bool_)
@@ -48,7 +51,7 @@ def is_positive(value) -> bool:
 
 
 def positive_number(name: str, value, unit: str = "") -> float:
-    """Return a finite number above 0 as a float; `unit` says of what, as in "of pixels"."""
+    """Return a finite number above 0 as a float; `unit` is for the error, as in "of pixels"."""
     expected = f"a positive number{unit and ' '}{unit}"
     if not is_positive(value):
         raise ValueError(f"{name}={value!r} must be {expected}")
@@ -58,14 +61,14 @@ def positive_number(name: str, value, unit: str = "") -> float:
 def fraction(name: str, value) -> float:
     """Return a number between 0 and 1 as a float."""
     expected = "a number that lies between 0 and 1"
-    found = number(name, value, expected)
-    if not 0 < found < 1:
+    result = number(name, value, expected)
+    if not 0 < result < 1:
         raise ValueError(f"{name}={value!r} must be {expected}")
-    return found
+    return result
 
 
 def whole_number(name: str, value, least: int, what: str = "") -> int:
-    """Return a whole number from `least` up as an int; `what` says of what, as in "of pixels"."""
+    """Return a whole number from `least` up as an int; `what` is for the error, "of pixels"."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Integral) or value < least:
         raise ValueError(
             f"{name}={value!r} must be a whole number{what and ' '}{what}, {least} or more"
@@ -86,7 +89,7 @@ def odd_number(name: str, value, least: int) -> int:
 
 
 def shown(value) -> str:
-    """Return a value as words for a message, shortened; an array by its shape and type."""
+    """Return a shortened repr of a value for an error; of an array its shape and type."""
     if isinstance(value, np.ndarray):
         return f"an array of the shape {value.shape} and type {value.dtype}"
     return repr(value) if hasattr(value, "axes_manager") else reprlib.repr(value)
@@ -102,21 +105,21 @@ def flag(name: str, value) -> bool:
 
 
 def text(name: str, value) -> str:
-    """Return a string; which one it has to be is for the function itself."""
+    """Return a string; the function itself checks which one."""
     if not isinstance(value, str):
         raise TypeError(f"{name}={shown(value)} must be a string")
     return value
 
 
 def path(name: str, value):
-    """Return a path, as a string or an object of `pathlib`."""
+    """Return a path, a string or a `pathlib.Path`."""
     if not isinstance(value, str | os.PathLike) or not str(value):
         raise TypeError(f"{name}={shown(value)} must be a path, as a string or a pathlib.Path")
     return value
 
 
 def names(name: str, value):
-    """Return a string, or several; a dict counts as its keys."""
+    """Return a string, or a list of strings; of a dict the keys are checked."""
     if (
         isinstance(value, bytes)
         or hasattr(value, "axes_manager")
@@ -137,14 +140,14 @@ def mapping(name: str, value) -> Mapping:
 
 
 def function(name: str, value):
-    """Return what can be called."""
+    """Return a callable."""
     if not callable(value):
         raise TypeError(f"{name}={shown(value)} must be a function")
     return value
 
 
 def array(name: str, value):
-    """Return an array, NumPy or dask, a signal or nested lists of real numbers or booleans, as it is."""
+    """Return an array, a signal or nested lists of real numbers or booleans, unconverted."""
     values = getattr(value, "data", value) if hasattr(value, "axes_manager") else value
     if not hasattr(values, "dtype"):
         try:
@@ -159,7 +162,7 @@ def array(name: str, value):
 
 
 def numbers(name: str, value, *shape: int):
-    """Return finite real numbers in an array, a list or a tuple, as they are; `shape` is that expected, if it is known."""
+    """Return finite real numbers, unconverted; `shape` is the expected one, if it is known."""
     array(name, value)
     values = np.asarray(getattr(value, "data", value) if hasattr(value, "axes_manager") else value)
     if not np.isfinite(values).all() or (shape and values.shape != shape):
@@ -169,7 +172,7 @@ def numbers(name: str, value, *shape: int):
 
 
 def signal_of_type(name: str, value, *types: str):
-    """Return a signal of one of these classes of the package, or its lazy twin."""
+    """Return a signal of one of these classes of the package, lazy or not."""
     if getattr(value, "_signal_type", None) not in types or not hasattr(value, "axes_manager"):
         raise TypeError(
             f"{name} must be a {' or '.join(types)}; got {type(value).__name__} {shown(value)}"
@@ -182,7 +185,7 @@ def _scalar(value) -> bool:
 
 
 def check_finite(data, what: str) -> None:
-    """Raise a ValueError where the data hold NaN or infinite values, naming `what` they are."""
+    """Raise a ValueError if the data have NaN or infinite values; `what` names the data."""
     bad = int(data.size - np.count_nonzero(np.isfinite(data)))
     if bad:
         raise ValueError(

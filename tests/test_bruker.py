@@ -196,6 +196,6 @@ class TestFiles:
         monkeypatch.setattr(bruker, "_stream", lambda path: SPOT)
         cube = da.zeros(SHAPE, dtype=np.uint8)
         for lazy in (True, False):
-            (content,) = bruker.with_own_spectra(IDP / "0.bcf", [{"data": cube}], lazy)
+            (content,) = bruker.with_checked_spectra(IDP / "0.bcf", [{"data": cube}], lazy)
             assert content["data"].dtype == np.uint16
             assert np.asarray(content["data"])[1, 1, 0] == 300

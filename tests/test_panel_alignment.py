@@ -16,7 +16,7 @@ pytest.importorskip("ipywidgets")
 pytest.importorskip("link_traits")
 
 from hyperspy_multitomo.widgets.alignment_panel import AlignmentPanel
-from hyperspy_multitomo.widgets.panel import Job
+from hyperspy_multitomo.widgets.panel import TaskControl
 
 TILTS = np.arange(-60.0, 61.0, 10.0)
 PICTURES = [
@@ -266,14 +266,14 @@ def test_far_alignment_is_shown_and_kept(haadf):
 
 
 def test_cancel_and_errors_leave_everything(haadf, panel, monkeypatch):
-    start, step = panel.alignment, Job.step
+    start, step = panel.alignment, TaskControl.step
 
     def cancelling(job, fraction, message=""):
         job.cancel()
         step(job, fraction, message)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Job, "step", cancelling)
+        patched.setattr(TaskControl, "step", cancelling)
         panel.align()
     assert panel.message.startswith("Cancelled")
     assert panel.alignment is start

@@ -15,7 +15,7 @@ pytest.importorskip("link_traits", reason="the packages for panels are in the ex
 pytest.importorskip("k3d", reason="the packages for panels are in the extra gui")
 
 from hyperspy_multitomo.signals.metadata.saving import save_atomically
-from hyperspy_multitomo.widgets.surfaces import MOST, Surfaces, reduced
+from hyperspy_multitomo.widgets.surfaces import MOST, Surfaces, binned_and_padded
 from hyperspy_multitomo.widgets.volume_panel import VolumePanel
 
 SHAPE = (32, 20, 40)  # z, y, x
@@ -306,7 +306,7 @@ def test_surfaces_follow_the_controls():
 
 def test_large_volumes_are_averaged_where_they_are():
     ramp = np.arange(2 * MOST + 1, dtype=np.float32)[None, :, None] * np.ones((2, 1, 3), np.float32)
-    field, sides = reduced(ramp)
+    field, sides = binned_and_padded(ramp)
     assert sides == (1, 3, 1)
     np.testing.assert_allclose(field[1, 1:4, 1], [1.0, 4.0, 7.0])
     surfaces = Surfaces({"x": (10.0, 0.5), "y": (0.0, 1.0), "z": (0.0, 1.0)})

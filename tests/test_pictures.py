@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import hyperspy_multitomo as mt
+from hyperspy_multitomo.inspection.maximum_projection import plot_volume
 from hyperspy_multitomo.inspection.orthoslices import plot_orthoslices
 from hyperspy_multitomo.inspection.report import Page
 from hyperspy_multitomo.inspection.series_plots import plot_projections
@@ -17,7 +18,6 @@ from hyperspy_multitomo.inspection.volume_plots import (
     plot_composition,
     plot_slices,
 )
-from hyperspy_multitomo.inspection.volume_view import plot_volume
 
 pytest.importorskip("link_traits", reason="the packages for panels are in the extra gui")
 

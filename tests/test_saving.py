@@ -57,7 +57,7 @@ for suffix in ("hspy", "emd", "nxs", "zspy"):
 KILLED = """
 import os, sys
 from pathlib import Path
-from hyperspy_multitomo import writing
+from hyperspy_multitomo.machine import writing
 
 where, path = sys.argv[1], Path(sys.argv[2])
 if where == "renaming":

@@ -91,7 +91,7 @@ def test_sparse_spectra_are_read_once():
     spectra = TiltSpectra(data)
     first, second = list(spectra), list(spectra)
     assert all(a is b for a, b in zip(first, second, strict=True))
-    assert spectra.all_kept
+    assert spectra.all_cached
     assert stored.read.tolist() == [1, 1, 1]
 
 
@@ -101,7 +101,7 @@ def test_other_spectra_are_read_each_time():
     for _ in range(2):
         for found in spectra:
             np.testing.assert_array_equal(found, stored.data[0])
-    assert not spectra.all_kept
+    assert not spectra.all_cached
     # The first once more, to see that it is not sparse.
     assert stored.read.tolist() == [3, 2, 2]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes the package's compact table of cross sections and yields from the published figures.
+"""Make the package's compact table of cross sections and yields from published tables.
 
     python tools/physics_tables.py FOLDER
 
@@ -39,12 +39,15 @@ FILLING = (
     *(f"P{i}" for i in range(1, 12)),
     "Q1",
 )
-# Scattering angles (mrad) of the table: what scatters beyond them, in steps of 8 %.
+# Scattering angles (mrad) of the table, in steps of 8 %: it has the cross section beyond each.
 ANGLES = np.append(np.geomspace(0.1, 3000, 135), 3140.0)
 
 
 def ionisation(path: Path) -> np.ndarray:
-    """Return the coefficients of the analytical fit, (element, shell, 12): edge (keV), b, Anlj, g1..g4, a1..a5; NaN: no shell."""
+    """Return the coefficients of the analytical fit, (element, shell, 12), NaN without the shell.
+
+    They are the edge (keV), b, Anlj, g1..g4 and a1..a5.
+    """
     table = np.full((ELEMENTS, len(SHELLS), 12), np.nan)
     for row in csv.DictReader(path.open()):
         if int(row["Z"]) <= ELEMENTS and row["subshell"] in SHELLS:
@@ -54,11 +57,14 @@ def ionisation(path: Path) -> np.ndarray:
 
 
 def relaxation(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return (Z, ionised shell, shell of the vacancy, shell that fills it) of each transition, and its photons per ionisation."""
+    """Return the transitions and their photons per ionisation.
+
+    A transition is (Z, ionised shell, shell of the vacancy, shell that fills it).
+    """
     keys, photons = [], []
     for row in csv.DictReader(path.open()):
         ionised, vacancy, filled = list(row.values())[1:4]
-        # A vacancy that moves within its shell gives no X-ray line.
+        # A vacancy that moves within its shell emits no X-ray line.
         if (
             int(row["Z"]) <= ELEMENTS
             and ionised in SHELLS
@@ -73,7 +79,7 @@ def relaxation(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def elastic(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return energies (keV) and barn per steradian averaged over all angles beyond each of `ANGLES`, (energy, element, angle)."""
+    """Return energies (keV) and mean barn/sr beyond each of `ANGLES`, (energy, element, angle)."""
     with np.load(path) as file:
         energies, theta, differential = (
             file["E_keV"],
@@ -81,8 +87,8 @@ def elastic(path: Path) -> tuple[np.ndarray, np.ndarray]:
             file["dcs_barn_per_sr"].astype(float),
         )
     u = np.sin(theta / 2) ** 2  # d(solid angle) = 4 pi du
-    # The published angles are fine enough for a spline of the logarithm; 16 points in each of their
-    # steps integrate it.
+    # A spline of the logarithm interpolates the published angles, and is integrated with 16 points
+    # in each of their steps.
     fine = np.concatenate([np.linspace(a, b, 16, endpoint=False) for a, b in pairwise(u)] + [[1.0]])
     angles = 2 * np.arcsin(np.sqrt(fine))
     values = np.exp(CubicSpline(theta, np.log(differential), axis=-1)(angles))

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The gate for foreign data: axes by name before place, units by one table, steps made positive, real numbers without masks."""
+"""The gate for foreign data: real values without masks, axes identified, calibrated and ascending.
+
+Axes are identified by name before place, and their units read by one table.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ __all__ = [
     "split_name",
 ]
 
-# What the axes of a tilt series or volume are called, without capitals, brackets, "axis" and
+# Names of the axes of a tilt series or volume, in lower case, without brackets, "axis" and
 # underscores.
 _NAMES = {
     "tilt": (
@@ -47,28 +50,30 @@ _NAMES = {
     "element": ("element", "elements"),
 }
 _ROLES = {name: role for role, names in _NAMES.items() for name in names}
-# Pixels may be displaced by this part of a step: stored positions are rounded.
+# Largest deviation from even steps, as a fraction of a step: stored positions are rounded.
 _EVEN = 0.1
-# Pixels of a microscope (nm): a hundredth of an atom to a tenth of a millimetre, and as long as
-# wide but for binning.
+# Plausible pixels of a microscope (nm), a hundredth of an atom to 0.1 mm, and the largest ratio of
+# their sides, which differ by binning only.
 _SIDES, _RATIO = (1e-3, 1e5), 10.0
 
 
 def split_name(name) -> tuple[str, str | None]:
     """
-    Return the name of an axis or column in plain words, and the unit that it carries, or None.
+    Split the name of an axis or column into plain words and the unit in it, or None.
 
     Examples
     --------
-    >>> split_name("Tilt_Angle (rad)"), split_name("angle_mrad"), split_name("Stage Alpha [deg]"), split_name("x-axis")
-    (('tilt angle', 'rad'), ('angle', 'mrad'), ('stage alpha', 'deg'), ('x', None))
+    >>> split_name("Tilt_Angle (rad)"), split_name("angle_mrad"), split_name("x-axis")
+    (('tilt angle', 'rad'), ('angle', 'mrad'), ('x', None))
+    >>> split_name("Stage Alpha [deg]")
+    ('stage alpha', 'deg')
     """
     text = unicodedata.normalize("NFKC", str(name if name is not None else "")).strip().strip("<>")
     bracket = re.search(r"[(\[/]\s*([^)\]]+?)\s*[)\]]?\s*$", text)
     unit = None if bracket is None else bracket[1]
     text = text if bracket is None else text[: bracket.start()]
     words = re.sub(r"[_\-\s]+", " ", text).strip().casefold().removesuffix(" axis").split(" ")
-    # A letter or an s at the end is a number of the axis, or a plural.
+    # A single letter at the end is no unit but numbers the axis.
     if (
         unit is None
         and len(words) > 1
@@ -76,8 +81,8 @@ def split_name(name) -> tuple[str, str | None]:
         and unit_of(words[-1]).kind in ("angle", "length")
     ):
         unit = words.pop()
-    words = " ".join(words)
-    return ("" if words == "undefined" else words), unit
+    plain = " ".join(words)
+    return ("" if plain == "undefined" else plain), unit
 
 
 def is_tilt_name(name) -> bool:
@@ -87,7 +92,10 @@ def is_tilt_name(name) -> bool:
 
 
 def role_of(axis: Mapping) -> str | None:
-    """Return what an axis is by its name or, failing this, by its unit: "tilt", "x", "y", "z", "energy", "element", or None."""
+    """Return the role of an axis by its name, else by its unit, or None.
+
+    Roles are "tilt", "x", "y", "z", "energy" and "element".
+    """
     by_unit = {"angle": "tilt", "energy": "energy"}
     return _ROLES.get(split_name(axis.get("name"))[0]) or by_unit.get(_unit(axis).kind)
 
@@ -99,8 +107,8 @@ def checked_values(data, what: str):
     Raises
     ------
     ValueError
-        For complex numbers, records, text and objects, and for masked arrays: what is under the
-        mask would come in as data.
+        For complex numbers, records, text and objects, and for masked arrays, whose hidden values
+        would be taken as data.
     """
     if not hasattr(data, "dask") and not isinstance(data, np.ndarray):
         data = np.asanyarray(data)
@@ -114,8 +122,8 @@ def checked_values(data, what: str):
         if hidden:
             raise ValueError(
                 f"{what} is a masked array ({hidden}), and what is under a mask is no data; pass "
-                "array.filled(value) with what "
-                "should stand there, or leave out the tilts or the border that are masked"
+                "array.filled(value) with what should stand there, or leave out the tilts or the "
+                "border that are masked"
             )
         data = masked.data
     if np.dtype(data.dtype).kind not in "biuf":
@@ -139,7 +147,7 @@ def in_order(
     stated: Sequence[str] | None = None,
 ):
     """
-    Bring an array into the order of `roles`, each axis calibrated and running upwards.
+    Bring an array into the order of `roles`, each axis calibrated and ascending.
 
     Parameters
     ----------
@@ -148,12 +156,12 @@ def in_order(
         One for each dimension of the array: ``name``, ``units``, and ``scale`` and ``offset``, or
         the positions as ``axis``. All may be missing.
     roles : sequence of {"tilt", "y", "x", "z", "energy", "element"}
-        What the axes are wanted as. An axis goes by its name, failing this by an angle as its unit,
-        failing this by its size (`n_tilts`), failing this by its place among those that are left.
+        The axes of the result, in their order. An axis is identified by its name, else by its unit,
+        else by its size (`n_tilts`), else by its place among the remaining ones.
     what : str
-        What the data are, for messages.
+        Description of the data for messages.
     named : bool, default True
-        Whether the names of the axes mean anything: some readers number them through.
+        Whether the names of the axes are to be trusted: some readers make them up.
     n_tilts : int, optional
         Number of tilts, where it is known.
     stated : sequence of str, optional
@@ -164,20 +172,19 @@ def in_order(
     data : ndarray or dask array
     axes : dict of str to dict
         For each role ``name``, ``size``, ``scale``, ``offset`` and ``units``: lengths in nm, or
-        scale 1 and the units None where there is no calibration; energies in keV; tilts as ``axis``
-        in degrees, None where they are not known.
+        scale 1 and units None without calibration; energies in keV; tilts as ``axis`` in degrees,
+        None where they are unknown.
 
     Raises
     ------
     ValueError
-        For the wrong number of axes, two of one role, a unit that the role cannot have, and uneven
-        pixels.
+        For the wrong number of axes, two axes of one role, a unit that the role cannot have, and
+        uneven pixels.
 
     Warns
     -----
     UserWarning
-        Of a unit that is none, which leaves the axis without calibration, and of pixels calibrated
-        along one side only.
+        For a text that is no unit, which leaves the axis without calibration.
 
     Examples
     --------
@@ -200,7 +207,7 @@ def in_order(
         if stated is None
         else [list(stated).index(r) for r in roles]
     )
-    data, found = data.transpose(places), {}
+    data, ordered = data.transpose(places), {}
     for position, (role, place) in enumerate(zip(roles, places, strict=True)):
         size = data.shape[position]
         positions = positions_of(axes[place], size)
@@ -210,53 +217,53 @@ def in_order(
         unit = _unit(axes[place])
         if role == "tilt":
             angles = _angles(axes[place], positions, unit, is_named, what)
-            found[role] = {"name": role, "size": size, "units": "°", "axis": angles}
+            ordered[role] = {"name": role, "size": size, "units": "°", "axis": angles}
             continue
         if positions is not None and size > 1 and positions[-1] < positions[0]:
-            # Steps against the order of the data: turn both.
+            # Descending positions: reverse both.
             data, positions = (
                 data[(slice(None),) * position + (slice(None, None, -1),)],
                 positions[::-1],
             )
-        found[role] = calibrated(role, axes[place] | {"size": size}, what, positions)
-    return data, found
+        ordered[role] = calibrated(role, {**axes[place], "size": size}, what, positions)
+    return data, ordered
 
 
 def _places(shape, axes, roles, what, named, n_tilts) -> list[int]:
     """Return the place of the axis of each role."""
-    own = [role_of(axis if named else axis | {"name": None}) for axis in axes]
+    assigned = [role_of(axis if named else {**axis, "name": None}) for axis in axes]
     # Readers call the third axis of any stack z.
-    own = [None if role == "z" and "z" not in roles else role for role in own]
-    told = ", ".join(str(axis.get("name") or "without a name") for axis in axes)
-    if foreign := [role for role in own if role is not None and role not in roles]:
+    assigned = [None if role == "z" and "z" not in roles else role for role in assigned]
+    names = ", ".join(str(axis.get("name") or "without a name") for axis in axes)
+    if foreign := [role for role in assigned if role is not None and role not in roles]:
         wrong = ", ".join(foreign)
         raise ValueError(
-            f"{what} has the axes ({told}); expected ({', '.join(roles)}), and {wrong} cannot be "
+            f"{what} has the axes ({names}); expected ({', '.join(roles)}), and {wrong} cannot be "
             "one of these"
         )
-    if twice := {role for role in own if role is not None and own.count(role) > 1}:
+    if twice := {role for role in assigned if role is not None and assigned.count(role) > 1}:
         raise ValueError(
-            f"{what} has the axes ({told}), several of which could be {', '.join(sorted(twice))}; "
+            f"{what} has the axes ({names}), several of which could be {', '.join(sorted(twice))}; "
             "rename one"
         )
     if (
         "tilt" in roles
-        and "tilt" not in own
+        and "tilt" not in assigned
         and n_tilts is not None
-        and shape[own.index(None)] != n_tilts
+        and shape[assigned.index(None)] != n_tilts
     ):
-        # The names x, y and z of a reader that counts the axes: of sinograms none of them is true.
-        own = [None if role in ("x", "y") and _is_z(axes) else role for role in own]
-    free = [i for i, role in enumerate(own) if role is None]
+        # A reader that names axes x, y and z by their place is wrong for every axis of a sinogram.
+        assigned = [None if role in ("x", "y") and _is_z(axes) else role for role in assigned]
+    free = [i for i, role in enumerate(assigned) if role is None]
     fitting = [i for i in free if shape[i] == n_tilts]
-    if "tilt" in roles and "tilt" not in own and fitting:
-        # Images, tilt first, are the rule where several axes would fit.
-        own[fitting[0]] = "tilt"
+    if "tilt" in roles and "tilt" not in assigned and fitting:
+        # Where several axes fit, the first is taken: stacks of images are the rule.
+        assigned[fitting[0]] = "tilt"
         free.remove(fitting[0])
     for role in roles:
-        if role not in own:
-            own[free.pop(0)] = role
-    return [own.index(role) for role in roles]
+        if role not in assigned:
+            assigned[free.pop(0)] = role
+    return [assigned.index(role) for role in roles]
 
 
 def _is_z(axes) -> bool:
@@ -265,13 +272,13 @@ def _is_z(axes) -> bool:
 
 
 def _unit(axis: Mapping) -> Unit:
-    """Return the unit of an axis, failing this the one in its name."""
+    """Return the unit of an axis, or else the one in its name."""
     unit = unit_of(axis.get("units"))
     return unit if unit.kind != "none" else unit_of(split_name(axis.get("name"))[1])
 
 
 def positions_of(axis: Mapping, size: int) -> np.ndarray | None:
-    """Return the positions (size,) along an axis in its own unit, or None where it has no scale."""
+    """Return the positions (size,) along an axis in its unit, or None where it has no scale."""
     if axis.get("axis") is not None:
         positions = np.asarray(axis["axis"], dtype=float)
         return positions if positions.shape == (size,) else None
@@ -283,17 +290,16 @@ def positions_of(axis: Mapping, size: int) -> np.ndarray | None:
 
 
 def _angles(axis: Mapping, positions, unit: Unit, is_named: bool, what: str) -> np.ndarray | None:
-    """Return the tilts along an axis in degrees, None where it does not tell them."""
+    """Return the tilts along an axis in degrees, or None where it does not state them."""
     if unit.kind == "angle":
         return None if positions is None else positions * unit.factor
     if not is_named:
-        # Whatever readers say of the third axis of a stack, a distance or a time, is no tilt.
+        # Some readers give the third axis of a stack as a distance or a time, which is no tilt.
         return None
     if unit.kind != "none":
         raise ValueError(
             f"the axis {axis.get('name')!r} of {what} has the unit {axis.get('units')!r}; expected "
-            "degrees or radians: set its "
-            "unit, or pass tilts="
+            "degrees or radians: set its unit, or pass tilts="
         )
     numbered = axis.get("axis") is None and axis.get("scale") == 1 and not axis.get("offset")
     return (
@@ -314,31 +320,31 @@ def calibrated(role: str, axis: Mapping, what: str, positions: np.ndarray | None
     axis : dict
         ``name``, ``size``, ``units``, and ``scale`` and ``offset``, or ``axis``.
     what : str
-        What the axis belongs to, for messages.
+        Description of the data for messages.
     positions : ndarray (size,), optional
-        Where they are not those of `axis`.
+        Positions to use in place of those of `axis`.
     """
     size, unit = axis["size"], _unit(axis)
     positions = positions_of(axis, size) if positions is None else positions
-    told = f"the axis {axis.get('name') or role!r} of {what}"
+    label = f"the axis {axis.get('name') or role!r} of {what}"
     wanted = "energy" if role == "energy" else "length"
     plain = {"name": role, "size": size, "scale": 1.0, "offset": 0.0, "units": None}
     if role == "element":
         return plain
     if unit.kind not in (wanted, "none", "unknown"):
         raise ValueError(
-            f"{told} has the unit {axis.get('units')!r}; expected "
+            f"{label} has the unit {axis.get('units')!r}; expected "
             f"{'eV' if role == 'energy' else 'nm'} or another {wanted}"
         )
     if unit.kind == "unknown":
         warn(
-            f"{told} has the unit {axis.get('units')!r}, which is none that is known: it is taken "
+            f"{label} has the unit {axis.get('units')!r}, which is none that is known: it is taken "
             "as not calibrated"
         )
     if positions is None or unit.kind != wanted:
         return plain
     if not np.isfinite(positions).all():
-        raise ValueError(f"{told} has positions that are not finite; calibrate it again")
+        raise ValueError(f"{label} has positions that are not finite; calibrate it again")
     step = (
         float(positions[-1] - positions[0]) / (size - 1)
         if size > 1
@@ -348,7 +354,7 @@ def calibrated(role: str, axis: Mapping, what: str, positions: np.ndarray | None
         not step > 0
         or np.abs(positions - positions[0] - step * np.arange(size)).max() > _EVEN * step
     ):
-        raise ValueError(f"{told} has uneven steps; interpolate the data to even ones first")
+        raise ValueError(f"{label} has uneven steps; interpolate the data to even ones first")
     units = "keV" if role == "energy" else "nm"
     return plain | {
         "scale": step * unit.factor,
@@ -361,12 +367,13 @@ def pixel_sides(
     axes: Mapping[str, Mapping], what: str, names: Sequence[str] = ("y", "x")
 ) -> tuple[float, ...] | None:
     """
-    Return the sides of a pixel (voxel) along `names` in nm, or None where no axis has a calibration.
+    Return the sides of a pixel (voxel) along `names` in nm, or None without any calibration.
 
     Warns
     -----
     UserWarning
-        Where some axes have none: they are taken to be like the one that has; and as `check_sides`.
+        Where only some axes are calibrated; the first of them stands for the others. Also as
+        `check_sides`.
     """
     known = {name: axes[name]["scale"] for name in names if axes[name]["units"] == "nm"}
     if not known:
@@ -375,8 +382,8 @@ def pixel_sides(
         first = next(iter(known))
         warn(
             f"the pixels of {what} have {known[first]:g} nm along {first} but no calibration along "
-            f"{', '.join(missing)}, and are "
-            "taken to be as large there; calibrate all axes, or pass pixel_size="
+            f"{', '.join(missing)}, and are taken to be as large there; calibrate all axes, or "
+            "pass pixel_size="
         )
     check_sides(known, what)
     return tuple(known.get(name, next(iter(known.values()))) for name in names)
@@ -384,14 +391,14 @@ def pixel_sides(
 
 def check_sides(sides: Mapping[str, float], what: str) -> None:
     """
-    Check that the sides of pixels can be those of a microscope.
+    Check that the sides of pixels are plausible for a microscope.
 
     Parameters
     ----------
     sides : mapping of str to float
         Length in nm along each axis.
     what : str
-        What has these pixels, for messages.
+        Description of the data for messages.
 
     Raises
     ------
@@ -401,7 +408,7 @@ def check_sides(sides: Mapping[str, float], what: str) -> None:
     Warns
     -----
     UserWarning
-        Below 0.001 nm or above 100 um, and where one is more than ten times as long as another.
+        For sides below 0.001 nm or above 100 um, or one more than ten times another.
     """
     lengths = np.array(list(sides.values()), dtype=float)
     stated = ", ".join(f"{length:g} nm along {name}" for name, length in sides.items())
@@ -410,7 +417,7 @@ def check_sides(sides: Mapping[str, float], what: str) -> None:
             f"the pixels of {what} have {stated}; expected positive lengths: calibrate the axes, "
             "or pass pixel_size="
         )
-    # Lengths in files are rounded, and converted from other units.
+    # Tolerance of 0.1 %: lengths in files are rounded and converted from other units.
     if lengths.min() < 0.999 * _SIDES[0] or lengths.max() > 1.001 * _SIDES[1]:
         problem = "expected 0.001 nm to 100 um: the unit may be another"
     elif lengths.max() > 1.001 * _RATIO * lengths.min():
@@ -425,10 +432,10 @@ def check_sides(sides: Mapping[str, float], what: str) -> None:
 
 def degrees_of(angles, source: str) -> np.ndarray:
     """
-    Return tilts without a unit as they are, degrees, and warn where they look like radians.
+    Return tilts without a unit unchanged, as degrees, and warn where they look like radians.
 
-    They do where there are five or more, the largest is beyond 0.5, and all of them times 180/pi
-    lie nearer to multiples of half a degree than they do themselves.
+    They do if there are five or more, the largest exceeds 0.5, and each times 180/pi lies nearer to
+    a multiple of half a degree than the value itself.
     """
     angles = np.asarray(angles, dtype=float)
     turned = angles[np.isfinite(angles) & (angles != 0)]
@@ -440,8 +447,7 @@ def degrees_of(angles, source: str) -> np.ndarray:
             low, high = np.rad2deg((angles.min(), angles.max()))
             warn(
                 f"{source} has tilts from {angles.min():g} to {angles.max():g} that look like "
-                f"radians ({low:.4g} to {high:.4g} "
-                "degrees) but are taken as degrees; pass tilts=np.rad2deg(tilts) if they are "
-                "radians, or state the unit"
+                f"radians ({low:.4g} to {high:.4g} degrees) but are taken as degrees; pass "
+                "tilts=np.rad2deg(tilts) if they are radians, or state the unit"
             )
     return angles

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Counts of each element in each pixel: the result of every way to make maps, and the product that makes them."""
+"""Counts of each element in each pixel, and the matrix product that computes them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from hyperspy_multitomo.acquisition.sparse_counts import SparseSpectra
 
 __all__ = ["ElementalCounts", "apply_rows", "check_spectra", "expected_background"]
 
-# Spectra converted to float32 at a time: 16 MiB of 2048 channels.
+# Spectra converted to float32 at a time: 16 MiB for 2048 channels.
 _BLOCK = 2048
-# Background counts that a Gaussian is to gather, and its largest standard deviation (px): holders
-# and grids have edges.
+# Background counts under the smoothing Gaussian, and its largest standard deviation (px), above
+# which it would blur the edges of holders and grids. For a simulated disc with twice the background
+# of its surroundings the rms error at 1 to 10 counts per pixel is 20 % with 50 counts, 15 % with
+# 100 and 9 to 14 % with 400; at 0.1 counts it is 42 % with at most 3 px, 26 % with 6, 24 % with 12.
 _GATHERED, _WIDEST = 100.0, 6.0
-# The Gaussian is cut off at so many standard deviations; pixels farther off (px) do not count.
+# The Gaussian is cut off at this many standard deviations, and so reaches BACKGROUND_REACH px.
 _TRUNCATED = 4.0
 BACKGROUND_REACH = round(_TRUNCATED * _WIDEST)
 
@@ -39,8 +41,8 @@ class ElementalCounts:
     background : ndarray (element, ...), float32
         Expected counts of everything else in this window.
     window_share : ndarray (element,)
-        Own counts in the window per net count, so that gross = window_share * net + background on
-        average.
+        Counts of the element in the window per net count, so that on average
+        gross = window_share * net + background.
     """
 
     elements: tuple[str, ...]
@@ -61,7 +63,7 @@ def check_spectra(
     ----------
     spectra : array_like (..., energy), or SparseSpectra
     channels : int
-        Number of channels that is expected.
+        Expected number of channels.
     name : str
         For the error messages.
 
@@ -74,27 +76,26 @@ def check_spectra(
     ValueError
         For the wrong number of channels, NaN, infinite or negative values.
     """
-    is_sparse = isinstance(spectra, SparseSpectra)
-    spectra = spectra if is_sparse else np.asarray(spectra)
-    if not spectra.shape or spectra.shape[-1] != channels:
+    counts = spectra if isinstance(spectra, SparseSpectra) else np.asarray(spectra)
+    if not counts.shape or counts.shape[-1] != channels:
         raise ValueError(
-            f"{name} have the shape {spectra.shape}, but the energy axis has {channels} channels"
+            f"{name} have the shape {counts.shape}, but the energy axis has {channels} channels"
         )
-    if is_sparse:
-        return spectra
-    if spectra.dtype.kind == "f" and not np.isfinite(spectra).all():
+    if isinstance(counts, SparseSpectra):
+        return counts
+    if counts.dtype.kind == "f" and not np.isfinite(counts).all():
         raise ValueError(f"{name} contain NaN or infinite values; expected raw counts")
-    if spectra.dtype.kind not in "ub" and spectra.size and spectra.min() < 0:
+    if counts.dtype.kind not in "ub" and counts.size and counts.min() < 0:
         raise ValueError(
-            f"{name} contain negative values (lowest {spectra.min():g}); expected raw counts, "
+            f"{name} contain negative values (lowest {counts.min():g}); expected raw counts, "
             "nothing subtracted"
         )
-    return spectra
+    return counts
 
 
 def are_whole(values: np.ndarray) -> bool:
     """
-    Say whether all values are whole numbers of at least 0, as counts are.
+    Say whether all values are whole numbers and none is negative, as counts are.
 
     Examples
     --------
@@ -111,7 +112,9 @@ def apply_rows(
     rows: np.ndarray, spectra: np.ndarray | SparseSpectra, channels: slice = slice(None)
 ) -> np.ndarray:
     """
-    Return the product (row, ...) of rows (row, energy) with these channels of spectra (..., energy), float32.
+    Return the product (row, ...) of rows (row, energy) with spectra (..., energy), float32.
+
+    `channels` selects the channels of the spectra that the rows belong to.
 
     Examples
     --------
@@ -135,11 +138,11 @@ def apply_rows(
 
 def expected_background(background: ArrayLike) -> np.ndarray:
     """
-    Turn backgrounds that were estimated pixel by pixel into expectations, as the mean of a Poisson law has to be.
+    Turn background estimates of single pixels into expected values, as a Poisson mean has to be.
 
-    Estimates from few counts are noisy, and negative here and there. Each image is smoothed by a
-    Gaussian so wide that it gathers some hundred background counts, 6 px at most; what is still
-    negative becomes 0, and the sum is kept.
+    Estimates from few counts are noisy, and some are negative. Each image is smoothed by a Gaussian
+    wide enough to average some hundred background counts, 6 px at most. Values that are still
+    negative become 0, and the sum is preserved.
 
     Parameters
     ----------
@@ -149,7 +152,7 @@ def expected_background(background: ArrayLike) -> np.ndarray:
     Returns
     -------
     ndarray (..., x, y), float32
-        None below 0; the sum of each image is that of `background`, or 0 where that is negative.
+        Not negative; the sum of each image is that of `background`, or 0 where that is negative.
 
     Examples
     --------
@@ -171,13 +174,16 @@ def expected_background(background: ArrayLike) -> np.ndarray:
 
 
 def background_width(mean: float) -> float:
-    """Return the standard deviation (px) of the Gaussian that smooths a background of so many counts per pixel on average."""
+    """Return the standard deviation (px) of the Gaussian for a mean background in counts per px."""
     # A Gaussian averages over 4 pi sigma^2 pixels.
     return min(_WIDEST, np.sqrt(_GATHERED / (4 * np.pi * mean)))
 
 
 def smoothed_background(image: np.ndarray, width: float) -> np.ndarray:
-    """Return an image (x, y), or rows of one with the `BACKGROUND_REACH` rows beside them, smoothed and nowhere negative."""
+    """Return an image (x, y) smoothed, its negative values set to 0.
+
+    Rows of an image need the `BACKGROUND_REACH` rows on either side of them.
+    """
     from scipy.ndimage import gaussian_filter
 
     return np.maximum(gaussian_filter(image, width, mode="nearest", truncate=_TRUNCATED), 0)

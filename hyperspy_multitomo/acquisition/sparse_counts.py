@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Spectrum images of which most channels are empty: their counts alone, and the blocks of rows in which cubes come and go."""
+"""Sparse spectrum images: only the channels that have counts, and dask arrays made from them."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ import numpy as np
 
 __all__ = ["SparseSpectra", "TiltSpectra", "dense_blocks", "sparse_spectra"]
 
-# Bytes of a block of rows: large enough for few tasks, and small enough that memory just freed is
-# used again for the next one.
+# Bytes of a block of rows: large enough for few dask tasks, small enough that the allocator reuses
+# the memory of one block for the next.
 _BLOCK = 2**24
-# A spectrum image is sparse where no more than this part of its channels has counts; a count takes
-# 3 to 6 bytes.
+# Largest fraction of channels with counts of an image that is stored as sparse: a count takes 3 to
+# 6 bytes there.
 _FILLED = 1 / 8
 
 
 @dataclass(frozen=True, eq=False)
 class SparseSpectra:
     """
-    The counts of a spectrum image.
+    The counts of a spectrum image, without its empty channels.
 
     Attributes
     ----------
     counts : ndarray of uint8 or uint16 (count,)
-        None of them 0.
+        Not 0.
     channels : ndarray of uint16 (count,)
+        Channel of each count.
     starts : ndarray of int64 (y * x + 1,)
-        Where the counts of each pixel begin and end.
+        First count of each pixel, and the end of the last.
     shape : (int, int, int)
         Of the spectrum image (y, x, energy).
     """
@@ -47,7 +48,7 @@ class SparseSpectra:
         return self.counts.nbytes + self.channels.nbytes + self.starts.nbytes
 
     def region_sums(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Return the summed spectra (region, energy) between `rows` and between `columns`, edges from 0 to the whole size."""
+        """Return spectra (region, energy) summed between the edges in `rows` and in `columns`."""
         width, depth = self.shape[1:]
         down, across = (
             np.searchsorted(edges, np.arange(edges[-1]), "right") - 1 for edges in (rows, columns)
@@ -58,7 +59,7 @@ class SparseSpectra:
             first, last = top * width, bottom * width
             part = slice(self.starts[first], self.starts[last])
             of_counts = np.repeat(regions[first:last], np.diff(self.starts[first : last + 1]))
-            # Whole numbers below 2^53 are exact in any order.
+            # Integers below 2^53 are summed exactly in any order.
             sums += np.bincount(
                 of_counts * depth + self.channels[part], self.counts[part], minlength=sums.size
             )
@@ -78,7 +79,7 @@ class SparseSpectra:
 
 def sparse_spectra(cube) -> SparseSpectra | None:
     """
-    Return the counts of a spectrum image, read once.
+    Return a spectrum image as sparse counts; it is read once.
 
     Parameters
     ----------
@@ -87,14 +88,14 @@ def sparse_spectra(cube) -> SparseSpectra | None:
     Returns
     -------
     SparseSpectra or None
-        None where more than an eighth of the channels has counts, and for data that are no counts
-        of 8 or 16 bits without a sign.
+        None where more than an eighth of the channels has counts, and for data other than unsigned
+        integers of 8 or 16 bits.
 
     Examples
     --------
     >>> cube = np.zeros((2, 2, 16), np.uint8); cube[0, 1, 3] = 5; cube[1, 1, 2] = 1
-    >>> found = sparse_spectra(cube)
-    >>> found.counts, found.channels, found.starts
+    >>> sparse = sparse_spectra(cube)
+    >>> sparse.counts, sparse.channels, sparse.starts
     (array([5, 1], dtype=uint8), array([3, 2], dtype=uint16), array([0, 0, 1, 1, 2]))
     """
     if (
@@ -108,13 +109,13 @@ def sparse_spectra(cube) -> SparseSpectra | None:
         import dask
 
         blocks = cube.rechunk({1: -1, 2: -1}).to_delayed().ravel()
-        found = dask.compute(*map(dask.delayed(_counts_of), blocks))
+        parts = dask.compute(*map(dask.delayed(_counts_of), blocks))
     else:
         edges = range(0, cube.shape[0] + _rows(cube), _rows(cube))
-        found = [_counts_of(cube[top:bottom]) for top, bottom in pairwise(edges)]
-    if any(part is None for part in found):
+        parts = [_counts_of(cube[top:bottom]) for top, bottom in pairwise(edges)]
+    if any(part is None for part in parts):
         return None
-    counts, channels, numbers = map(np.concatenate, zip(*found, strict=True))
+    counts, channels, numbers = map(np.concatenate, zip(*parts, strict=True))
     return SparseSpectra(
         counts, channels, np.concatenate([[0], np.cumsum(numbers)]), tuple(cube.shape)
     )
@@ -122,27 +123,26 @@ def sparse_spectra(cube) -> SparseSpectra | None:
 
 class TiltSpectra:
     """
-    The spectrum images of a tilt series, one after the other, as often as they are gone through.
+    The spectrum images of a tilt series, one by one, in as many passes as needed.
 
-    Those that are sparse are kept, so that they are read once; of others one at a time is in
-    memory.
+    Sparse ones are cached, so that they are read once; of others one at a time is in memory.
 
     Parameters
     ----------
     data : ndarray or dask array (tilt, y, x, energy)
     memory : int, optional
-        Bytes that those which are kept may take; by default there is no limit.
+        Bytes that the cache may take; by default there is no limit.
 
     Examples
     --------
     >>> spectra = TiltSpectra(np.zeros((3, 2, 2, 16), np.uint8))
-    >>> [type(cube).__name__ for cube in spectra], spectra.all_kept
+    >>> [type(cube).__name__ for cube in spectra], spectra.all_cached
     (['SparseSpectra', 'SparseSpectra', 'SparseSpectra'], True)
     """
 
     def __init__(self, data, memory: int | None = None):
         self._data, self._memory = data, memory
-        self._kept: dict[int, SparseSpectra] = {}
+        self._cache: dict[int, SparseSpectra] = {}
         self._are_sparse = True
 
     def __len__(self) -> int:
@@ -150,31 +150,31 @@ class TiltSpectra:
 
     def __iter__(self) -> Iterator[SparseSpectra | np.ndarray]:
         for tilt in range(len(self)):
-            yield self._kept[tilt] if tilt in self._kept else self._read(tilt)
+            yield self._cache[tilt] if tilt in self._cache else self._read(tilt)
 
     @property
-    def all_kept(self) -> bool:
-        """Whether none has to be read again."""
-        return len(self._kept) == len(self)
+    def all_cached(self) -> bool:
+        """Whether no tilt has to be read again."""
+        return len(self._cache) == len(self)
 
     def _read(self, tilt: int) -> SparseSpectra | np.ndarray:
         cube = self._data[tilt]
-        found = sparse_spectra(cube) if self._are_sparse else None
-        if found is None:
-            # The others will not be sparse either: each would be read once more for nothing.
+        sparse = sparse_spectra(cube) if self._are_sparse else None
+        if sparse is None:
+            # The others will not be sparse either, and each attempt reads the data once more.
             self._are_sparse = False
             return np.asarray(cube)
-        if (
-            self._memory is None
-            or sum(kept.nbytes for kept in self._kept.values()) + found.nbytes <= self._memory
-        ):
-            self._kept[tilt] = found
-        return found
+        size = sum(cached.nbytes for cached in self._cache.values()) + sparse.nbytes
+        if self._memory is None or size <= self._memory:
+            self._cache[tilt] = sparse
+        return sparse
 
 
 def dense_blocks(counts, shape: tuple[int, int, int], dtype: np.dtype):
     """
-    Return a dask array (y, x, energy) in blocks of rows; the counts are decoded once for all blocks of a computation.
+    Return a dask array (y, x, energy) in blocks of rows from sparse counts.
+
+    The counts are decoded once for all blocks of a computation.
 
     Parameters
     ----------
@@ -216,7 +216,10 @@ def _rows(cube: np.ndarray) -> int:
 
 
 def _counts_of(block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Return the counts of a block of rows, their channels, and how many each pixel has; None where most channels are filled."""
+    """Return the counts of a block of rows, their channels, and their number in each pixel.
+
+    None where too many channels have counts, see `_FILLED`.
+    """
     spectra = np.ascontiguousarray(block)
     depth = block.shape[-1]
     if np.count_nonzero(spectra) > _FILLED * spectra.size:
@@ -227,7 +230,10 @@ def _counts_of(block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] |
 
 
 def _filled(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return what is not 0 and its places: words of eight bytes are looked at first, most of which are empty."""
+    """Return the values that are not 0 and their indices.
+
+    Words of eight bytes are tested first: most are empty.
+    """
     lanes = 8 // values.itemsize
     if values.size % lanes:
         places = np.flatnonzero(values)

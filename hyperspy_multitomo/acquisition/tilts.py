@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tilts: where the angle of each projection comes from, and the order in which the projections are kept."""
+"""Tilts: the source of each projection's angle, and the order of the projections."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ _TILT_FILES = (".rawtlt", ".tlt", ".mdoc", ".txt", ".csv")
 @dataclass(frozen=True, eq=False)
 class TiltOrder:
     """
-    How projections are sorted by tilt and which of them are merged.
+    The order of projections by tilt, and which of them are merged.
 
     Attributes
     ----------
     tilts : ndarray (tilt,)
         Degrees, ascending.
     groups : tuple of tuples of int
-        For each of these tilts the places of its projections in the order of acquisition.
+        For each tilt the indices of its projections in the order of acquisition.
     combine : "sum" or "mean"
         What `merge` does with several projections of one tilt: counts are summed, images averaged.
     """
@@ -59,7 +59,7 @@ class TiltOrder:
 
     @property
     def acquisition_order(self) -> np.ndarray:
-        """Place of each tilt (its first projection) in the order of acquisition, 0 first, shape (tilt,)."""
+        """Index of each tilt (its first projection) in the order of acquisition, shape (tilt,)."""
         return np.array([group[0] for group in self.groups])
 
     def merge(self, data):
@@ -74,8 +74,7 @@ class TiltOrder:
         Returns
         -------
         ndarray or dask array (tilt, ...)
-            Of the dtype of `data`, except for merged integer data: sums are 64-bit integers, means
-            float32.
+            Of the dtype of `data`; of merged integers, sums are 64-bit integers and means float32.
         """
         if all(len(group) == 1 for group in self.groups):
             return data[self.acquisition_order]
@@ -95,7 +94,7 @@ class TiltOrder:
 
 def check_tilts(tilts: ArrayLike, n: int | None = None, source: str = "`tilts`") -> np.ndarray:
     """
-    Return tilts as an array of degrees after checking that they can be those of one series.
+    Return tilts as an array of degrees after checking that they can form a series.
 
     Parameters
     ----------
@@ -104,7 +103,7 @@ def check_tilts(tilts: ArrayLike, n: int | None = None, source: str = "`tilts`")
     n : int, optional
         Number of projections.
     source : str, default "`tilts`"
-        Where the tilts come from, for the message of an error.
+        Source of the tilts, for error messages.
 
     Returns
     -------
@@ -114,7 +113,7 @@ def check_tilts(tilts: ArrayLike, n: int | None = None, source: str = "`tilts`")
     ------
     ValueError
         For tilts that are not numbers, NaN or infinite, of the wrong number, none, all equal, above
-        360 degrees, or covering more than 360 degrees. A single tilt is a single view.
+        360 degrees, or covering more than 360 degrees. A single tilt is allowed.
 
     Examples
     --------
@@ -151,12 +150,12 @@ def check_tilts(tilts: ArrayLike, n: int | None = None, source: str = "`tilts`")
 
 def check_order(order: ArrayLike | None) -> np.ndarray | None:
     """
-    Return the place of each tilt in the order of acquisition after checking that it can be one.
+    Return the index of each tilt in the order of acquisition after checking it.
 
     Parameters
     ----------
     order : array_like (tilt,) or None
-        None where it is not known. Places may be missing: projections of one tilt are merged, and
+        None where it is unknown. Indices may be missing, as projections of one tilt are merged and
         tilts are left out.
 
     Returns
@@ -166,7 +165,7 @@ def check_order(order: ArrayLike | None) -> np.ndarray | None:
     Raises
     ------
     ValueError
-        For places that are no whole numbers from 0, or two tilts in one place.
+        For indices that are not whole numbers from 0, or not distinct.
 
     Examples
     --------
@@ -184,8 +183,8 @@ def check_order(order: ArrayLike | None) -> np.ndarray | None:
     if not is_whole or (places.size and places.min() < 0) or np.unique(places).size < places.size:
         raise ValueError(
             f"the acquisition order {places.tolist()} is none; expected whole numbers from 0, "
-            "another for each tilt: go back to "
-            "the files, or remove metadata.Tomography.arrays.acquisition_order"
+            "another for each tilt: go back to the files, or remove "
+            "metadata.Tomography.arrays.acquisition_order"
         )
     return places
 
@@ -206,7 +205,7 @@ def order_tilts(
     reverse : bool, default False
         Change the sign of the tilts, for data of the other handedness.
     duplicates : {"error", "sum", "mean"}, default "error"
-        What to do with projections of one tilt (closer than 0.001 degrees): refuse them, sum them
+        Treatment of projections of one tilt (closer than 0.001 degrees): refuse them, sum them
         (counts) or average them (images).
 
     Returns
@@ -216,8 +215,7 @@ def order_tilts(
     Raises
     ------
     ValueError
-        For duplicates with ``duplicates="error"``, an unknown choice, and what `check_tilts`
-        refuses.
+        For duplicates with ``duplicates="error"``, an unknown choice, and as `check_tilts`.
 
     Examples
     --------
@@ -234,7 +232,7 @@ def order_tilts(
         )
     angles = check_tilts(tilts)
     if reverse:
-        # 0 - t and not -t: a tilt of 0 stays +0.
+        # Not -t: a tilt of 0 stays +0.
         angles = 0.0 - angles
     order = np.argsort(angles, kind="stable")
     starts = np.flatnonzero(np.diff(angles[order], prepend=-np.inf) >= SAME_TILT)
@@ -242,9 +240,8 @@ def order_tilts(
     repeated = [f"{angles[group[0]]:g}" for group in groups if len(group) > 1]
     if repeated and duplicates == "error":
         raise ValueError(
-            f"duplicate tilts: {', '.join(repeated)} degrees occur more than once; "
-            "ask for them to be merged (counts are summed, images averaged) or leave the repeated "
-            "projections out"
+            f"duplicate tilts: {', '.join(repeated)} degrees occur more than once; ask for them to "
+            "be merged (counts are summed, images averaged) or leave the repeated projections out"
         )
     return TiltOrder(
         np.array([angles[group[0]] for group in groups]),
@@ -273,8 +270,8 @@ def read_tilt_file(path: str | Path) -> np.ndarray:
     Raises
     ------
     ValueError
-        For a file without angles, with several columns of which none is named, or with another unit
-        than one of angles.
+        For a file without angles, with several columns of which none is named, or with a unit that
+        is not one of angles.
     FileNotFoundError
         Where there is no such file.
     """
@@ -287,30 +284,16 @@ def read_tilt_file(path: str | Path) -> np.ndarray:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not a text file of tilts in degrees") from None
-    rows = [re.split(r"[,;\s]+", line.strip().strip(",;")) for line in text.splitlines()]
-    rows = [row for row in rows if row != [""] and not row[0].startswith("#")]
-    header: list[str] = []
-    if rows and not any(_is_number(cell) for cell in rows[0]):
-        header = _column_names(text, rows.pop(0), len(rows[0]) if rows else 0)
+    header, rows = _table(text)
     if not rows:
         raise ValueError(f"{path} contains no tilts; expected one angle in degrees per line")
-    named = sorted(
-        (i for i, name in enumerate(header) if is_tilt_name(name)),
-        key=lambda i: role_of({"name": header[i]}) != "tilt",
-    )
-    if len(header) > 1 and named:
-        rows = [row[named[0] : named[0] + 1] for row in rows]
-    elif len(rows) == 1:
-        rows = [[cell] for cell in rows[0]]
-    if any(len(row) != 1 or not _is_number(row[0]) for row in rows):
+    name, cells = _tilt_column(header, rows)
+    if any(len(row) != 1 or not _is_number(row[0]) for row in cells):
         raise ValueError(
             f"{path} is not a list of tilts: expected one angle in degrees per line, or a column "
             "named 'tilt'"
         )
-    angles, name = (
-        np.array([float(row[0]) for row in rows]),
-        header[named[0]] if named else " ".join(header),
-    )
+    angles = np.array([float(row[0]) for row in cells])
     unit = split_name(name)[1]
     if unit is None or unit_of(unit).kind == "none":
         return degrees_of(angles, path.name)
@@ -321,8 +304,31 @@ def read_tilt_file(path: str | Path) -> np.ndarray:
     return angles * unit_of(unit).factor
 
 
+def _table(text: str) -> tuple[list[str], list[list[str]]]:
+    """Split the text of a table into the names of its columns, if any, and its rows of cells."""
+    rows = [re.split(r"[,;\s]+", line.strip().strip(",;")) for line in text.splitlines()]
+    rows = [row for row in rows if row != [""] and not row[0].startswith("#")]
+    if not rows or any(_is_number(cell) for cell in rows[0]):
+        return [], rows
+    words = rows.pop(0)
+    return _column_names(text, words, len(rows[0]) if rows else 0), rows
+
+
+def _tilt_column(header: list[str], rows: list[list[str]]) -> tuple[str, list[list[str]]]:
+    """Return the name and the cells of the column of tilts; a single row is taken as a column."""
+    named = sorted(
+        (i for i, name in enumerate(header) if is_tilt_name(name)),
+        key=lambda i: role_of({"name": header[i]}) != "tilt",
+    )
+    if len(header) > 1 and named:
+        rows = [row[named[0] : named[0] + 1] for row in rows]
+    elif len(rows) == 1:
+        rows = [[cell] for cell in rows[0]]
+    return header[named[0]] if named else " ".join(header), rows
+
+
 def _column_names(text: str, words: list[str], columns: int) -> list[str]:
-    """Return the names of the columns of a table from its text: there may be spaces in them, where something else parts them."""
+    """Return the names of a table's columns, with the spaces in them where others separate them."""
     line = (
         next(
             line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")
@@ -341,15 +347,15 @@ def resolve_tilts(
     n: int | None = None,
 ) -> np.ndarray:
     r"""
-    Find the tilt of each projection.
+    Determine the tilt of each projection.
 
     Parameters
     ----------
     tilts : array_like, "metadata", "filename", path, regular expression or None
         An array of degrees; ``"metadata"`` for those stored in the files; ``"filename"`` or a
         regular expression for those in the names (see `tilts_from_names`); a .rawtlt, .tlt, .mdoc,
-        .txt or .csv file. None takes the metadata if they cover half a degree (or there is one),
-        else a .rawtlt, .tlt or .mdoc file beside a stack, else the names.
+        .txt or .csv file. None takes the metadata if they cover half a degree or there is a single
+        projection, else a .rawtlt, .tlt or .mdoc file beside a stack, else the names.
     paths : sequence of path-like
         The files: one per projection, or one stack.
     metadata_tilts : array_like (projection,), optional
@@ -365,7 +371,7 @@ def resolve_tilts(
     Raises
     ------
     ValueError
-        Where no tilts are found, and what `check_tilts` refuses.
+        Where no tilts are found, and as `check_tilts`.
 
     Examples
     --------
@@ -389,16 +395,16 @@ def resolve_tilts(
         return check_tilts(tilts_from_names(paths), n)
     if is_tilt_file(tilts):
         return check_tilts(read_tilt_file(tilts), n, Path(tilts).name)
-    return check_tilts(tilts_from_names(paths, tilts), n)
+    return check_tilts(tilts_from_names(paths, str(tilts)), n)
 
 
 def is_tilt_file(tilts: str | Path) -> bool:
-    """Say whether the name of a file is meant, and not where to look for the tilts or a regular expression."""
+    """Say whether `tilts` names a file, and not a source of tilts or a regular expression."""
     return isinstance(tilts, Path) or Path(tilts).suffix.lower() in _TILT_FILES
 
 
 def beside(path: str | Path) -> Path | None:
-    """Return the .rawtlt or .tlt file of the same name beside a stack, failing this SerialEM's .mdoc, or None."""
+    """Return the .rawtlt or .tlt file beside a stack, else SerialEM's .mdoc, or None."""
     names = (Path(path).with_suffix(suffix) for suffix in (".rawtlt", ".tlt"))
     return next((name for name in names if name.is_file()), mdoc_beside(path))
 
@@ -421,16 +427,16 @@ def _default_tilts(paths, metadata_tilts, n):
             cause = str(error)
         else:
             if n > 2 and named[0] in (0, 1) and np.all(np.diff(named) == 1):
-                told = ", ".join(f"{tilt:g}" for tilt in named[:3])
+                first = ", ".join(f"{tilt:g}" for tilt in named[:3])
                 warn(
-                    f"the tilts {told} ... are from the file names and may be a count of the "
+                    f"the tilts {first} ... are from the file names and may be a count of the "
                     f"files; if so: {REMEDIES}"
                 )
             return named
     else:
-        told = ", ".join(Path(path).name for path in paths[:3]) or "the images"
+        names = ", ".join(Path(path).name for path in paths[:3]) or "the images"
         single = "; for a single view pass its tilt, e.g. tilts=[0]" if n == 1 else ""
-        cause = f"no tilts are known for the {n} projections of {told}: {REMEDIES}{single}"
+        cause = f"no tilts are known for the {n} projections of {names}: {REMEDIES}{single}"
     if stored is not None and np.isfinite(stored).all() and stored.size:
         cause = (
             f"the tilts in the metadata are equal ({stored[0]:g} degrees) or nearly so, and {cause}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the unit of an axis is: a length in nm, an angle in degrees, an energy in keV, or none of these."""
+"""Units of axes: lengths in nm, angles in degrees, energies in keV, or none of these."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ _UNCALIBRATED = ("", "px", "pixel", "pixels", "undefined", "none")
 # pint's units of the kinds that axes have here, and the size of ours in them.
 _KINDS = {"length": ("meter", 1e-9), "angle": ("degree", 1.0), "energy": ("kiloelectron_volt", 1.0)}
 _PER_PIXEL = re.compile(r"\s*(?:/|per)\s*(?:px|pixels?)$")
-# Spellings that pint takes for something else, or does not know: an angstrom without its ring is an
-# ampere there.
+# Spellings that pint misreads (an angstrom without its ring is an ampere) or does not know.
 _SPELLINGS = {
     "A": "Å",
     "º": "degree",
@@ -39,9 +38,9 @@ class Unit(NamedTuple):
     ----------
     kind : {"length", "angle", "energy", "none", "unknown", "other"}
         ``"none"``: not calibrated, in pixels; ``"unknown"``: a word that is no unit; ``"other"``: a
-        unit of something else.
+        unit of another quantity.
     factor : float
-        How many nm, degrees or keV it has; 1 for the other kinds.
+        Its size in nm, degrees or keV; 1 for the other kinds.
     """
 
     kind: str
@@ -53,17 +52,14 @@ def _parsed(text: str) -> Unit:
     import pint
 
     registry = pint.get_application_registry()
-    # A word, but no symbol, may be in capitals: "Micron", not "Mm".
+    # Words may be written in capitals ("Micron"), symbols not ("Mm").
     for spelling in dict.fromkeys((text, text.lower() if len(text) > 2 else text)):
         try:
             unit = registry.Unit(spelling)
-        except (
-            Exception
-        ):  # pint has an error of its own for each way in which a text can be no unit
+        except Exception:  # pint raises errors of many types for texts that are no unit
             continue
         for kind, (standard, size) in _KINDS.items():
-            # Angles and numbers of anything are all without dimension: pint converts the one into
-            # the other.
+            # Angles and plain numbers are both dimensionless: pint converts one into the other.
             same = unit.dimensionality == registry.Unit(standard).dimensionality
             if same and (
                 kind != "angle" or registry.get_root_units(unit)[1] == registry.Unit("radian")
@@ -75,7 +71,7 @@ def _parsed(text: str) -> Unit:
 
 def unit_of(text) -> Unit:
     """
-    Return what a unit is, in any usual spelling.
+    Return the kind and size of a unit in any usual spelling.
 
     Parameters
     ----------
@@ -99,5 +95,5 @@ def unit_of(text) -> Unit:
     text = _PER_PIXEL.sub("", unicodedata.normalize("NFKC", text).replace("_", ""))
     if text.lower() in _UNCALIBRATED:
         return Unit("none")
-    found = _parsed(text)
-    return found._replace(factor=float(f"{found.factor:.15g}"))
+    unit = _parsed(text)
+    return unit._replace(factor=float(f"{unit.factor:.15g}"))

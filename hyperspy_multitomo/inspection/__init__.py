@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looking at what was measured and reconstructed: figures of merit, pictures and the page that shows them."""
+"""Inspection of series and volumes: figures of merit, figures, and an HTML page of them."""
 
 from hyperspy_multitomo.inspection.alignment_errors import AlignmentErrors, alignment_errors
 from hyperspy_multitomo.inspection.alignment_plots import plot_alignment, plot_alignment_sinograms
 from hyperspy_multitomo.inspection.convergence import plot_convergence
 from hyperspy_multitomo.inspection.damping_plot import plot_damping
+from hyperspy_multitomo.inspection.maximum_projection import plot_volume
 from hyperspy_multitomo.inspection.metrics import (
     crowther_resolution,
     dice,
@@ -37,7 +38,6 @@ from hyperspy_multitomo.inspection.volume_plots import (
     plot_composition,
     plot_slices,
 )
-from hyperspy_multitomo.inspection.volume_view import plot_volume
 
 __all__ = [
     "AlignmentErrors",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How far an alignment is from the truth, in what can be known of it."""
+"""Errors of an alignment against the truth, without what no method can determine."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["AlignmentErrors", "alignment_errors"]
 @dataclass(frozen=True, eq=False)
 class AlignmentErrors:
     """
-    The errors of an alignment, px and degrees.
+    Errors of an alignment, estimate minus truth.
 
     Attributes
     ----------
     across, along : numpy.ndarray (tilt,)
-        Of the shifts, in what can be known of them.
+        Errors of the shifts, px, less what projections cannot determine (see `alignment_errors`).
     axis_offset, rotation : float
-        Of the tilt axis in the aligned images.
+        Errors of the tilt axis in the aligned images, px and degrees.
     """
 
     across: np.ndarray
@@ -45,15 +45,16 @@ def alignment_errors(found: Alignment, truth: Alignment) -> AlignmentErrors:
     """
     Compare an alignment with the true one.
 
-    Where the axis of the object is seen in the images as recorded is compared. Across the axis no
-    method can tell b cos t + c sin t, a displacement of the object; along it no constant. These are
-    fitted and taken off, together with the constant a across the axis, which is the error of the
-    axis offset.
+    Compared is the position of the tilt axis in the images as recorded. A displacement of the
+    object moves it by b cos t + c sin t across the axis and by a constant along it, which no method
+    can determine: both are fitted and subtracted. So is the constant a across the axis, which is
+    the error of the axis offset.
 
     Parameters
     ----------
     found, truth : Alignment
-        Of the same tilts, which the second has to know, in the same pixels.
+        The estimate and the truth, of the same tilts and in the same pixels. `truth` has to know
+        its tilts.
 
     Returns
     -------
@@ -77,24 +78,24 @@ def alignment_errors(found: Alignment, truth: Alignment) -> AlignmentErrors:
             f"the truth has {len(truth)} shifts and tilts {truth.tilts}; expected tilts, and "
             f"{len(found)} of them"
         )
-    moved = _turned(_axis_seen(found) - _axis_seen(truth), truth.rotation)
+    across, along = _rotated(_axis_positions(found) - _axis_positions(truth), truth.rotation)
     angles = np.deg2rad(truth.tilts)
-    free = np.stack([np.ones_like(angles), np.cos(angles), np.sin(angles)], axis=1)
-    fitted = np.linalg.lstsq(free, moved[0], rcond=None)[0]
+    undetermined = np.stack([np.ones_like(angles), np.cos(angles), np.sin(angles)], axis=1)
+    fitted = np.linalg.lstsq(undetermined, across, rcond=None)[0]
     return AlignmentErrors(
-        moved[0] - free @ fitted,
-        moved[1] - moved[1].mean(),
+        across - undetermined @ fitted,
+        along - along.mean(),
         float(fitted[0]),
         found.rotation - truth.rotation,
     )
 
 
-def _axis_seen(alignment: Alignment) -> np.ndarray:
-    """Return where the images as recorded show the middle of the axis, (2, tilt), px from their centre."""
+def _axis_positions(alignment: Alignment) -> np.ndarray:
+    """Return the middle of the axis in the images as recorded, (2, tilt), px from their centre."""
     axis = np.array([[alignment.axis_offset], [0.0]])
-    return _turned(axis, -alignment.rotation) - np.stack([alignment.across, alignment.along])
+    return _rotated(axis, -alignment.rotation) - np.stack([alignment.across, alignment.along])
 
 
-def _turned(vectors: np.ndarray, degrees: float) -> np.ndarray:
+def _rotated(vectors: np.ndarray, degrees: float) -> np.ndarray:
     angle = np.deg2rad(degrees)
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ vectors

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Figures of an alignment: its shifts, the wobble of the stage and what is left at each tilt, and sinograms before and after."""
+"""Figures of an alignment: shifts, path of the image centre, residuals, and sinograms."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ SUSPICIOUS_COLOUR, PLAIN_COLOUR = LINES[0], LINES[1]
 
 def plot_alignment(alignment: Alignment, *, pixel_size: float | None = None) -> Figure:
     """
-    Draw the shifts against the tilt, the path of the image centre and, where it was measured, the residual at each tilt.
+    Draw the shifts and residuals against the tilt, and the path of the image centre.
 
     Parameters
     ----------
     alignment : Alignment
         Its `quality` adds error bars, where they are finite, and the residuals, in which suspicious
-        tilts are marked. Where its tilts are not known the numbers of the images take their place.
+        tilts are marked. Without tilts the numbers of the images are used.
     pixel_size : float, optional
         nm, for a second scale of the shifts; by default that of the alignment, if it is known.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The path is in the order of the tilts, with y downwards as in the images: across and along
-        are what is added to x and y, in the unrotated frame. With a drift during the scan they are
-        those of the middle of the scan.
+        The path is in the order of the tilts, y downwards as in the images: across is what is added
+        to x and along what is added to y, in the unrotated frame. With a drift during the scan they
+        are those of the middle of the scan.
 
     Raises
     ------
@@ -51,7 +51,8 @@ def plot_alignment(alignment: Alignment, *, pixel_size: float | None = None) -> 
 
     Examples
     --------
-    >>> alignment = Alignment([0.0, 2.0, 1.0], [1.0, -1.0, 0.0], axis_offset=3.0, tilts=[-10, 0, 10], pixel_size=0.5)
+    >>> shifts = [0.0, 2.0, 1.0], [1.0, -1.0, 0.0]
+    >>> alignment = Alignment(*shifts, axis_offset=3.0, tilts=[-10, 0, 10], pixel_size=0.5)
     >>> figure = plot_alignment(alignment)
     >>> figure.axes[0].get_xlabel()
     'tilt (°)'
@@ -71,7 +72,7 @@ def plot_alignment(alignment: Alignment, *, pixel_size: float | None = None) -> 
     quality = alignment.quality
     with_residual = quality is not None and bool(np.isfinite(quality.residual).any())
     figure = page_figure(5.6 if with_residual else 4.2)
-    # Room between the scale in nm of the one panel and that in px of the other.
+    # Space for the nm scale of the left panel beside the px scale of the right one.
     figure.get_layout_engine().set(wspace=0.06)
     grid = figure.add_gridspec(
         2 if with_residual else 1,
@@ -87,7 +88,7 @@ def plot_alignment(alignment: Alignment, *, pixel_size: float | None = None) -> 
         residual = figure.add_subplot(grid[1, 0], sharex=shifts)
         _draw_residual(residual, alignment, angles)
         residual.set_xlabel(label)
-    figure.suptitle(_axis_in_words(alignment), fontsize=12)
+    figure.suptitle(_axis_description(alignment), fontsize=12)
     return figure
 
 
@@ -102,12 +103,14 @@ def plot_alignment_sinograms(
     axis_offset: float | None = None,
 ) -> Figure:
     """
-    Show one slice's sinogram before and after the alignment, in the same colours: smooth curves where it is aligned.
+    Show one slice's sinogram before and after the alignment, on the same colour scale.
+
+    In an aligned series every point of the object follows a smooth curve.
 
     Parameters
     ----------
     before, after : array_like (tilt, x, y)
-        The images as recorded, and in place.
+        The images as recorded, and aligned.
     tilts : array_like (tilt,)
         Degrees, in any order: each projection is drawn at its own tilt.
     y : int, optional
@@ -115,9 +118,10 @@ def plot_alignment_sinograms(
     pixel_size : float, optional
         nm; without it x is in pixels.
     unit : str, default "HAADF signal"
-        Of the images.
+        Unit of the images.
     axis_offset : float, optional
-        Of the tilt axis from the middle (n-1)/2 of the images `after`, px: drawn as a dashed line.
+        Position of the tilt axis from the middle (n-1)/2 of the images `after`, px, drawn as a
+        dashed line.
 
     Returns
     -------
@@ -131,7 +135,8 @@ def plot_alignment_sinograms(
     Examples
     --------
     >>> import numpy as np
-    >>> figure = plot_alignment_sinograms(np.ones((3, 20, 10)), np.ones((3, 20, 10)), [-10, 0, 10], axis_offset=2.0)
+    >>> images = np.ones((3, 20, 10))
+    >>> figure = plot_alignment_sinograms(images, images, [-10, 0, 10], axis_offset=2.0)
     >>> [axes.get_title() for axes in figure.axes[:2]]
     ['before', 'after; dashed: tilt axis at +2.00 px']
     """
@@ -173,7 +178,7 @@ def plot_alignment_sinograms(
 
 
 def _draw_shifts(axes, alignment: Alignment, angles: np.ndarray, pixel_size: float | None) -> None:
-    """Draw both shifts in the order of the tilts, with their finite errors, and a scale in nm where it is known."""
+    """Draw both shifts in the order of the tilts, with finite errors and, if known, a nm scale."""
     order = np.argsort(angles)
     for name, (colour, marker) in zip(
         ("across", "along"), zip(LINES[1::-1], "os", strict=True), strict=True
@@ -208,7 +213,7 @@ def _draw_shifts(axes, alignment: Alignment, angles: np.ndarray, pixel_size: flo
     axes.axhline(0, color="#888888", linewidth=0.8)
     axes.set(ylabel="shift (px)", title="Shifts")
     axes.grid(alpha=0.3)
-    # Above the points, since these fill the panel.
+    # The points fill the panel: make space for the legend above them.
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.22 * (high - low))
     axes.legend(
@@ -260,7 +265,7 @@ def _draw_residual(axes, alignment: Alignment, angles: np.ndarray) -> None:
             axes.plot(angles[chosen], residual[chosen], marker, color=colour, markersize=4)
     for angle, value in zip(angles[suspicious], residual[suspicious], strict=True):
         text = f"{angle:g}" if alignment.tilts is None else f"{angle:g}°"
-        # Upright, so that neighbouring tilts do not write over each other.
+        # Upright text: the labels of neighbouring tilts would overlap.
         axes.annotate(
             text,
             (angle, value),
@@ -277,22 +282,24 @@ def _draw_residual(axes, alignment: Alignment, angles: np.ndarray) -> None:
 
 
 def _draw_axis(axes, position: float) -> None:
-    """Draw a thin dashed line that is seen on dark and on bright."""
+    """Draw a thin dashed line that is visible on dark and on bright pixels."""
     from matplotlib.patheffects import withStroke
 
     line = axes.axvline(position, color="white", linestyle="--", linewidth=1)
     line.set_path_effects([withStroke(linewidth=2, foreground="black")])
 
 
-def _axis_in_words(alignment: Alignment) -> str:
-    """Return where the tilt axis is and how the images are turned, with the errors that are known, and the largest drift."""
+def _axis_description(alignment: Alignment) -> str:
+    """Return axis offset and rotation, with errors where they are known, and the largest drift."""
     quality = alignment.quality
     errors = (
         (np.nan, np.nan) if quality is None else (quality.axis_offset_error, quality.rotation_error)
     )
     offset, turn = (f" ± {error:.2g}" if np.isfinite(error) else "" for error in errors)
-    place = f"(n-1)/2 {'-' if alignment.axis_offset < 0 else '+'} {abs(alignment.axis_offset):.2f}{offset} px"
-    words = f"Tilt axis at x = {place}, rotation {alignment.rotation:.2f}{turn}°"
+    sign = "-" if alignment.axis_offset < 0 else "+"
+    place = f"(n-1)/2 {sign} {abs(alignment.axis_offset):.2f}{offset} px"
+    text = f"Tilt axis at x = {place}, rotation {alignment.rotation:.2f}{turn}°"
     if alignment.drift is not None:
-        words += f"\ndrift during the scan up to {np.linalg.norm(alignment.drift, axis=1).max():.2g} px per line"
-    return words
+        largest = np.linalg.norm(alignment.drift, axis=1).max()
+        text += f"\ndrift during the scan up to {largest:.2g} px per line"
+    return text

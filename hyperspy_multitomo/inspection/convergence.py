@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a reconstruction came to its end: residuals, Poisson deviance and objective from iteration to iteration."""
+"""Convergence of a reconstruction: residuals, Poisson deviance and objective by iteration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def plot_convergence(
     objective: ArrayLike | None = None,
 ) -> Figure:
     """
-    Show what a reconstruction recorded as it went: the relative residuals and, where there are any, deviance and objective.
+    Draw the relative residuals of a reconstruction against the iteration.
+
+    Where there are any, the Poisson deviance and the objective are drawn too.
 
     Parameters
     ----------
@@ -35,7 +37,7 @@ def plot_convergence(
     deviance : mapping of str to array_like (measurement,), optional
         Poisson deviance per pixel of the projections, of EM.
     objective : array_like (measurement,), optional
-        What a regularised method makes small; drawn as the part that is still above the last value.
+        Objective that a regularised method minimises; drawn is its excess over the last value.
 
     Returns
     -------

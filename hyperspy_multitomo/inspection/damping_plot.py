@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The figure of a damped HAADF: recorded against linear signal, and the sums over the tilts before and after."""
+"""The figure of a damped HAADF: recorded against linear signal, and the signal of each tilt."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 
 def plot_damping(model: DampingModel, haadf: ArrayLike | None = None) -> Figure:
     """
-    Draw the recorded HAADF against the linear signal, with what it was estimated from, and the signal of each tilt.
+    Draw the recorded HAADF against the linear signal, and the signal of each tilt.
+
+    The points from which the model was estimated are drawn too, if it has any.
 
     Parameters
     ----------
     model : DampingModel
         From `estimate_damping` or `damping_from_maps`, or made by hand.
     haadf : array_like (tilt, x, y), optional
-        Images, whose histogram is then drawn along the recorded signal: where it ends, the curve is
-        a guess.
+        Images, whose histogram is drawn along the recorded signal. Beyond its end the curve is
+        extrapolated.
 
     Returns
     -------
@@ -65,10 +67,10 @@ def plot_damping(model: DampingModel, haadf: ArrayLike | None = None) -> Figure:
     _draw_points(figure, left, model, linear[-1], top)
     left.plot(linear, linear, color="#888888", linewidth=1, linestyle="--", label="no damping")
     if damped:
-        label = f"saturation {_plain(model.saturation)}"
+        label = f"saturation {_three_digits(model.saturation)}"
         if np.isfinite(model.saturation_error):
-            label += f" ± {_plain(model.saturation_error)}"
-            # Two standard errors of 1/S, which may reach down to no damping.
+            label += f" ± {_three_digits(model.saturation_error)}"
+            # Two standard errors of 1/S; the interval may include 0, no damping.
             spread = 2 * model.saturation_error / model.saturation**2
             weak, strong = (
                 DampingModel(1 / k if k > 0 else np.inf)
@@ -120,7 +122,7 @@ def _draw_points(figure, axes, model: DampingModel, longest: float, top: float) 
 
 
 def _draw_sums(axes, model: DampingModel) -> None:
-    """Draw the signal of each tilt over the expected one."""
+    """Draw the signal of each tilt divided by the expected one."""
     order = np.argsort(model.tilts)
     for values, colour, marker, label in zip(
         model.sums, ("#777777", "#0072B2"), "so", ("as recorded", "corrected"), strict=True
@@ -147,6 +149,6 @@ def _draw_sums(axes, model: DampingModel) -> None:
     axes.legend(loc="upper center", frameon=False, fontsize=9)
 
 
-def _plain(value: float) -> str:
-    """Write a number with three digits, large ones without a power of ten."""
+def _three_digits(value: float) -> str:
+    """Return a number with three digits, without an exponent from 100 to 1e6."""
     return f"{value:.0f}" if 100 <= value < 1e6 else f"{value:.3g}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Single numbers that say how good a tilt scheme or a reconstruction is."""
+"""Figures of merit of tilt schemes and reconstructions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike
 
 def ssim_structure(image: ArrayLike, truth: ArrayLike) -> float:
     """
-    Correlate two images: the structure term of SSIM, global and with the constant 0.
+    Return the correlation of two images: the structure term of SSIM, global, with constant 0.
 
     Parameters
     ----------
     image, truth : array_like
-        Of the same shape, any unit: neither scale nor offset matters.
+        Same shape, any unit: the result depends neither on scale nor on offset.
 
     Returns
     -------
@@ -45,12 +45,12 @@ def ssim_structure(image: ArrayLike, truth: ArrayLike) -> float:
 
 def scaled_mse(image: ArrayLike, truth: ArrayLike) -> float:
     """
-    Return the mean squared error after the best scaling of the image, min_c mean (truth - c image)^2.
+    Return the mean squared error after optimal scaling, min_c mean (truth - c image)^2.
 
     Parameters
     ----------
     image : array_like
-        Any unit: its scale does not matter.
+        Any unit: the result does not depend on its scale.
     truth : array_like
         Of the same shape.
 
@@ -81,19 +81,19 @@ def scaled_mse(image: ArrayLike, truth: ArrayLike) -> float:
 
 def wrong_pixels(image: ArrayLike, truth: ArrayLike) -> int:
     """
-    Count the pixels that the best threshold puts on the wrong side.
+    Count the pixels that the best threshold misclassifies.
 
     Parameters
     ----------
     image : array_like
         Any unit.
     truth : array_like
-        Of the same shape; what exceeds half of its maximum is object.
+        Same shape; pixels above half of its maximum are object.
 
     Returns
     -------
     int
-        The least, over all thresholds, of the pixels in which the binary images differ.
+        Number of pixels in which the binary images differ, minimised over all thresholds.
 
     Raises
     ------
@@ -112,12 +112,12 @@ def wrong_pixels(image: ArrayLike, truth: ArrayLike) -> int:
     image, truth = _pair(image, truth)
     inside = truth > truth.max() / 2
     order = np.argsort(-image)
-    # Lowering the threshold past the pixels one by one: each is one error fewer if it is object,
-    # one more if not.
+    # Lower the threshold past one pixel after the other: an object pixel is one error fewer, any
+    # other one more.
     wrong = inside.sum() + np.concatenate([[0], np.cumsum(np.where(inside[order], -1, 1))])
-    # A threshold lies between different values only.
-    falls = np.concatenate([[True], np.diff(image[order]) != 0, [True]])
-    return int(wrong[falls].min())
+    # No threshold separates equal values.
+    separable = np.concatenate([[True], np.diff(image[order]) != 0, [True]])
+    return int(wrong[separable].min())
 
 
 def psnr(image: ArrayLike, truth: ArrayLike, peak: float | None = None) -> float:
@@ -162,7 +162,7 @@ def psnr(image: ArrayLike, truth: ArrayLike, peak: float | None = None) -> float
 
 def nrmse(image: ArrayLike, truth: ArrayLike) -> float:
     """
-    Return the root mean squared error over the standard deviation of the truth.
+    Return the root mean squared error divided by the standard deviation of the truth.
 
     Parameters
     ----------
@@ -194,7 +194,9 @@ def nrmse(image: ArrayLike, truth: ArrayLike) -> float:
 
 def r_squared(fitted: ArrayLike, measured: ArrayLike) -> float:
     """
-    Return the centred coefficient of determination, 1 - sum (measured - fitted)^2 / sum (measured - mean)^2.
+    Return the centred coefficient of determination R2.
+
+    It is 1 - sum (measured - fitted)^2 / sum (measured - mean)^2.
 
     Parameters
     ----------
@@ -209,7 +211,7 @@ def r_squared(fitted: ArrayLike, measured: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If the shapes differ, the arrays are empty, or what was measured is constant.
+        If the shapes differ, the arrays are empty, or `measured` is constant.
 
     Examples
     --------
@@ -261,7 +263,9 @@ def dice(first: ArrayLike, second: ArrayLike) -> float:
 
 def elongation_factor(max_tilt: float) -> float:
     """
-    Return by how much the missing wedge stretches features along the beam (z), sqrt((a + sin a cos a) / (a - sin a cos a)).
+    Return the factor by which the missing wedge elongates features along the beam (z).
+
+    It is sqrt((a + sin a cos a) / (a - sin a cos a)).
 
     Parameters
     ----------
@@ -299,10 +303,10 @@ def elongation_factor(max_tilt: float) -> float:
 
 def crowther_resolution(diameter: float, tilts: ArrayLike) -> float:
     """
-    Return the resolution that the number of projections allows, diameter times the mean tilt step (radians).
+    Return Crowther's resolution limit, the diameter times the mean tilt step in radians.
 
-    That is pi D / N for N projections spread evenly over 180 degrees. Noise, alignment and the
-    missing wedge make it worse.
+    That is pi D / N for N projections spread evenly over 180 degrees. Noise, alignment errors and
+    the missing wedge make the resolution worse.
 
     Parameters
     ----------
@@ -338,7 +342,7 @@ def crowther_resolution(diameter: float, tilts: ArrayLike) -> float:
 
 def largest_gap(tilts: ArrayLike) -> float:
     """
-    Return the largest step between neighbouring tilts, the missing wedge left aside.
+    Return the largest step between neighbouring tilts, the missing wedge excluded.
 
     Parameters
     ----------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Three linked sections through one point of a volume, all channels mixed in their colours and each alone."""
+"""Orthogonal sections through one voxel, with all channels mixed in colour and each on its own."""
 
 from __future__ import annotations
 
@@ -38,11 +38,12 @@ def plot_orthoslices(
     colours: Sequence[str] | None = None,
 ) -> Figure:
     """
-    Show the sections xy, xz and zy through one voxel: the channels mixed, each in its colour, and then one by one.
+    Show the sections xy, xz and zy through one voxel.
 
-    The sections are unfolded, so that neighbours share an axis: x runs alike in xy and in xz below
-    it, y alike in xy and in zy beside it. Dashed lines are where the other two sections cut. The
-    electrons come from the top of xz and from the right of zy.
+    First all channels are mixed, each in its colour; then each channel is shown on its own. The
+    sections are unfolded, so that neighbours share an axis: x in xy and in xz below it, y in xy and
+    in zy beside it. Dashed lines mark where the other two sections cut. The electrons come from the
+    top of xz and from the right of zy.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ def plot_orthoslices(
         Any unit. Of a dask array only the three sections are computed, and the sums for the centre
         of mass.
     names : sequence of str (channel,)
-        Of the channels.
+        Names of the channels.
     position : (int, int, int), optional
         z, x and y of the voxel; by default the centre of mass, see `centre_of_mass`.
     pixel_size : float, optional
@@ -58,9 +59,9 @@ def plot_orthoslices(
     origin : (float, float, float), default (0, 0, 0)
         z, x and y of the centre of the first voxel, nm, for the title.
     unit : str or sequence of str (channel,), default "counts per nm"
-        Of all channels, or of each.
+        Unit of all channels, or of each.
     limits : sequence of (float, float), optional
-        Values that are black and full colour; by default 0 and the robust maximum of each channel's
+        Values drawn black and in full colour; by default 0 and the robust maximum of each channel's
         three sections.
     colours : sequence of str, optional
         By default those of `channel_colours`, which colour-blind readers can tell apart.
@@ -102,7 +103,7 @@ def plot_orthoslices(
     if len(names) > 1:
         mixed = [colour_mix(part, limits=limits, colours=colours) for part in sections]
         _draw(figure, cells[0], mixed, position, (0, 1), None, pixel_size, "together")
-        colour_legend(figure, colours, ranges(names, limits, units))
+        colour_legend(figure, colours, legend_labels(names, limits, units))
     for i, cell in enumerate(cells[-len(names) :]):
         alone = [part[i] for part in sections]
         _draw(
@@ -124,17 +125,17 @@ def plot_orthoslices(
 
 def centre_of_mass(volumes: ArrayLike) -> tuple[int, int, int]:
     """
-    Return the voxel nearest the centre of mass of all channels, each weighing as much as the others.
+    Return the voxel nearest the mean of the channels' centres of mass.
 
     Parameters
     ----------
     volumes : array_like (channel, z, x, y)
-        NumPy or dask; any unit. Negative values and NaN weigh nothing.
+        NumPy or dask; any unit. Negative values and NaN count as 0.
 
     Returns
     -------
     z, x, y : int
-        The middle where nothing is above 0.
+        The middle of the volume if nothing is above 0.
 
     Examples
     --------
@@ -162,7 +163,7 @@ def centre_of_mass(volumes: ArrayLike) -> tuple[int, int, int]:
 
 
 def checked_volumes(volumes, names: Sequence[str]):
-    """Return volumes (channel, z, x, y), a dask array as it is, and the names of the channels, or say how they do not fit."""
+    """Return the volumes (channel, z, x, y), dask or NumPy, and their channels' names, checked."""
     volumes = volumes if hasattr(volumes, "dask") else np.asarray(volumes)
     # Only the shape matters, and a dask array must not be computed for it.
     _, names = named_channels(
@@ -172,7 +173,7 @@ def checked_volumes(volumes, names: Sequence[str]):
 
 
 def per_channel(names, limits, colours, unit) -> tuple[list, list[str], list[str]]:
-    """Return limits, colours and units, one for each channel, or say how many are wrong."""
+    """Return limits, colours and units, one for each channel, or raise a ValueError."""
     colours = channel_colours(names) if colours is None else list(colours)
     units = [unit] * len(names) if isinstance(unit, str) else list(unit)
     counts = {"limits": len(limits), "colours": len(colours), "units": len(units)}
@@ -185,19 +186,19 @@ def per_channel(names, limits, colours, unit) -> tuple[list, list[str], list[str
 
 
 def full_scale(data: np.ndarray) -> tuple[float, float]:
-    """Return 0 and the robust maximum, so that what is not there is black."""
+    """Return 0 and the robust maximum, so that empty voxels are black."""
     high = robust_limits(data)[1]
     return 0.0, high if high > 0 else 1.0
 
 
 def channel_colours(names: Sequence[str]) -> list[str]:
     """
-    Return a colour for each channel: grey for the HAADF, which holds all elements, and the palette in turn for the others.
+    Return a colour for each channel: grey for the HAADF, the palette in turn for the elements.
 
     Parameters
     ----------
     names : sequence of str
-        Of the channels.
+        Names of the channels.
 
     Returns
     -------
@@ -213,7 +214,7 @@ def channel_colours(names: Sequence[str]) -> list[str]:
 
 
 def colour_ramp(colour: str):
-    """Return the colour map from black to a colour, the one that `colour_mix` adds up."""
+    """Return the colour map from black to a colour, as `colour_mix` uses it for one channel."""
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list(colour, ["#000000", colour]).with_extremes(
@@ -221,8 +222,8 @@ def colour_ramp(colour: str):
     )
 
 
-def ranges(names, limits, units) -> list[str]:
-    """Return for each channel its name and the values that are black and full colour."""
+def legend_labels(names, limits, units) -> list[str]:
+    """Return for each channel its name and the values drawn black and in full colour."""
     return [
         f"{name}, {low:.3g} to {high:.3g} {unit}"
         for name, (low, high), unit in zip(names, limits, units, strict=True)
@@ -230,7 +231,7 @@ def ranges(names, limits, units) -> list[str]:
 
 
 def colour_legend(figure: Figure, colours: Sequence[str], labels: Sequence[str]) -> None:
-    """Write below the figure what each colour is."""
+    """Draw the legend of the colours below the figure."""
     from matplotlib.patches import Patch
 
     handles = [
@@ -247,7 +248,7 @@ def colour_legend(figure: Figure, colours: Sequence[str], labels: Sequence[str])
 
 
 def _cut(volumes, position: tuple[int, int, int]) -> list[np.ndarray]:
-    """Return the sections xy (channel, y, x), xz (channel, z, x) and zy (channel, y, z), as images with rows first."""
+    """Return the sections xy (channel, y, x), xz (channel, z, x) and zy (channel, y, z)."""
     z, x, y = position
     sections = [volumes[:, z].swapaxes(1, 2), volumes[:, :, :, y], volumes[:, :, x].swapaxes(1, 2)]
     if hasattr(volumes, "dask"):
@@ -258,7 +259,10 @@ def _cut(volumes, position: tuple[int, int, int]) -> list[np.ndarray]:
 
 
 def _grid_of_groups(groups: int, shape: tuple[int, int, int]):
-    """Return a figure and its cells, two in a row or one in the middle, as high as the unfolded sections of a volume need."""
+    """Return a figure with a cell for each group, two in a row, and the cells.
+
+    The rows are as high as the unfolded sections of a volume (z, x, y) of that shape need.
+    """
     widths, heights = _sides(shape)
     rows = -(-groups // 2)
     height = min(0.38 * PAGE_WIDTH * sum(heights) / sum(widths), 5.0) + 0.6
@@ -270,7 +274,7 @@ def _grid_of_groups(groups: int, shape: tuple[int, int, int]):
 
 
 def _sides(shape: tuple[int, int, int]) -> tuple[list[float], list[float]]:
-    """Return the widths and heights of the sections of a volume (z, x, y); a single slice has the section xz alone."""
+    """Return widths and heights of the unfolded sections; a single slice has xz only."""
     depth, across, along = (max(side, 0.1 * max(shape)) for side in shape)
     return ([across], [depth]) if shape[2] == 1 else ([across, depth], [along, depth])
 
@@ -289,7 +293,7 @@ def _draw(
     """Draw the sections xy, xz and zy into one cell, with a colour scale where there is a unit."""
     z, x, y = position
     widths, heights = _sides((*sections[1].shape[:2], sections[0].shape[0]))
-    # Room for the colour scale even where there is none, so that all groups are of one size.
+    # Space for a colour scale even without one, so that all groups have the same size.
     inner = cell.subgridspec(
         len(heights),
         len(widths) + 1,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One picture in a figure: robust limits, a scale bar, the names of its axes, and the mixing of channels into colours."""
+"""Parts of figures: robust limits, scale bars, axis labels, channels mixed in colour."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
 COLOUR_MAP = "inferno"
 PAGE_WIDTH = 9.6  # inches
 
-# Okabe and Ito's palette, which stays distinct under the common colour blindnesses, ordered for
-# sums on black.
+# Palette of Okabe and Ito (https://jfly.uni-koeln.de/color/), distinct under the common colour
+# blindnesses, ordered for sums on black.
 PALETTE = ("#D55E00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#BBBBBB")
-# The same for lines on white, where yellow and light grey would be lost.
+# The same for lines on white, without yellow and light grey, which are too faint there.
 LINES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
 
 
 def robust_limits(data: ArrayLike, percentile: float = 99.7) -> tuple[float, float]:
     """
-    Return the limits of a grey scale that a few hot pixels cannot stretch.
+    Return limits of a grey scale that ignore a few hot pixels.
 
     Parameters
     ----------
     data : array_like
-        NaN and infinite values are left out.
+        NaN and infinite values are ignored.
     percentile : float, default 99.7
-        Of the values up to which the scale goes; downwards it goes to 0, or below for data below 0
-        in as many pixels.
+        The upper limit is this percentile. The lower one is 0, or 100 minus this percentile if that
+        is below 0.
 
     Returns
     -------
     low, high : float
-        Different, whatever the data.
+        Always different.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def robust_limits(data: ArrayLike, percentile: float = 99.7) -> tuple[float, flo
         return 0.0, 1.0
     low, high = np.percentile(values, [100 - percentile, percentile])
     if high <= 0:
-        # An object smaller than the share of pixels left out; or nothing at all.
+        # The object is smaller than the ignored fraction of the pixels, or there is none.
         high = values.max()
     low = min(0.0, float(low))
     return low, float(high) if high > low else low + 1.0
@@ -65,17 +65,17 @@ def colour_mix(
     colours: Sequence[str] | None = None,
 ) -> np.ndarray:
     """
-    Add channels up, each in its own colour, on black.
+    Mix channels into one picture: the sum of their colours on black.
 
     Parameters
     ----------
     channels : array_like (channel, ...)
         Images or volumes, any unit.
     limits : sequence of (float, float), optional
-        Values of each channel that are black and full colour; by default robust limits of each.
+        Values of each channel drawn black and in full colour; by default robust limits of each.
     colours : sequence of str, optional
-        Any colours that matplotlib knows; by default a palette that colour-blind readers can tell
-        apart.
+        Any colours that matplotlib knows; by default a palette that is distinct for colour-blind
+        readers.
 
     Returns
     -------
@@ -93,7 +93,8 @@ def colour_mix(
 
     Examples
     --------
-    >>> colour_mix([[[0.0, 1.0]], [[1.0, 0.0]]], colours=["#ff0000", "#0000ff"], limits=[(0, 1)] * 2)[0]
+    >>> channels = [[[0.0, 1.0]], [[1.0, 0.0]]]
+    >>> colour_mix(channels, colours=["#ff0000", "#0000ff"], limits=[(0, 1)] * 2)[0]
     array([[0., 0., 1.],
            [1., 0., 0.]], dtype=float32)
     """
@@ -116,7 +117,7 @@ def colour_mix(
 
 
 def show_image(axes, image, limits, cmap, *, horizontal: str, vertical: str, upward: bool):
-    """Draw an image (vertical, horizontal) or (vertical, horizontal, 3) without ticks, its axes named by small arrows."""
+    """Draw an image (vertical, horizontal[, 3]) without ticks, its axes labelled with arrows."""
     low, high = limits
     kind = {} if image.ndim == 3 else {"cmap": cmap, "vmin": low, "vmax": high}
     shown = axes.imshow(
@@ -124,7 +125,7 @@ def show_image(axes, image, limits, cmap, *, horizontal: str, vertical: str, upw
     )
     axes.set(xticks=[], yticks=[])
     axes.set_xlabel(f"{horizontal} →", fontsize=8, labelpad=2)
-    # The text is turned by 90 degrees: reading on goes up the page.
+    # The label is rotated by 90 degrees, so that → points up the page.
     axes.set_ylabel(f"{vertical} →" if upward else f"← {vertical}", fontsize=8, labelpad=2)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -132,7 +133,7 @@ def show_image(axes, image, limits, cmap, *, horizontal: str, vertical: str, upw
 
 
 def scale_bar(axes, pixel_size: float | None) -> None:
-    """Draw a bar of a round length, about a quarter of the picture, at its lower left."""
+    """Draw a scale bar of a round length, about a quarter of the picture, at the lower left."""
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
 
@@ -141,14 +142,14 @@ def scale_bar(axes, pixel_size: float | None) -> None:
     size, unit = (1.0, "px") if pixel_size is None else (pixel_size, "nm")
     length = round_length(abs(right - left) * size / 4)
     x, y = left + 0.05 * (right - left), bottom + 0.09 * (top - bottom)
-    # The same on flat pictures: a share of the width, in the direction of up.
+    # A fraction of the width, since flat pictures have little height; up may be either sign of y.
     thickness = 0.012 * abs(right - left) * np.sign(top - bottom)
     axes.add_patch(
         Rectangle(
             (x, y), length / size, thickness, facecolor="white", edgecolor="black", linewidth=0.5
         )
     )
-    # Beside the bar, since there may be no room above it.
+    # Beside the bar: flat pictures have no space above it.
     beside = x + length / size + 0.015 * (right - left)
     text = axes.text(
         beside,
@@ -163,13 +164,13 @@ def scale_bar(axes, pixel_size: float | None) -> None:
 
 
 def round_length(length: float) -> float:
-    """Return the largest 1, 2 or 5 times a power of ten that is not longer."""
+    """Return the largest 1, 2 or 5 times a power of ten that does not exceed a length."""
     power = 10.0 ** np.floor(np.log10(length))
     return float(max(step for step in (1, 2, 5) if step * power <= length * (1 + 1e-9)) * power)
 
 
 def page_figure(height: float) -> Figure:
-    """Return an empty figure as wide as a page and `height` inches high, which spaces its pictures itself."""
+    """Return an empty figure of page width and `height` inches, with constrained layout."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(PAGE_WIDTH, float(height)), layout="constrained")
@@ -183,26 +184,26 @@ def colour_bar(figure: Figure, shown, axes, unit: str, shrink: float = 0.9) -> N
 
 
 def hide_empty(figure: Figure) -> None:
-    """Take away the cells of a grid in which nothing was drawn."""
+    """Remove the cells of a grid in which nothing was drawn."""
     for axes in figure.axes:
         if not axes.has_data():
             axes.set_axis_off()
 
 
 def distinct_colours(count: int) -> list[str]:
-    """Return as many colours as asked for, in turn from the palette."""
+    """Return `count` colours, the palette in turn."""
     return [PALETTE[i % len(PALETTE)] for i in range(count)]
 
 
 def line_styles(count: int) -> list[tuple[str, str]]:
-    """Return as many colours for lines on white, each with a marker that changes when the colours begin again."""
+    """Return `count` pairs of line colour and marker; the marker changes when colours repeat."""
     return [(LINES[i % len(LINES)], "osv^"[i // len(LINES) % 4]) for i in range(count)]
 
 
 def named_channels(
     what: str, array: ArrayLike, names: Sequence[str], axes: tuple[str, ...]
 ) -> tuple[np.ndarray, list[str]]:
-    """Return the array and a name for each of its channels, or say how they do not fit together."""
+    """Return the array and a name for each of its channels, or raise a ValueError."""
     array = np.asarray(array)
     if array.ndim != len(axes) or 0 in array.shape:
         raise ValueError(
@@ -218,7 +219,7 @@ def named_channels(
 
 
 def checked_tilts(tilts: ArrayLike, count: int) -> np.ndarray:
-    """Return the tilts as an array, or say that their number is wrong."""
+    """Return the tilts as an array, or raise a ValueError if their number is wrong."""
     tilts = np.asarray(tilts, dtype=np.float64)
     if tilts.shape != (count,):
         raise ValueError(

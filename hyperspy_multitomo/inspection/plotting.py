@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All figures under one name: of tilt series, fits, volumes and compositions."""
+"""All figures in one module: of tilt series, fits, volumes and compositions."""
 
 from hyperspy_multitomo.inspection.alignment_plots import plot_alignment, plot_alignment_sinograms
 from hyperspy_multitomo.inspection.convergence import plot_convergence
 from hyperspy_multitomo.inspection.damping_plot import plot_damping
+from hyperspy_multitomo.inspection.maximum_projection import plot_volume
 from hyperspy_multitomo.inspection.orthoslices import plot_orthoslices
 from hyperspy_multitomo.inspection.picture import colour_mix, robust_limits
 from hyperspy_multitomo.inspection.preprocessing_plots import (
@@ -24,7 +25,6 @@ from hyperspy_multitomo.inspection.volume_plots import (
     plot_composition,
     plot_slices,
 )
-from hyperspy_multitomo.inspection.volume_view import plot_volume
 
 __all__ = [
     "colour_mix",

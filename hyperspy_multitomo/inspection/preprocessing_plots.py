@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Figures of what was measured before the reconstruction: gains, levels beside the object, ranked tilts, drift of the dose."""
+"""Figures of the preprocessing: gains, background level, ranked tilts and dose drift."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def plot_gains(gains: GainEstimate) -> Figure:
     """
-    Draw gains against the tilt, with their standard errors where these are known.
+    Draw gains against the tilt, with standard errors where they are known.
 
     Parameters
     ----------
@@ -33,7 +33,8 @@ def plot_gains(gains: GainEstimate) -> Figure:
     Examples
     --------
     >>> import numpy as np
-    >>> figure = plot_gains(GainEstimate(np.array([0.9, 1.0, 1.1]), None, np.array([-10.0, 0.0, 10.0]), "lamella"))
+    >>> gains, tilts = np.array([0.9, 1.0, 1.1]), np.array([-10.0, 0.0, 10.0])
+    >>> figure = plot_gains(GainEstimate(gains, None, tilts, "lamella"))
     >>> figure.axes[0].get_ylabel()
     'gain'
     """
@@ -67,7 +68,7 @@ def plot_gains(gains: GainEstimate) -> Figure:
 
 def plot_background(fit: BackgroundLevel) -> Figure:
     """
-    Draw the level beside the object at every tilt, and its fit by an offset and a film.
+    Draw the HAADF level beside the object at every tilt, and its fit by an offset and a film.
 
     Parameters
     ----------
@@ -81,7 +82,8 @@ def plot_background(fit: BackgroundLevel) -> Figure:
     Examples
     --------
     >>> from hyperspy_multitomo.acquisition import fit_background
-    >>> figure = plot_background(fit_background([24.0, 22.0, 21.0, 22.0, 24.0], [-60, -40, 0, 40, 60]))
+    >>> fit = fit_background([24.0, 22.0, 21.0, 22.0, 24.0], [-60, -40, 0, 40, 60])
+    >>> figure = plot_background(fit)
     >>> len(figure.axes)
     2
     """
@@ -104,7 +106,7 @@ def plot_background(fit: BackgroundLevel) -> Figure:
 
 def plot_tilt_ranking(ranking: TiltRanking) -> Figure:
     """
-    Draw the scores of every tilt, with the suspicious ones marked.
+    Draw the scores of every tilt and mark the suspicious ones.
 
     Parameters
     ----------
@@ -118,7 +120,8 @@ def plot_tilt_ranking(ranking: TiltRanking) -> Figure:
     Examples
     --------
     >>> import numpy as np
-    >>> figure = plot_tilt_ranking(TiltRanking(np.array([-10.0, 0.0, 10.0]), {"signal": np.array([0.0, -9.0, 1.0])}, 5.0))
+    >>> tilts, scores = np.array([-10.0, 0.0, 10.0]), {"signal": np.array([0.0, -9.0, 1.0])}
+    >>> figure = plot_tilt_ranking(TiltRanking(tilts, scores, 5.0))
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['0°']
     """
@@ -152,8 +155,8 @@ def plot_tilt_ranking(ranking: TiltRanking) -> Figure:
         )
     axes.set(xlabel="tilt (°)", ylabel="score (robust standard deviations)")
     if max(np.abs(scores).max() for scores in ranking.scores.values()) > 4 * ranking.threshold:
-        # A tilt that is far off would flatten all others; the logarithmic part has its own ticks,
-        # in plain numbers.
+        # One extreme score would flatten all others on a linear scale. The default ticks of the
+        # logarithmic part are powers of ten; plain numbers read better.
         axes.set_yscale("symlog", linthresh=2 * ranking.threshold)
         axes.yaxis.set_major_locator(
             SymmetricalLogLocator(base=10, linthresh=2 * ranking.threshold, subs=(1, 2, 5))
@@ -166,9 +169,9 @@ def plot_tilt_ranking(ranking: TiltRanking) -> Figure:
 
 def plot_dose_drift(drift: DoseDrift) -> Figure:
     """
-    Draw the signal over the expected one against the order of acquisition, with the fitted drift.
+    Draw the ratio of measured to expected signal in the order of acquisition, and the fitted drift.
 
-    Where order and tilt can be told apart, the fitted dependence on the tilt is taken off.
+    If order and tilt are distinguishable, the fitted dependence on the tilt is subtracted.
 
     Parameters
     ----------
@@ -184,7 +187,8 @@ def plot_dose_drift(drift: DoseDrift) -> Figure:
     >>> import numpy as np
     >>> from hyperspy_multitomo.acquisition import fit_dose_drift
     >>> order = np.array([5, 2, 0, 3, 1, 4])
-    >>> drift = fit_dose_drift([1 - 0.04 * order], np.ones(6), [-50, -30, -10, 10, 30, 50], order, ["HAADF"])
+    >>> tilts = [-50, -30, -10, 10, 30, 50]
+    >>> drift = fit_dose_drift([1 - 0.04 * order], np.ones(6), tilts, order, ["HAADF"])
     >>> [text.get_text() for text in plot_dose_drift(drift).axes[0].get_legend().get_texts()]
     ['HAADF: -22.2 ± 0.0 %']
     """
@@ -199,7 +203,7 @@ def plot_dose_drift(drift: DoseDrift) -> Figure:
     if drift.confounded:
         title += "\norder and tilt went together: may be shadowing"
     else:
-        # What goes with the tilt would hide the drift.
+        # The dependence on the tilt would hide the drift.
         lines = 1 + drift.slope[:, None] * (drift.order - drift.order.mean())
         values = drift.relative - drift.fitted + lines
         title += "\n(the smooth dependence on the tilt is taken off)"
@@ -218,5 +222,5 @@ def plot_dose_drift(drift: DoseDrift) -> Figure:
 
 
 def _legend_beside(axes) -> None:
-    """Name the curves to the right of the axes, where no curve can be hidden."""
+    """Draw the legend to the right of the axes, where it hides no curve."""
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One self-contained HTML page of headings, words, tables and figures."""
+"""A self-contained HTML page of headings, text, tables and figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from html import escape
 
 _STYLE = """
 :root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #1d2733; background: #f5f6f8; margin: 0; }
+body { font: 16px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #1d2733;
+       background: #f5f6f8; margin: 0; }
 main { max-width: 1080px; margin: 0 auto; padding: 2.5rem 2rem 4rem; background: #fff; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; }
 h2 { font-size: 1.3rem; margin: 2.6rem 0 .6rem; padding-top: .9rem; border-top: 1px solid #dfe3e8; }
@@ -22,16 +23,18 @@ figure img { width: 100%; height: auto; }
 figcaption { color: #51606f; font-size: .92rem; max-width: 46rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: .6rem 0 1.2rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .95rem .3rem 0; text-align: right; border-bottom: 1px solid #e8ebef; white-space: nowrap; }
+th, td { padding: .3rem .95rem .3rem 0; text-align: right; border-bottom: 1px solid #e8ebef;
+         white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 th { color: #51606f; font-weight: 600; }
 details { margin: .6rem 0; }
-pre { background: #f5f6f8; padding: .8rem 1rem; overflow-x: auto; font-size: .82rem; white-space: pre-wrap; }
+pre { background: #f5f6f8; padding: .8rem 1rem; overflow-x: auto; font-size: .82rem;
+      white-space: pre-wrap; }
 """
 
 
 class Page:
-    """A page under construction; nothing on it refers to another file.
+    """A page under construction, self-contained: it refers to no other file.
 
     Parameters
     ----------
@@ -64,7 +67,7 @@ class Page:
         self._parts.append(f"<p>{escape(text)}</p>")
 
     def warning(self, text: str) -> None:
-        """Add a paragraph that stands out."""
+        """Add a highlighted paragraph."""
         self._parts.append(f'<p class="warning">{escape(text)}</p>')
 
     def table(self, rows: Iterable[Sequence], header: Sequence[str] = ()) -> None:
@@ -74,7 +77,7 @@ class Page:
         self._parts.append(f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>')
 
     def figure(self, figure, caption: str) -> None:
-        """Add a matplotlib figure with a caption that says what to look at."""
+        """Add a matplotlib figure with a caption."""
         data = base64.b64encode(_png(figure, dpi=110)).decode()
         self._parts.append(
             f'<figure><img alt="{escape(caption, quote=True)}" src="data:image/png;base64,{data}">'
@@ -82,7 +85,7 @@ class Page:
         )
 
     def details(self, summary: str, text: str) -> None:
-        """Add preformatted text that is folded away under a summary."""
+        """Add preformatted text, collapsed under a summary."""
         self._parts.append(
             f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>"
         )
@@ -99,16 +102,16 @@ class Page:
 
 
 def _png(figure, dpi: int) -> bytes:
-    """Return a figure as a picture; drawn once, with its layout, where `savefig` would go through it once more before."""
+    """Return a figure as a PNG. `savefig` would draw it twice, once for the layout."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    picture, own = io.BytesIO(), (figure.dpi, figure.canvas)
+    picture, previous = io.BytesIO(), (figure.dpi, figure.canvas)
     try:
         figure.dpi = dpi
         FigureCanvasAgg(figure).print_png(picture)
     finally:
-        figure.dpi = own[0]
-        figure.set_canvas(own[1])
+        figure.dpi = previous[0]
+        figure.set_canvas(previous[1])
     return picture.getvalue()
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Figures of tilt series and of fits to them, drawn from plain arrays.
 
-Every function returns a `matplotlib.figure.Figure` that belongs to nobody else: save it, or show it
-in a notebook.
+Every function returns a new `matplotlib.figure.Figure`, which pyplot does not know: save it, or
+show it in a notebook.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def plot_projections(
     pixel_size : float, optional
         nm; without it the scale bars are in pixels.
     unit : str, default "counts"
-        Of the maps.
+        Unit of the maps.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def plot_projections(
     height = min(cell * np.clip(images.shape[1] / images.shape[2], 0.12, 3) * 0.72, 4.2) + 0.5
     figure = page_figure(rows * height + 0.4)
     if columns == 1:
-        # One picture stands in the middle, with its colour scale beside it.
+        # A single picture is centred, with its colour scale beside it.
         wide = min(0.9 * PAGE_WIDTH, (height - 0.5) * images.shape[2] / images.shape[1] + 0.8)
         side = (PAGE_WIDTH - wide) / 2
         cells = [
@@ -117,7 +117,7 @@ def plot_sinogram(
     unit: str = "counts",
 ) -> Figure:
     """
-    Show how one slice's projections move with the tilt: smooth curves where the series is aligned.
+    Show the sinogram of one slice; in an aligned series every point follows a smooth curve.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def plot_sinogram(
     pixel_size : float, optional
         nm; without it x is in pixels.
     unit : str, default "counts"
-        Of the projections.
+        Unit of the projections.
 
     Returns
     -------
@@ -167,7 +167,7 @@ def plot_sinogram(
         grid.ravel(), projections[:, order][..., y], names, strict=False
     ):
         low, high = robust_limits(sinogram)
-        # Cells reach halfway to the neighbouring tilts, so that missing tilts show as broad ones.
+        # Cells reach halfway to the neighbouring tilts: a missing tilt shows as broad cells.
         shown = axes.pcolormesh(
             np.linspace(-half, half, sinogram.shape[1] + 1),
             cell_edges(tilts[order]),
@@ -196,17 +196,19 @@ def plot_response(
     residual_per_tilt: ArrayLike | None = None,
 ) -> Figure:
     """
-    Show how well the element maps explain the HAADF: measured against modelled, and the misfit at each tilt.
+    Show how well the element maps explain the HAADF.
+
+    On the left measured against modelled signal, on the right the misfit at each tilt.
 
     Parameters
     ----------
     measured, modelled : array_like (tilt, ...)
-        HAADF signal, in pixels or blocks, and what the maps times their response ratios give; NaN
-        is left out.
+        HAADF signal of pixels or blocks, and the sum of the maps times their response ratios; NaN
+        is ignored.
     tilts : array_like (tilt,)
         Degrees.
     r2 : float, optional
-        Of the fit; by default the centred R2 of the arrays.
+        R2 of the fit; by default the centred R2 of the arrays.
     residual_per_tilt : array_like (tilt,), optional
         Relative misfit |h - sum r p| / |h|; by default that of the arrays.
 
@@ -297,7 +299,7 @@ def plot_residuals(
     objective: ArrayLike | None = None,
 ) -> Figure:
     """
-    Show how the residuals of a reconstruction fall from iteration to iteration, and the objective of a regularised one.
+    Draw the relative residuals of a reconstruction, and the objective if it is regularised.
 
     Parameters
     ----------
@@ -307,8 +309,8 @@ def plot_residuals(
         Numbers of the iterations at which they were measured, ``volume.residuals["iteration"]``; by
         default 1, 2, and so on.
     objective : array_like (measurement,), optional
-        What a regularised method makes small, ``volume.residuals["objective"]``: drawn beside as
-        the part that is still above the last value.
+        Objective that a regularised method minimises, ``volume.residuals["objective"]``: its excess
+        over the last value is drawn in a second panel.
 
     Returns
     -------
@@ -363,7 +365,7 @@ def plot_residuals(
 
 
 def cell_edges(tilts: np.ndarray) -> np.ndarray:
-    """Return the edges of cells around ascending tilts, halfway between neighbours."""
+    """Return the cell edges of ascending tilts, halfway between neighbours."""
     if len(tilts) == 1:
         return tilts[0] + np.array([-0.5, 0.5])
     between = (tilts[1:] + tilts[:-1]) / 2

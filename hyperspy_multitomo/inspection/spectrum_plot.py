@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The figure of a summed spectrum and the fit behind the elemental maps."""
+"""The figure of a summed spectrum and of the fit from which the elemental maps are made."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plot_spectrum(
     lines: Mapping[str, float] | None = None,
 ) -> Figure:
     """
-    Show a summed spectrum, its fit and background, and what the fit leaves, in standard deviations.
+    Show a summed spectrum, its fit and background, and the residual in standard deviations.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def plot_spectrum(
     counts, fit, background : array_like (energy,)
         Summed counts, their fit (background included) and the background in it.
     lines : mapping of str to float, optional
-        Energy (keV) of each line to name.
+        Energy (keV) of each line to label.
 
     Returns
     -------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The figure that shows how the particle's threshold was chosen."""
+"""The figure of the edge-spread function, from which the particle's threshold is chosen."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ CURVE, THRESHOLD, FLAT = "#0072B2", "#D55E00", "#E69F00"
 
 def plot_threshold(curve: ThresholdCurve, unit: str = "") -> Figure:
     """
-    Show the volume above every level and its slope, with the flat run and the threshold at its centre.
+    Show the volume above every level, its slope, and the threshold in the middle of the plateau.
 
     Parameters
     ----------
     curve : ThresholdCurve
         From `hyperspy_multitomo.composition.particle.edge_spread.edge_spread`.
     unit : str, default ""
-        Of the levels, e.g. "g/cm³".
+        Unit of the levels, e.g. "g/cm³".
 
     Returns
     -------
@@ -48,7 +48,7 @@ def plot_threshold(curve: ThresholdCurve, unit: str = "") -> Figure:
     left, right = figure.subplots(1, 2, sharex=True)
     left.plot(curve.levels, 100 * curve.volumes, color=CURVE)
     left.set(ylabel="voxels above t, V(t) (%)", ylim=(0, None))
-    # Slopes far below both falls are empty levels, which would stretch the scale without end.
+    # Slopes far below those of both drops are empty levels, which would stretch the log scale.
     least = 1e-4 * curve.slopes.max()
     right.semilogy(curve.levels, np.maximum(100 * curve.slopes, 100 * least), color=CURVE)
     right.set(

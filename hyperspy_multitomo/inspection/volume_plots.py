@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Figures of volumes and compositions, drawn from plain arrays.
 
-Every function returns a `matplotlib.figure.Figure` that belongs to nobody else: save it, or show it
-in a notebook.
+Every function returns a new `matplotlib.figure.Figure`, which pyplot does not know: save it, or
+show it in a notebook.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from hyperspy_multitomo.inspection.picture import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# The axis of (z, x, y) that each plane cuts across.
+# The axis of (z, x, y) that is normal to each plane.
 PLANES = {"xy": 0, "xz": 2, "yz": 1}
 
 
@@ -44,7 +44,7 @@ def plot_slices(
     cmap: str = COLOUR_MAP,
 ) -> Figure:
     """
-    Show each channel in the three sections through one voxel, all to the same scale.
+    Show each channel in the three sections through one voxel, all at the same scale.
 
     The electrons come from the top of the sections with z upwards; the sections with y have it
     downwards, as images have.
@@ -60,11 +60,11 @@ def plot_slices(
     pixel_size : float, optional
         nm; without it the scale bars are in pixels.
     unit : str, default "counts per nm"
-        At the colour bars.
+        Label of the colour bars.
     limits : sequence of (float, float), optional
-        Of each channel's colours; by default robust limits of the whole volume.
+        Colour limits of each channel; by default robust limits of the whole volume.
     cmap : str, default "inferno"
-        A colour map, perceptually uniform for choice.
+        Colour map of matplotlib, preferably perceptually uniform.
 
     Returns
     -------
@@ -125,7 +125,9 @@ def plot_comparison(
     unit: str = "counts per nm",
 ) -> Figure:
     """
-    Show the same section of several reconstructions side by side, each element in the same colours throughout.
+    Show the same section of several reconstructions side by side.
+
+    Each element has the same colour scale in all reconstructions.
 
     Parameters
     ----------
@@ -135,13 +137,13 @@ def plot_comparison(
     names : sequence of str (channel,)
         One row each.
     plane : "xz", "xy" or "yz", default "xz"
-        xz is the plane across the tilt axis, in which the missing wedge shows.
+        xz is the plane normal to the tilt axis, in which the missing wedge shows.
     position : int, optional
-        Along the axis that `plane` lacks; by default the middle.
+        Index along the normal of `plane`; by default the middle.
     pixel_size : float, optional
         nm; without it the scale bars are in pixels.
     unit : str, default "counts per nm"
-        At the colour bars.
+        Label of the colour bars.
 
     Returns
     -------
@@ -155,7 +157,8 @@ def plot_comparison(
     Examples
     --------
     >>> import numpy as np
-    >>> figure = plot_comparison({"SIRT": np.ones((1, 8, 8, 2)), "HEBT": np.ones((1, 8, 8, 2))}, ["Au"])
+    >>> volume = np.ones((1, 8, 8, 2))
+    >>> figure = plot_comparison({"SIRT": volume, "HEBT": volume}, ["Au"])
     >>> [axes.get_title() for axes in figure.axes[:2]]
     ['SIRT', 'HEBT']
     """
@@ -209,9 +212,9 @@ def plot_composition(
     unit: str = "wt%",
 ) -> Figure:
     """
-    Show the middle sections of a composition and how often each percentage occurs in the particle.
+    Show the middle sections of a composition and the histogram of each element in the particle.
 
-    All channels are shown from 0 to 100 percent, and at last together, each in its own colour.
+    All channels are shown from 0 to 100 percent; the last row mixes them, each in its own colour.
 
     Parameters
     ----------
@@ -283,7 +286,7 @@ def plot_composition(
 
 
 def _section_grid(rows: int, shape: tuple[int, int, int], below: float = 0.0) -> np.ndarray:
-    """Return axes (row, 3) for the sections xy, xz and yz, all to one scale, and leave `below` inches for one more row."""
+    """Return axes (row, 3) for the sections xy, xz, yz at one scale, `below` inches left free."""
     z, x, y = shape
     widths = np.maximum([x, x, y], 0.12 * max(x, y))
     scale = PAGE_WIDTH * 0.80 / widths.sum()
@@ -304,7 +307,7 @@ def _draw_sections(
     cmap,
     pixel_size: float | None,
 ):
-    """Draw the sections xy, xz and yz of a volume (z, x, y) or (z, x, y, 3) through a voxel; return the last."""
+    """Draw the sections xy, xz and yz of a volume (z, x, y[, 3]); return the last one's artist."""
     for axes, plane in zip(axes_row, PLANES, strict=True):
         cut = section(volume, plane, position[PLANES[plane]])
         shown = show_image(
@@ -315,13 +318,13 @@ def _draw_sections(
 
 
 def section(volume: np.ndarray, plane: str, position: int) -> np.ndarray:
-    """Cut a volume (z, x, y, ...) as an image whose columns run along the plane's first axis and rows along its second."""
+    """Return a section of a volume (z, x, y, ...): columns along the plane's first axis."""
     cut = np.take(volume, position, axis=PLANES[plane])
     return np.swapaxes(cut, 0, 1) if plane == "xy" else cut
 
 
 def _particle_colours():
-    """Return viridis with grey for what lies outside the particle."""
+    """Return viridis with grey for voxels outside the particle."""
     from matplotlib import colormaps
 
     return colormaps["viridis"].with_extremes(bad="#d9dde1")

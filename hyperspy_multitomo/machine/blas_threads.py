@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Linear algebra on one thread: jobs that each take all cores for every product get into each other's way."""
+"""Linear algebra limited to one thread.
+
+Tasks that run side by side would otherwise each take all cores for every matrix product.
+"""
 
 from __future__ import annotations
 
@@ -10,62 +13,63 @@ from threading import Event, Lock, Thread
 __all__ = ["one_blas_thread"]
 
 _LOCK = Lock()
-_inside, _leave = 0, None
+_users = 0
+_release: Callable[[], None] | None = None
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """
-    Limit the linear algebra of the process to one thread, in a ``with`` block or, as a decorator, in a function.
+    Limit linear algebra to one thread, in a ``with`` block or as a decorator of a function.
 
-    The limit is one of the whole process: the first that comes in sets it, and the last that
-    leaves, of all threads, restores what there was. Where it cannot be set (no threadpoolctl, a
-    library that it does not know, a limit that somebody else holds), everything works without.
+    The limit holds for the whole process: the first thread to enter sets it, and the last to leave
+    restores the previous one. Where it cannot be set (no threadpoolctl, an unknown library, a limit
+    set elsewhere), everything runs without.
     """
-    global _inside, _leave
+    global _users, _release
     with _LOCK:
-        if _inside == 0:
-            _leave = _limited()
-        _inside += 1
+        if _users == 0:
+            _release = _set_limit()
+        _users += 1
     try:
         yield
     finally:
         with _LOCK:
-            _inside -= 1
-            if _inside == 0:
-                _leave()
+            _users -= 1
+            if _users == 0 and _release is not None:
+                _release()
 
 
-def _limited() -> Callable[[], None]:
-    """Set the limit; return what takes it off and returns when that is done."""
-    set_, done = Event(), Event()
-    # threadpoolctl lets no thread but the one that set a limit change it, and the first to come may
-    # be gone by then.
-    holder = Thread(target=_hold, args=(set_, done), daemon=True)
+def _set_limit() -> Callable[[], None]:
+    """Set the limit; return a function that removes it and waits until it is removed."""
+    limited, done = Event(), Event()
+    # threadpoolctl lets only the thread that set a limit remove it, and the first user's thread may
+    # have ended by then.
+    holder = Thread(target=_hold_limit, args=(limited, done), daemon=True)
     try:
         holder.start()
-        set_.wait()
+        limited.wait()
     except BaseException:
         done.set()
         raise
 
-    def leave() -> None:
+    def release() -> None:
         done.set()
         holder.join()
 
-    return leave
+    return release
 
 
-def _hold(set_: Event, done: Event) -> None:
-    """Hold the limit from one event to the other."""
+def _hold_limit(limited: Event, done: Event) -> None:
+    """Set the limit, say so by the first event, and remove it at the second."""
     try:
         # Limits hold for the libraries that are loaded, and SciPy has its own.
         import scipy.linalg  # noqa: F401
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(1, user_api="blas"):
-            set_.set()
+            limited.set()
             done.wait()
     except Exception:
-        # Faster or slower, and nothing else: the results do not depend on the number of threads.
-        set_.set()
+        # The number of threads changes the speed alone, not the results.
+        limited.set()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Numbers below the smallest normal float count as 0 where our numerics run: some processors take 100 cycles for each.
+"""Flush denormal floats to zero where our numerics run: some processors take 100 cycles for each.
 
-The mode is one of the thread, and a thread that is created under it has it for good. So no pool of
-others may be first created under it (HyperSpy's and dask's, a progress bar's monitor; that of BLAS
-is there since SciPy was imported), and what users pass is called without it. It is set and put back
-outside compiled code, across which a compiler may move arithmetic.
+The mode belongs to a thread, and a new thread inherits it for good. So other libraries' threads
+must not be created under it (HyperSpy's and dask's pools, a progress bar's monitor; the BLAS pool
+exists since SciPy was imported), and users' functions are called without it. It is set and reset
+outside of compiled code, because compilers may move arithmetic across the switch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ __all__ = ["denormals_flushed", "denormals_kept", "flush_denormals"]
 
 
 class _Register:
-    """Bits of the floating-point unit's control register, by C's `fegetenv` and `fesetenv`: `offset` bytes into their record."""
+    """Bits of the floating-point control register, through C's `fegetenv` and `fesetenv`.
+
+    `offset` is the place of the register in their record, in bytes.
+    """
 
     def __init__(self, offset: int, bits: int):
         library = ctypes.PyDLL(None)
@@ -28,23 +31,23 @@ class _Register:
         self._offset, self.bits = offset, bits
 
     def state(self) -> int:
-        """Return the bits of this thread."""
+        """Return the bits as set in this thread."""
         return self.swap(None)
 
-    def swap(self, wanted: int | None) -> int:
-        """Set the bits of this thread as wanted, None for as they are; return what they were."""
+    def swap(self, bits: int | None) -> int:
+        """Set the bits of this thread, unless None; return the previous ones."""
         record = ctypes.create_string_buffer(256)
         self._read(record)
         control = ctypes.c_uint32.from_buffer(record, self._offset)
         before = control.value & self.bits
-        if wanted is not None and before != wanted:
-            control.value = (control.value & ~self.bits) | wanted
+        if bits is not None and before != bits:
+            control.value = (control.value & ~self.bits) | bits
             self._write(record)
         return before
 
 
 class _WindowsRegister:
-    """The same on Windows."""
+    """The same on Windows, through `_controlfp`."""
 
     bits = 0x01000000
     _MASK = 0x03000000
@@ -53,22 +56,22 @@ class _WindowsRegister:
         self._control = ctypes.PyDLL("ucrtbase")._controlfp
 
     def state(self) -> int:
-        """Return the bits of this thread."""
+        """Return the bits as set in this thread."""
         return self._control(0, 0) & self._MASK
 
-    def swap(self, wanted: int) -> int:
-        """Set the bits of this thread as wanted; return what they were."""
+    def swap(self, bits: int) -> int:
+        """Set the bits of this thread; return the previous ones."""
         before = self.state()
-        self._control(wanted, self._MASK)
+        self._control(bits, self._MASK)
         return before
 
 
 def _register() -> _Register | _WindowsRegister | None:
-    """Return the register of this machine; None where it is not known, or does not do as it is told."""
+    """Return the register of this machine, or None where it is unknown or has no effect."""
     intel, arm = (
         platform.machine().lower() in names for names in (("x86_64", "amd64"), ("aarch64", "arm64"))
     )
-    # On x86 flush-to-zero and denormals-are-zero of MXCSR, on Arm the one bit of FPCR that is both.
+    # x86: flush-to-zero and denormals-are-zero of MXCSR; Arm: the one bit of FPCR that does both.
     places = {
         ("linux", "intel"): (28, 0x8040),
         ("darwin", "intel"): (4, 0x8040),
@@ -96,20 +99,19 @@ _REGISTER = _register() if sys.maxsize > 2**32 else None
 
 
 def flush_denormals() -> None:
-    """Let this thread take numbers below the smallest normal float for 0, for good: for the threads of our own pools."""
+    """Flush denormals to zero in this thread for good: for the threads of our own pools."""
     if _REGISTER is not None:
         _REGISTER.swap(_REGISTER.bits)
 
 
 @contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """Let this thread take numbers below the smallest normal float for 0, until the context or the decorated function is left."""
+    """Flush denormals to zero in this thread, inside a ``with`` block or a decorated function."""
     if _REGISTER is None:
         yield
         return
-    before = (
-        _REGISTER.state()
-    )  # read beforehand, so that no interrupt comes between setting the mode and `try`
+    # Read beforehand: an interrupt between setting the mode and `try` would leave it set.
+    before = _REGISTER.state()
     try:
         _REGISTER.swap(_REGISTER.bits)
         yield
@@ -118,7 +120,7 @@ def denormals_flushed() -> Iterator[None]:
 
 
 def denormals_kept(call: Callable | None) -> Callable | None:
-    """Return a function of the user's to be called under `denormals_flushed`, that runs without it; None for None."""
+    """Wrap a user's function to run without the mode of `denormals_flushed`; None for None."""
     if call is None or _REGISTER is None:
         return call
 

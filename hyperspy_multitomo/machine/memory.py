@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Memory, reckoned before a long run: how much there is, and an error where it will not do."""
+"""Available memory, and the error that is raised before a run that would need more."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> int | None:
-    """Return the bytes that this process may still take, or None where the system does not tell."""
-    known = [found for found in (_of_machine(), _of_container()) if found is not None]
+    """Return the bytes that this process can still allocate, or None if unknown."""
+    known = [size for size in (_of_machine(), _of_container()) if size is not None]
     return min(known, default=None)
 
 
 def check_memory(needed: int, what: str, remedy: str) -> None:
-    """Raise a MemoryError where fewer bytes are available than needed.
+    """Raise a MemoryError if fewer bytes are available than needed.
 
     Parameters
     ----------
     needed : int
         Bytes.
     what, remedy : str
-        What needs them, and what makes it need less, for the message.
+        What needs them, and how to need less, for the message.
     """
     available = available_memory()
     if available is not None and needed > available:
@@ -33,7 +33,7 @@ def check_memory(needed: int, what: str, remedy: str) -> None:
 
 
 def _of_machine() -> int | None:
-    """Return what the kernel can hand out without swapping."""
+    """Return the bytes that the kernel can allocate without swapping."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -51,7 +51,7 @@ def _of_other_systems() -> int | None:
 
 
 def _of_container() -> int | None:
-    """Return what the limit of a container leaves, cached files not counted."""
+    """Return the bytes left below the limit of a container; cached files count as free."""
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
         used = int((_CGROUP / "memory.current").read_text())

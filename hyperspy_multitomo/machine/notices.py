@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Warnings that point at the line of the user's program, however deep in the package their cause lies."""
+"""Warnings that point at the user's line, however deep in the package their cause lies."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Threads: a list of tasks, each a compiled call that does not hold the GIL, shared out to a fixed number of threads."""
+"""A fixed number of threads that run a list of tasks: compiled calls that release the GIL."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def thread_count(threads: int | None) -> int:
 
 
 class Workers:
-    """A fixed number of threads that run tasks, with denormals flushed; one thread is the caller's own.
+    """A fixed number of threads that run tasks, with denormals flushed to zero.
 
     Parameters
     ----------
     threads : int
-        Number of threads.
+        Number of threads; with 1 the tasks run in the caller's own.
     """
 
     def __init__(self, threads: int):
@@ -44,7 +44,7 @@ class Workers:
         )
 
     def run(self, call: Callable, tasks: Iterable[tuple]) -> None:
-        """Call `call(*task)` for every task and return when all are done; the first exception is raised here."""
+        """Run `call(*task)` for every task and wait for all; raise their first exception."""
         if self._pool is None:
             with denormals_flushed():
                 for task in tasks:
@@ -54,7 +54,7 @@ class Workers:
             pass
 
     def close(self) -> None:
-        """End the threads; what is run later is run by the caller's own."""
+        """End the threads; later tasks run in the caller's own."""
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
@@ -67,6 +67,9 @@ class Workers:
 
 
 def ranges(length: int, parts: int, unit: int, longest: int) -> list[tuple[int, int]]:
-    """Cut range(length) into about `parts` ranges (start, stop), whole units each and none longer than `longest`."""
+    """Split range(length) into about `parts` ranges (start, stop).
+
+    Their lengths are multiples of `unit`, but for the last, and `longest` at most.
+    """
     step = min(max(-(-length // (parts * unit)), 1) * unit, longest)
     return [(start, min(start + step, length)) for start in range(0, length, step)]

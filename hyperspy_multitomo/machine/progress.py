@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""HyperSpy's progress bar around long work, where the user wants one."""
+"""HyperSpy's progress bar, where the user wants one."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from contextlib import contextmanager
 def progress_bar(
     show: bool | Callable | None, description: str, total: int
 ) -> Iterator[Callable | None]:
-    """Give a function that moves a bar of `total` steps on by one, whatever it is called with; None where no bar is wanted.
+    """Yield a function that advances a bar of `total` steps by one; None where no bar is wanted.
 
-    `show` is None for HyperSpy's preference. An internal door, for panels: `show`, and so the
-    `show_progressbar` of the public methods, may be a callable instead, which is called after each
-    step in place of a bar. Iterative reconstructions in memory call it with the
-    `tomography.Iterate`, and a KeyboardInterrupt raised in it ends them, in any thread, as one by
-    the user does: the public method returns the last whole iterate and warns, and its history says
-    ``interrupted``. From work that has no iterates the interrupt goes through to the caller.
+    The function ignores its arguments. `show` is None for HyperSpy's preference.
+
+    For panels `show`, and so the `show_progressbar` of the public methods, may be a callable, which
+    is called after each step in place of the bar. Iterative reconstructions in memory call it with
+    the `tomography.Iterate`. A KeyboardInterrupt raised in it stops them, in any thread, as one by
+    the user does: the public method returns the last complete iterate with a warning, and its
+    history says ``interrupted``. Work without iterates passes the interrupt on to the caller.
 
     Examples
     --------
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
     >>> haadf = mt.TiltSeriesHAADF.from_images(np.ones((3, 2, 8)), tilts=[-40, 0, 40])
-    >>> volume = haadf.reconstruct_sirt(3, show_progressbar=lambda iterate: print(iterate.iteration))
+    >>> def show(iterate):
+    ...     print(iterate.iteration)
+    >>> volume = haadf.reconstruct_sirt(3, show_progressbar=show)
     1
     2
     3
@@ -39,14 +42,14 @@ def progress_bar(
 
 @contextmanager
 def progress_lines(show: bool | None, description: str) -> Iterator[Callable[[str], object] | None]:
-    """Give a function that says what was done last, for work whose length is not known; None where nothing is wanted."""
+    """Yield a function that shows a status line, for work of unknown length; None if not wanted."""
     with _bar(show, description, None) as bar:
 
-        def told(line: str) -> None:
+        def show_line(line: str) -> None:
             bar.set_postfix_str(line, refresh=False)
             bar.update(1)
 
-        yield None if bar is None else told
+        yield None if bar is None else show_line
 
 
 @contextmanager

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files and folders that are written whole or not at all: under a temporary name beside the target, then renamed."""
+"""Atomic writes: files and folders get a temporary name beside the target, then are renamed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 
-_FREE = 1 << 20  # bytes; with fewer free, what failed without saying why failed for want of room
+# Bytes: with fewer free, a write that failed without a reason failed because the disk is full.
+_FREE = 1 << 20
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -33,18 +34,19 @@ _in_use: set[str] = set()
 def save_atomically(
     write: Callable[[Path], object], path: str | os.PathLike, overwrite: bool | None = None
 ) -> Path:
-    """Call ``write(temporary_path)`` and rename the result to `path`; the previous file survives any failure.
+    """Call ``write(temporary_path)`` and rename the result to `path`.
+
+    The previous file survives any failure.
 
     Parameters
     ----------
     write : callable
-        Writes a file, or a folder such as a .zspy store, under the path that it is given (same
-        suffix as `path`).
+        Writes a file, or a folder such as a .zspy store, to the path in its argument, which has the
+        suffix of `path`.
     path : path-like
         The target.
     overwrite : bool, optional
-        True replaces an existing target once the new one is complete; otherwise an existing target
-        is an error.
+        True replaces an existing target once the new one is complete; else it is an error.
 
     Returns
     -------
@@ -77,12 +79,11 @@ def save_atomically(
 
 
 @contextmanager
-def replacing(path: Path, what: str = "", left: str = "") -> Iterator[Path]:
-    """Give a temporary name beside `path`; what is written there replaces `path` at the end, or is removed after a failure.
+def replacing(path: Path, what: str = "", remains: str = "") -> Iterator[Path]:
+    """Yield a temporary name beside `path`; the file written there replaces `path` at the end.
 
-    What processes left under temporary names of `path` that were killed while they wrote is removed
-    first. `what` and `left` are told in the error: what the file is, and what is left of the one
-    before.
+    After a failure it is removed. So is, at the start, what killed processes left under temporary
+    names of `path`. The error says `what` the file is, and what `remains` of the previous one.
 
     Raises
     ------
@@ -100,9 +101,9 @@ def replacing(path: Path, what: str = "", left: str = "") -> Iterator[Path]:
         yield temporary
         _rename(temporary, path, previous)
     except OSError as error:
-        said = _unwritten(error, path, what, left)
+        explained = _unwritten(error, path, what, remains)
         _remove(temporary)
-        raise said from error
+        raise explained from error
     except BaseException:
         _remove(temporary)
         raise
@@ -111,7 +112,7 @@ def replacing(path: Path, what: str = "", left: str = "") -> Iterator[Path]:
 
 
 def restore(path: Path) -> None:
-    """Give a folder its name back that lost it, as the process that was replacing it was killed between two renames."""
+    """Rename a folder back after the process replacing it was killed between the two renames."""
     if path.exists():
         return
     for left, kind in _leftovers(path):
@@ -122,79 +123,85 @@ def restore(path: Path) -> None:
 
 
 def file_part(name: str) -> str:
-    """Return a name as a part of a file name: what separates folders, controls or is forbidden on some system becomes ``_``.
+    """Return a name that can be part of a file name on any system.
+
+    Separators of folders, control characters and forbidden characters become ``_``.
 
     Examples
     --------
     >>> file_part("Au/Ag"), file_part("Fe L2,3")
     ('Au_Ag', 'Fe L2,3')
     """
-    kept = (
+    allowed = (
         char if char not in '/\\:*?"<>|' and unicodedata.category(char)[0] != "C" else "_"
         for char in str(name)
     )
     # File names have 255 bytes at most.
-    return "".join(kept)[:60].strip(" .") or "_"
+    return "".join(allowed)[:60].strip(" .") or "_"
 
 
-def _unwritten(error: OSError, path: Path, what: str, left: str) -> OSError:
-    """Return the error of a failed write with the name of the file, the reason, and what to do."""
+def _unwritten(error: OSError, path: Path, what: str, remains: str) -> OSError:
+    """Return the error of a failed write: the file, the reason, and a remedy."""
     number = error.errno
     if number is None and _is_full(path.parent):
         number = errno.ENOSPC  # NumPy's ``tofile`` gives no number
     elsewhere = (
         error.filename is not None and Path(os.fsdecode(error.filename)).parent != path.parent
     )
-    reason = _REASONS.get(number) or (str(error) if elsewhere else error.strerror) or str(error)
-    # A write that stopped short says so without a number: a limit, or a network disk that is full.
+    stated = None if number is None else _REASONS.get(number)
+    reason = stated or (str(error) if elsewhere else error.strerror) or str(error)
+    # A write that stopped short has no number: a limit, or a full network disk.
     room = number in _REASONS or number is None
     remedy = (
         _ROOM if room else "see that the folder is there and can be written to, or save elsewhere"
     )
     return OSError(
         number or errno.EIO,
-        f"{what}{path} could not be written ({reason}): {remedy}{left and '; '}{left}",
+        f"{what}{path} could not be written ({reason}): {remedy}{remains and '; '}{remains}",
     )
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what killed processes left under temporary names of `path`."""
+    """Remove the temporary files of `path` that killed processes left."""
     for left, _ in list(_leftovers(path)):
         _remove(left)
 
 
 def _leftovers(path: Path) -> Iterator[tuple[Path, str]]:
-    """Yield what no process writes any more under temporary names of `path`, and whether it is the previous content."""
+    """Yield the temporary files of `path` that no process writes any more.
+
+    With each comes ".previous" if it is the content before the last write, else "".
+    """
     stem, suffix = (re.escape(part) for part in (path.stem, path.suffix))
     pattern = re.compile(rf"\.{stem}\.([0-9a-f]{{16}})(\.previous)?{suffix}")
     with suppress(OSError), os.scandir(path.parent) as entries:
         for entry in entries:
-            found = pattern.fullmatch(entry.name)
-            if found and not _is_written(found[1]):
-                yield Path(entry.path), found[2] or ""
+            match = pattern.fullmatch(entry.name)
+            if match and not _is_written(match[1]):
+                yield Path(entry.path), match[2] or ""
 
 
 def _is_written(mark: str) -> bool:
-    """Return whether the process of a temporary name may still write; that of another machine may."""
+    """Return whether the process in a temporary name may still write; a foreign machine's may."""
     machine, process = mark[:4], int(mark[4:12], 16)
     if machine != _machine():
         return True
     if process == os.getpid():
         return mark in _in_use
     if os.name != "posix":
-        return True  # asking there would end the process
+        return True  # os.kill would end the process there
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except OSError:
-        pass  # another user's
+        pass  # the process of another user
     return True
 
 
 @cache
 def _machine() -> str:
-    """Return four digits for this machine, or this container, within which the numbers of processes mean something."""
+    """Return four digits for this machine or container, within which process numbers are unique."""
     names = socket.gethostname()
     with suppress(OSError, AttributeError):
         names += os.readlink("/proc/self/ns/pid")
@@ -202,13 +209,13 @@ def _machine() -> str:
 
 
 def _rename(temporary: Path, path: Path, previous: Path) -> None:
-    """Give `path` what is at `temporary`, in one step wherever the system can."""
+    """Rename `temporary` to `path`, in one step where the system can."""
     if not (path.is_dir() or (path.exists() and temporary.is_dir())):
         os.replace(temporary, path)
     elif _exchange(temporary, path):
         _remove(temporary)
     else:
-        # The old one is set aside and comes back if the second rename fails, or by `restore`.
+        # The old one is renamed back if the second rename fails, or later by `restore`.
         os.rename(path, previous)
         try:
             os.rename(temporary, path)

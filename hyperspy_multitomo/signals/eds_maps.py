@@ -152,7 +152,7 @@ def elemental_maps(
     }
     model = _METHODS[method](regions, found.energy, **settings)
     with progress_bar(
-        False if cubes.all_kept else show_progressbar, "mapping elements", len(cubes)
+        False if cubes.all_cached else show_progressbar, "mapping elements", len(cubes)
     ) as step:
         made = [stepped(model.maps(cube, tilt), step) for tilt, cube in enumerate(cubes)]
     maps = series_of_counts(class_of("TiltSeriesEDS"), spectra, found, made)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tilt series of known truth: phantoms and the microscope that images them."""
+"""Simulation: phantoms, and tilt series of them with known truth."""
 
 from hyperspy_multitomo.simulation.absorbed import absorbed_maps
 from hyperspy_multitomo.simulation.absorbing_phantoms import gold_shell, heavy_oxide

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""X-ray maps of a phantom that absorbs its own X-rays, traced ray by ray on a finer grid than that of the reconstruction."""
+"""X-ray maps with self-absorption, traced ray by ray on a finer grid than the reconstruction's."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ def absorbed_maps(
     threads: int | None = None,
 ) -> np.ndarray:
     """
-    Return the counts that are expected of a phantom in which X-rays are absorbed on their way to the detectors.
+    Return the expected counts of a phantom that absorbs X-rays on their way to the detectors.
 
-    From the centre of every fine voxel that emits, at every tilt, the ray to each detector is
-    followed exactly through the fine voxels; what leaves is projected along the beam and averaged
-    over the detector's pixels. It shares neither the grid nor the method with `ray_transmission`,
-    which corrects for absorption.
+    At every tilt the ray from the centre of each emitting fine voxel to each detector is traced
+    exactly through the fine voxels. The transmitted emission is projected along the beam and
+    averaged over the pixels of the maps. Neither grid nor method are those of `ray_transmission`,
+    which corrects for absorption, so that one can test the other.
 
     Parameters
     ----------
     phantom : Phantom
-        Its truth in g/cm^3 of each element, as of `gold_shell`, `heavy_oxide` and `yuan`. Elements
-        that it does not have absorb nothing. With few slices, what lies beyond the ends of the tilt
-        axis absorbs nothing either.
+        With the truth in g/cm^3 of each element, as `gold_shell`, `heavy_oxide` and `yuan` have it.
+        Only these elements absorb, and only inside the slices: nothing absorbs beyond the ends of
+        the tilt axis.
     detectors : XRayDetector, sequence, or "super-x"
-        See `detectors_from`. The phantom's counts are those of all of them together.
+        See `detectors_from`. The phantom's counts are those of all detectors together.
     tilts : array_like (tilt,), optional
         Degrees; by default the phantom's.
     lines : sequence of str or float, optional
-        Line of each channel (``"Al_Ka"``), or its energy in keV; by default the names of the
-        phantom's elements.
+        Line of each channel (``"Al_Ka"``), or its energy in keV; by default the phantom's
+        `elements`.
     oversampling : int, default 2
         Fine voxels along each edge of a voxel, in all three directions.
     progress : callable, optional
@@ -63,12 +63,12 @@ def absorbed_maps(
     Returns
     -------
     numpy.ndarray (channel, tilt, x, y), float32
-        Means, for `count` to draw Poisson counts from.
+        Mean counts, from which `count` draws Poisson counts.
 
     Raises
     ------
     ValueError
-        If the phantom's unit is another, or lines are missing or unknown.
+        If the phantom is not in g/cm^3, or lines are missing or unknown.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def absorbed_maps(
     detectors = detectors_from(detectors)
     weights = relative_weights(detectors)
     k, n = int(oversampling), phantom.size
-    densities = _fine(phantom, k)
+    densities = _cubic_voxels(phantom, k)
     attenuation = linear_attenuation(
         densities, attenuation_coefficients(phantom.elements, energies)
     )
@@ -123,8 +123,8 @@ def absorbed_maps(
     return maps
 
 
-def _fine(phantom: Phantom, factor: int) -> np.ndarray:
-    """Return the body on cubic voxels, `factor` of them along each edge of a voxel, (channel, z, x, y)."""
+def _cubic_voxels(phantom: Phantom, factor: int) -> np.ndarray:
+    """Return the body (channel, z, x, y) on cubes, `factor` along each edge of a voxel."""
     if phantom.slices == 1:
         return phantom.fine(factor).repeat(factor, axis=3)
     return replace(phantom, size=phantom.size * factor, slices=phantom.slices * factor).fine(1)

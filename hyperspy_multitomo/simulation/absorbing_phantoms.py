@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Particles that absorb their own X-rays: aluminium in a shell of gold, and oxygen in a heavy oxide."""
+"""Phantoms with strong self-absorption: aluminium in a gold shell, oxygen in a heavy oxide."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from hyperspy_multitomo.composition.cross_sections import emission, haadf
 from hyperspy_multitomo.composition.cross_sections.tables import atomic_weights
 from hyperspy_multitomo.simulation.specimen import Phantom
 
-EVERY_FIVE_DEGREES = np.arange(-70.0, 71.0, 5.0)
+TILTS = np.arange(-70.0, 71.0, 5.0)  # degrees
 BEAM_KEV = 200.0
 SOLID_ANGLE = 0.7  # sr
 HAADF_MRAD = (80.0, 200.0)
-# Atoms per barn of a path of 1 nm at 1 g/cm^3 and 1 g/mol: N_A x 1e-7 cm x 1e-24 cm^2.
+# Atoms per barn along a path of 1 nm at 1 g/cm^3 and 1 g/mol: N_A x 1e-7 cm x 1e-24 cm^2.
 ATOMS = 6.02214e-8
-#: Weight fractions of gold in the core and in the shell, and their densities by inverse mixing of
-#: 19.3 and 2.70 g/cm^3.
+#: Weight fractions of gold. Specific volumes add up: the densities follow from 19.3 g/cm^3 (Au) and
+#: 2.70 g/cm^3 (Al).
 GOLD_CORE, GOLD_SHELL = 0.10, 0.95
-#: Oxide: weight fraction of oxygen, density (g/cm^3).
+#: CeO2 and Ce2O3: weight fraction of oxygen, density (g/cm^3).
 CERIA, REDUCED = (0.1859, 7.22), (0.1462, 6.2)
 
 
 def gold_shell(size: int = 64, slices: int | None = None) -> Phantom:
     """
-    Return a particle of 300 nm with a core of 90 wt% aluminium in a shell of 95 wt% gold, which absorbs Al Ka.
+    Return an aluminium core in a gold shell, which absorbs Al Ka.
 
-    Spheres: the core has a diameter of 200 nm, its centre 15 nm off that of the particle: the shell
-    is 35 to 65 nm thick.
+    Two spheres: the particle has a diameter of 300 nm and a shell of 95 wt% gold; the core has
+    200 nm and 90 wt% aluminium. Its centre is 15 nm off, so that the shell is 35 to 65 nm thick.
 
     Parameters
     ----------
     size : int, default 64
-        Pixels across 400 nm; the same object is sampled whatever it is.
+        Pixels across 400 nm; the size of the object does not depend on it.
     slices : int, optional
         Pixels along the tilt axis, of the same size; by default `size`. With less than three
-        quarters of it the ends of the particle lie out of view.
+        quarters of `size` the ends of the particle are out of view.
 
     Returns
     -------
@@ -54,8 +54,8 @@ def gold_shell(size: int = 64, slices: int | None = None) -> Phantom:
 
     Notes
     -----
-    Counts by the package's own cross sections; the HAADF is of 80 to 200 mrad and linear, which no
-    real one is in so thick a particle.
+    The counts follow from the package's cross sections. The HAADF (80 to 200 mrad) is linear in the
+    thickness, which the HAADF of a real particle as thick as this one is not.
 
     Examples
     --------
@@ -78,15 +78,15 @@ def _gold_shell_body(x, z, y, aspect):
 
 def heavy_oxide(size: int = 64, slices: int | None = None) -> Phantom:
     """
-    Return a particle of CeO2 and a smaller one of Ce2O3 that touch, which absorb O Ka.
+    Return a particle of CeO2 touching a smaller one of Ce2O3; both absorb O Ka.
 
-    Ellipsoids, 200 x 180 x 190 nm (18.6 wt% O) and 110 x 120 x 110 nm (14.6 wt% O): absorption in
-    the large one hides what makes the small one different.
+    Ellipsoids of 200 x 180 x 190 nm (18.6 wt% O) and 110 x 120 x 110 nm (14.6 wt% O). Absorption
+    lowers the apparent oxygen of the large one towards that of the small one.
 
     Parameters
     ----------
     size : int, default 64
-        Pixels across 360 nm; the same object is sampled whatever it is.
+        Pixels across 360 nm; the size of the object does not depend on it.
     slices : int, optional
         Pixels along the tilt axis, of the same size; by default `size`.
 
@@ -114,15 +114,15 @@ def heavy_oxide(size: int = 64, slices: int | None = None) -> Phantom:
 
 def _heavy_oxide_body(x, z, y, aspect):
     y, half_width = y * aspect, 180.0  # nm
-    large = _inside(x, z, y, (-40, 0, 0), (100, 90, 95), half_width)
-    small = _inside(x, z, y, (105, 35, 15), (55, 60, 55), half_width) & ~large
+    large = _inside_ellipsoid(x, z, y, (-40, 0, 0), (100, 90, 95), half_width)
+    small = _inside_ellipsoid(x, z, y, (105, 35, 15), (55, 60, 55), half_width) & ~large
     oxygen = np.where(large, CERIA[0], REDUCED[0])
     density = np.where(large, CERIA[1], np.where(small, REDUCED[1], 0))
     return np.stack([oxygen * density, (1 - oxygen) * density]).astype(np.float32)
 
 
-def _inside(x, z, y, centre, half_axes, half_width):
-    """Return what lies in an ellipsoid; centre and half axes (x, z, y) in nm."""
+def _inside_ellipsoid(x, z, y, centre, half_axes, half_width):
+    """Return the mask of an ellipsoid; centre and half axes (x, z, y) in nm."""
     distances = (
         (value * half_width - c) / a
         for value, c, a in zip((x, z, y), centre, half_axes, strict=True)
@@ -154,8 +154,8 @@ def _phantom(
         size=size,
         slices=slices,
         pixel_size=field / size,
-        tilts=EVERY_FIVE_DEGREES,
-        haadf_tilts=EVERY_FIVE_DEGREES,
+        tilts=TILTS,
+        haadf_tilts=TILTS,
         counts_per_unit=electrons * SOLID_ANGLE / (4 * np.pi) * atoms * photons,
         haadf_per_unit=1e5 * atoms * scattered,
         blur=0.0,

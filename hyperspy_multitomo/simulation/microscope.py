@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the microscope records of a phantom: EDS maps and HAADF images, expected and counted."""
+"""Simulated acquisition of a phantom: expected EDS maps and HAADF images, and noisy ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from hyperspy_multitomo.simulation.specimen import Phantom
 from hyperspy_multitomo.tomography import TiltGeometry, projector
 
-# Fine voxels held at once: 256 MB of float32.
+# Fine voxels projected at once: 256 MB of float32. Limits the memory, changes no result.
 _BLOCK_VOXELS = 64_000_000
 
 
@@ -29,11 +29,11 @@ class SimulatedSeries:
     tilts, haadf_tilts : numpy.ndarray (tilt,)
         Degrees.
     expected_maps, expected_haadf : numpy.ndarray
-        The means of the above, before noise and blur; a background is in `expected_maps`.
+        Expectation values, before noise and blur; `expected_maps` includes the background.
     across, along : numpy.ndarray (tilt,)
         Displacements (px) of the object in the EDS maps, towards +x and +y.
     phantom : Phantom
-        What was imaged; its counts per unit include the dose.
+        The imaged phantom; its counts per unit include the dose.
     """
 
     maps: np.ndarray
@@ -63,7 +63,7 @@ class SimulatedSeries:
 
     @property
     def truth(self) -> np.ndarray:
-        """What reconstructions of the maps should give, EDS counts per nm of path, (channel, z, x, y)."""
+        """The ideal reconstruction, EDS counts per nm of path, (channel, z, x, y)."""
         return self.phantom.counts_per_nm
 
 
@@ -84,10 +84,10 @@ def simulate(
     seed: int | np.random.Generator | None = None,
 ) -> SimulatedSeries:
     """
-    Image a phantom at every tilt, on a finer grid than that of the reconstruction.
+    Simulate a tilt series of a phantom, on a finer grid than the reconstruction's.
 
-    Line integrals are taken through the fine grid and averaged over each detector pixel. EDS counts
-    are Poisson; smoothing, where a phantom has it, comes after the counting, as in the papers.
+    Line integrals through the fine grid are averaged over each pixel. EDS counts are Poisson. Where
+    a phantom has a blur, it follows the counting, as in the papers.
 
     Parameters
     ----------
@@ -98,11 +98,11 @@ def simulate(
     haadf_tilts : array_like (tilt,), optional
         Tilts of the HAADF images; by default `tilts` where these are given, else the phantom's.
     dose : float, default 1.0
-        EDS counts per count of the phantom's own setting. The HAADF keeps its dose.
+        Factor on the EDS counts of the phantom. The HAADF keeps its dose.
     oversampling : int, default 3
         Fine voxels and fine detector pixels along each edge of a voxel.
     background : float or array_like (channel,), default 0.0
-        Counts expected in every pixel whatever lies there, in addition to the specimen's.
+        Expected background counts of every pixel, in addition to the specimen's.
     gains : array_like (tilt,) or (channel, tilt), optional
         Factors on the specimen's EDS counts, such as live time or shadowing; by default 1.
     blur : float, optional
@@ -113,12 +113,12 @@ def simulate(
         HAADF signal. By default the phantom's.
     across, along : array_like (tilt,), optional
         Displacement, px, of the object in each recorded image towards +x (across the tilt axis) and
-        +y (along it, by linear interpolation); of both modalities, which have to share their tilts.
-        By default none.
+        +y (along it, by linear interpolation), the same in both modalities, which have to share
+        their tilts. By default 0.
     axis_offset : float, default 0.0
-        Pixels by which the tilt axis lies beyond the middle of the detector, towards +x.
+        Position of the tilt axis from the middle of the images, px, positive towards +x.
     seed : int, Generator or None, default None
-        Of the noise; None differs from call to call.
+        Seed of the noise; None gives a different one in each call.
 
     Returns
     -------
@@ -139,8 +139,9 @@ def simulate(
     >>> float(series.maps.sum()) == round(float(series.maps.sum()))
     True
     """
-    own_haadf_tilts = phantom.haadf_tilts if tilts is None else tilts
-    haadf_tilts = _row("haadf_tilts", own_haadf_tilts if haadf_tilts is None else haadf_tilts)
+    if haadf_tilts is None:
+        haadf_tilts = phantom.haadf_tilts if tilts is None else tilts
+    haadf_tilts = _row("haadf_tilts", haadf_tilts)
     tilts = _row("tilts", phantom.tilts if tilts is None else tilts)
     shared = np.array_equal(tilts, haadf_tilts)
     if not shared and (across is not None or along is not None):
@@ -185,7 +186,7 @@ def count(
     expected: ArrayLike, *, blur: float = 0.0, seed: int | np.random.Generator | None = None
 ) -> np.ndarray:
     """
-    Draw Poisson counts and smooth them along the detector, in this order.
+    Draw Poisson counts, then smooth them along x.
 
     Parameters
     ----------
@@ -194,12 +195,12 @@ def count(
     blur : float, default 0.0
         Standard deviation, px, of the Gaussian along x; 0 leaves whole counts.
     seed : int, Generator or None, default None
-        Of the noise.
+        Seed of the noise.
 
     Returns
     -------
     numpy.ndarray, float32
-        Of the shape of `expected`.
+        Same shape as `expected`.
 
     Raises
     ------
@@ -238,7 +239,7 @@ def _line_integrals(
     along: np.ndarray,
     axis_offset: float,
 ) -> np.ndarray:
-    """Return the phantom's unit x nm along each ray, averaged over each detector pixel, (channel, tilt, x, y)."""
+    """Return the pixels' mean line integrals (channel, tilt, x, y), the phantom's unit times nm."""
     n, channels = phantom.size, len(phantom.elements)
     fine_axis = factor * axis_offset
     geometry = TiltGeometry(

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Misaligned tilt series of known truth: a needle, a particle on a film, a lamella, projected exactly wherever they moved."""
+"""Misaligned tilt series of known truth: a needle, a particle on a film, a lamella.
+
+All are made of ellipsoids and films, whose projections are closed forms at any shift and rotation.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,16 @@ from hyperspy_multitomo.alignment.transform import Alignment
 __all__ = ["MisalignedSeries", "misaligned"]
 
 ELEMENTS = ("Al", "Cu")
-# HAADF signal per unit of path and density of each.
+# HAADF signal per unit of path (px) and density of each element.
 BRIGHTNESS = np.array([1.0, 2.5], np.float32)
-# Samples along each edge of a pixel.
+# Rays along each edge of a pixel, whose mean is the pixel's value.
 _OVERSAMPLING = 2
 
 
 @dataclass(frozen=True, eq=False)
 class MisalignedSeries:
     """
-    Images and maps of a specimen that moved from tilt to tilt, with the alignment that puts them right.
+    Images and maps of a specimen that moved from tilt to tilt, with the true alignment.
 
     Attributes
     ----------
@@ -31,7 +34,7 @@ class MisalignedSeries:
     maps : numpy.ndarray (element, tilt, x, y), float32
         Poisson counts.
     expected_haadf, expected_maps : numpy.ndarray
-        The means of the above.
+        Expectation values, without noise.
     tilts : numpy.ndarray (tilt,)
         Degrees.
     alignment : Alignment
@@ -51,7 +54,7 @@ class MisalignedSeries:
 
 @dataclass(frozen=True)
 class _Ellipsoid:
-    """Centre and half axes (x, z, y) in px, turned about y by `turn` (radians), with a density of each element."""
+    """Ellipsoid, rotated about y by `turn` (radians); centre and half axes (x, z, y) in px."""
 
     centre: tuple[float, float, float]
     half_axes: tuple[float, float, float]
@@ -59,7 +62,7 @@ class _Ellipsoid:
     densities: tuple[float, ...]
 
     def paths(self, tilt: float, u: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Return the length of the path at (u, y): across the projected tilt axis, and along it."""
+        """Return the path length, px, at u across and y along the projected tilt axis."""
         (x0, z0, y0), (a, b, c) = self.centre, self.half_axes
         width = np.hypot(a * np.cos(tilt - self.turn), b * np.sin(tilt - self.turn))
         inside = (
@@ -68,7 +71,7 @@ class _Ellipsoid:
         return 2 * a * b / width * np.sqrt(np.maximum(inside, 0))
 
     def box(self, tilt: float) -> np.ndarray:
-        """Return the range of u and that of y, (2, 2), beyond which there is nothing of it."""
+        """Return the bounding box of the projection: the ranges of u and y, (2, 2)."""
         (x0, z0, y0), (a, b, c) = self.centre, self.half_axes
         width = np.hypot(a * np.cos(tilt - self.turn), b * np.sin(tilt - self.turn))
         middle = x0 * np.cos(tilt) + z0 * np.sin(tilt)
@@ -77,18 +80,18 @@ class _Ellipsoid:
 
 @dataclass(frozen=True)
 class _Film:
-    """A film without end, of a thickness in px and an inclination (radians) about y."""
+    """An infinite film; thickness in px, inclination about y in radians."""
 
     thickness: float
     inclination: float
     densities: tuple[float, ...]
 
     def paths(self, tilt: float, u: np.ndarray, y: np.ndarray) -> float:
-        """Return the length of the path, the same everywhere."""
+        """Return the path length, px, which is the same everywhere."""
         return self.thickness / np.cos(tilt - self.inclination)
 
     def box(self, tilt: float) -> np.ndarray:
-        """Return ranges that hold any view."""
+        """Return ranges that contain any view."""
         return np.array([[-1e9, 1e9], [-1e9, 1e9]])
 
 
@@ -106,35 +109,36 @@ def misaligned(
     seed: int = 0,
 ) -> MisalignedSeries:
     """
-    Image a specimen whose stage jumps from tilt to tilt and whose tilt axis lies off centre and askew.
+    Simulate a series with random shifts at each tilt and an offset, rotated tilt axis.
 
-    Specimens are made of ellipsoids, whose projections are known exactly at any shift and rotation:
-    no interpolation stands between them and the images.
+    Specimens are made of ellipsoids, whose projections are closed forms at any shift and rotation:
+    nothing is interpolated.
 
     Parameters
     ----------
     specimen : {"particle", "needle", "lamella"}, default "particle"
-        A particle with grains on a thin film, all but the film in view; a needle along the tilt
-        axis with grains, longer than the view; or a lamella of grains, larger than the view on all
-        sides.
+        A particle with grains on a thin film, in view as a whole but for the film; a needle with
+        grains along the tilt axis, longer than the view; or a lamella of grains, larger than the
+        view on all sides.
     size : int, default 128
-        Pixels across the tilt axis; the specimen grows with it.
+        Pixels across the tilt axis; the specimen scales with it.
     height : int, optional
-        Pixels along the tilt axis; by default as many.
+        Pixels along the tilt axis; by default `size`.
     tilts : array_like (tilt,), optional
         Degrees; by default -70 to 70 in steps of 5.
     shift : float, default 10.0
-        Shifts in both directions are even between minus and plus this, px, less their mean.
+        Shifts in both directions are uniformly distributed between minus and plus this, px; their
+        mean is subtracted.
     axis_offset : float, default 4.0
-        Of the tilt axis from the middle of the aligned images, px.
+        Position of the tilt axis from the middle of the aligned images, px.
     rotation : float, default 2.0
-        In degrees, which the images need to be turned by to bring the tilt axis onto y.
+        Rotation of the images that brings the tilt axis onto y, degrees.
     counts : float, default 5.0
-        Expected at the brightest pixel of the maps.
+        Expected counts of the brightest pixel of the maps.
     noise : float, default 0.03
-        Standard deviation of the HAADF noise as a part of its largest value.
+        Standard deviation of the HAADF noise as a fraction of the largest HAADF signal.
     seed : int, default 0
-        Of the specimen, the shifts and the noise.
+        Seed of the specimen, the shifts and the noise.
 
     Returns
     -------
@@ -177,7 +181,7 @@ def misaligned(
 
 
 def _projections(bodies, truth: Alignment, shape: tuple[int, int]) -> np.ndarray:
-    """Return the elements' paths (element, tilt, x, y), each pixel the mean over its area."""
+    """Return the elements' density times path, (element, tilt, x, y), averaged over each pixel."""
     n = _OVERSAMPLING
     x, y = ((np.arange(side * n) + 0.5) / n - side / 2 for side in shape)
     angle = np.deg2rad(truth.rotation)
@@ -205,7 +209,10 @@ def _projections(bodies, truth: Alignment, shape: tuple[int, int]) -> np.ndarray
 
 
 def _particle(rng: np.random.Generator, scale: float) -> list:
-    """Return a particle of Al with a core of Cu off its centre, smaller grains, and a film of carbon, as dark as Al."""
+    """Return a particle of Al with an off-centre core of Cu, small grains, and a film.
+
+    The film stands for carbon: it has the HAADF signal of Al.
+    """
     bodies = [
         _ellipsoid((4, -3, 3), (30, 22, 26), 0.4, (1.0, 0.0), scale),
         _ellipsoid((10, 4, 8), (12, 9, 10), 1.0, (-0.4, 1.6), scale),
@@ -232,7 +239,7 @@ def _needle(rng: np.random.Generator, scale: float) -> list:
 
 
 def _lamella(rng: np.random.Generator, scale: float) -> list:
-    """Return a film of Al with grains of Cu and denser Al, larger than what is seen at any tilt up to 75 degrees."""
+    """Return a film of Al with grains of Cu and of denser Al, larger than the view up to 75°."""
     bodies: list = [_Film(24 * scale, 0.05, (0.5, 0.0))]
     for number in range(330):
         half_axes = np.minimum(rng.uniform(2.5, 9, 3), (9, 5, 9))

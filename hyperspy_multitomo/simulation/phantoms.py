@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The particles on which the published methods were tried, rebuilt from their descriptions."""
+"""The phantoms of the published methods, rebuilt from their descriptions."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from hyperspy_multitomo.simulation.shapes import (
     inside_ellipse,
     inside_polygon,
     inside_ripple,
-    turned,
+    rotated,
 )
 from hyperspy_multitomo.simulation.specimen import Phantom, line_integrals
 
-EVERY_FIVE_DEGREES = np.arange(-75.0, 76.0, 5.0)
+TILTS = np.arange(-75.0, 76.0, 5.0)  # degrees, of Zhong's and Yuan's phantoms
 
 
 def zhong(size: int = 512, slices: int = 1) -> Phantom:
     """
-    Return a gold particle in silver, both of unit density: the phantom of the HEBT paper.
+    Return a gold particle in silver, both of unit density, as in the HEBT paper.
 
     An octagon of silver with rounded corners (circumradius 0.36 of the width) around a rounded
     square of gold (half diagonal 0.24, turned by 20 degrees, off centre by 0.015 along x and -0.02
@@ -31,7 +31,7 @@ def zhong(size: int = 512, slices: int = 1) -> Phantom:
     Parameters
     ----------
     size : int, default 512
-        Pixels across; a pixel is 1 nm at 512, and the same object is sampled otherwise.
+        Pixels across 512 nm; the size of the object does not depend on it.
     slices : int, default 1
         Pixels along the tilt axis.
 
@@ -69,8 +69,8 @@ def zhong(size: int = 512, slices: int = 1) -> Phantom:
         size=size,
         slices=slices,
         pixel_size=pixel_size,
-        tilts=EVERY_FIVE_DEGREES,
-        haadf_tilts=EVERY_FIVE_DEGREES,
+        tilts=TILTS,
+        haadf_tilts=TILTS,
         counts_per_unit=np.array([1.88e-2, 2.4e-2]),
         haadf_per_unit=np.array([791.5, 471.5]),
         blur=3.4 / pixel_size,
@@ -81,23 +81,23 @@ def zhong(size: int = 512, slices: int = 1) -> Phantom:
 
 def _zhong_body(x, z, y):
     silver, gold = cap(y, 0.94, power=4), cap(y, 0.66, centre=0.05, power=4)
-    whole = inside_polygon(*turned(x, z, 11), 8, 0.72 * silver, 0.1035 * silver)
-    core = inside_polygon(*turned(x, z, 20 + 15 * y, (0.03, -0.04)), 4, 0.48 * gold, 0.025 * gold)
+    whole = inside_polygon(*rotated(x, z, 11), 8, 0.72 * silver, 0.1035 * silver)
+    core = inside_polygon(*rotated(x, z, 20 + 15 * y, (0.03, -0.04)), 4, 0.48 * gold, 0.025 * gold)
     return np.stack([core, whole & ~core]).astype(np.float32)
 
 
 def yuan(size: int = 97, slices: int = 1) -> Phantom:
     """
-    Return a core of 80 wt% gold in a shell of 80 wt% silver: the phantom with absolute cross sections.
+    Return a core of 80 wt% gold in a shell of 80 wt% silver, with absolute cross sections.
 
-    A disc of 54 nm radius (4 % three-fold ripple) holds a core of 28.5 nm (6 % four-fold), both
-    slightly off centre; ellipsoids along the tilt axis with several slices. Densities mix by volume
-    from 19.3 (Au) and 10.49 g/cm^3 (Ag).
+    A disc of 54 nm radius (4 % three-fold ripple) contains a core of 28.5 nm (6 % four-fold), both
+    slightly off centre; with several slices they are ellipsoids along the tilt axis. Specific
+    volumes add up: the densities follow from 19.3 g/cm^3 (Au) and 10.49 g/cm^3 (Ag).
 
     Parameters
     ----------
     size : int, default 97
-        Pixels across; a pixel is 1.5 nm at 97, and the same object is sampled otherwise.
+        Pixels across 145.5 nm; the size of the object does not depend on it.
     slices : int, default 1
         Pixels along the tilt axis.
 
@@ -105,8 +105,8 @@ def yuan(size: int = 97, slices: int = 1) -> Phantom:
     -------
     Phantom
         `truth` is the mass of each element per volume, g/cm^3. EDS: 0.03 of 3.121e8 electrons per
-        pixel on 0.7 sr, about 30 counts, smoothed by 1.2 nm. HAADF: 1e5 electrons, of which a
-        fiftieth of the elastically scattered are caught.
+        pixel on 0.7 sr, about 30 counts, smoothed by 1.2 nm. HAADF: 1e5 electrons per pixel; 2 % of
+        the elastically scattered ones are detected.
 
     Raises
     ------
@@ -115,8 +115,8 @@ def yuan(size: int = 97, slices: int = 1) -> Phantom:
 
     References
     ----------
-    Yuan et al. (2021), table 2 and the simulation of their silver-gold particle (composition from
-    EDS and HAADF by HEBT).
+    Y. Yuan et al., Ultramicroscopy 220 (2021) 113166, table 2 and the simulation of the silver-gold
+    particle.
 
     Examples
     --------
@@ -129,10 +129,9 @@ def yuan(size: int = 97, slices: int = 1) -> Phantom:
     pixel_size = 1.5 * 97 / size
     weight = np.array([196.967, 107.868])  # g/mol
     elastic = np.array([1.98e7, 9.90e6])  # barn, at 100 keV
-    detected = np.array(
-        [7.46e3 * 0.030 * 0.999, 2.44e3 * 0.057 * 0.816]
-    )  # barn, into the Au Ma and Ag La lines
-    # Atoms per barn of a path of 1 nm at 1 g/cm^3: N_A x 1e-7 cm x 1e-24 cm^2.
+    # Barn: ionisation x fluorescence yield x fraction in the line, of Au Ma and Ag La.
+    detected = np.array([7.46e3 * 0.030 * 0.999, 2.44e3 * 0.057 * 0.816])
+    # Atoms per barn along a path of 1 nm at 1 g/cm^3: N_A x 1e-7 cm x 1e-24 cm^2.
     atoms = 6.02214e-8 / weight
     return Phantom(
         name="Yuan",
@@ -141,8 +140,8 @@ def yuan(size: int = 97, slices: int = 1) -> Phantom:
         size=size,
         slices=slices,
         pixel_size=pixel_size,
-        tilts=EVERY_FIVE_DEGREES,
-        haadf_tilts=EVERY_FIVE_DEGREES,
+        tilts=TILTS,
+        haadf_tilts=TILTS,
         counts_per_unit=0.03 * 3.121e8 * 0.7 / (4 * np.pi) * atoms * detected,
         haadf_per_unit=1e5 * 0.02 * atoms * elastic,
         blur=1.2 / pixel_size,
@@ -155,10 +154,10 @@ def _yuan_body(x, z, y):
     half_width = 97 / 2  # px of 1.5 nm
     outer, inner = cap(y, 0.92), cap(y, 0.5, centre=0.04)
     particle = inside_ripple(
-        *turned(x, z, 15, (1.0 / half_width, -1.5 / half_width)), 36 / half_width * outer, 0.04, 3
+        *rotated(x, z, 15, (1.0 / half_width, -1.5 / half_width)), 36 / half_width * outer, 0.04, 3
     )
     core = inside_ripple(
-        *turned(x, z, 30, (3.5 / half_width, -4.0 / half_width)), 19 / half_width * inner, 0.06, 4
+        *rotated(x, z, 30, (3.5 / half_width, -4.0 / half_width)), 19 / half_width * inner, 0.06, 4
     )
     core_mass, shell_mass, none = (
         np.float32(_mixed_density(0.8)),
@@ -171,32 +170,32 @@ def _yuan_body(x, z, y):
 
 
 def _mixed_density(gold: float) -> tuple[float, float]:
-    """Return the masses of Au and Ag in a cm^3 of an alloy with the weight fraction `gold`, volumes adding up."""
+    """Return the g/cm^3 of Au and Ag in an alloy with the weight fraction `gold`."""
     density = 1 / (gold / 19.3 + (1 - gold) / 10.49)
     return gold * density, (1 - gold) * density
 
 
 def huber(size: int = 256, slices: int = 6) -> Phantom:
     """
-    Return an aluminium disc with grains of ytterbium and silicon, at very few counts: the phantom of the TGV paper's kind.
+    Return an aluminium disc with grains of Yb and Si at very few counts, after the TGV paper.
 
-    In the disc (radius 0.8 of the half width, its rim 0.06 wide): an ellipse that grades from Yb to
-    Si, an ellipse of Yb around some Si, Si that thins out from a centre, five small discs of Yb.
-    Turned by 1.5 degrees from slice to slice.
+    The disc (radius 0.8 of the half width, rim 0.06 wide) contains an ellipse that grades from Yb
+    to Si, an ellipse of Yb around some Si, a spot of Si that decreases from its centre, and five
+    small discs of Yb. The section is rotated by 1.5 degrees from slice to slice.
 
     Parameters
     ----------
     size : int, default 256
-        Pixels across, over 329 nm.
+        Pixels across 329 nm; the size of the object does not depend on it.
     slices : int, default 6
         Pixels along the tilt axis.
 
     Returns
     -------
     Phantom
-        `truth` is the mass of each element per volume, g/cm^3, by the volume that each fills. 36
-        tilts from 0 to 175 degrees; at their peak the sinograms hold 0.97 (Yb), 31 (Al) and 2.3
-        (Si) counts and 1.7e5 electrons of HAADF, which goes with Z^1.8/M.
+        `truth` is the mass of each element per volume, g/cm^3: its density times its volume
+        fraction. 36 tilts from 0 to 175 degrees. The sinograms have peaks of 0.97 (Yb), 31 (Al) and
+        2.3 (Si) counts and 1.7e5 electrons of HAADF, which is proportional to Z^1.8/M.
 
     Raises
     ------
@@ -237,13 +236,13 @@ def huber(size: int = 256, slices: int = 6) -> Phantom:
 
 
 def _huber_body(x, z, y, twist):
-    x, z = turned(x, z, twist * y)
+    x, z = rotated(x, z, twist * y)
     disc = np.clip((0.83 - np.hypot(x, z)) / 0.06, 0, 1)
-    along, across = turned(x, z, 30, (-0.30, 0.30))
+    along, across = rotated(x, z, 30, (-0.30, 0.30))
     graded = inside_ellipse(along, across, (0.30, 0.17))
     silicon = np.where(graded, np.clip(0.5 + along / 0.6, 0, 1), 0)
     ytterbium = np.where(graded, 1 - silicon, 0)
-    grain = inside_ellipse(*turned(x, z, -20, (0.32, 0.30)), (0.24, 0.16))
+    grain = inside_ellipse(*rotated(x, z, -20, (0.32, 0.30)), (0.24, 0.16))
     inclusion = inside_ellipse(x - 0.36, z - 0.28, (0.08, 0.08))
     ytterbium = ytterbium + (grain & ~inclusion)
     silicon = silicon + inclusion + np.clip(1 - np.hypot(x - 0.20, z + 0.35) / 0.26, 0, 1)
@@ -257,14 +256,14 @@ def _huber_body(x, z, y, twist):
 
 def schwartz(size: int = 128, slices: int = 1) -> Phantom:
     """
-    Return particles of CoO, CuO and gold, with far more HAADF than EDS projections: the phantom of fused tomography's kind.
+    Return particles of CoO, CuO and gold with few EDS tilts, after the fused-tomography paper.
 
-    Overlapping ellipsoids, one pair a core of CoO in CuO, with small gold particles on them.
+    Overlapping ellipsoids, of which one pair is a core of CoO in CuO, with small gold particles.
 
     Parameters
     ----------
     size : int, default 128
-        Pixels across; a pixel is 1 nm at 128, and the same object is sampled otherwise.
+        Pixels across 128 nm; the size of the object does not depend on it.
     slices : int, default 1
         Pixels along the tilt axis.
 
@@ -320,7 +319,7 @@ def _schwartz_body(x, z, y):
         if scale == 0:
             return np.zeros(np.broadcast_shapes(x.shape, z.shape), bool)
         return inside_ellipse(
-            *turned(x, z, degrees, centre), (half_axes[0] * scale, half_axes[1] * scale)
+            *rotated(x, z, degrees, centre), (half_axes[0] * scale, half_axes[1] * scale)
         )
 
     cobalt = ellipsoid((-0.30, 0.05), (0.34, 0.26), 25, -0.05, 0.75) | ellipsoid(
@@ -343,11 +342,14 @@ def _schwartz_body(x, z, y):
 
 
 def _scaled_to_peaks(body, tilts, haadf_tilts, peak_counts, peak_haadf, contrast, field):
-    """Return counts and HAADF per unit and nm that give the wanted peaks; `contrast` is the HAADF's, relative; `field` in nm."""
+    """Return counts and HAADF signal per unit and nm for the given peaks of the projections.
+
+    `contrast` is the relative HAADF signal of each channel, `field` the width in nm.
+    """
     half_width = field / 2
-    longest = line_integrals(body, tilts).max(axis=(1, 2)) * half_width
+    peaks = line_integrals(body, tilts).max(axis=(1, 2)) * half_width
     brightest = np.tensordot(contrast, line_integrals(body, haadf_tilts), 1).max() * half_width
-    return np.asarray(peak_counts) / longest, contrast * (peak_haadf / brightest)
+    return np.asarray(peak_counts) / peaks, contrast * (peak_haadf / brightest)
 
 
 def _check_sizes(size: int, slices: int) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Outlines of particles as functions of position, in fractions of the field's half width.
+"""Masks of simple outlines, in fractions of the field's half width.
 
-Each takes coordinates x and z that broadcast together and says, point by point, what is inside.
+The coordinates x and z broadcast together; the masks have their common shape.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 
-def turned(x: np.ndarray, z: np.ndarray, degrees: float, centre: tuple[float, float] = (0.0, 0.0)):
-    """Return the coordinates in a frame at `centre` whose x axis is turned by `degrees` from x towards z."""
+def rotated(x: np.ndarray, z: np.ndarray, degrees: float, centre: tuple[float, float] = (0.0, 0.0)):
+    """Return the coordinates in a frame at `centre`, rotated by `degrees` from x towards z."""
     angle = np.deg2rad(degrees)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     x, z = x - np.float32(centre[0]), z - np.float32(centre[1])
@@ -20,17 +20,17 @@ def turned(x: np.ndarray, z: np.ndarray, degrees: float, centre: tuple[float, fl
 def inside_polygon(
     x: np.ndarray, z: np.ndarray, sides: int, circumradius: float, corner: float
 ) -> np.ndarray:
-    """Return what lies inside a regular polygon with a vertex on +x and corners rounded by circles of radius `corner`.
+    """Return the mask of a regular polygon with a vertex on +x and rounded corners.
 
-    `circumradius` is that of the rounded outline: where it cuts the line from the centre through a
-    vertex.
+    `corner` is the radius of the rounded corners; `circumradius` is the distance of the rounded
+    outline from the centre, towards a vertex.
     """
     if corner >= circumradius:
         return x * x + z * z < circumradius**2
     sector = 2 * np.pi / sides
     inner = circumradius - corner
     apothem, half_side = inner * np.cos(sector / 2), inner * np.sin(sector / 2)
-    # The nearest side, seen with its middle on the first axis: one sector is enough by symmetry.
+    # By symmetry one sector is enough: the nearest side, with its middle on the first axis.
     angle = np.abs(np.arctan2(z, x) % sector - sector / 2)
     radius = np.hypot(x, z)
     across, along = radius * np.cos(angle) - apothem, radius * np.sin(angle) - half_side
@@ -40,12 +40,12 @@ def inside_polygon(
 def inside_ripple(
     x: np.ndarray, z: np.ndarray, radius: float, amplitude: float, fold: int
 ) -> np.ndarray:
-    """Return what lies inside a disc whose radius ripples `fold` times around by the fraction `amplitude`."""
+    """Return the mask of a disc whose radius varies `fold` times around by a relative amplitude."""
     if radius <= 0:
         return np.zeros(np.broadcast_shapes(np.shape(x), np.shape(z)), bool)
     distance = np.hypot(x, z)
     inside = distance < radius
-    # Angles are slow, and matter near the outline alone.
+    # The angle is slow to compute and matters only near the outline.
     near = np.abs(distance - radius) <= 1.001 * radius * abs(amplitude)
     x, z = (np.broadcast_to(values, near.shape)[near] for values in (x, z))
     inside[near] = distance[near] < radius * (1 + amplitude * np.cos(fold * np.arctan2(z, x)))
@@ -53,10 +53,13 @@ def inside_ripple(
 
 
 def inside_ellipse(x: np.ndarray, z: np.ndarray, half_axes: tuple[float, float]) -> np.ndarray:
-    """Return what lies inside an ellipse with the given half axes along x and z."""
+    """Return the mask of an ellipse with half axes along x and z."""
     return (x / half_axes[0]) ** 2 + (z / half_axes[1]) ** 2 < 1
 
 
 def cap(y: float, half_length: float, centre: float = 0.0, power: float = 2.0) -> float:
-    """Return the size of a section at y relative to the widest: a superellipse (power 2: an ellipsoid), 0 beyond its ends."""
+    """Return the relative size of the section at y of a superellipsoid, 0 beyond its ends.
+
+    With `power` 2 it is an ellipsoid.
+    """
     return max(0.0, 1.0 - abs((y - centre) / half_length) ** power) ** (1.0 / power)

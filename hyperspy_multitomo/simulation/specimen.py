@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A phantom: a body known at every point, and what a microscope's detectors get from each unit of it."""
+"""A phantom: a body known at every point, and the signals per unit of it."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ import numpy as np
 
 from hyperspy_multitomo.machine.parallel import Workers, thread_count
 
-# Points along each edge of a voxel whose mean is the truth there: outlines are then right to 1/16
-# of a voxel.
+# Points along each edge of a voxel, whose mean is the truth of the voxel: outlines are then
+# accurate to 1/16 of a voxel.
 TRUTH_OVERSAMPLING = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
     """
-    A body of known composition with what is needed to simulate its tilt series.
+    A body of known composition, with the settings that simulate its tilt series.
 
-    The same object of the same physical size is sampled whatever `size` is; along the tilt axis it
-    fills `slices`.
+    Its physical size does not depend on `size`; along the tilt axis it fills `slices`.
 
     Attributes
     ----------
     name : str
-        Whose phantom it resembles.
+        First author of the paper that the phantom follows.
     elements : tuple of str
         Names of the channels.
     unit : str
@@ -39,22 +38,22 @@ class Phantom:
     pixel_size : float
         nm.
     tilts : numpy.ndarray (tilt,)
-        Of the EDS series, degrees.
+        Tilts of the EDS series, degrees.
     haadf_tilts : numpy.ndarray (tilt,)
-        Of the HAADF series, degrees.
+        Tilts of the HAADF series, degrees.
     counts_per_unit : numpy.ndarray (channel,)
         s_e, EDS counts per unit of `truth` and nm of path.
     haadf_per_unit : numpy.ndarray (channel,)
         z_e, HAADF signal per unit of `truth` and nm of path.
     blur : float
-        Standard deviation, in px, of the Gaussian along the detector that smooths the EDS maps
-        after the counting.
+        Standard deviation, px, of the Gaussian along x that smooths the EDS maps after the
+        counting.
     haadf_noise : "none" or "poisson"
-        Whether the HAADF is counted (its unit is then the electron) or free of noise.
+        Poisson noise (the HAADF unit is then the electron), or none.
     body : callable
         ``body(x, z, y)`` gives (channel, z, x), in `unit`, at points in fractions of the half width
         (-1..1): x of shape (1, x), z of shape (z, 1), y a number. Several threads call it at once,
-        with denormal floats taken for 0.
+        with denormal floats flushed to 0.
     """
 
     name: str
@@ -119,7 +118,7 @@ class Phantom:
 
     @cached_property
     def truth(self) -> np.ndarray:
-        """The body on the reconstruction's grid, (channel, z, x, y) float32 in `unit`: the mean over each voxel."""
+        """Mean of the body over each voxel of the reconstruction's grid, (channel, z, x, y)."""
         n, k = self.size, TRUTH_OVERSAMPLING
         sampled = self.fine(k).reshape(len(self.elements), n, k, n, k, self.slices)
         truth = sampled.mean(axis=(2, 4), dtype=np.float32)
@@ -128,7 +127,7 @@ class Phantom:
 
     @property
     def counts_per_nm(self) -> np.ndarray:
-        """The truth in EDS counts per nm of path, (channel, z, x, y): what a reconstruction of the maps should give."""
+        """The ideal reconstruction of the maps, EDS counts per nm of path, (channel, z, x, y)."""
         return self.truth * self.counts_per_unit.astype(np.float32)[:, None, None, None]
 
     @property
@@ -139,7 +138,7 @@ class Phantom:
 
 def line_integrals(body: Callable, tilts: np.ndarray, samples: int = 192) -> np.ndarray:
     """
-    Integrate a body's middle section along the rays themselves, without a grid of voxels in between.
+    Integrate the middle section of a body along rays, without a voxel grid.
 
     Parameters
     ----------
@@ -153,7 +152,7 @@ def line_integrals(body: Callable, tilts: np.ndarray, samples: int = 192) -> np.
     Returns
     -------
     numpy.ndarray (channel, tilt, x)
-        In the body's unit times the half width of the field; over the centres of the rays.
+        The body's unit times the half width of the field, at the centres of the rays.
     """
     points = _unit_points(samples)
     u, w = points[None, :], points[:, None]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""EDS spectrum images drawn photon by photon from maps of expected counts."""
+"""EDS spectrum images, drawn photon by photon from maps of expected counts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def spectra(
     seed: int | np.random.Generator | None = None,
 ) -> np.ndarray:
     """
-    Draw a spectrum for every pixel: Gaussian lines of each element on bremsstrahlung, Poisson counts throughout.
+    Draw Poisson spectra for every pixel: Gaussian lines of each element on bremsstrahlung.
 
     Parameters
     ----------
@@ -36,16 +36,16 @@ def spectra(
     energies : array_like (energy,), optional
         Centres of the channels, keV, evenly spaced and ascending; by default 1024 of 20 eV from 0.
     lines : mapping of str to str, optional
-        Main line of each element whose default (`acquisition.eds.xray_lines.line_of`) is not wanted:
-        ``{"Au": "Au_Ma"}``.
+        Main line of elements that should not have the default one, ``{"Au": "Au_Ma"}``. The default
+        is that of `acquisition.eds.xray_lines.line_of`.
     beam_energy : float, default 200.0
         keV.
     resolution : float, default 130.0
         Full width at half maximum of Mn Ka, eV.
     continuum : float, default 1.0
-        Counts of bremsstrahlung over all energies for every count in the main lines.
+        Bremsstrahlung counts, over all energies, per count in the main lines.
     seed : int, Generator or None, default None
-        Of the noise.
+        Seed of the noise.
 
     Returns
     -------
@@ -59,9 +59,8 @@ def spectra(
 
     Notes
     -----
-    An element's other families have main lines as strong as the one that stands for it, which no
-    real element has. The continuum follows Kramers' law, (E0 - E) / E, behind a window that takes
-    away the softest X-rays.
+    All families of an element have main lines of equal strength, unlike those of real elements. The
+    continuum follows Kramers' law, (E0 - E) / E, behind a window that absorbs the softest X-rays.
 
     Examples
     --------
@@ -104,12 +103,14 @@ def spectra(
     rng = np.random.default_rng(seed)
     images = np.empty((*expected.shape[1:], energies.size), np.uint16)
     for t in range(expected.shape[1]):
-        images[t] = _draw(means[:, t], shapes, rng)
+        images[t] = _draw_photons(means[:, t], shapes, rng)
     return images
 
 
-def _draw(means: np.ndarray, shapes: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """Draw the photons of one tilt, (x, y, energy); the work goes with their number, not with that of the channels."""
+def _draw_photons(
+    means: np.ndarray, shapes: list[np.ndarray], rng: np.random.Generator
+) -> np.ndarray:
+    """Draw the photons of one tilt, (x, y, energy), at a cost proportional to their number."""
     size = shapes[0].size
     image = np.zeros(means[0].size * size, np.uint16)
     for mean, shape in zip(means, shapes, strict=True):
@@ -153,8 +154,8 @@ def _element_shape(
 def _bremsstrahlung(energies: np.ndarray, beam_energy: float) -> np.ndarray:
     """Return Kramers' continuum behind a thin window, of unit sum."""
     positive = np.maximum(energies, 1e-3)
-    # The window lets through half of the X-rays of 0.35 keV and next to none of 0.2 keV; absorption
-    # falls with the cube of E.
+    # The window transmits half of the X-rays at 0.35 keV and 2 % at 0.2 keV; its absorption
+    # decreases with the cube of E, to less than 3 % above 1 keV.
     shape = (
         np.clip(beam_energy - energies, 0, None)
         / positive

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Panels in Jupyter: small state objects that call the public methods, and views of them. Nothing here computes."""
+"""Panels in Jupyter: state objects that call the public methods, and their views."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The state of the alignment panel: an alignment that is measured, turned by hand, looked at in one slice, and then attached."""
+"""State of the alignment panel: measure, correct by hand, check in one slice, attach."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from hyperspy_multitomo.signals.methods.aligning import (
     alignment_images,
     modalities_of,
 )
-from hyperspy_multitomo.widgets.display import in_words
-from hyperspy_multitomo.widgets.panel import Job, Panel, held, said
+from hyperspy_multitomo.widgets.display import series_description
+from hyperspy_multitomo.widgets.panel import Panel, TaskControl, error_text, signal_trait
 from hyperspy_multitomo.widgets.pictures import png
 
-# Methods that go on from an alignment; the others begin from nothing.
-_GO_ON = ("projection_matching", "refine", "tilt_axis")
-# Methods in which maps decide together with the images.
-_WITH_MAPS = ("auto", "refine")
-_MARK = (1.0, 0.85, 0.0)
-# Share of the width of a sinogram that a mark takes.
-_WIDTH = 0.03
-# Images wider than this, px, begin with half as many iterations.
-_FAST = 256
+# Methods that refine an alignment; the others start from none.
+_REFINING_METHODS = ("projection_matching", "refine", "tilt_axis")
+# Methods that use the maps together with the images.
+_JOINT_METHODS = ("auto", "refine")
+_MARK_COLOUR = (1.0, 0.85, 0.0)
+# Width of the marks of the edited tilt, as a fraction of the width of a sinogram.
+_MARK_WIDTH = 0.03
+# Images wider than this, px, start with half as many iterations, to keep the preview fast.
+_SMALL = 256
 
 
 @add_gui_method(toolkey="hyperspy_multitomo.alignment")
 class AlignmentPanel(Panel):
     """
-    Align a series: measure, correct by hand, look at one slice, attach.
+    Align a series: measure, correct by hand, check in one slice, attach.
 
     Parameters
     ----------
     series : TiltSeriesHAADF, TiltSeriesEDS or TiltSeriesEELS
-        It keeps what it has until `apply`.
+        Unchanged until `apply`.
     alignment : Alignment, optional
-        To begin from, of the same field of view; by default the attached one.
+        Initial alignment, of the same field of view; by default the attached one.
     maps : TiltSeriesEDS or TiltSeriesEELS, optional
-        Maps to which the alignment is attached as well; with the methods auto and refine they
-        decide together with the images.
+        Maps to which the alignment is attached as well. The methods auto and refine use them
+        together with the images.
     orientation, interpolate
-        As for ``series.align``, how a given `alignment` is converted.
+        As in ``series.align``: conversion of `alignment`.
     **traits
         Values of the controls, such as ``method="refine"``.
     """
 
     method = t.Enum(
         *METHODS,
-        desc="How to measure the alignment: auto suits most specimens, refine goes on from what is shown.",
+        desc="Method of the alignment: auto suits most specimens, refine improves the present one.",
     )
     y = t.Range(
         low=0, high="last_y", value=0, desc="The slice across the tilt axis that the pictures show."
@@ -63,15 +63,21 @@ class AlignmentPanel(Panel):
         1,
         50,
         10,
-        desc="Iterations of SIRT for the slice that is shown; more show finer detail and take longer.",
+        desc="SIRT iterations of the slice that is shown; more show finer detail and take longer.",
     )
     axis_offset = t.Range(
-        low="lowest_x", high="highest_x", value=0.0,
-        desc="Where the tilt axis lies, from the middle of the images towards larger x; a wrong one bends points into arcs.",
-    )  # fmt: skip
+        low="lowest_x",
+        high="highest_x",
+        value=0.0,
+        desc="Tilt axis from the middle of the images, positive towards larger x; "
+        "a wrong one bends points into arcs.",
+    )
     rotation = t.Range(
-        -180.0, 180.0, 0.0, desc="In-plane rotation that puts the tilt axis along y, positive from +x towards +y."
-    )  # fmt: skip
+        -180.0,
+        180.0,
+        0.0,
+        desc="In-plane rotation that puts the tilt axis along y, positive from +x towards +y.",
+    )
     tilt = t.Range(
         low=0,
         high="last_tilt",
@@ -79,32 +85,36 @@ class AlignmentPanel(Panel):
         desc="The image whose shifts are edited; ticks mark it in the sinograms.",
     )
     across = t.Range(
-        low="lowest_x", high="highest_x", value=0.0,
-        desc="What is added to x at this tilt to put the object in place; at most half the width of the images.",
-    )  # fmt: skip
+        low="lowest_x",
+        high="highest_x",
+        value=0.0,
+        desc="Shift that aligns this tilt, added to x; at most half the width of the images.",
+    )
     along = t.Range(
-        low="lowest_y", high="highest_y", value=0.0,
-        desc="What is added to y at this tilt to put the object in place; at most half the height of the images.",
-    )  # fmt: skip
+        low="lowest_y",
+        high="highest_y",
+        value=0.0,
+        desc="Shift that aligns this tilt, added to y; at most half the height of the images.",
+    )
 
-    #: What is looked at and edited; `apply` attaches it.
+    #: The alignment that is shown and edited; `apply` attaches it.
     alignment = t.Instance(Alignment, comparison_mode=t.ComparisonMode.identity)
-    #: What the alignment is attached to besides the series, or nothing.
-    maps = held("The maps of the same field of view.")
+    #: The maps to which `apply` attaches the alignment besides the series, or None.
+    maps = signal_trait("The maps of the same field of view.")
     result = t.Instance(
         Alignment,
         comparison_mode=t.ComparisonMode.identity,
         desc="The alignment that was attached last.",
     )
     lacking = t.Property(t.Str, observe="alignment")
-    undoable = t.Bool(False, desc="Whether there is a change to take back.")
-    summary = t.Str(desc="Figures of the alignment and of the slice that is shown.")
+    undoable = t.Bool(False, desc="Whether there is a change to undo.")
+    summary = t.Str(desc="Axis, rotation and residual of the slice that is shown.")
 
     recorded_picture = t.Bytes(desc="The slice's projections against the tilt, as recorded.")
     aligned_picture = t.Bytes(desc="The same, aligned, with the tilt axis in the middle.")
     reprojection_picture = t.Bytes(desc="Projections of the reconstructed slice.")
     difference_picture = t.Bytes(
-        desc="Aligned projections less those of the reconstruction: red too bright, blue too dark."
+        desc="Aligned projections minus those of the reconstruction: red positive, blue negative."
     )
     slice_picture = t.Bytes(desc="The slice, reconstructed from the aligned projections.")
     overlay_picture = t.Bytes(desc="The image at the chosen tilt over its neighbour, aligned.")
@@ -114,8 +124,15 @@ class AlignmentPanel(Panel):
     lowest_x, highest_x = t.Float, t.Float
     lowest_y, highest_y = t.Float, t.Float
 
-    _series, _images, _shown, _solved, _nothing, _before = t.Any, t.Any, t.Any, t.Any, t.Any, t.List
-    _following = t.Bool(False)
+    _series, _images, _preview, _slice_results, _placeholder, _undo_stack = (
+        t.Any,
+        t.Any,
+        t.Any,
+        t.Any,
+        t.Any,
+        t.List,
+    )
+    _updating_controls = t.Bool(False)
 
     def __init__(
         self, series, alignment=None, *, maps=None, orientation="same", interpolate=False, **traits
@@ -128,102 +145,109 @@ class AlignmentPanel(Panel):
         self.trait_set(
             lowest_x=-width / 2, highest_x=width / 2, lowest_y=-height / 2, highest_y=height / 2
         )
-        self._shown = _alone(series, self._images)
+        self._preview = _image_series(series, self._images)
         if alignment is not None:
             alignment = alignment_for(series, alignment, orientation, interpolate)
         else:
             alignment = series.alignment
         if alignment is None:
-            # Not to be attached: nobody has measured or set it.
-            alignment = self._nothing = self._none()
+            # A placeholder that `apply` refuses: neither measured nor set by hand.
+            alignment = self._placeholder = self._identity()
         self.alignment = alignment
-        self.trait_set(y=height // 2, tilt=count // 2, iterations=10 if width <= _FAST else 5)
+        self.trait_set(y=height // 2, tilt=count // 2, iterations=10 if width <= _SMALL else 5)
         self.trait_set(**traits)
-        self._follow()
+        self._update_controls()
         self.observe(self._edited, ["axis_offset", "rotation", "across", "along"])
-        self.observe(lambda event: self._follow(), "tilt")
+        self.observe(lambda event: self._update_controls(), "tilt")
         self.observe(lambda event: self.draw(), ["y", "iterations", "tilt", "alignment"])
         self.draw()
 
     @property
     def tilts(self) -> np.ndarray:
         """Tilts of the series, degrees."""
-        return self._shown.tilts
+        return self._preview.tilts
 
     def align(self) -> None:
-        """Measure by `method`, as ``series.align(method=...)`` does; what is attached stays until `apply`."""
+        """Measure the alignment as ``series.align(method=...)`` does, without attaching it."""
         method = self.method
-        start = self.alignment if method in _GO_ON and self.alignment != self._none() else None
-        maps = self.maps if method in _WITH_MAPS else None
+        start = (
+            self.alignment
+            if method in _REFINING_METHODS and self.alignment != self._identity()
+            else None
+        )
+        maps = self.maps if method in _JOINT_METHODS else None
         by = " by the images alone" if self.maps is not maps else ""
         self.message = "Aligning ..."
 
-        def work(job: Job) -> Alignment:
+        def work(task: TaskControl) -> Alignment:
             stages = []
 
-            def told(line: str) -> None:
+            def report(line: str) -> None:
                 stages.append(line)
-                job.step(1 - 0.6 ** len(stages), line)
+                task.step(1 - 0.6 ** len(stages), line)
 
             others = modalities_of(self._series, maps) if maps is not None else []
-            found = measure(
-                self._images, self.tilts, method, start=start, others=others, progress=told
+            result = measure(
+                self._images, self.tilts, method, start=start, others=others, progress=report
             )
-            job.step(0.95)
-            return replace(found, pixel_size=self._series.pixel_size)
+            task.step(0.95)
+            return replace(result, pixel_size=self._series.pixel_size)
 
-        def then(found: Alignment) -> None:
-            self._change(found)
+        def then(result: Alignment) -> None:
+            self._change(result)
             self.message = f"Aligned{by}. Apply attaches it to {self._targets()}."
 
         self.start(work, then)
 
     def undo(self) -> None:
-        """Take back the last change."""
-        if not self._before:
+        """Undo the last change."""
+        if not self._undo_stack:
             self.message = "There is nothing to take back."
             return
         self.message = ""
-        self.alignment = self._before.pop()
-        self.undoable = bool(self._before)
-        self._follow()
+        self.alignment = self._undo_stack.pop()
+        self.undoable = bool(self._undo_stack)
+        self._update_controls()
 
     def apply(self) -> None:
-        """Attach the alignment: ``series.align(alignment)``, and the same on the maps where there are any.
+        """Attach the alignment to the series and, if there are any, to the maps.
 
-        Where there is none yet, or one is being measured, nothing happens but that the message says
-        so.
+        If there is none yet, or one is being measured, only the message changes.
         """
         if words := self.hindrance():
             self.message = words
             return
         try:
-            # The maps may refuse it; then the series keeps what it has.
+            # The maps first: if they refuse the alignment, the series stays unchanged too.
             if self.maps is not None:
                 self.maps.align(self.alignment)
             self._series.align(self.alignment)
         except ValueError as error:
-            self.message = said(error)
+            self.message = error_text(error)
             return
         self.message = f"Attached to {self._targets()}."
         self.result = self.alignment
 
     def _get_lacking(self) -> str:
-        if self.alignment is not self._nothing:
+        if self.alignment is not self._placeholder:
             return ""
-        return "There is no alignment to attach yet: press Align, or set axis, rotation or shifts by hand."
+        return (
+            "There is no alignment to attach yet: press Align, or set axis, rotation or shifts by "
+            "hand."
+        )
 
     def _targets(self) -> str:
-        """Return in words what the alignment is attached to."""
-        return " and ".join(in_words(one) for one in (self._series, self.maps) if one is not None)
+        """Return the description of the series to which the alignment is attached."""
+        targets = [self._series] if self.maps is None else [self._series, self.maps]
+        return " and ".join(series_description(series) for series in targets)
 
     def draw(self) -> None:
-        """Draw all pictures anew."""
+        """Redraw all pictures."""
         if not self.closed:
             self.refresh(self._draw)
 
     def aligned_slice(self):
-        """Return the shown slice as an aligned series of one row, from the rows that it needs."""
+        """Return the shown slice as an aligned series of one row; only the rows needed are read."""
         alignment, y = self.alignment, self.y
         _, width, height = self._images.shape
         angle = np.deg2rad(alignment.rotation)
@@ -239,8 +263,8 @@ class AlignmentPanel(Panel):
         if alignment.drift is not None:
             reach += np.abs(alignment.drift).max() * max(width, height)
         low, high = max(0, int(y - reach) - 2), min(height, int(np.ceil(y + reach)) + 3)
-        self._shown.alignment = alignment
-        return self._shown.isig[:, low:high].aligned().isig[:, y - low : y - low + 1]
+        self._preview.alignment = alignment
+        return self._preview.isig[:, low:high].aligned().isig[:, y - low : y - low + 1]
 
     def _draw(self) -> None:
         alignment, y, tilt = self.alignment, self.y, self.tilt
@@ -249,35 +273,35 @@ class AlignmentPanel(Panel):
         most = max(0.25 * (limits[1] - limits[0]), 1e-12)
         self.recorded_picture = self._sinogram(recorded, limits, "gray", tilt)
         self._draw_overlay(tilt)
-        # Another tilt moves only the marks.
+        # The selected tilt changes only the marks: the reconstruction is reused.
         key = (alignment, y, self.iterations)
-        if self._solved is None or self._solved[0] != key:
+        if self._slice_results is None or self._slice_results[0] != key:
             row = self.aligned_slice()
             aligned = row.array("tilt", "x", "y")[..., 0]
             self.aligned_picture = self._sinogram(aligned, limits, "gray", tilt)
             volume = row.reconstruct_sirt(self.iterations, show_progressbar=False)
-            self._solved = (key, aligned, _projected(row, volume))
+            self._slice_results = (key, aligned, _projected(row, volume))
             self.slice_picture = png(
                 volume.array("z", "x", "y")[..., 0], robust_limits(volume.data), upward=True
             )
-            self.summary = _figures(alignment, volume)
-        _, aligned, projected = self._solved
+            self.summary = _summary_html(alignment, volume)
+        _, aligned, projected = self._slice_results
         self.aligned_picture = self._sinogram(aligned, limits, "gray", tilt)
         self.reprojection_picture = self._sinogram(projected, limits, "gray", tilt)
         self.difference_picture = self._sinogram(aligned - projected, (-most, most), "RdBu_r", tilt)
 
     def _draw_overlay(self, tilt: int) -> None:
-        # The neighbour of the last image is the one before.
+        # The last image is overlaid on the one before it, all others on the next one.
         first = max(0, min(tilt, self.last_tilt - 1))
-        self._shown.alignment = self.alignment
-        pair = self._shown.inav[first : first + 2].aligned().array("tilt", "y", "x")
+        self._preview.alignment = self.alignment
+        pair = self._preview.inav[first : first + 2].aligned().array("tilt", "y", "x")
         images = [pair[tilt - first], pair[-1 if tilt == first else 0]]
         self.overlay_picture = png(
             colour_mix(images, limits=[robust_limits(pair)] * 2, colours=["magenta", "lime"])
         )
 
     def _sinogram(self, sinogram: np.ndarray, limits, colours: str, tilt: int) -> bytes:
-        """Return a square picture of projections (tilt, x) on an even axis of tilts, with marks at the edited one."""
+        """Return a square picture (tilt, x) on a uniform tilt axis, the edited tilt marked."""
         from matplotlib import colormaps
 
         side = sinogram.shape[1]
@@ -287,22 +311,22 @@ class AlignmentPanel(Panel):
         image = colormaps[colours](np.clip((sinogram - low) / ((high - low) or 1.0), 0, 1))[rows][
             ..., :3
         ]
-        edge = max(1, round(_WIDTH * side))
+        edge = max(1, round(_MARK_WIDTH * side))
         marked = np.flatnonzero(rows == tilt)
         for columns in (slice(0, edge), slice(side - edge, side)):
-            image[marked, columns] = _MARK
+            image[marked, columns] = _MARK_COLOUR
         return png(image, upward=True)
 
     def _change(self, alignment: Alignment) -> None:
-        """Take another alignment, and remember the present one for `undo`."""
+        """Replace the alignment and remember the present one for `undo`."""
         self.message = ""
-        self._before.append(self.alignment)
+        self._undo_stack.append(self.alignment)
         self.undoable = True
         self.alignment = alignment
-        self._follow()
+        self._update_controls()
 
     def _edited(self, event) -> None:
-        if self._following:
+        if self._updating_controls:
             return
         name, value = event.name, float(event.new)
         if name in ("axis_offset", "rotation"):
@@ -310,50 +334,49 @@ class AlignmentPanel(Panel):
         else:
             self._change(self.alignment.with_shift(self.tilts[self.tilt], **{name: value}))
 
-    def _follow(self) -> None:
-        """Let the controls show the alignment."""
-        self._following = True
+    def _update_controls(self) -> None:
+        """Set the controls to the values of the alignment."""
+        self._updating_controls = True
         try:
-            # An alignment from elsewhere may go further than the controls do.
+            # A measured or loaded alignment may exceed the ranges of the controls.
             for name, high in (("across", "highest_x"), ("along", "highest_y")):
                 value = float(getattr(self.alignment, name)[self.tilt])
-                self._reach(high, abs(value))
+                self._widen(high, abs(value))
                 setattr(self, name, value)
-            self._reach("highest_x", abs(self.alignment.axis_offset))
+            self._widen("highest_x", abs(self.alignment.axis_offset))
             self.axis_offset = self.alignment.axis_offset
             self.rotation = (self.alignment.rotation + 180) % 360 - 180
         finally:
-            self._following = False
+            self._updating_controls = False
 
-    def _reach(self, name: str, value: float) -> None:
+    def _widen(self, name: str, value: float) -> None:
         if value > getattr(self, name):
             self.trait_set(**{name: value, name.replace("highest", "lowest"): -value})
 
-    def _none(self) -> Alignment:
-        """Return what a series without an alignment has."""
-        nothing = Alignment.identity(len(self.tilts))
+    def _identity(self) -> Alignment:
+        """Return the alignment of a series that has none: no shifts, its own axis offset."""
         return replace(
-            nothing,
+            Alignment.identity(len(self.tilts)),
             axis_offset=self._series.axis_offset,
             tilts=self.tilts,
             pixel_size=self._series.pixel_size,
         )
 
 
-def _alone(series, images: np.ndarray):
-    """Return images (tilt, x, y) as a series of their own, for the pictures."""
+def _image_series(series, images: np.ndarray):
+    """Return images (tilt, x, y) as a HAADF series with the tilts and gains of `series`."""
     from hyperspy_multitomo.signals import TiltSeriesHAADF
 
-    alone = TiltSeriesHAADF.from_images(
+    result = TiltSeriesHAADF.from_images(
         images.swapaxes(1, 2), tilts=series.tilts, pixel_size=series.pixel_size
     )
     if series.gains is not None and series.gains.ndim == 1:
-        alone.gains = series.gains
-    return alone
+        result.gains = series.gains
+    return result
 
 
 def _projected(row, volume) -> np.ndarray:
-    """Return the projections (tilt, x) of a reconstructed slice, with the gains of the images."""
+    """Return the projections (tilt, x) of a reconstructed slice times the gains of the images."""
     from hyperspy_multitomo.tomography import projector
 
     projections = projector(row.geometry())(
@@ -362,15 +385,15 @@ def _projected(row, volume) -> np.ndarray:
     return projections if row.gains is None else projections * row.gains[:, None]
 
 
-def _figures(alignment: Alignment, volume) -> str:
-    """Return what is known of the alignment, in words, as HTML."""
+def _summary_html(alignment: Alignment, volume) -> str:
+    """Return axis, rotation, residual and suspicious tilts as HTML."""
     residual = 100 * float(volume.residuals["haadf"][-1])
-    told = [
+    lines = [
         f"Axis at {alignment.axis_offset:.2f} px, rotation {alignment.rotation:.2f}°",
         f"Residual of the slice {residual:.1f} %",
     ]
     if alignment.suspicious.size:
-        told.append(
+        lines.append(
             "The residual stands out at " + ", ".join(f"{tilt:g}°" for tilt in alignment.suspicious)
         )
-    return "<br>".join(told)
+    return "<br>".join(lines)

@@ -12,15 +12,14 @@ from hyperspy_multitomo.widgets.view import (
     button,
     choice,
     enabled,
+    integer_slider,
     markup,
     picture,
     slider,
-    whole,
 )
 
 _SIDE = "220px"
-# Of shifts in px, after the point.
-_DIGITS = 3
+_DIGITS = 3  # decimals of the shifts, px
 _PICTURES = {
     "recorded_picture": "Slice as recorded: x →, tilt ↑",
     "aligned_picture": "Aligned: x →, tilt ↑",
@@ -41,12 +40,12 @@ def alignment_view(obj, **kwargs):
             "Method",
             [(name.replace("_", " "), name) for name in obj.trait("method").handler.values],
         ),
-        "y": whole(obj, "y", "Slice y (px)", 0, obj.last_y),
-        "iterations": whole(obj, "iterations", "SIRT iterations", 1, 50),
-        "axis_offset": _reaching(
+        "y": integer_slider(obj, "y", "Slice y (px)", 0, obj.last_y),
+        "iterations": integer_slider(obj, "iterations", "SIRT iterations", 1, 50),
+        "axis_offset": _growing_slider(
             obj, "axis_offset", "Axis position (px)", min(20.0, obj.highest_x), 0.1
         ),
-        "rotation": _reaching(obj, "rotation", "Rotation (°)", 15.0, 0.1),
+        "rotation": _growing_slider(obj, "rotation", "Rotation (°)", 15.0, 0.1),
         "tilt": choice(
             obj, "tilt", "Tilt (°)", [(f"{tilt:g}", place) for place, tilt in enumerate(obj.tilts)]
         ),
@@ -90,22 +89,22 @@ def alignment_view(obj, **kwargs):
     )
 
 
-def _reaching(panel, trait: str, label: str, reach: float, step: float):
-    """Return a slider from -reach to reach that grows where the panel finds more."""
+def _growing_slider(panel, trait: str, label: str, reach: float, step: float):
+    """Return a slider from -reach to reach, which widens when the trait exceeds it."""
     reach = max(reach, abs(getattr(panel, trait)))
 
     def grow(event) -> None:
         if abs(event.new) > widget.max:
             widget.min, widget.max = -abs(event.new), abs(event.new)
 
-    # Before the two are linked: the slider has to be wide enough when the value arrives.
+    # Before `slider` links widget and trait: the slider has to be widened before it gets the value.
     panel.observe(grow, trait)
     widget = slider(panel, trait, label, -reach, reach, step)
     return widget
 
 
 def _entry(panel, trait: str, label: str, direction: str):
-    """Return a field for a number; what the panel refuses is said in its message, and the field goes back."""
+    """Return a field for a number; a refused value is reported in the message and reset."""
     widget = w.FloatText(
         round(getattr(panel, trait), _DIGITS), step=0.1, description=label, continuous_update=False
     )
@@ -114,7 +113,7 @@ def _entry(panel, trait: str, label: str, direction: str):
         widget.value = round(getattr(panel, trait), _DIGITS)
 
     def take(change) -> None:
-        # The field shows fewer digits than the panel knows.
+        # The field shows the rounded value; that alone is no change.
         if change.new == round(getattr(panel, trait), _DIGITS):
             return
         try:

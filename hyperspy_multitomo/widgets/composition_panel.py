@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel of the composition: factors and threshold of the particle, with what they make of a volume of counts."""
+"""State of the composition panel: factors, threshold of the particle, and their composition."""
 
 from __future__ import annotations
 
@@ -24,8 +24,15 @@ from hyperspy_multitomo.inspection.volume_plots import PLANES, section
 from hyperspy_multitomo.signals.masks import mask_array
 from hyperspy_multitomo.signals.methods import thresholds
 from hyperspy_multitomo.signals.methods.quantifying import counts_in_memory, factors_for
-from hyperspy_multitomo.widgets.display import EMPTY, heard, sentences, shaded, small_figure, table
-from hyperspy_multitomo.widgets.panel import Job, Panel, held, said
+from hyperspy_multitomo.widgets.display import (
+    EMPTY,
+    colour_mapped,
+    html_table,
+    sentences,
+    small_figure,
+    with_warnings,
+)
+from hyperspy_multitomo.widgets.panel import Panel, TaskControl, error_text, signal_trait
 from hyperspy_multitomo.widgets.pictures import figure_png, png
 
 _BINS = np.linspace(0, 100, 51)
@@ -38,10 +45,10 @@ class CompositionPanel(Panel):
     Parameters
     ----------
     volume : TomographicVolume
-        Of counts; it stays as it is.
+        Volume of counts, unchanged.
     method, factors, composition_units, mask, threshold
-        As in `TomographicVolume.quantify`. Without factors the calculated ones are the first
-        choice.
+        As in `TomographicVolume.quantify`. Without factors the method is "model", with calculated
+        factors.
     threaded : bool, default True
         Whether the kernel stays free while pictures are made.
     **options
@@ -49,19 +56,19 @@ class CompositionPanel(Panel):
     """
 
     method = t.Enum(
-        "CL", "zeta", "cross_section", "model", desc="What turns counts into composition."
+        "CL", "zeta", "cross_section", "model", desc="Factors that turn counts into composition."
     )
     composition_units = t.Enum("weight", "atomic", desc="Percent of the mass or of the atoms.")
     automatic = t.Bool(
         True,
-        desc="Find the particle as quantify does by itself; moving the threshold switches this off.",
+        desc="Find the particle as quantify does by default; moving the threshold turns this off.",
     )
     highest = t.Float(1.0)
     threshold = t.Range(
         low=0.0,
         high="highest",
         value=0.0,
-        desc="Voxels whose weighted sum is above are the particle.",
+        desc="Voxels whose weighted sum exceeds this are the particle.",
     )
     plane = t.Enum(
         "xy", "xz", "yz", desc="Plane of the section; the profile along x crosses its middle."
@@ -71,21 +78,21 @@ class CompositionPanel(Panel):
         low=0,
         high="last",
         value=0,
-        desc="Where the section lies along the axis that the plane lacks.",
+        desc="Position of the section along its normal.",
     )
 
-    looking = t.Bool(
+    searching = t.Bool(
         True,
-        desc="Whether the particle is still looked for, so that the threshold means nothing yet.",
+        desc="Whether the particle is still being looked for; until then there is no threshold.",
     )
-    lacking = t.Property(t.Str, observe="looking")
+    lacking = t.Property(t.Str, observe="searching")
 
     curve = t.Bytes(desc="Volume above every threshold.")
-    histogram = t.Bytes(desc="How often which percentage occurs inside the particle.")
+    histogram = t.Bytes(desc="Histogram of the percentages inside the particle.")
     profile = t.Bytes(desc="Composition along x through the middle of the section.")
     statistics = t.Str(desc="Mean and standard deviation of each element inside the particle.")
-    notes = t.Str(desc="What the search for the particle warned of.")
-    result = held("The composition that was made last, a TomographicVolume.")
+    notes = t.Str(desc="Warnings of the search for the particle.")
+    result = signal_trait("The composition that was made last, a TomographicVolume.")
 
     def __init__(
         self,
@@ -118,8 +125,8 @@ class CompositionPanel(Panel):
             **options,
         }
         self.elements, self._volumes = counts_in_memory(volume)
-        self._given = None if mask is None else mask_array(mask, self._volumes.shape[1:])
-        self._how = threshold if isinstance(threshold, str) else "auto"
+        self._mask_array = None if mask is None else mask_array(mask, self._volumes.shape[1:])
+        self._threshold_method = threshold if isinstance(threshold, str) else "auto"
         self._calculated = factors if method == "model" else None
         self.method = "model" if factors is None and method == "CL" else method
         self.composition_units = composition_units
@@ -137,65 +144,75 @@ class CompositionPanel(Panel):
             self.add_trait(f"section_{name}", t.Bytes(desc=f"Percent of {name} in the section."))
             self.add_trait(f"caption_{name}", t.Str(desc=f"What the colours of {name} mean."))
         self.plane = "xz" if self._volumes.shape[3] == 1 else "xy"
-        self._inside = self._total = self._found = None
-        self._said, self._warned = [], []
-        self._begun, self._kept = False, None
-        self._stale, self._presetting, self._placing = set(), False, False
-        self._place()
+        self._inside = self._total = self._threshold_curve = None
+        self._sum_warnings, self._percent_warnings = [], []
+        self._begun, self._preset_threshold = False, None
+        self._stale, self._programmatic, self._centring = set(), False, False
+        self._centre_section()
         if threshold is not None and not isinstance(threshold, str):
-            self._kept = float(threshold)
-            self._preset(highest=max(1.0, self._kept))
-            self._preset(threshold=self._kept, automatic=False)
-        self._blank()
+            self._preset_threshold = float(threshold)
+            self._set_silently(highest=max(1.0, self._preset_threshold))
+            self._set_silently(threshold=self._preset_threshold, automatic=False)
+        self._clear_pictures()
         self.message = "Looking for the particle ..."
         for name in ("method", *(f"factor_{name}" for name in self.elements)):
-            self.observe(lambda event: self._reweighted(), named(name))
-        self.observe(lambda event: self._moved(), "threshold")
-        self.observe(lambda event: None if self._presetting else self._later("mask"), "automatic")
-        self.observe(lambda event: self._later("units"), "composition_units")
-        self.observe(lambda event: self._turned(), "plane")
-        self.observe(lambda event: None if self._placing else self._later("section"), "position")
+            self.observe(lambda event: self._on_factors(), named(name))
+        self.observe(lambda event: self._on_threshold(), "threshold")
+        self.observe(
+            lambda event: None if self._programmatic else self._request("mask"), "automatic"
+        )
+        self.observe(lambda event: self._request("units"), "composition_units")
+        self.observe(lambda event: self._on_plane(), "plane")
+        self.observe(lambda event: None if self._centring else self._request("section"), "position")
 
         if not threaded:
             self.begin()
 
     def begin(self) -> None:
-        """Look for the particle and draw, once; with threads not before there are widgets to see it."""
+        """Look for the particle and draw, once; with threads the view calls this."""
         if not self._begun:
             self._begun = True
-            self._later("sum")
+            self._request("sum")
 
     def keywords(self) -> dict:
-        """Return the keywords of `quantify` that the settings stand for."""
+        """Return the keywords of `quantify` for the present settings."""
         chosen = {
             "method": self.method,
             "factors": self.factors(),
             "composition_units": self.composition_units,
         }
-        options = {**self._used_options(), "through": self._way(), "haadf_angles": self._angles}
+        options = {
+            **self._used_options(),
+            "through": self._factor_route(),
+            "haadf_angles": self._angles,
+        }
         if self.mask is not None:
             return {**options, **chosen, "mask": self.mask}
-        return {**options, **chosen, "threshold": self._how if self.automatic else self.threshold}
+        return {
+            **options,
+            **chosen,
+            "threshold": self._threshold_method if self.automatic else self.threshold,
+        }
 
     def _used_options(self) -> dict:
-        """Return the options of calculated factors, where factors are calculated."""
+        """Return the options of calculated factors, empty if factors are not calculated."""
         return self._options if self.method == "model" and self._calculated is None else {}
 
     def factors(self) -> dict[str, float] | None:
-        """Return the factors of the elements as `quantify` takes them, None where it calculates them."""
+        """Return the factors as `quantify` takes them; None if it calculates them."""
         if self.method == "model":
             return self._calculated
-        given = {name: getattr(self, f"factor_{name}") for name in self.elements}
-        missing = [name for name, value in given.items() if value == 0]
+        factors = {name: getattr(self, f"factor_{name}") for name in self.elements}
+        missing = [name for name, value in factors.items() if value == 0]
         if missing:
             raise ValueError(
                 f"no factor of {', '.join(missing)} yet: type one for each element, or choose "
                 "calculated factors"
             )
-        return given
+        return factors
 
     def apply(self) -> None:
-        """Make `result` of what `quantify` gives with the present settings, for the whole volume."""
+        """Run `quantify` on the whole volume with the present settings, into `result`."""
         self.begin()
         if words := self.hindrance():
             self.message = words
@@ -203,13 +220,13 @@ class CompositionPanel(Panel):
         try:
             keywords = self.keywords()
         except ValueError as error:
-            self.message = said(error)
+            self.message = error_text(error)
             return
 
-        def work(job: Job):
-            job.step(0.1, "Quantifying the volume ...")
-            composition, _ = heard(lambda: self.volume.quantify(**keywords))
-            job.step(0.9)
+        def work(task: TaskControl):
+            task.step(0.1, "Quantifying the volume ...")
+            composition, _ = with_warnings(lambda: self.volume.quantify(**keywords))
+            task.step(0.9)
             return composition
 
         def then(composition):
@@ -221,14 +238,14 @@ class CompositionPanel(Panel):
         self.start(work, then)
 
     def _get_lacking(self) -> str:
-        return "The particle is still being looked for: wait for it." if self.looking else ""
+        return "The particle is still being looked for: wait for it." if self.searching else ""
 
-    def _way(self) -> str:
-        """Return through what factors are calculated: those that are given are for the counts."""
+    def _factor_route(self) -> str:
+        """Return the keyword `through` of `quantify`; factors of the user are for the counts."""
         return self._through if self.method == "model" and self._calculated is None else "counts"
 
-    def _later(self, what: str) -> None:
-        """Bring up to date what depends on a setting, and what depends on that."""
+    def _request(self, what: str) -> None:
+        """Request an update of one stage ("sum", "mask", "units", "section") and those after it."""
         self._stale.add(what)
 
         def work():
@@ -240,114 +257,123 @@ class CompositionPanel(Panel):
 
         self.refresh(work)
 
-    def _reweighted(self) -> None:
-        """Find the threshold anew at once: the one before is in another unit, whatever is pressed meanwhile."""
-        self._kept = None
-        self._preset(automatic=True)
-        self.looking = True
-        self._later("sum")
+    def _on_factors(self) -> None:
+        """Discard the threshold, which is in the unit of the old factors, and find a new one."""
+        self._preset_threshold = None
+        self._set_silently(automatic=True)
+        self.searching = True
+        self._request("sum")
 
-    def _moved(self) -> None:
-        if not self._presetting:
-            self._preset(automatic=False)
-            self._later("mask")
+    def _on_threshold(self) -> None:
+        if not self._programmatic:
+            self._set_silently(automatic=False)
+            self._request("mask")
 
-    def _turned(self) -> None:
-        self._place()
-        self._later("section")
+    def _on_plane(self) -> None:
+        self._centre_section()
+        self._request("section")
 
-    def _preset(self, **values) -> None:
-        """Set traits without the consequences of a user's doing so."""
-        self._presetting = True
+    def _set_silently(self, **values) -> None:
+        """Set traits without the reaction to a change by the user."""
+        self._programmatic = True
         try:
             self.trait_set(**values)
         finally:
-            self._presetting = False
+            self._programmatic = False
 
-    def _place(self) -> None:
-        """Put the section in the middle of the axis that the plane lacks."""
+    def _centre_section(self) -> None:
+        """Put the section in the middle of the volume."""
         last = self._volumes.shape[1 + PLANES[self.plane]] - 1
-        self._placing = True
+        self._centring = True
         try:
             self.position = min(self.position, last)
             self.last = last
             self.position = (last + 1) // 2
         finally:
-            self._placing = False
+            self._centring = False
 
     def _update(self, what: str) -> None:
-        """Calculate and draw; `what` is the first of sum, mask, units and section to be done, each entails those after it."""
+        """Calculate and draw, from the stage `what` on: sum, mask, units, section."""
         try:
             if what == "sum":
-                self._sum()
+                self._weight_elements()
             if self._total is None:
                 return
             if what in ("sum", "mask"):
-                self._choose()
+                self._select_particle()
             if what != "section":
-                self._measure()
-            self._cut()
-            self.message = f"The particle has {np.count_nonzero(self._inside)} voxels. Apply quantifies the whole volume."
+                self._draw_statistics()
+            self._draw_section()
+            self.message = (
+                f"The particle has {np.count_nonzero(self._inside)} voxels. Apply quantifies the "
+                "whole volume."
+            )
         except ValueError as error:
             if self._total is None:
-                self._blank()
-            self.message = said(error)
+                self._clear_pictures()
+            self.message = error_text(error)
         finally:
-            # A factor may have changed meanwhile: then it is looked for once more.
-            self.looking = "sum" in self._stale
+            # A factor may have changed meanwhile; then another search is waiting.
+            self.searching = "sum" in self._stale
 
-    def _blank(self) -> None:
-        """Take away pictures that are not those of the settings."""
+    def _clear_pictures(self) -> None:
+        """Replace the pictures of other settings by grey ones."""
         grey = png(np.full((32, 32, 3), EMPTY))
         for name in self.elements:
             self.trait_set(**{f"section_{name}": grey, f"caption_{name}": ""})
         self.trait_set(curve=grey, histogram=grey, profile=grey, statistics="", notes="")
 
-    def _sum(self) -> None:
-        """Weight the elements, and find the threshold in their sum."""
+    def _weight_elements(self) -> None:
+        """Sum the weighted elements, and find the threshold of the sum."""
         self._total = None
-        given = (
+        arguments = (
             self.method,
             self.factors(),
             self.elements,
-            self._way(),
+            self._factor_route(),
             self._angles,
             self._used_options(),
         )
-        (self._used, _), warned = heard(lambda: factors_for(self.volume, *given))
+        (self._used, _), warned = with_warnings(lambda: factors_for(self.volume, *arguments))
         total = np.asarray(weighted_sum(self._volumes, self.elements, self.method, self._used))
-        if self._given is None:
-            self._found = thresholds.threshold_curve(self.volume, self._used, self.method)
-            self._found_inside, more = heard(lambda: particle_mask(total, self._how))
+        if self._mask_array is None:
+            self._threshold_curve = thresholds.threshold_curve(self.volume, self._used, self.method)
+            self._automatic_mask, more = with_warnings(
+                lambda: particle_mask(total, self._threshold_method)
+            )
             warned += more
             top = float(total.max())
             by_level = (
-                self._found.value
-                if not (self._found.ambiguous or self._how == "otsu")
+                self._threshold_curve.value
+                if not (self._threshold_curve.ambiguous or self._threshold_method == "otsu")
                 else otsu_level(table_of(total))[0]
             )
-            self._preset(highest=max(self.highest, top))
+            self._set_silently(highest=max(self.highest, top))
             self._level = float(np.clip(by_level, 0, top))
-            kept, self._kept = self._kept, None
-            self._preset(threshold=self._level if kept is None else min(max(kept, 0.0), top))
-            self._preset(highest=top, automatic=kept is None)
-        self._said = warned
+            preset, self._preset_threshold = self._preset_threshold, None
+            self._set_silently(
+                threshold=self._level if preset is None else min(max(preset, 0.0), top)
+            )
+            self._set_silently(highest=top, automatic=preset is None)
+        self._sum_warnings = warned
         self._total = total
 
-    def _choose(self) -> None:
-        """Tell the particle from what is around it."""
-        if self._given is not None:
-            self._inside = self._given
+    def _select_particle(self) -> None:
+        """Select the voxels of the particle, and draw the threshold curve."""
+        if self._mask_array is not None:
+            self._inside = self._mask_array
             return
         if self.automatic:
-            self._preset(threshold=self._level)
+            self._set_silently(threshold=self._level)
         self._inside = (
-            self._found_inside if self.automatic else particle_mask(self._total, self.threshold)
+            self._automatic_mask if self.automatic else particle_mask(self._total, self.threshold)
         )
         figure, axes = small_figure()
-        axes.plot(self._found.levels, 100 * self._found.volumes, color=CURVE)
-        if np.isfinite(self._found.value):
-            axes.axvspan(*self._found.flat, color=FLAT, alpha=0.3, linewidth=0, label="flat run")
+        axes.plot(self._threshold_curve.levels, 100 * self._threshold_curve.volumes, color=CURVE)
+        if np.isfinite(self._threshold_curve.value):
+            axes.axvspan(
+                *self._threshold_curve.flat, color=FLAT, alpha=0.3, linewidth=0, label="flat run"
+            )
         axes.axvline(
             self.threshold, color=THRESHOLD, linewidth=1.5, label=f"threshold {self.threshold:.3g}"
         )
@@ -376,27 +402,29 @@ class CompositionPanel(Panel):
         }[self.method]
 
     def _percent(self, volumes: np.ndarray, inside: np.ndarray) -> np.ndarray:
-        """Return the percentages of some voxels, NaN outside."""
+        """Return the percentages of some voxels, NaN outside the particle."""
         if not inside.any():
             return np.full(volumes.shape, np.nan, np.float32)
         call = (volumes, self.elements, self.method, self._used, self.composition_units)
-        (parts, _), self._warned = heard(lambda: quantify(*call, mask=inside))
+        (parts, _), self._percent_warnings = with_warnings(lambda: quantify(*call, mask=inside))
         return np.where(inside, parts, np.nan)
 
-    def _measure(self) -> None:
-        """Draw and tabulate what the particle has as a whole."""
+    def _draw_statistics(self) -> None:
+        """Draw the histogram and tabulate the mean composition of the particle."""
         chosen = self._volumes[:, self._inside]
         parts = self._percent(chosen, np.ones(chosen.shape[1], bool))
-        self.notes = sentences([*self._said, *self._warned])
+        self.notes = sentences([*self._sum_warnings, *self._percent_warnings])
         self._scales = [float(np.percentile(one, 99.7)) or 1.0 for one in parts]
         unit = f"{self.composition_units} %"
-        # Of the sums, where negative voxels count as they are.
+        # From the sums over the particle, so that noise below 0 averages out.
         means = mean_composition(
             chosen, self.elements, self.method, self._used, self.composition_units
         )
         named = zip(self.elements, means, parts, strict=True)
         rows = [[name, f"{mean:.2f}", f"{one.std():.2f}"] for name, mean, one in named]
-        self.statistics = table(["Element", f"mean ({unit})", f"standard deviation ({unit})"], rows)
+        self.statistics = html_table(
+            ["Element", f"mean ({unit})", f"standard deviation ({unit})"], rows
+        )
         figure, axes = small_figure()
         for name, one, (colour, _) in zip(
             self.elements, parts, line_styles(len(parts)), strict=True
@@ -408,7 +436,7 @@ class CompositionPanel(Panel):
         axes.legend(frameon=False, fontsize=8)
         self.histogram = figure_png(figure)
 
-    def _cut(self) -> None:
+    def _draw_section(self) -> None:
         """Draw the section, and the profile through it."""
         plane, at = self.plane, self.position
         volumes = np.stack([section(volume, plane, at) for volume in self._volumes])
@@ -417,7 +445,7 @@ class CompositionPanel(Panel):
             setattr(
                 self,
                 f"section_{name}",
-                png(shaded(part, (0, top), "viridis"), upward=plane[1] == "z"),
+                png(colour_mapped(part, (0, top), "viridis"), upward=plane[1] == "z"),
             )
             setattr(
                 self,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What panels show beside plain pictures: names of series, tables and warnings as HTML, images with gaps, and small figures."""
+"""Texts and figures of the panels: HTML tables and warnings, images with NaN, small figures."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy as np
 EMPTY = (0.85, 0.87, 0.88)
 
 
-def in_words(series) -> str:
-    """Return what a series is, such as "the maps of Au, Ag"."""
+def series_description(series) -> str:
+    """Return the description of a series, such as "the maps of Au, Ag"."""
     return f"the maps of {', '.join(series.channels)}" if series.channels else "the HAADF series"
 
 
-def shaded(image: np.ndarray, limits: tuple[float, float], colours: str) -> np.ndarray:
-    """Return an image as colours, light grey where it is NaN.
+def colour_mapped(image: np.ndarray, limits: tuple[float, float], colours: str) -> np.ndarray:
+    """Return an image in the colours of a colour map, light grey where it is NaN.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def shaded(image: np.ndarray, limits: tuple[float, float], colours: str) -> np.n
     Examples
     --------
     >>> import numpy as np
-    >>> shaded(np.array([[0.0, 1.0, np.nan]]), (0, 1), "gray").round(2).tolist()
+    >>> colour_mapped(np.array([[0.0, 1.0, np.nan]]), (0, 1), "gray").round(2).tolist()
     [[[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.85, 0.87, 0.88]]]
     """
     from matplotlib import colormaps
@@ -50,12 +50,12 @@ def shaded(image: np.ndarray, limits: tuple[float, float], colours: str) -> np.n
     )
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table as HTML, its first column names and the others figures.
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as HTML: the first column left-aligned, the others right-aligned.
 
     Examples
     --------
-    >>> table(["Element", "mean"], [["Au", "40"]]).count("<td")
+    >>> html_table(["Element", "mean"], [["Au", "40"]]).count("<td")
     2
     """
     cell = "padding:1px 8px;text-align:"
@@ -78,8 +78,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<table style="line-height:1.4"><tr>{top}</tr>{"".join(body)}</table>'
 
 
-def heard(work: Callable[[], object]) -> tuple[object, list[str]]:
-    """Return what some work returns, and what it warned of."""
+def with_warnings(work: Callable[[], object]) -> tuple[object, list[str]]:
+    """Return the result of `work` and the texts of its UserWarnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         value = work()
@@ -95,7 +95,7 @@ def sentences(texts: Sequence[str]) -> str:
 
 
 def small_figure():
-    """Return an empty figure with one pair of axes, as large as the pictures of a panel."""
+    """Return an empty figure of the size of a panel's pictures, and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.0, 3.2), layout="constrained")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How methods open their panels: through HyperSpy's registry, with the command to install what is missing."""
+"""Opening of panels through HyperSpy's registry of user interfaces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def open_panel(panel, display: bool = True, toolkit: str | None = None):
     Raises
     ------
     ImportError
-        Where the packages for panels are not installed; the message says how to install them.
+        If the packages for panels are not installed; the message has the command to install them.
     """
     try:
         import hyperspy_gui_ipywidgets  # noqa: F401

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The state that all panels share: what is running, how far it is, what went wrong, and how to stop it."""
+"""The base class of the panels' state: background tasks with progress, errors and cancelling."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from time import monotonic
 
 import traits.api as t
 
-#: Threads at work: they end before the interpreter does, which would pull the libraries away from
-#: below them.
+#: Running threads. They are joined at exit: a daemon thread that still draws while the interpreter
+#: unloads its libraries crashes.
 _THREADS: weakref.WeakSet = weakref.WeakSet()
 _BUSY = "Something is still running: wait for it, or cancel it."
 
 
-def held(desc: str = ""):
-    """Return a trait that holds a signal. Signals are compared by identity: ``==`` would compare all their values."""
+def signal_trait(desc: str = ""):
+    """Return a trait for a signal, compared by identity: ``==`` would compare all values."""
     return t.Any(desc=desc, comparison_mode=t.ComparisonMode.identity)
 
 
 class Cancelled(Exception):
-    """Raised inside of a job that is to stop."""
+    """Raised inside a task that the user has cancelled."""
 
 
-class Job:
-    """What a piece of work is told: where to report, and whether to go on."""
+class TaskControl:
+    """Handle of a running task: it reports progress to the panel and carries the stop request."""
 
     def __init__(self, panel: Panel):
         self._panel = panel
@@ -35,15 +35,15 @@ class Job:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the work is to stop."""
+        """Whether the user has asked the task to stop."""
         return self._stop.is_set()
 
     def cancel(self) -> None:
-        """Ask the work to stop at its next step."""
+        """Ask the task to stop at its next step."""
         self._stop.set()
 
     def step(self, fraction: float, message: str = "") -> None:
-        """Report how much is done, 0 to 1, and stop here if that was asked for."""
+        """Report the fraction done, 0 to 1; raise `Cancelled` if the task was asked to stop."""
         if self.cancelled:
             raise Cancelled
         self._panel.progress = float(min(max(fraction, 0.0), 1.0))
@@ -52,48 +52,51 @@ class Job:
 
 
 class Panel(t.HasTraits):
-    """Base of the panels: traits of their own, and work that leaves the kernel free.
+    """Base class of the panels' state: traits, and background work that leaves the kernel free.
 
-    Two kinds of work: `start`, a long job with a progress bar that can be cancelled, of which there
-    is one at a time; and `refresh`, short work for a picture, where a new request replaces one that
-    has not begun. An error shows in `message`, in words.
+    `start` runs a long task with progress bar and cancelling, one at a time. `refresh` runs short
+    work for a picture; a new request replaces one that has not begun. Errors are shown in
+    `message`.
     """
 
-    message = t.Str(desc="What goes on, or what went wrong.")
-    progress = t.Float(0.0, desc="How much of the work is done, 0 to 1.")
-    running = t.Bool(False, desc="Whether a job is under way.")
+    message = t.Str(desc="Status of the panel, or the last error.")
+    progress = t.Float(0.0, desc="Fraction of the running task that is done, 0 to 1.")
+    running = t.Bool(False, desc="Whether a task is running.")
     closed = t.Bool(False, desc="Whether the panel was closed.")
     outdated = t.Str(
-        desc="What has been replaced since the panel was opened, in words; empty where it shows what there is."
+        desc="What was replaced since the panel was opened; empty while the panel is up to date."
     )
-    lacking = t.Str(
-        desc="What `apply` needs and does not have yet, in words; empty where it has all."
-    )
+    lacking = t.Str(desc="What `apply` still needs; empty when nothing is missing.")
     can_apply = t.Property(
         t.Bool, observe="running, outdated, lacking", desc="Whether `apply` would do something now."
     )
-    #: Work in threads; without it everything happens at once, as tests want it.
+    #: Work in threads; False runs everything in the calling thread, as the tests do.
     threaded = t.Bool(True)
 
-    _job = t.Any
+    _task = t.Any
     _threads = t.List
     _waiting = t.Any
     _lock = t.Any(factory=threading.Lock)
 
     def start(
-        self, work: Callable[[Job], object], then: Callable[[object], None] = lambda result: None
+        self,
+        work: Callable[[TaskControl], object],
+        then: Callable[[object], None] = lambda result: None,
     ) -> None:
-        """Run a long job; `then` gets its result, unless it was cancelled, failed, or the panel was closed."""
+        """Run a long task and pass its result to `then`.
+
+        `then` is not called if the task failed or was cancelled, or if the panel was closed.
+        """
         if self.running:
             self.message = _BUSY
             return
-        job = self._job = Job(self)
+        task = self._task = TaskControl(self)
         self.running, self.progress = True, 0.0
 
         def run():
             try:
-                result = work(job)
-                if not (job.cancelled or self.closed):
+                result = work(task)
+                if not (task.cancelled or self.closed):
                     then(result)
                     self.progress = 1.0
                 else:
@@ -101,14 +104,14 @@ class Panel(t.HasTraits):
             except Cancelled:
                 self.message = "Cancelled; everything is as it was."
             except Exception as error:
-                self.message = said(error)
+                self.message = error_text(error)
             finally:
                 self.running = False
 
         self._run(run)
 
     def refresh(self, work: Callable[[], None]) -> None:
-        """Do short work soon, such as a picture; of several requests in a row the last one is done."""
+        """Run short work soon, such as a picture; of several waiting requests the last one runs."""
         if not self.threaded:
             self._safely(work)
             return
@@ -118,7 +121,7 @@ class Panel(t.HasTraits):
             self._run(self._do_waiting)
 
     def hindrance(self) -> str:
-        """Return in words why `apply` has to wait, or nothing."""
+        """Return why `apply` has to wait, or an empty string."""
         return self.outdated or (_BUSY if self.running else self.lacking)
 
     def _get_can_apply(self) -> bool:
@@ -129,17 +132,17 @@ class Panel(t.HasTraits):
         self.message = self.outdated
 
     def cancel(self) -> None:
-        """Stop the job that is under way at its next step."""
-        if self._job is not None:
-            self._job.cancel()
+        """Stop the running task at its next step."""
+        if self._task is not None:
+            self._task.cancel()
 
     def close(self) -> None:
-        """Stop what is running and leave everything as it is."""
+        """Stop the running task; nothing is changed."""
         self.closed = True
         self.cancel()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until nothing is under way, what that work begins included; return whether it ended within `timeout` seconds."""
+        """Wait for all work, also work that it starts; return False after `timeout` seconds."""
         end = None if timeout is None else monotonic() + timeout
         while working := [thread for thread in self._threads if thread.is_alive()]:
             left = None if end is None else end - monotonic()
@@ -162,28 +165,28 @@ class Panel(t.HasTraits):
         try:
             work()
         except Exception as error:
-            self.message = said(error)
+            self.message = error_text(error)
 
     def _run(self, function: Callable[[], None]) -> None:
         if not self.threaded:
             function()
             return
         thread = threading.Thread(target=function, daemon=True)
-        thread.start()  # before anybody can wait for it
+        thread.start()  # before `wait` can see it: a thread that is not started cannot be joined
         _THREADS.add(thread)
         with self._lock:
-            # Another list, since a thread may look through this one.
+            # A new list, since another thread may be iterating over this one.
             self._threads = [other for other in self._threads if other.is_alive()] + [thread]
 
 
 @atexit.register
 def _wait_for_threads() -> None:
-    """Give drawing threads a moment to end."""
+    """Wait up to two seconds for each running thread."""
     for thread in list(_THREADS):
         thread.join(2.0)
 
 
-def said(error: Exception) -> str:
-    """Return an error as a sentence for people."""
+def error_text(error: Exception) -> str:
+    """Return the message of an error, capitalised, or else the name of its class."""
     text = str(error) or type(error).__name__
     return f"{text[0].upper()}{text[1:]}" if text else "Something went wrong"

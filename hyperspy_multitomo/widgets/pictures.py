@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Arrays as PNG pictures for the panels: grey or coloured images of at least a certain size, and matplotlib figures."""
+"""PNG pictures for the panels, from arrays and from matplotlib figures."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ def png(
         The first row is drawn at the top, so that y goes down as in the figures. Three numbers from
         0 to 1 are a colour.
     limits : (float, float), optional
-        What is drawn darkest and brightest; by default the range without the extreme half percent
-        at either end.
+        Values drawn darkest and brightest; by default the 0.5th and 99.5th percentiles.
     colours : str, default "gray"
-        Name of a colour map of matplotlib, for images without colours.
+        Name of a colour map of matplotlib, for images (row, column).
     side : int, default 256
-        Pixels are repeated until the shorter side is about that long, but the longer one at most
+        Pixels are repeated until the shorter side is about that long, px; the longer one is at most
         three times `SIDE`.
     upward : bool, default False
         Draw the first row at the bottom: for rows along z or the tilts.
@@ -51,7 +50,7 @@ def png(
         span = high - low if high > low else 1.0
         image = colormaps[colours](np.clip((np.nan_to_num(image) - low) / span, 0, 1))[..., :3]
     pixels = (np.clip(image, 0, 1) * 255).astype(np.uint8)
-    # A picture of a single line is a strip, not a wall.
+    # A picture of a single row stays a strip: it is not enlarged to the full side.
     shorter, longer = sorted(pixels.shape[:2])
     factor = max(1, min(round(side / shorter), round(3 * SIDE / longer)))
     pixels = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
@@ -61,7 +60,7 @@ def png(
 
 
 def robust(image: np.ndarray) -> tuple[float, float]:
-    """Return the range of an image without the extreme half percent at either end."""
+    """Return the 0.5th and 99.5th percentiles of an image, NaN excluded."""
     values = image[np.isfinite(image)]
     if values.size == 0:
         return 0.0, 1.0
@@ -70,7 +69,7 @@ def robust(image: np.ndarray) -> tuple[float, float]:
 
 
 def figure_png(figure, dpi: int = 80) -> bytes:
-    """Return a matplotlib figure as a PNG, and let go of it."""
+    """Return a matplotlib figure as a PNG."""
     import matplotlib.pyplot as plt
 
     buffer = io.BytesIO()

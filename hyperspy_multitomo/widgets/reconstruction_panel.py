@@ -15,7 +15,7 @@ from hyperspy.ui_registry import add_gui_method
 from hyperspy_multitomo.inspection.picture import LINES, colour_mix, distinct_colours, robust_limits
 from hyperspy_multitomo.signals.arrays import check_pair
 from hyperspy_multitomo.signals.data_terms import noise_of_haadf, noise_of_maps
-from hyperspy_multitomo.widgets.panel import Job, Panel
+from hyperspy_multitomo.widgets.panel import Panel, TaskControl
 from hyperspy_multitomo.widgets.pictures import SIDE, figure_png, png
 from hyperspy_multitomo.widgets.reconstruction_parts import Parts, reporting, said_of_stopped
 
@@ -471,7 +471,7 @@ class ReconstructionPanel(Panel):
         axes.set_title(s.words, fontsize=10)
         return figure_png(figure)
 
-    def _reconstruct(self, job: Job):
+    def _reconstruct(self, job: TaskControl):
         """Do the run, or the rest of it, and return the volume."""
         s, parts = self._run_of
         self.message = f"Reconstructing the whole volume: {s.words}"

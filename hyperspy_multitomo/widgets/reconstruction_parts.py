@@ -10,7 +10,7 @@ import numpy as np
 
 from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, record
-from hyperspy_multitomo.widgets.panel import Cancelled, Job
+from hyperspy_multitomo.widgets.panel import Cancelled, TaskControl
 
 # Parameters of a step that are known by other names in its record.
 _OWN = ("step", "version", "initial", "iterations", "channel_iterations", "interrupted", "parts")
@@ -98,7 +98,7 @@ class Parts:
         return volume
 
 
-def reporting(job: Job, words: str, iterations: int) -> Callable:
+def reporting(job: TaskControl, words: str, iterations: int) -> Callable:
     """Return a `show_progressbar` for a run in one piece: it tells how far the run is, and ends it where the job is to stop."""
 
     def step(iterate) -> None:

@@ -16,10 +16,10 @@ from hyperspy_multitomo.widgets.view import (
     button,
     choice,
     control,
+    integer_slider,
     picture,
     slider,
     switch,
-    whole,
     words,
 )
 
@@ -30,11 +30,11 @@ def reconstruction_view(obj, **kwargs):
     single = obj.last_slice == 0
     controls = {
         # A slider needs two ends that differ.
-        "y": whole(obj, "y", "Slice y (px)", 0, max(1, obj.last_slice)),
+        "y": integer_slider(obj, "y", "Slice y (px)", 0, max(1, obj.last_slice)),
         "element": choice(obj, "element", "Element shown", list(obj.names)),
         "method": choice(obj, "method", "Method", [(METHODS[name], name) for name in obj.methods]),
         "alpha": slider(obj, "alpha", "Weight of the HAADF, alpha", 0.05, 0.99, 0.01),
-        "iterations": whole(obj, "iterations", "Iterations", 1, 300),
+        "iterations": integer_slider(obj, "iterations", "Iterations", 1, 300),
         "weight": control(
             obj, "weight",
             w.FloatLogSlider(

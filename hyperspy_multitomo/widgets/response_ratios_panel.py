@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel of the response ratios: fitted on a copy of the series, judged by their residuals, attached on demand."""
+"""State of the response-ratios panel: fit on a copy of the series, check residuals, attach."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from hyperspy_multitomo.composition.response.ratios import ResponseRatios
 from hyperspy_multitomo.signals.methods.common_tilts import paired
 from hyperspy_multitomo.signals.methods.ratio_fitting import attach_ratios
 from hyperspy_multitomo.widgets.display import (
-    heard,
-    in_words,
+    colour_mapped,
+    html_table,
     sentences,
-    shaded,
+    series_description,
     small_figure,
-    table,
+    with_warnings,
 )
-from hyperspy_multitomo.widgets.panel import Job, Panel
+from hyperspy_multitomo.widgets.panel import Panel, TaskControl
 from hyperspy_multitomo.widgets.pictures import figure_png, png, robust
 
-#: The level of the mask that a fit without one has.
+#: Mask level of `fit_response_ratios` without a mask: a fraction of the HAADF's 99th percentile.
 LEVEL = 0.05
-OUTLINE = (1.0, 0.55, 0.0)
+OUTLINE = (1.0, 0.55, 0.0)  # colour of the mask's outline: red, green, blue
 _SETTINGS = ("method", "block_size", "min_counts", "rest", "mask_level")
 
 
@@ -36,7 +36,7 @@ class ResponseRatiosPanel(Panel):
     Parameters
     ----------
     eds : TiltSeriesEDS or TiltSeriesEELS
-        Its ratios stay as they are until `apply`.
+        Its ratios are unchanged until `apply`.
     haadf : TiltSeriesHAADF
     threaded : bool, default True
         Whether the kernel stays free during a fit.
@@ -60,27 +60,28 @@ class ResponseRatiosPanel(Panel):
     )
     rest = t.Bool(
         False,
-        desc="Explain HAADF that no map explains by one more channel, so that it does not pull the ratios.",
+        desc="Add a channel for HAADF signal that no map explains, so that it does not bias the "
+        "ratios.",
     )
     mask_level = t.Range(
         0.01,
         0.95,
         LEVEL,
-        desc="Pixels above this part of the 99th percentile of the HAADF are specimen and are fitted.",
+        desc="Pixels above this fraction of the HAADF's 99th percentile are fitted as specimen.",
     )
     last_tilt = t.Int(0)
     tilt = t.Range(
         low=0,
         high="last_tilt",
         value=0,
-        desc="The tilt that the pictures show; the fit takes all of them.",
+        desc="The tilt that the pictures show; the fit uses all tilts.",
     )
 
     measured = t.Bytes(desc="HAADF image with the outline of the mask.")
-    residual = t.Bytes(desc="Measured less modelled HAADF of each block.")
+    residual = t.Bytes(desc="Measured minus modelled HAADF of each block.")
     scatter = t.Bytes(desc="Measured against modelled HAADF of each block.")
     figures = t.Str(desc="Ratios, standard errors and quality of the fit.")
-    notes = t.Str(desc="What the fit warned of.")
+    notes = t.Str(desc="Warnings of the fit.")
     result = t.Instance(ResponseRatios, desc="The ratios that were attached last.")
 
     def __init__(self, eds, haadf, threaded: bool = True, **settings):
@@ -98,7 +99,7 @@ class ResponseRatiosPanel(Panel):
         self.message = (
             "Press Fit."
             if attached is None
-            else f"Attached now: {_in_words(attached)}. Press Fit for others."
+            else f"Attached now: {_ratios_text(attached)}. Press Fit for others."
         )
         self._mask_pixels()
         self._draw()
@@ -108,11 +109,11 @@ class ResponseRatiosPanel(Panel):
             self.observe(self._changed, name)
 
     def fit(self) -> None:
-        """Fit with the present settings on a copy of the series and show the result; cancelling leaves the last one."""
+        """Fit a copy of the series with the present settings, and show the result."""
         self._begin(self._show)
 
     def apply(self) -> None:
-        """Attach to the series what `fit_response_ratios` gives with the present settings; fitted now if it is not yet."""
+        """Attach the ratios of the present settings to the series, fitting them first if needed."""
         if words := self.hindrance():
             self.message = words
             return
@@ -127,31 +128,31 @@ class ResponseRatiosPanel(Panel):
         self._begin(then)
 
     def keywords(self) -> dict:
-        """Return the keywords of `fit_response_ratios` that the settings stand for."""
+        """Return the keywords of `fit_response_ratios` for the present settings."""
         mask = self.mask
         if mask is None and self.mask_level != LEVEL:
             mask = np.zeros((len(self.eds.tilts), *self._images.shape[:0:-1]), bool)
             mask[self._common] = specimen_mask(self._images, self.mask_level).transpose(0, 2, 1)
         chosen = {"method": self.method, "min_counts": self.min_counts, "rest": self.rest}
-        # The panel shows all slices, of a lazy series too.
-        whole = {"slices": self._images.shape[-1]} if self.eds._lazy else {}
+        # The panel has read all slices anyway, so a lazy series is fitted on all of them too.
+        all_slices = {"slices": self._images.shape[-1]} if self.eds._lazy else {}
         return {
             **self._others,
             **chosen,
-            **whole,
+            **all_slices,
             "block_size": self.block_size or None,
             "mask": mask,
         }
 
     def _settings(self) -> tuple:
-        """Return what decides the fit: the settings, and the alignments, which may be attached while the panel is open."""
+        """Return the settings and the alignments, either of which may change the fit."""
         return *(getattr(self, name) for name in _SETTINGS), *self._alignments()
 
     def _alignments(self) -> tuple:
         return self.eds.alignment, self.haadf.alignment
 
     def _read(self) -> None:
-        """Take the images as they correspond to the maps now."""
+        """Read the images at the tilts and with the alignment of the maps."""
         pair = paired(self.eds, self.haadf)
         self._common, self._images, self._read_with = (
             pair.tilts,
@@ -163,19 +164,19 @@ class ResponseRatiosPanel(Panel):
         if not self.running and self._read_with != self._alignments():
             self._safely(self._read)
         settings, keywords = self._settings(), self.keywords()
-        # The data are shared: only what is recorded beside them is copied.
+        # The copy shares the data; its metadata, to which the fit is attached, are its own.
         copy = self.eds._deepcopy_with_new_data(self.eds.data)
 
-        def work(job: Job):
-            job.step(0.1, "Fitting the response ratios ...")
-            fit, said = heard(lambda: copy.fit_response_ratios(self.haadf, **keywords))
-            job.step(0.9)
-            return fit, settings, copy.history[-1], said
+        def work(task: TaskControl):
+            task.step(0.1, "Fitting the response ratios ...")
+            fit, warned = with_warnings(lambda: copy.fit_response_ratios(self.haadf, **keywords))
+            task.step(0.9)
+            return fit, settings, copy.history[-1], warned
 
         self.start(work, then)
 
     def _show(self, fitted) -> None:
-        self._fit, self._fitted_with, self._step, said = fitted
+        self._fit, self._fitted_with, self._step, warned = fitted
         fit = self._fit
         rows = [
             [name, f"{value:.4g}", f"{error:.2g}", f"{counts:.3g}"]
@@ -185,16 +186,18 @@ class ResponseRatiosPanel(Panel):
         ]
         blocks = f"blocks of {fit.block_size} px"
         self.figures = (
-            table(["Element", "ratio (signal/count)", "standard error", "counts per block"], rows)
+            html_table(
+                ["Element", "ratio (signal/count)", "standard error", "counts per block"], rows
+            )
             + f"R² = {fit.r2:.4f} on {blocks}"
         )
-        self.notes = sentences(said)
+        self.notes = sentences(warned)
         self._mask_pixels()
         sums = sum_blocks(self._images[None], self._images, self._pixels, fit.block_size)
         self._blocks = sums.as_map(sums.haadf)
         self._limit = float(np.nanpercentile(np.abs(fit.residual_map), 99)) or 1.0
         self._draw()
-        self.message = f"Fitted on a copy: {_in_words(fit)}. Apply attaches it to the series."
+        self.message = f"Fitted on a copy: {_ratios_text(fit)}. Apply attaches it to the series."
 
     def _attach(self) -> None:
         if (
@@ -207,7 +210,7 @@ class ResponseRatiosPanel(Panel):
             )
         attach_ratios(self.eds, self._fit, self._step["prior"], self._step["prior_strength"])
         self.result = self._fit
-        self.message = f"Attached to {in_words(self.eds)}: {_in_words(self._fit)}."
+        self.message = f"Attached to {series_description(self.eds)}: {_ratios_text(self._fit)}."
 
     def _changed(self, event) -> None:
         if self._fit is not None and not self.running:
@@ -235,23 +238,25 @@ class ResponseRatiosPanel(Panel):
         self._pixels = mask.astype(bool).transpose(0, 2, 1)[self._common]
 
     def _draw(self) -> None:
-        """Draw the present tilt."""
+        """Draw the pictures of the selected tilt."""
         from scipy.ndimage import binary_erosion
 
         at = self.tilt
         image, inside = self._images[at], self._pixels[at]
-        picture = shaded(image, robust(image), "gray")
+        picture = colour_mapped(image, robust(image), "gray")
         picture[inside & ~binary_erosion(inside, border_value=1)] = OUTLINE
         self.measured = png(picture.transpose(1, 0, 2))
-        left_over = np.full(image.shape, np.nan, np.float32)
+        unexplained = np.full(image.shape, np.nan, np.float32)
         if self._fit is not None:
             blocks = self._fit.residual_map[self._common[at]]
             side = self._fit.block_size
-            left_over = blocks.repeat(side, axis=0).repeat(side, axis=1)[
+            unexplained = blocks.repeat(side, axis=0).repeat(side, axis=1)[
                 : image.shape[0], : image.shape[1]
             ]
         limit = self._limit or 1.0
-        self.residual = png(shaded(left_over, (-limit, limit), "RdBu_r").transpose(1, 0, 2))
+        self.residual = png(
+            colour_mapped(unexplained, (-limit, limit), "RdBu_r").transpose(1, 0, 2)
+        )
         self.scatter = figure_png(self._scatter(at))
 
     def _scatter(self, at: int):
@@ -261,9 +266,9 @@ class ResponseRatiosPanel(Panel):
         if self._fit is None:
             axes.text(0.5, 0.5, "no fit yet", transform=axes.transAxes, ha="center")
             return figure
-        every, left_over = self._blocks, self._fit.residual_map[self._common]
+        every, unexplained = self._blocks, self._fit.residual_map[self._common]
         axes.plot(
-            (every - left_over).ravel(),
+            (every - unexplained).ravel(),
             every.ravel(),
             ".",
             color="#bbbbbb",
@@ -271,7 +276,7 @@ class ResponseRatiosPanel(Panel):
             label="all tilts",
         )
         axes.plot(
-            (every - left_over)[at].ravel(),
+            (every - unexplained)[at].ravel(),
             every[at].ravel(),
             ".",
             color="#0072B2",
@@ -284,6 +289,6 @@ class ResponseRatiosPanel(Panel):
         return figure
 
 
-def _in_words(fit: ResponseRatios) -> str:
+def _ratios_text(fit: ResponseRatios) -> str:
     named = zip(fit.elements, fit.values, fit.standard_errors, strict=True)
     return ", ".join(f"{name} {value:.4g} ± {error:.2g}" for name, value, error in named)

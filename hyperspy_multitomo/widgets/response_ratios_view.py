@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel of the response ratios in Jupyter."""
+"""View of the response-ratios panel in Jupyter."""
 
 from __future__ import annotations
 
@@ -12,35 +12,41 @@ from hyperspy_multitomo.widgets.view import (
     choice,
     control,
     enabled,
+    integer_slider,
     markup,
     picture,
     slider,
     switch,
-    whole,
 )
 
 _SIZE = {"width": "auto", "max_width": "320px", "max_height": "320px", "object_fit": "contain"}
+_METHODS = [("sums over blocks", "blocks"), ("counts of pixels", "poisson")]
 
 
 @add_display_arg
 def response_ratios_view(obj, **kwargs):
     """Return the box of a `ResponseRatiosPanel` and its widgets by name."""
     wdict = {
-        "method": choice(obj, "method", "Method", [("sums over blocks", "blocks"), ("counts of pixels", "poisson")]),
-        "block_size": whole(obj, "block_size", "Block size (px, 0: automatic)", 0, 128),
+        "method": choice(obj, "method", "Method", _METHODS),
+        "block_size": integer_slider(obj, "block_size", "Block size (px, 0: automatic)", 0, 128),
         "min_counts": control(
-            obj, "min_counts", w.BoundedFloatText(min=1, max=1e6, step=10, description="Least counts per block")
+            obj,
+            "min_counts",
+            w.BoundedFloatText(min=1, max=1e6, step=10, description="Least counts per block"),
         ),
         "rest": switch(obj, "rest", "Unexplained HAADF as a channel of its own"),
         "mask_level": slider(obj, "mask_level", "Mask level (part of brightest)", 0.01, 0.95, 0.01),
         "tilt": control(
-            obj, "tilt",
+            obj,
+            "tilt",
             w.SelectionSlider(
                 options=[(f"{tilt:g}", at) for at, tilt in enumerate(obj.tilts)],
-                value=obj.tilt, description="Tilt shown (°)", continuous_update=False,
+                value=obj.tilt,
+                description="Tilt shown (°)",
+                continuous_update=False,
             ),
         ),
-    }  # fmt: skip
+    }
     wdict["mask_level"].disabled = obj.mask is not None
     shown = []
     for name, caption in (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sections of a volume as pictures, drawn to one scale with cursor, scale bar and heading, and profiles through them."""
+"""Pictures of the volume panel: sections with cursor and scale bar, and line profiles."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hyperspy_multitomo.widgets.pictures import figure_png
 
 #: Longest side of a volume on the screen, px.
 SIDE = 320
-# A single slice would be a line: it is drawn this thick, px.
+# Least thickness of a section, px: that of a single slice would be a line.
 _THIN = 24
 _HEADING = 20
-# The heading of a thin picture needs room too.
+# Least width of a picture, px, so that the heading fits.
 _NARROWEST = 190
 
 
@@ -29,7 +29,7 @@ def section_png(
     *,
     upward: bool = False,
 ) -> bytes:
-    """Return a section as a PNG, with lines through the cursor and a scale bar.
+    """Return a section as a PNG with cross hairs at the cursor and a scale bar.
 
     Parameters
     ----------
@@ -38,13 +38,13 @@ def section_png(
     steps : (float, float)
         Length of a voxel along rows and columns, `unit`.
     scale : float
-        Pixels of the screen per `unit`.
+        Screen pixels per `unit`.
     cursor : (int, int)
         Row and column.
     heading : str
         Written above the section.
     unit : str, default "nm"
-        At the scale bar.
+        Unit of the scale bar.
     upward : bool, default False
         Draw the first row at the bottom: for rows along z.
 
@@ -60,7 +60,7 @@ def section_png(
     )
     pixels = (np.clip(np.nan_to_num(image), 0, 1) * 255).astype(np.uint8)
     pixels = pixels[::-1] if upward else pixels
-    # Averages where there are more voxels than pixels, so that nothing thin is lost.
+    # Average where there are more voxels than pixels, so that thin features are not skipped.
     how = (
         Image.Resampling.BOX
         if min(height / shape[0], width / shape[1]) < 1
@@ -85,11 +85,11 @@ def profile_png(positions: np.ndarray, lines, position: float, along: str, quant
     Parameters
     ----------
     positions : ndarray (n,)
-        Of the voxels along the axis.
+        Positions of the voxels along the axis.
     lines : sequence of (name, colour, ndarray (n,))
         Channels.
     position : float
-        Where the cursor is.
+        Position of the cursor.
     along : str
         Label of the axis, with its unit.
     quantity : str
@@ -102,7 +102,7 @@ def profile_png(positions: np.ndarray, lines, position: float, along: str, quant
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(SIDE / 80, (SIDE + _HEADING) / 80))
-    # Fixed margins take half the time that a layout engine does.
+    # Fixed margins take half the time of a layout engine.
     axes = figure.add_axes((0.18, 0.13, 0.79, 0.81))
     # Black as the sections are, so that each element has the same colour in both.
     axes.set_facecolor("black")
@@ -135,7 +135,7 @@ def _draw_cursor(section, row: int, column: int) -> None:
 
     lines = Image.new("L", section.size, 0)
     draw = ImageDraw.Draw(lines)
-    # Half transparent, and open in the middle, so that what is pointed at stays visible.
+    # Half transparent, with a gap in the middle that leaves the voxel visible.
     for start, end in ((0, column - 8), (column + 8, section.width)):
         draw.line((start, row, end, row), fill=110)
     for start, end in ((0, row - 8), (row + 8, section.height)):

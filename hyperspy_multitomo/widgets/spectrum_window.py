@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The part of a panel that shows a window on the summed spectrum of a tilt series, and the map of that window at one tilt."""
+"""Energy window on the summed spectrum of a tilt series, and its map at one tilt."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from hyperspy_multitomo.acquisition.eds.xray_lines import families_of, fwhm
 from hyperspy_multitomo.acquisition.same_tilt import ROUNDED_TILT, match_tilts
 from hyperspy_multitomo.inspection.picture import COLOUR_MAP, LINES, robust_limits
 from hyperspy_multitomo.signals.gate import spectra_of
-from hyperspy_multitomo.widgets.panel import Job, Panel
+from hyperspy_multitomo.widgets.panel import Panel, TaskControl
 from hyperspy_multitomo.widgets.pictures import SIDE, figure_png, png
 
 FREE = "free window"
-#: keV; below it lie the strobe and the detector's threshold.
+#: keV; below are the zero-energy strobe peak and the detector's noise threshold.
 _LOWEST = 0.1
 
 
 class SpectrumWindow(Panel):
-    """State of the window: a line, or any centre and width; and the pictures of spectrum and map."""
+    """State of the window: an X-ray line or any centre and width, with spectrum and map."""
 
     line = t.Enum(
         values="lines",
@@ -47,24 +47,22 @@ class SpectrumWindow(Panel):
     )
     map_picture = t.Bytes(desc="Counts in the window at the current tilt.")
     map_title = t.Str(desc="Limits of the window and the counts in it.")
-    moved = t.Event(
-        desc="The window has moved: one event where a line changes both centre and width."
-    )
+    moved = t.Event(desc="The window has moved; a line that sets centre and width makes one event.")
 
     #: Counts (tilt, y, x, energy), energies in keV, tilts in degrees; None without spectra.
     counts = t.Any
     energy = t.Any
     spectra_tilts = t.Any
-    #: Spectrum summed over all pixels and tilts (energy,), once it is known.
+    #: Spectrum summed over all pixels and tilts (energy,); None until it is read.
     summed = t.Any
     _families = t.Any(())
     _resolution = t.Float(130.0)
     _setting = t.Bool(False)
 
     def use_spectra(self, spectra, elements) -> None:
-        """Take the spectra, and as choices the lines of `elements` (by default those that the spectra list)."""
-        found = spectra_of(spectra)
-        self.counts, self.energy, self.spectra_tilts = found.data, found.energy, found.tilts
+        """Show these spectra and offer the lines of `elements`, by default of the metadata's."""
+        cube = spectra_of(spectra)
+        self.counts, self.energy, self.spectra_tilts = cube.data, cube.energy, cube.tilts
         microscope, listed = (
             "Acquisition_instrument.TEM.",
             spectra.metadata.get_item("Sample.elements", default=()),
@@ -86,28 +84,28 @@ class SpectrumWindow(Panel):
         self.lines = [*(family.main for family in self._families), FREE]
         self._set_line(self.lines[0])
 
-    def sum_spectra(self, job: Job) -> np.ndarray:
+    def sum_spectra(self, task: TaskControl) -> np.ndarray:
         """Return the spectrum of the whole series, (energy,), read tilt by tilt."""
         summed = np.zeros(self.energy.size)
         for tilt, cube in enumerate(self.counts):
-            job.step(0.5 + 0.5 * tilt / len(self.counts), "Summing the spectra ...")
+            task.step(0.5 + 0.5 * tilt / len(self.counts), "Summing the spectra ...")
             summed += np.asarray(cube).sum(axis=(0, 1))
         return summed
 
     @property
     def window(self) -> np.ndarray:
-        """Channels of the spectrum that lie in the window, (energy,) of bool; always one at least."""
+        """Mask of the channels in the window, (energy,); at least one is in it."""
         distance = np.abs(self.energy - self.centre)
         return distance <= max(self.width / 2, distance.min()) * (1 + 1e-9)
 
     @property
     def edges(self) -> tuple[float, float]:
-        """Where the channels of the window begin and end, in keV."""
+        """Lower and upper edge of the window's channels, keV."""
         inside, half = self.energy[self.window], (self.energy[1] - self.energy[0]) / 2
         return float(inside[0] - half), float(inside[-1] + half)
 
     def window_map(self, tilt: float) -> np.ndarray | None:
-        """Return the counts in the window at a tilt in degrees, (y, x); None where there are no spectra of that tilt."""
+        """Return the counts in the window at a tilt (degrees), (y, x); None without its spectra."""
         place = int(match_tilts([tilt], self.spectra_tilts, ROUNDED_TILT)[0])
         if place < 0:
             return None
@@ -128,7 +126,7 @@ class SpectrumWindow(Panel):
         self.map_picture = image_png(image, COLOUR_MAP, robust_limits(image))
 
     def draw_spectrum(self) -> None:
-        """Draw the spectrum as a whole, and near the window."""
+        """Draw the full spectrum, and the part near the window."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(5.6, 4.4), layout="constrained")
@@ -156,7 +154,7 @@ class SpectrumWindow(Panel):
         self.spectrum_picture = figure_png(figure)
 
     def _zoom(self, axes) -> None:
-        """Show the surroundings of the window, with the names of the lines there."""
+        """Limit the axes to the surroundings of the window, and label the lines there."""
         reach = max(0.6, 1.5 * self.width)
         low, high = self.centre - reach, self.centre + reach
         near = (self.energy >= max(low, self.lowest)) & (self.energy <= high)
@@ -206,7 +204,10 @@ class SpectrumWindow(Panel):
 
 
 def image_png(image: np.ndarray, colours: str, limits: tuple[float, float] | None = None) -> bytes:
-    """Return an image (y, x) as a PNG whose longer side is `SIDE` px or more; few slices are drawn as a strip."""
+    """Return an image (y, x) as a PNG with a longer side of `SIDE` px or more.
+
+    Images of a few rows are drawn as a strip of an eighth of their width.
+    """
     rows, columns = image.shape
     image = np.repeat(image, max(1, columns // (8 * rows)), axis=0)
     return png(image, limits, colours, side=max(1, SIDE * min(image.shape) // max(image.shape)))

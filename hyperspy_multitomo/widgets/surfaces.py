@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Isosurfaces of a volume's channels in 3-D, one plot of k3d, with a clipping plane."""
+"""Isosurfaces of a volume's channels in a k3d plot, with a clipping plane."""
 
 from __future__ import annotations
 
 import numpy as np
 
-#: Most voxels along an axis that are sent to the browser.
+#: Largest number of voxels along an axis that is sent to the browser.
 MOST = 128
 
 
 class Surfaces:
-    """A plot of k3d with one surface per channel, of the handedness of the pictures.
+    """A k3d plot with one surface per channel, of the same handedness as the pictures.
 
     The axes of k3d are right-handed, those of the pictures (x to the right, y down, z towards the
-    viewer) left-handed: the plot has -y for its second axis, so that large y are in front.
+    viewer) left-handed: the second axis of the plot is -y, so that large y are in front.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class Surfaces:
     Raises
     ------
     ImportError
-        Where k3d is not installed.
+        If k3d is not installed.
     """
 
     def __init__(self, axes: dict[str, tuple[float, float]]):
@@ -34,15 +34,15 @@ class Surfaces:
                 'the 3-D view needs k3d: pip install "hyperspy_multitomo[gui]", or pip install k3d'
             ) from error
         self._k3d, self._axes = k3d, axes
-        # Several layers of transparency, so that cores are seen through their shells.
+        # Depth peeling draws several layers of transparency: cores show through their shells.
         look = dict(camera_up_axis="z", axes=["x", "-y", "z"], depth_peels=6, menu_visibility=False)
         self.plot = k3d.plot(name="Isosurfaces", height=480, **look)
         self.meshes: dict[str, object] = {}
 
     def add(self, name: str, volume: np.ndarray, level: float) -> None:
         """Add the surface of a channel, array (z, x, y)."""
-        field, sides = reduced(volume)
-        # Samples lie on the bounds: the outermost are the zeros around the volume.
+        field, sides = binned_and_padded(volume)
+        # k3d puts the outermost samples on the bounds; they are the zeros around the volume.
         bounds = []
         for axis, at in (("x", 1), ("y", 2), ("z", 0)):
             first, step = self._axes[axis]
@@ -50,9 +50,13 @@ class Surfaces:
             ends = start, start + step * sides[at] * (field.shape[at] - 1)
             bounds += [-ends[1], -ends[0]] if axis == "y" else ends
         self.meshes[name] = self._k3d.marching_cubes(
-            np.ascontiguousarray(field.transpose(0, 2, 1)[:, ::-1]), level=level, bounds=bounds, flat_shading=False, name=name,
+            np.ascontiguousarray(field.transpose(0, 2, 1)[:, ::-1]),
+            level=level,
+            bounds=bounds,
+            flat_shading=False,
+            name=name,
             compression_level=1,
-        )  # fmt: skip
+        )
         self.plot += self.meshes[name]
 
     def style(self, name: str, shown: bool, colour: str, level: float, opacity: float) -> None:
@@ -64,18 +68,18 @@ class Surfaces:
         mesh.color = int(to_hex(colour)[1:], 16)
 
     def look(self) -> None:
-        """Look at all surfaces from the front, the right and above, near enough to fill the plot."""
+        """Set the camera to the front, right and above, so that all surfaces fill the plot."""
         self.plot.camera_auto_fit = False
         self.plot.camera = self.plot.get_auto_camera(factor=0.95, yaw=-60, pitch=65)
 
     def clip(self, axis: str | None, position: float) -> None:
-        """Hide what lies beyond a position along z or x; None shows everything."""
+        """Hide everything beyond a position along z or x; None shows everything."""
         normal = {"x": (-1.0, 0.0, 0.0), "z": (0.0, 0.0, -1.0)}.get(axis)
         self.plot.clipping_planes = [] if normal is None else [[*normal, float(position)]]
 
     def html(self) -> str:
-        """Return the plot as it is as an HTML page that needs nothing else."""
-        # Who gets the page has no panel, but k3d's own menu; the panel's plot never hears of it.
+        """Return the present plot as a self-contained HTML page."""
+        # The page has no panel, so it gets k3d's menu; the open plot is not synchronised meanwhile.
         with self.plot.hold_sync():
             self.plot.menu_visibility = True
             try:
@@ -84,24 +88,23 @@ class Surfaces:
                 self.plot.menu_visibility = False
 
     def close(self) -> None:
-        """Let go of what was sent to the browser."""
+        """Free what was sent to the browser."""
         for mesh in self.meshes.values():
             mesh.close()
 
 
-def reduced(volume: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Average neighbours until there are at most `MOST` voxels along each axis, and put a shell of zeros around.
+def binned_and_padded(volume: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Bin a volume to at most `MOST` voxels along each axis, and pad it with zeros.
 
     Returns
     -------
     volume : ndarray (z, x, y)
     sides : (int, int, int)
-        How many voxels were averaged along each axis. Where that does not divide the size, the last
-        voxel is repeated.
+        Binning factors. Where a factor does not divide the size, the last voxel is repeated.
 
     Examples
     --------
-    >>> field, sides = reduced(np.ones((200, 100, 1), np.float32))
+    >>> field, sides = binned_and_padded(np.ones((200, 100, 1), np.float32))
     >>> field.shape, sides, float(field.max())
     ((102, 102, 3), (2, 1, 1), 1.0)
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel to look through a tilt series: images, signal per tilt, bad tilts, and windows on the spectra."""
+"""State of the tilt-series panel: images, signal per tilt, bad tilts, windows on the spectra."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from hyperspy.ui_registry import add_gui_method
 
 from hyperspy_multitomo.inspection.picture import COLOUR_MAP, LINES, robust_limits
 from hyperspy_multitomo.signals.methods.tilt_gains import as_channels
-from hyperspy_multitomo.widgets.panel import Job, held
+from hyperspy_multitomo.widgets.panel import TaskControl, signal_trait
 from hyperspy_multitomo.widgets.pictures import figure_png
 from hyperspy_multitomo.widgets.spectrum_window import SpectrumWindow, image_png
 
 ALL = "all elements"
-# Part of the height of the picture of the signal that is free above the largest value.
+# Upper limit of the signal's axis over its largest value.
 _ROOM = 1.12
 
 
 @add_gui_method(toolkey="hyperspy_multitomo.tilt_series")
 class TiltSeriesPanel(SpectrumWindow):
-    """State of the panel: the tilt and channel shown, the tilts marked as bad, and the window on the spectra.
+    """State of the panel: tilt and channel shown, tilts marked as bad, window on the spectra.
 
     `apply` calls `drop_tilts` with the marked tilts and puts the new series into `result`; the
-    series itself never changes.
+    series itself is unchanged.
     """
 
     tilt = t.Range(low=0, high="last", value=0, desc="The tilt that is shown, in degrees.")
@@ -40,10 +40,10 @@ class TiltSeriesPanel(SpectrumWindow):
     image_picture = t.Bytes(desc="The image at the current tilt.")
     signal_picture = t.Bytes(desc="Signal of each tilt; marked tilts are crossed out.")
     lacking = t.Property(t.Str, observe="marked.items")
-    result = held("The series without the marked tilts, after they were dropped.")
+    result = signal_trait("The series without the marked tilts, after they were dropped.")
 
     series = t.Any
-    #: Sum of each image, (name, tilt), and limits of brightness of each name, once they are known.
+    #: Sum of each image, (name, tilt), and brightness limits of each name; None until read.
     sums = t.Any
     limits = t.Any
     _stale = t.Set
@@ -66,35 +66,35 @@ class TiltSeriesPanel(SpectrumWindow):
         return float(self._tilts[self.tilt])
 
     def begin(self) -> None:
-        """Draw what can be drawn at once, and read the whole series in the background."""
+        """Draw the first pictures, and read the whole series in the background."""
         self._begun = True
         self._redraw("image", "signal", "map", "spectrum")
         if self.sums is None:
-            self.start(self._measure, self._measured)
+            self.start(self._read_series, self._read_done)
 
     def mark_suspicious(self) -> None:
-        """Mark the tilts that `rank_tilts` finds suspicious, besides those that are marked."""
+        """Mark the tilts that `rank_tilts` finds suspicious, in addition to the marked ones."""
 
-        def work(job: Job):
-            job.step(0.1, "Comparing the tilts ...")
+        def work(task: TaskControl):
+            task.step(0.1, "Comparing the tilts ...")
             return self.series.rank_tilts()
 
         def then(ranking) -> None:
-            found = [float(tilt) for tilt in ranking.suspicious]
-            self.marked = sorted({*self.marked, *found})
-            reasons = [f"{tilt:.1f}° ({ranking.reasons[self._place(tilt)]})" for tilt in found]
+            suspicious = [float(tilt) for tilt in ranking.suspicious]
+            self.marked = sorted({*self.marked, *suspicious})
+            reasons = [f"{tilt:.1f}° ({ranking.reasons[self._index(tilt)]})" for tilt in suspicious]
             self.message = (
-                f"Suspicious: {', '.join(reasons)}" if found else "No tilt is suspicious."
+                f"Suspicious: {', '.join(reasons)}" if suspicious else "No tilt is suspicious."
             )
 
         self.start(work, then)
 
     def clear_marks(self) -> None:
-        """Take all marks away."""
+        """Remove all marks."""
         self.marked = []
 
     def apply(self) -> None:
-        """Put the series without the marked tilts, by `drop_tilts`, into `result`."""
+        """Put the series without the marked tilts into `result`."""
         if words := self.hindrance():
             self.message = words
             return
@@ -102,23 +102,26 @@ class TiltSeriesPanel(SpectrumWindow):
 
         def then(result) -> None:
             self.result = result
-            self.message = f"{len(result.tilts)} of {len(self._tilts)} tilts are kept: the new series is in result."
+            self.message = (
+                f"{len(result.tilts)} of {len(self._tilts)} tilts are kept: the new series is in "
+                "result."
+            )
 
-        self.start(lambda job: self.series.drop_tilts(marked), then)
+        self.start(lambda task: self.series.drop_tilts(marked), then)
 
     def _get_lacking(self) -> str:
         return "" if self.marked else "No tilt is marked: mark those that are to be dropped."
 
-    def _place(self, tilt: float) -> int:
+    def _index(self, tilt: float) -> int:
         return int(np.abs(self._tilts - tilt).argmin())
 
-    def _image(self, name: str, place: int) -> np.ndarray:
-        """Return one image, (x, y)."""
+    def _image(self, name: str, index: int) -> np.ndarray:
+        """Return the image of one channel at one tilt, (x, y)."""
         if name == ALL:
-            return np.asarray(self._data[:, place]).sum(axis=0)
-        return np.asarray(self._data[self.names.index(name), place])
+            return np.asarray(self._data[:, index]).sum(axis=0)
+        return np.asarray(self._data[self.names.index(name), index])
 
-    def _measure(self, job: Job):
+    def _read_series(self, task: TaskControl):
         """Return sums (name, tilt), limits for all tilts (name, 2), and the summed spectrum."""
         sums, limits = (
             np.zeros((len(self.names), self.last + 1)),
@@ -126,18 +129,18 @@ class TiltSeriesPanel(SpectrumWindow):
         )
         share = 1.0 if self.counts is None else 0.5
         for place in range(self.last + 1):
-            job.step(share * place / (self.last + 1), "Reading the tilts ...")
+            task.step(share * place / (self.last + 1), "Reading the tilts ...")
             images = np.asarray(self._data[:, place])
             if len(self.names) > len(images):
                 images = np.concatenate([images, images.sum(axis=0, keepdims=True)])
             sums[:, place] = images.sum(axis=(1, 2), dtype=np.float64)
             limits[:, place] = [robust_limits(image) for image in images]
-        # The median, so that one bright tilt does not darken all others.
+        # The median over the tilts, so that one bright tilt does not darken all others.
         common = np.median(limits, axis=1)
-        return sums, common, None if self.counts is None else self.sum_spectra(job)
+        return sums, common, None if self.counts is None else self.sum_spectra(task)
 
-    def _measured(self, found) -> None:
-        self.sums, self.limits, self.summed = found
+    def _read_done(self, results) -> None:
+        self.sums, self.limits, self.summed = results
         self.message = ""
         self._redraw("image", "signal", "spectrum")
 
@@ -163,7 +166,7 @@ class TiltSeriesPanel(SpectrumWindow):
             self.marked = sorted([*others, self.current]) if event.new else others
 
     def _redraw(self, *names: str) -> None:
-        """Ask for pictures; what is asked for before the last request was met is drawn too."""
+        """Request pictures; a new request is added to those that are still waiting."""
         if not self._begun:
             return
         self._stale |= set(names)
@@ -177,7 +180,7 @@ class TiltSeriesPanel(SpectrumWindow):
             ("spectrum", self.draw_spectrum),
         ):
             if name in self._stale and not self.closed:
-                # Before the drawing, so that a change during it asks for another one.
+                # Discarded before the drawing, so that a change meanwhile requests another one.
                 self._stale.discard(name)
                 if name not in ("map", "spectrum") or self.counts is not None:
                     draw()

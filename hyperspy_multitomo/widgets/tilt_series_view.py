@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The view of the panel to look through a tilt series."""
+"""View of the tilt-series panel in Jupyter."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def tilt_series_view(obj, **kwargs):
     enabled(obj, buttons["suspicious_button"], "running", when=False)
     enabled(obj, buttons["apply_button"], "can_apply")
     made = assemble(obj, "Tilt series", controls, pictures, buttons.values(), {**wdict, **buttons})
-    # Once everything is linked, so that no picture is missed.
+    # After everything is linked, so that no picture is missed.
     obj.begin()
     return made
 
 
 def _image(obj, title: str, trait: str):
-    """Return an image at a fixed width, whatever its number of pixels, below its title."""
+    """Return an image of fixed width below its title."""
     box, image = picture(obj, trait)
     height, width = obj.series.axes_manager["y"].size, obj.series.axes_manager["x"].size
     image.layout.width = f"{round(_WIDTH * min(1.0, width / height))}px"

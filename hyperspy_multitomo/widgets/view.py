@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The parts that the views are made of: labelled controls linked to traits, pictures, and the row with progress and cancel."""
+"""Building blocks of the views: controls linked to traits, pictures, progress bar and buttons."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import ipywidgets as w
 from traits.api import TraitError
 from traits.observation.api import trait as named
 
-from hyperspy_multitomo.widgets.panel import said
+from hyperspy_multitomo.widgets.panel import error_text
 
 _WIDE = {"description_width": "initial"}
 
@@ -17,8 +17,8 @@ _WIDE = {"description_width": "initial"}
 def control(panel, trait: str, widget, tooltip: str = ""):
     """Link the value of a widget with a trait of the panel, and return the widget.
 
-    What the panel refuses (a ``TraitError``) is said in its message, and the widget goes back to
-    what it was.
+    A value that the panel refuses (``TraitError``) is reported in its message, and the widget
+    returns to its previous value.
     """
     widget.style = _WIDE
     widget.tooltip = tooltip or panel.trait(trait).desc or ""
@@ -29,7 +29,7 @@ def control(panel, trait: str, widget, tooltip: str = ""):
         try:
             setattr(panel, trait, event.new)
         except TraitError as error:
-            panel.message = said(error)
+            panel.message = error_text(error)
             widget.value = getattr(panel, trait)
 
     widget.observe(to_panel, "value")
@@ -39,18 +39,23 @@ def control(panel, trait: str, widget, tooltip: str = ""):
 
 def slider(panel, trait: str, label: str, low: float, high: float, step: float, tooltip: str = ""):
     """Return a slider for a number."""
-    return control(
-        panel, trait,
-        w.FloatSlider(getattr(panel, trait), min=low, max=high, step=step, description=label, continuous_update=False), tooltip,
-    )  # fmt: skip
+    widget = w.FloatSlider(
+        getattr(panel, trait),
+        min=low,
+        max=high,
+        step=step,
+        description=label,
+        continuous_update=False,
+    )
+    return control(panel, trait, widget, tooltip)
 
 
-def whole(panel, trait: str, label: str, low: int, high: int, tooltip: str = ""):
+def integer_slider(panel, trait: str, label: str, low: int, high: int, tooltip: str = ""):
     """Return a slider for a whole number."""
-    return control(
-        panel, trait,
-        w.IntSlider(getattr(panel, trait), min=low, max=high, description=label, continuous_update=False), tooltip,
-    )  # fmt: skip
+    widget = w.IntSlider(
+        getattr(panel, trait), min=low, max=high, description=label, continuous_update=False
+    )
+    return control(panel, trait, widget, tooltip)
 
 
 def choice(panel, trait: str, label: str, options, tooltip: str = ""):
@@ -80,30 +85,33 @@ def button(label: str, press, tooltip: str = "", style: str = ""):
 
 
 def picture(panel, trait: str, caption: str = "", key: str = ""):
-    """Return an image that shows a trait of PNG bytes, with a caption below, and after it a `key` that may hold HTML."""
+    """Return a box with a trait of PNG bytes as an image and its caption, and the image.
+
+    `key` is HTML that follows the caption.
+    """
     image = w.Image(value=getattr(panel, trait), format="png")
     panel.observe(lambda event: setattr(image, "value", event.new), named(trait))
-    return w.VBox([image, w.HTML(f"<small>{_plain(caption)}{key}</small>")]), image
+    return w.VBox([image, w.HTML(f"<small>{_escaped(caption)}{key}</small>")]), image
 
 
 def words(panel, trait: str, small: bool = False):
-    """Return text that shows a trait as it is: names in it that look like HTML are none."""
+    """Return a label with the text of a trait, HTML escaped."""
     size = "<small>{}</small>" if small else "{}"
-    label = w.HTML(value=size.format(_plain(getattr(panel, trait))))
+    label = w.HTML(value=size.format(_escaped(getattr(panel, trait))))
     panel.observe(
-        lambda event: setattr(label, "value", size.format(_plain(event.new))), named(trait)
+        lambda event: setattr(label, "value", size.format(_escaped(event.new))), named(trait)
     )
     return label
 
 
 def markup(panel, trait: str):
-    """Return what shows a trait that holds HTML, in which all names are escaped."""
+    """Return a label with the HTML of a trait; names in it have to be escaped already."""
     label = w.HTML(value=getattr(panel, trait))
     panel.observe(lambda event: setattr(label, "value", event.new), named(trait))
     return label
 
 
-def _plain(text: str) -> str:
+def _escaped(text: str) -> str:
     return escape(text, quote=False)
 
 
@@ -123,7 +131,7 @@ def status(panel) -> tuple[w.Widget, dict]:
 
 
 def enabled(panel, widget, trait: str, when: bool = True) -> None:
-    """Let a widget be used only while a trait of the panel has a value."""
+    """Enable a widget only while a trait of the panel equals `when`."""
 
     def follow(*_) -> None:
         widget.disabled = getattr(panel, trait) != when
@@ -150,7 +158,7 @@ def assemble(panel, title: str, controls, pictures, buttons, wdict: dict) -> dic
     box = w.VBox()
     close = close_button(panel, lambda: box)
     box.children = [
-        w.HTML(f"<b>{_plain(title)}</b>"),
+        w.HTML(f"<b>{_escaped(title)}</b>"),
         # Controls keep their width, and pictures go below each other where the window is narrow.
         w.HBox(
             [

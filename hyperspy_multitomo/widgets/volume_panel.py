@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel of a volume: sections through a cursor, a line profile, and isosurfaces on demand."""
+"""State of the volume panel: sections through a cursor, a line profile, isosurfaces on demand."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from hyperspy_multitomo.widgets.panel import Panel
 from hyperspy_multitomo.widgets.sections import SIDE, profile_png, section_png
 from hyperspy_multitomo.widgets.surfaces import Surfaces
 
-#: For each plane its axes along the columns and rows, and the axis it cuts across.
+#: For each plane its axes along columns and rows, and its normal.
 PLANES = {"xz": ("x", "z", "y"), "yz": ("y", "z", "x"), "xy": ("x", "y", "z")}
-# Voxels that are looked at for the range of a channel.
+# Voxels that are sampled for the brightness range of a channel.
 _SAMPLE = 2_000_000
 
 
@@ -28,7 +28,7 @@ class Colour(t.BaseStr):
     info_text = 'a colour, such as "#d55e00" or "red"'
 
     def validate(self, obj, name, value):
-        """Return the colour, or refuse it."""
+        """Return the colour, or raise a TraitError."""
         from matplotlib.colors import is_color_like
 
         if isinstance(value, str) and is_color_like(value):
@@ -37,12 +37,12 @@ class Colour(t.BaseStr):
 
 
 class Channel(t.HasTraits):
-    """How one channel of the volume is shown."""
+    """Display settings of one channel."""
 
     name = t.Str
     shown = t.Bool(True, desc="Show this element in the sections, the profile and the 3-D view.")
     colour = Colour(
-        "#ffffff", desc="The element's colour; where elements lie together their colours are added."
+        "#ffffff", desc="The element's colour; where elements overlap their colours are added."
     )
     brightness = t.Range(
         0.1,
@@ -70,7 +70,7 @@ class VolumePanel(Panel):
     Parameters
     ----------
     volume : TomographicVolume
-        It is only read.
+        Unchanged.
     """
 
     x = t.Range(
@@ -104,7 +104,7 @@ class VolumePanel(Panel):
         "volume.html",
         desc="File to which the 3-D view is saved; it opens in any browser, without this package.",
     )
-    overwrite = t.Bool(False, desc="Whether a file that is there already may be replaced.")
+    overwrite = t.Bool(False, desc="Whether an existing file may be replaced.")
 
     low_x, high_x, middle_x = t.Float, t.Float, t.Float
     low_y, high_y, middle_y = t.Float, t.Float, t.Float
@@ -112,7 +112,7 @@ class VolumePanel(Panel):
     channels = t.List(t.Instance(Channel))
     unit = t.Str
     quantity = t.Str
-    values = t.Str(desc="What the voxel at the cursor holds.")
+    values = t.Str(desc="Values of the voxel at the cursor.")
     xz, yz, xy, profile = t.Bytes, t.Bytes, t.Bytes, t.Bytes
     surfaces = t.Instance(Surfaces)
 
@@ -122,7 +122,7 @@ class VolumePanel(Panel):
     def __init__(self, volume, **kwds):
         super().__init__(**kwds)
         names = volume.channels
-        # An image's volume without named channels is one channel too.
+        # The volume of a HAADF series has no channel names, but is one channel.
         self._data = (
             volume.array("element", "z", "x", "y") if names else volume.array("z", "x", "y")[None]
         )
@@ -156,10 +156,10 @@ class VolumePanel(Panel):
     def build(self) -> None:
         """Make the 3-D view: a surface for each element, at its level."""
 
-        def work(job):
+        def work(task):
             surfaces = Surfaces({name: axis[:2] for name, axis in self._axes.items()})
             for i, channel in enumerate(self.channels):
-                job.step(i / len(self.channels), f"Making the surface of {channel.name}")
+                task.step(i / len(self.channels), f"Making the surface of {channel.name}")
                 surfaces.add(channel.name, self._data[i], channel.level)
             surfaces.look()
             return surfaces
@@ -174,19 +174,19 @@ class VolumePanel(Panel):
         self.start(work, show)
 
     def snapshot(self) -> None:
-        """Save the 3-D view as it is as an HTML page of its own; an existing file stays unless `overwrite` is on."""
+        """Save the 3-D view as an HTML page; an existing file is replaced only with `overwrite`."""
 
-        def work(job):
+        def work(task):
             if self.surfaces is None:
                 raise ValueError("there is no 3-D view yet: make it first")
             path = self._path()
-            job.step(0.1, "Packing the 3-D view")
+            task.step(0.1, "Packing the 3-D view")
             page = self.surfaces.html()
-            job.step(0.9, f"Writing {path}")
+            task.step(0.9, f"Writing {path}")
             return path, page
 
         def save(packed):
-            # Once it is written it is too late to cancel.
+            # Written here and not in `work`: a cancelled task writes no file.
             path, page = packed
             save_atomically(
                 lambda temporary: temporary.write_text(page, encoding="utf-8"), path, self.overwrite
@@ -223,7 +223,7 @@ class VolumePanel(Panel):
         highest = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
         bright = min(robust_limits(sample)[1], highest)
         bright = bright if bright > 0 else highest
-        # What is below 0 is noise or an artefact, and black.
+        # Values below 0 are noise or artefacts, and drawn black.
         limits = (0.0, 100.0) if "percent" in self.quantity else (0.0, bright)
         return Channel(
             name=name,
@@ -266,7 +266,7 @@ class VolumePanel(Panel):
                 for _, c in shown
                 for low, high in [c.limits]
             ]
-            # Data are (z, x, y): only xy has its rows and columns the other way round.
+            # Data are (z, x, y): only xy has rows and columns exchanged.
             cuts = np.stack(cuts).swapaxes(1, 2) if plane == "xy" else np.stack(cuts)
             image = colour_mix(
                 cuts, limits=limits, colours=[channel.colour for _, channel in shown]
@@ -275,13 +275,12 @@ class VolumePanel(Panel):
             image = np.zeros((self._axes[row][2], self._axes[column][2], 3), np.float32)
         scale = SIDE / max(self.step(name) * self._axes[name][2] for name in "xyz")
         upward = row == "z"
-        heading = (
-            f"{column} →  {row} {'↑' if upward else '↓'}   at {across} = {self._place(across)}"
-        )
+        place = f"{across} = {self._position_text(across)}"
+        heading = f"{column} →  {row} {'↑' if upward else '↓'}   at {place}"
         steps, cursor = (self.step(row), self.step(column)), (at[row], at[column])
         return section_png(image, steps, scale, cursor, heading, self.unit, upward=upward)
 
-    def _place(self, axis: str) -> str:
+    def _position_text(self, axis: str) -> str:
         first, step, _ = self._axes[axis]
         return f"{first + step * self.position(axis):.4g} {self.unit}"
 

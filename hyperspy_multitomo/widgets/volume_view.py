@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The widgets of the volume panel."""
+"""View of the volume panel in Jupyter."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def volume_view(obj, **kwargs):
             )
         )
     values = wdict["values"] = words(obj, "values")
-    # Room for two lines, so that nothing moves when numbers get longer.
+    # Space for two lines, so that nothing moves when numbers get longer.
     values.layout = w.Layout(width="360px", min_height="60px")
     pictures = {name: picture(obj, name) for name in ("xz", "yz", "xy", "profile")}
     wdict |= {name: image for name, (_, image) in pictures.items()}
     for _, image in pictures.values():
-        # A narrow picture must not be drawn as wide as the others.
+        # Prevents a narrow picture from being stretched to the width of the others.
         image.layout.align_self = "flex-start"
     sections = w.GridBox(
         [box for box, _ in pictures.values()],
@@ -57,7 +57,7 @@ def volume_view(obj, **kwargs):
 def _cursor(panel, axis: str):
     low, high = getattr(panel, f"low_{axis}"), getattr(panel, f"high_{axis}")
     step = panel.step(axis)
-    # The slider of the browser needs two ends that differ.
+    # A slider needs different ends, which a single slice does not have.
     room = step / 2 if low == high else 0.0
     widget = slider(panel, axis, f"{axis} ({panel.unit})", low - room, high + room, step)
     widget.disabled, widget.readout_format = bool(room), ".2f" if step >= 0.05 else ".4f"
@@ -75,7 +75,7 @@ def _channel(channel) -> dict:
 
 
 def _scene(panel, wdict: dict):
-    """Return the tab with the surfaces, which stays empty until they are asked for."""
+    """Return the tab of the 3-D view, empty until it is built."""
     build = wdict["build_button"] = button(
         "Make 3-D view", panel.build, "Make a surface of each element.", "primary"
     )

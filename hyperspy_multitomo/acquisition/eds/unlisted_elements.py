@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Strong peaks of elements that nobody listed: found in the residual of a summed spectrum and named."""
+"""Identify unlisted elements by strong peaks in the residual of a summed spectrum."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ from hyperspy_multitomo.acquisition.eds.xray_lines import LineFamily, families_o
 
 __all__ = ["Unlisted", "find_unlisted"]
 
-# What specimens, grids, holders, masks and columns are made of, and what needs a better reason to
-# be believed.
+# Elements of specimens, grids, holders, masks and columns, and rarer ones, whose significance and
+# counts have to be _RARER_NEEDS times as high.
 _COMMON = "C N O F Na Mg Al Si P S Cl K Ca Ti Cr Mn Fe Co Ni Cu Zn Ga Zr Mo Ag Sn W Pt Au Pb"
 _RARER = "V Ge As Se Br Rb Sr Y Nb Ru Rh Pd Cd In Sb Te I Cs Ba La Ce Nd Gd Hf Ta Re Os Ir Hg Bi U"
 _RARER_NEEDS = 2.0
+# Least height in standard deviations, and least fraction of all counts. These and the constants
+# below are tested on simulated and real spectra in tests/test_elemental.py.
 _SIGNIFICANCE = 10.0
-_PART_OF_ALL_COUNTS = 1e-3
-# A peak explains most of the misfit around it; the flanks of a misfitted neighbour do not look like
-# one.
+_FRACTION_OF_COUNTS = 1e-3
+# Least fraction of the misfit around a peak that it explains; flanks of a badly fitted neighbour
+# explain less.
 _EXPLAINED = 0.4
-# Part of a peak's shape that no listed line can imitate; P Ka beside Pt Ma has less.
+# Least fraction of a peak's shape that listed lines cannot imitate; P Ka beside Pt Ma has less.
 _DISTINCT = 0.3
 _AT_MOST = 12
 
@@ -39,16 +41,16 @@ _AT_MOST = 12
 @dataclass(frozen=True)
 class Unlisted:
     """
-    An element that was found though nobody listed it.
+    An element with strong peaks that is not listed.
 
     Attributes
     ----------
     element, line : str
-        And the line by which it was found.
+        Symbol, and the line that identifies the element.
     counts : float
         Counts in this line.
     significance : float
-        Height above the rest of the model in standard deviations, the errors of the model included.
+        Height above the rest of the model in standard deviations, with the error of the model.
     """
 
     element: str
@@ -65,7 +67,7 @@ def find_unlisted(
     detector: Detector | None = None,
 ) -> tuple[tuple[Unlisted, ...], Detector]:
     """
-    Find elements whose peaks stand in the residual of a summed spectrum.
+    Find elements whose peaks are in the residual of a summed spectrum.
 
     Parameters
     ----------
@@ -74,25 +76,25 @@ def find_unlisted(
     energy : ndarray (energy,)
         In keV.
     families : sequence of LineFamily
-        Of the listed elements.
+        Families of the listed elements.
     beam_energy : float, optional
         In keV.
     detector : Detector, optional
-        Where to start its calibration.
+        Start of the calibration.
 
     Returns
     -------
     tuple of Unlisted
         The strongest first: at least 10 standard deviations and a thousandth of all counts.
     Detector
-        Calibrated on the way.
+        The calibrated detector.
 
     Notes
     -----
-    Elements are added one by one, the one that improves the fit most first, judged by the line that
-    would stand for it (`line_of`), so that lines in the crowded range below 2 keV need the support
-    of those above. The lines of all families have amounts of their own here, so that a wrong weight
-    in the table does not pass for an element.
+    Elements are added one by one, the one that improves the fit most first. An element is judged by
+    the line that `line_of` chooses for it, so that lines in the crowded range below 2 keV need the
+    support of those above. The lines of a family have independent amounts here, so that a wrong
+    weight in the table is not taken for an element.
     """
     energy_range = (energy[0], energy[-1])
     families = list(families)
@@ -128,27 +130,27 @@ def _strongest(counts, energy, families, candidates, detector) -> Unlisted | Non
     prior = np.pad(prior, ((0, 0), (0, len(components) - len(lines))))
     amounts, model, _ = fit_spectrum(counts, components, prior)
     weight = 1 / np.sqrt(variance_of(model, 2 * MODEL_ERROR))
-    # Only what the fit may still change competes with a candidate.
+    # A candidate competes with the components that are not at their bound of 0.
     active = components[amounts > 0] * weight
     inverse = np.linalg.pinv(active @ active.T, rcond=1e-9, hermitian=True)
     residual = (counts - model) * weight
     best, best_score = None, 0.0
     for element, family in candidates.items():
         shape = (family.weights @ detector.lines(family, energy)) * weight
-        own = shape - (inverse @ (active @ shape)) @ active
-        norm = np.linalg.norm(own)
+        distinct = shape - (inverse @ (active @ shape)) @ active
+        norm = np.linalg.norm(distinct)
         if norm < _DISTINCT * np.linalg.norm(shape):
             continue
-        score = own @ residual / norm
+        score = distinct @ residual / norm
         near = detector.channels(
             energy, family.energy, 1.5 * fwhm(family.energy, detector.resolution)
         )
-        explained = 1 - np.sum((residual - own * score / norm)[near] ** 2) / max(
+        explained = 1 - np.sum((residual - distinct * score / norm)[near] ** 2) / max(
             np.sum(residual[near] ** 2), 1e-12
         )
-        found = Unlisted(element, family.main, float(score / norm), float(score))
+        candidate = Unlisted(element, family.main, float(score / norm), float(score))
         rare = _RARER_NEEDS if element in _RARER.split() else 1.0
-        enough = found.counts > _PART_OF_ALL_COUNTS * counts.sum() * rare
+        enough = candidate.counts > _FRACTION_OF_COUNTS * counts.sum() * rare
         if score > max(_SIGNIFICANCE, best_score) * rare and enough and explained > _EXPLAINED:
-            best, best_score = found, score / rare
+            best, best_score = candidate, score / rare
     return best

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Elemental maps by windows: counts around a line less those of two windows beside it, moved off every other line."""
+"""Elemental maps by windows: counts around a line less a background from windows beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +16,12 @@ from hyperspy_multitomo.acquisition.sparse_counts import SparseSpectra
 
 __all__ = ["WindowModel", "background_windows", "prepare_windows"]
 
-# A background window keeps the first of these distances (in FWHM) from every line, the others where
-# there is no room.
+# Distance (in FWHM) of a background window from every line: the first of these that leaves room.
 _CLEARANCES = (1.2, 1.0, 0.8)
-# It lies within this distance (in FWHM) of its own line.
+# Largest distance (in FWHM) of a background window from its line.
 _REACH = 12.0
-# Peaks lower than this part of the background below them do not move a window.
+# Peaks lower than this fraction of the background below them are ignored. All three are tested in
+# tests/test_elemental.py.
 _NEGLIGIBLE = 0.1
 
 
@@ -34,12 +33,12 @@ class WindowModel:
     Attributes
     ----------
     fit : LineModel
-        The model that chose lines, calibration and what else is present.
+        The model with the choice of lines, the calibration and the other elements.
     lines : dict
         The line of each element.
     windows : dict
-        For each line (left, centre, right): each (low, high) in keV, None where there is no room
-        for a background window.
+        For each line (left, centre, right): each (low, high) in keV, or None without room for a
+        background window.
     """
 
     fit: LineModel
@@ -53,13 +52,13 @@ class WindowModel:
 
     def maps(self, spectra: ArrayLike | SparseSpectra, tilt: int = 0) -> ElementalCounts:
         """
-        Count in the windows of each pixel; `spectra` (..., energy) and the result are those of `LineModel.maps`.
+        Count in the windows of each pixel; arguments and result as for `LineModel.maps`.
 
-        Lines of other elements inside the window count as the element's own: use the fit where
+        Lines of other elements inside a window are counted as the element's: use the fit where
         lines overlap. The windows are the same at every tilt.
         """
-        spectra = check_spectra(spectra, self.fit.energy.size)
-        net, background, gross = np.split(apply_rows(self.rows(tilt), spectra, self.fit.fitted), 3)
+        counts = check_spectra(spectra, self.fit.energy.size)
+        net, background, gross = np.split(apply_rows(self.rows(tilt), counts, self.fit.fitted), 3)
         return ElementalCounts(
             self.elements,
             tuple(self.lines.values()),
@@ -70,11 +69,14 @@ class WindowModel:
         )
 
     def rows(self, tilt: int = 0) -> np.ndarray:
-        """Return the rows (3 x element, energy) whose product with a spectrum gives net, background and gross counts."""
+        """Return the matrix (3 x element, energy) that multiplies a spectrum.
+
+        The product holds net, background and gross counts.
+        """
         energy = self.fit.shapes.detector.corrected(self.fit.energy[self.fit.fitted])
         gross = self.fit.windows.astype(float)
         background = []
-        for own, (left, centre, right) in zip(gross, self.windows.values(), strict=True):
+        for window, (left, centre, right) in zip(gross, self.windows.values(), strict=True):
             sides = [
                 ((energy >= low) & (energy <= high)).astype(float)
                 for low, high in filter(None, (left, right))
@@ -89,7 +91,7 @@ class WindowModel:
                 (share * side / side.sum() for share, side in zip(shares, sides, strict=True)),
                 np.zeros(energy.size),
             )
-            background.append(row * own.sum())
+            background.append(row * window.sum())
         net = (gross - background) / self.fit.window_share(tilt)[:, None]
         return np.vstack([net, background, gross])
 
@@ -97,8 +99,8 @@ class WindowModel:
 def background_windows(
     centre: float,
     width: float,
-    obstacles: Sequence[float],
-    obstacle_widths: Sequence[float],
+    obstacles: ArrayLike,
+    obstacle_widths: ArrayLike,
     energy_range: tuple[float, float],
 ) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
     """
@@ -108,8 +110,8 @@ def background_windows(
     ----------
     centre, width : float
         Energy and FWHM of the line in keV; a background window is one FWHM wide.
-    obstacles, obstacle_widths : sequence of float
-        Energies and FWHM of all lines that are present, the line's own family included.
+    obstacles, obstacle_widths : array_like (line,)
+        Energies and FWHM in keV of all lines that are present, with those of the line's family.
     energy_range : (float, float)
         In keV.
 
@@ -124,7 +126,7 @@ def background_windows(
     >>> [round(side, 2) for side in (*left, *right)]
     [6.12, 6.25, 6.56, 6.69]
     """
-    obstacles, widths = np.asarray(obstacles), np.asarray(obstacle_widths)
+    lines, widths = np.asarray(obstacles), np.asarray(obstacle_widths)
     sides: list[tuple[float, float] | None] = [None, None]
     for side, direction in enumerate((-1, 1)):
         for clearance in _CLEARANCES:
@@ -134,9 +136,7 @@ def background_windows(
                 - width / 2
             )
             keep_off = clearance * widths
-            free = np.all(
-                (obstacles + keep_off <= low) | (obstacles - keep_off >= low + width), axis=1
-            )
+            free = np.all((lines + keep_off <= low) | (lines - keep_off >= low + width), axis=1)
             free &= ((low >= energy_range[0]) & (low + width <= energy_range[1]))[:, 0]
             if free.any():
                 nearest = float(low[np.argmax(free), 0])
@@ -152,8 +152,8 @@ def prepare_windows(summed_spectra: ArrayLike, energy: ArrayLike, **settings) ->
     Parameters
     ----------
     summed_spectra, energy, **settings
-        As for `prepare_fit`; the same warning names strong unlisted elements, whose lines are
-        avoided as well.
+        As for `prepare_fit`, also its warning of strong unlisted elements, whose lines are avoided
+        as well.
 
     Returns
     -------
@@ -185,7 +185,7 @@ def prepare_windows(summed_spectra: ArrayLike, energy: ArrayLike, **settings) ->
 
 
 def _present_lines(fit: LineModel) -> np.ndarray:
-    """Return the energies (keV) of the lines that stand out of the background of the whole series."""
+    """Return the energies (keV) of the lines that rise above the background of the series."""
     energy = fit.energy[fit.fitted]
     spectrum, background = fit.spectra.sum(0), fit.background.sum(0)
     amounts, _, _ = fit_spectrum(spectrum, np.vstack([fit.shapes.on(energy), background]))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""X-ray lines: the families of each element, their energies and weights, and which line stands for an element."""
+"""X-ray lines: the families of each element, and the line by which it is mapped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LineFamily:
     element : str
     shell : "K", "L" or "M"
     names : tuple of str
-        Names of the lines, the main one first: ``("Fe_Ka", "Fe_Kb")``.
+        Names of the lines, the main line first: ``("Fe_Ka", "Fe_Kb")``.
     energies : ndarray (line,)
         In keV.
     weights : ndarray (line,)
@@ -44,7 +44,7 @@ class LineFamily:
 
     @property
     def main(self) -> str:
-        """Name of the main line, which stands for the family: ``"Fe_Ka"``."""
+        """Name of the main line, which names the family: ``"Fe_Ka"``."""
         return self.names[0]
 
     @property
@@ -55,7 +55,7 @@ class LineFamily:
 
 def fwhm(energy: ArrayLike, resolution: float = 130.0) -> np.ndarray:
     """
-    Full width at half maximum of a line in keV.
+    Return the full width at half maximum of a line in keV.
 
     Parameters
     ----------
@@ -97,12 +97,12 @@ def families_of(
     beam_energy : float, optional
         In keV; lines above it are not excited.
     energy_range : (float, float), default everything
-        In keV; the main line of the family lies inside.
+        In keV; has to include the main line of the family.
 
     Returns
     -------
     tuple of LineFamily
-        K before L before M. Lines of the family that are out of range are left out.
+        In the order K, L, M. Lines that are out of range are left out.
 
     Raises
     ------
@@ -135,12 +135,12 @@ def line_of(
     energy_range: tuple[float, float] = (0.0, np.inf),
 ) -> str:
     """
-    Choose the line that stands for an element.
+    Choose the line by which an element is mapped.
 
-    The rule is eXSpy's: K, else L, else M, the first whose main line is in range and below half the
-    beam energy (an overvoltage of 2), else the last that is in range. The highest lines overlap
-    least and are absorbed least; for the counting statistics of a heavy element the M line may be
-    better, and can be asked for by its name ("Pt_Ma").
+    The rule is eXSpy's: of K, L and M the first whose main line is in range and below half the beam
+    energy (an overvoltage of 2), else the last in range. Lines of high energy overlap least and are
+    absorbed least. The M line of a heavy element may have more counts; name it in `lines`
+    ("Pt_Ma") to use it.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def resolve_lines(
     Raises
     ------
     ValueError
-        For nothing given, unknown or repeated elements or lines, and lines out of range.
+        For no elements or lines, unknown or repeated ones, and lines out of range.
 
     Examples
     --------
@@ -236,8 +236,7 @@ def resolve_lines(
         if named[element] not in mains:
             raise ValueError(
                 f"{named[element]!r} is not a main line of {element} between {energy_range[0]:g} "
-                f"and {energy_range[1]:g} keV; "
-                f"expected one of {mains}"
+                f"and {energy_range[1]:g} keV; expected one of {mains}"
             )
         chosen[element] = named[element]
     return chosen
@@ -303,7 +302,7 @@ def _data_base() -> dict[str, dict[str, tuple[float, float]]]:
     import warnings
 
     with warnings.catch_warnings():
-        # eXSpy announces its own and HyperSpy's deprecations at import.
+        # eXSpy issues deprecation warnings at import.
         warnings.simplefilter("ignore")
         from exspy.material import elements
     lines = {}

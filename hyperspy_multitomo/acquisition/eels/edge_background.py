@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The background below an ionisation edge: its exponent from summed spectra, by maximum likelihood."""
+"""The background below an ionisation edge: its exponent by maximum likelihood."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _exponential(energy: np.ndarray, reference: float) -> np.ndarray:
 #: The logarithm of a background is linear in one of these functions of (energy, reference energy).
 BACKGROUNDS = {"PowerLaw": _power_law, "Exponential": _exponential}
 _ROUNDS = 40
-# Beyond this a window holds next to nothing, or something else than a background.
+# Bound of the exponents: beyond it a window has next to no counts, or no background.
 _STEEPEST = 60.0
 
 
@@ -46,7 +46,7 @@ class Background:
     reference: float
 
     def u(self, energy: np.ndarray) -> np.ndarray:
-        """Return the function of the energy (energy,) that the logarithm of the background is linear in."""
+        """Return the function of energy that the logarithm of the background is linear in."""
         return BACKGROUNDS[self.kind](energy, self.reference)
 
     def shape(self, energy: np.ndarray, exponent) -> np.ndarray:
@@ -55,7 +55,7 @@ class Background:
 
     def exponents(self, energy: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """
-        Estimate exponents by maximum likelihood for Poisson counts that are background alone.
+        Estimate exponents by maximum likelihood for Poisson counts of background alone.
 
         Parameters
         ----------
@@ -71,13 +71,14 @@ class Background:
         Notes
         -----
         With the amount profiled out, the likelihood is that of an exponential family: the mean of u
-        under the model equals that over the counts, which Newton's method solves; the variance is 1
-        / (N var(u)).
+        under the model equals that over the counts, which Newton's method solves. The variance is
+        1 / (N var(u)).
 
         Examples
         --------
         >>> energy = np.arange(480.0, 528.0)
-        >>> exponent, _ = background_of("PowerLaw", energy).exponents(energy, 1e4 * (energy / 500) ** -2.8)
+        >>> counts = 1e4 * (energy / 500) ** -2.8
+        >>> exponent, _ = background_of("PowerLaw", energy).exponents(energy, counts)
         >>> round(float(exponent), 6)
         2.8
         """
@@ -101,7 +102,7 @@ class Background:
 
 def background_of(kind: str, energy: np.ndarray) -> Background:
     """
-    Return the background of a kind, its reference in the middle of the energies.
+    Return a background of a kind with its reference in the middle of the energies.
 
     Raises
     ------
@@ -115,12 +116,12 @@ def background_of(kind: str, energy: np.ndarray) -> Background:
 
 def shrink(values: np.ndarray, variances: np.ndarray, centre: float) -> tuple[np.ndarray, float]:
     """
-    Draw noisy estimates towards their common centre, as far as their scatter is noise.
+    Shrink noisy estimates towards their common centre as far as their scatter is noise.
 
     Parameters
     ----------
     values, variances : ndarray (region,)
-        Estimates and their variances; infinite where nothing is known.
+        Estimates and their variances, infinite for unknown values.
     centre : float
         The estimate of all regions together.
 
@@ -128,8 +129,8 @@ def shrink(values: np.ndarray, variances: np.ndarray, centre: float) -> tuple[np
     -------
     shrunk : ndarray (region,)
     spread : float
-        Variance between the regions beyond noise: the moment estimate of DerSimonian and Laird
-        (1986), doi:10.1016/0197-2456(86)90046-2.
+        Variance between the regions in excess of noise: the moment estimate of R. DerSimonian,
+        N. Laird, Controlled Clinical Trials 7 (1986) 177, doi:10.1016/0197-2456(86)90046-2.
 
     Examples
     --------

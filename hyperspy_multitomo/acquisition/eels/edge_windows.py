@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Edge maps by windows: the counts above an onset less the background extrapolated from a window before it."""
+"""Edge maps by windows: counts above an onset less a background extrapolated from before it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from hyperspy_multitomo.machine.notices import warn
 
 __all__ = ["EdgeWindows", "prepare_edge_windows"]
 
-# eV above its onset where an edge is too far from a power law to be part of a background.
+# Range (eV) above its onset where an edge is too far from a power law to be background.
 _NEAR_ONSET = 20.0
 
 
 @dataclass(frozen=True, eq=False)
 class EdgeWindows:
     """
-    The windows of each edge and the exponents of the backgrounds, ready to be applied to the pixels of each tilt.
+    The windows of each edge and the exponents of the backgrounds at each tilt.
 
     Attributes
     ----------
@@ -40,14 +40,14 @@ class EdgeWindows:
     integration, before : ndarray (edge, energy), bool
         Channels of the windows above the onset and before it.
     backgrounds : tuple of Background
-        One of each edge.
+        One for each edge.
     spectra : ndarray (tilt, region, energy)
         Spectra summed over a grid of regions.
     exponents : ndarray (tilt, edge, region)
-        Of the background in each region, drawn to that of the tilt as far as their scatter is
-        noise.
+        Exponents of the background in each region, shrunk towards that of the tilt as far as their
+        scatter is noise.
     variances : ndarray (tilt, edge)
-        Of the exponents of the tilts' summed spectra.
+        Variances of the exponents of the tilts' summed spectra.
     regions : int
         Regions along each side of the image.
     """
@@ -76,12 +76,12 @@ class EdgeWindows:
         spectra : array_like (y, x, energy)
             Counts of all channels, nothing subtracted.
         tilt : int, default 0
-            Place of the tilt in the summed spectra that the windows were prepared from.
+            Index of the tilt in the summed spectra.
 
         Returns
         -------
         ElementalCounts
-            Arrays (edge, y, x), float32; the net counts are negative where noise makes them so.
+            Arrays (edge, y, x), float32; the net counts may be negative by noise.
 
         Raises
         ------
@@ -99,7 +99,10 @@ class EdgeWindows:
         )
 
     def totals(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return net counts of the summed spectra and their standard errors, the exponents' included, both (tilt, edge)."""
+        """Return net counts of the summed spectra and their standard errors, both (tilt, edge).
+
+        The errors include those of the exponents.
+        """
         gross = np.einsum("tre,ke->tkr", self.spectra, self.integration)
         before = np.einsum("tre,ke->tkr", self.spectra, self.before)
         factors, slopes = np.empty(self.exponents.shape), np.empty(self.exponents.shape)
@@ -112,7 +115,10 @@ class EdgeWindows:
         return net, np.sqrt(counting + leverage**2 * np.where(leverage == 0, 0.0, self.variances))
 
     def _extrapolation(self, edge: int, exponents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return background above the onset per count before it, and its derivative by the exponent, shaped as `exponents`."""
+        """Return background above the onset per count before it, and the derivative by exponent.
+
+        Both have the shape of `exponents`.
+        """
         background = self.backgrounds[edge]
         sums = []
         for channels in (self.integration[edge], self.before[edge]):
@@ -123,7 +129,10 @@ class EdgeWindows:
         return above / below, (above_slope * below - above * below_slope) / below**2
 
     def _factors(self, tilt: int, edge: int, shape: tuple[int, int]) -> np.ndarray:
-        """Return background above the onset per count before it, (y, x), interpolated between the regions' centres."""
+        """Return background above the onset per count before it, (y, x).
+
+        It is interpolated between the centres of the regions.
+        """
         factors = self._extrapolation(edge, self.exponents[tilt, edge])[0]
         grid = factors.reshape([min(self.regions, size) for size in shape])
         for axis, size in enumerate(shape):
@@ -158,14 +167,14 @@ def prepare_edge_windows(
     energy : array_like (energy,)
         Energy loss of each channel in eV.
     edges, also : sequence of Edge
-        To be mapped; and in the spectra as well, to be kept out of the windows. See
+        Edges to map, and other edges in the spectra, which the windows have to avoid. See
         `resolve_edges`.
     width : float, default 50
         Width in eV of the windows above the onsets.
     integration_windows, background_windows : dict of str to (float, float), optional
-        Windows in eV of some edges, instead.
+        Windows in eV for some edges, in place of the default.
     background : {"PowerLaw", "Exponential"}, default "PowerLaw"
-        What is extrapolated.
+        Model that is extrapolated.
     regions : int, default 8
         Regions along each side of the image in `region_sums`.
 
@@ -176,15 +185,15 @@ def prepare_edge_windows(
     Raises
     ------
     ValueError
-        For sums that are negative, windows outside the data or of fewer than two channels,
-        background windows that reach over their onset, and windows that hold another listed edge.
+        For negative sums, windows outside the data or of fewer than two channels, background
+        windows that reach over their onset, and windows with another listed edge in them.
 
     Notes
     -----
-    Exponents fitted in single pixels are biased at low counts, and the extrapolation magnifies it.
-    Here they come from sums: one of each tilt and edge, and one of each region, drawn to the former
-    by what of their scatter is noise. The pixels' counts enter linearly, so that the maps are
-    unbiased at any number of counts where the exponents are right.
+    Exponents fitted in single pixels are biased at low counts, and the extrapolation magnifies the
+    bias. Here they come from sums: one exponent for each tilt and edge, and one for each region,
+    shrunk towards the former as far as their scatter is noise. The maps are linear in the counts,
+    and so unbiased at any number of counts if the exponents are right.
     """
     energy = np.asarray(energy, dtype=float)
     region_sums = check_sums(region_sums, energy)
@@ -202,10 +211,8 @@ def prepare_edge_windows(
     _check_background(edges, every, before)
     backgrounds = tuple(background_of(background, energy[mask]) for mask in before_masks)
     n_tilts, n_regions = region_sums.shape[:2]
-    exponents, variances = (
-        np.empty((n_tilts, len(edges), n_regions)),
-        np.empty((n_tilts, len(edges))),
-    )
+    exponents = np.empty((n_tilts, len(edges), n_regions))
+    variances = np.empty((n_tilts, len(edges)))
     for i, (model, mask) in enumerate(zip(backgrounds, before_masks, strict=True)):
         counts = region_sums[..., mask]
         whole, variances[:, i] = model.exponents(energy[mask], counts.sum(axis=1))
@@ -226,23 +233,21 @@ def prepare_edge_windows(
 
 
 def _check_integration(edges: Sequence[Edge], every: Sequence[Edge], windows: Mapping) -> None:
-    """Refuse integration windows that hold the onset of another edge."""
+    """Refuse integration windows with the onset of another edge in them."""
     for edge in edges:
         low, high = windows[edge.name]
         for other in every:
             if other.element != edge.element and low < other.onset < high:
                 raise ValueError(
                     f"the integration window of {edge.name}, {low:g} to {high:g} eV, holds the "
-                    f"onset of {other.name} at "
-                    f"{other.onset:g} eV, whose counts would be taken for {edge.element}; pass "
-                    f"integration_windows={{'{edge.name}': ({low:g}, {other.onset - MARGIN:g})}}, "
-                    "or method='fit', which tells "
-                    "them apart"
+                    f"onset of {other.name} at {other.onset:g} eV, whose counts would be taken for "
+                    f"{edge.element}; pass integration_windows={{'{edge.name}': ({low:g}, "
+                    f"{other.onset - MARGIN:g})}}, or method='fit', which tells them apart"
                 )
 
 
 def _check_background(edges: Sequence[Edge], every: Sequence[Edge], windows: Mapping) -> None:
-    """Refuse background windows that hold the onset of another edge; warn of those on its fine structure."""
+    """Refuse background windows with another onset in them; warn of those on fine structure."""
     for edge in edges:
         low, high = windows[edge.name]
         for other in every:
@@ -251,13 +256,11 @@ def _check_background(edges: Sequence[Edge], every: Sequence[Edge], windows: Map
             if low < other.onset < high:
                 raise ValueError(
                     f"the background window of {edge.name}, {low:g} to {high:g} eV, holds the "
-                    f"onset of {other.name} at "
-                    f"{other.onset:g} eV; move it, or use method='fit'"
+                    f"onset of {other.name} at {other.onset:g} eV; move it, or use method='fit'"
                 )
             if 0 <= low - other.onset < _NEAR_ONSET:
                 warn(
                     f"the background window of {edge.name} begins {low - other.onset:g} eV above "
-                    f"the onset of {other.name}, on "
-                    "its fine structure, which no smooth background follows; move it up, or use "
-                    "method='fit'"
+                    f"the onset of {other.name}, on its fine structure, which no smooth background "
+                    "follows; move it up, or use method='fit'"
                 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What energy-loss spectra must be to be counted: finite, and positive in their sums."""
+"""Checks of energy-loss spectra: they must be finite, and positive in their sums."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from numpy.typing import ArrayLike
 
 __all__ = ["check_losses", "check_sums"]
 
-# Channels over which a summed spectrum is averaged before it is judged.
+# Channels over which a summed spectrum is averaged before the check.
 _SMOOTHED = 9
 
 
 def check_losses(spectra: ArrayLike, channels: int, name: str = "spectra") -> np.ndarray:
     """
-    Return spectra as an array after checking their channels and that all values are finite; negative ones are cameras' noise.
+    Return spectra as an array after checking their channels and that all values are finite.
+
+    Negative values are allowed, as cameras' noise.
 
     Parameters
     ----------
     spectra : array_like (..., energy)
     channels : int
-        Number of channels that is expected.
+        Expected number of channels.
     name : str
         For the error messages.
 
@@ -56,7 +58,7 @@ def check_sums(region_sums: ArrayLike, energy: np.ndarray) -> np.ndarray:
     ------
     ValueError
         Where the sum of a tilt is negative over several channels: a background was subtracted, or
-        there is no beam in it.
+        the beam was off.
 
     Examples
     --------
@@ -69,8 +71,7 @@ def check_sums(region_sums: ArrayLike, energy: np.ndarray) -> np.ndarray:
         if smooth.min() < 0:
             raise ValueError(
                 f"the sum of the spectra of tilt number {tilt} is negative around "
-                f"{energy[smooth.argmin()]:g} eV; expected "
-                "counts from which no background was subtracted, nor more than the offset of the "
-                "camera"
+                f"{energy[smooth.argmin()]:g} eV; expected counts from which no background was "
+                "subtracted, nor more than the offset of the camera"
             )
     return region_sums

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Microscope files to records: one reader per format, and which files, streams and tilts belong together."""
+"""Microscope files to records: readers of the formats, and the tilts that belong together."""

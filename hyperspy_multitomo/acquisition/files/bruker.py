@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The spectra of a Bruker .bcf file: checked when the file is opened, and decoded without the cube of which most is zeros."""
+"""The spectra of a Bruker .bcf file, checked when it is opened and decoded to sparse counts."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 from hyperspy_multitomo.acquisition.files.bruker_records import check_pixels, decode_pixels
 from hyperspy_multitomo.acquisition.sparse_counts import dense_blocks
 
-__all__ = ["read_counts", "with_own_spectra"]
+__all__ = ["read_counts", "with_checked_spectra"]
 
 
-def with_own_spectra(path: Path, contents: list[dict], lazy: bool) -> list[dict]:
+def with_checked_spectra(path: Path, contents: list[dict], lazy: bool) -> list[dict]:
     """
-    Put the spectra as they are decoded here into what RosettaSciIO read of a file lazily.
+    Replace the spectra that RosettaSciIO read lazily by those decoded here.
 
     Parameters
     ----------
     path : Path
     contents : list of dict
-        Images, and the spectra as a dask array (y, x, energy), which is never computed:
-        RosettaSciIO's compiled reader checks no lengths, and a damaged file ends the process.
+        Images, and the spectra as a dask array (y, x, energy). It is never computed: RosettaSciIO's
+        compiled reader checks no lengths, so that a damaged file crashes the process.
     lazy : bool
         Leave the spectra in the file as a dask array.
 
@@ -41,8 +41,8 @@ def with_own_spectra(path: Path, contents: list[dict], lazy: bool) -> list[dict]
         cube = content["data"]
         if not hasattr(cube, "dask"):
             continue
-        # Looked at to the end: a damaged file is told when it is opened, not in the midst of the
-        # work. RosettaSciIO's type is an estimate, and has a sign where it was not compiled.
+        # All is checked now, so that a damaged file is reported when it is opened. RosettaSciIO's
+        # type is an estimate, and signed where its reader was not compiled.
         largest = check_pixels(_stream(path), cube.shape)
         dtype = np.promote_types(f"u{cube.dtype.itemsize}", np.min_scalar_type(largest))
         data = dense_blocks(
@@ -62,7 +62,7 @@ def read_counts(path: Path, shape: tuple[int, int, int], dtype: np.dtype):
     shape : (int, int, int)
         Rows, columns and channels.
     dtype : dtype
-        Of the counts, which has to hold the largest.
+        Of the counts; large enough for the largest.
 
     Returns
     -------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which files a pattern, a folder or a list stands for, in natural order; hidden files are passed over."""
+"""Expand patterns, folders and lists to files, in natural order, without hidden files."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ __all__ = ["expand_files", "listed"]
 
 def expand_files(files: str | Path | Iterable[str | Path]) -> list[Path]:
     """
-    List the files that a pattern, a folder, a path or a list of them stands for.
+    List the files of a pattern, a folder, a path or a list of these.
 
     Parameters
     ----------
     files : path-like or iterable of path-like
-        A glob pattern or a folder (its files of known extensions) is sorted naturally (2 before 10,
-        -10 before -5); a list keeps its order, and has each file once. Brackets in a pattern are
-        tried as they stand first: a folder may be called ``run [1]``. Files whose name begins with
-        a dot are passed over in folders and patterns, and those that macOS puts beside the others
-        (``._-40.bcf``) in lists too.
+        A glob pattern or a folder (its files of known extensions) is sorted naturally: 2 before 10,
+        -10 before -5. A list keeps its order, without duplicates. Brackets in a pattern are first
+        taken literally, as in a folder ``run [1]``. Hidden files (``.name``) are skipped in folders
+        and patterns, the companion files of macOS (``._-40.bcf``) in lists as well.
 
     Returns
     -------
@@ -40,23 +39,23 @@ def expand_files(files: str | Path | Iterable[str | Path]) -> list[Path]:
     FileNotFoundError
         Where nothing is found.
     TypeError
-        For what is no path.
+        For anything but paths.
     """
     if isinstance(files, str | Path):
         return _expand_one(files)
     if not isinstance(files, Iterable):
         raise TypeError(f"files={files!r} must be a pattern, a folder, a file or a list of them")
-    found = [path for item in files for path in _expand_one(item)]
-    found = list(dict.fromkeys(path for path in found if not path.name.startswith("._")))
-    if not found:
+    paths = [path for item in files for path in _expand_one(item)]
+    paths = list(dict.fromkeys(path for path in paths if not path.name.startswith("._")))
+    if not paths:
         raise FileNotFoundError(
             "the list of files is empty; pass a pattern, a folder, a file or a list of them"
         )
-    return found
+    return paths
 
 
 def listed(paths, limit: int = 8) -> str:
-    """Return the names of files for a message, the first few of them."""
+    """Return the names of the first few files for a message."""
     names = [Path(path).name for path in paths]
     return ", ".join(names[:limit]) + (
         f" and {len(names) - limit} more" if len(names) > limit else ""
@@ -88,13 +87,13 @@ def _expand_one(item):
 
 
 def _with_brackets(path: Path) -> Iterator[str]:
-    """Yield the readings of a pattern: brackets in its folders and its name as they stand before brackets as choices."""
+    """Yield the readings of a pattern: in each part brackets taken literally, then as choices."""
     readings = [(part.replace("[", "[[]"), part) if "[" in part else (part,) for part in path.parts]
     return (str(Path(*parts)) for parts in product(*readings))
 
 
 def _natural(path):
-    """Sort key in which numbers count as numbers; a minus is a sign at the start of the name or after a separator."""
+    """Return a sort key with numbers; a minus is a sign at the start or after a separator."""
     parts = re.split(r"((?:(?<![A-Za-z0-9])-)?\d+(?:\.\d+)?)", plain_signs(path.stem))
     return (
         str(path.parent),

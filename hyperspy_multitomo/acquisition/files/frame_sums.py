@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Frames of one view, scanned one after the other: their drift measured on the images, and their sum without it."""
+"""Frames of one view: their drift, measured on the images, and their drift-corrected sum."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from operator import index
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,13 +13,22 @@ from scipy import ndimage, sparse
 
 __all__ = ["average_frames", "count_events", "register_frames", "sum_frames"]
 
-#: The value in a stream of events that ends a pixel; any other is the channel of one event.
+#: The value in a stream of events that ends a pixel; other values are the channel of one event.
 NEXT_PIXEL = 65535
-# Sub-pixel accuracy of the registration: a tenth of a pixel is well below what events can follow.
+# The registration resolves 1/10 px; events are moved by whole pixels.
 _UPSAMPLING = 10
+# Comparisons of each frame: the taper pulls large shifts towards zero in the first.
 _STEPS = 2
-# Noise of single pixels says nothing of the position of anything larger.
+# Standard deviation (px) of the Gaussian that suppresses the noise of single pixels.
 _SMOOTHING = 1.0
+
+
+class Frames(Protocol):
+    """Images (y, x) of equal shape that are read one by one: a list, an array or a file."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> ArrayLike: ...
 
 
 def check_frames(frames: Sequence[int] | None) -> tuple[int, int] | None:
@@ -47,20 +57,20 @@ def check_frames(frames: Sequence[int] | None) -> tuple[int, int] | None:
     return first, last
 
 
-def register_frames(images: Sequence[ArrayLike]) -> np.ndarray:
+def register_frames(images: Frames) -> np.ndarray:
     """
-    Measure the rigid drift of frames by cross-correlation with the average of the frames before.
+    Measure the rigid drift of frames by cross-correlation with the average of earlier frames.
 
     Parameters
     ----------
     images : sequence of array_like (y, x), or ndarray (frame, y, x)
-        They are looked at one by one.
+        Read one by one.
 
     Returns
     -------
     ndarray (frame, 2)
-        Shift (y, x) in px that has to be added to the object's position in a frame to put it where
-        it is in the first, to a tenth of a pixel: ``aligned = shift(image, shifts[frame])``.
+        Shift (y, x) in px, to a tenth of a pixel, that moves the object from its position in a
+        frame to that in the first: ``aligned = shift(image, shifts[frame])``.
 
     Raises
     ------
@@ -69,12 +79,12 @@ def register_frames(images: Sequence[ArrayLike]) -> np.ndarray:
 
     Notes
     -----
-    Each frame is compared with the average of those already registered, from the shift of the frame
-    before, and all once more with the average of all others, so that errors do not add up. Frames
-    are smoothed (Gaussian, 1 px), and tapered towards their borders, because their opposite borders
-    do not fit together. Since that pulls large shifts towards zero, a frame is shifted by what was
-    found and compared again. The peak of the cross-correlation is found as in Guizar-Sicairos,
-    Thurman, Fienup, Opt. Lett. 33 (2008) 156, doi:10.1364/OL.33.000156.
+    Each frame is compared with the average of those already registered, starting from the shift of
+    the previous frame, and once more with the average of all others, so that errors do not add up.
+    Frames are smoothed (Gaussian, 1 px), and tapered towards their borders, as opposite borders do
+    not match. The taper pulls large shifts towards zero, so that each comparison is repeated with
+    the frame shifted. The peak of the cross-correlation is located as in Guizar-Sicairos, Thurman,
+    Fienup, Opt. Lett. 33 (2008) 156, doi:10.1364/OL.33.000156.
 
     Examples
     --------
@@ -104,8 +114,8 @@ def register_frames(images: Sequence[ArrayLike]) -> np.ndarray:
     return np.round(shifts - shifts[:1], 6) + 0.0
 
 
-def _frame(images, number: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a frame, smoothed, after a look at whether it can be registered."""
+def _frame(images: Frames, number: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a frame, smoothed, after checking that it can be registered."""
     image = np.asarray(images[number], dtype=np.float32)
     if image.shape != shape:
         raise ValueError(
@@ -121,14 +131,13 @@ def _frame(images, number: int, shape: tuple[int, ...]) -> np.ndarray:
 def _residual(
     reference: np.ndarray, image: np.ndarray, shift: np.ndarray, taper: np.ndarray
 ) -> np.ndarray:
-    """Return what is missing (y, x) in the shift of an image on a reference."""
+    """Return the correction (y, x) to the shift of an image relative to a reference."""
     from skimage.registration import phase_cross_correlation
 
     moving = _tapered(_moved(image, shift), taper)
-    found = phase_cross_correlation(
+    return phase_cross_correlation(
         _tapered(reference, taper), moving, upsample_factor=_UPSAMPLING, normalization=None
-    )
-    return found[0]
+    )[0]
 
 
 def sum_frames(frames: Iterable[ArrayLike], shifts: ArrayLike | None = None) -> np.ndarray:
@@ -140,12 +149,12 @@ def sum_frames(frames: Iterable[ArrayLike], shifts: ArrayLike | None = None) -> 
     frames : iterable of array_like (y, x, ...)
         Counts, e.g. the spectrum image (y, x, energy) of each frame.
     shifts : array_like (frame, 2), optional
-        (y, x) in px as `register_frames` gives them; none by default.
+        (y, x) in px, from `register_frames`; none by default.
 
     Returns
     -------
     ndarray (y, x, ...)
-        Integer counts stay integer (64 bit) and none is divided among pixels; those moved out of
+        Integer counts stay integers (64 bit) and none is divided among pixels; those moved out of
         the image are lost.
 
     Examples
@@ -172,31 +181,33 @@ def sum_frames(frames: Iterable[ArrayLike], shifts: ArrayLike | None = None) -> 
     return total
 
 
-def average_frames(images: Sequence[ArrayLike], shifts: ArrayLike | None = None) -> np.ndarray:
+def average_frames(images: Frames, shifts: ArrayLike | None = None) -> np.ndarray:
     """
     Average images frame by frame, each moved by its shift with linear interpolation.
 
     Parameters
     ----------
     images : sequence of array_like (y, x)
-        They are looked at one by one.
+        Read one by one.
     shifts : array_like (frame, 2), optional
-        (y, x) in px as `register_frames` gives them; none by default.
+        (y, x) in px, from `register_frames`; none by default.
 
     Returns
     -------
     ndarray (y, x), float32
-        The mean of the frames that saw each pixel.
+        The mean of the frames that cover each pixel.
 
     Examples
     --------
     >>> import numpy as np
-    >>> average_frames([np.array([[0.0, 3.0, 0.0]]), np.array([[0.0, 0.0, 5.0]])], shifts=[[0, 0], [0, -1]])
+    >>> frames = [np.array([[0.0, 3.0, 0.0]]), np.array([[0.0, 0.0, 5.0]])]
+    >>> average_frames(frames, shifts=[[0, 0], [0, -1]])
     array([[0., 4., 0.]], dtype=float32)
     """
     if len(images) == 0:
         raise ValueError("there are no frames to average")
-    total, seen = 0.0, 0.0
+    total: np.ndarray | float = 0.0
+    seen: np.ndarray | float = 0.0
     for number in range(len(images)):
         image = np.asarray(images[number], dtype=np.float32)
         step = np.zeros(2) if shifts is None else np.asarray(shifts, dtype=float)[number]
@@ -214,24 +225,24 @@ def count_events(
     starts: ArrayLike | None = None,
 ) -> sparse.csr_matrix:
     """
-    Count the events of a stream, in which 65535 ends a pixel and any other value is the channel of one event.
+    Count the events of a stream into a sparse spectrum image.
 
     Parameters
     ----------
     stream : iterable of ndarray of uint16
-        The stream in pieces of any length; pixels follow each other along x, then y, then the
-        frames.
+        The stream in pieces of any length. The value 65535 ends a pixel, any other is the channel
+        of one event. Pixels follow each other along x, then y, then the frames.
     shape : (int, int)
         Size of a frame (y, x) in px.
     channels : int
-        Number of channels; events above are left out.
+        Number of channels; events in higher ones are left out.
     frames : (int, int), optional
         First frame (from 0) and the one after the last; all by default.
     shifts : array_like (frame, 2), optional
         (y, x) in px of each of these frames, see `register_frames`; events move by whole pixels.
     starts : array_like of int (frame,), optional
-        Place of the first value of each frame in the stream, rising; by default a frame begins
-        where the pixels of the one before have ended.
+        Index of the first value of each frame in the stream, ascending; by default a frame begins
+        where the pixels of the previous one end.
 
     Returns
     -------
@@ -257,8 +268,7 @@ def count_events(
     for piece in stream:
         ends = piece == NEXT_PIXEL
         place = np.cumsum(ends)
-        # At its start a frame has the place that it has among whole ones, whatever was counted
-        # before.
+        # Each frame starts at its nominal pixel number, even if pixels of earlier ones are missing.
         begun = np.flatnonzero((starts >= values) & (starts < values + len(piece)))
         at = starts[begun] - values
         before = np.where(at > 0, place[at - 1], 0)
@@ -268,24 +278,20 @@ def count_events(
         )
         values += len(piece)
         passed = int(place[-1]) if len(place) else passed
-        kept = (
+        used = (
             ~ends
             & (piece < channels)
             & (place >= first * height * width)
             & (place < last * height * width)
         )
-        frame, pixel = np.divmod(place[kept], height * width)
+        frame, pixel = np.divmod(place[used], height * width)
         y, x = np.divmod(pixel, width)
         if whole is not None:
             y, x = y + whole[frame - first, 0], x + whole[frame - first, 1]
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        found = y[inside] * width + x[inside], piece[kept][inside]
-        counts = (
-            counts
-            + sparse.coo_matrix(
-                (np.ones(len(found[0]), np.int32), found), shape=counts.shape
-            ).tocsr()
-        )
+        entries = y[inside] * width + x[inside], piece[used][inside]
+        ones = np.ones(len(entries[0]), np.int32)
+        counts = counts + sparse.coo_matrix((ones, entries), shape=counts.shape).tocsr()
         if passed >= last * height * width:
             break
     return counts
@@ -300,6 +306,6 @@ def _moved(image: np.ndarray, step: ArrayLike, mode: str = "nearest") -> np.ndar
 
 
 def _overlap(size: int, step: int) -> tuple[slice, slice]:
-    """Return where pixels moved by `step` arrive, and where they come from."""
+    """Return target and source of the pixels that stay inside when moved by `step`."""
     step = int(np.clip(step, -size, size))
     return slice(max(step, 0), size + min(step, 0)), slice(max(-step, 0), size + min(-step, 0))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files of a tilt series to records that belong together: one file per tilt, or one that is a whole stack."""
+"""Read the files of a tilt series, one per tilt or a whole stack, to matching records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from hyperspy_multitomo.acquisition.files.pick_streams import (
 from hyperspy_multitomo.acquisition.files.readers import (
     FRAMELESS,
     damaged_files,
-    known,
+    has_known_extension,
     read_checked,
     read_records,
 )
@@ -50,28 +50,27 @@ def read_tilt_files(
     Parameters
     ----------
     files : path-like or iterable of path-like
-        See `expand_files`. One file per tilt with image, spectra or both; files of images and
-        others of spectra; or a stack of each.
+        See `expand_files`. One file per tilt with image, spectra or both; separate files of images
+        and of spectra; or a stack of each.
     on_error : {"raise", "skip"}, default "raise"
-        What to do with a file that cannot be read: stop, or leave it out with a warning that names
-        it.
+        What to do with an unreadable file: stop, or leave it out with a warning that names it.
     lazy : bool, default True
-        Spectrum images are dask arrays that are read when they are computed, so that one tilt at a
-        time is in memory.
+        Spectrum images are dask arrays, read when computed, so that one tilt at a time is in
+        memory.
     image : str, optional
-        Title or detector (or a part of it) of the image to take where a file has several; by
-        default the one called HAADF.
+        Title or detector, or a part of either, of the image to take where a file has several; by
+        default HAADF.
     spectra : {"EDS", "EELS"}, optional
-        Which spectra to take; by default EDS where any file has them, else EELS, and EELS where
-        `energy_loss` is given.
+        Which spectra to take; by default EDS where any file has them, else EELS, and EELS with
+        `energy_loss`.
     energy_loss : float, optional
         Energy loss in eV that the EELS spectra have to include, where a file has several ranges.
     frames, register_frames
-        Velox, see `read_records`.
+        For Velox files, see `read_records`.
     stack_axes, n_tilts, tilts_of
-        Of a stack, see `read_stack`.
+        For stacks, see `read_stack`.
     signed_bytes : bool, optional
-        MRC, see `read_records`.
+        For MRC files, see `read_records`.
 
     Returns
     -------
@@ -83,23 +82,12 @@ def read_tilt_files(
     ------
     ValueError
         For damaged files, files of different shape, pixel size, energy axis or beam energy, several
-        images to choose from, files of which some lack what the others have, and spectra that no
-        file has. The files are named.
+        images to choose from, images or spectra that only some files have, and spectra that no file
+        has. Names the files.
     """
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error={on_error!r} must be 'raise' or 'skip'")
-    if spectra not in (None, "EDS", "EELS"):
-        raise ValueError(
-            f"spectra={spectra!r} must be 'EDS', 'EELS' or None (EDS where there are any, else "
-            "EELS)"
-        )
-    if energy_loss is not None:
-        if spectra == "EDS":
-            raise ValueError(
-                f"energy_loss={energy_loss!r} goes with EELS spectra; leave it out to take "
-                "spectra='EDS'"
-            )
-        spectra = "EELS"
+    choice = _checked_spectra_choice(spectra, energy_loss)
     paths = expand_files(files)
     options = {
         "lazy": lazy,
@@ -109,62 +97,98 @@ def read_tilt_files(
         "signed_bytes": signed_bytes,
     }
     read = _read_all(paths, on_error, options)
-    kinds = {
-        record.spectroscopy
-        for records in read.values()
-        for record in records
-        if record.kind.startswith("spectrum_image")
-    }
-    wanted = spectra or ("EDS" if "EDS" in kinds else "EELS")
-    if spectra is not None and spectra not in kinds:
-        other = f", only {', '.join(sorted(kinds))}" if kinds else ""
-        raise ValueError(f"no file has {spectra} spectra{other}: {listed(paths)}")
-    images, chosen = {}, {}
+    wanted = _spectroscopy(read, choice, paths)
+    images: dict[Path, Record] = {}
+    cubes: dict[Path, Record] = {}
     for path, records in read.items():
         stacks = [
             _stack(record, stack_axes, n_tilts, tilts_of)
             for record in records
             if record.kind.endswith("stack")
         ]
-        spectral = choose_spectra(records, wanted, energy_loss, path)
-        shape = None if spectral is None else spectral.data.shape[:2]
-        for name, kept, one, kind in (
-            ("image", images, choose_image(records, image, shape, path), None),
-            ("spectrum image", chosen, spectral, wanted),
-        ):
-            same = [stack for stack in stacks if stack.spectroscopy == kind]
-            if (
-                kind is None
-                and same
-                and image is not None
-                and not any(is_called(stack, image) for stack in same)
-            ):
-                titles = [stack.title for stack in same]
-                raise ValueError(
-                    f"{path.name} has no image called {image!r}, only {titles}; leave out image=, "
-                    "or name one of them"
-                )
-            if len(same) + (one is not None) > 1:
-                raise ValueError(
-                    f"{path.name} has several stacks of {name}s, or stacks and single ones; save "
-                    "one of them alone"
-                )
-            if same or one is not None:
-                kept[path] = same[0] if same else in_projection_order(one)
-    foreign = [path for path, records in read.items() if path not in images | chosen and records]
-    if foreign and (images or chosen):
+        cube = choose_spectra(records, wanted, energy_loss, path)
+        shape = None if cube is None else cube.data.shape[:2]
+        single = choose_image(records, image, shape, path)
+        image_stacks = [stack for stack in stacks if stack.spectroscopy is None]
+        _check_image_name(path, image_stacks, image)
+        chosen = _only("image", path, image_stacks, single)
+        if chosen is not None:
+            images[path] = chosen
+        cube_stacks = [stack for stack in stacks if stack.spectroscopy == wanted]
+        chosen = _only("spectrum image", path, cube_stacks, cube)
+        if chosen is not None:
+            cubes[path] = chosen
+    foreign = [path for path, records in read.items() if path not in images | cubes and records]
+    if foreign and (images or cubes):
         raise ValueError(
             "these files have neither an image nor spectra that could be one of the series: "
-            f"{listed(foreign)}; leave them out, "
-            "and load a series that was saved by this package alone"
+            f"{listed(foreign)}; leave them out, and load a series that was saved by this package "
+            "alone"
         )
-    return _checked_series(paths, images, chosen)
+    return _checked_series(paths, images, cubes)
+
+
+def _checked_spectra_choice(spectra: str | None, energy_loss: float | None) -> str | None:
+    """Return the choice of spectra after a check; an energy loss chooses EELS."""
+    if spectra not in (None, "EDS", "EELS"):
+        raise ValueError(
+            f"spectra={spectra!r} must be 'EDS', 'EELS' or None (EDS where there are any, else "
+            "EELS)"
+        )
+    if energy_loss is None:
+        return spectra
+    if spectra == "EDS":
+        raise ValueError(
+            f"energy_loss={energy_loss!r} goes with EELS spectra; leave it out to take "
+            "spectra='EDS'"
+        )
+    return "EELS"
+
+
+def _spectroscopy(
+    read: dict[Path, list[Record]], spectra: str | None, paths: Sequence[Path]
+) -> str:
+    """Return the kind of spectra to take: the chosen one, else EDS where any file has them."""
+    kinds = {
+        record.spectroscopy or ""
+        for records in read.values()
+        for record in records
+        if record.kind.startswith("spectrum_image")
+    }
+    if spectra is None:
+        return "EDS" if "EDS" in kinds else "EELS"
+    if spectra not in kinds:
+        other = f", only {', '.join(sorted(kinds))}" if kinds else ""
+        raise ValueError(f"no file has {spectra} spectra{other}: {listed(paths)}")
+    return spectra
+
+
+def _check_image_name(path: Path, stacks: Sequence[Record], image: str | None) -> None:
+    """Refuse a file whose stacks of images have another name than the chosen image."""
+    if stacks and image is not None and not any(is_called(stack, image) for stack in stacks):
+        titles = [stack.title for stack in stacks]
+        raise ValueError(
+            f"{path.name} has no image called {image!r}, only {titles}; leave out image=, or name "
+            "one of them"
+        )
+
+
+def _only(name: str, path: Path, stacks: Sequence[Record], single: Record | None) -> Record | None:
+    """Return the only stack or single projection of a file, or None; refuse several."""
+    if len(stacks) + (single is not None) > 1:
+        raise ValueError(
+            f"{path.name} has several stacks of {name}s, or stacks and single ones; save one of "
+            "them alone"
+        )
+    if stacks:
+        return stacks[0]
+    return None if single is None else in_projection_order(single)
 
 
 def _read_all(paths: list[Path], on_error: str, options: dict) -> dict[Path, list[Record]]:
-    """Read every file, and leave out those that cannot be read where this is asked for."""
-    damaged = damaged_files([path for path in paths if known(path)])
-    # Frames are asked of the Velox files; others beside them have none.
+    """Read every file; with `on_error` "skip" leave out the unreadable ones."""
+    damaged = damaged_files([path for path in paths if has_known_extension(path)])
+    # Frames are chosen in Velox files only; other files of the series have none.
     framed = [path for path in paths if path.suffix.lower() not in FRAMELESS]
     plain = options | {"frames": None, "register_frames": False}
     read = {}
@@ -183,41 +207,40 @@ def _read_all(paths: list[Path], on_error: str, options: dict) -> dict[Path, lis
 def _checked_series(
     paths: list[Path], images: dict[Path, Record], spectra: dict[Path, Record]
 ) -> dict[str, list[Record]]:
-    """Check that all tilts have the same, and that what they have is alike."""
+    """Check that all tilts have image and spectra alike, of equal shape and calibration."""
     if not images and not spectra:
         raise ValueError(
             f"none of the {len(paths)} files has an image or a spectrum image: {listed(paths)}"
         )
-    # Images and spectra in files of their own are paired by their tilts, later; else every file has
-    # both.
-    apart = not set(images) & set(spectra)
-    for name, found in (("image", images), ("spectrum image", spectra)):
-        missing = [path for path in (images | spectra) if path not in found]
-        if found and missing and not apart:
+    # Images and spectra in separate files are paired by their tilts later; else each file has both.
+    separate = not set(images) & set(spectra)
+    for name, records in (("image", images), ("spectrum image", spectra)):
+        missing = [path for path in (images | spectra) if path not in records]
+        if records and missing and not separate:
             raise ValueError(f"these files have no {name}, unlike the others: {listed(missing)}")
-        if len(found) > 1 and any(record.kind.endswith("stack") for record in found.values()):
-            stacks = [path for path, record in found.items() if record.kind.endswith("stack")]
+        if len(records) > 1 and any(record.kind.endswith("stack") for record in records.values()):
+            stacks = [path for path, record in records.items() if record.kind.endswith("stack")]
             raise ValueError(
                 f"a stack of {name}s is a whole tilt series, and one file is enough; found "
                 f"{listed(stacks)} among others"
             )
-        _check_alike(name, list(found.values()))
+        _check_alike(name, list(records.values()))
     energies: dict[float, list[Path]] = {}
     for path, record in [*images.items(), *spectra.items()]:
         if record.beam_energy is not None:
             energies.setdefault(round(record.beam_energy, 3), []).append(path)
     if len(energies) > 1:
-        told = "; ".join(
-            f"{energy:g} keV: {listed(dict.fromkeys(found))}" for energy, found in energies.items()
+        groups = "; ".join(
+            f"{energy:g} keV: {listed(dict.fromkeys(files))}" for energy, files in energies.items()
         )
         raise ValueError(
-            f"the files have not all the same beam energy ({told}); leave out the files of the "
+            f"the files have not all the same beam energy ({groups}); leave out the files of the "
             "other kind"
         )
     elements = {record.elements for record in spectra.values()}
     if len(elements) > 1:
-        told = "; ".join(", ".join(some) or "none" for some in sorted(elements))
-        warn(f"the files of spectra list different elements ({told}); all of them are kept")
+        lists = "; ".join(", ".join(some) or "none" for some in sorted(elements))
+        warn(f"the files of spectra list different elements ({lists}); all of them are kept")
     return {"images": list(images.values()), "spectra": list(spectra.values())}
 
 
@@ -238,18 +261,18 @@ def read_stack(
     path : path-like
         See `read_records`.
     stack_axes : str, optional
-        Names of the axes of the array in the file, slowest first: ``"tilt y x"`` (images), ``"y
-        tilt x"`` (sinograms). By default the axis called tilt or, failing this, the only one with
-        as many entries as there are tilts.
+        Names of the axes of the array in the file, slowest first: ``"tilt y x"`` (images) or
+        ``"y tilt x"`` (sinograms). By default the tilt axis is the one called tilt, else the only
+        one of length `n_tilts`.
     n_tilts : int, optional
         Number of tilts; by default that of the .rawtlt, .tlt or .mdoc file of the same name. If
-        nothing is known the first axis is that of the tilts.
+        nothing is known the first axis is the tilt axis.
     tilts_of : str, optional
-        The file that `n_tilts` is from, for the message of an error.
+        The file that `n_tilts` is from, for error messages.
     lazy : bool, default False
         Return a dask array.
     signed_bytes : bool, optional
-        MRC, see `read_records`.
+        For MRC files, see `read_records`.
 
     Returns
     -------
@@ -259,7 +282,7 @@ def read_stack(
     Raises
     ------
     ValueError
-        For a file without one stack, and where the axes do not fit the number of tilts.
+        For a file with no stack or several, and where the axes do not fit the number of tilts.
     """
     path = Path(path)
     stacks = [
@@ -300,7 +323,7 @@ def _stack(
 
 
 def _check_alike(name: str, records: list[Record]) -> None:
-    """Raise an error that names the files which differ from most others."""
+    """Raise an error where properties of the records differ; it names the files by property."""
     properties: list[tuple[str, Callable[[Record], Any]]] = [
         ("shape", lambda record: tuple(record.data.shape)),
         (
@@ -318,15 +341,15 @@ def _check_alike(name: str, records: list[Record]) -> None:
             groups.setdefault(value(record), []).append(record.path)
         if len(groups) > 1:
             ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
-            told = "; ".join(f"{key}: {listed(paths)}" for key, paths in ranked)
+            by_value = "; ".join(f"{key}: {listed(paths)}" for key, paths in ranked)
             raise ValueError(
-                f"the {name}s have not all the same {what} ({told}); leave out the files of the "
-                "other kind"
+                f"the {name}s have not all the same {what} ({by_value}); leave out the files of "
+                "the other kind"
             )
 
 
-def _rounded_energy_axis(record):
-    """Describe the energy axis to a tenth of a channel at both ends."""
+def _rounded_energy_axis(record: Record) -> str | None:
+    """Describe the energy axis, its ends rounded to about a tenth of a channel."""
     axis = record.energy_axis
     if axis is None:
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lazy data of files: an error while they are computed, long after the file was opened, names the file."""
+"""Lazy data whose read errors name their file, however long after it was opened they occur."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ __all__ = ["naming_file"]
 
 
 def naming_file(data, path: str | Path):
-    """Return the same array; of a dask array one whose errors of reading name the file.
+    """Return the array; a dask array is changed so that its read errors name the file.
 
-    What reads from the file is wrapped, in the graph as it is: arrays that are stored (HDF5, zarr),
-    and the functions of readers.
+    The stored arrays (HDF5, zarr) and reader functions in its graph are wrapped.
     """
     if not hasattr(data, "dask"):
         return data
@@ -28,7 +27,7 @@ def naming_file(data, path: str | Path):
 
 
 def _naming(layer, name: str):
-    """Return a layer of a graph whose tasks name the file."""
+    """Return a layer of a graph whose read errors name the file."""
     from dask.blockwise import Blockwise
     from dask.highlevelgraph import MaterializedLayer
 
@@ -44,19 +43,19 @@ def _naming(layer, name: str):
 
 
 def _named(task, name: str):
-    """Return a task that names the file: what is stored there, or a function of the file's reader."""
+    """Wrap a stored array, or a task that calls a reader function; return other tasks unchanged."""
     if hasattr(task, "nchunks_initialized") or hasattr(getattr(task, "id", None), "get_num_chunks"):
         return StoredArray(task, name)
     function = getattr(task, "func", None)
-    # dask's own functions cut what others have read; it knows some of them by what they are.
+    # dask's functions only slice what readers return, and dask recognises some by identity.
     if (
         function is None
-        or isinstance(function, Told)
+        or isinstance(function, ReaderFunction)
         or str(getattr(function, "__module__", "")).startswith("dask.")
     ):
         return task
     task = copy.copy(task)
-    task.func = Told(function, name)
+    task.func = ReaderFunction(function, name)
     return task
 
 
@@ -69,7 +68,7 @@ def _error(name: str, error: Exception) -> ValueError:
 
 
 @dataclass(frozen=True)
-class Told:
+class ReaderFunction:
     """A function whose errors name the file that it reads."""
 
     function: Callable
@@ -85,7 +84,7 @@ class Told:
 
 
 class StoredArray:
-    """An array in an HDF5 or zarr file whose errors name the file; all else is that array's own."""
+    """A proxy of an array in an HDF5 or zarr file whose read errors name the file."""
 
     def __init__(self, stored: Any, name: str):
         self._stored, self._name = stored, name
@@ -108,7 +107,7 @@ class StoredArray:
 
     def __reduce__(self):
         stored = self._stored
-        if hasattr(stored, "file"):  # HDF5 cannot be pickled: a worker opens the file itself
+        if hasattr(stored, "file"):  # h5py objects cannot be pickled: workers reopen the file
             return _reopened, (stored.file.filename, stored.name, self._name)
         return StoredArray, (stored, self._name)
 

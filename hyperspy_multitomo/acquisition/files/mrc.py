@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the header of an MRC file says of its length and of the sign of its bytes, checked before the data are taken."""
+"""The length of an MRC file and the sign of its bytes, checked against its header."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from hyperspy_multitomo.machine.notices import warn
 __all__ = ["MrcHeader", "read_mrc_header", "with_sign"]
 
 _HEADER = 1024
-# Bytes per value of each mode; of others the reader says that it does not know them.
+# Bytes per value of each mode; of other modes the reader raises the error.
 _SIZES = {0: 1, 1: 2, 2: 4, 3: 4, 4: 8, 6: 2, 12: 2}
-# IMOD marks its headers with this number in word 38; the lowest bit of word 39 then says that bytes
-# are signed.
+# IMOD marks its headers with this number in word 38; then the lowest bit of word 39 states that
+# bytes are signed.
 _STAMP, _STAMP_WORD, _FLAGS_WORD, _IS_SIGNED = 1146047817, 38, 39, 1
-# Bytes that are looked at in one go.
+# Bytes that are read at a time.
 _PIECE = 2**24
 
 
 @dataclass(frozen=True)
 class MrcHeader:
     """
-    What decides on how the data of an MRC file are read.
+    The entries of an MRC header that decide how its data are read.
 
     Attributes
     ----------
@@ -37,8 +37,8 @@ class MrcHeader:
     start : int
         Bytes before the data: header and extended header.
     signed : bool or None
-        Of mode 0, whether bytes are signed as far as the header tells: by IMOD's stamp and flag,
-        else by the minimum and maximum of the data, where they fit one reading only.
+        Of mode 0, whether bytes are signed, or None where the header does not tell: by IMOD's stamp
+        and flag, else by the minimum and maximum of the data if they fit one reading only.
     """
 
     path: Path
@@ -54,7 +54,7 @@ class MrcHeader:
         Raises
         ------
         ValueError
-            Where the file is shorter: the rest of the data is lost.
+            Where the file is shorter.
 
         Warns
         -----
@@ -63,21 +63,20 @@ class MrcHeader:
         """
         if self.mode not in _SIZES:
             return
-        size, found = _SIZES[self.mode], self.path.stat().st_size
+        size, actual = _SIZES[self.mode], self.path.stat().st_size
         expected = self.start + size * int(np.prod(self.shape, dtype=object))
         count = " x ".join(map(str, self.shape))
-        if found < expected:
+        if actual < expected:
             raise ValueError(
                 f"{self.path.name} is cut short: by its header expected {expected} bytes "
-                f"({_HEADER} of header, "
-                f"{self.start - _HEADER} of extended header, {count} values of {size}), found "
-                f"{found}; copy or export it again"
+                f"({_HEADER} of header, {self.start - _HEADER} of extended header, {count} values "
+                f"of {size}), found {actual}; copy or export it again"
             )
-        if found > expected:
+        if actual > expected:
             warn(
-                f"{self.path.name} has {found - expected} bytes more than its header says "
-                f"({expected} expected, {found} found); "
-                f"the first {count} values are read: check that all images are there"
+                f"{self.path.name} has {actual - expected} bytes more than its header says "
+                f"({expected} expected, {actual} found); the first {count} values are read: check "
+                "that all images are there"
             )
 
 
@@ -96,7 +95,7 @@ def read_mrc_header(path: str | Path) -> MrcHeader:
     Raises
     ------
     ValueError
-        For a file without a whole header, or with a size that none can have.
+        For a file with an incomplete header, or an impossible size in it.
     """
     path = Path(path)
     with path.open("rb") as file:
@@ -111,8 +110,7 @@ def read_mrc_header(path: str | Path) -> MrcHeader:
     if min(x, y, z) < 1 or extended < 0:
         raise ValueError(
             f"{path.name} cannot be read, it is damaged or not what its name says: its header "
-            f"states {z} x {y} x {x} values and "
-            f"{extended} bytes of extended header"
+            f"states {z} x {y} x {x} values and {extended} bytes of extended header"
         )
     return MrcHeader(
         path, (z, y, x), mode, _HEADER + extended, _stated_sign(words) if mode == 0 else None
@@ -129,14 +127,14 @@ def _stated_sign(words: np.ndarray) -> bool | None:
 
 def with_sign(data, header: MrcHeader, signed: bool | None = None):
     """
-    Return the bytes of an MRC file with their sign.
+    Return the bytes of an MRC file as signed or unsigned integers.
 
     Parameters
     ----------
     data : ndarray or dask array of uint8
     header : MrcHeader
     signed : bool, optional
-        Whether they are signed, whatever the header says.
+        Whether they are signed; overrides the header.
 
     Returns
     -------
@@ -145,8 +143,7 @@ def with_sign(data, header: MrcHeader, signed: bool | None = None):
     Warns
     -----
     UserWarning
-        Where nothing tells and there are bytes of which it changes the value; they are taken as
-        signed.
+        Where the header does not tell and the sign matters; bytes are then taken as signed.
     """
     signed = header.signed if signed is None else signed
     if signed is None:
@@ -154,15 +151,14 @@ def with_sign(data, header: MrcHeader, signed: bool | None = None):
         if _has_high_bytes(header):
             warn(
                 f"the header of {header.path.name} does not tell whether its bytes (mode 0) are "
-                "signed, -128 to 127, or "
-                "unsigned, 0 to 255; they are taken as signed: pass signed_bytes=True or False to "
-                "load_tilt_series"
+                "signed, -128 to 127, or unsigned, 0 to 255; they are taken as signed: pass "
+                "signed_bytes=True or False to load_tilt_series"
             )
     return data.view(np.int8) if signed else data
 
 
 def _has_high_bytes(header: MrcHeader) -> bool:
-    """Say whether any byte of the data is beyond 127, so that its sign matters."""
+    """Return whether any byte of the data exceeds 127, so that its sign matters."""
     left = int(np.prod(header.shape, dtype=object))
     with header.path.open("rb") as file:
         file.seek(header.start)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images and spectra in files of their own: which file of spectra belongs to which image."""
+"""Pair images and spectra that are in separate files by their tilts."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ def pair_by_tilt(
     skip: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Find the spectra of each image: those of the nearest tilt.
+    Find the spectra of each image, those of the nearest tilt.
 
     Parameters
     ----------
     image_tilts, spectra_tilts : array_like (image,), (spectrum image,)
         Degrees.
     images, spectra : sequence of str
-        Names of the projections, for the message of an error.
+        Names of the projections, for error messages.
     skip : bool, default False
-        Leave out those without partner.
+        Leave out images and spectra without a partner.
 
     Returns
     -------
     ndarray (tilt,), ndarray (tilt,)
-        Places of the images and of their spectra, in the order of the images.
+        Indices of the images and of their spectra, in the order of the images.
 
     Raises
     ------
     ValueError
-        Where an image or a spectrum image has no partner within half a degree; they are named.
+        Where an image or a spectrum image has no partner within half a degree; names them.
 
     Examples
     --------
@@ -51,25 +51,24 @@ def pair_by_tilt(
     first, second = np.asarray(image_tilts, dtype=float), np.asarray(spectra_tilts, dtype=float)
     distance = np.abs(first[:, None] - second[None, :])
     nearest, back = distance.argmin(axis=1), distance.argmin(axis=0)
-    # Repeated tilts are told apart by their order.
+    # The order distinguishes repeated tilts.
     if len(first) == len(second):
         by_order = np.empty(len(first), dtype=int)
         by_order[np.argsort(first, kind="stable")] = np.argsort(second, kind="stable")
         if np.all(distance[np.arange(len(first)), by_order] < SAME_VIEW):
             return np.arange(len(first)), by_order
     mutual = (back[nearest] == np.arange(len(first))) & (distance.min(axis=1) < SAME_VIEW)
-    kept = np.flatnonzero(mutual)
-    without = [
-        f"{images[i]} ({first[i]:g} degrees) has no spectra" for i in np.flatnonzero(~mutual)
-    ]
-    lonely = np.setdiff1d(np.arange(len(second)), nearest[kept])
+    paired = np.flatnonzero(mutual)
+    single = np.flatnonzero(~mutual).tolist()
+    without = [f"{images[i]} ({first[i]:g} degrees) has no spectra" for i in single]
+    lonely = np.setdiff1d(np.arange(len(second)), nearest[paired]).tolist()
     without += [f"{spectra[i]} ({second[i]:g} degrees) has no image" for i in lonely]
-    if without and not (skip and kept.size):
-        told = "; ".join(without[:8]) + (
+    if without and not (skip and paired.size):
+        named = "; ".join(without[:8]) + (
             f"; and {len(without) - 8} more" if len(without) > 8 else ""
         )
         raise ValueError(
-            f"images and spectra do not go together by their tilts: {told}. Leave these files out, "
-            "or pass their tilts"
+            f"images and spectra do not go together by their tilts: {named}. Leave these files "
+            "out, or pass their tilts"
         )
-    return kept, nearest[kept]
+    return paired, nearest[paired]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which image and which spectra of a file are those of the series."""
+"""Choose the image and the spectra of a file that belong to the series."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def choose_image(
     Parameters
     ----------
     records : sequence of Record
-        Of the kinds "image" and "map" (which is never chosen); others are passed over.
+        Those of the kind "image" are candidates; a "map" is never chosen.
     wanted : str, optional
-        Title or detector, e.g. ``"DF4"``; a part of it where none is called just so. By default
-        HAADF, else the only one.
+        Title or detector, e.g. ``"DF4"``, or else a part of either. By default HAADF, else the only
+        image.
     shape : (int, int), optional
-        Pixels (y, x) of the spectrum image: of several images, a survey for example, the one of the
-        same size is taken.
+        Pixels (y, x) of the spectrum image: of several images, among them perhaps a survey, the one
+        of this size is taken.
     path : path-like
-        The file, for the message of an error.
+        The file, for error messages.
 
     Returns
     -------
@@ -41,35 +41,36 @@ def choose_image(
     Raises
     ------
     ValueError
-        Where no image has that name, and where several could be meant; they are listed.
+        Where no image has that name, and where several fit; lists them.
     """
     images = [record for record in records if record.kind == "image"]
-    found = images
+    candidates = images
     if wanted is not None or len(images) > 1:
         name = (wanted or "haadf").lower()
         exact = [
             record for record in images if name in (record.title.lower(), record.detector.lower())
         ]
-        found = exact or [record for record in images if is_called(record, name)]
+        candidates = exact or [record for record in images if is_called(record, name)]
         if wanted is None:
-            found = found or images
-    if len(found) > 1 and shape is not None:
-        found = [record for record in found if tuple(record.data.shape) == tuple(shape)] or found
-    if len(found) > 1:
-        titles = [record.title for record in found]
+            candidates = candidates or images
+    if len(candidates) > 1 and shape is not None:
+        fitting = [record for record in candidates if tuple(record.data.shape) == tuple(shape)]
+        candidates = fitting or candidates
+    if len(candidates) > 1:
+        titles = [record.title for record in candidates]
         raise ValueError(
             f"{Path(path).name} has several images, {titles}; name one with image='...'"
         )
-    if not found and images:
+    if not candidates and images:
         raise ValueError(
             f"{Path(path).name} has no image called {wanted!r}, only "
             f"{[record.title for record in images]}"
         )
-    return found[0] if found else None
+    return candidates[0] if candidates else None
 
 
 def is_called(record: Record, name: str) -> bool:
-    """Say whether a name is that of a record or of its detector, or a part of it."""
+    """Return whether the title of a record or its detector contains a name."""
     return name.lower() in record.title.lower() or name.lower() in record.detector.lower()
 
 
@@ -85,14 +86,13 @@ def choose_spectra(
     Parameters
     ----------
     records : sequence of Record
-        Those of the kind "spectrum_image" are looked at.
+        Those of the kind "spectrum_image" are candidates.
     spectroscopy : {"EDS", "EELS"}, optional
-        By default EDS, failing this EELS.
+        By default EDS, else EELS.
     energy_loss : float, optional
-        Energy loss in eV that the range of the EELS spectra has to include, where there are several
-        ranges.
+        Energy loss in eV that the EELS spectra have to include, where there are several ranges.
     path : path-like
-        The file, for the message of an error.
+        The file, for error messages.
 
     Returns
     -------
@@ -102,29 +102,38 @@ def choose_spectra(
     Raises
     ------
     ValueError
-        Where several spectrum images could be meant, or none includes the energy loss; they are
-        listed.
+        Where several spectrum images fit, or none includes the energy loss; lists them.
     """
-    found = [record for record in records if record.kind == "spectrum_image"]
+    spectra = [record for record in records if record.kind == "spectrum_image"]
     if spectroscopy is None:
-        spectroscopy = "EDS" if any(record.spectroscopy == "EDS" for record in found) else "EELS"
-    found = [record for record in found if record.spectroscopy == spectroscopy]
+        spectroscopy = "EDS" if any(record.spectroscopy == "EDS" for record in spectra) else "EELS"
+    spectra = [record for record in spectra if record.spectroscopy == spectroscopy]
     listed = ", ".join(
-        f"{record.title!r} ({record.energy[0]:g} to {record.energy[-1]:g} "
-        f"{record.energy_axis['units']})"
-        for record in found
+        "{!r} ({:g} to {:g} {})".format(record.title, *_energy_limits(record)) for record in spectra
     )
-    if spectroscopy == "EELS" and energy_loss is not None and found:
-        found = [record for record in found if record.energy[0] <= energy_loss <= record.energy[-1]]
-        if not found:
+    if spectroscopy == "EELS" and energy_loss is not None and spectra:
+        limits = [_energy_limits(record) for record in spectra]
+        spectra = [
+            record
+            for record, (low, high, _) in zip(spectra, limits, strict=True)
+            if low <= energy_loss <= high
+        ]
+        if not spectra:
             raise ValueError(
                 f"{Path(path).name} has no spectra at an energy loss of {energy_loss:g} eV, only "
                 f"{listed}"
             )
-    if len(found) > 1:
+    if len(spectra) > 1:
         remedy = "choose a range with energy_loss=... (eV) that only one of them includes"
         raise ValueError(
             f"{Path(path).name} has several {spectroscopy} spectrum images: {listed}; "
             + (remedy if spectroscopy == "EELS" else "keep one of them in the file")
         )
-    return found[0] if found else None
+    return spectra[0] if spectra else None
+
+
+def _energy_limits(record: Record) -> tuple[float, float, str]:
+    """Return the first and the last energy of a spectrum image, and their unit."""
+    axis = record.axes[-1]
+    first = axis["offset"]
+    return first, first + axis["scale"] * (axis["size"] - 1), axis["units"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One microscope file to its records, by the reader of its format."""
+"""Read one microscope file to its records, by the reader of its format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from hyperspy_multitomo.acquisition.files.bruker import with_own_spectra
+from hyperspy_multitomo.acquisition.files.bruker import with_checked_spectra
 from hyperspy_multitomo.acquisition.files.lazy_files import naming_file
 from hyperspy_multitomo.acquisition.files.mdoc import Mdoc, mdoc_beside, read_mdoc
 from hyperspy_multitomo.acquisition.files.mrc import read_mrc_header, with_sign
@@ -26,7 +26,7 @@ from hyperspy_multitomo.acquisition.files.velox import is_velox, read_velox
 
 __all__ = ["EXTENSIONS", "damaged_files", "naming_errors", "read_records"]
 
-#: RosettaSciIO reader of each extension. A format that needs nothing else is one more entry.
+#: RosettaSciIO reader of each extension. A format that needs no more is one more entry.
 READERS = {
     ".bcf": "rsciio.bruker",
     ".emd": "rsciio.emd",
@@ -41,11 +41,11 @@ READERS = {
     ".zspy": "rsciio.zspy",
 }
 EXTENSIONS = tuple(READERS)
-# A Velox file may have the extension of HDF5; in a folder such files are passed over.
+# Velox files may have an extension of HDF5; in folders such files are skipped.
 _HDF5 = (".h5", ".hdf5")
-#: Extensions of files that have no frames to choose from.
+#: Extensions of files without frames.
 FRAMELESS = tuple(suffix for suffix in READERS if suffix != ".emd")
-# What RosettaSciIO needs besides itself, and how to get it.
+# Optional dependencies of RosettaSciIO, and what to install for them.
 _EXTRAS = {
     "sparse": "rosettasciio[eds-stream]",
     "tifffile": "rosettasciio[tiff]",
@@ -71,17 +71,17 @@ def read_records(
         Bruker .bcf, Velox .emd (also .h5 and .hdf5), Gatan .dm3 and .dm4, MRC (.mrc, .st, .ali,
         with the .mdoc beside it), TIFF, .hspy or .zspy.
     lazy : bool, default False
-        Return dask arrays where the reader has them (images of .bcf files are always in memory).
+        Return dask arrays where the reader supports it (images of .bcf files are always in memory).
     frames : (int, int), optional
         Velox: first frame, from 0, and the one after the last; by default all are summed.
     register_frames : bool, default False
-        Velox: move the frames back by the drift measured on the image, see `velox.read_velox`.
+        Velox: correct the drift of the frames measured on the image, see `velox.read_velox`.
     image : str, optional
         The image by which frames are registered, where there are several.
     signed_bytes : bool, optional
-        MRC of bytes (mode 0): whether they are signed. By default what the header says: IMOD's
-        stamp and flag, else minimum and maximum of the data where they fit one reading only; else
-        they are taken as signed, with a warning.
+        MRC of bytes (mode 0): whether they are signed. By default as the header says: IMOD's stamp
+        and flag, else minimum and maximum of the data if they fit one reading only. Else they are
+        taken as signed, with a warning.
 
     Returns
     -------
@@ -92,39 +92,44 @@ def read_records(
     FileNotFoundError
         Where there is no such file.
     ValueError
-        For an unknown extension, an empty file, a file that cannot be read, is shorter than its
-        header says or lacks chunks of its arrays, frames of a file without; it is named.
+        For an unknown extension, a file that is empty, unreadable, shorter than its header says or
+        lacks chunks of its arrays, and for frames of a file without them. Names the file.
     ModuleNotFoundError
-        Where a package is missing that the format needs; it is named.
+        Where a package is missing that the format needs; names it.
 
     Warns
     -----
     UserWarning
-        Of an MRC file that is longer than its header says, and of bytes whose sign is not known.
+        For an MRC file longer than its header says, and for bytes of unknown sign.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
-    if not known(path):
+    _check_extension(path)
+    damaged = damaged_files([path])
+    if damaged:
+        raise ValueError(damaged[path])
+    return read_checked(
+        path,
+        lazy=lazy,
+        frames=frames,
+        register_frames=register_frames,
+        image=image,
+        signed_bytes=signed_bytes,
+    )
+
+
+def has_known_extension(path: Path) -> bool:
+    """Return whether files with this extension can be read."""
+    return path.suffix.lower() in (*EXTENSIONS, *_HDF5)
+
+
+def _check_extension(path: Path) -> None:
+    if not has_known_extension(path):
         raise ValueError(
             f"{path.name}: unknown extension {path.suffix!r}; these can be read: "
             f"{', '.join(EXTENSIONS)}"
         )
-    damaged = damaged_files([path])
-    if damaged:
-        raise ValueError(damaged[path])
-    options = {
-        "frames": frames,
-        "register_frames": register_frames,
-        "image": image,
-        "signed_bytes": signed_bytes,
-    }
-    return read_checked(path, lazy=lazy, **options)
-
-
-def known(path: Path) -> bool:
-    """Say whether files with this extension can be read."""
-    return path.suffix.lower() in (*EXTENSIONS, *_HDF5)
 
 
 def damaged_files(paths: Sequence[Path]) -> dict[Path, str]:
@@ -144,17 +149,15 @@ def damaged_files(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _lacking_bcf(path: Path) -> int:
-    """Return how many bytes a .bcf file has less than its blocks take; its reader makes zeros of them."""
+    """Return how many bytes a .bcf file lacks of its blocks; its reader returns zeros for them."""
     if not path.is_file():
         return 0
     with open(path, "rb") as file:
         head = file.read(0x14C)
     if not head.startswith(b"AAMVHFSS") or len(head) < 0x14C:
         return 0
-    (block,), (blocks,) = (
-        struct.unpack_from("<I", head, 0x128),
-        struct.unpack_from("<I", head, 0x148),
-    )
+    (block,) = struct.unpack_from("<I", head, 0x128)
+    (blocks,) = struct.unpack_from("<I", head, 0x148)
     return max(0, 0x118 + block * blocks - path.stat().st_size)
 
 
@@ -167,21 +170,17 @@ def read_checked(
     image: str | None = None,
     signed_bytes: bool | None = None,
 ) -> list[Record]:
-    """Read a file that `damaged_files` has nothing against; see `read_records`."""
+    """Read a file that has passed `damaged_files`; see `read_records`."""
     suffix = path.suffix.lower()
-    if not known(path):
-        raise ValueError(
-            f"{path.name}: unknown extension {path.suffix!r}; these can be read: "
-            f"{', '.join(EXTENSIONS)}"
-        )
+    _check_extension(path)
     with naming_errors(path, FileNotFoundError):
         velox = suffix in (".emd", *_HDF5) and is_velox(path)
     if velox:
         with naming_errors(path, ValueError):
-            found = read_velox(
+            records = read_velox(
                 path, lazy=lazy, frames=frames, register=register_frames, image=image
             )
-        return [replace(record, data=naming_file(record.data, path)) for record in found]
+        return [replace(record, data=naming_file(record.data, path)) for record in records]
     if frames is not None or register_frames:
         raise ValueError(f"{path.name} is no Velox file: it has no frames to choose or to register")
     if suffix in _HDF5:
@@ -195,12 +194,26 @@ def read_checked(
         check_arrays(path)
     except OSError as error:
         raise ValueError(str(error)) from None
+    records = _read_with_rosettasciio(path, lazy)
+    if header is not None and header.mode == 0:
+        records = [
+            replace(record, data=with_sign(record.data, header, signed_bytes)) for record in records
+        ]
+    return [
+        _completed(replace(record, data=naming_file(record.data, path)))
+        for record in _without_pictures(records)
+    ]
+
+
+def _read_with_rosettasciio(path: Path, lazy: bool) -> list[Record]:
+    """Read a file by RosettaSciIO, and add or check what its reader leaves out."""
+    suffix = path.suffix.lower()
     with naming_errors(path, FileNotFoundError), _quiet():
         contents = import_module(READERS[suffix]).file_reader(
             str(path), lazy=lazy or suffix == ".bcf"
         )
         if suffix == ".bcf":
-            contents = with_own_spectra(path, contents, lazy)
+            contents = with_checked_spectra(path, contents, lazy)
         if READERS[suffix] == "rsciio.tiff":
             check_tiff(path)
             _add_imagej_unit(contents)
@@ -212,39 +225,36 @@ def read_checked(
             f"{path.name} is an HDF5 file in which neither Velox nor NCEM data are found; leave it "
             "out"
         )
-    if header is not None and header.mode == 0:
-        records = [
-            replace(record, data=with_sign(record.data, header, signed_bytes)) for record in records
-        ]
-    return [
-        _completed(replace(record, data=naming_file(record.data, path)))
-        for record in _without_pictures(records)
-    ]
+    return records
 
 
 def _without_pictures(records: list[Record]) -> list[Record]:
-    """Leave out the colour pictures of a file, previews and screenshots, that has other data beside them."""
+    """Leave out colour pictures (previews, screenshots) unless the file has nothing else."""
     plain = [record for record in records if record.data.dtype.names is None]
     return plain or records
 
 
 def _add_imagej_unit(contents: list[dict]) -> None:
-    """Put the unit of length that ImageJ writes into the description at the axes; RosettaSciIO knows microns only."""
+    """Add the length unit in ImageJ's description to the axes; RosettaSciIO knows microns only."""
     for content in contents:
         unit = re.search(
             r"^unit=(.+)$",
             str(content["original_metadata"].get("ImageDescription", "")),
             re.MULTILINE,
         )
-        for axis in content["axes"][-2:] if unit else ():
-            # ImageJ escapes what is not ASCII: \\u00B5m, \\u00C5.
-            axis["units"] = axis.get("units") or unit[1].strip().replace("\\u00B5", "µ").replace(
-                "\\u00C5", "Å"
-            )
+        if unit is None:
+            continue
+        for axis in content["axes"][-2:]:
+            # ImageJ escapes characters beyond ASCII.
+            written = unit[1].strip().replace("\\u00B5", "µ").replace("\\u00C5", "Å")
+            axis["units"] = axis.get("units") or written
 
 
 def _add_positions(path: Path, contents: list[dict]) -> None:
-    """Put the positions along each axis of an NCEM EMD, stored one by one, at the axes: RosettaSciIO makes even steps of them."""
+    """Add the positions along each axis of an NCEM EMD file to the axes.
+
+    They may be uneven, and RosettaSciIO makes even steps of them.
+    """
     import h5py
 
     with h5py.File(path, "r") as file:
@@ -254,9 +264,9 @@ def _add_positions(path: Path, contents: list[dict]) -> None:
         )
         for content in contents:
             title = content.get("metadata", {}).get("General", {}).get("title")
-            own = [group for group in groups if group.name.rpartition("/")[2] == title]
-            for axis in content["axes"] if len(own) == 1 else ():
-                for name, item in own[0].items():
+            named = [group for group in groups if group.name.rpartition("/")[2] == title]
+            for axis in content["axes"] if len(named) == 1 else ():
+                for name, item in named[0].items():
                     is_dimension = (
                         name.startswith("dim")
                         and isinstance(item, h5py.Dataset)
@@ -265,18 +275,18 @@ def _add_positions(path: Path, contents: list[dict]) -> None:
                     if (
                         is_dimension
                         and item.dtype.kind in "iuf"
-                        and _text(item.attrs.get("name")) == axis["name"]
+                        and _decoded(item.attrs.get("name")) == axis["name"]
                     ):
                         axis["axis"] = item[()].astype(float)
 
 
-def _text(value) -> str | None:
+def _decoded(value) -> str | None:
     return value.decode() if isinstance(value, bytes) else value
 
 
 def _completed(record: Record) -> Record:
-    """Add what stands beside the file: the .mdoc of an image file; and its name, where it has no title."""
-    listed = (
+    """Add the .mdoc beside an image file, and the file's name where there is no title."""
+    mdoc = (
         mdoc_beside(record.path)
         if READERS[record.path.suffix.lower()] in ("rsciio.mrc", "rsciio.tiff")
         else None
@@ -291,36 +301,38 @@ def _completed(record: Record) -> Record:
             f"the axis of the {kind} energies in {record.path.name} has no units; save it again "
             "with eV or keV"
         )
-    if listed is not None:
-        record = _with_mdoc(record, read_mdoc(listed))
+    if mdoc is not None:
+        record = _with_mdoc(record, read_mdoc(mdoc))
     return record if record.title else replace(record, title=record.path.stem)
 
 
-def _with_mdoc(record: Record, told: Mdoc) -> Record:
-    microscope = {"beam_energy": told.beam_energy}
-    stage = {"tilt_axis_angle": told.tilt_axis_angle}
-    general = {}
-    if not record.kind.endswith("stack") and told.tilts.size == 1:
-        stage["tilt_alpha"] = float(told.tilts[0])
-    # Which axis of a stack is that of the tilts is found later.
-    if told.times.size in (record.data.shape[:3] if record.kind.endswith("stack") else (1,)):
-        general["times"] = [str(time) for time in told.times]
+def _with_mdoc(record: Record, mdoc: Mdoc) -> Record:
+    """Return a record with the calibration and the metadata of its .mdoc."""
     for axis in record.axes[-2:]:
-        if told.pixel_size and axis.get("units") != "nm":
-            axis.update(scale=told.pixel_size, offset=0.0, units="nm")
+        if mdoc.pixel_size and axis.get("units") != "nm":
+            axis.update(scale=mdoc.pixel_size, offset=0.0, units="nm")
     metadata = copy.deepcopy(record.metadata)
-    known_of = metadata.setdefault("Acquisition_instrument", {}).setdefault("TEM", {})
-    known_of.update({name: value for name, value in microscope.items() if value is not None})
-    known_of.setdefault("Stage", {}).update(
-        {name: value for name, value in stage.items() if value is not None}
-    )
-    metadata.setdefault("General", {}).update(general)
+    microscope = metadata.setdefault("Acquisition_instrument", {}).setdefault("TEM", {})
+    if mdoc.beam_energy is not None:
+        microscope["beam_energy"] = mdoc.beam_energy
+    stage = microscope.setdefault("Stage", {})
+    if mdoc.tilt_axis_angle is not None:
+        stage["tilt_axis_angle"] = mdoc.tilt_axis_angle
+    if not record.kind.endswith("stack") and mdoc.tilts.size == 1:
+        stage["tilt_alpha"] = float(mdoc.tilts[0])
+    general = metadata.setdefault("General", {})
+    # The tilt axis of a stack is identified later: any of its axes may fit.
+    if mdoc.times.size in (record.data.shape[:3] if record.kind.endswith("stack") else (1,)):
+        general["times"] = [str(time) for time in mdoc.times]
     return replace(record, metadata=metadata)
 
 
 @contextmanager
 def naming_errors(path: Path, passing: type[Exception]) -> Iterator[None]:
-    """Let errors name the file: a package that is missing, or a damaged file; those of the type `passing` do so themselves."""
+    """Turn errors into ones that name the file: of a missing package, or of a damaged file.
+
+    Errors of the type `passing` pass, as they name the file already.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
@@ -332,7 +344,7 @@ def naming_errors(path: Path, passing: type[Exception]) -> Iterator[None]:
             name=package,
         ) from error
     except Exception as error:
-        # What JSON and Unicode raise is a ValueError, too, but names no file.
+        # JSON and Unicode errors are ValueErrors, too, but do not name the file.
         if isinstance(error, passing) and not isinstance(
             error, json.JSONDecodeError | UnicodeError
         ):
@@ -346,7 +358,7 @@ def naming_errors(path: Path, passing: type[Exception]) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep readers from talking: what they warn of is checked here, or does not concern a tilt series."""
+    """Silence readers: what they warn about is checked here, or does not concern a tilt series."""
     logger = logging.getLogger("rsciio")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -16,7 +16,7 @@ from hyperspy_multitomo.acquisition.units import unit_of
 
 __all__ = ["Record", "in_projection_order", "record_of"]
 
-# Formats that store what an axis is called; the readers of the others number the axes through.
+# Formats that store the names of axes; the readers of others make them up.
 _NAMED = (".hspy", ".zspy", ".emd")
 
 
@@ -28,21 +28,21 @@ class Record:
     Attributes
     ----------
     path : Path
-        The file it came from.
+        The file of the data set.
     kind : {"image", "spectrum_image", "image_stack", "spectrum_image_stack", "map", "other"}
-        Stacks have the tilt as their first axis; a "map" was computed by the microscope's program
-        and is no measured image.
+        The first axis of a stack is the tilt. A "map" was computed by the microscope's software and
+        is no measured image.
     title : str
     data : ndarray or dask array
         (y, x), (y, x, energy), (tilt, y, x) or (tilt, y, x, energy), of the dtype of the file.
     axes : list of dict
-        In the order of the data; lengths in nm, energies in keV (EDS) or eV (EELS), angles in
-        degrees as ``axis``. An axis without calibration has the scale 1 and no units.
+        In the order of the data; lengths in nm, energies in keV (EDS) or eV (EELS), angles as
+        ``axis`` in degrees. An uncalibrated axis has the scale 1 and no units.
     metadata, original_metadata : dict
     spectroscopy : {"EDS", "EELS"} or None
-        What the spectra are.
+        Kind of the spectra.
     detector : str
-        Name of the detector, where the file gives it beside the title.
+        Name of the detector, where the file has one besides the title.
     """
 
     path: Path
@@ -57,17 +57,18 @@ class Record:
 
     @property
     def pixel_size(self) -> tuple[float, float] | None:
-        """Size of a pixel (y, x) in nm, or None where the file does not say."""
+        """Size of a pixel (y, x) in nm, or None where the file has none."""
         last = self.axes[:-1] if self.spectroscopy else self.axes
         sides = [
-            axis["scale"] if axis.get("units") == "nm" and "scale" in axis else None
+            float(axis["scale"])
             for axis in last[-2:]
+            if axis.get("units") == "nm" and axis.get("scale") is not None
         ]
-        return None if None in sides or len(sides) < 2 else (float(sides[0]), float(sides[1]))
+        return (sides[0], sides[1]) if len(sides) == 2 else None
 
     @property
     def energy_axis(self) -> dict | None:
-        """Axis of the energies of a spectrum image (EDS in keV, EELS in eV), or None."""
+        """Energy axis of a spectrum image (EDS in keV, EELS in eV), or None."""
         return self.axes[-1] if self.spectroscopy else None
 
     @property
@@ -78,34 +79,42 @@ class Record:
 
     @property
     def beam_energy(self) -> float | None:
-        """In keV, or None where the file does not say."""
+        """In keV, or None where the file has none."""
         value = self.metadata.get("Acquisition_instrument", {}).get("TEM", {}).get("beam_energy")
         return None if value is None else float(value)
 
     @property
     def elements(self) -> tuple[str, ...]:
-        """Elements that the file lists, sorted."""
+        """Elements listed in the file, sorted."""
         return tuple(sorted(self.metadata.get("Sample", {}).get("elements", ())))
 
     @property
     def times(self) -> np.ndarray:
-        """When each projection was acquired, shape (tilt,), datetime64[s]; not-a-time where the file does not say."""
+        """Time of acquisition of each projection, shape (tilt,), datetime64[s].
+
+        Not-a-time where the file has none.
+        """
         listed = self.metadata.get("General", {}).get("times")
         size = self.data.shape[0] if self.kind.endswith("stack") else 1
         if listed is not None and np.size(listed) == size:
             return np.array(listed, dtype="datetime64[s]").reshape(size)
         general = self.metadata.get("General", {})
         date, time = general.get("date"), general.get("time")
+        unknown = np.full(size, np.datetime64("NaT", "s"))
+        # A date without its time does not give the order within a day.
+        if size > 1 or not (date and time):
+            return unknown
         try:
-            # A date without its time does not tell the order within a day.
-            stamp = np.datetime64(f"{date}T{str(time)[:8]}" if date and time else "NaT", "s")
+            return np.full(size, np.datetime64(f"{date}T{str(time)[:8]}", "s"))
         except ValueError:
-            stamp = np.datetime64("NaT", "s")
-        return np.full(size, stamp if size == 1 else np.datetime64("NaT", "s"))
+            return unknown
 
     @property
     def tilts(self) -> np.ndarray:
-        """Tilt of each projection in degrees, shape (tilt,), of length 1 if it is no stack; NaN where the file does not say."""
+        """Tilt of each projection in degrees, shape (tilt,), NaN where the file has none.
+
+        The length is 1 unless the record is a stack.
+        """
         microscope = self.metadata.get("Acquisition_instrument", {}).get("TEM", {})
         stored = microscope.get("Stage", {}).get("tilt_alpha", microscope.get("tilt_stage"))
         if not self.kind.endswith("stack"):
@@ -118,8 +127,8 @@ class Record:
 
 
 def record_of(path: Path, content: dict) -> Record:
-    """Make a record of what a RosettaSciIO reader returned for one data set; the axis of the energies becomes the last."""
-    metadata = _with_mapped(content)
+    """Return a RosettaSciIO reader's dictionary for one data set as a record, energy axis last."""
+    metadata = _mapped_metadata(content)
     spectroscopy, position = _spectral(
         content["axes"], metadata.get("Signal", {}).get("signal_type", "")
     )
@@ -130,7 +139,7 @@ def record_of(path: Path, content: dict) -> Record:
     if order != sorted(order):
         data = data.transpose(order)
     axes = [
-        _calibrated(content["axes"][i] | {"size": content["data"].shape[i]}, spectroscopy)
+        _calibrated_axis(content["axes"][i] | {"size": content["data"].shape[i]}, spectroscopy)
         for i in order
     ]
     kinds = (
@@ -156,20 +165,20 @@ def in_projection_order(
     record: Record, stack_axes: str | None = None, n_tilts: int | None = None
 ) -> Record:
     """
-    Return a record with its axes in the order (y, x), (tilt, y, x) or, of spectra, with the energy behind these.
+    Return a record with its axes in the order (y, x) or (tilt, y, x), then energy for spectra.
 
     Parameters
     ----------
     record : Record
     stack_axes : str, optional
-        Of a stack, the roles of its axes in the file, slowest first, e.g. ``"y tilt x"``.
+        Roles of a stack's axes in the file, slowest first, e.g. ``"y tilt x"``.
     n_tilts : int, optional
-        Of a stack, the number of its tilts, where it is known.
+        Number of a stack's tilts, if known.
 
     Raises
     ------
     ValueError
-        As `axes.in_order`, and for `stack_axes` that do not name the axes.
+        As `axes.in_order`, and for `stack_axes` that do not name all axes.
     """
     roles = ["tilt", "y", "x"] if record.kind.endswith("stack") else ["y", "x"]
     spectral = ["energy"] if record.spectroscopy else []
@@ -192,14 +201,14 @@ def in_projection_order(
         stated=stated,
     )
     if spectral:
-        axes["energy"] = _calibrated(
+        axes["energy"] = _calibrated_axis(
             axes["energy"] | {"name": record.axes[-1].get("name")}, record.spectroscopy
         )
     return replace(record, data=data, axes=list(axes.values()))
 
 
 def _spectral(axes: list[dict], signal_type: str) -> tuple[str | None, int | None]:
-    """Return "EDS" or "EELS" and the place of the axis of the energies, or twice None."""
+    """Return "EDS" or "EELS" and the index of the energy axis, or None and None."""
     spectral = [i for i, axis in enumerate(axes) if unit_of(axis.get("units")).kind == "energy"]
     if not spectral:
         return None, None
@@ -208,8 +217,11 @@ def _spectral(axes: list[dict], signal_type: str) -> tuple[str | None, int | Non
     return "EELS" if is_eels and not signal_type.upper().startswith("EDS") else "EDS", position
 
 
-def _with_mapped(content: dict) -> dict:
-    """Return the metadata with what the reader says belongs there from the original metadata, such as the tilt of the stage."""
+def _mapped_metadata(content: dict) -> dict:
+    """Return the metadata with the entries that the reader maps there, such as the stage tilt.
+
+    The mapping is the reader's list of entries of the original metadata with their targets.
+    """
     metadata = copy.deepcopy(content.get("metadata", {}))
     for source, (target, function) in (content.get("mapping") or {}).items():
         value = content.get("original_metadata", {})
@@ -224,20 +236,20 @@ def _with_mapped(content: dict) -> dict:
         for node in nodes:
             branch = branch.setdefault(node, {})
         value = value if function is None else function(value)
-        # Gatan writes a current of 0 where none was measured.
+        # Gatan writes a beam current of 0 where none was measured.
         if value is not None and not (leaf == "beam_current" and not value):
             branch.setdefault(leaf, value)
     return metadata
 
 
 def _of_images(values, data):
-    """Return the entries of FEI's extended MRC header, which has room for 1024 images, that belong to those in the file."""
+    """Return the entries of FEI's extended MRC header, of 1024 images, for those in the file."""
     values = np.ravel(values)
     return float(values[0]) if data.ndim < 3 else values[: data.shape[0]].astype(float)
 
 
 def _entry(tree: Mapping, name: str):
-    """Return the entry of a name in which the reader may have put underscores for spaces."""
+    """Return the entry of a name in which the reader may have replaced spaces by underscores."""
     if name in tree:
         return tree[name]
     return next(
@@ -250,7 +262,7 @@ def _entry(tree: Mapping, name: str):
     )
 
 
-def _calibrated(axis: dict, spectroscopy: str | None) -> dict:
+def _calibrated_axis(axis: dict, spectroscopy: str | None) -> dict:
     axis = {key: value for key, value in axis.items() if key != "index_in_array"}
     unit = unit_of(axis.get("units"))
     if unit.kind == "angle" and (positions := positions_of(axis, axis["size"])) is not None:

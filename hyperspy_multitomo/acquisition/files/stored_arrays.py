@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Arrays in .hspy and .zspy files whose chunks are missing or damaged: they would be read as zeros, or not as they were."""
+"""Check .hspy and .zspy files for missing or damaged chunks, which would be read as zeros."""
 
 from __future__ import annotations
 
@@ -12,37 +12,36 @@ import numpy as np
 
 __all__ = ["STORED", "check_array", "check_arrays", "stored_signals"]
 
-#: Extensions of the files that hold arrays in chunks, as HyperSpy writes them.
+#: Extensions of HyperSpy's files with chunked arrays.
 STORED = (".hspy", ".zspy")
 _REMEDY = "copy or write the file again"
 _REMEDY_ZARR = (
     f"{_REMEDY}; where empty chunks were left out on purpose, write it with write_empty_chunks=True"
 )
-# Blosc begins each chunk with its version, flags and sizes; bytes 12 to 15 are the length of the
-# whole.
+# A Blosc chunk begins with version, flags and sizes; bytes 12 to 15 are the length of the chunk.
 _BLOSC_HEADER = 16
 
 
 def check_arrays(path: str | Path) -> None:
     """
-    Raise an error where arrays in a .hspy or .zspy file lack chunks, or the folder of a .zspy lacks what describes them.
+    Raise an error where arrays in a .hspy or .zspy file lack chunks, or a .zspy folder metadata.
 
     Parameters
     ----------
     path : path-like
-        Nothing is said of a file of another kind, or one that cannot be opened: its reader will.
+        Files of other kinds, or that cannot be opened, pass: their reader raises the error.
 
     Raises
     ------
     OSError
-        With the file, the array and the chunks.
+        Names the file, the array and the chunks.
     """
     path, kind = Path(path), Path(path).suffix.lower()
     checks = {".hspy": _check_hdf5, ".zspy": _check_folder if path.is_dir() else _check_zip}
     try:
         checks.get(kind, lambda path: None)(path)
     except (RuntimeError, ValueError, LookupError, TypeError) as error:
-        # What HDF5 and zarr raise of a tree that leads nowhere.
+        # Raised by HDF5 and zarr for broken trees.
         raise OSError(f"{path} cannot be read, it is damaged ({error}): {_REMEDY}") from error
 
 
@@ -57,7 +56,7 @@ def check_array(stored) -> None:
     Raises
     ------
     OSError
-        With the file, the array and the chunks.
+        Names the file, the array and the chunks.
     """
     if not hasattr(stored, "chunk_store"):
         _refuse(
@@ -71,8 +70,7 @@ def check_array(stored) -> None:
         getattr(stored.chunk_store, "path", None)
         or getattr(stored.store, "dir_path", lambda: "the store")()
     )
-    # Looked for one by one: zarr's own count does not know of the folders that .zspy nests its
-    # chunks in.
+    # Checked one by one: zarr's count does not include the nested folders of .zspy.
     places = list(np.ndindex(*stored.cdata_shape))
     if os.path.isdir(folder):
         codec = getattr(stored.compressor, "codec_id", None)
@@ -93,7 +91,7 @@ def check_array(stored) -> None:
 
 def stored_signals(path: str | Path, node: str) -> list[tuple[str, bool]]:
     """
-    Look at which signals are in a .hspy or .zspy file.
+    List the signals in a .hspy or .zspy file.
 
     Parameters
     ----------
@@ -104,8 +102,8 @@ def stored_signals(path: str | Path, node: str) -> list[tuple[str, bool]]:
     Returns
     -------
     list of (str, bool)
-        The signal type of each, and whether its metadata have the node; empty for a file that
-        cannot be opened.
+        Type of each signal, and whether its metadata have the node; empty for a file that cannot be
+        opened.
     """
     import h5py
 
@@ -116,19 +114,19 @@ def stored_signals(path: str | Path, node: str) -> list[tuple[str, bool]]:
         import zarr
 
         return _signals_in(zarr.open_group(str(path), mode="r")["Experiments"], node)
-    except Exception:  # whatever is raised of what is no such file, its reader will
+    except Exception:  # of a file of another kind the reader raises the error
         return []
 
 
 def _signals_in(experiments, node: str) -> list[tuple[str, bool]]:
-    found = []
+    signals = []
     for name in (name for name in experiments if "data" in experiments[name]):
         metadata = experiments[name].get("metadata", {})
         signal = metadata.get("Signal")
-        found.append(
+        signals.append(
             ("" if signal is None else str(signal.attrs.get("signal_type", "")), node in metadata)
         )
-    return found
+    return signals
 
 
 def _refuse(file, name: str, missing: Sequence[tuple[int, ...]], total: int, remedy: str) -> None:
@@ -138,13 +136,12 @@ def _refuse(file, name: str, missing: Sequence[tuple[int, ...]], total: int, rem
         more = f" and {len(missing) - 6} more" if len(missing) > 6 else ""
         raise OSError(
             f"{file}, {name} lacks {len(missing)} of its {total} chunks, missing or damaged at "
-            f"{named}{more}, which would be "
-            f"read as zeros: {remedy}"
+            f"{named}{more}, which would be read as zeros: {remedy}"
         )
 
 
 def _check_folder(path: Path) -> None:
-    """Check a .zspy that is a folder: what describes its groups and arrays against the list of these, then the arrays."""
+    """Check a .zspy folder: its metadata files against their list, then its arrays' chunks."""
     try:
         listed = list(json.loads((path / ".zmetadata").read_text(encoding="utf-8"))["metadata"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -158,9 +155,8 @@ def _check_folder(path: Path) -> None:
         more = f" and {len(lost) - 6} more" if len(lost) > 6 else ""
         raise OSError(
             f"{path} lacks {len(lost)} of the {len(listed)} files that describe its groups and "
-            "arrays, without which it would "
-            "come back as another signal or without what is recorded: "
-            f"{', '.join(lost[:6])}{more}; copy the whole folder again"
+            "arrays, without which it would come back as another signal or without what is "
+            f"recorded: {', '.join(lost[:6])}{more}; copy the whole folder again"
         )
     for name in listed:
         array, _, kind = name.replace(os.sep, "/").rpartition("/")
@@ -168,13 +164,11 @@ def _check_folder(path: Path) -> None:
             continue
         try:
             with open(os.path.join(path, name), encoding="utf-8") as file:
-                told = json.load(file)
-            places, codec = (
-                list(_places(told["shape"], told["chunks"])),
-                (told["compressor"] or {}).get("id"),
-            )
+                description = json.load(file)
+            places = list(_chunk_indices(description["shape"], description["chunks"]))
+            codec = (description["compressor"] or {}).get("id")
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue  # the reader tells of what is no description
+            continue  # of an invalid description the reader raises the error
         folder = os.path.join(path, array)
         _refuse(
             path,
@@ -190,9 +184,7 @@ def _check_zip(path: Path) -> None:
         import zarr
 
         store = zarr.storage.ZipStore(str(path), mode="r")
-    except (
-        Exception
-    ):  # whatever zarr raises of what is no archive, or that it is missing, the reader will too
+    except Exception:  # no archive, or zarr is missing: the reader raises the error
         return
     with store:
         for array in _arrays_in(zarr.open_group(store, mode="r")):
@@ -206,17 +198,17 @@ def _arrays_in(group) -> Iterator:
         yield from _arrays_in(child)
 
 
-def _places(shape: Iterable[int], chunks: Iterable[int]) -> Iterator[tuple[int, ...]]:
+def _chunk_indices(shape: Iterable[int], chunks: Iterable[int]) -> Iterator[tuple[int, ...]]:
     return np.ndindex(*(-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True)))
 
 
 def _names(place: tuple[int, ...]) -> set[str]:
-    """Return the names that a chunk may have; that of a single number is called 0."""
+    """Return the names that a chunk may have; that of a scalar is 0."""
     return {separator.join(map(str, place)) or "0" for separator in "/."}
 
 
 def _is_whole(folder: str, place: tuple[int, ...], codec: str | None) -> bool:
-    """Whether a chunk of a zarr array is in its folder, under either way to name it, with all of its bytes."""
+    """Return whether a chunk of a zarr array is in its folder, under either name, and complete."""
     for name in _names(place):
         try:
             with open(os.path.join(folder, name), "rb") as file:
@@ -255,13 +247,13 @@ def _check_hdf5(path: Path) -> None:
 
 
 def _hdf5_chunks(
-    dataset, length: int, others: Sequence[int] = ()
+    dataset, length: int, others: Sequence[int] | np.ndarray = ()
 ) -> tuple[list[tuple[int, ...]], int]:
     """
-    Return which chunks of an HDF5 data set have no place in the file, or one that cannot be theirs, and how many there are.
+    Return the chunks of an HDF5 data set without a valid address, and the number of all chunks.
 
-    `length` is that of the file, and `others` are the places in it, rising, of what no chunk can
-    hold.
+    `length` is the size of the file in bytes, and `others` are the addresses of its other objects,
+    ascending, which no chunk may overlap.
     """
     from h5py import h5d
 
@@ -270,21 +262,21 @@ def _hdf5_chunks(
     if 0 in shape or layout not in (h5d.CONTIGUOUS, h5d.CHUNKED):
         return [], 1
     if layout == h5d.CONTIGUOUS:
-        # Address 0 is that of the file's own header.
+        # Address 0 is the header of the file.
         return (
             [] if settings.get_external_count() or dataset.get_offset() else [(0,) * len(shape)]
         ), 1
     chunks = settings.get_chunk()
-    found: list[tuple[int, int, tuple[int, ...]]] = []
+    stored: list[tuple[int, int, tuple[int, ...]]] = []
     dataset.chunk_iter(
-        lambda chunk: found.append((chunk.byte_offset or 0, chunk.size, chunk.chunk_offset))
+        lambda chunk: stored.append((chunk.byte_offset or 0, chunk.size, chunk.chunk_offset))
     )
-    places, whole, end = list(_places(shape, chunks)), set(), 0
-    last = max((chunk for chunk in found if chunk[0]), key=lambda chunk: chunk[2], default=None)
-    if last is not None and not _is_found(dataset, last[2]):
-        found.remove(last)
-    for start, size, offset in sorted(found):
-        # No two chunks share bytes, and none has others in it.
+    places, whole, end = list(_chunk_indices(shape, chunks)), set(), 0
+    last = max((chunk for chunk in stored if chunk[0]), key=lambda chunk: chunk[2], default=None)
+    if last is not None and not _is_indexed(dataset, last[2]):
+        stored.remove(last)
+    for start, size, offset in sorted(stored):
+        # Chunks overlap neither each other nor other objects.
         alone = not len(others) or np.searchsorted(others, start) == np.searchsorted(
             others, start + size
         )
@@ -294,8 +286,11 @@ def _hdf5_chunks(
     return [place for place in places if place not in whole], len(places)
 
 
-def _is_found(dataset, offset: tuple[int, ...]) -> bool:
-    """Whether the index of an HDF5 data set leads to a chunk: a damaged end of it hides the last one, which is read as zeros."""
+def _is_indexed(dataset, offset: tuple[int, ...]) -> bool:
+    """Return whether the index of an HDF5 data set leads to a chunk.
+
+    A damaged end of the index hides the last chunk, which is then read as zeros.
+    """
     try:
         dataset.read_direct_chunk(offset)
     except (OSError, RuntimeError, ValueError):

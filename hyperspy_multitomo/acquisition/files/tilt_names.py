@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tilts in file names: any dash, letters and words as the sign, and a point, comma or p before the decimals."""
+"""Tilts in file names.
+
+The sign may be any dash, a letter or a word, and the decimals follow a point, a comma or a p.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,19 @@ __all__ = ["REMEDIES", "plain_signs", "tilts_from_names"]
 
 REMEDIES = (
     'pass tilts="filename", a regular expression with one group, an array (one angle per '
-    "projection), "
-    "or a .rawtlt, .tlt or .mdoc file"
+    "projection), or a .rawtlt, .tlt or .mdoc file"
 )
-# Besides the dashes of Unicode (category Pd): minus signs, superscript, subscript, small and heavy,
-# and the soft hyphen.
+# Minus signs that are not dashes of Unicode (category Pd), and the soft hyphen.
 _MINUS = "−⁻₋˗➖\u00ad"
 _PLUS = "＋﹢⁺➕"
 _MINUS_WORDS = ("negative", "neg", "minus")
-# A sign belongs to the number unless a digit stands before it, as in a date or a range; a letter
-# only where it stands alone or behind what an angle is called.
+# A sign belongs to the number unless it follows a digit, as in a date or a range; a letter only
+# where it stands alone or follows a word for an angle.
 _ALONE = r"(?:(?<![^\W_])|(?<=tilt)|(?<=angle)|(?<=alpha))"
 _NUMBER = (
-    rf"(?:(?P<word>{'|'.join(_MINUS_WORDS)})[ _-]?|{_ALONE}(?P<letter>[nmp])|(?<!\d)(?P<sign>[-+]))?"
+    rf"(?:(?P<word>{'|'.join(_MINUS_WORDS)})[ _-]?"
+    rf"|{_ALONE}(?P<letter>[nmp])"
+    r"|(?<!\d)(?P<sign>[-+]))?"
     rf"(?P<size>\d+(?:[.,p]\d+)?)(?P<behind>(?:n|m|{'|'.join(_MINUS_WORDS)})(?![^\W\d_]))?"
 )
 _LAST_NUMBER = re.compile(rf"{_NUMBER}(?!.*\d)", re.IGNORECASE)
@@ -38,7 +41,7 @@ _WHOLE = re.compile(_NUMBER, re.IGNORECASE)
 
 def plain_signs(text: str) -> str:
     """
-    Return a text with every dash and minus sign of Unicode as ``-``, and every plus sign as ``+``.
+    Replace every dash and minus sign of Unicode by ``-``, and every plus sign by ``+``.
 
     Examples
     --------
@@ -66,14 +69,14 @@ def tilts_from_names(
     Parameters
     ----------
     paths : sequence of path-like (tilt,)
-        The names are looked at without folder and extension.
+        Names are read without folder and extension.
     pattern : str or compiled pattern, optional
         Regular expression whose first group (or whole match) is the angle in degrees. By default
-        the number before "deg" or "°", else the last number of the name, with its decimals and with
-        the sign right before it, unless a digit stands before the sign (``2024-11-05`` is a date).
-        Any dash is a minus. A point, a comma or a p between digits comes before the decimals
-        (``-12,5``, ``12p5``). The letters n and m and the words neg and minus at the number are a
-        minus, and p before it is a plus (``n40``, ``p40``).
+        the number before "deg" or "°", else the last number of the name, with its decimals and the
+        sign right before it, unless the sign follows a digit (``2024-11-05`` is a date). Any dash
+        is a minus. The decimal separator is a point, a comma or a p (``-12,5``, ``12p5``). The
+        letters n and m and the words neg and minus at the number are a minus, and p before it is a
+        plus (``n40``, ``p40``).
 
     Returns
     -------
@@ -83,12 +86,12 @@ def tilts_from_names(
     Raises
     ------
     ValueError
-        For an invalid pattern, and names in which it finds no number; they are listed.
+        For an invalid pattern, and names without a number; lists these.
 
     Warns
     -----
     UserWarning
-        Where letters are taken for the sign.
+        Where letters are taken as the sign.
 
     Examples
     --------
@@ -106,7 +109,7 @@ def tilts_from_names(
         ) from None
     tilts, without, lettered = [], [], []
     for path in paths:
-        number = _number_in(Path(path).stem, patterns, is_own=pattern is not None)
+        number = _number_in(Path(path).stem, patterns, is_custom=pattern is not None)
         if number is None:
             without.append(Path(path).name)
             continue
@@ -128,31 +131,30 @@ def tilts_from_names(
 
 
 def _number_in(
-    name: str, patterns: Sequence[re.Pattern], is_own: bool
+    name: str, patterns: Sequence[re.Pattern], is_custom: bool
 ) -> tuple[float, bool] | None:
-    """Return the number that the first pattern with a match finds in a name, and whether letters are its sign."""
-    if not is_own:
+    """Return the number of the first pattern that matches, and whether letters are its sign."""
+    if not is_custom:
         name = plain_signs(name)
         match = next(
             (found for found in (pattern.search(name) for pattern in patterns) if found), None
         )
-        return None if match is None else _number(match)
-    # A pattern of the user's may ask for a dash as it is in the name; what it matches is read like
-    # any other number.
-    found = patterns[0].search(name) or patterns[0].search(plain_signs(name))
-    text = plain_signs((found[1] if patterns[0].groups else found[0]) or "") if found else ""
+        return None if match is None else _signed_number(match)
+    # A user's pattern may contain the dash of the name; its match is read like any other number.
+    match = patterns[0].search(name) or patterns[0].search(plain_signs(name))
+    text = plain_signs((match[1] if patterns[0].groups else match[0]) or "") if match else ""
     try:
         return float(text), False
     except ValueError:
         match = _WHOLE.fullmatch(text.strip())
-        return None if match is None else _number(match)
+        return None if match is None else _signed_number(match)
 
 
-def _number(match: re.Match) -> tuple[float, bool]:
+def _signed_number(match: re.Match) -> tuple[float, bool]:
     """Return the number of a match of `_NUMBER`, and whether letters are its sign."""
     size = float(re.sub("[,p]", ".", match["size"], flags=re.IGNORECASE))
     if match["sign"]:
-        # A sign that is one goes before letters behind the number.
+        # A true sign has precedence over letters behind the number.
         return float(f"{match['sign']}1") * size, False
     word = match["word"] or match["letter"] or match["behind"]
     negative = word is not None and word.lower() != "p"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Velox .emd files to records: images, EDS events and EELS spectra of one view, of the same frames."""
+"""Read Velox .emd files to records: images, EDS events and EELS spectra of the same frames."""
 
 from __future__ import annotations
 
@@ -44,18 +44,21 @@ _MEASURING = ("ScanningDetector", "ImagingDetector")
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """Which frames of a file are used: the range asked for (None: all), and the shifts (frame, 2) of these frames in px."""
+    """The frames of a file to use (None: all), and the shifts (frame, 2) of these frames in px."""
 
     path: Path
     frames: tuple[int, int] | None = None
     shifts: np.ndarray | None = None
 
     def of_image(self, total: int) -> tuple[int, int]:
-        """Return the first frame of an image and the one after the last; a survey of a single frame is taken whole."""
+        """Return the first frame of an image to use, and the one after the last.
+
+        A survey of a single frame is taken whole.
+        """
         return (0, 1) if total == 1 else self.range_of(total)
 
     def range_of(self, total: int) -> tuple[int, int]:
-        """Return the first of the frames of the file that are used, and the one after the last."""
+        """Return the first frame to use, and the one after the last."""
         if self.frames is None:
             return 0, total
         first, last = self.frames
@@ -68,7 +71,7 @@ class _Plan:
 
 
 def is_velox(path: str | Path) -> bool:
-    """Say whether a file is HDF5 as Velox writes it."""
+    """Return whether a file is an HDF5 file of Velox."""
     import h5py
 
     if not h5py.is_hdf5(path):
@@ -89,43 +92,43 @@ def read_velox(
     image: str | None = None,
 ) -> list[Record]:
     """
-    Read what a Velox file holds of one view.
+    Read the images and spectra of a Velox file.
 
     Parameters
     ----------
     path : path-like
     lazy : bool, default False
-        Return dask arrays that read the file when they are computed.
+        Return dask arrays that read the file when computed.
     frames : (int, int), optional
         First frame, from 0, and the one after the last; by default all. Images are averaged over
-        them and events summed.
+        the frames and events summed.
     register : bool, default False
-        Measure the drift of the frames on the image chosen by `image` (see `choose_image`) and move
-        events, by whole pixels, and images back before they are summed and averaged.
+        Measure the drift of the frames on the image chosen by `image` (see `choose_image`), and
+        correct it before images are averaged and events, moved by whole pixels, are summed.
     image : str, optional
-        Name of the detector, or title.
+        Detector or title of the image.
 
     Returns
     -------
     list of Record
-        Each detector's image; "map" for what Velox computed (elements, DPC); EDS counts, (y, x,
-        energy), the streams of all detectors summed; each range of EELS spectra, (y, x, energy),
-        less the pedestal that the file states, whole whatever the frames. With `register` images
+        The image of each detector, of kind "map" where Velox computed it (elements, DPC). EDS
+        counts, (y, x, energy), summed over the detectors. Each range of EELS spectra,
+        (y, x, energy), less the pedestal stated in the file, of all frames. With `register` images
         and EDS have ``metadata["General"]["frame_shifts"]``, (frame, 2), (y, x) in px.
 
     Raises
     ------
     ValueError
-        For frames that the file does not have, images to register by that it has not, and, when the
-        events are read, frames of which a stream has not as many pixels as the map.
+        For frames or an image to register by that the file does not have, and, when the events are
+        read, for frames of which a stream has not as many pixels as the map.
 
     Notes
     -----
-    The file is read here and not by RosettaSciIO 0.15, which takes the size of the EDS map from
-    whichever image the file lists last (events of a map in a survey arrive in wrong pixels), the
-    first frame of each image beside the events of all frames, no live time where frames are summed,
-    and neither beam energy nor the detector's zero of EELS spectra; frames cannot be moved before
-    they are summed without all of them in memory.
+    RosettaSciIO 0.15 is not used, because it takes the size of the EDS map from the last image in
+    the file (which may be a survey, so that events arrive in wrong pixels), reads the first frame
+    of each image but the events of all frames, has no live time of summed frames, reads neither
+    beam energy nor pedestal of EELS spectra, and could correct the drift only with all frames in
+    memory.
     """
     import h5py
 
@@ -142,7 +145,9 @@ def read_velox(
             stack = _Frames(file[nodes[images.index(chosen)]]["Data"], plan)
             plan = replace(plan, shifts=register_frames(stack))
             images = [_image(file, node, plan) for node in nodes]
-        records = images + ([_eds(file, streams, shape, plan)] if streams else [])
+        records = images.copy()
+        if streams and shape is not None:
+            records.append(_eds(file, streams, shape, plan))
         records += [
             _eels(file, f"Data/EelsSpectrumImage/{name}", plan.path)
             for name in file.get("Data/EelsSpectrumImage", {})
@@ -160,7 +165,7 @@ def read_velox(
 
 
 class _Frames:
-    """The frames of an image in the file, one at a time."""
+    """The frames of an image, read from the file one at a time."""
 
     def __init__(self, data: h5py.Dataset, plan: _Plan):
         self.data = data
@@ -183,35 +188,32 @@ def _image(file: h5py.File, node: str, plan: _Plan) -> Record:
     data = file[node]["Data"]
     total = data.shape[2]
     first, last = plan.of_image(total)
-    told = _told(file[node], first)
-    name, entry = detector_of(told)
-    # Maps of elements name a group of detectors or a spectrometer; DPC images are not of real
-    # numbers.
+    stored = _json_metadata(file[node], first)
+    name, entry = detector_of(stored)
+    # Elemental maps name a group of detectors or a spectrometer; DPC images are complex.
     measured = (
         entry.get("DetectorType") in _MEASURING
         if entry
-        else "DetectorIndex" in told.get("BinaryResult", {})
+        else "DetectorIndex" in stored.get("BinaryResult", {})
     )
     measured = measured and data.dtype.kind in "iuf"
     title = name or "image"
     if (listed := _listed_inputs(file)) is not None:
-        measured, title = (
-            node.rpartition("/")[2] in listed,
-            listed.get(node.rpartition("/")[2], title),
-        )
+        key = node.rpartition("/")[2]
+        measured, title = key in listed, listed.get(key, title)
     shifts = (
         plan.shifts
         if plan.shifts is not None and len(plan.shifts) == last - first and total > 1
         else None
     )
-    metadata = microscope_metadata(told)
+    metadata = microscope_metadata(stored)
     metadata["General"]["title"] = title
     if shifts is not None:
         metadata["General"]["frame_shifts"] = shifts
     if measured:
-        metadata["Acquisition_instrument"]["TEM"]["Detector"] = {"STEM": image_detector(told)}
+        metadata["Acquisition_instrument"]["TEM"]["Detector"] = {"STEM": image_detector(stored)}
     kind = data.dtype if last - first == 1 and shifts is None else np.dtype(np.float32)
-    size = pixel_size(told)
+    size = pixel_size(stored)
     return Record(
         path=plan.path,
         kind="image" if measured else "map",
@@ -221,7 +223,7 @@ def _image(file: h5py.File, node: str, plan: _Plan) -> Record:
         ),
         axes=_space(data.shape[:2], size),
         metadata=metadata,
-        original_metadata=told,
+        original_metadata=stored,
         detector=name,
     )
 
@@ -239,29 +241,27 @@ def _read_image(path: Path, node: str, plan: _Plan) -> np.ndarray:
 
 
 def _map_shape(file: h5py.File, streams: list[str], images: list[Record]) -> tuple[int, int] | None:
-    """Return the number of pixels (y, x) of the spectrum image, None where there is none."""
+    """Return the number of pixels (y, x) of the spectrum image, or None without one."""
     maps = [f"Data/SpectrumImage/{name}" for name in file.get("Data/SpectrumImage", {})]
-    told = [scan_shape(_told(file[node])) for node in [*maps, *streams]]
-    shapes = [shape for shape in told if shape] + [
-        record.data.shape for record in images if record.kind == "image"
-    ]
+    scans = [scan_shape(_json_metadata(file[node])) for node in [*maps, *streams]]
+    scanned = [shape for shape in scans if shape]
+    shapes = scanned + [record.data.shape for record in images if record.kind == "image"]
     if not streams:
-        return next((shape for shape in told if shape), None)
+        return scanned[0] if scanned else None
     first = file[streams[0]]
     if shapes and ("FrameLocationTable" not in first or len(first["FrameLocationTable"]) == 0):
         return shapes[0]
     starts = frame_starts(first, None).tolist()
     whole = len(starts) > 1
     pixels = count_pixels(first["Data"], *starts[:2])
-    # The end of the last pixel of a recording may be missing, and one of a single frame may have
-    # been stopped within it.
+    # The last end-of-pixel mark may be missing, and a recording of a single frame incomplete.
     fitting = [shape for shape in shapes if shape[0] * shape[1] - pixels in (0, 1)]
     fitting += [] if whole else [shape for shape in shapes if shape[0] * shape[1] > pixels]
     if not fitting:
         raise ValueError(
             f"{Path(file.filename).name} does not say how large its EDS map is: a frame of its "
-            f"events has {pixels} pixels, but "
-            f"scan and images have {sorted(set(shapes))}; export it from Velox again"
+            f"events has {pixels} pixels, but scan and images have {sorted(set(shapes))}; export "
+            "it from Velox again"
         )
     return fitting[0]
 
@@ -271,16 +271,18 @@ def _eds(file: h5py.File, streams: list[str], shape: tuple[int, int], plan: _Pla
     total = max(len(frame_starts(file[node], shape)) for node in streams)
     first, last = plan.range_of(total)
     groups = [file[node] for node in streams]
-    # Times are told frame by frame, or once for all.
+    # Times are stored frame by frame, or once for all.
     by_frame = all(group["Metadata"].shape[1] == total for group in groups)
-    told = [_told(group, last - 1) for group in groups]
-    before = [_told(group, first - 1) for group in groups] if by_frame and first > 0 else None
-    metadata = microscope_metadata(told[0])
+    stored = [_json_metadata(group, last - 1) for group in groups]
+    before = (
+        [_json_metadata(group, first - 1) for group in groups] if by_frame and first > 0 else None
+    )
+    metadata = microscope_metadata(stored[0])
     metadata["General"]["title"] = "EDS"
     metadata["Signal"] = {"signal_type": "EDS_TEM"}
     share = 1.0 if by_frame else (last - first) / total
     metadata["Acquisition_instrument"]["TEM"]["Detector"] = {
-        "EDS": eds_detectors(told, before, share)
+        "EDS": eds_detectors(stored, before, share)
     }
     metadata["Sample"] = {"elements": _elements(file)}
     shifts = plan.shifts if total > 1 else None
@@ -291,7 +293,7 @@ def _eds(file: h5py.File, streams: list[str], shape: tuple[int, int], plan: _Pla
                 f"{last - first}"
             )
         metadata["General"]["frame_shifts"] = shifts
-    scale = energy_scale(told[0])
+    scale = energy_scale(stored[0])
     energy = {"name": "Energy", "size": channels, "units": "keV", "navigate": False}
     energy |= {"offset": scale[0], "scale": scale[1]} if scale else {"offset": 0.0, "scale": 0.01}
     if scale is None:
@@ -304,15 +306,18 @@ def _eds(file: h5py.File, streams: list[str], shape: tuple[int, int], plan: _Pla
         kind="spectrum_image",
         title="EDS",
         data=_delayed_spectra(plan.path, streams, shape, channels, (first, last), shifts),
-        axes=[*_space(shape, pixel_size(told[0])), energy],
+        axes=[*_space(shape, pixel_size(stored[0])), energy],
         metadata=metadata,
-        original_metadata=told[0],
+        original_metadata=stored[0],
         spectroscopy="EDS",
     )
 
 
 def _delayed_spectra(path, streams, shape, channels, frames, shifts):
-    """Return a dask array (y, x, energy) in blocks of rows: the stream is decoded once for all blocks of a computation."""
+    """Return a dask array (y, x, energy) in blocks of rows.
+
+    The stream is decoded once for all blocks of a computation.
+    """
     import dask
 
     counts = dask.delayed(read_events, pure=True)(path, streams, shape, channels, frames, shifts)
@@ -321,10 +326,11 @@ def _delayed_spectra(path, streams, shape, channels, frames, shifts):
 
 def _eels(file: h5py.File, node: str, path: Path) -> Record:
     data = file[node]["Data"]
-    scale = json.loads(_text(file[node]["AcquisitionMetadata"]))["Data"]
-    told = _told(file[node])
-    where = next((_told(group) for group in file.get("Data/SpectrumImage", {}).values()), told)
-    metadata = microscope_metadata(told | where)
+    scale = json.loads(_json_text(file[node]["AcquisitionMetadata"]))["Data"]
+    stored = _json_metadata(file[node])
+    maps = file.get("Data/SpectrumImage", {}).values()
+    scan = next((_json_metadata(group) for group in maps), stored)
+    metadata = microscope_metadata(stored | scan)
     width, channels, height = data.shape
     offset, step = float(scale["offset"]), float(scale["dispersion"])
     title = f"EELS {offset:.0f} to {offset + step * (channels - 1):.0f} eV"
@@ -332,15 +338,14 @@ def _eels(file: h5py.File, node: str, path: Path) -> Record:
     pedestal = -float(scale.get("intensityOffset") or 0.0) / gain
     metadata["General"]["title"] = title
     metadata["Signal"] = {"signal_type": "EELS"}
-    # The stated calibration is (value - pedestal) * gain; the values stay as counted, only their
-    # zero is put in place.
+    # The stated calibration is (value - pedestal) * gain; without the gain the values stay counts.
     detector = {
         "pedestal": pedestal,
         "intensity_scale": gain,
         "exposure": scale.get("exposureTime"),
     }
     angle = (
-        told.get("CustomProperties", {})
+        stored.get("CustomProperties", {})
         .get("EnergyFilter.CollectionAngleRange.End", {})
         .get("value")
     )
@@ -362,9 +367,9 @@ def _eels(file: h5py.File, node: str, path: Path) -> Record:
         data=_delayed(
             _read_eels, (path, node, pedestal), (height, width, channels), np.dtype(np.float32)
         ),
-        axes=[*_space((height, width), pixel_size(where)), energy],
+        axes=[*_space((height, width), pixel_size(scan)), energy],
         metadata=metadata,
-        original_metadata=told,
+        original_metadata=stored,
         spectroscopy="EELS",
     )
 
@@ -396,17 +401,17 @@ def _space(shape: tuple[int, int], size: tuple[float, float] | None) -> list[dic
     ]
 
 
-def _text(metadata: h5py.Dataset, column: int = 0) -> bytes:
+def _json_text(metadata: h5py.Dataset, column: int = 0) -> bytes:
     return metadata[:, min(column, metadata.shape[1] - 1)].tobytes().split(b"\0", 1)[0]
 
 
-def _told(group: h5py.Group, frame: int = 0) -> dict:
-    """Return the JSON metadata of a data set at a frame, or at the last one before it that has some."""
-    return json.loads(_text(group["Metadata"], frame) or b"{}")
+def _json_metadata(group: h5py.Group, frame: int = 0) -> dict:
+    """Return the JSON metadata of a data set at a frame, or of the last one stored."""
+    return json.loads(_json_text(group["Metadata"], frame) or b"{}")
 
 
 def _listed_inputs(file: h5py.File) -> dict[str, str] | None:
-    """Return the detector of each measured image where the file lists them, as those before version 11 do, else None."""
+    """Return the detector of each measured image, if listed (before version 11), else None."""
     groups = [
         (f"Operations/{kind}InputOperation", name)
         for kind, name in (("Stem", "detector"), ("Camera", "cameraName"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The streams of EDS events of a Velox file: where each frame begins, and whether all of its pixels are there."""
+"""The streams of EDS events of a Velox file, with a check that every frame is complete."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def count_pixels(stream: h5py.Dataset, start: int = 0, stop: int | None = None) 
 
 def frame_starts(group: h5py.Group, shape: tuple[int, int] | None) -> np.ndarray:
     """
-    Return the place of the first value of each frame in a stream.
+    Return the index of the first value of each frame in a stream.
 
     Parameters
     ----------
     group : h5py.Group
-        With the stream as ``Data``, (value, 1), and mostly with a ``FrameLocationTable``, (frame,
-        1).
+        With the stream as ``Data``, (value, 1), and usually with a ``FrameLocationTable``,
+        (frame, 1).
     shape : (int, int) or None
-        Pixels (y, x) of a frame, by which they are found where there is no table; None finds one.
+        Pixels (y, x) of a frame, which are counted where there is no table; None for one frame.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def frame_starts(group: h5py.Group, shape: tuple[int, int] | None) -> np.ndarray
     Raises
     ------
     ValueError
-        For a table that cannot be one of this stream.
+        For a table that does not fit the stream.
     """
     stream = group["Data"]
     starts = (
@@ -61,20 +61,19 @@ def frame_starts(group: h5py.Group, shape: tuple[int, int] | None) -> np.ndarray
             f"{Path(group.file.filename).name}: the table of the frames of the EDS stream "
             f"{group.name} has the entries "
             f"{starts[:8].tolist()}{' ...' if starts.size > 8 else ''}; expected rising places in "
-            f"its {stream.shape[0]} values: "
-            "the file is damaged or cut; copy it again"
+            f"its {stream.shape[0]} values: the file is damaged or cut; copy it again"
         )
     return starts
 
 
 def _counted_starts(stream: h5py.Dataset, pixels: int) -> np.ndarray:
-    """Return the starts of frames that follow each other at a fixed number of pixels."""
+    """Return the starts of frames of a fixed number of pixels."""
     starts, passed, ended = [0], 0, 0
     for piece in _pieces(stream):
         ends = np.flatnonzero(piece == NEXT_PIXEL)
         starts += (passed + 1 + ends[pixels - 1 - ended % pixels :: pixels]).tolist()
         passed, ended = passed + len(piece), ended + len(ends)
-    # Nothing begins behind the end of the last frame.
+    # No frame begins at the end of the stream.
     return np.array(starts if starts[-1] < passed or len(starts) == 1 else starts[:-1])
 
 
@@ -100,7 +99,7 @@ def read_events(
     frames : (int, int)
         First frame and the one after the last.
     shifts : ndarray (frame, 2), optional
-        Of each of these frames, see `count_events`.
+        For each of these frames, see `count_events`.
 
     Returns
     -------
@@ -109,7 +108,7 @@ def read_events(
     Raises
     ------
     ValueError
-        Where a frame has not as many pixels as the map: the mark of the end of one is lost, and all
+        Where a frame has not as many pixels as the map: an end-of-pixel mark is lost, and all
         events behind it would be in wrong pixels.
 
     Warns
@@ -119,7 +118,7 @@ def read_events(
     """
     import h5py
 
-    counts, read = [], []
+    counts, counters = [], []
     with h5py.File(path, "r") as file:
         for node in streams:
             stream = file[node]["Data"]
@@ -127,16 +126,16 @@ def read_events(
             edges = np.append(starts, stream.shape[0])[frames[0] : frames[1] + 1]
             if len(edges) < 2:
                 continue
-            passing = _Passing(node, edges[:-1] - edges[0], is_end=frames[1] >= len(starts))
-            pieces = passing.of(_pieces(stream, int(edges[0]), int(edges[-1])))
-            frame_range = 0, len(passing.starts)
+            counter = _PixelCounter(node, edges[:-1] - edges[0], is_end=frames[1] >= len(starts))
+            pieces = counter.count(_pieces(stream, int(edges[0]), int(edges[-1])))
+            frame_range = 0, len(counter.starts)
             counts.append(
-                count_events(pieces, shape, channels, frame_range, shifts, passing.starts)
+                count_events(pieces, shape, channels, frame_range, shifts, counter.starts)
             )
-            # What is behind the last pixel of the map counts as pixels too many.
+            # Pixels behind the last of the map are counted as well, as too many.
             list(pieces)
-            read.append(passing)
-    _check_pixels(path.name, read, shape, frames[0])
+            counters.append(counter)
+    _check_pixels(path.name, counters, shape, frames[0])
     return sum(counts)
 
 
@@ -147,20 +146,22 @@ def _pieces(stream: h5py.Dataset, start: int = 0, stop: int | None = None) -> It
 
 
 @dataclass
-class _Passing:
-    """The frames of one stream while its values pass: where they begin, and how many pixels have ended in each."""
+class _PixelCounter:
+    """Count the pixels that end in each frame of a stream while its values are read."""
 
     name: str
     starts: np.ndarray
+    # Whether the last of the frames is the last of the stream.
     is_end: bool
     passed: int = 0
-    # Whether there are events behind the last end of a pixel.
+    # Whether there are events behind the last end-of-pixel mark.
     is_open: bool = False
 
     def __post_init__(self):
         self.ended = np.zeros(len(self.starts), dtype=np.int64)
 
-    def of(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def count(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield the pieces of the stream, counted."""
         for piece in pieces:
             ends = np.flatnonzero(piece == NEXT_PIXEL)
             before = np.searchsorted(ends, self.starts - self.passed)
@@ -170,33 +171,34 @@ class _Passing:
             yield piece
 
 
-def _check_pixels(name: str, read: Sequence[_Passing], shape: tuple[int, int], first: int) -> None:
-    """Compare the pixels of each frame with those of the map."""
+def _check_pixels(
+    name: str, counters: Sequence[_PixelCounter], shape: tuple[int, int], first: int
+) -> None:
+    """Compare the number of pixels of each frame with that of the map."""
     pixels = shape[0] * shape[1]
     wrong = []
-    # Detectors are read out together: what one of them saw of the last frame all did.
-    last = {int(passing.ended[-1]) for passing in read if passing.is_end}
-    for passing in read:
-        frames = np.flatnonzero(passing.ended != pixels)
-        if passing.is_end and len(last) == 1 and max(last) < pixels:
-            frames = frames[frames < len(passing.ended) - 1]
+    # Detectors are read out together, so that all have the same part of an incomplete last frame.
+    last = {int(counter.ended[-1]) for counter in counters if counter.is_end}
+    for counter in counters:
+        frames = np.flatnonzero(counter.ended != pixels)
+        if counter.is_end and len(last) == 1 and max(last) < pixels:
+            frames = frames[frames < len(counter.ended) - 1]
         wrong += [
-            f"{passing.ended[frame]} in frame {first + frame} of {passing.name.rpartition('/')[2]}"
+            f"{counter.ended[frame]} in frame {first + frame} of {counter.name.rpartition('/')[2]}"
             for frame in frames
         ]
     if wrong:
         more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         raise ValueError(
             f"{name}: not all frames of its EDS events have the {pixels} pixels of the map "
-            f"({', '.join(wrong[:4])}{more}): marks "
-            "of the end of a pixel are lost or added, and what is behind them would be in wrong "
-            "pixels; copy or export the file "
-            "again, or leave these frames out with frames=(first, last)"
+            f"({', '.join(wrong[:4])}{more}): marks of the end of a pixel are lost or added, and "
+            "what is behind them would be in wrong pixels; copy or export the file again, or leave "
+            "these frames out with frames=(first, last)"
         )
-    # The end of the very last pixel may be missing: then its events come behind the last mark.
-    if last and max(last) < pixels - any(passing.is_open for passing in read if passing.is_end):
+    # The mark of the very last pixel may be missing: then its events follow the last mark.
+    if last and max(last) < pixels - any(c.is_open for c in counters if c.is_end):
         warn(
             f"{name}: the last frame of its EDS events has {max(last)} of {pixels} pixels: the "
-            "recording was stopped there, or "
-            "marks of the end of a pixel are lost; to leave the frame out pass frames=(first, last)"
+            "recording was stopped there, or marks of the end of a pixel are lost; to leave the "
+            "frame out pass frames=(first, last)"
         )

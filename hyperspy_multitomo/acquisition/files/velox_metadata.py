@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the JSON metadata of a Velox file say of the microscope, in HyperSpy's names and the package's units."""
+"""Translate the JSON metadata of Velox files to HyperSpy's names and the package's units."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 __all__ = ["detector_of", "eds_detectors", "microscope_metadata"]
 
 
-def microscope_metadata(told: Mapping) -> dict:
+def microscope_metadata(metadata: Mapping) -> dict:
     """
     Translate the metadata of one data set.
 
     Parameters
     ----------
-    told : mapping
+    metadata : mapping
         The JSON metadata: SI units and radians, numbers as text.
 
     Returns
@@ -27,25 +27,26 @@ def microscope_metadata(told: Mapping) -> dict:
         ``convergence_angle`` (mrad), ``camera_length`` (mm), ``magnification``, ``microscope`` and
         ``Stage`` (degrees, m).
     """
-    optics, stage = told.get("Optics", {}), told.get("Stage", {})
+    optics, stage = metadata.get("Optics", {}), metadata.get("Stage", {})
     currents = (_number(optics, name) for name in ("ScreenCurrent", "LastMeasuredScreenCurrent"))
     microscope = {
         "beam_energy": _number(optics, "AccelerationVoltage", 1e-3),
-        # The screen is up during the acquisition: the last measurement is what is known.
+        # During the acquisition the screen is up, and only the last measurement is known.
         "beam_current": next((1e9 * current for current in currents if current), None),
         "convergence_angle": _number(optics, "BeamConvergence", 1e3),
         "camera_length": _number(optics, "CameraLength", 1e3),
         "magnification": _number(
-            told.get("CustomProperties", {}).get("StemMagnification", {}), "value"
+            metadata.get("CustomProperties", {}).get("StemMagnification", {}), "value"
         ),
-        "microscope": told.get("Instrument", {}).get("InstrumentClass"),
+        "microscope": metadata.get("Instrument", {}).get("InstrumentClass"),
     }
     position = stage.get("Position", {})
     place = {"tilt_alpha": _degrees(stage, "AlphaTilt"), "tilt_beta": _degrees(stage, "BetaTilt")}
     place |= {name: _number(position, name) for name in "xyz"}
     microscope["Stage"] = _known(place)
     general = {}
-    started = _number(told.get("Acquisition", {}).get("AcquisitionStartDatetime", {}), "DateTime")
+    acquisition = metadata.get("Acquisition", {})
+    started = _number(acquisition.get("AcquisitionStartDatetime", {}), "DateTime")
     if started:
         moment = datetime.fromtimestamp(started, tz=UTC)
         general = {
@@ -56,20 +57,22 @@ def microscope_metadata(told: Mapping) -> dict:
     return {"General": general, "Acquisition_instrument": {"TEM": _known(microscope)}}
 
 
-def detector_of(told: Mapping) -> tuple[str, dict]:
-    """Return the name and the entry of the detector of an image, the entry empty where it is none of those listed."""
-    result = told.get("BinaryResult", {})
+def detector_of(metadata: Mapping) -> tuple[str, dict]:
+    """Return the name of the detector of an image and its entry, empty if it is not listed."""
+    result = metadata.get("BinaryResult", {})
     name = result.get("Detector", "")
     listed = [
-        entry for entry in told.get("Detectors", {}).values() if entry.get("DetectorName") == name
+        entry
+        for entry in metadata.get("Detectors", {}).values()
+        if entry.get("DetectorName") == name
     ]
     return name, dict(listed[0]) if listed else {}
 
 
-def image_detector(told: Mapping) -> dict:
-    """Return name, collection angles (mrad) and pedestal (in the unit of the image) of the detector of an image."""
-    name, entry = detector_of(told)
-    angles, result = entry.get("CollectionAngleRange", {}), told.get("BinaryResult", {})
+def image_detector(metadata: Mapping) -> dict:
+    """Return name, collection angles (mrad) and pedestal (image unit) of an image's detector."""
+    name, entry = detector_of(metadata)
+    angles, result = entry.get("CollectionAngleRange", {}), metadata.get("BinaryResult", {})
     inner, outer = _number(angles, "begin", 1e3), _number(angles, "end", 1e3)
     scale, offset = _number(result, "IntensityScale"), _number(result, "IntensityOffset")
     known = {"name": name, "pedestal": -offset / scale if scale and offset is not None else None}
@@ -79,20 +82,19 @@ def image_detector(told: Mapping) -> dict:
 
 
 def eds_detectors(
-    told: Sequence[Mapping], before: Sequence[Mapping] | None = None, share: float = 1.0
+    metadata: Sequence[Mapping], before: Sequence[Mapping] | None = None, share: float = 1.0
 ) -> dict:
     """
-    Translate what is said of the EDS detectors whose streams are summed.
+    Translate the metadata of the EDS detectors whose streams are summed.
 
     Parameters
     ----------
-    told : sequence of mapping
-        The metadata of each stream at the last frame that is used; live and real time have been
-        counting since the first.
+    metadata : sequence of mapping
+        Of each stream at the last frame used; live and real time accumulate from frame 0.
     before : sequence of mapping, optional
-        The same at the frame before the first that is used.
+        The same at the frame before the first used.
     share : float, default 1.0
-        Part of the times that belongs to the frames that are used, where they are not told frame by
+        Fraction of the times that belongs to the frames used, where they are not stored frame by
         frame.
 
     Returns
@@ -100,10 +102,10 @@ def eds_detectors(
     dict
         ``live_time`` and ``real_time`` (s, of the map, mean of the detectors), ``elevation_angle``
         and ``azimuth_angle`` (degrees, only if all detectors share them), ``solid_angle`` (sr,
-        which Velox gives for all of them together), and ``detectors``: lists of the same for each
-        detector.
+        which Velox states for all of them together), and ``detectors`` with lists of the same for
+        each detector.
     """
-    entries = [detector_of(one)[1] for one in told]
+    entries = [detector_of(one)[1] for one in metadata]
     earlier = [{}] * len(entries) if before is None else [detector_of(one)[1] for one in before]
     lists: dict[str, list] = {
         "names": [entry.get("DetectorName", "") for entry in entries],
@@ -115,7 +117,7 @@ def eds_detectors(
             (_number(entry, key), _number(first, key) or 0.0)
             for entry, first in zip(entries, earlier, strict=True)
         ]
-        lists[name] = [None if total is None else share * (total - gone) for total, gone in pairs]
+        lists[name] = [None if end is None else share * (end - start) for end, start in pairs]
     lists = {name: values for name, values in lists.items() if values and None not in values}
     known: dict = {"detectors": lists}
     for name in ("live_time", "real_time"):
@@ -131,30 +133,33 @@ def eds_detectors(
     return _known(known)
 
 
-def energy_scale(told: Mapping) -> tuple[float, float] | None:
-    """Return offset and width of a channel in keV of the EDS detector of a stream, or None."""
-    entry = detector_of(told)[1]
+def energy_scale(metadata: Mapping) -> tuple[float, float] | None:
+    """Return offset and channel width in keV of the EDS detector of a stream, or None."""
+    entry = detector_of(metadata)[1]
     offset, width = _number(entry, "OffsetEnergy", 1e-3), _number(entry, "Dispersion", 1e-3)
     return None if offset is None or not width else (offset, width)
 
 
-def pixel_size(told: Mapping) -> tuple[float, float] | None:
+def pixel_size(metadata: Mapping) -> tuple[float, float] | None:
     """Return the size of a pixel (y, x) in nm, or None."""
-    result = told.get("BinaryResult", {})
-    sides = [_number(result.get("PixelSize", {}), name, 1e9) for name in ("height", "width")]
-    return None if None in sides or result.get("PixelUnitX") != "m" else (sides[0], sides[1])
+    result = metadata.get("BinaryResult", {})
+    size = result.get("PixelSize", {})
+    height, width = _number(size, "height", 1e9), _number(size, "width", 1e9)
+    if height is None or width is None or result.get("PixelUnitX") != "m":
+        return None
+    return height, width
 
 
-def scan_shape(told: Mapping) -> tuple[int, int] | None:
+def scan_shape(metadata: Mapping) -> tuple[int, int] | None:
     """Return the number of pixels (y, x) of the scanned part of the field of view, or None."""
-    scan = told.get("Scan", {})
+    scan = metadata.get("Scan", {})
     size, area = scan.get("ScanSize", {}), scan.get("ScanArea", {})
     sides = []
     for name, begin, end in (("height", "top", "bottom"), ("width", "left", "right")):
-        numbers = [_number(size, name), _number(area, begin), _number(area, end)]
-        if None in numbers:
+        pixels, first, last = _number(size, name), _number(area, begin), _number(area, end)
+        if pixels is None or first is None or last is None:
             return None
-        sides.append(round(numbers[0] * (numbers[2] - numbers[1])))
+        sides.append(round(pixels * (last - first)))
     return (sides[0], sides[1]) if min(sides) > 0 else None
 
 
@@ -168,7 +173,7 @@ def _number(tree, name: str, factor: float = 1.0) -> float | None:
 
 def _degrees(tree, name: str) -> float | None:
     value = _number(tree, name)
-    # Velox writes radians; four decimals of a degree are far below what a stage reads.
+    # Velox writes radians; stages are read to far less than four decimals of a degree.
     return None if value is None else round(math.degrees(value), 4)
 
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images and maps before a reconstruction: gains, offsets, defects, bad tilts and drifts of the dose."""
+"""Checks and corrections before a reconstruction: gains, offsets, defects, bad tilts, drift."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pixels that do not say what the specimen did: saturated ones, and hot ones."""
+"""Pixels without a valid signal of the specimen: saturated ones, and hot ones."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from hyperspy_multitomo.parameters import odd_number, positive_number
 
 __all__ = ["Saturation", "find_saturation", "hot_pixels", "hot_positions"]
 
-# Values that analogue-to-digital converters end at; there a few pixels are proof enough.
+# Full-scale values of analogue-to-digital converters, at which _FEW pixels are proof of saturation;
+# at another largest value it takes _MANY. These and the constants below are tested on images with
+# and without defects in tests/test_preprocessing.py.
 _ENDS = frozenset(2**bits - 1 for bits in (8, 10, 12, 14, 15, 16, 20, 24, 32))
 _FEW, _MANY = 3, 20
-# The top of a histogram that is no plateau holds no more pixels than this many times the values
-# just below it.
+# The largest value is a plateau if it has this many times as many pixels as the values just below.
 _PLATEAU = 4.0
-# Counts of a few electrons crowd at every whole number: a range of fewer steps has no top of its
-# own.
+# Steps that the range of the values must have: counts of a few electrons pile up at every integer.
 _LEAST_RANGE = 200.0
-# Rounding of single precision, in which images in another unit than the converter's may be.
+# Relative rounding error of single precision, for images not in the converter's unit.
 _ROUNDING = 1.2e-7
-# A group of more pixels than this is a feature of the specimen.
+# Groups of more pixels than this are features of the specimen.
 _LARGEST_GROUP = 3
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Saturation:
     """
-    How much of a series is saturated.
+    The saturated fraction of a series.
 
     Attributes
     ----------
     tilts : numpy.ndarray (tilt,)
         Degrees.
     level : float or None
-        The value at which the signal ends; None where it does not.
+        The value at which the signal saturates; None without saturation.
     fraction : numpy.ndarray (tilt,)
-        Part of the pixels at `level`, for each tilt.
+        Fraction of the pixels at `level`, for each tilt.
     """
 
     tilts: np.ndarray
@@ -58,7 +58,7 @@ class Saturation:
 
 def find_saturation(images, tilts: ArrayLike, level: float | None = None) -> Saturation:
     """
-    Find the level at which the signal of a series ends, and how many pixels are there.
+    Find the level at which the signal of a series saturates, and the fraction of such pixels.
 
     Parameters
     ----------
@@ -67,8 +67,8 @@ def find_saturation(images, tilts: ArrayLike, level: float | None = None) -> Sat
     tilts : array_like (tilt,)
         Degrees.
     level : float, optional
-        Where the detector saturates; by default the largest value of the series, if pixels pile up
-        there.
+        Saturation level of the detector; by default the largest value of the series, if pixels pile
+        up there.
 
     Returns
     -------
@@ -77,15 +77,15 @@ def find_saturation(images, tilts: ArrayLike, level: float | None = None) -> Sat
     Raises
     ------
     ValueError
-        If a value is not finite, or `level` is no positive number.
+        If a value is not finite, or `level` is not positive.
 
     Notes
     -----
-    Pixels pile up if at least 3 have a largest value at which a converter ends (2^n - 1), or 20 any
-    other; and if that is more than four times as many as at the next value, and as in the
-    thousandth part of the range just below. The range has to hold 200 steps of the values, which
-    are whole numbers, or these times a unit: images in amperes saturate as those of the converter
-    do. Images that were resampled or smoothed have no such level any more.
+    Pixels pile up if at least 3 have the largest value where that is a full-scale value of a
+    converter (2^n - 1), or 20 at any other, and if these are more than four times as many as at the
+    next value and as in the thousandth of the range just below. The range must have 200 steps of
+    the values, which are integers, or these times a unit: images in amperes saturate like those of
+    the converter. Resampled or smoothed images no longer have such a level.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def find_saturation(images, tilts: ArrayLike, level: float | None = None) -> Sat
 
 
 def _piled_up(images, bottom: float, top: float) -> bool:
-    """Tell whether more pixels have the largest value than the values just below it lead one to expect."""
+    """Return whether the largest value has many more pixels than those just below it."""
     extent = top - bottom
     if extent == 0:
         return False
@@ -137,7 +137,7 @@ def _piled_up(images, bottom: float, top: float) -> bool:
 
 
 def _step(values: np.ndarray) -> float:
-    """Return the step of sorted values: 1 for whole numbers, else the least distance of two."""
+    """Return the step of sorted values: 1 for integers, else the least difference."""
     return (
         1.0
         if (values == np.rint(values)).all() or len(values) < 2
@@ -146,7 +146,10 @@ def _step(values: np.ndarray) -> float:
 
 
 def _is_end(top: float, values: np.ndarray) -> bool:
-    """Tell whether a converter ends at the largest of the values, which may be in another unit than the converter's."""
+    """Return whether the largest value is a full-scale value of a converter.
+
+    The values may be in another unit than the converter's.
+    """
     if top in _ENDS:
         return True
     for end in _ENDS:
@@ -160,18 +163,18 @@ def hot_pixels(
     image: ArrayLike, threshold: float = 8.0, size: int = 5
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Find single pixels far above their surroundings, and what these would put in their place.
+    Find single pixels far above their surroundings, and the values to replace them by.
 
     Parameters
     ----------
     image : array_like (x, y)
         HAADF signal.
     threshold : float, default 8.0
-        How far above the local median, and above the fourth brightest pixel around, in standard
-        deviations of the noise: the larger of the local and the whole image's, both from median
-        absolute deviations from that median.
+        Least height above the local median, and above the fourth brightest pixel around, in
+        standard deviations of the noise. These are from median absolute deviations, the larger of
+        the local one and that of the image.
     size : int, default 5
-        Side of the surroundings, px, odd.
+        Side of the surroundings in px, odd.
 
     Returns
     -------
@@ -183,8 +186,8 @@ def hot_pixels(
     Raises
     ------
     ValueError
-        For a threshold that is no positive number, a size that is no odd number from 3 up, and
-        values that are not finite.
+        For a threshold that is not positive, a size that is not odd and at least 3, and values that
+        are not finite.
 
     Examples
     --------
@@ -204,10 +207,10 @@ def hot_pixels(
     excess = image - median
     deviation = np.abs(excess)
     noise = 1.4826 * np.maximum(median_filter(deviation, size), np.median(deviation))
-    # An image of mostly equal pixels has no median deviation: its few others are its noise.
+    # Where most pixels are equal the median deviation is 0, and the others are taken as the noise.
     least = 1e-6 * np.abs(image).max() if np.median(deviation) else deviation.std(dtype=np.float64)
     noise = np.maximum(noise, float(least))
-    # At the outline of an object the median is that of the vacuum, but many pixels around are as
+    # At the outline of an object the median may be that of the vacuum, but some neighbours are as
     # bright.
     next_brightest = rank_filter(image, -(_LARGEST_GROUP + 1), size)
     groups, _ = label(
@@ -220,21 +223,21 @@ def hot_positions(
     total: ArrayLike, variance: ArrayLike | None = None, threshold: float = 8.0, size: int = 5
 ) -> np.ndarray:
     """
-    Find positions of the scan that hold too many counts at all tilts together.
+    Find positions of the scan that have too many counts in the sum over the tilts.
 
-    The object moves from tilt to tilt and blurs in the sum of the series; a place where the beam
-    rests, or a line of the scan that is read out wrongly, does not.
+    The object moves from tilt to tilt and blurs in the sum; a position where the beam rests, or a
+    line of the scan that is read out wrongly, does not.
 
     Parameters
     ----------
     total : array_like (x, y)
         Counts of one element, or of all, summed over the tilts.
     variance : array_like (x, y), optional
-        Of `total`: the gross counts; by default `total` itself, as for counts without background.
+        Variance of `total`: the gross counts; by default `total`, as for counts without background.
     threshold : float, default 8.0
-        How far above the mean of the surroundings, in standard deviations of Poisson counts.
+        Least height above the mean of the surroundings, in standard deviations of Poisson counts.
     size : int, default 5
-        Side of the surroundings, px, odd.
+        Side of the surroundings in px, odd.
 
     Returns
     -------
@@ -243,8 +246,8 @@ def hot_positions(
     Raises
     ------
     ValueError
-        For a threshold that is no positive number, a size that is no odd number from 3 up, and
-        values that are not finite.
+        For a threshold that is not positive, a size that is not odd and at least 3, and values that
+        are not finite.
 
     Examples
     --------
@@ -259,8 +262,8 @@ def hot_positions(
     total = np.asarray(total, dtype=np.float64)
     _check_finite(total)
     variance = np.maximum(total if variance is None else np.asarray(variance, dtype=np.float64), 0)
-    # Expected there: the surroundings' mean without what stands out of them; and at an edge no less
-    # than their upper quarter.
+    # Expected: the mean of the surroundings without outliers, and at an edge at least their upper
+    # quartile.
     capped = np.minimum(total, percentile_filter(total, 90, size))
     expected = np.maximum(uniform_filter(capped, size), median_filter(capped, size))
     expected = np.maximum(expected, percentile_filter(uniform_filter(capped, 3), 75, size))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a HAADF series shows where there is no object: the detector's offset, and the film as a/cos t."""
+"""The HAADF signal beside the object: the detector's offset, and a film that goes as 1/cos t."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.acquisition.preprocessing.image_checks import STEEPEST, checked_tilts
+from hyperspy_multitomo.acquisition.preprocessing.image_checks import STEEPEST, tilts_of_projections
 
 __all__ = ["BackgroundLevel", "background_level", "fit_background"]
 
-# Smoothing (px) of the images and the number of bins in which the lowest peak of their histogram is
-# looked for.
+# Standard deviation (px) of the Gaussian that smooths the images, and the number of bins of the
+# histogram whose lowest peak is searched.
 _SMOOTHING, _BINS = 2.0, 128
-# The least height of that peak, as a part of the highest one: a lower one is a shoulder of noise.
+# Least prominence of that peak, as a fraction of the highest: lower ones are noise. All three are
+# tested on particles in tests/test_preprocessing.py.
 _LEAST_PEAK = 0.1
 
 
@@ -33,12 +34,12 @@ class BackgroundLevel:
     offset, film : float
         The detector's constant, and the film's signal at tilt 0.
     offset_error, film_error : float
-        Standard errors from the scatter about the fit. The two are hard to tell apart where the
-        tilts are small: see `correlation`.
+        Standard errors from the scatter about the fit. At small tilts offset and film are hard to
+        separate: see `correlation`.
     correlation : float
-        Of the errors of `offset` and `film`, -1 to 1; near -1 only their sum is known.
+        Correlation of the errors of `offset` and `film`, -1 to 1; near -1 only their sum is known.
     gains : numpy.ndarray (tilt,)
-        Gains of the images that the film was multiplied by, 1 where there are none.
+        Gains of the images, which multiply the film; 1 by default.
     """
 
     tilts: np.ndarray
@@ -63,9 +64,8 @@ class BackgroundLevel:
     def __repr__(self) -> str:
         return (
             f"offset {self.offset:.4g} ± {self.offset_error:.2g}, film {self.film:.4g} ± "
-            f"{self.film_error:.2g} at tilt 0, "
-            f"scatter {np.sqrt(np.mean(self.residuals**2)):.2g}, correlation of the two "
-            f"{self.correlation:.3f}"
+            f"{self.film_error:.2g} at tilt 0, scatter {np.sqrt(np.mean(self.residuals**2)):.2g}, "
+            f"correlation of the two {self.correlation:.3f}"
         )
 
 
@@ -78,8 +78,8 @@ def background_level(image: ArrayLike, mask: ArrayLike | None = None) -> float:
     image : array_like (x, y)
         HAADF.
     mask : array_like of bool (x, y), optional
-        Pixels without object, whose mean is the level; by default the lowest peak in the histogram
-        of the smoothed image, which has to hold some ten per cent of the pixels.
+        Pixels without object, whose mean is the level. By default the level is the lowest peak in
+        the histogram of the smoothed image; some ten per cent of the pixels have to belong to it.
 
     Returns
     -------
@@ -108,8 +108,7 @@ def background_level(image: ArrayLike, mask: ArrayLike | None = None) -> float:
         if mask.shape != image.shape or mask.dtype != bool or not mask.any():
             raise ValueError(
                 f"the mask is {mask.dtype} of shape {mask.shape} with {np.count_nonzero(mask)} "
-                "pixels; expected bool of the "
-                f"image's shape {image.shape} with at least one pixel"
+                f"pixels; expected bool of the image's shape {image.shape} with at least one pixel"
             )
         return float(image[mask].mean(dtype=np.float64))
     smooth = gaussian_filter(image, _SMOOTHING)
@@ -117,15 +116,14 @@ def background_level(image: ArrayLike, mask: ArrayLike | None = None) -> float:
     if high <= low:
         return float(np.median(smooth))
     heights, edges = np.histogram(smooth, _BINS, (low, high))
-    # Zeros on both sides, so that a peak in the first bin is one.
+    # Zeros on both sides, so that a maximum in the first bin counts as a peak.
     heights = np.concatenate([[0], gaussian_filter(heights.astype(np.float64), 1.0), [0]])
     peaks, _ = find_peaks(heights, prominence=_LEAST_PEAK * heights.max())
     peak = peaks[0]
     below = np.flatnonzero(heights[:peak] < heights[peak] / 2)[-1]
     step = edges[1] - edges[0]
     level, width = edges[0] + (peak - 0.5) * step, (peak - below) * step
-    # The object lies above the peak only: a window about it, moved to its own mean, stays with the
-    # background.
+    # The object lies above the peak only: a window that is moved to its mean stays with the peak.
     for _ in range(10):
         level = float(smooth[np.abs(smooth - level) <= width].mean(dtype=np.float64))
     return level
@@ -135,7 +133,7 @@ def fit_background(
     levels: ArrayLike, tilts: ArrayLike, *, gains: ArrayLike | None = None, film: bool = True
 ) -> BackgroundLevel:
     """
-    Fit levels beside the object by the detector's offset and a film: level = offset + gain * film / cos t.
+    Fit levels beside the object by level = offset + gain * film / cos t.
 
     Parameters
     ----------
@@ -144,7 +142,7 @@ def fit_background(
     tilts : array_like (tilt,)
         Degrees.
     gains : array_like (tilt,), optional
-        Gains of the images, such as the beam current: they multiply the film and not the offset.
+        Gains of the images, such as the beam current: they multiply the film but not the offset.
     film : bool, default True
         Whether there is a film; without one the offset is the robust mean of the levels.
 
@@ -155,14 +153,14 @@ def fit_background(
     Raises
     ------
     ValueError
-        For fewer than three tilts, levels that are not finite, a film that stands on edge (beyond
-        85 degrees), or tilts so alike that offset and film cannot be told apart.
+        For fewer than three tilts, levels that are not finite, a film on edge (beyond 85 degrees),
+        or tilts so similar that offset and film cannot be separated.
 
     Notes
     -----
-    Least squares with Huber's weights (1.345 times the robust scatter), so that a tilt on which the
-    object fills the view does not pull the fit. P. J. Huber, Robust Statistics (1981). The film is
-    taken to be flat, and square to the beam at tilt 0.
+    Least squares with Huber's weights (1.345 times the robust scatter), so that a tilt at which the
+    object fills the view has little influence. P. J. Huber, Robust Statistics (1981). The film is
+    assumed to be flat, and normal to the beam at tilt 0.
 
     Examples
     --------
@@ -173,7 +171,7 @@ def fit_background(
     (20.0, 7.0)
     """
     levels = np.asarray(levels, dtype=np.float64)
-    tilts = checked_tilts(tilts, levels.size)
+    tilts = tilts_of_projections(tilts, levels.size)
     if levels.ndim != 1 or levels.size < 3 or not np.isfinite(levels).all():
         raise ValueError(
             f"the levels have the shape {levels.shape}; expected one finite level for each of "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Signal against the order of acquisition: loss of mass, contamination and drift of the dose."""
+"""Drift of the signal over the acquisition: loss of mass, contamination and dose."""
 
 from __future__ import annotations
 
@@ -9,42 +9,44 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.acquisition.preprocessing.image_checks import checked_tilts
+from hyperspy_multitomo.acquisition.preprocessing.image_checks import tilts_of_projections
 from hyperspy_multitomo.parameters import positive_number
 
 __all__ = ["DoseDrift", "fit_dose_drift"]
 
-# Above this variance inflation the order of acquisition says nothing that the tilt does not say.
+# Variance inflation above which the effect of the order cannot be separated from that of the tilt:
+# the usual limit, tested on several orders in tests/test_preprocessing.py.
 _CONFOUNDED = 10.0
-# Errors, in standard errors, beyond which a drift is called significant.
+# Standard errors beyond which a drift is significant.
 _SIGNIFICANT = 3.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DoseDrift:
     """
-    How the signal of a series goes with the order of acquisition.
+    The drift of the signal of a series over the order of acquisition.
 
     Attributes
     ----------
     names : tuple of str (channel,)
         ``"HAADF"``, or the elements.
     tilts, order : numpy.ndarray (tilt,)
-        Degrees; place in the order of acquisition, 0 first.
+        Degrees; index in the order of acquisition.
     relative : numpy.ndarray (channel, tilt)
-        Signal over the expected one at this tilt, of mean 1.
+        Signal over the expected signal at this tilt, of mean 1.
     fitted : numpy.ndarray (channel, tilt)
-        Its fit, the smooth dependence on the tilt included where that can be told from the order.
+        Fit to `relative`, with the smooth dependence on the tilt where it can be separated from
+        that on the order.
     change : numpy.ndarray (channel,)
-        Change from the first image to the last, as a part of the mean: -0.1 is a loss of ten per
-        cent.
+        Change from the first image to the last, as a fraction of the mean: -0.1 is a loss of ten
+        per cent.
     change_error : numpy.ndarray (channel,)
         Standard error, from the scatter about the line or the counts, whichever is larger.
     confounded : bool
-        Whether order and tilt go together, so that drift cannot be told from shadowing or from a
-        wrong expected signal.
+        Whether order and tilt are correlated, so that drift cannot be separated from shadowing or
+        from a wrong expected signal.
     threshold : float
-        Smallest change that matters.
+        Smallest change that is reported as significant.
     """
 
     names: tuple[str, ...]
@@ -64,7 +66,7 @@ class DoseDrift:
 
     @property
     def significant(self) -> np.ndarray:
-        """Whether each change exceeds both three standard errors and the threshold, bool (channel,)."""
+        """Whether each change exceeds three standard errors and the threshold, bool (channel,)."""
         return (np.abs(self.change) > _SIGNIFICANT * self.change_error) & (
             np.abs(self.change) > self.threshold
         )
@@ -103,16 +105,16 @@ def fit_dose_drift(
     sums : array_like (channel, tilt)
         Signal summed over the pixels; net counts for maps.
     expected : array_like (tilt,) or (channel, tilt)
-        What it should be, up to a factor for each channel: expected means, or HAADF sums, times the
+        Expected signal, up to a factor for each channel: expected means, or HAADF sums, times the
         known gains.
     tilts, order : array_like (tilt,)
-        Degrees; place of each tilt in the order of acquisition.
+        Degrees; index of each tilt in the order of acquisition.
     names : sequence of str (channel,)
-        Of the channels.
+        Names of the channels.
     variances : array_like (channel, tilt), optional
-        Of `sums`: the gross counts.
+        Variances of `sums`: the gross counts.
     threshold : float, default 0.05
-        Smallest change over the series that matters.
+        Smallest change over the series that is reported as significant.
 
     Returns
     -------
@@ -125,16 +127,16 @@ def fit_dose_drift(
 
     Notes
     -----
-    Weighted least squares of signal over expected signal on the order, with tilt and tilt squared
-    beside it (shadowing, a film) where the order's variance inflation by these stays below 10. A
-    series taken from one end to the other, or from the middle outwards on alternating sides, does
-    not allow that: there the line alone is fitted, and `confounded` says so.
+    Weighted least squares of signal over expected signal on the order, and on tilt and tilt squared
+    (shadowing, a film) where these inflate the variance of the order's coefficient less than
+    tenfold. They inflate it more in a series taken from one end to the other, or from the middle
+    outwards on alternating sides: there the line alone is fitted, and `confounded` is True.
 
     Examples
     --------
     >>> import numpy as np
-    >>> order = np.array([5, 2, 0, 3, 1, 4])
-    >>> drift = fit_dose_drift([1 - 0.04 * order], np.ones(6), [-50, -30, -10, 10, 30, 50], order, ["HAADF"])
+    >>> tilts, order = [-50, -30, -10, 10, 30, 50], np.array([5, 2, 0, 3, 1, 4])
+    >>> drift = fit_dose_drift([1 - 0.04 * order], np.ones(6), tilts, order, ["HAADF"])
     >>> drift.change.round(3), drift.confounded
     (array([-0.222]), False)
     """
@@ -144,8 +146,8 @@ def fit_dose_drift(
         raise ValueError(
             f"the sums have the shape {sums.shape} for {len(names)} names; expected (channel, tilt)"
         )
-    tilts = checked_tilts(tilts, sums.shape[1])
-    order = checked_tilts(order, sums.shape[1])
+    tilts = tilts_of_projections(tilts, sums.shape[1])
+    order = tilts_of_projections(order, sums.shape[1])
     if len(tilts) < 4 or np.ptp(order) == 0:
         raise ValueError(
             f"there are {len(tilts)} tilts; at least four, in a known order, are needed to see a "
@@ -165,7 +167,7 @@ def fit_dose_drift(
     line = (order - order.mean()) / np.ptp(order)
     nuisance = np.stack([np.ones(len(tilts)), tilts, tilts**2], axis=1)
     left = line - nuisance @ np.linalg.lstsq(nuisance, line, rcond=None)[0]
-    # At least two degrees of freedom have to be left for the scatter.
+    # Six tilts leave at least two degrees of freedom for the scatter.
     confounded = len(tilts) < 6 or bool(np.sum(left**2) * _CONFOUNDED < np.sum(line**2))
     design = np.column_stack(
         [line, nuisance[:, :1] if confounded else nuisance / np.abs(nuisance).max(axis=0)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the object lies wholly in view: it decides what the mean of an image should be at each tilt."""
+"""Whether the object is wholly in view, which decides the expected mean of each image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from hyperspy_multitomo.acquisition.preprocessing.image_checks import checked_im
 
 __all__ = ["wholly_in_view"]
 
-# Width of the rim that has to be empty, as a part of the image's side.
+# Width of the rim that has to be empty, as a fraction of the image's side; tested on particles and
+# lamellae in tests/test_preprocessing.py.
 RIM = 0.03
 
 
@@ -23,9 +24,9 @@ def wholly_in_view(
     tolerance: float = 0.05,
 ) -> bool:
     """
-    Tell whether the object lies inside the view at every tilt.
+    Return whether the object is inside the view at every tilt.
 
-    It does if the mean signal in the rim of every image, above the background of the series (the
+    It is if the mean signal in the rim of every image, above the background of the series (the
     1st percentile), is small against the bright parts (the 99th).
 
     Parameters
@@ -33,10 +34,10 @@ def wholly_in_view(
     images : array_like (tilt, x, y)
         HAADF images, or maps summed over the elements.
     sides : "both", "across" or "along", default "both"
-        Which sides of the view to look at: those that end x (across the tilt axis), those that end
-        y, or all four. A needle along the tilt axis is in view across it.
+        Sides of the view to examine: the two ends of x (across the tilt axis), those of y (along
+        it), or all four. A needle along the tilt axis is in view across it.
     tolerance : float, default 0.05
-        Largest mean signal in the rim, as a part of the 99th percentile of the series.
+        Largest mean signal in the rim, as a fraction of the 99th percentile of the series.
 
     Returns
     -------
@@ -59,7 +60,7 @@ def wholly_in_view(
     images = checked_images(images)
     if sides not in ("both", "across", "along"):
         raise ValueError(f"unknown sides {sides!r}; use 'both', 'across' or 'along'")
-    # Smoothed, so that the background is not taken for what its noise reaches down to.
+    # Smoothed, so that the 1st percentile is the background and not the lower end of its noise.
     smooth = gaussian_filter(images.astype(np.float32), (0, 2, 2))
     floor, ceiling = np.percentile(smooth, (1, 99))
     if ceiling <= floor:
@@ -71,6 +72,6 @@ def wholly_in_view(
         "across": (images[:, :width], images[:, -width:]),
         "along": (images[:, :, :height], images[:, :, -height:]),
     }
-    looked_at = [rim for side, pair in rims.items() if sides in (side, "both") for rim in pair]
-    brightest = max(rim.mean(axis=(1, 2), dtype=np.float64).max() for rim in looked_at)
+    examined = [rim for side, pair in rims.items() if sides in (side, "both") for rim in pair]
+    brightest = max(rim.mean(axis=(1, 2), dtype=np.float64).max() for rim in examined)
     return bool(brightest - floor <= tolerance * (ceiling - floor))

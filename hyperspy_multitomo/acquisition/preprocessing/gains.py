@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Gains per tilt, from the signal of each tilt against the expected one: factors of the forward model, never of the data."""
+"""Gains per tilt, from the signal of each tilt relative to the expected signal.
+
+They enter the forward model; the data are never divided by them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hyperspy_multitomo.acquisition.preprocessing.image_checks import STEEPEST, checked_tilts
+from hyperspy_multitomo.acquisition.preprocessing.image_checks import STEEPEST, tilts_of_projections
 
 __all__ = ["GainEstimate", "expected_means", "fit_gains", "gain_from_means"]
 
@@ -17,19 +20,18 @@ __all__ = ["GainEstimate", "expected_means", "fit_gains", "gain_from_means"]
 @dataclass(frozen=True, eq=False, repr=False)
 class GainEstimate:
     """
-    Gains of a series and how sure they are.
+    Gains of a series and their standard errors.
 
     Attributes
     ----------
     values : numpy.ndarray (tilt,) or (tilt, element)
         The gains, of mean 1 over the tilts: data = gain * projection.
     standard_errors : numpy.ndarray or None
-        Of `values`, from the Poisson noise of the counts alone; None where the signal is no count.
+        Errors of `values` from the Poisson noise of the counts; None for other signals.
     tilts : numpy.ndarray (tilt,)
         Degrees.
     model : str
-        What the signal was compared with: ``"constant"``, ``"lamella"``, ``"haadf"`` or
-        ``"live_time"``.
+        The expected signal: ``"constant"``, ``"lamella"``, ``"haadf"`` or ``"live_time"``.
     elements : tuple of str
         Names along the last axis of `values`; empty for one gain per tilt.
     """
@@ -68,8 +70,8 @@ def expected_means(tilts: ArrayLike, model: Literal["constant", "lamella"]) -> n
     tilts : array_like (tilt,)
         Degrees.
     model : "constant" or "lamella"
-        The same at every tilt, for an object wholly in view; or 1/cos t, the path through a lamella
-        that fills the view.
+        Constant over the tilts, for an object wholly in view; or 1/cos t, the path through a
+        lamella that fills the view.
 
     Returns
     -------
@@ -78,7 +80,7 @@ def expected_means(tilts: ArrayLike, model: Literal["constant", "lamella"]) -> n
     Raises
     ------
     ValueError
-        For an unknown model, or a lamella that stands on edge (beyond 85 degrees).
+        For an unknown model, or a lamella on edge (beyond 85 degrees).
 
     Examples
     --------
@@ -111,33 +113,34 @@ def fit_gains(
     smooth: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """
-    Estimate gains from the summed signal of every tilt and what it should be.
+    Estimate gains from the summed signal of every tilt and the expected signal.
 
     Parameters
     ----------
     sums : array_like (tilt,) or (channel, tilt)
         Signal summed over the pixels; net counts for maps.
     expected : array_like (tilt,)
-        What it should be, up to a factor for each channel; NaN at tilts where that is not known,
-        which only `smooth` bridges.
+        Expected signal, up to a factor for each channel; NaN at tilts where it is unknown, which
+        requires `smooth`.
     tilts : array_like (tilt,)
         Degrees.
     variances : array_like, optional
-        Of `sums`, same shape: the gross counts. Without them there are no standard errors.
+        Variances of `sums`, same shape: the gross counts. Without them there are no standard
+        errors.
     known : array_like, same shape as `sums` or (tilt,), optional
-        Gains known beforehand that are not smooth in the tilt, such as live times; they are a
-        factor of the result, and only what is left is smoothed. Without `smooth` they change
-        nothing, because the sums contain them.
+        Gains known beforehand that are not smooth in the tilt, such as live times. They are factors
+        of the result, and only the rest is smoothed. Without `smooth` they change nothing, because
+        the sums contain them.
     smooth : int, optional
-        Degree of a polynomial in the tilt for the logarithm of the gain; by default every tilt has
-        a gain of its own.
+        Degree of a polynomial in the tilt for the logarithm of the gain; by default the gains of
+        the tilts are independent.
 
     Returns
     -------
     gains : numpy.ndarray, shape of `sums`
         Of mean 1 over the tilts.
     standard_errors : numpy.ndarray or None
-        Of the gains, their normalisation included.
+        Errors of the gains, with that of their normalisation.
 
     Raises
     ------
@@ -148,19 +151,20 @@ def fit_gains(
     Notes
     -----
     The polynomial is the maximum-likelihood fit of Poisson counts with a logarithmic link, by
-    iteratively reweighted least squares. Counts of net signal over a background scatter more than
-    their number says: the errors grow by the ratio of variance to counts. P. McCullagh, J. A.
-    Nelder, Generalized Linear Models, 2nd ed. (1989), chapters 2 and 9.
+    iteratively reweighted least squares. Net counts above a background are overdispersed: the
+    covariance is multiplied by the ratio of variance to counts. P. McCullagh, J. A. Nelder,
+    Generalized Linear Models, 2nd ed. (1989), chapters 2 and 9.
 
     Examples
     --------
-    >>> gains, errors = fit_gains([50.0, 100.0, 150.0], [1, 1, 1], [-10, 0, 10], variances=[50.0, 100.0, 150.0])
+    >>> counts = [50.0, 100.0, 150.0]
+    >>> gains, errors = fit_gains(counts, [1, 1, 1], [-10, 0, 10], variances=counts)
     >>> gains, errors.round(3)
     (array([0.5, 1. , 1.5]), array([0.065, 0.082, 0.087]))
     """
     sums = np.asarray(sums, dtype=np.float64)
     rows = np.atleast_2d(sums)
-    tilts = checked_tilts(tilts, rows.shape[1])
+    tilts = tilts_of_projections(tilts, rows.shape[1])
     expected = np.asarray(expected, dtype=np.float64)
     if expected.shape != tilts.shape or not (np.isnan(expected) | (expected > 0)).all():
         raise ValueError(
@@ -182,27 +186,26 @@ def fit_gains(
     # d log(g_t / mean g) = d log g_t - sum_s (g_s / sum g) d log g_s
     relative = np.eye(len(tilts)) - (gains / gains.sum(axis=-1, keepdims=True))[:, None]
     variances = np.einsum("cts,csr,ctr->ct", relative, covariances, relative)
-    return gains.reshape(sums.shape), (gains * np.sqrt(np.maximum(variances, 0))).reshape(
-        sums.shape
-    )
+    errors = gains * np.sqrt(np.maximum(variances, 0))
+    return gains.reshape(sums.shape), errors.reshape(sums.shape)
 
 
 def gain_from_means(
     projections: ArrayLike, tilts: ArrayLike, model: Literal["constant", "lamella"] = "constant"
 ) -> np.ndarray:
     """
-    Estimate the gain of every tilt from the mean of its image against the expected one.
+    Estimate the gain of every tilt from the mean of its image relative to the expected mean.
 
-    The data are not touched: the gains belong into the forward model, projection = gain x (W x).
+    The gains belong in the forward model, projection = gain x (W x); the data stay as they are.
 
     Parameters
     ----------
     projections : array_like (tilt, x, y) or (channel, tilt, x, y)
-        Counts or HAADF signal, background taken off.
+        Counts or HAADF signal, background subtracted.
     tilts : array_like (tilt,)
         Degrees.
     model : "constant" or "lamella", default "constant"
-        What the mean should be: the same at every tilt, for an object that is wholly in view; or
+        The expected mean: constant over the tilts, for an object that is wholly in view; or
         proportional to 1/cos t, the path through a lamella that fills the view.
 
     Returns
@@ -213,7 +216,7 @@ def gain_from_means(
     Raises
     ------
     ValueError
-        If numbers of tilts differ, a mean is not positive, or a lamella stands on edge (beyond 85
+        If numbers of tilts differ, a mean is not positive, or a lamella is on edge (beyond 85
         degrees).
 
     References
@@ -234,18 +237,17 @@ def gain_from_means(
             f"the projections have shape {projections.shape}; expected (tilt, x, y) or (channel, "
             "tilt, x, y)"
         )
-    tilts = checked_tilts(tilts, projections.shape[-3])
+    tilts = tilts_of_projections(tilts, projections.shape[-3])
     means = projections.mean(axis=(-2, -1), dtype=np.float64)
     return fit_gains(means, expected_means(tilts, model), tilts)[0]
 
 
 def _each_tilt(rows, expected, tilts, spread):
-    """Return signal over expected signal, and the covariance of its logarithm between the tilts."""
+    """Return signal over expected signal, and the covariance of its logarithm, (tilt, tilt)."""
     if np.isnan(expected).any():
         raise ValueError(
             f"nothing is known of the expected signal at the tilts {tilts[np.isnan(expected)]}: "
-            "use only the tilts that both "
-            "series have, or pass smooth=2, which bridges the gaps"
+            "use only the tilts that both series have, or pass smooth=2, which bridges the gaps"
         )
     if not (np.isfinite(rows).all() and (rows > 0).all()):
         bad = tilts[~(np.isfinite(rows) & (rows > 0)).all(axis=0)]
@@ -253,13 +255,13 @@ def _each_tilt(rows, expected, tilts, spread):
             f"the mean is not positive and finite at the tilts {bad}; leave these tilts out, or "
             "pass smooth=2"
         )
-    return rows / expected, None if spread is None else (np.maximum(spread, 0) / rows**2)[
-        :, None
-    ] * np.eye(len(tilts))
+    if spread is None:
+        return rows / expected, None
+    return rows / expected, (np.maximum(spread, 0) / rows**2)[:, None] * np.eye(len(tilts))
 
 
 def _along_tilts(rows, exposure, tilts, spread, degree):
-    """Return exp(polynomial of the tilt) for each row, and the covariance of the polynomial between the tilts."""
+    """Return exp(polynomial of the tilt) for each row, and the covariance of the polynomial."""
     fitted = np.isfinite(exposure[0])
     if not (
         isinstance(degree, int | np.integer)
@@ -268,8 +270,7 @@ def _along_tilts(rows, exposure, tilts, spread, degree):
     ):
         raise ValueError(
             f"smooth={degree!r} must be the degree of a polynomial, 0 or more, and below "
-            f"{fitted.sum() - 1} for "
-            f"{fitted.sum()} tilts"
+            f"{fitted.sum() - 1} for {fitted.sum()} tilts"
         )
     if not np.isfinite(rows[:, fitted]).all() or not (rows[:, fitted].sum(axis=1) > 0).all():
         raise ValueError(
@@ -292,14 +293,17 @@ def _along_tilts(rows, exposure, tilts, spread, degree):
 def _poisson_fit(
     counts: np.ndarray, exposure: np.ndarray, powers: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the coefficients of counts ~ Poisson(exposure * exp(powers @ coefficients)), and their covariance."""
+    """Fit counts ~ Poisson(exposure * exp(powers @ coefficients)).
+
+    Returns the coefficients and their covariance.
+    """
     coefficients = np.zeros(powers.shape[1])
     coefficients[0] = np.log(counts.sum() / exposure.sum())
     for _ in range(50):
         mean = exposure * np.exp(powers @ coefficients)
         curvature = (powers.T * mean) @ powers
         step = np.linalg.solve(curvature, powers.T @ (counts - mean))
-        # A step of more than e-fold is beyond what the expansion holds for.
+        # Beyond a factor of e the quadratic expansion of the likelihood does not hold.
         coefficients = coefficients + step / max(1.0, np.abs(step).max())
         if np.abs(step).max() < 1e-10:
             break

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What images and tilts have to be before anything is measured on them."""
+"""Checks of images and tilts before anything is measured on them."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-# A film or lamella further over than this (degrees) stands on edge: its path is set by its ends,
-# not by 1/cos t.
+# Beyond this tilt (degrees) a film or lamella is on edge: the path is set by its ends, not by
+# 1/cos t.
 STEEPEST = 85.0
 
 
 def checked_images(images: ArrayLike) -> np.ndarray:
-    """Return images (tilt, x, y) as an array, or say what is wrong with them."""
+    """Return images (tilt, x, y) as an array after checking them."""
     images = np.asarray(images)
     if images.ndim != 3 or images.size == 0:
         raise ValueError(f"the images have shape {images.shape}; expected (tilt, x, y)")
@@ -21,8 +21,8 @@ def checked_images(images: ArrayLike) -> np.ndarray:
     return images
 
 
-def checked_tilts(tilts: ArrayLike, number: int) -> np.ndarray:
-    """Return the tilts of as many projections as an array, or say what is wrong with them."""
+def tilts_of_projections(tilts: ArrayLike, number: int) -> np.ndarray:
+    """Return the tilts of a number of projections as an array after checking them."""
     tilts = np.asarray(tilts, dtype=np.float64)
     if tilts.shape != (number,) or not np.isfinite(tilts).all():
         raise ValueError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The shadowing gain of EDS, from its counts against the HAADF at the same tilt."""
+"""The shadowing gain of EDS: its counts relative to the HAADF signal at the same tilt."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def eds_gains(
     per_element: bool = False,
 ) -> np.ndarray:
     """
-    Estimate the shadowing gain of the EDS of every tilt: its counts against the HAADF signal of the same pixels.
+    Estimate the shadowing gain of EDS at every tilt: counts over HAADF signal of the same pixels.
 
     g_t is proportional to sum_e w_e p_e,t / h_t, sums over the pixels. It holds for a truncated
-    view too, because both see the same mass. With the response ratios as weights it is exact for
-    any composition; with equal weights, those of the most likely common gain of Poisson counts, it
-    takes the composition in view to be the same at all tilts.
+    view, too, because both signals come from the same mass. With the response ratios as weights it
+    is exact for any composition. Equal weights, the maximum-likelihood ones for a common gain of
+    Poisson counts, assume the same composition in view at all tilts.
 
     Parameters
     ----------
@@ -36,21 +36,21 @@ def eds_gains(
     haadf : array_like (tilt, x, y)
         HAADF at the same tilts and pixels, zero in vacuum.
     weights : array_like (channel,), optional
-        Non-negative; best the response ratios. 0 leaves out an element that comes from the holder
-        or the grid. By default 1.
+        Not negative; best the response ratios. 0 leaves out an element of the holder or the grid.
+        By default 1.
     haadf_gains : array_like (tilt,), optional
-        Gains of the HAADF, divided out; 1 if not given.
+        Gains of the HAADF, divided out; 1 by default.
     mask : array_like of bool (tilt, x, y), optional
         Pixels to sum over; all by default.
     per_element : bool, default False
-        One gain for each element and tilt. It takes the composition in view to be the same at all
-        tilts: where it is not, its change is taken for shadowing. `weights` play no part.
+        One gain for each element and tilt. This assumes the same composition in view at all tilts;
+        a change of it is taken for shadowing. `weights` are not used.
 
     Returns
     -------
     numpy.ndarray (tilt,) or (channel, tilt)
-        Gains of mean 1 over the tilts. One for all elements is never exact: soft X-rays are
-        shadowed and absorbed more.
+        Gains of mean 1 over the tilts. A common gain of all elements is never exact: soft X-rays
+        are shadowed and absorbed more.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def eds_gains(
             f"the mask is {where.dtype} of shape {where.shape}; expected bool of shape "
             f"{haadf.shape}"
         )
-    counts = np.sum(maps, axis=(-2, -1), dtype=np.float64, where=where)
+    counts = maps.sum(axis=(-2, -1), dtype=np.float64, where=where)
     counts = counts if per_element else weighted_sum(counts, weights)
     signal = haadf.sum(axis=(1, 2), dtype=np.float64, where=where)
     if haadf_gains is not None:
@@ -97,16 +97,16 @@ def eds_gains(
 
 def weighted_sum(counts: np.ndarray, weights: ArrayLike | None, power: int = 1) -> np.ndarray:
     """
-    Return the weighted sum over the elements of counts, or of their variances.
+    Return the weighted sum over the elements of counts or of their variances.
 
     Parameters
     ----------
     counts : numpy.ndarray (channel, tilt)
         Counts, or variances.
     weights : array_like (channel,) or None
-        1 for each where None.
+        None for 1 each.
     power : int, default 1
-        Of the weights: 2 for variances.
+        Power of the weights: 2 for variances.
 
     Returns
     -------

@@ -133,7 +133,7 @@ def plot_volume(
     >>> volume.plot_volume(direction=-40).axes[0].get_title()
     'at a tilt of -40°'
     """
-    from hyperspy_multitomo.inspection.volume_view import plot_volume
+    from hyperspy_multitomo.inspection.maximum_projection import plot_volume
 
     names, volumes, units = channel_arrays(volume, channels)
     return plot_volume(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A whole volume in one picture: the brightest voxel along each line of sight, in the colours of the channels."""
+"""Maximum-intensity projections: the brightest voxel along each line of sight, in colour."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hyperspy_multitomo.inspection.orthoslices import (
     checked_volumes,
     colour_legend,
     full_scale,
+    legend_labels,
     per_channel,
-    ranges,
 )
 from hyperspy_multitomo.inspection.picture import (
     PAGE_WIDTH,
@@ -27,7 +27,7 @@ from hyperspy_multitomo.inspection.picture import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Horizontal and vertical axis of the picture, and where the eye is.
+# Horizontal and vertical axis of the picture, and the position of the viewer.
 _VIEWS = {
     "z": ("x", "y", "from the electron source, +z"),
     "x": ("z", "y", "from -x"),
@@ -47,30 +47,30 @@ def plot_volume(
     colours: Sequence[str] | None = None,
 ) -> Figure:
     """
-    Show all channels of a volume in one picture, each in its colour, what is further away darker.
+    Show the maximum-intensity projection of all channels, each in its colour, with depth cue.
 
     Parameters
     ----------
     volumes : array_like (channel, z, x, y)
         Any unit; of a dask array one channel after the other is computed.
     names : sequence of str (channel,)
-        Of the channels.
+        Names of the channels.
     direction : {"z", "x", "y"} or float, default "z"
         Line of sight, or a tilt in degrees: the view of the microscope at that tilt; see
         `brightest`.
     depth_cue : float, default 0.5
-        Part of the brightness that is lost at the far side; 0 is a plain maximum-intensity
+        Fraction of the brightness that is lost at the far side; 0 is a plain maximum-intensity
         projection.
     pixel_size : float, optional
         nm; without it the scale bar is in pixels.
     unit : str or sequence of str (channel,), default "counts per nm"
-        Of all channels, or of each.
+        Unit of all channels, or of each.
     limits : sequence of (float, float), optional
-        Values that are black and, at the front, full colour; by default 0 and the robust maximum of
+        Values drawn black and, at the front, in full colour; by default 0 and the robust maximum of
         each channel's picture.
     colours : sequence of str, optional
-        By default those of `orthoslices.channel_colours`, which colour-blind readers can tell
-        apart.
+        By default those of `orthoslices.channel_colours`, which are distinct for colour-blind
+        readers.
 
     Returns
     -------
@@ -84,8 +84,8 @@ def plot_volume(
 
     Notes
     -----
-    A maximum shows where there is much, not how much there is: what lies behind or around a
-    brighter part of its own channel is not seen. For cores in shells look at `plot_orthoslices`.
+    A maximum shows where an element is, not how much of it: what lies behind or around a brighter
+    part of the same channel is hidden. Use `plot_orthoslices` for cores in shells.
 
     References
     ----------
@@ -120,8 +120,8 @@ def plot_volume(
     )
     scale_bar(axes, pixel_size)
     axes.set_title(title, fontsize=11)
-    # Where distance darkens, brightness is no measure.
-    colour_legend(figure, colours, names if depth_cue else ranges(names, limits, units))
+    # With a depth cue the brightness is not quantitative: no values in the legend.
+    colour_legend(figure, colours, names if depth_cue else legend_labels(names, limits, units))
     return figure
 
 
@@ -129,12 +129,12 @@ def brightest(
     volume: ArrayLike, direction: str | float = "z", *, depth_cue: float = 0.0
 ) -> np.ndarray:
     """
-    Return the largest value along every line of sight, distant ones darkened.
+    Return the largest value along every line of sight, weighted down with distance.
 
     Parameters
     ----------
     volume : array_like (z, x, y)
-        Any unit; what is below 0 or NaN counts as 0.
+        Any unit; negative values and NaN count as 0.
     direction : {"z", "x", "y"} or float, default "z"
         ``"z"``: seen from the electron source, +z, picture (x, y). ``"x"``: seen from -x, picture
         (z, y), as in the microscope at a tilt of 90 degrees. ``"y"``: along the tilt axis from +y,
@@ -173,13 +173,13 @@ def brightest(
             raise ValueError(
                 f"the direction is {direction!r}; expected 'x', 'y', 'z' or a tilt in degrees"
             )
-        # Nearest last: from +z, from -x, from +y.
+        # The layer nearest to the viewer comes last: seen from +z, -x and +y.
         layers = {"z": volume, "x": volume.swapaxes(0, 1)[::-1], "y": np.moveaxis(volume, 2, 0)}[
             direction
         ]
         count, layers = len(layers), iter(layers)
     elif np.ndim(direction) == 0 and np.isfinite(direction):
-        count, layers = _turned(volume, float(direction))
+        count, layers = _rotated_layers(volume, float(direction))
     else:
         raise ValueError(
             f"the direction is {direction!r}; expected 'x', 'y', 'z' or a tilt in degrees"
@@ -189,13 +189,13 @@ def brightest(
         nearness = i / (count - 1) if count > 1 else 1.0
         seen = layer * np.float32(1 - depth_cue * (1 - nearness))
         picture = np.zeros(seen.shape, np.float32) if picture is None else picture
-        # Unlike maximum, fmax passes over NaN.
+        # Unlike maximum, fmax ignores NaN.
         np.fmax(picture, seen, out=picture, casting="same_kind")
     return picture
 
 
-def _turned(volume: np.ndarray, tilt: float) -> tuple[int, Iterator[np.ndarray]]:
-    """Return the number of layers (u, y) across the beam at a tilt, and the layers, the one nearest the source last."""
+def _rotated_layers(volume: np.ndarray, tilt: float) -> tuple[int, Iterator[np.ndarray]]:
+    """Return the layers (u, y) normal to the beam at a tilt, the nearest last, and their number."""
     depth, width = volume.shape[:2]
     sine, cosine = np.sin(np.deg2rad(tilt)), np.cos(np.deg2rad(tilt))
 
@@ -204,7 +204,7 @@ def _turned(volume: np.ndarray, tilt: float) -> tuple[int, Iterator[np.ndarray]]
 
     across = pixels(width * abs(cosine) + depth * abs(sine))
     count = pixels(width * abs(sine) + depth * abs(cosine))
-    # One voxel of nothing all around, so that all four neighbours of a point near the edge exist.
+    # Zero padding, so that all four neighbours of a point near the edge exist.
     padded = np.pad(volume.astype(np.float32, copy=False), ((1, 1), (1, 1), (0, 0)))
     u = np.arange(across) - (across - 1) / 2
 
