@@ -8,7 +8,9 @@ import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
+
+F = TypeVar("F", bound=Callable)
 
 
 class PanelKeywords(TypedDict, total=False):
@@ -179,7 +181,7 @@ _ORDER = {
 }
 
 
-def with_shared(recipe, **defaults) -> Callable[[Callable], Callable]:
+def with_shared(recipe, **defaults) -> Callable[[F], F]:
     """Put shared keywords into the signature and the docstring of a method.
 
     The function takes them as ``**keywords: Unpack[...]`` of a `TypedDict` of this file, as type
@@ -194,7 +196,7 @@ def with_shared(recipe, **defaults) -> Callable[[Callable], Callable]:
         Of keywords that have others here.
     """
 
-    def decorate(function: Callable) -> Callable:
+    def decorate(function: F) -> F:
         signature = inspect.signature(function)
         *declared, rest = signature.parameters.values()
         shared = _typed_dict(function, rest)
