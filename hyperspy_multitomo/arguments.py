@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from numbers import Integral, Real
+from typing import TypeVar, overload
 
 import numpy as np
 
@@ -30,6 +31,9 @@ from hyperspy_multitomo.parameters import (
 )
 
 __all__ = ["checked"]
+
+# Type checkers see the signature of what is checked.
+F = TypeVar("F", bound=Callable)
 
 
 def of_type(*types: str) -> Callable:
@@ -335,6 +339,14 @@ KINDS: dict[str, Callable] = {
 #: The check of a threshold that may be the name of a method.
 THRESHOLD = either(number, text, parameters.array, expected="a number or the name of a method")
 DAMPING = instance_of("DampingModel")
+
+
+@overload
+def checked(call: F) -> F: ...
+
+
+@overload
+def checked(call: None = None, **kinds: Callable | None) -> Callable[[F], F]: ...
 
 
 def checked(call: Callable | None = None, **kinds: Callable | None) -> Callable:

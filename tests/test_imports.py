@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "reconstruction": {*_NUMERICS},
     "simulation": {*_NUMERICS},
     "inspection": {*_NUMERICS},
-    "signals": {*_NUMERICS, "reconstruction", "simulation", "inspection", "widgets"},
+    "signals": {*_NUMERICS, "reconstruction", "simulation", "inspection"},
     "widgets": {*_NUMERICS, "reconstruction", "simulation", "inspection", "signals"},
 }
 HEAVY = ("astra", "matplotlib", "ipywidgets", "exspy", "k3d", "hyperspy")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -49,12 +50,12 @@ class TermModel:
     geometry: TiltGeometry
     gains: np.ndarray | None
     discrepancy: str
-    weight: np.ndarray | float
+    weight: Any
     gain: float | None = None
     first: int = 0
     mix: np.ndarray | None = None
     profile: np.ndarray | None = None
-    count: np.ndarray | None = None
+    count: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +147,7 @@ class DataTerms:
         maps, haadf = self.arrays["maps"], self.arrays.get("haadf")
         largest = [np.asarray(maps.max(axis=(1, 2))).argmax(axis=1)]
         if haadf is not None:
-            brightest = np.asarray(haadf.max(axis=(0, 1))).argmax(keepdims=True)
+            brightest = np.asarray(haadf.max(axis=(0, 1))).reshape(1, -1).argmax(axis=1)
             largest.append(brightest // self.binning)
         return self._at(np.unique(np.concatenate([_spread(maps.shape[-1], _SLICES), *largest])))
 
@@ -327,7 +328,7 @@ def _noise_of_images(
     blocks = telling_blocks(recorded.shape)
     recorded = np.asarray(recorded[..., blocks], dtype=np.float32)
     check_finite(recorded, "the HAADF series")
-    besides = np.float32(0)
+    besides: Any = np.float32(0)
     if background is not None:
         besides = np.asarray(background[0, tilts][..., blocks])
     if gain is None and images.smoothed:

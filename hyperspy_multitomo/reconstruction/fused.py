@@ -50,10 +50,10 @@ class Fused(NamedRegulariser):
 
     def problem(self, data: TiltData, haadf: TiltData | None, binning: int, run: Run) -> Problem:
         """See `Recipe.problem`."""
-        channels, power, weights = data.channels, checked_power(self.power), self.haadf_weights
-        if weights is not None:
-            weights = values_by_element(weights, channels, "haadf_weights")
-            if not weights.any():
+        channels, power, relative = data.channels, checked_power(self.power), None
+        if self.haadf_weights is not None:
+            relative = values_by_element(self.haadf_weights, channels, "haadf_weights")
+            if not relative.any():
                 raise ValueError(
                     "all haadf_weights are 0; expected some above 0, how bright the elements are "
                     "relative to each other"
@@ -67,10 +67,10 @@ class Fused(NamedRegulariser):
         chemistry = run_iterates(
             variational(flat.terms, flat.regulariser, flat.scales), _CHEMISTRY
         ).volume
-        if weights is None:
+        if relative is None:
             weights = regressed_weights(chemistry, maps, images, power=power)
         else:
-            weights = scaled_weights(weights, chemistry, maps, images, power=power)
+            weights = scaled_weights(relative, chemistry, maps, images, power=power)
         # For its calibration the power law is the straight line that meets it at the range of each
         # channel.
         line = terms.with_mix(weights * flat.scales.astype(float) ** (power - 1))
@@ -102,7 +102,5 @@ class Fused(NamedRegulariser):
 
     def solver(self, models: tuple[TermModel, ...], calibration: Calibration) -> Callable:
         """Return the solver of calibrated terms; it travels to workers."""
-        options = {"power": checked_power(self.power), "support": self.support}
-        return VariationalSolver(
-            models, partial(fused, **options), calibration.regulariser, calibration.scales
-        )
+        solve = partial(fused, power=checked_power(self.power), support=self.support)
+        return VariationalSolver(models, solve, calibration.regulariser, calibration.scales)

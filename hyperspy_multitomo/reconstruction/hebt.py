@@ -18,6 +18,7 @@ from hyperspy_multitomo.reconstruction.recipe import (
     Recipe,
     device_bytes_of,
     project_with,
+    required,
 )
 from hyperspy_multitomo.reconstruction.regularised_hebt import RegularisedHEBT
 from hyperspy_multitomo.reconstruction.tilt_data import TiltData
@@ -90,6 +91,7 @@ class HEBT(Recipe):
 
     def problem(self, data: TiltData, haadf: TiltData | None, binning: int, run: Run) -> Problem:
         """See `Recipe.problem`."""
+        haadf = required(haadf, self)
         for series in (data, haadf):
             series.check_tilts()
         ratios = values_by_element(self.ratios, data.channels)
@@ -102,7 +104,10 @@ class HEBT(Recipe):
         projectors = [project(geometry), project(haadf_geometry)]
         rows, on_device = len(arrays["maps"]), None
         if uses_device(projectors[0]):
-            sizes = {"mask": run.get("mask") is not None, "backend": projectors[0].backend}
+            sizes: dict[str, Any] = {
+                "mask": run.get("mask") is not None,
+                "backend": projectors[0].backend,
+            }
             sizes |= {"haadf_geometry": haadf_geometry, "rest": self.rest, "rows": rows}
             on_device = partial(device_bytes_of, self.name, geometry, **sizes)
         return Problem(

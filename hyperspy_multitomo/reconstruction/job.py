@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.parameters import check_finite
 from hyperspy_multitomo.reconstruction.checkpoint_store import CheckpointStore
-from hyperspy_multitomo.tomography import Reconstruction, projector, run
+from hyperspy_multitomo.tomography import Projector, Reconstruction, TiltGeometry, projector, run
 from hyperspy_multitomo.tomography.slopes import came_out_as_tv
 
 
@@ -57,7 +56,10 @@ class Job:
         for name, title in self.titles.items():
             if arrays.get(name) is not None:
                 check_finite(arrays[name], title)
-        project = partial(projector, backend=self.backend, threads=threads)
+
+        def project(geometry: TiltGeometry) -> Projector:
+            return projector(geometry, backend=self.backend, threads=threads)
+
         solution = self.solver(project, arrays)
         if isinstance(solution, np.ndarray):
             if progress is not None:
@@ -74,7 +76,8 @@ class Job:
             checkpoint=None if store is None else store.checkpoint(arrays),
             resume=store is not None and store.resume,
         )
-        if came_out_as_tv(slopes := result.residuals.get("slopes", ())):
+        slopes = result.residuals.get("slopes")
+        if slopes is not None and came_out_as_tv(slopes):
             warn(
                 f"TGV came out as TV: its field of slopes holds {100 * slopes[-1]:.2g} % of the "
                 "gradient of the volume, so that the result is that of TV at two to three times the "

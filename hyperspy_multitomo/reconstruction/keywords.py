@@ -8,7 +8,9 @@ import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
+
+F = TypeVar("F", bound=Callable)
 
 
 class PanelKeywords(TypedDict, total=False):
@@ -179,7 +181,7 @@ _ORDER = {
 }
 
 
-def with_shared(recipe, **defaults) -> Callable[[Callable], Callable]:
+def with_shared(recipe, **defaults) -> Callable[[F], F]:
     """Put shared keywords into the signature and the docstring of a method.
 
     The function takes them as ``**keywords: Unpack[...]`` of a `TypedDict` of this file, as type
@@ -194,7 +196,7 @@ def with_shared(recipe, **defaults) -> Callable[[Callable], Callable]:
         Of keywords that have others here.
     """
 
-    def decorate(function: Callable) -> Callable:
+    def decorate(function: F) -> F:
         signature = inspect.signature(function)
         *declared, rest = signature.parameters.values()
         shared = _typed_dict(function, rest)
@@ -209,9 +211,9 @@ def with_shared(recipe, **defaults) -> Callable[[Callable], Callable]:
             for name, annotation in _annotations(shared).items()
         ]
         parameters = _in_order(declared, keywords)
-        function.__signature__ = signature.replace(parameters=parameters)
+        vars(function)["__signature__"] = signature.replace(parameters=parameters)
         names = [parameter.name for parameter in parameters]
-        function.__doc__ = _documented(function.__doc__, shared, names, own)
+        function.__doc__ = _documented(function.__doc__ or "", shared, names, own)
         function.__name__ = f"reconstruct_{recipe.name}"  # that of images too, in errors and help
         return function
 
@@ -270,7 +272,7 @@ def _shared_entries(shared: type) -> list[tuple[tuple[str, ...], str]]:
     # A TypedDict does not know its bases before Python 3.12, but has their keywords.
     bases = [cls for cls in _ALL if cls.__annotations__.keys() <= shared.__annotations__.keys()]
     for cls in sorted(bases, key=lambda cls: -len(cls.__annotations__)):
-        doc = inspect.cleandoc(cls.__doc__).partition("\nParameters\n----------\n")[2]
+        doc = inspect.cleandoc(cls.__doc__ or "").partition("\nParameters\n----------\n")[2]
         known = {name for names in found for name in names}
         found |= {names: entry for names, entry in _entries(doc) if names[0] not in known}
     return list(found.items())

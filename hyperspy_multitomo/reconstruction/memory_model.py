@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -49,6 +50,10 @@ class Footprint:
         from hyperspy_multitomo.tomography.cuda.device import SHARE, free_memory
 
         return self.of_device(slices) <= SHARE * free_memory()
+
+    def device_bytes(self, slices: int) -> int:
+        """Return the bytes that so many slices take of a device, if one is used."""
+        return 0 if self.of_device is None else self.of_device(slices)
 
     def bytes_of(self, slices: int) -> int:
         """Return the bytes of so many slices of the volume."""
@@ -111,7 +116,7 @@ def footprint(
     of_voxels, of_rays = numbers if of_device is None else ON_DEVICE
     rays = tuple(RayArrays(geometry, rows, of_rays + more) for geometry, rows in series)
     textbook = of_device is None and not all(map(fits_lanes, projectors))
-    return Footprint(channels, series[0][0].volume_shape, of_voxels, rays, textbook, of_device)
+    return Footprint(channels, _plane(series[0][0]), of_voxels, rays, textbook, of_device)
 
 
 def variational_footprint(
@@ -151,7 +156,12 @@ def variational_footprint(
         for geometry, rows, background in series
     )
     textbook = of_device is None and not all(map(fits_lanes, projectors))
-    return Footprint(channels, series[0][0].volume_shape, numbers, rays, textbook, of_device)
+    return Footprint(channels, _plane(series[0][0]), numbers, rays, textbook, of_device)
+
+
+def _plane(geometry: TiltGeometry) -> tuple[int, int]:
+    """Return the voxels of a section, (z, x), which every geometry has."""
+    return cast("tuple[int, int]", geometry.volume_shape)
 
 
 def uses_device(A: Projector) -> bool:

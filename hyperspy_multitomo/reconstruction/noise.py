@@ -13,6 +13,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from hyperspy_multitomo.acquisition.counts import are_whole
+from hyperspy_multitomo.parameters import is_positive
 from hyperspy_multitomo.reconstruction.tilt_data import TiltData
 from hyperspy_multitomo.tomography import counting_noise, image_variance, net_variance
 from hyperspy_multitomo.tomography.finest_detail import block_detail
@@ -55,7 +56,7 @@ def stopping_noise(
     """
     if stopping not in (None, "discrepancy"):
         raise ValueError(f"stopping={stopping!r} must be None or 'discrepancy'")
-    if sigma is not None and not (np.isscalar(sigma) and np.isfinite(sigma) and sigma > 0):
+    if sigma is not None and not (is_positive(sigma)):
         raise ValueError(
             f"noise={sigma!r} must be a positive number: the standard deviation of the noise in "
             "each pixel"
@@ -92,10 +93,9 @@ class StoppingNoise:
 
     def __call__(self, arrays: dict):
         """Return what `tomography.run` takes as noise."""
-        if self.sigma is None:
-            variances = _variances(self.mapped, arrays, self.em)
-        else:
-            variances = self.sigma**2
+        variances = (
+            _variances(self.mapped, arrays, self.em) if self.sigma is None else self.sigma**2
+        )
         variances = np.broadcast_to(variances * self.remaining, arrays["maps"].shape[:2])
         return counting_noise(arrays["maps"], variances[..., None, None], gains=self.gains)
 
@@ -132,8 +132,8 @@ def typical_variances(data: TiltData, tilts: np.ndarray) -> np.ndarray:
         counts = np.asarray(gross[:, tilts][..., blocks])
     if gross is not None and data.smoothed:
         # Smoothing spreads the noise of counts over neighbours, and leaves what they say.
-        share = data.window_share
-        share = 1.0 if share is None else share[:, tilts]
+        shares = data.window_share
+        share = np.ones(1) if shares is None else shares[:, tilts]
         variances = counts.mean(axis=(2, 3), dtype=np.float64) / share**2
     elif gross is None and data.no_counts is None and (count := _count(recorded)):
         variances = count * counts.mean(axis=(2, 3), dtype=np.float64)

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -198,9 +198,6 @@ class SingleSeries(Recipe):
     A subclass says what it solves.
     """
 
-    # Of the methods that have them; see `Iterated`.
-    iterations = stopping = noise = None
-
     #: Iterations by default, of images and of maps.
     usual_iterations: ClassVar[tuple[int, int]] = (0, 0)
     #: Numbers held at the peak for each voxel and for each ray, as `tomography.run` was seen to hold
@@ -232,17 +229,18 @@ class SingleSeries(Recipe):
         data.check_tilts()
         geometry = data.geometry(run.get("depth"), run.get("width"))
         arrays, gains = self.measured(data)
-        arrays, noise = stopping_noise(
-            data, arrays, gains, self.stopping, self.noise, em="background" in arrays
+        # Of the iterative ones; see `Iterated`.
+        iterations, *rule = (
+            getattr(self, name, None) for name in ("iterations", "stopping", "noise")
         )
-        iterations = self.iterations
+        arrays, noise = stopping_noise(data, arrays, gains, *rule, em="background" in arrays)
         if iterations is None:
             iterations = self.usual_iterations[bool(data.channels)]
         A = projector(geometry, backend=run.get("backend"))
         rows, more = len(arrays["maps"]), self.more_numbers(arrays, iterations)
         on_device = None
         if uses_device(A) and self.on_device:
-            sizes = {"mask": run.get("mask") is not None, "background": more > 0}
+            sizes: dict[str, Any] = {"mask": run.get("mask") is not None, "background": more > 0}
             sizes |= {"rows": rows, "backend": A.backend}
             on_device = partial(device_bytes_of, self.name, geometry, **sizes)
         return Problem(
@@ -293,7 +291,7 @@ class SingleSolver:
 
 def volume_shape(channels, geometry: TiltGeometry, pixels: int) -> tuple[int, int, int, int]:
     """Return the shape (channel, z, x, y) of a volume whose maps have so many pixels along y."""
-    nz, nx = geometry.volume_shape
+    nz, nx = cast("tuple[int, int]", geometry.volume_shape)
     return max(1, len(channels)), nz, nx, pixels * geometry.binning
 
 
@@ -302,6 +300,13 @@ def device_bytes_of(method: str, geometry: TiltGeometry, slices: int, *, rows: i
     from hyperspy_multitomo.tomography.cuda.memory import device_bytes
 
     return device_bytes(method, geometry, rows, slices, **sizes)
+
+
+def required(haadf: TiltData | None, recipe: Recipe) -> TiltData:
+    """Return the HAADF series of a recipe that cannot do without."""
+    if haadf is None:
+        raise TypeError(f"{recipe.step} needs a HAADF series")
+    return haadf
 
 
 def project_with(run: Run) -> Callable[[TiltGeometry], Projector]:

@@ -216,7 +216,7 @@ def _cut(problem: Problem, footprint: Footprint, chunks, store: CheckpointStore 
         overlap=problem.overlap,
         here=not problem.data.lazy,
     )
-    if chunks is not None and before not in (None, slabs.thickness):
+    if store is not None and chunks is not None and before not in (None, slabs.thickness):
         raise ValueError(
             f"chunks={chunks} makes other slabs than the {before} slices of those in {store.path}: "
             "leave it out to go on, or pass checkpoint= with another name to begin anew"
@@ -233,7 +233,8 @@ def _course(result: Reconstruction, store: CheckpointStore | None, most: int) ->
         del course["resumed_at"]
     if result.box is None:
         del course["box"]
-    if len(slopes := result.residuals.get("slopes", ())):
+    slopes = result.residuals.get("slopes")
+    if slopes is not None and len(slopes):
         effect = "tv" if came_out_as_tv(slopes) else "tgv"
         course |= {"slopes": float(slopes[-1]), "in_effect": effect}
     return course

@@ -176,12 +176,12 @@ def cut(
     if thinnest.needed <= room:
         raise MemoryError(
             f"{thinnest.thickness} slices need about "
-            f"{footprint.of_device(thinnest.thickness) / 1e9:.3g} GB of the device, more than "
+            f"{footprint.device_bytes(thinnest.thickness) / 1e9:.3g} GB of the device, more than "
             "is free: bin or crop the series, take fewer elements, or pass backend='numba'"
         )
     raise MemoryError(
         f"a slab of {thinnest.thickness} slices needs about {thinnest.needed / 1e9:.3g} GB and "
-        f"{memory / 1e9:.3g} GB are "
+        f"{(memory or 0) / 1e9:.3g} GB are "
         "available: bin or crop the series, take fewer elements, or pass chunks= with fewer slices"
     )
 

@@ -78,7 +78,7 @@ class TiltData:
     title: str
     channels: tuple[str, ...]
     tilts: np.ndarray
-    recorded: object
+    recorded: Any
     geometry: Callable[..., TiltGeometry]
     gains: np.ndarray | None = None
     alignment: Alignment | None = None
@@ -245,7 +245,7 @@ class TiltData:
         ``"images"`` is that of all images, of a lazy series missing; ``"sample"`` that of some of
         them. Counts and transmission that nothing has asked for have none.
         """
-        digests = {"tilts": fingerprint(np.asarray(self.tilts, dtype=float))}
+        digests: dict[str, Any] = {"tilts": fingerprint(np.asarray(self.tilts, dtype=float))}
         some = np.unique(np.linspace(0, len(self.tilts) - 1, _SAMPLE).round().astype(int))
         digests["sample"] = fingerprint(np.asarray(self.recorded[:, some]))
         if not self.lazy:

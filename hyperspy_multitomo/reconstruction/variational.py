@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -64,8 +64,6 @@ class Variational(Recipe):
     haadf = "optional"
     run = SmoothMapsRun
     tolerance = TOLERANCE
-    #: "tv" or "tgv"; nuclear TV is TV with another coupling of the channels.
-    kind: ClassVar[str] = "tv"
 
     def __post_init__(self):
         for name in ("data_term", "haadf_term"):
@@ -85,6 +83,11 @@ class Variational(Recipe):
             raise ValueError(f"coupled={self.coupled!r} must be True, False or 'nuclear'")
         if self.mu is not None and self.weight != 1:
             raise ValueError("mu= and weight= both say how much to smooth; pass one of them")
+
+    @property
+    def kind(self) -> str:
+        """Of the regulariser, "tv" or "tgv"; nuclear TV is TV with another coupling."""
+        return "tv"
 
     @classmethod
     def settings_of(cls, step: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,10 +235,8 @@ class Variational(Recipe):
 
     def solver(self, models: tuple[TermModel, ...], calibration: Calibration) -> Callable:
         """Return the solver of calibrated terms; it travels to workers."""
-        options = {"nonnegative": self.nonnegative, "support": self.support}
-        return VariationalSolver(
-            models, partial(variational, **options), calibration.regulariser, calibration.scales
-        )
+        solve = partial(variational, nonnegative=self.nonnegative, support=self.support)
+        return VariationalSolver(models, solve, calibration.regulariser, calibration.scales)
 
     def footprint(
         self, terms: DataTerms, channels: Sequence[str], run: Run, power: float = 1.0
@@ -282,8 +283,12 @@ class TGV(Variational):
 
     name = "tgv"
     title = "TGV"
-    kind = "tgv"
     tolerance = SLOW_TOLERANCE
+
+    @property
+    def kind(self) -> str:
+        """Of the regulariser."""
+        return "tgv"
 
 
 @dataclass(frozen=True, kw_only=True)

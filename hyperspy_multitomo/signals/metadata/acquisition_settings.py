@@ -49,8 +49,8 @@ def lines_of(
         element = symbol_of(str(line))
         if element in by_element and element in elements:
             raise ValueError(
-                f"there are two lines of {element}, {by_element[element]} and {line}; pass xray_lines= "
-                "with one of them"
+                f"there are two lines of {element}, {by_element[element]} and {line}; pass "
+                "xray_lines= with one of them"
             )
         by_element[element] = str(line)
     missing = [element for element in elements if element not in by_element]

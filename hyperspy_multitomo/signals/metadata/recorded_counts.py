@@ -21,8 +21,7 @@ _MARK = f"{NODE}.no_counts"
 _STEPS_ON_NET_COUNTS = ("smooth", "threshold_background")
 # Tolerance of the totals of gross counts: this many standard deviations of the counts, and these
 # fractions of the element's counts and of the background, the misfit of the spectra.
-# tests/test_arithmetic.py checks it with
-# the maps' counts and with others.
+# tests/test_arithmetic.py checks it with the maps' counts and with others.
 _DEVIATIONS, _OF_NET, _OF_BACKGROUND = 6.0, 0.1, 0.05
 
 
@@ -86,8 +85,8 @@ def check_counts_beside(series) -> None:
         f"{series.tilts[place[0]][tilt]:g} degrees there are "
         f"{gross[tilt, element]:.0f} of {series.channels[place[1]][element]}, but the maps and the "
         "background come to "
-        f"{(in_window + background)[tilt, element]:.0f}. The data were replaced or written to: make the "
-        "maps again, or take the gross "
+        f"{(in_window + background)[tilt, element]:.0f}. The data were replaced or written to: make "
+        "the maps again, or take the gross "
         "counts off (series.gross = None) and go on with the maps alone"
     )
 

@@ -487,8 +487,8 @@ def _count_errors(count_errors, elements, shape):
     if isinstance(count_errors, Mapping):
         if set(count_errors) != set(elements):
             raise ValueError(
-                f"count_errors are those of {', '.join(map(str, count_errors))}; expected one for each of "
-                f"{', '.join(elements)}"
+                f"count_errors are those of {', '.join(map(str, count_errors))}; expected one for "
+                f"each of {', '.join(elements)}"
             )
         by_element = [_as_zxy(count_errors[name]) for name in elements]
         if any(map(is_lazy, by_element)):

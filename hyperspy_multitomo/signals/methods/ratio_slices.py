@@ -14,8 +14,8 @@ from hyperspy_multitomo.machine.memory import available_memory
 # Slices of a lazy series that are used, and neighbours in a group: means over neighbours and blocks
 # of pixels need some.
 _MOST, _GROUP = 128, 32
-# Bytes at the peak of a fit for each byte of its maps, and the fraction of the free memory that they
-# may use.
+# Bytes at the peak of a fit for each byte of its maps, and the fraction of the free memory that
+# they may use.
 _PEAK, _SHARE = 16, 0.5
 
 
