@@ -252,7 +252,7 @@ def reconstruct_tv_of_images(
     Parameters
     ----------
     mu : float, optional
-        Huber's weight of the data [1]_, instead of `weight`.
+        Huber's weight of the data, instead of `weight`; see `TiltSeriesEDS.reconstruct_tv`.
     iterations : int, default 500
         How many, at most.
     nonnegative : bool, default True
@@ -307,7 +307,7 @@ def reconstruct_tgv_of_images(
     Parameters
     ----------
     mu : float, optional
-        Huber's weight of the data [1]_, instead of `weight`.
+        Huber's weight of the data, instead of `weight`; see `TiltSeriesEDS.reconstruct_tv`.
     iterations : int, default 500
         How many, at most.
     alpha0 : float, default 4.0
