@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from hyperspy_multitomo import __version__
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.reconstruction.recipes import Recipe, recipe_of_step
@@ -86,6 +87,11 @@ def rerun(
         warn(
             f"after its reconstruction the volume was changed by {', '.join(later)}, which is not "
             "made again"
+        )
+    if step["version"] != __version__:
+        warn(
+            f"the volume was made by version {step['version']} of hyperspy_multitomo, this is "
+            f"{__version__}: voxels may differ"
         )
     needed = step["made_of"]
     _check_given(needed, {"maps": eds, "haadf": haadf})
