@@ -57,9 +57,10 @@ def rerun(
     Returns
     -------
     TomographicVolume
-        With the same version of the package, back-end and kind of machine the same bit for bit,
-        else within 1e-5 of its maximum; lazy for a lazy series. A run that was interrupted is made
-        as far as it came.
+        With the same version of the package, back-end and kind of machine the same bit for bit (of
+        nuclear TV within 1e-6 of its maximum where kernels are compiled anew), by a back-end with
+        another projector within 3e-4: docs/reproducing.md. Lazy for a lazy series. A run that was
+        interrupted is made as far as it came.
 
     Raises
     ------
