@@ -518,6 +518,21 @@ class TestOpening:
         assert steps == [step["step"] for step in expected.history]
 
     @pytest.mark.slow
+    @NOISY
+    @pytest.mark.parametrize("key", ["sirt", "hebt_squared", "tv", "tnv_edges", "fused", "em"])
+    def test_the_call_in_python_makes_the_same_volume(self, series, key):
+        haadf, eds = series
+        mask = np.ones((48, 4, 48), bool)
+        panel = ReconstructionPanel(
+            eds, haadf, ratios=RATIOS, mask=mask, iterations=4, threaded=False
+        )
+        panel.trait_set(method=key, alpha=0.8, weight=1.5)
+        panel.apply()
+        assert widgets(panel)["python"].value == panel.python
+        names = {"haadf": haadf, "eds": eds, "mask": mask}
+        exec(panel.python, names)
+        np.testing.assert_array_equal(names["volume"].data, panel.result.data)
+
     def test_maps_alone_and_images_alone(self, series):
         haadf, eds = series
         for one, methods, names in [

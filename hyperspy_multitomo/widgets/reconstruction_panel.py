@@ -13,10 +13,12 @@ import numpy as np
 import traits.api as t
 from hyperspy.ui_registry import add_gui_method
 
+from hyperspy_multitomo.composition import ResponseRatios
 from hyperspy_multitomo.inspection.picture import LINES, colour_mix, distinct_colours, robust_limits
 from hyperspy_multitomo.reconstruction.data_terms import noise_of_haadf, noise_of_maps
-from hyperspy_multitomo.reconstruction.recipes import RECIPES, Recipe
+from hyperspy_multitomo.reconstruction.recipes import RECIPES, Recipe, recipe_of
 from hyperspy_multitomo.signals.arrays import check_pair, tilt_data
+from hyperspy_multitomo.signals.methods.rerun import call_of
 from hyperspy_multitomo.widgets.panel import Panel, TaskControl
 from hyperspy_multitomo.widgets.pictures import SIDE, figure_png, png
 from hyperspy_multitomo.widgets.reconstruction_parts import Parts, reporting, said_of_stopped
@@ -211,6 +213,7 @@ class ReconstructionPanel(Panel):
     kept_element, kept_mix = t.Bytes, t.Bytes
     kept = t.Str("Nothing kept yet", desc="What the pictures kept for comparison show.")
     shown = t.Str(desc="What the pictures show.")
+    python = t.Str(desc="The call of the method with these parameters, to be copied.")
     # Signals are compared voxel by voxel by ==, which says nothing of whether there is a new one.
     result = t.Any(
         comparison_mode=t.ComparisonMode.identity, desc="The whole volume, or nothing yet."
@@ -237,7 +240,8 @@ class ReconstructionPanel(Panel):
             )
         super().__init__(threaded=threaded)
         self._binning = 1 if haadf is None else check_pair(eds, haadf)
-        if haadf is not None and "ratios" not in given:
+        self._ratios_given = "ratios" in given
+        if haadf is not None and not self._ratios_given:
             if eds.response_ratios is None:
                 # A view with metadata of its own: the fit is not attached to what the user has.
                 eds = eds.isig[:, :]
@@ -315,6 +319,7 @@ class ReconstructionPanel(Panel):
         """Reconstruct the slice with the parameters as they are, and draw it: soon a first look, then what was asked for."""
         self._requests += 1
         settings, request = self._settings(), self._requests
+        self.python = self._in_python()
         self.refresh(lambda: self._look(settings, request))
 
     def keep(self) -> None:
@@ -358,27 +363,51 @@ class ReconstructionPanel(Panel):
         self, s: Settings, iterations: int, initial=None, one_slice: bool = True, progress=False
     ):
         """Call the public method, for the slice or for all of them."""
-        choice, series = METHODS[s.method], self._series
-        haadf = None if choice.haadf == "none" else self._haadf
-        method, form = choice.call(haadf is not None)
-        passed = _passed_on(s.method) if haadf is not None else _passed_on(choice.method)
-        given = {name: value for name, value in self._given.items() if name in passed}
-        if haadf is None:
-            given = {name: value for name, value in given.items() if name not in ("ratios", "rest")}
+        method, haadf, keywords = self._asked(s)
+        series = self._series
         if one_slice:
-            series, haadf, given = self._one_slice(s, given, haadf)
-        given |= form | {"show_progressbar": progress}
+            series, haadf, keywords = self._one_slice(s, keywords, haadf)
+        keywords |= {"show_progressbar": progress}
         if not s.recipe.direct:
-            given |= {"iterations": iterations, "initial": initial}
-        if s.regularised:
-            given |= {"weight": s.weight} | ({"dimensions": 2} if one_slice else {})
-            if series.channels and "tnv" not in s.method:
-                given["coupled"] = s.coupled
-        if "alpha" in s.recipe.fields():
-            given["alpha"] = s.alpha
+            keywords |= {"iterations": iterations, "initial": initial}
+        if s.regularised and one_slice:
+            keywords["dimensions"] = 2
         call = getattr(series, f"reconstruct_{method}")
         with _COMPUTING:
-            return call(**given) if haadf is None else call(haadf, **given)
+            return call(**keywords) if haadf is None else call(haadf, **keywords)
+
+    def _asked(self, s: Settings) -> tuple[str, object, dict]:
+        """Return the method, the HAADF series or None, and the keywords but for the iterations."""
+        choice = METHODS[s.method]
+        haadf = None if choice.haadf == "none" else self._haadf
+        method, form = choice.call(haadf is not None)
+        passed = _passed_on(s.method if haadf is not None else choice.method)
+        if haadf is None:
+            passed = passed - {"ratios", "rest"}
+        keywords = {name: value for name, value in self._given.items() if name in passed} | form
+        if s.regularised:
+            keywords["weight"] = s.weight
+            if self._series.channels and "tnv" not in s.method:
+                keywords["coupled"] = s.coupled
+        if "alpha" in s.recipe.fields():
+            keywords["alpha"] = s.alpha
+        return method, haadf, keywords
+
+    def _in_python(self) -> str:
+        """Return the call of the public method with the parameters as they are."""
+        s = self._settings()
+        method, haadf, keywords = self._asked(s)
+        if not s.recipe.direct:
+            keywords["iterations"] = s.iterations
+        arrays = [name for name in ("mask", "background") if name in keywords]
+        keywords = {name: value for name, value in keywords.items() if name not in arrays}
+        if not self._ratios_given:
+            keywords.pop("ratios", None)  # those that are attached, or a fit
+        elif isinstance(keywords.get("ratios"), ResponseRatios):
+            ratios = keywords["ratios"]
+            keywords["ratios"] = dict(zip(ratios.elements, ratios.values.tolist(), strict=True))
+        recipe, run = recipe_of(method, keywords)
+        return call_of(recipe, run, bool(self._series.channels), haadf is not None, arrays)
 
     def _one_slice(self, s: Settings, given: dict, haadf):
         """Return both series and keywords cut down to a slice."""

@@ -16,6 +16,7 @@ from hyperspy_multitomo.widgets.view import (
     assemble,
     button,
     choice,
+    code,
     control,
     integer_slider,
     picture,
@@ -109,5 +110,7 @@ def reconstruction_view(obj, **kwargs):
         ),
         w.VBox([pictures["residual_curves"], shown], layout=w.Layout(max_width="340px")),
     ]
-    wdict = controls | buttons | images | {"shown": told, "kept": kept}
+    script = code(obj, "python", rows=7)
+    columns[-1].children += (w.HTML("<small>The same call in Python, to be copied</small>"), script)
+    wdict = controls | buttons | images | {"shown": told, "kept": kept, "python": script}
     return assemble(obj, "Reconstruction", controls.values(), columns, buttons.values(), wdict)

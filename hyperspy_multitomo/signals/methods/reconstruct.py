@@ -111,6 +111,7 @@ def method_of(recipe: type[Recipe]) -> Callable:
     own += [
         kinds(one.name, kinds.KEYWORD_ONLY, default=one.default, annotation=one.type)
         for one in fields(recipe)
+        if one.name not in recipe.run.__annotations__
     ]
     own.append(kinds("keywords", kinds.VAR_KEYWORD, annotation=recipe.run))
     method.__signature__ = inspect.Signature(own)

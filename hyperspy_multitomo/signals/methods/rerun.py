@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -153,17 +153,39 @@ def script_of(step: Mapping[str, Any]) -> str:
         elements = needed["maps"]["channels"]
         lines.append(f"eds = mt.elemental_maps(spectra, elements={elements})  # {tilts} tilts")
     lines += [f"{name} = ...  # the {_ARRAYS[name]}" for name in _ARRAYS if name in needed]
-    arguments = ["haadf"] if mapped and "haadf" in needed else []
-    keywords = _changed_settings(recipe) | _run_of(step)
-    keywords = {name: value for name, value in keywords.items() if name != "backend"}
-    if keywords.get("tolerance", recipe.tolerance) == recipe.tolerance:
-        keywords.pop("tolerance", None)
+    haadf, arrays = mapped and "haadf" in needed, [name for name in _ARRAYS if name in needed]
+    return "\n".join([*lines, "", call_of(recipe, _run_of(step), mapped, haadf, arrays)])
+
+
+def call_of(
+    recipe: Recipe, run: Mapping[str, Any], mapped: bool, haadf: bool, arrays: Sequence[str]
+) -> str:
+    """Return the call of a method as Python, every keyword that is not a default on its line.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    run : mapping
+        Keywords of the run, arrays left out.
+    mapped, haadf : bool
+        Whether it is of maps, and with HAADF images beside them.
+    arrays : sequence of str
+        Arrays that are given, which are names above the call.
+    """
+    keywords = _changed_settings(recipe) | {
+        name: value for name, value in run.items() if name != "backend" and value is not None
+    }
+    if "tolerance" in keywords and keywords["tolerance"] == recipe.tolerance:
+        del keywords["tolerance"]
+    elif "tolerance" in run and run["tolerance"] is None and recipe.tolerance is not None:
+        keywords["tolerance"] = None
     if keywords.get("mu") is not None and not mapped:
-        keywords["mu"] = keywords["mu"][0]
+        (keywords["mu"],) = keywords["mu"]
+    arguments = ["haadf"] if haadf else []
     arguments += [f"{name}={value!r}" for name, value in keywords.items()]
-    arguments += [f"{name}={name}" for name in _ARRAYS if name in needed]
-    lines += ["", f"volume = {'eds' if mapped else 'haadf'}.{step['step']}("]
-    return "\n".join([*lines, *(f"    {argument}," for argument in arguments), ")"])
+    arguments += [f"{name}={name}" for name in arrays]
+    called = f"volume = {'eds' if mapped else 'haadf'}.{recipe.step}("
+    return "\n".join([called, *(f"    {argument}," for argument in arguments), ")"])
 
 
 def _changed_settings(recipe: Recipe) -> dict[str, Any]:
