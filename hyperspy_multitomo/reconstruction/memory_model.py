@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 
+from hyperspy_multitomo.machine.memory import OF_DEVICE
 from hyperspy_multitomo.tomography import Projector, TiltGeometry
 from hyperspy_multitomo.tomography.cpu.lanes import cost_of, lane_count
 from hyperspy_multitomo.tomography.forms import fits_lanes
@@ -47,9 +48,9 @@ class Footprint:
         """Whether the device holds so many slices at once, if one is used."""
         if self.of_device is None:
             return True
-        from hyperspy_multitomo.tomography.cuda.device import SHARE, free_memory
+        from hyperspy_multitomo.tomography.cuda.device import free_memory
 
-        return self.of_device(slices) <= SHARE * free_memory()
+        return self.of_device(slices) <= OF_DEVICE * free_memory()
 
     def device_bytes(self, slices: int) -> int:
         """Return the bytes that so many slices take of a device, if one is used."""

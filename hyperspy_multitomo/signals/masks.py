@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.signals.gate import plain
 
 
@@ -14,7 +15,7 @@ def mask_array(mask, shape: tuple[int, int, int], *, lazy: bool = False):
     With `lazy` a dask array stays one.
     """
     mask = plain(mask, ("z", "y", "x"), "the mask")
-    mask = mask if lazy and hasattr(mask, "dask") else np.asarray(mask)
+    mask = mask if lazy and is_lazy(mask) else np.asarray(mask)
     expected = (shape[0], shape[2], shape[1])
     if mask.shape != expected:
         raise ValueError(

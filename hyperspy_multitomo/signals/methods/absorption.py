@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.acquisition.axes import checked_values
 from hyperspy_multitomo.arguments import THRESHOLD, checked
-from hyperspy_multitomo.composition.dask_blocks import is_lazy
 from hyperspy_multitomo.composition.xrays.coarse_grid import coarse_geometry
 from hyperspy_multitomo.composition.xrays.detectors import XRayDetector, detectors_from, super_x
 from hyperspy_multitomo.composition.xrays.self_absorption import (
@@ -19,6 +18,7 @@ from hyperspy_multitomo.composition.xrays.self_absorption import (
     linear_attenuation,
     ray_transmission,
 )
+from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.machine.progress import progress_bar
 from hyperspy_multitomo.parameters import array
