@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The keywords that reconstruct methods share, written and documented once, and put into their signatures."""
+"""The keywords that the reconstruct methods share, written and documented once.
+
+They are put into the signature and the docstring of each method.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a reconstruction will take, before it runs: memory, slabs, device, and time from a trial of a few iterations."""
+"""What a reconstruction will take, before it runs: memory, slabs, device and time.
+
+The time is measured in a trial of a few iterations.
+"""
 
 from __future__ import annotations
 
@@ -97,8 +100,9 @@ class ReconstructionPlan:
             if self.iterations
             else ""
         )
+        size = _bytes(4 * int(np.prod(self.shape)))
         lines = {
-            self.method: f"{channels} x {nz} x {ny} x {nx} voxels (channel, z, y, x), {_bytes(4 * int(np.prod(self.shape)))}",
+            self.method: f"{channels} x {nz} x {ny} x {nx} voxels (channel, z, y, x), {size}",
             "device": device,
             "slabs": cutting,
             "memory": f"{_bytes(self.memory)}{free}",
@@ -144,7 +148,7 @@ def _longer(trial: _Trial, slabs: Slabs, footprint: Footprint) -> float:
 
 
 def _on_workers(trial: _Trial, slabs: Slabs) -> list:
-    """Return what `trial` finds in each place where one of the slabs will be worked at, side by side, on the cluster in use."""
+    """Return what `trial` measures in each place of the cluster where a slab will run."""
     client = client_in_use()
 
     def everywhere(call: Callable, addresses, *arguments) -> list:
@@ -241,7 +245,7 @@ class _Trial:
         return replace(self, job=replace(self.job, iterations=min(self.job.iterations, 1)))
 
     def on_worker(self, slabs: Slabs):
-        """Return how many of these slabs this worker does at once, on how many threads, on what (`_device`), and `seconds`."""
+        """Return this worker's slabs at once, threads of each, device and `seconds`."""
         at_once, threads = places(slabs.needed, slabs.share, slabs.one)
         return at_once, threads, _device(self.job), self.seconds(threads)
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The state of the reconstruction panel: one slice as the parameters change, and the whole volume, to be stopped and resumed."""
+"""The state of the reconstruction panel: a preview of one slice, and the run of the whole volume.
+
+The run can be stopped and resumed.
+"""
 
 from __future__ import annotations
 
@@ -137,8 +140,7 @@ def _passed_on(key: str) -> set[str]:
 
 @add_gui_method(toolkey="hyperspy_multitomo.reconstruction")
 class ReconstructionPanel(Panel):
-    """
-    Choose a method and its parameters by the look of one slice, and reconstruct the whole volume with them.
+    """Choose a method and its parameters by the look of one slice, and reconstruct with them.
 
     Parameters
     ----------
@@ -312,7 +314,10 @@ class ReconstructionPanel(Panel):
         return RECIPES["sirt"].usual_iterations[bool(self._series.channels)]
 
     def show(self) -> None:
-        """Reconstruct the slice with the parameters as they are, and draw it: soon a first look, then what was asked for."""
+        """Reconstruct the slice with the present parameters, and draw it.
+
+        A quick first look comes before the result.
+        """
         self._requests += 1
         settings, request = self._settings(), self._requests
         self.refresh(lambda: self._look(settings, request))
@@ -335,9 +340,12 @@ class ReconstructionPanel(Panel):
         self.start(self._reconstruct, self._take)
 
     def resume(self) -> None:
-        """Go on with a run that was stopped, with the parameters it had, to the same result as without the stop."""
+        """Resume a stopped run, with its parameters, to the same result as without the stop."""
         if not self.can_resume:
-            self.message = "There is nothing to resume: no run of SIRT or HEBT was stopped halfway, and only these can go on."
+            self.message = (
+                "There is nothing to resume: no run of SIRT or HEBT was stopped halfway, and only "
+                "these can go on."
+            )
             return
         if self.outdated:
             self.message = self.outdated
@@ -422,7 +430,7 @@ class ReconstructionPanel(Panel):
         return noise
 
     def _look(self, s: Settings, request: int) -> None:
-        """Reconstruct the slice: from where the last look ended if that lies on the way, else from zero after a quick look."""
+        """Reconstruct the slice, from the last look if it lies on the way, else from a new one."""
         if self._alone is None or self._alone[0] != s.y:
             few = replace(s, method="sirt", iterations=self._usual_iterations)
             self._alone = s.y, self._call(few, few.iterations)
@@ -600,6 +608,6 @@ class ReconstructionPanel(Panel):
 
 
 def _square(image: np.ndarray, limits=None) -> bytes:
-    """Return a PNG of a section with z upwards; its longer side, that of a thin one too, is about as long as all others'."""
+    """Return a PNG of a section with z upwards; the longer side is about as long in every one."""
     shape = image.shape[:2]
     return png(image, limits, side=max(1, SIDE * min(shape) // max(shape)), upward=True)

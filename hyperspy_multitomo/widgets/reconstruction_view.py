@@ -29,17 +29,19 @@ from hyperspy_multitomo.widgets.view import (
 def reconstruction_view(obj, **kwargs):
     """Return the widgets of a `ReconstructionPanel`."""
     single = obj.last_slice == 0
+    methods = [(METHODS[name].title, name) for name in obj.methods]
     controls = {
         # A slider needs two ends that differ.
         "y": integer_slider(obj, "y", "Slice y (px)", 0, max(1, obj.last_slice)),
         "element": choice(obj, "element", "Element shown", list(obj.names)),
-        "method": choice(obj, "method", "Method", [(METHODS[name].title, name) for name in obj.methods]),
+        "method": choice(obj, "method", "Method", methods),
         "alpha": slider(obj, "alpha", "Weight of the HAADF, alpha", 0.05, 0.99, 0.01),
         "iterations": integer_slider(obj, "iterations", "Iterations", 1, 300),
         "weight": control(
             obj, "weight",
             w.FloatLogSlider(
-                obj.weight, min=-1, max=1, step=0.1, readout_format=".2g", description="Smoothing weight", continuous_update=False
+                obj.weight, min=-1, max=1, step=0.1, readout_format=".2g",
+                description="Smoothing weight", continuous_update=False,
             ),
         ),
         "coupled": switch(obj, "coupled", "Elements share their edges"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Self-absorption of the X-rays of a series: estimated from a reconstruction, attached, and iterated with it."""
+"""Self-absorption of the X-rays of a series, estimated from a reconstruction and attached."""
 
 from __future__ import annotations
 
@@ -81,8 +81,9 @@ class AbsorptionEstimate:
 
 
 def get_detectors(series) -> tuple[XRayDetector, ...] | None:
-    """Return the X-ray detectors, set by hand (``eds.detectors = "super-x"``), or those in the metadata, or None.
+    """Return the X-ray detectors that were set or are in the metadata, or None.
 
+    They are set by ``eds.detectors = "super-x"``.
     The metadata hold one azimuth; a ``detector_type`` of SuperX stands for four, at 45, 135,
     225 and 315 degrees. Accepts what `composition.xrays.detectors.detectors_from` does: detectors,
     (azimuth, elevation[, solid angle]) in degrees and sr, or ``"super-x"``.
@@ -184,7 +185,7 @@ def estimate_absorption(
     binning: int | None = None,
     show_progressbar: bool | None = None,
 ) -> AbsorptionEstimate:
-    """Trace the X-rays of each voxel through a reconstruction to each detector, and attach what arrives.
+    """Trace the X-rays of each voxel to each detector and attach their transmission.
 
     Parameters
     ----------
@@ -240,12 +241,20 @@ def estimate_absorption(
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
     >>> maps = np.zeros((5, 4, 24)); maps[:, :, 8:16] = 80.0
-    >>> eds = mt.TiltSeriesEDS.from_maps({"Al": maps, "Au": maps}, tilts=np.arange(-40, 41, 20), pixel_size=10.0)
+    >>> eds = mt.TiltSeriesEDS.from_maps(
+    ...     {"Al": maps, "Au": maps}, tilts=np.arange(-40, 41, 20), pixel_size=10.0
+    ... )
     >>> eds.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
     >>> eds.detectors = "super-x"
     >>> volume = eds.reconstruct_sirt(20, show_progressbar=False)
-    >>> how = dict(density=15.0, xray_lines=["Al_Ka", "Au_La"], threshold="otsu", efficiency=1.0, show_progressbar=False)
-    >>> estimate = eds.estimate_absorption(volume, **how)
+    >>> estimate = eds.estimate_absorption(
+    ...     volume,
+    ...     density=15.0,
+    ...     xray_lines=["Al_Ka", "Au_La"],
+    ...     threshold="otsu",
+    ...     efficiency=1.0,
+    ...     show_progressbar=False,
+    ... )
     >>> bool((estimate.transmission[:, 0] < estimate.transmission[:, 1]).all())
     True
     """
@@ -318,7 +327,7 @@ def estimate_absorption(
 
 
 def _of_volume(series, volume):
-    """Return the elements that series and volume share, the geometry of the volume, and its counts (element, z, x, y)."""
+    """Return the elements of a volume, its geometry, and its counts (element, z, x, y)."""
     elements = [name for name in volume.elements if name in series.channels]
     if not elements or len(elements) < len(volume.elements):
         raise ValueError(

@@ -28,7 +28,7 @@ def reconstruct_tv(
     nonnegative: bool = True,
     **run: Unpack[SmoothMapsRun],
 ) -> TomographicVolume:
-    """Reconstruct by total variation (TV): flat regions with sharp edges, as far as the counts do not say otherwise.
+    """Reconstruct by total variation (TV): flat regions with sharp edges.
 
     For compounds and particles of even composition, few counts and few tilts; where composition
     changes gradually, see `reconstruct_tgv`, and with a HAADF series that shows all elements,
@@ -38,9 +38,9 @@ def reconstruct_tv(
     ----------
     haadf : TiltSeriesHAADF, optional
         The HAADF series of the same field of view, less its background, which becomes one more
-        channel, ``"HAADF"``: its edges help to find those of the elements. Tilts may be its own, and
-        its pixels too where a whole number of them makes one of the maps; the volume then has its
-        voxels.
+        channel, ``"HAADF"``: its edges help to find those of the elements. Tilts may be its own,
+        and its pixels too where a whole number of them makes one of the maps; the volume then has
+        its voxels.
     mu : dict of str to float, or sequence of float, optional
         Huber's weights of the data of each channel [1]_, instead of `weight`: of each by its
         name, or in order with the HAADF's first.
@@ -124,17 +124,18 @@ def reconstruct_tgv(
     nonnegative: bool = True,
     **run: Unpack[SmoothMapsRun],
 ) -> TomographicVolume:
-    """Reconstruct by total generalised variation (TGV): smooth slopes with sharp edges, without the steps of TV.
+    """Reconstruct by total generalised variation (TGV): smooth slopes with sharp edges.
 
-    For gradual changes of composition. It takes about three times the time and memory of TV.
+    For gradual changes of composition, without the steps of TV. It takes about three times the time
+    and memory of TV.
 
     Parameters
     ----------
     haadf : TiltSeriesHAADF, optional
         The HAADF series of the same field of view, less its background, which becomes one more
-        channel, ``"HAADF"``: its edges help to find those of the elements. Tilts may be its own, and
-        its pixels too where a whole number of them makes one of the maps; the volume then has its
-        voxels.
+        channel, ``"HAADF"``: its edges help to find those of the elements. Tilts may be its own,
+        and its pixels too where a whole number of them makes one of the maps; the volume then has
+        its voxels.
     mu : dict of str to float, or sequence of float, optional
         Huber's weights of the data of each channel [1]_, instead of `weight`: of each by its
         name, or in order with the HAADF's first.
@@ -211,7 +212,7 @@ def reconstruct_tnv(
     nonnegative: bool = True,
     **run: Unpack[SmoothMapsRun],
 ) -> TomographicVolume:
-    """Reconstruct by total nuclear variation (TNV): edges of all channels at one place and along one direction.
+    """Reconstruct by total nuclear variation (TNV): common edges of one direction in all channels.
 
     It couples weak elements to the HAADF more closely than TV does.
 
@@ -219,9 +220,9 @@ def reconstruct_tnv(
     ----------
     haadf : TiltSeriesHAADF, optional
         The HAADF series of the same field of view, less its background, which becomes one more
-        channel, ``"HAADF"``: its edges help to find those of the elements. Tilts may be its own, and
-        its pixels too where a whole number of them makes one of the maps; the volume then has its
-        voxels.
+        channel, ``"HAADF"``: its edges help to find those of the elements. Tilts may be its own,
+        and its pixels too where a whole number of them makes one of the maps; the volume then has
+        its voxels.
     mu : dict of str to float, or sequence of float, optional
         Huber's weights of the data of each channel [1]_, instead of `weight`: of each by its
         name, or in order with the HAADF's first.
@@ -284,8 +285,9 @@ def reconstruct_hebt(
     nonnegative: bool = True,
     **run: Unpack[SmoothMapsRun],
 ) -> TomographicVolume:
-    """Reconstruct all elements together with the HAADF images, which are the sum of the elements times their response ratios.
+    """Reconstruct all elements together with the HAADF images.
 
+    These are the sum of the elements times their response ratios.
     HAADF-EDS bimodal tomography in two forms: plain, by SIRT with a weight alpha of the HAADF,
     and with a regulariser, where the maps weigh by their counts and the HAADF by its noise.
 
@@ -323,13 +325,13 @@ def reconstruct_hebt(
         Plain form: stop when the residual of the maps is down to their noise, for all elements
         together; the noise is that of counts, or for net counts measured from their finest detail.
     noise : float, optional
-        Plain form, for `stopping`: standard deviation of the noise in each pixel as recorded, instead
-        of that estimate.
+        Plain form, for `stopping`: standard deviation of the noise in each pixel as recorded,
+        instead of that estimate.
     tolerance : float, optional
-        Plain form: stop when the relative residual changes by less than this from one iteration to the
-        next. With a regulariser: end when the objective changes by less than this part of it in twenty
-        iterations, by default 1e-4, since weak elements beside a HAADF of many counts take longer; 0
-        does all iterations.
+        Plain form: stop when the relative residual changes by less than this from one iteration to
+        the next. With a regulariser: end when the objective changes by less than this part of it in
+        twenty iterations, by default 1e-4, since weak elements beside a HAADF of many counts take
+        longer; 0 does all iterations.
     nonnegative : bool, default True
         Keep the volume from going below zero.
 
@@ -367,9 +369,10 @@ def reconstruct_hebt(
     >>> maps = np.ones((3, 4, 8))
     >>> eds = mt.TiltSeriesEDS.from_maps({"Au": maps}, tilts=[-40, 0, 40])
     >>> haadf = mt.TiltSeriesHAADF.from_images(3 * maps, tilts=[-40, 0, 40])
-    >>> eds.reconstruct_hebt(haadf, iterations=5, ratios={"Au": 3.0}, show_progressbar=False)["Au"].data.shape
+    >>> how = dict(ratios={"Au": 3.0}, show_progressbar=False)
+    >>> eds.reconstruct_hebt(haadf, iterations=5, **how)["Au"].data.shape
     (8, 4, 8)
-    >>> smooth = eds.reconstruct_hebt(haadf, regulariser="tv", iterations=20, ratios={"Au": 3.0}, show_progressbar=False)
+    >>> smooth = eds.reconstruct_hebt(haadf, regulariser="tv", iterations=20, **how)
     >>> smooth.channels
     ('Au',)
     """
@@ -407,10 +410,10 @@ def reconstruct_fused(
     iterations: int = 500,
     **run: Unpack[SmoothMapsRun],
 ) -> TomographicVolume:
-    """Reconstruct few maps together with many HAADF images, which see a power of the elements: fused multi-modal tomography.
+    """Reconstruct few maps together with many HAADF images: fused multi-modal tomography.
 
-    For maps at few tilts and HAADF images at many. The HAADF is explained by the elements
-    alone: all that are bright in it have to have maps.
+    For maps at few tilts and HAADF images at many, which see a power of the elements. The HAADF is
+    explained by the elements alone: all that are bright in it have to have maps.
 
     Parameters
     ----------
@@ -467,7 +470,8 @@ def reconstruct_fused(
     >>> tilts, few = np.arange(-60, 61, 10), [-60, 0, 60]
     >>> images = np.zeros((13, 4, 12)); images[:, :, 4:8] = 400.0
     >>> haadf = mt.TiltSeriesHAADF.from_images(images, tilts=tilts)
-    >>> eds = mt.TiltSeriesEDS.from_maps({"Au": np.random.default_rng(0).poisson(images[::6] / 40)}, tilts=few)
+    >>> counts = np.random.default_rng(0).poisson(images[::6] / 40)
+    >>> eds = mt.TiltSeriesEDS.from_maps({"Au": counts}, tilts=few)
     >>> eds.reconstruct_fused(haadf, iterations=20, show_progressbar=False)
     <TomographicVolume, title: Volume, dimensions: (1, 12|12, 4)>
     """

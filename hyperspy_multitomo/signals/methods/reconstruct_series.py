@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The reconstructions of a tilt series from its own data alone: FBP, SIRT, EM, CGLS, and TV and TGV of images."""
+"""Reconstructions of a tilt series alone: FBP, SIRT, EM, CGLS, and TV and TGV of images."""
 
 from __future__ import annotations
 
@@ -94,16 +94,18 @@ def reconstruct_sirt(
 def reconstruct_em(
     series, iterations: int | None = None, *, background: Any = None, **run: Unpack[StoppedRun]
 ) -> TomographicVolume:
-    """Reconstruct by EM: the maximum likelihood of Poisson counts, with the background in the model instead of subtracted.
+    """Reconstruct by EM, the maximum likelihood of Poisson counts.
+
+    The background is in the model instead of subtracted.
 
     Parameters
     ----------
     iterations : int, default 500
         How many, at most.
     background : float or array-like, optional
-        Counts per pixel expected from anything but the specimen (or element): a number, one for each
-        tilt, for each tilt and element, or (tilt, [element,] y, x). By default that which was recorded
-        with the maps, else 0.
+        Counts per pixel expected from anything but the specimen (or element): a number, one for
+        each tilt, for each tilt and element, or (tilt, [element,] y, x). By default that which was
+        recorded with the maps, else 0.
     initial : TomographicVolume or array, shape (z, [element,] y, x), optional
         Start from here instead of from a uniform volume; not negative, and what is 0 stays 0.
 
@@ -150,7 +152,9 @@ def reconstruct_em(
 def reconstruct_cgls(
     series, iterations: int | None = None, **run: Unpack[StoppedRun]
 ) -> TomographicVolume:
-    """Reconstruct by CGLS, conjugate gradients for least squares, without constraints: fast, and soon at the noise.
+    """Reconstruct by CGLS, conjugate gradients for least squares, without constraints.
+
+    It is fast, and soon at the noise.
 
     Parameters
     ----------
@@ -302,7 +306,9 @@ def reconstruct_tgv_of_images(
     nonnegative: bool = True,
     **run: Unpack[SmoothRun],
 ) -> TomographicVolume:
-    """Reconstruct by total generalised variation (TGV): smooth slopes with sharp edges, without the steps of TV.
+    """Reconstruct by total generalised variation (TGV): smooth slopes with sharp edges.
+
+    It is without the steps of TV.
 
     Parameters
     ----------

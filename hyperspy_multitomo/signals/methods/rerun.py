@@ -63,9 +63,9 @@ def rerun(
     Raises
     ------
     ValueError
-        For a volume without the history of a reconstruction, or one that was previewed on a slice of
-        a series; for a series or an array that is missing, was not used, or is another one: it is
-        known by the digests in the history, and the message says what differs.
+        For a volume without the history of a reconstruction, or one that was previewed on a slice
+        of a series; for a series or an array that is missing, was not used, or is another one: it
+        is known by the digests in the history, and the message says what differs.
 
     Warns
     -----
@@ -206,8 +206,8 @@ def _last_reconstruction(volume) -> tuple[dict, list[str]]:
         )
     if "made_of" not in step:
         raise ValueError(
-            f"{step['step']} of version {step['version']} did not keep what the volume was made of: "
-            "call the method by hand, with the parameters in the history"
+            f"{step['step']} of version {step['version']} did not keep what the volume was made "
+            "of: call the method by hand, with the parameters in the history"
         )
     return step, [one["step"] for one in history[places[-1] + 1 :]]
 

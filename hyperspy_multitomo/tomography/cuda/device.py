@@ -103,8 +103,8 @@ def reserved(needed: int, what: str) -> Iterator[None]:
     Raises
     ------
     MemoryError
-        If more than `OF_DEVICE` of the free memory is needed, before anything is allocated, or if an
-        allocation fails all the same.
+        If more than `OF_DEVICE` of the free memory is needed, before anything is allocated, or if
+        an allocation fails all the same.
     """
     free = free_memory()
     if needed > OF_DEVICE * free:
