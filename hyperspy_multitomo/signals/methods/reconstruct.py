@@ -104,18 +104,21 @@ def method_of(recipe: type[Recipe]) -> Callable:
         return reconstruct(series, recipe.name, haadf, **keywords)
 
     kinds = inspect.Parameter
-    own = [kinds("series", kinds.POSITIONAL_OR_KEYWORD)]
+    signature = [kinds("series", kinds.POSITIONAL_OR_KEYWORD)]
     if recipe.haadf != "none":
         default = kinds.empty if recipe.haadf == "required" else None
-        own.append(kinds("haadf", kinds.POSITIONAL_OR_KEYWORD, default=default))
-    own += [
-        kinds(one.name, kinds.KEYWORD_ONLY, default=one.default, annotation=one.type)
-        for one in fields(recipe)
+        signature.append(kinds("haadf", kinds.POSITIONAL_OR_KEYWORD, default=default))
+    own = [one for one in fields(recipe) if one.name not in recipe.run.__annotations__]
+    signature += [
+        kinds(one.name, kinds.KEYWORD_ONLY, default=one.default, annotation=one.type) for one in own
     ]
-    own.append(kinds("keywords", kinds.VAR_KEYWORD, annotation=recipe.run))
-    method.__signature__ = inspect.Signature(own)
+    signature.append(kinds("keywords", kinds.VAR_KEYWORD, annotation=recipe.run))
+    method.__signature__ = inspect.Signature(signature)
     method.__name__ = method.__qualname__ = f"reconstruct_{recipe.name}"
-    method.__doc__ = recipe.__doc__
+    text, heading = inspect.cleandoc(recipe.__doc__ or recipe.title), "\n\nParameters\n----------\n"
+    if heading not in text:
+        text += heading + "\n".join(f"{one.name} : {one.type}" for one in own)
+    method.__doc__ = text
     return checked(with_shared(recipe)(method))
 
 
