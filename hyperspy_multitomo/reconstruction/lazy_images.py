@@ -93,7 +93,7 @@ class Smoothing:
         means = image_means(background)
         plain = cls(means, np.ones_like(means))
         smooth = image_means(
-            changed(background.astype(np.float32), smoothing=plain, cuts=_own_cuts(background))
+            changed(background.astype(np.float32), smoothing=plain, cuts=_chunk_starts(background))
         )
         return cls(
             means,
@@ -135,11 +135,11 @@ class _Changes:
         if self.smoothing is not None:
             block = self.smoothing(block, channels, tilts)
         first, last = self._moved_from(rows.start, rows.stop)
-        kept = slice(first - rows.first, last - rows.first)
-        block = block[..., kept]
+        rows_moved = slice(first - rows.first, last - rows.first)
+        block = block[..., rows_moved]
         if self.means is not None:
             means = self.means[np.ix_(channels, tilts)][..., None, None].astype(np.float32)
-            block = block / (blocks[1][..., kept] / means)
+            block = block / (blocks[1][..., rows_moved] / means)
         if self.alignment is None:
             return block
         rows = replace(rows, first=first)
@@ -194,7 +194,7 @@ def image_means(images) -> np.ndarray:
     return np.asarray(images.mean(axis=(2, 3), dtype=np.float64))
 
 
-def _own_cuts(images) -> list[int]:
+def _chunk_starts(images) -> list[int]:
     """Return where the chunks of images begin along y; thin chunks are taken together."""
     cuts = [0]
     for end in np.cumsum(images.chunks[3]).tolist():

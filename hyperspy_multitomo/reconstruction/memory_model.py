@@ -80,12 +80,12 @@ class Footprint:
     def bytes_of(self, slices: int) -> int:
         """Return the bytes of so many slices of the volume."""
         lanes = lane_count(slices)
-        held = -(-slices // lanes) * lanes
+        in_groups = -(-slices // lanes) * lanes
         numbers = self.numbers * self.channels * np.prod(self.plane, dtype=float)
         for rays in self.rays:
             width = rays.geometry.detector_width * rays.geometry.binning
             numbers += rays.numbers * rays.rows * len(rays.geometry.tilts) * width
-        return int(4 * numbers * held * (TEXTBOOK if self.textbook else 1))
+        return int(4 * numbers * in_groups * (TEXTBOOK if self.textbook else 1))
 
     def time_of(self, slices: int) -> float:
         """Return how long so many slices take, in any unit.

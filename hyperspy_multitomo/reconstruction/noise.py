@@ -100,12 +100,12 @@ class StoppingNoise:
         return counting_noise(arrays["maps"], variances[..., None, None], gains=self.gains)
 
 
-def _variances(mapped: bool, found, em: bool) -> np.ndarray:
+def _variances(mapped: bool, arrays: dict, em: bool) -> np.ndarray:
     """Return the variance of the noise in a pixel as recorded, (channel, tilt).
 
     `mapped` says that these are elemental maps.
     """
-    recorded, gross = found["recorded"], found["gross"]
+    recorded, gross = arrays["recorded"], arrays["gross"]
     if not mapped:
         return image_variance(recorded[0])[None]
     if gross is not None and not em:

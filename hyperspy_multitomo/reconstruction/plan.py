@@ -133,7 +133,7 @@ def plan(prepared: Prepared) -> ReconstructionPlan:
         seconds = np.mean([each for *_, each in trials], axis=0)
         times = seconds * slabs.share / side_by_side / len(slabs)
     else:
-        at_once, threads = places(slabs.needed, slabs.share, slabs.one)
+        at_once, threads = places(slabs.needed, slabs.share, slabs.serial)
         where, available = _device(job), available_memory()
         times = trial.seconds_here(available_cores())  # all of them, which slabs share
     times *= _longer(trial, slabs, footprint)
@@ -159,7 +159,7 @@ def _on_workers(trial: _Trial, slabs: Slabs) -> list:
         )
 
     known = list(workers())
-    taken = everywhere(places, known, slabs.needed, slabs.share, slabs.one)
+    taken = everywhere(places, known, slabs.needed, slabs.share, slabs.serial)
     each = [
         address for address, (at_once, _) in zip(known, taken, strict=True) for _ in range(at_once)
     ][: len(slabs)]
@@ -246,7 +246,7 @@ class _Trial:
 
     def on_worker(self, slabs: Slabs):
         """Return this worker's slabs at once, threads of each, device and `seconds`."""
-        at_once, threads = places(slabs.needed, slabs.share, slabs.one)
+        at_once, threads = places(slabs.needed, slabs.share, slabs.serial)
         return at_once, threads, _device(self.job), self.seconds(threads)
 
     def seconds_here(self, threads: int) -> np.ndarray:

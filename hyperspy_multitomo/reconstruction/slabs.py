@@ -50,7 +50,7 @@ class Slabs:
         Slices that a slab is reconstructed with on either side and that are then left out.
     needed : int
         Bytes that a slab holds at its peak, what is read and written included.
-    one : bool
+    serial : bool
         Whether they come one after the other, as they share a device.
     workers : int
         Of the cluster that share them; 0 where this machine does the work.
@@ -60,7 +60,7 @@ class Slabs:
     thickness: int
     overlap: int
     needed: int
-    one: bool = False
+    serial: bool = False
     workers: int = 0
 
     def __iter__(self):
@@ -216,7 +216,7 @@ class SlabTask:
 
         store = None if self.store is None else self.store.of_slab(self.slab)
         done = store is not None and store.has_volume
-        with turn(self.token, self.slabs.needed, self.share, self.slabs.one, done) as threads:
+        with turn(self.token, self.slabs.needed, self.share, self.slabs.serial, done) as threads:
             if stopped(self.token):
                 raise StoppedError
             (arrays,) = dask.compute(self.arrays, scheduler="synchronous")

@@ -45,7 +45,7 @@ class _Gate:
 
 @contextmanager
 def turn(
-    token: str, needed: int, share: int, one: bool = False, done: bool = False
+    token: str, needed: int, share: int, serial: bool = False, done: bool = False
 ) -> Iterator[int]:
     """Wait until one more slab of a reconstruction fits, and yield its number of threads.
 
@@ -57,14 +57,14 @@ def turn(
         Bytes that a slab holds.
     share : int
         Slabs that this process is to do.
-    one : bool, default False
+    serial : bool, default False
         Whether slabs come one after the other, as they share a device.
     done : bool, default False
         Whether this one was done before and is only read.
     """
 
     def gate_here() -> _Gate:
-        at_once, _ = places(needed, share, one)
+        at_once, _ = places(needed, share, serial)
         return _Gate(at_once, _process()[1], share, Semaphore(at_once))
 
     # Another scheduler has another gate.
@@ -91,14 +91,14 @@ def stopped(token: str) -> bool:
     return token in _STOPPED
 
 
-def places(needed: int, share: int, one: bool = False) -> tuple[int, int]:
+def places(needed: int, share: int, serial: bool = False) -> tuple[int, int]:
     """Return how many of `share` slabs of so many bytes run at once here, and the threads of each.
 
     dask asks for as many as it has threads. Where they do not fit, or there are not so many, fewer
     run, each on more threads.
     """
     callers, cores, memory = _process()
-    at_once = 1 if one else min(callers, share)
+    at_once = 1 if serial else min(callers, share)
     if memory is not None:
         at_once = max(1, min(at_once, int(OF_SLABS_TOGETHER * memory // max(needed, 1))))
     return at_once, max(1, cores // at_once)

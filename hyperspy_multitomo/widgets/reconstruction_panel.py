@@ -150,7 +150,7 @@ class ReconstructionPanel(Panel):
         Of the same field of view, for HEBT.
     threaded : bool, default True
         Whether to work in threads.
-    **given
+    **keywords
         Starting values of ``method``, ``alpha``, ``weight``, ``coupled`` and ``iterations``; and
         keywords of the public methods, which are passed on as they are: ``ratios``, ``rest``,
         ``mask``, ``depth``, ``width``, ``relaxation``, ``nonnegative``, ``backend``,
@@ -223,15 +223,15 @@ class ReconstructionPanel(Panel):
     )
     can_resume = t.Bool(False)
 
-    def __init__(self, eds, haadf=None, *, threaded: bool = True, **given):
+    def __init__(self, eds, haadf=None, *, threaded: bool = True, **keywords):
         if eds._lazy or (haadf is not None and haadf._lazy):
             raise ValueError(
                 "the panel needs the series in memory: call its compute(), or crop it to some "
                 "slices before"
             )
-        start = {name: given.pop(name) for name in _TRAITS if given.get(name) is not None}
-        given = {name: value for name, value in given.items() if value is not None}
-        if unknown := set(given) - set().union(*map(_passed_on, METHODS)):
+        start = {name: keywords.pop(name) for name in _TRAITS if keywords.get(name) is not None}
+        keywords = {name: value for name, value in keywords.items() if value is not None}
+        if unknown := set(keywords) - set().union(*map(_passed_on, METHODS)):
             raise ValueError(
                 f"{', '.join(f'{name}=' for name in sorted(unknown))} cannot be passed with "
                 "interactive=True: the panel does all "
@@ -239,14 +239,14 @@ class ReconstructionPanel(Panel):
             )
         super().__init__(threaded=threaded)
         self._binning = 1 if haadf is None else check_pair(eds, haadf)
-        if haadf is not None and "ratios" not in given:
+        if haadf is not None and "ratios" not in keywords:
             if eds.response_ratios is None:
                 # A view with metadata of its own: the fit is not attached to what the user has.
                 eds = eds.isig[:, :]
-                eds.fit_response_ratios(haadf, rest=given.get("rest", False))
-            given["ratios"] = eds.response_ratios
-        self._series, self._haadf, self._given = eds, haadf, given
-        self._kept = self._alone = self._last = self._path = self._parts = self._drawn = (
+                eds.fit_response_ratios(haadf, rest=keywords.get("rest", False))
+            keywords["ratios"] = eds.response_ratios
+        self._series, self._haadf, self._keywords = eds, haadf, keywords
+        self._comparison = self._alone = self._last = self._path = self._parts = self._drawn = (
             self._run_of
         ) = None
         # Seconds of one iteration, not known yet: begin with one.
@@ -254,7 +254,7 @@ class ReconstructionPanel(Panel):
         self._requests = 0
         # A mask fits the voxels of HEBT, which are those of the HAADF; from the maps alone they are
         # larger where it is finer.
-        coarse = self._binning > 1 and "mask" in given
+        coarse = self._binning > 1 and "mask" in keywords
         fits = [
             name
             for name, choice in METHODS.items()
@@ -328,7 +328,7 @@ class ReconstructionPanel(Panel):
             self.message = "There is no picture to keep yet: wait for the first one."
             return
         s, _, words = self._drawn
-        self._kept = self._sections(self._last[1]), f"{words}, slice {s.y}"
+        self._comparison = self._sections(self._last[1]), f"{words}, slice {s.y}"
         self.refresh(self._draw)
 
     def apply(self) -> None:
@@ -370,34 +370,38 @@ class ReconstructionPanel(Panel):
         haadf = None if choice.haadf == "none" else self._haadf
         method, form = choice.call(haadf is not None)
         passed = _passed_on(s.method) if haadf is not None else _passed_on(choice.method)
-        given = {name: value for name, value in self._given.items() if name in passed}
+        keywords = {name: value for name, value in self._keywords.items() if name in passed}
         if haadf is None:
-            given = {name: value for name, value in given.items() if name not in ("ratios", "rest")}
+            keywords = {
+                name: value for name, value in keywords.items() if name not in ("ratios", "rest")
+            }
         if one_slice:
-            series, haadf, given = self._one_slice(s, given, haadf)
-        given |= form | {"show_progressbar": progress}
+            series, haadf, keywords = self._one_slice(s, keywords, haadf)
+        keywords |= form | {"show_progressbar": progress}
         if not s.recipe.direct:
-            given |= {"iterations": iterations, "initial": initial}
+            keywords |= {"iterations": iterations, "initial": initial}
         if s.regularised:
-            given |= {"weight": s.weight} | ({"dimensions": 2} if one_slice else {})
+            keywords |= {"weight": s.weight} | ({"dimensions": 2} if one_slice else {})
             if series.channels and "tnv" not in s.method:
-                given["coupled"] = s.coupled
+                keywords["coupled"] = s.coupled
         if "alpha" in s.recipe.fields():
-            given["alpha"] = s.alpha
+            keywords["alpha"] = s.alpha
         call = getattr(series, f"reconstruct_{method}")
         with _COMPUTING:
-            return call(**given) if haadf is None else call(haadf, **given)
+            return call(**keywords) if haadf is None else call(haadf, **keywords)
 
-    def _one_slice(self, s: Settings, given: dict, haadf):
+    def _one_slice(self, s: Settings, keywords: dict, haadf):
         """Return both series and keywords cut down to a slice."""
         y, b = s.y, self._binning
-        if "mask" in given and haadf is None and b > 1:
-            given = {name: value for name, value in given.items() if name != "mask"}
-        elif "mask" in given:
-            mask = np.asarray(getattr(given["mask"], "data", given["mask"]))
-            given = given | {"mask": mask[:, b * y : b * (y + 1)]}
-        if np.ndim(given.get("background")) > 2:
-            given = given | {"background": np.asarray(given["background"])[..., y : y + 1, :]}
+        if "mask" in keywords and haadf is None and b > 1:
+            keywords = {name: value for name, value in keywords.items() if name != "mask"}
+        elif "mask" in keywords:
+            mask = np.asarray(getattr(keywords["mask"], "data", keywords["mask"]))
+            keywords = keywords | {"mask": mask[:, b * y : b * (y + 1)]}
+        if np.ndim(keywords.get("background")) > 2:
+            keywords = keywords | {
+                "background": np.asarray(keywords["background"])[..., y : y + 1, :]
+            }
         series = self._series.isig[:, y : y + 1]
         if haadf is not None:
             haadf = haadf.isig[:, b * y : b * (y + 1)]
@@ -406,26 +410,26 @@ class ReconstructionPanel(Panel):
             series.noise_of_whole = self._noise["maps"]
             if haadf is not None:
                 haadf.noise_of_whole = self._noise["haadf"]
-        return series, haadf, given
+        return series, haadf, keywords
 
     @cached_property
     def _noise(self) -> dict:
         """How noisy the whole series are, the maps and the HAADF."""
-        given = self._given
+        keywords = self._keywords
         images = (
             {}
             if self._series.channels
-            else {name: given.get(name) for name in ("haadf_gain", "background")}
+            else {name: keywords.get(name) for name in ("haadf_gain", "background")}
         )
         default = "poisson" if self._series.channels else None
         noise = {
             "maps": noise_of_maps(
-                tilt_data(self._series), given.get("data_term", default), **images
+                tilt_data(self._series), keywords.get("data_term", default), **images
             )
         }
         if self._haadf is not None:
             noise["haadf"] = noise_of_haadf(
-                tilt_data(self._haadf), given.get("haadf_term"), given.get("haadf_gain")
+                tilt_data(self._haadf), keywords.get("haadf_term"), keywords.get("haadf_gain")
             )
         return noise
 
@@ -487,7 +491,7 @@ class ReconstructionPanel(Panel):
         if not s.recipe.any_start or self._last is None or self._last[0] != self._grid(s):
             return None
         wanted = set(self._series.channels)
-        if self._given.get("rest") and METHODS[s.method].haadf != "none":
+        if self._keywords.get("rest") and METHODS[s.method].haadf != "none":
             wanted.add("rest")
         if s.method.endswith("_edges"):
             wanted.add("HAADF")
@@ -516,7 +520,7 @@ class ReconstructionPanel(Panel):
             return
         s, curves, words = self._drawn
         alone, chosen = self._sections(self._alone[1]), self._sections(self._last[1])
-        kept, told = (chosen, "") if self._kept is None else self._kept
+        kept, caption = (chosen, "") if self._comparison is None else self._comparison
         together = zip(alone, chosen, kept, strict=True)
         limits = [
             robust_limits(np.concatenate([image.ravel() for image in images]))
@@ -531,11 +535,11 @@ class ReconstructionPanel(Panel):
             residual_curves=self._curves(curves, s),
             shown=words,
         )
-        if told:
+        if caption:
             self.trait_set(
                 kept_element=_square(kept[place], limits[place]),
                 kept_mix=_square(colour_mix(kept, limits=limits, colours=colours)),
-                kept=told,
+                kept=caption,
             )
 
     def _sections(self, volume) -> list[np.ndarray]:

@@ -12,8 +12,8 @@ from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, record
 from hyperspy_multitomo.widgets.panel import Cancelled, TaskControl
 
-# Parameters of a step that are known by other names in its record.
-_OWN = (
+# Entries of the step of a part that those of all parts replace.
+_REPLACED = (
     "step",
     "version",
     "initial",
@@ -90,20 +90,20 @@ class Parts:
         """Return the volume with iterations, residuals and sizes of all parts in its history."""
         volume, last = self.volume, self.volume.history[-1]
         if len(self.sizes) > 1 or interrupted:
-            own = {name: value for name, value in last.items() if name not in _OWN}
+            settings = {name: value for name, value in last.items() if name not in _REPLACED}
             # The first part began from nothing.
-            own["made_of"] = {
-                name: digest for name, digest in own["made_of"].items() if name != "initial"
+            settings["made_of"] = {
+                name: digest for name, digest in settings["made_of"].items() if name != "initial"
             }
             counts = [self.done] * len(last["channel_iterations"])
-            told = dict(
+            totals = dict(
                 initial=None,
                 iterations=self.done,
                 max_iterations=self.done,
                 channel_iterations=counts,
                 interrupted=interrupted,
             )
-            add_step(volume, last["step"], after=series, **own, **told, parts=self.sizes)
+            add_step(volume, last["step"], after=series, **settings, **totals, parts=self.sizes)
             curves = self.curves
             if "eds" in curves:
                 record(volume, "residuals_eds", curves["eds"].T, ("element",))

@@ -100,16 +100,18 @@ def reconstruction_view(obj, **kwargs):
         )
         if name != "residual_curves":
             images[name].layout = w.Layout(width=f"{SIDE}px")
-    told, kept = words(obj, "shown"), words(obj, "kept")
-    shown = w.VBox([w.HTML("<small>Sections of the slice: x to the right, z up</small>"), told])
+    shown_words, kept_words = words(obj, "shown"), words(obj, "kept")
+    shown = w.VBox(
+        [w.HTML("<small>Sections of the slice: x to the right, z up</small>"), shown_words]
+    )
     columns = [
         w.VBox([pictures["alone_element"], pictures["alone_mix"]]),
         w.VBox([pictures["shown_element"], pictures["shown_mix"]]),
         w.VBox(
-            [pictures["kept_element"], pictures["kept_mix"], kept],
+            [pictures["kept_element"], pictures["kept_mix"], kept_words],
             layout=w.Layout(max_width=f"{SIDE}px"),
         ),
         w.VBox([pictures["residual_curves"], shown], layout=w.Layout(max_width="340px")),
     ]
-    wdict = controls | buttons | images | {"shown": told, "kept": kept}
+    wdict = controls | buttons | images | {"shown": shown_words, "kept": kept_words}
     return assemble(obj, "Reconstruction", controls.values(), columns, buttons.values(), wdict)

@@ -106,10 +106,11 @@ def get_detectors(series) -> tuple[XRayDetector, ...] | None:
     )
 
 
-def set_detectors(series, given) -> None:
+def set_detectors(series, detectors) -> None:
     """Set the X-ray detectors; None takes them off."""
     series.metadata.set_item(
-        _DETECTORS, None if given is None else [asdict(one) for one in detectors_from(given)]
+        _DETECTORS,
+        None if detectors is None else [asdict(one) for one in detectors_from(detectors)],
     )
 
 
@@ -135,26 +136,16 @@ def set_transmission(series, transmission: ArrayLike | None) -> None:
         forget(series, "transmission")
         return
     expected = series.array("tilt", "element", "y", "x").shape
-    if is_lazy(values):
-        if values.shape != expected:
-            raise ValueError(
-                f"the transmission has the shape {values.shape}; expected {expected} (tilt, "
-                "element, y, x)"
-            )
-        record(
-            series,
-            "transmission",
-            on_recorded_grid(series, values, fill=1.0),
-            ("tilt", "element", "y", "x"),
-        )
-        return
-    values = np.asarray(checked_values(values, "the transmission"), dtype=np.float32)
+    lazy = is_lazy(values)
+    if not lazy:
+        values = np.asarray(checked_values(values, "the transmission"), dtype=np.float32)
     if values.shape != expected:
         raise ValueError(
             f"the transmission has the shape {values.shape}; expected {expected} (tilt, "
             "element, y, x)"
         )
-    if not (values.min() > 0 and values.max() <= 1):
+    # Those of a lazy transmission would be computed for this.
+    if not lazy and not (values.min() > 0 and values.max() <= 1):
         raise ValueError(
             f"the transmission is {values.min():g} to {values.max():g}; expected values above "
             "0 and up to 1"

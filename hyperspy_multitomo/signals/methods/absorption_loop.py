@@ -139,12 +139,12 @@ def reconstruct_with_absorption(
     return volume
 
 
-def _check_call(series, haadf, method, absorption: Mapping | None, kept: bool) -> None:
+def _check_call(series, haadf, method, absorption: Mapping | None, checkpointed: bool) -> None:
     """Raise an error for a method, a HAADF series and keywords that do not go together."""
     recipe = None if callable(method) else _recipe(series, haadf, method)
     if haadf is not None and recipe is None:
         raise ValueError(_NOT_USED.format(method, _with_haadf()))
-    if recipe is not None and recipe.direct and kept:
+    if recipe is not None and recipe.direct and checkpointed:
         raise ValueError(
             f"method={method!r} is done at once and keeps no state: leave out checkpoint= and "
             "resume="
