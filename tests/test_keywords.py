@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keywords that methods share: in every signature, help and completion, explained, and checked by type checkers."""
+"""Keywords that methods share: in every signature, help and completion, and for type checkers."""
 
 import inspect
 import pickle

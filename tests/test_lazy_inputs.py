@@ -13,6 +13,7 @@ import pytest
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.alignment import Alignment
 from hyperspy_multitomo.alignment.resampling import Rows
+from hyperspy_multitomo.reconstruction import tilt_data
 from hyperspy_multitomo.signals import arrays as frames
 from hyperspy_multitomo.signals.metadata.recorded_arrays import record
 from hyperspy_multitomo.signals.methods import ratio_slices
@@ -231,9 +232,9 @@ class TestFrames:
 
     def test_a_transmission_is_averaged_once(self, tmp_path, monkeypatch):
         lazy, passes = from_file(spectral(), tmp_path, CHUNKS["images"]), []
-        measure = frames.image_means
+        measure = tilt_data.image_means
         monkeypatch.setattr(
-            frames, "image_means", lambda images: passes.append(1) or measure(images)
+            tilt_data, "image_means", lambda images: passes.append(1) or measure(images)
         )
         frames.projections(lazy), frames.gains_of(lazy), frames.recorded_counts(lazy)
         assert len(passes) == 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reconstructions run again from their history, and written as scripts that make the same volume."""
+"""Reconstructions run again from their history, and written as scripts that do the same."""
 
 import warnings
 

@@ -62,9 +62,9 @@ class TiltData:
     gains : array (tilt,) or (channel, tilt), optional
     alignment : Alignment, optional
     beside : callable, optional
-        ``beside(name)`` returns ``"gross"``, ``"background"`` or ``"transmission"``, (channel, tilt,
-        x, y), or ``"window_share"``, (channel, tilt), each None where it is not recorded. They are
-        read when they are asked for.
+        ``beside(name)`` returns ``"gross"``, ``"background"`` or ``"transmission"``, (channel,
+        tilt, x, y), or ``"window_share"``, (channel, tilt), each None where it is not recorded.
+        They are read when they are asked for.
     smoothed : bool
         Whether the images were smoothed, which hides their noise.
     no_counts : str, optional
@@ -207,8 +207,8 @@ class TiltData:
         if values.shape not in [whole[:n] for n in range(3)] + [whole]:
             expected = "(tilt, element, y, x)" if mapped else "(tilt, y, x)"
             raise ValueError(
-                f"the background has the shape {values.shape}; expected a number, {shape[1]} numbers "
-                f"(one for each tilt), or {whole} {expected}"
+                f"the background has the shape {values.shape}; expected a number, {shape[1]} "
+                f"numbers (one for each tilt), or {whole} {expected}"
             )
         imaged = values.ndim == len(whole)
         values = values.reshape(values.shape + (1,) * (len(whole) - values.ndim))
@@ -268,7 +268,7 @@ class TiltData:
         return None if self.beside is None else self.beside(name)
 
     def _placed(self, images, smoothing: Smoothing | None = None):
-        """Return images evened and resampled, NumPy or dask as they are; dask ones smoothed before."""
+        """Return images evened and resampled, NumPy or dask; dask ones are smoothed before."""
         if not is_lazy(images):
             return self.resampled(self.evened(images))
         transmission = self.transmission
@@ -283,7 +283,7 @@ class TiltData:
 
 
 def _means(transmission) -> np.ndarray:
-    """Return the mean of each image, (channel, tilt); those of a lazy transmission are remembered."""
+    """Return the mean of each image, (channel, tilt); those of a lazy transmission are cached."""
     if not is_lazy(transmission):
         return transmission.mean(axis=(2, 3), dtype=np.float64)
     return _MEANS.get(transmission.name, lambda: image_means(transmission))

@@ -23,6 +23,7 @@ import numpy as np
 from scipy.fft import dctn, idctn
 from scipy.ndimage import gaussian_filter
 
+from hyperspy_multitomo.machine.cache import Recent
 from hyperspy_multitomo.machine.denormals import denormals_flushed
 from hyperspy_multitomo.tomography.differences import gradient
 from hyperspy_multitomo.tomography.input_checks import checked_positive
@@ -48,9 +49,8 @@ _SLICES, _SAMPLES = 8, 32
 _ABSENT = 0.1
 # Iterations of the rough reconstructions, by SIRT and by TV.
 _SIRT, _ROUGH = 10, 60
-# Ranges and flows of the last data, by the digest of the data, and for how many data.
-_CACHE: dict[bytes, tuple[np.ndarray, list[np.ndarray]]] = {}
-_CACHE_SIZE = 8
+# Ranges and flows of the last data, by the digest of the data.
+_CACHE = Recent(8)
 
 
 @dataclass(frozen=True)
@@ -197,19 +197,19 @@ def _ranges_and_flows(few: list[Term], channels: int) -> tuple[np.ndarray, list[
 
     They do not depend on the regulariser: the same data with another weight are not measured again.
     """
-    key = _digest(few)
-    if key not in _CACHE:
-        few = [t.in_units(largest(t.data)) for t in few]
-        rough = _smoothed(few, channels)
-        scales = _ranges(rough)
-        balanced = [_divided(t, _flows(t, rough, scales)) for t in few if t.mix is None]
-        plain = Regulariser(STRENGTH[2], "tv", "uncoupled", 2)
-        scales = _ranges(run(variational(balanced, plain, scales, initial=rough), _ROUGH).volume)
-        while len(_CACHE) >= _CACHE_SIZE:
-            _CACHE.pop(next(iter(_CACHE)), None)
-        _CACHE[key] = scales, [_flows(t, rough, scales) for t in few]
-    scales, flows = _CACHE[key]
+    scales, flows = _CACHE.get(_digest(few), lambda: _measured(few, channels))
     return scales.copy(), [flow.copy() for flow in flows]
+
+
+def _measured(few: list[Term], channels: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the ranges of the channels and the flows of each term from rough reconstructions."""
+    few = [t.in_units(largest(t.data)) for t in few]
+    rough = _smoothed(few, channels)
+    scales = _ranges(rough)
+    balanced = [_divided(t, _flows(t, rough, scales)) for t in few if t.mix is None]
+    plain = Regulariser(STRENGTH[2], "tv", "uncoupled", 2)
+    scales = _ranges(run(variational(balanced, plain, scales, initial=rough), _ROUGH).volume)
+    return scales, [_flows(t, rough, scales) for t in few]
 
 
 def _digest(few: list[Term]) -> bytes:

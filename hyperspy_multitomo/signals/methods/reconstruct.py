@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The border of the reconstructions: signals and keywords become a recipe and plain data, and back."""
+"""The border of the reconstructions: signals and keywords to recipe and plain data, and back."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Call:
     def of(
         cls, series, method: str, haadf, keywords: Mapping[str, Any], *, planned: bool = False
     ) -> Call:
-        """Return the call of a method by its keywords; one that is only planned leaves the series."""
+        """Return the call of a method by its keywords; a planned one does not change the series."""
         recipe, run = recipe_of(method, keywords)
         if haadf is not None and "ratios" in recipe.fields() and recipe.ratios is None:
             recipe = replace(recipe, ratios=_ratios(series, haadf, recipe, planned))
@@ -104,25 +104,29 @@ def method_of(recipe: type[Recipe]) -> Callable:
         return reconstruct(series, recipe.name, haadf, **keywords)
 
     kinds = inspect.Parameter
-    own = [kinds("series", kinds.POSITIONAL_OR_KEYWORD)]
+    signature = [kinds("series", kinds.POSITIONAL_OR_KEYWORD)]
     if recipe.haadf != "none":
         default = kinds.empty if recipe.haadf == "required" else None
-        own.append(kinds("haadf", kinds.POSITIONAL_OR_KEYWORD, default=default))
-    own += [
-        kinds(one.name, kinds.KEYWORD_ONLY, default=one.default, annotation=one.type)
-        for one in fields(recipe)
-        if one.name not in recipe.run.__annotations__
+        signature.append(kinds("haadf", kinds.POSITIONAL_OR_KEYWORD, default=default))
+    own = [one for one in fields(recipe) if one.name not in recipe.run.__annotations__]
+    signature += [
+        kinds(one.name, kinds.KEYWORD_ONLY, default=one.default, annotation=one.type) for one in own
     ]
-    own.append(kinds("keywords", kinds.VAR_KEYWORD, annotation=recipe.run))
-    method.__signature__ = inspect.Signature(own)
+    signature.append(kinds("keywords", kinds.VAR_KEYWORD, annotation=recipe.run))
+    method.__signature__ = inspect.Signature(signature)
     method.__name__ = method.__qualname__ = f"reconstruct_{recipe.name}"
-    method.__doc__ = recipe.__doc__
+    text, heading = inspect.cleandoc(recipe.__doc__ or recipe.title), "\n\nParameters\n----------\n"
+    if heading not in text:
+        text += heading + "\n".join(f"{one.name} : {one.type}" for one in own)
+    method.__doc__ = text
     return checked(with_shared(recipe)(method))
 
 
 @checked
 def plan_reconstruction(series, method: str, haadf=None, **options) -> ReconstructionPlan:
-    """Say what a reconstruction will take: memory, slabs, device, and the time, from a trial of some iterations.
+    """Return what a reconstruction will take: memory, slabs, device and time.
+
+    The time is from a trial of some iterations.
 
     Parameters
     ----------
@@ -213,8 +217,8 @@ def _initial(initial, channels: Sequence[str]):
         names = ", ".join(present) or "one without a name"
         if missing := [name for name in channels if name not in present]:
             raise ValueError(
-                f"the start volume has no channel {', '.join(missing)}; it holds {names}: start from "
-                f"a volume with all of {', '.join(channels)}, or leave out initial="
+                f"the start volume has no channel {', '.join(missing)}; it holds {names}: start "
+                f"from a volume with all of {', '.join(channels)}, or leave out initial="
             )
         if not channels and len(present) > 1:
             raise ValueError(
@@ -237,8 +241,8 @@ def _check_keywords(method: Callable, keywords: Mapping[str, Any]) -> None:
     unknown = [name for name in keywords if name not in parameters]
     if unknown == ["haadf"]:
         raise TypeError(
-            f"{method.__name__} reconstructs this series alone and takes no haadf=; leave it out of "
-            "the plan"
+            f"{method.__name__} reconstructs this series alone and takes no haadf=; leave it out "
+            "of the plan"
         )
     if unknown:
         raise TypeError(

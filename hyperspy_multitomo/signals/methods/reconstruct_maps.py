@@ -295,8 +295,9 @@ def reconstruct_hebt(
     nonnegative: bool = True,
     **run: Unpack[SmoothMapsRun],
 ) -> TomographicVolume:
-    """Reconstruct all elements together with the HAADF images, which are the sum of the elements times their response ratios.
+    """Reconstruct all elements together with the HAADF images.
 
+    These are the sum of the elements times their response ratios.
     HAADF-EDS bimodal tomography in two forms: plain, by SIRT with a weight alpha of the HAADF,
     and with a regulariser, where the maps weigh by their counts and the HAADF by its noise.
 
@@ -481,7 +482,8 @@ def reconstruct_fused(
     >>> tilts, few = np.arange(-60, 61, 10), [-60, 0, 60]
     >>> images = np.zeros((13, 4, 12)); images[:, :, 4:8] = 400.0
     >>> haadf = mt.TiltSeriesHAADF.from_images(images, tilts=tilts)
-    >>> eds = mt.TiltSeriesEDS.from_maps({"Au": np.random.default_rng(0).poisson(images[::6] / 40)}, tilts=few)
+    >>> counts = np.random.default_rng(0).poisson(images[::6] / 40)
+    >>> eds = mt.TiltSeriesEDS.from_maps({"Au": counts}, tilts=few)
     >>> eds.reconstruct_fused(haadf, iterations=20, show_progressbar=False)
     <TomographicVolume, title: Volume, dimensions: (1, 12|12, 4)>
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The reconstructions of a tilt series from its own data alone: FBP, SIRT, EM, CGLS, and TV and TGV of images."""
+"""Reconstructions of a tilt series alone: FBP, SIRT, EM, CGLS, and TV and TGV of images."""
 
 from __future__ import annotations
 

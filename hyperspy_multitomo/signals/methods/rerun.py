@@ -63,9 +63,9 @@ def rerun(
     Raises
     ------
     ValueError
-        For a volume without the history of a reconstruction, or one that was previewed on a slice of
-        a series; for a series or an array that is missing, was not used, or is another one: it is
-        known by the digests in the history, and the message says what differs.
+        For a volume without the history of a reconstruction, or one that was previewed on a slice
+        of a series; for a series or an array that is missing, was not used, or is another one: it
+        is known by the digests in the history, and the message says what differs.
 
     Warns
     -----
@@ -88,8 +88,8 @@ def rerun(
             "made again"
         )
     needed = step["made_of"]
-    _check_given(needed, {"maps": eds, "haadf": haadf})
-    _check_given(needed, {"mask": mask, "initial": initial, "background": background})
+    _check_arguments(needed, {"maps": eds, "haadf": haadf})
+    _check_arguments(needed, {"mask": mask, "initial": initial, "background": background})
     series, other = (eds, haadf) if "maps" in needed else (haadf, None)
     recipe, run = recipe_of_step(step), _run_of(step)
     if background is not None:
@@ -228,15 +228,15 @@ def _last_reconstruction(volume) -> tuple[dict, list[str]]:
         )
     if "made_of" not in step:
         raise ValueError(
-            f"{step['step']} of version {step['version']} did not keep what the volume was made of: "
-            "call the method by hand, with the parameters in the history"
+            f"{step['step']} of version {step['version']} did not keep what the volume was made "
+            "of: call the method by hand, with the parameters in the history"
         )
     return step, [one["step"] for one in history[places[-1] + 1 :]]
 
 
-def _check_given(needed: Mapping, given: Mapping) -> None:
+def _check_arguments(needed: Mapping, arguments: Mapping) -> None:
     """Raise an error for what is missing or was not used."""
-    for name, value in given.items():
+    for name, value in arguments.items():
         what = _TITLES.get(name) or f"{_ARRAYS.get(name)} ({name}=)"
         if name in needed and value is None:
             raise ValueError(f"the volume was made of a {what}: pass it".replace("a maps", "maps"))
@@ -247,17 +247,17 @@ def _check_given(needed: Mapping, given: Mapping) -> None:
 def _check_same(before: Mapping, now: Mapping) -> None:
     """Raise an error that names what is not as it was."""
     differ = []
-    for name, kept in before.items():
-        if not isinstance(kept, Mapping):
-            if now.get(name, kept) != kept:
+    for name, recorded in before.items():
+        if not isinstance(recorded, Mapping):
+            if now.get(name, recorded) != recorded:
                 differ.append(f"the {_ARRAYS[name]}")
             continue
         there = now[name]
         # Of a lazy series not all images have a digest.
-        compared = set(kept) | set(there)
-        if "images" not in kept or "images" not in there:
+        compared = set(recorded) | set(there)
+        if "images" not in recorded or "images" not in there:
             compared -= {"images"}
-        wrong = {_WORDS[part] for part in compared if kept.get(part) != there.get(part)}
+        wrong = {_WORDS[part] for part in compared if recorded.get(part) != there.get(part)}
         differ += [f"the {word} of the {_TITLES[name]}" for word in sorted(wrong)]
     if differ:
         raise ValueError(
