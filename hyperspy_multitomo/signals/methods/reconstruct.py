@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Real
@@ -93,11 +94,31 @@ def method_of(recipe: type[Recipe]) -> Callable:
     Its signature and docstring are made of those of the recipe and of the keywords that it shares
     with others. The methods of this package are written out instead, with all that users ask.
 
+    Raises
+    ------
+    ValueError
+        For a recipe whose docstring has no section of parameters.
+
     Examples
     --------
     >>> from hyperspy_multitomo.reconstruction.sirt import SIRT
-    >>> list(inspect.signature(method_of(SIRT)).parameters)[:4]
+    >>> class Plain(SIRT):
+    ...     '''Reconstruct by SIRT.
+    ...
+    ...     Parameters
+    ...     ----------
+    ...     iterations : int, optional
+    ...         At most.
+    ...     relaxation, nonnegative : optional
+    ...         As of SIRT.
+    ...     '''
+    ...
+    ...     name = "plain"
+    >>> method = method_of(Plain)
+    >>> list(inspect.signature(method).parameters)[:4]
     ['self', 'iterations', 'mask', 'initial']
+    >>> "checkpoint : " in method.__doc__
+    True
     """
 
     def method(series, haadf=None, **keywords):
@@ -113,8 +134,10 @@ def method_of(recipe: type[Recipe]) -> Callable:
         kinds(one.name, kinds.KEYWORD_ONLY, default=one.default, annotation=one.type) for one in own
     ]
     signature.append(kinds("keywords", kinds.VAR_KEYWORD, annotation=recipe.run))
-    method.__signature__ = inspect.Signature(signature)
+    vars(method)["__signature__"] = inspect.Signature(signature)
     method.__name__ = method.__qualname__ = f"reconstruct_{recipe.name}"
+    # Where pickle finds it: in the module that binds it, as with `collections.namedtuple`.
+    method.__module__ = sys._getframe(1).f_globals["__name__"]
     text, heading = inspect.cleandoc(recipe.__doc__ or recipe.title), "\n\nParameters\n----------\n"
     if heading not in text:
         text += heading + "\n".join(f"{one.name} : {one.type}" for one in own)

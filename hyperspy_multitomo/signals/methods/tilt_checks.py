@@ -64,8 +64,6 @@ def rank_tilts(series, threshold: float = 5.0, *, model: str = "auto") -> TiltRa
     Examples
     --------
     >>> import numpy as np
-
-    from hyperspy_multitomo.acquisition.same_tilt import ROUNDED_TILT, match_tilts
     >>> import hyperspy_multitomo as mt
     >>> x = np.arange(32); particle = np.exp(-((x - 16) ** 2 + (x[:, None] - 16) ** 2) / 40)
     >>> images = np.repeat(particle[None], 9, axis=0); images[3] *= 0.5
@@ -109,8 +107,6 @@ def drop_tilts(series, tilts):
     Examples
     --------
     >>> import numpy as np
-
-    from hyperspy_multitomo.acquisition.same_tilt import ROUNDED_TILT, match_tilts
     >>> import hyperspy_multitomo as mt
     >>> haadf = mt.TiltSeriesHAADF.from_images(np.ones((4, 8, 8)), tilts=[-40, -10, 0, 40])
     >>> haadf.drop_tilts([-10]).tilts
@@ -185,8 +181,6 @@ def check_dose_drift(
     Examples
     --------
     >>> import numpy as np
-
-    from hyperspy_multitomo.acquisition.same_tilt import ROUNDED_TILT, match_tilts
     >>> import hyperspy_multitomo as mt
     >>> images = np.zeros((6, 40, 40))
     >>> images[:, 10:30, 10:30] = (1 - 0.005 * np.arange(6))[:, None, None]
