@@ -606,6 +606,25 @@ class TestOpening:
         ):
             series[1].reconstruct_sirt(interactive=True, display=False, **given)
 
+    @pytest.mark.parametrize("method", ["sirt", "em", "tv"])
+    def test_arrays_that_are_passed_on(self, series, method, monkeypatch):
+        _, eds = series
+        mask = np.ones((48, 4, 48), bool)
+        mask[:4] = False
+        background = {} if method == "sirt" else {"background": np.full((len(eds.tilts), 2), 0.5)}
+        seen = []
+        monkeypatch.setattr(ReconstructionPanel, "show", lambda panel: seen.append(panel))
+        call = getattr(eds, f"reconstruct_{method}")
+        shown = call(
+            iterations=3, mask=mask, **background, **QUIET, interactive=True, display=False
+        )
+        assert shown["ipywidgets"]["wdict"]["method"].value == method
+        panel = seen[0]
+        np.testing.assert_array_equal(panel._given["mask"], mask)
+        panel.apply()
+        assert panel.wait(60)
+        same(panel.result, call(iterations=3, mask=mask, **background, **QUIET))
+
     def test_lazy(self):
         haadf, eds = pair(lazy=True)
         with pytest.raises(ValueError, match="in memory"):

@@ -130,6 +130,11 @@ class Settings:
         return name
 
 
+def _is_default(value, default) -> bool:
+    """Return whether a keyword has its default; arrays and signals compare element by element."""
+    return isinstance(value, bool | int | float | str) and value == default
+
+
 def _passed_on(key: str) -> set[str]:
     """Return the keywords that the method of a choice takes as they were given."""
     recipe = RECIPES[METHODS[key].method]
@@ -295,7 +300,9 @@ class ReconstructionPanel(Panel):
         recipe = RECIPES[method]
         usual = recipe.defaults()
         keywords = {
-            name: value for name, value in keywords.items() if value != usual.get(name, ...)
+            name: value
+            for name, value in keywords.items()
+            if name != "show_progressbar" and not _is_default(value, usual.get(name))
         }
         key = method
         if regulariser := keywords.pop("regulariser", None):

@@ -107,6 +107,10 @@ class Parts:
             curves = self.curves
             if "eds" in curves:
                 record(volume, "residuals_eds", curves["eds"].T, ("element",))
+            if "deviance" in curves and series.channels:
+                record(volume, "deviance_eds", curves["deviance"].T, ("element",))
+            elif "deviance" in curves:
+                volume.metadata.set_item(f"{NODE}.deviance_haadf", curves["deviance"])
             if "haadf" in curves:
                 volume.metadata.set_item(f"{NODE}.residuals_haadf", curves["haadf"])
             volume.metadata.set_item(f"{NODE}.residuals_iteration", curves["iteration"])

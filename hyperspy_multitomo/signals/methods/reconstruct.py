@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,9 @@ from hyperspy_multitomo.signals.volumes import as_volume
 
 if TYPE_CHECKING:
     from hyperspy_multitomo.signals.volume import TomographicVolume
+
+
+_OF_PANELS = frozenset(PanelKeywords.__annotations__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +83,7 @@ class Call:
 
 def reconstruct(series, method: str, haadf=None, **keywords) -> TomographicVolume:
     """Reconstruct a series by a method and its keywords, or open the panel of the method."""
-    panel = {name: keywords.pop(name) for name in PanelKeywords.__annotations__ if name in keywords}
+    panel = {name: keywords.pop(name) for name in _OF_PANELS if name in keywords}
     if panel.pop("interactive", False):
         chosen = {name: value for name, value in keywords.items() if value is not None}
         how = {"constructor": "of_method", **panel}
@@ -196,6 +200,8 @@ def plan_reconstruction(series, method: str, haadf=None, **options) -> Reconstru
     planned = getattr(series, f"reconstruct_{method}")
     keywords = options if haadf is None else {"haadf": haadf, **options}
     _check_keywords(planned, keywords)
+    _check_values(getattr(type(series), f"reconstruct_{method}"), series, keywords)
+    options = {name: value for name, value in options.items() if name not in _OF_PANELS}
     return plan(Call.of(series, method, haadf, options, planned=True).prepare())
 
 
@@ -256,6 +262,17 @@ def _initial(initial, channels: Sequence[str]):
     return plain(
         initial, ("z", "element", "y", "x") if four else ("z", "y", "x"), "the start volume"
     )
+
+
+def _check_values(method: Callable, series, keywords: Mapping[str, Any]) -> None:
+    """Raise the error of the method itself for a keyword of a wrong kind, without calling it."""
+
+    @functools.wraps(method)
+    def refused(*_, interactive=False, **__):
+        if interactive:
+            raise TypeError(f"{method.__name__} makes no plan")
+
+    checked(refused)(series, **keywords)
 
 
 def _check_keywords(method: Callable, keywords: Mapping[str, Any]) -> None:
