@@ -165,6 +165,27 @@ def test_of_a_lazy_series(series):
         mt.rerun(volume, eds=other.as_lazy())
 
 
+@NOISY
+def test_lazy_from_eager_and_the_other_way(series):
+    _, eds = series
+    eager = eds.reconstruct_em(3, **QUIET)
+    again = mt.rerun(eager, eds=eds.as_lazy())
+    assert again._lazy
+    np.testing.assert_allclose(again.data.compute(), eager.data, atol=1e-5 * eager.data.max())
+    back = mt.rerun(again, eds=eds)
+    np.testing.assert_array_equal(back.data, eager.data)
+
+
+def test_images_that_are_too_large_to_be_compared(series, monkeypatch):
+    _, eds = series
+    monkeypatch.setattr("hyperspy_multitomo.reconstruction.tilt_data._MOST_READ", 0)
+    lazy = eds.as_lazy()
+    volume = lazy.reconstruct_sirt(3, **QUIET)
+    with pytest.warns(UserWarning, match="whether they are those .* is not known"):
+        again = mt.rerun(volume, eds=lazy)
+    np.testing.assert_array_equal(again.data.compute(), volume.data.compute())
+
+
 def test_later_steps_and_other_volumes(series):
     _, eds = series
     volume = eds.reconstruct_sirt(3, **QUIET)
