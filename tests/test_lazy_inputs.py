@@ -169,7 +169,7 @@ class TestFrames:
         for name in ("gross", "background", "transmission"):
             assert_equal(getattr(lazy, name), getattr(eds, name))
         assert_equal(frames.projections(lazy), frames.projections(eds))
-        found, expected = frames.recorded_counts(lazy), frames.recorded_counts(eds)
+        found, expected = frames.tilt_data(lazy).counts(), frames.tilt_data(eds).counts()
         for mine, other in zip(found[:2], expected[:2], strict=True):
             assert_equal(mine, other)
         assert isinstance(found[2], np.ndarray)
@@ -205,10 +205,10 @@ class TestFrames:
         held[0, 0] -= 10
         eds.data[0, 0] += 10 / eds.window_share[0, 0]
         record(eds, "background", held, ("tilt", "element", "y", "x"))
-        expected = frames.recorded_counts(eds)[1]
+        expected = frames.tilt_data(eds).counts()[1]
         assert not expected[0, 0].any()
         assert_equal(
-            frames.recorded_counts(from_file(eds, tmp_path, CHUNKS["pieces"]))[1], expected
+            frames.tilt_data(from_file(eds, tmp_path, CHUNKS["pieces"])).counts()[1], expected
         )
 
     @pytest.mark.slow
@@ -236,7 +236,7 @@ class TestFrames:
         monkeypatch.setattr(
             tilt_data, "image_means", lambda images: passes.append(1) or measure(images)
         )
-        frames.projections(lazy), frames.gains_of(lazy), frames.recorded_counts(lazy)
+        frames.projections(lazy), frames.gains_of(lazy), frames.tilt_data(lazy).counts()
         assert len(passes) == 1
 
 
@@ -279,7 +279,7 @@ class TestMemory:
         record(eds, "window_share", np.ones((len(TILTS), 2)), ("tilt", "element"))
         eds.alignment = ALIGNMENTS["turned"]
         with dask.config.set(scheduler="synchronous"):
-            gross, background, _ = frames.recorded_counts(eds)
+            gross, background, _ = frames.tilt_data(eds).counts()
             tracemalloc.start()
             np.asarray(gross[..., 128:192])
             np.asarray(background[..., 128:192])

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from hyperspy_multitomo.machine.memory import OF_DEVICE
 from hyperspy_multitomo.tomography import Projector, TiltGeometry
 from hyperspy_multitomo.tomography.cpu.lanes import cost_of, lane_count
 from hyperspy_multitomo.tomography.forms import fits_lanes
+from hyperspy_multitomo.tomography.geometry import volume_grid
 
 # Factor on a footprint without the compiled kernels: with astra, or pixels of 3, 5, 6 ... voxels.
 TEXTBOOK = 3
@@ -141,7 +141,7 @@ def footprint(
     of_voxels, of_rays = numbers if of_device is None else ON_DEVICE
     rays = tuple(RayArrays(geometry, rows, of_rays + more) for geometry, rows in series)
     textbook = of_device is None and not all(map(fits_lanes, projectors))
-    return Footprint(channels, _plane(series[0][0]), of_voxels, rays, textbook, of_device)
+    return Footprint(channels, volume_grid(series[0][0]), of_voxels, rays, textbook, of_device)
 
 
 def variational_footprint(
@@ -181,12 +181,7 @@ def variational_footprint(
         for geometry, rows, background in series
     )
     textbook = of_device is None and not all(map(fits_lanes, projectors))
-    return Footprint(channels, _plane(series[0][0]), numbers, rays, textbook, of_device)
-
-
-def _plane(geometry: TiltGeometry) -> tuple[int, int]:
-    """Return the voxels of a section, (z, x), which every geometry has."""
-    return cast("tuple[int, int]", geometry.volume_shape)
+    return Footprint(channels, volume_grid(series[0][0]), numbers, rays, textbook, of_device)
 
 
 def uses_device(A: Projector) -> bool:

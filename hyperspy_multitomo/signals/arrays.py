@@ -43,7 +43,7 @@ def tilt_data(series) -> TiltData:
 
 
 def as_recorded(series):
-    """Return a series as (channel, tilt, x, y), a view of its data."""
+    """Return a series as (channel, tilt, x, y), NumPy or dask, a view of its data."""
     if axis_named(series, "element") or series.channels:
         return series.array("element", "tilt", "x", "y")
     return series.array("tilt", "x", "y")[None]

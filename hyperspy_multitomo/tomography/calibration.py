@@ -36,7 +36,7 @@ from hyperspy_multitomo.tomography.variational import (
     check_terms,
     variational,
 )
-from hyperspy_multitomo.tomography.variational_system import Term
+from hyperspy_multitomo.tomography.variational_system import Term, over_volume
 
 # lambda over the rms flow of the noise at weight 1, in two and three dimensions: the middle of the
 # optima on simulated series of four kinds (benchmarks/regularisers.py, docs/theory.md).
@@ -361,7 +361,7 @@ def _flows(t: Term, rough: np.ndarray, scales: np.ndarray) -> np.ndarray:
     seen = (
         rough[channels]
         if t.mix is None
-        else (_volume_like(t.mix) * rough).sum(axis=0, keepdims=True)
+        else (over_volume(t.mix) * rough).sum(axis=0, keepdims=True)
     )
     expected = t.expectations(t.A(seen))
     typical = _self_mean(expected)
@@ -375,7 +375,7 @@ def _flows(t: Term, rough: np.ndarray, scales: np.ndarray) -> np.ndarray:
     factors = (
         scales[channels]
         if t.mix is None
-        else [np.sqrt(np.square(scales * _volume_like(t.mix).mean(axis=(1, 2, 3))).sum())]
+        else [np.sqrt(np.square(scales * over_volume(t.mix).mean(axis=(1, 2, 3))).sum())]
     )
     factors = np.asarray(factors, np.float64)
     units = power_of_two(factors)
@@ -390,10 +390,6 @@ def _flows(t: Term, rough: np.ndarray, scales: np.ndarray) -> np.ndarray:
         squares += [flow[row][inside[row]].mean() for row in range(t.rows)]
     found = factors / units * np.sqrt(squares / samples)
     return np.where(found > 0, found, 1.0)
-
-
-def _volume_like(mix: np.ndarray) -> np.ndarray:
-    return mix if mix.ndim == 4 else mix[:, None, None, None]
 
 
 def _self_mean(values: np.ndarray) -> np.ndarray:
