@@ -620,7 +620,7 @@ class TestOpening:
         )
         assert shown["ipywidgets"]["wdict"]["method"].value == method
         panel = seen[0]
-        np.testing.assert_array_equal(panel._given["mask"], mask)
+        np.testing.assert_array_equal(panel._keywords["mask"], mask)
         panel.apply()
         assert panel.wait(60)
         same(panel.result, call(iterations=3, mask=mask, **background, **QUIET))

@@ -260,8 +260,9 @@ def _check_same(before: Mapping, now: Mapping) -> None:
             if "sample" not in recorded or "sample" not in there:
                 compared -= {"sample"}
                 warn(
-                    f"the images of the {_TITLES[name]} are lazy, in chunks too large to be read for "
-                    "a comparison: whether they are those that the volume was made of is not known"
+                    f"the images of the {_TITLES[name]} are lazy, in chunks too large to be read "
+                    "for a comparison: whether they are those that the volume was made of is not "
+                    "known"
                 )
         wrong = {_WORDS[part] for part in compared if recorded.get(part) != there.get(part)}
         differ += [f"the {word} of the {_TITLES[name]}" for word in sorted(wrong)]
