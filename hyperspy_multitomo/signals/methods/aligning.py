@@ -275,8 +275,6 @@ def register_to(series, haadf, *, drift: bool = True, slow_axis: str | None = No
     Examples
     --------
     >>> import numpy as np
-
-    from hyperspy_multitomo.acquisition.same_tilt import SAME_VIEW, match_tilts
     >>> import hyperspy_multitomo as mt
     >>> settings = dict(size=48, tilts=[-20, 0, 20], shift=0, counts=50)
     >>> series = mt.simulation.misaligned("lamella", **settings)

@@ -64,8 +64,6 @@ def fit_background(series, *, mask=None, film: bool = True) -> BackgroundLevel:
     Examples
     --------
     >>> import numpy as np
-
-    from hyperspy_multitomo.acquisition.same_tilt import SAME_TILT
     >>> import hyperspy_multitomo as mt
     >>> tilts = np.arange(-60, 61, 20)
     >>> images = np.zeros((7, 48, 48)) + 100 + 40 / np.cos(np.deg2rad(tilts))[:, None, None]
@@ -117,8 +115,6 @@ def remove_background(series, fit: BackgroundLevel | None = None, *, film: bool 
     Examples
     --------
     >>> import numpy as np
-
-    from hyperspy_multitomo.acquisition.same_tilt import SAME_TILT
     >>> import hyperspy_multitomo as mt
     >>> images = np.full((7, 48, 48), 100.0); images[:, 18:30, 18:30] += 500
     >>> haadf = mt.TiltSeriesHAADF.from_images(images, tilts=np.arange(-60, 61, 20))
@@ -174,8 +170,6 @@ def find_saturation(series, level: float | None = None) -> Saturation:
     Examples
     --------
     >>> import numpy as np
-
-    from hyperspy_multitomo.acquisition.same_tilt import SAME_TILT
     >>> import hyperspy_multitomo as mt
     >>> images = np.random.default_rng(0).normal(3000, 500, (2, 50, 50)).round()
     >>> print(mt.TiltSeriesHAADF.from_images(images, tilts=[-10, 10]).find_saturation())
@@ -217,8 +211,6 @@ def remove_hot_pixels(series, threshold: float = 8.0, size: int = 5):
     Examples
     --------
     >>> import numpy as np
-
-    from hyperspy_multitomo.acquisition.same_tilt import SAME_TILT
     >>> import hyperspy_multitomo as mt
     >>> images = np.random.default_rng(0).normal(100, 3, (2, 32, 32)); images[1, 9, 7] = 900
     >>> haadf = mt.TiltSeriesHAADF.from_images(images, tilts=[-10, 10]).remove_hot_pixels()
@@ -264,8 +256,6 @@ def specimen_mask(series, fraction: float = 0.05) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
-
-    from hyperspy_multitomo.acquisition.same_tilt import SAME_TILT
     >>> import hyperspy_multitomo as mt
     >>> images = np.zeros((2, 20, 30)); images[:, :, :10] = 1.0
     >>> haadf = mt.TiltSeriesHAADF.from_images(images, tilts=[-10, 10])
@@ -309,8 +299,6 @@ def find_hot_pixels(series, threshold: float = 8.0, size: int = 5) -> np.ndarray
     Examples
     --------
     >>> import numpy as np
-
-    from hyperspy_multitomo.acquisition.same_tilt import SAME_TILT
     >>> import hyperspy_multitomo as mt
     >>> maps = np.random.default_rng(0).poisson(2.0, (5, 24, 24))
     >>> hot = mt.TiltSeriesEDS.from_maps({"Au": maps}, tilts=np.arange(5)).find_hot_pixels()

@@ -13,11 +13,10 @@ from hyperspy_multitomo.acquisition.same_tilt import ROUNDED_TILT, match_tilts
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.parameters import positive_number
-from hyperspy_multitomo.signals.arrays import check_pair
+from hyperspy_multitomo.signals.arrays import as_recorded, check_pair
 from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named, keep_present
 from hyperspy_multitomo.signals.methods.tilt_gains import (
-    as_channels,
     chosen_model,
     count_variances,
     haadf_at,
@@ -64,8 +63,6 @@ def rank_tilts(series, threshold: float = 5.0, *, model: str = "auto") -> TiltRa
     Examples
     --------
     >>> import numpy as np
-
-    from hyperspy_multitomo.acquisition.same_tilt import ROUNDED_TILT, match_tilts
     >>> import hyperspy_multitomo as mt
     >>> x = np.arange(32); particle = np.exp(-((x - 16) ** 2 + (x[:, None] - 16) ** 2) / 40)
     >>> images = np.repeat(particle[None], 9, axis=0); images[3] *= 0.5
@@ -74,7 +71,7 @@ def rank_tilts(series, threshold: float = 5.0, *, model: str = "auto") -> TiltRa
     array([-10.])
     """
     threshold = positive_number("threshold", threshold)
-    data = as_channels(series)
+    data = as_recorded(series)
     images = data[0] if len(data) == 1 else data.sum(axis=0)
     tilts, known = series.tilts, known_gains(series)
     expected = expected_means(tilts, chosen_model(series, model))
@@ -109,8 +106,6 @@ def drop_tilts(series, tilts):
     Examples
     --------
     >>> import numpy as np
-
-    from hyperspy_multitomo.acquisition.same_tilt import ROUNDED_TILT, match_tilts
     >>> import hyperspy_multitomo as mt
     >>> haadf = mt.TiltSeriesHAADF.from_images(np.ones((4, 8, 8)), tilts=[-40, -10, 0, 40])
     >>> haadf.drop_tilts([-10]).tilts
@@ -185,8 +180,6 @@ def check_dose_drift(
     Examples
     --------
     >>> import numpy as np
-
-    from hyperspy_multitomo.acquisition.same_tilt import ROUNDED_TILT, match_tilts
     >>> import hyperspy_multitomo as mt
     >>> images = np.zeros((6, 40, 40))
     >>> images[:, 10:30, 10:30] = (1 - 0.005 * np.arange(6))[:, None, None]
