@@ -384,7 +384,8 @@ def checked(call: Callable | None = None, **kinds: Callable | None) -> Callable:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError as error:
             if hasattr(call, "__signature__"):  # which a call of it would not look at
-                raise TypeError(f"{call.__name__}() {error}") from None
+                got = "got " if str(error).startswith("multiple") else ""
+                raise TypeError(f"{call.__name__}() {got}{error}") from None
             return call(*args, **kwargs)  # which says what is wrong, with its name
         for name, (check, optional) in checks.items():
             if name in given and not (optional and given[name] is None):

@@ -71,7 +71,8 @@ def deprecated(since: str, instead: str | None = None) -> Callable[[Callable], C
             (len(line) - len(line.lstrip()) for line in "".join(rest).split("\n") if line.strip()),
             default=0,
         )
-        note = f"{indent}.. deprecated:: {since}\n{indent}   Will be removed in {_removal(since)}.{use}"
+        removal = f"Will be removed in {_removal(since)}.{use}"
+        note = f"{indent}.. deprecated:: {since}\n{indent}   {removal}"
         warned.__doc__ = "\n".join([summary, "", note, *rest])
         return warned
 
@@ -97,7 +98,8 @@ def deprecated_names(module: str, names: Mapping[str, str], since: str) -> Calla
 
     Examples
     --------
-    >>> old = deprecated_names("hyperspy_multitomo", {"Geometry": "hyperspy_multitomo.TiltGeometry"}, "0.2")
+    >>> renamed = {"Geometry": "hyperspy_multitomo.TiltGeometry"}
+    >>> old = deprecated_names("hyperspy_multitomo", renamed, "0.2")
     >>> import warnings
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore")

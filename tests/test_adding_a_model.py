@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The page on adding a method is true: its code, run as the files that it names, is a method."""
+"""The page on adding a method: its code, run as the files that it names, is a whole method."""
 
 import inspect
 import re

@@ -11,7 +11,10 @@ import pytest
 from scipy.interpolate import CubicSpline
 
 from hyperspy_multitomo.composition import cross_sections as cs
-from hyperspy_multitomo.composition.cross_sections.elastic import _beyond, _rutherford
+from hyperspy_multitomo.composition.cross_sections.elastic import (
+    _cross_sections_beyond,
+    _rutherford,
+)
 from hyperspy_multitomo.composition.cross_sections.tables import (
     FILLING,
     LINES,
@@ -104,7 +107,10 @@ def test_energies_between_those_of_the_table():
     worst = 0.0
     for inner, outer in ((10, 40), (50, 200), (94.9, 188)):
         for z in (1, 3, 6, 8, 13, 26, 29, 47, 79, 98):
-            scaled = np.log((_beyond(z, inner) - _beyond(z, outer)) * _rutherford(energies))
+            scaled = np.log(
+                (_cross_sections_beyond(z, inner) - _cross_sections_beyond(z, outer))
+                * _rutherford(energies)
+            )
             for left_out in range(1, 5):
                 kept = np.arange(len(energies)) != left_out
                 spline = CubicSpline(np.log(energies[kept]), scaled[kept])

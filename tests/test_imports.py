@@ -2,6 +2,7 @@
 """The package imports lightly, and its modules import each other in one direction only."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -80,16 +81,9 @@ def test_tomography_needs_numpy_scipy_and_numba_alone():
     assert loaded.isdisjoint((*HEAVY, "dask", "skimage", "rsciio", "tqdm"))
 
 
-#: Files that import each other in circles, inside functions. This list may only get shorter.
-CIRCLES = [
-    set(line.split())
-    for line in Path(__file__).with_name("import_circles.txt").read_text().splitlines()
-]
-
-
 def imports_of_ours(path: Path):
     """Yield (part, at module level) for each import of the package's own parts in a file."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     depth = len(path.relative_to(PACKAGE).parts)
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -131,10 +125,21 @@ def executed(node: ast.AST):
             yield from executed(child)
 
 
-def imported_files(path: Path, everywhere: bool):
-    """Yield the files of ours that one imports when it runs: at its top, or everywhere."""
+@functools.cache
+def exists(path: Path) -> bool:
+    return path.exists()
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def imported_files(path: Path, everywhere: bool) -> set[Path]:
+    """Return the files of ours that one imports when it runs: at its top, or everywhere."""
+    found = set()
     package = [PACKAGE.name, *path.relative_to(PACKAGE).parts[:-1]]
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     for node in executed(tree) if everywhere else tree.body:
         if isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
@@ -151,52 +156,48 @@ def imported_files(path: Path, everywhere: bool):
                 place / "__init__.py",
             )  # a module; else a name in one
             candidates = (*inside, place.parent.with_suffix(".py"), place.parent / "__init__.py")
-            yield from [
-                file for file in candidates if file.is_relative_to(PACKAGE) and file.exists()
-            ][:1]
+            ours = (one for one in candidates if one.is_relative_to(PACKAGE) and exists(one))
+            found |= {one for _, one in zip(range(1), ours, strict=False)}
+    return found
 
 
 def circles(everywhere: bool) -> list[set[str]]:
     """Return the sets of files each of which leads to all others by imports."""
     files = sorted(PACKAGE.rglob("*.py"))
-    reached = {path: set(imported_files(path, everywhere)) for path in files}
-    for between in files:  # Warshall
-        for path in files:
-            if between in reached[path]:
-                reached[path] |= reached[between]
+    numbers = {path: number for number, path in enumerate(files)}
+    # One bit for each file that is reached, completed after Warshall.
+    reached = [
+        sum({1 << numbers[other] for other in imported_files(path, everywhere)}) for path in files
+    ]
+    for between in range(len(files)):
+        for number, bits in enumerate(reached):
+            if bits >> between & 1:
+                reached[number] = bits | reached[between]
     rings = {
-        frozenset(other for other in reached[path] if path in reached[other])
-        for path in files
-        if path in reached[path]
+        frozenset(
+            other
+            for other in range(len(files))
+            if reached[number] >> other & 1 and reached[other] >> number & 1
+        )
+        for number in range(len(files))
+        if reached[number] >> number & 1
     }
-    return [{str(path.relative_to(PACKAGE)) for path in ring} for ring in rings]
+    return [{str(files[number].relative_to(PACKAGE)) for number in ring} for ring in rings]
 
 
-@pytest.mark.slow
 def test_no_circle_at_the_top_of_files():
     assert circles(everywhere=False) == []
 
 
-@pytest.mark.slow
-def test_circles_inside_functions_only_get_shorter():
-    found = circles(everywhere=True)
-    for ring in found:
-        assert any(ring <= known for known in CIRCLES), (
-            f"these import each other in a circle: {sorted(ring)}"
-        )
-    gone = set().union(*CIRCLES) - set().union(*found)
-    assert not gone, f"take out of import_circles.txt what is in no circle any more: {sorted(gone)}"
+def test_no_circle_inside_functions():
+    assert circles(everywhere=True) == []
 
 
 @pytest.mark.parametrize(
     "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE))
 )
 def test_heavy_libraries_are_imported_inside_functions(path):
-    top = [
-        node
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.Import | ast.ImportFrom)
-    ]
+    top = [node for node in parsed(path).body if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {
         alias.name.split(".")[0]
         for node in top
@@ -220,11 +221,7 @@ def test_panels_are_imported_when_they_are_opened():
     """No module imports a panel at its top, and only views know of ipywidgets."""
     for path in PACKAGE.rglob("*.py"):
         if path.parent.name != "widgets":
-            top = [
-                node
-                for node in ast.parse(path.read_text()).body
-                if isinstance(node, ast.ImportFrom)
-            ]
+            top = [node for node in parsed(path).body if isinstance(node, ast.ImportFrom)]
             assert not any("widgets" in (node.module or "") for node in top), path
     loaded = loaded_after("from hyperspy_multitomo import TiltSeriesHAADF")
     assert loaded.isdisjoint({"ipywidgets", "k3d", "hyperspy_gui_ipywidgets"})

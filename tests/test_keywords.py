@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keywords that methods share: in every signature, help and completion, explained, and checked by type checkers."""
+"""Keywords that methods share: in every signature, help and completion, and for type checkers."""
 
 import inspect
 import pickle
@@ -140,7 +140,9 @@ def test_type_checkers_read_them(tmp_path):
     assert lines == ["4", "5"], said
 
 
-@pytest.mark.parametrize(("cls", "name"), METHODS)
+@pytest.mark.parametrize(
+    ("cls", "name"), [one for one in METHODS if one.values[0] is not mt.TiltSeriesEELS]
+)
 def test_a_panel_opens_for_every_method(cls, name, monkeypatch):
     pytest.importorskip("ipywidgets")
     from hyperspy_multitomo.signals.methods import reconstruct

@@ -13,6 +13,7 @@ import pytest
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.alignment import Alignment
 from hyperspy_multitomo.alignment.resampling import Rows
+from hyperspy_multitomo.reconstruction import tilt_data
 from hyperspy_multitomo.signals import arrays as frames
 from hyperspy_multitomo.signals.metadata.recorded_arrays import record
 from hyperspy_multitomo.signals.methods import ratio_slices
@@ -168,7 +169,7 @@ class TestFrames:
         for name in ("gross", "background", "transmission"):
             assert_equal(getattr(lazy, name), getattr(eds, name))
         assert_equal(frames.projections(lazy), frames.projections(eds))
-        found, expected = frames.recorded_counts(lazy), frames.recorded_counts(eds)
+        found, expected = frames.tilt_data(lazy).counts(), frames.tilt_data(eds).counts()
         for mine, other in zip(found[:2], expected[:2], strict=True):
             assert_equal(mine, other)
         assert isinstance(found[2], np.ndarray)
@@ -204,10 +205,10 @@ class TestFrames:
         held[0, 0] -= 10
         eds.data[0, 0] += 10 / eds.window_share[0, 0]
         record(eds, "background", held, ("tilt", "element", "y", "x"))
-        expected = frames.recorded_counts(eds)[1]
+        expected = frames.tilt_data(eds).counts()[1]
         assert not expected[0, 0].any()
         assert_equal(
-            frames.recorded_counts(from_file(eds, tmp_path, CHUNKS["pieces"]))[1], expected
+            frames.tilt_data(from_file(eds, tmp_path, CHUNKS["pieces"])).counts()[1], expected
         )
 
     @pytest.mark.slow
@@ -231,11 +232,11 @@ class TestFrames:
 
     def test_a_transmission_is_averaged_once(self, tmp_path, monkeypatch):
         lazy, passes = from_file(spectral(), tmp_path, CHUNKS["images"]), []
-        measure = frames.image_means
+        measure = tilt_data.image_means
         monkeypatch.setattr(
-            frames, "image_means", lambda images: passes.append(1) or measure(images)
+            tilt_data, "image_means", lambda images: passes.append(1) or measure(images)
         )
-        frames.projections(lazy), frames.gains_of(lazy), frames.recorded_counts(lazy)
+        frames.projections(lazy), frames.gains_of(lazy), frames.tilt_data(lazy).counts()
         assert len(passes) == 1
 
 
@@ -278,7 +279,7 @@ class TestMemory:
         record(eds, "window_share", np.ones((len(TILTS), 2)), ("tilt", "element"))
         eds.alignment = ALIGNMENTS["turned"]
         with dask.config.set(scheduler="synchronous"):
-            gross, background, _ = frames.recorded_counts(eds)
+            gross, background, _ = frames.tilt_data(eds).counts()
             tracemalloc.start()
             np.asarray(gross[..., 128:192])
             np.asarray(background[..., 128:192])

@@ -518,6 +518,21 @@ class TestOpening:
         assert steps == [step["step"] for step in expected.history]
 
     @pytest.mark.slow
+    @NOISY
+    @pytest.mark.parametrize("key", ["sirt", "hebt_squared", "tv", "tnv_edges", "fused", "em"])
+    def test_the_call_in_python_makes_the_same_volume(self, series, key):
+        haadf, eds = series
+        mask = np.ones((48, 4, 48), bool)
+        panel = ReconstructionPanel(
+            eds, haadf, ratios=RATIOS, mask=mask, iterations=4, threaded=False
+        )
+        panel.trait_set(method=key, alpha=0.8, weight=1.5)
+        panel.apply()
+        assert widgets(panel)["python"].value == panel.python
+        names = {"haadf": haadf, "eds": eds, "mask": mask}
+        exec(panel.python, names)
+        np.testing.assert_array_equal(names["volume"].data, panel.result.data)
+
     def test_maps_alone_and_images_alone(self, series):
         haadf, eds = series
         for one, methods, names in [
@@ -590,6 +605,25 @@ class TestOpening:
             ValueError, match=f"{next(iter(given))}= cannot be passed with interactive=True"
         ):
             series[1].reconstruct_sirt(interactive=True, display=False, **given)
+
+    @pytest.mark.parametrize("method", ["sirt", "em", "tv"])
+    def test_arrays_that_are_passed_on(self, series, method, monkeypatch):
+        _, eds = series
+        mask = np.ones((48, 4, 48), bool)
+        mask[:4] = False
+        background = {} if method == "sirt" else {"background": np.full((len(eds.tilts), 2), 0.5)}
+        seen = []
+        monkeypatch.setattr(ReconstructionPanel, "show", lambda panel: seen.append(panel))
+        call = getattr(eds, f"reconstruct_{method}")
+        shown = call(
+            iterations=3, mask=mask, **background, **QUIET, interactive=True, display=False
+        )
+        assert shown["ipywidgets"]["wdict"]["method"].value == method
+        panel = seen[0]
+        np.testing.assert_array_equal(panel._keywords["mask"], mask)
+        panel.apply()
+        assert panel.wait(60)
+        same(panel.result, call(iterations=3, mask=mask, **background, **QUIET))
 
     def test_lazy(self):
         haadf, eds = pair(lazy=True)

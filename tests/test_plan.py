@@ -84,6 +84,25 @@ def test_what_the_method_refuses(series, monkeypatch):
     assert haadf.reconstruct_sirt(1, **QUIET).data.any()  # a plan that failed leaves no trace
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"iterations": -1}, {"iterations": 2.5}, {"depth": "20"}, {"relaxation": "x"}, {"mask": 3j}],
+)
+def test_a_keyword_of_a_wrong_kind_is_refused_as_by_the_method(series, options):
+    (_, eds), _ = series
+    with pytest.raises((TypeError, ValueError)) as refused:
+        eds.reconstruct_sirt(**options)
+    with pytest.raises(type(refused.value)) as planned:
+        eds.plan_reconstruction("sirt", **options)
+    assert str(planned.value) == str(refused.value)
+
+
+def test_a_panel_makes_no_plan(series):
+    (_, eds), _ = series
+    with pytest.raises(TypeError, match="reconstruct_sirt makes no plan"):
+        eds.plan_reconstruction("sirt", interactive=True)
+
+
 def test_units_of_the_table():
     assert plans._bytes(2.5e9) == "2.5 GB"
     assert plans._bytes(2.5e6) == "2.5 MB"

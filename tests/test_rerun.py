@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reconstructions run again from their history, and written as scripts that make the same volume."""
+"""Reconstructions run again from their history, and written as scripts that do the same."""
 
 import warnings
 
@@ -163,6 +163,27 @@ def test_of_a_lazy_series(series):
     other.data[0] += 1
     with pytest.raises(ValueError, match="the images of the maps"):
         mt.rerun(volume, eds=other.as_lazy())
+
+
+@NOISY
+def test_lazy_from_eager_and_the_other_way(series):
+    _, eds = series
+    eager = eds.reconstruct_em(3, **QUIET)
+    again = mt.rerun(eager, eds=eds.as_lazy())
+    assert again._lazy
+    np.testing.assert_allclose(again.data.compute(), eager.data, atol=1e-5 * eager.data.max())
+    back = mt.rerun(again, eds=eds)
+    np.testing.assert_array_equal(back.data, eager.data)
+
+
+def test_images_that_are_too_large_to_be_compared(series, monkeypatch):
+    _, eds = series
+    monkeypatch.setattr("hyperspy_multitomo.reconstruction.tilt_data._MOST_READ", 0)
+    lazy = eds.as_lazy()
+    volume = lazy.reconstruct_sirt(3, **QUIET)
+    with pytest.warns(UserWarning, match="whether they are those .* is not known"):
+        again = mt.rerun(volume, eds=lazy)
+    np.testing.assert_array_equal(again.data.compute(), volume.data.compute())
 
 
 def test_later_steps_and_other_volumes(series):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of an earlier version: they load as what they were saved, and runs that were interrupted then go on to the same volume.
+"""Files of an earlier version load as what they were saved.
 
+Runs that were interrupted then go on to the same volume.
 tests/saved_before/make.py tells how the files were made.
 """
 
@@ -94,7 +95,7 @@ def close(found, expected, what=""):
 
 
 def arrays_of(signal, names):
-    """Return what a signal has under the names of its arrays, ``"spectrum_fit/counts"`` and the like too."""
+    """Return the arrays of a signal by name; ``"spectrum_fit/counts"`` is an entry of a dict."""
     found = {}
     for name in names:
         attribute, *entry = name.split("/")
@@ -205,11 +206,15 @@ def copied(files, name, folder):
 
 
 def skip_on_other_processors(name):
-    """Later rounds divide the counts by a transmission that is computed anew, and whose last digits are the processor's own."""
+    """Skip the later rounds, which divide the counts by a transmission that is computed anew.
+
+    Its last digits depend on the processor.
+    """
     here = numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name()
     if RUNS[name]["round"] and here != RECORD["processor"]:
         pytest.skip(
-            f"the key of a later round of absorption fits processors of the type {RECORD['processor']} alone; this is {here}"
+            "the key of a later round of absorption fits processors of the type "
+            f"{RECORD['processor']} alone; this is {here}"
         )
 
 
@@ -245,7 +250,10 @@ class TestCheckpoints:
         assert after["round_1"] > before["round_1"]
 
     def test_slabs_that_were_finished_stay(self, files, arrays, tmp_path):
-        """The finished slab is taken from its file, not reconstructed again, and the state is gone once its slab is finished."""
+        """The finished slab is taken from its file, not reconstructed again.
+
+        The state is gone once its slab is finished.
+        """
         path = copied(files, "slabs_sirt", tmp_path)
         (finished,) = path.glob("*.volume")
         before = finished.stat().st_mtime_ns

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What hyperspy_extension.yaml names is there, and HyperSpy makes it: by set_signal_type, from files, and lazily."""
+"""HyperSpy makes what hyperspy_extension.yaml names: by set_signal_type, from files, and lazily."""
 
 from importlib import import_module
 from pathlib import Path

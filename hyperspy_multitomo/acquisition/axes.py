@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hyperspy_multitomo.acquisition.units import Unit, unit_of
+from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.machine.notices import warn
 
 __all__ = [
@@ -110,7 +111,7 @@ def checked_values(data, what: str):
         For complex numbers, records, text and objects, and for masked arrays, whose hidden values
         would be taken as data.
     """
-    if not hasattr(data, "dask") and not isinstance(data, np.ndarray):
+    if not is_lazy(data) and not isinstance(data, np.ndarray):
         data = np.asanyarray(data)
     masked = data if isinstance(data, np.ma.MaskedArray) else getattr(data, "_meta", None)
     if isinstance(masked, np.ma.MaskedArray):

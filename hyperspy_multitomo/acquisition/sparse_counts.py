@@ -10,6 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from hyperspy_multitomo.machine.lazy import is_lazy
+
 __all__ = ["SparseSpectra", "TiltSpectra", "dense_blocks", "sparse_spectra"]
 
 # Bytes of a block of rows: large enough for few dask tasks, small enough that the allocator reuses
@@ -107,7 +109,7 @@ def sparse_spectra(cube, block_bytes: int = _BLOCK) -> SparseSpectra | None:
         or 0 in cube.shape
     ):
         return None
-    if hasattr(cube, "dask"):
+    if is_lazy(cube):
         import dask
 
         blocks = cube.rechunk({1: -1, 2: -1}).to_delayed().ravel()

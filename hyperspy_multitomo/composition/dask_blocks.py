@@ -8,15 +8,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_array", "is_lazy", "reduced", "voxelwise", "with_neighbours"]
+from hyperspy_multitomo.machine.lazy import is_lazy
+
+__all__ = ["as_array", "reduced", "voxelwise", "with_neighbours"]
 
 # Results of this many blocks are merged at a time, so that few are in memory.
 _TOGETHER = 8
-
-
-def is_lazy(array) -> bool:
-    """Return whether an array is a dask array."""
-    return hasattr(array, "dask")
 
 
 def as_array(values: Any) -> np.ndarray:

@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.composition.cross_sections.factors import KINDS
 from hyperspy_multitomo.composition.cross_sections.tables import atomic_weights, symbol_of
-from hyperspy_multitomo.composition.dask_blocks import as_array, is_lazy, voxelwise
+from hyperspy_multitomo.composition.dask_blocks import as_array, voxelwise
 from hyperspy_multitomo.composition.particle.threshold import mask_and_voxels
+from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.parameters import is_positive
 

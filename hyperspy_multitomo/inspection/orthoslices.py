@@ -19,6 +19,7 @@ from hyperspy_multitomo.inspection.picture import (
     scale_bar,
     show_image,
 )
+from hyperspy_multitomo.machine.lazy import is_lazy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -144,7 +145,7 @@ def centre_of_mass(volumes: ArrayLike) -> tuple[int, int, int]:
     >>> centre_of_mass(volume)
     (6, 3, 10)
     """
-    lazy = hasattr(volumes, "dask")
+    lazy = is_lazy(volumes)
     if lazy:
         import dask.array as xp
     else:
@@ -164,7 +165,7 @@ def centre_of_mass(volumes: ArrayLike) -> tuple[int, int, int]:
 
 def checked_volumes(volumes, names: Sequence[str]):
     """Return the volumes (channel, z, x, y), dask or NumPy, and their channels' names, checked."""
-    volumes = volumes if hasattr(volumes, "dask") else np.asarray(volumes)
+    volumes = volumes if is_lazy(volumes) else np.asarray(volumes)
     # Only the shape matters, and a dask array must not be computed for it.
     _, names = named_channels(
         "volumes", np.broadcast_to(np.float32(0), volumes.shape), names, _AXES
@@ -251,7 +252,7 @@ def _cut(volumes, position: tuple[int, int, int]) -> list[np.ndarray]:
     """Return the sections xy (channel, y, x), xz (channel, z, x) and zy (channel, y, z)."""
     z, x, y = position
     sections = [volumes[:, z].swapaxes(1, 2), volumes[:, :, :, y], volumes[:, :, x].swapaxes(1, 2)]
-    if hasattr(volumes, "dask"):
+    if is_lazy(volumes):
         import dask
 
         sections = dask.compute(*sections)

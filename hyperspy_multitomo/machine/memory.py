@@ -13,9 +13,11 @@ OF_SLABS = 0.6
 OF_SLABS_TOGETHER = 0.8
 #: The slices that a fit of response ratios looks at.
 OF_RATIO_FIT = 0.5
+#: The counts of spectra that are cached between two passes, instead of read again.
+OF_SPECTRA = 0.25
 #: The coarse volumes that X-rays are traced through; it runs beside a reconstruction.
 OF_TRACING = 0.25
-#: The memory of a GPU, where allocations are exact.
+#: The memory of a GPU, where allocations are exact; the rest is for CuPy's pool and cuFFT.
 OF_DEVICE = 0.9
 
 _CGROUP = Path("/sys/fs/cgroup")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a run keeps its state, and the key that tells it from other runs: a file, or one per slab."""
+"""Checkpoints of runs, a file or one per slab, and the key that tells a run from others."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def _in_form_of(known: Mapping | None, key: Mapping, defaults: Mapping) -> dict:
 
 
 def _known_entries(known: Mapping, key: Mapping, defaults: Mapping) -> dict:
-    """Return a key without those entries, nested ones too, that are unknown and have their default."""
+    """Return a key without entries, nested ones too, that are unknown and have their default."""
     entries = {}
     for name, value in key.items():
         if name in known:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tilt series as the data terms of a variational problem: arrays, noise, and slices to calibrate on."""
+"""Tilt series as data terms of a variational problem: arrays, noise, and slices to calibrate on."""
 
 from __future__ import annotations
 

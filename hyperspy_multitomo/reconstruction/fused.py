@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The recipe of fused tomography: few maps, many HAADF images, which see a power of the elements."""
+"""The recipe of fused tomography: few maps, and many HAADF images of a power of the elements."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The recipe of plain HEBT: maps and HAADF in one stacked system, by SIRT with a weight of the HAADF."""
+"""The recipe of plain HEBT: SIRT on the stacked system of maps and HAADF, weighted by alpha."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ class HEBT(Recipe):
             )
         if named:
             raise ValueError(
-                f"{', '.join(named)} has no meaning with regulariser={regulariser!r}, where maps and "
-                "HAADF weigh by their noise: leave it out; weight= says how much to smooth, and "
-                "haadf_gain= how far to trust the HAADF"
+                f"{', '.join(named)} has no meaning with regulariser={regulariser!r}, where "
+                "maps and HAADF weigh by their noise: leave it out; weight= says how much to "
+                "smooth, and haadf_gain= how far to trust the HAADF"
             )
         return cls if regulariser is None else RegularisedHEBT
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A solver with the options of its run: small and without any signal, so that it travels to workers."""
+"""A solver with the options of its run, small enough to be sent to workers."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ class Job:
         if slopes is not None and came_out_as_tv(slopes):
             warn(
                 f"TGV came out as TV: its field of slopes holds {100 * slopes[-1]:.2g} % of the "
-                "gradient of the volume, so that the result is that of TV at two to three times the "
-                "time. For slopes instead of steps pass a smaller alpha0=, such as a half of it; "
-                "if there are none, use TV"
+                "gradient of the volume, so that the result is that of TV at two to three "
+                "times the time. For slopes instead of steps pass a smaller alpha0=, such as a "
+                "half of it; if there are none, use TV"
             )
         return result
 

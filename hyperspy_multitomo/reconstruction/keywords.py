@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The keywords that reconstruct methods share, written and documented once, and put into their signatures."""
+"""The keywords that the reconstruct methods share, written and documented once.
+
+They are put into the signature and the docstring of each method.
+"""
 
 from __future__ import annotations
 
@@ -200,12 +203,12 @@ def with_shared(recipe, **defaults) -> Callable[[F], F]:
         signature = inspect.signature(function)
         *declared, rest = signature.parameters.values()
         shared = _typed_dict(function, rest)
-        own = recipe.defaults() | {"tolerance": recipe.tolerance} | DEFAULTS | defaults
+        values = recipe.defaults() | {"tolerance": recipe.tolerance} | DEFAULTS | defaults
         keywords = [
             inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=own.get(name),
+                default=values.get(name),
                 annotation=annotation,
             )
             for name, annotation in _annotations(shared).items()
@@ -213,7 +216,7 @@ def with_shared(recipe, **defaults) -> Callable[[F], F]:
         parameters = _in_order(declared, keywords)
         vars(function)["__signature__"] = signature.replace(parameters=parameters)
         names = [parameter.name for parameter in parameters]
-        function.__doc__ = _documented(function.__doc__ or "", shared, names, own)
+        function.__doc__ = _documented(function.__doc__ or "", shared, names, values)
         function.__name__ = f"reconstruct_{recipe.name}"  # that of images too, in errors and help
         return function
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images of lazy series in their frame: what a slab asks for is smoothed, evened and moved, of the rows that it needs alone."""
+"""Images of lazy series, smoothed, evened and resampled for a slab from the rows that it needs."""
 
 from __future__ import annotations
 
@@ -71,18 +71,29 @@ def _made(channels, tilts, *blocks, make, rows: Rows) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Smoothing:
-    """The smoothing of backgrounds to expectations: the mean of each image, and the factor that keeps it, (channel, tilt)."""
+    """The smoothing of backgrounds to their expectations.
+
+    Attributes
+    ----------
+    means : array (channel, tilt)
+        Of each image.
+    factors : array (channel, tilt)
+        With which smoothing keeps these means.
+    """
 
     means: np.ndarray
     factors: np.ndarray
 
     @classmethod
     def of(cls, background) -> Smoothing:
-        """Return that of dask images (channel, tilt, x, y), which are read twice, chunk by chunk: for the widths and the sums."""
+        """Return that of dask images (channel, tilt, x, y).
+
+        They are read twice, chunk by chunk: for the widths, and for the sums.
+        """
         means = image_means(background)
         plain = cls(means, np.ones_like(means))
         smooth = image_means(
-            changed(background.astype(np.float32), smoothing=plain, cuts=_own_cuts(background))
+            changed(background.astype(np.float32), smoothing=plain, cuts=_chunk_starts(background))
         )
         return cls(
             means,
@@ -104,7 +115,7 @@ class Smoothing:
 
 @dataclass(frozen=True, eq=False)
 class _Changes:
-    """What is done to images, in this order: smoothed, over the contrast of their transmission, moved."""
+    """Changes of images in this order: smoothing, division by the transmission, resampling."""
 
     shape: tuple[int, int]
     smoothing: Smoothing | None
@@ -119,16 +130,16 @@ class _Changes:
         return max(first - reach, 0), min(last + reach, self.shape[1])
 
     def make(self, blocks, channels: np.ndarray, tilts: np.ndarray, rows: Rows) -> np.ndarray:
-        """Return some rows, as `by_rows` asks for them, of blocks of the images and, where it is known, their transmission."""
+        """Return rows for `by_rows`, of blocks of the images and of the transmission, if any."""
         block = np.asarray(blocks[0], dtype=np.float32)
         if self.smoothing is not None:
             block = self.smoothing(block, channels, tilts)
         first, last = self._moved_from(rows.start, rows.stop)
-        kept = slice(first - rows.first, last - rows.first)
-        block = block[..., kept]
+        rows_moved = slice(first - rows.first, last - rows.first)
+        block = block[..., rows_moved]
         if self.means is not None:
             means = self.means[np.ix_(channels, tilts)][..., None, None].astype(np.float32)
-            block = block / (blocks[1][..., kept] / means)
+            block = block / (blocks[1][..., rows_moved] / means)
         if self.alignment is None:
             return block
         rows = replace(rows, first=first)
@@ -152,7 +163,7 @@ def changed(
     for_geometry=False,
     cuts=None,
 ):
-    """Return dask images (channel, tilt, x, y) changed in the order of the keywords, each as far as it is given.
+    """Return dask images (channel, tilt, x, y) changed in the order of the keywords.
 
     Parameters
     ----------
@@ -179,12 +190,12 @@ def changed(
 
 
 def image_means(images) -> np.ndarray:
-    """Return the mean over the pixels of each image, (channel, tilt), of dask images; they are read once, chunk by chunk."""
+    """Return the mean of each of some dask images, (channel, tilt), read once, chunk by chunk."""
     return np.asarray(images.mean(axis=(2, 3), dtype=np.float64))
 
 
-def _own_cuts(images) -> list[int]:
-    """Return where the chunks of images begin along y, so that each is read once; thin ones are taken together."""
+def _chunk_starts(images) -> list[int]:
+    """Return where the chunks of images begin along y; thin chunks are taken together."""
     cuts = [0]
     for end in np.cumsum(images.chunks[3]).tolist():
         if end - cuts[-1] >= HEIGHT or end == images.shape[3]:

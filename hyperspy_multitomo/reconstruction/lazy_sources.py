@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files that lazy arrays are read from: chunks that are missing there are an error, not zeros."""
+"""The files that lazy arrays are read from; chunks that are missing are an error, not zeros."""
 
 from __future__ import annotations
 

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much memory a reconstruction holds at its peak, and how its time grows with the slices, reckoned from its sizes."""
+"""Model of the peak memory of a reconstruction, and of how its time grows with the slices."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 
+from hyperspy_multitomo.machine.memory import OF_DEVICE
 from hyperspy_multitomo.tomography import Projector, TiltGeometry
 from hyperspy_multitomo.tomography.cpu.lanes import cost_of, lane_count
 from hyperspy_multitomo.tomography.forms import fits_lanes
+from hyperspy_multitomo.tomography.geometry import volume_grid
 
 # Factor on a footprint without the compiled kernels: with astra, or pixels of 3, 5, 6 ... voxels.
 TEXTBOOK = 3
@@ -22,7 +23,16 @@ ON_DEVICE = (2.1, 1.1)
 
 @dataclass(frozen=True)
 class RayArrays:
-    """Projections at a geometry, `rows` maps or images of them, and how many numbers are held for each ray."""
+    """Projections held in memory.
+
+    Attributes
+    ----------
+    geometry : TiltGeometry
+    rows : int
+        Maps or images at each tilt.
+    numbers : float
+        Held for each ray of a row.
+    """
 
     geometry: TiltGeometry
     rows: int
@@ -31,9 +41,21 @@ class RayArrays:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What is held at the peak: `numbers` of 4 bytes for each voxel (z, x) of each channel, and those of the rays.
+    """Peak memory of a reconstruction.
 
-    `of_device` gives the bytes that so many slices take of a device, where one is used.
+    Attributes
+    ----------
+    channels : int
+    plane : (z, x)
+        Voxels of a slice.
+    numbers : float
+        Of 4 bytes, held for each voxel of each channel.
+    rays : tuple of RayArrays
+        Held besides.
+    textbook : bool
+        Whether the compiled kernels do not apply; see `TEXTBOOK`.
+    of_device : callable, optional
+        ``of_device(slices)`` returns the bytes that so many slices take of the device in use.
     """
 
     channels: int
@@ -47,9 +69,9 @@ class Footprint:
         """Whether the device holds so many slices at once, if one is used."""
         if self.of_device is None:
             return True
-        from hyperspy_multitomo.tomography.cuda.device import SHARE, free_memory
+        from hyperspy_multitomo.tomography.cuda.device import free_memory
 
-        return self.of_device(slices) <= SHARE * free_memory()
+        return self.of_device(slices) <= OF_DEVICE * free_memory()
 
     def device_bytes(self, slices: int) -> int:
         """Return the bytes that so many slices take of a device, if one is used."""
@@ -58,19 +80,22 @@ class Footprint:
     def bytes_of(self, slices: int) -> int:
         """Return the bytes of so many slices of the volume."""
         lanes = lane_count(slices)
-        held = -(-slices // lanes) * lanes
+        in_groups = -(-slices // lanes) * lanes
         numbers = self.numbers * self.channels * np.prod(self.plane, dtype=float)
         for rays in self.rays:
             width = rays.geometry.detector_width * rays.geometry.binning
             numbers += rays.numbers * rays.rows * len(rays.geometry.tilts) * width
-        return int(4 * numbers * held * (TEXTBOOK if self.textbook else 1))
+        return int(4 * numbers * in_groups * (TEXTBOOK if self.textbook else 1))
 
     def time_of(self, slices: int) -> float:
-        """Return how long so many slices take, in any unit: the kernels work at groups of slices, full or not."""
+        """Return how long so many slices take, in any unit.
+
+        The kernels work on groups of slices, full or not.
+        """
         return slices if self.textbook or self.of_device is not None else cost_of(slices)
 
     def in_transit(self, slices: int) -> int:
-        """Return the bytes of so many slices of input as it was read, and of the volume as it is written."""
+        """Return the bytes of so many slices of input as read, and of the volume as written."""
         numbers = self.channels * np.prod(self.plane, dtype=float)
         for rays in self.rays:
             numbers += (
@@ -116,7 +141,7 @@ def footprint(
     of_voxels, of_rays = numbers if of_device is None else ON_DEVICE
     rays = tuple(RayArrays(geometry, rows, of_rays + more) for geometry, rows in series)
     textbook = of_device is None and not all(map(fits_lanes, projectors))
-    return Footprint(channels, _plane(series[0][0]), of_voxels, rays, textbook, of_device)
+    return Footprint(channels, volume_grid(series[0][0]), of_voxels, rays, textbook, of_device)
 
 
 def variational_footprint(
@@ -156,12 +181,7 @@ def variational_footprint(
         for geometry, rows, background in series
     )
     textbook = of_device is None and not all(map(fits_lanes, projectors))
-    return Footprint(channels, _plane(series[0][0]), numbers, rays, textbook, of_device)
-
-
-def _plane(geometry: TiltGeometry) -> tuple[int, int]:
-    """Return the voxels of a section, (z, x), which every geometry has."""
-    return cast("tuple[int, int]", geometry.volume_shape)
+    return Footprint(channels, volume_grid(series[0][0]), numbers, rays, textbook, of_device)
 
 
 def uses_device(A: Projector) -> bool:

@@ -100,9 +100,12 @@ class StoppingNoise:
         return counting_noise(arrays["maps"], variances[..., None, None], gains=self.gains)
 
 
-def _variances(mapped: bool, found, em: bool) -> np.ndarray:
-    """Return the variance of the noise in a pixel as recorded, (channel, tilt), of elemental maps where `mapped`."""
-    recorded, gross = found["recorded"], found["gross"]
+def _variances(mapped: bool, arrays: dict, em: bool) -> np.ndarray:
+    """Return the variance of the noise in a pixel as recorded, (channel, tilt).
+
+    `mapped` says that these are elemental maps.
+    """
+    recorded, gross = arrays["recorded"], arrays["gross"]
     if not mapped:
         return image_variance(recorded[0])[None]
     if gross is not None and not em:
@@ -118,10 +121,10 @@ def _variances(mapped: bool, found, em: bool) -> np.ndarray:
 
 
 def typical_variances(data: TiltData, tilts: np.ndarray) -> np.ndarray:
-    """Return the variance of the noise in a pixel of each elemental map, where the element is, as the mean over some tilts.
+    """Return the mean variance of the noise in a pixel of each elemental map at some tilts.
 
     It is that of counts, in any unit, or measured from the finest detail, and above 0 in any case.
-    Vacuum, which has neither counts nor noise, has no say: pixels weigh by their own signal,
+    Vacuum, which has neither counts nor noise, does not count: pixels weigh by their own signal,
     smoothed along x and averaged along y.
     """
     recorded, gross = data.recorded[:, tilts], data.gross
@@ -161,7 +164,10 @@ def typical_variances(data: TiltData, tilts: np.ndarray) -> np.ndarray:
 
 
 def _count(recorded: np.ndarray) -> float:
-    """Return what one count is in maps that are counts times a unit, 1 for whole numbers that tell no other; else 0."""
+    """Return the size of one count in maps that are counts times a unit, else 0.
+
+    It is 1 for whole numbers that show no other unit.
+    """
     if recorded.min() < 0:
         return 0.0
     values = np.unique(recorded.ravel()[:: max(1, recorded.size // _SAMPLE)]).astype(np.float64)
@@ -176,7 +182,7 @@ def _count(recorded: np.ndarray) -> float:
 
 
 def _noise_equivalent_variance(recorded: np.ndarray, signal: np.ndarray) -> np.ndarray:
-    """Return the variance (channel, tilt) of maps in any unit, measured as that of maps in noise-equivalent counts."""
+    """Return the variance (channel, tilt) of maps in any unit, by noise-equivalent counts."""
     noise = np.square(block_detail(recorded), dtype=np.float64).mean(axis=(1, 2, 3))
     means = signal.mean(axis=(1, 2, 3), dtype=np.float64)
     units = np.where((noise > 0) & (means > 0), noise / np.where(means > 0, means, 1), 1.0)
@@ -185,7 +191,10 @@ def _noise_equivalent_variance(recorded: np.ndarray, signal: np.ndarray) -> np.n
 
 
 def telling_blocks(shape: tuple[int, int, int]):
-    """Return which slices tell the noise of images (tilt, x, y): all, or of large ones blocks of neighbours, evenly spread."""
+    """Return the slices to measure the noise of images (tilt, x, y) in.
+
+    All, or of large images blocks of neighbours, evenly spread.
+    """
     slices, most = shape[-1], _PIXELS // (shape[0] * shape[1] * _BLOCK)
     if slices <= max(most, 1) * _BLOCK:
         return slice(None)
@@ -194,7 +203,7 @@ def telling_blocks(shape: tuple[int, int, int]):
 
 
 def _remaining_variance(alignment, tilts: int) -> np.ndarray:
-    """Return what is left of the variance of each image (tilt,) when it is put in place by linear interpolation."""
+    """Return the fraction of each image's variance, (tilt,), that linear interpolation leaves."""
     if alignment is None:
         return np.ones(tilts)
     if alignment.rotation:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a reconstruction will take, before it runs: memory, slabs, device, and time from a trial of a few iterations."""
+"""What a reconstruction will take, before it runs: memory, slabs, device and time.
+
+The time is measured in a trial of a few iterations.
+"""
 
 from __future__ import annotations
 
@@ -97,8 +100,9 @@ class ReconstructionPlan:
             if self.iterations
             else ""
         )
+        size = _bytes(4 * int(np.prod(self.shape)))
         lines = {
-            self.method: f"{channels} x {nz} x {ny} x {nx} voxels (channel, z, y, x), {_bytes(4 * int(np.prod(self.shape)))}",
+            self.method: f"{channels} x {nz} x {ny} x {nx} voxels (channel, z, y, x), {size}",
             "device": device,
             "slabs": cutting,
             "memory": f"{_bytes(self.memory)}{free}",
@@ -129,7 +133,7 @@ def plan(prepared: Prepared) -> ReconstructionPlan:
         seconds = np.mean([each for *_, each in trials], axis=0)
         times = seconds * slabs.share / side_by_side / len(slabs)
     else:
-        at_once, threads = places(slabs.needed, slabs.share, slabs.one)
+        at_once, threads = places(slabs.needed, slabs.share, slabs.serial)
         where, available = _device(job), available_memory()
         times = trial.seconds_here(available_cores())  # all of them, which slabs share
     times *= _longer(trial, slabs, footprint)
@@ -144,7 +148,7 @@ def _longer(trial: _Trial, slabs: Slabs, footprint: Footprint) -> float:
 
 
 def _on_workers(trial: _Trial, slabs: Slabs) -> list:
-    """Return what `trial` finds in each place where one of the slabs will be worked at, side by side, on the cluster in use."""
+    """Return what `trial` measures in each place of the cluster where a slab will run."""
     client = client_in_use()
 
     def everywhere(call: Callable, addresses, *arguments) -> list:
@@ -155,7 +159,7 @@ def _on_workers(trial: _Trial, slabs: Slabs) -> list:
         )
 
     known = list(workers())
-    taken = everywhere(places, known, slabs.needed, slabs.share, slabs.one)
+    taken = everywhere(places, known, slabs.needed, slabs.share, slabs.serial)
     each = [
         address for address, (at_once, _) in zip(known, taken, strict=True) for _ in range(at_once)
     ][: len(slabs)]
@@ -241,8 +245,8 @@ class _Trial:
         return replace(self, job=replace(self.job, iterations=min(self.job.iterations, 1)))
 
     def on_worker(self, slabs: Slabs):
-        """Return how many of these slabs this worker does at once, on how many threads, on what (`_device`), and `seconds`."""
-        at_once, threads = places(slabs.needed, slabs.share, slabs.one)
+        """Return this worker's slabs at once, threads of each, device and `seconds`."""
+        at_once, threads = places(slabs.needed, slabs.share, slabs.serial)
         return at_once, threads, _device(self.job), self.seconds(threads)
 
     def seconds_here(self, threads: int) -> np.ndarray:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A reconstruction as a value: the parameters of a method, what it takes, and how it becomes a problem."""
+"""A reconstruction as a value: the parameters of a method, its input, and the problem they make."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class Recipe:
 
     @classmethod
     def of_step(cls, step: Mapping[str, Any]) -> Recipe:
-        """Return the recipe that made a volume, from the step of its history, without its arrays."""
+        """Return the recipe of a volume from the step of its history, without its arrays."""
         return cls(**cls.settings_of(step))
 
     @classmethod
@@ -168,7 +168,7 @@ class Recipe:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the history says of the parameters, but for the iterations, which a run may add to."""
+        """Parameters as in the history, without the iterations, which a run may add to."""
         left_out = ("iterations", "overlap")
         return {name: getattr(self, name) for name in self.fields() if name not in left_out}
 
@@ -200,8 +200,8 @@ class SingleSeries(Recipe):
 
     #: Iterations by default, of images and of maps.
     usual_iterations: ClassVar[tuple[int, int]] = (0, 0)
-    #: Numbers held at the peak for each voxel and for each ray, as `tomography.run` was seen to hold
-    #: them, the result in the order of the signal included.
+    #: Numbers held at the peak for each voxel and for each ray, as measured with
+    #: `tomography.run`; the result in the order of the signal is included.
     numbers: ClassVar[tuple[float, float]] = (2.1, 2.1)
     #: Whether the solver takes matched projectors in the place of others.
     matched: ClassVar[bool] = False

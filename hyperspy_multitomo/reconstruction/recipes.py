@@ -23,7 +23,7 @@ RECIPES: dict[str, type[Recipe]] = {
 
 
 def methods_of(channels) -> list[str]:
-    """Return the methods for a series with these channels, none for images, in the order of letters."""
+    """Return the methods for a series with these channels (none: images), by the alphabet."""
     return sorted(name for name, one in RECIPES.items() if channels or one.of_images)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The recipe of HEBT with a regulariser: counts and HAADF weigh by their noise, the ratios join them."""
+"""The recipe of HEBT with a regulariser: maps and HAADF, joined by ratios, weigh by their noise."""
 
 from __future__ import annotations
 

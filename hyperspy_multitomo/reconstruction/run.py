@@ -157,7 +157,7 @@ def prepare(problem: Problem, run: Run) -> Prepared:
 
 
 def solve(prepared: Prepared, run: Run) -> Outcome:
-    """Run a problem and return what came of it; of a lazy series a volume that waits to be asked."""
+    """Run a problem and return its outcome; the volume of a lazy series is computed when read."""
     problem, job, show = prepared.problem, prepared.job, run.get("show_progressbar")
     settings = _settings(problem, run)
     if prepared.slabs is None:
@@ -196,7 +196,10 @@ def _settings(problem: Problem, run: Run) -> dict:
 
 
 def _backend_of(problem: Problem, run: Run) -> str | None:
-    """Return the name of the back-end that runs; of a lazy series, which may run elsewhere, the one asked for."""
+    """Return the name of the back-end that runs.
+
+    Of a lazy series, which may run elsewhere, it is the one asked for.
+    """
     backend = run.get("backend")
     if problem.data.lazy:
         return backend
@@ -205,7 +208,7 @@ def _backend_of(problem: Problem, run: Run) -> str | None:
 
 
 def _cut(problem: Problem, footprint: Footprint, chunks, store: CheckpointStore | None) -> Slabs:
-    """Return the slabs of a run; those of one that is resumed stay, whatever memory there is now."""
+    """Return the slabs of a run; a resumed run keeps its slabs, whatever memory there is now."""
     slices = problem.shape[-1]
     before = None if store is None else store.thickness(slices)
     slabs = cut(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The recipe of SIRT: a series alone, by least squares with the volume kept from going below zero."""
+"""The recipe of SIRT: a series alone, by non-negative least squares."""
 
 from __future__ import annotations
 

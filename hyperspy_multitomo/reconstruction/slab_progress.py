@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 
 from hyperspy_multitomo.machine.cluster import client_in_use
+from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.machine.parallel import available_cores
 from hyperspy_multitomo.machine.progress import progress_bar
 from hyperspy_multitomo.reconstruction.slots import stopping
@@ -31,9 +32,7 @@ def counting_slabs(
     dask is called with. An error or an interrupt stops all slabs and propagates when the last one
     has ended.
     """
-    names = (
-        [_name(key) for key in data.dask if _SLABS in _name(key)] if hasattr(data, "dask") else []
-    )
+    names = [_name(key) for key in data.dask if _SLABS in _name(key)] if is_lazy(data) else []
     try:
         if not names or client_in_use() is not None:
             yield show

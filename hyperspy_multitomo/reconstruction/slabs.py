@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A reconstruction slab by slab: how slices are cut to fit the memory, and the dask array that makes each slab on demand."""
+"""Reconstruction slab by slab: cuts that fit the memory, and the dask array that runs each slab."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STEP = 16
 
 @dataclass(frozen=True)
 class Slab:
-    """The slices from `start` to before `stop`, reconstructed with their neighbours from `first` to before `last`."""
+    """Slices [start, stop), reconstructed with their neighbours as [first, last)."""
 
     start: int
     stop: int
@@ -50,7 +50,7 @@ class Slabs:
         Slices that a slab is reconstructed with on either side and that are then left out.
     needed : int
         Bytes that a slab holds at its peak, what is read and written included.
-    one : bool
+    serial : bool
         Whether they come one after the other, as they share a device.
     workers : int
         Of the cluster that share them; 0 where this machine does the work.
@@ -60,7 +60,7 @@ class Slabs:
     thickness: int
     overlap: int
     needed: int
-    one: bool = False
+    serial: bool = False
     workers: int = 0
 
     def __iter__(self):
@@ -92,8 +92,9 @@ def cut(
     overlap: int | None = None,
     here: bool = False,
 ) -> Slabs:
-    """Cut slices into slabs that fit the memory, of this machine or of the smallest worker of a cluster, and are done soonest.
+    """Cut slices into the slabs that fit the memory and are done soonest.
 
+    The memory is that of this machine or of the smallest worker of a cluster.
     With their overlap they fill the groups of slices that the kernels work at, and on a cluster no
     worker waits for others.
 
@@ -215,7 +216,7 @@ class SlabTask:
 
         store = None if self.store is None else self.store.of_slab(self.slab)
         done = store is not None and store.has_volume
-        with turn(self.token, self.slabs.needed, self.share, self.slabs.one, done) as threads:
+        with turn(self.token, self.slabs.needed, self.share, self.slabs.serial, done) as threads:
             if stopped(self.token):
                 raise StoppedError
             (arrays,) = dask.compute(self.arrays, scheduler="synchronous")
@@ -231,7 +232,7 @@ def in_slabs(
     slabs: Slabs,
     store: CheckpointStore | None,
 ):
-    """Return a dask array (channel, z, x, y) of the given shape whose slabs are reconstructed when they are asked for.
+    """Return a dask array (channel, z, x, y) whose slabs are reconstructed when they are computed.
 
     `arrays` have the slices last; `coarse` says how many slices of the volume make one of those of
     an array. The tasks of the slabs are called after the job's step, as a dashboard shows them.
@@ -256,7 +257,7 @@ def in_slabs(
 
 
 def runs_again(array) -> bool:
-    """Return whether a dask array has slabs that are reconstructed each time it is read, as nothing keeps them."""
+    """Return whether a dask array has slabs without a checkpoint, reconstructed at each reading."""
     # Slabs are tasks that are called after the method.
     slabs = [
         next(iter(layer.values()))

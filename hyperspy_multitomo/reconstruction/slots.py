@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How many slabs a process works at side by side, and on how many threads each: as many as its memory and its cores allow."""
+"""How many slabs a process runs at once, and on how many threads each, by memory and cores."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STOPPED: set[str] = set()
 
 @dataclass
 class _Gate:
-    """What the slabs of a reconstruction wait at, and how many of those that this process is to do have passed."""
+    """The semaphore of the slabs of a reconstruction, and how many slabs have passed it."""
 
     at_once: int
     cores: int
@@ -32,7 +32,10 @@ class _Gate:
     passed: int = 0
 
     def threads(self) -> int:
-        """Return the threads of the next slab. Slabs take about as long, and come in rounds; the last may have fewer of them."""
+        """Return the threads of the next slab.
+
+        Slabs take about equally long and come in rounds, of which the last may have fewer.
+        """
         before = self.passed % self.share
         self.passed += 1
         return max(
@@ -42,9 +45,9 @@ class _Gate:
 
 @contextmanager
 def turn(
-    token: str, needed: int, share: int, one: bool = False, done: bool = False
+    token: str, needed: int, share: int, serial: bool = False, done: bool = False
 ) -> Iterator[int]:
-    """Wait until one more slab of a reconstruction fits, and give the number of threads that it may use.
+    """Wait until one more slab of a reconstruction fits, and yield its number of threads.
 
     Parameters
     ----------
@@ -54,14 +57,14 @@ def turn(
         Bytes that a slab holds.
     share : int
         Slabs that this process is to do.
-    one : bool, default False
+    serial : bool, default False
         Whether slabs come one after the other, as they share a device.
     done : bool, default False
         Whether this one was done before and is only read.
     """
 
     def gate_here() -> _Gate:
-        at_once, _ = places(needed, share, one)
+        at_once, _ = places(needed, share, serial)
         return _Gate(at_once, _process()[1], share, Semaphore(at_once))
 
     # Another scheduler has another gate.
@@ -74,7 +77,7 @@ def turn(
 
 @contextmanager
 def stopping(tokens: set[str]) -> Iterator[None]:
-    """Tell the slabs of some reconstructions in this process to stop where an error or an interrupt ends what is done here."""
+    """Stop the slabs of some reconstructions in this process if the block raises."""
     _STOPPED.difference_update(tokens)
     try:
         yield
@@ -88,21 +91,21 @@ def stopped(token: str) -> bool:
     return token in _STOPPED
 
 
-def places(needed: int, share: int, one: bool = False) -> tuple[int, int]:
-    """Return how many of `share` slabs of so many bytes this process works at side by side, and the threads of each.
+def places(needed: int, share: int, serial: bool = False) -> tuple[int, int]:
+    """Return how many of `share` slabs of so many bytes run at once here, and the threads of each.
 
     dask asks for as many as it has threads. Where they do not fit, or there are not so many, fewer
     run, each on more threads.
     """
     callers, cores, memory = _process()
-    at_once = 1 if one else min(callers, share)
+    at_once = 1 if serial else min(callers, share)
     if memory is not None:
         at_once = max(1, min(at_once, int(OF_SLABS_TOGETHER * memory // max(needed, 1))))
     return at_once, max(1, cores // at_once)
 
 
 def _process() -> tuple[int, int, int | None]:
-    """Return the threads on which dask calls in this process, the cores that are for it, and the bytes that are free for it."""
+    """Return the threads of dask in this process, its cores, and the bytes that are free for it."""
     worker = worker_in_use()
     if worker is not None:
         callers = worker.state.nthreads

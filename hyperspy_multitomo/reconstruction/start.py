@@ -9,8 +9,8 @@ from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.reconstruction.keywords import Run
 
 REMEDY = (
-    "crop or bin the series, take fewer elements, or pass it lazily (as_lazy()), which goes slab by "
-    "slab"
+    "crop or bin the series, take fewer elements, or pass it lazily (as_lazy()), which goes slab "
+    "by slab"
 )
 
 

@@ -22,6 +22,8 @@ from hyperspy_multitomo.tomography import TiltGeometry, fingerprint
 _MEANS = Recent(16)
 # Images whose digest stands for those of a lazy series, which are not all read for it.
 _SAMPLE = 4
+# Numbers that are read for that at most, 1 GB: a second or two.
+_MOST_READ = 2**28
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,9 @@ class TiltData:
     gains : array (tilt,) or (channel, tilt), optional
     alignment : Alignment, optional
     beside : callable, optional
-        ``beside(name)`` returns ``"gross"``, ``"background"`` or ``"transmission"``, (channel, tilt,
-        x, y), or ``"window_share"``, (channel, tilt), each None where it is not recorded. They are
-        read when they are asked for.
+        ``beside(name)`` returns ``"gross"``, ``"background"`` or ``"transmission"``, (channel,
+        tilt, x, y), or ``"window_share"``, (channel, tilt), each None where it is not recorded.
+        They are read when they are asked for.
     smoothed : bool
         Whether the images were smoothed, which hides their noise.
     no_counts : str, optional
@@ -207,8 +209,8 @@ class TiltData:
         if values.shape not in [whole[:n] for n in range(3)] + [whole]:
             expected = "(tilt, element, y, x)" if mapped else "(tilt, y, x)"
             raise ValueError(
-                f"the background has the shape {values.shape}; expected a number, {shape[1]} numbers "
-                f"(one for each tilt), or {whole} {expected}"
+                f"the background has the shape {values.shape}; expected a number, {shape[1]} "
+                f"numbers (one for each tilt), or {whole} {expected}"
             )
         imaged = values.ndim == len(whole)
         values = values.reshape(values.shape + (1,) * (len(whole) - values.ndim))
@@ -243,13 +245,18 @@ class TiltData:
         """Return digests of what was taken of the series, by which it is known again.
 
         ``"images"`` is that of all images, of a lazy series missing; ``"sample"`` that of some of
-        them. Counts and transmission that nothing has asked for have none.
+        them, missing too where much would have to be read for it. Counts and transmission that
+        nothing has asked for have none.
         """
         digests: dict[str, Any] = {"tilts": fingerprint(np.asarray(self.tilts, dtype=float))}
         some = np.unique(np.linspace(0, len(self.tilts) - 1, _SAMPLE).round().astype(int))
-        digests["sample"] = fingerprint(np.asarray(self.recorded[:, some]))
         if not self.lazy:
             digests["images"] = fingerprint(self.recorded)
+            digests["sample"] = fingerprint(self.recorded[:, some])
+        elif _read_for(self.recorded, some) <= _MOST_READ:
+            # Here, whatever cluster there is: it may have no workers yet.
+            sample = self.recorded[:, some].compute(scheduler="synchronous")
+            digests["sample"] = fingerprint(sample)
         if self.channels:
             digests["channels"] = list(self.channels)
         if self.noise_of_whole is not None:
@@ -268,7 +275,7 @@ class TiltData:
         return None if self.beside is None else self.beside(name)
 
     def _placed(self, images, smoothing: Smoothing | None = None):
-        """Return images evened and resampled, NumPy or dask as they are; dask ones smoothed before."""
+        """Return images evened and resampled, NumPy or dask; dask ones are smoothed before."""
         if not is_lazy(images):
             return self.resampled(self.evened(images))
         transmission = self.transmission
@@ -283,10 +290,18 @@ class TiltData:
 
 
 def _means(transmission) -> np.ndarray:
-    """Return the mean of each image, (channel, tilt); those of a lazy transmission are remembered."""
+    """Return the mean of each image, (channel, tilt); those of a lazy transmission are cached."""
     if not is_lazy(transmission):
         return transmission.mean(axis=(2, 3), dtype=np.float64)
     return _MEANS.get(transmission.name, lambda: image_means(transmission))
+
+
+def _read_for(images, tilts: np.ndarray) -> int:
+    """Return the numbers in the chunks of dask images that hold some of the tilts."""
+    ends = np.cumsum(images.chunks[1])
+    touched = np.unique(np.searchsorted(ends, tilts, side="right"))
+    others = [size for axis, size in enumerate(images.shape) if axis != 1]
+    return sum(images.chunks[1][place] for place in touched) * int(np.prod(others))
 
 
 def _digest_of_placing(alignment: Alignment) -> str:

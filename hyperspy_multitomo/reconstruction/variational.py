@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The recipes with a regulariser, TV, TGV and nuclear TV: data terms, their calibration, and the run."""
+"""The recipes with a regulariser, TV, TGV and nuclear TV: data terms, calibration and run."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class Variational(Recipe):
         return terms
 
     def calibration_slices(self, terms: DataTerms) -> dict:
-        """Return the arrays for a calibration: some slices, the same whether data are lazy or not."""
+        """Return the arrays for a calibration: some slices, the same of lazy and other data."""
         if self.mu is not None:
             return terms.brightest_slices
         return terms.some_slices if self.dimensions == 2 else terms.telling_slices
@@ -167,7 +167,7 @@ class Variational(Recipe):
     def check_run(
         self, terms: DataTerms, channels: Sequence[str], run: Run, power: float = 1.0
     ) -> None:
-        """Raise an error for a mask, a start or a memory that does not fit, before a calibration."""
+        """Raise an error before a calibration if the mask, the start or the memory do not fit."""
         geometry = terms.models[0].geometry
         shape = volume_shape(channels, geometry, terms.arrays["maps"].shape[-1])
         start_arrays(run, shape)

@@ -43,7 +43,7 @@ def tilt_data(series) -> TiltData:
 
 
 def as_recorded(series):
-    """Return a series as (channel, tilt, x, y), a view of its data."""
+    """Return a series as (channel, tilt, x, y), NumPy or dask, a view of its data."""
     if axis_named(series, "element") or series.channels:
         return series.array("element", "tilt", "x", "y")
     return series.array("tilt", "x", "y")[None]
@@ -77,7 +77,7 @@ def _beside(series, name: str):
 
 
 def _resampled(alignment: Alignment, images):
-    """Return what an alignment makes of images (..., tilt, x, y), NumPy or dask, edges continued."""
+    """Return images (..., tilt, x, y), NumPy or dask, resampled to an alignment."""
     if not is_lazy(images):
         return alignment.apply(images, fill="edge")
     if images.ndim == 3:
@@ -114,7 +114,10 @@ def alike(first: Alignment | None, second: Alignment | None) -> bool:
 
 
 def aligned_copy(series):
-    """Return a copy of a series resampled once to its alignment, lazy if that is; see `TiltSeries.aligned`."""
+    """Return a copy of a series resampled once to its alignment, lazy if the series is.
+
+    See `TiltSeries.aligned`.
+    """
     names = ("element", "tilt", "x", "y") if axis_named(series, "element") else ("tilt", "x", "y")
     places = [axis_named(series, name).index_in_array for name in names]
     images, alignment = series.array(*names).astype(np.float32, copy=False), series.alignment
@@ -151,7 +154,7 @@ def pixel_ratio(eds, haadf) -> int:
 
 
 def check_pair(eds, haadf) -> int:
-    """Raise an error where two series cannot share a volume; warn where only one of them is aligned.
+    """Raise an error if two series cannot share a volume; warn if only one of them is aligned.
 
     Returns how many pixels of the HAADF make one of the maps, along each edge.
     """

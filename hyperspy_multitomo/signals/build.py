@@ -9,6 +9,7 @@ import numpy as np
 
 from hyperspy_multitomo.acquisition.axes import checked_values
 from hyperspy_multitomo.acquisition.tilts import order_tilts
+from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.parameters import check_finite, positive_number
 from hyperspy_multitomo.signals.metadata.length_axes import length_axis
 from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, record, set_keys
@@ -169,7 +170,7 @@ def stack_channels(arrays, axis: int):
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
         raise ValueError(f"the channels have different shapes {sorted(shapes)}; all must be alike")
-    if not any(hasattr(array, "dask") for array in arrays):
+    if not any(is_lazy(array) for array in arrays):
         return np.stack(arrays, axis=axis)
     import dask.array as da
 
@@ -177,7 +178,7 @@ def stack_channels(arrays, axis: int):
 
 
 def _signal(cls, data, axes, metadata, title):
-    if hasattr(data, "dask"):
+    if is_lazy(data):
         cls = class_of(cls._signal_type, lazy=True)
     signal = cls(data, axes=axes, metadata=dict(metadata or {}))
     signal.metadata.General.title = title

@@ -15,7 +15,7 @@ from hyperspy_multitomo.acquisition.eds.windows import prepare_windows
 from hyperspy_multitomo.acquisition.sparse_counts import SparseSpectra, TiltSpectra
 from hyperspy_multitomo.acquisition.units import unit_of
 from hyperspy_multitomo.arguments import checked
-from hyperspy_multitomo.machine.memory import available_memory
+from hyperspy_multitomo.machine.memory import OF_SPECTRA, available_memory
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.machine.progress import progress_bar
 from hyperspy_multitomo.parameters import shown
@@ -38,9 +38,6 @@ from hyperspy_multitomo.signals.registry import class_of
 if TYPE_CHECKING:
     from hyperspy_multitomo.signals.eds import TiltSeriesEDS
 
-# Part of the memory that is available for the counts of spectra, which would be read again
-# otherwise.
-_KEPT = 0.25
 _METHODS = {"fit": prepare_fit, "windows": prepare_windows}
 
 
@@ -136,7 +133,7 @@ def elemental_maps(
         )
     found = spectra_of(spectra)
     available, whole = available_memory(), []
-    cubes = TiltSpectra(found.data, available and int(available * _KEPT))
+    cubes = TiltSpectra(found.data, available and int(available * OF_SPECTRA))
     with progress_bar(show_progressbar, "reading spectra", len(cubes)) as step:
         regions = np.stack([stepped(_region_sums(cube, whole), step) for cube in cubes])
     microscope = "Acquisition_instrument.TEM."

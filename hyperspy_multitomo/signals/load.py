@@ -20,6 +20,7 @@ from hyperspy_multitomo.acquisition.files.records import Record
 from hyperspy_multitomo.acquisition.files.stored_arrays import check_arrays, stored_signals
 from hyperspy_multitomo.acquisition.tilts import order_tilts
 from hyperspy_multitomo.arguments import checked
+from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.machine.memory import available_memory, check_memory
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.parameters import text
@@ -231,7 +232,7 @@ def _is_large(paths: list[Path]) -> bool:
 
 def _in_memory(data, what: str) -> np.ndarray:
     """Return the data as an array in memory, where there is enough of it."""
-    if hasattr(data, "dask"):
+    if is_lazy(data):
         check_memory(data.nbytes, what, LAZILY)
     return np.asarray(data)
 
@@ -392,7 +393,7 @@ def _stacked(records: list[Record]):
     if records[0].kind.endswith("stack"):
         return records[0].data
     arrays = [record.data for record in records]
-    if not any(hasattr(array, "dask") for array in arrays):
+    if not any(is_lazy(array) for array in arrays):
         return np.stack(arrays)
     import dask.array as da
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from hyperspy_multitomo.reconstruction.start import checked_mask
 from hyperspy_multitomo.signals.gate import plain
 
 
@@ -14,16 +15,7 @@ def mask_array(mask, shape: tuple[int, int, int], *, lazy: bool = False):
     With `lazy` a dask array stays one.
     """
     mask = plain(mask, ("z", "y", "x"), "the mask")
-    mask = mask if lazy and hasattr(mask, "dask") else np.asarray(mask)
-    expected = (shape[0], shape[2], shape[1])
-    if mask.shape != expected:
-        raise ValueError(
-            f"the mask has the shape {mask.shape} but the volume is {expected} (z, y, x)"
-        )
-    if isinstance(mask, np.ndarray) and not mask.any():
-        raise ValueError("the mask is empty: at least one voxel must be inside it")
-    mask = mask.astype(bool).transpose(0, 2, 1)
-    return np.ascontiguousarray(mask) if isinstance(mask, np.ndarray) else mask
+    return checked_mask(mask if lazy else np.asarray(mask), shape)
 
 
 def image_mask(mask, shape: tuple[int, int, int], images: str = "images") -> np.ndarray:

@@ -23,6 +23,7 @@ import numpy as np
 from scipy.fft import dctn, idctn
 from scipy.ndimage import gaussian_filter
 
+from hyperspy_multitomo.machine.cache import Recent
 from hyperspy_multitomo.machine.denormals import denormals_flushed
 from hyperspy_multitomo.tomography.differences import gradient
 from hyperspy_multitomo.tomography.input_checks import checked_positive
@@ -35,7 +36,7 @@ from hyperspy_multitomo.tomography.variational import (
     check_terms,
     variational,
 )
-from hyperspy_multitomo.tomography.variational_system import Term
+from hyperspy_multitomo.tomography.variational_system import Term, over_volume
 
 # lambda over the rms flow of the noise at weight 1, in two and three dimensions: the middle of the
 # optima on simulated series of four kinds (benchmarks/regularisers.py, docs/theory.md).
@@ -48,9 +49,8 @@ _SLICES, _SAMPLES = 8, 32
 _ABSENT = 0.1
 # Iterations of the rough reconstructions, by SIRT and by TV.
 _SIRT, _ROUGH = 10, 60
-# Ranges and flows of the last data, by the digest of the data, and for how many data.
-_CACHE: dict[bytes, tuple[np.ndarray, list[np.ndarray]]] = {}
-_CACHE_SIZE = 8
+# Ranges and flows of the last data, by the digest of the data.
+_CACHE = Recent(8)
 
 
 @dataclass(frozen=True)
@@ -197,19 +197,19 @@ def _ranges_and_flows(few: list[Term], channels: int) -> tuple[np.ndarray, list[
 
     They do not depend on the regulariser: the same data with another weight are not measured again.
     """
-    key = _digest(few)
-    if key not in _CACHE:
-        few = [t.in_units(largest(t.data)) for t in few]
-        rough = _smoothed(few, channels)
-        scales = _ranges(rough)
-        balanced = [_divided(t, _flows(t, rough, scales)) for t in few if t.mix is None]
-        plain = Regulariser(STRENGTH[2], "tv", "uncoupled", 2)
-        scales = _ranges(run(variational(balanced, plain, scales, initial=rough), _ROUGH).volume)
-        while len(_CACHE) >= _CACHE_SIZE:
-            _CACHE.pop(next(iter(_CACHE)), None)
-        _CACHE[key] = scales, [_flows(t, rough, scales) for t in few]
-    scales, flows = _CACHE[key]
+    scales, flows = _CACHE.get(_digest(few), lambda: _measured(few, channels))
     return scales.copy(), [flow.copy() for flow in flows]
+
+
+def _measured(few: list[Term], channels: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the ranges of the channels and the flows of each term from rough reconstructions."""
+    few = [t.in_units(largest(t.data)) for t in few]
+    rough = _smoothed(few, channels)
+    scales = _ranges(rough)
+    balanced = [_divided(t, _flows(t, rough, scales)) for t in few if t.mix is None]
+    plain = Regulariser(STRENGTH[2], "tv", "uncoupled", 2)
+    scales = _ranges(run(variational(balanced, plain, scales, initial=rough), _ROUGH).volume)
+    return scales, [_flows(t, rough, scales) for t in few]
 
 
 def _digest(few: list[Term]) -> bytes:
@@ -361,7 +361,7 @@ def _flows(t: Term, rough: np.ndarray, scales: np.ndarray) -> np.ndarray:
     seen = (
         rough[channels]
         if t.mix is None
-        else (_volume_like(t.mix) * rough).sum(axis=0, keepdims=True)
+        else (over_volume(t.mix) * rough).sum(axis=0, keepdims=True)
     )
     expected = t.expectations(t.A(seen))
     typical = _self_mean(expected)
@@ -375,7 +375,7 @@ def _flows(t: Term, rough: np.ndarray, scales: np.ndarray) -> np.ndarray:
     factors = (
         scales[channels]
         if t.mix is None
-        else [np.sqrt(np.square(scales * _volume_like(t.mix).mean(axis=(1, 2, 3))).sum())]
+        else [np.sqrt(np.square(scales * over_volume(t.mix).mean(axis=(1, 2, 3))).sum())]
     )
     factors = np.asarray(factors, np.float64)
     units = power_of_two(factors)
@@ -390,10 +390,6 @@ def _flows(t: Term, rough: np.ndarray, scales: np.ndarray) -> np.ndarray:
         squares += [flow[row][inside[row]].mean() for row in range(t.rows)]
     found = factors / units * np.sqrt(squares / samples)
     return np.where(found > 0, found, 1.0)
-
-
-def _volume_like(mix: np.ndarray) -> np.ndarray:
-    return mix if mix.ndim == 4 else mix[:, None, None, None]
 
 
 def _self_mean(values: np.ndarray) -> np.ndarray:

@@ -12,17 +12,11 @@ from hyperspy_multitomo.tomography.cpu.lane_algebra import combine, inner, multi
 from hyperspy_multitomo.tomography.cpu.lane_rays import LaneRays
 from hyperspy_multitomo.tomography.cpu.lanes import empty_lanes, lane_count, pack, unpack
 from hyperspy_multitomo.tomography.forms import fits_lanes
-from hyperspy_multitomo.tomography.input_checks import (
-    checked_gains,
-    checked_initial,
-    checked_mask,
-    checked_projections,
-    without_dead_tilts,
-)
 from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
 from hyperspy_multitomo.tomography.projectors import Projector, matched
+from hyperspy_multitomo.tomography.solvers import sirt_system
 from hyperspy_multitomo.tomography.steps import Steps
-from hyperspy_multitomo.tomography.system import System, sirt_coefficients
+from hyperspy_multitomo.tomography.system import System
 
 # Fraction of the norm of A: a shorter new direction is mostly rounding, in single precision and
 # after some iterations (tests/test_cgls.py).
@@ -85,18 +79,10 @@ def cgls(A: Projector, projections, *, gains=None, mask=None, initial=None) -> I
     ((24, 24, 2), True)
     """
     (A,) = matched([A])
-    projections, has_channels = checked_projections("projections", projections, A)
-    gains = checked_gains("gains", gains, projections.shape[:2])
-    channels, slices = projections.shape[0], projections.shape[-1] * A.geometry.binning
-    system = System(
-        A=A,
-        projections=without_dead_tilts(projections, gains),
-        gains=gains,
-        coefficients=sirt_coefficients(channels),
-        initial=checked_initial(initial, channels, A, slices, has_channels),
-        mask=checked_mask(mask, A, slices),
-        nonnegative=False,
-    ).in_units()
+    system, has_channels = sirt_system(
+        A, projections, gains=gains, mask=mask, initial=initial, nonnegative=False
+    )
+    system = system.in_units()
     steps = FusedCGLS(system) if A.geometry.binning == 1 and fits_lanes(A) else TextbookCGLS(system)
     return iterates_of(steps, has_channels)
 

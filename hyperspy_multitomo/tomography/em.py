@@ -24,7 +24,7 @@ from hyperspy_multitomo.tomography.input_checks import (
 )
 from hyperspy_multitomo.tomography.iterates import Iterate, iterates_of
 from hyperspy_multitomo.tomography.projectors import Projector
-from hyperspy_multitomo.tomography.steps import Steps, sums_of_squares
+from hyperspy_multitomo.tomography.steps import Steps, VolumeSteps, sums_of_squares
 from hyperspy_multitomo.tomography.system import Counted, sirt_coefficients
 
 
@@ -172,21 +172,8 @@ def _uniform(system: Counted) -> np.ndarray:
     )
 
 
-class TextbookEM(Steps[Counted]):
+class TextbookEM(VolumeSteps[Counted]):
     """x <- x C A^T (y/(A x + b)) in NumPy, for any projector: the reference for the fused form."""
-
-    def __init__(self, system: Counted):
-        super().__init__(system)
-        self._volume = system.start()
-
-    def _read(self):
-        return self._volume.copy()
-
-    def _arrays(self):
-        return {"volume": self._volume}
-
-    def _put(self, arrays):
-        self._volume = arrays["volume"]
 
     def advance(self):
         """Do one iteration."""

@@ -92,9 +92,9 @@ def sirt(
 
 
 def sirt_system(
-    A: Projector, projections, *, gains, mask, initial, nonnegative: bool, relaxation: float
+    A: Projector, projections, *, gains, mask, initial, nonnegative: bool, relaxation: float = 1.0
 ) -> tuple[System, bool]:
-    """Return the validated system of `sirt`, and whether the projections have channels."""
+    """Return the validated system of `sirt` or `cgls`, and whether the data have channels."""
     projections, has_channels = checked_projections("projections", projections, A)
     gains = checked_gains("gains", gains, projections.shape[:2])
     channels, slices = projections.shape[0], projections.shape[-1] * A.geometry.binning

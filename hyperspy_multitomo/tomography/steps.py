@@ -31,6 +31,10 @@ class SolverSystem(Protocol):
         """Threads to use."""
         ...
 
+    def start(self) -> np.ndarray:
+        """Return the start (channel, z, x, y) of the volume."""
+        ...
+
     @property
     def separate(self) -> bool:
         """Whether the channels are independent of each other."""
@@ -204,13 +208,10 @@ def sums_of_squares(residuals: np.ndarray) -> np.ndarray:
     return np.array([np.sum(np.square(channel, dtype=np.float64)) for channel in residuals])
 
 
-class TextbookSteps(Steps[System]):
-    """SIRT and HEBT in NumPy, for any projector: the reference for the fused form.
+class VolumeSteps(Steps[SystemT]):
+    """Steps in NumPy whose state is the volume alone."""
 
-    An iteration is x <- max(0, x + C [direct W^T R e + mix W_h^T R_h f]).
-    """
-
-    def __init__(self, system: System):
+    def __init__(self, system: SystemT):
         super().__init__(system)
         self._volume = system.start()
 
@@ -222,6 +223,13 @@ class TextbookSteps(Steps[System]):
 
     def _put(self, arrays):
         self._volume = arrays["volume"]
+
+
+class TextbookSteps(VolumeSteps[System]):
+    """SIRT and HEBT in NumPy, for any projector: the reference for the fused form.
+
+    An iteration is x <- max(0, x + C [direct W^T R e + mix W_h^T R_h f]).
+    """
 
     def advance(self):
         """Do one iteration."""

@@ -145,7 +145,7 @@ class Term:
         return means if self.background is None else means + self.background
 
 
-def _over_volume(mix: np.ndarray) -> np.ndarray:
+def over_volume(mix: np.ndarray) -> np.ndarray:
     """Return factors (channel,) or (channel, z, x, y) in the shape that multiplies a volume."""
     return mix if mix.ndim == 4 else mix[:, None, None, None]
 
@@ -221,7 +221,7 @@ class VariationalSystem:
         return (self._coefficients(term.mix) * u).sum(axis=0, keepdims=True)
 
     def _coefficients(self, mix: np.ndarray) -> np.ndarray:
-        return self.scales[:, None, None, None] * _over_volume(mix)
+        return self.scales[:, None, None, None] * over_volume(mix)
 
     def project(self, term: Term, u: np.ndarray) -> np.ndarray:
         """Return the expectations K u + b of a term."""

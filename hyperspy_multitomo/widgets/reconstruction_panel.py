@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The state of the reconstruction panel: one slice as the parameters change, and the whole volume, to be stopped and resumed."""
+"""The state of the reconstruction panel: a preview of one slice, and the run of the whole volume.
+
+The run can be stopped and resumed.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,12 @@ import numpy as np
 import traits.api as t
 from hyperspy.ui_registry import add_gui_method
 
+from hyperspy_multitomo.composition import ResponseRatios
 from hyperspy_multitomo.inspection.picture import LINES, colour_mix, distinct_colours, robust_limits
 from hyperspy_multitomo.reconstruction.data_terms import noise_of_haadf, noise_of_maps
-from hyperspy_multitomo.reconstruction.recipes import RECIPES, Recipe
+from hyperspy_multitomo.reconstruction.recipes import RECIPES, Recipe, recipe_of
 from hyperspy_multitomo.signals.arrays import check_pair, tilt_data
+from hyperspy_multitomo.signals.methods.rerun import call_of
 from hyperspy_multitomo.widgets.panel import Panel, TaskControl
 from hyperspy_multitomo.widgets.pictures import SIDE, figure_png, png
 from hyperspy_multitomo.widgets.reconstruction_parts import Parts, reporting, said_of_stopped
@@ -125,6 +130,11 @@ class Settings:
         return name
 
 
+def _is_default(value, default) -> bool:
+    """Return whether a keyword has its default; arrays and signals compare element by element."""
+    return isinstance(value, bool | int | float | str) and value == default
+
+
 def _passed_on(key: str) -> set[str]:
     """Return the keywords that the method of a choice takes as they were given."""
     recipe = RECIPES[METHODS[key].method]
@@ -137,8 +147,7 @@ def _passed_on(key: str) -> set[str]:
 
 @add_gui_method(toolkey="hyperspy_multitomo.reconstruction")
 class ReconstructionPanel(Panel):
-    """
-    Choose a method and its parameters by the look of one slice, and reconstruct the whole volume with them.
+    """Choose a method and its parameters by the look of one slice, and reconstruct with them.
 
     Parameters
     ----------
@@ -148,7 +157,7 @@ class ReconstructionPanel(Panel):
         Of the same field of view, for HEBT.
     threaded : bool, default True
         Whether to work in threads.
-    **given
+    **keywords
         Starting values of ``method``, ``alpha``, ``weight``, ``coupled`` and ``iterations``; and
         keywords of the public methods, which are passed on as they are: ``ratios``, ``rest``,
         ``mask``, ``depth``, ``width``, ``relaxation``, ``nonnegative``, ``backend``,
@@ -211,6 +220,7 @@ class ReconstructionPanel(Panel):
     kept_element, kept_mix = t.Bytes, t.Bytes
     kept = t.Str("Nothing kept yet", desc="What the pictures kept for comparison show.")
     shown = t.Str(desc="What the pictures show.")
+    python = t.Str(desc="The call of the method with these parameters, to be copied.")
     # Signals are compared voxel by voxel by ==, which says nothing of whether there is a new one.
     result = t.Any(
         comparison_mode=t.ComparisonMode.identity, desc="The whole volume, or nothing yet."
@@ -221,15 +231,15 @@ class ReconstructionPanel(Panel):
     )
     can_resume = t.Bool(False)
 
-    def __init__(self, eds, haadf=None, *, threaded: bool = True, **given):
+    def __init__(self, eds, haadf=None, *, threaded: bool = True, **keywords):
         if eds._lazy or (haadf is not None and haadf._lazy):
             raise ValueError(
                 "the panel needs the series in memory: call its compute(), or crop it to some "
                 "slices before"
             )
-        start = {name: given.pop(name) for name in _TRAITS if given.get(name) is not None}
-        given = {name: value for name, value in given.items() if value is not None}
-        if unknown := set(given) - set().union(*map(_passed_on, METHODS)):
+        start = {name: keywords.pop(name) for name in _TRAITS if keywords.get(name) is not None}
+        keywords = {name: value for name, value in keywords.items() if value is not None}
+        if unknown := set(keywords) - set().union(*map(_passed_on, METHODS)):
             raise ValueError(
                 f"{', '.join(f'{name}=' for name in sorted(unknown))} cannot be passed with "
                 "interactive=True: the panel does all "
@@ -237,14 +247,15 @@ class ReconstructionPanel(Panel):
             )
         super().__init__(threaded=threaded)
         self._binning = 1 if haadf is None else check_pair(eds, haadf)
-        if haadf is not None and "ratios" not in given:
+        self._ratios_asked = "ratios" in keywords
+        if haadf is not None and not self._ratios_asked:
             if eds.response_ratios is None:
                 # A view with metadata of its own: the fit is not attached to what the user has.
                 eds = eds.isig[:, :]
-                eds.fit_response_ratios(haadf, rest=given.get("rest", False))
-            given["ratios"] = eds.response_ratios
-        self._series, self._haadf, self._given = eds, haadf, given
-        self._kept = self._alone = self._last = self._path = self._parts = self._drawn = (
+                eds.fit_response_ratios(haadf, rest=keywords.get("rest", False))
+            keywords["ratios"] = eds.response_ratios
+        self._series, self._haadf, self._keywords = eds, haadf, keywords
+        self._comparison = self._alone = self._last = self._path = self._parts = self._drawn = (
             self._run_of
         ) = None
         # Seconds of one iteration, not known yet: begin with one.
@@ -252,7 +263,7 @@ class ReconstructionPanel(Panel):
         self._requests = 0
         # A mask fits the voxels of HEBT, which are those of the HAADF; from the maps alone they are
         # larger where it is finer.
-        coarse = self._binning > 1 and "mask" in given
+        coarse = self._binning > 1 and "mask" in keywords
         fits = [
             name
             for name, choice in METHODS.items()
@@ -289,7 +300,9 @@ class ReconstructionPanel(Panel):
         recipe = RECIPES[method]
         usual = recipe.defaults()
         keywords = {
-            name: value for name, value in keywords.items() if value != usual.get(name, ...)
+            name: value
+            for name, value in keywords.items()
+            if name != "show_progressbar" and not _is_default(value, usual.get(name))
         }
         key = method
         if regulariser := keywords.pop("regulariser", None):
@@ -312,9 +325,13 @@ class ReconstructionPanel(Panel):
         return RECIPES["sirt"].usual_iterations[bool(self._series.channels)]
 
     def show(self) -> None:
-        """Reconstruct the slice with the parameters as they are, and draw it: soon a first look, then what was asked for."""
+        """Reconstruct the slice with the present parameters, and draw it.
+
+        A quick first look comes before the result.
+        """
         self._requests += 1
         settings, request = self._settings(), self._requests
+        self.python = self._in_python()
         self.refresh(lambda: self._look(settings, request))
 
     def keep(self) -> None:
@@ -323,7 +340,7 @@ class ReconstructionPanel(Panel):
             self.message = "There is no picture to keep yet: wait for the first one."
             return
         s, _, words = self._drawn
-        self._kept = self._sections(self._last[1]), f"{words}, slice {s.y}"
+        self._comparison = self._sections(self._last[1]), f"{words}, slice {s.y}"
         self.refresh(self._draw)
 
     def apply(self) -> None:
@@ -335,9 +352,12 @@ class ReconstructionPanel(Panel):
         self.start(self._reconstruct, self._take)
 
     def resume(self) -> None:
-        """Go on with a run that was stopped, with the parameters it had, to the same result as without the stop."""
+        """Resume a stopped run, with its parameters, to the same result as without the stop."""
         if not self.can_resume:
-            self.message = "There is nothing to resume: no run of SIRT or HEBT was stopped halfway, and only these can go on."
+            self.message = (
+                "There is nothing to resume: no run of SIRT or HEBT was stopped halfway, and only "
+                "these can go on."
+            )
             return
         if self.outdated:
             self.message = self.outdated
@@ -358,38 +378,64 @@ class ReconstructionPanel(Panel):
         self, s: Settings, iterations: int, initial=None, one_slice: bool = True, progress=False
     ):
         """Call the public method, for the slice or for all of them."""
-        choice, series = METHODS[s.method], self._series
-        haadf = None if choice.haadf == "none" else self._haadf
-        method, form = choice.call(haadf is not None)
-        passed = _passed_on(s.method) if haadf is not None else _passed_on(choice.method)
-        given = {name: value for name, value in self._given.items() if name in passed}
-        if haadf is None:
-            given = {name: value for name, value in given.items() if name not in ("ratios", "rest")}
+        method, haadf, keywords = self._asked(s)
+        series = self._series
         if one_slice:
-            series, haadf, given = self._one_slice(s, given, haadf)
-        given |= form | {"show_progressbar": progress}
+            series, haadf, keywords = self._one_slice(s, keywords, haadf)
+        keywords |= {"show_progressbar": progress}
         if not s.recipe.direct:
-            given |= {"iterations": iterations, "initial": initial}
-        if s.regularised:
-            given |= {"weight": s.weight} | ({"dimensions": 2} if one_slice else {})
-            if series.channels and "tnv" not in s.method:
-                given["coupled"] = s.coupled
-        if "alpha" in s.recipe.fields():
-            given["alpha"] = s.alpha
+            keywords |= {"iterations": iterations, "initial": initial}
+        if s.regularised and one_slice:
+            keywords["dimensions"] = 2
         call = getattr(series, f"reconstruct_{method}")
         with _COMPUTING:
-            return call(**given) if haadf is None else call(haadf, **given)
+            return call(**keywords) if haadf is None else call(haadf, **keywords)
 
-    def _one_slice(self, s: Settings, given: dict, haadf):
+    def _asked(self, s: Settings) -> tuple[str, object, dict]:
+        """Return the method, the HAADF series or None, and the keywords but for the iterations."""
+        choice = METHODS[s.method]
+        haadf = None if choice.haadf == "none" else self._haadf
+        method, form = choice.call(haadf is not None)
+        passed = _passed_on(s.method if haadf is not None else choice.method)
+        if haadf is None:
+            passed = passed - {"ratios", "rest"}
+        keywords = {name: value for name, value in self._keywords.items() if name in passed} | form
+        if s.regularised:
+            keywords["weight"] = s.weight
+            if self._series.channels and "tnv" not in s.method:
+                keywords["coupled"] = s.coupled
+        if "alpha" in s.recipe.fields():
+            keywords["alpha"] = s.alpha
+        return method, haadf, keywords
+
+    def _in_python(self) -> str:
+        """Return the call of the public method with the parameters as they are."""
+        s = self._settings()
+        method, haadf, keywords = self._asked(s)
+        if not s.recipe.direct:
+            keywords["iterations"] = s.iterations
+        arrays = [name for name in ("mask", "background") if name in keywords]
+        keywords = {name: value for name, value in keywords.items() if name not in arrays}
+        if not self._ratios_asked:
+            keywords.pop("ratios", None)  # those that are attached, or a fit
+        elif isinstance(keywords.get("ratios"), ResponseRatios):
+            ratios = keywords["ratios"]
+            keywords["ratios"] = dict(zip(ratios.elements, ratios.values.tolist(), strict=True))
+        recipe, run = recipe_of(method, keywords)
+        return call_of(recipe, run, bool(self._series.channels), haadf is not None, arrays)
+
+    def _one_slice(self, s: Settings, keywords: dict, haadf):
         """Return both series and keywords cut down to a slice."""
         y, b = s.y, self._binning
-        if "mask" in given and haadf is None and b > 1:
-            given = {name: value for name, value in given.items() if name != "mask"}
-        elif "mask" in given:
-            mask = np.asarray(getattr(given["mask"], "data", given["mask"]))
-            given = given | {"mask": mask[:, b * y : b * (y + 1)]}
-        if np.ndim(given.get("background")) > 2:
-            given = given | {"background": np.asarray(given["background"])[..., y : y + 1, :]}
+        if "mask" in keywords and haadf is None and b > 1:
+            keywords = {name: value for name, value in keywords.items() if name != "mask"}
+        elif "mask" in keywords:
+            mask = np.asarray(getattr(keywords["mask"], "data", keywords["mask"]))
+            keywords = keywords | {"mask": mask[:, b * y : b * (y + 1)]}
+        if np.ndim(keywords.get("background")) > 2:
+            keywords = keywords | {
+                "background": np.asarray(keywords["background"])[..., y : y + 1, :]
+            }
         series = self._series.isig[:, y : y + 1]
         if haadf is not None:
             haadf = haadf.isig[:, b * y : b * (y + 1)]
@@ -398,31 +444,31 @@ class ReconstructionPanel(Panel):
             series.noise_of_whole = self._noise["maps"]
             if haadf is not None:
                 haadf.noise_of_whole = self._noise["haadf"]
-        return series, haadf, given
+        return series, haadf, keywords
 
     @cached_property
     def _noise(self) -> dict:
         """How noisy the whole series are, the maps and the HAADF."""
-        given = self._given
+        keywords = self._keywords
         images = (
             {}
             if self._series.channels
-            else {name: given.get(name) for name in ("haadf_gain", "background")}
+            else {name: keywords.get(name) for name in ("haadf_gain", "background")}
         )
         default = "poisson" if self._series.channels else None
         noise = {
             "maps": noise_of_maps(
-                tilt_data(self._series), given.get("data_term", default), **images
+                tilt_data(self._series), keywords.get("data_term", default), **images
             )
         }
         if self._haadf is not None:
             noise["haadf"] = noise_of_haadf(
-                tilt_data(self._haadf), given.get("haadf_term"), given.get("haadf_gain")
+                tilt_data(self._haadf), keywords.get("haadf_term"), keywords.get("haadf_gain")
             )
         return noise
 
     def _look(self, s: Settings, request: int) -> None:
-        """Reconstruct the slice: from where the last look ended if that lies on the way, else from zero after a quick look."""
+        """Reconstruct the slice, from the last look if it lies on the way, else from a new one."""
         if self._alone is None or self._alone[0] != s.y:
             few = replace(s, method="sirt", iterations=self._usual_iterations)
             self._alone = s.y, self._call(few, few.iterations)
@@ -479,7 +525,7 @@ class ReconstructionPanel(Panel):
         if not s.recipe.any_start or self._last is None or self._last[0] != self._grid(s):
             return None
         wanted = set(self._series.channels)
-        if self._given.get("rest") and METHODS[s.method].haadf != "none":
+        if self._keywords.get("rest") and METHODS[s.method].haadf != "none":
             wanted.add("rest")
         if s.method.endswith("_edges"):
             wanted.add("HAADF")
@@ -508,7 +554,7 @@ class ReconstructionPanel(Panel):
             return
         s, curves, words = self._drawn
         alone, chosen = self._sections(self._alone[1]), self._sections(self._last[1])
-        kept, told = (chosen, "") if self._kept is None else self._kept
+        kept, caption = (chosen, "") if self._comparison is None else self._comparison
         together = zip(alone, chosen, kept, strict=True)
         limits = [
             robust_limits(np.concatenate([image.ravel() for image in images]))
@@ -523,11 +569,11 @@ class ReconstructionPanel(Panel):
             residual_curves=self._curves(curves, s),
             shown=words,
         )
-        if told:
+        if caption:
             self.trait_set(
                 kept_element=_square(kept[place], limits[place]),
                 kept_mix=_square(colour_mix(kept, limits=limits, colours=colours)),
-                kept=told,
+                kept=caption,
             )
 
     def _sections(self, volume) -> list[np.ndarray]:
@@ -600,6 +646,6 @@ class ReconstructionPanel(Panel):
 
 
 def _square(image: np.ndarray, limits=None) -> bytes:
-    """Return a PNG of a section with z upwards; its longer side, that of a thin one too, is about as long as all others'."""
+    """Return a PNG of a section with z upwards; the longer side is about as long in every one."""
     shape = image.shape[:2]
     return png(image, limits, side=max(1, SIDE * min(shape) // max(shape)), upward=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A reconstruction that can be stopped: in parts, each from the last, with one account of all; or in one piece."""
+"""A reconstruction that can be stopped: in one piece, or in parts with one history of all."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, record
 from hyperspy_multitomo.widgets.panel import Cancelled, TaskControl
 
-# Parameters of a step that are known by other names in its record.
-_OWN = (
+# Entries of the step of a part that those of all parts replace.
+_REPLACED = (
     "step",
     "version",
     "initial",
@@ -27,8 +27,9 @@ _OWN = (
 
 @dataclass
 class Parts:
-    """
-    What was done so far of a reconstruction by SIRT or HEBT, which keep nothing from one iteration to the next but the volume.
+    """The parts done so far of a reconstruction by SIRT or HEBT.
+
+    From one iteration to the next these keep nothing but the volume.
 
     Attributes
     ----------
@@ -86,26 +87,30 @@ class Parts:
             yield self
 
     def account(self, series, interrupted: bool = False):
-        """Return the volume, which says how it was made: all iterations, their residuals, and the parts they came in."""
+        """Return the volume with iterations, residuals and sizes of all parts in its history."""
         volume, last = self.volume, self.volume.history[-1]
         if len(self.sizes) > 1 or interrupted:
-            own = {name: value for name, value in last.items() if name not in _OWN}
+            settings = {name: value for name, value in last.items() if name not in _REPLACED}
             # The first part began from nothing.
-            own["made_of"] = {
-                name: digest for name, digest in own["made_of"].items() if name != "initial"
+            settings["made_of"] = {
+                name: digest for name, digest in settings["made_of"].items() if name != "initial"
             }
             counts = [self.done] * len(last["channel_iterations"])
-            told = dict(
+            totals = dict(
                 initial=None,
                 iterations=self.done,
                 max_iterations=self.done,
                 channel_iterations=counts,
                 interrupted=interrupted,
             )
-            add_step(volume, last["step"], after=series, **own, **told, parts=self.sizes)
+            add_step(volume, last["step"], after=series, **settings, **totals, parts=self.sizes)
             curves = self.curves
             if "eds" in curves:
                 record(volume, "residuals_eds", curves["eds"].T, ("element",))
+            if "deviance" in curves and series.channels:
+                record(volume, "deviance_eds", curves["deviance"].T, ("element",))
+            elif "deviance" in curves:
+                volume.metadata.set_item(f"{NODE}.deviance_haadf", curves["deviance"])
             if "haadf" in curves:
                 volume.metadata.set_item(f"{NODE}.residuals_haadf", curves["haadf"])
             volume.metadata.set_item(f"{NODE}.residuals_iteration", curves["iteration"])
@@ -113,7 +118,7 @@ class Parts:
 
 
 def reporting(job: TaskControl, words: str, iterations: int) -> Callable:
-    """Return a `show_progressbar` for a run in one piece: it tells how far the run is, and ends it where the job is to stop."""
+    """Return a `show_progressbar` for a run in one piece; it reports, and ends a cancelled run."""
 
     def step(iterate) -> None:
         done = iterations if iterate is None else iterate.iteration
@@ -127,10 +132,13 @@ def reporting(job: TaskControl, words: str, iterations: int) -> Callable:
 
 
 def said_of_stopped(last: Mapping, words: str, iterations: int, can_resume: bool) -> str:
-    """Return what is to be said of a stopped run, whose volume has this last step in its history."""
+    """Return the message on a stopped run whose volume has this last step in its history."""
     done = last["iterations"]
     if can_resume:
-        return f"Stopped after {done} of {iterations} iterations of {words}. Resume goes on with these."
+        return (
+            f"Stopped after {done} of {iterations} iterations of {words}. "
+            "Resume goes on with these."
+        )
     if not last["interrupted"]:
         return (
             f"{words} had ended, after {done} iterations, before Stop: `partial` holds the result."

@@ -16,6 +16,7 @@ from hyperspy_multitomo.widgets.view import (
     assemble,
     button,
     choice,
+    code,
     control,
     integer_slider,
     picture,
@@ -29,17 +30,19 @@ from hyperspy_multitomo.widgets.view import (
 def reconstruction_view(obj, **kwargs):
     """Return the widgets of a `ReconstructionPanel`."""
     single = obj.last_slice == 0
+    methods = [(METHODS[name].title, name) for name in obj.methods]
     controls = {
         # A slider needs two ends that differ.
         "y": integer_slider(obj, "y", "Slice y (px)", 0, max(1, obj.last_slice)),
         "element": choice(obj, "element", "Element shown", list(obj.names)),
-        "method": choice(obj, "method", "Method", [(METHODS[name].title, name) for name in obj.methods]),
+        "method": choice(obj, "method", "Method", methods),
         "alpha": slider(obj, "alpha", "Weight of the HAADF, alpha", 0.05, 0.99, 0.01),
         "iterations": integer_slider(obj, "iterations", "Iterations", 1, 300),
         "weight": control(
             obj, "weight",
             w.FloatLogSlider(
-                obj.weight, min=-1, max=1, step=0.1, readout_format=".2g", description="Smoothing weight", continuous_update=False
+                obj.weight, min=-1, max=1, step=0.1, readout_format=".2g",
+                description="Smoothing weight", continuous_update=False,
             ),
         ),
         "coupled": switch(obj, "coupled", "Elements share their edges"),
@@ -98,16 +101,21 @@ def reconstruction_view(obj, **kwargs):
         )
         if name != "residual_curves":
             images[name].layout = w.Layout(width=f"{SIDE}px")
-    told, kept = words(obj, "shown"), words(obj, "kept")
-    shown = w.VBox([w.HTML("<small>Sections of the slice: x to the right, z up</small>"), told])
+    shown_words, kept_words = words(obj, "shown"), words(obj, "kept")
+    shown = w.VBox(
+        [w.HTML("<small>Sections of the slice: x to the right, z up</small>"), shown_words]
+    )
     columns = [
         w.VBox([pictures["alone_element"], pictures["alone_mix"]]),
         w.VBox([pictures["shown_element"], pictures["shown_mix"]]),
         w.VBox(
-            [pictures["kept_element"], pictures["kept_mix"], kept],
+            [pictures["kept_element"], pictures["kept_mix"], kept_words],
             layout=w.Layout(max_width=f"{SIDE}px"),
         ),
         w.VBox([pictures["residual_curves"], shown], layout=w.Layout(max_width="340px")),
     ]
-    wdict = controls | buttons | images | {"shown": told, "kept": kept}
+    script = code(obj, "python", rows=7)
+    columns[-1].children += (w.HTML("<small>The same call in Python, to be copied</small>"), script)
+    wdict = controls | buttons | images | {"shown": shown_words, "kept": kept_words}
+    wdict["python"] = script
     return assemble(obj, "Reconstruction", controls.values(), columns, buttons.values(), wdict)

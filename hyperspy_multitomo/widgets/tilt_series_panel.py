@@ -8,7 +8,7 @@ import traits.api as t
 from hyperspy.ui_registry import add_gui_method
 
 from hyperspy_multitomo.inspection.picture import COLOUR_MAP, LINES, robust_limits
-from hyperspy_multitomo.signals.methods.tilt_gains import as_channels
+from hyperspy_multitomo.signals.arrays import as_recorded
 from hyperspy_multitomo.widgets.panel import TaskControl, signal_trait
 from hyperspy_multitomo.widgets.pictures import figure_png
 from hyperspy_multitomo.widgets.spectrum_window import SpectrumWindow, image_png
@@ -51,7 +51,7 @@ class TiltSeriesPanel(SpectrumWindow):
 
     def __init__(self, series, spectra=None, **traits):
         super().__init__(**traits)
-        self.series, self._data, self._tilts = series, as_channels(series), series.tilts
+        self.series, self._data, self._tilts = series, as_recorded(series), series.tilts
         channels = list(series.channels) or ["HAADF"]
         self.names = [*channels, ALL] if len(channels) > 1 else channels
         self.channel = self.names[0]

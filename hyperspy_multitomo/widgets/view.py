@@ -104,6 +104,13 @@ def words(panel, trait: str, small: bool = False):
     return label
 
 
+def code(panel, trait: str, rows: int):
+    """Return a box of so many rows with the text of a trait, to be copied."""
+    box = w.Textarea(getattr(panel, trait), rows=rows, layout=w.Layout(width="auto"))
+    panel.observe(lambda event: setattr(box, "value", event.new), named(trait))
+    return box
+
+
 def markup(panel, trait: str):
     """Return a label with the HTML of a trait; names in it have to be escaped already."""
     label = w.HTML(value=getattr(panel, trait))

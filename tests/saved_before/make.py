@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the files of tests/test_saved_before.py were written: by version 0.1.0 at commit cf2db59, once.
+"""How version 0.1.0, at commit cf2db59, wrote the files of tests/test_saved_before.py, once.
 
-The tests read `files.tar.xz` and `recorded.json` and do not run this script. Its files are those of the version that runs it, so
-run it again (``python tests/saved_before/make.py``) only to add the files of a later version beside these.
+The tests read `files.tar.xz` and `recorded.json` and do not run this script. Its files are those of
+the version that runs it, so run it again (``python tests/saved_before/make.py``) only to add the
+files of a later version beside these.
 
-`files.tar.xz` holds the series and volumes, the checkpoints of interrupted runs, and `arrays.npz`: masks and starts of these
-runs, and the arrays of all signals, among them the volumes of the same runs without the interrupt. `recorded.json` holds the
-calls and all other properties of the signals.
+`files.tar.xz` holds the series and volumes, the checkpoints of interrupted runs, and `arrays.npz`:
+masks and starts of these runs, and the arrays of all signals, among them the volumes of the same
+runs without the interrupt. `recorded.json` holds the calls and all other properties of the signals.
 """
 
 import json
@@ -140,7 +141,10 @@ def eels_series():
 
 
 def counted_series():
-    """Series for the checkpoints: whole counts, shifts across the tilt axis alone, so that no image is resampled."""
+    """Series for the checkpoints: whole counts, shifted across the tilt axis alone.
+
+    No image is resampled.
+    """
     maps = expected_maps()
     counts = np.random.default_rng(3).poisson(maps * GAINS.T[:, :, None, None])
     eds = mt.TiltSeriesEDS.from_maps(as_maps(counts), tilts=TILTS, pixel_size=PIXEL)
@@ -176,7 +180,10 @@ def counted_series():
 
 
 def start_arrays():
-    """What the calls name: a mask and a start (z, y, x) of the volume of 12 x 6 x 12 voxels, and a background (tilt, element)."""
+    """What the calls name: a mask, a start, and a background (tilt, element).
+
+    Mask and start (z, y, x) are of the volume of 12 x 6 x 12 voxels.
+    """
     z, _, x = np.mgrid[:12, :6, :12]
     mask = np.hypot(z - 5.5, x - 5.5) < 5
     initial = np.repeat((0.25 * mask)[:, None], 2, axis=1).astype(np.float32)
@@ -184,7 +191,10 @@ def start_arrays():
 
 
 def case(step, /, *series, at=None, lazy=False, in_round=0, **keywords):
-    """Return a call: `series` are names of files, the first is reconstructed; interrupted after iteration `at`, of a round."""
+    """Return a call, interrupted after iteration `at` of a round.
+
+    `series` are names of files, of which the first is reconstructed.
+    """
     return {
         "step": f"reconstruct_{step}",
         "series": list(series),
@@ -358,7 +368,7 @@ def interrupt_slabs(folder, entry, path):
 
 
 def properties(signal, arrays, name):
-    """Return what a signal says of itself, for JSON; arrays are put into `arrays`, under their names."""
+    """Return the properties of a signal for JSON; its arrays are put into `arrays` by name."""
 
     def kept(what, values):
         if values is not None:

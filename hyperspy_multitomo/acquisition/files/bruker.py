@@ -9,6 +9,7 @@ import numpy as np
 
 from hyperspy_multitomo.acquisition.files.bruker_records import check_pixels, decode_pixels
 from hyperspy_multitomo.acquisition.sparse_counts import dense_blocks
+from hyperspy_multitomo.machine.lazy import is_lazy
 
 __all__ = ["read_counts", "with_checked_spectra"]
 
@@ -39,7 +40,7 @@ def with_checked_spectra(path: Path, contents: list[dict], lazy: bool) -> list[d
 
     for content in contents:
         cube = content["data"]
-        if not hasattr(cube, "dask"):
+        if not is_lazy(cube):
             continue
         # All is checked now, so that a damaged file is reported when it is opened. RosettaSciIO's
         # type is an estimate, and signed where its reader was not compiled.

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hyperspy_multitomo.machine.lazy import is_lazy
+
 __all__ = ["naming_file"]
 
 
@@ -17,7 +19,7 @@ def naming_file(data, path: str | Path):
 
     The stored arrays (HDF5, zarr) and reader functions in its graph are wrapped.
     """
-    if not hasattr(data, "dask"):
+    if not is_lazy(data):
         return data
     from dask.highlevelgraph import HighLevelGraph
 

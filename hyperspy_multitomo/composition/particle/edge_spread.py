@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.composition.dask_blocks import (
     as_array,
-    is_lazy,
     reduced,
     with_neighbours,
 )
 from hyperspy_multitomo.composition.particle.median import median_of_neighbours
 from hyperspy_multitomo.composition.particle.value_table import ValueTable, threshold_between_values
+from hyperspy_multitomo.machine.lazy import is_lazy
 
 __all__ = ["ThresholdCurve", "edge_spread"]
 

@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hyperspy_multitomo import parameters
-from hyperspy_multitomo.composition.dask_blocks import as_array, is_lazy
+from hyperspy_multitomo.composition.dask_blocks import as_array
 from hyperspy_multitomo.composition.particle.edge_spread import (
     checked_total,
     search_threshold,
     table_of,
 )
 from hyperspy_multitomo.composition.particle.value_table import ValueTable, threshold_between_values
+from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.machine.notices import warn
 
 __all__ = ["particle_mask", "specimen_mask"]

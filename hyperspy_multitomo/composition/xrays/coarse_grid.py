@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hyperspy_multitomo.composition.dask_blocks import is_lazy
+from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.tomography import TiltGeometry
 
 __all__ = ["coarse_geometry", "cube_means", "finer"]

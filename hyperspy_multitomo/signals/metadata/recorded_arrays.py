@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hyperspy_multitomo.acquisition.same_tilt import match_tilts
+from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.signals.metadata.missing_axes import remedy
 
@@ -82,7 +83,7 @@ def record(signal, name: str, values, dims: Sequence[str]) -> None:
         Names of the leading dimensions.
     """
     keep_present(signal)
-    if not (hasattr(values, "dask") or all(isinstance(v, str) for v in values)):
+    if not (is_lazy(values) or all(isinstance(v, str) for v in values)):
         values = np.asarray(values)
     signal.metadata.set_item(f"{NODE}.arrays.{name}", {"dims": " ".join(dims), "values": values})
 
@@ -352,9 +353,7 @@ def keep_present(signal) -> None:
                 if isinstance(item.values, list | tuple):
                     item.values = [item.values[i] for i in keep]
                 else:
-                    values = (
-                        item.values if hasattr(item.values, "dask") else np.asarray(item.values)
-                    )
+                    values = item.values if is_lazy(item.values) else np.asarray(item.values)
                     item.values = np.take(values, keep, axis=dims.index(name))
         keys[name] = np.asarray(keys[name], dtype=float)[keep]
 
@@ -365,14 +364,14 @@ def _in_chunks(values):
 
     return (
         values
-        if hasattr(values, "dask")
+        if is_lazy(values)
         else da.from_array(np.asarray(values), chunks=(1, *np.shape(values)[1:]), name=False)
     )
 
 
 def _cut_and_sum(values, position: int, signal, name: str):
     start, factor, size = _whole_pixels(signal, name)
-    if hasattr(values, "dask"):
+    if is_lazy(values):
         import dask.array as da
 
         values = values[(slice(None),) * position + (slice(start, start + size * factor),)]

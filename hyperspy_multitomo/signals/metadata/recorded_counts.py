@@ -85,8 +85,8 @@ def check_counts_beside(series) -> None:
         f"{series.tilts[place[0]][tilt]:g} degrees there are "
         f"{gross[tilt, element]:.0f} of {series.channels[place[1]][element]}, but the maps and the "
         "background come to "
-        f"{(in_window + background)[tilt, element]:.0f}. The data were replaced or written to: make "
-        "the maps again, or take the gross "
+        f"{(in_window + background)[tilt, element]:.0f}. The data were replaced or written to: "
+        "make the maps again, or take the gross "
         "counts off (series.gross = None) and go on with the maps alone"
     )
 

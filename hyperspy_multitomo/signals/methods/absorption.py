@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Self-absorption of the X-rays of a series: estimated from a reconstruction, attached, and iterated with it."""
+"""Self-absorption of the X-rays of a series, estimated from a reconstruction and attached."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.acquisition.axes import checked_values
 from hyperspy_multitomo.arguments import THRESHOLD, checked
-from hyperspy_multitomo.composition.dask_blocks import is_lazy
 from hyperspy_multitomo.composition.xrays.coarse_grid import coarse_geometry
 from hyperspy_multitomo.composition.xrays.detectors import XRayDetector, detectors_from, super_x
 from hyperspy_multitomo.composition.xrays.self_absorption import (
@@ -19,6 +18,7 @@ from hyperspy_multitomo.composition.xrays.self_absorption import (
     linear_attenuation,
     ray_transmission,
 )
+from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.machine.progress import progress_bar
 from hyperspy_multitomo.parameters import array
@@ -81,8 +81,9 @@ class AbsorptionEstimate:
 
 
 def get_detectors(series) -> tuple[XRayDetector, ...] | None:
-    """Return the X-ray detectors, set by hand (``eds.detectors = "super-x"``), or those in the metadata, or None.
+    """Return the X-ray detectors that were set or are in the metadata, or None.
 
+    They are set by ``eds.detectors = "super-x"``.
     The metadata hold one azimuth; a ``detector_type`` of SuperX stands for four, at 45, 135,
     225 and 315 degrees. Accepts what `composition.xrays.detectors.detectors_from` does: detectors,
     (azimuth, elevation[, solid angle]) in degrees and sr, or ``"super-x"``.
@@ -105,10 +106,11 @@ def get_detectors(series) -> tuple[XRayDetector, ...] | None:
     )
 
 
-def set_detectors(series, given) -> None:
+def set_detectors(series, detectors) -> None:
     """Set the X-ray detectors; None takes them off."""
     series.metadata.set_item(
-        _DETECTORS, None if given is None else [asdict(one) for one in detectors_from(given)]
+        _DETECTORS,
+        None if detectors is None else [asdict(one) for one in detectors_from(detectors)],
     )
 
 
@@ -134,26 +136,16 @@ def set_transmission(series, transmission: ArrayLike | None) -> None:
         forget(series, "transmission")
         return
     expected = series.array("tilt", "element", "y", "x").shape
-    if is_lazy(values):
-        if values.shape != expected:
-            raise ValueError(
-                f"the transmission has the shape {values.shape}; expected {expected} (tilt, "
-                "element, y, x)"
-            )
-        record(
-            series,
-            "transmission",
-            on_recorded_grid(series, values, fill=1.0),
-            ("tilt", "element", "y", "x"),
-        )
-        return
-    values = np.asarray(checked_values(values, "the transmission"), dtype=np.float32)
+    lazy = is_lazy(values)
+    if not lazy:
+        values = np.asarray(checked_values(values, "the transmission"), dtype=np.float32)
     if values.shape != expected:
         raise ValueError(
             f"the transmission has the shape {values.shape}; expected {expected} (tilt, "
             "element, y, x)"
         )
-    if not (values.min() > 0 and values.max() <= 1):
+    # Those of a lazy transmission would be computed for this.
+    if not lazy and not (values.min() > 0 and values.max() <= 1):
         raise ValueError(
             f"the transmission is {values.min():g} to {values.max():g}; expected values above "
             "0 and up to 1"
@@ -184,7 +176,7 @@ def estimate_absorption(
     binning: int | None = None,
     show_progressbar: bool | None = None,
 ) -> AbsorptionEstimate:
-    """Trace the X-rays of each voxel through a reconstruction to each detector, and attach what arrives.
+    """Trace the X-rays of each voxel to each detector and attach their transmission.
 
     Parameters
     ----------
@@ -240,12 +232,20 @@ def estimate_absorption(
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
     >>> maps = np.zeros((5, 4, 24)); maps[:, :, 8:16] = 80.0
-    >>> eds = mt.TiltSeriesEDS.from_maps({"Al": maps, "Au": maps}, tilts=np.arange(-40, 41, 20), pixel_size=10.0)
+    >>> eds = mt.TiltSeriesEDS.from_maps(
+    ...     {"Al": maps, "Au": maps}, tilts=np.arange(-40, 41, 20), pixel_size=10.0
+    ... )
     >>> eds.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
     >>> eds.detectors = "super-x"
     >>> volume = eds.reconstruct_sirt(20, show_progressbar=False)
-    >>> how = dict(density=15.0, xray_lines=["Al_Ka", "Au_La"], threshold="otsu", efficiency=1.0, show_progressbar=False)
-    >>> estimate = eds.estimate_absorption(volume, **how)
+    >>> estimate = eds.estimate_absorption(
+    ...     volume,
+    ...     density=15.0,
+    ...     xray_lines=["Al_Ka", "Au_La"],
+    ...     threshold="otsu",
+    ...     efficiency=1.0,
+    ...     show_progressbar=False,
+    ... )
     >>> bool((estimate.transmission[:, 0] < estimate.transmission[:, 1]).all())
     True
     """
@@ -318,7 +318,7 @@ def estimate_absorption(
 
 
 def _of_volume(series, volume):
-    """Return the elements that series and volume share, the geometry of the volume, and its counts (element, z, x, y)."""
+    """Return the elements of a volume, its geometry, and its counts (element, z, x, y)."""
     elements = [name for name in volume.elements if name in series.channels]
     if not elements or len(elements) < len(volume.elements):
         raise ValueError(

@@ -34,7 +34,7 @@ def reconstruct_with_absorption(
     resume: str | PathLike | None = None,
     **options,
 ):
-    """Reconstruct, trace the X-rays through the result, and again, until composition and absorption agree.
+    """Reconstruct and estimate the absorption by turns, until composition and absorption agree.
 
     Parameters
     ----------
@@ -86,9 +86,17 @@ def reconstruct_with_absorption(
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
     >>> maps = np.zeros((5, 4, 24)); maps[:, :, 8:16] = 80.0
-    >>> eds = mt.TiltSeriesEDS.from_maps({"Al": maps, "Au": maps}, tilts=np.arange(-40, 41, 20), pixel_size=10.0)
+    >>> eds = mt.TiltSeriesEDS.from_maps(
+    ...     {"Al": maps, "Au": maps}, tilts=np.arange(-40, 41, 20), pixel_size=10.0
+    ... )
     >>> eds.metadata.set_item("Acquisition_instrument.TEM.beam_energy", 200.0)
-    >>> how = dict(density=15.0, detectors="super-x", xray_lines=["Al_Ka", "Au_La"], threshold="otsu", efficiency=1.0)
+    >>> how = dict(
+    ...     density=15.0,
+    ...     detectors="super-x",
+    ...     xray_lines=["Al_Ka", "Au_La"],
+    ...     threshold="otsu",
+    ...     efficiency=1.0,
+    ... )
     >>> volume = eds.reconstruct_with_absorption(
     ...     method="sirt", rounds=2, absorption=how, iterations=20, show_progressbar=False
     ... )
@@ -131,12 +139,12 @@ def reconstruct_with_absorption(
     return volume
 
 
-def _check_call(series, haadf, method, absorption: Mapping | None, kept: bool) -> None:
+def _check_call(series, haadf, method, absorption: Mapping | None, checkpointed: bool) -> None:
     """Raise an error for a method, a HAADF series and keywords that do not go together."""
     recipe = None if callable(method) else _recipe(series, haadf, method)
     if haadf is not None and recipe is None:
         raise ValueError(_NOT_USED.format(method, _with_haadf()))
-    if recipe is not None and recipe.direct and kept:
+    if recipe is not None and recipe.direct and checkpointed:
         raise ValueError(
             f"method={method!r} is done at once and keeps no state: leave out checkpoint= and "
             "resume="
@@ -152,7 +160,7 @@ def _check_call(series, haadf, method, absorption: Mapping | None, kept: bool) -
 
 
 def _recipe(series, haadf, method: str) -> type[Recipe]:
-    """Return the recipe of a method, after checking that it goes with the HAADF series or without."""
+    """Return the recipe of a method, after checking it against the presence of a HAADF series."""
     known = methods_of(series.channels)
     if method not in known:
         raise ValueError(
@@ -174,7 +182,10 @@ def _with_haadf() -> str:
 
 
 def _fit_as_before(series) -> dict:
-    """Return how the attached response ratios were fitted, as keywords of `fit_response_ratios`; nothing where there are none."""
+    """Return how the attached response ratios were fitted, as keywords of `fit_response_ratios`.
+
+    Empty where there are none.
+    """
     if series.response_ratios is None:
         return {}
     step = next(

@@ -226,10 +226,7 @@ def _live_times(series) -> np.ndarray:
             f"the recorded live times (or beam currents) {values} are not all positive; set the "
             "gains by hand"
         )
-    known = known_gains(series)
-    if known is not None:
-        values = values * known if known.ndim == 1 else values[:, None] * known
-    return values / values.mean(axis=0)
+    return _with_known(series, values)
 
 
 def _from_geometry(series, horizon) -> np.ndarray:
@@ -247,6 +244,11 @@ def _from_geometry(series, horizon) -> np.ndarray:
             f"all detectors are hidden at the tilts {hidden}: correct the horizon, or leave these "
             "tilts out"
         )
+    return _with_known(series, values)
+
+
+def _with_known(series, values: np.ndarray) -> np.ndarray:
+    """Return values (tilt,) times the gains known from loading, of mean 1."""
     known = known_gains(series)
     if known is not None:
         values = values * known if known.ndim == 1 else values[:, None] * known

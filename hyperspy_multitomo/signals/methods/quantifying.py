@@ -11,7 +11,7 @@ from hyperspy_multitomo import parameters
 from hyperspy_multitomo.arguments import THRESHOLD, checked
 from hyperspy_multitomo.composition import quantification
 from hyperspy_multitomo.composition.cross_sections import haadf_factor
-from hyperspy_multitomo.composition.dask_blocks import is_lazy
+from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.machine.memory import check_memory
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.reconstruction.slabs import runs_again

@@ -9,14 +9,13 @@ from numbers import Integral
 import numpy as np
 
 from hyperspy_multitomo.composition.response.blocks import sum_blocks
-from hyperspy_multitomo.machine.memory import available_memory
+from hyperspy_multitomo.machine.memory import OF_RATIO_FIT, available_memory
 
 # Slices of a lazy series that are used, and neighbours in a group: means over neighbours and blocks
 # of pixels need some.
 _MOST, _GROUP = 128, 32
-# Bytes at the peak of a fit for each byte of its maps, and the fraction of the free memory that
-# they may use.
-_PEAK, _SHARE = 16, 0.5
+# Bytes at the peak of a fit for each byte of its maps.
+_PEAK = 16
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def some_slices(series, most: int | None) -> SomeSlices | None:
         most, memory = _MOST, available_memory()
         if memory is not None:
             # The HAADF counts as one map.
-            fitting = int(_SHARE * memory / (4 * _PEAK * (channels + 1) * tilts * width))
+            fitting = int(OF_RATIO_FIT * memory / (4 * _PEAK * (channels + 1) * tilts * width))
             if fitting < min(_GROUP, count):
                 raise MemoryError(
                     f"{min(_GROUP, count)} slices of {channels} maps at {tilts} tilts do not fit "

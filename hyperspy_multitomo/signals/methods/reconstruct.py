@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The border of the reconstructions: signals and keywords become a recipe and plain data, and back."""
+"""The border of the reconstructions: signals and keywords to recipe and plain data, and back."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from hyperspy_multitomo.signals.volume import TomographicVolume
 
 
+_OF_PANELS = frozenset(PanelKeywords.__annotations__)
+
+
 @dataclass(frozen=True, eq=False)
 class Call:
     """A reconstruction that was asked for: signals, the recipe, and the keywords of the run.
@@ -49,7 +53,7 @@ class Call:
     def of(
         cls, series, method: str, haadf, keywords: Mapping[str, Any], *, planned: bool = False
     ) -> Call:
-        """Return the call of a method by its keywords; one that is only planned leaves the series."""
+        """Return the call of a method by its keywords; a planned one does not change the series."""
         recipe, run = recipe_of(method, keywords)
         if haadf is not None and "ratios" in recipe.fields() and recipe.ratios is None:
             recipe = replace(recipe, ratios=_ratios(series, haadf, recipe, planned))
@@ -79,7 +83,7 @@ class Call:
 
 def reconstruct(series, method: str, haadf=None, **keywords) -> TomographicVolume:
     """Reconstruct a series by a method and its keywords, or open the panel of the method."""
-    panel = {name: keywords.pop(name) for name in PanelKeywords.__annotations__ if name in keywords}
+    panel = {name: keywords.pop(name) for name in _OF_PANELS if name in keywords}
     if panel.pop("interactive", False):
         chosen = {name: value for name, value in keywords.items() if value is not None}
         how = {"constructor": "of_method", **panel}
@@ -125,27 +129,31 @@ def method_of(recipe: type[Recipe]) -> Callable:
         return reconstruct(series, recipe.name, haadf, **keywords)
 
     kinds = inspect.Parameter
-    own = [kinds("series", kinds.POSITIONAL_OR_KEYWORD)]
+    signature = [kinds("series", kinds.POSITIONAL_OR_KEYWORD)]
     if recipe.haadf != "none":
         default = kinds.empty if recipe.haadf == "required" else None
-        own.append(kinds("haadf", kinds.POSITIONAL_OR_KEYWORD, default=default))
-    own += [
-        kinds(one.name, kinds.KEYWORD_ONLY, default=one.default, annotation=one.type)
-        for one in fields(recipe)
-        if one.name not in recipe.run.__annotations__  # those are shared, and put in below
+        signature.append(kinds("haadf", kinds.POSITIONAL_OR_KEYWORD, default=default))
+    own = [one for one in fields(recipe) if one.name not in recipe.run.__annotations__]
+    signature += [
+        kinds(one.name, kinds.KEYWORD_ONLY, default=one.default, annotation=one.type) for one in own
     ]
-    own.append(kinds("keywords", kinds.VAR_KEYWORD, annotation=recipe.run))
-    vars(method)["__signature__"] = inspect.Signature(own)
+    signature.append(kinds("keywords", kinds.VAR_KEYWORD, annotation=recipe.run))
+    vars(method)["__signature__"] = inspect.Signature(signature)
     method.__name__ = method.__qualname__ = f"reconstruct_{recipe.name}"
     # Where pickle finds it: in the module that binds it, as with `collections.namedtuple`.
     method.__module__ = sys._getframe(1).f_globals["__name__"]
-    method.__doc__ = recipe.__doc__
+    text, heading = inspect.cleandoc(recipe.__doc__ or recipe.title), "\n\nParameters\n----------\n"
+    if heading not in text:
+        text += heading + "\n".join(f"{one.name} : {one.type}" for one in own)
+    method.__doc__ = text
     return checked(with_shared(recipe)(method))
 
 
 @checked
 def plan_reconstruction(series, method: str, haadf=None, **options) -> ReconstructionPlan:
-    """Say what a reconstruction will take: memory, slabs, device, and the time, from a trial of some iterations.
+    """Return what a reconstruction will take: memory, slabs, device and time.
+
+    The time is from a trial of some iterations.
 
     Parameters
     ----------
@@ -192,6 +200,8 @@ def plan_reconstruction(series, method: str, haadf=None, **options) -> Reconstru
     planned = getattr(series, f"reconstruct_{method}")
     keywords = options if haadf is None else {"haadf": haadf, **options}
     _check_keywords(planned, keywords)
+    _check_values(getattr(type(series), f"reconstruct_{method}"), series, keywords)
+    options = {name: value for name, value in options.items() if name not in _OF_PANELS}
     return plan(Call.of(series, method, haadf, options, planned=True).prepare())
 
 
@@ -236,8 +246,8 @@ def _initial(initial, channels: Sequence[str]):
         names = ", ".join(present) or "one without a name"
         if missing := [name for name in channels if name not in present]:
             raise ValueError(
-                f"the start volume has no channel {', '.join(missing)}; it holds {names}: start from "
-                f"a volume with all of {', '.join(channels)}, or leave out initial="
+                f"the start volume has no channel {', '.join(missing)}; it holds {names}: start "
+                f"from a volume with all of {', '.join(channels)}, or leave out initial="
             )
         if not channels and len(present) > 1:
             raise ValueError(
@@ -254,14 +264,25 @@ def _initial(initial, channels: Sequence[str]):
     )
 
 
+def _check_values(method: Callable, series, keywords: Mapping[str, Any]) -> None:
+    """Raise the error of the method itself for a keyword of a wrong kind, without calling it."""
+
+    @functools.wraps(method)
+    def refused(*_, interactive=False, **__):
+        if interactive:
+            raise TypeError(f"{method.__name__} makes no plan")
+
+    checked(refused)(series, **keywords)
+
+
 def _check_keywords(method: Callable, keywords: Mapping[str, Any]) -> None:
     """Raise a TypeError that names the keywords which a method does not know, or needs."""
     parameters = inspect.signature(method).parameters
     unknown = [name for name in keywords if name not in parameters]
     if unknown == ["haadf"]:
         raise TypeError(
-            f"{method.__name__} reconstructs this series alone and takes no haadf=; leave it out of "
-            "the plan"
+            f"{method.__name__} reconstructs this series alone and takes no haadf=; leave it out "
+            "of the plan"
         )
     if unknown:
         raise TypeError(

@@ -28,7 +28,7 @@ def reconstruct_tv(
     nonnegative: bool = True,
     **run: Unpack[SmoothMapsRun],
 ) -> TomographicVolume:
-    """Reconstruct by total variation (TV): flat regions with sharp edges, as far as the counts do not say otherwise.
+    """Reconstruct by total variation (TV): flat regions with sharp edges, where counts allow.
 
     For compounds and particles of even composition, few counts and few tilts; where composition
     changes gradually, see `reconstruct_tgv`, and with a HAADF series that shows all elements,
@@ -38,9 +38,9 @@ def reconstruct_tv(
     ----------
     haadf : TiltSeriesHAADF, optional
         The HAADF series of the same field of view, less its background, which becomes one more
-        channel, ``"HAADF"``: its edges help to find those of the elements. Tilts may be its own, and
-        its pixels too where a whole number of them makes one of the maps; the volume then has its
-        voxels.
+        channel, ``"HAADF"``: its edges help to find those of the elements. Tilts may be its own,
+        and its pixels too where a whole number of them makes one of the maps; the volume then has
+        its voxels.
     mu : dict of str to float, or sequence of float, optional
         Huber's weights of the data of each channel [1]_, instead of `weight`: of each by its
         name, or in order with the HAADF's first.
@@ -63,8 +63,8 @@ def reconstruct_tv(
     Raises
     ------
     ValueError
-        For weights that are not positive, negative counts, and what `reconstruct_hebt`
-        refuses.
+        For weights that are not positive, negative counts, data that are not finite, a single tilt,
+        series of another field of view, or the checkpoint of another run.
     MemoryError
         Where the run would need more memory than there is.
 
@@ -124,17 +124,18 @@ def reconstruct_tgv(
     nonnegative: bool = True,
     **run: Unpack[SmoothMapsRun],
 ) -> TomographicVolume:
-    """Reconstruct by total generalised variation (TGV): smooth slopes with sharp edges, without the steps of TV.
+    """Reconstruct by total generalised variation (TGV): smooth slopes with sharp edges.
 
-    For gradual changes of composition. It takes about three times the time and memory of TV.
+    For gradual changes of composition, without the steps of TV. It takes about three times the time
+    and memory of TV.
 
     Parameters
     ----------
     haadf : TiltSeriesHAADF, optional
         The HAADF series of the same field of view, less its background, which becomes one more
-        channel, ``"HAADF"``: its edges help to find those of the elements. Tilts may be its own, and
-        its pixels too where a whole number of them makes one of the maps; the volume then has its
-        voxels.
+        channel, ``"HAADF"``: its edges help to find those of the elements. Tilts may be its own,
+        and its pixels too where a whole number of them makes one of the maps; the volume then has
+        its voxels.
     mu : dict of str to float, or sequence of float, optional
         Huber's weights of the data of each channel [1]_, instead of `weight`: of each by its
         name, or in order with the HAADF's first.
@@ -152,21 +153,26 @@ def reconstruct_tgv(
     Returns
     -------
     TomographicVolume
-        As that of `reconstruct_tv`. Unless it is lazy, the last step of its `history` has
-        ``slopes``, the part of the gradient that slopes hold, and ``in_effect``, ``"tgv"`` or
-        ``"tv"``.
+        Axes ``(element, z | x, y)``, array order (z, element, y, x), each element in counts per nm
+        of path, the channel ``"HAADF"`` in HAADF signal per nm. Unless it is lazy, the last step of
+        its `history` has ``slopes``, the part of the gradient that slopes hold, and ``in_effect``,
+        ``"tgv"`` or ``"tv"``.
 
     Raises
     ------
-    ValueError, MemoryError
-        As `reconstruct_tv`.
+    ValueError
+        For weights that are not positive, negative counts, data that are not finite, a single tilt,
+        series of another field of view, or the checkpoint of another run.
+    MemoryError
+        Where the run would need more memory than there is.
 
     Warns
     -----
     UserWarning
-        As `reconstruct_tv`, and where the result is that of TV, as slopes hold less than 2 % of
-        the gradient: pass a smaller `alpha0`, or use `reconstruct_tv`. Slabs of a lazy series
-        warn when they are computed.
+        For an element without a single count, for maps that are no whole counts, whose noise is not
+        known, and for smoothed HAADF images without a `haadf_gain`; and where the result is that of
+        TV, as slopes hold less than 2 % of the gradient: pass a smaller `alpha0`, or use
+        `reconstruct_tv`. Slabs of a lazy series warn when they are computed.
 
     Notes
     -----
@@ -211,17 +217,18 @@ def reconstruct_tnv(
     nonnegative: bool = True,
     **run: Unpack[SmoothMapsRun],
 ) -> TomographicVolume:
-    """Reconstruct by total nuclear variation (TNV): edges of all channels at one place and along one direction.
+    """Reconstruct by total nuclear variation (TNV): common edges of one direction.
 
-    It couples weak elements to the HAADF more closely than TV does.
+    The edges of all channels are at one place and along one direction: weak
+    elements are coupled to the HAADF more closely than by TV.
 
     Parameters
     ----------
     haadf : TiltSeriesHAADF, optional
         The HAADF series of the same field of view, less its background, which becomes one more
-        channel, ``"HAADF"``: its edges help to find those of the elements. Tilts may be its own, and
-        its pixels too where a whole number of them makes one of the maps; the volume then has its
-        voxels.
+        channel, ``"HAADF"``: its edges help to find those of the elements. Tilts may be its own,
+        and its pixels too where a whole number of them makes one of the maps; the volume then has
+        its voxels.
     mu : dict of str to float, or sequence of float, optional
         Huber's weights of the data of each channel [1]_, instead of `weight`: of each by its
         name, or in order with the HAADF's first.
@@ -233,12 +240,16 @@ def reconstruct_tnv(
     Returns
     -------
     TomographicVolume
-        As that of `reconstruct_tv`.
+        Axes ``(element, z | x, y)``, array order (z, element, y, x), each element in counts per nm
+        of path, the channel ``"HAADF"`` in HAADF signal per nm.
 
     Raises
     ------
-    ValueError, MemoryError
-        As `reconstruct_tv`.
+    ValueError
+        For weights that are not positive, negative counts, data that are not finite, a single tilt,
+        series of another field of view, or the checkpoint of another run.
+    MemoryError
+        Where the run would need more memory than there is.
 
     Notes
     -----
@@ -284,8 +295,9 @@ def reconstruct_hebt(
     nonnegative: bool = True,
     **run: Unpack[SmoothMapsRun],
 ) -> TomographicVolume:
-    """Reconstruct all elements together with the HAADF images, which are the sum of the elements times their response ratios.
+    """Reconstruct all elements together with the HAADF images.
 
+    These are the sum of the elements times their response ratios.
     HAADF-EDS bimodal tomography in two forms: plain, by SIRT with a weight alpha of the HAADF,
     and with a regulariser, where the maps weigh by their counts and the HAADF by its noise.
 
@@ -307,8 +319,9 @@ def reconstruct_hebt(
     rest : bool, default False
         Add a channel ``"rest"`` (HAADF signal per nm) for what no map explains.
     regulariser : {"tv", "tgv", "tnv"}, optional
-        The form with a regulariser; see `reconstruct_tv`, `reconstruct_tgv` and
-        `reconstruct_tnv`.
+        Total variation, total generalised variation or nuclear total variation. This form alone
+        takes `weight`, `dimensions`, `data_term`, `haadf_term`, `haadf_gain`, `background`,
+        `overlap` and `support`; what is said below of the plain form, it does not take.
     coupled : bool or "nuclear", default True
         With a regulariser: whether the channels want their edges at the same places.
     alpha0 : float, default 4.0
@@ -323,13 +336,13 @@ def reconstruct_hebt(
         Plain form: stop when the residual of the maps is down to their noise, for all elements
         together; the noise is that of counts, or for net counts measured from their finest detail.
     noise : float, optional
-        Plain form, for `stopping`: standard deviation of the noise in each pixel as recorded, instead
-        of that estimate.
+        Plain form, for `stopping`: standard deviation of the noise in each pixel as recorded,
+        instead of that estimate.
     tolerance : float, optional
-        Plain form: stop when the relative residual changes by less than this from one iteration to the
-        next. With a regulariser: end when the objective changes by less than this part of it in twenty
-        iterations, by default 1e-4, since weak elements beside a HAADF of many counts take longer; 0
-        does all iterations.
+        Plain form: stop when the relative residual changes by less than this from one iteration to
+        the next. With a regulariser: end when the objective changes by less than this part of it in
+        twenty iterations, by default 1e-4, since weak elements beside a HAADF of many counts take
+        longer; 0 does all iterations.
     nonnegative : bool, default True
         Keep the volume from going below zero.
 
@@ -367,10 +380,10 @@ def reconstruct_hebt(
     >>> maps = np.ones((3, 4, 8))
     >>> eds = mt.TiltSeriesEDS.from_maps({"Au": maps}, tilts=[-40, 0, 40])
     >>> haadf = mt.TiltSeriesHAADF.from_images(3 * maps, tilts=[-40, 0, 40])
-    >>> eds.reconstruct_hebt(haadf, iterations=5, ratios={"Au": 3.0}, show_progressbar=False)["Au"].data.shape
+    >>> how = {"ratios": {"Au": 3.0}, "show_progressbar": False}
+    >>> eds.reconstruct_hebt(haadf, iterations=5, **how)["Au"].data.shape
     (8, 4, 8)
-    >>> smooth = eds.reconstruct_hebt(haadf, regulariser="tv", iterations=20, ratios={"Au": 3.0}, show_progressbar=False)
-    >>> smooth.channels
+    >>> eds.reconstruct_hebt(haadf, regulariser="tv", iterations=20, **how).channels
     ('Au',)
     """
     return reconstruct(
@@ -407,10 +420,10 @@ def reconstruct_fused(
     iterations: int = 500,
     **run: Unpack[SmoothMapsRun],
 ) -> TomographicVolume:
-    """Reconstruct few maps together with many HAADF images, which see a power of the elements: fused multi-modal tomography.
+    """Reconstruct few maps together with many HAADF images: fused multi-modal tomography.
 
-    For maps at few tilts and HAADF images at many. The HAADF is explained by the elements
-    alone: all that are bright in it have to have maps.
+    The HAADF sees a power of the elements. For maps at few tilts and HAADF images at many. The
+    HAADF is explained by the elements alone: all that are bright in it have to have maps.
 
     Parameters
     ----------
@@ -441,8 +454,10 @@ def reconstruct_fused(
 
     Raises
     ------
-    ValueError, MemoryError
-        As `reconstruct_tv`, and for a power outside 1 to 2 or an element without a weight.
+    ValueError
+        For a power outside 1 to 2, an element without a weight, weights that are not positive,
+        negative counts, data that are not finite, a single tilt, or series of another field of
+        view.
 
     Warns
     -----
@@ -467,7 +482,8 @@ def reconstruct_fused(
     >>> tilts, few = np.arange(-60, 61, 10), [-60, 0, 60]
     >>> images = np.zeros((13, 4, 12)); images[:, :, 4:8] = 400.0
     >>> haadf = mt.TiltSeriesHAADF.from_images(images, tilts=tilts)
-    >>> eds = mt.TiltSeriesEDS.from_maps({"Au": np.random.default_rng(0).poisson(images[::6] / 40)}, tilts=few)
+    >>> counts = np.random.default_rng(0).poisson(images[::6] / 40)
+    >>> eds = mt.TiltSeriesEDS.from_maps({"Au": counts}, tilts=few)
     >>> eds.reconstruct_fused(haadf, iterations=20, show_progressbar=False)
     <TomographicVolume, title: Volume, dimensions: (1, 12|12, 4)>
     """

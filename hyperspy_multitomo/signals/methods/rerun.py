@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -65,9 +65,9 @@ def rerun(
     Raises
     ------
     ValueError
-        For a volume without the history of a reconstruction, or one that was previewed on a slice of
-        a series; for a series or an array that is missing, was not used, or is another one: it is
-        known by the digests in the history, and the message says what differs.
+        For a volume without the history of a reconstruction, or one that was previewed on a slice
+        of a series; for a series or an array that is missing, was not used, or is another one: it
+        is known by the digests in the history, and the message says what differs.
 
     Warns
     -----
@@ -95,8 +95,8 @@ def rerun(
             f"{__version__}: voxels may differ"
         )
     needed = step["made_of"]
-    _check_given(needed, {"maps": eds, "haadf": haadf})
-    _check_given(needed, {"mask": mask, "initial": initial, "background": background})
+    _check_arguments(needed, {"maps": eds, "haadf": haadf})
+    _check_arguments(needed, {"mask": mask, "initial": initial, "background": background})
     series, other = (eds, haadf) if "maps" in needed else (haadf, None)
     recipe, run = recipe_of_step(step), _run_of(step)
     if background is not None:
@@ -160,17 +160,39 @@ def script_of(step: Mapping[str, Any]) -> str:
         elements = needed["maps"]["channels"]
         lines.append(f"eds = mt.elemental_maps(spectra, elements={elements})  # {tilts} tilts")
     lines += [f"{name} = ...  # the {_ARRAYS[name]}" for name in _ARRAYS if name in needed]
-    arguments = ["haadf"] if mapped and "haadf" in needed else []
-    keywords = _changed_settings(recipe) | _run_of(step)
-    keywords = {name: value for name, value in keywords.items() if name != "backend"}
-    if keywords.get("tolerance", recipe.tolerance) == recipe.tolerance:
-        keywords.pop("tolerance", None)
+    haadf, arrays = mapped and "haadf" in needed, [name for name in _ARRAYS if name in needed]
+    return "\n".join([*lines, "", call_of(recipe, _run_of(step), mapped, haadf, arrays)])
+
+
+def call_of(
+    recipe: Recipe, run: Mapping[str, Any], mapped: bool, haadf: bool, arrays: Sequence[str]
+) -> str:
+    """Return the call of a method as Python, every keyword that is not a default on its line.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    run : mapping
+        Keywords of the run, arrays left out.
+    mapped, haadf : bool
+        Whether it is of maps, and with HAADF images beside them.
+    arrays : sequence of str
+        Arrays that are given, which are names above the call.
+    """
+    keywords = _changed_settings(recipe) | {
+        name: value for name, value in run.items() if name != "backend" and value is not None
+    }
+    if "tolerance" in keywords and keywords["tolerance"] == recipe.tolerance:
+        del keywords["tolerance"]
+    elif "tolerance" in run and run["tolerance"] is None and recipe.tolerance is not None:
+        keywords["tolerance"] = None
     if keywords.get("mu") is not None and not mapped:
-        keywords["mu"] = keywords["mu"][0]
+        (keywords["mu"],) = keywords["mu"]
+    arguments = ["haadf"] if haadf else []
     arguments += [f"{name}={value!r}" for name, value in keywords.items()]
-    arguments += [f"{name}={name}" for name in _ARRAYS if name in needed]
-    lines += ["", f"volume = {'eds' if mapped else 'haadf'}.{step['step']}("]
-    return "\n".join([*lines, *(f"    {argument}," for argument in arguments), ")"])
+    arguments += [f"{name}={name}" for name in arrays]
+    called = f"volume = {'eds' if mapped else 'haadf'}.{recipe.step}("
+    return "\n".join([called, *(f"    {argument}," for argument in arguments), ")"])
 
 
 def _changed_settings(recipe: Recipe) -> dict[str, Any]:
@@ -213,15 +235,15 @@ def _last_reconstruction(volume) -> tuple[dict, list[str]]:
         )
     if "made_of" not in step:
         raise ValueError(
-            f"{step['step']} of version {step['version']} did not keep what the volume was made of: "
-            "call the method by hand, with the parameters in the history"
+            f"{step['step']} of version {step['version']} did not keep what the volume was made "
+            "of: call the method by hand, with the parameters in the history"
         )
     return step, [one["step"] for one in history[places[-1] + 1 :]]
 
 
-def _check_given(needed: Mapping, given: Mapping) -> None:
+def _check_arguments(needed: Mapping, arguments: Mapping) -> None:
     """Raise an error for what is missing or was not used."""
-    for name, value in given.items():
+    for name, value in arguments.items():
         what = _TITLES.get(name) or f"{_ARRAYS.get(name)} ({name}=)"
         if name in needed and value is None:
             raise ValueError(f"the volume was made of a {what}: pass it".replace("a maps", "maps"))
@@ -232,17 +254,24 @@ def _check_given(needed: Mapping, given: Mapping) -> None:
 def _check_same(before: Mapping, now: Mapping) -> None:
     """Raise an error that names what is not as it was."""
     differ = []
-    for name, kept in before.items():
-        if not isinstance(kept, Mapping):
-            if now.get(name, kept) != kept:
+    for name, recorded in before.items():
+        if not isinstance(recorded, Mapping):
+            if now.get(name, recorded) != recorded:
                 differ.append(f"the {_ARRAYS[name]}")
             continue
         there = now[name]
-        # Of a lazy series not all images have a digest.
-        compared = set(kept) | set(there)
-        if "images" not in kept or "images" not in there:
-            compared -= {"images"}
-        wrong = {_WORDS[part] for part in compared if kept.get(part) != there.get(part)}
+        compared = set(recorded) | set(there)
+        if "images" not in recorded or "images" not in there:
+            # Of a lazy series not all that has pixels has a digest.
+            compared -= {"images", "gross", "background", "transmission"}
+            if "sample" not in recorded or "sample" not in there:
+                compared -= {"sample"}
+                warn(
+                    f"the images of the {_TITLES[name]} are lazy, in chunks too large to be read "
+                    "for a comparison: whether they are those that the volume was made of is not "
+                    "known"
+                )
+        wrong = {_WORDS[part] for part in compared if recorded.get(part) != there.get(part)}
         differ += [f"the {word} of the {_TITLES[name]}" for word in sorted(wrong)]
     if differ:
         raise ValueError(

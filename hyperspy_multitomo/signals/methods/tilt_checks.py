@@ -13,11 +13,10 @@ from hyperspy_multitomo.acquisition.same_tilt import ROUNDED_TILT, match_tilts
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.parameters import positive_number
-from hyperspy_multitomo.signals.arrays import check_pair
+from hyperspy_multitomo.signals.arrays import as_recorded, check_pair
 from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named, keep_present
 from hyperspy_multitomo.signals.methods.tilt_gains import (
-    as_channels,
     chosen_model,
     count_variances,
     haadf_at,
@@ -72,7 +71,7 @@ def rank_tilts(series, threshold: float = 5.0, *, model: str = "auto") -> TiltRa
     array([-10.])
     """
     threshold = positive_number("threshold", threshold)
-    data = as_channels(series)
+    data = as_recorded(series)
     images = data[0] if len(data) == 1 else data.sum(axis=0)
     tilts, known = series.tilts, known_gains(series)
     expected = expected_means(tilts, chosen_model(series, model))

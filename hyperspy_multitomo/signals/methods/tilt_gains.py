@@ -8,8 +8,9 @@ import numpy as np
 from hyperspy_multitomo.acquisition.preprocessing.field_of_view import wholly_in_view
 from hyperspy_multitomo.acquisition.preprocessing.gains import GainEstimate
 from hyperspy_multitomo.acquisition.same_tilt import match_tilts
+from hyperspy_multitomo.signals.arrays import as_recorded
 from hyperspy_multitomo.signals.metadata.history import add_step
-from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named, forget, recall, record
+from hyperspy_multitomo.signals.metadata.recorded_arrays import forget, recall, record
 from hyperspy_multitomo.signals.metadata.recorded_counts import check_counts_beside
 
 MODELS = ("auto", "constant", "lamella")
@@ -34,19 +35,12 @@ def chosen_model(series, model: str = "auto") -> str:
         raise ValueError(f"model={model!r} must be one of {', '.join(map(repr, MODELS))}")
     if model != "auto":
         return model
-    data = as_channels(series)
+    data = as_recorded(series)
     # Tilt by tilt, since the maps of all elements may be more than the memory holds.
     images = np.stack(
         [np.asarray(data[:, t], dtype=np.float32).sum(axis=0) for t in range(data.shape[1])]
     )
     return "constant" if wholly_in_view(images, sides="across") else "lamella"
-
-
-def as_channels(series):
-    """Return the data (channel, tilt, x, y), NumPy or dask; the HAADF is one channel."""
-    if axis_named(series, "element") or series.channels:
-        return series.array("element", "tilt", "x", "y")
-    return series.array("tilt", "x", "y")[None]
 
 
 def tilt_sums(series, mask: np.ndarray | None = None) -> np.ndarray:
@@ -55,7 +49,7 @@ def tilt_sums(series, mask: np.ndarray | None = None) -> np.ndarray:
     Read tilt by tilt; `mask` is (tilt, x, y). A known transmission of the X-rays is divided out:
     absorption is no gain.
     """
-    data, sums, transmission = as_channels(series), [], getattr(series, "transmission", None)
+    data, sums, transmission = as_recorded(series), [], getattr(series, "transmission", None)
     for t in range(data.shape[1]):
         images = np.asarray(data[:, t])
         if transmission is not None:

@@ -9,17 +9,16 @@ from dataclasses import replace
 import numpy as np
 
 from hyperspy_multitomo.composition.cross_sections.tables import densities
-from hyperspy_multitomo.composition.dask_blocks import is_lazy
 from hyperspy_multitomo.composition.density import quantify_density
 from hyperspy_multitomo.composition.quantification import quantify
 from hyperspy_multitomo.composition.xrays.coarse_grid import cube_means, finer
-from hyperspy_multitomo.machine.memory import available_memory
+from hyperspy_multitomo.machine.lazy import is_lazy
+from hyperspy_multitomo.machine.memory import OF_TRACING, available_memory
 from hyperspy_multitomo.signals.masks import mask_array
 from hyperspy_multitomo.signals.metadata.acquisition_settings import dose_of, solid_angle_of
 
-# Fraction of the free memory that tracing through a lazy volume may use, and the bytes where the
-# free memory is not known.
-_SHARE, _UNKNOWN = 0.25, 2e9
+# Bytes that tracing through a lazy volume may use where the free memory is not known.
+_UNKNOWN = 2e9
 
 
 def particle(counts, elements, factors, mask, threshold):
@@ -48,7 +47,7 @@ def checked_binning(binning: int | None, counts, geometry) -> int:
     if not is_lazy(counts):
         return 1
     available = available_memory()
-    room = _UNKNOWN if available is None else _SHARE * available
+    room = _UNKNOWN if available is None else OF_TRACING * available
     channels, voxels = len(counts), np.prod(counts.shape[1:], dtype=float)
     pixels = len(geometry.tilts) * geometry.detector_width * counts.shape[3] / geometry.binning
     size = 1

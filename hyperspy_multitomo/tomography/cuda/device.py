@@ -15,11 +15,10 @@ from importlib.resources import files
 
 import numpy as np
 
+from hyperspy_multitomo.machine.memory import OF_DEVICE
+
 #: Threads of a block in every kernel.
 BLOCK = 256
-#: Fraction of the free memory that a run may use; the rest is for CuPy's pool, cuFFT and other
-#: users of the device.
-SHARE = 0.9
 
 _OPTIONS = ("--std=c++14",)
 _NULL = np.uintp(0)
@@ -104,11 +103,11 @@ def reserved(needed: int, what: str) -> Iterator[None]:
     Raises
     ------
     MemoryError
-        If more than `SHARE` of the free memory is needed, before anything is allocated, or if an
-        allocation fails all the same.
+        If more than `OF_DEVICE` of the free memory is needed, before anything is allocated, or if
+        an allocation fails all the same.
     """
     free = free_memory()
-    if needed > SHARE * free:
+    if needed > OF_DEVICE * free:
         raise _too_much(needed, what, free)
     try:
         yield

@@ -9,10 +9,10 @@ from math import prod
 
 import numpy as np
 
+from hyperspy_multitomo.machine.memory import OF_DEVICE
 from hyperspy_multitomo.tomography.cuda import device
 from hyperspy_multitomo.tomography.cuda.device import (
     BLOCK,
-    SHARE,
     Kernels,
     grid_of,
     to_device,
@@ -170,7 +170,7 @@ class DeviceProjector(Projector):
             )
 
         with self.device:
-            room = int(SHARE * device.free_memory() / (needed(16) / 16))
+            room = int(OF_DEVICE * device.free_memory() / (needed(16) / 16))
             count = min(slices, room // 32 * 32 if room > 32 else max(room, 1))
             with device.reserved(needed(count), f"projecting {count} of {slices} slices"):
                 for start in range(0, slices, count):
