@@ -199,6 +199,16 @@ def test_later_steps_and_other_volumes(series):
             call()
 
 
+def test_of_another_version(series, monkeypatch):
+    _, eds = series
+    monkeypatch.setattr("hyperspy_multitomo.signals.metadata.history.__version__", "0.0.9")
+    volume = eds.reconstruct_sirt(3, **QUIET)
+    monkeypatch.undo()
+    with pytest.warns(UserWarning, match=r"made by version 0\.0\.9 of hyperspy_multitomo, this is"):
+        again = mt.rerun(volume, eds=eds)
+    np.testing.assert_array_equal(again.data, volume.data)
+
+
 def test_an_interrupted_run_is_made_as_far_as_it_came(series):
     _, eds = series
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from hyperspy_multitomo import __version__
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.reconstruction.recipes import Recipe, recipe_of_step
@@ -56,9 +57,10 @@ def rerun(
     Returns
     -------
     TomographicVolume
-        With the same version of the package, back-end and kind of machine the same bit for bit,
-        else within 1e-5 of its maximum; lazy for a lazy series. A run that was interrupted is made
-        as far as it came.
+        With the same version of the package, back-end and kind of machine the same bit for bit (of
+        nuclear TV within 1e-6 of its maximum where kernels are compiled anew), by a back-end with
+        another projector within 3e-4: docs/reproducing.md. Lazy for a lazy series. A run that was
+        interrupted is made as far as it came.
 
     Raises
     ------
@@ -86,6 +88,11 @@ def rerun(
         warn(
             f"after its reconstruction the volume was changed by {', '.join(later)}, which is not "
             "made again"
+        )
+    if step["version"] != __version__:
+        warn(
+            f"the volume was made by version {step['version']} of hyperspy_multitomo, this is "
+            f"{__version__}: voxels may differ"
         )
     needed = step["made_of"]
     _check_arguments(needed, {"maps": eds, "haadf": haadf})
