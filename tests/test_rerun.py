@@ -3,6 +3,7 @@
 
 import warnings
 
+import dask.array as da
 import hyperspy.api as hs
 import numpy as np
 import pytest
@@ -123,6 +124,49 @@ def test_arrays_that_were_given(series):
         mt.rerun(volume, eds=eds, **(given | {"mask": ~mask}))
     with pytest.raises(ValueError, match="the background differ"):
         mt.rerun(volume, eds=eds, **(given | {"background": 0.6}))
+
+
+def test_lazy_arrays_that_were_given(series):
+    _, eds = series
+    lazy = eds.as_lazy()
+    mask = da.ones((48, 4, 48), bool, chunks=24)
+    start = eds.reconstruct_sirt(2, **QUIET).as_lazy()
+    given = {"mask": mask, "initial": start}
+    volume = lazy.reconstruct_sirt(3, **given, **QUIET)
+    again = mt.rerun(volume, eds=lazy, **given)
+    np.testing.assert_array_equal(again.data.compute(), volume.data.compute())
+    for name in given:
+        with pytest.raises(ValueError, match=rf"made of a .* \({name}=\): pass it"):
+            mt.rerun(volume, eds=lazy, **(given | {name: None}))
+
+
+def test_counts_and_transmission_of_a_lazy_series(series):
+    _, eds = series
+    whole = eds.deepcopy()
+    whole.transmission = np.full(np.shape(whole.array("tilt", "element", "y", "x")), 0.8)
+    volume = whole.reconstruct_sirt(2, **QUIET)
+    again = mt.rerun(volume, eds=whole.as_lazy())
+    np.testing.assert_allclose(again.data.compute(), volume.data, rtol=1e-5, atol=1e-5)
+    mt.rerun(again, eds=whole)
+    for one in (eds, eds.as_lazy()):
+        with pytest.raises(ValueError, match="the transmission of the maps"):
+            mt.rerun(volume, eds=one)
+
+
+@pytest.mark.parametrize("chunks", [(1, 16, 32), (6, 2, 32)])
+def test_a_lazy_series_is_hardly_read_before_it_is_asked_for(chunks):
+    read = []
+
+    def block(images):
+        read.append(images.shape)
+        return images
+
+    images = da.ones((6, 16, 32), dtype=np.float32, chunks=chunks)
+    images = images.map_blocks(block, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    haadf = mt.TiltSeriesHAADF.from_images(images, tilts=np.linspace(-60, 60, 6))
+    read.clear()
+    haadf.reconstruct_sirt(2, **QUIET)
+    assert 1 <= len(read) <= 4
 
 
 def test_other_series_are_refused(series):
