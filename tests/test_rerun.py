@@ -216,10 +216,21 @@ def test_later_steps_and_other_volumes(series):
     with pytest.warns(UserWarning, match="changed by quantify, which is not made again"):
         again = mt.rerun(percent, eds=eds)
     np.testing.assert_array_equal(again.data, volume.data)
+    with pytest.warns(UserWarning, match="cropped or sliced after its reconstruction"):
+        again = mt.rerun(volume.isig[2:, :], eds=eds)
+    np.testing.assert_array_equal(again.data, volume.data)
     plain = mt.TomographicVolume.from_arrays({"Au": np.ones((4, 4, 4))})
     for call in (lambda: mt.rerun(plain, eds=eds), plain.to_script):
         with pytest.raises(ValueError, match="no reconstruction in its history"):
             call()
+
+
+def test_a_volume_of_another_version(series, monkeypatch):
+    _, eds = series
+    volume = eds.reconstruct_sirt(3, **QUIET)
+    monkeypatch.setattr("hyperspy_multitomo.signals.methods.rerun.__version__", "9.9")
+    with pytest.warns(UserWarning, match=r"made by version .* and this is 9\.9"):
+        mt.rerun(volume, eds=eds)
 
 
 def test_an_interrupted_run_is_made_as_far_as_it_came(series):

@@ -6,12 +6,11 @@ The two need not have a tilt in common.
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import nnls
 
+from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.tomography.input_checks import checked_power
 from hyperspy_multitomo.tomography.variational import DataTerm
 
@@ -94,11 +93,10 @@ def regressed_weights(
         signal, dtype=np.float64
     )
     if explained < LOW_R_SQUARED:
-        warnings.warn(
+        warn(
             f"the elements explain only {explained:.2f} of the variance of the HAADF: one that is "
             "bright in it may be missing, "
-            "or the images may have a background, or be misaligned with the maps",
-            stacklevel=2,
+            "or the images may have a background, or be misaligned with the maps"
         )
     return weights
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from hyperspy_multitomo import __version__
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.reconstruction.recipes import Recipe, recipe_of_step
@@ -70,7 +71,8 @@ def rerun(
     Warns
     -----
     UserWarning
-        For steps after the reconstruction, which are not made again, and for another version.
+        For steps after the reconstruction, and a volume that was cropped or sliced after it, which
+        is not made again; and for another version.
 
     Examples
     --------
@@ -87,6 +89,11 @@ def rerun(
             f"after its reconstruction the volume was changed by {', '.join(later)}, which is not "
             "made again"
         )
+    if step["version"] != __version__:
+        warn(
+            f"the volume was made by version {step['version']} of the package and this is "
+            f"{__version__}, whose numbers may differ"
+        )
     needed = step["made_of"]
     _check_given(needed, {"maps": eds, "haadf": haadf})
     _check_given(needed, {"mask": mask, "initial": initial, "background": background})
@@ -101,6 +108,11 @@ def rerun(
     prepared = call.prepare()
     _check_same(needed, made_of(prepared))
     again = call.volume(prepared)
+    if not later and again.data.shape != volume.data.shape:
+        warn(
+            "the volume was cropped or sliced after its reconstruction; this is all of it, "
+            f"{again.data.shape} instead of {volume.data.shape}"
+        )
     errors = recall(volume, "ratios_errors") if not later else None
     if errors is not None:
         record(again, "ratios_errors", errors, ("element",))
