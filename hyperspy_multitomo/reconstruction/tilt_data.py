@@ -20,7 +20,8 @@ from hyperspy_multitomo.tomography import TiltGeometry, fingerprint
 
 # Means of lazy transmissions by the names of their dask arrays: each is read once.
 _MEANS = Recent(16)
-# Images whose digest stands for those of a lazy series, which are not all read for it.
+# Images of which the slice in the middle stands for those of a lazy series, which are not all read
+# for it: whatever way they are chunked, that is a small part.
 _SAMPLE = 4
 # Numbers that are read for that at most, 1 GB: a second or two.
 _MOST_READ = 2**28
@@ -244,12 +245,13 @@ class TiltData:
     def fingerprints(self) -> dict[str, Any]:
         """Return digests of what was taken of the series, by which it is known again.
 
-        ``"images"`` is that of all images, of a lazy series missing; ``"sample"`` that of some of
-        them, missing too where much would have to be read for it. Counts and transmission that
+        What has pixels and is lazy has None, since it is not all read for that; ``"sample"`` stands
+        for images, None too where much would have to be read for it. Counts and transmission that
         nothing has asked for have none.
         """
         digests: dict[str, Any] = {"tilts": fingerprint(np.asarray(self.tilts, dtype=float))}
         some = np.unique(np.linspace(0, len(self.tilts) - 1, _SAMPLE).round().astype(int))
+        digests |= {"images": None, "sample": None}
         if not self.lazy:
             digests["images"] = fingerprint(self.recorded)
             digests["sample"] = fingerprint(self.recorded[:, some])
@@ -267,8 +269,8 @@ class TiltData:
             digests["alignment"] = _digest_of_placing(self.alignment)
         for name in ("gross", "background", "window_share", "transmission"):
             values = vars(self).get(name)  # in the cache of the property, once it was read
-            if values is not None and not is_lazy(values):
-                digests[name] = fingerprint(values)
+            if values is not None:
+                digests[name] = None if is_lazy(values) else fingerprint(values)
         return digests
 
     def _beside(self, name: str):

@@ -72,7 +72,8 @@ def rerun(
     Warns
     -----
     UserWarning
-        For steps after the reconstruction, which are not made again, and for another version.
+        For steps after the reconstruction, and a volume that was cropped or sliced after it, which
+        is not made again; and for another version.
 
     Examples
     --------
@@ -108,6 +109,11 @@ def rerun(
     prepared = call.prepare()
     _check_same(needed, made_of(prepared))
     again = call.volume(prepared)
+    if not later and again.data.shape != volume.data.shape:
+        warn(
+            "the volume was cropped or sliced after its reconstruction; this is all of it, "
+            f"{again.data.shape} instead of {volume.data.shape}"
+        )
     errors = recall(volume, "ratios_errors") if not later else None
     if errors is not None:
         record(again, "ratios_errors", errors, ("element",))
@@ -255,22 +261,19 @@ def _check_same(before: Mapping, now: Mapping) -> None:
     """Raise an error that names what is not as it was."""
     differ = []
     for name, recorded in before.items():
+        there = now[name]
         if not isinstance(recorded, Mapping):
-            if now.get(name, recorded) != recorded:
+            # A lazy array has no digest.
+            if None not in (recorded, there) and there != recorded:
                 differ.append(f"the {_ARRAYS[name]}")
             continue
-        there = now[name]
-        compared = set(recorded) | set(there)
-        if "images" not in recorded or "images" not in there:
-            # Of a lazy series not all that has pixels has a digest.
-            compared -= {"images", "gross", "background", "transmission"}
-            if "sample" not in recorded or "sample" not in there:
-                compared -= {"sample"}
-                warn(
-                    f"the images of the {_TITLES[name]} are lazy, in chunks too large to be read "
-                    "for a comparison: whether they are those that the volume was made of is not "
-                    "known"
-                )
+        unknown = {part for one in (recorded, there) for part in one if one[part] is None}
+        if "sample" in unknown:
+            warn(
+                f"the images of the {_TITLES[name]} are lazy, in chunks too large to be read for a "
+                "comparison: whether they are those that the volume was made of is not known"
+            )
+        compared = (set(recorded) | set(there)) - unknown
         wrong = {_WORDS[part] for part in compared if recorded.get(part) != there.get(part)}
         differ += [f"the {word} of the {_TITLES[name]}" for word in sorted(wrong)]
     if differ:
