@@ -383,9 +383,9 @@ def checked(call: Callable | None = None, **kinds: Callable | None) -> Callable:
         try:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError as error:
-            if hasattr(call, "__signature__"):  # which a call of it would not look at
-                got = "got " if str(error).startswith("multiple") else ""
-                raise TypeError(f"{call.__name__}() {got}{error}") from None
+            if hasattr(call, "__signature__") and "unexpected keyword" in str(error):
+                # The function itself takes any keyword: what it documents are all.
+                raise TypeError(f"{call.__name__}() {error}") from None
             return call(*args, **kwargs)  # which says what is wrong, with its name
         for name, (check, optional) in checks.items():
             if name in given and not (optional and given[name] is None):

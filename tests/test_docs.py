@@ -89,6 +89,18 @@ def test_code_on_pages_is_python(page):
         ast.parse(block)
 
 
+def test_the_example_on_reproducing_prints_what_the_page_shows(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "reproducing.md").read_text()
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(block, names)
+    shown = [line.removeprefix("    ") for line in page.splitlines() if line.startswith("    ")]
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) > 8
+    assert [line for line in printed if line] == [line for line in shown if line in printed]
+
+
 def test_citation_is_of_this_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["cff-version"] == "1.2.0"

@@ -518,6 +518,15 @@ class TestOpening:
         assert steps == [step["step"] for step in expected.history]
 
     @pytest.mark.slow
+    def test_nuclear_coupling(self, series):
+        _, eds = series
+        panel = ReconstructionPanel(
+            eds, method="tgv", coupled="nuclear", iterations=3, threaded=False
+        )
+        panel.apply()
+        expected = eds.reconstruct_tgv(coupled="nuclear", iterations=3, **QUIET)
+        np.testing.assert_array_equal(panel.result.data, expected.data)
+
     @NOISY
     @pytest.mark.parametrize("key", ["sirt", "hebt_squared", "tv", "tnv_edges", "fused", "em"])
     def test_the_call_in_python_makes_the_same_volume(self, series, key):

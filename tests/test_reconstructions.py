@@ -380,3 +380,14 @@ class TestBadInput:
     def test_relaxation(self, A, truth):
         with pytest.raises(ValueError, match="between 0 and 2"):
             haadf_of(A, truth).reconstruct_sirt(3, relaxation=2.5, **QUIET)
+
+
+def test_a_weak_fit_of_the_haadf_warns_at_the_line_of_the_call():
+    counts = np.random.default_rng(0)
+    tilts = [-40, 0, 40]
+    eds = mt.TiltSeriesEDS.from_maps({"Au": counts.poisson(9.0, (3, 4, 8))}, tilts=tilts)
+    haadf = mt.TiltSeriesHAADF.from_images(90 + counts.random((3, 4, 8)), tilts=tilts)
+    with pytest.warns(UserWarning, match="the elements explain only") as seen:
+        eds.reconstruct_fused(haadf, iterations=1, show_progressbar=False)
+    weak = [one.filename for one in seen if "the elements explain" in str(one.message)]
+    assert weak == [__file__]

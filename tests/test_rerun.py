@@ -3,6 +3,7 @@
 
 import warnings
 
+import dask.array as da
 import hyperspy.api as hs
 import numpy as np
 import pytest
@@ -125,6 +126,49 @@ def test_arrays_that_were_given(series):
         mt.rerun(volume, eds=eds, **(given | {"background": 0.6}))
 
 
+def test_lazy_arrays_that_were_given(series):
+    _, eds = series
+    lazy = eds.as_lazy()
+    mask = da.ones((48, 4, 48), bool, chunks=24)
+    start = eds.reconstruct_sirt(2, **QUIET).as_lazy()
+    given = {"mask": mask, "initial": start}
+    volume = lazy.reconstruct_sirt(3, **given, **QUIET)
+    again = mt.rerun(volume, eds=lazy, **given)
+    np.testing.assert_array_equal(again.data.compute(), volume.data.compute())
+    for name in given:
+        with pytest.raises(ValueError, match=rf"made of a .* \({name}=\): pass it"):
+            mt.rerun(volume, eds=lazy, **(given | {name: None}))
+
+
+def test_counts_and_transmission_of_a_lazy_series(series):
+    _, eds = series
+    whole = eds.deepcopy()
+    whole.transmission = np.full(np.shape(whole.array("tilt", "element", "y", "x")), 0.8)
+    volume = whole.reconstruct_sirt(2, **QUIET)
+    again = mt.rerun(volume, eds=whole.as_lazy())
+    np.testing.assert_allclose(again.data.compute(), volume.data, rtol=1e-5, atol=1e-5)
+    mt.rerun(again, eds=whole)
+    for one in (eds, eds.as_lazy()):
+        with pytest.raises(ValueError, match="the transmission of the maps"):
+            mt.rerun(volume, eds=one)
+
+
+@pytest.mark.parametrize("chunks", [(1, 16, 32), (6, 2, 32)])
+def test_a_lazy_series_is_hardly_read_before_it_is_asked_for(chunks):
+    read = []
+
+    def block(images):
+        read.append(images.shape)
+        return images
+
+    images = da.ones((6, 16, 32), dtype=np.float32, chunks=chunks)
+    images = images.map_blocks(block, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    haadf = mt.TiltSeriesHAADF.from_images(images, tilts=np.linspace(-60, 60, 6))
+    read.clear()
+    haadf.reconstruct_sirt(2, **QUIET)
+    assert 1 <= len(read) <= 4
+
+
 def test_other_series_are_refused(series):
     haadf, eds = series
     volume = eds.reconstruct_hebt(haadf, iterations=3, ratios=RATIOS, **QUIET)
@@ -193,10 +237,23 @@ def test_later_steps_and_other_volumes(series):
     with pytest.warns(UserWarning, match="changed by quantify, which is not made again"):
         again = mt.rerun(percent, eds=eds)
     np.testing.assert_array_equal(again.data, volume.data)
+    with pytest.warns(UserWarning, match="cropped or sliced after its reconstruction"):
+        again = mt.rerun(volume.isig[2:, :], eds=eds)
+    np.testing.assert_array_equal(again.data, volume.data)
     plain = mt.TomographicVolume.from_arrays({"Au": np.ones((4, 4, 4))})
     for call in (lambda: mt.rerun(plain, eds=eds), plain.to_script):
         with pytest.raises(ValueError, match="no reconstruction in its history"):
             call()
+
+
+def test_of_another_version(series, monkeypatch):
+    _, eds = series
+    monkeypatch.setattr("hyperspy_multitomo.signals.metadata.history.__version__", "0.0.9")
+    volume = eds.reconstruct_sirt(3, **QUIET)
+    monkeypatch.undo()
+    with pytest.warns(UserWarning, match=r"made by version 0\.0\.9 of hyperspy_multitomo, this is"):
+        again = mt.rerun(volume, eds=eds)
+    np.testing.assert_array_equal(again.data, volume.data)
 
 
 def test_an_interrupted_run_is_made_as_far_as_it_came(series):

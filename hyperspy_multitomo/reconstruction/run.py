@@ -93,14 +93,14 @@ class Outcome:
 def made_of(prepared: Prepared) -> dict:
     """Return digests of all that a run is made of: its series, and the arrays that were given.
 
-    By these `rerun` knows them again. Lazy arrays have none.
+    By these `rerun` knows them again. Lazy arrays have None instead.
     """
     digests: dict = prepared.problem.fingerprints()
     arrays = {name: prepared.arrays.get(name) for name in ("mask", "initial")}
     arrays["background"] = getattr(prepared.problem.recipe, "background", None)
     for name, array in arrays.items():
-        if array is not None and not is_lazy(array):
-            digests[name] = fingerprint(np.asarray(array))
+        if array is not None:
+            digests[name] = None if is_lazy(array) else fingerprint(np.asarray(array))
     return digests
 
 

@@ -20,7 +20,8 @@ from hyperspy_multitomo.tomography import TiltGeometry, fingerprint
 
 # Means of lazy transmissions by the names of their dask arrays: each is read once.
 _MEANS = Recent(16)
-# Images whose digest stands for those of a lazy series, which are not all read for it.
+# Images of which the slice in the middle stands for those of a lazy series, which are not all read
+# for it: whatever way they are chunked, that is a small part.
 _SAMPLE = 4
 # Numbers that are read for that at most, 1 GB: a second or two.
 _MOST_READ = 2**28
@@ -244,19 +245,20 @@ class TiltData:
     def fingerprints(self) -> dict[str, Any]:
         """Return digests of what was taken of the series, by which it is known again.
 
-        ``"images"`` is that of all images, of a lazy series missing; ``"sample"`` that of some of
-        them, missing too where much would have to be read for it. Counts and transmission that
-        nothing has asked for have none.
+        What has pixels and is lazy has None, since it is not all read for that. The middle slice of
+        a few images, ``"sample"``, stands for them, None too where much would have to be read for
+        it. Counts and transmission that nothing has asked for have none.
         """
         digests: dict[str, Any] = {"tilts": fingerprint(np.asarray(self.tilts, dtype=float))}
         some = np.unique(np.linspace(0, len(self.tilts) - 1, _SAMPLE).round().astype(int))
+        digests |= {"images": None, "sample": None}
+        middle = self.recorded.shape[-1] // 2
+        sample = self.recorded[..., middle][:, some]
         if not self.lazy:
-            digests["images"] = fingerprint(self.recorded)
-            digests["sample"] = fingerprint(self.recorded[:, some])
-        elif _read_for(self.recorded, some) <= _MOST_READ:
+            digests |= {"images": fingerprint(self.recorded), "sample": fingerprint(sample)}
+        elif _read_for(self.recorded, some, middle) <= _MOST_READ:
             # Here, whatever cluster there is: it may have no workers yet.
-            sample = self.recorded[:, some].compute(scheduler="synchronous")
-            digests["sample"] = fingerprint(sample)
+            digests["sample"] = fingerprint(sample.compute(scheduler="synchronous"))
         if self.channels:
             digests["channels"] = list(self.channels)
         if self.noise_of_whole is not None:
@@ -267,8 +269,8 @@ class TiltData:
             digests["alignment"] = _digest_of_placing(self.alignment)
         for name in ("gross", "background", "window_share", "transmission"):
             values = vars(self).get(name)  # in the cache of the property, once it was read
-            if values is not None and not is_lazy(values):
-                digests[name] = fingerprint(values)
+            if values is not None:
+                digests[name] = None if is_lazy(values) else fingerprint(values)
         return digests
 
     def _beside(self, name: str):
@@ -296,12 +298,15 @@ def _means(transmission) -> np.ndarray:
     return _MEANS.get(transmission.name, lambda: image_means(transmission))
 
 
-def _read_for(images, tilts: np.ndarray) -> int:
-    """Return the numbers in the chunks of dask images that hold some of the tilts."""
-    ends = np.cumsum(images.chunks[1])
-    touched = np.unique(np.searchsorted(ends, tilts, side="right"))
-    others = [size for axis, size in enumerate(images.shape) if axis != 1]
-    return sum(images.chunks[1][place] for place in touched) * int(np.prod(others))
+def _read_for(images, tilts: np.ndarray, row: int) -> int:
+    """Return the numbers in the chunks of dask images that hold a row of some of the tilts."""
+
+    def touched(axis: int, places) -> int:
+        ends = np.cumsum(images.chunks[axis])
+        chunks = np.unique(np.searchsorted(ends, places, side="right"))
+        return sum(images.chunks[axis][chunk] for chunk in chunks)
+
+    return images.shape[0] * images.shape[2] * touched(1, tilts) * touched(3, row)
 
 
 def _digest_of_placing(alignment: Alignment) -> str:

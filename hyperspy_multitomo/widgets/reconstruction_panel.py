@@ -238,6 +238,10 @@ class ReconstructionPanel(Panel):
                 "slices before"
             )
         start = {name: keywords.pop(name) for name in _TRAITS if keywords.get(name) is not None}
+        # What the switch stands for when it is on.
+        self._coupling = start["coupled"] if start.get("coupled") == "nuclear" else True
+        if "coupled" in start:
+            start["coupled"] = bool(start["coupled"])
         keywords = {name: value for name, value in keywords.items() if value is not None}
         if unknown := set(keywords) - set().union(*map(_passed_on, METHODS)):
             raise ValueError(
@@ -403,7 +407,7 @@ class ReconstructionPanel(Panel):
         if s.regularised:
             keywords["weight"] = s.weight
             if self._series.channels and "tnv" not in s.method:
-                keywords["coupled"] = s.coupled
+                keywords["coupled"] = self._coupling if s.coupled else False
         if "alpha" in s.recipe.fields():
             keywords["alpha"] = s.alpha
         return method, haadf, keywords
