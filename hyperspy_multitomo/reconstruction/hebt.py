@@ -69,9 +69,12 @@ class HEBT(Recipe):
             foreign = set(regularised) - set(plain) - {"mu"}
         else:
             foreign = set(plain) - set(regularised) | set(_MEANINGLESS[regulariser])
-        named = sorted(
-            f"{name}=" for name, value in keywords.items() if name in foreign and value is not None
-        )
+        order = [*plain, *sorted(foreign)]
+        named = [
+            f"{name}="
+            for name in sorted(foreign, key=order.index)
+            if keywords.get(name) is not None
+        ]
         if named and regulariser is None:
             raise ValueError(
                 f"{', '.join(named)} belongs to HEBT with a regulariser: pass regulariser='tv', "

@@ -211,7 +211,7 @@ def _for_series(recipe: Recipe, series) -> Recipe:
     if series.channels and getattr(recipe, "data_term", "") is None:
         changes["data_term"] = "poisson"
     mu = getattr(recipe, "mu", None)
-    if not series.channels and isinstance(mu, Real):
+    if not series.channels and isinstance(mu, Real | str):  # the second is refused by what it is
         changes["mu"] = [mu]
     background = getattr(recipe, "background", None)
     if background is not None:
