@@ -8,6 +8,7 @@ the error, which is raised once HDF5 has closed.
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -104,6 +105,9 @@ def _write_hdf5(writer, path: Path, content: dict, opened: bool, kwds: dict) -> 
         if threading.get_ident() == here:
             sink.check()
 
+    # A file of HDF5 that is left in a circle of references, as a failed write leaves it, would be
+    # collected in one of dask's threads, which then waits for h5py's lock, and we for the thread.
+    gc.collect()
     with (
         Sink(path) as sink,
         Callback(posttask=check),
