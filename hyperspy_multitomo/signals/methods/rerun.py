@@ -194,6 +194,8 @@ def call_of(
         keywords["tolerance"] = None
     if keywords.get("mu") is not None and not mapped:
         (keywords["mu"],) = keywords["mu"]
+    if mapped and keywords.get("data_term") == "poisson":
+        del keywords["data_term"]  # the default of maps
     arguments = ["haadf"] if haadf else []
     arguments += [f"{name}={value!r}" for name, value in keywords.items()]
     arguments += [f"{name}={name}" for name in arrays]
