@@ -143,6 +143,7 @@ def test_type_checkers_read_them(tmp_path):
 @pytest.mark.parametrize(
     ("cls", "name"), [one for one in METHODS if one.values[0] is not mt.TiltSeriesEELS]
 )
+@pytest.mark.slow
 def test_a_panel_opens_for_every_method(cls, name, monkeypatch):
     pytest.importorskip("ipywidgets")
     from hyperspy_multitomo.signals.methods import reconstruct

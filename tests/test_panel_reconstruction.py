@@ -528,6 +528,7 @@ class TestOpening:
         np.testing.assert_array_equal(panel.result.data, expected.data)
 
     @NOISY
+    @pytest.mark.slow
     @pytest.mark.parametrize("key", ["sirt", "hebt_squared", "tv", "tnv_edges", "fused", "em"])
     def test_the_call_in_python_makes_the_same_volume(self, series, key):
         haadf, eds = series

@@ -79,6 +79,7 @@ def test_the_same_volume_bit_for_bit(series, name):
 
 
 @NOISY
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_the_script_makes_the_same_volume(series, name):
     volume, _ = reconstructed(series, name)

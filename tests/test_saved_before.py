@@ -20,6 +20,7 @@ import hyperspy_multitomo as mt
 
 # Resumed runs warn of the version that began them, of tiny images, and of a zarr store.
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::UserWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]

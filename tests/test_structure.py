@@ -205,6 +205,7 @@ def test_absolute_imports_are_seen(figures):
     assert figures.circles_of(set()) == []
 
 
+@pytest.mark.slow
 def test_circles_are_those_of_the_test_of_imports(figures):
     found = figures.circles_of(
         figures.imports_of(figures.trees_of(PACKAGE), PACKAGE.name, everywhere=True)
