@@ -57,8 +57,7 @@ def reconstructed(series, name):
 
 def run_script(script, **names):
     """Run a script with the series, and what else it leaves open, put in."""
-    lines = [line for line in script.splitlines() if not line.startswith(("eds =", "haadf"))]
-    lines = [line for line in lines if " = ...  # the" not in line]
+    lines = [line for line in script.splitlines() if " = ...  # the" not in line]
     exec("\n".join(lines), names)
     return names["volume"]
 
@@ -194,6 +193,23 @@ def test_other_series_are_refused(series):
         warnings.simplefilter("ignore")  # only one of both is aligned
         with pytest.raises(ValueError, match="the alignment of the HAADF series"):
             mt.rerun(volume, moved, eds)
+
+
+def test_another_pixel_size_is_refused(series):
+    _, eds = series
+    volume = eds.reconstruct_sirt(2, **QUIET)
+    other = eds.deepcopy()
+    for name in ("x", "y"):
+        other.axes_manager[name].scale *= 2
+    with pytest.raises(ValueError, match=r"another geometry .*pixel_size is .* and was "):
+        mt.rerun(volume, eds=other)
+
+
+def test_the_script_of_a_mu_by_its_channel(series):
+    haadf, _ = series
+    volume = haadf.reconstruct_tv(mu={"HAADF": 0.3}, iterations=5, **QUIET)
+    again = run_script(volume.to_script(), haadf=haadf)
+    np.testing.assert_array_equal(again.data, volume.data)
 
 
 def test_of_a_lazy_series(series):

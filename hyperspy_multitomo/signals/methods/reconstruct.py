@@ -98,11 +98,6 @@ def method_of(recipe: type[Recipe]) -> Callable:
     Its signature and docstring are made of those of the recipe and of the keywords that it shares
     with others. The methods of this package are written out instead, with all that users ask.
 
-    Raises
-    ------
-    ValueError
-        For a recipe whose docstring has no section of parameters.
-
     Examples
     --------
     >>> from hyperspy_multitomo.reconstruction.sirt import SIRT
@@ -211,7 +206,7 @@ def _for_series(recipe: Recipe, series) -> Recipe:
     if series.channels and getattr(recipe, "data_term", "") is None:
         changes["data_term"] = "poisson"
     mu = getattr(recipe, "mu", None)
-    if not series.channels and isinstance(mu, Real | str):  # the second is refused by what it is
+    if not series.channels and isinstance(mu, Real | str):  # of the only channel; no text is a mu
         changes["mu"] = [mu]
     background = getattr(recipe, "background", None)
     if background is not None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hyperspy_multitomo import __version__
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.notices import warn
@@ -14,6 +16,7 @@ from hyperspy_multitomo.reconstruction.recipes import Recipe, recipe_of_step
 from hyperspy_multitomo.reconstruction.run import made_of
 from hyperspy_multitomo.signals.metadata.recorded_arrays import recall, record
 from hyperspy_multitomo.signals.methods.reconstruct import Call
+from hyperspy_multitomo.tomography import TiltGeometry
 
 if TYPE_CHECKING:
     from hyperspy_multitomo.signals.volume import TomographicVolume
@@ -22,6 +25,9 @@ _STEP = "reconstruct_"
 # Arrays that a history has only as digests, and what they are called.
 _ARRAYS = {"mask": "mask", "initial": "start volume", "background": "background"}
 _TITLES = {"maps": "maps (eds=)", "haadf": "HAADF series (haadf=)"}
+_NEEDED = {"maps": "maps (eds=)", "haadf": "a HAADF series (haadf=)"} | {
+    name: f"a {what} ({name}=)" for name, what in _ARRAYS.items()
+}
 # What is kept of a series, in words.
 _WORDS = {
     "images": "images",
@@ -108,6 +114,7 @@ def rerun(
     call = Call.of_recipe(series, other, recipe, run)
     prepared = call.prepare()
     _check_same(needed, made_of(prepared))
+    _check_geometry(step["geometry"], prepared.problem.geometry)
     again = call.volume(prepared)
     if not later and again.data.shape != volume.data.shape:
         warn(
@@ -143,7 +150,7 @@ def to_script(volume) -> str:
     >>> print(haadf.reconstruct_sirt(5, relaxation=0.8, show_progressbar=False).to_script())
     import hyperspy_multitomo as mt
     <BLANKLINE>
-    haadf = mt.load_tilt_series(...)[0]  # the HAADF series, 3 tilts
+    haadf = ...  # the HAADF series, 3 tilts
     <BLANKLINE>
     volume = haadf.reconstruct_sirt(
         iterations=5,
@@ -159,12 +166,12 @@ def script_of(step: Mapping[str, Any]) -> str:
     needed, recipe = step["made_of"], recipe_of_step(step)
     mapped, tilts = "maps" in needed, len(step["geometry"]["tilts"])
     lines = ["import hyperspy_multitomo as mt", ""]
-    if not mapped:
-        lines.append(f"haadf = mt.load_tilt_series(...)[0]  # the HAADF series, {tilts} tilts")
-    else:
-        lines.append("haadf, spectra = mt.load_tilt_series(...)")
-        elements = needed["maps"]["channels"]
-        lines.append(f"eds = mt.elemental_maps(spectra, elements={elements})  # {tilts} tilts")
+    if "haadf" in needed:
+        # Of a HAADF beside maps the history of the volume has no tilts.
+        lines.append(f"haadf = ...  # the HAADF series{'' if mapped else f', {tilts} tilts'}")
+    if mapped:
+        names = ", ".join(needed["maps"]["channels"])
+        lines.append(f"eds = ...  # the maps of {names}, {tilts} tilts")
     lines += [f"{name} = ...  # the {_ARRAYS[name]}" for name in _ARRAYS if name in needed]
     haadf, arrays = mapped and "haadf" in needed, [name for name in _ARRAYS if name in needed]
     return "\n".join([*lines, "", call_of(recipe, _run_of(step), mapped, haadf, arrays)])
@@ -192,7 +199,7 @@ def call_of(
         del keywords["tolerance"]
     elif "tolerance" in run and run["tolerance"] is None and recipe.tolerance is not None:
         keywords["tolerance"] = None
-    if keywords.get("mu") is not None and not mapped:
+    if isinstance(keywords.get("mu"), list) and not mapped:
         (keywords["mu"],) = keywords["mu"]
     if mapped and keywords.get("data_term") == "poisson":
         del keywords["data_term"]  # the default of maps
@@ -252,11 +259,24 @@ def _last_reconstruction(volume) -> tuple[dict, list[str]]:
 def _check_arguments(needed: Mapping, arguments: Mapping) -> None:
     """Raise an error for what is missing or was not used."""
     for name, value in arguments.items():
-        what = _TITLES.get(name) or f"{_ARRAYS.get(name)} ({name}=)"
         if name in needed and value is None:
-            raise ValueError(f"the volume was made of a {what}: pass it".replace("a maps", "maps"))
+            raise ValueError(f"the volume was made of {_NEEDED[name]}: pass it")
         if name not in needed and value is not None:
-            raise ValueError(f"the volume was not made of a {what}: leave it out")
+            raise ValueError(f"the volume was not made of {_NEEDED[name]}: leave it out")
+
+
+def _check_geometry(before: Mapping, now: TiltGeometry) -> None:
+    """Raise an error where the series was calibrated anew: volumes are per unit of length."""
+    there = {name: np.asarray(getattr(now, name)) for name in before}
+    differ = [name for name in before if not np.array_equal(before[name], there[name])]
+    if differ:
+        named = "; ".join(
+            f"{name} is {getattr(now, name)} and was {before[name]}" for name in differ
+        )
+        raise ValueError(
+            f"the series has another geometry than the volume was made with ({named}): pass it with "
+            "its pixel size and axis as they were then"
+        )
 
 
 def _check_same(before: Mapping, now: Mapping) -> None:
