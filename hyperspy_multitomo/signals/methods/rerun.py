@@ -207,6 +207,8 @@ def call_of(
     arguments += [f"{name}={value!r}" for name, value in keywords.items()]
     arguments += [f"{name}={name}" for name in arrays]
     called = f"volume = {'eds' if mapped else 'haadf'}.{recipe.step}("
+    if not arguments:
+        return f"{called})"
     return "\n".join([called, *(f"    {argument}," for argument in arguments), ")"])
 
 
@@ -274,8 +276,8 @@ def _check_geometry(before: Mapping, now: TiltGeometry) -> None:
             f"{name} is {getattr(now, name)} and was {before[name]}" for name in differ
         )
         raise ValueError(
-            f"the series has another geometry than the volume was made with ({named}): pass it with "
-            "its pixel size and axis as they were then"
+            f"the series has another geometry than the volume was made with ({named}): "
+            "pass it with its pixel size and axis as they were then"
         )
 
 
