@@ -20,9 +20,9 @@ from hyperspy_multitomo.alignment.centre_of_mass import AXIS_SPREAD, outline_pat
 from hyperspy_multitomo.alignment.likelihood import View
 from hyperspy_multitomo.alignment.newton import Newton
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
-from hyperspy_multitomo.alignment.rays import Support, ray_covariance
+from hyperspy_multitomo.tomography.rays import Support, ray_covariance
 from hyperspy_multitomo.alignment.series_checks import check_features, checked_series, named
-from hyperspy_multitomo.alignment.specimen_extent import sides_in_view, without_film
+from hyperspy_multitomo.tomography.specimen_extent import sides_in_view, without_film
 from hyperspy_multitomo.alignment.transform import Alignment
 from hyperspy_multitomo.machine.blas_threads import one_blas_thread
 from hyperspy_multitomo.machine.denormals import denormals_flushed, denormals_kept
