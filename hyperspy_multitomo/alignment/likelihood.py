@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hyperspy_multitomo.alignment.binned_images import MovingImages, Placement
+from hyperspy_multitomo.machine.parallel import Workers
 from hyperspy_multitomo.tomography.folding import fold, unfold
 from hyperspy_multitomo.tomography.rays import Support, ray_covariance, whitened
-from hyperspy_multitomo.machine.parallel import Workers
 
 # Trial ratios of noise to signal, in variance.
 NOISES = tuple(10.0 ** np.arange(-5, 1.1, 0.5))

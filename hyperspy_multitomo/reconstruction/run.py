@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -188,6 +188,7 @@ def _settings(problem: Problem, run: Run) -> dict:
         "backend": _backend_of(problem, run),
         "mask": run.get("mask"),
         "initial": run.get("initial"),
+        **cast("Mapping", run).get("asked", {}),
     } | dict(problem.settings)
     return {
         name: "given" if name in _ARRAYS and value is not None else value

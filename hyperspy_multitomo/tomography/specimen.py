@@ -23,19 +23,27 @@ from hyperspy_multitomo.tomography.specimen_extent import (
 )
 
 SHAPES = ("rod", "ball", "slab")
-# Fewest tilts, and slices, from which an extent along the beam is measured.
+# Fewest tilts, slices, and pixels across the view from which an extent along the beam is measured.
 FEWEST_TILTS, FEWEST_SLICES = 5, 4
+FEWEST_PIXELS = 32
 # Rays of a slice on the first grid and on the last, and its pixels across the view at most. The
 # time grows with the third power of the rays: a few seconds on one core.
 _GRIDS, _PIXELS = (400, 1600), 100
-# Slices at most, after averaging, and degrees of the polynomials that are left out.
-_SLICES, _DEGREES = 48, 4
+# Slices at most, after averaging, and coefficients of the polynomials that are left out.
+_SLICES, _DEGREES = 48, 2
+# Fraction of the variance of an image that no other tilt has: diffraction contrast, shadows.
+_DIFFERENT = 0.03
 # Trial depths in widths of the view, and inclinations (degrees); then the first steps of the
 # search: of the logarithm of the depth, of the inclination, and of the height in depths. They are
 # halved after each of so many searches on each grid.
-_DEPTHS, _INCLINATIONS = tuple(np.geomspace(0.03, 0.8, 8)), (-18.0, -12.0, -6.0, 0.0, 6.0, 12.0, 18.0)
+_DEPTHS, _INCLINATIONS = (
+    tuple(np.geomspace(0.03, 0.8, 8)),
+    (-18.0, -12.0, -6.0, 0.0, 6.0, 12.0, 18.0),
+)
 _STEPS, _HALVINGS = (0.3, 3.0, 0.2), 2
 _LARGEST_INCLINATION = 25.0
+# Inclination (degrees) below which it is not told from 0.
+_LEAST_INCLINATION = 1.0
 # Trial ratios of noise to signal, in variance.
 _NOISES = tuple(10.0 ** np.arange(-5, 2.1, 0.5))
 # A depth is known if one that is larger by this factor is less likely by so much (in logarithms),
@@ -135,10 +143,11 @@ def measure_specimen(images: np.ndarray, geometry: TiltGeometry) -> Specimen | N
     A specimen that ends inside the view lies within the strips that its outline covers at each
     tilt. Where high tilts are missing, their intersection is long along z: the specimen is then
     taken to be no deeper than wide. A specimen that leaves the view is taken for a Gaussian random
-    field in a slab (see `rays`), whose likelihood tells depth, inclination and height together: what
-    lies on the two surfaces moves against each other from tilt to tilt.
+    field in a slab (see `rays`), whose likelihood tells depth, inclination and height together:
+    what lies on the two surfaces moves against each other from tilt to tilt.
     """
-    if images.shape[-1] < FEWEST_SLICES or len(images) < FEWEST_TILTS:
+    tilts, pixels, slices = images.shape
+    if tilts < FEWEST_TILTS or slices < FEWEST_SLICES or pixels < FEWEST_PIXELS:
         return None
     across, along = sides_in_view(images)
     if across:
@@ -154,7 +163,7 @@ def _depth_of_outlines(images: np.ndarray, geometry: TiltGeometry) -> float | No
     for t, image in enumerate(images):
         mass = outlined(image, geometry.tilts[t], CLEAR_OUTLINE)
         inside = np.broadcast_to(x[:, None], mass.shape)[mass > 0]
-        edges[t] = np.quantile(inside, (1 - NEARLY_ALL, NEARLY_ALL)) + (-0.5, 0.5)
+        edges[t] = np.quantile(inside, (1 - NEARLY_ALL, NEARLY_ALL)) + np.array([-0.5, 0.5])
     edges -= geometry.origins[:, None]
     cosines, sines = geometry.directions.T
     widest = float(np.ptp(edges, axis=1).max())
@@ -223,11 +232,14 @@ class _Slab:
                 tilts * base.shape[1], -1
             )
             for base, values in zip(
-                self._bases, fold((np.diff(sums, axis=1) / self.step).astype(np.float32)), strict=True
+                self._bases,
+                fold((np.diff(sums, axis=1) / self.step).astype(np.float32)),
+                strict=True,
             )
         ]
 
     def _covariance(self, depth: float, inclination: float) -> list[np.ndarray]:
+        """Return the even and odd part of the covariance, without the polynomials."""
         tilts, parts = len(self.tilts), []
         found = ray_covariance(self.tilts, self.u, Support("slab", depth, inclination))
         for base, matrix in zip(self._bases, found, strict=True):
@@ -236,13 +248,13 @@ class _Slab:
             right = (whole.reshape(-1, size) @ base).reshape(tilts, size, tilts * left)
             part = np.matmul(base.T, right).reshape(tilts, left, tilts, left)
             own = np.arange(tilts)
-            keep = part[own, :, own].copy()
-            part *= np.float32(1 - W)
+            keep = part[own, :, own]
+            part *= np.float32(1 - _DIFFERENT)
             part[own, :, own] = keep
             parts.append(part.reshape(tilts * left, tilts * left))
         return parts
 
-    def likelihood(self, slab: tuple[float, float, float], noise: int | None = None) -> float:
+    def likelihood(self, slab: tuple[float, ...], noise: int | None = None) -> float:
         """Return the log-likelihood of (log depth, inclination, height in depths)."""
         noise = self.noise if noise is None else noise
         key = (*slab, noise)
@@ -264,7 +276,7 @@ class _Slab:
         scale = max(sum(squares) / (rays * slices), np.finfo(float).tiny)
         return -0.5 * slices * (2 * sum(volumes) + rays * math.log(scale))
 
-    def best_noise(self, slab: tuple[float, float, float]) -> float:
+    def best_noise(self, slab: tuple[float, ...]) -> float:
         """Set the most likely noise for a slab, from the present one; return the likelihood."""
         for direction in (1, -1):
             while 0 <= self.noise + direction < len(_NOISES) and self.likelihood(
@@ -273,9 +285,7 @@ class _Slab:
                 self.noise += direction
         return self.likelihood(slab)
 
-    def climb(
-        self, slab: tuple[float, float, float], steps: tuple[float, ...]
-    ) -> tuple[float, float, float]:
+    def climb(self, slab: tuple[float, ...], steps: tuple[float, ...]) -> tuple[float, ...]:
         """Return the most likely slab near one, by a pattern search."""
         better = True
         while better:
@@ -297,7 +307,7 @@ def _most_likely_slab(images: np.ndarray, geometry: TiltGeometry) -> Specimen | 
     width = images.shape[1]
     grids = [_Slab(images, geometry, rays) for rays in _GRIDS]
     first = grids[0]
-    trials = [
+    trials: list[tuple[float, ...]] = [
         (math.log(depth * width), inclination, 0.0)
         for inclination in _INCLINATIONS
         for depth in _DEPTHS
@@ -315,9 +325,6 @@ def _most_likely_slab(images: np.ndarray, geometry: TiltGeometry) -> Specimen | 
     depth = math.exp(slab[0]) * (1 + 2 * abs(slab[2]))
     deeper = (slab[0] + math.log(_LARGER), slab[1], slab[2] / _LARGER)
     evidence = grid.likelihood(slab) - grid.likelihood(deeper)
-    if DEBUG: print("   [", W, round(grid.likelihood(slab)), np.round(math.exp(slab[0]),1), slab[1:], evidence, _NOISES[grid.noise],"]", [g.step for g in grids])
     if not evidence > _EVIDENCE or depth > _DEEPEST * width:
         return None
-    return Specimen("slab", depth, slab[1])
-DEBUG=False
-W=0.0
+    return Specimen("slab", depth, slab[1] if abs(slab[1]) >= _LEAST_INCLINATION else 0.0)

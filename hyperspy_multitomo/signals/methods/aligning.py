@@ -30,10 +30,12 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import (
     to_recorded,
 )
 from hyperspy_multitomo.signals.methods.panels import open_panel
+from hyperspy_multitomo.tomography import Specimen
 
 AXIS = f"{NODE}.axis_position"
 _ROTATION, _SLOW = f"{NODE}.rotation", f"{NODE}.slow_axis"
 _ERRORS, _REPORT = f"{NODE}.axis_errors", f"{NODE}.alignment_report"
+_SPECIMEN = f"{NODE}.specimen"
 _PER_TILT = ("across", "along", "scan_drift", "across_error", "along_error", "alignment_residual")
 
 
@@ -73,6 +75,7 @@ def get_alignment(series) -> Alignment | None:
         drift=drift,
         slow_axis=slow,
         quality=_recorded_quality(series, bins),
+        specimen=_recorded_specimen(series, bins),
     )
 
 
@@ -81,7 +84,7 @@ def set_alignment(series, alignment: Alignment | None) -> None:
     """Attach an alignment, or with None take it off."""
     for name in _PER_TILT:
         forget(series, name)
-    for node in (_ERRORS, _REPORT):
+    for node in (_ERRORS, _REPORT, _SPECIMEN):
         if series.metadata.has_item(node):
             delattr(series.metadata.get_item(NODE), node.rpartition(".")[2])
     if alignment is None:
@@ -104,6 +107,8 @@ def set_alignment(series, alignment: Alignment | None) -> None:
     series.metadata.set_item(AXIS, to_recorded(series, "x", centre + alignment.axis_offset))
     series.metadata.set_item(_ROTATION, float(alignment.rotation))
     series.metadata.set_item(_SLOW, alignment.slow_axis)
+    if alignment.specimen is not None:
+        series.metadata.set_item(_SPECIMEN, alignment.specimen.scaled(float(bins[0])).as_dict())
     quality = alignment.quality
     if quality is not None:
         record(series, "across_error", quality.across_error * bins[0], ("tilt",))
@@ -444,6 +449,13 @@ def _recorded_quality(series, bins: np.ndarray) -> AlignmentQuality | None:
         recall(series, "alignment_residual"),
         tuple(str(line) for line in series.metadata.get_item(_REPORT, default=[])),
     )
+
+
+def _recorded_specimen(series, bins: np.ndarray) -> Specimen | None:
+    node = series.metadata.get_item(_SPECIMEN, default=None)
+    if node is None:
+        return None
+    return Specimen.from_dict(node.as_dictionary()).scaled(1 / float(bins[0]))
 
 
 def _about_present_centre(series, shifts, rotation: float, drift, slow: str, inverse: bool = False):
