@@ -161,7 +161,10 @@ def _depth_of_outlines(images: np.ndarray, geometry: TiltGeometry) -> float | No
     x = np.arange(images.shape[1])
     edges = np.empty((len(images), 2))
     for t, image in enumerate(images):
-        mass = outlined(image, geometry.tilts[t], CLEAR_OUTLINE)
+        try:
+            mass = outlined(image, geometry.tilts[t], CLEAR_OUTLINE)
+        except ValueError:
+            return None  # nothing above the rim
         inside = np.broadcast_to(x[:, None], mass.shape)[mass > 0]
         edges[t] = np.quantile(inside, (1 - NEARLY_ALL, NEARLY_ALL)) + np.array([-0.5, 0.5])
     edges -= geometry.origins[:, None]

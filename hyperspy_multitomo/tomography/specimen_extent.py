@@ -59,6 +59,21 @@ def _even_rims(images: np.ndarray, sides: tuple[str, ...]) -> tuple[bool, ...]:
     return tuple(even.values())
 
 
+def cut_edges(images: np.ndarray) -> np.ndarray:
+    """Return whether a specimen is cut by the upper (y = 0) and the lower edge, bool (tilt, 2)."""
+    from scipy.ndimage import gaussian_filter
+
+    cut = np.empty((len(images), 2), bool)
+    width = max(1, round(_RIM * images.shape[2]))
+    for t, image in enumerate(images):
+        smooth = gaussian_filter(image, _SMOOTHING)
+        highest = np.percentile(smooth, 99)
+        for edge, rim in enumerate((smooth[:, :width], smooth[:, -width:])):
+            level = np.median(rim)
+            cut[t, edge] = np.abs(rim - level).mean() > _UNEVEN * (highest - level)
+    return cut
+
+
 def without_film(images: np.ndarray) -> np.ndarray:
     """Return images (tilt, x, y) less the level of their rim on both sides of the tilt axis."""
     return (

@@ -31,6 +31,7 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import (
 )
 from hyperspy_multitomo.signals.methods.panels import open_panel
 from hyperspy_multitomo.tomography import Specimen
+from hyperspy_multitomo.tomography.specimen_extent import cut_edges
 
 AXIS = f"{NODE}.axis_position"
 _ROTATION, _SLOW = f"{NODE}.rotation", f"{NODE}.slow_axis"
@@ -187,7 +188,8 @@ def align(
     Warns
     -----
     UserWarning
-        Of tilts whose residual stands out of the others'.
+        Of tilts whose residual stands out of the others', and of a specimen that is cut by the
+        upper or lower edge of the view at some of them.
 
     Examples
     --------
@@ -235,7 +237,7 @@ def align(
         maps=None if maps is None else list(maps.channels),
         **measured.as_dict(),
     )
-    _warn_of_suspicious(measured)
+    _warn_of_suspicious(measured, series)
     if maps is not None:
         maps.align(series.alignment)
     return series.alignment
@@ -427,10 +429,26 @@ def _check_view(series, maps) -> None:
             )
 
 
-def _warn_of_suspicious(alignment: Alignment) -> None:
-    if alignment.suspicious.size:
+def _warn_of_suspicious(alignment: Alignment, series) -> None:
+    """Warn of tilts with outstanding residuals; what is cut there, and not elsewhere, is named."""
+    suspicious = np.isin(series.tilts, alignment.suspicious)
+    if not suspicious.any():
+        return
+    cut = cut_edges(alignment_images(series))
+    # A specimen that is longer than the view is cut at most tilts, and rightly so.
+    cut &= suspicious[:, None] & (cut.mean(axis=0) < 0.5)
+    for edge, where in zip(("upper", "lower"), cut.T, strict=True):
+        if where.any():
+            warn(
+                f"the specimen is cut by the {edge} edge of the view at "
+                f"{named(series.tilts[where])} degrees, so that the residual of the alignment "
+                "stands out: leave these tilts out (drop_tilts), or crop all images to what every "
+                "tilt shows"
+            )
+    rest = series.tilts[suspicious & ~cut.any(axis=1)]
+    if rest.size:
         warn(
-            f"the residual of the alignment stands out at {named(alignment.suspicious)} degrees: "
+            f"the residual of the alignment stands out at {named(rest)} degrees: "
             "look at these images with "
             "plot_alignment() and plot_alignment_sinograms(), then drop_tilts them or set "
             "their shifts by hand (with_shift)"

@@ -16,7 +16,7 @@ from hyperspy_multitomo.reconstruction.recipes import Recipe, recipe_of_step
 from hyperspy_multitomo.reconstruction.run import made_of
 from hyperspy_multitomo.signals.metadata.recorded_arrays import recall, record
 from hyperspy_multitomo.signals.methods.reconstruct import Call
-from hyperspy_multitomo.signals.methods.volume_extent import EXTENT
+from hyperspy_multitomo.signals.methods.volume_extent import EXTENT, extent_of
 from hyperspy_multitomo.tomography import TiltGeometry
 
 if TYPE_CHECKING:
@@ -236,10 +236,7 @@ def _run_of(step: Mapping[str, Any]) -> dict[str, Any]:
     The depth and width are those of the volume, None where it is as wide as the detector.
     """
     run = {name: step[name] for name in ("tolerance", "backend") if name in step}
-    geometry = step["geometry"]
-    whole = geometry["detector_width"] * geometry["binning"]
-    for name, voxels in zip(EXTENT, geometry["volume_shape"], strict=True):
-        run[name] = None if voxels == whole else voxels * geometry["pixel_size"]
+    run |= extent_of(step)
     # Of volumes from before the extent came from the data, None was the default.
     return run | {"asked": {name: step.get(name) for name in EXTENT}}
 

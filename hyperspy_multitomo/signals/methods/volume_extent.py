@@ -12,9 +12,16 @@ import numpy as np
 from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.reconstruction.checkpoint_store import volume_grid_of
+from hyperspy_multitomo.reconstruction.outer_planes import FULL, outer_contrast
 from hyperspy_multitomo.signals.arrays import pixel_ratio, tilt_data
 from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named
-from hyperspy_multitomo.tomography import Specimen, measure_specimen, needed_volume
+from hyperspy_multitomo.tomography import (
+    Specimen,
+    TiltGeometry,
+    measure_specimen,
+    needed_volume,
+)
+from hyperspy_multitomo.tomography.geometry import volume_grid
 from hyperspy_multitomo.tomography.specimen import FEWEST_PIXELS, FEWEST_SLICES, FEWEST_TILTS
 
 EXTENT = ("depth", "width")
@@ -50,13 +57,24 @@ def with_extent(series, haadf, run: Mapping[str, Any]) -> dict[str, Any]:
     return resolved | {name: found[name] for name in missing}
 
 
+def extent_of(step: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the depth and width of a volume from the step of its history.
+
+    None is as wide as the detector.
+    """
+    geometry = step["geometry"]
+    whole = geometry["detector_width"] * geometry["binning"]
+    return {
+        name: None if voxels == whole else voxels * geometry["pixel_size"]
+        for name, voxels in zip(EXTENT, geometry["volume_shape"], strict=True)
+    }
+
+
 def specimen_of(series) -> Specimen | None:
     """Return the specimen that the alignment found, or that is measured now; None if not known."""
     alignment = series.alignment
     if alignment is not None and alignment.specimen is not None:
         return alignment.specimen
-    if axis_named(series, "x") is None or axis_named(series, "y") is None:
-        return None
     data = tilt_data(series)
     tilts, pixels, slices = data.recorded.shape[1:]
     if tilts < FEWEST_TILTS or slices < FEWEST_SLICES or pixels < FEWEST_PIXELS:
@@ -93,11 +111,13 @@ def _needed(series, haadf) -> dict[str, float | None]:
     """Return the extent that the specimen needs, in whole voxels; None for a cube, with a word."""
     # Images have far less noise than maps, and the same specimen.
     sources = [one for one in (haadf, series) if one is not None]
+    if any(axis_named(one, name) is None for one in sources for name in ("tilt", "x", "y")):
+        return dict.fromkeys(EXTENT)  # the reconstruction says what is missing
     known = [one for one in sources if one.alignment is not None and one.alignment.specimen]
     source = (known or sources)[0]
     specimen, geometry = specimen_of(source), source.geometry()
     if specimen is None:
-        return _cube(f"{_why(source)}")
+        return _cube(_why(source))
     try:
         depth, width = needed_volume(specimen, geometry)
     except ValueError as error:
@@ -119,11 +139,25 @@ def _cube(why: str) -> dict[str, None]:
 
 
 def _why(series) -> str:
-    sizes = {name: axis_named(series, name) for name in ("tilt", "x", "y")}
+    sizes = {name: axis_named(series, name).size for name in ("tilt", "x", "y")}
     fewest = {"tilt": FEWEST_TILTS, "x": FEWEST_PIXELS, "y": FEWEST_SLICES}
     few = [
-        f"{1 if axis is None else axis.size} along {name}, of {fewest[name]} that are needed"
-        for name, axis in sizes.items()
-        if axis is None or axis.size < fewest[name]
+        f"{size} along {name}, of {fewest[name]} that are needed"
+        for name, size in sizes.items()
+        if size < fewest[name]
     ]
     return f"there are {' and '.join(few)}" if few else "the images do not tell it"
+
+
+def check_outer_planes(volume, geometry: TiltGeometry) -> None:
+    """Warn of matter in the outermost planes of a volume (channel, z, x, y) that is no cube."""
+    depth = volume_grid(geometry)[0]
+    if depth >= geometry.detector_width * geometry.binning or len(geometry.tilts) < FEWEST_TILTS:
+        return
+    contrast = outer_contrast(volume)
+    if contrast is not None and contrast > FULL:
+        warn(
+            f"the outermost planes of the volume hold as much as {100 * contrast:.0f} % of the "
+            f"contrast of the plane with most: it may be too thin, which distorts all of it. Pass "
+            f"depth= of more than {depth * geometry.pixel_size:g}, and compare"
+        )
