@@ -48,7 +48,9 @@ _LEAST_INCLINATION = 1.0
 _NOISES = tuple(10.0 ** np.arange(-5, 2.1, 0.5))
 # A depth is known if one that is larger by this factor is less likely by so much (in logarithms),
 # and if it is below this fraction of the view.
-_LARGER, _EVIDENCE, _DEEPEST = 2.0, 10.0, 0.7
+_LARGER, _EVIDENCE, _DEEPEST = 2.0, 10.0, 0.6
+# Sweeps of a search at most.
+_SWEEPS = 8
 # Trial positions across the axis for the highest and lowest point of an outline.
 _POSITIONS = 201
 
@@ -220,6 +222,8 @@ class _Slab:
         ]
         self.noise = len(_NOISES) // 2
         self._found: dict[tuple, float] = {}
+        # The last covariance, which several trials of the noise have in common.
+        self._last: tuple[tuple, list[np.ndarray]] = (), []
 
     def _data(self, height: float) -> list[np.ndarray]:
         """Return the even and odd part of the means over the pixels of the grid."""
@@ -243,6 +247,8 @@ class _Slab:
 
     def _covariance(self, depth: float, inclination: float) -> list[np.ndarray]:
         """Return the even and odd part of the covariance, without the polynomials."""
+        if self._last[0] == (depth, inclination):
+            return self._last[1]
         tilts, parts = len(self.tilts), []
         found = ray_covariance(self.tilts, self.u, Support("slab", depth, inclination))
         for base, matrix in zip(self._bases, found, strict=True):
@@ -255,6 +261,7 @@ class _Slab:
             part *= np.float32(1 - _DIFFERENT)
             part[own, :, own] = keep
             parts.append(part.reshape(tilts * left, tilts * left))
+        self._last = (depth, inclination), parts
         return parts
 
     def likelihood(self, slab: tuple[float, ...], noise: int | None = None) -> float:
@@ -290,8 +297,7 @@ class _Slab:
 
     def climb(self, slab: tuple[float, ...], steps: tuple[float, ...]) -> tuple[float, ...]:
         """Return the most likely slab near one, by a pattern search."""
-        better = True
-        while better:
+        for _ in range(_SWEEPS):
             better = False
             for axis, step in enumerate(steps):
                 around = [
@@ -301,6 +307,8 @@ class _Slab:
                 best = max(around, key=self.likelihood, default=slab)
                 if self.likelihood(best) > self.likelihood(slab):
                     slab, better = best, True
+            if not better:
+                break
         self.best_noise(slab)
         return slab
 
@@ -328,6 +336,7 @@ def _most_likely_slab(images: np.ndarray, geometry: TiltGeometry) -> Specimen | 
     depth = math.exp(slab[0]) * (1 + 2 * abs(slab[2]))
     deeper = (slab[0] + math.log(_LARGER), slab[1], slab[2] / _LARGER)
     evidence = grid.likelihood(slab) - grid.likelihood(deeper)
-    if not evidence > _EVIDENCE or depth > _DEEPEST * width:
+    steepest = abs(slab[1]) > _LARGEST_INCLINATION - _STEPS[1]
+    if not evidence > _EVIDENCE or depth > _DEEPEST * width or steepest:
         return None
     return Specimen("slab", depth, slab[1] if abs(slab[1]) >= _LEAST_INCLINATION else 0.0)
