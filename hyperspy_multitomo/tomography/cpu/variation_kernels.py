@@ -261,17 +261,18 @@ def _step_field(field, ahead, p, q, voxel, group, z, x, step, rho, ends, size):
 
 @kernel
 def step_primal(
-    volume, ahead, field, ahead_field, p, q, back, extra, shares, mix, volume_steps, field_step,
-    rho, nonnegative, mask, ends, size, group, start, stop,
+    volume, ahead, field, ahead_field, p, q, back, linear, extra, shares, mix, volume_steps,
+    field_step, rho, nonnegative, mask, ends, size, group, start, stop,
 ):  # fmt: skip
     """Do the step of the volume u and, for TGV, of the field w.
 
-    That is u~ = Pi(u - tau (grad^T p + back + shares mix extra)) and w~ = w - tau_w (E^T q - p).
+    That is u~ = Pi(u - tau (grad^T p - linear + back + shares mix extra)) and w~ = w - tau_w (E^T q
+    - p).
 
     Before and after, `volume` and `field` hold u~ and w~, `ahead` and `ahead_field` the
     extrapolated 2 u~ - u and 2 w~ - w that the duals see: the over-relaxed u that a step starts
     from, u + rho (u~ - u), follows from the two. The fields and q are None for TV. `back` is the
-    back projection of the data, `extra` (group, z, x) that of data of a sum of channels, which is
+    back projection of the data, `linear` a linear term or None, `extra` (group, z, x) that of data of a sum of channels, which is
     multiplied by `shares` (channel,) and the lanes `mix` of every voxel; both or `mix` may be None.
     `volume_steps` tau is (channel, z, x). Pi sets negative values to 0 where asked for, and
     multiplies by `mask`, lanes (group, z, x) or None.
@@ -291,6 +292,8 @@ def step_primal(
                 v = ((group * channels + c) * nz + z) * stride + x
                 k = (voxel * channels + c) * dimensions
                 pull = load(back, v) - _behind(p, k, up, last_z) - _behind(p, k + 1, left, last_x)
+                if linear is not None:
+                    pull = pull - load(linear, v)
                 if dimensions == 3:
                     pull = pull - _behind_y(p, k + 2, before, inner, inner_before)
                 if extra is not None:
@@ -314,17 +317,22 @@ def step_primal(
 
 
 @kernel
-def variation(volume, field, coupling, ends, size, group, start, stop, scratch, values):
-    """Write the sums over voxels of |grad u - w|, |E w| and |w| to `values`.
+def variation(volume, field, linear, coupling, ends, size, group, start, stop, scratch, values):
+    """Write the sums over voxels of |grad u - w|, |E w|, |w| and `linear` u to `values`.
 
-    Without a `field` w the last two are 0.
+    Without a `field` w the second and third are 0, and without `linear` the last.
     """
-    channels, dimensions, nz, nx, _, groups = size
+    channels, dimensions, nz, nx, stride, groups = size
     elements = dimensions * (dimensions + 1) // 2
     values[:] = 0
     for z in range(start, stop):
         valid = load(ends, groups + 1 + group)
-        slopes, strains, fields = zero(volume), zero(volume), zero(volume)
+        slopes, strains, fields, products = (
+            zero(volume),
+            zero(volume),
+            zero(volume),
+            zero(volume),
+        )
         for x in range(nx):
             voxel = (group * nz + z) * nx + x
             _load_slopes(volume, field, None, ONE, voxel, group, z, x, ends, size, scratch)
@@ -335,6 +343,11 @@ def variation(volume, field, coupling, ends, size, group, start, stop, scratch, 
                 for k in range(channels * dimensions):
                     store(scratch, k, load(field, voxel * channels * dimensions + k))
                 fields = fields + _norm(scratch, channels, dimensions, coupling)
+            if linear is not None:
+                for c in range(channels):
+                    v = ((group * channels + c) * nz + z) * stride + x
+                    products = load(linear, v) * load(volume, v) + products
         values[0] += lane_sum(valid * slopes)
         values[1] += lane_sum(valid * strains)
         values[2] += lane_sum(valid * fields)
+        values[3] += lane_sum(valid * products)
