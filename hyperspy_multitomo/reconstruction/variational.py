@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -33,7 +33,13 @@ from hyperspy_multitomo.reconstruction.recipe import (
 )
 from hyperspy_multitomo.reconstruction.start import REMEDY, channels_in_words, start_arrays
 from hyperspy_multitomo.reconstruction.tilt_data import TiltData
-from hyperspy_multitomo.tomography import Calibration, DataTerm, calibrate, variational
+from hyperspy_multitomo.tomography import (
+    Calibration,
+    DataTerm,
+    calibrate,
+    refit_strength,
+    variational,
+)
 
 # Relative change of the objective in twenty iterations at which a run ends. The second is for TGV,
 # whose slopes settle last, and where the HAADF is the sum of the elements: its many counts make up
@@ -48,6 +54,7 @@ class Variational(Recipe):
     """What they share; see `TiltSeriesEDS.reconstruct_tv` for the parameters."""
 
     weight: float = 1.0
+    refit: bool = False
     mu: Mapping[str, float] | Sequence[float] | None = None
     coupled: bool | str = True
     dimensions: int = 3
@@ -93,6 +100,13 @@ class Variational(Recipe):
     def settings_of(cls, step: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters that a step of a history tells."""
         settings = super().settings_of(step)
+        if step.get("refit") and step.get("interrupted"):
+            which = "first" if step["refitted_at"] is None else "second"
+            raise ValueError(
+                f"the run was interrupted after {step['iterations']} iterations, in the {which} of "
+                "its two solves (refit=True), and no call of the method ends there: resume its "
+                "checkpoint, or run it anew with the parameters in the history"
+            )
         if "slabs" in step and step["dimensions"] == 3:
             settings["overlap"] = step["slabs"]["overlap"]
         return settings
@@ -152,7 +166,7 @@ class Variational(Recipe):
         self, terms: Sequence[DataTerm], names: Sequence[str], kind: str | None = None
     ) -> Calibration:
         """Return scales of the channels, weights of the terms and that of the regulariser."""
-        return calibrate(
+        calibration = calibrate(
             terms,
             len(names),
             kind=kind or self.kind,
@@ -163,6 +177,11 @@ class Variational(Recipe):
             alpha0=self.alpha0,
             weight=self.weight,
         )
+        if not self.refit:
+            return calibration
+        regulariser = calibration.regulariser
+        strength = refit_strength(regulariser.kind) * regulariser.weight
+        return replace(calibration, regulariser=replace(regulariser, weight=strength))
 
     def check_run(
         self, terms: DataTerms, channels: Sequence[str], run: Run, power: float = 1.0
@@ -230,6 +249,7 @@ class Variational(Recipe):
             # Slices know of each other in three dimensions alone.
             overlap=self.overlap if self.dimensions == 3 else None,
             matched=True,
+            refit=self.refit,
             ratios=ratios,
         )
 
@@ -257,6 +277,7 @@ class Variational(Recipe):
                 series=series,
                 mixed=models[-1].mix is not None,
                 mask=run.get("mask") is not None,
+                refit=self.refit,
             )
         return variational_footprint(
             self.kind,
@@ -264,6 +285,7 @@ class Variational(Recipe):
             count,
             series,
             power_law=power != 1,
+            refit=self.refit,
             projectors=projectors,
             of_device=on_device,
         )

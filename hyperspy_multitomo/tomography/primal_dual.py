@@ -106,7 +106,7 @@ class PrimalDual(Steps[VariationalSystem]):
     def gap(self) -> float:
         """Return the gap of the objective to its lower bound, now: `VariationalSystem.gap`."""
         with self._lock:
-            return self.system.gap(*self.state(), self.linear)
+            return self.system.gap(*self.state(), linear=self.linear)
 
 
 class TextbookPrimalDual(PrimalDual):

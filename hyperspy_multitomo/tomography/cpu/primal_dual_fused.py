@@ -343,8 +343,8 @@ class FusedPrimalDual(PrimalDual):
     def _variation(self, number, *task):
         s = self.system
         variation(
-            self._best, self._field, self._linear, _COUPLINGS[s.coupling], self._ends, self._size, *task,
-            self._scratch(), self._values[number],
+            self._best, self._field, self._linear, _COUPLINGS[s.coupling], self._ends, self._size,
+            *task, self._scratch(), self._values[number],
         )  # fmt: skip
 
     def _measure(self):

@@ -260,6 +260,15 @@ def _step_field(field, ahead, p, q, voxel, group, z, x, step, rho, ends, size):
 
 
 @kernel
+def _pull_of_sum(extra, shares, mix, c, v, shared):
+    """Return what the data of a sum of channels add to the pull at a voxel of one of them."""
+    pull = shares[c] * load(extra, shared)
+    if mix is not None:
+        pull = load(mix, v) * pull
+    return pull
+
+
+@kernel
 def step_primal(
     volume, ahead, field, ahead_field, p, q, back, linear, extra, shares, mix, volume_steps,
     field_step, rho, nonnegative, mask, ends, size, group, start, stop,
@@ -267,12 +276,12 @@ def step_primal(
     """Do the step of the volume u and, for TGV, of the field w.
 
     That is u~ = Pi(u - tau (grad^T p - linear + back + shares mix extra)) and w~ = w - tau_w (E^T q
-    - p).
+    - p). `linear` is that of a refit, else None.
 
     Before and after, `volume` and `field` hold u~ and w~, `ahead` and `ahead_field` the
     extrapolated 2 u~ - u and 2 w~ - w that the duals see: the over-relaxed u that a step starts
     from, u + rho (u~ - u), follows from the two. The fields and q are None for TV. `back` is the
-    back projection of the data, `linear` a linear term or None, `extra` (group, z, x) that of data of a sum of channels, which is
+    back projection of the data, `extra` (group, z, x) that of data of a sum of channels, which is
     multiplied by `shares` (channel,) and the lanes `mix` of every voxel; both or `mix` may be None.
     `volume_steps` tau is (channel, z, x). Pi sets negative values to 0 where asked for, and
     multiplies by `mask`, lanes (group, z, x) or None.
@@ -297,10 +306,7 @@ def step_primal(
                 if dimensions == 3:
                     pull = pull - _behind_y(p, k + 2, before, inner, inner_before)
                 if extra is not None:
-                    more = shares[c] * load(extra, shared)
-                    if mix is not None:
-                        more = load(mix, v) * more
-                    pull = pull + more
+                    pull = pull + _pull_of_sum(extra, shares, mix, c, v, shared)
                 best = load(volume, v)
                 old = (_TWO - rho) * best + (rho - ONE) * load(ahead, v)
                 best = old - volume_steps[c, z, x] * pull
@@ -327,12 +333,8 @@ def variation(volume, field, linear, coupling, ends, size, group, start, stop, s
     values[:] = 0
     for z in range(start, stop):
         valid = load(ends, groups + 1 + group)
-        slopes, strains, fields, products = (
-            zero(volume),
-            zero(volume),
-            zero(volume),
-            zero(volume),
-        )
+        slopes, strains, fields = zero(volume), zero(volume), zero(volume)
+        products = zero(volume)
         for x in range(nx):
             voxel = (group * nz + z) * nx + x
             _load_slopes(volume, field, None, ONE, voxel, group, z, x, ends, size, scratch)
