@@ -33,13 +33,7 @@ from hyperspy_multitomo.reconstruction.recipe import (
 )
 from hyperspy_multitomo.reconstruction.start import REMEDY, channels_in_words, start_arrays
 from hyperspy_multitomo.reconstruction.tilt_data import TiltData
-from hyperspy_multitomo.tomography import (
-    Calibration,
-    DataTerm,
-    calibrate,
-    refit_strength,
-    variational,
-)
+from hyperspy_multitomo.tomography import Calibration, DataTerm, calibrate, variational
 
 # Relative change of the objective in twenty iterations at which a run ends. The second is for TGV,
 # whose slopes settle last, and where the HAADF is the sum of the elements: its many counts make up
@@ -179,9 +173,7 @@ class Variational(Recipe):
         )
         if not self.refit:
             return calibration
-        regulariser = calibration.regulariser
-        strength = refit_strength(regulariser.kind) * regulariser.weight
-        return replace(calibration, regulariser=replace(regulariser, weight=strength))
+        return replace(calibration, regulariser=calibration.regulariser.for_refit())
 
     def check_run(
         self, terms: DataTerms, channels: Sequence[str], run: Run, power: float = 1.0

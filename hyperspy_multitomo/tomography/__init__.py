@@ -16,7 +16,6 @@ from hyperspy_multitomo.tomography.haadf_weights import regressed_weights, scale
 from hyperspy_multitomo.tomography.iterates import Iterate, Reconstruction, run
 from hyperspy_multitomo.tomography.noise_equivalent import noise_equivalent_gain, typical_signal
 from hyperspy_multitomo.tomography.projectors import Projector, dot_test
-from hyperspy_multitomo.tomography.refit import refit_strength
 from hyperspy_multitomo.tomography.solvers import hebt, sirt
 from hyperspy_multitomo.tomography.specimen_depth import estimate_depth, visible_width
 from hyperspy_multitomo.tomography.stopping import (
@@ -53,7 +52,6 @@ __all__ = [
     "net_variance",
     "noise_equivalent_gain",
     "projector",
-    "refit_strength",
     "regressed_weights",
     "run",
     "scaled_weights",

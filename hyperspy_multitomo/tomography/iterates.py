@@ -267,7 +267,8 @@ def run(
     refit : bool, default False
         For `variational`, and `fused` with power 1: solve once more, as the second step of
         Bregman's iteration, D(x) + lambda (R(x) - <q, x>), q a subgradient of R at the first
-        solution; see `refit_strength`. `iterations` and `tolerance` are those of each of the two.
+        solution. The regulariser is to be the stronger one of `Regulariser.for_refit`; `iterations`
+        and `tolerance` are those of each of the two.
     progress : callable, optional
         Called with the iterate after each iteration, to show a bar or a picture.
     checkpoint : Checkpoint, optional

@@ -106,7 +106,8 @@ class PrimalDual(Steps[VariationalSystem]):
     def gap(self) -> float:
         """Return the gap of the objective to its lower bound, now: `VariationalSystem.gap`."""
         with self._lock:
-            return self.system.gap(*self.state(), linear=self.linear)
+            u, w, p, q, s = self.state()
+            return self.system.gap(u, w, p, q, s, self.linear)
 
 
 class TextbookPrimalDual(PrimalDual):

@@ -10,12 +10,12 @@ saddle point is that of
     sum_k [<K_k u + b_k, s_k> - D_k^*(s_k)] + <grad u - w, p> + <E w, q>,
     |p| <= lambda,  |q| <= alpha_0 lambda.
 
-**Refit.** The second step of Bregman's iteration (S. Osher et al., Multiscale Model. Simul. 4 (2005)
-460, doi:10.1137/040605412; against the bias of regularisers, E.-M. Brinkmann et al.,
-arXiv:1606.05113) has R(u) - <q_1, u> in the place of R(u), q_1 being a subgradient of R at the first
-solution. The dual field of the first solve gives it: lambda q_1 = grad^T p_1 = l, and -<l, u> is all
-that the second problem has besides. It is least, 0, wherever the edges are those of the first
-solution, however high they are: the contrast that R took from them comes back.
+**Refit.** The second step of Bregman's iteration (S. Osher et al., Multiscale Model. Simul. 4
+(2005) 460, doi:10.1137/040605412; against the bias of regularisers, E.-M. Brinkmann et al.,
+arXiv:1606.05113) has R(u) - <q_1, u> in the place of R(u), q_1 being a subgradient of R at the
+first solution. The dual field of the first solve gives it: lambda q_1 = grad^T p_1 = l, and -<l, u>
+is all that the second problem has besides. R(u) - <q_1, u> is 0, its least, where the edges are
+those of the first solution, however high they are: the contrast that R took from them comes back.
 
 **Step sizes.** With factors gamma > 0 for each row and xi > 0 for each block of columns of the
 operator K, the steps sigma_i = gamma_i/sum_j |K_ij| xi_j and tau_j = xi_j/sum_i gamma_i |K_ij| obey

@@ -167,9 +167,9 @@ class ReconstructionPanel(Panel):
     **keywords
         Starting values of ``method``, ``alpha``, ``weight``, ``refit``, ``coupled`` and
         ``iterations``; and keywords of the public methods, which are passed on as they are:
-        ``ratios``, ``rest``, ``mask``, ``depth``, ``width``, ``relaxation``, ``nonnegative``, ``backend``,
-        ``background``, ``dimensions``, ``data_term``, ``haadf_term``, ``haadf_gain`` and
-        ``alpha0``.
+        ``ratios``, ``rest``, ``mask``, ``depth``, ``width``, ``relaxation``, ``nonnegative``,
+        ``backend``, ``background``, ``dimensions``, ``data_term``, ``haadf_term``,
+        ``haadf_gain`` and ``alpha0``.
 
     Attributes
     ----------
