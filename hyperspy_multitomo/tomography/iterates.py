@@ -342,7 +342,8 @@ def run(
         stopped_by = "interrupt"
         record.note(iterate)
         warnings.warn(
-            f"interrupted: this is iteration {iterate.iteration} of {iterations}", stacklevel=2
+            f"interrupted: this is iteration {iterate.iteration} of {iterations * (1 + refit)}",
+            stacklevel=2,
         )
     try:
         record.save(iterate)

@@ -32,8 +32,8 @@ from hyperspy_multitomo.tomography.variational_system import Term, VariationalSy
 # Strength of the regulariser at which a refitted volume has the least error over that at which a
 # plain one has: 2.6 for volumes and 2.4 for compositions, geometric means of 60 simulated cases
 # (2.2 to 3.5 and 2.0 to 3.0; seven phantoms, 0.3 to 10 counts per pixel, TV, TGV and nuclear TV,
-# the HAADF as a channel, as a sum and left out), benchmarks/refit.py. Flat: the error is 1.2 % above
-# its least with this factor, 3 to 6 % with 2 or 3.2.
+# the HAADF as a channel, as a sum and left out), benchmarks/refit.py. Flat: the error is 1.2 %
+# above its least with this factor, 3 to 6 % with 2 or 3.2.
 REFIT = 2.5
 
 
