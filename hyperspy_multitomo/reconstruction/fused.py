@@ -71,7 +71,7 @@ class Fused(NamedRegulariser):
         project, some = project_with(run), terms.some_slices
         sample = self.calibration_slices(terms)
         maps, images = terms.with_mix(np.ones(len(channels))).terms(project, some)
-        flat = replace(self, dimensions=2, refit=False).calibrated([maps], channels, kind="tv")
+        flat = replace(self, dimensions=2).calibrated([maps], channels, kind="tv")
         chemistry = run_iterates(
             variational(flat.terms, flat.regulariser, flat.scales), _CHEMISTRY
         ).volume

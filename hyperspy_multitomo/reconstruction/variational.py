@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from hyperspy_multitomo.machine.memory import check_memory
+from hyperspy_multitomo.machine.progress import progress_bar
 from hyperspy_multitomo.parameters import is_positive
+from hyperspy_multitomo.reconstruction.automatic_weight import WeightChoice, chosen_weight
 from hyperspy_multitomo.reconstruction.data_terms import (
     DISCREPANCIES,
     DataTerms,
@@ -47,7 +49,7 @@ _THIRD = ", or use reconstruct_tv or reconstruct_tnv, which hold a third"
 class Variational(Recipe):
     """What they share; see `TiltSeriesEDS.reconstruct_tv` for the parameters."""
 
-    weight: float = 1.0
+    weight: float | str = 1.0
     refit: bool = False
     mu: Mapping[str, float] | Sequence[float] | None = None
     coupled: bool | str = True
@@ -72,10 +74,16 @@ class Variational(Recipe):
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} must be 'poisson' or 'least_squares'"
                 )
-        for name in ("weight", "alpha0", "haadf_gain"):
+        for name, besides in (("weight", "auto"), ("alpha0", 4.0), ("haadf_gain", None)):
             value = getattr(self, name)
-            if not (is_positive(value) or (name, value) == ("haadf_gain", None)):
-                raise ValueError(f"{name}={value!r} must be a positive number")
+            if not (is_positive(value) or value == besides):
+                or_auto = ", or 'auto'" if besides == "auto" else ""
+                raise ValueError(f"{name}={value!r} must be a positive number{or_auto}")
+        if self.weight == "auto" and self.data_term == "least_squares":
+            raise ValueError(
+                "weight='auto' holds out counts, which data_term='least_squares' does not take: "
+                "pass data_term='poisson', or a number"
+            )
         if self.dimensions not in (2, 3):
             raise ValueError(
                 f"dimensions={self.dimensions!r} must be 3, or 2 for slices apart from each other"
@@ -160,7 +168,7 @@ class Variational(Recipe):
         self, terms: Sequence[DataTerm], names: Sequence[str], kind: str | None = None
     ) -> Calibration:
         """Return scales of the channels, weights of the terms and that of the regulariser."""
-        calibration = calibrate(
+        return calibrate(
             terms,
             len(names),
             kind=kind or self.kind,
@@ -169,11 +177,8 @@ class Variational(Recipe):
             sampled=self.dimensions == 3,
             dimensions=self.dimensions,
             alpha0=self.alpha0,
-            weight=self.weight,
+            weight=1.0 if isinstance(self.weight, str) else self.weight,
         )
-        if not self.refit:
-            return calibration
-        return replace(calibration, regulariser=calibration.regulariser.for_refit())
 
     def check_run(
         self, terms: DataTerms, channels: Sequence[str], run: Run, power: float = 1.0
@@ -214,6 +219,12 @@ class Variational(Recipe):
         data, haadf, models = terms.data, terms.haadf, terms.models
         settings = self.settings | dict(extra or {})
         tolerance = run.get("tolerance", self.tolerance)
+        if isinstance(self.weight, str):
+            choice = self._chosen(terms, channels, calibration, run)
+            calibration = calibration.times(choice.weight)
+            settings |= {"weight": choice.weight, "weight_choice": choice.describe()}
+        if self.refit:  # whose unit is that of a plain run, as those are that choose a weight
+            calibration = replace(calibration, regulariser=calibration.regulariser.for_refit())
         settings |= {"tolerance": tolerance, "gains": data.model_gains}
         settings["calibration"] = calibration.describe()
         settings["data_terms"] = {
@@ -244,6 +255,26 @@ class Variational(Recipe):
             refit=self.refit,
             ratios=ratios,
         )
+
+    def _chosen(
+        self, terms: DataTerms, channels: Sequence[str], calibration: Calibration, run: Run
+    ) -> WeightChoice:
+        """Return the weight that held-out counts choose."""
+        geometry = terms.models[0].geometry
+        shape = volume_shape(channels, geometry, terms.arrays["maps"].shape[-1])
+        # Each solver begins with the state of the last, on the same voxels.
+        solver = replace(self, support=False).solver
+        with progress_bar(run.get("show_progressbar"), "choosing the weight", None) as bar:
+            return chosen_weight(
+                terms,
+                calibration,
+                solver,
+                project_with(run),
+                mask=start_arrays(run, shape)["mask"],
+                iterations=self.iterations,
+                tolerance=run.get("tolerance", self.tolerance) or None,
+                progress=bar,
+            )
 
     def solver(self, models: tuple[TermModel, ...], calibration: Calibration) -> Callable:
         """Return the solver of calibrated terms; it travels to workers."""

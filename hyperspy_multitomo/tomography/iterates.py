@@ -20,6 +20,11 @@ from hyperspy_multitomo.tomography.checkpoint import Checkpoint
 from hyperspy_multitomo.tomography.steps import Steps
 from hyperspy_multitomo.tomography.stopping import StoppingRule
 
+# Tolerance at which the first of two solves ends, over that of the second. Its linear term need not
+# be more exact: on seven simulated cases of benchmarks/refit.py it saves a tenth of all iterations,
+# and changes errors by less than 0.3 %, 2 % in one; 4 saves as much again for up to 3 %.
+_FIRST = 2.0
+
 
 class Iterate:
     """A view of a running solver: it changes with every iteration, the arrays it returns do not."""
@@ -267,8 +272,8 @@ def run(
     refit : bool, default False
         For `variational`, and `fused` with power 1: solve once more, as the second step of
         Bregman's iteration, D(x) + lambda (R(x) - <q, x>), q a subgradient of R at the first
-        solution. The regulariser is to be the stronger one of `Regulariser.for_refit`; `iterations`
-        and `tolerance` are those of each of the two.
+        solution. The regulariser is to be the stronger one of `Regulariser.for_refit`. Each solve
+        does so many `iterations` at most; the first ends at twice the `tolerance`.
     progress : callable, optional
         Called with the iterate after each iteration, to show a bar or a picture.
     checkpoint : Checkpoint, optional
@@ -322,14 +327,17 @@ def run(
     """
     if not isinstance(iterations, Integral) or iterations < 0:
         raise ValueError(f"`iterations` is {iterations!r}; expected a whole number, 0 or more")
-    rule = StoppingRule(tolerance, noise)
-    record = _Record(iterations, checkpoint, resume, rule if refit else None)
+    rule, first = StoppingRule(tolerance, noise), None
+    if refit:
+        first = StoppingRule(None if tolerance is None else _FIRST * tolerance, noise)
+    record = _Record(iterations, checkpoint, resume, first)
     iterate, stopped_by = None, "iterations"
     try:
         for iterate in iterates:
             if record.begun is None:
                 record.begin(iterate)
-            reached = _advanced(iterate, record, rule, progress)
+            now = rule if iterate.refitted_at is not None else first or rule
+            reached = _advanced(iterate, record, now, progress)
             if reached or record.done(iterate) >= iterations:
                 if not (refit and iterations and iterate.refitted_at is None):
                     stopped_by = reached or stopped_by
