@@ -451,13 +451,14 @@ class TestSingularValues:
             values = np.array(SPECTRA[spectrum])[: min(channels, components)]
             field = matrices(channels, components, values)[:1]
             w = device.to_device(-np.moveaxis(field, 0, 2)[..., None, None])
-            sums = device.BlockSums(3, 1)
+            sums = device.BlockSums(4, 1)
             kernels.call(
                 "variation",
                 (1, 1),
                 (256,),
                 device.to_device(np.zeros((channels, 1, 1, 1))),
                 w,
+                None,
                 sums.partial,
                 1,
                 1,

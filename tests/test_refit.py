@@ -322,6 +322,18 @@ class TestMethods:
         assert volume.residuals["iteration"].tolist() == [10, 20]
 
     @pytest.mark.slow
+    def test_weight_auto_is_that_of_a_single_solve(self):
+        eds = eds_of(SERIES, 0.5)
+        plain, twice = (
+            eds.reconstruct_tv(weight="auto", refit=refit, **FEW).history[-1]
+            for refit in (False, True)
+        )
+        assert twice["weight"] == plain["weight"]
+        assert twice["weight_choice"] == plain["weight_choice"]
+        weights = (step["calibration"]["regulariser_weight"] for step in (twice, plain))
+        assert next(weights) == pytest.approx(2.5 * next(weights))
+
+    @pytest.mark.slow
     def test_it_is_truer(self):
         """Of either side the best weight is taken, at 5 counts per pixel."""
         eds, haadf = eds_of(SERIES, 0.3), haadf_of(SERIES)
@@ -413,7 +425,9 @@ class TestMethods:
 
     def test_its_plan(self):
         eds = eds_of(SERIES)
-        plain, twice = (eds.plan_reconstruction("tnv", refit=refit, **FEW) for refit in (0, 1))
+        plain, twice = (
+            eds.plan_reconstruction("tnv", refit=refit, **FEW) for refit in (False, True)
+        )
         assert (plain.iterations, twice.iterations) == (12, 24)
         # One number more for each voxel of each of the two channels.
         lanes = twice.memory - plain.memory
@@ -436,6 +450,8 @@ class TestMethods:
             eds.reconstruct_fused(haadf, regulariser="tv", power=1.4, refit=True, **QUIET)
         with pytest.raises(TypeError, match="refit"):
             eds.reconstruct_sirt(5, refit=True, **QUIET)
+        with pytest.raises(ValueError, match="refit='twice' must be True or False"):
+            eds.reconstruct_tv(refit="twice", **QUIET)
 
     @pytest.mark.slow
     def test_the_panel(self):

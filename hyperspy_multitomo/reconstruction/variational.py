@@ -84,6 +84,8 @@ class Variational(Recipe):
                 "weight='auto' holds out counts, which data_term='least_squares' does not take: "
                 "pass data_term='poisson', or a number"
             )
+        if self.refit not in (True, False):
+            raise ValueError(f"refit={self.refit!r} must be True or False")
         if self.dimensions not in (2, 3):
             raise ValueError(
                 f"dimensions={self.dimensions!r} must be 3, or 2 for slices apart from each other"
