@@ -125,7 +125,8 @@ class SmoothRun(Run, total=False):
         small and weak details above all, in twice the time. `weight` means as much as without,
         and ``"auto"`` chooses it by single solves. Each solve does `iterations` at most; the first
         ends at twice the `tolerance`. A checkpoint of the second solve is resumed with those
-        `iterations` and that `tolerance` that the first ended by.
+        `iterations` and that `tolerance` that the first ended by. Fused tomography has it for
+        ``power=1``.
     dimensions : {3, 2}, default 3
         2 for slices apart from each other; 3 is better.
     data_term : {"poisson", "least_squares"}, optional
