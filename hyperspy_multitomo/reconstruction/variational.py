@@ -75,6 +75,20 @@ class Variational(Recipe):
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} must be 'poisson' or 'least_squares'"
                 )
+        self._check_numbers()
+        if self.refit not in (True, False):
+            raise ValueError(f"refit={self.refit!r} must be True or False")
+        if self.dimensions not in (2, 3):
+            raise ValueError(
+                f"dimensions={self.dimensions!r} must be 3, or 2 for slices apart from each other"
+            )
+        if self.coupled not in tuple(_COUPLINGS):
+            raise ValueError(f"coupled={self.coupled!r} must be True, False or 'nuclear'")
+        if self.mu is not None and self.weight != 1:
+            raise ValueError("mu= and weight= both say how much to smooth; pass one of them")
+
+    def _check_numbers(self) -> None:
+        """Raise an error for numbers that are none, and for what cannot be automatic."""
         for name, besides in (("weight", "auto"), ("alpha0", 4.0), ("haadf_gain", None)):
             value = getattr(self, name)
             if not (is_positive(value) or value == besides):
@@ -90,16 +104,6 @@ class Variational(Recipe):
                 f"iterations={self.iterations!r} has no meaning with a regulariser, whose solution "
                 "does not depend on them: leave it out, and pass weight='auto'"
             )
-        if self.refit not in (True, False):
-            raise ValueError(f"refit={self.refit!r} must be True or False")
-        if self.dimensions not in (2, 3):
-            raise ValueError(
-                f"dimensions={self.dimensions!r} must be 3, or 2 for slices apart from each other"
-            )
-        if self.coupled not in tuple(_COUPLINGS):
-            raise ValueError(f"coupled={self.coupled!r} must be True, False or 'nuclear'")
-        if self.mu is not None and self.weight != 1:
-            raise ValueError("mu= and weight= both say how much to smooth; pass one of them")
 
     @property
     def kind(self) -> str:
