@@ -90,14 +90,13 @@ class Variational(Recipe):
                 f"iterations={self.iterations!r} has no meaning with a regulariser, whose solution "
                 "does not depend on them: leave it out, and pass weight='auto'"
             )
-        if self.refit not in (True, False):
-            raise ValueError(f"refit={self.refit!r} must be True or False")
-        if self.dimensions not in (2, 3):
-            raise ValueError(
-                f"dimensions={self.dimensions!r} must be 3, or 2 for slices apart from each other"
-            )
-        if self.coupled not in tuple(_COUPLINGS):
-            raise ValueError(f"coupled={self.coupled!r} must be True, False or 'nuclear'")
+        for name, choices, expected in (
+            ("refit", (True, False), "True or False"),
+            ("dimensions", (2, 3), "3, or 2 for slices apart from each other"),
+            ("coupled", tuple(_COUPLINGS), "True, False or 'nuclear'"),
+        ):
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name}={value!r} must be {expected}")
         if self.mu is not None and self.weight != 1:
             raise ValueError("mu= and weight= both say how much to smooth; pass one of them")
 
