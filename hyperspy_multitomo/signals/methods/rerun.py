@@ -161,6 +161,29 @@ def to_script(volume) -> str:
     return script_of(step)
 
 
+def keywords_of(step: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings of a step of a history that reconstructed, defaults included.
+
+    Those of the method and those of the run, without arrays, which a history has as digests. The
+    method of a series may not have all of them as keywords, such as the coupling of nuclear TV.
+    """
+    recipe, run = recipe_of_step(step), _run_of(step)
+    form = {name: getattr(recipe, name) for name in ("regulariser",) if hasattr(recipe, name)}
+    settings = {name: getattr(recipe, name) for name in recipe.fields() if name not in _ARRAYS}
+    if isinstance(settings.get("mu"), list) and "maps" not in step["made_of"]:
+        (settings["mu"],) = settings["mu"]
+    settings = {name: value for name, value in (form | settings).items() if value is not None}
+    # A tolerance of None is not the default everywhere.
+    return settings | {
+        name: value for name, value in run.items() if value is not None or name == "tolerance"
+    }
+
+
+def last_reconstruction(volume) -> dict[str, Any]:
+    """Return the step that reconstructed a volume; see `to_script` for what it raises."""
+    return _last_reconstruction(volume)[0]
+
+
 def script_of(step: Mapping[str, Any]) -> str:
     """Return the script of a step of a history; see `to_script`."""
     needed, recipe = step["made_of"], recipe_of_step(step)
