@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from hyperspy_multitomo.command_settings import Settings, keywords_of_method
+from hyperspy_multitomo.command_settings import Settings
 
 PAGE, SETTINGS = "report.html", "settings.yaml"
 #: What a run writes to the folder of its results; not all of it for all files.
@@ -358,15 +358,13 @@ def _reconstruct(run: Run, settings: Settings) -> Settings:
     step = last_reconstruction(volume)
     run.results["interrupted"] = bool(step.get("interrupted"))
     print("  " + _called(volume))
-    method, mapped = step["step"].removeprefix("reconstruct_"), run.eds is not None
-    known = keywords_of_method(method, mapped)
-    keywords = {name: value for name, value in keywords_of(step).items() if name in known}
+    series = run.haadf if run.eds is None else run.eds
     return dataclasses.replace(
         settings,
         bin=factor,
-        method=method,
+        method=step["step"].removeprefix("reconstruct_"),
         haadf="haadf" in step["made_of"],
-        keywords=keywords,
+        keywords=keywords_of(step, getattr(series, step["step"])),
         elements=settings.elements if run.eds is None else list(run.eds.channels),
     )
 

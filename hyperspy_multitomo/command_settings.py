@@ -196,8 +196,8 @@ class Settings:
             raise ValueError(f"{path}: {error}") from None
 
 
-def keywords_of_method(method: str, of_maps: bool | None = None) -> set[str]:
-    """Return the settings among the keywords of a method, of maps, of images or (None) of either.
+def keywords_of_method(method: str) -> set[str]:
+    """Return the settings among the keywords of a method, of maps or of images.
 
     Examples
     --------
@@ -206,10 +206,8 @@ def keywords_of_method(method: str, of_maps: bool | None = None) -> set[str]:
     """
     from hyperspy_multitomo.signals import TiltSeriesEDS, TiltSeriesHAADF
 
-    classes = [TiltSeriesEDS] if of_maps is not False else []
-    classes += [TiltSeriesHAADF] if not of_maps else []
     found: set[str] = set()
-    for cls in classes:
+    for cls in (TiltSeriesEDS, TiltSeriesHAADF):
         function = getattr(cls, f"reconstruct_{method}", None)
         found |= set() if function is None else {*inspect.signature(function).parameters}
     return found - _NOT_SET

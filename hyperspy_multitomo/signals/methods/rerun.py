@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -161,20 +162,26 @@ def to_script(volume) -> str:
     return script_of(step)
 
 
-def keywords_of(step: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all settings of a step of a history that reconstructed, defaults included.
+def keywords_of(step: Mapping[str, Any], method: Callable) -> dict[str, Any]:
+    """Return the keywords with which a method makes the volume of a step of its history again.
 
-    Those of the method and those of the run, without arrays, which a history has as digests. The
-    method of a series may not have all of them as keywords, such as the coupling of nuclear TV.
+    Defaults that the method names are included, those that it derives from other keywords are not.
+    Arrays are left out: a history has their digests.
     """
     recipe, run = recipe_of_step(step), _run_of(step)
-    form = {name: getattr(recipe, name) for name in ("regulariser",) if hasattr(recipe, name)}
+    changed, parameters = _changed_settings(recipe), inspect.signature(method).parameters
     settings = {name: getattr(recipe, name) for name in recipe.fields() if name not in _ARRAYS}
     if isinstance(settings.get("mu"), list) and "maps" not in step["made_of"]:
         (settings["mu"],) = settings["mu"]
-    settings = {name: value for name, value in (form | settings).items() if value is not None}
+    keywords = {
+        name: value
+        for name, value in (changed | settings).items()
+        if name in parameters
+        and value is not None
+        and (name in changed or parameters[name].default is not None)
+    }
     # A tolerance of None is not the default everywhere.
-    return settings | {
+    return keywords | {
         name: value for name, value in run.items() if value is not None or name == "tolerance"
     }
 
