@@ -71,6 +71,19 @@ def either(*checks: Callable, expected: str) -> Callable:
     return check
 
 
+def or_auto(check: Callable, expected: str) -> Callable:
+    """Return the check of an argument that may also be found from the data."""
+
+    def checked_or_auto(name: str, value):
+        if isinstance(value, str):
+            if value != "auto":
+                raise ValueError(f"{name}={value!r} must be {expected} or 'auto'")
+            return value
+        return check(name, value)
+
+    return checked_or_auto
+
+
 def whole(least: int, what: str = "") -> Callable:
     """Return the check of a whole number from `least` up."""
     return lambda name, value: whole_number(name, value, least, what)
@@ -187,9 +200,10 @@ KINDS: dict[str, Callable] = {
         positive_number,
     ),
     **dict.fromkeys(
-        ("weight", "alpha0", "haadf_gain", "noise", "energy_loss", "sigma", "level"),
+        ("alpha0", "haadf_gain", "noise", "energy_loss", "sigma", "level"),
         positive_number,
     ),
+    "weight": or_auto(positive_number, "a positive number"),
     "pixel_size": sides,
     **dict.fromkeys(
         (

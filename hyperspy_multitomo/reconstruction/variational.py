@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from hyperspy_multitomo.machine.memory import check_memory
+from hyperspy_multitomo.machine.progress import progress_bar
 from hyperspy_multitomo.parameters import is_positive
+from hyperspy_multitomo.reconstruction.automatic_weight import WeightChoice, chosen_weight
 from hyperspy_multitomo.reconstruction.data_terms import (
     DISCREPANCIES,
     DataTerms,
@@ -47,7 +49,7 @@ _THIRD = ", or use reconstruct_tv or reconstruct_tnv, which hold a third"
 class Variational(Recipe):
     """What they share; see `TiltSeriesEDS.reconstruct_tv` for the parameters."""
 
-    weight: float = 1.0
+    weight: float | str = 1.0
     mu: Mapping[str, float] | Sequence[float] | None = None
     coupled: bool | str = True
     dimensions: int = 3
@@ -71,10 +73,16 @@ class Variational(Recipe):
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} must be 'poisson' or 'least_squares'"
                 )
-        for name in ("weight", "alpha0", "haadf_gain"):
+        for name, besides in (("weight", "auto"), ("alpha0", 4.0), ("haadf_gain", None)):
             value = getattr(self, name)
-            if not (is_positive(value) or (name, value) == ("haadf_gain", None)):
-                raise ValueError(f"{name}={value!r} must be a positive number")
+            if not (is_positive(value) or value == besides):
+                or_auto = ", or 'auto'" if besides == "auto" else ""
+                raise ValueError(f"{name}={value!r} must be a positive number{or_auto}")
+        if self.weight == "auto" and self.data_term == "least_squares":
+            raise ValueError(
+                "weight='auto' holds out counts, which data_term='least_squares' does not take: "
+                "pass data_term='poisson', or a number"
+            )
         if self.dimensions not in (2, 3):
             raise ValueError(
                 f"dimensions={self.dimensions!r} must be 3, or 2 for slices apart from each other"
@@ -161,7 +169,7 @@ class Variational(Recipe):
             sampled=self.dimensions == 3,
             dimensions=self.dimensions,
             alpha0=self.alpha0,
-            weight=self.weight,
+            weight=1.0 if isinstance(self.weight, str) else self.weight,
         )
 
     def check_run(
@@ -203,6 +211,10 @@ class Variational(Recipe):
         data, haadf, models = terms.data, terms.haadf, terms.models
         settings = self.settings | dict(extra or {})
         tolerance = run.get("tolerance", self.tolerance)
+        if isinstance(self.weight, str):
+            choice = self._chosen(terms, channels, calibration, run)
+            calibration = calibration.times(choice.weight)
+            settings |= {"weight": choice.weight, "weight_choice": choice.describe()}
         settings |= {"tolerance": tolerance, "gains": data.model_gains}
         settings["calibration"] = calibration.describe()
         settings["data_terms"] = {
@@ -232,6 +244,26 @@ class Variational(Recipe):
             matched=True,
             ratios=ratios,
         )
+
+    def _chosen(
+        self, terms: DataTerms, channels: Sequence[str], calibration: Calibration, run: Run
+    ) -> WeightChoice:
+        """Return the weight that held-out counts choose."""
+        geometry = terms.models[0].geometry
+        shape = volume_shape(channels, geometry, terms.arrays["maps"].shape[-1])
+        # Each solver begins with the state of the last, on the same voxels.
+        solver = replace(self, support=False).solver
+        with progress_bar(run.get("show_progressbar"), "choosing the weight", None) as bar:
+            return chosen_weight(
+                terms,
+                calibration,
+                solver,
+                project_with(run),
+                mask=start_arrays(run, shape)["mask"],
+                iterations=self.iterations,
+                tolerance=run.get("tolerance", self.tolerance) or None,
+                progress=bar,
+            )
 
     def solver(self, models: tuple[TermModel, ...], calibration: Calibration) -> Callable:
         """Return the solver of calibrated terms; it travels to workers."""

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Counts that are held out of a series, and how well a volume of the others predicts them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.ndimage import uniform_filter
+
+from hyperspy_multitomo.acquisition.counts import are_whole
+from hyperspy_multitomo.machine.lazy import is_lazy
+from hyperspy_multitomo.reconstruction.data_terms import DataTerms, TermModel
+from hyperspy_multitomo.reconstruction.tilt_data import TiltData
+from hyperspy_multitomo.tomography.functionals import DISCREPANCIES
+
+# Slices that are looked at, those with the most signal side by side: enough that neighbours say
+# what they say in the whole, and soon done.
+SLICES = 32
+# Expectations are not taken below this part of their mean: one count where a volume has none does
+# not decide.
+_LEAST = 1e-3
+_SEED = 20261201
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Some slices of data terms, with a part of the counts held out.
+
+    Attributes
+    ----------
+    terms : DataTerms
+        Of the whole.
+    share : float
+        Part of the counts that is reconstructed.
+    slices : tuple of int
+        Pixels of the maps along the tilt axis, first and last + 1.
+    arrays : dict
+        What a solver is given: these slices with the counts that were kept.
+    rest : array (channel, tilt, x, y)
+        The counts that were held out.
+    """
+
+    terms: DataTerms
+    share: float
+    slices: tuple[int, int]
+    arrays: Mapping
+    rest: np.ndarray
+
+    @classmethod
+    def of(cls, terms: DataTerms, share: float, mask=None) -> HeldOut:
+        """Return a part of the counts of terms held out.
+
+        Raises
+        ------
+        ValueError
+            Where the data are no counts as recorded.
+        """
+        first, last = _most_signal(terms)
+        kept, rest = _split(terms.data, terms.models[0], share)
+        arrays = {"maps": _slices(kept, first, last), "initial": None}
+        arrays["background"] = _slices(terms.arrays["background"], first, last)
+        if arrays["background"] is not None:
+            arrays["background"] = arrays["background"] * np.float32(share)
+        fine = first * terms.binning, last * terms.binning
+        arrays["haadf"] = _slices(terms.arrays.get("haadf"), *fine)
+        whole = mask is None or np.ndim(mask) == 2
+        arrays["mask"] = mask if whole else _slices(mask, *fine)
+        if not arrays["maps"].any():
+            raise ValueError(
+                f"there is no count in the {last - first} slices that would tell the weight; pass "
+                "a number"
+            )
+        return cls(terms, share, (first, last), arrays, _slices(rest, first, last))
+
+    def models(self, models: tuple[TermModel, ...]) -> tuple[TermModel, ...]:
+        """Return models of the whole as those of what was kept.
+
+        Fewer counts are relatively noisier, and pull with less: their weights are as if they had
+        been calibrated.
+        """
+        maps, *others = models
+        kept = replace(
+            maps,
+            gains=self.share * _gains(maps),
+            weight=np.asarray(maps.weight) / np.sqrt(self.share),
+            profile=None,
+        )
+        return (kept, *(replace(one, profile=None) for one in others))
+
+    def deviances(self, project: Callable, volume: np.ndarray) -> np.ndarray:
+        """Return twice the discrepancy of the counts that were held out, at each ray.
+
+        `volume` (channel, z, x, y) is in signal per unit length of all counts.
+        """
+        model = self.terms.models[0]
+        gains = (1 - self.share) * _gains(model)
+        expected = np.atleast_2d(gains)[..., None, None].astype(np.float32) * project(
+            model.geometry
+        )(volume[: len(self.rest)])
+        if self.arrays["background"] is not None:
+            expected += self.arrays["background"] * np.float32((1 - self.share) / self.share)
+        means = expected.mean(axis=(1, 2, 3), keepdims=True)
+        expected = np.maximum(expected, np.maximum(_LEAST * means, 1e-20))
+        noise = np.asarray(self.noise, np.float32).reshape(-1, 1, 1, 1)
+        live = np.atleast_2d(gains)[..., None, None] > 0
+        return 2 * live * DISCREPANCIES[model.discrepancy].value(expected, self.rest, noise)
+
+    @property
+    def noise(self):
+        """Factor of the discrepancy of what was held out, as a statistic of one degree a ray."""
+        model = self.terms.models[0]
+        share = 1 if model.discrepancy == "kl" else 1 - self.share
+        return np.asarray(model.weight) / share
+
+    def describe(self) -> dict:
+        """Return what was held out, for the history of a volume."""
+        first, last = (place * self.terms.binning for place in self.slices)
+        return {"slices": [first, last], "reconstructed_share": self.share}
+
+
+def _gains(model: TermModel) -> np.ndarray:
+    tilts = len(model.geometry.tilts)
+    return np.ones(tilts) if model.gains is None else np.asarray(model.gains, float)
+
+
+def _slices(array, first: int, last: int):
+    return None if array is None else np.asarray(array[..., first:last])
+
+
+def _most_signal(terms: DataTerms) -> tuple[int, int]:
+    """Return the first and last + 1 of slices side by side that hold the most of all channels."""
+    signals = np.maximum(terms.signals, 0)
+    sums = signals.sum(axis=1, keepdims=True)
+    signals = (signals / np.where(sums > 0, sums, 1)).sum(axis=0)
+    length = min(signals.size, max(1, SLICES // terms.binning))
+    together = np.convolve(signals, np.ones(length), "valid")
+    # As near to the middle as there is as much, to a thousandth.
+    best = np.flatnonzero(together >= together.max() * (1 - 1e-3))
+    first = int(best[np.abs(best + length / 2 - signals.size / 2).argmin()])
+    return first, first + length
+
+
+def _split(data: TiltData, model: TermModel, share: float) -> tuple:
+    """Return images as reconstructed, (channel, tilt, x, y): the part that is kept, and the rest.
+
+    Parts of counts are independent of each other (binomial thinning of Poisson counts). Those of
+    images are made so by adding noise of their own size to one and taking it off the other.
+    """
+    if not data.channels:
+        _check_images(data)
+        kept = _with_noise(data.recorded, share, model)
+    else:
+        _check_counts(data)
+        kept = _thinned(data.raw, share)
+    rest = data.raw - kept
+    if not data.channels and model.discrepancy == "kl":
+        kept, rest = kept.clip(0), rest.clip(0)
+    return data.placed(kept), data.placed(rest)
+
+
+def _check_counts(data: TiltData) -> None:
+    sample = data.raw
+    sample = np.asarray(sample[..., :: max(1, sample.shape[-1] // 8)])
+    why = data.no_counts
+    if why is None and data.smoothed and data.gross is None:
+        why = "they were smoothed"
+    if why is None and not are_whole(sample):
+        why = "they are not whole numbers"
+    if why is not None:
+        raise ValueError(
+            f"'auto' holds out some of the counts, which needs counts as recorded, and these maps "
+            f"are none: {why}. Pass the maps as counted, or a number"
+        )
+
+
+def _check_images(data: TiltData) -> None:
+    if data.smoothed:
+        raise ValueError(
+            "'auto' holds out some of the signal by its noise, which these images do not show any "
+            "more: they were smoothed. Pass the images as recorded, or a number"
+        )
+
+
+def _thinned(counts, share: float):
+    """Return what remains of counts when each is kept with a probability, NumPy or dask."""
+    if is_lazy(counts):
+        return counts.map_blocks(_thin_block, share=share, dtype=np.float32)
+    return _thin(counts, share, np.random.default_rng(_SEED))
+
+
+def _thin_block(block: np.ndarray, share: float, block_info=None) -> np.ndarray:
+    place = block_info[0]["chunk-location"] if block_info else ()
+    return _thin(block, share, np.random.default_rng([_SEED, *place]))
+
+
+def _thin(counts: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    whole = np.rint(counts).astype(np.int64)
+    kept = np.zeros(whole.shape, np.float32)
+    some = whole > 0
+    kept[some] = rng.binomial(whole[some], share)
+    return kept
+
+
+def _with_noise(images, share: float, model: TermModel):
+    """Return a part of images with noise that makes it independent of the rest."""
+    images = np.asarray(images, np.float32)
+    rng = np.random.default_rng(_SEED)
+    if model.discrepancy == "kl":
+        signal = np.maximum(uniform_filter(images, (0, 0, 3, 3)), 0)
+        variance = signal / np.asarray(model.weight, float).reshape(-1, 1, 1, 1)
+    else:
+        variance = 1 / np.asarray(model.weight, float).reshape(-1, 1, 1, 1)
+    added = np.sqrt(share * (1 - share) * variance) * rng.standard_normal(images.shape)
+    return (share * images + added).astype(np.float32)
