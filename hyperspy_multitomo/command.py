@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import glob
 import inspect
 import os
 import shutil
@@ -26,6 +27,8 @@ from hyperspy_multitomo.command_settings import Settings
 PAGE, SETTINGS = "report.html", "settings.yaml"
 #: What a run writes to the folder of its results; not all of it for all files.
 RESULTS = ("haadf.zspy", "eds.zspy", "volume.zspy", "composition.zspy", SETTINGS, PAGE)
+# Endings of files that hold one tilt.
+_ONE_TILT = (".bcf", ".emd", ".dm3", ".dm4")
 # The exit status of a program that an interrupt ended: 128 + SIGINT.
 _INTERRUPTED = 130
 
@@ -233,21 +236,41 @@ def _targets(folders: list[str], out: Path) -> dict[str, Path]:
     There they are named by what tells the folders apart: ``a/tilts`` and ``b/tilts`` go to
     ``out/a/tilts`` and ``out/b/tilts``.
     """
-    places = {folder: Path(os.path.abspath(Path(folder).expanduser())) for folder in folders}
-    if len(set(places.values())) < len(folders):
-        raise ValueError("a folder is named twice")
+    places = {folder: _place(folder) for folder in folders}
+    _check_places(list(places.values()), len(folders))
+    if out.resolve() in (place.resolve() for place in places.values()):
+        raise ValueError(
+            f"--out {out} is a folder of the files: the next run would take the results for files; "
+            "choose another"
+        )
     if len(places) == 1:
         return dict.fromkeys(folders, out)
-    common = os.path.commonpath(places.values())
-    targets = {
-        folder: out / place.relative_to(common).with_suffix("")
-        if place.is_file()
-        else out / place.relative_to(common)
-        for folder, place in places.items()
+    common = os.path.commonpath([place.parent for place in places.values()])
+    targets = {folder: out / place.relative_to(common) for folder, place in places.items()}
+    return {
+        folder: target.with_suffix("") if places[folder].is_file() else target
+        for folder, target in targets.items()
     }
-    if len(set(targets.values())) < len(targets):
-        raise ValueError("two of the files have one name: run them one at a time")
-    return targets
+
+
+def _place(folder: str) -> Path:
+    """Return the folder or file that is named, of a pattern the folder that it looks in."""
+    path = Path(os.path.abspath(Path(folder).expanduser()))
+    while glob.has_magic(str(path)) and not path.exists():
+        path = path.parent
+    return path
+
+
+def _check_places(places: list[Path], number: int) -> None:
+    """Raise an error for a folder named twice, and for the tilts of one series named singly."""
+    single = [place for place in places if place.suffix.lower() in _ONE_TILT and place.is_file()]
+    if len(single) > 1 and len({place.parent for place in single}) == 1:
+        raise ValueError(
+            f"{single[0].name} and {len(single) - 1} more of the same folder are named, and each "
+            "FOLDER is a series of its own: name the folder, or put the pattern in quotes"
+        )
+    if len({place.with_suffix("") if place.is_file() else place for place in places}) < number:
+        raise ValueError("a folder is named twice, or two files differ in their ending alone")
 
 
 def _reason(error: Exception) -> str:
@@ -326,20 +349,29 @@ def _check_elements(maps, elements: list[str] | None) -> None:
 
 def _align(run: Run, settings: Settings) -> Settings:
     """Align, and attach gains, which need a HAADF series; return the settings with their model."""
-    series = run.eds if run.haadf is None else run.haadf
-    quiet = {"show_progressbar": False}
-    run.timed("aligning", series.align, **quiet)
+    run.timed("aligning", _attach_alignment, run.haadf, run.eds)
     if run.haadf is None:
         return settings.replaced(gains="none")
-    if run.eds is not None:
-        run.eds.align(run.haadf.alignment)
     if settings.gains == "none":
         return settings
-    model = run.timed("estimating the gains", run.haadf.estimate_gains, settings.gains).model
+    model = run.timed("estimating the gains", _attach_gains, run.haadf, run.eds, settings.gains)
     run.lamella = model == "lamella"
-    if run.eds is not None:
-        run.eds.estimate_gains(run.haadf)
     return settings.replaced(gains=model)
+
+
+def _attach_alignment(haadf, eds) -> None:
+    """Measure the alignment on the HAADF, without it on the maps."""
+    alignment = (eds if haadf is None else haadf).align(show_progressbar=False)
+    if haadf is not None and eds is not None:
+        eds.align(alignment)
+
+
+def _attach_gains(haadf, eds, model: str) -> str:
+    """Estimate the gains of the HAADF by a model, and those of the maps by the HAADF."""
+    model = haadf.estimate_gains(model).model
+    if eds is not None:
+        eds.estimate_gains(haadf)
+    return model
 
 
 def _reconstruct(run: Run, settings: Settings) -> Settings:

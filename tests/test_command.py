@@ -229,6 +229,17 @@ class TestSeveralFolders:
         assert list(targets.values()) == [Path("out/one/tilts"), Path("out/two/tilts")]
         with pytest.raises(ValueError, match="named twice"):
             command._targets([folders[0], folders[0]], Path("out"))
+        patterns = [f"{tmp_path}/{name}/*.bcf" for name in ("one", "two")]
+        assert list(command._targets(patterns, Path("out")).values()) == [
+            Path("out/one"),
+            Path("out/two"),
+        ]
+        (tmp_path / "-5.bcf").touch()
+        (tmp_path / "5.bcf").touch()
+        with pytest.raises(ValueError, match="put the pattern in quotes"):
+            command._targets([str(path) for path in tmp_path.glob("*.bcf")], Path("out"))
+        with pytest.raises(ValueError, match="is a folder of the files"):
+            command._targets([str(tmp_path)], tmp_path)
 
     def test_earlier_results_are_kept_unless_asked(self, haadf_files, tmp_path, no_page, capsys):
         call = [str(haadf_files / "a"), *QUICK, "--out", str(tmp_path / "out")]
