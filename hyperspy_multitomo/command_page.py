@@ -177,7 +177,7 @@ def _provenance(page: Page, run) -> None:
 def _ratio(ratios, place: int) -> str:
     """Return one response ratio with its standard error."""
     value, error = ratios.values[place], ratios.standard_errors[place]
-    return f"{value:.3g} ± {error:.2g}" if value else "0: from its maps alone"
+    return f"{value:.3g} ± {error:.2g}" if value else "0: the others explain the HAADF"
 
 
 def _span(values) -> str:

@@ -175,7 +175,7 @@ def keywords_of(step: Mapping[str, Any], method: Callable) -> dict[str, Any]:
         (settings["mu"],) = settings["mu"]
     keywords = {
         name: value
-        for name, value in (changed | settings).items()
+        for name, value in (settings | changed).items()
         if name in parameters
         and value is not None
         and (name in changed or parameters[name].default is not None)
