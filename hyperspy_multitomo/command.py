@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from hyperspy_multitomo.command_settings import Settings
+from hyperspy_multitomo.command_settings import Settings, as_number
 
 PAGE, SETTINGS = "report.html", "settings.yaml"
 #: What a run writes to the folder of its results; not all of it for all files.
@@ -72,7 +72,7 @@ class Run:
             try:
                 value = function(*args, **kwds)
             except BaseException:
-                print("failed")
+                print("stopped")
                 raise
         self.seconds[what] = time.perf_counter() - start
         print(f"{self.seconds[what]:.1f} s")
@@ -224,7 +224,7 @@ def _pairs(option: str, arguments: list[str]) -> dict[str, Any]:
         if not (name and equals and value):
             raise ValueError(f"{option} {item}: expected KEY=VALUE, e.g. Au=1.9")
         try:
-            pairs[name] = yaml.safe_load(value)
+            pairs[name] = as_number(yaml.safe_load(value))
         except yaml.YAMLError:
             raise ValueError(f"{option} {item}: the value cannot be read") from None
     return pairs
@@ -380,8 +380,8 @@ def _reconstruct(run: Run, settings: Settings) -> Settings:
 
     factor = 1 if settings.bin == "auto" else settings.bin
     if factor > 1:
-        run.haadf = run.haadf and run.haadf.bin(factor)
-        run.eds = run.eds and run.eds.bin(factor)
+        run.haadf = None if run.haadf is None else run.haadf.bin(factor)
+        run.eds = None if run.eds is None else run.eds.bin(factor)
     if run.haadf is not None and run.eds is not None:
         _fit_ratios(run)
     show = sys.stderr.isatty()

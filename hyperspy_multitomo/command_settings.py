@@ -190,6 +190,9 @@ class Settings:
         here = f"hyperspy_multitomo {__version__}"
         if made_by not in (None, here):
             warn(f"{path} was written by {made_by}, this is {here}: results may differ")
+        for name in ("keywords", "k_factors"):
+            if isinstance(read.get(name), Mapping):
+                read[name] = {key: as_number(value) for key, value in read[name].items()}
         try:
             return cls(**read)
         except ValueError as error:
@@ -211,6 +214,22 @@ def keywords_of_method(method: str) -> set[str]:
         function = getattr(cls, f"reconstruct_{method}", None)
         found |= set() if function is None else {*inspect.signature(function).parameters}
     return found - _NOT_SET
+
+
+def as_number(value):
+    """Return a number for text that is one, such as 1e-3, which YAML takes for text.
+
+    Examples
+    --------
+    >>> as_number("1e-3"), as_number("tnv"), as_number(None)
+    (0.001, 'tnv', None)
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
 
 def _one_of(name: str, value, known) -> None:

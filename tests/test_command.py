@@ -100,6 +100,7 @@ class TestOneFolder:
         # Nothing is loaded from elsewhere; the letters alone occur by chance in the pictures.
         assert "://" not in page.split("<body>")[1]
 
+    @pytest.mark.filterwarnings("ignore:the noise of images:UserWarning")
     def test_the_volume_is_that_of_the_lines_in_the_readme(self, first, files):
         haadf, spectra = mt.load_tilt_series(files)
         eds = mt.elemental_maps(spectra, elements=["Al", "Au"], show_progressbar=False)
@@ -205,10 +206,13 @@ class TestOtherFiles:
         assert main([str(tmp_path / "dots"), "--elements", "Au", "--out", str(tmp_path)]) == 1
         assert "maps of Se, S" in texts(capsys)[1]
 
-    def test_a_stack_is_as_good_as_a_folder(self, haadf_files, tmp_path, no_page):
-        out = tmp_path / "out"
-        assert main([str(haadf_files / "a" / "haadf.hspy"), *QUICK, "--out", str(out)]) == 0
-        assert (out / "volume.zspy").exists()
+    def test_a_stack_and_settings_by_hand(self, haadf_files, tmp_path, no_page):
+        out, settings = tmp_path / "out", tmp_path / "run.yaml"
+        settings.write_text("version: 1\ngains: none\nmethod: sirt\nkeywords: {iterations: 3}\n")
+        stack = str(haadf_files / "a" / "haadf.hspy")
+        assert main([stack, "--settings", str(settings), "--out", str(out)]) == 0
+        assert hs.load(out / "volume.zspy").history[-1]["iterations"] == 3
+        assert hs.load(out / "haadf.zspy").gains is None
 
 
 class TestSeveralFolders:
@@ -376,6 +380,12 @@ class TestSettingsFiles:
         settings = Settings(["Au", "Ag"], ["Cu"], method="tnv", keywords=keywords, bin=4)
         settings.save(tmp_path / "run.yaml")
         assert Settings.load(tmp_path / "run.yaml") == settings
+
+    def test_powers_of_ten_are_numbers(self, tmp_path):
+        path = tmp_path / "run.yaml"
+        path.write_text("version: 1\nmethod: tnv\nkeywords: {tolerance: 1e-3, weight: auto}\n")
+        assert Settings.load(path).keywords == {"tolerance": 0.001, "weight": "auto"}
+        assert command._pairs("--set", ["a=2e-4", "b=1", "c=tv"]) == {"a": 2e-4, "b": 1, "c": "tv"}
 
     def test_numbers_of_arrays_are_written_as_such(self):
         settings = Settings(
