@@ -204,11 +204,11 @@ KINDS: dict[str, Callable] = {
         positive_number,
     ),
     "weight": or_auto(positive_number, "a positive number"),
+    "alpha": or_auto(number, "a number"),
     "pixel_size": sides,
     **dict.fromkeys(
         (
             "tilt",
-            "alpha",
             "depth_cue",
             "power",
             "relaxation",
@@ -224,7 +224,7 @@ KINDS: dict[str, Callable] = {
     ),
     "fraction": parameters.fraction,
     # Numbers of things.
-    "iterations": whole(0),
+    "iterations": or_auto(whole(0), "a whole number"),
     "slices": whole(1, "of slices"),
     **dict.fromkeys(("rounds", "binning", "block_size", "dimensions"), whole(1)),
     "chunks": whole(1, "of slices"),

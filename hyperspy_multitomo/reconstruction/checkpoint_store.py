@@ -153,6 +153,13 @@ class CheckpointStore:
         return Checkpoint(path, key={**_in_form_of(known, self.key, self.defaults), **more})
 
 
+def key_of(path) -> Mapping | None:
+    """Return the key of a checkpoint, of a slab of it where it is a folder; None where none is."""
+    path = Path(os.fspath(path))
+    files = [path] if path.is_file() else sorted(path.glob("slices_*"))
+    return Stored(files[0]).header["key"] if files else None
+
+
 def run_key(step: str, geometry: TiltGeometry, settings: Mapping) -> dict:
     """Return what made a run, field by field, but for its data.
 

@@ -63,7 +63,7 @@ class Fused(NamedRegulariser):
         project, some = project_with(run), terms.some_slices
         sample = self.calibration_slices(terms)
         maps, images = terms.with_mix(np.ones(len(channels))).terms(project, some)
-        flat = replace(self, dimensions=2).calibrated([maps], channels, kind="tv")
+        flat = replace(self, dimensions=2).calibrated([maps], channels, run, kind="tv")
         chemistry = run_iterates(
             variational(flat.terms, flat.regulariser, flat.scales), _CHEMISTRY
         ).volume
@@ -74,7 +74,7 @@ class Fused(NamedRegulariser):
         # For its calibration the power law is the straight line that meets it at the range of each
         # channel.
         line = terms.with_mix(weights * flat.scales.astype(float) ** (power - 1))
-        calibration = self.calibrated(line.terms(project, sample), channels)
+        calibration = self.calibrated(line.terms(project, sample), channels, run)
         return self.problem_of(
             terms.with_mix(weights),
             channels,

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import uniform_filter1d
 
 from hyperspy_multitomo.acquisition.counts import are_whole
 from hyperspy_multitomo.machine.lazy import is_lazy
@@ -21,6 +22,8 @@ SLICES = 32
 # Expectations are not taken below this part of their mean: one count where a volume has none does
 # not decide.
 _LEAST = 1e-3
+# Pixels whose mean says how noisy an image is.
+_NEAR = 5
 _SEED = 20261201
 
 
@@ -148,19 +151,64 @@ def _split(data: TiltData, model: TermModel, share: float) -> tuple:
     Parts of counts are independent of each other (binomial thinning of Poisson counts). Those of
     images are made so by adding noise of their own size to one and taking it off the other.
     """
-    if not data.channels:
-        _check_images(data)
-        kept = _with_noise(data.recorded, share, model)
+    if data.channels:
+        check_counts(data)
+        part = partial(_thinned, share=share)
     else:
-        _check_counts(data)
-        kept = _thinned(data.raw, share)
+        _check_images(data)
+        part = partial(_with_noise, share=share, model=model)
+    kept = _by_slice(data.raw, part)
     rest = data.raw - kept
     if not data.channels and model.discrepancy == "kl":
         kept, rest = kept.clip(0), rest.clip(0)
     return data.placed(kept), data.placed(rest)
 
 
-def _check_counts(data: TiltData) -> None:
+def _by_slice(images, part: Callable):
+    """Return parts of images (channel, tilt, x, y), each slice with random numbers of its own.
+
+    A lazy series then has the same parts as one in memory.
+    """
+    if is_lazy(images):
+        whole = images.rechunk({0: -1, 1: -1, 2: -1})
+        return whole.map_blocks(partial(_block_by_slice, part=part), dtype=np.float32)
+    return _slices_from(np.asarray(images), 0, part)
+
+
+def _block_by_slice(block: np.ndarray, part: Callable, block_info=None) -> np.ndarray:
+    first = block_info[0]["array-location"][3][0] if block_info else 0
+    return _slices_from(block, first, part)
+
+
+def _slices_from(images: np.ndarray, first: int, part: Callable) -> np.ndarray:
+    made = np.empty(images.shape, np.float32)
+    for y in range(images.shape[3]):
+        made[..., y] = part(images[..., y], np.random.default_rng([_SEED, first + y]))
+    return made
+
+
+def _thinned(counts: np.ndarray, rng: np.random.Generator, *, share: float) -> np.ndarray:
+    """Return what remains of counts (channel, tilt, x), each kept with the probability `share`."""
+    whole = np.rint(counts).astype(np.int64)
+    kept = np.zeros(whole.shape, np.float32)
+    some = whole > 0
+    kept[some] = rng.binomial(whole[some], share)
+    return kept
+
+
+def _with_noise(
+    images: np.ndarray, rng: np.random.Generator, *, share: float, model: TermModel
+) -> np.ndarray:
+    """Return a part of images (1, tilt, x) with noise that makes it independent of the rest."""
+    variance = 1 / np.asarray(model.weight, float).reshape(-1, 1, 1)
+    if model.discrepancy == "kl":
+        variance = variance * np.maximum(uniform_filter1d(images.astype(float), _NEAR, axis=2), 0)
+    added = np.sqrt(share * (1 - share) * variance) * rng.standard_normal(images.shape)
+    return share * images + added
+
+
+def check_counts(data: TiltData) -> None:
+    """Raise an error where maps are no counts as recorded, of which some could be held out."""
     sample = data.raw
     sample = np.asarray(sample[..., :: max(1, sample.shape[-1] // 8)])
     why = data.no_counts
@@ -181,36 +229,3 @@ def _check_images(data: TiltData) -> None:
             "'auto' holds out some of the signal by its noise, which these images do not show any "
             "more: they were smoothed. Pass the images as recorded, or a number"
         )
-
-
-def _thinned(counts, share: float):
-    """Return what remains of counts when each is kept with a probability, NumPy or dask."""
-    if is_lazy(counts):
-        return counts.map_blocks(_thin_block, share=share, dtype=np.float32)
-    return _thin(counts, share, np.random.default_rng(_SEED))
-
-
-def _thin_block(block: np.ndarray, share: float, block_info=None) -> np.ndarray:
-    place = block_info[0]["chunk-location"] if block_info else ()
-    return _thin(block, share, np.random.default_rng([_SEED, *place]))
-
-
-def _thin(counts: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    whole = np.rint(counts).astype(np.int64)
-    kept = np.zeros(whole.shape, np.float32)
-    some = whole > 0
-    kept[some] = rng.binomial(whole[some], share)
-    return kept
-
-
-def _with_noise(images, share: float, model: TermModel):
-    """Return a part of images with noise that makes it independent of the rest."""
-    images = np.asarray(images, np.float32)
-    rng = np.random.default_rng(_SEED)
-    if model.discrepancy == "kl":
-        signal = np.maximum(uniform_filter(images, (0, 0, 3, 3)), 0)
-        variance = signal / np.asarray(model.weight, float).reshape(-1, 1, 1, 1)
-    else:
-        variance = 1 / np.asarray(model.weight, float).reshape(-1, 1, 1, 1)
-    added = np.sqrt(share * (1 - share) * variance) * rng.standard_normal(images.shape)
-    return (share * images + added).astype(np.float32)

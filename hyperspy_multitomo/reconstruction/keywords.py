@@ -11,7 +11,7 @@ import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 F = TypeVar("F", bound=Callable)
 
@@ -147,7 +147,7 @@ class SmoothRun(Run, total=False):
         all `iterations`.
     """
 
-    weight: float | str
+    weight: float | Literal["auto"]
     dimensions: int
     data_term: str | None
     haadf_gain: float | None

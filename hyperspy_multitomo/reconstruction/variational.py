@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from hyperspy_multitomo.machine.memory import check_memory
 from hyperspy_multitomo.machine.progress import progress_bar
 from hyperspy_multitomo.parameters import is_positive
 from hyperspy_multitomo.reconstruction.automatic_weight import WeightChoice, chosen_weight
+from hyperspy_multitomo.reconstruction.checkpoint_store import key_of
 from hyperspy_multitomo.reconstruction.data_terms import (
     DISCREPANCIES,
     DataTerms,
@@ -49,7 +50,7 @@ _THIRD = ", or use reconstruct_tv or reconstruct_tnv, which hold a third"
 class Variational(Recipe):
     """What they share; see `TiltSeriesEDS.reconstruct_tv` for the parameters."""
 
-    weight: float | str = 1.0
+    weight: float | Literal["auto"] = 1.0
     mu: Mapping[str, float] | Sequence[float] | None = None
     coupled: bool | str = True
     dimensions: int = 3
@@ -82,6 +83,11 @@ class Variational(Recipe):
             raise ValueError(
                 "weight='auto' holds out counts, which data_term='least_squares' does not take: "
                 "pass data_term='poisson', or a number"
+            )
+        if isinstance(self.iterations, str):
+            raise ValueError(
+                f"iterations={self.iterations!r} has no meaning with a regulariser, whose solution "
+                "does not depend on them: leave it out, and pass weight='auto'"
             )
         if self.dimensions not in (2, 3):
             raise ValueError(
@@ -120,9 +126,8 @@ class Variational(Recipe):
         terms = self.terms(data, haadf, binning, run)
         self.check_run(terms, channels, run)
         sample = self.calibration_slices(terms)
-        calibration = self.calibrated(
-            terms.terms(project_with(run), sample), channels or ("HAADF",)
-        )
+        named = channels or ("HAADF",)
+        calibration = self.calibrated(terms.terms(project_with(run), sample), named, run)
         return self.problem_of(terms, channels, calibration, run)
 
     def terms(
@@ -157,10 +162,13 @@ class Variational(Recipe):
         return terms.some_slices if self.dimensions == 2 else terms.telling_slices
 
     def calibrated(
-        self, terms: Sequence[DataTerm], names: Sequence[str], kind: str | None = None
+        self, terms: Sequence[DataTerm], names: Sequence[str], run: Run, kind: str | None = None
     ) -> Calibration:
-        """Return scales of the channels, weights of the terms and that of the regulariser."""
-        return calibrate(
+        """Return scales of the channels, weights of the terms and that of the regulariser.
+
+        They are as they were when a run was begun that is resumed.
+        """
+        calibration = calibrate(
             terms,
             len(names),
             kind=kind or self.kind,
@@ -171,6 +179,10 @@ class Variational(Recipe):
             alpha0=self.alpha0,
             weight=1.0 if isinstance(self.weight, str) else self.weight,
         )
+        key = None if run.get("resume") is None else key_of(run["resume"])
+        if key is None or "noisiness" in key:
+            return calibration
+        return replace(calibration.times(1 / calibration.noisiness), noisiness=1.0)
 
     def check_run(
         self, terms: DataTerms, channels: Sequence[str], run: Run, power: float = 1.0
@@ -217,6 +229,7 @@ class Variational(Recipe):
             settings |= {"weight": choice.weight, "weight_choice": choice.describe()}
         settings |= {"tolerance": tolerance, "gains": data.model_gains}
         settings["calibration"] = calibration.describe()
+        settings["noisiness"] = calibration.noisiness
         settings["data_terms"] = {
             model.data: {"discrepancy": model.discrepancy, "weight": model.weight}
             for model in models

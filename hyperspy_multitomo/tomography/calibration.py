@@ -45,7 +45,7 @@ STRENGTH = {2: 0.16, 3: 0.11}
 # series of 0.3 to 1000 counts at the peak (benchmarks/weights.py) is constant where the noise,
 # relative to what the data hold against (see `_noisiness`), is below the first number, and grows
 # above it with this power, up to the last factor. A weight off by 1.4 costs 3 to 5 % in error.
-_QUIET, _GROWTH, _MOST = 0.0068, 0.46, 4.0
+_QUIET, _GROWTH, _MOST = 0.0075, 0.46, 4.0
 # Slices that are measured, and noise samples of a channel times slices. tests/test_calibration.py
 # holds ranges and flows to those of known objects.
 _SLICES, _SAMPLES = 8, 32

@@ -61,8 +61,10 @@ class WeightPath:
         """Return the solution at a weight."""
         iterates = self._solver(weight)
         kept: list[Iterate] = []
-        near = min(self._states, key=lambda other: abs(np.log(other / weight)), default=None)
-        start = None if near is None else _rescaled(self._states[near], near, weight)
+        near = min(self._states, key=lambda other: abs(np.log(other / weight)), default=weight)
+        state = self._states.get(near, {})
+        # The state of a power law has an objective in it, which holds for its own weight alone.
+        start = _rescaled(state, near, weight) if "p" in state else None
         found = self._run(_started(iterates, start, kept))
         self._states = {w: s for w, s in self._states.items() if w == max(self._states)}
         self._states[weight] = kept[0].snapshot()
