@@ -44,6 +44,14 @@ class Fused(NamedRegulariser):
     of_images = False
     tolerance = SLOW_TOLERANCE
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.refit and self.power != 1:
+            raise ValueError(
+                f"refit=True is for power=1, and power is {self.power!r}: with another the problem "
+                "has several minima; leave one of them out"
+            )
+
     def channels(self, data: TiltData, haadf: TiltData | None = None) -> tuple[str, ...]:
         """Return the elements."""
         return data.channels

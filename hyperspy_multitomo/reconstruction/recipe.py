@@ -57,6 +57,8 @@ class Problem:
     matched : bool
         Whether the solver takes matched projectors in the place of others; see
         `tomography.Projector.matched`.
+    refit : bool
+        As in `tomography.run`.
     ratios : array (channel,), optional
         HAADF signal per count of each channel, for the volume to keep.
     """
@@ -75,6 +77,7 @@ class Problem:
     noise: Callable | None = None
     overlap: int | None = None
     matched: bool = False
+    refit: bool = False
     ratios: np.ndarray | None = None
 
     @property

@@ -37,7 +37,7 @@ _COARSE = ("maps", "background", "recorded", "gross")
 # What the history says of a run in memory.
 _OUTCOME = (
     *("iterations", "interrupted", "converged", "stopped_by", "channel_iterations"),
-    *("resumed_at", "measured_at", "box"),
+    *("resumed_at", "refitted_at", "measured_at", "box"),
 )
 
 
@@ -154,6 +154,7 @@ def prepare(problem: Problem, run: Run) -> Prepared:
         problem.iterations,
         problem.tolerance,
         run.get("backend"),
+        problem.refit,
     )
     return Prepared(problem, job, arrays, coarse, footprint, slabs, store)
 
@@ -163,9 +164,9 @@ def solve(prepared: Prepared, run: Run) -> Outcome:
     problem, job, show = prepared.problem, prepared.job, run.get("show_progressbar")
     settings = _settings(problem, run)
     if prepared.slabs is None:
-        with progress_bar(show, "reconstructing", job.iterations or 1) as bar:
+        with progress_bar(show, "reconstructing", job.most or 1) as bar:
             result = job.run(prepared.arrays, progress=bar, store=prepared.store)
-        course = _course(result, prepared.store, job.iterations)
+        course = _course(result, prepared.store, job)
         _warn_of_the_noise(settings, course)
         return Outcome(result.volume, settings, course, result.residuals)
     volume = in_slabs(
@@ -242,15 +243,18 @@ def _cut(problem: Problem, footprint: Footprint, chunks, store: CheckpointStore 
     return slabs
 
 
-def _course(result: Reconstruction, store: CheckpointStore | None, most: int) -> dict:
+def _course(result: Reconstruction, store: CheckpointStore | None, job: Job) -> dict:
     """Return what the history says of a run in memory."""
     if result.stopped_by == "direct":
         return {}
-    course = {name: getattr(result, name) for name in _OUTCOME} | {"max_iterations": most}
+    course = {name: getattr(result, name) for name in _OUTCOME}
+    course["max_iterations"] = job.iterations
     if store is None:
         del course["resumed_at"]
     if result.box is None:
         del course["box"]
+    if not job.refit:
+        del course["refitted_at"]
     slopes = result.residuals.get("slopes")
     if slopes is not None and len(slopes):
         effect = "tv" if came_out_as_tv(slopes) else "tgv"

@@ -51,6 +51,7 @@ class Variational(Recipe):
     """What they share; see `TiltSeriesEDS.reconstruct_tv` for the parameters."""
 
     weight: float | Literal["auto"] = 1.0
+    refit: bool = False
     mu: Mapping[str, float] | Sequence[float] | None = None
     coupled: bool | str = True
     dimensions: int = 3
@@ -89,6 +90,8 @@ class Variational(Recipe):
                 f"iterations={self.iterations!r} has no meaning with a regulariser, whose solution "
                 "does not depend on them: leave it out, and pass weight='auto'"
             )
+        if self.refit not in (True, False):
+            raise ValueError(f"refit={self.refit!r} must be True or False")
         if self.dimensions not in (2, 3):
             raise ValueError(
                 f"dimensions={self.dimensions!r} must be 3, or 2 for slices apart from each other"
@@ -107,6 +110,13 @@ class Variational(Recipe):
     def settings_of(cls, step: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters that a step of a history tells."""
         settings = super().settings_of(step)
+        if step.get("refit") and step.get("interrupted"):
+            which = "first" if step["refitted_at"] is None else "second"
+            raise ValueError(
+                f"the run was interrupted after {step['iterations']} iterations, in the {which} of "
+                "its two solves (refit=True), and no call of the method ends there: resume its "
+                "checkpoint, or run it anew with the parameters in the history"
+            )
         if "slabs" in step and step["dimensions"] == 3:
             settings["overlap"] = step["slabs"]["overlap"]
         return settings
@@ -227,6 +237,8 @@ class Variational(Recipe):
             choice = self._chosen(terms, channels, calibration, run)
             calibration = calibration.times(choice.weight)
             settings |= {"weight": choice.weight, "weight_choice": choice.describe()}
+        if self.refit:  # whose unit is that of a plain run, as those are that choose a weight
+            calibration = replace(calibration, regulariser=calibration.regulariser.for_refit())
         settings |= {"tolerance": tolerance, "gains": data.model_gains}
         settings["calibration"] = calibration.describe()
         settings["noisiness"] = calibration.noisiness
@@ -255,6 +267,7 @@ class Variational(Recipe):
             # Slices know of each other in three dimensions alone.
             overlap=self.overlap if self.dimensions == 3 else None,
             matched=True,
+            refit=self.refit,
             ratios=ratios,
         )
 
@@ -302,6 +315,7 @@ class Variational(Recipe):
                 series=series,
                 mixed=models[-1].mix is not None,
                 mask=run.get("mask") is not None,
+                refit=self.refit,
             )
         return variational_footprint(
             self.kind,
@@ -309,6 +323,7 @@ class Variational(Recipe):
             count,
             series,
             power_law=power != 1,
+            refit=self.refit,
             projectors=projectors,
             of_device=on_device,
         )
