@@ -30,7 +30,7 @@ _ARRAYS = ("mask", "initial", "background")
 # Options that may change on resume, and what is calculated anew from the data.
 _NOT_IN_KEY = (
     *("tolerance", "backend", "mask", "initial", "background"),
-    *("calibration", "haadf_history", "relative_weights", "weight_choice", "iteration_choice"),
+    *("calibration", "haadf_history", "relative_weights", "weight_choice", "iteration_choice", "chosen"),
 )
 # Arrays at the pixels of the maps, which may be of several voxels.
 _COARSE = ("maps", "background", "recorded", "gross")

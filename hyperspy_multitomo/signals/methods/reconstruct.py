@@ -16,7 +16,7 @@ import numpy as np
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.reconstruction.keywords import PanelKeywords, with_shared
 from hyperspy_multitomo.reconstruction.plan import ReconstructionPlan, plan
-from hyperspy_multitomo.reconstruction.recipe import Recipe
+from hyperspy_multitomo.reconstruction.recipe import Problem, Recipe
 from hyperspy_multitomo.reconstruction.recipes import methods_of, recipe_of
 from hyperspy_multitomo.reconstruction.run import Prepared, prepare, solve
 from hyperspy_multitomo.signals.arrays import check_pair, tilt_data
@@ -67,14 +67,17 @@ class Call:
         recipe = _for_series(recipe, series)
         return cls(series, haadf, recipe, _plain_run(run, recipe.channels(series, haadf)))
 
-    def prepare(self) -> Prepared:
-        """Return the problem, ready to run."""
+    def problem(self) -> Problem:
+        """Return the problem of the data."""
         haadf, binning = self.haadf, 1
         if haadf is not None:
             binning = check_pair(self.series, haadf)
             haadf = tilt_data(haadf)
-        problem = self.recipe.problem(tilt_data(self.series), haadf, binning, self.run)
-        return prepare(problem, self.run)
+        return self.recipe.problem(tilt_data(self.series), haadf, binning, self.run)
+
+    def prepare(self) -> Prepared:
+        """Return the problem, ready to run."""
+        return prepare(self.problem(), self.run)
 
     def volume(self, prepared: Prepared) -> TomographicVolume:
         """Run the problem and return its volume."""
