@@ -188,6 +188,13 @@ def listed_names(name: str, value):
     return names(name, value)
 
 
+def length_or_auto(name: str, value):
+    """Return a positive number, ``"auto"``, or None for as wide as the detector."""
+    if value is None or (isinstance(value, str) and value == "auto"):
+        return value
+    return positive_number(name, value)
+
+
 _SERIES = of_type("TiltSeriesHAADF"), of_type("TiltSeriesEDS", "TiltSeriesEELS")
 _by_element = each_named(real, "element to number")
 
@@ -196,9 +203,10 @@ _by_element = each_named(real, "element to number")
 KINDS: dict[str, Callable] = {
     # Lengths, amounts and strengths.
     **dict.fromkeys(
-        ("depth", "width", "solid_angle", "beam_energy", "prior_strength", "min_counts"),
+        ("solid_angle", "beam_energy", "prior_strength", "min_counts"),
         positive_number,
     ),
+    **dict.fromkeys(("depth", "width"), length_or_auto),
     **dict.fromkeys(
         ("alpha0", "haadf_gain", "noise", "energy_loss", "sigma", "level"),
         positive_number,

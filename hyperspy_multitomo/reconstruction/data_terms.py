@@ -281,8 +281,8 @@ def data_terms(
     haadf_term: str | None,
     haadf_gain: float | None,
     background,
-    depth: float | None,
-    width: float | None,
+    depth: Any,
+    width: Any,
 ) -> DataTerms:
     """Return series as data terms; keywords as of `reconstruct_tv`.
 

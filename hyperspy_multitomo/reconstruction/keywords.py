@@ -39,9 +39,12 @@ class DirectRun(PanelKeywords, total=False):
 
     Parameters
     ----------
-    depth, width : float, optional
-        Extent of the volume along z and x in nm (px without calibration); as wide as the detector
-        by default. Thinner for a lamella, wider where the specimen leaves the field of view.
+    depth, width : float or None, default "auto"
+        Extent of the volume along z and x in nm (px without calibration). ``"auto"`` is what the
+        specimen needs: as the alignment found it, else as it is measured now (of the HAADF, where
+        there is one); of a mask, a start volume or a checkpoint their own. It is never narrower
+        than the detector, and a cube, with a warning, where the data do not tell. None is as wide
+        as the detector.
     backend : {"cuda", "astra_cuda", "numba", "astra_cpu"}, optional
         The projector; the best that works here by default. The history names the one that ran, or
         of a lazy series, which runs later, the one that was asked for.
@@ -52,8 +55,8 @@ class DirectRun(PanelKeywords, total=False):
         HyperSpy's preference by default.
     """
 
-    depth: float | None
-    width: float | None
+    depth: float | str | None
+    width: float | str | None
     backend: str | None
     chunks: int | None
     show_progressbar: bool | None
@@ -180,7 +183,7 @@ class SmoothMapsRun(SmoothRun, total=False):
 
 _ALL = (PanelKeywords, DirectRun, Run, StoppedRun, SmoothRun, SmoothMapsRun)
 #: Defaults of the keywords of a run, where the recipe has none of its own; None for the others.
-DEFAULTS = {"interactive": False, "display": True}
+DEFAULTS = {"depth": "auto", "width": "auto", "interactive": False, "display": True}
 # Order of keywords in signatures and docstrings: of the method, of its start, of its course.
 _ORDER = {
     name: place

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,7 +30,14 @@ _ARRAYS = ("mask", "initial", "background")
 # Options that may change on resume, and what is calculated anew from the data.
 _NOT_IN_KEY = (
     *("tolerance", "backend", "mask", "initial", "background"),
-    *("calibration", "haadf_history", "relative_weights", "weight_choice", "iteration_choice", "chosen"),
+    *(
+        "calibration",
+        "haadf_history",
+        "relative_weights",
+        "weight_choice",
+        "iteration_choice",
+        "chosen",
+    ),
 )
 # Arrays at the pixels of the maps, which may be of several voxels.
 _COARSE = ("maps", "background", "recorded", "gross")
@@ -204,6 +211,7 @@ def _settings(problem: Problem, run: Run) -> dict:
         "backend": _backend_of(problem, run),
         "mask": run.get("mask"),
         "initial": run.get("initial"),
+        **cast("Mapping", run).get("asked", {}),
     } | dict(problem.settings)
     return {
         name: "given" if name in _ARRAYS and value is not None else value

@@ -22,6 +22,7 @@ from hyperspy_multitomo.reconstruction.data_terms import noise_of_haadf, noise_o
 from hyperspy_multitomo.reconstruction.recipes import RECIPES, Recipe, recipe_of
 from hyperspy_multitomo.signals.arrays import check_pair, tilt_data
 from hyperspy_multitomo.signals.methods.rerun import call_of
+from hyperspy_multitomo.signals.methods.volume_extent import EXTENT, with_extent
 from hyperspy_multitomo.widgets.panel import Panel, TaskControl
 from hyperspy_multitomo.widgets.pictures import SIDE, figure_png, png
 from hyperspy_multitomo.widgets.reconstruction_parts import Parts, reporting, said_of_stopped
@@ -253,6 +254,7 @@ class ReconstructionPanel(Panel):
         self._coupling = start["coupled"] if start.get("coupled") == "nuclear" else True
         if "coupled" in start:
             start["coupled"] = bool(start["coupled"])
+        extent = {name: keywords.get(name, "auto") for name in EXTENT}
         keywords = {name: value for name, value in keywords.items() if value is not None}
         if unknown := set(keywords) - set().union(*map(_passed_on, METHODS)):
             raise ValueError(
@@ -269,7 +271,10 @@ class ReconstructionPanel(Panel):
                 eds = eds.isig[:, :]
                 eds.fit_response_ratios(haadf, rest=keywords.get("rest", False))
             keywords["ratios"] = eds.response_ratios
-        self._series, self._haadf, self._keywords = eds, haadf, keywords
+        # A slice alone does not tell the extent of the specimen.
+        found = with_extent(eds, haadf, keywords | extent)
+        keywords |= {name: found[name] for name in EXTENT}
+        self._series, self._haadf, self._keywords, self._extent = eds, haadf, keywords, extent
         self._comparison = self._alone = self._last = self._path = self._parts = self._drawn = (
             self._run_of
         ) = None
@@ -319,7 +324,8 @@ class ReconstructionPanel(Panel):
         keywords = {
             name: value
             for name, value in keywords.items()
-            if name != "show_progressbar" and not _is_default(value, usual.get(name))
+            if name in EXTENT
+            or (name != "show_progressbar" and not _is_default(value, usual.get(name)))
         }
         key = method
         if regulariser := keywords.pop("regulariser", None):
@@ -439,7 +445,12 @@ class ReconstructionPanel(Panel):
         elif isinstance(keywords.get("ratios"), ResponseRatios):
             ratios = keywords["ratios"]
             keywords["ratios"] = dict(zip(ratios.elements, ratios.values.tolist(), strict=True))
-        recipe, run = recipe_of(method, keywords)
+        keywords = {name: value for name, value in keywords.items() if name not in EXTENT}
+        extent = {
+            name: value for name, value in self._extent.items() if value not in ("auto", None)
+        }
+        recipe, run = recipe_of(method, keywords | extent)
+        run["asked"] = self._extent
         return call_of(recipe, run, bool(self._series.channels), haadf is not None, arrays)
 
     def _one_slice(self, s: Settings, keywords: dict, haadf):

@@ -22,6 +22,7 @@ from hyperspy_multitomo.reconstruction.run import Prepared, prepare, solve
 from hyperspy_multitomo.signals.arrays import check_pair, tilt_data
 from hyperspy_multitomo.signals.gate import plain
 from hyperspy_multitomo.signals.methods.panels import open_panel
+from hyperspy_multitomo.signals.methods.volume_extent import EXTENT, check_outer_planes, with_extent
 from hyperspy_multitomo.signals.volumes import as_volume
 
 if TYPE_CHECKING:
@@ -79,10 +80,16 @@ class Call:
         """Return the problem, ready to run."""
         return prepare(self.problem(), self.run)
 
+    def in_its_volume(self) -> Call:
+        """Return the call with the extent of the volume that its data ask for."""
+        return replace(self, run=with_extent(self.series, self.haadf, self.run))
+
     def volume(self, prepared: Prepared) -> TomographicVolume:
         """Run the problem and return its volume."""
         finer = prepared.problem.geometry.binning > 1
         outcome = solve(prepared, self.run)
+        if not (self.recipe.direct or prepared.problem.data.lazy):
+            check_outer_planes(outcome.volume, prepared.problem.geometry)
         return as_volume(self.series, self.haadf if finer else self.series, prepared, outcome)
 
 
@@ -90,10 +97,12 @@ def reconstruct(series, method: str, haadf=None, **keywords) -> TomographicVolum
     """Reconstruct a series by a method and its keywords, or open the panel of the method."""
     panel = {name: keywords.pop(name) for name in _OF_PANELS if name in keywords}
     if panel.pop("interactive", False):
-        chosen = {name: value for name, value in keywords.items() if value is not None}
+        chosen = {
+            name: value for name, value in keywords.items() if value is not None or name in EXTENT
+        }
         how = {"constructor": "of_method", **panel}
         return open_panel("reconstruction", series, method, haadf, **how, **chosen)
-    call = Call.of(series, method, haadf, keywords)
+    call = Call.of(series, method, haadf, keywords).in_its_volume()
     return call.volume(call.prepare())
 
 
@@ -203,7 +212,8 @@ def plan_reconstruction(series, method: str, haadf=None, **options) -> Reconstru
     _check_keywords(planned, keywords)
     _check_values(getattr(type(series), f"reconstruct_{method}"), series, keywords)
     options = {name: value for name, value in options.items() if name not in _OF_PANELS}
-    return plan(Call.of(series, method, haadf, options, planned=True).prepare())
+    call = Call.of(series, method, haadf, options, planned=True)
+    return plan(call.in_its_volume().prepare())
 
 
 def _for_series(recipe: Recipe, series) -> Recipe:

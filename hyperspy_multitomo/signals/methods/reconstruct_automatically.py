@@ -251,7 +251,9 @@ class _Automatic:
 def _reconstruct(series, haadf, use: _Use, bin, run: dict[str, Any]) -> TomographicVolume:
     """Reconstruct with what the data ask for."""
     beside = None if use.how == "none" else haadf
-    automatic = _Automatic([_method_in_words(series, use)], {"haadf": use.how, "haadf_why": use.why})
+    automatic = _Automatic(
+        [_method_in_words(series, use)], {"haadf": use.how, "haadf_why": use.why}
+    )
     method = _method_of(series, use)
     if use.how == "sum":
         run["regulariser"] = "tnv"
@@ -321,7 +323,9 @@ def _factors(series, run: Mapping[str, Any], bin, automatic: _Automatic) -> list
     """Return the factors of binning to try, coarse ones first."""
     if bin != "auto":
         return [bin or 1]
-    fixed = [name for name in ("mask", "initial", "checkpoint", "resume") if run.get(name) is not None]
+    fixed = [
+        name for name in ("mask", "initial", "checkpoint", "resume") if run.get(name) is not None
+    ]
     if fixed or "no_choice" in automatic.chosen:
         return [1]
     return factors_of(series.data.shape[-1], series.data.shape[-2])
@@ -372,7 +376,9 @@ def _binned(call: Call, factor: int) -> Call:
     if factor == 1:
         return call
     haadf = None if call.haadf is None else call.haadf.bin(factor)
-    return replace(call, series=call.series.bin(factor), haadf=haadf, recipe=_per_pixel(call, factor))
+    return replace(
+        call, series=call.series.bin(factor), haadf=haadf, recipe=_per_pixel(call, factor)
+    )
 
 
 def _per_pixel(call: Call, factor: int):

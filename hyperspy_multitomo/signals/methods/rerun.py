@@ -17,6 +17,7 @@ from hyperspy_multitomo.reconstruction.recipes import Recipe, recipe_of_step
 from hyperspy_multitomo.reconstruction.run import made_of
 from hyperspy_multitomo.signals.metadata.recorded_arrays import recall, record
 from hyperspy_multitomo.signals.methods.reconstruct import Call
+from hyperspy_multitomo.signals.methods.volume_extent import EXTENT, extent_of
 from hyperspy_multitomo.tomography import TiltGeometry
 
 if TYPE_CHECKING:
@@ -223,8 +224,13 @@ def call_of(
         Arrays that are given, which are names above the call.
     """
     keywords = _changed_settings(recipe) | {
-        name: value for name, value in run.items() if name != "backend" and value is not None
+        name: value
+        for name, value in run.items()
+        if name not in ("backend", "asked") and value is not None
     }
+    asked = run.get("asked", {})
+    cubes = [name for name, value in asked.items() if value is None and name not in keywords]
+    keywords |= dict.fromkeys(cubes)
     if "tolerance" in keywords and keywords["tolerance"] == recipe.tolerance:
         del keywords["tolerance"]
     elif "tolerance" in run and run["tolerance"] is None and recipe.tolerance is not None:
@@ -255,14 +261,14 @@ def _changed_settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def _run_of(step: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keywords of a run from the step of a history, but for arrays."""
+    """Return the keywords of a run from the step of a history, but for arrays.
+
+    The depth and width are those of the volume, None where it is as wide as the detector.
+    """
     run = {name: step[name] for name in ("tolerance", "backend") if name in step}
-    geometry = step["geometry"]
-    whole = geometry["detector_width"] * geometry["binning"]
-    for name, voxels in zip(("depth", "width"), geometry["volume_shape"], strict=True):
-        if voxels != whole:
-            run[name] = voxels * geometry["pixel_size"]
-    return run
+    run |= extent_of(step)
+    # Of volumes from before the extent came from the data, None was the default.
+    return run | {"asked": {name: step.get(name) for name in EXTENT}}
 
 
 def _last_reconstruction(volume) -> tuple[dict, list[str]]:
