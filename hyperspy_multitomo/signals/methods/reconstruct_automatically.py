@@ -11,6 +11,7 @@ import numpy as np
 
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.notices import warn
+from hyperspy_multitomo.parameters import whole_number
 from hyperspy_multitomo.reconstruction.automatic_grid import Grid, coarsest, factors_of
 from hyperspy_multitomo.reconstruction.automatic_weight import SHARE
 from hyperspy_multitomo.reconstruction.held_out import HeldOut, block_sums, check_counts
@@ -322,7 +323,7 @@ def _no_choice(series, run: Mapping[str, Any]) -> str | None:
 def _factors(series, run: Mapping[str, Any], bin, automatic: _Automatic) -> list[int]:
     """Return the factors of binning to try, coarse ones first."""
     if bin != "auto":
-        return [bin or 1]
+        return [1 if bin is None else whole_number("bin", bin, 1, "of pixels, or 'auto'")]
     fixed = [
         name for name in ("mask", "initial", "checkpoint", "resume") if run.get(name) is not None
     ]
