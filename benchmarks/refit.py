@@ -117,7 +117,7 @@ def _two_elements(name, elements, numbers, body, size: int, slices: int) -> Phan
     )
 
 
-# Those of METHODS that other benchmarks have, and two of this one alone.
+# Those of other benchmarks, and two of this one alone.
 PHANTOMS = {
     "zhong": zhong,
     "yuan": yuan,

@@ -3,22 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hyperspy_multitomo.reconstruction.data_terms import DataTerms
 from hyperspy_multitomo.reconstruction.held_out import HeldOut
 from hyperspy_multitomo.tomography import Calibration
 from hyperspy_multitomo.tomography.weight_path import WeightPath
 
-#: Weights that may be tried, from smooth to rough, and the place of the first one.
+#: Weights that may be tried, from smooth to rough, and the first one.
 WEIGHTS = tuple(2 ** (half / 2) for half in range(4, -3, -1))
-_FIRST = WEIGHTS.index(2.0)
+_FIRST = 2.0
 # Part of the counts that is reconstructed. 0.8 for weights: Efron's and our figures agree that much
 # less makes them too smooth, and much more leaves nothing to judge by.
-_SHARE = 0.8
+SHARE = 0.8
 # Rougher weights are not tried below one whose deviance is so many errors above the least.
 _CLEARLY = 2.0
 
@@ -36,6 +35,8 @@ class WeightChoice:
         Of the counts that were held out, above the least.
     errors : tuple of float
         Standard errors of these differences.
+    rays : array (channel, tilt, x, y)
+        Deviances of the counts that were held out, at the weight of the least.
     about : dict
         What was held out.
     """
@@ -44,6 +45,7 @@ class WeightChoice:
     weights: tuple[float, ...]
     deviances: tuple[float, ...]
     errors: tuple[float, ...]
+    rays: np.ndarray
     about: dict
 
     def describe(self) -> dict:
@@ -53,12 +55,12 @@ class WeightChoice:
 
 
 def chosen_weight(
-    terms: DataTerms,
+    held: HeldOut,
     calibration: Calibration,
     solver: Callable,
     project: Callable,
     *,
-    mask=None,
+    weights: Sequence[float] = WEIGHTS,
     iterations: int,
     tolerance: float | None,
     progress=None,
@@ -67,14 +69,16 @@ def chosen_weight(
 
     Parameters
     ----------
-    terms : DataTerms
+    held : HeldOut
+        Of `SHARE`.
     calibration : Calibration
         At weight 1, of all counts.
     solver : callable
         ``solver(models, calibration)`` returns the solver of a recipe.
     project : callable
         Makes a projector of a geometry.
-    mask : array (z, x[, y]), optional
+    weights : sequence of float
+        From smooth to rough; the search begins at 2 where it is among them.
     iterations, tolerance, progress
         As in `tomography.run`.
 
@@ -86,8 +90,7 @@ def chosen_weight(
     deviances is the root of the sum of the squares of the rays' differences. The least deviance
     itself is often too rough, as the curve is flat there; hence one standard error.
     """
-    held = HeldOut.of(terms, _SHARE, mask)
-    models = held.models(terms.weighted(calibration.terms).models)
+    models = held.models(held.terms.weighted(calibration.terms).models)
 
     def iterates(strength: float):
         regulariser = replace(calibration.regulariser, weight=strength)
@@ -103,24 +106,30 @@ def chosen_weight(
         if found.interrupted:
             raise KeyboardInterrupt
         deviances[weight] = held.deviances(project, found.volume)
-        return _paired([deviances[weight] for weight in sorted(deviances, reverse=True)])
+        return paired([deviances[weight] for weight in sorted(deviances, reverse=True)])
 
-    for weight in WEIGHTS[_FIRST:]:
+    start = weights.index(_FIRST) if _FIRST in weights else 0
+    for weight in weights[start:]:
         sums, errors = judge(weight)
         if sums[-1] > _CLEARLY * errors[-1]:
             break
-    for weight in WEIGHTS[_FIRST - 1 :: -1]:
+    for weight in weights[:start][::-1]:
         if sums[0] > errors[0]:
             break
         sums, errors = judge(weight)
     tried = sorted(deviances, reverse=True)
     chosen = tried[int(np.flatnonzero(sums <= errors)[0])]
     return WeightChoice(
-        chosen, tuple(tried), tuple(sums.tolist()), tuple(errors.tolist()), held.describe()
+        chosen,
+        tuple(tried),
+        tuple(sums.tolist()),
+        tuple(errors.tolist()),
+        deviances[tried[int(np.argmin(sums))]],
+        held.describe(),
     )
 
 
-def _paired(deviances: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def paired(deviances: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return how far each total is above the least, and the standard error of that."""
     totals = [float(one.sum(dtype=np.float64)) for one in deviances]
     best = deviances[int(np.argmin(totals))]

@@ -43,6 +43,10 @@ class HeldOut:
         What a solver is given: these slices with the counts that were kept.
     rest : array (channel, tilt, x, y)
         The counts that were held out.
+    background : array (channel, tilt, x, y) or None
+        Expected among `rest`.
+    factor : int
+        Pixels of `rest` along the edge of one of `arrays`.
     """
 
     terms: DataTerms
@@ -50,22 +54,35 @@ class HeldOut:
     slices: tuple[int, int]
     arrays: Mapping
     rest: np.ndarray
+    background: np.ndarray | None
+    factor: int = 1
 
     @classmethod
-    def of(cls, terms: DataTerms, share: float, mask=None) -> HeldOut:
+    def of(cls, terms: DataTerms, share: float, mask=None, together: int = 1) -> HeldOut:
         """Return a part of the counts of terms held out.
+
+        Parameters
+        ----------
+        terms : DataTerms
+        share : float
+            Part of the counts that is kept.
+        mask : array (z, x[, y]), optional
+        together : int, default 1
+            Pixels that are to be binned: there are whole numbers of these.
 
         Raises
         ------
         ValueError
             Where the data are no counts as recorded.
         """
-        first, last = _most_signal(terms)
+        first, last = _most_signal(terms, together)
         kept, rest = _split(terms.data, terms.models[0], share)
         arrays = {"maps": _slices(kept, first, last), "initial": None}
-        arrays["background"] = _slices(terms.arrays["background"], first, last)
-        if arrays["background"] is not None:
-            arrays["background"] = arrays["background"] * np.float32(share)
+        whole = _slices(terms.arrays["background"], first, last)
+        background = arrays["background"] = None
+        if whole is not None:
+            arrays["background"] = whole * np.float32(share)
+            background = whole * np.float32(1 - share)
         fine = first * terms.binning, last * terms.binning
         arrays["haadf"] = _slices(terms.arrays.get("haadf"), *fine)
         whole = mask is None or np.ndim(mask) == 2
@@ -75,7 +92,28 @@ class HeldOut:
                 f"there is no count in the {last - first} slices that would tell the weight; pass "
                 "a number"
             )
-        return cls(terms, share, (first, last), arrays, _slices(rest, first, last))
+        return cls(terms, share, (first, last), arrays, _slices(rest, first, last), background)
+
+    def binned(self, terms: DataTerms, factor: int) -> HeldOut:
+        """Return the same counts held out of a series that was binned.
+
+        Parameters
+        ----------
+        terms : DataTerms
+            Of the binned series.
+        factor : int
+            Pixels along each side of a new one.
+        """
+        if factor == 1:
+            return self
+        arrays = dict(self.arrays)
+        for name in ("maps", "background"):
+            if arrays[name] is not None:
+                arrays[name] = block_sums(arrays[name], factor)
+        if arrays["haadf"] is not None:
+            arrays["haadf"] = block_sums(arrays["haadf"], factor) / np.float32(factor**2)
+        first, last = (place // factor for place in self.slices)
+        return replace(self, terms=terms, slices=(first, last), arrays=arrays, factor=factor)
 
     def models(self, models: tuple[TermModel, ...]) -> tuple[TermModel, ...]:
         """Return models of the whole as those of what was kept.
@@ -102,13 +140,18 @@ class HeldOut:
         expected = np.atleast_2d(gains)[..., None, None].astype(np.float32) * project(
             model.geometry
         )(volume[: len(self.rest)])
-        if self.arrays["background"] is not None:
-            expected += self.arrays["background"] * np.float32((1 - self.share) / self.share)
+        rest, background = self.rest, self.background
+        if self.factor > 1:
+            expected = expected.repeat(self.factor, 2).repeat(self.factor, 3) / self.factor**2
+            rest = rest[:, :, : expected.shape[2]]
+            background = None if background is None else background[:, :, : expected.shape[2]]
+        if background is not None:
+            expected = expected + background
         means = expected.mean(axis=(1, 2, 3), keepdims=True)
         expected = np.maximum(expected, np.maximum(_LEAST * means, 1e-20))
         noise = np.asarray(self.noise, np.float32).reshape(-1, 1, 1, 1)
         live = np.atleast_2d(gains)[..., None, None] > 0
-        return 2 * live * DISCREPANCIES[model.discrepancy].value(expected, self.rest, noise)
+        return 2 * live * DISCREPANCIES[model.discrepancy].value(expected, rest, noise)
 
     @property
     def noise(self):
@@ -132,17 +175,29 @@ def _slices(array, first: int, last: int):
     return None if array is None else np.asarray(array[..., first:last])
 
 
-def _most_signal(terms: DataTerms) -> tuple[int, int]:
-    """Return the first and last + 1 of slices side by side that hold the most of all channels."""
+def block_sums(images: np.ndarray, factor: int) -> np.ndarray:
+    """Return images (.., x, y) summed over squares of pixels; what fills none is left out."""
+    nx, ny = (size // factor for size in images.shape[-2:])
+    part = images[..., : nx * factor, : ny * factor]
+    return part.reshape(*images.shape[:-2], nx, factor, ny, factor).sum(axis=(-3, -1))
+
+
+def _most_signal(terms: DataTerms, together: int) -> tuple[int, int]:
+    """Return the first and last + 1 of slices side by side that hold the most of all channels.
+
+    They are whole numbers of `together`.
+    """
     signals = np.maximum(terms.signals, 0)
     sums = signals.sum(axis=1, keepdims=True)
     signals = (signals / np.where(sums > 0, sums, 1)).sum(axis=0)
-    length = min(signals.size, max(1, SLICES // terms.binning))
-    together = np.convolve(signals, np.ones(length), "valid")
+    units = signals.size // together
+    signals = signals[: units * together].reshape(units, together).sum(axis=1)
+    length = min(units, max(1, SLICES // terms.binning // together))
+    sums = np.convolve(signals, np.ones(length), "valid")
     # As near to the middle as there is as much, to a thousandth.
-    best = np.flatnonzero(together >= together.max() * (1 - 1e-3))
+    best = np.flatnonzero(sums >= sums.max() * (1 - 1e-3))
     first = int(best[np.abs(best + length / 2 - signals.size / 2).argmin()])
-    return first, first + length
+    return first * together, (first + length) * together
 
 
 def _split(data: TiltData, model: TermModel, share: float) -> tuple:

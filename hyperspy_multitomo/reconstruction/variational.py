@@ -6,14 +6,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
 from hyperspy_multitomo.machine.memory import check_memory
 from hyperspy_multitomo.machine.progress import progress_bar
 from hyperspy_multitomo.parameters import is_positive
-from hyperspy_multitomo.reconstruction.automatic_weight import WeightChoice, chosen_weight
+from hyperspy_multitomo.reconstruction.automatic_grid import Grid
+from hyperspy_multitomo.reconstruction.automatic_weight import (
+    SHARE,
+    WEIGHTS,
+    WeightChoice,
+    chosen_weight,
+)
 from hyperspy_multitomo.reconstruction.checkpoint_store import key_of
 from hyperspy_multitomo.reconstruction.data_terms import (
     DISCREPANCIES,
@@ -22,6 +28,7 @@ from hyperspy_multitomo.reconstruction.data_terms import (
     data_terms,
     terms_of,
 )
+from hyperspy_multitomo.reconstruction.held_out import HeldOut
 from hyperspy_multitomo.reconstruction.keywords import Run, SmoothMapsRun
 from hyperspy_multitomo.reconstruction.memory_model import (
     Footprint,
@@ -75,6 +82,20 @@ class Variational(Recipe):
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} must be 'poisson' or 'least_squares'"
                 )
+        self._check_numbers()
+        if self.refit not in (True, False):
+            raise ValueError(f"refit={self.refit!r} must be True or False")
+        if self.dimensions not in (2, 3):
+            raise ValueError(
+                f"dimensions={self.dimensions!r} must be 3, or 2 for slices apart from each other"
+            )
+        if self.coupled not in tuple(_COUPLINGS):
+            raise ValueError(f"coupled={self.coupled!r} must be True, False or 'nuclear'")
+        if self.mu is not None and self.weight != 1:
+            raise ValueError("mu= and weight= both say how much to smooth; pass one of them")
+
+    def _check_numbers(self) -> None:
+        """Raise an error for numbers that are none, and for what cannot be automatic."""
         for name, besides in (("weight", "auto"), ("alpha0", 4.0), ("haadf_gain", None)):
             value = getattr(self, name)
             if not (is_positive(value) or value == besides):
@@ -90,16 +111,6 @@ class Variational(Recipe):
                 f"iterations={self.iterations!r} has no meaning with a regulariser, whose solution "
                 "does not depend on them: leave it out, and pass weight='auto'"
             )
-        if self.refit not in (True, False):
-            raise ValueError(f"refit={self.refit!r} must be True or False")
-        if self.dimensions not in (2, 3):
-            raise ValueError(
-                f"dimensions={self.dimensions!r} must be 3, or 2 for slices apart from each other"
-            )
-        if self.coupled not in tuple(_COUPLINGS):
-            raise ValueError(f"coupled={self.coupled!r} must be True, False or 'nuclear'")
-        if self.mu is not None and self.weight != 1:
-            raise ValueError("mu= and weight= both say how much to smooth; pass one of them")
 
     @property
     def kind(self) -> str:
@@ -233,10 +244,11 @@ class Variational(Recipe):
         data, haadf, models = terms.data, terms.haadf, terms.models
         settings = self.settings | dict(extra or {})
         tolerance = run.get("tolerance", self.tolerance)
-        if isinstance(self.weight, str):
+        if isinstance(self.weight, str) or "grid" in run:
             choice = self._chosen(terms, channels, calibration, run)
             calibration = calibration.times(choice.weight)
-            settings |= {"weight": choice.weight, "weight_choice": choice.describe()}
+            weight = choice.weight if isinstance(self.weight, str) else self.weight
+            settings |= {"weight": weight, "weight_choice": choice.describe()}
         if self.refit:  # whose unit is that of a plain run, as those are that choose a weight
             calibration = replace(calibration, regulariser=calibration.regulariser.for_refit())
         settings |= {"tolerance": tolerance, "gains": data.model_gains}
@@ -274,22 +286,30 @@ class Variational(Recipe):
     def _chosen(
         self, terms: DataTerms, channels: Sequence[str], calibration: Calibration, run: Run
     ) -> WeightChoice:
-        """Return the weight that held-out counts choose."""
-        geometry = terms.models[0].geometry
-        shape = volume_shape(channels, geometry, terms.arrays["maps"].shape[-1])
+        """Return the weight that held-out counts choose; a grid of the run keeps it."""
+        grid: Grid | None = cast("Mapping", run).get("grid")
+        if grid is None:
+            geometry = terms.models[0].geometry
+            shape = volume_shape(channels, geometry, terms.arrays["maps"].shape[-1])
+            held = HeldOut.of(terms, SHARE, start_arrays(run, shape)["mask"])
+        else:
+            held = grid.held.binned(terms, grid.factor)
         # Each solver begins with the state of the last, on the same voxels.
         solver = replace(self, support=False).solver
         with progress_bar(run.get("show_progressbar"), "choosing the weight", None) as bar:
-            return chosen_weight(
-                terms,
+            choice = chosen_weight(
+                held,
                 calibration,
                 solver,
                 project_with(run),
-                mask=start_arrays(run, shape)["mask"],
+                weights=WEIGHTS if isinstance(self.weight, str) else (1.0,),
                 iterations=self.iterations,
                 tolerance=run.get("tolerance", self.tolerance) or None,
                 progress=bar,
             )
+        if grid is not None:
+            grid.choice = choice
+        return choice
 
     def solver(self, models: tuple[TermModel, ...], calibration: Calibration) -> Callable:
         """Return the solver of calibrated terms; it travels to workers."""

@@ -322,7 +322,8 @@ def reconstruct_hebt(
     regulariser : {"tv", "tgv", "tnv"}, optional
         Total variation, total generalised variation or nuclear total variation. This form alone
         takes `weight`, `refit`, `dimensions`, `data_term`, `haadf_term`, `haadf_gain`,
-        `background`, `overlap` and `support`; what is said below of the plain form, it does not take.
+        `background`, `overlap` and `support`; what is said below of the plain form, it does not
+        take.
     coupled : bool or "nuclear", default True
         With a regulariser: whether the channels want their edges at the same places.
     alpha0 : float, default 4.0
