@@ -122,9 +122,9 @@ class Settings:
             )
 
     def replaced(self, **changes) -> Settings:
-        """Return the settings with some others; keywords of another method are left out."""
+        """Return the settings with some others; what belongs to another method is left out."""
         if changes.get("method", self.method) != self.method:
-            changes.setdefault("keywords", {})
+            changes = {"keywords": {}, "haadf": True, **changes}
         elif "keywords" in changes:
             changes["keywords"] = {**self.keywords, **changes["keywords"]}
         return dataclasses.replace(self, **changes)

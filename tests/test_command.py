@@ -381,6 +381,14 @@ class TestSettingsFiles:
         settings.save(tmp_path / "run.yaml")
         assert Settings.load(tmp_path / "run.yaml") == settings
 
+    def test_another_method_begins_anew(self):
+        """A run by SIRT says that it took no HAADF."""
+        settings = Settings(method="sirt", haadf=False, keywords={"iterations": 3}, bin=2)
+        assert settings.replaced(method="tnv") == Settings(method="tnv", bin=2)
+        more = settings.replaced(keywords={"relaxation": 0.5})
+        assert more.keywords == {"iterations": 3, "relaxation": 0.5}
+        assert not more.haadf
+
     def test_powers_of_ten_are_numbers(self, tmp_path):
         path = tmp_path / "run.yaml"
         path.write_text("version: 1\nmethod: tnv\nkeywords: {tolerance: 1e-3, weight: auto}\n")
