@@ -48,11 +48,18 @@ class ErrorsInVariables(ABC):
         """Return gram (channel, channel) and cross (channel,) of groups, which may be repeated."""
 
     @abstractmethod
+    def scores(self, ratios: np.ndarray) -> np.ndarray:
+        """Return cross - gram r, noise subtracted, of each group (group, channel)."""
+
+    @abstractmethod
     def of(self, channels: np.ndarray) -> ErrorsInVariables:
         """Return the equations of some of the channels."""
 
     def solve(
-        self, prior: np.ndarray | None = None, groups: np.ndarray | slice = slice(None)
+        self,
+        prior: np.ndarray | None = None,
+        groups: np.ndarray | slice = slice(None),
+        pull: np.ndarray | None = None,
     ) -> np.ndarray:
         """Minimise r'(gram + prior - k noise) r - 2 (cross - k edges)'r over r >= 0.
 
@@ -66,6 +73,8 @@ class ErrorsInVariables(ABC):
             See `prior_terms`.
         groups : numpy.ndarray of int or slice, optional
             Which groups to sum over; they may be repeated.
+        pull : numpy.ndarray (channel + 1,), optional
+            Right-hand side of the prior's equations; 0 by default.
 
         Returns
         -------
@@ -77,6 +86,7 @@ class ErrorsInVariables(ABC):
         channels, share = len(noise), self._noise_share(matrix, noise)[0]
         matrix[:channels, :channels] -= share * noise
         target[:channels] -= share * edges
+        target = target if pull is None else target + pull
         scale = _scale_of(matrix)
         # nnls needs the square root of the normal equations: |B r - c|^2 with B'B = matrix and
         # B'c = target.
@@ -160,6 +170,10 @@ class NormalEquations(ErrorsInVariables):
     def sums(self, groups: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
         """Return gram and cross of some groups."""
         return self.gram[groups].sum(axis=0), self.cross[groups].sum(axis=0)
+
+    def scores(self, ratios: np.ndarray) -> np.ndarray:
+        """Return cross - gram r, noise subtracted, of each group."""
+        return self.cross - self.edges - (self.gram - self.noise) @ ratios
 
     def of(self, channels: np.ndarray) -> NormalEquations:
         """Return the normal equations of some of the channels."""
