@@ -15,7 +15,7 @@ from hyperspy_multitomo.composition.response.regression import (
 )
 from hyperspy_multitomo.parameters import positive_number
 
-__all__ = ["FEWEST_GROUPS", "WIDTH", "LogPrior", "PriorFit", "fit_with_prior"]
+__all__ = ["FEWEST_GROUPS", "WIDTH", "LogPrior", "PriorFit", "checked_prior", "fit_with_prior"]
 
 #: Standard deviation of the logarithm of a ratio from cross sections: 30 %.
 WIDTH = 0.3
@@ -53,7 +53,7 @@ class LogPrior:
         expected, widths = np.full(len(names), np.nan), np.ones(len(names))
         for element, value in prior.items():
             at = names.index(element)
-            expected[at] = positive_number(f"prior[{element!r}]", value)
+            expected[at] = value
             one = width.get(element, WIDTH) if isinstance(width, Mapping) else width
             widths[at] = positive_number("prior_width", one)
         return cls(expected, widths)
@@ -66,6 +66,28 @@ class LogPrior:
     def at(self, channels: np.ndarray) -> LogPrior:
         """Return the prior of some channels."""
         return LogPrior(self.expected[channels], self.widths[channels])
+
+
+def checked_prior(
+    elements: Sequence[str], prior: Mapping[str, float] | None, names: Sequence[str]
+) -> dict[str, float] | None:
+    """Return the relative ratios of a prior for the elements with counts, `names`.
+
+    None without a prior, or where it would tie no element to another.
+    """
+    if prior is None:
+        return None
+    if unknown := [element for element in prior if element not in elements]:
+        raise ValueError(
+            f"the prior names {', '.join(unknown)}, but the elements are {', '.join(elements)}"
+        )
+    if len(prior) < 2:
+        raise ValueError(
+            f"the prior is {dict(prior)}; give positive relative ratios of two elements or more"
+        )
+    checked = {element: positive_number(f"prior[{element!r}]", q) for element, q in prior.items()}
+    kept = {element: q for element, q in checked.items() if element in names}
+    return kept if len(kept) > 1 else None
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,6 @@ import numpy as np
 from scipy.linalg import LinAlgError, eigh
 from scipy.optimize import nnls
 
-from hyperspy_multitomo.parameters import positive_number
-
 # Squared singular value of the scaled regressors, about float32 rounding, below which columns are
 # dependent.
 DEPENDENT = 1e-10
@@ -241,13 +239,21 @@ def _bootstrap(
     return np.std(drawn, axis=0, ddof=1)
 
 
-def check_independent(counts: np.ndarray, prior: np.ndarray | None, names: Sequence[str]) -> None:
-    """Raise an error that names the channels of counts (block, channel) if they are dependent."""
+def check_independent(
+    counts: np.ndarray,
+    prior: np.ndarray | None,
+    names: Sequence[str],
+    known: np.ndarray | None = None,
+) -> None:
+    """Raise an error that names the channels of counts (block, channel) if they are dependent.
+
+    Channels whose ratios are `known` from elsewhere may depend on one another.
+    """
     gram, _ = _with_prior(counts.T @ counts, np.zeros(counts.shape[1]), prior)
     scale = np.sqrt(np.diag(gram))
     values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
     involved = (np.abs(vectors[:, values < DEPENDENT]) > 1e-3).any(axis=1)[: len(names)]
-    if involved.any():
+    if involved.any() and (known is None or not known[involved].all()):
         dependent = ", ".join(name for name, is_in in zip(names, involved, strict=True) if is_in)
         raise ValueError(
             f"the maps of {dependent} depend on one another exactly, so that their response ratios "
@@ -258,7 +264,10 @@ def check_independent(counts: np.ndarray, prior: np.ndarray | None, names: Seque
 
 
 def prior_terms(
-    names: Sequence[str], prior: Mapping[str, float] | None, strength: float, energy: np.ndarray
+    names: Sequence[str],
+    prior: Mapping[str, float] | None,
+    strength: float | None,
+    energy: np.ndarray,
 ) -> np.ndarray | None:
     """Return the rows strength * sqrt(energy_e) * (r_e - s q_e) = 0 as normal equations in (r, s).
 
@@ -268,8 +277,8 @@ def prior_terms(
         The channels that are fitted.
     prior : mapping of str to float or None
         q_e > 0 of two channels at least.
-    strength : float
-        Positive.
+    strength : float or None
+        Positive; None goes with no prior.
     energy : numpy.ndarray (channel,)
         sum of p_e^2 over the blocks.
 
@@ -277,20 +286,8 @@ def prior_terms(
     -------
     numpy.ndarray (channel + 1, channel + 1) or None
     """
-    if prior is None:
+    if prior is None or strength is None:
         return None
-    unknown = [element for element in prior if element not in names]
-    if unknown:
-        raise ValueError(
-            f"the prior names {', '.join(unknown)}, but the elements with counts are "
-            f"{', '.join(names)}"
-        )
-    if len(prior) < 2:
-        raise ValueError(
-            f"the prior is {dict(prior)}; give positive relative ratios of two elements or more"
-        )
-    prior = {element: positive_number(f"prior[{element!r}]", q) for element, q in prior.items()}
-    strength = positive_number("prior_strength", strength)
     terms = np.zeros((len(names) + 1, len(names) + 1))
     for element, q in prior.items():
         row = np.zeros(len(terms))
