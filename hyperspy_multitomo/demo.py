@@ -20,9 +20,6 @@ BLOCK = 8
 # Gaussian, px, that smooths the simulated maps after the fit of the ratios: 1.2 nm, as in Y. Yuan
 # et al., Ultramicroscopy 220 (2021) 113166.
 SMOOTHING = 0.8
-# Determines ratios that the maps leave open; lowers R2 by less than 0.02 on the dust particle
-# idp_l2083 (tests/test_demo.py holds R2 >= 0.88 there).
-PRIOR_STRENGTH = 0.5
 
 
 @dataclasses.dataclass
@@ -246,7 +243,9 @@ def _reconstruct(run: DemoRun, options) -> None:
     eds.align(haadf.alignment)
     run.lamella = haadf.estimate_gains().model == "lamella"
     eds.estimate_gains(haadf)
-    results["ratios"] = _fit_ratios(run)
+    results["ratios"] = run.timed(
+        "fitting the response ratios", eds.fit_response_ratios, haadf, block_size=BLOCK
+    )
     if run.truth is not None:
         eds = run.eds = eds.smooth(SMOOTHING)
         run.notes.append(
@@ -267,52 +266,6 @@ def _reconstruct(run: DemoRun, options) -> None:
     )
     factors = run.factors or dict.fromkeys(eds.elements, 1.0)
     results["composition"] = run.timed("quantifying", results["hebt"].quantify, "CL", factors)
-
-
-def _fit_ratios(run: DemoRun):
-    """Fit the response ratios, with a rough prior if some maps are too alike to separate."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        plain = run.eds.fit_response_ratios(run.haadf, block_size=BLOCK)
-    if not plain.unexplained or len(plain.elements) < 2:
-        return run.timed(
-            "fitting the response ratios", run.eds.fit_response_ratios, run.haadf, block_size=BLOCK
-        )
-    with_prior = {
-        "block_size": BLOCK,
-        "prior": _prior(run.eds.elements, run.factors),
-        "prior_strength": PRIOR_STRENGTH,
-    }
-    ratios = run.timed(
-        "fitting the response ratios", run.eds.fit_response_ratios, run.haadf, **with_prior
-    )
-    run.notes.append(
-        f"The maps alone do not tell the response ratio of {', '.join(plain.unexplained)} from "
-        "those of elements that occur "
-        "together with them. A prior ties all ratios: HAADF signal per mass as Z^1.7/A, "
-        + (
-            "mass per count from the k-factors. "
-            if run.factors
-            else "the same mass per count for each element. "
-        )
-        + f"R² is {plain.r2:.3f} without and {ratios.r2:.3f} with it."
-    )
-    return ratios
-
-
-def _prior(elements, factors: dict | None) -> dict[str, float]:
-    """Return relative response ratios: HAADF per mass, Z^1.7/A, times mass per count.
-
-    The mass per count are the k-factors, or 1 without them.
-    """
-    from exspy.material import elements as table
-
-    table = table.as_dictionary()
-    general = {name: table[name]["General_properties"] for name in elements}
-    return {
-        name: g["Z"] ** 1.7 / g["atomic_weight"] * (factors or {}).get(name, 1.0)
-        for name, g in general.items()
-    }
 
 
 def _choose_extent(run: DemoRun, options) -> None:

@@ -127,8 +127,8 @@ def fit_response_ratios(
         Standard deviation of log r_e about log(s q_e), of each element: 0.3 is 30 %, log(3) a
         factor of three.
     prior_strength : float, optional
-        Deprecated: adds the rows prior_strength * sqrt(sum p_e^2) * (r_e - s q_e) = 0 instead, which
-        with 1 have the weight of all the data of an element and pull decisive data, too.
+        Deprecated: adds the rows prior_strength * sqrt(sum p_e^2) * (r_e - s q_e) = 0 instead,
+        which with 1 have the weight of all data of an element and pull decisive data, too.
     n_bootstrap : int, default 200
         Resamplings for the standard errors without a prior; 0 gives NaN. Tilts are resampled, or
         parts of the views if there are fewer than eight tilts.
@@ -150,8 +150,9 @@ def fit_response_ratios(
     -----
     UserWarning
         If R2 < 0.9, if a ratio is 0 or calculated, if two elements cannot be distinguished within
-        the noise and have no prior, if the view is too small for blocks of `min_counts`, or if the noise of neighbouring pixels is
-        correlated (smoothed or resampled maps; never for maps of whole numbers).
+        the noise and have no prior, if the view is too small for blocks of `min_counts` or for a
+        prior, or if the noise of neighbouring pixels is correlated (smoothed or resampled maps;
+        never for maps of whole numbers).
 
     Notes
     -----
@@ -220,7 +221,7 @@ def fit_response_ratios(
     present = np.array([channel[mask].sum(dtype=np.float64) for channel in maps])
     used = _used_channels(maps, present, elements)
     names = [elements[i] for i in used]
-    relative = checked_prior(elements, prior, names)
+    relative = checked_prior(elements, prior, prior_width, names)
     log_prior = None
     if relative is not None and prior_strength is None:
         log_prior = LogPrior.of(names, relative, prior_width)

@@ -71,9 +71,7 @@ class InstrumentEquations(ErrorsInVariables):
 
     def scores(self, ratios: np.ndarray) -> np.ndarray:
         """Return cross - gram r of the second stage, noise subtracted, of each group."""
-        predict = np.linalg.solve(
-            _regular(self.instruments.sum(axis=0)), self.counts.sum(axis=0)
-        )
+        predict = np.linalg.solve(_regular(self.instruments.sum(axis=0)), self.counts.sum(axis=0))
         residual = self.signal - self.counts @ ratios
         return residual @ predict - self.edges + self.noise @ ratios
 

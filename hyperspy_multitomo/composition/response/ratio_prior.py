@@ -69,7 +69,10 @@ class LogPrior:
 
 
 def checked_prior(
-    elements: Sequence[str], prior: Mapping[str, float] | None, names: Sequence[str]
+    elements: Sequence[str],
+    prior: Mapping[str, float] | None,
+    width: float | Mapping[str, float],
+    names: Sequence[str],
 ) -> dict[str, float] | None:
     """Return the relative ratios of a prior for the elements with counts, `names`.
 
@@ -77,7 +80,8 @@ def checked_prior(
     """
     if prior is None:
         return None
-    if unknown := [element for element in prior if element not in elements]:
+    named = [*prior, *(width if isinstance(width, Mapping) else ())]
+    if unknown := [element for element in named if element not in elements]:
         raise ValueError(
             f"the prior names {', '.join(unknown)}, but the elements are {', '.join(elements)}"
         )
@@ -247,9 +251,7 @@ class _Data:
         return np.sqrt(np.diag(inverse @ middle @ inverse))
 
 
-def _common_factor(
-    data: _Data, prior: LogPrior, ratios: np.ndarray
-) -> tuple[float, float, float]:
+def _common_factor(data: _Data, prior: LogPrior, ratios: np.ndarray) -> tuple[float, float, float]:
     """Return the common factor, the error of its logarithm, and the factor of the widths."""
     variance = np.diag(data.covariance) / prior.widths**2
     measured = prior.known & (ratios > 0) & (variance < ratios**2)
@@ -263,7 +265,9 @@ def _common_factor(
             )
         return factor, float(prior.widths[prior.known].max()), 1.0
     logs = np.log(ratios[measured] / prior.expected[measured])
-    weights = 1 / (prior.widths[measured] ** 2 + data.covariance.diagonal()[measured] / ratios[measured] ** 2)
+    weights = 1 / (
+        prior.widths[measured] ** 2 + data.covariance.diagonal()[measured] / ratios[measured] ** 2
+    )
     mean = weights @ logs / weights.sum()
     chi2 = weights @ (logs - mean) ** 2 / max(len(logs) - 1, 1)
     widening = float(np.sqrt(max(1.0, chi2)))
