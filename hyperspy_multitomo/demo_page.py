@@ -175,7 +175,7 @@ def _ratios(page: Page, run) -> None:
     page.text(
         "The HAADF image should be the sum of the element maps, each times its response ratio. "
         "Points far above the line have HAADF signal that none of the elements explains. A ratio "
-        "is calculated from cross sections where the HAADF does not determine it better than these do."
+        "is calculated from cross sections where the HAADF does not determine it better."
     )
     measured = _blocks(run.haadf.array("tilt", "x", "y"), side) / run.haadf.gains[:, None, None]
     maps = [

@@ -144,7 +144,7 @@ def fit_with_prior(equations: ErrorsInVariables, prior: LogPrior) -> PriorFit:
     d/w.
 
     The errors are those of the estimating equations (a sandwich), which include the scatter between
-    groups, the widths and the error of s.
+    groups, the misfit, the widths and the error of s.
 
     References
     ----------
@@ -220,7 +220,7 @@ class _Data:
         return cls(
             rows / np.sqrt(phi),
             target / np.sqrt(phi),
-            spread / phi**2,
+            misfit * spread / phi**2,
             misfit * inverse @ spread @ inverse,
         )
 

@@ -127,8 +127,13 @@ class ResponseRatios:
         return float(self.values[self.elements.index(element)])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as lists, arrays and plain numbers, which metadata can hold."""
+        """Return the fields as lists, arrays and plain numbers, which metadata can hold.
+
+        Those of a prior are left out where there was none.
+        """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if np.isnan(self.prior_values).all():
+            del values["calculated"], values["prior_values"]
         return values | {"elements": list(self.elements)}
 
     @classmethod

@@ -358,12 +358,11 @@ def attach_ratios(
 ) -> None:
     """Attach the response ratios of a fit to their series, and note the keywords of its prior."""
     record(eds, "ratios", fit.values, ("element",))
-    stored = fit.as_dict()
     for name in _PER_ELEMENT:
-        record(eds, f"ratios_{name}", stored[name], ("element",))
+        record(eds, f"ratios_{name}", getattr(fit, name), ("element",))
     for name in _PER_TILT:
-        record(eds, f"ratios_{name}", stored[name], ("tilt",))
-    kept = {name: stored[name] for name in ("r2", "block_size", "rest", "method")}
+        record(eds, f"ratios_{name}", getattr(fit, name), ("tilt",))
+    kept = {name: getattr(fit, name) for name in ("r2", "block_size", "rest", "method")}
     eds.metadata.set_item(f"{NODE}.ratio_fit", kept | {"pixel_area": _pixel_area(eds)})
     add_step(
         eds,
