@@ -71,6 +71,19 @@ def either(*checks: Callable, expected: str) -> Callable:
     return check
 
 
+def or_auto(check: Callable, expected: str) -> Callable:
+    """Return the check of an argument that may also be found from the data."""
+
+    def checked_or_auto(name: str, value):
+        if isinstance(value, str):
+            if value != "auto":
+                raise ValueError(f"{name}={value!r} must be {expected} or 'auto'")
+            return value
+        return check(name, value)
+
+    return checked_or_auto
+
+
 def whole(least: int, what: str = "") -> Callable:
     """Return the check of a whole number from `least` up."""
     return lambda name, value: whole_number(name, value, least, what)
@@ -175,6 +188,13 @@ def listed_names(name: str, value):
     return names(name, value)
 
 
+def length_or_auto(name: str, value):
+    """Return a positive number, ``"auto"``, or None for as wide as the detector."""
+    if value is None or (isinstance(value, str) and value == "auto"):
+        return value
+    return positive_number(name, value)
+
+
 _SERIES = of_type("TiltSeriesHAADF"), of_type("TiltSeriesEDS", "TiltSeriesEELS")
 _by_element = each_named(real, "element to number")
 
@@ -183,18 +203,20 @@ _by_element = each_named(real, "element to number")
 KINDS: dict[str, Callable] = {
     # Lengths, amounts and strengths.
     **dict.fromkeys(
-        ("depth", "width", "solid_angle", "beam_energy", "prior_strength", "min_counts"),
+        ("solid_angle", "beam_energy", "prior_strength", "min_counts"),
         positive_number,
     ),
+    **dict.fromkeys(("depth", "width"), length_or_auto),
     **dict.fromkeys(
-        ("weight", "alpha0", "haadf_gain", "noise", "energy_loss", "sigma", "level"),
+        ("alpha0", "haadf_gain", "noise", "energy_loss", "sigma", "level"),
         positive_number,
     ),
+    "weight": or_auto(positive_number, "a positive number"),
+    "alpha": or_auto(number, "a number"),
     "pixel_size": sides,
     **dict.fromkeys(
         (
             "tilt",
-            "alpha",
             "depth_cue",
             "power",
             "relaxation",
@@ -210,7 +232,7 @@ KINDS: dict[str, Callable] = {
     ),
     "fraction": parameters.fraction,
     # Numbers of things.
-    "iterations": whole(0),
+    "iterations": or_auto(whole(0), "a whole number"),
     "slices": whole(1, "of slices"),
     **dict.fromkeys(("rounds", "binning", "block_size", "dimensions"), whole(1)),
     "chunks": whole(1, "of slices"),

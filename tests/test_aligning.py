@@ -87,17 +87,17 @@ def test_maps_of_larger_pixels_at_some_tilts_are_aligned_by_the_haadf(series, al
         "needle", size=64, tilts=TILTS[::2], shift=0, axis_offset=0, rotation=0, counts=30.0, seed=2
     ).expected_maps.reshape(2, -1, size, 2, size, 2)
     ideal = eds_of(truth.sum(axis=(3, 5)), TILTS[::2], pixel_size=1.0).reconstruct_sirt(
-        15, show_progressbar=False
+        15, depth=None, show_progressbar=False
     )
-    coarse = larger.reconstruct_sirt(15, show_progressbar=False)
-    fine = same.bin(2).reconstruct_sirt(15, show_progressbar=False)
+    coarse = larger.reconstruct_sirt(15, depth=None, show_progressbar=False)
+    fine = same.bin(2).reconstruct_sirt(15, depth=None, show_progressbar=False)
     likeness = [
         np.corrcoef(volume.data.ravel(), ideal.data.ravel())[0, 1] for volume in (coarse, fine)
     ]
     assert likeness[0] == pytest.approx(likeness[1], abs=0.002)
     # Unaligned maps are worse: the alignment did that.
     unaligned = eds_of(binned, TILTS[::2], pixel_size=1.0).reconstruct_sirt(
-        15, show_progressbar=False
+        15, depth=None, show_progressbar=False
     )
     assert np.corrcoef(unaligned.data.ravel(), ideal.data.ravel())[0, 1] < likeness[0] - 0.02
 
@@ -107,8 +107,8 @@ def test_reconstruction_uses_the_alignment_like_aligned_images(series):
     interpolation."""
     haadf = haadf_of(series.expected_haadf)
     haadf.align(series.alignment)
-    through_geometry = haadf.reconstruct_sirt(20, show_progressbar=False).data
-    resampled = haadf.aligned().reconstruct_sirt(20, show_progressbar=False).data
+    through_geometry = haadf.reconstruct_sirt(20, depth=None, show_progressbar=False).data
+    resampled = haadf.aligned().reconstruct_sirt(20, depth=None, show_progressbar=False).data
     assert np.corrcoef(through_geometry.ravel(), resampled.ravel())[0, 1] > 0.99
     assert haadf.aligned().data.sum() == pytest.approx(haadf.data.sum(), rel=0.02)
 

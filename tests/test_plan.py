@@ -49,7 +49,7 @@ def test_slabs_and_threads(series, monkeypatch):
     assert plan.at_once * plan.threads >= 1
     monkeypatch.setattr(slabs, "worker_memory", lambda: 30_000_000)
     monkeypatch.setattr(plans, "available_memory", lambda: 30_000_000)
-    plan = eds.plan_reconstruction("tgv", haadf, overlap=4, iterations=100)
+    plan = eds.plan_reconstruction("tgv", haadf, overlap=4, iterations=100, depth=None)
     assert 1 < plan.slabs < 4
     assert "slabs of" in str(plan)
     assert "4 more on either side" in str(plan)

@@ -22,13 +22,13 @@ from hyperspy_multitomo.alignment.binned_images import (
     common_view,
     positions,
 )
-from hyperspy_multitomo.alignment.folding import fold, unfold
 from hyperspy_multitomo.alignment.likelihood import NOISES, View
-from hyperspy_multitomo.alignment.rays import Support, ray_covariance
-from hyperspy_multitomo.alignment.specimen_extent import in_view
 from hyperspy_multitomo.inspection import alignment_errors
 from hyperspy_multitomo.simulation import misaligned
 from hyperspy_multitomo.tomography import TiltGeometry, projector
+from hyperspy_multitomo.tomography.folding import fold, unfold
+from hyperspy_multitomo.tomography.rays import Support, ray_covariance
+from hyperspy_multitomo.tomography.specimen_extent import in_view
 
 TILTS = np.arange(-65.0, 66.0, 5.0)
 

@@ -111,7 +111,7 @@ def test_arrays_that_were_given(series):
     _, eds = series
     mask = np.ones((48, 4, 48), bool)
     mask[:10] = False
-    start = eds.reconstruct_sirt(2, **QUIET)
+    start = eds.reconstruct_sirt(2, depth=None, **QUIET)
     volume = eds.reconstruct_em(3, mask=mask, initial=start, background=0.5, **QUIET)
     given = {"mask": mask, "initial": start, "background": 0.5}
     np.testing.assert_array_equal(mt.rerun(volume, eds=eds, **given).data, volume.data)
@@ -165,7 +165,7 @@ def test_a_lazy_series_is_hardly_read_before_it_is_asked_for(chunks):
     images = images.map_blocks(block, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
     haadf = mt.TiltSeriesHAADF.from_images(images, tilts=np.linspace(-60, 60, 6))
     read.clear()
-    haadf.reconstruct_sirt(2, **QUIET)
+    haadf.reconstruct_sirt(2, depth=None, width=None, **QUIET)
     assert 1 <= len(read) <= 4
 
 

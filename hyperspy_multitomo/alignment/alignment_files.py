@@ -29,6 +29,9 @@ ERRORS = ("across_error", "along_error", "residual")
 # Comments of a table, one value for all tilts; those of TOTALS may be empty.
 SETTINGS = ("axis_offset", "rotation", "pixel_size")
 TOTALS = ("axis_offset_error", "rotation_error")
+# Those of the specimen, but for its shape.
+_SPECIMEN = "specimen_"
+OF_SPECIMEN = ("specimen_depth", "specimen_inclination")
 UNITS = (
     "px, added to the position across (x) and along (y) the tilt axis; degrees; "
     "pixel_size in nm; drift in px per scan line"
@@ -240,6 +243,9 @@ def _table_of(fields: Mapping[str, Any]) -> str:
     lines = [f"# {FORMAT}", f"# {UNITS}"]
     lines += [f"# {name} = {_cell(value)}" for name, value in totals.items() if value is not None]
     lines += [f"# slow_axis = {fields['slow_axis']}"]
+    lines += [
+        f"# {_SPECIMEN}{name} = {value}" for name, value in fields.get("specimen", {}).items()
+    ]
     lines += [f"# report = {' '.join(line.splitlines())}" for line in quality.get("report", ())]
     drift = zip(*fields["drift"], strict=True) if "drift" in fields else (None, None)
     shifts = (fields.get("tilts"), fields["across"], fields["along"], *drift)
@@ -276,6 +282,9 @@ def _from_table(text: str) -> dict[str, Any]:
     if quality:
         unknown: dict[str, Any] = dict.fromkeys(ERRORS, [math.nan] * len(columns["across"]))
         fields["quality"] = unknown | dict.fromkeys(TOTALS, math.nan) | quality
+    specimen = {name: fields.pop(name) for name in list(fields) if name.startswith(_SPECIMEN)}
+    if specimen:
+        fields["specimen"] = {name.removeprefix(_SPECIMEN): specimen[name] for name in specimen}
     return fields | {
         "across": columns["across"],
         "along": columns["along"],
@@ -293,12 +302,13 @@ def _settings(comments: list[tuple[int, str]], separator: str) -> dict[str, Any]
         name, equals, value = (part.strip() for part in line.strip("# \t,;").partition("="))
         if name == "report":
             fields.setdefault(name, []).append(value)
-        elif name == "slow_axis":
+        elif name in ("slow_axis", f"{_SPECIMEN}shape"):
             fields[name] = value
-        elif name in SETTINGS + TOTALS:
+        elif name in SETTINGS + TOTALS + OF_SPECIMEN:
             fields[name] = _number(value, name, number, separator)
         elif equals and len(name.split()) == 1:
-            known = ", ".join((*SETTINGS, "slow_axis", *TOTALS, "report"))
+            specimen = (f"{_SPECIMEN}shape", *OF_SPECIMEN)
+            known = ", ".join((*SETTINGS, "slow_axis", *specimen, *TOTALS, "report"))
             raise ValueError(f"line {number}: {name!r} is not a setting; expected {known}")
     return fields
 

@@ -15,10 +15,10 @@ from hyperspy_multitomo.alignment.correlation import cross_correlation_shifts
 from hyperspy_multitomo.alignment.projection_matching import projection_matching_shifts
 from hyperspy_multitomo.alignment.refinement import Modality, refine
 from hyperspy_multitomo.alignment.series_checks import check_features, checked_series
-from hyperspy_multitomo.alignment.specimen_extent import in_view, sides_in_view, without_film
 from hyperspy_multitomo.alignment.tilt_axis import FEWEST, axis_by_centre_of_mass
 from hyperspy_multitomo.alignment.transform import Alignment
 from hyperspy_multitomo.machine.blas_threads import one_blas_thread
+from hyperspy_multitomo.tomography.specimen_extent import in_view, sides_in_view, without_film
 
 __all__ = ["METHODS", "align"]
 

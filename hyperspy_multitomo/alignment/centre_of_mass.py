@@ -8,19 +8,13 @@ from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.alignment.series_checks import checked_series
 from hyperspy_multitomo.alignment.transform import Alignment
+from hyperspy_multitomo.tomography.specimen_extent import CLEAR_OUTLINE, NEARLY_ALL, outlined
 
 __all__ = ["centre_of_mass_shifts"]
 
-# Standard deviation (px) of the smoothing before an object is outlined, and the fraction of the
-# maximum at which its outline lies.
-SMOOTHING = 2.0
-OUTLINE = 0.05
 # Standard deviation, as a fraction of the width of the view, of the prior on the distance of the
 # tilt axis from the centre of the view, and of the object from the height of the axis.
 AXIS_SPREAD = 0.05
-# For the radius of an object: a level that is well above noise and film, and the quantile of the
-# outlined pixels that counts as the edge.
-_CLEAR_OUTLINE, _NEARLY_ALL = 0.1, 0.995
 
 
 def centre_of_mass_shifts(images: ArrayLike, tilts: ArrayLike) -> Alignment:
@@ -79,26 +73,6 @@ def centre_of_mass_shifts(images: ArrayLike, tilts: ArrayLike) -> Alignment:
     )
 
 
-def outlined(image: np.ndarray, tilt: float, level: float = OUTLINE) -> np.ndarray:
-    """Return an image less the median of its rim, 0 outside the outline of the object.
-
-    The outline is where the smoothed image reaches a fraction `level` of its maximum.
-    """
-    from scipy.ndimage import gaussian_filter
-
-    image = image - np.median(
-        np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])
-    )
-    smooth = gaussian_filter(image, SMOOTHING)
-    # The noise of empty pixels far from the axes has the longest lever.
-    image = np.where(smooth > level * smooth.max(), image, 0)
-    if image.sum(dtype=np.float64) <= 0:
-        raise ValueError(
-            f"the image at {tilt:g} degrees has no mass above its rim; leave this tilt out"
-        )
-    return image
-
-
 def point_path(
     positions: np.ndarray, tilts: np.ndarray, *, axis: float = 0.0, height: float = np.inf
 ) -> tuple[float, np.ndarray]:
@@ -135,11 +109,11 @@ def outline_path(
     u = np.cos(rotation) * x[:, None] - np.sin(rotation) * y
     centres, edges = np.empty(len(images)), np.empty((len(images), 2))
     for t, image in enumerate(images):
-        mass = outlined(image, tilts[t], _CLEAR_OUTLINE)
+        mass = outlined(image, tilts[t], CLEAR_OUTLINE)
         centres[t] = (
             float((mass * u).sum(dtype=np.float64) / mass.sum(dtype=np.float64)) + shifts[t]
         )
-        edges[t] = np.quantile(u[mass > 0], (1 - _NEARLY_ALL, _NEARLY_ALL)) + shifts[t]
+        edges[t] = np.quantile(u[mass > 0], (1 - NEARLY_ALL, NEARLY_ALL)) + shifts[t]
     _, path = point_path(centres, tilts, axis=np.inf)
     path = path + point_path(edges.mean(axis=1) - path, tilts)[1]
     return path, float(np.abs(edges - path[:, None]).max())

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.alignment.series_checks import check_features, checked_series
-from hyperspy_multitomo.alignment.specimen_extent import without_film
+from hyperspy_multitomo.tomography.specimen_extent import without_film
 
 __all__ = ["common_line_shifts"]
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hyperspy_multitomo.alignment.binned_images import MovingImages, Placement
-from hyperspy_multitomo.alignment.folding import fold, unfold
-from hyperspy_multitomo.alignment.rays import Support, ray_covariance
 from hyperspy_multitomo.machine.parallel import Workers
+from hyperspy_multitomo.tomography.folding import fold, unfold
+from hyperspy_multitomo.tomography.rays import Support, ray_covariance, whitened
 
 # Trial ratios of noise to signal, in variance.
 NOISES = tuple(10.0 ** np.arange(-5, 1.1, 0.5))
@@ -146,7 +146,7 @@ class View:
 
     def _likelihood(self, covariance: tuple, data: tuple, noise: float) -> Fit:
         """Return the fit, without factors and of value -infinity where float32 does not suffice."""
-        parts = self._both(_whitened, covariance, data, (noise, noise))
+        parts = self._both(whitened, covariance, data, (noise, noise))
         if any(part is None for part in parts):
             return Fit(-np.inf, 1.0, None)
         factors, squares, volumes = zip(*parts, strict=True)
@@ -252,24 +252,6 @@ class View:
             )
         )
         return np.sqrt(np.maximum(squares / (self.scale * len(self.u) * self.weights.sum()), 0))
-
-
-def _whitened(covariance: np.ndarray, data: np.ndarray, noise: float) -> tuple | None:
-    """Return the Cholesky factor, the sum of squares of the whitened data, and log(det(factor)).
-
-    None where the matrix is not positive definite in float32. Matrices are filled only below the
-    diagonal, which is above it in the order of LAPACK.
-    """
-    from scipy.linalg.lapack import spotrf, strtrs
-
-    total = covariance.copy()
-    total[np.diag_indices(len(total))] += np.float32(noise)
-    root, failed = spotrf(total.T, lower=0, clean=0, overwrite_a=1)
-    if failed:
-        return None
-    white, _ = strtrs(root, data, lower=0, trans=1)
-    squares = np.einsum("ij,ij->", white, white, dtype=np.float64)
-    return root.T, float(squares), float(np.log(np.diag(root), dtype=np.float64).sum())
 
 
 def _inverted(factor: np.ndarray) -> np.ndarray:

@@ -16,11 +16,11 @@ from hyperspy_multitomo.alignment.binned_images import (
 )
 from hyperspy_multitomo.alignment.centre_of_mass import AXIS_SPREAD, point_path
 from hyperspy_multitomo.alignment.series_checks import check_features, checked_series
-from hyperspy_multitomo.alignment.specimen_extent import sides_in_view, without_film
 from hyperspy_multitomo.alignment.transform import Alignment
 from hyperspy_multitomo.machine.blas_threads import one_blas_thread
 from hyperspy_multitomo.machine.denormals import denormals_flushed
 from hyperspy_multitomo.tomography import TiltGeometry, projector, run, sirt
+from hyperspy_multitomo.tomography.specimen_extent import sides_in_view, without_film
 
 __all__ = ["projection_matching_shifts"]
 

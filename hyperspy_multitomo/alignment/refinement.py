@@ -20,13 +20,15 @@ from hyperspy_multitomo.alignment.centre_of_mass import AXIS_SPREAD, outline_pat
 from hyperspy_multitomo.alignment.likelihood import View
 from hyperspy_multitomo.alignment.newton import Newton
 from hyperspy_multitomo.alignment.quality import AlignmentQuality
-from hyperspy_multitomo.alignment.rays import Support, ray_covariance
 from hyperspy_multitomo.alignment.series_checks import check_features, checked_series, named
-from hyperspy_multitomo.alignment.specimen_extent import sides_in_view, without_film
 from hyperspy_multitomo.alignment.transform import Alignment
 from hyperspy_multitomo.machine.blas_threads import one_blas_thread
 from hyperspy_multitomo.machine.denormals import denormals_flushed, denormals_kept
 from hyperspy_multitomo.machine.parallel import Workers, available_cores
+from hyperspy_multitomo.tomography.geometry import TiltGeometry
+from hyperspy_multitomo.tomography.rays import Support, ray_covariance
+from hyperspy_multitomo.tomography.specimen import measure_specimen
+from hyperspy_multitomo.tomography.specimen_extent import sides_in_view, without_film
 
 __all__ = ["Modality", "refine"]
 
@@ -55,7 +57,7 @@ _ACROSS, _ALONG = 4, 3
 # Newton steps at most, and the size of a step, in pixels of the grid, at which they end.
 _STEPS, _SMALL = 12, 0.02
 # Least rotation that is applied, in standard errors.
-_SIGNIFICANT = 0.5
+_SIGNIFICANT = 1.0
 # Ratio of the median residuals after and before, above which the start is returned.
 _WORSE = 1.2
 
@@ -117,8 +119,8 @@ def refine(
     Returns
     -------
     Alignment
-        With its `quality`. The specimen's mid-height is at the height of the tilt axis, and the
-        shifts are the smallest that allow this.
+        With its `quality` and `specimen`. The specimen's mid-height is at the height of the tilt
+        axis, and the shifts are the smallest that allow this.
 
     Raises
     ------
@@ -141,7 +143,7 @@ def refine(
     memory is that of about ten matrices of half as many rays, 0.1 GB. Linear algebra uses one
     thread for each part (`one_blas_thread`).
 
-    A rotation below half its standard error is set to 0, because rotated images are resampled.
+    A rotation below its standard error is set to 0, because rotated images are resampled.
 
     References
     ----------
@@ -187,13 +189,30 @@ def refine(
         else:
             series.append(other)
     with Workers(min(2, available_cores())) as workers:
-        return _search(
+        found = _search(
             _Problem(series, tilts, whole, free, workers),
             placement,
             start,
             report,
             denormals_kept(progress),
         )
+    return _with_specimen(found, images, tilts)
+
+
+def _with_specimen(found: Alignment, images: np.ndarray, tilts: np.ndarray) -> Alignment:
+    """Return the alignment with the specimen that the aligned images show."""
+    geometry = TiltGeometry(
+        tilts.tolist(),
+        images.shape[1],
+        axis_offset=found.axis_offset,
+        shifts=found.geometry_shifts.tolist(),
+    )
+    placed = found.apply(images, for_geometry=True, fill="edge")
+    specimen, quality = measure_specimen(placed, geometry), found.quality
+    if specimen is None or quality is None:
+        return found
+    report = (*quality.report, f"the specimen: {specimen}")
+    return replace(found, specimen=specimen, quality=replace(quality, report=report))
 
 
 @denormals_flushed()

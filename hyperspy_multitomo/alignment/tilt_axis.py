@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.alignment.centre_of_mass import point_path
 from hyperspy_multitomo.alignment.series_checks import check_features, checked_series
-from hyperspy_multitomo.alignment.specimen_extent import in_view, without_film
+from hyperspy_multitomo.tomography.specimen_extent import in_view, without_film
 
 __all__ = ["TiltAxis", "axis_by_centre_of_mass"]
 

@@ -25,6 +25,7 @@ from hyperspy_multitomo.alignment.quality import AlignmentQuality
 from hyperspy_multitomo.alignment.resampling import rotation_matrix
 from hyperspy_multitomo.arguments import checked, real
 from hyperspy_multitomo.parameters import array
+from hyperspy_multitomo.tomography.specimen import Specimen
 
 __all__ = ["Alignment"]
 
@@ -70,6 +71,9 @@ class Alignment(Placing):
         Direction in which the scan goes from line to line.
     quality : AlignmentQuality, optional
         Standard errors and residuals of a measured alignment.
+    specimen : Specimen, optional
+        Shape and extent of the specimen, px, as the alignment found them: reconstructions take
+        their depth and width from it.
 
     Raises
     ------
@@ -96,6 +100,7 @@ class Alignment(Placing):
     drift: np.ndarray | None = None
     slow_axis: str = "y"
     quality: AlignmentQuality | None = None
+    specimen: Specimen | None = None
 
     def __post_init__(self) -> None:
         for name in ("across", "along"):
@@ -154,10 +159,12 @@ class Alignment(Placing):
     @classmethod
     def from_dict(cls, held: Mapping[str, Any]) -> Alignment:
         """Return the alignment of a dict from `as_dict`."""
-        quality = held.get("quality")
-        return cls(
-            **{**held, "quality": None if quality is None else AlignmentQuality.from_dict(quality)}
-        )
+        quality, specimen = held.get("quality"), held.get("specimen")
+        parts = {
+            "quality": None if quality is None else AlignmentQuality.from_dict(quality),
+            "specimen": None if specimen is None else Specimen.from_dict(specimen),
+        }
+        return cls(**{**held, **parts})
 
     def as_dict(self) -> dict[str, Any]:
         """Return the known fields as lists and plain numbers."""
@@ -175,6 +182,8 @@ class Alignment(Placing):
             fields |= {"drift": self.drift.tolist(), "slow_axis": self.slow_axis}
         if self.quality is not None:
             fields["quality"] = self.quality.as_dict()
+        if self.specimen is not None:
+            fields["specimen"] = self.specimen.as_dict()
         return fields
 
     @property
@@ -208,9 +217,9 @@ class Alignment(Placing):
         ----------
         path : path-like
             The suffix selects the format: ``.json`` (everything), ``.csv`` (a table to edit: tilt,
-            across, along and their errors) or ``.xf`` (IMOD's transforms, without errors). An .xf
-            cannot hold a drift. IMOD expects the tilt axis in the middle, so the offset goes into
-            the shifts.
+            across, along and their errors) or ``.xf`` (IMOD's transforms, without errors and
+            specimen). An .xf cannot hold a drift. IMOD expects the tilt axis in the middle, so the
+            offset goes into the shifts.
         overwrite : bool, optional
             True replaces an existing file, which is an error otherwise.
 
@@ -336,7 +345,7 @@ class Alignment(Placing):
         Returns
         -------
         Alignment
-            With the axis and the quality of `other`. Applying it resamples once.
+            With the axis, the quality and the specimen of `other`. Applying it resamples once.
 
         Raises
         ------
@@ -381,6 +390,7 @@ class Alignment(Placing):
             tilts=other.tilts if self.tilts is None else self.tilts,
             pixel_size=other.pixel_size if self.pixel_size is None else self.pixel_size,
             quality=other.quality,
+            specimen=other.specimen,
         )
 
     def inverse(self) -> Alignment:
@@ -533,6 +543,7 @@ class Alignment(Placing):
             axis_offset=self.axis_offset * ratio,
             pixel_size=float(pixel_size),
             quality=None if self.quality is None else self.quality.scaled(ratio),
+            specimen=None if self.specimen is None else self.specimen.scaled(ratio),
         )
 
     def _key(self) -> tuple:

@@ -153,6 +153,34 @@ class CheckpointStore:
         return Checkpoint(path, key={**_in_form_of(known, self.key, self.defaults), **more})
 
 
+def key_of(path) -> Mapping | None:
+    """Return the key of a checkpoint, of a slab of it where it is a folder; None where none is."""
+    path = Path(os.fspath(path))
+    files = [path] if path.is_file() else sorted(path.glob("slices_*"))
+    return Stored(files[0]).header["key"] if files else None
+
+
+def volume_grid_of(path) -> tuple[int, int] | None:
+    """Return the voxels along z and x of the run that a checkpoint is of; None if none tells.
+
+    Parameters
+    ----------
+    path : path-like
+        A file, or a folder of slabs.
+    """
+    path = Path(os.fspath(path))
+    files = sorted(path.glob("slices_*")) if path.is_dir() else [path]
+    for file in files:
+        if file.is_file():
+            geometry = Stored(file).header["key"].get("geometry")
+            if isinstance(geometry, str):  # of files from before geometries had fields
+                numbers = re.search(r"volume_shape=\((\d+), (\d+)\)", geometry)
+                return None if numbers is None else (int(numbers[1]), int(numbers[2]))
+            depth, width = geometry["volume_shape"]
+            return int(depth), int(width)
+    return None
+
+
 def run_key(step: str, geometry: TiltGeometry, settings: Mapping) -> dict:
     """Return what made a run, field by field, but for its data.
 

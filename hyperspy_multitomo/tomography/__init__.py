@@ -17,7 +17,12 @@ from hyperspy_multitomo.tomography.iterates import Iterate, Reconstruction, run
 from hyperspy_multitomo.tomography.noise_equivalent import noise_equivalent_gain, typical_signal
 from hyperspy_multitomo.tomography.projectors import Projector, dot_test
 from hyperspy_multitomo.tomography.solvers import hebt, sirt
-from hyperspy_multitomo.tomography.specimen_depth import estimate_depth, visible_width
+from hyperspy_multitomo.tomography.specimen import Specimen, measure_specimen
+from hyperspy_multitomo.tomography.specimen_depth import (
+    estimate_depth,
+    needed_volume,
+    visible_width,
+)
 from hyperspy_multitomo.tomography.stopping import (
     counting_noise,
     image_noise,
@@ -36,6 +41,7 @@ __all__ = [
     "Projector",
     "Reconstruction",
     "Regulariser",
+    "Specimen",
     "TiltGeometry",
     "calibrate",
     "cgls",
@@ -49,6 +55,8 @@ __all__ = [
     "hebt",
     "image_noise",
     "image_variance",
+    "measure_specimen",
+    "needed_volume",
     "net_variance",
     "noise_equivalent_gain",
     "projector",

@@ -22,6 +22,7 @@ from hyperspy_multitomo.reconstruction.data_terms import noise_of_haadf, noise_o
 from hyperspy_multitomo.reconstruction.recipes import RECIPES, Recipe, recipe_of
 from hyperspy_multitomo.signals.arrays import check_pair, tilt_data
 from hyperspy_multitomo.signals.methods.rerun import call_of
+from hyperspy_multitomo.signals.methods.volume_extent import EXTENT, with_extent
 from hyperspy_multitomo.widgets.panel import Panel, TaskControl
 from hyperspy_multitomo.widgets.pictures import SIDE, figure_png, png
 from hyperspy_multitomo.widgets.reconstruction_parts import Parts, reporting, said_of_stopped
@@ -82,7 +83,7 @@ _REFUSED = {"stopping", "noise", "mu", "overlap"}
 # Keywords of a run that it passes on as they were given.
 _OF_RUN = {"mask", "depth", "width", "backend"}
 # Those that are traits here.
-_TRAITS = {"method", "alpha", "weight", "coupled", "iterations"}
+_TRAITS = {"method", "alpha", "weight", "coupled", "iterations", "refit"}
 # Seconds until a first picture, and of one part of what follows: between parts a slice gives way to
 # new parameters, and the whole volume can be stopped.
 _FIRST_LOOK, _PART = 0.25, 0.6
@@ -102,6 +103,7 @@ class Settings:
     weight: float
     iterations: int
     coupled: bool = True
+    refit: bool = False
 
     @property
     def recipe(self) -> type[Recipe]:
@@ -126,8 +128,14 @@ class Settings:
             return f"{name}, alpha {self.alpha:.2f}"
         if self.regularised:
             alone = "" if self.coupled else ", each element alone"
-            return f"{name}, weight {self.weight:.2g}{alone}"
+            refitted = ", refitted" if self.refit else ""
+            return f"{name}, weight {self.weight:.2g}{alone}{refitted}"
         return name
+
+    @property
+    def most(self) -> int:
+        """Iterations at most, of both solves of a refit."""
+        return self.iterations * (2 if self.regularised and self.refit else 1)
 
 
 def _is_default(value, default) -> bool:
@@ -158,11 +166,11 @@ class ReconstructionPanel(Panel):
     threaded : bool, default True
         Whether to work in threads.
     **keywords
-        Starting values of ``method``, ``alpha``, ``weight``, ``coupled`` and ``iterations``; and
-        keywords of the public methods, which are passed on as they are: ``ratios``, ``rest``,
-        ``mask``, ``depth``, ``width``, ``relaxation``, ``nonnegative``, ``backend``,
-        ``background``, ``dimensions``, ``data_term``, ``haadf_term``, ``haadf_gain`` and
-        ``alpha0``.
+        Starting values of ``method``, ``alpha``, ``weight``, ``refit``, ``coupled`` and
+        ``iterations``; and keywords of the public methods, which are passed on as they are:
+        ``ratios``, ``rest``, ``mask``, ``depth``, ``width``, ``relaxation``, ``nonnegative``,
+        ``backend``, ``background``, ``dimensions``, ``data_term``, ``haadf_term``,
+        ``haadf_gain`` and ``alpha0``.
 
     Attributes
     ----------
@@ -210,6 +218,10 @@ class ReconstructionPanel(Panel):
         True, desc="Whether TV and TGV want the edges of all elements at the same places."
     )
 
+    refit = t.Bool(
+        False, desc="Whether TV, TGV and TNV solve twice, for contrast that the first solve lost."
+    )
+
     alone_element, alone_mix, shown_element, shown_mix, residual_curves = (
         t.Bytes,
         t.Bytes,
@@ -242,6 +254,7 @@ class ReconstructionPanel(Panel):
         self._coupling = start["coupled"] if start.get("coupled") == "nuclear" else True
         if "coupled" in start:
             start["coupled"] = bool(start["coupled"])
+        extent = {name: keywords.get(name, "auto") for name in EXTENT}
         keywords = {name: value for name, value in keywords.items() if value is not None}
         if unknown := set(keywords) - set().union(*map(_passed_on, METHODS)):
             raise ValueError(
@@ -258,7 +271,10 @@ class ReconstructionPanel(Panel):
                 eds = eds.isig[:, :]
                 eds.fit_response_ratios(haadf, rest=keywords.get("rest", False))
             keywords["ratios"] = eds.response_ratios
-        self._series, self._haadf, self._keywords = eds, haadf, keywords
+        # A slice alone does not tell the extent of the specimen.
+        found = with_extent(eds, haadf, keywords | extent)
+        keywords |= {name: found[name] for name in EXTENT}
+        self._series, self._haadf, self._keywords, self._extent = eds, haadf, keywords, extent
         self._comparison = self._alone = self._last = self._path = self._parts = self._drawn = (
             self._run_of
         ) = None
@@ -293,7 +309,9 @@ class ReconstructionPanel(Panel):
             "residual_curves",
         )
         self.trait_setq(**dict.fromkeys(pictures, blank))
-        self.observe(lambda event: self.show(), "y, method, alpha, iterations, weight, coupled")
+        self.observe(
+            lambda event: self.show(), "y, method, alpha, iterations, weight, coupled, refit"
+        )
         self.observe(lambda event: self.refresh(self._draw), "element")
         self.observe(lambda event: self._tell_stopped(), "running")
         self.show()
@@ -306,7 +324,8 @@ class ReconstructionPanel(Panel):
         keywords = {
             name: value
             for name, value in keywords.items()
-            if name != "show_progressbar" and not _is_default(value, usual.get(name))
+            if name in EXTENT
+            or (name != "show_progressbar" and not _is_default(value, usual.get(name)))
         }
         key = method
         if regulariser := keywords.pop("regulariser", None):
@@ -376,6 +395,7 @@ class ReconstructionPanel(Panel):
             self.weight,
             self.iterations,
             self.coupled or "tnv" in self.method,
+            self.refit,
         )
 
     def _call(
@@ -405,7 +425,7 @@ class ReconstructionPanel(Panel):
             passed = passed - {"ratios", "rest"}
         keywords = {name: value for name, value in self._keywords.items() if name in passed} | form
         if s.regularised:
-            keywords["weight"] = s.weight
+            keywords |= {"weight": s.weight, "refit": s.refit}
             if self._series.channels and "tnv" not in s.method:
                 keywords["coupled"] = self._coupling if s.coupled else False
         if "alpha" in s.recipe.fields():
@@ -425,7 +445,12 @@ class ReconstructionPanel(Panel):
         elif isinstance(keywords.get("ratios"), ResponseRatios):
             ratios = keywords["ratios"]
             keywords["ratios"] = dict(zip(ratios.elements, ratios.values.tolist(), strict=True))
-        recipe, run = recipe_of(method, keywords)
+        keywords = {name: value for name, value in keywords.items() if name not in EXTENT}
+        extent = {
+            name: value for name, value in self._extent.items() if value not in ("auto", None)
+        }
+        recipe, run = recipe_of(method, keywords | extent)
+        run["asked"] = self._extent
         return call_of(recipe, run, bool(self._series.channels), haadf is not None, arrays)
 
     def _one_slice(self, s: Settings, keywords: dict, haadf):
@@ -615,7 +640,7 @@ class ReconstructionPanel(Panel):
         if not s.recipe.restarts:
             job.step(0.0)
             volume = self._call(
-                s, s.iterations, one_slice=False, progress=reporting(job, s.words, s.iterations)
+                s, s.iterations, one_slice=False, progress=reporting(job, s.words, s.most)
             )
             self.partial = volume  # ended or not: Stop can still come
             return volume
@@ -645,7 +670,7 @@ class ReconstructionPanel(Panel):
         if not (self.running or self.closed or self.partial is None):
             s, _ = self._run_of
             self.message = said_of_stopped(
-                self.partial.history[-1], s.words, s.iterations, self.can_resume
+                self.partial.history[-1], s.words, s.most, self.can_resume
             )
 
 

@@ -220,7 +220,14 @@ def settle_stack(signal) -> None:
         ):
             forget(signal, name)
             lost.append(name)
-    for name in ("spectrum_fit", "ratio_fit", "dose", "axis_errors", "alignment_report"):
+    for name in (
+        "spectrum_fit",
+        "ratio_fit",
+        "dose",
+        "axis_errors",
+        "alignment_report",
+        "specimen",
+    ):
         if forget_node(signal, name):
             lost.append(name)
     if along:

@@ -12,6 +12,7 @@ from hyperspy_multitomo.parameters import function, text
 from hyperspy_multitomo.reconstruction.checkpoint_store import CheckpointStore
 from hyperspy_multitomo.reconstruction.recipes import RECIPES, Recipe, methods_of
 from hyperspy_multitomo.signals.metadata.history import read_history
+from hyperspy_multitomo.signals.methods.volume_extent import extent_of
 
 _NOT_USED = "method={!r} does not use the HAADF series: leave it out, or pass one of {}"
 
@@ -124,6 +125,9 @@ def reconstruct_with_absorption(
         if store is not None:
             series.transmission = None
         volume = reconstruct(0)
+        if not callable(method):
+            # All rounds have the volume of the first, whatever their transmission.
+            options |= extent_of(volume.history[-1])
         if store is not None and volume._lazy and not callable(method):
             # Those of later rounds are cut alike, also where they are begun by a run that was
             # resumed.

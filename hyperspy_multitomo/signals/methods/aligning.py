@@ -30,10 +30,13 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import (
     to_recorded,
 )
 from hyperspy_multitomo.signals.methods.panels import open_panel
+from hyperspy_multitomo.tomography import Specimen
+from hyperspy_multitomo.tomography.specimen_extent import cut_edges
 
 AXIS = f"{NODE}.axis_position"
 _ROTATION, _SLOW = f"{NODE}.rotation", f"{NODE}.slow_axis"
 _ERRORS, _REPORT = f"{NODE}.axis_errors", f"{NODE}.alignment_report"
+_SPECIMEN = f"{NODE}.specimen"
 _PER_TILT = ("across", "along", "scan_drift", "across_error", "along_error", "alignment_residual")
 
 
@@ -73,6 +76,7 @@ def get_alignment(series) -> Alignment | None:
         drift=drift,
         slow_axis=slow,
         quality=_recorded_quality(series, bins),
+        specimen=_recorded_specimen(series, bins),
     )
 
 
@@ -81,7 +85,7 @@ def set_alignment(series, alignment: Alignment | None) -> None:
     """Attach an alignment, or with None take it off."""
     for name in _PER_TILT:
         forget(series, name)
-    for node in (_ERRORS, _REPORT):
+    for node in (_ERRORS, _REPORT, _SPECIMEN):
         if series.metadata.has_item(node):
             delattr(series.metadata.get_item(NODE), node.rpartition(".")[2])
     if alignment is None:
@@ -104,6 +108,8 @@ def set_alignment(series, alignment: Alignment | None) -> None:
     series.metadata.set_item(AXIS, to_recorded(series, "x", centre + alignment.axis_offset))
     series.metadata.set_item(_ROTATION, float(alignment.rotation))
     series.metadata.set_item(_SLOW, alignment.slow_axis)
+    if alignment.specimen is not None:
+        series.metadata.set_item(_SPECIMEN, alignment.specimen.scaled(float(bins[0])).as_dict())
     quality = alignment.quality
     if quality is not None:
         record(series, "across_error", quality.across_error * bins[0], ("tilt",))
@@ -182,7 +188,8 @@ def align(
     Warns
     -----
     UserWarning
-        Of tilts whose residual stands out of the others'.
+        Of tilts whose residual stands out of the others', and of a specimen that is cut by the
+        upper or lower edge of the view at some of them.
 
     Examples
     --------
@@ -230,7 +237,7 @@ def align(
         maps=None if maps is None else list(maps.channels),
         **measured.as_dict(),
     )
-    _warn_of_suspicious(measured)
+    _warn_of_suspicious(measured, series)
     if maps is not None:
         maps.align(series.alignment)
     return series.alignment
@@ -422,10 +429,26 @@ def _check_view(series, maps) -> None:
             )
 
 
-def _warn_of_suspicious(alignment: Alignment) -> None:
-    if alignment.suspicious.size:
+def _warn_of_suspicious(alignment: Alignment, series) -> None:
+    """Warn of tilts with outstanding residuals; what is cut there, and not elsewhere, is named."""
+    suspicious = np.isin(series.tilts, alignment.suspicious)
+    if not suspicious.any():
+        return
+    cut = cut_edges(alignment_images(series))
+    # A specimen that is longer than the view is cut at most tilts, and rightly so.
+    cut &= suspicious[:, None] & (cut.mean(axis=0) < 0.5)
+    for edge, where in zip(("upper", "lower"), cut.T, strict=True):
+        if where.any():
+            warn(
+                f"the specimen is cut by the {edge} edge of the view at "
+                f"{named(series.tilts[where])} degrees, so that the residual of the alignment "
+                "stands out: leave these tilts out (drop_tilts), or crop all images to what every "
+                "tilt shows"
+            )
+    rest = series.tilts[suspicious & ~cut.any(axis=1)]
+    if rest.size:
         warn(
-            f"the residual of the alignment stands out at {named(alignment.suspicious)} degrees: "
+            f"the residual of the alignment stands out at {named(rest)} degrees: "
             "look at these images with "
             "plot_alignment() and plot_alignment_sinograms(), then drop_tilts them or set "
             "their shifts by hand (with_shift)"
@@ -444,6 +467,13 @@ def _recorded_quality(series, bins: np.ndarray) -> AlignmentQuality | None:
         recall(series, "alignment_residual"),
         tuple(str(line) for line in series.metadata.get_item(_REPORT, default=[])),
     )
+
+
+def _recorded_specimen(series, bins: np.ndarray) -> Specimen | None:
+    node = series.metadata.get_item(_SPECIMEN, default=None)
+    if node is None:
+        return None
+    return Specimen.from_dict(node.as_dictionary()).scaled(1 / float(bins[0]))
 
 
 def _about_present_centre(series, shifts, rotation: float, drift, slow: str, inverse: bool = False):

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from hyperspy_multitomo.reconstruction.recipes import Recipe, recipe_of_step
 from hyperspy_multitomo.reconstruction.run import made_of
 from hyperspy_multitomo.signals.metadata.recorded_arrays import recall, record
 from hyperspy_multitomo.signals.methods.reconstruct import Call
+from hyperspy_multitomo.signals.methods.volume_extent import EXTENT, extent_of
 from hyperspy_multitomo.tomography import TiltGeometry
 
 if TYPE_CHECKING:
@@ -161,6 +163,35 @@ def to_script(volume) -> str:
     return script_of(step)
 
 
+def keywords_of(step: Mapping[str, Any], method: Callable) -> dict[str, Any]:
+    """Return the keywords with which a method makes the volume of a step of its history again.
+
+    Defaults that the method names are included, those that it derives from other keywords are not.
+    Arrays are left out: a history has their digests.
+    """
+    recipe, run = recipe_of_step(step), _run_of(step)
+    changed, parameters = _changed_settings(recipe), inspect.signature(method).parameters
+    settings = {name: getattr(recipe, name) for name in recipe.fields() if name not in _ARRAYS}
+    if isinstance(settings.get("mu"), list) and "maps" not in step["made_of"]:
+        (settings["mu"],) = settings["mu"]
+    keywords = {
+        name: value
+        for name, value in (settings | changed).items()
+        if name in parameters
+        and value is not None
+        and (name in changed or parameters[name].default is not None)
+    }
+    # A tolerance of None is not the default everywhere.
+    return keywords | {
+        name: value for name, value in run.items() if value is not None or name == "tolerance"
+    }
+
+
+def last_reconstruction(volume) -> dict[str, Any]:
+    """Return the step that reconstructed a volume; see `to_script` for what it raises."""
+    return _last_reconstruction(volume)[0]
+
+
 def script_of(step: Mapping[str, Any]) -> str:
     """Return the script of a step of a history; see `to_script`."""
     needed, recipe = step["made_of"], recipe_of_step(step)
@@ -193,8 +224,13 @@ def call_of(
         Arrays that are given, which are names above the call.
     """
     keywords = _changed_settings(recipe) | {
-        name: value for name, value in run.items() if name != "backend" and value is not None
+        name: value
+        for name, value in run.items()
+        if name not in ("backend", "asked") and value is not None
     }
+    asked = run.get("asked", {})
+    cubes = [name for name, value in asked.items() if value is None and name not in keywords]
+    keywords |= dict.fromkeys(cubes)
     if "tolerance" in keywords and keywords["tolerance"] == recipe.tolerance:
         del keywords["tolerance"]
     elif "tolerance" in run and run["tolerance"] is None and recipe.tolerance is not None:
@@ -225,14 +261,14 @@ def _changed_settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def _run_of(step: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keywords of a run from the step of a history, but for arrays."""
+    """Return the keywords of a run from the step of a history, but for arrays.
+
+    The depth and width are those of the volume, None where it is as wide as the detector.
+    """
     run = {name: step[name] for name in ("tolerance", "backend") if name in step}
-    geometry = step["geometry"]
-    whole = geometry["detector_width"] * geometry["binning"]
-    for name, voxels in zip(("depth", "width"), geometry["volume_shape"], strict=True):
-        if voxels != whole:
-            run[name] = voxels * geometry["pixel_size"]
-    return run
+    run |= extent_of(step)
+    # Of volumes from before the extent came from the data, None was the default.
+    return run | {"asked": {name: step.get(name) for name in EXTENT}}
 
 
 def _last_reconstruction(volume) -> tuple[dict, list[str]]:

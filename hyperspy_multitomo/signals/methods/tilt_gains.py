@@ -30,11 +30,17 @@ def known_gains(series) -> np.ndarray | None:
 
 
 def chosen_model(series, model: str = "auto") -> str:
-    """Return the model of the mean; ``"auto"`` decides by the rim of the images."""
+    """Return the model of the mean.
+
+    ``"auto"`` decides by the specimen that the alignment found, else by the rim of the images.
+    """
     if model not in MODELS:
         raise ValueError(f"model={model!r} must be one of {', '.join(map(repr, MODELS))}")
     if model != "auto":
         return model
+    alignment = series.alignment
+    if alignment is not None and alignment.specimen is not None:
+        return "lamella" if alignment.specimen.shape == "slab" else "constant"
     data = as_recorded(series)
     # Tilt by tilt, since the maps of all elements may be more than the memory holds.
     images = np.stack(

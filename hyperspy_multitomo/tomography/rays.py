@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hyperspy_multitomo.alignment.round_rays import round_covariance
-from hyperspy_multitomo.alignment.slab_rays import slab_covariance
+from hyperspy_multitomo.tomography.round_rays import round_covariance
+from hyperspy_multitomo.tomography.slab_rays import slab_covariance
 
 # Scales of the blobs, in steps from ray to ray.
 SCALES = (1.0, 2.0, 4.0, 8.0)
@@ -109,6 +109,24 @@ def ray_covariance(
     for part in parts:
         part /= np.float32(mean)
     return parts
+
+
+def whitened(covariance: np.ndarray, data: np.ndarray, noise: float) -> tuple | None:
+    """Return the Cholesky factor, the sum of squares of the whitened data, and log(det(factor)).
+
+    None where the matrix is not positive definite in float32. Matrices are filled only below the
+    diagonal, which is above it in the order of LAPACK.
+    """
+    from scipy.linalg.lapack import spotrf, strtrs
+
+    total = covariance.copy()
+    total[np.diag_indices(len(total))] += np.float32(noise)
+    root, failed = spotrf(total.T, lower=0, clean=0, overwrite_a=1)
+    if failed:
+        return None
+    white, _ = strtrs(root, data, lower=0, trans=1)
+    squares = np.einsum("ij,ij->", white, white, dtype=np.float64)
+    return root.T, float(squares), float(np.log(np.diag(root), dtype=np.float64).sum())
 
 
 def _blobs(scale: float, support: Support, step: float) -> Blobs:

@@ -10,8 +10,11 @@ import numpy as np
 # Width of the rim, as a fraction of the side, and the largest mean deviation from its median, as a
 # fraction of the contrast of the image, that counts as even.
 _RIM, _UNEVEN = 0.04, 0.07
-# Standard deviation (px) of the smoothing before the rim is judged.
+# Standard deviation (px) of the smoothing before the rim is judged, or an object outlined.
 _SMOOTHING = 2.0
+# Fraction of the maximum at which the outline of an object lies; one that is well above noise and
+# film; and the quantile of the outlined pixels that counts as the edge.
+OUTLINE, CLEAR_OUTLINE, NEARLY_ALL = 0.05, 0.1, 0.995
 
 
 def in_view(images: np.ndarray, side: Literal["across", "along"]) -> bool:
@@ -56,6 +59,21 @@ def _even_rims(images: np.ndarray, sides: tuple[str, ...]) -> tuple[bool, ...]:
     return tuple(even.values())
 
 
+def cut_edges(images: np.ndarray) -> np.ndarray:
+    """Return whether a specimen is cut by the upper (y = 0) and the lower edge, bool (tilt, 2)."""
+    from scipy.ndimage import gaussian_filter
+
+    cut = np.empty((len(images), 2), bool)
+    width = max(1, round(_RIM * images.shape[2]))
+    for t, image in enumerate(images):
+        smooth = gaussian_filter(image, _SMOOTHING)
+        highest = np.percentile(smooth, 99)
+        for edge, rim in enumerate((smooth[:, :width], smooth[:, -width:])):
+            level = np.median(rim)
+            cut[t, edge] = np.abs(rim - level).mean() > _UNEVEN * (highest - level)
+    return cut
+
+
 def without_film(images: np.ndarray) -> np.ndarray:
     """Return images (tilt, x, y) less the level of their rim on both sides of the tilt axis."""
     return (
@@ -66,3 +84,23 @@ def without_film(images: np.ndarray) -> np.ndarray:
 def _rim(image: np.ndarray) -> np.ndarray:
     width = max(1, round(_RIM * len(image)))
     return np.concatenate([image[:width], image[-width:]])
+
+
+def outlined(image: np.ndarray, tilt: float, level: float = OUTLINE) -> np.ndarray:
+    """Return an image less the median of its rim, 0 outside the outline of the object.
+
+    The outline is where the smoothed image reaches a fraction `level` of its maximum.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    image = image - np.median(
+        np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])
+    )
+    smooth = gaussian_filter(image, _SMOOTHING)
+    # The noise of empty pixels far from the axes has the longest lever.
+    image = np.where(smooth > level * smooth.max(), image, 0)
+    if image.sum(dtype=np.float64) <= 0:
+        raise ValueError(
+            f"the image at {tilt:g} degrees has no mass above its rim; leave this tilt out"
+        )
+    return image
