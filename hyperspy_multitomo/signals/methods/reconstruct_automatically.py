@@ -11,7 +11,7 @@ import numpy as np
 
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.notices import warn
-from hyperspy_multitomo.reconstruction.automatic_grid import FACTORS, Grid, coarsest, factors_of
+from hyperspy_multitomo.reconstruction.automatic_grid import Grid, coarsest, factors_of
 from hyperspy_multitomo.reconstruction.automatic_weight import SHARE
 from hyperspy_multitomo.reconstruction.held_out import HeldOut, block_sums, check_counts
 from hyperspy_multitomo.reconstruction.keywords import (
