@@ -328,7 +328,14 @@ KINDS: dict[str, Callable] = {
     ),
     # Numbers, by element or in arrays.
     **dict.fromkeys(("haadf_weights", "weights"), _by_element),
-    "prior": either(text, _by_element, expected="'model' or a dict with a number of each element"),
+    "prior": either(
+        text, _by_element, expected="'auto', 'model' or a dict with a number of each element"
+    ),
+    "prior_width": either(
+        positive_number,
+        each_named(positive_number),
+        expected="a positive number, or a dict with one of each element",
+    ),
     "factors": either(
         _by_element, listed, expected="a dict with the factor of each element, or a list of factors"
     ),

@@ -132,12 +132,13 @@ def _elements(page: Page, run) -> None:
     page.text(
         "The HAADF image should be the sum of the element maps, each times its response ratio "
         f"(HAADF per count). R² is {ratios.r2:.3f} on blocks of {ratios.block_size} px. Points far "
-        "above the line have HAADF signal that none of the elements explains."
+        "above the line have HAADF signal that none of the elements explains. A ratio is "
+        "calculated from cross sections where the HAADF does not determine it better."
     )
     page.figure(
         run.eds.plot_response(run.haadf),
-        "Measured against modelled HAADF signal in blocks of pixels (left) and the misfit at each "
-        "tilt (right).",
+        "Measured against modelled HAADF signal in blocks of pixels (left), the misfit at each "
+        "tilt, and the ratios with their standard errors: measured (filled) or calculated (open).",
     )
 
 
@@ -177,7 +178,8 @@ def _provenance(page: Page, run) -> None:
 def _ratio(ratios, place: int) -> str:
     """Return one response ratio with its standard error."""
     value, error = ratios.values[place], ratios.standard_errors[place]
-    return f"{value:.3g} ± {error:.2g}" if value else "0: the others explain the HAADF"
+    source = list(ratios.sources.values())[place]
+    return f"{value:.3g} ± {error:.2g}, {source}" if value else "0: the others explain the HAADF"
 
 
 def _span(values) -> str:

@@ -87,12 +87,14 @@ def _overview(page: Page, run) -> None:
                 f"{counts.sum() / counts.size:.3f}",
                 f"{counts.sum(axis=(1, 2)).min():,.0f}",
                 f"{_rounded(r)} ± {_rounded(error)}" if r else "0: from its EDS alone",
+                source if r else "",
             )
-            for name, counts, r, error in zip(
+            for name, counts, r, error, source in zip(
                 eds.elements,
                 eds.data.transpose(1, 0, 2, 3),
                 ratios.values,
                 ratios.standard_errors,
+                ratios.sources.values(),
                 strict=True,
             )
         ],
@@ -102,6 +104,7 @@ def _overview(page: Page, run) -> None:
             "per pixel and tilt",
             "at the weakest tilt",
             "response ratio (HAADF per count)",
+            "measured or calculated",
         ],
     )
 
@@ -144,7 +147,8 @@ def _ratios(page: Page, run) -> None:
     ratios, side = run.results["ratios"], run.results["ratios"].block_size
     page.text(
         "The HAADF image should be the sum of the element maps, each times its response ratio. "
-        "Points far above the line have HAADF signal that none of the elements explains."
+        "Points far above the line have HAADF signal that none of the elements explains. A ratio "
+        "is calculated from cross sections where the HAADF does not determine it better."
     )
     measured = _blocks(run.haadf.array("tilt", "x", "y"), side) / run.haadf.gains[:, None, None]
     maps = [
@@ -158,9 +162,10 @@ def _ratios(page: Page, run) -> None:
             run.eds.tilts,
             r2=ratios.r2,
             residual_per_tilt=ratios.residual_per_tilt,
+            ratios=ratios,
         ),
-        "Measured against modelled HAADF signal in blocks of pixels (left) and the misfit at each "
-        "tilt (right).",
+        "Measured against modelled HAADF signal in blocks of pixels (left), the misfit at each "
+        "tilt, and the ratios with their standard errors: measured (filled) or calculated (open).",
     )
 
 
