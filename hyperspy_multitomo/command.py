@@ -385,7 +385,7 @@ def _reconstruct(run: Run, settings: Settings) -> Settings:
     show = sys.stderr.isatty()
     volume = run.timed("reconstructing", reconstruct, run.haadf, run.eds, settings, show)
     if automatic:
-        factor = last_reconstruction(volume)["chosen"]["bin"]
+        factor = last_reconstruction(volume).get("chosen", {}).get("bin", 1)
         _bin(run, factor)
     run.results["volume"] = volume
     step = last_reconstruction(volume)
