@@ -2,6 +2,7 @@
 """Sphinx configuration: pydata theme, numpydoc, notebooks executed during the build."""
 
 import inspect
+import os
 import shutil
 from pathlib import Path
 
@@ -33,6 +34,16 @@ nb_execution_mode = "force"
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+# Measured data are not downloaded to build the site: without them these pages have no outputs.
+_data = HERE.parents[1] / "shared" / "data"
+if _data.is_dir():
+    os.environ.setdefault("MULTITOMO_DATA", str(_data))
+_folder = Path(os.environ.get("MULTITOMO_DATA", "nowhere"))
+nb_execution_excludepatterns = [
+    f"tutorials/{name}.ipynb"
+    for name, needed in (("08_quantum_dots", "quantum_dots"), ("09_dust_particle", "idp_l2083"))
+    if not (_folder / needed).is_dir()
+]
 
 # The reference. Single backticks in docstrings become links where there is something of that name.
 default_role = "py:obj"

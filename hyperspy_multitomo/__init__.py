@@ -32,6 +32,7 @@ _PACKAGES = (
     "acquisition",
     "alignment",
     "composition",
+    "datasets",
     "inspection",
     "signals",
     "simulation",

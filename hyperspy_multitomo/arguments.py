@@ -71,6 +71,19 @@ def either(*checks: Callable, expected: str) -> Callable:
     return check
 
 
+def or_auto(check: Callable, expected: str) -> Callable:
+    """Return the check of an argument that may also be found from the data."""
+
+    def checked_or_auto(name: str, value):
+        if isinstance(value, str):
+            if value != "auto":
+                raise ValueError(f"{name}={value!r} must be {expected} or 'auto'")
+            return value
+        return check(name, value)
+
+    return checked_or_auto
+
+
 def whole(least: int, what: str = "") -> Callable:
     """Return the check of a whole number from `least` up."""
     return lambda name, value: whole_number(name, value, least, what)
@@ -195,14 +208,15 @@ KINDS: dict[str, Callable] = {
     ),
     **dict.fromkeys(("depth", "width"), length_or_auto),
     **dict.fromkeys(
-        ("weight", "alpha0", "haadf_gain", "noise", "energy_loss", "sigma", "level"),
+        ("alpha0", "haadf_gain", "noise", "energy_loss", "sigma", "level"),
         positive_number,
     ),
+    "weight": or_auto(positive_number, "a positive number"),
+    "alpha": or_auto(number, "a number"),
     "pixel_size": sides,
     **dict.fromkeys(
         (
             "tilt",
-            "alpha",
             "depth_cue",
             "power",
             "relaxation",
@@ -218,7 +232,7 @@ KINDS: dict[str, Callable] = {
     ),
     "fraction": parameters.fraction,
     # Numbers of things.
-    "iterations": whole(0),
+    "iterations": or_auto(whole(0), "a whole number"),
     "slices": whole(1, "of slices"),
     **dict.fromkeys(("rounds", "binning", "block_size", "dimensions"), whole(1)),
     "chunks": whole(1, "of slices"),
@@ -314,7 +328,14 @@ KINDS: dict[str, Callable] = {
     ),
     # Numbers, by element or in arrays.
     **dict.fromkeys(("haadf_weights", "weights"), _by_element),
-    "prior": either(text, _by_element, expected="'model' or a dict with a number of each element"),
+    "prior": either(
+        text, _by_element, expected="'auto', 'model' or a dict with a number of each element"
+    ),
+    "prior_width": either(
+        positive_number,
+        each_named(positive_number),
+        expected="a positive number, or a dict with one of each element",
+    ),
     "factors": either(
         _by_element, listed, expected="a dict with the factor of each element, or a list of factors"
     ),

@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from hyperspy_multitomo import __version__
-from hyperspy_multitomo.acquisition.eds.xray_lines import line_energy
 from hyperspy_multitomo.inspection import metrics, plotting
 from hyperspy_multitomo.inspection.report import Page
-from hyperspy_multitomo.inspection.spectrum_plot import plot_spectrum
 from hyperspy_multitomo.machine.writing import save_atomically
 
 
@@ -25,12 +23,12 @@ def write_page(run, path: Path) -> None:
         f"{tilts.min():g} to {tilts.max():g} degrees. hyperspy_multitomo {__version__}.",
     )
     _overview(page, run)
-    _warnings(page, run)
+    for message in run.notes:
+        page.warning(message)
     _projections(page, run)
     _ratios(page, run)
     _volumes(page, run)
-    if run.truth is not None:
-        _errors(page, run)
+    _errors(page, run)
     _composition(page, run)
     _convergence(page, run)
     _provenance(page, run)
@@ -44,7 +42,7 @@ def _overview(page: Page, run) -> None:
     tilts, pixel = eds.tilts, eds.pixel_size
     unit, pixel = ("nm", pixel) if pixel else ("px", 1.0)
     x, y = eds.axes_manager["x"].size, eds.axes_manager["y"].size
-    extent = run.depth if run.lamella else _diameter(run)
+    extent = _diameter(run)
     volume = run.results["hebt"]
     shape = [volume.axes_manager[name].size for name in "zyx"]
     page.heading("At a glance")
@@ -55,10 +53,6 @@ def _overview(page: Page, run) -> None:
             f"{metrics.largest_gap(tilts):g}°",
         ),
         ("images", f"{x} x {y} px of {pixel:.3g} {unit}, {x * pixel:.4g} x {y * pixel:.4g} {unit}"),
-        (
-            "specimen",
-            "leaves the field of view: taken as a lamella" if run.lamella else "wholly in view",
-        ),
         (
             "volume (z, y, x)",
             f"{shape[0]} x {shape[1]} x {shape[2]} voxels, {shape[0] * pixel:.4g} {unit} deep",
@@ -89,40 +83,30 @@ def _overview(page: Page, run) -> None:
         [
             (
                 name,
-                line,
                 f"{counts.sum():,.0f}",
                 f"{counts.sum() / counts.size:.3f}",
                 f"{counts.sum(axis=(1, 2)).min():,.0f}",
                 f"{_rounded(r)} ± {_rounded(error)}" if r else "0: from its EDS alone",
+                source if r else "",
             )
-            for name, line, counts, r, error in zip(
+            for name, counts, r, error, source in zip(
                 eds.elements,
-                eds.lines or ("",) * len(eds.elements),
                 eds.data.transpose(1, 0, 2, 3),
                 ratios.values,
                 ratios.standard_errors,
+                ratios.sources.values(),
                 strict=True,
             )
         ],
         header=[
             "element",
-            "line",
             "net counts",
             "per pixel and tilt",
             "at the weakest tilt",
             "response ratio (HAADF per count)",
+            "measured or calculated",
         ],
     )
-
-
-def _warnings(page: Page, run) -> None:
-    for message in run.notes:
-        page.warning(message)
-    if run.factors is None:
-        page.warning(
-            "No k-factors were given: the composition below is in percent of counts, not of mass. "
-            "Pass --k-factors EL=K ... for your microscope."
-        )
 
 
 def _projections(page: Page, run) -> None:
@@ -144,14 +128,6 @@ def _projections(page: Page, run) -> None:
         "Net counts of each element in single pixels at the same tilt. Negative values are noise "
         "around zero, not an error.",
     )
-    spectrum = eds.spectrum_fit
-    if spectrum is not None:
-        centres = {line.replace("_", " "): line_energy(line) for line in eds.lines}
-        page.figure(
-            plot_spectrum(**spectrum, lines=centres),
-            "The summed spectrum, and the fit of line families and background from which the maps "
-            "are made.",
-        )
     aligned = haadf.aligned()
     page.figure(
         plotting.plot_sinogram(
@@ -171,7 +147,8 @@ def _ratios(page: Page, run) -> None:
     ratios, side = run.results["ratios"], run.results["ratios"].block_size
     page.text(
         "The HAADF image should be the sum of the element maps, each times its response ratio. "
-        "Points far above the line have HAADF signal that none of the elements explains."
+        "Points far above the line have HAADF signal that none of the elements explains. A ratio "
+        "is calculated from cross sections where the HAADF does not determine it better."
     )
     measured = _blocks(run.haadf.array("tilt", "x", "y"), side) / run.haadf.gains[:, None, None]
     maps = [
@@ -185,9 +162,10 @@ def _ratios(page: Page, run) -> None:
             run.eds.tilts,
             r2=ratios.r2,
             residual_per_tilt=ratios.residual_per_tilt,
+            ratios=ratios,
         ),
-        "Measured against modelled HAADF signal in blocks of pixels (left) and the misfit at each "
-        "tilt (right).",
+        "Measured against modelled HAADF signal in blocks of pixels (left), the misfit at each "
+        "tilt, and the ratios with their standard errors: measured (filled) or calculated (open).",
     )
 
 
@@ -205,8 +183,7 @@ def _volumes(page: Page, run) -> None:
         name: run.results[key].array("element", "z", "x", "y")
         for name, key in (("EDS alone", "sirt"), ("HEBT", "hebt"))
     }
-    if run.truth is not None:
-        volumes["truth"] = run.truth.truth
+    volumes["truth"] = run.truth.truth
     for plane, words in (
         ("xy", "at mid-depth, seen along the beam"),
         ("xz", "across the tilt axis; the electrons come from the top"),
@@ -290,12 +267,8 @@ def _composition(page: Page, run) -> None:
     page.heading("Composition")
     page.text(
         "Percent of the listed elements in each voxel of the particle, from the HEBT volumes by "
-        "the Cliff-Lorimer method"
-        + (
-            ", with the k-factors " + ", ".join(f"{k} {v:.3g}" for k, v in run.factors.items())
-            if run.factors
-            else ""
-        )
+        "the Cliff-Lorimer method, with the k-factors "
+        + ", ".join(f"{k} {v:.3g}" for k, v in run.factors.items())
         + ". Outside the particle it is 0."
     )
     percent = composition.array("element", "z", "x", "y")
@@ -305,7 +278,7 @@ def _composition(page: Page, run) -> None:
             composition.elements,
             mask=percent.sum(axis=0) > 0,
             pixel_size=composition.pixel_size,
-            unit="wt%" if run.factors else "% of counts",
+            unit="wt%",
         ),
         "Middle sections, and the histogram of each element in the particle.",
     )

@@ -9,7 +9,9 @@ from typing import Any
 
 from numpy.exceptions import VisibleDeprecationWarning
 
-__all__ = ["deprecated", "deprecated_names"]
+from hyperspy_multitomo.machine.notices import warn
+
+__all__ = ["deprecated", "deprecated_keyword", "deprecated_names"]
 
 #: Minor versions in which a deprecated name still works.
 MINOR_VERSIONS = 2
@@ -21,11 +23,40 @@ def _removal(since: str) -> str:
     return f"{major}.{minor + MINOR_VERSIONS}"
 
 
-def _warn(name: str, since: str, instead: str | None, stacklevel: int) -> None:
+def _text(name: str, since: str, instead: str | None) -> str:
     use = f"; use {instead}" if instead else ""
-    text = f"{name} is deprecated since {since} and will be removed in {_removal(since)}{use}"
+    return f"{name} is deprecated since {since} and will be removed in {_removal(since)}{use}"
+
+
+def _warn(name: str, since: str, instead: str | None, stacklevel: int) -> None:
     # Shown to everybody, as HyperSpy's own: Python hides a DeprecationWarning from imported code.
+    text = _text(name, since, instead)
     warnings.warn(text, VisibleDeprecationWarning, stacklevel=stacklevel + 1)
+
+
+def deprecated_keyword(name: str, since: str, instead: str | None = None) -> None:
+    """
+    Warn, at the user's line, of a keyword that is deprecated: where a function was given it.
+
+    Parameters
+    ----------
+    name : str
+        The keyword, as in "prior_strength=".
+    since : str
+        The version that deprecates it, such as "0.2".
+    instead : str, optional
+        What to use, as the warning names it.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     warnings.simplefilter("always")
+    ...     deprecated_keyword("strength=", "0.2", "width=")
+    >>> print(said[0].message)
+    strength= is deprecated since 0.2 and will be removed in 0.4; use width=
+    """
+    warn(_text(name, since, instead), VisibleDeprecationWarning)
 
 
 def deprecated(since: str, instead: str | None = None) -> Callable[[Callable], Callable]:

@@ -9,13 +9,6 @@ from emulated_cuda import COMPILER, emulated
 pytest.register_assert_rewrite("projector_checks", "solver_cases")
 
 
-def pytest_itemcollected(item):
-    """Mark the cells of notebooks that are run as tests."""
-    if item.path.suffix == ".ipynb":
-        item.add_marker(pytest.mark.notebook)
-        item.add_marker(pytest.mark.slow)
-
-
 def _place_cuda(first: bool) -> None:
     """Put the back-end "cuda" before all others, as it is, or behind them."""
     from hyperspy_multitomo.tomography import BACKENDS

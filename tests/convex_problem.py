@@ -8,9 +8,9 @@ from scipy import sparse
 
 class Convex:
     """The same problem for cvxpy, from matrices that are made here:
-    projections by rays, differences by axes."""
+    projections by rays, differences by axes; of a refit with its linear term."""
 
-    def __init__(self, system):
+    def __init__(self, system, linear=None):
         self.system = system
         channels, (nz, nx), slices = (
             system.channels,
@@ -53,6 +53,10 @@ class Convex:
         objective = system.strength * (self._norm(fields, system.coupling) + second)
         for term in system.terms:
             objective += self._data(term, slices)
+        if linear is not None:
+            objective -= sum(
+                each.ravel().astype(float) @ u for each, u in zip(linear, self.u, strict=True)
+            )
         self.problem = cp.Problem(cp.Minimize(objective), self.constraints)
         self.problem.solve(solver="CLARABEL", tol_gap_rel=1e-8, tol_gap_abs=1e-6, tol_feas=1e-8)
 

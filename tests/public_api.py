@@ -13,6 +13,7 @@ PACKAGES = (
     "acquisition",
     "alignment",
     "composition",
+    "datasets",
     "inspection",
     "signals",
     "simulation",

@@ -88,10 +88,13 @@ def on_device(system):
     return replace(system, terms=terms)
 
 
-def assert_alike(system, iterations=ITERATIONS, tolerance=1e-5):
+def assert_alike(system, iterations=ITERATIONS, tolerance=1e-5, refit_at=None):
     ours, textbook = CudaPrimalDual(on_device(system)), TextbookPrimalDual(system)
     np.testing.assert_array_equal(ours.volume, textbook.volume)
-    for _ in range(iterations):
+    for iteration in range(iterations):
+        if iteration == refit_at:
+            ours.refit()
+            textbook.refit()
         ours.advance()
         textbook.advance()
     assert relative(ours.volume, textbook.volume) < tolerance
@@ -108,6 +111,9 @@ def assert_alike(system, iterations=ITERATIONS, tolerance=1e-5):
     for name, value in textbook.residuals.items():
         np.testing.assert_allclose(ours.residuals[name], value, rtol=2e-5)
     assert ours.objective() == pytest.approx(textbook.objective(), rel=1e-5)
+    assert (ours.linear is None) == (refit_at is None)
+    if refit_at is not None:
+        assert relative(ours.linear, textbook.linear) < tolerance
     ours.advance()  # measuring leaves the state as it was
     textbook.advance()
     assert relative(ours.volume, textbook.volume) < tolerance
@@ -200,6 +206,37 @@ class TestOrder:
         for volume, objective in found[1:]:
             np.testing.assert_array_equal(volume, found[0][0])
             assert objective == found[0][1]
+
+
+@pytest.mark.usefixtures("cuda")
+class TestRefit:
+    @pytest.mark.parametrize("case", ["mask", "channel without data", "sum of varied"])
+    def test_agrees_with_the_textbook(self, case):
+        assert_alike(CASES[case](), refit_at=10)
+
+    def test_from_a_snapshot_of_the_second_solve_bit_for_bit(self):
+        whole, second = (CudaPrimalDual(on_device(CASES["sum"]())) for _ in range(2))
+        for iteration in range(12):
+            if iteration == 5:
+                whole.refit()
+            if iteration == 8:
+                second.restore(whole.snapshot())
+            whole.advance()
+        for _ in range(4):
+            second.advance()
+        np.testing.assert_array_equal(second.volume, whole.volume)
+        assert second.refitted_at == 5
+
+    def test_its_memory(self, machine):
+        system = on_device(CASES["weights"]())
+        system.volume_steps, system.data_steps  # found by projecting on the device  # noqa: B018
+        machine.memory.peak = before = machine.memory.used
+        ours = CudaPrimalDual(system)
+        ours.refit()
+        for _ in range(MEASURED_EVERY):
+            ours.advance()
+        taken, reckoned = machine.memory.peak - before, system_bytes(system, refit=True)
+        assert reckoned / 1.02 - 4096 <= taken <= reckoned * 1.01 + 4096
 
 
 @pytest.mark.usefixtures("cuda")
@@ -414,13 +451,14 @@ class TestSingularValues:
             values = np.array(SPECTRA[spectrum])[: min(channels, components)]
             field = matrices(channels, components, values)[:1]
             w = device.to_device(-np.moveaxis(field, 0, 2)[..., None, None])
-            sums = device.BlockSums(3, 1)
+            sums = device.BlockSums(4, 1)
             kernels.call(
                 "variation",
                 (1, 1),
                 (256,),
                 device.to_device(np.zeros((channels, 1, 1, 1))),
                 w,
+                None,
                 sums.partial,
                 1,
                 1,

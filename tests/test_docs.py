@@ -22,6 +22,7 @@ PACKAGES = (
     "acquisition",
     "alignment",
     *COMPOSITION,
+    "datasets",
     "inspection",
     "signals",
     "simulation",

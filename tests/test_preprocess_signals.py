@@ -401,9 +401,6 @@ POSITIVE = {
     "min_counts of damping": lambda haadf, eds, value: haadf.estimate_damping(
         eds, min_counts=value
     ),
-    "prior_strength": lambda haadf, eds, value: eds.fit_response_ratios(
-        haadf, prior_strength=value
-    ),
     "fraction": lambda haadf, eds, value: haadf.specimen_mask(value),
     "fraction of the background": lambda haadf, eds, value: haadf.threshold_background(value),
 }

@@ -309,10 +309,10 @@ def test_model_as_prior_tells_collinear_elements_apart():
     eds, images = series_of(counts, haadf)
     found = eds.fit_response_ratios(images, prior="model", haadf_angles=(60, 200), method="blocks")
     np.testing.assert_allclose(found.values, [true[name] for name in LINES], rtol=0.05)
-    with pytest.raises(ValueError, match="must be 'model' or a dict"):
+    with pytest.raises(ValueError, match="must be 'auto', 'model', a dict"):
         eds.fit_response_ratios(images, prior="theory")
-    with pytest.raises(ValueError, match="pass prior='model' with it"):
-        eds.fit_response_ratios(images, haadf_angles=(60, 200))
+    with pytest.raises(ValueError, match="pass prior='auto' or 'model' with it"):
+        eds.fit_response_ratios(images, prior=None, haadf_angles=(60, 200))
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ from hyperspy_multitomo.inspection.volume_plots import (
     plot_composition,
     plot_slices,
 )
+from hyperspy_multitomo.inspection.weight_choice import plot_weight_choice
 
 __all__ = [
     "AlignmentErrors",
@@ -66,6 +67,7 @@ __all__ = [
     "plot_threshold",
     "plot_tilt_ranking",
     "plot_volume",
+    "plot_weight_choice",
     "psnr",
     "r_squared",
     "scaled_mse",

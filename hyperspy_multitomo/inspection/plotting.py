@@ -25,6 +25,7 @@ from hyperspy_multitomo.inspection.volume_plots import (
     plot_composition,
     plot_slices,
 )
+from hyperspy_multitomo.inspection.weight_choice import plot_weight_choice
 
 __all__ = [
     "colour_mix",
@@ -46,5 +47,6 @@ __all__ = [
     "plot_threshold",
     "plot_tilt_ranking",
     "plot_volume",
+    "plot_weight_choice",
     "robust_limits",
 ]

@@ -26,9 +26,12 @@ from hyperspy_multitomo.inspection.picture import (
     scale_bar,
     show_image,
 )
+from hyperspy_multitomo.inspection.ratio_plot import draw_ratios
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from hyperspy_multitomo.composition.response.ratios import ResponseRatios
 
 
 def plot_projections(
@@ -194,11 +197,12 @@ def plot_response(
     *,
     r2: float | None = None,
     residual_per_tilt: ArrayLike | None = None,
+    ratios: ResponseRatios | None = None,
 ) -> Figure:
     """
     Show how well the element maps explain the HAADF.
 
-    On the left measured against modelled signal, on the right the misfit at each tilt.
+    On the left measured against modelled signal, then the misfit at each tilt, and the ratios.
 
     Parameters
     ----------
@@ -211,6 +215,8 @@ def plot_response(
         R2 of the fit; by default the centred R2 of the arrays.
     residual_per_tilt : array_like (tilt,), optional
         Relative misfit |h - sum r p| / |h|; by default that of the arrays.
+    ratios : ResponseRatios, optional
+        Drawn on the right: filled where they are measured, open where calculated.
 
     Returns
     -------
@@ -252,7 +258,9 @@ def plot_response(
             np.linalg.norm(signal, axis=1), 1e-30
         )
     figure = page_figure(3.9)
-    left, right = figure.subplots(1, 2)
+    left, right, *others = figure.subplots(1, 2 if ratios is None else 3)
+    if ratios is not None:
+        draw_ratios(others[0], ratios)
     low, high = (
         min(robust_limits(modelled[known])[0], robust_limits(measured[known])[0]),
         robust_limits(measured[known], 99.95)[1],

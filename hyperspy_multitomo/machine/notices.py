@@ -9,8 +9,8 @@ import warnings
 __all__ = ["warn"]
 
 
-def warn(message: str) -> None:
-    """Issue a `UserWarning` at the first caller outside this package."""
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Issue a warning at the first caller outside this package."""
     package = __name__.partition(".")[0]
     level = 1
     while (
@@ -18,4 +18,4 @@ def warn(message: str) -> None:
         and sys._getframe(level).f_back
     ):
         level += 1
-    warnings.warn(message, UserWarning, stacklevel=level + 1)
+    warnings.warn(message, category, stacklevel=level + 1)

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(
-    show: bool | Callable | None, description: str, total: int
+    show: bool | Callable | None, description: str, total: int | None
 ) -> Iterator[Callable | None]:
-    """Yield a function that advances a bar of `total` steps by one; None where no bar is wanted.
+    """Yield a function that advances a bar by one; None where no bar is wanted.
 
-    The function ignores its arguments. `show` is None for HyperSpy's preference.
+    The bar has `total` steps, None where their number is not known. The function ignores its
+    arguments. `show` is None for HyperSpy's preference.
 
     For panels `show`, and so the `show_progressbar` of the public methods, may be a callable, which
     is called after each step in place of the bar. Iterative reconstructions in memory call it with

@@ -153,6 +153,13 @@ class CheckpointStore:
         return Checkpoint(path, key={**_in_form_of(known, self.key, self.defaults), **more})
 
 
+def key_of(path) -> Mapping | None:
+    """Return the key of a checkpoint, of a slab of it where it is a folder; None where none is."""
+    path = Path(os.fspath(path))
+    files = [path] if path.is_file() else sorted(path.glob("slices_*"))
+    return Stored(files[0]).header["key"] if files else None
+
+
 def volume_grid_of(path) -> tuple[int, int] | None:
     """Return the voxels along z and x of the run that a checkpoint is of; None if none tells.
 

@@ -124,8 +124,8 @@ class DataTerms:
         return self._at(_spread(self.arrays["maps"].shape[-1], _SLICES))
 
     @cached_property
-    def telling_slices(self) -> dict:
-        """Slices for a calibration in three dimensions: few, and the brightest of the others.
+    def signals(self) -> np.ndarray:
+        """Signal of each row of data of all terms, (row, y), background taken off.
 
         One pass over the data, slab by slab where they are lazy.
         """
@@ -139,7 +139,12 @@ class DataTerms:
                 sums = sums * (np.atleast_2d(model.gains) > 0)[..., None]
             pixels = sums.sum(axis=1).reshape(len(sums), -1, 1 if maps else self.binning)
             signals.append(pixels.sum(axis=2))
-        return self._at(slices_to_look_at(np.concatenate(signals), self.binning))
+        return np.concatenate(signals)
+
+    @cached_property
+    def telling_slices(self) -> dict:
+        """Slices for a calibration in three dimensions: few, and the brightest of the others."""
+        return self._at(slices_to_look_at(self.signals, self.binning))
 
     @property
     def brightest_slices(self) -> dict:

@@ -44,6 +44,14 @@ class Fused(NamedRegulariser):
     of_images = False
     tolerance = SLOW_TOLERANCE
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.refit and self.power != 1:
+            raise ValueError(
+                f"refit=True is for power=1, and power is {self.power!r}: with another the problem "
+                "has several minima; leave one of them out"
+            )
+
     def channels(self, data: TiltData, haadf: TiltData | None = None) -> tuple[str, ...]:
         """Return the elements."""
         return data.channels
@@ -63,7 +71,7 @@ class Fused(NamedRegulariser):
         project, some = project_with(run), terms.some_slices
         sample = self.calibration_slices(terms)
         maps, images = terms.with_mix(np.ones(len(channels))).terms(project, some)
-        flat = replace(self, dimensions=2).calibrated([maps], channels, kind="tv")
+        flat = replace(self, dimensions=2).calibrated([maps], channels, run, kind="tv")
         chemistry = run_iterates(
             variational(flat.terms, flat.regulariser, flat.scales), _CHEMISTRY
         ).volume
@@ -74,7 +82,7 @@ class Fused(NamedRegulariser):
         # For its calibration the power law is the straight line that meets it at the range of each
         # channel.
         line = terms.with_mix(weights * flat.scales.astype(float) ** (power - 1))
-        calibration = self.calibrated(line.terms(project, sample), channels)
+        calibration = self.calibrated(line.terms(project, sample), channels, run)
         return self.problem_of(
             terms.with_mix(weights),
             channels,

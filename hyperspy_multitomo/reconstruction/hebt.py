@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from hyperspy_multitomo.reconstruction.automatic_iterations import chosen_iterations
 from hyperspy_multitomo.reconstruction.keywords import Run, SmoothMapsRun
 from hyperspy_multitomo.reconstruction.memory_model import footprint, uses_device
 from hyperspy_multitomo.reconstruction.noise import stopping_noise
@@ -33,8 +34,8 @@ _MEANINGLESS = {"tv": ("alpha0",), "tnv": ("alpha0", "coupled"), "tgv": ()}
 class HEBT(Recipe):
     """HAADF-EDS bimodal tomography; see `reconstruct_hebt` for the parameters."""
 
-    alpha: float = 0.7
-    iterations: int = 100
+    alpha: float | Literal["auto"] = 0.7
+    iterations: int | Literal["auto"] = 100
     ratios: Any = None
     rest: bool = False
     weighting: str = "sirt"
@@ -49,6 +50,12 @@ class HEBT(Recipe):
     of_images = False
     restarts = True
     run = SmoothMapsRun
+
+    def __post_init__(self):
+        if self.iterations == "auto" and self.stopping is not None:
+            raise ValueError(
+                "iterations='auto' and stopping= both say when to end; pass one of them"
+            )
 
     @classmethod
     def form(cls, keywords: Mapping[str, Any]) -> type[Recipe]:
@@ -113,14 +120,21 @@ class HEBT(Recipe):
             }
             sizes |= {"haadf_geometry": haadf_geometry, "rest": self.rest, "rows": rows}
             on_device = partial(device_bytes_of, self.name, geometry, **sizes)
+        solver = StackedSolver(self, geometry, haadf_geometry, gains, haadf_gains, ratios)
+        recipe, choice = self, {}
+        if "auto" in (self.alpha, self.iterations):
+            found = chosen_iterations(self, solver, data, haadf, binning, run)
+            recipe = replace(self, alpha=found.alpha, iterations=found.iterations)
+            solver = replace(solver, recipe=recipe)
+            choice = {"iteration_choice": found.describe()}
         return Problem(
-            recipe=self,
+            recipe=recipe,
             data=data,
             haadf=haadf,
             geometry=geometry,
             channels=channels,
             arrays=arrays,
-            solver=StackedSolver(self, geometry, haadf_geometry, gains, haadf_gains, ratios),
+            solver=solver,
             footprint=footprint(
                 (2.1, 2.1),
                 len(channels),
@@ -128,14 +142,15 @@ class HEBT(Recipe):
                 projectors=projectors,
                 of_device=on_device,
             ),
-            settings=self.settings
+            settings=recipe.settings
+            | choice
             | {
                 "ratios": ratios,
                 "gains": gains,
                 "haadf_gains": haadf_gains,
                 "haadf_history": list(haadf.history),
             },
-            iterations=self.iterations,
+            iterations=int(recipe.iterations),
             tolerance=run.get("tolerance"),
             noise=noise,
             ratios=ratios,

@@ -34,6 +34,8 @@ class Job:
         As in `tomography.run`.
     backend : str or None
         As in `tomography.projector`.
+    refit : bool, default False
+        As in `tomography.run`.
     """
 
     step: str
@@ -43,6 +45,12 @@ class Job:
     iterations: int
     tolerance: float | None
     backend: str | None
+    refit: bool = False
+
+    @property
+    def most(self) -> int:
+        """Iterations at most, of both solves where there are two."""
+        return self.iterations * (1 + self.refit)
 
     def run(
         self,
@@ -72,6 +80,7 @@ class Job:
             self.iterations,
             tolerance=self.tolerance,
             noise=None if self.noise is None else self.noise(arrays),
+            refit=self.refit,
             progress=progress,
             checkpoint=None if store is None else store.checkpoint(arrays),
             resume=store is not None and store.resume,

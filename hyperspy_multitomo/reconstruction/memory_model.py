@@ -151,6 +151,7 @@ def variational_footprint(
     series: Sequence[tuple[TiltGeometry, int, bool]],
     *,
     power_law: bool,
+    refit: bool = False,
     projectors: Sequence[Projector] = (),
     of_device: Callable[[int], int] | None = None,
 ) -> Footprint:
@@ -166,13 +167,15 @@ def variational_footprint(
         Geometries, rows, and whether a background is expected in them.
     power_law : bool
         Whether the HAADF sees a power of the elements.
+    refit : bool, default False
+        Whether there is a second solve, with its linear term.
     projectors, of_device
         As in `footprint`.
     """
     # u twice, the back projection and three copies of the result; p, and for TGV w twice, its copy
     # and q.
     fields = dimensions if kind == "tv" else 4 * dimensions + dimensions * (dimensions + 1) // 2
-    numbers = 6 + fields if of_device is None else ON_DEVICE[0]
+    numbers = 6 + fields + refit if of_device is None else ON_DEVICE[0]
     if power_law:  # factors of each voxel, and the objective in NumPy, with copies of all fields
         numbers += 10 + fields
     # Background and gross counts are there as recorded, resampled, and in lanes.

@@ -45,7 +45,7 @@ class ReconstructionPlan:
     workers : int
         Of the cluster in use; 0 where this machine does the work.
     iterations : int
-        At most; 0 for a method without iterations.
+        At most, of both solves of a refit; 0 for a method without iterations.
     slabs : int
         1 where all slices are reconstructed together. A dashboard shows as many tasks named as the
         method.
@@ -182,7 +182,7 @@ def _plan(
         backend=backend,
         device=device,
         workers=slabs.workers,
-        iterations=job.iterations,
+        iterations=job.most,
         slabs=len(slabs),
         thickness=slabs.thickness,
         overlap=slabs.overlap,
@@ -191,7 +191,7 @@ def _plan(
         memory=at_once * slabs.needed,
         available=available,
         seconds_per_iteration=each,
-        seconds=once + job.iterations * each,
+        seconds=once + job.most * each,
     )
 
 
@@ -238,7 +238,9 @@ class _Trial:
         (part,) = dask.optimize(part)  # which leaves the tasks of other slices behind
         job = prepared.job
         iterations = min(job.iterations, _ITERATIONS)
-        return cls(replace(job, iterations=iterations, tolerance=None, noise=None), part, few)
+        # An iteration of a refit takes as long as another.
+        job = replace(job, iterations=iterations, tolerance=None, noise=None, refit=False)
+        return cls(job, part, few)
 
     def of_one_iteration(self) -> _Trial:
         """Return a shorter one."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from hyperspy_multitomo.reconstruction.memory_model import Footprint, footprint,
 from hyperspy_multitomo.reconstruction.noise import stopping_noise
 from hyperspy_multitomo.reconstruction.tilt_data import TiltData
 from hyperspy_multitomo.tomography import Projector, TiltGeometry, projector
+
+# Iterations at most, relative to the usual ones, where the noise is to end a run.
+_AUTOMATIC = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,8 @@ class Problem:
     matched : bool
         Whether the solver takes matched projectors in the place of others; see
         `tomography.Projector.matched`.
+    refit : bool
+        As in `tomography.run`.
     ratios : array (channel,), optional
         HAADF signal per count of each channel, for the volume to keep.
     """
@@ -72,6 +77,7 @@ class Problem:
     noise: Callable | None = None
     overlap: int | None = None
     matched: bool = False
+    refit: bool = False
     ratios: np.ndarray | None = None
 
     @property
@@ -208,6 +214,10 @@ class SingleSeries(Recipe):
     #: Whether all that it holds is on a device, where one is used.
     on_device: ClassVar[bool] = True
 
+    def until_noise(self, data: TiltData) -> SingleSeries:
+        """Return the recipe for ``iterations="auto"``, of those that have it."""
+        return self
+
     def solve(self, A, arrays: Mapping, gains):
         """Return the iterates, or the volume, with a projector."""
         raise NotImplementedError(f"{type(self).__name__} does not say what it solves")
@@ -226,6 +236,11 @@ class SingleSeries(Recipe):
 
     def problem(self, data: TiltData, haadf: TiltData | None, binning: int, run: Run) -> Problem:
         """See `Recipe.problem`."""
+        if getattr(self, "iterations", None) == "auto":
+            recipe = self.until_noise(data)
+            problem = recipe.problem(data, haadf, binning, run)
+            choice = {"rule": "noise", "at_most": problem.iterations}
+            return replace(problem, settings={**problem.settings, "iteration_choice": choice})
         data.check_tilts()
         geometry = data.geometry(run.get("depth"), run.get("width"))
         arrays, gains = self.measured(data)
@@ -271,9 +286,14 @@ class SingleSeries(Recipe):
 class Iterated(SingleSeries):
     """What the iterative ones among them share: a number of iterations, or a stopping rule."""
 
-    iterations: int | None = None
+    iterations: int | Literal["auto"] | None = None
     stopping: str | None = None
     noise: float | None = None
+
+    def until_noise(self, data: TiltData) -> SingleSeries:
+        """Return the recipe for ``iterations="auto"``: until the residual is down to the noise."""
+        most = _AUTOMATIC * self.usual_iterations[bool(data.channels)]
+        return replace(self, iterations=most, stopping="discrepancy")
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,7 +46,7 @@ class RegularisedHEBT(NamedRegulariser):
         self.check_run(terms, channels, run)
         sample = self.calibration_slices(terms)
         terms = terms.with_mix(ratios)
-        calibration = self.calibrated(terms.terms(project_with(run), sample), data.channels)
+        calibration = self.calibrated(terms.terms(project_with(run), sample), data.channels, run)
         if self.rest:  # which has no data of its own to tell its range
             scales = calibration.scales
             calibration = replace(calibration, scales=np.append(scales, (scales * ratios).max()))

@@ -11,6 +11,7 @@ import numpy as np
 
 from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.machine.memory import check_memory
+from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.machine.progress import progress_bar
 from hyperspy_multitomo.reconstruction.checkpoint_store import CheckpointStore, run_key
 from hyperspy_multitomo.reconstruction.job import Job
@@ -29,14 +30,21 @@ _ARRAYS = ("mask", "initial", "background")
 # Options that may change on resume, and what is calculated anew from the data.
 _NOT_IN_KEY = (
     *("tolerance", "backend", "mask", "initial", "background"),
-    *("calibration", "haadf_history", "relative_weights"),
+    *(
+        "calibration",
+        "haadf_history",
+        "relative_weights",
+        "weight_choice",
+        "iteration_choice",
+        "chosen",
+    ),
 )
 # Arrays at the pixels of the maps, which may be of several voxels.
 _COARSE = ("maps", "background", "recorded", "gross")
 # What the history says of a run in memory.
 _OUTCOME = (
     *("iterations", "interrupted", "converged", "stopped_by", "channel_iterations"),
-    *("resumed_at", "measured_at", "box"),
+    *("resumed_at", "refitted_at", "measured_at", "box"),
 )
 
 
@@ -126,7 +134,8 @@ def prepare(problem: Problem, run: Run) -> Prepared:
         run.get("resume"),
         _key(problem),
         folder=in_parts,
-        defaults=problem.recipe.defaults(),
+        # Until noisy data were given more of it, weight 1 was the same for all.
+        defaults=problem.recipe.defaults() | {"noisiness": 1.0},
     )
     chunks = run.get("chunks")
     if lazy:
@@ -152,6 +161,7 @@ def prepare(problem: Problem, run: Run) -> Prepared:
         problem.iterations,
         problem.tolerance,
         run.get("backend"),
+        problem.refit,
     )
     return Prepared(problem, job, arrays, coarse, footprint, slabs, store)
 
@@ -161,9 +171,10 @@ def solve(prepared: Prepared, run: Run) -> Outcome:
     problem, job, show = prepared.problem, prepared.job, run.get("show_progressbar")
     settings = _settings(problem, run)
     if prepared.slabs is None:
-        with progress_bar(show, "reconstructing", job.iterations or 1) as bar:
+        with progress_bar(show, "reconstructing", job.most or 1) as bar:
             result = job.run(prepared.arrays, progress=bar, store=prepared.store)
-        course = _course(result, prepared.store, job.iterations)
+        course = _course(result, prepared.store, job)
+        _warn_of_the_noise(settings, course)
         return Outcome(result.volume, settings, course, result.residuals)
     volume = in_slabs(
         job, prepared.arrays, prepared.coarse, problem.shape, prepared.slabs, prepared.store
@@ -173,6 +184,18 @@ def solve(prepared: Prepared, run: Run) -> Outcome:
             volume = volume.compute(scheduler="synchronous")
     course = {"iterations": job.iterations} if job.iterations else {}
     return Outcome(volume, settings, course | {"slabs": prepared.slabs.describe()}, {})
+
+
+def _warn_of_the_noise(settings: Mapping[str, Any], course: Mapping[str, Any]) -> None:
+    """Warn where the noise was to end a run and did not."""
+    rule = settings.get("iteration_choice", {}).get("rule")
+    if rule == "noise" and course.get("stopped_by") == "iterations":
+        warn(
+            f"the residual did not come down to the noise within {course['iterations']} iterations,"
+            " so that iterations='auto' did not find where to stop: the volume cannot explain the "
+            "data so well, as where the alignment is poor, the specimen leaves the field of view, "
+            "or depth= is too small. Pass a number of iterations"
+        )
 
 
 def _key(problem: Problem) -> dict:
@@ -228,15 +251,18 @@ def _cut(problem: Problem, footprint: Footprint, chunks, store: CheckpointStore 
     return slabs
 
 
-def _course(result: Reconstruction, store: CheckpointStore | None, most: int) -> dict:
+def _course(result: Reconstruction, store: CheckpointStore | None, job: Job) -> dict:
     """Return what the history says of a run in memory."""
     if result.stopped_by == "direct":
         return {}
-    course = {name: getattr(result, name) for name in _OUTCOME} | {"max_iterations": most}
+    course = {name: getattr(result, name) for name in _OUTCOME}
+    course["max_iterations"] = job.iterations
     if store is None:
         del course["resumed_at"]
     if result.box is None:
         del course["box"]
+    if not job.refit:
+        del course["refitted_at"]
     slopes = result.residuals.get("slopes")
     if slopes is not None and len(slopes):
         effect = "tv" if came_out_as_tv(slopes) else "tgv"

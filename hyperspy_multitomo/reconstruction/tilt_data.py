@@ -117,6 +117,15 @@ class TiltData:
         return self._beside("window_share")
 
     @property
+    def raw(self):
+        """What was counted, (channel, tilt, x, y): `gross` where it is complete, else `recorded`.
+
+        It is that which `counts` places.
+        """
+        beside = self.gross, self.background, self.window_share
+        return self.recorded if any(one is None for one in beside) else self.gross
+
+    @property
     def projections(self):
         """Images (channel, tilt, x, y) in the frame of the geometry.
 
@@ -124,7 +133,7 @@ class TiltData:
         that the transmission of X-rays has within an image is divided out; its mean is in
         `model_gains`.
         """
-        return self._placed(self.recorded)
+        return self.placed(self.recorded)
 
     @cached_property
     def model_gains(self) -> np.ndarray | None:
@@ -159,15 +168,15 @@ class TiltData:
             if not self.lazy:
                 self.check_counts(counts, method, instead)
             return counts, self.whole_background(background, counts.shape), self.model_gains
-        counts = self._placed(gross)
+        counts = self.placed(gross)
         gains = share if self.model_gains is None else share * self.model_gains
         if background is not None:
             return counts, self.whole_background(background, counts.shape), gains
         # Gross counts are share times net counts plus the background, estimated pixel by pixel and
         # as noisy as the counts; a model needs its expectation.
         if is_lazy(noisy):
-            return counts, self._placed(noisy, Smoothing.of(noisy)), gains
-        return counts, self._placed(expected_background(noisy)), gains
+            return counts, self.placed(noisy, Smoothing.of(noisy)), gains
+        return counts, self.placed(expected_background(noisy)), gains
 
     def check_counts(self, counts, method: str, instead: str) -> None:
         """Raise an error for negative counts; see `counts`."""
@@ -276,8 +285,11 @@ class TiltData:
     def _beside(self, name: str):
         return None if self.beside is None else self.beside(name)
 
-    def _placed(self, images, smoothing: Smoothing | None = None):
-        """Return images evened and resampled, NumPy or dask; dask ones are smoothed before."""
+    def placed(self, images, smoothing: Smoothing | None = None):
+        """Return images as recorded (channel, tilt, x, y) in the frame of the geometry.
+
+        They are evened and resampled, NumPy or dask; dask ones are smoothed before.
+        """
         if not is_lazy(images):
             return self.resampled(self.evened(images))
         transmission = self.transmission

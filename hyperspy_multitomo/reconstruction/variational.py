@@ -4,14 +4,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 
 from hyperspy_multitomo.machine.memory import check_memory
+from hyperspy_multitomo.machine.progress import progress_bar
 from hyperspy_multitomo.parameters import is_positive
+from hyperspy_multitomo.reconstruction.automatic_grid import Grid
+from hyperspy_multitomo.reconstruction.automatic_weight import (
+    SHARE,
+    WEIGHTS,
+    WeightChoice,
+    chosen_weight,
+)
+from hyperspy_multitomo.reconstruction.checkpoint_store import key_of
 from hyperspy_multitomo.reconstruction.data_terms import (
     DISCREPANCIES,
     DataTerms,
@@ -19,6 +28,7 @@ from hyperspy_multitomo.reconstruction.data_terms import (
     data_terms,
     terms_of,
 )
+from hyperspy_multitomo.reconstruction.held_out import HeldOut
 from hyperspy_multitomo.reconstruction.keywords import Run, SmoothMapsRun
 from hyperspy_multitomo.reconstruction.memory_model import (
     Footprint,
@@ -47,7 +57,8 @@ _THIRD = ", or use reconstruct_tv or reconstruct_tnv, which hold a third"
 class Variational(Recipe):
     """What they share; see `TiltSeriesEDS.reconstruct_tv` for the parameters."""
 
-    weight: float = 1.0
+    weight: float | Literal["auto"] = 1.0
+    refit: bool = False
     mu: Mapping[str, float] | Sequence[float] | None = None
     coupled: bool | str = True
     dimensions: int = 3
@@ -71,10 +82,9 @@ class Variational(Recipe):
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} must be 'poisson' or 'least_squares'"
                 )
-        for name in ("weight", "alpha0", "haadf_gain"):
-            value = getattr(self, name)
-            if not (is_positive(value) or (name, value) == ("haadf_gain", None)):
-                raise ValueError(f"{name}={value!r} must be a positive number")
+        self._check_numbers()
+        if self.refit not in (True, False):
+            raise ValueError(f"refit={self.refit!r} must be True or False")
         if self.dimensions not in (2, 3):
             raise ValueError(
                 f"dimensions={self.dimensions!r} must be 3, or 2 for slices apart from each other"
@@ -83,6 +93,24 @@ class Variational(Recipe):
             raise ValueError(f"coupled={self.coupled!r} must be True, False or 'nuclear'")
         if self.mu is not None and self.weight != 1:
             raise ValueError("mu= and weight= both say how much to smooth; pass one of them")
+
+    def _check_numbers(self) -> None:
+        """Raise an error for numbers that are none, and for what cannot be automatic."""
+        for name, besides in (("weight", "auto"), ("alpha0", 4.0), ("haadf_gain", None)):
+            value = getattr(self, name)
+            if not (is_positive(value) or value == besides):
+                or_auto = ", or 'auto'" if besides == "auto" else ""
+                raise ValueError(f"{name}={value!r} must be a positive number{or_auto}")
+        if self.weight == "auto" and self.data_term == "least_squares":
+            raise ValueError(
+                "weight='auto' holds out counts, which data_term='least_squares' does not take: "
+                "pass data_term='poisson', or a number"
+            )
+        if isinstance(self.iterations, str):
+            raise ValueError(
+                f"iterations={self.iterations!r} has no meaning with a regulariser, whose solution "
+                "does not depend on them: leave it out, and pass weight='auto'"
+            )
 
     @property
     def kind(self) -> str:
@@ -93,6 +121,13 @@ class Variational(Recipe):
     def settings_of(cls, step: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters that a step of a history tells."""
         settings = super().settings_of(step)
+        if step.get("refit") and step.get("interrupted"):
+            which = "first" if step["refitted_at"] is None else "second"
+            raise ValueError(
+                f"the run was interrupted after {step['iterations']} iterations, in the {which} of "
+                "its two solves (refit=True), and no call of the method ends there: resume its "
+                "checkpoint, or run it anew with the parameters in the history"
+            )
         if "slabs" in step and step["dimensions"] == 3:
             settings["overlap"] = step["slabs"]["overlap"]
         return settings
@@ -112,9 +147,8 @@ class Variational(Recipe):
         terms = self.terms(data, haadf, binning, run)
         self.check_run(terms, channels, run)
         sample = self.calibration_slices(terms)
-        calibration = self.calibrated(
-            terms.terms(project_with(run), sample), channels or ("HAADF",)
-        )
+        named = channels or ("HAADF",)
+        calibration = self.calibrated(terms.terms(project_with(run), sample), named, run)
         return self.problem_of(terms, channels, calibration, run)
 
     def terms(
@@ -149,10 +183,13 @@ class Variational(Recipe):
         return terms.some_slices if self.dimensions == 2 else terms.telling_slices
 
     def calibrated(
-        self, terms: Sequence[DataTerm], names: Sequence[str], kind: str | None = None
+        self, terms: Sequence[DataTerm], names: Sequence[str], run: Run, kind: str | None = None
     ) -> Calibration:
-        """Return scales of the channels, weights of the terms and that of the regulariser."""
-        return calibrate(
+        """Return scales of the channels, weights of the terms and that of the regulariser.
+
+        They are as they were when a run was begun that is resumed.
+        """
+        calibration = calibrate(
             terms,
             len(names),
             kind=kind or self.kind,
@@ -161,8 +198,12 @@ class Variational(Recipe):
             sampled=self.dimensions == 3,
             dimensions=self.dimensions,
             alpha0=self.alpha0,
-            weight=self.weight,
+            weight=1.0 if isinstance(self.weight, str) else self.weight,
         )
+        key = None if run.get("resume") is None else key_of(run["resume"])
+        if key is None or "noisiness" in key:
+            return calibration
+        return replace(calibration.times(1 / calibration.noisiness), noisiness=1.0)
 
     def check_run(
         self, terms: DataTerms, channels: Sequence[str], run: Run, power: float = 1.0
@@ -203,8 +244,16 @@ class Variational(Recipe):
         data, haadf, models = terms.data, terms.haadf, terms.models
         settings = self.settings | dict(extra or {})
         tolerance = run.get("tolerance", self.tolerance)
+        if isinstance(self.weight, str) or "grid" in run:
+            choice = self._chosen(terms, channels, calibration, run)
+            calibration = calibration.times(choice.weight)
+            weight = choice.weight if isinstance(self.weight, str) else self.weight
+            settings |= {"weight": weight, "weight_choice": choice.describe()}
+        if self.refit:  # whose unit is that of a plain run, as those are that choose a weight
+            calibration = replace(calibration, regulariser=calibration.regulariser.for_refit())
         settings |= {"tolerance": tolerance, "gains": data.model_gains}
         settings["calibration"] = calibration.describe()
+        settings["noisiness"] = calibration.noisiness
         settings["data_terms"] = {
             model.data: {"discrepancy": model.discrepancy, "weight": model.weight}
             for model in models
@@ -230,8 +279,37 @@ class Variational(Recipe):
             # Slices know of each other in three dimensions alone.
             overlap=self.overlap if self.dimensions == 3 else None,
             matched=True,
+            refit=self.refit,
             ratios=ratios,
         )
+
+    def _chosen(
+        self, terms: DataTerms, channels: Sequence[str], calibration: Calibration, run: Run
+    ) -> WeightChoice:
+        """Return the weight that held-out counts choose; a grid of the run keeps it."""
+        grid: Grid | None = cast("Mapping", run).get("grid")
+        if grid is None:
+            geometry = terms.models[0].geometry
+            shape = volume_shape(channels, geometry, terms.arrays["maps"].shape[-1])
+            held = HeldOut.of(terms, SHARE, start_arrays(run, shape)["mask"])
+        else:
+            held = grid.held.binned(terms, grid.factor)
+        # Each solver begins with the state of the last, on the same voxels.
+        solver = replace(self, support=False).solver
+        with progress_bar(run.get("show_progressbar"), "choosing the weight", None) as bar:
+            choice = chosen_weight(
+                held,
+                calibration,
+                solver,
+                project_with(run),
+                weights=WEIGHTS if isinstance(self.weight, str) else (1.0,),
+                iterations=self.iterations,
+                tolerance=run.get("tolerance", self.tolerance) or None,
+                progress=bar,
+            )
+        if grid is not None:
+            grid.choice = choice
+        return choice
 
     def solver(self, models: tuple[TermModel, ...], calibration: Calibration) -> Callable:
         """Return the solver of calibrated terms; it travels to workers."""
@@ -257,6 +335,7 @@ class Variational(Recipe):
                 series=series,
                 mixed=models[-1].mix is not None,
                 mask=run.get("mask") is not None,
+                refit=self.refit,
             )
         return variational_footprint(
             self.kind,
@@ -264,6 +343,7 @@ class Variational(Recipe):
             count,
             series,
             power_law=power != 1,
+            refit=self.refit,
             projectors=projectors,
             of_device=on_device,
         )

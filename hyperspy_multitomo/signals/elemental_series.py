@@ -9,6 +9,7 @@ from hyperspy_multitomo.signals.methods import (
     map_gains,
     preprocess,
     ratio_fitting,
+    reconstruct_automatically,
     reconstruct_maps,
     series_figures,
 )
@@ -45,6 +46,7 @@ class ElementalTiltSeries(TiltSeries):
     plot_response = series_figures.plot_response
 
     # Reconstructions, alone or with the HAADF.
+    reconstruct = reconstruct_automatically.reconstruct_maps
     reconstruct_tv = reconstruct_maps.reconstruct_tv
     reconstruct_tgv = reconstruct_maps.reconstruct_tgv
     reconstruct_tnv = reconstruct_maps.reconstruct_tnv

@@ -10,6 +10,7 @@ from hyperspy_multitomo.signals.methods import (
     damping,
     image_gains,
     preprocess,
+    reconstruct_automatically,
     reconstruct_series,
     series_geometry,
 )
@@ -42,6 +43,7 @@ class TiltSeriesHAADF(TiltSeries):
 
     # Reconstruction.
     estimate_depth = series_geometry.estimate_depth
+    reconstruct = reconstruct_automatically.reconstruct_images
     reconstruct_tv = reconstruct_series.reconstruct_tv_of_images
     reconstruct_tgv = reconstruct_series.reconstruct_tgv_of_images
 

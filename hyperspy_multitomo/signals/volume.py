@@ -48,6 +48,7 @@ class TomographicVolume(TomographySignal):
     plot_orthoslices = volume_figures.plot_orthoslices
     plot_volume = volume_figures.plot_volume
     plot_convergence = volume_figures.plot_convergence
+    plot_weight_choice = volume_figures.plot_weight_choice
     plot_composition = volume_figures.plot_composition
 
     # The particle.

@@ -41,6 +41,11 @@ from hyperspy_multitomo.tomography.variational_system import Term, over_volume
 # lambda over the rms flow of the noise at weight 1, in two and three dimensions: the middle of the
 # optima on simulated series of four kinds (benchmarks/regularisers.py, docs/theory.md).
 STRENGTH = {2: 0.16, 3: 0.11}
+# Noisier data want more than in proportion to their noise: the weight that is best on simulated
+# series of 0.3 to 1000 counts at the peak (benchmarks/weights.py) is constant where the noise,
+# relative to what the data hold against (see `_noisiness`), is below the first number, and grows
+# above it with this power, up to the last factor. A weight off by 1.4 costs 3 to 5 % in error.
+_QUIET, _GROWTH, _MOST = 0.0075, 0.46, 4.0
 # Slices that are measured, and noise samples of a channel times slices. tests/test_calibration.py
 # holds ranges and flows to those of known objects.
 _SLICES, _SAMPLES = 8, 32
@@ -67,18 +72,27 @@ class Calibration:
     flows : numpy.ndarray (row of all terms,)
         rms flow of the noise, which the weight of the row was divided by; 1 where there is neither
         signal nor noise, and where `mu` was given.
+    noisiness : float
+        How much more than for data of many counts weight 1 smooths these, 1 or more.
     """
 
     terms: tuple[DataTerm, ...]
     regulariser: Regulariser
     scales: np.ndarray
     flows: np.ndarray
+    noisiness: float = 1.0
+
+    def times(self, weight: float) -> Calibration:
+        """Return the same with a regulariser of another weight, relative to this one."""
+        strength = weight * self.regulariser.weight
+        return replace(self, regulariser=replace(self.regulariser, weight=strength))
 
     def describe(self) -> dict:
         """Return the results as plain numbers, for the history of a volume."""
         return {
             "scales": [float(value) for value in self.scales],
             "noise_flows": [float(value) for value in self.flows],
+            "noisiness": float(self.noisiness),
             "term_weights": [
                 float(value) for term in self.terms for value in np.atleast_1d(term.weight)
             ],
@@ -174,13 +188,15 @@ def calibrate(
                 "`weight` and `mu` both say how strong the regulariser is; give one of them"
             )
         return _by_mu(terms, checked, channels, mu, regulariser)
-    scales, flows = _ranges_and_flows(checked if sampled else _some_slices(checked), channels)
+    few = checked if sampled else _some_slices(checked)
+    scales, flows, noisiness = _ranges_and_flows(few, channels)
     weighted = tuple(
         replace(term, weight=t.weights / f, count=t.counts)
         for term, t, f in zip(terms, checked, flows, strict=True)
     )
     strength = (
         weight
+        * noisiness
         * STRENGTH[dimensions]
         * _joint_size(coupling, channels, sum(t.rows for t in checked), dimensions)
     )
@@ -189,27 +205,32 @@ def calibrate(
         regulariser(float(strength)),
         scales.astype(np.float32),
         np.concatenate(flows),
+        noisiness,
     )
 
 
-def _ranges_and_flows(few: list[Term], channels: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return the ranges of the channels and the flows of each term, from a cache of the last data.
+def _ranges_and_flows(few: list[Term], channels: int) -> tuple[np.ndarray, list[np.ndarray], float]:
+    """Return the ranges of channels, the flows of terms and the noisiness, of the last data cached.
 
     They do not depend on the regulariser: the same data with another weight are not measured again.
     """
-    scales, flows = _CACHE.get(_digest(few), lambda: _measured(few, channels))
-    return scales.copy(), [flow.copy() for flow in flows]
+    scales, flows, noisiness = _CACHE.get(_digest(few), lambda: _measured(few, channels))
+    return scales.copy(), [flow.copy() for flow in flows], noisiness
 
 
-def _measured(few: list[Term], channels: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return the ranges of the channels and the flows of each term from rough reconstructions."""
+def _measured(few: list[Term], channels: int) -> tuple[np.ndarray, list[np.ndarray], float]:
+    """Return the ranges of the channels, the flows of each term, and the noisiness of the first.
+
+    They are of rough reconstructions.
+    """
     few = [t.in_units(largest(t.data)) for t in few]
     rough = _smoothed(few, channels)
     scales = _ranges(rough)
     balanced = [_divided(t, _flows(t, rough, scales)) for t in few if t.mix is None]
     plain = Regulariser(STRENGTH[2], "tv", "uncoupled", 2)
     scales = _ranges(run(variational(balanced, plain, scales, initial=rough), _ROUGH).volume)
-    return scales, [_flows(t, rough, scales) for t in few]
+    flows = [_flows(t, rough, scales) for t in few]
+    return scales, flows, _noisiness(few[0], rough, scales, flows[0])
 
 
 def _digest(few: list[Term]) -> bytes:
@@ -357,39 +378,76 @@ def _flows(t: Term, rough: np.ndarray, scales: np.ndarray) -> np.ndarray:
 
     It is that of the whole volume for rows without signal there, and 1 without any noise.
     """
-    channels = slice(t.first, t.first + t.rows) if t.mix is None else slice(None)
-    seen = (
-        rough[channels]
-        if t.mix is None
-        else (over_volume(t.mix) * rough).sum(axis=0, keepdims=True)
-    )
-    expected = t.expectations(t.A(seen))
-    typical = _self_mean(expected)
-    variances = t.weights[:, None, None, None] * np.ones_like(expected)
-    if t.discrepancy == "kl":
-        floor = 0.02 * typical
-        variances *= np.divide(
-            1, np.maximum(expected, floor), out=np.zeros_like(expected), where=floor > 0
-        )
-    # The sum of all channels pulls at each of them by its own factor.
-    factors = (
-        scales[channels]
-        if t.mix is None
-        else [np.sqrt(np.square(scales * over_volume(t.mix).mean(axis=(1, 2, 3))).sum())]
-    )
-    factors = np.asarray(factors, np.float64)
+    seen, variances = _seen(t, rough), _curvatures(t, rough)
+    factors = _factors(t, scales)
     units = power_of_two(factors)
     gains = (units[:, None] * t.gains).astype(np.float32)[:, :, None, None]
     rng = np.random.default_rng(0)
     squares, samples = np.zeros(t.rows), -(-_SAMPLES // rough.shape[-1])
-    inside = seen > 0.25 * _self_mean(seen)
-    inside[~inside.any(axis=(1, 2, 3))] = True
+    inside = _inside(seen)
     for _ in range(samples):
-        noise = rng.standard_normal(expected.shape, np.float32) * np.sqrt(variances)
+        noise = rng.standard_normal(variances.shape, np.float32) * np.sqrt(variances)
         flow = _flow(t.A.T(gains * noise))
         squares += [flow[row][inside[row]].mean() for row in range(t.rows)]
     found = factors / units * np.sqrt(squares / samples)
     return np.where(found > 0, found, 1.0)
+
+
+def _noisiness(t: Term, rough: np.ndarray, scales: np.ndarray, flows: np.ndarray) -> float:
+    """Return how much more than in proportion to its flow the noise of a term asks to be smoothed.
+
+    It goes by F/(h r), without unit, in the mean of the logarithms over the rows: F is the flow, h
+    how much the data hold a voxel against a change, its diagonal K^T D'' K 1, and r the radius, in
+    voxels, of all that is there in a slice. A regulariser of strength F takes about that part of
+    the contrast.
+    """
+    seen, factors = _seen(t, rough), _factors(t, scales)
+    gains = t.gains[:, :, None, None].astype(np.float32)
+    held = t.A.T(gains**2 * _curvatures(t, rough) * t.A(np.ones_like(seen)))
+    inside = _inside(seen)
+    hold = np.array([held[row][inside[row]].mean(dtype=float) for row in range(t.rows)])
+    known = (hold > 0) & seen.any(axis=(1, 2, 3))
+    if not known.any():
+        return 1.0
+    radius = np.sqrt(inside[known].any(axis=0).sum() / inside.shape[-1] / np.pi)
+    relative = flows[known] / (factors[known] ** 2 * hold[known] * radius)
+    typical = float(np.exp(np.log(relative).mean()))
+    return float(np.clip((typical / _QUIET) ** _GROWTH, 1, _MOST))
+
+
+def _seen(t: Term, rough: np.ndarray) -> np.ndarray:
+    """Return the volumes (row, z, x, y) that the rows of a term see."""
+    if t.mix is None:
+        return rough[t.first : t.first + t.rows]
+    return (over_volume(t.mix) * rough).sum(axis=0, keepdims=True)
+
+
+def _curvatures(t: Term, rough: np.ndarray) -> np.ndarray:
+    """Return D'' at each ray, (row, tilt, x, y), from what `rough` lets expect there."""
+    expected = t.expectations(t.A(_seen(t, rough)))
+    variances = t.weights[:, None, None, None] * np.ones_like(expected)
+    if t.discrepancy == "kl":
+        floor = 0.02 * _self_mean(expected)
+        variances *= np.divide(
+            1, np.maximum(expected, floor), out=np.zeros_like(expected), where=floor > 0
+        )
+    return variances
+
+
+def _factors(t: Term, scales: np.ndarray) -> np.ndarray:
+    """Return the factors (row,) by which data pull at a volume without unit."""
+    if t.mix is None:
+        return np.asarray(scales[t.first : t.first + t.rows], np.float64)
+    # The sum of all channels pulls at each of them by its own factor.
+    each = np.square(scales * over_volume(t.mix).mean(axis=(1, 2, 3)))
+    return np.array([np.sqrt(each.sum())], np.float64)
+
+
+def _inside(seen: np.ndarray) -> np.ndarray:
+    """Return where the object is, of each row (row, z, x, y); everywhere without any."""
+    inside = seen > 0.25 * _self_mean(seen)
+    inside[~inside.any(axis=(1, 2, 3))] = True
+    return inside
 
 
 def _self_mean(values: np.ndarray) -> np.ndarray:

@@ -121,10 +121,10 @@ class Checkpoint:
     -----
     Size of the file for volumes of v bytes and data of d bytes, all float32: SIRT, HEBT and EM v;
     CGLS 3 v + (k + 1) d after k iterations; TV 5 v + d, in two dimensions 4 v + d; TGV 17 v + d, in
-    two dimensions 11 v + d; fused tomography with a power v more with TV and 4 v with TGV (3 v in
-    two dimensions). While one is being written the disk holds the one before it too. A save takes
-    memory for a copy of the largest array: v; with TV 3 v, with TGV 6 v, in two dimensions 2 v and
-    3 v.
+    two dimensions 11 v + d; in the second solve of a refit v more; fused tomography with a power v
+    more with TV and 4 v with TGV (3 v in two dimensions). While one is being written the disk holds
+    the one before it too. A save takes memory for a copy of the largest array: v; with TV 3 v, with
+    TGV 6 v, in two dimensions 2 v and 3 v.
 
     Examples
     --------

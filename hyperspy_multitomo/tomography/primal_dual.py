@@ -28,6 +28,8 @@ class PrimalDual(Steps[VariationalSystem]):
     obey the constraints, and are not the over-relaxed ones.
     """
 
+    refits = True
+
     def __init__(self, system: VariationalSystem):
         super().__init__(system)
         self.measured = False
@@ -35,6 +37,39 @@ class PrimalDual(Steps[VariationalSystem]):
     def state(self):
         """Return (u, w, p, q, s)."""
         raise NotImplementedError
+
+    @property
+    def linear(self) -> np.ndarray | None:
+        """The linear term l of a refit, (channel, z, x, y); None in the first solve."""
+        raise NotImplementedError
+
+    def _linearise(self) -> None:
+        """Make p a point of its ball, and grad^T p the linear term."""
+        raise NotImplementedError
+
+    def refit(self) -> None:
+        """Turn to the second problem of Bregman's iteration, from here: see `variational_system`.
+
+        The state stays as it is. The term is found when the next iteration begins, in its thread.
+        """
+        self.refitted_at = self.iteration
+
+    def _begin(self) -> None:
+        """Find the linear term, where this is the first iteration of a refit."""
+        if self.refitted_at is not None and self.linear is None:
+            self._linearise()
+
+    def _state(self):
+        yield from super()._state()
+        if self.refitted_at is not None:
+            yield "refitted at", np.array(self.refitted_at)
+            if (linear := self.linear) is not None:
+                yield "linear", linear
+
+    def restore(self, state):
+        """See `Steps`."""
+        super().restore(state)
+        self.refitted_at = int(state["refitted at"]) if "refitted at" in state else None
 
     def feasible(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Return u and w, None for TV, that obey the constraints."""
@@ -66,12 +101,13 @@ class PrimalDual(Steps[VariationalSystem]):
     def objective(self) -> float:
         """Return the objective of the volume, now."""
         with self._lock:
-            return self.system.objective(*self.feasible())
+            return self.system.objective(*self.feasible(), self.linear)
 
     def gap(self) -> float:
         """Return the gap of the objective to its lower bound, now: `VariationalSystem.gap`."""
         with self._lock:
-            return self.system.gap(*self.state())
+            u, w, p, q, s = self.state()
+            return self.system.gap(u, w, p, q, s, self.linear)
 
 
 class TextbookPrimalDual(PrimalDual):
@@ -90,7 +126,7 @@ class TextbookPrimalDual(PrimalDual):
         self._u, self._best = u, u
         self._p = np.zeros((channels, fields, *u.shape[1:]), np.float32)
         self._s = [np.zeros_like(term.data) for term in system.terms]
-        self._w = self._field = self._q = None
+        self._w = self._field = self._q = self._linear = None
         if system.kind == "tgv":
             self._w = self._field = np.zeros_like(self._p)
             self._q = np.zeros((channels, matrices, *u.shape[1:]), np.float32)
@@ -102,6 +138,20 @@ class TextbookPrimalDual(PrimalDual):
     def state(self):
         """Return (u, w, p, q, s)."""
         return self._best, self._field, self._p, self._q, self._s
+
+    @property
+    def linear(self):
+        """See `PrimalDual`."""
+        return self._linear
+
+    def _linearise(self):
+        system = self.system
+        with self._lock:
+            self._p = system.norm.project(self._p, np.float32(system.strength))
+            if system.kind == "tgv":
+                radius = np.float32(system.alpha0 * system.strength)
+                self._q = system.field_norm.project(self._q, radius)
+            self._linear = gradient_adjoint(self._p)
 
     def _arrays(self):
         fields = (
@@ -115,6 +165,7 @@ class TextbookPrimalDual(PrimalDual):
         if self.system.kind == "tgv":
             self._w, self._field, self._q = arrays["w"], arrays["field"], arrays["q"]
         self._s = [arrays[f"s {number}"] for number in range(len(self._s))]
+        self._linear = arrays.get("linear")
 
     def continue_with(self, system, u=None, w=None):
         """See `PrimalDual`."""
@@ -131,7 +182,10 @@ class TextbookPrimalDual(PrimalDual):
             np.float32(self.system.relaxation),
             self.system.kind == "tgv",
         )
+        self._begin()
         pull = gradient_adjoint(self._p)
+        if self._linear is not None:
+            pull -= self._linear
         for term, s in zip(system.terms, self._s, strict=True):
             system.back_project(term, s, pull)
         best = system.restricted(self._u - system.volume_steps[..., None] * pull)
@@ -167,7 +221,10 @@ class TextbookPrimalDual(PrimalDual):
             self._u, self._best = self._u + rho * (best - self._u), best
             self._w, self._field, self._p, self._q, self._s = w, field, p, q, duals
             self.measured = (self.iteration + 1) % MEASURED_EVERY == 0
-            self._count(system.residuals(best, field) if self.measured else self.residuals)
+            found = self.residuals
+            if self.measured:
+                found = system.residuals(best, field, self._linear)
+            self._count(found)
 
 
 class VariationalIterate(Iterate):

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Event, Lock
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -73,7 +73,13 @@ class Steps(ABC, Generic[SystemT]):
         Relative residuals before the last iteration, and the latest that are known.
     measured : bool
         Whether the last iteration measured residuals.
+    refits : bool
+        Whether there is a second solve, see `Iterate.refit`.
+    refitted_at : int or None
+        Iteration at which it began.
     """
+
+    refits: ClassVar[bool] = False
 
     def __init__(self, system: SystemT):
         self.system = system
@@ -81,6 +87,7 @@ class Steps(ABC, Generic[SystemT]):
         self.residuals: dict[str, np.ndarray | float] = {}
         self.latest = self.residuals
         self.measured = True
+        self.refitted_at: int | None = None
         self.stopped = np.zeros(system.channels, bool)
         self.channel_iterations = np.zeros(self.stopped.size, int)
         self._workers = Workers(system.threads)
@@ -180,6 +187,10 @@ class Steps(ABC, Generic[SystemT]):
     def hold(self, channels: np.ndarray) -> None:
         """Stop the channels, bool (channel,), from the next iteration on."""
         self.stopped |= channels
+
+    def refit(self) -> None:
+        """Turn to the second solve from the next iteration on, where there is one."""
+        raise NotImplementedError(f"{type(self).__name__} has no second solve")
 
     def _count(self, residuals: dict, latest: dict | None = None) -> None:
         """Record an iteration: the residuals before it and, if they are known, those after it."""

@@ -51,9 +51,11 @@ class StoppingRule:
         noise = self._noise
         if noise is not None and _hold_at_noise(iterate, iterate.latest_residuals["eds"], noise):
             return "discrepancy"
-        if self._tolerance is not None and _change(history) < self._tolerance:
-            return "tolerance"
-        return None
+        return "tolerance" if self.steady(history) else None
+
+    def steady(self, history: list[dict]) -> bool:
+        """Return whether all residuals so far are within the tolerance."""
+        return self._tolerance is not None and _change(history) < self._tolerance
 
 
 def _hold_at_noise(iterate, residuals: np.ndarray, noise: np.ndarray) -> bool:

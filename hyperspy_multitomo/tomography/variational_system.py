@@ -10,6 +10,13 @@ saddle point is that of
     sum_k [<K_k u + b_k, s_k> - D_k^*(s_k)] + <grad u - w, p> + <E w, q>,
     |p| <= lambda,  |q| <= alpha_0 lambda.
 
+**Refit.** The second step of Bregman's iteration (S. Osher et al., Multiscale Model. Simul. 4
+(2005) 460, doi:10.1137/040605412; against the bias of regularisers, E.-M. Brinkmann et al.,
+arXiv:1606.05113) has R(u) - <q_1, u> in the place of R(u), q_1 being a subgradient of R at the
+first solution. The dual field of the first solve gives it: lambda q_1 = grad^T p_1 = l, and -<l, u>
+is all that the second problem has besides. R(u) - <q_1, u> is 0, its least, where the edges are
+those of the first solution, however high they are: the contrast that R took from them comes back.
+
 **Step sizes.** With factors gamma > 0 for each row and xi > 0 for each block of columns of the
 operator K, the steps sigma_i = gamma_i/sum_j |K_ij| xi_j and tau_j = xi_j/sum_i gamma_i |K_ij| obey
 |Sigma^(1/2) K T^(1/2)| <= 1 (T. Pock, A. Chambolle, ICCV 2011, 1762, doi:10.1109/ICCV.2011.6126441,
@@ -343,22 +350,27 @@ class VariationalSystem:
             self.norm.value(w),
         )
 
-    def of_variation(self, jumps: float, strains: float, slopes: float) -> dict:
-        """Return lambda R(u) as "objective" and, for TGV, the part in w as "slopes".
+    def of_variation(
+        self, jumps: float, strains: float, slopes: float, linear: float = 0.0
+    ) -> dict:
+        """Return lambda R(u) - <l, u> as "objective" and, for TGV, the part in w as "slopes".
 
-        R(u) with the field w is an upper bound until w is the best.
+        R(u) with the field w is an upper bound until w is the best. `linear` is <l, u>.
         """
-        found = {"objective": self.strength * (jumps + self.alpha0 * strains)}
+        found = {"objective": self.strength * (jumps + self.alpha0 * strains) - linear}
         return found | (
             {"slopes": float(slopes / (jumps + slopes)) if slopes > 0 else 0.0}
             if self.kind == "tgv"
             else {}
         )
 
-    def objective(self, u: np.ndarray, w: np.ndarray | None) -> float:
-        """Return the value that is minimised."""
+    def objective(
+        self, u: np.ndarray, w: np.ndarray | None, linear: np.ndarray | None = None
+    ) -> float:
+        """Return the value that is minimised, of a refit with its linear term l."""
         data = sum(self.data_values(term, self.project(term, u)).sum() for term in self.terms)
-        return self.energy * float(data + self.of_variation(*self.variation(u, w))["objective"])
+        regulariser = self.of_variation(*self.variation(u, w), _product(linear, u))["objective"]
+        return self.energy * float(data + regulariser)
 
     def gap(
         self,
@@ -367,6 +379,7 @@ class VariationalSystem:
         p: np.ndarray,
         q: np.ndarray | None,
         s: list[np.ndarray],
+        linear: np.ndarray | None = None,
     ) -> float:
         """Return the primal-dual gap over volumes and fields up to twice the largest of now.
 
@@ -388,6 +401,8 @@ class VariationalSystem:
             if term.background is not None:
                 dual += np.sum(dual_rays * term.background, dtype=np.float64)
             self.back_project(term, dual_rays, pull)
+        if linear is not None:
+            pull -= linear
         bound = 2 * float(np.abs(u).max())
         allowed = self.restricted(np.ones_like(u))
         pull *= allowed
@@ -399,14 +414,16 @@ class VariationalSystem:
             slack = np.sqrt(np.square(symmetrised_gradient_adjoint(q) - p).sum(axis=1))
             largest = 2 * float(np.sqrt(np.square(w).sum(axis=1)).max())
             dual -= largest * float(np.sum(slack, dtype=np.float64))
-        return self.objective(u, w) - self.energy * dual
+        return self.objective(u, w, linear) - self.energy * dual
 
-    def residuals(self, u: np.ndarray, w: np.ndarray | None) -> dict:
+    def residuals(
+        self, u: np.ndarray, w: np.ndarray | None, linear: np.ndarray | None = None
+    ) -> dict:
         """Return the result of `of_variation` with the data's objective and relative residuals.
 
         |f - K u - b|/|f| of each term has the term's name.
         """
-        found: dict = self.of_variation(*self.variation(u, w))
+        found: dict = self.of_variation(*self.variation(u, w), _product(linear, u))
         for term in self.terms:
             expected = self.project(term, u)
             found["objective"] += float(self.data_values(term, expected).sum())
@@ -422,3 +439,8 @@ class VariationalSystem:
             t if t.mix is None else replace(t, mix=mix, background=background) for t in self.terms
         )
         return replace(self, terms=terms)
+
+
+def _product(linear: np.ndarray | None, u: np.ndarray) -> float:
+    """Return <l, u>, 0 without l."""
+    return 0.0 if linear is None else float(np.sum(linear * u, dtype=np.float64))

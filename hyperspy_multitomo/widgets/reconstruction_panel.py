@@ -83,7 +83,7 @@ _REFUSED = {"stopping", "noise", "mu", "overlap"}
 # Keywords of a run that it passes on as they were given.
 _OF_RUN = {"mask", "depth", "width", "backend"}
 # Those that are traits here.
-_TRAITS = {"method", "alpha", "weight", "coupled", "iterations"}
+_TRAITS = {"method", "alpha", "weight", "coupled", "iterations", "refit"}
 # Seconds until a first picture, and of one part of what follows: between parts a slice gives way to
 # new parameters, and the whole volume can be stopped.
 _FIRST_LOOK, _PART = 0.25, 0.6
@@ -103,6 +103,7 @@ class Settings:
     weight: float
     iterations: int
     coupled: bool = True
+    refit: bool = False
 
     @property
     def recipe(self) -> type[Recipe]:
@@ -127,8 +128,14 @@ class Settings:
             return f"{name}, alpha {self.alpha:.2f}"
         if self.regularised:
             alone = "" if self.coupled else ", each element alone"
-            return f"{name}, weight {self.weight:.2g}{alone}"
+            refitted = ", refitted" if self.refit else ""
+            return f"{name}, weight {self.weight:.2g}{alone}{refitted}"
         return name
+
+    @property
+    def most(self) -> int:
+        """Iterations at most, of both solves of a refit."""
+        return self.iterations * (2 if self.regularised and self.refit else 1)
 
 
 def _is_default(value, default) -> bool:
@@ -159,11 +166,11 @@ class ReconstructionPanel(Panel):
     threaded : bool, default True
         Whether to work in threads.
     **keywords
-        Starting values of ``method``, ``alpha``, ``weight``, ``coupled`` and ``iterations``; and
-        keywords of the public methods, which are passed on as they are: ``ratios``, ``rest``,
-        ``mask``, ``depth``, ``width``, ``relaxation``, ``nonnegative``, ``backend``,
-        ``background``, ``dimensions``, ``data_term``, ``haadf_term``, ``haadf_gain`` and
-        ``alpha0``.
+        Starting values of ``method``, ``alpha``, ``weight``, ``refit``, ``coupled`` and
+        ``iterations``; and keywords of the public methods, which are passed on as they are:
+        ``ratios``, ``rest``, ``mask``, ``depth``, ``width``, ``relaxation``, ``nonnegative``,
+        ``backend``, ``background``, ``dimensions``, ``data_term``, ``haadf_term``,
+        ``haadf_gain`` and ``alpha0``.
 
     Attributes
     ----------
@@ -209,6 +216,10 @@ class ReconstructionPanel(Panel):
 
     coupled = t.Bool(
         True, desc="Whether TV and TGV want the edges of all elements at the same places."
+    )
+
+    refit = t.Bool(
+        False, desc="Whether TV, TGV and TNV solve twice, for contrast that the first solve lost."
     )
 
     alone_element, alone_mix, shown_element, shown_mix, residual_curves = (
@@ -298,7 +309,9 @@ class ReconstructionPanel(Panel):
             "residual_curves",
         )
         self.trait_setq(**dict.fromkeys(pictures, blank))
-        self.observe(lambda event: self.show(), "y, method, alpha, iterations, weight, coupled")
+        self.observe(
+            lambda event: self.show(), "y, method, alpha, iterations, weight, coupled, refit"
+        )
         self.observe(lambda event: self.refresh(self._draw), "element")
         self.observe(lambda event: self._tell_stopped(), "running")
         self.show()
@@ -382,6 +395,7 @@ class ReconstructionPanel(Panel):
             self.weight,
             self.iterations,
             self.coupled or "tnv" in self.method,
+            self.refit,
         )
 
     def _call(
@@ -411,7 +425,7 @@ class ReconstructionPanel(Panel):
             passed = passed - {"ratios", "rest"}
         keywords = {name: value for name, value in self._keywords.items() if name in passed} | form
         if s.regularised:
-            keywords["weight"] = s.weight
+            keywords |= {"weight": s.weight, "refit": s.refit}
             if self._series.channels and "tnv" not in s.method:
                 keywords["coupled"] = self._coupling if s.coupled else False
         if "alpha" in s.recipe.fields():
@@ -626,7 +640,7 @@ class ReconstructionPanel(Panel):
         if not s.recipe.restarts:
             job.step(0.0)
             volume = self._call(
-                s, s.iterations, one_slice=False, progress=reporting(job, s.words, s.iterations)
+                s, s.iterations, one_slice=False, progress=reporting(job, s.words, s.most)
             )
             self.partial = volume  # ended or not: Stop can still come
             return volume
@@ -656,7 +670,7 @@ class ReconstructionPanel(Panel):
         if not (self.running or self.closed or self.partial is None):
             s, _ = self._run_of
             self.message = said_of_stopped(
-                self.partial.history[-1], s.words, s.iterations, self.can_resume
+                self.partial.history[-1], s.words, s.most, self.can_resume
             )
 
 

@@ -46,6 +46,7 @@ def reconstruction_view(obj, **kwargs):
             ),
         ),
         "coupled": switch(obj, "coupled", "Elements share their edges"),
+        "refit": switch(obj, "refit", "Solve twice, for lost contrast"),
     }  # fmt: skip
     controls["y"].disabled = single
     buttons = {
@@ -71,7 +72,7 @@ def reconstruction_view(obj, **kwargs):
 
     def enable(*_) -> None:
         recipe = RECIPES[METHODS[obj.method].method]
-        for name in ("alpha", "weight", "coupled", "iterations"):
+        for name in ("alpha", "weight", "coupled", "refit", "iterations"):
             controls[name].disabled = name not in recipe.fields()
         controls["coupled"].disabled |= "tnv" in obj.method
         buttons["apply_button"].disabled = not obj.can_apply

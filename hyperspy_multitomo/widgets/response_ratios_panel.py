@@ -99,7 +99,7 @@ class ResponseRatiosPanel(Panel):
         self.message = (
             "Press Fit."
             if attached is None
-            else f"Attached now: {_ratios_text(attached)}. Press Fit for others."
+            else f"Attached now: {attached.in_words()}. Press Fit for others."
         )
         self._mask_pixels()
         self._draw()
@@ -179,15 +179,20 @@ class ResponseRatiosPanel(Panel):
         self._fit, self._fitted_with, self._step, warned = fitted
         fit = self._fit
         rows = [
-            [name, f"{value:.4g}", f"{error:.2g}", f"{counts:.3g}"]
-            for name, value, error, counts in zip(
-                fit.elements, fit.values, fit.standard_errors, fit.block_counts, strict=True
+            [name, f"{value:.4g}", f"{error:.2g}", source, f"{counts:.3g}"]
+            for (name, source), value, error, counts in zip(
+                fit.sources.items(),
+                fit.values,
+                fit.standard_errors,
+                fit.block_counts,
+                strict=True,
             )
         ]
         blocks = f"blocks of {fit.block_size} px"
         self.figures = (
             html_table(
-                ["Element", "ratio (signal/count)", "standard error", "counts per block"], rows
+                ["Element", "ratio (signal/count)", "standard error", "", "counts per block"],
+                rows,
             )
             + f"R² = {fit.r2:.4f} on {blocks}"
         )
@@ -197,7 +202,7 @@ class ResponseRatiosPanel(Panel):
         self._blocks = sums.as_map(sums.haadf)
         self._limit = float(np.nanpercentile(np.abs(fit.residual_map), 99)) or 1.0
         self._draw()
-        self.message = f"Fitted on a copy: {_ratios_text(fit)}. Apply attaches it to the series."
+        self.message = f"Fitted on a copy: {fit.in_words()}. Apply attaches it to the series."
 
     def _attach(self) -> None:
         if (
@@ -208,9 +213,10 @@ class ResponseRatiosPanel(Panel):
                 "the series has other tilts or elements than when the panel was opened; open the "
                 "panel again"
             )
-        attach_ratios(self.eds, self._fit, self._step["prior"], self._step["prior_strength"])
+        prior = {name: value for name, value in self._step.items() if name.startswith("prior")}
+        attach_ratios(self.eds, self._fit, prior)
         self.result = self._fit
-        self.message = f"Attached to {series_description(self.eds)}: {_ratios_text(self._fit)}."
+        self.message = f"Attached to {series_description(self.eds)}: {self._fit.in_words()}."
 
     def _changed(self, event) -> None:
         if self._fit is not None and not self.running:
@@ -287,8 +293,3 @@ class ResponseRatiosPanel(Panel):
         axes.plot([0, top], [0, top], color="#D55E00", linewidth=1)
         axes.legend(frameon=False, fontsize=8)
         return figure
-
-
-def _ratios_text(fit: ResponseRatios) -> str:
-    named = zip(fit.elements, fit.values, fit.standard_errors, strict=True)
-    return ", ".join(f"{name} {value:.4g} ± {error:.2g}" for name, value, error in named)

@@ -22,6 +22,14 @@ from hyperspy_multitomo.composition.response.blocks import (
 )
 from hyperspy_multitomo.composition.response.fit_quality import assess, deviation, fit_warnings
 from hyperspy_multitomo.composition.response.neighbours import instrument_equations
+from hyperspy_multitomo.composition.response.ratio_prior import (
+    FEWEST_GROUPS,
+    WIDTH,
+    LogPrior,
+    PriorFit,
+    checked_prior,
+    fit_with_prior,
+)
 from hyperspy_multitomo.composition.response.ratios import ResponseRatios
 from hyperspy_multitomo.composition.response.regression import (
     ErrorsInVariables,
@@ -29,6 +37,7 @@ from hyperspy_multitomo.composition.response.regression import (
     prior_terms,
     significant_ratios,
 )
+from hyperspy_multitomo.deprecation import deprecated_keyword
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.parameters import positive_number, whole_number
 from hyperspy_multitomo.tomography.scaling import roomy
@@ -36,6 +45,10 @@ from hyperspy_multitomo.tomography.scaling import roomy
 __all__ = ["ResponseRatios", "fit_response_ratios"]
 
 METHODS = ("blocks", "poisson")
+# Part of the HAADF that the prior expects of an element below which its ratio is left to the prior,
+# and the size of the blocks is not set by its few counts. On the dust particle idp_l2083 the parts
+# are either above 1 % or below 0.2 %.
+FAINT = 0.005
 
 
 def fit_response_ratios(
@@ -53,7 +66,8 @@ def fit_response_ratios(
     min_counts: float = 50.0,
     rest: bool = False,
     prior: Mapping[str, float] | None = None,
-    prior_strength: float = 1.0,
+    prior_width: float | Mapping[str, float] = WIDTH,
+    prior_strength: float | None = None,
     n_bootstrap: int = 200,
     seed: int | None = 0,
 ) -> ResponseRatios:
@@ -98,21 +112,26 @@ def fit_response_ratios(
         selected by the counts, which would bias the ratios.
     block_size : int, optional
         Side of the blocks, px. By default the smallest for which the mean block has `min_counts` of
-        the weakest element. R2 and the residuals are those of the blocks with either method.
+        the weakest element, with a prior of the weakest of which it expects 0.5 % of the HAADF. R2
+        and the residuals are those of the blocks with either method.
     min_counts : float, default 50
         Counts of the weakest element in the mean block.
     rest : bool, default False
         Allow HAADF signal >= 0 that no map explains: blocks that are much brighter than the model
         are ignored.
     prior : mapping of str to float, optional
-        Expected relative ratios {element: q_e} of two elements or more, up to a common factor s >=
-        0 that is fitted; for elements whose maps are too similar to be distinguished. Adds the rows
-        prior_strength * sqrt(sum p_e^2) * (r_e - s q_e) = 0.
-    prior_strength : float, default 1
-        With 1 the prior of an element has the weight of all its data, with 0.1 a hundredth of it.
+        Expected relative ratios {element: q_e} of two elements or more, up to a common factor s > 0
+        that is fitted, such as those of `model_ratios`. Where the data decide they have no effect;
+        where two maps depend on one another, only what these leave open follows them. See Notes.
+    prior_width : float or mapping of str to float, default 0.3
+        Standard deviation of log r_e about log(s q_e), of each element: 0.3 is 30 %, log(3) a
+        factor of three.
+    prior_strength : float, optional
+        Deprecated: adds the rows prior_strength * sqrt(sum p_e^2) * (r_e - s q_e) = 0 instead,
+        which with 1 have the weight of all data of an element and pull decisive data, too.
     n_bootstrap : int, default 200
-        Resamplings for the standard errors; 0 gives NaN. Tilts are resampled, or parts of the views
-        if there are fewer than eight tilts.
+        Resamplings for the standard errors without a prior; 0 gives NaN. Tilts are resampled, or
+        parts of the views if there are fewer than eight tilts.
     seed : int or None, default 0
         Of the bootstrap.
 
@@ -130,9 +149,10 @@ def fit_response_ratios(
     Warns
     -----
     UserWarning
-        If R2 < 0.9, if a ratio is 0, if two elements cannot be distinguished within the noise, if
-        the view is too small for blocks of `min_counts`, or if the noise of neighbouring pixels is
-        correlated (smoothed or resampled maps; never for maps of whole numbers).
+        If R2 < 0.9, if a ratio is 0 or calculated, if two elements cannot be distinguished within
+        the noise and have no prior, if the view is too small for blocks of `min_counts` or for a
+        prior, or if the noise of neighbouring pixels is correlated (smoothed or resampled maps;
+        never for maps of whole numbers).
 
     Notes
     -----
@@ -144,6 +164,13 @@ def fit_response_ratios(
     neighbours, and w_i the inverse of the variance of h_i - r'p_i plus its mean. The noise that the
     first stage fits is subtracted with the measured covariance. The variance of the maps affects
     only the efficiency; it may be wrong, e.g. for maps from a fit of overlapping lines.
+
+    A prior is a Gaussian on the logarithms of the ratios, set against the likelihood that the
+    scatter of the equations between the groups of the bootstrap gives the data. The factor s is the
+    mean of log r_e/q_e over the elements that the data determine better than the prior does; where
+    these scatter by more than their widths, all widths are increased. An element that the data
+    determine to a relative error d has a width of w sqrt(1 + (w/d)^2). The standard errors are then
+    those of data and prior together, and include the error of s.
 
     Where the maps explain the HAADF, both methods estimate the same ratios. Where they do not
     (diffraction, a missing element), the two compromises may differ by more than the standard
@@ -176,7 +203,9 @@ def fit_response_ratios(
         None if block_size is None else whole_number("block_size", block_size, 1, "of pixels")
     )
     min_counts = positive_number("min_counts", min_counts, "of counts")
-    prior_strength = positive_number("prior_strength", prior_strength)
+    if prior_strength is not None:
+        deprecated_keyword("prior_strength=", "0.2", "prior_width=")
+        prior_strength = positive_number("prior_strength", prior_strength)
     n_bootstrap = whole_number("n_bootstrap", n_bootstrap, 0, "of resamplings")
     recorded = np.asarray(maps)
     maps, haadf = _checked_series(maps, haadf, elements, gains, haadf_gains)
@@ -191,16 +220,22 @@ def fit_response_ratios(
     mask = _checked_mask(mask, haadf)
     present = np.array([channel[mask].sum(dtype=np.float64) for channel in maps])
     used = _used_channels(maps, present, elements)
+    names = [elements[i] for i in used]
+    relative = checked_prior(elements, prior, prior_width, names)
+    log_prior = None
+    if relative is not None and prior_strength is None:
+        log_prior = LogPrior.of(names, relative, prior_width)
     side, capped = (
-        block_side(present[used].min(), mask, min_counts)
+        block_side(_weakest(present[used], log_prior), mask, min_counts)
         if block_size is None
         else (block_size, False)
     )
-    names = [elements[i] for i in used]
     chosen = maps[used] if len(used) < len(maps) else maps
     blocks = sum_blocks(chosen, haadf, mask, side)
-    prior_matrix = prior_terms(names, prior, prior_strength, (blocks.counts**2).sum(axis=0))
-    check_independent(blocks.counts, prior_matrix, names)
+    rows = None if log_prior is not None else relative
+    prior_matrix = prior_terms(names, rows, prior_strength, (blocks.counts**2).sum(axis=0))
+    known = np.zeros(len(names), bool) if log_prior is None else log_prior.known
+    check_independent(blocks.counts, prior_matrix, names, known)
 
     weights = explained_blocks(chosen, haadf, mask, blocks, prior_matrix) if rest else None
     tile = bootstrap_tile(mask, side)
@@ -214,14 +249,14 @@ def fit_response_ratios(
             else mask & _pixels_of(blocks.as_map(weights) > 0, side, mask.shape)
         )
         equations = instrument_equations(chosen, variance[used], haadf, fitted, tile)
-        prior_matrix = prior_terms(names, prior, prior_strength, np.diag(equations.sums()[0]))
-    solution, spread = significant_ratios(equations, prior_matrix, n_bootstrap, seed)
+        prior_matrix = prior_terms(names, rows, prior_strength, np.diag(equations.sums()[0]))
+    found = _solved(equations, log_prior, prior_matrix, n_bootstrap, seed)
+    solution = found.values
     values, errors, block_counts = np.zeros((3, len(elements)))
-    values[used], errors[used], block_counts[used] = (
-        unit * solution,
-        unit * spread,
-        blocks.counts.mean(axis=0),
-    )
+    values[used], errors[used] = unit * solution, unit * found.errors
+    block_counts[used] = blocks.counts.mean(axis=0)
+    calculated, expected = np.zeros(len(elements), bool), np.full(len(elements), np.nan)
+    calculated[used], expected[used] = found.calculated, unit * found.expected
     fit = assess(blocks, solution, weights)
     fit["residual_map"] *= np.float32(unit)
     ratios = ResponseRatios(
@@ -233,11 +268,13 @@ def fit_response_ratios(
         block_counts=block_counts,
         rest=bool(rest),
         method=method,
+        calculated=calculated,
+        prior_values=expected,
     )
     correlation = (
         0.0 if any(_is_count(recorded[i]) for i in used) else noise_correlation(chosen, mask)
     )
-    alike = [names[i] for i in equations.indistinct(prior_matrix)]
+    alike = [names[i] for i in equations.indistinct(prior_matrix) if not known[i]]
     kept = None if weights is None else np.nan_to_num(blocks.as_map(weights))
     noise = float(solution @ noise_covariance(chosen, mask, side, kept).sum(axis=0) @ solution)
     noise_part = noise / (deviation(blocks, weights) ** 2).sum()
@@ -246,6 +283,33 @@ def fit_response_ratios(
     ):
         warn(message)
     return ratios
+
+
+def _weakest(counts: np.ndarray, prior: LogPrior | None) -> float:
+    """Return the counts of the weakest channel of those that are bright enough to be measured."""
+    if prior is None:
+        return counts.min()
+    signal = counts * prior.expected
+    return counts[~(signal < FAINT * np.nansum(signal))].min()
+
+
+def _solved(
+    equations: ErrorsInVariables,
+    log_prior: LogPrior | None,
+    prior_matrix: np.ndarray | None,
+    n_bootstrap: int,
+    seed: int | None,
+) -> PriorFit:
+    """Return the ratios, with the prior or without one."""
+    if log_prior is not None and equations.groups >= FEWEST_GROUPS:
+        return fit_with_prior(equations, log_prior)
+    if log_prior is not None:
+        warn(
+            f"the prior is left out: there are {equations.groups} tilts or parts of views to "
+            f"measure the errors of the fit, fewer than {FEWEST_GROUPS}"
+        )
+    values, errors = significant_ratios(equations, prior_matrix, n_bootstrap, seed)
+    return PriorFit(values, errors, np.full(len(values), np.nan), np.zeros(len(values), bool))
 
 
 def _pixels_of(blocks: np.ndarray, side: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -18,6 +18,10 @@ POOR_FIT = 0.9
 # Threshold of `noise_correlation`, between recorded counts and maps smoothed by a Gaussian of half
 # a pixel.
 LARGEST_CORRELATION = 0.2
+REMEDY = (
+    'pass prior={element: relative ratio}, or prior="auto" to a series whose beam energy and X-ray '
+    "lines are known"
+)
 
 
 def assess(blocks: BlockSums, solution: np.ndarray, weights: np.ndarray | None) -> dict[str, Any]:
@@ -73,18 +77,12 @@ def fit_warnings(
             "`residual_map` is positive (a strap, the support, a coating, oxygen or carbon) and "
             "add it, or pass rest=True"
         )
-    if ratios.unexplained:
-        warnings.append(
-            f"the response ratio of {', '.join(ratios.unexplained)} is 0, because the other "
-            "elements explain the HAADF without "
-            "it; its volume will come from its own maps alone. Pass prior={element: relative "
-            "ratio} to tie it to others"
-        )
+    warnings += _about_ratios(ratios)
     if alike:
         warnings.append(
             f"the maps of {', '.join(alike)} cannot be told apart within their noise, so that only "
             "a sum of their contributions "
-            "is known; pass prior={element: relative ratio}"
+            f"is known; {REMEDY}"
         )
     if missed_counts is not None:
         warnings.append(
@@ -98,5 +96,31 @@ def fit_warnings(
             "the noise of neighbouring pixels looks correlated, as in maps that were smoothed or "
             "resampled, and then biases the "
             "ratios; fit them to the maps as recorded and smooth afterwards"
+        )
+    return warnings
+
+
+def _about_ratios(ratios: ResponseRatios) -> list[str]:
+    """Return the warnings of ratios that are not measured."""
+    warnings = []
+    zero = ratios.unexplained
+    empty = [name for name in zero if ratios.block_counts[ratios.elements.index(name)] == 0]
+    explained = [name for name in zero if name not in empty]
+    if empty:
+        warnings.append(
+            f"the response ratio of {', '.join(empty)} is 0, because its map holds no net counts "
+            "over the specimen; leave it out"
+        )
+    if explained:
+        warnings.append(
+            f"the response ratio of {', '.join(explained)} is 0, because the other elements "
+            "explain the HAADF without it; its volume will come from its own maps alone. To tie it "
+            f"to others, {REMEDY}"
+        )
+    calculated = [name for name, source in ratios.sources.items() if source == "calculated"]
+    if calculated:
+        warnings.append(
+            f"the response ratios of {', '.join(calculated)} are calculated, not measured: the "
+            "prior knows them better than the HAADF does. Their standard errors say how well"
         )
     return warnings

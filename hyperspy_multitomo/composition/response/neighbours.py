@@ -69,6 +69,12 @@ class InstrumentEquations(ErrorsInVariables):
         predict = np.linalg.solve(_regular(self.instruments[groups].sum(axis=0)), counts)
         return counts.T @ predict, predict.T @ self.signal[groups].sum(axis=0)
 
+    def scores(self, ratios: np.ndarray) -> np.ndarray:
+        """Return cross - gram r of the second stage, noise subtracted, of each group."""
+        predict = np.linalg.solve(_regular(self.instruments.sum(axis=0)), self.counts.sum(axis=0))
+        residual = self.signal - self.counts @ ratios
+        return residual @ predict - self.edges + self.noise @ ratios
+
     def of(self, channels: np.ndarray) -> InstrumentEquations:
         """Return the equations of some channels; the neighbours of all remain instruments."""
         square = np.ix_(np.arange(self.groups), channels, channels)

@@ -11,8 +11,6 @@ import numpy as np
 from scipy.linalg import LinAlgError, eigh
 from scipy.optimize import nnls
 
-from hyperspy_multitomo.parameters import positive_number
-
 # Squared singular value of the scaled regressors, about float32 rounding, below which columns are
 # dependent.
 DEPENDENT = 1e-10
@@ -48,11 +46,18 @@ class ErrorsInVariables(ABC):
         """Return gram (channel, channel) and cross (channel,) of groups, which may be repeated."""
 
     @abstractmethod
+    def scores(self, ratios: np.ndarray) -> np.ndarray:
+        """Return cross - gram r, noise subtracted, of each group (group, channel)."""
+
+    @abstractmethod
     def of(self, channels: np.ndarray) -> ErrorsInVariables:
         """Return the equations of some of the channels."""
 
     def solve(
-        self, prior: np.ndarray | None = None, groups: np.ndarray | slice = slice(None)
+        self,
+        prior: np.ndarray | None = None,
+        groups: np.ndarray | slice = slice(None),
+        pull: np.ndarray | None = None,
     ) -> np.ndarray:
         """Minimise r'(gram + prior - k noise) r - 2 (cross - k edges)'r over r >= 0.
 
@@ -66,6 +71,8 @@ class ErrorsInVariables(ABC):
             See `prior_terms`.
         groups : numpy.ndarray of int or slice, optional
             Which groups to sum over; they may be repeated.
+        pull : numpy.ndarray (channel + 1,), optional
+            Right-hand side of the prior's equations; 0 by default.
 
         Returns
         -------
@@ -77,6 +84,7 @@ class ErrorsInVariables(ABC):
         channels, share = len(noise), self._noise_share(matrix, noise)[0]
         matrix[:channels, :channels] -= share * noise
         target[:channels] -= share * edges
+        target = target if pull is None else target + pull
         scale = _scale_of(matrix)
         # nnls needs the square root of the normal equations: |B r - c|^2 with B'B = matrix and
         # B'c = target.
@@ -161,6 +169,10 @@ class NormalEquations(ErrorsInVariables):
         """Return gram and cross of some groups."""
         return self.gram[groups].sum(axis=0), self.cross[groups].sum(axis=0)
 
+    def scores(self, ratios: np.ndarray) -> np.ndarray:
+        """Return cross - gram r, noise subtracted, of each group."""
+        return self.cross - self.edges - (self.gram - self.noise) @ ratios
+
     def of(self, channels: np.ndarray) -> NormalEquations:
         """Return the normal equations of some of the channels."""
         square = np.ix_(np.arange(self.groups), channels, channels)
@@ -227,13 +239,21 @@ def _bootstrap(
     return np.std(drawn, axis=0, ddof=1)
 
 
-def check_independent(counts: np.ndarray, prior: np.ndarray | None, names: Sequence[str]) -> None:
-    """Raise an error that names the channels of counts (block, channel) if they are dependent."""
+def check_independent(
+    counts: np.ndarray,
+    prior: np.ndarray | None,
+    names: Sequence[str],
+    known: np.ndarray | None = None,
+) -> None:
+    """Raise an error that names the channels of counts (block, channel) if they are dependent.
+
+    Channels whose ratios are `known` from elsewhere may depend on one another.
+    """
     gram, _ = _with_prior(counts.T @ counts, np.zeros(counts.shape[1]), prior)
     scale = np.sqrt(np.diag(gram))
     values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
     involved = (np.abs(vectors[:, values < DEPENDENT]) > 1e-3).any(axis=1)[: len(names)]
-    if involved.any():
+    if involved.any() and (known is None or not known[involved].all()):
         dependent = ", ".join(name for name, is_in in zip(names, involved, strict=True) if is_in)
         raise ValueError(
             f"the maps of {dependent} depend on one another exactly, so that their response ratios "
@@ -244,7 +264,10 @@ def check_independent(counts: np.ndarray, prior: np.ndarray | None, names: Seque
 
 
 def prior_terms(
-    names: Sequence[str], prior: Mapping[str, float] | None, strength: float, energy: np.ndarray
+    names: Sequence[str],
+    prior: Mapping[str, float] | None,
+    strength: float | None,
+    energy: np.ndarray,
 ) -> np.ndarray | None:
     """Return the rows strength * sqrt(energy_e) * (r_e - s q_e) = 0 as normal equations in (r, s).
 
@@ -254,8 +277,8 @@ def prior_terms(
         The channels that are fitted.
     prior : mapping of str to float or None
         q_e > 0 of two channels at least.
-    strength : float
-        Positive.
+    strength : float or None
+        Positive; None goes with no prior.
     energy : numpy.ndarray (channel,)
         sum of p_e^2 over the blocks.
 
@@ -263,20 +286,8 @@ def prior_terms(
     -------
     numpy.ndarray (channel + 1, channel + 1) or None
     """
-    if prior is None:
+    if prior is None or strength is None:
         return None
-    unknown = [element for element in prior if element not in names]
-    if unknown:
-        raise ValueError(
-            f"the prior names {', '.join(unknown)}, but the elements with counts are "
-            f"{', '.join(names)}"
-        )
-    if len(prior) < 2:
-        raise ValueError(
-            f"the prior is {dict(prior)}; give positive relative ratios of two elements or more"
-        )
-    prior = {element: positive_number(f"prior[{element!r}]", q) for element, q in prior.items()}
-    strength = positive_number("prior_strength", strength)
     terms = np.zeros((len(names) + 1, len(names) + 1))
     for element, q in prior.items():
         row = np.zeros(len(terms))

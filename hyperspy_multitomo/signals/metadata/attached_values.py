@@ -40,6 +40,8 @@ _NODES = {
     "residuals_haadf": None,
     "dose": "dose",
 }
+# Response ratios and what has their unit: HAADF signal per count.
+_PER_COUNT = ("ratios", "ratios_standard_errors", "ratios_prior_values", "ratios_errors")
 _CHANNELS = ("channels", "lines", "edges", "integration_windows")
 
 
@@ -54,7 +56,7 @@ def scaled(signal, factor: float) -> None:
     Counts as recorded stay, and what is per unit of the data is divided.
     """
     for name in recorded_names(signal):
-        if name == "window_share" or name in ("ratios", "ratios_standard_errors", "ratios_errors"):
+        if name == "window_share" or name in _PER_COUNT:
             replace_values(signal, name, np.asarray(recorded_values(signal, name)) / factor)
     if is_series(signal) and signal.channels and factor != 1 and not recorded(signal, "gross"):
         mark_as_no_counts(signal, f"they were multiplied by {factor:g}")

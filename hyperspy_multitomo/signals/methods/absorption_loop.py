@@ -195,6 +195,7 @@ def _fit_as_before(series) -> dict:
     step = next(
         (one for one in reversed(read_history(series)) if one["step"] == "fit_response_ratios"), {}
     )
-    return {
-        name: step[name] for name in ("method", "rest", "prior", "prior_strength") if name in step
-    }
+    names = ["method", "rest", "prior", "prior_width"]
+    if step.get("prior") is not None:  # older histories have a strength of no prior
+        names.append("prior_strength")
+    return {name: step[name] for name in names if name in step}

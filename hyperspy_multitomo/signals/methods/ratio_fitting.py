@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from hyperspy_multitomo.composition import cross_sections
 from hyperspy_multitomo.composition.particle.threshold import specimen_mask
 from hyperspy_multitomo.composition.response import fit as response_fit
 from hyperspy_multitomo.composition.response.fit import ResponseRatios
+from hyperspy_multitomo.composition.response.ratio_prior import WIDTH
+from hyperspy_multitomo.deprecation import deprecated_keyword
+from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.parameters import positive_number, whole_number
 from hyperspy_multitomo.signals.masks import image_mask
 from hyperspy_multitomo.signals.metadata.acquisition_settings import (
@@ -27,13 +30,17 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE, grid, reca
 from hyperspy_multitomo.signals.metadata.recorded_counts import check_counts_beside, why_no_counts
 from hyperspy_multitomo.signals.methods.common_tilts import paired
 from hyperspy_multitomo.signals.methods.panels import open_panel
+from hyperspy_multitomo.signals.methods.ratio_priors import calculated_prior
 from hyperspy_multitomo.signals.methods.ratio_slices import SomeSlices, some_slices
 
 if TYPE_CHECKING:
     from hyperspy_multitomo.signals.haadf import TiltSeriesHAADF
 
 # The parts of a fit of response ratios that are recorded per element and per tilt.
-_PER_ELEMENT, _PER_TILT = ("standard_errors", "block_counts"), ("residual_per_tilt", "residual_map")
+_PER_ELEMENT = ("standard_errors", "block_counts", "calculated", "prior_values")
+_PER_TILT = ("residual_per_tilt", "residual_map")
+# Those that are HAADF signal per count.
+_PER_COUNT = ("standard_errors", "prior_values")
 
 
 def get_response_ratios(series) -> ResponseRatios | None:
@@ -47,9 +54,10 @@ def get_response_ratios(series) -> ResponseRatios | None:
     binned = stored.pop("pixel_area", None)
     factor = 1.0 if binned is None else binned / _pixel_area(series)
     kept = {name: recall(series, f"ratios_{name}") for name in (*_PER_ELEMENT, *_PER_TILT)}
-    values, kept["standard_errors"] = factor * values, factor * kept["standard_errors"]
+    # Records of older versions have no prior.
+    kept |= {name: factor * kept[name] for name in _PER_COUNT if kept[name] is not None}
     return ResponseRatios.from_dict(
-        {**stored, **kept, "elements": series.channels, "values": values}
+        {**stored, **kept, "elements": series.channels, "values": factor * values}
     )
 
 
@@ -117,9 +125,11 @@ def fit_response_ratios(
     block_size: int | None = None,
     min_counts: float = 50.0,
     rest: bool = False,
-    prior: Mapping[str, float] | str | None = None,
-    prior_strength: float = 1.0,
+    prior: Mapping[str, float] | str | None = "auto",
+    prior_width: float | Mapping[str, float] | None = None,
+    prior_strength: float | None = None,
     haadf_angles: tuple[float, float] | None = None,
+    efficiency=None,
     slices: int | None = None,
     interactive: bool = False,
     display: bool = True,
@@ -141,20 +151,33 @@ def fit_response_ratios(
         Pixels to use; by default those where the HAADF stands out from its background.
     block_size : int, optional
         Side of the blocks of pixels (px); by default so large that the weakest element has
-        `min_counts` in a block. R2 and the residuals are those of the blocks with either
-        method.
+        `min_counts` in a block, with a prior the weakest of those that it expects to make 0.5 %
+        of the HAADF. R2 and the residuals are those of the blocks with either method.
     min_counts : float, default 50
         Counts of the weakest element in the mean block.
     rest : bool, default False
         Explain HAADF that no map explains by one more, non-negative channel, instead of letting
         it pull the ratios.
-    prior : dict of str to float or "model", optional
-        Relative ratios of two elements or more, for maps that are nearly dependent; ``"model"``
-        takes those calculated from cross sections, `model_ratios`.
-    prior_strength : float, default 1
-        Weight of the prior against the data.
+    prior : {"auto", "model"}, dict of str to float or None, default "auto"
+        What to expect of the ratios, relative to each other, where the HAADF does not decide
+        them. ``"auto"`` calculates it from cross sections where beam energy and X-ray lines are
+        known (`model_ratios`), and fits without it elsewhere; with ``"model"`` that is an error.
+        A dict has ratios of your own, of two elements or more. None is least squares alone: a
+        ratio below twice its standard error is then set to 0.
+    prior_width : float or dict of str to float, optional
+        Standard deviation of the logarithm of each expected ratio: 0.3 is 30 %. By default that
+        of cross sections, 30 %; a factor of three, log(3), for lines below 1 keV without
+        `efficiency`, and for all where the angles of the HAADF detector are not known.
+    prior_strength : float, optional
+        Deprecated: the weight of an expected ratio against all data of its element, which pulls
+        ratios that the data decide, too.
     haadf_angles : (float, float), optional
-        For ``prior="model"``: inner and outer angle of the HAADF detector, mrad.
+        For a calculated prior: inner and outer angle of the HAADF detector, mrad. By default
+        those of the HAADF's metadata; 60 to 200 mrad where there are none.
+    efficiency : float, dict of str to float or callable, optional
+        For a calculated prior: the fraction of the photons that the X-ray detector counts, one
+        for all lines, by element or line, or a function of the energies in keV such as
+        ``functools.partial(mt.composition.efficiency, window="AP3.3")``. By default 1.
     slices : int, optional
         Fit to so many slices (pixels along y), in groups of 32 that are spread evenly over the
         series, and read no others. By default all of a series in memory, and 128 of a lazy one,
@@ -169,11 +192,12 @@ def fit_response_ratios(
     Returns
     -------
     ResponseRatios
-        ``values``, ``standard_errors`` (from a bootstrap over the tilts, or parts of the views
-        where there are fewer than eight), ``r2``, ``residual_per_tilt``, ``residual_map``,
-        ``method``. With ``interactive`` None, or the widgets. Fitted to some slices, all are of
-        these, and ``residual_map`` is NaN elsewhere; the history names them, (start, stop) of
-        each group.
+        ``values``, ``standard_errors`` (from the scatter between tilts, or parts of the views
+        where there are fewer than eight, and the prior's width), ``sources`` (whether each is
+        measured or calculated), ``prior_values``, ``r2``, ``residual_per_tilt``,
+        ``residual_map``, ``method``. Printed, it is a table. With ``interactive`` None, or the
+        widgets. Fitted to some slices, all are of these, and ``residual_map`` is NaN elsewhere;
+        the history names them, (start, stop) of each group.
 
     Raises
     ------
@@ -187,8 +211,9 @@ def fit_response_ratios(
     Warns
     -----
     UserWarning
-        Where R2 is below 0.9 (an element is missing), the ratio of an element comes out zero,
-        or the maps have been smoothed or resampled.
+        Where R2 is below 0.9 (an element is missing), ratios are calculated rather than
+        measured, the ratio of an element comes out zero, the HAADF does not decide the ratios and
+        no prior could be calculated, or the maps have been smoothed or resampled.
 
     Notes
     -----
@@ -198,6 +223,13 @@ def fit_response_ratios(
     ``method="poisson"``. Where both methods differ by more than their standard errors, the maps
     do not explain the HAADF. Fit before the maps are smoothed. Series that share their
     alignment are fitted as recorded, not resampled.
+
+    The prior is a Gaussian on the logarithms of the ratios, against the covariance of the fit. A
+    ratio that the data determine to 10 % is moved by less than 0.3 of its standard errors by a
+    prior that is wrong by a factor of four (simulated, ``benchmarks/ratio_prior.py``); where two
+    maps depend on one another, only what they leave open follows the prior. The common factor, in
+    which the gain of the HAADF is, comes from the ratios that the data decide. An element whose
+    ratio is calculated is in the HAADF as much as theory says: look at its standard error.
 
     References
     ----------
@@ -229,8 +261,10 @@ def fit_response_ratios(
         }
         settings |= {
             "prior": prior,
+            "prior_width": prior_width,
             "prior_strength": prior_strength,
             "haadf_angles": haadf_angles,
+            "efficiency": efficiency,
         }
         return open_panel(
             "response_ratios", series, haadf, display=display, toolkit=toolkit, **settings
@@ -239,26 +273,10 @@ def fit_response_ratios(
         None if block_size is None else whole_number("block_size", block_size, 1, "of pixels")
     )
     min_counts = positive_number("min_counts", min_counts, "of counts")
-    prior_strength = positive_number("prior_strength", prior_strength)
     some = some_slices(series, slices)
-    rows = slice(None) if some is None else some.rows
-    if isinstance(prior, str):
-        if prior != "model":
-            raise ValueError(f"prior={prior!r} must be 'model' or a dict of element to number")
-        present = (
-            np.asarray(series.array("element", "tilt", "x", "y")[..., rows].sum(axis=(1, 2, 3))) > 0
-        )
-        prior = series.model_ratios(haadf_angles)
-        prior = {
-            name: prior[name]
-            for name, counted in zip(series.channels, present, strict=True)
-            if counted
-        }
-    elif haadf_angles is not None:
-        raise ValueError(
-            "haadf_angles= serves to calculate the prior: pass prior='model' with it, or leave "
-            "it out"
-        )
+    expected, why_not = _expected(
+        series, haadf, prior, prior_width, prior_strength, haadf_angles, efficiency
+    )
     fit = _fit(
         series,
         haadf,
@@ -268,11 +286,66 @@ def fit_response_ratios(
         block_size=block_size,
         min_counts=min_counts,
         rest=rest,
-        prior=prior,
-        prior_strength=prior_strength,
+        **expected,
     )
-    attach_ratios(series, fit, prior, prior_strength, some)
+    attach_ratios(series, fit, expected, some)
+    if why_not and len(series.channels) > 1 and _undecided(fit):
+        warn(
+            f"no response ratio could be calculated, because {why_not}; those that the HAADF does "
+            "not decide are left to least squares. Pass prior={element: relative ratio}, or None "
+            "to go without"
+        )
     return fit
+
+
+def _expected(
+    series, haadf, prior, width, strength, angles, efficiency
+) -> tuple[dict[str, Any], str]:
+    """Return the keywords of the prior for the numerics, and why there is none, or ""."""
+    if strength is not None and prior in (None, "auto"):
+        deprecated_keyword("prior_strength=", "0.2", "prior_width=")
+        positive_number("prior_strength", strength)
+    if not isinstance(prior, str):
+        for name, value in (("haadf_angles", angles), ("efficiency", efficiency)):
+            if value is not None:
+                raise ValueError(
+                    f"{name}= serves to calculate the prior: pass prior='auto' or 'model' with it, "
+                    "or leave it out"
+                )
+        return _keywords(prior, width, strength), ""
+    if prior not in ("auto", "model"):
+        raise ValueError(
+            f"prior={prior!r} must be 'auto', 'model', a dict of element to number, or None"
+        )
+    if strength is not None and prior == "model":
+        # As before the widths, all elastic scattering where no angles are given.
+        return _keywords(series.model_ratios(angles, efficiency=efficiency), None, strength), ""
+    found = calculated_prior(series, haadf, angles, efficiency)
+    if prior == "model" and found.ratios is None:
+        raise ValueError(
+            f"no response ratio could be calculated, because {found.why_not}; set what is missing "
+            "in the metadata, pass prior={element: relative ratio}, or leave prior= out"
+        )
+    # One element alone has nothing to be relative to.
+    ratios = found.ratios if len(series.channels) > 1 else None
+    return _keywords(ratios, found.widths if width is None else width, None), found.why_not
+
+
+def _keywords(ratios, width, strength) -> dict[str, Any]:
+    """Return the keywords of a prior, those that are not given left out."""
+    keywords = {"prior": ratios}
+    if ratios is not None and width is not None:
+        keywords["prior_width"] = width
+    if ratios is not None and strength is not None:
+        keywords["prior_strength"] = strength
+    return keywords
+
+
+def _undecided(fit: ResponseRatios) -> bool:
+    """Return whether the errors of a ratio are as large as those of a calculated one."""
+    return bool(
+        (fit.standard_errors[fit.block_counts > 0] > WIDTH * fit.values[fit.block_counts > 0]).any()
+    )
 
 
 def _pixel_area(series) -> float:
@@ -281,20 +354,15 @@ def _pixel_area(series) -> float:
 
 
 def attach_ratios(
-    eds,
-    fit: ResponseRatios,
-    prior: Mapping[str, float] | None,
-    prior_strength: float,
-    some: SomeSlices | None = None,
+    eds, fit: ResponseRatios, prior: Mapping[str, Any], some: SomeSlices | None = None
 ) -> None:
-    """Attach the response ratios of a fit to their series, and note the fit's settings."""
+    """Attach the response ratios of a fit to their series, and note the keywords of its prior."""
     record(eds, "ratios", fit.values, ("element",))
-    stored = fit.as_dict()
     for name in _PER_ELEMENT:
-        record(eds, f"ratios_{name}", stored[name], ("element",))
+        record(eds, f"ratios_{name}", getattr(fit, name), ("element",))
     for name in _PER_TILT:
-        record(eds, f"ratios_{name}", stored[name], ("tilt",))
-    kept = {name: stored[name] for name in ("r2", "block_size", "rest", "method")}
+        record(eds, f"ratios_{name}", getattr(fit, name), ("tilt",))
+    kept = {name: getattr(fit, name) for name in ("r2", "block_size", "rest", "method")}
     eds.metadata.set_item(f"{NODE}.ratio_fit", kept | {"pixel_area": _pixel_area(eds)})
     add_step(
         eds,
@@ -304,8 +372,8 @@ def attach_ratios(
         r2=fit.r2,
         block_size=fit.block_size,
         rest=fit.rest,
-        prior=prior,
-        prior_strength=prior_strength,
+        calculated=[name for name, source in fit.sources.items() if source == "calculated"],
+        **prior,
         **({} if some is None else {"slices": some.groups}),
     )
 

@@ -16,7 +16,7 @@ import numpy as np
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.reconstruction.keywords import PanelKeywords, with_shared
 from hyperspy_multitomo.reconstruction.plan import ReconstructionPlan, plan
-from hyperspy_multitomo.reconstruction.recipe import Recipe
+from hyperspy_multitomo.reconstruction.recipe import Problem, Recipe
 from hyperspy_multitomo.reconstruction.recipes import methods_of, recipe_of
 from hyperspy_multitomo.reconstruction.run import Prepared, prepare, solve
 from hyperspy_multitomo.signals.arrays import check_pair, tilt_data
@@ -56,6 +56,8 @@ class Call:
     ) -> Call:
         """Return the call of a method by its keywords; a planned one does not change the series."""
         recipe, run = recipe_of(method, keywords)
+        if planned and getattr(recipe, "weight", None) == "auto":
+            recipe = replace(recipe, weight=1.0)  # any will do; the choice is not planned
         if haadf is not None and "ratios" in recipe.fields() and recipe.ratios is None:
             recipe = replace(recipe, ratios=_ratios(series, haadf, recipe, planned))
         return cls.of_recipe(series, haadf, recipe, run)
@@ -66,14 +68,17 @@ class Call:
         recipe = _for_series(recipe, series)
         return cls(series, haadf, recipe, _plain_run(run, recipe.channels(series, haadf)))
 
-    def prepare(self) -> Prepared:
-        """Return the problem, ready to run."""
+    def problem(self) -> Problem:
+        """Return the problem of the data."""
         haadf, binning = self.haadf, 1
         if haadf is not None:
             binning = check_pair(self.series, haadf)
             haadf = tilt_data(haadf)
-        problem = self.recipe.problem(tilt_data(self.series), haadf, binning, self.run)
-        return prepare(problem, self.run)
+        return self.recipe.problem(tilt_data(self.series), haadf, binning, self.run)
+
+    def prepare(self) -> Prepared:
+        """Return the problem, ready to run."""
+        return prepare(self.problem(), self.run)
 
     def in_its_volume(self) -> Call:
         """Return the call with the extent of the volume that its data ask for."""
@@ -186,7 +191,8 @@ def plan_reconstruction(series, method: str, haadf=None, **options) -> Reconstru
     Notes
     -----
     The trial runs up to 8 iterations, or 10 s, on up to 64 slices in the middle. Regularised
-    methods look at their data first, as they will again. Times hold for a machine that does nothing
+    methods look at their data first, as they will again. What ``"auto"`` takes to choose comes on
+    top, up to four runs of 32 slices. Times hold for a machine that does nothing
     else. On a cluster its workers run the trial, side by side.
 
     Examples

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.reconstruction.keywords import SmoothMapsRun, with_shared
@@ -280,8 +280,8 @@ def reconstruct_tnv(
 def reconstruct_hebt(
     series,
     haadf,
-    alpha: float | None = None,
-    iterations: int | None = None,
+    alpha: float | Literal["auto"] | None = None,
+    iterations: int | Literal["auto"] | None = None,
     *,
     ratios: ResponseRatios | Mapping[str, float] | None = None,
     rest: bool = False,
@@ -307,12 +307,13 @@ def reconstruct_hebt(
         The HAADF series of the same field of view, with tilts of its own if need be; its pixels
         are those of the maps, or a whole number of them makes one of the maps, whose volume
         then has the voxels of the HAADF.
-    alpha : float, default 0.7
+    alpha : float or "auto", default 0.7
         Plain form: weight of the HAADF, between 0 and 1; 0.7 to 0.9 is usual. Larger values
-        need more iterations.
-    iterations : int, optional
+        need more iterations. ``"auto"`` tries 0.5 to 0.9, see `iterations`.
+    iterations : int or "auto", optional
         How many, at most: 100 by default, exactly so many without a stopping rule; 500 with a
-        regulariser.
+        regulariser. ``"auto"``, of the plain form, takes as many as predict best the counts that
+        were held out: four fifths of those of 32 slices at most, which have to be as recorded.
     ratios : ResponseRatios or dict of str to float, optional
         HAADF signal per count of each element; by default those attached by
         `fit_response_ratios`, fitted now where there are none.
@@ -320,8 +321,9 @@ def reconstruct_hebt(
         Add a channel ``"rest"`` (HAADF signal per nm) for what no map explains.
     regulariser : {"tv", "tgv", "tnv"}, optional
         Total variation, total generalised variation or nuclear total variation. This form alone
-        takes `weight`, `dimensions`, `data_term`, `haadf_term`, `haadf_gain`, `background`,
-        `overlap` and `support`; what is said below of the plain form, it does not take.
+        takes `weight`, `refit`, `dimensions`, `data_term`, `haadf_term`, `haadf_gain`,
+        `background`, `overlap` and `support`; what is said below of the plain form, it does not
+        take.
     coupled : bool or "nuclear", default True
         With a regulariser: whether the channels want their edges at the same places.
     alpha0 : float, default 4.0

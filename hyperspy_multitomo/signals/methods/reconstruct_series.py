@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.reconstruction.keywords import (
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @with_shared(RECIPES["sirt"])
 def reconstruct_sirt(
     series,
-    iterations: int | None = None,
+    iterations: int | Literal["auto"] | None = None,
     *,
     relaxation: float = 1.0,
     nonnegative: bool = True,
@@ -33,10 +33,11 @@ def reconstruct_sirt(
 
     Parameters
     ----------
-    iterations : int, optional
+    iterations : int or "auto", optional
         How many, at most; exactly so many run without a stopping rule. By default 100 for HAADF
         images and 20 for elemental maps, whose noise grows with the iterations: about 5, 10 and
-        20 are best at 1, 5 and 30 counts per pixel where nothing is smoothed.
+        20 are best at 1, 5 and 30 counts per pixel where nothing is smoothed. ``"auto"`` stops at
+        the noise, as `stopping`, after ten times as many at most.
     relaxation : float, default 1.0
         Factor on every step, between 0 and 2; small ones converge more slowly and stop more
         finely.
@@ -92,7 +93,11 @@ def reconstruct_sirt(
 @checked
 @with_shared(RECIPES["em"])
 def reconstruct_em(
-    series, iterations: int | None = None, *, background: Any = None, **run: Unpack[StoppedRun]
+    series,
+    iterations: int | Literal["auto"] | None = None,
+    *,
+    background: Any = None,
+    **run: Unpack[StoppedRun],
 ) -> TomographicVolume:
     """Reconstruct by EM, the maximum likelihood of Poisson counts.
 
@@ -100,10 +105,11 @@ def reconstruct_em(
 
     Parameters
     ----------
-    iterations : int, optional
+    iterations : int or "auto", optional
         How many, at most; exactly so many run without a stopping rule. By default 50 for HAADF
         images and 10 for elemental maps, whose noise grows with the iterations: about 3 are best at
-        1 count per pixel, 5 at 5 and 10 at 30 (simulated).
+        1 count per pixel, 5 at 5 and 10 at 30 (simulated). ``"auto"`` stops at the noise, as
+        `stopping`, after ten times as many at most.
     background : float or array-like, optional
         Counts per pixel expected from anything but the specimen (or element): a number, one for
         each tilt, for each tilt and element, or (tilt, [element,] y, x). By default that which was
@@ -155,7 +161,7 @@ def reconstruct_em(
 @checked
 @with_shared(RECIPES["cgls"])
 def reconstruct_cgls(
-    series, iterations: int | None = None, **run: Unpack[StoppedRun]
+    series, iterations: int | Literal["auto"] | None = None, **run: Unpack[StoppedRun]
 ) -> TomographicVolume:
     """Reconstruct by CGLS, conjugate gradients for least squares without constraints.
 
@@ -163,10 +169,11 @@ def reconstruct_cgls(
 
     Parameters
     ----------
-    iterations : int, optional
+    iterations : int or "auto", optional
         How many, at most; by default 7 for HAADF images and 2 for elemental maps. The error falls
         for some iterations and soon rises again as the noise is being fitted: 2 or 3 are best for
         maps of up to 30 counts per pixel, 4 to 7 for images with 3 to 1 % of noise (simulated).
+        ``"auto"`` stops at the noise, as `stopping`, after ten times as many at most.
 
     Returns
     -------

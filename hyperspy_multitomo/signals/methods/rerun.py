@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -160,6 +161,38 @@ def to_script(volume) -> str:
     """
     step, _ = _last_reconstruction(volume)
     return script_of(step)
+
+
+def keywords_of(step: Mapping[str, Any], method: Callable) -> dict[str, Any]:
+    """Return the keywords with which a method makes the volume of a step of its history again.
+
+    Defaults that the method names are included, those that it derives from other keywords are not.
+    Arrays are left out: a history has their digests.
+    """
+    recipe, run = recipe_of_step(step), _run_of(step)
+    changed, parameters = _changed_settings(recipe), inspect.signature(method).parameters
+    settings = {name: getattr(recipe, name) for name in recipe.fields() if name not in _ARRAYS}
+    if isinstance(settings.get("mu"), list) and "maps" not in step["made_of"]:
+        (settings["mu"],) = settings["mu"]
+    keywords = {
+        name: value
+        for name, value in (settings | changed).items()
+        if name in parameters
+        and value is not None
+        and (name in changed or parameters[name].default is not None)
+    }
+    # None is not the default of a tolerance everywhere, and of an extent nowhere.
+    meant = ("tolerance", *EXTENT)
+    return keywords | {
+        name: value
+        for name, value in run.items()
+        if name != "asked" and (value is not None or name in meant)
+    }
+
+
+def last_reconstruction(volume) -> dict[str, Any]:
+    """Return the step that reconstructed a volume; see `to_script` for what it raises."""
+    return _last_reconstruction(volume)[0]
 
 
 def script_of(step: Mapping[str, Any]) -> str:

@@ -143,7 +143,8 @@ def plot_response(series, haadf):
     -------
     matplotlib.figure.Figure
         Left, sums over blocks of pixels as large as those of the fit, measured against
-        modelled, with their centred R2; right, the misfit of each tilt. Gains are divided out.
+        modelled, with their centred R2; in the middle, the misfit of each tilt, gains divided out;
+        right, the ratios and their standard errors, those that are calculated with open markers.
 
     Raises
     ------
@@ -182,4 +183,4 @@ def plot_response(series, haadf):
     measured, modelled = (
         blocks.as_map(values) for values in (blocks.haadf, blocks.counts @ ratios.values)
     )
-    return plot_response(measured, modelled, series.tilts[pair.tilts])
+    return plot_response(measured, modelled, series.tilts[pair.tilts], ratios=ratios)

@@ -238,6 +238,42 @@ def plot_convergence(volume):
     )
 
 
+def plot_weight_choice(volume):
+    """Draw how well each weight predicted the counts that were held out, for ``weight="auto"``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        For a volume whose weight was given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import hyperspy_multitomo as mt
+    >>> counts = np.random.default_rng(0).poisson(5 * np.ones((5, 4, 8)))
+    >>> eds = mt.TiltSeriesEDS.from_maps({"Au": counts}, tilts=[-60, -30, 0, 30, 60])
+    >>> volume = eds.reconstruct_tv(weight="auto", depth=None, show_progressbar=False)
+    >>> volume.plot_weight_choice().axes[0].get_xlabel()
+    'weight'
+    """
+    from hyperspy_multitomo.inspection.weight_choice import plot_weight_choice
+
+    steps = [step for step in volume.history if "weight_choice" in step]
+    if not steps:
+        raise ValueError(
+            "the weight of this volume was not chosen from the data; reconstruct it with "
+            "weight='auto'"
+        )
+    choice = steps[-1]["weight_choice"]
+    return plot_weight_choice(
+        choice["weights"], choice["deviances"], choice["errors"], steps[-1]["weight"]
+    )
+
+
 def _curves(volume, values) -> dict[str, np.ndarray]:
     """Return values (iteration, element) by channel, without those that were never measured."""
     if values is None:

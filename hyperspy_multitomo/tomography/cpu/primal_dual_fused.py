@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from hyperspy_multitomo.tomography.cpu.kernels import TILE, back_project, project
@@ -162,7 +164,7 @@ class FusedPrimalDual(PrimalDual):
         self._back = _zeros(self._best.size, count)
         voxels = groups * nz * nx * s.channels
         self._p = _zeros(voxels * s.dimensions, count)
-        self._field = self._field_ahead = self._q = None
+        self._field = self._field_ahead = self._q = self._linear = None
         if s.kind == "tgv":
             self._field, self._field_ahead = (
                 _zeros(voxels * s.dimensions, count) for _ in range(2)
@@ -170,7 +172,7 @@ class FusedPrimalDual(PrimalDual):
             self._q = _zeros(voxels * stored_elements(s.dimensions), count)
         self._ends = _ends(slices, groups, count)
         self._mask = pack(s.mask[None], count) if s.mask is not None and s.mask.ndim == 3 else None
-        self._values = np.zeros((len(self._rows), 3))
+        self._values = np.zeros((len(self._rows), 4))
         self._sum = self._extra = self._shares = self._mix = None
         self._rays = []
         for term in s.terms:
@@ -242,6 +244,32 @@ class FusedPrimalDual(PrimalDual):
         q = self._unpacked(self._q, stored_elements(dimensions))
         return *self.feasible(), p, q, [rays.duals for rays in self._rays]
 
+    @property
+    def linear(self):
+        """See `PrimalDual`."""
+        if self._linear is None:
+            return None
+        return unpack(self._linear, self.system.initial.shape)
+
+    def _linearise(self):
+        # A step of no length, not over-relaxed, is the projection; and one of length -1 from 0,
+        # with nothing else that pulls, is grad^T p. Of two volumes that are 0 `_back` is one.
+        self._workers.run(partial(self._duals, still=True), self._rows)
+        self._back["lanes"][:] = 0
+        linear = _zeros(self._back.size, self._lanes)
+        size = self._volume_steps.shape
+
+        def divergence(*task):
+            step_primal(
+                linear, self._back, None, None, self._p, None, linear, None, None, None, None,
+                np.full(size, np.float32(-1)), np.float32(0), np.float32(1), False, None,
+                self._ends, self._size, *task,
+            )  # fmt: skip
+
+        self._workers.run(divergence, self._rows)
+        self._back["lanes"][:] = 0
+        self._linear = linear
+
     def _arrays(self):
         s, elements = self.system, stored_elements(self.system.dimensions)
         yield "best", unpack(self._best, s.initial.shape)
@@ -269,6 +297,8 @@ class FusedPrimalDual(PrimalDual):
         for number, rays in enumerate(self._rays):
             rays.put(arrays[f"s {number}"])
             self._workers.run(rays.weigh, rays.tasks)
+        linear = arrays.get("linear")
+        self._linear = None if linear is None else pack(linear, self._lanes)
 
     def _see(self, volume, call):
         """Do `call(rays, what they see of the volume, *task)` for all tasks of all terms."""
@@ -295,24 +325,26 @@ class FusedPrimalDual(PrimalDual):
         s = self.system
         step_primal(
             self._best, self._ahead, self._field, self._field_ahead, self._p, self._q, self._back,
-            self._extra, self._shares, self._mix, self._volume_steps, np.float32(s.field_step),
-            np.float32(s.relaxation), s.nonnegative, self._mask, self._ends, self._size, *task,
+            self._linear, self._extra, self._shares, self._mix, self._volume_steps,
+            np.float32(s.field_step), np.float32(s.relaxation), s.nonnegative, self._mask,
+            self._ends, self._size, *task,
         )  # fmt: skip
 
-    def _duals(self, *task):
+    def _duals(self, *task, still=False):
         s = self.system
         steps = np.float32(s.gradient_step), np.float32(s.matrix_step)
+        steps, rho = ((np.float32(0),) * 2, 1.0) if still else (steps, s.relaxation)
         radii = np.float32(s.strength), np.float32(s.alpha0 * s.strength)
         step_duals(
             self._ahead, self._field_ahead, self._p, self._q, steps, radii, _COUPLINGS[s.coupling],
-            np.float32(s.relaxation), self._ends, self._size, *task, self._scratch(),
+            np.float32(rho), self._ends, self._size, *task, self._scratch(),
         )  # fmt: skip
 
     def _variation(self, number, *task):
         s = self.system
         variation(
-            self._best, self._field, _COUPLINGS[s.coupling], self._ends, self._size, *task,
-            self._scratch(), self._values[number],
+            self._best, self._field, self._linear, _COUPLINGS[s.coupling], self._ends, self._size,
+            *task, self._scratch(), self._values[number],
         )  # fmt: skip
 
     def _measure(self):
@@ -338,6 +370,7 @@ class FusedPrimalDual(PrimalDual):
     def advance(self):
         """Do one iteration."""
         with self._lock:
+            self._begin()
             self._workers.run(self._project_back, self._rows)
             if self._cancelled.is_set():
                 return

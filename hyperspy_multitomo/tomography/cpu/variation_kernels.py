@@ -260,13 +260,23 @@ def _step_field(field, ahead, p, q, voxel, group, z, x, step, rho, ends, size):
 
 
 @kernel
+def _pull_of_sum(extra, shares, mix, c, v, shared):
+    """Return what the data of a sum of channels add to the pull at a voxel of one of them."""
+    pull = shares[c] * load(extra, shared)
+    if mix is not None:
+        pull = load(mix, v) * pull
+    return pull
+
+
+@kernel
 def step_primal(
-    volume, ahead, field, ahead_field, p, q, back, extra, shares, mix, volume_steps, field_step,
-    rho, nonnegative, mask, ends, size, group, start, stop,
+    volume, ahead, field, ahead_field, p, q, back, linear, extra, shares, mix, volume_steps,
+    field_step, rho, nonnegative, mask, ends, size, group, start, stop,
 ):  # fmt: skip
     """Do the step of the volume u and, for TGV, of the field w.
 
-    That is u~ = Pi(u - tau (grad^T p + back + shares mix extra)) and w~ = w - tau_w (E^T q - p).
+    That is u~ = Pi(u - tau (grad^T p - linear + back + shares mix extra)) and w~ = w - tau_w (E^T q
+    - p). `linear` is that of a refit, else None.
 
     Before and after, `volume` and `field` hold u~ and w~, `ahead` and `ahead_field` the
     extrapolated 2 u~ - u and 2 w~ - w that the duals see: the over-relaxed u that a step starts
@@ -291,13 +301,12 @@ def step_primal(
                 v = ((group * channels + c) * nz + z) * stride + x
                 k = (voxel * channels + c) * dimensions
                 pull = load(back, v) - _behind(p, k, up, last_z) - _behind(p, k + 1, left, last_x)
+                if linear is not None:
+                    pull = pull - load(linear, v)
                 if dimensions == 3:
                     pull = pull - _behind_y(p, k + 2, before, inner, inner_before)
                 if extra is not None:
-                    more = shares[c] * load(extra, shared)
-                    if mix is not None:
-                        more = load(mix, v) * more
-                    pull = pull + more
+                    pull = pull + _pull_of_sum(extra, shares, mix, c, v, shared)
                 best = load(volume, v)
                 old = (_TWO - rho) * best + (rho - ONE) * load(ahead, v)
                 best = old - volume_steps[c, z, x] * pull
@@ -314,17 +323,18 @@ def step_primal(
 
 
 @kernel
-def variation(volume, field, coupling, ends, size, group, start, stop, scratch, values):
-    """Write the sums over voxels of |grad u - w|, |E w| and |w| to `values`.
+def variation(volume, field, linear, coupling, ends, size, group, start, stop, scratch, values):
+    """Write the sums over voxels of |grad u - w|, |E w|, |w| and `linear` u to `values`.
 
-    Without a `field` w the last two are 0.
+    Without a `field` w the second and third are 0, and without `linear` the last.
     """
-    channels, dimensions, nz, nx, _, groups = size
+    channels, dimensions, nz, nx, stride, groups = size
     elements = dimensions * (dimensions + 1) // 2
     values[:] = 0
     for z in range(start, stop):
         valid = load(ends, groups + 1 + group)
         slopes, strains, fields = zero(volume), zero(volume), zero(volume)
+        products = zero(volume)
         for x in range(nx):
             voxel = (group * nz + z) * nx + x
             _load_slopes(volume, field, None, ONE, voxel, group, z, x, ends, size, scratch)
@@ -335,6 +345,11 @@ def variation(volume, field, coupling, ends, size, group, start, stop, scratch, 
                 for k in range(channels * dimensions):
                     store(scratch, k, load(field, voxel * channels * dimensions + k))
                 fields = fields + _norm(scratch, channels, dimensions, coupling)
+            if linear is not None:
+                for c in range(channels):
+                    v = ((group * channels + c) * nz + z) * stride + x
+                    products = load(linear, v) * load(volume, v) + products
         values[0] += lane_sum(valid * slopes)
         values[1] += lane_sum(valid * strains)
         values[2] += lane_sum(valid * fields)
+        values[3] += lane_sum(valid * products)

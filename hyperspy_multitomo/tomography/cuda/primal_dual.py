@@ -92,12 +92,12 @@ class CudaPrimalDual(PrimalDual):
         self._ahead = self._best.copy()
         self._back = cupy.zeros(self._shape, np.float32)
         self._p = self._zeros(s.dimensions)
-        self._field = self._field_ahead = self._q = None
+        self._field = self._field_ahead = self._q = self._linear = None
         if s.kind == "tgv":
             self._field, self._field_ahead = self._zeros(s.dimensions), self._zeros(s.dimensions)
             self._q = self._zeros(stored_elements(s.dimensions))
         self._mask = to_device(s.mask) if s.mask is not None and s.mask.ndim == 3 else None
-        self._values = BlockSums(3, int(np.prod(self._grid)))
+        self._values = BlockSums(4, int(np.prod(self._grid)))
         self._sum = self._extra = self._shares = self._mix = None
         self._rays = []
         for term in s.terms:
@@ -175,6 +175,35 @@ class CudaPrimalDual(PrimalDual):
                 [to_host(rays.duals) for rays in self._rays],
             )
 
+    @property
+    def linear(self):
+        """See `PrimalDual`."""
+        with self._device:
+            return None if self._linear is None else to_host(self._linear)
+
+    def _linearise(self):
+        # As in the compiled form for the CPU: with these arguments the two kernels of an iteration
+        # project p, and find grad^T p.
+        cupy = device.cupy()
+        with device.reserved(self._back.nbytes, "the linear term of a refit"):
+            linear = cupy.zeros(self._shape, np.float32)
+            back_by_one = cupy.full(self._shape[:-1], -1, np.float32)
+        self._step_duals(0.0, 0.0, 1.0)
+        self._back[...] = 0
+        self._call(
+            "step_primal", linear, self._back, None, None, self._p, None, linear, None, None, None,
+            None, back_by_one, 0.0, 1.0, False, None,
+        )  # fmt: skip
+        self._back[...] = 0
+        self._linear = linear
+
+    def _step_duals(self, gradient_step: float, matrix_step: float, rho: float):
+        radii = float(self.system.strength), float(self.system.alpha0 * self.system.strength)
+        self._call(
+            "step_duals", self._ahead, self._field_ahead, self._p, self._q, gradient_step,
+            matrix_step, *radii, rho,
+        )  # fmt: skip
+
     def _names(self):
         """Return the names of the arrays that going on needs, and the attributes that hold them."""
         fields = (
@@ -200,6 +229,8 @@ class CudaPrimalDual(PrimalDual):
                 rays.duals = None
                 rays.duals = to_device(arrays[f"s {number}"])
                 rays.weigh()
+            linear = arrays.get("linear")
+            self._linear = None if linear is None else to_device(linear)
 
     def _call(self, function, *arguments):
         self._kernels.call(function, self._grid, (BLOCK,), *arguments, *self._sizes)
@@ -228,6 +259,7 @@ class CudaPrimalDual(PrimalDual):
         """Do one iteration."""
         s = self.system
         with self._lock, self._device:
+            self._begin()
             self._project_back()
             if self._cancelled.is_set():
                 return
@@ -235,14 +267,10 @@ class CudaPrimalDual(PrimalDual):
             rho = float(s.relaxation)
             self._call(
                 "step_primal", self._best, self._ahead, self._field, self._field_ahead, self._p,
-                self._q, self._back, self._extra, self._shares, self._mix, self._volume_steps,
-                float(s.field_step), rho, s.nonnegative, self._mask,
+                self._q, self._back, self._linear, self._extra, self._shares, self._mix,
+                self._volume_steps, float(s.field_step), rho, s.nonnegative, self._mask,
             )  # fmt: skip
-            steps = float(s.gradient_step), float(s.matrix_step)
-            radii = float(s.strength), float(s.alpha0 * s.strength)
-            self._call(
-                "step_duals", self._ahead, self._field_ahead, self._p, self._q, *steps, *radii, rho
-            )
+            self._step_duals(float(s.gradient_step), float(s.matrix_step), rho)
             for rays, seen in self._seen(self._ahead):
                 rays.step(seen, rho)
             self.measured = (self.iteration + 1) % MEASURED_EVERY == 0
@@ -251,7 +279,7 @@ class CudaPrimalDual(PrimalDual):
     def _measure(self):
         """Return the objective and the relative residuals of the volume."""
         s = self.system
-        self._call("variation", self._best, self._field, self._values.partial)
+        self._call("variation", self._best, self._field, self._linear, self._values.partial)
         found = s.of_variation(*self._values.total())
         for term, (rays, seen) in zip(s.terms, self._seen(self._best), strict=True):
             squares, discrepancies = rays.measure(seen)
@@ -287,6 +315,7 @@ def regularised_bytes(
     *,
     mixed: bool = False,
     mask: bool = False,
+    refit: bool = False,
 ) -> int:
     """Return the device memory of a run in bytes, from sizes alone.
 
@@ -303,6 +332,8 @@ def regularised_bytes(
         power law, one in every voxel.
     mask : bool, default False
         Whether there is a mask (z, x, y).
+    refit : bool, default False
+        Whether there is the linear term of a second solve.
 
     Examples
     --------
@@ -312,9 +343,9 @@ def regularised_bytes(
     """
     nz, nx = volume_grid(series[0][0])
     voxels = nz * nx * slices
-    numbers = channels * (numbers_per_voxel(kind, dimensions) * voxels + nz * nx)
+    numbers = channels * ((numbers_per_voxel(kind, dimensions) + refit) * voxels + nz * nx)
     numbers += ((2 + channels) * mixed + bool(mask)) * voxels
-    sums = BlockSums.device_bytes(3, nz * grid_of(nx * slices)[0])
+    sums = BlockSums.device_bytes(4, nz * grid_of(nx * slices)[0])
     return (
         4 * numbers
         + sums
@@ -324,7 +355,7 @@ def regularised_bytes(
     )
 
 
-def system_bytes(system: VariationalSystem) -> int:
+def system_bytes(system: VariationalSystem, *, refit: bool = False) -> int:
     """Return the device memory of a run in bytes, with those that `continue_with` may need."""
     series = [
         (t.A.geometry, t.rows, t.background is not None or t.mix is not None) for t in system.terms
@@ -332,7 +363,8 @@ def system_bytes(system: VariationalSystem) -> int:
     mixed = any(term.mix is not None for term in system.terms)
     mask = system.mask is not None and system.mask.ndim == 3
     sizes = system.channels, system.initial.shape[-1]
-    return regularised_bytes(system.kind, system.dimensions, *sizes, series, mixed=mixed, mask=mask)
+    more = {"mixed": mixed, "mask": mask, "refit": refit}
+    return regularised_bytes(system.kind, system.dimensions, *sizes, series, **more)
 
 
 def adjoint(system: VariationalSystem) -> VariationalSystem:

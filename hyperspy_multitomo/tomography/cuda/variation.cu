@@ -285,16 +285,16 @@ extern "C" __global__ void step_duals(const float *volume, const float *field, f
 #endif
 }
 
-// u~ = Pi(u - tau (grad^T p + back + shares mix extra)) and, of TGV, w~ = w - tau_w (E^T q - p).
+// u~ = Pi(u - tau (grad^T p - linear + back + shares mix extra)) and, of TGV, w~ = w - tau_w (E^T q - p).
 //
 // Before and after, `volume` and `field` hold u~ and w~, `ahead` and `field_ahead` the extrapolated
 // 2 u~ - u and 2 w~ - w: the over-relaxed u that a step starts from, u + rho (u~ - u), follows from
-// the two. Null are the fields and q for TV, `extra` (z, x, y) where no data see a sum of channels,
+// the two. Null are the fields and q for TV, `linear` but in a refit, `extra` (z, x, y) where no data see a sum of channels,
 // `mix` (channel, z, x, y) where their factors `shares` (channel,) are the same in every voxel,
 // `mask` (z, x, y) where there is none. `volume_steps` tau is (channel, z, x).
 extern "C" __global__ void step_primal(float *volume, float *ahead, float *field, float *field_ahead, const float *p,
-                                       const float *q, const float *back, const float *extra, const float *shares,
-                                       const float *mix, const float *volume_steps, float field_step, float rho,
+                                       const float *q, const float *back, const float *linear, const float *extra,
+                                       const float *shares, const float *mix, const float *volume_steps, float field_step, float rho,
                                        int nonnegative, const float *mask, int nz, int nx, int ny) {
     const Place place = place_of_thread(nz, nx, ny);
     if (!place.inside) return;
@@ -303,7 +303,7 @@ extern "C" __global__ void step_primal(float *volume, float *ahead, float *field
 #pragma unroll
     for (int c = 0; c < CHANNELS; ++c) {
         const long long v = c * place.voxels + place.voxel;
-        float pull = back[v];
+        float pull = linear ? back[v] - linear[v] : back[v];
 #pragma unroll
         for (int i = 0; i < DIMENSIONS; ++i) pull -= behind(part(p, place, c, DIMENSIONS, i), place, i);
         if (extra) pull += (mix ? mix[v] * shares[c] : shares[c]) * more;
@@ -349,11 +349,12 @@ __device__ inline double norm_of(const float (&a)[CHANNELS * DIMENSIONS]) {
 #endif
 }
 
-// Sums over the voxels of |grad u - w|, |E w| and |w|, one of each for every block, to values (3,
-// block); w may be null.
-extern "C" __global__ void variation(const float *volume, const float *field, double *values, int nz, int nx, int ny) {
+// Sums over the voxels of |grad u - w|, |E w|, |w| and linear u, one of each for every block, to
+// values (4, block); w and `linear` may be null.
+extern "C" __global__ void variation(const float *volume, const float *field, const float *linear, double *values,
+                                     int nz, int nx, int ny) {
     const Place place = place_of_thread(nz, nx, ny);
-    double gradients = 0.0, matrices = 0.0, fields = 0.0;
+    double gradients = 0.0, matrices = 0.0, fields = 0.0, products = 0.0;
     if (place.inside) {
         float a[CHANNELS * DIMENSIONS];
 #pragma unroll
@@ -379,9 +380,16 @@ extern "C" __global__ void variation(const float *volume, const float *field, do
             matrices = length_of(b);
 #endif
         }
+        if (linear)
+#pragma unroll
+            for (int c = 0; c < CHANNELS; ++c) {
+                const long long v = c * place.voxels + place.voxel;
+                products += (double)linear[v] * volume[v];
+            }
     }
     const long long block = (long long)blockIdx.y * gridDim.x + blockIdx.x, blocks = (long long)gridDim.x * gridDim.y;
     block_sum(gradients, values + block);
     block_sum(matrices, values + blocks + block);
     block_sum(fields, values + 2 * blocks + block);
+    block_sum(products, values + 3 * blocks + block);
 }
