@@ -9,7 +9,8 @@ import numpy as np
 # needles (benchmarks/depth.py, 1 % of noise) it is 0.73 to 1 in volumes of at most 0.7 of the depth
 # that is needed, and below 0.6 from 1.0 on.
 FULL = 0.7
-# Fewest planes that are looked at, and voxels along x and y over which noise is averaged.
+# Fewest planes, and slices, that are looked at, and voxels along x and y over which noise is
+# averaged.
 _FEWEST, _AVERAGED = 8, 4
 
 
@@ -25,11 +26,11 @@ def outer_contrast(volume: np.ndarray) -> float | None:
     Returns
     -------
     float or None
-        Of the channels together, each over its contrast; None where there are too few planes, or
-        nothing is in them.
+        Of the channels together, each over its contrast; None where there are too few planes or
+        slices, or nothing is in them.
     """
     channels, depth, width, slices = volume.shape
-    if depth < _FEWEST:
+    if min(depth, slices) < _FEWEST:
         return None
     n = (max(1, width // _AVERAGED), max(1, slices // _AVERAGED))
     sizes = [min(_AVERAGED, width), min(_AVERAGED, slices)]
