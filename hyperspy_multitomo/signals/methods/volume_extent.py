@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -137,9 +136,9 @@ def _needed(series, haadf) -> dict[str, float | None]:
 
 
 def _whole_voxels(extent: float, geometry: TiltGeometry) -> float:
-    """Return an extent in whole voxels, which lie where those of a cube would."""
-    voxels = math.ceil(extent / geometry.pixel_size)
-    return (voxels + (voxels - geometry.detector_width) % 2) * geometry.pixel_size
+    """Return the nearest extent in whole voxels that lie where those of a cube would."""
+    beyond = round((extent / geometry.pixel_size - geometry.detector_width) / 2)
+    return max(2, geometry.detector_width + 2 * beyond) * geometry.pixel_size
 
 
 def _cube(why: str) -> dict[str, None]:
