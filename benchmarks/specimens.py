@@ -135,9 +135,24 @@ def composition_error(volume, simulated: SimulatedSeries) -> float:
 
 
 def channels(volume, simulated: SimulatedSeries) -> np.ndarray:
-    """Return the elements of a volume, (channel, z, x, y)."""
+    """Return the elements of a volume on the grid of the truth, (channel, z, x, y).
+
+    Volumes of binned series are put on the recorded voxels, thinner ones get zeros around them.
+    """
     array = volume.array("element", "z", "x", "y")
-    return np.asarray(array[[volume.channels.index(name) for name in simulated.elements]])
+    array = np.asarray(array[[volume.channels.index(name) for name in simulated.elements]])
+    factor = round(volume.pixel_size / simulated.pixel_size)
+    for axis in (1, 2, 3):
+        array = array.repeat(factor, axis) if factor > 1 else array
+    found, shape = np.zeros(simulated.truth.shape, np.float32), simulated.truth.shape
+    spare = [(a - b) // 2 for a, b in zip(shape[1:3], array.shape[1:3], strict=True)]
+    inside = [slice(max(0, s), max(0, s) + min(a, b)) for s, a, b in zip(
+        spare, shape[1:3], array.shape[1:3], strict=True)]  # fmt: skip
+    cut = [slice(max(0, -s), max(0, -s) + min(a, b)) for s, a, b in zip(
+        spare, shape[1:3], array.shape[1:3], strict=True)]  # fmt: skip
+    slices = min(shape[3], array.shape[3])
+    found[:, inside[0], inside[1], :slices] = array[:, cut[0], cut[1], :slices] / factor**2
+    return found
 
 
 def _phantom(name, elements, numbers, size, slices, body, tilts=_TILTS) -> Phantom:

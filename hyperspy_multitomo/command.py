@@ -201,8 +201,6 @@ def _settings_of(options: argparse.Namespace) -> Settings:
         given["keywords"] = _pairs("--set", given.pop("set"))
     if "k_factors" in given:
         given["k_factors"] = _pairs("--k-factors", given["k_factors"])
-    if "method" not in given and "keywords" in given and settings.method == "auto":
-        raise ValueError("--set: these keywords belong to one method; name it, --method NAME")
     return settings.replaced(**given)
 
 
@@ -378,18 +376,22 @@ def _reconstruct(run: Run, settings: Settings) -> Settings:
     """Bin, fit the response ratios, reconstruct; return the settings as they were resolved."""
     from hyperspy_multitomo.signals.methods.rerun import keywords_of, last_reconstruction
 
+    automatic = settings.method == "auto"
     factor = 1 if settings.bin == "auto" else settings.bin
-    if factor > 1:
-        run.haadf = None if run.haadf is None else run.haadf.bin(factor)
-        run.eds = None if run.eds is None else run.eds.bin(factor)
     if run.haadf is not None and run.eds is not None:
         _fit_ratios(run)
+    if not automatic:
+        _bin(run, factor)
     show = sys.stderr.isatty()
     volume = run.timed("reconstructing", reconstruct, run.haadf, run.eds, settings, show)
+    if automatic:
+        factor = last_reconstruction(volume).get("chosen", {}).get("bin", 1)
+        _bin(run, factor)
     run.results["volume"] = volume
     step = last_reconstruction(volume)
     run.results["interrupted"] = bool(step.get("interrupted"))
-    print("  " + _called(volume))
+    if not automatic:
+        print("  " + _called(volume))
     series = run.haadf if run.eds is None else run.eds
     return dataclasses.replace(
         settings,
@@ -401,12 +403,21 @@ def _reconstruct(run: Run, settings: Settings) -> Settings:
     )
 
 
+def _bin(run: Run, factor: int) -> None:
+    """Bin the series of a run."""
+    if factor > 1:
+        run.haadf = None if run.haadf is None else run.haadf.bin(factor)
+        run.eds = None if run.eds is None else run.eds.bin(factor)
+
+
 def reconstruct(haadf, eds, settings: Settings, show: bool):
     """Reconstruct the maps, with the HAADF where the method takes it, or the HAADF alone."""
     series = haadf if eds is None else eds
     method = settings.method
     if method == "auto":
-        method = "tv" if eds is None else "tnv"
+        beside = [haadf] if eds is not None and haadf is not None and settings.haadf else []
+        how = {"bin": settings.bin, **settings.keywords, "show_progressbar": show}
+        return series.reconstruct(*beside, **how)
     function = getattr(series, f"reconstruct_{method}", None)
     if function is None:
         raise ValueError(f"the method {method} needs elemental maps, and these are HAADF images")

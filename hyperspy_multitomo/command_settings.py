@@ -22,7 +22,7 @@ from hyperspy_multitomo.reconstruction.recipes import RECIPES
 FORMAT = 1
 # Keywords of the methods that are no settings: series, arrays, files of one run, and the screen.
 _NOT_SET = {"self", "haadf", "mask", "initial", "background", "checkpoint", "resume"}
-_NOT_SET |= {"show_progressbar", "interactive", "display", "toolkit"}
+_NOT_SET |= {"bin", "show_progressbar", "interactive", "display", "toolkit"}
 _GAINS = ("auto", "constant", "lamella", "none")
 
 
@@ -45,7 +45,7 @@ class Settings:
     bin : int or "auto"
         Old pixels along each side of a new one, before the reconstruction.
     method : str
-        ``"tnv"`` for `reconstruct_tnv`; "auto" leaves the choice to the package.
+        ``"tnv"`` for `reconstruct_tnv`; "auto" for `reconstruct`.
     haadf : bool
         Whether the HAADF takes part in the reconstruction of the maps.
     keywords : dict
@@ -93,19 +93,12 @@ class Settings:
             raise ValueError(
                 f"keywords: {self.keywords!r} must be keywords of the method and their values"
             )
-        if self.keywords and self.method == "auto":
-            raise ValueError(
-                f"keywords: {', '.join(map(str, self.keywords))}: these belong to one method; "
-                "name it as well"
-            )
-        if self.method == "auto":
-            return
         known = keywords_of_method(self.method)
+        which = "the automatic choice" if self.method == "auto" else f"the method {self.method}"
         for name in self.keywords:
             if name not in known:
                 raise ValueError(
-                    f"keywords: the method {self.method} has no {name!r}; it has "
-                    f"{', '.join(sorted(known))}"
+                    f"keywords: {which} has no {name!r}; it has {', '.join(sorted(known))}"
                 )
 
     def _check_factors(self) -> None:
@@ -122,9 +115,9 @@ class Settings:
             )
 
     def replaced(self, **changes) -> Settings:
-        """Return the settings with some others; keywords of another method are left out."""
+        """Return the settings with some others; what belongs to another method is left out."""
         if changes.get("method", self.method) != self.method:
-            changes.setdefault("keywords", {})
+            changes = {"keywords": {}, "haadf": True, **changes}
         elif "keywords" in changes:
             changes["keywords"] = {**self.keywords, **changes["keywords"]}
         return dataclasses.replace(self, **changes)
@@ -211,7 +204,8 @@ def keywords_of_method(method: str) -> set[str]:
 
     found: set[str] = set()
     for cls in (TiltSeriesEDS, TiltSeriesHAADF):
-        function = getattr(cls, f"reconstruct_{method}", None)
+        name = "reconstruct" if method == "auto" else f"reconstruct_{method}"
+        function = getattr(cls, name, None)
         found |= set() if function is None else {*inspect.signature(function).parameters}
     return found - _NOT_SET
 

@@ -221,3 +221,91 @@ class TestIterations:
             eds.reconstruct_hebt(haadf, iterations="auto", stopping="discrepancy", **QUIET)
         with pytest.raises(ValueError, match="'auto'"):
             eds.reconstruct_sirt(iterations="many", **QUIET)
+
+
+class TestReconstruct:
+    def test_maps_that_explain_the_haadf(self, pair, simulated, capsys):
+        eds, haadf = pair
+        volume = eds.reconstruct(haadf, **QUIET)
+        said = capsys.readouterr().out
+        last = step(volume)
+        assert last["step"] == "reconstruct_hebt"
+        assert last["chosen"]["haadf"] == "sum"
+        assert last["refit"]
+        assert said.startswith("reconstruct: TNV of the maps with the HAADF as their sum (R2 0.9")
+        assert f"weight {last['weight']:.2g}; refit" in said
+        assert error(volume, simulated) < error(eds.reconstruct_tnv(haadf, **QUIET), simulated)
+        np.testing.assert_array_equal(mt.rerun(volume, haadf, eds).data, volume.data)
+
+    def test_maps_that_lack_an_element(self, pair, capsys):
+        eds, haadf = pair
+        silver = mt.TiltSeriesEDS.from_maps(
+            {"Ag": eds.array("element", "tilt", "y", "x")[1], "O": 3 * np.ones((31, 8, 40))},
+            tilts=eds.tilts,
+            pixel_size=eds.pixel_size,
+        )
+        volume = silver.reconstruct(haadf, **QUIET)
+        assert step(volume)["step"] == "reconstruct_tnv"
+        assert step(volume)["chosen"]["haadf"] == "channel"
+        assert "as one more channel" in capsys.readouterr().out
+
+    def test_a_haadf_of_another_place_is_left_out(self, pair):
+        eds, haadf = pair
+        moved = haadf.deepcopy()
+        moved.data = np.roll(moved.data, 20, axis=-1)
+        with pytest.warns(UserWarning, match="does not show what the maps show"):
+            volume = eds.reconstruct(moved, **QUIET)
+        assert volume.channels == eds.channels
+
+    def test_what_is_asked_for_is_done(self, pair):
+        eds, haadf = pair
+        volume = eds.reconstruct(haadf, haadf_as="channel", weight=1.4, refit=False, **QUIET)
+        given = eds.reconstruct_tnv(haadf, weight=1.4, **QUIET)
+        np.testing.assert_array_equal(volume.data, given.data)
+
+    @pytest.mark.parametrize("factor", [1, 100])
+    def test_pixels_are_binned_where_finer_ones_say_no_more(self, simulated, monkeypatch, factor):
+        monkeypatch.setattr("hyperspy_multitomo.reconstruction.automatic_grid.FEWEST", 20)
+        few = simulate(yuan(40, 8), dose=0.002 * factor**2, blur=0, seed=1)
+        eds = mt.TiltSeriesEDS.from_maps(
+            dict(zip(few.elements, few.maps.transpose(0, 1, 3, 2), strict=True)), tilts=few.tilts
+        )
+        chosen = step(eds.reconstruct(**QUIET))["chosen"]
+        assert chosen["bin"] == (2 if factor == 1 else 1)
+        assert chosen["grids"]["bins"] == [2, 1]
+
+    def test_binned_as_asked(self, pair):
+        eds, haadf = pair
+        volume = eds.reconstruct(haadf, bin=2, weight=1.0, **QUIET)
+        ratios = {name: eds.response_ratios[name] / 4 for name in eds.channels}
+        given = eds.bin(2).reconstruct_hebt(
+            haadf.bin(2), regulariser="tnv", ratios=ratios, refit=True, **QUIET
+        )
+        np.testing.assert_allclose(volume.data, given.data, rtol=1e-4, atol=1e-5)
+
+    def test_images(self, pair, capsys):
+        volume = pair[1].reconstruct(**QUIET)
+        assert step(volume)["step"] == "reconstruct_tv"
+        assert capsys.readouterr().out.startswith("reconstruct: TV of the images; weight ")
+
+    def test_no_counts_fall_back_to_weight_1(self, pair):
+        eds, haadf = pair
+        smooth = eds.smooth(0.8)
+        with pytest.warns(UserWarning, match="nothing could be held out"):
+            volume = smooth.reconstruct(haadf, **QUIET)
+        assert step(volume)["weight"] == 1
+
+    def test_lazy_series(self, pair):
+        eds, haadf = pair
+        volume = eds.as_lazy().reconstruct(haadf.as_lazy(), **QUIET)
+        assert volume._lazy
+        assert step(volume)["weight"] == step(eds.reconstruct(haadf, **QUIET))["weight"]
+
+    def test_bad_calls(self, pair):
+        eds, haadf = pair
+        with pytest.raises(ValueError, match="needs a HAADF"):
+            eds.reconstruct(haadf_as="sum")
+        with pytest.raises(ValueError, match="'auto', 'channel' or 'sum'"):
+            eds.reconstruct(haadf, haadf_as="both")
+        with pytest.raises(ValueError, match="bin"):
+            eds.reconstruct(haadf, bin=0)

@@ -305,7 +305,7 @@ class TestWrongCalls:
             (["--bin", "0"], "bin: 0 must be a whole number from 1 up, or auto"),
             (["--bin", "two"], "bin: 'two' must be"),
             (["--method", "art"], "method: 'art' must be one of auto, cgls"),
-            (["--set", "weight=2"], "name it, --method NAME"),
+            (["--set", "alpha=2"], "the automatic choice has no 'alpha'"),
             (["--method", "sirt", "--set", "weight=2"], "sirt has no 'weight'"),
             (["--method", "sirt", "--set", "mask=2"], "sirt has no 'mask'"),
             (["--method", "sirt", "--set", "iterations"], "expected KEY=VALUE"),
@@ -348,7 +348,7 @@ class TestSettingsFiles:
             ("version: 1\nmethods: tnv\n", "unknown key 'methods'; is 'method' meant"),
             ("version: 1\nmethod: art\n", "run.yaml: method: 'art' must be one of"),
             ("version: 1\nmethod: tnv\nkeywords: {wait: 1}\n", "tnv has no 'wait'"),
-            ("version: 1\nkeywords: {weight: 1}\n", "belong to one method"),
+            ("version: 1\nkeywords: {alpha: 1}\n", "automatic choice has no 'alpha'"),
             ("version: 1\nkeywords: 3\nmethod: tnv\n", "keywords: 3 must be keywords"),
             ("version: 1\nelements: Au\n", "elements: 'Au' must be a list"),
             ("version: 1\nelements: []\n", "the list is empty"),
@@ -380,6 +380,14 @@ class TestSettingsFiles:
         settings = Settings(["Au", "Ag"], ["Cu"], method="tnv", keywords=keywords, bin=4)
         settings.save(tmp_path / "run.yaml")
         assert Settings.load(tmp_path / "run.yaml") == settings
+
+    def test_another_method_begins_anew(self):
+        """A run by SIRT says that it took no HAADF."""
+        settings = Settings(method="sirt", haadf=False, keywords={"iterations": 3}, bin=2)
+        assert settings.replaced(method="tnv") == Settings(method="tnv", bin=2)
+        more = settings.replaced(keywords={"relaxation": 0.5})
+        assert more.keywords == {"iterations": 3, "relaxation": 0.5}
+        assert not more.haadf
 
     def test_powers_of_ten_are_numbers(self, tmp_path):
         path = tmp_path / "run.yaml"

@@ -13,7 +13,7 @@ from hyperspy_multitomo.signals.metadata.recorded_arrays import record
 from hyperspy_multitomo.tomography import TiltGeometry, cgls, em, fbp, projector, run, sirt
 
 TILTS = np.arange(-70, 71, 10.0)
-QUIET = {"show_progressbar": False}
+QUIET = {"show_progressbar": False, "depth": None, "width": None}
 METHODS = {
     "sirt": dict(iterations=8),
     "em": dict(iterations=8),

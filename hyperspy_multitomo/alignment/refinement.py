@@ -27,7 +27,7 @@ from hyperspy_multitomo.machine.denormals import denormals_flushed, denormals_ke
 from hyperspy_multitomo.machine.parallel import Workers, available_cores
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.rays import Support, ray_covariance
-from hyperspy_multitomo.tomography.specimen import measure_specimen
+from hyperspy_multitomo.tomography.specimen import specimen_and_height
 from hyperspy_multitomo.tomography.specimen_extent import sides_in_view, without_film
 
 __all__ = ["Modality", "refine"]
@@ -196,10 +196,12 @@ def refine(
             report,
             denormals_kept(progress),
         )
-    return _with_specimen(found, images, tilts)
+    return _with_specimen(found, images, tilts, "shifts" in free)
 
 
-def _with_specimen(found: Alignment, images: np.ndarray, tilts: np.ndarray) -> Alignment:
+def _with_specimen(
+    found: Alignment, images: np.ndarray, tilts: np.ndarray, shifted: bool
+) -> Alignment:
     """Return the alignment with the specimen that the aligned images show."""
     geometry = TiltGeometry(
         tilts.tolist(),
@@ -208,9 +210,20 @@ def _with_specimen(found: Alignment, images: np.ndarray, tilts: np.ndarray) -> A
         shifts=found.geometry_shifts.tolist(),
     )
     placed = found.apply(images, for_geometry=True, fill="edge")
-    specimen, quality = measure_specimen(placed, geometry), found.quality
-    if specimen is None or quality is None:
+    measured, quality = specimen_and_height(placed, geometry), found.quality
+    if measured is None or quality is None:
         return found
+    specimen, height = measured
+    if specimen.shape == "slab" and shifted:
+        # Its middle goes to the height of the axis, where a volume is thinnest.
+        dx, angle = -height * np.sin(np.deg2rad(tilts)), np.deg2rad(found.rotation)
+        found = replace(
+            found,
+            across=found.across + np.cos(angle) * dx,
+            along=found.along - np.sin(angle) * dx,
+        )
+    else:
+        specimen = replace(specimen, depth=specimen.depth + 2 * abs(height))
     report = (*quality.report, f"the specimen: {specimen}")
     return replace(found, specimen=specimen, quality=replace(quality, report=report))
 

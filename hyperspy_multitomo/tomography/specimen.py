@@ -28,19 +28,19 @@ FEWEST_TILTS, FEWEST_SLICES = 5, 4
 FEWEST_PIXELS = 32
 # Rays of a slice on the first grid and on the last, and its pixels across the view at most. The
 # time grows with the third power of the rays: a few seconds on one core.
-_GRIDS, _PIXELS = (400, 1600), 100
+_GRIDS, _PIXELS = (400, 1000), 100
 # Slices at most, after averaging, and coefficients of the polynomials that are left out.
 _SLICES, _DEGREES = 48, 2
 # Fraction of the variance of an image that no other tilt has: diffraction contrast, shadows.
 _DIFFERENT = 0.03
 # Trial depths in widths of the view, and inclinations (degrees); then the first steps of the
 # search: of the logarithm of the depth, of the inclination, and of the height in depths. They are
-# halved after each of so many searches on each grid.
+# halved after each of so many searches on the two grids.
 _DEPTHS, _INCLINATIONS = (
     tuple(np.geomspace(0.03, 0.8, 8)),
     (-18.0, -12.0, -6.0, 0.0, 6.0, 12.0, 18.0),
 )
-_STEPS, _HALVINGS = (0.3, 3.0, 0.2), 2
+_STEPS, _HALVINGS = (0.3, 3.0, 0.2), (2, 1)
 _LARGEST_INCLINATION = 25.0
 # Inclination (degrees) below which it is not told from 0.
 _LEAST_INCLINATION = 1.0
@@ -48,7 +48,9 @@ _LEAST_INCLINATION = 1.0
 _NOISES = tuple(10.0 ** np.arange(-5, 2.1, 0.5))
 # A depth is known if one that is larger by this factor is less likely by so much (in logarithms),
 # and if it is below this fraction of the view.
-_LARGER, _EVIDENCE, _DEEPEST = 2.0, 10.0, 0.7
+_LARGER, _EVIDENCE, _DEEPEST = 2.0, 10.0, 0.6
+# Sweeps of a search at most.
+_SWEEPS = 8
 # Trial positions across the axis for the highest and lowest point of an outline.
 _POSITIONS = 201
 
@@ -122,7 +124,6 @@ class Specimen:
         return f"{self.shape} of depth {self.depth:.1f} px{leaning}"
 
 
-@one_blas_thread()
 def measure_specimen(images: np.ndarray, geometry: TiltGeometry) -> Specimen | None:
     """Measure the shape and extent of a specimen on its projections.
 
@@ -146,18 +147,36 @@ def measure_specimen(images: np.ndarray, geometry: TiltGeometry) -> Specimen | N
     field in a slab (see `rays`), whose likelihood tells depth, inclination and height together:
     what lies on the two surfaces moves against each other from tilt to tilt.
     """
+    found = specimen_and_height(images, geometry)
+    if found is None:
+        return None
+    specimen, height = found
+    return replace(specimen, depth=specimen.depth + 2 * abs(height))
+
+
+@one_blas_thread()
+def specimen_and_height(
+    images: np.ndarray, geometry: TiltGeometry
+) -> tuple[Specimen, float] | None:
+    """Return the specimen about its own middle, and the height of that above the tilt axis, px.
+
+    See `measure_specimen`.
+    """
     tilts, pixels, slices = images.shape
     if tilts < FEWEST_TILTS or slices < FEWEST_SLICES or pixels < FEWEST_PIXELS:
         return None
     across, along = sides_in_view(images)
     if across:
-        depth = _depth_of_outlines(without_film(images), geometry)
-        return None if depth is None else Specimen("ball" if along else "rod", depth)
+        heights = _heights_of_outlines(without_film(images), geometry)
+        if heights is None:
+            return None
+        low, high = heights
+        return Specimen("ball" if along else "rod", high - low), (low + high) / 2
     return _most_likely_slab(images, geometry)
 
 
-def _depth_of_outlines(images: np.ndarray, geometry: TiltGeometry) -> float | None:
-    """Return twice the largest distance from the axis along z that the outlines allow, px."""
+def _heights_of_outlines(images: np.ndarray, geometry: TiltGeometry) -> tuple[float, float] | None:
+    """Return the lowest and the highest z about the axis that the outlines allow, px."""
     x = np.arange(images.shape[1])
     edges = np.empty((len(images), 2))
     for t, image in enumerate(images):
@@ -184,10 +203,10 @@ def _depth_of_outlines(images: np.ndarray, geometry: TiltGeometry) -> float | No
     for bounds, cosine in zip(edges[upright], cosines[upright], strict=True):
         allowed &= (at * cosine >= bounds[0]) & (at * cosine <= bounds[1])
     if not allowed.any():
-        return widest
+        return -widest / 2, widest / 2
     low, high = low[allowed].min(), high[allowed].max()
     middle, half = (low + high) / 2, min((high - low) / 2, widest / 2)
-    return float(2 * (abs(middle) + half))
+    return float(middle - half), float(middle + half)
 
 
 class _Slab:
@@ -220,6 +239,8 @@ class _Slab:
         ]
         self.noise = len(_NOISES) // 2
         self._found: dict[tuple, float] = {}
+        # The last covariance, which several trials of the noise have in common.
+        self._last: tuple[tuple, list[np.ndarray]] = (), []
 
     def _data(self, height: float) -> list[np.ndarray]:
         """Return the even and odd part of the means over the pixels of the grid."""
@@ -243,6 +264,8 @@ class _Slab:
 
     def _covariance(self, depth: float, inclination: float) -> list[np.ndarray]:
         """Return the even and odd part of the covariance, without the polynomials."""
+        if self._last[0] == (depth, inclination):
+            return self._last[1]
         tilts, parts = len(self.tilts), []
         found = ray_covariance(self.tilts, self.u, Support("slab", depth, inclination))
         for base, matrix in zip(self._bases, found, strict=True):
@@ -255,6 +278,7 @@ class _Slab:
             part *= np.float32(1 - _DIFFERENT)
             part[own, :, own] = keep
             parts.append(part.reshape(tilts * left, tilts * left))
+        self._last = (depth, inclination), parts
         return parts
 
     def likelihood(self, slab: tuple[float, ...], noise: int | None = None) -> float:
@@ -290,8 +314,7 @@ class _Slab:
 
     def climb(self, slab: tuple[float, ...], steps: tuple[float, ...]) -> tuple[float, ...]:
         """Return the most likely slab near one, by a pattern search."""
-        better = True
-        while better:
+        for _ in range(_SWEEPS):
             better = False
             for axis, step in enumerate(steps):
                 around = [
@@ -301,12 +324,14 @@ class _Slab:
                 best = max(around, key=self.likelihood, default=slab)
                 if self.likelihood(best) > self.likelihood(slab):
                     slab, better = best, True
+            if not better:
+                break
         self.best_noise(slab)
         return slab
 
 
-def _most_likely_slab(images: np.ndarray, geometry: TiltGeometry) -> Specimen | None:
-    """Return the most likely slab; None where much deeper ones are as likely."""
+def _most_likely_slab(images: np.ndarray, geometry: TiltGeometry) -> tuple[Specimen, float] | None:
+    """Return the most likely slab and its height; None where deeper ones are as likely."""
     width = images.shape[1]
     grids = [_Slab(images, geometry, rays) for rays in _GRIDS]
     first = grids[0]
@@ -318,16 +343,18 @@ def _most_likely_slab(images: np.ndarray, geometry: TiltGeometry) -> Specimen | 
     likelihoods = [(first.best_noise(slab), first.noise, slab) for slab in trials]
     _, noise, slab = max(likelihoods)
     steps = np.array(_STEPS)
-    for grid in grids:
+    for grid, searches in zip(grids, _HALVINGS, strict=True):
         grid.noise = noise
         grid.best_noise(slab)
-        for _ in range(_HALVINGS):
+        for _ in range(searches):
             slab = grid.climb(slab, tuple(steps.tolist()))
             steps = steps / 2
         noise = grid.noise
-    depth = math.exp(slab[0]) * (1 + 2 * abs(slab[2]))
+    depth, height = math.exp(slab[0]), slab[2] * math.exp(slab[0])
     deeper = (slab[0] + math.log(_LARGER), slab[1], slab[2] / _LARGER)
     evidence = grid.likelihood(slab) - grid.likelihood(deeper)
-    if not evidence > _EVIDENCE or depth > _DEEPEST * width:
+    steepest = abs(slab[1]) > _LARGEST_INCLINATION - _STEPS[1]
+    if not evidence > _EVIDENCE or depth > _DEEPEST * width or steepest:
         return None
-    return Specimen("slab", depth, slab[1] if abs(slab[1]) >= _LEAST_INCLINATION else 0.0)
+    inclination = slab[1] if abs(slab[1]) >= _LEAST_INCLINATION else 0.0
+    return Specimen("slab", depth, inclination), height

@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.specimen import Specimen, measure_specimen
 
-# Depth of a volume over the measured depth of the specimen. Slabs come out at 0.68 to 1.07 of their
-# thickness, since what lies on the surfaces is sparse, and outlines at 0.93 to 1.27 of the extent
-# (benchmarks/depth.py). Too thin a volume ruins the result, too thick a one takes time alone.
-MARGINS = {"slab": 1.2, "rod": 1.1, "ball": 1.1}
+# Factor on the measured depth of a specimen: slabs come out at about 0.87 of their thickness, since
+# what lies on the surfaces is sparse, and outlines at 1.0 to 1.25 of the extent (simulated,
+# benchmarks/depth.py). Too thin a volume ruins the result, too thick a one takes time alone.
+BIASES = {"slab": 1.15, "rod": 1.0, "ball": 1.0}
+# Then what is added, as a fraction of the depth; that of a slab in quadrature to its inclination.
+MARGIN = 0.1
 
 
 def visible_width(geometry: TiltGeometry, depth: float) -> float:
@@ -82,12 +87,13 @@ def needed_volume(specimen: Specimen, geometry: TiltGeometry) -> tuple[float, fl
     (44.0, 200.0)
     """
     pixel = geometry.pixel_size * geometry.binning
-    depth = MARGINS[specimen.shape] * specimen.depth * pixel
+    depth = BIASES[specimen.shape] * specimen.depth * pixel
     width = geometry.detector_width * pixel
     if specimen.shape == "slab":
-        width = max(width, visible_width(geometry, depth))
-    inclined = Specimen(specimen.shape, depth, specimen.inclination)
-    return inclined.extent(width), width
+        width = max(width, visible_width(geometry, (1 + MARGIN) * depth))
+    upright = Specimen(specimen.shape, depth).extent(width)
+    leaning = replace(specimen, depth=depth).extent(width) - upright
+    return upright + math.hypot(MARGIN * depth, leaning), width
 
 
 def estimate_depth(

@@ -430,19 +430,20 @@ def _check_view(series, maps) -> None:
 
 
 def _warn_of_suspicious(alignment: Alignment, series) -> None:
-    """Warn of tilts with outstanding residuals; what is cut there, and not elsewhere, is named."""
+    """Warn of tilts at which the specimen is cut, and of others with outstanding residuals."""
     suspicious = np.isin(series.tilts, alignment.suspicious)
-    if not suspicious.any():
-        return
     cut = cut_edges(alignment_images(series))
-    # A specimen that is longer than the view is cut at most tilts, and rightly so.
-    cut &= suspicious[:, None] & (cut.mean(axis=0) < 0.5)
+    # A specimen that is longer than the view is cut at most tilts, and rightly so. The rims of a
+    # lamella differ without that.
+    cut &= cut.mean(axis=0) < 0.5
+    if alignment.specimen is None or alignment.specimen.shape == "slab":
+        cut &= suspicious[:, None]
     for edge, where in zip(("upper", "lower"), cut.T, strict=True):
         if where.any():
             warn(
                 f"the specimen is cut by the {edge} edge of the view at "
-                f"{named(series.tilts[where])} degrees, so that the residual of the alignment "
-                "stands out: leave these tilts out (drop_tilts), or crop all images to what every "
+                f"{named(series.tilts[where])} degrees, which show less of it than the others: "
+                "leave these tilts out (drop_tilts), or crop all images along y to what every "
                 "tilt shows"
             )
     rest = series.tilts[suspicious & ~cut.any(axis=1)]

@@ -34,8 +34,8 @@ def estimate_damping(
         default the HAADF alone, whose undamped sum is the same at every tilt.
     model : {"auto", "constant", "lamella"}, default "auto"
         Without maps: whether the object is wholly in view across the tilt axis (``"constant"``)
-        or a lamella fills the view (``"lamella"``); ``"auto"`` decides by the rim of the
-        images.
+        or a lamella fills the view (``"lamella"``); ``"auto"`` decides by the
+        specimen that the alignment found, else by the rim of the images.
     mask : array-like of bool, shape (tilt, y, x), optional
         With maps: pixels of the HAADF, at its tilts, to use; by default the specimen.
     min_counts : float, default 50

@@ -28,7 +28,8 @@ def estimate_gains(series, model: str = "auto", *, smooth: int | None = None) ->
     model : {"auto", "constant", "lamella"}, default "auto"
         What the mean should be: ``"constant"``, for an object that is wholly in view across the
         tilt axis; or proportional to 1/cos t (``"lamella"``), for a specimen that fills the
-        view. ``"auto"`` decides by the rim of the images.
+        view. ``"auto"`` decides by the specimen that the alignment found, else by the rim of
+        the images.
     smooth : int, optional
         Degree of a polynomial in the tilt for the logarithm of what is left after the gains
         known before; by default every tilt has a gain of its own.

@@ -51,8 +51,9 @@ def estimate_gains(
         a truncated view too. Its own gains are divided out.
     model : {"auto", "haadf", "constant", "lamella", "live_time", "geometry"}, default "auto"
         ``"auto"`` is ``"haadf"`` where that series is given. Otherwise the counts are compared
-        with a constant mean (object wholly in view) or 1/cos t (it fills the view), whichever
-        the rim of the images suggests. ``"live_time"`` compares nothing: the gains are the
+        with a constant mean (object wholly in view) or 1/cos t (it fills the view), by the
+        specimen that the alignment found, else by the rim of the images. ``"live_time"`` compares
+        nothing: the gains are the
         recorded live times, times the beam currents where these are recorded too.
         ``"geometry"`` calculates what the walls of the holder leave visible of the `detectors`.
     per_element : bool, default False

@@ -89,7 +89,7 @@ class Call:
         finer = prepared.problem.geometry.binning > 1
         outcome = solve(prepared, self.run)
         if not (self.recipe.direct or prepared.problem.data.lazy):
-            check_outer_planes(outcome.volume, prepared.problem.geometry)
+            check_outer_planes(outcome, prepared.problem.geometry)
         return as_volume(self.series, self.haadf if finer else self.series, prepared, outcome)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.notices import warn
+from hyperspy_multitomo.parameters import whole_number
 from hyperspy_multitomo.reconstruction.automatic_grid import Grid, coarsest, factors_of
 from hyperspy_multitomo.reconstruction.automatic_weight import SHARE
 from hyperspy_multitomo.reconstruction.held_out import HeldOut, block_sums, check_counts
@@ -26,6 +27,7 @@ from hyperspy_multitomo.reconstruction.run import prepare
 from hyperspy_multitomo.signals.arrays import check_pair, tilt_data
 from hyperspy_multitomo.signals.methods.panels import open_panel
 from hyperspy_multitomo.signals.methods.reconstruct import Call
+from hyperspy_multitomo.signals.methods.volume_extent import EXTENT
 
 if TYPE_CHECKING:
     from hyperspy_multitomo.signals.volume import TomographicVolume
@@ -322,7 +324,7 @@ def _no_choice(series, run: Mapping[str, Any]) -> str | None:
 def _factors(series, run: Mapping[str, Any], bin, automatic: _Automatic) -> list[int]:
     """Return the factors of binning to try, coarse ones first."""
     if bin != "auto":
-        return [bin or 1]
+        return [1 if bin is None else whole_number("bin", bin, 1, "of pixels, or 'auto'")]
     fixed = [
         name for name in ("mask", "initial", "checkpoint", "resume") if run.get(name) is not None
     ]
@@ -334,6 +336,7 @@ def _factors(series, run: Mapping[str, Any], bin, automatic: _Automatic) -> list
 def _best_grid(call: Call, factors: list[int], automatic: _Automatic) -> tuple[Call, Problem]:
     """Return the call on the best grid, and its problem, with its weight chosen."""
     if len(factors) == 1:
+        automatic.chosen["bin"] = factors[0]
         binned = _binned(call, factors[0])
         if factors[0] > 1:
             automatic.told.append(f"binned by {factors[0]}, as asked")
@@ -376,9 +379,10 @@ def _binned(call: Call, factor: int) -> Call:
     if factor == 1:
         return call
     haadf = None if call.haadf is None else call.haadf.bin(factor)
-    return replace(
-        call, series=call.series.bin(factor), haadf=haadf, recipe=_per_pixel(call, factor)
-    )
+    # What the recorded series asked for, the binned one is asked for in numbers.
+    run = {**call.run, "asked": {name: call.run[name] for name in EXTENT}}
+    recipe = _per_pixel(call, factor)
+    return replace(call, series=call.series.bin(factor), haadf=haadf, recipe=recipe, run=run)
 
 
 def _per_pixel(call: Call, factor: int):

@@ -181,9 +181,12 @@ def keywords_of(step: Mapping[str, Any], method: Callable) -> dict[str, Any]:
         and value is not None
         and (name in changed or parameters[name].default is not None)
     }
-    # A tolerance of None is not the default everywhere.
+    # None is not the default of a tolerance everywhere, and of an extent nowhere.
+    meant = ("tolerance", *EXTENT)
     return keywords | {
-        name: value for name, value in run.items() if value is not None or name == "tolerance"
+        name: value
+        for name, value in run.items()
+        if name != "asked" and (value is not None or name in meant)
     }
 
 

@@ -144,13 +144,15 @@ def geometry(
 
 
 def estimate_depth(series) -> float:
-    """Estimate the depth that the volume of a lamella needs, inclination included, for ``depth=``.
+    """Estimate the depth that the volume of a specimen needs, inclination included.
+
+    Reconstructions do so themselves where the alignment did not find it, with ``depth="auto"``.
 
     Returns
     -------
     float
-        In nm (px without calibration). See `hyperspy_multitomo.tomography.estimate_depth`; it
-        takes seconds.
+        In nm (px without calibration); the width of the detector where the images do not tell. See
+        `hyperspy_multitomo.tomography.estimate_depth`; it takes seconds.
 
     Examples
     --------

@@ -13,6 +13,7 @@ from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.reconstruction.checkpoint_store import volume_grid_of
 from hyperspy_multitomo.reconstruction.outer_planes import FULL, outer_contrast
+from hyperspy_multitomo.reconstruction.run import Outcome
 from hyperspy_multitomo.signals.arrays import pixel_ratio, tilt_data
 from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named
 from hyperspy_multitomo.tomography import (
@@ -27,6 +28,8 @@ from hyperspy_multitomo.tomography.specimen import FEWEST_PIXELS, FEWEST_SLICES,
 EXTENT = ("depth", "width")
 # Slices in the middle of a lazy series that are read to measure the specimen.
 _SLICES = 48
+# Iterations before which all planes look alike.
+_FEWEST_ITERATIONS = 10
 
 
 def with_extent(series, haadf, run: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,6 +129,8 @@ def _needed(series, haadf) -> dict[str, float | None]:
     whole = geometry.detector_width * pixel
     if specimen.shape != "slab":
         return {"depth": min(math.ceil(depth / pixel) * pixel, whole), "width": None}
+    if depth >= whole:
+        return _cube(f"a {specimen} would need more than the cube")
     return {"depth": math.ceil(depth / pixel) * pixel, "width": math.ceil(width / pixel) * pixel}
 
 
@@ -149,12 +154,14 @@ def _why(series) -> str:
     return f"there are {' and '.join(few)}" if few else "the images do not tell it"
 
 
-def check_outer_planes(volume, geometry: TiltGeometry) -> None:
-    """Warn of matter in the outermost planes of a volume (channel, z, x, y) that is no cube."""
+def check_outer_planes(outcome: Outcome, geometry: TiltGeometry) -> None:
+    """Warn of matter in the outermost planes of a volume that is less deep than a cube."""
     depth = volume_grid(geometry)[0]
     if depth >= geometry.detector_width * geometry.binning or len(geometry.tilts) < FEWEST_TILTS:
         return
-    contrast = outer_contrast(volume)
+    if outcome.course.get("iterations", 0) < _FEWEST_ITERATIONS:
+        return
+    contrast = outer_contrast(outcome.volume)
     if contrast is not None and contrast > FULL:
         warn(
             f"the outermost planes of the volume hold as much as {100 * contrast:.0f} % of the "
