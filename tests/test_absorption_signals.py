@@ -190,7 +190,7 @@ def test_maps_of_larger_pixels_than_the_volume(gold):
     for eds, binning in ((fine, 1), (coarse, 2)):
         ratios = dict(zip(eds.elements, (phantom.ratios / binning**2).tolist(), strict=True))
         eds.estimate_absorption(
-            eds.reconstruct_hebt(images, iterations=20, ratios=ratios, **QUIET), **how
+            eds.reconstruct_hebt(images, iterations=20, ratios=ratios, depth=None, **QUIET), **how
         )
     expected = fine.transmission.reshape(15, 2, 16, 2, 16, 2).mean(axis=(3, 5))
     found = coarse.transmission
@@ -202,7 +202,7 @@ def test_gains_from_before_are_to_be_estimated_again(gold):
     phantom, maps, haadf, _ = gold
     eds, images = series_of(phantom, maps, haadf)
     eds.estimate_gains(images)
-    volume = eds.reconstruct_sirt(5, **QUIET)
+    volume = eds.reconstruct_sirt(5, depth=None, **QUIET)
     how = dict(density=8.0, mask=weight_percent(phantom)[1], efficiency=1.0, **QUIET)
     with pytest.warns(UserWarning, match="call estimate_gains again"):
         eds.estimate_absorption(volume, **how)
@@ -321,7 +321,9 @@ def test_ratios_are_refitted_as_they_were_fitted(gold):
     prior = {"Al": 1.0, "Au": 8.0}
     eds.fit_response_ratios(images, method="poisson", prior=prior, prior_strength=0.5)
     how = dict(density=8.0, mask=weight_percent(phantom)[1], efficiency=1.0)
-    eds.reconstruct_with_absorption(images, rounds=1, absorption=how, iterations=5, **QUIET)
+    eds.reconstruct_with_absorption(
+        images, rounds=1, absorption=how, iterations=5, depth=None, **QUIET
+    )
     last = [step for step in eds.history if step["step"] == "fit_response_ratios"][-1]
     assert (last["method"], last["prior"], last["prior_strength"]) == ("poisson", prior, 0.5)
 

@@ -81,7 +81,7 @@ def test_its_memory_is_what_the_recipe_says(page):
         eds = mt.TiltSeriesEDS.from_maps(
             {"Au": counts}, tilts=np.linspace(-70, 70, tilts), pixel_size=1.0
         )
-        options = {"iterations": 3, "depth": depth, **QUIET}
+        options = {"iterations": 3, "depth": depth, "width": None, **QUIET}
         planned = eds.plan_reconstruction(NAME, **options).memory
         tracemalloc.start()
         eds.reconstruct_landweber(**options)
@@ -133,6 +133,8 @@ def test_what_every_method_promises(page, promise):
 
 def test_a_phantom_is_reconstructed(page):
     volume, truth = page["volume"].data, page["truth"].transpose(0, 2, 1)
+    above = (len(truth) - len(volume)) // 2
+    truth = truth[above : above + len(volume)]
     assert np.corrcoef(volume.ravel(), truth.ravel())[0, 1] > 0.9
     assert volume.min() >= 0
     residuals = page["volume"].residuals["haadf"]
@@ -172,7 +174,7 @@ def test_history_and_script_make_it_again(page, series):
     test_rerun.test_the_script_makes_the_same_volume(series, NAME)
     test_rerun.test_every_method_is_tried()
     script = page["volume"].to_script()
-    assert f"volume = haadf.{METHOD}(\n    iterations=20,\n    relaxation=1.5,\n)" in script
+    assert f"volume = haadf.{METHOD}(\n    iterations=20,\n    relaxation=1.5,\n" in script
 
 
 def test_lazily_slab_by_slab(page, series):

@@ -16,7 +16,9 @@ from hyperspy_multitomo.inspection import ssim_structure
 from hyperspy_multitomo.simulation import simulate, yuan
 
 HUBER = Path(__file__).resolve().parents[2] / "shared" / "data" / "huber_phantom"
-QUIET = {"show_progressbar": False}
+# As wide as the images, whatever the specimen needs.
+CUBE = {"depth": None, "width": None}
+QUIET = {"show_progressbar": False, **CUBE}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ class TestVolumes:
     def test_hebt_records_what_made_it(self, simulated):
         haadf, eds = series_of(simulated)
         fit = eds.fit_response_ratios(haadf)
-        volume = eds.reconstruct_hebt(haadf, alpha=0.6, iterations=7, depth=40.0, **QUIET)
+        volume = eds.reconstruct_hebt(haadf, alpha=0.6, iterations=7, **(QUIET | {"depth": 40.0}))
         assert volume.response_ratios == pytest.approx(
             dict(zip(fit.elements, fit.values, strict=True))
         )
@@ -72,7 +74,7 @@ class TestVolumes:
 
     def test_axes_overlay_the_images(self, simulated):
         haadf, _ = series_of(simulated)
-        volume = haadf.reconstruct_sirt(20, width=30 * simulated.pixel_size, **QUIET)
+        volume = haadf.reconstruct_sirt(20, **(QUIET | {"width": 30 * simulated.pixel_size}))
         assert [axis.name for axis in volume.axes_manager._axes] == ["z", "y", "x"]
         x = haadf.axes_manager["x"]
         middle = x.offset + x.scale * (x.size - 1) / 2
@@ -143,7 +145,7 @@ class TestVolumes:
         _, eds = series_of(simulated)
         monkeypatch.setattr(run, "progress_bar", interrupted)
         with pytest.warns(UserWarning, match="interrupt"):
-            volume = eds.reconstruct_sirt(50)
+            volume = eds.reconstruct_sirt(50, **CUBE)
         done = volume.history[-1]["iterations"]
         assert volume.history[-1]["interrupted"]
         assert done == 5
@@ -180,12 +182,12 @@ class TestLazy:
         haadf, eds = series_of(simulated)
         lazy_haadf, lazy_eds = series_of(simulated, lazy=True)
         ratios = {"Au": 300.0, "Ag": 200.0}
-        volume = lazy_eds.reconstruct_hebt(lazy_haadf, iterations=8, ratios=ratios)
+        volume = lazy_eds.reconstruct_hebt(lazy_haadf, iterations=8, ratios=ratios, **CUBE)
         assert type(volume) is mt.LazyTomographicVolume
         expected = eds.reconstruct_hebt(haadf, iterations=8, ratios=ratios, **QUIET)
         np.testing.assert_allclose(volume.data.compute(), expected.data, rtol=1e-4, atol=1e-6)
         assert volume.elements == expected.elements
-        alone = lazy_haadf.reconstruct_sirt(4)
+        alone = lazy_haadf.reconstruct_sirt(4, **CUBE)
         np.testing.assert_allclose(
             alone.data.compute(), haadf.reconstruct_sirt(4, **QUIET).data, rtol=1e-4, atol=1e-3
         )

@@ -284,6 +284,7 @@ def test_eq_18_is_biased_where_the_ratios_do_not_follow_the_model(yuan_series):
         alpha=0.7,
         iterations=100,
         ratios=dict(zip(eds.elements, ratios, strict=True)),
+        depth=None,
         show_progressbar=False,
     )
     f = cross_sections.model_ratios(list(LINES.values()), 100, model="direct")

@@ -130,7 +130,7 @@ def test_lazy_arrays_that_were_given(series):
     _, eds = series
     lazy = eds.as_lazy()
     mask = da.ones((48, 4, 48), bool, chunks=24)
-    start = eds.reconstruct_sirt(2, **QUIET).as_lazy()
+    start = eds.reconstruct_sirt(2, depth=None, **QUIET).as_lazy()
     given = {"mask": mask, "initial": start}
     volume = lazy.reconstruct_sirt(3, **given, **QUIET)
     again = mt.rerun(volume, eds=lazy, **given)

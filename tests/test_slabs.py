@@ -284,7 +284,7 @@ class TestEqualToEager:
 
     def test_mask_and_start_are_read_slab_by_slab(self, series):
         (_, eds), (_, lazy_eds) = series
-        start = eds.reconstruct_sirt(3, **QUIET)
+        start = eds.reconstruct_sirt(3, depth=None, **QUIET)
         mask = np.zeros((32, 40, 32), bool)
         mask[4:28, :, 4:28] = True
         eager = eds.reconstruct_em(4, initial=start, mask=mask, **QUIET)

@@ -22,7 +22,13 @@ from hyperspy_multitomo.tomography.slopes import came_out_as_tv
 
 SIZE = 32
 A = projector(TiltGeometry(np.arange(-70, 71, 10.0), SIZE), "numba")
-RUN = {"dimensions": 2, "iterations": 100, "tolerance": None, "show_progressbar": False}
+RUN = {
+    "depth": None,
+    "dimensions": 2,
+    "iterations": 100,
+    "tolerance": None,
+    "show_progressbar": False,
+}
 AS_TV = "TGV came out as TV"
 
 

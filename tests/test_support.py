@@ -279,7 +279,7 @@ class TestSignals:
         assert whole.history[-1]["support"] is False
 
     def test_in_slabs(self, eds):
-        given = {"iterations": 60, "tolerance": None, "show_progressbar": False}
+        given = {"iterations": 60, "tolerance": None, "depth": None, "show_progressbar": False}
         lazy = eds.as_lazy().reconstruct_tnv(chunks=12, overlap=8, **given).data.compute()
         wanted = eds.reconstruct_tnv(**given).data
         assert np.linalg.norm(lazy - wanted) < 0.03 * np.linalg.norm(wanted)

@@ -94,8 +94,8 @@ def test_needed_volume():
     geometry = TiltGeometry([-60, 0, 60], 100, pixel_size=2.0)
     depth, width = needed_volume(Specimen("slab", 20.0, 5.0), geometry)
     assert width > 2 * 200
-    leaning = 46 * (1 / np.cos(np.deg2rad(5)) - 1) + width * np.tan(np.deg2rad(5))
-    assert depth == pytest.approx(46 + np.hypot(4.6, leaning))
+    leaning = 48 * (1 / np.cos(np.deg2rad(5)) - 1) + width * np.tan(np.deg2rad(5))
+    assert depth == pytest.approx(48 + np.hypot(4.8, leaning))
     assert needed_volume(Specimen("rod", 20.0), geometry) == (pytest.approx(44.0), 200.0)
     with pytest.raises(ValueError, match="expected one of rod, ball, slab"):
         Specimen("cone", 3.0)

@@ -172,7 +172,10 @@ def volume_grid_of(path) -> tuple[int, int] | None:
     files = sorted(path.glob("slices_*")) if path.is_dir() else [path]
     for file in files:
         if file.is_file():
-            geometry = Stored(file).header["key"].get("geometry")
+            try:
+                geometry = Stored(file).header["key"].get("geometry")
+            except (OSError, ValueError):
+                return None  # the run says what is wrong with it
             if isinstance(geometry, str):  # of files from before geometries had fields
                 numbers = re.search(r"volume_shape=\((\d+), (\d+)\)", geometry)
                 return None if numbers is None else (int(numbers[1]), int(numbers[2]))

@@ -40,7 +40,7 @@ _DEPTHS, _INCLINATIONS = (
     tuple(np.geomspace(0.03, 0.8, 8)),
     (-18.0, -12.0, -6.0, 0.0, 6.0, 12.0, 18.0),
 )
-_STEPS, _HALVINGS = (0.3, 3.0, 0.2), (2, 1)
+_STEPS, _HALVINGS = (0.3, 3.0, 0.2), (2, 2)
 _LARGEST_INCLINATION = 25.0
 # Inclination (degrees) below which it is not told from 0.
 _LEAST_INCLINATION = 1.0

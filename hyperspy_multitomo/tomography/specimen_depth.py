@@ -15,7 +15,7 @@ from hyperspy_multitomo.tomography.specimen import Specimen, measure_specimen
 # Factor on the measured depth of a specimen: slabs come out at about 0.87 of their thickness, since
 # what lies on the surfaces is sparse, and outlines at 1.0 to 1.25 of the extent (simulated,
 # benchmarks/depth.py). Too thin a volume ruins the result, too thick a one takes time alone.
-BIASES = {"slab": 1.15, "rod": 1.0, "ball": 1.0}
+BIASES = {"slab": 1.2, "rod": 1.0, "ball": 1.0}
 # Then what is added, as a fraction of the depth; that of a slab in quadrature to its inclination.
 MARGIN = 0.1
 

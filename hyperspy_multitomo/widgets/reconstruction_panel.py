@@ -271,10 +271,8 @@ class ReconstructionPanel(Panel):
                 eds = eds.isig[:, :]
                 eds.fit_response_ratios(haadf, rest=keywords.get("rest", False))
             keywords["ratios"] = eds.response_ratios
-        # A slice alone does not tell the extent of the specimen.
-        found = with_extent(eds, haadf, keywords | extent)
-        keywords |= {name: found[name] for name in EXTENT}
         self._series, self._haadf, self._keywords, self._extent = eds, haadf, keywords, extent
+        self._extents: dict[bool, dict] = {}
         self._comparison = self._alone = self._last = self._path = self._parts = self._drawn = (
             self._run_of
         ) = None
@@ -424,6 +422,7 @@ class ReconstructionPanel(Panel):
         if haadf is None:
             passed = passed - {"ratios", "rest"}
         keywords = {name: value for name, value in self._keywords.items() if name in passed} | form
+        keywords |= self._extent_with(haadf)
         if s.regularised:
             keywords |= {"weight": s.weight, "refit": s.refit}
             if self._series.channels and "tnv" not in s.method:
@@ -431,6 +430,13 @@ class ReconstructionPanel(Panel):
         if "alpha" in s.recipe.fields():
             keywords["alpha"] = s.alpha
         return method, haadf, keywords
+
+    def _extent_with(self, haadf) -> dict[str, float | None]:
+        """Return the depth and width of all volumes; a slice alone would not tell them."""
+        if (key := haadf is not None) not in self._extents:
+            found = with_extent(self._series, haadf, self._keywords | self._extent)
+            self._extents[key] = {name: found[name] for name in EXTENT}
+        return self._extents[key]
 
     def _in_python(self) -> str:
         """Return the call of the public method with the parameters as they are."""

@@ -178,6 +178,11 @@ def _check_units(series) -> None:
 
 
 def _pixels(extent: float, pixel: float, name: str) -> int:
+    if isinstance(extent, str):
+        raise ValueError(
+            f"{name}={extent!r} is for reconstructions, which look at the data; a geometry takes a "
+            "length in nm (px without calibration), or None for as wide as the detector"
+        )
     if not (math.isfinite(extent) and extent > 0):
         raise ValueError(
             f"{name}={extent!r} must be a positive length in nm (px without calibration)"

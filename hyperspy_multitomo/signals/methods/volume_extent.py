@@ -52,6 +52,8 @@ def with_extent(series, haadf, run: Mapping[str, Any]) -> dict[str, Any]:
     asked = {name: run.get(name, "auto") for name in EXTENT}
     resolved = {**run, **asked, "asked": run.get("asked", asked)}
     missing = [name for name in EXTENT if asked[name] == "auto"]
+    if asked["depth"] is None and missing:
+        return resolved | {"width": None}  # a cube
     if not missing:
         return resolved
     found = _given(series, haadf, run)
@@ -128,10 +130,16 @@ def _needed(series, haadf) -> dict[str, float | None]:
     pixel = geometry.pixel_size
     whole = geometry.detector_width * pixel
     if specimen.shape != "slab":
-        return {"depth": min(math.ceil(depth / pixel) * pixel, whole), "width": None}
+        return {"depth": min(_whole_voxels(depth, geometry), whole), "width": None}
     if depth >= whole:
         return _cube(f"a {specimen} would need more than the cube")
-    return {"depth": math.ceil(depth / pixel) * pixel, "width": math.ceil(width / pixel) * pixel}
+    return {"depth": _whole_voxels(depth, geometry), "width": _whole_voxels(width, geometry)}
+
+
+def _whole_voxels(extent: float, geometry: TiltGeometry) -> float:
+    """Return an extent in whole voxels, which lie where those of a cube would."""
+    voxels = math.ceil(extent / geometry.pixel_size)
+    return (voxels + (voxels - geometry.detector_width) % 2) * geometry.pixel_size
 
 
 def _cube(why: str) -> dict[str, None]:
