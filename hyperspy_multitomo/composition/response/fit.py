@@ -26,6 +26,7 @@ from hyperspy_multitomo.composition.response.ratio_prior import (
     FEWEST_GROUPS,
     WIDTH,
     LogPrior,
+    NoPositiveFactor,
     PriorFit,
     checked_prior,
     fit_with_prior,
@@ -302,8 +303,11 @@ def _solved(
 ) -> PriorFit:
     """Return the ratios, with the prior or without one."""
     if log_prior is not None and equations.groups >= FEWEST_GROUPS:
-        return fit_with_prior(equations, log_prior)
-    if log_prior is not None:
+        try:
+            return fit_with_prior(equations, log_prior)
+        except NoPositiveFactor as error:
+            warn(f"the prior is left out: {error}")
+    elif log_prior is not None:
         warn(
             f"the prior is left out: there are {equations.groups} tilts or parts of views to "
             f"measure the errors of the fit, fewer than {FEWEST_GROUPS}"

@@ -15,7 +15,15 @@ from hyperspy_multitomo.composition.response.regression import (
 )
 from hyperspy_multitomo.parameters import positive_number
 
-__all__ = ["FEWEST_GROUPS", "WIDTH", "LogPrior", "PriorFit", "checked_prior", "fit_with_prior"]
+__all__ = [
+    "FEWEST_GROUPS",
+    "WIDTH",
+    "LogPrior",
+    "NoPositiveFactor",
+    "PriorFit",
+    "checked_prior",
+    "fit_with_prior",
+]
 
 #: Standard deviation of the logarithm of a ratio from cross sections: 30 %.
 WIDTH = 0.3
@@ -25,6 +33,10 @@ FEWEST_GROUPS = 3
 # not exceed their noise. It is small enough to leave such a direction to the prior, and large
 # enough not to count an element as unknown for a few per cent of it.
 UNKNOWN = 0.03
+
+
+class NoPositiveFactor(ValueError):
+    """No common factor above 0 brings a prior to the data."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +141,11 @@ def fit_with_prior(equations: ErrorsInVariables, prior: LogPrior) -> PriorFit:
     PriorFit
         A ratio without a prior is 0 below twice its standard error.
 
+    Raises
+    ------
+    NoPositiveFactor
+        For a HAADF of inverted contrast.
+
     Notes
     -----
     phi makes the first term a log likelihood: the mean variance of the equations from group to
@@ -199,7 +216,7 @@ class _Data:
         """Return the data's part for equations, their scatter measured at some ratios."""
         gram, cross = equations.sums()
         noise, cross = equations.noise.sum(axis=0), cross - equations.edges.sum(axis=0)
-        unit = np.sqrt(np.diag(gram))
+        unit = np.sqrt(np.where(np.diag(gram) > 0, np.diag(gram), 1.0))
         # gram = root'root, by a Cholesky factor that bears maps which depend on one another.
         even = gram / np.outer(unit, unit) + 1e-10 * np.eye(len(unit))
         root = np.linalg.cholesky(even).T * unit
@@ -259,9 +276,9 @@ def _common_factor(data: _Data, prior: LogPrior, ratios: np.ndarray) -> tuple[fl
         along = data.rows @ np.nan_to_num(prior.expected)
         factor = float(along @ data.target / (along @ along))
         if factor <= 0:
-            raise ValueError(
-                "the HAADF falls where the maps rise, so that no prior can be fitted to it; is its "
-                "contrast inverted, or its background not subtracted? prior=None fits without one"
+            raise NoPositiveFactor(
+                "the HAADF falls where the maps rise; is its contrast inverted, or its background "
+                "not subtracted?"
             )
         return factor, float(prior.widths[prior.known].max()), 1.0
     logs = np.log(ratios[measured] / prior.expected[measured])
