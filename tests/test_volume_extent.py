@@ -237,3 +237,15 @@ def test_gains_follow_what_the_alignment_found(lamella):
     for shape, model in (("slab", "lamella"), ("ball", "constant"), ("rod", "constant")):
         haadf.alignment = Alignment(zeros, zeros, specimen=Specimen(shape, 12.0))
         assert haadf.estimate_gains().model == model
+
+
+def test_faint_matter_around_bright_grains_is_in_the_volume():
+    from hyperspy_multitomo.simulation import huber, simulate
+
+    series = simulate(huber(48, 6), seed=0)
+    haadf = mt.TiltSeriesHAADF.from_images(
+        series.haadf.transpose(0, 2, 1), tilts=series.haadf_tilts, pixel_size=1.0
+    )
+    inside = (series.truth.sum(axis=0) > 0).any(axis=(1, 2))
+    needed = np.ptp(np.flatnonzero(inside)) + 1
+    assert needed <= haadf.estimate_depth() <= 1.4 * needed

@@ -15,9 +15,8 @@ from hyperspy_multitomo.tomography.folding import fold
 from hyperspy_multitomo.tomography.geometry import TiltGeometry
 from hyperspy_multitomo.tomography.rays import Support, ray_covariance, whitened
 from hyperspy_multitomo.tomography.specimen_extent import (
-    CLEAR_OUTLINE,
     NEARLY_ALL,
-    outlined,
+    faintly_outlined,
     sides_in_view,
     without_film,
 )
@@ -180,11 +179,10 @@ def _heights_of_outlines(images: np.ndarray, geometry: TiltGeometry) -> tuple[fl
     x = np.arange(images.shape[1])
     edges = np.empty((len(images), 2))
     for t, image in enumerate(images):
-        try:
-            mass = outlined(image, geometry.tilts[t], CLEAR_OUTLINE)
-        except ValueError:
-            return None  # nothing above the rim
-        inside = np.broadcast_to(x[:, None], mass.shape)[mass > 0]
+        something = faintly_outlined(image)
+        if not something.any():
+            return None
+        inside = np.broadcast_to(x[:, None], something.shape)[something]
         edges[t] = np.quantile(inside, (1 - NEARLY_ALL, NEARLY_ALL)) + np.array([-0.5, 0.5])
     edges -= geometry.origins[:, None]
     cosines, sines = geometry.directions.T

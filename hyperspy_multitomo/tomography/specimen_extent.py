@@ -15,6 +15,10 @@ _SMOOTHING = 2.0
 # Fraction of the maximum at which the outline of an object lies; one that is well above noise and
 # film; and the quantile of the outlined pixels that counts as the edge.
 OUTLINE, CLEAR_OUTLINE, NEARLY_ALL = 0.05, 0.1, 0.995
+# Least fraction of the maximum, and standard deviations of the rim, at which faint matter ends.
+# With these the depth is 0.98 to 1.25 of what is needed on seven simulated specimens, 0 to 10 %
+# of noise, a disc an eighth as bright as its grains among them; 0.04 adds a tenth.
+_FAINT, _ABOVE_RIM = 0.06, 5.0
 
 
 def in_view(images: np.ndarray, side: Literal["across", "along"]) -> bool:
@@ -84,6 +88,21 @@ def without_film(images: np.ndarray) -> np.ndarray:
 def _rim(image: np.ndarray) -> np.ndarray:
     width = max(1, round(_RIM * len(image)))
     return np.concatenate([image[:width], image[-width:]])
+
+
+def faintly_outlined(image: np.ndarray) -> np.ndarray:
+    """Return where there is anything at all in an image without its film, bool (x, y).
+
+    That is where the smoothed image is well above what varies at the rims across the axis, and
+    above a small part of its maximum: what is faint beside bright grains is matter too.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    smooth = gaussian_filter(image, _SMOOTHING)
+    rim = _rim(smooth)
+    spread = 1.4826 * float(np.median(np.abs(rim - np.median(rim))))
+    level = max(_FAINT * float(np.percentile(smooth, 99.9)), _ABOVE_RIM * spread)
+    return smooth > np.median(rim) + level
 
 
 def outlined(image: np.ndarray, tilt: float, level: float = OUTLINE) -> np.ndarray:
