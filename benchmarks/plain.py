@@ -45,6 +45,7 @@ METHODS: dict[str, Callable] = {
     "fused": lambda eds, haadf: eds.reconstruct_fused(haadf, **SMOOTH),
 }
 
+
 def error_inside(volume, simulated) -> float:
     """Return the mean over the elements of |x - truth| / |truth| within the true outline."""
     truth = simulated.phantom.truth.sum(axis=0)
@@ -53,6 +54,7 @@ def error_inside(volume, simulated) -> float:
     return float(
         np.mean([np.linalg.norm((a - b)[inside]) / np.linalg.norm(b[inside]) for a, b in pairs])
     )
+
 
 def case(name: str, counts: float) -> dict:
     """Return the errors of all methods and of the plain call, and what that chose."""
@@ -65,6 +67,7 @@ def case(name: str, counts: float) -> dict:
     with contextlib.redirect_stdout(io.StringIO()) as said:
         plain = error_inside(eds.reconstruct(haadf, **QUIET), simulated)
     return {"errors": errors, "plain": plain, "said": said.getvalue().strip()}
+
 
 def main() -> None:
     """Measure what is missing, and print the table."""
@@ -91,6 +94,7 @@ def main() -> None:
             flush=True,
         )
     print(f"\nmean {np.mean(ratios):.3f}, largest {np.max(ratios):.2f}")
+
 
 if __name__ == "__main__":
     main()

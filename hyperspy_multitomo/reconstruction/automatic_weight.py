@@ -15,8 +15,8 @@ from hyperspy_multitomo.tomography.weight_path import WeightPath
 #: Weights that may be tried, from smooth to rough, and the first one.
 WEIGHTS = tuple(2 ** (half / 2) for half in range(4, -5, -1))
 _FIRST = 2.0
-# Part of the counts that is reconstructed. 0.8 for weights: Efron's and our figures agree that much
-# less makes them too smooth, and much more leaves nothing to judge by.
+# Part of the counts that is reconstructed: so many that their best weight is that of all, and some
+# are left to judge by.
 SHARE = 0.8
 # Rougher weights are not tried below one whose deviance is so many errors above the least.
 _CLEARLY = 2.0

@@ -218,8 +218,8 @@ def _use_of(series, haadf, asked: str) -> _Use:
     if ratios.unexplained:
         return _Use("channel", f"the ratio of {', '.join(ratios.unexplained)} is 0")
     if ratios.r2 < _CLOSED:
-        return _Use("channel", f"R2 {ratios.r2:.2f}: the maps do not explain all of it")
-    return _Use("sum", f"R2 {ratios.r2:.2f}: the maps explain it")
+        return _Use("channel", f"R2 {ratios.r2:.3f}: the maps do not explain all of it")
+    return _Use("sum", f"R2 {ratios.r2:.3f}: the maps explain it")
 
 
 def _agreement(series, haadf) -> float:
