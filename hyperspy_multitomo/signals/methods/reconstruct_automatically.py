@@ -59,6 +59,7 @@ def reconstruct_maps(
     *,
     haadf_as: Literal["auto", "channel", "sum"] = "auto",
     bin: int | Literal["auto"] | None = "auto",
+    iterations: int = 500,
     **run: Unpack[SmoothMapsRun],
 ) -> TomographicVolume:
     """Reconstruct all elements with the settings that their data ask for.
@@ -81,6 +82,8 @@ def reconstruct_maps(
         ``"auto"`` takes the coarsest of 1, 2, 4 and 8, with at least 64 px left across, that
         predicts counts that are held out, at the recorded pixels, as well as the best one does, to
         one standard error. It is 1 with `mask`, `initial`, `checkpoint` or `resume`.
+    iterations : int, default 500
+        At most, of each solve; `tolerance` ends them before that.
 
     Returns
     -------
@@ -124,14 +127,18 @@ def reconstruct_maps(
     if (panel := _panel(series, "tnv", haadf, run)) is not None:
         return panel
     use = _Use("none", "") if haadf is None else _use_of(series, haadf, haadf_as)
-    return _reconstruct(series, haadf, use, bin, dict(run))
+    return _reconstruct(series, haadf, use, bin, {"iterations": iterations, **run})
 
 
 @checked
 @_named_reconstruct
 @with_shared(RECIPES["tv"], weight="auto", refit=True)
 def reconstruct_images(
-    series, *, bin: int | Literal["auto"] | None = "auto", **run: Unpack[SmoothRun]
+    series,
+    *,
+    bin: int | Literal["auto"] | None = "auto",
+    iterations: int = 500,
+    **run: Unpack[SmoothRun],
 ) -> TomographicVolume:
     """Reconstruct the images with the settings that they ask for.
 
@@ -145,6 +152,8 @@ def reconstruct_images(
         coarsest of 1, 2, 4 and 8, with at least 64 px left across, that predicts signal that is
         held out as well as the best one does, to one standard error. It is 1 with `mask`,
         `initial`, `checkpoint` or `resume`.
+    iterations : int, default 500
+        At most, of each solve; `tolerance` ends them before that.
 
     Returns
     -------
@@ -177,7 +186,7 @@ def reconstruct_images(
     """
     if (panel := _panel(series, "tv", None, run)) is not None:
         return panel
-    return _reconstruct(series, None, _Use("none", ""), bin, dict(run))
+    return _reconstruct(series, None, _Use("none", ""), bin, {"iterations": iterations, **run})
 
 
 @dataclass(frozen=True)
