@@ -122,7 +122,7 @@ class TestOneFolder:
         assert (written["version"], written["method"], written["haadf"]) == (1, "hebt", True)
         assert written["gains"] in ("constant", "lamella")
         assert (written["bin"], written["keywords"]["regulariser"]) == (1, "tnv")
-        assert 0.25 <= written["keywords"]["weight"] <= 4
+        assert 0.5 <= written["keywords"]["weight"] <= 4
         assert written["keywords"]["refit"]
         assert written["keywords"]["tolerance"] == 0.0001
 
