@@ -127,6 +127,10 @@ class TestWeight:
         with pytest.raises(ValueError, match="weight='auto'"):
             eds.reconstruct_tnv(haadf, **QUIET).plot_weight_choice()
 
+    def test_panels_choose_nothing(self, pair):
+        with pytest.raises(ValueError, match="interactive=True lets you choose"):
+            pair[0].reconstruct_tnv(pair[1], weight="auto", interactive=True, display=False)
+
     def test_without_any_count(self, pair):
         none = pair[0].deepcopy()
         none.data = np.zeros_like(none.data)
