@@ -104,8 +104,8 @@ def reconstruct(series, method: str, haadf=None, **keywords) -> TomographicVolum
         }
         if automatic := [name for name in _CHOSEN if chosen.get(name) == "auto"]:
             raise ValueError(
-                f"{', '.join(automatic)}='auto' chooses from the data, and interactive=True lets you "
-                "choose; pass one of them"
+                f"{', '.join(automatic)}='auto' chooses from the data, and interactive=True lets "
+                "you choose; pass one of them"
             )
         how = {"constructor": "of_method", **panel}
         return open_panel("reconstruction", series, method, haadf, **how, **chosen)
