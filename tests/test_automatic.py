@@ -50,6 +50,7 @@ def step(volume):
     return volume.history[-1]
 
 
+@pytest.mark.slow
 class TestWeight:
     def test_error_is_about_the_least_of_all_weights(self, pair, chosen, simulated):
         eds, haadf = pair
@@ -127,6 +128,10 @@ class TestWeight:
         with pytest.raises(ValueError, match="weight='auto'"):
             eds.reconstruct_tnv(haadf, **QUIET).plot_weight_choice()
 
+    def test_panels_choose_nothing(self, pair):
+        with pytest.raises(ValueError, match="interactive=True lets you choose"):
+            pair[0].reconstruct_tnv(pair[1], weight="auto", interactive=True, display=False)
+
     def test_without_any_count(self, pair):
         none = pair[0].deepcopy()
         none.data = np.zeros_like(none.data)
@@ -137,6 +142,7 @@ class TestWeight:
             none.reconstruct_tnv(weight="auto", **QUIET)
 
 
+@pytest.mark.slow
 class TestPath:
     def test_solutions_do_not_depend_on_the_way(self):
         A = projector(TiltGeometry(range(-80, 81, 10), detector_width=24))
@@ -223,6 +229,7 @@ class TestIterations:
             eds.reconstruct_sirt(iterations="many", **QUIET)
 
 
+@pytest.mark.slow
 class TestReconstruct:
     def test_maps_that_explain_the_haadf(self, pair, simulated, capsys):
         eds, haadf = pair

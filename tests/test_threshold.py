@@ -109,3 +109,19 @@ class TestNegativeVoxels:
 def test_thresholds_that_are_none(number):
     with pytest.raises(ValueError, match="threshold"):
         particle_mask(np.ones((2, 2)), number)
+
+
+def test_matter_beside_a_much_heavier_strap_is_the_specimen():
+    from hyperspy_multitomo.composition.particle.threshold import _lowest_otsu_level
+    from hyperspy_multitomo.composition.particle.value_table import ValueTable
+
+    rng = np.random.default_rng(0)
+    vacuum, light = np.abs(rng.normal(0, 0.3, 4000)), rng.normal(2, 0.4, 3000)
+    heavy = rng.normal(7, 1.0, 2000)
+    level, remark = _lowest_otsu_level(ValueTable.of(np.concatenate([vacuum, light, heavy])))
+    assert 0.5 < level < 1.5
+    assert "much heavier" in remark
+    # Without the strap, and with a tail in place of a second peak, it is Otsu's own.
+    for values in (np.concatenate([vacuum, light]), rng.exponential(1.0, 9000)):
+        table = ValueTable.of(values)
+        assert _lowest_otsu_level(table) == (table.otsu(), "")

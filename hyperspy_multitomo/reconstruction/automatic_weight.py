@@ -13,7 +13,7 @@ from hyperspy_multitomo.tomography import Calibration
 from hyperspy_multitomo.tomography.weight_path import WeightPath
 
 #: Weights that may be tried, from smooth to rough, and the first one.
-WEIGHTS = tuple(2 ** (half / 2) for half in range(4, -5, -1))
+WEIGHTS = tuple(2 ** (half / 2) for half in range(4, -3, -1))
 _FIRST = 2.0
 # Part of the counts that is reconstructed: so many that their best weight is that of all, and some
 # are left to judge by.

@@ -78,15 +78,15 @@ class HeldOut:
         first, last = _most_signal(terms, together)
         kept, rest = _split(terms.data, terms.models[0], share)
         arrays = {"maps": _slices(kept, first, last), "initial": None}
-        whole = _slices(terms.arrays["background"], first, last)
+        expected = _slices(terms.arrays["background"], first, last)
         background = arrays["background"] = None
-        if whole is not None:
-            arrays["background"] = whole * np.float32(share)
-            background = whole * np.float32(1 - share)
+        if expected is not None:
+            arrays["background"] = expected * np.float32(share)
+            background = expected * np.float32(1 - share)
         fine = first * terms.binning, last * terms.binning
         arrays["haadf"] = _slices(terms.arrays.get("haadf"), *fine)
-        whole = mask is None or np.ndim(mask) == 2
-        arrays["mask"] = mask if whole else _slices(mask, *fine)
+        flat = mask is None or np.ndim(mask) == 2
+        arrays["mask"] = mask if flat else _slices(mask, *fine)
         if not arrays["maps"].any():
             raise ValueError(
                 f"there is no count in the {last - first} slices that would tell the weight; pass "

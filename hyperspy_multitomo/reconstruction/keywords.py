@@ -118,7 +118,7 @@ class SmoothRun(Run, total=False):
         How much to smooth, without unit: 1 is the default for the noise of these data, 2 twice as
         much. Noise that shows as speckle asks for more, details that melt away for less; try
         factors of 2. ``"auto"`` lets counts decide that are held out, at the cost of up to four
-        runs of some slices: the smoothest of the weights from 4 to 0.25 that predicts them as well
+        runs of some slices: the smoothest of the weights from 4 to 0.5 that predicts them as well
         as the best one does, to one standard error. It aims at the error of the volumes;
         compositions are best at up to twice that weight. Counts have to be as recorded.
         `TomographicVolume.plot_weight_choice` draws the curve.

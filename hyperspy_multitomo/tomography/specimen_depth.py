@@ -135,7 +135,7 @@ def estimate_depth(
     >>> tilts = np.arange(-50, 51, 10)
     >>> film = np.zeros((48, 120, 16)); film[18:30] = rng.random((12, 120, 16)) > 0.7
     >>> images = projector(TiltGeometry(tilts, 60, (48, 120)))(film)
-    >>> 12 <= estimate_depth(images, TiltGeometry(tilts, 60)) < 18
+    >>> 12 <= estimate_depth(images, TiltGeometry(tilts, 60)) < 24
     True
     """
     images = np.asarray(projections, dtype=np.float32)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 
 _OF_PANELS = frozenset(PanelKeywords.__annotations__)
+# What "auto" chooses by counts that are held out.
+_CHOSEN = ("weight", "alpha", "iterations")
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +102,11 @@ def reconstruct(series, method: str, haadf=None, **keywords) -> TomographicVolum
         chosen = {
             name: value for name, value in keywords.items() if value is not None or name in EXTENT
         }
+        if automatic := [name for name in _CHOSEN if chosen.get(name) == "auto"]:
+            raise ValueError(
+                f"{', '.join(automatic)}='auto' chooses from the data, and interactive=True lets "
+                "you choose; pass one of them"
+            )
         how = {"constructor": "of_method", **panel}
         return open_panel("reconstruction", series, method, haadf, **how, **chosen)
     call = Call.of(series, method, haadf, keywords).in_its_volume()
