@@ -150,14 +150,14 @@ def _reconstruct(run: DemoRun, options: argparse.Namespace) -> None:
     haadf.estimate_gains()
     eds.estimate_gains(haadf)
     results["ratios"] = run.timed(
-        "fitting the response ratios", eds.fit_response_ratios, haadf, block_size=BLOCK
+        "fitting the response ratios", eds.fit_response_ratios, haadf, block_size=BLOCK, prior=None
     )
     eds = run.eds = eds.smooth(SMOOTHING)
     run.notes.append(
         f"After the fit of the ratios the maps were smoothed by a Gaussian of {SMOOTHING} px."
     )
     iterations = ITERATIONS if options.iterations is None else options.iterations
-    quiet = {"depth": options.depth, "show_progressbar": False}
+    quiet = {"depth": options.depth, "width": None, "show_progressbar": False}
     results["sirt"] = run.timed(
         "reconstructing from EDS alone (SIRT)", eds.reconstruct_sirt, iterations, **quiet
     )

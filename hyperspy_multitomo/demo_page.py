@@ -205,7 +205,7 @@ def _errors(page: Page, run) -> None:
         f"yet noisy; it is listed after {few} too."
     )
     truth = run.truth.truth
-    early = run.eds.reconstruct_sirt(few, show_progressbar=False)
+    early = run.eds.reconstruct_sirt(few, depth=None, width=None, show_progressbar=False)
     candidates = {
         f"EDS alone, {few} iterations": early,
         f"EDS alone, {4 * few} iterations": run.results["sirt"],

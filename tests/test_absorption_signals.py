@@ -70,7 +70,7 @@ def error(volume, phantom):
 def bias_of_absorption(phantom, maps, free):
     """Errors before and after two rounds, less those of the same reconstruction of counts that were
     not absorbed."""
-    eds, options = series_of(phantom, maps), dict(iterations=20, **QUIET)
+    eds, options = series_of(phantom, maps), dict(iterations=20, depth=None, **QUIET)
     clear = error(series_of(phantom, free).reconstruct_sirt(**options), phantom)
     before = error(eds.reconstruct_sirt(**options), phantom) - clear
     how = dict(efficiency=1.0, mask=weight_percent(phantom)[1])
@@ -101,7 +101,7 @@ def test_hebt_refits_its_ratios(gold):
     absorbed = eds.response_ratios.values
     how = dict(efficiency=1.0, mask=weight_percent(phantom)[1])
     volume = eds.reconstruct_with_absorption(
-        images, rounds=2, absorption=how, iterations=30, **QUIET
+        images, rounds=2, absorption=how, iterations=30, depth=None, **QUIET
     )
     assert list(volume.response_ratios.values()) == pytest.approx(eds.response_ratios.values)
     # Fewer counts had been seen of Al than were emitted, so that each stood for more HAADF.
@@ -306,13 +306,15 @@ def test_each_method_gets_the_haadf_that_it_takes(gold):
         eds.reconstruct_with_absorption(images, "sirt", iterations=5)
     how = dict(density=8.0, mask=weight_percent(phantom)[1], efficiency=1.0)
     volume = eds.reconstruct_with_absorption(
-        images, "tv", rounds=1, absorption=how, iterations=10, dimensions=2, **QUIET
+        images, "tv", rounds=1, absorption=how, iterations=10, dimensions=2, depth=None, **QUIET
     )
     assert volume.channels == ("Al", "Au", "HAADF")
     own = eds.reconstruct_with_absorption(
-        method=lambda series: series.reconstruct_sirt(5, **QUIET), rounds=1, absorption=how | QUIET
+        method=lambda series: series.reconstruct_sirt(5, depth=None, **QUIET),
+        rounds=1,
+        absorption=how | QUIET,
     )
-    np.testing.assert_array_equal(own.data, eds.reconstruct_sirt(5, **QUIET).data)
+    np.testing.assert_array_equal(own.data, eds.reconstruct_sirt(5, depth=None, **QUIET).data)
 
 
 def test_ratios_are_refitted_as_they_were_fitted(gold):

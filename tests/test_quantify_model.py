@@ -268,6 +268,7 @@ def test_core_and_shell_of_yuan(yuan_series, iterations):
         alpha=0.7,
         iterations=iterations,
         ratios=dict(zip(eds.elements, ratios, strict=True)),
+        depth=None,
         show_progressbar=False,
     )
     composition = volume.quantify("model", model="direct")

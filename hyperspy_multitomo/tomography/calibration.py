@@ -402,7 +402,8 @@ def _noisiness(t: Term, rough: np.ndarray, scales: np.ndarray, flows: np.ndarray
     the contrast.
     """
     seen, factors = _seen(t, rough), _factors(t, scales)
-    gains = t.gains[:, :, None, None].astype(np.float32)
+    units = power_of_two(factors)
+    gains = (units[:, None] * t.gains).astype(np.float32)[:, :, None, None]
     held = t.A.T(gains**2 * _curvatures(t, rough) * t.A(np.ones_like(seen)))
     inside = _inside(seen)
     hold = np.array([held[row][inside[row]].mean(dtype=float) for row in range(t.rows)])
@@ -410,7 +411,7 @@ def _noisiness(t: Term, rough: np.ndarray, scales: np.ndarray, flows: np.ndarray
     if not known.any():
         return 1.0
     radius = np.sqrt(inside[known].any(axis=0).sum() / inside.shape[-1] / np.pi)
-    relative = flows[known] / (factors[known] ** 2 * hold[known] * radius)
+    relative = flows[known] / (np.square(factors / units) * hold)[known] / radius
     typical = float(np.exp(np.log(relative).mean()))
     return float(np.clip((typical / _QUIET) ** _GROWTH, 1, _MOST))
 

@@ -404,6 +404,8 @@ class ReconstructionPanel(Panel):
         series = self._series
         if one_slice:
             series, haadf, keywords = self._one_slice(s, keywords, haadf)
+        else:
+            keywords |= self._extent  # as it was asked for: the history says so
         keywords |= {"show_progressbar": progress}
         if not s.recipe.direct:
             keywords |= {"iterations": iterations, "initial": initial}
