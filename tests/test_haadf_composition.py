@@ -234,8 +234,9 @@ class TestSignals:
         assert found[0].pixel_size == 0.8
         with pytest.raises(ValueError, match="holds Au and no HAADF"):
             mt.TomographicVolume.from_arrays({"Au": volume}).quantify_haadf(ELEMENTS)
-        with pytest.raises(ValueError, match="mask has the shape"):
-            one.quantify_haadf(ELEMENTS, references, mask=mask[1:])
+        for other in (mask[1:], 5.0, True):  # a number is a threshold
+            with pytest.raises(ValueError, match="mask has the shape"):
+                one.quantify_haadf(ELEMENTS, references, mask=other)
         with pytest.raises(ValueError, match="leave out one of the two"):
             one.quantify_haadf(ELEMENTS, references, mask=mask, threshold=5.0)
 

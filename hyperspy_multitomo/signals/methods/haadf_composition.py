@@ -12,6 +12,7 @@ from hyperspy_multitomo.composition.haadf.two_elements import atoms_by_volume, h
 from hyperspy_multitomo.machine.memory import check_memory
 from hyperspy_multitomo.parameters import number
 from hyperspy_multitomo.signals.gate import plain
+from hyperspy_multitomo.signals.masks import mask_array
 from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named
 
@@ -144,7 +145,7 @@ def quantify_haadf(
         reference,
         ratio=ratio,
         mean=mean,
-        mask=threshold if mask is None else _region(mask, grey.shape, "mask"),
+        mask=threshold if mask is None else mask_array(mask, grey.shape),
         atomic_densities=atomic_densities,
         composition_units=composition_units,
         clip=clip,
