@@ -213,6 +213,8 @@ class TestIterations:
 
     def test_alpha_of_hebt(self, pair):
         eds, haadf = pair
+        plan = eds.plan_reconstruction("hebt", haadf, alpha="auto", iterations="auto")
+        assert plan.iterations == 100
         volume = eds.reconstruct_hebt(haadf, alpha="auto", iterations="auto", **QUIET)
         choice = step(volume)["iteration_choice"]
         best = int(np.argmin(choice["deviances"]))
@@ -290,6 +292,24 @@ class TestReconstruct:
         )
         np.testing.assert_allclose(volume.data, given.data, rtol=1e-4, atol=1e-5)
 
+    def test_lengths_without_calibration_are_in_recorded_pixels(self, pair, capsys):
+        haadf = pair[1]
+        images = haadf.array("tilt", "y", "x")
+        plain = mt.TiltSeriesHAADF.from_images(images, tilts=haadf.tilts)
+        keywords = {"weight": 1.0, "show_progressbar": False}
+        volume = plain.reconstruct(bin=2, depth=24.0, width=32.0, **keywords)
+        assert volume.data.shape == (12, 4, 16)
+        assert "depth 24 px" in capsys.readouterr().out
+        given = haadf.reconstruct(bin=2, depth=24 * haadf.pixel_size, width=None, **keywords)
+        assert given.data.shape == (12, 4, 20)
+
+    def test_numbers_of_one_pixel_are_not_binned(self, pair):
+        eds, haadf = pair
+        with pytest.raises(ValueError, match="bin the series first"):
+            eds.reconstruct(haadf, bin=2, background=0.1, **QUIET)
+        volume = eds.reconstruct(haadf, haadf_gain=2.0, **QUIET)
+        assert step(volume)["chosen"]["bin"] == 1
+
     def test_images(self, pair, capsys):
         volume = pair[1].reconstruct(**QUIET)
         assert step(volume)["step"] == "reconstruct_tv"
@@ -302,7 +322,8 @@ class TestReconstruct:
             volume = smooth.reconstruct(haadf, **QUIET)
         assert step(volume)["weight"] == 1
 
-    def test_lazy_series(self, pair):
+    def test_lazy_series(self, pair, monkeypatch):
+        monkeypatch.setattr("hyperspy_multitomo.signals.methods.reconstruct_automatically._ROWS", 4)
         eds, haadf = pair
         volume = eds.as_lazy().reconstruct(haadf.as_lazy(), **QUIET)
         assert volume._lazy

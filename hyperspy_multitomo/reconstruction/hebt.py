@@ -49,6 +49,7 @@ class HEBT(Recipe):
     haadf = "required"
     of_images = False
     restarts = True
+    chooses = ("alpha", "iterations")
     run = SmoothMapsRun
 
     def __post_init__(self):

@@ -119,6 +119,8 @@ class Recipe:
         go on from its volume.
     any_start : bool
         Whether a run can start from any volume, such as that of another method.
+    chooses : tuple of str
+        Parameters that ``"auto"`` chooses by counts that are held out.
     run : type
         The `TypedDict` of the keywords of a run that it takes.
     tolerance : float, optional
@@ -132,6 +134,7 @@ class Recipe:
     direct: ClassVar[bool] = False
     restarts: ClassVar[bool] = False
     any_start: ClassVar[bool] = True
+    chooses: ClassVar[tuple[str, ...]] = ()
     run: ClassVar[type] = Run
     tolerance: ClassVar[float | None] = None
 

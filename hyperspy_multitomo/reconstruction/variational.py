@@ -73,6 +73,7 @@ class Variational(Recipe):
     overlap: int = 16
 
     haadf = "optional"
+    chooses = ("weight",)
     run = SmoothMapsRun
     tolerance = TOLERANCE
 
@@ -247,8 +248,8 @@ class Variational(Recipe):
         if isinstance(self.weight, str) or "grid" in run:
             choice = self._chosen(terms, channels, calibration, run)
             calibration = calibration.times(choice.weight)
-            weight = choice.weight if isinstance(self.weight, str) else self.weight
-            settings |= {"weight": weight, "weight_choice": choice.describe()}
+            if isinstance(self.weight, str):
+                settings |= {"weight": choice.weight, "weight_choice": choice.describe()}
         if self.refit:  # whose unit is that of a plain run, as those are that choose a weight
             calibration = replace(calibration, regulariser=calibration.regulariser.for_refit())
         settings |= {"tolerance": tolerance, "gains": data.model_gains}

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 _OF_PANELS = frozenset(PanelKeywords.__annotations__)
-# What "auto" chooses by counts that are held out.
+# What "auto" chooses from the data, in some method or other.
 _CHOSEN = ("weight", "alpha", "iterations")
 
 
@@ -58,8 +58,8 @@ class Call:
     ) -> Call:
         """Return the call of a method by its keywords; a planned one does not change the series."""
         recipe, run = recipe_of(method, keywords)
-        if planned and getattr(recipe, "weight", None) == "auto":
-            recipe = replace(recipe, weight=1.0)  # any will do; the choice is not planned
+        if planned:
+            recipe = _unchosen(recipe)
         if haadf is not None and "ratios" in recipe.fields() and recipe.ratios is None:
             recipe = replace(recipe, ratios=_ratios(series, haadf, recipe, planned))
         return cls.of_recipe(series, haadf, recipe, run)
@@ -221,6 +221,12 @@ def plan_reconstruction(series, method: str, haadf=None, **options) -> Reconstru
     options = {name: value for name, value in options.items() if name not in _OF_PANELS}
     call = Call.of(series, method, haadf, options, planned=True)
     return plan(call.in_its_volume().prepare())
+
+
+def _unchosen(recipe: Recipe) -> Recipe:
+    """Return a recipe with defaults where the data are to choose, which is not planned."""
+    chosen = [name for name in recipe.chooses if getattr(recipe, name) == "auto"]
+    return replace(recipe, **{name: recipe.defaults()[name] for name in chosen})
 
 
 def _for_series(recipe: Recipe, series) -> Recipe:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import numpy as np
 
 from hyperspy_multitomo.arguments import checked
+from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.parameters import whole_number
 from hyperspy_multitomo.reconstruction.automatic_grid import Grid, coarsest, factors_of
@@ -24,7 +25,7 @@ from hyperspy_multitomo.reconstruction.keywords import (
 from hyperspy_multitomo.reconstruction.recipe import Problem
 from hyperspy_multitomo.reconstruction.recipes import RECIPES
 from hyperspy_multitomo.reconstruction.run import prepare
-from hyperspy_multitomo.signals.arrays import check_pair, tilt_data
+from hyperspy_multitomo.signals.arrays import check_pair, pixel_ratio, tilt_data
 from hyperspy_multitomo.signals.methods.panels import open_panel
 from hyperspy_multitomo.signals.methods.reconstruct import Call
 from hyperspy_multitomo.signals.methods.volume_extent import EXTENT
@@ -42,6 +43,10 @@ _CLOSED = 0.95
 _AGREES = 0.15
 # Blocks across an image for that.
 _BLOCKS = 16
+# Rows of pixels in the middle of a lazy series that are read for it.
+_ROWS = 64
+# Keywords whose numbers are of the recorded pixels.
+_PER_PIXEL = ("background", "haadf_gain")
 _OF_PANELS = tuple(PanelKeywords.__annotations__)
 
 
@@ -70,7 +75,8 @@ def reconstruct_maps(
     Parameters
     ----------
     haadf : TiltSeriesHAADF, optional
-        The HAADF series of the same field of view.
+        The HAADF series of the same field of view. Response ratios are fitted, and attached to this
+        series, where there are none.
     haadf_as : {"auto", "channel", "sum"}, default "auto"
         How the HAADF enters: ``"channel"``, as one more channel, whose edges the elements share
         (`reconstruct_tnv`); ``"sum"``, as the sum of the elements times their response ratios
@@ -81,7 +87,8 @@ def reconstruct_maps(
         Pixels along each side of a new one, for maps and HAADF; None or 1 for the recorded ones.
         ``"auto"`` takes the coarsest of 1, 2, 4 and 8, with at least 64 px left across, that
         predicts counts that are held out, at the recorded pixels, as well as the best one does, to
-        one standard error. It is 1 with `mask`, `initial`, `checkpoint` or `resume`.
+        one standard error. It is 1 with `mask`, `initial`, `checkpoint`, `resume`, `background` or
+        `haadf_gain`.
     iterations : int, default 500
         At most, of each solve; `tolerance` ends them before that.
 
@@ -94,7 +101,8 @@ def reconstruct_maps(
     Raises
     ------
     ValueError, TypeError, MemoryError
-        As `reconstruct_tnv`.
+        As `reconstruct_tnv`; for `haadf_as` without a HAADF series, and for `background` or
+        `haadf_gain` with a number for `bin`.
 
     Warns
     -----
@@ -151,7 +159,7 @@ def reconstruct_images(
         Pixels along each side of a new one; None or 1 for the recorded ones. ``"auto"`` takes the
         coarsest of 1, 2, 4 and 8, with at least 64 px left across, that predicts signal that is
         held out as well as the best one does, to one standard error. It is 1 with `mask`,
-        `initial`, `checkpoint` or `resume`.
+        `initial`, `checkpoint`, `resume`, `background` or `haadf_gain`.
     iterations : int, default 500
         At most, of each solve; `tolerance` ends them before that.
 
@@ -237,15 +245,20 @@ def _agreement(series, haadf) -> float:
     Maps are compared with the HAADF at the nearest tilt, each with the same weight.
     """
     near = [int(np.abs(haadf.tilts - tilt).argmin()) for tilt in series.tilts]
-    ratio = haadf.data.shape[-1] // series.data.shape[-1]
-    maps = np.asarray(tilt_data(series).projections)
-    images = np.asarray(tilt_data(haadf).projections)[0, near]
-    images = block_sums(images, max(1, ratio))
+    ratio = pixel_ratio(series, haadf)
+    maps, images = tilt_data(series).projections, tilt_data(haadf).projections[:, near]
+    if is_lazy(maps) or is_lazy(images):
+        first = max(0, (maps.shape[3] - _ROWS) // 2)
+        maps = maps[..., first : first + _ROWS]
+        images = images[..., first * ratio : (first + _ROWS) * ratio]
+    maps, images = np.asarray(maps), block_sums(np.asarray(images), ratio)
     side = max(1, maps.shape[2] // _BLOCKS)
     side = side if maps.shape[3] >= side else 1
     maps, images = (block_sums(each, side) for each in (maps, images))
     spread = maps.std(axis=(1, 2, 3), keepdims=True)
-    summed = np.divide(maps, spread, out=np.zeros_like(maps), where=spread > 0).sum(axis=0)
+    summed = np.divide(maps, spread, out=np.zeros_like(maps), where=spread > 0).sum(
+        axis=0, keepdims=True
+    )
     if not (summed.std() > 0 and images.std() > 0):
         return 0.0
     return float(np.corrcoef(summed.ravel(), images.ravel())[0, 1])
@@ -266,6 +279,7 @@ def _reconstruct(series, haadf, use: _Use, bin, run: dict[str, Any]) -> Tomograp
         [_method_in_words(series, use)], {"haadf": use.how, "haadf_why": use.why}
     )
     method = _method_of(series, use)
+    _check_per_pixel(run, bin)
     if use.how == "sum":
         run["regulariser"] = "tnv"
     run = _allowed(series, run, bin, automatic)
@@ -277,8 +291,9 @@ def _reconstruct(series, haadf, use: _Use, bin, run: dict[str, Any]) -> Tomograp
     automatic.told += ["refit"] * bool(settings.get("refit"))
     geometry = problem.geometry
     depth = geometry.volume_shape[0] * geometry.pixel_size
-    unit = "nm" if series.pixel_size else "px"
-    automatic.told.append(f"depth {depth:.0f} {unit}")
+    # Without calibration lengths are in the pixels of the series, here in those that were recorded.
+    unit, factor = ("nm", 1) if series.pixel_size else ("px", automatic.chosen["bin"])
+    automatic.told.append(f"depth {depth * factor:.0f} {unit}")
     print(f"reconstruct: {'; '.join(automatic.told)}")
     problem = replace(problem, settings={**settings, "chosen": automatic.chosen})
     return call.volume(prepare(problem, call.run))
@@ -313,10 +328,18 @@ def _allowed(series, run: dict[str, Any], bin, automatic: _Automatic) -> dict[st
     return run | {"weight": 1.0 if run["weight"] == "auto" else run["weight"]}
 
 
+def _check_per_pixel(run: Mapping[str, Any], bin) -> None:
+    """Raise an error for numbers of the recorded pixels where others are asked for."""
+    named = [f"{name}=" for name in _PER_PIXEL if run.get(name) is not None]
+    if named and bin not in ("auto", None, 1):
+        raise ValueError(
+            f"{', '.join(named)} and bin={bin}: the first is of one pixel, the recorded or the new "
+            f"one; bin the series first, as in eds.bin({bin}), and pass what holds for its pixels"
+        )
+
+
 def _no_choice(series, run: Mapping[str, Any]) -> str | None:
     """Return why no counts can be held out; None where they can."""
-    if run.get("mu") is not None:
-        return "mu= says how much to smooth"
     if run.get("data_term") == "least_squares":
         return "data_term='least_squares' takes no counts"
     data = tilt_data(series)
@@ -334,9 +357,8 @@ def _factors(series, run: Mapping[str, Any], bin, automatic: _Automatic) -> list
     """Return the factors of binning to try, coarse ones first."""
     if bin != "auto":
         return [1 if bin is None else whole_number("bin", bin, 1, "of pixels, or 'auto'")]
-    fixed = [
-        name for name in ("mask", "initial", "checkpoint", "resume") if run.get(name) is not None
-    ]
+    names = ("mask", "initial", "checkpoint", "resume", *_PER_PIXEL)
+    fixed = [name for name in names if run.get(name) is not None]
     if fixed or "no_choice" in automatic.chosen:
         return [1]
     return factors_of(series.data.shape[-1], series.data.shape[-2])
@@ -388,8 +410,11 @@ def _binned(call: Call, factor: int) -> Call:
     if factor == 1:
         return call
     haadf = None if call.haadf is None else call.haadf.bin(factor)
-    # What the recorded series asked for, the binned one is asked for in numbers.
-    run = {**call.run, "asked": {name: call.run[name] for name in EXTENT}}
+    # What the recorded series asked for, the binned one is asked for in numbers, which without
+    # calibration are in its own pixels.
+    unit = 1 if call.series.pixel_size else factor
+    extent = {name: None if call.run[name] is None else call.run[name] / unit for name in EXTENT}
+    run = {**call.run, **extent, "asked": extent}
     recipe = _per_pixel(call, factor)
     return replace(call, series=call.series.bin(factor), haadf=haadf, recipe=recipe, run=run)
 
