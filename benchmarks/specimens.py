@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
@@ -153,6 +155,19 @@ def channels(volume, simulated: SimulatedSeries) -> np.ndarray:
     slices = min(shape[3], array.shape[3])
     found[:, inside[0], inside[1], :slices] = array[:, cut[0], cut[1], :slices] / factor**2
     return found
+
+
+def recorded(path: Path, measure: Callable, cases: list[tuple]) -> list[dict]:
+    """Return the records of the cases, those measured that the file does not have."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    records = {(one["name"], one["counts"], one["seed"]): one for one in map(json.loads, lines)}
+    for name, counts, seed in cases:
+        if (name, counts, seed) not in records:
+            known = {"name": name, "counts": counts, "seed": seed}
+            records[name, counts, seed] = known | measure(name, counts, seed)
+            with path.open("a") as file:
+                print(json.dumps(records[name, counts, seed]), file=file)
+    return list(records.values())
 
 
 def _phantom(name, elements, numbers, size, slices, body, tilts=_TILTS) -> Phantom:

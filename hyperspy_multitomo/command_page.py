@@ -145,6 +145,9 @@ def _elements(page: Page, run) -> None:
 def _volume(page: Page, run) -> None:
     volume, composition = run.results["volume"], run.results.get("composition")
     page.heading("Volume")
+    step = next(step for step in reversed(volume.history) if "geometry" in step)
+    if said := step.get("chosen", {}).get("said"):
+        page.text(f"Chosen from the data: {said}.")
     page.figure(
         volume.plot_orthoslices(),
         f"Sections through the centre of mass, in {volume.quantity}. The electrons come along z.",
@@ -154,6 +157,12 @@ def _volume(page: Page, run) -> None:
             composition.plot_composition(),
             f"Composition, {composition.quantity} of the listed elements: middle sections, and the "
             "histogram of each element in the particle. Outside the particle it is 0.",
+        )
+    if "weight_choice" in step:
+        page.figure(
+            volume.plot_weight_choice(),
+            "How well volumes at each weight predict counts that they have not seen: the chosen one "
+            "is the smoothest within a standard error of the best.",
         )
     if any(name in volume.residuals for name in ("eds", "haadf")):
         page.text(

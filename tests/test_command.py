@@ -95,7 +95,8 @@ class TestOneFolder:
         page = (first / "report.html").read_text()
         for words in ("largest gap", "response ratio", "weight percent", "reconstruct_hebt"):
             assert words in page
-        assert page.count("data:image/png;base64,") == 8
+        assert "Chosen from the data: TNV of the maps with the HAADF as their sum" in page
+        assert page.count("data:image/png;base64,") == 9
         assert (first / "settings.yaml").read_text().splitlines()[4] in page
         # Nothing is loaded from elsewhere; the letters alone occur by chance in the pictures.
         assert "://" not in page.split("<body>")[1]

@@ -294,7 +294,8 @@ def _reconstruct(series, haadf, use: _Use, bin, run: dict[str, Any]) -> Tomograp
     # Without calibration lengths are in the pixels of the series, here in those that were recorded.
     unit, factor = ("nm", 1) if series.pixel_size else ("px", automatic.chosen["bin"])
     automatic.told.append(f"depth {depth * factor:.0f} {unit}")
-    print(f"reconstruct: {'; '.join(automatic.told)}")
+    automatic.chosen["said"] = "; ".join(automatic.told)
+    print(f"reconstruct: {automatic.chosen['said']}")
     problem = replace(problem, settings={**settings, "chosen": automatic.chosen})
     return call.volume(prepare(problem, call.run))
 
