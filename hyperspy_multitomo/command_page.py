@@ -161,8 +161,8 @@ def _volume(page: Page, run) -> None:
     if "weight_choice" in step:
         page.figure(
             volume.plot_weight_choice(),
-            "How well volumes at each weight predict counts that they have not seen: the chosen one "
-            "is the smoothest within a standard error of the best.",
+            "How well volumes at each weight predict counts that they have not seen: the chosen "
+            "one is the smoothest within a standard error of the best.",
         )
     if any(name in volume.residuals for name in ("eds", "haadf")):
         page.text(
