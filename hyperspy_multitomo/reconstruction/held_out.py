@@ -264,18 +264,22 @@ def _with_noise(
 
 def check_counts(data: TiltData) -> None:
     """Raise an error where maps are no counts as recorded, of which some could be held out."""
-    sample = data.raw
-    sample = np.asarray(sample[..., :: max(1, sample.shape[-1] // 8)])
-    why = data.no_counts
-    if why is None and data.smoothed and data.gross is None:
-        why = "they were smoothed"
-    if why is None and not are_whole(sample):
-        why = "they are not whole numbers"
-    if why is not None:
+    if why := why_no_counts(data):
         raise ValueError(
             f"'auto' holds out some of the counts, which needs counts as recorded, and these maps "
             f"are none: {why}. Pass the maps as counted, or a number"
         )
+
+
+def why_no_counts(data: TiltData) -> str | None:
+    """Return why maps are no counts as recorded, or None where they are."""
+    if data.no_counts is not None:
+        return data.no_counts
+    if data.smoothed and data.gross is None:
+        return "they were smoothed"
+    sample = data.raw
+    sample = np.asarray(sample[..., :: max(1, sample.shape[-1] // 8)])
+    return None if are_whole(sample) else "they are not whole numbers"
 
 
 def _check_images(data: TiltData) -> None:

@@ -210,6 +210,15 @@ class TiltData:
         shape : (channel, tilt, x, y)
             Of the images.
         """
+        values = self.background_of_pixels(background, shape)
+        if values is None:
+            return None
+        values = self.evened(values)
+        imaged = np.ndim(background) == (4 if self.channels else 3)
+        return self.resampled(values) if imaged else values
+
+    def background_of_pixels(self, background, shape: tuple[int, ...]):
+        """Return a background at each recorded pixel; see `whole_background`."""
         if background is None:
             return None
         values = np.asarray(background, dtype=np.float32)
@@ -222,12 +231,9 @@ class TiltData:
                 f"the background has the shape {values.shape}; expected a number, {shape[1]} "
                 f"numbers (one for each tilt), or {whole} {expected}"
             )
-        imaged = values.ndim == len(whole)
         values = values.reshape(values.shape + (1,) * (len(whole) - values.ndim))
         values = np.broadcast_to(values, whole)
-        values = values.transpose(1, 0, 3, 2) if mapped else values.transpose(0, 2, 1)[None]
-        values = self.evened(values)
-        return self.resampled(values) if imaged else values
+        return values.transpose(1, 0, 3, 2) if mapped else values.transpose(0, 2, 1)[None]
 
     def evened(self, images):
         """Return images as recorded over the contrast that the transmission has within an image.

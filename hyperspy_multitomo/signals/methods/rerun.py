@@ -14,7 +14,7 @@ from hyperspy_multitomo import __version__
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.reconstruction.recipes import Recipe, recipe_of_step
-from hyperspy_multitomo.reconstruction.run import made_of
+from hyperspy_multitomo.reconstruction.run import Prepared, made_of
 from hyperspy_multitomo.signals.metadata.recorded_arrays import recall, record
 from hyperspy_multitomo.signals.methods.reconstruct import Call
 from hyperspy_multitomo.signals.methods.volume_extent import EXTENT, extent_of
@@ -103,20 +103,8 @@ def rerun(
             f"the volume was made by version {step['version']} of hyperspy_multitomo, this is "
             f"{__version__}: voxels may differ"
         )
-    needed = step["made_of"]
-    _check_arguments(needed, {"maps": eds, "haadf": haadf})
-    _check_arguments(needed, {"mask": mask, "initial": initial, "background": background})
-    series, other = (eds, haadf) if "maps" in needed else (haadf, None)
-    recipe, run = recipe_of_step(step), _run_of(step)
-    if background is not None:
-        recipe = replace(recipe, background=background)
-    run |= {name: one for name, one in (("mask", mask), ("initial", initial)) if one is not None}
-    if series._lazy and "slabs" in step:
-        run["chunks"] = step["slabs"]["thickness"]
-    call = Call.of_recipe(series, other, recipe, run)
-    prepared = call.prepare()
-    _check_same(needed, made_of(prepared))
-    _check_geometry(step["geometry"], prepared.problem.geometry)
+    arrays = {"mask": mask, "initial": initial, "background": background}
+    call, prepared = verified_call(volume, haadf, eds, **arrays)
     again = call.volume(prepared)
     if not later and again.data.shape != volume.data.shape:
         warn(
@@ -161,6 +149,31 @@ def to_script(volume) -> str:
     """
     step, _ = _last_reconstruction(volume)
     return script_of(step)
+
+
+def verified_call(
+    volume, haadf=None, eds=None, *, mask=None, initial=None, background=None
+) -> tuple[Call, Prepared]:
+    """Return the call that made a volume, of the series that it was made of, ready to run again.
+
+    See `rerun` for the parameters and the errors.
+    """
+    step, _ = _last_reconstruction(volume)
+    needed = step["made_of"]
+    _check_arguments(needed, {"maps": eds, "haadf": haadf})
+    _check_arguments(needed, {"mask": mask, "initial": initial, "background": background})
+    series, other = (eds, haadf) if "maps" in needed else (haadf, None)
+    recipe, run = recipe_of_step(step), _run_of(step)
+    if background is not None:
+        recipe = replace(recipe, background=background)
+    run |= {name: one for name, one in (("mask", mask), ("initial", initial)) if one is not None}
+    if series._lazy and "slabs" in step:
+        run["chunks"] = step["slabs"]["thickness"]
+    call = Call.of_recipe(series, other, recipe, run)
+    prepared = call.prepare()
+    _check_same(needed, made_of(prepared))
+    _check_geometry(step["geometry"], prepared.problem.geometry)
+    return call, prepared
 
 
 def keywords_of(step: Mapping[str, Any], method: Callable) -> dict[str, Any]:
