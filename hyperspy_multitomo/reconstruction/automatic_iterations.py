@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 #: Weights of the HAADF that ``alpha="auto"`` tries.
 ALPHAS = (0.5, 0.6, 0.7, 0.8, 0.9)
-# Part of the counts that is reconstructed. With a fifth the error of the volumes is 1.02 to 1.07
-# times the least in the mean (alpha 0.5 to 0.9; five specimens, 0.3 to 10 counts); with half
-# 1.10 to 1.15, with 0.8 1.18 to 1.20, at too many iterations (benchmarks/weights.py).
+# Part of the counts that is reconstructed. With a fifth the error of the volumes is 1.02 times the
+# least in the mean (1.21 at most; seven specimens, 0.3 to 10 counts, alpha 0.7), with half 1.10,
+# with 0.8 1.16, at too many iterations (benchmarks/weights.py shares).
 _SHARE = 0.2
 # At most so many iterations, and so many, or this part of those so far, after the best one.
 _MOST, _MORE, _FURTHER = 300, 10, 0.5
