@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Alignment": "alignment",
+    "Box": "evidence",
+    "Ellipsoid": "evidence",
     "LazyTiltSeriesEDS": "signals",
     "LazyTiltSeriesEELS": "signals",
     "LazyTiltSeriesHAADF": "signals",
@@ -33,6 +35,7 @@ _PACKAGES = (
     "alignment",
     "composition",
     "datasets",
+    "evidence",
     "inspection",
     "signals",
     "simulation",

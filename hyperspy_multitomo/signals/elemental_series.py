@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from hyperspy_multitomo.signals.methods import (
     construction,
+    evidence,
     map_counts,
     map_gains,
     preprocess,
@@ -52,3 +53,6 @@ class ElementalTiltSeries(TiltSeries):
     reconstruct_tnv = reconstruct_maps.reconstruct_tnv
     reconstruct_hebt = reconstruct_maps.reconstruct_hebt
     reconstruct_fused = reconstruct_maps.reconstruct_fused
+
+    # Tests of what a volume shows, on the counts.
+    evidence = evidence.evidence
