@@ -28,6 +28,7 @@ _HOME = {
     "load_tilt_series": "signals",
     "projector": "tomography",
     "rerun": "signals",
+    "watch": "signals",
     "workbench": "signals",
 }
 _PACKAGES = (

@@ -46,9 +46,7 @@ class Host:
     fit: HostFit
 
     @classmethod
-    def of(
-        cls, model: RecordedModel, place: int, outline: np.ndarray, others: np.ndarray
-    ) -> Host:
+    def of(cls, model: RecordedModel, place: int, outline: np.ndarray, others: np.ndarray) -> Host:
         """Fit the host of an element to its counts."""
         counts = model.images[place].astype(float).ravel()
         background = np.broadcast_to(model.background, model.images.shape)[place].astype(float)

@@ -10,6 +10,7 @@ from hyperspy_multitomo.signals.load import load_tilt_series
 from hyperspy_multitomo.signals.methods.panels import workbench
 from hyperspy_multitomo.signals.methods.rerun import rerun
 from hyperspy_multitomo.signals.volume import LazyTomographicVolume, TomographicVolume
+from hyperspy_multitomo.signals.watching import watch
 
 __all__ = [
     "LazyTiltSeriesEDS",
@@ -24,5 +25,6 @@ __all__ = [
     "elemental_maps",
     "load_tilt_series",
     "rerun",
+    "watch",
     "workbench",
 ]
