@@ -171,7 +171,7 @@ class TestWatch:
             if len(seen) == 1:
                 (tmp_path / files[5].name).symlink_to(files[5])
         assert seen == [5, 6]
-        assert look.volume.data.shape[1:] == (look.haadf.data.shape[1:])
+        assert look.volume.data.shape[1] == look.haadf.data.shape[1]
 
 
 class TestNewFiles:
