@@ -224,4 +224,3 @@ def _sizes(name: str, values) -> tuple[float, ...]:
     if min(sizes := _three(name, sizes)) <= 0:
         raise ValueError(f"{name}={values!r} must be one positive number or three, along x, y, z")
     return sizes
-

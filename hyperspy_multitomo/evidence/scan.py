@@ -97,10 +97,13 @@ class Scan:
         growth = part * third / np.maximum(information[0], 1e-30)
         return cls(host, shapes, sd, growth, places, couplings, mixed, both)
 
-    def z(self, counts: np.ndarray | None = None) -> np.ndarray:
-        """Return z at every place (z, x, y), of the counts or of others; 0 where there is none."""
+    def z(self, residual: np.ndarray | None = None) -> np.ndarray:
+        """Return z at every place (z, x, y), 0 where there is none.
+
+        It is that of the counts, or of others less what is expected, (ray,).
+        """
         fit = self.host.fit
-        residual = (fit.counts if counts is None else counts.ravel()) - fit.expected
+        residual = fit.counts - fit.expected if residual is None else residual
         weighted = residual * fit.weights
         pull = fit.design @ weighted
         back = _back(self.host, (weighted * self.host.sensitivity.ravel())[None])
@@ -124,8 +127,9 @@ class Scan:
     def largest(self, draws: int = _DRAWS) -> np.ndarray:
         """Return the largest |z| of counts that are drawn from the host, (draw,)."""
         rng = np.random.default_rng(_SEED)
-        expected = np.maximum(self.host.fit.expected, 0)
-        return np.array([np.abs(self.z(rng.poisson(expected))).max() for _ in range(draws)])
+        expected = self.host.fit.variance
+        drawn = (rng.poisson(expected) - expected for _ in range(draws))
+        return np.array([np.abs(self.z(one)).max() for one in drawn])
 
 
 @dataclass(frozen=True)

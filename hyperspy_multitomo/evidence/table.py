@@ -219,7 +219,8 @@ def in_percent(
 ) -> tuple[list[float], float]:
     """Return contrasts in weight percent, and the standard deviation of the first of them.
 
-    They end where nothing of the element is left; NaN where nothing at all is.
+    They end where nothing of the element is left, and are NaN where nothing at all is. The standard
+    deviation is by the slope half way.
 
     Parameters
     ----------
@@ -238,14 +239,15 @@ def in_percent(
     --------
     >>> percent, sd = in_percent([1.0], 0.1, 0, np.array([0.0, 3.0]), 1.0)
     >>> percent, round(sd, 3)
-    ([25.0], 1.875)
+    ([25.0], 2.449)
     """
     others = float(weighted.sum() - weighted[place])
     before = _share(float(weighted[place]), others)
     own = [max(float(weighted[place]) + factor * one, 0.0) for one in contrasts]
-    total = own[0] + others
-    slope = 100 * factor * others / total**2 if total > 0 else np.nan
-    return [_share(one, others) - before for one in own], float(slope * sd)
+    changed = [_share(one, others) - before for one in own]
+    middle = max(float(weighted[place]) + factor * contrasts[0] / 2, 0.0) + others
+    slope = 100 * factor * others / middle**2 if middle > 0 else np.nan
+    return changed, float(slope * sd)
 
 
 def _share(own: float, others: float) -> float:

@@ -8,6 +8,7 @@ from hyperspy_multitomo.signals.eels import LazyTiltSeriesEELS, TiltSeriesEELS
 from hyperspy_multitomo.signals.haadf import LazyTiltSeriesHAADF, TiltSeriesHAADF
 from hyperspy_multitomo.signals.load import load_tilt_series
 from hyperspy_multitomo.signals.methods.panels import workbench
+from hyperspy_multitomo.signals.methods.planning import plan_acquisition
 from hyperspy_multitomo.signals.methods.rerun import rerun
 from hyperspy_multitomo.signals.volume import LazyTomographicVolume, TomographicVolume
 
@@ -23,6 +24,7 @@ __all__ = [
     "edge_maps",
     "elemental_maps",
     "load_tilt_series",
+    "plan_acquisition",
     "rerun",
     "workbench",
 ]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -111,15 +111,15 @@ def evidence(
     --------
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
-    >>> z, y, x = np.ogrid[-12:12, -4:4, -12:12] + np.array(0.5)
-    >>> host = 1.0 * (z**2 + x**2 < 100) * (y < 9)
-    >>> grain = (z - 3) ** 2 + y**2 + x**2 < 6
+    >>> z, y, x = (grid + 0.5 for grid in np.ogrid[-12:12, -4:4, -12:12])
+    >>> host = (z**2 + x**2 + 0 * y < 100).astype(float)
+    >>> grain = (z - 2.5) ** 2 + y**2 + x**2 < 6
     >>> projector = mt.projector(mt.TiltGeometry(np.arange(-70, 71, 10), 24))
     >>> images = projector((host + 2 * grain).transpose(0, 2, 1)).transpose(0, 2, 1)
     >>> counts = {"Au": np.random.default_rng(0).poisson(images)}
     >>> eds = mt.TiltSeriesEDS.from_maps(counts, tilts=np.arange(-70, 71, 10))
     >>> volume = eds.reconstruct_sirt(20, depth=None, show_progressbar=False)
-    >>> found = eds.evidence(volume, mt.Ellipsoid((12, 4, 3), 2.4), "Au")
+    >>> found = eds.evidence(volume, mt.Ellipsoid((11.5, 3.5, 2.5), 2.4), "Au")
     >>> bool(found.z[0] > 5)
     True
     """
@@ -130,7 +130,7 @@ def evidence(
     if isinstance(region, str):
         if region != "features":
             raise ValueError(
-                f"region={region!r} must be 'features', an Ellipsoid, a Box, a mask, or some of them"
+                f"region={region!r} must be 'features', an Ellipsoid, a Box, a mask or some of them"
             )
         if found_in is not None:
             raise ValueError("'features' are found on counts of their own: leave out found_in=")
@@ -144,11 +144,11 @@ def evidence(
         hosts = data.hosts(name)
         misfit[name] = hosts[0].fit.misfit
         for title, one in regions.items():
-            row = row_of(data, hosts, title, one, name, factors)
             chance = None
             if found_in is not None:
                 chance = LargestByChance.of(Scan.of(hosts[0], one))
-            rows.append(corrected(row, number, chance))
+            row = row_of(data, hosts, title, one, name, factors, chance)
+            rows.append(corrected(row, number))
     return Evidence(
         tuple(rows),
         volume.quantity or "counts / length",
@@ -199,10 +199,14 @@ def row_of(
     region: np.ndarray,
     element: str,
     factors: Mapping[str, float] | None = None,
+    chance: Callable[[float], float] | None = None,
 ) -> RegionEvidence:
-    """Return the evidence for an element in a region (z, x, y), before any correction."""
+    """Return the evidence for an element in a region (z, x, y), not corrected for others.
+
+    `chance` returns the probability of a score among all places.
+    """
     around = Neighbourhood.of(region, hosts[0].outline)
-    rays = LocalRays.of(hosts[0].model, around, hosts[0].others)
+    rays = LocalRays.of(hosts[0], around)
     tests = [host.contrast(around, rays) for host in hosts]
     first, p = tests[0], two_sided(tests[0].z)
     inside = data.volumes[(slice(None), *around.box)][:, around.shell].mean(axis=1)
@@ -219,17 +223,16 @@ def row_of(
         levels[element],
         float(first.value * (hosts[0].sensitivity * rays.region).sum()),
         p,
-        p,
+        p if chance is None else chance(first.score),
         int(region.sum()),
         data.centre_of(region),
         **_percent(first, element, levels, factors, data.elements),
     )
 
 
-def corrected(row: RegionEvidence, tried: int, chance=None) -> RegionEvidence:
-    """Return a row with its probability among several, or that of the largest of all places."""
-    p = row.p if chance is None else chance(row.z)
-    return replace(row, p_corrected=of_several(p, tried))
+def corrected(row: RegionEvidence, tried: int) -> RegionEvidence:
+    """Return a row with its probability among several."""
+    return replace(row, p_corrected=of_several(row.p_corrected, tried))
 
 
 def picture_of(data: VolumeAndCounts, regions: Mapping[str, np.ndarray]) -> dict[str, Any]:

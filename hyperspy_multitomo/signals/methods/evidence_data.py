@@ -129,7 +129,9 @@ class VolumeAndCounts:
     def hosts(self, element: str) -> list[Host]:
         """Return the host of an element for each outline: shrunk, as given, larger."""
         place, others = self.elements.index(element), self.others(element)
-        return [Host.of(self.model, place, grown(self.outline, move), others) for move in MOVES]
+        own = self.volumes[self.channels.index(element)]
+        outlines = [grown(self.outline, move) for move in MOVES]
+        return [Host.of(self.model, place, outline, others, own) for outline in outlines]
 
     def regions(self, regions) -> dict[str, np.ndarray]:
         """Return regions by name as masks (z, x, y); see `evidence` for what is refused."""
