@@ -14,8 +14,8 @@ with the HAADF as a channel, outlines from its volume by their own threshold.
 - "errors": "null" with images 0.3 px (rms) off, a HAADF of an element without maps, gains that are
   3 % off, and lines that overlap, by 30 % of another element in the window, of which the background
   has nine tenths, smoothed by 3 px.
-- "plan": errors that `plan_acquisition` expects of a contrast and of the mean composition of a ball
-  of 3 px, against the scatter of series, of five settings.
+- "plan": errors that `plan_acquisition` expects of a contrast and of the mean composition of the
+  specimen and of a quarter of it, against the scatter of series, of five settings.
 
 Each case is a line of the file of records, from which an interrupted run goes on.
 """
@@ -176,34 +176,39 @@ def plan(setting: str, counts: float, seed: int) -> dict:
     volume = eds.reconstruct_tnv(haadf, **QUIET)
     element = series.elements[0]
     data = VolumeAndCounts.of(eds, volume, haadf)
-    feature, region = (_ball_of(series.phantom, radius) for radius in (RADIUS, 3.0))
-    row = row_of(data, data.hosts(element), "1", feature, element)
-    sums = (data.volumes[: len(series.elements)] * region).sum(axis=(1, 2, 3))
-    return {"contrast": row.contrast, "sd": row.sd, "part": float(100 * sums[0] / sums.sum())}
+    row = row_of(data, data.hosts(element), "1", _ball_at(PLACE[name], (64, 64, 8)), element)
+    found = {"contrast": row.contrast, "sd": row.sd}
+    for title, region in _parts(series.truth).items():
+        sums = (data.volumes[: len(series.elements)] * region).sum(axis=(1, 2, 3))
+        found[title] = float(100 * sums[0] / sums.sum())
+    return found
 
 
-def _ball_of(phantom: Phantom, radius: float) -> np.ndarray:
-    """Return a ball (z, x, y) in the place of `PLACE`."""
-    shape = (phantom.size, phantom.size, phantom.slices)
-    z, x, y = np.ogrid[tuple(slice(size) for size in shape)]
-    at = PLACE[phantom.name]
-    return (z - at[0]) ** 2 + (x - at[1]) ** 2 + (y - at[2]) ** 2 <= radius**2
+def _parts(truth: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the specimen and a quarter of it, (z, x, y)."""
+    total = truth.sum(axis=0)
+    inside = total > 0.5 * total.max()
+    quarter = inside.copy()
+    quarter[:32], quarter[:, :32] = False, False
+    return {"specimen": inside, "quarter": quarter}
 
 
-def expected(setting: str, counts: float) -> tuple[float, float]:
-    """Return the errors that the planner expects of both, before any series."""
+def expected(setting: str, counts: float) -> dict[str, float]:
+    """Return the errors that the planner expects, before any series."""
     name, number, reach = SETTINGS[setting]
     tilts = np.linspace(-reach, reach, number)
     phantom = simulated(name, counts, 0, tilts=tilts).phantom
     volumes = phantom.counts_per_nm
-    total = volumes.sum(axis=0)
     haadf = np.tensordot(phantom.haadf_per_unit, phantom.truth, 1)[None]
-    inside = total > 0.5 * total.max()
-    pilot = Pilot(phantom.elements, volumes, haadf, inside, number, phantom.pixel_size)
-    feature, region = (_ball_of(phantom, radius) for radius in (RADIUS, 3.0))
-    factors = dict.fromkeys(phantom.elements, 1.0)
-    part = percent_errors(pilot, region, tilts, 1.0, factors)[phantom.elements[0]]
-    return pilot.chance(0, feature, tilts).sd, part
+    parts, factors = _parts(volumes), dict.fromkeys(phantom.elements, 1.0)
+    size = phantom.pixel_size
+    pilot = Pilot(phantom.elements, volumes, haadf, parts["specimen"], number, size)
+    errors = {
+        title: percent_errors(pilot, region, tilts, 1.0, factors)[phantom.elements[0]]
+        for title, region in parts.items()
+    }
+    chance = pilot.chance(0, _ball_at(PLACE[name], (64, 64, 8)), tilts)
+    return {"contrast": chance.sd, **errors}
 
 
 def with_error(name: str, counts: float, seed: int, error: str, rng):
@@ -302,16 +307,15 @@ def table_of_features(records: list[dict]) -> None:
 
 def table_of_plans(records: list[dict]) -> None:
     """Print what was expected over the scatter of series."""
-    print("| setting | counts | series | contrast: expected over scatter | composition: likewise |")
-    print("|---|---|---|---|---|")
+    print("| setting | counts | series | contrast: expected over scatter | specimen | quarter |")
+    print("|---|---|---|---|---|---|")
     for setting, counts in sorted({(one["name"], one["counts"]) for one in records}):
         some = [one for one in records if (one["name"], one["counts"]) == (setting, counts)]
-        contrast, part = expected(setting, counts)
-        scatter = [np.std([one[key] for one in some], ddof=1) for key in ("contrast", "part")]
-        print(
-            f"| {setting} | {counts:g} | {len(some)} | {contrast / scatter[0]:.2f} | "
-            f"{part / scatter[1]:.2f} ({part:.2g} wt%) |"
-        )
+        ratios = [
+            f"{error / np.std([one[key] for one in some], ddof=1):.2f}"
+            for key, error in expected(setting, counts).items()
+        ]
+        print(f"| {setting} | {counts:g} | {len(some)} | {' | '.join(ratios)} |")
 
 
 def main() -> None:

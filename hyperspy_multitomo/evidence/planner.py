@@ -162,7 +162,7 @@ class AcquisitionPlan:
 
     @property
     def gain_of_tilts(self) -> float:
-        """Ratio of z with the most tilts to that with the fewest, at equal dose and the largest range."""
+        """Ratio of z with the most tilts to that with the fewest, at equal dose, largest range."""
         widest = max(row.range for row in self.rows)
         some = sorted((row for row in self.rows if row.range == widest), key=lambda row: row.tilts)
         return some[-1].z / some[0].z
@@ -342,6 +342,7 @@ def in_signal(
     if not 0 <= share < 1 or others <= 0:
         raise ValueError(
             f"contrast={percent:g} wt% cannot be added to "
-            f"{100 * own / max(own + others, 1e-300):.3g} wt% of {element} around the feature: pass another contrast= or place"
+            f"{100 * own / max(own + others, 1e-300):.3g} wt% of {element} "
+            "around the feature: pass another contrast= or place"
         )
     return float((others * share / (1 - share) - own) / factors[element])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_multitomo.arguments import checked
+from hyperspy_multitomo.arguments import checked, of_type, whole
 from hyperspy_multitomo.evidence.host import Host, LocalRays
 from hyperspy_multitomo.evidence.poisson_fit import Contrast
 from hyperspy_multitomo.evidence.regions import Neighbourhood
@@ -21,6 +21,7 @@ from hyperspy_multitomo.evidence.table import (
     of_several,
     two_sided,
 )
+from hyperspy_multitomo.parameters import positive_number
 from hyperspy_multitomo.signals.methods.evidence_data import VolumeAndCounts
 from hyperspy_multitomo.signals.methods.evidence_features import Halves, diameter_of, proposed
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from hyperspy_multitomo.signals.volume import TomographicVolume
 
 
-@checked
+@checked(tried=whole(1, "of regions"), size=positive_number, found_in=of_type("TomographicVolume"))
 def evidence(
     series,
     volume: TomographicVolume,
