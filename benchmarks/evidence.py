@@ -207,8 +207,8 @@ def expected(setting: str, counts: float) -> dict[str, float]:
         title: percent_errors(pilot, region, tilts, 1.0, factors)[phantom.elements[0]]
         for title, region in parts.items()
     }
-    chance = pilot.chance(0, _ball_at(PLACE[name], (64, 64, 8)), tilts)
-    return {"contrast": chance.sd, **errors}
+    test = pilot.test(0, _ball_at(PLACE[name], (64, 64, 8)), tilts)
+    return {"contrast": test.chance.sd, **errors}
 
 
 def with_error(name: str, counts: float, seed: int, error: str, rng):

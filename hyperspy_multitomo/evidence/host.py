@@ -95,7 +95,7 @@ class Host:
             self.fit,
             sensitivity * changes,
             sensitivity * local.astype(float),
-            sensitivity * rays.beyond[-1].ravel(),
+            _smoothed(self.sensitivity * rays.beyond[-1]).ravel(),
         )
 
 
@@ -137,11 +137,9 @@ def _variance(
     It is what the volume of the element makes one expect, smoothed so that it does not follow the
     noise of the counts, and as many in all as were counted.
     """
-    from scipy.ndimage import gaussian_filter
-
     if not counts.any():
         raise ValueError("the maps of this element hold no count: there is nothing to test")
-    signal = gaussian_filter(np.maximum(signal, 0).astype(float), (0, _SMOOTH, _SMOOTH))
+    signal = _smoothed(np.maximum(signal, 0))
     excess = max(counts.sum() - background.sum(), 0.0) - signal.sum()
     if excess < 0:
         signal *= 1 + excess / signal.sum()
@@ -149,6 +147,13 @@ def _variance(
         # What the volume has lost is taken to be anywhere in the specimen.
         signal += excess * (outline / outline.sum())
     return (signal + background).ravel(), _FLOOR * float(counts.mean())
+
+
+def _smoothed(images: np.ndarray) -> np.ndarray:
+    """Return images (tilt, x, y) smoothed as the variance is."""
+    from scipy.ndimage import gaussian_filter
+
+    return gaussian_filter(images.astype(float), (0, _SMOOTH, _SMOOTH))
 
 
 def rays_of_box(

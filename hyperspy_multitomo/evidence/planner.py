@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_multitomo.evidence.host import MOVES, Host, LocalRays
-from hyperspy_multitomo.evidence.poisson_fit import solved
-from hyperspy_multitomo.evidence.poisson_tail import PoissonSum
+from hyperspy_multitomo.evidence.poisson_fit import Contrast, solved
 from hyperspy_multitomo.evidence.regions import RIM, Neighbourhood, distances, grown
 from hyperspy_multitomo.reconstruction.recorded_model import RecordedModel
 from hyperspy_multitomo.tomography import TiltGeometry, projector
@@ -19,10 +18,8 @@ from hyperspy_multitomo.tomography import TiltGeometry, projector
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# z that a feature is to reach, and where the dose for it is looked for, in doses of the pilot.
+# z that a feature is to reach.
 SEEN = 5.0
-_LEAST_DOSE, _MOST_DOSE = 1e-6, 1e9
-_BISECTIONS = 60
 # Coulomb.
 ELECTRON = 1.602176634e-19
 
@@ -74,11 +71,11 @@ class Pilot:
         outline = grown(self.outline, MOVES[0])
         return Host.of(self.model(place, tilts, dose), 0, outline, others, self.volumes[place])
 
-    def chance(self, place: int, region: np.ndarray, tilts: np.ndarray) -> PoissonSum:
-        """Return the distribution of the contrast of a region where there is none."""
+    def test(self, place: int, region: np.ndarray, tilts: np.ndarray) -> Contrast:
+        """Return the test of a region in the expected counts, where it has no contrast."""
         host = self.host(place, tilts)
         around = Neighbourhood.of(region, host.outline)
-        return host.contrast(around, LocalRays.of(host, around)).chance
+        return host.contrast(around, LocalRays.of(host, around))
 
     def errors_of_means(self, region: np.ndarray, tilts: np.ndarray, dose: float) -> np.ndarray:
         """Return relative errors of the content of a region, (element,).
@@ -112,7 +109,7 @@ class PlannedSeries:
         Degrees: tilts go from -range to +range.
     tilts : int
     z : float
-        Expected of the feature at the dose asked for.
+        Expected of the feature at the dose asked for: its contrast in standard deviations.
     dose : float
         Total, at which z is expected to be 5, in doses of the pilot.
     electrons : float
@@ -251,9 +248,9 @@ def planned(
     for reach in ranges:
         for number in tilts:
             angles = np.linspace(-reach, reach, number)
-            chance = pilot.chance(place, region, angles)
-            z = chance.of_more(dose).z(contrast)
-            times = _dose_for(chance, contrast)
+            test = pilot.test(place, region, angles)
+            z = contrast / test.sd_of(contrast, dose)
+            times = (SEEN * test.sd_of(contrast) / contrast) ** 2
             errors = percent_errors(pilot, mean_of, angles, dose, factors)
             rows.append(
                 PlannedSeries(
@@ -266,19 +263,6 @@ def planned(
                 )
             )
     return tuple(rows)
-
-
-def _dose_for(chance: PoissonSum, contrast: float) -> float:
-    """Return the dose at which z of a contrast is 5."""
-    sign = np.sign(contrast)
-    low, high = np.log(_LEAST_DOSE), np.log(_MOST_DOSE)
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        if sign * chance.of_more(np.exp(middle)).z(contrast) < SEEN:
-            low = middle
-        else:
-            high = middle
-    return float(np.exp((low + high) / 2))
 
 
 def _cost(

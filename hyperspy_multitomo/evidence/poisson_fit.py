@@ -92,12 +92,15 @@ class Contrast:
         Value over the standard deviation without a contrast.
     chance : PoissonSum
         The distribution of the value without a contrast.
+    growth : float
+        Variance that a contrast of 1 adds by its own counts.
     """
 
     value: float
     sd: float
     z: float
     chance: PoissonSum
+    growth: float
 
     @property
     def score(self) -> float:
@@ -106,9 +109,23 @@ class Contrast:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Contrasts at which z is 3 and 5."""
-        three, five = (self.chance.value_at(level) for level in LEVELS)
+        """Contrasts that are 3 and 5 of their standard deviations."""
+        three, five = (limit_at(level, self.chance.sd, self.growth) for level in LEVELS)
         return three, five
+
+    def sd_of(self, value: float, dose: float = 1.0) -> float:
+        """Return the standard deviation of a contrast, at a dose in that of the counts."""
+        variance = self.chance.sd**2 + max(value, 0.0) * self.growth
+        return float(np.sqrt(variance / dose))
+
+
+def limit_at(level: float, sd, growth):
+    """Return the contrast that is `level` of its standard deviations, of numbers or arrays.
+
+    `sd` is that without a contrast, `growth` the variance that one of 1 adds.
+    """
+    half = level**2 * growth / 2
+    return half + np.sqrt(half**2 + level**2 * sd**2)
 
 
 def contrast(host: HostFit, changes: np.ndarray, local: np.ndarray, own: np.ndarray) -> Contrast:
@@ -123,7 +140,7 @@ def contrast(host: HostFit, changes: np.ndarray, local: np.ndarray, own: np.ndar
         Terms of the region; the first is its own contrast.
     own : array (ray,)
         Counts that the element's volume has in the region beyond its surroundings, which are taken
-        off the expectation for the distribution without a contrast.
+        off the variance: weights and the distribution are those without a contrast.
 
     Raises
     ------
@@ -137,7 +154,9 @@ def contrast(host: HostFit, changes: np.ndarray, local: np.ndarray, own: np.ndar
     elsewhere = host.normal - (old * weights) @ old.T
     pull = host.gradient - (old * weights) @ counts
     design = np.concatenate([local[:1, near], old - changes[:, near], local[1:, near]])
-    weighted = design * weights
+    # Without what the volume holds in the region: weights that followed its noise would hide it.
+    null = np.maximum(host.variance[near] - own[near], host.floor)
+    weighted = design / null
     normal, gradient = weighted @ design.T, weighted @ counts
     normal[1 : size + 1, 1 : size + 1] += elsewhere
     gradient[1 : size + 1] += pull
@@ -146,11 +165,11 @@ def contrast(host: HostFit, changes: np.ndarray, local: np.ndarray, own: np.ndar
     # The value is a sum of counts, each with a factor; rays elsewhere are many and nearly normal.
     factors = row @ weighted
     rest = float(row[1 : size + 1] @ elsewhere @ row[1 : size + 1])
-    null = np.maximum(host.variance[near] - own[near], host.floor)
     chance = PoissonSum(factors, null, max(rest, 0.0))
     with_it = np.maximum(null + value * design[0], host.floor)
     sd = float(np.sqrt(np.square(factors) @ with_it + chance.rest))
-    return Contrast(value, sd, chance.z(value), chance)
+    growth = float(np.square(factors) @ design[0])
+    return Contrast(value, sd, chance.z(value), chance, growth)
 
 
 def solved(normal: np.ndarray, gradient: np.ndarray) -> np.ndarray:

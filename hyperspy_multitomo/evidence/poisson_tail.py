@@ -34,8 +34,6 @@ class PoissonSum:
     >>> one = PoissonSum(np.ones(1), np.array([4.0]), 0.0)
     >>> round(one.z(16.0 - 4.0), 1)
     4.6
-    >>> round(one.value_at(one.z(12.0)), 3)
-    12.0
     """
 
     factors: np.ndarray
@@ -47,21 +45,12 @@ class PoissonSum:
         """Standard deviation."""
         return float(np.sqrt(np.square(self.factors) @ self.means + self.rest))
 
-    def of_more(self, times: float) -> PoissonSum:
-        """Return the distribution with so many times the counts, and the factors over as many."""
-        return PoissonSum(self.factors / times, self.means * times, self.rest / times)
-
     def z(self, value: float) -> float:
         """Return the normal variable whose tail has the probability of the value's.
 
         Values that counts cannot have, below what none at all would make, have that of none.
         """
-        saddle = self._saddle(lambda at: self._slopes(at)[1] - value, value)
-        return self._z_at(saddle)
-
-    def value_at(self, z: float) -> float:
-        """Return the value whose tail has the probability of a normal variable `z`."""
-        return float(self._slopes(self._saddle(lambda at: self._z_at(at) - z, z))[1])
+        return self._z_at(self._saddle(value))
 
     def _slopes(self, at: float) -> tuple[float, float, float]:
         """Return the cumulant generating function and its first two derivatives."""
@@ -81,22 +70,21 @@ class PoissonSum:
         root = np.sign(at) * np.sqrt(max(2 * (at * first - value), 1e-300))
         return float(root + np.log(at * np.sqrt(second) / root) / root)
 
-    def _saddle(self, function, sign: float) -> float:
-        """Return where a rising function of the saddle point is 0."""
-        unit = np.sign(sign) / self.sd
-        near, far = 0.0, unit
+    def _saddle(self, value: float) -> float:
+        """Return where the first derivative, which rises, is a value."""
+        sign = np.sign(value) if value else 1.0
+
+        def short(at: float) -> bool:
+            return bool(self._slopes(at)[1] * sign < value * sign)
+
+        near, far = 0.0, sign / self.sd
         # 50 standard deviations are beyond any number of counts.
         most = 50.0 / max(float(np.abs(self.factors).max(initial=0)), 1e-300)
-        while function(far) * np.sign(sign) < 0 and abs(far) < most:
+        while short(far) and abs(far) < most:
             near, far = far, 2 * far
-        if abs(far) >= most and function(far) * np.sign(sign) < 0:
-            return float(far)
         for _ in range(_BISECTIONS):
             middle = (near + far) / 2
-            if function(middle) * np.sign(sign) < 0:
-                near = middle
-            else:
-                far = middle
-            if abs(far - near) < 1e-7 * abs(far):
+            near, far = (middle, far) if short(middle) else (near, middle)
+            if abs(far - near) < 1e-9 * abs(far):
                 break
         return float((near + far) / 2)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hyperspy_multitomo.evidence.host import Host
-from hyperspy_multitomo.evidence.poisson_fit import solved
+from hyperspy_multitomo.evidence.poisson_fit import limit_at, solved
 from hyperspy_multitomo.evidence.regions import RIM, SHELL, distances
 from hyperspy_multitomo.tomography import TiltGeometry, projector
 
@@ -117,15 +117,13 @@ class Scan:
         return left * np.where(known, self.sd, 0)
 
     def limit(self, level: float) -> np.ndarray:
-        """Return the contrast at which z is expected to be `level`, at every place (z, x, y).
+        """Return the contrast that is `level` of its standard deviations, at every place (z, x, y).
 
         NaN where the region is not within the outline.
         """
         known = self.places & np.isfinite(self.sd)
         sd = np.where(known, self.sd, 0)
-        half = level**2 * sd**2 * self.growth / 2
-        limit = half + np.sqrt(half**2 + level**2 * sd**2)
-        return np.where(known, limit, np.nan).astype(np.float32)
+        return np.where(known, limit_at(level, sd, sd**2 * self.growth), np.nan).astype(np.float32)
 
     def largest(self, draws: int = _DRAWS) -> np.ndarray:
         """Return the largest |z| of counts that are drawn from the host, (draw,)."""

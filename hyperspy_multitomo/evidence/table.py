@@ -31,7 +31,7 @@ class RegionEvidence:
     z_as_given, z_larger : float
         The same with the outline as it is, and a voxel larger.
     limit : (float, float)
-        Contrasts at which z is expected to be 3 and 5.
+        Contrasts that are 3 and 5 of their standard deviations, own counts included.
     surroundings : float
         What the volume holds around the region.
     counts : float
@@ -128,7 +128,7 @@ class Evidence:
 
     @property
     def limit(self) -> np.ndarray:
-        """Contrasts at which z is expected to be 3 and 5, (row, 2)."""
+        """Contrasts that are 3 and 5 of their standard deviations, (row, 2)."""
         return np.array([row.limit for row in self.rows], float).reshape(-1, 2)
 
     @property

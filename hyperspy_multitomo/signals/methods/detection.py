@@ -48,7 +48,7 @@ def detection_map(
     haadf : TiltSeriesHAADF, optional
         The HAADF series, where the volume was made of one.
     level : float, default 5
-        z that counts as seen: half of the balls of the least contrast reach it.
+        Standard deviations that count as seen.
     outline : array or signal, shape (z, y, x), optional
         Of the specimen; by default the volume's own threshold.
     factors : dict of str to float, optional

@@ -81,8 +81,8 @@ def evidence(
     -------
     Evidence
         Prints as a table, with `Evidence.plot`. A row for each region and element: contrast
-        against the surroundings (counts per nm), its standard deviation, z, the contrasts at which
-        z would be 3 and 5, and the corrected probability.
+        against the surroundings (counts per nm), its standard deviation, z, the contrasts that
+        would be 3 and 5 of their standard deviations, and the corrected probability.
 
     Raises
     ------
