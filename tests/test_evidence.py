@@ -12,7 +12,7 @@ from hyperspy_multitomo.alignment import Alignment
 from hyperspy_multitomo.evidence.host import Host, LocalRays
 from hyperspy_multitomo.evidence.planner import Pilot
 from hyperspy_multitomo.evidence.poisson_tail import PoissonSum
-from hyperspy_multitomo.evidence.regions import Neighbourhood, grown, voxels_of
+from hyperspy_multitomo.evidence.regions import Neighbourhood, distances, grown, voxels_of
 from hyperspy_multitomo.evidence.scan import LargestByChance, Scan, ball
 from hyperspy_multitomo.evidence.table import in_percent, of_several
 from hyperspy_multitomo.reconstruction.recorded_model import RecordedModel
@@ -154,7 +154,10 @@ def test_contrast_is_that_of_a_plain_weighted_fit(pair):
     whole = np.zeros(region.shape, bool)
     whole[around.box] = around.whole
     rim = grown(host.outline, 2) & ~host.outline
-    terms = [region, host.outline, rim, *filled, whole & host.outline]
+    own = host.own.copy()
+    wide = distances(region)
+    own[wide <= 5] = own[(wide > 5) & (wide <= 8) & host.outline].mean()
+    terms = [region, host.outline, rim, *filled, own, whole & host.outline]
     design = projector(TiltGeometry(TILTS, SIZE))(np.stack(terms).astype(np.float32))
     design = design.reshape(len(terms), -1).T.astype(float)
     root = np.sqrt(host.fit.variance)
@@ -315,8 +318,8 @@ class TestScan:
     def test_agrees_with_the_test_of_one_region(self):
         eds = _series({"Au": 0.3 * _host()})
         data = VolumeAndCounts.of(eds, eds.reconstruct_sirt(10, **QUIET))
-        hosts = data.hosts("Au")
-        scan = Scan.of(hosts[0], ball(2.5))
+        host = data.plain_host("Au")
+        hosts, scan = [host] * 3, Scan.of(host, ball(2.5))
         z, limit = scan.z(), scan.limit(5.0)
         rng = np.random.default_rng(0)
         inner = np.argwhere(scan.places & grown(scan.places, -2))
@@ -331,7 +334,7 @@ class TestScan:
     def test_largest_of_many_is_larger(self):
         eds = _series({"Au": 0.3 * _host()})
         data = VolumeAndCounts.of(eds, eds.reconstruct_sirt(10, **QUIET))
-        chance = LargestByChance.of(Scan.of(data.hosts("Au")[0], ball(2.5)))
+        chance = LargestByChance.of(Scan.of(data.plain_host("Au"), ball(2.5)))
         assert 2.5 < chance.mode < 4
         assert chance(2.0) > 0.99
         assert chance(6.0) < 0.01

@@ -26,7 +26,8 @@ class Host:
     """An element's surroundings as terms, each with an amplitude that is fitted to its counts.
 
     The terms are a constant within the outline, a rim of two voxels around that, the other channels
-    of the volume, and the background.
+    of the volume, the element's own, and the background. Near the region the other channels and,
+    more widely, the element's own are filled from what is around.
 
     Attributes
     ----------
@@ -39,7 +40,8 @@ class Host:
     others : array (channel, z, x, y)
         Volumes of the other channels.
     own : array (z, x, y)
-        Volume of the element: no term, but the variance of the counts.
+        Volume of the element, which also gives the variance of the counts.
+    own_is_term : bool
     fit : HostFit
     """
 
@@ -49,6 +51,7 @@ class Host:
     outline: np.ndarray
     others: np.ndarray
     own: np.ndarray
+    own_is_term: bool
     fit: HostFit
 
     @classmethod
@@ -59,6 +62,7 @@ class Host:
         outline: np.ndarray,
         others: np.ndarray,
         own: np.ndarray,
+        own_is_term: bool = True,
     ) -> Host:
         """Fit the host of an element to its counts; see `Host` for the parameters."""
         counts = model.images[place].astype(float).ravel()
@@ -67,13 +71,14 @@ class Host:
         rim = grown(outline, OUTER_RIM) & ~outline
         rays = model.rays(np.concatenate([[outline, rim], others, [own]]).astype(np.float32))
         variance, floor = _variance(counts, background, *(sensitivity * rays[[-1, 0]]))
-        rays = rays[:-1]
+        if not (own_is_term and own.any()):
+            own_is_term, rays = False, rays[:-1]
         terms = (sensitivity * rays).astype(float).reshape(len(rays), -1)
         if background.any():
             # How large it is comes out of the counts too.
             terms = np.concatenate([terms, background.reshape(1, -1)])
         fit = HostFit.of(counts, background.ravel(), variance, floor, terms)
-        return cls(model, place, sensitivity, outline, others, own, fit)
+        return cls(model, place, sensitivity, outline, others, own, own_is_term, fit)
 
     def contrast(self, around: Neighbourhood, rays: LocalRays) -> Contrast:
         """Return the contrast of a region.
@@ -87,15 +92,14 @@ class Host:
         whole = rays.whole(self.model, around, self.outline)
         local = np.stack([rays.region, whole]).reshape(2, -1)
         changes = np.zeros(self.fit.design.shape)
-        changes[2 : 2 + len(self.others)] = rays.beyond[:-1].reshape(
-            len(self.others), self.sensitivity.size
-        )
+        known = len(self.others) + self.own_is_term
+        changes[2 : 2 + known] = rays.beyond[:known].reshape(known, self.sensitivity.size)
         sensitivity = self.sensitivity.ravel()
         return contrast(
             self.fit,
             sensitivity * changes,
             sensitivity * local.astype(float),
-            _smoothed(self.sensitivity * rays.beyond[-1]).ravel(),
+            _smoothed(self.sensitivity * rays.own).ravel(),
         )
 
 
@@ -107,21 +111,30 @@ class LocalRays:
     ----------
     region : array (tilt, x, y)
     beyond : array (channel, tilt, x, y)
-        The element itself last.
+        What the other channels hold in the region and its rim beyond its surroundings; the element
+        itself last, more widely.
+    own : array (tilt, x, y)
+        What the element itself holds in the region and its rim.
     """
 
     region: np.ndarray
     beyond: np.ndarray
+    own: np.ndarray
 
     @classmethod
     def of(cls, host: Host, around: Neighbourhood) -> LocalRays:
         """Project a region, and what the volumes hold in it and its rim."""
-        others = np.concatenate([host.others, host.own[None]])
-        inside = others[(slice(None), *around.box)]
-        shell = inside[:, around.shell].mean(axis=1)[:, None, None, None]
-        beyond = np.where(around.filled, inside - shell, 0)
-        rays = rays_of_box(host.model, [around.region, *beyond], around.box, others.shape[1:])
-        return cls(rays[0], rays[1:])
+        others = host.others[(slice(None), *around.box)]
+        shell = others[:, around.shell].mean(axis=1)[:, None, None, None]
+        own = host.own[around.box]
+        parts = [
+            around.region,
+            *np.where(around.filled, others - shell, 0),
+            np.where(around.wide, own - own[around.far_shell].mean(), 0),
+            np.where(around.filled, own - own[around.shell].mean(), 0),
+        ]
+        rays = rays_of_box(host.model, parts, around.box, host.outline.shape)
+        return cls(rays[0], rays[1:-1], rays[-1])
 
     def whole(self, model: RecordedModel, around: Neighbourhood, outline: np.ndarray) -> np.ndarray:
         """Project a region with its surroundings within an outline."""

@@ -96,7 +96,7 @@ def detection_map(
     check_factors(factors, data.elements)
     diameter = diameter_of(data, size)
     shape = ball(diameter / 2)
-    limit = Scan.of(data.hosts(element)[0], shape).limit(level)
+    limit = Scan.of(data.plain_host(element), shape).limit(level)
     if not np.isfinite(limit).any():
         raise ValueError(
             f"a ball of {diameter:.3g} voxels is nowhere within the outline of the specimen: pass "

@@ -21,9 +21,13 @@ from hyperspy_multitomo.evidence.table import (
     of_several,
     two_sided,
 )
+from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.parameters import positive_number
 from hyperspy_multitomo.signals.methods.evidence_data import VolumeAndCounts
 from hyperspy_multitomo.signals.methods.evidence_features import Halves, diameter_of, proposed
+
+# Squared residuals beyond their variance, of which a warning is given.
+_MISFIT = 0.1
 
 if TYPE_CHECKING:
     from hyperspy_multitomo.signals.volume import TomographicVolume
@@ -91,22 +95,34 @@ def evidence(
         for a region that is empty, reaches out of the volume or touches the rim of the specimen;
         for elements and factors that are missing.
 
+    Warns
+    -----
+    UserWarning
+        Where the counts are not explained by the specimen around the regions.
+
     Notes
     -----
     Projections of a few terms are fitted to the counts of the element, weighted as Poisson counts:
     the region; it and its surroundings, a shell of three voxels; a constant within the outline; a
     rim of two voxels around that; the volumes of all other channels, with the region filled from
-    its shell; and the background. All amplitudes are free, and what that costs is in the standard
-    deviation. The volume of the element itself is not used, but for the outline.
+    its shell; that of the element, filled more widely; and the background. All amplitudes are free, and what that costs is in the standard
+    deviation. The variance of the counts is what the volume makes one expect. z is the normal equivalent of the probability of the contrast, by the saddle point of the sum of
+    Poisson counts that it is [1]_, [2]_, since counts are few.
 
-    So the element may be uniform, follow the outline, or follow the other channels. Structure near
-    the region that none of them has is not covered, nor are errors of the alignment, of gains and
-    of absorption, nor overlapping lines that are smaller than the smoothed background resolves:
-    the documentation has figures of each. The three z, with outlines of three sizes, say whether
-    that matters; `Evidence.misfit` above 1 says that the host does not explain the counts.
+    So the element may be uniform, or follow the outline, the other channels, or what its own volume
+    shows beyond five voxels from the region. Structure of its own nearer than that is not covered,
+    nor are errors of the alignment, of gains and of absorption, nor overlapping lines that are
+    smaller than the smoothed background resolves: the page on evidence has figures of each. The
+    three z, with outlines of three sizes, say whether the outline matters; `Evidence.misfit` above
+    1 says that the host does not explain the counts.
 
     A region that was found in the volume has been chosen for its noise: the most conspicuous of
     many places has a z above 3 in every other series without any feature.
+
+    References
+    ----------
+    .. [1] R. Lugannani, S. Rice, Adv. Appl. Probab. 12 (1980) 475, doi:10.2307/1426607.
+    .. [2] O. E. Barndorff-Nielsen, Biometrika 73 (1986) 307, doi:10.1093/biomet/73.2.307.
 
     Examples
     --------
@@ -143,11 +159,11 @@ def evidence(
     rows, misfit = [], {}
     for name in elements:
         hosts = data.hosts(name)
-        misfit[name] = hosts[0].fit.misfit
+        misfit[name] = checked_misfit(hosts[0], name)
         for title, one in regions.items():
             chance = None
             if found_in is not None:
-                chance = LargestByChance.of(Scan.of(hosts[0], one))
+                chance = LargestByChance.of(Scan.of(data.plain_host(name), one))
             row = row_of(data, hosts, title, one, name, factors, chance)
             rows.append(corrected(row, number))
     return Evidence(
@@ -176,7 +192,7 @@ def _features(
     rows, regions, misfit = [], {}, {}
     for name, found in balls.items():
         hosts = halves.second.hosts(name)
-        misfit[name] = hosts[0].fit.misfit
+        misfit[name] = checked_misfit(hosts[0], name)
         for place, region in enumerate(found, 1):
             title = f"{name} {place}"
             regions[title] = region
@@ -234,6 +250,19 @@ def row_of(
 def corrected(row: RegionEvidence, tried: int) -> RegionEvidence:
     """Return a row with its probability among several."""
     return replace(row, p_corrected=of_several(row.p_corrected, tried))
+
+
+def checked_misfit(host: Host, element: str) -> float:
+    """Return the misfit of a host, with a warning where it does not explain the counts."""
+    misfit, counts = host.fit.misfit, host.fit.counts.sum()
+    # Few counts make the ratio itself uncertain.
+    if misfit > 1 + max(_MISFIT, 4 / np.sqrt(counts)):
+        warn(
+            f"the counts of {element} are not explained by the specimen around the regions: "
+            f"squared residuals are {misfit:.2f} times their variance. Alignment, outline, gains "
+            "or structure that no other channel has may be the reason, and z may be too large"
+        )
+    return misfit
 
 
 def picture_of(data: VolumeAndCounts, regions: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -126,6 +126,12 @@ class VolumeAndCounts:
         ]
         return np.stack(others) if others else np.zeros((0, *self.outline.shape), np.float32)
 
+    def plain_host(self, element: str) -> Host:
+        """Return the host of an element without its own volume, for tests of all places."""
+        place, own = self.elements.index(element), self.volumes[self.channels.index(element)]
+        outline = grown(self.outline, MOVES[0])
+        return Host.of(self.model, place, outline, self.others(element), own, own_is_term=False)
+
     def hosts(self, element: str) -> list[Host]:
         """Return the host of an element for each outline: shrunk, as given, larger."""
         place, others = self.elements.index(element), self.others(element)
