@@ -126,6 +126,7 @@ class TestPoissonSum:
             without, with_it = -norm.isf(poisson.cdf([value - 1, value], mean))
         assert min(with_it, without) < z < max(with_it, without)
 
+    @pytest.mark.slow
     def test_many_factors_against_draws(self):
         rng = np.random.default_rng(0)
         factors, means = rng.normal(0.3, 1, 40), rng.uniform(0.02, 0.3, 40)
@@ -170,6 +171,7 @@ def test_contrast_is_that_of_a_plain_weighted_fit(pair):
     assert np.sqrt(factors**2 @ host.fit.variance) == pytest.approx(found.sd, rel=0.15)
 
 
+@pytest.mark.slow
 def test_grain_is_found_where_it_is_and_nowhere_else(pair):
     eds, volume = pair
     found = eds.evidence(volume, {"grain": GRAIN, "elsewhere": ELSEWHERE})
@@ -195,6 +197,7 @@ def test_grain_is_found_where_it_is_and_nowhere_else(pair):
     assert found.plot().subfigs[1].axes[0].get_xlabel() == "z"
 
 
+@pytest.mark.slow
 def test_masks_are_as_good_as_ellipsoids(pair):
     eds, volume = pair
     one = eds.evidence(volume, GRAIN, "Au")
@@ -203,6 +206,7 @@ def test_masks_are_as_good_as_ellipsoids(pair):
     assert np.array_equal(other.contrast, np.repeat(one.contrast, 2))
 
 
+@pytest.mark.slow
 def test_gains_and_background_change_nothing_but_the_noise(pair):
     """Twice the counts at twice the gain, with a background that is known."""
     eds, volume = pair
@@ -304,6 +308,7 @@ def test_percent_of_the_surroundings(pair):
     assert np.isnan(in_percent([-5.0], 1.0, 0, np.array([1.0, 0.0]), 1.0)[0][0])
 
 
+@pytest.mark.slow
 def test_region_found_in_the_volume_has_a_larger_probability(pair):
     eds, volume = pair
     fixed = eds.evidence(volume, ELSEWHERE, "Au")[0]
@@ -339,6 +344,7 @@ class TestScan:
         assert chance(2.0) > 0.99
         assert chance(6.0) < 0.01
 
+    @pytest.mark.slow
     def test_detection_map(self, pair):
         eds, volume = pair
         least = eds.detection_map(volume, "Ag", size=5)
@@ -388,6 +394,20 @@ def test_z_without_a_feature_is_normal():
     assert np.abs(zs).max() < 3.5
 
 
+def test_misfit_widens_errors_and_warns(pair):
+    """Every other image is twice as bright, which no volume can be."""
+    eds, _ = pair
+    eds = eds.deepcopy()
+    eds.data[::2] *= 2
+    volume = eds.reconstruct_sirt(10, **QUIET)
+    with pytest.warns(UserWarning, match="are not explained"):
+        found = eds.evidence(volume, ELSEWHERE, "Au")
+    assert found.misfit["Au"] > 1.3
+    data = VolumeAndCounts.of(eds, volume)
+    fit = data.hosts("Au")[0].fit
+    assert fit.spread == pytest.approx(np.sqrt(found.misfit["Au"]))
+
+
 class TestPlan:
     def _pilot(self):
         truth = np.stack([0.3 * _host(), 0.1 * _host()])
@@ -433,6 +453,7 @@ class TestPlan:
         assert np.allclose(errors, 1 / np.sqrt(counts), rtol=0.02)
         assert np.allclose(pilot.errors_of_means(_host() > 0, TILTS, 4.0), errors / 2, rtol=1e-3)
 
+    @pytest.mark.slow
     def test_expected_error_is_that_of_series(self):
         pilot = self._pilot()
         region = _grain((3.0, -2.0, 0.0), 2.6).astype(bool)

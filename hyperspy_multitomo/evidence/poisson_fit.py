@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -78,6 +79,11 @@ class HostFit:
         squares = np.square(self.counts - self.expected)[used]
         return float(squares.sum() / self.variance[used].sum())
 
+    @cached_property
+    def spread(self) -> float:
+        """Standard deviations over those of Poisson counts, where the misfit is above 1."""
+        return float(np.sqrt(max(1.0, self.misfit)))
+
 
 @dataclass(frozen=True)
 class Contrast:
@@ -94,6 +100,8 @@ class Contrast:
         The distribution of the value without a contrast.
     growth : float
         Variance that a contrast of 1 adds by its own counts.
+    spread : float
+        Standard deviations over those of Poisson counts: in `sd`, not in `chance` and `growth`.
     """
 
     value: float
@@ -101,22 +109,24 @@ class Contrast:
     z: float
     chance: PoissonSum
     growth: float
+    spread: float
 
     @property
     def score(self) -> float:
         """Value over the standard deviation without a contrast."""
-        return self.value / self.chance.sd
+        return self.value / (self.spread * self.chance.sd)
 
     @property
     def limits(self) -> tuple[float, float]:
         """Contrasts that are 3 and 5 of their standard deviations."""
-        three, five = (limit_at(level, self.chance.sd, self.growth) for level in LEVELS)
+        levels = (self.spread * level for level in LEVELS)
+        three, five = (limit_at(level, self.chance.sd, self.growth) for level in levels)
         return three, five
 
     def sd_of(self, value: float, dose: float = 1.0) -> float:
         """Return the standard deviation of a contrast, at a dose in that of the counts."""
         variance = self.chance.sd**2 + max(value, 0.0) * self.growth
-        return float(np.sqrt(variance / dose))
+        return float(self.spread * np.sqrt(variance / dose))
 
 
 def limit_at(level: float, sd, growth):
@@ -169,7 +179,9 @@ def contrast(host: HostFit, changes: np.ndarray, local: np.ndarray, own: np.ndar
     with_it = np.maximum(null + value * design[0], host.floor)
     sd = float(np.sqrt(np.square(factors) @ with_it + chance.rest))
     growth = float(np.square(factors) @ design[0])
-    return Contrast(value, sd, chance.z(value), chance, growth)
+    return Contrast(
+        value, host.spread * sd, chance.z(value) / host.spread, chance, growth, host.spread
+    )
 
 
 def solved(normal: np.ndarray, gradient: np.ndarray) -> np.ndarray:

@@ -105,9 +105,11 @@ def evidence(
     Projections of a few terms are fitted to the counts of the element, weighted as Poisson counts:
     the region; it and its surroundings, a shell of three voxels; a constant within the outline; a
     rim of two voxels around that; the volumes of all other channels, with the region filled from
-    its shell; that of the element, filled more widely; and the background. All amplitudes are free, and what that costs is in the standard
-    deviation. The variance of the counts is what the volume makes one expect. z is the normal equivalent of the probability of the contrast, by the saddle point of the sum of
-    Poisson counts that it is [1]_, [2]_, since counts are few.
+    its shell; that of the element, filled more widely; and the background. All amplitudes are free,
+    and what that costs is in the standard deviation. The variance of the counts is what the volume
+    makes one expect, times the squared residuals over it where these are larger [1]_. z is the
+    normal equivalent of the probability of the contrast, by the saddle point of the sum of Poisson
+    counts that it is [2]_, [3]_, since counts are few.
 
     So the element may be uniform, or follow the outline, the other channels, or what its own volume
     shows beyond five voxels from the region. Structure of its own nearer than that is not covered,
@@ -121,8 +123,9 @@ def evidence(
 
     References
     ----------
-    .. [1] R. Lugannani, S. Rice, Adv. Appl. Probab. 12 (1980) 475, doi:10.2307/1426607.
-    .. [2] O. E. Barndorff-Nielsen, Biometrika 73 (1986) 307, doi:10.1093/biomet/73.2.307.
+    .. [1] P. McCullagh, J. A. Nelder, Generalized Linear Models, 2nd ed. (1989), sec. 6.2.3.
+    .. [2] R. Lugannani, S. Rice, Adv. Appl. Probab. 12 (1980) 475, doi:10.2307/1426607.
+    .. [3] O. E. Barndorff-Nielsen, Biometrika 73 (1986) 307, doi:10.1093/biomet/73.2.307.
 
     Examples
     --------
