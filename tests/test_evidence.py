@@ -141,7 +141,8 @@ class TestPoissonSum:
 def test_contrast_is_that_of_a_plain_weighted_fit(pair):
     eds, volume = pair
     data = VolumeAndCounts.of(eds, volume)
-    host = data.hosts("Au")[0]
+    host = data.plain_host("Au")
+    host = Host.of(host.model, host.place, host.outline, host.others, host.own, own_is_term=True)
     region = data.regions(GRAIN)["1"]
     around = Neighbourhood.of(region, host.outline)
     found = host.contrast(around, LocalRays.of(host, around))
@@ -404,7 +405,9 @@ def test_misfit_widens_errors_and_warns(pair):
         found = eds.evidence(volume, ELSEWHERE, "Au")
     assert found.misfit["Au"] > 1.3
     data = VolumeAndCounts.of(eds, volume)
-    fit = data.hosts("Au")[0].fit
+    host = data.hosts("Au")[0]
+    assert host.own_is_term
+    fit = host.fit
     assert fit.spread == pytest.approx(np.sqrt(found.misfit["Au"]))
 
 

@@ -69,7 +69,8 @@ class Pilot:
         others = np.concatenate([np.delete(self.volumes, place, axis=0), self.others])
         others = others[[bool(one.any()) for one in others]]
         outline = grown(self.outline, MOVES[0])
-        return Host.of(self.model(place, tilts, dose), 0, outline, others, self.volumes[place])
+        own = self.volumes[place]
+        return Host.of(self.model(place, tilts, dose), 0, outline, others, own, own_is_term=False)
 
     def test(self, place: int, region: np.ndarray, tilts: np.ndarray) -> Contrast:
         """Return the test of a region in the expected counts, where it has no contrast."""

@@ -14,6 +14,8 @@ from hyperspy_multitomo.evidence.poisson_tail import PoissonSum
 _LEAST = 1e-6
 # Added to the diagonal of a matrix of correlations, since terms may be alike or empty.
 _RIDGE = 1e-9
+# Squared residuals beyond their variance of a host that does not explain the counts.
+_MISFIT = 0.1
 # Of the limits of `Contrast`.
 LEVELS = (3.0, 5.0)
 
@@ -72,12 +74,17 @@ class HostFit:
         """One over the variance of each ray."""
         return 1 / self.variance
 
-    @property
+    @cached_property
     def misfit(self) -> float:
         """Squared residuals over their variance, both summed over rays; 1 of the right model."""
         used = self.design.any(axis=0)
         squares = np.square(self.counts - self.expected)[used]
         return float(squares.sum() / self.variance[used].sum())
+
+    @property
+    def explains(self) -> bool:
+        """Whether the terms explain the counts; few counts make the misfit itself uncertain."""
+        return self.misfit <= 1 + max(_MISFIT, 4 / float(np.sqrt(self.counts.sum())))
 
     @cached_property
     def spread(self) -> float:

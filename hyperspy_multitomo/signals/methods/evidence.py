@@ -26,9 +26,6 @@ from hyperspy_multitomo.parameters import positive_number
 from hyperspy_multitomo.signals.methods.evidence_data import VolumeAndCounts
 from hyperspy_multitomo.signals.methods.evidence_features import Halves, diameter_of, proposed
 
-# Squared residuals beyond their variance, of which a warning is given.
-_MISFIT = 0.1
-
 if TYPE_CHECKING:
     from hyperspy_multitomo.signals.volume import TomographicVolume
 
@@ -105,14 +102,16 @@ def evidence(
     Projections of a few terms are fitted to the counts of the element, weighted as Poisson counts:
     the region; it and its surroundings, a shell of three voxels; a constant within the outline; a
     rim of two voxels around that; the volumes of all other channels, with the region filled from
-    its shell; that of the element, filled more widely; and the background. All amplitudes are free,
-    and what that costs is in the standard deviation. The variance of the counts is what the volume
+    its shell; and the background. Where these do not explain the counts, the volume of the element
+    itself, filled more widely, is one more. All amplitudes are free, and what that costs is in the
+    standard deviation. The variance of the counts is what the volume
     makes one expect, times the squared residuals over it where these are larger [1]_. z is the
     normal equivalent of the probability of the contrast, by the saddle point of the sum of Poisson
     counts that it is [2]_, [3]_, since counts are few.
 
-    So the element may be uniform, or follow the outline, the other channels, or what its own volume
-    shows beyond five voxels from the region. Structure of its own nearer than that is not covered,
+    So the element may be uniform, or follow the outline, the other channels, or, with a warning
+    where that is not enough, what its own volume shows beyond five voxels from the region.
+    Structure of its own nearer than that is not covered,
     nor are errors of the alignment, of gains and of absorption, nor overlapping lines that are
     smaller than the smoothed background resolves: the page on evidence has figures of each. The
     three z, with outlines of three sizes, say whether the outline matters; `Evidence.misfit` above
@@ -257,9 +256,8 @@ def corrected(row: RegionEvidence, tried: int) -> RegionEvidence:
 
 def checked_misfit(host: Host, element: str) -> float:
     """Return the misfit of a host, with a warning where it does not explain the counts."""
-    misfit, counts = host.fit.misfit, host.fit.counts.sum()
-    # Few counts make the ratio itself uncertain.
-    if misfit > 1 + max(_MISFIT, 4 / np.sqrt(counts)):
+    misfit = host.fit.misfit
+    if not host.fit.explains:
         warn(
             f"the counts of {element} are not explained by the specimen around the regions: "
             f"squared residuals are {misfit:.2f} times their variance. Alignment, outline, gains "

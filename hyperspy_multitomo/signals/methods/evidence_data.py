@@ -134,10 +134,16 @@ class VolumeAndCounts:
 
     def hosts(self, element: str) -> list[Host]:
         """Return the host of an element for each outline: shrunk, as given, larger."""
-        place, others = self.elements.index(element), self.others(element)
-        own = self.volumes[self.channels.index(element)]
+        first, others = self.plain_host(element), self.others(element)
+        # Its own volume is noisy and blurred: a term where the counts cannot do without.
+        needed = not first.fit.explains
         outlines = [grown(self.outline, move) for move in MOVES]
-        return [Host.of(self.model, place, outline, others, own) for outline in outlines]
+        return [
+            first
+            if outline is outlines[0] and not needed
+            else Host.of(self.model, first.place, outline, others, first.own, needed)
+            for outline in outlines
+        ]
 
     def regions(self, regions) -> dict[str, np.ndarray]:
         """Return regions by name as masks (z, x, y); see `evidence` for what is refused."""
