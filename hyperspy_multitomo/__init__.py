@@ -26,6 +26,7 @@ _HOME = {
     "edge_maps": "signals",
     "elemental_maps": "signals",
     "load_tilt_series": "signals",
+    "plan_acquisition": "signals",
     "projector": "tomography",
     "rerun": "signals",
     "watch": "signals",

@@ -16,6 +16,9 @@ from hyperspy_multitomo.reconstruction.recorded_model import RecordedModel
 OUTER_RIM = 2
 # By how much the outline is moved, in voxels: the test is that of the first.
 MOVES = (-1, 0, 1)
+# Pixels (standard deviation) by which expected counts are smoothed where they are the variance, and
+# the part of their mean that is the least.
+_SMOOTH, _FLOOR = 1.5, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +26,8 @@ class Host:
     """An element's surroundings as terms, each with an amplitude that is fitted to its counts.
 
     The terms are a constant within the outline, a rim of two voxels around that, the other channels
-    of the volume, and the background.
+    of the volume, the element's own, and the background. Near the region the other channels and,
+    more widely, the element's own are filled from what is around.
 
     Attributes
     ----------
@@ -35,6 +39,9 @@ class Host:
     outline : array of bool (z, x, y)
     others : array (channel, z, x, y)
         Volumes of the other channels.
+    own : array (z, x, y)
+        Volume of the element, which also gives the variance of the counts.
+    own_is_term : bool
     fit : HostFit
     """
 
@@ -43,22 +50,35 @@ class Host:
     sensitivity: np.ndarray
     outline: np.ndarray
     others: np.ndarray
+    own: np.ndarray
+    own_is_term: bool
     fit: HostFit
 
     @classmethod
-    def of(cls, model: RecordedModel, place: int, outline: np.ndarray, others: np.ndarray) -> Host:
-        """Fit the host of an element to its counts."""
+    def of(
+        cls,
+        model: RecordedModel,
+        place: int,
+        outline: np.ndarray,
+        others: np.ndarray,
+        own: np.ndarray,
+        own_is_term: bool = True,
+    ) -> Host:
+        """Fit the host of an element to its counts; see `Host` for the parameters."""
         counts = model.images[place].astype(float).ravel()
         background = np.broadcast_to(model.background, model.images.shape)[place].astype(float)
         sensitivity = np.broadcast_to(model.sensitivity, model.images.shape)[place]
         rim = grown(outline, OUTER_RIM) & ~outline
-        rays = model.rays(np.concatenate([[outline, rim], others]).astype(np.float32))
+        rays = model.rays(np.concatenate([[outline, rim], others, [own]]).astype(np.float32))
+        variance, floor = _variance(counts, background, *(sensitivity * rays[[-1, 0]]))
+        if not (own_is_term and own.any()):
+            own_is_term, rays = False, rays[:-1]
         terms = (sensitivity * rays).astype(float).reshape(len(rays), -1)
         if background.any():
             # How large it is comes out of the counts too.
             terms = np.concatenate([terms, background.reshape(1, -1)])
-        fit = HostFit.of(counts, background.ravel(), terms)
-        return cls(model, place, sensitivity, outline, others, fit)
+        fit = HostFit.of(counts, background.ravel(), variance, floor, terms)
+        return cls(model, place, sensitivity, outline, others, own, own_is_term, fit)
 
     def contrast(self, around: Neighbourhood, rays: LocalRays) -> Contrast:
         """Return the contrast of a region.
@@ -72,9 +92,15 @@ class Host:
         whole = rays.whole(self.model, around, self.outline)
         local = np.stack([rays.region, whole]).reshape(2, -1)
         changes = np.zeros(self.fit.design.shape)
-        changes[2 : 2 + len(self.others)] = rays.beyond.reshape(len(self.others), -1)
+        known = len(self.others) + self.own_is_term
+        changes[2 : 2 + known] = rays.beyond[:known].reshape(known, self.sensitivity.size)
         sensitivity = self.sensitivity.ravel()
-        return contrast(self.fit, sensitivity * changes, sensitivity * local.astype(float))
+        return contrast(
+            self.fit,
+            sensitivity * changes,
+            sensitivity * local.astype(float),
+            _smoothed(self.sensitivity * rays.own).ravel(),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,24 +111,62 @@ class LocalRays:
     ----------
     region : array (tilt, x, y)
     beyond : array (channel, tilt, x, y)
+        What the other channels hold in the region and its rim beyond its surroundings; the element
+        itself last, more widely.
+    own : array (tilt, x, y)
+        What the element itself holds in the region and its rim.
     """
 
     region: np.ndarray
     beyond: np.ndarray
+    own: np.ndarray
 
     @classmethod
-    def of(cls, model: RecordedModel, around: Neighbourhood, others: np.ndarray) -> LocalRays:
-        """Project a region, and other channels (channel, z, x, y) in it and its rim."""
-        inside = others[(slice(None), *around.box)]
-        shell = inside[:, around.shell].mean(axis=1)[:, None, None, None]
-        beyond = np.where(around.filled, inside - shell, 0)
-        rays = rays_of_box(model, [around.region, *beyond], around.box, others.shape[1:])
-        return cls(rays[0], rays[1:])
+    def of(cls, host: Host, around: Neighbourhood) -> LocalRays:
+        """Project a region, and what the volumes hold in it and its rim."""
+        others = host.others[(slice(None), *around.box)]
+        shell = others[:, around.shell].mean(axis=1)[:, None, None, None]
+        own = host.own[around.box]
+        parts = [
+            around.region,
+            *np.where(around.filled, others - shell, 0),
+            np.where(around.wide, own - own[around.far_shell].mean(), 0),
+            np.where(around.filled, own - own[around.shell].mean(), 0),
+        ]
+        rays = rays_of_box(host.model, parts, around.box, host.outline.shape)
+        return cls(rays[0], rays[1:-1], rays[-1])
 
     def whole(self, model: RecordedModel, around: Neighbourhood, outline: np.ndarray) -> np.ndarray:
         """Project a region with its surroundings within an outline."""
         near = around.whole & outline[around.box]
         return rays_of_box(model, [near], around.box, outline.shape)[0]
+
+
+def _variance(
+    counts: np.ndarray, background: np.ndarray, signal: np.ndarray, outline: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Return the variance of each ray, (ray,), and the least.
+
+    It is what the volume of the element makes one expect, smoothed so that it does not follow the
+    noise of the counts, and as many in all as were counted.
+    """
+    if not counts.any():
+        raise ValueError("the maps of this element hold no count: there is nothing to test")
+    signal = _smoothed(np.maximum(signal, 0))
+    excess = max(counts.sum() - background.sum(), 0.0) - signal.sum()
+    if excess < 0:
+        signal *= 1 + excess / signal.sum()
+    else:
+        # What the volume has lost is taken to be anywhere in the specimen.
+        signal += excess * (outline / outline.sum())
+    return (signal + background).ravel(), _FLOOR * float(counts.mean())
+
+
+def _smoothed(images: np.ndarray) -> np.ndarray:
+    """Return images (tilt, x, y) smoothed as the variance is."""
+    from scipy.ndimage import gaussian_filter
+
+    return gaussian_filter(images.astype(float), (0, _SMOOTH, _SMOOTH))
 
 
 def rays_of_box(

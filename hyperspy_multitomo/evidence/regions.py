@@ -15,6 +15,9 @@ from hyperspy_multitomo.arguments import checked
 # Voxels next to a region whose content is neither the region's nor its surroundings', since a
 # reconstruction mixes both, and voxels beyond that which are its surroundings.
 RIM, SHELL = 1, 2
+# Voxels around a region in which the element's own volume is not taken as it is, since the region's
+# contrast leaks that far, and voxels beyond that which tell what is taken instead.
+REACH, FAR_SHELL = 5, 3
 
 
 @checked(centre=None, radii=None)
@@ -159,6 +162,8 @@ class Neighbourhood:
     region, filled, shell, whole : array of bool (z, x, y)
         The region; with its rim, which is filled from the shell; the shell around that, of voxels
         within the outline; and all of them within the outline.
+    wide, far_shell : array of bool (z, x, y)
+        What is filled in the element's own volume, and the shell that tells with what.
     """
 
     box: tuple[slice, ...]
@@ -166,6 +171,8 @@ class Neighbourhood:
     filled: np.ndarray
     shell: np.ndarray
     whole: np.ndarray
+    wide: np.ndarray
+    far_shell: np.ndarray
 
     @classmethod
     def of(cls, region: np.ndarray, outline: np.ndarray) -> Neighbourhood:
@@ -176,10 +183,10 @@ class Neighbourhood:
         ValueError
             Where nothing of the outline is around the region.
         """
-        reach = RIM + SHELL
+        reach, most = RIM + SHELL, REACH + FAR_SHELL
         spans = [np.flatnonzero(region.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
         box = tuple(
-            slice(max(0, span[0] - reach), min(size, span[-1] + 1 + reach))
+            slice(max(0, span[0] - most), min(size, span[-1] + 1 + most))
             for span, size in zip(spans, region.shape, strict=True)
         )
         inner, within = region[box], outline[box]
@@ -191,7 +198,10 @@ class Neighbourhood:
                 f"around the region of {inner.sum()} voxels only {shell.sum()} of the outline "
                 "are left to compare it with: make it smaller, or pass the outline as mask="
             )
-        return cls(box, inner, filled, shell, (distance <= reach) & within)
+        wide = distance <= REACH
+        far = (distance <= most) & ~wide & within
+        whole = (distance <= reach) & within
+        return cls(box, inner, filled, shell, whole, wide, far if far.any() else shell)
 
 
 def distances(mask: np.ndarray) -> np.ndarray:

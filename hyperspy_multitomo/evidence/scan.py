@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hyperspy_multitomo.evidence.host import Host
-from hyperspy_multitomo.evidence.poisson_fit import solved
+from hyperspy_multitomo.evidence.poisson_fit import limit_at, solved
 from hyperspy_multitomo.evidence.regions import RIM, SHELL, distances
 from hyperspy_multitomo.tomography import TiltGeometry, projector
 
@@ -34,8 +34,7 @@ class Scan:
     Attributes
     ----------
     host : Host
-    shapes : (region, surroundings) of arrays (z, x, y)
-        Masks of one odd size, about their middle voxels.
+    sums : (region, surroundings) of Sums
     sd : array (z, x, y)
         Standard deviation of the contrast at each place; infinite where there is no information.
     growth : array (z, x, y)
@@ -49,7 +48,7 @@ class Scan:
     """
 
     host: Host
-    shapes: tuple[np.ndarray, np.ndarray]
+    sums: tuple[Sums, Sums]
     sd: np.ndarray
     growth: np.ndarray
     places: np.ndarray
@@ -80,7 +79,8 @@ class Scan:
             for one, other in ((chords[0], chords[0]), (chords[0], chords[1]), (chords[1],) * 2)
         ]
         back = _back(host, (weights * host.sensitivity).reshape(1, -1) * host.fit.design)
-        couplings = np.stack([_summed(back, shape) for shape in shapes])
+        sums = tuple(Sums.of(shape, host.outline.shape) for shape in shapes)
+        couplings = np.stack([one(back) for one in sums])
         solves = _solves(host, couplings)
         own, mixed, both = (
             part - np.einsum("kzxy,kzxy->zxy", couplings[a], solves[b])
@@ -95,37 +95,42 @@ class Scan:
         part = np.clip(left / np.maximum(information[0], 1e-30), 0, 1)
         third = _at_places(host, weights**2 * host.sensitivity**3, chords[0] ** 3)
         growth = part * third / np.maximum(information[0], 1e-30)
-        return cls(host, shapes, sd, growth, places, couplings, mixed, both)
+        return cls(host, (sums[0], sums[1]), sd, growth, places, couplings, mixed, both)
 
-    def z(self, counts: np.ndarray | None = None) -> np.ndarray:
-        """Return z at every place (z, x, y), of the counts or of others; 0 where there is none."""
+    def z(self, residual: np.ndarray | None = None) -> np.ndarray:
+        """Return z at every place (z, x, y), 0 where there is none.
+
+        It is that of the counts, or of others less what is expected, (ray,).
+        """
         fit = self.host.fit
-        residual = (fit.counts if counts is None else counts.ravel()) - fit.expected
+        residual = fit.counts - fit.expected if residual is None else residual
         weighted = residual * fit.weights
         pull = fit.design @ weighted
         back = _back(self.host, (weighted * self.host.sensitivity.ravel())[None])
         amplitudes = solved(fit.normal, pull)
         scores = [
-            _summed(back, shape)[0] - np.tensordot(amplitudes, coupling, 1)
-            for shape, coupling in zip(self.shapes, self.couplings, strict=True)
+            one(back)[0] - np.tensordot(amplitudes, coupling, 1)
+            for one, coupling in zip(self.sums, self.couplings, strict=True)
         ]
         left = scores[0] - self.mixed / self.both * scores[1]
-        return np.where(self.places & np.isfinite(self.sd), left * self.sd, 0)
+        known = self.places & np.isfinite(self.sd)
+        return left * np.where(known, self.sd, 0)
 
     def limit(self, level: float) -> np.ndarray:
-        """Return the contrast at which z is expected to be `level`, at every place (z, x, y).
+        """Return the contrast that is `level` of its standard deviations, at every place (z, x, y).
 
         NaN where the region is not within the outline.
         """
-        half = level**2 * self.sd**2 * self.growth / 2
-        limit = half + np.sqrt(half**2 + level**2 * self.sd**2)
-        return np.where(self.places & np.isfinite(self.sd), limit, np.nan).astype(np.float32)
+        known = self.places & np.isfinite(self.sd)
+        sd = np.where(known, self.sd, 0)
+        return np.where(known, limit_at(level, sd, sd**2 * self.growth), np.nan).astype(np.float32)
 
     def largest(self, draws: int = _DRAWS) -> np.ndarray:
         """Return the largest |z| of counts that are drawn from the host, (draw,)."""
         rng = np.random.default_rng(_SEED)
-        expected = np.maximum(self.host.fit.expected, 0)
-        return np.array([np.abs(self.z(rng.poisson(expected))).max() for _ in range(draws)])
+        expected = self.host.fit.variance
+        drawn = (rng.poisson(expected) - expected for _ in range(draws))
+        return np.array([np.abs(self.z(one)).max() for one in drawn])
 
 
 @dataclass(frozen=True)
@@ -199,12 +204,48 @@ def _in_frame(host: Host, images: np.ndarray) -> np.ndarray:
     return alignment.apply(images, for_geometry=True, fill="edge")
 
 
-def _summed(volumes: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """Return the sums of volumes (..., z, x, y) over a mask about each place."""
-    from scipy.ndimage import correlate
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Sums of volumes over a mask about each place, by Fourier transforms.
 
-    kernel = shape.astype(float)
-    return np.stack([correlate(volume, kernel, mode="constant") for volume in volumes])
+    Attributes
+    ----------
+    transform : array
+        Of the mask.
+    padded, reach : tuple of int
+        Size of the transform, and of the mask on either side of its middle.
+    """
+
+    transform: np.ndarray
+    padded: tuple[int, ...]
+    reach: tuple[int, ...]
+
+    @classmethod
+    def of(cls, shape: np.ndarray, size: tuple[int, ...]) -> Sums:
+        """Return the sums over a mask (z, x, y) of odd size, in volumes of a size."""
+        from scipy.fft import next_fast_len, rfftn
+
+        padded = tuple(
+            next_fast_len(one + own, real=True) for one, own in zip(size, shape.shape, strict=True)
+        )
+        # The mask is turned round, since a convolution turns it.
+        turned = shape[::-1, ::-1, ::-1].astype(np.float32)
+        reach = tuple(one // 2 for one in shape.shape)
+        return cls(rfftn(turned, padded), padded, reach)
+
+    def __call__(self, volumes: np.ndarray) -> np.ndarray:
+        """Return the sums, shaped as the volumes (..., z, x, y)."""
+        from scipy.fft import irfftn, rfftn
+
+        axes = (-3, -2, -1)
+        wide = irfftn(
+            rfftn(volumes, self.padded, axes=axes) * self.transform, self.padded, axes=axes
+        )
+        places = tuple(
+            slice(reach, reach + size)
+            for reach, size in zip(self.reach, volumes.shape[-3:], strict=True)
+        )
+        return wide[(..., *places)]
 
 
 def _solves(host: Host, couplings: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ class RegionEvidence:
     z_as_given, z_larger : float
         The same with the outline as it is, and a voxel larger.
     limit : (float, float)
-        Contrasts at which z is expected to be 3 and 5.
+        Contrasts that are 3 and 5 of their standard deviations, own counts included.
     surroundings : float
         What the volume holds around the region.
     counts : float
@@ -128,7 +128,7 @@ class Evidence:
 
     @property
     def limit(self) -> np.ndarray:
-        """Contrasts at which z is expected to be 3 and 5, (row, 2)."""
+        """Contrasts that are 3 and 5 of their standard deviations, (row, 2)."""
         return np.array([row.limit for row in self.rows], float).reshape(-1, 2)
 
     @property
@@ -219,7 +219,8 @@ def in_percent(
 ) -> tuple[list[float], float]:
     """Return contrasts in weight percent, and the standard deviation of the first of them.
 
-    They end where nothing of the element is left; NaN where nothing at all is.
+    They end where nothing of the element is left, and are NaN where nothing at all is. The standard
+    deviation is by the slope half way.
 
     Parameters
     ----------
@@ -238,14 +239,15 @@ def in_percent(
     --------
     >>> percent, sd = in_percent([1.0], 0.1, 0, np.array([0.0, 3.0]), 1.0)
     >>> percent, round(sd, 3)
-    ([25.0], 1.875)
+    ([25.0], 2.449)
     """
     others = float(weighted.sum() - weighted[place])
     before = _share(float(weighted[place]), others)
     own = [max(float(weighted[place]) + factor * one, 0.0) for one in contrasts]
-    total = own[0] + others
-    slope = 100 * factor * others / total**2 if total > 0 else np.nan
-    return [_share(one, others) - before for one in own], float(slope * sd)
+    changed = [_share(one, others) - before for one in own]
+    middle = max(float(weighted[place]) + factor * contrasts[0] / 2, 0.0) + others
+    slope = 100 * factor * others / middle**2 if middle > 0 else np.nan
+    return changed, float(slope * sd)
 
 
 def _share(own: float, others: float) -> float:

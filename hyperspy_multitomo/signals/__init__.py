@@ -8,6 +8,7 @@ from hyperspy_multitomo.signals.eels import LazyTiltSeriesEELS, TiltSeriesEELS
 from hyperspy_multitomo.signals.haadf import LazyTiltSeriesHAADF, TiltSeriesHAADF
 from hyperspy_multitomo.signals.load import load_tilt_series
 from hyperspy_multitomo.signals.methods.panels import workbench
+from hyperspy_multitomo.signals.methods.planning import plan_acquisition
 from hyperspy_multitomo.signals.methods.rerun import rerun
 from hyperspy_multitomo.signals.volume import LazyTomographicVolume, TomographicVolume
 from hyperspy_multitomo.signals.watching import watch
@@ -24,6 +25,7 @@ __all__ = [
     "edge_maps",
     "elemental_maps",
     "load_tilt_series",
+    "plan_acquisition",
     "rerun",
     "watch",
     "workbench",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from hyperspy_multitomo.signals.methods import (
     construction,
+    detection,
     evidence,
     map_counts,
     map_gains,
@@ -56,3 +57,4 @@ class ElementalTiltSeries(TiltSeries):
 
     # Tests of what a volume shows, on the counts.
     evidence = evidence.evidence
+    detection_map = detection.detection_map

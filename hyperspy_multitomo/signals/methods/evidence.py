@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_multitomo.arguments import checked
+from hyperspy_multitomo.arguments import checked, of_type, whole
 from hyperspy_multitomo.evidence.host import Host, LocalRays
 from hyperspy_multitomo.evidence.poisson_fit import Contrast
 from hyperspy_multitomo.evidence.regions import Neighbourhood
@@ -21,6 +21,8 @@ from hyperspy_multitomo.evidence.table import (
     of_several,
     two_sided,
 )
+from hyperspy_multitomo.machine.notices import warn
+from hyperspy_multitomo.parameters import positive_number
 from hyperspy_multitomo.signals.methods.evidence_data import VolumeAndCounts
 from hyperspy_multitomo.signals.methods.evidence_features import Halves, diameter_of, proposed
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from hyperspy_multitomo.signals.volume import TomographicVolume
 
 
-@checked
+@checked(tried=whole(1, "of regions"), size=positive_number, found_in=of_type("TomographicVolume"))
 def evidence(
     series,
     volume: TomographicVolume,
@@ -80,8 +82,8 @@ def evidence(
     -------
     Evidence
         Prints as a table, with `Evidence.plot`. A row for each region and element: contrast
-        against the surroundings (counts per nm), its standard deviation, z, the contrasts at which
-        z would be 3 and 5, and the corrected probability.
+        against the surroundings (counts per nm), its standard deviation, z, the contrasts that
+        would be 3 and 5 of their standard deviations, and the corrected probability.
 
     Raises
     ------
@@ -90,36 +92,53 @@ def evidence(
         for a region that is empty, reaches out of the volume or touches the rim of the specimen;
         for elements and factors that are missing.
 
+    Warns
+    -----
+    UserWarning
+        Where the counts are not explained by the specimen around the regions.
+
     Notes
     -----
     Projections of a few terms are fitted to the counts of the element, weighted as Poisson counts:
     the region; it and its surroundings, a shell of three voxels; a constant within the outline; a
     rim of two voxels around that; the volumes of all other channels, with the region filled from
-    its shell; and the background. All amplitudes are free, and what that costs is in the standard
-    deviation. The volume of the element itself is not used, but for the outline.
+    its shell; and the background. Where these do not explain the counts, the volume of the element
+    itself, filled more widely, is one more. All amplitudes are free, and what that costs is in the
+    standard deviation. The variance of the counts is what the volume
+    makes one expect, times the squared residuals over it where these are larger [1]_. z is the
+    normal equivalent of the probability of the contrast, by the saddle point of the sum of Poisson
+    counts that it is [2]_, [3]_, since counts are few.
 
-    So the element may be uniform, follow the outline, or follow the other channels. Structure near
-    the region that none of them has is not covered, nor are errors of the alignment, of gains and
-    of absorption, nor overlapping lines that are smaller than the smoothed background resolves:
-    the documentation has figures of each. The three z, with outlines of three sizes, say whether
-    that matters; `Evidence.misfit` above 1 says that the host does not explain the counts.
+    So the element may be uniform, or follow the outline, the other channels, or, with a warning
+    where that is not enough, what its own volume shows beyond five voxels from the region.
+    Structure of its own nearer than that is not covered,
+    nor are errors of the alignment, of gains and of absorption, nor overlapping lines that are
+    smaller than the smoothed background resolves: the page on evidence has figures of each. The
+    three z, with outlines of three sizes, say whether the outline matters; `Evidence.misfit` above
+    1 says that the host does not explain the counts.
 
     A region that was found in the volume has been chosen for its noise: the most conspicuous of
     many places has a z above 3 in every other series without any feature.
+
+    References
+    ----------
+    .. [1] P. McCullagh, J. A. Nelder, Generalized Linear Models, 2nd ed. (1989), sec. 6.2.3.
+    .. [2] R. Lugannani, S. Rice, Adv. Appl. Probab. 12 (1980) 475, doi:10.2307/1426607.
+    .. [3] O. E. Barndorff-Nielsen, Biometrika 73 (1986) 307, doi:10.1093/biomet/73.2.307.
 
     Examples
     --------
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
-    >>> z, y, x = np.ogrid[-12:12, -4:4, -12:12] + np.array(0.5)
-    >>> host = 1.0 * (z**2 + x**2 < 100) * (y < 9)
-    >>> grain = (z - 3) ** 2 + y**2 + x**2 < 6
+    >>> z, y, x = (grid + 0.5 for grid in np.ogrid[-12:12, -4:4, -12:12])
+    >>> host = (z**2 + x**2 + 0 * y < 100).astype(float)
+    >>> grain = (z - 2.5) ** 2 + y**2 + x**2 < 6
     >>> projector = mt.projector(mt.TiltGeometry(np.arange(-70, 71, 10), 24))
     >>> images = projector((host + 2 * grain).transpose(0, 2, 1)).transpose(0, 2, 1)
     >>> counts = {"Au": np.random.default_rng(0).poisson(images)}
     >>> eds = mt.TiltSeriesEDS.from_maps(counts, tilts=np.arange(-70, 71, 10))
     >>> volume = eds.reconstruct_sirt(20, depth=None, show_progressbar=False)
-    >>> found = eds.evidence(volume, mt.Ellipsoid((12, 4, 3), 2.4), "Au")
+    >>> found = eds.evidence(volume, mt.Ellipsoid((11.5, 3.5, 2.5), 2.4), "Au")
     >>> bool(found.z[0] > 5)
     True
     """
@@ -130,7 +149,7 @@ def evidence(
     if isinstance(region, str):
         if region != "features":
             raise ValueError(
-                f"region={region!r} must be 'features', an Ellipsoid, a Box, a mask, or some of them"
+                f"region={region!r} must be 'features', an Ellipsoid, a Box, a mask or some of them"
             )
         if found_in is not None:
             raise ValueError("'features' are found on counts of their own: leave out found_in=")
@@ -142,13 +161,13 @@ def evidence(
     rows, misfit = [], {}
     for name in elements:
         hosts = data.hosts(name)
-        misfit[name] = hosts[0].fit.misfit
+        misfit[name] = checked_misfit(hosts[0], name)
         for title, one in regions.items():
-            row = row_of(data, hosts, title, one, name, factors)
             chance = None
             if found_in is not None:
-                chance = LargestByChance.of(Scan.of(hosts[0], one))
-            rows.append(corrected(row, number, chance))
+                chance = LargestByChance.of(Scan.of(data.plain_host(name), one))
+            row = row_of(data, hosts, title, one, name, factors, chance)
+            rows.append(corrected(row, number))
     return Evidence(
         tuple(rows),
         volume.quantity or "counts / length",
@@ -175,7 +194,7 @@ def _features(
     rows, regions, misfit = [], {}, {}
     for name, found in balls.items():
         hosts = halves.second.hosts(name)
-        misfit[name] = hosts[0].fit.misfit
+        misfit[name] = checked_misfit(hosts[0], name)
         for place, region in enumerate(found, 1):
             title = f"{name} {place}"
             regions[title] = region
@@ -199,10 +218,14 @@ def row_of(
     region: np.ndarray,
     element: str,
     factors: Mapping[str, float] | None = None,
+    chance: Callable[[float], float] | None = None,
 ) -> RegionEvidence:
-    """Return the evidence for an element in a region (z, x, y), before any correction."""
+    """Return the evidence for an element in a region (z, x, y), not corrected for others.
+
+    `chance` returns the probability of a score among all places.
+    """
     around = Neighbourhood.of(region, hosts[0].outline)
-    rays = LocalRays.of(hosts[0].model, around, hosts[0].others)
+    rays = LocalRays.of(hosts[0], around)
     tests = [host.contrast(around, rays) for host in hosts]
     first, p = tests[0], two_sided(tests[0].z)
     inside = data.volumes[(slice(None), *around.box)][:, around.shell].mean(axis=1)
@@ -219,17 +242,28 @@ def row_of(
         levels[element],
         float(first.value * (hosts[0].sensitivity * rays.region).sum()),
         p,
-        p,
+        p if chance is None else chance(first.score),
         int(region.sum()),
         data.centre_of(region),
         **_percent(first, element, levels, factors, data.elements),
     )
 
 
-def corrected(row: RegionEvidence, tried: int, chance=None) -> RegionEvidence:
-    """Return a row with its probability among several, or that of the largest of all places."""
-    p = row.p if chance is None else chance(row.z)
-    return replace(row, p_corrected=of_several(p, tried))
+def corrected(row: RegionEvidence, tried: int) -> RegionEvidence:
+    """Return a row with its probability among several."""
+    return replace(row, p_corrected=of_several(row.p_corrected, tried))
+
+
+def checked_misfit(host: Host, element: str) -> float:
+    """Return the misfit of a host, with a warning where it does not explain the counts."""
+    misfit = host.fit.misfit
+    if not host.fit.explains:
+        warn(
+            f"the counts of {element} are not explained by the specimen around the regions: "
+            f"squared residuals are {misfit:.2f} times their variance. Alignment, outline, gains "
+            "or structure that no other channel has may be the reason, and z may be too large"
+        )
+    return misfit
 
 
 def picture_of(data: VolumeAndCounts, regions: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def proposed(data: VolumeAndCounts, element: str, diameter: float) -> list[np.nd
     They do not overlap with each other's rims, and are within the outline shrunk by two voxels.
     """
     radius = diameter / 2
-    host = data.hosts(element)[0]
+    host = data.plain_host(element)
     shape = ball(radius)
     scan = Scan.of(host, shape)
     within = scan.places & grown(scan.places, -1)
