@@ -9,6 +9,7 @@ from hyperspy_multitomo.signals.methods import (
     map_gains,
     preprocess,
     ratio_fitting,
+    realisations,
     reconstruct_automatically,
     reconstruct_maps,
     series_figures,
@@ -52,3 +53,6 @@ class ElementalTiltSeries(TiltSeries):
     reconstruct_tnv = reconstruct_maps.reconstruct_tnv
     reconstruct_hebt = reconstruct_maps.reconstruct_hebt
     reconstruct_fused = reconstruct_maps.reconstruct_fused
+
+    # What noise does to a volume.
+    realisations = realisations.realisations
