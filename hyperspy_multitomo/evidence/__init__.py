@@ -2,5 +2,6 @@
 """What in a volume is evidence: regions tested on the counts, and what could be seen at all."""
 
 from hyperspy_multitomo.evidence.realisations import Realisations, RegionMeans
+from hyperspy_multitomo.evidence.transfer import TransferTest
 
-__all__ = ["Realisations", "RegionMeans"]
+__all__ = ["Realisations", "RegionMeans", "TransferTest"]

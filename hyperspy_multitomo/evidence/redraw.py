@@ -18,6 +18,8 @@ from hyperspy_multitomo.tomography.finest_detail import (
 
 # Classes of the level of images, in each of which the noise is measured.
 _CLASSES = 12
+# Rounds of the fit, and the variance over the largest below which none is told from 0.
+_ROUNDS, _LEAST = 3, 0.01
 # Part of the counts that a volume may expect below 0, where a Poisson law begins.
 MOST_NEGATIVE = 0.01
 
@@ -59,17 +61,20 @@ class ImageNoise:
         limits = np.quantile(levels, np.arange(1, _CLASSES) / _CLASSES)
         classes = np.searchsorted(limits, levels, side="right")
         rows = [
-            (levels[one].mean(), np.median(squares[one]) / MEDIAN)
+            (np.median(levels[one]), np.median(squares[one]) / MEDIAN)
             for one in (classes == c for c in range(_CLASSES))
             if one.any()
         ]
         level, variance = np.array(rows).T
-        # Relative errors are alike; what is far below the largest is as good as 0.
-        weight = 1 / np.maximum(variance, 1e-3 * variance.max() or 1.0)
-        design = np.stack([np.ones_like(level), level], axis=1)
-        scale = max(float(level.max()), np.finfo(float).tiny)
-        (constant, slope), _ = nnls(weight[:, None] * design / [1, scale], weight * variance)
-        return cls(float(constant), float(slope) / scale, bool(images.min() >= 0))
+        design = np.stack([np.ones_like(level), level / (level.max() or 1.0)], axis=1)
+        # Relative errors are alike: classes weigh by the variance, first as it was measured.
+        fitted, line = variance, np.zeros(2)
+        for _ in range(_ROUNDS):
+            weight = 1 / np.maximum(fitted, _LEAST * variance.max() or 1.0)
+            line, _ = nnls(weight[:, None] * design, weight * variance)
+            fitted = design @ line
+        constant, slope = line[0], line[1] / (level.max() or 1.0)
+        return cls(float(constant), float(slope), bool(images.min() >= 0))
 
     def draw(self, expected: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return images drawn around an expectation, float32.

@@ -26,6 +26,7 @@ from hyperspy_multitomo.inspection.preprocessing_plots import (
     plot_gains,
     plot_tilt_ranking,
 )
+from hyperspy_multitomo.inspection.realisations_plot import plot_realisations
 from hyperspy_multitomo.inspection.series_plots import (
     plot_projections,
     plot_residuals,
@@ -33,6 +34,7 @@ from hyperspy_multitomo.inspection.series_plots import (
     plot_sinogram,
 )
 from hyperspy_multitomo.inspection.threshold_plot import plot_threshold
+from hyperspy_multitomo.inspection.transfer_plot import plot_transfer
 from hyperspy_multitomo.inspection.volume_plots import (
     plot_comparison,
     plot_composition,
@@ -60,12 +62,14 @@ __all__ = [
     "plot_gains",
     "plot_orthoslices",
     "plot_projections",
+    "plot_realisations",
     "plot_residuals",
     "plot_response",
     "plot_sinogram",
     "plot_slices",
     "plot_threshold",
     "plot_tilt_ranking",
+    "plot_transfer",
     "plot_volume",
     "plot_weight_choice",
     "psnr",

@@ -13,6 +13,7 @@ from hyperspy_multitomo.signals.methods import (
     reconstruct_automatically,
     reconstruct_maps,
     series_figures,
+    transfer,
 )
 from hyperspy_multitomo.signals.tilt_series import TiltSeries
 
@@ -54,5 +55,6 @@ class ElementalTiltSeries(TiltSeries):
     reconstruct_hebt = reconstruct_maps.reconstruct_hebt
     reconstruct_fused = reconstruct_maps.reconstruct_fused
 
-    # What noise does to a volume.
+    # What noise does to a volume, and what of a feature arrives in it.
     realisations = realisations.realisations
+    transfer_test = transfer.transfer_test

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.machine.progress import progress_bar
 from hyperspy_multitomo.signals.metadata.history import add_step
 from hyperspy_multitomo.signals.metadata.recorded_arrays import NODE
-from hyperspy_multitomo.signals.methods.redrawing import Redrawing
+from hyperspy_multitomo.signals.methods.redrawing import Maker, Redrawing
 from hyperspy_multitomo.tomography.checkpoint import Checkpoint
 
 # Fewest that have a scatter.
@@ -226,46 +227,45 @@ def _all(
     redrawing: Redrawing, kept: Kept, count: int, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Yield the volume and the ratios of each realisation, in the order of their numbers."""
-    expected: tuple | None = None
-    client, together = client_in_use(), max(1, len(workers()))
-    shared: Any = None
+    makes: Callable | None = None
+    together = max(1, len(workers()))
     for first in range(0, count, together):
         numbers = range(first, min(first + together, count))
-        before = {number: kept.stored(number) for number in numbers}
-        missing = [number for number in numbers if before[number] is None]
-        if missing and expected is None:
-            expected = redrawing.expected()
-            if client is not None:
-                shared = client.scatter((redrawing, expected), broadcast=True, hash=False)
-        futures: dict[int, Any] = {}
-        if shared is not None:
-            futures = {
-                number: client.submit(_one_shared, shared, seed, number, pure=False)
-                for number in missing
-            }
+        stored = {number: kept.stored(number) for number in numbers}
+        missing = [number for number in numbers if stored[number] is None]
+        if missing and makes is None:
+            makes = _maker(redrawing.maker(), redrawing.expected(), seed)
+        made = {number: makes(number) for number in missing} if makes is not None else {}
         for number in numbers:
-            found = before[number]
-            if found is None and number in futures:
-                found = futures.pop(number).result()
-            elif found is None:
-                found = _one(redrawing, expected, seed, number)
-            if before[number] is None:
+            found = stored[number]
+            if found is None:
+                found = made[number]()
                 kept.keep(number, *found)
             yield found
 
 
-def _one_shared(shared: tuple, seed: int, number: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return a realisation on a worker."""
+def _maker(maker: Maker, expected: tuple, seed: int) -> Callable[[int], Callable]:
+    """Return what begins a realisation and returns what gives its volume and ratios.
+
+    On a cluster it begins on a worker, else when it is asked for.
+    """
+    client = client_in_use()
+    if client is None:
+        return lambda number: partial(_one, maker, expected, seed, number)
+    shared = client.scatter((maker, expected), broadcast=True, hash=False)
+    return lambda number: client.submit(_one_of, shared, seed, number, pure=False).result
+
+
+def _one_of(shared: tuple, seed: int, number: int):
+    """Return the volume and the ratios of one realisation, on a worker."""
     return _one(*shared, seed, number)
 
 
-def _one(redrawing: Redrawing, expected, seed: int, number: int):
+def _one(maker: Maker, expected: tuple, seed: int, number: int):
     """Return the volume and the ratios of one realisation."""
-    rng = np.random.default_rng([seed, number])
-    maps = redrawing.maps.drawn(expected[0], rng)
-    haadf = None if redrawing.haadf is None else redrawing.haadf.drawn(expected[1], rng)
+    drawn = maker.drawn(expected, np.random.default_rng([seed, number]))
     try:
-        return redrawing.again(maps, haadf)
+        return maker(*drawn)
     except ValueError as error:
         error.add_note(f"in noise realisation {number} of the counts")
         raise

@@ -20,7 +20,7 @@ from hyperspy_multitomo.evidence.redraw import (
 )
 from hyperspy_multitomo.machine.memory import check_memory
 from hyperspy_multitomo.machine.notices import warn
-from hyperspy_multitomo.reconstruction.recipe import Problem
+from hyperspy_multitomo.reconstruction.recipe import Problem, Recipe
 from hyperspy_multitomo.reconstruction.recorded_model import RecordedModel
 from hyperspy_multitomo.reconstruction.run import Prepared, made_of, solve
 from hyperspy_multitomo.reconstruction.tilt_data import TiltData
@@ -71,6 +71,15 @@ class Images:
         noise = CountNoise.of(model.images, np.asarray(data.recorded), data.window_share)
         return cls(series, model, counts=noise)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The axes of a signal cannot be pickled, its dictionary can; workers project nothing.
+        plain = type(self.series), self.series._to_dictionary()
+        return vars(self) | {"series": plain, "model": replace(self.model, project=None)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        cls, contents = state["series"]
+        vars(self).update(state | {"series": cls(**contents)})
+
     def expected(self, volume: np.ndarray) -> np.ndarray:
         """Return what a volume (channel, z, x, y) makes one expect at the recorded pixels."""
         return self.model.expected(volume)
@@ -88,6 +97,58 @@ class Images:
             below = np.broadcast_to(self.model.background, images.shape)
             background = self.counts.background(images, expected, below)
         return with_counts(self.series, images, background)
+
+
+@dataclass(frozen=True, eq=False)
+class Maker:
+    """How a volume is made again of other counts; it travels to workers.
+
+    Attributes
+    ----------
+    maps : Images
+    haadf : Images or None
+    recipe : Recipe
+    run : dict
+        Keywords of the run.
+    refit : dict or None
+        Keywords of the fit of the response ratios; None where they are as given.
+    """
+
+    maps: Images
+    haadf: Images | None
+    recipe: Recipe
+    run: Mapping[str, Any]
+    refit: Mapping[str, Any] | None
+
+    def drawn(self, expected: tuple, rng: np.random.Generator) -> tuple:
+        """Return maps and HAADF series drawn around expectations of both; the second may be None.
+
+        Maps are drawn first.
+        """
+        maps = self.maps.drawn(expected[0], rng)
+        return maps, None if self.haadf is None else self.haadf.drawn(expected[1], rng)
+
+    def __call__(self, maps, haadf=None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the volume (channel, z, x, y) of other series by the same recipe, and its ratios.
+
+        The ratios are None where they are not fitted again.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            For a run that was interrupted.
+        """
+        recipe, ratios = self.recipe, None
+        with warnings.catch_warnings():
+            # The volume itself has warned of what is the matter with its series.
+            warnings.simplefilter("ignore", UserWarning)
+            if self.refit is not None:
+                fit = maps.fit_response_ratios(haadf, **self.refit)
+                recipe, ratios = replace(recipe, ratios=fit), np.asarray(fit.values, float)
+            outcome = solve(Call.of_recipe(maps, haadf, recipe, self.run).prepare(), self.run)
+        if outcome.course.get("interrupted"):
+            raise KeyboardInterrupt
+        return np.asarray(outcome.volume, np.float32), ratios
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,29 +270,11 @@ class Redrawing:
         rest = [1.0] if "rest" in self.problem.channels else []
         return np.append(self.problem.ratios, rest)
 
-    def again(self, maps, haadf=None) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the volume (channel, z, x, y) of other series by the same recipe, and its ratios.
-
-        The ratios are None where they are not fitted again.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            For a run that was interrupted.
-        """
-        recipe, ratios = self.call.recipe, None
-        with warnings.catch_warnings():
-            # The volume itself has warned of what is the matter with its series.
-            warnings.simplefilter("ignore", UserWarning)
-            if self.refit is not None:
-                fit = maps.fit_response_ratios(haadf, **self.refit)
-                recipe, ratios = replace(recipe, ratios=fit), np.asarray(fit.values, float)
-            run = {name: one for name, one in self.call.run.items() if name not in _DROPPED}
-            run["show_progressbar"] = False
-            outcome = solve(Call.of_recipe(maps, haadf, recipe, run).prepare(), run)
-        if outcome.course.get("interrupted"):
-            raise KeyboardInterrupt
-        return np.asarray(outcome.volume, np.float32), ratios
+    def maker(self) -> Maker:
+        """Return what makes the volume again."""
+        run = {name: one for name, one in self.call.run.items() if name not in _DROPPED}
+        run["show_progressbar"] = False
+        return Maker(self.maps, self.haadf, self.call.recipe, run, self.refit)
 
     def record(self) -> dict[str, Any]:
         """Return what a result says of what made it."""
