@@ -302,8 +302,13 @@ def _refit(call: Call) -> dict[str, Any] | None:
     used = [float(ratios[name]) for name in fitted.elements]
     if not np.allclose(used, fitted.values, rtol=1e-5):
         return None
-    steps = [one for one in call.series.history if one["step"] == "fit_response_ratios"]
-    if not steps:
+    history = call.series.history
+    places = [place for place, one in enumerate(history) if one["step"] == "fit_response_ratios"]
+    if not places:
         return None
-    known = {name: steps[-1][name] for name in _RATIO_KEYWORDS if steps[-1].get(name) is not None}
+    step = history[places[-1]]
+    known = {name: step[name] for name in _RATIO_KEYWORDS if step.get(name) is not None}
+    binned = [one["factor"] for one in history[places[-1] :] if one["step"] == "bin"]
+    # A side in pixels as they were then.
+    known["block_size"] = max(1, known["block_size"] // int(np.prod(binned, dtype=int)))
     return {"prior": None} | known
