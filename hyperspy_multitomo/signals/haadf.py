@@ -49,7 +49,7 @@ class TiltSeriesHAADF(TiltSeries):
     reconstruct_tgv = reconstruct_series.reconstruct_tgv_of_images
 
     # What noise does to a volume.
-    realisations = realisations.realisations
+    realisations = realisations.realisations_of_images
 
 
 class LazyTiltSeriesHAADF(TiltSeriesHAADF, LazySignal2D):

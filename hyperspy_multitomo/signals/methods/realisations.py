@@ -141,6 +141,81 @@ def realisations(
     """
     given = {"mask": mask, "initial": initial, "background": background}
     redrawing = Redrawing.of(volume, series, haadf, given)
+    return _realisations(redrawing, count, seed, checkpoint, show_progressbar)
+
+
+@checked(count=whole(_FEWEST, "of realisations"), seed=whole(0))
+def realisations_of_images(
+    series,
+    volume,
+    count: int = 30,
+    *,
+    seed: int = 0,
+    checkpoint=None,
+    mask=None,
+    initial=None,
+    background=None,
+    show_progressbar: bool | Callable | None = None,
+) -> Realisations:
+    """Draw the HAADF images anew and reconstruct them, several times: what noise does to a volume.
+
+    See `TiltSeriesEDS.realisations` for what comes back, what it covers and what it does not.
+
+    Parameters
+    ----------
+    volume : TomographicVolume
+        A reconstruction of this series, as the method returned it.
+    count : int, default 30
+        Realisations, 2 or more.
+    seed : int, default 0
+        Of the random numbers.
+    checkpoint : path-like, optional
+        A folder in which each realisation is kept. Those that are there are not made again.
+    mask, initial, background : array or signal, optional
+        As they were given to the reconstruction.
+    show_progressbar : bool, optional
+        HyperSpy's preference by default.
+
+    Returns
+    -------
+    Realisations
+
+    Raises
+    ------
+    ValueError
+        For a volume of another series, one that was changed after its reconstruction or is a part
+        of one; for a smoothed series; for a checkpoint of another volume, series or seed.
+    MemoryError
+        Where a few volumes, or a lazy series, do not fit in the memory.
+
+    Warns
+    -----
+    UserWarning
+        After an interrupt.
+
+    Notes
+    -----
+    The noise of the images is measured from their finest detail, at each level of the signal.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import hyperspy_multitomo as mt
+    >>> images = np.random.default_rng(0).poisson(50.0, (5, 4, 8))
+    >>> haadf = mt.TiltSeriesHAADF.from_images(images, tilts=[-40, -20, 0, 20, 40])
+    >>> volume = haadf.reconstruct_sirt(5, show_progressbar=False)
+    >>> haadf.realisations(volume, count=3, show_progressbar=False).count
+    3
+    """
+    given = {"mask": mask, "initial": initial, "background": background}
+    redrawing = Redrawing.of(volume, series, None, given)
+    return _realisations(redrawing, count, seed, checkpoint, show_progressbar)
+
+
+def _realisations(
+    redrawing: Redrawing, count: int, seed: int, checkpoint, show_progressbar
+) -> Realisations:
+    """Make realisations, as far as nothing interrupts."""
     check_memory(
         _COPIES * redrawing.array.nbytes, "noise realisations of this volume", "crop or bin it"
     )
