@@ -81,6 +81,7 @@ class TestParts:
 
 
 class TestArrival:
+    @pytest.mark.slow
     def test_all_of_it_arrives_where_nothing_is_smoothed_or_shared(self):
         _, eds = host()
         volume = eds.reconstruct_sirt(150, **CUBE)
@@ -94,6 +95,7 @@ class TestArrival:
         assert less.arrived[0, 0] == pytest.approx(1, abs=0.2)
         assert np.isnan(less.scatter).all()
 
+    @pytest.mark.slow
     def test_a_larger_weight_suppresses_more(self):
         haadf, eds = host(counts=2.0)
         parts = []

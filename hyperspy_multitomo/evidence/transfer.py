@@ -175,8 +175,9 @@ def ball(
         low, high = centre - size / 2, centre + size / 2
         if low < axis[0] - half - 1e-9 or high > axis[-1] + half + 1e-9:
             raise ValueError(
-                f"the feature reaches out of the volume: along {name} from {low:.4g} to "
-                f"{high:.4g}, and the volume is from {axis[0] - half:.4g} to {axis[-1] + half:.4g}"
+                f"the feature of size={size:g} reaches out of the volume: along {name} from "
+                f"{low:.4g} to {high:.4g}, and the volume is from {axis[0] - half:.4g} to "
+                f"{axis[-1] + half:.4g}"
             )
         squares.append((axis - centre) ** 2)
     x, y, z = squares

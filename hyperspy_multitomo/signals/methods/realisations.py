@@ -125,7 +125,7 @@ def realisations(
     --------
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
-    >>> z, x, y = np.ogrid[-8:8, -8:8, -2:2] + np.array(0.5)
+    >>> z, x, y = np.mgrid[-8:8, -8:8, -2:2] + 0.5
     >>> ball = 1.0 * (z**2 + x**2 + y**2 < 36)
     >>> tilts = np.arange(-70, 71, 20)
     >>> images = mt.projector(mt.TiltGeometry(tilts, 16))(ball).transpose(0, 2, 1)
@@ -133,7 +133,7 @@ def realisations(
     >>> eds = mt.TiltSeriesEDS.from_maps(counts, tilts=tilts)
     >>> volume = eds.reconstruct_sirt(20, depth=None, show_progressbar=False)
     >>> noise = eds.realisations(volume, count=10, show_progressbar=False)
-    >>> centre = np.zeros(volume.data.shape[:1] + (4, 16), bool)
+    >>> centre = np.zeros((16, 4, 16), bool)
     >>> centre[6:10, :, 6:10] = True
     >>> found = noise.region(centre)
     >>> bool(0.01 < found.sd[0] < 0.1)

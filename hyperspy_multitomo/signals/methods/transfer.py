@@ -106,8 +106,8 @@ def transfer_test(
     --------
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
-    >>> z, x, y = np.ogrid[-12:12, -12:12, -4:4] + np.array(0.5)
-    >>> host = 1.0 * (z**2 + x**2 < 100) * (y < 9)
+    >>> z, x, y = np.mgrid[-12:12, -12:12, -4:4] + 0.5
+    >>> host = 1.0 * (z**2 + x**2 < 100)
     >>> tilts = np.arange(-70, 71, 10)
     >>> images = mt.projector(mt.TiltGeometry(tilts, 24))(host).transpose(0, 2, 1)
     >>> rng = np.random.default_rng(0)
@@ -115,9 +115,9 @@ def transfer_test(
     >>> eds = mt.TiltSeriesEDS.from_maps(counts, tilts=tilts)
     >>> volume = eds.reconstruct_tnv(iterations=40, depth=None, show_progressbar=False)
     >>> test = eds.transfer_test(
-    ...     volume, position=(2, 4, 1), size=6, into="Au", count=1, show_progressbar=False
+    ...     volume, position=(13, 4, 1), size=6, into="Au", count=1, show_progressbar=False
     ... )
-    >>> bool(0.3 < test.suppression("Au") + test.arrived[0, 0] < 1.3)
+    >>> bool(0.1 < test.suppression("Au") < 0.9)
     True
     >>> list(test.induced("Au"))
     ['Ag']
