@@ -157,6 +157,37 @@ class TestRatios:
         assert np.array_equal(eds.response_ratios.values, before.values)
         assert found.made_of["ratios"] == "fitted again"
 
+    @NOISY
+    @pytest.mark.slow
+    def test_blocks_of_a_series_that_was_binned_are_as_large_as_they_were(self, series):
+        haadf, eds = series[0], series[1].deepcopy()
+        eds.fit_response_ratios(haadf, block_size=6)
+        eds, haadf = eds.bin(2), haadf.bin(2)
+        volume = eds.reconstruct_hebt(haadf, iterations=3, **CUBE)
+        again = Redrawing.of(volume, eds, haadf)
+        assert again.refit["block_size"] == 3
+        _, ratios = again.maker()(eds, haadf)
+        assert np.allclose(ratios, eds.response_ratios.values, rtol=0.05)
+
+    @NOISY
+    @pytest.mark.slow
+    def test_compositions_through_ratios_take_those_of_each(self, series):
+        haadf, eds = series[0], series[1].deepcopy()
+        volume = eds.reconstruct_hebt(haadf, iterations=3, **CUBE)
+        found = eds.realisations(volume, haadf, count=2, **QUIET)
+        how = {"beam_energy": 200.0, "xray_lines": ["Au_La", "Ag_La"]}
+        mask = np.zeros((48, 4, 48), bool)
+        mask[16:32, :, 16:32] = True
+        composition = volume.quantify("model", through="ratios", mask=mask, **how)
+        region = found.region(mask, composition)
+        factors, used = composition.history[-1]["factors"], volume.response_ratios
+        for k in range(2):
+            scale = np.array(list(used.values())) / found.ratios[k]
+            weights = [factors["Au"] * scale[0], factors["Ag"] * scale[1]]
+            # Weight fractions are proportional to the counts over the factors.
+            masses = found._each(k)[:, mask.swapaxes(1, 2)].sum(axis=1) / weights
+            assert np.allclose(region.each[k], 100 * masses / masses.sum(), rtol=1e-4)
+
     def test_those_that_were_given_stay(self, series):
         haadf, eds = series
         volume = eds.reconstruct_hebt(haadf, iterations=3, ratios=RATIOS, rest=True, **CUBE)
@@ -359,6 +390,24 @@ class TestGoingOn:
         assert found.count == 3
         three = np.mean([made[1]._each(k) for k in range(3)], axis=0)
         assert np.allclose(found.mean.array("element", "z", "x", "y"), three, rtol=1e-5, atol=1e-7)
+
+    def test_an_interrupted_run_is_not_taken(self, series, made, monkeypatch):
+        from dataclasses import replace
+
+        from hyperspy_multitomo.signals.methods import redrawing
+
+        solve, number = redrawing.solve, []
+
+        def interrupted(prepared, run):
+            number.append(1)
+            outcome = solve(prepared, run)
+            course = {**outcome.course, "interrupted": len(number) == 3}
+            return replace(outcome, course=course)
+
+        monkeypatch.setattr(redrawing, "solve", interrupted)
+        with pytest.warns(UserWarning, match="the 2 realisations that were done of 5"):
+            found = series[1].realisations(made[0], count=5, **QUIET)
+        assert found.count == 2
 
     def test_too_large_to_be_kept(self, series, made, monkeypatch):
         monkeypatch.setattr("hyperspy_multitomo.signals.methods.realisations._KEPT", 0)
