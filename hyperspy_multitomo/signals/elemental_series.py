@@ -11,6 +11,7 @@ from hyperspy_multitomo.signals.methods import (
     ratio_fitting,
     reconstruct_automatically,
     reconstruct_maps,
+    resolving,
     series_figures,
 )
 from hyperspy_multitomo.signals.tilt_series import TiltSeries
@@ -52,3 +53,6 @@ class ElementalTiltSeries(TiltSeries):
     reconstruct_tnv = reconstruct_maps.reconstruct_tnv
     reconstruct_hebt = reconstruct_maps.reconstruct_hebt
     reconstruct_fused = reconstruct_maps.reconstruct_fused
+
+    # What a volume resolves.
+    resolution = resolving.resolution_of_maps
