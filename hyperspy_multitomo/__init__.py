@@ -33,6 +33,7 @@ _PACKAGES = (
     "alignment",
     "composition",
     "datasets",
+    "evidence",
     "inspection",
     "signals",
     "simulation",

@@ -14,6 +14,7 @@ PACKAGES = (
     "alignment",
     "composition",
     "datasets",
+    "evidence",
     "inspection",
     "signals",
     "simulation",

@@ -23,8 +23,9 @@ MAY_IMPORT = {
     "reconstruction": {*_NUMERICS},
     "simulation": {*_NUMERICS},
     "inspection": {*_NUMERICS},
-    "signals": {*_NUMERICS, "reconstruction", "simulation", "inspection"},
-    "widgets": {*_NUMERICS, "reconstruction", "simulation", "inspection", "signals"},
+    "evidence": {*_NUMERICS, "reconstruction", "simulation", "inspection"},
+    "signals": {*_NUMERICS, "reconstruction", "simulation", "inspection", "evidence"},
+    "widgets": {*_NUMERICS, "reconstruction", "simulation", "inspection", "evidence", "signals"},
 }
 HEAVY = ("astra", "matplotlib", "ipywidgets", "exspy", "k3d", "hyperspy")
 

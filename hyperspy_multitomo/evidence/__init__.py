@@ -1,2 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the data say of a volume, and what they do not: resolution, and settings side by side."""
+
+from hyperspy_multitomo.evidence.edge_width import EdgeFit, EdgeWidths, edge_widths
+from hyperspy_multitomo.evidence.resolution import Resolution
+from hyperspy_multitomo.evidence.shell_correlation import ShellCorrelation, shell_correlation
+
+__all__ = [
+    "EdgeFit",
+    "EdgeWidths",
+    "Resolution",
+    "ShellCorrelation",
+    "edge_widths",
+    "shell_correlation",
+]

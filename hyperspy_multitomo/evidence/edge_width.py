@@ -31,7 +31,8 @@ _REACH, _LEAST, _FIRST = 3.5, 4, 6
 _MOST, _FEWEST, _PATCH = 4000, 12, 8
 # Narrowest width that is told from a step, in voxels, and steps of the fit at most.
 _NARROWEST, _STEPS, _MOST_DAMPING = 0.2, 60, 1e6
-# No width is given at so much noise over contrast, of steps at so much, or at such a relative error.
+# No width is given with so much noise over contrast, of steps with so much, or with such an error
+# relative to it.
 _HIDDEN, _NOT_SHARP, _UNSURE = 0.5, 0.15, 0.35
 # Patches stay whose contrast is this part of the typical one, at least; rounds of the fit at most.
 _CONTRAST, _ROUNDS = 0.4, 8
@@ -236,7 +237,7 @@ def _doubled(inside: np.ndarray, reach: int) -> float:
         along = np.moveaxis(inside, axis, -1)
         crosses = along[..., 1:] != along[..., :-1]
         line, place = np.divmod(np.flatnonzero(crosses.ravel()), max(crosses.shape[-1], 1))
-        near += np.count_nonzero((np.diff(line) == 0) & (np.diff(place) <= reach))
+        near += int(((np.diff(line) == 0) & (np.diff(place) <= reach)).sum())
         total += len(line)
     return near / max(total, 1)
 
@@ -287,7 +288,7 @@ def _along(axis: int, volume, smooth, level: float, slopes, side: float, region)
 
 def _room(crosses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return how many voxels belong to each crossing, before and after it on its line."""
-    size = crosses.shape[-1] + 1
+    size = int(crosses.shape[-1]) + 1
     where = np.flatnonzero(crosses.ravel())
     line, place = np.divmod(where, size - 1)
     gaps = np.diff(place)
@@ -333,7 +334,7 @@ class _Lines:
 
 def _fitted(lines: _Lines, side: float) -> EdgeFit:
     """Return the fit of one width to profiles, whose reach follows the width."""
-    lines, reach, sigma = lines.some(slice(None)), _FIRST, 1.5 * side
+    lines, reach, sigma = lines.some(np.arange(len(lines.places))), _FIRST, 1.5 * side
     for _ in range(_ROUNDS):
         fit = _OneWidth.of(*lines.profiles(reach), sigma, _NARROWEST * side)
         contrast = np.diff(fit.levels).ravel()

@@ -69,7 +69,10 @@ def plot_edges(
         axes.set(xlabel=f"distance into the object / {unit}", ylim=(-0.35, 1.35))
         for level in (0.1, 0.9):
             axes.axhline(level, color="0.75", lw=0.8, zorder=0)
-        axes.legend(frameon=False, loc="upper left", fontsize="small", title="from 10 to 90 %")
+        if by_axis:
+            axes.legend(frameon=False, loc="upper left", fontsize="small", title="from 10 to 90 %")
+        else:
+            axes.text(0.5, 0.5, "no edges", transform=axes.transAxes, ha="center", va="center")
     grid[0].set_ylabel("mean profile")
     return figure
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A series parted into series that are independent of each other: by its counts, or by its tilts."""
+"""A series parted into two that are independent of each other: by its counts, or by its tilts."""
 
 from __future__ import annotations
 

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from hyperspy_multitomo.reconstruction.em import EM
 from hyperspy_multitomo.reconstruction.fbp import FBP
 from hyperspy_multitomo.reconstruction.hebt import HEBT
 from hyperspy_multitomo.reconstruction.recipe import Recipe
+from hyperspy_multitomo.reconstruction.recipes import recipe_of_step
 from hyperspy_multitomo.reconstruction.run import solve
 from hyperspy_multitomo.reconstruction.sirt import SIRT
 from hyperspy_multitomo.signals.masks import mask_array
@@ -271,8 +272,9 @@ def _resolution(series, volume, made_of, mask, background, halves, threshold, sh
         raise ValueError(f"threshold={threshold} must be a number between 0 and 1")
     _check_not_lazy(made_of)
     step = last_reconstruction(volume)
+    check_independent(recipe_of_step(step), step)
     call, prepared = verified_call(volume, **made_of, mask=mask, background=background)
-    _check_volume(volume, step, call.recipe, prepared.problem)
+    _check_whole(volume, step, prepared.problem)
     if mask is not None:
         warn(
             "the volume was made with a mask, whose edges both halves share: their correlation is "
@@ -309,8 +311,15 @@ def _check_not_lazy(made_of) -> None:
             )
 
 
-def _check_volume(volume, step, recipe: Recipe, problem) -> None:
-    """Raise an error for a volume whose halves would not be independent, or that is another one."""
+def check_independent(recipe: Recipe, step: Mapping[str, Any]) -> None:
+    """Raise an error for a volume whose halves would not be independent.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    step : mapping
+        Of the history of the volume.
+    """
     if not isinstance(recipe, _PLAIN):
         raise ValueError(
             f"{step['step']} with its regulariser holds a prior that both halves would share, so "
@@ -322,6 +331,10 @@ def _check_volume(volume, step, recipe: Recipe, problem) -> None:
             "the volume was started from another one, which both halves would share: reconstruct "
             "it without initial="
         )
+
+
+def _check_whole(volume, step, problem) -> None:
+    """Raise an error for a volume that is not as it was reconstructed."""
     if volume.history[-1]["step"] != step["step"]:
         raise ValueError(
             f"after its reconstruction the volume was changed by {volume.history[-1]['step']}: "
