@@ -4,12 +4,14 @@
 from hyperspy_multitomo.evidence.edge_width import EdgeFit, EdgeWidths, edge_widths
 from hyperspy_multitomo.evidence.resolution import Resolution
 from hyperspy_multitomo.evidence.shell_correlation import ShellCorrelation, shell_correlation
+from hyperspy_multitomo.evidence.sweep import Sweep
 
 __all__ = [
     "EdgeFit",
     "EdgeWidths",
     "Resolution",
     "ShellCorrelation",
+    "Sweep",
     "edge_widths",
     "shell_correlation",
 ]

@@ -58,7 +58,14 @@ class HeldOut:
     factor: int = 1
 
     @classmethod
-    def of(cls, terms: DataTerms, share: float, mask=None, together: int = 1) -> HeldOut:
+    def of(
+        cls,
+        terms: DataTerms,
+        share: float,
+        mask=None,
+        together: int = 1,
+        slices: tuple[int, int] | None = None,
+    ) -> HeldOut:
         """Return a part of the counts of terms held out.
 
         Parameters
@@ -69,13 +76,15 @@ class HeldOut:
         mask : array (z, x[, y]), optional
         together : int, default 1
             Pixels that are to be binned: there are whole numbers of these.
+        slices : (int, int), optional
+            First and last + 1, in pixels of the maps; by default those with the most signal.
 
         Raises
         ------
         ValueError
             Where the data are no counts as recorded.
         """
-        first, last = _most_signal(terms, together)
+        first, last = _most_signal(terms, together) if slices is None else slices
         kept, rest = _split(terms.data, terms.models[0], share)
         arrays = {"maps": _slices(kept, first, last), "initial": None}
         expected = _slices(terms.arrays["background"], first, last)

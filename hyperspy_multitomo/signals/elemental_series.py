@@ -13,6 +13,7 @@ from hyperspy_multitomo.signals.methods import (
     reconstruct_maps,
     resolving,
     series_figures,
+    sweeping,
 )
 from hyperspy_multitomo.signals.tilt_series import TiltSeries
 
@@ -54,5 +55,6 @@ class ElementalTiltSeries(TiltSeries):
     reconstruct_hebt = reconstruct_maps.reconstruct_hebt
     reconstruct_fused = reconstruct_maps.reconstruct_fused
 
-    # What a volume resolves.
+    # Settings side by side, and what a volume resolves.
+    sweep = sweeping.sweep_maps
     resolution = resolving.resolution_of_maps

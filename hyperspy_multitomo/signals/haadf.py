@@ -14,6 +14,7 @@ from hyperspy_multitomo.signals.methods import (
     reconstruct_series,
     resolving,
     series_geometry,
+    sweeping,
 )
 from hyperspy_multitomo.signals.tilt_series import TiltSeries
 
@@ -48,7 +49,8 @@ class TiltSeriesHAADF(TiltSeries):
     reconstruct_tv = reconstruct_series.reconstruct_tv_of_images
     reconstruct_tgv = reconstruct_series.reconstruct_tgv_of_images
 
-    # What a volume resolves.
+    # Settings side by side, and what a volume resolves.
+    sweep = sweeping.sweep_images
     resolution = resolving.resolution_of_images
 
 
