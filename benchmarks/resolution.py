@@ -90,7 +90,7 @@ def halves(name: str, counts: float, seed: int) -> dict:
 
 
 def elongation(name: str, tilt: float, seed: int) -> dict:
-    """Return edges of a disc by SIRT, or the full widths of a point by FBP, along z over along x."""
+    """Return edges of a disc by SIRT, or full widths of a point by FBP, along z over along x."""
     size = 129
     z, x = np.mgrid[:size, :size] - (size - 1) / 2
     A = projector(TiltGeometry(np.arange(-tilt, tilt + 0.1, 2.0), size))
