@@ -5,7 +5,8 @@
 
 "edges": the width that is measured over that of the blur, of balls, cubes and lobed balls of 64
 voxels with white noise. "halves": where the correlation of halves of one series falls, over where
-that of two independent series does, of half of the dose each and, at F = 1/4, of all of it.
+that of independent series does (two pairs of them), of half of the dose each and, at F = 1/4, of
+all of it.
 "elongation": edges of discs by SIRT, and a point by filtered back projection, z over x. Each case
 is a line of the file of records, from which an interrupted run goes on.
 """
@@ -64,7 +65,7 @@ def halves(name: str, counts: float, seed: int) -> dict:
         return signals(drawn)
 
     factor = counts / peak
-    whole, halved = [series(1.0, n) for n in range(2)], [series(0.5, n) for n in (2, 3)]
+    whole, halved = [series(1.0, n) for n in range(4)], [series(0.5, n) for n in range(4, 8)]
     found = {}
     for method, keywords in METHODS.items():
 
@@ -76,13 +77,14 @@ def halves(name: str, counts: float, seed: int) -> dict:
             call = getattr(eds, f"reconstruct_{method}")
             return call(*arguments[0], **arguments[1], **keywords, **QUIET)
 
-        first = volume(whole[0])
+        volumes = [volume(pair) for pair in whole]
+        first = volumes[0]
         haadf = whole[0][1] if method == "hebt" else None
         one = whole[0][0].resolution(first, haadf, show_progressbar=False)
         here = np.array([list(_all(one.periods[kind])) for kind in ("counts", "tilts")])
         spacing = 3 * (first.pixel_size,)
         half = _crossings([volume(pair, 0.5) for pair in halved], 1 / 7, spacing)
-        full = _crossings([first, volume(whole[1])], 0.25, spacing)
+        full = _crossings(volumes, 0.25, spacing)
         found[method] = {"counts": (here[0] / half).tolist(), "whole": (here[0] / full).tolist(),
                          "tilts": (here[1] / half).tolist(), "period": here[0].tolist(),
                          "finest": 2 * spacing[0]}  # fmt: skip
@@ -130,10 +132,13 @@ def _all(periods: dict) -> list[float]:
 
 
 def _crossings(volumes, threshold: float, spacing) -> np.ndarray:
+    """Return the crossing of each element, the geometric mean of pairs of volumes."""
     arrays = [volume.array("element", "z", "x", "y") for volume in volumes]
-    pairs = zip(*arrays, strict=True)
-    found = [shell_correlation(*pair, spacing).resolution(threshold) for pair in pairs]
-    return np.array(found)
+    found = [
+        [shell_correlation(*two, spacing).resolution(threshold) for two in zip(*pair, strict=True)]
+        for pair in (arrays[:2], arrays[2:])
+    ]
+    return np.exp(np.log(found).mean(axis=0))
 
 
 def _full_width(line: np.ndarray) -> float:

@@ -4,9 +4,11 @@
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from scipy.optimize import lsq_linear
 from scipy.signal.windows import tukey
 
 from hyperspy_multitomo.evidence import ShellCorrelation, shell_correlation
+from hyperspy_multitomo.evidence.shell_correlation import _falling
 
 
 def noisy(ratio, shape=(40, 40, 40), seed=0):
@@ -92,15 +94,25 @@ def curve(values, count=1e9):
     return ShellCorrelation(frequency, full, dict.fromkeys(full, np.full(len(values), count)))
 
 
-def test_where_it_falls_is_interpolated_and_lasting():
+def test_where_it_falls_is_interpolated():
     assert curve([0.9, 0.5, 0.1, 0.0]).resolution(0.3) == pytest.approx(1 / 0.25, rel=1e-3)
-    # A single shell below is chance.
-    assert curve([0.9, 0.1, 0.6, 0.4, 0.0, 0.0]).resolution(0.2) == pytest.approx(
-        1 / 0.45, rel=1e-3
-    )
+    # A single shell below is chance: it is pooled with those after it, to 0.4.
+    found = curve([0.9, 0.1, 0.7, 0.4, 0.0, 0.0]).resolution(0.2)
+    assert found == pytest.approx(1 / 0.45, rel=1e-3)
     assert curve([0.9, 0.8, 0.7]).resolution(0.3) == pytest.approx(1 / 0.3)
     assert np.isnan(curve([0.1, 0.0, 0.0]).resolution(0.3))
     assert np.isnan(curve([np.nan, np.nan]).resolution(0.3))
+
+
+def test_the_falling_curve_is_that_of_least_squares():
+    """Against SciPy's bounded least squares in the steps of the curve."""
+    rng = np.random.default_rng(0)
+    values, weights = np.linspace(1, 0, 12) + rng.normal(0, 0.3, 12), rng.uniform(1, 9, 12)
+    root = np.sqrt(weights)[:, None]
+    steps = np.tril(np.ones((12, 12)))
+    bounds = ([-np.inf] + 11 * [-np.inf], [np.inf] + 11 * [0])
+    best = lsq_linear(root * steps, root[:, 0] * values, bounds, tol=1e-13)
+    np.testing.assert_allclose(_falling(values, weights), steps @ best.x, atol=1e-5)
 
 
 def test_few_coefficients_need_more_correlation():

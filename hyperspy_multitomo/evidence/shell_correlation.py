@@ -49,25 +49,25 @@ class ShellCorrelation:
         return (ratio + mixed + chance) / (ratio + 1 + mixed)
 
     def resolution(self, threshold: float, direction: str = "all") -> float:
-        """Return the period at which the correlation falls below a threshold and stays below.
+        """Return the period at which the correlation falls below a threshold.
 
-        It stays where the next shell is below as well; between shells it is interpolated. It is
-        that of Nyquist's frequency where the correlation does not fall so far, and NaN where it
-        begins below. The threshold is the `limit` of each shell.
+        The curve is taken as the best one that falls all the way (isotonic regression), since a
+        shell may be below or above by chance, and interpolated between shells. The threshold is the
+        `limit` of each shell. The period is that of Nyquist's frequency where the correlation does
+        not fall so far, and NaN where it begins below.
         """
-        above = self.correlation[direction] - self.limit(threshold, direction)
-        known = np.isfinite(above)
-        above, frequency = above[known], self.frequency[known]
-        if not len(above):
+        known = np.isfinite(self.correlation[direction])
+        if not known.any():
             return float("nan")
-        below = above < 0
-        lasting = np.flatnonzero(below & np.append(below[1:], True))
-        if not len(lasting):
+        frequency, coefficients = self.frequency[known], self.coefficients[direction][known]
+        curve = _falling(self.correlation[direction][known], coefficients)
+        above = curve - self.limit(threshold, direction)[known]
+        below = np.flatnonzero(above < 0)
+        if not len(below):
             return float(1 / frequency[-1])
-        first = lasting[0]
-        if first == 0:
+        if below[0] == 0:
             return float("nan")
-        ends = slice(first - 1, first + 1)
+        ends = slice(below[0] - 1, below[0] + 1)
         return float(1 / np.interp(0, above[ends][::-1], frequency[ends][::-1]))
 
 
@@ -186,3 +186,17 @@ def _correlation(product, first, second, count) -> np.ndarray:
     norm = np.sqrt(first * second)
     known = (count >= _FEWEST) & (norm > 0)
     return np.where(known, product / np.where(norm > 0, norm, 1), np.nan)
+
+
+def _falling(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the values that never rise and are nearest by weighted least squares.
+
+    Neighbours that rise are pooled until none do (Ayer et al., Ann. Math. Stat. 26 (1955) 641).
+    """
+    pools: list[tuple[float, float, int]] = []
+    for value, weight in zip(values, weights, strict=True):
+        pools.append((float(value), float(weight), 1))
+        while len(pools) > 1 and pools[-1][0] > pools[-2][0]:
+            (a, wa, na), (b, wb, nb) = pools[-2:]
+            pools[-2:] = [((a * wa + b * wb) / (wa + wb), wa + wb, na + nb)]
+    return np.repeat([value for value, *_ in pools], [number for *_, number in pools])
