@@ -9,7 +9,7 @@ import pytest
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.alignment.transform import Alignment
-from hyperspy_multitomo.simulation import misaligned
+from hyperspy_multitomo.simulation import misaligned, simulate, yuan
 from hyperspy_multitomo.tomography import (
     Specimen,
     TiltGeometry,
@@ -249,3 +249,13 @@ def test_faint_matter_around_bright_grains_is_in_the_volume():
     inside = (series.truth.sum(axis=0) > 0).any(axis=(1, 2))
     needed = np.ptp(np.flatnonzero(inside)) + 1
     assert needed <= haadf.estimate_depth() <= 1.4 * needed
+
+
+@pytest.mark.parametrize("dose", [0.0005, 0.002, 0.004, 0.01, 0.05])
+def test_counts_that_are_too_few_to_show_the_rim_do_not_make_it_thin(dose):
+    few = simulate(yuan(40, 8), dose=dose, blur=0, seed=0)
+    images = few.maps.sum(axis=0, dtype=np.float32)
+    geometry = TiltGeometry(few.tilts, detector_width=40)
+    truth = int(few.truth.sum(axis=0).any(axis=(1, 2)).sum())
+    specimen = measure_specimen(images, geometry)
+    assert (specimen is None) if dose < 0.01 else (truth <= specimen.depth <= 1.4 * truth)

@@ -33,12 +33,11 @@ class Grid:
     choice: WeightChoice | None = None
 
     @property
-    def rays(self) -> np.ndarray:
-        """Deviances at the rays of the recorded pixels that all grids have, at its best weight."""
+    def judged(self) -> WeightChoice:
+        """Its weight, with deviances at the recorded pixels."""
         if self.choice is None:
             raise ValueError("this grid has not been judged")
-        width = self.held.rest.shape[2]
-        return self.choice.rays[:, :, : width // FACTORS[-1] * FACTORS[-1]]
+        return self.choice
 
 
 def factors_of(width: int, slices: int) -> list[int]:
@@ -54,5 +53,8 @@ def coarsest(grids: list[Grid]) -> tuple[Grid, np.ndarray, np.ndarray]:
     grids : list of Grid
         From coarse to fine.
     """
-    sums, errors = paired([grid.rays for grid in grids])
+    # Pixels that all grids have; rays of the coarsest, so that all are judged by the same.
+    width = grids[0].held.rest.shape[2] // FACTORS[-1] * FACTORS[-1]
+    rays = [grid.judged.rays[:, :, :width] for grid in grids]
+    sums, errors = paired(rays, grids[0].judged.crossing[:, :width])
     return grids[int(np.flatnonzero(sums <= errors)[0])], sums, errors

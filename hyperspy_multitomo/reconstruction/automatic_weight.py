@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -37,6 +38,8 @@ class WeightChoice:
         Standard errors of these differences.
     rays : array (channel, tilt, x, y)
         Deviances of the counts that were held out, at the weight of the least.
+    crossing : array (tilt, x, y)
+        Which rays cross the specimen: those that are compared.
     about : dict
         What was held out.
     """
@@ -46,6 +49,7 @@ class WeightChoice:
     deviances: tuple[float, ...]
     errors: tuple[float, ...]
     rays: np.ndarray
+    crossing: np.ndarray
     about: dict
 
     def describe(self) -> dict:
@@ -86,9 +90,11 @@ def chosen_weight(
     -----
     Each count is kept with the probability 0.8 (thinned Poisson counts are independent Poisson
     counts), the rest is held out. Solutions of those kept, at weights from smooth to rough, are
-    scored by the deviance of the rest. Rays are paired: the error of the difference of two
-    deviances is the root of the sum of the squares of the rays' differences. The least deviance
-    itself is often too rough, as the curve is flat there; hence one standard error.
+    scored by the deviance of the rest, on rays that cross the specimen in the first of them: the
+    rest is vacuum, which smooth volumes predict best, and of which there may be any amount. Rays
+    are paired: the error of the difference of two deviances is the root of the sum of the squares
+    of the rays' differences. The least deviance itself is often too rough, as the curve is flat
+    there; hence one standard error.
     """
     models = held.models(held.terms.weighted(calibration.terms).models)
 
@@ -100,13 +106,17 @@ def chosen_weight(
     unit = calibration.regulariser.weight
     solutions = WeightPath(iterates, iterations, tolerance=tolerance, progress=progress)
     deviances: dict[float, np.ndarray] = {}
+    crossing = None
 
     def judge(weight: float) -> tuple[np.ndarray, np.ndarray]:
+        nonlocal crossing
         found = solutions(weight * unit)
         if found.interrupted:
             raise KeyboardInterrupt
+        if crossing is None:
+            crossing = held.crossing(project, found.volume)
         deviances[weight] = held.deviances(project, found.volume)
-        return paired([deviances[weight] for weight in sorted(deviances, reverse=True)])
+        return paired([deviances[weight] for weight in sorted(deviances, reverse=True)], crossing)
 
     start = weights.index(_FIRST) if _FIRST in weights else 0
     for weight in weights[start:]:
@@ -125,14 +135,23 @@ def chosen_weight(
         tuple(sums.tolist()),
         tuple(errors.tolist()),
         deviances[tried[int(np.argmin(sums))]],
+        cast(np.ndarray, crossing),
         held.describe(),
     )
 
 
-def paired(deviances: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return how far each total is above the least, and the standard error of that."""
-    totals = [float(one.sum(dtype=np.float64)) for one in deviances]
-    best = deviances[int(np.argmin(totals))]
+def paired(deviances: list[np.ndarray], rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how far each total over rays is above the least, and the standard error of that.
+
+    Parameters
+    ----------
+    deviances : list of array (channel, tilt, x, y)
+    rays : bool array (tilt, x, y)
+        Those that are compared.
+    """
+    compared = [np.where(rays, one, 0) for one in deviances]
+    totals = [float(one.sum(dtype=np.float64)) for one in compared]
+    best = compared[int(np.argmin(totals))]
     sums = np.array(totals) - min(totals)
-    errors = [np.sqrt(np.square(one - best, dtype=np.float64).sum()) for one in deviances]
+    errors = [np.sqrt(np.square(one - best, dtype=np.float64).sum()) for one in compared]
     return sums, np.array(errors)

@@ -22,6 +22,9 @@ SLICES = 32
 # Expectations are not taken below this part of their mean: one count where a volume has none does
 # not decide.
 _LEAST = 1e-3
+# A ray crosses the specimen where its signal is above this part of that of the bright ones, and the
+# percentile of these.
+_CROSSING, _BRIGHT = 0.3, 99
 # Pixels whose mean says how noisy an image is.
 _NEAR = 5
 _SEED = 20261201
@@ -146,12 +149,9 @@ class HeldOut:
         """
         model = self.terms.models[0]
         gains = (1 - self.share) * _gains(model)
-        expected = np.atleast_2d(gains)[..., None, None].astype(np.float32) * project(
-            model.geometry
-        )(volume[: len(self.rest)])
+        expected = self._signal(project, volume)
         rest, background = self.rest, self.background
         if self.factor > 1:
-            expected = expected.repeat(self.factor, 2).repeat(self.factor, 3) / self.factor**2
             rest = rest[:, :, : expected.shape[2]]
             background = None if background is None else background[:, :, : expected.shape[2]]
         if background is not None:
@@ -161,6 +161,20 @@ class HeldOut:
         noise = np.asarray(self.noise, np.float32).reshape(-1, 1, 1, 1)
         live = np.atleast_2d(gains)[..., None, None] > 0
         return 2 * live * DISCREPANCIES[model.discrepancy].value(expected, rest, noise)
+
+    def crossing(self, project: Callable, volume: np.ndarray) -> np.ndarray:
+        """Return which rays (tilt, x, y) cross what there is in a volume, all channels together."""
+        signal = self._signal(project, volume).sum(axis=0)
+        return signal > _CROSSING * np.percentile(signal, _BRIGHT)
+
+    def _signal(self, project: Callable, volume: np.ndarray) -> np.ndarray:
+        """Return what a volume makes one expect of what was held out, without background."""
+        model = self.terms.models[0]
+        gains = np.atleast_2d((1 - self.share) * _gains(model))[..., None, None]
+        expected = gains.astype(np.float32) * project(model.geometry)(volume[: len(self.rest)])
+        if self.factor == 1:
+            return expected
+        return expected.repeat(self.factor, 2).repeat(self.factor, 3) / self.factor**2
 
     @property
     def noise(self):

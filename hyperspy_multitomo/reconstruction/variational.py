@@ -304,7 +304,8 @@ class Variational(Recipe):
                 solver,
                 project_with(run),
                 weights=WEIGHTS if isinstance(self.weight, str) else (1.0,),
-                iterations=self.iterations,
+                # Not those of the run, so that one that is resumed with more chooses the same.
+                iterations=self.defaults()["iterations"],
                 tolerance=run.get("tolerance", self.tolerance) or None,
                 progress=bar,
             )
