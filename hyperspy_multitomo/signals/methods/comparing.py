@@ -78,7 +78,7 @@ def compare(
     >>> import numpy as np
     >>> import hyperspy_multitomo as mt
     >>> first = mt.TomographicVolume.from_arrays({"Au": np.ones((8, 6, 9))}, pixel_size=2.0)
-    >>> figure = mt.compare({"EDS alone": first, "HEBT": 1.1 * first}, planes=["xz"])
+    >>> figure = mt.compare({"EDS alone": first, "HEBT": first * 1.1}, planes=["xz"])
     >>> [axes.get_title() for axes in figure.axes[:3]]
     ['EDS alone', 'HEBT', 'HEBT − EDS alone']
     """

@@ -332,9 +332,17 @@ class _Judge:
         return cls("", calls, held, project_with(first.run))
 
     def deviances(self, volumes) -> tuple[np.ndarray, np.ndarray]:
-        """Return the deviance of each volume above the least, and the standard error of that."""
-        rays = [self.held.deviances(self.project, volume) for volume in volumes]
-        return paired(rays)
+        """Return the deviance of each volume above the least, and the standard error of that.
+
+        As where ``"auto"`` chooses: weights by rays that cross the specimen in the smoothest
+        volume, iterations by all rays.
+        """
+        deviances = [self.held.deviances(self.project, volume) for volume in volumes]
+        weights = [getattr(call.recipe, "weight", None) for call in self.calls]
+        if weights[0] is None:
+            return paired(deviances, np.ones(deviances[0].shape[1:], bool))
+        smoothest = volumes[int(np.argmax(weights))]
+        return paired(deviances, self.held.crossing(self.project, smoothest))
 
 
 def _less(call: Call, share: float):
