@@ -71,7 +71,7 @@ def halves(name: str, counts: float, seed: int) -> dict:
 
         def volume(pair, part=1.0, method=method, keywords=keywords):
             eds, haadf = pair
-            eds.gains = np.full(len(eds.tilts), part)
+            eds = eds / part
             more = {"ratios": {name: one / factor for name, one in ratios.items()}}
             arguments = ((haadf,), more) if method == "hebt" else ((), {})
             call = getattr(eds, f"reconstruct_{method}")

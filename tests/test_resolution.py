@@ -88,7 +88,7 @@ def test_halves_of_images(series):
 
 def test_parts_of_counts_are_independent_and_of_the_whole_scale():
     _, eds = pair(counts=5.0)
-    first, second = parts_by_counts(eds, 0.3)
+    first, second = parts_by_counts(eds, 0.3, as_counts=True)
     np.testing.assert_array_equal(first.data + second.data, eds.data)
     np.testing.assert_allclose(first.gains, 0.3)
     np.testing.assert_allclose(second.gains, 0.7)
@@ -96,6 +96,9 @@ def test_parts_of_counts_are_independent_and_of_the_whole_scale():
     bright = mean > 2
     scatter = [(one.data - one.gains[0] * mean)[:, bright] for one in (first, second)]
     assert abs(np.corrcoef(scatter[0].ravel(), scatter[1].ravel())[0, 1]) < 0.1
+    scaled, _ = parts_by_counts(eds, 0.3)
+    np.testing.assert_allclose(scaled.data, first.data / 0.3, rtol=1e-6)
+    assert scaled.gains is None or (scaled.gains == eds.gains).all()
 
 
 def test_parts_keep_gross_counts_background_and_gains():
@@ -103,7 +106,7 @@ def test_parts_keep_gross_counts_background_and_gains():
     eds = spectral(eds)
     record(eds, "window_share", np.ones((len(TILTS), 2)), ("tilt", "element"))
     eds.gains = np.linspace(0.8, 1.2, len(TILTS))
-    first, second = parts_by_counts(eds)
+    first, second = parts_by_counts(eds, as_counts=True)
     np.testing.assert_array_equal(first.gross + second.gross, eds.gross)
     np.testing.assert_allclose(first.background, 1.0, rtol=1e-5)
     np.testing.assert_allclose(first.gains, eds.gains / 2)

@@ -25,8 +25,8 @@ class Sweep:
         What was swept, and its values.
     settings : tuple of dict
         One for each volume: all combinations of the values, the last parameter fastest.
-    volumes : tuple of TomographicVolume
-        Of the slices.
+    volumes : sequence of TomographicVolume
+        Of the slices, made when they are asked for.
     channels : tuple of str
     arrays : array (setting, channel, z, x, y)
         The same volumes.
@@ -51,7 +51,7 @@ class Sweep:
     method: str
     parameters: Mapping[str, tuple]
     settings: tuple[Mapping[str, Any], ...]
-    volumes: tuple
+    volumes: Sequence
     channels: tuple[str, ...]
     arrays: np.ndarray
     slices: tuple[int, int]

@@ -16,12 +16,11 @@ from hyperspy_multitomo.signals.arrays import tilt_data
 from hyperspy_multitomo.signals.methods.other_counts import with_counts
 
 
-def parts_by_counts(series, share: float = 0.5) -> tuple:
+def parts_by_counts(series, share: float = 0.5, *, as_counts: bool = False) -> tuple:
     """Return two series, of a share of the counts of a series and of the others.
 
-    Counts are thinned; the gains, or of images the images themselves, are such that volumes of the
-    parts have the scale of those of the whole. Noise of the size of their own makes parts of images
-    independent.
+    Counts are thinned; noise of the size of their own makes parts of images independent. Volumes of
+    the parts have the scale of those of the whole.
 
     Parameters
     ----------
@@ -29,6 +28,10 @@ def parts_by_counts(series, share: float = 0.5) -> tuple:
         In memory, with counts or images as recorded.
     share : float, default 0.5
         Of the first part.
+    as_counts : bool, default False
+        Whether maps stay counts, with gains of the share, as methods need that know of their
+        noise. Otherwise they are scaled to the whole, so that maps weigh as much as before beside
+        a HAADF in HEBT.
 
     Raises
     ------
@@ -57,12 +60,14 @@ def parts_by_counts(series, share: float = 0.5) -> tuple:
     # As it was estimated it is as noisy as the counts, and parts would share that noise.
     besides = expected_background(np.asarray(data.background)) if gross else None
     return tuple(
-        _with_part(series, part, size, besides)
+        _with_part(series, part, size, besides, as_counts)
         for part, size in ((first, share), (counts - first, 1 - share))
     )
 
 
-def _with_part(series, counts: np.ndarray, share: float, background: np.ndarray | None):
+def _with_part(series, counts, share: float, background: np.ndarray | None, as_counts: bool):
+    if not as_counts:
+        return with_counts(series, counts / np.float32(share), background)
     expected = None if background is None else background * np.float32(share)
     part = with_counts(series, counts, expected)
     gains = np.ones(len(series.tilts)) if series.gains is None else series.gains

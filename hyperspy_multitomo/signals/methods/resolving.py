@@ -368,22 +368,18 @@ def _halved(call: Call, kind: str, step) -> list[Call]:
         parts(call.series), (None, None) if call.haadf is None else parts(call.haadf), strict=True
     )
     return [
-        Call(series, haadf, _half_of(recipe, kind, number, series), run)
+        Call(series, haadf, _half_of(recipe, kind, number), run)
         for number, (series, haadf) in enumerate(pairs)
     ]
 
 
-def _half_of(recipe: Recipe, kind: str, number: int, series) -> Recipe:
+def _half_of(recipe: Recipe, kind: str, number: int) -> Recipe:
     """Return a recipe whose background is that of a half."""
     background = getattr(recipe, "background", None)
-    if background is None:
+    if background is None or kind == "counts":
         return recipe
     values = np.asarray(background, np.float32)
-    if kind == "counts" and series.channels:
-        values = values / 2
-    elif kind == "tilts" and values.ndim:
-        values = values[number::2]
-    return replace(recipe, background=values)
+    return replace(recipe, background=values[number::2] if values.ndim else values)
 
 
 def _geometric(volume, tilts, spacing) -> tuple[float, float, float]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -193,7 +193,7 @@ def _sweep(series, haadf, method, keywords, count, truth, held_out, show) -> Swe
         method=method,
         parameters=swept,
         settings=settings,
-        volumes=_signals(grid, prepared, volumes, which, settings, common),
+        volumes=_Volumes(grid.isig[:, first:last], prepared, arrays, which, settings),
         channels=problem.channels or ("HAADF",),
         arrays=arrays,
         slices=(first, last),
@@ -234,6 +234,8 @@ def _calls(series, haadf, method, swept, common, settings) -> list[Call]:
             call = replace(call, run={**call.run, **extent})
         else:
             call = call.in_its_volume()
+            if getattr(call.recipe, "ratios", None) is not None:
+                common = {"ratios": call.recipe.ratios} | common  # fitted or looked up once
         calls.append(call)
     return calls
 
@@ -303,9 +305,10 @@ class _Judge:
         first = calls[0]
         if first.series._lazy:
             return cls("the series is lazy")
-        share = SHARE_OF_WEIGHT if "weight" in first.recipe.fields() else _SHARE
+        smooth = "weight" in first.recipe.fields()
+        share = SHARE_OF_WEIGHT if smooth else _SHARE
         try:
-            kept, _ = parts_by_counts(first.series, share)
+            kept, _ = parts_by_counts(first.series, share, as_counts=smooth)
         except ValueError as error:
             return cls(str(error).partition(". Pass")[0].partition(": pass")[0])
         binning, haadf = 1, None
@@ -328,7 +331,9 @@ class _Judge:
             held = HeldOut.of(terms, share, slices=where)
         except ValueError:
             return cls("there are no counts in these slices")
-        calls = [replace(call, series=kept, recipe=_less(call, share)) for call in calls]
+        if smooth:
+            calls = [replace(call, recipe=_less(call, share)) for call in calls]
+        calls = [replace(call, series=kept) for call in calls]
         return cls("", calls, held, project_with(first.run))
 
     def deviances(self, volumes) -> tuple[np.ndarray, np.ndarray]:
@@ -362,21 +367,24 @@ def _residuals(prepared: list[Setting], volumes, slices) -> dict[str, np.ndarray
     project = project_with({"backend": prepared[0].prepared.job.backend})
     A, gains = project(first.geometry), data.model_gains
     names = data.channels or ("HAADF",)
-    found = {name: [] for name in names}
-    weighted = haadf is not None and first.ratios is not None
-    if weighted:
-        images = np.asarray(haadf.projections[..., slices[0] : slices[1]])
-        B, of_images = project(haadf.geometry(*_extent(first))), haadf.model_gains
-        found["HAADF"] = []
-    for one, volume in zip(prepared, volumes, strict=True):
-        rays = _with_gains(A(volume[: len(maps)]), gains)
-        for name, measured, expected in zip(names, maps, rays, strict=True):
-            found[name].append(_relative(measured, expected))
-        if weighted:
-            total = np.tensordot(_all_ratios(one.problem, len(volume)), volume, 1)
-            expected = _with_gains(B(total.astype(np.float32)[None]), of_images)
-            found["HAADF"].append(_relative(images, expected))
-    return {name: np.array(values) for name, values in found.items()}
+    # All settings side by side, as slices.
+    rays = _with_gains(A(np.concatenate([one[: len(maps)] for one in volumes], axis=-1)), gains)
+    rays = np.split(rays, len(volumes), axis=-1)
+    found = {
+        name: np.array([_relative(measured, one[channel]) for one in rays])
+        for channel, (name, measured) in enumerate(zip(names, maps, strict=True))
+    }
+    if haadf is None or first.ratios is None:
+        return found
+    images = np.asarray(haadf.projections[..., slices[0] : slices[1]])
+    sums = [
+        np.tensordot(_all_ratios(one.problem, len(volume)), volume, 1).astype(np.float32)
+        for one, volume in zip(prepared, volumes, strict=True)
+    ]
+    B = project(haadf.geometry(*_extent(first)))
+    rays = _with_gains(B(np.concatenate(sums, axis=-1)[None]), haadf.model_gains)
+    rays = np.split(rays, len(volumes), axis=-1)
+    return found | {"HAADF": np.array([_relative(images, one) for one in rays])}
 
 
 def _extent(problem) -> tuple[float, float]:
@@ -440,20 +448,23 @@ def _errors(arrays: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _signals(grid, prepared: list[Setting], volumes, slices, settings, common) -> tuple:
-    """Return volumes of some slices as signals, whose history says what they are."""
-    first, last = slices
-    part = grid.isig[:, first:last]
-    made = []
-    for one, volume, setting in zip(prepared, volumes, settings, strict=True):
-        signal = as_signal(part, one.problem, volume)
-        add_step(
-            signal,
-            "sweep",
-            after=grid,
-            method=one.problem.step,
-            slices=[first, last],
-            settings={name: value for name, value in (common | setting).items()},
-        )
-        made.append(signal)
-    return tuple(made)
+class _Volumes(Sequence):
+    """Volumes of some slices as signals, made when they are asked for."""
+
+    def __init__(self, part, prepared: list[Setting], arrays, slices, settings):
+        self._part, self._prepared, self._arrays = part, prepared, arrays
+        self._slices, self._settings = slices, settings
+
+    def __len__(self) -> int:
+        return len(self._settings)
+
+    def __getitem__(self, number):
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        number = range(len(self))[number]  # as a list counts
+        problem = self._prepared[number].problem
+        made = as_signal(self._part, problem, self._arrays[number])
+        settings = dict(self._settings[number])
+        about = {"method": problem.step, "slices": list(self._slices), "settings": settings}
+        add_step(made, "sweep", after=self._part, **about)
+        return made
