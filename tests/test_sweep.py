@@ -117,6 +117,18 @@ def test_held_out_counts_find_what_the_truth_says():
     assert found.deviance_error[found.deviance.argmin()] == 0
 
 
+@pytest.mark.slow
+def test_the_least_deviance_is_where_auto_stops():
+    """The same counts are held out of the same slices as for iterations="auto"."""
+    haadf, eds = pair(counts=5.0, gains=np.ones(len(TILTS)))
+    known = {"alpha": 0.6, "ratios": RATIOS} | CUBE
+    chosen = eds.reconstruct_hebt(haadf, iterations="auto", **known).history[-1]["iterations"]
+    assert chosen > 5
+    iterations = list(range(chosen - 4, chosen + 5))
+    found = eds.sweep(haadf, "hebt", iterations=iterations, slices=24, **known)
+    assert found.best() == {"iterations": chosen}
+
+
 def test_errors_are_those_of_the_slices(series):
     _, eds = series
     truth = eds.reconstruct_sirt(20, **CUBE)
