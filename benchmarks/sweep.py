@@ -3,8 +3,8 @@
 
     python benchmarks/sweep.py [--size 128] [--repeats 3]
 
-Core seconds of `eds.sweep` with and without held-out counts, and of `eds.reconstruct_<method>` with as
-many iterations. Simulated Zhong particle, 31 tilts. The least of the repeats is printed.
+Core seconds of `eds.sweep` with and without held-out counts, and of `eds.reconstruct_<method>` with
+as many iterations. Simulated Zhong particle, 31 tilts. The least of the repeats is printed.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from scipy.ndimage import gaussian_filter
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.evidence import edge_widths
 from hyperspy_multitomo.evidence.edge_width import TEN_TO_NINETY, NoOutlineError
+from hyperspy_multitomo.inspection import elongation_factor
+from hyperspy_multitomo.tomography import TiltGeometry, fbp, projector, run, sirt
 
 
 def ball(radius=22.0, size=64, shape=None):
@@ -155,3 +157,28 @@ def test_of_a_volume_bad_calls_are_refused():
     percent = volume().quantify("CL", factors={"Au": 1.0}, threshold=0.5)
     with pytest.raises(ValueError, match="edges are those of the mask"):
         percent.edge_width()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tilt", [60.0, 70.0])
+def test_the_elongation_factor_is_that_of_a_point_and_not_of_a_disc(tilt):
+    """A point by filtered back projection, off the axis; a disc by SIRT."""
+    size = 97
+    z, x = np.mgrid[:size, :size] - (size - 1) / 2
+    A = projector(TiltGeometry(np.arange(-tilt, tilt + 0.1, 2.0), size))
+    point = np.exp(-((z - 5) ** 2 + (x - 10) ** 2) / (2 * 2.0**2))
+    found = fbp(A, A(point[None, ..., None].astype(np.float32)))[0, ..., 0]
+    middle = (size - 1) // 2
+    ratio = full_width(found[:, middle + 10]) / full_width(found[middle + 5])
+    assert ratio == pytest.approx(elongation_factor(tilt), rel=0.1)
+    disc = np.clip(27 - np.hypot(z, x) + 0.5, 0, 1)[None, ..., None].astype(np.float32)
+    fits = edge_widths(run(sirt(A, A(disc)), 100).volume[0])
+    assert fits["z"].width / fits["x"].width > 1.5 * elongation_factor(tilt)
+
+
+def full_width(line):
+    """Full width at half maximum, interpolated."""
+    line = line / line.max()
+    first, *_, last = np.flatnonzero(line >= 0.5)
+    before = (line[first] - 0.5) / (line[first] - line[first - 1])
+    return last - first + before + (line[last] - 0.5) / (line[last] - line[last + 1])
