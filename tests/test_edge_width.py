@@ -96,6 +96,13 @@ def test_noise_that_hides_edges_gives_no_width():
     assert all(np.isnan(fit.width) for fit in edge_widths(noisy).values())
 
 
+def test_speckle_has_no_outline():
+    """Bright voxels here and there, as in volumes of very few counts."""
+    speckle = (np.random.default_rng(0).random((40, 40, 40)) > 0.995).astype(float)
+    with pytest.raises(NoOutlineError, match="outline is broken"):
+        edge_widths(speckle)
+
+
 def test_bad_input_is_refused():
     with pytest.raises(NoOutlineError, match="3 everywhere"):
         edge_widths(np.full((16, 16, 16), 3.0))

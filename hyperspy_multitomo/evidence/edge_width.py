@@ -164,7 +164,7 @@ def edge_widths(
     Raises
     ------
     NoOutlineError
-        A `ValueError`, for a volume without contrast.
+        A `ValueError`, for a volume without contrast, or with an outline that noise breaks.
     ValueError
         For another number of axes, values that are not finite, or a mask of another shape.
 
@@ -217,17 +217,15 @@ def half_outline(volume: np.ndarray) -> np.ndarray:
 
 def _outline(volume: np.ndarray) -> tuple[np.ndarray, float]:
     """Return a volume so smooth that noise does not break its outline, and the level of that."""
-    found = []
     for sigma in _SMOOTHINGS:
         sides = [sigma if size > 1 else 0.0 for size in volume.shape]
         smooth = gaussian_filter(volume, sides, mode="nearest")
         level = _half_level(smooth)
-        found.append((_doubled(smooth > level, round(2 * sigma + 1)), smooth, level))
-        if found[-1][0] <= _DOUBLED:
-            break
-    # Of thin layers all outlines are double.
-    best = found[-1] if found[-1][0] <= _DOUBLED else found[0]
-    return best[1:]
+        if _doubled(smooth > level, round(2 * sigma + 1)) <= _DOUBLED:
+            return smooth, level
+    raise NoOutlineError(
+        "its outline is broken, by noise or because it is of thin layers close to each other"
+    )
 
 
 def _doubled(inside: np.ndarray, reach: int) -> float:

@@ -67,7 +67,7 @@ def edge_width(volume, channels: str | Sequence[str] | None = None, *, mask=None
     Warns
     -----
     UserWarning
-        Of channels without an outline: empty or even ones.
+        Of channels without an outline: empty or even ones, and those that noise breaks up.
 
     Notes
     -----
