@@ -23,6 +23,7 @@ PACKAGES = (
     "alignment",
     *COMPOSITION,
     "datasets",
+    "evidence",
     "inspection",
     "signals",
     "simulation",

@@ -171,8 +171,11 @@ class Realisations:
         """
         from hyperspy_multitomo.inspection.realisations_plot import plot_realisations
 
+        volume, sd, bias = (self._array(one) for one in (self.volume, self.sd, self.bias))
         return plot_realisations(
-            *(self._array(one) for one in (self.volume, self.sd, self.bias)),
+            volume,
+            sd,
+            bias,
             self._channels or ("HAADF",),
             count=self.count,
             unit=self.volume.quantity,

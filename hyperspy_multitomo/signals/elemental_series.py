@@ -12,7 +12,9 @@ from hyperspy_multitomo.signals.methods import (
     realisations,
     reconstruct_automatically,
     reconstruct_maps,
+    resolving,
     series_figures,
+    sweeping,
     transfer,
 )
 from hyperspy_multitomo.signals.tilt_series import TiltSeries
@@ -58,3 +60,7 @@ class ElementalTiltSeries(TiltSeries):
     # What noise does to a volume, and what of a feature arrives in it.
     realisations = realisations.realisations
     transfer_test = transfer.transfer_test
+
+    # Settings side by side, and what a volume resolves.
+    sweep = sweeping.sweep_maps
+    resolution = resolving.resolution_of_maps

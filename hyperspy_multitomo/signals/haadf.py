@@ -13,7 +13,9 @@ from hyperspy_multitomo.signals.methods import (
     realisations,
     reconstruct_automatically,
     reconstruct_series,
+    resolving,
     series_geometry,
+    sweeping,
 )
 from hyperspy_multitomo.signals.tilt_series import TiltSeries
 
@@ -50,6 +52,10 @@ class TiltSeriesHAADF(TiltSeries):
 
     # What noise does to a volume.
     realisations = realisations.realisations_of_images
+
+    # Settings side by side, and what a volume resolves.
+    sweep = sweeping.sweep_images
+    resolution = resolving.resolution_of_images
 
 
 class LazyTiltSeriesHAADF(TiltSeriesHAADF, LazySignal2D):
