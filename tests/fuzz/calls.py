@@ -174,7 +174,6 @@ def bases(made: dict, folder: Path) -> dict[str, dict]:
     factors = {"Au": 1.0, "Ag": 2.0}
     geometry = mt.TiltGeometry(TILTS, 16)
     absorption = {"density": 10.0, "detectors": "super-x"}
-    drawn = {"volume": eds.reconstruct_sirt(**few), "show_progressbar": False}
     base = {
         "align": {"method": "centre_of_mass", "show_progressbar": False},
         "array": {"names": "tilt"},
@@ -190,7 +189,7 @@ def bases(made: dict, folder: Path) -> dict[str, dict]:
         "reconstruct_fused": {"haadf": haadf, "haadf_weights": factors} | few,
         "reconstruct_with_absorption": {"method": "sirt", "rounds": 1, "absorption": absorption}
         | few,
-        "realisations": drawn | {"count": 2},
+        "realisations": {"count": 2, "show_progressbar": False},
         "register_to": {"haadf": haadf},
         "save": {"filename": folder / "saved.hspy", "overwrite": True},
         "smooth": {"sigma": 1.0},
@@ -207,7 +206,8 @@ def bases(made: dict, folder: Path) -> dict[str, dict]:
         "plot_threshold": {"factors": factors},
         "quantify_haadf": {"elements": ["Au", "Ag"], "reference": {"Au": 10.0, "Ag": 4.0}},
         "plot_composition": {},
-        "transfer_test": drawn | {"position": (14.0, 6.0, 0.0), "size": 6.0, "count": 1},
+        "transfer_test": {"position": (14.0, 6.0, 0.0), "size": 6.0, "count": 1}
+        | {"show_progressbar": False},
         "export": {"filename": folder / "volume.mrc", "overwrite": True},
         "edge_maps": {"spectra": made["loss"], "edges": ["O_K"], "show_progressbar": False},
         "elemental_maps": {
@@ -273,7 +273,7 @@ def calls_of(
         }
     if where == "eels.model_ratios":
         base |= {"xray_lines": ["Mn_Ka", "O_Ka"]}
-    if where == "haadf.realisations":
+    if where.endswith((".realisations", ".transfer_test")):
         base["volume"] = function.__self__.reconstruct_sirt(2, show_progressbar=False)
     for name, parameter in signature.parameters.items():
         if name in (*DISPLAY, "args") or parameter.kind is parameter.VAR_KEYWORD:
