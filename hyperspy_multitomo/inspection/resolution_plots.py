@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hyperspy_multitomo.inspection.figures import new_figure
 from hyperspy_multitomo.inspection.picture import LINES, PAGE_WIDTH, line_styles
 
 if TYPE_CHECKING:
@@ -48,13 +49,12 @@ def plot_edges(
     >>> figure.axes[0].get_title()
     'Au'
     """
-    from matplotlib.figure import Figure
     from scipy.special import ndtr
 
     if not edges:
         raise ValueError("there are no edges to draw; expected those of one channel or more")
     colours = dict(zip("xyz", LINES, strict=False))
-    figure = Figure(figsize=_size(len(edges)), layout="constrained")
+    figure = new_figure(figsize=_size(len(edges)), layout="constrained")
     grid = figure.subplots(1, len(edges), squeeze=False, sharey=True)[0]
     for axes, (channel, by_axis) in zip(grid, edges.items(), strict=True):
         for axis, (distance, edge, width) in by_axis.items():
@@ -109,11 +109,9 @@ def plot_shell_correlations(
     >>> figure.axes[0].get_title()
     'halves of the counts'
     """
-    from matplotlib.figure import Figure
-
     if not curves:
         raise ValueError("there are no curves to draw; expected those of one halving or more")
-    figure = Figure(figsize=_size(len(curves)), layout="constrained")
+    figure = new_figure(figsize=_size(len(curves)), layout="constrained")
     grid = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
     for axes, (halves, by_channel) in zip(grid, curves.items(), strict=True):
         styles = line_styles(len(by_channel))

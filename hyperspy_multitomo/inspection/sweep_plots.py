@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hyperspy_multitomo.inspection.figures import new_figure
 from hyperspy_multitomo.inspection.picture import (
     COLOUR_MAP,
     PAGE_WIDTH,
@@ -192,9 +193,7 @@ def plot_settings(
 
 
 def _narrow() -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(4.8, 3.5), layout="constrained")
+    return new_figure(figsize=(4.8, 3.5), layout="constrained")
 
 
 def _map(figure, axes, values: np.ndarray, parameters, mark: int | None) -> None:
