@@ -257,6 +257,13 @@ class TestRecipe:
         with pytest.raises(ValueError, match="mask=.*pass it"):
             eds.realisations(volume, count=2, **QUIET)
 
+    def test_a_series_is_binned_as_it_was_for_the_volume(self, series):
+        _, eds = series
+        volume = eds.bin(2).reconstruct_sirt(3, **CUBE)
+        found = eds.realisations(volume, count=2, **QUIET)
+        again = eds.bin(2).realisations(volume, count=2, **QUIET)
+        assert np.array_equal(found.mean.data, again.mean.data)
+
     def test_lazy_series_and_volumes(self, series, made):
         _, eds = series
         volume = eds.as_lazy().reconstruct_sirt(5, **CUBE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -158,7 +159,8 @@ class Realisations:
             )
         head = f"{self.count} realisations, {self.made_of['reconstruction']['step']}"
         table = _table([[head, self.volume.quantity or "signal", "sd (noise only)", "bias"], *rows])
-        return f"{table}\nvoxels of the specimen, weighted by their signal; {NOT_COVERED}"
+        words = fill(f"voxels of the specimen, weighted by their signal; {NOT_COVERED}", 100)
+        return f"{table}\n{words}"
 
     __repr__ = __str__
 

@@ -56,7 +56,8 @@ def realisations(
     Parameters
     ----------
     volume : TomographicVolume
-        A reconstruction of this series, as the method returned it.
+        A reconstruction of this series, as the method returned it. Series that `reconstruct` has
+        binned are binned here, too.
     haadf : TiltSeriesHAADF, optional
         The HAADF series, where the volume was made of maps and HAADF images; its noise is drawn
         anew as well.
