@@ -266,6 +266,7 @@ KINDS: dict[str, Callable] = {
     # One of some words; the function says which.
     **dict.fromkeys(
         (
+            "halves",
             "method",
             "model",
             "data_term",

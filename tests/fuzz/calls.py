@@ -191,8 +191,10 @@ def bases(made: dict, folder: Path) -> dict[str, dict]:
         | few,
         "realisations": {"count": 2, "show_progressbar": False},
         "register_to": {"haadf": haadf},
+        "resolution": {"show_progressbar": False},
         "save": {"filename": folder / "saved.hspy", "overwrite": True},
         "smooth": {"sigma": 1.0},
+        "sweep": {"method": "sirt", "relaxation": [0.5, 1.0]} | few,
         "fit_response_ratios": {"haadf": haadf},
         "plot_response": {"haadf": haadf},
         "plot_damping": {"model": mt.composition.DampingModel(1e5)},
@@ -273,7 +275,9 @@ def calls_of(
         }
     if where == "eels.model_ratios":
         base |= {"xray_lines": ["Mn_Ka", "O_Ka"]}
-    if where.endswith((".realisations", ".transfer_test")):
+    if where.endswith(".sweep") and "haadf" in signature.parameters:
+        base["haadf"] = None
+    if where.endswith((".realisations", ".transfer_test", ".resolution")):
         base["volume"] = function.__self__.reconstruct_sirt(2, show_progressbar=False)
     for name, parameter in signature.parameters.items():
         if name in (*DISPLAY, "args") or parameter.kind is parameter.VAR_KEYWORD:
