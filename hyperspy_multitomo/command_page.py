@@ -11,11 +11,13 @@ import numpy as np
 from hyperspy_multitomo import __version__
 from hyperspy_multitomo.acquisition.eds.xray_lines import line_energy
 from hyperspy_multitomo.inspection import metrics
+from hyperspy_multitomo.inspection.figures import own_figures
 from hyperspy_multitomo.inspection.report import Page
 from hyperspy_multitomo.inspection.spectrum_plot import plot_spectrum
 from hyperspy_multitomo.machine.writing import save_atomically
 
 
+@own_figures()
 def write_page(run, path: Path) -> None:
     """Write the page of a finished run to `path`, replacing an existing file atomically."""
     tilts = _series(run).tilts

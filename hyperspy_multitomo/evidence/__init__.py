@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+<<<<<<< HEAD
 """What in a volume is evidence: regions tested on the counts, and what could be seen at all."""
 
 from hyperspy_multitomo.evidence.planner import AcquisitionPlan, PlannedSeries
@@ -6,3 +7,21 @@ from hyperspy_multitomo.evidence.regions import Box, Ellipsoid
 from hyperspy_multitomo.evidence.table import Evidence, RegionEvidence
 
 __all__ = ["AcquisitionPlan", "Box", "Ellipsoid", "Evidence", "PlannedSeries", "RegionEvidence"]
+=======
+"""What the data say of a volume, and what they do not: resolution, and settings side by side."""
+
+from hyperspy_multitomo.evidence.edge_width import EdgeFit, EdgeWidths, edge_widths
+from hyperspy_multitomo.evidence.resolution import Resolution
+from hyperspy_multitomo.evidence.shell_correlation import ShellCorrelation, shell_correlation
+from hyperspy_multitomo.evidence.sweep import Sweep
+
+__all__ = [
+    "EdgeFit",
+    "EdgeWidths",
+    "Resolution",
+    "ShellCorrelation",
+    "Sweep",
+    "edge_widths",
+    "shell_correlation",
+]
+>>>>>>> main

@@ -13,7 +13,9 @@ from hyperspy_multitomo.signals.methods import (
     ratio_fitting,
     reconstruct_automatically,
     reconstruct_maps,
+    resolving,
     series_figures,
+    sweeping,
 )
 from hyperspy_multitomo.signals.tilt_series import TiltSeries
 
@@ -55,6 +57,12 @@ class ElementalTiltSeries(TiltSeries):
     reconstruct_hebt = reconstruct_maps.reconstruct_hebt
     reconstruct_fused = reconstruct_maps.reconstruct_fused
 
+<<<<<<< HEAD
     # Tests of what a volume shows, on the counts.
     evidence = evidence.evidence
     detection_map = detection.detection_map
+=======
+    # Settings side by side, and what a volume resolves.
+    sweep = sweeping.sweep_maps
+    resolution = resolving.resolution_of_maps
+>>>>>>> main

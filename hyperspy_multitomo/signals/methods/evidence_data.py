@@ -13,6 +13,7 @@ from hyperspy_multitomo import __version__
 from hyperspy_multitomo.composition.particle.threshold import particle_mask
 from hyperspy_multitomo.evidence.host import MOVES, Host
 from hyperspy_multitomo.evidence.regions import Box, Ellipsoid, grown, named_regions, voxels_of
+from hyperspy_multitomo.parameters import shown
 from hyperspy_multitomo.reconstruction.recorded_model import RecordedModel
 from hyperspy_multitomo.reconstruction.run import Prepared, made_of
 from hyperspy_multitomo.signals.gate import plain
@@ -103,17 +104,16 @@ class VolumeAndCounts:
 
     def chosen(self, element) -> list[str]:
         """Return the elements that were asked for, all of the maps by default."""
-        wanted = (
-            self.elements
-            if element is None
-            else (element,)
-            if isinstance(element, str)
-            else tuple(element)
-        )
+        if element is not None and not isinstance(element, str | list | tuple):
+            raise TypeError(
+                f"element={shown(element)} must be the name of an element, or a list of names"
+            )
+        names = [element] if isinstance(element, str) else element
+        wanted = self.elements if names is None else tuple(names)
         unknown = [name for name in wanted if name not in self.elements]
         if unknown or not wanted:
             raise ValueError(
-                f"element={element!r}: the maps hold {', '.join(self.elements)}; name some of them"
+                f"element={shown(element)}: the maps hold {', '.join(self.elements)}; name some"
             )
         return list(wanted)
 
