@@ -1,27 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-<<<<<<< HEAD
-"""What in a volume is evidence: regions tested on the counts, and what could be seen at all."""
-
-from hyperspy_multitomo.evidence.planner import AcquisitionPlan, PlannedSeries
-from hyperspy_multitomo.evidence.regions import Box, Ellipsoid
-from hyperspy_multitomo.evidence.table import Evidence, RegionEvidence
-
-__all__ = ["AcquisitionPlan", "Box", "Ellipsoid", "Evidence", "PlannedSeries", "RegionEvidence"]
-=======
-"""What the data say of a volume, and what they do not: resolution, and settings side by side."""
+"""What the data say of a volume: tests of regions, planning, resolution, settings side by side."""
 
 from hyperspy_multitomo.evidence.edge_width import EdgeFit, EdgeWidths, edge_widths
+from hyperspy_multitomo.evidence.planner import AcquisitionPlan, PlannedSeries
+from hyperspy_multitomo.evidence.regions import Box, Ellipsoid
 from hyperspy_multitomo.evidence.resolution import Resolution
 from hyperspy_multitomo.evidence.shell_correlation import ShellCorrelation, shell_correlation
 from hyperspy_multitomo.evidence.sweep import Sweep
+from hyperspy_multitomo.evidence.table import Evidence, RegionEvidence
 
 __all__ = [
+    "AcquisitionPlan",
+    "Box",
     "EdgeFit",
     "EdgeWidths",
+    "Ellipsoid",
+    "Evidence",
+    "PlannedSeries",
+    "RegionEvidence",
     "Resolution",
     "ShellCorrelation",
     "Sweep",
     "edge_widths",
     "shell_correlation",
 ]
->>>>>>> main

@@ -62,11 +62,8 @@ __all__ = [
     "plot_convergence",
     "plot_damping",
     "plot_dose_drift",
-<<<<<<< HEAD
-    "plot_evidence",
-=======
     "plot_edges",
->>>>>>> main
+    "plot_evidence",
     "plot_gains",
     "plot_metrics",
     "plot_orthoslices",

@@ -57,12 +57,10 @@ class ElementalTiltSeries(TiltSeries):
     reconstruct_hebt = reconstruct_maps.reconstruct_hebt
     reconstruct_fused = reconstruct_maps.reconstruct_fused
 
-<<<<<<< HEAD
     # Tests of what a volume shows, on the counts.
     evidence = evidence.evidence
     detection_map = detection.detection_map
-=======
+
     # Settings side by side, and what a volume resolves.
     sweep = sweeping.sweep_maps
     resolution = resolving.resolution_of_maps
->>>>>>> main
