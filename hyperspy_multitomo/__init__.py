@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Alignment": "alignment",
+    "Box": "evidence",
+    "Ellipsoid": "evidence",
     "LazyTiltSeriesEDS": "signals",
     "LazyTiltSeriesEELS": "signals",
     "LazyTiltSeriesHAADF": "signals",
@@ -25,6 +27,7 @@ _HOME = {
     "edge_maps": "signals",
     "elemental_maps": "signals",
     "load_tilt_series": "signals",
+    "plan_acquisition": "signals",
     "projector": "tomography",
     "rerun": "signals",
     "workbench": "signals",

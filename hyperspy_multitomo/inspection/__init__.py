@@ -5,6 +5,7 @@ from hyperspy_multitomo.inspection.alignment_errors import AlignmentErrors, alig
 from hyperspy_multitomo.inspection.alignment_plots import plot_alignment, plot_alignment_sinograms
 from hyperspy_multitomo.inspection.convergence import plot_convergence
 from hyperspy_multitomo.inspection.damping_plot import plot_damping
+from hyperspy_multitomo.inspection.evidence_plot import plot_evidence
 from hyperspy_multitomo.inspection.maximum_projection import plot_volume
 from hyperspy_multitomo.inspection.metrics import (
     crowther_resolution,
@@ -20,6 +21,7 @@ from hyperspy_multitomo.inspection.metrics import (
 )
 from hyperspy_multitomo.inspection.orthoslices import plot_orthoslices
 from hyperspy_multitomo.inspection.picture import colour_mix
+from hyperspy_multitomo.inspection.plan_plot import plot_plan
 from hyperspy_multitomo.inspection.preprocessing_plots import (
     plot_background,
     plot_dose_drift,
@@ -63,9 +65,11 @@ __all__ = [
     "plot_damping",
     "plot_dose_drift",
     "plot_edges",
+    "plot_evidence",
     "plot_gains",
     "plot_metrics",
     "plot_orthoslices",
+    "plot_plan",
     "plot_projections",
     "plot_realisations",
     "plot_residuals",

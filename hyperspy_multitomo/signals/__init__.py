@@ -9,6 +9,7 @@ from hyperspy_multitomo.signals.haadf import LazyTiltSeriesHAADF, TiltSeriesHAAD
 from hyperspy_multitomo.signals.load import load_tilt_series
 from hyperspy_multitomo.signals.methods.comparing import compare
 from hyperspy_multitomo.signals.methods.panels import workbench
+from hyperspy_multitomo.signals.methods.planning import plan_acquisition
 from hyperspy_multitomo.signals.methods.rerun import rerun
 from hyperspy_multitomo.signals.volume import LazyTomographicVolume, TomographicVolume
 
@@ -25,6 +26,7 @@ __all__ = [
     "edge_maps",
     "elemental_maps",
     "load_tilt_series",
+    "plan_acquisition",
     "rerun",
     "workbench",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from hyperspy_multitomo.signals.methods import (
     construction,
+    detection,
+    evidence,
     map_counts,
     map_gains,
     preprocess,
@@ -56,6 +58,10 @@ class ElementalTiltSeries(TiltSeries):
     reconstruct_tnv = reconstruct_maps.reconstruct_tnv
     reconstruct_hebt = reconstruct_maps.reconstruct_hebt
     reconstruct_fused = reconstruct_maps.reconstruct_fused
+
+    # Tests of what a volume shows, on the counts.
+    evidence = evidence.evidence
+    detection_map = detection.detection_map
 
     # What noise does to a volume, and what of a feature arrives in it.
     realisations = realisations.realisations

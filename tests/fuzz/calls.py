@@ -173,6 +173,7 @@ def bases(made: dict, folder: Path) -> dict[str, dict]:
     regularised = few | {"weight": 1.0, "mu": None}
     factors = {"Au": 1.0, "Ag": 2.0}
     geometry = mt.TiltGeometry(TILTS, 16)
+    own = eds.reconstruct_sirt(depth=None, **few)
     absorption = {"density": 10.0, "detectors": "super-x"}
     base = {
         "align": {"method": "centre_of_mass", "show_progressbar": False},
@@ -195,6 +196,9 @@ def bases(made: dict, folder: Path) -> dict[str, dict]:
         "save": {"filename": folder / "saved.hspy", "overwrite": True},
         "smooth": {"sigma": 1.0},
         "sweep": {"method": "sirt", "relaxation": [0.5, 1.0]} | few,
+        "evidence": {"volume": own, "region": mt.Ellipsoid((16.0, 12.0, 0.0), 3.0)},
+        "detection_map": {"volume": own, "element": "Au", "size": 6.0},
+        "plan_acquisition": {"pilot": own, "element": "Au", "size": 6.0, "contrast": 1.0},
         "fit_response_ratios": {"haadf": haadf},
         "plot_response": {"haadf": haadf},
         "plot_damping": {"model": mt.composition.DampingModel(1e5)},
@@ -255,6 +259,7 @@ def calls(folder: Path) -> Iterator[Call]:
         "edge_maps",
         "elemental_maps",
         "load_tilt_series",
+        "plan_acquisition",
         "projector",
         "TiltGeometry",
         "Alignment",

@@ -189,7 +189,6 @@ class Redrawing:
             series, and for maps that are no counts as recorded.
         """
         given = given or {}
-        series, haadf = _binned_as_then(volume, series, haadf)
         of_maps = bool(series.channels)
         eds, beside = (series, haadf) if of_maps else (None, series)
         if later := _steps_after(volume):
@@ -292,17 +291,6 @@ def _steps_after(volume) -> list[str]:
     """Return the names of the steps after the last reconstruction of a volume."""
     steps, name = [one["step"] for one in volume.history], last_reconstruction(volume)["step"]
     return steps[len(steps) - steps[::-1].index(name) :]
-
-
-def _binned_as_then(volume, series, haadf) -> tuple:
-    """Return series binned as `reconstruct` binned them for a volume; both may be so already."""
-    factors = [
-        [one["factor"] for one in signal.history if one["step"] == "bin"]
-        for signal in (volume, series)
-    ]
-    for factor in factors[0][len(factors[1]) :]:
-        series, haadf = series.bin(factor), None if haadf is None else haadf.bin(factor)
-    return series, haadf
 
 
 def _refit(call: Call) -> dict[str, Any] | None:
