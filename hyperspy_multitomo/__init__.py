@@ -23,6 +23,7 @@ _HOME = {
     "TiltSeriesEELS": "signals",
     "TiltSeriesHAADF": "signals",
     "TomographicVolume": "signals",
+    "compare": "signals",
     "edge_maps": "signals",
     "elemental_maps": "signals",
     "load_tilt_series": "signals",

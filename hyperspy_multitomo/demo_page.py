@@ -10,10 +10,12 @@ import numpy as np
 
 from hyperspy_multitomo import __version__
 from hyperspy_multitomo.inspection import metrics, plotting
+from hyperspy_multitomo.inspection.figures import own_figures
 from hyperspy_multitomo.inspection.report import Page
 from hyperspy_multitomo.machine.writing import save_atomically
 
 
+@own_figures()
 def write_page(run, path: Path) -> None:
     """Write the page of a finished run to `path`, replacing an existing file atomically."""
     tilts = run.eds.tilts

@@ -241,6 +241,17 @@ def test_shifted_series_is_tested_where_it_was_recorded():
     assert row.z > 10
 
 
+def test_volume_of_a_binned_series():
+    """`reconstruct` bins by itself: the series as recorded is binned likewise."""
+    tall = np.repeat(_host(), 2, axis=2), np.repeat(_grain(), 2, axis=2)
+    eds = _series({"Au": 0.3 * (tall[0] + 2 * tall[1])}, pixel_size=1.0)
+    volume = eds.bin(2).reconstruct_sirt(10, **QUIET)
+    region = mt.Ellipsoid((13.5, 9.5, 3.0), (3.0, 5.0, 3.0))
+    row = eds.evidence(volume, region, "Au")[0]
+    assert row.z > 5
+    assert row.z == eds.bin(2).evidence(volume, region, "Au")[0].z
+
+
 class TestRefused:
     def test_volume_of_another_series(self, pair):
         _eds, volume = pair

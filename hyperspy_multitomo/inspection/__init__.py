@@ -28,13 +28,18 @@ from hyperspy_multitomo.inspection.preprocessing_plots import (
     plot_gains,
     plot_tilt_ranking,
 )
+from hyperspy_multitomo.inspection.realisations_plot import plot_realisations
+from hyperspy_multitomo.inspection.resolution_plots import plot_edges, plot_shell_correlations
 from hyperspy_multitomo.inspection.series_plots import (
     plot_projections,
     plot_residuals,
     plot_response,
     plot_sinogram,
 )
+from hyperspy_multitomo.inspection.side_by_side import plot_side_by_side
+from hyperspy_multitomo.inspection.sweep_plots import plot_metrics, plot_settings
 from hyperspy_multitomo.inspection.threshold_plot import plot_threshold
+from hyperspy_multitomo.inspection.transfer_plot import plot_transfer
 from hyperspy_multitomo.inspection.volume_plots import (
     plot_comparison,
     plot_composition,
@@ -59,17 +64,24 @@ __all__ = [
     "plot_convergence",
     "plot_damping",
     "plot_dose_drift",
+    "plot_edges",
     "plot_evidence",
     "plot_gains",
+    "plot_metrics",
     "plot_orthoslices",
     "plot_plan",
     "plot_projections",
+    "plot_realisations",
     "plot_residuals",
     "plot_response",
+    "plot_settings",
+    "plot_shell_correlations",
+    "plot_side_by_side",
     "plot_sinogram",
     "plot_slices",
     "plot_threshold",
     "plot_tilt_ranking",
+    "plot_transfer",
     "plot_volume",
     "plot_weight_choice",
     "psnr",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hyperspy_multitomo.inspection.figures import new_figure
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -171,9 +173,7 @@ def round_length(length: float) -> float:
 
 def page_figure(height: float) -> Figure:
     """Return an empty figure of page width and `height` inches, with constrained layout."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(PAGE_WIDTH, float(height)), layout="constrained")
+    return new_figure(figsize=(PAGE_WIDTH, float(height)), layout="constrained")
 
 
 def colour_bar(figure: Figure, shown, axes, unit: str, shrink: float = 0.9) -> None:

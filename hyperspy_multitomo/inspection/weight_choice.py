@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hyperspy_multitomo.inspection.figures import new_figure
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -37,11 +39,9 @@ def plot_weight_choice(
     >>> figure.axes[0].get_ylabel()
     'deviance above the least'
     """
-    from matplotlib.figure import Figure
-
     weights, deviances, errors = (np.asarray(each, float) for each in (weights, deviances, errors))
     order = np.argsort(weights)
-    figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+    figure = new_figure(figsize=(4.6, 3.4), layout="constrained")
     axes = figure.add_subplot()
     axes.errorbar(
         weights[order], deviances[order], errors[order], color="#0072B2", marker="o", capsize=3

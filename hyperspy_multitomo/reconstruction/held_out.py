@@ -13,7 +13,7 @@ from scipy.ndimage import uniform_filter1d
 from hyperspy_multitomo.acquisition.counts import are_whole
 from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.reconstruction.data_terms import DataTerms, TermModel
-from hyperspy_multitomo.reconstruction.tilt_data import TiltData
+from hyperspy_multitomo.reconstruction.tilt_data import Noise, TiltData
 from hyperspy_multitomo.tomography.functionals import DISCREPANCIES
 
 # Slices that are looked at, those with the most signal side by side: enough that neighbours say
@@ -61,7 +61,14 @@ class HeldOut:
     factor: int = 1
 
     @classmethod
-    def of(cls, terms: DataTerms, share: float, mask=None, together: int = 1) -> HeldOut:
+    def of(
+        cls,
+        terms: DataTerms,
+        share: float,
+        mask=None,
+        together: int = 1,
+        slices: tuple[int, int] | None = None,
+    ) -> HeldOut:
         """Return a part of the counts of terms held out.
 
         Parameters
@@ -72,13 +79,15 @@ class HeldOut:
         mask : array (z, x[, y]), optional
         together : int, default 1
             Pixels that are to be binned: there are whole numbers of these.
+        slices : (int, int), optional
+            First and last + 1, in pixels of the maps; by default those with the most signal.
 
         Raises
         ------
         ValueError
             Where the data are no counts as recorded.
         """
-        first, last = _most_signal(terms, together)
+        first, last = _most_signal(terms, together) if slices is None else slices
         kept, rest = _split(terms.data, terms.models[0], share)
         arrays = {"maps": _slices(kept, first, last), "initial": None}
         expected = _slices(terms.arrays["background"], first, last)
@@ -214,6 +223,22 @@ def _most_signal(terms: DataTerms, together: int) -> tuple[int, int]:
     return first * together, (first + length) * together
 
 
+def part_of_counts(counts, share: float):
+    """Return counts (channel, tilt, x, y), each kept with the probability `share`.
+
+    They are independent of those that are left (binomial thinning of Poisson counts).
+    """
+    return _by_slice(counts, partial(_thinned, share=share))
+
+
+def part_of_images(images, share: float, noise: Noise | TermModel):
+    """Return a part of images (1, tilt, x, y) that is independent of what is left.
+
+    Noise of the size of their own is added, which the rest then has less of.
+    """
+    return _by_slice(images, partial(_with_noise, share=share, model=noise))
+
+
 def _split(data: TiltData, model: TermModel, share: float) -> tuple:
     """Return images as reconstructed, (channel, tilt, x, y): the part that is kept, and the rest.
 
@@ -222,11 +247,10 @@ def _split(data: TiltData, model: TermModel, share: float) -> tuple:
     """
     if data.channels:
         check_counts(data)
-        part = partial(_thinned, share=share)
+        kept = part_of_counts(data.raw, share)
     else:
         _check_images(data)
-        part = partial(_with_noise, share=share, model=model)
-    kept = _by_slice(data.raw, part)
+        kept = part_of_images(data.raw, share, model)
     rest = data.raw - kept
     if not data.channels and model.discrepancy == "kl":
         kept, rest = kept.clip(0), rest.clip(0)
@@ -266,7 +290,7 @@ def _thinned(counts: np.ndarray, rng: np.random.Generator, *, share: float) -> n
 
 
 def _with_noise(
-    images: np.ndarray, rng: np.random.Generator, *, share: float, model: TermModel
+    images: np.ndarray, rng: np.random.Generator, *, share: float, model: Noise | TermModel
 ) -> np.ndarray:
     """Return a part of images (1, tilt, x) with noise that makes it independent of the rest."""
     variance = 1 / np.asarray(model.weight, float).reshape(-1, 1, 1)

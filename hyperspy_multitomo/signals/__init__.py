@@ -7,6 +7,7 @@ from hyperspy_multitomo.signals.eds_maps import elemental_maps
 from hyperspy_multitomo.signals.eels import LazyTiltSeriesEELS, TiltSeriesEELS
 from hyperspy_multitomo.signals.haadf import LazyTiltSeriesHAADF, TiltSeriesHAADF
 from hyperspy_multitomo.signals.load import load_tilt_series
+from hyperspy_multitomo.signals.methods.comparing import compare
 from hyperspy_multitomo.signals.methods.panels import workbench
 from hyperspy_multitomo.signals.methods.planning import plan_acquisition
 from hyperspy_multitomo.signals.methods.rerun import rerun
@@ -22,6 +23,7 @@ __all__ = [
     "TiltSeriesEELS",
     "TiltSeriesHAADF",
     "TomographicVolume",
+    "compare",
     "edge_maps",
     "elemental_maps",
     "load_tilt_series",

@@ -10,9 +10,12 @@ from hyperspy_multitomo.signals.methods import (
     damping,
     image_gains,
     preprocess,
+    realisations,
     reconstruct_automatically,
     reconstruct_series,
+    resolving,
     series_geometry,
+    sweeping,
 )
 from hyperspy_multitomo.signals.tilt_series import TiltSeries
 
@@ -46,6 +49,13 @@ class TiltSeriesHAADF(TiltSeries):
     reconstruct = reconstruct_automatically.reconstruct_images
     reconstruct_tv = reconstruct_series.reconstruct_tv_of_images
     reconstruct_tgv = reconstruct_series.reconstruct_tgv_of_images
+
+    # What noise does to a volume.
+    realisations = realisations.realisations_of_images
+
+    # Settings side by side, and what a volume resolves.
+    sweep = sweeping.sweep_images
+    resolution = resolving.resolution_of_images
 
 
 class LazyTiltSeriesHAADF(TiltSeriesHAADF, LazySignal2D):

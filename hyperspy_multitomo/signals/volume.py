@@ -16,6 +16,7 @@ from hyperspy_multitomo.signals.methods import (
     panels,
     quantifying,
     rerun,
+    resolving,
     thresholds,
     volume_figures,
     volume_records,
@@ -50,6 +51,9 @@ class TomographicVolume(TomographySignal):
     plot_convergence = volume_figures.plot_convergence
     plot_weight_choice = volume_figures.plot_weight_choice
     plot_composition = volume_figures.plot_composition
+
+    # What it resolves.
+    edge_width = resolving.edge_width
 
     # The particle.
     find_threshold = thresholds.find_threshold

@@ -35,7 +35,7 @@ def as_volume(series, grid, prepared: Prepared, outcome: Outcome):
         Lazy where the outcome is.
     """
     problem = prepared.problem
-    volume = _signal(grid, problem, outcome.volume)
+    volume = as_signal(grid, problem, outcome.volume)
     _copy_acquisition(volume, series, problem.channels)
     _record_residuals(volume, outcome, problem)
     if problem.ratios is not None:
@@ -54,8 +54,8 @@ def as_volume(series, grid, prepared: Prepared, outcome: Outcome):
     return volume
 
 
-def _signal(grid, problem: Problem, volume):
-    """Return the volume (channel, z, x, y) as a signal whose axes overlay those of the grid."""
+def as_signal(grid, problem: Problem, volume):
+    """Return a volume (channel, z, x, y) as a signal whose axes overlay those of the grid."""
     pixel, channels = grid.pixel_size, problem.channels
     volume = volume.transpose(1, 0, 3, 2)
     if isinstance(volume, np.ndarray):

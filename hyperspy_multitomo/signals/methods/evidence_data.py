@@ -13,6 +13,7 @@ from hyperspy_multitomo import __version__
 from hyperspy_multitomo.composition.particle.threshold import particle_mask
 from hyperspy_multitomo.evidence.host import MOVES, Host
 from hyperspy_multitomo.evidence.regions import Box, Ellipsoid, grown, named_regions, voxels_of
+from hyperspy_multitomo.parameters import shown
 from hyperspy_multitomo.reconstruction.recorded_model import RecordedModel
 from hyperspy_multitomo.reconstruction.run import Prepared, made_of
 from hyperspy_multitomo.signals.gate import plain
@@ -61,7 +62,6 @@ class VolumeAndCounts:
         cls, series, volume, haadf=None, outline=None, given: Mapping[str, Any] | None = None
     ) -> VolumeAndCounts:
         """Return a volume with its counts; see `evidence` for what is refused."""
-        series, haadf = binned_as_then(volume, series, haadf)
         given = given or {}
         call, prepared = verified_call(volume, haadf, series, **given)
         tilts = len(prepared.problem.data.tilts)
@@ -81,8 +81,8 @@ class VolumeAndCounts:
             )
         return cls(
             volume,
-            series,
-            haadf,
+            call.series,
+            call.haadf,
             call,
             prepared,
             model,
@@ -103,17 +103,16 @@ class VolumeAndCounts:
 
     def chosen(self, element) -> list[str]:
         """Return the elements that were asked for, all of the maps by default."""
-        wanted = (
-            self.elements
-            if element is None
-            else (element,)
-            if isinstance(element, str)
-            else tuple(element)
-        )
+        if element is not None and not isinstance(element, str | list | tuple):
+            raise TypeError(
+                f"element={shown(element)} must be the name of an element, or a list of names"
+            )
+        names = [element] if isinstance(element, str) else element
+        wanted = self.elements if names is None else tuple(names)
         unknown = [name for name in wanted if name not in self.elements]
         if unknown or not wanted:
             raise ValueError(
-                f"element={element!r}: the maps hold {', '.join(self.elements)}; name some of them"
+                f"element={shown(element)}: the maps hold {', '.join(self.elements)}; name some"
             )
         return list(wanted)
 
@@ -180,19 +179,6 @@ class VolumeAndCounts:
             "outline_voxels": int(self.outline.sum()),
             "version": __version__,
         }
-
-
-def binned_as_then(volume, series, haadf):
-    """Return series binned as `reconstruct` binned them for a volume."""
-    step = last_reconstruction(volume)
-    before = [one for one in volume.history if one["step"] == "bin"]
-    now = [one for one in series.history if one["step"] == "bin"]
-    if "maps" not in step.get("made_of", {}) or len(before) <= len(now):
-        return series, haadf
-    for one in before[len(now) :]:
-        series = series.bin(one["factor"])
-        haadf = None if haadf is None else haadf.bin(one["factor"])
-    return series, haadf
 
 
 def outline_of(volume, volumes: np.ndarray, outline=None) -> np.ndarray:

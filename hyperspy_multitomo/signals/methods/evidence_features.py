@@ -68,7 +68,7 @@ def diameter_of(data: VolumeAndCounts, size: float | None) -> float:
     Raises
     ------
     ValueError
-        Where it is less than three voxels.
+        Where it is less than three voxels, or more than the volume has.
     """
     step = data.volume.pixel_size or 1.0
     diameter = _USUAL if size is None else size / step
@@ -76,6 +76,10 @@ def diameter_of(data: VolumeAndCounts, size: float | None) -> float:
         raise ValueError(
             f"size={size} is {diameter:.3g} voxels: features are looked for from 3 voxels "
             f"({3 * step:.3g}) across"
+        )
+    if diameter > min(data.outline.shape[:2]):
+        raise ValueError(
+            f"size={size} is {diameter:.3g} voxels, more than the volume has: pass a smaller one"
         )
     return diameter
 

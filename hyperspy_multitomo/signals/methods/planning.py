@@ -37,6 +37,13 @@ def _ranges(name: str, value):
     return value
 
 
+def _least_zero(name: str, value):
+    """Return a number from 0 up."""
+    if parameters.number(name, value) < 0:
+        raise ValueError(f"{name}={value!r} must be a number of counts, 0 or more")
+    return value
+
+
 @checked(
     pilot=None,
     size=parameters.positive_number,
@@ -46,7 +53,7 @@ def _ranges(name: str, value):
     tilts=_counts,
     current=parameters.positive_number,
     dwell=parameters.positive_number,
-    background=parameters.number,
+    background=_least_zero,
 )
 def plan_acquisition(
     pilot: TomographicVolume,
@@ -128,8 +135,10 @@ def plan_acquisition(
     (15, True)
     """
     made, coordinates, electrons = _pilot(pilot, outline, background)
-    if element not in made.elements:
-        raise ValueError(f"element={element!r}: the pilot holds {', '.join(made.elements)}")
+    if not isinstance(element, str) or element not in made.elements:
+        raise ValueError(
+            f"element={parameters.shown(element)}: the pilot holds {', '.join(made.elements)}"
+        )
     check_factors(factors, made.elements)
     feature = _feature(made, coordinates, size, at)
     if factors is None:

@@ -216,8 +216,8 @@ def plan_reconstruction(series, method: str, haadf=None, **options) -> Reconstru
         raise ValueError(f"method={method!r} must be one of {', '.join(known)}")
     planned = getattr(series, f"reconstruct_{method}")
     keywords = options if haadf is None else {"haadf": haadf, **options}
-    _check_keywords(planned, keywords)
-    _check_values(getattr(type(series), f"reconstruct_{method}"), series, keywords)
+    check_keywords(planned, keywords)
+    check_values(getattr(type(series), f"reconstruct_{method}"), series, keywords)
     options = {name: value for name, value in options.items() if name not in _OF_PANELS}
     call = Call.of(series, method, haadf, options, planned=True)
     return plan(call.in_its_volume().prepare())
@@ -288,7 +288,7 @@ def _initial(initial, channels: Sequence[str]):
     )
 
 
-def _check_values(method: Callable, series, keywords: Mapping[str, Any]) -> None:
+def check_values(method: Callable, series, keywords: Mapping[str, Any]) -> None:
     """Raise the error of the method itself for a keyword of a wrong kind, without calling it."""
 
     @functools.wraps(method)
@@ -299,7 +299,7 @@ def _check_values(method: Callable, series, keywords: Mapping[str, Any]) -> None
     checked(refused)(series, **keywords)
 
 
-def _check_keywords(method: Callable, keywords: Mapping[str, Any]) -> None:
+def check_keywords(method: Callable, keywords: Mapping[str, Any]) -> None:
     """Raise a TypeError that names the keywords which a method does not know, or needs."""
     parameters = inspect.signature(method).parameters
     unknown = [name for name in keywords if name not in parameters]

@@ -73,8 +73,8 @@ def plot_orthoslices(
     return plot_orthoslices(
         volumes,
         names,
-        position=None if position is None else _voxel(position, axes),
-        pixel_size=_cube(volume),
+        position=None if position is None else voxel_at(position, axes),
+        pixel_size=cube_side(volume),
         origin=origin,
         unit=units,
         limits=_limits(volume, names, limits),
@@ -141,7 +141,7 @@ def plot_volume(
         names,
         direction=direction,
         depth_cue=depth_cue,
-        pixel_size=_cube(volume),
+        pixel_size=cube_side(volume),
         unit=units,
         limits=_limits(volume, names, limits),
         colours=colours,
@@ -193,7 +193,7 @@ def plot_composition(volume, channels: str | Sequence[str] | None = None, *, mas
     mask = whole.sum(axis=0) > 0 if mask is None else mask_array(mask, whole.shape[1:])
     unit = {"weight": "wt%", "atomic": "at%"}.get(volume.quantity.split()[0], volume.quantity)
     return plot_composition(
-        np.asarray(percent), names, mask=mask, pixel_size=_cube(volume), unit=unit
+        np.asarray(percent), names, mask=mask, pixel_size=cube_side(volume), unit=unit
     )
 
 
@@ -294,7 +294,7 @@ def _limits(volume, names, limits):
     )
 
 
-def _cube(volume) -> float | None:
+def cube_side(volume) -> float | None:
     """Return the side of a voxel in nm, None without calibration; an error for no cubes."""
     sides, _, units = zip(
         *(in_nm(axis_named(volume, name)) for name in ("z", "y", "x")), strict=True
@@ -312,7 +312,7 @@ def _cube(volume) -> float | None:
     return volume.pixel_size
 
 
-def _voxel(position: Sequence[float], axes) -> tuple[int, int, int]:
+def voxel_at(position: Sequence[float], axes) -> tuple[int, int, int]:
     """Return z, x and y of the voxel at a position x, y, z; an error where there is none."""
     if np.shape(position) != (3,) or not np.all(np.isfinite(position)):
         raise ValueError(f"the position is {position}; expected three numbers, x, y and z")
