@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from hyperspy_multitomo.inspection.figures import new_figure
 from hyperspy_multitomo.inspection.picture import LINES
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def plot_watch(history: Sequence[Mapping[str, float]], stop_at: float) -> Figure:
     """
-    Draw z of a region against the number of tilts, with the z at which to stop.
+    Draw z of a region against the number of tilts, with the z, of either sign, at which to stop.
 
     Parameters
     ----------
@@ -33,16 +34,14 @@ def plot_watch(history: Sequence[Mapping[str, float]], stop_at: float) -> Figure
     >>> figure.axes[0].get_xlabel()
     'tilts'
     """
-    from matplotlib.figure import Figure
-
     seen = [look for look in history if "z" in look]
-    figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+    figure = new_figure(figsize=(4.6, 3.0), layout="constrained")
     axes = figure.add_subplot()
     axes.plot([one["tilts"] for one in seen], [one["z"] for one in seen], "o-", color=LINES[0])
-    axes.axhline(stop_at, color="0.4", linestyle="--", linewidth=1)
-    axes.text(
-        0.02, stop_at, f"stop at {stop_at:g}", va="bottom", transform=axes.get_yaxis_transform()
-    )
+    for level in (stop_at, -stop_at):
+        axes.axhline(level, color="0.4", linestyle="--", linewidth=1)
+    place = axes.get_yaxis_transform()
+    axes.text(0.02, stop_at, f"stop at {stop_at:g}", va="bottom", transform=place)
     axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     axes.set(xlabel="tilts", ylabel="z of the region")
     axes.xaxis.get_major_locator().set_params(integer=True)
