@@ -194,6 +194,12 @@ def _parser() -> argparse.ArgumentParser:
         help="draw the counts anew N times and reconstruct them: the noise of the volume (default "
         "0; 30 take 30 times as long)",
     )
+    how.add_argument(
+        "--evidence",
+        action="store_true",
+        help="look for features of each element on a half of the counts, and test them on the "
+        "other (takes two more reconstructions)",
+    )
     return parser
 
 
@@ -310,6 +316,8 @@ def _run_folder(folder: str, out: Path, settings: Settings, overwrite: bool) -> 
     run.settings = settings.text()
     run.timed("saving", _save, run, settings, out)
     _quantify(run, settings)
+    if settings.evidence:
+        _ask_the_counts(run)
     if settings.realisations:
         _draw_again(run, settings.realisations)
     _finish(run, out)
@@ -469,23 +477,41 @@ def _quantify(run: Run, settings: Settings) -> None:
         run.note(f"no composition: {error}")
 
 
+def _ask_the_counts(run: Run) -> None:
+    """Find features of each element on a half of the counts, and test them on the other."""
+    if run.eds is None:
+        run.note("no evidence: it is that of counts, and there are no maps")
+        return
+    try:
+        volume, *haadf = _volume_and_haadf(run)
+        beside = {"haadf": haadf[0]} if haadf else {}
+        run.results["evidence"] = run.timed(
+            "asking the counts", run.eds.evidence, volume, "features", **beside
+        )
+    except ValueError as error:
+        run.note(f"no evidence: {error}")
+
+
 def _draw_again(run: Run, count: int) -> None:
     """Make noise realisations of the volume, where there are counts."""
-    from hyperspy_multitomo.signals.methods.rerun import last_reconstruction
-
-    volume, series = run.results["volume"], run.haadf if run.eds is None else run.eds
-    both = run.eds is not None and "haadf" in last_reconstruction(volume)["made_of"]
     how = {"count": count, "show_progressbar": sys.stderr.isatty()}
+    series = run.haadf if run.eds is None else run.eds
+    volume, *haadf = _volume_and_haadf(run)
     try:
         run.results["noise"] = run.timed(
-            "drawing the counts anew",
-            series.realisations,
-            volume,
-            *([run.haadf] if both else []),
-            **how,
+            "drawing the counts anew", series.realisations, volume, *haadf, **how
         )
     except ValueError as error:
         run.note(f"no noise realisations: {error}")
+
+
+def _volume_and_haadf(run: Run) -> list:
+    """Return the volume, and the HAADF series where the volume of maps was made of it too."""
+    from hyperspy_multitomo.signals.methods.rerun import last_reconstruction
+
+    volume = run.results["volume"]
+    both = run.eds is not None and "haadf" in last_reconstruction(volume)["made_of"]
+    return [volume, run.haadf] if both else [volume]
 
 
 def _save(run: Run, settings: Settings, out: Path) -> None:

@@ -35,6 +35,8 @@ def write_page(run, path: Path) -> None:
     if run.eds is not None:
         _elements(page, run)
     _volume(page, run)
+    if "evidence" in run.results:
+        _evidence(page, run)
     if "noise" in run.results:
         _noise(page, run)
     _provenance(page, run)
@@ -157,6 +159,7 @@ def _volume(page: Page, run) -> None:
         volume.plot_orthoslices(),
         f"Sections through the centre of mass, in {volume.quantity}. The electrons come along z.",
     )
+    _edges(page, volume)
     if composition is not None:
         page.figure(
             composition.plot_composition(),
@@ -175,6 +178,56 @@ def _volume(page: Page, run) -> None:
             "should not fit."
         )
         page.figure(volume.plot_convergence(), "Relative residuals during the reconstruction.")
+
+
+def _edges(page: Page, volume) -> None:
+    """Add how wide the edges of each channel are."""
+    try:
+        edges = volume.edge_width()
+    except ValueError as error:
+        page.text(f"No widths of edges: {error}.")
+        return
+    page.table(
+        [
+            (name, *(_width(edges.fits[name][axis]) for axis in ("x", "y", "z")))
+            for name in edges.channels
+        ],
+        header=[f"edges from 10 to 90 %, {edges.unit}", "along x", "along y", "along z"],
+    )
+
+
+def _width(fit) -> str:
+    if not fit.profiles:
+        return "no edges"
+    return "too noisy" if np.isnan(fit.width) else f"{fit.width:.3g} ± {fit.error:.1g}"
+
+
+def _evidence(page: Page, run) -> None:
+    """Add the features that one half of the counts shows, tested on the other half."""
+    found = run.results["evidence"]
+    page.heading("Evidence")
+    page.text(
+        "Features of each element were looked for on a random half of the counts and tested on the "
+        "other half: contrast against the surroundings, over its noise by counting. Errors of "
+        "alignment, gains and absorption are not in it."
+    )
+    if not len(found):
+        page.text("None was found.")
+        return
+    page.table(
+        [
+            (
+                row.region,
+                f"{row.contrast:.3g} ± {row.sd:.2g}",
+                f"{row.z:.1f}",
+                f"{row.limit[1]:.2g}",
+                f"{row.p_corrected:.1g}" + (" *" if row.significant else ""),
+            )
+            for row in found
+        ],
+        header=["feature", f"contrast, {found.unit}", "z", "seen from (z = 5)", "p of all tried"],
+    )
+    page.figure(found.plot(), "Where they are, and z with the outline of the specimen varied.")
 
 
 def _noise(page: Page, run) -> None:

@@ -54,6 +54,9 @@ class Settings:
         Cliff-Lorimer factors; calculated ones by default.
     realisations : int
         How many noise realisations to make of the volume, 2 or more; 0 makes none.
+    evidence : bool
+        Whether to look for features of each element on a half of the counts and test them on the
+        other.
     """
 
     elements: list[str] | None = None
@@ -68,6 +71,7 @@ class Settings:
     keywords: dict[str, Any] = dataclasses.field(default_factory=dict)
     k_factors: dict[str, float] | None = None
     realisations: int = 0
+    evidence: bool = False
 
     def __post_init__(self):
         for name in ("elements", "also"):
@@ -82,7 +86,7 @@ class Settings:
         _one_of("tilt_axis", self.tilt_axis, ("y", "x"))
         _one_of("gains", self.gains, _GAINS)
         _one_of("method", self.method, ("auto", *sorted(RECIPES)))
-        for name in ("reverse_tilts", "haadf"):
+        for name in ("reverse_tilts", "haadf", "evidence"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}: {getattr(self, name)!r} must be true or false")
         if self.bin != "auto" and (type(self.bin) is not int or self.bin < 1):
