@@ -54,7 +54,7 @@ class Ellipsoid:
 
     def contains(self, x, y, z):
         """Say of each point whether it is inside; coordinates broadcast."""
-        places = zip((x, y, z), self.centre, self.radii, strict=True)  # type: ignore[arg-type]
+        places = zip((x, y, z), self.centre, self.radii, strict=True)
         inside = sum(np.square((place - middle) / radius) for place, middle, radius in places) <= 1
         return bool(inside) if np.ndim(inside) == 0 else inside
 
@@ -92,7 +92,7 @@ class Box:
 
     def contains(self, x, y, z):
         """Say of each point whether it is inside; coordinates broadcast."""
-        places = zip((x, y, z), self.centre, self.sides, strict=True)  # type: ignore[arg-type]
+        places = zip((x, y, z), self.centre, self.sides, strict=True)
         inside = reduce(
             np.logical_and,
             (np.abs(place - middle) <= side / 2 for place, middle, side in places),
