@@ -41,7 +41,11 @@ if _data.is_dir():
 _folder = Path(os.environ.get("MULTITOMO_DATA", "nowhere"))
 nb_execution_excludepatterns = [
     f"tutorials/{name}.ipynb"
-    for name, needed in (("08_quantum_dots", "quantum_dots"), ("09_dust_particle", "idp_l2083"))
+    for name, needed in (
+        ("08_quantum_dots", "quantum_dots"),
+        ("09_dust_particle", "idp_l2083"),
+        ("10_is_it_really_there", "idp_l2083"),
+    )
     if not (_folder / needed).is_dir()
 ]
 

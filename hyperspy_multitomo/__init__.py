@@ -30,6 +30,7 @@ _HOME = {
     "plan_acquisition": "signals",
     "projector": "tomography",
     "rerun": "signals",
+    "watch": "signals",
     "workbench": "signals",
 }
 _PACKAGES = (

@@ -266,6 +266,7 @@ KINDS: dict[str, Callable] = {
     # One of some words; the function says which.
     **dict.fromkeys(
         (
+            "halves",
             "method",
             "model",
             "data_term",
@@ -353,9 +354,10 @@ KINDS: dict[str, Callable] = {
     "absorption": mapping,
     **dict.fromkeys(("mask", "initial", "background"), parameters.array),
     "count_errors": either(
+        instance_of("Realisations"),
         mapping,
         parameters.array,
-        expected="an array, a volume, or a dict with an array of each element",
+        expected="noise realisations, an array, a volume, or a dict with an array of each element",
     ),
     "tilts": either(number, listed, expected="angles in degrees"),
     **dict.fromkeys(("position", "across", "along", "shifts"), listed),

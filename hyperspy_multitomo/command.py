@@ -27,6 +27,8 @@ from hyperspy_multitomo.command_settings import Settings, as_number
 PAGE, SETTINGS = "report.html", "settings.yaml"
 #: What a run writes to the folder of its results; not all of it for all files.
 RESULTS = ("haadf.zspy", "eds.zspy", "volume.zspy", "composition.zspy", SETTINGS, PAGE)
+#: Besides, where noise realisations are asked for: the standard deviation of the volume.
+NOISE = "noise.zspy"
 # Endings of files that hold one tilt.
 _ONE_TILT = (".bcf", ".emd", ".dm3", ".dm4")
 # The exit status of a program that an interrupt ended: 128 + SIGINT.
@@ -45,7 +47,7 @@ class Run:
     lamella : bool
         Whether the specimen leaves the field of view, by its gains.
     results : dict
-        ``"ratios"``, ``"volume"`` and ``"composition"``, as far as there are any.
+        ``"ratios"``, ``"volume"``, ``"composition"`` and ``"noise"``, as far as there are any.
     settings : str
         The text of the settings file.
     notes : list of str
@@ -185,6 +187,13 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--k-factors", nargs="+", metavar="EL=K", help="Cliff-Lorimer factors, e.g. Au=1.9 Ag=1.3"
     )
+    how.add_argument(
+        "--realisations",
+        metavar="N",
+        type=int,
+        help="draw the counts anew N times and reconstruct them: the noise of the volume (default "
+        "0; 30 take 30 times as long)",
+    )
     return parser
 
 
@@ -289,7 +298,7 @@ def _stopped(finished: list[str], folder: str) -> int:
 
 def _run_folder(folder: str, out: Path, settings: Settings, overwrite: bool) -> Run:
     """Do the whole job for one folder."""
-    existing = [name for name in RESULTS if (out / name).exists()]
+    existing = [name for name in (*RESULTS, NOISE) if (out / name).exists()]
     if existing and not overwrite:
         raise FileExistsError(
             f"{out} holds {', '.join(existing)} already; choose another --out, or pass --overwrite"
@@ -301,6 +310,8 @@ def _run_folder(folder: str, out: Path, settings: Settings, overwrite: bool) -> 
     run.settings = settings.text()
     run.timed("saving", _save, run, settings, out)
     _quantify(run, settings)
+    if settings.realisations:
+        _draw_again(run, settings.realisations)
     _finish(run, out)
     return run
 
@@ -458,6 +469,25 @@ def _quantify(run: Run, settings: Settings) -> None:
         run.note(f"no composition: {error}")
 
 
+def _draw_again(run: Run, count: int) -> None:
+    """Make noise realisations of the volume, where there are counts."""
+    from hyperspy_multitomo.signals.methods.rerun import last_reconstruction
+
+    volume, series = run.results["volume"], run.haadf if run.eds is None else run.eds
+    both = run.eds is not None and "haadf" in last_reconstruction(volume)["made_of"]
+    how = {"count": count, "show_progressbar": sys.stderr.isatty()}
+    try:
+        run.results["noise"] = run.timed(
+            "drawing the counts anew",
+            series.realisations,
+            volume,
+            *([run.haadf] if both else []),
+            **how,
+        )
+    except ValueError as error:
+        run.note(f"no noise realisations: {error}")
+
+
 def _save(run: Run, settings: Settings, out: Path) -> None:
     """Save the series, the volume and the settings; remove what an earlier run left besides."""
     out.mkdir(parents=True, exist_ok=True)
@@ -466,7 +496,7 @@ def _save(run: Run, settings: Settings, out: Path) -> None:
     for name, signal in saved.items():
         signal.save(out / name, overwrite=True)
     settings.save(out / SETTINGS)
-    for path in (out / name for name in RESULTS if name not in (*saved, SETTINGS)):
+    for path in (out / name for name in (*RESULTS, NOISE) if name not in (*saved, SETTINGS)):
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -474,12 +504,14 @@ def _save(run: Run, settings: Settings, out: Path) -> None:
 
 
 def _finish(run: Run, out: Path) -> None:
-    """Save the composition and write the page."""
+    """Save the composition and the noise, and write the page."""
     from hyperspy_multitomo.command_page import write_page
 
     if "composition" in run.results:
         composition = run.results["composition"]
         run.timed("saving the composition", composition.save, out / "composition.zspy")
+    if "noise" in run.results:
+        run.timed("saving the noise", run.results["noise"].sd.save, out / NOISE)
     run.timed("writing the page", write_page, run, out / PAGE)
 
 

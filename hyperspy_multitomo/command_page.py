@@ -10,6 +10,7 @@ import numpy as np
 
 from hyperspy_multitomo import __version__
 from hyperspy_multitomo.acquisition.eds.xray_lines import line_energy
+from hyperspy_multitomo.evidence.realisations import NOT_COVERED
 from hyperspy_multitomo.inspection import metrics
 from hyperspy_multitomo.inspection.figures import own_figures
 from hyperspy_multitomo.inspection.report import Page
@@ -34,6 +35,8 @@ def write_page(run, path: Path) -> None:
     if run.eds is not None:
         _elements(page, run)
     _volume(page, run)
+    if "noise" in run.results:
+        _noise(page, run)
     _provenance(page, run)
     save_atomically(
         lambda temporary: temporary.write_text(page.html(), encoding="utf-8"), path, overwrite=True
@@ -172,6 +175,32 @@ def _volume(page: Page, run) -> None:
             "should not fit."
         )
         page.figure(volume.plot_convergence(), "Relative residuals during the reconstruction.")
+
+
+def _noise(page: Page, run) -> None:
+    """Add the scatter of noise realisations, of voxels and of the composition of the particle."""
+    noise, composition = run.results["noise"], run.results.get("composition")
+    page.heading("Noise")
+    page.text(
+        f"The counts were drawn anew {noise.count} times around what the volume makes one expect, "
+        f"and reconstructed by the same recipe. This is {NOT_COVERED}."
+    )
+    if composition is not None:
+        inside = composition.array("element", "z", "y", "x").sum(axis=0) > 0
+        means = noise.region(inside, composition)
+        rows = [
+            (name, f"{value:.2f}", f"{sd:.2f}", f"{bias:+.2f}")
+            for name, value, sd, bias in zip(
+                means.names, means.values, means.sd, means.bias, strict=True
+            )
+        ]
+        header = [f"whole particle, {means.unit}", "value", "sd (noise only)", "bias"]
+        page.table(rows, header=header)
+    page.figure(
+        noise.plot(),
+        "Volume, standard deviation of single voxels by noise, and bias: what a second pass of the "
+        "method takes from the volume, which is less than it took from the specimen.",
+    )
 
 
 def _provenance(page: Page, run) -> None:

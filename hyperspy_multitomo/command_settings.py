@@ -52,6 +52,8 @@ class Settings:
         Of the method.
     k_factors : dict, optional
         Cliff-Lorimer factors; calculated ones by default.
+    realisations : int
+        How many noise realisations to make of the volume, 2 or more; 0 makes none.
     """
 
     elements: list[str] | None = None
@@ -65,6 +67,7 @@ class Settings:
     haadf: bool = True
     keywords: dict[str, Any] = dataclasses.field(default_factory=dict)
     k_factors: dict[str, float] | None = None
+    realisations: int = 0
 
     def __post_init__(self):
         for name in ("elements", "also"):
@@ -84,6 +87,7 @@ class Settings:
                 raise ValueError(f"{name}: {getattr(self, name)!r} must be true or false")
         if self.bin != "auto" and (type(self.bin) is not int or self.bin < 1):
             raise ValueError(f"bin: {self.bin!r} must be a whole number from 1 up, or auto")
+        _check_realisations(self.realisations)
         self._check_keywords()
         if self.k_factors is not None:
             self._check_factors()
@@ -229,6 +233,13 @@ def as_number(value):
 def _one_of(name: str, value, known) -> None:
     if value not in known:
         raise ValueError(f"{name}: {value!r} must be one of {', '.join(known)}")
+
+
+def _check_realisations(number) -> None:
+    if type(number) is not int or number < 0 or number == 1:
+        raise ValueError(
+            f"realisations: {number!r} must be a whole number from 2 up, or 0 for none"
+        )
 
 
 def _is_list_of_text(value) -> bool:

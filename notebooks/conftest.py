@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-_NEEDED = {"08_quantum_dots.ipynb": "quantum_dots", "09_dust_particle.ipynb": "idp_l2083"}
+_NEEDED = {
+    "08_quantum_dots.ipynb": "quantum_dots",
+    "09_dust_particle.ipynb": "idp_l2083",
+    "10_is_it_really_there.ipynb": "idp_l2083",
+}
 if _DATA.is_dir():
     os.environ.setdefault("MULTITOMO_DATA", str(_DATA))
 

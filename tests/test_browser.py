@@ -206,6 +206,15 @@ def test_tilt_series(opened):
     assert opened.result() == "-60 -40 -20 0 40 60"
 
 
+@pytest.mark.parametrize("opened", ["watch"], indirect=True)
+def test_watch(opened):
+    opened.until(lambda: "5 tilts after" in opened.page.inner_text("body"))
+    opened.changes(lambda: opened.until(lambda: "7 tilts after" in opened.page.inner_text("body")))
+    opened.shoot("seven")
+    opened.press("Stop")
+    opened.until(lambda: "Ended: stopped." in opened.page.inner_text("body"))
+
+
 @pytest.mark.parametrize("opened", ["volume"], indirect=True)
 def test_volume(opened):
     opened.until(lambda: opened.page.locator("img").count() >= 4)

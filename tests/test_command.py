@@ -101,6 +101,19 @@ class TestOneFolder:
         # Nothing is loaded from elsewhere; the letters alone occur by chance in the pictures.
         assert "://" not in page.split("<body>")[1]
 
+    def test_noise_realisations_are_saved_and_shown(self, first, files, tmp_path):
+        settings = ["--settings", str(first / "settings.yaml")]
+        quick = ["--method", "sirt", "--set", "iterations=3", "--bin", "2"]
+        call = [str(files), *settings, *quick, "--realisations", "2", "--out", str(tmp_path)]
+        assert main(call) == 0
+        noise = hs.load(tmp_path / "noise.zspy")
+        assert "noise only" in noise.quantity
+        assert noise.data.max() > 0
+        page = (tmp_path / "report.html").read_text()
+        assert "The counts were drawn anew 2 times" in page
+        assert "whole particle, weight percent" in page
+        assert yaml.safe_load((tmp_path / "settings.yaml").read_text())["realisations"] == 2
+
     @pytest.mark.filterwarnings("ignore:the noise of images:UserWarning")
     def test_the_volume_is_that_of_the_lines_in_the_readme(self, first, files):
         haadf, spectra = mt.load_tilt_series(files)

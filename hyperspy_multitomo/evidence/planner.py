@@ -55,7 +55,7 @@ class Pilot:
     def model(self, place: int, tilts: np.ndarray, dose: float) -> RecordedModel:
         """Return the images of an element that are expected, of some total dose."""
         geometry = TiltGeometry(
-            tilts.tolist(), self.outline.shape[1], self.outline.shape[:2], self.pixel_size
+            list(tilts), self.outline.shape[1], self.outline.shape[:2], self.pixel_size
         )
         project = projector(geometry)
         share = dose * self.images / len(tilts)

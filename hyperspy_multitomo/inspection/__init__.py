@@ -28,6 +28,7 @@ from hyperspy_multitomo.inspection.preprocessing_plots import (
     plot_gains,
     plot_tilt_ranking,
 )
+from hyperspy_multitomo.inspection.realisations_plot import plot_realisations
 from hyperspy_multitomo.inspection.resolution_plots import plot_edges, plot_shell_correlations
 from hyperspy_multitomo.inspection.series_plots import (
     plot_projections,
@@ -38,6 +39,7 @@ from hyperspy_multitomo.inspection.series_plots import (
 from hyperspy_multitomo.inspection.side_by_side import plot_side_by_side
 from hyperspy_multitomo.inspection.sweep_plots import plot_metrics, plot_settings
 from hyperspy_multitomo.inspection.threshold_plot import plot_threshold
+from hyperspy_multitomo.inspection.transfer_plot import plot_transfer
 from hyperspy_multitomo.inspection.volume_plots import (
     plot_comparison,
     plot_composition,
@@ -69,6 +71,7 @@ __all__ = [
     "plot_orthoslices",
     "plot_plan",
     "plot_projections",
+    "plot_realisations",
     "plot_residuals",
     "plot_response",
     "plot_settings",
@@ -78,6 +81,7 @@ __all__ = [
     "plot_slices",
     "plot_threshold",
     "plot_tilt_ranking",
+    "plot_transfer",
     "plot_volume",
     "plot_weight_choice",
     "psnr",

@@ -12,6 +12,7 @@ from hyperspy_multitomo.signals.methods.panels import workbench
 from hyperspy_multitomo.signals.methods.planning import plan_acquisition
 from hyperspy_multitomo.signals.methods.rerun import rerun
 from hyperspy_multitomo.signals.volume import LazyTomographicVolume, TomographicVolume
+from hyperspy_multitomo.signals.watching import watch
 
 __all__ = [
     "LazyTiltSeriesEDS",
@@ -28,5 +29,6 @@ __all__ = [
     "load_tilt_series",
     "plan_acquisition",
     "rerun",
+    "watch",
     "workbench",
 ]

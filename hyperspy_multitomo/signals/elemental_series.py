@@ -11,11 +11,13 @@ from hyperspy_multitomo.signals.methods import (
     map_gains,
     preprocess,
     ratio_fitting,
+    realisations,
     reconstruct_automatically,
     reconstruct_maps,
     resolving,
     series_figures,
     sweeping,
+    transfer,
 )
 from hyperspy_multitomo.signals.tilt_series import TiltSeries
 
@@ -60,6 +62,10 @@ class ElementalTiltSeries(TiltSeries):
     # Tests of what a volume shows, on the counts.
     evidence = evidence.evidence
     detection_map = detection.detection_map
+
+    # What noise does to a volume, and what of a feature arrives in it.
+    realisations = realisations.realisations
+    transfer_test = transfer.transfer_test
 
     # Settings side by side, and what a volume resolves.
     sweep = sweeping.sweep_maps

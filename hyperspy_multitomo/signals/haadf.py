@@ -10,6 +10,7 @@ from hyperspy_multitomo.signals.methods import (
     damping,
     image_gains,
     preprocess,
+    realisations,
     reconstruct_automatically,
     reconstruct_series,
     resolving,
@@ -48,6 +49,9 @@ class TiltSeriesHAADF(TiltSeries):
     reconstruct = reconstruct_automatically.reconstruct_images
     reconstruct_tv = reconstruct_series.reconstruct_tv_of_images
     reconstruct_tgv = reconstruct_series.reconstruct_tgv_of_images
+
+    # What noise does to a volume.
+    realisations = realisations.realisations_of_images
 
     # Settings side by side, and what a volume resolves.
     sweep = sweeping.sweep_images

@@ -190,9 +190,12 @@ def bases(made: dict, folder: Path) -> dict[str, dict]:
         "reconstruct_fused": {"haadf": haadf, "haadf_weights": factors} | few,
         "reconstruct_with_absorption": {"method": "sirt", "rounds": 1, "absorption": absorption}
         | few,
+        "realisations": {"count": 2, "show_progressbar": False},
         "register_to": {"haadf": haadf},
+        "resolution": {"show_progressbar": False},
         "save": {"filename": folder / "saved.hspy", "overwrite": True},
         "smooth": {"sigma": 1.0},
+        "sweep": {"method": "sirt", "relaxation": [0.5, 1.0]} | few,
         "evidence": {"volume": own, "region": mt.Ellipsoid((16.0, 12.0, 0.0), 3.0)},
         "detection_map": {"volume": own, "element": "Au", "size": 6.0},
         "plan_acquisition": {"pilot": own, "element": "Au", "size": 6.0, "contrast": 1.0},
@@ -209,6 +212,8 @@ def bases(made: dict, folder: Path) -> dict[str, dict]:
         "plot_threshold": {"factors": factors},
         "quantify_haadf": {"elements": ["Au", "Ag"], "reference": {"Au": 10.0, "Ag": 4.0}},
         "plot_composition": {},
+        "transfer_test": {"position": (14.0, 6.0, 0.0), "size": 6.0, "count": 1}
+        | {"show_progressbar": False},
         "export": {"filename": folder / "volume.mrc", "overwrite": True},
         "edge_maps": {"spectra": made["loss"], "edges": ["O_K"], "show_progressbar": False},
         "elemental_maps": {
@@ -279,6 +284,10 @@ def calls_of(
         base |= {"element": "Mn"} if "element" in base else {}
     if where == "eels.model_ratios":
         base |= {"xray_lines": ["Mn_Ka", "O_Ka"]}
+    if where.endswith(".sweep") and "haadf" in signature.parameters:
+        base["haadf"] = None
+    if where.endswith((".realisations", ".transfer_test", ".resolution")):
+        base["volume"] = function.__self__.reconstruct_sirt(2, show_progressbar=False)
     for name, parameter in signature.parameters.items():
         if name in (*DISPLAY, "args") or parameter.kind is parameter.VAR_KEYWORD:
             continue

@@ -62,7 +62,6 @@ class VolumeAndCounts:
         cls, series, volume, haadf=None, outline=None, given: Mapping[str, Any] | None = None
     ) -> VolumeAndCounts:
         """Return a volume with its counts; see `evidence` for what is refused."""
-        series, haadf = binned_as_then(volume, series, haadf)
         given = given or {}
         call, prepared = verified_call(volume, haadf, series, **given)
         tilts = len(prepared.problem.data.tilts)
@@ -82,8 +81,8 @@ class VolumeAndCounts:
             )
         return cls(
             volume,
-            series,
-            haadf,
+            call.series,
+            call.haadf,
             call,
             prepared,
             model,
@@ -180,19 +179,6 @@ class VolumeAndCounts:
             "outline_voxels": int(self.outline.sum()),
             "version": __version__,
         }
-
-
-def binned_as_then(volume, series, haadf):
-    """Return series binned as `reconstruct` binned them for a volume."""
-    step = last_reconstruction(volume)
-    before = [one for one in volume.history if one["step"] == "bin"]
-    now = [one for one in series.history if one["step"] == "bin"]
-    if "maps" not in step.get("made_of", {}) or len(before) <= len(now):
-        return series, haadf
-    for one in before[len(now) :]:
-        series = series.bin(one["factor"])
-        haadf = None if haadf is None else haadf.bin(one["factor"])
-    return series, haadf
 
 
 def outline_of(volume, volumes: np.ndarray, outline=None) -> np.ndarray:

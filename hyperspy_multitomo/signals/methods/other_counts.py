@@ -31,7 +31,9 @@ def with_counts(series, images: np.ndarray, background=None):
     TiltSeries
         In memory.
     """
-    beside = recall(series, "gross") is not None
+    # Gross counts of which not all is known are not what was counted; see `TiltData.raw`.
+    names_beside = ("gross", "background", "window_share")
+    beside = all(recall(series, name) is not None for name in names_beside)
     net = images
     if beside:
         share = np.asarray(recall(series, "window_share")).T[..., None, None]

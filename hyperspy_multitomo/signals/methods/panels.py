@@ -18,6 +18,7 @@ PANELS = {
     "composition": "CompositionPanel",
     "volume": "VolumePanel",
     "workbench": "WorkbenchPanel",
+    "watch": "WatchPanel",
 }
 
 

@@ -11,6 +11,7 @@ from hyperspy_multitomo import parameters
 from hyperspy_multitomo.arguments import THRESHOLD, checked
 from hyperspy_multitomo.composition import quantification
 from hyperspy_multitomo.composition.cross_sections import haadf_factor
+from hyperspy_multitomo.evidence.realisations import Realisations
 from hyperspy_multitomo.machine.lazy import is_lazy
 from hyperspy_multitomo.machine.memory import check_memory
 from hyperspy_multitomo.machine.notices import warn
@@ -231,9 +232,10 @@ def composition_errors(volume, composition, *, factor_errors=None, count_errors=
         Relative standard errors of the factors, 0.1 for 10 %, by element, or one for all of
         them, independent of each other. What the factors have wrong is wrong in all voxels
         alike.
-    count_errors : TomographicVolume, dict of str to float or array, or float, optional
-        Standard errors of the counts in the voxels, in the unit of this volume: e.g. the
-        scatter of repeated reconstructions.
+    count_errors : Realisations, TomographicVolume, dict of str to float or array, float, optional
+        Standard errors of the counts in the voxels, in the unit of this volume: e.g. noise
+        `realisations` of this volume, or the scatter of repeated reconstructions. Elements count
+        as independent; for means over a region see `Realisations.region`, where they do not.
 
     Returns
     -------
@@ -260,6 +262,8 @@ def composition_errors(volume, composition, *, factor_errors=None, count_errors=
     2.5
     """
     elements, volumes, made, fractions = _quantified(volume, composition)
+    if isinstance(count_errors, Realisations):
+        count_errors = count_errors.errors_of(volume)
     if made.get("through") == "ratios" and (spread := recall(volume, "ratios_errors")) is not None:
         factor_errors = _with_ratios(
             elements,

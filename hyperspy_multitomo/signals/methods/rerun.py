@@ -56,7 +56,8 @@ def rerun(
     volume : TomographicVolume
         Whose last reconstruction is made again.
     haadf : TiltSeriesHAADF, optional
-        The HAADF series that it was made of, as it was then: with its alignment and gains.
+        The HAADF series that it was made of, as it was then: with its alignment and gains. What
+        `reconstruct` binned is binned here too.
     eds : TiltSeriesEDS or TiltSeriesEELS, optional
         The maps that it was made of, with all that is attached to them.
     mask, initial, background : array or signal, optional
@@ -163,6 +164,7 @@ def verified_call(
     _check_arguments(needed, {"maps": eds, "haadf": haadf})
     _check_arguments(needed, {"mask": mask, "initial": initial, "background": background})
     series, other = (eds, haadf) if "maps" in needed else (haadf, None)
+    series, other = _binned_as_then(volume, series, other)
     recipe, run = recipe_of_step(step), _run_of(step)
     if background is not None:
         recipe = replace(recipe, background=background)
@@ -174,6 +176,17 @@ def verified_call(
     _check_same(needed, made_of(prepared))
     _check_geometry(step["geometry"], prepared.problem.geometry)
     return call, prepared
+
+
+def _binned_as_then(volume, series, haadf) -> tuple:
+    """Return series binned as `reconstruct` binned them for a volume; both may be so already."""
+    then, now = (
+        [one["factor"] for one in signal.history if one["step"] == "bin"]
+        for signal in (volume, series)
+    )
+    for factor in then[len(now) :]:
+        series, haadf = series.bin(factor), None if haadf is None else haadf.bin(factor)
+    return series, haadf
 
 
 def keywords_of(step: Mapping[str, Any], method: Callable) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_multitomo.arguments import checked
+from hyperspy_multitomo.arguments import checked, real
 from hyperspy_multitomo.machine.notices import warn
 from hyperspy_multitomo.machine.progress import progress_bar
 from hyperspy_multitomo.reconstruction.cgls import CGLS
@@ -124,7 +124,7 @@ def edge_width(volume, channels: str | Sequence[str] | None = None, *, mask=None
     return EdgeWidths(tuple(names), fits, unit, reasons)
 
 
-@checked
+@checked(threshold=real)
 def resolution_of_maps(
     series,
     volume,
@@ -214,7 +214,7 @@ def resolution_of_maps(
     return _resolution(series, volume, {"haadf": haadf, "eds": series}, mask, background, *how)
 
 
-@checked
+@checked(threshold=real)
 def resolution_of_images(
     series,
     volume,
