@@ -115,7 +115,11 @@ def null(name: str, counts: float, seed: int, error: str = "none") -> dict:
     z, misfit, refused = [], [], 0
     for element in eds.elements:
         at = places(truth[series.elements.index(element)], inside, rng)
-        hosts = data.hosts(element)
+        try:
+            hosts = data.hosts(element)
+        except ValueError:  # not a single count of a rare element
+            refused += len(at)
+            continue
         misfit.append(hosts[0].fit.misfit)
         for one in at:
             try:

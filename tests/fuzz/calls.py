@@ -278,6 +278,10 @@ def calls_of(
         base |= {
             name: {"Mn": 1.0, "O": 2.0} for name in ("ratios", "haadf_weights") if name in base
         }
+    if where in ("eels.evidence", "eels.detection_map"):
+        few = {"iterations": 2, "depth": None, "show_progressbar": False}
+        base |= {"volume": function.__self__.reconstruct_sirt(**few)}
+        base |= {"element": "Mn"} if "element" in base else {}
     if where == "eels.model_ratios":
         base |= {"xray_lines": ["Mn_Ka", "O_Ka"]}
     if where.endswith(".sweep") and "haadf" in signature.parameters:

@@ -184,7 +184,7 @@ class VolumeAndCounts:
 def outline_of(volume, volumes: np.ndarray, outline=None) -> np.ndarray:
     """Return the outline of the specimen (z, x, y): what was given, or by its own threshold."""
     if outline is not None:
-        mask = mask_array(outline, volumes.shape[1:])
+        mask = mask_array(plain(outline, ("z", "y", "x"), "the outline"), volumes.shape[1:])
         if not mask.any():
             raise ValueError("outline= holds no voxel: pass a mask of the specimen")
         return mask
