@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from numbers import Real
 
 import numpy as np
 import scipy.fft
 
+from hyperspy_multitomo.tomography.backends import projector
 from hyperspy_multitomo.tomography.forms import on_device
 from hyperspy_multitomo.tomography.input_checks import checked_gains, checked_projections
 from hyperspy_multitomo.tomography.projectors import Projector
@@ -101,7 +103,24 @@ def fbp(
         if on_device(A)
         else _on_cores(A, projections, responses)
     )
+    for channel, gain in enumerate(gains):
+        volume[channel] /= _coverage(A, gain > 0)[..., None]
     return volume if has_channels else volume[0]
+
+
+def _coverage(A: Projector, live: np.ndarray) -> np.ndarray:
+    """Return how much of the rays of the live tilts a voxel (z, x) gets by A.T, 1 on average.
+
+    Voxels on the tilt axis lie in the middle of a ray at every tilt, or between two at every tilt,
+    and get up to 15 % more or 5 % less than others. The detector is wide enough for all voxels.
+    """
+    more = -(-max(A.domain_shape) // A.geometry.binning)
+    geometry = replace(A.geometry, detector_width=A.geometry.detector_width + 2 * more)
+    weights = np.zeros(len(live), np.float32)
+    weights[live] = tilt_weights(np.asarray(A.geometry.tilts)[live])
+    rays = np.broadcast_to(weights[:, None, None], (1, len(live), geometry.detector_width, 1))
+    covered = projector(geometry, backend=A.backend).T(np.ascontiguousarray(rays))[0, ..., 0]
+    return covered / covered.mean()
 
 
 def _on_device(A, projections, responses):
