@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import hyperspy_multitomo as mt
 from hyperspy_multitomo.acquisition import fit_dose_drift
 from hyperspy_multitomo.acquisition.preprocessing.bad_tilts import TiltRanking
 from hyperspy_multitomo.inspection.picture import PALETTE, colour_mix, robust_limits, round_length
@@ -179,6 +180,25 @@ def test_colours_add_up_and_differ():
     assert len(set(PALETTE)) == len(PALETTE)
 
 
+def test_colours_differ_for_those_who_do_not_tell_red_from_green():
+    """Against the matrices of Machado et al. for deuteranopia and protanopia, in CIELAB."""
+    from skimage.color import rgb2lab
+
+    kinds = {
+        "deutan": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+        "protan": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+        "none": np.eye(3),
+    }
+    colours = np.array([[int(one[i : i + 2], 16) / 255 for i in (1, 3, 5)] for one in PALETTE])
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    for matrix in kinds.values():
+        seen = np.clip(linear @ np.array(matrix).T, 0, 1)
+        seen = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+        lab = rgb2lab(seen[None])[0]
+        apart = np.linalg.norm(lab[:, None] - lab, axis=-1)
+        assert apart[np.triu_indices(len(PALETTE), 1)].min() > 15
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -193,9 +213,26 @@ def test_colours_add_up_and_differ():
         (lambda: plot_composition(VOLUMES, ["Au", "Ag"], mask=np.ones(3, bool)), "mask"),
         (lambda: plot_response(MAPS[0], MAPS[0, :2], TILTS), "alike"),
         (lambda: plot_residuals({}), "iterations"),
-        (lambda: colour_mix(np.ones((9, 2, 2))), "colours"),
+        (lambda: colour_mix(np.ones((11, 2, 2))), "colours"),
     ],
 )
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+class TestNavigator:
+    """HyperSpy's viewer opens where something is, and stays where it was moved to."""
+
+    def test_of_a_volume_opens_in_the_middle(self):
+        volume = mt.TomographicVolume.from_arrays({"Au": np.ones((7, 4, 4))}, pixel_size=1.0)
+        volume.plot()
+        assert volume.axes_manager["z"].index == 3
+        volume.axes_manager["z"].index = 5
+        volume.plot()
+        assert volume.axes_manager["z"].index == 5
+
+    def test_of_a_series_opens_at_the_tilt_nearest_0(self):
+        haadf = mt.TiltSeriesHAADF.from_images(np.ones((4, 4, 4)), tilts=[-40, -20, 5, 30])
+        haadf.plot()
+        assert haadf.axes_manager["tilt"].index == 2

@@ -12,8 +12,8 @@ import pytest
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.inspection.maximum_projection import brightest
-from hyperspy_multitomo.inspection.orthoslices import centre_of_mass, channel_colours, colour_ramp
-from hyperspy_multitomo.inspection.picture import PALETTE, colour_mix
+from hyperspy_multitomo.inspection.orthoslices import centre_of_mass, colour_ramp
+from hyperspy_multitomo.inspection.picture import PALETTE, channel_colours, colour_mix
 from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named
 from hyperspy_multitomo.tomography import TiltGeometry, projector
 

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.inspection.picture import (
     PAGE_WIDTH,
+    channel_colours,
     colour_mix,
-    distinct_colours,
     named_channels,
     page_figure,
     robust_limits,
@@ -190,28 +190,6 @@ def full_scale(data: np.ndarray) -> tuple[float, float]:
     """Return 0 and the robust maximum, so that empty voxels are black."""
     high = robust_limits(data)[1]
     return 0.0, high if high > 0 else 1.0
-
-
-def channel_colours(names: Sequence[str]) -> list[str]:
-    """
-    Return a colour for each channel: grey for the HAADF, the palette in turn for the elements.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Names of the channels.
-
-    Returns
-    -------
-    list of str
-
-    Examples
-    --------
-    >>> channel_colours(["Au", "HAADF", "Ag"])
-    ['#D55E00', '#DDDDDD', '#56B4E9']
-    """
-    rest = iter(distinct_colours(len(names)))
-    return ["#DDDDDD" if name.upper() == "HAADF" else next(rest) for name in names]
 
 
 def colour_ramp(colour: str):

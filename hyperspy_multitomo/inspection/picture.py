@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 COLOUR_MAP = "inferno"
 PAGE_WIDTH = 9.6  # inches
 
-# Palette of Okabe and Ito (https://jfly.uni-koeln.de/color/), distinct under the common colour
-# blindnesses, ordered for sums on black.
-PALETTE = ("#D55E00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#BBBBBB")
-# The same for lines on white, without yellow and light grey, which are too faint there.
+# The palette of Okabe and Ito (https://jfly.uni-koeln.de/color/) without its dark blue, which is
+# faint on black and the second blue, and its grey, which is the HAADF's; then four that are far
+# from these, also to those who do not tell red from green (CIELAB, as Machado et al. simulate it,
+# doi:10.1109/TVCG.2009.113).
+PALETTE = (
+    *("#D55E00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#E69F00"),
+    *("#7A4DFF", "#B9FFA2", "#C8102E", "#A22E8B"),
+)
+# Okabe and Ito's for lines on white, without yellow and light grey, which are too faint there.
 LINES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
 
 
@@ -190,9 +195,36 @@ def hide_empty(figure: Figure) -> None:
             axes.set_axis_off()
 
 
+def colour_map(name: str) -> str:
+    """Return the colour map of a channel alone: grey for the HAADF, as microscopes show it."""
+    return "gray" if name.upper() == "HAADF" else COLOUR_MAP
+
+
 def distinct_colours(count: int) -> list[str]:
     """Return `count` colours, the palette in turn."""
     return [PALETTE[i % len(PALETTE)] for i in range(count)]
+
+
+def channel_colours(names: Sequence[str]) -> list[str]:
+    """
+    Return a colour for each channel: grey for the HAADF, the palette in turn for the elements.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of the channels.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> channel_colours(["Au", "HAADF", "Ag"])
+    ['#D55E00', '#DDDDDD', '#56B4E9']
+    """
+    rest = iter(distinct_colours(len(names)))
+    return ["#DDDDDD" if name.upper() == "HAADF" else next(rest) for name in names]
 
 
 def line_styles(count: int) -> list[tuple[str, str]]:

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hyperspy_multitomo.inspection.picture import (
-    COLOUR_MAP,
     PAGE_WIDTH,
     checked_tilts,
     colour_bar,
+    colour_map,
     hide_empty,
     line_styles,
     named_channels,
@@ -96,7 +96,7 @@ def plot_projections(
             axes,
             image,
             robust_limits(image),
-            COLOUR_MAP,
+            colour_map(name),
             horizontal="x",
             vertical="y",
             upward=False,
@@ -174,7 +174,7 @@ def plot_sinogram(
             np.linspace(-half, half, sinogram.shape[1] + 1),
             cell_edges(tilts[order]),
             sinogram,
-            cmap=COLOUR_MAP,
+            cmap=colour_map(name),
             vmin=low,
             vmax=high,
         )

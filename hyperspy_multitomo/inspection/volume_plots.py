@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike
 from hyperspy_multitomo.inspection.picture import (
     COLOUR_MAP,
     PAGE_WIDTH,
+    channel_colours,
     colour_bar,
     colour_mix,
-    distinct_colours,
     named_channels,
     page_figure,
     robust_limits,
@@ -251,7 +251,7 @@ def plot_composition(
     if inside.shape != composition.shape[1:]:
         raise ValueError(f"the mask has the shape {inside.shape}; expected {composition.shape[1:]}")
     position = tuple(n // 2 for n in composition.shape[1:])
-    colours = distinct_colours(len(names))
+    colours = channel_colours(names)
     grid = _section_grid(len(names) + 1, composition.shape[1:], below=2.4)
     figure = grid[0, 0].figure
     for axes_row, percent, name in zip(grid, composition, names, strict=False):

@@ -21,7 +21,7 @@ from hyperspy_multitomo.signals.metadata.missing_axes import remedy
 from hyperspy_multitomo.signals.metadata.missing_chunks import check_file_of
 from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named, keep_present, recall
 from hyperspy_multitomo.signals.metadata.saving import save_signal
-from hyperspy_multitomo.signals.methods import arithmetic, indexing
+from hyperspy_multitomo.signals.methods import arithmetic, indexing, navigating
 from hyperspy_multitomo.signals.registry import is_ours
 
 _METHODS = "hyperspy_multitomo.signals.methods."
@@ -53,6 +53,12 @@ class TomographySignal(Signal2D):
                 first, *others = signature.parameters.values()
                 parameters = [first.replace(name="self"), *others]
                 member.__signature__ = signature.replace(parameters=parameters)
+
+    @functools.wraps(Signal2D.plot)
+    def plot(self, *args, **kwargs):
+        """Open HyperSpy's viewer where something is."""
+        navigating.start_where_something_is(self)
+        return super().plot(*args, **kwargs)
 
     # Names, history and calibration.
 

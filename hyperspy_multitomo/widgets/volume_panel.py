@@ -9,7 +9,7 @@ import numpy as np
 import traits.api as t
 from hyperspy.ui_registry import add_gui_method
 
-from hyperspy_multitomo.inspection.picture import colour_mix, distinct_colours, robust_limits
+from hyperspy_multitomo.inspection.picture import channel_colours, colour_mix, robust_limits
 from hyperspy_multitomo.machine.writing import save_atomically
 from hyperspy_multitomo.signals.metadata.recorded_arrays import axis_named
 from hyperspy_multitomo.widgets.panel import Panel
@@ -138,7 +138,7 @@ class VolumePanel(Panel):
             self.trait_set(**{f"low_{name}": ends[0], f"high_{name}": ends[1]})
             self.trait_set(**{f"middle_{name}": first + step * (axis.size // 2)})
         names = names or ("volume",)
-        for name, data, colour in zip(names, self._data, distinct_colours(len(names)), strict=True):
+        for name, data, colour in zip(names, self._data, channel_colours(names), strict=True):
             self.channels.append(self._channel(name, data, colour))
         self._draw()
         self.observe(self._redraw, "x,y,z,along,channels:items:[shown,colour,brightness]")

@@ -174,7 +174,8 @@ def _write_tiff(path: Path, names, volumes, scales, length: str, units) -> None:
     import tifffile
     from matplotlib.colors import to_rgb
 
-    from hyperspy_multitomo.inspection.orthoslices import channel_colours, full_scale
+    from hyperspy_multitomo.inspection.orthoslices import full_scale
+    from hyperspy_multitomo.inspection.picture import channel_colours
 
     size = 4 * math.prod(volumes.shape)
     if size > _TIFF_BYTES:
