@@ -13,7 +13,9 @@ from hyperspy_multitomo.signals.methods import (
     densities,
     exporting,
     haadf_composition,
+    movies,
     panels,
+    profiles,
     quantifying,
     rerun,
     resolving,
@@ -54,6 +56,10 @@ class TomographicVolume(TomographySignal):
 
     # What it resolves.
     edge_width = resolving.edge_width
+
+    # Lines and moving pictures.
+    profile = profiles.profile
+    movie = movies.movie
 
     # The particle.
     find_threshold = thresholds.find_threshold

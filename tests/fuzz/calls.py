@@ -190,6 +190,9 @@ def bases(made: dict, folder: Path) -> dict[str, dict]:
         "reconstruct_fused": {"haadf": haadf, "haadf_weights": factors} | few,
         "reconstruct_with_absorption": {"method": "sirt", "rounds": 1, "absorption": absorption}
         | few,
+        "movie": {"filename": folder / "turn.gif", "overwrite": True, "step": 90.0}
+        | {"show_progressbar": False},
+        "profile": {"start": (1.0, 1.0, 0.0), "end": (5.0, 1.0, 0.0)},
         "realisations": {"count": 2, "show_progressbar": False},
         "register_to": {"haadf": haadf},
         "resolution": {"show_progressbar": False},

@@ -77,7 +77,7 @@ def plot_orthoslices(
         pixel_size=cube_side(volume),
         origin=origin,
         unit=units,
-        limits=_limits(volume, names, limits),
+        limits=limits_of(volume, names, limits),
         colours=colours,
     )
 
@@ -143,7 +143,7 @@ def plot_volume(
         depth_cue=depth_cue,
         pixel_size=cube_side(volume),
         unit=units,
-        limits=_limits(volume, names, limits),
+        limits=limits_of(volume, names, limits),
         colours=colours,
     )
 
@@ -285,7 +285,7 @@ def _curves(volume, values) -> dict[str, np.ndarray]:
     }
 
 
-def _limits(volume, names, limits):
+def limits_of(volume, names, limits):
     """Return the limits as given, or all percentages, or None."""
     return (
         [(0.0, 100.0)] * len(names)
