@@ -248,6 +248,38 @@ def test_response_ratios(opened):
     assert found == pytest.approx(eds.fit_response_ratios(haadf).values, rel=1e-4)
 
 
+@pytest.mark.parametrize("opened", ["evidence"], indirect=True)
+def test_evidence(opened):
+    opened.until(lambda: opened.page.locator("img.widget-image").count() >= 3)
+    opened.changes(lambda: opened.move("x (nm)", "ArrowLeft", times=2))
+    opened.shoot("opened")
+    opened.press("Look for features")
+    opened.until(lambda: "The sliders are at Au 1" in opened.page.inner_text("body"))
+    opened.shoot("features")
+    found = opened.result()
+    opened.press("Ask the counts")
+    opened.until(lambda: "Au in the ball: z = " in opened.page.inner_text("body"))
+    assert "the largest of all places in the outline" in opened.page.inner_text("body")
+    opened.shoot("asked")
+    again = opened.until(lambda: opened.result() != found and opened.result())
+    opened.press("What arrives")
+    opened.until(lambda: "arrives in Au." in opened.page.inner_text("body"))
+    opened.shoot("arrived")
+
+    import contextlib
+    import runpy
+
+    # The script makes the series and the volume that are shown.
+    path = Path(__file__).parent / "panels" / "evidence.py"
+    with contextlib.redirect_stdout(None):
+        made = runpy.run_path(str(path), {"display": lambda *shown: None})
+    features = made["eds"].evidence(made["volume"], "features", "Au", size=7.5)
+    assert float(found) == pytest.approx(features.z[0], abs=2e-3)
+    ball = made["mt"].Ellipsoid(features[0].centre, 3.75)
+    expected = made["eds"].evidence(made["volume"], ball, "Au", found_in=made["volume"])
+    assert float(again) == pytest.approx(expected.z[0], abs=2e-3)
+
+
 @pytest.mark.parametrize("opened", ["composition"], indirect=True)
 def test_composition(opened):
     opened.until(lambda: opened.page.locator("img").count() >= 4)
@@ -313,6 +345,7 @@ def test_workbench(opened):
         "Alignment",
         "Response ratios",
         "Reconstruction",
+        "Evidence",
         "Composition",
         "Volume",
     )
@@ -337,7 +370,13 @@ def test_workbench(opened):
     opened.until(lambda: ", 100 iterations" in opened.page.inner_text("body"))
     opened.press("Reconstruct whole volume")
     assert "Au" in opened.result()
-    for step in steps[4:]:
+    opened.page.get_by_role("tab", name="Evidence").first.click()
+    opened.press("Open evidence")
+    opened.until(lambda: opened.page.locator("img:visible").count() >= 3)
+    opened.press("Ask the counts")
+    opened.until(lambda: "limit z=3" in opened.page.inner_text("body"))
+    opened.shoot("evidence")
+    for step in steps[5:]:
         opened.page.get_by_role("tab", name=step).first.click()
         opened.press(f"Open {step.lower()}")
         opened.until(lambda: opened.page.locator("img:visible").count() >= 1)
@@ -345,12 +384,25 @@ def test_workbench(opened):
 
 
 # Controls whose effect shows at the next press of a button only.
-LATER = {"Block size (px, 0: automatic)", "Unexplained HAADF as a channel of its own", "Method"}
+LATER = {
+    "Block size (px, 0: automatic)",
+    "Unexplained HAADF as a channel of its own",
+    "Method",
+    "Contrast to add (× typical)",
+}
 
 
 @pytest.mark.parametrize(
     "opened",
-    ["tilt_series", "alignment", "response_ratios", "reconstruction", "composition", "volume"],
+    [
+        "tilt_series",
+        "alignment",
+        "response_ratios",
+        "reconstruction",
+        "evidence",
+        "composition",
+        "volume",
+    ],
     indirect=True,
 )
 def test_every_slider_and_list_changes_a_picture(opened):

@@ -15,6 +15,7 @@ import ipywidgets as w
 
 from hyperspy_multitomo.inspection.report import Page
 from hyperspy_multitomo.widgets.composition_panel import CompositionPanel
+from hyperspy_multitomo.widgets.evidence_panel import EvidencePanel
 from hyperspy_multitomo.widgets.reconstruction_panel import ReconstructionPanel
 from hyperspy_multitomo.widgets.response_ratios_panel import ResponseRatiosPanel
 from hyperspy_multitomo.widgets.tilt_series_panel import TiltSeriesPanel
@@ -65,6 +66,16 @@ def reconstruction(haadf, eds):
     return panel, shown
 
 
+def evidence(haadf, eds):
+    made = eds.reconstruct_sirt(2, depth=12.0, show_progressbar=False)
+    panel = EvidencePanel(eds, made, haadf, outline=np.ones((12, 12, 16)), threaded=False)
+    shown = panel.gui(display=False)["ipywidgets"]["widget"]
+    panel.trait_set(x=8.0, y=6.0, z=0.5, diameter=3.0)
+    panel.ask()
+    assert panel.result is not None, panel.message
+    return panel, shown
+
+
 def composition(haadf, eds):
     panel = CompositionPanel(volume_of(), "CL", {NAME: 1.5, "Ag": 1.0}, threaded=False)
     return panel, panel.gui(display=False)["ipywidgets"]["widget"]
@@ -93,7 +104,9 @@ def texts(widget):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:hyperspy_multitomo.*")
-@pytest.mark.parametrize("make", [browse, ratios, reconstruction, composition, volume, workbench])
+@pytest.mark.parametrize(
+    "make", [browse, ratios, reconstruction, evidence, composition, volume, workbench]
+)
 def test_names_are_escaped(series, make):
     panel, shown = make(*series)
     panel.message = NAME

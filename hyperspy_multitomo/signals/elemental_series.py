@@ -9,6 +9,7 @@ from hyperspy_multitomo.signals.methods import (
     evidence,
     map_counts,
     map_gains,
+    panels,
     preprocess,
     ratio_fitting,
     realisations,
@@ -62,6 +63,7 @@ class ElementalTiltSeries(TiltSeries):
     # Tests of what a volume shows, on the counts.
     evidence = evidence.evidence
     detection_map = detection.detection_map
+    explore_evidence = panels.explore_evidence
 
     # What noise does to a volume, and what of a feature arrives in it.
     realisations = realisations.realisations

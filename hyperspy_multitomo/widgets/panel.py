@@ -14,6 +14,8 @@ import traits.api as t
 #: Running threads. They are joined at exit: a daemon thread that still draws while the interpreter
 #: unloads its libraries crashes.
 _THREADS: weakref.WeakSet = weakref.WeakSet()
+#: The projectors use all cores: one computation at a time, of all panels.
+COMPUTING = threading.Lock()
 _BUSY = "Something is still running: wait for it, or cancel it."
 
 

@@ -6,7 +6,6 @@ The run can be stopped and resumed.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from hyperspy_multitomo.reconstruction.recipes import RECIPES, Recipe, recipe_of
 from hyperspy_multitomo.signals.arrays import check_pair, tilt_data
 from hyperspy_multitomo.signals.methods.rerun import call_of
 from hyperspy_multitomo.signals.methods.volume_extent import EXTENT, with_extent
-from hyperspy_multitomo.widgets.panel import Panel, TaskControl
+from hyperspy_multitomo.widgets.panel import COMPUTING, Panel, TaskControl
 from hyperspy_multitomo.widgets.pictures import SIDE, figure_png, png
 from hyperspy_multitomo.widgets.reconstruction_parts import Parts, reporting, said_of_stopped
 
@@ -89,8 +88,6 @@ _TRAITS = {"method", "alpha", "weight", "coupled", "iterations", "refit"}
 _FIRST_LOOK, _PART = 0.25, 0.6
 # Iterations of a slice that is looked at with a regulariser; it starts from the picture before.
 _LOOK_REGULARISED = 20
-# The projectors use all cores: one call at a time.
-_COMPUTING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -412,7 +409,7 @@ class ReconstructionPanel(Panel):
         if s.regularised and one_slice:
             keywords["dimensions"] = 2
         call = getattr(series, f"reconstruct_{method}")
-        with _COMPUTING:
+        with COMPUTING:
             return call(**keywords) if haadf is None else call(haadf, **keywords)
 
     def _asked(self, s: Settings) -> tuple[str, object, dict]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,6 +16,8 @@ SIDE = 320
 # Least thickness of a section, px: that of a single slice would be a line.
 _THIN = 24
 _HEADING = 20
+# As regions are outlined in figures of evidence.
+_CIRCLE = "#56B4E9"
 # Least width of a picture, px, so that the heading fits.
 _NARROWEST = 190
 
@@ -23,11 +26,12 @@ def section_png(
     image: np.ndarray,
     steps: tuple[float, float],
     scale: float,
-    cursor: tuple[int, int],
+    cursor: tuple[float, float],
     heading: str,
     unit: str = "nm",
     *,
     upward: bool = False,
+    radius: float | None = None,
 ) -> bytes:
     """Return a section as a PNG with cross hairs at the cursor and a scale bar.
 
@@ -39,14 +43,16 @@ def section_png(
         Length of a voxel along rows and columns, `unit`.
     scale : float
         Screen pixels per `unit`.
-    cursor : (int, int)
-        Row and column.
+    cursor : (float, float)
+        Row and column, whole numbers in the middle of a voxel.
     heading : str
         Written above the section.
     unit : str, default "nm"
         Unit of the scale bar.
     upward : bool, default False
         Draw the first row at the bottom: for rows along z.
+    radius : float, optional
+        Of a circle about the cursor, `unit`.
 
     Returns
     -------
@@ -68,7 +74,12 @@ def section_png(
     )
     section = Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height), how)
     row, column = ((i + 0.5) / n for i, n in zip(cursor, shape, strict=True))
-    _draw_cursor(section, round((1 - row if upward else row) * height), round(column * width))
+    middle = round((1 - row if upward else row) * height), round(column * width)
+    _draw_cursor(section, *middle)
+    if radius is not None:
+        # A single slice is drawn thicker than it is, and so is the circle.
+        sizes = zip((height, width), shape, steps, strict=True)
+        _draw_circle(section, middle, [radius / (n * step) * size for size, n, step in sizes])
     if width >= 3 * _THIN:
         _draw_bar(section, scale, unit)
     picture = Image.new("RGB", (max(width, _NARROWEST), height + _HEADING), "white")
@@ -141,6 +152,15 @@ def _draw_cursor(section, row: int, column: int) -> None:
     for start, end in ((0, row - 8), (row + 8, section.height)):
         draw.line((column, start, column, end), fill=110)
     section.paste("white", (0, 0), lines)
+
+
+def _draw_circle(section, middle: tuple[int, int], radii: Sequence[float]) -> None:
+    """Draw a circle about a row and a column, with its radii along both."""
+    from PIL import ImageDraw
+
+    (row, column), (high, wide) = middle, radii
+    box = (column - wide, row - high, column + wide, row + high)
+    ImageDraw.Draw(section).ellipse(box, outline=_CIRCLE, width=2)
 
 
 def _draw_bar(section, scale: float, unit: str) -> None:

@@ -15,6 +15,7 @@ _SHOWS = {
     "Alignment": ("haadf",),
     "Response ratios": ("haadf", "eds", "alignment"),
     "Reconstruction": ("haadf", "eds", "alignment", "ratios"),
+    "Evidence": ("haadf", "eds", "alignment", "volume"),
     "Composition": ("volume",),
     "Volume": ("volume", "composition"),
 }
@@ -41,6 +42,7 @@ class WorkbenchPanel(Panel):
     eds = signal_trait("The series of elemental maps, or None.")
     spectra = signal_trait("The spectra, or None.")
     volume = signal_trait("The last volume of counts.")
+    evidence = signal_trait("The last evidence.")
     composition = signal_trait("The last composition.")
     #: Names of the panels, in the order of the work.
     STEPS = (
@@ -48,6 +50,7 @@ class WorkbenchPanel(Panel):
         "Alignment",
         "Response ratios",
         "Reconstruction",
+        "Evidence",
         "Composition",
         "Volume",
     )
@@ -78,6 +81,7 @@ class WorkbenchPanel(Panel):
             "Alignment": self._alignment,
             "Response ratios": self._ratios,
             "Reconstruction": self._reconstruction,
+            "Evidence": self._evidence,
             "Composition": self._composition,
             "Volume": self._volume,
         }
@@ -126,6 +130,19 @@ class WorkbenchPanel(Panel):
                 eds=self._required_maps(), haadf=self.haadf, threaded=self.threaded
             ),
             "volume",
+        )
+
+    def _evidence(self) -> Panel:
+        from hyperspy_multitomo.widgets.evidence_panel import EvidencePanel
+
+        return self._store_result(
+            EvidencePanel(
+                self._required_maps(),
+                self._required(self.volume),
+                self.haadf,
+                threaded=self.threaded,
+            ),
+            "evidence",
         )
 
     def _composition(self) -> Panel:

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 
-from hyperspy_multitomo.arguments import checked
+from hyperspy_multitomo.arguments import checked, of_type
 
 _ROOM = "hyperspy_multitomo.widgets"
 #: The class of each panel, in ``widgets/<name>_panel.py``; the toolkey is
@@ -15,6 +16,7 @@ PANELS = {
     "alignment": "AlignmentPanel",
     "response_ratios": "ResponseRatiosPanel",
     "reconstruction": "ReconstructionPanel",
+    "evidence": "EvidencePanel",
     "composition": "CompositionPanel",
     "volume": "VolumePanel",
     "workbench": "WorkbenchPanel",
@@ -135,6 +137,91 @@ def explore(volume, display: bool = True, toolkit: str | None = None):
     ('x (nm)', 1.25)
     """
     return open_panel("volume", volume, display=display, toolkit=toolkit)
+
+
+@checked(volume=of_type("TomographicVolume"))
+def explore_evidence(
+    series,
+    volume,
+    haadf=None,
+    *,
+    outline=None,
+    factors: Mapping[str, float] | None = None,
+    mask=None,
+    initial=None,
+    background=None,
+    display: bool = True,
+    toolkit: str | None = None,
+):
+    """Open a panel that asks the counts about a ball in a volume.
+
+    Sections of an element go through the middle of the ball, which sliders move. Buttons call
+    `evidence` for the ball, `evidence` for features of its size, and `transfer_test`.
+
+    Parameters
+    ----------
+    volume : TomographicVolume
+        A reconstruction of this series, as the method returned it.
+    haadf : TiltSeriesHAADF, optional
+        The HAADF series, where the volume was made of one; otherwise it is not used.
+    outline : array or signal, shape (z, y, x), optional
+        Of the specimen; by default the volume's own threshold.
+    factors : dict of str to float, optional
+        k-factors of all elements: contrasts and limits are given in weight percent too.
+    mask, initial, background : array or signal, optional
+        As they were given to the reconstruction.
+    display : bool, default True
+        Show the panel; otherwise return its widgets.
+    toolkit : str, optional
+        Of HyperSpy's user interfaces; all that are installed by default.
+
+    Returns
+    -------
+    EvidencePanel or dict
+        The panel, whose ``result`` is the last `Evidence` and whose ``transfer`` is the last
+        `TransferTest`. With ``display=False`` its widgets, ``{"ipywidgets": {"widget": ...,
+        "wdict": {...}}}``.
+
+    Raises
+    ------
+    ImportError
+        Where the packages for panels are not installed: ``pip install
+        "hyperspy_multitomo[gui]"``.
+    ValueError
+        For a volume that was not reconstructed from maps of these elements, factors that are
+        missing, and without the HAADF series that the volume was made of. What `evidence` refuses
+        besides is said in the panel.
+
+    Notes
+    -----
+    "I found this place in this volume" passes ``found_in=volume``, and is on at first: a place that
+    was chosen for its looks was chosen for its noise as well. Switch it off only for a place that
+    was known before.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import hyperspy_multitomo as mt
+    >>> maps = {"Au": np.full((3, 8, 8), 2)}
+    >>> eds = mt.TiltSeriesEDS.from_maps(maps, tilts=[-40, 0, 40], pixel_size=0.5)
+    >>> volume = eds.reconstruct_sirt(3, depth=None, show_progressbar=False)
+    >>> widgets = eds.explore_evidence(volume, display=False)["ipywidgets"]["wdict"]
+    >>> widgets["x"].description, widgets["x"].max, widgets["diameter"].value
+    ('x (nm)', 3.5, 2.5)
+    """
+    return open_panel(
+        "evidence",
+        series,
+        volume,
+        haadf,
+        outline=outline,
+        factors=factors,
+        mask=mask,
+        initial=initial,
+        background=background,
+        display=display,
+        toolkit=toolkit,
+    )
 
 
 @checked
