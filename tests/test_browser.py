@@ -264,6 +264,7 @@ def test_evidence(opened):
     again = opened.until(lambda: opened.result() != found and opened.result())
     opened.press("What arrives")
     opened.until(lambda: "arrives in Au." in opened.page.inner_text("body"))
+    opened.page.get_by_role("tab", name="Figure").click()
     opened.shoot("arrived")
 
     import contextlib

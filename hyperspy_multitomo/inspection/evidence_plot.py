@@ -39,7 +39,8 @@ def plot_evidence(
     Draw regions on the sections through them, and z of each row with the levels 3 and 5.
 
     Sections are those of the three rows with the largest z, of either sign, each through the middle
-    of its region, outlined; other regions that a section cuts are outlined thinly.
+    of its region, outlined; other regions that a section cuts are outlined thinly. The two of a
+    single row are side by side.
 
     Parameters
     ----------
@@ -82,18 +83,20 @@ def plot_evidence(
     # The height of a section in inches: xz and xy side by side, one pair for each row.
     width = 9.0 / max(len(shown), 2)
     heights = [min(max(width * size / x, 0.7), 3.2) for size in (z, y)]
+    alone = len(shown) == 1
+    heights = [max(heights)] if alone else heights
     below = 0.8 + 0.28 * len(rows)
     figure = page_figure(sum(heights) + below + 0.9)
     # The two parts are laid out each on its own.
     above, under = figure.subfigures(2, 1, height_ratios=[sum(heights) + 0.9, below])
-    grid = above.add_gridspec(2, len(shown), height_ratios=heights)
+    grid = above.add_gridspec(len(heights), 2 if alone else len(shown), height_ratios=heights)
     for column, row in enumerate(shown):
         volume = np.asarray(volumes[row.element])
         region = np.asarray(regions[row.region], bool)
         middle = [int(np.median(places)) for places in np.nonzero(region)]
         limits, drawn = robust_limits(volume), []
         for place, plane in enumerate(("xz", "xy")):
-            axes = above.add_subplot(grid[place, column])
+            axes = above.add_subplot(grid[(0, place) if alone else (place, column)])
             _draw_section(axes, volume, regions, row.region, plane, middle, limits, drawn)
             if place == 0:
                 axes.set_title(f"{row.element}, {row.region}: z = {row.z:.1f}", fontsize=10)

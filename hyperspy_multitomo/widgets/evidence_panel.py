@@ -204,8 +204,8 @@ class EvidencePanel(Panel):
             self.notes, self.python = sentences(warned), f"{python})"
             self.table = f"{element}, {place}\n{self.transfer}"
             self.plot = figure_png(self.transfer.plot())
-            part = 1 - self.transfer.suppression(element)
-            self.message = f"Of the ball {part:.0%} arrives in {element}."
+            part = 100 * (1 - self.transfer.suppression(element))
+            self.message = f"Of the contrast {part:.0f} % arrives in {element}."
 
         self._begin(work, then)
 

@@ -32,35 +32,39 @@ def evidence_view(obj, **kwargs):
     values.layout.min_height = "60px"
     sections = {name: picture(obj, name) for name in ("xz", "yz", "xy")}
     images = {name: image for name, (_, image) in sections.items()}
-    plotted, images["plot"] = picture(obj, "plot")
+    figure, images["plot"] = picture(obj, "plot")
     for image in images.values():
         # Prevents a narrow picture from being stretched to the width of the others.
         image.layout.align_self = "flex-start"
     table, script = preformatted(obj, "table"), code(obj, "python", rows=5)
     script.layout.width = "360px"
-    result = w.VBox([table, plotted])
-
-    def show_result(event=None):
-        # No frame of a picture that is not there.
-        plotted.layout.display = "" if obj.plot else "none"
-
-    obj.observe(show_result, "plot")
-    show_result()
-    pictures = w.VBox(
-        [
-            w.HBox(
-                [box for box, _ in sections.values()],
-                layout=w.Layout(flex_flow="row wrap", align_items="flex-start"),
-            ),
-            result,
-        ]
+    row = w.Layout(flex_flow="row wrap", align_items="flex-start", grid_gap="0 8px")
+    # The figure is in a tab of its own, so that the buttons stay where they are.
+    tabs = w.Tab(
+        [w.HBox([box for box, _ in sections.values()], layout=row), _plotted(obj, figure)],
+        titles=["Sections", "Figure"],
+        layout=w.Layout(min_width="780px"),
     )
     buttons = _buttons(obj)
     wdict = controls | images | buttons
-    wdict |= {"values": values, "notes": notes, "table": table, "python": script}
+    wdict |= {"values": values, "notes": notes, "table": table, "python": script, "tabs": tabs}
     left = [*controls.values(), values, notes]
     left += [w.HTML("<small>The last call in Python, to be copied</small>"), script]
-    return assemble(obj, "Evidence", left, [pictures], buttons.values(), wdict)
+    return assemble(obj, "Evidence", left, [w.VBox([tabs, table])], buttons.values(), wdict)
+
+
+def _plotted(panel, figure: w.Widget) -> w.Widget:
+    """Return the tab of the figure, with words where there is none."""
+    none = w.HTML("No figure yet.")
+
+    def show(event=None):
+        # No frame of a picture that is not there.
+        figure.layout.display = "" if panel.plot else "none"
+        none.layout.display = "none" if panel.plot else ""
+
+    panel.observe(show, "plot")
+    show()
+    return w.VBox([none, figure])
 
 
 def _controls(panel) -> dict[str, w.Widget]:

@@ -113,7 +113,7 @@ def code(panel, trait: str, rows: int):
 
 def preformatted(panel, trait: str):
     """Return a label with the text of a trait as it is, in letters of one width, HTML escaped."""
-    kept = '<pre style="line-height:1.35;font-size:12px;margin:4px 0">{}</pre>'
+    kept = '<pre style="font:12px/1.35 monospace;margin:4px 0">{}</pre>'
     label = w.HTML(value=kept.format(_escaped(getattr(panel, trait))))
     panel.observe(
         lambda event: setattr(label, "value", kept.format(_escaped(event.new))), named(trait)
