@@ -303,7 +303,9 @@ def calls_of(
 def public_methods(cls: type) -> list[str]:
     """Return the methods of a class that are the package's own."""
     names = [
-        name for name in dir(cls) if not name.startswith("_") and name not in ("browse", "explore")
+        name
+        for name in dir(cls)
+        if not name.startswith("_") and name not in ("browse", "explore", "to_napari")
     ]
     return [name for name in names if callable(getattr(cls, name)) and _ours(getattr(cls, name))]
 
