@@ -62,6 +62,14 @@ def pair():
     return eds, eds.reconstruct_sirt(15, **QUIET)
 
 
+def test_the_sections_of_one_region_are_side_by_side(pair):
+    eds, volume = pair
+    xz, xy = eds.evidence(volume, GRAIN, "Au").plot().subfigs[0].axes[:2]
+    assert [axes.get_ylabel() for axes in (xz, xy)] == ["z →", "← y"]
+    first, second = (axes.get_subplotspec() for axes in (xz, xy))
+    assert (first.rowspan, second.colspan) == (second.rowspan, range(1, 2))
+
+
 class TestRegions:
     def test_coordinates_are_those_of_the_axes(self):
         coordinates = {"x": np.arange(10.0), "y": np.arange(6.0), "z": np.arange(8) - 3.5}

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 import hyperspy_multitomo as mt
@@ -223,6 +224,11 @@ def test_bad_input(call, message):
 
 class TestNavigator:
     """HyperSpy's viewer opens where something is, and stays where it was moved to."""
+
+    @pytest.fixture(autouse=True)
+    def _closed(self):
+        yield
+        pyplot.close("all")
 
     def test_of_a_volume_opens_in_the_middle(self):
         volume = mt.TomographicVolume.from_arrays({"Au": np.ones((7, 4, 4))}, pixel_size=1.0)

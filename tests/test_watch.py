@@ -222,12 +222,31 @@ class TestErrors:
 
     @pytest.mark.parametrize("wrong", [{"stop_at": 0.0}, {"poll": 0.0}, {"patience": -1.0}])
     def test_numbers_that_are_not_positive(self, tmp_path, wrong):
-        with pytest.raises(ValueError, match="have to be positive"):
+        with pytest.raises(ValueError, match="must be a positive number"):
             mt.watch(tmp_path, **wrong)
 
     def test_a_method_that_does_not_exist(self, tmp_path):
         with pytest.raises(ValueError, match="method='magic' must be one of"):
             mt.watch(tmp_path, method="magic")
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"elements": ["Xx"]}, "Xx"),
+            ({"elements": []}, "elements is empty"),
+            ({"element": "Cu"}, "Cu is not among"),
+            ({"region": None, "element": "Au"}, "pass region="),
+            ({"tilt_axis": "z"}, "tilt_axis='z'"),
+        ],
+    )
+    def test_what_the_first_look_would_refuse(self, tmp_path, wrong, message):
+        keywords = {"elements": ["Au"], "region": mt.Ellipsoid((0, 0, 0), 1)} | wrong
+        with pytest.raises(ValueError, match=message):
+            mt.watch(tmp_path, **keywords)
+
+    def test_what_is_no_region(self, tmp_path):
+        with pytest.raises(TypeError, match="must be an Ellipsoid, a Box, a mask"):
+            mt.watch(tmp_path, ["Au"], region="features")
 
     def test_a_region_without_elements(self, tmp_path):
         with pytest.raises(ValueError, match="needs elements="):

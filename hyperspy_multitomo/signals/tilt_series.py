@@ -10,6 +10,7 @@ from hyperspy_multitomo.signals.methods import (
     panels,
     reconstruct,
     reconstruct_series,
+    series_exporting,
     series_figures,
     series_geometry,
     tilt_checks,
@@ -55,6 +56,9 @@ class TiltSeries(TomographySignal):
     aligned = aligning.aligned
     plot_alignment = aligning.plot_alignment
     plot_alignment_sinograms = aligning.plot_alignment_sinograms
+
+    # Files of other programs.
+    export = series_exporting.export
 
     # Reconstructions from the series alone.
     plan_reconstruction = reconstruct.plan_reconstruction

@@ -14,6 +14,7 @@ from hyperspy_multitomo.signals.methods import (
     exporting,
     haadf_composition,
     movies,
+    napari_viewer,
     panels,
     profiles,
     quantifying,
@@ -74,6 +75,7 @@ class TomographicVolume(TomographySignal):
 
     # Files of other programs.
     export = exporting.export
+    to_napari = napari_viewer.to_napari
 
 
 class LazyTomographicVolume(TomographicVolume, LazySignal2D):

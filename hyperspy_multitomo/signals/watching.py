@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hyperspy_multitomo import parameters
+from hyperspy_multitomo.acquisition.eds.xray_lines import families_of
 from hyperspy_multitomo.acquisition.same_tilt import match_tilts
 from hyperspy_multitomo.arguments import checked
 from hyperspy_multitomo.machine.notices import warn
@@ -222,7 +224,13 @@ class Watch:
         )
 
 
-@checked
+@checked(
+    folder=parameters.path,
+    stop_at=parameters.positive_number,
+    poll=parameters.positive_number,
+    patience=parameters.positive_number,
+    method=parameters.text,
+)
 def watch(
     folder,
     elements: Sequence[str] | None = None,
@@ -311,19 +319,14 @@ def watch(
     >>> [len(look.tilts) for look in series], series.reason
     ([5], 'no new file for 0.5 s')
     """
-    if not stop_at > 0 or not poll > 0 or (patience is not None and not patience > 0):
-        raise ValueError(
-            f"stop_at={stop_at:g}, poll={poll:g} and patience={patience} have to be positive"
-        )
+    _check_elements(elements, also, element, region)
+    if tilt_axis not in ("x", "y"):
+        raise ValueError(f"tilt_axis={tilt_axis!r} must be 'x' or 'y'")
     if method is None:
         method = "tv" if elements is None else "tnv"
     known = methods_of(() if elements is None else elements)
     if method not in known:
         raise ValueError(f"method={method!r} must be one of {', '.join(known)}")
-    if region is not None and elements is None:
-        raise ValueError(
-            "evidence is that of counts: a region needs elements= to map, or leave region= out"
-        )
     loading = {"tilts": tilts, "tilt_axis": tilt_axis, "reverse_tilts": reverse_tilts}
     made = Watch(
         NewFiles(folder),
@@ -339,6 +342,35 @@ def watch(
         patience,
     )
     return open_panel("watch", made) if interactive else made
+
+
+def _check_elements(elements, also, element, region) -> None:
+    """Raise an error for what the first look would refuse: it may be hours away."""
+    elements = [elements] if isinstance(elements, str) else elements
+    if elements is not None and not len(elements):
+        raise ValueError("elements is empty: name some, or leave it out for images alone")
+    for one in [*(elements or ()), *(() if also == "auto" else also or ())]:
+        families_of(one)
+    if region is None:
+        if element is not None:
+            raise ValueError(f"element={element!r} is that of a region: pass region= too")
+        return
+    if elements is None:
+        raise ValueError(
+            "evidence is that of counts: a region needs elements= to map, or leave region= out"
+        )
+    asked = [element] if isinstance(element, str) else list(element or elements)
+    if wrong := [str(one) for one in asked if one not in elements]:
+        raise ValueError(
+            f"element={element!r}: {', '.join(wrong)} is not among elements={elements}"
+        )
+    some = region.values() if isinstance(region, dict) else region
+    for one in some if isinstance(some, list | tuple) or some is not region else [region]:
+        if not (hasattr(one, "contains") or np.ndim(getattr(one, "data", one)) == 3):
+            raise TypeError(
+                f"region={parameters.shown(region)} must be an Ellipsoid, a Box, a mask (z, y, x), "
+                "or some of them"
+            )
 
 
 def _on_voxels(volume, shape: tuple[int, int], channels: Sequence[str]) -> np.ndarray:

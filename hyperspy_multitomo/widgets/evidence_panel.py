@@ -200,11 +200,12 @@ class EvidencePanel(Panel):
             )
 
         def then(made):
-            self.transfer, warned = made
+            test, warned = made
+            self.plot = figure_png(test.plot())
             self.notes, self.python = sentences(warned), f"{python})"
-            self.table = f"{element}, {place}\n{self.transfer}"
-            self.plot = figure_png(self.transfer.plot())
-            part = 100 * (1 - self.transfer.suppression(element))
+            self.table = f"{element}, {place}\n{test}"
+            self.transfer = test
+            part = 100 * (1 - test.suppression(element))
             self.message = f"Of the contrast {part:.0f} % arrives in {element}."
 
         self._begin(work, then)
@@ -235,9 +236,10 @@ class EvidencePanel(Panel):
     def _show(self, found, python: str, heading: str) -> None:
         """Show the evidence that was found, with the warnings on the way."""
         evidence, warned = found
+        # Drawn first, so that all parts change together.
+        self.plot = figure_png(evidence.plot()) if len(evidence) else b""
         self.notes, self.python = sentences(warned), python
         self.table = f"{heading}\n{evidence}"
-        self.plot = figure_png(evidence.plot()) if len(evidence) else b""
         self.result = evidence
 
     def _call(self, method: str, *arguments: str) -> str:

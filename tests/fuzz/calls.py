@@ -30,6 +30,7 @@ CLEAR = (ValueError, TypeError, LookupError, MemoryError, OSError)
 TILTS = np.array([-60.0, -30.0, 0.0, 30.0, 60.0])
 # Panels and pictures of the browser, whose arguments need a display.
 DISPLAY = ("interactive", "display", "toolkit", "show_progressbar", "progress")
+PANELS = ("browse", "explore", "explore_evidence", "to_napari")
 # Arguments of any type: what holds data is checked where it is used, and a name may be any text.
 NAMES_OF_FILES = ("checkpoint", "resume", "filename", "files")
 FREE = ("name", "title", "unit", "quantity", "metadata", "label")
@@ -226,6 +227,7 @@ def bases(made: dict, folder: Path) -> dict[str, dict]:
         },
         "load_tilt_series": {"files": folder / "series.hspy", "tilts": TILTS},
         "projector": {"geometry": geometry},
+        "watch": {"folder": folder, "elements": ["Au"]},
         "workbench": {"haadf": haadf, "eds": eds, "display": False},
         "TiltGeometry": {"tilts": TILTS, "detector_width": 16},
         "Alignment": {"across": np.zeros(5), "along": np.zeros(5)},
@@ -263,6 +265,7 @@ def calls(folder: Path) -> Iterator[Call]:
         "elemental_maps",
         "load_tilt_series",
         "plan_acquisition",
+        "watch",
         "projector",
         "TiltGeometry",
         "Alignment",
@@ -300,11 +303,7 @@ def calls_of(
 
 def public_methods(cls: type) -> list[str]:
     """Return the methods of a class that are the package's own."""
-    names = [
-        name
-        for name in dir(cls)
-        if not name.startswith("_") and name not in ("browse", "explore", "explore_evidence")
-    ]
+    names = [name for name in dir(cls) if not name.startswith("_") and name not in PANELS]
     return [name for name in names if callable(getattr(cls, name)) and _ours(getattr(cls, name))]
 
 
@@ -373,6 +372,7 @@ KNOWN_AS = {
     "across": ("shift",),
     "along": ("shift",),
     "alignment": ("aligned",),
+    "at": ("centre",),
     "also": ("element", "edge", "line"),
     "backend": ("back-end",),
     "checkpoint": ("resume",),
@@ -391,7 +391,10 @@ KNOWN_AS = {
     "method": ("kind of factor", "composition"),
     "mu": ("weights",),
     "names": ("axes", "axis"),
+    "outline": ("mask",),
+    "pilot": ("volume",),
     "reference": ("intensit", "histogram", "grey value"),
+    "region": ("mask",),
     "threshold": ("mask",),
     "volumes": ("channels",),
     "width": ("window",),
