@@ -159,7 +159,7 @@ def test_maps_keep_an_alignment_of_their_own(series, by_methods):
 
 def test_maps_may_be_made_after_the_alignment(series, by_methods):
     haadf, eds = series
-    bench = bench_of(haadf, None)
+    bench = bench_of(haadf, None, spectra=object())  # of which maps will be made
     for step in ("Tilt series", "Response ratios", "Reconstruction"):
         with pytest.raises(ValueError, match="no maps yet: make them of the spectra"):
             bench.panel(step)
@@ -167,6 +167,36 @@ def test_maps_may_be_made_after_the_alignment(series, by_methods):
     bench.eds = eds
     assert eds.alignment == haadf.alignment
     np.testing.assert_allclose(fitted(bench).values, by_methods[1].values, rtol=1e-9)
+
+
+def test_images_alone(series, by_methods):
+    haadf, _ = series
+    bench = bench_of(haadf, None)
+    assert bench.panel("Tilt series").series is haadf
+    aligned(bench, by_methods[0])
+    panel = bench.panel("Reconstruction")
+    panel.method, panel.iterations = "sirt", 20
+    panel.apply()
+    assert panel.message.startswith("The whole volume"), panel.message
+    expected = haadf.reconstruct_sirt(20, show_progressbar=False)
+    np.testing.assert_allclose(bench.volume.data, expected.data, rtol=1e-5, atol=1e-3)
+    assert bench.panel("Volume").channels
+    for step in ("Response ratios", "Evidence"):
+        with pytest.raises(ValueError, match="no maps yet"):
+            bench.panel(step)
+    first = bench.panel("Tilt series")
+    bench.haadf = haadf.drop_tilts([TILTS[2]])
+    assert "The HAADF series was replaced" in first.outdated
+
+
+def test_it_opens_on_the_first_panel(series):
+    haadf, _ = series
+    widgets = bench_of(haadf, None).gui(display=False, toolkit="ipywidgets")["ipywidgets"]["wdict"]
+    assert widgets["Tilt series"]["tilt"].label == "0.0"
+    waiting = bench_of(haadf, None, spectra=object())
+    assert (
+        "Tilt series" not in waiting.gui(display=False, toolkit="ipywidgets")["ipywidgets"]["wdict"]
+    )
 
 
 def test_maps_that_the_alignment_does_not_fit_are_said(series, by_methods):

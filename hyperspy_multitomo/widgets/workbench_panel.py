@@ -35,7 +35,7 @@ class WorkbenchPanel(Panel):
 
     A panel is made when it is opened, on the present data; its result is the input of the next
     ones. The alignment of the HAADF series is attached to the maps as well, also to maps that
-    replace them later.
+    replace them later. Without maps and spectra the HAADF images alone are shown and reconstructed.
     """
 
     haadf = signal_trait("The HAADF series.")
@@ -67,6 +67,11 @@ class WorkbenchPanel(Panel):
                 f"The HAADF series is aligned but {series_description(self.eds)} are not: open the "
                 "step Alignment and press Apply, which attaches it to both."
             )
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a series for the first step."""
+        return self.eds is not None or (self.haadf is not None and self.spectra is None)
 
     def panel(self, step: str) -> Panel:
         """Return a new panel for a step, on the present data.
@@ -100,12 +105,10 @@ class WorkbenchPanel(Panel):
     def _tilt_series(self) -> Panel:
         from hyperspy_multitomo.widgets.tilt_series_panel import TiltSeriesPanel
 
-        return self._store_result(
-            TiltSeriesPanel(
-                series=self._required_maps(), spectra=self.spectra, threaded=self.threaded
-            ),
-            "eds",
-        )
+        series = self._maps_or_images()
+        name = "haadf" if series is self.haadf else "eds"
+        panel = TiltSeriesPanel(series=series, spectra=self.spectra, threaded=self.threaded)
+        return self._store_result(panel, name)
 
     def _alignment(self) -> Panel:
         from hyperspy_multitomo.widgets.alignment_panel import AlignmentPanel
@@ -125,12 +128,10 @@ class WorkbenchPanel(Panel):
     def _reconstruction(self) -> Panel:
         from hyperspy_multitomo.widgets.reconstruction_panel import ReconstructionPanel
 
-        return self._store_result(
-            ReconstructionPanel(
-                eds=self._required_maps(), haadf=self.haadf, threaded=self.threaded
-            ),
-            "volume",
-        )
+        series = self._maps_or_images()
+        haadf = None if series is self.haadf else self.haadf
+        panel = ReconstructionPanel(eds=series, haadf=haadf, threaded=self.threaded)
+        return self._store_result(panel, "volume")
 
     def _evidence(self) -> Panel:
         from hyperspy_multitomo.widgets.evidence_panel import EvidencePanel
@@ -157,6 +158,11 @@ class WorkbenchPanel(Panel):
         from hyperspy_multitomo.widgets.volume_panel import VolumePanel
 
         return VolumePanel(volume=self._required(self._newest), threaded=self.threaded)
+
+    def _maps_or_images(self):
+        """Return the maps; the HAADF series where there are none, and no spectra to make them."""
+        images_alone = self.eds is None and self.spectra is None and self.haadf is not None
+        return self.haadf if images_alone else self._required_maps()
 
     def _required_maps(self):
         """Return the maps, or raise a ValueError if there are none."""
@@ -201,5 +207,6 @@ class WorkbenchPanel(Panel):
     def _outdate(self, name: str) -> None:
         """Mark the open panels that show some data as outdated."""
         for step, panel in list(self._opened.items()):
-            if name in _SHOWS[step]:
+            images_shown = step == "Tilt series" and name == "haadf" and self.eds is None
+            if name in _SHOWS[step] or images_shown:
                 panel.outdated = f"{_WORDS[name]} since this panel was opened: open it again."

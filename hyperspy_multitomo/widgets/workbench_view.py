@@ -12,9 +12,9 @@ from hyperspy_multitomo.widgets.view import button, words
 
 @add_display_arg
 def workbench_view(obj, **kwargs):
-    """Return tabs with a button that opens the panel of each step, and the panel below it."""
+    """Return tabs with a button that opens the panel of each step; the first one is open."""
     tabs, wdict = w.Tab(), {}
-    boxes = []
+    boxes, openers = [], []
     for step in obj.STEPS:
         box = w.VBox()
 
@@ -37,9 +37,14 @@ def workbench_view(obj, **kwargs):
         wdict[f"{step} button"] = opener
         box.children = [opener]
         boxes.append(box)
+        openers.append(open_step)
     tabs.children = boxes
     for number, step in enumerate(obj.STEPS):
         tabs.set_title(number, step)
     message = words(obj, "message")
     wdict["message"] = message
+    if obj.ready:
+        said = obj.message
+        openers[0]()
+        obj.message = said
     return {"widget": w.VBox([tabs, message]), "wdict": wdict}

@@ -225,15 +225,16 @@ def explore_evidence(
 
 
 @checked
-def workbench(haadf, eds, spectra=None, display: bool = True, toolkit: str | None = None):
+def workbench(haadf, eds=None, spectra=None, display: bool = True, toolkit: str | None = None):
     """Open all panels in one widget, a tab for each step from the tilt series to the volume.
 
     Parameters
     ----------
     haadf : TiltSeriesHAADF
         The HAADF series.
-    eds : TiltSeriesEDS or TiltSeriesEELS, or None
+    eds : TiltSeriesEDS or TiltSeriesEELS, optional
         The elemental maps. Where they are made later, or replaced, set the workbench's ``eds``.
+        Without maps and spectra the HAADF images are looked at, aligned and reconstructed alone.
     spectra : EDSTEMSpectrum, optional
         The spectra that the maps were made of, for the first tab.
     display : bool, default True
