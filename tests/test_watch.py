@@ -6,9 +6,9 @@ import threading
 import time
 from pathlib import Path
 
-import hyperspy.api as hs
 import numpy as np
 import pytest
+from particle_files import write_particle
 
 import hyperspy_multitomo as mt
 from hyperspy_multitomo.alignment import Alignment
@@ -24,21 +24,7 @@ IDP = Path(__file__).resolve().parents[2] / "shared" / "data" / "idp_l2083"
 def acquired(tmp_path_factory):
     """A folder of a simulated particle: at each tilt a file of an image and one of spectra."""
     folder = tmp_path_factory.mktemp("acquired")
-    phantom = mt.simulation.gold_shell(size=24, slices=12)
-    series = mt.simulation.simulate(phantom, tilts=TILTS, seed=0)
-    energies = 0.02 * np.arange(1, 257)  # keV
-    lines = {"Al": "Al_Ka", "Au": "Au_Ma"}
-    cubes = mt.simulation.spectra(series.expected_maps, list(lines), energies, lines=lines, seed=0)
-    y, x = (
-        {"name": name, "size": n, "scale": 2.0, "units": "nm"} for name, n in (("y", 12), ("x", 24))
-    )
-    energy = {"name": "Energy", "size": 256, "offset": 0.02, "scale": 0.02, "units": "keV"}
-    for tilt, image, cube in zip(TILTS, series.haadf, cubes, strict=True):
-        hs.signals.Signal2D(image.T, axes=[y, x]).save(folder / f"haadf_{tilt:.0f}.hspy")
-        spectra = hs.signals.Signal1D(cube.swapaxes(0, 1), axes=[y, x, energy])
-        spectra.set_signal_type("EDS_TEM")
-        spectra.set_microscope_parameters(beam_energy=200, tilt_stage=tilt, live_time=100)
-        spectra.save(folder / f"eds_{tilt:.0f}.hspy")
+    write_particle(folder, TILTS)
     return folder
 
 
